@@ -1,0 +1,62 @@
+"""Every error this package raises on purpose, with the exit code the command line gives it.
+
+    SdclrError                       a message that says what, where and how to mend it
+    ├── ConfigError          78      a setting is wrong, or a run folder was made with other settings
+    ├── DataError            65      the data are there but unusable
+    ├── MissingInputError    66      a file or folder that was named is not there
+    ├── RunFolderError       73      the run folder is locked by another process, or not writable
+    ├── StorageError         74      the disk is full or failed
+    ├── Preempted            75      stopped on request; the same command goes on from here
+    ├── CheckpointError      76      a checkpoint is damaged, foreign or does not fit
+    ├── NonFiniteError       79      the loss is no longer a finite number
+    └── DistributedError     80      the process group could not be used
+
+Anything else that escapes is a bug of ours (exit code 70) and is shown with its traceback.
+"""
+
+from __future__ import annotations
+
+EXIT_BUG = 70
+EXIT_USAGE = 2
+
+
+class SdclrError(Exception):
+    """Base of all errors meant for the user; ``str(error)`` is the whole message."""
+
+    exit_code = 1
+
+
+class ConfigError(SdclrError):
+    exit_code = 78
+
+
+class DataError(SdclrError):
+    exit_code = 65
+
+
+class MissingInputError(SdclrError):
+    exit_code = 66
+
+
+class RunFolderError(SdclrError):
+    exit_code = 73
+
+
+class StorageError(SdclrError):
+    exit_code = 74
+
+
+class Preempted(SdclrError):
+    exit_code = 75
+
+
+class CheckpointError(SdclrError):
+    exit_code = 76
+
+
+class NonFiniteError(SdclrError):
+    exit_code = 79
+
+
+class DistributedError(SdclrError):
+    exit_code = 80

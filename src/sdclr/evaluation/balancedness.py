@@ -1,0 +1,134 @@
+"""How evenly a representation serves the classes: groups, their spread, and summaries over splits.
+
+C classes. Accuracies are fractions in [0, 1]. All standard deviations are population ones (ddof 0), as in the
+paper. Balancedness is the spread of the groups' accuracies: LOWER IS BETTER. This file reads no files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from scipy import stats
+
+from sdclr.errors import DataError
+
+GroupConvention = Literal["thirds", "thresholds"]
+GROUPS = ("many", "medium", "few")
+
+
+def class_groups(train_counts: Sequence[int], convention: GroupConvention) -> dict[str, list[int]]:
+    """The class ids of each group, by the number of long-tailed training images.
+
+    ``thirds`` (the paper's CIFAR convention): classes sorted by count; the rarest ``C // 3`` are few, the next
+    ``C // 3`` medium, the rest many. ``thresholds`` (ImageNet family): many > 100 images, medium 20-100, few < 20.
+    Under ``thresholds`` a group may be empty.
+    """
+    counts = np.asarray(train_counts)
+    if convention == "thirds":
+        order, third = np.argsort(counts, kind="stable"), len(counts) // 3
+        parts = {"many": order[2 * third :], "medium": order[third : 2 * third], "few": order[:third]}
+    elif convention == "thresholds":
+        parts = {
+            "many": np.flatnonzero(counts > 100),
+            "medium": np.flatnonzero((counts >= 20) & (counts <= 100)),
+            "few": np.flatnonzero(counts < 20),
+        }
+    else:
+        raise DataError(f"group convention must be 'thirds' or 'thresholds', got {convention!r}.")
+    return {name: [int(c) for c in parts[name]] for name in GROUPS}
+
+
+@dataclass(frozen=True)
+class Balancedness:
+    """One model on one split. Every accuracy is a fraction in [0, 1]; ``nan`` for an empty group."""
+
+    all: float
+    """Mean of the per-class accuracies."""
+    many: float
+    medium: float
+    few: float
+    group_std: float
+    """Population std of (many, medium, few): the paper's balancedness. Lower is better."""
+    class_std: float
+    """Population std over the classes. Lower is better."""
+    gap: float
+    """many - few."""
+    worst_class: float
+
+
+def balancedness(
+    per_class_accuracy: Sequence[float], train_counts: Sequence[int], convention: GroupConvention = "thirds"
+) -> Balancedness:
+    """Summarise per-class accuracies [C], grouped by the long-tailed training counts [C].
+
+    Use the long-tailed counts also for a model pre-trained on the balanced set, as the paper does.
+    Raises DataError when the lengths differ, an accuracy lies outside [0, 1], or a class was never tested (nan).
+    """
+    accuracy = np.asarray(per_class_accuracy, dtype=np.float64)
+    if accuracy.shape != (len(train_counts),) or len(accuracy) < 3:
+        raise DataError(
+            f"balancedness needs one accuracy and one training count for each of at least 3 classes, "
+            f"got {accuracy.shape} accuracies and {len(train_counts)} counts."
+        )
+    if not ((accuracy >= 0) & (accuracy <= 1)).all():
+        raise DataError(
+            f"per-class accuracies must be fractions in [0, 1], got {accuracy.min():g} .. {accuracy.max():g}. "
+            "Divide percentages by 100; leave out classes without test images."
+        )
+    groups = class_groups(train_counts, convention)
+    means = {name: float(accuracy[ids].mean()) if ids else float("nan") for name, ids in groups.items()}
+    present = [m for m in means.values() if not np.isnan(m)]
+    return Balancedness(
+        all=float(accuracy.mean()),
+        **means,
+        group_std=float(np.std(present)),
+        class_std=float(accuracy.std()),
+        gap=means["many"] - means["few"],
+        worst_class=float(accuracy.min()),
+    )
+
+
+@dataclass(frozen=True)
+class MeanStd:
+    """Mean and population std (ddof 0, the paper's) over ``n`` splits."""
+
+    mean: float
+    std: float
+    n: int
+
+
+def over_splits(values: Sequence[float]) -> MeanStd:
+    array = np.asarray(values, dtype=np.float64)
+    return MeanStd(float(array.mean()), float(array.std()), len(array))
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """Mean of b - a over splits that both arms share, with a Student-t interval (ddof 1, two-sided)."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+    confidence: float
+
+    @property
+    def excludes_zero(self) -> bool:
+        return self.low > 0 or self.high < 0
+
+
+def paired_difference(
+    a: Mapping[Any, float], b: Mapping[Any, float], confidence: float = 0.95
+) -> PairedDifference | None:
+    """Compare two arms split by split: keys name the splits. None with fewer than two shared splits."""
+    shared = [key for key in a if key in b]
+    if len(shared) < 2:
+        return None
+    differences = np.array([b[key] - a[key] for key in shared])
+    n = len(differences)
+    half = float(stats.t.ppf((1 + confidence) / 2, n - 1) * differences.std(ddof=1) / np.sqrt(n))
+    mean = float(differences.mean())
+    return PairedDifference(mean, mean - half, mean + half, n, confidence)
