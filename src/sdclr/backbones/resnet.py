@@ -1,0 +1,57 @@
+"""ResNets for small and large images with torchvision's blocks and torchvision's parameter names.
+
+B images, S image size, F feature dim. ``stem="small"`` is the CIFAR stem of the paper: a 3x3 convolution with stride
+1 and no max-pooling. Weights are Kaiming-normal (fan out); the last batch norm of a block is NOT zero-initialised.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock, Bottleneck
+
+DEPTHS: dict[str, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, ...]]] = {
+    "resnet10": (BasicBlock, (1, 1, 1, 1)),
+    "resnet18": (BasicBlock, (2, 2, 2, 2)),
+    "resnet34": (BasicBlock, (3, 4, 6, 3)),
+    "resnet50": (Bottleneck, (3, 4, 6, 3)),
+}
+
+
+class ResNet(nn.Module):
+    """Images [B, 3, S, S] -> features [B, F], F = 8 * width * expansion (512 for resnet18 at width 64)."""
+
+    def __init__(self, name: str, width: int = 64, stem: Literal["small", "large"] = "small") -> None:
+        super().__init__()
+        block, depths = DEPTHS[name]
+        kernel, stride = (3, 1) if stem == "small" else (7, 2)
+        self.conv1 = nn.Conv2d(3, width, kernel, stride, padding=kernel // 2, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.Identity() if stem == "small" else nn.MaxPool2d(3, stride=2, padding=1)
+        channels = width
+        for stage, depth in enumerate(depths):
+            planes = width * 2**stage
+            blocks = []
+            for position in range(depth):
+                stride = 2 if stage > 0 and position == 0 else 1
+                shortcut = _shortcut(channels, planes * block.expansion, stride)
+                blocks.append(block(channels, planes, stride, shortcut))
+                channels = planes * block.expansion
+            self.add_module(f"layer{stage + 1}", nn.Sequential(*blocks))
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return self.avgpool(x).flatten(1)
+
+
+def _shortcut(channels: int, out_channels: int, stride: int) -> nn.Module | None:
+    if stride == 1 and channels == out_channels:
+        return None
+    return nn.Sequential(nn.Conv2d(channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels))

@@ -1,0 +1,21 @@
+"""What travels from the data room to a method: two views of the same images.
+
+B images, S view size in pixels.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Views(NamedTuple):
+    """Two independently augmented views of one batch."""
+
+    a: Tensor
+    """[B, 3, S, S] in [0, 1]; the target branch's view."""
+    b: Tensor
+    """[B, 3, S, S] in [0, 1]; the competitor branch's view."""
+    index: Tensor
+    """[B] int64, the images' positions in the training set."""

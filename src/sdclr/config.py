@@ -1,0 +1,163 @@
+"""Strict, frozen settings: one model beside the thing it configures, errors that name field, value and cure.
+
+A setting is written `section.key=value` on the command line, as YAML in a run folder, or as a keyword in Python; all
+three pass through the same validation. This file knows no particular setting.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sdclr.errors import ConfigError, MissingInputError
+
+Fraction = Annotated[float, Field(ge=0, le=1, json_schema_extra={"fraction": True})]
+"""A share in [0, 1], never a percentage."""
+
+ProperFraction = Annotated[float, Field(ge=0, lt=1, json_schema_extra={"fraction": True})]
+"""A share in [0, 1)."""
+
+
+class Section(BaseModel):
+    """Base of every group of settings: frozen, no unknown keys, no silent conversions."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, validate_default=True, use_attribute_docstrings=True
+    )
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any]) -> Self:
+        """Validate plain nested values. Raises ConfigError that names every offending field."""
+        try:
+            # through JSON: strict, yet lists become tuples and ints become floats, as YAML and flags need
+            return cls.model_validate_json(json.dumps(values))
+        except ValidationError as error:
+            raise ConfigError("\n".join(_explain(cls, e) for e in error.errors())) from None
+
+    def with_overrides(self, overrides: Iterable[str]) -> Self:
+        """A copy with ``section.key=value`` assignments applied and everything validated again."""
+        values = self.to_dict()
+        for assignment in overrides:
+            path, value = parse_assignment(assignment)
+            target = values
+            *sections, key = path
+            for depth, name in enumerate(sections):
+                child = target.setdefault(name, {})
+                if not isinstance(child, dict):
+                    raise ConfigError(f"{'.'.join(path[: depth + 1])} is a value, not a section; got {assignment!r}.")
+                target = child
+            target[key] = value
+        return self.parse(values)
+
+    def to_dict(self) -> dict[str, Any]:
+        return self.model_dump(mode="json")
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+
+    @classmethod
+    def from_yaml(cls, path: Path) -> Self:
+        """Read a saved config. Raises MissingInputError or ConfigError, naming the file."""
+        try:
+            values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise MissingInputError(f"config file {path} does not exist.") from None
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise ConfigError(f"config file {path} cannot be read as YAML: {error}") from None
+        if not isinstance(values, dict):
+            raise ConfigError(f"config file {path} must hold a mapping of settings, got {type(values).__name__}.")
+        try:
+            return cls.parse(values)
+        except (ConfigError, TypeError) as error:
+            raise ConfigError(f"in config file {path}:\n{error}") from None
+
+
+def parse_assignment(text: str) -> tuple[list[str], Any]:
+    """``"a.b=0.5"`` -> (["a", "b"], 0.5). Values are JSON where they parse as JSON, else plain text."""
+    name, equals, raw = text.partition("=")
+    if not equals or not all(part.isidentifier() for part in name.split(".")):
+        raise ConfigError(f"cannot read the setting {text!r}; write section.key=value, for example epochs=2.")
+    try:
+        value = json.loads(raw)
+    except json.JSONDecodeError:
+        value = raw
+    return name.split("."), value
+
+
+def differing_fields(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Lines ``field: value in a -> value in b`` for every leaf in which two nested mappings differ."""
+    lines: list[str] = []
+    for key in [*a, *(k for k in b if k not in a)]:
+        left, right = a.get(key), b.get(key)
+        if isinstance(left, Mapping) and isinstance(right, Mapping):
+            lines += differing_fields(left, right, f"{prefix}{key}.")
+        elif left != right:
+            lines.append(f"{prefix}{key}: {left!r} -> {right!r}")
+    return lines
+
+
+def _sections(annotation: Any) -> list[type[BaseModel]]:
+    """Every settings model inside an annotation (unions and Annotated unwrapped)."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType, Annotated):
+        return [section for part in typing.get_args(annotation) for section in _sections(part)]
+    return []
+
+
+def _locate(model: type[BaseModel], location: tuple[int | str, ...]) -> tuple[str, list[str], bool]:
+    """Dotted name, the names valid at its level, and whether the field is a fraction."""
+    sections, names, fraction = [model], [], False
+    valid = list(model.model_fields)
+    for part in location:
+        fields = {name: field for section in sections for name, field in section.model_fields.items()}
+        if isinstance(part, str) and part not in fields and any(part == _tag(section) for section in sections):
+            sections = [section for section in sections if part == _tag(section)]  # a union's tag, not a field
+            valid = [name for section in sections for name in section.model_fields]
+            continue
+        valid = list(fields) or valid
+        names.append(str(part))
+        field = fields.get(str(part))
+        extra = field.json_schema_extra if field else None
+        fraction = isinstance(extra, dict) and bool(extra.get("fraction"))
+        if field:
+            sections = _sections(field.annotation)
+    return ".".join(names), valid, fraction
+
+
+def _tag(section: type[BaseModel]) -> str | None:
+    """The literal value of a section's ``name`` field, where it has exactly one."""
+    field = section.model_fields.get("name")
+    values = typing.get_args(field.annotation) if field else ()
+    return values[0] if len(values) == 1 else None
+
+
+def _explain(model: type[BaseModel], error: Any) -> str:
+    """One pydantic error as a sentence: field, value, cure."""
+    name, valid, fraction = _locate(model, error["loc"])
+    kind, value = error["type"], error.get("input")
+    if kind == "extra_forbidden":
+        last = name.rpartition(".")[2]
+        close = difflib.get_close_matches(last, valid, n=1)
+        hint = f"did you mean {name[: -len(last)]}{close[0]}?" if close else f"valid here: {', '.join(sorted(valid))}."
+        return f"{name} is not a setting; {hint}"
+    if kind == "missing":
+        return f"{name} is missing; it must be given."
+    if kind == "union_tag_invalid":
+        return f"{name}.name must be one of {error['ctx']['expected_tags']}, got {error['ctx']['tag']!r}."
+    if kind == "value_error":
+        message = str(error["ctx"]["error"])
+        return f"{name}: {message}" if name else message
+    message = error["msg"].replace("Input should be", "must be")
+    text = f"{name} {message}, got {value!r}."
+    if fraction and isinstance(value, (int, float)) and 1 <= value <= 100:
+        return f"{text} It is a fraction; did you mean {value / 100:g}?"
+    return text

@@ -1,0 +1,24 @@
+"""SimCLR (Chen et al., ICML 2020): the baseline, one network that sees both views."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from sdclr.batch import Views
+from sdclr.methods.method import Method
+from sdclr.methods.nt_xent import nt_xent
+
+
+class SimCLR(Method):
+    """Contrast two views of every image. ``network`` maps images [B, 3, S, S] to projections [B, D]."""
+
+    def __init__(self, network: nn.Module, temperature: float = 0.2) -> None:
+        super().__init__()
+        self.network = network
+        self.temperature = temperature
+
+    def forward(self, views: Views) -> Tensor:
+        # one forward, so that batch norm sees both views, as in the reference
+        z_a, z_b = self.network(torch.cat([views.a, views.b])).chunk(2)  # [B, D] each
+        return nt_xent(z_a, z_b, self.temperature)

@@ -1,0 +1,78 @@
+"""Optimisers and the learning-rate schedule, a pure function of the step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Annotated, Literal
+
+import timm.optim
+import torch
+from pydantic import Field
+from torch import nn
+
+from sdclr.config import Section
+from sdclr.errors import ConfigError
+
+
+class OptimizerConfig(Section):
+    """How the weights are updated (method.md: SGD 0.5, momentum 0.9, weight decay 1e-4 on all parameters)."""
+
+    name: Literal["sgd", "lars", "adamw"] = "sgd"
+    """sgd (the paper's), lars (timm's, trust coefficient 0.001) or adamw."""
+    learning_rate: Annotated[float, Field(gt=0)] = 0.5
+    """Peak learning rate; used as it is, not scaled by the batch size."""
+    final_learning_rate: Annotated[float, Field(ge=0)] = 1e-6
+    """Learning rate of the very last step."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Momentum of sgd and lars; beta1 of adamw."""
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    """L2 penalty (sgd, lars) or decoupled decay (adamw)."""
+    decay_norms_and_biases: bool = True
+    """Whether weight decay also touches norms and biases, as in the paper's recipes."""
+    warmup_epochs: Annotated[float, Field(ge=0)] | None = None
+    """Linear warm-up from 0, in epochs. None: min(10, epochs / 10)."""
+
+
+def build_optimizer(
+    parameters: Iterable[nn.Parameter],
+    *,
+    name: str,
+    momentum: float,
+    weight_decay: float,
+    decay_norms_and_biases: bool = True,
+) -> torch.optim.Optimizer:
+    """An optimiser over the given parameters, each once; set its learning rate before every step."""
+    unique = list(dict.fromkeys(p for p in parameters if p.requires_grad))
+    if decay_norms_and_biases:
+        groups = [{"params": unique, "weight_decay": weight_decay}]
+    else:
+        decayed = [p for p in unique if p.ndim > 1]
+        spared = [p for p in unique if p.ndim <= 1]
+        groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": spared, "weight_decay": 0.0}]
+    if name == "sgd":
+        return torch.optim.SGD(groups, lr=0.0, momentum=momentum)
+    if name == "lars":
+        return timm.optim.Lars(groups, lr=0.0, momentum=momentum)
+    if name == "adamw":
+        return torch.optim.AdamW(groups, lr=0.0, betas=(momentum, 0.999))
+    raise ConfigError(f"optimizer.name must be sgd, lars or adamw, got {name!r}.")
+
+
+def learning_rate(
+    step: int, *, peak: float, total_steps: int, warmup_steps: float, final: float = 1e-6
+) -> float:
+    """Learning rate of step 1 .. total_steps: linear warm-up from 0, then half a cosine down to ``final``.
+
+    Step i uses the value at i, as the reference does: 0 is never used, and the last step uses exactly ``final``
+    (unless the warm-up is not shorter than the run: then the run ends while still warming up).
+    """
+    if step <= warmup_steps:
+        return peak * step / warmup_steps
+    progress = (step - warmup_steps) / (total_steps - warmup_steps)
+    return final + 0.5 * (peak - final) * (1 + math.cos(math.pi * progress))
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = value

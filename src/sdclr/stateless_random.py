@@ -1,0 +1,66 @@
+"""Random numbers that are a pure function of their counters, so that nothing has to be saved or replayed.
+
+The same (seed, counters) gives the same bits on every device, in every process and for any batch composition:
+resuming, splitting the batch over ranks and changing worker counts cannot change a draw. The mixer is splitmix64
+(Steele, Lea, Flood 2014) on wrapping int64 tensors. Not for cryptography.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_GAMMA = 0x9E3779B97F4A7C15
+_MASK64 = (1 << 64) - 1
+
+
+def _signed(value: int) -> int:
+    """The int64 with the same 64 bits."""
+    value &= _MASK64
+    return value - (1 << 64) if value >> 63 else value
+
+
+_M1, _M2, _STRIDE = _signed(0xBF58476D1CE4E5B9), _signed(0x94D049BB133111EB), _signed(_GAMMA)
+
+
+def _shift_right(x: Tensor, bits: int) -> Tensor:
+    # int64 shifts drag the sign bit along; masking makes the shift logical
+    return (x >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _mix(x: Tensor) -> Tensor:
+    x = (x ^ _shift_right(x, 30)) * _M1
+    x = (x ^ _shift_right(x, 27)) * _M2
+    return x ^ _shift_right(x, 31)
+
+
+def _mix_int(x: int) -> int:
+    x &= _MASK64
+    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _MASK64
+    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _MASK64
+    return x ^ (x >> 31)
+
+
+def derive(*counters: int) -> int:
+    """One non-negative 63-bit key from any number of integers; order matters."""
+    key = 0
+    for counter in counters:
+        key = _mix_int((key + _GAMMA) ^ _mix_int(counter + _GAMMA))
+    return key >> 1
+
+
+def random_bits(key: int, index: Tensor) -> Tensor:
+    """int64 of index's shape: 64 random bits for every int64 counter in ``index``, on its device."""
+    return _mix(_mix(index * _STRIDE + _signed(key)) + _STRIDE)
+
+
+def uniforms(key: int, index: Tensor, count: int) -> Tensor:
+    """float32 [B, count] in [0, 1) for int64 counters ``index`` [B]: multiples of 2**-24, exact on every device."""
+    streams = torch.arange(1, count + 1, device=index.device, dtype=torch.int64) * _STRIDE
+    bits = _mix(_mix(index * _STRIDE + _signed(key)).unsqueeze(1) + streams)
+    return _shift_right(bits, 40).to(torch.float32) * (2.0**-24)
+
+
+def permutation(key: int, n: int) -> Tensor:
+    """int64 [n] on the CPU: a uniformly random order of range(n)."""
+    return torch.argsort(random_bits(key, torch.arange(n, dtype=torch.int64)), stable=True)
