@@ -5,7 +5,7 @@ The template escapes everything; only the SVG made by ``plots`` is inserted as i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -26,6 +26,7 @@ class Plot:
 
 def render_html(report: Report) -> str:
     """The whole page as text."""
+    colours = plots.arm_colours(report.arms)
     environment = Environment(
         loader=PackageLoader("sdclr.presentation", "templates"),
         autoescape=True,
@@ -36,33 +37,38 @@ def render_html(report: Report) -> str:
     return environment.get_template("report.html.j2").render(
         report=report,
         tables=tables,
-        bars=_bar_plots(report),
-        curves=_curve_plots(report),
-        palette=[plots.PALETTE[number % len(plots.PALETTE)] for number in range(len(report.arms))],
+        bars=_bar_plots(report, colours),
+        curves=_curve_plots(report, colours),
+        colours=colours,
         spread=_spread,
     )
 
 
-def _bar_plots(report: Report) -> list[Plot]:
+def _bar_plots(report: Report, colours: Mapping[str, str]) -> list[Plot]:
     caption = (
-        "Classes sorted from the most to the fewest training images in each split; rank, not identity, is averaged over "
-        "the splits. Whiskers: population std over the splits."
+        "Classes sorted from the most to the fewest training images in each split; what is averaged over the splits is "
+        "the rank, not the class. Whiskers: population std over the splits."
     )
     return [
-        Plot(plots.bars_title(bars), caption, Markup(plots.class_bars_svg(bars, f"bars-{bars.probe}")))
+        Plot(
+            f"{tables.PROBES[bars.probe]}: accuracy by class frequency",
+            caption,
+            Markup(plots.class_bars_svg(bars, colours, f"bars-{bars.probe}")),
+        )
         for bars in report.bars
     ]
 
 
-def _curve_plots(report: Report) -> list[Plot]:
+def _curve_plots(report: Report, colours: Mapping[str, str]) -> list[Plot]:
     figures = []
     thin = "Thin lines are runs, thick ones their mean."
     if report.losses:
         caption = f"The losses of SimCLR and SDCLR are different quantities: compare shapes, not heights. {thin}"
-        figures.append(Plot("Training loss", caption, Markup(plots.curves_svg(report.losses, "Loss", "loss"))))
+        svg = plots.curves_svg(report.losses, colours, "Loss", "loss")
+        figures.append(Plot("Training loss", caption, Markup(svg)))
     if report.mask_churns:
         caption = f"Share of the mask that changed when it was refreshed at the start of the epoch. {thin}"
-        svg = plots.curves_svg(report.mask_churns, "Mask churn", "churn")
+        svg = plots.curves_svg(report.mask_churns, colours, "Mask churn", "churn")
         figures.append(Plot("Mask churn", caption, Markup(svg)))
     return figures
 

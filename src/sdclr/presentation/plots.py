@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
@@ -18,25 +19,30 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from sdclr.presentation.tables import PROBES, ArmCurves, ClassBars
+from sdclr.presentation.tables import ArmCurves, ClassBars
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _INK = "#010203"  # stands for the page's text colour until the SVG is written
 _MAX_BARS = 240  # bars of fewer than two pixels cannot be told apart: draw dots
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text: searchable, and in the page's font
     "svg.hashsalt": "sdclr",
     "text.parse_math": False,  # a "$" in a label is a dollar
     "font.family": ["sans-serif"],
     "font.size": 10,
-    **{key: _INK for key in ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")},
+    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), _INK),
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.axisbelow": True,
 }
 
 
-def class_bars_svg(bars: ClassBars, name: str) -> str:
+def arm_colours(arms: Sequence[str]) -> dict[str, str]:
+    """The colour an arm has in every figure of a report, also in those that not every arm is part of."""
+    return {arm: PALETTE[number % len(PALETTE)] for number, arm in enumerate(arms)}
+
+
+def class_bars_svg(bars: ClassBars, colours: Mapping[str, str], name: str) -> str:
     """Accuracy of each class rank, head to tail, the arms side by side; whiskers are the std over splits.
 
     ``name`` prefixes every id, so that several figures can share a page.
@@ -47,7 +53,7 @@ def class_bars_svg(bars: ClassBars, name: str) -> str:
         for number, arm in enumerate(bars.arms):
             x = ranks - 0.4 + (number + 0.5) * width
             heights, whiskers = 100 * np.asarray(arm.mean), 100 * np.asarray(arm.std)
-            colour = PALETTE[number % len(PALETTE)]
+            colour = colours[arm.arm]
             if len(ranks) * len(bars.arms) > _MAX_BARS:
                 axes.plot(x, heights, ".", markersize=3, color=colour, label=arm.arm)
                 continue
@@ -62,12 +68,12 @@ def class_bars_svg(bars: ClassBars, name: str) -> str:
         return _svg(figure, name)
 
 
-def curves_svg(arms: Sequence[ArmCurves], ylabel: str, name: str) -> str:
+def curves_svg(arms: Sequence[ArmCurves], colours: Mapping[str, str], ylabel: str, name: str) -> str:
     """A quantity over the epochs: a thin line for each run, a thick one for the mean of each arm's runs."""
     with rc_context(_STYLE):
         figure, axes = _canvas(3.0)
-        for number, arm in enumerate(arms):
-            colour = PALETTE[number % len(PALETTE)]
+        for arm in arms:
+            colour = colours[arm.arm]
             if len(arm.runs) > 1:
                 for run in arm.runs:
                     axes.plot(*zip(*run, strict=True), color=colour, linewidth=0.7, alpha=0.45)
@@ -130,7 +136,3 @@ def _svg(figure: Figure, name: str) -> str:
     text = text[text.index("<svg") :].replace(_INK, "currentColor")
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
     return re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", text)
-
-
-def bars_title(bars: ClassBars) -> str:
-    return f"{PROBES[bars.probe]}: accuracy by class frequency"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -72,19 +72,116 @@ class _StatusColumn(rich.progress.ProgressColumn):
         return Text(ours.summary(ours.finished_seconds if ours.finished else self._now()))
 
 
-@dataclass
 class Progress:
-    """Shows tasks while they run; use it as a context manager.
+    """Shows tasks while they run; a context manager.
 
         with Progress() as progress:
             task = progress.add("SimCLR, split 1", total=1200, unit="steps")
             progress.advance(task, note="loss 4.91")
 
-    ``console`` defaults to standard error; bars appear where it is a terminal. ``now`` is the time source [seconds].
+    Bars where ``console`` (standard error unless given) is a terminal, plain lines elsewhere.
+    ``now`` is the time source, in seconds.
     """
 
-    console: Console = field(default_factory=lambda: Console(stderr=True))
-    now: Callable[[], float] = time.monotonic
-    _tasks: list[Task] = field(default_factory=list, init=False)
-    _bars: rich.progress.Progress | None = field(default=None, init=False)
+    def __init__(self, console: Console | None = None, now: Callable[[], float] = time.monotonic) -> None:
+        self._console = console or Console(stderr=True)
+        self._now = now
+        self._tasks: list[Task] = []
+        self._bars: rich.progress.Progress | None = None
+        if self._console.is_terminal:
+            self._bars = rich.progress.Progress(
+                rich.progress.TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
+                rich.progress.BarColumn(bar_width=min(30, self._console.width // 6)),
+                _StatusColumn(now),
+                console=self._console,
+                refresh_per_second=4,
+                redirect_stdout=sys.stdout.isatty(),  # results piped elsewhere must stay on standard output
+                expand=True,
+            )
 
+    def __enter__(self) -> Self:
+        if self._bars:
+            self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for index, task in enumerate(self._tasks):
+            if not task.finished:
+                self._end(index, "finished" if task.done >= task.total else "stopped")
+        if self._bars:
+            self._bars.stop()
+
+    def add(self, description: str, total: int, unit: str = "steps", done: int = 0) -> int:
+        """Start a task of ``total`` units, ``done`` of which an earlier sitting has finished. Returns its handle."""
+        now = self._now()
+        task = Task(description, total, unit, now, initial=done, done=done, printed_seconds=now)
+        self._tasks.append(task)
+        if self._bars:
+            self._bars.add_task(description, total=total, completed=done, ours=task)
+        else:
+            self._line(task, task.summary(now))
+        return len(self._tasks) - 1
+
+    def advance(self, task: int, amount: int = 1, note: str | None = None) -> None:
+        """Count ``amount`` more units; ``note`` (loss, learning rate, ...) stays until the next one."""
+        ours = self._tasks[task]
+        ours.done += amount
+        if note is not None:
+            ours.note = note
+        if self._bars:
+            self._bars.update(rich.progress.TaskID(task), completed=ours.done)
+        elif (now := self._now()) - ours.printed_seconds >= LINE_INTERVAL_SECONDS and ours.done < ours.total:
+            ours.printed_seconds = now
+            self._line(ours, ours.summary(now))
+
+    def finish(self, task: int, note: str | None = None) -> None:
+        """The task is over, whatever was counted; its bar or last line stays."""
+        if note is not None:
+            self._tasks[task].note = note
+        self._end(task, "finished")
+
+    def print(self, text: str) -> None:
+        """A line of plain text above the bars."""
+        self._console.print(Text(text), soft_wrap=True)
+
+    def _end(self, index: int, word: str) -> None:
+        task = self._tasks[index]
+        if task.finished:
+            return
+        task.finished, task.finished_seconds = True, self._now()
+        if self._bars:
+            self._bars.stop_task(rich.progress.TaskID(index))
+        else:
+            self._line(task, f"{word}, {task.summary(task.finished_seconds)}")
+
+    def _line(self, task: Task, text: str) -> None:
+        self.print(f"{task.description}: {text}")
+
+
+class NoProgress:
+    """The interface of Progress, silent: for use as a library."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def add(self, description: str, total: int, unit: str = "steps", done: int = 0) -> int:
+        return 0
+
+    def advance(self, task: int, amount: int = 1, note: str | None = None) -> None:
+        pass
+
+    def finish(self, task: int, note: str | None = None) -> None:
+        pass
+
+    def print(self, text: str) -> None:
+        pass
+
+
+AnyProgress = Progress | NoProgress

@@ -24,6 +24,12 @@ PROBES = {"linear": "Linear probe", "few_shot": "Few-shot probe", "knn": "k-near
 """Name of a probe in an evaluation file -> its heading; the order is that of every report."""
 
 
+GROUP_CONVENTIONS = {
+    "thirds": "Many, Medium, Few: thirds of the classes by their long-tailed training images.",
+    "thresholds": "Many, Medium, Few: classes with more than 100, 20 to 100, fewer than 20 training images.",
+}
+
+
 @dataclass(frozen=True)
 class Column:
     """One measured quantity of the result table."""
@@ -157,7 +163,8 @@ class Report:
 
     title: str
     description: str
-    notes: Sequence[str]
+    group_convention: str
+    """thirds or thresholds."""
     dataset: str
     protocol: str
     chance: float
@@ -210,6 +217,15 @@ def comparison_text(comparison: Comparison) -> str:
     return f"{comparison.arm} {size} ({basis})"
 
 
+def reading_notes(report: Report) -> list[str]:
+    """What the result table's numbers are."""
+    return [
+        "Percent; mean ± population std over n splits (the seeds of a split are averaged first). "
+        f"Std, the spread of Many, Medium and Few, is better when lower. Chance is {percent(report.chance)}.",
+        GROUP_CONVENTIONS[report.group_convention],
+    ]
+
+
 def by_probe(report: Report) -> dict[str, list[Row]]:
     """Probe -> its rows, in the order of PROBES."""
     groups = {probe: [row for row in report.rows if row.probe == probe] for probe in PROBES}
@@ -232,7 +248,7 @@ def render_terminal(report: Report, console: Console) -> None:
     console.print(table)
     if missing:
         console.print(Text(f"Not shown at this width: {', '.join(missing)}.", style="dim"))
-    for note in report.notes:
+    for note in reading_notes(report):
         console.print(Text(note, style="dim"))
     for heading, comparisons in comparison_groups(report):
         console.print(Text(f"\n{heading}", style="bold"))
@@ -292,7 +308,7 @@ def to_markdown(report: Report) -> str:
         for rows in by_probe(report).values()
         for row in rows
     ]
-    parts += [_md_table(header, body, num_text_columns=2), *map(_md, report.notes)]
+    parts += [_md_table(header, body, num_text_columns=2), *map(_md, reading_notes(report))]
     for heading, comparisons in comparison_groups(report):
         lines = [f"- {HEADERS[c.measure]}: {_md(comparison_text(c))}" for c in comparisons]
         parts += [f"## {_md(heading)}", "\n".join(lines)]

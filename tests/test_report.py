@@ -1,0 +1,281 @@
+"""The report job on fake run folders: which runs are one arm, which numbers are refused, what is written where."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from rich.console import Console
+
+from sdclr.errors import ConfigError, DataError, MissingInputError, StorageError
+from sdclr.report import build_report, write_report
+
+COUNTS = np.array([100, 80, 60, 40, 30, 20, 12, 8, 6, 5])
+CONFIG: dict[str, Any] = {
+    "recipe": "digits",
+    "epochs": 3,
+    "batch_size": 64,
+    "seed": 1,
+    "precision": "float32",
+    "device": "cpu",
+    "activation_checkpointing": False,
+    "weights": None,
+    "checkpoint_every_epochs": 1,
+    "data": {"name": "digits", "path": None, "split": 1, "subset": "long_tail", "imbalance_ratio": 20},
+    "backbone": {"name": "resnet10", "width": 0.5, "stem": "small"},
+    "method": {"name": "simclr", "temperature": 0.2, "projector_layers": 2, "projection_dim": 128},
+    "optimizer": {"name": "sgd", "learning_rate": 0.5, "momentum": 0.9},
+}
+SDCLR = {"name": "sdclr", "prune_ratio": 0.9, "norms": "own", "random_share": 0.0}
+
+
+def write_run(
+    folder: Path,
+    split: int = 1,
+    seed: int = 1,
+    method: dict[str, Any] | None = None,
+    accuracy: np.ndarray | float = 0.5,
+    protocol: str = "cached",
+    **settings: Any,
+) -> Path:
+    """A finished, evaluated run: ``accuracy`` belongs to the class ranks, most images first."""
+    config = copy.deepcopy(CONFIG) | {"seed": seed} | settings
+    config["data"]["split"] = split
+    config["method"] |= method or {}
+    order = np.random.default_rng(split).permutation(10)  # rank -> class, another one in each split
+    counts, per_class = np.empty(10, dtype=int), np.empty(10)
+    counts[order], per_class[order] = COUNTS, np.broadcast_to(accuracy, 10)
+    names = [f"class {index}" for index in range(10)]
+    identity = {"number": split, "fingerprint": f"{split:02d}" * 16, "name": f"split {split}"}
+    images = {
+        subset: counts.tolist() for subset in ("long_tail", "balanced", "few_shot", "train", "validation", "test")
+    }
+    probe = {"per_class_accuracy": per_class.tolist(), "num_test": [30] * 10, "seconds": 1.5, "detail": "C = 1"}
+    evaluation = {
+        "protocol": protocol,
+        "dataset": "digits",
+        "group_convention": "thirds",
+        "train_counts": counts.tolist(),
+        "class_names": names,
+        "split": identity,
+        "chance": 0.1,
+        "probes": {"linear": probe, "knn": probe},
+    }
+    extra = {"mask_churn": 0.1, "sparsity": 0.9} if config["method"]["name"] == "sdclr" else {}
+    metrics = [
+        {"epoch": e, "step": 9 * e, "loss": 5 / e, "learning_rate": 0.1, "views_per_second": 100.0 * e, "seconds": 1.0}
+        for e in (1, 2, 3)
+    ]
+    environment = {"sdclr": "0.1.0", "torch": "2.12", "torchvision": "0.27", "python": "3.11", "numpy": "2.3"}
+    environment |= {"device": "CPU: test, 2 threads", "command": f"sdclr pretrain digits seed={seed}", "commit": None}
+    (folder / "evaluation").mkdir(parents=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(m | extra) + "\n" for m in metrics))
+    split_file = identity | {"dataset": "digits", "seed": None, "source": "generated"}
+    (folder / "split.json").write_text(json.dumps(split_file | {"class_names": names, "counts": images}))
+    (folder / "environment.json").write_text(json.dumps(environment | {"created": "2030-01-01T00:00:00"}))
+    (folder / f"evaluation/{protocol}.json").write_text(json.dumps(evaluation))
+    return folder
+
+
+def edit(file: Path, **changes: Any) -> None:
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+@pytest.fixture
+def two_arms(tmp_path: Path) -> list[Path]:
+    """SimCLR and SDCLR on three splits; SDCLR better on the tail by 0.09, 0.12, 0.15 and equal elsewhere."""
+    runs = []
+    for split in (1, 2, 3):
+        head_to_tail = np.linspace(0.9, 0.3, 10) + 0.01 * split
+        runs.append(write_run(tmp_path / f"simclr-{split}", split, accuracy=head_to_tail))
+        better = head_to_tail + np.where(np.arange(10) >= 7, 0.06 + 0.03 * split, 0)
+        runs.append(write_run(tmp_path / f"sdclr-{split}", split, method=SDCLR, accuracy=better))
+    return runs
+
+
+def test_rows_hold_mean_and_std_over_splits(two_arms: list[Path]) -> None:
+    report = build_report(two_arms)
+    assert [(row.probe, row.arm, row.n) for row in report.rows] == [
+        ("linear", "SimCLR", 3),
+        ("linear", "SDCLR", 3),
+        ("knn", "SimCLR", 3),
+        ("knn", "SDCLR", 3),
+    ]
+    head_to_tail = np.linspace(0.9, 0.3, 10)
+    few = report.rows[0].values["few"]  # ranks 8 to 10
+    assert few.mean == pytest.approx(head_to_tail[7:].mean() + 0.02)
+    assert few.std == pytest.approx(np.std([0.01, 0.02, 0.03]))
+    groups = [head_to_tail[:4].mean(), head_to_tail[4:7].mean(), head_to_tail[7:].mean()]
+    assert report.rows[0].values["group_std"].mean == pytest.approx(np.std(groups))
+
+
+def test_comparisons_pair_the_splits_and_take_the_first_arm_as_baseline(two_arms: list[Path]) -> None:
+    comparisons = [c for c in build_report(two_arms).comparisons if c.probe == "linear"]
+    assert [(c.measure, c.baseline, c.arm, c.n) for c in comparisons] == [
+        (measure, "SimCLR", "SDCLR", 3) for measure in ("all", "few", "group_std")
+    ]
+    half = 4.302652729911275 * 0.03 / np.sqrt(3)  # Student t, 2 degrees of freedom, 97.5 %
+    assert comparisons[1].interval == pytest.approx((0.12, 0.12 - half, 0.12 + half))
+
+
+def test_seeds_of_one_split_are_averaged_before_the_splits(tmp_path: Path) -> None:
+    accuracies = [(1, 1, 0.2), (1, 2, 0.4), (1, 3, 0.6), (2, 1, 0.8)]
+    runs = [write_run(tmp_path / f"{split}-{seed}", split, seed, accuracy=a) for split, seed, a in accuracies]
+    row = build_report(runs).rows[0]
+    assert row.n == 2
+    assert row.values["all"].mean == pytest.approx((0.4 + 0.8) / 2)
+    assert row.values["all"].std == pytest.approx(0.2)
+
+
+def test_bars_follow_the_rank_and_not_the_class(two_arms: list[Path]) -> None:
+    bars = build_report(two_arms).bars[0]
+    assert list(bars.counts) == COUNTS.tolist()
+    assert list(bars.groups) == ["many"] * 4 + ["medium"] * 3 + ["few"] * 3
+    np.testing.assert_allclose(bars.arms[0].mean, np.linspace(0.9, 0.3, 10) + 0.02)
+    np.testing.assert_allclose(bars.arms[0].std, np.std([0.01, 0.02, 0.03]))
+
+
+def test_arms_of_one_method_are_named_by_what_differs(tmp_path: Path) -> None:
+    runs = [
+        write_run(tmp_path / "a", method=SDCLR),
+        write_run(tmp_path / "b", method=SDCLR | {"prune_ratio": 0.5}),
+        write_run(tmp_path / "c", batch_size=32),
+    ]
+    report = build_report(runs)
+    assert report.arms == ["SDCLR (prune_ratio 0.9)", "SDCLR (prune_ratio 0.5)", "SimCLR"]
+    facts = {fact.name: fact for fact in report.facts}
+    assert facts["prune ratio"].values == ["0.9", "0.5", "-"]
+    assert facts["batch size"].differs
+    assert not facts["backbone"].differs
+    assert [fact.name for fact in report.facts if fact.name == "method.random_share"], "other differences are listed"
+
+
+def test_device_paths_and_unset_fields_do_not_split_an_arm(tmp_path: Path) -> None:
+    other = CONFIG["data"] | {"path": "/elsewhere"}
+    runs = [write_run(tmp_path / "a", 1), write_run(tmp_path / "b", 2, device="cuda", data=other, new_field=None)]
+    assert build_report(runs).arms == ["SimCLR"]
+
+
+def test_the_same_split_and_seed_twice_is_refused(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / "a"), write_run(tmp_path / "b")]
+    with pytest.raises(ConfigError, match=r"a and .*b are the same thing twice: .* split 1 and seed 1"):
+        build_report(runs)
+    with pytest.raises(ConfigError, match="same thing twice"):
+        build_report([runs[0], runs[0]])
+
+
+def test_what_is_missing_is_named_with_the_command_that_makes_it(tmp_path: Path) -> None:
+    with pytest.raises(MissingInputError, match=r"nowhere does not exist"):
+        build_report([tmp_path / "nowhere"])
+    with pytest.raises(MissingInputError, match=r"not a run folder.*sdclr pretrain"):
+        build_report([tmp_path])
+    run = write_run(tmp_path / "a")
+    with pytest.raises(MissingInputError, match=r"sdclr evaluate \S+ --protocol sdclr"):
+        build_report([run], protocol="sdclr")
+    (run / "evaluation/cached.json").unlink()
+    with pytest.raises(MissingInputError, match=r"run `sdclr evaluate \S+a` first"):
+        build_report([run])
+
+
+def test_protocols_never_mix(tmp_path: Path) -> None:
+    a, b = write_run(tmp_path / "a"), write_run(tmp_path / "b", method=SDCLR, protocol="sdclr")
+    with pytest.raises(ConfigError, match="share no evaluation protocol"):
+        build_report([a, b])
+    (b / "evaluation/cached.json").write_text((a / "evaluation/cached.json").read_text())
+    assert build_report([a, b]).protocol == "cached"
+    with pytest.raises(ConfigError, match=r"cached, sdclr; choose with --protocol"):
+        build_report([b])
+    assert build_report([b], protocol="sdclr").protocol == "sdclr"
+
+
+def test_numbers_that_are_not_comparable_are_refused(tmp_path: Path) -> None:
+    a, b = write_run(tmp_path / "a"), write_run(tmp_path / "b", method=SDCLR)
+    file = b / "evaluation/cached.json"
+    edit(file, split={"number": 1, "fingerprint": "ff" * 16, "name": "other"})
+    with pytest.raises(ConfigError, match=r"split 1, but their images differ .*010101010101 and ffffffffffff"):
+        build_report([a, b])
+    edit(file, dataset="cifar10")
+    with pytest.raises(ConfigError, match=r"different data sets, 'digits' and 'cifar10'"):
+        build_report([a, b])
+
+
+def test_damaged_files_are_named(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "a")
+    edit(run / "evaluation/cached.json", train_counts=[1, 2])
+    with pytest.raises(DataError, match=r"evaluation, probe linear: balancedness needs"):
+        build_report([run])
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"epoch": 4, "lo')
+    with pytest.raises(DataError, match=r"metrics\.jsonl is damaged"):
+        build_report([run])
+
+
+def test_a_repeated_epoch_counts_once(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "a")
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"epoch": 3, "loss": 1.0}\n')
+    assert build_report([run]).losses[0].runs == [[(1, 5.0), (2, 2.5), (3, 1.0)]]
+
+
+def test_a_probe_that_only_some_arms_have_is_shown_for_those(two_arms: list[Path]) -> None:
+    for run in two_arms[1::2]:
+        file = run / "evaluation/cached.json"
+        edit(file, probes={"linear": json.loads(file.read_text())["probes"]["linear"]})
+    report = build_report(two_arms)
+    assert [(row.probe, row.arm) for row in report.rows][2:] == [("knn", "SimCLR")]
+    assert {c.probe for c in report.comparisons} == {"linear"}
+
+
+def test_an_empty_group_of_classes_leaves_no_comparison(tmp_path: Path) -> None:
+    runs = []
+    for split in (1, 2):
+        runs += [write_run(tmp_path / f"a{split}", split), write_run(tmp_path / f"b{split}", split, method=SDCLR)]
+    for run in runs:
+        counts = json.loads((run / "evaluation/cached.json").read_text())["train_counts"]
+        edit(run / "evaluation/cached.json", group_convention="thresholds", train_counts=[20 + n for n in counts])
+    report = build_report(runs)
+    assert np.isnan(report.rows[0].values["few"].mean)
+    assert {c.measure for c in report.comparisons} == {"all", "group_std"}
+
+
+def test_html_goes_into_the_run_or_the_folder_of_the_runs(two_arms: list[Path], tmp_path: Path) -> None:
+    quiet = Console(file=io.StringIO())
+    write_report(two_arms, {"html"}, console=quiet)
+    assert "SimCLR against SDCLR on digits" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    write_report(two_arms[:1], {"html"}, console=quiet)
+    assert (two_arms[0] / "report.html").is_file()
+
+
+def test_out_names_one_file_or_lends_its_name_to_several(two_arms: list[Path], tmp_path: Path) -> None:
+    quiet = Console(file=io.StringIO())
+    write_report(two_arms, {"csv"}, out=tmp_path / "deep/table.txt", console=quiet)
+    rows = list(csv.DictReader((tmp_path / "deep/table.txt").open()))
+    assert len(rows) == 4
+    write_report(two_arms, {"csv", "markdown"}, out=tmp_path / "both", console=quiet)
+    assert (tmp_path / "both.csv").is_file()
+    assert (tmp_path / "both.md").is_file()
+    write_report(two_arms, {"csv"}, out=tmp_path, console=quiet)
+    assert (tmp_path / "report.csv").is_file()
+
+
+def test_terminal_and_markdown_are_printed(two_arms: list[Path]) -> None:
+    stream = io.StringIO()
+    write_report(two_arms, {"terminal", "markdown"}, console=Console(file=stream, width=120))
+    assert "Linear probe" in stream.getvalue()
+    assert "| Linear probe | SimCLR | 3 |" in stream.getvalue()
+
+
+def test_a_format_or_place_that_cannot_be_is_refused(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "a")
+    with pytest.raises(ConfigError, match="unknown report format 'pdf'"):
+        write_report([run], {"pdf"})
+    with pytest.raises(StorageError, match="--out"):
+        write_report([run], {"csv"}, out=run / "config.yaml/x.csv")
