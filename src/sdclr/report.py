@@ -37,7 +37,6 @@ from sdclr.presentation.tables import (
 )
 
 METHOD_NAMES = {"simclr": "SimCLR", "sdclr": "SDCLR"}
-"""Methods as the paper writes them."""
 
 FORMATS = {"markdown": ".md", "csv": ".csv", "html": ".html"}
 """Formats that can be files, and their suffix. "terminal" is the fourth format."""
@@ -74,6 +73,10 @@ class Arm:
 
     label: str
     runs: Sequence[RunFolder]
+
+    @property
+    def method(self) -> str:
+        return _method_name(self.runs[0].settings)
 
     def summaries(self, probe: str) -> dict[int, Balancedness]:
         """Split number -> balancedness, averaged over the seeds of a split."""
@@ -113,7 +116,7 @@ def build_report(runs: Sequence[Path | str], protocol: str | None = None) -> Rep
     if not probes:
         raise MissingInputError(f"no probe has a result in {paths[0]}; run `sdclr evaluate {paths[0]}` first.")
     return Report(
-        title=f"{' against '.join(arm.label for arm in arms)} on {folders[0].evaluation['dataset']}",
+        title=f"{' against '.join(dict.fromkeys(arm.method for arm in arms))} on {folders[0].evaluation['dataset']}",
         description=_description(arms, protocol),
         group_convention=folders[0].evaluation["group_convention"],
         dataset=str(folders[0].evaluation["dataset"]),
@@ -308,15 +311,19 @@ def _arms(runs: Sequence[RunFolder]) -> list[Arm]:
 
 def _label(mine: Mapping[str, Any], everyone: Sequence[Mapping[str, Any]]) -> str:
     """The method's name, and where several arms share the method the settings in which they differ."""
-    method = mine["method.name"]
-    name = METHOD_NAMES.get(method, str(method))
-    fields = _differing([settings for settings in everyone if settings["method.name"] == method])
+    name = _method_name(mine)
+    fields = _differing([settings for settings in everyone if _method_name(settings) == name])
     last = [field.rpartition(".")[2] for field in fields]
     words = [
         f"{leaf if leaf != 'name' and last.count(leaf) == 1 else field} {_text(mine.get(field))}"
         for field, leaf in zip(fields, last, strict=True)
     ]
     return f"{name} ({', '.join(words)})" if words else name
+
+
+def _method_name(settings: Mapping[str, Any]) -> str:
+    """As the paper writes it."""
+    return METHOD_NAMES.get(settings["method.name"], str(settings["method.name"]))
 
 
 def _differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -484,5 +491,5 @@ def _splits(runs: Sequence[RunFolder]) -> list[SplitCounts]:
 
 
 def _record(arm: Arm, run: RunFolder) -> RunRecord:
-    environment = {key: _text(run.environment.get(key)) for key in ("command", "commit", "created")}
+    environment = {key: str(run.environment.get(key) or "") for key in ("command", "commit", "created")}
     return RunRecord(str(run.path), arm.label, run.split_number, run.seed, **environment)

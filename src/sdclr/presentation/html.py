@@ -17,7 +17,7 @@ from sdclr.presentation.tables import Report, SplitCounts
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure with its heading and the sentence under it."""
+    """A figure with its heading and the words under it."""
 
     title: str
     caption: str
@@ -40,7 +40,7 @@ def render_html(report: Report) -> str:
         bars=_bar_plots(report, colours),
         curves=_curve_plots(report, colours),
         colours=colours,
-        spread=_spread,
+        image_counts=_image_counts,
     )
 
 
@@ -49,14 +49,12 @@ def _bar_plots(report: Report, colours: Mapping[str, str]) -> list[Plot]:
         "Classes sorted from the most to the fewest training images in each split; what is averaged over the splits is "
         "the rank, not the class. Whiskers: population std over the splits."
     )
-    return [
-        Plot(
-            f"{tables.PROBES[bars.probe]}: accuracy by class frequency",
-            caption,
-            Markup(plots.class_bars_svg(bars, colours, f"bars-{bars.probe}")),
-        )
-        for bars in report.bars
-    ]
+    figures = []
+    for bars in report.bars:
+        svg = plots.class_bars_svg(bars, colours, f"bars-{bars.probe}")
+        said = caption if bars is report.bars[-1] else ""  # once, below them all
+        figures.append(Plot(tables.PROBES[bars.probe], said, Markup(svg)))
+    return figures
 
 
 def _curve_plots(report: Report, colours: Mapping[str, str]) -> list[Plot]:
@@ -73,7 +71,7 @@ def _curve_plots(report: Report, colours: Mapping[str, str]) -> list[Plot]:
     return figures
 
 
-def _spread(split: SplitCounts, subset: str) -> str:
-    """ "1,240 (500 … 5)": all images of a subset, and those of its largest and smallest class."""
+def _image_counts(split: SplitCounts, subset: str) -> tuple[str, str]:
+    """("1,240", "500 … 5"): the images of a subset, and those of its largest and smallest class."""
     counts: Sequence[int] = split.counts.get(subset, ())
-    return f"{sum(counts):,} ({max(counts):,} … {min(counts):,})" if counts else "-"
+    return (f"{sum(counts):,}", f"{max(counts):,} … {min(counts):,}") if counts else ("-", "")

@@ -80,7 +80,7 @@ def curves_svg(arms: Sequence[ArmCurves], colours: Mapping[str, str], ylabel: st
             mean = _mean_curve(arm.runs)
             marker = "o" if len(mean) < 3 else ""  # one or two epochs make no visible line
             axes.plot(*zip(*mean, strict=True), color=colour, linewidth=2, marker=marker, label=arm.arm)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         axes.set(xlabel="Epoch", ylabel=ylabel)
         axes.grid(axis="y", color=_INK, alpha=0.12, linewidth=0.8)
         _legend(axes)
@@ -108,7 +108,7 @@ def _shade_groups(axes: Axes, groups: Sequence[str]) -> None:
     start = 1
     for number, (group, members) in enumerate(groupby(groups)):
         end = start + len(list(members))
-        axes.axvspan(start - 0.5, end - 0.5, color=_INK, alpha=(0.03, 0.08, 0.13)[number % 3], linewidth=0)
+        axes.axvspan(start - 0.5, end - 0.5, color=_INK, alpha=(0.03, 0.07, 0.11)[number % 3], linewidth=0, zorder=0)
         axes.text((start + end - 1) / 2, 103, group.capitalize(), ha="center", va="bottom", fontweight="bold")
         start = end
     axes.set_xlim(0.5, len(groups) + 0.5)
@@ -124,8 +124,12 @@ def _label_ranks(axes: Axes, counts: Sequence[int]) -> None:
 
 
 def _legend(axes: Axes) -> None:
-    columns = min(4, len(axes.get_legend_handles_labels()[1]))
-    axes.legend(loc="lower right", bbox_to_anchor=(1, 1.0), ncols=columns, frameon=False, borderaxespad=0.2)
+    entries = sorted(zip(*axes.get_legend_handles_labels(), strict=True), key=lambda entry: entry[1] == "chance")
+    handles, labels = zip(*entries, strict=True)
+    columns = min(4, len(labels))
+    axes.legend(
+        handles, labels, loc="lower right", bbox_to_anchor=(1, 1.0), ncols=columns, frameon=False, borderaxespad=0.2
+    )
 
 
 def _svg(figure: Figure, name: str) -> str:

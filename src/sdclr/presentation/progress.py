@@ -90,8 +90,10 @@ class Progress:
         self._bars: rich.progress.Progress | None = None
         if self._console.is_terminal:
             self._bars = rich.progress.Progress(
-                rich.progress.TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
-                rich.progress.BarColumn(bar_width=min(30, self._console.width // 6)),
+                rich.progress.TextColumn(
+                    "{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")
+                ),
+                rich.progress.BarColumn(bar_width=min(30, max(8, self._console.width // 2 - 35))),
                 _StatusColumn(now),
                 console=self._console,
                 refresh_per_second=4,

@@ -42,8 +42,8 @@ class Column:
 
 
 COLUMNS = (
-    Column("many", "Many", "mean accuracy of the classes with many training images", 2),
-    Column("medium", "Medium", "mean accuracy of the classes in between", 1),
+    Column("many", "Many", "mean accuracy of the classes with many training images", 1),
+    Column("medium", "Medium", "mean accuracy of the classes in between", 2),
     Column("few", "Few", "mean accuracy of the classes with few training images"),
     Column("group_std", "Std (lower is better)", "population std of Many, Medium and Few: the paper's balancedness"),
     Column("gap", "Gap", "Many - Few", 3),
@@ -51,6 +51,11 @@ COLUMNS = (
     Column("all", "All", "mean of the per-class accuracies"),
 )
 HEADERS = {column.key: column.header for column in COLUMNS} | {"group_std": "Std"}
+
+COMPARISON_NOTE = (
+    "Differences split by split, in percentage points, over the splits both arms share. A direction is named only where "
+    "the 95 % interval excludes zero; the intervals are not corrected for their number."
+)
 
 
 @dataclass(frozen=True)
@@ -204,17 +209,17 @@ def comparison_text(comparison: Comparison) -> str:
 
     Judged on the printed digits, so an interval that shows an end at 0.00 claims nothing.
     """
+    header, is_std = HEADERS[comparison.measure], comparison.measure == "group_std"
     if comparison.interval is None:
-        return "one split: no interval can be given" if comparison.n == 1 else "no split in common: nothing to compare"
+        shared = "one split: no interval can be given" if comparison.n else "no split in common: nothing to compare"
+        return f"{header}: {shared}"
     mean, low, high = (round(100 * value, 2) + 0.0 for value in comparison.interval)  # + 0.0: no "-0.00"
-    basis = f"95 % t-interval, n = {comparison.n} splits"
+    basis = f"({'lower is better; ' if is_std else ''}95 % t-interval, n = {comparison.n} splits)"
     if low <= 0 <= high:
-        return f"no difference shown: {mean:+.2f} [{low:.2f}, {high:.2f}] points ({basis})"
+        return f"{header}: no difference shown: {mean:+.2f} [{low:.2f}, {high:.2f}] points {basis}"
     direction, near, far = ("higher", low, high) if low > 0 else ("lower", -high, -low)
     size = f"{direction} by {abs(mean):.2f} [{near:.2f}, {far:.2f}] points"
-    if comparison.measure == "group_std":
-        return f"Std {size} with {comparison.arm} (lower is better; {basis})"
-    return f"{comparison.arm} {size} ({basis})"
+    return f"Std {size} with {comparison.arm} {basis}" if is_std else f"{header}: {comparison.arm} {size} {basis}"
 
 
 def reading_notes(report: Report) -> list[str]:
@@ -244,8 +249,10 @@ def render_terminal(report: Report, console: Console) -> None:
     """Print everything but the figures; columns that do not fit are left out, numbers are never cut."""
     console.print(Text(report.title, style="bold"))
     console.print(Text(report.description))
-    table, missing = _widest_that_fits(report, console)
-    console.print(table)
+    columns = _columns_that_fit(report, console)
+    for probe in by_probe(report):
+        console.print(_result_table(report, probe, columns))
+    missing = [column.header for column in COLUMNS if column not in columns]
     if missing:
         console.print(Text(f"Not shown at this width: {', '.join(missing)}.", style="dim"))
     for note in reading_notes(report):
@@ -253,37 +260,37 @@ def render_terminal(report: Report, console: Console) -> None:
     for heading, comparisons in comparison_groups(report):
         console.print(Text(f"\n{heading}", style="bold"))
         for c in comparisons:
-            console.print(Padding(Text(f"{HEADERS[c.measure]}: {comparison_text(c)}"), (0, 0, 0, 2)))
+            console.print(Padding(Text(comparison_text(c)), (0, 0, 0, 2)))
+    if report.comparisons:
+        console.print(Text(f"\n{COMPARISON_NOTE}", style="dim"))
     console.print(_facts_table(report))
 
 
-def _widest_that_fits(report: Report, console: Console) -> tuple[Table, list[str]]:
-    """The result table with as many columns as the console holds, and the headers of the others."""
+def _columns_that_fit(report: Report, console: Console) -> list[Column]:
+    """As many columns as every result table can show at the console's width."""
+    unlimited = console.options.update(max_width=1000)
     for level in range(max(column.drop_order for column in COLUMNS), -1, -1):
         columns = [column for column in COLUMNS if column.drop_order <= level]
-        table = _result_table(report, columns)
-        if Measurement.get(console, console.options, table).minimum <= console.width:
+        candidates = [_result_table(report, probe, columns) for probe in by_probe(report)]
+        if max(Measurement.get(console, unlimited, table).minimum for table in candidates) <= console.width:
             break
-    return table, [column.header for column in COLUMNS if column not in columns]
+    return columns
 
 
-def _result_table(report: Report, columns: Sequence[Column]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
-    table.add_column("Arm", overflow="fold", min_width=10)
+def _result_table(report: Report, probe: str, columns: Sequence[Column]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    table.title, table.title_justify, table.title_style = f"\n{PROBES[probe]}", "left", "bold cyan"
+    # labels fold at spaces, headers too; digits never do
+    table.add_column("Arm", overflow="fold", min_width=min(12, max(map(len, report.arms))))
     table.add_column("n", justify="right", no_wrap=True)
     for column in columns:
         table.add_column(column.header, justify="right", min_width=_number_width(report, column))
-    for number, (probe, rows) in enumerate(by_probe(report).items()):
-        if number:
-            table.add_row()
-        table.add_row(Text(PROBES[probe], style="bold cyan"))
-        for row in rows:
-            table.add_row(Text(row.arm), str(row.n), *(cell(row.values[column.key]) for column in columns))
+    for row in by_probe(report)[probe]:
+        table.add_row(Text(row.arm), str(row.n), *(cell(row.values[column.key]) for column in columns))
     return table
 
 
 def _number_width(report: Report, column: Column) -> int:
-    # wide enough for every number, so that rich folds headers and labels but never digits
     return max((len(cell(row.values[column.key])) for row in report.rows), default=1)
 
 
@@ -310,8 +317,9 @@ def to_markdown(report: Report) -> str:
     ]
     parts += [_md_table(header, body, num_text_columns=2), *map(_md, reading_notes(report))]
     for heading, comparisons in comparison_groups(report):
-        lines = [f"- {HEADERS[c.measure]}: {_md(comparison_text(c))}" for c in comparisons]
+        lines = [f"- {_md(comparison_text(c))}" for c in comparisons]
         parts += [f"## {_md(heading)}", "\n".join(lines)]
+    parts += [COMPARISON_NOTE] if report.comparisons else []
     facts = [[f"{fact.name} (differs)" if fact.differs else fact.name, *fact.values] for fact in report.facts]
     parts += ["## What differs", _md_table(["", *report.arms], facts, num_text_columns=len(report.arms) + 1)]
     return "\n\n".join(parts) + "\n"

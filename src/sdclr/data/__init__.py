@@ -1,0 +1,178 @@
+"""Room: images, labels, splits and views. Never sees a network; hands out positions, uint8 images and view batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from sdclr.config import Fraction, Section
+from sdclr.data.epoch_order import epoch_batches, steps_per_epoch
+from sdclr.data.image_arrays import ImageArrays, LabelledImages, read_cifar, read_digits, read_npz
+from sdclr.data.split_files import read_authors_cifar_split
+from sdclr.data.splits import Split, draw_long_tail
+from sdclr.data.view_parameters import ViewSpec
+from sdclr.data.views import make_views
+from sdclr.errors import ConfigError, DataError
+
+__all__ = [
+    "Data",
+    "DataConfig",
+    "ViewSpec",
+    "ViewsConfig",
+    "build_data",
+    "draw_long_tail",
+    "epoch_batches",
+    "make_views",
+    "steps_per_epoch",
+]
+
+
+class DataConfig(Section):
+    """Which images to pre-train on."""
+
+    name: Literal["digits", "cifar10", "cifar100", "arrays"]
+    """digits comes with scikit-learn; the others need a path."""
+    path: str | None = None
+    """CIFAR: torchvision's folder or a .npz of the same images; arrays: a .npz."""
+    subset: Literal["long_tail", "balanced", "all"] = "long_tail"
+    """long_tail D_i, its balanced twin D_b, or every training image (validation excepted where labels are known)."""
+    split: Annotated[int, Field(ge=1)] = 1
+    """Which long-tailed split: the seed of a generated one, or the number of the authors' list."""
+    splits_dir: str | None = None
+    """The authors' split folder; without it, splits of the same structure are generated from the number."""
+    imbalance_ratio: Annotated[float, Field(ge=1)] = 100.0
+    """Images of the largest class / images of the smallest one, for generated splits."""
+    profile: Literal["exponential", "pareto"] = "exponential"
+    """Shape of the tail, for generated splits."""
+    validation_per_class: Annotated[int, Field(ge=0)] = 0
+    """Images of each class held out of all training sets, for generated splits."""
+
+    @model_validator(mode="after")
+    def _path_fits(self) -> DataConfig:
+        if self.name == "digits" and self.path is not None:
+            raise ValueError("digits come with scikit-learn and take no path.")
+        if self.splits_dir is not None and self.name not in ("cifar10", "cifar100"):
+            raise ValueError(f"splits_dir holds lists for cifar10 and cifar100 only, not for {self.name}.")
+        return self
+
+
+class ViewsConfig(Section):
+    """How an image becomes two views; the defaults are the paper's for CIFAR."""
+
+    size: Annotated[int, Field(ge=4)] = 32
+    """Side of a view in pixels."""
+    area: tuple[Fraction, Fraction] = (0.1, 1.0)
+    """Smallest and largest share of the image that a crop covers."""
+    aspect: tuple[float, float] = (3 / 4, 4 / 3)
+    """Smallest and largest width / height of a crop."""
+    flip: Fraction = 0.5
+    """Probability of a horizontal flip."""
+    jitter: tuple[Fraction, Fraction, Fraction, Annotated[float, Field(ge=0, le=0.5)]] = (0.4, 0.4, 0.4, 0.1)
+    """Strengths of brightness, contrast, saturation and hue."""
+    jitter_probability: Fraction = 0.8
+    """Probability that the colours are jittered at all."""
+    grey: Fraction = 0.2
+    """Probability of a grey view."""
+    blur: Fraction = 0.0
+    """Probability of a Gaussian blur."""
+    blur_sigma: tuple[float, float] = (0.1, 2.0)
+    """Smallest and largest standard deviation of the blur, in pixels of the view."""
+
+    @model_validator(mode="after")
+    def _ranges_ascend(self) -> ViewsConfig:
+        for name in ("area", "aspect", "blur_sigma"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high:
+                raise ValueError(f"{name} must be (smallest, largest) with 0 < smallest <= largest, got {low}, {high}.")
+        return self
+
+    def spec(self) -> ViewSpec:
+        return ViewSpec(**self.model_dump())
+
+
+@dataclass(frozen=True)
+class Data:
+    """One data set with one split, and what the evaluation protocols need to know about it."""
+
+    name: str
+    train: ImageArrays
+    """The whole training pool; the split's positions point into it."""
+    test: ImageArrays | None
+    class_names: list[str]
+    split: Split | None
+    """None for unlabelled images."""
+    probe_padding: int
+    """Pixels of padding for the random crops of the paper's linear probe."""
+    probe_flip: bool
+    """Whether a mirrored image is still an image of its class."""
+
+    def pretraining_images(self, subset: str) -> ImageArrays:
+        """The images a run trains on: long_tail, balanced or all."""
+        if self.split is None:
+            if subset != "all":
+                raise ConfigError(f"data.subset={subset} needs labels, and these images have none. Use data.subset=all.")
+            return self.train
+        return self.train.at(self.split.train if subset == "all" else self.split.subset(subset))
+
+    def labelled_split(self) -> Split:
+        """The split, for a protocol that needs labels and a test set; DataError where there are none."""
+        if self.split is None or self.test is None or self.test.labels is None:
+            raise DataError(
+                f"{self.name} cannot be evaluated: it needs training labels and a labelled test set "
+                "(train_labels, test_images and test_labels in the .npz)."
+            )
+        return self.split
+
+    def manifest(self) -> dict[str, Any]:
+        """split.json: data set, class names, counts, fingerprint."""
+        facts: dict[str, Any] = {"dataset": self.name, "class_names": self.class_names}
+        if self.split is None or self.train.labels is None:
+            return facts | {"number": None, "source": "unlabelled", "fingerprint": None, "counts": {}}
+        split = self.split.manifest(self.train.labels, len(self.class_names))
+        if self.test is not None and self.test.labels is not None:
+            counts = [int((self.test.labels == c).sum()) for c in range(len(self.class_names))]
+            split["counts"]["test"] = counts
+        return facts | {"name": f"{self.name} split {self.split.number}"} | split
+
+
+def build_data(config: DataConfig, *, download: bool = False) -> Data:
+    """Read the images and draw or read the split. Raises before any work when something does not fit."""
+    labelled = _READERS[config.name](config, download)
+    split = _split(config, labelled)
+    padding, flip = _PROBE_VIEWS.get(config.name, (4, True))
+    return Data(config.name, labelled.train, labelled.test, labelled.class_names, split, padding, flip)
+
+
+_PROBE_VIEWS = {"digits": (1, False)}  # everything else: pad by 4 and flip, as the paper's CIFAR probe
+
+
+def _path(config: DataConfig) -> Path:
+    if config.path is None:
+        raise ConfigError(f"data.path is missing: say where {config.name} is, with --data PATH.")
+    return Path(config.path).expanduser()
+
+
+_READERS: dict[str, Callable[[DataConfig, bool], LabelledImages]] = {
+    "digits": lambda config, download: read_digits(),
+    "cifar10": lambda config, download: read_cifar("cifar10", _path(config), download=download),
+    "cifar100": lambda config, download: read_cifar("cifar100", _path(config), download=download),
+    "arrays": lambda config, download: read_npz(_path(config)),
+}
+
+
+def _split(config: DataConfig, labelled: LabelledImages) -> Split | None:
+    if config.splits_dir is not None:
+        return read_authors_cifar_split(Path(config.splits_dir).expanduser(), config.name, config.split)
+    if labelled.train.labels is None:
+        return None
+    return draw_long_tail(
+        labelled.train.labels,
+        imbalance_ratio=config.imbalance_ratio,
+        profile=config.profile,
+        validation_per_class=config.validation_per_class,
+        seed=config.split,
+    )

@@ -1,0 +1,39 @@
+"""Which images make up which batch: a pure function of (seed, epoch), so that nothing has to be saved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from sdclr.errors import ConfigError
+from sdclr.stateless_random import derive, permutation
+
+_ORDER = 4  # stream of randomness, apart from those of the views
+
+
+def steps_per_epoch(num_images: int, batch_size: int) -> int:
+    """Batches of one epoch, the short last one included.
+
+    Raises ConfigError when the batch is larger than the data, or when one image would be left for the last batch:
+    batch norm cannot work on it, and dropping it would be silent.
+    """
+    if batch_size > num_images:
+        raise ConfigError(
+            f"batch_size must not exceed the {num_images} training images, got {batch_size}. Lower batch_size."
+        )
+    if batch_size < 2 or num_images % batch_size == 1:
+        raise ConfigError(
+            f"batch_size={batch_size} leaves a last batch of one image ({num_images} images), which batch norm cannot "
+            f"train on. Use batch_size={batch_size + 1 if batch_size < num_images else batch_size - 1}."
+        )
+    return -(-num_images // batch_size)
+
+
+def epoch_batches(
+    num_images: int, batch_size: int, *, seed: int, epoch: int, first: int = 0, device: torch.device | str = "cpu"
+) -> Iterator[Tensor]:
+    """The batches of one epoch from number ``first`` on: int64 positions [B] on ``device``, each image once."""
+    order = permutation(derive(seed, _ORDER, epoch), num_images).to(device)
+    yield from order[first * batch_size :].split(batch_size)

@@ -1,0 +1,107 @@
+"""Read the authors' split lists: ``.npy`` positions (CIFAR) and ``.txt`` lines ``relative/path label`` (ImageNet).
+
+Nothing pickled is loaded, no path leaves its root, and every list is checked before it is used.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+import numpy as np
+
+from sdclr.data.splits import Positions, Split
+from sdclr.errors import DataError, MissingInputError
+
+AUTHORS_CIFAR_FOLDERS = {
+    "cifar10": ("cifar10", "cifar10_imbSub_with_subsets", "", ""),
+    "cifar100": ("cifar100", "cifar100_imbSub_with_subsets", "cifar100_", "cifar100_"),
+}
+
+
+def read_authors_cifar_split(folder: Path | str, dataset: str, number: int, num_images: int = 50_000) -> Split:
+    """Split ``number`` (1-5) of cifar10 or cifar100 from the authors' ``split`` folder.
+
+    Expects their layout, for example ``cifar10_imbSub_with_subsets/split1_D_i.npy`` and ``cifar10/trainIdxList.npy``.
+    Raises MissingInputError for an absent list and DataError for one that is not what it should be.
+    """
+    lists, subsets, list_prefix, subset_prefix = AUTHORS_CIFAR_FOLDERS[dataset]
+    folder = Path(folder)
+
+    def subset(tag: str) -> Positions:
+        return read_positions(folder / subsets / f"{subset_prefix}split{number}_{tag}.npy", num_images)
+
+    validation = read_positions(folder / lists / f"{list_prefix}valIdxList.npy", num_images)
+    split = Split(
+        long_tail=subset("D_i"),
+        balanced=subset("D_b"),
+        few_shot=subset("S_b"),
+        train=read_positions(folder / lists / f"{list_prefix}trainIdxList.npy", num_images),
+        validation=validation,
+        number=number,
+        source="authors' lists",
+    )
+    for name in ("long_tail", "balanced", "few_shot", "train"):
+        shared = np.intersect1d(split.subset(name), validation)
+        if len(shared):
+            raise DataError(
+                f"{folder}: the {name} list of {dataset} split {number} holds {len(shared)} validation images "
+                f"(first: {shared[0]}). These lists do not belong together."
+            )
+    return split
+
+
+def read_positions(path: Path, num_images: int) -> Positions:
+    """A ``.npy`` list of distinct positions 0 .. num_images - 1, as int64 [n]."""
+    if not path.is_file():
+        raise MissingInputError(f"split list {path} does not exist. Is data.splits_dir the authors' split folder?")
+    try:
+        positions = np.load(path, allow_pickle=False)
+    except (ValueError, OSError, EOFError, SyntaxError, MemoryError) as error:
+        raise DataError(f"split list {path} is not a plain .npy array: {error}") from None
+    if not isinstance(positions, np.ndarray) or positions.ndim != 1 or positions.dtype.kind not in "iu":
+        raise DataError(f"split list {path} must hold a one-dimensional integer array.")
+    if len(positions) == 0:
+        raise DataError(f"split list {path} is empty.")
+    bad = np.flatnonzero((positions < 0) | (positions >= num_images))
+    if len(bad):
+        raise DataError(
+            f"split list {path}: entry {bad[0]} is {positions[bad[0]]}, outside 0 .. {num_images - 1}. "
+            "Is it a list for another data set?"
+        )
+    if len(np.unique(positions)) != len(positions):
+        raise DataError(f"split list {path} names some image twice.")
+    return positions.astype(np.int64)
+
+
+class ImageList(NamedTuple):
+    """A list of image files below some root, in file order."""
+
+    paths: list[str]
+    labels: Positions
+    """[N] int64."""
+
+
+def read_image_list(path: Path | str) -> ImageList:
+    """Lines ``relative/path label``; the label is what follows the last space. Raises DataError naming the line."""
+    path = Path(path)
+    if not path.is_file():
+        raise MissingInputError(f"image list {path} does not exist.")
+    try:
+        lines = path.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
+    except OSError as error:
+        raise DataError(f"image list {path} cannot be read: {error}") from None
+    paths, labels = [], []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        name, _, label = line.strip().rpartition(" ")
+        if not name or not (label.isascii() and label.isdigit()) or len(label) > 9:
+            raise DataError(f"{path}, line {number}: expected 'relative/path label', got {line[:80]!r}.")
+        if name.startswith(("/", "~")) or ".." in PurePosixPath(name).parts or "\0" in name:
+            raise DataError(f"{path}, line {number}: {name[:80]!r} leaves the image folder; only paths below it count.")
+        paths.append(name)
+        labels.append(int(label))
+    if not paths:
+        raise DataError(f"image list {path} is empty.")
+    return ImageList(paths, np.array(labels, dtype=np.int64))

@@ -1,0 +1,167 @@
+"""Long-tailed splits with the structure of the authors' lists, for any labelled data set, from a seed.
+
+N images, C classes. For every class, ONE random permutation of its images (validation held out first) is cut three
+times: the few-shot set S_b, the balanced twin D_b and the long-tailed set D_i are prefixes of it, so S_b lies inside
+both. A split is a random class order plus these permutations. Plain labels and numbers in, positions out; this file
+opens no images. The authors' own lists are read by :mod:`sdclr.data.split_files`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from sdclr.errors import ConfigError
+from sdclr.stateless_random import derive, permutation
+
+Profile = Literal["exponential", "pareto"]
+Positions = npt.NDArray[np.int64]
+
+_CLASS_ORDER, _IMAGE_ORDER, _VALIDATION = 1, 2, 3  # separate streams of randomness
+
+
+@dataclass(frozen=True)
+class Split:
+    """Positions (int64) into one labelled training set, and where they came from."""
+
+    long_tail: Positions
+    """D_i, the long-tailed set: what pre-training sees."""
+    balanced: Positions
+    """D_b, as many images as D_i (rounded down to equal classes)."""
+    few_shot: Positions
+    """S_b, balanced, with as many images a class as D_i's rarest class has."""
+    train: Positions
+    """Everything but validation: what the linear probe trains on."""
+    validation: Positions
+    """Held out from all of the above; probes choose their epoch or regularisation on it."""
+    number: int
+    """Which split of the family this is, from 1."""
+    source: Literal["generated", "authors' lists"]
+    seed: int | None = None
+    """Seed of a generated split."""
+    profile: str | None = None
+    imbalance_ratio: float | None = None
+
+    def subset(self, name: str) -> Positions:
+        """The positions of long_tail, balanced, few_shot, train or validation."""
+        return getattr(self, name)
+
+    def counts(self, name: str, labels: Positions, num_classes: int) -> list[int]:
+        """Images of each class [C] in one subset."""
+        return np.bincount(labels[self.subset(name)], minlength=num_classes).tolist()
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits over every position of every subset: equal fingerprints, equal data."""
+        digest = hashlib.sha256()
+        for name in SUBSETS:
+            positions = self.subset(name)
+            digest.update(f"{name}:{len(positions)};".encode())
+            digest.update(np.ascontiguousarray(positions, dtype="<i8").tobytes())
+        return digest.hexdigest()[:16]
+
+    def manifest(self, labels: Positions, num_classes: int) -> dict[str, Any]:
+        """What a reader needs to know and to check: counts per class, origin, fingerprint."""
+        return {
+            "number": self.number,
+            "source": self.source,
+            "seed": self.seed,
+            "profile": self.profile,
+            "imbalance_ratio": self.imbalance_ratio,
+            "fingerprint": self.fingerprint,
+            "counts": {name: self.counts(name, labels, num_classes) for name in SUBSETS},
+        }
+
+
+SUBSETS = ("long_tail", "balanced", "few_shot", "train", "validation")
+
+
+def class_counts(
+    num_classes: int, largest: int, imbalance_ratio: float, profile: Profile = "exponential", pareto_alpha: float = 6.0
+) -> list[int]:
+    """Images per class, head to tail, from ``largest`` down to about ``largest / imbalance_ratio``.
+
+    ``exponential``: int(largest * ratio ** (-i / (C - 1))), the authors' CIFAR counts; int() truncates. ``pareto``:
+    the C quantiles of a Lomax distribution with ``pareto_alpha``, scaled to ``largest`` and floored at
+    largest / ratio: the shape of ImageNet-LT (alpha 6, ratio 256, largest 1280).
+    """
+    if num_classes < 2:
+        raise ConfigError(f"a long tail needs at least 2 classes, got {num_classes}.")
+    if not imbalance_ratio >= 1:
+        raise ConfigError(f"data.imbalance_ratio must be at least 1 (n_max / n_min), got {imbalance_ratio}.")
+    rank = np.arange(num_classes)
+    if profile == "exponential":
+        # the authors' expression, term for term: int() of a float is sensitive to the last bit
+        counts = [int(largest * (1 / imbalance_ratio) ** (i / (num_classes - 1.0))) for i in range(num_classes)]
+    elif profile == "pareto":
+        tail = (rank + 1) / (num_classes + 1)  # upper-tail probabilities, rarest quantile first
+        size = tail ** (-1 / pareto_alpha) - 1
+        counts = np.maximum(int(largest / imbalance_ratio), (largest * size / size[0]).astype(int)).tolist()
+    else:
+        raise ConfigError(f"data.profile must be exponential or pareto, got {profile!r}.")
+    if counts[-1] < 1:
+        raise ConfigError(
+            f"data.imbalance_ratio={imbalance_ratio:g} leaves the rarest class without an image: the largest class "
+            f"has {largest}. Use a ratio of at most {largest}."
+        )
+    return counts
+
+
+def draw_long_tail(
+    labels: Sequence[int] | npt.NDArray[Any] | torch.Tensor,
+    *,
+    imbalance_ratio: float = 100,
+    profile: Profile = "exponential",
+    validation_per_class: int = 0,
+    seed: int = 1,
+    validation_seed: int = 0,
+) -> Split:
+    """Draw a long-tailed split of a labelled data set.
+
+    ``labels``: [N] class ids 0 .. C - 1, every class present. ``validation_per_class`` images of each class are held
+    out first, by ``validation_seed`` alone, so that all splits of a family share them. The head class gets as many
+    images as the smallest class has left. Raises ConfigError when the numbers do not fit the data.
+    """
+    classes = np.asarray(labels)
+    if classes.ndim != 1 or not np.issubdtype(classes.dtype, np.integer) or len(classes) == 0 or classes.min() < 0:
+        raise ConfigError(f"labels must be a [N] array of class ids from 0, got {classes.dtype} {classes.shape}.")
+    available = np.bincount(classes)
+    if (available == 0).any():
+        raise ConfigError(f"class {int(np.argmin(available))} has no image; number the classes 0 .. C - 1.")
+    largest = int(available.min()) - validation_per_class
+    if largest < 1:
+        raise ConfigError(
+            f"data.validation_per_class={validation_per_class} leaves nothing to train on: "
+            f"the smallest class has {available.min()} images."
+        )
+    num_classes = len(available)
+    by_rank = class_counts(num_classes, largest, imbalance_ratio, profile)
+    order = permutation(derive(seed, _CLASS_ORDER), num_classes).tolist()  # head to tail
+    count_of = dict(zip(order, by_rank, strict=True))
+    per_class_balanced, per_class_few = sum(by_rank) // num_classes, min(by_rank)
+    parts: dict[str, list[Positions]] = {name: [] for name in SUBSETS}
+    for c in range(num_classes):
+        members = np.flatnonzero(classes == c)
+        held_out = permutation(derive(validation_seed, _VALIDATION, c), len(members)).numpy() < validation_per_class
+        rest = members[~held_out]
+        shuffled = rest[permutation(derive(seed, _IMAGE_ORDER, c), len(rest)).numpy()]
+        parts["validation"].append(members[held_out])
+        parts["train"].append(rest)
+        parts["long_tail"].append(shuffled[: count_of[c]])
+        parts["balanced"].append(shuffled[:per_class_balanced])
+        parts["few_shot"].append(shuffled[:per_class_few])
+    positions = {name: np.concatenate(arrays).astype(np.int64) for name, arrays in parts.items()}
+    return Split(
+        **positions,
+        number=seed,
+        source="generated",
+        seed=seed,
+        profile=profile,
+        imbalance_ratio=float(imbalance_ratio),
+    )
