@@ -7,8 +7,25 @@ resuming, splitting the batch over ranks and changing worker counts cannot chang
 
 from __future__ import annotations
 
+from enum import IntEnum
+
 import torch
 from torch import Tensor
+
+class Stream(IntEnum):
+    """What a key is for; every use has its own number, so that no two share their randomness."""
+
+    TEST_SET = 1
+    VALIDATION = 2
+    CLASS_ORDER = 3
+    IMAGE_ORDER = 4
+    EPOCH_ORDER = 5
+    VIEWS = 6
+    WEIGHTS = 7
+    STEP = 8
+    PRUNING = 9
+    PROBE = 10
+
 
 _GAMMA = 0x9E3779B97F4A7C15
 _MASK64 = (1 << 64) - 1

@@ -8,9 +8,7 @@ import torch
 from torch import Tensor
 
 from sdclr.errors import ConfigError
-from sdclr.stateless_random import derive, permutation
-
-_ORDER = 4  # stream of randomness, apart from those of the views
+from sdclr.stateless_random import Stream, derive, permutation
 
 
 def steps_per_epoch(num_images: int, batch_size: int) -> int:
@@ -35,5 +33,5 @@ def epoch_batches(
     num_images: int, batch_size: int, *, seed: int, epoch: int, first: int = 0, device: torch.device | str = "cpu"
 ) -> Iterator[Tensor]:
     """The batches of one epoch from number ``first`` on: int64 positions [B] on ``device``, each image once."""
-    order = permutation(derive(seed, _ORDER, epoch), num_images).to(device)
+    order = permutation(derive(seed, Stream.EPOCH_ORDER, epoch), num_images).to(device)
     yield from order[first * batch_size :].split(batch_size)

@@ -19,7 +19,7 @@ from torchvision import datasets
 
 from sdclr.data.splits import Positions
 from sdclr.errors import DataError, MissingInputError
-from sdclr.stateless_random import derive, permutation
+from sdclr.stateless_random import Stream, derive, permutation
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def read_digits() -> LabelledImages:
     in_test = np.zeros(len(labels), dtype=bool)
     for c in range(10):
         members = np.flatnonzero(labels == c)
-        in_test[members[permutation(derive(0, c), len(members)).numpy()[:36]]] = True
+        in_test[members[permutation(derive(0, Stream.TEST_SET, c), len(members)).numpy()[:36]]] = True
     pool = ImageArrays(images, labels)
     train, test = pool.at(np.flatnonzero(~in_test)), pool.at(np.flatnonzero(in_test))
     return LabelledImages(train, test, [str(c) for c in range(10)])

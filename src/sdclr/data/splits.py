@@ -18,12 +18,10 @@ import numpy.typing as npt
 import torch
 
 from sdclr.errors import ConfigError
-from sdclr.stateless_random import derive, permutation
+from sdclr.stateless_random import Stream, derive, permutation
 
 Profile = Literal["exponential", "pareto"]
 Positions = npt.NDArray[np.int64]
-
-_CLASS_ORDER, _IMAGE_ORDER, _VALIDATION = 1, 2, 3  # separate streams of randomness
 
 
 @dataclass(frozen=True)
@@ -142,15 +140,15 @@ def draw_long_tail(
         )
     num_classes = len(available)
     by_rank = class_counts(num_classes, largest, imbalance_ratio, profile)
-    order = permutation(derive(seed, _CLASS_ORDER), num_classes).tolist()  # head to tail
+    order = permutation(derive(seed, Stream.CLASS_ORDER), num_classes).tolist()  # head to tail
     count_of = dict(zip(order, by_rank, strict=True))
     per_class_balanced, per_class_few = sum(by_rank) // num_classes, min(by_rank)
     parts: dict[str, list[Positions]] = {name: [] for name in SUBSETS}
     for c in range(num_classes):
         members = np.flatnonzero(classes == c)
-        held_out = permutation(derive(validation_seed, _VALIDATION, c), len(members)).numpy() < validation_per_class
+        held_out = permutation(derive(validation_seed, Stream.VALIDATION, c), len(members)).numpy() < validation_per_class
         rest = members[~held_out]
-        shuffled = rest[permutation(derive(seed, _IMAGE_ORDER, c), len(rest)).numpy()]
+        shuffled = rest[permutation(derive(seed, Stream.IMAGE_ORDER, c), len(rest)).numpy()]
         parts["validation"].append(members[held_out])
         parts["train"].append(rest)
         parts["long_tail"].append(shuffled[: count_of[c]])

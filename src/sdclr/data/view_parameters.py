@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sdclr.stateless_random import derive, uniforms
+from sdclr.stateless_random import Stream, derive, uniforms
 
 OPERATIONS = ("brightness", "contrast", "saturation", "hue")
 ORDERS = tuple(permutations(range(4)))
@@ -68,7 +68,7 @@ def draw_view_parameters(
     spec: ViewSpec, index: Tensor, height: Tensor | int, width: Tensor | int, *, seed: int, epoch: int, view: int
 ) -> ViewParameters:
     """Parameters for the images ``index`` [B] (int64) of ``height`` x ``width`` pixels ([B] or one for all)."""
-    u = uniforms(derive(seed, epoch, view), index, _NUM_UNIFORMS)  # [B, 32]
+    u = uniforms(derive(seed, Stream.VIEWS, epoch, view), index, _NUM_UNIFORMS)  # [B, 32]
     crop, rest = u[:, : 2 * _CANDIDATES + 2], u[:, 2 * _CANDIDATES + 2 :]
     strengths = torch.tensor(spec.jitter, device=u.device)
     neutral = torch.tensor([1.0, 1.0, 1.0, 0.0], device=u.device)

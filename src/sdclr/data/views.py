@@ -47,6 +47,15 @@ def apply_views(images: Tensor, parameters: ViewParameters, spec: ViewSpec) -> T
     return gaussian_blur(x, parameters.sigma) if spec.blur else x
 
 
+def resize_images(images: Tensor, size: int) -> Tensor:
+    """uint8 [N, 3, S, S] of uint8 images [N, 3, H, W], bicubic and antialiased; the very same images if they fit."""
+    if tuple(images.shape[2:]) == (size, size):
+        return images
+    box = torch.tensor([0, 0, *images.shape[2:]]).expand(len(images), 4)
+    unflipped = torch.zeros(len(images), dtype=torch.bool)
+    return resized_crop(images, box, unflipped, size).round_().clamp_(0, 255).byte()
+
+
 # ---- crop, resize, flip
 
 

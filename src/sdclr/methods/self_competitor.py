@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from sdclr.errors import ConfigError
-from sdclr.stateless_random import derive, uniforms
+from sdclr.stateless_random import Stream, derive, uniforms
 
 Norms = Literal["own", "own_all", "shared"]
 Prunable = Literal["conv", "conv+linear"] | Callable[[str, nn.Module], bool]
@@ -103,7 +103,7 @@ class SelfCompetitor(nn.Module):
         changed = torch.zeros((), dtype=torch.int64, device=masks[0].device)
         for layer, (masked, mask) in enumerate(zip(self._masked, masks, strict=True)):
             if self.random_share:
-                mask &= self._survives_chance(mask, num_weights, derive(self.seed, draw, layer))
+                mask &= self._survives_chance(mask, num_weights, derive(self.seed, Stream.PRUNING, draw, layer))
             changed += (masked[0].mask != mask).sum()
             masked[0].mask.copy_(mask)
         self.mask_churn.copy_(changed / num_weights)

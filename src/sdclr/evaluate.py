@@ -1,0 +1,188 @@
+"""JOB: a finished run -> probes on its frozen backbone -> accuracy per class, in RUN/evaluation/<protocol>.json.
+
+Protocols carry names and never mix: ``sdclr`` is the paper's (SGD on augmented images, epoch chosen on validation),
+``cached`` extracts features once and fits regularised logistic regressions: seconds instead of minutes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sdclr.backbones.weights import load_backbone, read_backbone
+from sdclr.data import Data, build_data
+from sdclr.data.image_arrays import ImageArrays
+from sdclr.data.views import resize_images
+from sdclr.device import resolve_device
+from sdclr.errors import ConfigError
+from sdclr.evaluation.features import Labels, extract_features, per_class_accuracy
+from sdclr.evaluation.knn import knn_predict
+from sdclr.evaluation.linear_probe import FEW_SHOT, LINEAR, ProbeSchedule, train_linear_probe
+from sdclr.evaluation.logistic_probe import fit_logistic_probe
+from sdclr.presentation.progress import NoProgress, Progress
+from sdclr.pretrain import PretrainConfig
+from sdclr.run import Run
+
+Protocol = Literal["cached", "sdclr"]
+PROBES = ("linear", "few_shot", "knn")
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """One probe on one backbone."""
+
+    per_class_accuracy: list[float]
+    """[C], fractions."""
+    num_test: list[int]
+    """[C] test images."""
+    seconds: float
+    detail: str
+    """What was chosen on validation, and anything a reader should know."""
+
+
+def evaluate(
+    run: Run | Path | str,
+    *,
+    protocol: Protocol = "cached",
+    probes: Sequence[str] = PROBES,
+    data_path: str | None = None,
+    network: nn.Module | None = None,
+    device: str = "auto",
+    progress: Progress | NoProgress | None = None,
+) -> dict[str, Any]:
+    """Probe a finished run and write evaluation/<protocol>.json; returns its content.
+
+    ``data_path`` replaces the config's when the images have moved. ``network``: your own module, for a run with one.
+    Probes that were measured before and are not asked for again stay in the file.
+    """
+    run = (run if isinstance(run, Run) else Run(run)).require()
+    _check(protocol, probes)
+    config = PretrainConfig.from_yaml(run.config_path)
+    data_config = config.data if data_path is None else config.data.model_copy(update={"path": data_path})
+    data = build_data(data_config)
+    split = data.labelled_split()
+    trained_on = run.read_json("split.json")["fingerprint"]
+    if split.fingerprint != trained_on:
+        raise ConfigError(f"{run.folder} was trained on split {trained_on}, but these data give {split.fingerprint}.")
+    backbone = load_backbone(run.folder, network).to(resolve_device(device))
+    measure = _Measurement(backbone, data, config.views.size, read_backbone(run.folder)[1]["feature_dim"], progress)
+    results = {probe: asdict(measure.run(protocol, probe)) for probe in PROBES if probe in probes}
+    assert data.train.labels is not None
+    num_classes = len(data.class_names)
+    path = run.evaluation_path(protocol)
+    name = str(path.relative_to(run.folder))
+    earlier = run.read_json(name)["probes"] if path.exists() else {}
+    content = {
+        "protocol": protocol,
+        "dataset": data.name,
+        "group_convention": "thirds",
+        "train_counts": split.counts("long_tail", data.train.labels, num_classes),
+        "class_names": data.class_names,
+        "split": {"number": split.number, "fingerprint": split.fingerprint, "name": f"{data.name} split {split.number}"},
+        "chance": 1 / num_classes,
+        "probes": earlier | results,
+    }
+    run.write_json(name, content)
+    return content
+
+
+def _check(protocol: str, probes: Sequence[str]) -> None:
+    if protocol not in get_args(Protocol):
+        raise ConfigError(f"protocol must be {' or '.join(get_args(Protocol))}, got {protocol!r}.")
+    unknown = [probe for probe in probes if probe not in PROBES]
+    if unknown or not probes:
+        raise ConfigError(f"probes must be among {', '.join(PROBES)}, got {', '.join(probes) or 'none'}.")
+
+
+class _Measurement:
+    """The images of one split at the size the backbone was trained on, and their features, extracted when needed."""
+
+    def __init__(
+        self, backbone: nn.Module, data: Data, size: int, feature_dim: int, progress: Progress | NoProgress | None
+    ) -> None:
+        self.backbone, self.data, self.feature_dim = backbone, data, feature_dim
+        self.split = data.labelled_split()
+        self.show = progress or NoProgress()
+        assert data.test is not None
+        resized = {"train": resize_images(data.train.images, size), "test": resize_images(data.test.images, size)}
+        self.pools = {
+            "train": ImageArrays(resized["train"], data.train.labels),
+            "test": ImageArrays(resized["test"], data.test.labels),
+        }
+        self.test_labels = self._labels("test")
+        self.num_classes = len(data.class_names)
+        self._features: dict[str, Tensor] = {}
+
+    def run(self, protocol: str, probe: str) -> ProbeResult:
+        begun = time.perf_counter()
+        if probe == "knn":
+            predictions, detail = self._knn()
+        elif protocol == "cached":
+            predictions, detail = self._cached("train" if probe == "linear" else "few_shot")
+        else:
+            predictions, detail = self._sgd(*(("train", LINEAR) if probe == "linear" else ("few_shot", FEW_SHOT)))
+        accuracies = per_class_accuracy(predictions, self.test_labels, self.num_classes)
+        counts = np.bincount(self.test_labels, minlength=self.num_classes).tolist()
+        return ProbeResult(accuracies, counts, round(time.perf_counter() - begun, 3), detail)
+
+    def _knn(self) -> tuple[Labels, str]:
+        predictions = knn_predict(self.features("train"), self._labels("train"), self.features("test"))
+        return predictions, "k = 10, cosine, bank: every training image"
+
+    def _cached(self, subset: str) -> tuple[Labels, str]:
+        probe = fit_logistic_probe(
+            self.features(subset), self._labels(subset), self.features("validation"), self._labels("validation")
+        )
+        detail = f"C = {probe.inverse_regularisation:g}"
+        if probe.validation_accuracy is not None:
+            detail += f", validation accuracy {probe.validation_accuracy:.4f}"
+        return probe.predict(self.features("test")), detail + ("" if probe.converged else ", NOT converged")
+
+    def _sgd(self, subset: str, schedule: ProbeSchedule) -> tuple[Labels, str]:
+        images = self._images(subset)
+        task = self.show.add(f"linear probe ({subset})", total=schedule.epochs * len(images), unit="images")
+        probe = train_linear_probe(
+            self.backbone,
+            images,
+            self._labels(subset),
+            self._images("validation"),
+            self._labels("validation"),
+            num_classes=self.num_classes,
+            feature_dim=self.feature_dim,
+            schedule=schedule,
+            padding=self.data.probe_padding,
+            flip=self.data.probe_flip,
+            advance=self._advance(task),
+        )
+        self.show.finish(task)
+        detail = f"epoch {probe.best_epoch} of {schedule.epochs}, validation accuracy {probe.validation_accuracy:.4f}"
+        return probe.predict(self.features("test")), detail
+
+    def features(self, part: str) -> Tensor:
+        """[N, F] of one part; every image of the training pool goes through the backbone at most once."""
+        pool = "test" if part == "test" else "train"
+        if pool not in self._features:
+            images = self.pools[pool].images
+            task = self.show.add(f"features ({pool})", total=len(images), unit="images")
+            self._features[pool] = extract_features(self.backbone, images, advance=self._advance(task))
+            self.show.finish(task)
+        features = self._features[pool]
+        return features if part == "test" else features[torch.from_numpy(self.split.subset(part))]
+
+    def _images(self, part: str) -> Tensor:
+        return self.pools["train"].images[torch.from_numpy(self.split.subset(part))]
+
+    def _labels(self, part: str) -> Labels:
+        labels = self.pools["test" if part == "test" else "train"].labels
+        assert labels is not None
+        return labels if part == "test" else labels[self.split.subset(part)]
+
+    def _advance(self, task: int) -> Callable[[int], None]:
+        return lambda amount: self.show.advance(task, amount)

@@ -1,0 +1,44 @@
+"""Frozen features and per-class accuracy: what every probe needs.
+
+N images, S image size, F feature dim, C classes. Images are uint8 [N, 3, S, S]; the backbone sees them in [0, 1].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from sdclr.errors import DataError
+
+Labels = npt.NDArray[np.int64]
+
+
+@torch.inference_mode()
+def extract_features(
+    backbone: nn.Module, images: Tensor, batch_size: int = 512, advance: Callable[[int], None] | None = None
+) -> Tensor:
+    """[N, F] on the CPU in the backbone's dtype, with the backbone in eval mode; ``advance`` hears of images done."""
+    backbone.eval()
+    weight = next(backbone.parameters())
+    parts = []
+    for batch in images.split(batch_size):
+        parts.append(backbone(batch.to(weight.device).to(weight.dtype) / 255).cpu())
+        if advance:
+            advance(len(batch))
+    return torch.cat(parts)
+
+
+def per_class_accuracy(predictions: Labels, labels: Labels, num_classes: int) -> list[float]:
+    """Share of each class's test images that are predicted right, [C] in [0, 1].
+
+    Raises DataError for a class without test images: leaving it out in silence would change every mean.
+    """
+    totals = np.bincount(labels, minlength=num_classes)
+    if (totals == 0).any():
+        raise DataError(f"class {int(np.argmin(totals))} has no test image, so its accuracy is unknown.")
+    right = np.bincount(labels[predictions == labels], minlength=num_classes)
+    return (right / totals).tolist()

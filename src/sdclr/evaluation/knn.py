@@ -1,0 +1,28 @@
+"""Weighted nearest neighbours on frozen features: a probe with nothing to train."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sdclr.evaluation.features import Labels
+
+
+def knn_predict(
+    bank: Tensor, bank_labels: Labels, queries: Tensor, *, k: int = 10, temperature: float = 0.1, chunk: int = 1024
+) -> Labels:
+    """Predicted classes [N] of ``queries`` [N, F] from their k most cosine-similar features in ``bank`` [M, F].
+
+    A neighbour votes with exp(similarity / temperature). k is capped at M.
+    """
+    bank, queries = F.normalize(bank.float(), dim=1), F.normalize(queries.float(), dim=1)
+    labels = torch.from_numpy(bank_labels)
+    num_classes = int(labels.max()) + 1
+    predictions = []
+    for part in queries.split(chunk):
+        similarity, neighbours = (part @ bank.T).topk(min(k, len(bank)), dim=1)  # [n, k]
+        votes = torch.zeros(len(part), num_classes, dtype=similarity.dtype)
+        votes.scatter_add_(1, labels[neighbours], torch.exp(similarity / temperature))
+        predictions.append(votes.argmax(dim=1))
+    return torch.cat(predictions).numpy()

@@ -1,0 +1,69 @@
+"""The ``cached`` protocol's classifier: regularised logistic regression on features that were extracted once."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor
+
+from sdclr.evaluation.features import Labels
+
+INVERSE_REGULARISATIONS = (0.001, 0.01, 0.1, 1.0)
+_MAX_ITERATIONS = 500
+
+
+@dataclass(frozen=True)
+class LogisticProbe:
+    """A fitted classifier and how it was chosen."""
+
+    scaler: StandardScaler
+    classifier: LogisticRegression
+    inverse_regularisation: float
+    validation_accuracy: float | None
+    """None where there was no validation set to choose on."""
+    converged: bool
+
+    def predict(self, features: Tensor) -> Labels:
+        """Classes [N] of features [N, F]."""
+        return self.classifier.predict(self.scaler.transform(features.float().numpy()))
+
+
+def fit_logistic_probe(
+    features: Tensor,
+    labels: Labels,
+    validation_features: Tensor,
+    validation_labels: Labels,
+    inverse_regularisations: Sequence[float] = INVERSE_REGULARISATIONS,
+) -> LogisticProbe:
+    """Fit on standardised features [N, F]; the strength is the first best on validation (1.0 without any).
+
+    Strengths are tried from strong to weak, each starting from the one before.
+    """
+    scaler = StandardScaler().fit(features.float().numpy())
+    x, x_validation = scaler.transform(features.float().numpy()), validation_features.float().numpy()
+    if not len(validation_labels):
+        inverse_regularisations = (1.0,)
+    best: LogisticProbe | None = None
+    start: tuple[np.ndarray, np.ndarray] | None = None
+    for c in inverse_regularisations:
+        classifier = LogisticRegression(C=c, max_iter=_MAX_ITERATIONS, tol=1e-3, warm_start=True)
+        if start is not None:
+            classifier.coef_, classifier.intercept_ = start[0].copy(), start[1].copy()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", ConvergenceWarning)
+            classifier.fit(x, labels)
+        converged = not any(issubclass(w.category, ConvergenceWarning) for w in caught)
+        start = (classifier.coef_, classifier.intercept_)
+        accuracy = None
+        if len(validation_labels):
+            accuracy = float((classifier.predict(scaler.transform(x_validation)) == validation_labels).mean())
+        if best is None or (accuracy or 0) > (best.validation_accuracy or 0):
+            best = LogisticProbe(scaler, classifier, c, accuracy, converged)
+    assert best is not None
+    return best

@@ -1,0 +1,313 @@
+"""JOB: config -> trained backbone in a run folder, resumable after any step.
+
+    config ─► data ─► backbone ─► method ─► for epoch: refresh masks, steps ─► checkpoint ─► backbone.safetensors
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+import warnings
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from sdclr.backbones import Backbone, BackboneConfig, build_backbone, checkpoint_activations, measure_feature_dim
+from sdclr.backbones.weights import load_weights, save_backbone
+from sdclr.batch import Views
+from sdclr.checkpoint import Checkpoint, load_strictly
+from sdclr.config import Section
+from sdclr.data import Data, DataConfig, ViewsConfig, build_data, epoch_batches, make_views, steps_per_epoch
+from sdclr.device import (
+    Precision,
+    autocast,
+    describe_device,
+    explain_out_of_memory,
+    parameter_dtype,
+    resolve_device,
+    resolve_precision,
+)
+from sdclr.errors import CheckpointError, ConfigError, DistributedError, NonFiniteError, Preempted
+from sdclr.methods import MethodConfig, build_method
+from sdclr.methods.method import Method
+from sdclr.optim import OptimizerConfig, build_optimizer, learning_rate, set_learning_rate
+from sdclr.presentation.progress import NoProgress, Progress
+from sdclr.run import Run, environment
+from sdclr.signals import StopRequest, stop_on_signal
+from sdclr.stateless_random import Stream, derive
+
+
+class PretrainConfig(Section):
+    """Everything that decides the outcome of a pre-training run."""
+
+    recipe: str = "custom"
+    """Where these settings started from; for the record only."""
+    data: DataConfig
+    views: ViewsConfig = ViewsConfig()
+    backbone: BackboneConfig = BackboneConfig()
+    method: MethodConfig
+    optimizer: OptimizerConfig = OptimizerConfig()
+    epochs: Annotated[int, Field(ge=1)] = 2000
+    """Passes over the training images."""
+    batch_size: Annotated[int, Field(ge=2)] = 512
+    """Images per step; each gives two views. The short last batch of an epoch is kept."""
+    seed: Annotated[int, Field(ge=0)] = 10
+    """Decides initial weights, order and views."""
+    precision: Precision = "auto"
+    """fp32, bf16 (autocast; losses stay fp32), fp64, or auto: bf16 on a CUDA device that has it, else fp32."""
+    device: str = "auto"
+    """cpu, cuda, cuda:N, or auto: CUDA where there is one."""
+    memory_format: Literal["auto", "channels_last", "contiguous"] = "auto"
+    """Layout of images and convolution weights; auto is channels_last, which is faster on CPUs and tensor cores."""
+    activation_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more compute, same gradients."""
+    checkpoint_every_epochs: Annotated[int, Field(ge=1)] = 10
+    """How often a checkpoint is written; one is always written at the end and on a signal."""
+    weights: str | None = None
+    """A run folder or backbone.safetensors to start the backbone from."""
+
+
+def pretrain(
+    config: PretrainConfig,
+    out: Path | str | None = None,
+    *,
+    network: nn.Module | None = None,
+    download: bool = False,
+    progress: Progress | NoProgress | None = None,
+    label: str | None = None,
+) -> Run:
+    """Pre-train as ``config`` says in the run folder ``out`` (default runs/<recipe>), going on where it stopped.
+
+    ``network``: your own headless module, images [B, 3, S, S] -> features [B, F], with backbone.name=custom.
+    ``progress``: where to show progress (default: nowhere). A finished run is returned as it is. Raises an
+    :class:`~sdclr.errors.SdclrError` that says what to change; Preempted after a signal, with everything saved.
+    """
+    run = Run(out if out is not None else Path("runs") / config.recipe)
+    show = progress or NoProgress()
+    run.check(config.to_dict())
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise DistributedError("sdclr pretrain runs on one process so far; start it without torchrun.")
+    job = _Job(config, network, download)
+    with run:
+        job.start(run, show)
+        if job.step < job.total_steps:
+            cost = f"batch_size (now {config.batch_size}), views.size (now {config.views.size}) or backbone.width"
+            advice = f"Lower {cost}; or set activation_checkpointing=true, or precision=bf16."
+            with explain_out_of_memory(advice), stop_on_signal() as stop:
+                job.train(run, show, stop, label or f"{config.recipe} {run.folder}")
+        else:
+            show.print(f"{run.folder} is finished: {config.epochs} epochs, {job.step} steps.")
+        if not run.backbone_path.is_file():
+            job.save_backbone(run)
+    return run
+
+
+class _Job:
+    """The moving parts of one run, built from the config before anything is written."""
+
+    def __init__(self, config: PretrainConfig, network: nn.Module | None, download: bool) -> None:
+        self.config = config
+        self.device = resolve_device(config.device)
+        self.precision = resolve_precision(config.precision, self.device)
+        self.data: Data = build_data(config.data, download=download)
+        images = self.data.pretraining_images(config.data.subset).images
+        self.steps_per_epoch = steps_per_epoch(len(images), config.batch_size)
+        self.total_steps = config.epochs * self.steps_per_epoch
+        warmup = config.optimizer.warmup_epochs
+        self.warmup_epochs = min(10.0, config.epochs / 10) if warmup is None else warmup
+        if self.warmup_epochs >= config.epochs:
+            warnings.warn(
+                f"optimizer.warmup_epochs={self.warmup_epochs:g} is not shorter than the run ({config.epochs} epochs): "
+                "the learning rate never reaches its peak.",
+                stacklevel=3,
+            )
+        torch.manual_seed(derive(config.seed, Stream.WEIGHTS))
+        self.backbone = _backbone(config, network)
+        self.feature_dim = measure_feature_dim(self.backbone, config.views.size)
+        if config.weights is not None:
+            load_weights(self.backbone, config.weights)
+        if config.activation_checkpointing:
+            checkpoint_activations(self.backbone.net)
+        method = build_method(config.method, self.backbone, self.feature_dim, config.seed)
+        self.method: Method = method.to(self.device, parameter_dtype(self.precision)).to(memory_format=self.memory_format)
+        self.images = images.to(self.device)
+        self.optimizer = build_optimizer(
+            self.method.parameters(),
+            **config.optimizer.model_dump(include={"name", "momentum", "weight_decay", "decay_norms_and_biases"}),
+        )
+        self.step = 0
+        self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)  # of the epoch so far
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        return torch.contiguous_format if self.config.memory_format == "contiguous" else torch.channels_last
+
+    def learning_rate(self, step: int) -> float:
+        optimizer = self.config.optimizer
+        return learning_rate(
+            step,
+            peak=optimizer.learning_rate,
+            total_steps=self.total_steps,
+            warmup_steps=self.warmup_epochs * self.steps_per_epoch,
+            final=optimizer.final_learning_rate,
+        )
+
+    def start(self, run: Run, show: Progress | NoProgress) -> None:
+        """Write the folder's facts, or pick up its newest checkpoint."""
+        if not run.exists:
+            run.write_json("environment.json", environment(describe_device(self.device)))
+            run.write_json("split.json", self.data.manifest())
+            run.write_text("config.yaml", self.config.to_yaml())  # last: it makes the folder a run
+        else:
+            saved = run.read_json("split.json")["fingerprint"]
+            if self.data.split is not None and saved != self.data.split.fingerprint:
+                raise ConfigError(
+                    f"{run.folder} was trained on other data: split fingerprint {saved}, now "
+                    f"{self.data.split.fingerprint}. Restore the data, or choose another --out."
+                )
+        checkpoint = run.checkpoints.newest()
+        if checkpoint is not None:
+            self._restore(checkpoint, f"checkpoint of step {checkpoint.step} in {run.folder}")
+        run.cut_metrics(checkpoint.facts["metrics_size"] if checkpoint else 0)
+        if self.step < self.total_steps:
+            begun = f"resuming at step {self.step} of {self.total_steps}" if self.step else "starting"
+            show.print(
+                f"{begun}: {len(self.images)} images, {self.steps_per_epoch} steps an epoch, {self.config.epochs} "
+                f"epochs, warm-up {self.warmup_epochs:g} epochs"
+                f"{'' if self.config.optimizer.warmup_epochs is not None else ' (= min(10, epochs / 10))'}, "
+                f"{self.precision} on {describe_device(self.device)}"
+            )
+
+    def train(self, run: Run, show: Progress | NoProgress, stop: StopRequest, label: str) -> None:
+        """The loop: one forward, one backward, one host synchronisation an epoch."""
+        config, method, spec = self.config, self.method.train(), self.config.views.spec()
+        dtype = parameter_dtype(self.precision)
+        task = show.add(label, total=self.total_steps, unit="steps", done=self.step)
+        for epoch in range(self.step // self.steps_per_epoch, config.epochs):
+            begun, first = time.perf_counter(), self.step % self.steps_per_epoch
+            if first == 0:
+                self.loss_sum.zero_()
+                method.on_epoch_start(epoch)
+            for index in epoch_batches(
+                len(self.images), config.batch_size, seed=config.seed, epoch=epoch, first=first, device=self.device
+            ):
+                self.step += 1
+                set_learning_rate(self.optimizer, self.learning_rate(self.step))
+                torch.manual_seed(derive(config.seed, Stream.STEP, self.step))  # for backbones with dropout
+                views = self._laid_out(make_views(self.images, index, spec, seed=config.seed, epoch=epoch), dtype)
+                with autocast(self.device, self.precision):
+                    loss_per_image: Tensor = method(views)  # [B]
+                self.optimizer.zero_grad(set_to_none=True)
+                loss_per_image.mean().backward()
+                self.optimizer.step()
+                self.loss_sum += loss_per_image.detach().sum()
+                show.advance(task)
+                if stop.signal_name and self.step % self.steps_per_epoch:
+                    self._stop(run, stop)
+            self._end_epoch(run, epoch, (self.steps_per_epoch - first), time.perf_counter() - begun)
+            show.advance(task, 0, note=f"epoch {epoch + 1}/{config.epochs}, loss {self._epoch_loss():.3f}")
+            if (epoch + 1) % config.checkpoint_every_epochs == 0 or epoch + 1 == config.epochs or stop.signal_name:
+                self._save(run)
+            if stop.signal_name and epoch + 1 < config.epochs:
+                self._stop(run, stop)
+        self.save_backbone(run)
+        show.finish(task, f"loss {self._epoch_loss():.3f}")
+
+    def save_backbone(self, run: Run) -> None:
+        """The target branch's backbone, under the stock network's own keys."""
+        config = self.config
+        save_backbone(
+            run.backbone_path,
+            self.backbone,
+            config.backbone.to_dict(),
+            facts={
+                "feature_dim": self.feature_dim,
+                "image_size": config.views.size,
+                "recipe": config.recipe,
+                "method": config.method.to_dict(),
+                "epochs": config.epochs,
+                "data": self.data.name,
+                "data_fingerprint": self.data.split.fingerprint if self.data.split else None,
+            },
+        )
+
+    def _laid_out(self, views: Views, dtype: torch.dtype) -> Views:
+        a, b = (v.to(dtype=dtype, memory_format=self.memory_format) for v in (views.a, views.b))
+        return Views(a, b, views.index)
+
+    def _epoch_loss(self) -> float:
+        return self.loss_sum.item() / len(self.images)
+
+    def _end_epoch(self, run: Run, epoch: int, steps: int, seconds: float) -> None:
+        loss = self._epoch_loss()  # the one synchronisation of the epoch
+        self._require_finite(loss, f"epoch {epoch + 1}")
+        views = 2 * len(self.images) * steps / self.steps_per_epoch
+        run.append_metrics(
+            {
+                "epoch": epoch + 1,
+                "step": self.step,
+                "loss": loss,
+                "learning_rate": self.learning_rate(self.step),
+                "views_per_second": views / seconds,
+                "seconds": seconds,
+                **{name: float(value) for name, value in self.method.measurements().items()},
+            }
+        )
+
+    def _require_finite(self, loss: float, when: str) -> None:
+        if not math.isfinite(loss):
+            raise NonFiniteError(
+                f"the loss became {loss} in {when} (learning rate {self.learning_rate(self.step):.3g}). Nothing of it "
+                "was saved: the last checkpoint is from before. Lower optimizer.learning_rate, lengthen "
+                "optimizer.warmup_epochs, or raise method.temperature, in a new --out."
+            )
+
+    def _stop(self, run: Run, stop: StopRequest) -> None:
+        self._require_finite(self._epoch_loss(), f"step {self.step}")
+        self._save(run)
+        raise Preempted(
+            f"stopped by {stop.signal_name} at step {self.step} of {self.total_steps}, everything saved. "
+            f"Go on with: sdclr resume {run.folder}"
+        )
+
+    def _save(self, run: Run) -> None:
+        tensors = {f"method.{name}": tensor for name, tensor in self.method.state_dict().items()}
+        state = self.optimizer.state_dict()["state"]
+        numbers: dict[str, Any] = {}
+        for position, values in state.items():
+            for name, value in values.items():
+                if isinstance(value, Tensor):
+                    tensors[f"optimizer.{position}.{name}"] = value
+                else:
+                    numbers[f"{position}.{name}"] = value
+        tensors["loss_sum"] = self.loss_sum
+        facts = {"config": self.config.to_dict(), "optimizer": numbers, "metrics_size": run.metrics_size()}
+        run.checkpoints.save(Checkpoint(self.step, tensors, facts))
+
+    def _restore(self, checkpoint: Checkpoint, where: str) -> None:
+        parts: dict[str, dict[str, Tensor]] = {"method": {}, "optimizer": {}, "loss_sum": {}}
+        for name, tensor in checkpoint.tensors.items():
+            part, _, rest = name.partition(".")
+            parts.setdefault(part, {})[rest] = tensor
+        load_strictly(self.method, parts["method"], where)
+        state: dict[int, dict[str, Any]] = {}
+        for name, value in [*parts["optimizer"].items(), *checkpoint.facts["optimizer"].items()]:
+            position, _, key = name.partition(".")
+            state.setdefault(int(position), {})[key] = value
+        groups = self.optimizer.state_dict()["param_groups"]
+        expected = {position for group in groups for position in group["params"]}
+        if state.keys() != expected:
+            raise CheckpointError(f"{where} has optimiser state for {len(state)} of {len(expected)} parameters.")
+        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        self.loss_sum.copy_(parts["loss_sum"][""])
+        self.step = checkpoint.step
+
+
+def _backbone(config: PretrainConfig, network: nn.Module | None) -> Backbone:
+    if (network is None) == (config.backbone.name == "custom"):
+        raise ConfigError("backbone.name=custom and network=<your module> go together: give both or neither.")
+    return build_backbone(config.backbone) if network is None else Backbone(network)

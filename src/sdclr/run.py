@@ -1,0 +1,151 @@
+"""A run folder: what was asked, with what, what came of it. Its name carries no facts; its files do.
+
+    config.yaml         runs again as it is                 checkpoints/          the newest two moments of the run
+    environment.json    versions, device, command           backbone.safetensors  the trained target backbone
+    split.json          data set, counts, fingerprint       evaluation/*.json     one file per protocol
+    metrics.jsonl       one line per epoch                  report.html
+"""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.metadata
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import yaml
+
+from sdclr.checkpoint import CheckpointFolder, write_atomically
+from sdclr.config import differing_fields
+from sdclr.errors import ConfigError, MissingInputError, RunFolderError
+
+
+class Run:
+    """One run folder. Reading needs no lock; use it as a context manager to write."""
+
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = Path(folder)
+        self.checkpoints = CheckpointFolder(self.folder / "checkpoints")
+        self._lock: int | None = None
+
+    @property
+    def config_path(self) -> Path:
+        return self.folder / "config.yaml"
+
+    @property
+    def backbone_path(self) -> Path:
+        return self.folder / "backbone.safetensors"
+
+    @property
+    def metrics_path(self) -> Path:
+        return self.folder / "metrics.jsonl"
+
+    def evaluation_path(self, protocol: str) -> Path:
+        return self.folder / "evaluation" / f"{protocol}.json"
+
+    @property
+    def exists(self) -> bool:
+        return self.config_path.is_file()
+
+    def require(self) -> Self:
+        """Itself, if this is a run folder; MissingInputError otherwise."""
+        if not self.exists:
+            raise MissingInputError(f"{self.folder} is not a run folder: it has no config.yaml (made by sdclr pretrain).")
+        return self
+
+    def check(self, config: Mapping[str, Any]) -> None:
+        """Refuse to mix: ConfigError if this folder holds a run with another config, naming what differs."""
+        if self.exists:
+            saved = yaml.safe_load(self.config_path.read_text(encoding="utf-8"))
+            if differences := differing_fields(saved, config):
+                raise ConfigError(
+                    f"{self.folder} holds a run with other settings (saved -> asked for):\n  "
+                    + "\n  ".join(differences)
+                    + "\nChoose another --out, or give the saved settings to go on."
+                )
+        elif self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
+            raise RunFolderError(f"{self.folder} exists and is not a run folder; choose a new or empty --out.")
+
+    def __enter__(self) -> Self:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunFolderError(f"{self.folder} is in use by another process; wait for it or choose another --out.") from None
+        except OSError as error:
+            raise RunFolderError(f"{self.folder} is not writable: {error.strerror}. Choose another --out.") from None
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def write_text(self, name: str, content: str) -> None:
+        write_atomically(self.folder / name, content)
+
+    def write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, json.dumps(content, indent=1) + "\n")
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        path = self.folder / name
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise MissingInputError(f"{path} does not exist.") from None
+        except ValueError as error:
+            raise RunFolderError(f"{path} is not JSON: {error}") from None
+
+    def append_metrics(self, line: Mapping[str, Any]) -> None:
+        with self.metrics_path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def metrics_size(self) -> int:
+        """Bytes of metrics.jsonl; a checkpoint remembers it."""
+        return self.metrics_path.stat().st_size if self.metrics_path.exists() else 0
+
+    def cut_metrics(self, size: int) -> None:
+        """Forget the lines written after the checkpoint that a run resumes from."""
+        if self.metrics_path.exists():
+            os.truncate(self.metrics_path, min(size, self.metrics_size()))
+
+
+def environment(device: str) -> dict[str, Any]:
+    """environment.json: what a reader needs to trust or repeat the numbers."""
+    packages = ("sdclr", "torch", "torchvision", "timm", "numpy")
+    return {
+        **{name: importlib.metadata.version(name) for name in packages},
+        "python": platform.python_version(),
+        "device": device,
+        "world_size": 1,
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "commit": _commit(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _commit() -> str | None:
+    """The package's git commit when it runs from a checkout, with + when there are changes."""
+    here = Path(__file__).resolve().parent
+    git = ["git", "-C", str(here)]
+    try:
+        top = subprocess.run([*git, "rev-parse", "--show-toplevel"], capture_output=True, text=True, timeout=5)
+        if top.returncode or not (Path(top.stdout.strip()) / "src" / "sdclr" / "run.py").exists():
+            return None
+        commit = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, timeout=5)
+        dirty = subprocess.run([*git, "diff", "--quiet", "HEAD"], capture_output=True, timeout=5)
+        return commit.stdout.strip() + ("+" if dirty.returncode else "") or None
+    except (OSError, subprocess.TimeoutExpired):
+        return None

@@ -1,0 +1,45 @@
+"""Stop on request: SIGTERM, SIGINT and SIGUSR1 ask a run to save and end; a second signal ends it at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+
+
+class StopRequest:
+    """``signal_name`` is None until somebody asks."""
+
+    signal_name: str | None = None
+
+
+@contextmanager
+def stop_on_signal() -> Iterator[StopRequest]:
+    """Inside, the first signal only sets a flag (saving in a handler can hang); the old handlers return with it."""
+    request = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield request  # handlers belong to the main thread; a library call elsewhere leaves them alone
+        return
+    owner = os.getpid()
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        if os.getpid() == owner:  # forked workers inherit the handler, not the job
+            request.signal_name = signal.Signals(number).name
+        restore()
+
+    for number in _SIGNALS:
+        signal.signal(number, on_signal)
+    try:
+        yield request
+    finally:
+        restore()
