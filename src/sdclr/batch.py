@@ -17,5 +17,5 @@ class Views(NamedTuple):
     """[B, 3, S, S] in [0, 1]; the target branch's view."""
     b: Tensor
     """[B, 3, S, S] in [0, 1]; the competitor branch's view."""
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # shadows tuple.index, which nobody calls on views
     """[B] int64, the images' positions in the training set."""

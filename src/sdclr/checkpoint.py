@@ -94,7 +94,9 @@ def write_atomically(path: Path, content: bytes | bytearray | str) -> None:
             temporary.unlink(missing_ok=True)
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise RunFolderError(f"{path} cannot be written: {error.strerror}. Choose another --out.") from None
-        raise StorageError(f"{path} cannot be written: {error.strerror}. Free space, then run the command again.") from None
+        raise StorageError(
+            f"{path} cannot be written: {error.strerror}. Free space, then run the command again."
+        ) from None
 
 
 @dataclass(frozen=True)

@@ -44,18 +44,20 @@ class Section(BaseModel):
 
     def with_overrides(self, overrides: Iterable[str]) -> Self:
         """A copy with ``section.key=value`` assignments applied and everything validated again."""
-        values = self.to_dict()
-        for assignment in overrides:
-            path, value = parse_assignment(assignment)
-            target = values
-            *sections, key = path
-            for depth, name in enumerate(sections):
-                child = target.setdefault(name, {})
-                if not isinstance(child, dict):
-                    raise ConfigError(f"{'.'.join(path[: depth + 1])} is a value, not a section; got {assignment!r}.")
-                target = child
+        return self.with_values(dict(map(parse_assignment, overrides)))
+
+    def with_values(self, values: Mapping[str, Any]) -> Self:
+        """A copy with dotted names set to plain values, validated again."""
+        settings = self.to_dict()
+        for name, value in values.items():
+            target = settings
+            *sections, key = name.split(".")
+            for section in sections:
+                target = target.setdefault(section, {})
+                if not isinstance(target, dict):
+                    raise ConfigError(f"{name} is not a setting: {section} is a value, not a section.")
             target[key] = value
-        return self.parse(values)
+        return self.parse(settings)
 
     def to_dict(self) -> dict[str, Any]:
         return self.model_dump(mode="json")
@@ -80,8 +82,8 @@ class Section(BaseModel):
             raise ConfigError(f"in config file {path}:\n{error}") from None
 
 
-def parse_assignment(text: str) -> tuple[list[str], Any]:
-    """``"a.b=0.5"`` -> (["a", "b"], 0.5). Values are JSON where they parse as JSON, else plain text."""
+def parse_assignment(text: str) -> tuple[str, Any]:
+    """``"a.b=0.5"`` -> ("a.b", 0.5). Values are JSON where they parse as JSON, else plain text."""
     name, equals, raw = text.partition("=")
     if not equals or not all(part.isidentifier() for part in name.split(".")):
         raise ConfigError(f"cannot read the setting {text!r}; write section.key=value, for example epochs=2.")
@@ -89,7 +91,7 @@ def parse_assignment(text: str) -> tuple[list[str], Any]:
         value = json.loads(raw)
     except json.JSONDecodeError:
         value = raw
-    return name.split("."), value
+    return name, value
 
 
 def differing_fields(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -67,7 +67,9 @@ def explain_out_of_memory(advice: str) -> Iterator[None]:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         text = str(error)
-        if isinstance(error, RuntimeError) and not isinstance(error, torch.OutOfMemoryError):
-            if "can't allocate memory" not in text and "not enough memory" not in text:
-                raise
-        raise ConfigError(f"out of memory: {text.splitlines()[0] if text else 'allocation failed'}. {advice}") from error
+        out_of_memory = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+        if not out_of_memory and "can't allocate memory" not in text and "not enough memory" not in text:
+            raise
+        raise ConfigError(
+            f"out of memory: {text.splitlines()[0] if text else 'allocation failed'}. {advice}"
+        ) from error

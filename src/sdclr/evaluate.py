@@ -85,7 +85,11 @@ def evaluate(
         "group_convention": "thirds",
         "train_counts": split.counts("long_tail", data.train.labels, num_classes),
         "class_names": data.class_names,
-        "split": {"number": split.number, "fingerprint": split.fingerprint, "name": f"{data.name} split {split.number}"},
+        "split": {
+            "number": split.number,
+            "fingerprint": split.fingerprint,
+            "name": f"{data.name} split {split.number}",
+        },
         "chance": 1 / num_classes,
         "probes": earlier | results,
     }

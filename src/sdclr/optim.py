@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterable
 from typing import Annotated, Literal
 
-import timm.optim
 import torch
 from pydantic import Field
+from timm.optim.lars import Lars
 from torch import nn
 
 from sdclr.config import Section
@@ -53,15 +53,13 @@ def build_optimizer(
     if name == "sgd":
         return torch.optim.SGD(groups, lr=0.0, momentum=momentum)
     if name == "lars":
-        return timm.optim.Lars(groups, lr=0.0, momentum=momentum)
+        return Lars(groups, lr=0.0, momentum=momentum)
     if name == "adamw":
         return torch.optim.AdamW(groups, lr=0.0, betas=(momentum, 0.999))
     raise ConfigError(f"optimizer.name must be sgd, lars or adamw, got {name!r}.")
 
 
-def learning_rate(
-    step: int, *, peak: float, total_steps: int, warmup_steps: float, final: float = 1e-6
-) -> float:
+def learning_rate(step: int, *, peak: float, total_steps: int, warmup_steps: float, final: float = 1e-6) -> float:
     """Learning rate of step 1 .. total_steps: linear warm-up from 0, then half a cosine down to ``final``.
 
     Step i uses the value at i, as the reference does: 0 is never used, and the last step uses exactly ``final``

@@ -1,6 +1,6 @@
 """JOB: config -> trained backbone in a run folder, resumable after any step.
 
-    config ─► data ─► backbone ─► method ─► for epoch: refresh masks, steps ─► checkpoint ─► backbone.safetensors
+config ─► data ─► backbone ─► method ─► for epoch: refresh masks, steps ─► checkpoint ─► backbone.safetensors
 """
 
 from __future__ import annotations
@@ -106,6 +106,14 @@ def pretrain(
     return run
 
 
+def resume(
+    folder: Path | str, *, network: nn.Module | None = None, progress: Progress | NoProgress | None = None
+) -> Run:
+    """Go on with the run in ``folder`` by its own config; a finished run says so and is returned."""
+    run = Run(folder).require()
+    return pretrain(PretrainConfig.from_yaml(run.config_path), folder, network=network, progress=progress)
+
+
 class _Job:
     """The moving parts of one run, built from the config before anything is written."""
 
@@ -133,7 +141,9 @@ class _Job:
         if config.activation_checkpointing:
             checkpoint_activations(self.backbone.net)
         method = build_method(config.method, self.backbone, self.feature_dim, config.seed)
-        self.method: Method = method.to(self.device, parameter_dtype(self.precision)).to(memory_format=self.memory_format)
+        self.method: Method = method.to(self.device, parameter_dtype(self.precision)).to(
+            memory_format=self.memory_format
+        )
         self.images = images.to(self.device)
         self.optimizer = build_optimizer(
             self.method.parameters(),

@@ -1,9 +1,9 @@
 """A run folder: what was asked, with what, what came of it. Its name carries no facts; its files do.
 
-    config.yaml         runs again as it is                 checkpoints/          the newest two moments of the run
-    environment.json    versions, device, command           backbone.safetensors  the trained target backbone
-    split.json          data set, counts, fingerprint       evaluation/*.json     one file per protocol
-    metrics.jsonl       one line per epoch                  report.html
+config.yaml         runs again as it is                 checkpoints/          the newest two moments of the run
+environment.json    versions, device, command           backbone.safetensors  the trained target backbone
+split.json          data set, counts, fingerprint       evaluation/*.json     one file per protocol
+metrics.jsonl       one line per epoch                  report.html
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ class Run:
     def require(self) -> Self:
         """Itself, if this is a run folder; MissingInputError otherwise."""
         if not self.exists:
-            raise MissingInputError(f"{self.folder} is not a run folder: it has no config.yaml (made by sdclr pretrain).")
+            raise MissingInputError(
+                f"{self.folder} is not a run folder: it has no config.yaml (made by sdclr pretrain)."
+            )
         return self
 
     def check(self, config: Mapping[str, Any]) -> None:
@@ -81,7 +83,9 @@ class Run:
             self._lock = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise RunFolderError(f"{self.folder} is in use by another process; wait for it or choose another --out.") from None
+            raise RunFolderError(
+                f"{self.folder} is in use by another process; wait for it or choose another --out."
+            ) from None
         except OSError as error:
             raise RunFolderError(f"{self.folder} is not writable: {error.strerror}. Choose another --out.") from None
         return self

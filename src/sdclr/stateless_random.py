@@ -12,6 +12,7 @@ from enum import IntEnum
 import torch
 from torch import Tensor
 
+
 class Stream(IntEnum):
     """What a key is for; every use has its own number, so that no two share their randomness."""
 

@@ -28,7 +28,7 @@ class BackboneConfig(Section):
     """Channels of the first stage of our ResNets; 64 is the usual network."""
     stem: Literal["small", "large"] = "small"
     """Our ResNets: small = 3x3 stride 1 without max-pool (CIFAR); large = 7x7 stride 2 with max-pool (ImageNet)."""
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default_factory=dict)
     """Further keywords for the constructor of a torchvision or timm network, e.g. {"img_size": 32}."""
 
 
@@ -85,5 +85,3 @@ def _torchvision_network(name: str, options: dict[str, Any]) -> nn.Module:
 def _did_you_mean(name: str, names: list[str]) -> str:
     close = difflib.get_close_matches(name, names, n=3)
     return f" Did you mean {' or '.join(close)}?" if close else ""
-
-

@@ -30,7 +30,7 @@ class ResNet(nn.Module):
         self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.Identity() if stem == "small" else nn.MaxPool2d(3, stride=2, padding=1)
-        channels = width
+        channels, stages = width, []
         for stage, depth in enumerate(depths):
             planes = width * 2**stage
             blocks = []
@@ -39,7 +39,8 @@ class ResNet(nn.Module):
                 shortcut = _shortcut(channels, planes * block.expansion, stride)
                 blocks.append(block(channels, planes, stride, shortcut))
                 channels = planes * block.expansion
-            self.add_module(f"layer{stage + 1}", nn.Sequential(*blocks))
+            stages.append(nn.Sequential(*blocks))
+        self.layer1, self.layer2, self.layer3, self.layer4 = stages
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):

@@ -114,7 +114,9 @@ class Data:
         """The images a run trains on: long_tail, balanced or all."""
         if self.split is None:
             if subset != "all":
-                raise ConfigError(f"data.subset={subset} needs labels, and these images have none. Use data.subset=all.")
+                raise ConfigError(
+                    f"data.subset={subset} needs labels, and these images have none. Use data.subset=all."
+                )
             return self.train
         return self.train.at(self.split.train if subset == "all" else self.split.subset(subset))
 

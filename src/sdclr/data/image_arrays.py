@@ -140,7 +140,9 @@ def _npz_part(path: Path, arrays: dict[str, npt.NDArray[Any]], images_key: str, 
 def _to_tensor(images: npt.NDArray[Any], where: str) -> Tensor:
     """uint8 [N, H, W] or [N, H, W, 1 or 3] -> uint8 [N, 3, H, W]."""
     if images.dtype != np.uint8 or images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] not in (1, 3)):
-        raise DataError(f"{where}: images must be uint8 [N, H, W] or [N, H, W, 1 or 3], got {images.dtype} {images.shape}.")
+        raise DataError(
+            f"{where}: images must be uint8 [N, H, W] or [N, H, W, 1 or 3], got {images.dtype} {images.shape}."
+        )
     if 0 in images.shape:
         raise DataError(f"{where}: there are no images (shape {images.shape}).")
     tensor = torch.from_numpy(np.ascontiguousarray(images))

@@ -146,7 +146,9 @@ def draw_long_tail(
     parts: dict[str, list[Positions]] = {name: [] for name in SUBSETS}
     for c in range(num_classes):
         members = np.flatnonzero(classes == c)
-        held_out = permutation(derive(validation_seed, Stream.VALIDATION, c), len(members)).numpy() < validation_per_class
+        held_out = (
+            permutation(derive(validation_seed, Stream.VALIDATION, c), len(members)).numpy() < validation_per_class
+        )
         rest = members[~held_out]
         shuffled = rest[permutation(derive(seed, Stream.IMAGE_ORDER, c), len(rest)).numpy()]
         parts["validation"].append(members[held_out])

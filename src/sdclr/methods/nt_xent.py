@@ -24,6 +24,6 @@ def nt_xent(z_a: Tensor, z_b: Tensor, temperature: float) -> Tensor:
         logits = z @ z.T / temperature  # [2B, 2B]
         itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
         log_partition = logits.masked_fill(itself, -torch.inf).logsumexp(dim=1)  # [2B]
-        per_view = (2, len(z_a))
-        positive = (z[: len(z_a)] * z[len(z_a) :]).sum(dim=1) / temperature  # [B]
-        return log_partition.view(per_view).mean(dim=0) - positive
+        batch = len(z_a)
+        positive = logits[:batch, batch:].diagonal()  # from the same matrix: the loss can never round below zero
+        return log_partition.view(2, batch).mean(dim=0) - positive  # [B]

@@ -56,6 +56,9 @@ class SelfCompetitor(nn.Module):
     Raises ConfigError when nothing is prunable, or a prunable weight is parametrised or used by two modules.
     """
 
+    mask_churn: Tensor
+    """Share of the prunable weights whose mask changed at the last refresh."""
+
     def __init__(
         self,
         network: nn.Module,
@@ -161,7 +164,7 @@ class _Tie(NamedTuple):
 
     def _twin_slot(self) -> tuple[dict[str, Any], str]:
         if parametrize.is_parametrized(self.twin, self.key):
-            return self.twin.parametrizations[self.key]._parameters, "original"  # type: ignore[union-attr,index,return-value]
+            return self.twin.parametrizations[self.key]._parameters, "original"  # type: ignore[union-attr,index]
         slot = self.twin._parameters if self.key in self.twin._parameters else self.twin._buffers
         return slot, self.key
 
@@ -246,13 +249,17 @@ def _weights_of(name: str, module: nn.Module, prunable: Prunable) -> list[str]:
         linear = (nn.Linear, nn.MultiheadAttention) if prunable == "conv+linear" else ()
         chosen = isinstance(module, (*_CONVOLUTIONS, *linear))
     keys = ("weight", "in_proj_weight") if chosen else ()  # packed attention has no .weight
-    return [key for key in keys if isinstance(module._parameters.get(key), Tensor)]
+    return [
+        key
+        for key in keys
+        if isinstance(module._parameters.get(key), Tensor) or parametrize.is_parametrized(module, key)
+    ]
 
 
 def _mask_weight(module: nn.Module, name: str) -> Any:
     weight = getattr(module, name)
     parametrize.register_parametrization(module, name, _Mask(weight), unsafe=True)  # shape-preserving: skip the check
-    return module.parametrizations[name]  # type: ignore[union-attr,index]
+    return module.parametrizations[name]  # type: ignore[index]
 
 
 def _drop_tied_keys(module: Any, state: dict[str, Any], prefix: str, _: Any) -> None:

@@ -11,6 +11,7 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from itertools import groupby
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -64,7 +65,7 @@ def class_bars_svg(bars: ClassBars, colours: Mapping[str, str], name: str) -> st
         axes.axhline(100 * bars.chance, color=_INK, linewidth=0.8, linestyle=(0, (4, 3)), label="chance")
         _label_ranks(axes, bars.counts)
         axes.set(ylim=(0, 109), yticks=range(0, 101, 20), ylabel="Accuracy (%)")
-        _legend(axes)
+        _legend(axes, figure)
         return _svg(figure, name)
 
 
@@ -83,7 +84,7 @@ def curves_svg(arms: Sequence[ArmCurves], colours: Mapping[str, str], ylabel: st
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         axes.set(xlabel="Epoch", ylabel=ylabel)
         axes.grid(axis="y", color=_INK, alpha=0.12, linewidth=0.8)
-        _legend(axes)
+        _legend(axes, figure)
         return _svg(figure, name)
 
 
@@ -123,13 +124,15 @@ def _label_ranks(axes: Axes, counts: Sequence[int]) -> None:
     axes.set_xlabel("Class rank by training images (number of images)")
 
 
-def _legend(axes: Axes) -> None:
+def _legend(axes: Axes, figure: Figure) -> None:
+    """Arms, then chance, above the axes; long labels take more rows, and the figure grows by those."""
     entries = sorted(zip(*axes.get_legend_handles_labels(), strict=True), key=lambda entry: entry[1] == "chance")
     handles, labels = zip(*entries, strict=True)
-    columns = min(4, len(labels))
-    axes.legend(
-        handles, labels, loc="lower right", bbox_to_anchor=(1, 1.0), ncols=columns, frameon=False, borderaxespad=0.2
-    )
+    wrapped = [fill(label, 100) for label in labels]
+    columns = min(len(labels), max(1, 110 // (8 + max(map(len, wrapped)))))
+    rows = -(-len(labels) // columns) + sum(label.count("\n") for label in wrapped)
+    figure.set_figheight(figure.get_figheight() + 0.22 * (rows - 1))
+    axes.legend(handles, wrapped, loc="lower right", bbox_to_anchor=(1, 1), ncols=columns, frameon=False)
 
 
 def _svg(figure: Figure, name: str) -> str:

@@ -53,8 +53,8 @@ COLUMNS = (
 HEADERS = {column.key: column.header for column in COLUMNS} | {"group_std": "Std"}
 
 COMPARISON_NOTE = (
-    "Differences split by split, in percentage points, over the splits both arms share. A direction is named only where "
-    "the 95 % interval excludes zero; the intervals are not corrected for their number."
+    "Differences split by split, in percentage points, over the splits both arms share. "
+    "A direction is named only where the 95 % interval excludes zero; the intervals are not corrected for their number."
 )
 
 

@@ -1,0 +1,3 @@
+from sdclr.cli import main
+
+main()

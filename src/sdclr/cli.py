@@ -1,0 +1,205 @@
+"""The command line: verbs and flags -> a config and a job. No logic of its own.
+
+Everything heavy is imported inside the verbs, so that --help answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import click
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from sdclr.errors import EXIT_BUG, EXIT_USAGE, ConfigError, MissingInputError, SdclrError
+
+if TYPE_CHECKING:
+    from sdclr.pretrain import PretrainConfig
+
+app = typer.Typer(
+    name="sdclr",
+    help="Self-supervised pre-training for long-tailed, unlabeled image collections.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+recipes_app = typer.Typer(help="List and show the ready-made settings.", no_args_is_help=True)
+app.add_typer(recipes_app, name="recipes")
+
+Out = Annotated[Path | None, typer.Option(help="Run folder; a run that stopped there goes on. [default: runs/RECIPE]")]
+DataPath = Annotated[str | None, typer.Option("--data", metavar="PATH", help="Where the images are (data.path).")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:N or auto.")]
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder of the demo's runs and report.")] = Path("runs/demo"),
+    splits: Annotated[int, typer.Option(min=1, help="Number of long-tailed splits.")] = 3,
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", show_default=False)] = None,
+) -> None:
+    """Compare SimCLR and SDCLR on long-tailed digits: minutes on a CPU, ends in a table and an HTML page."""
+    from sdclr.presentation.progress import Progress
+    from sdclr.workflows.demo import demo as run_demo
+
+    with Progress(_stderr) as progress:
+        page = run_demo(out, num_splits=splits, overrides=tuple(overrides or ()), progress=progress, console=Console())
+    typer.echo(f"\nreport: {page}")
+
+
+@app.command()
+def pretrain(
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="[RECIPE] [SECTION.KEY=VALUE]...", show_default=False)
+    ] = None,
+    data: DataPath = None,
+    out: Out = None,
+    config: Annotated[Path | None, typer.Option(help="Saved config.yaml to run instead of a recipe.")] = None,
+    weights: Annotated[str | None, typer.Option(help="Run or backbone.safetensors to start a NEW run from.")] = None,
+    splits_dir: Annotated[str | None, typer.Option(help="The authors' split folder (data.splits_dir).")] = None,
+    download: Annotated[
+        bool, typer.Option("--download", help="Download the data set to --data if it is not there.")
+    ] = False,
+) -> None:
+    """Pre-train a backbone. The same command on an existing --out goes on where it stopped.
+
+    Settings follow the recipe: sdclr pretrain cifar10_lt_sdclr --data ~/data --out runs/x epochs=200 data.split=2
+    """
+    from sdclr.presentation.progress import Progress
+    from sdclr.pretrain import pretrain as run_pretrain
+
+    flags = {"data.path": data, "data.splits_dir": splits_dir, "weights": weights}
+    settings = _settings(arguments or [], config, {key: value for key, value in flags.items() if value is not None})
+    with Progress(_stderr) as progress:
+        run = run_pretrain(settings, out, download=download, progress=progress)
+    typer.echo(f"backbone: {run.backbone_path}\nnext: sdclr evaluate {run.folder}")
+
+
+@app.command()
+def resume(folder: Annotated[Path, typer.Argument(metavar="RUN")]) -> None:
+    """Go on with a run that stopped; the result is the same as if it had not."""
+    from sdclr.presentation.progress import Progress
+    from sdclr.pretrain import resume as run_resume
+
+    with Progress(_stderr) as progress:
+        run = run_resume(folder, progress=progress)
+    typer.echo(f"backbone: {run.backbone_path}")
+
+
+@app.command()
+def evaluate(
+    folders: Annotated[list[Path], typer.Argument(metavar="RUN...")],
+    protocol: Annotated[str, typer.Option(help="cached (seconds, for development) or sdclr (the paper's).")] = "cached",
+    probes: Annotated[
+        str, typer.Option(help="Which of linear, few_shot, knn; comma-separated.")
+    ] = "linear,few_shot,knn",
+    data: DataPath = None,
+    device: Device = "auto",
+) -> None:
+    """Probe the frozen backbone of finished runs and print accuracy per group of classes."""
+    from sdclr.evaluate import evaluate as run_evaluate
+    from sdclr.presentation.progress import Progress
+    from sdclr.report import write_report
+
+    for folder in folders:
+        with Progress(_stderr) as progress:
+            run_evaluate(
+                folder,
+                protocol=protocol,  # type: ignore[arg-type]  # checked there, with a better message
+                probes=[name.strip() for name in probes.split(",") if name.strip()],
+                data_path=data,
+                device=device,
+                progress=progress,
+            )
+    write_report(folders, {"terminal"}, protocol=protocol, console=Console())
+
+
+@app.command()
+def report(
+    folders: Annotated[list[Path], typer.Argument(metavar="RUN...")],
+    formats: Annotated[
+        str, typer.Option("--format", help="terminal, markdown, csv, html; comma-separated.")
+    ] = "terminal,html",
+    out: Annotated[Path | None, typer.Option(help="File (or folder) for markdown, csv or html.")] = None,
+    protocol: Annotated[str | None, typer.Option(help="Which protocol, if the runs have several.")] = None,
+) -> None:
+    """Tables and an HTML page over one run or many: mean ± std over splits, paired differences with intervals."""
+    from sdclr.report import write_report
+
+    chosen = {name.strip() for name in formats.split(",") if name.strip()}
+    write_report(folders, chosen, out=out, protocol=protocol, console=Console())
+
+
+@recipes_app.command("list")
+def list_recipes() -> None:
+    """Names and one line each."""
+    from sdclr.recipes import RECIPES
+
+    width = max(map(len, RECIPES))
+    for name, function in RECIPES.items():
+        typer.echo(f"{name:<{width}}  {(function.__doc__ or '').splitlines()[0]}")
+
+
+@recipes_app.command("show")
+def show_recipe(name: Annotated[str, typer.Argument(metavar="NAME")]) -> None:
+    """All settings of one recipe, as the config.yaml that --config takes."""
+    from sdclr.recipes import recipe
+
+    typer.echo(recipe(name).to_yaml(), nl=False)
+
+
+def _settings(arguments: list[str], config_file: Path | None, flags: dict[str, Any]) -> PretrainConfig:
+    """Recipe or file, then flags, then overrides."""
+    from sdclr.pretrain import PretrainConfig
+    from sdclr.recipes import RECIPES, recipe
+
+    overrides = [argument for argument in arguments if "=" in argument]
+    targets = [argument for argument in arguments if "=" not in argument]
+    known = f"Recipes: {', '.join(RECIPES)}. A folder of images is written with a slash (./photos)."
+    if len(targets) + (config_file is not None) != 1:
+        raise ConfigError(f"give one recipe name or --config FILE, got {', '.join(targets) or 'neither'}. {known}")
+    if config_file is not None:
+        base = PretrainConfig.from_yaml(config_file)
+    elif targets[0] in RECIPES:
+        base = recipe(targets[0])
+    elif "/" in targets[0]:
+        if not Path(targets[0]).expanduser().is_dir():
+            raise MissingInputError(f"there is no folder {targets[0]}. {known}")
+        raise ConfigError(
+            f"{targets[0]} is a folder, and this version trains on arrays only: put the images into a .npz "
+            "(docs/data.md) and use a recipe with data.name=arrays --data FILE.npz."
+        )
+    else:
+        raise ConfigError(f"{targets[0]!r} is neither a recipe nor a folder. {known}")
+    return base.with_values(flags).with_overrides(overrides)
+
+
+_stderr = Console(stderr=True)
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    _stderr.print(f"[yellow]warning:[/yellow] {escape(str(message))}", highlight=False, soft_wrap=True)
+
+
+def main() -> None:
+    """Entry point: one sentence and the documented exit code for every error meant for the user."""
+    warnings.showwarning = _show_warning
+    try:
+        code = app(standalone_mode=False)
+    except SdclrError as error:
+        _stderr.print(f"[red]error:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
+        code = error.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = EXIT_USAGE
+    except (KeyboardInterrupt, click.Abort):
+        code = 130
+    except Exception:
+        traceback.print_exc()
+        _stderr.print("[red]This is a bug in sdclr;[/red] please report it with the lines above.")
+        code = EXIT_BUG
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,1 @@
+"""Recipes and jobs strung together; each can be interrupted and goes on where it stopped."""

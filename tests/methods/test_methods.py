@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from sdclr import Views, nt_xent
+from sdclr.errors import ConfigError
+from sdclr.methods import SDCLR, SDCLRConfig, SimCLR, SimCLRConfig, build_method
+from sdclr.methods.projector import projector
+
+
+def backbone() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+def views(count: int = 6) -> Views:
+    a, b = torch.rand(2, count, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    return Views(a, b, torch.arange(count))
+
+
+@pytest.mark.parametrize("config", [SimCLRConfig(projection_dim=4), SDCLRConfig(projection_dim=4)])
+def test_every_method_returns_a_finite_loss_per_image_that_reaches_every_parameter(config: SimCLRConfig) -> None:
+    method = build_method(config, backbone(), 8, seed=0)
+    method.on_epoch_start(0)
+    loss = method(views())
+    assert loss.shape == (6,)
+    assert loss.isfinite().all()
+    loss.mean().backward()
+    assert all(p.grad is not None for p in method.parameters())
+
+
+def test_simclr_sees_both_views_in_one_forward() -> None:
+    method = SimCLR(nn.Sequential(backbone(), nn.Linear(8, 4)), temperature=0.3)
+    v = views()
+    z = method.network(torch.cat([v.a, v.b]))
+    torch.testing.assert_close(method(v), nt_xent(z[:6], z[6:], 0.3))
+
+
+def test_sdclr_sends_view_a_through_the_dense_weights_and_view_b_through_the_pruned_ones() -> None:
+    method = SDCLR(nn.Sequential(backbone(), nn.Linear(8, 4)), temperature=0.3, prune_ratio=0.5)
+    v = views()
+    torch.testing.assert_close(method(v), nt_xent(method.network(v.a), method.competitor(v.b), 0.3))
+
+
+def test_the_projector_is_never_pruned_even_when_linear_layers_are() -> None:
+    method = build_method(SDCLRConfig(prunable="conv+linear", projection_dim=4), backbone(), 8, seed=0)
+    assert isinstance(method, SDCLR)
+    assert list(method.competitor.masks()) == ["backbone.0.weight"]
+
+
+@pytest.mark.parametrize(("layers", "biases", "norms"), [(2, 1, 2), (3, 1, 3)])
+def test_the_projector_has_the_references_layers(layers: int, biases: int, norms: int) -> None:
+    head = projector(16, 4, layers)
+    linears = [m for m in head if isinstance(m, nn.Linear)]
+    assert [m.out_features for m in linears] == [16] * (layers - 1) + [4]
+    assert sum(m.bias is not None for m in linears) == biases
+    assert sum(isinstance(m, nn.BatchNorm1d) and m.affine for m in head) == norms
+    assert isinstance(head[-1], nn.BatchNorm1d)
+    with pytest.raises(ConfigError, match="2 or 3"):
+        projector(16, 4, 5)

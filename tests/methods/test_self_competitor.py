@@ -1,0 +1,263 @@
+from __future__ import annotations
+
+import copy
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+import torchvision
+from torch import nn
+from torch.func import functional_call
+
+from sdclr import SelfCompetitor, nt_xent
+from sdclr.errors import ConfigError
+from sdclr.methods.self_competitor import magnitude_masks
+
+
+def images(count: int = 4, size: int = 32, seed: int = 0) -> torch.Tensor:
+    return torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+def small_network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8), nn.Flatten(),
+        nn.LazyLinear(6),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def network() -> nn.Module:
+    network = small_network()
+    network(images(size=8))
+    return network
+
+
+def test_masks_equal_the_reference_exactly(golden: Path) -> None:
+    values = np.load(golden / "magnitude_mask.npz")
+    for tag in ("plain", "ties", "const", "zeros"):
+        weights = [torch.tensor(values[f"{tag}_w{i}"]) for i in range(int(values[f"{tag}_n"]))]
+        for j, ratio in enumerate(values["fractions"]):
+            for i, mask in enumerate(magnitude_masks(weights, float(ratio))):
+                np.testing.assert_array_equal(mask.numpy(), values[f"{tag}_mask{i}_{j}"])
+
+
+def test_masks_keep_the_largest_weights_under_one_threshold(network: nn.Module) -> None:
+    competitor = SelfCompetitor(network, prune_ratio=0.7)
+    masks = competitor.masks()
+    weights = torch.cat([network.get_parameter(name).flatten() for name in masks])
+    kept = torch.cat([mask.flatten() for mask in masks.values()])
+    assert weights[kept].abs().min() > weights[~kept].abs().max()
+    assert int((~kept).sum()) == math.ceil(0.7 * len(kept))
+    assert set(masks) == {"0.weight", "3.weight"}, "the linear layer is not pruned"
+
+
+def test_the_parameters_are_the_networks_own_but_for_the_norms(network: nn.Module) -> None:
+    competitor = SelfCompetitor(network)
+    own = {id(p) for p in competitor.parameters()} - {id(p) for p in network.parameters()}
+    shared = {id(p) for p in competitor.parameters()} & {id(p) for p in network.parameters()}
+    assert len(own) == 4  # weight and bias of two batch norms
+    assert len(shared) == 6
+
+
+def test_masked_weights_get_no_gradient_from_the_competitor_and_the_network_is_untouched(network: nn.Module) -> None:
+    before = {k: v.clone() for k, v in network.state_dict().items()}
+    competitor = SelfCompetitor(network, prune_ratio=0.5)
+    competitor(images(size=8)).square().sum().backward()
+    for name, mask in competitor.masks().items():
+        gradient = network.get_parameter(name).grad
+        assert gradient is not None
+        assert (gradient[~mask] == 0).all()
+        assert (gradient[mask] != 0).any()
+    after = network.state_dict()
+    assert list(after) == list(before)
+    assert all(torch.equal(after[k], before[k]) for k in before)
+
+
+def test_each_branch_keeps_its_own_statistics_unless_they_are_shared(network: nn.Module) -> None:
+    for norms, equal in (("own", False), ("shared", True)):
+        net = copy.deepcopy(network)
+        competitor = SelfCompetitor(net, norms=norms)  # type: ignore[arg-type]
+        start = net[1].running_mean.clone()
+        competitor(images(size=8))
+        assert torch.equal(net[1].running_mean, start) is not equal
+        assert (net[1] is competitor.twin[1]) is equal
+        tracked = 2 if equal else 1
+        assert int(net[1].num_batches_tracked) == tracked  # one forward at construction of the fixture
+
+
+def test_layer_norms_are_own_only_when_asked() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.GroupNorm(2, 4))
+    for norms, own in (("own", 0), ("own_all", 2)):
+        competitor = SelfCompetitor(net, norms=norms)  # type: ignore[arg-type]
+        assert sum(id(p) not in {id(q) for q in net.parameters()} for p in competitor.parameters()) == own
+
+
+def two_backward_gradients(
+    network: nn.Module, competitor: SelfCompetitor, views: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """The reference's arithmetic: competitor without gradient, target backward, competitor again, its backward.
+
+    Written with functional_call on the plain network: the masks multiply the weights, the norms are swapped.
+    """
+    masks = competitor.masks()
+    twin_state = {k.removeprefix("twin."): v for k, v in competitor.named_parameters() if k.startswith("twin.")}
+    dense = dict(network.named_parameters())
+    norms = {k: v for k, v in twin_state.items() if k in dense and v is not dense[k]}
+    pruned = {k: v * masks[k] if k in masks else v for k, v in dense.items()} | norms
+    frozen = {k: v.clone() for k, v in network.named_buffers()}
+
+    def branch(parameters: dict[str, torch.Tensor], view: torch.Tensor) -> torch.Tensor:
+        return functional_call(network, parameters | {k: v.clone() for k, v in frozen.items()}, (view,))
+
+    leaves = [*dense.values(), *norms.values()]
+    names = [*dense, *(f"own {k}" for k in norms)]
+    with torch.no_grad():
+        z_competitor = branch(pruned, views[1])
+    loss = nt_xent(branch(dense, views[0]), z_competitor, 0.2).mean()
+    first = torch.autograd.grad(loss, leaves, allow_unused=True)
+    with torch.no_grad():
+        z_target = branch(dense, views[0])
+    loss = nt_xent(z_target, branch(pruned, views[1]), 0.2).mean()
+    second = torch.autograd.grad(loss, leaves, allow_unused=True)
+    pairs = zip(first, second, leaves, strict=True)
+    gradients = [sum(g for g in (a, b) if g is not None) + torch.zeros_like(leaf) for a, b, leaf in pairs]
+    return dict(zip(names, gradients, strict=True))
+
+
+def test_the_joint_step_gives_the_two_backward_gradients_on_resnet18() -> None:
+    torch.manual_seed(0)
+    network = torchvision.models.resnet18(num_classes=16).double()
+    competitor = SelfCompetitor(network, prune_ratio=0.9)
+    with torch.no_grad():
+        for own in set(competitor.parameters()) - set(network.parameters()):
+            own += 0.1 * torch.randn_like(own)  # the norms of the two branches must differ to tell them apart
+    views = torch.stack([images(6, 32, 1), images(6, 32, 2)]).double()
+    expected = two_backward_gradients(network, competitor, views)
+    nt_xent(network(views[0]), competitor(views[1]), 0.2).mean().backward()
+    assert len(expected) == 62 + 40
+    names = {id(p): k for k, p in network.named_parameters()}
+    own = {f"own {k.removeprefix('twin.')}": p for k, p in competitor.named_parameters() if id(p) not in names}
+    actual = {k: p.grad for k, p in network.named_parameters()} | {k: p.grad for k, p in own.items()}
+    assert actual.keys() == expected.keys()
+    for name, gradient in expected.items():
+        torch.testing.assert_close(actual[name], gradient, rtol=0, atol=1e-10)
+        assert gradient.abs().max() > 0
+
+
+STOCK = {
+    "torchvision resnet18": lambda: torchvision.models.resnet18(num_classes=8),
+    "timm resnet10t": lambda: timm.create_model("resnet10t", num_classes=8),
+    "timm convnext": lambda: timm.create_model("convnext_atto", num_classes=8),
+    "timm vit": lambda: timm.create_model("vit_tiny_patch16_224", img_size=32, num_classes=8, depth=2),
+    "torchvision vit": lambda: torchvision.models.VisionTransformer(32, 16, 2, 2, 32, 64, num_classes=8),
+}
+
+
+@pytest.mark.parametrize("name", STOCK)
+def test_any_stock_network_works_unchanged(name: str) -> None:
+    network = STOCK[name]()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter += 0.01 * torch.randn_like(parameter)  # some heads start at zero
+    prunable = "conv+linear" if "vit" in name or "convnext" in name else "conv"
+    competitor = SelfCompetitor(network, prune_ratio=0.5, prunable=prunable)  # type: ignore[arg-type]
+    z_target, z_competitor = (
+        network(images(4, 64 if "convnext" in name else 32)),
+        competitor(images(4, 64 if "convnext" in name else 32)),
+    )
+    nt_xent(z_target, z_competitor, 0.2).mean().backward()
+    assert not torch.equal(z_target, z_competitor)
+    assert float(competitor.sparsity()) == pytest.approx(0.5, abs=0.01)
+    STOCK[name]().load_state_dict(network.state_dict(), strict=True)
+
+
+def test_packed_attention_weights_are_pruned() -> None:
+    competitor = SelfCompetitor(STOCK["torchvision vit"](), prunable="conv+linear")
+    assert any("in_proj_weight" in name for name in competitor.masks())
+
+
+def test_an_unpruned_competitor_with_shared_norms_is_the_network_itself(network: nn.Module) -> None:
+    competitor = SelfCompetitor(network, prune_ratio=0.0, norms="shared")
+    assert torch.equal(network(images(size=8)), competitor(images(size=8)))
+
+
+def test_the_state_dict_holds_its_own_norms_and_masks_alone_and_loads_strictly(network: nn.Module) -> None:
+    competitor = SelfCompetitor(network)
+    state = competitor.state_dict()
+    assert not any(torch.equal(v, network[6].weight) for v in state.values() if v.shape == network[6].weight.shape)
+    assert sum("mask" in key for key in state) == 3  # two masks and the churn
+    other = SelfCompetitor(copy.deepcopy(network), prune_ratio=0.5)
+    other.load_state_dict(state, strict=True)
+    assert all(torch.equal(a, b) for a, b in zip(other.masks().values(), competitor.masks().values(), strict=True))
+    with pytest.raises(RuntimeError, match="Missing key"):
+        other.load_state_dict({k: v for k, v in state.items() if "running_mean" not in k})
+
+
+def test_ties_survive_assignment_and_a_change_of_dtype(network: nn.Module) -> None:
+    competitor = SelfCompetitor(network)
+    network.load_state_dict({k: v.clone() for k, v in network.state_dict().items()}, assign=True)
+    with pytest.warns(UserWarning, match="optimizer built before"):
+        competitor.refresh_masks()
+    assert competitor.twin[0].parametrizations.weight.original is network[0].weight
+    both = nn.ModuleDict({"network": network, "competitor": competitor}).double()
+    both.load_state_dict({k: v.clone() for k, v in both.state_dict().items()}, assign=True)
+    assert competitor.twin[0].parametrizations.weight.original is network[0].weight
+    assert competitor(images(size=8).double()).dtype == torch.float64
+
+
+def test_a_refresh_follows_the_current_weights_and_measures_the_churn(network: nn.Module) -> None:
+    competitor = SelfCompetitor(network, prune_ratio=0.5)
+    before = torch.cat([m.flatten().clone() for m in competitor.masks().values()])
+    with torch.no_grad():
+        network[0].weight.mul_(100)
+    competitor.refresh_masks()
+    after = torch.cat([m.flatten() for m in competitor.masks().values()])
+    assert competitor.masks()["0.weight"].float().mean() > 0.9
+    assert float(competitor.mask_churn) == pytest.approx(float((before != after).float().mean()))
+    competitor.refresh_masks()
+    assert float(competitor.mask_churn) == 0
+
+
+def test_the_random_share_is_random_reproducible_and_of_the_right_size() -> None:
+    net = nn.Conv2d(64, 64, 5)
+    magnitude = SelfCompetitor(net, prune_ratio=0.3).masks()["weight"]
+    mixed = SelfCompetitor(net, prune_ratio=0.6, random_share=0.3, seed=1)
+    mask = mixed.masks()["weight"].clone()
+    assert not mask[~magnitude].any(), "what magnitude alone prunes stays pruned"
+    assert float((~mask).float().mean()) == pytest.approx(0.6, abs=0.01)
+    mixed.refresh_masks(draw=1)
+    assert not torch.equal(mixed.masks()["weight"], mask)
+    mixed.refresh_masks(draw=0)
+    assert torch.equal(mixed.masks()["weight"], mask)
+
+
+def test_what_cannot_be_pruned_is_refused_with_a_cure(network: nn.Module) -> None:
+    with pytest.raises(ConfigError, match=r"did you mean 0\.9"):
+        SelfCompetitor(network, prune_ratio=90)
+    with pytest.raises(ConfigError, match=r"conv\+linear"):
+        SelfCompetitor(nn.Linear(3, 3))
+    with pytest.raises(ConfigError, match="parametrised already"):
+        SelfCompetitor(nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 3, 3)))
+    tied = nn.Sequential(nn.Conv2d(3, 3, 3), nn.Conv2d(3, 3, 3))
+    tied[1].weight = tied[0].weight
+    with pytest.raises(ConfigError, match="are one tensor"):
+        SelfCompetitor(tied)
+    with pytest.raises(ConfigError, match="random_share"):
+        SelfCompetitor(network, prune_ratio=0.3, random_share=0.5)
+
+
+@pytest.mark.slow
+def test_the_competitor_compiles_in_one_graph_and_a_refresh_does_not_recompile(network: nn.Module) -> None:
+    competitor = SelfCompetitor(network, prune_ratio=0.5)
+    compiled = torch.compile(competitor, fullgraph=True)
+    torch.testing.assert_close(compiled(images(size=8)), competitor(images(size=8)), atol=1e-5, rtol=1e-5)
+    with torch.no_grad():
+        network[0].weight.normal_()
+    competitor.refresh_masks()
+    with torch.compiler.set_stance("fail_on_recompile"):
+        result = compiled(images(size=8))
+    torch.testing.assert_close(result, competitor(images(size=8)), atol=1e-5, rtol=1e-5)
