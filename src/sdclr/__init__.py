@@ -1,21 +1,52 @@
-"""Self-supervised pre-training for long-tailed, unlabeled image collections."""
+"""Self-supervised pre-training for long-tailed, unlabeled image collections.
 
-from sdclr.backbones.weights import load_backbone
-from sdclr.batch import Views
-from sdclr.data.splits import Split, draw_long_tail
-from sdclr.errors import SdclrError
-from sdclr.evaluate import evaluate
-from sdclr.evaluation.balancedness import Balancedness, balancedness
-from sdclr.methods.nt_xent import nt_xent
-from sdclr.methods.sdclr import SDCLR
-from sdclr.methods.self_competitor import SelfCompetitor
-from sdclr.methods.simclr import SimCLR
-from sdclr.pretrain import PretrainConfig, pretrain, resume
-from sdclr.recipes import recipe
-from sdclr.report import build_report, write_report
-from sdclr.run import Run
+The names below are loaded on first use, so that ``import sdclr`` and ``sdclr --help`` do not wait for torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sdclr.backbones.weights import load_backbone
+    from sdclr.batch import Views
+    from sdclr.data.splits import Split, draw_long_tail
+    from sdclr.errors import SdclrError
+    from sdclr.evaluation.balancedness import Balancedness, balancedness
+    from sdclr.jobs.evaluate import evaluate
+    from sdclr.jobs.pretrain import PretrainConfig, pretrain, resume
+    from sdclr.jobs.report import build_report, write_report
+    from sdclr.methods.nt_xent import nt_xent
+    from sdclr.methods.sdclr import SDCLR
+    from sdclr.methods.self_competitor import SelfCompetitor
+    from sdclr.methods.simclr import SimCLR
+    from sdclr.recipes import recipe
+    from sdclr.run import Run
 
 __version__ = "0.1.0"
+
+_HOME = {
+    "Balancedness": "sdclr.evaluation.balancedness",
+    "PretrainConfig": "sdclr.jobs.pretrain",
+    "Run": "sdclr.run",
+    "SDCLR": "sdclr.methods.sdclr",
+    "SdclrError": "sdclr.errors",
+    "SelfCompetitor": "sdclr.methods.self_competitor",
+    "SimCLR": "sdclr.methods.simclr",
+    "Split": "sdclr.data.splits",
+    "Views": "sdclr.batch",
+    "balancedness": "sdclr.evaluation.balancedness",
+    "build_report": "sdclr.jobs.report",
+    "draw_long_tail": "sdclr.data.splits",
+    "evaluate": "sdclr.jobs.evaluate",
+    "load_backbone": "sdclr.backbones.weights",
+    "nt_xent": "sdclr.methods.nt_xent",
+    "pretrain": "sdclr.jobs.pretrain",
+    "recipe": "sdclr.recipes",
+    "resume": "sdclr.jobs.pretrain",
+    "write_report": "sdclr.jobs.report",
+}
 
 __all__ = [
     "SDCLR",
@@ -38,3 +69,13 @@ __all__ = [
     "resume",
     "write_report",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'sdclr' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -19,7 +19,7 @@ from rich.markup import escape
 from sdclr.errors import EXIT_BUG, EXIT_USAGE, ConfigError, MissingInputError, SdclrError
 
 if TYPE_CHECKING:
-    from sdclr.pretrain import PretrainConfig
+    from sdclr.jobs.pretrain import PretrainConfig
 
 app = typer.Typer(
     name="sdclr",
@@ -69,8 +69,8 @@ def pretrain(
 
     Settings follow the recipe: sdclr pretrain cifar10_lt_sdclr --data ~/data --out runs/x epochs=200 data.split=2
     """
+    from sdclr.jobs.pretrain import pretrain as run_pretrain
     from sdclr.presentation.progress import Progress
-    from sdclr.pretrain import pretrain as run_pretrain
 
     flags = {"data.path": data, "data.splits_dir": splits_dir, "weights": weights}
     settings = _settings(arguments or [], config, {key: value for key, value in flags.items() if value is not None})
@@ -82,8 +82,8 @@ def pretrain(
 @app.command()
 def resume(folder: Annotated[Path, typer.Argument(metavar="RUN")]) -> None:
     """Go on with a run that stopped; the result is the same as if it had not."""
+    from sdclr.jobs.pretrain import resume as run_resume
     from sdclr.presentation.progress import Progress
-    from sdclr.pretrain import resume as run_resume
 
     with Progress(_stderr) as progress:
         run = run_resume(folder, progress=progress)
@@ -101,9 +101,9 @@ def evaluate(
     device: Device = "auto",
 ) -> None:
     """Probe the frozen backbone of finished runs and print accuracy per group of classes."""
-    from sdclr.evaluate import evaluate as run_evaluate
+    from sdclr.jobs.evaluate import evaluate as run_evaluate
+    from sdclr.jobs.report import write_report
     from sdclr.presentation.progress import Progress
-    from sdclr.report import write_report
 
     for folder in folders:
         with Progress(_stderr) as progress:
@@ -128,7 +128,7 @@ def report(
     protocol: Annotated[str | None, typer.Option(help="Which protocol, if the runs have several.")] = None,
 ) -> None:
     """Tables and an HTML page over one run or many: mean ± std over splits, paired differences with intervals."""
-    from sdclr.report import write_report
+    from sdclr.jobs.report import write_report
 
     chosen = {name.strip() for name in formats.split(",") if name.strip()}
     write_report(folders, chosen, out=out, protocol=protocol, console=Console())
@@ -154,7 +154,7 @@ def show_recipe(name: Annotated[str, typer.Argument(metavar="NAME")]) -> None:
 
 def _settings(arguments: list[str], config_file: Path | None, flags: dict[str, Any]) -> PretrainConfig:
     """Recipe or file, then flags, then overrides."""
-    from sdclr.pretrain import PretrainConfig
+    from sdclr.jobs.pretrain import PretrainConfig
     from sdclr.recipes import RECIPES, recipe
 
     overrides = [argument for argument in arguments if "=" in argument]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
@@ -75,6 +76,15 @@ def test_an_arm_keeps_its_colour_where_others_are_missing() -> None:
     svg = curves_svg(curves()[1:], COLOURS, "Mask churn", "a").lower()
     assert PALETTE[1].lower() in svg
     assert PALETTE[0].lower() not in svg
+
+
+def test_long_labels_of_many_arms_leave_room_for_the_bars() -> None:
+    arms = [f"SDCLR ({'a long setting, ' * 9}{number})" for number in range(5)]
+    shown = [ArmBars(arm, [0.5] * 10, [0.1] * 10, 3) for arm in arms]
+    svg = class_bars_svg(replace(bars(), arms=shown), arm_colours(arms), "a")  # matplotlib warns where there is none
+    left, top, right, bottom = map(float, re.findall(r'viewBox="(.*?)"', svg)[0].split())
+    assert (left, top, right) == (0, 0, 648)
+    assert bottom > 3.6 * 72
 
 
 def test_a_single_epoch_and_runs_of_unequal_length_can_be_drawn() -> None:

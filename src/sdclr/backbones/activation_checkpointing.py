@@ -43,14 +43,17 @@ def _first_and_second_run(block: nn.Module) -> tuple[Any, Any]:
 
 @contextmanager
 def _frozen_statistics(block: nn.Module) -> Iterator[None]:
-    norms = [m for m in block.modules() if getattr(m, "track_running_stats", False)]
+    """Momentum 0 for the norms in ``block``: they compute as before, but their statistics stay where they are."""
+    norms: list[Any] = [m for m in block.modules() if getattr(m, "track_running_stats", False)]
+    momenta = [norm.momentum for norm in norms]
     for norm in norms:
-        norm.track_running_stats = False  # type: ignore[assignment]
+        norm.momentum = 0.0
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True  # type: ignore[assignment]
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+            norm.num_batches_tracked -= 1
 
 
 def _blocks(module: nn.Module) -> Iterator[nn.Module]:

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Callable
 
 from sdclr.errors import ConfigError
-from sdclr.pretrain import PretrainConfig
+from sdclr.jobs.pretrain import PretrainConfig
 from sdclr.recipes import cifar, digits
 
 RECIPES: dict[str, Callable[[], PretrainConfig]] = {

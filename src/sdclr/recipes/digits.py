@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from sdclr.backbones import BackboneConfig
 from sdclr.data import DataConfig, ViewsConfig
+from sdclr.jobs.pretrain import PretrainConfig
 from sdclr.methods import SDCLRConfig, SimCLRConfig
 from sdclr.optim import OptimizerConfig
-from sdclr.pretrain import PretrainConfig
 
 
 def _digits(recipe: str, method: SimCLRConfig | SDCLRConfig) -> PretrainConfig:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from sdclr.evaluate import evaluate
+from sdclr.jobs.evaluate import evaluate
+from sdclr.jobs.pretrain import pretrain
+from sdclr.jobs.report import write_report
 from sdclr.presentation.progress import NoProgress, Progress
-from sdclr.pretrain import pretrain
 from sdclr.recipes import recipe
-from sdclr.report import write_report
 
 METHODS = {"simclr": "SimCLR", "sdclr": "SDCLR"}
 

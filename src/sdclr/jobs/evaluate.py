@@ -26,8 +26,8 @@ from sdclr.evaluation.features import Labels, extract_features, per_class_accura
 from sdclr.evaluation.knn import knn_predict
 from sdclr.evaluation.linear_probe import FEW_SHOT, LINEAR, ProbeSchedule, train_linear_probe
 from sdclr.evaluation.logistic_probe import fit_logistic_probe
+from sdclr.jobs.pretrain import PretrainConfig
 from sdclr.presentation.progress import NoProgress, Progress
-from sdclr.pretrain import PretrainConfig
 from sdclr.run import Run
 
 Protocol = Literal["cached", "sdclr"]

@@ -15,7 +15,7 @@ import yaml
 from rich.console import Console
 
 from sdclr.errors import ConfigError, DataError, MissingInputError, StorageError
-from sdclr.report import build_report, write_report
+from sdclr.jobs.report import build_report, write_report
 
 COUNTS = np.array([100, 80, 60, 40, 30, 20, 12, 8, 6, 5])
 CONFIG: dict[str, Any] = {

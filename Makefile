@@ -1,0 +1,46 @@
+# The verbs to remember; each works on a fresh machine and needs only python3 (3.11+), make and a network.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test test-all test-gpu check bench clean
+
+demo: $(VENV)/.run  ## SimCLR against SDCLR on long-tailed digits, minutes on a CPU
+	$(BIN)/sdclr demo
+
+test: $(VENV)/.dev  ## everything but the tests marked slow and gpu
+	$(BIN)/python -m pytest -n 2
+
+test-all: $(VENV)/.dev  ## the slow ones too
+	$(BIN)/python -m pytest -n 2 -m "not gpu"
+
+test-gpu: $(VENV)/.dev  ## what needs a CUDA device
+	$(BIN)/python -m pytest -m gpu
+
+check: $(VENV)/.dev  ## formatter, linter, type checker; the wheel builds and imports in a clean environment
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/mypy
+	rm -rf build/wheel && $(BIN)/python -m build --wheel --outdir build/wheel
+	$(PYTHON) -m venv --clear build/clean
+	build/clean/bin/python -m pip install --quiet build/wheel/*.whl
+	cd build && clean/bin/python -W error::SyntaxWarning -c "import sdclr; print('sdclr', sdclr.__version__, 'imports from its wheel')"
+	cd build && clean/bin/sdclr recipes list
+
+bench: $(VENV)/.run  ## cost of a step, of the views and of the mask refresh, as ratios from one run
+	$(BIN)/python benchmarks/step.py
+
+$(VENV)/.run: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --editable .
+	touch $@
+
+$(VENV)/.dev: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --editable ".[dev]"
+	touch $@ $(VENV)/.run
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,174 @@
+"""The room's door: settings that are refused with a cure, and data sets that come with the right split."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from sdclr.data import DataConfig, ViewsConfig, build_data
+from sdclr.data.split_files import read_authors_cifar_split
+from sdclr.data.view_parameters import ViewSpec
+from sdclr.errors import ConfigError, DataError, MissingInputError
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (60, 6, 6)).astype(np.uint8)
+LABELS = np.arange(60) % 3
+
+
+def config(**values: Any) -> DataConfig:
+    return DataConfig.parse({"name": "digits"} | values)
+
+
+def arrays(folder: Path, **parts: np.ndarray) -> DataConfig:
+    np.savez(folder / "images.npz", **parts)
+    return config(name="arrays", path=str(folder / "images.npz"), imbalance_ratio=10)
+
+
+# ---- settings
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"name": "imagenet"}, "name must be 'digits', 'cifar10', 'cifar100' or 'arrays', got 'imagenet'"),
+        ({"path": "x"}, "digits come with scikit-learn and take no path"),
+        ({"name": "arrays", "splits_dir": "x"}, "splits_dir holds lists for cifar10 and cifar100 only, not for arrays"),
+        ({"subset": "longtail"}, "subset must be 'long_tail', 'balanced' or 'all', got 'longtail'"),
+        ({"split": 0}, "split must be greater than or equal to 1, got 0"),
+        ({"imbalance_ratio": 0.01}, "imbalance_ratio must be greater than or equal to 1, got 0.01"),
+        ({"validation_per_class": -1}, "validation_per_class must be greater than or equal to 0"),
+        ({"profile": "linear"}, "profile must be 'exponential' or 'pareto'"),
+        ({"imbalance": 100}, "imbalance is not a setting; did you mean imbalance_ratio?"),
+        ({"split": "1"}, "split must be a valid integer, got '1'"),
+    ],
+)
+def test_data_settings_that_make_no_sense_are_refused(values: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        config(**values)
+
+
+def test_data_needs_a_name() -> None:
+    with pytest.raises(ConfigError, match="name is missing"):
+        DataConfig.parse({})
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"size": 2}, "size must be greater than or equal to 4, got 2"),
+        ({"grey": 20}, "grey must be less than or equal to 1, got 20. It is a fraction; did you mean 0.2?"),
+        ({"flip": -0.5}, "flip must be greater than or equal to 0"),
+        ({"area": [1.0, 0.1]}, "area must be .smallest, largest. with 0 < smallest <= largest, got 1.0, 0.1"),
+        ({"area": [0.0, 1.0]}, "area must be .smallest, largest."),
+        ({"area": [0.1, 1.5]}, "area.1 must be less than or equal to 1"),
+        ({"aspect": [-1.0, 1.0]}, "aspect must be .smallest, largest."),
+        ({"blur_sigma": [2.0, 0.1]}, "blur_sigma must be .smallest, largest."),
+        ({"jitter": [0.4, 0.4, 0.4, 0.6]}, "jitter.3 must be less than or equal to 0.5"),
+        ({"jitter": [0.4, 0.4, 0.4]}, "jitter.3 is missing"),
+        ({"gray": 0.2}, "gray is not a setting; did you mean grey?"),
+    ],
+)
+def test_view_settings_that_make_no_sense_are_refused(values: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        ViewsConfig.parse(values)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["aspect", "blur_sigma"])
+def test_ranges_that_are_not_finite_are_refused(name: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=name):
+        ViewsConfig.parse({name: [0.5, value]})
+
+
+def test_default_views_are_the_papers_for_cifar() -> None:
+    expected = ViewSpec(32, (0.1, 1.0), (3 / 4, 4 / 3), 0.5, (0.4, 0.4, 0.4, 0.1), 0.8, 0.2, 0.0, (0.1, 2.0))
+    assert ViewsConfig().spec() == expected == ViewSpec(size=32)
+    changed = ViewsConfig.parse({"size": 24, "blur": 0.5, "area": [0.2, 0.9], "jitter": [0, 0.1, 0.2, 0.3]}).spec()
+    assert (changed.size, changed.blur, changed.area, changed.jitter) == (24, 0.5, (0.2, 0.9), (0, 0.1, 0.2, 0.3))
+
+
+# ---- data sets
+
+
+def test_digits_come_with_a_long_tailed_split() -> None:
+    data = build_data(config(imbalance_ratio=20, validation_per_class=20, split=2))
+    assert (data.name, data.class_names) == ("digits", list("0123456789"))
+    assert (data.probe_padding, data.probe_flip) == (1, False), "a mirrored digit is another digit, or none"
+    split = data.labelled_split()
+    assert (split.number, split.seed, split.imbalance_ratio) == (2, 2, 20.0)
+    assert split.counts("validation", data.train.labels, 10) == [20] * 10
+    counts = split.counts("long_tail", data.train.labels, 10)
+    assert max(counts) // min(counts) == 20
+
+
+def test_a_run_trains_on_the_subset_that_was_asked_for() -> None:
+    data = build_data(config(imbalance_ratio=20, validation_per_class=20))
+    split = data.labelled_split()
+    for name, positions in (("long_tail", split.long_tail), ("balanced", split.balanced), ("all", split.train)):
+        images = data.pretraining_images(name)
+        assert torch.equal(images.images, data.train.images[torch.from_numpy(positions)])
+        assert images.labels.tolist() == data.train.labels[positions].tolist()
+
+
+def test_the_manifest_is_plain_facts_with_the_counts_of_every_part() -> None:
+    data = build_data(config(imbalance_ratio=20, validation_per_class=20))
+    manifest = data.manifest()
+    assert manifest["dataset"] == "digits"
+    assert manifest["fingerprint"] == data.labelled_split().fingerprint
+    assert manifest["counts"]["test"] == [36] * 10
+    assert sum(manifest["counts"]["train"]) == 1_437 - 200
+    assert set(manifest["counts"]) == {"long_tail", "balanced", "few_shot", "train", "validation", "test"}
+
+
+def test_labelled_arrays_get_a_generated_split(tmp_path: Path) -> None:
+    data = build_data(arrays(tmp_path, images=IMAGES, labels=LABELS, test_images=IMAGES[:3], test_labels=LABELS[:3]))
+    assert sorted(data.labelled_split().counts("long_tail", LABELS, 3)) == [2, 6, 20]
+    assert (data.probe_padding, data.probe_flip) == (4, True)
+
+
+def test_unlabelled_arrays_can_be_trained_on_but_not_evaluated(tmp_path: Path) -> None:
+    data = build_data(arrays(tmp_path, images=IMAGES))
+    assert data.split is None
+    assert data.pretraining_images("all") is data.train
+    assert data.manifest()["source"] == "unlabelled"
+    with pytest.raises(ConfigError, match=r"data.subset=long_tail needs labels.*data.subset=all"):
+        data.pretraining_images("long_tail")
+    with pytest.raises(DataError, match="arrays cannot be evaluated: it needs training labels and a labelled test set"):
+        data.labelled_split()
+
+
+def test_arrays_without_a_labelled_test_set_cannot_be_evaluated(tmp_path: Path) -> None:
+    for parts in ({}, {"test_images": IMAGES[:3]}):
+        data = build_data(arrays(tmp_path, images=IMAGES, labels=LABELS, **parts))
+        with pytest.raises(DataError, match="cannot be evaluated"):
+            data.labelled_split()
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100", "arrays"])
+def test_data_without_a_path_are_asked_for_one(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"data.path is missing: say where {name} is, with --data PATH"):
+        build_data(config(name=name))
+
+
+def test_data_at_a_wrong_path_are_missing(tmp_path: Path) -> None:
+    with pytest.raises(MissingInputError, match="absent.npz does not exist"):
+        build_data(config(name="arrays", path=str(tmp_path / "absent.npz")))
+    with pytest.raises(MissingInputError, match="--download"):
+        build_data(config(name="cifar10", path=str(tmp_path)))
+
+
+def test_splits_that_do_not_fit_the_data_are_refused() -> None:
+    with pytest.raises(ConfigError, match="leaves the rarest class without an image"):
+        build_data(config(imbalance_ratio=1000))
+    with pytest.raises(ConfigError, match="validation_per_class=500 leaves nothing to train on"):
+        build_data(config(validation_per_class=500))
+
+
+def test_cifar_takes_the_authors_lists_where_they_are_given(sdclr_data: Path, cifar10_npz: Path) -> None:
+    folder = sdclr_data / "splits"
+    data = build_data(config(name="cifar10", path=str(cifar10_npz), splits_dir=str(folder), split=4))
+    assert data.labelled_split().fingerprint == read_authors_cifar_split(folder, "cifar10", 4).fingerprint
+    assert len(data.pretraining_images("long_tail")) == 11_165

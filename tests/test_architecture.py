@@ -1,0 +1,63 @@
+"""Imports go one way: cli -> workflows -> recipes -> jobs -> rooms -> base. Rooms are strangers to one another."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import sdclr
+
+ROOT = Path(sdclr.__file__).parent
+ROOMS = {"data", "backbones", "methods", "evaluation", "presentation"}
+BASE = {"batch", "checkpoint", "config", "device", "errors", "optim", "run", "signals", "stateless_random"}
+LEVELS = {"cli": 5, "workflows": 4, "recipes": 3} | {"jobs": 2} | dict.fromkeys(ROOMS, 1) | dict.fromkeys(BASE, 0)
+FILES = sorted(
+    path for path in ROOT.rglob("*.py") if path.name not in ("__main__.py",) and path != ROOT / "__init__.py"
+)
+
+
+def part_of(module: str) -> str:
+    return module.removeprefix("sdclr.").split(".")[0]
+
+
+def imported_parts(path: Path) -> set[str]:
+    parts = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} uses a relative import"
+            if node.module == "sdclr":
+                parts |= {alias.name for alias in node.names}
+            elif node.module and node.module.startswith("sdclr."):
+                parts.add(part_of(node.module))
+        elif isinstance(node, ast.Import):
+            parts |= {part_of(alias.name) for alias in node.names if alias.name.startswith("sdclr.")}
+    return parts
+
+
+def test_every_file_belongs_to_a_known_part() -> None:
+    parts = {part_of(".".join(path.relative_to(ROOT).with_suffix("").parts)) for path in FILES}
+    assert parts == set(LEVELS)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_go_down_and_rooms_are_strangers(path: Path) -> None:
+    here = part_of(".".join(path.relative_to(ROOT).with_suffix("").parts))
+    for there in imported_parts(path) - {here}:
+        assert there in LEVELS, f"{path} imports sdclr.{there}, which is no part of the house"
+        assert LEVELS[there] < LEVELS[here] or LEVELS[here] == LEVELS[there] == 0, f"{here} must not import {there}"
+
+
+def test_jobs_meet_through_a_run_folder_alone() -> None:
+    for path in (ROOT / "jobs").glob("*.py"):
+        jobs = {line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("from sdclr.jobs.")}
+        # the one exception: reading a run's config.yaml takes the model that wrote it
+        assert jobs <= {"from sdclr.jobs.pretrain import PretrainConfig"}, f"{path} calls another job"
+
+
+def test_the_maths_never_sees_a_config() -> None:
+    plain = ["methods/nt_xent.py", "methods/self_competitor.py", "data/splits.py", "evaluation/balancedness.py"]
+    plain += ["evaluation/linear_probe.py", "evaluation/logistic_probe.py", "evaluation/knn.py", "data/views.py"]
+    for name in plain:
+        assert "config" not in imported_parts(ROOT / name), f"{name} takes plain tensors and numbers"

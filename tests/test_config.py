@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sdclr import PretrainConfig, recipe
+from sdclr.config import differing_fields
+from sdclr.errors import ConfigError, MissingInputError
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("method.prune_ratio=90", ["method.prune_ratio", "90", "did you mean 0.9?"]),
+        ("method.prune_ratios=0.9", ["method.prune_ratios is not a setting", "did you mean method.prune_ratio?"]),
+        ("metod.name=simclr", ["metod is not a setting", "did you mean method?"]),
+        ("backbone.widht=16", ["did you mean backbone.width?"]),
+        ("epochs=ten", ["epochs", "valid integer", "'ten'"]),
+        ("epochs=0", ["epochs", "greater than or equal to 1", "got 0"]),
+        ("epochs=1.5", ["epochs", "1.5"]),
+        ("precision=fp16", ["precision", "'fp32'", "'fp16'"]),
+        ("method.name=byol", ["method.name must be one of 'simclr', 'sdclr'", "byol"]),
+        ("views.area=[0.5,0.1]", ["views", "area", "smallest <= largest"]),
+        ("method.random_share=0.95", ["random_share (0.95) must not exceed prune_ratio"]),
+        ("data.path=/x", ["data", "digits come with scikit-learn"]),
+        ("seed=-1", ["seed", "-1"]),
+        ("epochs.x=1", ["epochs is a value, not a section"]),
+        ("epochs", ["cannot read the setting 'epochs'", "section.key=value"]),
+        ("1x=2", ["cannot read the setting"]),
+    ],
+)
+def test_a_wrong_setting_gets_one_error_with_field_value_and_cure(override: str, words: list[str]) -> None:
+    with pytest.raises(ConfigError) as error:
+        recipe("digits_sdclr").with_overrides([override])
+    for word in words:
+        assert word in str(error.value)
+    assert error.value.exit_code == 78
+
+
+def test_overrides_take_numbers_texts_lists_booleans_and_null() -> None:
+    config = recipe("digits_sdclr").with_overrides(
+        ["epochs=2", "backbone.name=resnet18", "views.area=[0.2, 1]", "activation_checkpointing=true", "weights=null"]
+    )
+    assert (config.epochs, config.backbone.name, config.views.area) == (2, "resnet18", (0.2, 1.0))
+    assert config.activation_checkpointing is True
+    assert config.with_overrides(["optimizer.learning_rate=1e-3"]).optimizer.learning_rate == 0.001
+
+
+def test_a_saved_config_reads_back_equal(tmp_path: Path) -> None:
+    config = recipe("cifar10_lt_sdclr").with_overrides(["optimizer.final_learning_rate=1e-8", "data.path=ä/ö.npz"])
+    (tmp_path / "config.yaml").write_text(config.to_yaml(), encoding="utf-8")
+    assert PretrainConfig.from_yaml(tmp_path / "config.yaml") == config
+
+
+def test_unreadable_config_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(MissingInputError, match=r"nothing\.yaml does not exist"):
+        PretrainConfig.from_yaml(tmp_path / "nothing.yaml")
+    for content in ("a: [", "- 1\n- 2\n", "epochs: .nan\n", "data: 2026-01-01\n"):
+        path = tmp_path / "bad.yaml"
+        path.write_text(content)
+        with pytest.raises(ConfigError, match=r"bad\.yaml"):
+            PretrainConfig.from_yaml(path)
+
+
+def test_a_config_is_frozen() -> None:
+    with pytest.raises(Exception, match="frozen"):
+        recipe("digits_simclr").epochs = 3  # type: ignore[misc]
+
+
+def test_differing_fields_are_named_with_both_values() -> None:
+    a, b = {"x": 1, "s": {"y": 2, "z": 3}}, {"x": 1, "s": {"y": 5, "z": 3}, "new": True}
+    assert differing_fields(a, b) == ["s.y: 2 -> 5", "new: None -> True"]

@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from sdclr.device import autocast, describe_device, explain_out_of_memory, resolve_device, resolve_precision
+from sdclr.errors import ConfigError
+
+
+def test_what_cannot_compute_here_is_refused() -> None:
+    assert resolve_device("cpu").type == "cpu"
+    for name, words in (("mps", "not supported"), ("gpu", "must be auto, cpu, cuda"), ("cuda:99", "CUDA devices")):
+        with pytest.raises(ConfigError, match=words):
+            resolve_device(name)
+
+
+def test_auto_precision_is_fp32_on_a_cpu_and_bf16_is_there_for_the_asking() -> None:
+    cpu = torch.device("cpu")
+    assert resolve_precision("auto", cpu) == "fp32"
+    layer = torch.nn.Linear(2, 2)
+    for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        with autocast(cpu, precision):  # type: ignore[arg-type]
+            assert layer(torch.zeros(1, 2)).dtype == dtype
+    assert describe_device(cpu).startswith("CPU: ")
+
+
+def test_running_out_of_memory_says_what_to_lower() -> None:
+    with (
+        pytest.raises(ConfigError, match=r"out of memory.*Lower batch_size"),
+        explain_out_of_memory("Lower batch_size."),
+    ):
+        torch.empty(2**60)
+    with pytest.raises(RuntimeError, match="size mismatch|shapes cannot"), explain_out_of_memory("x"):
+        torch.zeros(2, 3) @ torch.zeros(2, 3)
