@@ -11,12 +11,11 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import click
 import typer
 from rich.console import Console
 from rich.markup import escape
 
-from sdclr.errors import EXIT_BUG, EXIT_USAGE, ConfigError, MissingInputError, SdclrError
+from sdclr.errors import EXIT_BUG, ConfigError, MissingInputError, SdclrError
 
 if TYPE_CHECKING:
     from sdclr.jobs.pretrain import PretrainConfig
@@ -189,17 +188,11 @@ def main() -> None:
     """Entry point: one sentence and the documented exit code for every error meant for the user."""
     warnings.showwarning = _show_warning
     try:
-        code = app(standalone_mode=False)
+        app()  # usage errors and --help end here, with typer's own message and exit code
     except SdclrError as error:
         _stderr.print(f"[red]error:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
-        code = error.exit_code
-    except click.ClickException as error:
-        error.show()
-        code = EXIT_USAGE
-    except (KeyboardInterrupt, click.Abort):
-        code = 130
+        sys.exit(error.exit_code)
     except Exception:
         traceback.print_exc()
         _stderr.print("[red]This is a bug in sdclr;[/red] please report it with the lines above.")
-        code = EXIT_BUG
-    sys.exit(code if isinstance(code, int) else 0)
+        sys.exit(EXIT_BUG)

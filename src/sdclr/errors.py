@@ -11,13 +11,13 @@
     ├── NonFiniteError       79      the loss is no longer a finite number
     └── DistributedError     80      the process group could not be used
 
-Anything else that escapes is a bug of ours (exit code 70) and is shown with its traceback.
+A command that cannot be parsed exits with 2. Anything else that escapes is a bug of ours (exit code 70) and is shown
+with its traceback.
 """
 
 from __future__ import annotations
 
 EXIT_BUG = 70
-EXIT_USAGE = 2
 
 
 class SdclrError(Exception):

@@ -198,7 +198,7 @@ def test_a_file_that_is_not_there_is_missing(tmp_path: Path) -> None:
 
 def test_an_archive_of_another_size_is_not_cifar(tmp_path: Path) -> None:
     path = save(tmp_path, train_images=COLOUR, train_labels=LABELS)
-    with pytest.raises(DataError, match="is not cifar10: it has 6 training and 0 test images of 3 classes.*arrays"):
+    with pytest.raises(DataError, match=r"is not cifar10: it has 6 training and 0 test images of 3 classes.*arrays"):
         read_cifar("cifar10", path)
 
 
@@ -207,7 +207,7 @@ def test_an_absent_cifar_folder_says_how_to_get_it(tmp_path: Path, name: str, fo
     for path in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(MissingInputError, match=f"no {name} at .*{folder}.*--download"):
             read_cifar(name, path)
-    with pytest.raises(MissingInputError, match="absent.npz does not exist"):
+    with pytest.raises(MissingInputError, match=r"absent\.npz does not exist"):
         read_cifar(name, tmp_path / "absent.npz")
 
 

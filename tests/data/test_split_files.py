@@ -73,7 +73,7 @@ def test_the_authors_splits_differ_from_each_other(sdclr_data: Path) -> None:
 
 
 def test_a_split_that_the_authors_did_not_publish_is_named(sdclr_data: Path) -> None:
-    with pytest.raises(MissingInputError, match="split6_D_i.npy does not exist"):
+    with pytest.raises(MissingInputError, match=r"split6_D_i\.npy does not exist"):
         read_authors_cifar_split(sdclr_data / "splits", "cifar10", 6)
 
 
@@ -152,10 +152,10 @@ def test_positions_of_any_integer_type_become_int64(tmp_path: Path) -> None:
 def test_a_pickled_list_is_refused_and_never_run(tmp_path: Path) -> None:
     path, trap = tmp_path / "list.npy", tmp_path / "sprung"
     np.save(path, np.array([Booby(trap)], dtype=object), allow_pickle=True)
-    with pytest.raises(DataError, match="list.npy is not a plain .npy array"):
+    with pytest.raises(DataError, match=r"list\.npy is not a plain \.npy array"):
         read_positions(path, 10)
     path.write_bytes(pickle.dumps(Booby(trap)))
-    with pytest.raises(DataError, match="list.npy is not a plain .npy array"):
+    with pytest.raises(DataError, match=r"list\.npy is not a plain \.npy array"):
         read_positions(path, 10)
     assert not trap.exists()
 
@@ -187,17 +187,17 @@ def test_a_truncated_list_is_refused(tmp_path: Path, kept: int) -> None:
     path = tmp_path / "cut.npy"
     np.save(path, np.arange(50))
     path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(DataError, match="cut.npy is not a plain .npy array"):
+    with pytest.raises(DataError, match=r"cut\.npy is not a plain \.npy array"):
         read_positions(path, 50)
 
 
 def test_other_things_in_the_place_of_a_list_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "archive", positions=np.arange(3))
     (tmp_path / "archive.npz").rename(tmp_path / "archive.npy")
-    with pytest.raises(DataError, match="archive.npy"):
+    with pytest.raises(DataError, match=r"archive\.npy"):
         read_positions(tmp_path / "archive.npy", 10)
     (tmp_path / "page.npy").write_text("<html>404</html>")
-    with pytest.raises(DataError, match="page.npy"):
+    with pytest.raises(DataError, match=r"page\.npy"):
         read_positions(tmp_path / "page.npy", 10)
     (tmp_path / "folder.npy").mkdir()
     for name in ("folder.npy", "absent.npy"):

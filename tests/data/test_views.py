@@ -1,4 +1,4 @@
-"""Pixels against second libraries: torchvision's float functionals, PIL's blur, PIL's whole chain, and batch identities.
+"""Pixels against second libraries: torchvision's float functionals, PIL's blur and PIL's whole chain.
 
 A level is 1 / 255.
 """
@@ -236,15 +236,16 @@ SIGMAS = [0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.1, 1.25, 1.5, 1.75, 1.9, 2.0, 3.0, 5
 
 @pytest.mark.parametrize("size", [32, 16])
 def test_blur_is_within_three_levels_of_pils(size: int) -> None:
-    images = patches(12, size, size)
-    images[::2] = torch.from_numpy(np.random.default_rng(6).integers(0, 256, images[::2].shape)).byte()
+    """PIL rounds after each of six passes; that is all that differs: half a level on average on photographs."""
+    photographs = patches(6, size, size)
+    noise = torch.from_numpy(np.random.default_rng(6).integers(0, 256, photographs.shape)).byte()
     for sigma in SIGMAS:
-        ours = gaussian_blur(images.float(), torch.full((12,), sigma))
-        for row, image in enumerate(images):
-            pil = TF.to_pil_image(image).filter(ImageFilter.GaussianBlur(sigma))
-            difference = (ours[row] - torch.from_numpy(np.array(pil)).permute(2, 0, 1)).abs()
-            assert difference.max() <= 3, (sigma, row)
-            assert difference.mean() <= 0.8, (sigma, row)
+        ours = gaussian_blur(torch.cat([photographs, noise]).float(), torch.full((12,), sigma))
+        pil = [TF.to_pil_image(image).filter(ImageFilter.GaussianBlur(sigma)) for image in (*photographs, *noise)]
+        theirs = torch.from_numpy(np.stack([np.asarray(image) for image in pil])).permute(0, 3, 1, 2)
+        difference = (ours - theirs).abs()
+        assert difference.max() <= 3, sigma
+        assert difference[:6].mean() <= 0.5, sigma
 
 
 def test_blur_weights_are_means_with_the_variance_that_was_asked_for() -> None:

@@ -1,0 +1,165 @@
+"""Groups, spreads and summaries against the numbers the authors' script prints, and scipy's paired interval."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from sdclr.errors import DataError
+from sdclr.evaluation.balancedness import balancedness, class_groups, over_splits, paired_difference
+
+CONVENTION = {"thirds": "thirds", "thresholds_100_20": "thresholds"}
+NUM_TABLES = 5
+
+
+@pytest.fixture(params=range(NUM_TABLES))
+def table(request: pytest.FixtureRequest, golden: Path) -> dict[str, Any]:
+    """One data set of the golden file: percentages, groups and summaries for each split."""
+    tables = json.loads((golden / "summary_metrics.json").read_text())
+    assert len(tables) == NUM_TABLES
+    return tables[request.param]
+
+
+def summaries(table: dict[str, Any]) -> list:
+    return [
+        balancedness([a / 100 for a in accuracy], counts, CONVENTION[table["mode"]])
+        for accuracy, counts in zip(table["classwise_acc_percent"], table["counts"], strict=True)
+    ]
+
+
+def test_groups_are_the_authors(table: dict[str, Any]) -> None:
+    for counts, expected in zip(table["counts"], table["groups"], strict=True):
+        groups = class_groups(counts, CONVENTION[table["mode"]])
+        assert list(groups) == ["many", "medium", "few"]
+        for name, ids in groups.items():
+            if isinstance(expected[name], int):
+                assert len(ids) == expected[name]
+            else:
+                assert set(ids) == set(expected[name])
+
+
+def test_every_summary_is_the_authors(table: dict[str, Any]) -> None:
+    for number, ours in enumerate(summaries(table)):
+        for name, field in (("all", "acc"), ("many", "many"), ("medium", "medium"), ("few", "few")):
+            assert getattr(ours, name) * 100 == pytest.approx(table[field][number], abs=1e-9)
+        assert ours.group_std == pytest.approx(table["group_std"][number], abs=1e-9)
+        assert ours.class_std == pytest.approx(table["classwise_std"][number], abs=1e-9)
+        assert ours.gap * 100 == pytest.approx(table["many"][number] - table["few"][number], abs=1e-9)
+        assert ours.worst_class * 100 == pytest.approx(min(table["classwise_acc_percent"][number]), abs=1e-9)
+
+
+def test_mean_and_std_over_splits_are_the_authors(table: dict[str, Any]) -> None:
+    ours = summaries(table)
+    fields = {"acc": "all", "major": "many", "moderate": "medium", "minor": "few"}
+    fields |= {"variance": "class_std", "GroupBalancedness": "group_std"}
+    for theirs, field in fields.items():
+        summary = over_splits([getattr(one, field) for one in ours])
+        unit = 1 if field.endswith("std") else 100
+        expected = table["reported_mean_std"][theirs]
+        assert [summary.mean * unit, summary.std * unit] == pytest.approx(expected, abs=1e-9), theirs
+        assert summary.n == len(ours)
+
+
+@pytest.mark.parametrize(
+    ("count", "group"), [(101, "many"), (100, "medium"), (20, "medium"), (19, "few"), (0, "few"), (5000, "many")]
+)
+def test_the_thresholds_themselves_belong_to_medium(count: int, group: str) -> None:
+    groups = class_groups([500, 50, 5, count], "thresholds")
+    assert [name for name, ids in groups.items() if 3 in ids] == [group]
+
+
+@pytest.mark.parametrize(
+    ("num_classes", "sizes"), [(10, (4, 3, 3)), (100, (34, 33, 33)), (3, (1, 1, 1)), (5, (3, 1, 1))]
+)
+def test_thirds_round_down_and_the_rest_are_many(num_classes: int, sizes: tuple[int, ...]) -> None:
+    counts = np.random.default_rng(0).permutation(np.arange(1, num_classes + 1) * 10)
+    groups = class_groups(counts.tolist(), "thirds")
+    assert tuple(map(len, groups.values())) == sizes
+    assert sorted(c for ids in groups.values() for c in ids) == list(range(num_classes))
+    assert counts[groups["many"]].min() > counts[groups["medium"]].max()
+    assert counts[groups["medium"]].min() > counts[groups["few"]].max()
+
+
+def test_an_unknown_convention_is_refused() -> None:
+    with pytest.raises(DataError, match="must be 'thirds' or 'thresholds', got 'quarters'"):
+        class_groups([1, 2, 3], "quarters")  # type: ignore[arg-type]
+
+
+def test_an_empty_group_is_nan_and_left_out_of_the_spread() -> None:
+    ours = balancedness([0.9, 0.7, 0.3], [500, 200, 50], "thresholds")
+    assert math.isnan(ours.few)
+    assert math.isnan(ours.gap)
+    assert ours.group_std == pytest.approx(0.25)
+    assert ours.all == pytest.approx(1.9 / 3)
+
+
+def test_a_perfectly_even_model_has_no_spread() -> None:
+    ours = balancedness([0.6] * 9, list(range(1, 10)))
+    assert ours.group_std == pytest.approx(0, abs=1e-15)
+    assert ours.class_std == pytest.approx(0, abs=1e-15)
+    assert (ours.all, ours.worst_class) == pytest.approx((0.6, 0.6))
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "counts", "message"),
+    [
+        ([51.2, 49.9, 96.5], [30, 20, 10], "fractions in .0, 1., got 49.9 .. 96.5. Divide percentages by 100"),
+        ([0.5, float("nan"), 0.5], [30, 20, 10], "leave out classes without test images"),
+        ([0.5, -0.1, 0.5], [30, 20, 10], "fractions in .0, 1."),
+        ([0.5, 0.5, 0.5], [30, 20], "got .3,. accuracies and 2 counts"),
+        ([0.5, 0.5], [30, 20], "at least 3 classes"),
+        ([[0.5, 0.5, 0.5]], [30, 20, 10], "one accuracy and one training count"),
+    ],
+)
+def test_accuracies_that_cannot_be_summarised_are_refused(accuracy: list, counts: list, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        balancedness(accuracy, counts)
+
+
+# ---- two arms
+
+
+@pytest.mark.parametrize("confidence", [0.95, 0.8])
+@pytest.mark.parametrize("n", [2, 5, 20])
+def test_the_interval_is_scipys_paired_t_interval(n: int, confidence: float) -> None:
+    rng = np.random.default_rng(n)
+    a, b = rng.random(n), rng.random(n)
+    ours = paired_difference(dict(enumerate(a)), dict(enumerate(b)), confidence)
+    theirs = stats.ttest_rel(b, a).confidence_interval(confidence)
+    assert ours is not None
+    assert ours.mean == pytest.approx((b - a).mean(), abs=1e-12)
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
+    assert (ours.n, ours.confidence) == (n, confidence)
+    assert ours.excludes_zero == (stats.ttest_rel(b, a).pvalue < 1 - confidence)
+
+
+def test_splits_are_paired_by_key_and_others_left_out() -> None:
+    ours = paired_difference({"s3": 0.3, "s1": 0.1, "s9": 0.9}, {"s1": 0.2, "s2": 0.0, "s3": 0.5})
+    theirs = stats.ttest_rel([0.2, 0.5], [0.1, 0.3]).confidence_interval(0.95)
+    assert ours is not None
+    assert ours.n == 2
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high))
+
+
+def test_a_sign_is_seen_on_either_side() -> None:
+    a, b = {1: 0.5, 2: 0.6, 3: 0.7}, {1: 0.601, 2: 0.7, 3: 0.799}
+    up, down = paired_difference(a, b), paired_difference(b, a)
+    assert up is not None
+    assert down is not None
+    assert up.excludes_zero
+    assert down.excludes_zero
+    assert up.low > 0 > down.high
+    same = paired_difference(a, {1: 0.6, 2: 0.5, 3: 0.7})
+    assert same is not None
+    assert not same.excludes_zero
+
+
+def test_fewer_than_two_shared_splits_give_no_interval() -> None:
+    assert paired_difference({1: 0.5, 2: 0.6}, {2: 0.7, 3: 0.1}) is None
+    assert paired_difference({}, {}) is None

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sdclr import Run, balancedness, evaluate, load_backbone, pretrain, recipe
+from sdclr.data import build_data
+from sdclr.errors import ConfigError, DataError, MissingInputError
+from sdclr.evaluation.features import extract_features, per_class_accuracy
+from sdclr.evaluation.knn import knn_predict
+from sdclr.jobs import evaluate as evaluate_job
+
+TINY = ["backbone.width=4", "views.size=8", "batch_size=100", "epochs=2"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return pretrain(recipe("digits_sdclr").with_overrides(TINY), tmp_path_factory.mktemp("runs") / "x")
+
+
+def test_the_cached_protocol_measures_three_probes_and_writes_them_down(run: Run) -> None:
+    result = evaluate(run.folder)
+    assert result == json.loads(run.evaluation_path("cached").read_text())
+    assert list(result["probes"]) == ["linear", "few_shot", "knn"]
+    assert result["train_counts"] == run.read_json("split.json")["counts"]["long_tail"]
+    assert result["split"]["fingerprint"] == run.read_json("split.json")["fingerprint"]
+    for probe in result["probes"].values():
+        assert probe["num_test"] == [36] * 10
+        assert balancedness(probe["per_class_accuracy"], result["train_counts"]).all > 0.3
+
+
+def test_knn_is_measured_on_the_target_branch_against_every_training_image(run: Run) -> None:
+    data = build_data(recipe("digits_sdclr").data)
+    assert data.test is not None
+    assert data.test.labels is not None
+    assert data.train.labels is not None
+    assert data.split is not None
+    backbone = load_backbone(run.folder)
+    positions = data.split.train
+    bank, queries = (extract_features(backbone, images) for images in (data.train.images, data.test.images))
+    predictions = knn_predict(bank[torch.from_numpy(positions)], data.train.labels[positions], queries)
+    expected = per_class_accuracy(predictions, data.test.labels, 10)
+    assert evaluate(run, probes=["knn"])["probes"]["knn"]["per_class_accuracy"] == pytest.approx(expected)
+
+
+def test_the_sdclr_protocol_leaves_the_weights_alone_and_never_mixes_with_cached(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = evaluate_job.ProbeSchedule(epochs=4, milestones=(2, 3), evaluate_every=1)
+    monkeypatch.setattr(evaluate_job, "LINEAR", short)
+    monkeypatch.setattr(evaluate_job, "FEW_SHOT", short)
+    before = run.backbone_path.read_bytes()
+    result = evaluate(run, protocol="sdclr", probes=["linear", "few_shot"])
+    assert run.backbone_path.read_bytes() == before
+    assert result["protocol"] == "sdclr"
+    assert "epoch" in result["probes"]["linear"]["detail"]
+    assert run.evaluation_path("sdclr") != run.evaluation_path("cached")
+    later = evaluate(run, protocol="sdclr", probes=["knn"])
+    assert list(later["probes"]) == ["linear", "few_shot", "knn"], "earlier probes stay"
+
+
+def test_wrong_requests_are_refused_before_any_work(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cached or sdclr"):
+        evaluate(run, protocol="bcl")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="among linear, few_shot, knn"):
+        evaluate(run, probes=["linear", "svm"])
+    with pytest.raises(MissingInputError, match="not a run folder"):
+        evaluate(tmp_path)
+    (tmp_path / "unfinished").mkdir()
+    (tmp_path / "unfinished" / "config.yaml").write_text(run.config_path.read_text())
+    (tmp_path / "unfinished" / "split.json").write_text((run.folder / "split.json").read_text())
+    with pytest.raises(MissingInputError, match="not finished"):
+        evaluate(tmp_path / "unfinished")
+
+
+def test_images_without_a_labelled_test_set_cannot_be_evaluated(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "d.npz", images=rng.integers(0, 256, (40, 8, 8), dtype=np.uint8))
+    values = {"data.name": "arrays", "data.path": str(tmp_path / "d.npz"), "data.subset": "all", "batch_size": 20}
+    run = pretrain(recipe("digits_simclr").with_overrides(TINY).with_values(values), tmp_path / "x")
+    with pytest.raises(DataError, match="labelled test set"):
+        evaluate(run)
+
+
+@pytest.mark.slow
+def test_a_few_epochs_on_the_real_cifar10_beat_random_weights(
+    cifar10_npz: Path, sdclr_data: Path, tmp_path: Path
+) -> None:
+    """The authors' split 1, both methods at a CPU budget; kNN must rise well above the untrained network's."""
+    budget = [
+        "epochs=8",
+        "backbone.name=resnet10",
+        "backbone.width=16",
+        "batch_size=256",
+        "optimizer.learning_rate=0.3",
+    ]
+    where = {"data.path": str(cifar10_npz), "data.splits_dir": str(sdclr_data / "splits")}
+    knn = {}
+    for name in ("cifar10_lt_simclr_matched", "cifar10_lt_sdclr"):
+        config = recipe(name).with_overrides(budget).with_values(where)
+        run = pretrain(config, tmp_path / name)
+        assert run.read_json("split.json")["source"] == "authors' lists"
+        result = evaluate(run, probes=["knn"])
+        knn[name] = balancedness(result["probes"]["knn"]["per_class_accuracy"], result["train_counts"]).all
+    untrained = recipe("cifar10_lt_sdclr").with_overrides([*budget, "epochs=1", "optimizer.learning_rate=1e-30"])
+    result = evaluate(pretrain(untrained.with_values(where), tmp_path / "untrained"), probes=["knn"])
+    random_weights = balancedness(result["probes"]["knn"]["per_class_accuracy"], result["train_counts"]).all
+    print({"random weights": random_weights} | knn)
+    assert all(value > random_weights + 0.05 for value in knn.values()), (random_weights, knn)

@@ -1,0 +1,321 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from torch import nn
+
+from sdclr import PretrainConfig, Run, load_backbone, pretrain, recipe, resume
+from sdclr.checkpoint import read_tensors, write_tensors
+from sdclr.errors import (
+    CheckpointError,
+    ConfigError,
+    DistributedError,
+    MissingInputError,
+    NonFiniteError,
+    Preempted,
+)
+from sdclr.presentation.progress import NoProgress
+
+TINY = [
+    "backbone.width=4",
+    "views.size=8",
+    "batch_size=100",
+    "epochs=3",
+    "checkpoint_every_epochs=1",
+]  # 5 steps an epoch
+
+
+def tiny(method: str = "sdclr", *overrides: str) -> PretrainConfig:
+    return recipe(f"digits_{method}").with_overrides([*TINY, *overrides])
+
+
+class SignalAt(NoProgress):
+    """Sends this process a signal after so many steps, as a scheduler would."""
+
+    def __init__(self, step: int, number: int = signal.SIGTERM) -> None:
+        self.left, self.number = step, number
+
+    def advance(self, task: int, amount: int = 1, note: str | None = None) -> None:
+        self.left -= amount
+        if amount and self.left == 0:
+            os.kill(os.getpid(), self.number)
+
+
+def final_state(run: Run) -> str:
+    """One hash over everything a finished run holds: both branches, masks, optimiser, and the epochs' losses."""
+    checkpoint = run.checkpoints.newest()
+    assert checkpoint is not None
+    digest = hashlib.sha256(str(checkpoint.step).encode())
+    for name in sorted(checkpoint.tensors):
+        digest.update(name.encode())
+        digest.update(checkpoint.tensors[name].contiguous().numpy().tobytes())
+    for line in run.metrics_path.read_text().splitlines():
+        facts = json.loads(line)
+        digest.update(repr((facts["epoch"], facts["loss"], facts.get("mask_churn"))).encode())
+    return digest.hexdigest()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return pretrain(tiny(), tmp_path_factory.mktemp("runs") / "finished")
+
+
+def test_a_run_leaves_everything_that_is_promised(finished: Run) -> None:
+    names = {path.name for path in finished.folder.iterdir()}
+    assert {
+        "config.yaml",
+        "environment.json",
+        "split.json",
+        "metrics.jsonl",
+        "checkpoints",
+        "backbone.safetensors",
+    } <= names
+    assert PretrainConfig.from_yaml(finished.config_path) == tiny()
+    lines = [json.loads(line) for line in finished.metrics_path.read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2, 3]
+    assert [line["step"] for line in lines] == [5, 10, 15]
+    assert lines[-1]["learning_rate"] == 1e-6
+    assert all(0.89 < line["sparsity"] < 0.91 for line in lines)
+    split = finished.read_json("split.json")
+    assert split["dataset"] == "digits"
+    assert split["counts"]["long_tail"] != split["counts"]["balanced"]
+    _, facts = read_tensors(finished.backbone_path)
+    assert facts["architecture"]["name"] == "resnet10"
+    assert facts["data_fingerprint"] == split["fingerprint"]
+    assert facts["recipe"] == "digits_sdclr"
+
+
+@pytest.mark.parametrize("method", ["simclr", "sdclr"])
+def test_the_loss_falls_below_chance(tmp_path: Path, method: str) -> None:
+    run = pretrain(tiny(method, "epochs=20", "backbone.width=8", "optimizer.learning_rate=0.1"), tmp_path / "x")
+    losses = [json.loads(line)["loss"] for line in run.metrics_path.read_text().splitlines()]
+    assert losses[-1] < min(losses[0] - 0.3, np.log(2 * 100 - 1))
+
+
+def test_the_saved_backbone_is_the_dense_target_branch(finished: Run) -> None:
+    checkpoint = finished.checkpoints.newest()
+    assert checkpoint is not None
+    backbone = load_backbone(finished.folder)
+    for name, tensor in backbone.net.state_dict().items():
+        assert torch.equal(tensor, checkpoint.tensors[f"method.network.backbone.net.{name}"])
+    assert backbone(torch.rand(2, 3, 8, 8)).shape == (2, 32)
+
+
+def test_a_finished_run_says_so_and_succeeds(finished: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    class Loud(NoProgress):
+        def print(self, text: str) -> None:
+            print(text)
+
+    before = final_state(finished)
+    resume(finished.folder, progress=Loud())
+    assert "is finished: 3 epochs, 15 steps" in capsys.readouterr().out
+    assert final_state(finished) == before
+
+
+@pytest.mark.parametrize("method", ["simclr", "sdclr"])
+@pytest.mark.parametrize("optimizer", ["sgd", "lars", "adamw"])
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path: Path, method: str, optimizer: str) -> None:
+    config = tiny(method, f"optimizer.name={optimizer}", "optimizer.learning_rate=0.01", "epochs=2")
+    whole = pretrain(config, tmp_path / "whole")
+    for step in (2, 3):  # twice: inside the first epoch (2), then inside the second (2 + 3 + ... = 7)
+        with pytest.raises(Preempted, match="sdclr resume"):
+            pretrain(config, tmp_path / "cut", progress=SignalAt(step if step == 2 else 5))
+    pretrain(config, tmp_path / "cut")
+    assert final_state(Run(tmp_path / "cut")) == final_state(whole)
+    assert torch.equal(load_backbone(tmp_path / "cut").net.conv1.weight, load_backbone(whole.folder).net.conv1.weight)
+
+
+def test_a_run_killed_between_checkpoints_repeats_only_what_was_lost(tmp_path: Path) -> None:
+    config = tiny("sdclr", "checkpoint_every_epochs=2")
+    whole = pretrain(config, tmp_path / "whole")
+
+    class Killed(Exception):
+        pass
+
+    class KillAt(NoProgress):
+        steps = 0
+
+        def advance(self, task: int, amount: int = 1, note: str | None = None) -> None:
+            self.steps += amount
+            if self.steps == 13:
+                raise Killed  # as good as SIGKILL: nothing of ours runs afterwards
+
+    with pytest.raises(Killed):
+        pretrain(config, tmp_path / "cut", progress=KillAt())
+    newest = Run(tmp_path / "cut").checkpoints.newest()
+    assert newest is not None
+    assert newest.step == 10
+    resume(tmp_path / "cut")
+    assert final_state(Run(tmp_path / "cut")) == final_state(whole)
+
+
+STATE = ["method.network.backbone.net.conv1.weight", "method.network.backbone.net.bn1.running_var"]
+STATE += ["method.competitor.twin.backbone.net.bn1.running_mean", "method.competitor.twin.backbone.net.bn1.weight"]
+STATE += ["method.competitor.twin.backbone.net.layer4.0.conv2.parametrizations.weight.0.mask"]
+STATE += [
+    "method.network.projector.0.weight",
+    "optimizer.0.momentum_buffer",
+    "optimizer.40.momentum_buffer",
+    "loss_sum",
+]
+
+
+@pytest.mark.parametrize("name", STATE)
+def test_a_change_to_any_part_of_the_saved_state_changes_the_result(tmp_path: Path, finished: Run, name: str) -> None:
+    with pytest.raises(Preempted):
+        pretrain(tiny(), tmp_path / "cut", progress=SignalAt(12))
+    path = max((tmp_path / "cut" / "checkpoints").iterdir())
+    tensors, facts = read_tensors(path)
+    tensors[name] = ~tensors[name] if tensors[name].dtype == torch.bool else tensors[name] * 1.01 + 0.01
+    write_tensors(path, tensors, facts)
+    resume(tmp_path / "cut")
+    assert final_state(Run(tmp_path / "cut")) != final_state(finished)
+
+
+def test_a_missing_part_of_the_state_is_an_error_not_a_default(tmp_path: Path) -> None:
+    for part, words in (
+        ("competitor.twin.backbone.net.bn1.running_mean", "1 missing"),
+        ("momentum", "optimiser state"),
+    ):
+        with pytest.raises(Preempted):
+            pretrain(tiny(), tmp_path / part, progress=SignalAt(7))
+        path = max((tmp_path / part / "checkpoints").iterdir())
+        tensors, facts = read_tensors(path)
+        write_tensors(path, {k: v for k, v in tensors.items() if part not in k}, facts)
+        with pytest.raises(CheckpointError, match=words):
+            resume(tmp_path / part)
+
+
+def test_the_global_random_state_has_no_influence(tmp_path: Path, finished: Run) -> None:
+    torch.manual_seed(999)
+    np.random.seed(3)  # noqa: NPY002
+    again = pretrain(tiny(), tmp_path / "again")
+    assert final_state(again) == final_state(finished)
+    other = pretrain(tiny("sdclr", "seed=11"), tmp_path / "other")
+    assert final_state(other) != final_state(finished)
+
+
+def test_other_settings_for_an_existing_folder_are_refused(finished: Run) -> None:
+    with pytest.raises(ConfigError, match=r"epochs: 3 -> 4"):
+        pretrain(tiny("sdclr", "epochs=4"), finished.folder)
+
+
+def test_weights_start_a_new_run_from_a_trained_backbone(tmp_path: Path, finished: Run) -> None:
+    config = tiny("simclr", f"weights={finished.folder}", "epochs=1", "optimizer.learning_rate=1e-12")
+    run = pretrain(config, tmp_path / "new")
+    torch.testing.assert_close(
+        load_backbone(run.folder).net.conv1.weight, load_backbone(finished.folder).net.conv1.weight
+    )
+    with pytest.raises(CheckpointError, match="does not fit"):
+        pretrain(tiny("simclr", f"weights={finished.folder}", "backbone.width=5"), tmp_path / "x")
+    with pytest.raises(MissingInputError):
+        pretrain(tiny("simclr", "weights=/nowhere/x.safetensors"), tmp_path / "x")
+    assert not (tmp_path / "x").exists(), "nothing is written before everything fits"
+
+
+def test_a_users_own_network_trains_and_comes_back(tmp_path: Path) -> None:
+    def network() -> nn.Module:
+        return nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+    config = recipe("digits_sdclr").with_overrides([o for o in TINY if "width" not in o])
+    config = config.with_values({"backbone": {"name": "custom"}, "epochs": 1})
+    run = pretrain(config, tmp_path / "own", network=network())
+    assert load_backbone(run.folder, network())(torch.rand(2, 3, 8, 8)).shape == (2, 6)
+    with pytest.raises(ConfigError, match="go together"):
+        pretrain(config, tmp_path / "other")
+
+
+def test_views_of_every_precision_train(tmp_path: Path) -> None:
+    for precision in ("fp64", "bf16"):
+        run = pretrain(tiny("sdclr", f"precision={precision}", "epochs=1"), tmp_path / precision)
+        dtype = load_backbone(run.folder).net.conv1.weight.dtype
+        assert dtype == (torch.float64 if precision == "fp64" else torch.float32)
+
+
+def test_recomputing_activations_changes_no_result(tmp_path: Path) -> None:
+    plain = pretrain(tiny("sdclr", "precision=fp64", "epochs=1"), tmp_path / "a")
+    saved = pretrain(tiny("sdclr", "precision=fp64", "epochs=1", "activation_checkpointing=true"), tmp_path / "b")
+    a, b = (load_backbone(run.folder).net.state_dict() for run in (plain, saved))
+    assert all(torch.allclose(a[k], b[k], rtol=1e-9, atol=1e-9) for k in a)
+
+
+def test_a_warm_up_not_shorter_than_the_run_warns(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="never reaches its peak"):
+        pretrain(tiny("simclr", "optimizer.warmup_epochs=3", "epochs=1"), tmp_path / "x")
+
+
+def test_an_exploding_run_stops_without_saving_the_wreck(tmp_path: Path) -> None:
+    config = tiny("simclr", "optimizer.learning_rate=1e38", "optimizer.warmup_epochs=0")
+    with pytest.raises(NonFiniteError, match=r"Lower optimizer\.learning_rate"):
+        pretrain(config, tmp_path / "x")
+    assert Run(tmp_path / "x").checkpoints.newest() is None
+    assert not Run(tmp_path / "x").backbone_path.exists()
+
+
+def test_data_that_changed_under_a_run_are_refused(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (60, 8, 8), dtype=np.uint8), np.repeat(np.arange(3), 20)
+    np.savez(tmp_path / "d.npz", train_images=images, train_labels=labels)
+    data = {"data.name": "arrays", "data.path": str(tmp_path / "d.npz"), "data.validation_per_class": 0}
+    config = tiny("simclr").with_values(data | {"data.imbalance_ratio": 5, "batch_size": 10, "epochs": 2})
+    with pytest.raises(Preempted):
+        pretrain(config, tmp_path / "x", progress=SignalAt(1))
+    np.savez(tmp_path / "d.npz", train_images=images, train_labels=labels[::-1].copy())
+    with pytest.raises(ConfigError, match="trained on other data"):
+        resume(tmp_path / "x")
+
+
+def test_unlabelled_arrays_train_on_all_images(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "d.npz", images=rng.integers(0, 256, (40, 10, 8, 3), dtype=np.uint8))
+    values = {"data.name": "arrays", "data.path": str(tmp_path / "d.npz"), "batch_size": 20, "epochs": 1}
+    with pytest.raises(ConfigError, match=r"data\.subset=all"):
+        pretrain(tiny("sdclr").with_values(values), tmp_path / "x")
+    run = pretrain(tiny("sdclr").with_values(values | {"data.subset": "all"}), tmp_path / "x")
+    assert run.backbone_path.exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("batch_size=500", "must not exceed the 405"),
+        ("batch_size=101", "last batch of one image"),
+        ("device=mps", "cpu or"),
+    ],
+)
+def test_what_cannot_train_is_refused_before_anything_is_written(tmp_path: Path, override: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        pretrain(tiny("sdclr", override), tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+def test_several_processes_are_refused_for_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(DistributedError, match="one process"):
+        pretrain(tiny(), tmp_path / "x")
+
+
+def test_the_config_file_is_plain_yaml(finished: Run) -> None:
+    values: dict[str, Any] = yaml.safe_load(finished.config_path.read_text())
+    assert values["method"]["prune_ratio"] == 0.9
+
+
+@pytest.mark.gpu
+def test_training_on_cuda_follows_the_cpu_and_resumes(tmp_path: Path) -> None:
+    config = tiny("sdclr", "precision=fp32", "epochs=2")
+    cpu = pretrain(config.with_values({"device": "cpu"}), tmp_path / "cpu")
+    cuda = config.with_values({"device": "cuda"})
+    with pytest.raises(Preempted):
+        pretrain(cuda, tmp_path / "cuda", progress=SignalAt(7))
+    run = pretrain(cuda, tmp_path / "cuda")
+    losses = [[json.loads(x)["loss"] for x in r.metrics_path.read_text().splitlines()] for r in (cpu, run)]
+    np.testing.assert_allclose(losses[0], losses[1], rtol=0.02)

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sdclr import cli
+
+TINY = ["backbone.width=2", "views.size=8", "epochs=1", "batch_size=200"]
+
+
+def run_cli(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str
+) -> tuple[int, str, str]:
+    monkeypatch.setattr(sys, "argv", ["sdclr", *arguments])
+    with pytest.raises(SystemExit) as stop, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("warnings.showwarning", lambda *_, **__: None)
+        cli.main()
+    out = capsys.readouterr()
+    return int(stop.value.code or 0), out.out, out.err
+
+
+@pytest.fixture()
+def sdclr(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path):  # type: ignore[no-untyped-def]  # noqa: ANN201
+    monkeypatch.chdir(tmp_path)
+    return lambda *arguments: run_cli(capsys, monkeypatch, *arguments)
+
+
+def test_the_verbs_work_one_after_another(sdclr, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    code, out, err = sdclr("pretrain", "digits_sdclr", "--out", "runs/x", *TINY)
+    assert code == 0
+    assert "backbone: runs/x/backbone.safetensors" in out
+    assert "warm-up 0.1 epochs (= min(10, epochs / 10))" in err
+    code, _, err = sdclr("pretrain", "digits_sdclr", "--out", "runs/x", *TINY)
+    assert code == 0
+    assert "is finished" in err
+    assert sdclr("resume", "runs/x")[0] == 0
+    code, out, _ = sdclr("evaluate", "runs/x", "--probes", "knn")
+    assert code == 0
+    assert "SDCLR" in out
+    for form, mark in (("markdown", "| "), ("csv", ",")):
+        code, out, _ = sdclr("report", "runs/x", "--format", form)
+        assert code == 0
+        assert mark in out
+    code, _, _ = sdclr("report", "runs/x", "--format", "html")
+    assert code == 0
+    assert (tmp_path / "runs/x/report.html").exists()
+    code, _, err = sdclr("pretrain", "--config", "runs/x/config.yaml", "--out", "runs/y")
+    assert code == 0
+    code, _, err = sdclr("pretrain", "digits_sdclr", "--out", "runs/x", *TINY, "seed=3")
+    assert code == 78
+    assert "seed: 10 -> 3" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["pretrain", "digits_sdclt"], 78, ["neither a recipe nor a folder", "digits_sdclr", "./photos"]),
+        (["pretrain"], 78, ["got neither"]),
+        (["pretrain", "digits_sdclr", "cifar10_lt_sdclr"], 78, ["got digits_sdclr, cifar10_lt_sdclr"]),
+        (["pretrain", "./nowhere"], 66, ["no folder ./nowhere"]),
+        (["pretrain", "cifar10_lt_sdclr"], 78, ["data.path is missing", "--data PATH"]),
+        (["pretrain", "cifar10_lt_sdclr", "--data", "nowhere"], 66, ["no cifar10 at nowhere", "--download"]),
+        (["pretrain", "digits_sdclr", "method.prune_ratio=90"], 78, ["did you mean 0.9?"]),
+        (["pretrain", "--config", "no.yaml"], 66, ["no.yaml does not exist"]),
+        (["evaluate", "nowhere"], 66, ["not a run folder"]),
+        (["report", "nowhere"], 66, ["nowhere"]),
+        (["resume", "nowhere"], 66, ["not a run folder"]),
+        (["recipes", "show", "x"], 78, ["there is no recipe 'x'"]),
+        (["train"], 2, ["No such command"]),
+        (["pretrain", "--frobnicate"], 2, ["No such option"]),
+    ],
+)
+def test_wrong_commands_get_one_sentence_and_the_documented_exit_code(sdclr, arguments, code, words) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    actual, out, err = sdclr(*arguments)
+    assert actual == code
+    assert "Traceback" not in err
+    for word in words:
+        assert word in " ".join(err.split())
+
+
+def test_recipes_are_listed_and_shown_as_runnable_configs(sdclr, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    code, out, _ = sdclr("recipes", "list")
+    assert code == 0
+    assert {"digits_simclr", "digits_sdclr", "cifar10_lt_simclr", "cifar10_lt_sdclr"} <= {
+        x.split()[0] for x in out.splitlines()
+    }
+    code, out, _ = sdclr("recipes", "show", "digits_simclr")
+    (tmp_path / "c.yaml").write_text(out)
+    assert sdclr("pretrain", "--config", "c.yaml", "--out", "z", *TINY)[0] == 0
+
+
+def test_a_bug_of_ours_shows_its_traceback_and_exits_70(sdclr, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    monkeypatch.setattr("sdclr.recipes.recipe", lambda _: 1 / 0)
+    code, _, err = sdclr("recipes", "show", "digits_simclr")
+    assert code == 70
+    assert "ZeroDivisionError" in err
+    assert "bug in sdclr" in err
+
+
+def test_help_does_not_wait_for_torch() -> None:
+    code = "import sys; sys.argv = ['sdclr', '--help']\nfrom sdclr.cli import main\ntry: main()\nfinally: assert 'torch' not in sys.modules"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "pretrain" in result.stdout
