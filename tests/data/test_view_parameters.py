@@ -179,7 +179,9 @@ def as_table(drawn: ViewParameters) -> np.ndarray:
     return torch.cat(columns, dim=1).numpy()
 
 
-@pytest.mark.parametrize("change", [{"view": 1}, {"epoch": 6}, {"seed": 4}])
+@pytest.mark.parametrize(
+    "change", [{"view": 1}, {"epoch": 6}, {"seed": 4}, {"epoch": 4, "view": 1}, {"seed": 2, "epoch": 6}]
+)
 def test_draws_of_another_view_epoch_or_seed_are_independent(change: dict) -> None:
     table, other = as_table(draw()), as_table(draw(**change))
     num = table.shape[1]

@@ -88,8 +88,11 @@ def read_cifar(name: str, path: Path, *, download: bool = False) -> LabelledImag
         )
     try:
         parts = [reader(path, train=train, download=download) for train in (True, False)]
-    except RuntimeError as error:
-        raise DataError(f"{name} at {path} does not pass torchvision's check: {error}") from None
+    except RuntimeError:
+        raise DataError(
+            f"{name} at {path} fails torchvision's checksums: a file is missing, cut off or not the original. "
+            "Remove it and add --download, or pass a .npz of arrays."
+        ) from None
     except OSError as error:
         raise MissingInputError(f"{name} could not be read or downloaded to {path}: {error}") from None
     train, test = (ImageArrays(_to_tensor(p.data, name), np.array(p.targets, dtype=np.int64)) for p in parts)

@@ -1,0 +1,57 @@
+"""Every block of the README runs: Python blocks are executed, shell blocks too where they need no other data."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from sdclr import cli
+
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+
+
+def commands() -> list[list[str]]:
+    lines = [shlex.split(line, comments=True) for block in blocks("bash") for line in block.splitlines()]
+    return [line for line in lines if line]
+
+
+@pytest.mark.parametrize("block", blocks("python"), ids=lambda block: block.splitlines()[0])
+def test_python_blocks_run(block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block, "README.md", "exec"), {"__name__": "readme"})
+
+
+def test_shell_commands_that_need_no_other_data_run_one_after_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    runnable = [c for c in commands() if "PATH" not in c and not any(a.startswith("runs/c10") for a in c)]
+    assert len(runnable) >= 5
+    for command in runnable:
+        assert command[0] == "sdclr"
+        monkeypatch.setattr(sys, "argv", command)
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        assert not stop.value.code, command
+
+
+def test_the_commands_that_need_cifar_name_settings_that_exist() -> None:
+    checked = [c for c in commands() if "PATH" in c]
+    assert len(checked) >= 3
+    for command in checked:
+        positional = [a for a in command[2:] if "=" in a or a.startswith("cifar")]
+        config = cli._settings(positional, None, {"data.path": "PATH"})
+        assert config.data.path == "PATH"
+
+
+def test_every_file_the_readme_links_to_exists() -> None:
+    for target in re.findall(r"\]\((?!https?://)([^)#]+)", README):
+        assert (Path(__file__).parent.parent / target).exists(), target
