@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,7 +87,7 @@ class ViewsConfig(Section):
     def _ranges_ascend(self) -> ViewsConfig:
         for name in ("area", "aspect", "blur_sigma"):
             low, high = getattr(self, name)
-            if not 0 < low <= high:
+            if not 0 < low <= high < math.inf:
                 raise ValueError(f"{name} must be (smallest, largest) with 0 < smallest <= largest, got {low}, {high}.")
         return self
 

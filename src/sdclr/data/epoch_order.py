@@ -22,9 +22,11 @@ def steps_per_epoch(num_images: int, batch_size: int) -> int:
             f"batch_size must not exceed the {num_images} training images, got {batch_size}. Lower batch_size."
         )
     if batch_size < 2 or num_images % batch_size == 1:
+        larger, smaller = range(max(batch_size, 1) + 1, num_images + 1), range(batch_size - 1, 1, -1)
+        works = next((size for size in (*larger, *smaller) if num_images % size != 1), None)
         raise ConfigError(
             f"batch_size={batch_size} leaves a last batch of one image ({num_images} images), which batch norm cannot "
-            f"train on. Use batch_size={batch_size + 1 if batch_size < num_images else batch_size - 1}."
+            f"train on. " + (f"Use batch_size={works}." if works else "More images are needed.")
         )
     return -(-num_images // batch_size)
 

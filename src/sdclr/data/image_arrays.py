@@ -6,6 +6,7 @@ N images, H x W pixels. Everything is [N, 3, H, W] uint8 in memory; grey images 
 from __future__ import annotations
 
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,9 +109,10 @@ def read_npz(path: Path) -> LabelledImages:
     if not path.is_file():
         raise MissingInputError(f"array file {path} does not exist.")
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # opened here: np.load would leave the file open when it is not an archive
+        with path.open("rb") as file, np.lib.npyio.NpzFile(file, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+    except (ValueError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path} is not a plain .npz archive: {error}") from None
     train = _npz_part(path, arrays, "train_images" if "train_images" in arrays else "images", "train_labels", "labels")
     if train is None:
@@ -118,6 +120,11 @@ def read_npz(path: Path) -> LabelledImages:
     test = _npz_part(path, arrays, "test_images", "test_labels")
     labels = [p.labels for p in (train, test) if p is not None and p.labels is not None]
     num_classes = 1 + max((int(one.max()) for one in labels), default=-1)
+    num_labels = sum(len(one) for one in labels)
+    if num_classes > max(num_labels, 1):
+        raise DataError(
+            f"{path}: labels go up to {num_classes - 1} for {num_labels} images; number classes 0 .. C - 1."
+        )
     names = [str(n) for n in arrays.get("class_names", range(num_classes))]
     if len(names) != num_classes:
         raise DataError(f"{path}: class_names has {len(names)} entries for {num_classes} classes.")

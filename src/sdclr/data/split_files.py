@@ -88,14 +88,14 @@ def read_image_list(path: Path | str) -> ImageList:
     if not path.is_file():
         raise MissingInputError(f"image list {path} does not exist.")
     try:
-        lines = path.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
+        text = path.read_text(encoding="utf-8", errors="surrogateescape").removeprefix("\ufeff")
     except OSError as error:
         raise DataError(f"image list {path} cannot be read: {error}") from None
     paths, labels = [], []
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
-        name, _, label = line.strip().rpartition(" ")
+        name, _, label = line.rstrip().rpartition(" ")
         if not name or not (label.isascii() and label.isdigit()) or len(label) > 9:
             raise DataError(f"{path}, line {number}: expected 'relative/path label', got {line[:80]!r}.")
         if name.startswith(("/", "~")) or ".." in PurePosixPath(name).parts or "\0" in name:

@@ -73,7 +73,7 @@ def draw_view_parameters(
     strengths = torch.tensor(spec.jitter, device=u.device)
     neutral = torch.tensor([1.0, 1.0, 1.0, 0.0], device=u.device)
     jittered = rest[:, 1] < spec.jitter_probability
-    lowest = (neutral - strengths).clamp(min=0) if max(spec.jitter[:3]) > 1 else neutral - strengths
+    lowest = torch.where(neutral == 1, (neutral - strengths).clamp(min=0), -strengths)
     factors = lowest + rest[:, 2:6] * (neutral + strengths - lowest)
     sigma_low, sigma_high = spec.blur_sigma
     return ViewParameters(

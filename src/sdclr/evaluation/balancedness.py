@@ -51,7 +51,7 @@ class Balancedness:
     medium: float
     few: float
     group_std: float
-    """Population std of (many, medium, few): the paper's balancedness. Lower is better."""
+    """Population std of (many, medium, few): the paper's balancedness. Lower is better. Empty groups are left out."""
     class_std: float
     """Population std over the classes. Lower is better."""
     gap: float
@@ -84,7 +84,7 @@ def balancedness(
     return Balancedness(
         all=float(accuracy.mean()),
         **means,
-        group_std=float(np.std(present)),
+        group_std=float(np.std(present)) if len(present) > 1 else float("nan"),  # one group alone has no spread
         class_std=float(accuracy.std()),
         gap=means["many"] - means["few"],
         worst_class=float(accuracy.min()),

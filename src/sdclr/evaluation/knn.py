@@ -23,6 +23,6 @@ def knn_predict(
     for part in queries.split(chunk):
         similarity, neighbours = (part @ bank.T).topk(min(k, len(bank)), dim=1)  # [n, k]
         votes = torch.zeros(len(part), num_classes, dtype=similarity.dtype)
-        votes.scatter_add_(1, labels[neighbours], torch.exp(similarity / temperature))
+        votes.scatter_add_(1, labels[neighbours], torch.exp((similarity - similarity[:, :1]) / temperature))
         predictions.append(votes.argmax(dim=1))
     return torch.cat(predictions).numpy()

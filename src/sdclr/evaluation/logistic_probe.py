@@ -52,12 +52,14 @@ def fit_logistic_probe(
     best: LogisticProbe | None = None
     start: tuple[np.ndarray, np.ndarray] | None = None
     for c in inverse_regularisations:
-        classifier = LogisticRegression(C=c, max_iter=_MAX_ITERATIONS, tol=1e-3, warm_start=True)
+        classifier = LogisticRegression(C=c, max_iter=_MAX_ITERATIONS, tol=1e-4, warm_start=True)
         if start is not None:
             classifier.coef_, classifier.intercept_ = start[0].copy(), start[1].copy()
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", ConvergenceWarning)
             classifier.fit(x, labels)
+        for other in (w for w in caught if not issubclass(w.category, ConvergenceWarning)):
+            warnings.warn_explicit(other.message, other.category, other.filename, other.lineno)
         converged = not any(issubclass(w.category, ConvergenceWarning) for w in caught)
         start = (classifier.coef_, classifier.intercept_)
         accuracy = None
