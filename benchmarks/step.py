@@ -2,10 +2,10 @@
 
     python benchmarks/step.py [--backbone resnet18] [--width 64] [--batch 128] [--size 32] [--repeats 7] [--json FILE]
 
-One process; the variants take turns, so that a drifting machine hits them alike; medians are compared. Steps use
-ready-made views; views and mask refresh are measured on their own. The reference's arithmetic is re-stated here, not
-copied: competitor forward without gradient, target forward and backward, competitor forward and backward, a host sort
-of all weights once an epoch (22 steps). CPU and CUDA.
+One process; the variants take turns, so that a drifting machine hits them alike; ratios are medians over rounds.
+Steps use ready-made views; views and mask refresh are measured on their own. The reference's arithmetic is re-stated
+here, not copied: competitor forward without gradient, target forward and backward, competitor forward and backward, a
+host sort of all weights once an epoch (22 steps). CPU and CUDA.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from torchvision import transforms
 from sdclr import SDCLR, SelfCompetitor, SimCLR, Views, nt_xent
 from sdclr.backbones import BackboneConfig, build_backbone, measure_feature_dim
 from sdclr.data import ViewSpec, make_views
-from sdclr.device import describe_device, resolve_device
+from sdclr.device import describe_device, keep_freed_memory, resolve_device
 from sdclr.methods.projector import Network, projector
 from sdclr.optim import build_optimizer, set_learning_rate
 
@@ -73,6 +73,21 @@ def host_sort_refresh(competitor: SelfCompetitor) -> None:
         (w.abs() >= threshold.to(w.device)).float()
 
 
+# numerator, what it pays once an epoch, denominator
+RATIOS: dict[str, tuple[str, str | None, str]] = {
+    "sdclr_step_over_simclr_step": ("sdclr_step", "mask_refresh", "simclr_step"),
+    "reference_step_over_simclr_step": ("reference_step", "host_sort", "simclr_step"),
+    "mask_refresh_over_host_sort": ("host_sort", None, "mask_refresh"),
+    "views_over_pil_32px": ("pil_views", None, "views"),
+}
+
+
+def round_ratios(times: dict[str, list[float]], above: str, per_epoch: str | None, below: str) -> list[float]:
+    """One ratio a round: what ran back to back is compared, so that a machine that drifts does not decide."""
+    extra = times[per_epoch] if per_epoch else [0.0] * len(times[above])
+    return [(a + e / STEPS_PER_EPOCH) / b for a, e, b in zip(times[above], extra, times[below], strict=True)]
+
+
 def seconds(action: Callable[[], object], device: torch.device) -> float:
     begun = time.perf_counter()
     action()
@@ -99,9 +114,9 @@ def variants(arguments: argparse.Namespace, device: torch.device) -> dict[str, C
     batch, size = arguments.batch, arguments.size
     a, b = torch.rand(2, batch, 3, size, size, device=device)
     views = Views(a.to(memory_format=torch.channels_last), b.to(memory_format=torch.channels_last), torch.arange(batch))
-    place = {"device": device, "memory_format": torch.channels_last}
-    simclr = SimCLR(network(arguments)).to(**place).train()
-    sdclr, reference = (SDCLR(network(arguments)).to(**place).train() for _ in range(2))
+    simclr, sdclr, reference = SimCLR(network(arguments)), SDCLR(network(arguments)), SDCLR(network(arguments))
+    for method in (simclr, sdclr, reference):
+        method.to(device).to(memory_format=torch.channels_last).train()
     noise = torch.randint(0, 256, (batch, 3, 36, 36), generator=torch.Generator().manual_seed(0)).float()
     images = torch.nn.functional.avg_pool2d(noise, 5, 1).byte()  # smooth, 32 x 32
     pictures = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in images]
@@ -128,6 +143,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     device = resolve_device(arguments.device)
+    if device.type == "cpu":
+        keep_freed_memory()
     actions = variants(arguments, device)
     times: dict[str, list[float]] = {name: [] for name in actions}
     for repeat in range(arguments.repeats + 1):
@@ -136,28 +153,22 @@ def main() -> None:
             if repeat:  # the first round warms caches and allocators up
                 times[name].append(taken)
     medians = {name: statistics.median(values) for name, values in times.items()}
-    refresh = medians["mask_refresh"] / STEPS_PER_EPOCH
-    ratios = {
-        "sdclr_step_over_simclr_step": (medians["sdclr_step"] + refresh) / medians["simclr_step"],
-        "reference_step_over_simclr_step": (medians["reference_step"] + medians["host_sort"] / STEPS_PER_EPOCH)
-        / medians["simclr_step"],
-        "host_sort_over_mask_refresh": medians["host_sort"] / medians["mask_refresh"],
-        "pil_views_over_views": medians["pil_views"] / medians["views"],
-    }
+    ratios = {name: round_ratios(times, *parts) for name, parts in RATIOS.items()}
     facts = {
         "hardware": describe_device(device),
         "torch": torch.__version__,
         "setting": {k: v for k, v in vars(arguments).items() if k != "json"},
         "median_seconds": medians,
         "spread": {name: [min(values), max(values)] for name, values in times.items()},
-        "ratios": ratios,
+        "ratios": {name: statistics.median(values) for name, values in ratios.items()},
+        "ratio_spread": {name: [min(values), max(values)] for name, values in ratios.items()},
     }
     print(f"{facts['hardware']}, torch {torch.__version__}, {facts['setting']}")
     for name, value in medians.items():
         low, high = min(times[name]), max(times[name])
         print(f"  {name:<16} {value * 1e3:9.2f} ms   ({low * 1e3:.2f} .. {high * 1e3:.2f}, n = {arguments.repeats})")
-    for name, value in ratios.items():
-        print(f"  {name:<32} {value:6.2f}")
+    for name, values in ratios.items():
+        print(f"  {name:<32} {statistics.median(values):6.2f}      ({min(values):.2f} .. {max(values):.2f})")
     if arguments.json:
         arguments.json.write_text(json.dumps(facts, indent=1) + "\n")
 

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 import tempfile
+import warnings
 from pathlib import Path
 
 import pytest
@@ -29,18 +31,26 @@ def sdclr_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def cifar10_npz(sdclr_data: Path) -> Path:
-    """The real CIFAR-10 as one .npz, unpacked once into a cache."""
-    cache = Path(tempfile.gettempdir()) / f"sdclr-cifar10-{os.getuid()}"
-    target = cache / "cifar10.npz"
-    if not target.exists():
+def cifar10_folder(sdclr_data: Path) -> Path:
+    """The real CIFAR-10, unpacked once into a cache: torchvision's layout, its checksums, and cifar10.npz."""
+    cache = Path(tempfile.gettempdir()) / f"sdclr-tests-cifar10-{os.getuid()}"
+    if not cache.exists():
         spec = importlib.util.spec_from_file_location("unpack", sdclr_data / "cifar10" / "unpack.py")
         assert spec is not None
         assert spec.loader is not None
         unpack = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(unpack)
-        with tempfile.TemporaryDirectory(dir=cache.parent) as folder:
-            unpack.write(str(sdclr_data / "cifar10"), folder)
-            cache.mkdir(exist_ok=True)
-            Path(folder, "cifar10.npz").replace(target)  # atomic: several test processes may race
-    return target
+        fresh = Path(tempfile.mkdtemp(dir=cache.parent))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)  # the data's own script leaves files to the collector
+            unpack.write(str(sdclr_data / "cifar10"), str(fresh))
+        try:
+            fresh.rename(cache)  # atomic: several test processes may race
+        except OSError:
+            shutil.rmtree(fresh)
+    return cache
+
+
+@pytest.fixture(scope="session")
+def cifar10_npz(cifar10_folder: Path) -> Path:
+    return cifar10_folder / "cifar10.npz"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,24 +12,25 @@ from sdclr import cli
 TINY = ["backbone.width=2", "views.size=8", "epochs=1", "batch_size=200"]
 
 
-def run_cli(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str
-) -> tuple[int, str, str]:
-    monkeypatch.setattr(sys, "argv", ["sdclr", *arguments])
-    with pytest.raises(SystemExit) as stop, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("warnings.showwarning", lambda *_, **__: None)
-        cli.main()
-    out = capsys.readouterr()
-    return int(stop.value.code or 0), out.out, out.err
+Cli = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture()
-def sdclr(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path):  # type: ignore[no-untyped-def]  # noqa: ANN201
+@pytest.fixture
+def sdclr(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
+    """Runs a command line in a fresh folder: (exit code, standard output, standard error)."""
     monkeypatch.chdir(tmp_path)
-    return lambda *arguments: run_cli(capsys, monkeypatch, *arguments)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["sdclr", *arguments])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        out = capsys.readouterr()
+        return int(stop.value.code or 0), out.out, out.err
+
+    return run
 
 
-def test_the_verbs_work_one_after_another(sdclr, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+def test_the_verbs_work_one_after_another(sdclr: Cli, tmp_path: Path) -> None:
     code, out, err = sdclr("pretrain", "digits_sdclr", "--out", "runs/x", *TINY)
     assert code == 0
     assert "backbone: runs/x/backbone.safetensors" in out
@@ -40,6 +42,8 @@ def test_the_verbs_work_one_after_another(sdclr, tmp_path: Path) -> None:  # typ
     code, out, _ = sdclr("evaluate", "runs/x", "--probes", "knn")
     assert code == 0
     assert "SDCLR" in out
+    code, out, _ = sdclr("report", "runs/x", "--format", "markdown", "--groups", "thresholds")
+    assert "more than 100" in out
     for form, mark in (("markdown", "| "), ("csv", ",")):
         code, out, _ = sdclr("report", "runs/x", "--format", form)
         assert code == 0
@@ -73,15 +77,17 @@ def test_the_verbs_work_one_after_another(sdclr, tmp_path: Path) -> None:  # typ
         (["pretrain", "--frobnicate"], 2, ["No such option"]),
     ],
 )
-def test_wrong_commands_get_one_sentence_and_the_documented_exit_code(sdclr, arguments, code, words) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
-    actual, out, err = sdclr(*arguments)
+def test_wrong_commands_get_one_sentence_and_the_documented_exit_code(
+    sdclr: Cli, arguments: list[str], code: int, words: list[str]
+) -> None:
+    actual, _, err = sdclr(*arguments)
     assert actual == code
     assert "Traceback" not in err
     for word in words:
         assert word in " ".join(err.split())
 
 
-def test_recipes_are_listed_and_shown_as_runnable_configs(sdclr, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+def test_recipes_are_listed_and_shown_as_runnable_configs(sdclr: Cli, tmp_path: Path) -> None:
     code, out, _ = sdclr("recipes", "list")
     assert code == 0
     assert {"digits_simclr", "digits_sdclr", "cifar10_lt_simclr", "cifar10_lt_sdclr"} <= {
@@ -92,7 +98,7 @@ def test_recipes_are_listed_and_shown_as_runnable_configs(sdclr, tmp_path: Path)
     assert sdclr("pretrain", "--config", "c.yaml", "--out", "z", *TINY)[0] == 0
 
 
-def test_a_bug_of_ours_shows_its_traceback_and_exits_70(sdclr, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+def test_a_bug_of_ours_shows_its_traceback_and_exits_70(sdclr: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sdclr.recipes.recipe", lambda _: 1 / 0)
     code, _, err = sdclr("recipes", "show", "digits_simclr")
     assert code == 70
@@ -101,7 +107,8 @@ def test_a_bug_of_ours_shows_its_traceback_and_exits_70(sdclr, monkeypatch: pyte
 
 
 def test_help_does_not_wait_for_torch() -> None:
-    code = "import sys; sys.argv = ['sdclr', '--help']\nfrom sdclr.cli import main\ntry: main()\nfinally: assert 'torch' not in sys.modules"
+    code = "import sys; sys.argv = ['sdclr', '--help']\nfrom sdclr.cli import main\n"
+    code += "try: main()\nfinally: assert 'torch' not in sys.modules"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert "pretrain" in result.stdout

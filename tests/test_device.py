@@ -30,5 +30,5 @@ def test_running_out_of_memory_says_what_to_lower() -> None:
         explain_out_of_memory("Lower batch_size."),
     ):
         torch.empty(2**60)
-    with pytest.raises(RuntimeError, match="size mismatch|shapes cannot"), explain_out_of_memory("x"):
+    with pytest.raises(RuntimeError, match=r"shapes cannot"), explain_out_of_memory("x"):
         torch.zeros(2, 3) @ torch.zeros(2, 3)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sdclr.errors import ConfigError, MissingInputError, RunFolderError
+from sdclr.errors import ConfigError, DataError, MissingInputError, RunFolderError
 from sdclr.run import Run, environment
 
 
@@ -57,7 +57,7 @@ def test_reading_what_is_not_there_or_not_json_names_the_file(tmp_path: Path) ->
     with pytest.raises(MissingInputError, match=r"split\.json"):
         Run(tmp_path).read_json("split.json")
     (tmp_path / "split.json").write_text("{")
-    with pytest.raises(RunFolderError, match="is not JSON"):
+    with pytest.raises(DataError, match="cannot be read as JSON"):
         Run(tmp_path).read_json("split.json")
 
 

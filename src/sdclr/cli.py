@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import traceback
 import warnings
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,6 +34,13 @@ app.add_typer(recipes_app, name="recipes")
 Out = Annotated[Path | None, typer.Option(help="Run folder; a run that stopped there goes on. [default: runs/RECIPE]")]
 DataPath = Annotated[str | None, typer.Option("--data", metavar="PATH", help="Where the images are (data.path).")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:N or auto.")]
+
+
+class Groups(StrEnum):
+    """The two conventions by which classes are many, medium or few."""
+
+    thirds = "thirds"
+    thresholds = "thresholds"
 
 
 @app.command()
@@ -125,12 +133,17 @@ def report(
     ] = "terminal,html",
     out: Annotated[Path | None, typer.Option(help="File (or folder) for markdown, csv or html.")] = None,
     protocol: Annotated[str | None, typer.Option(help="Which protocol, if the runs have several.")] = None,
+    groups: Annotated[
+        Groups | None, typer.Option(help="thirds of the classes, or thresholds (> 100, 20-100, < 20 images).")
+    ] = None,
 ) -> None:
     """Tables and an HTML page over one run or many: mean ± std over splits, paired differences with intervals."""
     from sdclr.jobs.report import write_report
 
     chosen = {name.strip() for name in formats.split(",") if name.strip()}
-    write_report(folders, chosen, out=out, protocol=protocol, console=Console())
+    write_report(
+        folders, chosen, out=out, protocol=protocol, groups=groups.value if groups else None, console=Console()
+    )
 
 
 @recipes_app.command("list")

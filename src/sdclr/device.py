@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import platform
 from collections.abc import Iterator
@@ -58,6 +60,20 @@ def describe_device(device: torch.device) -> str:
         lines = cpuinfo.read_text(errors="replace").splitlines()
         model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), model)
     return f"CPU: {model}, {torch.get_num_threads()} of {os.cpu_count()} threads"
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep freed blocks instead of returning them to the system: CPU steps lose 15-30 % to page faults else.
+
+    Does nothing where there is no glibc. The process then stays at its peak size until it ends.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
+        libc.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 @contextmanager

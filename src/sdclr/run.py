@@ -26,7 +26,7 @@ import yaml
 
 from sdclr.checkpoint import CheckpointFolder, write_atomically
 from sdclr.config import differing_fields
-from sdclr.errors import ConfigError, MissingInputError, RunFolderError
+from sdclr.errors import ConfigError, DataError, MissingInputError, RunFolderError
 
 
 class Run:
@@ -60,15 +60,14 @@ class Run:
         """Itself, if this is a run folder; MissingInputError otherwise."""
         if not self.exists:
             raise MissingInputError(
-                f"{self.folder} is not a run folder: it has no config.yaml (made by sdclr pretrain)."
+                f"{self.folder} is not a run folder: it has no config.yaml (sdclr pretrain makes one)."
             )
         return self
 
     def check(self, config: Mapping[str, Any]) -> None:
         """Refuse to mix: ConfigError if this folder holds a run with another config, naming what differs."""
         if self.exists:
-            saved = yaml.safe_load(self.config_path.read_text(encoding="utf-8"))
-            if differences := differing_fields(saved, config):
+            if differences := differing_fields(self.settings(), config):
                 raise ConfigError(
                     f"{self.folder} holds a run with other settings (saved -> asked for):\n  "
                     + "\n  ".join(differences)
@@ -106,11 +105,36 @@ class Run:
     def read_json(self, name: str) -> dict[str, Any]:
         path = self.folder / name
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
+            content = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise MissingInputError(f"{path} does not exist.") from None
-        except ValueError as error:
-            raise RunFolderError(f"{path} is not JSON: {error}") from None
+            raise MissingInputError(f"{path} does not exist; a complete run folder has it.") from None
+        except (ValueError, OSError) as error:
+            raise DataError(f"{path} is damaged, it cannot be read as JSON: {error}") from None
+        if not isinstance(content, dict):
+            raise DataError(f"{path} is damaged: it must hold a JSON object, got {type(content).__name__}.")
+        return content
+
+    def settings(self) -> dict[str, Any]:
+        """config.yaml as nested plain values, not validated."""
+        try:
+            content = yaml.safe_load(self.config_path.read_text(encoding="utf-8"))
+        except (ValueError, OSError, yaml.YAMLError) as error:
+            raise DataError(f"{self.config_path} is damaged, it cannot be read as YAML: {error}") from None
+        if not isinstance(content, dict):
+            raise DataError(f"{self.config_path} is damaged: it must hold settings, got {type(content).__name__}.")
+        return content
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """metrics.jsonl, one entry an epoch, in order; of an epoch that was repeated after a crash, the last."""
+        by_epoch: dict[int, dict[str, Any]] = {}
+        text = self.metrics_path.read_text(encoding="utf-8") if self.metrics_path.exists() else ""
+        for number, line in enumerate(text.splitlines(), start=1):
+            try:
+                entry = json.loads(line)
+                by_epoch[int(entry["epoch"])] = entry
+            except (ValueError, KeyError, TypeError) as error:
+                raise DataError(f"{self.metrics_path} is damaged in line {number}: {error}") from None
+        return [by_epoch[epoch] for epoch in sorted(by_epoch)]
 
     def append_metrics(self, line: Mapping[str, Any]) -> None:
         with self.metrics_path.open("a", encoding="utf-8") as file:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import warnings
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_digits
+from torchvision import datasets
 
+from sdclr.data import image_arrays
 from sdclr.data.image_arrays import read_cifar, read_digits, read_npz
 from sdclr.errors import DataError, MissingInputError
 
@@ -216,3 +221,29 @@ def test_cifar_files_that_fail_their_checksums_are_refused(tmp_path: Path, name:
     (tmp_path / folder).mkdir()
     with pytest.raises(DataError, match=f"{name} at .*fails torchvision's checksums.*--download"):
         read_cifar(name, tmp_path)
+
+
+def test_torchvisions_layout_and_an_npz_give_the_same_cifar10(
+    cifar10_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sums = json.loads((cifar10_folder / "cifar_md5.json").read_text())  # these files lack the list of file names
+    base = datasets.CIFAR10
+
+    class Unpacked(base):  # type: ignore[misc,valid-type]
+        train_list: ClassVar = [[name, sums[f"{base.base_folder}/{name}"]] for name, _ in base.train_list]
+        test_list: ClassVar = [[name, sums[f"{base.base_folder}/{name}"]] for name, _ in base.test_list]
+        meta: ClassVar = {**base.meta, "md5": sums[f"{base.base_folder}/{base.meta['filename']}"]}
+
+    with pytest.raises(DataError, match="fails torchvision's checksums"):
+        read_cifar("cifar10", cifar10_folder)
+    monkeypatch.setitem(image_arrays.CIFAR, "cifar10", (Unpacked, 10))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="dtype.*align", category=np.exceptions.VisibleDeprecationWarning)
+        folder = read_cifar("cifar10", cifar10_folder)
+    archive = read_cifar("cifar10", cifar10_folder / "cifar10.npz")
+    assert folder.test is not None
+    assert archive.test is not None
+    for one, other in ((folder.train, archive.train), (folder.test, archive.test)):
+        assert torch.equal(one.images, other.images)
+        assert np.array_equal(one.labels, other.labels)  # type: ignore[arg-type]
+    assert folder.class_names[:2] == ["airplane", "automobile"]

@@ -27,6 +27,7 @@ from sdclr.device import (
     autocast,
     describe_device,
     explain_out_of_memory,
+    keep_freed_memory,
     parameter_dtype,
     resolve_device,
     resolve_precision,
@@ -121,6 +122,8 @@ class _Job:
         self.config = config
         self.device = resolve_device(config.device)
         self.precision = resolve_precision(config.precision, self.device)
+        if self.device.type == "cpu":
+            keep_freed_memory()
         self.data: Data = build_data(config.data, download=download)
         images = self.data.pretraining_images(config.data.subset).images
         self.steps_per_epoch = steps_per_epoch(len(images), config.batch_size)

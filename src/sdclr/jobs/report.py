@@ -17,11 +17,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from rich.console import Console
 
 from sdclr.errors import ConfigError, DataError, MissingInputError, StorageError
-from sdclr.evaluation.balancedness import Balancedness, balancedness, class_groups, over_splits, paired_difference
+from sdclr.evaluation.balancedness import (
+    Balancedness,
+    GroupConvention,
+    balancedness,
+    class_groups,
+    over_splits,
+    paired_difference,
+)
 from sdclr.presentation import html, tables
 from sdclr.presentation.tables import (
     ArmBars,
@@ -35,6 +41,7 @@ from sdclr.presentation.tables import (
     RunRecord,
     SplitCounts,
 )
+from sdclr.run import Run
 
 METHOD_NAMES = {"simclr": "SimCLR", "sdclr": "SDCLR"}
 
@@ -94,12 +101,15 @@ class Arm:
         return splits
 
 
-def build_report(runs: Sequence[Path | str], protocol: str | None = None) -> Report:
+def build_report(
+    runs: Sequence[Path | str], protocol: str | None = None, groups: GroupConvention | None = None
+) -> Report:
     """Gather evaluated runs into one report.
 
     Runs whose configs are equal but for seed, split, device and paths are one arm. Several seeds of one split are
     averaged first, then the splits: every mean and population std is over splits, and n counts splits.
-    The first arm is the baseline of the paired comparisons.
+    The first arm is the baseline of the paired comparisons. ``groups``: ``thirds`` or ``thresholds`` instead of the
+    data set's own convention.
 
     Raises MissingInputError for a folder that is missing, is no run or was never evaluated, and ConfigError for runs
     whose numbers do not belong in one table: another data set, another split under the same number, the same split and
@@ -109,7 +119,7 @@ def build_report(runs: Sequence[Path | str], protocol: str | None = None) -> Rep
     if not paths:
         raise ConfigError("report needs at least one run folder.")
     protocol = _common_protocol(paths, protocol)
-    folders = [_read_run(path, protocol) for path in paths]
+    folders = [_read_run(path, protocol, groups) for path in paths]
     _check_comparable(folders)
     arms = _arms(folders)
     probes = [probe for probe in tables.PROBES if any(arm.by_split(probe) for arm in arms)]
@@ -142,6 +152,7 @@ def write_report(
     formats: set[str],
     out: Path | None = None,
     protocol: str | None = None,
+    groups: GroupConvention | None = None,
     console: Console | None = None,
 ) -> Report:
     """Build the report and deliver it in each of ``formats``: "terminal", "markdown", "csv", "html".
@@ -153,7 +164,7 @@ def write_report(
     unknown = formats - {"terminal", *FORMATS}
     if unknown:
         raise ConfigError(f"unknown report format {min(unknown)!r}; choose from terminal, {', '.join(FORMATS)}.")
-    report = build_report(runs, protocol)
+    report = build_report(runs, protocol, groups)
     console = console or Console()
     if "terminal" in formats:
         tables.render_terminal(report, console)
@@ -202,8 +213,7 @@ def _common_protocol(paths: Sequence[Path], wanted: str | None) -> str:
     for path in paths:
         if not path.is_dir():
             raise MissingInputError(f"run folder {path} does not exist.")
-        if not (path / "config.yaml").is_file():
-            raise MissingInputError(f"{path} is not a run folder: it has no config.yaml. `sdclr pretrain` makes one.")
+        Run(path).require()
         found[path] = {file.stem for file in (path / "evaluation").glob("*.json")}
         if not found[path]:
             raise MissingInputError(f"{path} has no evaluation; run `sdclr evaluate {path}` first.")
@@ -226,40 +236,17 @@ def _common_protocol(paths: Sequence[Path], wanted: str | None) -> str:
     return shared.pop()
 
 
-def _read_run(path: Path, protocol: str) -> RunFolder:
-    try:
-        settings = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DataError(f"{path / 'config.yaml'} cannot be read as YAML: {error}") from None
-    if not isinstance(settings, Mapping):
-        raise DataError(f"{path / 'config.yaml'} must hold a mapping of settings, got {type(settings).__name__}.")
-    by_epoch = {}  # a resumed run may repeat an epoch: its last line counts
-    metrics = path / "metrics.jsonl"
-    for line in metrics.read_text(encoding="utf-8").splitlines() if metrics.is_file() else []:
-        entry = _parse(line, metrics)
-        by_epoch[int(entry["epoch"])] = entry
+def _read_run(path: Path, protocol: str, groups: GroupConvention | None) -> RunFolder:
+    run = Run(path)
+    evaluation = run.read_json(str(run.evaluation_path(protocol).relative_to(path)))
     return RunFolder(
         path=path,
-        settings=_flatten(settings),
-        split=_read_json(path, "split.json"),
-        environment=_read_json(path, "environment.json"),
-        metrics=[by_epoch[epoch] for epoch in sorted(by_epoch)],
-        evaluation=_read_json(path, f"evaluation/{protocol}.json"),
+        settings=_flatten(run.settings()),
+        split=run.read_json("split.json"),
+        environment=run.read_json("environment.json"),
+        metrics=run.metrics(),
+        evaluation=evaluation | ({"group_convention": groups} if groups else {}),
     )
-
-
-def _read_json(run: Path, name: str) -> Any:
-    file = run / name
-    if not file.is_file():
-        raise MissingInputError(f"{run} is not a complete run folder: it has no {name}. `sdclr pretrain` makes one.")
-    return _parse(file.read_text(encoding="utf-8"), file)
-
-
-def _parse(text: str, file: Path) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{file} is damaged, it cannot be read as JSON: {error}") from None
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
