@@ -24,7 +24,7 @@ check: $(VENV)/.dev  ## formatter, linter, type checker; the wheel builds and im
 	rm -rf build/wheel && $(BIN)/python -m build --wheel --outdir build/wheel
 	$(PYTHON) -m venv --clear build/clean
 	build/clean/bin/python -m pip install --quiet build/wheel/*.whl
-	cd build && clean/bin/python -W error::SyntaxWarning -c "import sdclr; print('sdclr', sdclr.__version__, 'imports from its wheel')"
+	cd build && clean/bin/python -W error::SyntaxWarning -c "import sdclr; print(len([getattr(sdclr, n) for n in sdclr.__all__]), 'names import from the wheel of sdclr', sdclr.__version__)"
 	cd build && clean/bin/sdclr recipes list
 
 bench: $(VENV)/.run  ## cost of a step, of the views and of the mask refresh, as ratios from one run

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,10 +40,11 @@ def fit_logistic_probe(
     validation_features: Tensor,
     validation_labels: Labels,
     inverse_regularisations: Sequence[float] = INVERSE_REGULARISATIONS,
+    advance: Callable[[int], None] | None = None,
 ) -> LogisticProbe:
     """Fit on standardised features [N, F]; the strength is the first best on validation (1.0 without any).
 
-    Strengths are tried from strong to weak, each starting from the one before.
+    Strengths are tried from strong to weak, each starting from the one before; ``advance`` hears of each fit.
     """
     scaler = StandardScaler().fit(features.float().numpy())
     x, x_validation = scaler.transform(features.float().numpy()), validation_features.float().numpy()
@@ -65,6 +66,8 @@ def fit_logistic_probe(
         accuracy = None
         if len(validation_labels):
             accuracy = float((classifier.predict(scaler.transform(x_validation)) == validation_labels).mean())
+        if advance:
+            advance(1)
         if best is None or (accuracy or 0) > (best.validation_accuracy or 0):
             best = LogisticProbe(scaler, classifier, c, accuracy, converged)
     assert best is not None

@@ -20,12 +20,12 @@ from sdclr.backbones.weights import load_backbone, read_backbone
 from sdclr.data import Data, build_data
 from sdclr.data.image_arrays import ImageArrays
 from sdclr.data.views import resize_images
-from sdclr.device import resolve_device
+from sdclr.device import keep_freed_memory, resolve_device
 from sdclr.errors import ConfigError
 from sdclr.evaluation.features import Labels, extract_features, per_class_accuracy
 from sdclr.evaluation.knn import knn_predict
 from sdclr.evaluation.linear_probe import FEW_SHOT, LINEAR, ProbeSchedule, train_linear_probe
-from sdclr.evaluation.logistic_probe import fit_logistic_probe
+from sdclr.evaluation.logistic_probe import INVERSE_REGULARISATIONS, fit_logistic_probe
 from sdclr.jobs.pretrain import PretrainConfig
 from sdclr.presentation.progress import NoProgress, Progress
 from sdclr.run import Run
@@ -71,7 +71,10 @@ def evaluate(
     trained_on = run.read_json("split.json")["fingerprint"]
     if split.fingerprint != trained_on:
         raise ConfigError(f"{run.folder} was trained on split {trained_on}, but these data give {split.fingerprint}.")
-    backbone = load_backbone(run.folder, network).to(resolve_device(device))
+    where = resolve_device(device)
+    if where.type == "cpu":
+        keep_freed_memory()
+    backbone = load_backbone(run.folder, network).to(where).to(memory_format=torch.channels_last)
     measure = _Measurement(backbone, data, config.views.size, read_backbone(run.folder)[1]["feature_dim"], progress)
     results = {probe: asdict(measure.run(protocol, probe)) for probe in PROBES if probe in probes}
     assert data.train.labels is not None
@@ -141,9 +144,12 @@ class _Measurement:
         return predictions, "k = 10, cosine, bank: every training image"
 
     def _cached(self, subset: str) -> tuple[Labels, str]:
+        features, validation = self.features(subset), self.features("validation")
+        task = self.show.add(f"logistic probe ({subset})", total=len(INVERSE_REGULARISATIONS), unit="fits")
         probe = fit_logistic_probe(
-            self.features(subset), self._labels(subset), self.features("validation"), self._labels("validation")
+            features, self._labels(subset), validation, self._labels("validation"), advance=self._advance(task)
         )
+        self.show.finish(task)
         detail = f"C = {probe.inverse_regularisation:g}"
         if probe.validation_accuracy is not None:
             detail += f", validation accuracy {probe.validation_accuracy:.4f}"
