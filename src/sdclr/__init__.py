@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sdclr.data.splits import Split, draw_long_tail
     from sdclr.errors import SdclrError
     from sdclr.evaluation.balancedness import Balancedness, balancedness
+    from sdclr.jobs.convert import convert
     from sdclr.jobs.evaluate import evaluate
     from sdclr.jobs.pretrain import PretrainConfig, pretrain, resume
     from sdclr.jobs.report import build_report, write_report
@@ -38,6 +39,7 @@ _HOME = {
     "Views": "sdclr.batch",
     "balancedness": "sdclr.evaluation.balancedness",
     "build_report": "sdclr.jobs.report",
+    "convert": "sdclr.jobs.convert",
     "draw_long_tail": "sdclr.data.splits",
     "evaluate": "sdclr.jobs.evaluate",
     "load_backbone": "sdclr.backbones.weights",
@@ -60,6 +62,7 @@ __all__ = [
     "Views",
     "balancedness",
     "build_report",
+    "convert",
     "draw_long_tail",
     "evaluate",
     "load_backbone",

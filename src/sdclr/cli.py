@@ -146,6 +146,19 @@ def report(
     )
 
 
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(metavar="IN.pt")],
+    out: Annotated[Path, typer.Argument(metavar="OUT.safetensors")],
+    branch: Annotated[str, typer.Option(help="Whose norms to take: target (dense) or competitor (pruned).")] = "target",
+) -> None:
+    """Turn a checkpoint of the method's authors into a backbone that load_backbone and --weights take."""
+    from sdclr.jobs.convert import convert as run_convert
+
+    checkpoint = run_convert(source, out, branch)  # type: ignore[arg-type]  # checked there, with a better message
+    typer.echo(f"{checkpoint.summary()}\nbackbone: {out}")
+
+
 @recipes_app.command("list")
 def list_recipes() -> None:
     """Names and one line each."""

@@ -1,0 +1,148 @@
+"""Read the checkpoints of the method's authors: {'epoch', 'state_dict', 'optim'} files of the 2021 reference.
+
+Their networks keep both branches' norms in one module (``bn_list.0`` dense, ``bn_list.1`` pruned), name shortcuts
+``downsample.conv`` / ``downsample.bn`` and prefix keys with ``module.``. Depth, width and stem are read from the
+shapes. Every key ends up in the backbone or is left out for a stated reason; nothing pickled is ever executed.
+"""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torchvision.models.resnet import BasicBlock, Bottleneck
+
+from sdclr.backbones import Backbone, BackboneConfig, build_backbone
+from sdclr.backbones.backbone import IMAGENET_MEAN, IMAGENET_STD
+from sdclr.backbones.resnet import DEPTHS
+from sdclr.checkpoint import load_strictly
+from sdclr.errors import CheckpointError, ConfigError, MissingInputError
+
+Branch = Literal["target", "competitor"]
+
+
+@dataclass(frozen=True)
+class AuthorsCheckpoint:
+    """What one of their files holds, in our names."""
+
+    architecture: BackboneConfig
+    backbone: Backbone
+    """In eval mode, with the weights loaded and the chosen branch's norms."""
+    classifier: dict[str, Tensor] | None
+    """``weight`` [C, F] and ``bias`` [C] of a fine-tuned classifier; None for a pre-training checkpoint."""
+    epoch: int | None
+    left_out: dict[str, str]
+    """Key in their file -> why it is not in the backbone."""
+    num_matched: int
+
+    def summary(self) -> str:
+        """Lines for a person: what was matched, and what was left out and why."""
+        reasons: dict[str, int] = {}
+        for reason in self.left_out.values():
+            reasons[reason] = reasons.get(reason, 0) + 1
+        a = self.architecture
+        lines = [
+            f"{a.name}, width {a.width}, {a.stem} stem, epoch {self.epoch if self.epoch is not None else 'unknown'}",
+            f"matched: {self.num_matched} tensors, missing: 0",
+            *(f"left out: {count} tensors, {reason}" for reason, count in reasons.items()),
+        ]
+        return "\n".join(lines)
+
+
+def read_authors_checkpoint(path: Path | str, branch: Branch = "target") -> AuthorsCheckpoint:
+    """Read ``path`` and load its backbone strictly. Raises CheckpointError for anything that does not fit exactly."""
+    if branch not in ("target", "competitor"):
+        raise ConfigError(f"branch must be target or competitor, got {branch!r}.")
+    content = _load(Path(path))
+    state = content.get("state_dict", content)
+    if not isinstance(state, Mapping) or not state or not all(isinstance(t, Tensor) for t in state.values()):
+        raise CheckpointError(
+            f"{path} holds no state_dict of tensors; it has {', '.join(map(str, list(content)[:5]))}."
+        )
+    epoch = content.get("epoch")
+    tensors, classifier, left_out = _sort_keys(dict(state), branch, str(path))
+    architecture = _architecture(tensors, str(path))
+    backbone = build_backbone(architecture)
+    load_strictly(backbone.net, tensors, str(path))
+    return AuthorsCheckpoint(
+        architecture=architecture,
+        backbone=backbone.eval(),
+        classifier=classifier or None,
+        epoch=epoch if isinstance(epoch, int) else None,
+        left_out=left_out,
+        num_matched=len(tensors),
+    )
+
+
+def _load(path: Path) -> Mapping[str, Any]:
+    if not path.is_file():
+        raise MissingInputError(f"checkpoint {path} does not exist or is not a file.")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        first = str(error).splitlines()[0]
+        raise CheckpointError(f"{path} was refused: it holds more than tensors and plain values. {first}") from None
+    except (RuntimeError, OSError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        first = (str(error) or type(error).__name__).splitlines()[0]
+        raise CheckpointError(f"{path} is damaged or not a PyTorch checkpoint: {first}") from None
+    except zipfile.BadZipFile as error:
+        raise CheckpointError(f"{path} is damaged: {error}") from None
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"{path} holds a {type(content).__name__}, not a checkpoint with a state_dict.")
+    return content
+
+
+def _sort_keys(
+    state: dict[str, Tensor], branch: Branch, where: str
+) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, str]]:
+    """Their keys -> (our backbone's tensors, classifier, key left out -> reason)."""
+    chosen = 0 if branch == "target" else 1
+    dual = any(".bn_list." in key for key in state)
+    if branch == "competitor" and not dual:
+        raise ConfigError(f"{where} has one set of norms only, so there is no competitor branch; use branch=target.")
+    tensors: dict[str, Tensor] = {}
+    classifier: dict[str, Tensor] = {}
+    left_out: dict[str, str] = {}
+    for key, tensor in state.items():
+        name = key.removeprefix("module.")
+        if name.startswith("normalize."):
+            _check_normalisation(name, tensor, where)
+            left_out[key] = "normalisation constants, which the backbone has itself"
+        elif name in ("fc.weight", "fc.bias"):
+            classifier[name.removeprefix("fc.")] = tensor
+            left_out[key] = "classifier"
+        elif name.startswith("fc."):
+            left_out[key] = "projection head"
+        elif ".bn_list." in name and f".bn_list.{chosen}." not in name:
+            left_out[key] = "norms of the other branch"
+        else:
+            plain = name.replace(f".bn_list.{chosen}.", ".")
+            plain = plain.replace("downsample.conv.", "downsample.0.").replace("downsample.bn.", "downsample.1.")
+            tensors[plain] = tensor
+    return tensors, classifier, left_out
+
+
+def _check_normalisation(name: str, tensor: Tensor, where: str) -> None:
+    expected = torch.tensor(IMAGENET_MEAN if name.endswith("mean") else IMAGENET_STD)
+    if tensor.numel() != 3 or not torch.allclose(tensor.flatten().float(), expected, atol=1e-6):
+        raise CheckpointError(f"{where} normalises its input by {tensor.flatten().tolist()}, not by ImageNet's {name}.")
+
+
+def _architecture(tensors: Mapping[str, Tensor], where: str) -> BackboneConfig:
+    """Depth, width and stem from names and shapes."""
+    stem = tensors.get("conv1.weight")
+    if stem is None or stem.ndim != 4:
+        raise CheckpointError(f"{where} is no ResNet of the authors: it has no conv1.weight.")
+    block = Bottleneck if "layer1.0.conv3.weight" in tensors else BasicBlock
+    stages = [{key.split(".")[1] for key in tensors if key.startswith(f"layer{stage}.")} for stage in (1, 2, 3, 4)]
+    depths = tuple(len(blocks) for blocks in stages)
+    name = next((name for name, known in DEPTHS.items() if known == (block, depths)), None)
+    if name is None:
+        raise CheckpointError(f"{where} has {depths} {block.__name__}s; known are {', '.join(DEPTHS)}.")
+    return BackboneConfig(name=name, width=stem.shape[0], stem="small" if stem.shape[-1] == 3 else "large")

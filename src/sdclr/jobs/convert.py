@@ -1,0 +1,36 @@
+"""JOB: a foreign checkpoint -> our backbone.safetensors, with a strict account of every tensor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sdclr.backbones.authors_checkpoint import AuthorsCheckpoint, Branch, read_authors_checkpoint
+from sdclr.backbones.backbone import measure_feature_dim
+from sdclr.backbones.weights import save_backbone
+from sdclr.errors import ConfigError
+
+
+def convert(source: Path | str, out: Path | str, branch: Branch = "target") -> AuthorsCheckpoint:
+    """Write the backbone of an authors' checkpoint to ``out``, for load_backbone and ``--weights``.
+
+    ``branch`` chooses the norms of a file with two sets: target (dense) or competitor (pruned). The weights are the
+    dense ones either way: masks are not part of their files. Raises CheckpointError; nothing is written then.
+    """
+    out = Path(out)
+    if out.suffix != ".safetensors":
+        raise ConfigError(f"the output must be named *.safetensors, got {out}.")
+    if not out.parent.is_dir():
+        raise ConfigError(f"the folder {out.parent} does not exist; make it first.")
+    checkpoint = read_authors_checkpoint(source, branch)
+    size = 32 if checkpoint.architecture.stem == "small" else 224
+    facts = {
+        "feature_dim": measure_feature_dim(checkpoint.backbone, size),
+        "image_size": size,
+        "recipe": "converted",
+        "source": Path(source).name,
+        "branch": branch,
+        "epochs": checkpoint.epoch,
+        "data_fingerprint": None,
+    }
+    save_backbone(out, checkpoint.backbone, checkpoint.architecture.to_dict(), facts)
+    return checkpoint

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import json
+import pickle
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from sdclr.backbones.authors_checkpoint import read_authors_checkpoint
+from sdclr.errors import CheckpointError, ConfigError, MissingInputError
+
+
+@pytest.mark.parametrize(("branch", "tag"), [("target", "dense"), ("competitor", "pruned_bn")])
+def test_a_converted_backbone_gives_the_references_features_and_logits(golden: Path, branch: Any, tag: str) -> None:
+    checkpoint = read_authors_checkpoint(golden / "upstream_sdclr_resnet18_w8.pt", branch)
+    assert (checkpoint.architecture.name, checkpoint.architecture.width, checkpoint.architecture.stem) == (
+        "resnet18", 8, "small",
+    )  # fmt: skip
+    values = np.load(golden / "upstream_sdclr_resnet18_w8_expected.npz")
+    images = torch.tensor(values["images_uint8"]).double() / 255
+    with torch.no_grad():
+        features = checkpoint.backbone.double()(images)
+    np.testing.assert_allclose(features, values[f"{tag}_features_f64"], rtol=0, atol=1e-12)
+    logits = F.linear(features, *(torch.tensor(values[f"{tag}_fc_{p}"]).double() for p in ("weight", "bias")))
+    np.testing.assert_allclose(logits, values[f"{tag}_logits_f64"], rtol=0, atol=1e-12)
+
+
+def test_every_key_is_matched_or_left_out_for_a_reason(golden: Path) -> None:
+    path = golden / "upstream_sdclr_resnet18_w8.pt"
+    state = torch.load(path, weights_only=True)["state_dict"]
+    checkpoint = read_authors_checkpoint(path)
+    assert checkpoint.num_matched + len(checkpoint.left_out) == len(state)
+    assert set(checkpoint.left_out.values()) == {
+        "norms of the other branch", "projection head", "normalisation constants, which the backbone has itself",
+    }  # fmt: skip
+    for words in ("resnet18, width 8", "missing: 0", "norms of the other branch"):
+        assert words in checkpoint.summary()
+
+
+def test_a_fine_tuned_classifier_is_found(tmp_path: Path, golden: Path) -> None:
+    state = torch.load(golden / "upstream_sdclr_resnet18_w8.pt", weights_only=True)["state_dict"]
+    single = OrderedDict()
+    for key, tensor in state.items():
+        name = (
+            key.removeprefix("module.")
+            .replace("downsample.conv", "downsample.0")
+            .replace("downsample.bn", "downsample.1")
+        )
+        if not name.startswith("fc.") and ".bn_list.1." not in name:
+            single[name.replace(".bn_list.0.", ".")] = tensor
+    single |= {"fc.weight": torch.rand(10, 64), "fc.bias": torch.zeros(10)}
+    torch.save(
+        {"epoch": 30, "state_dict": single, "optim": {}, "best_prec1": torch.tensor(80.0)}, tmp_path / "tuned.pt"
+    )
+    checkpoint = read_authors_checkpoint(tmp_path / "tuned.pt")
+    assert checkpoint.classifier is not None
+    assert torch.equal(checkpoint.classifier["weight"], single["fc.weight"])
+    with pytest.raises(ConfigError, match="no competitor branch"):
+        read_authors_checkpoint(tmp_path / "tuned.pt", "competitor")
+
+
+LAYOUTS = {
+    "pretrain_simclr_resnet18_cifar": ("resnet18", "small"),
+    "pretrain_sdclr_dual_resnet18_cifar": ("resnet18", "small"),
+    "pretrain_simclr_resnet50_imagenet": ("resnet50", "large"),
+    "pretrain_sdclr_dual_resnet50_imagenet": ("resnet50", "large"),
+    "tuned_classifier_resnet18_cifar10": ("resnet18", "small"),
+    "tuned_classifier_resnet50_imagenet100": ("resnet50", "large"),
+}
+
+
+@pytest.mark.parametrize("kind", LAYOUTS)
+def test_every_full_size_layout_converts_with_nothing_unexplained(kind: str, golden: Path, tmp_path: Path) -> None:
+    layout = json.loads((golden / "checkpoint_layouts.json").read_text())[kind]["state_dict"]
+    state = {key: torch.zeros((), dtype=getattr(torch, dtype)).expand(shape) for key, (shape, dtype) in layout.items()}
+    for part, values in (("mean", (0.485, 0.456, 0.406)), ("std", (0.229, 0.224, 0.225))):
+        state |= {key: torch.tensor(values) for key in layout if key.endswith(f"normalize.{part}")}
+    torch.save({"epoch": 7, "state_dict": state}, tmp_path / "x.pt")
+    checkpoint = read_authors_checkpoint(tmp_path / "x.pt")
+    assert (checkpoint.architecture.name, checkpoint.architecture.stem) == LAYOUTS[kind]
+    assert checkpoint.architecture.width == 64
+    assert checkpoint.num_matched + len(checkpoint.left_out) == len(layout)
+    assert (checkpoint.classifier is not None) == kind.startswith("tuned")
+
+
+class Malicious:
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return exec, ("import pathlib; pathlib.Path('executed').touch()",)
+
+
+def test_pickled_code_is_never_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"state_dict": {"conv1.weight": Malicious()}}, "zip.pt")
+    Path("plain.pt").write_bytes(pickle.dumps({"state_dict": Malicious()}, protocol=2))
+    for name in ("zip.pt", "plain.pt"):
+        with pytest.raises(CheckpointError, match="refused"):
+            read_authors_checkpoint(name)
+    assert not Path("executed").exists()
+
+
+def test_what_is_no_checkpoint_of_theirs_is_refused_by_name(tmp_path: Path, golden: Path) -> None:
+    with pytest.raises(MissingInputError, match="does not exist"):
+        read_authors_checkpoint(tmp_path / "none.pt")
+    whole = (golden / "upstream_sdclr_resnet18_w8.pt").read_bytes()
+    for number, content in enumerate((b"", b"<html>", whole[:1000], whole[: len(whole) // 2])):
+        path = tmp_path / f"{number}.pt"
+        path.write_bytes(content)
+        with pytest.raises(CheckpointError, match=rf"{number}\.pt"):
+            read_authors_checkpoint(path)
+    state = torch.load(golden / "upstream_sdclr_resnet18_w8.pt", weights_only=True)["state_dict"]
+    without = {k: v for k, v in state.items() if k != "module.layer2.0.conv1.weight"}
+    shallow = {k: v for k, v in state.items() if "layer3.1" not in k}
+    other_mean = state | {"module.normalize.mean": torch.tensor([0.5, 0.5, 0.5])}
+    for changed, words in (
+        ([1, 2], "holds a list"),
+        ({"state_dict": {}}, "no state_dict"),
+        ({"state_dict": without}, "1 missing"),
+        ({"state_dict": shallow}, r"\(2, 2, 1, 2\) BasicBlocks"),
+        ({"state_dict": other_mean}, "normalises its input"),
+        ({"state_dict": {"fc.weight": torch.zeros(2, 2)}}, "no conv1.weight"),
+    ):
+        torch.save(changed, tmp_path / "x.pt")
+        with pytest.raises(CheckpointError, match=words):
+            read_authors_checkpoint(tmp_path / "x.pt")
