@@ -3,7 +3,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sdclr.device import autocast, describe_device, explain_out_of_memory, resolve_device, resolve_precision
+from sdclr.backbones import BackboneConfig, build_backbone
+from sdclr.device import (
+    autocast,
+    describe_device,
+    explain_out_of_memory,
+    resolve_device,
+    resolve_memory_format,
+    resolve_precision,
+)
 from sdclr.errors import ConfigError
 
 
@@ -32,3 +40,14 @@ def test_running_out_of_memory_says_what_to_lower() -> None:
         torch.empty(2**60)
     with pytest.raises(RuntimeError, match=r"shapes cannot"), explain_out_of_memory("x"):
         torch.zeros(2, 3) @ torch.zeros(2, 3)
+
+
+def test_channels_last_is_kept_from_networks_on_which_it_corrupts_memory() -> None:
+    cpu = torch.device("cpu")
+    narrow, wide = (build_backbone(BackboneConfig(name="resnet10", width=width)) for width in (8, 16))
+    assert resolve_memory_format("auto", wide, cpu) == torch.channels_last
+    assert resolve_memory_format("auto", narrow, cpu) == torch.contiguous_format
+    assert resolve_memory_format("auto", narrow, torch.device("cuda")) == torch.channels_last
+    assert resolve_memory_format("contiguous", wide, cpu) == torch.contiguous_format
+    with pytest.raises(ConfigError, match="memory_format=auto"):
+        resolve_memory_format("channels_last", narrow, cpu)

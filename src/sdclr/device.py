@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import nn
 
 from sdclr.errors import ConfigError
 
 Precision = Literal["auto", "fp32", "bf16", "fp64"]
 DeviceName = str
+MemoryFormat = Literal["auto", "channels_last", "contiguous"]
 
 
 def resolve_device(name: DeviceName) -> torch.device:
@@ -71,6 +73,24 @@ def keep_freed_memory() -> None:
         libc = ctypes.CDLL("libc.so.6")
         libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
         libc.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
+
+
+def resolve_memory_format(choice: MemoryFormat, network: nn.Module, device: torch.device) -> torch.memory_format:
+    """``auto`` is channels_last, except on a CPU for networks on which its backward pass corrupts memory.
+
+    Seen with torch 2.15 and oneDNN on AVX-512: the gradient of a strided 1 x 1 convolution with fewer than 16 input
+    channels writes outside its buffers for odd batches on several threads. Raises ConfigError when it is asked for.
+    """
+    unsafe = device.type == "cpu" and any(
+        isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1) and m.stride != (1, 1) and m.in_channels < 16
+        for m in network.modules()
+    )
+    if choice == "channels_last" and unsafe:
+        raise ConfigError(
+            "memory_format=channels_last can crash on a CPU with this backbone: it has strided 1 x 1 convolutions of "
+            "fewer than 16 channels. Use memory_format=auto, or a wider backbone."
+        )
+    return torch.contiguous_format if choice == "contiguous" or unsafe else torch.channels_last
 
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
