@@ -25,7 +25,7 @@ from torchvision import transforms
 from sdclr import SDCLR, SelfCompetitor, SimCLR, Views, nt_xent
 from sdclr.backbones import BackboneConfig, build_backbone, measure_feature_dim
 from sdclr.data import ViewSpec, make_views
-from sdclr.device import describe_device, keep_freed_memory, resolve_device
+from sdclr.device import describe_device, keep_freed_memory, resolve_device, resolve_memory_format
 from sdclr.methods.projector import Network, projector
 from sdclr.optim import build_optimizer, set_learning_rate
 
@@ -77,8 +77,8 @@ def host_sort_refresh(competitor: SelfCompetitor) -> None:
 RATIOS: dict[str, tuple[str, str | None, str]] = {
     "sdclr_step_over_simclr_step": ("sdclr_step", "mask_refresh", "simclr_step"),
     "reference_step_over_simclr_step": ("reference_step", "host_sort", "simclr_step"),
-    "mask_refresh_over_host_sort": ("host_sort", None, "mask_refresh"),
-    "views_over_pil_32px": ("pil_views", None, "views"),
+    "host_sort_over_mask_refresh": ("host_sort", None, "mask_refresh"),
+    "pil_views_over_views_32px": ("pil_views", None, "views"),
 }
 
 
@@ -116,7 +116,7 @@ def variants(arguments: argparse.Namespace, device: torch.device) -> dict[str, C
     views = Views(a.to(memory_format=torch.channels_last), b.to(memory_format=torch.channels_last), torch.arange(batch))
     simclr, sdclr, reference = SimCLR(network(arguments)), SDCLR(network(arguments)), SDCLR(network(arguments))
     for method in (simclr, sdclr, reference):
-        method.to(device).to(memory_format=torch.channels_last).train()
+        method.to(device).to(memory_format=resolve_memory_format("auto", method, device)).train()
     noise = torch.randint(0, 256, (batch, 3, 36, 36), generator=torch.Generator().manual_seed(0)).float()
     images = torch.nn.functional.avg_pool2d(noise, 5, 1).byte()  # smooth, 32 x 32
     pictures = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in images]

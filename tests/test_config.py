@@ -71,3 +71,8 @@ def test_a_config_is_frozen() -> None:
 def test_differing_fields_are_named_with_both_values() -> None:
     a, b = {"x": 1, "s": {"y": 2, "z": 3}}, {"x": 1, "s": {"y": 5, "z": 3}, "new": True}
     assert differing_fields(a, b) == ["s.y: 2 -> 5", "new: None -> True"]
+
+
+def test_infinite_numbers_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"optimizer\.learning_rate"):
+        recipe("digits_simclr").with_overrides(["optimizer.learning_rate=Infinity"])

@@ -7,6 +7,7 @@ import shlex
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sdclr import cli
@@ -55,3 +56,15 @@ def test_the_commands_that_need_cifar_name_settings_that_exist() -> None:
 def test_every_file_the_readme_links_to_exists() -> None:
     for target in re.findall(r"\]\((?!https?://)([^)#]+)", README):
         assert (Path(__file__).parent.parent / target).exists(), target
+
+
+def test_the_command_for_ones_own_arrays_in_the_docs_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = (Path(__file__).parent.parent / "docs" / "data.md").read_text(encoding="utf-8")
+    (line,) = (line for line in text.splitlines() if line.startswith("    sdclr pretrain"))
+    np.savez("mine.npz", images=np.random.default_rng(0).integers(0, 256, (130, 9, 9, 3), dtype=np.uint8))
+    tiny = ["epochs=1", "views.size=8", "backbone.width=2"]
+    monkeypatch.setattr(sys, "argv", [*shlex.split(line), *tiny])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert not stop.value.code

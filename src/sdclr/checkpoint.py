@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from sdclr.errors import CheckpointError, MissingInputError, RunFolderError, StorageError
+from sdclr.errors import CheckpointError, MissingInputError, RunFolderError, SdclrError, StorageError
 
 _SUM_KEY = b'"sha256":"'  # inside JSON strings the quotes are escaped, so this byte sequence is unique
 _NO_SUM = "0" * 64
@@ -92,11 +92,22 @@ def write_atomically(path: Path, content: bytes | bytearray | str) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise RunFolderError(f"{path} cannot be written: {error.strerror}. Choose another --out.") from None
-        raise StorageError(
-            f"{path} cannot be written: {error.strerror}. Free space, then run the command again."
-        ) from None
+        raise _explained(error, path) from None
+
+
+@contextlib.contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn what the file system refuses into RunFolderError or StorageError, naming ``path``."""
+    try:
+        yield
+    except OSError as error:
+        raise _explained(error, path) from None
+
+
+def _explained(error: OSError, path: Path) -> SdclrError:
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
+        return RunFolderError(f"{path} cannot be written: {error.strerror}. Choose another --out.")
+    return StorageError(f"{path} cannot be written: {error.strerror}. Free space, then run the command again.")
 
 
 @dataclass(frozen=True)
@@ -116,7 +127,8 @@ class CheckpointFolder:
         self.keep = keep
 
     def save(self, checkpoint: Checkpoint) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        with storage_errors(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
         facts = checkpoint.facts | {"step": checkpoint.step}
         write_tensors(self.folder / f"ckpt-{checkpoint.step:012d}.safetensors", checkpoint.tensors, facts)
         for old in self._newest_first()[self.keep :]:

@@ -80,7 +80,9 @@ def pretrain(
     from sdclr.presentation.progress import Progress
 
     flags = {"data.path": data, "data.splits_dir": splits_dir, "weights": weights}
-    settings = _settings(arguments or [], config, {key: value for key, value in flags.items() if value is not None})
+    # absolute, so that the saved config runs again from anywhere
+    paths = {key: str(Path(value).expanduser().absolute()) for key, value in flags.items() if value is not None}
+    settings = _settings(arguments or [], config, paths)
     with Progress(_stderr) as progress:
         run = run_pretrain(settings, out, download=download, progress=progress)
     typer.echo(f"backbone: {run.backbone_path}\nnext: sdclr evaluate {run.folder}")
@@ -112,6 +114,7 @@ def evaluate(
     from sdclr.jobs.report import write_report
     from sdclr.presentation.progress import Progress
 
+    folders = list(dict.fromkeys(folders))
     for folder in folders:
         with Progress(_stderr) as progress:
             run_evaluate(
@@ -179,6 +182,7 @@ def show_recipe(name: Annotated[str, typer.Argument(metavar="NAME")]) -> None:
 
 def _settings(arguments: list[str], config_file: Path | None, flags: dict[str, Any]) -> PretrainConfig:
     """Recipe or file, then flags, then overrides."""
+    from sdclr.config import parse_assignment
     from sdclr.jobs.pretrain import PretrainConfig
     from sdclr.recipes import RECIPES, recipe
 
@@ -200,7 +204,7 @@ def _settings(arguments: list[str], config_file: Path | None, flags: dict[str, A
         )
     else:
         raise ConfigError(f"{targets[0]!r} is neither a recipe nor a folder. {known}")
-    return base.with_values(flags).with_overrides(overrides)
+    return base.with_values(flags | dict(map(parse_assignment, overrides)))
 
 
 _stderr = Console(stderr=True)

@@ -30,7 +30,12 @@ class Section(BaseModel):
     """Base of every group of settings: frozen, no unknown keys, no silent conversions."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, validate_default=True, use_attribute_docstrings=True
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        validate_default=True,
+        use_attribute_docstrings=True,
     )
 
     @classmethod
@@ -160,6 +165,6 @@ def _explain(model: type[BaseModel], error: Any) -> str:
         return f"{name}: {message}" if name else message
     message = error["msg"].replace("Input should be", "must be")
     text = f"{name} {message}, got {value!r}."
-    if fraction and isinstance(value, (int, float)) and 1 <= value <= 100:
+    if fraction and isinstance(value, (int, float)) and 1 < value < 100:
         return f"{text} It is a fraction; did you mean {value / 100:g}?"
     return text

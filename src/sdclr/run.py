@@ -24,7 +24,7 @@ from typing import Any, Self
 
 import yaml
 
-from sdclr.checkpoint import CheckpointFolder, write_atomically
+from sdclr.checkpoint import CheckpointFolder, storage_errors, write_atomically
 from sdclr.config import differing_fields
 from sdclr.errors import ConfigError, DataError, MissingInputError, RunFolderError
 
@@ -73,8 +73,13 @@ class Run:
                     + "\n  ".join(differences)
                     + "\nChoose another --out, or give the saved settings to go on."
                 )
-        elif self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
+        elif self.folder.exists() and (not self.folder.is_dir() or self._holds_something_else()):
             raise RunFolderError(f"{self.folder} exists and is not a run folder; choose a new or empty --out.")
+
+    def _holds_something_else(self) -> bool:
+        # what a start that was killed before config.yaml leaves behind does not count
+        begun = {".lock", "environment.json", "split.json"}
+        return any(path.name not in begun and not path.name.endswith(".tmp") for path in self.folder.iterdir())
 
     def __enter__(self) -> Self:
         try:
@@ -99,10 +104,12 @@ class Run:
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
+        with storage_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, json.dumps(content, indent=1) + "\n")
 
-    def read_json(self, name: str) -> dict[str, Any]:
+    def read_json(self, name: str, *required: str) -> dict[str, Any]:
+        """A JSON object of this folder that has the ``required`` keys; DataError when it is damaged."""
         path = self.folder / name
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
@@ -112,6 +119,8 @@ class Run:
             raise DataError(f"{path} is damaged, it cannot be read as JSON: {error}") from None
         if not isinstance(content, dict):
             raise DataError(f"{path} is damaged: it must hold a JSON object, got {type(content).__name__}.")
+        if missing := [key for key in required if key not in content]:
+            raise DataError(f"{path} is damaged: it has no {', '.join(missing)}.")
         return content
 
     def settings(self) -> dict[str, Any]:
@@ -127,7 +136,10 @@ class Run:
     def metrics(self) -> list[dict[str, Any]]:
         """metrics.jsonl, one entry an epoch, in order; of an epoch that was repeated after a crash, the last."""
         by_epoch: dict[int, dict[str, Any]] = {}
-        text = self.metrics_path.read_text(encoding="utf-8") if self.metrics_path.exists() else ""
+        try:
+            text = self.metrics_path.read_text(encoding="utf-8") if self.metrics_path.exists() else ""
+        except (ValueError, OSError) as error:
+            raise DataError(f"{self.metrics_path} is damaged: {error}") from None
         for number, line in enumerate(text.splitlines(), start=1):
             try:
                 entry = json.loads(line)
@@ -137,7 +149,7 @@ class Run:
         return [by_epoch[epoch] for epoch in sorted(by_epoch)]
 
     def append_metrics(self, line: Mapping[str, Any]) -> None:
-        with self.metrics_path.open("a", encoding="utf-8") as file:
+        with storage_errors(self.metrics_path), self.metrics_path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
     def metrics_size(self) -> int:
@@ -147,7 +159,8 @@ class Run:
     def cut_metrics(self, size: int) -> None:
         """Forget the lines written after the checkpoint that a run resumes from."""
         if self.metrics_path.exists():
-            os.truncate(self.metrics_path, min(size, self.metrics_size()))
+            with storage_errors(self.metrics_path):
+                os.truncate(self.metrics_path, min(size, self.metrics_size()))
 
 
 def environment(device: str) -> dict[str, Any]:

@@ -117,7 +117,8 @@ def test_the_manifest_is_plain_facts_with_the_counts_of_every_part() -> None:
     data = build_data(config(imbalance_ratio=20, validation_per_class=20))
     manifest = data.manifest()
     assert manifest["dataset"] == "digits"
-    assert manifest["fingerprint"] == data.labelled_split().fingerprint
+    assert manifest["fingerprint"] == data.fingerprint
+    assert manifest["split_fingerprint"] == data.labelled_split().fingerprint
     assert manifest["counts"]["test"] == [36] * 10
     assert sum(manifest["counts"]["train"]) == 1_437 - 200
     assert set(manifest["counts"]) == {"long_tail", "balanced", "few_shot", "train", "validation", "test"}

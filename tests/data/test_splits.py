@@ -174,7 +174,7 @@ def test_the_manifest_says_where_a_split_came_from() -> None:
     facts = {key: manifest[key] for key in ("number", "source", "seed", "profile", "imbalance_ratio")}
     assert facts == {"number": 3, "source": "generated", "seed": 3, "profile": "exponential", "imbalance_ratio": 100.0}
     assert sorted(manifest["counts"]["long_tail"], reverse=True) == CIFAR10_COUNTS
-    assert manifest["fingerprint"] == draw("cifar10", 3).fingerprint
+    assert manifest["split_fingerprint"] == draw("cifar10", 3).fingerprint
 
 
 @pytest.mark.parametrize(

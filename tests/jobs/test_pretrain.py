@@ -319,3 +319,73 @@ def test_training_on_cuda_follows_the_cpu_and_resumes(tmp_path: Path) -> None:
     run = pretrain(cuda, tmp_path / "cuda")
     losses = [[json.loads(x)["loss"] for x in r.metrics_path.read_text().splitlines()] for r in (cpu, run)]
     np.testing.assert_allclose(losses[0], losses[1], rtol=0.02)
+
+
+@pytest.mark.parametrize("override", ["method.norms=shared", "method.norms=own_all", "method.random_share=0.3"])
+@pytest.mark.parametrize("backbone", [{"name": "resnet10", "width": 4}, {"name": "timm:vit_tiny_patch16_224"}])
+def test_every_kind_of_competitor_is_saved_and_resumed(tmp_path: Path, override: str, backbone: dict[str, Any]) -> None:
+    if "vit" in backbone["name"]:
+        backbone = backbone | {"options": {"img_size": 32, "depth": 1}}
+    values = {"backbone": backbone, "views.size": 32, "batch_size": 203, "method.prunable": "conv+linear", "epochs": 2}
+    config = recipe("digits_sdclr").with_values(values).with_overrides([override])
+    whole = pretrain(config, tmp_path / "whole")
+    with pytest.raises(Preempted):
+        pretrain(config, tmp_path / "cut", progress=SignalAt(3))
+    assert final_state(resume(tmp_path / "cut")) == final_state(whole)
+
+
+def test_an_edited_config_is_not_resumed_in_silence(tmp_path: Path) -> None:
+    with pytest.raises(Preempted):
+        pretrain(tiny(), tmp_path / "x", progress=SignalAt(7))
+    path = tmp_path / "x" / "config.yaml"
+    path.write_text(path.read_text().replace("learning_rate: 0.3", "learning_rate: 0.1"))
+    with pytest.raises(ConfigError, match=r"optimizer\.learning_rate: 0\.3 -> 0\.1"):
+        resume(tmp_path / "x")
+
+
+def test_a_finished_run_stays_finished_without_its_checkpoints(tmp_path: Path) -> None:
+    run = pretrain(tiny("simclr", "epochs=1"), tmp_path / "x")
+    before = run.backbone_path.read_bytes(), run.metrics_path.read_bytes()
+    for path in run.checkpoints.folder.iterdir():
+        path.unlink()
+    resume(run.folder)
+    assert (run.backbone_path.read_bytes(), run.metrics_path.read_bytes()) == before
+
+
+def test_a_signal_in_the_last_step_is_not_swallowed(tmp_path: Path) -> None:
+    with pytest.raises(Preempted, match="after the last step"):
+        pretrain(tiny("simclr", "epochs=1"), tmp_path / "x", progress=SignalAt(5))
+    assert Run(tmp_path / "x").backbone_path.exists()
+
+
+def test_a_start_that_was_killed_early_can_be_repeated(tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / ".lock").touch()
+    (tmp_path / "x" / "environment.json").write_text("{}")
+    assert pretrain(tiny("simclr", "epochs=1"), tmp_path / "x").backbone_path.exists()
+
+
+def test_other_pixels_under_the_same_labels_are_noticed(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(3), 20)
+
+    def save() -> None:
+        np.savez(tmp_path / "d.npz", train_images=rng.integers(0, 256, (60, 8, 8), dtype=np.uint8), train_labels=labels)
+
+    save()
+    data = {"data.name": "arrays", "data.path": str(tmp_path / "d.npz"), "data.validation_per_class": 0}
+    config = tiny("simclr").with_values(data | {"data.imbalance_ratio": 5, "batch_size": 10, "epochs": 2})
+    with pytest.raises(Preempted):
+        pretrain(config, tmp_path / "x", progress=SignalAt(1))
+    save()
+    with pytest.raises(ConfigError, match="trained on other data"):
+        resume(tmp_path / "x")
+
+
+def test_the_weights_a_run_started_from_are_not_needed_to_resume_it(tmp_path: Path) -> None:
+    first = pretrain(tiny("simclr", "epochs=1"), tmp_path / "first")
+    config = tiny("simclr", f"weights={first.folder}")
+    with pytest.raises(Preempted):
+        pretrain(config, tmp_path / "x", progress=SignalAt(7))
+    first.backbone_path.unlink()
+    assert resume(tmp_path / "x").backbone_path.exists()

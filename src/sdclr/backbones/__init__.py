@@ -57,7 +57,7 @@ def _timm_network(name: str, options: dict[str, Any]) -> nn.Module:
         raise ConfigError(f"timm has no model {name!r}.{_did_you_mean(name, timm.list_models())}")
     try:
         return timm.create_model(name, pretrained=False, num_classes=0, **options)
-    except TypeError as error:
+    except (TypeError, ValueError, KeyError, RuntimeError, AssertionError) as error:
         raise ConfigError(f"timm:{name} does not take backbone.options {options}: {error}") from error
 
 
@@ -69,7 +69,7 @@ def _torchvision_network(name: str, options: dict[str, Any]) -> nn.Module:
         options = {"aux_logits": False, "init_weights": True} | options  # their defaults return tuples, and warn
     try:
         network = torchvision.models.get_model(name, weights=None, **options)
-    except TypeError as error:
+    except (TypeError, ValueError, KeyError, RuntimeError, AssertionError) as error:
         raise ConfigError(f"torchvision:{name} does not take backbone.options {options}: {error}") from error
     for attribute in ("fc", "head", "heads", "classifier"):
         head = getattr(network, attribute, None)

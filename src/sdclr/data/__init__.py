@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -121,6 +123,17 @@ class Data:
             return self.train
         return self.train.at(self.split.train if subset == "all" else self.split.subset(subset))
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits over the split's positions and every image and label: equal fingerprints, equal data."""
+        digest = hashlib.sha256((self.split.fingerprint if self.split else "no split").encode())
+        for part in (self.train, self.test):
+            if part is not None:
+                digest.update(f"{tuple(part.images.shape)}".encode())
+                digest.update(part.images.numpy().data)
+                digest.update(b"unlabelled" if part.labels is None else part.labels.tobytes())
+        return digest.hexdigest()[:16]
+
     def labelled_split(self) -> Split:
         """The split, for a protocol that needs labels and a test set; DataError where there are none."""
         if self.split is None or self.test is None or self.test.labels is None:
@@ -134,12 +147,12 @@ class Data:
         """split.json: data set, class names, counts, fingerprint."""
         facts: dict[str, Any] = {"dataset": self.name, "class_names": self.class_names}
         if self.split is None or self.train.labels is None:
-            return facts | {"number": None, "source": "unlabelled", "fingerprint": None, "counts": {}}
+            return facts | {"number": None, "source": "unlabelled", "fingerprint": self.fingerprint, "counts": {}}
         split = self.split.manifest(self.train.labels, len(self.class_names))
         if self.test is not None and self.test.labels is not None:
             counts = [int((self.test.labels == c).sum()) for c in range(len(self.class_names))]
             split["counts"]["test"] = counts
-        return facts | {"name": f"{self.name} split {self.split.number}"} | split
+        return facts | {"name": f"{self.name} split {self.split.number}", "fingerprint": self.fingerprint} | split
 
 
 def build_data(config: DataConfig, *, download: bool = False) -> Data:

@@ -9,6 +9,7 @@ opens no images. The authors' own lists are read by :mod:`sdclr.data.split_files
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -56,7 +57,7 @@ class Split:
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits over every position of every subset: equal fingerprints, equal data."""
+        """16 hex digits over every position of every subset: equal fingerprints, equal positions."""
         digest = hashlib.sha256()
         for name in SUBSETS:
             positions = self.subset(name)
@@ -72,7 +73,7 @@ class Split:
             "seed": self.seed,
             "profile": self.profile,
             "imbalance_ratio": self.imbalance_ratio,
-            "fingerprint": self.fingerprint,
+            "split_fingerprint": self.fingerprint,
             "counts": {name: self.counts(name, labels, num_classes) for name in SUBSETS},
         }
 
@@ -132,6 +133,8 @@ def draw_long_tail(
     available = np.bincount(classes)
     if (available == 0).any():
         raise ConfigError(f"class {int(np.argmin(available))} has no image; number the classes 0 .. C - 1.")
+    if validation_per_class < 0:
+        raise ConfigError(f"data.validation_per_class must be 0 or more, got {validation_per_class}.")
     largest = int(available.min()) - validation_per_class
     if largest < 1:
         raise ConfigError(
@@ -140,6 +143,12 @@ def draw_long_tail(
         )
     num_classes = len(available)
     by_rank = class_counts(num_classes, largest, imbalance_ratio, profile)
+    if profile == "pareto" and by_rank[0] / by_rank[-1] < 0.9 * imbalance_ratio:
+        warnings.warn(
+            f"data.profile=pareto reaches an imbalance ratio of {by_rank[0] / by_rank[-1]:.1f} with {num_classes} "
+            f"classes, not {imbalance_ratio:g}: there the ratio is a floor for the rarest classes.",
+            stacklevel=2,
+        )
     order = permutation(derive(seed, Stream.CLASS_ORDER), num_classes).tolist()  # head to tail
     count_of = dict(zip(order, by_rank, strict=True))
     per_class_balanced, per_class_few = sum(by_rank) // num_classes, min(by_rank)

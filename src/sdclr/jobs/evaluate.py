@@ -65,12 +65,15 @@ def evaluate(
     run = (run if isinstance(run, Run) else Run(run)).require()
     _check(protocol, probes)
     config = PretrainConfig.from_yaml(run.config_path)
-    data_config = config.data if data_path is None else config.data.model_copy(update={"path": data_path})
+    data_config = config.data if data_path is None else config.data.with_values({"path": data_path})
     data = build_data(data_config)
     split = data.labelled_split()
-    trained_on = run.read_json("split.json")["fingerprint"]
-    if split.fingerprint != trained_on:
-        raise ConfigError(f"{run.folder} was trained on split {trained_on}, but these data give {split.fingerprint}.")
+    trained_on = run.read_json("split.json", "fingerprint")["fingerprint"]
+    if data.fingerprint != trained_on:
+        raise ConfigError(
+            f"{run.folder} was trained on data with fingerprint {trained_on}, these have {data.fingerprint}: "
+            "images, labels or split differ. Give the data it was trained on with --data."
+        )
     where = resolve_device(device)
     if where.type == "cpu":
         keep_freed_memory()
@@ -81,8 +84,7 @@ def evaluate(
     num_classes = len(data.class_names)
     path = run.evaluation_path(protocol)
     name = str(path.relative_to(run.folder))
-    earlier = run.read_json(name)["probes"] if path.exists() else {}
-    content = {
+    facts = {
         "protocol": protocol,
         "dataset": data.name,
         "group_convention": "thirds",
@@ -90,13 +92,15 @@ def evaluate(
         "class_names": data.class_names,
         "split": {
             "number": split.number,
-            "fingerprint": split.fingerprint,
+            "fingerprint": data.fingerprint,
             "name": f"{data.name} split {split.number}",
         },
         "chance": 1 / num_classes,
-        "probes": earlier | results,
     }
-    run.write_json(name, content)
+    with run:  # nobody else adds probes between reading and writing
+        earlier = run.read_json(name, "probes")["probes"] if path.exists() else {}
+        content = facts | {"probes": earlier | results}
+        run.write_json(name, content)
     return content
 
 

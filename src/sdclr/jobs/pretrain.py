@@ -20,7 +20,7 @@ from sdclr.backbones import Backbone, BackboneConfig, build_backbone, checkpoint
 from sdclr.backbones.weights import load_weights, save_backbone
 from sdclr.batch import Views
 from sdclr.checkpoint import Checkpoint, load_strictly
-from sdclr.config import Section
+from sdclr.config import Section, differing_fields
 from sdclr.data import Data, DataConfig, ViewsConfig, build_data, epoch_batches, make_views, steps_per_epoch
 from sdclr.device import (
     MemoryFormat,
@@ -94,12 +94,14 @@ def pretrain(
     run.check(config.to_dict())
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise DistributedError("sdclr pretrain runs on one process so far; start it without torchrun.")
-    job = _Job(config, network, download)
+    cost = f"batch_size (now {config.batch_size}), views.size (now {config.views.size}) or backbone.width"
+    advice = f"Lower {cost}; or set activation_checkpointing=true, or precision=bf16."
+    with explain_out_of_memory(advice):
+        job = _Job(config, network, download, resuming=run.exists)
     with run:
+        run.check(config.to_dict())  # again, now that nobody else can write here
         job.start(run, show)
         if job.step < job.total_steps:
-            cost = f"batch_size (now {config.batch_size}), views.size (now {config.views.size}) or backbone.width"
-            advice = f"Lower {cost}; or set activation_checkpointing=true, or precision=bf16."
             with explain_out_of_memory(advice), stop_on_signal() as stop:
                 job.train(run, show, stop, label or f"{config.recipe} {run.folder}")
         else:
@@ -120,7 +122,7 @@ def resume(
 class _Job:
     """The moving parts of one run, built from the config before anything is written."""
 
-    def __init__(self, config: PretrainConfig, network: nn.Module | None, download: bool) -> None:
+    def __init__(self, config: PretrainConfig, network: nn.Module | None, download: bool, resuming: bool) -> None:
         self.config = config
         self.device = resolve_device(config.device)
         self.precision = resolve_precision(config.precision, self.device)
@@ -141,7 +143,7 @@ class _Job:
         torch.manual_seed(derive(config.seed, Stream.WEIGHTS))
         self.backbone = _backbone(config, network)
         self.feature_dim = measure_feature_dim(self.backbone, config.views.size)
-        if config.weights is not None:
+        if config.weights is not None and not resuming:  # a checkpoint holds what became of them
             load_weights(self.backbone, config.weights)
         if config.activation_checkpointing:
             checkpoint_activations(self.backbone.net)
@@ -175,13 +177,18 @@ class _Job:
             run.write_json("split.json", self.data.manifest())
             run.write_text("config.yaml", self.config.to_yaml())  # last: it makes the folder a run
         else:
-            saved = run.read_json("split.json")["fingerprint"]
-            if self.data.split is not None and saved != self.data.split.fingerprint:
+            saved = run.read_json("split.json", "fingerprint")["fingerprint"]
+            if saved != self.data.fingerprint:
                 raise ConfigError(
-                    f"{run.folder} was trained on other data: split fingerprint {saved}, now "
-                    f"{self.data.split.fingerprint}. Restore the data, or choose another --out."
+                    f"{run.folder} was trained on other data: fingerprint {saved}, now {self.data.fingerprint}. "
+                    "Restore the data, or choose another --out."
                 )
         checkpoint = run.checkpoints.newest()
+        if checkpoint is None and run.backbone_path.is_file():
+            self.step = self.total_steps  # finished; its checkpoints were removed to save space
+            return
+        if checkpoint is None and self.config.weights is not None:
+            load_weights(self.backbone, self.config.weights)
         if checkpoint is not None:
             self._restore(checkpoint, f"checkpoint of step {checkpoint.step} in {run.folder}")
         run.cut_metrics(checkpoint.facts["metrics_size"] if checkpoint else 0)
@@ -195,7 +202,7 @@ class _Job:
             )
 
     def train(self, run: Run, show: Progress | NoProgress, stop: StopRequest, label: str) -> None:
-        """The loop: one forward, one backward, one host synchronisation an epoch."""
+        """The loop: one forward and one backward a step; the host waits for the device at the end of an epoch only."""
         config, method, spec = self.config, self.method.train(), self.config.views.spec()
         dtype = parameter_dtype(self.precision)
         task = show.add(label, total=self.total_steps, unit="steps", done=self.step)
@@ -228,6 +235,8 @@ class _Job:
                 self._stop(run, stop)
         self.save_backbone(run)
         show.finish(task, f"loss {self._epoch_loss():.3f}")
+        if stop.signal_name:
+            raise Preempted(f"stopped by {stop.signal_name} after the last step: {run.folder} is finished.")
 
     def save_backbone(self, run: Run) -> None:
         """The target branch's backbone, under the stock network's own keys."""
@@ -243,7 +252,7 @@ class _Job:
                 "method": config.method.to_dict(),
                 "epochs": config.epochs,
                 "data": self.data.name,
-                "data_fingerprint": self.data.split.fingerprint if self.data.split else None,
+                "data_fingerprint": self.data.fingerprint,
             },
         )
 
@@ -305,6 +314,12 @@ class _Job:
         for name, tensor in checkpoint.tensors.items():
             part, _, rest = name.partition(".")
             parts.setdefault(part, {})[rest] = tensor
+        if differences := differing_fields(checkpoint.facts["config"], self.config.to_dict()):
+            raise ConfigError(
+                f"{where} was made with other settings (made with -> now):\n  "
+                + "\n  ".join(differences)
+                + "\nPut the settings back in config.yaml, or start a new run in another --out."
+            )
         load_strictly(self.method, parts["method"], where)
         state: dict[int, dict[str, Any]] = {}
         for name, value in [*parts["optimizer"].items(), *checkpoint.facts["optimizer"].items()]:

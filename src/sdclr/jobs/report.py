@@ -238,11 +238,12 @@ def _common_protocol(paths: Sequence[Path], wanted: str | None) -> str:
 
 def _read_run(path: Path, protocol: str, groups: GroupConvention | None) -> RunFolder:
     run = Run(path)
-    evaluation = run.read_json(str(run.evaluation_path(protocol).relative_to(path)))
+    name = str(run.evaluation_path(protocol).relative_to(path))
+    evaluation = run.read_json(name, "dataset", "group_convention", "train_counts", "split", "chance", "probes")
     return RunFolder(
         path=path,
         settings=_flatten(run.settings()),
-        split=run.read_json("split.json"),
+        split=run.read_json("split.json", "class_names", "counts", "fingerprint"),
         environment=run.read_json("environment.json"),
         metrics=run.metrics(),
         evaluation=evaluation | ({"group_convention": groups} if groups else {}),

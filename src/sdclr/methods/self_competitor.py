@@ -81,8 +81,9 @@ class SelfCompetitor(nn.Module):
         self.twin = _tied_twin(network, norms)
         self._ties = list(_tied_tensors(network, self.twin))
         self._masked = [_mask_weight(self.twin.get_submodule(module), name) for module, name in targets]
-        tied = {id(tie.twin_tensor()) for tie in self._ties}
-        self._tied_keys = [key for key, tensor in self.state_dict(keep_vars=True).items() if id(tensor) in tied]
+        network_tensors = {id(tensor) for tensor in (*network.parameters(), *network.buffers())}
+        state = self.state_dict(keep_vars=True)
+        self._tied_keys = [key for key, tensor in state.items() if id(tensor) in network_tensors]
         self.register_buffer("mask_churn", torch.zeros(()))
         self.register_state_dict_post_hook(_drop_tied_keys)
         self.register_load_state_dict_pre_hook(_add_tied_keys)

@@ -31,7 +31,7 @@ def demo(
     runs = []
     for split in range(1, num_splits + 1):
         for method, title in METHODS.items():
-            config = recipe(f"digits_{method}").with_overrides([f"data.split={split}", *overrides])
+            config = recipe(f"digits_{method}").with_overrides([*overrides, f"data.split={split}"])
             run = pretrain(config, out / f"{method}-{split}", progress=show, label=f"{title}, split {split}")
             if not run.evaluation_path("cached").exists():
                 evaluate(run, protocol="cached", device=config.device, progress=show)
