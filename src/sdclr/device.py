@@ -17,11 +17,10 @@ from torch import nn
 from sdclr.errors import ConfigError
 
 Precision = Literal["auto", "fp32", "bf16", "fp64"]
-DeviceName = str
 MemoryFormat = Literal["auto", "channels_last", "contiguous"]
 
 
-def resolve_device(name: DeviceName) -> torch.device:
+def resolve_device(name: str) -> torch.device:
     """``auto`` is CUDA where there is one, else the CPU. Raises ConfigError for anything that cannot run here."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

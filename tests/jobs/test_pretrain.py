@@ -88,6 +88,8 @@ def test_a_run_leaves_everything_that_is_promised(finished: Run) -> None:
     split = finished.read_json("split.json")
     assert split["dataset"] == "digits"
     assert split["counts"]["long_tail"] != split["counts"]["balanced"]
+    computed = finished.read_json("environment.json")
+    assert (computed["precision"], computed["memory_format"]) == ("fp32", "contiguous_format"), "too narrow"
     _, facts = read_tensors(finished.backbone_path)
     assert facts["architecture"]["name"] == "resnet10"
     assert facts["data_fingerprint"] == split["fingerprint"]

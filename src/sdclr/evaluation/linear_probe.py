@@ -74,7 +74,10 @@ def train_linear_probe(
     ``advance`` hears of training images done. Raises DataError without validation images: the protocol chooses on them.
     """
     if not len(validation_labels):
-        raise DataError("protocol sdclr chooses its epoch on validation images, and this split holds none out.")
+        raise DataError(
+            "protocol sdclr chooses its epoch on validation images, and this split holds none out. "
+            "Pre-train with data.validation_per_class=N, or use protocol cached."
+        )
     device = next(backbone.parameters()).device
     dtype = next(backbone.parameters()).dtype
     classifier = nn.Linear(feature_dim, num_classes, device=device, dtype=dtype)

@@ -27,7 +27,7 @@ from sdclr.evaluation.knn import knn_predict
 from sdclr.evaluation.linear_probe import FEW_SHOT, LINEAR, ProbeSchedule, train_linear_probe
 from sdclr.evaluation.logistic_probe import INVERSE_REGULARISATIONS, fit_logistic_probe
 from sdclr.jobs.pretrain import PretrainConfig
-from sdclr.presentation.progress import NoProgress, Progress
+from sdclr.presentation.progress import AnyProgress, NoProgress
 from sdclr.run import Run
 
 Protocol = Literal["cached", "sdclr"]
@@ -55,7 +55,7 @@ def evaluate(
     data_path: str | None = None,
     network: nn.Module | None = None,
     device: str = "auto",
-    progress: Progress | NoProgress | None = None,
+    progress: AnyProgress | None = None,
 ) -> dict[str, Any]:
     """Probe a finished run and write evaluation/<protocol>.json; returns its content.
 
@@ -116,7 +116,7 @@ class _Measurement:
     """The images of one split at the size the backbone was trained on, and their features, extracted when needed."""
 
     def __init__(
-        self, backbone: nn.Module, data: Data, size: int, feature_dim: int, progress: Progress | NoProgress | None
+        self, backbone: nn.Module, data: Data, size: int, feature_dim: int, progress: AnyProgress | None
     ) -> None:
         self.backbone, self.data, self.feature_dim = backbone, data, feature_dim
         self.split = data.labelled_split()

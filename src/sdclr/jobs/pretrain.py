@@ -38,7 +38,7 @@ from sdclr.errors import CheckpointError, ConfigError, DistributedError, NonFini
 from sdclr.methods import MethodConfig, build_method
 from sdclr.methods.method import Method
 from sdclr.optim import OptimizerConfig, build_optimizer, learning_rate, set_learning_rate
-from sdclr.presentation.progress import NoProgress, Progress
+from sdclr.presentation.progress import AnyProgress, NoProgress
 from sdclr.run import Run, environment
 from sdclr.signals import StopRequest, stop_on_signal
 from sdclr.stateless_random import Stream, derive
@@ -80,7 +80,7 @@ def pretrain(
     *,
     network: nn.Module | None = None,
     download: bool = False,
-    progress: Progress | NoProgress | None = None,
+    progress: AnyProgress | None = None,
     label: str | None = None,
 ) -> Run:
     """Pre-train as ``config`` says in the run folder ``out`` (default runs/<recipe>), going on where it stopped.
@@ -111,9 +111,7 @@ def pretrain(
     return run
 
 
-def resume(
-    folder: Path | str, *, network: nn.Module | None = None, progress: Progress | NoProgress | None = None
-) -> Run:
+def resume(folder: Path | str, *, network: nn.Module | None = None, progress: AnyProgress | None = None) -> Run:
     """Go on with the run in ``folder`` by its own config; a finished run says so and is returned."""
     run = Run(folder).require()
     return pretrain(PretrainConfig.from_yaml(run.config_path), folder, network=network, progress=progress)
@@ -170,10 +168,11 @@ class _Job:
             final=optimizer.final_learning_rate,
         )
 
-    def start(self, run: Run, show: Progress | NoProgress) -> None:
+    def start(self, run: Run, show: AnyProgress) -> None:
         """Write the folder's facts, or pick up its newest checkpoint."""
         if not run.exists:
-            run.write_json("environment.json", environment(describe_device(self.device)))
+            computed = {"precision": self.precision, "memory_format": str(self.memory_format).removeprefix("torch.")}
+            run.write_json("environment.json", environment(describe_device(self.device)) | computed)
             run.write_json("split.json", self.data.manifest())
             run.write_text("config.yaml", self.config.to_yaml())  # last: it makes the folder a run
         else:
@@ -201,7 +200,7 @@ class _Job:
                 f"{self.precision} on {describe_device(self.device)}"
             )
 
-    def train(self, run: Run, show: Progress | NoProgress, stop: StopRequest, label: str) -> None:
+    def train(self, run: Run, show: AnyProgress, stop: StopRequest, label: str) -> None:
         """The loop: one forward and one backward a step; the host waits for the device at the end of an epoch only."""
         config, method, spec = self.config, self.method.train(), self.config.views.spec()
         dtype = parameter_dtype(self.precision)

@@ -9,7 +9,7 @@ from rich.console import Console
 from sdclr.jobs.evaluate import evaluate
 from sdclr.jobs.pretrain import pretrain
 from sdclr.jobs.report import write_report
-from sdclr.presentation.progress import NoProgress, Progress
+from sdclr.presentation.progress import AnyProgress, NoProgress
 from sdclr.recipes import recipe
 
 METHODS = {"simclr": "SimCLR", "sdclr": "SDCLR"}
@@ -20,7 +20,7 @@ def demo(
     *,
     num_splits: int = 3,
     overrides: tuple[str, ...] = (),
-    progress: Progress | NoProgress | None = None,
+    progress: AnyProgress | None = None,
     console: Console | None = None,
 ) -> Path:
     """Pre-train, evaluate and compare both methods over ``num_splits`` splits; returns the HTML report's path.
