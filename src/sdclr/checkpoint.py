@@ -126,6 +126,10 @@ class CheckpointFolder:
         self.folder = folder
         self.keep = keep
 
+    def __bool__(self) -> bool:
+        """Whether there is any checkpoint, good or bad."""
+        return bool(self._newest_first())
+
     def save(self, checkpoint: Checkpoint) -> None:
         with storage_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)

@@ -64,7 +64,7 @@ def describe_device(device: torch.device) -> str:
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep freed blocks instead of returning them to the system: CPU steps lose 15-30 % to page faults else.
+    """Let glibc keep freed blocks instead of returning them to the system: else every CPU step pays for page faults.
 
     Does nothing where there is no glibc. The process then stays at its peak size until it ends.
     """

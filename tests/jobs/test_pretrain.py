@@ -391,3 +391,22 @@ def test_the_weights_a_run_started_from_are_not_needed_to_resume_it(tmp_path: Pa
         pretrain(config, tmp_path / "x", progress=SignalAt(7))
     first.backbone_path.unlink()
     assert resume(tmp_path / "x").backbone_path.exists()
+
+
+def test_weights_are_loaded_again_when_the_run_was_killed_before_its_first_checkpoint(tmp_path: Path) -> None:
+    first = pretrain(tiny("simclr", "epochs=1"), tmp_path / "first")
+    config = tiny("sdclr", f"weights={first.folder}", "epochs=1")
+    whole = pretrain(config, tmp_path / "whole")
+
+    class Killed(Exception):
+        pass
+
+    class KillAtOnce(NoProgress):
+        def advance(self, task: int, amount: int = 1, note: str | None = None) -> None:
+            raise Killed
+
+    with pytest.raises(Killed):
+        pretrain(config, tmp_path / "cut", progress=KillAtOnce())
+    assert Run(tmp_path / "cut").exists
+    assert Run(tmp_path / "cut").checkpoints.newest() is None
+    assert final_state(resume(tmp_path / "cut")) == final_state(whole)

@@ -97,7 +97,7 @@ def pretrain(
     cost = f"batch_size (now {config.batch_size}), views.size (now {config.views.size}) or backbone.width"
     advice = f"Lower {cost}; or set activation_checkpointing=true, or precision=bf16."
     with explain_out_of_memory(advice):
-        job = _Job(config, network, download, resuming=run.exists)
+        job = _Job(config, network, download, resuming=bool(run.checkpoints) or run.backbone_path.is_file())
     with run:
         run.check(config.to_dict())  # again, now that nobody else can write here
         job.start(run, show)
@@ -186,8 +186,6 @@ class _Job:
         if checkpoint is None and run.backbone_path.is_file():
             self.step = self.total_steps  # finished; its checkpoints were removed to save space
             return
-        if checkpoint is None and self.config.weights is not None:
-            load_weights(self.backbone, self.config.weights)
         if checkpoint is not None:
             self._restore(checkpoint, f"checkpoint of step {checkpoint.step} in {run.folder}")
         run.cut_metrics(checkpoint.facts["metrics_size"] if checkpoint else 0)
