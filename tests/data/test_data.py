@@ -96,7 +96,7 @@ def test_default_views_are_the_papers_for_cifar() -> None:
 def test_digits_come_with_a_long_tailed_split() -> None:
     data = build_data(config(imbalance_ratio=20, validation_per_class=20, split=2))
     assert (data.name, data.class_names) == ("digits", list("0123456789"))
-    assert (data.probe_padding, data.probe_flip) == (1, False), "a mirrored digit is another digit, or none"
+    assert (data.train.probe_padding, data.train.probe_flip) == (1, False), "a mirrored digit is another digit, or none"
     split = data.labelled_split()
     assert (split.number, split.seed, split.imbalance_ratio) == (2, 2, 20.0)
     assert split.counts("validation", data.train.labels, 10) == [20] * 10
@@ -127,7 +127,7 @@ def test_the_manifest_is_plain_facts_with_the_counts_of_every_part() -> None:
 def test_labelled_arrays_get_a_generated_split(tmp_path: Path) -> None:
     data = build_data(arrays(tmp_path, images=IMAGES, labels=LABELS, test_images=IMAGES[:3], test_labels=LABELS[:3]))
     assert sorted(data.labelled_split().counts("long_tail", LABELS, 3)) == [2, 6, 20]
-    assert (data.probe_padding, data.probe_flip) == (4, True)
+    assert (data.train.probe_padding, data.train.probe_flip) == (4, True)
 
 
 def test_unlabelled_arrays_can_be_trained_on_but_not_evaluated(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def test_features_are_those_of_one_image_after_the_other() -> None:
 def test_features_do_not_depend_on_the_batch_size(batch_size: int) -> None:
     backbone = tiny_backbone()
     expected = extract_features(backbone, IMAGES)
-    torch.testing.assert_close(extract_features(backbone, IMAGES, batch_size), expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(extract_features(backbone, IMAGES.split(batch_size)), expected, rtol=0, atol=1e-12)
 
 
 def test_extraction_leaves_the_backbone_bit_for_bit_as_it_was() -> None:
@@ -65,7 +65,7 @@ def test_dropout_is_off() -> None:
 
 def test_progress_hears_of_every_image() -> None:
     heard: list[int] = []
-    extract_features(tiny_backbone(), IMAGES, 16, advance=heard.append)
+    extract_features(tiny_backbone(), IMAGES.split(16), advance=heard.append)
     assert heard == [16, 16, 5]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,9 +15,16 @@ from sdclr.backbones import Backbone
 from sdclr.backbones.resnet import ResNet
 from sdclr.errors import DataError
 from sdclr.evaluation.features import extract_features
-from sdclr.evaluation.linear_probe import FEW_SHOT, LINEAR, LinearProbe, ProbeSchedule, padded_crops, train_linear_probe
-from sdclr.stateless_random import Stream, derive, uniforms
+from sdclr.evaluation.linear_probe import (
+    CIFAR,
+    IMAGENET,
+    LinearProbe,
+    ProbeSchedule,
+    top_k_accuracy,
+    train_linear_probe,
+)
 
+Crops = Callable[[Iterable[Tensor], int], Iterable[Tensor]]
 SHORT = ProbeSchedule(epochs=3, milestones=(2,), evaluate_every=1, batch_size=16)
 
 
@@ -39,13 +47,18 @@ def tiny_backbone() -> Backbone:
     return backbone.train()
 
 
-def train(backbone: nn.Module, schedule: ProbeSchedule = SHORT, noise: int = 40, **options: int) -> LinearProbe:
+def train(backbone: nn.Module, schedule: ProbeSchedule = SHORT, noise: int = 40, seed: int = 0) -> LinearProbe:
     images, labels = squares(96, 1, noise)
     validation_images, validation_labels = squares(80, 2, noise)
-    settings = {"num_classes": 4, "feature_dim": 32, "padding": 1, "flip": True, "seed": 0} | options
     return train_linear_probe(
-        backbone, images, labels, validation_images, validation_labels, schedule=schedule, **settings
-    )
+        backbone, whole(images), labels, extract_features(backbone, validation_images), validation_labels,
+        num_classes=4, schedule=schedule, seed=seed,
+    )  # fmt: skip
+
+
+def whole(images: Tensor) -> Crops:
+    """Every image as it is, in every epoch."""
+    return lambda batches, epoch: (images[index] for index in batches)
 
 
 # ---- schedule
@@ -53,7 +66,12 @@ def train(backbone: nn.Module, schedule: ProbeSchedule = SHORT, noise: int = 40,
 
 @pytest.mark.parametrize(
     ("schedule", "key"),
-    [(LINEAR, "probe_cifar_e30_m10_20"), (FEW_SHOT, "probe_cifar_fewshot_e100_m40_60")],
+    [
+        (CIFAR.linear, "probe_cifar_e30_m10_20"),
+        (CIFAR.few_shot, "probe_cifar_fewshot_e100_m40_60"),
+        (IMAGENET.linear, "probe_imagenet_e30_m10_20"),
+        (IMAGENET.few_shot, "probe_imagenet_fewshot_e100_m40_60"),
+    ],
 )
 def test_rates_are_the_references(golden: Path, schedule: ProbeSchedule, key: str) -> None:
     with np.load(golden / "lr_schedule.npz") as archive:
@@ -64,8 +82,22 @@ def test_rates_are_the_references(golden: Path, schedule: ProbeSchedule, key: st
 
 
 def test_the_protocols_look_at_validation_as_often_as_the_reference() -> None:
-    assert (LINEAR.evaluate_every, FEW_SHOT.evaluate_every) == (1, 5)
-    assert (LINEAR.batch_size, FEW_SHOT.batch_size) == (128, 128)
+    assert (CIFAR.linear.evaluate_every, CIFAR.few_shot.evaluate_every) == (1, 5)
+    assert (CIFAR.linear.batch_size, CIFAR.few_shot.batch_size) == (128, 128)
+    assert (CIFAR.linear.top_k, CIFAR.few_shot.top_k) == (1, 1)
+    assert (IMAGENET.linear.evaluate_every, IMAGENET.few_shot.evaluate_every) == (2, 10)
+    assert (IMAGENET.linear.batch_size, IMAGENET.few_shot.batch_size) == (512, 512)
+    assert (IMAGENET.linear.top_k, IMAGENET.few_shot.top_k) == (5, 5)
+
+
+def test_top_k_accuracy_is_a_slow_loops() -> None:
+    generator = torch.Generator().manual_seed(0)
+    classifier, features = nn.Linear(6, 9), torch.randn(50, 6, generator=generator)
+    labels = torch.randint(0, 9, (50,), generator=generator).numpy()
+    scores = classifier(features).detach().numpy()
+    for k in (1, 5, 9, 12):
+        right = [label in np.argsort(-row)[:k] for row, label in zip(scores, labels, strict=True)]
+        assert top_k_accuracy(classifier, features, labels, k) == pytest.approx(np.mean(right))
 
 
 # ---- training
@@ -138,11 +170,9 @@ def test_one_step_is_sgd_from_a_small_random_start() -> None:
     backbone = nn.Sequential(nn.Flatten(), nn.Linear(192, 5, bias=False)).double()
     images, labels = squares(16, 4)
     schedule = ProbeSchedule(epochs=1, milestones=(), evaluate_every=1, batch_size=16)
-    options = {"num_classes": 4, "feature_dim": 5, "padding": 0, "flip": False}
-    still = train_linear_probe(
-        backbone, images, labels, images, labels, schedule=replace(schedule, learning_rate=0.0), **options
-    )
-    moved = train_linear_probe(backbone, images, labels, images, labels, schedule=schedule, **options)
+    given = (backbone, whole(images), labels, extract_features(backbone, images), labels)
+    still = train_linear_probe(*given, num_classes=4, schedule=replace(schedule, learning_rate=0.0))
+    moved = train_linear_probe(*given, num_classes=4, schedule=schedule)
     start = still.classifier.weight.detach().numpy()
     assert (still.classifier.bias == 0).all()
     assert 0.003 < start.std() < 0.03
@@ -159,8 +189,8 @@ def test_progress_hears_of_every_training_image() -> None:
     images, labels = squares(20, 5)
     heard: list[int] = []
     train_linear_probe(
-        tiny_backbone(), images, labels, images, labels, num_classes=4, feature_dim=32, schedule=SHORT, padding=1,
-        flip=False, advance=heard.append,
+        tiny_backbone(), whole(images), labels, torch.zeros(20, 32), labels,
+        num_classes=4, schedule=SHORT, advance=heard.append,
     )  # fmt: skip
     assert sum(heard) == 20 * SHORT.epochs
 
@@ -169,54 +199,5 @@ def test_a_split_without_validation_is_refused() -> None:
     images, labels = squares(8, 6)
     with pytest.raises(DataError, match="chooses its epoch on validation images"):
         train_linear_probe(
-            tiny_backbone(), images, labels, images[:0], labels[:0],
-            num_classes=4, feature_dim=32, schedule=SHORT, padding=1, flip=True,
-        )  # fmt: skip
-
-
-# ---- crops
-
-
-def noise_images(num: int) -> Tensor:
-    return torch.from_numpy(np.random.default_rng(8).integers(1, 256, (num, 3, 10, 10))).byte()
-
-
-@pytest.mark.parametrize(("padding", "flip"), [(4, True), (1, False), (0, True), (0, False), (12, True)])
-def test_crops_are_a_slow_loops_with_the_same_uniforms(padding: int, flip: bool) -> None:
-    images, index = noise_images(200), torch.arange(200) * 3
-    ours = padded_crops(images, index, padding, flip, seed=5, epoch=2)
-    u = uniforms(derive(5, Stream.PROBE, 2, 1), index, 3).tolist()
-    for row, (vertical, horizontal, coin) in enumerate(u):
-        canvas = np.zeros((3, 10 + 2 * padding, 10 + 2 * padding), np.uint8)
-        canvas[:, padding : padding + 10, padding : padding + 10] = images[row].numpy()
-        top, left = int(vertical * (2 * padding + 1)), int(horizontal * (2 * padding + 1))
-        crop = canvas[:, top : top + 10, left : left + 10]
-        if flip and coin < 0.5:
-            crop = crop[:, :, ::-1]
-        np.testing.assert_array_equal(ours[row].numpy(), crop)
-    assert ours.dtype == torch.uint8
-
-
-def test_all_shifts_and_flips_are_equally_likely() -> None:
-    """One lit pixel in the middle shows where each crop was taken; pad 1 leaves 9 places."""
-    image = torch.zeros(9_000, 3, 5, 5, dtype=torch.uint8)
-    image[:, :, 2, 2] = 255
-    crops = padded_crops(image, torch.arange(9_000), 1, True, seed=1, epoch=1)
-    places = crops[:, 0].flatten(1).argmax(dim=1)
-    counts = torch.bincount(places, minlength=25).view(5, 5)[1:4, 1:4]
-    assert counts.sum() == 9_000
-    assert (counts - 1_000).abs().max() < 5 * 1_000**0.5
-    marked = noise_images(2_000)
-    unshifted = padded_crops(marked, torch.arange(2_000), 0, True, seed=1, epoch=1)
-    flipped = (unshifted == marked.flip(3)).all(dim=3).all(dim=2).all(dim=1)
-    assert abs(int(flipped.sum()) - 1_000) < 5 * 500**0.5
-
-
-def test_crops_are_a_function_of_seed_epoch_and_image_alone() -> None:
-    images, index = noise_images(100), torch.arange(100)
-    whole = padded_crops(images, index, 4, True, seed=1, epoch=1)
-    some = torch.tensor([41, 7, 99])
-    assert torch.equal(padded_crops(images[some], some, 4, True, seed=1, epoch=1), whole[some])
-    for change in ({"seed": 2, "epoch": 1}, {"seed": 1, "epoch": 2}):
-        other = padded_crops(images, index, 4, True, **change)
-        assert (other != whole).flatten(1).any(dim=1).float().mean() > 0.9
+            tiny_backbone(), whole(images), labels, torch.zeros(0, 32), labels[:0], num_classes=4, schedule=SHORT
+        )

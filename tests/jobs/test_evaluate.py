@@ -12,6 +12,7 @@ from sdclr.data import build_data
 from sdclr.errors import ConfigError, DataError, MissingInputError
 from sdclr.evaluation.features import extract_features, per_class_accuracy
 from sdclr.evaluation.knn import knn_predict
+from sdclr.evaluation.linear_probe import ProbeSchedule, ProbeSchedules
 from sdclr.jobs import evaluate as evaluate_job
 
 TINY = ["backbone.width=4", "views.size=8", "batch_size=100", "epochs=2"]
@@ -50,9 +51,8 @@ def test_knn_is_measured_on_the_target_branch_against_every_training_image(run: 
 def test_the_sdclr_protocol_leaves_the_weights_alone_and_never_mixes_with_cached(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    short = evaluate_job.ProbeSchedule(epochs=4, milestones=(2, 3), evaluate_every=1)
-    monkeypatch.setattr(evaluate_job, "LINEAR", short)
-    monkeypatch.setattr(evaluate_job, "FEW_SHOT", short)
+    short = ProbeSchedule(epochs=4, milestones=(2, 3), evaluate_every=1)
+    monkeypatch.setitem(evaluate_job.PROBE_SCHEDULES, "cifar", ProbeSchedules(linear=short, few_shot=short))
     before = run.backbone_path.read_bytes()
     result = evaluate(run, protocol="sdclr", probes=["linear", "few_shot"])
     assert run.backbone_path.read_bytes() == before

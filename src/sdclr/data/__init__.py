@@ -14,9 +14,10 @@ from pydantic import Field, model_validator
 
 from sdclr.config import Fraction, Section
 from sdclr.data.epoch_order import epoch_batches, steps_per_epoch
-from sdclr.data.image_arrays import ImageArrays, LabelledImages, read_cifar, read_digits, read_npz
+from sdclr.data.image_arrays import read_cifar, read_digits, read_npz
+from sdclr.data.images import Images, LabelledImages
 from sdclr.data.split_files import read_authors_cifar_split
-from sdclr.data.splits import Split, draw_long_tail
+from sdclr.data.splits import Positions, Split, draw_long_tail
 from sdclr.data.view_parameters import ViewSpec
 from sdclr.data.views import make_views
 from sdclr.errors import ConfigError, DataError
@@ -102,18 +103,16 @@ class Data:
     """One data set with one split, and what the evaluation protocols need to know about it."""
 
     name: str
-    train: ImageArrays
+    train: Images
     """The whole training pool; the split's positions point into it."""
-    test: ImageArrays | None
+    test: Images | None
     class_names: list[str]
     split: Split | None
     """None for unlabelled images."""
-    probe_padding: int
-    """Pixels of padding for the random crops of the paper's linear probe."""
-    probe_flip: bool
-    """Whether a mirrored image is still an image of its class."""
+    conventions: Literal["cifar", "imagenet"] = "cifar"
+    """Which of the paper's conventions apply: how classes are grouped and how the linear probe is scheduled."""
 
-    def pretraining_images(self, subset: str) -> ImageArrays:
+    def pretraining_images(self, subset: str) -> Images:
         """The images a run trains on: long_tail, balanced or all."""
         if self.split is None:
             if subset != "all":
@@ -123,15 +122,28 @@ class Data:
             return self.train
         return self.train.at(self.split.train if subset == "all" else self.split.subset(subset))
 
+    def part(self, name: str) -> Images:
+        """The test images, or the subset long_tail, balanced, few_shot, train or validation of the split."""
+        if name == "test":
+            assert self.test is not None
+            return self.test
+        return self.train.at(self.labelled_split().subset(name))
+
+    def part_labels(self, name: str) -> Positions:
+        """int64 [N], the labels of :meth:`part`, without touching its images."""
+        split = self.labelled_split()
+        assert self.test is not None
+        assert self.test.labels is not None
+        assert self.train.labels is not None
+        return self.test.labels if name == "test" else self.train.labels[split.subset(name)]
+
     @cached_property
     def fingerprint(self) -> str:
         """16 hex digits over the split's positions and every image and label: equal fingerprints, equal data."""
         digest = hashlib.sha256((self.split.fingerprint if self.split else "no split").encode())
         for part in (self.train, self.test):
-            if part is not None:
-                digest.update(f"{tuple(part.images.shape)}".encode())
-                digest.update(part.images.numpy().data)
-                digest.update(b"unlabelled" if part.labels is None else part.labels.tobytes())
+            for content in part.content() if part is not None else ():
+                digest.update(content)
         return digest.hexdigest()[:16]
 
     def labelled_split(self) -> Split:
@@ -159,11 +171,7 @@ def build_data(config: DataConfig, *, download: bool = False) -> Data:
     """Read the images and draw or read the split. Raises before any work when something does not fit."""
     labelled = _READERS[config.name](config, download)
     split = _split(config, labelled)
-    padding, flip = _PROBE_VIEWS.get(config.name, (4, True))
-    return Data(config.name, labelled.train, labelled.test, labelled.class_names, split, padding, flip)
-
-
-_PROBE_VIEWS = {"digits": (1, False)}  # everything else: pad by 4 and flip, as the paper's CIFAR probe
+    return Data(config.name, labelled.train, labelled.test, labelled.class_names, split)
 
 
 def _path(config: DataConfig) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import torch
 from torch import Tensor
 
 from sdclr.errors import ConfigError
@@ -31,9 +30,7 @@ def steps_per_epoch(num_images: int, batch_size: int) -> int:
     return -(-num_images // batch_size)
 
 
-def epoch_batches(
-    num_images: int, batch_size: int, *, seed: int, epoch: int, first: int = 0, device: torch.device | str = "cpu"
-) -> Iterator[Tensor]:
-    """The batches of one epoch from number ``first`` on: int64 positions [B] on ``device``, each image once."""
-    order = permutation(derive(seed, Stream.EPOCH_ORDER, epoch), num_images).to(device)
+def epoch_batches(num_images: int, batch_size: int, *, seed: int, epoch: int, first: int = 0) -> Iterator[Tensor]:
+    """The batches of one epoch from number ``first`` on: int64 positions [B], each image once."""
+    order = permutation(derive(seed, Stream.EPOCH_ORDER, epoch), num_images)
     yield from order[first * batch_size :].split(batch_size)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,35 +19,57 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 from torchvision import datasets
 
+from sdclr.batch import Views
+from sdclr.data.images import LabelledImages
+from sdclr.data.probe_crops import padded_crops
 from sdclr.data.splits import Positions
+from sdclr.data.view_parameters import ViewSpec
+from sdclr.data.views import make_views, resize_images
 from sdclr.errors import DataError, MissingInputError
 from sdclr.stateless_random import Stream, derive, permutation
 
 
 @dataclass(frozen=True)
 class ImageArrays:
-    """Images with labels where known."""
+    """Images of one size, all in memory."""
 
     images: Tensor
     """uint8 [N, 3, H, W]."""
     labels: Positions | None
     """int64 [N], or None."""
+    probe_padding: int = 4
+    """Pixels of padding for the random crops of the paper's linear probe."""
+    probe_flip: bool = True
+    """Whether a mirrored image is still an image of its class."""
 
     def __len__(self) -> int:
         return len(self.images)
 
     def at(self, positions: Positions) -> ImageArrays:
-        chosen = torch.from_numpy(positions)
-        return ImageArrays(self.images[chosen], None if self.labels is None else self.labels[positions])
+        labels = None if self.labels is None else self.labels[positions]
+        return replace(self, images=self.images[torch.from_numpy(positions)], labels=labels)
 
+    def to(self, device: torch.device) -> ImageArrays:
+        return replace(self, images=self.images.to(device))
 
-@dataclass(frozen=True)
-class LabelledImages:
-    """A data set as its readers return it: a training pool, a test set where there is one, class names."""
+    def views(self, batches: Iterable[Tensor], spec: ViewSpec, *, seed: int, epoch: int) -> Iterator[Views]:
+        for index in batches:
+            here = index.to(self.images.device, non_blocking=True)
+            yield make_views(self.images, here, spec, seed=seed, epoch=epoch)
 
-    train: ImageArrays
-    test: ImageArrays | None
-    class_names: list[str]
+    def stills(self, size: int) -> Iterator[Tensor]:
+        for batch in self.images.split(512):
+            yield resize_images(batch, size)
+
+    def probe_crops(self, batches: Iterable[Tensor], size: int, *, seed: int, epoch: int) -> Iterator[Tensor]:
+        for index in batches:
+            images = resize_images(self.images[index], size)
+            yield padded_crops(images, index, self.probe_padding, self.probe_flip, seed=seed, epoch=epoch)
+
+    def content(self) -> Iterator[bytes | memoryview]:
+        yield f"{tuple(self.images.shape)}".encode()
+        yield self.images.numpy().data
+        yield b"unlabelled" if self.labels is None else self.labels.tobytes()
 
 
 def read_digits() -> LabelledImages:
@@ -58,7 +81,7 @@ def read_digits() -> LabelledImages:
     for c in range(10):
         members = np.flatnonzero(labels == c)
         in_test[members[permutation(derive(0, Stream.TEST_SET, c), len(members)).numpy()[:36]]] = True
-    pool = ImageArrays(images, labels)
+    pool = ImageArrays(images, labels, probe_padding=1, probe_flip=False)
     train, test = pool.at(np.flatnonzero(~in_test)), pool.at(np.flatnonzero(in_test))
     return LabelledImages(train, test, [str(c) for c in range(10)])
 
@@ -75,6 +98,7 @@ def read_cifar(name: str, path: Path, *, download: bool = False) -> LabelledImag
     reader, num_classes = CIFAR[name]
     if path.suffix == ".npz":
         data = read_npz(path)
+        assert isinstance(data.train, ImageArrays)
         sizes = (len(data.train), len(data.test) if data.test else 0, len(data.class_names))
         if sizes != (50_000, 10_000, num_classes) or tuple(data.train.images.shape[2:]) != (32, 32):
             raise DataError(

@@ -1,11 +1,11 @@
 """Frozen features and per-class accuracy: what every probe needs.
 
-N images, S image size, F feature dim, C classes. Images are uint8 [N, 3, S, S]; the backbone sees them in [0, 1].
+N images, B images a batch, S image size, F feature dim, C classes. Images are uint8; the backbone sees them in [0, 1].
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import numpy.typing as npt
@@ -19,13 +19,16 @@ Labels = npt.NDArray[np.int64]
 
 @torch.inference_mode()
 def extract_features(
-    backbone: nn.Module, images: Tensor, batch_size: int = 512, advance: Callable[[int], None] | None = None
+    backbone: nn.Module, images: Tensor | Iterable[Tensor], advance: Callable[[int], None] | None = None
 ) -> Tensor:
-    """[N, F] on the CPU in the backbone's dtype, with the backbone in eval mode; ``advance`` hears of images done."""
+    """[N, F] on the CPU in the backbone's dtype, with the backbone in eval mode; ``advance`` hears of images done.
+
+    ``images``: uint8 [N, 3, S, S], or batches [B, 3, S, S] of them.
+    """
     backbone.eval()
     weight = next(backbone.parameters())
     parts = []
-    for batch in images.split(batch_size):
+    for batch in images.split(512) if isinstance(images, Tensor) else images:
         parts.append(backbone(batch.to(weight.device).to(weight.dtype) / 255).cpu())
         if advance:
             advance(len(batch))

@@ -16,15 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sdclr.backbones.weights import load_backbone, read_backbone
+from sdclr.backbones.weights import load_backbone
 from sdclr.data import Data, build_data
-from sdclr.data.image_arrays import ImageArrays
-from sdclr.data.views import resize_images
 from sdclr.device import keep_freed_memory, resolve_device
 from sdclr.errors import ConfigError
 from sdclr.evaluation.features import Labels, extract_features, per_class_accuracy
 from sdclr.evaluation.knn import knn_predict
-from sdclr.evaluation.linear_probe import FEW_SHOT, LINEAR, ProbeSchedule, train_linear_probe
+from sdclr.evaluation.linear_probe import CIFAR, IMAGENET, ProbeSchedule, train_linear_probe
 from sdclr.evaluation.logistic_probe import INVERSE_REGULARISATIONS, fit_logistic_probe
 from sdclr.jobs.pretrain import PretrainConfig
 from sdclr.presentation.progress import AnyProgress, NoProgress
@@ -32,6 +30,8 @@ from sdclr.run import Run
 
 Protocol = Literal["cached", "sdclr"]
 PROBES = ("linear", "few_shot", "knn")
+PROBE_SCHEDULES = {"cifar": CIFAR, "imagenet": IMAGENET}
+GROUP_CONVENTIONS = {"cifar": "thirds", "imagenet": "thresholds"}
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def evaluate(
     if where.type == "cpu":
         keep_freed_memory()
     backbone = load_backbone(run.folder, network).to(where).to(memory_format=torch.channels_last)
-    measure = _Measurement(backbone, data, config.views.size, read_backbone(run.folder)[1]["feature_dim"], progress)
+    measure = _Measurement(backbone, data, config.views.size, progress)
     results = {probe: asdict(measure.run(protocol, probe)) for probe in PROBES if probe in probes}
     assert data.train.labels is not None
     num_classes = len(data.class_names)
@@ -87,7 +87,7 @@ def evaluate(
     facts = {
         "protocol": protocol,
         "dataset": data.name,
-        "group_convention": "thirds",
+        "group_convention": GROUP_CONVENTIONS[data.conventions],
         "train_counts": split.counts("long_tail", data.train.labels, num_classes),
         "class_names": data.class_names,
         "split": {
@@ -115,19 +115,11 @@ def _check(protocol: str, probes: Sequence[str]) -> None:
 class _Measurement:
     """The images of one split at the size the backbone was trained on, and their features, extracted when needed."""
 
-    def __init__(
-        self, backbone: nn.Module, data: Data, size: int, feature_dim: int, progress: AnyProgress | None
-    ) -> None:
-        self.backbone, self.data, self.feature_dim = backbone, data, feature_dim
+    def __init__(self, backbone: nn.Module, data: Data, size: int, progress: AnyProgress | None) -> None:
+        self.backbone, self.data, self.size = backbone, data, size
         self.split = data.labelled_split()
         self.show = progress or NoProgress()
-        assert data.test is not None
-        resized = {"train": resize_images(data.train.images, size), "test": resize_images(data.test.images, size)}
-        self.pools = {
-            "train": ImageArrays(resized["train"], data.train.labels),
-            "test": ImageArrays(resized["test"], data.test.labels),
-        }
-        self.test_labels = self._labels("test")
+        self.test_labels = self.data.part_labels("test")
         self.num_classes = len(data.class_names)
         self._features: dict[str, Tensor] = {}
 
@@ -138,20 +130,26 @@ class _Measurement:
         elif protocol == "cached":
             predictions, detail = self._cached("train" if probe == "linear" else "few_shot")
         else:
-            predictions, detail = self._sgd(*(("train", LINEAR) if probe == "linear" else ("few_shot", FEW_SHOT)))
+            schedules = PROBE_SCHEDULES[self.data.conventions]
+            chosen = ("train", schedules.linear) if probe == "linear" else ("few_shot", schedules.few_shot)
+            predictions, detail = self._sgd(*chosen)
         accuracies = per_class_accuracy(predictions, self.test_labels, self.num_classes)
         counts = np.bincount(self.test_labels, minlength=self.num_classes).tolist()
         return ProbeResult(accuracies, counts, round(time.perf_counter() - begun, 3), detail)
 
     def _knn(self) -> tuple[Labels, str]:
-        predictions = knn_predict(self.features("train"), self._labels("train"), self.features("test"))
+        predictions = knn_predict(self.features("train"), self.data.part_labels("train"), self.features("test"))
         return predictions, "k = 10, cosine, bank: every training image"
 
     def _cached(self, subset: str) -> tuple[Labels, str]:
         features, validation = self.features(subset), self.features("validation")
         task = self.show.add(f"logistic probe ({subset})", total=len(INVERSE_REGULARISATIONS), unit="fits")
         probe = fit_logistic_probe(
-            features, self._labels(subset), validation, self._labels("validation"), advance=self._advance(task)
+            features,
+            self.data.part_labels(subset),
+            validation,
+            self.data.part_labels("validation"),
+            advance=self._advance(task),
         )
         self.show.finish(task)
         detail = f"C = {probe.inverse_regularisation:g}"
@@ -160,43 +158,32 @@ class _Measurement:
         return probe.predict(self.features("test")), detail + ("" if probe.converged else ", NOT converged")
 
     def _sgd(self, subset: str, schedule: ProbeSchedule) -> tuple[Labels, str]:
-        images = self._images(subset)
+        images = self.data.part(subset)
         task = self.show.add(f"linear probe ({subset})", total=schedule.epochs * len(images), unit="images")
         probe = train_linear_probe(
             self.backbone,
-            images,
-            self._labels(subset),
-            self._images("validation"),
-            self._labels("validation"),
+            lambda batches, epoch: images.probe_crops(batches, self.size, seed=0, epoch=epoch),
+            self.data.part_labels(subset),
+            self.features("validation"),
+            self.data.part_labels("validation"),
             num_classes=self.num_classes,
-            feature_dim=self.feature_dim,
             schedule=schedule,
-            padding=self.data.probe_padding,
-            flip=self.data.probe_flip,
             advance=self._advance(task),
         )
         self.show.finish(task)
-        detail = f"epoch {probe.best_epoch} of {schedule.epochs}, validation accuracy {probe.validation_accuracy:.4f}"
+        measure = "accuracy" if schedule.top_k == 1 else f"top-{schedule.top_k} accuracy"
+        detail = f"epoch {probe.best_epoch} of {schedule.epochs}, validation {measure} {probe.validation_accuracy:.4f}"
         return probe.predict(self.features("test")), detail
 
     def features(self, part: str) -> Tensor:
-        """[N, F] of one part; every image of the training pool goes through the backbone at most once."""
-        pool = "test" if part == "test" else "train"
-        if pool not in self._features:
-            images = self.pools[pool].images
-            task = self.show.add(f"features ({pool})", total=len(images), unit="images")
-            self._features[pool] = extract_features(self.backbone, images, advance=self._advance(task))
+        """[N, F] of the test set or of one subset of the split, extracted once."""
+        if part not in self._features:
+            images = self.data.part(part)
+            task = self.show.add(f"features ({part})", total=len(images), unit="images")
+            batches = images.stills(self.size)
+            self._features[part] = extract_features(self.backbone, batches, advance=self._advance(task))
             self.show.finish(task)
-        features = self._features[pool]
-        return features if part == "test" else features[torch.from_numpy(self.split.subset(part))]
-
-    def _images(self, part: str) -> Tensor:
-        return self.pools["train"].images[torch.from_numpy(self.split.subset(part))]
-
-    def _labels(self, part: str) -> Labels:
-        labels = self.pools["test" if part == "test" else "train"].labels
-        assert labels is not None
-        return labels if part == "test" else labels[self.split.subset(part)]
+        return self._features[part]
 
     def _advance(self, task: int) -> Callable[[int], None]:
         return lambda amount: self.show.advance(task, amount)

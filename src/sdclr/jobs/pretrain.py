@@ -21,7 +21,7 @@ from sdclr.backbones.weights import load_weights, save_backbone
 from sdclr.batch import Views
 from sdclr.checkpoint import Checkpoint, load_strictly
 from sdclr.config import Section, differing_fields
-from sdclr.data import Data, DataConfig, ViewsConfig, build_data, epoch_batches, make_views, steps_per_epoch
+from sdclr.data import Data, DataConfig, ViewsConfig, build_data, epoch_batches, steps_per_epoch
 from sdclr.device import (
     MemoryFormat,
     Precision,
@@ -127,7 +127,7 @@ class _Job:
         if self.device.type == "cpu":
             keep_freed_memory()
         self.data: Data = build_data(config.data, download=download)
-        images = self.data.pretraining_images(config.data.subset).images
+        images = self.data.pretraining_images(config.data.subset)
         self.steps_per_epoch = steps_per_epoch(len(images), config.batch_size)
         self.total_steps = config.epochs * self.steps_per_epoch
         warmup = config.optimizer.warmup_epochs
@@ -208,15 +208,13 @@ class _Job:
             if first == 0:
                 self.loss_sum.zero_()
                 method.on_epoch_start(epoch)
-            for index in epoch_batches(
-                len(self.images), config.batch_size, seed=config.seed, epoch=epoch, first=first, device=self.device
-            ):
+            batches = epoch_batches(len(self.images), config.batch_size, seed=config.seed, epoch=epoch, first=first)
+            for views in self.images.views(batches, spec, seed=config.seed, epoch=epoch):
                 self.step += 1
                 set_learning_rate(self.optimizer, self.learning_rate(self.step))
                 torch.manual_seed(derive(config.seed, Stream.STEP, self.step))  # for backbones with dropout
-                views = self._laid_out(make_views(self.images, index, spec, seed=config.seed, epoch=epoch), dtype)
                 with autocast(self.device, self.precision):
-                    loss_per_image: Tensor = method(views)  # [B]
+                    loss_per_image: Tensor = method(self._laid_out(views, dtype))  # [B]
                 self.optimizer.zero_grad(set_to_none=True)
                 loss_per_image.mean().backward()
                 self.optimizer.step()

@@ -1,0 +1,54 @@
+"""What a collection of images can do for a job, whether it lies in memory or on disk.
+
+N images, B images a batch, S side of a view in pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+import torch
+from torch import Tensor
+
+from sdclr.batch import Views
+from sdclr.data.splits import Positions
+from sdclr.data.view_parameters import ViewSpec
+
+
+class Images(Protocol):
+    """N images, with labels where known. ``batches`` are positions, int64 [B] each."""
+
+    @property
+    def labels(self) -> Positions | None:
+        """int64 [N], or None."""
+
+    def __len__(self) -> int: ...
+
+    def at(self, positions: Positions) -> Self:
+        """The images at these positions."""
+
+    def to(self, device: torch.device) -> Self:
+        """The same images, whose views come on ``device``."""
+
+    def views(self, batches: Iterable[Tensor], spec: ViewSpec, *, seed: int, epoch: int) -> Iterator[Views]:
+        """Two random views of every image: what pre-training sees."""
+
+    def stills(self, size: int) -> Iterator[Tensor]:
+        """Every image once, in order, as it is: uint8 batches [B, 3, S, S] for feature extraction."""
+
+    def probe_crops(self, batches: Iterable[Tensor], size: int, *, seed: int, epoch: int) -> Iterator[Tensor]:
+        """Randomly cropped images, uint8 [B, 3, S, S]: what the paper's linear probe trains on."""
+
+    def content(self) -> Iterator[bytes | memoryview]:
+        """Bytes that change when an image or a label does, for fingerprints."""
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """A data set as its readers return it: a training pool, a test set where there is one, class names."""
+
+    train: Images
+    test: Images | None
+    class_names: list[str]

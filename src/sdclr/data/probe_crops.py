@@ -1,0 +1,27 @@
+"""The random crops on which the paper's linear probe trains its classifier.
+
+B images, S side in pixels. Small images are shifted after zero padding; large ones (ImageNet) are cut by a
+random-resized crop. Every draw is a pure function of (seed, epoch, image index).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sdclr.stateless_random import Stream, derive, uniforms
+
+
+def padded_crops(images: Tensor, index: Tensor, padding: int, flip: bool, *, seed: int, epoch: int) -> Tensor:
+    """uint8 [B, 3, S, S]: each image shifted by up to ``padding`` pixels either way (zeros come in), half flipped."""
+    side = images.shape[-1]
+    u = uniforms(derive(seed, Stream.PROBE, epoch, 1), index, 3)  # [B, 3]
+    shift = (u[:, :2] * (2 * padding + 1)).long()
+    span = torch.arange(side)
+    rows, columns = shift[:, :1] + span, shift[:, 1:] + span  # [B, S]
+    if flip:
+        columns = torch.where(u[:, 2:] < 0.5, columns.flip(1), columns)
+    padded = F.pad(images, (padding,) * 4)
+    batch, channel = torch.arange(len(images))[:, None, None, None], torch.arange(3)[None, :, None, None]
+    return padded[batch, channel, rows[:, None, :, None], columns[:, None, None, :]]
