@@ -6,28 +6,24 @@ evaluation/<protocol>.json); trains and evaluates nothing. Accuracies are fracti
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from itertools import combinations
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.console import Console
 
-from sdclr.errors import ConfigError, DataError, MissingInputError, StorageError
+from sdclr.errors import ConfigError, MissingInputError, StorageError
 from sdclr.evaluation.balancedness import (
-    Balancedness,
     GroupConvention,
-    balancedness,
     class_groups,
     over_splits,
     paired_difference,
 )
+from sdclr.jobs.report.arms import Arm, RunFolder, differing_settings, read_arms, setting_text
 from sdclr.presentation import html, tables
 from sdclr.presentation.tables import (
     ArmBars,
@@ -41,64 +37,11 @@ from sdclr.presentation.tables import (
     RunRecord,
     SplitCounts,
 )
-from sdclr.run import Run
-
-METHOD_NAMES = {"simclr": "SimCLR", "sdclr": "SDCLR"}
 
 FORMATS = {"markdown": ".md", "csv": ".csv", "html": ".html"}
 """Formats that can be files, and their suffix. "terminal" is the fourth format."""
 
 COMPARED = ("all", "few", "group_std")
-_NOT_THE_ARM = ("seed", "device", "data.split", "data.path", "data.splits_dir")  # may differ among the runs of an arm
-
-
-@dataclass(frozen=True)
-class RunFolder:
-    """What one run has left on disk."""
-
-    path: Path
-    settings: Mapping[str, Any]
-    """config.yaml, flattened: "method.prune_ratio" -> 0.9."""
-    split: Mapping[str, Any]
-    environment: Mapping[str, Any]
-    metrics: Sequence[Mapping[str, float]]
-    """One entry an epoch, in order."""
-    evaluation: Mapping[str, Any]
-
-    @property
-    def split_number(self) -> int:
-        return int(self.evaluation["split"]["number"])
-
-    @property
-    def seed(self) -> int:
-        return int(self.settings["seed"])
-
-
-@dataclass(frozen=True)
-class Arm:
-    """Runs of one configuration that differ only in split and seed."""
-
-    label: str
-    runs: Sequence[RunFolder]
-
-    @property
-    def method(self) -> str:
-        return _method_name(self.runs[0].settings)
-
-    def summaries(self, probe: str) -> dict[int, Balancedness]:
-        """Split number -> balancedness, averaged over the seeds of a split."""
-        return {
-            number: _mean_balancedness([_balancedness(run, probe) for run in runs])
-            for number, runs in self.by_split(probe).items()
-        }
-
-    def by_split(self, probe: str) -> dict[int, list[RunFolder]]:
-        """Split number -> its runs (seeds) that have this probe."""
-        splits: dict[int, list[RunFolder]] = {}
-        for run in sorted(self.runs, key=lambda run: (run.split_number, run.seed)):
-            if probe in run.evaluation["probes"]:
-                splits.setdefault(run.split_number, []).append(run)
-        return splits
 
 
 def build_report(
@@ -111,20 +54,15 @@ def build_report(
     The first arm is the baseline of the paired comparisons. ``groups``: ``thirds`` or ``thresholds`` instead of the
     data set's own convention.
 
-    Raises MissingInputError for a folder that is missing, is no run or was never evaluated, and ConfigError for runs
-    whose numbers do not belong in one table: another data set, another split under the same number, the same split and
-    seed twice, or several protocols with none chosen.
+    Raises what :func:`~sdclr.jobs.report.arms.read_arms` raises.
     """
-    paths = [Path(run) for run in runs]
-    if not paths:
-        raise ConfigError("report needs at least one run folder.")
-    protocol = _common_protocol(paths, protocol)
-    folders = [_read_run(path, protocol, groups) for path in paths]
-    _check_comparable(folders)
-    arms = _arms(folders)
+    arms, protocol = read_arms(runs, protocol, groups)
+    folders = [run for arm in arms for run in arm.runs]
     probes = [probe for probe in tables.PROBES if any(arm.by_split(probe) for arm in arms)]
     if not probes:
-        raise MissingInputError(f"no probe has a result in {paths[0]}; run `sdclr evaluate {paths[0]}` first.")
+        raise MissingInputError(
+            f"no probe has a result in {folders[0].path}; run `sdclr evaluate {folders[0].path}` first."
+        )
     return Report(
         title=f"{' against '.join(dict.fromkeys(arm.method for arm in arms))} on {folders[0].evaluation['dataset']}",
         description=_description(arms, protocol),
@@ -204,143 +142,7 @@ def _write(target: Path, text: str) -> None:
         raise StorageError(f"cannot write the report to {target}: {error}. Choose another place with --out.") from None
 
 
-# Reading
-
-
-def _common_protocol(paths: Sequence[Path], wanted: str | None) -> str:
-    """The protocol that every run was evaluated with. Protocols never mix in one table."""
-    found = {}
-    for path in paths:
-        if not path.is_dir():
-            raise MissingInputError(f"run folder {path} does not exist.")
-        Run(path).require()
-        found[path] = {file.stem for file in (path / "evaluation").glob("*.json")}
-        if not found[path]:
-            raise MissingInputError(f"{path} has no evaluation; run `sdclr evaluate {path}` first.")
-    if wanted is not None:
-        for path, have in found.items():
-            if wanted not in have:
-                raise MissingInputError(
-                    f"{path} has no evaluation under protocol {wanted!r}, only {', '.join(sorted(have))}; "
-                    f"run `sdclr evaluate {path} --protocol {wanted}` first."
-                )
-        return wanted
-    shared = set.intersection(*found.values())
-    if not shared:
-        each = "; ".join(f"{path}: {', '.join(sorted(have))}" for path, have in found.items())
-        raise ConfigError(
-            f"the runs share no evaluation protocol ({each}). `sdclr evaluate RUN --protocol ...` adds one."
-        )
-    if len(shared) > 1:
-        raise ConfigError(f"the runs have several protocols: {', '.join(sorted(shared))}; choose with --protocol.")
-    return shared.pop()
-
-
-def _read_run(path: Path, protocol: str, groups: GroupConvention | None) -> RunFolder:
-    run = Run(path)
-    name = str(run.evaluation_path(protocol).relative_to(path))
-    evaluation = run.read_json(name, "dataset", "group_convention", "train_counts", "split", "chance", "probes")
-    return RunFolder(
-        path=path,
-        settings=_flatten(run.settings()),
-        split=run.read_json("split.json", "class_names", "counts", "fingerprint"),
-        environment=run.read_json("environment.json"),
-        metrics=run.metrics(),
-        evaluation=evaluation | ({"group_convention": groups} if groups else {}),
-    )
-
-
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings -> dotted names."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat
-
-
-# Arms
-
-
-def _check_comparable(runs: Sequence[RunFolder]) -> None:
-    """Raise ConfigError where the numbers of two runs would not be comparable."""
-    first = runs[0]
-    for run in runs[1:]:
-        for key, what in (("dataset", "data sets"), ("group_convention", "group conventions")):
-            if run.evaluation[key] != first.evaluation[key]:
-                raise ConfigError(
-                    f"{first.path} and {run.path} were evaluated on different {what}, {first.evaluation[key]!r} and "
-                    f"{run.evaluation[key]!r}: their numbers are not comparable. Report them separately."
-                )
-    for a, b in combinations(runs, 2):
-        prints = [run.evaluation["split"]["fingerprint"] for run in (a, b)]
-        if a.split_number == b.split_number and prints[0] != prints[1]:
-            raise ConfigError(
-                f"{a.path} and {b.path} both name split {a.split_number}, but their images differ (fingerprints "
-                f"{prints[0][:12]} and {prints[1][:12]}): their numbers are not comparable. Report them separately."
-            )
-
-
-def _arms(runs: Sequence[RunFolder]) -> list[Arm]:
-    """Group the runs, in the order given, and name each group so that no two names are equal."""
-    groups: dict[str, list[RunFolder]] = {}
-    for run in runs:
-        same = {key: value for key, value in run.settings.items() if key not in _NOT_THE_ARM and value is not None}
-        groups.setdefault(json.dumps(same, sort_keys=True, default=str), []).append(run)
-    for group in groups.values():
-        for a, b in combinations(group, 2):
-            if (a.split_number, a.seed) == (b.split_number, b.seed):
-                raise ConfigError(
-                    f"{a.path} and {b.path} are the same thing twice: same settings, split {a.split_number} and "
-                    f"seed {a.seed}. Give one of them."
-                )
-    settings = [group[0].settings for group in groups.values()]
-    return [Arm(_label(mine, settings), group) for mine, group in zip(settings, groups.values(), strict=True)]
-
-
-def _label(mine: Mapping[str, Any], everyone: Sequence[Mapping[str, Any]]) -> str:
-    """The method's name, and where several arms share the method the settings in which they differ."""
-    name = _method_name(mine)
-    fields = _differing([settings for settings in everyone if _method_name(settings) == name])
-    last = [field.rpartition(".")[2] for field in fields]
-    words = [
-        f"{leaf if leaf != 'name' and last.count(leaf) == 1 else field} {_text(mine.get(field))}"
-        for field, leaf in zip(fields, last, strict=True)
-    ]
-    return f"{name} ({', '.join(words)})" if words else name
-
-
-def _method_name(settings: Mapping[str, Any]) -> str:
-    """As the paper writes it."""
-    return METHOD_NAMES.get(settings["method.name"], str(settings["method.name"]))
-
-
-def _differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The dotted names of the settings in which some arms differ."""
-    names = dict.fromkeys(key for mine in settings for key in mine if key not in _NOT_THE_ARM)
-    return [key for key in names if any(mine.get(key) != settings[0].get(key) for mine in settings)]
-
-
-def _text(value: Any) -> str:
-    """A setting in a few characters; "-" where the arm has no such setting."""
-    return "-" if value is None else str(value)
-
-
 # Numbers
-
-
-def _balancedness(run: RunFolder, probe: str) -> Balancedness:
-    found = run.evaluation
-    try:
-        return balancedness(
-            found["probes"][probe]["per_class_accuracy"], found["train_counts"], found["group_convention"]
-        )
-    except DataError as error:
-        raise DataError(f"{run.path / 'evaluation'}, probe {probe}: {error}") from None
-
-
-def _mean_balancedness(seeds: Sequence[Balancedness]) -> Balancedness:
-    fields = [asdict(one) for one in seeds]
-    return Balancedness(**{key: float(np.mean([one[key] for one in fields])) for key in fields[0]})
 
 
 def _row(arm: Arm, probe: str) -> Row:
@@ -411,7 +213,7 @@ def _description(arms: Sequence[Arm], protocol: str) -> str:
     settings = [arm.runs[0].settings for arm in arms]
     runs = [run for arm in arms for run in arm.runs]
     words = {
-        key: " or ".join(dict.fromkeys(_text(mine.get(key)) for mine in settings))
+        key: " or ".join(dict.fromkeys(setting_text(mine.get(key)) for mine in settings))
         for key in ("backbone.name", "backbone.width", "epochs", "data.subset", "data.imbalance_ratio")
     }
     return (
@@ -442,9 +244,9 @@ def _facts(arms: Sequence[Arm], protocol: str) -> list[Fact]:
         "recipe": "recipe",
     }
     settings = [arm.runs[0].settings for arm in arms]
-    others = [key for key in _differing(settings) if key not in named and key != "method.name"]
-    facts = [Fact(name, [_text(mine.get(key)) for mine in settings]) for key, name in named.items()]
-    facts += [Fact(key, [_text(mine.get(key)) for mine in settings]) for key in others]
+    others = [key for key in differing_settings(settings) if key not in named and key != "method.name"]
+    facts = [Fact(name, [setting_text(mine.get(key)) for mine in settings]) for key, name in named.items()]
+    facts += [Fact(key, [setting_text(mine.get(key)) for mine in settings]) for key in others]
     facts += [
         Fact("protocol", [protocol] * len(arms)),
         Fact("runs (splits)", [f"{len(a.runs)} ({len({r.split_number for r in a.runs})})" for a in arms]),
@@ -461,7 +263,7 @@ def _views_per_second(arm: Arm) -> str:
 
 def _joined(runs: Sequence[RunFolder], key: str) -> str:
     """The distinct values of an environment entry."""
-    return "; ".join(dict.fromkeys(_text(run.environment.get(key)) for run in runs))
+    return "; ".join(dict.fromkeys(setting_text(run.environment.get(key)) for run in runs))
 
 
 def _probe_detail(runs: Sequence[RunFolder], probe: str) -> str:
