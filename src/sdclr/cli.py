@@ -33,6 +33,8 @@ app.add_typer(recipes_app, name="recipes")
 
 Out = Annotated[Path | None, typer.Option(help="Run folder; a run that stopped there goes on. [default: runs/RECIPE]")]
 DataPath = Annotated[str | None, typer.Option("--data", metavar="PATH", help="Where the images are (data.path).")]
+SplitsDir = Annotated[str | None, typer.Option(help="The authors' split folder (data.splits_dir).")]
+Download = Annotated[bool, typer.Option("--download", help="Download the data set to --data if it is not there.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:N or auto.")]
 
 
@@ -67,10 +69,8 @@ def pretrain(
     out: Out = None,
     config: Annotated[Path | None, typer.Option(help="Saved config.yaml to run instead of a recipe.")] = None,
     weights: Annotated[str | None, typer.Option(help="Run or backbone.safetensors to start a NEW run from.")] = None,
-    splits_dir: Annotated[str | None, typer.Option(help="The authors' split folder (data.splits_dir).")] = None,
-    download: Annotated[
-        bool, typer.Option("--download", help="Download the data set to --data if it is not there.")
-    ] = False,
+    splits_dir: SplitsDir = None,
+    download: Download = False,
 ) -> None:
     """Pre-train a backbone. The same command on an existing --out goes on where it stopped.
 
@@ -80,9 +80,7 @@ def pretrain(
     from sdclr.jobs.pretrain import pretrain as run_pretrain
     from sdclr.presentation.progress import Progress
 
-    flags = {"data.path": data, "data.splits_dir": splits_dir, "weights": weights}
-    # absolute, so that the saved config runs again from anywhere
-    paths = {key: str(Path(value).expanduser().absolute()) for key, value in flags.items() if value is not None}
+    paths = _paths({"data.path": data, "data.splits_dir": splits_dir, "weights": weights})
     settings = _settings(arguments or [], config, paths)
     with Progress(_stderr) as progress:
         run = run_pretrain(settings, out, download=download, progress=progress)
@@ -133,21 +131,104 @@ def evaluate(
 def report(
     folders: Annotated[list[Path], typer.Argument(metavar="RUN...")],
     formats: Annotated[
-        str, typer.Option("--format", help="terminal, markdown, csv, html; comma-separated.")
-    ] = "terminal,html",
+        str | None,
+        typer.Option(
+            "--format",
+            help="terminal, markdown, csv, html (with --paper: latex instead of html); comma-separated. "
+            "[default: terminal,html; with --paper terminal]",
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="File (or folder) for markdown, csv or html.")] = None,
     protocol: Annotated[str | None, typer.Option(help="Which protocol, if the runs have several.")] = None,
     groups: Annotated[
         Groups | None, typer.Option(help="thirds of the classes, or thresholds (> 100, 20-100, < 20 images).")
     ] = None,
+    paper: Annotated[
+        bool, typer.Option("--paper", help="The paper's table: every split, mean ± std, the published rows.")
+    ] = False,
 ) -> None:
     """Tables and an HTML page over one run or many: mean ± std over splits, paired differences with intervals."""
-    from sdclr.jobs.report import write_report
+    from sdclr.jobs.report import write_paper_table, write_report
 
+    formats = formats or ("terminal" if paper else "terminal,html")
     chosen = {name.strip() for name in formats.split(",") if name.strip()}
-    write_report(
-        folders, chosen, out=out, protocol=protocol, groups=groups.value if groups else None, console=Console()
+    write = write_paper_table if paper else write_report
+    write(folders, chosen, out=out, protocol=protocol, groups=groups.value if groups else None, console=Console())
+
+
+@app.command()
+def reproduce(
+    dataset: Annotated[str, typer.Argument(help="cifar10, cifar100, imagenet100, imagenet_lt_exp or digits.")],
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", show_default=False)] = None,
+    data: DataPath = None,
+    splits_dir: SplitsDir = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of all runs. [default: runs/reproduce-DATASET-SCALE]")
+    ] = None,
+    arms: Annotated[
+        str,
+        typer.Option(
+            help="paper (as published), matched (same head and temperature), or arms: simclr_balanced, simclr, "
+            "simclr_balanced_matched, simclr_matched, sdclr; comma-separated."
+        ),
+    ] = "paper",
+    splits: Annotated[str | None, typer.Option(help="For example 1-5. [default: the paper's]")] = None,
+    seeds: Annotated[str | None, typer.Option(help="For example 1,2. [default: the paper's one seed]")] = None,
+    scale: Annotated[str, typer.Option(help="full (as published) or tiny (minutes on a CPU).")] = "full",
+    protocol: Annotated[str | None, typer.Option(help="[default: sdclr; cached with --scale tiny]")] = None,
+    published: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Evaluate the authors' unzipped checkpoints instead of training.")
+    ] = None,
+    only_plan: Annotated[bool, typer.Option("--plan", help="Show what is done and what is missing, and stop.")] = False,
+    print_commands: Annotated[
+        bool, typer.Option("--print-commands", help="Print the commands of what is missing, for a scheduler, and stop.")
+    ] = False,
+    download: Download = False,
+) -> None:
+    """Run the paper's comparison: arms x splits x seeds, skipping what is done, ending in the paper's table.
+
+    Killed anywhere, the same command goes on; several processes can share one --out.
+    """
+    from sdclr.presentation.progress import Progress
+    from sdclr.workflows import matrix
+    from sdclr.workflows import reproduce as workflow
+
+    chosen = workflow.choose_arms(dataset, arms)
+    size = workflow.choose_scale(dataset, scale)
+    protocol = protocol or size.protocol
+    out = out or Path("runs") / f"reproduce-{dataset}-{'published' if published else scale}"
+    console = Console()
+    cells = matrix.plan(
+        dataset,
+        out,
+        arms=chosen,
+        splits=workflow.parse_numbers(splits, "--splits") if splits else workflow.SPLITS[dataset],
+        seeds=workflow.parse_numbers(seeds, "--seeds") if seeds else None,
+        overrides=[*size.overrides, *(overrides or [])],
+        values=_paths({"data.path": data, "data.splits_dir": splits_dir}),
     )
+    if published is not None:
+        from sdclr.workflows import published as authors
+
+        with Progress(_stderr) as progress:
+            authors.evaluate_published(cells, published, out, protocol=protocol, progress=progress, console=console)  # type: ignore[arg-type]  # checked there
+        return
+    if print_commands:
+        lines = matrix.commands(cells, protocol, workflow.PROBES)
+        typer.echo("\n".join([*lines, workflow.report_command(cells, protocol)]))
+        return
+    matrix.show_plan(cells, protocol, workflow.PROBES, console)
+    if only_plan:
+        return
+    with Progress(_stderr) as progress:
+        workflow.reproduce(
+            cells,
+            out,
+            protocol=protocol,
+            progress=progress,
+            console=console,
+            download=download,  # type: ignore[arg-type]  # checked there
+        )
 
 
 @app.command()
@@ -179,6 +260,11 @@ def show_recipe(name: Annotated[str, typer.Argument(metavar="NAME")]) -> None:
     from sdclr.recipes import recipe
 
     typer.echo(recipe(name).to_yaml(), nl=False)
+
+
+def _paths(flags: dict[str, str | None]) -> dict[str, Any]:
+    """The paths that were given, absolute, so that the saved config runs again from anywhere."""
+    return {key: str(Path(value).expanduser().absolute()) for key, value in flags.items() if value is not None}
 
 
 def _settings(arguments: list[str], config_file: Path | None, flags: dict[str, Any]) -> PretrainConfig:

@@ -99,6 +99,22 @@ class Run:
             os.close(self._lock)
             self._lock = None
 
+    def in_use(self) -> bool:
+        """Whether another process (or another Run object here) is writing to this folder now."""
+        if self._lock is not None or not (self.folder / ".lock").is_file():
+            return False
+        try:
+            lock = os.open(self.folder / ".lock", os.O_RDWR)
+        except OSError:
+            return False  # not ours to write: nobody's lock can be told
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(lock)
+        return False
+
     def write_text(self, name: str, content: str) -> None:
         write_atomically(self.folder / name, content)
 

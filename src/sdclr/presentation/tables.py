@@ -315,13 +315,13 @@ def to_markdown(report: Report) -> str:
         for rows in by_probe(report).values()
         for row in rows
     ]
-    parts += [_md_table(header, body, num_text_columns=2), *map(_md, reading_notes(report))]
+    parts += [markdown_table(header, body, num_text_columns=2), *map(_md, reading_notes(report))]
     for heading, comparisons in comparison_groups(report):
         lines = [f"- {_md(comparison_text(c))}" for c in comparisons]
         parts += [f"## {_md(heading)}", "\n".join(lines)]
     parts += [COMPARISON_NOTE] if report.comparisons else []
     facts = [[f"{fact.name} (differs)" if fact.differs else fact.name, *fact.values] for fact in report.facts]
-    parts += ["## What differs", _md_table(["", *report.arms], facts, num_text_columns=len(report.arms) + 1)]
+    parts += ["## What differs", markdown_table(["", *report.arms], facts, num_text_columns=len(report.arms) + 1)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -330,7 +330,8 @@ def _md(text: str) -> str:
     return " ".join(text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").split())
 
 
-def _md_table(header: Sequence[str], body: Sequence[Sequence[str]], num_text_columns: int) -> str:
+def markdown_table(header: Sequence[str], body: Sequence[Sequence[str]], num_text_columns: int) -> str:
+    """A GitHub-flavoured table; the columns after the text columns are right-aligned."""
     rules = ["---"] * num_text_columns + ["---:"] * (len(header) - num_text_columns)
     return "\n".join("| " + " | ".join(map(_md, line)) + " |" for line in [header, rules, *body])
 

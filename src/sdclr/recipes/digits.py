@@ -8,6 +8,8 @@ competitor alone. Digits are not mirrored, turned grey or shifted in hue: a view
 
 from __future__ import annotations
 
+from typing import Literal
+
 from sdclr.backbones import BackboneConfig
 from sdclr.data import DataConfig, ViewsConfig
 from sdclr.jobs.pretrain import PretrainConfig
@@ -15,10 +17,12 @@ from sdclr.methods import SDCLRConfig, SimCLRConfig
 from sdclr.optim import OptimizerConfig
 
 
-def _digits(recipe: str, method: SimCLRConfig | SDCLRConfig) -> PretrainConfig:
+def _digits(
+    recipe: str, method: SimCLRConfig | SDCLRConfig, subset: Literal["long_tail", "balanced"] = "long_tail"
+) -> PretrainConfig:
     return PretrainConfig(
         recipe=recipe,
-        data=DataConfig(name="digits", imbalance_ratio=20, validation_per_class=18),
+        data=DataConfig(name="digits", subset=subset, imbalance_ratio=20, validation_per_class=18),
         views=ViewsConfig(
             size=12, area=(0.4, 1.0), flip=0.0, jitter=(0.4, 0.4, 0.0, 0.0), grey=0.0, blur=0.3, blur_sigma=(0.1, 1.0)
         ),
@@ -29,6 +33,11 @@ def _digits(recipe: str, method: SimCLRConfig | SDCLRConfig) -> PretrainConfig:
         batch_size=128,
         checkpoint_every_epochs=50,
     )
+
+
+def digits_balanced_simclr() -> PretrainConfig:
+    """SimCLR on the balanced twin of the long-tailed digits."""
+    return _digits("digits_balanced_simclr", SimCLRConfig(projection_dim=64), "balanced")
 
 
 def digits_simclr() -> PretrainConfig:

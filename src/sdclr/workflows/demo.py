@@ -6,13 +6,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from sdclr.jobs.evaluate import evaluate
-from sdclr.jobs.pretrain import pretrain
 from sdclr.jobs.report import write_report
 from sdclr.presentation.progress import AnyProgress, NoProgress
-from sdclr.recipes import recipe
+from sdclr.workflows.matrix import carry_out, plan
 
-METHODS = {"simclr": "SimCLR", "sdclr": "SDCLR"}
+PROBES = ("linear", "few_shot", "knn")
 
 
 def demo(
@@ -27,15 +25,9 @@ def demo(
 
     Same projector, same budget, same splits, same seeds. Finished parts are not done again.
     """
-    out, show = Path(out), progress or NoProgress()
-    runs = []
-    for split in range(1, num_splits + 1):
-        for method, title in METHODS.items():
-            config = recipe(f"digits_{method}").with_overrides([*overrides, f"data.split={split}"])
-            run = pretrain(config, out / f"{method}-{split}", progress=show, label=f"{title}, split {split}")
-            if not run.evaluation_path("cached").exists():
-                evaluate(run, protocol="cached", device=config.device, progress=show)
-            runs.append(run.folder)
-    runs.sort(key=lambda folder: not folder.name.startswith("simclr"))  # the baseline's rows come first
+    out, splits = Path(out), range(1, num_splits + 1)
+    cells = plan("digits", out, arms=("simclr", "sdclr"), splits=splits, overrides=overrides)
+    done = carry_out(cells, protocol="cached", probes=PROBES, progress=progress or NoProgress())
+    runs = [cell.run.folder for arm in ("simclr", "sdclr") for cell in done if cell.arm == arm]  # the baseline first
     write_report(runs, {"terminal", "html"}, out=out / "report.html", protocol="cached", console=console)
     return out / "report.html"

@@ -9,14 +9,14 @@ from __future__ import annotations
 import math
 import os
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 
-from sdclr.errors import ConfigError, MissingInputError, StorageError
+from sdclr.errors import MissingInputError
 from sdclr.evaluation.balancedness import (
     GroupConvention,
     class_groups,
@@ -24,6 +24,7 @@ from sdclr.evaluation.balancedness import (
     paired_difference,
 )
 from sdclr.jobs.report.arms import Arm, RunFolder, differing_settings, read_arms, setting_text
+from sdclr.jobs.report.files import FileFormat, check_formats, deliver
 from sdclr.presentation import html, tables
 from sdclr.presentation.tables import (
     ArmBars,
@@ -37,9 +38,6 @@ from sdclr.presentation.tables import (
     RunRecord,
     SplitCounts,
 )
-
-FORMATS = {"markdown": ".md", "csv": ".csv", "html": ".html"}
-"""Formats that can be files, and their suffix. "terminal" is the fourth format."""
 
 COMPARED = ("all", "few", "group_std")
 
@@ -99,47 +97,17 @@ def write_report(
     runs to report.html in the folder that holds them. ``out`` may be a folder; with several file formats it lends its
     name and each format its suffix. Raises StorageError where a file cannot be written.
     """
-    unknown = formats - {"terminal", *FORMATS}
-    if unknown:
-        raise ConfigError(f"unknown report format {min(unknown)!r}; choose from terminal, {', '.join(FORMATS)}.")
-    report = build_report(runs, protocol, groups)
-    console = console or Console()
-    if "terminal" in formats:
-        tables.render_terminal(report, console)
-    renderers: dict[str, Callable[[Report], str]] = {
-        "markdown": tables.to_markdown,
-        "csv": tables.to_csv,
-        "html": html.render_html,
-    }
-    files = [name for name in FORMATS if name in formats]
-    for name in files:
-        text, target = renderers[name](report), _target(runs, out, name, alone=len(files) == 1)
-        if target is None:
-            console.file.write(text)
-        else:
-            _write(target, text)
-            console.print(f"{name} report: {target}", markup=False, highlight=False, soft_wrap=True)
-    return report
-
-
-def _target(runs: Sequence[Path | str], out: Path | None, name: str, alone: bool) -> Path | None:
-    """The file for one format, None for standard output."""
-    if out is not None and out.is_dir():
-        return out / f"report{FORMATS[name]}"
-    if out is not None:
-        return out if alone else out.with_suffix(FORMATS[name])
-    if name != "html":
-        return None
     folders = [Path(run).resolve() for run in runs]
-    return (folders[0] if len(folders) == 1 else Path(os.path.commonpath([f.parent for f in folders]))) / "report.html"
-
-
-def _write(target: Path, text: str) -> None:
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise StorageError(f"cannot write the report to {target}: {error}. Choose another place with --out.") from None
+    page = (folders[0] if len(folders) == 1 else Path(os.path.commonpath([f.parent for f in folders]))) / "report.html"
+    files = {
+        "markdown": FileFormat(".md", tables.to_markdown),
+        "csv": FileFormat(".csv", tables.to_csv),
+        "html": FileFormat(".html", html.render_html, default=page),
+    }
+    check_formats(formats, files)
+    report = build_report(runs, protocol, groups)
+    deliver(report, formats, tables.render_terminal, files, out, "report", console)
+    return report
 
 
 # Numbers

@@ -1,0 +1,152 @@
+"""The paper's table over evaluated runs, next to what was published.
+
+Per split (its seeds averaged) and mean ± population std over the splits: All, Many, Medium, Few, the std of the groups
+and of the classes, for the linear and the few-shot probe.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from sdclr.errors import MissingInputError
+from sdclr.evaluation.balancedness import GroupConvention, over_splits
+from sdclr.evaluation.published import METHOD, PROTOCOL, PUBLISHED, SETUP
+from sdclr.jobs.report.arms import Arm, read_arms
+from sdclr.jobs.report.files import FileFormat, check_formats, deliver
+from sdclr.presentation import paper_table
+from sdclr.presentation.paper_table import COLUMNS, PaperArm, PaperRow, PaperTable
+from sdclr.presentation.tables import GROUP_CONVENTIONS, Estimate
+
+PAPER_PROBES = ("linear", "few_shot")
+SUBSETS = {"long_tail": "D_i", "balanced": "D_b", "all": "all images"}
+
+
+def build_paper_table(
+    runs: Sequence[Path | str], protocol: str | None = None, groups: GroupConvention | None = None
+) -> PaperTable:
+    """Gather evaluated runs of one data set; raises what :func:`~sdclr.jobs.report.arms.read_arms` raises."""
+    arms, protocol = read_arms(runs, protocol, groups)
+    first = arms[0].runs[0]
+    dataset = str(first.evaluation["dataset"])
+    labels = _labels(arms)
+    probes = [probe for probe in PAPER_PROBES if any(arm.by_split(probe) for arm in arms)]
+    if not probes:
+        raise MissingInputError(
+            f"{first.path} has neither a linear nor a few-shot probe, which the paper's table needs; "
+            f"run `sdclr evaluate {first.path} --probes linear,few_shot` first."
+        )
+    return PaperTable(
+        title=f"{dataset}, protocol {protocol}",
+        dataset=dataset,
+        protocol=protocol,
+        arms=[
+            PaperArm(probe, label, _rows(arm, probe, dataset))
+            for probe in probes
+            for arm, label in zip(arms, labels, strict=True)
+            if arm.by_split(probe)
+        ],
+        notes=_notes(arms, dataset, protocol),
+    )
+
+
+def write_paper_table(
+    runs: Sequence[Path | str],
+    formats: set[str],
+    out: Path | None = None,
+    protocol: str | None = None,
+    groups: GroupConvention | None = None,
+    console: Console | None = None,
+) -> PaperTable:
+    """Build the table and deliver it: "terminal", "markdown", "csv", "latex"; files as :func:`write_report` does."""
+    files = {
+        "markdown": FileFormat(".md", paper_table.to_markdown),
+        "csv": FileFormat(".csv", paper_table.to_csv),
+        "latex": FileFormat(".tex", paper_table.to_latex),
+    }
+    check_formats(formats, files)
+    table = build_paper_table(runs, protocol, groups)
+    deliver(table, formats, paper_table.render_terminal, files, out, "paper", console)
+    return table
+
+
+def _key(arm: Arm) -> tuple[str, str]:
+    settings = arm.runs[0].settings
+    return str(settings["method.name"]), str(settings.get("data.subset"))
+
+
+def _labels(arms: Sequence[Arm]) -> list[str]:
+    """ "SDCLR on D_i"; the settings that differ are added where two arms would be called the same."""
+    short = [f"{arm.method} on {SUBSETS.get(_key(arm)[1], _key(arm)[1])}" for arm in arms]
+    shown = [(label, *_settings(arm.runs[0].settings)) for label, arm in zip(short, arms, strict=True)]
+    return [
+        f"{label} [{arm.label}]" if shown.count(mine) > 1 else label
+        for label, arm, mine in zip(short, arms, shown, strict=True)
+    ]
+
+
+def _settings(settings: Mapping[str, Any]) -> list[str]:
+    """Head depth, norms, temperature and prune ratio; "-" where the method has no such thing."""
+    names = ("projector_layers", "norms", "temperature", "prune_ratio")
+    return ["-" if (value := settings.get(f"method.{name}")) is None else str(value) for name in names]
+
+
+def _rows(arm: Arm, probe: str, dataset: str) -> list[PaperRow]:
+    settings = _settings(arm.runs[0].settings)
+    splits = arm.summaries(probe)
+    rows = [
+        PaperRow("split", f"split {number}", settings, {key: Estimate(getattr(one, key), 0.0, 1) for key in COLUMNS})
+        for number, one in splits.items()
+    ]
+    means = {key: Estimate(**asdict(over_splits([getattr(one, key) for one in splits.values()]))) for key in COLUMNS}
+    over = f"mean ± std over {len(splits)} splits" if len(splits) > 1 else "mean over 1 split"
+    rows.append(PaperRow("mean", over, settings, means))
+    published = PUBLISHED.get((dataset, probe), {}).get(_key(arm))
+    if published is not None:
+        numbers = {key: getattr(published, key) for key in ("all", "many", "medium", "few")}
+        values = {key: Estimate(number, math.nan, 1) for key, number in numbers.items() if number is not None}
+        theirs = {f"method.{name}": value for name, value in METHOD[dataset][_key(arm)].items()}
+        rows.append(PaperRow("published", f"published ({published.trust})", _settings(theirs), values))
+    return rows
+
+
+def _notes(arms: Sequence[Arm], dataset: str, protocol: str) -> list[str]:
+    runs = [run for arm in arms for run in arm.runs]
+    notes = [
+        "Percent; mean ± population std over the splits (the seeds of a split are averaged first). Std of groups, the "
+        "spread of Many, Medium and Few, and Std of classes are better when lower.",
+        f"{GROUP_CONVENTIONS[runs[0].evaluation['group_convention']]} Always the counts of the long-tailed set D_i.",
+    ]
+    if differences := _unlike_published(arms, dataset, protocol):
+        notes.append(f"NOT comparable with the published rows: {'; '.join(differences)}.")
+    heads, temperatures = ({_settings(arm.runs[0].settings)[i] for arm in arms} for i in (0, 2))
+    confounds = [
+        f"{name} {' and '.join(sorted(values))}"
+        for name, values in (("head depth", heads), ("temperature", temperatures))
+        if len(values) > 1
+    ]
+    if confounds:
+        notes.append(f"These arms differ in more than the method: {', '.join(confounds)} (see the matched recipes).")
+    sources = {
+        run.split_number: f"split {run.split_number}: {run.split['source']}, fingerprint {run.split['fingerprint']}"
+        for run in sorted(runs, key=lambda run: run.split_number)
+    }
+    return [*notes, f"Images: {'; '.join(sources.values())}."]
+
+
+def _unlike_published(arms: Sequence[Arm], dataset: str, protocol: str) -> list[str]:
+    """What separates these runs from the published ones, in words; nothing for a data set without published rows."""
+    theirs = SETUP.get(dataset)
+    if theirs is None:
+        return []
+    found = [f"{PROTOCOL} is their protocol, {protocol} this one"] if protocol != PROTOCOL else []
+    for name, value in theirs.items():
+        ours = {str(arm.runs[0].settings.get(name)) for arm in arms}
+        if ours != {str(value)}:
+            found.append(f"{name} {value} there, {' and '.join(sorted(ours))} here")
+    return found

@@ -1,0 +1,182 @@
+"""The paper's table: every split, mean ± std over the splits, and the published row, for each arm under each probe.
+
+Rendered for a terminal, as Markdown, CSV or LaTeX. Accuracies and spreads are fractions here and percent where they are
+printed; CSV keeps fractions. This file computes no result.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from sdclr.presentation.tables import PROBES, Estimate, cell, markdown_table, percent
+
+COLUMNS = {
+    "all": "All",
+    "many": "Many",
+    "medium": "Medium",
+    "few": "Few",
+    "group_std": "Std of groups",
+    "class_std": "Std of classes",
+}
+"""Field of a balancedness -> header. Both spreads are better when lower."""
+
+SETTINGS = ("head depth", "norms", "temperature", "prune ratio")
+"""What every row says about its arm: the known confounds of the published comparison."""
+
+
+@dataclass(frozen=True)
+class PaperRow:
+    """One row: a single split, the mean over the splits, or what was published."""
+
+    kind: Literal["split", "mean", "published"]
+    label: str
+    """"split 3", "mean ± std over 5 splits", "published (as reported, unverified)"."""
+    settings: Sequence[str]
+    """In the order of SETTINGS."""
+    values: Mapping[str, Estimate]
+    """Column -> estimate; a column that is missing is not known."""
+
+
+@dataclass(frozen=True)
+class PaperArm:
+    """One arm under one probe."""
+
+    probe: str
+    label: str
+    """"SDCLR on D_i"."""
+    rows: Sequence[PaperRow]
+
+
+@dataclass(frozen=True)
+class PaperTable:
+    """All that is shown, probe by probe."""
+
+    title: str
+    dataset: str
+    protocol: str
+    arms: Sequence[PaperArm]
+    notes: Sequence[str]
+
+
+_LABEL_WIDTH, _NUMBER_WIDTH = 21, 8  # 80 columns in all
+
+
+def render_terminal(table: PaperTable, console: Console) -> None:
+    """Print every arm under each probe; the ± of a mean has a line of its own, so that 80 columns are enough."""
+    console.print(Text(table.title, style="bold"))
+    for probe, arms in _by_probe(table).items():
+        console.print(Text(f"\n{PROBES[probe]}", style="bold cyan"))
+        console.print(_grid([["", *COLUMNS.values()]], style="bold"))
+        for arm in arms:
+            settings = next(row for row in arm.rows if row.kind == "mean").settings
+            console.print(Text.assemble((arm.label, "bold"), f"  {_settings_line(settings)}"))
+            for row in arm.rows:
+                differs = row.kind == "published" and row.settings != settings
+                label = f"{row.label}{f', {_settings_line(row.settings)}' if differs else ''}"
+                numbers = ["\n".join(_cell(row, key).split(" ", 1)) for key in COLUMNS]
+                style = {"mean": "bold", "published": "dim", "split": ""}[row.kind]
+                console.print(_grid([[label, *numbers]], style))
+    console.print()
+    for note in table.notes:
+        console.print(Text(note, style="dim"))
+
+
+def _grid(rows: Sequence[Sequence[str]], style: str) -> Table:
+    grid = Table.grid(padding=(0, 1, 0, 0))
+    grid.add_column(width=_LABEL_WIDTH)
+    for _ in COLUMNS:
+        grid.add_column(width=_NUMBER_WIDTH, justify="right")
+    for label, *numbers in rows:
+        grid.add_row(Padding(Text(label), (0, 0, 0, 2)), *numbers, style=style)
+    return grid
+
+
+def to_markdown(table: PaperTable) -> str:
+    """One table a probe, the settings of the arm in every row."""
+    parts = [f"# {table.title}"]
+    for probe, arms in _by_probe(table).items():
+        body = [
+            [arm.label, row.label, *row.settings, *(_cell(row, key) for key in COLUMNS)]
+            for arm in arms
+            for row in arm.rows
+        ]
+        header = ["Arm", "", *SETTINGS, *COLUMNS.values()]
+        parts += [f"## {PROBES[probe]}", markdown_table(header, body, num_text_columns=2 + len(SETTINGS))]
+    return "\n\n".join([*parts, "\n".join(f"- {note}" for note in table.notes)]) + "\n"
+
+
+def to_csv(table: PaperTable) -> str:
+    """One line a row: fractions in full precision; what is not known, and the std of a single split, is empty."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    names = [f"{key}_{part}" for key in COLUMNS for part in ("mean", "std")]
+    columns = [name.replace(" ", "_") for name in SETTINGS]
+    writer.writerow(["dataset", "protocol", "probe", "arm", "kind", "row", "n", *columns, *names])
+    for arm in table.arms:
+        for row in arm.rows:
+            estimates = [row.values.get(key, Estimate(math.nan, math.nan, 0)) for key in COLUMNS]
+            numbers = [n for e in estimates for n in (e.mean, e.std if e.n > 1 else math.nan)]
+            fields = ["" if math.isnan(number) else repr(number) for number in numbers]
+            n = max((e.n for e in estimates), default=0) if row.kind != "published" else ""
+            protocol = table.protocol if row.kind != "published" else "sdclr"
+            writer.writerow(
+                [table.dataset, protocol, arm.probe, arm.label, row.kind, row.label, n, *row.settings, *fields]
+            )
+    return stream.getvalue()
+
+
+def to_latex(table: PaperTable) -> str:
+    """A booktabs table a probe, ready for \\input."""
+    parts = ["% needs \\usepackage{booktabs}"]
+    for probe, arms in _by_probe(table).items():
+        header = ["Arm", "", *SETTINGS, *COLUMNS.values()]
+        lines = [
+            "\\begin{table}",
+            "\\centering",
+            f"\\caption{{{_latex(f'{table.title}. {PROBES[probe]}. ' + ' '.join(table.notes))}}}",
+            f"\\begin{{tabular}}{{ll{'c' * len(SETTINGS)}{'r' * len(COLUMNS)}}}",
+            "\\toprule",
+            " & ".join(map(_latex, header)) + " \\\\",
+        ]
+        for arm in arms:
+            lines.append("\\midrule")
+            for row in arm.rows:
+                cells = [arm.label, row.label, *row.settings, *(_cell(row, key) for key in COLUMNS)]
+                lines.append(" & ".join(map(_latex, cells)) + " \\\\")
+        parts.append("\n".join([*lines, "\\bottomrule", "\\end{tabular}", "\\end{table}"]))
+    return "\n\n".join(parts) + "\n"
+
+
+def _by_probe(table: PaperTable) -> dict[str, list[PaperArm]]:
+    groups = {probe: [arm for arm in table.arms if arm.probe == probe] for probe in PROBES}
+    return {probe: arms for probe, arms in groups.items() if arms}
+
+
+def _settings_line(settings: Sequence[str]) -> str:
+    """ "head 3, own norms, temperature 0.2, pruned 0.9", without what the method does not have."""
+    words = {"head depth": "head {}", "norms": "{} norms", "temperature": "temperature {}", "prune ratio": "pruned {}"}
+    pairs = zip(SETTINGS, settings, strict=True)
+    return ", ".join(words[name].format(value) for name, value in pairs if value != "-")
+
+
+def _cell(row: PaperRow, key: str) -> str:
+    estimate = row.values.get(key)
+    return percent(math.nan) if estimate is None else cell(estimate)
+
+
+_LATEX = {"\\": "\\textbackslash{}", "±": "$\\pm$", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}"}
+_LATEX |= {character: f"\\{character}" for character in "&%$#_{}"}
+
+
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(character, character) for character in text)

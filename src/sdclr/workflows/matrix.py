@@ -1,0 +1,170 @@
+"""A matrix of runs, arms x splits x seeds: planned, carried out where something is missing, resumable anywhere.
+
+Nothing is remembered but the run folders: what a cell needs next is read off its folder, so a killed matrix goes on,
+and several processes can share one (a cell that another process holds is left to it).
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from sdclr.config import parse_assignment
+from sdclr.errors import ConfigError, RunFolderError
+from sdclr.jobs.evaluate import Protocol, evaluate
+from sdclr.jobs.pretrain import PretrainConfig, pretrain
+from sdclr.presentation.progress import AnyProgress
+from sdclr.recipes import SYSTEMS, recipe
+from sdclr.run import Run
+
+State = Literal["done", "running", "trained", "interrupted", "missing"]
+STATES: Mapping[State, str] = {
+    "done": "trained and evaluated",
+    "running": "another process holds it",
+    "trained": "to be evaluated",
+    "interrupted": "goes on where it stopped",
+    "missing": "to be trained",
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of the matrix."""
+
+    arm: str
+    config: PretrainConfig
+    run: Run
+
+    @property
+    def title(self) -> str:
+        return f"{self.arm}, split {self.config.data.split}, seed {self.config.seed}"
+
+    def state(self, protocol: str, probes: Sequence[str]) -> State:
+        """What its folder says."""
+        if self.run.in_use():
+            return "running"
+        if not self.run.exists:
+            return "missing"
+        if not self.run.backbone_path.is_file():
+            return "interrupted"
+        return "trained" if self.missing_probes(protocol, probes) else "done"
+
+    def missing_probes(self, protocol: str, probes: Sequence[str]) -> list[str]:
+        """The probes that were not measured yet."""
+        path = self.run.evaluation_path(protocol)
+        have = self.run.read_json(f"evaluation/{path.name}", "probes")["probes"] if path.is_file() else {}
+        return [probe for probe in probes if probe not in have]
+
+    def progress(self) -> str:
+        """ "epoch 4 of 10", for an interrupted run."""
+        metrics = self.run.metrics()
+        return f"epoch {metrics[-1]['epoch'] if metrics else 0} of {self.config.epochs}"
+
+
+def plan(
+    dataset: str,
+    out: Path,
+    *,
+    arms: Sequence[str],
+    splits: Sequence[int],
+    seeds: Sequence[int] | None = None,
+    overrides: Sequence[str] = (),
+    values: Mapping[str, Any] | None = None,
+) -> list[Cell]:
+    """Every cell of the matrix, split by split, in the folders OUT/<arm>-split<S>-seed<N>.
+
+    ``seeds``: None is the recipe's own. ``values``: plain settings by dotted name, ``overrides``: ``name=value`` texts.
+    Raises ConfigError before any work when an arm does not exist, or when a folder holds a run with other settings.
+    """
+    recipes = SYSTEMS[dataset]
+    if unknown := [arm for arm in arms if arm not in recipes]:
+        raise ConfigError(f"{dataset} has no arm {unknown[0]!r}; it has {', '.join(recipes)}.")
+    given = dict(map(parse_assignment, overrides))
+    if clash := [name for name in ("seed", "data.split") if name in given]:
+        raise ConfigError(f"{clash[0]} is set by --{'seeds' if clash[0] == 'seed' else 'splits'}; leave it out.")
+    cells = []
+    for split in splits:
+        for arm in dict.fromkeys(arms):
+            base = recipe(recipes[arm]).with_values({**(values or {}), **given, "data.split": split})
+            for seed in seeds if seeds is not None else [base.seed]:
+                config = base.with_values({"seed": seed})
+                cell = Cell(arm, config, Run(out / f"{arm}-split{split}-seed{seed}"))
+                cell.run.check(config.to_dict())
+                cells.append(cell)
+    return cells
+
+
+def show_plan(cells: Sequence[Cell], protocol: str, probes: Sequence[str], console: Console) -> None:
+    """A table of what is done, running, interrupted and missing."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0))
+    for header in ("Arm", "Split", "Seed", "State"):
+        table.add_column(header)
+    counts = dict.fromkeys(STATES, 0)
+    for cell in cells:
+        state = cell.state(protocol, probes)
+        counts[state] += 1
+        words = f"{state} ({cell.progress()})" if state in ("interrupted", "running") and cell.run.exists else state
+        style = {"done": "green", "running": "cyan", "trained": "yellow", "interrupted": "yellow", "missing": ""}[state]
+        numbers = (str(cell.config.data.split), str(cell.config.seed))
+        table.add_row(cell.arm, *numbers, Text(words, style=style))
+    console.print(table)
+    found = [f"{count} {state} ({STATES[state]})" for state, count in counts.items() if count]
+    where = cells[0].run.folder.parent if cells else "-"
+    console.print(Text(f"{len(cells)} runs in {where}: {', '.join(found)}."), soft_wrap=True)
+
+
+def carry_out(
+    cells: Sequence[Cell], *, protocol: Protocol, probes: Sequence[str], progress: AnyProgress, download: bool = False
+) -> list[Cell]:
+    """Train and evaluate what is missing; returns the cells that are done.
+
+    A cell that another process holds is left to it. Raises what pretrain and evaluate raise; what is finished stays.
+    """
+    for cell in cells:
+        if cell.state(protocol, probes) == "done":
+            continue
+        try:
+            run = pretrain(cell.config, cell.run.folder, progress=progress, label=cell.title, download=download)
+        except RunFolderError:
+            if not cell.run.in_use():
+                raise
+            progress.print(f"{cell.run.folder} is in use by another process; it is left to that one.")
+            continue
+        if missing := cell.missing_probes(protocol, probes):
+            evaluate(run, protocol=protocol, probes=missing, device=cell.config.device, progress=progress)
+    return [cell for cell in cells if cell.state(protocol, probes) == "done"]
+
+
+def commands(cells: Sequence[Cell], protocol: str, probes: Sequence[str]) -> list[str]:
+    """One shell line for each cell that is not done: what a scheduler would run. The lines are independent."""
+    lines = []
+    for cell in cells:
+        if cell.state(protocol, probes) == "done":
+            continue
+        base, config = recipe(cell.config.recipe).to_dict(), cell.config.to_dict()
+        folder = str(cell.run.folder)
+        pretraining = ["sdclr", "pretrain", cell.config.recipe, *_assignments(base, config), "--out", folder]
+        evaluating = ["sdclr", "evaluate", folder, "--protocol", protocol, "--probes", ",".join(probes)]
+        evaluating += ["--device", cell.config.device]
+        lines.append(f"{shlex.join(pretraining)} && {shlex.join(evaluating)}")
+    return lines
+
+
+def _assignments(base: Mapping[str, Any], config: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """``name=value`` for every leaf in which ``config`` differs from the recipe."""
+    found = []
+    for key, value in config.items():
+        if isinstance(value, Mapping) and isinstance(base.get(key), Mapping):
+            found += _assignments(base[key], value, f"{prefix}{key}.")
+        elif value != base.get(key):
+            found.append(f"{prefix}{key}={value if isinstance(value, str) else json.dumps(value)}")
+    return found

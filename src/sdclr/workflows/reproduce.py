@@ -1,0 +1,123 @@
+"""The paper's comparison on one data set: the whole matrix of arms, splits and seeds, ending in the paper's table."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from sdclr.errors import ConfigError, RunFolderError
+from sdclr.jobs.evaluate import Protocol
+from sdclr.jobs.report import write_paper_table, write_report
+from sdclr.presentation.progress import AnyProgress
+from sdclr.recipes import ARM_SETS, SYSTEMS
+from sdclr.workflows.matrix import Cell, carry_out
+
+PROBES = ("linear", "few_shot")
+SPLITS: Mapping[str, tuple[int, ...]] = {
+    "cifar10": (1, 2, 3, 4, 5),
+    "cifar100": (1, 2, 3, 4, 5),
+    "imagenet100": (1,),
+    "imagenet_lt_exp": (1,),
+    "digits": (1, 2, 3),
+}
+"""The splits of the paper; digits are ours."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How large the runs are."""
+
+    overrides: tuple[str, ...]
+    protocol: Protocol
+
+
+_NARROW = (
+    "backbone.name=resnet10",
+    "backbone.width=16",
+    "epochs=10",
+    "batch_size=128",
+    "optimizer.learning_rate=0.12",  # the paper's 0.5 at batch 512, scaled to batch 128
+    "checkpoint_every_epochs=1",
+)
+SCALES: Mapping[str, Mapping[str, Scale]] = {
+    "full": {dataset: Scale((), "sdclr") for dataset in SYSTEMS},
+    "tiny": {dataset: Scale(_NARROW, "cached") for dataset in ("cifar10", "cifar100")}
+    | {dataset: Scale((*_NARROW, "views.size=64"), "cached") for dataset in ("imagenet100", "imagenet_lt_exp")}
+    | {"digits": Scale(("backbone.width=8", "epochs=10", "checkpoint_every_epochs=1"), "cached")},
+}
+"""full: as published, protocol sdclr. tiny: a narrow ResNet-10 for ten epochs, protocol cached: minutes on a CPU."""
+
+
+def choose_arms(dataset: str, text: str) -> list[str]:
+    """ "paper", "matched", or arms separated by commas. Raises ConfigError that lists what there is."""
+    if dataset not in SYSTEMS:
+        raise ConfigError(f"there is no data set {dataset!r} to reproduce; choose from {', '.join(SYSTEMS)}.")
+    known = SYSTEMS[dataset]
+    arms = [arm for word in text.split(",") if (name := word.strip()) for arm in ARM_SETS.get(name, (name,))]
+    unknown = [arm for arm in arms if arm not in known]
+    if unknown or not arms:
+        what = f"no arm {unknown[0]!r}" if unknown else "no arm without a name"
+        raise ConfigError(f"{dataset} has {what}; choose from {', '.join([*ARM_SETS, *known])}.")
+    return list(dict.fromkeys(arms))
+
+
+def choose_scale(dataset: str, name: str) -> Scale:
+    """Raises ConfigError that lists what there is."""
+    if name not in SCALES:
+        raise ConfigError(f"--scale must be {' or '.join(SCALES)}, got {name!r}.")
+    return SCALES[name][dataset]
+
+
+def parse_numbers(text: str, what: str) -> list[int]:
+    """ "1-3,5" -> [1, 2, 3, 5]."""
+    numbers: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
+            raise ConfigError(f"cannot read {what} {text!r}; write numbers and ranges, for example 1-3,5.")
+        numbers += range(int(first), int(last or first) + 1)
+    return list(dict.fromkeys(numbers))
+
+
+def reproduce(
+    cells: Sequence[Cell],
+    out: Path,
+    *,
+    protocol: Protocol,
+    probes: Sequence[str] = PROBES,
+    progress: AnyProgress,
+    console: Console,
+    download: bool = False,
+) -> None:
+    """Carry the matrix out and print the paper's table; OUT/paper.md, .csv and .tex hold it, too.
+
+    OUT/report.html has the paired comparisons. Raises RunFolderError when other processes hold some of the runs: the
+    table then covers the rest.
+    """
+    done = carry_out(cells, protocol=protocol, probes=probes, progress=progress, download=download)
+    summarise(done, out, protocol, console)
+    if left := len(cells) - len(done):
+        raise RunFolderError(
+            f"{left} of {len(cells)} runs are held by other processes and not in the table; run this again later."
+        )
+
+
+def report_command(cells: Sequence[Cell], protocol: str) -> str:
+    """The shell line that makes the table once all cells are done."""
+    folders = [str(cell.run.folder) for cell in cells]
+    return shlex.join(["sdclr", "report", "--paper", *folders, "--protocol", protocol])
+
+
+def summarise(cells: Sequence[Cell], out: Path, protocol: str, console: Console) -> None:
+    """The paper's table on the terminal and in OUT/paper.*, the comparisons in OUT/report.html."""
+    folders = [cell.run.folder for arm in dict.fromkeys(c.arm for c in cells) for cell in cells if cell.arm == arm]
+    if not folders:
+        return
+    console.print()
+    formats = {"terminal", "markdown", "csv", "latex"}
+    write_paper_table(folders, formats, out=out, protocol=protocol, console=console)
+    write_report(folders, {"html"}, out=out / "report.html", protocol=protocol, console=console)
