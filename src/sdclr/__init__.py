@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from sdclr.data.splits import Split, draw_long_tail
     from sdclr.errors import SdclrError
     from sdclr.evaluation.balancedness import Balancedness, balancedness
+    from sdclr.jobs.adopt import adopt
     from sdclr.jobs.convert import convert
-    from sdclr.jobs.evaluate import evaluate
+    from sdclr.jobs.evaluate import evaluate, evaluate_classifier
     from sdclr.jobs.pretrain import PretrainConfig, pretrain, resume
-    from sdclr.jobs.report import build_report, write_report
+    from sdclr.jobs.report import build_paper_table, build_report, write_paper_table, write_report
     from sdclr.methods.nt_xent import nt_xent
     from sdclr.methods.sdclr import SDCLR
     from sdclr.methods.self_competitor import SelfCompetitor
@@ -37,16 +38,20 @@ _HOME = {
     "SimCLR": "sdclr.methods.simclr",
     "Split": "sdclr.data.splits",
     "Views": "sdclr.batch",
+    "adopt": "sdclr.jobs.adopt",
     "balancedness": "sdclr.evaluation.balancedness",
+    "build_paper_table": "sdclr.jobs.report",
     "build_report": "sdclr.jobs.report",
     "convert": "sdclr.jobs.convert",
     "draw_long_tail": "sdclr.data.splits",
     "evaluate": "sdclr.jobs.evaluate",
+    "evaluate_classifier": "sdclr.jobs.evaluate",
     "load_backbone": "sdclr.backbones.weights",
     "nt_xent": "sdclr.methods.nt_xent",
     "pretrain": "sdclr.jobs.pretrain",
     "recipe": "sdclr.recipes",
     "resume": "sdclr.jobs.pretrain",
+    "write_paper_table": "sdclr.jobs.report",
     "write_report": "sdclr.jobs.report",
 }
 
@@ -60,16 +65,20 @@ __all__ = [
     "SimCLR",
     "Split",
     "Views",
+    "adopt",
     "balancedness",
+    "build_paper_table",
     "build_report",
     "convert",
     "draw_long_tail",
     "evaluate",
+    "evaluate_classifier",
     "load_backbone",
     "nt_xent",
     "pretrain",
     "recipe",
     "resume",
+    "write_paper_table",
     "write_report",
 ]
 

@@ -100,31 +100,71 @@ def resume(folder: Annotated[Path, typer.Argument(metavar="RUN")]) -> None:
 
 @app.command()
 def evaluate(
-    folders: Annotated[list[Path], typer.Argument(metavar="RUN...")],
+    arguments: Annotated[list[str], typer.Argument(metavar="RUN...|CHECKPOINT.pt [KEY=VALUE]...")],
     protocol: Annotated[str, typer.Option(help="cached (seconds, for development) or sdclr (the paper's).")] = "cached",
     probes: Annotated[
         str, typer.Option(help="Which of linear, few_shot, knn; comma-separated.")
     ] = "linear,few_shot,knn",
     data: DataPath = None,
     device: Device = "auto",
+    recipe: Annotated[
+        str | None, typer.Option(help="For an authors' checkpoint: the recipe it belongs to; settings may follow.")
+    ] = None,
+    splits_dir: SplitsDir = None,
+    out: Annotated[
+        Path | None, typer.Option(help="For an authors' checkpoint: its run folder. [default: runs/FILENAME]")
+    ] = None,
+    classifier: Annotated[
+        str | None, typer.Option(help="Test the checkpoint's own classifier, which was tuned for linear or few_shot.")
+    ] = None,
 ) -> None:
-    """Probe the frozen backbone of finished runs and print accuracy per group of classes."""
+    """Probe the frozen backbone of finished runs, or of an authors' checkpoint, and print accuracy per group.
+
+    sdclr evaluate model_2000.pt --recipe cifar10_lt_sdclr --data PATH --splits-dir DIR data.split=1 --protocol sdclr
+    """
+    from sdclr.jobs.evaluate import AUTHORS_CLASSIFIER, check_protocol, evaluate_classifier
     from sdclr.jobs.evaluate import evaluate as run_evaluate
     from sdclr.jobs.report import write_report
     from sdclr.presentation.progress import Progress
 
-    folders = list(dict.fromkeys(folders))
-    for folder in folders:
-        with Progress(_stderr) as progress:
-            run_evaluate(
-                folder,
-                protocol=protocol,  # type: ignore[arg-type]  # checked there, with a better message
-                probes=[name.strip() for name in probes.split(",") if name.strip()],
-                data_path=data,
-                device=device,
-                progress=progress,
-            )
-    write_report(folders, {"terminal"}, protocol=protocol, console=Console())
+    targets = [argument for argument in arguments if "=" not in argument or Path(argument).exists()]
+    overrides = [argument for argument in arguments if argument not in targets]
+    folders = list(dict.fromkeys(map(Path, targets)))
+    rule = check_protocol(protocol)
+    checkpoint = next((path for path in folders if path.is_file()), None)
+    with Progress(_stderr) as progress:
+        if checkpoint is not None:
+            flags = _paths({"data.path": data, "data.splits_dir": splits_dir})
+            folders = [_adopt(folders, recipe, overrides, flags, out)]
+        elif recipe or overrides or out or classifier or splits_dir:
+            raise ConfigError("--recipe, --out, --classifier, --splits-dir and settings are for a checkpoint file.")
+        if checkpoint is not None and classifier is not None:
+            evaluate_classifier(folders[0], checkpoint, classifier, device=device, progress=progress)
+        else:
+            names = [name.strip() for name in probes.split(",") if name.strip()]
+            moved = data if checkpoint is None else None
+            for folder in folders:
+                run_evaluate(folder, protocol=rule, probes=names, data_path=moved, device=device, progress=progress)
+    shown = AUTHORS_CLASSIFIER if classifier is not None else rule
+    write_report(folders, {"terminal"}, protocol=shown, console=Console())
+
+
+def _adopt(
+    files: list[Path], recipe_name: str | None, overrides: list[str], flags: dict[str, Any], out: Path | None
+) -> Path:
+    """The run folder of an authors' checkpoint."""
+    from sdclr.config import parse_assignment
+    from sdclr.jobs.adopt import adopt
+    from sdclr.recipes import recipe
+
+    if len(files) != 1:
+        raise ConfigError(f"give run folders, or one checkpoint file alone; got {', '.join(map(str, files))}.")
+    if files[0].suffix == ".safetensors":
+        raise ConfigError(f"{files[0]}: give the run folder it lies in, or the .pt it was converted from.")
+    if recipe_name is None:
+        raise ConfigError(f"{files[0]} is a file: say which recipe it belongs to, e.g. --recipe cifar10_lt_sdclr.")
+    config = recipe(recipe_name).with_values(flags | dict(map(parse_assignment, overrides)))
+    return adopt(files[0], config, out or Path("runs") / files[0].stem).folder
 
 
 @app.command()
@@ -189,13 +229,14 @@ def reproduce(
 
     Killed anywhere, the same command goes on; several processes can share one --out.
     """
+    from sdclr.jobs.evaluate import check_protocol
     from sdclr.presentation.progress import Progress
     from sdclr.workflows import matrix
     from sdclr.workflows import reproduce as workflow
 
     chosen = workflow.choose_arms(dataset, arms)
     size = workflow.choose_scale(dataset, scale)
-    protocol = protocol or size.protocol
+    rule = check_protocol(protocol or size.protocol)
     out = out or Path("runs") / f"reproduce-{dataset}-{'published' if published else scale}"
     console = Console()
     cells = matrix.plan(
@@ -208,27 +249,22 @@ def reproduce(
         values=_paths({"data.path": data, "data.splits_dir": splits_dir}),
     )
     if published is not None:
-        from sdclr.workflows import published as authors
+        from sdclr.workflows.published import evaluate_published
 
         with Progress(_stderr) as progress:
-            authors.evaluate_published(cells, published, out, protocol=protocol, progress=progress, console=console)  # type: ignore[arg-type]  # checked there
+            evaluate_published(
+                cells, published, out, dataset=dataset, protocol=rule, progress=progress, console=console
+            )
         return
     if print_commands:
-        lines = matrix.commands(cells, protocol, workflow.PROBES)
-        typer.echo("\n".join([*lines, workflow.report_command(cells, protocol)]))
+        lines = [*matrix.commands(cells, rule, workflow.PROBES), workflow.report_command(cells, rule)]
+        typer.echo("\n".join(lines))
         return
-    matrix.show_plan(cells, protocol, workflow.PROBES, console)
+    matrix.show_plan(cells, rule, workflow.PROBES, console)
     if only_plan:
         return
     with Progress(_stderr) as progress:
-        workflow.reproduce(
-            cells,
-            out,
-            protocol=protocol,
-            progress=progress,
-            console=console,
-            download=download,  # type: ignore[arg-type]  # checked there
-        )
+        workflow.reproduce(cells, out, protocol=rule, progress=progress, console=console, download=download)
 
 
 @app.command()

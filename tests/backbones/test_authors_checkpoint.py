@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from authors_format import as_simclr, as_tuned, golden_state, save
 from sdclr.backbones.authors_checkpoint import read_authors_checkpoint
 from sdclr.errors import CheckpointError, ConfigError, MissingInputError
 
@@ -43,25 +43,22 @@ def test_every_key_is_matched_or_left_out_for_a_reason(golden: Path) -> None:
 
 
 def test_a_fine_tuned_classifier_is_found(tmp_path: Path, golden: Path) -> None:
-    state = torch.load(golden / "upstream_sdclr_resnet18_w8.pt", weights_only=True)["state_dict"]
-    single = OrderedDict()
-    for key, tensor in state.items():
-        name = (
-            key.removeprefix("module.")
-            .replace("downsample.conv", "downsample.0")
-            .replace("downsample.bn", "downsample.1")
-        )
-        if not name.startswith("fc.") and ".bn_list.1." not in name:
-            single[name.replace(".bn_list.0.", ".")] = tensor
-    single |= {"fc.weight": torch.rand(10, 64), "fc.bias": torch.zeros(10)}
-    torch.save(
-        {"epoch": 30, "state_dict": single, "optim": {}, "best_prec1": torch.tensor(80.0)}, tmp_path / "tuned.pt"
-    )
-    checkpoint = read_authors_checkpoint(tmp_path / "tuned.pt")
+    tuned = as_tuned(golden_state(golden), 10)
+    checkpoint = read_authors_checkpoint(save(tmp_path / "tuned.pt", tuned, 30, best_prec1=torch.tensor(80.0)))
     assert checkpoint.classifier is not None
-    assert torch.equal(checkpoint.classifier["weight"], single["fc.weight"])
+    assert torch.equal(checkpoint.classifier["weight"], tuned["fc.weight"])
+    assert (checkpoint.projector_layers, checkpoint.dual_norms) == (None, False)
+    assert "a classifier of 10 classes" in checkpoint.summary()
     with pytest.raises(ConfigError, match="no competitor branch"):
         read_authors_checkpoint(tmp_path / "tuned.pt", "competitor")
+
+
+def test_head_depth_and_norms_are_read_off_the_file(tmp_path: Path, golden: Path) -> None:
+    sdclr = read_authors_checkpoint(golden / "upstream_sdclr_resnet18_w8.pt")
+    assert (sdclr.projector_layers, sdclr.dual_norms) == (3, True)
+    simclr = read_authors_checkpoint(save(tmp_path / "x.pt", as_simclr(golden_state(golden)), 5))
+    assert (simclr.projector_layers, simclr.dual_norms) == (2, False)
+    assert "one set, projection head: 2 layers" in simclr.summary()
 
 
 LAYOUTS = {
@@ -86,6 +83,8 @@ def test_every_full_size_layout_converts_with_nothing_unexplained(kind: str, gol
     assert checkpoint.architecture.width == 64
     assert checkpoint.num_matched + len(checkpoint.left_out) == len(layout)
     assert (checkpoint.classifier is not None) == kind.startswith("tuned")
+    assert checkpoint.dual_norms == ("dual" in kind)
+    assert checkpoint.projector_layers == {"simclr": 2, "sdclr": 3}.get(kind.split("_")[1])
 
 
 class Malicious:

@@ -33,9 +33,15 @@ def arrays(folder: Path, **parts: np.ndarray) -> DataConfig:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"name": "imagenet"}, "name must be 'digits', 'cifar10', 'cifar100' or 'arrays', got 'imagenet'"),
+        (
+            {"name": "imagenet"},
+            "name must be 'digits', 'cifar10', .*'imagenet100' or 'imagenet_lt_exp', got 'imagenet'",
+        ),
         ({"path": "x"}, "digits come with scikit-learn and take no path"),
-        ({"name": "arrays", "splits_dir": "x"}, "splits_dir holds lists for cifar10 and cifar100 only, not for arrays"),
+        (
+            {"name": "arrays", "splits_dir": "x"},
+            "splits_dir holds lists for cifar10, .*imagenet_lt_exp only, not for arrays",
+        ),
         ({"subset": "longtail"}, "subset must be 'long_tail', 'balanced' or 'all', got 'longtail'"),
         ({"split": 0}, "split must be greater than or equal to 1, got 0"),
         ({"imbalance_ratio": 0.01}, "imbalance_ratio must be greater than or equal to 1, got 0.01"),

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from sdclr.data.probe_crops import padded_crops
+from sdclr.data.probe_crops import draw_resized_crops, padded_crops
+from sdclr.data.view_parameters import crop_boxes
 from sdclr.stateless_random import Stream, derive, uniforms
 
 
@@ -54,3 +55,26 @@ def test_crops_are_a_function_of_seed_epoch_and_image_alone() -> None:
     for change in ({"seed": 2, "epoch": 1}, {"seed": 1, "epoch": 2}):
         other = padded_crops(images, index, 4, True, **change)
         assert (other != whole).flatten(1).any(dim=1).float().mean() > 0.9
+
+
+def test_resized_crops_cover_8_to_100_percent_and_half_are_flipped() -> None:
+    index = torch.arange(20_000)
+    box, flip = draw_resized_crops(index, 375, 500, seed=3, epoch=4)
+    top, left, height, width = box.unbind(1)
+    assert ((top >= 0) & (left >= 0) & (top + height <= 375) & (left + width <= 500)).all()
+    share = height * width / (375 * 500)
+    assert 0.079 <= share.min() < 0.09
+    assert 0.9 < share.max() <= 1
+    ratio = (width / height).log()
+    assert np.log(3 / 4) - 0.02 <= ratio.min() <= ratio.max() <= np.log(4 / 3) + 0.02
+    assert abs(int(flip.sum()) - 10_000) < 5 * 5_000**0.5
+
+
+def test_resized_crops_take_each_images_own_size_and_uniforms() -> None:
+    index, height, width = torch.tensor([7, 100, 3]), torch.tensor([30, 600, 1]), torch.tensor([500, 40, 1])
+    box, flip = draw_resized_crops(index, height, width, seed=3, epoch=4)
+    for row, position in enumerate(index.tolist()):
+        u = uniforms(derive(3, Stream.PROBE, 4, 1), torch.tensor([position]), 23)
+        alone = crop_boxes(u[:, :22], int(height[row]), int(width[row]), (0.08, 1.0), (3 / 4, 4 / 3))
+        assert box[row].tolist() == alone[0].tolist()
+        assert bool(flip[row]) == (float(u[0, 22]) < 0.5)

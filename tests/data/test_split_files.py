@@ -233,6 +233,7 @@ def test_windows_line_ends_and_blank_lines_do_not_matter(tmp_path: Path) -> None
     images = read_image_list(write_list(tmp_path, b"\r\na.jpg 1\r\n\r\nb.jpg 0\r\n   \n"))
     assert images.paths == ["a.jpg", "b.jpg"]
     assert images.labels.tolist() == [1, 0]
+    assert [images.where(row) for row in (0, 1)] == [f"{images.file}, line 2", f"{images.file}, line 4"]
 
 
 @pytest.mark.parametrize(
@@ -252,6 +253,11 @@ def test_windows_line_ends_and_blank_lines_do_not_matter(tmp_path: Path) -> None
         (b"a.jpg cat", "expected 'relative/path label'"),
         (b"a.jpg 99999999999999999999", "expected 'relative/path label'"),
         (b"a.jpg 1_0", "expected 'relative/path label'"),
+        (b"a.jpg\t1", "a tab; one space goes between path and label"),
+        (b"a.jpg \t1", "a tab; one space goes between path and label"),
+        (b"a\\b.jpg 1", "a backslash; / goes between folders"),
+        (b"fine.jpg 0", "'fine.jpg' is listed already, in line 1"),
+        (b"fine.jpg 1", "'fine.jpg' is listed already, in line 1"),
         ("a.jpg ²".encode(), "expected 'relative/path label'"),
         ("a.jpg ٣".encode(), "expected 'relative/path label'"),
     ],

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from imagenet_stand_in import make_imagenet
 from sdclr import Run, balancedness, evaluate, load_backbone, pretrain, recipe
 from sdclr.data import build_data
 from sdclr.errors import ConfigError, DataError, MissingInputError
@@ -106,3 +107,33 @@ def test_a_few_epochs_on_the_real_cifar10_beat_random_weights(
     random_weights = balancedness(result["probes"]["knn"]["per_class_accuracy"], result["train_counts"]).all
     print({"random weights": random_weights} | knn)
     assert all(value > random_weights + 0.05 for value in knn.values()), (random_weights, knn)
+
+
+def test_groups_come_from_the_long_tail_also_for_a_run_on_its_balanced_twin(tmp_path: Path) -> None:
+    config = recipe("digits_balanced_simclr").with_overrides([*TINY, "epochs=1"])
+    balanced = pretrain(config, tmp_path / "x")
+    counts = balanced.read_json("split.json")["counts"]
+    assert len(set(counts["balanced"])) == 1
+    result = evaluate(balanced, probes=["knn"])
+    assert result["train_counts"] == counts["long_tail"]
+    assert max(result["train_counts"]) > 10 * min(result["train_counts"])
+
+
+def test_imagenet_lists_are_evaluated_by_the_imagenet_protocol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = make_imagenet(tmp_path, 7, train_per_class=6)
+    where = {"data.path": str(made.root), "data.splits_dir": str(made.splits_dir)}
+    small = {"views.size": 32, "backbone.width": 2, "epochs": 1, "batch_size": 8}
+    run = pretrain(recipe("imagenet100_lt_sdclr").with_values(where | small), tmp_path / "run")
+    short = ProbeSchedule(epochs=4, milestones=(2, 3), evaluate_every=2, batch_size=16, top_k=5)
+    monkeypatch.setitem(evaluate_job.PROBE_SCHEDULES, "imagenet", ProbeSchedules(linear=short, few_shot=short))
+    before = run.backbone_path.read_bytes()
+    result = evaluate(run, protocol="sdclr")
+    assert run.backbone_path.read_bytes() == before
+    assert result["group_convention"] == "thresholds"
+    assert result["dataset"] == "imagenet100"
+    assert "validation top-5 accuracy" in result["probes"]["linear"]["detail"]
+    assert result["class_names"][0] == made.lists["D_i"][0].split("/")[1]
+    assert evaluate(run)["probes"]["knn"]["num_test"] == [3] * 7
+    (made.root / made.lists["test"][0].split(" ")[0]).unlink()
+    with pytest.raises(MissingInputError, match="1 of 21 images"):
+        evaluate(run)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -10,18 +9,13 @@ import numpy as np
 import pytest
 import torch
 
+import reference_names
 from sdclr import Views
 from sdclr.backbones import BackboneConfig, build_backbone
 from sdclr.methods import SDCLRConfig, SimCLRConfig, build_method
 from sdclr.methods.method import Method
 from sdclr.methods.sdclr import SDCLR
 from sdclr.optim import build_optimizer, learning_rate, set_learning_rate
-
-_spec = importlib.util.spec_from_file_location("reference_names", Path(__file__).with_name("reference_names.py"))
-assert _spec is not None
-assert _spec.loader is not None
-reference_names = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(reference_names)
 
 
 def reference_method(values: np.lib.npyio.NpzFile, kind: str) -> Method:

@@ -1,27 +1,24 @@
 from __future__ import annotations
 
-import os
-import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from sdclr import PretrainConfig, Run, pretrain, recipe
+from imagenet_stand_in import make_imagenet
+from sdclr import PretrainConfig, pretrain, recipe
 from sdclr.config import differing_fields
-from sdclr.errors import ConfigError, Preempted
+from sdclr.errors import ConfigError
 from sdclr.methods import SDCLRConfig
-from sdclr.presentation.progress import NoProgress
-from sdclr.recipes import RECIPES
+from sdclr.recipes import ARM_SETS, RECIPES, SYSTEMS
 
 
 @pytest.fixture(scope="module")
-def synthetic_cifar(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Arrays of CIFAR's exact sizes, with noise for pixels."""
-    rng, folder = np.random.default_rng(0), tmp_path_factory.mktemp("cifar")
-    paths = {}
+def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str | None]]:
+    """Where each data set is: CIFAR's exact sizes with noise for pixels, ImageNet's folders, lists and classes."""
+    rng, folder = np.random.default_rng(0), tmp_path_factory.mktemp("data")
+    places: dict[str, dict[str, str | None]] = {"digits": {}}
     for name, classes in (("cifar10", 10), ("cifar100", 100)):
-        paths[name] = folder / f"{name}.npz"
         arrays = {
             f"{part}_{kind}": values
             for part, count in (("train", 50_000), ("test", 10_000))
@@ -30,31 +27,49 @@ def synthetic_cifar(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]
                 ("labels", np.arange(count) % classes),
             )
         }
-        np.savez(paths[name], **arrays)
-    return paths
+        np.savez(folder / f"{name}.npz", **arrays)
+        places[name] = {"data.path": str(folder / f"{name}.npz")}
+    for name, classes, per_class in (("imagenet100", 100, 7), ("imagenet_lt_exp", 1000, 3)):
+        made = make_imagenet(
+            folder / name, classes, name=name, train_per_class=per_class, validation_per_class=1, test_per_class=1
+        )
+        places[name] = {"data.path": str(made.root), "data.splits_dir": str(made.splits_dir)}
+    return places
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_every_recipe_resolves_and_runs_two_steps(name: str, tmp_path: Path, synthetic_cifar: dict[str, Path]) -> None:
+def test_every_recipe_resolves(name: str) -> None:
     config = recipe(name)
     assert config.recipe == name
     assert PretrainConfig.parse(config.to_dict()) == config
-    values: dict[str, object] = {"views.size": 8, "backbone.name": "resnet10", "backbone.width": 2, "batch_size": 64}
-    values["data.path"] = None if config.data.name == "digits" else str(synthetic_cifar[config.data.name])
-    with pytest.raises(Preempted, match="at step 2 of"):
-        pretrain(config.with_values(values), tmp_path / "run", progress=StopAfterTwoSteps())
-    newest = Run(tmp_path / "run").checkpoints.newest()
-    assert newest is not None
-    assert newest.step == 2
 
 
-class StopAfterTwoSteps(NoProgress):
-    steps = 0
+SYSTEM_RECIPES = [SYSTEMS[dataset][arm] for dataset in SYSTEMS for arm in ARM_SETS["paper"]]
 
-    def advance(self, task: int, amount: int = 1, note: str | None = None) -> None:
-        self.steps += amount
-        if self.steps == 2:
-            os.kill(os.getpid(), signal.SIGTERM)
+
+@pytest.mark.parametrize("name", SYSTEM_RECIPES)
+def test_every_system_runs_two_epochs_on_data_of_its_shape(
+    name: str, tmp_path: Path, stand_ins: dict[str, dict[str, str | None]]
+) -> None:
+    """The published systems, and ours on ImageNet-LT-exp: real numbers of images on CIFAR, of classes always."""
+    config = recipe(name)
+    small = {"views.size": 8, "backbone.width": 2, "epochs": 2}
+    if config.backbone.stem == "large":
+        small |= {"views.size": 32}
+    run = pretrain(config.with_values(small | stand_ins[config.data.name]), tmp_path / "run")
+    assert [line["epoch"] for line in run.metrics()] == [1, 2]
+    assert run.backbone_path.is_file()
+    if config.data.name.startswith("cifar"):
+        balanced = config.data.subset == "balanced"
+        sizes = {("cifar10", False): 11_165, ("cifar10", True): 11_160, ("cifar100", False): 9_754,
+                 ("cifar100", True): 9_700}  # fmt: skip
+        counts = run.read_json("split.json")["counts"]
+        assert sum(counts[config.data.subset]) == sizes[config.data.name, balanced]
+
+
+def test_there_are_eleven_published_systems_and_one_of_ours() -> None:
+    assert len({name for name in SYSTEM_RECIPES if not name.startswith("digits")}) == 11 + 1
+    assert "UNPUBLISHED" in (RECIPES["imagenet_lt_exp_sdclr"].__doc__ or "")
 
 
 def test_the_published_settings_are_the_papers() -> None:
@@ -78,13 +93,45 @@ def test_the_published_settings_are_the_papers() -> None:
     assert (sdclr.method.prune_ratio, sdclr.method.norms, sdclr.method.random_share) == (0.9, "own", 0.0)
 
 
-@pytest.mark.parametrize("pair", [("digits_simclr", "digits_sdclr"), ("cifar10_lt_simclr_matched", "cifar10_lt_sdclr")])
-def test_matched_recipes_differ_in_the_competitor_alone(pair: tuple[str, str]) -> None:
-    differences = {line.partition(":")[0] for line in differing_fields(*(recipe(name).to_dict() for name in pair))}
-    competitor = {"prune_ratio", "norms", "random_share", "prunable", "name"}
-    assert differences == {"recipe"} | {f"method.{name}" for name in competitor}
+def test_the_published_settings_on_imagenet_are_the_papers() -> None:
+    for dataset in ("imagenet100", "imagenet_lt_exp"):
+        for arm in ARM_SETS["paper"]:
+            config = recipe(SYSTEMS[dataset][arm])
+            assert (config.epochs, config.batch_size, config.seed) == (500, 256, 1)
+            assert (config.backbone.name, config.backbone.width, config.backbone.stem) == ("resnet50", 64, "large")
+            views = config.views
+            assert (views.size, views.area, views.flip, views.grey) == (224, (0.08, 1.0), 0.5, 0.2)
+            assert (views.blur, views.blur_sigma, views.jitter_probability) == (0.5, (0.1, 2.0), 0.8)
+            assert config.method.projection_dim == 128
+    simclr, sdclr = recipe("imagenet100_lt_simclr").method, recipe("imagenet100_lt_sdclr").method
+    assert isinstance(sdclr, SDCLRConfig)
+    assert (simclr.projector_layers, simclr.temperature) == (2, 0.2)
+    assert (sdclr.projector_layers, sdclr.temperature, sdclr.prune_ratio, sdclr.norms) == (3, 0.3, 0.3, "own")
+
+
+COMPETITOR = {f"method.{name}" for name in ("prune_ratio", "norms", "random_share", "prunable", "name")}
+
+
+@pytest.mark.parametrize("dataset", SYSTEMS)
+def test_matched_arms_differ_in_the_competitor_and_the_subset_alone(dataset: str) -> None:
+    arms = ARM_SETS["matched"] if dataset != "digits" else ARM_SETS["paper"]
+    balanced, simclr, sdclr = (recipe(SYSTEMS[dataset][arm]).to_dict() for arm in arms)
+    assert {line.partition(":")[0] for line in differing_fields(simclr, sdclr)} == {"recipe"} | COMPETITOR
+    assert {line.partition(":")[0] for line in differing_fields(balanced, simclr)} == {"recipe", "data.subset"}
+
+
+def test_paper_arms_differ_in_the_known_confounds_too() -> None:
+    for dataset, confounds in (
+        ("cifar10", {"projector_layers"}),
+        ("cifar100", {"projector_layers"}),
+        ("imagenet100", {"projector_layers", "temperature"}),
+        ("imagenet_lt_exp", {"projector_layers"}),
+    ):
+        simclr, sdclr = (recipe(SYSTEMS[dataset][arm]).to_dict() for arm in ("simclr", "sdclr"))
+        found = {line.partition(":")[0] for line in differing_fields(simclr, sdclr)} - COMPETITOR - {"recipe"}
+        assert found == {f"method.{name}" for name in confounds}
 
 
 def test_an_unknown_recipe_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match=r"Did you mean cifar10_lt_sdclr\? Recipes: digits_simclr"):
+    with pytest.raises(ConfigError, match=r"Did you mean cifar10_lt_sdclr\? Recipes: digits_balanced_simclr"):
         recipe("cifar10_lt_sdclt")

@@ -8,6 +8,7 @@ shapes. Every key ends up in the backbone or is left out for a stated reason; no
 from __future__ import annotations
 
 import pickle
+import re
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -40,6 +41,10 @@ class AuthorsCheckpoint:
     left_out: dict[str, str]
     """Key in their file -> why it is not in the backbone."""
     num_matched: int
+    projector_layers: int | None
+    """Layers of the projection head the file carries; None for a fine-tuned network."""
+    dual_norms: bool
+    """Whether it carries a second set of norms, the competitor's."""
 
     def summary(self) -> str:
         """Lines for a person: what was matched, and what was left out and why."""
@@ -49,10 +54,16 @@ class AuthorsCheckpoint:
         a = self.architecture
         lines = [
             f"{a.name}, width {a.width}, {a.stem} stem, epoch {self.epoch if self.epoch is not None else 'unknown'}",
+            f"norms: {'two sets' if self.dual_norms else 'one set'}, projection head: {self._head()}",
             f"matched: {self.num_matched} tensors, missing: 0",
             *(f"left out: {count} tensors, {reason}" for reason, count in reasons.items()),
         ]
         return "\n".join(lines)
+
+    def _head(self) -> str:
+        if self.classifier is not None:
+            return f"none, a classifier of {len(self.classifier['weight'])} classes instead"
+        return f"{self.projector_layers} layers" if self.projector_layers else "none"
 
 
 def read_authors_checkpoint(path: Path | str, branch: Branch = "target") -> AuthorsCheckpoint:
@@ -77,6 +88,8 @@ def read_authors_checkpoint(path: Path | str, branch: Branch = "target") -> Auth
         epoch=epoch if isinstance(epoch, int) else None,
         left_out=left_out,
         num_matched=len(tensors),
+        projector_layers=sum(re.fullmatch(r"(module\.)?fc\.fc\d\.weight", key) is not None for key in state) or None,
+        dual_norms=any(".bn_list." in key for key in state),
     )
 
 

@@ -15,8 +15,9 @@ from pydantic import Field, model_validator
 from sdclr.config import Fraction, Section
 from sdclr.data.epoch_order import epoch_batches, steps_per_epoch
 from sdclr.data.image_arrays import read_cifar, read_digits, read_npz
+from sdclr.data.imagenet import AUTHORS_IMAGENET_LISTS, read_imagenet
 from sdclr.data.images import Images, LabelledImages
-from sdclr.data.split_files import read_authors_cifar_split
+from sdclr.data.split_files import AUTHORS_CIFAR_FOLDERS, read_authors_cifar_split
 from sdclr.data.splits import Positions, Split, draw_long_tail
 from sdclr.data.view_parameters import ViewSpec
 from sdclr.data.views import make_views
@@ -25,6 +26,7 @@ from sdclr.errors import ConfigError, DataError
 __all__ = [
     "Data",
     "DataConfig",
+    "Images",
     "ViewSpec",
     "ViewsConfig",
     "build_data",
@@ -38,16 +40,16 @@ __all__ = [
 class DataConfig(Section):
     """Which images to pre-train on."""
 
-    name: Literal["digits", "cifar10", "cifar100", "arrays"]
-    """digits comes with scikit-learn; the others need a path."""
+    name: Literal["digits", "cifar10", "cifar100", "arrays", "imagenet100", "imagenet_lt_exp"]
+    """digits comes with scikit-learn; the others need a path, and imagenet100 and imagenet_lt_exp a splits_dir too."""
     path: str | None = None
-    """CIFAR: torchvision's folder or a .npz of the same images; arrays: a .npz."""
+    """CIFAR: torchvision's folder or a .npz of the same images; arrays: a .npz; ImageNet: holds train/ and val/."""
     subset: Literal["long_tail", "balanced", "all"] = "long_tail"
     """long_tail D_i, its balanced twin D_b, or every training image (validation excepted where labels are known)."""
     split: Annotated[int, Field(ge=1)] = 1
-    """Which long-tailed split: the seed of a generated one, or the number of the authors' list."""
+    """Which long-tailed split: the seed of a generated one, or the number of the authors' list (ImageNet has one)."""
     splits_dir: str | None = None
-    """The authors' split folder; without it, splits of the same structure are generated from the number."""
+    """The authors' split folder; without it, splits of CIFAR's structure are generated from the number."""
     imbalance_ratio: Annotated[float, Field(ge=1)] = 100.0
     """Images of the largest class / images of the smallest one, for generated splits."""
     profile: Literal["exponential", "pareto"] = "exponential"
@@ -59,8 +61,11 @@ class DataConfig(Section):
     def _path_fits(self) -> DataConfig:
         if self.name == "digits" and self.path is not None:
             raise ValueError("digits come with scikit-learn and take no path.")
-        if self.splits_dir is not None and self.name not in ("cifar10", "cifar100"):
-            raise ValueError(f"splits_dir holds lists for cifar10 and cifar100 only, not for {self.name}.")
+        if self.splits_dir is not None and self.name not in (*AUTHORS_CIFAR_FOLDERS, *AUTHORS_IMAGENET_LISTS):
+            known = ", ".join([*AUTHORS_CIFAR_FOLDERS, *AUTHORS_IMAGENET_LISTS])
+            raise ValueError(f"splits_dir holds lists for {known} only, not for {self.name}.")
+        if self.name in AUTHORS_IMAGENET_LISTS and self.split != 1:
+            raise ValueError(f"split must be 1, got {self.split}: the authors published one split of {self.name}.")
         return self
 
 
@@ -139,7 +144,10 @@ class Data:
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hex digits over the split's positions and every image and label: equal fingerprints, equal data."""
+        """16 hex digits over the split's positions and every image and label: equal fingerprints, equal data.
+
+        Of images on disk, the names stand for the pixels.
+        """
         digest = hashlib.sha256((self.split.fingerprint if self.split else "no split").encode())
         for part in (self.train, self.test):
             for content in part.content() if part is not None else ():
@@ -171,7 +179,8 @@ def build_data(config: DataConfig, *, download: bool = False) -> Data:
     """Read the images and draw or read the split. Raises before any work when something does not fit."""
     labelled = _READERS[config.name](config, download)
     split = _split(config, labelled)
-    return Data(config.name, labelled.train, labelled.test, labelled.class_names, split)
+    conventions: Literal["cifar", "imagenet"] = "imagenet" if config.name in AUTHORS_IMAGENET_LISTS else "cifar"
+    return Data(config.name, labelled.train, labelled.test, labelled.class_names, split, conventions)
 
 
 def _path(config: DataConfig) -> Path:
@@ -180,17 +189,34 @@ def _path(config: DataConfig) -> Path:
     return Path(config.path).expanduser()
 
 
+def _splits_dir(config: DataConfig) -> Path:
+    if config.splits_dir is None:
+        raise ConfigError(
+            f"data.splits_dir is missing: {config.name} is split by the authors' lists. Say where their split "
+            "folder is, with --splits-dir FOLDER."
+        )
+    return Path(config.splits_dir).expanduser()
+
+
+def _read_imagenet(config: DataConfig, download: bool) -> LabelledImages:
+    return read_imagenet(config.name, _path(config), _splits_dir(config))
+
+
 _READERS: dict[str, Callable[[DataConfig, bool], LabelledImages]] = {
     "digits": lambda config, download: read_digits(),
     "cifar10": lambda config, download: read_cifar("cifar10", _path(config), download=download),
     "cifar100": lambda config, download: read_cifar("cifar100", _path(config), download=download),
     "arrays": lambda config, download: read_npz(_path(config)),
+    "imagenet100": _read_imagenet,
+    "imagenet_lt_exp": _read_imagenet,
 }
 
 
 def _split(config: DataConfig, labelled: LabelledImages) -> Split | None:
+    if labelled.split is not None:
+        return labelled.split
     if config.splits_dir is not None:
-        return read_authors_cifar_split(Path(config.splits_dir).expanduser(), config.name, config.split)
+        return read_authors_cifar_split(_splits_dir(config), config.name, config.split)
     if labelled.train.labels is None:
         return None
     return draw_long_tail(

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sdclr.batch import Views
-from sdclr.data.splits import Positions
+from sdclr.data.splits import Positions, Split
 from sdclr.data.view_parameters import ViewSpec
 
 
@@ -30,7 +30,10 @@ class Images(Protocol):
         """The images at these positions."""
 
     def to(self, device: torch.device) -> Self:
-        """The same images, whose views come on ``device``."""
+        """The same images, whose views come on ``device``; images on disk are looked for, all of them, before that.
+
+        Raises MissingInputError or DataError when files are absent or are no images.
+        """
 
     def views(self, batches: Iterable[Tensor], spec: ViewSpec, *, seed: int, epoch: int) -> Iterator[Views]:
         """Two random views of every image: what pre-training sees."""
@@ -42,7 +45,7 @@ class Images(Protocol):
         """Randomly cropped images, uint8 [B, 3, S, S]: what the paper's linear probe trains on."""
 
     def content(self) -> Iterator[bytes | memoryview]:
-        """Bytes that change when an image or a label does, for fingerprints."""
+        """Bytes that change when an image or a label does, for fingerprints; of images on disk, when a name does."""
 
 
 @dataclass(frozen=True)
@@ -52,3 +55,5 @@ class LabelledImages:
     train: Images
     test: Images | None
     class_names: list[str]
+    split: Split | None = None
+    """Where the lists that name the images also split them."""

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sdclr.data.view_parameters import NUM_CROP_UNIFORMS, crop_boxes
 from sdclr.stateless_random import Stream, derive, uniforms
 
 
@@ -25,3 +26,12 @@ def padded_crops(images: Tensor, index: Tensor, padding: int, flip: bool, *, see
     padded = F.pad(images, (padding,) * 4)
     batch, channel = torch.arange(len(images))[:, None, None, None], torch.arange(3)[None, :, None, None]
     return padded[batch, channel, rows[:, None, :, None], columns[:, None, None, :]]
+
+
+def draw_resized_crops(
+    index: Tensor, height: Tensor | int, width: Tensor | int, *, seed: int, epoch: int
+) -> tuple[Tensor, Tensor]:
+    """Boxes [B, 4] (top, left, height, width; 8 to 100 % of the image) and flips [B], as the reference on ImageNet."""
+    u = uniforms(derive(seed, Stream.PROBE, epoch, 1), index, NUM_CROP_UNIFORMS + 1)
+    box = crop_boxes(u[:, :-1], height, width, (0.08, 1.0), (3 / 4, 4 / 3))
+    return box, u[:, -1] < 0.5

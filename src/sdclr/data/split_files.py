@@ -5,7 +5,7 @@ Nothing pickled is loaded, no path leaves its root, and every list is checked be
 
 from __future__ import annotations
 
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -75,11 +75,19 @@ def read_positions(path: Path, num_images: int) -> Positions:
 
 
 class ImageList(NamedTuple):
-    """A list of image files below some root, in file order."""
+    """A list of distinct image files below some root, in file order."""
 
     paths: list[str]
     labels: Positions
     """[N] int64."""
+    file: Path
+    """The list itself."""
+    lines: Positions
+    """[N] int64, the line of each, from 1."""
+
+    def where(self, row: int) -> str:
+        """List and line of an entry, for messages."""
+        return f"{self.file}, line {self.lines[row]}"
 
 
 def read_image_list(path: Path | str) -> ImageList:
@@ -91,17 +99,31 @@ def read_image_list(path: Path | str) -> ImageList:
         text = path.read_text(encoding="utf-8", errors="surrogateescape").removeprefix("\ufeff")
     except OSError as error:
         raise DataError(f"image list {path} cannot be read: {error}") from None
-    paths, labels = [], []
+    line_of: dict[str, int] = {}
+    labels = []
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         name, _, label = line.rstrip().rpartition(" ")
-        if not name or not (label.isascii() and label.isdigit()) or len(label) > 9:
-            raise DataError(f"{path}, line {number}: expected 'relative/path label', got {line[:80]!r}.")
-        if name.startswith(("/", "~")) or ".." in PurePosixPath(name).parts or "\0" in name:
-            raise DataError(f"{path}, line {number}: {name[:80]!r} leaves the image folder; only paths below it count.")
-        paths.append(name)
+        if problem := _problem(name, label, line):
+            raise DataError(f"{path}, line {number}: {problem}")
+        if name in line_of:
+            raise DataError(f"{path}, line {number}: {name!r} is listed already, in line {line_of[name]}.")
+        line_of[name] = number
         labels.append(int(label))
-    if not paths:
+    if not line_of:
         raise DataError(f"image list {path} is empty.")
-    return ImageList(paths, np.array(labels, dtype=np.int64))
+    return ImageList(list(line_of), np.array(labels, np.int64), path, np.array(list(line_of.values()), np.int64))
+
+
+def _problem(name: str, label: str, line: str) -> str | None:
+    """What is wrong with one line, if anything."""
+    if "\t" in line:
+        return f"a tab; one space goes between path and label: {line[:80]!r}."
+    if not name or not (label.isascii() and label.isdigit()) or len(label) > 9:
+        return f"expected 'relative/path label', got {line[:80]!r}."
+    if name.startswith(("/", "~")) or ".." in name.split("/") or "\0" in name:
+        return f"{name[:80]!r} leaves the image folder; only paths below it count."
+    if "\\" in name:
+        return f"a backslash; / goes between folders: {name[:80]!r}."
+    return None

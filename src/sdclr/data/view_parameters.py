@@ -22,7 +22,9 @@ ORDERS = tuple(permutations(range(4)))
 """The 24 orders of the four colour operations."""
 
 _CANDIDATES = 10  # torchvision tries ten crops before it falls back
-_NUM_UNIFORMS = 2 * _CANDIDATES + 12
+NUM_CROP_UNIFORMS = 2 * _CANDIDATES + 2
+"""Random numbers that :func:`crop_boxes` takes per crop."""
+_NUM_UNIFORMS = NUM_CROP_UNIFORMS + 10
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def draw_view_parameters(
 ) -> ViewParameters:
     """Parameters for the images ``index`` [B] (int64) of ``height`` x ``width`` pixels ([B] or one for all)."""
     u = uniforms(derive(seed, Stream.VIEWS, epoch, view), index, _NUM_UNIFORMS)  # [B, 32]
-    crop, rest = u[:, : 2 * _CANDIDATES + 2], u[:, 2 * _CANDIDATES + 2 :]
+    crop, rest = u[:, :NUM_CROP_UNIFORMS], u[:, NUM_CROP_UNIFORMS:]
     strengths = torch.tensor(spec.jitter, device=u.device)
     neutral = torch.tensor([1.0, 1.0, 1.0, 0.0], device=u.device)
     jittered = rest[:, 1] < spec.jitter_probability
@@ -84,6 +86,14 @@ def draw_view_parameters(
         grey=rest[:, 7] < spec.grey,
         sigma=torch.where(rest[:, 8] < spec.blur, sigma_low + rest[:, 9] * (sigma_high - sigma_low), 0.0),
     )
+
+
+def draw_two_views(
+    spec: ViewSpec, index: Tensor, height: Tensor | int, width: Tensor | int, *, seed: int, epoch: int
+) -> ViewParameters:
+    """Parameters [2B] of view 0 of every image, then of view 1."""
+    drawn = [draw_view_parameters(spec, index, height, width, seed=seed, epoch=epoch, view=view) for view in (0, 1)]
+    return ViewParameters(*(torch.cat(pair) for pair in zip(*drawn, strict=True)))
 
 
 def crop_boxes(

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sdclr.batch import Views
-from sdclr.data.view_parameters import ORDERS, ViewParameters, ViewSpec, draw_view_parameters
+from sdclr.data.view_parameters import ORDERS, ViewParameters, ViewSpec, draw_two_views
 
 _LUMA = (0.2989, 0.587, 0.114)  # torchvision's rgb_to_grayscale
 
@@ -21,8 +21,7 @@ def make_views(images: Tensor, index: Tensor, spec: ViewSpec, *, seed: int, epoc
     """Two views of the images at positions ``index`` [B] of ``images`` [N, 3, H, W] (uint8), on the images' device."""
     batch = images[index]
     height, width = images.shape[-2:]
-    drawn = [draw_view_parameters(spec, index, height, width, seed=seed, epoch=epoch, view=view) for view in (0, 1)]
-    both = ViewParameters(*(torch.cat(pair) for pair in zip(*drawn, strict=True)))
+    both = draw_two_views(spec, index, height, width, seed=seed, epoch=epoch)
     a, b = apply_views(torch.cat([batch, batch]), both, spec).chunk(2)
     return Views(a, b, index)
 
@@ -30,6 +29,11 @@ def make_views(images: Tensor, index: Tensor, spec: ViewSpec, *, seed: int, epoc
 def apply_views(images: Tensor, parameters: ViewParameters, spec: ViewSpec) -> Tensor:
     """float32 views [B, 3, S, S] in [0, 1] of uint8 images [B, 3, H, W], one set of parameters per image."""
     x = resized_crop(images, parameters.box, parameters.flip, spec.size).mul_(1 / 255).clamp_(0, 1)
+    return colour_views(x, parameters, spec)
+
+
+def colour_views(x: Tensor, parameters: ViewParameters, spec: ViewSpec) -> Tensor:
+    """Jitter, grey and blur of cut and flipped views [B, 3, S, S] in [0, 1]; may write into ``x``."""
     if x.device.type == "cpu":  # work on the rows an operation applies to; elsewhere static shapes win
         if spec.jitter_probability and any(spec.jitter):
             x = _jitter_grouped(x, parameters.factors, parameters.order)

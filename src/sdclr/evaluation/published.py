@@ -28,7 +28,7 @@ class PublishedRow:
 
 
 def _row(numbers: str, trust: Trust = "as reported, unverified") -> PublishedRow:
-    values = [float(number) / 100 for number in numbers.split()]
+    values = [round(float(number) / 100, 4) for number in numbers.split()]
     many, medium, few = values[1:] or (None, None, None)
     return PublishedRow(values[0], many, medium, few, trust)
 

@@ -10,19 +10,21 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sdclr.backbones.authors_checkpoint import read_authors_checkpoint
 from sdclr.backbones.weights import load_backbone
-from sdclr.data import Data, build_data
+from sdclr.checkpoint import load_strictly
+from sdclr.data import Data, Images, build_data
 from sdclr.device import keep_freed_memory, resolve_device
-from sdclr.errors import ConfigError
+from sdclr.errors import CheckpointError, ConfigError
 from sdclr.evaluation.features import Labels, extract_features, per_class_accuracy
 from sdclr.evaluation.knn import knn_predict
-from sdclr.evaluation.linear_probe import CIFAR, IMAGENET, ProbeSchedule, train_linear_probe
+from sdclr.evaluation.linear_probe import CIFAR, IMAGENET, ProbeSchedule, predict, train_linear_probe
 from sdclr.evaluation.logistic_probe import INVERSE_REGULARISATIONS, fit_logistic_probe
 from sdclr.jobs.pretrain import PretrainConfig
 from sdclr.presentation.progress import AnyProgress, NoProgress
@@ -31,6 +33,8 @@ from sdclr.run import Run
 Protocol = Literal["cached", "sdclr"]
 PROBES = ("linear", "few_shot", "knn")
 PROBE_SCHEDULES = {"cifar": CIFAR, "imagenet": IMAGENET}
+AUTHORS_CLASSIFIER = "authors_classifier"
+"""The protocol of classifiers that somebody else trained: never mixed with our own probes."""
 GROUP_CONVENTIONS = {"cifar": "thirds", "imagenet": "thresholds"}
 
 
@@ -63,31 +67,99 @@ def evaluate(
     Probes that were measured before and are not asked for again stay in the file.
     """
     run = (run if isinstance(run, Run) else Run(run)).require()
-    _check(protocol, probes)
+    check_protocol(protocol)
+    _check_probes(probes)
+    config, data = _config_and_data(run, data_path)
+    backbone = _placed(load_backbone(run.folder, network), device)
+    measure = _Measurement(backbone, data, config.views.size, progress)
+    return _record(run, data, protocol, {probe: measure.run(protocol, probe) for probe in PROBES if probe in probes})
+
+
+def evaluate_classifier(
+    run: Run | Path | str,
+    checkpoint: Path | str,
+    probe: str,
+    *,
+    data_path: str | None = None,
+    device: str = "auto",
+    progress: AnyProgress | None = None,
+) -> dict[str, Any]:
+    """Test the classifier that the authors fine-tuned, with the backbone in its file, on the run's test set.
+
+    ``probe``: what it was tuned for, linear or few_shot. Nothing is trained: the reference's ``--test_only``. Writes
+    evaluation/authors_classifier.json, a protocol of its own. Raises CheckpointError for a file without a classifier
+    and ConfigError for another architecture or number of classes than the run's.
+    """
+    run = (run if isinstance(run, Run) else Run(run)).require()
+    if probe not in ("linear", "few_shot"):
+        raise ConfigError(f"a classifier was tuned for linear or few_shot, got {probe!r}.")
+    config, data = _config_and_data(run, data_path)
+    found = read_authors_checkpoint(checkpoint)
+    if found.classifier is None:
+        raise CheckpointError(f"{checkpoint} holds no classifier: it is a pre-training checkpoint. Use --protocol.")
+    num_classes = len(data.class_names)
+    if found.architecture != config.backbone or len(found.classifier["weight"]) != num_classes:
+        raise ConfigError(
+            f"{checkpoint} is a {found.architecture.name} of width {found.architecture.width} for "
+            f"{len(found.classifier['weight'])} classes; {run.folder} has a {config.backbone.name} of width "
+            f"{config.backbone.width} and {num_classes} classes."
+        )
+    classifier = nn.Linear(found.classifier["weight"].shape[1], num_classes)
+    load_strictly(classifier, found.classifier, str(checkpoint))
+    measure = _Measurement(_placed(found.backbone, device), data, config.views.size, progress)
+    theirs, ours = found.backbone.net.state_dict(), load_backbone(run.folder).net.state_dict()
+    changed = [name for name in ours if not torch.equal(ours[name], theirs[name].cpu())]
+    detail = f"the authors' classifier ({Path(checkpoint).name}, epoch {found.epoch}), backbone " + (
+        f"differs from the run's in {len(changed)} tensors" if changed else "equal to the run's"
+    )
+    return _record(run, data, AUTHORS_CLASSIFIER, {probe: measure.classifier(classifier, detail)})
+
+
+def check_protocol(name: str) -> Protocol:
+    """The protocol of this name; ConfigError for one that does not exist."""
+    if name not in get_args(Protocol):
+        raise ConfigError(f"protocol must be {' or '.join(get_args(Protocol))}, got {name!r}.")
+    return cast(Protocol, name)
+
+
+def _check_probes(probes: Sequence[str]) -> None:
+    unknown = [probe for probe in probes if probe not in PROBES]
+    if unknown or not probes:
+        raise ConfigError(f"probes must be among {', '.join(PROBES)}, got {', '.join(probes) or 'none'}.")
+
+
+def _config_and_data(run: Run, data_path: str | None) -> tuple[PretrainConfig, Data]:
+    """The run's config and the very images and split that it was trained on."""
     config = PretrainConfig.from_yaml(run.config_path)
-    data_config = config.data if data_path is None else config.data.with_values({"path": data_path})
-    data = build_data(data_config)
-    split = data.labelled_split()
+    data = build_data(config.data if data_path is None else config.data.with_values({"path": data_path}))
+    data.labelled_split()  # raises where there is nothing to evaluate on
     trained_on = run.read_json("split.json", "fingerprint")["fingerprint"]
     if data.fingerprint != trained_on:
         raise ConfigError(
             f"{run.folder} was trained on data with fingerprint {trained_on}, these have {data.fingerprint}: "
             "images, labels or split differ. Give the data it was trained on with --data."
         )
+    return config, data
+
+
+def _placed(backbone: nn.Module, device: str) -> nn.Module:
     where = resolve_device(device)
     if where.type == "cpu":
         keep_freed_memory()
-    backbone = load_backbone(run.folder, network).to(where).to(memory_format=torch.channels_last)
-    measure = _Measurement(backbone, data, config.views.size, progress)
-    results = {probe: asdict(measure.run(protocol, probe)) for probe in PROBES if probe in probes}
+    return backbone.to(where).to(memory_format=torch.channels_last)
+
+
+def _record(run: Run, data: Data, protocol: str, results: dict[str, ProbeResult]) -> dict[str, Any]:
+    """Write the results beside those of other probes; returns the file's content."""
     assert data.train.labels is not None
-    num_classes = len(data.class_names)
+    split, num_classes = data.labelled_split(), len(data.class_names)
     path = run.evaluation_path(protocol)
     name = str(path.relative_to(run.folder))
     facts = {
         "protocol": protocol,
         "dataset": data.name,
         "group_convention": GROUP_CONVENTIONS[data.conventions],
+        # the long-tailed counts, also for a run on the balanced twin: the paper's groups
         "train_counts": split.counts("long_tail", data.train.labels, num_classes),
         "class_names": data.class_names,
         "split": {
@@ -99,17 +171,9 @@ def evaluate(
     }
     with run:  # nobody else adds probes between reading and writing
         earlier = run.read_json(name, "probes")["probes"] if path.exists() else {}
-        content = facts | {"probes": earlier | results}
+        content = facts | {"probes": earlier | {probe: asdict(result) for probe, result in results.items()}}
         run.write_json(name, content)
     return content
-
-
-def _check(protocol: str, probes: Sequence[str]) -> None:
-    if protocol not in get_args(Protocol):
-        raise ConfigError(f"protocol must be {' or '.join(get_args(Protocol))}, got {protocol!r}.")
-    unknown = [probe for probe in probes if probe not in PROBES]
-    if unknown or not probes:
-        raise ConfigError(f"probes must be among {', '.join(PROBES)}, got {', '.join(probes) or 'none'}.")
 
 
 class _Measurement:
@@ -133,6 +197,14 @@ class _Measurement:
             schedules = PROBE_SCHEDULES[self.data.conventions]
             chosen = ("train", schedules.linear) if probe == "linear" else ("few_shot", schedules.few_shot)
             predictions, detail = self._sgd(*chosen)
+        return self._result(predictions, begun, detail)
+
+    def classifier(self, classifier: nn.Linear, detail: str) -> ProbeResult:
+        """A ready classifier [F -> C] on the test set."""
+        begun = time.perf_counter()
+        return self._result(predict(classifier, self.features("test")), begun, detail)
+
+    def _result(self, predictions: Labels, begun: float, detail: str) -> ProbeResult:
         accuracies = per_class_accuracy(predictions, self.test_labels, self.num_classes)
         counts = np.bincount(self.test_labels, minlength=self.num_classes).tolist()
         return ProbeResult(accuracies, counts, round(time.perf_counter() - begun, 3), detail)
@@ -158,7 +230,7 @@ class _Measurement:
         return probe.predict(self.features("test")), detail + ("" if probe.converged else ", NOT converged")
 
     def _sgd(self, subset: str, schedule: ProbeSchedule) -> tuple[Labels, str]:
-        images = self.data.part(subset)
+        images = self._images(subset)
         task = self.show.add(f"linear probe ({subset})", total=schedule.epochs * len(images), unit="images")
         probe = train_linear_probe(
             self.backbone,
@@ -178,12 +250,15 @@ class _Measurement:
     def features(self, part: str) -> Tensor:
         """[N, F] of the test set or of one subset of the split, extracted once."""
         if part not in self._features:
-            images = self.data.part(part)
+            images = self._images(part)
             task = self.show.add(f"features ({part})", total=len(images), unit="images")
             batches = images.stills(self.size)
             self._features[part] = extract_features(self.backbone, batches, advance=self._advance(task))
             self.show.finish(task)
         return self._features[part]
+
+    def _images(self, part: str) -> Images:
+        return self.data.part(part).to(torch.device("cpu"))  # files are all looked for, before any work
 
     def _advance(self, task: int) -> Callable[[int], None]:
         return lambda amount: self.show.advance(task, amount)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 
 from sdclr.errors import ConfigError
 from sdclr.jobs.pretrain import PretrainConfig
-from sdclr.recipes import cifar, digits
+from sdclr.recipes import cifar, digits, imagenet
 
 RECIPES: dict[str, Callable[[], PretrainConfig]] = {
     function.__name__: function
@@ -29,6 +29,16 @@ RECIPES: dict[str, Callable[[], PretrainConfig]] = {
         cifar.cifar100_lt_sdclr,
         cifar.cifar100_balanced_simclr_matched,
         cifar.cifar100_lt_simclr_matched,
+        imagenet.imagenet100_balanced_simclr,
+        imagenet.imagenet100_lt_simclr,
+        imagenet.imagenet100_lt_sdclr,
+        imagenet.imagenet100_balanced_simclr_matched,
+        imagenet.imagenet100_lt_simclr_matched,
+        imagenet.imagenet_lt_exp_balanced_simclr,
+        imagenet.imagenet_lt_exp_simclr,
+        imagenet.imagenet_lt_exp_sdclr,
+        imagenet.imagenet_lt_exp_balanced_simclr_matched,
+        imagenet.imagenet_lt_exp_simclr_matched,
     )
 }
 
@@ -46,6 +56,8 @@ def _arms(balanced: str, long_tail: str) -> dict[str, str]:
 SYSTEMS: Mapping[str, Mapping[str, str]] = {
     "cifar10": _arms("cifar10_balanced", "cifar10_lt"),
     "cifar100": _arms("cifar100_balanced", "cifar100_lt"),
+    "imagenet100": _arms("imagenet100_balanced", "imagenet100_lt"),
+    "imagenet_lt_exp": _arms("imagenet_lt_exp_balanced", "imagenet_lt_exp"),
     # its published settings would be ours in any case: the arms are matched as they are
     "digits": {"simclr_balanced": "digits_balanced_simclr", "simclr": "digits_simclr", "sdclr": "digits_sdclr"},
 }

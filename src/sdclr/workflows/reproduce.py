@@ -61,7 +61,8 @@ def choose_arms(dataset: str, text: str) -> list[str]:
     unknown = [arm for arm in arms if arm not in known]
     if unknown or not arms:
         what = f"no arm {unknown[0]!r}" if unknown else "no arm without a name"
-        raise ConfigError(f"{dataset} has {what}; choose from {', '.join([*ARM_SETS, *known])}.")
+        sets = [name for name, members in ARM_SETS.items() if set(members) <= set(known)]
+        raise ConfigError(f"{dataset} has {what}; choose from {', '.join([*sets, *known])}.")
     return list(dict.fromkeys(arms))
 
 

@@ -1,0 +1,44 @@
+"""Run a stream of batches of calls in threads, a little ahead of whoever waits for them. Knows nothing of images."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def num_threads() -> int:
+    """The CPU cores that this process may use. No result depends on it."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def look_ahead(
+    batches: Iterable[tuple[T, Sequence[Callable[[], object]]]], *, ahead: int = 2
+) -> Generator[T, None, None]:
+    """Yield the item of every (item, calls) in order, as soon as all its calls have returned.
+
+    While one item is used, the calls of the next ``ahead`` batches run. The first call in order that raised raises
+    here. However this ends, early or by an exception, calls that have not begun never will.
+    """
+    pool = ThreadPoolExecutor(num_threads(), thread_name_prefix="sdclr-images")
+    waiting: deque[tuple[T, list[Future[object]]]] = deque()
+
+    def finished() -> T:
+        item, futures = waiting.popleft()
+        for future in futures:
+            future.result()
+        return item
+
+    try:
+        for item, calls in batches:
+            waiting.append((item, [pool.submit(call) for call in calls]))
+            if len(waiting) > ahead:
+                yield finished()
+        while waiting:
+            yield finished()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,78 @@
+"""JOB: an authors' checkpoint + the config it belongs to -> a run folder, as if it had been trained here.
+
+Evaluation and reports then need no second path. The config is held to what the file shows (architecture, head depth,
+norms, epoch); environment.json names the file and its hash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from sdclr.backbones.authors_checkpoint import AuthorsCheckpoint, read_authors_checkpoint
+from sdclr.backbones.backbone import measure_feature_dim
+from sdclr.backbones.weights import save_backbone
+from sdclr.data import build_data
+from sdclr.errors import ConfigError
+from sdclr.jobs.pretrain import PretrainConfig
+from sdclr.run import Run, environment
+
+
+def adopt(checkpoint: Path | str, config: PretrainConfig, out: Path | str, *, download: bool = False) -> Run:
+    """Make ``out`` the run folder of ``checkpoint``; one that already is stays as it is.
+
+    The target's norms are taken. Raises CheckpointError for a damaged or foreign file, and ConfigError where the file
+    contradicts the config, or ``out`` holds another run.
+    """
+    source, run = Path(checkpoint), Run(out)
+    run.check(config.to_dict())
+    found = read_authors_checkpoint(source)
+    if contradictions := _contradictions(found, config):
+        raise ConfigError(f"{source} is not a run of {config.recipe}: " + "; ".join(contradictions) + ".")
+    digest = hashlib.sha256(source.read_bytes()).hexdigest()
+    if run.exists:
+        adopted = run.read_json("environment.json").get("adopted")
+        if adopted is None or adopted["sha256"] != digest:
+            what = "a run trained here" if adopted is None else f"the run of another file, {adopted['file']}"
+            raise ConfigError(f"{run.folder} holds {what}. Choose another --out.")
+        if run.backbone_path.is_file():
+            return run
+    data = build_data(config.data, download=download)
+    with run:
+        adopted = {"file": source.name, "sha256": digest, "epoch": found.epoch, "branch": "target"}
+        run.write_json("environment.json", environment("the authors'") | {"adopted": adopted})
+        run.write_json("split.json", data.manifest())
+        run.write_text("config.yaml", config.to_yaml())
+        facts = {
+            "feature_dim": measure_feature_dim(found.backbone, config.views.size),
+            "image_size": config.views.size,
+            "recipe": config.recipe,
+            "method": config.method.to_dict(),
+            "epochs": found.epoch,
+            "data": data.name,
+            "data_fingerprint": data.fingerprint,
+            "source": source.name,
+        }
+        save_backbone(run.backbone_path, found.backbone, found.architecture.to_dict(), facts)
+    return run
+
+
+def _contradictions(found: AuthorsCheckpoint, config: PretrainConfig) -> list[str]:
+    """What the file shows that the config says otherwise, each with the setting that would agree."""
+    shown = {f"backbone.{name}": getattr(found.architecture, name) for name in ("name", "width", "stem")}
+    if found.classifier is None:  # a fine-tuned file has neither head nor second norms, and counts the probe's epochs
+        shown["method.projector_layers"] = found.projector_layers
+        shown["method.name"] = "sdclr" if found.dual_norms else "simclr"
+        shown["epochs"] = found.epoch
+    asked = {
+        **{f"backbone.{name}": getattr(config.backbone, name) for name in ("name", "width", "stem")},
+        "method.projector_layers": config.method.projector_layers,
+        # without own norms SDCLR leaves no trace in the file
+        "method.name": "simclr" if getattr(config.method, "norms", "own") == "shared" else config.method.name,
+        "epochs": config.epochs,
+    }
+    return [
+        f"{name} is {value} there, {asked[name]} in the recipe"
+        for name, value in shown.items()
+        if value is not None and value != asked[name]
+    ]

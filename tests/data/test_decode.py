@@ -1,0 +1,304 @@
+"""Every file of the corpus of bad and odd input has one defined outcome: these pixels, or an error that names it."""
+
+from __future__ import annotations
+
+import os
+import struct
+import time
+import tracemalloc
+import zlib
+from collections.abc import Callable
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, features
+
+from sdclr.data.decode import FORMATS, MAX_PIXELS, open_image, read_size
+from sdclr.errors import DataError, MissingInputError
+
+RNG = np.random.default_rng(0)
+PIXELS = np.kron(RNG.integers(0, 256, (5, 7, 3)), np.ones((4, 4, 1))).astype(np.uint8)  # [20, 28, 3]
+GREY = PIXELS[:, :, 0]
+PHOTO = Image.fromarray(PIXELS)
+
+
+def encoded(image: Image.Image, format: str, **options: object) -> bytes:
+    file = BytesIO()
+    image.save(file, format, **options)
+    return file.getvalue()
+
+
+def written(folder: Path, content: bytes, name: str = "x.jpg") -> Path:
+    path = folder / name
+    path.write_bytes(content)
+    return path
+
+
+def decoded(path: Path) -> np.ndarray:
+    image = open_image(path)
+    assert image.mode == "RGB"
+    assert read_size(path) == (image.height, image.width)
+    return np.asarray(image)
+
+
+def png_chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def png_header(width: int, height: int, depth: int = 8, colour: int = 2) -> bytes:
+    return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
+
+
+# ---- files that are read
+
+
+@pytest.mark.parametrize("format", ["PNG", "BMP", "TIFF", "PPM", "WEBP"])
+def test_lossless_files_give_the_very_pixels_whatever_their_name(tmp_path: Path, format: str) -> None:
+    path = written(tmp_path, encoded(PHOTO, format, **({"lossless": True} if format == "WEBP" else {})))
+    np.testing.assert_array_equal(decoded(path), PIXELS)
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"quality": 30, "subsampling": 2}])
+def test_jpegs_give_pillows_pixels(tmp_path: Path, options: dict) -> None:
+    content = encoded(PHOTO, "JPEG", **options)
+    with Image.open(BytesIO(content)) as image:
+        np.testing.assert_array_equal(decoded(written(tmp_path, content)), np.asarray(image))
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")
+def test_avif_is_read(tmp_path: Path) -> None:
+    assert decoded(written(tmp_path, encoded(PHOTO, "AVIF"))).shape == PIXELS.shape
+    assert "AVIF" in FORMATS
+
+
+@pytest.mark.parametrize(("format", "options"), [("PNG", {}), ("PPM", {}), ("JPEG", {"quality": 100})])
+def test_grey_becomes_three_equal_channels(tmp_path: Path, format: str, options: dict) -> None:
+    pixels = decoded(written(tmp_path, encoded(Image.fromarray(GREY), format, **options)))
+    assert (pixels == pixels[:, :, :1]).all()
+    assert np.abs(pixels[:, :, 0].astype(int) - GREY).max() <= (2 if format == "JPEG" else 0)
+
+
+def test_cmyk_is_converted_as_pillow_does(tmp_path: Path) -> None:
+    content = encoded(PHOTO.convert("CMYK"), "JPEG")
+    with Image.open(BytesIO(content)) as image:
+        assert image.mode == "CMYK"
+        np.testing.assert_array_equal(decoded(written(tmp_path, content)), np.asarray(image.convert("RGB")))
+
+
+@pytest.mark.parametrize("format", ["PNG", "TIFF", "PPM"])
+def test_16_bit_greys_are_divided_by_257_exactly(tmp_path: Path, format: str) -> None:
+    values = np.arange(256, dtype=np.uint16).reshape(16, 16) * 257
+    pixels = decoded(written(tmp_path, encoded(Image.fromarray(values), format)))
+    np.testing.assert_array_equal(pixels[:, :, 1], np.arange(256).reshape(16, 16))
+    between = RNG.integers(0, 65_536, (16, 16)).astype(np.uint16)
+    pixels = decoded(written(tmp_path, encoded(Image.fromarray(between), format)))
+    np.testing.assert_array_equal(pixels[:, :, 0], np.round(between / 257))
+
+
+def test_big_endian_16_bit_greys_are_not_swapped(tmp_path: Path) -> None:
+    values = (np.arange(256).reshape(16, 16) * 257).astype(">u2")
+    image = Image.frombytes("I;16B", (16, 16), values.tobytes())
+    np.testing.assert_array_equal(decoded(written(tmp_path, encoded(image, "TIFF")))[:, :, 0], values // 257)
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.float32])
+def test_32_bit_greys_are_refused_because_their_range_is_unknown(tmp_path: Path, dtype: type) -> None:
+    path = written(tmp_path, encoded(Image.fromarray(GREY.astype(dtype)), "TIFF"))
+    with pytest.raises(DataError, match=r"x\.jpg is damaged: 32-bit grey .* has no agreed range; save it as 8 or 16"):
+        open_image(path)
+
+
+def test_16_bit_colours_keep_their_high_byte(tmp_path: Path) -> None:
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in PIXELS.astype(int) * 256 + 99)
+    content = png_header(28, 20, depth=16) + png_chunk(b"IDAT", zlib.compress(rows)) + png_chunk(b"IEND", b"")
+    np.testing.assert_array_equal(decoded(written(tmp_path, content)), PIXELS)
+
+
+def with_alpha() -> Image.Image:
+    image = PHOTO.copy()
+    image.putalpha(Image.fromarray(255 - GREY))
+    return image
+
+
+def test_alpha_is_dropped_not_blended(tmp_path: Path) -> None:
+    np.testing.assert_array_equal(decoded(written(tmp_path, encoded(with_alpha(), "PNG"))), PIXELS)
+    grey_alpha = Image.merge("LA", [Image.fromarray(GREY), Image.fromarray(255 - GREY)])
+    pixels = decoded(written(tmp_path, encoded(grey_alpha, "PNG")))
+    np.testing.assert_array_equal(pixels, np.repeat(GREY[:, :, None], 3, axis=2))
+
+
+@pytest.mark.parametrize("transparency", [None, 3, bytes(range(200))])
+def test_palettes_give_their_colours_with_and_without_alpha(tmp_path: Path, transparency: int | bytes | None) -> None:
+    image = PHOTO.quantize(200)
+    options = {} if transparency is None else {"transparency": transparency}
+    pixels = decoded(written(tmp_path, encoded(image, "PNG", **options)))
+    np.testing.assert_array_equal(pixels, np.asarray(image.convert("RGB")))
+
+
+def test_one_bit_becomes_black_and_white(tmp_path: Path) -> None:
+    pixels = decoded(written(tmp_path, encoded(Image.fromarray(GREY > 127), "PNG")))
+    np.testing.assert_array_equal(pixels[:, :, 2], np.where(GREY > 127, 255, 0))
+
+
+@pytest.mark.parametrize("format", ["GIF", "WEBP", "TIFF"])
+def test_an_animation_gives_its_first_frame(tmp_path: Path, format: str) -> None:
+    frames = [Image.new("RGB", (12, 9), colour) for colour in ("red", "blue", "lime")]
+    options = {"lossless": True} if format == "WEBP" else {}
+    path = written(tmp_path, encoded(frames[0], format, save_all=True, append_images=frames[1:], **options))
+    assert (decoded(path) == (255, 0, 0)).all()
+    assert decoded(path).shape == (9, 12, 3)
+
+
+def test_exif_rotation_is_off_unless_asked_for(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise
+    path = written(tmp_path, encoded(PHOTO, "PNG", exif=exif))
+    np.testing.assert_array_equal(decoded(path), PIXELS)
+    np.testing.assert_array_equal(np.asarray(open_image(path, exif_rotation=True)), np.rot90(PIXELS, -1))
+
+
+def test_garbage_after_the_end_does_not_matter(tmp_path: Path) -> None:
+    content = encoded(PHOTO, "JPEG")
+    clean = decoded(written(tmp_path, content))
+    np.testing.assert_array_equal(decoded(written(tmp_path, content + os.urandom(3_000))), clean)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (20_000, 10), (10, 20_000)])
+def test_extreme_shapes_are_read(tmp_path: Path, size: tuple[int, int]) -> None:
+    for format in ("JPEG", "PNG"):
+        path = written(tmp_path, encoded(Image.new("RGB", size, (10, 200, 30)), format))
+        assert decoded(path).shape == (size[1], size[0], 3)
+
+
+@pytest.mark.parametrize("name", ["a\nb.jpg", 'it\'s "one".jpg', "caf\udce9\udcff.jpg", "-x .jpg", "图.jpg"])
+def test_awkward_names_are_opened_and_shown_in_one_printable_line(tmp_path: Path, name: str) -> None:
+    np.testing.assert_array_equal(decoded(written(tmp_path, encoded(PHOTO, "PNG"), name)), PIXELS)
+    with pytest.raises(DataError) as caught:
+        open_image(written(tmp_path, b"nothing", name))
+    assert str(caught.value).isprintable()
+
+
+# ---- files that are refused
+
+
+@cache
+def damaged() -> dict[str, tuple[bytes, str]]:
+    """Content and what the error says, by name."""
+    large = Image.fromarray(RNG.integers(0, 256, (200, 300, 3)).astype(np.uint8))
+    jpeg, png = encoded(large, "JPEG"), encoded(large, "PNG")
+    return {
+        "jpeg cut at half": (jpeg[: len(jpeg) // 2], "is damaged: .*truncated"),
+        "jpeg without its last 200 bytes": (jpeg[:-200], "is damaged: .*truncated"),
+        "progressive jpeg cut": (encoded(large, "JPEG", progressive=True)[:9_000], "is damaged: .*truncated"),
+        "jpeg cut in its header": (jpeg[:100], "x.jpg"),
+        "png cut at half": (png[: len(png) // 2], "is damaged: .*truncated"),
+        "png cut in its header": (png[:20], "x.jpg"),
+        "png with a flipped byte": (png[:500] + bytes([png[500] ^ 0xFF]) + png[501:], "is damaged"),
+        "webp cut": (encoded(large, "WEBP")[:500], "x.jpg"),
+        "tiff cut": (encoded(large, "TIFF")[:5_000], "x.jpg"),
+        "bmp cut": (encoded(large, "BMP")[:5_000], "is damaged: .*truncated"),
+        "gif cut": (encoded(large.quantize(), "GIF")[:5_000], "is damaged: .*truncated"),
+        "zero bytes": (b"", r"is empty \(0 bytes\)"),
+        "html": (b"<!DOCTYPE html><html>404</html>", r"is not one that can be read \(JPEG, PNG.*begins b'<!DOCTYPE"),
+        "text": (b"n", "is not one that can be read"),
+        "icon": (encoded(PHOTO, "ICO"), "is not one that can be read"),
+        "png of no width": (png_header(0, 5), "x.jpg"),
+    }
+
+
+@pytest.mark.parametrize("kind", damaged())
+def test_a_damaged_file_is_refused_by_name(tmp_path: Path, kind: str) -> None:
+    content, message = damaged()[kind]
+    path = written(tmp_path, content)
+    with pytest.raises(DataError, match=message) as caught:
+        open_image(path)
+    assert str(path) in str(caught.value)
+
+
+def test_any_flipped_bytes_give_an_image_or_a_data_error(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    refused = 0
+    for format in ("JPEG", "PNG", "GIF", "BMP", "WEBP", "PPM"):
+        content = np.frombuffer(encoded(PHOTO, format), np.uint8)
+        for _ in range(40):
+            broken = content.copy()
+            broken[rng.integers(0, len(content), 4)] ^= rng.integers(1, 256, 4).astype(np.uint8)
+            try:
+                assert open_image(written(tmp_path, broken.tobytes()), max_pixels=10_000).mode == "RGB"
+            except DataError:  # and nothing else
+                refused += 1
+    assert 40 < refused < 240
+
+
+def header_only(format: str, width: int, height: int) -> bytes:
+    if format == "PNG":
+        return png_header(width, height) + png_chunk(b"IDAT", zlib.compress(bytes(100)))
+    if format == "PPM":
+        return b"P6 %d %d 255\n" % (width, height)
+    if format == "GIF":
+        return encoded(PHOTO.quantize(), "GIF").replace(
+            struct.pack("<HH", 28, 20), struct.pack("<HH", width, height), 1
+        )
+    content = bytearray(encoded(PHOTO, format))
+    place = content.index(struct.pack(">HH", 20, 28))  # JPEG's frame header
+    content[place : place + 4] = struct.pack(">HH", height, width)
+    return bytes(content)
+
+
+@pytest.mark.parametrize("read", [open_image, read_size])
+@pytest.mark.parametrize(
+    ("format", "width", "height"),
+    [
+        ("PNG", 60_000, 60_000),
+        ("PNG", 10_000, 9_000),
+        ("JPEG", 65_000, 65_000),
+        ("PPM", 60_000, 60_000),
+        ("GIF", 60_000, 60_000),
+    ],
+)
+def test_a_header_that_claims_too_many_pixels_is_refused_before_any_pixel(
+    tmp_path: Path, format: str, width: int, height: int, read: Callable[[Path], object]
+) -> None:
+    path = written(tmp_path, header_only(format, width, height))
+    begun = time.perf_counter()
+    tracemalloc.start()
+    with pytest.raises(DataError, match=rf"claims {width} x {height} pixels, more than 89,478,485 in all"):
+        read(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**20
+    assert time.perf_counter() - begun < 1
+
+
+def test_the_limit_is_pillows_own_and_can_be_lowered(tmp_path: Path) -> None:
+    assert MAX_PIXELS == Image.MAX_IMAGE_PIXELS
+    path = written(tmp_path, encoded(PHOTO, "PNG"))
+    assert read_size(path, max_pixels=28 * 20) == (20, 28)
+    with pytest.raises(DataError, match="claims 28 x 20 pixels, more than 559"):
+        read_size(path, max_pixels=28 * 20 - 1)
+
+
+@pytest.mark.parametrize("read", [open_image, read_size])
+def test_what_is_no_file_is_refused(tmp_path: Path, read: Callable[[Path], object]) -> None:
+    (tmp_path / "folder.jpg").mkdir()
+    with pytest.raises(DataError, match=r"folder\.jpg is a folder"):
+        read(tmp_path / "folder.jpg")
+    with pytest.raises(MissingInputError, match=r"absent\.jpg does not exist\.$"):
+        read(tmp_path / "absent.jpg")
+    (tmp_path / "link.jpg").symlink_to("nowhere.jpg")
+    with pytest.raises(MissingInputError, match=r"link\.jpg does not exist \(a broken link\)"):
+        read(tmp_path / "link.jpg")
+    written(tmp_path, b"", "file")
+    with pytest.raises(MissingInputError, match=r"x\.jpg does not exist"):
+        read(tmp_path / "file" / "x.jpg")
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may read everything")
+def test_an_unreadable_file_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path, encoded(PHOTO, "PNG"))
+    path.chmod(0)
+    with pytest.raises(DataError, match="permission denied"):
+        open_image(path)

@@ -1,0 +1,96 @@
+"""Calls in threads, a bounded distance ahead, in order, and never after the end."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from functools import partial
+
+import pytest
+
+from sdclr.data import look_ahead as module
+from sdclr.data.look_ahead import look_ahead, num_threads
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_items_come_in_order_with_all_their_calls_done(monkeypatch: pytest.MonkeyPatch, threads: int) -> None:
+    monkeypatch.setattr(module, "num_threads", lambda: threads)
+    done: dict[int, list[int]] = {number: [] for number in range(6)}
+
+    def call(number: int, row: int) -> None:
+        time.sleep(0.002 * ((number + row) % 3))
+        done[number].append(row)
+
+    batches = [(number, [partial(call, number, row) for row in range(number)]) for number in range(6)]
+    for expected, number in enumerate(look_ahead(batches)):
+        assert number == expected
+        assert sorted(done[number]) == list(range(number))
+
+
+@pytest.mark.parametrize("ahead", [0, 2])
+def test_no_more_batches_are_taken_than_asked_for(ahead: int) -> None:
+    taken = []
+
+    def batches() -> Iterator[tuple[int, list]]:
+        for number in range(10):
+            taken.append(number)
+            yield number, []
+
+    for number in look_ahead(batches(), ahead=ahead):
+        assert taken[-1] == min(number + ahead, 9)
+
+
+def test_the_next_batch_is_worked_on_while_one_is_used() -> None:
+    started = [threading.Event() for _ in range(3)]
+    for number in look_ahead([(number, [event.set]) for number, event in enumerate(started)]):
+        if number < 2:
+            assert started[number + 1].wait(10)
+
+
+def test_the_first_error_in_order_surfaces_and_the_rest_never_runs() -> None:
+    ran = []
+
+    def fail(number: int) -> None:
+        time.sleep(0.02 if number == 1 else 0)
+        raise KeyError(number)
+
+    batches = [(0, []), (1, [partial(fail, 1), partial(fail, 2)])]
+    batches += [(number, [partial(time.sleep, 0.01), partial(ran.append, number)] * 50) for number in range(2, 9)]
+    ready = look_ahead(batches, ahead=2)
+    assert next(ready) == 0
+    with pytest.raises(KeyError, match="1"):
+        next(ready)
+    assert len(ran) < 100
+
+
+def test_closing_early_cancels_what_has_not_begun_and_leaves_no_thread() -> None:
+    ran = []
+
+    def call(number: int) -> None:
+        time.sleep(0.01)
+        ran.append(number)
+
+    before = threading.active_count()
+    ready = look_ahead([(number, [partial(call, number)] * 100) for number in range(1, 4)], ahead=2)
+    ready.close()  # before its first item: nothing was begun
+    ready = look_ahead([(0, [])] + [(number, [partial(call, number)] * 100) for number in range(1, 4)], ahead=2)
+    assert next(ready) == 0
+    begun = time.perf_counter()
+    ready.close()
+    assert time.perf_counter() - begun < 0.5
+    assert len(ran) < 50
+    assert threading.active_count() == before
+
+
+def test_an_error_of_the_batches_themselves_passes_through() -> None:
+    def batches() -> Iterator[tuple[int, list]]:
+        yield 0, []
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        list(look_ahead(batches()))
+
+
+def test_threads_are_the_cores_this_process_may_use() -> None:
+    assert num_threads() >= 1

@@ -1,0 +1,171 @@
+"""The matrix: what a cell needs is read off its folder, whatever happened before."""
+
+from __future__ import annotations
+
+import io
+import os
+import random
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from sdclr import cli
+from sdclr.errors import ConfigError, Preempted
+from sdclr.presentation.progress import NoProgress
+from sdclr.workflows.matrix import Cell, carry_out, commands, plan, show_plan
+
+TINY = ("backbone.width=2", "views.size=8", "epochs=2", "batch_size=100", "checkpoint_every_epochs=1")
+PROBES = ("linear", "few_shot")
+ARMS = ("simclr", "sdclr")
+
+
+def tiny_plan(out: Path, splits: tuple[int, ...] = (1,)) -> list[Cell]:
+    return plan("digits", out, arms=ARMS, splits=splits, overrides=TINY)
+
+
+def run_all(cells: list[Cell]) -> list[Cell]:
+    return carry_out(cells, protocol="cached", probes=PROBES, progress=NoProgress())
+
+
+def states(cells: list[Cell]) -> list[str]:
+    return [cell.state("cached", PROBES) for cell in cells]
+
+
+class StopAfter(NoProgress):
+    """Asks the run to stop at one step."""
+
+    def __init__(self, step: int) -> None:
+        self.left = step
+
+    def advance(self, task: int, amount: int = 1, note: str | None = None) -> None:
+        self.left -= amount
+        if amount and self.left == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_the_plan_is_every_arm_on_every_split_with_every_seed(tmp_path: Path) -> None:
+    cells = plan("digits", tmp_path, arms=["simclr", "sdclr", "simclr"], splits=[2, 3], seeds=[1, 7], overrides=TINY)
+    found = [(c.arm, c.config.data.split, c.config.seed, c.run.folder.name) for c in cells]
+    assert len(found) == len({name for *_, name in found}) == 8
+    assert found[0] == ("simclr", 2, 1, "simclr-split2-seed1")
+    assert {c.config.recipe for c in cells} == {"digits_simclr", "digits_sdclr"}
+    assert all(c.config.backbone.width == 2 for c in cells)
+
+
+def test_a_cell_goes_from_missing_to_done_and_is_not_done_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells = tiny_plan(tmp_path)
+    assert states(cells) == ["missing", "missing"]
+    with pytest.raises(Preempted):
+        carry_out(cells, protocol="cached", probes=PROBES, progress=StopAfter(3))
+    assert states(cells)[0] == "interrupted"
+    assert run_all(cells[:1]) == cells[:1]
+    assert states(cells) == ["done", "missing"]
+    cells[0].run.evaluation_path("cached").unlink()
+    assert states(cells)[0] == "trained"
+    run_all(cells)
+    assert states(cells) == ["done", "done"]
+    for name in ("pretrain", "evaluate"):
+        monkeypatch.setattr(f"sdclr.workflows.matrix.{name}", lambda *_, **__: pytest.fail("done twice"))
+    assert run_all(cells) == cells
+
+
+def test_a_probe_that_is_missing_is_measured_and_the_others_stay(tmp_path: Path) -> None:
+    cells = tiny_plan(tmp_path)[:1]
+    carry_out(cells, protocol="cached", probes=["few_shot"], progress=NoProgress())
+    before = cells[0].run.read_json("evaluation/cached.json")["probes"]["few_shot"]
+    assert cells[0].missing_probes("cached", PROBES) == ["linear"]
+    run_all(cells)
+    assert cells[0].run.read_json("evaluation/cached.json")["probes"]["few_shot"] == before, "seconds included"
+    assert cells[0].state("sdclr", PROBES) == "trained", "protocols are counted apart"
+
+
+def test_a_cell_that_another_process_holds_is_left_to_it(tmp_path: Path) -> None:
+    cells = tiny_plan(tmp_path)
+    with tiny_plan(tmp_path)[0].run:
+        assert states(cells) == ["running", "missing"]
+        assert [cell.arm for cell in run_all(cells)] == ["sdclr"]
+    assert states(cells) == ["missing", "done"]
+
+
+def test_the_plan_shows_what_is_done_and_what_is_missing(tmp_path: Path) -> None:
+    cells = tiny_plan(tmp_path, splits=(1, 2))
+    run_all(cells[:1])
+    with pytest.raises(Preempted):
+        carry_out(cells[1:2], protocol="cached", probes=PROBES, progress=StopAfter(5))
+    console = Console(file=io.StringIO(), width=80)
+    show_plan(cells, "cached", PROBES, console)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "1 done (trained and evaluated), 1 interrupted (goes on where it stopped), 2 missing (to be tr" in text
+    assert "interrupted (epoch 1 of 2)" in text
+
+
+def test_the_printed_commands_make_the_very_same_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    cells = tiny_plan(Path("runs with a space"))
+    run_all(cells[1:])
+    lines = commands(cells, "cached", PROBES)
+    assert len(lines) == 1, "what is done needs no command"
+    for command in lines[0].split(" && "):
+        monkeypatch.setattr(sys, "argv", shlex.split(command))
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        assert not stop.value.code
+    assert states(cells) == ["done", "done"]
+    assert tiny_plan(Path("runs with a space")), "the folders hold the settings of the plan"
+
+
+def test_what_cannot_be_planned_is_refused_before_any_work(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="digits has no arm 'byol'; it has simclr_balanced, simclr, sdclr"):
+        plan("digits", tmp_path, arms=["byol"], splits=[1])
+    for name, flag in (("seed=1", "--seeds"), ("data.split=2", "--splits")):
+        with pytest.raises(ConfigError, match=f"is set by {flag}"):
+            plan("digits", tmp_path, arms=ARMS, splits=[1], overrides=[name])
+    run_all(tiny_plan(tmp_path)[:1])
+    with pytest.raises(ConfigError, match="other settings"):
+        plan("digits", tmp_path, arms=ARMS, splits=[1], overrides=[*TINY, "epochs=3"])
+
+
+@pytest.mark.slow
+def test_killed_at_random_points_it_ends_in_the_same_table(tmp_path: Path) -> None:
+    """SIGKILL, again and again, until the command gets through; the tables are equal to the last digit."""
+    arguments = [
+        "reproduce",
+        "digits",
+        "--splits",
+        "1-2",
+        "--arms",
+        "simclr,sdclr",
+        "--scale",
+        "tiny",
+        *TINY,
+        "epochs=6",
+    ]
+    command = [sys.executable, "-m", "sdclr", *arguments, "--out"]
+    subprocess.run([*command, str(tmp_path / "whole")], check=True, capture_output=True)
+    rng, kills = random.Random(0), 0
+    for _ in range(60):
+        process = subprocess.Popen(
+            [*command, str(tmp_path / "killed")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        deadline = time.monotonic() + rng.uniform(5, 15) + kills / 4  # grows, so that it ends on any machine
+        while process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        if process.poll() is not None:
+            break
+        process.kill()
+        process.wait()
+        kills += 1
+    assert process.returncode == 0
+    assert kills >= 2, "killed too rarely to show anything"
+    tables = [(tmp_path / name / "paper.csv").read_text() for name in ("whole", "killed")]
+    assert tables[0] == tables[1]
