@@ -50,6 +50,16 @@ def test_every_command_parses(command: str) -> None:
         assert choose_arms(values["dataset"], values["arms"])
 
 
+def test_every_command_of_the_other_pages_parses() -> None:
+    lines = [line for page in DOCS.rglob("*.md") for line in page.read_text(encoding="utf-8").splitlines()]
+    commands = [part for line in lines if line.startswith("    sdclr ") for part in line.split(" && ")]
+    assert len(commands) >= 8
+    group = typer.main.get_command(cli.app)
+    for command in commands:
+        verb, *arguments = shlex.split(command, comments=True)[1:]
+        group.commands[verb].make_context(verb, arguments)  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_every_setting_exists(setting: str) -> None:
     recipe("cifar10_lt_sdclr").with_overrides([setting])

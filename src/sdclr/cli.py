@@ -31,9 +31,9 @@ app = typer.Typer(
 recipes_app = typer.Typer(help="List and show the ready-made settings.", no_args_is_help=True)
 app.add_typer(recipes_app, name="recipes")
 
-Out = Annotated[Path | None, typer.Option(help="Run folder; a run that stopped there goes on. [default: runs/RECIPE]")]
+Out = Annotated[Path | None, typer.Option(help="Run folder; a run that stopped there goes on. (default: runs/RECIPE)")]
 DataPath = Annotated[str | None, typer.Option("--data", metavar="PATH", help="Where the images are (data.path).")]
-SplitsDir = Annotated[str | None, typer.Option(help="The authors' split folder (data.splits_dir).")]
+SplitsDir = Annotated[str | None, typer.Option(metavar="FOLDER", help="The authors' split folder (data.splits_dir).")]
 Download = Annotated[bool, typer.Option("--download", help="Download the data set to --data if it is not there.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:N or auto.")]
 
@@ -112,7 +112,7 @@ def evaluate(
     ] = None,
     splits_dir: SplitsDir = None,
     out: Annotated[
-        Path | None, typer.Option(help="For an authors' checkpoint: its run folder. [default: runs/FILENAME]")
+        Path | None, typer.Option(help="For an authors' checkpoint: its run folder (default: runs/FILENAME).")
     ] = None,
     classifier: Annotated[
         str | None, typer.Option(help="Test the checkpoint's own classifier, which was tuned for linear or few_shot.")
@@ -175,7 +175,7 @@ def report(
         typer.Option(
             "--format",
             help="terminal, markdown, csv, html (with --paper: latex instead of html); comma-separated. "
-            "[default: terminal,html; with --paper terminal]",
+            "Default: terminal,html; with --paper terminal.",
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="File (or folder) for markdown, csv or html.")] = None,
@@ -198,12 +198,14 @@ def report(
 
 @app.command()
 def reproduce(
-    dataset: Annotated[str, typer.Argument(help="cifar10, cifar100, imagenet100, imagenet_lt_exp or digits.")],
+    dataset: Annotated[
+        str, typer.Argument(metavar="DATASET", help="cifar10, cifar100, imagenet100, imagenet_lt_exp or digits.")
+    ],
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", show_default=False)] = None,
     data: DataPath = None,
     splits_dir: SplitsDir = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of all runs. [default: runs/reproduce-DATASET-SCALE]")
+        Path | None, typer.Option(help="Folder of all runs (default: runs/reproduce-DATASET-SCALE).")
     ] = None,
     arms: Annotated[
         str,
@@ -212,10 +214,12 @@ def reproduce(
             "simclr_balanced_matched, simclr_matched, sdclr; comma-separated."
         ),
     ] = "paper",
-    splits: Annotated[str | None, typer.Option(help="For example 1-5. [default: the paper's]")] = None,
-    seeds: Annotated[str | None, typer.Option(help="For example 1,2. [default: the paper's one seed]")] = None,
+    splits: Annotated[str | None, typer.Option(help="For example 1-5 (default: the paper's).")] = None,
+    seeds: Annotated[str | None, typer.Option(help="For example 1,2 (default: the paper's one seed).")] = None,
     scale: Annotated[str, typer.Option(help="full (as published) or tiny (minutes on a CPU).")] = "full",
-    protocol: Annotated[str | None, typer.Option(help="[default: sdclr; cached with --scale tiny]")] = None,
+    protocol: Annotated[
+        str | None, typer.Option(help="sdclr or cached (default: sdclr; with --scale tiny cached).")
+    ] = None,
     published: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Evaluate the authors' unzipped checkpoints instead of training.")
     ] = None,

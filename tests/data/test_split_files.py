@@ -67,6 +67,14 @@ def test_the_authors_cifar100_long_tail_is_drawn_from_more_than_the_training_lis
     assert len(np.union1d(split.train, split.validation)) == 50_000
 
 
+def test_every_published_list_at_hand_reads(sdclr_data: Path) -> None:
+    files = sorted(path for path in (sdclr_data / "splits").rglob("*") if path.is_file())
+    assert len(files) == 42
+    for path in files:
+        read = read_positions(path, 50_000) if path.suffix == ".npy" else read_image_list(path).labels
+        assert len(read) >= 400, path
+
+
 def test_the_authors_splits_differ_from_each_other(sdclr_data: Path) -> None:
     splits = [read_authors_cifar_split(sdclr_data / "splits", d, n) for d in DATASETS for n in range(1, 6)]
     assert len({split.fingerprint for split in splits}) == 10

@@ -29,7 +29,7 @@ def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, s
         }
         np.savez(folder / f"{name}.npz", **arrays)
         places[name] = {"data.path": str(folder / f"{name}.npz")}
-    for name, classes, per_class in (("imagenet100", 100, 7), ("imagenet_lt_exp", 1000, 3)):
+    for name, classes, per_class in (("imagenet100", 100, 10), ("imagenet_lt_exp", 1000, 3)):
         made = make_imagenet(
             folder / name, classes, name=name, train_per_class=per_class, validation_per_class=1, test_per_class=1
         )
