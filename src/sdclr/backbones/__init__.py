@@ -12,11 +12,19 @@ from torch import nn
 
 from sdclr.backbones.activation_checkpointing import checkpoint_activations
 from sdclr.backbones.backbone import Backbone, measure_feature_dim
+from sdclr.backbones.pretrained import check_pretrained, load_pretrained
 from sdclr.backbones.resnet import DEPTHS, ResNet
 from sdclr.config import Section
 from sdclr.errors import ConfigError
 
-__all__ = ["Backbone", "BackboneConfig", "build_backbone", "checkpoint_activations", "measure_feature_dim"]
+__all__ = [
+    "Backbone",
+    "BackboneConfig",
+    "build_backbone",
+    "checkpoint_activations",
+    "load_pretrained",
+    "measure_feature_dim",
+]
 
 
 class BackboneConfig(Section):
@@ -28,20 +36,31 @@ class BackboneConfig(Section):
     """Channels of the first stage of our ResNets; 64 is the usual network."""
     stem: Literal["small", "large"] = "small"
     """Our ResNets: small = 3x3 stride 1 without max-pool (CIFAR); large = 7x7 stride 2 with max-pool (ImageNet)."""
+    pretrained: bool = False
+    """Start from ImageNet weights of torchvision or timm instead of fresh ones; downloads them once."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Further keywords for the constructor of a torchvision or timm network, e.g. {"img_size": 32}."""
 
 
 def build_backbone(config: BackboneConfig) -> Backbone:
-    """The network named in the config, headless, with fresh weights. Raises ConfigError for unknown names."""
+    """The network named in the config, headless, with fresh weights, also where pretrained ones are to follow.
+
+    Raises ConfigError for unknown names, and where nobody offers the pretrained weights that are asked for.
+    """
     kind, _, name = config.name.rpartition(":")
     changed = [f for f in ("width", "stem") if getattr(config, f) != BackboneConfig.model_fields[f].default]
     if kind and changed:
         raise ConfigError(f"backbone.{changed[0]} applies to our ResNets only; use backbone.options for {config.name}.")
     if not kind and config.options:
         raise ConfigError(f"backbone.options applies to torchvision: and timm: networks only, not to {config.name}.")
+    if config.pretrained:
+        check_pretrained(config.name, config.width, config.stem)
     if kind == "timm":
-        return Backbone(_timm_network(name, config.options))
+        network = _timm_network(name, config.options)
+        if not config.pretrained:
+            return Backbone(network)
+        trained_with = timm.get_pretrained_cfg(name)
+        return Backbone(network, trained_with.mean, trained_with.std)
     if kind == "torchvision":
         return Backbone(_torchvision_network(name, config.options))
     if kind or name not in DEPTHS:

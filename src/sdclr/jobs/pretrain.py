@@ -16,7 +16,14 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from sdclr.backbones import Backbone, BackboneConfig, build_backbone, checkpoint_activations, measure_feature_dim
+from sdclr.backbones import (
+    Backbone,
+    BackboneConfig,
+    build_backbone,
+    checkpoint_activations,
+    load_pretrained,
+    measure_feature_dim,
+)
 from sdclr.backbones.weights import load_weights, save_backbone
 from sdclr.batch import Views
 from sdclr.checkpoint import Checkpoint, load_strictly
@@ -141,8 +148,8 @@ class _Job:
         torch.manual_seed(derive(config.seed, Stream.WEIGHTS))
         self.backbone = _backbone(config, network)
         self.feature_dim = measure_feature_dim(self.backbone, config.views.size)
-        if config.weights is not None and not resuming:  # a checkpoint holds what became of them
-            load_weights(self.backbone, config.weights)
+        if not resuming:  # a checkpoint holds what became of them
+            _load_starting_weights(self.backbone, config)
         if config.activation_checkpointing:
             checkpoint_activations(self.backbone.net)
         self.memory_format = resolve_memory_format(config.memory_format, self.backbone, self.device)
@@ -327,6 +334,15 @@ class _Job:
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
         self.loss_sum.copy_(parts["loss_sum"][""])
         self.step = checkpoint.step
+
+
+def _load_starting_weights(backbone: Backbone, config: PretrainConfig) -> None:
+    if config.weights is not None and config.backbone.pretrained:
+        raise ConfigError("weights and backbone.pretrained=true are two starting points; give one of them.")
+    if config.weights is not None:
+        load_weights(backbone, config.weights)
+    elif config.backbone.pretrained:
+        load_pretrained(backbone, config.backbone.name, config.backbone.width, config.backbone.stem)
 
 
 def _backbone(config: PretrainConfig, network: nn.Module | None) -> Backbone:

@@ -1,0 +1,65 @@
+"""Weights that others have trained, as a starting point: torchvision's and timm's, on ImageNet. Downloads.
+
+What is downloaded holds tensors alone (weights_only); nothing pickled is executed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import timm
+import torch
+import torchvision
+from torch import Tensor
+
+from sdclr.backbones.backbone import Backbone
+from sdclr.checkpoint import load_strictly
+from sdclr.errors import ConfigError, MissingInputError, SdclrError
+
+
+def load_pretrained(backbone: Backbone, name: str, width: int = 64, stem: str = "large") -> None:
+    """Load ImageNet weights into the network that :func:`~sdclr.backbones.build_backbone` made for these settings.
+
+    Raises ConfigError where nobody offers such weights, MissingInputError when they cannot be downloaded.
+    """
+    kind, _, model = name.rpartition(":")
+    check_pretrained(name, width, stem)
+    try:
+        tensors = _timm_weights(model) if kind == "timm" else _torchvision_weights(model)
+    except SdclrError:
+        raise
+    except Exception as error:  # urllib, requests and the hub's own errors share no base
+        raise MissingInputError(
+            f"the pre-trained weights of {name} could not be fetched: {type(error).__name__}: {error}. They need a "
+            "network once; a machine that has them can share its torch and Hugging Face caches (TORCH_HOME, HF_HOME)."
+        ) from None
+    wanted = backbone.net.state_dict()
+    # the classifier is not ours; everything else must fit exactly
+    load_strictly(backbone.net, {key: tensor for key, tensor in tensors.items() if key in wanted}, name)
+
+
+def check_pretrained(name: str, width: int, stem: str) -> None:
+    """Raise ConfigError where nobody offers weights for this network, before any download."""
+    kind, _, model = name.rpartition(":")
+    if kind == "timm":
+        if not timm.is_model_pretrained(model):
+            raise ConfigError(f"timm offers no pre-trained weights for {model}; set backbone.pretrained=false.")
+    elif not kind and (width, stem) != (64, "large"):
+        raise ConfigError(
+            f"backbone.pretrained=true needs {name} with backbone.width=64 backbone.stem=large, the network that was "
+            f"trained on ImageNet; got width {width}, stem {stem}."
+        )
+    elif model not in torchvision.models.list_models(module=torchvision.models):
+        raise ConfigError(f"torchvision offers no pre-trained {model}; use resnet18, resnet34 or resnet50.")
+
+
+def _torchvision_weights(model: str) -> Mapping[str, Tensor]:
+    weights = torchvision.models.get_model_weights(model)
+    url = weights["IMAGENET1K_V1"].url
+    return torch.hub.load_state_dict_from_url(
+        url, map_location="cpu", progress=False, check_hash=True, weights_only=True
+    )
+
+
+def _timm_weights(model: str) -> Mapping[str, Tensor]:
+    return timm.create_model(model, pretrained=True, num_classes=0).state_dict()
