@@ -57,10 +57,8 @@ def build_backbone(config: BackboneConfig) -> Backbone:
         check_pretrained(config.name, config.width, config.stem)
     if kind == "timm":
         network = _timm_network(name, config.options)
-        if not config.pretrained:
-            return Backbone(network)
-        trained_with = timm.get_pretrained_cfg(name)
-        return Backbone(network, trained_with.mean, trained_with.std)
+        trained_with = timm.get_pretrained_cfg(name) if config.pretrained else None
+        return Backbone(network, trained_with.mean, trained_with.std) if trained_with else Backbone(network)
     if kind == "torchvision":
         return Backbone(_torchvision_network(name, config.options))
     if kind or name not in DEPTHS:
