@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sdclr.evaluation.balancedness import Balancedness, balancedness
     from sdclr.jobs.adopt import adopt
     from sdclr.jobs.convert import convert
+    from sdclr.jobs.embed import embed
     from sdclr.jobs.evaluate import evaluate, evaluate_classifier
     from sdclr.jobs.pretrain import PretrainConfig, pretrain, resume
     from sdclr.jobs.report import build_paper_table, build_report, write_paper_table, write_report
@@ -44,6 +45,7 @@ _HOME = {
     "build_report": "sdclr.jobs.report",
     "convert": "sdclr.jobs.convert",
     "draw_long_tail": "sdclr.data.splits",
+    "embed": "sdclr.jobs.embed",
     "evaluate": "sdclr.jobs.evaluate",
     "evaluate_classifier": "sdclr.jobs.evaluate",
     "load_backbone": "sdclr.backbones.weights",
@@ -71,6 +73,7 @@ __all__ = [
     "build_report",
     "convert",
     "draw_long_tail",
+    "embed",
     "evaluate",
     "evaluate_classifier",
     "load_backbone",

@@ -1,0 +1,187 @@
+"""JOB: a trained backbone + any images -> their features in one file, streamed and resumable.
+
+N images, F feature dim. What is done lies beside the output in OUT.partial/ until everything is; the same command goes
+on from there. Trains nothing, knows no method.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from sdclr.backbones.weights import load_backbone, read_backbone
+from sdclr.checkpoint import storage_errors, write_atomically
+from sdclr.data import DataConfig, Images, build_data
+from sdclr.data.image_files import ImageFiles
+from sdclr.device import keep_freed_memory, resolve_device
+from sdclr.errors import ConfigError
+from sdclr.evaluation.features import extract_features
+from sdclr.presentation.progress import AnyProgress, NoProgress
+
+FORMATS = (".npz", ".parquet")
+ROWS_PER_PART = 4096
+
+
+def embed(
+    source: Path | str,
+    data: DataConfig,
+    out: Path | str,
+    *,
+    device: str = "auto",
+    progress: AnyProgress | None = None,
+) -> Path:
+    """Write the features of every image of ``data`` (its training part) to ``out``, a .npz or .parquet file.
+
+    ``source``: a run folder or backbone.safetensors. The file holds ``path`` [N] (the position, for arrays),
+    ``features`` float32 [N, F], and ``label`` with ``class_names`` where labels are known. An interrupted call goes on
+    where it stopped, if backbone and images are the same. Raises ConfigError for another kind of output, or for an
+    output that exists.
+    """
+    out, show = Path(out), progress or NoProgress()
+    _check_output(out)
+    backbone = load_backbone(source)
+    size = read_backbone(source)[1]["image_size"]
+    found = build_data(data)
+    images = found.train.to(torch.device("cpu"))
+    identity = _identity(source, found.fingerprint, size)
+    where = resolve_device(device)
+    if where.type == "cpu":
+        keep_freed_memory()
+    backbone = backbone.to(where).to(memory_format=torch.channels_last)
+    partial = _Partial(out.with_name(f"{out.name}.partial"), identity)
+    done = partial.open(len(images))
+    task = show.add(f"features of {len(images)} images", total=len(images), unit="images", done=done)
+    for first in range(done, len(images), ROWS_PER_PART):
+        part = images.at(np.arange(first, min(first + ROWS_PER_PART, len(images))))
+        features = extract_features(backbone, part.stills(size), advance=lambda done: show.advance(task, done))
+        partial.append(features.float().numpy())
+    show.finish(task)
+    facts: dict[str, Any] = {"path": _names(images)}
+    if images.labels is not None:
+        facts |= {"label": images.labels, "class_names": np.array(found.class_names)}
+    partial.finish(out, facts)
+    return out
+
+
+def _check_output(out: Path) -> None:
+    if out.suffix not in FORMATS:
+        raise ConfigError(f"--out must be named *.npz or *.parquet, got {out}.")
+    if out.exists():
+        raise ConfigError(f"{out} exists; remove it, or choose another --out.")
+    if not out.parent.is_dir():
+        raise ConfigError(f"the folder {out.parent} does not exist; make it first.")
+    if out.suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
+        raise ConfigError('a .parquet file needs pyarrow: pip install "sdclr[parquet]", or write a .npz.')
+
+
+def _identity(source: Path | str, fingerprint: str, size: int) -> str:
+    """What must be equal for a partial result to be gone on with."""
+    path = Path(source)
+    weights = (path / "backbone.safetensors" if path.is_dir() else path).read_bytes()
+    return f"{hashlib.sha256(weights).hexdigest()} {fingerprint} {size}"
+
+
+def _names(images: Images) -> npt.NDArray[np.str_]:
+    return np.array(images.paths if isinstance(images, ImageFiles) else [str(i) for i in range(len(images))])
+
+
+class _Partial:
+    """Finished rows, part by part, each written atomically."""
+
+    def __init__(self, folder: Path, identity: str) -> None:
+        self.folder, self.identity = folder, identity
+        self.rows = 0
+
+    def open(self, num_images: int) -> int:
+        """Rows that an earlier call has finished; what belongs to other images or weights is thrown away."""
+        with storage_errors(self.folder):
+            self.folder.mkdir(exist_ok=True)
+            manifest = self.folder / "identity.json"
+            if not manifest.is_file() or json.loads(manifest.read_text()) != self.identity:
+                for path in self.folder.iterdir():
+                    path.unlink()
+                write_atomically(manifest, json.dumps(self.identity))
+        while (path := self._part(self.rows)).is_file():
+            self.rows += len(np.load(path, mmap_mode="r"))
+        return min(self.rows, num_images)
+
+    def append(self, features: npt.NDArray[np.float32]) -> None:
+        path = self._part(self.rows)
+        temporary = path.with_suffix(".tmp.npy")
+        with storage_errors(path):
+            np.save(temporary, features)
+            os.replace(temporary, path)
+        self.rows += len(features)
+
+    def finish(self, out: Path, facts: dict[str, Any]) -> None:
+        """Put the parts together under the name that was asked for, and remove them."""
+        temporary = self.folder / f"whole{out.suffix}"
+        with storage_errors(out):
+            if out.suffix == ".npz":
+                _write_npz(temporary, self._features(), facts)
+            else:
+                _write_parquet(temporary, self._parts(), facts)
+            os.replace(temporary, out)
+            shutil.rmtree(self.folder)
+
+    def _part(self, first: int) -> Path:
+        return self.folder / f"{first:012d}.npy"
+
+    def _parts(self) -> Iterator[npt.NDArray[np.float32]]:
+        first = 0
+        while (path := self._part(first)).is_file():
+            part = np.load(path)
+            yield part
+            first += len(part)
+
+    def _features(self) -> npt.NDArray[np.float32]:
+        """All rows as one memory-mapped file, so that a million images need no memory."""
+        width = np.load(self._part(0), mmap_mode="r").shape[1]
+        path = self.folder / "features.tmp.npy"
+        whole = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(self.rows, width))
+        first = 0
+        for part in self._parts():
+            whole[first : first + len(part)] = part
+            first += len(part)
+        return whole
+
+
+def _write_npz(path: Path, features: npt.NDArray[np.float32], facts: dict[str, Any]) -> None:
+    with path.open("wb") as file:
+        np.savez(file, features=features, **facts)
+
+
+def _write_parquet(path: Path, parts: Iterator[npt.NDArray[np.float32]], facts: dict[str, Any]) -> None:
+    """Columns path, features (a fixed-size list), label and class where known; one row group a part."""
+    import pyarrow
+    import pyarrow.parquet
+
+    writer, first = None, 0
+    for part in parts:
+        rows = slice(first, first + len(part))
+        first += len(part)
+        values = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(part.ravel()), part.shape[1])
+        columns = {"path": pyarrow.array([_as_text(path) for path in facts["path"][rows].tolist()]), "features": values}
+        if "label" in facts:
+            labels = facts["label"][rows]
+            columns |= {"label": pyarrow.array(labels), "class": pyarrow.array(facts["class_names"][labels].tolist())}
+        table = pyarrow.table(columns)
+        writer = writer or pyarrow.parquet.ParquetWriter(path, table.schema)
+        writer.write_table(table)
+    if writer is not None:
+        writer.close()
+
+
+def _as_text(path: str) -> str:
+    """A file name as valid Unicode; bytes that are no text become escapes, since parquet has no place for them."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

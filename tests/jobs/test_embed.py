@@ -1,0 +1,126 @@
+"""Features of any images in one file: equal to the backbone's, resumable, and refused where nothing good could come."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+import torch
+
+from imagenet_stand_in import make_imagenet
+from sdclr import Run, load_backbone, pretrain, recipe
+from sdclr.data import DataConfig, build_data
+from sdclr.errors import CheckpointError, ConfigError, MissingInputError
+from sdclr.jobs import embed as embed_module
+from sdclr.jobs.embed import embed
+from sdclr.presentation.progress import NoProgress
+
+DIGITS = DataConfig(name="digits")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    tiny = ["backbone.width=4", "views.size=8", "batch_size=100", "epochs=1"]
+    return pretrain(recipe("digits_sdclr").with_overrides(tiny), tmp_path_factory.mktemp("runs") / "x")
+
+
+def expected(run: Run) -> np.ndarray:
+    images = build_data(DIGITS).train
+    with torch.inference_mode():
+        return torch.cat([load_backbone(run.folder)(batch / 255) for batch in images.stills(8)]).numpy()
+
+
+class StopAfter(NoProgress):
+    """Fails after so many images, as a kill would."""
+
+    def __init__(self, images: int) -> None:
+        self.left = images
+        self.begun_at: list[int] = []
+
+    def add(self, description: str, total: int, unit: str = "steps", done: int = 0) -> int:
+        self.begun_at.append(done)
+        return 0
+
+    def advance(self, task: int, amount: int = 1, note: str | None = None) -> None:
+        self.left -= amount
+        if self.left < 0:
+            raise KeyboardInterrupt
+
+
+def test_a_npz_holds_features_names_and_labels(run: Run, tmp_path: Path) -> None:
+    out = embed(run.folder, DIGITS, tmp_path / "f.npz")
+    with np.load(out, allow_pickle=False) as file:
+        np.testing.assert_allclose(file["features"], expected(run), rtol=1e-4, atol=1e-5)
+        assert file["features"].dtype == np.float32
+        assert file["path"].tolist() == [str(i) for i in range(1_437)]
+        assert file["label"].tolist() == build_data(DIGITS).train.labels.tolist()  # type: ignore[union-attr]
+        assert file["class_names"].tolist() == list("0123456789")
+    assert [path.name for path in tmp_path.iterdir()] == ["f.npz"], "nothing is left beside it"
+
+
+def test_parquet_says_the_same(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embed_module, "ROWS_PER_PART", 500)
+    table = pyarrow.parquet.read_table(embed(run.folder, DIGITS, tmp_path / "f.parquet"))
+    assert table.column_names == ["path", "features", "label", "class"]
+    features = np.array(table["features"].to_pylist(), dtype=np.float32)
+    np.testing.assert_allclose(features, expected(run), rtol=1e-4, atol=1e-5)
+    assert table["class"].to_pylist() == [str(label) for label in table["label"].to_pylist()]
+
+
+def test_an_interrupted_call_goes_on_where_it_stopped(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embed_module, "ROWS_PER_PART", 300)
+    whole = embed(run.folder, DIGITS, tmp_path / "whole.npz")
+    for images in (700, 400):
+        with pytest.raises(KeyboardInterrupt):
+            embed(run.folder, DIGITS, tmp_path / "f.npz", progress=StopAfter(images))
+    last = StopAfter(10_000)
+    embed(run.folder, DIGITS, tmp_path / "f.npz", progress=last)
+    assert last.begun_at == [900], "two parts of the first call, one of the second"
+    with np.load(whole) as a, np.load(tmp_path / "f.npz") as b:
+        for name in a.files:
+            np.testing.assert_array_equal(a[name], b[name])
+
+
+def test_what_belongs_to_other_weights_is_not_gone_on_with(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embed_module, "ROWS_PER_PART", 300)
+    with pytest.raises(KeyboardInterrupt):
+        embed(run.folder, DIGITS, tmp_path / "f.npz", progress=StopAfter(700))
+    identity = tmp_path / "f.npz.partial" / "identity.json"
+    identity.write_text(json.dumps("other weights"))
+    afresh = StopAfter(10_000)
+    embed(run.folder, DIGITS, tmp_path / "f.npz", progress=afresh)
+    assert afresh.begun_at == [0]
+
+
+def test_files_keep_their_names(run: Run, tmp_path: Path) -> None:
+    made = make_imagenet(tmp_path, 3)
+    config = DataConfig(name="imagenet100", path=str(made.root), splits_dir=str(made.splits_dir))
+    with np.load(embed(run.folder, config, tmp_path / "f.npz")) as file:
+        assert file["features"].shape == (36, 32)
+        assert all(os.path.isfile(made.root / path) for path in file["path"])
+        assert {path.split("/")[1] for path in file["path"]} == set(file["class_names"])
+
+
+def test_what_cannot_be_written_or_read_is_refused_before_any_work(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embed_module, "build_data", lambda *_: pytest.fail("read the images"))
+    (tmp_path / "there.npz").touch()
+    for name, words in (("f.csv", "npz or"), ("there.npz", "exists"), ("no/f.npz", "make it first")):
+        with pytest.raises(ConfigError, match=words):
+            embed(run.folder, DIGITS, tmp_path / name)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="needs pyarrow: pip install"):
+        embed(run.folder, DIGITS, tmp_path / "f.parquet")
+    with pytest.raises(MissingInputError, match="not finished"):
+        embed(tmp_path, DIGITS, tmp_path / "f.npz")
+    with pytest.raises(CheckpointError, match="cut off or not"):
+        embed(tmp_path / "there.npz", DIGITS, tmp_path / "f.npz")
