@@ -10,15 +10,13 @@ import os
 import time
 import warnings
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from sdclr.backbones import (
     Backbone,
-    BackboneConfig,
     build_backbone,
     checkpoint_activations,
     load_pretrained,
@@ -27,11 +25,9 @@ from sdclr.backbones import (
 from sdclr.backbones.weights import load_weights, save_backbone
 from sdclr.batch import Views
 from sdclr.checkpoint import Checkpoint, load_strictly
-from sdclr.config import Section, differing_fields
-from sdclr.data import Data, DataConfig, ViewsConfig, build_data, epoch_batches, steps_per_epoch
+from sdclr.config import differing_fields
+from sdclr.data import Data, build_data, epoch_batches, steps_per_epoch
 from sdclr.device import (
-    MemoryFormat,
-    Precision,
     autocast,
     describe_device,
     explain_out_of_memory,
@@ -42,43 +38,14 @@ from sdclr.device import (
     resolve_precision,
 )
 from sdclr.errors import CheckpointError, ConfigError, DistributedError, NonFiniteError, Preempted
-from sdclr.methods import MethodConfig, build_method
+from sdclr.jobs.pretrain.config import PretrainConfig
+from sdclr.methods import build_method
 from sdclr.methods.method import Method
-from sdclr.optim import OptimizerConfig, build_optimizer, learning_rate, set_learning_rate
+from sdclr.optim import build_optimizer, learning_rate, set_learning_rate
 from sdclr.presentation.progress import AnyProgress, NoProgress
 from sdclr.run import Run, environment
 from sdclr.signals import StopRequest, stop_on_signal
 from sdclr.stateless_random import Stream, derive
-
-
-class PretrainConfig(Section):
-    """Everything that decides the outcome of a pre-training run."""
-
-    recipe: str = "custom"
-    """Where these settings started from; for the record only."""
-    data: DataConfig
-    views: ViewsConfig = ViewsConfig()
-    backbone: BackboneConfig = BackboneConfig()
-    method: MethodConfig
-    optimizer: OptimizerConfig = OptimizerConfig()
-    epochs: Annotated[int, Field(ge=1)] = 2000
-    """Passes over the training images."""
-    batch_size: Annotated[int, Field(ge=2)] = 512
-    """Images per step; each gives two views. The short last batch of an epoch is kept."""
-    seed: Annotated[int, Field(ge=0)] = 10
-    """Decides initial weights, order and views."""
-    precision: Precision = "auto"
-    """fp32, bf16 (autocast; losses stay fp32), fp64, or auto: bf16 on a CUDA device that has it, else fp32."""
-    device: str = "auto"
-    """cpu, cuda, cuda:N, or auto: CUDA where there is one."""
-    memory_format: MemoryFormat = "auto"
-    """Layout of images and convolution weights; auto is channels_last, the faster one, wherever that is safe."""
-    activation_checkpointing: bool = False
-    """Recompute activations in the backward pass: less memory, about a third more compute, same gradients."""
-    checkpoint_every_epochs: Annotated[int, Field(ge=1)] = 10
-    """How often a checkpoint is written; one is always written at the end and on a signal."""
-    weights: str | None = None
-    """A run folder or backbone.safetensors to start the backbone from."""
 
 
 def pretrain(
@@ -104,7 +71,7 @@ def pretrain(
     cost = f"batch_size (now {config.batch_size}), views.size (now {config.views.size}) or backbone.width"
     advice = f"Lower {cost}; or set activation_checkpointing=true, or precision=bf16."
     with explain_out_of_memory(advice):
-        job = _Job(config, network, download, resuming=bool(run.checkpoints) or run.backbone_path.is_file())
+        job = Job(config, network, download, resuming=bool(run.checkpoints) or run.backbone_path.is_file())
     with run:
         run.check(config.to_dict())  # again, now that nobody else can write here
         job.start(run, show)
@@ -124,7 +91,7 @@ def resume(folder: Path | str, *, network: nn.Module | None = None, progress: An
     return pretrain(PretrainConfig.from_yaml(run.config_path), folder, network=network, progress=progress)
 
 
-class _Job:
+class Job:
     """The moving parts of one run, built from the config before anything is written."""
 
     def __init__(self, config: PretrainConfig, network: nn.Module | None, download: bool, resuming: bool) -> None:

@@ -1,0 +1,44 @@
+"""Everything that decides the outcome of a pre-training run."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from sdclr.backbones import BackboneConfig
+from sdclr.config import Section
+from sdclr.data import DataConfig, ViewsConfig
+from sdclr.device import MemoryFormat, Precision
+from sdclr.methods import MethodConfig
+from sdclr.optim import OptimizerConfig
+
+
+class PretrainConfig(Section):
+    """Everything that decides the outcome of a pre-training run."""
+
+    recipe: str = "custom"
+    """Where these settings started from; for the record only."""
+    data: DataConfig
+    views: ViewsConfig = ViewsConfig()
+    backbone: BackboneConfig = BackboneConfig()
+    method: MethodConfig
+    optimizer: OptimizerConfig = OptimizerConfig()
+    epochs: Annotated[int, Field(ge=1)] = 2000
+    """Passes over the training images."""
+    batch_size: Annotated[int, Field(ge=2)] = 512
+    """Images per step; each gives two views. The short last batch of an epoch is kept."""
+    seed: Annotated[int, Field(ge=0)] = 10
+    """Decides initial weights, order and views."""
+    precision: Precision = "auto"
+    """fp32, bf16 (autocast; losses stay fp32), fp64, or auto: bf16 on a CUDA device that has it, else fp32."""
+    device: str = "auto"
+    """cpu, cuda, cuda:N, or auto: CUDA where there is one."""
+    memory_format: MemoryFormat = "auto"
+    """Layout of images and convolution weights; auto is channels_last, the faster one, wherever that is safe."""
+    activation_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more compute, same gradients."""
+    checkpoint_every_epochs: Annotated[int, Field(ge=1)] = 10
+    """How often a checkpoint is written; one is always written at the end and on a signal."""
+    weights: str | None = None
+    """A run folder or backbone.safetensors to start the backbone from."""
