@@ -64,7 +64,7 @@ def test_the_verbs_work_one_after_another(sdclr: Cli, tmp_path: Path) -> None:
         (["pretrain", "digits_sdclt"], 78, ["neither a recipe nor a folder", "digits_sdclr", "./photos"]),
         (["pretrain"], 78, ["got neither"]),
         (["pretrain", "digits_sdclr", "cifar10_lt_sdclr"], 78, ["got digits_sdclr, cifar10_lt_sdclr"]),
-        (["pretrain", "./nowhere"], 66, ["no folder ./nowhere"]),
+        (["pretrain", "./nowhere"], 66, ["no folder or file ./nowhere"]),
         (["pretrain", "cifar10_lt_sdclr"], 78, ["data.path is missing", "--data PATH"]),
         (["pretrain", "cifar10_lt_sdclr", "--data", "nowhere"], 66, ["no cifar10 at", "nowhere", "--download"]),
         (["pretrain", "digits_sdclr", "method.prune_ratio=90"], 78, ["did you mean 0.9?"]),

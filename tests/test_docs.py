@@ -43,7 +43,8 @@ def test_every_command_parses(command: str) -> None:
     values = parsed.params
     given = [a for a in values.get("arguments") or [] if "=" in a]
     if verb == "pretrain":
-        cli._settings(values["arguments"], None, {"data.path": values["data"], "data.splits_dir": values["splits_dir"]})
+        flags = {"data.path": values["data"], "data.splits_dir": values["splits_dir"]}
+        cli._settings(values["arguments"], None, flags, None)
     elif verb == "evaluate" and values["recipe"]:
         recipe(values["recipe"]).with_overrides(given)
     elif verb == "reproduce":

@@ -71,17 +71,28 @@ def pretrain(
     weights: Annotated[str | None, typer.Option(help="Run or backbone.safetensors to start a NEW run from.")] = None,
     splits_dir: SplitsDir = None,
     download: Download = False,
+    dry: Annotated[
+        bool, typer.Option("--dry-run", help="Show steps, time and memory, write a sheet of view pairs, and stop.")
+    ] = False,
 ) -> None:
     """Pre-train a backbone. The same command on an existing --out goes on where it stopped.
 
-    Settings follow the recipe: sdclr pretrain cifar10_lt_sdclr --data ~/data --out runs/x epochs=200 data.split=2.
+    Your own images: sdclr pretrain ./photos --out runs/photos. A folder (with a slash), a .txt or .csv list or a .npz;
+    the settings are chosen for them and explained.
+
+    A recipe: sdclr pretrain cifar10_lt_sdclr --data ~/data --out runs/x epochs=200 data.split=2.
     `sdclr recipes list` names the recipes, `sdclr recipes show NAME` every setting.
     """
     from sdclr.jobs.pretrain import pretrain as run_pretrain
     from sdclr.presentation.progress import Progress
 
     paths = _paths({"data.path": data, "data.splits_dir": splits_dir, "weights": weights})
-    settings = _settings(arguments or [], config, paths)
+    settings, out = _settings(arguments or [], config, paths, out)
+    if dry:
+        from sdclr.workflows.own_images import dry_run
+
+        dry_run(settings, out.with_name(f"{out.name}-views.png"), Console(), download=download)
+        return
     with Progress(_stderr) as progress:
         run = run_pretrain(settings, out, download=download, progress=progress)
     typer.echo(f"backbone: {run.backbone_path}\nnext: sdclr evaluate {run.folder}")
@@ -272,6 +283,26 @@ def reproduce(
 
 
 @app.command()
+def embed(
+    source: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder or backbone.safetensors.")],
+    images: Annotated[Path, typer.Argument(metavar="IMAGES", help="Folder, .txt or .csv list, or .npz.")],
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[data.KEY=VALUE]...", show_default=False)] = None,
+    out: Annotated[Path, typer.Option(help="File to write: .npz or .parquet.")] = Path("features.npz"),
+    device: Device = "auto",
+) -> None:
+    """Write the features of any images: path, feature, and label where known. The same command goes on if killed."""
+    from sdclr.config import parse_assignment
+    from sdclr.jobs.embed import embed as run_embed
+    from sdclr.presentation.progress import Progress
+    from sdclr.workflows.own_images import own_data
+
+    given = dict(map(parse_assignment, overrides or []))
+    with Progress(_stderr) as progress:
+        path = run_embed(source, own_data(str(images.absolute()), given), out, device=device, progress=progress)
+    typer.echo(f"features: {path}")
+
+
+@app.command()
 def convert(
     source: Annotated[Path, typer.Argument(metavar="IN.pt")],
     out: Annotated[Path, typer.Argument(metavar="OUT.safetensors")],
@@ -307,31 +338,41 @@ def _paths(flags: dict[str, str | None]) -> dict[str, Any]:
     return {key: str(Path(value).expanduser().absolute()) for key, value in flags.items() if value is not None}
 
 
-def _settings(arguments: list[str], config_file: Path | None, flags: dict[str, Any]) -> PretrainConfig:
-    """Recipe or file, then flags, then overrides."""
+def _settings(
+    arguments: list[str], config_file: Path | None, flags: dict[str, Any], out: Path | None
+) -> tuple[PretrainConfig, Path]:
+    """Recipe, file or images, then flags, then overrides; and the run folder."""
     from sdclr.config import parse_assignment
     from sdclr.jobs.pretrain import PretrainConfig
     from sdclr.recipes import RECIPES, recipe
 
-    overrides = [argument for argument in arguments if "=" in argument]
-    targets = [argument for argument in arguments if "=" not in argument]
+    targets = [argument for argument in arguments if "=" not in argument or _is_path(argument)]
+    values = flags | dict(parse_assignment(argument) for argument in arguments if argument not in targets)
     known = f"Recipes: {', '.join(RECIPES)}. A folder of images is written with a slash (./photos)."
     if len(targets) + (config_file is not None) != 1:
         raise ConfigError(f"give one recipe name or --config FILE, got {', '.join(targets) or 'neither'}. {known}")
     if config_file is not None:
-        base = PretrainConfig.from_yaml(config_file)
+        config = PretrainConfig.from_yaml(config_file).with_values(values)
     elif targets[0] in RECIPES:
-        base = recipe(targets[0])
-    elif "/" in targets[0]:
-        if not Path(targets[0]).expanduser().is_dir():
-            raise MissingInputError(f"there is no folder {targets[0]}. {known}")
-        raise ConfigError(
-            f"{targets[0]} is a folder, and this version trains on arrays only: put the images into a .npz "
-            "(docs/data.md) and use a recipe with data.name=arrays --data FILE.npz."
-        )
+        config = recipe(targets[0]).with_values(values)
+    elif _is_path(targets[0]):
+        from sdclr.workflows.own_images import own_config
+
+        path = Path(targets[0]).expanduser()
+        if not path.exists():
+            raise MissingInputError(f"there is no folder or file {targets[0]}. {known}")
+        if "data.path" in flags:
+            raise ConfigError(f"{targets[0]} says where the images are; leave --data out.")
+        out = out or Path("runs") / path.absolute().stem
+        return own_config(str(path.absolute()), values, out, Console()), out
     else:
         raise ConfigError(f"{targets[0]!r} is neither a recipe nor a folder. {known}")
-    return base.with_values(flags | dict(map(parse_assignment, overrides)))
+    return config, out or Path("runs") / config.recipe
+
+
+def _is_path(argument: str) -> bool:
+    """./photos, /data/list.csv, photos.npz: whatever has a slash before any =, or a suffix of a list or of arrays."""
+    return "/" in argument.partition("=")[0] or Path(argument).suffix in (".txt", ".csv", ".npz")
 
 
 _stderr = Console(stderr=True)

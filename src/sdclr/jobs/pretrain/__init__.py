@@ -2,5 +2,6 @@
 
 from sdclr.jobs.pretrain.config import PretrainConfig
 from sdclr.jobs.pretrain.job import pretrain, resume
+from sdclr.jobs.pretrain.preview import Preview, preview
 
-__all__ = ["PretrainConfig", "pretrain", "resume"]
+__all__ = ["PretrainConfig", "Preview", "pretrain", "preview", "resume"]

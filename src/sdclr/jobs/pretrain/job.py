@@ -9,6 +9,8 @@ import math
 import os
 import time
 import warnings
+from collections.abc import Generator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -68,15 +70,13 @@ def pretrain(
     run.check(config.to_dict())
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise DistributedError("sdclr pretrain runs on one process so far; start it without torchrun.")
-    cost = f"batch_size (now {config.batch_size}), views.size (now {config.views.size}) or backbone.width"
-    advice = f"Lower {cost}; or set activation_checkpointing=true, or precision=bf16."
-    with explain_out_of_memory(advice):
+    with explain_out_of_memory(memory_advice(config)):
         job = Job(config, network, download, resuming=bool(run.checkpoints) or run.backbone_path.is_file())
     with run:
         run.check(config.to_dict())  # again, now that nobody else can write here
         job.start(run, show)
         if job.step < job.total_steps:
-            with explain_out_of_memory(advice), stop_on_signal() as stop:
+            with explain_out_of_memory(memory_advice(config)), stop_on_signal() as stop:
                 job.train(run, show, stop, label or f"{config.recipe} {run.folder}")
         else:
             show.print(f"{run.folder} is finished: {config.epochs} epochs, {job.step} steps.")
@@ -89,6 +89,12 @@ def resume(folder: Path | str, *, network: nn.Module | None = None, progress: An
     """Go on with the run in ``folder`` by its own config; a finished run says so and is returned."""
     run = Run(folder).require()
     return pretrain(PretrainConfig.from_yaml(run.config_path), folder, network=network, progress=progress)
+
+
+def memory_advice(config: PretrainConfig) -> str:
+    """What to change when the memory does not suffice."""
+    cost = f"batch_size (now {config.batch_size}), views.size (now {config.views.size}) or backbone.width"
+    return f"Lower {cost}; or set activation_checkpointing=true, or precision=bf16."
 
 
 class Job:
@@ -174,28 +180,19 @@ class Job:
 
     def train(self, run: Run, show: AnyProgress, stop: StopRequest, label: str) -> None:
         """The loop: one forward and one backward a step; the host waits for the device at the end of an epoch only."""
-        config, method, spec = self.config, self.method.train(), self.config.views.spec()
-        dtype = parameter_dtype(self.precision)
+        config, method = self.config, self.method.train()
         task = show.add(label, total=self.total_steps, unit="steps", done=self.step)
         for epoch in range(self.step // self.steps_per_epoch, config.epochs):
             begun, first = time.perf_counter(), self.step % self.steps_per_epoch
             if first == 0:
                 self.loss_sum.zero_()
                 method.on_epoch_start(epoch)
-            batches = epoch_batches(len(self.images), config.batch_size, seed=config.seed, epoch=epoch, first=first)
-            for views in self.images.views(batches, spec, seed=config.seed, epoch=epoch):
-                self.step += 1
-                set_learning_rate(self.optimizer, self.learning_rate(self.step))
-                torch.manual_seed(derive(config.seed, Stream.STEP, self.step))  # for backbones with dropout
-                with autocast(self.device, self.precision):
-                    loss_per_image: Tensor = method(self._laid_out(views, dtype))  # [B]
-                self.optimizer.zero_grad(set_to_none=True)
-                loss_per_image.mean().backward()
-                self.optimizer.step()
-                self.loss_sum += loss_per_image.detach().sum()
-                show.advance(task)
-                if stop.signal_name and self.step % self.steps_per_epoch:
-                    self._stop(run, stop)
+            with closing(self.views(epoch, first)) as views_of_epoch:  # threads that decode ahead end with the block
+                for views in views_of_epoch:
+                    self.train_step(views)
+                    show.advance(task)
+                    if stop.signal_name and self.step % self.steps_per_epoch:
+                        self._stop(run, stop)
             self._end_epoch(run, epoch, (self.steps_per_epoch - first), time.perf_counter() - begun)
             show.advance(task, 0, note=f"epoch {epoch + 1}/{config.epochs}, loss {self._epoch_loss():.3f}")
             if (epoch + 1) % config.checkpoint_every_epochs == 0 or epoch + 1 == config.epochs or stop.signal_name:
@@ -206,6 +203,24 @@ class Job:
         show.finish(task, f"loss {self._epoch_loss():.3f}")
         if stop.signal_name:
             raise Preempted(f"stopped by {stop.signal_name} after the last step: {run.folder} is finished.")
+
+    def views(self, epoch: int, first: int = 0) -> Generator[Views, None, None]:
+        """The batches of one epoch, from number ``first`` on."""
+        config = self.config
+        batches = epoch_batches(len(self.images), config.batch_size, seed=config.seed, epoch=epoch, first=first)
+        yield from self.images.views(batches, config.views.spec(), seed=config.seed, epoch=epoch)
+
+    def train_step(self, views: Views) -> None:
+        """One forward, one backward, one update."""
+        self.step += 1
+        set_learning_rate(self.optimizer, self.learning_rate(self.step))
+        torch.manual_seed(derive(self.config.seed, Stream.STEP, self.step))  # for backbones with dropout
+        with autocast(self.device, self.precision):
+            loss_per_image: Tensor = self.method(self._laid_out(views))  # [B]
+        self.optimizer.zero_grad(set_to_none=True)
+        loss_per_image.mean().backward()
+        self.optimizer.step()
+        self.loss_sum += loss_per_image.detach().sum()
 
     def save_backbone(self, run: Run) -> None:
         """The target branch's backbone, under the stock network's own keys."""
@@ -225,7 +240,8 @@ class Job:
             },
         )
 
-    def _laid_out(self, views: Views, dtype: torch.dtype) -> Views:
+    def _laid_out(self, views: Views) -> Views:
+        dtype = parameter_dtype(self.precision)
         a, b = (v.to(dtype=dtype, memory_format=self.memory_format) for v in (views.a, views.b))
         return Views(a, b, views.index)
 

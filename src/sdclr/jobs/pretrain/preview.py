@@ -1,0 +1,78 @@
+"""What a run would be, from its first few steps: nothing is written."""
+
+from __future__ import annotations
+
+import resource
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
+
+import torch
+from torch import Tensor
+
+from sdclr.batch import Views
+from sdclr.device import describe_device, explain_out_of_memory
+from sdclr.jobs.pretrain.config import PretrainConfig
+from sdclr.jobs.pretrain.job import Job, memory_advice
+
+STEPS = 3
+"""Measured steps, after one that warms up."""
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A run's size, and how its views look."""
+
+    num_images: int
+    steps_per_epoch: int
+    total_steps: int
+    seconds_per_step: float
+    peak_memory_bytes: int
+    """Of the device; on a CPU of the whole process."""
+    device: str
+    views: Views
+    """The first batch: what the network would see."""
+    stills: Tensor
+    """uint8 [n, 3, S, S], the first images as they are; n is at most 16."""
+
+    @property
+    def seconds(self) -> float:
+        """Estimated time of the whole run."""
+        return self.seconds_per_step * self.total_steps
+
+
+def preview(config: PretrainConfig, *, download: bool = False) -> Preview:
+    """Build everything that pretrain would, take a few steps, and measure. Raises what pretrain raises."""
+    with explain_out_of_memory(memory_advice(config)):
+        job = Job(config, None, download, resuming=False)
+        if job.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(job.device)
+        job.method.train()
+        job.method.on_epoch_start(0)
+        times, first = [time.perf_counter()], None
+        with closing(job.views(0)) as batches:
+            for views in islice(batches, STEPS + 1):
+                first = first or Views(*(part[:16].cpu() for part in views))
+                job.train_step(views)
+                if job.device.type == "cuda":
+                    torch.cuda.synchronize(job.device)
+                times.append(time.perf_counter())
+    assert first is not None
+    counted = times[1:] if len(times) > 2 else times  # the first step warms up, unless it is the only one
+    return Preview(
+        num_images=len(job.images),
+        steps_per_epoch=job.steps_per_epoch,
+        total_steps=job.total_steps,
+        seconds_per_step=(counted[-1] - counted[0]) / (len(counted) - 1),
+        peak_memory_bytes=_peak_memory(job.device),
+        device=describe_device(job.device),
+        views=first,
+        stills=torch.cat([batch.cpu() for batch in job.images.at(first.index.numpy()).stills(config.views.size)]),
+    )
+
+
+def _peak_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in KiB on Linux

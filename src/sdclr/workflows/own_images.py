@@ -1,0 +1,111 @@
+"""Your own images: look at what is there, choose settings with reasons, show what a run would cost, run it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from sdclr.data import DataConfig, Images, build_data
+from sdclr.data.image_arrays import ImageArrays
+from sdclr.device import resolve_device
+from sdclr.errors import ConfigError
+from sdclr.jobs.pretrain import PretrainConfig, Preview, preview
+from sdclr.presentation.sheet import write_sheet
+from sdclr.recipes.own_images import Choice, advice, own_images
+from sdclr.run import Run
+
+SAMPLE = 256
+"""Headers that are read to learn the images' typical size."""
+
+
+def own_config(path: str, values: dict[str, Any], out: Path, console: Console) -> PretrainConfig:
+    """Settings for the images at ``path``, each automatic one printed with its reason.
+
+    ``values``: settings given by the user, by dotted name; they win, and are not explained. A run that is there already
+    keeps the settings it was started with: automatic ones depend on the machine's memory at that moment.
+    """
+    run = Run(out)
+    if run.exists:
+        return PretrainConfig.from_yaml(run.config_path).with_values({**values, "data.path": path})
+    data = own_data(path, {name: value for name, value in values.items() if name.startswith("data.")})
+    found = build_data(data).pretraining_images(data.subset)
+    device = resolve_device(str(values.get("device", "auto")))
+    config, choices = own_images(
+        data,
+        num_images=len(found),
+        typical_side=typical_side(found),
+        device=device.type,
+        free_memory_bytes=_free_memory(device),
+    )
+    config = config.with_values(values)
+    _explain(len(found), [choice for choice in choices if choice.setting not in values], console)
+    if words := advice(config, len(found)):
+        console.print(Text(words, style="yellow"), soft_wrap=True)
+    return config
+
+
+def own_data(path: str, values: dict[str, Any]) -> DataConfig:
+    """The data settings for a folder, a list or a .npz; ``values`` by dotted name, all of them data.*."""
+    if foreign := [name for name in values if not name.startswith("data.")]:
+        raise ConfigError(f"only settings of the images (data.KEY=VALUE) make sense here, got {foreign[0]}.")
+    name = "arrays" if path.endswith(".npz") else "images"
+    given = {key.removeprefix("data."): value for key, value in values.items()}
+    return DataConfig.parse({"name": name, "path": path, "subset": "all"} | given)
+
+
+def typical_side(images: Images) -> int:
+    """Median short side in pixels, of a sample."""
+    if isinstance(images, ImageArrays):
+        return min(images.images.shape[-2:])
+    sample = np.unique(np.linspace(0, len(images) - 1, min(SAMPLE, len(images))).astype(np.int64))
+    return int(np.median(images.at(sample).sizes.min(axis=1)))  # type: ignore[attr-defined]  # every other kind has sizes
+
+
+def dry_run(config: PretrainConfig, sheet: Path, console: Console, *, download: bool = False) -> Preview:
+    """Print what the run would be, and write a sheet of view pairs; trains a few steps and keeps nothing of them."""
+    found = preview(config, download=download)
+    table = Table.grid(padding=(0, 2, 0, 0))
+    hours, rest = divmod(round(found.seconds / 60), 60)
+    for key, value in (
+        ("images", f"{found.num_images:,}"),
+        ("steps", f"{found.total_steps:,} ({found.steps_per_epoch:,} an epoch, {config.epochs:,} epochs)"),
+        ("time", f"about {hours} h {rest:02d} min ({found.seconds_per_step:.2f} s a step, measured)"),
+        ("memory", f"{found.peak_memory_bytes / 1e9:.1f} GB at its peak, measured"),
+        ("device", found.device),
+    ):
+        table.add_row(key, value)
+    console.print(table)
+    pixels = [
+        (view.permute(0, 2, 3, 1) * 255).round().clamp(0, 255).to(torch.uint8).numpy()
+        for view in (found.views.a, found.views.b)
+    ]
+    write_sheet(sheet, found.stills.permute(0, 2, 3, 1).numpy(), *pixels)
+    console.print(f"views to look at: {sheet}\nnothing was trained; leave --dry-run out to start.", soft_wrap=True)
+    return found
+
+
+def _explain(num_images: int, choices: Sequence[Choice], console: Console) -> None:
+    console.print(f"{num_images:,} images found. Settings chosen for them (KEY=VALUE overrides any):")
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for choice in choices:
+        value = f"{choice.value:g}" if isinstance(choice.value, float) else str(choice.value)
+        table.add_row(f"  {choice.setting}={value}", Text(choice.reason, style="dim"))
+    console.print(table)
+
+
+def _free_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()  # counts what the page cache would give back
+        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,79 @@
+"""Settings chosen for images nobody has tried: each has a reason, each fits, and too few images are refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from sdclr.data import DataConfig, steps_per_epoch
+from sdclr.errors import DataError
+from sdclr.jobs.pretrain import PretrainConfig
+from sdclr.recipes.own_images import Choice, advice, own_images
+
+DATA = DataConfig(name="arrays", path="photos.npz", subset="all")
+
+
+def choose(
+    num_images: int, side: int = 400, device: str = "cpu", free: float = 16e9
+) -> tuple[PretrainConfig, dict[str, Choice]]:
+    config, choices = own_images(
+        DATA, num_images=num_images, typical_side=side, device=device, free_memory_bytes=int(free)
+    )
+    return config, {choice.setting: choice for choice in choices}
+
+
+@pytest.mark.parametrize("num_images", [32, 33, 65, 129, 257, 513, 5_000, 1_000_001])
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_every_choice_is_in_the_config_and_every_epoch_can_be_trained(num_images: int, device: str) -> None:
+    config, choices = choose(num_images, device=device)
+    settings = config.to_dict()
+    for name, choice in choices.items():
+        section, _, key = name.rpartition(".")
+        assert (settings[section][key] if section else settings[key]) == choice.value
+        assert len(choice.reason) > 10
+    assert steps_per_epoch(num_images, config.batch_size) >= 1, "no last batch of one image"
+    assert config.batch_size <= num_images
+    assert config.method.name == "sdclr"
+
+
+def test_the_settings_follow_the_images_and_the_device() -> None:
+    assert choose(1_000, side=28)[0].views.size == 32
+    assert choose(1_000, side=28)[0].backbone.stem == "small"
+    assert choose(1_000, side=400)[0].views.size == 96
+    assert "a CPU is slow above 96" in choose(1_000, side=400)[1]["views.size"].reason
+    assert choose(1_000, side=400, device="cuda", free=70e9)[0].views.size == 224
+    assert choose(1_000, side=100, device="cuda")[0].views.size == 96, "never larger than the images"
+    assert choose(200_000, device="cuda", free=70e9)[0].backbone.name == "resnet50"
+    assert choose(2_000, device="cuda", free=70e9)[0].backbone.name == "resnet18"
+    photographs, small = choose(1_000)[0], choose(1_000, side=32)[0]
+    assert (photographs.views.blur, photographs.method.prune_ratio) == (0.5, 0.3)  # type: ignore[union-attr]
+    assert (small.views.blur, small.method.prune_ratio) == (0.0, 0.9)  # type: ignore[union-attr]
+
+
+def test_the_batch_is_the_largest_that_fits() -> None:
+    assert choose(40)[0].batch_size == 40
+    assert "all images there are" in choose(40)[1]["batch_size"].reason
+    config, choices = choose(65, device="cpu")
+    assert config.batch_size == 63, "64 would leave a last batch of one image"
+    assert "would leave a last batch of one image" in choices["batch_size"].reason
+    config, choices = choose(10_000, device="cuda", free=1e9)
+    assert config.batch_size < 20
+    assert "1.0 GB of memory are free" in choices["batch_size"].reason
+
+
+def test_the_budget_is_of_steps_not_of_epochs() -> None:
+    few, many = choose(100)[0], choose(10_000)[0]
+    assert few.epochs * steps_per_epoch(100, few.batch_size) == pytest.approx(400, rel=0.1)
+    assert many.epochs * steps_per_epoch(10_000, many.batch_size) == pytest.approx(400, rel=0.3)
+    assert choose(1_000_000)[0].epochs == 1
+
+
+def test_fewer_than_32_images_are_refused() -> None:
+    with pytest.raises(DataError, match="holds 31 images; at least 32"):
+        choose(31)
+
+
+def test_few_images_from_scratch_are_warned_of() -> None:
+    config = choose(500)[0]
+    assert "pretrained=true" in (advice(config, 500) or "")
+    assert advice(config, 50_000) is None
+    assert advice(config.with_values({"backbone.pretrained": True}), 500) is None
