@@ -91,7 +91,10 @@ def pretrain(
     if dry:
         from sdclr.workflows.own_images import dry_run
 
-        dry_run(settings, out.with_name(f"{out.name}-views.png"), Console(), download=download)
+        sheet = out.with_name(f"{out.name}-views.png")
+        sheet.parent.mkdir(parents=True, exist_ok=True)
+        with Progress(_stderr) as progress:
+            dry_run(settings, sheet, Console(), progress, download=download)
         return
     with Progress(_stderr) as progress:
         run = run_pretrain(settings, out, download=download, progress=progress)

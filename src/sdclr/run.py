@@ -4,6 +4,7 @@ config.yaml         runs again as it is                 checkpoints/          th
 environment.json    versions, device, command           backbone.safetensors  the trained target backbone
 split.json          data set, counts, fingerprint       evaluation/*.json     one file per protocol
 metrics.jsonl       one line per epoch                  report.html
+images.json         which files cannot be decoded, for images on disk
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ class Run:
 
     def _holds_something_else(self) -> bool:
         # what a start that was killed before config.yaml leaves behind does not count
-        begun = {".lock", "environment.json", "split.json"}
+        begun = {".lock", "environment.json", "split.json", "images.json"}
         return any(path.name not in begun and not path.name.endswith(".tmp") for path in self.folder.iterdir())
 
     def __enter__(self) -> Self:

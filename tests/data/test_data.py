@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from image_folder_stand_in import make_folder
 from sdclr.data import DataConfig, ViewsConfig, build_data
 from sdclr.data.split_files import read_authors_cifar_split
+from sdclr.data.splits import natural_split
 from sdclr.data.view_parameters import ViewSpec
 from sdclr.errors import ConfigError, DataError, MissingInputError
 
@@ -49,6 +51,17 @@ def arrays(folder: Path, **parts: np.ndarray) -> DataConfig:
         ({"profile": "linear"}, "profile must be 'exponential' or 'pareto'"),
         ({"imbalance": 100}, "imbalance is not a setting; did you mean imbalance_ratio?"),
         ({"split": "1"}, "split must be a valid integer, got '1'"),
+        ({"name": "images", "labels": "yes"}, "labels must be 'none' or 'folders', got 'yes'"),
+        ({"name": "images", "on_error": "ignore"}, "on_error must be 'raise' or 'skip', got 'ignore'"),
+        ({"name": "images", "exif_rotation": 1}, "exif_rotation must be a valid boolean, got 1"),
+        ({"name": "images", "imbalance_ratio": 50}, "imbalance_ratio=50.0 does nothing for images, which are taken as"),
+        ({"name": "images", "profile": "pareto"}, "profile=pareto does nothing for images"),
+        ({"name": "images", "splits_dir": "x"}, "splits_dir holds lists for .* only, not for images"),
+        ({"name": "arrays", "root": "x"}, "root is for name=images only, not for arrays. Leave it out"),
+        ({"name": "cifar10", "labels": "folders"}, "labels is for name=images only, not for cifar10"),
+        ({"name": "imagenet100", "test_path": "x"}, "test_path is for name=images only"),
+        ({"on_error": "skip"}, "on_error is for name=images only, not for digits"),
+        ({"exif_rotation": True}, "exif_rotation is for name=images only"),
     ],
 )
 def test_data_settings_that_make_no_sense_are_refused(values: dict, message: str) -> None:
@@ -154,7 +167,31 @@ def test_arrays_without_a_labelled_test_set_cannot_be_evaluated(tmp_path: Path) 
             data.labelled_split()
 
 
-@pytest.mark.parametrize("name", ["cifar10", "cifar100", "arrays"])
+def test_a_set_as_given_has_a_natural_split_and_no_balanced_twin(tmp_path: Path) -> None:
+    make_folder(tmp_path / "photos")
+    make_folder(tmp_path / "held_out", seed=1)
+    values = {"labels": "folders", "test_path": str(tmp_path / "held_out"), "validation_per_class": 1, "split": 2}
+    data = build_data(config(name="images", path=str(tmp_path / "photos"), **values))
+    split = data.labelled_split()
+    assert split.fingerprint == natural_split(data.train.labels, validation_per_class=1, seed=2).fingerprint
+    assert (len(data.pretraining_images("long_tail")), len(data.pretraining_images("all"))) == (9, 9)
+    with pytest.raises(ConfigError, match=r"data.subset=balanced is not there for images: .* no balanced twin"):
+        data.pretraining_images("balanced")
+    manifest = data.manifest()
+    assert (manifest["source"], manifest["number"], manifest["imbalance_ratio"]) == ("as given", 2, None)
+    assert manifest["counts"] == {
+        "long_tail": [5, 3, 1], "balanced": [0, 0, 0], "few_shot": [1, 1, 1], "train": [5, 3, 1],
+        "validation": [1, 1, 1], "test": [6, 4, 2],
+    }  # fmt: skip
+
+
+def test_a_tail_shorter_than_validation_is_refused(tmp_path: Path) -> None:
+    make_folder(tmp_path)
+    with pytest.raises(ConfigError, match=r"validation_per_class=2 leaves nothing .* the smallest class has 2 images"):
+        build_data(config(name="images", path=str(tmp_path), labels="folders", validation_per_class=2))
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100", "arrays", "images"])
 def test_data_without_a_path_are_asked_for_one(name: str) -> None:
     with pytest.raises(ConfigError, match=f"data.path is missing: say where {name} is, with --data PATH"):
         build_data(config(name=name))

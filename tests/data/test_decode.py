@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from sdclr.data.decode import FORMATS, MAX_PIXELS, open_image, read_size
+from sdclr.data.decode import FORMATS, MAX_PIXELS, open_image, read_size, require_file
 from sdclr.errors import DataError, MissingInputError
 
 RNG = np.random.default_rng(0)
@@ -160,6 +160,21 @@ def test_exif_rotation_is_off_unless_asked_for(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.asarray(open_image(path, exif_rotation=True)), np.rot90(PIXELS, -1))
 
 
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
+@pytest.mark.parametrize("orientation", [None, 1, 3, 5, 6, 8])
+def test_a_size_is_that_of_the_image_as_it_will_be_turned(tmp_path: Path, format: str, orientation: int | None) -> None:
+    if format not in FORMATS:
+        pytest.skip("this Pillow has no AVIF")
+    exif = Image.Exif()
+    if orientation is not None:
+        exif[0x0112] = orientation
+    path = written(tmp_path, encoded(PHOTO, format, exif=exif))
+    for turn in (False, True):
+        image = open_image(path, exif_rotation=turn)
+        assert read_size(path, exif_rotation=turn) == (image.height, image.width)
+    assert (image.width < image.height) == (orientation in (5, 6, 8))
+
+
 def test_garbage_after_the_end_does_not_matter(tmp_path: Path) -> None:
     content = encoded(PHOTO, "JPEG")
     clean = decoded(written(tmp_path, content))
@@ -294,6 +309,25 @@ def test_what_is_no_file_is_refused(tmp_path: Path, read: Callable[[Path], objec
     written(tmp_path, b"", "file")
     with pytest.raises(MissingInputError, match=r"x\.jpg does not exist"):
         read(tmp_path / "file" / "x.jpg")
+
+
+@pytest.mark.parametrize("read", [open_image, read_size, require_file])
+def test_pipes_sockets_and_devices_are_refused_without_being_opened(
+    tmp_path: Path, read: Callable[[Path], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")  # to open it would wait for a writer for ever
+    (tmp_path / "link.jpg").symlink_to("pipe.jpg")
+    (tmp_path / "device.jpg").symlink_to("/dev/zero")
+    monkeypatch.setattr("builtins.open", None)
+    for name in ("pipe.jpg", "link.jpg", "device.jpg"):
+        with pytest.raises(DataError, match=f"{name} is a pipe, a socket or a device. Take it off its list"):
+            read(tmp_path / name)
+
+
+def test_a_link_to_itself_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.jpg").symlink_to("x.jpg")
+    with pytest.raises(DataError, match=r"x\.jpg is damaged: .*symbolic links"):
+        open_image(tmp_path / "x.jpg")
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root may read everything")

@@ -117,6 +117,11 @@ def test_labels_are_optional(tmp_path: Path) -> None:
     assert data.class_names == []
 
 
+def test_arrays_are_verified_as_they_are() -> None:
+    images = read_digits().train
+    assert images.verified("skip", lambda done: None) == (images, [])
+
+
 def test_at_selects_images_with_their_labels(tmp_path: Path) -> None:
     data = read_npz(save(tmp_path, images=COLOUR, labels=LABELS))
     chosen = data.train.at(np.array([4, 0, 4]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 
@@ -15,9 +16,9 @@ from torch import Tensor
 from torchvision.transforms import functional as TF
 
 from sdclr.batch import Views
-from sdclr.data import epoch_batches, image_files, make_views
+from sdclr.data import cutting, epoch_batches, image_files, make_views
 from sdclr.data import look_ahead as look_ahead_module
-from sdclr.data.image_files import ImageFiles, still
+from sdclr.data.image_files import ImageFiles
 from sdclr.data.view_parameters import ViewSpec, draw_view_parameters
 from sdclr.errors import DataError, MissingInputError
 from sdclr.stateless_random import Stream, derive, uniforms
@@ -195,20 +196,10 @@ def test_stills_of_real_photographs_are_torchvisions(sdclr_data: Path) -> None:
 
 def test_stills_come_in_batches_in_order(photos: ImageFiles, monkeypatch: pytest.MonkeyPatch) -> None:
     (whole,) = photos.stills(24)
-    monkeypatch.setattr(image_files, "STILLS_PER_BATCH", 10)
+    monkeypatch.setattr(cutting, "STILLS_PER_BATCH", 10)
     batches = list(photos.stills(24))
     assert [len(batch) for batch in batches] == [10, 10, 4]
     assert torch.equal(torch.cat(batches), whole)
-
-
-@pytest.mark.parametrize(("width", "height"), [(20_000, 10), (10, 20_000), (1, 1), (3, 700)])
-def test_a_still_of_an_extreme_shape_is_the_middle_of_it(width: int, height: int) -> None:
-    array = np.zeros((height, width, 3), np.uint8)
-    along = np.linspace(0, 255, max(width, height)).round().astype(np.uint8)
-    array[:] = along[None, :width, None] if width > height else along[:height, None, None]
-    pixels = np.asarray(still(Image.fromarray(array), 224)).astype(int)
-    assert pixels.shape == (224, 224, 3)
-    assert np.abs(pixels - (127.5 if max(width, height) > 1 else 0)).max() <= 1.5
 
 
 def test_probe_crops_are_torchvisions_bilinear_crops_of_the_same_uniforms(photos: ImageFiles) -> None:
@@ -217,7 +208,7 @@ def test_probe_crops_are_torchvisions_bilinear_crops_of_the_same_uniforms(photos
     u = uniforms(derive(5, Stream.PROBE, 2, 1), index, 23)
     for row, position in enumerate(index.tolist()):
         image = pixels_of(photos, position)
-        box = image_files.draw_resized_crops(index[row : row + 1], image.height, image.width, seed=5, epoch=2)[0]
+        box = cutting.draw_resized_crops(index[row : row + 1], image.height, image.width, seed=5, epoch=2)[0]
         expected = TF.resized_crop(image, *box[0].tolist(), [24, 24], TF.InterpolationMode.BILINEAR)
         expected = TF.hflip(expected) if u[row, 22] < 0.5 else expected
         assert torch.equal(ours[row], TF.pil_to_tensor(expected))
@@ -312,6 +303,94 @@ def test_content_changes_with_names_order_and_labels_but_not_with_the_place(phot
     changed = [content(("a", "c"), [0, 1]), content(("b", "a"), [0, 1]), content(("a", "b"), [1, 1])]
     changed += [content(("a", "b"), None), content(("ab",), [0])]
     assert len({base, *changed}) == 6
+
+
+# ---- the verifying pass
+
+
+def damaged_copy(images: ImageFiles, folder: Path, *bad: int, num: int = NUM) -> ImageFiles:
+    """``num`` copies of the images in turn, those at ``bad`` cut in the middle: their headers are sound."""
+    names = []
+    for row in range(num):
+        content = (images.root / images.paths[row % NUM]).read_bytes()
+        names.append(f"{row:03d}{Path(images.paths[row % NUM]).suffix}")
+        (folder / names[-1]).write_bytes(content[: len(content) // 2] if row in bad else content)
+    return ImageFiles(folder, tuple(names), np.arange(num) % 3)
+
+
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+def test_a_sound_collection_is_verified_with_the_sizes_that_were_decoded(
+    photos: ImageFiles, monkeypatch: pytest.MonkeyPatch, on_error: str
+) -> None:
+    told: list[int] = []
+    kept, bad = photos.verified(on_error, told.append)
+    assert (kept.paths, bad, sum(told)) == (photos.paths, [], NUM)
+    assert kept.labels.tolist() == photos.labels.tolist()
+    monkeypatch.setattr(image_files, "read_size", None)
+    assert kept.sizes.tolist() == photos.sizes.tolist()
+
+
+def test_every_bad_file_is_counted_before_training(photos: ImageFiles, tmp_path: Path) -> None:
+    images = damaged_copy(photos, tmp_path, 2, 5, 9, 20)
+    assert len(images.to(CPU)) == NUM, "their headers are sound"
+    with pytest.raises(DataError) as caught:
+        images.verified("raise", lambda done: None)
+    message = str(caught.value)
+    assert f"4 of 24 images below {tmp_path} cannot be used" in message
+    assert [f"{name} is damaged" in message for name in ("002.png", "005.JPEG", "009.JPEG", "020.png")] == [1, 1, 1, 0]
+    assert "leave them out with data.on_error=skip" in message
+
+
+@pytest.mark.parametrize(("num", "bad"), [(20, (3,)), (300, (0, 150, 299))])
+def test_few_bad_files_are_left_out_by_name_and_cause(
+    photos: ImageFiles, tmp_path: Path, num: int, bad: tuple[int, ...]
+) -> None:
+    images = damaged_copy(photos, tmp_path, *bad, num=num)
+    kept, left_out = images.verified("skip", lambda done: None)
+    good = np.setdiff1d(np.arange(num), bad)
+    assert kept.paths == images.at(good).paths
+    assert kept.labels.tolist() == images.labels[good].tolist()
+    assert [file.path for file in left_out] == [images.paths[row] for row in bad]
+    assert all("is damaged: " in file.cause for file in left_out)
+    whole = ImageFiles(kept.root, kept.paths, kept.labels)
+    assert kept.sizes.tolist() == whole.sizes.tolist()
+
+
+@pytest.mark.parametrize(("num", "bad"), [(19, (3,)), (24, (3, 4)), (250, (0, 1, 2))])
+def test_more_than_one_in_a_hundred_bad_files_are_never_left_out(
+    photos: ImageFiles, tmp_path: Path, num: int, bad: tuple[int, ...]
+) -> None:
+    images = damaged_copy(photos, tmp_path, *bad, num=num)
+    allowed = 0 if num < 20 else num // 100 or 1
+    message = rf"(?s){len(bad)} of {num} images .*data.on_error=skip leaves out at most 1% \(here {allowed}\)"
+    with pytest.raises(DataError, match=message):
+        images.verified("skip", lambda done: None)
+
+
+def test_verifying_names_what_is_absent_or_no_file(photos: ImageFiles) -> None:
+    os.mkfifo(photos.root / "pipe.jpg")
+    images = other(photos, *photos.paths, "pipe.jpg")
+    kept, left_out = images.verified("skip", lambda done: None)
+    assert (kept.paths, left_out[0].path) == (photos.paths, "pipe.jpg")
+    with pytest.raises(MissingInputError, match=r"2 of 26 images (?s:.*)absent\.jpg does not exist"):
+        other(photos, *photos.paths, "absent.jpg", "gone.jpg").verified("raise", lambda done: None)
+
+
+def test_images_are_turned_by_exif_when_that_is_asked_for(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 60, 3)).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "tagged.png", exif=exif)
+    Image.fromarray(np.ascontiguousarray(np.rot90(pixels, -1))).save(tmp_path / "turned.png")
+    tagged = ImageFiles(tmp_path, ("tagged.png",), None, exif_rotation=True)
+    turned = ImageFiles(tmp_path, ("turned.png",), None)
+    assert tagged.sizes.tolist() == turned.sizes.tolist() == [[60, 20]]
+    assert tagged.verified("raise", lambda done: None)[0].sizes.tolist() == [[60, 20]]
+    for one, two in zip(all_views(tagged, [0]), all_views(turned, [0]), strict=True):
+        assert torch.equal(one, two)
+    plain = ImageFiles(tmp_path, ("tagged.png",), None)
+    assert plain.sizes.tolist() == [[20, 60]]
+    assert b"".join(plain.content()) != b"".join(tagged.content()), "other pixels, another fingerprint"
 
 
 @pytest.mark.gpu

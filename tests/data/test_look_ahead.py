@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 
 from sdclr.data import look_ahead as module
-from sdclr.data.look_ahead import look_ahead, num_threads
+from sdclr.data.look_ahead import in_pieces, look_ahead, num_threads
 
 
 @pytest.mark.parametrize("threads", [1, 4])
@@ -94,3 +94,23 @@ def test_an_error_of_the_batches_themselves_passes_through() -> None:
 
 def test_threads_are_the_cores_this_process_may_use() -> None:
     assert num_threads() >= 1
+
+
+@pytest.mark.parametrize(("num", "piece"), [(10, 3), (9, 3), (2, 5), (0, 4)])
+def test_pieces_cover_everything_once_and_are_heard_of_in_order(num: int, piece: int) -> None:
+    worked: list[int] = []
+    heard: list[int] = []
+    in_pieces(num, piece, worked.extend, heard.append)
+    assert sorted(worked) == list(range(num))
+    assert heard == [min(piece, num - start) for start in range(0, num, piece)]
+
+
+def test_an_error_of_a_piece_surfaces_and_ends_the_threads() -> None:
+    def fail(rows: range) -> None:
+        if 5 in rows:
+            raise KeyError(5)
+
+    before = threading.active_count()
+    with pytest.raises(KeyError, match="5"):
+        in_pieces(100, 2, fail, lambda done: None)
+    assert threading.active_count() == before

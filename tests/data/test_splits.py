@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from sdclr.data.splits import SUBSETS, Split, class_counts, draw_long_tail
+from sdclr.data.splits import SUBSETS, Split, class_counts, draw_long_tail, natural_split
 from sdclr.errors import ConfigError
 
 # labels like CIFAR's training sets (shuffled), the images held out per class, and the facts of the paper's splits
@@ -196,3 +196,43 @@ def test_the_manifest_says_where_a_split_came_from() -> None:
 def test_numbers_that_do_not_fit_the_data_are_refused(labels: list, options: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         draw_long_tail(labels, **options)
+
+
+# ---- sets that are taken as they are
+
+
+@pytest.mark.parametrize("validation_per_class", [0, 7])
+def test_a_natural_split_draws_nothing_but_validation(validation_per_class: int) -> None:
+    split = natural_split(UNEVEN, validation_per_class=validation_per_class, seed=3)
+    everything = np.arange(len(UNEVEN))
+    assert split.long_tail.tolist() == split.train.tolist() == np.setdiff1d(everything, split.validation).tolist()
+    assert split.counts("validation", UNEVEN, 4) == [validation_per_class] * 4
+    assert split.counts("few_shot", UNEVEN, 4) == [35 - validation_per_class] * 4, "the rarest class"
+    assert np.isin(split.few_shot, split.train).all()
+    assert (len(split.balanced), split.balanced.dtype) == (0, np.int64)
+    assert (split.source, split.number, split.seed, split.profile) == ("as given", 3, 3, None)
+
+
+def test_a_natural_split_holds_out_and_cuts_as_a_drawn_one_does() -> None:
+    drawn = draw_long_tail(UNEVEN, imbalance_ratio=5, validation_per_class=5, seed=4)
+    natural = natural_split(UNEVEN, validation_per_class=5, seed=4)
+    assert natural.validation.tolist() == drawn.validation.tolist()
+    assert sorted(natural.train) == sorted(drawn.train)
+    assert set(drawn.few_shot) < set(natural.few_shot), "prefixes of one permutation"
+
+
+def test_the_seed_of_a_natural_split_chooses_the_few_shot_images_alone() -> None:
+    one, two = (natural_split(UNEVEN, validation_per_class=5, seed=seed) for seed in (1, 2))
+    assert one.few_shot.tolist() != two.few_shot.tolist()
+    assert one.validation.tolist() == two.validation.tolist()
+    assert one.fingerprint != two.fingerprint
+
+
+def test_a_natural_split_of_labels_with_a_gap_or_too_few_images_is_refused() -> None:
+    with pytest.raises(ConfigError, match="class 1 has no image"):
+        natural_split([0, 2, 2])
+    with pytest.raises(
+        ConfigError, match="validation_per_class=2 leaves nothing to train on: the smallest class has 2"
+    ):
+        natural_split([0, 0, 1, 1, 1], validation_per_class=2)
+    assert natural_split([0, 0, 0]).few_shot.shape == (3,), "one class is a set, too"

@@ -143,9 +143,7 @@ def test_one_checkpoint_is_evaluated_from_the_command_line(
     code, out, _ = sdclr(str(archive / files.pretrained), *what, "--probes", "knn")
     assert code == 0
     assert "k-nearest neighbours" in out
-    code, out, _ = sdclr(
-        str(archive / files.linear), *what[:2], "--out", "runs/tuned", *what[4:], "--classifier", "linear"
-    )
+    code, out, _ = sdclr(str(archive / files.linear), *settings, "--out", "runs/tuned", "--classifier", "linear")
     assert code == 0
     assert "authors_classifier" in out
     for arguments, number, words in (

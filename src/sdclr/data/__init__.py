@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,14 +16,16 @@ from sdclr.config import Fraction, Section
 from sdclr.data.epoch_order import epoch_batches, steps_per_epoch
 from sdclr.data.image_arrays import read_cifar, read_digits, read_npz
 from sdclr.data.imagenet import AUTHORS_IMAGENET_LISTS, read_imagenet
-from sdclr.data.images import Images, LabelledImages
+from sdclr.data.images import BadFile, Images, LabelledImages, OnError
+from sdclr.data.own_images import read_own_images
 from sdclr.data.split_files import AUTHORS_CIFAR_FOLDERS, read_authors_cifar_split
-from sdclr.data.splits import Positions, Split, draw_long_tail
+from sdclr.data.splits import Positions, Split, draw_long_tail, natural_split
 from sdclr.data.view_parameters import ViewSpec
 from sdclr.data.views import make_views
 from sdclr.errors import ConfigError, DataError
 
 __all__ = [
+    "BadFile",
     "Data",
     "DataConfig",
     "Images",
@@ -40,10 +42,10 @@ __all__ = [
 class DataConfig(Section):
     """Which images to pre-train on."""
 
-    name: Literal["digits", "cifar10", "cifar100", "arrays", "imagenet100", "imagenet_lt_exp"]
+    name: Literal["digits", "cifar10", "cifar100", "arrays", "images", "imagenet100", "imagenet_lt_exp"]
     """digits comes with scikit-learn; the others need a path, and imagenet100 and imagenet_lt_exp a splits_dir too."""
     path: str | None = None
-    """CIFAR: torchvision's folder or a .npz of the same images; arrays: a .npz; ImageNet: holds train/ and val/."""
+    """CIFAR: a folder or .npz; arrays: a .npz; images: a folder, .txt list or .csv; ImageNet: holds train/ and val/."""
     subset: Literal["long_tail", "balanced", "all"] = "long_tail"
     """long_tail D_i, its balanced twin D_b, or every training image (validation excepted where labels are known)."""
     split: Annotated[int, Field(ge=1)] = 1
@@ -55,7 +57,17 @@ class DataConfig(Section):
     profile: Literal["exponential", "pareto"] = "exponential"
     """Shape of the tail, for generated splits."""
     validation_per_class: Annotated[int, Field(ge=0)] = 0
-    """Images of each class held out of all training sets, for generated splits."""
+    """Images of each class held out of all training sets, for generated splits and for images."""
+    root: str | None = None
+    """images: the folder where the paths of a list or .csv begin; without it, the list's own folder."""
+    labels: Literal["none", "folders"] = "none"
+    """images: whether the sub-folders of a folder are its classes; a list or .csv brings its own labels."""
+    test_path: str | None = None
+    """images: a second folder, list or .csv, the labelled test set for evaluation."""
+    on_error: OnError = "raise"
+    """images: what a file that cannot be decoded does before training; skip leaves out at most 1 % of the files."""
+    exif_rotation: bool = False
+    """images: turn every image as its EXIF tag says; the reference does not."""
 
     @model_validator(mode="after")
     def _path_fits(self) -> DataConfig:
@@ -67,6 +79,22 @@ class DataConfig(Section):
         if self.name in AUTHORS_IMAGENET_LISTS and self.split != 1:
             raise ValueError(f"split must be 1, got {self.split}: the authors published one split of {self.name}.")
         return self
+
+    @model_validator(mode="after")
+    def _settings_do_something(self) -> DataConfig:
+        useless = _GENERATED_SPLITS_ONLY if self.name == "images" else _IMAGES_ONLY
+        for field in useless:
+            value = getattr(self, field)
+            if value == type(self).model_fields[field].default:
+                continue
+            if self.name == "images":
+                raise ValueError(f"{field}={value} does nothing for images, which are taken as they are. Leave it out.")
+            raise ValueError(f"{field} is for name=images only, not for {self.name}. Leave it out.")
+        return self
+
+
+_IMAGES_ONLY = ("root", "labels", "test_path", "on_error", "exif_rotation")
+_GENERATED_SPLITS_ONLY = ("imbalance_ratio", "profile")
 
 
 class ViewsConfig(Section):
@@ -116,6 +144,8 @@ class Data:
     """None for unlabelled images."""
     conventions: Literal["cifar", "imagenet"] = "cifar"
     """Which of the paper's conventions apply: how classes are grouped and how the linear probe is scheduled."""
+    remarks: tuple[str, ...] = ()
+    """What a reader should know of how the images were found, such as the files that were left out."""
 
     def pretraining_images(self, subset: str) -> Images:
         """The images a run trains on: long_tail, balanced or all."""
@@ -125,6 +155,11 @@ class Data:
                     f"data.subset={subset} needs labels, and these images have none. Use data.subset=all."
                 )
             return self.train
+        if subset == "balanced" and self.split.source == "as given":
+            raise ConfigError(
+                f"data.subset=balanced is not there for {self.name}: a set that is taken as it is has no balanced "
+                "twin. Use data.subset=long_tail, the whole set."
+            )
         return self.train.at(self.split.train if subset == "all" else self.split.subset(subset))
 
     def part(self, name: str) -> Images:
@@ -159,7 +194,8 @@ class Data:
         if self.split is None or self.test is None or self.test.labels is None:
             raise DataError(
                 f"{self.name} cannot be evaluated: it needs training labels and a labelled test set "
-                "(train_labels, test_images and test_labels in the .npz)."
+                "(arrays: train_labels, test_images and test_labels in the .npz; images: data.labels=folders or a list "
+                "with labels, and data.test_path)."
             )
         return self.split
 
@@ -175,12 +211,16 @@ class Data:
         return facts | {"name": f"{self.name} split {self.split.number}", "fingerprint": self.fingerprint} | split
 
 
-def build_data(config: DataConfig, *, download: bool = False) -> Data:
-    """Read the images and draw or read the split. Raises before any work when something does not fit."""
-    labelled = _READERS[config.name](config, download)
+def build_data(config: DataConfig, *, download: bool = False, exclude: Iterable[Path | str] = ()) -> Data:
+    """Read the images and draw or read the split. Raises before any work when something does not fit.
+
+    ``exclude``: folders that are left out where a folder of images is searched, such as a run folder inside it.
+    """
+    labelled = _read_images(config, exclude) if config.name == "images" else _READERS[config.name](config, download)
     split = _split(config, labelled)
     conventions: Literal["cifar", "imagenet"] = "imagenet" if config.name in AUTHORS_IMAGENET_LISTS else "cifar"
-    return Data(config.name, labelled.train, labelled.test, labelled.class_names, split, conventions)
+    names, remarks = labelled.class_names, labelled.remarks
+    return Data(config.name, labelled.train, labelled.test, names, split, conventions, remarks)
 
 
 def _path(config: DataConfig) -> Path:
@@ -196,6 +236,21 @@ def _splits_dir(config: DataConfig) -> Path:
             "folder is, with --splits-dir FOLDER."
         )
     return Path(config.splits_dir).expanduser()
+
+
+def _read_images(config: DataConfig, exclude: Iterable[Path | str]) -> LabelledImages:
+    return read_own_images(
+        _path(config),
+        root=_optional_path(config.root),
+        class_folders=config.labels == "folders",
+        test_path=_optional_path(config.test_path),
+        exif_rotation=config.exif_rotation,
+        exclude=exclude,
+    )
+
+
+def _optional_path(path: str | None) -> Path | None:
+    return None if path is None else Path(path).expanduser()
 
 
 def _read_imagenet(config: DataConfig, download: bool) -> LabelledImages:
@@ -219,6 +274,8 @@ def _split(config: DataConfig, labelled: LabelledImages) -> Split | None:
         return read_authors_cifar_split(_splits_dir(config), config.name, config.split)
     if labelled.train.labels is None:
         return None
+    if config.name == "images":
+        return natural_split(labelled.train.labels, validation_per_class=config.validation_per_class, seed=config.split)
     return draw_long_tail(
         labelled.train.labels,
         imbalance_ratio=config.imbalance_ratio,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,6 +39,9 @@ with contextlib.suppress(ImportError):  # not in every Pillow
 FORMATS = tuple(name for name in ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF") if name in Image.OPEN)
 MAX_PIXELS = 89_478_485
 """Pillow's own limit. Above it Pillow's crop would warn, through a setting of the whole process."""
+_ORIENTATION = 0x0112
+_QUARTER_TURNS = (5, 6, 7, 8)
+"""The values of EXIF's orientation that exchange height and width."""
 
 
 def open_image(path: Path | str, *, max_pixels: int = MAX_PIXELS, exif_rotation: bool = False) -> Image.Image:
@@ -51,10 +55,29 @@ def open_image(path: Path | str, *, max_pixels: int = MAX_PIXELS, exif_rotation:
         return _to_rgb(ImageOps.exif_transpose(image) if exif_rotation else image)
 
 
-def read_size(path: Path | str, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
-    """(height, width) from the header alone, before any EXIF rotation. Raises as :func:`open_image` does."""
+def read_size(path: Path | str, *, max_pixels: int = MAX_PIXELS, exif_rotation: bool = False) -> tuple[int, int]:
+    """(height, width) of what :func:`open_image` would return, from the header alone. Raises as it does.
+
+    With ``exif_rotation`` a PNG without EXIF is decoded: its EXIF may come after its pixels.
+    """
     with _opened(path, max_pixels) as image:
-        return image.height, image.width
+        # Pillow turns a TIFF by itself, and its header gives the size after that
+        turned = exif_rotation and image.format != "TIFF" and image.getexif().get(_ORIENTATION) in _QUARTER_TURNS
+        return (image.width, image.height) if turned else (image.height, image.width)
+
+
+def require_file(path: Path | str) -> os.stat_result:
+    """The state of a regular file, links followed, without opening it: to open a pipe or a device may block for ever.
+
+    Raises MissingInputError for an absent file and DataError for a folder or a special file.
+    """
+    with _errors_that_name(path):
+        state = os.stat(path)
+        if stat.S_ISDIR(state.st_mode):
+            raise IsADirectoryError
+        if not stat.S_ISREG(state.st_mode):
+            raise DataError(f"image {printable(path)} is a pipe, a socket or a device. Take it off its list.")
+    return state
 
 
 def printable(path: Path | str) -> str:
@@ -66,11 +89,18 @@ def printable(path: Path | str) -> str:
 @contextlib.contextmanager
 def _opened(path: Path | str, max_pixels: int) -> Iterator[ImageFile.ImageFile]:
     """An image whose header was read and found sound; whatever goes wrong until the end of the block names the file."""
+    require_file(path)
+    with _errors_that_name(path), open(path, "rb") as file:
+        image = _read_header(file, os.fspath(path))
+        _check_size(image, max_pixels)
+        yield image
+
+
+@contextlib.contextmanager
+def _errors_that_name(path: Path | str) -> Iterator[None]:
+    """Turn whatever the file system or Pillow raises into an error that names the file and the cause."""
     try:
-        with open(path, "rb") as file:
-            image = _read_header(file, os.fspath(path))
-            _check_size(image, max_pixels)
-            yield image
+        yield
     except (FileNotFoundError, NotADirectoryError):
         link = " (a broken link)" if os.path.islink(path) else ""
         raise MissingInputError(f"image {printable(path)} does not exist{link}.") from None

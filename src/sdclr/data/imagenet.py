@@ -16,6 +16,7 @@ import numpy as np
 from sdclr.data.decode import printable
 from sdclr.data.image_files import ImageFiles
 from sdclr.data.images import LabelledImages
+from sdclr.data.listing import IMAGE_SUFFIXES
 from sdclr.data.split_files import ImageList, read_image_list
 from sdclr.data.splits import SUBSETS, Positions, Split
 from sdclr.errors import DataError, MissingInputError
@@ -38,7 +39,6 @@ AUTHORS_IMAGENET_LISTS = {
         "test": "ImageNet_LT/ImageNet_LT_test.txt",
     },
 }
-IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".avif")
 
 Lists = Mapping[str, ImageList]
 

@@ -5,9 +5,9 @@ N images, B images a batch, S side of a view in pixels.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Literal, NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -15,6 +15,16 @@ from torch import Tensor
 from sdclr.batch import Views
 from sdclr.data.splits import Positions, Split
 from sdclr.data.view_parameters import ViewSpec
+
+OnError = Literal["raise", "skip"]
+
+
+class BadFile(NamedTuple):
+    """An image that was left out."""
+
+    path: str
+    """Below the root of its collection."""
+    cause: str
 
 
 class Images(Protocol):
@@ -33,6 +43,13 @@ class Images(Protocol):
         """The same images, whose views come on ``device``; images on disk are looked for, all of them, before that.
 
         Raises MissingInputError or DataError when files are absent or are no images.
+        """
+
+    def verified(self, on_error: OnError, advance: Callable[[int], None]) -> tuple[Self, list[BadFile]]:
+        """The images that can be used, and those that cannot; of images on disk, every one is decoded once.
+
+        ``advance`` hears of the number of images done. Raises MissingInputError or DataError for bad images; with
+        ``on_error`` skip only for too many.
         """
 
     def views(self, batches: Iterable[Tensor], spec: ViewSpec, *, seed: int, epoch: int) -> Iterator[Views]:
@@ -57,3 +74,5 @@ class LabelledImages:
     class_names: list[str]
     split: Split | None = None
     """Where the lists that name the images also split them."""
+    remarks: tuple[str, ...] = ()
+    """What a reader should know of how the images were found: files that were left out, and why."""

@@ -6,6 +6,8 @@ import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from functools import partial
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -42,3 +44,12 @@ def look_ahead(
             yield finished()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def in_pieces(num: int, piece: int, work: Callable[[range], object], advance: Callable[[int], None]) -> None:
+    """Call ``work`` in threads for range(num), cut into ranges of ``piece``; ``advance`` hears of each one's length."""
+    starts = range(0, num, piece)
+    ranges = (range(start, min(start + piece, num)) for start in starts)
+    with closing(look_ahead(((len(r), [partial(work, r)]) for r in ranges), ahead=2 * num_threads())) as done:
+        for length in done:
+            advance(length)

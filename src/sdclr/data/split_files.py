@@ -93,17 +93,9 @@ class ImageList(NamedTuple):
 def read_image_list(path: Path | str) -> ImageList:
     """Lines ``relative/path label``; the label is what follows the last space. Raises DataError naming the line."""
     path = Path(path)
-    if not path.is_file():
-        raise MissingInputError(f"image list {path} does not exist.")
-    try:
-        text = path.read_text(encoding="utf-8", errors="surrogateescape").removeprefix("\ufeff")
-    except OSError as error:
-        raise DataError(f"image list {path} cannot be read: {error}") from None
     line_of: dict[str, int] = {}
     labels = []
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
+    for number, line in read_lines(path):
         name, _, label = line.rstrip().rpartition(" ")
         if problem := _problem(name, label, line):
             raise DataError(f"{path}, line {number}: {problem}")
@@ -116,12 +108,33 @@ def read_image_list(path: Path | str) -> ImageList:
     return ImageList(list(line_of), np.array(labels, np.int64), path, np.array(list(line_of.values()), np.int64))
 
 
+def read_lines(path: Path) -> list[tuple[int, str]]:
+    """(number from 1, text) of every line of a list that is not blank; bytes that are no text become surrogates."""
+    return [(number, line) for number, line in enumerate(read_text(path).split("\n"), start=1) if line.strip()]
+
+
+def read_text(path: Path) -> str:
+    """A list as text, line ends as they are. Raises MissingInputError or DataError when it cannot be read."""
+    try:
+        with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+            return file.read().removeprefix("\ufeff")
+    except FileNotFoundError:
+        raise MissingInputError(f"image list {path} does not exist.") from None
+    except OSError as error:
+        raise DataError(f"image list {path} cannot be read: {error.strerror}.") from None
+
+
 def _problem(name: str, label: str, line: str) -> str | None:
     """What is wrong with one line, if anything."""
     if "\t" in line:
         return f"a tab; one space goes between path and label: {line[:80]!r}."
     if not name or not (label.isascii() and label.isdigit()) or len(label) > 9:
         return f"expected 'relative/path label', got {line[:80]!r}."
+    return path_problem(name)
+
+
+def path_problem(name: str) -> str | None:
+    """Why a path of a list names nothing below the image folder, if so."""
     if name.startswith(("/", "~")) or ".." in name.split("/") or "\0" in name:
         return f"{name[:80]!r} leaves the image folder; only paths below it count."
     if "\\" in name:

@@ -32,7 +32,7 @@ class Split:
     long_tail: Positions
     """D_i, the long-tailed set: what pre-training sees."""
     balanced: Positions
-    """D_b, as many images as D_i (rounded down to equal classes)."""
+    """D_b, as many images as D_i (rounded down to equal classes); empty for a set as given."""
     few_shot: Positions
     """S_b, balanced, with as many images a class as D_i's rarest class has."""
     train: Positions
@@ -41,9 +41,9 @@ class Split:
     """Held out from all of the above; probes choose their epoch or regularisation on it."""
     number: int
     """Which split of the family this is, from 1."""
-    source: Literal["generated", "authors' lists"]
+    source: Literal["generated", "authors' lists", "as given"]
     seed: int | None = None
-    """Seed of a generated split."""
+    """Seed of a generated split, and of what is held out or cut from a set as given."""
     profile: str | None = None
     imbalance_ratio: float | None = None
 
@@ -127,21 +127,9 @@ def draw_long_tail(
     out first, by ``validation_seed`` alone, so that all splits of a family share them. The head class gets as many
     images as the smallest class has left. Raises ConfigError when the numbers do not fit the data.
     """
-    classes = np.asarray(labels)
-    if classes.ndim != 1 or not np.issubdtype(classes.dtype, np.integer) or len(classes) == 0 or classes.min() < 0:
-        raise ConfigError(f"labels must be a [N] array of class ids from 0, got {classes.dtype} {classes.shape}.")
-    available = np.bincount(classes)
-    if (available == 0).any():
-        raise ConfigError(f"class {int(np.argmin(available))} has no image; number the classes 0 .. C - 1.")
-    if validation_per_class < 0:
-        raise ConfigError(f"data.validation_per_class must be 0 or more, got {validation_per_class}.")
-    largest = int(available.min()) - validation_per_class
-    if largest < 1:
-        raise ConfigError(
-            f"data.validation_per_class={validation_per_class} leaves nothing to train on: "
-            f"the smallest class has {available.min()} images."
-        )
-    num_classes = len(available)
+    classes = _checked_classes(labels)
+    num_classes = int(classes.max()) + 1
+    largest = _smallest_class(classes, validation_per_class)
     by_rank = class_counts(num_classes, largest, imbalance_ratio, profile)
     if profile == "pareto" and by_rank[0] / by_rank[-1] < 0.9 * imbalance_ratio:
         warnings.warn(
@@ -154,13 +142,8 @@ def draw_long_tail(
     per_class_balanced, per_class_few = sum(by_rank) // num_classes, min(by_rank)
     parts: dict[str, list[Positions]] = {name: [] for name in SUBSETS}
     for c in range(num_classes):
-        members = np.flatnonzero(classes == c)
-        held_out = (
-            permutation(derive(validation_seed, Stream.VALIDATION, c), len(members)).numpy() < validation_per_class
-        )
-        rest = members[~held_out]
-        shuffled = rest[permutation(derive(seed, Stream.IMAGE_ORDER, c), len(rest)).numpy()]
-        parts["validation"].append(members[held_out])
+        validation, rest, shuffled = _shuffle_class(classes, c, validation_per_class, seed, validation_seed)
+        parts["validation"].append(validation)
         parts["train"].append(rest)
         parts["long_tail"].append(shuffled[: count_of[c]])
         parts["balanced"].append(shuffled[:per_class_balanced])
@@ -174,3 +157,70 @@ def draw_long_tail(
         profile=profile,
         imbalance_ratio=float(imbalance_ratio),
     )
+
+
+def natural_split(
+    labels: Sequence[int] | npt.NDArray[Any] | torch.Tensor,
+    *,
+    validation_per_class: int = 0,
+    seed: int = 1,
+    validation_seed: int = 0,
+) -> Split:
+    """The split of a labelled set that is taken as it is: D_i is every image but validation, in the set's own order.
+
+    Held out and cut as by :func:`draw_long_tail`: S_b has as many images a class as the rarest class has left. There
+    is no D_b: as many images as D_i, balanced, do not exist. Raises ConfigError when the numbers do not fit the data.
+    """
+    classes = _checked_classes(labels)
+    per_class_few = _smallest_class(classes, validation_per_class)
+    validation, few_shot = [], []
+    for c in range(int(classes.max()) + 1):
+        held_out, _, shuffled = _shuffle_class(classes, c, validation_per_class, seed, validation_seed)
+        validation.append(held_out)
+        few_shot.append(shuffled[:per_class_few])
+    train = np.setdiff1d(np.arange(len(classes)), np.concatenate(validation))
+    return Split(
+        long_tail=train,
+        balanced=np.zeros(0, dtype=np.int64),
+        few_shot=np.concatenate(few_shot),
+        train=train,
+        validation=np.concatenate(validation),
+        number=seed,
+        source="as given",
+        seed=seed,
+    )
+
+
+def _checked_classes(labels: Sequence[int] | npt.NDArray[Any] | torch.Tensor) -> npt.NDArray[Any]:
+    """Class ids [N], 0 .. C - 1, every one of them present; ConfigError otherwise."""
+    classes = np.asarray(labels)
+    if classes.ndim != 1 or not np.issubdtype(classes.dtype, np.integer) or len(classes) == 0 or classes.min() < 0:
+        raise ConfigError(f"labels must be a [N] array of class ids from 0, got {classes.dtype} {classes.shape}.")
+    available = np.bincount(classes)
+    if (available == 0).any():
+        raise ConfigError(f"class {int(np.argmin(available))} has no image; number the classes 0 .. C - 1.")
+    return classes
+
+
+def _smallest_class(classes: npt.NDArray[Any], validation_per_class: int) -> int:
+    """Images of the smallest class once validation is held out; ConfigError if there are none."""
+    if validation_per_class < 0:
+        raise ConfigError(f"data.validation_per_class must be 0 or more, got {validation_per_class}.")
+    smallest = int(np.bincount(classes).min())
+    if smallest <= validation_per_class:
+        raise ConfigError(
+            f"data.validation_per_class={validation_per_class} leaves nothing to train on: "
+            f"the smallest class has {smallest} images."
+        )
+    return smallest - validation_per_class
+
+
+def _shuffle_class(
+    classes: npt.NDArray[Any], c: int, validation_per_class: int, seed: int, validation_seed: int
+) -> tuple[Positions, Positions, Positions]:
+    """Validation and the rest of one class, both in order, and the rest in the random order that is cut."""
+    members = np.flatnonzero(classes == c)
+    held_out = permutation(derive(validation_seed, Stream.VALIDATION, c), len(members)).numpy() < validation_per_class
+    rest = members[~held_out]
+    shuffled = rest[permutation(derive(seed, Stream.IMAGE_ORDER, c), len(rest)).numpy()]
+    return members[held_out], rest, shuffled

@@ -71,7 +71,7 @@ def evaluate(
     _check_probes(probes)
     config, data = _config_and_data(run, data_path)
     backbone = _placed(load_backbone(run.folder, network), device)
-    measure = _Measurement(backbone, data, config.views.size, progress)
+    measure = _Measurement(backbone, data, config, progress)
     return _record(run, data, protocol, {probe: measure.run(protocol, probe) for probe in PROBES if probe in probes})
 
 
@@ -106,7 +106,7 @@ def evaluate_classifier(
         )
     classifier = nn.Linear(found.classifier["weight"].shape[1], num_classes)
     load_strictly(classifier, found.classifier, str(checkpoint))
-    measure = _Measurement(_placed(found.backbone, device), data, config.views.size, progress)
+    measure = _Measurement(_placed(found.backbone, device), data, config, progress)
     theirs, ours = found.backbone.net.state_dict(), load_backbone(run.folder).net.state_dict()
     changed = [name for name in ours if not torch.equal(ours[name], theirs[name].cpu())]
     detail = f"the authors' classifier ({Path(checkpoint).name}, epoch {found.epoch}), backbone " + (
@@ -179,13 +179,15 @@ def _record(run: Run, data: Data, protocol: str, results: dict[str, ProbeResult]
 class _Measurement:
     """The images of one split at the size the backbone was trained on, and their features, extracted when needed."""
 
-    def __init__(self, backbone: nn.Module, data: Data, size: int, progress: AnyProgress | None) -> None:
-        self.backbone, self.data, self.size = backbone, data, size
+    def __init__(self, backbone: nn.Module, data: Data, config: PretrainConfig, progress: AnyProgress | None) -> None:
+        self.backbone, self.data = backbone, data
+        self.size, self.on_error = config.views.size, config.data.on_error
         self.split = data.labelled_split()
         self.show = progress or NoProgress()
-        self.test_labels = self.data.part_labels("test")
         self.num_classes = len(data.class_names)
+        self._parts: dict[str, Images] = {}
         self._features: dict[str, Tensor] = {}
+        self.test_labels = self._labels("test")
 
     def run(self, protocol: str, probe: str) -> ProbeResult:
         begun = time.perf_counter()
@@ -210,7 +212,7 @@ class _Measurement:
         return ProbeResult(accuracies, counts, round(time.perf_counter() - begun, 3), detail)
 
     def _knn(self) -> tuple[Labels, str]:
-        predictions = knn_predict(self.features("train"), self.data.part_labels("train"), self.features("test"))
+        predictions = knn_predict(self.features("train"), self._labels("train"), self.features("test"))
         return predictions, "k = 10, cosine, bank: every training image"
 
     def _cached(self, subset: str) -> tuple[Labels, str]:
@@ -218,9 +220,9 @@ class _Measurement:
         task = self.show.add(f"logistic probe ({subset})", total=len(INVERSE_REGULARISATIONS), unit="fits")
         probe = fit_logistic_probe(
             features,
-            self.data.part_labels(subset),
+            self._labels(subset),
             validation,
-            self.data.part_labels("validation"),
+            self._labels("validation"),
             advance=self._advance(task),
         )
         self.show.finish(task)
@@ -235,9 +237,9 @@ class _Measurement:
         probe = train_linear_probe(
             self.backbone,
             lambda batches, epoch: images.probe_crops(batches, self.size, seed=0, epoch=epoch),
-            self.data.part_labels(subset),
+            self._labels(subset),
             self.features("validation"),
-            self.data.part_labels("validation"),
+            self._labels("validation"),
             num_classes=self.num_classes,
             schedule=schedule,
             advance=self._advance(task),
@@ -258,7 +260,17 @@ class _Measurement:
         return self._features[part]
 
     def _images(self, part: str) -> Images:
-        return self.data.part(part).to(torch.device("cpu"))  # files are all looked for, before any work
+        if part not in self._parts:
+            images = self.data.part(part)
+            if self.on_error == "skip":
+                images, _ = images.verified(self.on_error, lambda done: None)
+            self._parts[part] = images.to(torch.device("cpu"))  # files are all looked for, before any work
+        return self._parts[part]
+
+    def _labels(self, part: str) -> Labels:
+        labels = self._images(part).labels
+        assert labels is not None
+        return labels
 
     def _advance(self, task: int) -> Callable[[int], None]:
         return lambda amount: self.show.advance(task, amount)

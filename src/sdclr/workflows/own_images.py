@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,10 +15,13 @@ from rich.table import Table
 from rich.text import Text
 
 from sdclr.data import DataConfig, Images, build_data
+from sdclr.data.decode import read_size
 from sdclr.data.image_arrays import ImageArrays
+from sdclr.data.image_files import ImageFiles
 from sdclr.device import resolve_device
-from sdclr.errors import ConfigError
+from sdclr.errors import ConfigError, SdclrError
 from sdclr.jobs.pretrain import PretrainConfig, Preview, preview
+from sdclr.presentation.progress import AnyProgress
 from sdclr.presentation.sheet import write_sheet
 from sdclr.recipes.own_images import Choice, advice, own_images
 from sdclr.run import Run
@@ -36,7 +40,7 @@ def own_config(path: str, values: dict[str, Any], out: Path, console: Console) -
     if run.exists:
         return PretrainConfig.from_yaml(run.config_path).with_values({**values, "data.path": path})
     data = own_data(path, {name: value for name, value in values.items() if name.startswith("data.")})
-    found = build_data(data).pretraining_images(data.subset)
+    found = build_data(data, exclude=[out]).pretraining_images(data.subset)
     device = resolve_device(str(values.get("device", "auto")))
     config, choices = own_images(
         data,
@@ -62,20 +66,27 @@ def own_data(path: str, values: dict[str, Any]) -> DataConfig:
 
 
 def typical_side(images: Images) -> int:
-    """Median short side in pixels, of a sample."""
+    """Median short side in pixels, of a sample; files that cannot be read are left to the pass that verifies them."""
     if isinstance(images, ImageArrays):
         return min(images.images.shape[-2:])
-    sample = np.unique(np.linspace(0, len(images) - 1, min(SAMPLE, len(images))).astype(np.int64))
-    return int(np.median(images.at(sample).sizes.min(axis=1)))  # type: ignore[attr-defined]  # every other kind has sizes
+    assert isinstance(images, ImageFiles)
+    sides = []
+    for position in np.unique(np.linspace(0, len(images) - 1, min(SAMPLE, len(images))).astype(np.int64)):
+        with contextlib.suppress(SdclrError):
+            sides.append(min(read_size(images.file(int(position)), exif_rotation=images.exif_rotation)))
+    return int(np.median(sides)) if sides else 1
 
 
-def dry_run(config: PretrainConfig, sheet: Path, console: Console, *, download: bool = False) -> Preview:
+def dry_run(
+    config: PretrainConfig, sheet: Path, console: Console, progress: AnyProgress, *, download: bool = False
+) -> Preview:
     """Print what the run would be, and write a sheet of view pairs; trains a few steps and keeps nothing of them."""
-    found = preview(config, download=download)
+    found = preview(config, download=download, progress=progress)
     table = Table.grid(padding=(0, 2, 0, 0))
     hours, rest = divmod(round(found.seconds / 60), 60)
     for key, value in (
-        ("images", f"{found.num_images:,}"),
+        ("images", f"{found.num_images:,}, {found.num_skipped} left out"),
+        ("decoded", f"{found.decoded_bytes / 1e9:.2f} GB"),
         ("steps", f"{found.total_steps:,} ({found.steps_per_epoch:,} an epoch, {config.epochs:,} epochs)"),
         ("time", f"about {hours} h {rest:02d} min ({found.seconds_per_step:.2f} s a step, measured)"),
         ("memory", f"{found.peak_memory_bytes / 1e9:.1f} GB at its peak, measured"),

@@ -41,6 +41,8 @@ from sdclr.device import (
 )
 from sdclr.errors import CheckpointError, ConfigError, DistributedError, NonFiniteError, Preempted
 from sdclr.jobs.pretrain.config import PretrainConfig
+from sdclr.jobs.pretrain.usable import FILE as IMAGES_FILE
+from sdclr.jobs.pretrain.usable import usable_images
 from sdclr.methods import build_method
 from sdclr.methods.method import Method
 from sdclr.optim import build_optimizer, learning_rate, set_learning_rate
@@ -71,7 +73,7 @@ def pretrain(
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise DistributedError("sdclr pretrain runs on one process so far; start it without torchrun.")
     with explain_out_of_memory(memory_advice(config)):
-        job = Job(config, network, download, resuming=bool(run.checkpoints) or run.backbone_path.is_file())
+        job = Job(config, network, download=download, run=run, show=show)
     with run:
         run.check(config.to_dict())  # again, now that nobody else can write here
         job.start(run, show)
@@ -100,14 +102,27 @@ def memory_advice(config: PretrainConfig) -> str:
 class Job:
     """The moving parts of one run, built from the config before anything is written."""
 
-    def __init__(self, config: PretrainConfig, network: nn.Module | None, download: bool, resuming: bool) -> None:
+    def __init__(
+        self,
+        config: PretrainConfig,
+        network: nn.Module | None = None,
+        *,
+        download: bool = False,
+        run: Run | None = None,
+        show: AnyProgress,
+    ) -> None:
+        """``run``: the folder it is for, which may hold its beginning; None for a preview."""
+        resuming = run is not None and (bool(run.checkpoints) or run.backbone_path.is_file())
         self.config = config
         self.device = resolve_device(config.device)
         self.precision = resolve_precision(config.precision, self.device)
         if self.device.type == "cpu":
             keep_freed_memory()
-        self.data: Data = build_data(config.data, download=download)
-        images = self.data.pretraining_images(config.data.subset)
+        self.data: Data = build_data(config.data, download=download, exclude=[run.folder] if run is not None else [])
+        for remark in self.data.remarks:
+            show.print(remark)
+        found = self.data.pretraining_images(config.data.subset)
+        images, self.image_facts = usable_images(found, config.data, self.data.fingerprint, run, show)
         self.steps_per_epoch = steps_per_epoch(len(images), config.batch_size)
         self.total_steps = config.epochs * self.steps_per_epoch
         warmup = config.optimizer.warmup_epochs
@@ -154,6 +169,8 @@ class Job:
             computed = {"precision": self.precision, "memory_format": str(self.memory_format).removeprefix("torch.")}
             run.write_json("environment.json", environment(describe_device(self.device)) | computed)
             run.write_json("split.json", self.data.manifest())
+            if self.image_facts is not None:
+                run.write_json(IMAGES_FILE, self.image_facts)
             run.write_text("config.yaml", self.config.to_yaml())  # last: it makes the folder a run
         else:
             saved = run.read_json("split.json", "fingerprint")["fingerprint"]

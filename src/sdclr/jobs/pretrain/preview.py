@@ -12,9 +12,12 @@ import torch
 from torch import Tensor
 
 from sdclr.batch import Views
+from sdclr.data import Images
+from sdclr.data.image_arrays import ImageArrays
 from sdclr.device import describe_device, explain_out_of_memory
 from sdclr.jobs.pretrain.config import PretrainConfig
 from sdclr.jobs.pretrain.job import Job, memory_advice
+from sdclr.presentation.progress import AnyProgress, NoProgress
 
 STEPS = 3
 """Measured steps, after one that warms up."""
@@ -25,6 +28,10 @@ class Preview:
     """A run's size, and how its views look."""
 
     num_images: int
+    num_skipped: int
+    """Files that cannot be decoded."""
+    decoded_bytes: int
+    """Of all images as 8-bit RGB."""
     steps_per_epoch: int
     total_steps: int
     seconds_per_step: float
@@ -42,10 +49,10 @@ class Preview:
         return self.seconds_per_step * self.total_steps
 
 
-def preview(config: PretrainConfig, *, download: bool = False) -> Preview:
+def preview(config: PretrainConfig, *, download: bool = False, progress: AnyProgress | None = None) -> Preview:
     """Build everything that pretrain would, take a few steps, and measure. Raises what pretrain raises."""
     with explain_out_of_memory(memory_advice(config)):
-        job = Job(config, None, download, resuming=False)
+        job = Job(config, download=download, show=progress or NoProgress())
         if job.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(job.device)
         job.method.train()
@@ -62,6 +69,8 @@ def preview(config: PretrainConfig, *, download: bool = False) -> Preview:
     counted = times[1:] if len(times) > 2 else times  # the first step warms up, unless it is the only one
     return Preview(
         num_images=len(job.images),
+        num_skipped=len(job.image_facts["skipped"]) if job.image_facts else 0,
+        decoded_bytes=_decoded_bytes(job.images),
         steps_per_epoch=job.steps_per_epoch,
         total_steps=job.total_steps,
         seconds_per_step=(counted[-1] - counted[0]) / (len(counted) - 1),
@@ -76,3 +85,9 @@ def _peak_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in KiB on Linux
+
+
+def _decoded_bytes(images: Images) -> int:
+    if isinstance(images, ImageArrays):
+        return images.images.numel()
+    return 3 * int(images.sizes.prod(axis=1).sum())  # type: ignore[attr-defined]  # whatever is on disk has sizes

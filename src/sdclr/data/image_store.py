@@ -1,0 +1,219 @@
+"""A store of decoded images: decoded once, then mapped into memory, so that a view costs a crop and not a decode.
+
+N images. A store is a folder with two files:
+
+    pixels.bin       the pixels [height, width, 3] uint8 of one image after another, nothing between them
+    manifest.json    their shapes and checksums, and what they were decoded from and how
+
+It is built in FOLDER.partial, which is renamed when it is whole: a folder of the right name is a finished store. Beside
+the pixels of an unfinished one lies a journal of what was written and synced, so that a killed build goes on. Labels
+and names are not in a store: they come from the images it is opened for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import PIL
+import torch
+from PIL import Image
+from torch import Tensor
+
+from sdclr.batch import Views
+from sdclr.checkpoint import storage_errors, write_atomically
+from sdclr.data.cutting import cut_probe_crops, cut_stills, cut_views
+from sdclr.data.decode import printable, require_file
+from sdclr.data.image_files import ImageFiles
+from sdclr.data.images import BadFile, OnError
+from sdclr.data.splits import Positions
+from sdclr.data.store_files import JOURNAL, PIXELS, Bytes, find_damage, layout, locked, map_bytes, sync, write_pixels
+from sdclr.data.view_parameters import ViewSpec
+from sdclr.errors import DataError, MissingInputError
+
+FORMAT = "decoded images of sdclr"
+VERSION = 1
+MANIFEST = "manifest.json"
+
+
+class StoredPicture(NamedTuple):
+    """The pixels of one image, where they lie in the store."""
+
+    pixels: Bytes
+    """[H, W, 3]."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height)."""
+        return self.pixels.shape[1], self.pixels.shape[0]
+
+    def crop(self, box: tuple[int, int, int, int], /) -> Image.Image:
+        """The pixels in (left, top, right, bottom), which lie inside the image."""
+        left, top, right, bottom = box
+        return Image.fromarray(self.pixels[top:bottom, left:right])
+
+
+@dataclass(frozen=True)
+class DecodedStore:
+    """Images whose decoded pixels lie in a store; everything cut out of them is that of their files, to the bit."""
+
+    folder: Path
+    files: ImageFiles
+    """Whose pixels these are: their names and labels."""
+    pixels: Bytes
+    """All bytes of the store, mapped read-only."""
+    starts: Positions
+    """int64 [N], the first byte of each image."""
+    sizes: Positions
+    """int64 [N, 2]: heights and widths."""
+    checksums: Positions
+    """int64 [N], CRC-32 of the bytes of each image."""
+    device: torch.device
+    """Where views, stills and crops come."""
+
+    @property
+    def labels(self) -> Positions | None:
+        return self.files.labels
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def at(self, positions: Positions) -> DecodedStore:
+        fields = {name: getattr(self, name)[positions] for name in ("starts", "sizes", "checksums")}
+        return replace(self, files=self.files.at(positions), **fields)
+
+    def to(self, device: torch.device) -> DecodedStore:
+        """The same images, whose views come on ``device``; the pixels stay where they are."""
+        return replace(self, device=device)
+
+    def verified(self, on_error: OnError, advance: Callable[[int], None]) -> tuple[DecodedStore, list[BadFile]]:
+        """The store itself, once every byte was read and fits its checksum.
+
+        Raises DataError otherwise, whatever ``on_error`` says: a damaged store is built again, not left out.
+        """
+        damaged = find_damage(self.pixels, self.starts, self.sizes, self.checksums, advance)
+        if damaged:
+            name = printable(self.files.paths[damaged[0]])
+            raise _damaged(self.folder, f"the pixels of {len(damaged)} images have changed (first: {name})")
+        return self, []
+
+    def picture(self, position: int) -> StoredPicture:
+        """One image, without a copy."""
+        height, width = self.sizes[position].tolist()
+        start = int(self.starts[position])
+        return StoredPicture(self.pixels[start : start + height * width * 3].reshape(height, width, 3))
+
+    def views(self, batches: Iterable[Tensor], spec: ViewSpec, *, seed: int, epoch: int) -> Iterator[Views]:
+        return cut_views(self, batches, spec, seed=seed, epoch=epoch)
+
+    def stills(self, size: int) -> Iterator[Tensor]:
+        return cut_stills(self, size)
+
+    def probe_crops(self, batches: Iterable[Tensor], size: int, *, seed: int, epoch: int) -> Iterator[Tensor]:
+        return cut_probe_crops(self, batches, size, seed=seed, epoch=epoch)
+
+    def content(self) -> Iterator[bytes | memoryview]:
+        """Those of the files: where the pixels come from does not matter."""
+        return self.files.content()
+
+
+def open_store(folder: Path | str, images: ImageFiles) -> DecodedStore:
+    """The finished store in ``folder``, for the images it was built from. Asks for the state of every image file.
+
+    Raises MissingInputError where there is no finished store, and DataError for one that is damaged or was built from
+    other images: other names, sizes, times of change, or another ``exif_rotation``.
+    """
+    folder = Path(folder)
+    manifest = _read_manifest(folder)
+    expected = _facts(images)
+    if manifest.items() >= expected.items():
+        return _mapped(folder, manifest, images)
+    if (manifest.get("format"), manifest.get("version")) != (FORMAT, VERSION):
+        raise _damaged(folder, f"its format is {manifest.get('format')!r}, version {manifest.get('version')!r}")
+    raise DataError(
+        f"the store {printable(folder)} was made from other images ({manifest.get('count')}, exif_rotation="
+        f"{manifest.get('exif_rotation')}; now {len(images)}, exif_rotation={images.exif_rotation}): names, sizes or "
+        f"times of change differ. To decode them again, remove the folder {printable(folder)}."
+    )
+
+
+def build_store(
+    images: ImageFiles, folder: Path | str, advance: Callable[[int], None] = lambda done: None
+) -> DecodedStore:
+    """Decode ``images`` into a store, going on where a build was killed; a finished one is opened.
+
+    ``advance`` hears of the number of images done. Raises DataError for an image that cannot be decoded or a finished
+    store of other images, StorageError when the disk is too small, and RunFolderError when it may not be written.
+    """
+    folder = Path(folder)
+    if (folder / MANIFEST).is_file():
+        store = open_store(folder, images)
+        advance(len(images))
+        return store
+    if folder.exists():
+        raise DataError(f"{printable(folder)} exists and is no store. Choose another folder, or remove it.")
+    unfinished = folder.with_name(f"{folder.name}.partial")
+    with storage_errors(unfinished):
+        unfinished.mkdir(parents=True, exist_ok=True)
+        with locked(unfinished):
+            facts, sizes = _facts(images), images.sizes
+            checksums = write_pixels(images, unfinished, facts, advance)
+            manifest = facts | {"pillow": PIL.__version__, "shapes": sizes.tolist(), "crc32": checksums.tolist()}
+            write_atomically(unfinished / MANIFEST, json.dumps(manifest))
+            unfinished.rename(folder)
+            sync(folder.parent)
+            (folder / JOURNAL).unlink()
+    return open_store(folder, images)  # asks the files again: they may have changed meanwhile
+
+
+# ---- what a store was made from
+
+
+def _facts(images: ImageFiles) -> dict[str, Any]:
+    """What must be equal for a store to be the images'."""
+    digest = hashlib.sha256()
+    for position, path in enumerate(images.paths):
+        state = require_file(images.file(position))
+        digest.update(f"{path}\0{state.st_size} {state.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "count": len(images),
+        "exif_rotation": images.exif_rotation,
+        "sources": digest.hexdigest(),
+    }
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise MissingInputError(f"{printable(folder)} holds no finished store of decoded images.") from None
+    except (OSError, ValueError) as error:
+        raise _damaged(folder, f"its manifest.json cannot be read ({error})") from None
+    if not isinstance(manifest, dict):
+        raise _damaged(folder, "its manifest.json holds no facts")
+    return manifest
+
+
+def _mapped(folder: Path, manifest: dict[str, Any], images: ImageFiles) -> DecodedStore:
+    try:
+        sizes = np.array(manifest["shapes"], dtype=np.int64).reshape(len(images), 2)
+        checksums = np.array(manifest["crc32"], dtype=np.int64).reshape(len(images))
+    except (KeyError, ValueError, TypeError, OverflowError) as error:
+        raise _damaged(folder, f"its manifest.json is not whole ({error})") from None
+    starts, num_bytes = layout(sizes)
+    file = folder / PIXELS
+    found = file.stat().st_size if file.is_file() else 0
+    if found != num_bytes:
+        raise _damaged(folder, f"{PIXELS} has {found:,} bytes instead of {num_bytes:,}")
+    return DecodedStore(folder, images, map_bytes(file), starts, sizes, checksums, images.device)
+
+
+def _damaged(folder: Path, what: str) -> DataError:
+    return DataError(f"the store {printable(folder)} cannot be used: {what}. To decode again, remove the folder.")

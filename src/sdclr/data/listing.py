@@ -1,0 +1,123 @@
+"""Which image files lie below a folder, from the folders alone: no file is opened or asked for its state.
+
+The order is that of the bytes of the relative paths, on every machine. Names may hold anything a file system allows;
+bytes that are no text survive as surrogates (surrogateescape).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from sdclr.data.decode import printable
+from sdclr.errors import DataError, MissingInputError
+
+IMAGE_SUFFIXES = (
+    *(".jpeg", ".jpg", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff"),
+    *(".gif", ".ppm", ".pgm", ".avif"),
+)
+
+
+class Listing(NamedTuple):
+    """The image files below a folder, and how much was left out."""
+
+    paths: list[str]
+    """Relative, with / between folders, in the order of their bytes."""
+    num_other: int
+    """Files that are no images by their name, and what is no file: pipes, sockets, devices."""
+    num_hidden: int
+    """Files and folders whose name begins with a dot; what such folders hold is not counted."""
+    num_excluded: int
+    """Folders left out because they were to be."""
+
+    def remarks(self) -> list[str]:
+        """What was left out, one phrase each."""
+        parts = {
+            "files that are no images": self.num_other,
+            "hidden files and folders": self.num_hidden,
+            "excluded folders": self.num_excluded,
+        }
+        return [f"{what} left out: {num}" for what, num in parts.items() if num]
+
+
+def list_images(root: Path | str, exclude: Iterable[Path | str] = ()) -> Listing:
+    """Every image file below ``root`` by its suffix, the folders in ``exclude`` left out.
+
+    A link to a file counts as a file, broken or not: that shows when it is read. A folder is entered once, under its
+    own name rather than a link's: loops of links end. Raises MissingInputError for an absent folder and DataError for
+    one that may not be listed.
+    """
+    excluded = {_identity(folder) for folder in exclude if os.path.isdir(folder)}
+    seen: set[tuple[int, int]] = set()
+    paths: list[str] = []
+    num_other = num_hidden = num_excluded = 0
+    folders, links = [""], list[str]()
+    while folders or links:
+        if not folders:  # every folder proper was entered before the first link is followed
+            links.sort(key=os.fsencode, reverse=True)
+            folders.append(links.pop())
+        prefix = folders.pop()
+        identity = _identity(os.path.join(root, prefix))
+        if identity in seen:
+            continue
+        seen.add(identity)
+        if identity in excluded:
+            num_excluded += 1
+            continue
+        found = _read_folder(root, prefix)
+        paths += found.images
+        folders += found.folders
+        links += found.links
+        num_other += found.num_other
+        num_hidden += found.num_hidden
+    paths.sort(key=os.fsencode)
+    return Listing(paths, num_other, num_hidden, num_excluded)
+
+
+class _Folder(NamedTuple):
+    """What one folder holds; names are relative to the root, those of folders end in /."""
+
+    images: list[str]
+    folders: list[str]
+    links: list[str]
+    """To folders."""
+    num_other: int
+    num_hidden: int
+
+
+def _read_folder(root: Path | str, prefix: str) -> _Folder:
+    images, folders, links = list[str](), list[str](), list[str]()
+    num_other = num_hidden = 0
+    where = os.path.join(root, prefix)
+    try:
+        with os.scandir(where) as entries:
+            for entry in entries:
+                name, is_link = entry.name, entry.is_symlink()
+                if name.startswith("."):
+                    num_hidden += 1
+                elif os.path.isdir(entry) if is_link else entry.is_dir():  # a link may lead to itself
+                    (links if is_link else folders).append(f"{prefix}{name}/")
+                elif name.lower().endswith(IMAGE_SUFFIXES) and (is_link or entry.is_file()):
+                    images.append(prefix + name)
+                else:
+                    num_other += 1
+    except OSError as error:
+        raise _cannot_be_listed(where, error) from None
+    return _Folder(images, folders, links, num_other, num_hidden)
+
+
+def _identity(folder: Path | str) -> tuple[int, int]:
+    """Device and inode: one folder, whatever it is called."""
+    try:
+        state = os.stat(folder)
+    except OSError as error:
+        raise _cannot_be_listed(folder, error) from None
+    return state.st_dev, state.st_ino
+
+
+def _cannot_be_listed(folder: Path | str, error: OSError) -> MissingInputError | DataError:
+    if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        return MissingInputError(f"image folder {printable(Path(folder))} does not exist.")
+    return DataError(f"image folder {printable(Path(folder))} cannot be listed: {error.strerror}.")

@@ -1,0 +1,53 @@
+"""Which images of a collection can be used: decided once, before the first step, and remembered in the run folder."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+
+from sdclr.data import DataConfig, Images
+from sdclr.data.image_arrays import ImageArrays
+from sdclr.presentation.progress import AnyProgress
+from sdclr.run import Run
+
+FILE = "images.json"
+SHOWN = 5
+
+
+def usable_images(
+    images: Images, data: DataConfig, fingerprint: str, run: Run | None, show: AnyProgress
+) -> tuple[Images, dict[str, Any] | None]:
+    """The images that can be decoded, and the facts for images.json (None for images in memory).
+
+    Every file is decoded once; a run that has its images.json already is not made to do so again, and leaves out the
+    very same files. Raises DataError for bad files, with data.on_error=skip for too many of them.
+    """
+    if isinstance(images, ImageArrays):
+        return images, None
+    facts = _remembered(run, fingerprint)
+    if facts is None:
+        task = show.add(f"looking at {len(images)} images", total=len(images), unit="images")
+        usable, bad = images.verified(data.on_error, lambda done: show.advance(task, done))
+        show.finish(task, f"{len(bad)} left out" if bad else "")
+        facts = {"fingerprint": fingerprint, "found": len(images), "skipped": [[one.path, one.cause] for one in bad]}
+    else:
+        left_out = {path for path, _ in facts["skipped"]}
+        names: tuple[str, ...] = images.paths  # type: ignore[attr-defined]  # whatever is on disk has names
+        usable = images.at(np.array([i for i, name in enumerate(names) if name not in left_out], dtype=np.int64))
+    if facts["skipped"]:
+        shown = "\n  ".join(cause for _, cause in facts["skipped"][:SHOWN])
+        where = f" (all of them in {run.folder / FILE})" if run is not None else ""
+        warnings.warn(
+            f"{len(facts['skipped'])} of {len(images)} images cannot be decoded and are left out{where}:\n  {shown}",
+            stacklevel=2,
+        )
+    return usable, facts
+
+
+def _remembered(run: Run | None, fingerprint: str) -> dict[str, Any] | None:
+    if run is None or not (run.folder / FILE).is_file():
+        return None
+    facts = run.read_json(FILE, "fingerprint", "skipped")
+    return facts if facts["fingerprint"] == fingerprint else None

@@ -1,0 +1,149 @@
+"""Listing a folder: what counts as an image, in which order, and what cannot make it go wrong or on for ever."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sdclr.data import listing as module
+from sdclr.data.listing import IMAGE_SUFFIXES, list_images
+from sdclr.errors import DataError, MissingInputError
+
+
+def touch(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(root / name, os.O_CREAT | os.O_WRONLY))
+
+
+def test_images_are_found_at_every_depth_in_the_order_of_their_bytes(tmp_path: Path) -> None:
+    names = ["b.jpg", "a/z.png", "a.jpg", "a/b/c.webp", "B.JPG", "ä.jpg", "a b.jpg", "10.jpg", "9.jpg"]
+    touch(tmp_path, *names)
+    assert list_images(tmp_path).paths == sorted(names, key=os.fsencode)
+
+
+def test_the_order_does_not_depend_on_the_order_of_the_file_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"{number % 3}/{number}.jpg" for number in range(30)]
+    touch(tmp_path, *names)
+    (tmp_path / "l2").symlink_to("1")
+    (tmp_path / "l1").symlink_to("1")
+    expected = list_images(tmp_path)
+    real = os.scandir
+
+    class Shuffled:
+        def __init__(self, where: str) -> None:
+            with real(where) as entries:
+                self.entries = list(entries)
+            np.random.default_rng(len(self.entries)).shuffle(self.entries)
+
+        def __enter__(self) -> list:
+            return self.entries
+
+        def __exit__(self, *error: object) -> None: ...
+
+    monkeypatch.setattr(module.os, "scandir", Shuffled)
+    assert list_images(tmp_path) == expected
+    assert expected.paths == sorted(names, key=os.fsencode)
+
+
+@pytest.mark.parametrize("suffix", IMAGE_SUFFIXES)
+def test_suffixes_count_whatever_their_case(tmp_path: Path, suffix: str) -> None:
+    touch(tmp_path, f"a{suffix}", f"B{suffix.upper()}", f"c{suffix}.txt")
+    listing = list_images(tmp_path)
+    assert listing.paths == [f"B{suffix.upper()}", f"a{suffix}"]
+    assert listing.num_other == 1
+
+
+def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg", "notes.txt", "x/list.csv", ".hidden.jpg", ".cache/a.jpg", ".cache/b.jpg", "jpg")
+    listing = list_images(tmp_path)
+    assert listing == (["a.jpg"], 3, 2, 0)
+    assert listing.remarks() == ["files that are no images left out: 3", "hidden files and folders left out: 2"]
+    assert list_images(tmp_path / "x").remarks() == ["files that are no images left out: 1"]
+
+
+def test_a_folder_named_like_an_image_is_a_folder(tmp_path: Path) -> None:
+    touch(tmp_path, "album.jpg/1.jpg")
+    assert list_images(tmp_path) == (["album.jpg/1.jpg"], 0, 0, 0)
+
+
+def test_pipes_and_sockets_are_no_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path, "a.jpg")
+    os.mkfifo(tmp_path / "pipe.jpg")
+    monkeypatch.chdir(tmp_path)  # the path of a socket must be short
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("socket.jpg")
+        assert list_images(tmp_path) == (["a.jpg"], 2, 0, 0)
+
+
+def test_loops_of_links_end_and_every_folder_is_entered_once(tmp_path: Path) -> None:
+    touch(tmp_path, "z/1.jpg", "z/deep/2.jpg")
+    (tmp_path / "z" / "loop").symlink_to(tmp_path)
+    (tmp_path / "z" / "deep" / "up").symlink_to("..")
+    (tmp_path / "a").symlink_to("z")  # comes before z, and yet z is called z
+    (tmp_path / "self").symlink_to("self")
+    listing = list_images(tmp_path)
+    assert listing.paths == ["z/1.jpg", "z/deep/2.jpg"]
+    assert listing.num_other == 1, "a link to itself leads to no folder"
+
+
+def test_links_out_of_the_folder_are_followed(tmp_path: Path) -> None:
+    touch(tmp_path / "elsewhere", "1.jpg", "2.jpg")
+    touch(tmp_path / "root", "3.jpg")
+    (tmp_path / "root" / "more").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "root" / "again").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "root" / "one.jpg").symlink_to(tmp_path / "elsewhere" / "1.jpg")
+    (tmp_path / "root" / "broken.jpg").symlink_to("nowhere")
+    paths = list_images(tmp_path / "root").paths
+    assert paths == ["3.jpg", "again/1.jpg", "again/2.jpg", "broken.jpg", "one.jpg"]
+
+
+def test_an_output_folder_inside_does_no_harm(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg", "runs/mine/views.png", "runs/mine/deep/b.png", "b/c.jpg")
+    before = list_images(tmp_path, [tmp_path / "absent"])
+    assert len(before.paths) == 4
+    listing = list_images(tmp_path, [tmp_path / "b" / ".." / "runs" / "mine", tmp_path / "absent"])
+    assert listing == (["a.jpg", "b/c.jpg"], 0, 0, 1)
+    assert listing.remarks() == ["excluded folders left out: 1"]
+
+
+@pytest.mark.parametrize(
+    "name", ["a\nb.jpg", 'it\'s "one".jpg', "caf\udce9\udcff.jpg", "-x .jpg", "图.jpg", "a\\b.jpg"]
+)
+def test_names_survive(tmp_path: Path, name: str) -> None:
+    touch(tmp_path, name, f"{name}/x.jpg".replace(".jpg/", "/"))
+    paths = list_images(tmp_path).paths
+    assert len(paths) == 2
+    assert all((tmp_path / path).is_file() for path in paths)
+
+
+def test_no_file_is_asked_for_its_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path, *(f"{number % 4}/{number}.jpg" for number in range(40)))
+    asked: list[str] = []
+    real = os.stat
+    monkeypatch.setattr(module.os, "stat", lambda path, *a, **k: (asked.append(str(path)), real(path, *a, **k))[1])
+    monkeypatch.setattr("builtins.open", None)
+    assert len(list_images(tmp_path).paths) == 40
+    assert len(asked) == 5, "the folders"
+
+
+def test_a_folder_that_is_not_there_is_missing(tmp_path: Path) -> None:
+    touch(tmp_path, "file.jpg")
+    for name in ("absent", "file.jpg"):
+        with pytest.raises(MissingInputError, match=f"image folder .*{name} does not exist"):
+            list_images(tmp_path / name)
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may list everything")
+def test_a_folder_that_may_not_be_listed_is_named(tmp_path: Path) -> None:
+    touch(tmp_path, "a/b.jpg")
+    (tmp_path / "a").chmod(0)
+    with pytest.raises(DataError, match=r"image folder .*/a cannot be listed: Permission denied"):
+        list_images(tmp_path)
+    (tmp_path / "a").chmod(0o700)

@@ -1,0 +1,242 @@
+"""One's own images: a folder, a list and a table become the same collection, or an error that says why not."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from image_folder_stand_in import COUNTS, make_folder, write_txt
+from sdclr.data import Data, DataConfig, build_data
+from sdclr.data.own_images import read_own_images
+from sdclr.data.view_parameters import ViewSpec
+from sdclr.errors import ConfigError, DataError, MissingInputError
+
+CLASSES = list(COUNTS)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Class folders of 6, 4 and 2 images; nothing is to be changed in it."""
+    root = tmp_path_factory.mktemp("collection") / "photos"
+    make_folder(root)
+    return root
+
+
+@pytest.fixture
+def own(photos: Path, tmp_path: Path) -> Path:
+    """A copy that may be changed."""
+    return Path(shutil.copytree(photos, tmp_path / "photos"))
+
+
+def config(path: Path, **values: object) -> DataConfig:
+    return DataConfig.parse({"name": "images", "path": str(path)} | values)
+
+
+def labelled(data: Data) -> list[tuple[str, str]]:
+    return [(path, data.class_names[c]) for path, c in zip(data.train.paths, data.train.labels, strict=True)]
+
+
+# ---- folders
+
+
+def test_a_folder_is_taken_whole_and_without_labels(photos: Path) -> None:
+    data = build_data(config(photos, subset="all"))
+    assert data.train.paths == tuple(sorted(str(path.relative_to(photos)) for path in photos.rglob("*.jpg")))
+    assert (data.split, data.test, data.class_names, data.remarks) == (None, None, [], ())
+    assert data.pretraining_images("all") is data.train
+    assert data.manifest()["source"] == "unlabelled"
+    with pytest.raises(ConfigError, match=r"data.subset=long_tail needs labels.*data.subset=all"):
+        data.pretraining_images("long_tail")
+
+
+def test_class_folders_are_classes_when_that_is_said(own: Path) -> None:
+    (own / "cat" / "indoors").mkdir()
+    (own / "cat" / "0.jpg").rename(own / "cat" / "indoors" / "0.jpg")
+    data = build_data(config(own, labels="folders"))
+    assert data.class_names == CLASSES
+    assert all(path.split("/")[0] == name for path, name in labelled(data))
+    assert data.split is not None
+    assert data.split.counts("long_tail", data.train.labels, 3) == list(COUNTS.values())
+    with pytest.raises(DataError, match=r"images cannot be evaluated: .*data.labels=folders .*and data.test_path"):
+        data.labelled_split()
+
+
+def test_images_outside_of_class_folders_are_named(own: Path) -> None:
+    shutil.copy(own / "cat" / "0.jpg", own / "stray.jpg")
+    with pytest.raises(DataError, match=r"1 of 13 images lie in no class folder .*first: stray\.jpg.*data.labels=none"):
+        build_data(config(own, labels="folders"))
+
+
+def test_a_single_class_folder_is_no_classes(photos: Path) -> None:
+    with pytest.raises(DataError, match=r"has one class folder only, photos\. Give the folder whose sub-folders are"):
+        build_data(config(photos.parent, labels="folders"))
+    assert len(build_data(config(photos.parent, subset="all")).train) == 12
+
+
+def test_labels_change_nothing_about_the_images_that_are_trained_on(photos: Path) -> None:
+    """The same order, so the same positions: a run does not depend on whether labels were known."""
+    unlabelled = build_data(config(photos, subset="all")).pretraining_images("all")
+    data = build_data(config(photos, labels="folders"))
+    for subset in ("long_tail", "all"):
+        images = data.pretraining_images(subset)
+        assert images.paths == unlabelled.paths
+
+
+def test_folders_to_leave_out_and_other_files_are_remarked_on(own: Path) -> None:
+    (own / "notes.md").write_text("")
+    (own / "runs").mkdir()
+    shutil.copy(own / "cat" / "0.jpg", own / "runs" / "sheet.jpg")
+    assert len(build_data(config(own, subset="all")).train) == 13
+    data = build_data(config(own, subset="all"), exclude=[own / "runs"])
+    assert len(data.train) == 12
+    assert data.remarks == ("files that are no images left out: 1", "excluded folders left out: 1")
+
+
+def test_names_of_any_bytes_can_be_trained_on(own: Path) -> None:
+    for name in ("a\nb", 'it\'s "one"', "caf\udce9"):
+        (own / name).mkdir()
+        shutil.copy(own / "cat" / "0.jpg", own / name / "x.jpg")
+    data = build_data(config(own, labels="folders"))
+    assert set(data.class_names) == {*CLASSES, r"'a\nb'", 'it\'s "one"', r"'caf\udce9'"}
+    assert str(data.manifest()).isprintable()
+    images = data.pretraining_images("all").to(torch.device("cpu"))
+    (views,) = images.views([torch.arange(15)], ViewSpec(size=8), seed=1, epoch=1)
+    assert views.a.shape == (15, 3, 8, 8)
+
+
+# ---- lists and tables
+
+
+def test_a_labelled_list_gives_the_classes_of_its_numbers(photos: Path, tmp_path: Path) -> None:
+    paths = ["yak/1.jpg", "cat/2.jpg", "dog/0.jpg", "cat/0.jpg"]
+    file = tmp_path / "train.txt"
+    file.write_text("".join(f"{path} {label}\n" for path, label in zip(paths, (2, 10, 3, 10), strict=True)))
+    data = build_data(config(file, root=str(photos)))
+    assert data.train.paths == tuple(paths), "the order of the list"
+    assert data.class_names == ["2", "3", "10"], "in the order of the numbers"
+    assert data.train.labels.tolist() == [0, 2, 1, 2]
+    assert data.train.root == photos
+
+
+def test_lists_tables_and_folders_are_the_same_collection(own: Path) -> None:
+    paths = sorted(str(path.relative_to(own)) for path in own.rglob("*.jpg"))
+    table = own / "table.csv"
+    table.write_text("".join(["file,class\n", *(f"{path},{path.split('/')[0]}\n" for path in paths)]))
+    sources = {
+        "folder": build_data(config(own, labels="folders")),
+        "table": build_data(config(table)),
+        "list": build_data(config(write_txt(own / "list.txt", paths, CLASSES))),
+    }
+    assert len({data.fingerprint for data in sources.values()}) == 1
+    assert sources["folder"].class_names == sources["table"].class_names == CLASSES
+    assert sources["list"].class_names == ["0", "1", "2"], "a list knows numbers only"
+    unlabelled = [build_data(config(own, subset="all")), build_data(config(write_txt(own / "plain.txt", paths)))]
+    assert len({data.fingerprint for data in unlabelled}) == 1
+    assert unlabelled[0].fingerprint != sources["folder"].fingerprint
+
+
+def test_paths_of_a_list_begin_in_its_own_folder_or_in_the_root(own: Path, tmp_path: Path) -> None:
+    here = write_txt(own / "list.txt", ["cat/0.jpg"])
+    there = write_txt(tmp_path / "list.txt", ["cat/0.jpg"])
+    assert build_data(config(here)).train.root == own
+    assert build_data(config(there, root=str(own))).train.root == own
+    with pytest.raises(MissingInputError, match=r"1 of 1 images below .* cannot be used"):
+        build_data(config(there)).train.to(torch.device("cpu"))
+    with pytest.raises(MissingInputError, match=r"data.root=.*nowhere is no folder; the paths of .*list\.txt"):
+        build_data(config(there, root=str(own / "nowhere")))
+
+
+# ---- test sets
+
+
+def test_a_test_set_shares_the_classes_of_training(photos: Path, tmp_path: Path) -> None:
+    make_folder(tmp_path / "held_out", {"dog": 2, "cat": 1}, seed=1)
+    data = build_data(config(photos, labels="folders", test_path=str(tmp_path / "held_out")))
+    assert data.test.paths == ("cat/0.jpg", "dog/0.jpg", "dog/1.jpg")
+    assert data.part_labels("test").tolist() == [0, 1, 1]
+    assert data.manifest()["counts"]["test"] == [1, 2, 0]
+    listed = write_txt(tmp_path / "held_out" / "test.txt", ["dog/1.jpg"], CLASSES)
+    train = write_txt(tmp_path / "train.txt", ["cat/0.jpg", "dog/0.jpg", "yak/0.jpg"], CLASSES)
+    data = build_data(config(train, test_path=str(listed), root=str(photos.parent)))
+    assert data.part_labels("test").tolist() == [1]
+    assert data.test.root == photos.parent, "the root is that of both lists"
+
+
+def test_a_test_class_that_training_does_not_know_is_named(photos: Path, tmp_path: Path) -> None:
+    make_folder(tmp_path / "held_out", {"dog": 2, "emu": 1})
+    with pytest.raises(DataError, match=r"has a class that no training image .* has: emu\. .* are cat, dog, yak"):
+        build_data(config(photos, labels="folders", test_path=str(tmp_path / "held_out")))
+
+
+def test_a_test_set_without_labels_or_without_training_labels_is_refused(photos: Path, tmp_path: Path) -> None:
+    make_folder(tmp_path / "held_out", {"dog": 2, "cat": 1}, seed=1)
+    with pytest.raises(ConfigError, match=r"is for evaluation, and .*photos has no labels to learn from"):
+        build_data(config(photos, test_path=str(tmp_path / "held_out")))
+    plain = write_txt(tmp_path / "held_out" / "test.txt", ["dog/0.jpg"])
+    with pytest.raises(DataError, match=r"test\.txt has no labels"):
+        build_data(config(photos, labels="folders", test_path=str(plain)))
+
+
+def test_an_image_in_both_sets_is_refused_whatever_its_name(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(photos)
+    for test_path in (photos, tmp_path / "link"):
+        with pytest.raises(DataError, match=r"12 of 12 test images are training images as well .*cat/0\.jpg"):
+            build_data(config(photos, labels="folders", test_path=str(test_path)))
+
+
+# ---- what is no collection
+
+
+@pytest.mark.parametrize("name", ["photos.zip", "photos.tar", "one.jpg", "arrays.npz", "no_suffix", "pipe.txt"])
+def test_other_things_are_refused_with_what_is_accepted(tmp_path: Path, name: str) -> None:
+    if name == "pipe.txt":
+        os.mkfifo(tmp_path / name)
+    else:
+        (tmp_path / name).write_bytes(b"PK")
+    with pytest.raises(DataError, match=r"is no collection of images\. Give a folder .*\.txt.*\.csv.*\.npz of arrays"):
+        read_own_images(tmp_path / name)
+
+
+def test_a_folder_without_images_and_an_absent_path_say_what_is_accepted(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"empty holds no images\. Give a folder .*\.csv"):
+        read_own_images(tmp_path / "empty")
+    (tmp_path / "empty" / "notes.txt").write_text("")
+    with pytest.raises(DataError, match=r"empty holds no images \(files that are no images left out: 1\)\. Give"):
+        read_own_images(tmp_path / "empty")
+    with pytest.raises(MissingInputError, match=r"absent does not exist\. Images are taken from a folder"):
+        read_own_images(tmp_path / "absent")
+
+
+def test_settings_that_do_nothing_for_a_source_are_refused(photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"data.root=.* is for a \.txt list or a \.csv, and .*photos is a folder"):
+        build_data(config(photos, root=str(tmp_path)))
+    listed = write_txt(tmp_path / "list.txt", ["cat/0.jpg"])
+    with pytest.raises(ConfigError, match=r"data.labels=folders is for folders; .*list\.txt is a list"):
+        build_data(config(listed, labels="folders"))
+
+
+# ---- the real collection
+
+
+def test_the_clothing_lists_and_folders_are_the_same_images(sdclr_data: Path) -> None:
+    root = sdclr_data / "clothing_lt"
+    lists = build_data(config(root / "train.txt", test_path=str(root / "test.txt")))
+    folders = build_data(config(root / "train", labels="folders", test_path=str(root / "test")))
+    assert len(lists.train) == len(folders.train) == 495
+    assert len(lists.test) == len(folders.test) == 68
+    assert folders.class_names == (root / "classes.txt").read_text().split()
+    listed, found = (set(zip(d.train.paths, d.train.labels.tolist(), strict=True)) for d in (lists, folders))
+    assert {(path.removeprefix("train/"), label) for path, label in listed} == found
+    split = folders.labelled_split()
+    counts = split.counts("long_tail", folders.train.labels, 17)
+    assert (sum(counts), max(counts), min(counts)) == (495, 100, 2)
+    assert split.counts("few_shot", folders.train.labels, 17) == [2] * 17
+    images, bad = folders.part("test").verified("raise", lambda done: None)
+    assert (len(images), bad) == (68, [])
+    assert np.all(images.sizes > 0)

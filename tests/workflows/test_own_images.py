@@ -1,0 +1,127 @@
+"""A folder of photographs as a newcomer would bring it: found, looked through, explained, trained on, embedded."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_sample_image
+
+from sdclr import Run, cli
+from sdclr.jobs.pretrain import job as pretrain_job
+
+TINY = ["backbone.width=2", "views.size=32", "epochs=2"]
+Cli = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def sdclr(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
+    """Runs a command line in a folder that holds photos/: (exit code, standard output, standard error)."""
+    monkeypatch.chdir(tmp_path)
+    write_photos(tmp_path / "photos", 34)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["sdclr", *arguments])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        out = capsys.readouterr()
+        return int(stop.value.code or 0), " ".join(out.out.split()), " ".join(out.err.split())
+
+    return run
+
+
+def write_photos(folder: Path, number: int) -> None:
+    photo, rng = load_sample_image("china.jpg"), np.random.default_rng(0)
+    for n in range(number):
+        height, width = rng.integers(40, 90, 2)
+        top, left = rng.integers(0, 427 - height), rng.integers(0, 640 - width)
+        path = folder / ("common" if n % 3 else "rare") / f"{n}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(photo[top : top + height, left : left + width].copy()).save(path)
+
+
+def test_a_folder_is_explained_tried_out_trained_on_and_embedded(sdclr: Cli, tmp_path: Path) -> None:
+    code, out, _ = sdclr("pretrain", "./photos", "--out", "runs/photos", *TINY, "--dry-run")
+    assert code == 0
+    for words in ("34 images found", "batch_size=34 all images there are", "34 images are few", "a step, measured"):
+        assert words in out, out
+    assert "views.size=" not in out.split("images are few")[0].replace("views.size=32", ""), "given: not explained"
+    assert (tmp_path / "runs" / "photos-views.png").exists()
+    assert not (tmp_path / "runs" / "photos").exists()
+    code, out, err = sdclr("pretrain", "./photos", "--out", "runs/photos", *TINY)
+    assert code == 0
+    assert "looking at 34 images" in err
+    config = Run("runs/photos").settings()
+    assert config["data"]["path"] == str(tmp_path / "photos")
+    assert config["batch_size"] == 34
+    code, out, err = sdclr("pretrain", "./photos", "--out", "runs/photos", *TINY)
+    assert (code, "is finished" in err, "looking at" in err) == (0, True, False), "the same command goes on"
+    code, _, _ = sdclr("embed", "runs/photos", "./photos", "--out", "f.npz", "data.labels=folders")
+    assert code == 0
+    with np.load("f.npz") as file:
+        assert len(file["features"]) == 34
+        assert {str(path).split("/")[0] for path in file["path"]} == {"rare", "common"}
+        assert file["class_names"].tolist() == ["common", "rare"]
+
+
+@pytest.mark.filterwarnings("always:.*cannot be decoded and are left out")
+def test_bad_files_end_the_run_before_it_begins_or_are_left_out_with_a_list(sdclr: Cli, tmp_path: Path) -> None:
+    victim = tmp_path / "photos" / "common" / "1.jpg"
+    victim.write_bytes(victim.read_bytes()[:300])
+    code, _, err = sdclr("pretrain", "./photos", "--out", "runs/x", *TINY, "batch_size=17")
+    assert code == 65
+    assert "1.jpg" in err
+    assert "data.on_error=skip" in err
+    assert not (tmp_path / "runs" / "x").exists()
+    skip = [*TINY, "batch_size=17", "data.on_error=skip"]
+    code, _, err = sdclr("pretrain", "./photos", "--out", "runs/x", *skip)
+    assert code == 0
+    assert "1 of 34 images cannot be decoded and are left out" in err
+    facts = json.loads((tmp_path / "runs/x/images.json").read_text())
+    assert facts["found"] == 34
+    assert [path for path, _ in facts["skipped"]] == ["common/1.jpg"]
+
+
+@pytest.mark.filterwarnings("always:.*cannot be decoded and are left out")
+def test_a_run_leaves_out_the_same_files_when_it_goes_on(
+    sdclr: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    victim = tmp_path / "photos" / "common" / "1.jpg"
+    whole = victim.read_bytes()
+    victim.write_bytes(whole[:300])
+    skip = [*TINY, "batch_size=17", "data.on_error=skip"]
+    monkeypatch.setattr(pretrain_job.Job, "train", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(sys, "argv", ["sdclr", "pretrain", "./photos", "--out", "runs/x", *skip])
+    with pytest.raises(SystemExit):
+        cli.main()
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert "looking at" in capsys.readouterr().err
+    victim.write_bytes(whole)  # mended meanwhile: the run stays with what it began
+    code, _, err = sdclr("pretrain", "./photos", "--out", "runs/x", *skip)
+    assert code == 0
+    assert "33 images" in err
+    assert "looking at" not in err
+
+
+def test_wrong_folders_get_one_sentence(sdclr: Cli, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    write_photos(tmp_path / "few", 5)
+    (tmp_path / "photos.zip").touch()
+    for arguments, code, words in (
+        (["./nowhere"], 66, "no folder or file"),
+        (["./empty"], 65, "holds no images"),
+        (["./few"], 65, "5 images; at least 32"),
+        (["./photos.zip"], 65, "a folder"),
+        (["./photos", "--data", "x"], 78, "leave --data out"),
+        (["./photos", "data.labels=folder"], 78, "'none' or 'folders'"),
+    ):
+        found, _, err = sdclr("pretrain", *arguments, "--out", "runs/x")
+        assert (found, words in err) == (code, True), err
+    found, _, err = sdclr("embed", "runs/x", "./photos", "epochs=3")
+    assert (found, "only settings of the images" in err) == (78, True)
