@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import traceback
 import warnings
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -336,7 +337,7 @@ def show_recipe(name: Annotated[str, typer.Argument(metavar="NAME")]) -> None:
     typer.echo(recipe(name).to_yaml(), nl=False)
 
 
-def _paths(flags: dict[str, str | None]) -> dict[str, Any]:
+def _paths(flags: Mapping[str, str | None]) -> dict[str, Any]:
     """The paths that were given, absolute, so that the saved config runs again from anywhere."""
     return {key: str(Path(value).expanduser().absolute()) for key, value in flags.items() if value is not None}
 
@@ -350,7 +351,11 @@ def _settings(
     from sdclr.recipes import RECIPES, recipe
 
     targets = [argument for argument in arguments if "=" not in argument or _is_path(argument)]
-    values = flags | dict(parse_assignment(argument) for argument in arguments if argument not in targets)
+    given = dict(parse_assignment(argument) for argument in arguments if argument not in targets)
+    places = {
+        name: str(value) for name, value in given.items() if name in ("data.root", "data.test_path", "data.store")
+    }
+    values = flags | given | _paths(places)
     known = f"Recipes: {', '.join(RECIPES)}. A folder of images is written with a slash (./photos)."
     if len(targets) + (config_file is not None) != 1:
         raise ConfigError(f"give one recipe name or --config FILE, got {', '.join(targets) or 'neither'}. {known}")

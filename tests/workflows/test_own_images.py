@@ -109,6 +109,17 @@ def test_a_run_leaves_out_the_same_files_when_it_goes_on(
     assert "looking at" not in err
 
 
+def test_a_run_out_of_a_decoded_store_is_the_run_out_of_the_files(sdclr: Cli, tmp_path: Path) -> None:
+    for name, store in (("files", []), ("store", [f"data.store={tmp_path / 'photos.store'}"])):
+        code, _, err = sdclr("pretrain", "./photos", "--out", f"runs/{name}", *TINY, *store)
+        assert code == 0, err
+    assert (tmp_path / "photos.store" / "manifest.json").exists()
+    losses = [[line["loss"] for line in Run(f"runs/{name}").metrics()] for name in ("files", "store")]
+    assert losses[0] == losses[1]
+    code, _, err = sdclr("pretrain", "digits_sdclr", "--out", "runs/x", "data.store=x")
+    assert (code, "store is for images on disk" in err) == (78, True)
+
+
 def test_wrong_folders_get_one_sentence(sdclr: Cli, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     write_photos(tmp_path / "few", 5)

@@ -68,6 +68,8 @@ class DataConfig(Section):
     """images: what a file that cannot be decoded does before training; skip leaves out at most 1 % of the files."""
     exif_rotation: bool = False
     """images: turn every image as its EXIF tag says; the reference does not."""
+    store: str | None = None
+    """Images on disk: a folder for their decoded pixels, made at the first use; views then cost no decoding."""
 
     @model_validator(mode="after")
     def _path_fits(self) -> DataConfig:
@@ -82,6 +84,8 @@ class DataConfig(Section):
 
     @model_validator(mode="after")
     def _settings_do_something(self) -> DataConfig:
+        if self.store is not None and self.name not in ("images", *AUTHORS_IMAGENET_LISTS):
+            raise ValueError(f"store is for images on disk, and those of {self.name} are in memory. Leave it out.")
         useless = _GENERATED_SPLITS_ONLY if self.name == "images" else _IMAGES_ONLY
         for field in useless:
             value = getattr(self, field)

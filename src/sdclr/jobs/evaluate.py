@@ -131,7 +131,8 @@ def _check_probes(probes: Sequence[str]) -> None:
 def _config_and_data(run: Run, data_path: str | None) -> tuple[PretrainConfig, Data]:
     """The run's config and the very images and split that it was trained on."""
     config = PretrainConfig.from_yaml(run.config_path)
-    data = build_data(config.data if data_path is None else config.data.with_values({"path": data_path}))
+    where = config.data if data_path is None else config.data.with_values({"path": data_path})
+    data = build_data(where, exclude=[run.folder])
     data.labelled_split()  # raises where there is nothing to evaluate on
     trained_on = run.read_json("split.json", "fingerprint")["fingerprint"]
     if data.fingerprint != trained_on:

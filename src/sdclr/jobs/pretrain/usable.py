@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sdclr.data import DataConfig, Images
 from sdclr.data.image_arrays import ImageArrays
+from sdclr.data.image_files import ImageFiles
+from sdclr.data.image_store import build_store
 from sdclr.presentation.progress import AnyProgress
 from sdclr.run import Run
 
@@ -43,7 +46,18 @@ def usable_images(
             f"{len(facts['skipped'])} of {len(images)} images cannot be decoded and are left out{where}:\n  {shown}",
             stacklevel=2,
         )
-    return usable, facts
+    return _stored(usable, data, show), facts
+
+
+def _stored(images: Images, data: DataConfig, show: AnyProgress) -> Images:
+    """The images out of the decoded store that data.store names, built now if it is not there."""
+    if data.store is None:
+        return images
+    assert isinstance(images, ImageFiles)
+    task = show.add(f"decoded store {data.store}", total=len(images), unit="images")
+    store = build_store(images, Path(data.store).expanduser(), lambda done: show.advance(task, done))
+    show.finish(task)
+    return store
 
 
 def _remembered(run: Run | None, fingerprint: str) -> dict[str, Any] | None:

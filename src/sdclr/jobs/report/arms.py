@@ -20,7 +20,9 @@ from sdclr.evaluation.balancedness import Balancedness, GroupConvention, balance
 from sdclr.run import Run
 
 METHOD_NAMES = {"simclr": "SimCLR", "sdclr": "SDCLR"}
-_NOT_THE_ARM = ("seed", "device", "data.split", "data.path", "data.splits_dir")  # may differ among the runs of an arm
+# may differ among the runs of an arm
+_PLACES = ("data.path", "data.splits_dir", "data.root", "data.test_path", "data.store")
+_NOT_THE_ARM = ("seed", "device", "data.split", *_PLACES)
 
 
 @dataclass(frozen=True)
