@@ -380,7 +380,8 @@ def _settings(
 
 def _is_path(argument: str) -> bool:
     """./photos, /data/list.csv, photos.npz: whatever has a slash before any =, or a suffix of a list or of arrays."""
-    return "/" in argument.partition("=")[0] or Path(argument).suffix in (".txt", ".csv", ".npz")
+    head, equals, _ = argument.partition("=")
+    return "/" in head or (not equals and Path(argument).suffix in (".txt", ".csv", ".npz"))
 
 
 _stderr = Console(stderr=True)

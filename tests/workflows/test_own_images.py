@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from sdclr import Run, cli
+from sdclr import Run, cli, evaluate
 from sdclr.jobs.pretrain import job as pretrain_job
 
 TINY = ["backbone.width=2", "views.size=32", "epochs=2"]
@@ -67,6 +67,23 @@ def test_a_folder_is_explained_tried_out_trained_on_and_embedded(sdclr: Cli, tmp
         assert len(file["features"]) == 34
         assert {str(path).split("/")[0] for path in file["path"]} == {"rare", "common"}
         assert file["class_names"].tolist() == ["common", "rare"]
+
+
+def test_a_list_with_labels_is_trained_on_and_evaluated(sdclr: Cli, tmp_path: Path) -> None:
+    names = sorted(path.relative_to(tmp_path) for path in (tmp_path / "photos").rglob("*.jpg"))
+    write_photos(tmp_path / "new", 9)
+    tests = sorted(path.relative_to(tmp_path) for path in (tmp_path / "new").rglob("*.jpg"))
+    for file, paths in (("train.txt", names), ("test.txt", tests)):
+        Path(file).write_text("".join(f"{path} {int(path.parts[1] == 'rare')}\n" for path in paths))
+    Path("test.csv").write_text("file,label\n" + "".join(f"{p},{int(p.parts[1] == 'rare')}\n" for p in tests))
+    for test_set in ("test.txt", "test.csv"):
+        out = f"runs/{test_set}"
+        code, _, err = sdclr("pretrain", "train.txt", "--out", out, *TINY, f"data.test_path={test_set}")
+        assert code == 0, err
+        assert Run(out).settings()["data"]["test_path"] == str(tmp_path / test_set)
+        result = evaluate(out, probes=["knn"])
+        assert result["train_counts"] == [22, 12]
+        assert result["probes"]["knn"]["num_test"] == [6, 3]
 
 
 @pytest.mark.filterwarnings("always:.*cannot be decoded and are left out")
