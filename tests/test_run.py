@@ -7,28 +7,58 @@ from pathlib import Path
 
 import pytest
 
+from sdclr.config import Section
 from sdclr.errors import ConfigError, DataError, MissingInputError, RunFolderError
 from sdclr.run import Run, environment
+
+
+class Method(Section):
+    name: str = "sdclr"
+
+
+class Config(Section):
+    epochs: int = 2
+    method: Method = Method()
 
 
 def test_a_folder_of_something_else_is_never_written_to(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("precious")
     with pytest.raises(RunFolderError, match="is not a run folder"):
-        Run(tmp_path).check({})
+        Run(tmp_path).check(Config())
     (tmp_path / "file").write_text("")
     with pytest.raises(RunFolderError):
-        Run(tmp_path / "file").check({})
-    Run(tmp_path / "new").check({})
+        Run(tmp_path / "file").check(Config())
+    Run(tmp_path / "new").check(Config())
 
 
 def test_another_config_is_refused_naming_the_fields(tmp_path: Path) -> None:
     run = Run(tmp_path)
     run.write_text("config.yaml", "epochs: 2\nmethod:\n  name: sdclr\n")
-    run.check({"epochs": 2, "method": {"name": "sdclr"}})
+    run.check(Config())
     with pytest.raises(ConfigError, match=r"epochs: 2 -> 3") as error:
-        run.check({"epochs": 3, "method": {"name": "simclr"}})
+        run.check(Config(epochs=3, method=Method(name="simclr")))
     assert "method.name: 'sdclr' -> 'simclr'" in str(error.value)
     assert error.value.exit_code == 78
+
+
+def test_a_run_of_an_earlier_version_lacks_fields_and_is_the_same_run(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.write_text("config.yaml", "epochs: 2\n")  # no method then
+    run.check(Config())
+    with pytest.raises(ConfigError, match=r"method\.name: 'sdclr' -> 'simclr'"):
+        run.check(Config(method=Method(name="simclr")))
+    run.write_text("config.yaml", "epochs: 2\nlayers: 5\n")
+    with pytest.raises(ConfigError, match="layers: 5 -> None"):
+        run.check(Config())
+
+
+def test_in_use_is_seen_from_outside_only(tmp_path: Path) -> None:
+    mine, other = Run(tmp_path / "x"), Run(tmp_path / "x")
+    assert not other.in_use(), "no folder yet"
+    with mine:
+        assert other.in_use()
+        assert not mine.in_use(), "the one that writes is not another"
+    assert not other.in_use()
 
 
 def test_two_processes_cannot_use_one_folder(tmp_path: Path) -> None:

@@ -64,6 +64,14 @@ class Section(BaseModel):
             target[key] = value
         return self.parse(settings)
 
+    @classmethod
+    def completed(cls, saved: Mapping[str, Any]) -> dict[str, Any]:
+        """Settings that an earlier version saved, with defaults for the fields it lacked; unreadable ones as they are."""
+        try:
+            return cls.parse(saved).to_dict()
+        except (ConfigError, TypeError):
+            return dict(saved)
+
     def to_dict(self) -> dict[str, Any]:
         return self.model_dump(mode="json")
 

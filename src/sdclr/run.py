@@ -26,7 +26,7 @@ from typing import Any, Self
 import yaml
 
 from sdclr.checkpoint import CheckpointFolder, storage_errors, write_atomically
-from sdclr.config import differing_fields
+from sdclr.config import Section, differing_fields
 from sdclr.errors import ConfigError, DataError, MissingInputError, RunFolderError
 
 
@@ -65,10 +65,10 @@ class Run:
             )
         return self
 
-    def check(self, config: Mapping[str, Any]) -> None:
+    def check(self, config: Section) -> None:
         """Refuse to mix: ConfigError if this folder holds a run with another config, naming what differs."""
         if self.exists:
-            if differences := differing_fields(self.settings(), config):
+            if differences := differing_fields(config.completed(self.settings()), config.to_dict()):
                 raise ConfigError(
                     f"{self.folder} holds a run with other settings (saved -> asked for):\n  "
                     + "\n  ".join(differences)

@@ -158,12 +158,12 @@ def test_a_test_set_shares_the_classes_of_training(photos: Path, tmp_path: Path)
     make_folder(tmp_path / "held_out", {"dog": 2, "cat": 1}, seed=1)
     data = build_data(config(photos, labels="folders", test_path=str(tmp_path / "held_out")))
     assert data.test.paths == ("cat/0.jpg", "dog/0.jpg", "dog/1.jpg")
-    assert data.part_labels("test").tolist() == [0, 1, 1]
+    assert data.part("test").labels.tolist() == [0, 1, 1]
     assert data.manifest()["counts"]["test"] == [1, 2, 0]
     listed = write_txt(tmp_path / "held_out" / "test.txt", ["dog/1.jpg"], CLASSES)
     train = write_txt(tmp_path / "train.txt", ["cat/0.jpg", "dog/0.jpg", "yak/0.jpg"], CLASSES)
     data = build_data(config(train, test_path=str(listed), root=str(photos.parent)))
-    assert data.part_labels("test").tolist() == [1]
+    assert data.part("test").labels.tolist() == [1]
     assert data.test.root == photos.parent, "the root is that of both lists"
 
 

@@ -19,7 +19,7 @@ from sdclr.data.imagenet import AUTHORS_IMAGENET_LISTS, read_imagenet
 from sdclr.data.images import BadFile, Images, LabelledImages, OnError
 from sdclr.data.own_images import read_own_images
 from sdclr.data.split_files import AUTHORS_CIFAR_FOLDERS, read_authors_cifar_split
-from sdclr.data.splits import Positions, Split, draw_long_tail, natural_split
+from sdclr.data.splits import Split, draw_long_tail, natural_split
 from sdclr.data.view_parameters import ViewSpec
 from sdclr.data.views import make_views
 from sdclr.errors import ConfigError, DataError
@@ -172,14 +172,6 @@ class Data:
             assert self.test is not None
             return self.test
         return self.train.at(self.labelled_split().subset(name))
-
-    def part_labels(self, name: str) -> Positions:
-        """int64 [N], the labels of :meth:`part`, without touching its images."""
-        split = self.labelled_split()
-        assert self.test is not None
-        assert self.test.labels is not None
-        assert self.train.labels is not None
-        return self.test.labels if name == "test" else self.train.labels[split.subset(name)]
 
     @cached_property
     def fingerprint(self) -> str:

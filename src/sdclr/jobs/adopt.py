@@ -25,7 +25,7 @@ def adopt(checkpoint: Path | str, config: PretrainConfig, out: Path | str, *, do
     contradicts the config, or ``out`` holds another run.
     """
     source, run = Path(checkpoint), Run(out)
-    run.check(config.to_dict())
+    run.check(config)
     found = read_authors_checkpoint(source)
     if contradictions := _contradictions(found, config):
         raise ConfigError(f"{source} is not a run of {config.recipe}: " + "; ".join(contradictions) + ".")

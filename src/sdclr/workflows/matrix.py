@@ -98,7 +98,7 @@ def plan(
             for seed in seeds if seeds is not None else [base.seed]:
                 config = base.with_values({"seed": seed})
                 cell = Cell(arm, config, Run(out / f"{arm}-split{split}-seed{seed}"))
-                cell.run.check(config.to_dict())
+                cell.run.check(config)
                 cells.append(cell)
     return cells
 

@@ -69,13 +69,13 @@ def pretrain(
     """
     run = Run(out if out is not None else Path("runs") / config.recipe)
     show = progress or NoProgress()
-    run.check(config.to_dict())
+    run.check(config)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise DistributedError("sdclr pretrain runs on one process so far; start it without torchrun.")
     with explain_out_of_memory(memory_advice(config)):
         job = Job(config, network, download=download, run=run, show=show)
     with run:
-        run.check(config.to_dict())  # again, now that nobody else can write here
+        run.check(config)  # again, now that nobody else can write here
         job.start(run, show)
         if job.step < job.total_steps:
             with explain_out_of_memory(memory_advice(config)), stop_on_signal() as stop:
@@ -316,7 +316,7 @@ class Job:
         for name, tensor in checkpoint.tensors.items():
             part, _, rest = name.partition(".")
             parts.setdefault(part, {})[rest] = tensor
-        if differences := differing_fields(checkpoint.facts["config"], self.config.to_dict()):
+        if differences := differing_fields(self.config.completed(checkpoint.facts["config"]), self.config.to_dict()):
             raise ConfigError(
                 f"{where} was made with other settings (made with -> now):\n  "
                 + "\n  ".join(differences)
