@@ -66,7 +66,7 @@ class Section(BaseModel):
 
     @classmethod
     def completed(cls, saved: Mapping[str, Any]) -> dict[str, Any]:
-        """Settings that an earlier version saved, with defaults for the fields it lacked; unreadable ones as they are."""
+        """Settings saved by an earlier version, with defaults for the fields it lacked; unreadable ones as they are."""
         try:
             return cls.parse(saved).to_dict()
         except (ConfigError, TypeError):

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from rich.console import Console
 
-from sdclr.errors import ConfigError, MissingInputError
+from sdclr.errors import ConfigError, DataError, MissingInputError
 from sdclr.jobs.report import build_paper_table, write_paper_table
 from sdclr.presentation.paper_table import COLUMNS, PaperTable
 
@@ -191,3 +191,12 @@ def test_what_cannot_be_shown_is_refused(golden: Path, tmp_path: Path) -> None:
         build_paper_table(runs)
     with pytest.raises(ConfigError, match="unknown report format 'html'; choose from terminal, markdown, csv, latex"):
         write_paper_table(runs, {"html"})
+
+
+def test_an_evaluation_that_was_damaged_by_hand_is_named(golden: Path, tmp_path: Path) -> None:
+    _, runs = golden_runs(golden, tmp_path, 4)
+    path = runs[0] / "evaluation" / "sdclr.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"probes": {"linear": {}}}))
+    with pytest.raises(DataError, match="probe linear: it is damaged"):
+        build_paper_table(runs)

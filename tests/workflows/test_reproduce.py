@@ -58,7 +58,7 @@ def test_arms_splits_and_scales_are_read_or_refused() -> None:
     assert choose_arms("cifar10", "matched") == ["simclr_balanced_matched", "simclr_matched", "sdclr"]
     assert choose_arms("cifar10", "paper,simclr_matched") == [*ARM_SETS["paper"], "simclr_matched"]
     assert parse_numbers("1-3,5,2", "--splits") == [1, 2, 3, 5]
-    for wrong in ("", "a", "3-1", "1-", "-2", "1,,2", "1.5"):
+    for wrong in ("", "a", "3-1", "1-", "-2", "1,,2", "1.5", "1-2000000000"):
         with pytest.raises(ConfigError, match="--splits"):
             parse_numbers(wrong, "--splits")
     with pytest.raises(ConfigError, match="no data set 'cifar'"):

@@ -27,6 +27,9 @@ SPLITS: Mapping[str, tuple[int, ...]] = {
 """The splits of the paper; digits are ours."""
 
 
+LONGEST_RANGE = 1000
+
+
 @dataclass(frozen=True)
 class Scale:
     """How large the runs are."""
@@ -80,6 +83,8 @@ def parse_numbers(text: str, what: str) -> list[int]:
         first, dash, last = part.strip().partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
             raise ConfigError(f"cannot read {what} {text!r}; write numbers and ranges, for example 1-3,5.")
+        if int(last or first) - int(first) >= LONGEST_RANGE:
+            raise ConfigError(f"{what} {text!r} names more than {LONGEST_RANGE} numbers.")
         numbers += range(int(first), int(last or first) + 1)
     return list(dict.fromkeys(numbers))
 

@@ -214,8 +214,9 @@ def _balancedness(run: RunFolder, probe: str) -> Balancedness:
         return balancedness(
             found["probes"][probe]["per_class_accuracy"], found["train_counts"], found["group_convention"]
         )
-    except DataError as error:
-        raise DataError(f"{run.path / 'evaluation'}, probe {probe}: {error}") from None
+    except (DataError, KeyError, TypeError) as error:
+        what = error if isinstance(error, DataError) else f"it is damaged ({type(error).__name__}: {error}); remove it"
+        raise DataError(f"{run.path / 'evaluation'}, probe {probe}: {what}") from None
 
 
 def _mean_balancedness(seeds: Sequence[Balancedness]) -> Balancedness:
