@@ -39,6 +39,9 @@ Download = Annotated[bool, typer.Option("--download", help="Download the data se
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:N or auto.")]
 
 
+ALL_PROBES = "linear,few_shot,knn"
+
+
 class Groups(StrEnum):
     """The two conventions by which classes are many, medium or few."""
 
@@ -117,9 +120,7 @@ def resume(folder: Annotated[Path, typer.Argument(metavar="RUN")]) -> None:
 def evaluate(
     arguments: Annotated[list[str], typer.Argument(metavar="RUN...|CHECKPOINT.pt [KEY=VALUE]...")],
     protocol: Annotated[str, typer.Option(help="cached (seconds, for development) or sdclr (the paper's).")] = "cached",
-    probes: Annotated[
-        str, typer.Option(help="Which of linear, few_shot, knn; comma-separated.")
-    ] = "linear,few_shot,knn",
+    probes: Annotated[str, typer.Option(help="Which of linear, few_shot, knn; comma-separated.")] = ALL_PROBES,
     data: DataPath = None,
     device: Device = "auto",
     recipe: Annotated[
@@ -151,6 +152,8 @@ def evaluate(
         if checkpoint is not None:
             flags = _paths({"data.path": data, "data.splits_dir": splits_dir})
             folders = [_adopt(folders, recipe, overrides, flags, out)]
+            if classifier is not None and (protocol, probes) != ("cached", ALL_PROBES):
+                raise ConfigError("--classifier tests a ready classifier; leave out --protocol and --probes.")
         elif recipe or overrides or out or classifier or splits_dir:
             raise ConfigError("--recipe, --out, --classifier, --splits-dir and settings are for a checkpoint file.")
         if checkpoint is not None and classifier is not None:
@@ -253,6 +256,10 @@ def reproduce(
     from sdclr.workflows import matrix
     from sdclr.workflows import reproduce as workflow
 
+    if published is not None and (seeds is not None or scale != "full" or only_plan or print_commands):
+        raise ConfigError(
+            "--published evaluates ready checkpoints; leave out --seeds, --scale, --plan, --print-commands."
+        )
     chosen = workflow.choose_arms(dataset, arms)
     size = workflow.choose_scale(dataset, scale)
     rule = check_protocol(protocol or size.protocol)
@@ -262,21 +269,29 @@ def reproduce(
         dataset,
         out,
         arms=chosen,
-        splits=workflow.parse_numbers(splits, "--splits") if splits else workflow.SPLITS[dataset],
-        seeds=workflow.parse_numbers(seeds, "--seeds") if seeds else None,
+        splits=workflow.parse_numbers(splits, "--splits") if splits is not None else workflow.SPLITS[dataset],
+        seeds=workflow.parse_numbers(seeds, "--seeds") if seeds is not None else None,
         overrides=[*size.overrides, *(overrides or [])],
         values=_paths({"data.path": data, "data.splits_dir": splits_dir}),
+        adopted=published is not None,
     )
     if published is not None:
         from sdclr.workflows.published import evaluate_published
 
         with Progress(_stderr) as progress:
             evaluate_published(
-                cells, published, out, dataset=dataset, protocol=rule, progress=progress, console=console
+                cells,
+                published,
+                out,
+                dataset=dataset,
+                protocol=rule,
+                progress=progress,
+                console=console,
+                download=download,
             )
         return
     if print_commands:
-        lines = [*matrix.commands(cells, rule, workflow.PROBES), workflow.report_command(cells, rule)]
+        lines = [*matrix.commands(cells, rule, workflow.PROBES), workflow.report_command(cells, rule, out)]
         typer.echo("\n".join(lines))
         return
     matrix.show_plan(cells, rule, workflow.PROBES, console)

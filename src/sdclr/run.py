@@ -9,7 +9,9 @@ images.json         which files cannot be decoded, for images on disk
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -17,6 +19,7 @@ import platform
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +31,8 @@ import yaml
 from sdclr.checkpoint import CheckpointFolder, storage_errors, write_atomically
 from sdclr.config import Section, differing_fields
 from sdclr.errors import ConfigError, DataError, MissingInputError, RunFolderError
+
+LOCK_ATTEMPTS = 25
 
 
 class Run:
@@ -52,6 +57,23 @@ class Run:
 
     def evaluation_path(self, protocol: str) -> Path:
         return self.folder / "evaluation" / f"{protocol}.json"
+
+    def backbone_identity(self) -> str:
+        """16 hex digits over the trained backbone: an evaluation belongs to one."""
+        return hashlib.sha256(self.backbone_path.read_bytes()).hexdigest()[:16]
+
+    def read_evaluation(self, protocol: str) -> dict[str, Any]:
+        """evaluation/<protocol>.json; DataError when it is damaged."""
+        name = str(self.evaluation_path(protocol).relative_to(self.folder))
+        content = self.read_json(
+            name, "dataset", "group_convention", "train_counts", "class_names", "split", "chance", "probes"
+        )
+        probes, split = content["probes"], content["split"]
+        sound = isinstance(split, dict) and {"number", "fingerprint"} <= split.keys() and isinstance(probes, dict)
+        if not sound or not all(map(_is_probe, probes.values())):
+            where = self.folder / name
+            raise DataError(f"{where} is damaged: a probe or its split is not whole. Remove it and evaluate again.")
+        return content
 
     @property
     def exists(self) -> bool:
@@ -86,8 +108,9 @@ class Run:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock_soon(self._lock)
         except BlockingIOError:
+            self.__exit__(None, None, None)
             raise RunFolderError(
                 f"{self.folder} is in use by another process; wait for it or choose another --out."
             ) from None
@@ -178,6 +201,20 @@ class Run:
         if self.metrics_path.exists():
             with storage_errors(self.metrics_path):
                 os.truncate(self.metrics_path, min(size, self.metrics_size()))
+
+
+def _is_probe(content: object) -> bool:
+    values = content.get("per_class_accuracy") if isinstance(content, dict) else None
+    return isinstance(values, list) and all(isinstance(value, int | float) for value in values)
+
+
+def _lock_soon(descriptor: int) -> None:
+    """Take the lock; somebody who only looks whether it is taken (in_use) holds it for a moment."""
+    for _ in range(LOCK_ATTEMPTS - 1):
+        with contextlib.suppress(BlockingIOError):
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        time.sleep(0.02)
+    return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def environment(device: str) -> dict[str, Any]:

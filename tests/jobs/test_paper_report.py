@@ -45,6 +45,7 @@ def write_run(
     subset: str = "long_tail",
     dataset: str = "cifar10",
     convention: str = "thirds",
+    source: str = "authors' lists",
     **settings: Any,
 ) -> Path:
     config = copy.deepcopy(CONFIG) | {"seed": seed} | settings
@@ -65,7 +66,7 @@ def write_run(
     (folder / "evaluation").mkdir(parents=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     (folder / "environment.json").write_text(json.dumps({"device": "CPU"}))
-    split_json = identity | {"class_names": names, "counts": {}, "source": "authors' lists", "name": "x", "seed": None}
+    split_json = identity | {"class_names": names, "counts": {}, "source": source, "name": "x", "seed": None}
     (folder / "split.json").write_text(json.dumps(split_json))
     (folder / f"evaluation/{protocol}.json").write_text(json.dumps(evaluation))
     return folder
@@ -129,17 +130,53 @@ def test_the_published_row_stands_beside_with_its_trust_tag(golden: Path, tmp_pa
     assert list(sdclr_row.settings) == ["3", "own", "0.2", "0.9"]
     assert {row.label for row in rows(table, "published", "few_shot")} == {"published (as reported, unverified)"}
     notes = " ".join(table.notes)
-    assert "differ in more than the method: head depth 2 and 3" in notes
+    assert "differ in more than the method: method.projector_layers 2 and 3." in notes
     assert "NOT comparable" not in notes
     assert "split 5: authors' lists, fingerprint 0000000000000005" in notes
 
 
 def test_runs_unlike_the_published_ones_are_called_not_comparable(golden: Path, tmp_path: Path) -> None:
-    _, runs = golden_runs(golden, tmp_path, 0, protocol="cached", epochs=10)
+    _, runs = golden_runs(golden, tmp_path, 0, protocol="cached", epochs=10, views={"size": 24, "grey": 0.2})
     (note,) = [note for note in build_paper_table(runs).notes if "NOT comparable" in note]
-    assert "sdclr is their protocol, cached this one" in note
+    assert "their protocol is sdclr, this one cached" in note
     assert "epochs 2000 there, 10 here" in note
+    assert "views.size 32 there, 24 here" in note
     assert "batch_size" not in note
+    assert "grey" not in note
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"method": SDCLR | {"temperature": 0.5}}, "method.temperature 0.2 there, 0.5 here"),
+        ({"weights": "x"}, "weights - there, x here"),
+        ({"optimizer": {"learning_rate": 5.0}}, "optimizer.learning_rate 0.5 there, 5.0 here"),
+        ({"convention": "thresholds"}, "their groups are thirds"),
+        ({"source": "generated"}, "their splits are the authors' lists"),
+    ],
+)
+def test_whatever_separates_a_run_from_the_published_one_is_said(
+    golden: Path, tmp_path: Path, options: dict[str, Any], words: str
+) -> None:
+    _, runs = golden_runs(golden, tmp_path, 0, **options)
+    assert words in " ".join(build_paper_table(runs).notes)
+
+
+def test_the_authors_own_classifiers_are_the_published_protocol(golden: Path, tmp_path: Path) -> None:
+    _, runs = golden_runs(golden, tmp_path, 0, protocol="authors_classifier")
+    for run in runs:
+        path = run / "environment.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"adopted": {}}))
+    table = build_paper_table(runs)
+    assert not [note for note in table.notes if "NOT comparable" in note]
+    assert table.arms[0].label == "SimCLR on D_i, their file"
+
+
+def test_arms_over_different_splits_are_said_to_be(golden: Path, tmp_path: Path) -> None:
+    _, runs = golden_runs(golden, tmp_path, 0)
+    _, sdclr = golden_runs(golden, tmp_path / "sdclr", 0, method=SDCLR)
+    assert "different splits" in " ".join(build_paper_table([*runs[:2], *sdclr]).notes)
+    assert "different splits" not in " ".join(build_paper_table([*runs, *sdclr]).notes)
 
 
 def test_the_balanced_twin_is_an_arm_of_its_own(golden: Path, tmp_path: Path) -> None:
@@ -198,5 +235,5 @@ def test_an_evaluation_that_was_damaged_by_hand_is_named(golden: Path, tmp_path:
     path = runs[0] / "evaluation" / "sdclr.json"
     content = json.loads(path.read_text())
     path.write_text(json.dumps(content | {"probes": {"linear": {}}}))
-    with pytest.raises(DataError, match="probe linear: it is damaged"):
+    with pytest.raises(DataError, match="is damaged: a probe or its split is not whole"):
         build_paper_table(runs)

@@ -9,6 +9,7 @@ from imagenet_stand_in import make_imagenet
 from sdclr import PretrainConfig, pretrain, recipe
 from sdclr.config import differing_fields
 from sdclr.errors import ConfigError
+from sdclr.evaluation.published import METHOD, SETUP
 from sdclr.methods import SDCLRConfig
 from sdclr.recipes import ARM_SETS, RECIPES, SYSTEMS
 
@@ -135,3 +136,20 @@ def test_paper_arms_differ_in_the_known_confounds_too() -> None:
 def test_an_unknown_recipe_is_answered_with_the_known_ones() -> None:
     with pytest.raises(ConfigError, match=r"Did you mean cifar10_lt_sdclr\? Recipes: digits_balanced_simclr"):
         recipe("cifar10_lt_sdclt")
+
+
+def test_the_published_rows_facts_are_those_of_the_published_recipes() -> None:
+    """Reports hold runs to these facts; the recipes are where the settings are made."""
+    for dataset, arms in METHOD.items():
+        for (method, subset), facts in arms.items():
+            arm = {"sdclr": "sdclr", "simclr": "simclr_balanced" if subset == "balanced" else "simclr"}[method]
+            config = recipe(SYSTEMS[dataset][arm]).to_dict()
+            for name, value in {**SETUP[dataset], **facts}.items():
+                found = config
+                for part in name.split("."):
+                    found = found[part]
+                assert found == value, (dataset, arm, name)
+            assert (config["method"]["name"], config["data"]["subset"]) == (method, subset)
+            assert set(facts) | {"method.projection_dim", "method.name"} == {
+                f"method.{key}" for key in config["method"]
+            }

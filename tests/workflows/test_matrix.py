@@ -6,9 +6,11 @@ import io
 import os
 import random
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -16,7 +18,10 @@ import pytest
 from rich.console import Console
 
 from sdclr import cli
+from sdclr.backbones.weights import read_backbone
+from sdclr.checkpoint import write_tensors
 from sdclr.errors import ConfigError, Preempted
+from sdclr.jobs import evaluate as evaluate_job
 from sdclr.presentation.progress import NoProgress
 from sdclr.workflows.matrix import Cell, carry_out, commands, plan, show_plan
 
@@ -95,6 +100,66 @@ def test_a_cell_that_another_process_holds_is_left_to_it(tmp_path: Path) -> None
     assert states(cells) == ["missing", "done"]
 
 
+def test_a_cell_is_held_while_it_is_evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cells, seen = tiny_plan(tmp_path)[:1], []
+    measure = evaluate_job._Measurement.run
+    others = tiny_plan(tmp_path)[:1]
+
+    def look(self: evaluate_job._Measurement, *arguments: str) -> object:
+        seen.append(states(others))
+        seen.append([len(run_all(others))])
+        return measure(self, *arguments)
+
+    monkeypatch.setattr(evaluate_job._Measurement, "run", look)
+    run_all(cells)
+    assert seen == [["running"], [0]] * len(PROBES), "left alone, not measured twice"
+
+
+def test_a_look_at_the_lock_does_not_keep_its_owner_out(tmp_path: Path) -> None:
+    """in_use holds the lock for a moment; the owner waits that long."""
+    run, stop = tiny_plan(tmp_path)[0].run, threading.Event()
+    with run:
+        pass
+
+    def watch() -> None:
+        while not stop.is_set():
+            tiny_plan(tmp_path)[0].run.in_use()
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        for _ in range(50):
+            with run:
+                pass
+    finally:
+        stop.set()
+        watcher.join()
+
+
+def test_what_was_measured_on_another_backbone_is_measured_again(tmp_path: Path) -> None:
+    cells = tiny_plan(tmp_path)[:1]
+    run_all(cells)
+    shutil.rmtree(cells[0].run.folder / "checkpoints")
+    state, facts = read_backbone(cells[0].run.folder)
+    write_tensors(cells[0].run.backbone_path, {name: tensor * 2 for name, tensor in state.items()}, facts)
+    assert states(cells) == ["trained"]
+    before = cells[0].run.read_evaluation("cached")
+    carry_out(cells, protocol="cached", probes=["linear"], progress=NoProgress())
+    assert list(before["probes"]) == ["linear", "few_shot"]
+    assert list(cells[0].run.read_evaluation("cached")["probes"]) == ["linear"], "nothing of the other one is left"
+
+
+def test_the_authors_checkpoints_are_not_reported_as_trained_here(tmp_path: Path) -> None:
+    cells = tiny_plan(tmp_path)[:1]
+    run_all(cells)
+    facts = cells[0].run.read_json("environment.json")
+    with pytest.raises(ConfigError, match="holds a run trained here"):
+        plan("digits", tmp_path, arms=ARMS, splits=[1], overrides=TINY, adopted=True)
+    cells[0].run.write_json("environment.json", facts | {"adopted": {}})
+    with pytest.raises(ConfigError, match="an authors' checkpoint, not a run trained here"):
+        tiny_plan(tmp_path)
+
+
 def test_the_plan_shows_what_is_done_and_what_is_missing(tmp_path: Path) -> None:
     cells = tiny_plan(tmp_path, splits=(1, 2))
     run_all(cells[:1])
@@ -127,8 +192,15 @@ def test_the_printed_commands_make_the_very_same_runs(
 def test_what_cannot_be_planned_is_refused_before_any_work(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="digits has no arm 'byol'; it has simclr_balanced, simclr, sdclr"):
         plan("digits", tmp_path, arms=["byol"], splits=[1])
-    for name, flag in (("seed=1", "--seeds"), ("data.split=2", "--splits")):
-        with pytest.raises(ConfigError, match=f"is set by {flag}"):
+    for name, by in (
+        ("seed=1", "--seeds"),
+        ("data.split=2", "--splits"),
+        ("data.subset=balanced", "--arms"),
+        ("method.name=simclr", "--arms"),
+        ("recipe=mine", "--arms"),
+        ("data.name=cifar10", "the data set"),
+    ):
+        with pytest.raises(ConfigError, match=f"is decided by {by}"):
             plan("digits", tmp_path, arms=ARMS, splits=[1], overrides=[name])
     run_all(tiny_plan(tmp_path)[:1])
     with pytest.raises(ConfigError, match="other settings"):

@@ -11,11 +11,13 @@ from rich.console import Console
 
 from authors_format import as_simclr, as_tuned, golden_state, save
 from sdclr import cli
-from sdclr.errors import ConfigError, MissingInputError
+from sdclr.errors import CheckpointError, ConfigError, MissingInputError
+from sdclr.jobs.adopt import adopt
 from sdclr.presentation.progress import NoProgress
+from sdclr.recipes import recipe
 from sdclr.workflows import published
 from sdclr.workflows.matrix import Cell, plan
-from sdclr.workflows.published import AuthorsFiles, authors_files, evaluate_published
+from sdclr.workflows.published import authors_files, evaluate_published
 
 SMALL = ("backbone.name=resnet18", "backbone.width=8", "views.size=8", "epochs=7")
 original = authors_files
@@ -75,8 +77,8 @@ def archive(tmp_path: Path, golden: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 def cells(out: Path, splits: tuple[int, ...] = (1,)) -> list[Cell]:
     three_layers = {"method.projector_layers": 3}
     return [
-        *plan("digits", out, arms=["simclr"], splits=splits, overrides=SMALL),
-        *plan("digits", out, arms=["sdclr"], splits=splits, overrides=SMALL, values=three_layers),
+        *plan("digits", out, arms=["simclr"], splits=splits, overrides=SMALL, adopted=True),
+        *plan("digits", out, arms=["sdclr"], splits=splits, overrides=SMALL, values=three_layers, adopted=True),
     ]
 
 
@@ -94,7 +96,7 @@ def test_an_unzipped_folder_is_probed_tested_and_summarised(
     text = run(archive, tmp_path / "out", splits=(1, 2))
     assert "2 of 4 published systems, protocol cached" in text
     assert "2 of 4 published systems, protocol authors_classifier" in text
-    assert text.count("SDCLR on D_i  head 3, own norms, temperature 0.2, pruned 0.9") == 4
+    assert text.count("SDCLR on D_i, their file  head 3, own norms, temperature 0.2, pruned 0.9") == 4
     assert (tmp_path / "out" / "paper.md").exists()
     assert (tmp_path / "out" / "authors_classifier" / "paper.md").exists()
     for name in ("evaluate", "evaluate_classifier"):
@@ -110,6 +112,33 @@ def test_fine_tuned_files_alone_are_tested(archive: Path, tmp_path: Path) -> Non
     assert "protocol cached" not in text
 
 
+def test_a_pretrained_file_that_arrives_later_takes_its_place(archive: Path, tmp_path: Path) -> None:
+    pretrained = list((archive / "checkpoints").rglob("model_2000.pt"))
+    for path in pretrained:
+        path.rename(path.with_suffix(".later"))
+    run(archive, tmp_path / "out")
+    for path in pretrained:
+        path.with_suffix(".later").rename(path)
+    assert "2 of 2 published systems, protocol cached" in run(archive, tmp_path / "out")
+
+
+def test_a_damaged_file_does_not_keep_the_others_from_their_table(archive: Path, tmp_path: Path) -> None:
+    files = original("cifar10", "sdclr", 1)
+    assert files is not None
+    path = archive / files.pretrained
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match=r"model_2000\.pt is damaged"):
+        run(archive, tmp_path / "out")
+    assert "SimCLR on D_i, their file" in (tmp_path / "out" / "paper.md").read_text()
+
+
+def test_their_cifar_files_need_their_split_lists(archive: Path, tmp_path: Path) -> None:
+    files = original("cifar10", "sdclr", 1)
+    assert files is not None
+    with pytest.raises(ConfigError, match="--splits-dir"):
+        adopt(archive / files.pretrained, recipe("cifar10_lt_sdclr"), tmp_path / "run")
+
+
 def test_what_is_not_there_is_named(tmp_path: Path, archive: Path) -> None:
     with pytest.raises(MissingInputError, match="is not a folder"):
         run(tmp_path / "nowhere", tmp_path / "out")
@@ -119,7 +148,6 @@ def test_what_is_not_there_is_named(tmp_path: Path, archive: Path) -> None:
 
 
 def test_an_unpublished_system_is_refused(tmp_path: Path) -> None:
-    assert AuthorsFiles  # the real names here: the digits were not published
     with pytest.raises(ConfigError, match="published no simclr on digits"):
         run(tmp_path, tmp_path / "out")
 
@@ -154,6 +182,7 @@ def test_one_checkpoint_is_evaluated_from_the_command_line(
         (["runs/theirs/backbone.safetensors", *what], 78, "give the run folder"),
         ([str(archive / files.pretrained), *what, "--classifier", "linear"], 76, "holds no classifier"),
         (["nowhere.pt", "--probes", "knn"], 66, "not a run folder"),
+        ([str(archive / files.linear), *settings, "--classifier", "linear", "--probes", "knn"], 78, "leave out --prot"),
     ):
         code, _, err = sdclr(*arguments)
         assert (code, words in err) == (number, True), err

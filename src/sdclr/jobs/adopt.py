@@ -13,6 +13,7 @@ from sdclr.backbones.authors_checkpoint import AuthorsCheckpoint, read_authors_c
 from sdclr.backbones.backbone import measure_feature_dim
 from sdclr.backbones.weights import save_backbone
 from sdclr.data import build_data
+from sdclr.data.split_files import AUTHORS_CIFAR_FOLDERS
 from sdclr.errors import ConfigError
 from sdclr.jobs.pretrain import PretrainConfig
 from sdclr.run import Run, environment
@@ -21,10 +22,16 @@ from sdclr.run import Run, environment
 def adopt(checkpoint: Path | str, config: PretrainConfig, out: Path | str, *, download: bool = False) -> Run:
     """Make ``out`` the run folder of ``checkpoint``; one that already is stays as it is.
 
-    The target's norms are taken. Raises CheckpointError for a damaged or foreign file, and ConfigError where the file
-    contradicts the config, or ``out`` holds another run.
+    The target's norms are taken. A pre-training checkpoint takes the place of a fine-tuned file that stood in for it.
+    Raises CheckpointError for a damaged or foreign file, and ConfigError where the file contradicts the config, where
+    the authors' split lists are not given, or where ``out`` holds another run.
     """
     source, run = Path(checkpoint), Run(out)
+    if config.data.name in AUTHORS_CIFAR_FOLDERS and config.data.splits_dir is None:
+        raise ConfigError(
+            f"{source} was trained on the authors' split lists, and a generated split has other classes in its tail. "
+            "Give their split folder with --splits-dir (docs/data.md)."
+        )
     run.check(config)
     found = read_authors_checkpoint(source)
     if contradictions := _contradictions(found, config):
@@ -32,14 +39,17 @@ def adopt(checkpoint: Path | str, config: PretrainConfig, out: Path | str, *, do
     digest = hashlib.sha256(source.read_bytes()).hexdigest()
     if run.exists:
         adopted = run.read_json("environment.json").get("adopted")
-        if adopted is None or adopted["sha256"] != digest:
+        same = adopted is not None and adopted["sha256"] == digest
+        stood_in = adopted is not None and adopted["kind"] == "fine-tuned"
+        if not same and not (stood_in and found.classifier is None):
             what = "a run trained here" if adopted is None else f"the run of another file, {adopted['file']}"
             raise ConfigError(f"{run.folder} holds {what}. Choose another --out.")
-        if run.backbone_path.is_file():
+        if same and run.backbone_path.is_file():
             return run
     data = build_data(config.data, download=download)
     with run:
-        adopted = {"file": source.name, "sha256": digest, "epoch": found.epoch, "branch": "target"}
+        kind = "pre-training" if found.classifier is None else "fine-tuned"
+        adopted = {"file": source.name, "kind": kind, "sha256": digest, "epoch": found.epoch, "branch": "target"}
         run.write_json("environment.json", environment("the authors'") | {"adopted": adopted})
         run.write_json("split.json", data.manifest())
         run.write_text("config.yaml", config.to_yaml())

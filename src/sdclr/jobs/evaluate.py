@@ -69,10 +69,12 @@ def evaluate(
     run = (run if isinstance(run, Run) else Run(run)).require()
     check_protocol(protocol)
     _check_probes(probes)
-    config, data = _config_and_data(run, data_path)
-    backbone = _placed(load_backbone(run.folder, network), device)
-    measure = _Measurement(backbone, data, config, progress)
-    return _record(run, data, protocol, {probe: measure.run(protocol, probe) for probe in PROBES if probe in probes})
+    with run:  # from start to end: nobody measures the same thing meanwhile
+        config, data = _config_and_data(run, data_path)
+        backbone = _placed(load_backbone(run.folder, network), device)
+        measure = _Measurement(backbone, data, config, progress)
+        results = {probe: measure.run(protocol, probe) for probe in PROBES if probe in probes}
+        return _record(run, data, protocol, results)
 
 
 def evaluate_classifier(
@@ -93,26 +95,27 @@ def evaluate_classifier(
     run = (run if isinstance(run, Run) else Run(run)).require()
     if probe not in ("linear", "few_shot"):
         raise ConfigError(f"a classifier was tuned for linear or few_shot, got {probe!r}.")
-    config, data = _config_and_data(run, data_path)
-    found = read_authors_checkpoint(checkpoint)
-    if found.classifier is None:
-        raise CheckpointError(f"{checkpoint} holds no classifier: it is a pre-training checkpoint. Use --protocol.")
-    num_classes = len(data.class_names)
-    if found.architecture != config.backbone or len(found.classifier["weight"]) != num_classes:
-        raise ConfigError(
-            f"{checkpoint} is a {found.architecture.name} of width {found.architecture.width} for "
-            f"{len(found.classifier['weight'])} classes; {run.folder} has a {config.backbone.name} of width "
-            f"{config.backbone.width} and {num_classes} classes."
+    with run:
+        config, data = _config_and_data(run, data_path)
+        found = read_authors_checkpoint(checkpoint)
+        if found.classifier is None:
+            raise CheckpointError(f"{checkpoint} holds no classifier: it is a pre-training checkpoint. Use --protocol.")
+        num_classes = len(data.class_names)
+        if found.architecture != config.backbone or len(found.classifier["weight"]) != num_classes:
+            raise ConfigError(
+                f"{checkpoint} is a {found.architecture.name} of width {found.architecture.width} for "
+                f"{len(found.classifier['weight'])} classes; {run.folder} has a {config.backbone.name} of width "
+                f"{config.backbone.width} and {num_classes} classes."
+            )
+        classifier = nn.Linear(found.classifier["weight"].shape[1], num_classes)
+        load_strictly(classifier, found.classifier, str(checkpoint))
+        measure = _Measurement(_placed(found.backbone, device), data, config, progress)
+        theirs, ours = found.backbone.net.state_dict(), load_backbone(run.folder).net.state_dict()
+        changed = [name for name in ours if not torch.equal(ours[name], theirs[name].cpu())]
+        detail = f"the authors' classifier ({Path(checkpoint).name}, epoch {found.epoch}), backbone " + (
+            f"differs from the run's in {len(changed)} tensors" if changed else "equal to the run's"
         )
-    classifier = nn.Linear(found.classifier["weight"].shape[1], num_classes)
-    load_strictly(classifier, found.classifier, str(checkpoint))
-    measure = _Measurement(_placed(found.backbone, device), data, config, progress)
-    theirs, ours = found.backbone.net.state_dict(), load_backbone(run.folder).net.state_dict()
-    changed = [name for name in ours if not torch.equal(ours[name], theirs[name].cpu())]
-    detail = f"the authors' classifier ({Path(checkpoint).name}, epoch {found.epoch}), backbone " + (
-        f"differs from the run's in {len(changed)} tensors" if changed else "equal to the run's"
-    )
-    return _record(run, data, AUTHORS_CLASSIFIER, {probe: measure.classifier(classifier, detail)})
+        return _record(run, data, AUTHORS_CLASSIFIER, {probe: measure.classifier(classifier, detail)})
 
 
 def check_protocol(name: str) -> Protocol:
@@ -155,7 +158,6 @@ def _record(run: Run, data: Data, protocol: str, results: dict[str, ProbeResult]
     assert data.train.labels is not None
     split, num_classes = data.labelled_split(), len(data.class_names)
     path = run.evaluation_path(protocol)
-    name = str(path.relative_to(run.folder))
     facts = {
         "protocol": protocol,
         "dataset": data.name,
@@ -169,11 +171,13 @@ def _record(run: Run, data: Data, protocol: str, results: dict[str, ProbeResult]
             "name": f"{data.name} split {split.number}",
         },
         "chance": 1 / num_classes,
+        "backbone": run.backbone_identity(),
     }
-    with run:  # nobody else adds probes between reading and writing
-        earlier = run.read_json(name, "probes")["probes"] if path.exists() else {}
-        content = facts | {"probes": earlier | {probe: asdict(result) for probe, result in results.items()}}
-        run.write_json(name, content)
+    # what was measured on another backbone is not kept beside this one's
+    same = path.exists() and (earlier := run.read_evaluation(protocol)).get("backbone") == facts["backbone"]
+    probes = earlier["probes"] if same else {}
+    content = facts | {"probes": probes | {probe: asdict(result) for probe, result in results.items()}}
+    run.write_json(str(path.relative_to(run.folder)), content)
     return content
 
 

@@ -66,6 +66,8 @@ class PaperTable:
     protocol: str
     arms: Sequence[PaperArm]
     notes: Sequence[str]
+    published_protocol: str
+    """The protocol of the published rows."""
 
 
 _LABEL_WIDTH, _NUMBER_WIDTH = 21, 8  # 80 columns in all
@@ -128,7 +130,7 @@ def to_csv(table: PaperTable) -> str:
             numbers = [n for e in estimates for n in (e.mean, e.std if e.n > 1 else math.nan)]
             fields = ["" if math.isnan(number) else repr(number) for number in numbers]
             n = max((e.n for e in estimates), default=0) if row.kind != "published" else ""
-            protocol = table.protocol if row.kind != "published" else "sdclr"
+            protocol = table.protocol if row.kind != "published" else table.published_protocol
             writer.writerow(
                 [table.dataset, protocol, arm.probe, arm.label, row.kind, row.label, n, *row.settings, *fields]
             )

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from sdclr.jobs.report import write_report
 from sdclr.presentation.progress import AnyProgress, NoProgress
-from sdclr.workflows.matrix import carry_out, plan
+from sdclr.workflows.matrix import carry_out, plan, require_all
 
 PROBES = ("linear", "few_shot", "knn")
 
@@ -28,6 +28,7 @@ def demo(
     out, splits = Path(out), range(1, num_splits + 1)
     cells = plan("digits", out, arms=("simclr", "sdclr"), splits=splits, overrides=overrides)
     done = carry_out(cells, protocol="cached", probes=PROBES, progress=progress or NoProgress())
+    require_all(done, cells)
     runs = [cell.run.folder for arm in ("simclr", "sdclr") for cell in done if cell.arm == arm]  # the baseline first
     write_report(runs, {"terminal", "html"}, out=out / "report.html", protocol="cached", console=console)
     return out / "report.html"

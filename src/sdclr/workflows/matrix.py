@@ -59,10 +59,13 @@ class Cell:
         return "trained" if self.missing_probes(protocol, probes) else "done"
 
     def missing_probes(self, protocol: str, probes: Sequence[str]) -> list[str]:
-        """The probes that were not measured yet."""
-        path = self.run.evaluation_path(protocol)
-        have = self.run.read_json(f"evaluation/{path.name}", "probes")["probes"] if path.is_file() else {}
-        return [probe for probe in probes if probe not in have]
+        """The probes that were not measured yet on this very backbone."""
+        if not self.run.evaluation_path(protocol).is_file():
+            return list(probes)
+        found = self.run.read_evaluation(protocol)
+        if found.get("backbone") != self.run.backbone_identity():
+            return list(probes)
+        return [probe for probe in probes if probe not in found["probes"]]
 
     def progress(self) -> str:
         """ "epoch 4 of 10", for an interrupted run."""
@@ -79,18 +82,21 @@ def plan(
     seeds: Sequence[int] | None = None,
     overrides: Sequence[str] = (),
     values: Mapping[str, Any] | None = None,
+    adopted: bool = False,
 ) -> list[Cell]:
     """Every cell of the matrix, split by split, in the folders OUT/<arm>-split<S>-seed<N>.
 
     ``seeds``: None is the recipe's own. ``values``: plain settings by dotted name, ``overrides``: ``name=value`` texts.
-    Raises ConfigError before any work when an arm does not exist, or when a folder holds a run with other settings.
+    ``adopted``: whether the runs are to be the authors' checkpoints. Raises ConfigError before any work when an arm
+    does not exist, when an override would make it another arm, or when a folder holds other settings or another origin.
     """
     recipes = SYSTEMS[dataset]
     if unknown := [arm for arm in arms if arm not in recipes]:
         raise ConfigError(f"{dataset} has no arm {unknown[0]!r}; it has {', '.join(recipes)}.")
     given = dict(map(parse_assignment, overrides))
-    if clash := [name for name in ("seed", "data.split") if name in given]:
-        raise ConfigError(f"{clash[0]} is set by --{'seeds' if clash[0] == 'seed' else 'splits'}; leave it out.")
+    for name, by in DECIDED.items():
+        if name in given:
+            raise ConfigError(f"{name} is decided by {by}; leave it out.")
     cells = []
     for split in splits:
         for arm in dict.fromkeys(arms):
@@ -99,8 +105,24 @@ def plan(
                 config = base.with_values({"seed": seed})
                 cell = Cell(arm, config, Run(out / f"{arm}-split{split}-seed{seed}"))
                 cell.run.check(config)
+                _check_origin(cell.run, adopted)
                 cells.append(cell)
     return cells
+
+
+DECIDED = {
+    "seed": "--seeds",
+    "data.split": "--splits",
+    "data.name": "the data set",
+    **dict.fromkeys(("data.subset", "method.name", "recipe"), "--arms"),
+}
+
+
+def _check_origin(run: Run, adopted: bool) -> None:
+    """Runs trained here and the authors' checkpoints never share a matrix."""
+    if run.exists and ("adopted" in run.read_json("environment.json")) != adopted:
+        what = "a run trained here" if adopted else "an authors' checkpoint, not a run trained here"
+        raise ConfigError(f"{run.folder} holds {what}. Choose another --out.")
 
 
 def show_plan(cells: Sequence[Cell], protocol: str, probes: Sequence[str], console: Console) -> None:
@@ -130,22 +152,32 @@ def carry_out(
     A cell that another process holds is left to it. Raises what pretrain and evaluate raise; what is finished stays.
     """
     for cell in cells:
-        if cell.state(protocol, probes) == "done":
+        state = cell.state(protocol, probes)
+        if state == "done":
             continue
         try:
+            if state == "running":
+                raise RunFolderError
             run = pretrain(cell.config, cell.run.folder, progress=progress, label=cell.title, download=download)
+            if missing := cell.missing_probes(protocol, probes):
+                evaluate(run, protocol=protocol, probes=missing, device=cell.config.device, progress=progress)
         except RunFolderError:
-            if not cell.run.in_use():
+            if state != "running" and not cell.run.in_use():
                 raise
             progress.print(f"{cell.run.folder} is in use by another process; it is left to that one.")
-            continue
-        if missing := cell.missing_probes(protocol, probes):
-            evaluate(run, protocol=protocol, probes=missing, device=cell.config.device, progress=progress)
     return [cell for cell in cells if cell.state(protocol, probes) == "done"]
 
 
+def require_all(done: Sequence[Cell], cells: Sequence[Cell]) -> None:
+    """RunFolderError when other processes hold some of the runs."""
+    if left := len(cells) - len(done):
+        raise RunFolderError(
+            f"{left} of {len(cells)} runs are held by other processes and not in the report; run this again later."
+        )
+
+
 def commands(cells: Sequence[Cell], protocol: str, probes: Sequence[str]) -> list[str]:
-    """One shell line for each cell that is not done: what a scheduler would run. The lines are independent."""
+    """One shell line for each cell that is not done: what a scheduler would run, in any order."""
     lines = []
     for cell in cells:
         if cell.state(protocol, probes) == "done":
@@ -153,7 +185,8 @@ def commands(cells: Sequence[Cell], protocol: str, probes: Sequence[str]) -> lis
         base, config = recipe(cell.config.recipe).to_dict(), cell.config.to_dict()
         folder = str(cell.run.folder)
         pretraining = ["sdclr", "pretrain", cell.config.recipe, *_assignments(base, config), "--out", folder]
-        evaluating = ["sdclr", "evaluate", folder, "--protocol", protocol, "--probes", ",".join(probes)]
+        missing = cell.missing_probes(protocol, probes) if cell.run.backbone_path.is_file() else probes
+        evaluating = ["sdclr", "evaluate", folder, "--protocol", protocol, "--probes", ",".join(missing)]
         evaluating += ["--device", cell.config.device]
         lines.append(f"{shlex.join(pretraining)} && {shlex.join(evaluating)}")
     return lines

@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from sdclr.errors import ConfigError, MissingInputError
+from sdclr.errors import CheckpointError, ConfigError, DataError, MissingInputError, RunFolderError, SdclrError
 from sdclr.jobs.adopt import adopt
 from sdclr.jobs.evaluate import AUTHORS_CLASSIFIER, Protocol, evaluate, evaluate_classifier
 from sdclr.presentation.progress import AnyProgress
@@ -86,44 +86,69 @@ def evaluate_published(
     protocol: Protocol,
     progress: AnyProgress,
     console: Console,
+    download: bool = False,
 ) -> None:
     """Evaluate every published file that ``folder`` holds for ``cells``; one table a protocol.
 
-    What is missing is listed; what is done is not done again. Raises MissingInputError when there is nothing at all.
+    What is missing is listed; what is done is not done again. A file that is damaged does not keep the others from
+    their table: its error is raised afterwards. Raises MissingInputError when there is nothing at all.
     """
     if not folder.is_dir():
         raise MissingInputError(f"--published {folder} is not a folder. It is where the archives were unzipped.")
     wanted = [(cell, authors_files(dataset, cell.arm, cell.config.data.split)) for cell in cells]
     if unpublished := [cell.arm for cell, files in wanted if files is None]:
-        raise ConfigError(f"the authors published no {unpublished[0]} on {dataset}; choose other --arms.")
-    probed, tested = [], []
+        raise ConfigError(f"the authors published no {unpublished[0]} on {dataset}; choose what they did publish.")
+    probed: list[Cell] = []
+    tested: list[Cell] = []
+    failures: list[SdclrError] = []
     for cell, files in wanted:
         assert files is not None
-        present = [path for path in (files.pretrained, files.linear, files.few_shot) if (folder / path).is_file()]
-        if not present:
-            progress.print(f"not there: {files.pretrained}")
-            continue
-        # the classifiers' own files hold the frozen backbone, too
-        run = adopt(folder / present[0], cell.config, cell.run.folder)
-        if files.pretrained in present:
-            if missing := cell.missing_probes(protocol, PROBES):
-                evaluate(run, protocol=protocol, probes=missing, device=cell.config.device, progress=progress)
-            probed.append(cell)
-        for probe in ("linear", "few_shot"):
-            source = files.classifier(probe)
-            if source not in present:
-                progress.print(f"not there: {source}")
-            elif cell.missing_probes(AUTHORS_CLASSIFIER, [probe]):
-                evaluate_classifier(run, folder / source, probe, device=cell.config.device, progress=progress)
-        if files.linear in present or files.few_shot in present:
-            tested.append(cell)
-    if not probed and not tested:
+        try:
+            _evaluate_cell(cell, files, folder, protocol, progress, probed, tested, download)
+        except (CheckpointError, ConfigError, DataError, RunFolderError) as error:
+            progress.print(f"{cell.title}: {error}")
+            failures.append(error)
+    if not probed and not tested and not failures:
+        first = wanted[0][1].pretrained if wanted and wanted[0][1] else "-"
         raise MissingInputError(
-            f"{folder} holds none of the authors' files for these arms and splits; the first one expected is "
-            f"{wanted[0][1].pretrained if wanted and wanted[0][1] else '-'}. See docs/data.md."
+            f"{folder} holds none of the authors' files for these arms and splits; the first one expected is {first}. "
+            "See docs/data.md."
         )
     for name, found, target in ((protocol, probed, out), (AUTHORS_CLASSIFIER, tested, out / AUTHORS_CLASSIFIER)):
         if found:
             console.print(Text(f"\n{len(found)} of {len(cells)} published systems, protocol {name}", style="bold"))
             target.mkdir(parents=True, exist_ok=True)
             summarise(found, target, name, console)
+    if failures:
+        raise failures[0]
+
+
+def _evaluate_cell(
+    cell: Cell,
+    files: AuthorsFiles,
+    folder: Path,
+    protocol: Protocol,
+    progress: AnyProgress,
+    probed: list[Cell],
+    tested: list[Cell],
+    download: bool,
+) -> None:
+    """Evaluate what the archives hold for one cell, and note what was."""
+    present = [path for path in (files.pretrained, files.linear, files.few_shot) if (folder / path).is_file()]
+    for path in (files.pretrained, files.linear, files.few_shot):
+        if path not in present:
+            progress.print(f"not there: {path}")
+    if not present:
+        return
+    # the classifiers' own files hold the frozen backbone, too
+    run = adopt(folder / present[0], cell.config, cell.run.folder, download=download)
+    if files.pretrained in present:
+        if missing := cell.missing_probes(protocol, PROBES):
+            evaluate(run, protocol=protocol, probes=missing, device=cell.config.device, progress=progress)
+        probed.append(cell)
+    for probe in ("linear", "few_shot"):
+        if files.classifier(probe) in present and cell.missing_probes(AUTHORS_CLASSIFIER, [probe]):
+            source = folder / files.classifier(probe)
+            evaluate_classifier(run, source, probe, device=cell.config.device, progress=progress)
+    if files.linear in present or files.few_shot in present:
+        tested.append(cell)

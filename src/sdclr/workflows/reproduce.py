@@ -9,12 +9,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from sdclr.errors import ConfigError, RunFolderError
+from sdclr.errors import ConfigError
 from sdclr.jobs.evaluate import Protocol
 from sdclr.jobs.report import write_paper_table, write_report
 from sdclr.presentation.progress import AnyProgress
 from sdclr.recipes import ARM_SETS, SYSTEMS
-from sdclr.workflows.matrix import Cell, carry_out
+from sdclr.workflows.matrix import Cell, carry_out, require_all
 
 PROBES = ("linear", "few_shot")
 SPLITS: Mapping[str, tuple[int, ...]] = {
@@ -106,16 +106,14 @@ def reproduce(
     """
     done = carry_out(cells, protocol=protocol, probes=probes, progress=progress, download=download)
     summarise(done, out, protocol, console)
-    if left := len(cells) - len(done):
-        raise RunFolderError(
-            f"{left} of {len(cells)} runs are held by other processes and not in the table; run this again later."
-        )
+    require_all(done, cells)
 
 
-def report_command(cells: Sequence[Cell], protocol: str) -> str:
-    """The shell line that makes the table once all cells are done."""
+def report_command(cells: Sequence[Cell], protocol: str, out: Path) -> str:
+    """The shell line that makes the table once all the other lines have ended."""
     folders = [str(cell.run.folder) for cell in cells]
-    return shlex.join(["sdclr", "report", "--paper", *folders, "--protocol", protocol])
+    files = ["--format", "terminal,markdown,csv,latex", "--out", str(out)]
+    return shlex.join(["sdclr", "report", "--paper", *folders, "--protocol", protocol, *files])
 
 
 def summarise(cells: Sequence[Cell], out: Path, protocol: str, console: Console) -> None:

@@ -124,12 +124,13 @@ def _common_protocol(paths: Sequence[Path], wanted: str | None) -> str:
 
 def _read_run(path: Path, protocol: str, groups: GroupConvention | None) -> RunFolder:
     run = Run(path)
-    name = str(run.evaluation_path(protocol).relative_to(path))
-    evaluation = run.read_json(name, "dataset", "group_convention", "train_counts", "split", "chance", "probes")
+    evaluation, settings = run.read_evaluation(protocol), _flatten(run.settings())
+    if not isinstance(settings.get("seed"), int) or "method.name" not in settings:
+        raise DataError(f"{run.config_path} is damaged: it has no seed or no method.name.")
     return RunFolder(
         path=path,
-        settings=_flatten(run.settings()),
-        split=run.read_json("split.json", "class_names", "counts", "fingerprint"),
+        settings=settings,
+        split=run.read_json("split.json", "class_names", "counts", "fingerprint", "source", "name", "seed"),
         environment=run.read_json("environment.json"),
         metrics=run.metrics(),
         evaluation=evaluation | ({"group_convention": groups} if groups else {}),
@@ -214,9 +215,8 @@ def _balancedness(run: RunFolder, probe: str) -> Balancedness:
         return balancedness(
             found["probes"][probe]["per_class_accuracy"], found["train_counts"], found["group_convention"]
         )
-    except (DataError, KeyError, TypeError) as error:
-        what = error if isinstance(error, DataError) else f"it is damaged ({type(error).__name__}: {error}); remove it"
-        raise DataError(f"{run.path / 'evaluation'}, probe {probe}: {what}") from None
+    except DataError as error:
+        raise DataError(f"{run.path / 'evaluation'}, probe {probe}: {error}") from None
 
 
 def _mean_balancedness(seeds: Sequence[Balancedness]) -> Balancedness:

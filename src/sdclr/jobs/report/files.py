@@ -9,7 +9,8 @@ from typing import Generic, TypeVar
 
 from rich.console import Console
 
-from sdclr.errors import ConfigError, StorageError
+from sdclr.checkpoint import write_atomically
+from sdclr.errors import ConfigError, RunFolderError, StorageError
 
 R = TypeVar("R")
 
@@ -64,6 +65,6 @@ def deliver(
 def _write(target: Path, text: str) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text, encoding="utf-8")
-    except OSError as error:
+        write_atomically(target, text)
+    except (OSError, RunFolderError) as error:
         raise StorageError(f"cannot write the report to {target}: {error}. Choose another place with --out.") from None

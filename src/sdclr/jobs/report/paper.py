@@ -16,8 +16,8 @@ from rich.console import Console
 
 from sdclr.errors import MissingInputError
 from sdclr.evaluation.balancedness import GroupConvention, over_splits
-from sdclr.evaluation.published import METHOD, PROTOCOL, PUBLISHED, SETUP
-from sdclr.jobs.report.arms import Arm, read_arms
+from sdclr.evaluation.published import GROUPS, METHOD, PROTOCOLS, PUBLISHED, SETUP
+from sdclr.jobs.report.arms import Arm, differing_settings, read_arms, setting_text
 from sdclr.jobs.report.files import FileFormat, check_formats, deliver
 from sdclr.presentation import paper_table
 from sdclr.presentation.paper_table import COLUMNS, PaperArm, PaperRow, PaperTable
@@ -52,6 +52,7 @@ def build_paper_table(
             if arm.by_split(probe)
         ],
         notes=_notes(arms, dataset, protocol),
+        published_protocol=PROTOCOLS[0],
     )
 
 
@@ -82,12 +83,20 @@ def _key(arm: Arm) -> tuple[str, str]:
 
 def _labels(arms: Sequence[Arm]) -> list[str]:
     """ "SDCLR on D_i"; the settings that differ are added where two arms would be called the same."""
-    short = [f"{arm.method} on {SUBSETS.get(_key(arm)[1], _key(arm)[1])}" for arm in arms]
+    short = [
+        f"{arm.method} on {SUBSETS.get(_key(arm)[1], _key(arm)[1])}{', their file' if _is_adopted(arm) else ''}"
+        for arm in arms
+    ]
     shown = [(label, *_settings(arm.runs[0].settings)) for label, arm in zip(short, arms, strict=True)]
     return [
         f"{label} [{arm.label}]" if shown.count(mine) > 1 else label
         for label, arm, mine in zip(short, arms, shown, strict=True)
     ]
+
+
+def _is_adopted(arm: Arm) -> bool:
+    """Whether its weights are the authors', not ours."""
+    return any("adopted" in run.environment for run in arm.runs)
 
 
 def _settings(settings: Mapping[str, Any]) -> list[str]:
@@ -110,8 +119,8 @@ def _rows(arm: Arm, probe: str, dataset: str) -> list[PaperRow]:
     if published is not None:
         numbers = {key: getattr(published, key) for key in ("all", "many", "medium", "few")}
         values = {key: Estimate(number, math.nan, 1) for key, number in numbers.items() if number is not None}
-        theirs = {f"method.{name}": value for name, value in METHOD[dataset][_key(arm)].items()}
-        rows.append(PaperRow("published", f"published ({published.trust})", _settings(theirs), values))
+        theirs = _settings(METHOD[dataset][_key(arm)])
+        rows.append(PaperRow("published", f"published ({published.trust})", theirs, values))
     return rows
 
 
@@ -124,14 +133,10 @@ def _notes(arms: Sequence[Arm], dataset: str, protocol: str) -> list[str]:
     ]
     if differences := _unlike_published(arms, dataset, protocol):
         notes.append(f"NOT comparable with the published rows: {'; '.join(differences)}.")
-    heads, temperatures = ({_settings(arm.runs[0].settings)[i] for arm in arms} for i in (0, 2))
-    confounds = [
-        f"{name} {' and '.join(sorted(values))}"
-        for name, values in (("head depth", heads), ("temperature", temperatures))
-        if len(values) > 1
-    ]
-    if confounds:
-        notes.append(f"These arms differ in more than the method: {', '.join(confounds)} (see the matched recipes).")
+    if confounds := _confounds(arms):
+        notes.append(f"These arms differ in more than the method: {'; '.join(confounds)}.")
+    if len({frozenset(run.split_number for run in arm.runs) for arm in arms}) > 1:
+        notes.append("The arms cover different splits: their means are not of the same images.")
     sources = {
         run.split_number: f"split {run.split_number}: {run.split['source']}, fingerprint {run.split['fingerprint']}"
         for run in sorted(runs, key=lambda run: run.split_number)
@@ -139,14 +144,33 @@ def _notes(arms: Sequence[Arm], dataset: str, protocol: str) -> list[str]:
     return [*notes, f"Images: {'; '.join(sources.values())}."]
 
 
+_THE_METHOD = {f"method.{name}" for name in ("name", "norms", "prune_ratio", "random_share", "prunable")}
+
+
+def _confounds(arms: Sequence[Arm]) -> list[str]:
+    """Settings in which the arms differ, apart from the competitor and the subset trained on."""
+    settings = [arm.runs[0].settings for arm in arms]
+    names = [name for name in differing_settings(settings) if name not in _THE_METHOD | {"data.subset", "recipe"}]
+    return [
+        f"{name} {' and '.join(dict.fromkeys(setting_text(mine.get(name)) for mine in settings))}" for name in names
+    ]
+
+
 def _unlike_published(arms: Sequence[Arm], dataset: str, protocol: str) -> list[str]:
     """What separates these runs from the published ones, in words; nothing for a data set without published rows."""
-    theirs = SETUP.get(dataset)
-    if theirs is None:
+    if dataset not in SETUP:
         return []
-    found = [f"{PROTOCOL} is their protocol, {protocol} this one"] if protocol != PROTOCOL else []
-    for name, value in theirs.items():
-        ours = {str(arm.runs[0].settings.get(name)) for arm in arms}
-        if ours != {str(value)}:
-            found.append(f"{name} {value} there, {' and '.join(sorted(ours))} here")
+    found = [f"their protocol is {PROTOCOLS[0]}, this one {protocol}"] if protocol not in PROTOCOLS else []
+    if {run.evaluation["group_convention"] for arm in arms for run in arm.runs} != {GROUPS[dataset]}:
+        found.append(f"their groups are {GROUPS[dataset]}")
+    if any(run.split["source"] != "authors' lists" for arm in arms for run in arm.runs):
+        found.append("their splits are the authors' lists, some of these generated")
+    differences: dict[str, list[str]] = {}
+    for arm in arms:
+        theirs = {**SETUP[dataset], **METHOD[dataset].get(_key(arm), {})}
+        ours = arm.runs[0].settings
+        for name, value in theirs.items():
+            if ours.get(name, value) != value:
+                differences.setdefault(f"{name} {setting_text(value)} there", []).append(setting_text(ours[name]))
+    found += [f"{theirs}, {' and '.join(dict.fromkeys(ours))} here" for theirs, ours in differences.items()]
     return found

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from sdclr.errors import MissingInputError
+from sdclr.errors import ConfigError, MissingInputError
 from sdclr.evaluation.balancedness import (
     GroupConvention,
     class_groups,
@@ -97,6 +97,8 @@ def write_report(
     runs to report.html in the folder that holds them. ``out`` may be a folder; with several file formats it lends its
     name and each format its suffix. Raises StorageError where a file cannot be written.
     """
+    if not runs:
+        raise ConfigError("report needs at least one run folder.")
     folders = [Path(run).resolve() for run in runs]
     page = (folders[0] if len(folders) == 1 else Path(os.path.commonpath([f.parent for f in folders]))) / "report.html"
     files = {
