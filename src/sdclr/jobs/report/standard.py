@@ -184,16 +184,22 @@ def _description(arms: Sequence[Arm], protocol: str) -> str:
     runs = [run for arm in arms for run in arm.runs]
     words = {
         key: " or ".join(dict.fromkeys(setting_text(mine.get(key)) for mine in settings))
-        for key in ("backbone.name", "backbone.width", "epochs", "data.subset", "data.imbalance_ratio")
+        for key in ("backbone.name", "backbone.width", "epochs", "data.subset")
     }
+    ratios = dict.fromkeys(_imbalance_ratio(run.evaluation["train_counts"]) for run in runs)
     return (
         f"{', '.join(arm.label for arm in arms)}: {words['backbone.name']} (width {words['backbone.width']}) "
         f"pre-trained without labels for {words['epochs']} epochs on {runs[0].evaluation['dataset']} "
-        f"(subset {words['data.subset']}, imbalance ratio {words['data.imbalance_ratio']}), "
+        f"(subset {words['data.subset']}, imbalance ratio {' or '.join(ratios)}), "
         f"then read out by protocol '{protocol}'. "
         f"{_counted(len(runs), 'run')} over {_counted(len({run.split_number for run in runs}), 'split')}. "
         f"Hardware: {_joined(runs, 'device')}."
     )
+
+
+def _imbalance_ratio(counts: Sequence[int]) -> str:
+    """Images of the largest class / images of the smallest one, as they are."""
+    return f"{max(counts) / min(counts):.4g}" if min(counts) > 0 else "infinite"
 
 
 def _counted(number: int, noun: str) -> str:
