@@ -234,7 +234,9 @@ def reproduce(
     ] = "paper",
     splits: Annotated[str | None, typer.Option(help="For example 1-5 (default: the paper's).")] = None,
     seeds: Annotated[str | None, typer.Option(help="For example 1,2 (default: the paper's one seed).")] = None,
-    scale: Annotated[str, typer.Option(help="full (as published) or tiny (minutes on a CPU).")] = "full",
+    scale: Annotated[
+        str, typer.Option(help="full (as published) or tiny (a narrow network, 10 epochs: minutes a run on a CPU).")
+    ] = "full",
     protocol: Annotated[
         str | None, typer.Option(help="sdclr or cached (default: sdclr; with --scale tiny cached).")
     ] = None,
