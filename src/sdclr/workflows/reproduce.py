@@ -52,7 +52,10 @@ SCALES: Mapping[str, Mapping[str, Scale]] = {
     | {dataset: Scale((*_NARROW, "views.size=64"), "cached") for dataset in ("imagenet100", "imagenet_lt_exp")}
     | {"digits": Scale(("backbone.width=8", "epochs=10", "checkpoint_every_epochs=1"), "cached")},
 }
-"""full: as published, protocol sdclr. tiny: a narrow ResNet-10 for ten epochs, protocol cached: about ten minutes a run on two CPU cores for CIFAR-10."""
+"""full: as published, protocol sdclr. tiny: a narrow ResNet-10 for ten epochs, protocol cached.
+
+About ten minutes a run on two CPU cores for CIFAR-10 (docs/results.md).
+"""
 
 
 def choose_arms(dataset: str, text: str) -> list[str]:
