@@ -148,12 +148,12 @@ def evaluate(
     folders = list(dict.fromkeys(map(Path, targets)))
     rule = check_protocol(protocol)
     checkpoint = next((path for path in folders if path.is_file()), None)
+    if classifier is not None and (protocol, probes) != ("cached", ALL_PROBES):
+        raise ConfigError("--classifier tests a ready classifier; leave out --protocol and --probes.")
     with Progress(_stderr) as progress:
         if checkpoint is not None:
             flags = _paths({"data.path": data, "data.splits_dir": splits_dir})
             folders = [_adopt(folders, recipe, overrides, flags, out)]
-            if classifier is not None and (protocol, probes) != ("cached", ALL_PROBES):
-                raise ConfigError("--classifier tests a ready classifier; leave out --protocol and --probes.")
         elif recipe or overrides or out or classifier or splits_dir:
             raise ConfigError("--recipe, --out, --classifier, --splits-dir and settings are for a checkpoint file.")
         if checkpoint is not None and classifier is not None:

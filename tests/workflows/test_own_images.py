@@ -102,6 +102,14 @@ def test_bad_files_end_the_run_before_it_begins_or_are_left_out_with_a_list(sdcl
     facts = json.loads((tmp_path / "runs/x/images.json").read_text())
     assert facts["found"] == 34
     assert [path for path, _ in facts["skipped"]] == ["common/1.jpg"]
+    code, _, err = sdclr("embed", "runs/x", "./photos", "--out", "f.npz")
+    assert (code, "1.jpg" in err) == (65, True)
+    code, _, err = sdclr("embed", "runs/x", "./photos", "--out", "f.npz", "data.on_error=skip")
+    assert (code, "1 of 34 images cannot be decoded and are left out" in err) == (0, True)
+    with np.load("f.npz") as file:
+        assert len(file["features"]) == len(file["path"]) == 33
+    code, _, err = sdclr("embed", "runs/x", "./photos", "--out", "g.npz", "data.store=s")
+    assert (code, "Leave it out" in err) == (78, True)
 
 
 @pytest.mark.filterwarnings("always:.*cannot be decoded and are left out")

@@ -5,7 +5,7 @@ N images, B images a batch, S side of a view in pixels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol, Self
 
@@ -25,6 +25,12 @@ class BadFile(NamedTuple):
     path: str
     """Below the root of its collection."""
     cause: str
+
+
+def left_out(bad: Sequence[BadFile], num_found: int, shown: int = 5) -> str:
+    """A warning for images that were left out: how many, and the first causes."""
+    causes = "\n  ".join(one.cause for one in bad[:shown])
+    return f"{len(bad)} of {num_found} images cannot be decoded and are left out:\n  {causes}"
 
 
 class Images(Protocol):

@@ -11,6 +11,7 @@ import importlib.util
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,9 @@ import torch
 
 from sdclr.backbones.weights import load_backbone, read_backbone
 from sdclr.checkpoint import storage_errors, write_atomically
-from sdclr.data import DataConfig, Images, build_data
+from sdclr.data import BadFile, DataConfig, Images, build_data
 from sdclr.data.image_files import ImageFiles
+from sdclr.data.images import left_out
 from sdclr.device import keep_freed_memory, resolve_device
 from sdclr.errors import ConfigError
 from sdclr.evaluation.features import extract_features
@@ -44,16 +46,18 @@ def embed(
 
     ``source``: a run folder or backbone.safetensors. The file holds ``path`` [N] (the position, for arrays),
     ``features`` float32 [N, F], and ``label`` with ``class_names`` where labels are known. An interrupted call goes on
-    where it stopped, if backbone and images are the same. Raises ConfigError for another kind of output, or for an
-    output that exists.
+    where it stopped, if backbone and images are the same. Files that cannot be decoded are an error, or left out with a
+    warning (data.on_error=skip). Raises ConfigError for another kind of output, or for one that exists.
     """
     out, show = Path(out), progress or NoProgress()
     _check_output(out)
+    if data.store is not None:
+        raise ConfigError("data.store saves decoding when images are seen again; embed sees each once. Leave it out.")
     backbone = load_backbone(source)
     size = read_backbone(source)[1]["image_size"]
     found = build_data(data)
-    images = found.train.to(torch.device("cpu"))
-    identity = _identity(source, found.fingerprint, size)
+    images, bad = _usable(found.train, data, show)
+    identity = f"{_identity(source, found.fingerprint, size)} {[one.path for one in bad]}"
     where = resolve_device(device)
     if where.type == "cpu":
         keep_freed_memory()
@@ -71,6 +75,18 @@ def embed(
         facts |= {"label": images.labels, "class_names": np.array(found.class_names)}
     partial.finish(out, facts)
     return out
+
+
+def _usable(images: Images, data: DataConfig, show: AnyProgress) -> tuple[Images, list[BadFile]]:
+    """The images, looked for by their headers; with data.on_error=skip decoded once, and the bad ones left out."""
+    if data.on_error == "raise":
+        return images.to(torch.device("cpu")), []
+    task = show.add(f"looking at {len(images)} images", total=len(images), unit="images")
+    usable, bad = images.verified(data.on_error, lambda done: show.advance(task, done))
+    show.finish(task)
+    if bad:
+        warnings.warn(left_out(bad, len(images)), stacklevel=3)
+    return usable, bad
 
 
 def _check_output(out: Path) -> None:

@@ -7,6 +7,7 @@ Protocols carry names and never mix: ``sdclr`` is the paper's (SGD on augmented 
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from sdclr.backbones.authors_checkpoint import read_authors_checkpoint
 from sdclr.backbones.weights import load_backbone
 from sdclr.checkpoint import load_strictly
 from sdclr.data import Data, Images, build_data
+from sdclr.data.images import left_out
 from sdclr.device import keep_freed_memory, resolve_device
 from sdclr.errors import CheckpointError, ConfigError
 from sdclr.evaluation.features import Labels, extract_features, per_class_accuracy
@@ -268,7 +270,10 @@ class _Measurement:
         if part not in self._parts:
             images = self.data.part(part)
             if self.on_error == "skip":
-                images, _ = images.verified(self.on_error, lambda done: None)
+                found = len(images)
+                images, bad = images.verified(self.on_error, lambda done: None)
+                if bad:
+                    warnings.warn(f"{part}: {left_out(bad, found)}", stacklevel=2)
             self._parts[part] = images.to(torch.device("cpu"))  # files are all looked for, before any work
         return self._parts[part]
 

@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from sdclr.data import DataConfig, Images
+from sdclr.data import BadFile, DataConfig, Images
 from sdclr.data.image_arrays import ImageArrays
 from sdclr.data.image_files import ImageFiles
 from sdclr.data.image_store import build_store
+from sdclr.data.images import left_out
 from sdclr.presentation.progress import AnyProgress
 from sdclr.run import Run
 
 FILE = "images.json"
-SHOWN = 5
 
 
 def usable_images(
@@ -36,16 +36,11 @@ def usable_images(
         show.finish(task, f"{len(bad)} left out" if bad else "")
         facts = {"fingerprint": fingerprint, "found": len(images), "skipped": [[one.path, one.cause] for one in bad]}
     else:
-        left_out = {path for path, _ in facts["skipped"]}
+        skipped = {path for path, _ in facts["skipped"]}
         names: tuple[str, ...] = images.paths  # type: ignore[attr-defined]  # whatever is on disk has names
-        usable = images.at(np.array([i for i, name in enumerate(names) if name not in left_out], dtype=np.int64))
+        usable = images.at(np.array([i for i, name in enumerate(names) if name not in skipped], dtype=np.int64))
     if facts["skipped"]:
-        shown = "\n  ".join(cause for _, cause in facts["skipped"][:SHOWN])
-        where = f" (all of them in {run.folder / FILE})" if run is not None else ""
-        warnings.warn(
-            f"{len(facts['skipped'])} of {len(images)} images cannot be decoded and are left out{where}:\n  {shown}",
-            stacklevel=2,
-        )
+        warnings.warn(left_out([BadFile(*one) for one in facts["skipped"]], len(images)), stacklevel=2)
     return _stored(usable, data, show), facts
 
 
