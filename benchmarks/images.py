@@ -34,6 +34,7 @@ from torch import Tensor
 from torchvision import transforms
 
 from sdclr.data import ViewSpec
+from sdclr.data.decode import open_bytes
 from sdclr.data.image_files import ImageFiles
 from sdclr.data.image_store import build_store
 from sdclr.data.listing import list_images
@@ -81,7 +82,7 @@ def pil_views(files: ImageFiles, size: int) -> Callable[[], object]:
     )
 
     def getitem(position: int) -> tuple[Tensor, Tensor]:
-        with open(files.file(position), "rb") as file, Image.open(file) as opened:
+        with open_bytes(files.file(position)) as file, Image.open(file) as opened:
             image = opened.convert("RGB")
         return chain(image), chain(image)
 
@@ -105,8 +106,8 @@ def variants(files: ImageFiles, folder: Path, size: int) -> dict[str, Callable[[
     batches = list(torch.arange(len(files)).split(32))
     return {
         "pil_views": pil_views(files, size),
-        "pixels_of_files": pixels(lambda position: np.asarray(files.picture(position)), len(files)),
-        "pixels_of_store": pixels(lambda position: store.picture(position).pixels, len(files)),
+        "pixels_of_files": pixels(lambda position: np.asarray(files.picture(position).image), len(files)),
+        "pixels_of_store": pixels(lambda position: store.picture(position).whole, len(files)),
         "views_of_files": lambda: list(files.views(batches, spec, seed=0, epoch=0)),
         "views_of_store": lambda: list(store.views(batches, spec, seed=0, epoch=0)),
     }

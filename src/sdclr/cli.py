@@ -81,8 +81,8 @@ def pretrain(
 ) -> None:
     """Pre-train a backbone. The same command on an existing --out goes on where it stopped.
 
-    Your own images: sdclr pretrain ./photos --out runs/photos. A folder (with a slash), a .txt or .csv list or a .npz;
-    the settings are chosen for them and explained.
+    Your own images: sdclr pretrain ./photos --out runs/photos. A folder (with a slash), a .txt or .csv list, .tar
+    shards or a .npz; the settings are chosen for them and explained.
 
     A recipe: sdclr pretrain cifar10_lt_sdclr --data ~/data --out runs/x epochs=200 data.split=2.
     `sdclr recipes list` names the recipes, `sdclr recipes show NAME` every setting.
@@ -306,7 +306,7 @@ def reproduce(
 @app.command()
 def embed(
     source: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder or backbone.safetensors.")],
-    images: Annotated[Path, typer.Argument(metavar="IMAGES", help="Folder, .txt or .csv list, or .npz.")],
+    images: Annotated[Path, typer.Argument(metavar="IMAGES", help="Folder, .txt or .csv list, .tar shards, or .npz.")],
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[data.KEY=VALUE]...", show_default=False)] = None,
     out: Annotated[Path, typer.Option(help="File to write: .npz or .parquet.")] = Path("features.npz"),
     device: Device = "auto",
@@ -384,11 +384,11 @@ def _settings(
         from sdclr.workflows.own_images import own_config
 
         path = Path(targets[0]).expanduser()
-        if not path.exists():
+        if path.suffix != ".tar" and not path.exists():  # a range of shards is no file
             raise MissingInputError(f"there is no folder or file {targets[0]}. {known}")
         if "data.path" in flags:
             raise ConfigError(f"{targets[0]} says where the images are; leave --data out.")
-        out = out or Path("runs") / path.absolute().stem
+        out = out or Path("runs") / path.absolute().stem.partition("-{")[0]
         return own_config(str(path.absolute()), values, out, Console()), out
     else:
         raise ConfigError(f"{targets[0]!r} is neither a recipe nor a folder. {known}")
@@ -396,9 +396,9 @@ def _settings(
 
 
 def _is_path(argument: str) -> bool:
-    """./photos, /data/list.csv, photos.npz: whatever has a slash before any =, or a suffix of a list or of arrays."""
+    """./photos, /data/list.csv, a.npz, a.tar: whatever has a slash before any =, or such a suffix."""
     head, equals, _ = argument.partition("=")
-    return "/" in head or (not equals and Path(argument).suffix in (".txt", ".csv", ".npz"))
+    return "/" in head or (not equals and Path(argument).suffix in (".txt", ".csv", ".npz", ".tar"))
 
 
 _stderr = Console(stderr=True)

@@ -25,6 +25,9 @@ Fraction = Annotated[float, Field(ge=0, le=1, json_schema_extra={"fraction": Tru
 ProperFraction = Annotated[float, Field(ge=0, lt=1, json_schema_extra={"fraction": True})]
 """A share in [0, 1)."""
 
+INCIDENTAL: dict[str, Any] = {"incidental": True}
+"""``json_schema_extra`` of a field that decides no result: where something lies, how fast it is done, what is kept."""
+
 
 class Section(BaseModel):
     """Base of every group of settings: frozen, no unknown keys, no silent conversions."""
@@ -72,6 +75,12 @@ class Section(BaseModel):
         except (ConfigError, TypeError):
             return dict(saved)
 
+    def differences(self, saved: Mapping[str, Any]) -> list[str]:
+        """Lines ``field: saved -> here`` for every setting that decides results, against saved, maybe older, ones."""
+        incidental = _incidental(type(self))
+        lines = differing_fields(self.completed(saved), self.to_dict())
+        return [line for line in lines if line.partition(":")[0] not in incidental]
+
     def to_dict(self) -> dict[str, Any]:
         return self.model_dump(mode="json")
 
@@ -117,6 +126,18 @@ def differing_fields(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "
         elif left != right:
             lines.append(f"{prefix}{key}: {left!r} -> {right!r}")
     return lines
+
+
+def _incidental(section: type[BaseModel], prefix: str = "") -> set[str]:
+    """Dotted names of all fields marked INCIDENTAL."""
+    names: set[str] = set()
+    for name, field in section.model_fields.items():
+        extra = field.json_schema_extra
+        if isinstance(extra, dict) and extra.get("incidental"):
+            names.add(f"{prefix}{name}")
+        for part in _sections(field.annotation):
+            names |= _incidental(part, f"{prefix}{name}.")
+    return names
 
 
 def _sections(annotation: Any) -> list[type[BaseModel]]:

@@ -63,6 +63,17 @@ def describe_device(device: torch.device) -> str:
     return f"CPU: {model}, {torch.get_num_threads()} of {os.cpu_count()} threads"
 
 
+def free_memory(device: torch.device) -> int:
+    """Bytes of memory that can be had: of the CUDA device, or of this machine (what its page cache would give back)."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
 def keep_freed_memory() -> None:
     """Let glibc keep freed blocks instead of returning them to the system: else every CPU step pays for page faults.
 

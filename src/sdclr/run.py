@@ -29,7 +29,7 @@ from typing import Any, Self
 import yaml
 
 from sdclr.checkpoint import CheckpointFolder, storage_errors, write_atomically
-from sdclr.config import Section, differing_fields
+from sdclr.config import Section
 from sdclr.errors import ConfigError, DataError, MissingInputError, RunFolderError
 
 LOCK_ATTEMPTS = 25
@@ -88,9 +88,9 @@ class Run:
         return self
 
     def check(self, config: Section) -> None:
-        """Refuse to mix: ConfigError if this folder holds a run with another config, naming what differs."""
+        """Refuse to mix: ConfigError if this folder holds a run whose settings decide another result, naming them."""
         if self.exists:
-            if differences := differing_fields(config.completed(self.settings()), config.to_dict()):
+            if differences := config.differences(self.settings()):
                 raise ConfigError(
                     f"{self.folder} holds a run with other settings (saved -> asked for):\n  "
                     + "\n  ".join(differences)

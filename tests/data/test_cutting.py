@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from sdclr.data.cutting import still
+from sdclr.data.image_files import DecodedPicture
 from sdclr.data.image_store import StoredPicture
 
 
@@ -15,7 +16,7 @@ def test_a_still_of_an_extreme_shape_is_the_middle_of_it(width: int, height: int
     array = np.zeros((height, width, 3), np.uint8)
     along = np.linspace(0, 255, max(width, height)).round().astype(np.uint8)
     array[:] = along[None, :width, None] if width > height else along[:height, None, None]
-    pixels = np.asarray(still(Image.fromarray(array), 224)).astype(int)
+    pixels = np.asarray(still(DecodedPicture(Image.fromarray(array)), 224)).astype(int)
     assert pixels.shape == (224, 224, 3)
     assert np.abs(pixels - (127.5 if max(width, height) > 1 else 0)).max() <= 1.5
 
@@ -23,7 +24,7 @@ def test_a_still_of_an_extreme_shape_is_the_middle_of_it(width: int, height: int
 @pytest.mark.parametrize(("height", "width"), [(30, 50), (50, 30), (1, 1), (2, 300), (256, 256)])
 def test_a_still_of_stored_pixels_is_that_of_the_image(height: int, width: int) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3)).astype(np.uint8)
-    stored, image = StoredPicture(pixels), Image.fromarray(pixels)
+    stored, image = StoredPicture(pixels), DecodedPicture(Image.fromarray(pixels))
     assert stored.size == image.size
     for size in (8, 224):
         np.testing.assert_array_equal(np.asarray(still(stored, size)), np.asarray(still(image, size)))

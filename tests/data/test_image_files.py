@@ -63,7 +63,7 @@ def other(images: ImageFiles, *paths: str) -> ImageFiles:
 
 
 def test_views_are_those_of_the_same_pixels_in_memory(photos: ImageFiles) -> None:
-    """PIL rounds between its two passes, and nothing else differs."""
+    """Those of files are rounded after each of their two passes, and nothing else differs."""
     views = all_views(photos, list(range(NUM)), seed=4, epoch=7)
     differences = []
     for position in range(NUM):
@@ -79,8 +79,9 @@ def test_views_are_those_of_the_same_pixels_in_memory(photos: ImageFiles) -> Non
     assert (difference <= 4).float().mean() >= 0.98
 
 
-def test_views_are_pillows_crops_of_the_drawn_boxes(photos: ImageFiles) -> None:
+def test_views_are_pillows_crops_of_the_drawn_boxes_but_for_rounding(photos: ImageFiles) -> None:
     spec = ViewSpec(size=16, jitter_probability=0, grey=0)
+    off = []
     (views,) = photos.views([torch.arange(NUM)], spec, seed=1, epoch=1)
     for number, batch in enumerate((views.a, views.b)):
         for position in range(NUM):
@@ -90,8 +91,11 @@ def test_views_are_pillows_crops_of_the_drawn_boxes(photos: ImageFiles) -> None:
             )
             top, left, height, width = where.box[0].tolist()
             cut = image.crop((left, top, left + width, top + height)).resize((16, 16), Image.Resampling.BICUBIC)
-            expected = TF.pil_to_tensor(TF.hflip(cut) if where.flip[0] else cut).float() / 255
-            torch.testing.assert_close(batch[position], expected, rtol=0, atol=1e-6)
+            expected = TF.pil_to_tensor(TF.hflip(cut) if where.flip[0] else cut).float()
+            off.append((batch[position] * 255 - expected).abs())
+    levels = torch.stack(off)
+    assert levels.max() <= 2.01
+    assert (levels > 0.01).float().mean() <= 0.02
 
 
 def test_a_view_alone_is_the_view_in_its_batch(photos: ImageFiles) -> None:
@@ -155,7 +159,7 @@ def everything(images: ImageFiles) -> list[Tensor]:
 def test_nothing_depends_on_the_number_of_threads(photos: ImageFiles, monkeypatch: pytest.MonkeyPatch) -> None:
     results = []
     for threads in (1, 4):
-        monkeypatch.setattr(look_ahead_module, "num_threads", lambda threads=threads: threads)
+        monkeypatch.setattr(look_ahead_module, "num_cores", lambda threads=threads: threads)
         results.append(everything(photos.at(np.arange(NUM))))
     for one, four in zip(*results, strict=True):
         assert torch.equal(one, four)

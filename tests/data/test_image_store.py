@@ -87,9 +87,9 @@ def test_pixels_of_every_shape_come_back_exactly(files: ImageFiles, tmp_path: Pa
     assert len(store) == NUM
     for position, path in enumerate(files.paths):
         expected = np.asarray(open_image(files.root / path))
-        np.testing.assert_array_equal(store.picture(position).pixels, expected)
+        np.testing.assert_array_equal(store.picture(position).whole, expected)
         assert store.sizes[position].tolist() == list(expected.shape[:2])
-        whole = store.picture(position).crop((0, 0, *store.picture(position).size))
+        whole = store.picture(position).pixels(0, 0, *store.picture(position).size)
         np.testing.assert_array_equal(np.asarray(whole), expected)
     assert not store.pixels.flags.writeable
     assert sorted(path.name for path in (tmp_path / "store").iterdir()) == ["manifest.json", "pixels.bin"]

@@ -10,12 +10,12 @@ from functools import partial
 import pytest
 
 from sdclr.data import look_ahead as module
-from sdclr.data.look_ahead import in_pieces, look_ahead, num_threads
+from sdclr.data.look_ahead import in_pieces, look_ahead, num_cores
 
 
 @pytest.mark.parametrize("threads", [1, 4])
 def test_items_come_in_order_with_all_their_calls_done(monkeypatch: pytest.MonkeyPatch, threads: int) -> None:
-    monkeypatch.setattr(module, "num_threads", lambda: threads)
+    monkeypatch.setattr(module, "num_cores", lambda: threads)
     done: dict[int, list[int]] = {number: [] for number in range(6)}
 
     def call(number: int, row: int) -> None:
@@ -93,7 +93,7 @@ def test_an_error_of_the_batches_themselves_passes_through() -> None:
 
 
 def test_threads_are_the_cores_this_process_may_use() -> None:
-    assert num_threads() >= 1
+    assert num_cores() >= 1
 
 
 @pytest.mark.parametrize(("num", "piece"), [(10, 3), (9, 3), (2, 5), (0, 4)])

@@ -12,9 +12,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from sdclr.config import Fraction, Section
+from sdclr.config import INCIDENTAL, Fraction, Section
 from sdclr.data.epoch_order import epoch_batches, steps_per_epoch
 from sdclr.data.image_arrays import read_cifar, read_digits, read_npz
+from sdclr.data.image_store import Placement
 from sdclr.data.imagenet import AUTHORS_IMAGENET_LISTS, read_imagenet
 from sdclr.data.images import BadFile, Images, LabelledImages, OnError
 from sdclr.data.own_images import read_own_images
@@ -39,18 +40,22 @@ __all__ = [
 ]
 
 
+Place = Annotated[str | None, Field(json_schema_extra=INCIDENTAL)]
+"""A file or folder: what is there decides, and is recognised by its fingerprint; where it lies does not."""
+
+
 class DataConfig(Section):
     """Which images to pre-train on."""
 
     name: Literal["digits", "cifar10", "cifar100", "arrays", "images", "imagenet100", "imagenet_lt_exp"]
     """digits comes with scikit-learn; the others need a path, and imagenet100 and imagenet_lt_exp a splits_dir too."""
-    path: str | None = None
-    """CIFAR: a folder or .npz; arrays: a .npz; images: a folder, .txt list or .csv; ImageNet: holds train/ and val/."""
+    path: Place = None
+    """CIFAR: folder or .npz; arrays: .npz; images: folder, .txt list, .csv or .tar; ImageNet: holds train/ and val/."""
     subset: Literal["long_tail", "balanced", "all"] = "long_tail"
     """long_tail D_i, its balanced twin D_b, or every training image (validation excepted where labels are known)."""
     split: Annotated[int, Field(ge=1)] = 1
     """Which long-tailed split: the seed of a generated one, or the number of the authors' list (ImageNet has one)."""
-    splits_dir: str | None = None
+    splits_dir: Place = None
     """The authors' split folder; without it, splits of CIFAR's structure are generated from the number."""
     imbalance_ratio: Annotated[float, Field(ge=1)] = 100.0
     """Images of the largest class / images of the smallest one, for generated splits."""
@@ -58,7 +63,7 @@ class DataConfig(Section):
     """Shape of the tail, for generated splits."""
     validation_per_class: Annotated[int, Field(ge=0)] = 0
     """Images of each class held out of all training sets, for generated splits and for images."""
-    root: str | None = None
+    root: Place = None
     """images: the folder where the paths of a list or .csv begin; without it, the list's own folder."""
     labels: Literal["none", "folders"] = "none"
     """images: whether the sub-folders of a folder are its classes; a list or .csv brings its own labels."""
@@ -68,8 +73,12 @@ class DataConfig(Section):
     """images: what a file that cannot be decoded does before training; skip leaves out at most 1 % of the files."""
     exif_rotation: bool = False
     """images: turn every image as its EXIF tag says; the reference does not."""
-    store: str | None = None
+    store: Place = None
     """Images on disk: a folder for their decoded pixels, made at the first use; views then cost no decoding."""
+    placement: Placement = "auto"
+    """Of a store's pixels: on the CUDA device, in pinned memory, or mapped; auto: the first of these they fit in."""
+    num_workers: Annotated[int | None, Field(ge=1, json_schema_extra=INCIDENTAL)] = None
+    """Images on disk: threads that read, decode and cut; None: one for every core. Changes nothing but speed."""
 
     @model_validator(mode="after")
     def _path_fits(self) -> DataConfig:
@@ -84,8 +93,14 @@ class DataConfig(Section):
 
     @model_validator(mode="after")
     def _settings_do_something(self) -> DataConfig:
-        if self.store is not None and self.name not in ("images", *AUTHORS_IMAGENET_LISTS):
-            raise ValueError(f"store is for images on disk, and those of {self.name} are in memory. Leave it out.")
+        on_disk = self.name in ("images", *AUTHORS_IMAGENET_LISTS)
+        for field in ("store", "num_workers"):
+            if getattr(self, field) is not None and not on_disk:
+                raise ValueError(
+                    f"{field} is for images on disk, and those of {self.name} are in memory. Leave it out."
+                )
+        if self.placement != "auto" and self.store is None:
+            raise ValueError(f"placement={self.placement} is for the pixels of a store. Add data.store=FOLDER.")
         useless = _GENERATED_SPLITS_ONLY if self.name == "images" else _IMAGES_ONLY
         for field in useless:
             value = getattr(self, field)
@@ -241,6 +256,7 @@ def _read_images(config: DataConfig, exclude: Iterable[Path | str]) -> LabelledI
         class_folders=config.labels == "folders",
         test_path=_optional_path(config.test_path),
         exif_rotation=config.exif_rotation,
+        num_workers=config.num_workers,
         exclude=exclude,
     )
 
@@ -250,7 +266,7 @@ def _optional_path(path: str | None) -> Path | None:
 
 
 def _read_imagenet(config: DataConfig, download: bool) -> LabelledImages:
-    return read_imagenet(config.name, _path(config), _splits_dir(config))
+    return read_imagenet(config.name, _path(config), _splits_dir(config), num_workers=config.num_workers)
 
 
 _READERS: dict[str, Callable[[DataConfig, bool], LabelledImages]] = {

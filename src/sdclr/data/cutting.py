@@ -1,8 +1,10 @@
 """Cut views, stills and probe crops out of pictures of any size, in threads while the training step runs.
 
-N pictures, B pictures a batch, S side of a view. Pillow crops and resizes (it lets go of the interpreter's lock);
-colours and blur are batched on the device. The random numbers are those of images in memory, and nothing depends on
-the number of threads. Where a picture comes from, a file or a store of decoded pixels, is not known here.
+N pictures, B pictures a batch, S side of a view. Views are resized by torch's own uint8 kernel (a third of Pillow's
+time, at most two grey levels from it), stills and probe crops by Pillow, as the reference does; both let go of the
+interpreter's lock. Colours and blur are batched on the device. The random numbers are those of images in memory, and
+nothing depends on the number of threads. Where a picture comes from, a file or a store of decoded pixels, is not known
+here; :mod:`sdclr.data.cutting_on_device` is the form for pixels that are on a device or pinned.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from sdclr.batch import Views
 from sdclr.data.look_ahead import look_ahead
@@ -30,17 +33,20 @@ LONGEST_STRIP = 64
 """Long side / short side above which a still is cut from the middle before it is resized."""
 
 Calls = list[Callable[[], object]]
+Bytes = npt.NDArray[np.uint8]
+Resize = Callable[[Bytes, int], Bytes]
+"""From [H, W, 3] and S to [3, S, S]."""
 
 
 class Picture(Protocol):
-    """The pixels of one image, 8-bit RGB; a Pillow image is one."""
+    """The pixels of one image, 8-bit RGB."""
 
     @property
     def size(self) -> tuple[int, int]:
         """(width, height)."""
 
-    def crop(self, box: tuple[int, int, int, int], /) -> Image.Image:
-        """The pixels in (left, top, right, bottom)."""
+    def pixels(self, left: int, top: int, right: int, bottom: int) -> Bytes:
+        """[bottom - top, right - left, 3] of a box that lies inside the image; not to be written to."""
 
 
 class Pictures(Protocol):
@@ -49,6 +55,10 @@ class Pictures(Protocol):
     @property
     def device(self) -> torch.device:
         """Where views, stills and crops come."""
+
+    @property
+    def num_workers(self) -> int | None:
+        """Threads that open and cut; None: one for every core."""
 
     @property
     def sizes(self) -> Positions:
@@ -69,13 +79,12 @@ def cut_views(
         for index in batches:
             both = draw_two_views(spec, index, *_sizes_at(pictures, index), seed=seed, epoch=epoch)
             out = _empty(pictures, 2 * len(index), spec.size)
-            calls = _crop_calls(pictures, index, both.box, both.flip, out, Image.Resampling.BICUBIC)
-            yield (index, both, out), calls
+            yield (index, both, out), _crop_calls(pictures, index, both.box, both.flip, out, _resize_bicubic)
 
     device = pictures.device
-    with closing(look_ahead(work())) as ready:
+    with closing(look_ahead(work(), num_workers=pictures.num_workers)) as ready:
         for index, both, pixels in ready:
-            x = _channels_first(pixels, device).float().mul_(1 / 255)
+            x = pixels.to(device, non_blocking=True).float().mul_(1 / 255)
             drawn = ViewParameters(*(tensor.to(device, non_blocking=True) for tensor in both))
             a, b = colour_views(x, drawn, spec).chunk(2)
             yield Views(a, b, index.to(device, non_blocking=True))
@@ -90,9 +99,9 @@ def cut_stills(pictures: Pictures, size: int) -> Iterator[Tensor]:
             rows = zip(index.tolist(), out.numpy(), strict=True)
             yield out, [partial(_cut_still, pictures, position, row) for position, row in rows]
 
-    with closing(look_ahead(work())) as ready:
+    with closing(look_ahead(work(), num_workers=pictures.num_workers)) as ready:
         for pixels in ready:
-            yield _channels_first(pixels, pictures.device)
+            yield pixels.to(pictures.device, non_blocking=True)
 
 
 def cut_probe_crops(
@@ -104,11 +113,11 @@ def cut_probe_crops(
         for index in batches:
             box, flip = draw_resized_crops(index, *_sizes_at(pictures, index), seed=seed, epoch=epoch)
             out = _empty(pictures, len(index), size)
-            yield out, _crop_calls(pictures, index, box, flip, out, Image.Resampling.BILINEAR)
+            yield out, _crop_calls(pictures, index, box, flip, out, _resize_bilinear)
 
-    with closing(look_ahead(work())) as ready:
+    with closing(look_ahead(work(), num_workers=pictures.num_workers)) as ready:
         for pixels in ready:
-            yield _channels_first(pixels, pictures.device)
+            yield pixels.to(pictures.device, non_blocking=True)
 
 
 def still(picture: Picture, size: int) -> Image.Image:
@@ -116,46 +125,52 @@ def still(picture: Picture, size: int) -> Image.Image:
     short, resized = min(picture.size), round(size * 256 / 224)
     # resizing all of a long strip would take gigabytes
     width, height = (min(side, LONGEST_STRIP * short) for side in picture.size)
-    image = _middle(picture, width, height)
+    image = Image.fromarray(picture.pixels(*_middle(picture.size, width, height)))
     width, height = (int(resized * side / short) for side in image.size)
-    return _middle(image.resize((width, height), Image.Resampling.BILINEAR), size, size)
+    image = image.resize((width, height), Image.Resampling.BILINEAR)
+    return image.crop(_middle(image.size, size, size))
 
 
-def _middle(picture: Picture, width: int, height: int) -> Image.Image:
-    left, top = round((picture.size[0] - width) / 2), round((picture.size[1] - height) / 2)
-    return picture.crop((left, top, left + width, top + height))
+def _middle(size: tuple[int, int], width: int, height: int) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom of the middle width x height of a picture of ``size`` (width, height)."""
+    left, top = round((size[0] - width) / 2), round((size[1] - height) / 2)
+    return left, top, left + width, top + height
 
 
-def _cut_still(pictures: Pictures, position: int, out: npt.NDArray[np.uint8]) -> None:
-    out[:] = np.asarray(still(pictures.picture(position), len(out)))
+def _cut_still(pictures: Pictures, position: int, out: Bytes) -> None:
+    out[:] = np.asarray(still(pictures.picture(position), out.shape[-1])).transpose(2, 0, 1)
 
 
-def _crop_calls(
-    pictures: Pictures, index: Tensor, box: Tensor, flip: Tensor, out: Tensor, resample: Image.Resampling
-) -> Calls:
+def _crop_calls(pictures: Pictures, index: Tensor, box: Tensor, flip: Tensor, out: Tensor, resize: Resize) -> Calls:
     """One call a picture, which opens it once and cuts all its views.
 
-    ``box`` [V * B, 4], ``flip`` [V * B] and ``out`` [V * B, S, S, 3] hold view 0 of every picture, then view 1, ...
+    ``box`` [V * B, 4], ``flip`` [V * B] and ``out`` [V * B, 3, S, S] hold view 0 of every picture, then view 1, ...
     """
     batch, boxes, flips, rows = len(index), box.tolist(), flip.tolist(), out.numpy()
     return [
-        partial(_cut_crops, pictures, i, boxes[row::batch], flips[row::batch], rows[row::batch], resample)
+        partial(_cut_crops, pictures, i, boxes[row::batch], flips[row::batch], rows[row::batch], resize)
         for row, i in enumerate(index.tolist())
     ]
 
 
 def _cut_crops(
-    pictures: Pictures,
-    position: int,
-    boxes: list[list[int]],
-    flips: list[bool],
-    out: npt.NDArray[np.uint8],
-    resample: Image.Resampling,
+    pictures: Pictures, position: int, boxes: list[list[int]], flips: list[bool], out: Bytes, resize: Resize
 ) -> None:
     picture = pictures.picture(position)
     for (top, left, height, width), flip, target in zip(boxes, flips, out, strict=True):
-        cut = picture.crop((left, top, left + width, top + height)).resize(target.shape[:2], resample)
-        target[:] = np.asarray(cut)[:, :: -1 if flip else 1]
+        cut = resize(picture.pixels(left, top, left + width, top + height), target.shape[-1])
+        target[:] = cut[:, :, :: -1 if flip else 1]
+
+
+def _resize_bicubic(pixels: Bytes, size: int) -> Bytes:
+    """[H, W, 3] -> [3, S, S], antialiased, rounded after each of the two passes as Pillow does."""
+    image = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None]  # a copy: torch takes no read-only memory
+    return interpolate(image, (size, size), mode="bicubic", antialias=True)[0].numpy()
+
+
+def _resize_bilinear(pixels: Bytes, size: int) -> Bytes:
+    """[H, W, 3] -> [3, S, S], antialiased, by Pillow."""
+    return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
 
 
 def _sizes_at(pictures: Pictures, index: Tensor) -> tuple[Tensor, Tensor]:
@@ -165,10 +180,5 @@ def _sizes_at(pictures: Pictures, index: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _empty(pictures: Pictures, num: int, size: int) -> Tensor:
-    """uint8 [num, S, S, 3] for threads to fill."""
-    return torch.empty(num, size, size, 3, dtype=torch.uint8, pin_memory=pictures.device.type == "cuda")
-
-
-def _channels_first(pixels: Tensor, device: torch.device) -> Tensor:
-    """uint8 [B, S, S, 3] on the CPU -> [B, 3, S, S] on the device."""
-    return pixels.to(device, non_blocking=True).permute(0, 3, 1, 2).contiguous()
+    """uint8 [num, 3, S, S] for threads to fill."""
+    return torch.empty(num, 3, size, size, dtype=torch.uint8, pin_memory=pictures.device.type == "cuda")

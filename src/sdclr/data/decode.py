@@ -8,12 +8,13 @@ A file that is cut off is an error, never filled up with grey. Does not resize, 
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import stat
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -44,33 +45,50 @@ _QUARTER_TURNS = (5, 6, 7, 8)
 """The values of EXIF's orientation that exchange height and width."""
 
 
-def open_image(path: Path | str, *, max_pixels: int = MAX_PIXELS, exif_rotation: bool = False) -> Image.Image:
+class Member(NamedTuple):
+    """An image file that is a part of a larger file, such as a tar shard."""
+
+    file: str
+    start: int
+    size: int
+    """In bytes."""
+    name: str
+    """Its own, inside of ``file``."""
+
+
+Source = Path | str | Member
+"""Where the bytes of an image file lie."""
+
+
+def open_image(source: Source, *, max_pixels: int = MAX_PIXELS, exif_rotation: bool = False) -> Image.Image:
     """The first frame of an image file, in mode RGB.
 
     ``exif_rotation`` turns the image as its EXIF tag says; the reference does not. Raises MissingInputError for an
     absent file, and DataError for one of another format, of more than ``max_pixels``, or damaged.
     """
-    with _opened(path, max_pixels) as image:
+    with _opened(source, max_pixels) as image:
         image.load()
         return _to_rgb(ImageOps.exif_transpose(image) if exif_rotation else image)
 
 
-def read_size(path: Path | str, *, max_pixels: int = MAX_PIXELS, exif_rotation: bool = False) -> tuple[int, int]:
+def read_size(source: Source, *, max_pixels: int = MAX_PIXELS, exif_rotation: bool = False) -> tuple[int, int]:
     """(height, width) of what :func:`open_image` would return, from the header alone. Raises as it does.
 
     With ``exif_rotation`` a PNG without EXIF is decoded: its EXIF may come after its pixels.
     """
-    with _opened(path, max_pixels) as image:
+    with _opened(source, max_pixels) as image:
         # Pillow turns a TIFF by itself, and its header gives the size after that
         turned = exif_rotation and image.format != "TIFF" and image.getexif().get(_ORIENTATION) in _QUARTER_TURNS
         return (image.width, image.height) if turned else (image.height, image.width)
 
 
-def require_file(path: Path | str) -> os.stat_result:
+def require_file(source: Source) -> os.stat_result:
     """The state of a regular file, links followed, without opening it: to open a pipe or a device may block for ever.
 
-    Raises MissingInputError for an absent file and DataError for a folder or a special file.
+    Of a member, that of the file it is a part of. Raises MissingInputError for an absent file and DataError for a
+    folder or a special file.
     """
+    path = source.file if isinstance(source, Member) else source
     with _errors_that_name(path):
         state = os.stat(path)
         if stat.S_ISDIR(state.st_mode):
@@ -80,55 +98,97 @@ def require_file(path: Path | str) -> os.stat_result:
     return state
 
 
-def printable(path: Path | str) -> str:
-    """A path for a message: as it is, or in quotes with escapes if it holds line breaks or bytes that are no text."""
-    text = os.fspath(path)
+@contextlib.contextmanager
+def open_bytes(source: Source) -> Iterator[io.BufferedReader[Any]]:
+    """The bytes of one image file, for reading. DataError for a member that goes beyond the end of its file."""
+    if not isinstance(source, Member):
+        with open(source, "rb") as file:
+            yield file
+        return
+    with open(source.file, "rb", buffering=0) as whole:
+        if os.fstat(whole.fileno()).st_size < source.start + source.size:
+            raise DataError(f"image {printable(source)} is cut off: {printable(source.file)} ends before it does.")
+        with io.BufferedReader(_Part(whole.fileno(), source.start, source.size)) as file:
+            yield file
+
+
+class _Part(io.RawIOBase):
+    """``size`` bytes of an open file, from ``start`` on, as a file of their own."""
+
+    def __init__(self, descriptor: int, start: int, size: int) -> None:
+        self._descriptor, self._start, self._size = descriptor, start, size
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        begin = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        self._position = max(begin + offset, 0)
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        wanted = min(len(buffer), max(self._size - self._position, 0))
+        content = os.pread(self._descriptor, wanted, self._start + self._position)
+        buffer[: len(content)] = content
+        self._position += len(content)
+        return len(content)
+
+
+def printable(source: Source) -> str:
+    """A name for a message: as it is, or in quotes with escapes if it holds line breaks or bytes that are no text."""
+    text = f"{source.file}: {source.name}" if isinstance(source, Member) else os.fspath(source)
     return text if text.isprintable() else repr(text)
 
 
 @contextlib.contextmanager
-def _opened(path: Path | str, max_pixels: int) -> Iterator[ImageFile.ImageFile]:
+def _opened(source: Source, max_pixels: int) -> Iterator[ImageFile.ImageFile]:
     """An image whose header was read and found sound; whatever goes wrong until the end of the block names the file."""
-    require_file(path)
-    with _errors_that_name(path), open(path, "rb") as file:
-        image = _read_header(file, os.fspath(path))
+    require_file(source)
+    with _errors_that_name(source), open_bytes(source) as file:
+        image = _read_header(file, source)
         _check_size(image, max_pixels)
         yield image
 
 
 @contextlib.contextmanager
-def _errors_that_name(path: Path | str) -> Iterator[None]:
+def _errors_that_name(source: Source) -> Iterator[None]:
     """Turn whatever the file system or Pillow raises into an error that names the file and the cause."""
     try:
         yield
     except (FileNotFoundError, NotADirectoryError):
-        link = " (a broken link)" if os.path.islink(path) else ""
-        raise MissingInputError(f"image {printable(path)} does not exist{link}.") from None
+        link = " (a broken link)" if not isinstance(source, Member) and os.path.islink(source) else ""
+        raise MissingInputError(f"image {printable(source)} does not exist{link}.") from None
     except IsADirectoryError:
-        raise DataError(f"image {printable(path)} is a folder.") from None
+        raise DataError(f"image {printable(source)} is a folder.") from None
     except PermissionError:
-        raise DataError(f"image {printable(path)} may not be read: permission denied.") from None
+        raise DataError(f"image {printable(source)} may not be read: permission denied.") from None
     except SdclrError:
         raise
     except Exception as error:  # Pillow's parsers raise whatever a damaged file makes them trip over
         cause = str(error) or type(error).__name__
-        raise DataError(f"image {printable(path)} is damaged: {cause}. Replace it, or take it off its list.") from None
+        raise DataError(
+            f"image {printable(source)} is damaged: {cause}. Replace it, or take it off its list."
+        ) from None
 
 
-def _read_header(file: BinaryIO, path: str) -> ImageFile.ImageFile:
+def _read_header(file: BinaryIO, source: Source) -> ImageFile.ImageFile:
     # not Image.open: it warns of large images through process-wide settings, and after it has opened them
     prefix = file.read(16)
     if not prefix:
-        raise DataError(f"image {printable(path)} is empty (0 bytes).")
+        raise DataError(f"image {printable(source)} is empty (0 bytes).")
     for name in FORMATS:
         factory, accept = Image.OPEN[name]
         if accept is None or accept(prefix) is not True:  # a string says why this Pillow cannot
             continue
         file.seek(0)
         with contextlib.suppress(SyntaxError, IndexError, TypeError, struct.error):  # Pillow's "not mine after all"
-            return factory(file, path)
+            return factory(file, printable(source))
     raise DataError(
-        f"image {printable(path)} is not one that can be read ({', '.join(FORMATS)}); it begins {prefix!r}."
+        f"image {printable(source)} is not one that can be read ({', '.join(FORMATS)}); it begins {prefix!r}."
     )
 
 

@@ -6,7 +6,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable
 
-from sdclr.data.decode import require_file
+from sdclr.data.decode import Member, Source, open_bytes, require_file
 from sdclr.data.image_files import ImageFiles
 from sdclr.data.look_ahead import in_pieces
 
@@ -19,7 +19,7 @@ def duplicates(images: ImageFiles, advance: Callable[[int], None] = lambda done:
     Only files of equal size are read. ``advance`` hears of the number of files read. Raises MissingInputError or
     DataError for a path that is no file.
     """
-    same_size = _groups(range(len(images)), lambda position: require_file(images.file(position)).st_size)
+    same_size = _groups(range(len(images)), lambda position: _size(images.file(position)))
     candidates = sorted(position for group in same_size for position in group)
     digests: dict[int, bytes] = {}
 
@@ -27,7 +27,7 @@ def duplicates(images: ImageFiles, advance: Callable[[int], None] = lambda done:
         for row in rows:
             digests[candidates[row]] = _digest(images.file(candidates[row]))
 
-    in_pieces(len(candidates), FILES_PER_CALL, read, advance)
+    in_pieces(len(candidates), FILES_PER_CALL, read, advance, num_workers=images.num_workers)
     return [[images.paths[position] for position in group] for group in _groups(candidates, digests.__getitem__)]
 
 
@@ -39,6 +39,11 @@ def _groups(positions: Iterable[int], key: Callable[[int], Hashable]) -> list[li
     return [group for group in groups.values() if len(group) > 1]
 
 
-def _digest(file: str) -> bytes:
-    with open(file, "rb") as content:
+def _size(source: Source) -> int:
+    """In bytes."""
+    return source.size if isinstance(source, Member) else require_file(source).st_size
+
+
+def _digest(source: Source) -> bytes:
+    with open_bytes(source) as content:
         return hashlib.file_digest(content, "sha256").digest()

@@ -1,4 +1,4 @@
-"""Images that stay on disk: files below a folder, decoded in threads whenever they are looked at.
+"""Images that stay on disk: files below a folder or in tar shards, decoded in threads whenever they are looked at.
 
 N images. One pass can decode all of them before training, so that no bad file ends a run; the pixels of that pass are
 not kept (:mod:`sdclr.data.image_store` keeps them). What is cut out of them is in :mod:`sdclr.data.cutting`.
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,11 +19,12 @@ from PIL import Image
 from torch import Tensor
 
 from sdclr.batch import Views
-from sdclr.data.cutting import cut_probe_crops, cut_stills, cut_views
-from sdclr.data.decode import open_image, printable, read_size
+from sdclr.data.cutting import Bytes, cut_probe_crops, cut_stills, cut_views
+from sdclr.data.decode import Source, open_image, printable, read_size
 from sdclr.data.images import BadFile, OnError
 from sdclr.data.look_ahead import in_pieces
 from sdclr.data.splits import Positions
+from sdclr.data.tar_shards import Members
 from sdclr.data.view_parameters import ViewSpec
 from sdclr.errors import DataError, MissingInputError, SdclrError
 
@@ -32,6 +34,21 @@ IMAGES_PER_CALL = 8
 LARGEST_SKIPPED_SHARE = 0.01
 """Of all files; more bad ones are a sign that something else is wrong."""
 FEWEST_FILES_TO_SKIP_ONE = 20
+
+
+class DecodedPicture(NamedTuple):
+    """One image in memory."""
+
+    image: Image.Image
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height)."""
+        return self.image.size
+
+    def pixels(self, left: int, top: int, right: int, bottom: int) -> Bytes:
+        """[bottom - top, right - left, 3] of a box that lies inside the image."""
+        return np.asarray(self.image.crop((left, top, right, bottom)))
 
 
 @dataclass(frozen=True)
@@ -47,13 +64,18 @@ class ImageFiles:
     """Where views, stills and crops come."""
     exif_rotation: bool = False
     """Whether images are turned as their EXIF tag says."""
+    num_workers: int | None = None
+    """Threads that read and decode; None: one for every core. Nothing but speed depends on it."""
+    members: Members | None = None
+    """Where the images lie in tar shards; None for files."""
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def at(self, positions: Positions) -> ImageFiles:
         labels = None if self.labels is None else self.labels[positions]
-        return replace(self, paths=tuple(self.paths[i] for i in positions.tolist()), labels=labels)
+        members = None if self.members is None else self.members.at(positions)
+        return replace(self, paths=tuple(self.paths[i] for i in positions.tolist()), labels=labels, members=members)
 
     def to(self, device: torch.device) -> ImageFiles:
         """The same files, every one of them found and its header read; their views come on ``device``."""
@@ -93,12 +115,12 @@ class ImageFiles:
             )
         return sizes
 
-    def picture(self, position: int) -> Image.Image:
+    def picture(self, position: int) -> DecodedPicture:
         """One decoded image. DataError if its size is not what its header said before."""
         image = self._decoded(self.file(position))
         if (image.height, image.width) != tuple(self.sizes[position]):
             raise DataError(f"image {printable(self.file(position))} has changed its size since its header was read.")
-        return image
+        return DecodedPicture(image)
 
     def views(self, batches: Iterable[Tensor], spec: ViewSpec, *, seed: int, epoch: int) -> Iterator[Views]:
         return cut_views(self, batches, spec, seed=seed, epoch=epoch)
@@ -117,19 +139,22 @@ class ImageFiles:
         if self.exif_rotation:
             yield b"turned by EXIF"
 
-    def file(self, position: int) -> str:
+    def file(self, position: int) -> Source:
         """Where the image lies."""
-        return os.path.join(self.root, self.paths[position])
+        path = self.paths[position]
+        if self.members is not None:
+            return self.members.member(self.root, position, path)
+        return os.path.join(self.root, path)
 
-    def _decoded(self, file: str) -> Image.Image:
+    def _decoded(self, file: Source) -> Image.Image:
         return open_image(file, exif_rotation=self.exif_rotation)
 
-    def _decoded_size(self, file: str) -> tuple[int, int]:
+    def _decoded_size(self, file: Source) -> tuple[int, int]:
         image = self._decoded(file)
         return image.height, image.width
 
     def _measure(
-        self, measure: Callable[[str], tuple[int, int]], files_per_call: int, advance: Callable[[int], None]
+        self, measure: Callable[[Source], tuple[int, int]], files_per_call: int, advance: Callable[[int], None]
     ) -> tuple[Positions, dict[int, SdclrError]]:
         """What ``measure`` returns for every file, int64 [N, 2], and by position, in order, what it raised."""
         sizes = np.zeros((len(self), 2), np.int64)
@@ -142,7 +167,7 @@ class ImageFiles:
                 except SdclrError as error:
                     failures[row] = error
 
-        in_pieces(len(self), files_per_call, call, advance)
+        in_pieces(len(self), files_per_call, call, advance, num_workers=self.num_workers)
         return sizes, {row: failures[row] for row in sorted(failures)}
 
     def _summary(self, failures: dict[int, SdclrError], cure: str) -> SdclrError:

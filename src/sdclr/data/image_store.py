@@ -17,45 +17,53 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import PIL
 import torch
-from PIL import Image
 from torch import Tensor
 
 from sdclr.batch import Views
 from sdclr.checkpoint import storage_errors, write_atomically
 from sdclr.data.cutting import cut_probe_crops, cut_stills, cut_views
+from sdclr.data.cutting_on_device import ResidentPixels
 from sdclr.data.decode import printable, require_file
 from sdclr.data.image_files import ImageFiles
 from sdclr.data.images import BadFile, OnError
 from sdclr.data.splits import Positions
 from sdclr.data.store_files import JOURNAL, PIXELS, Bytes, find_damage, layout, locked, map_bytes, sync, write_pixels
 from sdclr.data.view_parameters import ViewSpec
-from sdclr.errors import DataError, MissingInputError
+from sdclr.device import free_memory
+from sdclr.errors import ConfigError, DataError, MissingInputError
 
 FORMAT = "decoded images of sdclr"
 VERSION = 1
 MANIFEST = "manifest.json"
+LARGEST_SHARE_OF_DEVICE = 0.4
+"""Of the free memory there: the training step needs the rest."""
+LARGEST_SHARE_OF_MEMORY = 0.5
+"""Of the free memory: pinned pages cannot be given to anybody else."""
+COPIED_AT_ONCE = 1 << 28
+"""Bytes."""
+
+Placement = Literal["auto", "device", "pinned", "mapped"]
 
 
 class StoredPicture(NamedTuple):
     """The pixels of one image, where they lie in the store."""
 
-    pixels: Bytes
+    whole: Bytes
     """[H, W, 3]."""
 
     @property
     def size(self) -> tuple[int, int]:
         """(width, height)."""
-        return self.pixels.shape[1], self.pixels.shape[0]
+        return self.whole.shape[1], self.whole.shape[0]
 
-    def crop(self, box: tuple[int, int, int, int], /) -> Image.Image:
-        """The pixels in (left, top, right, bottom), which lie inside the image."""
-        left, top, right, bottom = box
-        return Image.fromarray(self.pixels[top:bottom, left:right])
+    def pixels(self, left: int, top: int, right: int, bottom: int) -> Bytes:
+        """[bottom - top, right - left, 3] of a box that lies inside the image, without a copy."""
+        return self.whole[top:bottom, left:right]
 
 
 @dataclass(frozen=True)
@@ -75,21 +83,49 @@ class DecodedStore:
     """int64 [N], CRC-32 of the bytes of each image."""
     device: torch.device
     """Where views, stills and crops come."""
+    placement: Placement = "auto"
+    """Where the pixels are to lie for training; auto: where they fit."""
+    resident: ResidentPixels | None = None
+    """The pixels on the device or in pinned memory; None: mapped, and views are cut by threads."""
 
     @property
     def labels(self) -> Positions | None:
         return self.files.labels
+
+    @property
+    def num_workers(self) -> int | None:
+        """Threads that cut views; None: one for every core."""
+        return self.files.num_workers
 
     def __len__(self) -> int:
         return len(self.files)
 
     def at(self, positions: Positions) -> DecodedStore:
         fields = {name: getattr(self, name)[positions] for name in ("starts", "sizes", "checksums")}
-        return replace(self, files=self.files.at(positions), **fields)
+        return replace(self, files=self.files.at(positions), resident=None, **fields)
 
     def to(self, device: torch.device) -> DecodedStore:
-        """The same images, whose views come on ``device``; the pixels stay where they are."""
-        return replace(self, device=device)
+        """The same images, whose views come on ``device``; on a CUDA device the pixels are placed in its reach.
+
+        Raises ConfigError for a ``placement`` that this device does not have.
+        """
+        place = choose_placement(self.placement, len(self.pixels), device)
+        if place == "mapped":
+            return replace(self, device=device, resident=None)
+        where = device if place == "device" else torch.device("cpu")
+        pixels = torch.empty(len(self.pixels), dtype=torch.uint8, device=where, pin_memory=place == "pinned")
+        for start in range(0, len(pixels), COPIED_AT_ONCE):
+            piece = slice(start, start + COPIED_AT_ONCE)
+            pixels[piece] = torch.from_numpy(np.array(self.pixels[piece]))
+        resident = ResidentPixels(pixels.view(-1, 3), self.starts // 3, self.sizes, device)
+        return replace(self, device=device, resident=resident)
+
+    def describe(self) -> str:
+        """How much there is, and where it lies."""
+        size = f"{len(self.pixels) / 1e9:.2f} GB of decoded pixels"
+        if self.resident is None:
+            return f"{size}, mapped from {printable(self.folder)}"
+        return f"{size}, {'in pinned memory' if self.resident.pixels.is_pinned() else f'on {self.device}'}"
 
     def verified(self, on_error: OnError, advance: Callable[[int], None]) -> tuple[DecodedStore, list[BadFile]]:
         """The store itself, once every byte was read and fits its checksum.
@@ -109,6 +145,8 @@ class DecodedStore:
         return StoredPicture(self.pixels[start : start + height * width * 3].reshape(height, width, 3))
 
     def views(self, batches: Iterable[Tensor], spec: ViewSpec, *, seed: int, epoch: int) -> Iterator[Views]:
+        if self.resident is not None:
+            return self.resident.views(batches, spec, seed=seed, epoch=epoch)
         return cut_views(self, batches, spec, seed=seed, epoch=epoch)
 
     def stills(self, size: int) -> Iterator[Tensor]:
@@ -120,6 +158,23 @@ class DecodedStore:
     def content(self) -> Iterator[bytes | memoryview]:
         """Those of the files: where the pixels come from does not matter."""
         return self.files.content()
+
+
+def choose_placement(wanted: Placement, num_bytes: int, device: torch.device) -> Placement:
+    """Where ``num_bytes`` of pixels go: to the device if they take 40 % of what is free there, else to pinned memory
+    if they take half of that, else they stay mapped. Without a CUDA device they stay mapped.
+
+    Raises ConfigError where ``wanted`` needs a CUDA device and there is none.
+    """
+    if device.type != "cuda":
+        if wanted in ("device", "pinned"):
+            raise ConfigError(f"data.placement={wanted} needs a CUDA device, and this run is on {device}. Use auto.")
+        return "mapped"
+    if wanted != "auto":
+        return wanted
+    if num_bytes <= LARGEST_SHARE_OF_DEVICE * free_memory(device):
+        return "device"
+    return "pinned" if num_bytes <= LARGEST_SHARE_OF_MEMORY * free_memory(torch.device("cpu")) else "mapped"
 
 
 def open_store(folder: Path | str, images: ImageFiles) -> DecodedStore:

@@ -43,7 +43,7 @@ AUTHORS_IMAGENET_LISTS = {
 Lists = Mapping[str, ImageList]
 
 
-def read_imagenet(name: str, root: Path, splits_dir: Path) -> LabelledImages:
+def read_imagenet(name: str, root: Path, splits_dir: Path, *, num_workers: int | None = None) -> LabelledImages:
     """``name`` (a key of AUTHORS_IMAGENET_LISTS) from ``root``, which holds train/ and val/, and the authors' folder.
 
     Raises MissingInputError for an absent folder or list, and DataError, naming list and line, for lists that do not
@@ -67,7 +67,7 @@ def read_imagenet(name: str, root: Path, splits_dir: Path) -> LabelledImages:
         label_of |= listed
     pool, positions = _pool(lists, train)
     labels = np.array([label_of[path] for path in pool], dtype=np.int64)
-    test = ImageFiles(root, tuple(lists["test"].paths), lists["test"].labels)
+    test = ImageFiles(root, tuple(lists["test"].paths), lists["test"].labels, num_workers=num_workers)
     split = Split(
         long_tail=positions["long_tail"],
         balanced=positions["balanced"],
@@ -78,7 +78,8 @@ def read_imagenet(name: str, root: Path, splits_dir: Path) -> LabelledImages:
         source="authors' lists",
     )
     class_names = [folder.rpartition("/")[2] for folder in folder_of]
-    return LabelledImages(ImageFiles(root, tuple(pool), labels), test, class_names, split)
+    pool_files = ImageFiles(root, tuple(pool), labels, num_workers=num_workers)
+    return LabelledImages(pool_files, test, class_names, split)
 
 
 def _read_lists(name: str, splits_dir: Path) -> dict[str, ImageList]:

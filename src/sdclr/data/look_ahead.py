@@ -13,20 +13,21 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def num_threads() -> int:
-    """The CPU cores that this process may use. No result depends on it."""
+def num_cores() -> int:
+    """The CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def look_ahead(
-    batches: Iterable[tuple[T, Sequence[Callable[[], object]]]], *, ahead: int = 2
+    batches: Iterable[tuple[T, Sequence[Callable[[], object]]]], *, num_workers: int | None = None, ahead: int = 2
 ) -> Generator[T, None, None]:
     """Yield the item of every (item, calls) in order, as soon as all its calls have returned.
 
-    While one item is used, the calls of the next ``ahead`` batches run. The first call in order that raised raises
-    here. However this ends, early or by an exception, calls that have not begun never will.
+    While one item is used, the calls of the next ``ahead`` batches run, in ``num_workers`` threads (default: one for
+    every core that this process may use); nothing but speed depends on their number. The first call in order that
+    raised raises here. However this ends, early or by an exception, calls that have not begun never will.
     """
-    pool = ThreadPoolExecutor(num_threads(), thread_name_prefix="sdclr-images")
+    pool = ThreadPoolExecutor(num_workers or num_cores(), thread_name_prefix="sdclr-images")
     waiting: deque[tuple[T, list[Future[object]]]] = deque()
 
     def finished() -> T:
@@ -46,10 +47,19 @@ def look_ahead(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def in_pieces(num: int, piece: int, work: Callable[[range], object], advance: Callable[[int], None]) -> None:
+def in_pieces(
+    num: int,
+    piece: int,
+    work: Callable[[range], object],
+    advance: Callable[[int], None],
+    *,
+    num_workers: int | None = None,
+) -> None:
     """Call ``work`` in threads for range(num), cut into ranges of ``piece``; ``advance`` hears of each one's length."""
     starts = range(0, num, piece)
     ranges = (range(start, min(start + piece, num)) for start in starts)
-    with closing(look_ahead(((len(r), [partial(work, r)]) for r in ranges), ahead=2 * num_threads())) as done:
+    calls = ((len(r), [partial(work, r)]) for r in ranges)
+    workers = num_workers or num_cores()
+    with closing(look_ahead(calls, num_workers=workers, ahead=2 * workers)) as done:
         for length in done:
             advance(length)

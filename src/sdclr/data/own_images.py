@@ -1,4 +1,4 @@
-"""A collection of somebody's own images: a folder, a list or a table, taken as it is. Opens no image.
+"""A collection of somebody's own images: a folder, a list, a table or shards, taken as it is. Opens no image.
 
 N images, C classes. Labels are known where a list brings them, or where sub-folders are said to be classes.
 """
@@ -18,11 +18,13 @@ from sdclr.data.image_lists import read_csv_list, read_txt_list
 from sdclr.data.images import LabelledImages
 from sdclr.data.listing import list_images
 from sdclr.data.splits import Positions
+from sdclr.data.tar_shards import Members, expand_braces, read_shards
 from sdclr.errors import ConfigError, DataError, MissingInputError
 
 ACCEPTED = (
     "a folder (searched with its sub-folders), a .txt list (lines 'relative/path' or 'relative/path label'), a .csv "
-    "with a column path (and label), or a .npz of arrays (with data.name=arrays)"
+    "with a column path (and label), uncompressed .tar shards (one, 'NAME-{000..099}.tar', or a folder of them), or a "
+    ".npz of arrays (with data.name=arrays)"
 )
 _READERS = {".txt": read_txt_list, ".csv": read_csv_list}
 
@@ -35,6 +37,8 @@ class _Found(NamedTuple):
     labels: list[str] | None
     """[N], the class of each as text."""
     remarks: list[str]
+    members: Members | None = None
+    """Where the images lie, if in shards."""
 
 
 def read_own_images(
@@ -44,9 +48,10 @@ def read_own_images(
     class_folders: bool = False,
     test_path: Path | None = None,
     exif_rotation: bool = False,
+    num_workers: int | None = None,
     exclude: Iterable[Path | str] = (),
 ) -> LabelledImages:
-    """The images at ``path``, and the labelled test set at ``test_path``: each a folder, a .txt list or a .csv.
+    """The images at ``path``, and the labelled test set at ``test_path``: each a folder, a list, a .csv or shards.
 
     ``root``: what the paths of lists are relative to (default: each list's own folder). ``class_folders``: the
     sub-folders of ``path`` are its classes; those of a test folder always are. ``exclude``: folders to leave out. A
@@ -59,7 +64,9 @@ def read_own_images(
             "Leave data.root out."
         )
     if class_folders and path.is_file():
-        raise ConfigError(f"data.labels=folders is for folders; {path} is a list, which brings its own labels, if any.")
+        raise ConfigError(
+            f"data.labels=folders is for folders; {path} is a list or a shard, which bring their own labels."
+        )
     train = _find(path, root, class_folders, exclude)
     class_names = _class_names(train.labels)
     test = None
@@ -67,9 +74,9 @@ def read_own_images(
         found = _find(test_path, root, test_path.is_dir(), exclude)
         _check_test(found, test_path, class_names, path)
         _refuse_overlap(train, found)
-        test = _files(found, class_names, exif_rotation)
+        test = _files(found, class_names, exif_rotation, num_workers)
     return LabelledImages(
-        _files(train, class_names, exif_rotation),
+        _files(train, class_names, exif_rotation, num_workers),
         test,
         [printable(name) for name in class_names],
         remarks=tuple(train.remarks),
@@ -77,6 +84,8 @@ def read_own_images(
 
 
 def _find(path: Path, root: Path | None, class_folders: bool, exclude: Iterable[Path | str]) -> _Found:
+    if path.suffix.lower() == ".tar" and not path.is_dir():
+        return _find_in_shards(path.parent, expand_braces(path.name), root)
     if not path.exists():
         raise MissingInputError(f"{printable(path)} does not exist. Images are taken from {ACCEPTED}.")
     if path.is_dir():
@@ -93,11 +102,22 @@ def _find(path: Path, root: Path | None, class_folders: bool, exclude: Iterable[
 def _find_in_folder(folder: Path, class_folders: bool, exclude: Iterable[Path | str]) -> _Found:
     listing = list_images(folder, exclude)
     remarks = listing.remarks()
+    if not listing.paths and (shards := sorted(str(one.relative_to(folder)) for one in folder.rglob("*.tar"))):
+        if class_folders:
+            raise ConfigError(f"data.labels=folders is for folders of images; {folder} holds shards. Leave it out.")
+        return _find_in_shards(folder, shards, None)
     if not listing.paths:
         but = f" ({', '.join(remarks)})" if remarks else ""
         raise DataError(f"folder {printable(folder)} holds no images{but}. Give {ACCEPTED}.")
     labels = _labels_by_folder(folder, listing.paths) if class_folders else None
     return _Found(folder, listing.paths, labels, remarks)
+
+
+def _find_in_shards(folder: Path, names: list[str], root: Path | None) -> _Found:
+    if root is not None:
+        raise ConfigError(f"data.root={root} is for a .txt list or a .csv, and not for shards. Leave it out.")
+    found = read_shards(folder, names)
+    return _Found(folder, found.paths, found.labels, [], found.members)
 
 
 def _labels_by_folder(folder: Path, paths: list[str]) -> list[str]:
@@ -122,12 +142,19 @@ def _class_names(labels: list[str] | None) -> list[str]:
     return sorted(names, key=int) if all(name.isascii() and name.isdigit() for name in names) else names
 
 
-def _files(found: _Found, class_names: list[str], exif_rotation: bool) -> ImageFiles:
+def _files(found: _Found, class_names: list[str], exif_rotation: bool, num_workers: int | None) -> ImageFiles:
     labels: Positions | None = None
     if found.labels is not None:
         id_of = {name: number for number, name in enumerate(class_names)}
         labels = np.array([id_of[label] for label in found.labels], dtype=np.int64)
-    return ImageFiles(found.root, tuple(found.paths), labels, exif_rotation=exif_rotation)
+    return ImageFiles(
+        found.root,
+        tuple(found.paths),
+        labels,
+        exif_rotation=exif_rotation,
+        num_workers=num_workers,
+        members=found.members,
+    )
 
 
 def _check_test(test: _Found, test_path: Path, class_names: list[str], train_path: Path) -> None:

@@ -78,7 +78,7 @@ def write_pixels(images: ImageFiles, folder: Path, facts: dict[str, Any], advanc
         write_atomically(folder / JOURNAL, f"{json.dumps(facts)}\n{json.dumps(kept.tolist())}\n")
         with (folder / JOURNAL).open("a", encoding="utf-8") as journal:
             calls = _decode_calls(images, descriptor, starts, checksums, first=len(kept))
-            with contextlib.closing(look_ahead(calls)) as written:
+            with contextlib.closing(look_ahead(calls, num_workers=images.num_workers)) as written:
                 for rows in written:
                     os.fsync(descriptor)
                     journal.write(f"{json.dumps(checksums[rows.start : rows.stop].tolist())}\n")
@@ -96,7 +96,7 @@ def _decode_calls(
     """The images of one entry of the journal after another, one call an image."""
 
     def decode(position: int) -> None:
-        content = np.asarray(images.picture(position)).reshape(-1).data
+        content = np.asarray(images.picture(position).image).reshape(-1).data
         checksums[position] = zlib.crc32(content)
         written = 0
         while written < len(content):  # a write may take a part only

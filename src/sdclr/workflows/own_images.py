@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from sdclr.data import DataConfig, Images, build_data
 from sdclr.data.decode import read_size
 from sdclr.data.image_arrays import ImageArrays
 from sdclr.data.image_files import ImageFiles
-from sdclr.device import resolve_device
+from sdclr.device import free_memory, resolve_device
 from sdclr.errors import ConfigError, SdclrError
 from sdclr.jobs.pretrain import PretrainConfig, Preview, preview
 from sdclr.presentation.progress import AnyProgress
@@ -47,7 +46,7 @@ def own_config(path: str, values: dict[str, Any], out: Path, console: Console) -
         num_images=len(found),
         typical_side=typical_side(found),
         device=device.type,
-        free_memory_bytes=_free_memory(device),
+        free_memory_bytes=free_memory(device),
     )
     config = config.with_values(values)
     _explain(len(found), [choice for choice in choices if choice.setting not in values], console)
@@ -57,7 +56,7 @@ def own_config(path: str, values: dict[str, Any], out: Path, console: Console) -
 
 
 def own_data(path: str, values: dict[str, Any]) -> DataConfig:
-    """The data settings for a folder, a list or a .npz; ``values`` by dotted name, all of them data.*."""
+    """The data settings for a folder, a list, shards or a .npz; ``values`` by dotted name, all of them data.*."""
     if foreign := [name for name in values if not name.startswith("data.")]:
         raise ConfigError(f"only settings of the images (data.KEY=VALUE) make sense here, got {foreign[0]}.")
     name = "arrays" if path.endswith(".npz") else "images"
@@ -110,13 +109,3 @@ def _explain(num_images: int, choices: Sequence[Choice], console: Console) -> No
         value = f"{choice.value:g}" if isinstance(choice.value, float) else str(choice.value)
         table.add_row(f"  {choice.setting}={value}", Text(choice.reason, style="dim"))
     console.print(table)
-
-
-def _free_memory(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()  # counts what the page cache would give back
-        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

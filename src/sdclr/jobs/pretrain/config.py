@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from sdclr.backbones import BackboneConfig
-from sdclr.config import Section
+from sdclr.config import INCIDENTAL, Section
 from sdclr.data import DataConfig, ViewsConfig
 from sdclr.device import MemoryFormat, Precision
 from sdclr.methods import MethodConfig
@@ -38,7 +38,7 @@ class PretrainConfig(Section):
     """Layout of images and convolution weights; auto is channels_last, the faster one, wherever that is safe."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more compute, same gradients."""
-    checkpoint_every_epochs: Annotated[int, Field(ge=1)] = 10
+    checkpoint_every_epochs: Annotated[int, Field(ge=1, json_schema_extra=INCIDENTAL)] = 10
     """How often a checkpoint is written; one is always written at the end and on a signal."""
     weights: str | None = None
     """A run folder or backbone.safetensors to start the backbone from."""

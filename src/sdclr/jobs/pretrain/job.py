@@ -27,8 +27,8 @@ from sdclr.backbones import (
 from sdclr.backbones.weights import load_weights, save_backbone
 from sdclr.batch import Views
 from sdclr.checkpoint import Checkpoint, load_strictly
-from sdclr.config import differing_fields
 from sdclr.data import Data, build_data, epoch_batches, steps_per_epoch
+from sdclr.data.image_store import DecodedStore
 from sdclr.device import (
     autocast,
     describe_device,
@@ -146,6 +146,8 @@ class Job:
             memory_format=self.memory_format
         )
         self.images = images.to(self.device)
+        if isinstance(self.images, DecodedStore):
+            show.print(self.images.describe())
         self.optimizer = build_optimizer(
             self.method.parameters(),
             **config.optimizer.model_dump(include={"name", "momentum", "weight_decay", "decay_norms_and_biases"}),
@@ -179,6 +181,8 @@ class Job:
                     f"{run.folder} was trained on other data: fingerprint {saved}, now {self.data.fingerprint}. "
                     "Restore the data, or choose another --out."
                 )
+            if self.config.completed(run.settings()) != self.config.to_dict():  # the data have moved, for example
+                run.write_text("config.yaml", self.config.to_yaml())
         checkpoint = run.checkpoints.newest()
         if checkpoint is None and run.backbone_path.is_file():
             self.step = self.total_steps  # finished; its checkpoints were removed to save space
@@ -316,7 +320,7 @@ class Job:
         for name, tensor in checkpoint.tensors.items():
             part, _, rest = name.partition(".")
             parts.setdefault(part, {})[rest] = tensor
-        if differences := differing_fields(self.config.completed(checkpoint.facts["config"]), self.config.to_dict()):
+        if differences := self.config.differences(checkpoint.facts["config"]):
             raise ConfigError(
                 f"{where} was made with other settings (made with -> now):\n  "
                 + "\n  ".join(differences)

@@ -1,0 +1,92 @@
+"""Cut views out of decoded pixels that lie on a CUDA device, or in pinned memory beside it: no thread, no wait.
+
+B images a batch, V = 2B views, S side of a view. The same boxes and colours as :mod:`sdclr.data.cutting`, from the same
+parameters; crop, resize and flip are the separable product of :mod:`sdclr.data.views` here, which does not round
+between its passes: the two forms agree to two grey levels before colours. Views of many sizes share a canvas; where a
+crop ends, weights are zero, so that what lies beside it is never seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sdclr.batch import Views
+from sdclr.data.splits import Positions
+from sdclr.data.view_parameters import ViewParameters, ViewSpec, draw_two_views
+from sdclr.data.views import colour_views, resized_crop
+
+CANVAS_PIXELS = 1 << 24
+"""Pixels that are cut at one time: 17 million take about 0.6 GB while they are."""
+
+
+@dataclass(frozen=True)
+class ResidentPixels:
+    """Decoded images of any size, one after another."""
+
+    pixels: Tensor
+    """uint8 [P, 3], on ``device`` or in pinned memory."""
+    first: Positions
+    """int64 [N], the first pixel of each image."""
+    sizes: Positions
+    """int64 [N, 2]: heights and widths."""
+    device: torch.device
+    """Where views come."""
+
+    def views(self, batches: Iterable[Tensor], spec: ViewSpec, *, seed: int, epoch: int) -> Iterator[Views]:
+        """Two random views of every image at the positions of each batch (int64 [B], on the CPU)."""
+        for index in batches:
+            height, width = torch.from_numpy(self.sizes)[index].unbind(1)
+            both = draw_two_views(spec, index, height, width, seed=seed, epoch=epoch)
+            first = torch.from_numpy(self.first)[index]
+            x = self._crops(first.repeat(2), width.repeat(2), both, spec.size)
+            drawn = ViewParameters(*(tensor.to(self.device, non_blocking=True) for tensor in both))
+            a, b = colour_views(x.mul_(1 / 255).clamp_(0, 1), drawn, spec).chunk(2)
+            yield Views(a, b, index.to(self.device, non_blocking=True))
+
+    def _crops(self, first: Tensor, width: Tensor, drawn: ViewParameters, size: int) -> Tensor:
+        """float32 [V, 3, S, S] in 0 .. 255, of images that begin at pixel ``first`` [V] and are ``width`` [V] wide."""
+        out = torch.empty(len(first), 3, size, size, device=self.device)
+        for rows in _similar(drawn.box[:, 2], drawn.box[:, 3], CANVAS_PIXELS):
+            top, left, tall, wide = drawn.box[rows].unbind(1)
+            begin = first[rows] + top * width[rows]
+            if self.pixels.device == self.device:
+                pixels, begin = self.pixels, begin + left
+            else:
+                pixels, begin = self._fetched(begin, tall * width[rows], left)
+            y, x = torch.arange(int(tall.max())), torch.arange(int(wide.max()))
+            step = [part.to(self.device, non_blocking=True) for part in (begin, width[rows], y, x)]
+            where = step[0][:, None, None] + step[1][:, None, None] * step[2][:, None] + step[3]
+            canvas = pixels[where.clamp_(max=len(pixels) - 1)]  # [n, tall, wide, 3]
+            box = torch.stack([torch.zeros_like(tall), torch.zeros_like(wide), tall, wide], dim=1)
+            box, flip = (part.to(self.device, non_blocking=True) for part in (box, drawn.flip[rows]))
+            out[rows.to(self.device)] = resized_crop(canvas.permute(0, 3, 1, 2), box, flip, size)
+        return out
+
+    def _fetched(self, begin: Tensor, length: Tensor, left: Tensor) -> tuple[Tensor, Tensor]:
+        """``length`` [n] pixels from ``begin`` [n] on, copied to the device; and where each crop begins in them."""
+        ends = length.cumsum(0)
+        fetched = torch.empty(int(ends[-1]), 3, dtype=torch.uint8, device=self.device)
+        starts = ends - length
+        for source, target, num in zip(begin.tolist(), starts.tolist(), length.tolist(), strict=True):
+            fetched[target : target + num].copy_(self.pixels[source : source + num], non_blocking=True)
+        return fetched, starts + left
+
+
+def _similar(tall: Tensor, wide: Tensor, pixels: int) -> Iterator[Tensor]:
+    """Positions of all crops, largest first, in groups whose common canvas has at most ``pixels`` (or one crop)."""
+    order = (tall * wide).argsort(descending=True, stable=True).tolist()
+    heights, widths = tall.tolist(), wide.tolist()
+    group: list[int] = []
+    height = width = 0
+    for row in order:
+        higher, wider = max(height, heights[row]), max(width, widths[row])
+        if group and (len(group) + 1) * higher * wider > pixels:
+            yield torch.tensor(group)
+            group, higher, wider = [], heights[row], widths[row]
+        group.append(row)
+        height, width = higher, wider
+    yield torch.tensor(group)

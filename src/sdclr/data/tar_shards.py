@@ -1,0 +1,165 @@
+"""Images in tar shards, as WebDataset writes them: which there are and where their bytes lie. Opens no image.
+
+An uncompressed tar is an archive that can be read anywhere: once its headers are known, images in shards are images in
+files, in any order, each exactly once an epoch. So there is no stream, no shuffle buffer and no other order than that
+of every collection; shards must lie on a disk. A sample is what has one name up to the first dot of its last part;
+its class is the number in its ``.cls``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from sdclr.data.decode import Member, printable, require_file
+from sdclr.data.listing import IMAGE_SUFFIXES
+from sdclr.data.splits import Positions
+from sdclr.errors import DataError, MissingInputError
+
+CLASS_SUFFIX = "cls"
+LONGEST_CLASS = 20
+_BRACES = re.compile(r"\{([0-9]+)\.\.([0-9]+)\}")
+_LARGEST_RANGE = 100_000
+
+
+@dataclass(frozen=True)
+class Members:
+    """Where N images lie in S shards."""
+
+    shards: tuple[str, ...]
+    """[S], below the root of the collection."""
+    shard: Positions
+    """int64 [N], which of them."""
+    start: Positions
+    """int64 [N], the first byte there."""
+    size: Positions
+    """int64 [N], in bytes."""
+
+    def at(self, positions: Positions) -> Members:
+        return Members(self.shards, self.shard[positions], self.start[positions], self.size[positions])
+
+    def member(self, root: Path, position: int, name: str) -> Member:
+        shard = self.shards[int(self.shard[position])]
+        own = name.removeprefix(f"{shard}/")
+        return Member(os.path.join(root, shard), int(self.start[position]), int(self.size[position]), own)
+
+
+class ShardedImages(NamedTuple):
+    """The images of some shards, in the order of the shards and, inside each, of the tar."""
+
+    paths: list[str]
+    """[N], SHARD/MEMBER."""
+    labels: list[str] | None
+    """[N], the class of each, where every image has one."""
+    members: Members
+
+
+class _Found(NamedTuple):
+    name: str
+    start: int
+    size: int
+    label: str | None
+
+
+def expand_braces(name: str) -> list[str]:
+    """``train-{000..146}.tar`` -> 147 names; a name without a range is itself."""
+    match = _BRACES.search(name)
+    if match is None:
+        return [name]
+    first, last = int(match[1]), int(match[2])
+    if not 0 <= last - first < _LARGEST_RANGE:
+        raise DataError(f"{printable(name)}: the range {match[0]} must ascend and name fewer than {_LARGEST_RANGE:,}.")
+    width = len(match[1])
+    names = [f"{name[: match.start()]}{number:0{width}d}{name[match.end() :]}" for number in range(first, last + 1)]
+    return [whole for one in names for whole in expand_braces(one)]
+
+
+def read_shards(root: Path, shards: list[str]) -> ShardedImages:
+    """The images in tar files below ``root``, from their headers alone.
+
+    Raises MissingInputError for an absent shard, and DataError for one that is compressed, cut off or no tar, for one
+    that holds a name twice, and where only some images have a class.
+    """
+    if absent := [shard for shard in shards if not (root / shard).exists()]:
+        raise MissingInputError(
+            f"{len(absent)} of {len(shards)} shards do not exist (first: {printable(root / absent[0])}). Restore them."
+        )
+    found = [(number, one) for number, shard in enumerate(shards) for one in _images_of(root / shard)]
+    if not found:
+        raise DataError(f"{len(shards)} shards below {printable(root)} hold no images ({', '.join(IMAGE_SUFFIXES)}).")
+    paths = [f"{shards[number]}/{one.name}" for number, one in found]
+    unlabelled = [path for path, (_, one) in zip(paths, found, strict=True) if one.label is None]
+    if 0 < len(unlabelled) < len(found):
+        raise DataError(
+            f"{len(unlabelled)} of {len(found)} images have no .{CLASS_SUFFIX} beside them, and others have one "
+            f"(first: {printable(unlabelled[0])}). Give every image a class, or none."
+        )
+    return ShardedImages(
+        paths,
+        None if unlabelled else [one.label or "" for _, one in found],
+        Members(
+            tuple(shards),
+            np.array([number for number, _ in found], dtype=np.int64),
+            np.array([one.start for _, one in found], dtype=np.int64),
+            np.array([one.size for _, one in found], dtype=np.int64),
+        ),
+    )
+
+
+def _images_of(shard: Path) -> Iterator[_Found]:
+    """The images of one shard; a sample's class may stand before or after them."""
+    require_file(shard)
+    images: dict[str, tuple[str, int, int]] = {}
+    class_of: dict[str, str] = {}
+    try:
+        with tarfile.open(shard, "r:") as archive:
+            for member in archive:
+                archive.members.clear()  # type: ignore[attr-defined]  # known to lack; a shard may hold millions
+                if not member.isreg():
+                    continue
+                folder, _, base = member.name.rpartition("/")
+                key, _, suffix = base.partition(".")
+                sample = f"{folder}/{key}"
+                if suffix == CLASS_SUFFIX:
+                    class_of[sample] = _read_class(archive, member, shard)
+                elif base.lower().endswith(IMAGE_SUFFIXES) and key:
+                    if member.name in images:
+                        raise DataError(f"shard {printable(shard)} holds {printable(member.name)} twice.")
+                    images[member.name] = (sample, member.offset_data, member.size)
+            _require_end_mark(archive)
+    except tarfile.ReadError as error:
+        raise DataError(
+            f"shard {printable(shard)} cannot be read as an uncompressed tar: {error}. Copy it again if it is cut off; "
+            "unpack it if it is compressed (images in it are)."
+        ) from None
+    except OSError as error:
+        raise DataError(f"shard {printable(shard)} cannot be read: {error.strerror}.") from None
+    for name, (sample, start, size) in images.items():
+        yield _Found(name, start, size, class_of.get(sample))
+
+
+def _require_end_mark(archive: tarfile.TarFile) -> None:
+    """A block of zeros where the reader stopped; it also stops, without a word, at what it cannot read."""
+    assert archive.fileobj is not None
+    archive.fileobj.seek(archive.offset)
+    if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise tarfile.ReadError(f"no member and no end mark at byte {archive.offset:,}")
+
+
+def _read_class(archive: tarfile.TarFile, member: tarfile.TarInfo, shard: Path) -> str:
+    file = archive.extractfile(member)
+    content = file.read(LONGEST_CLASS + 1) if file is not None else b""
+    text = content.decode("ascii", "replace").strip()
+    if len(content) > LONGEST_CLASS or not text.isdigit():
+        raise DataError(
+            f"shard {printable(shard)}: {printable(member.name)} must hold a class as a whole number, "
+            f"got {content[:LONGEST_CLASS]!r}."
+        )
+    return str(int(text))
