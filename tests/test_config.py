@@ -73,6 +73,14 @@ def test_differing_fields_are_named_with_both_values() -> None:
     assert differing_fields(a, b) == ["s.y: 2 -> 5", "new: None -> True"]
 
 
+def test_settings_that_decide_no_result_are_no_difference() -> None:
+    saved = recipe("cifar10_lt_sdclr").with_values({"data.path": "/a", "data.splits_dir": "/b"})
+    asked = saved.with_values({"data.path": "/c", "data.splits_dir": None, "checkpoint_every_epochs": 3, "epochs": 7})
+    assert asked.differences(saved.to_dict()) == ["epochs: 2000 -> 7"]
+    older = {key: value for key, value in saved.to_dict().items() if key != "memory_format"}
+    assert saved.differences(older) == []
+
+
 def test_infinite_numbers_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"optimizer\.learning_rate"):
         recipe("digits_simclr").with_overrides(["optimizer.learning_rate=Infinity"])

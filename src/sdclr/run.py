@@ -4,7 +4,7 @@ config.yaml         runs again as it is                 checkpoints/          th
 environment.json    versions, device, command           backbone.safetensors  the trained target backbone
 split.json          data set, counts, fingerprint       evaluation/*.json     one file per protocol
 metrics.jsonl       one line per epoch                  report.html
-images.json         which files cannot be decoded, for images on disk
+images.json         which files cannot be decoded, and which are copies, for images on disk
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ def write_shard(file: Path, members: Iterable[tuple[str, bytes]]) -> Path:
 
 
 def shards_of(folder: Path, paths: list[str], out: Path, num_shards: int, *, classes: list[str] | None = None) -> Path:
-    """The files ``paths`` of a folder in OUT/train-000.tar, ..., keys are numbers; with ``classes`` a .cls beside each."""
+    """The files ``paths`` of a folder in OUT/train-000.tar, ...; keys are numbers. ``classes``: adds a .cls to each."""
     per_shard = -(-len(paths) // num_shards)
     for number in range(num_shards):
         members: list[tuple[str, bytes]] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +13,9 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from sdclr import Run, cli, evaluate
+from sdclr import Run, Views, cli, evaluate
 from sdclr.jobs.pretrain import job as pretrain_job
+from shard_stand_in import shards_of
 
 TINY = ["backbone.width=2", "views.size=32", "epochs=2"]
 Cli = Callable[..., tuple[int, str, str]]
@@ -143,6 +145,63 @@ def test_a_run_out_of_a_decoded_store_is_the_run_out_of_the_files(sdclr: Cli, tm
     assert losses[0] == losses[1]
     code, _, err = sdclr("pretrain", "digits_sdclr", "--out", "runs/x", "data.store=x")
     assert (code, "store is for images on disk" in err) == (78, True)
+
+
+def test_shards_are_trained_on_and_embedded_as_the_folder_is(sdclr: Cli, tmp_path: Path) -> None:
+    names = sorted(str(path.relative_to(tmp_path / "photos")) for path in (tmp_path / "photos").rglob("*.jpg"))
+    shards_of(tmp_path / "photos", names, tmp_path / "shards", 3, classes=["common", "rare"])
+    for out, source in (("folder", "./photos"), ("shards", "./shards"), ("range", "shards/train-{000..002}.tar")):
+        code, _, err = sdclr("pretrain", source, "--out", f"runs/{out}", *TINY)
+        assert code == 0, err
+    losses = [[line["loss"] for line in Run(f"runs/{out}").metrics()] for out in ("folder", "shards", "range")]
+    assert losses[0] == losses[1] == losses[2]
+    for out, source in (("f.npz", "./photos"), ("s.npz", "./shards")):
+        code, _, err = sdclr("embed", "runs/folder", source, "--out", out)
+        assert code == 0, err
+    with np.load("f.npz") as folder, np.load("s.npz") as shards:
+        np.testing.assert_array_equal(folder["features"], shards["features"])
+        assert shards["path"][0] == "train-000.tar/000000.jpg"
+        assert shards["label"].tolist() == [int(name.startswith("rare")) for name in names]
+    code, _, err = sdclr("pretrain", "shards/train-{000..003}.tar", "--out", "runs/x", *TINY)
+    assert (code, "1 of 4 shards do not exist" in err) == (66, True)
+
+
+def test_copies_are_counted_and_listed(sdclr: Cli, tmp_path: Path) -> None:
+    shutil.copy(tmp_path / "photos" / "common" / "1.jpg", tmp_path / "photos" / "rare" / "again.jpg")
+    code, _, err = sdclr("pretrain", "./photos", "--out", "runs/x", *TINY)
+    assert code == 0
+    assert "1 of 35 images are copies of others" in err
+    facts = json.loads((tmp_path / "runs/x/images.json").read_text())
+    assert facts["duplicates"] == [["common/1.jpg", "rare/again.jpg"]]
+
+
+def test_a_run_goes_on_with_other_workers_and_where_its_images_have_moved(
+    sdclr: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, _, err = sdclr("pretrain", "./photos", "--out", "runs/whole", *TINY, "data.num_workers=1")
+    assert code == 0, err
+    real = pretrain_job.Job.train_step
+
+    def interrupted(job: pretrain_job.Job, views: Views) -> None:
+        if job.step == 1:
+            raise KeyboardInterrupt
+        real(job, views)
+
+    every_epoch = "checkpoint_every_epochs=1"
+    with monkeypatch.context() as patch:
+        patch.setattr(pretrain_job.Job, "train_step", interrupted)
+        sdclr("pretrain", "./photos", "--out", "runs/moved", *TINY, every_epoch, "data.num_workers=1")
+    assert Run("runs/moved").checkpoints
+    (tmp_path / "photos").rename(tmp_path / "elsewhere")
+    code, _, err = sdclr("pretrain", "./elsewhere", "--out", "runs/moved", *TINY, "data.num_workers=3")
+    assert (code, "resuming at step 1" in err) == (0, True), err
+    assert Run("runs/moved").settings()["data"]["path"] == str(tmp_path / "elsewhere")
+    whole, moved = (Run(f"runs/{name}").metrics() for name in ("whole", "moved"))
+    assert [line["loss"] for line in moved] == [line["loss"] for line in whole]
+    assert all(0 < line["data_share"] < 1 for line in moved)
+    (tmp_path / "elsewhere" / "common" / "1.jpg").rename(tmp_path / "elsewhere" / "common" / "one.jpg")
+    code, _, err = sdclr("pretrain", "./elsewhere", "--out", "runs/moved", *TINY)
+    assert (code, "was trained on other data" in err) == (78, True)
 
 
 def test_wrong_folders_get_one_sentence(sdclr: Cli, tmp_path: Path) -> None:

@@ -16,12 +16,13 @@ FILES_PER_CALL = 16
 def duplicates(images: ImageFiles, advance: Callable[[int], None] = lambda done: None) -> list[list[str]]:
     """Groups of two and more equal files, by path, groups and files in the order of the collection.
 
-    Only files of equal size are read. ``advance`` hears of the number of files read. Raises MissingInputError or
+    Only files of equal size are read. ``advance`` hears of the number of files done. Raises MissingInputError or
     DataError for a path that is no file.
     """
     same_size = _groups(range(len(images)), lambda position: _size(images.file(position)))
     candidates = sorted(position for group in same_size for position in group)
     digests: dict[int, bytes] = {}
+    advance(len(images) - len(candidates))
 
     def read(rows: range) -> None:
         for row in rows:

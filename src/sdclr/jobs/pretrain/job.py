@@ -9,7 +9,7 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -153,6 +153,7 @@ class Job:
             **config.optimizer.model_dump(include={"name", "momentum", "weight_decay", "decay_norms_and_biases"}),
         )
         self.step = 0
+        self.waited_seconds = 0.0  # for views, in this epoch so far
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)  # of the epoch so far
 
     def learning_rate(self, step: int) -> float:
@@ -205,17 +206,20 @@ class Job:
         task = show.add(label, total=self.total_steps, unit="steps", done=self.step)
         for epoch in range(self.step // self.steps_per_epoch, config.epochs):
             begun, first = time.perf_counter(), self.step % self.steps_per_epoch
+            self.waited_seconds = 0.0
             if first == 0:
                 self.loss_sum.zero_()
                 method.on_epoch_start(epoch)
             with closing(self.views(epoch, first)) as views_of_epoch:  # threads that decode ahead end with the block
-                for views in views_of_epoch:
+                for views in self._waiting_for(views_of_epoch):
                     self.train_step(views)
                     show.advance(task)
                     if stop.signal_name and self.step % self.steps_per_epoch:
                         self._stop(run, stop)
             self._end_epoch(run, epoch, (self.steps_per_epoch - first), time.perf_counter() - begun)
-            show.advance(task, 0, note=f"epoch {epoch + 1}/{config.epochs}, loss {self._epoch_loss():.3f}")
+            share = self.waited_seconds / (time.perf_counter() - begun)
+            note = f"epoch {epoch + 1}/{config.epochs}, loss {self._epoch_loss():.3f}, data {share:.0%} of the time"
+            show.advance(task, 0, note=note)
             if (epoch + 1) % config.checkpoint_every_epochs == 0 or epoch + 1 == config.epochs or stop.signal_name:
                 self._save(run)
             if stop.signal_name and epoch + 1 < config.epochs:
@@ -230,6 +234,16 @@ class Job:
         config = self.config
         batches = epoch_batches(len(self.images), config.batch_size, seed=config.seed, epoch=epoch, first=first)
         yield from self.images.views(batches, config.views.spec(), seed=config.seed, epoch=epoch)
+
+    def _waiting_for(self, batches: Iterator[Views]) -> Iterator[Views]:
+        """The same batches; what the host spends on them (on a CPU their pixels, too) goes to ``waited_seconds``."""
+        while True:
+            begun = time.perf_counter()
+            views = next(batches, None)
+            self.waited_seconds += time.perf_counter() - begun
+            if views is None:
+                return
+            yield views
 
     def train_step(self, views: Views) -> None:
         """One forward, one backward, one update."""
@@ -280,6 +294,7 @@ class Job:
                 "loss": loss,
                 "learning_rate": self.learning_rate(self.step),
                 "views_per_second": views / seconds,
+                "data_share": self.waited_seconds / seconds,
                 "seconds": seconds,
                 **{name: float(value) for name, value in self.method.measurements().items()},
             }

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from sdclr.data import BadFile, DataConfig, Images
+from sdclr.data.decode import printable
+from sdclr.data.duplicates import duplicates
 from sdclr.data.image_arrays import ImageArrays
 from sdclr.data.image_files import ImageFiles
 from sdclr.data.image_store import build_store
@@ -35,6 +37,8 @@ def usable_images(
         usable, bad = images.verified(data.on_error, lambda done: show.advance(task, done))
         show.finish(task, f"{len(bad)} left out" if bad else "")
         facts = {"fingerprint": fingerprint, "found": len(images), "skipped": [[one.path, one.cause] for one in bad]}
+        if data.name == "images":
+            facts["duplicates"] = _duplicates(usable, show)
     else:
         skipped = {path for path, _ in facts["skipped"]}
         names: tuple[str, ...] = images.paths  # type: ignore[attr-defined]  # whatever is on disk has names
@@ -42,6 +46,22 @@ def usable_images(
     if facts["skipped"]:
         warnings.warn(left_out([BadFile(*one) for one in facts["skipped"]], len(images)), stacklevel=2)
     return _stored(usable, data, show), facts
+
+
+def _duplicates(images: Images, show: AnyProgress) -> list[list[str]]:
+    """Groups of files that are the same, byte for byte. They stay: whether a copy is a mistake is not ours to say."""
+    assert isinstance(images, ImageFiles)
+    task = show.add("looking for copies", total=len(images), unit="images")
+    groups = duplicates(images, lambda done: show.advance(task, done))
+    copies = sum(map(len, groups)) - len(groups)
+    show.finish(task, f"{copies} copies")
+    if copies:
+        first, second = map(printable, groups[0][:2])
+        show.print(
+            f"{copies} of {len(images)} images are copies of others, byte for byte (first: {second} of {first}); they "
+            f"are trained on all the same. {FILE} lists them."
+        )
+    return groups
 
 
 def _stored(images: Images, data: DataConfig, show: AnyProgress) -> Images:
