@@ -14,6 +14,8 @@ from torch import Tensor
 from sdclr.batch import Views
 from sdclr.data.view_parameters import ORDERS, ViewParameters, ViewSpec, draw_two_views
 
+_PIXELS_IN_CACHE = 1 << 15
+"""Pixels on which a CPU does one colour operation after another without going to memory for each."""
 _LUMA = (0.2989, 0.587, 0.114)  # torchvision's rgb_to_grayscale
 
 
@@ -155,11 +157,12 @@ def _jitter_grouped(x: Tensor, factors: Tensor, order: Tensor) -> Tensor:
     """Jitter with rows sorted by their order, so that every operation works on contiguous slices: fast on a CPU."""
     by_order = order.argsort(stable=True)
     x, factors = x[by_order], factors[by_order]
+    piece = max(1, _PIXELS_IN_CACHE // x[0, 0].numel())
     ends = torch.searchsorted(order[by_order], torch.arange(-1, len(ORDERS)), right=True).tolist()
     for position in range(4):
         for operation, first, last in _runs(position):
-            rows = slice(ends[first], ends[last])  # ends[0] is where the untouched rows (-1) end
-            if rows.start < rows.stop:
+            for start in range(ends[first], ends[last], piece):  # ends[0] is where the untouched rows (-1) end
+                rows = slice(start, min(start + piece, ends[last]))
                 x[rows] = _operate(operation, x[rows], factors[rows, operation])
     return torch.empty_like(x).index_copy_(0, by_order, x)
 
@@ -213,7 +216,8 @@ def blur_matrix(sigma: Tensor, size: int) -> Tensor:
         d = nearest[None, :, None]
         tail = (whole - d + 1).clamp(min=0) * inner + torch.where(d <= whole + 1, outer, 0.0)
         box[:, :, edge] += tail[:, :, 0]
-    return (box @ box @ box).float()
+    box = box.float()
+    return box @ box @ box
 
 
 def _box_radius(sigma: Tensor) -> Tensor:
