@@ -122,7 +122,7 @@ def test_groups_come_from_the_long_tail_also_for_a_run_on_its_balanced_twin(tmp_
 def test_imagenet_lists_are_evaluated_by_the_imagenet_protocol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = make_imagenet(tmp_path, 7, train_per_class=6)
     where = {"data.path": str(made.root), "data.splits_dir": str(made.splits_dir)}
-    small = {"views.size": 32, "backbone.width": 2, "epochs": 1, "batch_size": 8}
+    small = {"views.size": 32, "backbone.width": 2, "epochs": 1, "batch_size": 8, "optimizer.learning_rate": 0.001}
     run = pretrain(recipe("imagenet100_lt_sdclr").with_values(where | small), tmp_path / "run")
     short = ProbeSchedule(epochs=4, milestones=(2, 3), evaluate_every=2, batch_size=16, top_k=5)
     monkeypatch.setitem(evaluate_job.PROBE_SCHEDULES, "imagenet", ProbeSchedules(linear=short, few_shot=short))
