@@ -77,9 +77,13 @@ class Section(BaseModel):
 
     def differences(self, saved: Mapping[str, Any]) -> list[str]:
         """Lines ``field: saved -> here`` for every setting that decides results, against saved, maybe older, ones."""
-        incidental = _incidental(type(self))
         lines = differing_fields(self.completed(saved), self.to_dict())
-        return [line for line in lines if line.partition(":")[0] not in incidental]
+        return [line for line in lines if line.partition(":")[0] not in self.incidental()]
+
+    @classmethod
+    def incidental(cls) -> set[str]:
+        """Dotted names of all fields marked INCIDENTAL."""
+        return _incidental(cls)
 
     def to_dict(self) -> dict[str, Any]:
         return self.model_dump(mode="json")
@@ -129,7 +133,6 @@ def differing_fields(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "
 
 
 def _incidental(section: type[BaseModel], prefix: str = "") -> set[str]:
-    """Dotted names of all fields marked INCIDENTAL."""
     names: set[str] = set()
     for name, field in section.model_fields.items():
         extra = field.json_schema_extra

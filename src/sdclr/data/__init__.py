@@ -67,7 +67,7 @@ class DataConfig(Section):
     """images: the folder where the paths of a list or .csv begin; without it, the list's own folder."""
     labels: Literal["none", "folders"] = "none"
     """images: whether the sub-folders of a folder are its classes; a list or .csv brings its own labels."""
-    test_path: str | None = None
+    test_path: Place = None
     """images: a second folder, list or .csv, the labelled test set for evaluation."""
     on_error: OnError = "raise"
     """images: what a file that cannot be decoded does before training; skip leaves out at most 1 % of the files."""

@@ -26,13 +26,13 @@ from torch import Tensor
 
 from sdclr.batch import Views
 from sdclr.checkpoint import storage_errors, write_atomically
-from sdclr.data.cutting import cut_probe_crops, cut_stills, cut_views
+from sdclr.data.cutting import Bytes, cut_probe_crops, cut_stills, cut_views
 from sdclr.data.cutting_on_device import ResidentPixels
 from sdclr.data.decode import printable, require_file
 from sdclr.data.image_files import ImageFiles
 from sdclr.data.images import BadFile, OnError
 from sdclr.data.splits import Positions
-from sdclr.data.store_files import JOURNAL, PIXELS, Bytes, find_damage, layout, locked, map_bytes, sync, write_pixels
+from sdclr.data.store_files import JOURNAL, PIXELS, find_damage, layout, locked, map_bytes, sync, write_pixels
 from sdclr.data.view_parameters import ViewSpec
 from sdclr.device import free_memory
 from sdclr.errors import ConfigError, DataError, MissingInputError

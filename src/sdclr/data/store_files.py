@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from sdclr.checkpoint import write_atomically
+from sdclr.data.cutting import Bytes
 from sdclr.data.decode import printable
 from sdclr.data.image_files import ImageFiles
 from sdclr.data.look_ahead import in_pieces, look_ahead
@@ -31,8 +31,6 @@ JOURNAL = "journal.jsonl"
 IMAGES_PER_ENTRY = 128
 """Of the journal: about what a killed build loses."""
 IMAGES_PER_CALL = 16
-
-Bytes = npt.NDArray[np.uint8]
 
 
 def layout(sizes: Positions) -> tuple[Positions, int]:

@@ -17,12 +17,12 @@ import numpy as np
 
 from sdclr.errors import ConfigError, DataError, MissingInputError
 from sdclr.evaluation.balancedness import Balancedness, GroupConvention, balancedness
+from sdclr.jobs.pretrain import PretrainConfig
 from sdclr.run import Run
 
 METHOD_NAMES = {"simclr": "SimCLR", "sdclr": "SDCLR"}
-# may differ among the runs of an arm
-_PLACES = ("data.path", "data.splits_dir", "data.root", "data.test_path", "data.store")
-_NOT_THE_ARM = ("seed", "device", "data.split", *_PLACES)
+_NOT_THE_ARM = frozenset({"seed", "device", "data.split"}) | PretrainConfig.incidental()
+"""Settings that may differ among the runs of an arm."""
 
 
 @dataclass(frozen=True)
