@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 from torch import nn
 
 from sdclr.errors import ConfigError
-from sdclr.optim import build_optimizer, learning_rate, set_learning_rate
+from sdclr.optim import _step_and_undo, build_optimizer, learning_rate, set_learning_rate, state_names, step_if
 
 
 @pytest.mark.parametrize(
@@ -55,3 +56,62 @@ def test_every_optimiser_moves_each_parameter_once_and_spares_norms_when_told(na
 def test_an_unknown_optimiser_is_refused() -> None:
     with pytest.raises(ConfigError, match="sgd, lars or adamw"):
         build_optimizer([], name="adam", momentum=0, weight_decay=0)
+
+
+def trained(name: str, steps: int = 2) -> tuple[nn.Parameter, torch.optim.Optimizer]:
+    weight = nn.Parameter(torch.arange(1.0, 7.0).view(2, 3))
+    if name == "fused sgd":
+        optimizer: torch.optim.Optimizer = torch.optim.SGD([weight], momentum=0.9, weight_decay=0.1, fused=True)
+    else:
+        optimizer = build_optimizer([weight], name=name, momentum=0.9, weight_decay=0.1)
+    set_learning_rate(optimizer, 0.1)
+    for _ in range(steps):
+        weight.grad = torch.ones_like(weight)
+        optimizer.step()
+    return weight, optimizer
+
+
+def everything(weight: nn.Parameter, optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
+    return [weight.detach().clone(), *(torch.as_tensor(v).clone() for v in optimizer.state[weight].values())]
+
+
+@pytest.mark.parametrize("name", ["sgd", "lars", "adamw", "fused sgd"])
+@pytest.mark.parametrize("step", [step_if, _step_and_undo])
+def test_a_step_that_is_not_finite_moves_neither_weights_nor_state(name: str, step: Any) -> None:
+    weight, optimizer = trained(name)
+    before = everything(weight, optimizer)
+    weight.grad = torch.full_like(weight, torch.nan)
+    if (name, step) == ("fused sgd", _step_and_undo):
+        pytest.skip("fused optimisers look at the flag themselves")
+    step(torch.tensor(False), optimizer)
+    assert all(map(torch.equal, before, everything(weight, optimizer)))
+
+
+@pytest.mark.parametrize("name", ["sgd", "lars", "adamw", "fused sgd"])
+@pytest.mark.parametrize("step", [step_if, _step_and_undo])
+def test_a_finite_step_is_the_optimisers_own(name: str, step: Any) -> None:
+    plain, gated = trained(name), trained(name)
+    for weight, _ in (plain, gated):
+        weight.grad = torch.full_like(weight, 0.3)
+    plain[1].step()
+    step(torch.tensor(True), gated[1])
+    assert all(map(torch.equal, everything(*plain), everything(*gated)))
+
+
+@pytest.mark.parametrize("name", ["sgd", "lars", "adamw"])
+def test_a_first_step_that_is_not_finite_leaves_a_state_as_if_it_had_not_been(name: str) -> None:
+    weight, optimizer = trained(name, steps=0)
+    before = weight.detach().clone()
+    weight.grad = torch.full_like(weight, torch.nan)
+    _step_and_undo(torch.tensor(False), optimizer)
+    assert torch.equal(weight, before)
+    assert all(not torch.as_tensor(value).any() for value in optimizer.state[weight].values())
+
+
+@pytest.mark.parametrize(("name", "momentum"), [("sgd", 0.9), ("sgd", 0), ("lars", 0.9), ("lars", 0), ("adamw", 0.9)])
+def test_the_names_of_the_state_are_what_an_optimiser_keeps(name: str, momentum: float) -> None:
+    weight = nn.Parameter(torch.ones(2, 3))
+    weight.grad = torch.ones_like(weight)
+    optimizer = build_optimizer([weight], name=name, momentum=momentum, weight_decay=0.1)
+    optimizer.step()
+    assert {k for k, v in optimizer.state[weight].items() if v is not None} == set(state_names(name, momentum))

@@ -1,7 +1,8 @@
 """Checkpoints that are whole or absent: safetensors with one sha256 over every byte, written by atomic rename.
 
 A file holds tensors plus JSON facts; nothing is ever unpickled. Writing: temporary name, fsync, rename, fsync of the
-folder. Reading: size, header, checksum, and only then tensors. Does not know what a method or an optimiser is.
+folder. Reading: size, header, checksum, and only then tensors. Whatever touches the file system goes through ``files``,
+so that tests can make every single operation fail. Does not know what a method or an optimiser is.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ import errno
 import hashlib
 import json
 import os
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,51 @@ _NO_SUM = "0" * 64
 _LARGEST_HEADER = 16 * 1024 * 1024
 
 
+class Files:
+    """The few operations that durable files take; tests put another in its stead that fails, dies or forgets."""
+
+    def open(self, path: Path) -> FileIO:
+        """A new, empty, unbuffered file."""
+        return FileIO(path, "wb")
+
+    def write(self, file: FileIO, content: bytes) -> None:
+        rest = memoryview(content)
+        while rest:  # one call writes 2 GB at most
+            rest = rest[file.write(rest) :]
+
+    def sync(self, file: FileIO) -> None:
+        os.fsync(file.fileno())
+
+    def replace(self, source: Path, target: Path) -> None:
+        source.replace(target)
+
+    def sync_folder(self, folder: Path) -> None:
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def make_folder(self, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
+
+    def unlink(self, path: Path) -> None:
+        path.unlink(missing_ok=True)
+
+    def list(self, folder: Path) -> list[str]:
+        """Names, in no order; of a folder that is not there, none."""
+        try:
+            return os.listdir(folder)
+        except FileNotFoundError:
+            return []
+
+    def read(self, path: Path) -> bytes:
+        return path.read_bytes()
+
+
+files = Files()
+
+
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
     """Write tensors and JSON ``facts`` to ``path``, atomically and durably.
 
@@ -37,10 +85,17 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str,
     """
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     metadata = {"facts": json.dumps(facts), "sha256": _NO_SUM}
-    content = bytearray(safetensors.torch.save(plain, metadata))
+    content = safetensors.torch.save(plain, metadata)
     where = content.index(_SUM_KEY) + len(_SUM_KEY)
-    content[where : where + 64] = hashlib.sha256(content).hexdigest().encode()
-    write_atomically(path, content)
+    write_atomically(path, content[:where] + _sum(content, where) + content[where + 64 :])
+
+
+def _sum(content: bytes, where: int) -> bytes:
+    """sha256 over every byte, zeros taken for the 64 digits that stand at ``where``."""
+    digest = hashlib.sha256(memoryview(content)[:where])
+    digest.update(_NO_SUM.encode())
+    digest.update(memoryview(content)[where + 64 :])
+    return digest.hexdigest().encode()
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -51,48 +106,53 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if not path.is_file():
         raise MissingInputError(f"{path} does not exist or is not a file.")
     try:
-        content = bytearray(path.read_bytes())
+        content = files.read(path)
     except OSError as error:
-        raise StorageError(f"{path} cannot be read: {error}") from None
+        raise StorageError(f"{path} cannot be read: {error.strerror}. Run the command again.") from None
     header_size = int.from_bytes(content[:8], "little") if len(content) >= 8 else -1
     if not 2 <= header_size <= min(_LARGEST_HEADER, len(content) - 8):
         raise CheckpointError(f"{path} is cut off or not a safetensors file. {_CURE}")
     where = content.find(_SUM_KEY, 8, 8 + header_size) + len(_SUM_KEY)
     if where < len(_SUM_KEY):
         raise CheckpointError(f"{path} carries no sdclr checksum: it was not written by sdclr. {_CURE}")
-    stated = bytes(content[where : where + 64])
-    content[where : where + 64] = _NO_SUM.encode()
-    if hashlib.sha256(content).hexdigest().encode() != stated:
+    if _sum(content, where) != content[where : where + 64]:
         raise CheckpointError(f"{path} is damaged: its checksum does not match its content. {_CURE}")
     try:
         header = json.loads(content[8 : 8 + header_size])
-        return safetensors.torch.load(bytes(content)), json.loads(header["__metadata__"]["facts"])
-    except (ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
-        raise CheckpointError(f"{path} is not a checkpoint of sdclr: {error}. {_CURE}") from None
+        tensors, facts = safetensors.torch.load(content), json.loads(header["__metadata__"]["facts"])
+    except (ValueError, KeyError, TypeError, RecursionError, safetensors.SafetensorError) as error:
+        what = str(error) or type(error).__name__
+        raise CheckpointError(f"{path} is not a checkpoint of sdclr: {what}. {_CURE}") from None
+    if not isinstance(facts, dict):
+        raise CheckpointError(f"{path} is not a checkpoint of sdclr: its facts are no JSON object. {_CURE}")
+    return tensors, facts
 
 
 _CURE = "Use another file, or copy it again from where it is intact."
 
 
-def write_atomically(path: Path, content: bytes | bytearray | str) -> None:
+def write_atomically(path: Path, content: bytes | str) -> None:
     """Replace ``path`` by ``content`` so that a crash leaves the old file or the new one, never a mixture."""
     raw = content.encode() if isinstance(content, str) else content
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        with temporary.open("wb") as file:
-            file.write(raw)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        with files.open(temporary) as file:
+            files.write(file, raw)
+            files.sync(file)
+        files.replace(temporary, path)
+        files.sync_folder(path.parent)
     except OSError as error:
         with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+            files.unlink(temporary)
         raise _explained(error, path) from None
+
+
+def make_folder(folder: Path) -> None:
+    """Make ``folder`` and whatever is missing above it, so that a crash does not lose it with all it holds."""
+    with storage_errors(folder):
+        for missing in reversed([one for one in (folder, *folder.parents) if not one.is_dir()]):
+            files.make_folder(missing)
+            files.sync_folder(missing.parent)
 
 
 @contextlib.contextmanager
@@ -130,13 +190,23 @@ class CheckpointFolder:
         """Whether there is any checkpoint, good or bad."""
         return bool(self._newest_first())
 
-    def save(self, checkpoint: Checkpoint) -> None:
+    def save(self, checkpoint: Checkpoint, *, read_back: bool = False) -> None:
+        """Write a checkpoint and remove those that are no longer kept.
+
+        ``read_back``: verify what was written; StorageError when the storage gives something else back.
+        """
+        make_folder(self.folder)
+        path = self._path(checkpoint.step)
+        write_tensors(path, checkpoint.tensors, checkpoint.facts | {"step": checkpoint.step})
+        if read_back:
+            try:
+                read_tensors(path)
+            except CheckpointError as error:
+                raise StorageError(f"the storage does not give back what was written: {error}") from None
         with storage_errors(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-        facts = checkpoint.facts | {"step": checkpoint.step}
-        write_tensors(self.folder / f"ckpt-{checkpoint.step:012d}.safetensors", checkpoint.tensors, facts)
-        for old in self._newest_first()[self.keep :]:
-            old.unlink(missing_ok=True)
+            torn = [self.folder / name for name in files.list(self.folder) if name.endswith(".tmp")]
+            for old in [*torn, *self._newest_first()[self.keep :]]:
+                files.unlink(old)
 
     def newest(self) -> Checkpoint | None:
         """The newest checkpoint that verifies; damaged ones are renamed ``*.corrupt`` and reported.
@@ -148,19 +218,35 @@ class CheckpointFolder:
         for path in paths:
             try:
                 tensors, facts = read_tensors(path)
+                step = facts.get("step")
+                if type(step) is not int or path != self._path(step):
+                    raise CheckpointError(f"{path} is the checkpoint of step {step!r} under another name.")
             except CheckpointError as error:
-                path.rename(path.with_name(path.name + ".corrupt"))
+                with storage_errors(path):
+                    files.replace(path, path.with_name(path.name + ".corrupt"))
                 warnings.warn(f"{error} It was set aside as {path.name}.corrupt.", stacklevel=2)
                 continue
-            return Checkpoint(int(facts["step"]), tensors, facts)
-        if paths or any(self.folder.glob("*.corrupt")):
+            return Checkpoint(step, tensors, facts)
+        if paths or any(name.endswith(".corrupt") for name in files.list(self.folder)):
             raise CheckpointError(
                 f"no checkpoint in {self.folder} is intact. Restore one from a backup, or start again in another --out."
             )
         return None
 
+    def steps(self) -> list[int]:
+        """The steps there are checkpoints of by name, the newest first; nothing is read."""
+        return [int(path.name[5:17]) for path in self._newest_first()]
+
+    def _path(self, step: int) -> Path:
+        return self.folder / f"ckpt-{step:012d}.safetensors"
+
     def _newest_first(self) -> list[Path]:
-        return sorted(self.folder.glob("ckpt-*.safetensors"), reverse=True)
+        with storage_errors(self.folder):
+            names = sorted(filter(_NAME.fullmatch, files.list(self.folder)), reverse=True)
+        return [self.folder / name for name in names]
+
+
+_NAME = re.compile(r"ckpt-[0-9]{12}\.safetensors")
 
 
 def load_strictly(module: torch.nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:

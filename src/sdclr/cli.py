@@ -117,6 +117,20 @@ def resume(folder: Annotated[Path, typer.Argument(metavar="RUN")]) -> None:
 
 
 @app.command()
+def status(
+    folders: Annotated[list[Path], typer.Argument(metavar="RUN...")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, for scripts.")] = False,
+) -> None:
+    """How runs stand: running, done, preempted, interrupted, or failed and why; and what to do next."""
+    import json
+
+    from sdclr.jobs.status import read_status
+
+    for found in [read_status(folder) for folder in folders]:
+        typer.echo(json.dumps(found.to_dict()) if as_json else "\n".join(found.lines()))
+
+
+@app.command()
 def evaluate(
     arguments: Annotated[list[str], typer.Argument(metavar="RUN...|CHECKPOINT.pt [KEY=VALUE]...")],
     protocol: Annotated[str, typer.Option(help="cached (seconds, for development) or sdclr (the paper's).")] = "cached",

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sdclr.errors import ConfigError
 
@@ -119,3 +119,18 @@ def explain_out_of_memory(advice: str) -> Iterator[None]:
         raise ConfigError(
             f"out of memory: {text.splitlines()[0] if text else 'allocation failed'}. {advice}"
         ) from error
+
+
+class LateAnswer:
+    """A boolean of the device on its way to the host: asked for now, read later, so that nobody waits in between."""
+
+    def __init__(self, answer: Tensor) -> None:
+        self._value = answer.to("cpu", non_blocking=True, copy=True)
+        self._arrived = torch.cuda.Event() if answer.is_cuda else None
+        if self._arrived is not None:
+            self._arrived.record(torch.cuda.current_stream(answer.device))
+
+    def read(self) -> bool:
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        return bool(self._value)

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import torch
 from pydantic import Field
 from timm.optim.lars import Lars
-from torch import nn
+from torch import Tensor, nn
 
 from sdclr.config import Section
 from sdclr.errors import ConfigError
@@ -59,6 +59,13 @@ def build_optimizer(
     raise ConfigError(f"optimizer.name must be sgd, lars or adamw, got {name!r}.")
 
 
+def state_names(name: str, momentum: float) -> tuple[str, ...]:
+    """What an optimiser keeps for every weight from its first step on; a checkpoint must hold all of it."""
+    if name == "adamw":
+        return ("step", "exp_avg", "exp_avg_sq")
+    return ("momentum_buffer",) if momentum else ()
+
+
 def learning_rate(step: int, *, peak: float, total_steps: int, warmup_steps: float, final: float = 1e-6) -> float:
     """Learning rate of step 1 .. total_steps: linear warm-up from 0, then half a cosine down to ``final``.
 
@@ -74,3 +81,40 @@ def learning_rate(step: int, *, peak: float, total_steps: int, warmup_steps: flo
 def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
     for group in optimizer.param_groups:
         group["lr"] = value
+
+
+def step_if(finite: Tensor, optimizer: torch.optim.Optimizer) -> None:
+    """``optimizer.step()`` if ``finite``, a boolean scalar beside the weights, holds; otherwise nothing moves.
+
+    Neither weights nor state change then, and the host does not wait to know. Gating the gradients would not do:
+    momentum and weight decay move the weights without them.
+    """
+    if getattr(optimizer, "_step_supports_amp_scaling", False):  # fused kernels look at found_inf themselves
+        optimizer.found_inf = finite.logical_not().float()  # type: ignore[attr-defined]
+        optimizer.step()
+        del optimizer.found_inf  # type: ignore[attr-defined]
+    elif finite.device.type == "cpu":  # the answer is here already
+        if finite:
+            optimizer.step()
+    else:
+        _step_and_undo(finite, optimizer)
+
+
+@torch.no_grad()
+def _step_and_undo(finite: Tensor, optimizer: torch.optim.Optimizer) -> None:
+    """Take the step, then put back what was there unless ``finite``; holds for any optimiser, costs a copy."""
+    before = {name: tensor.clone() for name, tensor in _moving(finite.device, optimizer).items()}
+    optimizer.step()
+    for name, tensor in _moving(finite.device, optimizer).items():
+        tensor.copy_(torch.where(finite, tensor, before.get(name, 0.0)))  # state that was not there begins at zero
+
+
+def _moving(device: torch.device, optimizer: torch.optim.Optimizer) -> dict[tuple[int, str], Tensor]:
+    """Every weight and every tensor of state on ``device``, under a name that a step does not change."""
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    moving = {(position, ""): weight for position, weight in enumerate(weights)}
+    for position, weight in enumerate(weights):
+        for name, value in optimizer.state[weight].items() if weight in optimizer.state else ():
+            if isinstance(value, Tensor) and value.device == device:
+                moving[position, name] = value
+    return moving

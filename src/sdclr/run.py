@@ -5,6 +5,7 @@ environment.json    versions, device, command           backbone.safetensors  th
 split.json          data set, counts, fingerprint       evaluation/*.json     one file per protocol
 metrics.jsonl       one line per epoch                  report.html
 images.json         which files cannot be decoded, and which are copies, for images on disk
+status.json         running, done, preempted or failed and why; see sdclr status
 """
 
 from __future__ import annotations
@@ -28,11 +29,12 @@ from typing import Any, Self
 
 import yaml
 
-from sdclr.checkpoint import CheckpointFolder, storage_errors, write_atomically
+from sdclr.checkpoint import CheckpointFolder, make_folder, storage_errors, write_atomically
 from sdclr.config import Section
-from sdclr.errors import ConfigError, DataError, MissingInputError, RunFolderError
+from sdclr.errors import CheckpointError, ConfigError, DataError, MissingInputError, NonFiniteError, RunFolderError
 
 LOCK_ATTEMPTS = 25
+STATUS_FILE = "status.json"
 
 
 class Run:
@@ -101,12 +103,12 @@ class Run:
 
     def _holds_something_else(self) -> bool:
         # what a start that was killed before config.yaml leaves behind does not count
-        begun = {".lock", "environment.json", "split.json", "images.json"}
+        begun = {".lock", "environment.json", "split.json", "images.json", STATUS_FILE}
         return any(path.name not in begun and not path.name.endswith(".tmp") for path in self.folder.iterdir())
 
     def __enter__(self) -> Self:
+        make_folder(self.folder)
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
             _lock_soon(self._lock)
         except BlockingIOError:
@@ -144,8 +146,7 @@ class Run:
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         path = self.folder / name
-        with storage_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         write_atomically(path, json.dumps(content, indent=1) + "\n")
 
     def read_json(self, name: str, *required: str) -> dict[str, Any]:
@@ -162,6 +163,21 @@ class Run:
         if missing := [key for key in required if key not in content]:
             raise DataError(f"{path} is damaged: it has no {', '.join(missing)}.")
         return content
+
+    def read_status(self) -> dict[str, Any]:
+        """status.json; empty for a run of a version without one. DataError when it is damaged."""
+        return self.read_json(STATUS_FILE, "state") if (self.folder / STATUS_FILE).is_file() else {}
+
+    def next_command(self, state: str, exit_code: int | None = None) -> str | None:
+        """What to do with a run in this state; ``exit_code`` of the one that failed. None: nothing but to wait."""
+        folder = shlex.quote(str(self.folder))
+        if state == "running":
+            return None
+        if state == "done":
+            return f"sdclr evaluate {folder}"
+        if exit_code in (CheckpointError.exit_code, NonFiniteError.exit_code):
+            return f"sdclr pretrain --config {shlex.quote(str(self.config_path))} --out ANOTHER"
+        return f"sdclr resume {folder}"
 
     def settings(self) -> dict[str, Any]:
         """config.yaml as nested plain values, not validated."""
@@ -191,6 +207,8 @@ class Run:
     def append_metrics(self, line: Mapping[str, Any]) -> None:
         with storage_errors(self.metrics_path), self.metrics_path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
+            file.flush()
+            os.fsync(file.fileno())  # the next checkpoint counts on it
 
     def metrics_size(self) -> int:
         """Bytes of metrics.jsonl; a checkpoint remembers it."""

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import yaml
 from torch import nn
 
 from sdclr import PretrainConfig, Run, load_backbone, pretrain, recipe, resume
-from sdclr.checkpoint import read_tensors, write_tensors
+from sdclr.checkpoint import Files, read_tensors, write_tensors
 from sdclr.errors import (
     CheckpointError,
     ConfigError,
@@ -22,7 +23,10 @@ from sdclr.errors import (
     MissingInputError,
     NonFiniteError,
     Preempted,
+    StorageError,
 )
+from sdclr.jobs.pretrain.job import Job
+from sdclr.methods.simclr import SimCLR
 from sdclr.presentation.progress import NoProgress
 
 TINY = [
@@ -259,7 +263,7 @@ def test_an_exploding_run_stops_without_saving_the_wreck(tmp_path: Path) -> None
     config = tiny("simclr", "optimizer.learning_rate=1e38", "optimizer.warmup_epochs=0")
     with pytest.raises(NonFiniteError, match=r"Lower optimizer\.learning_rate"):
         pretrain(config, tmp_path / "x")
-    assert Run(tmp_path / "x").checkpoints.newest() is None
+    assert Run(tmp_path / "x").checkpoints.steps() == [0]
     assert not Run(tmp_path / "x").backbone_path.exists()
 
 
@@ -393,7 +397,9 @@ def test_the_weights_a_run_started_from_are_not_needed_to_resume_it(tmp_path: Pa
     assert resume(tmp_path / "x").backbone_path.exists()
 
 
-def test_weights_are_loaded_again_when_the_run_was_killed_before_its_first_checkpoint(tmp_path: Path) -> None:
+def test_weights_are_loaded_again_when_the_run_was_killed_before_its_first_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = pretrain(tiny("simclr", "epochs=1"), tmp_path / "first")
     config = tiny("sdclr", f"weights={first.folder}", "epochs=1")
     whole = pretrain(config, tmp_path / "whole")
@@ -401,12 +407,139 @@ def test_weights_are_loaded_again_when_the_run_was_killed_before_its_first_check
     class Killed(Exception):
         pass
 
-    class KillAtOnce(NoProgress):
-        def advance(self, task: int, amount: int = 1, note: str | None = None) -> None:
-            raise Killed
+    def killed(*_: Any, **__: Any) -> None:
+        raise Killed
 
-    with pytest.raises(Killed):
-        pretrain(config, tmp_path / "cut", progress=KillAtOnce())
+    with monkeypatch.context() as patch:
+        patch.setattr("sdclr.checkpoint.CheckpointFolder.save", killed)
+        with pytest.raises(Killed):
+            pretrain(config, tmp_path / "cut")
     assert Run(tmp_path / "cut").exists
     assert Run(tmp_path / "cut").checkpoints.newest() is None
     assert final_state(resume(tmp_path / "cut")) == final_state(whole)
+
+
+def test_the_first_checkpoint_is_of_step_0_and_was_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(Preempted):
+        pretrain(tiny("sdclr", "checkpoint_every_epochs=3"), tmp_path / "x", progress=SignalAt(2))
+    assert Run(tmp_path / "x").checkpoints.steps() == [2, 0]
+    damaged = Files.read
+    monkeypatch.setattr(Files, "read", lambda self, path: damaged(self, path)[:-1])
+    with pytest.raises(StorageError, match="does not give back"):
+        pretrain(tiny(), tmp_path / "y")
+    assert not Run(tmp_path / "y").metrics_path.exists(), "no step was taken"
+
+
+def test_checkpoints_come_by_the_clock_too_and_change_nothing(tmp_path: Path, finished: Run) -> None:
+    run = pretrain(tiny("sdclr", "checkpoint_every_minutes=1e-9", "checkpoint_every_epochs=3"), tmp_path / "x")
+    assert run.checkpoints.steps() == [15, 14], "after every step, the newest two kept"
+    assert final_state(run) == final_state(finished)
+
+
+def test_a_run_whose_checkpoints_are_gone_is_not_started_afresh_in_silence(tmp_path: Path) -> None:
+    with pytest.raises(Preempted):
+        pretrain(tiny(), tmp_path / "x", progress=SignalAt(7))
+    for path in (tmp_path / "x" / "checkpoints").iterdir():
+        path.unlink()
+    for _ in range(2):  # and it stays refused
+        with pytest.raises(CheckpointError, match="had a checkpoint of step 7, and now it has none"):
+            resume(tmp_path / "x")
+
+
+def test_a_run_without_momentum_is_resumed_as_well(tmp_path: Path) -> None:
+    config = tiny("simclr", "optimizer.momentum=0", "epochs=1")
+    whole = pretrain(config, tmp_path / "whole")
+    with pytest.raises(Preempted):
+        pretrain(config, tmp_path / "cut", progress=SignalAt(3))
+    assert final_state(resume(tmp_path / "cut")) == final_state(whole)
+
+
+def test_a_run_of_a_version_without_step_0_and_status_is_resumed(tmp_path: Path, finished: Run) -> None:
+    """Such a folder has no status.json, and neither its config nor its checkpoint knows checkpoint_every_minutes."""
+    with pytest.raises(Preempted):
+        pretrain(tiny(), tmp_path / "x", progress=SignalAt(7))
+    run = Run(tmp_path / "x")
+    (run.folder / "status.json").unlink()
+    run.config_path.write_text(re.sub("checkpoint_every_minutes: .*\n", "", run.config_path.read_text()))
+    for path in run.checkpoints.folder.iterdir():
+        tensors, facts = read_tensors(path)
+        path.unlink()
+        if facts["step"]:
+            del facts["config"]["checkpoint_every_minutes"]
+            write_tensors(path, tensors, facts)
+    assert final_state(resume(run.folder)) == final_state(finished)
+
+
+def job(config: PretrainConfig) -> Job:
+    made = Job(config, show=NoProgress())
+    made.method.train()
+    made.method.on_epoch_start(0)
+    return made
+
+
+def moving_state(job: Job) -> dict[str, torch.Tensor]:
+    """Copies of every weight and of the optimiser's state."""
+    state = {name: weight.detach().clone() for name, weight in job.method.named_parameters()}
+    for position, values in job.optimizer.state_dict()["state"].items():
+        state |= {f"{position}.{name}": torch.as_tensor(value).clone() for name, value in values.items()}
+    return state
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "lars", "adamw"])
+@pytest.mark.parametrize("bad_step", [1, 3])
+def test_a_loss_that_is_not_finite_never_reaches_the_weights(optimizer: str, bad_step: int) -> None:
+    one = job(tiny("sdclr", f"optimizer.name={optimizer}", "optimizer.learning_rate=0.01"))
+    batches = list(one.views(0))
+    forward = one.method.forward
+    for number, views in enumerate(batches, start=1):
+        poisoned = number == bad_step
+        one.method.forward = lambda v, p=poisoned: forward(v) * (torch.nan if p else 1)  # type: ignore[method-assign]
+        if number == bad_step:
+            before = moving_state(one)
+        if number == bad_step + 1:  # the host reads one step late
+            with pytest.raises(NonFiniteError) as error:
+                one.train_step(views)
+            break
+        one.train_step(views)
+    after = moving_state(one)
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    indices = ", ".join(map(str, batches[bad_step - 1].index[:16].tolist()))
+    rate = f"learning rate {one.learning_rate(bad_step):.3g}"
+    for words in (f"step {bad_step} ", rate, f"Its 100 images: {indices}", "optimizer.learning_rate"):
+        assert words in str(error.value)
+    assert error.value.exit_code == 79
+
+
+@pytest.mark.parametrize("step", [4, 5])  # inside an epoch, and its last one
+def test_nothing_is_saved_before_the_answer_of_the_last_step_was_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    forward, steps = SimCLR.forward, iter(range(1, 100))
+    monkeypatch.setattr(SimCLR, "forward", lambda *args: forward(*args) * (torch.nan if next(steps) == step else 1))
+    with pytest.raises(NonFiniteError, match=f"loss of step {step} "):
+        pretrain(tiny("simclr"), tmp_path / "x", progress=SignalAt(step))
+    assert Run(tmp_path / "x").checkpoints.steps() == [0]
+
+
+def test_weights_that_are_not_finite_are_never_saved_though_the_loss_was(tmp_path: Path) -> None:
+    class Spoil(SignalAt):
+        made: Job
+
+        def advance(self, task: int, amount: int = 1, note: str | None = None) -> None:
+            super().advance(task, amount, note)
+            if amount and self.left == 0:
+                next(iter(self.made.method.parameters())).data.view(-1)[0] = torch.inf
+
+    show = Spoil(3)
+    with pytest.MonkeyPatch.context() as patch:
+        init = Job.__init__
+
+        def remember(self: Job, *arguments: Any, **keywords: Any) -> None:
+            init(self, *arguments, **keywords)
+            show.made = self
+
+        patch.setattr(Job, "__init__", remember)
+        with pytest.raises(NonFiniteError, match="holds a number that is not finite at step 3"):
+            pretrain(tiny("simclr"), tmp_path / "x", progress=show)
+    assert Run(tmp_path / "x").checkpoints.steps() == [0]

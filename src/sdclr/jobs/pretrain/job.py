@@ -5,7 +5,6 @@ config ─► data ─► backbone ─► method ─► for epoch: refresh masks
 
 from __future__ import annotations
 
-import math
 import os
 import time
 import warnings
@@ -28,8 +27,10 @@ from sdclr.backbones.weights import load_weights, save_backbone
 from sdclr.batch import Views
 from sdclr.checkpoint import Checkpoint, load_strictly
 from sdclr.data import Data, build_data, epoch_batches, steps_per_epoch
+from sdclr.data.decode import printable
 from sdclr.data.image_store import DecodedStore
 from sdclr.device import (
+    LateAnswer,
     autocast,
     describe_device,
     explain_out_of_memory,
@@ -41,11 +42,12 @@ from sdclr.device import (
 )
 from sdclr.errors import CheckpointError, ConfigError, DistributedError, NonFiniteError, Preempted
 from sdclr.jobs.pretrain.config import PretrainConfig
+from sdclr.jobs.pretrain.outcome import Outcome, last_checkpoint_step
 from sdclr.jobs.pretrain.usable import FILE as IMAGES_FILE
 from sdclr.jobs.pretrain.usable import usable_images
 from sdclr.methods import build_method
 from sdclr.methods.method import Method
-from sdclr.optim import build_optimizer, learning_rate, set_learning_rate
+from sdclr.optim import build_optimizer, learning_rate, set_learning_rate, state_names, step_if
 from sdclr.presentation.progress import AnyProgress, NoProgress
 from sdclr.run import Run, environment
 from sdclr.signals import StopRequest, stop_on_signal
@@ -76,14 +78,17 @@ def pretrain(
         job = Job(config, network, download=download, run=run, show=show)
     with run:
         run.check(config)  # again, now that nobody else can write here
-        job.start(run, show)
-        if job.step < job.total_steps:
-            with explain_out_of_memory(memory_advice(config)), stop_on_signal() as stop:
-                job.train(run, show, stop, label or f"{config.recipe} {run.folder}")
-        else:
-            show.print(f"{run.folder} is finished: {config.epochs} epochs, {job.step} steps.")
-        if not run.backbone_path.is_file():
-            job.save_backbone(run)
+        outcome = Outcome(run, job.total_steps)
+        with outcome.told(lambda: job.step):
+            job.start(run, show)
+            if job.step < job.total_steps:
+                outcome.write("running", job.step)
+                with explain_out_of_memory(memory_advice(config)), stop_on_signal() as stop:
+                    job.train(run, show, stop, label or f"{config.recipe} {run.folder}")
+            else:
+                show.print(f"{run.folder} is finished: {config.epochs} epochs, {job.step} steps.")
+            if not run.backbone_path.is_file():
+                job.save_backbone(run)
     return run
 
 
@@ -155,6 +160,11 @@ class Job:
         self.step = 0
         self.waited_seconds = 0.0  # for views, in this epoch so far
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)  # of the epoch so far
+        self.finite = torch.ones((), dtype=torch.bool, device=self.device)  # every loss up to now
+        self.unread: tuple[LateAnswer, int, Tensor] | None = (
+            None  # ``finite`` after the last step, its number, its images
+        )
+        self.saved_seconds = time.monotonic()
 
     def learning_rate(self, step: int) -> float:
         optimizer = self.config.optimizer
@@ -190,7 +200,14 @@ class Job:
             return
         if checkpoint is not None:
             self._restore(checkpoint, f"checkpoint of step {checkpoint.step} in {run.folder}")
+        elif (lost := last_checkpoint_step(run)) is not None:
+            raise CheckpointError(
+                f"{run.folder} had a checkpoint of step {lost}, and now it has none. Restore it from a backup, or "
+                "start again in another --out."
+            )
         run.cut_metrics(checkpoint.facts["metrics_size"] if checkpoint else 0)
+        if checkpoint is None:
+            self._save(run, read_back=True)  # a full or faulty disk shows before hours are spent
         if self.step < self.total_steps:
             begun = f"resuming at step {self.step} of {self.total_steps}" if self.step else "starting"
             show.print(
@@ -214,8 +231,12 @@ class Job:
                 for views in self._waiting_for(views_of_epoch):
                     self.train_step(views)
                     show.advance(task)
-                    if stop.signal_name and self.step % self.steps_per_epoch:
+                    if self.step % self.steps_per_epoch == 0:
+                        continue  # the end of the epoch comes first
+                    if stop.signal_name:
                         self._stop(run, stop)
+                    if time.monotonic() - self.saved_seconds > 60 * config.checkpoint_every_minutes:
+                        self._save(run)
             self._end_epoch(run, epoch, (self.steps_per_epoch - first), time.perf_counter() - begun)
             share = self.waited_seconds / (time.perf_counter() - begun)
             note = f"epoch {epoch + 1}/{config.epochs}, loss {self._epoch_loss():.3f}, data {share:.0%} of the time"
@@ -254,8 +275,28 @@ class Job:
             loss_per_image: Tensor = self.method(self._laid_out(views))  # [B]
         self.optimizer.zero_grad(set_to_none=True)
         loss_per_image.mean().backward()
-        self.optimizer.step()
+        self.finite &= loss_per_image.detach().isfinite().all()  # once false, no later step moves the weights either
+        step_if(self.finite, self.optimizer)
         self.loss_sum += loss_per_image.detach().sum()
+        self.require_finite()  # of the step before: this one's answer is on its way
+        self.unread = LateAnswer(self.finite), self.step, views.index
+
+    def require_finite(self) -> None:
+        """Raise NonFiniteError if the loss of the last step that was not looked at yet is no finite number."""
+        if self.unread is None:
+            return
+        (answer, step, index), self.unread = self.unread, None
+        if answer.read():
+            return
+        names = getattr(self.images, "paths", None)
+        shown = [str(i) if names is None else printable(names[i]) for i in index.tolist()]
+        raise NonFiniteError(
+            f"the loss of step {step} is not a finite number (learning rate {self.learning_rate(step):.3g}). No step "
+            f"from there on changed the weights, and nothing of it was saved. Its {len(shown)} images: "
+            f"{', '.join(shown[:16])}{', ...' if len(shown) > 16 else ''}. Likely causes: too large steps (Lower "
+            "optimizer.learning_rate, lengthen optimizer.warmup_epochs), too low a method.temperature, a precision "
+            "that overflows (precision=fp32), or weights that were not finite before. Start again in a new --out."
+        )
 
     def save_backbone(self, run: Run) -> None:
         """The target branch's backbone, under the stock network's own keys."""
@@ -284,8 +325,8 @@ class Job:
         return self.loss_sum.item() / len(self.images)
 
     def _end_epoch(self, run: Run, epoch: int, steps: int, seconds: float) -> None:
-        loss = self._epoch_loss()  # the one synchronisation of the epoch
-        self._require_finite(loss, f"epoch {epoch + 1}")
+        self.require_finite()
+        loss = self._epoch_loss()
         views = 2 * len(self.images) * steps / self.steps_per_epoch
         run.append_metrics(
             {
@@ -300,23 +341,15 @@ class Job:
             }
         )
 
-    def _require_finite(self, loss: float, when: str) -> None:
-        if not math.isfinite(loss):
-            raise NonFiniteError(
-                f"the loss became {loss} in {when} (learning rate {self.learning_rate(self.step):.3g}). Nothing of it "
-                "was saved: the last checkpoint is from before. Lower optimizer.learning_rate, lengthen "
-                "optimizer.warmup_epochs, or raise method.temperature, in a new --out."
-            )
-
     def _stop(self, run: Run, stop: StopRequest) -> None:
-        self._require_finite(self._epoch_loss(), f"step {self.step}")
         self._save(run)
         raise Preempted(
             f"stopped by {stop.signal_name} at step {self.step} of {self.total_steps}, everything saved. "
             f"Go on with: sdclr resume {run.folder}"
         )
 
-    def _save(self, run: Run) -> None:
+    def _save(self, run: Run, *, read_back: bool = False) -> None:
+        self.require_finite()
         tensors = {f"method.{name}": tensor for name, tensor in self.method.state_dict().items()}
         state = self.optimizer.state_dict()["state"]
         numbers: dict[str, Any] = {}
@@ -327,10 +360,20 @@ class Job:
                 else:
                     numbers[f"{position}.{name}"] = value
         tensors["loss_sum"] = self.loss_sum
+        for name, tensor in tensors.items():
+            if tensor.is_floating_point() and not tensor.isfinite().all():
+                raise NonFiniteError(
+                    f"{name} holds a number that is not finite at step {self.step} (learning rate "
+                    f"{self.learning_rate(self.step):.3g}), though the loss was finite; nothing of it was saved. Lower "
+                    "optimizer.learning_rate or lengthen optimizer.warmup_epochs, in a new --out."
+                )
         facts = {"config": self.config.to_dict(), "optimizer": numbers, "metrics_size": run.metrics_size()}
-        run.checkpoints.save(Checkpoint(self.step, tensors, facts))
+        run.checkpoints.save(Checkpoint(self.step, tensors, facts), read_back=read_back)
+        self.saved_seconds = time.monotonic()
 
     def _restore(self, checkpoint: Checkpoint, where: str) -> None:
+        if missing := {"config", "optimizer", "metrics_size"} - checkpoint.facts.keys():
+            raise CheckpointError(f"{where} is not of a run: it has no {', '.join(sorted(missing))}.")
         parts: dict[str, dict[str, Tensor]] = {"method": {}, "optimizer": {}, "loss_sum": {}}
         for name, tensor in checkpoint.tensors.items():
             part, _, rest = name.partition(".")
@@ -342,17 +385,33 @@ class Job:
                 + "\nPut the settings back in config.yaml, or start a new run in another --out."
             )
         load_strictly(self.method, parts["method"], where)
-        state: dict[int, dict[str, Any]] = {}
-        for name, value in [*parts["optimizer"].items(), *checkpoint.facts["optimizer"].items()]:
-            position, _, key = name.partition(".")
-            state.setdefault(int(position), {})[key] = value
-        groups = self.optimizer.state_dict()["param_groups"]
-        expected = {position for group in groups for position in group["params"]}
-        if state.keys() != expected:
-            raise CheckpointError(f"{where} has optimiser state for {len(state)} of {len(expected)} parameters.")
-        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        self._restore_optimizer(parts["optimizer"] | checkpoint.facts["optimizer"], where, begun=checkpoint.step > 0)
+        if "" not in parts["loss_sum"] or parts["loss_sum"][""].shape != ():
+            raise CheckpointError(f"{where} has no loss_sum.")
         self.loss_sum.copy_(parts["loss_sum"][""])
         self.step = checkpoint.step
+
+    def _restore_optimizer(self, saved: dict[str, Any], where: str, *, begun: bool) -> None:
+        """``saved``: <position of the weight>.<name> -> tensor or number; before the first step there is none."""
+        weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
+        names = state_names(self.config.optimizer.name, self.config.optimizer.momentum) if begun else ()
+        expected = {
+            f"{position}.{name}": () if name == "step" else tuple(weight.shape)
+            for position, weight in enumerate(weights)
+            for name in names
+        }
+        found = {key: tuple(getattr(value, "shape", ())) for key, value in saved.items()}
+        if wrong := [key for key in found.keys() | expected.keys() if found.get(key) != expected.get(key)]:
+            raise CheckpointError(
+                f"{where} has optimiser state that does not fit: {len(wrong)} missing, unknown or of another shape "
+                f"({', '.join(sorted(wrong)[:3])}{', ...' if len(wrong) > 3 else ''})."
+            )
+        state: dict[int, dict[str, Any]] = {}
+        for key, value in saved.items():
+            position, _, name = key.partition(".")
+            state.setdefault(int(position), {})[name] = value
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
 def _load_starting_weights(backbone: Backbone, config: PretrainConfig) -> None:

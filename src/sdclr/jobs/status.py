@@ -1,0 +1,112 @@
+"""JOB: a run folder -> how it stands and what to do next. Takes no lock, reads no tensor, changes nothing."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from sdclr.errors import DataError, MissingInputError
+from sdclr.run import STATUS_FILE, Run
+
+State = Literal["running", "done", "preempted", "interrupted", "failed"]
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """How a run stands; what is not known is None."""
+
+    run: str
+    state: State
+    """interrupted: killed without a chance to tell, nobody holds the lock of its folder."""
+    step: int | None
+    """Steps done, as far as the folder tells: a running run is ahead of it by an epoch at most."""
+    total_steps: int | None
+    epoch: int | None
+    loss: float | None
+    """Mean loss of that epoch."""
+    checkpoint_step: int | None
+    """Where the run would go on."""
+    exit_code: int | None
+    error: str | None
+    """Class of the error that ended the run."""
+    message: str | None
+    next: str | None
+    """The command to give next; None while the run is running."""
+    pid: int | None
+    host: str | None
+    started: str | None
+    """Of the last sitting, UTC."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def lines(self) -> list[str]:
+        """For a person."""
+        where = (
+            f" on {self.host} (process {self.pid}) since {self.started}" if self.state == "running" and self.pid else ""
+        )
+        lines = [f"{self.run}: {self.state}{where}"]
+        if self.step is not None:
+            lines.append(f"  steps: {self.step} of {self.total_steps or 'an unknown number'}")
+        if self.epoch is not None:
+            lines.append(
+                f"  last epoch: {self.epoch}, loss {self.loss if self.loss is None else format(self.loss, '.4g')}"
+            )
+        if self.state != "done":
+            found = "none" if self.checkpoint_step is None else f"step {self.checkpoint_step}"
+            lines.append(f"  last checkpoint: {found}")
+        if self.message is not None:
+            lines.append(f"  why: {self.error} (exit code {self.exit_code}): {self.message}")
+        lines.append(f"  next: {self.next or 'wait'}")
+        return lines
+
+
+def read_status(folder: Path | str) -> RunStatus:
+    """How the run in ``folder`` stands. MissingInputError when there is none."""
+    run = Run(folder)
+    if not run.exists and not (run.folder / STATUS_FILE).is_file():
+        raise MissingInputError(f"{run.folder} is not a run folder: it has neither config.yaml nor {STATUS_FILE}.")
+    told: dict[str, Any] = {}
+    metrics: list[dict[str, Any]] = []
+    with contextlib.suppress(DataError):  # damaged: the rest of the folder still says something
+        told = run.read_status()
+    with contextlib.suppress(DataError):
+        metrics = run.metrics()
+    last = metrics[-1] if metrics else {}
+    checkpoints = run.checkpoints.steps()
+    state = _state(run, told)
+    steps = [step for step in (told.get("step"), last.get("step"), *checkpoints[:1]) if isinstance(step, int)]
+    ended = state in ("failed", "preempted")
+    return RunStatus(
+        run=str(run.folder),
+        state=state,
+        step=max(steps, default=None),
+        total_steps=told.get("total_steps") or _total_steps(run, last),
+        epoch=last.get("epoch"),
+        loss=last.get("loss"),
+        checkpoint_step=checkpoints[0] if checkpoints else None,
+        exit_code=told.get("exit_code") if ended else 0 if state == "done" else None,
+        error=told.get("error") if ended else None,
+        message=told.get("message") if ended else None,
+        next=run.next_command(state, told.get("exit_code")),
+        pid=told.get("pid"),
+        host=told.get("host"),
+        started=told.get("started"),
+    )
+
+
+def _state(run: Run, told: dict[str, Any]) -> State:
+    if run.in_use():
+        return "running"
+    if run.backbone_path.is_file():
+        return "done"
+    return told["state"] if told.get("state") in ("preempted", "failed") else "interrupted"
+
+
+def _total_steps(run: Run, last: dict[str, Any]) -> int | None:
+    """Of a run without a status.json: epochs times the steps of one."""
+    with contextlib.suppress(DataError, KeyError, TypeError, ZeroDivisionError):
+        return int(last["step"]) // int(last["epoch"]) * int(run.settings()["epochs"])
+    return None

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sdclr import Run, cli, pretrain, recipe, resume
+from sdclr.errors import MissingInputError, NonFiniteError, Preempted, StorageError
+from sdclr.jobs.status import read_status
+from sdclr.methods.simclr import SimCLR
+from sdclr.presentation.progress import NoProgress
+
+CONFIG = recipe("digits_simclr").with_overrides(
+    ["backbone.width=2", "views.size=8", "batch_size=200", "epochs=2", "checkpoint_every_epochs=1"]
+)  # 3 steps an epoch
+
+
+class CallAt(NoProgress):
+    """Calls something after so many steps."""
+
+    def __init__(self, step: int, call: Any) -> None:
+        self.left, self.call = step, call
+
+    def advance(self, task: int, amount: int = 1, note: str | None = None) -> None:
+        self.left -= amount
+        if amount and self.left == 0:
+            self.call()
+
+
+def test_a_run_tells_of_itself_while_it_runs_and_when_it_is_done(tmp_path: Path) -> None:
+    seen = []
+    run = pretrain(CONFIG, tmp_path / "x", progress=CallAt(4, lambda: seen.append(read_status(tmp_path / "x"))))
+    (running,) = seen
+    assert (running.state, running.pid, running.next) == ("running", os.getpid(), None)
+    assert (running.step, running.total_steps, running.epoch, running.checkpoint_step) == (3, 6, 1, 3)
+    assert f"(process {os.getpid()})" in running.lines()[0]
+    done = read_status(run.folder)
+    assert (done.state, done.step, done.total_steps, done.exit_code) == ("done", 6, 6, 0)
+    assert done.loss == run.metrics()[-1]["loss"]
+    assert done.next == f"sdclr evaluate {run.folder}"
+    told = json.loads((run.folder / "status.json").read_text())
+    assert {"state", "pid", "host", "started", "updated", "step", "checkpoint_step", "next"} <= told.keys()
+
+
+def test_a_preempted_run_says_how_to_go_on(tmp_path: Path) -> None:
+    with pytest.raises(Preempted):
+        pretrain(CONFIG, tmp_path / "x y", progress=CallAt(2, lambda: os.kill(os.getpid(), signal.SIGUSR1)))
+    found = read_status(tmp_path / "x y")
+    assert (found.state, found.exit_code, found.error, found.checkpoint_step) == ("preempted", 75, "Preempted", 2)
+    assert found.next == f"sdclr resume '{tmp_path / 'x y'}'"
+    assert "SIGUSR1" in (found.message or "")
+    resume(tmp_path / "x y")
+    assert read_status(tmp_path / "x y").state == "done"
+
+
+def test_a_failed_run_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(SimCLR, "forward", lambda self, views: self.network(views.a).mean(dim=1) * float("nan"))
+        with pytest.raises(NonFiniteError):
+            pretrain(CONFIG, tmp_path / "x")
+    found = read_status(tmp_path / "x")
+    assert (found.state, found.exit_code, found.error, found.checkpoint_step) == ("failed", 79, "NonFiniteError", 0)
+    assert found.next is not None
+    assert "--out ANOTHER" in found.next, "the same steps would fail again"
+    assert "loss of step 1" in " ".join(found.lines())
+
+    def bug(*_: Any) -> None:
+        raise ZeroDivisionError("division by zero")
+
+    with pytest.raises(ZeroDivisionError):
+        pretrain(CONFIG, tmp_path / "y", progress=CallAt(1, bug))
+    assert (read_status(tmp_path / "y").exit_code, read_status(tmp_path / "y").error) == (70, "ZeroDivisionError")
+
+
+def test_a_disk_that_fails_shows_its_own_error_though_nobody_can_be_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(StorageError, match="No space left"):
+        pretrain(
+            CONFIG, tmp_path / "x", progress=CallAt(1, lambda: monkeypatch.setattr("sdclr.checkpoint.os.fsync", full))
+        )
+    assert read_status(tmp_path / "x").state == "interrupted"
+
+
+def test_a_killed_run_is_interrupted_not_running(tmp_path: Path) -> None:
+    child = os.fork()
+    if child == 0:
+        pretrain(CONFIG, tmp_path / "x", progress=CallAt(4, lambda: os.kill(os.getpid(), signal.SIGKILL)))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    assert json.loads((tmp_path / "x" / "status.json").read_text())["state"] == "running"
+    found = read_status(tmp_path / "x")
+    assert (found.state, found.step, found.checkpoint_step) == ("interrupted", 3, 3)
+    assert found.next == f"sdclr resume {tmp_path / 'x'}"
+
+
+def test_a_run_of_a_version_without_status_gets_an_answer(tmp_path: Path) -> None:
+    run = pretrain(CONFIG, tmp_path / "x")
+    (run.folder / "status.json").unlink()
+    assert read_status(run.folder).state == "done"
+    run.backbone_path.unlink()
+    found = read_status(run.folder)
+    assert (found.state, found.step, found.total_steps, found.epoch) == ("interrupted", 6, 6, 2)
+    with Run(run.folder):
+        assert read_status(run.folder).state == "running"
+    for name in ("status.json", "metrics.jsonl", "config.yaml"):
+        (run.folder / name).write_text("{")  # damaged: the rest still says something
+    assert read_status(run.folder).checkpoint_step == 6
+    with pytest.raises(MissingInputError, match="is not a run folder"):
+        read_status(tmp_path)
+
+
+def test_the_verb_prints_lines_or_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = [str(pretrain(CONFIG, tmp_path / name).folder) for name in "ab"]
+    for extra in ([], ["--json"]):
+        monkeypatch.setattr(sys, "argv", ["sdclr", "status", *folders, *extra])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        assert not stop.value.code
+    text = capsys.readouterr().out
+    assert f"{folders[0]}: done" in text
+    assert [json.loads(line)["state"] for line in text.splitlines()[-2:]] == ["done", "done"]
