@@ -71,6 +71,9 @@ class Files:
             return []
 
     def read(self, path: Path) -> bytes:
+        """FileNotFoundError also for what is no regular file: to open a pipe may block for ever."""
+        if not path.is_file():
+            raise FileNotFoundError
         return path.read_bytes()
 
 
@@ -103,10 +106,10 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
     Raises MissingInputError when there is no such file and CheckpointError when it is damaged or foreign.
     """
-    if not path.is_file():
-        raise MissingInputError(f"{path} does not exist or is not a file.")
     try:
         content = files.read(path)
+    except FileNotFoundError:
+        raise MissingInputError(f"{path} does not exist or is not a file.") from None
     except OSError as error:
         raise StorageError(f"{path} cannot be read: {error.strerror}. Run the command again.") from None
     header_size = int.from_bytes(content[:8], "little") if len(content) >= 8 else -1
@@ -251,7 +254,12 @@ _NAME = re.compile(r"ckpt-[0-9]{12}\.safetensors")
 
 def load_strictly(module: torch.nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
     """Load a state_dict whose names and shapes must match exactly; CheckpointError says what does not."""
-    expected = module.state_dict()
+    check_fit(module.state_dict(), tensors, where)
+    module.load_state_dict(dict(tensors), strict=True)
+
+
+def check_fit(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor], where: str) -> None:
+    """CheckpointError unless ``tensors`` have the names and the shapes of ``expected``, which may be on device meta."""
     missing = [name for name in expected if name not in tensors]
     unexpected = [name for name in tensors if name not in expected]
     misshapen = [
@@ -266,4 +274,3 @@ def load_strictly(module: torch.nn.Module, tensors: Mapping[str, Tensor], where:
     ]
     if problems:
         raise CheckpointError(f"{where} does not fit this network: {'; '.join(problems)}. Was it another architecture?")
-    module.load_state_dict(dict(tensors), strict=True)

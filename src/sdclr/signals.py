@@ -1,4 +1,7 @@
-"""Stop on request: SIGTERM, SIGINT and SIGUSR1 ask a run to save and end; a second signal ends it at once."""
+"""Stop on request: SIGTERM, SIGINT and SIGUSR1 ask a run to save and end; a second signal ends it at once.
+
+Before there is anything to save, the first one ends it too, as Preempted.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from sdclr.errors import Preempted
+
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
@@ -16,11 +21,16 @@ class StopRequest:
     """``signal_name`` is None until somebody asks."""
 
     signal_name: str | None = None
+    awaited: bool = False
+    """Whether the run looks at ``signal_name`` after every step; until then a signal raises Preempted where it is."""
 
 
 @contextmanager
 def stop_on_signal() -> Iterator[StopRequest]:
-    """Inside, the first signal only sets a flag (saving in a handler can hang); the old handlers return with it."""
+    """Inside, the first signal only sets a flag (saving in a handler can hang); the old handlers return with it.
+
+    Raises Preempted at once while nobody awaits the flag.
+    """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request  # handlers belong to the main thread; a library call elsewhere leaves them alone
@@ -36,6 +46,8 @@ def stop_on_signal() -> Iterator[StopRequest]:
         if os.getpid() == owner:  # forked workers inherit the handler, not the job
             request.signal_name = signal.Signals(number).name
         restore()
+        if os.getpid() == owner and not request.awaited:
+            raise Preempted(f"stopped by {request.signal_name} before the first step. Give the same command again.")
 
     for number in _SIGNALS:
         signal.signal(number, on_signal)

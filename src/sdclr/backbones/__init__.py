@@ -72,6 +72,8 @@ def build_backbone(config: BackboneConfig) -> Backbone:
 def _timm_network(name: str, options: dict[str, Any]) -> nn.Module:
     if not timm.is_model(name):
         raise ConfigError(f"timm has no model {name!r}.{_did_you_mean(name, timm.list_models())}")
+    if loading := [key for key in options if key.startswith(("checkpoint", "pretrained")) or key == "cache_dir"]:
+        raise ConfigError(f"backbone.options.{loading[0]} loads weights unchecked; use weights or backbone.pretrained.")
     try:
         return timm.create_model(name, pretrained=False, num_classes=0, **options)
     except (TypeError, ValueError, KeyError, RuntimeError, AssertionError) as error:

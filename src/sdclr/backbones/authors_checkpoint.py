@@ -22,7 +22,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 from sdclr.backbones import Backbone, BackboneConfig, build_backbone
 from sdclr.backbones.backbone import IMAGENET_MEAN, IMAGENET_STD
 from sdclr.backbones.resnet import DEPTHS
-from sdclr.checkpoint import load_strictly
+from sdclr.checkpoint import check_fit, load_strictly
 from sdclr.errors import CheckpointError, ConfigError, MissingInputError
 
 Branch = Literal["target", "competitor"]
@@ -76,9 +76,14 @@ def read_authors_checkpoint(path: Path | str, branch: Branch = "target") -> Auth
         raise CheckpointError(
             f"{path} holds no state_dict of tensors; it has {', '.join(map(str, list(content)[:5]))}."
         )
+    for key, tensor in state.items():
+        _check_plain(key, tensor, str(path))
     epoch = content.get("epoch")
     tensors, classifier, left_out = _sort_keys(dict(state), branch, str(path))
     architecture = _architecture(tensors, str(path))
+    with torch.device("meta"):  # a name and a shape cost nothing; what they claim may not fit any memory
+        claimed = build_backbone(architecture).net.state_dict()
+    check_fit(claimed, tensors, str(path))
     backbone = build_backbone(architecture)
     load_strictly(backbone.net, tensors, str(path))
     return AuthorsCheckpoint(
@@ -96,19 +101,42 @@ def read_authors_checkpoint(path: Path | str, branch: Branch = "target") -> Auth
 def _load(path: Path) -> Mapping[str, Any]:
     if not path.is_file():
         raise MissingInputError(f"checkpoint {path} does not exist or is not a file.")
+    _refuse_compressed(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        first = str(error).splitlines()[0]
-        raise CheckpointError(f"{path} was refused: it holds more than tensors and plain values. {first}") from None
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-        first = (str(error) or type(error).__name__).splitlines()[0]
-        raise CheckpointError(f"{path} is damaged or not a PyTorch checkpoint: {first}") from None
-    except zipfile.BadZipFile as error:
-        raise CheckpointError(f"{path} is damaged: {error}") from None
+        raise CheckpointError(
+            f"{path} was refused: it holds more than tensors and plain values. {_first_line(error)}"
+        ) from None
+    except Exception as error:  # of a damaged or hostile file anything may come, and it is always the file's fault
+        raise CheckpointError(f"{path} is damaged or not a PyTorch checkpoint: {_first_line(error)}") from None
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, not a checkpoint with a state_dict.")
     return content
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def _refuse_compressed(path: Path) -> None:
+    """PyTorch stores its records as they are; a compressed one may be a thousand times as large as the file."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            packed = [record.filename for record in archive.infolist() if record.compress_type != zipfile.ZIP_STORED]
+    except Exception:  # no zip at all, or a damaged one: torch.load says so
+        return
+    if packed:
+        raise CheckpointError(f"{path} was refused: it is compressed ({packed[0][:80]!r}), as PyTorch never does.")
+
+
+def _check_plain(key: object, tensor: Tensor, where: str) -> None:
+    """Every number of a tensor is in the file: nothing sparse, quantised, without memory or repeated by strides."""
+    plain = isinstance(key, str) and tensor.layout == torch.strided and tensor.device.type == "cpu"
+    if not plain or tensor.is_quantized or type(tensor) not in (Tensor, torch.nn.Parameter):
+        raise CheckpointError(f"{where} was refused: {str(key)[:80]!r} is no plain tensor.")
+    if tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
+        raise CheckpointError(f"{where} was refused: {key[:80]!r} claims more numbers than the file holds.")  # type: ignore[index]
 
 
 def _sort_keys(

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from sdclr.backbones import BackboneConfig, build_backbone
 from sdclr.backbones.backbone import Backbone
-from sdclr.checkpoint import load_strictly, read_tensors, write_tensors
+from sdclr.checkpoint import check_fit, load_strictly, read_tensors, write_tensors
 from sdclr.errors import CheckpointError, ConfigError, MissingInputError
 
 FORMAT = "sdclr-backbone-1"
@@ -42,13 +43,23 @@ def load_backbone(source: Path | str, network: nn.Module | None = None) -> Backb
     Raises MissingInputError or CheckpointError; a partial match is never accepted.
     """
     tensors, facts = read_backbone(source)
-    architecture = BackboneConfig.parse(facts["architecture"])
+    try:
+        architecture = BackboneConfig.parse(facts["architecture"])
+        mean, std = (torch.tensor(facts["normalisation"][name], dtype=torch.float32) for name in ("mean", "std"))
+    except (ConfigError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{source} does not describe its network: {error}") from None
+    if mean.shape != (3,) or std.shape != (3,):
+        raise CheckpointError(f"{source} does not describe its network: mean and std must be 3 numbers each.")
     if network is None and architecture.name == "custom":
         raise ConfigError(f"{source} was trained with your own network; pass it: load_backbone(..., network=...).")
-    backbone = build_backbone(architecture) if network is None else Backbone(network)
-    backbone = Backbone(backbone.net, **facts["normalisation"])
+    if network is None:
+        with torch.device("meta"):  # a name and a shape cost nothing; what they claim may not fit any memory
+            claimed = _described(architecture, source).net.state_dict()
+        check_fit(claimed, tensors, str(source))
+        network = _described(architecture, source).net
+    backbone = Backbone(network, mean.tolist(), std.tolist())
     load_strictly(backbone.net, tensors, str(source))
-    dtype = next(t.dtype for t in tensors.values() if t.is_floating_point())
+    dtype = next((t.dtype for t in tensors.values() if t.is_floating_point()), torch.float32)
     return backbone.to(dtype).eval()
 
 
@@ -56,3 +67,10 @@ def load_weights(backbone: Backbone, source: Path | str) -> None:
     """Start a new run's backbone from trained weights of the same architecture."""
     tensors, _ = read_backbone(source)
     load_strictly(backbone.net, tensors, str(source))
+
+
+def _described(architecture: BackboneConfig, source: Path | str) -> Backbone:
+    try:
+        return build_backbone(architecture.model_copy(update={"pretrained": False}))
+    except ConfigError as error:
+        raise CheckpointError(f"{source} does not describe its network: {error}") from None

@@ -74,21 +74,22 @@ def pretrain(
     run.check(config)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise DistributedError("sdclr pretrain runs on one process so far; start it without torchrun.")
-    with explain_out_of_memory(memory_advice(config)):
-        job = Job(config, network, download=download, run=run, show=show)
-    with run:
-        run.check(config)  # again, now that nobody else can write here
-        outcome = Outcome(run, job.total_steps)
-        with outcome.told(lambda: job.step):
-            job.start(run, show)
-            if job.step < job.total_steps:
-                outcome.write("running", job.step)
-                with explain_out_of_memory(memory_advice(config)), stop_on_signal() as stop:
+    with stop_on_signal() as stop:
+        with explain_out_of_memory(memory_advice(config)):
+            job = Job(config, network, download=download, run=run, show=show)
+        with run:
+            run.check(config)  # again, now that nobody else can write here
+            outcome = Outcome(run, job.total_steps)
+            with outcome.told(lambda: job.step), explain_out_of_memory(memory_advice(config)):
+                job.start(run, show)
+                if job.step < job.total_steps:
+                    outcome.write("running", job.step)
+                    stop.awaited = True
                     job.train(run, show, stop, label or f"{config.recipe} {run.folder}")
-            else:
-                show.print(f"{run.folder} is finished: {config.epochs} epochs, {job.step} steps.")
-            if not run.backbone_path.is_file():
-                job.save_backbone(run)
+                else:
+                    show.print(f"{run.folder} is finished: {config.epochs} epochs, {job.step} steps.")
+                if not run.backbone_path.is_file():
+                    job.save_backbone(run)
     return run
 
 
@@ -235,13 +236,14 @@ class Job:
                         continue  # the end of the epoch comes first
                     if stop.signal_name:
                         self._stop(run, stop)
-                    if time.monotonic() - self.saved_seconds > 60 * config.checkpoint_every_minutes:
+                    if self._overdue():
                         self._save(run)
             self._end_epoch(run, epoch, (self.steps_per_epoch - first), time.perf_counter() - begun)
             share = self.waited_seconds / (time.perf_counter() - begun)
             note = f"epoch {epoch + 1}/{config.epochs}, loss {self._epoch_loss():.3f}, data {share:.0%} of the time"
             show.advance(task, 0, note=note)
-            if (epoch + 1) % config.checkpoint_every_epochs == 0 or epoch + 1 == config.epochs or stop.signal_name:
+            regular = (epoch + 1) % config.checkpoint_every_epochs == 0 or epoch + 1 == config.epochs
+            if regular or stop.signal_name or self._overdue():
                 self._save(run)
             if stop.signal_name and epoch + 1 < config.epochs:
                 self._stop(run, stop)
@@ -340,6 +342,9 @@ class Job:
                 **{name: float(value) for name, value in self.method.measurements().items()},
             }
         )
+
+    def _overdue(self) -> bool:
+        return time.monotonic() - self.saved_seconds > 60 * self.config.checkpoint_every_minutes
 
     def _stop(self, run: Run, stop: StopRequest) -> None:
         self._save(run)

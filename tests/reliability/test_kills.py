@@ -1,0 +1,35 @@
+"""SIGKILL at any instant: the checkpoints stay readable, and the end is the same, bit for bit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from killing import kill_campaign
+from sdclr.jobs.pretrain.job import Job
+
+
+def check(tmp_path: Path, kills: int, seed: int) -> int:
+    """Every promise of a campaign; returns how many kills fell inside a save."""
+    figures = kill_campaign.campaign(tmp_path, kills, seed)
+    assert figures.kills == kills
+    assert figures.unreadable_checkpoints == 0
+    assert figures.equal_endings == kills
+    assert figures.told_as_interrupted == figures.run_folders
+    return figures.inside_a_save
+
+
+def test_runs_killed_at_random_instants_end_as_if_nobody_had_killed_them(tmp_path: Path) -> None:
+    check(tmp_path, 6, seed=1)
+
+
+@pytest.mark.slow
+def test_two_hundred_kills_of_which_many_inside_a_save(tmp_path: Path) -> None:
+    assert check(tmp_path, 200, seed=2) >= 40
+
+
+def test_the_campaign_notices_a_run_that_forgets_its_momentum(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Job, "_restore_optimizer", lambda *_, **__: None)
+    figures = kill_campaign.campaign(tmp_path, 3, seed=3)
+    assert figures.equal_endings < figures.kills

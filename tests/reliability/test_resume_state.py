@@ -1,0 +1,178 @@
+"""Resumed equals uninterrupted, in every bit of the state, wherever and however often a run is stopped."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from killing import SignalAt, config, state_hash
+from sdclr import PretrainConfig, pretrain
+from sdclr.errors import Preempted
+from sdclr.jobs.pretrain.job import Job
+
+STEPS = 9
+
+
+def with_optimizer(name: str) -> PretrainConfig:
+    values = {"optimizer.name": name, "optimizer.learning_rate": 0.01, "checkpoint_every_minutes": 10}
+    return config().with_values(values)
+
+
+@pytest.fixture(scope="module", params=["sgd", "adamw", "lars"])
+def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[PretrainConfig, str]:
+    """A config and the hash of its uninterrupted run."""
+    settings = with_optimizer(request.param)
+    run = pretrain(settings, tmp_path_factory.mktemp("whole") / "x")
+    return settings, state_hash(run.folder)
+
+
+def test_a_run_stopped_after_every_single_step_ends_the_same(tmp_path: Path, whole: tuple[PretrainConfig, str]) -> None:
+    settings, expected = whole
+    for _ in range(STEPS - 1):  # one chain: each sitting takes one step
+        with pytest.raises(Preempted):
+            pretrain(settings, tmp_path / "x", progress=SignalAt(1))
+    pretrain(settings, tmp_path / "x")
+    assert state_hash(tmp_path / "x") == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", range(1, STEPS))
+def test_a_run_stopped_once_ends_the_same(tmp_path: Path, whole: tuple[PretrainConfig, str], step: int) -> None:
+    settings, expected = whole
+    with pytest.raises(Preempted):
+        pretrain(settings, tmp_path / "x", progress=SignalAt(step))
+    pretrain(settings, tmp_path / "x")
+    assert state_hash(tmp_path / "x") == expected
+
+
+def test_scrambled_global_random_states_change_nothing(tmp_path: Path, whole: tuple[PretrainConfig, str]) -> None:
+    settings, expected = whole
+    with pytest.raises(Preempted):
+        pretrain(settings, tmp_path / "x", progress=SignalAt(5))
+    random.seed(1)
+    np.random.seed(2)  # noqa: NPY002
+    torch.manual_seed(3)
+    pretrain(settings, tmp_path / "x")
+    assert state_hash(tmp_path / "x") == expected
+
+
+def _tensor(name: str) -> Callable[[Job], None]:
+    """Perturb one tensor of the method's state."""
+
+    def perturb(job: Job) -> None:
+        tensor = job.method.state_dict()[name]
+        with torch.no_grad():
+            tensor.copy_(~tensor if tensor.dtype == torch.bool else tensor + (tensor.abs() * 0.01 + 0.01).to(tensor))
+            if not tensor.is_floating_point() and tensor.dtype != torch.bool:
+                tensor.add_(1)
+
+    return perturb
+
+
+def _forget(name: str) -> Callable[[Job], None]:
+    """One tensor of the method's state as if it had never been saved: fresh."""
+
+    def forget(job: Job) -> None:
+        job.method.state_dict()[name].copy_(Job(job.config, show=_SILENT).method.state_dict()[name])
+
+    return forget
+
+
+def _momentum(position: int, factor: float) -> Callable[[Job], None]:
+    def scale(job: Job) -> None:
+        weights = job.optimizer.param_groups[0]["params"]
+        job.optimizer.state[weights[position]]["momentum_buffer"].mul_(factor)
+
+    return scale
+
+
+def _step(job: Job) -> None:
+    job.step += 1
+
+
+def _loss_sum(job: Job) -> None:
+    job.loss_sum.zero_()
+
+
+def _no_masks(job: Job) -> None:
+    job.method.on_epoch_start(0)  # masks of weights that are not yet the epoch's
+
+
+def _swapped_norms(job: Job) -> None:
+    state = job.method.state_dict()
+    for name in [name for name in state if name.startswith("network.") and "running_mean" in name]:
+        twin = state[name.replace("network.", "competitor.twin.", 1)]
+        mine = state[name].clone()
+        state[name].copy_(twin)
+        twin.copy_(mine)
+
+
+_SILENT = SignalAt(10**9)
+_NET, _TWIN = "network.backbone.net.", "competitor.twin.backbone.net."
+ITEMS: dict[str, Callable[[Job], None]] = {
+    "a convolution": _tensor(_NET + "layer2.0.conv1.weight"),
+    "the target's norm weight": _tensor(_NET + "bn1.weight"),
+    "the target's norm bias": _tensor(_NET + "bn1.bias"),
+    "the target's running mean": _tensor(_NET + "bn1.running_mean"),
+    "the target's running variance": _tensor(_NET + "layer4.0.bn2.running_var"),
+    "the target's count of batches": _tensor(_NET + "bn1.num_batches_tracked"),
+    "the competitor's norm weight": _tensor(_TWIN + "bn1.weight"),
+    "the competitor's running mean": _tensor(_TWIN + "bn1.running_mean"),
+    "the competitor's running variance, dropped": _forget(_TWIN + "layer3.0.bn1.running_var"),
+    "the competitor's running mean, dropped": _forget(_TWIN + "bn1.running_mean"),
+    "a mask": _tensor(_TWIN + "layer4.0.conv2.parametrizations.weight.0.mask"),
+    "a mask, dropped": _forget(_TWIN + "layer3.0.conv1.parametrizations.weight.0.mask"),
+    "the epoch of the masks": _no_masks,
+    "the projector's weight": _tensor("network.projector.0.weight"),
+    "momentum of the first weight, dropped": _momentum(0, 0.0),
+    "momentum of the last weight": _momentum(-1, 1.01),
+    "the position": _step,
+    "the loss of the epoch so far": _loss_sum,
+    "whose norms are whose": _swapped_norms,
+}
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A run stopped inside its second epoch, and the hash of the uninterrupted one."""
+    folder = tmp_path_factory.mktemp("stopped")
+    settings = with_optimizer("sgd")
+    whole = pretrain(settings, folder / "whole")
+    with pytest.raises(Preempted):
+        pretrain(settings, folder / "cut", progress=SignalAt(5))
+    return folder / "cut", state_hash(whole.folder)
+
+
+def ending(stopped: Path, to: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Job], None]) -> str:
+    """The end of the stopped run when ``change`` happens to what was loaded."""
+    shutil.copytree(stopped, to)
+    restore = Job._restore
+
+    def restore_and_change(self: Job, *arguments: object) -> None:
+        restore(self, *arguments)  # type: ignore[arg-type]
+        change(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Job, "_restore", restore_and_change)
+        pretrain(with_optimizer("sgd"), to)
+    return state_hash(to)
+
+
+@pytest.mark.parametrize("item", ITEMS)
+def test_every_part_of_the_state_matters(
+    tmp_path: Path, stopped: tuple[Path, str], monkeypatch: pytest.MonkeyPatch, item: str
+) -> None:
+    assert ending(stopped[0], tmp_path / "x", monkeypatch, ITEMS[item]) != stopped[1]
+
+
+def test_without_a_change_the_end_is_the_same(
+    tmp_path: Path, stopped: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert len(ITEMS) >= 15
+    assert ending(stopped[0], tmp_path / "x", monkeypatch, lambda job: None) == stopped[1]
