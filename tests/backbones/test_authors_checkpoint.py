@@ -74,7 +74,7 @@ LAYOUTS = {
 @pytest.mark.parametrize("kind", LAYOUTS)
 def test_every_full_size_layout_converts_with_nothing_unexplained(kind: str, golden: Path, tmp_path: Path) -> None:
     layout = json.loads((golden / "checkpoint_layouts.json").read_text())[kind]["state_dict"]
-    state = {key: torch.zeros((), dtype=getattr(torch, dtype)).expand(shape) for key, (shape, dtype) in layout.items()}
+    state = {key: torch.zeros(shape, dtype=getattr(torch, dtype)) for key, (shape, dtype) in layout.items()}
     for part, values in (("mean", (0.485, 0.456, 0.406)), ("std", (0.229, 0.224, 0.225))):
         state |= {key: torch.tensor(values) for key in layout if key.endswith(f"normalize.{part}")}
     torch.save({"epoch": 7, "state_dict": state}, tmp_path / "x.pt")
