@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -73,27 +75,31 @@ def test_hostile_files_are_refused_by_name_without_running_or_believing_them(
         assert file in result["message"], (name, result["message"])
         assert result["bytes"] < MOST_BYTES, (name, result["bytes"])
         assert result["seconds"] < MOST_SECONDS, (name, result["seconds"])
+        assert "weights_only=False" not in result["message"], "torch's advice to load it all the same"
     if kind is pickles:
         assert len(files) >= 20
+        refused = [result for result in found["files"].values() if "more than tensors and plain" in result["message"]]
+        assert len(refused) >= 50, "by the unpickler, for what they hold"
 
 
 def open_trusting(folder: Path, out: Path) -> None:
     """What our readers must never do."""
     os.chdir(folder)
-    witness = Witness()
+    witness, caught = Witness(), []
     for path in sorted(folder.iterdir()):
-        try:
+        del witness.seen[:]
+        with contextlib.suppress(Exception), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             torch.load(path, weights_only=False)
-        except Exception:
-            continue
-    out.write_text(json.dumps({"seen": witness.seen, "canary": Path(CANARY).exists()}))
+        caught += [path.name] if witness.seen else []
+    out.write_text(json.dumps({"caught": caught, "canary": Path(CANARY).exists()}))
 
 
 def test_the_witness_sees_what_a_trusting_reader_runs(tmp_path: Path) -> None:
-    names = ("os.system.pt", "exec.pt", "protocol 5.pt", "in the state.pt", "subprocess.pt")
-    found = report(tmp_path, {name: pickles()[name] for name in names}, open_trusting)
+    files = {name: content for name, content in pickles().items() if name != "torch.hub.pt"}  # it would ask the network
+    found = report(tmp_path, files, open_trusting)
     assert found["canary"]
-    assert {"os.system", "subprocess.Popen", "exec"} <= set(found["seen"])
+    assert len(found["caught"]) >= 15, "the files are what they are meant to be"
 
 
 def test_a_lying_checkpoint_of_a_run_is_set_aside(tmp_path: Path) -> None:

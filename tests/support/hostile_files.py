@@ -43,7 +43,7 @@ def text(value: str) -> bytes:
 
 def imported(module: str, name: str, arguments: bytes) -> bytes:
     """GLOBAL module name, arguments, REDUCE."""
-    return f"\x80\x02c{module}\n{name}\n".encode() + b"(" + arguments + b"tR."
+    return b"\x80\x02c" + f"{module}\n{name}\n".encode() + b"(" + arguments + b"tR."
 
 
 def zipped(pickled: bytes, records: dict[str, bytes] | None = None, compression: int = zipfile.ZIP_STORED) -> bytes:
@@ -99,7 +99,7 @@ def pickles() -> dict[str, bytes]:
         "eval": zipped(imported("builtins", "eval", text(CODE))),
         "exec": zipped(imported("builtins", "exec", text(CODE))),
         "eval of Python 2": zipped(imported("__builtin__", "eval", text(CODE))),
-        "import": zipped(imported("importlib", "import_module", text("antigravity"))),
+        "import": zipped(imported("importlib", "import_module", text("this"))),
         "run a string": zipped(imported("numpy.testing._private.utils", "runstring", text(CODE) + b"}")),
         "runpy": zipped(imported("runpy", "_run_code", text(CODE) + b"}")),
         "stack global": zipped(pickle.dumps(Call(exec, CODE), protocol=4)),
@@ -243,8 +243,8 @@ class Witness:
             self.seen.append(f"{event} {str(arguments[0])[:60]}")
         elif event == "exec" and getattr(arguments[0], "co_filename", "").startswith("<string"):
             self.seen.append(event)
-        elif event == "import" and arguments[0] == "antigravity":
-            self.seen.append("import antigravity")
+        elif event == "import" and arguments[0] == "this":
+            self.seen.append("import this")
 
 
 def peak_bytes(action: Callable[[], object]) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -103,20 +104,25 @@ def _load(path: Path) -> Mapping[str, Any]:
         raise MissingInputError(f"checkpoint {path} does not exist or is not a file.")
     _refuse_compressed(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's advice about a file that we refuse anyway
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{path} was refused: it holds more than tensors and plain values. {_first_line(error)}"
+            f"{path} was refused: it holds more than tensors and plain values{_what(error)}."
         ) from None
     except Exception as error:  # of a damaged or hostile file anything may come, and it is always the file's fault
-        raise CheckpointError(f"{path} is damaged or not a PyTorch checkpoint: {_first_line(error)}") from None
+        said = (str(error) or type(error).__name__).splitlines()[0].partition(". In PyTorch 2.6")[0]
+        raise CheckpointError(f"{path} is damaged or not a PyTorch checkpoint: {said}") from None
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, not a checkpoint with a state_dict.")
     return content
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
+def _what(error: Exception) -> str:
+    """What the unpickler met, without torch's advice to load the file all the same."""
+    met = re.search(r"GLOBAL ([\w.]{1,80})|Unsupported (?:class|operand) ([\w.]{1,80})", str(error))
+    return f" ({met[1] or met[2]})" if met else ""
 
 
 def _refuse_compressed(path: Path) -> None:
