@@ -72,7 +72,7 @@ class Section(BaseModel):
         """Settings saved by an earlier version, with defaults for the fields it lacked; unreadable ones as they are."""
         try:
             return cls.parse(saved).to_dict()
-        except (ConfigError, TypeError):
+        except (ConfigError, TypeError, ValueError, RecursionError):
             return dict(saved)
 
     def differences(self, saved: Mapping[str, Any]) -> list[str]:
@@ -98,13 +98,13 @@ class Section(BaseModel):
             values = yaml.safe_load(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise MissingInputError(f"config file {path} does not exist.") from None
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
             raise ConfigError(f"config file {path} cannot be read as YAML: {error}") from None
         if not isinstance(values, dict):
             raise ConfigError(f"config file {path} must hold a mapping of settings, got {type(values).__name__}.")
         try:
             return cls.parse(values)
-        except (ConfigError, TypeError) as error:
+        except (ConfigError, TypeError, ValueError, RecursionError) as error:
             raise ConfigError(f"in config file {path}:\n{error}") from None
 
 

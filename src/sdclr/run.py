@@ -156,7 +156,7 @@ class Run:
             content = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise MissingInputError(f"{path} does not exist; a complete run folder has it.") from None
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, RecursionError) as error:
             raise DataError(f"{path} is damaged, it cannot be read as JSON: {error}") from None
         if not isinstance(content, dict):
             raise DataError(f"{path} is damaged: it must hold a JSON object, got {type(content).__name__}.")
@@ -183,7 +183,7 @@ class Run:
         """config.yaml as nested plain values, not validated."""
         try:
             content = yaml.safe_load(self.config_path.read_text(encoding="utf-8"))
-        except (ValueError, OSError, yaml.YAMLError) as error:
+        except (ValueError, OSError, RecursionError, yaml.YAMLError) as error:
             raise DataError(f"{self.config_path} is damaged, it cannot be read as YAML: {error}") from None
         if not isinstance(content, dict):
             raise DataError(f"{self.config_path} is damaged: it must hold settings, got {type(content).__name__}.")

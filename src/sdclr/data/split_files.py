@@ -57,7 +57,7 @@ def read_positions(path: Path, num_images: int) -> Positions:
         raise MissingInputError(f"split list {path} does not exist. Is data.splits_dir the authors' split folder?")
     try:
         positions = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError, SyntaxError, MemoryError) as error:
+    except Exception as error:  # numpy reads the header as Python, and of a damaged one anything may come
         raise DataError(f"split list {path} is not a plain .npy array: {error}") from None
     if not isinstance(positions, np.ndarray) or positions.ndim != 1 or positions.dtype.kind not in "iu":
         raise DataError(f"split list {path} must hold a one-dimensional integer array.")
