@@ -1,0 +1,113 @@
+"""Names on a page stay text, whatever they are: the same skeleton of tags, and nothing that runs."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import jinja2
+import pytest
+
+from html_page import Page, report
+from sdclr.presentation import html
+from sdclr.presentation.html import render_html
+
+FRAGMENTS = [
+    "<script>alert(1)</script>",
+    "</title>",
+    "</style>",
+    "</svg>",
+    "-->",
+    "<!--",
+    "]]>",
+    "<![CDATA[",
+    "{{ 7*7 }}",
+]
+FRAGMENTS += [
+    "{% raw %}",
+    "<img src=x onerror=alert(1)>",
+    "javascript:alert(1)",
+    "&lt;script&gt;",
+    "&#60;",
+    "&quot;",
+    "$x$",
+]
+FRAGMENTS += [
+    '" onmouseover="alert(1)',
+    "' onload='x",
+    "<svg/onload=alert(1)>",
+    "<iframe src=//x>",
+    "</table>",
+    "\\",
+    "%",
+]
+FRAGMENTS += [
+    "<",
+    ">",
+    "&",
+    '"',
+    "'",
+    "`",
+    "\n",
+    "\t",
+    "\u2028",
+    "\u202e",
+    "ä",
+    "名",
+    "🦊",
+    "a" * 40,
+    "_",
+    "^",
+    "{",
+    "}",
+    "$",
+]
+NAMED = ["<script>alert(1)</script>", "</title><script>1</script>", '" onmouseover="alert(1)', "{{ 7*7 }}{% raw %}"]
+NAMED += [
+    "</svg><script>1</script>",
+    "<!-- ",
+    "]]><x/>",
+    "$\\frac{1}{0}$",
+    "&lt;b&gt;",
+    "a'b\"c`d",
+    "\u202e<b>",
+    "</style><p>",
+]
+
+
+def generated(seed: int) -> str:
+    rng = random.Random(seed)
+    return "".join(rng.choice(FRAGMENTS) for _ in range(rng.randint(1, 5)))
+
+
+@pytest.fixture(scope="module")
+def skeleton() -> list[str]:
+    return Page(render_html(report())).tags
+
+
+def check(word: str, skeleton: list[str]) -> None:
+    text = render_html(report(word))
+    page = Page(text)
+    assert page.tags == skeleton
+    assert page.open == []
+    assert not {"script", "img", "iframe", "object", "embed", "base", "form"} & set(page.tags)
+    assert not {name for name in page.attributes if name.startswith("on")}
+    assert "javascript:" not in set(page.ids)
+
+
+@pytest.mark.parametrize("word", NAMED)
+def test_a_hostile_name_stays_text(word: str, skeleton: list[str]) -> None:
+    check(word, skeleton)
+
+
+@pytest.mark.slow
+def test_five_hundred_generated_names_stay_text(skeleton: list[str]) -> None:
+    for seed in range(500):
+        check(generated(seed), skeleton)
+
+
+def test_a_page_that_does_not_escape_is_noticed(monkeypatch: pytest.MonkeyPatch, skeleton: list[str]) -> None:
+    environment: Callable[..., jinja2.Environment] = jinja2.Environment
+    monkeypatch.setattr(html, "Environment", lambda **keywords: environment(**keywords | {"autoescape": False}))
+    with pytest.raises(AssertionError):
+        check(NAMED[0], skeleton)

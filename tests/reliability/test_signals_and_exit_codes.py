@@ -1,0 +1,209 @@
+"""Signals at any moment lead to exit 75 and a run that goes on; every kind of end has its own exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from killing import SignalAt, config, ended, forked, kill_campaign, state_hash
+from sdclr import Run, cli, errors, pretrain
+from sdclr.checkpoint import CheckpointFolder, Files
+from sdclr.jobs.pretrain.job import Job
+from sdclr.jobs.status import read_status
+
+PATIENCE_SECONDS = 60.0
+"""A guard against hanging, not a measurement."""
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return state_hash(pretrain(config(), tmp_path_factory.mktemp("whole") / "x").folder)
+
+
+def command(*arguments: str) -> None:
+    """The command line, in this process; ends it with the exit code."""
+    sys.argv = ["sdclr", *arguments]
+    try:
+        cli.main()
+    except SystemExit as stop:
+        os._exit(int(stop.code or 0))
+
+
+def pretrain_command(out: Path) -> None:
+    command("pretrain", "digits_sdclr", "--out", str(out), *kill_campaign.SETTINGS)
+
+
+def ended_soon(child: int) -> int:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        assert time.monotonic() < deadline, "it hangs"
+        time.sleep(0.01)
+    return ended(child)
+
+
+def session_members(session: int) -> list[int]:
+    """Processes that still belong to a session."""
+    members = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[3]) == session and fields[0] != "Z":
+            members.append(int(stat.parent.name))
+    return members
+
+
+def struck(where: str, out: Path, send: Callable[[], None]) -> None:
+    """Run the command in a session of its own; ``send`` is called once, at the moment called ``where``."""
+    os.setsid()
+    left = [1]
+
+    def once(call: Any) -> Any:
+        def first_send(*arguments: Any, **keywords: Any) -> Any:
+            if left:
+                left.pop()
+                send()
+            return call(*arguments, **keywords)
+
+        return first_send
+
+    if where == "start-up":
+        Job.__init__ = once(Job.__init__)  # type: ignore[method-assign]
+    elif where == "the first checkpoint":
+        Files.sync = once(Files.sync)  # type: ignore[method-assign]
+    elif where == "a save":
+        save = CheckpointFolder.save
+
+        def later(self: CheckpointFolder, moment: Any, **keywords: Any) -> None:
+            if moment.step == 4:
+                Files.sync = once(Files.sync)  # type: ignore[method-assign]
+            save(self, moment, **keywords)
+
+        CheckpointFolder.save = later  # type: ignore[method-assign]
+    else:
+        step = Job.train_step
+
+        def fifth(self: Job, views: Any) -> None:
+            if self.step == 4 and left:
+                left.pop()
+                send()
+            step(self, views)
+
+        Job.train_step = fifth  # type: ignore[method-assign]
+    pretrain_command(out)
+
+
+STRIKES = [
+    (where, number) for where in ("start-up", "a step") for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+]
+STRIKES += [("the first checkpoint", signal.SIGTERM), ("a save", signal.SIGTERM)]
+
+
+@pytest.mark.parametrize(("where", "number"), STRIKES)
+def test_a_signal_ends_with_75_and_the_run_goes_on(tmp_path: Path, expected: str, where: str, number: int) -> None:
+    child = forked(lambda: struck(where, tmp_path / "x", lambda: os.kill(os.getpid(), number)))
+    assert ended_soon(child) == 75
+    assert session_members(child) == [], "no orphans"
+    if (tmp_path / "x").exists():
+        assert read_status(tmp_path / "x").state == "preempted"
+        if where in ("a save", "a step"):
+            assert read_status(tmp_path / "x").checkpoint_step == 5, "at most one step later"
+    assert ended_soon(forked(lambda: pretrain_command(tmp_path / "x"))) == 0
+    assert state_hash(tmp_path / "x") == expected
+
+
+def test_a_signal_to_the_whole_group_is_one_signal(tmp_path: Path) -> None:
+    child = forked(lambda: struck("a step", tmp_path / "x", lambda: os.killpg(0, signal.SIGTERM)))
+    assert ended_soon(child) == 75
+
+
+def test_a_second_signal_ends_at_once_and_the_run_goes_on(tmp_path: Path, expected: str) -> None:
+    def run() -> None:
+        pretrain(config(), tmp_path / "x", progress=SignalAt(5, signal.SIGTERM, signal.SIGTERM))
+
+    assert ended_soon(forked(run)) == -signal.SIGTERM
+    assert read_status(tmp_path / "x").state == "interrupted"
+    pretrain(config(), tmp_path / "x")
+    assert state_hash(tmp_path / "x") == expected
+
+
+CODES = {
+    "ConfigError": 78,
+    "DataError": 65,
+    "MissingInputError": 66,
+    "RunFolderError": 73,
+    "StorageError": 74,
+    "Preempted": 75,
+    "CheckpointError": 76,
+    "NonFiniteError": 79,
+    "DistributedError": 80,
+}
+
+
+def test_every_error_has_the_documented_exit_code() -> None:
+    assert {c.__name__: c.exit_code for c in errors.SdclrError.__subclasses__()} == CODES
+    assert all(f"{name:<21}{code}" in (errors.__doc__ or "") for name, code in CODES.items())
+
+
+@pytest.mark.parametrize("name", CODES)
+def test_the_command_line_ends_with_the_code_of_its_error(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_: str) -> None:
+        raise getattr(errors, name)("what, where, how to mend")
+
+    monkeypatch.setattr("sdclr.recipes.recipe", fail)
+    monkeypatch.setattr(sys, "argv", ["sdclr", "recipes", "show", "digits_sdclr"])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == CODES[name]
+    shown = capsys.readouterr().err
+    assert "how to mend" in shown
+    assert "Traceback" not in shown
+
+
+def quick_exit(*arguments: str) -> int:
+    return ended_soon(forked(lambda: command(*arguments)))
+
+
+def test_several_processes_are_refused_with_80(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert ended_soon(forked(lambda: pretrain_command(tmp_path / "x"))) == 80
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_locked_and_a_read_only_folder_are_73(tmp_path: Path) -> None:
+    with Run(tmp_path / "x"):
+        assert ended_soon(forked(lambda: pretrain_command(tmp_path / "x"))) == 73
+    (tmp_path / "file").write_text("")
+    assert ended_soon(forked(lambda: pretrain_command(tmp_path / "file" / "x"))) == 73
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "cut", "text"])
+def test_an_image_that_is_none_ends_with_65_before_the_first_step_and_nothing_hangs(tmp_path: Path, kind: str) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(8):
+        Image.fromarray(np.full((16, 16, 3), 30 * number, np.uint8)).save(folder / f"{number}.png")
+    bad = folder / "bad.png"
+    if kind == "pipe":
+        os.mkfifo(bad)  # to open it would wait for a writer for ever
+    elif kind == "device":
+        bad.symlink_to("/dev/zero")
+    else:
+        bad.write_bytes((folder / "1.png").read_bytes()[:40] if kind == "cut" else b"hello")
+    (tmp_path / "list.txt").write_text("".join(f"{path.name}\n" for path in sorted(folder.iterdir())))
+    settings = [f"data.root={folder}", "epochs=1", "batch_size=4", "backbone.name=resnet10", "views.size=8"]
+    out = tmp_path / "x"
+    assert quick_exit("pretrain", str(tmp_path / "list.txt"), "--out", str(out), *settings, "backbone.width=2") == 65
+    assert not (out / "checkpoints").exists()
