@@ -40,7 +40,7 @@ class PretrainConfig(Section):
     """Recompute activations in the backward pass: less memory, about a third more compute, same gradients."""
     checkpoint_every_epochs: Annotated[int, Field(ge=1, json_schema_extra=INCIDENTAL)] = 10
     """How often a checkpoint is written; one is always written at the end and on a signal."""
-    checkpoint_every_minutes: Annotated[float, Field(gt=0)] = 10.0
+    checkpoint_every_minutes: Annotated[float, Field(gt=0, json_schema_extra=INCIDENTAL)] = 10.0
     """Longest time between two checkpoints, whatever an epoch lasts; has no influence on the result."""
     weights: str | None = None
     """A run folder or backbone.safetensors to start the backbone from."""
