@@ -9,6 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sdclr.methods.tiled_nt_xent import tiled_anchor_losses
+
+TILED_ABOVE = 2048
+"""Images in a batch above which the similarity matrix is made in tiles: at 2048 it and its gradients take 0.3 GB.
+
+A function of the shape alone, so that the same batch gives the same bits everywhere.
+"""
+
 
 def nt_xent(z_a: Tensor, z_b: Tensor, temperature: float) -> Tensor:
     """NT-Xent, SimCLR Eq. 1. Returns the loss per image [B]; its mean is the batch loss.
@@ -16,11 +24,14 @@ def nt_xent(z_a: Tensor, z_b: Tensor, temperature: float) -> Tensor:
     ``z_a``, ``z_b``: projections [B, D] of two views, not normalised; row i of one is the positive of row i of the
     other, and the negatives of an anchor are the other 2B - 2 projections. An image's loss is the mean of its two
     anchors'. Computed as log-sum-exp on logits in fp32 (fp64 for fp64 input) with autocast off: by plain exponentials
-    the gradient becomes nan below a temperature of 0.011, and bf16 logits are off by 17-100 % for close views.
+    the gradient becomes nan below a temperature of 0.011, and bf16 logits are off by 17-100 % for close views. Above
+    TILED_ABOVE images the matrix of logits is never whole, and the loss can be differentiated only once.
     """
     with torch.autocast(z_a.device.type, enabled=False):
         z = torch.cat([z_a, z_b])  # [2B, D]
         z = F.normalize(z if z.dtype == torch.float64 else z.float(), dim=1)
+        if len(z_a) > TILED_ABOVE:
+            return tiled_anchor_losses(z, temperature).view(2, -1).mean(dim=0)  # [B]
         logits = z @ z.T / temperature  # [2B, 2B]
         itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
         log_partition = logits.masked_fill(itself, -torch.inf).logsumexp(dim=1)  # [2B]
