@@ -59,7 +59,13 @@ def test_jobs_meet_through_a_run_folder_alone() -> None:
 
 
 def test_the_maths_never_sees_a_config() -> None:
-    plain = ["methods/nt_xent.py", "methods/self_competitor.py", "data/splits.py", "evaluation/balancedness.py"]
+    plain = [
+        "methods/nt_xent.py",
+        "methods/tiled_nt_xent.py",
+        "methods/self_competitor.py",
+        "data/splits.py",
+        "evaluation/balancedness.py",
+    ]
     plain += ["evaluation/linear_probe.py", "evaluation/logistic_probe.py", "evaluation/knn.py", "data/views.py"]
     for name in plain:
         assert "config" not in imported_parts(ROOT / name), f"{name} takes plain tensors and numbers"

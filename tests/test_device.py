@@ -6,8 +6,11 @@ import torch
 from sdclr.backbones import BackboneConfig, build_backbone
 from sdclr.device import (
     autocast,
+    compiled,
     describe_device,
     explain_out_of_memory,
+    fast_matmuls,
+    resolve_compile,
     resolve_device,
     resolve_memory_format,
     resolve_precision,
@@ -51,3 +54,28 @@ def test_channels_last_is_kept_from_networks_on_which_it_corrupts_memory() -> No
     assert resolve_memory_format("contiguous", wide, cpu) == torch.contiguous_format
     with pytest.raises(ConfigError, match="memory_format=auto"):
         resolve_memory_format("channels_last", narrow, cpu)
+
+
+def test_tf32_is_for_fp32_training_on_cuda_alone_and_ends_with_the_block() -> None:
+    before = torch.get_float32_matmul_precision()
+    for name, precision, expected in (("cuda", "fp32", "high"), ("cuda", "bf16", before), ("cpu", "fp32", before)):
+        with fast_matmuls(torch.device(name), precision):  # type: ignore[arg-type]
+            assert torch.get_float32_matmul_precision() == expected
+        assert torch.get_float32_matmul_precision() == before
+
+
+def test_compiling_is_automatic_on_cuda_only() -> None:
+    assert [resolve_compile("auto", torch.device(name)) for name in ("cpu", "cuda")] == [False, True]
+    assert resolve_compile(True, torch.device("cpu"))
+
+
+def test_what_does_not_compile_runs_as_it_is_after_one_warning() -> None:
+    def synchronises(x: torch.Tensor) -> float:
+        return x.sum().item() if x.sum() > 0 else 0.0  # a branch on data: no single graph
+
+    run = compiled(synchronises, "this function")
+    with pytest.warns(UserWarning, match=r"^this function runs uncompiled, because torch\.compile failed: \S") as seen:
+        results = [run(torch.ones(3)), run(torch.ones(4))]
+    assert results == [3, 4]
+    assert len(seen) == 1
+    assert "\n" not in str(seen[0].message)

@@ -6,10 +6,11 @@ import contextlib
 import ctypes
 import os
 import platform
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +50,54 @@ def parameter_dtype(precision: Precision) -> torch.dtype:
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
     """bf16 autocast when ``precision`` says so; parameters and losses stay in fp32."""
     return torch.autocast(device.type, dtype=torch.bfloat16) if precision == "bf16" else nullcontext()
+
+
+@contextmanager
+def fast_matmuls(device: torch.device, precision: Precision) -> Iterator[None]:
+    """Matrix products of fp32 training in TF32 on CUDA, as cuDNN's convolutions are anyway; elsewhere nothing changes.
+
+    A context and no global switch: views and features keep full fp32.
+    """
+    if device.type != "cuda" or precision != "fp32":
+        yield
+        return
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def resolve_compile(choice: bool | Literal["auto"], device: torch.device) -> bool:
+    """``auto`` compiles on CUDA only: a CPU gains a few percent a step for minutes of compiling."""
+    return device.type == "cuda" if choice == "auto" else choice
+
+
+def compiled(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """``function`` as one graph of torch.compile; where that fails, the function itself, after one warning.
+
+    Shapes are static: every new one is compiled once more.
+    """
+    from torch._dynamo.exc import TorchDynamoException  # here: the compiler is slow to import
+    from torch._inductor.exc import InductorError
+
+    # full fp32 outside of fast_matmuls is meant; the other one is torch 2.14 warning of itself
+    for message in ("TensorFloat32 tensor cores", "`torch._prims_common.check` is deprecated"):
+        warnings.filterwarnings("ignore", message=message)
+    chosen = torch.compile(function, fullgraph=True, dynamic=False)
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        nonlocal chosen
+        try:
+            return chosen(*args, **kwargs)
+        except (TorchDynamoException, InductorError) as error:  # raised before anything was computed
+            chosen = function
+            reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            warnings.warn(f"{name} runs uncompiled, because torch.compile failed: {reason}", stacklevel=2)
+        return function(*args, **kwargs)
+
+    return call
 
 
 def describe_device(device: torch.device) -> str:

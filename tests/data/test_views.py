@@ -19,7 +19,14 @@ from torchvision.transforms import InterpolationMode
 
 from sdclr.data import views as views_module
 from sdclr.data.split_files import read_image_list
-from sdclr.data.view_parameters import OPERATIONS, ORDERS, ViewParameters, ViewSpec, draw_view_parameters
+from sdclr.data.view_parameters import (
+    OPERATIONS,
+    ORDERS,
+    ViewParameters,
+    ViewSpec,
+    draw_two_views,
+    draw_view_parameters,
+)
 from sdclr.data.views import (
     apply_views,
     blur_matrix,
@@ -382,3 +389,14 @@ def test_views_on_a_cuda_device_equal_views_on_the_cpu() -> None:
     there = make_views(images.cuda(), index.cuda(), SPEC, seed=1, epoch=1)
     torch.testing.assert_close(there.a.cpu(), here.a, rtol=0, atol=1e-4)
     torch.testing.assert_close(there.b.cpu(), here.b, rtol=0, atol=1e-4)
+
+
+@pytest.mark.gpu
+def test_compiled_views_on_a_cuda_device_equal_eager_ones() -> None:
+    images = patches(16, 64, 48).cuda()
+    for number in (16, 5):  # the short last batch has a graph of its own
+        index = torch.arange(number, device="cuda")
+        both = draw_two_views(SPEC, index, 64, 48, seed=1, epoch=1)
+        eager = apply_views(torch.cat([images[:number]] * 2), both, SPEC)
+        views = make_views(images, index, SPEC, seed=1, epoch=1)
+        torch.testing.assert_close(torch.cat([views.a, views.b]), eager, rtol=0, atol=1e-5)

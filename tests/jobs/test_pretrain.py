@@ -315,6 +315,76 @@ def test_the_config_file_is_plain_yaml(finished: Run) -> None:
     assert values["method"]["prune_ratio"] == 0.9
 
 
+def losses(run: Run) -> list[float]:
+    return [json.loads(line)["loss"] for line in run.metrics_path.read_text().splitlines()]
+
+
+def test_a_run_of_a_version_without_compile_goes_on_bit_for_bit(tmp_path: Path, finished: Run) -> None:
+    with pytest.raises(Preempted):
+        pretrain(tiny(), tmp_path / "x", progress=SignalAt(7))
+    path = tmp_path / "x" / "config.yaml"
+    path.write_text(path.read_text().replace("compile: auto\n", ""))
+    assert "compile" not in path.read_text()
+    assert final_state(resume(tmp_path / "x")) == final_state(finished)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["simclr", "sdclr"])
+def test_one_compiled_step_equals_the_eager_step(method: str) -> None:
+    results = []
+    for choice in ("false", "true"):
+        job = Job(tiny(method, "precision=fp64", f"compile={choice}"), show=NoProgress())  # fp32 flips units at zero
+        job.method.train().on_epoch_start(0)
+        job.train_step(next(job.views(0)))
+        results.append({name: p.grad for name, p in job.method.named_parameters()} | {"loss": job.loss_sum})
+    for name, expected in results[0].items():
+        torch.testing.assert_close(results[1][name], expected, rtol=1e-10, atol=1e-10, msg=name)
+
+
+@pytest.mark.slow
+def test_a_compiled_run_follows_the_eager_one_and_resumes_bit_for_bit(tmp_path: Path) -> None:
+    config = tiny("sdclr", "precision=fp64", "epochs=2", "batch_size=135", "compile=true")  # 3 steps an epoch
+    eager = pretrain(config.with_values({"compile": False}), tmp_path / "eager")
+    whole = pretrain(config, tmp_path / "whole")
+    assert whole.read_json("environment.json")["compile"] is True
+    np.testing.assert_allclose(losses(whole), losses(eager), rtol=1e-9)
+    with pytest.raises(Preempted):
+        pretrain(config, tmp_path / "cut", progress=SignalAt(4))
+    assert final_state(resume(tmp_path / "cut")) == final_state(whole)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("method", ["simclr", "sdclr"])
+def test_compiled_training_on_cuda_follows_eager_training(tmp_path: Path, method: str) -> None:
+    config = tiny(method, "precision=fp32", "epochs=2", "device=cuda")
+    runs = [pretrain(config.with_values({"compile": c}), tmp_path / str(c)) for c in (False, True)]
+    np.testing.assert_allclose(losses(runs[1]), losses(runs[0]), rtol=0.01)
+
+
+@pytest.mark.gpu
+def test_bf16_training_on_cuda_stays_close_to_fp32(tmp_path: Path) -> None:
+    config = tiny("sdclr", "epochs=2", "device=cuda")
+    runs = [pretrain(config.with_values({"precision": p}), tmp_path / p) for p in ("fp32", "bf16")]
+    np.testing.assert_allclose(losses(runs[1]), losses(runs[0]), rtol=0.03)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_host_never_waits_for_the_device_inside_an_epoch(compiled: bool, precision: str) -> None:
+    job = Job(tiny("sdclr", "device=cuda", f"precision={precision}", f"compile={compiled}".lower()), show=NoProgress())
+    job.method.train().on_epoch_start(0)
+    for views in job.views(0):  # compiles, also for the short last batch
+        job.train_step(views)
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for views in job.views(1):
+            job.train_step(views)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
 @pytest.mark.gpu
 def test_training_on_cuda_follows_the_cpu_and_resumes(tmp_path: Path) -> None:
     config = tiny("sdclr", "precision=fp32", "epochs=2")
@@ -323,8 +393,7 @@ def test_training_on_cuda_follows_the_cpu_and_resumes(tmp_path: Path) -> None:
     with pytest.raises(Preempted):
         pretrain(cuda, tmp_path / "cuda", progress=SignalAt(7))
     run = pretrain(cuda, tmp_path / "cuda")
-    losses = [[json.loads(x)["loss"] for x in r.metrics_path.read_text().splitlines()] for r in (cpu, run)]
-    np.testing.assert_allclose(losses[0], losses[1], rtol=0.02)
+    np.testing.assert_allclose(losses(run), losses(cpu), rtol=0.02)
 
 
 @pytest.mark.parametrize("override", ["method.norms=shared", "method.norms=own_all", "method.random_share=0.3"])

@@ -72,8 +72,8 @@ def draw_view_parameters(
     """Parameters for the images ``index`` [B] (int64) of ``height`` x ``width`` pixels ([B] or one for all)."""
     u = uniforms(derive(seed, Stream.VIEWS, epoch, view), index, _NUM_UNIFORMS)  # [B, 32]
     crop, rest = u[:, :NUM_CROP_UNIFORMS], u[:, NUM_CROP_UNIFORMS:]
-    strengths = torch.tensor(spec.jitter, device=u.device)
-    neutral = torch.tensor([1.0, 1.0, 1.0, 0.0], device=u.device)
+    strengths = torch.tensor(spec.jitter).to(u.device, non_blocking=True)  # the host does not wait for the device
+    neutral = torch.tensor([1.0, 1.0, 1.0, 0.0]).to(u.device, non_blocking=True)
     jittered = rest[:, 1] < spec.jitter_probability
     lowest = torch.where(neutral == 1, (neutral - strengths).clamp(min=0), -strengths)
     factors = lowest + rest[:, 2:6] * (neutral + strengths - lowest)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -36,6 +36,8 @@ class PretrainConfig(Section):
     """cpu, cuda, cuda:N, or auto: CUDA where there is one."""
     memory_format: MemoryFormat = "auto"
     """Layout of images and convolution weights; auto is channels_last, the faster one, wherever that is safe."""
+    compile: bool | Literal["auto"] = "auto"
+    """torch.compile of the method's forward, in one graph; auto: on CUDA only. What does not compile runs as it is."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more compute, same gradients."""
     checkpoint_every_epochs: Annotated[int, Field(ge=1, json_schema_extra=INCIDENTAL)] = 10

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -32,10 +32,13 @@ from sdclr.data.image_store import DecodedStore
 from sdclr.device import (
     LateAnswer,
     autocast,
+    compiled,
     describe_device,
     explain_out_of_memory,
+    fast_matmuls,
     keep_freed_memory,
     parameter_dtype,
+    resolve_compile,
     resolve_device,
     resolve_memory_format,
     resolve_precision,
@@ -151,6 +154,10 @@ class Job:
         self.method: Method = method.to(self.device, parameter_dtype(self.precision)).to(
             memory_format=self.memory_format
         )
+        self.compile = resolve_compile(config.compile, self.device)
+        self.loss_per_image: Callable[[Views], Tensor] = (
+            compiled(self.method, f"method {config.method.name}") if self.compile else self.method
+        )
         self.images = images.to(self.device)
         if isinstance(self.images, DecodedStore):
             show.print(self.images.describe())
@@ -180,7 +187,8 @@ class Job:
     def start(self, run: Run, show: AnyProgress) -> None:
         """Write the folder's facts, or pick up its newest checkpoint."""
         if not run.exists:
-            computed = {"precision": self.precision, "memory_format": str(self.memory_format).removeprefix("torch.")}
+            layout = str(self.memory_format).removeprefix("torch.")
+            computed = {"precision": self.precision, "memory_format": layout, "compile": self.compile}
             run.write_json("environment.json", environment(describe_device(self.device)) | computed)
             run.write_json("split.json", self.data.manifest())
             if self.image_facts is not None:
@@ -273,10 +281,11 @@ class Job:
         self.step += 1
         set_learning_rate(self.optimizer, self.learning_rate(self.step))
         torch.manual_seed(derive(self.config.seed, Stream.STEP, self.step))  # for backbones with dropout
-        with autocast(self.device, self.precision):
-            loss_per_image: Tensor = self.method(self._laid_out(views))  # [B]
-        self.optimizer.zero_grad(set_to_none=True)
-        loss_per_image.mean().backward()
+        with fast_matmuls(self.device, self.precision):
+            with autocast(self.device, self.precision):
+                loss_per_image = self.loss_per_image(self._laid_out(views))  # [B]
+            self.optimizer.zero_grad(set_to_none=True)
+            loss_per_image.mean().backward()
         self.finite &= loss_per_image.detach().isfinite().all()  # once false, no later step moves the weights either
         step_if(self.finite, self.optimizer)
         self.loss_sum += loss_per_image.detach().sum()
