@@ -29,7 +29,6 @@ import PIL
 import torch
 from PIL import Image, ImageFilter
 from sklearn.datasets import load_sample_image
-from step import round_ratios, seconds
 from torch import Tensor
 from torchvision import transforms
 
@@ -39,6 +38,7 @@ from sdclr.data.image_files import ImageFiles
 from sdclr.data.image_store import build_store
 from sdclr.data.listing import list_images
 from sdclr.device import describe_device, keep_freed_memory
+from sdclr.workflows.bench.rounds import round_ratios, timed
 
 HEIGHT, WIDTH = 400, 533
 CPU = torch.device("cpu")
@@ -125,13 +125,13 @@ def listing(folder: Path, number: int) -> dict[str, Callable[[], object]]:
 
 def measure(actions: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
     """Seconds of every action in every round but the first, which warms caches up."""
-    rounds = [{name: seconds(action, CPU) for name, action in actions.items()} for _ in range(repeats + 1)]
+    rounds = [{name: timed(action, CPU)() for name, action in actions.items()} for _ in range(repeats + 1)]
     return {name: [taken[name] for taken in rounds[1:]] for name in actions}
 
 
 def facts(arguments: argparse.Namespace, times: dict[str, list[float]]) -> dict[str, Any]:
-    """What the run measured, as benchmarks/step.py writes it."""
-    ratios = {name: round_ratios(times, a, None, b) for name, (a, b) in RATIOS.items() if a in times}
+    """What the run measured."""
+    ratios = {name: round_ratios(times[a], times[b]) for name, (a, b) in RATIOS.items() if a in times}
     number = arguments.listing or arguments.images
     medians = {name: statistics.median(values) for name, values in times.items()}
     return {

@@ -350,6 +350,44 @@ def convert(
     typer.echo(f"{checkpoint.summary()}\nbackbone: {out}")
 
 
+@app.command()
+def bench(
+    backbone: Annotated[str, typer.Option(help="resnet10 .. resnet50, torchvision:NAME or timm:NAME.")] = "resnet18",
+    width: Annotated[int, typer.Option(min=1, help="Channels of our ResNets' first stage.")] = 64,
+    size: Annotated[int, typer.Option(min=4, help="Side of a view in pixels.")] = 32,
+    batch: Annotated[int | None, typer.Option(min=2, help="Images a step (default: 128; on CUDA 512).")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="fp32, bf16 or both with a comma, the main one first (default: what is there).")
+    ] = None,
+    compiled: Annotated[str, typer.Option("--compile", help="auto, on, off or both.")] = "auto",
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds at most; medians are over rounds.")] = 7,
+    minutes: Annotated[float, typer.Option(help="No round begins that would end later than this.")] = 4.0,
+    device: Device = "auto",
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Where to write (default: benchmarks/results/, in a checkout).")
+    ] = None,
+    scaling: Annotated[
+        bool, typer.Option("--scaling", help="Instead: cost against batch, image size, backbone, number of images.")
+    ] = False,
+) -> None:
+    """What a step costs here: SDCLR against SimCLR and against the 2021 reference's way, as ratios from one run."""
+    from sdclr.presentation.progress import Progress
+    from sdclr.workflows.bench import Settings, run_bench, run_scaling
+
+    with Progress(_stderr) as progress:
+        if scaling:
+            run_scaling(device, json_file=json_file, console=Console(), progress=progress)
+            return
+        settings = Settings(
+            backbone, width, size, batch, _names(precision), compiled, rounds=rounds, minutes=minutes, device=device
+        )
+        run_bench(settings, json_file=json_file, console=Console(), progress=progress)
+
+
+def _names(text: str | None) -> tuple[str, ...] | None:
+    return None if text is None else tuple(name.strip() for name in text.split(",") if name.strip())
+
+
 @recipes_app.command("list")
 def list_recipes() -> None:
     """Names and one line each."""

@@ -1,0 +1,205 @@
+"""Everything that is timed, by name: our own jobs as `sdclr pretrain` builds them, the reference, other libraries.
+
+A name is what is done and, in brackets, how: ``sdclr_step[bf16,compiled]``. B images a batch.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sdclr.backbones import BackboneConfig, build_backbone, measure_feature_dim
+from sdclr.batch import Views
+from sdclr.data import DataConfig, ViewsConfig, make_views
+from sdclr.device import Precision
+from sdclr.jobs.pretrain import PretrainConfig
+from sdclr.jobs.pretrain.job import Job
+from sdclr.methods import SDCLRConfig, SimCLRConfig
+from sdclr.methods.nt_xent import nt_xent
+from sdclr.methods.projector import Network, projector
+from sdclr.methods.sdclr import SDCLR
+from sdclr.presentation.progress import NoProgress
+from sdclr.workflows.bench.machine import matmul
+from sdclr.workflows.bench.others import kornia_views, lightly_step
+from sdclr.workflows.bench.reference import (
+    QUEUED,
+    PillowPairs,
+    ReferenceStep,
+    boolean_mask_loss,
+    drain,
+    endless_batches,
+    host_sort,
+)
+from sdclr.workflows.bench.rounds import Action, timed
+
+STEPS_PER_EPOCH = 22
+"""CIFAR-10-LT at batch 512."""
+PROJECTION_DIM = 128
+
+
+def variant(precision: str, compiled: bool) -> str:
+    return f"{precision},compiled" if compiled else precision
+
+
+@dataclass(frozen=True)
+class Workload:
+    """The same work for all."""
+
+    backbone: BackboneConfig
+    size: int
+    batch: int
+    device: torch.device
+    file: Path
+    """Where :meth:`write` puts the images, for jobs to read."""
+
+    def pixels(self) -> Tensor:
+        """uint8 [N, 3, S, S], an epoch of noise without its sharpest detail."""
+        side, generator = self.size + 4, torch.Generator().manual_seed(0)
+        noise = torch.randint(0, 256, (STEPS_PER_EPOCH * self.batch, 3, side, side), generator=generator)
+        return torch.cat([F.avg_pool2d(part.float(), 5, 1).byte() for part in noise.split(512)])
+
+    def write(self, pixels: Tensor) -> None:
+        np.savez(self.file, images=pixels.permute(0, 2, 3, 1).numpy())
+
+    def job(self, method: str, precision: Precision, compiled: bool) -> Job:
+        """What `sdclr pretrain` would run on these images; both methods have the 3-layer head."""
+        head = SDCLRConfig if method == "sdclr" else SimCLRConfig
+        config = PretrainConfig(
+            recipe="bench",
+            data=DataConfig(name="arrays", path=str(self.file), subset="all"),
+            views=ViewsConfig(size=self.size),
+            backbone=self.backbone,
+            method=head(projector_layers=3, projection_dim=PROJECTION_DIM),
+            batch_size=self.batch,
+            device=str(self.device),
+            precision=precision,
+            compile=compiled,
+        )
+        job = Job(config, show=NoProgress())
+        job.method.train().on_epoch_start(0)
+        return job
+
+
+class Contestants:
+    """The actions by name, filled in by the ``add_`` methods."""
+
+    def __init__(self, work: Workload) -> None:
+        self.work, self.device = work, work.device
+        self.actions: dict[str, Action] = {}
+        self.waiting_shares: dict[str, list[float]] = {}
+        """Of the end-to-end actions, one entry a call."""
+        self.not_installed: list[str] = []
+        self.pixels = work.pixels()
+        work.write(self.pixels)
+        a, b = torch.rand(2, work.batch, 3, work.size, work.size, device=self.device)
+        self.ready = Views(a, b, torch.arange(work.batch, device=self.device))
+
+    def add_steps(self, precision: Precision, compiled: bool, *, with_data: bool) -> Job:
+        """A step of both methods on ready-made views; ``with_data``: SDCLR's also with its views. Returns its job."""
+        how = variant(precision, compiled)
+        for method in ("simclr", "sdclr"):
+            job = self.work.job(method, precision, compiled)
+            layout = job.memory_format
+            a, b = (view.contiguous(memory_format=layout) for view in self.ready[:2])
+            step = partial(job.train_step, Views(a, b, self.ready.index))
+            self.actions[f"{method}_step[{how}]"] = timed(step, self.device)
+        if with_data:
+            self._add_data(job, how)
+        self.actions[f"matmul[{precision}]"] = matmul(self.device, precision)
+        return job
+
+    def _add_data(self, job: Job, how: str) -> None:
+        images, spec = self.pixels.to(self.device), job.config.views.spec()
+
+        def step() -> None:
+            job.train_step(make_views(images, self.ready.index, spec, seed=0, epoch=0))
+
+        def endless() -> Iterator[Views]:
+            for epoch in itertools.count():
+                yield from job.views(epoch)
+
+        self.actions[f"sdclr_step_with_views[{how}]"] = timed(step, self.device)
+        self.actions[f"sdclr_end_to_end[{how}]"] = self._end_to_end(
+            f"sdclr_end_to_end[{how}]", endless(), job.train_step
+        )
+        assert isinstance(job.method, SDCLR)
+        self.actions["mask_refresh"] = timed(job.method.competitor.refresh_masks, self.device)
+
+    def add_reference(self) -> None:
+        work = self.work
+        torch.manual_seed(0)
+        backbone = build_backbone(work.backbone)
+        head = projector(measure_feature_dim(backbone, work.size), PROJECTION_DIM, 3)
+        method = SDCLR(Network(backbone, head), prune_ratio=0.9, spared=("projector",))
+        step = ReferenceStep(method, self.device)
+        a, b = (view.contiguous() for view in self.ready[:2])
+        batches = endless_batches(PillowPairs(self.pixels, work.size), work.batch, self.device)
+        self.actions["reference_step"] = timed(lambda: step((a, b)), self.device)
+        self.actions["reference_end_to_end"] = self._end_to_end("reference_end_to_end", batches, step)
+        self.actions["host_sort"] = timed(lambda: host_sort(method.competitor), self.device)
+
+    def add_views(self) -> None:
+        """Two views of one batch on one thread of the host."""
+        cpu, size = torch.device("cpu"), self.work.size
+        batch, index = self.pixels[: self.work.batch], torch.arange(self.work.batch)
+        pairs, spec = PillowPairs(batch, size), ViewsConfig(size=size).spec()
+        works: dict[str, Callable[[], object] | None] = {
+            "views": lambda: make_views(batch, index, spec, seed=0, epoch=0),
+            "pil_views": lambda: [pairs[row] for row in range(len(pairs))],
+            "kornia_views": kornia_views(batch, size),
+        }
+        for name, work in works.items():
+            if work is None:
+                self.not_installed.append("kornia")
+            else:
+                self.actions[name] = timed(on_one_thread(work), cpu)
+
+    def add_losses(self) -> None:
+        a, b = (torch.randn(self.work.batch, PROJECTION_DIM, device=self.device).requires_grad_() for _ in range(2))
+        self.actions["loss"] = timed(lambda: nt_xent(a, b, 0.2).mean().backward(), self.device)
+        self.actions["reference_loss"] = timed(lambda: boolean_mask_loss(a, b).backward(), self.device)
+
+    def add_lightly(self, precision: Precision) -> None:
+        step = lightly_step(build_backbone(self.work.backbone), self.ready.a, self.ready.b, precision)
+        if step is None:
+            self.not_installed.append("lightly")
+        else:
+            self.actions[f"lightly_step[{precision}]"] = timed(step, self.device)
+
+    def _end_to_end(self, name: str, batches: Iterator[object], step: Callable[..., object]) -> Action:
+        """Seconds of one step with its data.
+
+        On a CPU a step outlasts the making of its batch, so that every step pays for one. On CUDA the batches that
+        workers have made ahead are used up first.
+        """
+        num, queued = (1, 0) if self.device.type == "cpu" else (3 * QUEUED, QUEUED)
+        shares = self.waiting_shares.setdefault(name, [])
+
+        def action() -> float:
+            drain(batches, step, queued)
+            waited: list[float] = []
+            seconds = timed(lambda: waited.append(drain(batches, step, num)), self.device)()
+            shares.append(waited[0] / seconds)
+            return seconds / num
+
+        return action
+
+
+def on_one_thread(work: Callable[[], object]) -> Callable[[], None]:
+    def alone() -> None:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            work()
+        finally:
+            torch.set_num_threads(threads)
+
+    return alone

@@ -1,0 +1,70 @@
+"""Interleaved timing: the actions take turns, so that a drifting machine hits them alike.
+
+A ratio is the median over rounds of what ran back to back, with its range; one round never decides.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+
+import torch
+
+Action = Callable[[], float]
+"""Does its work once and returns the seconds it took."""
+Times = dict[str, list[float]]
+"""Seconds by action, one entry a round."""
+
+
+def timed(work: Callable[[], object], device: torch.device) -> Action:
+    """``work`` as an action, its kernels on ``device`` included."""
+
+    def action() -> float:
+        wait_for(device)
+        begun = time.perf_counter()
+        work()
+        wait_for(device)
+        return time.perf_counter() - begun
+
+    return action
+
+
+def wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def measure(
+    actions: Mapping[str, Action], *, rounds: int, seconds: float, advance: Callable[[], object] = lambda: None
+) -> Times:
+    """Up to ``rounds`` rounds over all actions; after the first, none begins that would not end within ``seconds``.
+
+    Actions must have run once before: caches, allocators and compilers are warm.
+    """
+    times: Times = {name: [] for name in actions}
+    begun = time.perf_counter()
+    for done in range(rounds):
+        spent = time.perf_counter() - begun
+        if done and spent * (done + 1) / done > seconds:
+            break
+        for name, action in actions.items():
+            times[name].append(action())
+            advance()
+    return times
+
+
+def cost(times: Times, name: str, per_epoch: str | None, steps_per_epoch: int) -> list[float]:
+    """Seconds of ``name`` in every round, with a step's share of what is done once an epoch."""
+    extra = times[per_epoch] if per_epoch else [0.0] * len(times[name])
+    return [own + once / steps_per_epoch for own, once in zip(times[name], extra, strict=True)]
+
+
+def round_ratios(above: list[float], below: list[float]) -> list[float]:
+    """One ratio a round."""
+    return [a / b for a, b in zip(above, below, strict=True)]
+
+
+def summary(values: list[float]) -> dict[str, float]:
+    """Median and range."""
+    return {"median": statistics.median(values), "low": min(values), "high": max(values)}

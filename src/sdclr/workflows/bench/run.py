@@ -1,0 +1,214 @@
+"""The bench: settings in, everything timed in turns, ratios and bounds out, as a table and as JSON."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import statistics
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from rich.console import Console
+
+from sdclr.backbones import BackboneConfig
+from sdclr.device import Precision, describe_device, keep_freed_memory, resolve_device
+from sdclr.errors import ConfigError
+from sdclr.presentation.progress import AnyProgress, NoProgress
+from sdclr.workflows.bench.bounds import MEANINGS, judged
+from sdclr.workflows.bench.contestants import STEPS_PER_EPOCH, Contestants, Workload, variant
+from sdclr.workflows.bench.machine import file_name, flops_of, has_bf16, matmul_side, peak_memory
+from sdclr.workflows.bench.rounds import Times, cost, measure, round_ratios, summary
+from sdclr.workflows.bench.show import show
+
+RESULTS = Path("benchmarks/results")
+"""Where results go when the command runs in a checkout."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to bench. None: what suits the device."""
+
+    backbone: str = "resnet18"
+    width: int = 64
+    size: int = 32
+    batch: int | None = None
+    """None: 128 on a CPU, 512 on CUDA."""
+    precisions: tuple[str, ...] | None = None
+    """The first is the main one, which also runs end to end. None: fp32, then bf16 where the device has it; on CUDA
+    bf16 first."""
+    compiled: str = "auto"
+    """on, off, both, or auto: what `compile=auto` does."""
+    rounds: int = 7
+    minutes: float = 4.0
+    """After the first round, none begins that would end later than so many minutes after the start."""
+    device: str = "auto"
+
+
+def run_bench(
+    settings: Settings, *, json_file: Path | None = None, console: Console, progress: AnyProgress | None = None
+) -> dict[str, Any]:
+    """Measure, print, write; returns what was written.
+
+    ``json_file``: None writes benchmarks/results/<date>-<hardware>.json when that folder is there.
+    """
+    facts = measured(settings, progress or NoProgress())
+    show(facts, console)
+    if json_file is None and RESULTS.is_dir():
+        json_file = RESULTS / file_name(facts["date"], facts["hardware"])
+    if json_file is not None:
+        json_file.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+        console.print(f"written: {json_file}", soft_wrap=True, highlight=False)
+    return facts
+
+
+def measured(settings: Settings, progress: AnyProgress) -> dict[str, Any]:
+    begun = time.perf_counter()
+    device = resolve_device(settings.device)
+    if device.type == "cpu":
+        keep_freed_memory()
+    precisions, compile_choices = _precisions(settings, device), _compile_choices(settings, device)
+    batch = settings.batch or (512 if device.type == "cuda" else 128)
+    ours: dict[str, Any] = {"width": settings.width, "stem": "large" if settings.size >= 128 else "small"}
+    backbone = BackboneConfig(name=settings.backbone, **(ours if ":" not in settings.backbone else {}))
+    main = variant(precisions[0], compile_choices[-1])
+    with tempfile.TemporaryDirectory() as folder:
+        entrants = Contestants(Workload(backbone, settings.size, batch, device, Path(folder) / "images.npz"))
+        for precision in precisions:
+            for compiled in compile_choices:
+                with_data = variant(precision, compiled) == main
+                job = entrants.add_steps(precision, compiled, with_data=with_data)
+        entrants.add_reference()
+        entrants.add_views()
+        entrants.add_losses()
+        entrants.add_lightly(precisions[0])
+        task = progress.add("bench", total=(settings.rounds + 1) * len(entrants.actions), unit="measurements")
+        memory = {}
+        for name, action in entrants.actions.items():  # once, to warm up
+            if "_step" in name:
+                if "compiled" in name:
+                    action()
+                memory[name] = peak_memory(action, device)
+            else:
+                action()
+            progress.advance(task)
+        flops = flops_of(lambda: job.method(entrants.ready).mean().backward())
+        left = 60 * settings.minutes - (time.perf_counter() - begun)
+        times = measure(entrants.actions, rounds=settings.rounds, seconds=left, advance=lambda: progress.advance(task))
+        progress.finish(task, f"{len(times['loss'])} rounds")
+    facts = {
+        "kind": "bench",
+        "date": datetime.date.today().isoformat(),
+        "hardware": describe_device(device),
+        "host": describe_device(torch.device("cpu")),
+        "load_before": os.getloadavg()[2],
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "settings": asdict(settings) | {"batch": batch, "precisions": precisions, "main": main},
+        "n": len(times["loss"]),
+        "steps_per_epoch": STEPS_PER_EPOCH,
+        "seconds": {name: summary(values) for name, values in times.items()},
+        "peak_memory_bytes": memory,
+        "flops_per_step": flops,
+        "matmul_flops_per_second": {p: _peak(times, p, device) for p in precisions},
+        "not_installed": entrants.not_installed,
+    }
+    return facts | _ratios(times, entrants.waiting_shares, facts, settings, device, main)
+
+
+def _precisions(settings: Settings, device: torch.device) -> list[Precision]:
+    if settings.precisions is not None:
+        if unknown := set(settings.precisions) - {"fp32", "bf16"}:
+            raise ConfigError(f"--precision takes fp32 and bf16, got {', '.join(sorted(unknown))}.")
+        return [cast(Precision, name) for name in settings.precisions]
+    if not has_bf16(device):
+        return ["fp32"]
+    return ["bf16", "fp32"] if device.type == "cuda" else ["fp32", "bf16"]
+
+
+def _compile_choices(settings: Settings, device: torch.device) -> list[bool]:
+    choices = {"auto": [device.type == "cuda"], "on": [True], "off": [False], "both": [False, True]}
+    if settings.compiled not in choices:
+        raise ConfigError(f"--compile must be auto, on, off or both, got {settings.compiled!r}.")
+    return choices[settings.compiled]
+
+
+def _peak(times: Times, precision: str, device: torch.device) -> float:
+    return 2 * matmul_side(device) ** 3 / min(times[f"matmul[{precision}]"])
+
+
+def _fastest(times: Times, step: str, precision: str) -> str:
+    """The faster of the compiled and the plain step."""
+    names = [name for name in (f"{step}[{variant(precision, c)}]" for c in (False, True)) if name in times]
+    return min(names, key=lambda name: statistics.median(times[name]))
+
+
+def _ratios(
+    times: Times,
+    waiting: dict[str, list[float]],
+    facts: dict[str, Any],
+    settings: Settings,
+    device: torch.device,
+    main: str,
+) -> dict[str, Any]:
+    precisions = facts["settings"]["precisions"]
+    n, first = facts["n"], precisions[0]
+
+    def of(name: str, per_epoch: str | None = None) -> list[float]:
+        return cost(times, name, per_epoch, STEPS_PER_EPOCH)
+
+    ours_end_to_end, ours_step = f"sdclr_end_to_end[{main}]", f"sdclr_step[{main}]"
+    ratios = {
+        "end_to_end_over_reference": round_ratios(
+            of("reference_end_to_end", "host_sort"), of(ours_end_to_end, "mask_refresh")
+        ),
+        "end_to_end_over_reference_compute": round_ratios(of("reference_step"), of(ours_end_to_end, "mask_refresh")),
+        "reference_step_over_sdclr_step": round_ratios(of("reference_step"), of(ours_step)),
+        "views_over_pil": round_ratios(of("pil_views"), of("views")),
+        "mask_refresh_over_host_sort": round_ratios(of("host_sort"), of("mask_refresh")),
+        "data_wait_share": waiting[ours_end_to_end][-n:],
+        "reference_data_wait_share": waiting["reference_end_to_end"][-n:],
+        "views_share_of_step": [1 - r for r in round_ratios(of(ours_step), of(f"sdclr_step_with_views[{main}]"))],
+        "utilisation": [
+            facts["flops_per_step"] / (seconds * facts["matmul_flops_per_second"][first])
+            for seconds in of(ours_end_to_end)
+        ],
+    }
+    for precision in precisions:
+        key = "sdclr_step_over_simclr_step" + ("" if precision == first else f"_{precision}")
+        sdclr, simclr = (_fastest(times, step, precision) for step in ("sdclr_step", "simclr_step"))
+        ratios[key] = round_ratios(of(sdclr, "mask_refresh"), of(simclr))
+        if f"lightly_step[{precision}]" in times:
+            ratios["lightly_step_over_simclr_step"] = round_ratios(of(f"lightly_step[{precision}]"), of(simclr))
+    if {"fp32", "bf16"} <= set(precisions):
+        fp32, bf16 = (_fastest(times, "sdclr_step", precision) for precision in ("fp32", "bf16"))
+        ratios["bf16_step_speedup"] = round_ratios(of(fp32), of(bf16))
+        ratios["bf16_step_over_reference_step"] = round_ratios(of("reference_step"), of(bf16))
+        ratios["bf16_matmul_over_fp32_matmul"] = round_ratios(of("matmul[fp32]"), of("matmul[bf16]"))
+    if "kornia_views" in times:
+        ratios["views_over_kornia"] = round_ratios(of("kornia_views"), of("views"))
+    if settings.size == 32:
+        ratios["views_over_pil_32px"] = ratios["views_over_pil"]
+    if (settings.backbone, settings.size) == ("resnet50", 224):
+        views = 2 * facts["settings"]["batch"]
+        ratios["resnet50_224px_views_per_second"] = [views / seconds for seconds in of(ours_end_to_end)]
+    reasons = {
+        "views_over_pil_32px": "needs --size 32",
+        "bf16_step_over_reference_step": "no bf16 here",
+        "resnet50_224px_views_per_second": "needs --backbone resnet50 --size 224",
+    }
+    bounds = judged(ratios, "cuda" if device.type == "cuda" else "cpu", settings.size, reasons)
+    return {
+        "ratios": {key: statistics.median(values) for key, values in ratios.items()},
+        "ratio_ranges": {key: [min(values), max(values)] for key, values in ratios.items()},
+        "ratio_meanings": {key: MEANINGS[_plain(key)] for key in ratios},
+        "bounds": [bound.to_dict() for bound in bounds],
+    }
+
+
+def _plain(key: str) -> str:
+    return key if key in MEANINGS else key.rpartition("_")[0]

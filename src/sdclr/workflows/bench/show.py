@@ -1,0 +1,81 @@
+"""The bench's facts as tables for a terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+def show(facts: dict[str, Any], console: Console) -> None:
+    settings = facts["settings"]
+    console.print(
+        f"{facts['hardware']}, torch {facts['torch']}, {facts['threads']} threads; {settings['backbone']} width "
+        f"{settings['width']}, {settings['size']} px, batch {settings['batch']}; median and range of "
+        f"{facts['n']} interleaved rounds",
+        soft_wrap=True,
+        highlight=False,
+    )
+    console.print(_steps(facts), _parts(facts), _ratios(facts), _bounds(facts))
+    for name in facts["not_installed"]:
+        console.print(f"{name}: not installed", highlight=False)
+
+
+def _steps(facts: dict[str, Any]) -> Table:
+    table = _table("A step", "seconds", "range", "views/s", "of matmul peak", "peak memory")
+    views, peaks = 2 * facts["settings"]["batch"], facts["matmul_flops_per_second"]
+    for name, found in facts["seconds"].items():
+        if "_step" not in name and "_end_to_end" not in name:
+            continue
+        precision = name.partition("[")[2].rstrip("]").partition(",")[0] or "fp32"
+        peak, bytes_ = peaks.get(precision), facts["peak_memory_bytes"].get(name)
+        table.add_row(
+            name,
+            f"{found['median']:.4g}",
+            f"{found['low']:.4g} .. {found['high']:.4g}",
+            f"{views / found['median']:,.0f}",
+            f"{facts['flops_per_step'] / found['median'] / peak:.0%}" if peak else "",
+            f"{bytes_ / 1e9:.2f} GB" if bytes_ is not None else "",
+        )
+    table.caption = "peaks, GFLOP/s: " + ", ".join(f"{p} {v / 1e9:,.0f}" for p, v in peaks.items())
+    table.caption += f"; a step is {facts['flops_per_step'] / 1e9:,.0f} GFLOP"
+    return table
+
+
+def _parts(facts: dict[str, Any]) -> Table:
+    table = _table("A part of it", "ms", "range")
+    for name, found in facts["seconds"].items():
+        if "_step" not in name and "_end_to_end" not in name:
+            low, high = found["low"] * 1e3, found["high"] * 1e3
+            table.add_row(name, f"{found['median'] * 1e3:.4g}", f"{low:.4g} .. {high:.4g}")
+    table.caption = "views: two views of the batch on one thread"
+    return table
+
+
+def _ratios(facts: dict[str, Any]) -> Table:
+    table = _table("Ratio", "median", "range")
+    for key, value in facts["ratios"].items():
+        low, high = facts["ratio_ranges"][key]
+        words = f"{key}\n[dim]{facts['ratio_meanings'][key]}[/dim]"
+        table.add_row(words, f"{value:.3g}", f"{low:.3g} .. {high:.3g}")
+    return table
+
+
+def _bounds(facts: dict[str, Any]) -> Table:
+    table = _table("Held to", "on", "bound", "goal", "measured", "met")
+    table.columns[4].no_wrap = False
+    for bound in facts["bounds"]:
+        limit, goal = f"{bound['direction']} {bound['limit']:g}", bound["goal"]
+        measured = bound["why"] if bound["value"] is None else f"{bound['value']:.3g}"
+        met = {True: "[green]yes[/green]", False: "[red]no[/red]", None: "–"}[bound["met"]]
+        table.add_row(bound["key"], bound["device"], limit, "" if goal is None else f"{goal:g}", measured, met)
+    return table
+
+
+def _table(first: str, *columns: str) -> Table:
+    table = Table(title_justify="left", caption_justify="left", highlight=False)
+    table.add_column(first)
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
+    return table

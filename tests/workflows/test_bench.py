@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import copy
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from sdclr import SDCLR, Views, cli, nt_xent
+from sdclr.workflows.bench.bounds import MEANINGS, PROMISES, judged
+from sdclr.workflows.bench.machine import file_name, flops_of
+from sdclr.workflows.bench.reference import ReferenceStep, boolean_mask_loss, host_sort
+from sdclr.workflows.bench.rounds import cost, measure, round_ratios
+
+CPU = torch.device("cpu")
+
+
+def small_sdclr() -> SDCLR:
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.AdaptiveAvgPool2d(1)]
+    return SDCLR(nn.Sequential(*layers, nn.Flatten(), nn.Linear(8, 4)), prune_ratio=0.6).double()
+
+
+def test_the_baselines_loss_is_the_same_loss() -> None:
+    z_a, z_b = torch.randn(2, 9, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(boolean_mask_loss(z_a, z_b, 0.3), nt_xent(z_a, z_b, 0.3).mean())
+
+
+def test_the_baselines_three_forwards_and_two_backwards_give_the_joint_gradient() -> None:
+    ours = small_sdclr()
+    theirs = small_sdclr()
+    a, b = torch.rand(2, 6, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    step = ReferenceStep(theirs, CPU)
+    step((a, b))
+    ours(Views(a, b, torch.arange(6))).mean().backward()
+    gradients = {name: p.grad for name, p in theirs.named_parameters()}
+    for name, parameter in ours.named_parameters():
+        torch.testing.assert_close(gradients[name], parameter.grad, rtol=1e-9, atol=1e-12, msg=name)
+
+
+def test_the_baselines_host_sort_gives_our_masks() -> None:
+    competitor = copy.copy(small_sdclr().competitor)
+    for theirs, ours in zip(host_sort(competitor), competitor.masks().values(), strict=True):
+        assert torch.equal(theirs.bool(), ours)
+
+
+def test_actions_take_turns_and_no_round_begins_that_would_end_too_late() -> None:
+    order: list[str] = []
+
+    def action(name: str) -> float:
+        order.append(name)
+        return 1.0
+
+    times = measure({"a": lambda: action("a"), "b": lambda: action("b")}, rounds=3, seconds=60)
+    assert order == ["a", "b"] * 3
+    assert times == {"a": [1.0] * 3, "b": [1.0] * 3}
+    assert len(measure({"a": lambda: action("a")}, rounds=100, seconds=0)["a"]) == 1
+
+
+def test_ratios_compare_what_ran_in_the_same_round() -> None:
+    times = {"step": [2.0, 4.0], "refresh": [22.0, 44.0], "other": [1.0, 2.0]}
+    assert cost(times, "step", "refresh", 22) == [3.0, 6.0]
+    assert round_ratios(cost(times, "step", "refresh", 22), times["other"]) == [3.0, 3.0]
+
+
+def test_every_promise_is_listed_with_a_verdict_or_a_reason() -> None:
+    assert {bound.key for bound in PROMISES} <= set(MEANINGS)
+    found = judged({"sdclr_step_over_simclr_step": [1.1, 1.2, 1.0]}, "cpu", 32, {"views_over_pil_32px": "no images"})
+    assert len(found) == len(PROMISES)
+    assert (found[0].value, found[0].met) == (1.1, True)
+    assert not any(bound.met for bound in judged({"mask_refresh_over_host_sort": [2.4]}, "cpu", 32, {}))
+    reasons = {(bound.key, bound.device): bound.why for bound in found}
+    assert reasons["views_over_pil_32px", "cpu"] == "no images"
+    assert {why for (_, device), why in reasons.items() if device == "cuda"} == {"no CUDA device"}
+
+
+def test_cuda_promises_are_judged_on_cuda_and_at_their_own_size() -> None:
+    found = judged({"views_share_of_step": [0.04], "utilisation": [0.3]}, "cuda", 32, {})
+    verdicts = [bound.met for bound in found if bound.key in ("views_share_of_step", "utilisation")]
+    assert verdicts == [False, None, True]
+
+
+def test_flops_are_those_of_the_products() -> None:
+    assert flops_of(lambda: torch.ones(3, 5) @ torch.ones(5, 7)) == 2 * 3 * 5 * 7
+
+
+@pytest.mark.parametrize(
+    ("hardware", "expected"),
+    [
+        ("CPU: AMD EPYC, 2 of 2 threads", "2026-11-23-amd-epyc-2-threads.json"),
+        ("CPU: Intel(R) Xeon(R) Processor, 2 of 4 threads", "2026-11-23-intel-xeon-processor-2-threads.json"),
+        ("CUDA: NVIDIA H100 80GB HBM3", "2026-11-23-nvidia-h100-80gb-hbm3.json"),
+    ],
+)
+def test_results_are_named_by_date_and_hardware(hardware: str, expected: str) -> None:
+    assert file_name("2026-11-23", hardware) == expected
+
+
+def test_the_bench_writes_what_it_promises(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tiny = "--backbone resnet10 --width 2 --batch 4 --rounds 2 --precision fp32 --device cpu --json out.json"
+    monkeypatch.setattr(sys, "argv", ["sdclr", "bench", *tiny.split()])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert not stop.value.code
+    facts = json.loads(Path("out.json").read_text())
+    assert facts["n"] == 2
+    required = {"sdclr_step_over_simclr_step", "end_to_end_over_reference", "views_over_pil_32px"}
+    assert required | {"mask_refresh_over_host_sort"} <= set(facts["ratios"])
+    assert set(facts["ratios"]) == set(facts["ratio_ranges"]) == set(facts["ratio_meanings"])
+    assert len(facts["bounds"]) == len(PROMISES)
+    assert all(low <= facts["ratios"][key] <= high for key, (low, high) in facts["ratio_ranges"].items())
+    seconds = facts["seconds"]
+    share = seconds["mask_refresh"]["median"] / 22
+    ratio = (seconds["sdclr_step[fp32]"]["median"] + share) / seconds["simclr_step[fp32]"]["median"]
+    low, high = facts["ratio_ranges"]["sdclr_step_over_simclr_step"]
+    assert low - 1e-9 <= ratio <= high + 1e-9, "of two rounds, the ratio of means lies between the ratios"
+    printed = capsys.readouterr().out
+    assert "no CUDA device" in printed
+    assert "end_to_end_over_reference" in printed
+
+
+@pytest.mark.parametrize("wrong", ["--precision fp8", "--compile maybe"])
+def test_what_the_bench_does_not_know_is_refused(wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["sdclr", "bench", "--json", "/dev/null", *wrong.split()])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 78
