@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import shlex
 import sys
@@ -51,6 +52,17 @@ def test_the_commands_that_need_cifar_name_settings_that_exist() -> None:
         positional = [a for a in command[2:] if "=" in a or a.startswith("cifar")]
         config, _ = cli._settings(positional, None, {"data.path": "PATH"}, None)
         assert config.data.path == "PATH"
+
+
+def test_the_section_on_speed_is_what_the_newest_results_give() -> None:
+    path = Path(__file__).parent.parent / "benchmarks" / "readme_table.py"
+    spec = importlib.util.spec_from_file_location("readme_table", path)
+    assert spec is not None
+    assert spec.loader is not None
+    table = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(table)
+    assert table.rewritten(README) == README, "run: python benchmarks/readme_table.py"
+    assert " at least " in table.section()
 
 
 def test_every_file_the_readme_links_to_exists() -> None:

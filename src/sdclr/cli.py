@@ -366,21 +366,13 @@ def bench(
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Where to write (default: benchmarks/results/, in a checkout).")
     ] = None,
-    scaling: Annotated[
-        bool, typer.Option("--scaling", help="Instead: cost against batch, image size, backbone, number of images.")
-    ] = False,
 ) -> None:
     """What a step costs here: SDCLR against SimCLR and against the 2021 reference's way, as ratios from one run."""
     from sdclr.presentation.progress import Progress
-    from sdclr.workflows.bench import Settings, run_bench, run_scaling
+    from sdclr.workflows.bench import Settings, run_bench
 
+    settings = Settings(backbone, width, size, batch, _names(precision), compiled, rounds, minutes, device)
     with Progress(_stderr) as progress:
-        if scaling:
-            run_scaling(device, json_file=json_file, console=Console(), progress=progress)
-            return
-        settings = Settings(
-            backbone, width, size, batch, _names(precision), compiled, rounds=rounds, minutes=minutes, device=device
-        )
         run_bench(settings, json_file=json_file, console=Console(), progress=progress)
 
 

@@ -8,9 +8,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sdclr import nt_xent
+from sdclr.methods import nt_xent as nt_xent_module
 from sdclr.methods import tiled_nt_xent
-
-nt_xent_module = __import__("sdclr.methods.nt_xent", fromlist=["TILED_ABOVE"])  # the package exports the function
 
 
 @pytest.fixture

@@ -123,6 +123,7 @@ def test_the_bench_writes_what_it_promises(
     printed = capsys.readouterr().out
     assert "no CUDA device" in printed
     assert "end_to_end_over_reference" in printed
+    assert "sdclr_step[fp32]" in printed
 
 
 @pytest.mark.parametrize("wrong", ["--precision fp8", "--compile maybe"])

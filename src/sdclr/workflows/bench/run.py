@@ -67,7 +67,7 @@ def run_bench(
 
 
 def measured(settings: Settings, progress: AnyProgress) -> dict[str, Any]:
-    begun = time.perf_counter()
+    begun, load = time.perf_counter(), os.getloadavg()[0]
     device = resolve_device(settings.device)
     if device.type == "cpu":
         keep_freed_memory()
@@ -100,12 +100,14 @@ def measured(settings: Settings, progress: AnyProgress) -> dict[str, Any]:
         left = 60 * settings.minutes - (time.perf_counter() - begun)
         times = measure(entrants.actions, rounds=settings.rounds, seconds=left, advance=lambda: progress.advance(task))
         progress.finish(task, f"{len(times['loss'])} rounds")
+    now = datetime.datetime.now(datetime.UTC)
     facts = {
         "kind": "bench",
-        "date": datetime.date.today().isoformat(),
+        "date": now.date().isoformat(),
+        "created": now.isoformat(timespec="seconds"),
         "hardware": describe_device(device),
         "host": describe_device(torch.device("cpu")),
-        "load_before": os.getloadavg()[2],
+        "load_before": load,
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "settings": asdict(settings) | {"batch": batch, "precisions": precisions, "main": main},

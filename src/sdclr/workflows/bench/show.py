@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 
@@ -31,7 +32,7 @@ def _steps(facts: dict[str, Any]) -> Table:
         precision = name.partition("[")[2].rstrip("]").partition(",")[0] or "fp32"
         peak, bytes_ = peaks.get(precision), facts["peak_memory_bytes"].get(name)
         table.add_row(
-            name,
+            escape(name),
             f"{found['median']:.4g}",
             f"{found['low']:.4g} .. {found['high']:.4g}",
             f"{views / found['median']:,.0f}",
@@ -48,7 +49,7 @@ def _parts(facts: dict[str, Any]) -> Table:
     for name, found in facts["seconds"].items():
         if "_step" not in name and "_end_to_end" not in name:
             low, high = found["low"] * 1e3, found["high"] * 1e3
-            table.add_row(name, f"{found['median'] * 1e3:.4g}", f"{low:.4g} .. {high:.4g}")
+            table.add_row(escape(name), f"{found['median'] * 1e3:.4g}", f"{low:.4g} .. {high:.4g}")
     table.caption = "views: two views of the batch on one thread"
     return table
 

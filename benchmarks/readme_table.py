@@ -1,0 +1,88 @@
+"""Write README's section on speed from the newest results of `sdclr bench`, one CPU's and one CUDA device's.
+
+    python benchmarks/readme_table.py
+
+Rewrites what stands between the two markers in README.md; tests/test_readme.py holds README to it.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+BEGIN, END = "<!-- speed: written by benchmarks/readme_table.py -->", "<!-- /speed -->"
+
+
+def newest(kind: str) -> dict[str, Any] | None:
+    """The last results on a ``CPU`` or ``CUDA`` device."""
+    files = [json.loads(path.read_text(encoding="utf-8")) for path in (ROOT / "benchmarks" / "results").glob("*.json")]
+    fitting = [f for f in files if f.get("kind") == "bench" and f["hardware"].startswith(kind)]
+    return max(fitting, key=lambda facts: facts["created"], default=None)
+
+
+def section() -> str:
+    parts = []
+    if (cpu := newest("CPU")) is not None:
+        parts += [_conditions(cpu), _promises(cpu, "cpu"), _steps(cpu)]
+    if (cuda := newest("CUDA")) is not None:
+        parts += [_conditions(cuda), _promises(cuda, "cuda"), _steps(cuda)]
+    else:
+        parts.append("On CUDA: not measured yet, no CUDA device has been at hand.")
+    return "\n\n".join(parts)
+
+
+def rewritten(readme: str) -> str:
+    head, _, rest = readme.partition(BEGIN)
+    _, _, tail = rest.partition(END)
+    assert tail, "README.md has lost its markers"
+    return f"{head}{BEGIN}\n{section()}\n{END}{tail}"
+
+
+def _conditions(facts: dict[str, Any]) -> str:
+    settings = facts["settings"]
+    return (
+        f"{facts['hardware']}, torch {facts['torch']}, {facts['date']}: {settings['backbone']} of width "
+        f"{settings['width']} at {settings['size']} px, batch {settings['batch']},\nmedian and range of "
+        f"n = {facts['n']} interleaved rounds; load before the run {facts['load_before']:.1f}."
+    )
+
+
+def _promises(facts: dict[str, Any], device: str) -> str:
+    rows = ["| | measured | range | held to | |", "|---|---|---|---|---|"]
+    for bound in facts["bounds"]:
+        if bound["device"] != device:
+            continue
+        limit = f"{bound['direction']} {bound['limit']:g}".replace("<=", "at most").replace(">=", "at least")
+        if bound["value"] is None:
+            measured, spread, verdict = bound["why"], "", ""
+        else:
+            low, high = facts["ratio_ranges"][bound["key"]]
+            measured, spread = f"{bound['value']:.2f}", f"{low:.2f} .. {high:.2f}"
+            verdict = "met" if bound["met"] else "not met"
+        rows.append(f"| {bound['meaning']} | {measured} | {spread} | {limit} | {verdict} |")
+    if "bf16_matmul_over_fp32_matmul" in facts["ratios"] and device == "cpu":
+        rows.append(f"| {facts['ratio_meanings']['bf16_matmul_over_fp32_matmul']} | "
+                    f"{facts['ratios']['bf16_matmul_over_fp32_matmul']:.2f} | | | |")  # fmt: skip
+    return "\n".join(rows)
+
+
+def _steps(facts: dict[str, Any]) -> str:
+    rows = ["| | seconds | views/s | of matmul peak | peak memory |", "|---|---|---|---|---|"]
+    peaks, views = facts["matmul_flops_per_second"], 2 * facts["settings"]["batch"]
+    for name, found in facts["seconds"].items():
+        if "_step" not in name and "_end_to_end" not in name:
+            continue
+        precision = name.partition("[")[2].rstrip("]").partition(",")[0] or "fp32"
+        share = f"{facts['flops_per_step'] / found['median'] / peaks[precision]:.0%}" if precision in peaks else ""
+        memory = facts["peak_memory_bytes"].get(name)
+        gigabytes = "" if memory is None else f"{memory / 1e9:.2f} GB"
+        rows.append(f"| {name} | {found['median']:.3g} | {views / found['median']:,.0f} | {share} | {gigabytes} |")
+    missing = "".join(f" {name}: not installed." for name in facts["not_installed"])
+    return "\n".join(rows) + (f"\n\n{missing.strip()}" if missing else "")
+
+
+if __name__ == "__main__":
+    path = ROOT / "README.md"
+    path.write_text(rewritten(path.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,0 +1,196 @@
+"""How the cost grows with the batch, the image size, the backbone and the number of images; and the loss's memory.
+
+    python benchmarks/scaling.py [--only batch ...] [--rounds 3] [--json FILE] [--plots FOLDER]
+    python benchmarks/scaling.py --draw FILE --plots docs/scaling
+
+One process; the points of a subject take turns; medians and ranges over rounds. Steps are SDCLR's on ready-made views,
+fp32. The series over batches and image sizes use a small network (ResNet-10, width 16), so that a CPU gets through.
+--draw makes the plots of an earlier file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import math
+import os
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+
+from sdclr import Views
+from sdclr.backbones import BackboneConfig
+from sdclr.data import epoch_batches
+from sdclr.device import describe_device, resolve_device
+from sdclr.methods import nt_xent as loss
+from sdclr.workflows.bench.contestants import PROJECTION_DIM, Workload
+from sdclr.workflows.bench.machine import flops_of, peak_memory
+from sdclr.workflows.bench.rounds import Action, measure, summary, timed
+
+SMALL = BackboneConfig(name="resnet10", width=16)
+BATCHES = (64, 128, 256, 512, 1024, 2048, 4096)
+SIZES = (16, 32, 64, 96, 128)
+BACKBONES = (("resnet10", 16), ("resnet10", 32), ("resnet18", 32), ("resnet18", 64), ("resnet34", 64), ("resnet50", 64))
+NUM_IMAGES = (1_000, 10_000, 100_000, 1_000_000)
+LOSS_BATCHES = (64, 128, 256, 512, 1024, 2048, 4096, 8192)
+PLAIN_UP_TO = 4096
+"""Images up to which the untiled loss is run: beyond, its matrices take more than 4 GB."""
+
+Work = Callable[[], object]
+
+
+def step(backbone: BackboneConfig, size: int, batch: int, device: torch.device, folder: Path) -> tuple[Work, int]:
+    """A step of SDCLR, and its FLOPs."""
+    workload = Workload(backbone, size, 2, device, folder / "images.npz")
+    if not workload.file.exists():
+        workload.write(workload.pixels())
+    job = workload.job("sdclr", "fp32", compiled=False)
+    a, b = (v.contiguous(memory_format=job.memory_format) for v in torch.rand(2, batch, 3, size, size, device=device))
+    views = Views(a, b, torch.arange(batch, device=device))
+    tiny = Views(a[:2], b[:2], views.index[:2])
+    flops = flops_of(lambda: job.method(tiny).mean().backward()) * batch // 2
+    return partial(job.train_step, views), flops
+
+
+def over_batches(device: torch.device, folder: Path) -> tuple[dict[str, list[Work]], dict[str, Any]]:
+    return {"step": [step(SMALL, 32, batch, device, folder)[0] for batch in BATCHES]}, {"x": BATCHES}
+
+
+def over_sizes(device: torch.device, folder: Path) -> tuple[dict[str, list[Work]], dict[str, Any]]:
+    return {"step": [step(SMALL, size, 32, device, folder)[0] for size in SIZES]}, {"x": SIZES}
+
+
+def over_backbones(device: torch.device, folder: Path) -> tuple[dict[str, list[Work]], dict[str, Any]]:
+    steps = [step(BackboneConfig(name=n, width=w), 32, 32, device, folder) for n, w in BACKBONES]
+    labels = [f"{name}, width {width}" for name, width in BACKBONES]
+    return {"step": [work for work, _ in steps]}, {"x": [flops / 1e9 for _, flops in steps], "labels": labels}
+
+
+def over_images(device: torch.device, folder: Path) -> tuple[dict[str, list[Work]], dict[str, Any]]:
+    def epoch(num: int) -> int:
+        return sum(len(batch) for batch in epoch_batches(num, 512, seed=0, epoch=0))
+
+    def first_batch(num: int) -> object:
+        return next(epoch_batches(num, 512, seed=0, epoch=0))
+
+    works = {"a whole epoch's batches": epoch, "until the first batch": first_batch}
+    return {name: [partial(work, num) for num in NUM_IMAGES] for name, work in works.items()}, {"x": NUM_IMAGES}
+
+
+def over_losses(device: torch.device, folder: Path) -> tuple[dict[str, list[Work]], dict[str, Any]]:
+    def work(tiled: bool, batch: int) -> None:
+        before, loss.TILED_ABOVE = loss.TILED_ABOVE, 0 if tiled else batch
+        a, b = (torch.randn(batch, PROJECTION_DIM, device=device).requires_grad_() for _ in range(2))
+        loss.nt_xent(a, b, 0.2).mean().backward()
+        loss.TILED_ABOVE = before
+
+    plain: list[Work] = [partial(work, False, batch) for batch in LOSS_BATCHES if batch <= PLAIN_UP_TO]
+    tiled: list[Work] = [partial(work, True, batch) for batch in LOSS_BATCHES]
+    return {"plain": plain, "tiled": tiled}, {"x": LOSS_BATCHES}
+
+
+SUBJECTS = {
+    "batch": (over_batches, "images a batch (ResNet-10 width 16, 32 px)"),
+    "size": (over_sizes, "side of a view in pixels (ResNet-10 width 16, batch 32)"),
+    "backbone": (over_backbones, "GFLOP a step (batch 32, 32 px)"),
+    "images": (over_images, "images of the data set"),
+    "loss": (over_losses, "images a batch (loss and gradient, D = 128)"),
+}
+
+
+def series(subject: str, device: torch.device, rounds: int) -> dict[str, Any]:
+    """Seconds, and of the loss bytes, at every point."""
+    with tempfile.TemporaryDirectory() as folder:
+        works, facts = SUBJECTS[subject][0](device, Path(folder))
+        points = [(name, i, work) for name, list_ in works.items() for i, work in enumerate(list_)]
+        memory = {f"{name}/{i}": peak_memory(work, device) for name, i, work in points}  # and warms up
+        actions: dict[str, Action] = {f"{name}/{i}": timed(work, device) for name, i, work in points}
+        times = measure(actions, rounds=rounds, seconds=math.inf)
+    found = {name: [summary(times[f"{name}/{i}"]) for i in range(len(list_))] for name, list_ in works.items()}
+    bytes_ = {name: [memory[f"{name}/{i}"] for i in range(len(list_))] for name, list_ in works.items()}
+    return facts | {"seconds": found, "n": rounds, **({"peak_bytes": bytes_} if subject == "loss" else {})}
+
+
+def exponent(x: list[float], y: list[float]) -> float:
+    """Of the power law through the last two points."""
+    return math.log(y[-1] / y[-2]) / math.log(x[-1] / x[-2])
+
+
+def draw(facts: dict[str, Any], folder: Path) -> None:
+    """One PNG a subject: seconds, and of the loss also memory."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for subject, found in facts["subjects"].items():
+        panels: list[tuple[str, dict[str, list[float]]]] = [
+            ("seconds", {name: [point["median"] for point in points] for name, points in found["seconds"].items()})
+        ]
+        if "peak_bytes" in found:
+            panels.append(("peak memory, MB", {k: [v / 1e6 for v in vs] for k, vs in found["peak_bytes"].items()}))
+        figure = Figure(figsize=(5.4 * len(panels), 3.4), layout="constrained", dpi=100)
+        for number, (label, lines) in enumerate(panels, 1):
+            axes = figure.add_subplot(1, len(panels), number)
+            for colour, (name, y) in zip(("#0072B2", "#D55E00"), lines.items(), strict=False):
+                x = list(found["x"])[: len(y)]
+                axes.plot(x, y, "o-", color=colour, label=f"{name}: x^{exponent(x, y):.2f} at the end", markersize=4)
+                if label == "seconds":
+                    low, high = ([point[end] for point in found["seconds"][name]] for end in ("low", "high"))
+                    axes.vlines(x, low, high, color=colour, linewidth=1.5, alpha=0.5)
+            axes.set_xscale("log")
+            axes.set_yscale("log")
+            ticks = list(found["x"])
+            axes.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks], fontsize=8)
+            axes.set_xticks([], minor=True)
+            axes.set_xlabel(SUBJECTS[subject][1])
+            axes.set_ylabel(label)
+            axes.grid(True, which="major", color="#dddddd", linewidth=0.6)
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.legend(frameon=False, fontsize=9)
+        figure.savefig(folder / f"{subject}.png", metadata={"Software": None})
+
+
+def show(facts: dict[str, Any]) -> None:
+    for subject, found in facts["subjects"].items():
+        print(f"{subject}: {SUBJECTS[subject][1]}")
+        for name, points in found["seconds"].items():
+            memory, labels = found.get("peak_bytes", {}).get(name), found.get("labels")
+            for i, (x, point) in enumerate(zip(found["x"], points, strict=False)):
+                extra = f"{memory[i] / 1e6:.1f} MB" if memory else labels[i] if labels else ""
+                spread = f"({point['low']:.4f} .. {point['high']:.4f})"
+                print(f"  {name:<24} {x:>12,.5g} {point['median']:10.4f} s {spread:<24} {extra}".rstrip())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=SUBJECTS, default=list(SUBJECTS))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--plots", type=Path)
+    parser.add_argument("--draw", type=Path, metavar="FILE")
+    arguments = parser.parse_args()
+    if arguments.draw:
+        facts = json.loads(arguments.draw.read_text())
+    else:
+        device = resolve_device(arguments.device)
+        facts = {
+            "kind": "scaling",
+            "date": datetime.date.today().isoformat(),
+            "hardware": describe_device(device),
+            "torch": torch.__version__,
+            "load_before": os.getloadavg()[0],
+            "subjects": {name: series(name, device, arguments.rounds) for name in arguments.only},
+        }
+    show(facts)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(facts, indent=1) + "\n")
+    if arguments.plots:
+        draw(facts, arguments.plots)
+
+
+if __name__ == "__main__":
+    main()
