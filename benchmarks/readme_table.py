@@ -11,6 +11,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from sdclr.workflows.bench.contestants import is_step
+
 ROOT = Path(__file__).parent.parent
 BEGIN, END = "<!-- speed: written by benchmarks/readme_table.py -->", "<!-- /speed -->"
 
@@ -72,7 +74,7 @@ def _steps(facts: dict[str, Any]) -> str:
     rows = ["| | seconds | views/s | of matmul peak | peak memory |", "|---|---|---|---|---|"]
     peaks, views = facts["matmul_flops_per_second"], 2 * facts["settings"]["batch"]
     for name, found in facts["seconds"].items():
-        if "_step" not in name and "_end_to_end" not in name:
+        if not is_step(name):
             continue
         precision = name.partition("[")[2].rstrip("]").partition(",")[0] or "fp32"
         share = f"{facts['flops_per_step'] / found['median'] / peaks[precision]:.0%}" if precision in peaks else ""

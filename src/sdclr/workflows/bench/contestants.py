@@ -45,6 +45,11 @@ STEPS_PER_EPOCH = 22
 PROJECTION_DIM = 128
 
 
+def is_step(name: str) -> bool:
+    """Whether the action of this name is a whole training step, with or without its data."""
+    return any(word in name for word in ("_step", "_with_views", "_end_to_end"))
+
+
 def variant(precision: str, compiled: bool) -> str:
     return f"{precision},compiled" if compiled else precision
 
@@ -126,7 +131,7 @@ class Contestants:
             for epoch in itertools.count():
                 yield from job.views(epoch)
 
-        self.actions[f"sdclr_step_with_views[{how}]"] = timed(step, self.device)
+        self.actions[f"sdclr_with_views[{how}]"] = timed(step, self.device)
         self.actions[f"sdclr_end_to_end[{how}]"] = self._end_to_end(
             f"sdclr_end_to_end[{how}]", endless(), job.train_step
         )

@@ -20,7 +20,7 @@ from sdclr.device import Precision, describe_device, keep_freed_memory, resolve_
 from sdclr.errors import ConfigError
 from sdclr.presentation.progress import AnyProgress, NoProgress
 from sdclr.workflows.bench.bounds import MEANINGS, judged
-from sdclr.workflows.bench.contestants import STEPS_PER_EPOCH, Contestants, Workload, variant
+from sdclr.workflows.bench.contestants import STEPS_PER_EPOCH, Contestants, Workload, is_step, variant
 from sdclr.workflows.bench.machine import file_name, flops_of, has_bf16, matmul_side, peak_memory
 from sdclr.workflows.bench.rounds import Times, cost, measure, round_ratios, summary
 from sdclr.workflows.bench.show import show
@@ -89,7 +89,7 @@ def measured(settings: Settings, progress: AnyProgress) -> dict[str, Any]:
         task = progress.add("bench", total=(settings.rounds + 1) * len(entrants.actions), unit="measurements")
         memory = {}
         for name, action in entrants.actions.items():  # once, to warm up
-            if "_step" in name:
+            if is_step(name) and "_end_to_end" not in name:  # workers are other processes
                 if "compiled" in name:
                     action()
                 memory[name] = peak_memory(action, device)
@@ -174,7 +174,7 @@ def _ratios(
         "mask_refresh_over_host_sort": round_ratios(of("host_sort"), of("mask_refresh")),
         "data_wait_share": waiting[ours_end_to_end][-n:],
         "reference_data_wait_share": waiting["reference_end_to_end"][-n:],
-        "views_share_of_step": [1 - r for r in round_ratios(of(ours_step), of(f"sdclr_step_with_views[{main}]"))],
+        "views_share_of_step": [1 - r for r in round_ratios(of(ours_step), of(f"sdclr_with_views[{main}]"))],
         "utilisation": [
             facts["flops_per_step"] / (seconds * facts["matmul_flops_per_second"][first])
             for seconds in of(ours_end_to_end)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+from sdclr.workflows.bench.contestants import is_step
 
 
 def show(facts: dict[str, Any], console: Console) -> None:
@@ -24,22 +27,22 @@ def show(facts: dict[str, Any], console: Console) -> None:
 
 
 def _steps(facts: dict[str, Any]) -> Table:
-    table = _table("A step", "seconds", "range", "views/s", "of matmul peak", "peak memory")
+    table = _table("A step", "seconds", "range", "views/s", "of peak", "peak GB")
     views, peaks = 2 * facts["settings"]["batch"], facts["matmul_flops_per_second"]
     for name, found in facts["seconds"].items():
-        if "_step" not in name and "_end_to_end" not in name:
+        if not is_step(name):
             continue
         precision = name.partition("[")[2].rstrip("]").partition(",")[0] or "fp32"
         peak, bytes_ = peaks.get(precision), facts["peak_memory_bytes"].get(name)
         table.add_row(
             escape(name),
             f"{found['median']:.4g}",
-            f"{found['low']:.4g} .. {found['high']:.4g}",
+            f"{found['low']:.3g}..{found['high']:.3g}",
             f"{views / found['median']:,.0f}",
             f"{facts['flops_per_step'] / found['median'] / peak:.0%}" if peak else "",
-            f"{bytes_ / 1e9:.2f} GB" if bytes_ is not None else "",
+            f"{bytes_ / 1e9:.2f}" if bytes_ is not None else "",
         )
-    table.caption = "peaks, GFLOP/s: " + ", ".join(f"{p} {v / 1e9:,.0f}" for p, v in peaks.items())
+    table.caption = "matmul peaks, GFLOP/s: " + ", ".join(f"{p} {v / 1e9:,.0f}" for p, v in peaks.items())
     table.caption += f"; a step is {facts['flops_per_step'] / 1e9:,.0f} GFLOP"
     return table
 
@@ -47,7 +50,7 @@ def _steps(facts: dict[str, Any]) -> Table:
 def _parts(facts: dict[str, Any]) -> Table:
     table = _table("A part of it", "ms", "range")
     for name, found in facts["seconds"].items():
-        if "_step" not in name and "_end_to_end" not in name:
+        if not is_step(name):
             low, high = found["low"] * 1e3, found["high"] * 1e3
             table.add_row(escape(name), f"{found['median'] * 1e3:.4g}", f"{low:.4g} .. {high:.4g}")
     table.caption = "views: two views of the batch on one thread"
@@ -55,7 +58,7 @@ def _parts(facts: dict[str, Any]) -> Table:
 
 
 def _ratios(facts: dict[str, Any]) -> Table:
-    table = _table("Ratio", "median", "range")
+    table = _table("Ratio", "median", "range", names=False)
     for key, value in facts["ratios"].items():
         low, high = facts["ratio_ranges"][key]
         words = f"{key}\n[dim]{facts['ratio_meanings'][key]}[/dim]"
@@ -65,7 +68,6 @@ def _ratios(facts: dict[str, Any]) -> Table:
 
 def _bounds(facts: dict[str, Any]) -> Table:
     table = _table("Held to", "on", "bound", "goal", "measured", "met")
-    table.columns[4].no_wrap = False
     for bound in facts["bounds"]:
         limit, goal = f"{bound['direction']} {bound['limit']:g}", bound["goal"]
         measured = bound["why"] if bound["value"] is None else f"{bound['value']:.3g}"
@@ -74,9 +76,10 @@ def _bounds(facts: dict[str, Any]) -> Table:
     return table
 
 
-def _table(first: str, *columns: str) -> Table:
-    table = Table(title_justify="left", caption_justify="left", highlight=False)
-    table.add_column(first)
+def _table(first: str, *columns: str, names: bool = True) -> Table:
+    """``names``: whether the first column holds names, which stay whole."""
+    table = Table(caption_justify="left", highlight=False, box=box.SIMPLE_HEAD)
+    table.add_column(first, no_wrap=names)
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True)
     return table
