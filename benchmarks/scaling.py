@@ -15,6 +15,7 @@ import datetime
 import json
 import math
 import os
+import statistics
 import tempfile
 from collections.abc import Callable
 from functools import partial
@@ -109,7 +110,11 @@ def series(subject: str, device: torch.device, rounds: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         works, facts = SUBJECTS[subject][0](device, Path(folder))
         points = [(name, i, work) for name, list_ in works.items() for i, work in enumerate(list_)]
-        memory = {f"{name}/{i}": peak_memory(work, device) for name, i, work in points}  # and warms up
+        passes = rounds if subject == "loss" else 1  # they also warm up
+        memory = {
+            f"{name}/{i}": statistics.median(peak_memory(work, device) or 0 for _ in range(passes))
+            for name, i, work in points
+        }
         actions: dict[str, Action] = {f"{name}/{i}": timed(work, device) for name, i, work in points}
         times = measure(actions, rounds=rounds, seconds=math.inf)
     found = {name: [summary(times[f"{name}/{i}"]) for i in range(len(list_))] for name, list_ in works.items()}
@@ -118,8 +123,8 @@ def series(subject: str, device: torch.device, rounds: int) -> dict[str, Any]:
 
 
 def exponent(x: list[float], y: list[float]) -> float:
-    """Of the power law through the last two points."""
-    return math.log(y[-1] / y[-2]) / math.log(x[-1] / x[-2])
+    """Of the power law from the last point but two to the last."""
+    return math.log(y[-1] / y[-3]) / math.log(x[-1] / x[-3])
 
 
 def draw(facts: dict[str, Any], folder: Path) -> None:
@@ -136,7 +141,9 @@ def draw(facts: dict[str, Any], folder: Path) -> None:
             axes = figure.add_subplot(1, len(panels), number)
             for colour, (name, y) in zip(("#0072B2", "#D55E00"), lines.items(), strict=False):
                 x = list(found["x"])[: len(y)]
-                axes.plot(x, y, "o-", color=colour, label=f"{name}: x^{exponent(x, y):.2f} at the end", markersize=4)
+                axes.plot(
+                    x, y, "o-", color=colour, label=f"{name}: exponent {exponent(x, y):.1f} at the end", markersize=4
+                )
                 if label == "seconds":
                     low, high = ([point[end] for point in found["seconds"][name]] for end in ("low", "high"))
                     axes.vlines(x, low, high, color=colour, linewidth=1.5, alpha=0.5)
@@ -149,7 +156,7 @@ def draw(facts: dict[str, Any], folder: Path) -> None:
             axes.set_ylabel(label)
             axes.grid(True, which="major", color="#dddddd", linewidth=0.6)
             axes.spines[["top", "right"]].set_visible(False)
-            axes.legend(frameon=False, fontsize=9)
+            axes.legend(frameon=False, fontsize=9, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
         figure.savefig(folder / f"{subject}.png", metadata={"Software": None})
 
 

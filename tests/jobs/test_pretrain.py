@@ -328,17 +328,32 @@ def test_a_run_of_a_version_without_compile_goes_on_bit_for_bit(tmp_path: Path, 
     assert final_state(resume(tmp_path / "x")) == final_state(finished)
 
 
-@pytest.mark.slow
+def first_step(config: PretrainConfig) -> dict[str, torch.Tensor]:
+    """Gradients of the first step, and the sum of its losses."""
+    job = Job(config, show=NoProgress())
+    job.method.train().on_epoch_start(0)
+    job.train_step(next(job.views(0)))
+    gradients = {name: p.grad for name, p in job.method.named_parameters() if p.grad is not None}
+    return gradients | {"loss": job.loss_sum}
+
+
+@pytest.mark.parametrize(
+    "device", [pytest.param("cpu", marks=pytest.mark.slow), pytest.param("cuda", marks=pytest.mark.gpu)]
+)
 @pytest.mark.parametrize("method", ["simclr", "sdclr"])
-def test_one_compiled_step_equals_the_eager_step(method: str) -> None:
-    results = []
-    for choice in ("false", "true"):
-        job = Job(tiny(method, "precision=fp64", f"compile={choice}"), show=NoProgress())  # fp32 flips units at zero
-        job.method.train().on_epoch_start(0)
-        job.train_step(next(job.views(0)))
-        results.append({name: p.grad for name, p in job.method.named_parameters()} | {"loss": job.loss_sum})
-    for name, expected in results[0].items():
-        torch.testing.assert_close(results[1][name], expected, rtol=1e-10, atol=1e-10, msg=name)
+def test_one_compiled_step_equals_the_eager_step(method: str, device: str) -> None:
+    config = tiny(method, "precision=fp64", f"device={device}")  # fp64: in fp32 a unit at zero may flip
+    eager, compiled = (first_step(config.with_values({"compile": choice})) for choice in (False, True))
+    assert len(eager) > 30
+    for name, expected in eager.items():
+        torch.testing.assert_close(compiled[name], expected, rtol=1e-9, atol=1e-9, msg=name)
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_the_loss_of_a_bf16_step_stays_close_to_fp32(device: str) -> None:
+    config = tiny("sdclr", f"device={device}", "backbone.width=16")
+    fp32, bf16 = (first_step(config.with_values({"precision": p}))["loss"] for p in ("fp32", "bf16"))
+    torch.testing.assert_close(bf16, fp32, rtol=0.01, atol=0)
 
 
 @pytest.mark.slow
@@ -351,21 +366,6 @@ def test_a_compiled_run_follows_the_eager_one_and_resumes_bit_for_bit(tmp_path: 
     with pytest.raises(Preempted):
         pretrain(config, tmp_path / "cut", progress=SignalAt(4))
     assert final_state(resume(tmp_path / "cut")) == final_state(whole)
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("method", ["simclr", "sdclr"])
-def test_compiled_training_on_cuda_follows_eager_training(tmp_path: Path, method: str) -> None:
-    config = tiny(method, "precision=fp32", "epochs=2", "device=cuda")
-    runs = [pretrain(config.with_values({"compile": c}), tmp_path / str(c)) for c in (False, True)]
-    np.testing.assert_allclose(losses(runs[1]), losses(runs[0]), rtol=0.01)
-
-
-@pytest.mark.gpu
-def test_bf16_training_on_cuda_stays_close_to_fp32(tmp_path: Path) -> None:
-    config = tiny("sdclr", "epochs=2", "device=cuda")
-    runs = [pretrain(config.with_values({"precision": p}), tmp_path / p) for p in ("fp32", "bf16")]
-    np.testing.assert_allclose(losses(runs[1]), losses(runs[0]), rtol=0.03)
 
 
 @pytest.mark.gpu

@@ -61,6 +61,6 @@ class _TiledNTXent(torch.autograd.Function):
 
 def _logits(z: Tensor, rows: slice, temperature: float) -> Tensor:
     """Rows of the similarities over the temperature [T, 2B]; -inf where an anchor meets itself."""
-    logits = z[rows] @ z.T / temperature
+    logits = (z[rows] @ z.T).div_(temperature)
     logits.diagonal(rows.start).fill_(-torch.inf)
     return logits

@@ -78,7 +78,7 @@ def _bounds(facts: dict[str, Any]) -> Table:
 
 def _table(first: str, *columns: str, names: bool = True) -> Table:
     """``names``: whether the first column holds names, which stay whole."""
-    table = Table(caption_justify="left", highlight=False, box=box.SIMPLE_HEAD)
+    table = Table(caption_justify="left", highlight=False, box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     table.add_column(first, no_wrap=names)
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True)
