@@ -209,6 +209,7 @@ def liars() -> dict[str, bytes]:
         "facts that are a list": summed(header({}, [1])),
         "no facts": summed(b'{"__metadata__":{"sha256":"' + b"0" * 64 + b'"}}'),
         "a wide network": summed(header({}, wide)),
+        "a wider network": summed(header({}, backbone | {"architecture": {"name": "resnet10", "width": 63_270_844}})),
         "a network that loads": summed(header({}, backbone | {"architecture": loads})),
         "an unknown network": summed(header({}, backbone | {"architecture": {"name": "timm:hf-hub:evil/net"}})),
         "no network": summed(header({}, backbone)),

@@ -72,5 +72,6 @@ def load_weights(backbone: Backbone, source: Path | str) -> None:
 def _described(architecture: BackboneConfig, source: Path | str) -> Backbone:
     try:
         return build_backbone(architecture.model_copy(update={"pretrained": False}))
-    except ConfigError as error:
-        raise CheckpointError(f"{source} does not describe its network: {error}") from None
+    except Exception as error:  # networks of others fail in their own ways at settings that nobody would choose
+        said = (str(error) or type(error).__name__).splitlines()[0]
+        raise CheckpointError(f"{source} does not describe its network: {said}") from None
