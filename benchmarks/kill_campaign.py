@@ -120,7 +120,7 @@ class Figures:
     before_the_first_checkpoint: int = 0
     unreadable_checkpoints: int = 0
     told_as_interrupted: int = 0
-    """Of the kills that left a run folder."""
+    """Of the kills that left a run folder; or as done, where the backbone was saved already."""
     run_folders: int = 0
     equal_endings: int = 0
     at_step: dict[int, int] = field(default_factory=dict)

@@ -11,6 +11,7 @@ import typer.main
 
 from sdclr import cli
 from sdclr.data import DataConfig
+from sdclr.errors import EXIT_BUG, SdclrError
 from sdclr.recipes import SYSTEMS, recipe
 from sdclr.workflows.reproduce import choose_arms
 
@@ -83,3 +84,15 @@ def test_the_data_page_names_every_data_set() -> None:
     text = (DOCS / "data.md").read_text(encoding="utf-8")
     for name in DataConfig.model_fields["name"].annotation.__args__:  # type: ignore[union-attr]
         assert f"`{name}`" in text, name
+
+
+def test_every_promise_names_a_test_that_exists_and_every_exit_code_is_listed() -> None:
+    text = (DOCS / "reliability.md").read_text(encoding="utf-8")
+    tests = Path(__file__).parent
+    named = set(re.findall(r"`((?:tests/)?[\w/]*test_\w+\.py)`", text))
+    assert len(named) >= 12
+    for name in named:
+        assert (tests.parent / name if "/" in name else tests / "reliability" / name).exists(), name
+    assert {path.name for path in (tests / "reliability").glob("test_*.py")} <= named, "a test that keeps no promise"
+    codes = {int(code) for code in re.findall(r"^\| (\d+) \|", text, flags=re.MULTILINE)}
+    assert codes == {0, 2, EXIT_BUG, *(kind.exit_code for kind in SdclrError.__subclasses__())}

@@ -169,9 +169,11 @@ class Run:
         return self.read_json(STATUS_FILE, "state") if (self.folder / STATUS_FILE).is_file() else {}
 
     def next_command(self, state: str, exit_code: int | None = None) -> str | None:
-        """What to do with a run in this state; ``exit_code`` of the one that failed. None: nothing but to wait."""
+        """What to do with a run in this state; ``exit_code`` of the one that failed. None: to wait, or not known."""
         folder = shlex.quote(str(self.folder))
         if state == "running":
+            return None
+        if not self.exists:  # it ended before its settings were written
             return None
         if state == "done":
             return f"sdclr evaluate {folder}"

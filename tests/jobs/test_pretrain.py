@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 from torch import nn
 
 from sdclr import PretrainConfig, Run, load_backbone, pretrain, recipe, resume
@@ -612,3 +613,16 @@ def test_weights_that_are_not_finite_are_never_saved_though_the_loss_was(tmp_pat
         with pytest.raises(NonFiniteError, match="holds a number that is not finite at step 3"):
             pretrain(tiny("simclr"), tmp_path / "x", progress=show)
     assert Run(tmp_path / "x").checkpoints.steps() == [0]
+
+
+def test_a_loss_that_is_not_finite_names_the_files_of_its_images(tmp_path: Path) -> None:
+    for number in range(4):
+        Image.fromarray(np.full((12, 12, 3), 50 * number, np.uint8)).save(tmp_path / f"{number}.png")
+    data = {"name": "images", "path": str(tmp_path), "subset": "all"}
+    one = job(tiny("simclr").with_values({"data": data, "batch_size": 2, "epochs": 2}))
+    first = next(iter(one.views(0)))
+    forward = one.method.forward
+    one.method.forward = lambda views: forward(views) * torch.nan  # type: ignore[method-assign]
+    one.train_step(first)
+    with pytest.raises(NonFiniteError, match=", ".join(rf"{i}\.png" for i in first.index.tolist())):
+        one.require_finite()

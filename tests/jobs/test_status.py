@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from killing import ended, forked
 from sdclr import Run, cli, pretrain, recipe, resume
 from sdclr.errors import MissingInputError, NonFiniteError, Preempted, StorageError
 from sdclr.jobs.status import read_status
@@ -91,10 +92,10 @@ def test_a_disk_that_fails_shows_its_own_error_though_nobody_can_be_told(
 
 
 def test_a_killed_run_is_interrupted_not_running(tmp_path: Path) -> None:
-    child = os.fork()
-    if child == 0:
+    def run() -> None:
         pretrain(CONFIG, tmp_path / "x", progress=CallAt(4, lambda: os.kill(os.getpid(), signal.SIGKILL)))
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+    assert ended(forked(run)) == -signal.SIGKILL
     assert json.loads((tmp_path / "x" / "status.json").read_text())["state"] == "running"
     found = read_status(tmp_path / "x")
     assert (found.state, found.step, found.checkpoint_step) == ("interrupted", 3, 3)
@@ -129,3 +130,20 @@ def test_the_verb_prints_lines_or_json(
     text = capsys.readouterr().out
     assert f"{folders[0]}: done" in text
     assert [json.loads(line)["state"] for line in text.splitlines()[-2:]] == ["done", "done"]
+
+
+def test_a_run_that_ended_before_its_settings_were_written_is_begun_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        monkeypatch.undo()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("sdclr.checkpoint.os.fsync", full)
+    (tmp_path / "x").mkdir()
+    with pytest.raises(StorageError):
+        pretrain(CONFIG, tmp_path / "x")
+    found = read_status(tmp_path / "x")
+    assert (found.state, found.exit_code, found.next) == ("failed", 74, None)
+    assert "next: the same command again" in found.lines()[-1]
+    assert pretrain(CONFIG, tmp_path / "x").backbone_path.exists()

@@ -33,7 +33,7 @@ class RunStatus:
     """Class of the error that ended the run."""
     message: str | None
     next: str | None
-    """The command to give next; None while the run is running."""
+    """The command to give next; None while the run is running, or when its settings were not written yet."""
     pid: int | None
     host: str | None
     started: str | None
@@ -59,7 +59,7 @@ class RunStatus:
             lines.append(f"  last checkpoint: {found}")
         if self.message is not None:
             lines.append(f"  why: {self.error} (exit code {self.exit_code}): {self.message}")
-        lines.append(f"  next: {self.next or 'wait'}")
+        lines.append(f"  next: {self.next or ('wait' if self.state == 'running' else 'the same command again')}")
         return lines
 
 

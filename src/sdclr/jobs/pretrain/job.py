@@ -169,9 +169,8 @@ class Job:
         self.waited_seconds = 0.0  # for views, in this epoch so far
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)  # of the epoch so far
         self.finite = torch.ones((), dtype=torch.bool, device=self.device)  # every loss up to now
-        self.unread: tuple[LateAnswer, int, Tensor] | None = (
-            None  # ``finite`` after the last step, its number, its images
-        )
+        # of the last step, not looked at yet: ``finite`` after it, its number, its images
+        self.unread: tuple[LateAnswer, int, Tensor] | None = None
         self.saved_seconds = time.monotonic()
 
     def learning_rate(self, step: int) -> float:
@@ -304,9 +303,9 @@ class Job:
         raise NonFiniteError(
             f"the loss of step {step} is not a finite number (learning rate {self.learning_rate(step):.3g}). No step "
             f"from there on changed the weights, and nothing of it was saved. Its {len(shown)} images: "
-            f"{', '.join(shown[:16])}{', ...' if len(shown) > 16 else ''}. Likely causes: too large steps (Lower "
-            "optimizer.learning_rate, lengthen optimizer.warmup_epochs), too low a method.temperature, a precision "
-            "that overflows (precision=fp32), or weights that were not finite before. Start again in a new --out."
+            f"{', '.join(shown[:16])}{', ...' if len(shown) > 16 else ''}. Likely causes: steps too large, a "
+            "temperature too low, a precision that overflows. Lower optimizer.learning_rate, lengthen "
+            "optimizer.warmup_epochs, raise method.temperature, or use precision=fp32, in a new --out."
         )
 
     def save_backbone(self, run: Run) -> None:
