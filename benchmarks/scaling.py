@@ -149,9 +149,15 @@ def draw(facts: dict[str, Any], folder: Path) -> None:
                     axes.vlines(x, low, high, color=colour, linewidth=1.5, alpha=0.5)
             axes.set_xscale("log")
             axes.set_yscale("log")
-            ticks = list(found["x"])
-            axes.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks], fontsize=8)
-            axes.set_xticks([], minor=True)
+            if names := found.get("labels"):
+                for x_, y_, name in zip(found["x"], *lines.values(), names, strict=True):
+                    left = x_ == max(found["x"])
+                    axes.annotate(name, (x_, y_), (-6 if left else 6, 2 if left else -9), textcoords="offset points",
+                                  fontsize=7, ha="right" if left else "left")  # fmt: skip
+                axes.margins(x=0.2)
+            else:
+                axes.set_xticks(found["x"], [f"{tick:,.0f}" for tick in found["x"]], fontsize=8)
+                axes.set_xticks([], minor=True)
             axes.set_xlabel(SUBJECTS[subject][1])
             axes.set_ylabel(label)
             axes.grid(True, which="major", color="#dddddd", linewidth=0.6)

@@ -15,8 +15,10 @@ from sdclr.backbones import (
     BackboneConfig,
     build_backbone,
     checkpoint_activations,
+    contiguous_tails,
     measure_feature_dim,
 )
+from sdclr.backbones.resnet import ResNet
 from sdclr.backbones.weights import load_weights, save_backbone
 from sdclr.errors import CheckpointError, ConfigError, MissingInputError
 
@@ -166,3 +168,25 @@ def test_recomputation_runs_the_blocks_twice() -> None:
     assert len(calls) == 3
     with pytest.raises(ConfigError, match="found no blocks"):
         checkpoint_activations(nn.Conv2d(3, 3, 3))
+
+
+def test_a_contiguous_tail_changes_the_layout_of_the_last_stage_and_not_the_features() -> None:
+    torch.manual_seed(0)
+    plain = ResNet("resnet10", 64).double()
+    mixed = copy.deepcopy(plain).to(memory_format=torch.channels_last)
+    contiguous_tails(nn.Sequential(mixed), image_size=32)
+    assert mixed.layer4[0].conv1.weight.is_contiguous()
+    assert mixed.layer3[0].conv1.weight.is_contiguous(memory_format=torch.channels_last)
+    seen: list[bool] = []
+    mixed.layer4[0].conv1.register_forward_hook(lambda module, args, out: seen.append(out.is_contiguous()))
+    images = torch.rand(3, 3, 32, 32, dtype=torch.float64)
+    torch.testing.assert_close(mixed(images.to(memory_format=torch.channels_last)), plain(images))
+    assert seen == [True]
+
+
+@pytest.mark.parametrize(("width", "stem", "size"), [(64, "small", 40), (32, "small", 32), (64, "large", 224)])
+def test_tails_stay_as_they_are_where_maps_are_larger_or_narrow(width: int, stem: str, size: int) -> None:
+    network = ResNet("resnet10", width, stem).to(memory_format=torch.channels_last)  # type: ignore[arg-type]
+    contiguous_tails(network, size)
+    assert not network.contiguous_tail
+    assert network.layer4[0].conv1.weight.is_contiguous(memory_format=torch.channels_last)

@@ -320,6 +320,15 @@ def losses(run: Run) -> list[float]:
     return [json.loads(line)["loss"] for line in run.metrics_path.read_text().splitlines()]
 
 
+def test_the_automatic_layout_is_mixed_where_that_is_faster_and_an_explicit_one_is_kept() -> None:
+    config = recipe("digits_sdclr").with_overrides(["backbone.width=64", "backbone.name=resnet10", "views.size=32"])
+    for layout, mixed in (("auto", True), ("channels_last", False)):
+        job = Job(config.with_values({"memory_format": layout, "device": "cpu"}), show=NoProgress())
+        convolutions = [name for name, p in job.method.named_parameters() if p.ndim == 4 and p.is_contiguous()]
+        assert any("layer4.0.conv1" in name for name in convolutions) == mixed
+        assert not any("layer3.0.conv1" in name for name in convolutions)
+
+
 def test_a_run_of_a_version_without_compile_goes_on_bit_for_bit(tmp_path: Path, finished: Run) -> None:
     with pytest.raises(Preempted):
         pretrain(tiny(), tmp_path / "x", progress=SignalAt(7))

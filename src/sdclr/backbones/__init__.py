@@ -13,7 +13,7 @@ from torch import nn
 from sdclr.backbones.activation_checkpointing import checkpoint_activations
 from sdclr.backbones.backbone import Backbone, measure_feature_dim
 from sdclr.backbones.pretrained import check_pretrained, load_pretrained
-from sdclr.backbones.resnet import DEPTHS, ResNet
+from sdclr.backbones.resnet import DEPTHS, ResNet, contiguous_tails
 from sdclr.config import Section
 from sdclr.errors import ConfigError
 
@@ -22,6 +22,7 @@ __all__ = [
     "BackboneConfig",
     "build_backbone",
     "checkpoint_activations",
+    "contiguous_tails",
     "load_pretrained",
     "measure_feature_dim",
 ]

@@ -35,7 +35,7 @@ class PretrainConfig(Section):
     device: str = "auto"
     """cpu, cuda, cuda:N, or auto: CUDA where there is one."""
     memory_format: MemoryFormat = "auto"
-    """Layout of images and convolution weights; auto is channels_last, the faster one, wherever that is safe."""
+    """Layout of images and convolution weights; auto is channels_last, the faster one, where that is safe and pays."""
     compile: bool | Literal["auto"] = "auto"
     """torch.compile of the method's forward, in one graph; auto: on CUDA only. What does not compile runs as it is."""
     activation_checkpointing: bool = False

@@ -20,6 +20,7 @@ from sdclr.backbones import (
     Backbone,
     build_backbone,
     checkpoint_activations,
+    contiguous_tails,
     load_pretrained,
     measure_feature_dim,
 )
@@ -154,6 +155,8 @@ class Job:
         self.method: Method = method.to(self.device, parameter_dtype(self.precision)).to(
             memory_format=self.memory_format
         )
+        if config.memory_format == "auto" and self.device.type == "cpu":
+            contiguous_tails(self.method, config.views.size)
         self.compile = resolve_compile(config.compile, self.device)
         self.loss_per_image: Callable[[Views], Tensor] = (
             compiled(self.method, f"method {config.method.name}") if self.compile else self.method
