@@ -7,8 +7,8 @@ The process is pinned to one core; the variants take turns, so that a drifting m
 medians over rounds. The images are JPEGs of 400 x 533 (height x width), cut out of a real photograph, in the cache of
 the file system. The reference's __getitem__ is re-stated here, not copied: decode, then twice crop, flip, jitter, grey,
 blur, to tensor, all with Pillow. "pixels" are what a device would be fed (uint8, every image as large as it is, copied
-into a buffer that is there); "views" are both finished views. With --listing: seconds to list a folder of so many
-empty files, a thousand to a folder.
+into a buffer that is there); "views" are both finished views; "32px" is both views of images of 32 px in memory, as
+CIFAR's. With --listing: seconds to list a folder of so many empty files, a thousand to a folder.
 """
 
 from __future__ import annotations
@@ -32,12 +32,13 @@ from sklearn.datasets import load_sample_image
 from torch import Tensor
 from torchvision import transforms
 
-from sdclr.data import ViewSpec
+from sdclr.data import ViewSpec, make_views
 from sdclr.data.decode import open_bytes
 from sdclr.data.image_files import ImageFiles
 from sdclr.data.image_store import build_store
 from sdclr.data.listing import list_images
 from sdclr.device import describe_device, keep_freed_memory
+from sdclr.workflows.bench.reference import PillowPairs
 from sdclr.workflows.bench.rounds import round_ratios, timed
 
 HEIGHT, WIDTH = 400, 533
@@ -49,6 +50,7 @@ RATIOS = {
     "pil_views_over_pixels_of_store": ("pil_views", "pixels_of_store"),
     "pil_views_over_views_of_files": ("pil_views", "views_of_files"),
     "pil_views_over_views_of_store": ("pil_views", "views_of_store"),
+    "pil_views_over_views_32px": ("pil_views_32px", "views_32px"),
 }
 
 
@@ -104,12 +106,16 @@ def variants(files: ImageFiles, folder: Path, size: int) -> dict[str, Callable[[
     """One pass over all images each."""
     store, spec = build_store(files, folder / "store"), ViewSpec(size, area=(0.08, 1.0), blur=0.5)
     batches = list(torch.arange(len(files)).split(32))
+    small = torch.cat(list(files.stills(32)))
+    pairs, index = PillowPairs(small, 32), torch.arange(len(files))
     return {
         "pil_views": pil_views(files, size),
         "pixels_of_files": pixels(lambda position: np.asarray(files.picture(position).image), len(files)),
         "pixels_of_store": pixels(lambda position: store.picture(position).whole, len(files)),
         "views_of_files": lambda: list(files.views(batches, spec, seed=0, epoch=0)),
         "views_of_store": lambda: list(store.views(batches, spec, seed=0, epoch=0)),
+        "pil_views_32px": lambda: [pairs[row] for row in range(len(pairs))],
+        "views_32px": lambda: make_views(small, index, ViewSpec(32), seed=0, epoch=0),
     }
 
 
