@@ -28,6 +28,8 @@ def section() -> str:
     parts = []
     if (cpu := newest("CPU")) is not None:
         parts += [_conditions(cpu), _promises(cpu, "cpu"), _steps(cpu)]
+    else:
+        parts.append("On a CPU: no results file yet.")
     if (cuda := newest("CUDA")) is not None:
         parts += [_conditions(cuda), _promises(cuda, "cuda"), _steps(cuda)]
     else:

@@ -200,7 +200,7 @@ def _ratios(
         ratios["resnet50_224px_views_per_second"] = [views / seconds for seconds in of(ours_end_to_end)]
     reasons = {
         "views_over_pil_32px": "needs --size 32",
-        "bf16_step_over_reference_step": "no bf16 here",
+        "bf16_step_over_reference_step": "bf16 is not there or was left out",
         "resnet50_224px_views_per_second": "needs --backbone resnet50 --size 224",
     }
     bounds = judged(ratios, "cuda" if device.type == "cuda" else "cpu", settings.size, reasons)
