@@ -125,7 +125,7 @@ def _keys_cubic(distance: Tensor) -> Tensor:
 def greyscale(x: Tensor) -> Tensor:
     """[B, 1, S, S] luma of [B, 3, S, S]."""
     r, g, b = x.unbind(1)
-    return (_LUMA[0] * r).add_(g, alpha=_LUMA[1]).add_(b, alpha=_LUMA[2]).unsqueeze(1)
+    return (_LUMA[0] * r + _LUMA[1] * g + _LUMA[2] * b).unsqueeze(1)
 
 
 def rotate_hue(x: Tensor, shift: Tensor) -> Tensor:
@@ -135,17 +135,22 @@ def rotate_hue(x: Tensor, shift: Tensor) -> Tensor:
     chroma = value - torch.minimum(torch.minimum(r, g), b)
     per_chroma = 1 / chroma.clamp(min=1e-12)  # grey pixels: 0 * 1e12 = 0
     red, green = (value == r).float(), (value == g).float()  # masks as numbers: where() is ten times slower on a CPU
-    below_red = torch.lerp((r - g) * per_chroma + 4, (b - r) * per_chroma + 2, green)
-    sector = torch.lerp(below_red, (g - b) * per_chroma, red)  # hue in sixths of a turn
-    offsets = torch.stack([6 * shift + offset for offset in (5, 3, 1)], 1)  # [B, 3]
-    sixths = sector[:, None] + offsets[:, :, None, None]  # [B, 3, S, S]
-    k = sixths.sub_((sixths * (1 / 6)).floor_(), alpha=6)
-    trapezoid = torch.minimum(k, 4 - k).clamp_(0, 1)
-    return torch.addcmul(value[:, None], chroma[:, None], trapezoid, value=-1).clamp_(0, 1)
+    below_red = 4 + (r - g) * per_chroma
+    below_red = below_red + green * (2 + (b - r) * per_chroma - below_red)
+    sector = below_red + red * ((g - b) * per_chroma - below_red)  # hue in sixths of a turn
+    sector = sector + 6 * shift[:, None, None]
+    channels = [value - chroma * _trapezoid(sector + offset) for offset in (5, 3, 1)]
+    return torch.stack(channels, 1).clamp_(0, 1)
 
 
-def _blend(x: Tensor, other: Tensor, factor: Tensor) -> Tensor:
-    return torch.lerp(other, x, factor[:, None, None, None]).clamp_(0, 1)
+def _trapezoid(sixths: Tensor) -> Tensor:
+    k = sixths - 6 * (sixths * (1 / 6)).floor()
+    return torch.minimum(k, 4 - k).clamp_(0, 1)
+
+
+def _blend(x: Tensor, other: Tensor | float, factor: Tensor) -> Tensor:
+    factor = factor[:, None, None, None]
+    return (factor * x + (1 - factor) * other).clamp_(0, 1)
 
 
 def _operate(operation: int, x: Tensor, factor: Tensor) -> Tensor:
