@@ -230,7 +230,7 @@ class CheckpointFolder:
                 warnings.warn(f"{error} It was set aside as {path.name}.corrupt.", stacklevel=2)
                 continue
             return Checkpoint(step, tensors, facts)
-        if paths or any(name.endswith(".corrupt") for name in files.list(self.folder)):
+        if paths or any(name.endswith(".corrupt") for name in self._names()):
             raise CheckpointError(
                 f"no checkpoint in {self.folder} is intact. Restore one from a backup, or start again in another --out."
             )
@@ -244,9 +244,11 @@ class CheckpointFolder:
         return self.folder / f"ckpt-{step:012d}.safetensors"
 
     def _newest_first(self) -> list[Path]:
+        return [self.folder / name for name in sorted(filter(_NAME.fullmatch, self._names()), reverse=True)]
+
+    def _names(self) -> list[str]:
         with storage_errors(self.folder):
-            names = sorted(filter(_NAME.fullmatch, files.list(self.folder)), reverse=True)
-        return [self.folder / name for name in names]
+            return files.list(self.folder)
 
 
 _NAME = re.compile(r"ckpt-[0-9]{12}\.safetensors")

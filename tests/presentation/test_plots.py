@@ -91,3 +91,9 @@ def test_a_single_epoch_and_runs_of_unequal_length_can_be_drawn() -> None:
     assert curves_svg(curves(1), COLOURS, "Loss", "a").startswith("<svg")
     unequal = [ArmCurves("SimCLR", [[(1, 2.0), (2, 1.0)], [(1, 3.0)]])]
     assert curves_svg(unequal, COLOURS, "Loss", "a").startswith("<svg")
+
+
+@pytest.mark.parametrize("name", ["_arm", "名", "🦊"])
+def test_a_name_that_matplotlib_would_leave_out_or_warn_about_is_shown(name: str) -> None:
+    svg = curves_svg([ArmCurves(name, [[(1, 2.0), (2, 1.0), (3, 0.5)]])], arm_colours([name]), "Loss", "a")
+    assert name in "".join(ElementTree.fromstring(svg).itertext())

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from textwrap import fill
@@ -56,9 +57,9 @@ def class_bars_svg(bars: ClassBars, colours: Mapping[str, str], name: str) -> st
             heights, whiskers = 100 * np.asarray(arm.mean), 100 * np.asarray(arm.std)
             colour = colours[arm.arm]
             if len(ranks) * len(bars.arms) > _MAX_BARS:
-                axes.plot(x, heights, ".", markersize=3, color=colour, label=arm.arm)
+                axes.plot(x, heights, ".", markersize=3, color=colour, label=_in_legend(arm.arm))
                 continue
-            axes.bar(x, heights, 0.9 * width, color=colour, label=arm.arm)
+            axes.bar(x, heights, 0.9 * width, color=colour, label=_in_legend(arm.arm))
             if arm.n > 1:
                 axes.errorbar(x, heights, whiskers, fmt="none", ecolor=_INK, elinewidth=0.9, capsize=1.5)
         _shade_groups(axes, bars.groups)
@@ -80,7 +81,7 @@ def curves_svg(arms: Sequence[ArmCurves], colours: Mapping[str, str], ylabel: st
                     axes.plot(*zip(*run, strict=True), color=colour, linewidth=0.7, alpha=0.45)
             mean = _mean_curve(arm.runs)
             marker = "o" if len(mean) < 3 else ""  # one or two epochs make no visible line
-            axes.plot(*zip(*mean, strict=True), color=colour, linewidth=2, marker=marker, label=arm.arm)
+            axes.plot(*zip(*mean, strict=True), color=colour, linewidth=2, marker=marker, label=_in_legend(arm.arm))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         axes.set(xlabel="Epoch", ylabel=ylabel)
         axes.grid(axis="y", color=_INK, alpha=0.12, linewidth=0.8)
@@ -124,6 +125,11 @@ def _label_ranks(axes: Axes, counts: Sequence[int]) -> None:
     axes.set_xlabel("Class rank by training images (number of images)")
 
 
+def _in_legend(name: str) -> str:
+    """A name as a legend takes it: matplotlib leaves out what begins with an underscore, and cannot show nothing."""
+    return name if name and not name.startswith("_") else f" {name}"
+
+
 def _legend(axes: Axes, figure: Figure) -> None:
     """Arms, then chance, above the axes; long labels take more rows, and the figure grows by those."""
     entries = sorted(zip(*axes.get_legend_handles_labels(), strict=True), key=lambda entry: entry[1] == "chance")
@@ -138,7 +144,9 @@ def _legend(axes: Axes, figure: Figure) -> None:
 def _svg(figure: Figure, name: str) -> str:
     """The figure as one ``<svg>`` element, its ids prefixed with ``name``, no metadata."""
     stream = io.StringIO()
-    figure.savefig(stream, format="svg", metadata={"Date": None})
+    with warnings.catch_warnings():  # the browser has fonts for every script; matplotlib only measures with its own
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        figure.savefig(stream, format="svg", metadata={"Date": None})
     text = stream.getvalue()
     text = text[text.index("<svg") :].replace(_INK, "currentColor")
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
