@@ -77,7 +77,7 @@ NAMED += [
 
 def generated(seed: int) -> str:
     rng = random.Random(seed)
-    word = "".join(rng.choice(FRAGMENTS) for _ in range(rng.randint(1, 5)))
+    word = "".join(rng.choice(FRAGMENTS) for _ in range(rng.randint(1, 5)))[:90]  # longer ones take two lines
     return word if word.strip() else "blank"  # a label of white space is not drawn, so the tags would be others
 
 
