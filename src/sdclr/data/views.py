@@ -18,7 +18,7 @@ from sdclr.batch import Views
 from sdclr.data.view_parameters import ORDERS, ViewParameters, ViewSpec, draw_two_views
 from sdclr.device import compiled
 
-_PIXELS_IN_CACHE = 1 << 15
+_PIXELS_IN_CACHE = 1 << 16
 """Pixels on which a CPU does one colour operation after another without going to memory for each."""
 _LUMA = (0.2989, 0.587, 0.114)  # torchvision's rgb_to_grayscale
 
