@@ -11,27 +11,31 @@ import json
 from pathlib import Path
 from typing import Any
 
+from sdclr.workflows.bench.bounds import LARGE, SMALL, Work
 from sdclr.workflows.bench.contestants import is_step
 
 ROOT = Path(__file__).parent.parent
 BEGIN, END = "<!-- speed: written by benchmarks/readme_table.py -->", "<!-- /speed -->"
 
 
-def newest(kind: str) -> dict[str, Any] | None:
-    """The last results on a ``CPU`` or ``CUDA`` device."""
+def newest(kind: str, work: Work) -> dict[str, Any] | None:
+    """The last results of ``work`` on a ``CPU`` or ``CUDA`` device."""
     files = [json.loads(path.read_text(encoding="utf-8")) for path in (ROOT / "benchmarks" / "results").glob("*.json")]
     fitting = [f for f in files if f.get("kind") == "bench" and f["hardware"].startswith(kind)]
+    fitting = [f for f in fitting if f["settings"]["work"] == list(work)]
     return max(fitting, key=lambda facts: facts["created"], default=None)
 
 
 def section() -> str:
     parts = []
-    if (cpu := newest("CPU")) is not None:
+    if (cpu := newest("CPU", SMALL["cpu"])) is not None:
         parts += [_conditions(cpu), _promises(cpu, "cpu"), _steps(cpu)]
     else:
         parts.append("On a CPU: no results file yet.")
-    if (cuda := newest("CUDA")) is not None:
-        parts += [_conditions(cuda), _promises(cuda, "cuda"), _steps(cuda)]
+    found = [newest("CUDA", work) for work in (SMALL["cuda"], LARGE)]
+    if any(found):
+        for cuda in filter(None, found):
+            parts += [_conditions(cuda), _promises(cuda, "cuda"), _steps(cuda)]
     else:
         parts.append("On CUDA: not measured yet, no CUDA device has been at hand.")
     return "\n\n".join(parts)
@@ -49,7 +53,8 @@ def _conditions(facts: dict[str, Any]) -> str:
     return (
         f"{facts['hardware']}, torch {facts['torch']}, {facts['date']}: {settings['backbone']} of width "
         f"{settings['width']} at {settings['size']} px, batch {settings['batch']},\nmedian and range of "
-        f"n = {facts['n']} interleaved rounds; load before the run {facts['load_before']:.1f}."
+        f"n = {facts['n']} interleaved rounds in {facts['elapsed_seconds'] / 60:.1f} minutes; load before the run "
+        f"{facts['load_before']:.1f}."
     )
 
 
@@ -73,16 +78,14 @@ def _promises(facts: dict[str, Any], device: str) -> str:
 
 
 def _steps(facts: dict[str, Any]) -> str:
-    rows = ["| | seconds | views/s | of matmul peak | peak memory |", "|---|---|---|---|---|"]
+    rows = ["| | seconds | views/s | of the rate of a square matrix product |", "|---|---|---|---|"]
     peaks, views = facts["matmul_flops_per_second"], 2 * facts["settings"]["batch"]
     for name, found in facts["seconds"].items():
         if not is_step(name):
             continue
         precision = name.partition("[")[2].rstrip("]").partition(",")[0] or "fp32"
         share = f"{facts['flops_per_step'] / found['median'] / peaks[precision]:.0%}" if precision in peaks else ""
-        memory = facts["peak_memory_bytes"].get(name)
-        gigabytes = "" if memory is None else f"{memory / 1e9:.2f} GB"
-        rows.append(f"| {name} | {found['median']:.3g} | {views / found['median']:,.0f} | {share} | {gigabytes} |")
+        rows.append(f"| {name} | {found['median']:.3g} | {views / found['median']:,.0f} | {share} |")
     missing = "".join(f" {name}: not installed." for name in facts["not_installed"])
     return "\n".join(rows) + (f"\n\n{missing.strip()}" if missing else "")
 

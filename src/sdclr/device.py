@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import os
 import platform
 import warnings
@@ -52,23 +53,6 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
     return torch.autocast(device.type, dtype=torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
-@contextmanager
-def fast_matmuls(device: torch.device, precision: Precision) -> Iterator[None]:
-    """Matrix products of fp32 training in TF32 on CUDA, as cuDNN's convolutions are anyway; elsewhere nothing changes.
-
-    A context and no global switch: views and features keep full fp32.
-    """
-    if device.type != "cuda" or precision != "fp32":
-        yield
-        return
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
-
-
 def resolve_compile(choice: bool | Literal["auto"], device: torch.device) -> bool:
     """``auto`` compiles on CUDA only: a CPU gains a few percent a step for minutes of compiling."""
     return device.type == "cuda" if choice == "auto" else choice
@@ -77,12 +61,15 @@ def resolve_compile(choice: bool | Literal["auto"], device: torch.device) -> boo
 def compiled(function: Callable[..., Any], name: str) -> Callable[..., Any]:
     """``function`` as one graph of torch.compile; where that fails, the function itself, after one warning.
 
-    Shapes are static: every new one is compiled once more.
+    Shapes are static: every new one is compiled once more, up to torch's limit (8). What fails to compile for the
+    backward pass alone fails there, outside of this function.
     """
-    from torch._dynamo.exc import TorchDynamoException  # here: the compiler is slow to import
+    from torch._dynamo import exc as dynamo  # here: the compiler is slow to import
     from torch._inductor.exc import InductorError
 
-    # full fp32 outside of fast_matmuls is meant; the other one is torch 2.14 warning of itself
+    too_many = getattr(dynamo, "FailOnRecompileLimitHit", dynamo.TorchDynamoException)  # shapes; not in every torch
+    failures = (dynamo.TorchDynamoException, InductorError, too_many)
+    # full fp32 is meant; the other one is torch 2.14 warning of itself
     for message in ("TensorFloat32 tensor cores", "`torch._prims_common.check` is deprecated"):
         warnings.filterwarnings("ignore", message=message)
     chosen = torch.compile(function, fullgraph=True, dynamic=False)
@@ -91,7 +78,7 @@ def compiled(function: Callable[..., Any], name: str) -> Callable[..., Any]:
         nonlocal chosen
         try:
             return chosen(*args, **kwargs)
-        except (TorchDynamoException, InductorError) as error:  # raised before anything was computed
+        except failures as error:  # raised before anything was computed
             chosen = function
             reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
             warnings.warn(f"{name} runs uncompiled, because torch.compile failed: {reason}", stacklevel=2)
@@ -118,9 +105,18 @@ def free_memory(device: torch.device) -> int:
         return torch.cuda.mem_get_info(device)[0]
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+        free = next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+        return int(min(free, _free_in_container()))
     except (OSError, StopIteration):
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _free_in_container() -> float:
+    """Bytes that a container's limit (cgroup 2) leaves; infinite without one."""
+    folder = Path("/sys/fs/cgroup")
+    with contextlib.suppress(OSError, ValueError):  # "max" is no number
+        return int((folder / "memory.max").read_text()) - int((folder / "memory.current").read_text())
+    return math.inf
 
 
 def keep_freed_memory() -> None:
@@ -171,7 +167,7 @@ def explain_out_of_memory(advice: str) -> Iterator[None]:
 
 
 class LateAnswer:
-    """A boolean of the device on its way to the host: asked for now, read later, so that nobody waits in between."""
+    """A boolean of the device on its way to the host: asked for now, read a step later, while the device is busy."""
 
     def __init__(self, answer: Tensor) -> None:
         self._value = answer.to("cpu", non_blocking=True, copy=True)

@@ -87,8 +87,8 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
 def step_if(finite: Tensor, optimizer: torch.optim.Optimizer) -> None:
     """``optimizer.step()`` if ``finite``, a boolean scalar beside the weights, holds; otherwise nothing moves.
 
-    Neither weights nor state change then, and the host does not wait to know. Gating the gradients would not do:
-    momentum and weight decay move the weights without them.
+    No weight changes then, nor state that was there before, and the host does not wait to know. Gating the gradients
+    would not do: momentum and weight decay move the weights without them.
     """
     if getattr(optimizer, "_step_supports_amp_scaling", False):  # fused kernels look at found_inf themselves
         optimizer.found_inf = finite.logical_not().float()  # type: ignore[attr-defined]

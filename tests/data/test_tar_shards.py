@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gzip
 import os
+import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -87,9 +89,19 @@ def test_ranges_in_braces_are_expanded_with_their_zeros() -> None:
     assert expand_braces("a-{08..11}.tar") == ["a-08.tar", "a-09.tar", "a-10.tar", "a-11.tar"]
     assert expand_braces("{0..1}-{1..2}") == ["0-1", "0-2", "1-1", "1-2"]
     assert expand_braces("plain.tar") == ["plain.tar"]
-    for wrong in ("a-{3..2}.tar", "a-{0..100000}.tar"):
+    for wrong in ("a-{3..2}.tar", "a-{0..100000}.tar", "a-{0..99999}-{0..99999}.tar"):
         with pytest.raises(DataError, match="must ascend"):
             expand_braces(wrong)
+    for wrong in ("a-{0..{1..2}}.tar", "a-{{0..1}..2}.tar", "a-{0..1.tar"):
+        with pytest.raises(DataError, match="do not nest"):
+            expand_braces(wrong)
+
+
+def test_a_file_whose_name_looks_like_a_range_is_that_file(tmp_path: Path) -> None:
+    write_shard(tmp_path / "lit{0..1}.tar", [("a.jpg", b"1")])
+    assert files_of(tmp_path / "lit{0..1}.tar").paths == ("lit{0..1}.tar/a.jpg",)
+    with pytest.raises(DataError, match="named twice"):
+        read_shards(tmp_path, ["lit{0..1}.tar"] * 2)
 
 
 def test_samples_are_webdatasets(tmp_path: Path) -> None:
@@ -129,6 +141,8 @@ def test_names_of_any_length_and_any_bytes_survive(tmp_path: Path) -> None:
         ([("a.jpg", b"1"), ("a.cls", b"-1")], "whole number"),
         ([("a.jpg", b"1"), ("a.cls", b"1" * 5000)], "whole number"),
         ([("a.jpg", b"1"), ("a.jpg", b"2")], "holds a.jpg twice"),
+        ([("a.jpg", b"1"), ("./a.jpg", b"2")], "holds a.jpg twice"),
+        ([("a.jpg", b"1"), ("a.cls", b"1"), ("a.CLS", b"2")], "holds a.CLS twice"),
     ],
 )
 def test_what_is_wrong_in_a_shard_is_named(tmp_path: Path, members: list[tuple[str, bytes]], words: str) -> None:
@@ -149,6 +163,56 @@ def test_a_shard_cut_anywhere_is_an_error(tmp_path: Path) -> None:
         read_shards(tmp_path, ["a.tar"])
     (tmp_path / "a.tar").write_bytes(whole[: end + 512])
     assert len(read_shards(tmp_path, ["a.tar"]).paths) == 4
+
+
+def test_links_in_a_shard_are_the_images_they_lead_to_or_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"1234")
+    os.link(tmp_path / "a.jpg", tmp_path / "b.jpg")
+    (tmp_path / "c.jpg").symlink_to("a.jpg")
+    with tarfile.open(tmp_path / "s.tar", "w") as archive:
+        for name in ("a.jpg", "b.jpg", "c.jpg"):
+            archive.add(tmp_path / name, name)
+    found = read_shards(tmp_path, ["s.tar"])
+    assert found.paths == ["s.tar/a.jpg", "s.tar/b.jpg"]
+    assert found.members.start[0] == found.members.start[1]
+    assert found.remarks == ["links in shards that lead nowhere left out: 1"]
+
+
+@pytest.mark.parametrize("form", ["gnu", "pax"])
+def test_images_stored_with_holes_are_refused(tmp_path: Path, form: str) -> None:
+    with (tmp_path / "a.bmp").open("wb") as file:
+        file.write(b"BM")
+        file.seek(1 << 20)
+        file.write(b"end")
+    command = ["tar", "-S", f"--format={form}", "-C", str(tmp_path), "-cf", str(tmp_path / "a.tar"), "a.bmp"]
+    if shutil.which("tar") is None or subprocess.run(command, check=False).returncode:
+        pytest.skip("no GNU tar here")
+    with pytest.raises(DataError, match=r"a\.bmp is stored with its holes left out"):
+        read_shards(tmp_path, ["a.tar"])
+
+
+def test_what_follows_the_end_mark_is_never_lost(tmp_path: Path) -> None:
+    one, two = (write_shard(tmp_path / f"{name}.tar", [(f"{name}.jpg", b"1")]).read_bytes() for name in "ab")
+    (tmp_path / "both.tar").write_bytes(one + two)
+    with pytest.raises(DataError, match="something follows its end mark"):
+        read_shards(tmp_path, ["both.tar"])
+
+
+def test_a_folder_is_searched_for_shards_as_it_is_for_images(tmp_path: Path) -> None:
+    write_shard(tmp_path / "sub" / "b.TAR", [("b.jpg", b"1")])
+    write_shard(tmp_path / "a.tar", [("a.jpg", b"1")])
+    write_shard(tmp_path / "run" / "c.tar", [("c.jpg", b"1")])
+    (tmp_path / "._a.tar").write_bytes(b"mac")
+    (tmp_path / "old.tar").mkdir()
+    found = read_own_images(tmp_path, exclude=[tmp_path / "run"]).train
+    assert isinstance(found, ImageFiles)
+    assert found.paths == ("a.tar/a.jpg", "sub/b.TAR/b.jpg")
+
+
+def test_a_test_set_of_the_training_shard_is_refused_under_whatever_link(shards: Path, tmp_path: Path) -> None:
+    (tmp_path / "t.tar").symlink_to(shards / "train-001.tar")
+    with pytest.raises(DataError, match="4 of 4 test images are training images"):
+        read_own_images(shards, test_path=tmp_path / "t.tar")
 
 
 def test_a_compressed_shard_is_refused(tmp_path: Path) -> None:

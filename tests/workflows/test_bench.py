@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from sdclr import SDCLR, Views, cli, nt_xent
-from sdclr.workflows.bench.bounds import MEANINGS, PROMISES, judged
+from sdclr.workflows.bench.bounds import LARGE, MEANINGS, PROMISES, SMALL, Work, judged
 from sdclr.workflows.bench.machine import file_name, flops_of
 from sdclr.workflows.bench.reference import ReferenceStep, boolean_mask_loss, host_sort
 from sdclr.workflows.bench.rounds import cost, measure, round_ratios
@@ -68,19 +68,43 @@ def test_ratios_compare_what_ran_in_the_same_round() -> None:
 
 def test_every_promise_is_listed_with_a_verdict_or_a_reason() -> None:
     assert {bound.key for bound in PROMISES} <= set(MEANINGS)
-    found = judged({"sdclr_step_over_simclr_step": [1.1, 1.2, 1.0]}, "cpu", 32, {"views_over_pil_32px": "no images"})
+    found = judged(
+        {"sdclr_step_over_simclr_step": [1.1, 1.2, 1.0]}, "cpu", SMALL["cpu"], {"views_over_pil_32px": "no images"}
+    )
     assert len(found) == len(PROMISES)
     assert (found[0].value, found[0].met) == (1.1, True)
-    assert not any(bound.met for bound in judged({"mask_refresh_over_host_sort": [2.4]}, "cpu", 32, {}))
+    assert not any(bound.met for bound in judged({"mask_refresh_over_host_sort": [2.4]}, "cpu", SMALL["cpu"], {}))
     reasons = {(bound.key, bound.device): bound.why for bound in found}
     assert reasons["views_over_pil_32px", "cpu"] == "no images"
     assert {why for (_, device), why in reasons.items() if device == "cuda"} == {"no CUDA device"}
 
 
-def test_cuda_promises_are_judged_on_cuda_and_at_their_own_size() -> None:
-    found = judged({"views_share_of_step": [0.04], "utilisation": [0.3]}, "cuda", 32, {})
-    verdicts = [bound.met for bound in found if bound.key in ("views_share_of_step", "utilisation")]
-    assert verdicts == [False, None, True]
+def test_promises_are_judged_on_the_work_they_are_made_for() -> None:
+    ratios = {"views_share_of_step": [0.04], "utilisation": [0.3]}
+    for work, expected in ((SMALL["cuda"], [False, None, True]), (LARGE, [None, True, None])):
+        found = judged(ratios, "cuda", work, {})
+        assert [bound.met for bound in found if bound.key in ratios] == expected
+    other = judged({"mask_refresh_over_host_sort": [9.0]}, "cpu", Work("resnet10", 2, 32, 4), {})
+    assert not any(bound.met for bound in other)
+    assert {bound.why for bound in other if bound.device == "cpu"} == {"resnet18, 32 px only"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--precision", ""], "got nothing"),
+        (["--json", "nowhere/x.json"], "the folder nowhere does not exist"),
+        (["--backbone", "timm:resnet10t", "--width", "7"], "--width is for our own ResNets"),
+    ],
+)
+def test_wrong_options_are_refused_before_anything_is_measured(
+    flags: list[str], words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["sdclr", "bench", *flags])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 78
+    assert words in " ".join(capsys.readouterr().err.split())
 
 
 def test_flops_are_those_of_the_products() -> None:
@@ -97,6 +121,7 @@ def test_flops_are_those_of_the_products() -> None:
 )
 def test_results_are_named_by_date_and_hardware(hardware: str, expected: str) -> None:
     assert file_name("2026-11-23", hardware) == expected
+    assert file_name("2026-11-23", hardware, "resnet50 224px") == expected.replace(".json", "-resnet50-224px.json")
 
 
 def test_the_bench_writes_what_it_promises(

@@ -143,6 +143,8 @@ def test_a_run_out_of_a_decoded_store_is_the_run_out_of_the_files(sdclr: Cli, tm
     assert (tmp_path / "photos.store" / "manifest.json").exists()
     losses = [[line["loss"] for line in Run(f"runs/{name}").metrics()] for name in ("files", "store")]
     assert losses[0] == losses[1]
+    code, _, err = sdclr("pretrain", "./photos", "--out", "runs/x", *TINY, "data.store=s", "data.placement=device")
+    assert (code, "data.placement=device needs a CUDA device" in err, "looking at" in err) == (78, True, False)
     code, _, err = sdclr("pretrain", "digits_sdclr", "--out", "runs/x", "data.store=x")
     assert (code, "store is for images on disk" in err) == (78, True)
 
@@ -199,6 +201,12 @@ def test_a_run_goes_on_with_other_workers_and_where_its_images_have_moved(
     whole, moved = (Run(f"runs/{name}").metrics() for name in ("whole", "moved"))
     assert [line["loss"] for line in moved] == [line["loss"] for line in whole]
     assert all(0 < line["data_share"] < 1 for line in moved)
+    other = tmp_path / "elsewhere" / "common" / "2.jpg"
+    whole_file = other.read_bytes()
+    other.write_bytes(whole_file + b"x")
+    code, _, err = sdclr("pretrain", "./elsewhere", "--out", "runs/moved", *TINY)
+    assert (code, "but they are other files" in err) == (78, True), "the names alone do not make the images"
+    other.write_bytes(whole_file)
     (tmp_path / "elsewhere" / "common" / "1.jpg").rename(tmp_path / "elsewhere" / "common" / "one.jpg")
     code, _, err = sdclr("pretrain", "./elsewhere", "--out", "runs/moved", *TINY)
     assert (code, "was trained on other data" in err) == (78, True)

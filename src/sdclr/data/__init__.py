@@ -75,7 +75,7 @@ class DataConfig(Section):
     """images: turn every image as its EXIF tag says; the reference does not."""
     store: Place = None
     """Images on disk: a folder for their decoded pixels, made at the first use; views then cost no decoding."""
-    placement: Placement = "auto"
+    placement: Annotated[Placement, Field(json_schema_extra=INCIDENTAL)] = "auto"
     """Of a store's pixels: on the CUDA device, in pinned memory, or mapped; auto: the first of these they fit in."""
     num_workers: Annotated[int | None, Field(ge=1, json_schema_extra=INCIDENTAL)] = None
     """Images on disk: threads that read, decode and cut; None: one for every core. Changes nothing but speed."""

@@ -98,6 +98,11 @@ def require_file(source: Source) -> os.stat_result:
     return state
 
 
+def size_in_bytes(source: Source) -> int:
+    """Of an image file, without opening it."""
+    return source.size if isinstance(source, Member) else require_file(source).st_size
+
+
 @contextlib.contextmanager
 def open_bytes(source: Source) -> Iterator[io.BufferedReader[Any]]:
     """The bytes of one image file, for reading. DataError for a member that goes beyond the end of its file."""

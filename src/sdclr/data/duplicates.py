@@ -6,7 +6,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable
 
-from sdclr.data.decode import Member, Source, open_bytes, require_file
+from sdclr.data.decode import Source, open_bytes, size_in_bytes
 from sdclr.data.image_files import ImageFiles
 from sdclr.data.look_ahead import in_pieces
 
@@ -19,7 +19,7 @@ def duplicates(images: ImageFiles, advance: Callable[[int], None] = lambda done:
     Only files of equal size are read. ``advance`` hears of the number of files done. Raises MissingInputError or
     DataError for a path that is no file.
     """
-    same_size = _groups(range(len(images)), lambda position: _size(images.file(position)))
+    same_size = _groups(range(len(images)), lambda position: size_in_bytes(images.file(position)))
     candidates = sorted(position for group in same_size for position in group)
     digests: dict[int, bytes] = {}
     advance(len(images) - len(candidates))
@@ -38,11 +38,6 @@ def _groups(positions: Iterable[int], key: Callable[[int], Hashable]) -> list[li
     for position in positions:
         groups[key(position)].append(position)
     return [group for group in groups.values() if len(group) > 1]
-
-
-def _size(source: Source) -> int:
-    """In bytes."""
-    return source.size if isinstance(source, Member) else require_file(source).st_size
 
 
 def _digest(source: Source) -> bytes:

@@ -6,6 +6,7 @@ not kept (:mod:`sdclr.data.image_store` keeps them). What is cut out of them is 
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from sdclr.batch import Views
 from sdclr.data.cutting import Bytes, cut_probe_crops, cut_stills, cut_views
-from sdclr.data.decode import Source, open_image, printable, read_size
+from sdclr.data.decode import Source, open_image, printable, read_size, size_in_bytes
 from sdclr.data.images import BadFile, OnError
 from sdclr.data.look_ahead import in_pieces
 from sdclr.data.splits import Positions
@@ -138,6 +139,13 @@ class ImageFiles:
         yield "\0".join(self.paths).encode("utf-8", "surrogateescape")
         if self.exif_rotation:
             yield b"turned by EXIF"
+
+    def sizes_digest(self) -> str:
+        """16 hex digits over the sizes of all files in bytes: other files under the same names have others."""
+        digest = hashlib.sha256()
+        for position in range(len(self)):
+            digest.update(f"{size_in_bytes(self.file(position))} ".encode())
+        return digest.hexdigest()[:16]
 
     def file(self, position: int) -> Source:
         """Where the image lies."""

@@ -132,7 +132,9 @@ class DecodedStore:
 
         Raises DataError otherwise, whatever ``on_error`` says: a damaged store is built again, not left out.
         """
-        damaged = find_damage(self.pixels, self.starts, self.sizes, self.checksums, advance)
+        damaged = find_damage(
+            self.pixels, self.starts, self.sizes, self.checksums, advance, num_workers=self.num_workers
+        )
         if damaged:
             name = printable(self.files.paths[damaged[0]])
             raise _damaged(self.folder, f"the pixels of {len(damaged)} images have changed (first: {name})")

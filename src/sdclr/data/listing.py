@@ -42,7 +42,9 @@ class Listing(NamedTuple):
         return [f"{what} left out: {num}" for what, num in parts.items() if num]
 
 
-def list_images(root: Path | str, exclude: Iterable[Path | str] = ()) -> Listing:
+def list_images(
+    root: Path | str, exclude: Iterable[Path | str] = (), suffixes: tuple[str, ...] = IMAGE_SUFFIXES
+) -> Listing:
     """Every image file below ``root`` by its suffix, the folders in ``exclude`` left out.
 
     A link to a file counts as a file, broken or not: that shows when it is read. A folder is entered once, under its
@@ -66,7 +68,7 @@ def list_images(root: Path | str, exclude: Iterable[Path | str] = ()) -> Listing
         if identity in excluded:
             num_excluded += 1
             continue
-        found = _read_folder(root, prefix)
+        found = _read_folder(root, prefix, suffixes)
         paths += found.images
         folders += found.folders
         links += found.links
@@ -87,7 +89,7 @@ class _Folder(NamedTuple):
     num_hidden: int
 
 
-def _read_folder(root: Path | str, prefix: str) -> _Folder:
+def _read_folder(root: Path | str, prefix: str, suffixes: tuple[str, ...]) -> _Folder:
     images, folders, links = list[str](), list[str](), list[str]()
     num_other = num_hidden = 0
     where = os.path.join(root, prefix)
@@ -99,7 +101,7 @@ def _read_folder(root: Path | str, prefix: str) -> _Folder:
                     num_hidden += 1
                 elif os.path.isdir(entry) if is_link else entry.is_dir():  # a link may lead to itself
                     (links if is_link else folders).append(f"{prefix}{name}/")
-                elif name.lower().endswith(IMAGE_SUFFIXES) and (is_link or entry.is_file()):
+                elif name.lower().endswith(suffixes) and (is_link or entry.is_file()):
                     images.append(prefix + name)
                 else:
                     num_other += 1

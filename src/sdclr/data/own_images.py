@@ -26,6 +26,7 @@ ACCEPTED = (
     "with a column path (and label), uncompressed .tar shards (one, 'NAME-{000..099}.tar', or a folder of them), or a "
     ".npz of arrays (with data.name=arrays)"
 )
+SHARD_SUFFIX = ".tar"
 _READERS = {".txt": read_txt_list, ".csv": read_csv_list}
 
 
@@ -84,8 +85,9 @@ def read_own_images(
 
 
 def _find(path: Path, root: Path | None, class_folders: bool, exclude: Iterable[Path | str]) -> _Found:
-    if path.suffix.lower() == ".tar" and not path.is_dir():
-        return _find_in_shards(path.parent, expand_braces(path.name), root)
+    if path.suffix.lower() == SHARD_SUFFIX and not path.is_dir():
+        names = [path.name] if path.exists() else expand_braces(path.name)
+        return _find_in_shards(path.parent, names, root)
     if not path.exists():
         raise MissingInputError(f"{printable(path)} does not exist. Images are taken from {ACCEPTED}.")
     if path.is_dir():
@@ -100,9 +102,11 @@ def _find(path: Path, root: Path | None, class_folders: bool, exclude: Iterable[
 
 
 def _find_in_folder(folder: Path, class_folders: bool, exclude: Iterable[Path | str]) -> _Found:
+    exclude = list(exclude)
     listing = list_images(folder, exclude)
     remarks = listing.remarks()
-    if not listing.paths and (shards := sorted(str(one.relative_to(folder)) for one in folder.rglob("*.tar"))):
+    shards = [] if listing.paths else list_images(folder, exclude, (SHARD_SUFFIX,)).paths
+    if shards:
         if class_folders:
             raise ConfigError(f"data.labels=folders is for folders of images; {folder} holds shards. Leave it out.")
         return _find_in_shards(folder, shards, None)
@@ -117,7 +121,7 @@ def _find_in_shards(folder: Path, names: list[str], root: Path | None) -> _Found
     if root is not None:
         raise ConfigError(f"data.root={root} is for a .txt list or a .csv, and not for shards. Leave it out.")
     found = read_shards(folder, names)
-    return _Found(folder, found.paths, found.labels, [], found.members)
+    return _Found(folder, found.paths, found.labels, found.remarks, found.members)
 
 
 def _labels_by_folder(folder: Path, paths: list[str]) -> list[str]:
@@ -176,11 +180,20 @@ def _check_test(test: _Found, test_path: Path, class_names: list[str], train_pat
 
 
 def _refuse_overlap(train: _Found, test: _Found) -> None:
-    """No image that is trained on may be one that measures."""
-    train_root, test_root = os.path.realpath(train.root), os.path.realpath(test.root)
-    trained_on = {os.path.join(train_root, path) for path in train.paths}
-    if shared := [path for path in test.paths if os.path.join(test_root, path) in trained_on]:
+    """No image that is trained on may be one that measures, under whatever link."""
+    trained_on = set(_places(train))
+    if shared := [path for path, place in zip(test.paths, _places(test), strict=True) if place in trained_on]:
         raise DataError(
             f"{len(shared)} of {len(test.paths)} test images are training images as well (first: "
             f"{printable(shared[0])}). Keep the test set outside of the training images."
         )
+
+
+def _places(found: _Found) -> list[tuple[str, int]]:
+    """Where each image lies: its file, links to folders and shards resolved, and the first byte there."""
+    root = os.path.realpath(found.root)
+    if found.members is None:
+        return [(os.path.join(root, path), 0) for path in found.paths]
+    files = [os.path.realpath(os.path.join(root, shard)) for shard in found.members.shards]
+    where = zip(found.members.shard.tolist(), found.members.start.tolist(), strict=True)
+    return [(files[shard], start) for shard, start in where]

@@ -45,7 +45,13 @@ def map_bytes(file: Path) -> Bytes:
 
 
 def find_damage(
-    pixels: Bytes, starts: Positions, sizes: Positions, checksums: Positions, advance: Callable[[int], None]
+    pixels: Bytes,
+    starts: Positions,
+    sizes: Positions,
+    checksums: Positions,
+    advance: Callable[[int], None],
+    *,
+    num_workers: int | None,
 ) -> list[int]:
     """The images, in order, whose bytes do not fit their checksums (CRC-32); all bytes are read."""
     ends = starts + sizes.prod(axis=1) * 3
@@ -54,7 +60,7 @@ def find_damage(
     def check(rows: range) -> None:
         damaged.extend(row for row in rows if zlib.crc32(pixels[starts[row] : ends[row]].data) != checksums[row])
 
-    in_pieces(len(checksums), IMAGES_PER_CALL, check, advance)
+    in_pieces(len(checksums), IMAGES_PER_CALL, check, advance, num_workers=num_workers)
     return sorted(damaged)
 
 
@@ -66,7 +72,7 @@ def write_pixels(images: ImageFiles, folder: Path, facts: dict[str, Any], advanc
     """
     starts, num_bytes = layout(images.sizes)
     checksums = np.zeros(len(images), np.int64)
-    kept = _written_before(folder, facts, starts, images.sizes)
+    kept = _written_before(folder, facts, starts, images)
     checksums[: len(kept)] = kept
     advance(len(kept))
     _require_space(folder, num_bytes - int(starts[len(kept)]) if len(kept) < len(images) else 0)
@@ -105,7 +111,7 @@ def _decode_calls(
         yield rows, [partial(decode, row) for row in rows]
 
 
-def _written_before(folder: Path, facts: dict[str, Any], starts: Positions, sizes: Positions) -> Positions:
+def _written_before(folder: Path, facts: dict[str, Any], starts: Positions, images: ImageFiles) -> Positions:
     """Checksums of the images, from the first on, that a killed build of the same images wrote and that are whole."""
     nothing = np.zeros(0, np.int64)
     try:
@@ -116,8 +122,9 @@ def _written_before(folder: Path, facts: dict[str, Any], starts: Positions, size
         pixels = map_bytes(folder / PIXELS)
     except (FileNotFoundError, ValueError, TypeError):  # no such file, an empty one, no journal of ours
         return nothing
-    checksums = checksums[: len(sizes)]
-    damaged = find_damage(pixels, starts[: len(checksums)], sizes[: len(checksums)], checksums, lambda done: None)
+    checksums = checksums[: len(images)]
+    starts, sizes = starts[: len(checksums)], images.sizes[: len(checksums)]
+    damaged = find_damage(pixels, starts, sizes, checksums, lambda done: None, num_workers=images.num_workers)
     return checksums[: damaged[0]] if damaged else checksums
 
 

@@ -11,14 +11,14 @@ from __future__ import annotations
 import os
 import re
 import tarfile
-from collections.abc import Iterator
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from sdclr.data.decode import Member, printable, require_file
+from sdclr.data.decode import Member, printable
 from sdclr.data.listing import IMAGE_SUFFIXES
 from sdclr.data.splits import Positions
 from sdclr.errors import DataError, MissingInputError
@@ -26,7 +26,7 @@ from sdclr.errors import DataError, MissingInputError
 CLASS_SUFFIX = "cls"
 LONGEST_CLASS = 20
 _BRACES = re.compile(r"\{([0-9]+)\.\.([0-9]+)\}")
-_LARGEST_RANGE = 100_000
+_MOST_SHARDS = 100_000
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,8 @@ class ShardedImages(NamedTuple):
     labels: list[str] | None
     """[N], the class of each, where every image has one."""
     members: Members
+    remarks: list[str]
+    """What was left out, one phrase each."""
 
 
 class _Found(NamedTuple):
@@ -69,16 +71,25 @@ class _Found(NamedTuple):
 
 
 def expand_braces(name: str) -> list[str]:
-    """``train-{000..146}.tar`` -> 147 names; a name without a range is itself."""
-    match = _BRACES.search(name)
-    if match is None:
-        return [name]
-    first, last = int(match[1]), int(match[2])
-    if not 0 <= last - first < _LARGEST_RANGE:
-        raise DataError(f"{printable(name)}: the range {match[0]} must ascend and name fewer than {_LARGEST_RANGE:,}.")
-    width = len(match[1])
-    names = [f"{name[: match.start()]}{number:0{width}d}{name[match.end() :]}" for number in range(first, last + 1)]
-    return [whole for one in names for whole in expand_braces(one)]
+    """``train-{000..146}.tar`` -> 147 names; a name without a range is itself. Several ranges multiply.
+
+    Raises DataError for a range that descends, and for more than 100,000 names.
+    """
+    names = [""]
+    rest = name
+    while match := _BRACES.search(rest):
+        first, last, width = int(match[1]), int(match[2]), len(match[1])
+        if not 0 <= last - first < _MOST_SHARDS // len(names):
+            raise DataError(
+                f"{printable(name)}: the range {match[0]} must ascend, and all ranges name {_MOST_SHARDS:,} at most."
+            )
+        numbers = [f"{number:0{width}d}" for number in range(first, last + 1)]
+        names = [f"{begun}{rest[: match.start()]}{number}" for begun in names for number in numbers]
+        rest = rest[match.end() :]
+    names = [begun + rest for begun in names]
+    if any(brace in names[0] for brace in "{}"):
+        raise DataError(f"{printable(name)}: ranges are written {{000..146}}, and do not nest.")
+    return names
 
 
 def read_shards(root: Path, shards: list[str]) -> ShardedImages:
@@ -91,7 +102,14 @@ def read_shards(root: Path, shards: list[str]) -> ShardedImages:
         raise MissingInputError(
             f"{len(absent)} of {len(shards)} shards do not exist (first: {printable(root / absent[0])}). Restore them."
         )
-    found = [(number, one) for number, shard in enumerate(shards) for one in _images_of(root / shard)]
+    if repeated := [shard for shard, times in Counter(shards).items() if times > 1]:
+        raise DataError(f"shard {printable(repeated[0])} is named twice.")
+    found: list[tuple[int, _Found]] = []
+    num_lost = 0
+    for number, shard in enumerate(shards):
+        images, lost = _images_of(root / shard)
+        found += [(number, one) for one in images]
+        num_lost += lost
     if not found:
         raise DataError(f"{len(shards)} shards below {printable(root)} hold no images ({', '.join(IMAGE_SUFFIXES)}).")
     paths = [f"{shards[number]}/{one.name}" for number, one in found]
@@ -110,29 +128,39 @@ def read_shards(root: Path, shards: list[str]) -> ShardedImages:
             np.array([one.start for _, one in found], dtype=np.int64),
             np.array([one.size for _, one in found], dtype=np.int64),
         ),
+        [f"links in shards that lead nowhere left out: {num_lost}"] if num_lost else [],
     )
 
 
-def _images_of(shard: Path) -> Iterator[_Found]:
-    """The images of one shard; a sample's class may stand before or after them."""
-    require_file(shard)
+def _images_of(shard: Path) -> tuple[list[_Found], int]:
+    """The images of one shard, and the number of its links that lead nowhere; a class may stand before or after."""
+    _require_shard(shard)
     images: dict[str, tuple[str, int, int]] = {}
     class_of: dict[str, str] = {}
+    num_lost = 0
     try:
         with tarfile.open(shard, "r:") as archive:
             for member in archive:
                 archive.members.clear()  # type: ignore[attr-defined]  # known to lack; a shard may hold millions
-                if not member.isreg():
-                    continue
-                folder, _, base = member.name.rpartition("/")
+                name = member.name.removeprefix("./")
+                folder, _, base = name.rpartition("/")
                 key, _, suffix = base.partition(".")
-                sample = f"{folder}/{key}"
-                if suffix == CLASS_SUFFIX:
+                sample, is_image = f"{folder}/{key}", base.lower().endswith(IMAGE_SUFFIXES) and key
+                if name in images or (suffix.lower() == CLASS_SUFFIX and sample in class_of):
+                    raise DataError(f"shard {printable(shard)} holds {printable(name)} twice.")
+                if member.issparse() and is_image:
+                    raise DataError(
+                        f"shard {printable(shard)}: {printable(name)} is stored with its holes left out. Write the "
+                        "shard again without tar's --sparse."
+                    )
+                if member.islnk() and is_image and (target := images.get(member.linkname.removeprefix("./"))):
+                    images[name] = (sample, *target[1:])
+                elif (member.islnk() or member.issym()) and is_image:
+                    num_lost += 1
+                elif member.isreg() and suffix.lower() == CLASS_SUFFIX:
                     class_of[sample] = _read_class(archive, member, shard)
-                elif base.lower().endswith(IMAGE_SUFFIXES) and key:
-                    if member.name in images:
-                        raise DataError(f"shard {printable(shard)} holds {printable(member.name)} twice.")
-                    images[member.name] = (sample, member.offset_data, member.size)
+                elif member.isreg() and is_image:
+                    images[name] = (sample, member.offset_data, member.size)
             _require_end_mark(archive)
     except tarfile.ReadError as error:
         raise DataError(
@@ -141,16 +169,28 @@ def _images_of(shard: Path) -> Iterator[_Found]:
         ) from None
     except OSError as error:
         raise DataError(f"shard {printable(shard)} cannot be read: {error.strerror}.") from None
-    for name, (sample, start, size) in images.items():
-        yield _Found(name, start, size, class_of.get(sample))
+    found = [_Found(name, start, size, class_of.get(sample)) for name, (sample, start, size) in images.items()]
+    return found, num_lost
+
+
+def _require_shard(shard: Path) -> None:
+    """DataError for what is no regular file."""
+    if not shard.is_file():
+        raise DataError(f"shard {printable(shard)} is a folder, a pipe, a socket or a device.")
 
 
 def _require_end_mark(archive: tarfile.TarFile) -> None:
-    """A block of zeros where the reader stopped; it also stops, without a word, at what it cannot read."""
+    """A block of zeros where the reader stopped, and only zeros after it.
+
+    The reader stops without a word at what it cannot read, and at the end of the first of two joined archives.
+    """
     assert archive.fileobj is not None
     archive.fileobj.seek(archive.offset)
     if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
         raise tarfile.ReadError(f"no member and no end mark at byte {archive.offset:,}")
+    while rest := archive.fileobj.read(1 << 20):
+        if any(rest):
+            raise tarfile.ReadError(f"something follows its end mark at byte {archive.offset:,}")
 
 
 def _read_class(archive: tarfile.TarFile, member: tarfile.TarInfo, shard: Path) -> str:

@@ -36,7 +36,6 @@ from sdclr.device import (
     compiled,
     describe_device,
     explain_out_of_memory,
-    fast_matmuls,
     keep_freed_memory,
     parameter_dtype,
     resolve_compile,
@@ -132,7 +131,7 @@ class Job:
         for remark in self.data.remarks:
             show.print(remark)
         found = self.data.pretraining_images(config.data.subset)
-        images, self.image_facts = usable_images(found, config.data, self.data.fingerprint, run, show)
+        images, self.image_facts = usable_images(found, config.data, self.data.fingerprint, self.device, run, show)
         self.steps_per_epoch = steps_per_epoch(len(images), config.batch_size)
         self.total_steps = config.epochs * self.steps_per_epoch
         warmup = config.optimizer.warmup_epochs
@@ -162,8 +161,10 @@ class Job:
             compiled(self.method, f"method {config.method.name}") if self.compile else self.method
         )
         self.images = images.to(self.device)
+        self.views_cut_by = "threads or memory"  # of two forms that agree but for rounding
         if isinstance(self.images, DecodedStore):
             show.print(self.images.describe())
+            self.views_cut_by = "threads or memory" if self.images.resident is None else "device, out of a store"
         self.optimizer = build_optimizer(
             self.method.parameters(),
             **config.optimizer.model_dump(include={"name", "momentum", "weight_decay", "decay_norms_and_biases"}),
@@ -191,6 +192,7 @@ class Job:
         if not run.exists:
             layout = str(self.memory_format).removeprefix("torch.")
             computed = {"precision": self.precision, "memory_format": layout, "compile": self.compile}
+            computed["views_cut_by"] = self.views_cut_by
             run.write_json("environment.json", environment(describe_device(self.device)) | computed)
             run.write_json("split.json", self.data.manifest())
             if self.image_facts is not None:
@@ -202,6 +204,13 @@ class Job:
                 raise ConfigError(
                     f"{run.folder} was trained on other data: fingerprint {saved}, now {self.data.fingerprint}. "
                     "Restore the data, or choose another --out."
+                )
+            before = run.read_json("environment.json").get("views_cut_by", self.views_cut_by)
+            if before != self.views_cut_by:
+                warnings.warn(
+                    f"views are cut by {self.views_cut_by} now, and were by {before} (data.store, data.placement, free "
+                    "memory): from here on they agree with those of an uninterrupted run but for rounding.",
+                    stacklevel=2,
                 )
             if self.config.completed(run.settings()) != self.config.to_dict():  # the data have moved, for example
                 run.write_text("config.yaml", self.config.to_yaml())
@@ -229,7 +238,7 @@ class Job:
             )
 
     def train(self, run: Run, show: AnyProgress, stop: StopRequest, label: str) -> None:
-        """The loop: one forward and one backward a step; the host waits for the device at the end of an epoch only."""
+        """The loop: one forward and one backward a step; the host stays at most one step ahead of the device."""
         config, method = self.config, self.method.train()
         task = show.add(label, total=self.total_steps, unit="steps", done=self.step)
         for epoch in range(self.step // self.steps_per_epoch, config.epochs):
@@ -283,11 +292,10 @@ class Job:
         self.step += 1
         set_learning_rate(self.optimizer, self.learning_rate(self.step))
         torch.manual_seed(derive(self.config.seed, Stream.STEP, self.step))  # for backbones with dropout
-        with fast_matmuls(self.device, self.precision):
-            with autocast(self.device, self.precision):
-                loss_per_image = self.loss_per_image(self._laid_out(views))  # [B]
-            self.optimizer.zero_grad(set_to_none=True)
-            loss_per_image.mean().backward()
+        with autocast(self.device, self.precision):
+            loss_per_image = self.loss_per_image(self._laid_out(views))  # [B]
+        self.optimizer.zero_grad(set_to_none=True)
+        loss_per_image.mean().backward()
         self.finite &= loss_per_image.detach().isfinite().all()  # once false, no later step moves the weights either
         step_if(self.finite, self.optimizer)
         self.loss_sum += loss_per_image.detach().sum()

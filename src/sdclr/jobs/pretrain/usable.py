@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from sdclr.data import BadFile, DataConfig, Images
 from sdclr.data.decode import printable
 from sdclr.data.duplicates import duplicates
 from sdclr.data.image_arrays import ImageArrays
 from sdclr.data.image_files import ImageFiles
-from sdclr.data.image_store import build_store
+from sdclr.data.image_store import build_store, choose_placement
 from sdclr.data.images import left_out
+from sdclr.errors import ConfigError
 from sdclr.presentation.progress import AnyProgress
 from sdclr.run import Run
 
@@ -22,7 +25,7 @@ FILE = "images.json"
 
 
 def usable_images(
-    images: Images, data: DataConfig, fingerprint: str, run: Run | None, show: AnyProgress
+    images: Images, data: DataConfig, fingerprint: str, device: torch.device, run: Run | None, show: AnyProgress
 ) -> tuple[Images, dict[str, Any] | None]:
     """The images that can be decoded, and the facts for images.json (None for images in memory).
 
@@ -31,26 +34,36 @@ def usable_images(
     """
     if isinstance(images, ImageArrays):
         return images, None
+    assert isinstance(images, ImageFiles)
+    choose_placement(data.placement, 0, device)  # before anything is decoded
     facts = _remembered(run, fingerprint)
     if facts is None:
         task = show.add(f"looking at {len(images)} images", total=len(images), unit="images")
         usable, bad = images.verified(data.on_error, lambda done: show.advance(task, done))
         show.finish(task, f"{len(bad)} left out" if bad else "")
-        facts = {"fingerprint": fingerprint, "found": len(images), "skipped": [[one.path, one.cause] for one in bad]}
+        facts = {
+            "fingerprint": fingerprint,
+            "found": len(images),
+            "skipped": [[one.path, one.cause] for one in bad],
+            "sizes": usable.sizes_digest(),
+        }
         if data.name == "images":
             facts["duplicates"] = _duplicates(usable, show)
     else:
         skipped = {path for path, _ in facts["skipped"]}
-        names: tuple[str, ...] = images.paths  # type: ignore[attr-defined]  # whatever is on disk has names
-        usable = images.at(np.array([i for i, name in enumerate(names) if name not in skipped], dtype=np.int64))
+        usable = images.at(np.array([i for i, name in enumerate(images.paths) if name not in skipped], dtype=np.int64))
+        if facts.get("sizes", found := usable.sizes_digest()) != found:
+            raise ConfigError(
+                f"the images below {printable(images.root)} have the names of those that this run has begun with, but "
+                "they are other files. Restore the images, or choose another --out."
+            )
     if facts["skipped"]:
         warnings.warn(left_out([BadFile(*one) for one in facts["skipped"]], len(images)), stacklevel=2)
     return _stored(usable, data, show), facts
 
 
-def _duplicates(images: Images, show: AnyProgress) -> list[list[str]]:
+def _duplicates(images: ImageFiles, show: AnyProgress) -> list[list[str]]:
     """Groups of files that are the same, byte for byte. They stay: whether a copy is a mistake is not ours to say."""
-    assert isinstance(images, ImageFiles)
     task = show.add("looking for copies", total=len(images), unit="images")
     groups = duplicates(images, lambda done: show.advance(task, done))
     copies = sum(map(len, groups)) - len(groups)
@@ -64,15 +77,14 @@ def _duplicates(images: Images, show: AnyProgress) -> list[list[str]]:
     return groups
 
 
-def _stored(images: Images, data: DataConfig, show: AnyProgress) -> Images:
+def _stored(images: ImageFiles, data: DataConfig, show: AnyProgress) -> Images:
     """The images out of the decoded store that data.store names, built now if it is not there."""
     if data.store is None:
         return images
-    assert isinstance(images, ImageFiles)
     task = show.add(f"decoded store {data.store}", total=len(images), unit="images")
     store = build_store(images, Path(data.store).expanduser(), lambda done: show.advance(task, done))
     show.finish(task)
-    return store
+    return replace(store, placement=data.placement)
 
 
 def _remembered(run: Run | None, fingerprint: str) -> dict[str, Any] | None:

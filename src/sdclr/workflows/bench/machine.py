@@ -31,7 +31,7 @@ def matmul_side(device: torch.device) -> int:
 
 
 def matmul(device: torch.device, precision: str) -> Action:
-    """One square product, in TF32 where CUDA trains fp32 in TF32."""
+    """One square product; of fp32 on CUDA in TF32, as cuDNN's convolutions are."""
     side = matmul_side(device)
     a, b = (torch.rand(side, side, device=device).to(DTYPES[precision]) for _ in range(2))
     out = torch.empty_like(a)
@@ -79,8 +79,9 @@ def _resident(field: str) -> int:
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
 
 
-def file_name(date: str, hardware: str) -> str:
-    """``2026-11-23-amd-epyc-2-threads.json`` of a date and describe_device's words."""
+def file_name(date: str, hardware: str, work: str = "") -> str:
+    """``2026-11-23-amd-epyc-2-threads.json`` of a date and describe_device's words; ``work``: what is not the usual."""
     words = re.sub(r"\(R\)|\(TM\)|^CPU:|^CUDA:|of \d+ threads", " ", hardware).lower()
     threads = "-threads" if "threads" in hardware else ""
-    return f"{date}-{'-'.join(re.findall(r'[a-z0-9]+', words))}{threads}.json"
+    work = "".join(f"-{word}" for word in re.findall(r"[a-z0-9]+", work.lower()))
+    return f"{date}-{'-'.join(re.findall(r'[a-z0-9]+', words))}{threads}{work}.json"

@@ -19,7 +19,7 @@ from sdclr.backbones import BackboneConfig
 from sdclr.device import Precision, describe_device, keep_freed_memory, resolve_device
 from sdclr.errors import ConfigError
 from sdclr.presentation.progress import AnyProgress, NoProgress
-from sdclr.workflows.bench.bounds import MEANINGS, judged
+from sdclr.workflows.bench.bounds import MEANINGS, SMALL, Work, judged
 from sdclr.workflows.bench.contestants import STEPS_PER_EPOCH, Contestants, Workload, is_step, variant
 from sdclr.workflows.bench.machine import file_name, flops_of, has_bf16, matmul_side, peak_memory
 from sdclr.workflows.bench.rounds import Times, cost, measure, round_ratios, summary
@@ -56,10 +56,14 @@ def run_bench(
 
     ``json_file``: None writes benchmarks/results/<date>-<hardware>.json when that folder is there.
     """
+    if json_file is not None and not json_file.parent.is_dir():  # before minutes are spent
+        raise ConfigError(f"--json: the folder {json_file.parent} does not exist; make it first.")
     facts = measured(settings, progress or NoProgress())
     show(facts, console)
     if json_file is None and RESULTS.is_dir():
-        json_file = RESULTS / file_name(facts["date"], facts["hardware"])
+        usual = facts["settings"]["work"] == list(SMALL["cuda" if facts["hardware"].startswith("CUDA") else "cpu"])
+        work = "" if usual else "{} width {} {}px batch {}".format(*facts["settings"]["work"])
+        json_file = RESULTS / file_name(facts["date"], facts["hardware"], work)
     if json_file is not None:
         json_file.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
         console.print(f"written: {json_file}", soft_wrap=True, highlight=False)
@@ -74,6 +78,9 @@ def measured(settings: Settings, progress: AnyProgress) -> dict[str, Any]:
     precisions, compile_choices = _precisions(settings, device), _compile_choices(settings, device)
     batch = settings.batch or (512 if device.type == "cuda" else 128)
     ours: dict[str, Any] = {"width": settings.width, "stem": "large" if settings.size >= 128 else "small"}
+    if ":" in settings.backbone and settings.width != 64:
+        raise ConfigError(f"--width is for our own ResNets; {settings.backbone} has its own. Leave it out.")
+    work = Work(settings.backbone, settings.width, settings.size, batch)
     backbone = BackboneConfig(name=settings.backbone, **(ours if ":" not in settings.backbone else {}))
     main = variant(precisions[0], compile_choices[-1])
     with tempfile.TemporaryDirectory() as folder:
@@ -110,7 +117,8 @@ def measured(settings: Settings, progress: AnyProgress) -> dict[str, Any]:
         "load_before": load,
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
-        "settings": asdict(settings) | {"batch": batch, "precisions": precisions, "main": main},
+        "settings": asdict(settings) | {"batch": batch, "precisions": precisions, "main": main, "work": list(work)},
+        "elapsed_seconds": time.perf_counter() - begun,
         "n": len(times["loss"]),
         "steps_per_epoch": STEPS_PER_EPOCH,
         "seconds": {name: summary(values) for name, values in times.items()},
@@ -119,11 +127,13 @@ def measured(settings: Settings, progress: AnyProgress) -> dict[str, Any]:
         "matmul_flops_per_second": {p: _peak(times, p, device) for p in precisions},
         "not_installed": entrants.not_installed,
     }
-    return facts | _ratios(times, entrants.waiting_shares, facts, settings, device, main)
+    return facts | _ratios(times, entrants.waiting_shares, facts, work, device, main)
 
 
 def _precisions(settings: Settings, device: torch.device) -> list[Precision]:
     if settings.precisions is not None:
+        if not settings.precisions:
+            raise ConfigError("--precision takes fp32, bf16 or both with a comma, and got nothing.")
         if unknown := set(settings.precisions) - {"fp32", "bf16"}:
             raise ConfigError(f"--precision takes fp32 and bf16, got {', '.join(sorted(unknown))}.")
         return [cast(Precision, name) for name in settings.precisions]
@@ -153,7 +163,7 @@ def _ratios(
     times: Times,
     waiting: dict[str, list[float]],
     facts: dict[str, Any],
-    settings: Settings,
+    work: Work,
     device: torch.device,
     main: str,
 ) -> dict[str, Any]:
@@ -193,17 +203,13 @@ def _ratios(
         ratios["bf16_matmul_over_fp32_matmul"] = round_ratios(of("matmul[fp32]"), of("matmul[bf16]"))
     if "kornia_views" in times:
         ratios["views_over_kornia"] = round_ratios(of("kornia_views"), of("views"))
-    if settings.size == 32:
+    if work.size == 32:
         ratios["views_over_pil_32px"] = ratios["views_over_pil"]
-    if (settings.backbone, settings.size) == ("resnet50", 224):
-        views = 2 * facts["settings"]["batch"]
+    if (work.backbone, work.size) == ("resnet50", 224):
+        views = 2 * work.batch
         ratios["resnet50_224px_views_per_second"] = [views / seconds for seconds in of(ours_end_to_end)]
-    reasons = {
-        "views_over_pil_32px": "needs --size 32",
-        "bf16_step_over_reference_step": "bf16 is not there or was left out",
-        "resnet50_224px_views_per_second": "needs --backbone resnet50 --size 224",
-    }
-    bounds = judged(ratios, "cuda" if device.type == "cuda" else "cpu", settings.size, reasons)
+    reasons = {"bf16_step_over_reference_step": "no bf16 here"}
+    bounds = judged(ratios, "cuda" if device.type == "cuda" else "cpu", work, reasons)
     return {
         "ratios": {key: statistics.median(values) for key, values in ratios.items()},
         "ratio_ranges": {key: [min(values), max(values)] for key, values in ratios.items()},

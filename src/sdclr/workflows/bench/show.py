@@ -27,7 +27,7 @@ def show(facts: dict[str, Any], console: Console) -> None:
 
 
 def _steps(facts: dict[str, Any]) -> Table:
-    table = _table("A step", "seconds", "range", "views/s", "of peak", "peak GB")
+    table = _table("A step", "seconds", "range", "views/s", "of product", "peak GB")
     views, peaks = 2 * facts["settings"]["batch"], facts["matmul_flops_per_second"]
     for name, found in facts["seconds"].items():
         if not is_step(name):
@@ -42,7 +42,9 @@ def _steps(facts: dict[str, Any]) -> Table:
             f"{facts['flops_per_step'] / found['median'] / peak:.0%}" if peak else "",
             f"{bytes_ / 1e9:.2f}" if bytes_ is not None else "",
         )
-    table.caption = "matmul peaks, GFLOP/s: " + ", ".join(f"{p} {v / 1e9:,.0f}" for p, v in peaks.items())
+    table.caption = "of product: of the rate of a square matrix product, GFLOP/s: " + ", ".join(
+        f"{p} {v / 1e9:,.0f}" for p, v in peaks.items()
+    )
     table.caption += f"; a step is {facts['flops_per_step'] / 1e9:,.0f} GFLOP"
     return table
 
