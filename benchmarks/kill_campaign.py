@@ -119,7 +119,7 @@ class Figures:
     inside_a_save: int = 0
     before_the_first_checkpoint: int = 0
     unreadable_checkpoints: int = 0
-    told_as_interrupted: int = 0
+    told_truly: int = 0
     """Of the kills that left a run folder; or as done, where the backbone was saved already."""
     run_folders: int = 0
     equal_endings: int = 0
@@ -171,7 +171,8 @@ def _account(figures: Figures, out: Path, saves: Saves, expected: str) -> None:
             figures.unreadable_checkpoints += 1
     if Run(out).exists:
         figures.run_folders += 1
-        figures.told_as_interrupted += read_status(out).state in ("interrupted", "done")
+        found, state = read_status(out), "done" if Run(out).backbone_path.is_file() else "interrupted"
+        figures.told_truly += (found.state, found.checkpoint_step) == (state, steps[0] if steps else None)
     if ended(forked(lambda: pretrain(config(), out))) == 0:
         figures.equal_endings += state_hash(out) == expected
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from sdclr.checkpoint import Checkpoint, CheckpointFolder, load_strictly, read_tensors, write_tensors
+from sdclr.checkpoint import Checkpoint, CheckpointFolder, Files, load_strictly, read_tensors, write_tensors
 from sdclr.errors import CheckpointError, MissingInputError, StorageError
 
 
@@ -105,3 +105,37 @@ def test_a_partial_match_is_never_loaded() -> None:
         load_strictly(network, state, "x")
     for words in ("1 missing (bias)", "1 unknown (extra)", "weight [3, 5] instead of [3, 2]"):
         assert words in str(error.value)
+
+
+@pytest.mark.parametrize("kind", ["bad sector", "folder"])
+def test_a_checkpoint_that_cannot_be_read_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Again and again: a bad sector stays bad. It is not renamed, and if there is no other the error is its own."""
+    folder = CheckpointFolder(tmp_path)
+    for step in (1, 2):
+        folder.save(Checkpoint(step, {"x": torch.ones(3)}, {}))
+    newest = tmp_path / "ckpt-000000000002.safetensors"
+    if kind == "folder":
+        newest.unlink()
+        newest.mkdir()
+    else:
+        real = Files.read
+
+        def read(self: Files, path: Path) -> bytes:
+            if path == newest:
+                raise OSError(errno.EIO, "Input/output error")
+            return real(self, path)
+
+        monkeypatch.setattr(Files, "read", read)
+    for _ in range(2):
+        with pytest.warns(UserWarning, match="The checkpoint before it is tried"):
+            found = folder.newest()
+        assert found is not None
+        assert found.step == 1
+    (tmp_path / "ckpt-000000000001.safetensors").unlink()
+    with (
+        pytest.warns(UserWarning, match="The checkpoint before it is tried"),
+        pytest.raises(MissingInputError if kind == "folder" else StorageError),
+    ):
+        folder.newest()

@@ -56,7 +56,7 @@ def test_channels_last_is_kept_from_networks_on_which_it_corrupts_memory() -> No
 
 
 def test_more_shapes_than_torch_compiles_run_as_they_are_after_one_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    """torch raises an error of a class of its own then; what it raises it for is not compiled here, it takes seconds."""
+    """torch raises an error of a class of its own then, after seconds of compiling; here it is raised at once."""
     exceptions = pytest.importorskip("torch._dynamo.exc")
     too_many = getattr(exceptions, "FailOnRecompileLimitHit", exceptions.TorchDynamoException)
 

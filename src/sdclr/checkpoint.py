@@ -111,7 +111,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except FileNotFoundError:
         raise MissingInputError(f"{path} does not exist or is not a file.") from None
     except OSError as error:
-        raise StorageError(f"{path} cannot be read: {error.strerror}. Run the command again.") from None
+        raise StorageError(f"{path} cannot be read: {error.strerror}.") from None
     header_size = int.from_bytes(content[:8], "little") if len(content) >= 8 else -1
     if not 2 <= header_size <= min(_LARGEST_HEADER, len(content) - 8):
         raise CheckpointError(f"{path} is cut off or not a safetensors file. {_CURE}")
@@ -218,6 +218,7 @@ class CheckpointFolder:
         in silence would throw the run away.
         """
         paths = self._newest_first()
+        unreadable: SdclrError | None = None
         for path in paths:
             try:
                 tensors, facts = read_tensors(path)
@@ -227,9 +228,16 @@ class CheckpointFolder:
             except CheckpointError as error:
                 with storage_errors(path):
                     files.replace(path, path.with_name(path.name + ".corrupt"))
-                warnings.warn(f"{error} It was set aside as {path.name}.corrupt.", stacklevel=2)
+                what = str(error).removesuffix(f" {_CURE}")
+                warnings.warn(f"{what} It was set aside as {path.name}.corrupt.", stacklevel=2)
+                continue
+            except (MissingInputError, StorageError) as error:  # a bad sector stays bad; the one before may be sound
+                unreadable = unreadable or error
+                warnings.warn(f"{error} The checkpoint before it is tried.", stacklevel=2)
                 continue
             return Checkpoint(step, tensors, facts)
+        if unreadable is not None:
+            raise unreadable
         if paths or any(name.endswith(".corrupt") for name in self._names()):
             raise CheckpointError(
                 f"no checkpoint in {self.folder} is intact. Restore one from a backup, or start again in another --out."

@@ -126,7 +126,7 @@ def status(
 
     from sdclr.jobs.status import read_status
 
-    for found in [read_status(folder) for folder in folders]:
+    for found in map(read_status, folders):
         typer.echo(json.dumps(found.to_dict()) if as_json else "\n".join(found.lines()))
 
 

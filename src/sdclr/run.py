@@ -31,7 +31,15 @@ import yaml
 
 from sdclr.checkpoint import CheckpointFolder, make_folder, storage_errors, write_atomically
 from sdclr.config import Section
-from sdclr.errors import CheckpointError, ConfigError, DataError, MissingInputError, NonFiniteError, RunFolderError
+from sdclr.errors import (
+    EXIT_BUG,
+    CheckpointError,
+    ConfigError,
+    DataError,
+    MissingInputError,
+    NonFiniteError,
+    RunFolderError,
+)
 
 LOCK_ATTEMPTS = 25
 STATUS_FILE = "status.json"
@@ -117,6 +125,7 @@ class Run:
                 f"{self.folder} is in use by another process; wait for it or choose another --out."
             ) from None
         except OSError as error:
+            self.__exit__(None, None, None)
             raise RunFolderError(f"{self.folder} is not writable: {error.strerror}. Choose another --out.") from None
         return self
 
@@ -130,9 +139,9 @@ class Run:
         if self._lock is not None or not (self.folder / ".lock").is_file():
             return False
         try:
-            lock = os.open(self.folder / ".lock", os.O_RDWR)
+            lock = os.open(self.folder / ".lock", os.O_RDONLY)
         except OSError:
-            return False  # not ours to write: nobody's lock can be told
+            return False  # not ours to read: nobody's lock can be told
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -177,8 +186,20 @@ class Run:
             return None
         if state == "done":
             return f"sdclr evaluate {folder}"
-        if exit_code in (CheckpointError.exit_code, NonFiniteError.exit_code):
-            return f"sdclr pretrain --config {shlex.quote(str(self.config_path))} --out ANOTHER"
+        afresh = f"sdclr pretrain --config {shlex.quote(str(self.config_path))} --out ANOTHER"
+        if exit_code == CheckpointError.exit_code:
+            return afresh
+        settings: dict[str, Any] = {}
+        with contextlib.suppress(DataError):
+            settings = self.settings()
+        if exit_code == NonFiniteError.exit_code:  # the same settings would end in the same step
+            rate = settings.get("optimizer", {}).get("learning_rate")
+            smaller = f"{rate / 10:g}" if isinstance(rate, int | float) else "SMALLER"
+            return f"{afresh} optimizer.learning_rate={smaller}"
+        if exit_code == EXIT_BUG:
+            return "report it"
+        if settings.get("backbone", {}).get("name") == "custom":
+            return f"from Python: sdclr.resume({str(self.folder)!r}, network=...)"
         return f"sdclr resume {folder}"
 
     def settings(self) -> dict[str, Any]:
@@ -201,8 +222,10 @@ class Run:
         for number, line in enumerate(text.splitlines(), start=1):
             try:
                 entry = json.loads(line)
+                if not isinstance(entry.get("loss", 0.0), int | float):
+                    raise ValueError(f"loss is {entry['loss']!r}")
                 by_epoch[int(entry["epoch"])] = entry
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise DataError(f"{self.metrics_path} is damaged in line {number}: {error}") from None
         return [by_epoch[epoch] for epoch in sorted(by_epoch)]
 

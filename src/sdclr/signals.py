@@ -17,19 +17,23 @@ from sdclr.errors import Preempted
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
+class StoppedEarly(BaseException):
+    """A signal before anybody awaits one; no handler of ordinary exceptions may take it for one of its own."""
+
+
 class StopRequest:
     """``signal_name`` is None until somebody asks."""
 
     signal_name: str | None = None
     awaited: bool = False
-    """Whether the run looks at ``signal_name`` after every step; until then a signal raises Preempted where it is."""
+    """Whether the run looks at ``signal_name`` after every step; until then a signal raises StoppedEarly."""
 
 
 @contextmanager
 def stop_on_signal() -> Iterator[StopRequest]:
     """Inside, the first signal only sets a flag (saving in a handler can hang); the old handlers return with it.
 
-    Raises Preempted at once while nobody awaits the flag.
+    Preempted is raised out of the block at once while nobody awaits the flag.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
@@ -47,11 +51,13 @@ def stop_on_signal() -> Iterator[StopRequest]:
             request.signal_name = signal.Signals(number).name
         restore()
         if os.getpid() == owner and not request.awaited:
-            raise Preempted(f"stopped by {request.signal_name} before the first step. Give the same command again.")
+            raise StoppedEarly(f"stopped by {request.signal_name} before the first step. Give the same command again.")
 
     for number in _SIGNALS:
         signal.signal(number, on_signal)
     try:
         yield request
+    except StoppedEarly as stopped:
+        raise Preempted(str(stopped)) from None
     finally:
         restore()

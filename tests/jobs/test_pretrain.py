@@ -525,6 +525,22 @@ def test_a_run_whose_checkpoints_are_gone_is_not_started_afresh_in_silence(tmp_p
             resume(tmp_path / "x")
 
 
+def test_a_run_that_lost_its_checkpoints_and_its_status_does_not_begin_again_in_silence(tmp_path: Path) -> None:
+    with pytest.raises(Preempted):
+        pretrain(tiny("simclr"), tmp_path / "x", progress=SignalAt(12))
+    for path in (tmp_path / "x" / "checkpoints").iterdir():
+        path.unlink()
+    lines = (tmp_path / "x" / "metrics.jsonl").read_text()
+    assert lines
+    (tmp_path / "x" / "status.json").write_text("{")
+    with pytest.raises(CheckpointError, match=r"has no checkpoint, and may have had one: .*status\.json is damaged"):
+        resume(tmp_path / "x")
+    assert (tmp_path / "x" / "metrics.jsonl").read_text() == lines
+    (tmp_path / "x" / "status.json").unlink()  # as a version without one left it
+    with pytest.warns(UserWarning, match="it begins again, and its 2 epochs are lost"):
+        resume(tmp_path / "x")
+
+
 def test_a_run_without_momentum_is_resumed_as_well(tmp_path: Path) -> None:
     config = tiny("simclr", "optimizer.momentum=0", "epochs=1")
     whole = pretrain(config, tmp_path / "whole")

@@ -11,7 +11,7 @@ import pytest
 
 from killing import ended, forked
 from sdclr import Run, cli, pretrain, recipe, resume
-from sdclr.errors import MissingInputError, NonFiniteError, Preempted, StorageError
+from sdclr.errors import DataError, MissingInputError, NonFiniteError, Preempted, StorageError
 from sdclr.jobs.status import read_status
 from sdclr.methods.simclr import SimCLR
 from sdclr.presentation.progress import NoProgress
@@ -147,3 +147,47 @@ def test_a_run_that_ended_before_its_settings_were_written_is_begun_again(
     assert (found.state, found.exit_code, found.next) == ("failed", 74, None)
     assert "next: the same command again" in found.lines()[-1]
     assert pretrain(CONFIG, tmp_path / "x").backbone_path.exists()
+
+
+def test_a_finished_run_is_done_while_it_is_evaluated_and_when_its_checkpoints_are_damaged(tmp_path: Path) -> None:
+    run = pretrain(CONFIG, tmp_path / "x")
+    with Run(run.folder):  # evaluation takes the lock as well
+        assert (read_status(run.folder).state, read_status(run.folder).next) == ("done", f"sdclr evaluate {run.folder}")
+    for path in (run.folder / "checkpoints").iterdir():
+        path.write_bytes(path.read_bytes()[:-1])
+    resume(run.folder)  # finished is finished
+    assert json.loads((run.folder / "status.json").read_text())["state"] == read_status(run.folder).state == "done"
+
+
+def test_a_signal_with_the_last_step_leaves_a_run_that_is_done(tmp_path: Path) -> None:
+    with pytest.raises(Preempted, match="is finished"):
+        pretrain(CONFIG, tmp_path / "x", progress=CallAt(6, lambda: os.kill(os.getpid(), signal.SIGTERM)))
+    assert json.loads((tmp_path / "x" / "status.json").read_text())["state"] == "done"
+
+
+@pytest.mark.parametrize("damaged", ["status.json", "metrics.jsonl"])
+def test_damage_is_shown_and_does_not_hide_the_rest(tmp_path: Path, damaged: str) -> None:
+    with pytest.raises(Preempted):
+        pretrain(CONFIG, tmp_path / "x", progress=CallAt(4, lambda: os.kill(os.getpid(), signal.SIGTERM)))
+    (tmp_path / "x" / damaged).write_text('{"epoch": 1, "loss": "x"}\n' if damaged == "metrics.jsonl" else "{")
+    found = read_status(tmp_path / "x")
+    assert found.checkpoint_step == 4
+    if damaged == "status.json":
+        assert found.state == "interrupted"
+        assert "status.json is damaged" in "\n".join(found.lines())
+    else:
+        assert found.state == "preempted"
+        assert "metrics.jsonl is damaged" in (found.message or "")
+        with pytest.raises(DataError, match="line 1: loss is 'x'"):
+            Run(tmp_path / "x").metrics()
+
+
+def test_what_to_do_after_a_loss_that_is_not_finite_is_not_the_same_again(tmp_path: Path) -> None:
+    wild = CONFIG.with_overrides(["optimizer.learning_rate=1e30", "optimizer.warmup_epochs=0"])
+    with pytest.raises(NonFiniteError):
+        pretrain(wild, tmp_path / "x")
+    found = read_status(tmp_path / "x")
+    assert found.state == "failed"
+    assert (found.next or "").endswith("--out ANOTHER optimizer.learning_rate=1e+29")
+    assert found.step is not None
+    assert f"the loss of step {found.step + 1} is not" in (found.message or "")

@@ -16,7 +16,7 @@ def check(tmp_path: Path, kills: int, seed: int) -> int:
     assert figures.kills == kills
     assert figures.unreadable_checkpoints == 0
     assert figures.equal_endings == kills
-    assert figures.told_as_interrupted == figures.run_folders
+    assert figures.told_truly == figures.run_folders
     return figures.inside_a_save
 
 

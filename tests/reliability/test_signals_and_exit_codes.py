@@ -17,6 +17,7 @@ from PIL import Image
 from killing import SignalAt, config, ended, forked, kill_campaign, state_hash
 from sdclr import Run, cli, errors, pretrain
 from sdclr.checkpoint import CheckpointFolder, Files
+from sdclr.data.split_files import read_positions
 from sdclr.jobs.pretrain.job import Job
 from sdclr.jobs.status import read_status
 
@@ -207,3 +208,20 @@ def test_an_image_that_is_none_ends_with_65_before_the_first_step_and_nothing_ha
     out = tmp_path / "x"
     assert quick_exit("pretrain", str(tmp_path / "list.txt"), "--out", str(out), *settings, "backbone.width=2") == 65
     assert not (out / "checkpoints").exists()
+
+
+def test_a_signal_inside_a_reader_is_not_taken_for_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """numpy's reader is where anything may be raised, and is turned into a DataError."""
+
+    def interrupted(*_: Any, **__: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(PATIENCE_SECONDS)
+
+    def read_list(*_: Any, **__: Any) -> Any:
+        return read_positions(tmp_path / "list.npy", 3)
+
+    np.save(tmp_path / "list.npy", np.arange(3))
+    monkeypatch.setattr(np, "load", interrupted)
+    monkeypatch.setattr("sdclr.jobs.pretrain.job.build_data", read_list)
+    with pytest.raises(errors.Preempted, match="stopped by SIGTERM before the first step"):
+        pretrain(config(), tmp_path / "x")

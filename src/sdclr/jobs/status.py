@@ -57,7 +57,9 @@ class RunStatus:
         if self.state != "done":
             found = "none" if self.checkpoint_step is None else f"step {self.checkpoint_step}"
             lines.append(f"  last checkpoint: {found}")
-        if self.message is not None:
+        if self.message is not None and self.error is None:
+            lines.append(f"  note: {self.message}")
+        elif self.message is not None:
             lines.append(f"  why: {self.error} (exit code {self.exit_code}): {self.message}")
         lines.append(f"  next: {self.next or ('wait' if self.state == 'running' else 'the same command again')}")
         return lines
@@ -70,10 +72,15 @@ def read_status(folder: Path | str) -> RunStatus:
         raise MissingInputError(f"{run.folder} is not a run folder: it has neither config.yaml nor {STATUS_FILE}.")
     told: dict[str, Any] = {}
     metrics: list[dict[str, Any]] = []
-    with contextlib.suppress(DataError):  # damaged: the rest of the folder still says something
+    damage: list[str] = []  # the rest of the folder still says something
+    try:
         told = run.read_status()
-    with contextlib.suppress(DataError):
+    except DataError as error:
+        damage.append(str(error))
+    try:
         metrics = run.metrics()
+    except DataError as error:
+        damage.append(str(error))
     last = metrics[-1] if metrics else {}
     checkpoints = run.checkpoints.steps()
     state = _state(run, told)
@@ -89,7 +96,7 @@ def read_status(folder: Path | str) -> RunStatus:
         checkpoint_step=checkpoints[0] if checkpoints else None,
         exit_code=told.get("exit_code") if ended else 0 if state == "done" else None,
         error=told.get("error") if ended else None,
-        message=told.get("message") if ended else None,
+        message=" ".join([*([str(told["message"])] if ended and told.get("message") else []), *damage]) or None,
         next=run.next_command(state, told.get("exit_code")),
         pid=told.get("pid"),
         host=told.get("host"),
@@ -98,10 +105,10 @@ def read_status(folder: Path | str) -> RunStatus:
 
 
 def _state(run: Run, told: dict[str, Any]) -> State:
+    if run.backbone_path.is_file():
+        return "done"  # also while it is evaluated, which takes the lock
     if run.in_use():
         return "running"
-    if run.backbone_path.is_file():
-        return "done"
     return told["state"] if told.get("state") in ("preempted", "failed") else "interrupted"
 
 

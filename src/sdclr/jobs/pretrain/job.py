@@ -43,7 +43,7 @@ from sdclr.device import (
     resolve_memory_format,
     resolve_precision,
 )
-from sdclr.errors import CheckpointError, ConfigError, DistributedError, NonFiniteError, Preempted
+from sdclr.errors import CheckpointError, ConfigError, DataError, DistributedError, NonFiniteError, Preempted
 from sdclr.jobs.pretrain.config import PretrainConfig
 from sdclr.jobs.pretrain.outcome import Outcome, last_checkpoint_step
 from sdclr.jobs.pretrain.usable import FILE as IMAGES_FILE
@@ -214,17 +214,14 @@ class Job:
                 )
             if self.config.completed(run.settings()) != self.config.to_dict():  # the data have moved, for example
                 run.write_text("config.yaml", self.config.to_yaml())
-        checkpoint = run.checkpoints.newest()
-        if checkpoint is None and run.backbone_path.is_file():
-            self.step = self.total_steps  # finished; its checkpoints were removed to save space
+        if run.backbone_path.is_file():
+            self.step = self.total_steps  # finished, whatever has become of its checkpoints
             return
+        checkpoint = run.checkpoints.newest()
         if checkpoint is not None:
             self._restore(checkpoint, f"checkpoint of step {checkpoint.step} in {run.folder}")
-        elif (lost := last_checkpoint_step(run)) is not None:
-            raise CheckpointError(
-                f"{run.folder} had a checkpoint of step {lost}, and now it has none. Restore it from a backup, or "
-                "start again in another --out."
-            )
+        else:
+            _require_no_history(run)
         run.cut_metrics(checkpoint.facts["metrics_size"] if checkpoint else 0)
         if checkpoint is None:
             self._save(run, read_back=True)  # a full or faulty disk shows before hours are spent
@@ -309,6 +306,7 @@ class Job:
         (answer, step, index), self.unread = self.unread, None
         if answer.read():
             return
+        self.step = step - 1  # the last one that moved the weights
         names = getattr(self.images, "paths", None)
         shown = [str(i) if names is None else printable(names[i]) for i in index.tolist()]
         raise NonFiniteError(
@@ -369,7 +367,7 @@ class Job:
         self._save(run)
         raise Preempted(
             f"stopped by {stop.signal_name} at step {self.step} of {self.total_steps}, everything saved. "
-            f"Go on with: sdclr resume {run.folder}"
+            f"Go on with: {run.next_command('preempted')}"
         )
 
     def _save(self, run: Run, *, read_back: bool = False) -> None:
@@ -436,6 +434,21 @@ class Job:
             state.setdefault(int(position), {})[name] = value
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _require_no_history(run: Run) -> None:
+    """A run without a checkpoint may begin only if it never had one: to begin again in silence would throw it away."""
+    advice = "Restore its checkpoints from a backup, or start again in another --out."
+    try:
+        lost = last_checkpoint_step(run)
+    except DataError as error:
+        raise CheckpointError(f"{run.folder} has no checkpoint, and may have had one: {error} {advice}") from None
+    if lost is not None:
+        raise CheckpointError(f"{run.folder} had a checkpoint of step {lost}, and now it has none. {advice}")
+    if epochs := len(run.metrics()):  # as an earlier version left it when it was killed before its first checkpoint
+        warnings.warn(
+            f"{run.folder} has no checkpoint: it begins again, and its {epochs} epochs are lost.", stacklevel=3
+        )
 
 
 def _load_starting_weights(backbone: Backbone, config: PretrainConfig) -> None:

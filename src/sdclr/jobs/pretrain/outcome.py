@@ -11,6 +11,7 @@ from typing import Any
 
 from sdclr.errors import EXIT_BUG, Preempted, SdclrError
 from sdclr.run import STATUS_FILE, Run
+from sdclr.signals import StoppedEarly
 
 
 class Outcome:
@@ -34,7 +35,10 @@ class Outcome:
             "message": str(error),
         }
         facts = {"state": state, **self._facts, "updated": _now(), "step": step}
-        facts["checkpoint_step"] = steps[0] if steps else last_checkpoint_step(self._run)
+        facts["checkpoint_step"] = steps[0] if steps else None
+        if not steps:
+            with contextlib.suppress(SdclrError):  # damaged, and replaced now
+                facts["checkpoint_step"] = last_checkpoint_step(self._run)
         facts["next"] = self._run.next_command(state, error.exit_code if isinstance(error, SdclrError) else None)
         self._run.write_json(STATUS_FILE, facts | (failure if error is not None else {}))
 
@@ -43,18 +47,28 @@ class Outcome:
         """Tell of the end, good or bad; ``step`` counts the steps done. What ends the process at once stays untold."""
         try:
             yield
+        except StoppedEarly as stopped:
+            self._try_to_write("preempted", step(), Preempted(str(stopped)))
+            raise
+        except Preempted as error:
+            if self._run.backbone_path.is_file():  # the signal came with the last step
+                self._try_to_write("done", step())
+            else:
+                self._try_to_write("preempted", step(), error)
+            raise
         except Exception as error:
-            with contextlib.suppress(SdclrError):  # the disk may be what failed; its error is the one to show
-                self.write("preempted" if isinstance(error, Preempted) else "failed", step(), error)
+            self._try_to_write("failed", step(), error)
             raise
         self.write("done", step())
 
+    def _try_to_write(self, state: str, step: int, error: Exception | None = None) -> None:
+        with contextlib.suppress(SdclrError):  # the disk may be what failed; its error is the one to show
+            self.write(state, step, error)
+
 
 def last_checkpoint_step(run: Run) -> int | None:
-    """The newest checkpoint that status.json remembers."""
-    with contextlib.suppress(SdclrError):
-        return run.read_status().get("checkpoint_step")
-    return None
+    """The newest checkpoint that status.json remembers. DataError when it is damaged."""
+    return run.read_status().get("checkpoint_step")
 
 
 def _now() -> str:
