@@ -43,6 +43,7 @@ from sdclr.workflows.bench.rounds import Action, timed
 STEPS_PER_EPOCH = 22
 """CIFAR-10-LT at batch 512."""
 PROJECTION_DIM = 128
+VIEW_BATCHES = 4
 
 
 def is_step(name: str) -> bool:
@@ -152,14 +153,15 @@ class Contestants:
         self.actions["host_sort"] = timed(lambda: host_sort(method.competitor), self.device)
 
     def add_views(self) -> None:
-        """Two views of one batch on one thread of the host."""
+        """Two views of VIEW_BATCHES batches in a row, on one thread of the host: what one core makes."""
         cpu, size = torch.device("cpu"), self.work.size
         batch, index = self.pixels[: self.work.batch], torch.arange(self.work.batch)
         pairs, spec = PillowPairs(batch, size), ViewsConfig(size=size).spec()
+        kornia = kornia_views(batch, size)
         works: dict[str, Callable[[], object] | None] = {
-            "views": lambda: make_views(batch, index, spec, seed=0, epoch=0),
-            "pil_views": lambda: [pairs[row] for row in range(len(pairs))],
-            "kornia_views": kornia_views(batch, size),
+            "views": lambda: [make_views(batch, index, spec, seed=0, epoch=epoch) for epoch in range(VIEW_BATCHES)],
+            "pil_views": lambda: [pairs[row] for _ in range(VIEW_BATCHES) for row in range(len(pairs))],
+            "kornia_views": kornia and (lambda: [kornia() for _ in range(VIEW_BATCHES)]),
         }
         for name, work in works.items():
             if work is None:

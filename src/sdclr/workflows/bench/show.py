@@ -55,7 +55,7 @@ def _parts(facts: dict[str, Any]) -> Table:
         if not is_step(name):
             low, high = found["low"] * 1e3, found["high"] * 1e3
             table.add_row(escape(name), f"{found['median'] * 1e3:.4g}", f"{low:.4g} .. {high:.4g}")
-    table.caption = "views: two views of the batch on one thread"
+    table.caption = "views: two views of four batches in a row, on one thread"
     return table
 
 
