@@ -60,7 +60,7 @@ def contiguous_tails(network: nn.Module, image_size: int) -> None:
     """Take the last stage of every wide ResNet inside ``network`` out of channels_last where its maps are tiny.
 
     On a CPU, oneDNN's channels_last convolutions of 512 channels and more take 1.4 times the contiguous ones' time on
-    maps of 4 pixels: 8 % of a step of ResNet-18 at 32 px (benchmarks/NOTES.md).
+    maps of 4 x 4 pixels: 8 % of a step of ResNet-18 at 32 px (benchmarks/NOTES.md).
     """
     for module in network.modules():
         if isinstance(module, ResNet) and module.bn1.num_features >= 64 and image_size <= 4 * module.reduction:
