@@ -68,7 +68,8 @@ class ResidentPixels:
 
     def _crop_source(self, begin: Tensor, length: Tensor, left: Tensor) -> tuple[Tensor, Tensor]:
         """Pixels on the device, and where in them crops begin: ``left`` [n] after their rows, at ``begin``."""
-        return (self.pixels, begin + left) if self.pixels.device == self.device else self._fetched(begin, length, left)
+        here = self.pixels.device.type == self.device.type  # by type: "cuda" names the same device as "cuda:0"
+        return (self.pixels, begin + left) if here else self._fetched(begin, length, left)
 
     def _fetched(self, begin: Tensor, length: Tensor, left: Tensor) -> tuple[Tensor, Tensor]:
         """``length`` [n] pixels from ``begin`` [n] on, copied to the device; and where each crop begins in them."""
