@@ -37,7 +37,8 @@ def losses_and_gradients(z: list[Tensor], temperature: float) -> list[Tensor]:
 def test_tiles_give_the_losses_and_gradients_of_the_whole_matrix(
     batch: int, temperature: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 1e-5)):
+    # logits go up to 1 / temperature, and fp32 rounds them to a part in 10 million; which way differs between machines
+    for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, max(1e-5, 5e-7 / temperature))):
         z = projections(batch, dtype)
         plain = losses_and_gradients(z, temperature)
         with monkeypatch.context() as patch:
