@@ -10,8 +10,17 @@ from typing import NamedTuple
 from torch import Tensor
 
 
+class Share(NamedTuple):
+    """Which consecutive images of a batch one of several processes holds."""
+
+    first: int
+    """Position of its first image in the whole batch."""
+    total: int
+    """Images of the whole batch, over all processes."""
+
+
 class Views(NamedTuple):
-    """Two independently augmented views of one batch."""
+    """Two independently augmented views of one batch, or of this process's share of it."""
 
     a: Tensor
     """[B, 3, S, S] in [0, 1]; the target branch's view."""
@@ -19,3 +28,5 @@ class Views(NamedTuple):
     """[B, 3, S, S] in [0, 1]; the competitor branch's view."""
     index: Tensor  # type: ignore[assignment]  # shadows tuple.index, which nobody calls on views
     """[B] int64, the images' positions in the training set."""
+    share: Share | None = None
+    """None: this is the whole batch."""

@@ -1,6 +1,7 @@
 """Stop on request: SIGTERM, SIGINT and SIGUSR1 ask a run to save and end; a second signal ends it at once.
 
-Before there is anything to save, the first one ends it too, as Preempted.
+Before there is anything to save, the first one ends it too, as Preempted. One of several processes gets a signal more
+than once in a moment, from the terminal or the scheduler and from the launcher that passes it on: that counts as one.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -30,10 +32,11 @@ class StopRequest:
 
 
 @contextmanager
-def stop_on_signal() -> Iterator[StopRequest]:
+def stop_on_signal(*, same_for_seconds: float = 0.0) -> Iterator[StopRequest]:
     """Inside, the first signal only sets a flag (saving in a handler can hang); the old handlers return with it.
 
-    Preempted is raised out of the block at once while nobody awaits the flag.
+    Preempted is raised out of the block at once while nobody awaits the flag. ``same_for_seconds``: how long further
+    signals count as the first one.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
@@ -46,11 +49,21 @@ def stop_on_signal() -> Iterator[StopRequest]:
         for number, handler in before.items():
             signal.signal(number, handler)
 
+    same_until = 0.0
+
     def on_signal(number: int, frame: FrameType | None) -> None:
-        if os.getpid() == owner:  # forked workers inherit the handler, not the job
-            request.signal_name = signal.Signals(number).name
-        restore()
-        if os.getpid() == owner and not request.awaited:
+        nonlocal same_until
+        if os.getpid() != owner:  # forked workers inherit the handler, not the job
+            restore()
+            return
+        if request.signal_name is None:
+            request.signal_name, same_until = signal.Signals(number).name, time.monotonic() + same_for_seconds
+        elif time.monotonic() > same_until:
+            restore()
+            signal.raise_signal(number)
+        if not same_for_seconds:
+            restore()
+        if not request.awaited:
             raise StoppedEarly(f"stopped by {request.signal_name} before the first step. Give the same command again.")
 
     for number in _SIGNALS:

@@ -10,12 +10,15 @@ from contextlib import closing
 from functools import partial
 from typing import TypeVar
 
+from sdclr.distributed import processes_here
+
 T = TypeVar("T")
 
 
 def num_cores() -> int:
-    """The CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """The CPU cores that this process may use, its part of them where several processes share the machine."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // processes_here())
 
 
 def look_ahead(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -49,10 +50,19 @@ class SDCLRConfig(SimCLRConfig):
 MethodConfig = Annotated[SimCLRConfig | SDCLRConfig, Field(discriminator="name")]
 
 
-def build_method(config: SimCLRConfig | SDCLRConfig, backbone: nn.Module, feature_dim: int, seed: int) -> Method:
-    """The method around a backbone that maps images to features [B, feature_dim]."""
+def build_method(
+    config: SimCLRConfig | SDCLRConfig,
+    backbone: nn.Module,
+    feature_dim: int,
+    seed: int,
+    prepare: Callable[[nn.Module], nn.Module] = lambda network: network,
+) -> Method:
+    """The method around a backbone that maps images to features [B, feature_dim].
+
+    ``prepare``: what is done to the whole network before a competitor copies it.
+    """
     head = projector(feature_dim, config.projection_dim, config.projector_layers)
-    network = Network(backbone, head)
+    network = prepare(Network(backbone, head))
     if isinstance(config, SDCLRConfig):
         return SDCLR(
             network,

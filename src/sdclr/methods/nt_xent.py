@@ -1,6 +1,6 @@
 """NT-Xent, the contrastive loss of SimCLR and SDCLR.
 
-B images, D projection dim. Plain tensors in, plain tensors out; no reduction, no gathering across processes.
+B images, D projection dim. Plain tensors in, plain tensors out; no reduction.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sdclr.batch import Share
 from sdclr.methods.tiled_nt_xent import tiled_anchor_losses
 
 TILED_ABOVE = 2048
@@ -18,7 +19,7 @@ A function of the shape alone, so that the same batch gives the same bits everyw
 """
 
 
-def nt_xent(z_a: Tensor, z_b: Tensor, temperature: float) -> Tensor:
+def nt_xent(z_a: Tensor, z_b: Tensor, temperature: float, share: Share | None = None) -> Tensor:
     """NT-Xent, SimCLR Eq. 1. Returns the loss per image [B]; its mean is the batch loss.
 
     ``z_a``, ``z_b``: projections [B, D] of two views, not normalised; row i of one is the positive of row i of the
@@ -26,12 +27,16 @@ def nt_xent(z_a: Tensor, z_b: Tensor, temperature: float) -> Tensor:
     anchors'. Computed as log-sum-exp on logits in fp32 (fp64 for fp64 input) with autocast off: by plain exponentials
     the gradient becomes nan below a temperature of 0.011, and bf16 logits are off by 17-100 % for close views. Above
     TILED_ABOVE images the matrix of logits is never whole, and the loss can be differentiated only once.
+
+    ``share``: on several processes, where these B images stand in the batch of all; the anchors are these, the
+    candidates everyone's. Every process must call it. A gradient is then that of the sum of all processes' losses: the
+    mean over processes of the gradients of (processes / images of all) x (sum of own losses) is the whole batch's.
     """
     with torch.autocast(z_a.device.type, enabled=False):
         z = torch.cat([z_a, z_b])  # [2B, D]
         z = F.normalize(z if z.dtype == torch.float64 else z.float(), dim=1)
-        if len(z_a) > TILED_ABOVE:
-            return tiled_anchor_losses(z, temperature).view(2, -1).mean(dim=0)  # [B]
+        if share is not None or len(z_a) > TILED_ABOVE:
+            return tiled_anchor_losses(z, temperature, share).view(2, -1).mean(dim=0)  # [B]
         logits = z @ z.T / temperature  # [2B, 2B]
         itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
         log_partition = logits.masked_fill(itself, -torch.inf).logsumexp(dim=1)  # [2B]

@@ -32,7 +32,7 @@ class SDCLR(Method):
     def forward(self, views: Views) -> Tensor:
         z_target = self.network(views.a)  # [B, D] dense weights, target norms
         z_competitor = self.competitor(views.b)  # [B, D] the tied twin: masked weights, own norms
-        return nt_xent(z_target, z_competitor, self.temperature)
+        return nt_xent(z_target, z_competitor, self.temperature, views.share)
 
     def measurements(self) -> dict[str, Tensor]:
         return {"mask_churn": self.competitor.mask_churn, "sparsity": self.competitor.sparsity()}

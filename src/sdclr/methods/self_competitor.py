@@ -93,6 +93,11 @@ class SelfCompetitor(nn.Module):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         return self.twin(*args, **kwargs)
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SelfCompetitor:
+        super()._apply(fn, recurse)
+        self._restore_ties()  # .to() moves parameters where they are, but makes every buffer anew
+        return self
+
     @torch.no_grad()
     def refresh_masks(self, draw: int = 0) -> None:
         """Prune the CURRENT weights anew, always starting from all of them. ``draw`` counts the random draws."""
@@ -136,7 +141,7 @@ class SelfCompetitor(nn.Module):
         parameters = any(isinstance(tie.network_tensor(), nn.Parameter) for tie in broken)
         for tie in broken:
             tie.restore()
-        return parameters  # buffers are replaced by every .to(): nothing to tell anyone
+        return parameters  # buffers are replaced by a .to() of the network: nothing to tell anyone
 
 
 class _Mask(nn.Module):

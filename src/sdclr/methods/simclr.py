@@ -21,4 +21,4 @@ class SimCLR(Method):
     def forward(self, views: Views) -> Tensor:
         # one forward, so that batch norm sees both views, as in the reference
         z_a, z_b = self.network(torch.cat([views.a, views.b])).chunk(2)  # [B, D] each
-        return nt_xent(z_a, z_b, self.temperature)
+        return nt_xent(z_a, z_b, self.temperature, views.share)

@@ -1,7 +1,8 @@
-"""NT-Xent for large batches: memory grows with B, not with B².
+"""NT-Xent for large batches: memory grows with B, not with B². And for batches spread over several processes.
 
-A tile of rows of the similarity matrix is made, used and dropped, and made again in the backward pass. B images,
-D projection dim, T rows of a tile. Plain tensors; the reduction to images is :mod:`sdclr.methods.nt_xent`'s.
+A tile of rows of the similarity matrix is made, used and dropped, and made again in the backward pass. B images of the
+whole batch, b of them this process's (all of them on one process), D projection dim, T rows of a tile. Plain tensors;
+the reduction to images is :mod:`sdclr.methods.nt_xent`'s.
 """
 
 from __future__ import annotations
@@ -11,56 +12,85 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sdclr.batch import Share
+from sdclr.distributed import gather_rows
+
 ROWS = 512
 """Rows of a tile: its products keep any device busy, and a tile of a batch of 64k images takes 268 MB."""
 
 
-def tiled_anchor_losses(z: Tensor, temperature: float) -> Tensor:
-    """The loss of every anchor [2B] from normalised projections z [2B, D]; rows i and i + B are each other's positive.
+def tiled_anchor_losses(z: Tensor, temperature: float, share: Share | None = None) -> Tensor:
+    """The loss of every own anchor [2b] from own normalised projections z [2b, D]; i and i + b are positives.
 
-    Same value and gradient as with the whole matrix; cannot be differentiated twice.
+    Same value and gradient as with the whole matrix of everyone's candidates; cannot be differentiated twice. The
+    processes exchange projections, normalisers and the loss's gradient, never the gradients of projections: each one
+    makes its own rows' whole gradient from all candidates.
     """
-    return _TiledNTXent.apply(z, temperature)
+    return _TiledNTXent.apply(z, temperature, share)
 
 
 class _TiledNTXent(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, z: Tensor, temperature: float) -> Tensor:
-        num = len(z)
-        partner = torch.arange(num, device=z.device).roll(num // 2)
+    def forward(ctx: Any, z: Tensor, temperature: float, share: Share | None) -> Tensor:
+        everyone = _of_everyone(z, share)  # [2B, D]
+        own = _own_rows(z, share)  # [2b] where z stands in it
+        partner = _partner(own, len(everyone))
         log_partition, positive = torch.empty_like(z[:, 0]), torch.empty_like(z[:, 0])
-        for first in range(0, num, ROWS):
+        for first in range(0, len(z), ROWS):
             rows = slice(first, first + ROWS)
-            logits = _logits(z, rows, temperature)  # [T, 2B]
+            logits = _logits(z[rows], everyone, own[rows], temperature)  # [T, 2B]
             log_partition[rows] = logits.logsumexp(dim=1)
             # from the same products: the loss can never round below zero
             positive[rows] = logits.gather(1, partner[rows, None]).squeeze(1)
-        ctx.save_for_backward(z, log_partition)
-        ctx.temperature = temperature
+        ctx.save_for_backward(z, everyone, log_partition)
+        ctx.temperature, ctx.share = temperature, share
         return log_partition - positive
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         """With p the softmax of the logits: dz_i = [Σ_k (g_i p_ik + g_k p_ki) z_k - (g_i + g_j) z_j] / temperature.
 
         j is the positive of i; the logits are symmetric, so a tile of rows also knows its part of the columns.
         """
-        z, log_partition = ctx.saved_tensors
-        partner = torch.arange(len(z), device=z.device).roll(len(z) // 2)
+        z, everyone, log_partition = ctx.saved_tensors
+        own = _own_rows(z, ctx.share)
+        partner = _partner(own, len(everyone))
+        column_partition, column_gradient = (_of_everyone(x, ctx.share) for x in (log_partition, gradient))  # [2B]
         dz = torch.empty_like(z)
         with torch.autocast(z.device.type, enabled=False):
             for first in range(0, len(z), ROWS):
                 rows = slice(first, first + ROWS)
-                logits = _logits(z, rows, ctx.temperature)  # [T, 2B]
+                logits = _logits(z[rows], everyone, own[rows], ctx.temperature)  # [T, 2B]
                 weights = (logits - log_partition[rows, None]).exp_().mul_(gradient[rows, None])
-                weights += logits.sub_(log_partition).exp_().mul_(gradient)
-                dz[rows] = weights @ z
-            dz -= (gradient + gradient[partner])[:, None] * z[partner]
-        return dz / ctx.temperature, None
+                weights += logits.sub_(column_partition).exp_().mul_(column_gradient)
+                dz[rows] = weights @ everyone
+            dz -= (gradient + column_gradient[partner])[:, None] * everyone[partner]
+        return dz / ctx.temperature, None, None
 
 
-def _logits(z: Tensor, rows: slice, temperature: float) -> Tensor:
-    """Rows of the similarities over the temperature [T, 2B]; -inf where an anchor meets itself."""
-    logits = (z[rows] @ z.T).div_(temperature)
-    logits.diagonal(rows.start).fill_(-torch.inf)
-    return logits
+def _of_everyone(own: Tensor, share: Share | None) -> Tensor:
+    """Own values [2b, ...] of both views -> those of the whole batch [2B, ...]."""
+    if share is None:
+        return own
+    by_image = own.unflatten(0, (2, -1)).transpose(0, 1)  # [b, 2, ...]
+    return gather_rows(by_image, share).transpose(0, 1).flatten(0, 1)
+
+
+def _own_rows(z: Tensor, share: Share | None) -> Tensor:
+    """int64 [2b]: where own rows stand among everyone's."""
+    rows = torch.arange(len(z), device=z.device)
+    if share is None:
+        return rows
+    num = len(z) // 2
+    return rows + share.first + (rows >= num) * (share.total - num)
+
+
+def _partner(rows: Tensor, num_rows: int) -> Tensor:
+    """The other view of the same image."""
+    return (rows + num_rows // 2) % num_rows
+
+
+def _logits(anchors: Tensor, everyone: Tensor, own: Tensor, temperature: float) -> Tensor:
+    """Similarities over the temperature [T, 2B]; -inf where an anchor meets itself."""
+    logits = (anchors @ everyone.T).div_(temperature)
+    return logits.scatter_(1, own[:, None], -torch.inf)

@@ -1,0 +1,358 @@
+"""Several processes that train one model: who they are, how they agree, how one learns what became of another.
+
+torchrun starts them, or whatever sets RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT. The first process (rank 0)
+prepares the run folder and alone writes to it; the others follow. On one process everything here is the identity.
+Tensors go through the process group (NCCL on CUDA, gloo on a CPU); words (ready, failed and why, over) through its
+key-value store, which answers also when a process has died. Knows no method and no data.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import json
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed import distributed_c10d as c10d
+from torch.distributed.distributed_c10d import Store
+from torch.nn.parallel import DistributedDataParallel
+
+from sdclr import errors
+from sdclr.batch import Share
+from sdclr.errors import DistributedError, NonFiniteError, Preempted, SdclrError
+from sdclr.signals import StoppedEarly
+
+T = TypeVar("T")
+
+START_SECONDS = 300.0
+"""How long a process waits for the others until the first step is done."""
+GRACE_SECONDS = 2.0
+"""How long a process waits for what others have to say of a failure before it ends."""
+_POLL_SECONDS = 0.05
+
+
+def world_size() -> int:
+    """The number of processes this one was started among."""
+    return _number("WORLD_SIZE", 1)
+
+
+def rank() -> int:
+    """This process's number, from 0."""
+    return _number("RANK", 0)
+
+
+def is_first() -> bool:
+    """Whether this process is the only one, or the one that speaks for all."""
+    return rank() == 0
+
+
+def processes_here() -> int:
+    """How many of the processes share this machine, and so its cores."""
+    return max(1, _number("LOCAL_WORLD_SIZE", 1))
+
+
+def require_one_process(what: str) -> None:
+    """DistributedError for what works on one process alone."""
+    if world_size() > 1:
+        raise DistributedError(f"{what} runs on one process; start it without torchrun (WORLD_SIZE={world_size()}).")
+
+
+def _number(name: str, default: int) -> int:
+    text = os.environ.get(name, "")
+    if text and not text.isdecimal():
+        raise DistributedError(f"the environment variable {name} must be a whole number, got {text!r}.")
+    return int(text) if text else default
+
+
+class World:
+    """The processes of a run, as one of them sees them; by itself it is alone."""
+
+    def __init__(self, rank: int = 0, size: int = 1, store: Store | None = None) -> None:
+        self.rank, self.size = rank, size
+        self._store = store
+        self._patience_seconds = START_SECONDS
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process prepares, writes and speaks for all."""
+        return self.rank == 0
+
+    @property
+    def several(self) -> bool:
+        return self.size > 1
+
+    def device(self, device: torch.device) -> torch.device:
+        """A device of this process's own: of several processes on a machine each takes another GPU."""
+        if not self.several or device.type != "cuda":
+            return device
+        local = _number("LOCAL_RANK", self.rank)
+        if device.index is not None or local >= torch.cuda.device_count():
+            raise errors.ConfigError(
+                f"device={device} cannot be given to process {local} of this machine: every process takes a GPU of its "
+                f"own, and there are {torch.cuda.device_count()}. Use device=cuda, and one process for each GPU."
+            )
+        own = torch.device("cuda", local)
+        torch.cuda.set_device(own)
+        return own
+
+    def share(self, total: int) -> Share | None:
+        """This process's images of a batch of ``total``: the shares differ by one image at most. None: all of them."""
+        if not self.several:
+            return None
+        size, rest = divmod(total, self.size)
+        return Share(self.rank * size + min(self.rank, rest), total)
+
+    def mine(self, batch: Tensor) -> Tensor:
+        """The rows of a whole batch [B, ...] that are this process's."""
+        if not self.several:
+            return batch
+        size, rest = divmod(len(batch), self.size)
+        share = self.share(len(batch))
+        assert share is not None
+        return batch[share.first : share.first + size + (self.rank < rest)]
+
+    def require_images(self, smallest_batch: int) -> None:
+        """ConfigError unless every process gets an image of every batch."""
+        if smallest_batch < self.size:
+            raise errors.ConfigError(
+                f"a batch of {smallest_batch} images (an epoch's last one) cannot be shared by {self.size} processes. "
+                "Change batch_size, or start fewer processes."
+            )
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum of every process's ``values``, the same bits on all of them; the tensor itself is changed."""
+        if self.several:
+            dist.all_reduce(values)
+        return values
+
+    def connect(self, device: torch.device, *, patience: float = START_SECONDS) -> None:
+        """Form the process group, once every process has built its part.
+
+        ``patience``: seconds an exchange may take until :meth:`set_patience` is called.
+        """
+        if self.several:
+            self.say(f"built/{self.rank}", {})
+            for other in range(self.size):  # here a failure of theirs is heard; forming the group would wait in silence
+                self.heard(f"built/{other}", START_SECONDS)
+            dist.init_process_group(
+                "nccl" if device.type == "cuda" else "gloo",
+                store=c10d.PrefixStore("group", self._words),
+                rank=self.rank,
+                world_size=self.size,
+                timeout=timedelta(seconds=patience),
+            )
+
+    def set_patience(self, seconds: float) -> None:
+        """From now on a process that does not answer for so long is an error."""
+        if self.several and seconds != self._patience_seconds:
+            set_timeout = getattr(dist, "set_timeout", None) or c10d._set_pg_timeout  # its name before torch 2.14
+            set_timeout(timedelta(seconds=seconds))
+            self._patience_seconds = seconds
+
+    def say(self, key: str, words: dict[str, Any]) -> None:
+        """Leave a message for the others."""
+        if self.several:
+            self._words.set(key, json.dumps(words))
+
+    def heard(self, key: str, seconds: float | None = None) -> dict[str, Any]:
+        """The message of that name, as soon as somebody has left it; meanwhile a failure of theirs is raised here.
+
+        Waits for ever where ``seconds`` is None: whoever has started the processes ends them when one dies.
+        """
+        until = None if seconds is None else time.monotonic() + seconds
+        try:
+            while not self._words.check([key]):
+                self._raise_failure()
+                if until is not None and time.monotonic() > until:
+                    raise DistributedError(f"another process did not get as far in {seconds:g} s ({key}). {_CURE}")
+                time.sleep(_POLL_SECONDS)
+            return json.loads(self._words.get(key))
+        except dist.DistError:
+            raise DistributedError(f"process 0, or what started the processes, is gone. {_CURE}") from None
+
+    def of_first(self, key: str, words: dict[str, Any]) -> dict[str, Any]:
+        """The first process's ``words``, on all of them."""
+        if self.is_first:
+            self.say(key, words)
+            return words
+        return self.heard(key, START_SECONDS)
+
+    @property
+    def _words(self) -> Store:
+        assert self._store is not None
+        return self._store
+
+    def _raise_failure(self) -> None:
+        if self._words.check(["failure"]):
+            failure = json.loads(self._words.get("failure"))
+            if failure["rank"] != self.rank:
+                raise _told(failure)
+
+    def tell(self, error: BaseException) -> None:
+        """Let the others know why this process ends; only the first to fail is heard."""
+        failure = {
+            "rank": self.rank,
+            "error": type(error).__name__,
+            "exit_code": error.exit_code if isinstance(error, SdclrError) else errors.EXIT_BUG,
+            "message": str(error),
+        }
+        _within(GRACE_SECONDS, lambda: self._words.compare_set("failure", "", json.dumps(failure)))
+
+    @contextlib.contextmanager
+    def explaining(self) -> Iterator[None]:
+        """Inside, a failed exchange is raised as what it means: another process's failure, or who does not answer."""
+        try:
+            yield
+        except RuntimeError as error:
+            exchange = isinstance(error, dist.DistError) or _EXCHANGE.search(str(error))
+            if not self.several or not exchange:
+                raise
+            raise self._explanation(error) from error
+
+    def _explanation(self, error: RuntimeError) -> SdclrError:
+        told, silent = _within(2 * GRACE_SECONDS, self._news) or (None, [0])  # who keeps the store may be who is gone
+        if told is not None:
+            return told
+        who = f"process{'es' * (len(silent) > 1)} {', '.join(map(str, silent))}" if silent else "a process"
+        what = "does not answer" if _TIMEOUT.search(str(error)) else "ended without a word (killed, out of memory?)"
+        reason = next(iter(str(error).splitlines()), "")
+        return DistributedError(f"{who} of {self.size} {what}. {_CURE} (The exchange said: {reason[:300]})")
+
+    def _news(self) -> tuple[SdclrError | None, list[int]]:
+        """After a failed exchange: what another process has failed of, or else those who have noticed nothing."""
+        self._words.set(f"noticed/{self.rank}", "")
+        silent, until = list(range(self.size)), time.monotonic() + GRACE_SECONDS
+        while silent and time.monotonic() < until:
+            time.sleep(_POLL_SECONDS)
+            try:
+                self._raise_failure()
+            except SdclrError as told:
+                return told, []
+            silent = [other for other in silent if not self._words.check([f"noticed/{other}"])]
+        return None, silent
+
+    def wait_until_over(self) -> None:
+        """Until the first process has written everything: a launcher ends them all when one has ended with an error."""
+        if self.is_first:
+            self.say("over", {})
+        else:
+            self.heard("over", START_SECONDS)
+
+    def part(self) -> None:
+        """The last thing to do; the first process may keep the store, and stays a moment for those who still listen."""
+        _within(GRACE_SECONDS, self._see_the_others_off if self.is_first else lambda: self._words.add("left", 1))
+
+    def _see_the_others_off(self) -> int:
+        while (left := self._words.add("left", 0)) < self.size - 1:
+            time.sleep(_POLL_SECONDS)
+        return left
+
+
+ALONE = World()
+_CURE = "Nothing that was saved is lost: give the same command again, and it goes on from the last checkpoint."
+_EXCHANGE = re.compile(r"gloo|nccl|connection (closed|reset|refused)|broken pipe|timed? ?out", re.IGNORECASE)
+_TIMEOUT = re.compile(r"timed? ?out", re.IGNORECASE)
+
+
+def _told(failure: dict[str, Any]) -> SdclrError:
+    """Another process's error, as this one raises it."""
+    kinds = {kind.__name__: kind for kind in SdclrError.__subclasses__()} | {StoppedEarly.__name__: Preempted}
+    kind = kinds.get(failure["error"], DistributedError)
+    known = failure["error"] in kinds
+    message = failure["message"] if known else f"{failure['error']}: {failure['message']}"
+    error = kind(f"process {failure['rank']}: {message}")
+    error.told_elsewhere = True
+    return error
+
+
+@contextlib.contextmanager
+def joined() -> Iterator[World]:
+    """This process among those it was started with; alone where it was started alone.
+
+    An error of one process ends the others too, with the same exit code. Preempted and NonFiniteError are raised by all
+    of them in the same step; nobody leaves before the first process has written everything.
+    """
+    if world_size() == 1:
+        yield ALONE
+        return
+    world = World(rank(), world_size(), _store())
+    try:
+        yield world
+        world.wait_until_over()
+    except BaseException as error:
+        agreed = isinstance(error, Preempted | NonFiniteError) and not error.told_elsewhere
+        if agreed and not world.is_first:  # the first process raises the same, and has to save
+            error.told_elsewhere = True  # type: ignore[attr-defined]
+            with contextlib.suppress(SdclrError):
+                world.wait_until_over()
+        else:
+            world.tell(error)
+        raise
+    finally:
+        world.part()
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def _within(seconds: float, action: Callable[[], T]) -> T | None:
+    """What ``action`` returns; None when it fails or takes longer: a store whose keeper hangs never answers."""
+    results: list[T] = []
+
+    def act() -> None:
+        with contextlib.suppress(RuntimeError):
+            results.append(action())
+
+    thread = threading.Thread(target=act, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return results[0] if results else None
+
+
+def _store() -> Store:
+    """The key-value store all processes see; one name space for each attempt of torchrun, which keeps its store."""
+    try:
+        host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        kept_by_launcher = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+        store = dist.TCPStore(  # type: ignore[attr-defined]
+            host,
+            port,
+            world_size(),
+            is_master=rank() == 0 and not kept_by_launcher,
+            timeout=timedelta(seconds=START_SECONDS),
+        )
+    except (KeyError, ValueError):
+        raise DistributedError(
+            f"WORLD_SIZE={world_size()} needs RANK, MASTER_ADDR and MASTER_PORT too. Start the processes with "
+            "torchrun --nproc-per-node N -m sdclr pretrain ..."
+        ) from None
+    except (dist.DistError, RuntimeError) as error:
+        raise DistributedError(f"the {world_size()} processes do not find each other: {error}") from None
+    return c10d.PrefixStore(f"sdclr/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+
+
+def averaging_gradients(method: nn.Module) -> nn.Module:
+    """``method`` in torch's DistributedDataParallel: a backward pass leaves the mean of the processes' gradients.
+
+    Buffers are not sent around at every step: norms are synchronised, and masks are made alike everywhere.
+    """
+    known = inspect.signature(DistributedDataParallel.__init__).parameters
+    name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # before torch 2.14
+    options: dict[str, Any] = {name: False}
+    return DistributedDataParallel(method, **options)
+
+
+def gather_rows(rows: Tensor, share: Share) -> Tensor:
+    """Every process's rows [b, ...] as one batch [B, ...], the same on all of them. No gradient flows through it."""
+    whole = rows.new_zeros(share.total, *rows.shape[1:])
+    whole[share.first : share.first + len(rows)] = rows
+    dist.all_reduce(whole)  # zeros everywhere else: the sum is the batch, also of shares of different sizes
+    return whole

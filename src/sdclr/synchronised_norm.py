@@ -1,0 +1,108 @@
+"""Batch norms over the images of all processes, so that several processes compute what one would.
+
+On CUDA torch's own (timm's, for its norms with an activation); torch has none for a CPU, so that one is here.
+B images of this process, C channels.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from sdclr.errors import ConfigError
+
+_PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+class SynchronisedBatchNorm(_BatchNorm):
+    """Batch norm of [B, C, ...] whose mean and variance are those of every process's images together.
+
+    Same parameters, buffers and keys as the stock layers; without a process group or in eval mode it is one of them.
+    Two exchanges of 2C numbers a pass. Sums are made in fp32, or fp64 for fp64 input.
+    """
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        if input.dim() < 2:
+            raise ValueError(f"expected at least 2 dimensions, got {input.dim()}")
+
+    def forward(self, input: Tensor) -> Tensor:
+        self._check_input_dim(input)
+        if not self.training or not dist.is_initialized() or dist.get_world_size() == 1:
+            return super().forward(input)
+        axes = [axis for axis in range(input.dim()) if axis != 1]
+        shape = [-1 if axis == 1 else 1 for axis in range(input.dim())]
+        x = input if input.dtype == torch.float64 else input.float()
+        num = x.new_tensor([x.numel() / x.shape[1]])
+        totals = _SumOverProcesses.apply(torch.cat([x.sum(axes), num]))  # [C + 1]
+        count = totals[-1].detach()
+        mean = totals[:-1] / count
+        centred = x - mean.view(shape)
+        variance = _SumOverProcesses.apply(centred.square().sum(axes)) / count  # two passes: no cancellation
+        self._move_statistics(mean.detach(), variance.detach(), count)
+        scale = torch.rsqrt(variance + self.eps)
+        if self.affine:
+            return torch.addcmul(self.bias.view(shape), centred, (scale * self.weight).view(shape)).to(input.dtype)
+        return (centred * scale.view(shape)).to(input.dtype)
+
+    @torch.no_grad()
+    def _move_statistics(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
+        if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
+            return
+        self.num_batches_tracked += 1
+        weight = 1 / self.num_batches_tracked if self.momentum is None else self.momentum
+        unbiased = variance * (count / (count - 1))
+        self.running_mean += weight * (mean.to(self.running_mean.dtype) - self.running_mean)
+        self.running_var += weight * (unbiased.to(self.running_var.dtype) - self.running_var)
+
+
+class _SumOverProcesses(torch.autograd.Function):
+    """The sum of every process's tensor; so is the gradient, since each process's loss depends on it."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        total = gradient.contiguous().clone()
+        dist.all_reduce(total)
+        return total
+
+
+def synchronise_norms(network: nn.Module, device: torch.device) -> nn.Module:
+    """The network with every batch norm replaced by one over all processes; parameters and keys stay as they are.
+
+    Raises ConfigError for a norm of another kind that keeps statistics and cannot be synchronised on this device.
+    """
+    if device.type == "cuda":
+        from timm.layers.norm_act import convert_sync_batchnorm  # knows torch's and timm's own
+
+        return convert_sync_batchnorm(network)
+    return _synchronised(network, "the network")
+
+
+def _synchronised(module: nn.Module, name: str) -> nn.Module:
+    if type(module) in _PLAIN:
+        assert isinstance(module, _BatchNorm)
+        own = SynchronisedBatchNorm(
+            module.num_features, module.eps, module.momentum, module.affine, module.track_running_stats
+        )
+        own.weight, own.bias = module.weight, module.bias
+        own.running_mean, own.running_var = module.running_mean, module.running_var
+        own.num_batches_tracked = module.num_batches_tracked
+        own.training = module.training
+        return own
+    if isinstance(module, _BatchNorm) and not isinstance(module, SynchronisedBatchNorm):
+        raise ConfigError(
+            f"{name} is a {type(module).__name__}, which cannot be synchronised over several processes on a CPU. Use "
+            "one process, or a backbone with plain batch norms."
+        )
+    for key, child in module.named_children():
+        setattr(module, key, _synchronised(child, key))
+    return module
