@@ -221,10 +221,7 @@ class CheckpointFolder:
         unreadable: SdclrError | None = None
         for path in paths:
             try:
-                tensors, facts = read_tensors(path)
-                step = facts.get("step")
-                if type(step) is not int or path != self._path(step):
-                    raise CheckpointError(f"{path} is the checkpoint of step {step!r} under another name.")
+                return self._read(path)
             except CheckpointError as error:
                 with storage_errors(path):
                     files.replace(path, path.with_name(path.name + ".corrupt"))
@@ -235,7 +232,6 @@ class CheckpointFolder:
                 unreadable = unreadable or error
                 warnings.warn(f"{error} The checkpoint before it is tried.", stacklevel=2)
                 continue
-            return Checkpoint(step, tensors, facts)
         if unreadable is not None:
             raise unreadable
         if paths or any(name.endswith(".corrupt") for name in self._names()):
@@ -243,6 +239,17 @@ class CheckpointFolder:
                 f"no checkpoint in {self.folder} is intact. Restore one from a backup, or start again in another --out."
             )
         return None
+
+    def at(self, step: int) -> Checkpoint:
+        """The checkpoint of this step; MissingInputError or CheckpointError where there is no sound one."""
+        return self._read(self._path(step))
+
+    def _read(self, path: Path) -> Checkpoint:
+        tensors, facts = read_tensors(path)
+        step = facts.get("step")
+        if type(step) is not int or path != self._path(step):
+            raise CheckpointError(f"{path} is the checkpoint of step {step!r} under another name.")
+        return Checkpoint(step, tensors, facts)
 
     def steps(self) -> list[int]:
         """The steps there are checkpoints of by name, the newest first; nothing is read."""

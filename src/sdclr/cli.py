@@ -5,6 +5,7 @@ Everything heavy is imported inside the verbs, so that --help answers at once.
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 import warnings
@@ -40,6 +41,8 @@ Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:N or auto.")]
 
 
 ALL_PROBES = "linear,few_shot,knn"
+FOR_SEVERAL_PROCESSES = ("pretrain", "resume")
+"""Verbs that torchrun may start."""
 
 
 class Groups(StrEnum):
@@ -47,6 +50,14 @@ class Groups(StrEnum):
 
     thirds = "thirds"
     thresholds = "thresholds"
+
+
+@app.callback()
+def before_any_verb(context: typer.Context) -> None:
+    if "WORLD_SIZE" in os.environ and context.invoked_subcommand not in FOR_SEVERAL_PROCESSES:
+        from sdclr.distributed import require_one_process
+
+        require_one_process(f"sdclr {context.invoked_subcommand}")
 
 
 @app.command()
@@ -86,7 +97,10 @@ def pretrain(
 
     A recipe: sdclr pretrain cifar10_lt_sdclr --data ~/data --out runs/x epochs=200 data.split=2.
     `sdclr recipes list` names the recipes, `sdclr recipes show NAME` every setting.
+
+    Several GPUs: torchrun --nproc-per-node N -m sdclr pretrain ..., the same words; they share every batch.
     """
+    from sdclr.distributed import is_first, require_one_process
     from sdclr.jobs.pretrain import pretrain as run_pretrain
     from sdclr.presentation.progress import Progress
 
@@ -95,10 +109,14 @@ def pretrain(
     if dry:
         from sdclr.workflows.own_images import dry_run
 
+        require_one_process("sdclr pretrain --dry-run")
         sheet = out.with_name(f"{out.name}-views.png")
         sheet.parent.mkdir(parents=True, exist_ok=True)
         with Progress(_stderr) as progress:
             dry_run(settings, sheet, Console(), progress, download=download)
+        return
+    if not is_first():  # the first process speaks for all
+        run_pretrain(settings, out, download=download)
         return
     with Progress(_stderr) as progress:
         run = run_pretrain(settings, out, download=download, progress=progress)
@@ -108,9 +126,13 @@ def pretrain(
 @app.command()
 def resume(folder: Annotated[Path, typer.Argument(metavar="RUN")]) -> None:
     """Go on with a run that stopped; the result is the same as if it had not."""
+    from sdclr.distributed import is_first
     from sdclr.jobs.pretrain import resume as run_resume
     from sdclr.presentation.progress import Progress
 
+    if not is_first():
+        run_resume(folder)
+        return
     with Progress(_stderr) as progress:
         run = run_resume(folder, progress=progress)
     typer.echo(f"backbone: {run.backbone_path}")
@@ -452,8 +474,14 @@ def _is_path(argument: str) -> bool:
 _stderr = Console(stderr=True)
 
 
+def _speaker() -> str:
+    """Who says it, where it is not the first or only process."""
+    number = os.environ.get("RANK", "0")
+    return "" if number == "0" else f"process {escape(number)}: "
+
+
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    _stderr.print(f"[yellow]warning:[/yellow] {escape(str(message))}", highlight=False, soft_wrap=True)
+    _stderr.print(f"{_speaker()}[yellow]warning:[/yellow] {escape(str(message))}", highlight=False, soft_wrap=True)
 
 
 def main() -> None:
@@ -462,7 +490,8 @@ def main() -> None:
     try:
         app()  # usage errors and --help end here, with typer's own message and exit code
     except SdclrError as error:
-        _stderr.print(f"[red]error:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
+        if not error.told_elsewhere or not _speaker():
+            _stderr.print(f"{_speaker()}[red]error:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(error.exit_code)
     except Exception:
         traceback.print_exc()

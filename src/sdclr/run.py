@@ -260,14 +260,14 @@ def _lock_soon(descriptor: int) -> None:
     return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def environment(device: str) -> dict[str, Any]:
+def environment(device: str, world_size: int = 1) -> dict[str, Any]:
     """environment.json: what a reader needs to trust or repeat the numbers."""
     packages = ("sdclr", "torch", "torchvision", "timm", "numpy")
     return {
         **{name: importlib.metadata.version(name) for name in packages},
         "python": platform.python_version(),
         "device": device,
-        "world_size": 1,
+        "world_size": world_size,
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "commit": _commit(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -177,9 +177,16 @@ def quick_exit(*arguments: str) -> int:
     return ended_soon(forked(lambda: command(*arguments)))
 
 
-def test_several_processes_are_refused_with_80(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_processes_are_refused_with_80_where_one_would_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
+    assert quick_exit("evaluate", str(tmp_path)) == 80
+    assert "sdclr evaluate runs on one process" in capfd.readouterr().err
+    assert quick_exit("pretrain", "digits_sdclr", "--out", str(tmp_path / "x"), "--dry-run") == 80
+    capfd.readouterr()
     assert ended_soon(forked(lambda: pretrain_command(tmp_path / "x"))) == 80
+    assert "needs RANK, MASTER_ADDR and MASTER_PORT too" in capfd.readouterr().err.replace("\n", " ")
     assert not (tmp_path / "x").exists()
 
 

@@ -44,5 +44,7 @@ class PretrainConfig(Section):
     """How often a checkpoint is written; one is always written at the end and on a signal."""
     checkpoint_every_minutes: Annotated[float, Field(gt=0, json_schema_extra=INCIDENTAL)] = 10.0
     """Longest time between two checkpoints, whatever an epoch lasts; has no influence on the result."""
+    patience_seconds: Annotated[float, Field(gt=0, json_schema_extra=INCIDENTAL)] = 120.0
+    """Of several processes: how long one waits for another's answer before the run ends; more than a save may take."""
     weights: str | None = None
     """A run folder or backbone.safetensors to start the backbone from."""

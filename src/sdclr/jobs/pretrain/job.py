@@ -5,11 +5,12 @@ config ─► data ─► backbone ─► method ─► for epoch: refresh masks
 
 from __future__ import annotations
 
-import os
+import importlib.metadata
 import time
 import warnings
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from sdclr.backbones import (
 from sdclr.backbones.weights import load_weights, save_backbone
 from sdclr.batch import Views
 from sdclr.checkpoint import Checkpoint, load_strictly
+from sdclr.config import differing_fields
 from sdclr.data import Data, build_data, epoch_batches, steps_per_epoch
 from sdclr.data.decode import printable
 from sdclr.data.image_store import DecodedStore
@@ -43,6 +45,7 @@ from sdclr.device import (
     resolve_memory_format,
     resolve_precision,
 )
+from sdclr.distributed import ALONE, GRACE_SECONDS, START_SECONDS, World, averaging_gradients, joined, world_size
 from sdclr.errors import CheckpointError, ConfigError, DataError, DistributedError, NonFiniteError, Preempted
 from sdclr.jobs.pretrain.config import PretrainConfig
 from sdclr.jobs.pretrain.outcome import Outcome, last_checkpoint_step
@@ -55,6 +58,7 @@ from sdclr.presentation.progress import AnyProgress, NoProgress
 from sdclr.run import Run, environment
 from sdclr.signals import StopRequest, stop_on_signal
 from sdclr.stateless_random import Stream, derive
+from sdclr.synchronised_norm import synchronise_norms
 
 
 def pretrain(
@@ -74,19 +78,22 @@ def pretrain(
     """
     run = Run(out if out is not None else Path("runs") / config.recipe)
     show = progress or NoProgress()
-    run.check(config)
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise DistributedError("sdclr pretrain runs on one process so far; start it without torchrun.")
-    with stop_on_signal() as stop:
+    with stop_on_signal(same_for_seconds=GRACE_SECONDS if world_size() > 1 else 0) as stop, joined() as world:
+        if not world.is_first:
+            _follow(config, run, network, world, stop)
+            return run
+        run.check(config)
         with explain_out_of_memory(memory_advice(config)):
-            job = Job(config, network, download=download, run=run, show=show)
+            job = Job(config, network, download=download, run=run, show=show, world=world)
         with run:
             run.check(config)  # again, now that nobody else can write here
             outcome = Outcome(run, job.total_steps)
-            with outcome.told(lambda: job.step), explain_out_of_memory(memory_advice(config)):
+            with outcome.told(lambda: job.step), explain_out_of_memory(memory_advice(config)), world.explaining():
                 job.start(run, show)
+                world.say(_READY, {"step": job.step})
                 if job.step < job.total_steps:
                     outcome.write("running", job.step)
+                    job.meet(config)
                     stop.awaited = True
                     job.train(run, show, stop, label or f"{config.recipe} {run.folder}")
                 else:
@@ -94,6 +101,25 @@ def pretrain(
                 if not run.backbone_path.is_file():
                     job.save_backbone(run)
     return run
+
+
+_READY = "run folder ready at step"
+
+
+def _follow(config: PretrainConfig, run: Run, network: nn.Module | None, world: World, stop: StopRequest) -> None:
+    """What every process but the first does: wait for the run folder, read it, train along, write nothing."""
+    step = world.heard(_READY)["step"]
+    run.check(config)
+    with explain_out_of_memory(memory_advice(config)), world.explaining():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the first process has said the same
+            job = Job(config, network, run=run, show=NoProgress(), world=world)
+            if step < job.total_steps:
+                job.follow(run, step)
+        if step < job.total_steps:
+            job.meet(config)
+            stop.awaited = True
+            job.train(run, NoProgress(), stop, "")
 
 
 def resume(folder: Path | str, *, network: nn.Module | None = None, progress: AnyProgress | None = None) -> Run:
@@ -119,11 +145,12 @@ class Job:
         download: bool = False,
         run: Run | None = None,
         show: AnyProgress,
+        world: World = ALONE,
     ) -> None:
         """``run``: the folder it is for, which may hold its beginning; None for a preview."""
         resuming = run is not None and (bool(run.checkpoints) or run.backbone_path.is_file())
-        self.config = config
-        self.device = resolve_device(config.device)
+        self.config, self.world = config, world
+        self.device = world.device(resolve_device(config.device))
         self.precision = resolve_precision(config.precision, self.device)
         if self.device.type == "cpu":
             keep_freed_memory()
@@ -134,6 +161,7 @@ class Job:
         images, self.image_facts = usable_images(found, config.data, self.data.fingerprint, self.device, run, show)
         self.steps_per_epoch = steps_per_epoch(len(images), config.batch_size)
         self.total_steps = config.epochs * self.steps_per_epoch
+        world.require_images(len(images) - (self.steps_per_epoch - 1) * config.batch_size)
         warmup = config.optimizer.warmup_epochs
         self.warmup_epochs = min(10.0, config.epochs / 10) if warmup is None else warmup
         if self.warmup_epochs >= config.epochs:
@@ -150,7 +178,8 @@ class Job:
         if config.activation_checkpointing:
             checkpoint_activations(self.backbone.net)
         self.memory_format = resolve_memory_format(config.memory_format, self.backbone, self.device)
-        method = build_method(config.method, self.backbone, self.feature_dim, config.seed)
+        prepare = partial(synchronise_norms, device=self.device) if world.several else (lambda network: network)
+        method = build_method(config.method, self.backbone, self.feature_dim, config.seed, prepare)
         self.method: Method = method.to(self.device, parameter_dtype(self.precision)).to(
             memory_format=self.memory_format
         )
@@ -173,8 +202,12 @@ class Job:
         self.waited_seconds = 0.0  # for views, in this epoch so far
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)  # of the epoch so far
         self.finite = torch.ones((), dtype=torch.bool, device=self.device)  # every loss up to now
-        # of the last step, not looked at yet: ``finite`` after it, its number, its images
-        self.unread: tuple[LateAnswer, int, Tensor] | None = None
+        self.unread: tuple[LateAnswer, int] | None = (
+            None  # ``finite`` after the last step, its number; not looked at yet
+        )
+        self.stop = StopRequest()
+        # whether any process was asked to stop by the last step, and by the one before
+        self.votes: tuple[LateAnswer | None, LateAnswer | None] = (None, None)
         self.saved_seconds = time.monotonic()
 
     def learning_rate(self, step: int) -> float:
@@ -193,7 +226,7 @@ class Job:
             layout = str(self.memory_format).removeprefix("torch.")
             computed = {"precision": self.precision, "memory_format": layout, "compile": self.compile}
             computed["views_cut_by"] = self.views_cut_by
-            run.write_json("environment.json", environment(describe_device(self.device)) | computed)
+            run.write_json("environment.json", environment(describe_device(self.device), self.world.size) | computed)
             run.write_json("split.json", self.data.manifest())
             if self.image_facts is not None:
                 run.write_json(IMAGES_FILE, self.image_facts)
@@ -210,6 +243,13 @@ class Job:
                 warnings.warn(
                     f"views are cut by {self.views_cut_by} now, and were by {before} (data.store, data.placement, free "
                     "memory): from here on they agree with those of an uninterrupted run but for rounding.",
+                    stacklevel=2,
+                )
+            sizes = run.read_json("environment.json").get("world_size", 1), self.world.size
+            if sizes[0] != sizes[1]:
+                warnings.warn(
+                    f"{sizes[1]} processes go on with a run of {sizes[0]}: from here on it agrees with an "
+                    "uninterrupted one but for rounding.",
                     stacklevel=2,
                 )
             if self.config.completed(run.settings()) != self.config.to_dict():  # the data have moved, for example
@@ -232,11 +272,45 @@ class Job:
                 f"epochs, warm-up {self.warmup_epochs:g} epochs"
                 f"{'' if self.config.optimizer.warmup_epochs is not None else ' (= min(10, epochs / 10))'}, "
                 f"{self.precision} on {describe_device(self.device)}"
+                f"{f', {self.world.size} processes' if self.world.several else ''}"
             )
+
+    def follow(self, run: Run, step: int) -> None:
+        """Pick up the checkpoint of ``step``, which the first process has verified or just written."""
+        checkpoint = run.checkpoints.at(step)
+        self._restore(checkpoint, f"checkpoint of step {step} in {run.folder}")
+
+    def meet(self, config: PretrainConfig) -> None:
+        """Join the other processes; DistributedError unless they are about to do the same."""
+        facts = {
+            "sdclr": importlib.metadata.version("sdclr"),
+            "torch": torch.__version__,
+            "data": self.data.fingerprint,
+            "images": len(self.images),
+            "step": self.step,
+            "precision": self.precision,
+        }
+        first = self.world.of_first("facts", facts | {"settings": config.to_dict()})
+        differences = differing_fields({key: first[key] for key in facts}, facts) + config.differences(
+            first["settings"]
+        )
+        if differences:
+            raise DistributedError(
+                f"process {self.world.rank} differs from process 0 (there -> here):\n  "
+                + "\n  ".join(differences)
+                + "\nEvery process needs the same package, the same data, and the run folder on a shared file system."
+            )
+        self.world.connect(self.device, patience=START_SECONDS * (6 if self.compile else 1))  # compilers take minutes
+        if self.world.several:
+            if self.compile:  # inside: what averages gradients does not compile
+                self.method.forward = compiled(  # type: ignore[method-assign]
+                    self.method.forward, f"method {config.method.name}"
+                )
+            self.loss_per_image = averaging_gradients(self.method)
 
     def train(self, run: Run, show: AnyProgress, stop: StopRequest, label: str) -> None:
         """The loop: one forward and one backward a step; the host stays at most one step ahead of the device."""
-        config, method = self.config, self.method.train()
+        config, method, self.stop = self.config, self.method.train(), stop
         task = show.add(label, total=self.total_steps, unit="steps", done=self.step)
         for epoch in range(self.step // self.steps_per_epoch, config.epochs):
             begun, first = time.perf_counter(), self.step % self.steps_per_epoch
@@ -247,32 +321,43 @@ class Job:
             with closing(self.views(epoch, first)) as views_of_epoch:  # threads that decode ahead end with the block
                 for views in self._waiting_for(views_of_epoch):
                     self.train_step(views)
+                    self.world.set_patience(config.patience_seconds)
                     show.advance(task)
                     if self.step % self.steps_per_epoch == 0:
                         continue  # the end of the epoch comes first
-                    if stop.signal_name:
-                        self._stop(run, stop)
+                    if self._to_stop():
+                        self._stop(run)
                     if self._overdue():
                         self._save(run)
+            asked = self._to_stop(now=True)
             self._end_epoch(run, epoch, (self.steps_per_epoch - first), time.perf_counter() - begun)
             share = self.waited_seconds / (time.perf_counter() - begun)
             note = f"epoch {epoch + 1}/{config.epochs}, loss {self._epoch_loss():.3f}, data {share:.0%} of the time"
             show.advance(task, 0, note=note)
             regular = (epoch + 1) % config.checkpoint_every_epochs == 0 or epoch + 1 == config.epochs
-            if regular or stop.signal_name or self._overdue():
+            if asked and epoch + 1 < config.epochs:
+                self._stop(run)
+            if regular or self._overdue():
                 self._save(run)
-            if stop.signal_name and epoch + 1 < config.epochs:
-                self._stop(run, stop)
-        self.save_backbone(run)
+        if self.world.is_first:
+            self.save_backbone(run)
         show.finish(task, f"loss {self._epoch_loss():.3f}")
-        if stop.signal_name:
-            raise Preempted(f"stopped by {stop.signal_name} after the last step: {run.folder} is finished.")
+        if asked or (stop.signal_name and not self.world.several):
+            raise Preempted(f"stopped by {_signal(stop)} after the last step: {run.folder} is finished.")
 
     def views(self, epoch: int, first: int = 0) -> Generator[Views, None, None]:
-        """The batches of one epoch, from number ``first`` on."""
-        config = self.config
+        """The batches of one epoch, from number ``first`` on; of several processes' batches this one's share."""
+        config, world = self.config, self.world
         batches = epoch_batches(len(self.images), config.batch_size, seed=config.seed, epoch=epoch, first=first)
-        yield from self.images.views(batches, config.views.spec(), seed=config.seed, epoch=epoch)
+        mine = map(world.mine, batches)
+        for number, views in enumerate(
+            self.images.views(mine, config.views.spec(), seed=config.seed, epoch=epoch), start=first
+        ):
+            yield views._replace(share=world.share(self._batch_images(number)))
+
+    def _batch_images(self, number: int) -> int:
+        """Images of an epoch's batch of this number, over all processes."""
+        return min(self.config.batch_size, len(self.images) - number * self.config.batch_size)
 
     def _waiting_for(self, batches: Iterator[Views]) -> Iterator[Views]:
         """The same batches; what the host spends on them (on a CPU their pixels, too) goes to ``waited_seconds``."""
@@ -285,28 +370,50 @@ class Job:
             yield views
 
     def train_step(self, views: Views) -> None:
-        """One forward, one backward, one update."""
+        """One forward, one backward, one update; several processes tell each other their losses, and of a signal."""
         self.step += 1
         set_learning_rate(self.optimizer, self.learning_rate(self.step))
-        torch.manual_seed(derive(self.config.seed, Stream.STEP, self.step))  # for backbones with dropout
+        # for backbones with dropout; every process drops other units
+        torch.manual_seed(derive(self.config.seed, Stream.STEP, self.step, *filter(None, [self.world.rank])))
         with autocast(self.device, self.precision):
             loss_per_image = self.loss_per_image(self._laid_out(views))  # [B]
         self.optimizer.zero_grad(set_to_none=True)
-        loss_per_image.mean().backward()
-        self.finite &= loss_per_image.detach().isfinite().all()  # once false, no later step moves the weights either
+        num_images = views.share.total if views.share else len(loss_per_image)
+        (loss_per_image.sum() / (num_images / self.world.size)).backward()  # the processes' mean is the batch's mean
+        losses = loss_per_image.detach()
+        loss_sum, finite = losses.sum().double(), losses.isfinite().all()
+        if self.world.several:
+            tally = torch.stack(
+                [loss_sum, (~finite).double(), torch.full_like(loss_sum, self.stop.signal_name is not None)]
+            )
+            loss_sum, num_not_finite, num_asked = self.world.sum(tally)
+            finite = num_not_finite == 0
+            self.votes = LateAnswer(num_asked > 0), self.votes[0]
+        self.finite &= finite  # once false, no later step moves the weights either
         step_if(self.finite, self.optimizer)
-        self.loss_sum += loss_per_image.detach().sum()
+        self.loss_sum += loss_sum
         self.require_finite()  # of the step before: this one's answer is on its way
-        self.unread = LateAnswer(self.finite), self.step, views.index
+        self.unread = LateAnswer(self.finite), self.step
+
+    def _to_stop(self, *, now: bool = False) -> bool:
+        """Whether to save and end here: on several processes once all know of it, a step late unless ``now``."""
+        if not self.world.several:
+            return self.stop.signal_name is not None
+        latest, before = self.votes
+        vote = latest if now else before
+        return vote is not None and vote.read()
 
     def require_finite(self) -> None:
         """Raise NonFiniteError if the loss of the last step that was not looked at yet is no finite number."""
         if self.unread is None:
             return
-        (answer, step, index), self.unread = self.unread, None
+        (answer, step), self.unread = self.unread, None
         if answer.read():
             return
         self.step = step - 1  # the last one that moved the weights
+        epoch, number = divmod(self.step, self.steps_per_epoch)
+        config = self.config
+        index = next(epoch_batches(len(self.images), config.batch_size, seed=config.seed, epoch=epoch, first=number))
         names = getattr(self.images, "paths", None)
         shown = [str(i) if names is None else printable(names[i]) for i in index.tolist()]
         raise NonFiniteError(
@@ -338,13 +445,15 @@ class Job:
     def _laid_out(self, views: Views) -> Views:
         dtype = parameter_dtype(self.precision)
         a, b = (v.to(dtype=dtype, memory_format=self.memory_format) for v in (views.a, views.b))
-        return Views(a, b, views.index)
+        return views._replace(a=a, b=b)
 
     def _epoch_loss(self) -> float:
         return self.loss_sum.item() / len(self.images)
 
     def _end_epoch(self, run: Run, epoch: int, steps: int, seconds: float) -> None:
         self.require_finite()
+        if not self.world.is_first:
+            return
         loss = self._epoch_loss()
         views = 2 * len(self.images) * steps / self.steps_per_epoch
         run.append_metrics(
@@ -363,15 +472,17 @@ class Job:
     def _overdue(self) -> bool:
         return time.monotonic() - self.saved_seconds > 60 * self.config.checkpoint_every_minutes
 
-    def _stop(self, run: Run, stop: StopRequest) -> None:
+    def _stop(self, run: Run) -> None:
         self._save(run)
         raise Preempted(
-            f"stopped by {stop.signal_name} at step {self.step} of {self.total_steps}, everything saved. "
+            f"stopped by {_signal(self.stop)} at step {self.step} of {self.total_steps}, everything saved. "
             f"Go on with: {run.next_command('preempted')}"
         )
 
     def _save(self, run: Run, *, read_back: bool = False) -> None:
         self.require_finite()
+        if not self.world.is_first:  # it has the same state as the first process, which writes it
+            return
         tensors = {f"method.{name}": tensor for name, tensor in self.method.state_dict().items()}
         state = self.optimizer.state_dict()["state"]
         numbers: dict[str, Any] = {}
@@ -434,6 +545,10 @@ class Job:
             state.setdefault(int(position), {})[name] = value
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _signal(stop: StopRequest) -> str:
+    return stop.signal_name or "a signal to another process"
 
 
 def _require_no_history(run: Run) -> None:

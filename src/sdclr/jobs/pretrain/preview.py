@@ -60,7 +60,7 @@ def preview(config: PretrainConfig, *, download: bool = False, progress: AnyProg
         times, first = [time.perf_counter()], None
         with closing(job.views(0)) as batches:
             for views in islice(batches, STEPS + 1):
-                first = first or Views(*(part[:16].cpu() for part in views))
+                first = first or Views(views.a[:16].cpu(), views.b[:16].cpu(), views.index[:16].cpu())
                 job.train_step(views)
                 if job.device.type == "cuda":
                     torch.cuda.synchronize(job.device)

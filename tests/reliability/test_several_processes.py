@@ -1,0 +1,420 @@
+"""Two processes train what one would, go on bit for bit, and end together and soon, whatever becomes of one of them."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from killing import config, kill_campaign, state_hash
+from sdclr import PretrainConfig, Run, distributed, pretrain
+from sdclr.checkpoint import CheckpointFolder
+from sdclr.errors import DataError, StorageError
+from sdclr.jobs.pretrain.job import Job
+from sdclr.jobs.status import read_status
+from several_processes import codes, free_port, started
+
+STEPS = 9
+SOON_SECONDS = 15.0
+"""How long after one process's end the others may go on; a hang is noticed after the patience and ten seconds."""
+
+
+def slow(*values: Any) -> Any:
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
+def run_each(folder: Path, run: PretrainConfig | None = None, size: int = 2) -> list[int]:
+    return codes(started(size, lambda _: pretrain(run or config(), folder)))
+
+
+def tensors(folder: Path) -> dict[str, Tensor]:
+    newest = Run(folder).checkpoints.newest()
+    assert newest is not None
+    return newest.tensors
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Of a run of two processes that nothing happens to."""
+    folder = tmp_path_factory.mktemp("whole") / "x"
+    assert run_each(folder) == [0, 0]
+    return state_hash(folder)
+
+
+def at_step(number: int, rank: int, act: Callable[[Job], object]) -> Callable[[int], None]:
+    """What makes process ``rank`` do ``act`` when it is about to take step ``number``."""
+
+    def prepare(here: int) -> None:
+        step = Job.train_step
+
+        def struck(self: Job, views: Any) -> None:
+            if here == rank and self.step == number - 1:
+                act(self)
+            step(self, views)
+
+        Job.train_step = struck  # type: ignore[method-assign]
+
+    return prepare
+
+
+def struck_run(
+    folder: Path, prepare: Callable[[int], None], stopped: tuple[int, ...] = (), **values: Any
+) -> tuple[list[int], float]:
+    """Exit codes of two processes of which one is struck, and the seconds from there to the end of all."""
+    moment = folder.parent / "moment"
+
+    def act(rank: int) -> None:
+        distributed.GRACE_SECONDS = 0.5
+        prepare(rank)
+        pretrain(config().with_values(values), folder)
+
+    children = started(2, act)
+    ended_with = codes(children, stopped=stopped)
+    begun = float(moment.read_text()) if moment.exists() else time.time()
+    return ended_with, time.time() - begun
+
+
+def marked(folder: Path, act: Callable[[], object]) -> Callable[[Any], None]:
+    def now(*_: Any) -> None:
+        (folder.parent / "moment").write_text(repr(time.time()))
+        act()
+
+    return now
+
+
+def goes_on(folder: Path, expected: str) -> None:
+    assert run_each(folder) == [0, 0]
+    assert state_hash(folder) == expected
+    assert read_status(folder).state == "done"
+
+
+# Two processes are one.
+
+
+@pytest.mark.parametrize("override", ["method.norms=own", slow("method.norms=shared"), slow("simclr")])
+def test_several_processes_end_where_one_does(tmp_path: Path, override: str) -> None:
+    """fp64; the last batch of an epoch, 405 - 2 * 151 = 103 images, cannot be halved, nor the others by three."""
+    more = ["precision=fp64", "batch_size=151", "epochs=2"]
+    one = config().with_overrides([override, *more] if "=" in override else more)
+    if override == "simclr":
+        one = one.with_values({"method": {"name": "simclr"}})
+    size = 3 if override == "simclr" else 2
+    assert run_each(tmp_path / "several", one, size) == [0] * size
+    expected = tensors(pretrain(one, tmp_path / "one").folder)
+    found = tensors(tmp_path / "several")
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, rtol=1e-8, atol=1e-9, msg=name)
+    assert Run(tmp_path / "several").read_json("environment.json")["world_size"] == size
+    loss = [[line["loss"] for line in Run(tmp_path / name).metrics()] for name in ("one", "several")]
+    np.testing.assert_allclose(*loss, rtol=1e-9)
+
+
+def test_images_on_disk_are_looked_at_once_and_left_out_by_both(tmp_path: Path) -> None:
+    folder, rng = tmp_path / "photos", np.random.default_rng(0)
+    folder.mkdir()
+    for number in range(150):
+        Image.fromarray(rng.integers(0, 256, (12, 12, 3), dtype=np.uint8)).save(folder / f"{number:03}.png")
+    (folder / "bad.png").write_bytes(b"hello")
+    values = {
+        "data": {"name": "images", "path": str(folder), "on_error": "skip", "subset": "all"},
+        "epochs": 1,
+        "batch_size": 49,
+    }
+    run = config().with_values(values).with_values({"precision": "fp64"})
+    with pytest.warns(UserWarning, match="1 of 151 images cannot be decoded"):
+        expected = tensors(pretrain(run, tmp_path / "one").folder)
+
+    def quietly(_: int) -> None:
+        warnings.simplefilter("ignore")
+        pretrain(run, tmp_path / "two")
+
+    assert codes(started(2, quietly)) == [0, 0]
+    assert len(Run(tmp_path / "two").read_json("images.json")["skipped"]) == 1
+    for name, tensor in tensors(tmp_path / "two").items():
+        torch.testing.assert_close(tensor, expected[name], rtol=1e-8, atol=1e-9, msg=name)
+
+
+@pytest.mark.slow
+def test_another_number_of_processes_goes_on_with_a_warning(tmp_path: Path) -> None:
+    run = config().with_values({"precision": "fp64"})
+    expected = tensors(pretrain(run, tmp_path / "one").folder)
+    prepare = at_step(5, 1, lambda _: os.kill(os.getpid(), signal.SIGTERM))
+
+    def act(rank: int) -> None:
+        prepare(rank)
+        pretrain(run, tmp_path / "x")
+
+    assert codes(started(2, act)) == [75, 75]
+    with pytest.warns(UserWarning, match="1 processes go on with a run of 2"):
+        pretrain(run, tmp_path / "x")
+    for name, tensor in tensors(tmp_path / "x").items():
+        torch.testing.assert_close(tensor, expected[name], rtol=1e-8, atol=1e-9, msg=name)
+
+
+# Signals.
+
+
+@pytest.mark.parametrize(("struck", "times"), [(1, 2), slow(0, 1), slow(0, 2), slow(1, 1)])
+def test_a_signal_to_one_process_saves_and_ends_both_within_two_steps(
+    tmp_path: Path, expected: str, struck: int, times: int
+) -> None:
+    """Twice in a moment, as a launcher passes on what its workers have got already, is once."""
+    send = marked(tmp_path / "x", lambda: [os.kill(os.getpid(), signal.SIGTERM) for _ in range(times)])
+    ended_with, seconds = struck_run(tmp_path / "x", at_step(4, struck, send))
+    assert ended_with == [75, 75]
+    assert seconds < SOON_SECONDS
+    status = read_status(tmp_path / "x")
+    assert (status.state, status.exit_code) == ("preempted", 75)
+    assert status.checkpoint_step in (4, 5)
+    goes_on(tmp_path / "x", expected)
+
+
+# The death of one.
+
+
+def during_a_save(rank: int, act: Callable[..., object]) -> Callable[[int], None]:
+    """Process ``rank`` is struck while the first one is between writing and renaming the checkpoint of step 4."""
+
+    def prepare(here: int) -> None:
+        save = CheckpointFolder.save
+
+        def struck(self: CheckpointFolder, moment: Any, **keywords: Any) -> None:
+            if moment.step == 4:
+                if rank == 0:
+                    (self.folder / ".ckpt-000000000004.safetensors.tmp").write_bytes(b"half")
+                    act()
+                else:
+                    os.kill(peer(1), signal.SIGKILL)
+                    act_here = marked(self.folder.parent, lambda: None)
+                    act_here()
+            save(self, moment, **keywords)
+
+        CheckpointFolder.save = struck  # type: ignore[method-assign]
+        (Path(os.environ["SDCLR_TEST_FOLDER"]) / f"pid-{here}").write_text(str(os.getpid()))
+
+    return prepare
+
+
+def peer(rank: int) -> int:
+    return int((Path(os.environ["SDCLR_TEST_FOLDER"]) / f"pid-{rank}").read_text())
+
+
+@pytest.fixture
+def kill_self(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
+    monkeypatch.setenv("SDCLR_TEST_FOLDER", str(tmp_path))
+    return marked(tmp_path / "x", lambda: os.kill(os.getpid(), signal.SIGKILL))
+
+
+@pytest.mark.parametrize(("where", "struck"), [("a step", 0), ("a save", 1), slow("a step", 1), slow("a save", 0)])
+def test_a_killed_process_ends_the_other_soon_and_the_run_goes_on(
+    tmp_path: Path, expected: str, kill_self: Callable[[Any], None], struck: int, where: str
+) -> None:
+    prepare = at_step(4, struck, kill_self) if where == "a step" else during_a_save(struck, kill_self)
+    ended_with, seconds = struck_run(tmp_path / "x", prepare)
+    assert ended_with == ([-signal.SIGKILL, 80] if struck == 0 else [80, -signal.SIGKILL])
+    assert seconds < SOON_SECONDS
+    status = read_status(tmp_path / "x")
+    if struck == 1:
+        assert (status.state, status.exit_code) == ("failed", 80)
+        assert "process 1 of 2 ended without a word" in str(status.message).replace("processes 1", "process 1")
+    else:
+        assert status.state == "interrupted"
+    goes_on(tmp_path / "x", expected)
+
+
+@pytest.mark.parametrize("struck", [1, slow(0)])
+def test_an_error_of_one_process_is_everyones(tmp_path: Path, expected: str, struck: int) -> None:
+    def fail() -> None:
+        raise DataError("a.png is damaged")
+
+    ended_with, seconds = struck_run(tmp_path / "x", at_step(4, struck, marked(tmp_path / "x", fail)))
+    assert ended_with == [65, 65]
+    assert seconds < SOON_SECONDS
+    status = read_status(tmp_path / "x")
+    assert (status.state, status.exit_code) == ("failed", 65)
+    assert status.message == ("" if struck == 0 else "process 1: ") + "a.png is damaged"
+    goes_on(tmp_path / "x", expected)
+
+
+@pytest.mark.slow
+def test_a_bug_in_one_process_and_a_quiet_exit_end_the_other(tmp_path: Path, expected: str) -> None:
+    def bug() -> None:
+        raise ZeroDivisionError("of our own")
+
+    ended_with, seconds = struck_run(tmp_path / "x", at_step(4, 1, marked(tmp_path / "x", bug)))
+    assert ended_with == [80, kill_campaign.FAILED]
+    assert seconds < SOON_SECONDS
+    assert "process 1: ZeroDivisionError: of our own" in str(read_status(tmp_path / "x").message)
+    ended_with, seconds = struck_run(tmp_path / "x", at_step(5, 1, marked(tmp_path / "x", lambda: os._exit(0))))
+    assert ended_with == [80, 0]
+    assert seconds < SOON_SECONDS
+    goes_on(tmp_path / "x", expected)
+
+
+@pytest.mark.parametrize("struck", [1, slow(0)])
+def test_a_process_that_hangs_is_noticed_after_the_patience(tmp_path: Path, expected: str, struck: int) -> None:
+    hang = marked(tmp_path / "x", lambda: os.kill(os.getpid(), signal.SIGSTOP))
+    ended_with, seconds = struck_run(tmp_path / "x", at_step(4, struck, hang), (struck,), patience_seconds=2.0)
+    assert ended_with[1 - struck] == 80
+    assert seconds < 2 + 10
+    if struck == 1:
+        assert "process 1 of 2 does not answer" in str(read_status(tmp_path / "x").message)
+    goes_on(tmp_path / "x", expected)
+
+
+@pytest.mark.slow
+def test_a_disk_that_fails_ends_both_with_74(tmp_path: Path, expected: str) -> None:
+    def prepare(_: int) -> None:
+        save = CheckpointFolder.save
+
+        def failing(self: CheckpointFolder, moment: Any, **keywords: Any) -> None:
+            if moment.step == 4:
+                raise StorageError("the disk is full")
+            save(self, moment, **keywords)
+
+        CheckpointFolder.save = failing  # type: ignore[method-assign]
+
+    assert struck_run(tmp_path / "x", prepare)[0] == [74, 74]
+    assert read_status(tmp_path / "x").checkpoint_step == 3
+    goes_on(tmp_path / "x", expected)
+
+
+@pytest.mark.parametrize("step", [random.Random(5).randrange(1, STEPS + 1), *map(slow, range(1, STEPS + 1))])
+def test_a_loss_that_is_not_finite_on_one_process_never_reaches_the_weights_of_any(
+    tmp_path: Path, expected: str, step: int
+) -> None:
+    def prepare(rank: int) -> None:
+        train_step, built = Job.train_step, []
+
+        def poisoned(self: Job, views: Any) -> None:
+            if not built:
+                loss = self.loss_per_image
+                self.loss_per_image = lambda v: loss(v) * (torch.nan if rank == 1 and self.step == step else 1)
+                built.append(True)
+            train_step(self, views)
+
+        Job.train_step = poisoned  # type: ignore[method-assign]
+
+    assert struck_run(tmp_path / "x", prepare)[0] == [79, 79]
+    status = read_status(tmp_path / "x")
+    assert (status.state, status.checkpoint_step) == ("failed", step - 1)
+    assert f"the loss of step {step} is not a finite number" in str(status.message)
+    assert all(tensor.isfinite().all() for tensor in tensors(tmp_path / "x").values())
+    goes_on(tmp_path / "x", expected)
+
+
+# Before the first step.
+
+
+def test_what_the_first_process_refuses_ends_all_with_its_code(tmp_path: Path) -> None:
+    absent = config().with_values({"data": {"name": "cifar10", "path": str(tmp_path / "nothing")}})
+    assert run_each(tmp_path / "x", absent) == [66, 66]
+    two_are_left = config().with_values({"batch_size": 13})  # of 405 images
+    assert run_each(tmp_path / "x", two_are_left, size=3) == [78, 78, 78]
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.slow
+def test_what_a_follower_cannot_do_ends_the_first_too(tmp_path: Path) -> None:
+    def act(rank: int) -> None:
+        if rank == 1:
+            Job.follow = lambda *_: (_ for _ in ()).throw(DataError("no such disk here"))  # type: ignore[method-assign]
+        pretrain(config(), tmp_path / "x")
+
+    assert codes(started(2, act)) == [65, 65]
+    assert read_status(tmp_path / "x").message == "process 1: no such disk here"
+
+
+def test_processes_that_would_not_do_the_same_are_refused(tmp_path: Path) -> None:
+    def act(rank: int) -> None:
+        if rank == 1:
+            Run.check = lambda *_: None  # type: ignore[method-assign]
+            Job._restore = lambda *_: None  # type: ignore[method-assign]
+        pretrain(config().with_values({"optimizer.learning_rate": 0.3 + 0.1 * rank}), tmp_path / "x")
+
+    assert codes(started(2, act)) == [80, 80]
+    assert "optimizer.learning_rate: 0.3 -> 0.4" in str(read_status(tmp_path / "x").message)
+
+
+@pytest.mark.slow
+def test_without_a_launcher_that_keeps_the_store_the_first_process_does(tmp_path: Path, expected: str) -> None:
+    """What it refuses is heard all the same; when it fails later, the others tell only that it has ended."""
+    absent = config().with_values({"data": {"name": "cifar10", "path": str(tmp_path / "nothing")}})
+    for run, ended_with in ((config(), [0, 0]), (absent, [66, 66])):
+
+        def act(_: int, run: PretrainConfig = run) -> None:
+            pretrain(run, tmp_path / run.data.name)
+
+        assert codes(started(2, act, launcher_keeps_store=False)) == ended_with
+    assert state_hash(tmp_path / "digits") == expected
+
+
+# Campaign and launcher.
+
+
+@pytest.mark.slow
+def test_random_kills_of_one_or_both_leave_a_run_that_ends_the_same(tmp_path: Path, expected: str) -> None:
+    rng, killed = random.Random(7), 0
+    begun = time.monotonic()
+    assert run_each(tmp_path / "timed") == [0, 0]
+    whole_seconds = time.monotonic() - begun
+    while killed < 30:
+        out = tmp_path / f"run-{killed}"
+        children = started(2, lambda _, out=out: pretrain(config(), out))  # type: ignore[misc]
+        time.sleep(rng.uniform(0, whole_seconds))
+        for child in rng.choice([children[:1], children[1:], children]):
+            os.kill(child, signal.SIGKILL)
+        killed += any(code == -signal.SIGKILL for code in codes(children))
+        goes_on(out, expected)
+
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port"]
+
+
+@pytest.mark.slow
+def test_torchrun_trains_passes_signals_on_and_restarts(tmp_path: Path, expected: str) -> None:
+    words = ["-m", "sdclr", "pretrain", "digits_sdclr", *kill_campaign.SETTINGS, "--out"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+
+    def launched(out: Path, *options: str) -> subprocess.Popen[str]:
+        command = [*TORCHRUN, str(free_port()), *options, *words, str(out)]
+        return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def wait_for(out: Path, step: int) -> None:
+        deadline = time.monotonic() + 120
+        while not (steps := Run(out).checkpoints.steps()) or steps[0] < step:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+
+    with launched(tmp_path / "whole") as whole:
+        out, err = whole.communicate(timeout=200)
+    assert whole.returncode == 0, err
+    assert out.count("backbone: ") == 1, "one process speaks"
+    assert err.count("starting: ") == 1
+    assert state_hash(tmp_path / "whole") == expected
+    with launched(tmp_path / "x") as stopped:
+        wait_for(tmp_path / "x", 2)
+        stopped.send_signal(signal.SIGTERM)
+        _, err = stopped.communicate(timeout=60)
+    assert stopped.returncode != 0
+    assert read_status(tmp_path / "x").state == "preempted", err
+    with launched(tmp_path / "x", "--max-restarts", "2") as restarted:
+        wait_for(tmp_path / "x", read_status(tmp_path / "x").checkpoint_step + 1)
+        os.kill(int(read_status(tmp_path / "x").pid or 0), signal.SIGKILL)
+        _, err = restarted.communicate(timeout=200)
+    assert restarted.returncode == 0, err
+    assert state_hash(tmp_path / "x") == expected
