@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
 import pytest
 import timm
 import torch
+from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
 
 from sdclr.errors import ConfigError
 from sdclr.synchronised_norm import SynchronisedBatchNorm, synchronise_norms
 from several_processes import on_each
 
-CPU = torch.device("cpu")
 SHARES = (5, 2)
 """Images of each process: not the same number."""
 
@@ -56,7 +57,7 @@ def test_it_equals_one_batch_norm_over_everyones_images(tmp_path: Path, options:
 
     def compute(rank: int) -> dict[str, Tensor]:
         rows = slice(0, SHARES[0]) if rank == 0 else slice(SHARES[0], None)
-        return trained(synchronise_norms(norm(**options), CPU), x[rows], weights[rows])
+        return trained(synchronise_norms(norm(**options), fused=False), x[rows], weights[rows])
 
     both = on_each(2, tmp_path, compute)
     for name, whole in expected.items():
@@ -74,7 +75,7 @@ def test_bf16_images_are_summed_in_fp32(tmp_path: Path) -> None:
     x = batch(torch.bfloat16)
 
     def compute(rank: int) -> Tensor:
-        layer = synchronise_norms(nn.BatchNorm2d(3), CPU)
+        layer = synchronise_norms(nn.BatchNorm2d(3), fused=False)
         return layer(x[: SHARES[0]] if rank == 0 else x[SHARES[0] :]).detach()
 
     found = torch.cat(on_each(2, tmp_path, compute))
@@ -84,7 +85,7 @@ def test_bf16_images_are_summed_in_fp32(tmp_path: Path) -> None:
 
 def test_alone_or_in_eval_mode_it_is_the_stock_layer() -> None:
     stock = norm()
-    own = synchronise_norms(copy.deepcopy(stock), CPU)
+    own = synchronise_norms(copy.deepcopy(stock), fused=False)
     assert isinstance(own, SynchronisedBatchNorm)
     for training in (True, False):
         stock.train(training)
@@ -96,13 +97,26 @@ def test_alone_or_in_eval_mode_it_is_the_stock_layer() -> None:
 def test_a_network_keeps_its_parameters_and_keys() -> None:
     network = timm.create_model("resnet18", num_classes=0)
     keys, parameters = list(network.state_dict()), list(network.parameters())
-    assert synchronise_norms(network, CPU) is network
+    assert synchronise_norms(network, fused=False) is network
     assert list(network.state_dict()) == keys
     assert all(one is other for one, other in zip(network.parameters(), parameters, strict=True))
     assert sum(isinstance(module, SynchronisedBatchNorm) for module in network.modules()) == 20
     assert not any(type(module) is nn.BatchNorm2d for module in network.modules())
 
 
-def test_a_norm_that_cannot_be_synchronised_is_refused_by_name() -> None:
-    with pytest.raises(ConfigError, match=r"bn1 is a BatchNormAct2d, which cannot be synchronised"):
-        synchronise_norms(timm.create_model("efficientnet_b0", num_classes=0), CPU)
+def test_timms_norms_keep_their_activation() -> None:
+    stock = timm.create_model("efficientnet_b0", num_classes=0).double().train()
+    own = synchronise_norms(copy.deepcopy(stock), fused=False)
+    assert not any(isinstance(module, BatchNormAct2d) for module in own.modules())
+    assert list(own.state_dict()) == list(stock.state_dict())
+    images = torch.rand(2, 3, 32, 32, dtype=torch.float64)
+    for training in (False, True):
+        torch.testing.assert_close(own.train(training)(images), stock.train(training)(images), rtol=0, atol=0)
+
+
+def test_a_norm_of_another_kind_is_refused_by_name() -> None:
+    class Mine(nn.BatchNorm2d):
+        pass
+
+    with pytest.raises(ConfigError, match="bn is a Mine: several processes cannot share its statistics"):
+        synchronise_norms(nn.Sequential(OrderedDict(bn=Mine(3))), fused=False)

@@ -35,6 +35,8 @@ T = TypeVar("T")
 
 START_SECONDS = 300.0
 """How long a process waits for the others until the first step is done."""
+MEET_SECONDS = 60.0
+"""How long forming the group may take, once every process is there."""
 GRACE_SECONDS = 2.0
 """How long a process waits for what others have to say of a failure before it ends."""
 _POLL_SECONDS = 0.05
@@ -79,7 +81,7 @@ class World:
     def __init__(self, rank: int = 0, size: int = 1, store: Store | None = None) -> None:
         self.rank, self.size = rank, size
         self._store = store
-        self._patience_seconds = START_SECONDS
+        self._patience_seconds = MEET_SECONDS
 
     @property
     def is_first(self) -> bool:
@@ -148,8 +150,9 @@ class World:
                 store=c10d.PrefixStore("group", self._words),
                 rank=self.rank,
                 world_size=self.size,
-                timeout=timedelta(seconds=patience),
+                timeout=timedelta(seconds=MEET_SECONDS),
             )
+            self.set_patience(patience)
 
     def set_patience(self, seconds: float) -> None:
         """From now on a process that does not answer for so long is an error."""
@@ -245,7 +248,7 @@ class World:
         if self.is_first:
             self.say("over", {})
         else:
-            self.heard("over", START_SECONDS)
+            self.heard("over", self._patience_seconds)
 
     def part(self) -> None:
         """The last thing to do; the first process may keep the store, and stays a moment for those who still listen."""

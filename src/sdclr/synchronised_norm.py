@@ -1,7 +1,7 @@
 """Batch norms over the images of all processes, so that several processes compute what one would.
 
-On CUDA torch's own (timm's, for its norms with an activation); torch has none for a CPU, so that one is here.
-B images of this process, C channels.
+torch has one for CUDA, in kernels of its own that make the host wait and do not compile. For a CPU and for compiled
+steps there is one here, of plain arithmetic. B images of this process, C channels.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from timm.layers.norm_act import BatchNormAct2d, convert_sync_batchnorm
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -22,14 +23,23 @@ class SynchronisedBatchNorm(_BatchNorm):
     """Batch norm of [B, C, ...] whose mean and variance are those of every process's images together.
 
     Same parameters, buffers and keys as the stock layers; without a process group or in eval mode it is one of them.
-    Two exchanges of 2C numbers a pass. Sums are made in fp32, or fp64 for fp64 input.
+    Two exchanges of C numbers a pass. Sums are made in fp32, or fp64 for fp64 input. ``drop`` and ``act`` follow, as in
+    timm's layers that have them.
     """
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self.drop: nn.Module = nn.Identity()
+        self.act: nn.Module = nn.Identity()
 
     def _check_input_dim(self, input: Tensor) -> None:
         if input.dim() < 2:
             raise ValueError(f"expected at least 2 dimensions, got {input.dim()}")
 
     def forward(self, input: Tensor) -> Tensor:
+        return self.act(self.drop(self._normalised(input)))
+
+    def _normalised(self, input: Tensor) -> Tensor:
         self._check_input_dim(input)
         if not self.training or not dist.is_initialized() or dist.get_world_size() == 1:
             return super().forward(input)
@@ -75,20 +85,17 @@ class _SumOverProcesses(torch.autograd.Function):
         return total
 
 
-def synchronise_norms(network: nn.Module, device: torch.device) -> nn.Module:
+def synchronise_norms(network: nn.Module, *, fused: bool) -> nn.Module:
     """The network with every batch norm replaced by one over all processes; parameters and keys stay as they are.
 
-    Raises ConfigError for a norm of another kind that keeps statistics and cannot be synchronised on this device.
+    ``fused``: by torch's kernels, for CUDA without a compiler. Raises ConfigError for a batch norm that is neither
+    torch's nor timm's.
     """
-    if device.type == "cuda":
-        from timm.layers.norm_act import convert_sync_batchnorm  # knows torch's and timm's own
-
-        return convert_sync_batchnorm(network)
-    return _synchronised(network, "the network")
+    return convert_sync_batchnorm(network) if fused else _synchronised(network, "the network")
 
 
 def _synchronised(module: nn.Module, name: str) -> nn.Module:
-    if type(module) in _PLAIN:
+    if type(module) in (*_PLAIN, BatchNormAct2d):
         assert isinstance(module, _BatchNorm)
         own = SynchronisedBatchNorm(
             module.num_features, module.eps, module.momentum, module.affine, module.track_running_stats
@@ -97,11 +104,13 @@ def _synchronised(module: nn.Module, name: str) -> nn.Module:
         own.running_mean, own.running_var = module.running_mean, module.running_var
         own.num_batches_tracked = module.num_batches_tracked
         own.training = module.training
+        if isinstance(module, BatchNormAct2d):
+            own.drop, own.act = module.drop, module.act
         return own
     if isinstance(module, _BatchNorm) and not isinstance(module, SynchronisedBatchNorm):
         raise ConfigError(
-            f"{name} is a {type(module).__name__}, which cannot be synchronised over several processes on a CPU. Use "
-            "one process, or a backbone with plain batch norms."
+            f"{name} is a {type(module).__name__}: several processes cannot share its statistics. Use one process, or "
+            "a backbone with torch's or timm's batch norms."
         )
     for key, child in module.named_children():
         setattr(module, key, _synchronised(child, key))

@@ -20,7 +20,6 @@ from sdclr.checkpoint import Files, read_tensors, write_tensors
 from sdclr.errors import (
     CheckpointError,
     ConfigError,
-    DistributedError,
     MissingInputError,
     NonFiniteError,
     Preempted,
@@ -303,12 +302,6 @@ def test_what_cannot_train_is_refused_before_anything_is_written(tmp_path: Path,
     with pytest.raises(ConfigError, match=words):
         pretrain(tiny("sdclr", override), tmp_path / "x")
     assert not (tmp_path / "x").exists()
-
-
-def test_several_processes_are_refused_for_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(DistributedError, match="one process"):
-        pretrain(tiny(), tmp_path / "x")
 
 
 def test_the_config_file_is_plain_yaml(finished: Run) -> None:

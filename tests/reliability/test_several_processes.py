@@ -369,15 +369,20 @@ def test_without_a_launcher_that_keeps_the_store_the_first_process_does(tmp_path
 @pytest.mark.slow
 def test_random_kills_of_one_or_both_leave_a_run_that_ends_the_same(tmp_path: Path, expected: str) -> None:
     rng, killed = random.Random(7), 0
+    impatient = config().with_values({"patience_seconds": 3.0})  # the end of a dead first process is waited for in vain
     begun = time.monotonic()
     assert run_each(tmp_path / "timed") == [0, 0]
     whole_seconds = time.monotonic() - begun
     while killed < 30:
         out = tmp_path / f"run-{killed}"
-        children = started(2, lambda _, out=out: pretrain(config(), out))  # type: ignore[misc]
+        children = started(2, lambda _, out=out: pretrain(impatient, out))  # type: ignore[misc]
         time.sleep(rng.uniform(0, whole_seconds))
-        for child in rng.choice([children[:1], children[1:], children]):
+        struck = rng.choice([children[:1], children[1:], children])
+        for child in struck:
             os.kill(child, signal.SIGKILL)
+        time.sleep(0.1)
+        for child in set(children) - set(struck):
+            os.kill(child, signal.SIGTERM)  # as torchrun does when one of its workers has ended
         killed += any(code == -signal.SIGKILL for code in codes(children))
         goes_on(out, expected)
 

@@ -178,14 +178,15 @@ class Job:
         if config.activation_checkpointing:
             checkpoint_activations(self.backbone.net)
         self.memory_format = resolve_memory_format(config.memory_format, self.backbone, self.device)
-        prepare = partial(synchronise_norms, device=self.device) if world.several else (lambda network: network)
+        self.compile = resolve_compile(config.compile, self.device)
+        fused = self.device.type == "cuda" and not self.compile
+        prepare = partial(synchronise_norms, fused=fused) if world.several else nn.Identity()
         method = build_method(config.method, self.backbone, self.feature_dim, config.seed, prepare)
         self.method: Method = method.to(self.device, parameter_dtype(self.precision)).to(
             memory_format=self.memory_format
         )
         if config.memory_format == "auto" and self.device.type == "cpu":
             contiguous_tails(self.method, config.views.size)
-        self.compile = resolve_compile(config.compile, self.device)
         self.loss_per_image: Callable[[Views], Tensor] = (
             compiled(self.method, f"method {config.method.name}") if self.compile else self.method
         )
