@@ -31,6 +31,7 @@ from sdclr.data import Data, build_data, epoch_batches, steps_per_epoch
 from sdclr.data.decode import printable
 from sdclr.data.image_store import DecodedStore
 from sdclr.device import (
+    Compiled,
     LateAnswer,
     autocast,
     compiled,
@@ -125,6 +126,7 @@ class Job:
         self.config = config
         self.device = resolve_device(config.device)
         self.precision = resolve_precision(config.precision, self.device)
+        self.compile = resolve_compile(config.compile, self.device)
         if self.device.type == "cpu":
             keep_freed_memory()
         self.data: Data = build_data(config.data, download=download, exclude=[run.folder] if run is not None else [])
@@ -156,10 +158,10 @@ class Job:
         )
         if config.memory_format == "auto" and self.device.type == "cpu":
             contiguous_tails(self.method, config.views.size)
-        self.compile = resolve_compile(config.compile, self.device)
-        self.loss_per_image: Callable[[Views], Tensor] = (
-            compiled(self.method, f"method {config.method.name}") if self.compile else self.method
-        )
+        self.loss_per_image: Callable[[Views], Tensor] = self.method
+        if self.compile:
+            graphs = self.compile == "cuda-graphs"
+            self.loss_per_image = compiled(self.method, f"method {config.method.name}", cuda_graphs=graphs)
         self.images = images.to(self.device)
         self.views_cut_by = "threads or memory"  # of two forms that agree but for rounding
         if isinstance(self.images, DecodedStore):
@@ -289,9 +291,9 @@ class Job:
         self.step += 1
         set_learning_rate(self.optimizer, self.learning_rate(self.step))
         torch.manual_seed(derive(self.config.seed, Stream.STEP, self.step))  # for backbones with dropout
+        self.optimizer.zero_grad(set_to_none=True)  # first: with CUDA graphs the forward pass overwrites them
         with autocast(self.device, self.precision):
             loss_per_image = self.loss_per_image(self._laid_out(views))  # [B]
-        self.optimizer.zero_grad(set_to_none=True)
         loss_per_image.mean().backward()
         self.finite &= loss_per_image.detach().isfinite().all()  # once false, no later step moves the weights either
         step_if(self.finite, self.optimizer)
@@ -359,6 +361,9 @@ class Job:
                 **{name: float(value) for name, value in self.method.measurements().items()},
             }
         )
+        if isinstance(self.loss_per_image, Compiled) and self.loss_per_image.how != self.compile:
+            self.compile = self.loss_per_image.how
+            run.write_json("environment.json", run.read_json("environment.json") | {"compile": self.compile})
 
     def _overdue(self) -> bool:
         return time.monotonic() - self.saved_seconds > 60 * self.config.checkpoint_every_minutes
