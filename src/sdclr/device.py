@@ -22,7 +22,7 @@ Precision = Literal["auto", "fp32", "bf16", "fp64"]
 MemoryFormat = Literal["auto", "channels_last", "contiguous"]
 Compile = bool | Literal["auto", "cuda-graphs"]
 CompiledAs = bool | Literal["cuda-graphs"]
-"""False: as it is; True: one graph of torch.compile; cuda-graphs: that graph's kernels replayed in one launch."""
+"""False: as it is; True: one graph of torch.compile; cuda-graphs: that, each pass's kernels replayed in one launch."""
 
 COMPILED_SHAPES = 64
 """Shapes and settings of one method that a process compiles; torch's limit of 8 is too low for a series of runs."""
@@ -62,7 +62,7 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
 def resolve_compile(choice: Compile, device: torch.device) -> CompiledAs:
     """``auto`` compiles on CUDA only: a CPU gains a few percent a step for minutes of compiling.
 
-    It never takes CUDA graphs, which nobody has timed yet. Raises ConfigError where those are asked for without CUDA.
+    It never takes CUDA graphs, which nobody has timed yet; without CUDA, asking for them is a ConfigError.
     """
     if choice == "cuda-graphs" and device.type != "cuda":
         raise ConfigError(f"compile=cuda-graphs needs a CUDA device, and this run is on {device}; use compile=auto.")
@@ -78,7 +78,8 @@ def compiled(function: Callable[..., Any], name: str, *, cuda_graphs: bool = Fal
     COMPILED_SHAPES in a process.
 
     ``cuda_graphs``: torch.compile's ``reduce-overhead``, for a function that returns one tensor, one backward a call,
-    gradients set to None before the next call. Where torch declines to capture any part, it is compiled without.
+    gradients set to None before the next call. Where torch declines to capture any part, it is compiled without; what
+    fails while it is being recorded, in the second call of a shape, ends the run. It has not run on a device yet.
     """
     from torch._dynamo import config as dynamo_settings  # here: the compiler is slow to import
     from torch._dynamo import exc as dynamo

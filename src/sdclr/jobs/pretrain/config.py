@@ -38,7 +38,7 @@ class PretrainConfig(Section):
     """Layout of images and convolution weights; auto is channels_last, the faster one, where that is safe and pays."""
     compile: Compile = "auto"
     """torch.compile of the method, in one graph; auto: on CUDA only. cuda-graphs (small images, CUDA only): also replay
-    the step's kernels in one launch; nobody has tried that on a device yet. What does not compile runs as it is."""
+    each pass's kernels in one launch; nobody has tried that on a device yet. What does not compile runs as it is."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more compute, same gradients."""
     checkpoint_every_epochs: Annotated[int, Field(ge=1, json_schema_extra=INCIDENTAL)] = 10
