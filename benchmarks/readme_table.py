@@ -71,9 +71,10 @@ def _promises(facts: dict[str, Any], device: str) -> str:
             measured, spread = f"{bound['value']:.2f}", f"{low:.2f} .. {high:.2f}"
             verdict = "met" if bound["met"] else "not met"
         rows.append(f"| {bound['meaning']} | {measured} | {spread} | {limit} | {verdict} |")
-    if "bf16_matmul_over_fp32_matmul" in facts["ratios"] and device == "cpu":
-        rows.append(f"| {facts['ratio_meanings']['bf16_matmul_over_fp32_matmul']} | "
-                    f"{facts['ratios']['bf16_matmul_over_fp32_matmul']:.2f} | | | |")  # fmt: skip
+    cuda = ["cuda_graphs_step_speedup", "cuda_graphs_end_to_end_speedup"]
+    others = cuda if device == "cuda" else ["bf16_matmul_over_fp32_matmul"]
+    ratios = facts["ratios"]
+    rows += [f"| {facts['ratio_meanings'][key]} | {ratios[key]:.2f} | | | |" for key in others if key in ratios]
     return "\n".join(rows)
 
 

@@ -15,6 +15,11 @@ def pytest_configure() -> None:
     torch.set_num_threads(1)  # several test processes share few cores; and sums keep one order
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("torch sees no CUDA device")
+
+
 @pytest.fixture(scope="session")
 def golden() -> Path:
     """Numbers computed with the authors' arithmetic; see tests/golden/README.md."""

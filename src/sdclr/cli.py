@@ -381,9 +381,11 @@ def bench(
     precision: Annotated[
         str | None, typer.Option(help="fp32, bf16 or both with a comma, the main one first (default: what is there).")
     ] = None,
-    compiled: Annotated[str, typer.Option("--compile", help="auto, on, off or both.")] = "auto",
+    compiled: Annotated[str, typer.Option("--compile", help="auto, on, off, both or cuda-graphs.")] = "auto",
     rounds: Annotated[int, typer.Option(min=1, help="Rounds at most; medians are over rounds.")] = 7,
-    minutes: Annotated[float, typer.Option(min=0, help="No round begins that would end later than this.")] = 4.0,
+    minutes: Annotated[
+        float | None, typer.Option(min=0, help="No round begins that would end later (default: 4; on CUDA 8).")
+    ] = None,
     device: Device = "auto",
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Where to write (default: benchmarks/results/, in a checkout).")
@@ -399,7 +401,8 @@ def bench(
 
     settings = Settings(backbone, width, size, batch, _names(precision), compiled, rounds, minutes, device)
     with Progress(_stderr) as progress:
-        run_bench(settings, json_file=json_file, console=Console(), progress=progress)
+        wide = None if sys.stdout.isatty() else 110  # a log shows whole names
+        run_bench(settings, json_file=json_file, console=Console(width=wide), progress=progress)
 
 
 def _names(text: str | None) -> tuple[str, ...] | None:

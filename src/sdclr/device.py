@@ -20,6 +20,12 @@ from sdclr.errors import ConfigError
 
 Precision = Literal["auto", "fp32", "bf16", "fp64"]
 MemoryFormat = Literal["auto", "channels_last", "contiguous"]
+Compile = bool | Literal["auto", "cuda-graphs"]
+CompiledAs = bool | Literal["cuda-graphs"]
+"""False: as it is; True: one graph of torch.compile; cuda-graphs: that, each pass's kernels replayed in one launch."""
+
+COMPILED_SHAPES = 64
+"""Shapes and settings of one method that a process compiles; torch's limit of 8 is too low for a series of runs."""
 
 
 def resolve_device(name: str) -> torch.device:
@@ -53,38 +59,110 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
     return torch.autocast(device.type, dtype=torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
-def resolve_compile(choice: bool | Literal["auto"], device: torch.device) -> bool:
-    """``auto`` compiles on CUDA only: a CPU gains a few percent a step for minutes of compiling."""
+def resolve_compile(choice: Compile, device: torch.device, *, several: bool = False) -> CompiledAs:
+    """``auto`` compiles on CUDA only: a CPU gains a few percent a step for minutes of compiling.
+
+    It never takes CUDA graphs, which nobody has timed yet; to ask for them without CUDA, or on ``several`` processes
+    (which exchange tensors inside a step), is a ConfigError.
+    """
+    if choice == "cuda-graphs" and several:
+        raise ConfigError("compile=cuda-graphs is for one process; use compile=auto on several.")
+    if choice == "cuda-graphs" and device.type != "cuda":
+        raise ConfigError(f"compile=cuda-graphs needs a CUDA device, and this run is on {device}; use compile=auto.")
     return device.type == "cuda" if choice == "auto" else choice
 
 
-def compiled(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+def compiled(function: Callable[..., Any], name: str, *, cuda_graphs: bool = False) -> Compiled:
     """``function`` as one graph of torch.compile; where that fails, the function itself, after one warning.
 
-    Shapes are static: every new one is compiled once more, up to torch's limit (8). What fails to compile for the
-    backward pass alone fails there, outside of this function.
+    The backward pass is compiled in the first call, together with the forward pass: whatever fails to compile does so
+    before anything was computed or any statistics moved. (A torch without that switch compiles it in the first
+    ``backward()``, and a failure there ends the run.) Shapes are static: every new one is compiled once more, up to
+    COMPILED_SHAPES in a process.
+
+    ``cuda_graphs``: torch.compile's ``reduce-overhead``, for a function that returns one tensor, one backward a call,
+    gradients set to None before the next call. Where torch declines to capture any part, it is compiled without; what
+    fails while it is being recorded, in the second call of a shape, ends the run. It has not run on a device yet.
     """
-    from torch._dynamo import exc as dynamo  # here: the compiler is slow to import
+    from torch._dynamo import config as dynamo_settings  # here: the compiler is slow to import
+    from torch._dynamo import exc as dynamo
+    from torch._functorch import config as autograd_settings
     from torch._inductor.exc import InductorError
 
     too_many = getattr(dynamo, "FailOnRecompileLimitHit", dynamo.TorchDynamoException)  # shapes; not in every torch
-    failures = (dynamo.TorchDynamoException, InductorError, too_many)
     # full fp32 is meant; the other one is torch 2.14 warning of itself
     for message in ("TensorFloat32 tensor cores", "`torch._prims_common.check` is deprecated"):
         warnings.filterwarnings("ignore", message=message)
-    chosen = torch.compile(function, fullgraph=True, dynamic=False)
+    ways: dict[CompiledAs, Callable[..., Any]] = {}
+    if cuda_graphs:  # whole or not at all, so that nobody has to guess what ran: torch would capture what it can
+        options: dict[str, Any] = {
+            "triton.cudagraphs": True,
+            "triton.cudagraph_or_error": True,
+            "graph_partition": False,
+        }
+        ways["cuda-graphs"] = torch.compile(function, fullgraph=True, dynamic=False, options=options)
+    ways[True] = torch.compile(function, fullgraph=True, dynamic=False)
+    ways[False] = function
+    at_once = "force_non_lazy_backward_lowering"
+    return Compiled(
+        ways,
+        name,
+        failures=(dynamo.TorchDynamoException, InductorError, too_many),
+        settings=(
+            dynamo_settings.patch(recompile_limit=COMPILED_SHAPES),
+            autograd_settings.patch({at_once: True}) if hasattr(autograd_settings, at_once) else nullcontext(),
+        ),
+    )
 
-    def call(*args: Any, **kwargs: Any) -> Any:
-        nonlocal chosen
-        try:
-            return chosen(*args, **kwargs)
-        except failures as error:  # raised before anything was computed
-            chosen = function
-            reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-            warnings.warn(f"{name} runs uncompiled, because torch.compile failed: {reason}", stacklevel=2)
-        return function(*args, **kwargs)
 
-    return call
+class Compiled:
+    """One function and the ways to run it, best first; a way that does not compile is dropped, with a warning."""
+
+    def __init__(
+        self,
+        ways: dict[CompiledAs, Callable[..., Any]],
+        name: str,
+        *,
+        failures: tuple[type[Exception], ...],
+        settings: tuple[AbstractContextManager[object], AbstractContextManager[object]],
+    ) -> None:
+        """``failures``: what compiling raises, always before it computes. ``settings``: the compiler's, for a call."""
+        self._ways, self._name, self._failures, self._settings = ways, name, failures, settings
+
+    @property
+    def how(self) -> CompiledAs:
+        """How it runs, as far as is known: a later call may still fail to compile."""
+        return next(iter(self._ways))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        reason = None
+        while self.how:
+            try:
+                result = self._call_compiled(*args, **kwargs)
+                break
+            except self._failures as error:
+                reason = _first_line(error)
+                del self._ways[self.how]
+        else:
+            result = self._ways[False](*args, **kwargs)
+        if reason:
+            words = "compiled, but without CUDA graphs" if self.how else "uncompiled"
+            warnings.warn(f"{self._name} runs {words}, because torch.compile failed: {reason}", stacklevel=2)
+        return result
+
+    def _call_compiled(self, *args: Any, **kwargs: Any) -> Any:
+        graphs = self.how == "cuda-graphs"
+        if graphs:
+            torch.compiler.cudagraph_mark_step_begin()  # the last call's results and gradients may be overwritten
+        limit, backward_too = self._settings
+        with limit, backward_too:
+            result = self._ways[self.how](*args, **kwargs)
+        return result.clone() if graphs else result  # out of the memory that the next call overwrites
+
+
+def _first_line(error: BaseException) -> str:
+    cause = getattr(error, "inner_exception", error)  # of a backend's failure; its own first line is a heading
+    return next((line for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
 
 
 def describe_device(device: torch.device) -> str:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
@@ -371,18 +372,85 @@ def test_a_compiled_run_follows_the_eager_one_and_resumes_bit_for_bit(tmp_path: 
     assert final_state(resume(tmp_path / "cut")) == final_state(whole)
 
 
+@pytest.mark.slow
+def test_a_run_whose_backward_pass_does_not_compile_is_the_uncompiled_run_and_says_so(tmp_path: Path) -> None:
+    from no_backward_kernel import Double
+
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), Double(), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    config = tiny("sdclr", "backbone.name=custom", "epochs=2", "compile=true")
+    with pytest.warns(UserWarning, match="method sdclr runs uncompiled, because .* no kernel for the backward") as seen:
+        run = pretrain(config, tmp_path / "run", network=copy.deepcopy(nn.Sequential(*layers)))
+    assert len([warning for warning in seen if "uncompiled" in str(warning.message)]) == 1
+    plain = pretrain(config.with_values({"compile": False}), tmp_path / "plain", network=nn.Sequential(*layers))
+    assert final_state(run) == final_state(plain)
+    assert run.read_json("environment.json")["compile"] is False
+
+
+def test_cuda_graphs_are_refused_on_a_cpu_before_anything_is_read_or_written(tmp_path: Path) -> None:
+    config = tiny("sdclr", "device=cpu", "compile=cuda-graphs", "data.name=arrays", "data.path=absent.npz")
+    with pytest.raises(ConfigError, match="compile=cuda-graphs needs a CUDA device"):
+        pretrain(config, tmp_path / "run")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.gpu
-@pytest.mark.parametrize("compiled", [False, True])
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_the_host_never_waits_for_the_device_inside_an_epoch(compiled: bool, precision: str) -> None:
-    job = Job(tiny("sdclr", "device=cuda", f"precision={precision}", f"compile={compiled}".lower()), show=NoProgress())
+@pytest.mark.parametrize(
+    ("method", "precision", "other", "rtol"),
+    [
+        ("simclr", "fp64", False, 1e-7),
+        ("sdclr", "fp64", False, 1e-7),
+        ("sdclr", "bf16", True, 0.02),  # the same kernels; some add up in an order of their own
+    ],
+)
+def test_a_run_with_cuda_graphs_follows_the_run_without(
+    tmp_path: Path, method: str, precision: str, other: bool, rtol: float
+) -> None:
+    """Four epochs of three steps: full and short batches are warmed up, recorded and replayed, masks change between."""
+    from torch._dynamo.utils import counters
+
+    config = tiny(method, "device=cuda", f"precision={precision}", "epochs=4", "batch_size=135")
+    runs = [pretrain(config.with_values({"compile": how}), tmp_path / str(how)) for how in (other, "cuda-graphs")]
+    assert runs[1].read_json("environment.json")["compile"] == "cuda-graphs", "nothing fell back"
+    assert not counters["inductor"]["cudagraph_skips"], "nor was anything left uncaptured"
+    np.testing.assert_allclose(losses(runs[1]), losses(runs[0]), rtol=rtol)
+    if precision == "fp64":
+        without, graphs = (run.checkpoints.newest() for run in runs)
+        assert without is not None
+        assert graphs is not None
+        for name, expected in without.tensors.items():  # weights, statistics, masks, momentum
+            torch.testing.assert_close(graphs.tensors[name], expected, rtol=1e-6, atol=1e-7, msg=name)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("compiling", ["false", "true", "cuda-graphs"])
+def test_a_loss_that_is_not_finite_moves_no_weight_on_cuda(compiling: str) -> None:
+    job = Job(tiny("sdclr", "device=cuda", f"compile={compiling}"), show=NoProgress())
     job.method.train().on_epoch_start(0)
-    for views in job.views(0):  # compiles, also for the short last batch
+    views = next(job.views(0))
+    for _ in range(4):  # CUDA graphs are replayed from the third on
         job.train_step(views)
+    before = {name: weight.detach().clone() for name, weight in job.method.named_parameters()}
+    job.train_step(views._replace(a=torch.full_like(views.a, torch.nan)))
+    with pytest.raises(NonFiniteError, match="the loss of step 5"):
+        job.require_finite()
+    for name, weight in job.method.named_parameters():
+        assert torch.equal(weight, before[name]), name
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("compiling", ["false", "true", "cuda-graphs"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_host_never_waits_for_the_device_inside_an_epoch(compiling: str, precision: str) -> None:
+    job = Job(tiny("sdclr", "device=cuda", f"precision={precision}", f"compile={compiling}"), show=NoProgress())
+    job.method.train().on_epoch_start(0)
+    for epoch in (0, 1):  # compiles, then records, also for the short last batch
+        for views in job.views(epoch):
+            job.train_step(views)
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:
-        for views in job.views(1):
+        for views in job.views(2):
             job.train_step(views)
     finally:
         torch.cuda.set_sync_debug_mode("default")

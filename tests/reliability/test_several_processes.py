@@ -25,7 +25,7 @@ from sdclr.checkpoint import CheckpointFolder
 from sdclr.errors import DataError, StorageError
 from sdclr.jobs.pretrain.job import Job
 from sdclr.jobs.status import read_status
-from several_processes import codes, free_port, started
+from several_processes import codes, free_port, kill, started
 
 STEPS = 9
 SOON_SECONDS = 15.0
@@ -36,7 +36,7 @@ def slow(*values: Any) -> Any:
     return pytest.param(*values, marks=pytest.mark.slow)
 
 
-def run_each(folder: Path, run: PretrainConfig | None = None, size: int = 2) -> list[int]:
+def run_each(folder: Path, run: PretrainConfig | None = None, size: int = 2) -> list[int | None]:
     return codes(started(size, lambda _: pretrain(run or config(), folder)))
 
 
@@ -72,7 +72,7 @@ def at_step(number: int, rank: int, act: Callable[[Job], object]) -> Callable[[i
 
 def struck_run(
     folder: Path, prepare: Callable[[int], None], stopped: tuple[int, ...] = (), **values: Any
-) -> tuple[list[int], float]:
+) -> tuple[list[int | None], float]:
     """Exit codes of two processes of which one is struck, and the seconds from there to the end of all."""
     moment = folder.parent / "moment"
 
@@ -379,10 +379,10 @@ def test_random_kills_of_one_or_both_leave_a_run_that_ends_the_same(tmp_path: Pa
         time.sleep(rng.uniform(0, whole_seconds))
         struck = rng.choice([children[:1], children[1:], children])
         for child in struck:
-            os.kill(child, signal.SIGKILL)
+            kill(child, signal.SIGKILL)
         time.sleep(0.1)
-        for child in set(children) - set(struck):
-            os.kill(child, signal.SIGTERM)  # as torchrun does when one of its workers has ended
+        for child in (child for child in children if child not in struck):
+            kill(child, signal.SIGTERM)  # as torchrun does when one of its workers has ended
         killed += any(code == -signal.SIGKILL for code in codes(children))
         goes_on(out, expected)
 

@@ -1,25 +1,50 @@
-"""Fork a few processes that train together, as torchrun would start them, and wait for how each of them ends."""
+"""Start a few processes that train together, as torchrun would start them, and wait for how each of them ends.
+
+They are forked from a process that has imported everything and computed nothing: torch's autograd refuses to work in a
+fork of a process that has used its threads, as other tests may have done here.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import signal
 import socket
+import sys
 import time
+import traceback
+import warnings
 from collections.abc import Callable
 from datetime import timedelta
+from multiprocessing import forkserver
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import torch
 import torch.distributed as dist
 
-from killing import ended, forked
+from killing import kill_campaign
 from sdclr.errors import SdclrError
 
 PATIENCE_SECONDS = 90.0
 """A guard against hanging, not a measurement."""
+
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(["several_processes"])
+
+
+def _ready() -> None:
+    """Start the process to fork from, which must find this module by name: old Pythons look at PYTHONPATH alone."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)
+    try:
+        forkserver.ensure_running()
+    finally:
+        del os.environ["PYTHONPATH"]
+        os.environ |= {} if before is None else {"PYTHONPATH": before}
 
 
 def free_port() -> int:
@@ -28,52 +53,84 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-class Started(list[int]):
-    """Process numbers, and the key-value store that their launcher keeps for them."""
+class Started(list[ForkServerProcess]):
+    """Processes, and the key-value store that their launcher keeps for them."""
 
     store: Any = None
 
 
 def started(size: int, action: Callable[[int], object], *, launcher_keeps_store: bool = True) -> Started:
-    """Children that do ``action(rank)`` and end as the command line would.
+    """Processes that do ``action(rank)`` and end as the command line would.
 
-    ``launcher_keeps_store``: as torchrun does; else the first child keeps it.
+    ``launcher_keeps_store``: as torchrun does; else the first process keeps it.
     """
     children, port = Started(), free_port()
     if launcher_keeps_store:
         children.store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
         port = children.store.port
-
-    def as_rank(rank: int) -> None:
-        for name, value in (("RANK", rank), ("LOCAL_RANK", rank), ("WORLD_SIZE", size), ("LOCAL_WORLD_SIZE", size)):
-            os.environ[name] = str(value)
-        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-        os.environ["TORCHELASTIC_USE_AGENT_STORE"] = str(launcher_keeps_store)
-        try:
-            action(rank)
-        except SdclrError as error:
-            print(f"process {rank}: {type(error).__name__}: {error}", flush=True)
-            os._exit(error.exit_code)
-
-    children += [forked(lambda rank=rank: as_rank(rank)) for rank in range(size)]  # type: ignore[misc]
+    environment = dict(os.environ) | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    environment |= {"WORLD_SIZE": str(size), "LOCAL_WORLD_SIZE": str(size)}
+    environment["TORCHELASTIC_USE_AGENT_STORE"] = str(launcher_keeps_store)
+    work = _by_value(action)
+    _ready()
+    for rank in range(size):
+        own = environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+        children.append(_context.Process(target=_act, args=(work, rank, own)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # the standard library's own pipes
+        for child in children:
+            child.start()
     return children
 
 
-def codes(children: Started, *, stopped: tuple[int, ...] = ()) -> list[int]:
-    """How each ends; those at the positions ``stopped`` hang and are killed once all others have ended."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    waiting = set(range(len(children))) - set(stopped)
+def _by_value(action: Callable[[int], object]) -> bytes:
+    """The function with all that it closes over; test modules cannot be imported by name elsewhere."""
+    for name, module in list(sys.modules.items()):
+        if name.rpartition(".")[2].startswith("test_") and name not in cloudpickle.list_registry_pickle_by_value():
+            cloudpickle.register_pickle_by_value(module)
+    return bytes(cloudpickle.dumps(action))
+
+
+def _act(work: bytes, rank: int, environment: dict[str, str]) -> None:
+    os.environ.clear()
+    os.environ |= environment
+    torch.set_num_threads(1)
+    code = kill_campaign.FAILED
     try:
-        while waiting:
-            assert time.monotonic() < deadline, f"processes {waiting} hang"
-            options = os.WEXITED | os.WNOHANG | os.WNOWAIT
-            waiting -= {one for one in waiting if os.waitid(os.P_PID, children[one], options)}
-            time.sleep(0.01)
+        cloudpickle.loads(work)(rank)
+        code = 0
+    except SdclrError as error:
+        print(f"process {rank}: {type(error).__name__}: {error}", flush=True)
+        code = error.exit_code
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def codes(children: Started, *, stopped: tuple[int, ...] = ()) -> list[int | None]:
+    """How each ends: its exit code, or minus the signal's number.
+
+    Those at the positions ``stopped`` hang and are killed once all others have ended.
+    """
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    try:
+        for position, child in enumerate(children):
+            if position not in stopped:
+                child.join(max(0.0, deadline - time.monotonic()))
+                assert child.exitcode is not None, f"process {position} hangs"
     finally:
         for child in children:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(child, signal.SIGKILL)
-    return [ended(child) for child in children]
+                kill(child, signal.SIGKILL)
+            child.join()
+    return [child.exitcode for child in children]
+
+
+def kill(child: ForkServerProcess, number: int) -> None:
+    assert child.pid is not None
+    if child.exitcode is None:
+        os.kill(child.pid, number)
 
 
 def on_each(size: int, folder: Path, compute: Callable[[int], Any]) -> list[Any]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from sdclr.workflows.bench.bounds import LARGE, MEANINGS, PROMISES, SMALL, Work,
 from sdclr.workflows.bench.machine import file_name, flops_of
 from sdclr.workflows.bench.reference import ReferenceStep, boolean_mask_loss, host_sort
 from sdclr.workflows.bench.rounds import cost, measure, round_ratios
+from sdclr.workflows.bench.run import Settings, _ways, warmed_up
 
 CPU = torch.device("cpu")
 
@@ -95,6 +97,7 @@ def test_promises_are_judged_on_the_work_they_are_made_for() -> None:
         (["--precision", ""], "got nothing"),
         (["--json", "nowhere/x.json"], "the folder nowhere does not exist"),
         (["--backbone", "timm:resnet10t", "--width", "7"], "--width is for our own ResNets"),
+        (["--compile", "cuda-graphs", "--device", "cpu"], "cuda-graphs needs a CUDA device"),
     ],
 )
 def test_wrong_options_are_refused_before_anything_is_measured(
@@ -105,6 +108,36 @@ def test_wrong_options_are_refused_before_anything_is_measured(
         cli.main()
     assert stop.value.code == 78
     assert words in " ".join(capsys.readouterr().err.split())
+
+
+def test_on_cuda_the_bench_sets_cuda_graphs_beside_what_auto_does_for_small_images() -> None:
+    cuda, main = torch.device("cuda"), ("bf16", True)
+    assert _ways(Settings(), ["bf16", "fp32"], cuda) == [main, ("fp32", True), ("bf16", "cuda-graphs")]
+    assert _ways(Settings(size=224), ["bf16"], cuda) == [main]
+    assert _ways(Settings(compiled="both"), ["bf16"], cuda) == [main, ("bf16", False)]
+    assert _ways(Settings(compiled="cuda-graphs"), ["bf16"], cuda) == [("bf16", "cuda-graphs")]
+    assert _ways(Settings(), ["fp32"], CPU) == [("fp32", False)]
+
+
+def test_cuda_graphs_that_fail_cost_the_bench_nothing_else() -> None:
+    calls: list[str] = []
+
+    def failing() -> float:
+        raise RuntimeError("operation not permitted when stream is capturing\nCompile with ...")
+
+    def action(name: str) -> float:
+        calls.append(name)
+        return 1.0
+
+    graphs, others = "sdclr_step[bf16,cuda-graphs]", ("simclr_step[bf16,cuda-graphs]", "sdclr_step[bf16,compiled]")
+    actions = {graphs: failing, "loss": lambda: action("loss")} | {n: partial(action, n) for n in others}
+    memory, failed = warmed_up(actions, CPU, "bf16,compiled")
+    assert failed == {graphs: "failed: operation not permitted when stream is capturing"}
+    assert list(actions) == ["loss", *others]
+    assert calls == ["loss", *[others[0]] * 3, *[others[1]] * 2], "warmed up, recorded, replayed; compiled, run"
+    assert list(memory) == [others[1]], "a replay has no peak of its own"
+    with pytest.raises(RuntimeError, match="not permitted"):
+        warmed_up({graphs: failing}, CPU, "bf16,cuda-graphs")
 
 
 def test_flops_are_those_of_the_products() -> None:

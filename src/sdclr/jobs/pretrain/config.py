@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
 from sdclr.backbones import BackboneConfig
 from sdclr.config import INCIDENTAL, Section
 from sdclr.data import DataConfig, ViewsConfig
-from sdclr.device import MemoryFormat, Precision
+from sdclr.device import Compile, MemoryFormat, Precision
 from sdclr.methods import MethodConfig
 from sdclr.optim import OptimizerConfig
 
@@ -36,8 +36,9 @@ class PretrainConfig(Section):
     """cpu, cuda, cuda:N, or auto: CUDA where there is one."""
     memory_format: MemoryFormat = "auto"
     """Layout of images and convolution weights; auto is channels_last, the faster one, where that is safe and pays."""
-    compile: bool | Literal["auto"] = "auto"
-    """torch.compile of the method's forward, in one graph; auto: on CUDA only. What does not compile runs as it is."""
+    compile: Compile = "auto"
+    """torch.compile of the method, in one graph; auto: on CUDA only. cuda-graphs (small images, CUDA only): also replay
+    each pass's kernels in one launch; nobody has tried that on a device yet. What does not compile runs as it is."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more compute, same gradients."""
     checkpoint_every_epochs: Annotated[int, Field(ge=1, json_schema_extra=INCIDENTAL)] = 10

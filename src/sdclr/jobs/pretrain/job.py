@@ -33,6 +33,7 @@ from sdclr.data import Data, build_data, epoch_batches, steps_per_epoch
 from sdclr.data.decode import printable
 from sdclr.data.image_store import DecodedStore
 from sdclr.device import (
+    Compiled,
     LateAnswer,
     autocast,
     compiled,
@@ -152,6 +153,7 @@ class Job:
         self.config, self.world = config, world
         self.device = world.device(resolve_device(config.device))
         self.precision = resolve_precision(config.precision, self.device)
+        self.compile = resolve_compile(config.compile, self.device, several=world.several)
         if self.device.type == "cpu":
             keep_freed_memory()
         self.data: Data = build_data(config.data, download=download, exclude=[run.folder] if run is not None else [])
@@ -178,7 +180,6 @@ class Job:
         if config.activation_checkpointing:
             checkpoint_activations(self.backbone.net)
         self.memory_format = resolve_memory_format(config.memory_format, self.backbone, self.device)
-        self.compile = resolve_compile(config.compile, self.device)
         fused = self.device.type == "cuda" and not self.compile
         prepare = partial(synchronise_norms, fused=fused) if world.several else nn.Identity()
         method = build_method(config.method, self.backbone, self.feature_dim, config.seed, prepare)
@@ -187,9 +188,15 @@ class Job:
         )
         if config.memory_format == "auto" and self.device.type == "cpu":
             contiguous_tails(self.method, config.views.size)
-        self.loss_per_image: Callable[[Views], Tensor] = (
-            compiled(self.method, f"method {config.method.name}") if self.compile else self.method
-        )
+        self.compiled: Compiled | None = None
+        if self.compile:
+            self.compiled = compiled(
+                # of several processes, what averages gradients lies around it, and does not compile
+                self.method.forward if world.several else self.method,
+                f"method {config.method.name}",
+                cuda_graphs=self.compile == "cuda-graphs",
+            )
+        self.loss_per_image: Callable[[Views], Tensor] = self.compiled or self.method
         self.images = images.to(self.device)
         self.views_cut_by = "threads or memory"  # of two forms that agree but for rounding
         if isinstance(self.images, DecodedStore):
@@ -303,10 +310,8 @@ class Job:
             )
         self.world.connect(self.device, patience=START_SECONDS * (6 if self.compile else 1))  # compilers take minutes
         if self.world.several:
-            if self.compile:  # inside: what averages gradients does not compile
-                self.method.forward = compiled(  # type: ignore[method-assign]
-                    self.method.forward, f"method {config.method.name}"
-                )
+            if self.compiled is not None:
+                self.method.forward = self.compiled  # type: ignore[method-assign]
             self.loss_per_image = averaging_gradients(self.method)
 
     def train(self, run: Run, show: AnyProgress, stop: StopRequest, label: str) -> None:
@@ -376,9 +381,9 @@ class Job:
         set_learning_rate(self.optimizer, self.learning_rate(self.step))
         # for backbones with dropout; every process drops other units
         torch.manual_seed(derive(self.config.seed, Stream.STEP, self.step, *filter(None, [self.world.rank])))
+        self.optimizer.zero_grad(set_to_none=True)  # first: with CUDA graphs the forward pass overwrites them
         with autocast(self.device, self.precision):
             loss_per_image = self.loss_per_image(self._laid_out(views))  # [B]
-        self.optimizer.zero_grad(set_to_none=True)
         num_images = views.share.total if views.share else len(loss_per_image)
         (loss_per_image.sum() / (num_images / self.world.size)).backward()  # the processes' mean is the batch's mean
         losses = loss_per_image.detach()
@@ -469,6 +474,9 @@ class Job:
                 **{name: float(value) for name, value in self.method.measurements().items()},
             }
         )
+        if self.compiled is not None and self.compiled.how != self.compile:
+            self.compile = self.compiled.how
+            run.write_json("environment.json", run.read_json("environment.json") | {"compile": self.compile})
 
     def _overdue(self) -> bool:
         return time.monotonic() - self.saved_seconds > 60 * self.config.checkpoint_every_minutes

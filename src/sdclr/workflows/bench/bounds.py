@@ -59,6 +59,8 @@ MEANINGS = {
     "bf16_step_over_reference_step": "the reference's fp32 step / our bf16 step, ready-made views; higher is better",
     "bf16_step_speedup": "our fp32 step / our bf16 step, ready-made views; higher is better",
     "bf16_matmul_over_fp32_matmul": "the machine's own bf16 gain: seconds of an fp32 product / a bf16 one",
+    "cuda_graphs_step_speedup": "our compiled step / the same with CUDA graphs, ready-made views; higher is better",
+    "cuda_graphs_end_to_end_speedup": "our compiled step end to end / the same with CUDA graphs; higher is better",
     "lightly_step_over_simclr_step": "a step of lightly's SimCLR / of ours, same backbone; higher is better",
     "views_share_of_step": "share of a step with views on the device that the views take; lower is better",
     "data_wait_share": "share of the time that the host waits for the next views; lower is better",

@@ -1,6 +1,7 @@
 """Everything that is timed, by name: our own jobs as `sdclr pretrain` builds them, the reference, other libraries.
 
-A name is what is done and, in brackets, how: ``sdclr_step[bf16,compiled]``. B images a batch.
+A name is what is done and, in brackets, how: ``sdclr_step[bf16,compiled]``; ``cuda-graphs`` are compiled, too. B images
+a batch.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from torch import Tensor
 from sdclr.backbones import BackboneConfig, build_backbone, measure_feature_dim
 from sdclr.batch import Views
 from sdclr.data import DataConfig, ViewsConfig, make_views
-from sdclr.device import Precision
+from sdclr.device import Compiled, CompiledAs, Precision
 from sdclr.jobs.pretrain import PretrainConfig
 from sdclr.jobs.pretrain.job import Job
 from sdclr.methods import SDCLRConfig, SimCLRConfig
@@ -44,6 +45,7 @@ STEPS_PER_EPOCH = 22
 """CIFAR-10-LT at batch 512."""
 PROJECTION_DIM = 128
 VIEW_BATCHES = 4
+IN_WORDS: dict[CompiledAs, str] = {False: "uncompiled", True: "compiled", "cuda-graphs": "cuda-graphs"}
 
 
 def is_step(name: str) -> bool:
@@ -51,8 +53,13 @@ def is_step(name: str) -> bool:
     return any(word in name for word in ("_step", "_with_views", "_end_to_end"))
 
 
-def variant(precision: str, compiled: bool) -> str:
-    return f"{precision},compiled" if compiled else precision
+def variant(precision: str, compiled: CompiledAs) -> str:
+    return f"{precision},{IN_WORDS[compiled]}" if compiled else precision
+
+
+def warm_ups(name: str) -> int:
+    """Runs of a step that compile or record something, to be left out."""
+    return 2 if "cuda-graphs" in name else 1 if "compiled" in name else 0
 
 
 @dataclass(frozen=True)
@@ -75,7 +82,7 @@ class Workload:
     def write(self, pixels: Tensor) -> None:
         np.savez(self.file, images=pixels.permute(0, 2, 3, 1).numpy())
 
-    def job(self, method: str, precision: Precision, compiled: bool) -> Job:
+    def job(self, method: str, precision: Precision, compiled: CompiledAs) -> Job:
         """What `sdclr pretrain` would run on these images; both methods have the 3-layer head."""
         head = SDCLRConfig if method == "sdclr" else SimCLRConfig
         config = PretrainConfig(
@@ -103,12 +110,13 @@ class Contestants:
         self.waiting_shares: dict[str, list[float]] = {}
         """Of the end-to-end actions, one entry a call."""
         self.not_installed: list[str] = []
+        self._compiled: dict[str, tuple[CompiledAs, Compiled]] = {}
         self.pixels = work.pixels()
         work.write(self.pixels)
         a, b = torch.rand(2, work.batch, 3, work.size, work.size, device=self.device)
         self.ready = Views(a, b, torch.arange(work.batch, device=self.device))
 
-    def add_steps(self, precision: Precision, compiled: bool, *, with_data: bool) -> Job:
+    def add_steps(self, precision: Precision, compiled: CompiledAs, *, with_data: bool) -> Job:
         """A step of both methods on ready-made views; ``with_data``: SDCLR's also with its views. Returns its job."""
         how = variant(precision, compiled)
         for method in ("simclr", "sdclr"):
@@ -117,10 +125,17 @@ class Contestants:
             a, b = (view.contiguous(memory_format=layout) for view in self.ready[:2])
             step = partial(job.train_step, Views(a, b, self.ready.index))
             self.actions[f"{method}_step[{how}]"] = timed(step, self.device)
+            if isinstance(job.loss_per_image, Compiled):
+                self._compiled[f"{method}_step[{how}]"] = compiled, job.loss_per_image
         if with_data:
             self._add_data(job, how)
         self.actions[f"matmul[{precision}]"] = matmul(self.device, precision)
         return job
+
+    def fallen_back(self) -> dict[str, str]:
+        """Which steps did not run as their names say, once they have run, and how they did."""
+        steps = self._compiled.items()
+        return {name: f"ran {IN_WORDS[step.how]}, see the warning" for name, (how, step) in steps if step.how != how}
 
     def _add_data(self, job: Job, how: str) -> None:
         images, spec = self.pixels.to(self.device), job.config.views.spec()

@@ -8,6 +8,7 @@ import os
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -16,13 +17,21 @@ import torch
 from rich.console import Console
 
 from sdclr.backbones import BackboneConfig
-from sdclr.device import Precision, describe_device, keep_freed_memory, resolve_device
+from sdclr.device import (
+    Compile,
+    CompiledAs,
+    Precision,
+    describe_device,
+    keep_freed_memory,
+    resolve_compile,
+    resolve_device,
+)
 from sdclr.errors import ConfigError
 from sdclr.presentation.progress import AnyProgress, NoProgress
 from sdclr.workflows.bench.bounds import MEANINGS, SMALL, Work, judged
-from sdclr.workflows.bench.contestants import STEPS_PER_EPOCH, Contestants, Workload, is_step, variant
+from sdclr.workflows.bench.contestants import STEPS_PER_EPOCH, Contestants, Workload, is_step, variant, warm_ups
 from sdclr.workflows.bench.machine import file_name, flops_of, has_bf16, matmul_side, peak_memory
-from sdclr.workflows.bench.rounds import Times, cost, measure, round_ratios, summary
+from sdclr.workflows.bench.rounds import Action, Times, cost, measure, round_ratios, summary
 from sdclr.workflows.bench.show import show
 
 RESULTS = Path("benchmarks/results")
@@ -42,10 +51,11 @@ class Settings:
     """The first is the main one, which also runs end to end. None: fp32, then bf16 where the device has it; on CUDA
     bf16 first."""
     compiled: str = "auto"
-    """on, off, both, or auto: what `compile=auto` does."""
+    """on, off, both, cuda-graphs, or auto: what `compile=auto` does; on CUDA, below 128 px, CUDA graphs beside it."""
     rounds: int = 7
-    minutes: float = 4.0
-    """After the first round, none begins that would end later than so many minutes after the start."""
+    minutes: float | None = None
+    """After the first round, none begins that would end later than so many minutes after the start. None: 4; on CUDA,
+    where half a dozen graphs are compiled first, 8."""
     device: str = "auto"
 
 
@@ -75,36 +85,30 @@ def measured(settings: Settings, progress: AnyProgress) -> dict[str, Any]:
     device = resolve_device(settings.device)
     if device.type == "cpu":
         keep_freed_memory()
-    precisions, compile_choices = _precisions(settings, device), _compile_choices(settings, device)
+    precisions = _precisions(settings, device)
+    ways = _ways(settings, precisions, device)
+    main = variant(*ways[0])
+    minutes = settings.minutes if settings.minutes is not None else 8.0 if device.type == "cuda" else 4.0
     batch = settings.batch or (512 if device.type == "cuda" else 128)
     ours: dict[str, Any] = {"width": settings.width, "stem": "large" if settings.size >= 128 else "small"}
     if ":" in settings.backbone and settings.width != 64:
         raise ConfigError(f"--width is for our own ResNets; {settings.backbone} has its own. Leave it out.")
     work = Work(settings.backbone, settings.width, settings.size, batch)
     backbone = BackboneConfig(name=settings.backbone, **(ours if ":" not in settings.backbone else {}))
-    main = variant(precisions[0], compile_choices[-1])
     with tempfile.TemporaryDirectory() as folder:
         entrants = Contestants(Workload(backbone, settings.size, batch, device, Path(folder) / "images.npz"))
-        for precision in precisions:
-            for compiled in compile_choices:
-                with_data = variant(precision, compiled) == main
-                job = entrants.add_steps(precision, compiled, with_data=with_data)
+        end_to_end = {main, variant(precisions[0], "cuda-graphs")}
+        for precision, how in ways:
+            job = entrants.add_steps(precision, how, with_data=variant(precision, how) in end_to_end)
         entrants.add_reference()
         entrants.add_views()
         entrants.add_losses()
         entrants.add_lightly(precisions[0])
         task = progress.add("bench", total=(settings.rounds + 1) * len(entrants.actions), unit="measurements")
-        memory = {}
-        for name, action in entrants.actions.items():  # once, to warm up
-            if is_step(name) and "_end_to_end" not in name:  # workers are other processes
-                if "compiled" in name:
-                    action()
-                memory[name] = peak_memory(action, device)
-            else:
-                action()
-            progress.advance(task)
+        memory, failed = warmed_up(entrants.actions, device, main, advance=lambda: progress.advance(task))
+        job.optimizer.zero_grad()  # gradients out of CUDA graphs must not be added to
         flops = flops_of(lambda: job.method(entrants.ready).mean().backward())
-        left = 60 * settings.minutes - (time.perf_counter() - begun)
+        left = 60 * minutes - (time.perf_counter() - begun)
         times = measure(entrants.actions, rounds=settings.rounds, seconds=left, advance=lambda: progress.advance(task))
         progress.finish(task, f"{len(times['loss'])} rounds")
     now = datetime.datetime.now(datetime.UTC)
@@ -117,7 +121,8 @@ def measured(settings: Settings, progress: AnyProgress) -> dict[str, Any]:
         "load_before": load,
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
-        "settings": asdict(settings) | {"batch": batch, "precisions": precisions, "main": main, "work": list(work)},
+        "settings": asdict(settings)
+        | {"batch": batch, "precisions": precisions, "minutes": minutes, "main": main, "work": list(work)},
         "elapsed_seconds": time.perf_counter() - begun,
         "n": len(times["loss"]),
         "steps_per_epoch": STEPS_PER_EPOCH,
@@ -126,8 +131,37 @@ def measured(settings: Settings, progress: AnyProgress) -> dict[str, Any]:
         "flops_per_step": flops,
         "matmul_flops_per_second": {p: _peak(times, p, device) for p in precisions},
         "not_installed": entrants.not_installed,
+        "remarks": entrants.fallen_back() | failed,
     }
     return facts | _ratios(times, entrants.waiting_shares, facts, work, device, main)
+
+
+def warmed_up(
+    actions: dict[str, Action], device: torch.device, main: str, advance: Callable[[], object] = lambda: None
+) -> tuple[dict[str, int | None], dict[str, str]]:
+    """Run everything once, or until it is compiled and recorded. Returns peak memory and what went wrong, by name.
+
+    CUDA graphs that fail are taken out of ``actions``, unless they are ``main``: what is beside them is worth having.
+    """
+    memory: dict[str, int | None] = {}
+    failed: dict[str, str] = {}
+    for name, action in list(actions.items()):
+        try:
+            if is_step(name) and "_end_to_end" not in name:  # workers are other processes
+                for _ in range(warm_ups(name)):
+                    action()
+                memory[name] = peak_memory(action, device)
+            else:
+                action()
+        except RuntimeError as error:
+            if "cuda-graphs" not in name or "cuda-graphs" in main:
+                raise
+            failed[name] = f"failed: {str(error).partition(chr(10))[0]}"
+            del actions[name]
+        if "cuda-graphs" in name:
+            memory.pop(name, None)  # a replay allocates nothing: its memory was set aside when it was recorded
+        advance()
+    return memory, failed
 
 
 def _precisions(settings: Settings, device: torch.device) -> list[Precision]:
@@ -142,11 +176,22 @@ def _precisions(settings: Settings, device: torch.device) -> list[Precision]:
     return ["bf16", "fp32"] if device.type == "cuda" else ["fp32", "bf16"]
 
 
-def _compile_choices(settings: Settings, device: torch.device) -> list[bool]:
-    choices = {"auto": [device.type == "cuda"], "on": [True], "off": [False], "both": [False, True]}
+def _ways(settings: Settings, precisions: list[Precision], device: torch.device) -> list[tuple[Precision, CompiledAs]]:
+    """How steps are run; the first way is the main one."""
+    choices: dict[str, list[Compile]] = {
+        "auto": ["auto"],
+        "on": [True],
+        "off": [False],
+        "both": [True, False],
+        "cuda-graphs": ["cuda-graphs"],
+    }
     if settings.compiled not in choices:
-        raise ConfigError(f"--compile must be auto, on, off or both, got {settings.compiled!r}.")
-    return choices[settings.compiled]
+        raise ConfigError(f"--compile must be auto, on, off, both or cuda-graphs, got {settings.compiled!r}.")
+    compiled = [resolve_compile(choice, device) for choice in choices[settings.compiled]]
+    ways = [(precision, how) for precision in precisions for how in compiled]
+    if settings.compiled == "auto" and device.type == "cuda" and settings.size < 128:  # long steps have none to gain
+        ways.append((precisions[0], "cuda-graphs"))
+    return ways
 
 
 def _peak(times: Times, precision: str, device: torch.device) -> float:
@@ -154,8 +199,9 @@ def _peak(times: Times, precision: str, device: torch.device) -> float:
 
 
 def _fastest(times: Times, step: str, precision: str) -> str:
-    """The faster of the compiled and the plain step."""
-    names = [name for name in (f"{step}[{variant(precision, c)}]" for c in (False, True)) if name in times]
+    """The fastest of the plain step, the compiled one and the one with CUDA graphs."""
+    ways: tuple[CompiledAs, ...] = (False, True, "cuda-graphs")
+    names = [name for name in (f"{step}[{variant(precision, way)}]" for way in ways) if name in times]
     return min(names, key=lambda name: statistics.median(times[name]))
 
 
@@ -201,6 +247,10 @@ def _ratios(
         ratios["bf16_step_speedup"] = round_ratios(of(fp32), of(bf16))
         ratios["bf16_step_over_reference_step"] = round_ratios(of("reference_step"), of(bf16))
         ratios["bf16_matmul_over_fp32_matmul"] = round_ratios(of("matmul[fp32]"), of("matmul[bf16]"))
+    for key, name in (("cuda_graphs_step_speedup", "step"), ("cuda_graphs_end_to_end_speedup", "end_to_end")):
+        compiled, graphs = (f"sdclr_{name}[{variant(first, way)}]" for way in (True, "cuda-graphs"))
+        if compiled in times and graphs in times:
+            ratios[key] = round_ratios(of(compiled), of(graphs))
     if "kornia_views" in times:
         ratios["views_over_kornia"] = round_ratios(of("kornia_views"), of("views"))
     if work.size == 32:

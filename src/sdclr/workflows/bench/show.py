@@ -24,6 +24,8 @@ def show(facts: dict[str, Any], console: Console) -> None:
     console.print(_steps(facts), _parts(facts), _ratios(facts), _bounds(facts))
     for name in facts["not_installed"]:
         console.print(f"{name}: not installed", highlight=False)
+    for name, words in facts["remarks"].items():
+        console.print(f"{escape(name)}: {escape(words)}", highlight=False)
 
 
 def _steps(facts: dict[str, Any]) -> Table:
@@ -69,7 +71,7 @@ def _ratios(facts: dict[str, Any]) -> Table:
 
 
 def _bounds(facts: dict[str, Any]) -> Table:
-    table = _table("Held to", "on", "bound", "goal", "measured", "met")
+    table = _table("Held to", "on", "bound", "goal", "measured", "met", wrapped="measured")
     for bound in facts["bounds"]:
         limit, goal = f"{bound['direction']} {bound['limit']:g}", bound["goal"]
         measured = bound["why"] if bound["value"] is None else f"{bound['value']:.3g}"
@@ -78,10 +80,10 @@ def _bounds(facts: dict[str, Any]) -> Table:
     return table
 
 
-def _table(first: str, *columns: str, names: bool = True) -> Table:
-    """``names``: whether the first column holds names, which stay whole."""
+def _table(first: str, *columns: str, names: bool = True, wrapped: str = "") -> Table:
+    """``names``: whether the first column holds names, which stay whole; ``wrapped``: a column of words, which wrap."""
     table = Table(caption_justify="left", highlight=False, box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     table.add_column(first, no_wrap=names)
     for column in columns:
-        table.add_column(column, justify="right", no_wrap=True)
+        table.add_column(column, justify="right", no_wrap=column != wrapped)
     return table
