@@ -204,7 +204,14 @@ def test_an_image_that_is_none_ends_with_65_before_the_first_step_and_nothing_ha
     else:
         bad.write_bytes((folder / "1.png").read_bytes()[:40] if kind == "cut" else b"hello")
     (tmp_path / "list.txt").write_text("".join(f"{path.name}\n" for path in sorted(folder.iterdir())))
-    settings = [f"data.root={folder}", "epochs=1", "batch_size=4", "backbone.name=resnet10", "views.size=8"]
+    settings = [
+        f"data.root={folder}",
+        "data.links=anywhere",
+        "epochs=1",
+        "batch_size=4",
+        "backbone.name=resnet10",
+        "views.size=8",
+    ]
     out = tmp_path / "x"
     assert quick_exit("pretrain", str(tmp_path / "list.txt"), "--out", str(out), *settings, "backbone.width=2") == 65
     assert not (out / "checkpoints").exists()
