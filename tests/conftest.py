@@ -10,9 +10,17 @@ from pathlib import Path
 import pytest
 import torch
 
+from sdclr.jobs.pretrain import saver
+
 
 def pytest_configure() -> None:
     torch.set_num_threads(1)  # several test processes share few cores; and sums keep one order
+
+
+@pytest.fixture
+def writing_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread writes the checkpoints of runs on the CPU too, as it does beside a CUDA device; forked ones' as well."""
+    monkeypatch.setattr(saver, "BESIDE_DEVICES", ("cpu",))
 
 
 @pytest.fixture(scope="session")

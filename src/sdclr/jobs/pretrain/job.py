@@ -46,6 +46,7 @@ from sdclr.device import (
 from sdclr.errors import CheckpointError, ConfigError, DataError, DistributedError, NonFiniteError, Preempted
 from sdclr.jobs.pretrain.config import PretrainConfig
 from sdclr.jobs.pretrain.outcome import Outcome, last_checkpoint_step
+from sdclr.jobs.pretrain.saver import Saver
 from sdclr.jobs.pretrain.usable import FILE as IMAGES_FILE
 from sdclr.jobs.pretrain.usable import usable_images
 from sdclr.methods import build_method
@@ -83,7 +84,7 @@ def pretrain(
         with run:
             run.check(config)  # again, now that nobody else can write here
             outcome = Outcome(run, job.total_steps)
-            with outcome.told(lambda: job.step), explain_out_of_memory(memory_advice(config)):
+            with outcome.told(lambda: job.step), explain_out_of_memory(memory_advice(config)), job.saver:
                 job.start(run, show)
                 if job.step < job.total_steps:
                     outcome.write("running", job.step)
@@ -175,6 +176,7 @@ class Job:
         self.finite = torch.ones((), dtype=torch.bool, device=self.device)  # every loss up to now
         # of the last step, not looked at yet: ``finite`` after it, its number, its images
         self.unread: tuple[LateAnswer, int, Tensor] | None = None
+        self.saver = Saver(self.device)
         self.saved_seconds = time.monotonic()
 
     def learning_rate(self, step: int) -> float:
@@ -248,6 +250,7 @@ class Job:
                 for views in self._waiting_for(views_of_epoch):
                     self.train_step(views)
                     show.advance(task)
+                    self.saver.check()
                     if self.step % self.steps_per_epoch == 0:
                         continue  # the end of the epoch comes first
                     if stop.signal_name:
@@ -263,6 +266,7 @@ class Job:
                 self._save(run)
             if stop.signal_name and epoch + 1 < config.epochs:
                 self._stop(run, stop)
+        self.saver.settle()
         self.save_backbone(run)
         show.finish(task, f"loss {self._epoch_loss():.3f}")
         if stop.signal_name:
@@ -365,6 +369,7 @@ class Job:
 
     def _stop(self, run: Run, stop: StopRequest) -> None:
         self._save(run)
+        self.saver.settle()
         raise Preempted(
             f"stopped by {stop.signal_name} at step {self.step} of {self.total_steps}, everything saved. "
             f"Go on with: {run.next_command('preempted')}"
@@ -390,7 +395,7 @@ class Job:
                     "optimizer.learning_rate or lengthen optimizer.warmup_epochs, in a new --out."
                 )
         facts = {"config": self.config.to_dict(), "optimizer": numbers, "metrics_size": run.metrics_size()}
-        run.checkpoints.save(Checkpoint(self.step, tensors, facts), read_back=read_back)
+        self.saver.save(run.checkpoints, Checkpoint(self.step, tensors, facts), read_back=read_back)
         self.saved_seconds = time.monotonic()
 
     def _restore(self, checkpoint: Checkpoint, where: str) -> None:
