@@ -37,6 +37,7 @@ from sdclr.data.decode import open_bytes
 from sdclr.data.image_files import ImageFiles
 from sdclr.data.image_store import build_store
 from sdclr.data.listing import list_images
+from sdclr.data.own_images import read_own_images
 from sdclr.device import describe_device, keep_freed_memory
 from sdclr.workflows.bench.reference import PillowPairs
 from sdclr.workflows.bench.rounds import round_ratios, timed
@@ -51,6 +52,8 @@ RATIOS = {
     "pil_views_over_views_of_files": ("pil_views", "views_of_files"),
     "pil_views_over_views_of_store": ("pil_views", "views_of_store"),
     "pil_views_over_views_32px": ("pil_views_32px", "views_32px"),
+    "listing_over_links_anywhere": ("listing", "listing_links_anywhere"),
+    "list_over_links_anywhere": ("list", "list_links_anywhere"),
 }
 
 
@@ -120,13 +123,21 @@ def variants(files: ImageFiles, folder: Path, size: int) -> dict[str, Callable[[
 
 
 def listing(folder: Path, number: int) -> dict[str, Callable[[], object]]:
-    """One listing of ``number`` empty files."""
+    """One listing of ``number`` empty files, and one reading of a list of them."""
     for first in range(0, number, FILES_PER_FOLDER):
         (folder / f"{first:09d}").mkdir()
         for row in range(first, min(first + FILES_PER_FOLDER, number)):
             os.close(os.open(folder / f"{first:09d}" / f"{row:09d}.jpg", os.O_CREAT | os.O_WRONLY))
-    assert len(list_images(folder).paths) == number
-    return {"listing": lambda: list_images(folder)}
+    paths = list_images(folder).paths
+    assert len(paths) == number
+    file = folder / "list.txt"
+    file.write_text("".join(f"{path}\n" for path in paths))
+    return {
+        "listing": lambda: list_images(folder),
+        "listing_links_anywhere": lambda: list_images(folder, links="anywhere"),
+        "list": lambda: read_own_images(file),
+        "list_links_anywhere": lambda: read_own_images(file, links="anywhere"),
+    }
 
 
 def measure(actions: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:

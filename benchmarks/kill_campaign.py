@@ -1,13 +1,14 @@
 """SIGKILL pre-training runs at random instants, resume each, and compare its end with a run that nobody killed.
 
-    python benchmarks/kill_campaign.py [--kills 1000] [--seed 0] [--json FILE]
+    python benchmarks/kill_campaign.py [--kills 1000] [--seed 0] [--thread] [--json FILE]
 
 The run: SDCLR on scikit-learn's digits, 9 steps in 3 epochs, a checkpoint after every step. Each kill has a fresh run
 folder and its own ending. Processes are forked from one that has imported torch and computed nothing yet. Instants are
 uniform over the time that an undisturbed run takes; every third kill is aimed: it waits for a save of a random number
 and falls within the time that a save takes. "Inside a save" is what the run itself noted in shared memory. Equal means
 equal sha256 over every tensor of the last checkpoint (weights, both norm branches, masks, optimiser), over the trained
-backbone, and over the losses of all epochs.
+backbone, and over the losses of all epochs. With --thread the killed runs leave their writing to a thread, as they
+would beside a CUDA device; the undisturbed run does not.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from sdclr import PretrainConfig, Run, pretrain, recipe
 from sdclr.checkpoint import CheckpointFolder, read_tensors
 from sdclr.device import describe_device
 from sdclr.errors import CheckpointError
+from sdclr.jobs.pretrain import saver
 from sdclr.jobs.status import read_status
 
 SETTINGS = ["backbone.width=2", "views.size=8", "batch_size=150", "epochs=3", "checkpoint_every_minutes=1e-9"]
@@ -127,8 +129,8 @@ class Figures:
     """Step of the newest checkpoint at the kill -> number of kills."""
 
 
-def campaign(folder: Path, kills: int, seed: int) -> Figures:
-    """Kill ``kills`` runs below ``folder`` and let each go on to its end."""
+def campaign(folder: Path, kills: int, seed: int, *, thread: bool = False) -> Figures:
+    """Kill ``kills`` runs below ``folder`` and let each go on to its end; ``thread``: one writes their checkpoints."""
     rng, figures = random.Random(seed), Figures()
     assert ended(forked(lambda: pretrain(config(), folder / "warm"))) == 0, "the undisturbed run failed"
     begun = time.perf_counter()
@@ -141,6 +143,8 @@ def campaign(folder: Path, kills: int, seed: int) -> Figures:
 
         def run(out: Path = out, saves: Saves = saves) -> None:
             CheckpointFolder.save = saves.noted(CheckpointFolder.save)  # type: ignore[method-assign]
+            if thread:
+                saver.BESIDE_DEVICES = ("cpu",)
             pretrain(config(), out)
 
         child = forked(run)
@@ -188,16 +192,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--thread", action="store_true")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     begun = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        figures = campaign(Path(folder), arguments.kills, arguments.seed)
+        figures = campaign(Path(folder), arguments.kills, arguments.seed, thread=arguments.thread)
     facts = {
         "hardware": describe_device(torch.device("cpu")),
         "torch": torch.__version__,
-        "setting": {"kills": arguments.kills, "seed": arguments.seed},
+        "setting": {"kills": arguments.kills, "seed": arguments.seed, "thread": arguments.thread},
         **asdict(figures),
         "seconds": round(time.perf_counter() - begun, 1),
     }

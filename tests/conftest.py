@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from sdclr.jobs.pretrain import saver
+
 
 def pytest_configure() -> None:
     torch.set_num_threads(1)  # several test processes share few cores; and sums keep one order
@@ -18,6 +20,12 @@ def pytest_configure() -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("gpu") and not torch.cuda.is_available():
         pytest.skip("torch sees no CUDA device")
+
+
+@pytest.fixture
+def writing_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread writes the checkpoints of runs on the CPU too, as it does beside a CUDA device; forked ones' as well."""
+    monkeypatch.setattr(saver, "BESIDE_DEVICES", ("cpu",))
 
 
 @pytest.fixture(scope="session")

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 from torch import nn
 
-from sdclr.checkpoint import Checkpoint, CheckpointFolder, Files, load_strictly, read_tensors, write_tensors
+from sdclr.checkpoint import _DTYPES, Checkpoint, CheckpointFolder, Files, load_strictly, read_tensors, write_tensors
 from sdclr.errors import CheckpointError, MissingInputError, StorageError
 
 
@@ -26,6 +27,19 @@ def test_tensors_and_facts_come_back_exactly(tmp_path: Path, tensors: dict[str, 
     assert back.keys() == tensors.keys()
     assert all(torch.equal(back[k], v) and back[k].dtype == v.dtype for k, v in tensors.items())
     assert [p.name for p in tmp_path.iterdir()] == ["x.safetensors"]
+
+
+def test_every_kind_of_number_is_written_as_safetensors_writes_it(tmp_path: Path) -> None:
+    tensors = {name: torch.tensor([[0, 1], [1, 1]]).to(dtype) for dtype, name in _DTYPES.items()}
+    tensors |= {"none": torch.zeros(0, 3), "number": torch.tensor(3, dtype=torch.int16), "odd": torch.ones(3).bool()}
+    write_tensors(tmp_path / "x.safetensors", tensors, {})
+    ours = safetensors.torch.load((tmp_path / "x.safetensors").read_bytes())
+    theirs = safetensors.torch.load(safetensors.torch.save(tensors))
+    assert ours.keys() == theirs.keys() == tensors.keys()
+    for name, tensor in ours.items():
+        assert (tensor.dtype, tensor.shape) == (theirs[name].dtype, theirs[name].shape), name
+        bits, expected = (one.reshape(-1).view(torch.uint8) for one in (tensor, theirs[name]))
+        assert torch.equal(bits, expected), name
 
 
 def test_a_flipped_bit_in_any_byte_and_a_cut_at_any_byte_are_detected(
@@ -47,8 +61,6 @@ def test_a_flipped_bit_in_any_byte_and_a_cut_at_any_byte_are_detected(
 
 
 def test_foreign_and_missing_files_are_refused_by_name(tmp_path: Path) -> None:
-    import safetensors.torch
-
     with pytest.raises(MissingInputError, match=r"none\.safetensors"):
         read_tensors(tmp_path / "none.safetensors")
     foreign = tmp_path / "foreign.safetensors"

@@ -30,6 +30,25 @@ from sdclr.errors import CheckpointError, MissingInputError, RunFolderError, Sdc
 _SUM_KEY = b'"sha256":"'  # inside JSON strings the quotes are escaped, so this byte sequence is unique
 _NO_SUM = "0" * 64
 _LARGEST_HEADER = 16 * 1024 * 1024
+_DTYPES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.bool: "BOOL",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.complex64: "C64",
+    torch.uint64: "U64",
+    torch.uint32: "U32",
+    torch.uint16: "U16",
+    torch.uint8: "U8",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.float8_e5m2: "F8_E5M2",
+}
+"""What safetensors calls them."""
 
 
 class Files:
@@ -39,7 +58,7 @@ class Files:
         """A new, empty, unbuffered file."""
         return FileIO(path, "wb")
 
-    def write(self, file: FileIO, content: bytes) -> None:
+    def write(self, file: FileIO, content: bytes | memoryview) -> None:
         rest = memoryview(content)
         while rest:  # one call writes 2 GB at most
             rest = rest[file.write(rest) :]
@@ -86,14 +105,36 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str,
     Raises StorageError when the disk fails or is full and RunFolderError when the folder is not writable; whatever
     stood at ``path`` before is then still there.
     """
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    metadata = {"facts": json.dumps(facts), "sha256": _NO_SUM}
-    content = safetensors.torch.save(plain, metadata)
-    where = content.index(_SUM_KEY) + len(_SUM_KEY)
-    write_atomically(path, content[:where] + _sum(content, where) + content[where + 64 :])
+    content, where = _packed(tensors, facts)
+    content[where : where + 64] = _sum(content, where)
+    write_atomically(path, content)
 
 
-def _sum(content: bytes, where: int) -> bytes:
+def _packed(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> tuple[memoryview, int]:
+    """A safetensors file whose checksum is still zeros, and where that stands.
+
+    Each tensor is copied once, by torch, which lets other threads run meanwhile: the step may be one. safetensors' own
+    writer copies everything several times and lets nobody run.
+    """
+    header: dict[str, Any] = {"__metadata__": {"facts": json.dumps(facts), "sha256": _NO_SUM}}
+    end = 0
+    in_order = sorted(tensors.items(), key=lambda item: -item[1].element_size())  # so that each is aligned
+    for name, tensor in in_order:
+        begin, end = end, end + tensor.numel() * tensor.element_size()
+        header[name] = {"dtype": _DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [begin, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    first = 8 + len(text)
+    file = torch.empty(first + end, dtype=torch.uint8)
+    for name, tensor in in_order:
+        begin, end = header[name]["data_offsets"]
+        file[first + begin : first + end].view(tensor.dtype).view(tensor.shape).copy_(tensor.detach())
+    content = file.numpy().data
+    content[:first] = len(text).to_bytes(8, "little") + text
+    return content, content[:first].tobytes().index(_SUM_KEY) + len(_SUM_KEY)
+
+
+def _sum(content: bytes | memoryview, where: int) -> bytes:
     """sha256 over every byte, zeros taken for the 64 digits that stand at ``where``."""
     digest = hashlib.sha256(memoryview(content)[:where])
     digest.update(_NO_SUM.encode())
@@ -134,7 +175,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 _CURE = "Use another file, or copy it again from where it is intact."
 
 
-def write_atomically(path: Path, content: bytes | str) -> None:
+def write_atomically(path: Path, content: bytes | memoryview | str) -> None:
     """Replace ``path`` by ``content`` so that a crash leaves the old file or the new one, never a mixture."""
     raw = content.encode() if isinstance(content, str) else content
     temporary = path.with_name(f".{path.name}.tmp")

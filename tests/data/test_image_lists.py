@@ -29,12 +29,13 @@ def table(folder: Path, *rows: list[str]) -> Path:
 
 def test_lines_with_labels_are_a_labelled_list(tmp_path: Path) -> None:
     listed = read_txt_list(txt(tmp_path, "b/x 1.jpg 7\r\n\r\na.jpg 10\n"))
-    assert listed == ListedImages(["b/x 1.jpg", "a.jpg"], ["7", "10"])
+    assert listed == ListedImages(["b/x 1.jpg", "a.jpg"], ["7", "10"], tmp_path / "list.txt", [1, 3])
+    assert listed.where(1) == f"{tmp_path / 'list.txt'}, line 3"
 
 
 def test_plain_lines_are_an_unlabelled_list(tmp_path: Path) -> None:
     listed = read_txt_list(txt(tmp_path, "\ufeffb/two words.jpg\n./a//c.jpg\nno_suffix\n\n"))
-    assert listed == ListedImages(["b/two words.jpg", "a/c.jpg", "no_suffix"], None)
+    assert listed[:2] == (["b/two words.jpg", "a/c.jpg", "no_suffix"], None)
 
 
 def test_names_that_are_no_text_survive_in_lists(tmp_path: Path) -> None:
@@ -72,16 +73,16 @@ def test_a_bad_line_of_a_list_is_named(tmp_path: Path, lines: str, message: str)
 @pytest.mark.parametrize("label", ["label", "Class", "TARGET"])
 def test_columns_are_found_by_name(tmp_path: Path, header: str, label: str) -> None:
     path = table(tmp_path, ["id", label, header], ["1", "a cat", "x/1.jpg"], ["2", "dog", "x/2.jpg"])
-    assert read_csv_list(path) == ListedImages(["x/1.jpg", "x/2.jpg"], ["a cat", "dog"])
+    assert read_csv_list(path) == ListedImages(["x/1.jpg", "x/2.jpg"], ["a cat", "dog"], path, [2, 3])
 
 
 def test_a_table_without_labels_is_unlabelled(tmp_path: Path) -> None:
-    assert read_csv_list(table(tmp_path, ["path", "width"], ["a.jpg", "3"])) == ListedImages(["a.jpg"], None)
+    assert read_csv_list(table(tmp_path, ["path", "width"], ["a.jpg", "3"]))[:2] == (["a.jpg"], None)
 
 
 def test_of_several_columns_the_first_known_name_counts(tmp_path: Path) -> None:
     path = table(tmp_path, ["image", "class", "path", "label"], ["no.jpg", "no", "a.jpg", "yes"])
-    assert read_csv_list(path) == ListedImages(["a.jpg"], ["yes"])
+    assert read_csv_list(path)[:2] == (["a.jpg"], ["yes"])
 
 
 def test_a_table_carries_any_name(tmp_path: Path) -> None:
@@ -93,7 +94,7 @@ def test_a_table_carries_any_name(tmp_path: Path) -> None:
 def test_a_byte_order_mark_and_blank_lines_do_not_matter(tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
     path.write_bytes(b"\xef\xbb\xbfpath,label\r\na.jpg,1\r\n\r\n,\r\nb.jpg,2\r\n")
-    assert read_csv_list(path) == ListedImages(["a.jpg", "b.jpg"], ["1", "2"])
+    assert read_csv_list(path) == ListedImages(["a.jpg", "b.jpg"], ["1", "2"], path, [2, 5])
 
 
 @pytest.mark.parametrize(

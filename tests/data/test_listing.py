@@ -32,6 +32,7 @@ def test_the_order_does_not_depend_on_the_order_of_the_file_system(
     names = [f"{number % 3}/{number}.jpg" for number in range(30)]
     touch(tmp_path, *names)
     (tmp_path / "l2").symlink_to("1")
+    (tmp_path / "l3.jpg").symlink_to("1/1.jpg")
     (tmp_path / "l1").symlink_to("1")
     expected = list_images(tmp_path)
     real = os.scandir
@@ -49,7 +50,7 @@ def test_the_order_does_not_depend_on_the_order_of_the_file_system(
 
     monkeypatch.setattr(module.os, "scandir", Shuffled)
     assert list_images(tmp_path) == expected
-    assert expected.paths == sorted(names, key=os.fsencode)
+    assert expected.paths == sorted([*names, "l3.jpg"], key=os.fsencode)
 
 
 @pytest.mark.parametrize("suffix", IMAGE_SUFFIXES)
@@ -93,15 +94,55 @@ def test_loops_of_links_end_and_every_folder_is_entered_once(tmp_path: Path) -> 
     assert listing.num_other == 1, "a link to itself leads to no folder"
 
 
-def test_links_out_of_the_folder_are_followed(tmp_path: Path) -> None:
+@pytest.fixture
+def leaky(tmp_path: Path) -> Path:
+    """A folder with links to a file and a folder elsewhere, one under two names."""
     touch(tmp_path / "elsewhere", "1.jpg", "2.jpg")
     touch(tmp_path / "root", "3.jpg")
     (tmp_path / "root" / "more").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "root" / "again").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "root" / "one.jpg").symlink_to(tmp_path / "elsewhere" / "1.jpg")
     (tmp_path / "root" / "broken.jpg").symlink_to("nowhere")
-    paths = list_images(tmp_path / "root").paths
+    return tmp_path / "root"
+
+
+def test_links_out_of_the_folder_are_followed_when_that_is_said(leaky: Path) -> None:
+    paths = list_images(leaky, links="anywhere").paths
     assert paths == ["3.jpg", "again/1.jpg", "again/2.jpg", "broken.jpg", "one.jpg"]
+
+
+def test_links_out_of_the_folder_are_refused(leaky: Path, tmp_path: Path) -> None:
+    to = f"{leaky}, to {tmp_path}/elsewhere \\(1 more links do so\\).*themselves there, or use data.links=anywhere"
+    with pytest.raises(DataError, match=f"^{leaky}/again/ leads through a link out of {to}"):
+        list_images(leaky)
+    (leaky / "again").unlink()
+    (leaky / "more").unlink()
+    with pytest.raises(DataError, match=f"^{leaky}/one.jpg leads .* to {tmp_path}/elsewhere/1.jpg. Put"):
+        list_images(leaky)
+    (leaky / "one.jpg").unlink()
+    assert list_images(leaky).paths == ["3.jpg", "broken.jpg"], "a broken link shows when it is read"
+
+
+def test_a_folder_outside_is_refused_before_it_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path, "1.jpg")
+    (tmp_path / "disk").symlink_to("/")
+    listed: list[str] = []
+    real = os.scandir
+    monkeypatch.setattr(module.os, "scandir", lambda where: (listed.append(os.path.realpath(where)), real(where))[1])
+    with pytest.raises(DataError, match=f"{tmp_path}/disk/ leads through a link out of {tmp_path}, to /\\. Put"):
+        list_images(tmp_path)
+    assert listed == [str(tmp_path)]
+
+
+def test_links_that_are_not_asked_for_may_lead_anywhere(tmp_path: Path) -> None:
+    """What is left out is left out, wherever it lies."""
+    touch(tmp_path / "root", "1.jpg")
+    touch(tmp_path / "run", "sheet.jpg")
+    (tmp_path / "notes.txt").write_text("")
+    (tmp_path / "root" / "notes.txt").symlink_to(tmp_path / "notes.txt")
+    (tmp_path / "root" / ".hidden.jpg").symlink_to(tmp_path / "run" / "sheet.jpg")
+    (tmp_path / "root" / "run").symlink_to(tmp_path / "run")
+    assert list_images(tmp_path / "root", exclude=[tmp_path / "run"]) == (["1.jpg"], 1, 1, 1)
 
 
 def test_an_output_folder_inside_does_no_harm(tmp_path: Path) -> None:

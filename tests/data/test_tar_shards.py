@@ -209,6 +209,18 @@ def test_a_folder_is_searched_for_shards_as_it_is_for_images(tmp_path: Path) -> 
     assert found.paths == ("a.tar/a.jpg", "sub/b.TAR/b.jpg")
 
 
+def test_a_shard_behind_a_link_is_read_where_it_is_named_and_refused_where_it_is_found(
+    shards: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "train-000.tar").symlink_to(shards / "train-001.tar")
+    assert len(read_own_images(tmp_path / "own" / "train-000.tar").train) == 4
+    assert len(read_own_images(tmp_path / "own" / "train-{000..000}.tar").train) == 4
+    with pytest.raises(DataError, match=r"own/train-000\.tar leads .* out of .*/own, to .*data\.links=anywhere"):
+        read_own_images(tmp_path / "own")
+    assert len(read_own_images(tmp_path / "own", links="anywhere").train) == 4
+
+
 def test_a_test_set_of_the_training_shard_is_refused_under_whatever_link(shards: Path, tmp_path: Path) -> None:
     (tmp_path / "t.tar").symlink_to(shards / "train-001.tar")
     with pytest.raises(DataError, match="4 of 4 test images are training images"):

@@ -10,9 +10,9 @@ from killing import kill_campaign
 from sdclr.jobs.pretrain.job import Job
 
 
-def check(tmp_path: Path, kills: int, seed: int) -> int:
+def check(tmp_path: Path, kills: int, seed: int, *, thread: bool = False) -> int:
     """Every promise of a campaign; returns how many kills fell inside a save."""
-    figures = kill_campaign.campaign(tmp_path, kills, seed)
+    figures = kill_campaign.campaign(tmp_path, kills, seed, thread=thread)
     assert figures.kills == kills
     assert figures.unreadable_checkpoints == 0
     assert figures.equal_endings == kills
@@ -22,6 +22,15 @@ def check(tmp_path: Path, kills: int, seed: int) -> int:
 
 def test_runs_killed_at_random_instants_end_as_if_nobody_had_killed_them(tmp_path: Path) -> None:
     check(tmp_path, 6, seed=1)
+
+
+def test_runs_whose_checkpoints_a_thread_writes_end_so_too(tmp_path: Path) -> None:
+    check(tmp_path, 3, seed=4, thread=True)
+
+
+@pytest.mark.slow
+def test_a_hundred_kills_with_a_thread_that_writes(tmp_path: Path) -> None:
+    assert check(tmp_path, 100, seed=5, thread=True) >= 20
 
 
 @pytest.mark.slow

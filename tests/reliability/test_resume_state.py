@@ -41,6 +41,20 @@ def test_a_run_stopped_after_every_single_step_ends_the_same(tmp_path: Path, who
     assert state_hash(tmp_path / "x") == expected
 
 
+@pytest.mark.usefixtures("writing_thread")
+@pytest.mark.parametrize("steps", [4, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_run_whose_checkpoints_a_thread_writes_ends_the_same(
+    tmp_path: Path, whole: tuple[PretrainConfig, str], steps: int
+) -> None:
+    settings, expected = whole
+    settings = settings.with_values({"checkpoint_every_minutes": 1e-9})
+    for _ in range(0, STEPS - steps, steps):
+        with pytest.raises(Preempted):
+            pretrain(settings, tmp_path / "x", progress=SignalAt(steps))
+    pretrain(settings, tmp_path / "x")
+    assert state_hash(tmp_path / "x") == expected
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("step", range(1, STEPS))
 def test_a_run_stopped_once_ends_the_same(tmp_path: Path, whole: tuple[PretrainConfig, str], step: int) -> None:

@@ -123,6 +123,34 @@ def test_a_signal_ends_with_75_and_the_run_goes_on(tmp_path: Path, expected: str
     assert state_hash(tmp_path / "x") == expected
 
 
+@pytest.mark.usefixtures("writing_thread")
+def test_a_signal_while_a_thread_writes_ends_with_75_and_everything_saved(tmp_path: Path, expected: str) -> None:
+    child = forked(lambda: struck("a save", tmp_path / "x", lambda: os.kill(os.getpid(), signal.SIGTERM)))
+    assert ended_soon(child) == 75
+    assert session_members(child) == [], "no orphans"
+    told = read_status(tmp_path / "x")
+    assert told.state == "preempted"
+    assert told.checkpoint_step == told.step, "the last write was waited for"
+    assert told.step in (5, 6), "the loop was at most one step on when the thread was struck"
+    assert not list((tmp_path / "x").rglob("*.tmp"))
+    assert ended_soon(forked(lambda: pretrain_command(tmp_path / "x"))) == 0
+    assert state_hash(tmp_path / "x") == expected
+
+
+@pytest.mark.usefixtures("writing_thread")
+def test_a_second_signal_while_a_thread_writes_ends_at_once(tmp_path: Path, expected: str) -> None:
+    def twice() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.2)  # the main thread hears of signals between two of its steps
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(PATIENCE_SECONDS)
+
+    assert ended_soon(forked(lambda: struck("a save", tmp_path / "x", twice))) == -signal.SIGTERM
+    assert read_status(tmp_path / "x").state == "interrupted"
+    pretrain(config(), tmp_path / "x")
+    assert state_hash(tmp_path / "x") == expected
+
+
 def test_a_signal_to_the_whole_group_is_one_signal(tmp_path: Path) -> None:
     child = forked(lambda: struck("a step", tmp_path / "x", lambda: os.killpg(0, signal.SIGTERM)))
     assert ended_soon(child) == 75
@@ -211,7 +239,14 @@ def test_an_image_that_is_none_ends_with_65_before_the_first_step_and_nothing_ha
     else:
         bad.write_bytes((folder / "1.png").read_bytes()[:40] if kind == "cut" else b"hello")
     (tmp_path / "list.txt").write_text("".join(f"{path.name}\n" for path in sorted(folder.iterdir())))
-    settings = [f"data.root={folder}", "epochs=1", "batch_size=4", "backbone.name=resnet10", "views.size=8"]
+    settings = [
+        f"data.root={folder}",
+        "data.links=anywhere",
+        "epochs=1",
+        "batch_size=4",
+        "backbone.name=resnet10",
+        "views.size=8",
+    ]
     out = tmp_path / "x"
     assert quick_exit("pretrain", str(tmp_path / "list.txt"), "--out", str(out), *settings, "backbone.width=2") == 65
     assert not (out / "checkpoints").exists()

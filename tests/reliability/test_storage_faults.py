@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import resource
+import shutil
 import signal
+import threading
 import warnings
 from collections.abc import Callable
 from io import FileIO
@@ -29,6 +31,7 @@ from killing import config, ended, forked, state_hash
 from sdclr import checkpoint, pretrain
 from sdclr.checkpoint import Checkpoint, CheckpointFolder, Files
 from sdclr.errors import CheckpointError, RunFolderError, StorageError
+from sdclr.jobs.status import read_status
 
 
 def moment(step: int) -> Checkpoint:
@@ -206,6 +209,12 @@ def test_every_mutant_of_the_protocol_loses_one(
     assert crash_violations(disk, tmp_path, monkeypatch)[1] > 0
 
 
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The end of a run whose disk is sound."""
+    return state_hash(pretrain(config(), tmp_path_factory.mktemp("whole") / "x").folder)
+
+
 def faulty_run(tmp_path: Path, at: int, number: int, monkeypatch: pytest.MonkeyPatch) -> str:
     """A whole run whose file operation ``at`` fails; then it goes on with a sound disk. Returns what was struck."""
     files = Failing(at, number)
@@ -219,24 +228,66 @@ def faulty_run(tmp_path: Path, at: int, number: int, monkeypatch: pytest.MonkeyP
     return files.struck
 
 
+def faults_everywhere(tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch, expected: str) -> None:
+    at = 0
+    while faulty_run(tmp_path, at, number, monkeypatch):
+        assert state_hash(tmp_path / f"{at}-{number}") == expected
+        shutil.rmtree(tmp_path / f"{at}-{number}")
+        at += 1
+    assert at > 80
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
 def test_a_run_whose_disk_fails_ends_with_the_storage_error_and_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expected: str, number: int
 ) -> None:
-    expected = state_hash(pretrain(config(), tmp_path / "whole").folder)
     for at in (3, 34):
         assert faulty_run(tmp_path, at, number, monkeypatch)
         assert state_hash(tmp_path / f"{at}-{number}") == expected
 
 
+@pytest.mark.usefixtures("writing_thread")
+@pytest.mark.parametrize(("number", "code"), [(errno.ENOSPC, 74), (errno.EROFS, 73)])
+def test_a_disk_that_fails_a_thread_ends_the_run_with_its_code_and_the_run_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expected: str, number: int, code: int
+) -> None:
+    out = tmp_path / "x"
+
+    class FailsThreads(Files):
+        left = 3
+        """Writes that succeed."""
+
+        def sync(self, file: FileIO) -> None:
+            if threading.current_thread() is not threading.main_thread():
+                self.left -= 1
+                if self.left < 0:
+                    raise OSError(number, "injected")
+            super().sync(file)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "files", FailsThreads())
+        with pytest.raises((StorageError, RunFolderError), match=r"ckpt-0000.* cannot be written: injected"):
+            pretrain(config(), out)
+    told = read_status(out)
+    assert (told.state, told.exit_code) == ("failed", code)
+    assert told.checkpoint_step == 3
+    assert told.step in (4, 5), "the loop hears of it before it saves again"
+    pretrain(config(), out)
+    assert state_hash(out) == expected
+    assert not list(out.rglob("*.tmp"))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("writing_thread")
+def test_a_run_with_a_thread_goes_on_after_a_fault_at_every_single_operation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expected: str
+) -> None:
+    faults_everywhere(tmp_path, errno.ENOSPC, monkeypatch, expected)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EROFS])
 def test_a_run_goes_on_after_a_fault_at_every_single_operation(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expected: str, number: int
 ) -> None:
-    expected = state_hash(pretrain(config(), tmp_path / "whole").folder)
-    at = 0
-    while faulty_run(tmp_path, at, number, monkeypatch):
-        assert state_hash(tmp_path / f"{at}-{number}") == expected
-        at += 1
-    assert at > 80
+    faults_everywhere(tmp_path, number, monkeypatch, expected)

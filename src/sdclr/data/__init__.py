@@ -18,6 +18,7 @@ from sdclr.data.image_arrays import read_cifar, read_digits, read_npz
 from sdclr.data.image_store import Placement
 from sdclr.data.imagenet import AUTHORS_IMAGENET_LISTS, read_imagenet
 from sdclr.data.images import BadFile, Images, LabelledImages, OnError
+from sdclr.data.links import Links
 from sdclr.data.own_images import read_own_images
 from sdclr.data.split_files import AUTHORS_CIFAR_FOLDERS, read_authors_cifar_split
 from sdclr.data.splits import Split, draw_long_tail, natural_split
@@ -73,6 +74,8 @@ class DataConfig(Section):
     """images: what a file that cannot be decoded does before training; skip leaves out at most 1 % of the files."""
     exif_rotation: bool = False
     """images: turn every image as its EXIF tag says; the reference does not."""
+    links: Annotated[Links, Field(json_schema_extra=INCIDENTAL)] = "inside"
+    """Images on disk: where links below their folder, or below the root of a list, may lead; outside is refused."""
     store: Place = None
     """Images on disk: a folder for their decoded pixels, made at the first use; views then cost no decoding."""
     placement: Annotated[Placement, Field(json_schema_extra=INCIDENTAL)] = "auto"
@@ -99,6 +102,8 @@ class DataConfig(Section):
                 raise ValueError(
                     f"{field} is for images on disk, and those of {self.name} are in memory. Leave it out."
                 )
+        if self.links != "inside" and not on_disk:
+            raise ValueError(f"links={self.links} is for images on disk, and {self.name} has no links. Leave it out.")
         if self.placement != "auto" and self.store is None:
             raise ValueError(f"placement={self.placement} is for the pixels of a store. Add data.store=FOLDER.")
         useless = _GENERATED_SPLITS_ONLY if self.name == "images" else _IMAGES_ONLY
@@ -258,6 +263,7 @@ def _read_images(config: DataConfig, exclude: Iterable[Path | str]) -> LabelledI
         exif_rotation=config.exif_rotation,
         num_workers=config.num_workers,
         exclude=exclude,
+        links=config.links,
     )
 
 
@@ -266,7 +272,8 @@ def _optional_path(path: str | None) -> Path | None:
 
 
 def _read_imagenet(config: DataConfig, download: bool) -> LabelledImages:
-    return read_imagenet(config.name, _path(config), _splits_dir(config), num_workers=config.num_workers)
+    folders = _path(config), _splits_dir(config)
+    return read_imagenet(config.name, *folders, num_workers=config.num_workers, links=config.links)
 
 
 _READERS: dict[str, Callable[[DataConfig, bool], LabelledImages]] = {

@@ -29,6 +29,14 @@ class ListedImages(NamedTuple):
     paths: list[str]
     labels: list[str] | None
     """[N], the class of each, where the list says it."""
+    file: Path
+    """The list itself."""
+    lines: list[int]
+    """[N], the line of each, from 1."""
+
+    def where(self, row: int) -> str:
+        """List and line of an entry, for messages."""
+        return f"{self.file}, line {self.lines[row]}"
 
 
 class _Row(NamedTuple):
@@ -129,4 +137,4 @@ def _checked(file: Path, rows: list[_Row]) -> ListedImages:
     if not line_of:
         raise DataError(f"image list {file} names no image.")
     labels = [row.label for row in rows if row.label is not None]
-    return ListedImages(list(line_of), labels or None)
+    return ListedImages(list(line_of), labels or None, file, list(line_of.values()))

@@ -16,6 +16,7 @@ import numpy as np
 from sdclr.data.decode import printable
 from sdclr.data.image_files import ImageFiles
 from sdclr.data.images import LabelledImages
+from sdclr.data.links import Fence, Links
 from sdclr.data.listing import IMAGE_SUFFIXES
 from sdclr.data.split_files import ImageList, read_image_list
 from sdclr.data.splits import SUBSETS, Positions, Split
@@ -43,11 +44,13 @@ AUTHORS_IMAGENET_LISTS = {
 Lists = Mapping[str, ImageList]
 
 
-def read_imagenet(name: str, root: Path, splits_dir: Path, *, num_workers: int | None = None) -> LabelledImages:
+def read_imagenet(
+    name: str, root: Path, splits_dir: Path, *, num_workers: int | None = None, links: Links = "inside"
+) -> LabelledImages:
     """``name`` (a key of AUTHORS_IMAGENET_LISTS) from ``root``, which holds train/ and val/, and the authors' folder.
 
     Raises MissingInputError for an absent folder or list, and DataError, naming list and line, for lists that do not
-    fit together.
+    fit together and, unless ``links`` may lead anywhere, for images that lie outside of ``root``.
     """
     for folder in (root, root / "train", root / "val"):
         if not folder.is_dir():
@@ -65,6 +68,10 @@ def read_imagenet(name: str, root: Path, splits_dir: Path, *, num_workers: int |
         listed = _list_class_folders(root, folder_of)
         train = _remaining(listed, lists, root)
         label_of |= listed
+    fence = Fence(root, links)
+    for images in lists.values():
+        fence.refuse_ways_out(images.paths, images.where)
+    fence.refuse_ways_out(train, lambda row: f"the class folders of {root}")
     pool, positions = _pool(lists, train)
     labels = np.array([label_of[path] for path in pool], dtype=np.int64)
     test = ImageFiles(root, tuple(lists["test"].paths), lists["test"].labels, num_workers=num_workers)

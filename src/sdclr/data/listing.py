@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sdclr.data.decode import printable
+from sdclr.data.links import Fence, Links
 from sdclr.errors import DataError, MissingInputError
 
 IMAGE_SUFFIXES = (
@@ -43,23 +44,27 @@ class Listing(NamedTuple):
 
 
 def list_images(
-    root: Path | str, exclude: Iterable[Path | str] = (), suffixes: tuple[str, ...] = IMAGE_SUFFIXES
+    root: Path | str,
+    exclude: Iterable[Path | str] = (),
+    suffixes: tuple[str, ...] = IMAGE_SUFFIXES,
+    links: Links = "inside",
 ) -> Listing:
     """Every image file below ``root`` by its suffix, the folders in ``exclude`` left out.
 
     A link to a file counts as a file, broken or not: that shows when it is read. A folder is entered once, under its
     own name rather than a link's: loops of links end. Raises MissingInputError for an absent folder and DataError for
-    one that may not be listed.
+    one that may not be listed, and unless ``links`` may lead anywhere for one that leads out of ``root``.
     """
+    fence, ways_out = Fence(root, links), dict[str, str]()
     excluded = {_identity(folder) for folder in exclude if os.path.isdir(folder)}
     seen: set[tuple[int, int]] = set()
     paths: list[str] = []
     num_other = num_hidden = num_excluded = 0
-    folders, links = [""], list[str]()
-    while folders or links:
+    folders, linked_folders = [""], list[str]()
+    while folders or linked_folders:
         if not folders:  # every folder proper was entered before the first link is followed
-            links.sort(key=os.fsencode, reverse=True)
-            folders.append(links.pop())
+            linked_folders.sort(key=os.fsencode, reverse=True)
+            folders.append(linked_folders.pop())
         prefix = folders.pop()
         identity = _identity(os.path.join(root, prefix))
         if identity in seen:
@@ -68,12 +73,21 @@ def list_images(
         if identity in excluded:
             num_excluded += 1
             continue
+        if prefix and (end := fence.end_of_link(os.path.join(root, prefix[:-1]))) is not None:
+            ways_out[prefix] = end  # and is not entered: it may be the whole disk
+            continue
         found = _read_folder(root, prefix, suffixes)
         paths += found.images
         folders += found.folders
-        links += found.links
+        linked_folders += found.linked_folders
+        for path in found.linked_images:
+            if (end := fence.end_of_link(os.path.join(root, path))) is not None:
+                ways_out[path] = end
         num_other += found.num_other
         num_hidden += found.num_hidden
+    if ways_out:
+        first = min(ways_out, key=os.fsencode)
+        raise fence.refusal(printable(os.path.join(root, first)), ways_out[first], len(ways_out))
     paths.sort(key=os.fsencode)
     return Listing(paths, num_other, num_hidden, num_excluded)
 
@@ -82,15 +96,17 @@ class _Folder(NamedTuple):
     """What one folder holds; names are relative to the root, those of folders end in /."""
 
     images: list[str]
+    linked_images: list[str]
+    """Those of ``images`` that are links."""
     folders: list[str]
-    links: list[str]
-    """To folders."""
+    linked_folders: list[str]
+    """Links to folders."""
     num_other: int
     num_hidden: int
 
 
 def _read_folder(root: Path | str, prefix: str, suffixes: tuple[str, ...]) -> _Folder:
-    images, folders, links = list[str](), list[str](), list[str]()
+    images, linked_images, folders, linked_folders = list[str](), list[str](), list[str](), list[str]()
     num_other = num_hidden = 0
     where = os.path.join(root, prefix)
     try:
@@ -100,14 +116,16 @@ def _read_folder(root: Path | str, prefix: str, suffixes: tuple[str, ...]) -> _F
                 if name.startswith("."):
                     num_hidden += 1
                 elif os.path.isdir(entry) if is_link else entry.is_dir():  # a link may lead to itself
-                    (links if is_link else folders).append(f"{prefix}{name}/")
+                    (linked_folders if is_link else folders).append(f"{prefix}{name}/")
                 elif name.lower().endswith(suffixes) and (is_link or entry.is_file()):
                     images.append(prefix + name)
+                    if is_link:
+                        linked_images.append(prefix + name)
                 else:
                     num_other += 1
     except OSError as error:
         raise _cannot_be_listed(where, error) from None
-    return _Folder(images, folders, links, num_other, num_hidden)
+    return _Folder(images, linked_images, folders, linked_folders, num_other, num_hidden)
 
 
 def _identity(folder: Path | str) -> tuple[int, int]:

@@ -16,6 +16,7 @@ from sdclr.data.decode import printable
 from sdclr.data.image_files import ImageFiles
 from sdclr.data.image_lists import read_csv_list, read_txt_list
 from sdclr.data.images import LabelledImages
+from sdclr.data.links import Fence, Links
 from sdclr.data.listing import list_images
 from sdclr.data.splits import Positions
 from sdclr.data.tar_shards import Members, expand_braces, read_shards
@@ -51,12 +52,14 @@ def read_own_images(
     exif_rotation: bool = False,
     num_workers: int | None = None,
     exclude: Iterable[Path | str] = (),
+    links: Links = "inside",
 ) -> LabelledImages:
     """The images at ``path``, and the labelled test set at ``test_path``: each a folder, a list, a .csv or shards.
 
     ``root``: what the paths of lists are relative to (default: each list's own folder). ``class_folders``: the
-    sub-folders of ``path`` are its classes; those of a test folder always are. ``exclude``: folders to leave out. A
-    test class that no training image has is an error, and so is an image in both sets.
+    sub-folders of ``path`` are its classes; those of a test folder always are. ``exclude``: folders to leave out.
+    ``links``: whether those below a folder, or below the root of a list, may lead out of it. A test class that no
+    training image has is an error, and so is an image in both sets.
     """
     sources = [path] if test_path is None else [path, test_path]
     if root is not None and all(source.is_dir() for source in sources):
@@ -68,11 +71,11 @@ def read_own_images(
         raise ConfigError(
             f"data.labels=folders is for folders; {path} is a list or a shard, which bring their own labels."
         )
-    train = _find(path, root, class_folders, exclude)
+    train = _find(path, root, class_folders, exclude, links)
     class_names = _class_names(train.labels)
     test = None
     if test_path is not None:
-        found = _find(test_path, root, test_path.is_dir(), exclude)
+        found = _find(test_path, root, test_path.is_dir(), exclude, links)
         _check_test(found, test_path, class_names, path)
         _refuse_overlap(train, found)
         test = _files(found, class_names, exif_rotation, num_workers)
@@ -84,28 +87,30 @@ def read_own_images(
     )
 
 
-def _find(path: Path, root: Path | None, class_folders: bool, exclude: Iterable[Path | str]) -> _Found:
+def _find(path: Path, root: Path | None, class_folders: bool, exclude: Iterable[Path | str], links: Links) -> _Found:
     if path.suffix.lower() == SHARD_SUFFIX and not path.is_dir():
+        # whoever names a shard means it, wherever a link of that name leads
         names = [path.name] if path.exists() else expand_braces(path.name)
         return _find_in_shards(path.parent, names, root)
     if not path.exists():
         raise MissingInputError(f"{printable(path)} does not exist. Images are taken from {ACCEPTED}.")
     if path.is_dir():
-        return _find_in_folder(path, class_folders, exclude)
+        return _find_in_folder(path, class_folders, exclude, links)
     read = _READERS.get(path.suffix.lower())
     if read is None or not path.is_file():
         raise DataError(f"{printable(path)} is no collection of images. Give {ACCEPTED}.")
     if root is not None and not root.is_dir():
         raise MissingInputError(f"data.root={printable(root)} is no folder; the paths of {path} should begin there.")
-    listed = read(path)
-    return _Found(path.parent if root is None else root, listed.paths, listed.labels, [])
+    listed, root = read(path), path.parent if root is None else root
+    Fence(root, links).refuse_ways_out(listed.paths, listed.where)
+    return _Found(root, listed.paths, listed.labels, [])
 
 
-def _find_in_folder(folder: Path, class_folders: bool, exclude: Iterable[Path | str]) -> _Found:
+def _find_in_folder(folder: Path, class_folders: bool, exclude: Iterable[Path | str], links: Links) -> _Found:
     exclude = list(exclude)
-    listing = list_images(folder, exclude)
+    listing = list_images(folder, exclude, links=links)
     remarks = listing.remarks()
-    shards = [] if listing.paths else list_images(folder, exclude, (SHARD_SUFFIX,)).paths
+    shards = [] if listing.paths else list_images(folder, exclude, (SHARD_SUFFIX,), links).paths
     if shards:
         if class_folders:
             raise ConfigError(f"data.labels=folders is for folders of images; {folder} holds shards. Leave it out.")

@@ -50,6 +50,7 @@ from sdclr.distributed import ALONE, GRACE_SECONDS, START_SECONDS, World, averag
 from sdclr.errors import CheckpointError, ConfigError, DataError, DistributedError, NonFiniteError, Preempted
 from sdclr.jobs.pretrain.config import PretrainConfig
 from sdclr.jobs.pretrain.outcome import Outcome, last_checkpoint_step
+from sdclr.jobs.pretrain.saver import Saver
 from sdclr.jobs.pretrain.usable import FILE as IMAGES_FILE
 from sdclr.jobs.pretrain.usable import usable_images
 from sdclr.methods import build_method
@@ -89,7 +90,8 @@ def pretrain(
         with run:
             run.check(config)  # again, now that nobody else can write here
             outcome = Outcome(run, job.total_steps)
-            with outcome.told(lambda: job.step), explain_out_of_memory(memory_advice(config)), world.explaining():
+            advice = memory_advice(config)
+            with outcome.told(lambda: job.step), explain_out_of_memory(advice), world.explaining(), job.saver:
                 job.start(run, show)
                 world.say(_READY, {"step": job.step})
                 if job.step < job.total_steps:
@@ -210,12 +212,12 @@ class Job:
         self.waited_seconds = 0.0  # for views, in this epoch so far
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)  # of the epoch so far
         self.finite = torch.ones((), dtype=torch.bool, device=self.device)  # every loss up to now
-        self.unread: tuple[LateAnswer, int] | None = (
-            None  # ``finite`` after the last step, its number; not looked at yet
-        )
+        # of the last step, not looked at yet: ``finite`` after it, and its number
+        self.unread: tuple[LateAnswer, int] | None = None
         self.stop = StopRequest()
         # whether any process was asked to stop by the last step, and by the one before
         self.votes: tuple[LateAnswer | None, LateAnswer | None] = (None, None)
+        self.saver = Saver(self.device)
         self.saved_seconds = time.monotonic()
 
     def learning_rate(self, step: int) -> float:
@@ -329,6 +331,7 @@ class Job:
                     self.train_step(views)
                     self.world.set_patience(config.patience_seconds)
                     show.advance(task)
+                    self.saver.check()
                     if self.step % self.steps_per_epoch == 0:
                         continue  # the end of the epoch comes first
                     if self._to_stop():
@@ -345,6 +348,7 @@ class Job:
                 self._stop(run)
             if regular or self._overdue():
                 self._save(run)
+        self.saver.settle()
         if self.world.is_first:
             self.save_backbone(run)
         show.finish(task, f"loss {self._epoch_loss():.3f}")
@@ -483,6 +487,7 @@ class Job:
 
     def _stop(self, run: Run) -> None:
         self._save(run)
+        self.saver.settle()
         raise Preempted(
             f"stopped by {_signal(self.stop)} at step {self.step} of {self.total_steps}, everything saved. "
             f"Go on with: {run.next_command('preempted')}"
@@ -510,7 +515,7 @@ class Job:
                     "optimizer.learning_rate or lengthen optimizer.warmup_epochs, in a new --out."
                 )
         facts = {"config": self.config.to_dict(), "optimizer": numbers, "metrics_size": run.metrics_size()}
-        run.checkpoints.save(Checkpoint(self.step, tensors, facts), read_back=read_back)
+        self.saver.save(run.checkpoints, Checkpoint(self.step, tensors, facts), read_back=read_back)
         self.saved_seconds = time.monotonic()
 
     def _restore(self, checkpoint: Checkpoint, where: str) -> None:

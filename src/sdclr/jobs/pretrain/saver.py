@@ -1,0 +1,61 @@
+"""Who writes a run's checkpoints: the step loop itself or, beside a fast device, one thread that the loop hands a copy.
+
+The loop then waits for the copy, and not for the disk. What is handed over is written before the process ends, and
+what the disk refuses is raised in the loop as if the loop had written.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from types import TracebackType
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from sdclr.checkpoint import Checkpoint, CheckpointFolder
+
+BESIDE_DEVICES: tuple[str, ...] = ("cuda",)
+"""Where a thread writes. A CPU has no time to spare: there a thread takes from the steps what it saves them."""
+
+
+class Saver:
+    """Of one run. At most one write at a time: the next one waits for it. Left as a context, none is in flight."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._thread = ThreadPoolExecutor(1, "checkpoints") if device.type in BESIDE_DEVICES else None
+        self._write: Future[None] | None = None
+        self._copies: dict[str, Tensor] = {}  # kept from save to save: fresh memory costs more than the copy
+
+    def save(self, folder: CheckpointFolder, checkpoint: Checkpoint, *, read_back: bool = False) -> None:
+        """Write ``checkpoint``, or leave a copy of it to the thread; with ``read_back`` it is on the disk at once."""
+        self.settle()
+        if self._thread is None or read_back:
+            folder.save(checkpoint, read_back=read_back)
+            return
+        if self._copies.keys() != checkpoint.tensors.keys():
+            self._copies = {name: torch.empty_like(one, device="cpu") for name, one in checkpoint.tensors.items()}
+        for name, tensor in checkpoint.tensors.items():
+            self._copies[name].copy_(tensor.detach())
+        self._write = self._thread.submit(folder.save, replace(checkpoint, tensors=self._copies))
+
+    def check(self) -> None:
+        """Raise what the write in flight has failed with; does not wait for it."""
+        if self._write is not None and self._write.done():
+            self.settle()
+
+    def settle(self) -> None:
+        """Wait until all that was handed over is on the disk. Raises what CheckpointFolder.save does."""
+        write, self._write = self._write, None
+        if write is not None:
+            write.result()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if self._thread is not None:
+            self._thread.shutdown()
+        if error is None:  # else that one is told, and the checkpoint before is the last
+            self.settle()
