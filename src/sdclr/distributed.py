@@ -9,7 +9,9 @@ key-value store, which answers also when a process has died. Knows no method and
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
+import itertools
 import json
 import os
 import re
@@ -261,6 +263,7 @@ class World:
 
 
 ALONE = World()
+_runs = itertools.count()  # of this process; all have as many
 _CURE = "Nothing that was saved is lost: give the same command again, and it goes on from the last checkpoint."
 _EXCHANGE = re.compile(r"gloo|nccl|connection (closed|reset|refused)|broken pipe|timed? ?out", re.IGNORECASE)
 _TIMEOUT = re.compile(r"timed? ?out", re.IGNORECASE)
@@ -321,11 +324,17 @@ def _within(seconds: float, action: Callable[[], T]) -> T | None:
 
 
 def _store() -> Store:
-    """The key-value store all processes see; one name space for each attempt of torchrun, which keeps its store."""
+    """The key-value store all processes see; one name space for each run of theirs in each attempt of torchrun."""
+    return c10d.PrefixStore(f"sdclr/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}/{next(_runs)}", _connection())
+
+
+@functools.cache
+def _connection() -> Store:
+    """Kept from run to run: another process may already use it for the next one."""
     try:
         host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
         kept_by_launcher = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-        store = dist.TCPStore(  # type: ignore[attr-defined]
+        return dist.TCPStore(  # type: ignore[attr-defined]
             host,
             port,
             world_size(),
@@ -339,7 +348,6 @@ def _store() -> Store:
         ) from None
     except (dist.DistError, RuntimeError) as error:
         raise DistributedError(f"the {world_size()} processes do not find each other: {error}") from None
-    return c10d.PrefixStore(f"sdclr/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
 
 
 def averaging_gradients(method: nn.Module) -> nn.Module:

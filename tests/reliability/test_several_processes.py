@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -22,7 +23,7 @@ from torch import Tensor
 from killing import config, kill_campaign, state_hash
 from sdclr import PretrainConfig, Run, distributed, pretrain
 from sdclr.checkpoint import CheckpointFolder
-from sdclr.errors import DataError, StorageError
+from sdclr.errors import DataError, MissingInputError, StorageError
 from sdclr.jobs.pretrain.job import Job
 from sdclr.jobs.status import read_status
 from several_processes import codes, free_port, kill, started
@@ -361,6 +362,21 @@ def test_without_a_launcher_that_keeps_the_store_the_first_process_does(tmp_path
 
         assert codes(started(2, act, launcher_keeps_store=False)) == ended_with
     assert state_hash(tmp_path / "digits") == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher_keeps_store", [True, False])
+def test_one_script_can_train_twice(tmp_path: Path, expected: str, launcher_keeps_store: bool) -> None:
+    def act(_: int) -> None:
+        with contextlib.suppress(MissingInputError):
+            pretrain(
+                config().with_values({"data": {"name": "cifar10", "path": str(tmp_path / "nothing")}}), tmp_path / "x"
+            )
+        for name in ("first", "second", "second"):
+            pretrain(config(), tmp_path / name)
+
+    assert codes(started(2, act, launcher_keeps_store=launcher_keeps_store)) == [0, 0]
+    assert [state_hash(tmp_path / name) for name in ("first", "second")] == [expected, expected]
 
 
 # Campaign and launcher.
