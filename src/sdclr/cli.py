@@ -462,7 +462,7 @@ def _settings(
         if "data.path" in flags:
             raise ConfigError(f"{targets[0]} says where the images are; leave --data out.")
         out = out or Path("runs") / path.absolute().stem.partition("-{")[0]
-        return own_config(str(path.absolute()), values, out, Console()), out
+        return own_config(str(path.absolute()), values, out, Console(quiet=bool(_speaker()))), out
     else:
         raise ConfigError(f"{targets[0]!r} is neither a recipe nor a folder. {known}")
     return config, out or Path("runs") / config.recipe
