@@ -17,7 +17,7 @@ from torch import Tensor
 from sdclr.checkpoint import Checkpoint, CheckpointFolder
 
 BESIDE_DEVICES: tuple[str, ...] = ("cuda",)
-"""Where a thread writes. A CPU has no time to spare: there a thread takes from the steps what it saves them."""
+"""Where a thread writes. On a CPU steps are so slow that a save is a thousandth of the time: the plain way will do."""
 
 
 class Saver:
