@@ -33,7 +33,7 @@ from sdclr import Run, recipe
 from sdclr.batch import Views
 from sdclr.device import describe_device
 from sdclr.jobs.pretrain import PretrainConfig, saver
-from sdclr.jobs.pretrain.job import Job
+from sdclr.jobs.pretrain.job import EPOCHS_BETWEEN_SAVES, Job
 from sdclr.presentation.progress import NoProgress
 
 WRITERS: dict[str, tuple[str, ...]] = {"nobody": (), "loop": (), "thread": ("cpu", "cuda")}
@@ -136,13 +136,13 @@ def main() -> None:
         epoch_steps = -(-arguments.images // arguments.batch)
         steps, step = arguments.steps, real_step
         if arguments.device_step is not None:
-            steps = config.checkpoint_every_epochs * epoch_steps
+            steps = EPOCHS_BETWEEN_SAVES * epoch_steps
             step = lambda: pretend_step(arguments.device_step)  # noqa: E731
         with run:
             rounds = measure(job, run, step, steps, arguments.repeats)
         size = max(path.stat().st_size for path in run.checkpoints.folder.iterdir())
     step_seconds = statistics.median(one.whole for one in rounds["nobody"]) / steps
-    interval = min(config.checkpoint_every_epochs * epoch_steps * step_seconds, 60 * config.checkpoint_every_minutes)
+    interval = min(EPOCHS_BETWEEN_SAVES * epoch_steps * step_seconds, 60 * config.checkpoint_every_minutes)
     facts = {
         "hardware": describe_device(job.device),
         "torch": torch.__version__,

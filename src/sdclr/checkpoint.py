@@ -310,6 +310,16 @@ class CheckpointFolder:
 _NAME = re.compile(r"ckpt-[0-9]{12}\.safetensors")
 
 
+def first_not_finite(tensors: Mapping[str, Tensor]) -> str | None:
+    """The name of a tensor that holds a number that is not finite; a device is asked once for all of its own."""
+    floats = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
+    for device in {tensor.device for tensor in floats.values()}:
+        here = {name: tensor.isfinite().all() for name, tensor in floats.items() if tensor.device == device}
+        if not torch.stack(list(here.values())).all():
+            return next(name for name, finite in here.items() if not finite)
+    return None
+
+
 def load_strictly(module: torch.nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
     """Load a state_dict whose names and shapes must match exactly; CheckpointError says what does not."""
     check_fit(module.state_dict(), tensors, where)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -12,7 +12,7 @@ from timm.optim.lars import Lars
 from torch import Tensor, nn
 
 from sdclr.config import Section
-from sdclr.errors import ConfigError
+from sdclr.errors import CheckpointError, ConfigError
 
 
 class OptimizerConfig(Section):
@@ -65,6 +65,33 @@ def state_names(name: str, momentum: float) -> tuple[str, ...]:
     if name == "adamw":
         return ("step", "exp_avg", "exp_avg_sq")
     return ("momentum_buffer",) if momentum else ()
+
+
+def state_of(optimizer: torch.optim.Optimizer) -> dict[str, Tensor | float]:
+    """<position of the weight>.<name> -> what the optimiser keeps for it."""
+    state = optimizer.state_dict()["state"]
+    return {f"{position}.{name}": value for position, values in state.items() for name, value in values.items()}
+
+
+def restore_state(optimizer: torch.optim.Optimizer, saved: dict[str, Any], names: tuple[str, ...], where: str) -> None:
+    """Put back what :func:`state_of` gave. CheckpointError unless it is ``names``, of the weight's shape, for all."""
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    expected = {
+        f"{position}.{name}": () if name == "step" else tuple(weight.shape)
+        for position, weight in enumerate(weights)
+        for name in names
+    }
+    found = {key: tuple(getattr(value, "shape", ())) for key, value in saved.items()}
+    if wrong := [key for key in found.keys() | expected.keys() if found.get(key) != expected.get(key)]:
+        raise CheckpointError(
+            f"{where} has optimiser state that does not fit: {len(wrong)} missing, unknown or of another shape "
+            f"({', '.join(sorted(wrong)[:3])}{', ...' if len(wrong) > 3 else ''})."
+        )
+    state: dict[int, dict[str, Any]] = {}
+    for key, value in saved.items():
+        position, _, name = key.partition(".")
+        state.setdefault(int(position), {})[name] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 def learning_rate(step: int, *, peak: float, total_steps: int, warmup_steps: float, final: float = 1e-6) -> float:

@@ -16,7 +16,9 @@ from sdclr import checkpoint as module
 from sdclr import pretrain, recipe
 from sdclr.checkpoint import Checkpoint, CheckpointFolder, Files
 from sdclr.errors import StorageError
+from sdclr.jobs.pretrain.job import Job
 from sdclr.jobs.pretrain.saver import Saver
+from sdclr.presentation.progress import NoProgress
 
 CPU = torch.device("cpu")
 PATIENCE_SECONDS = 60.0
@@ -179,3 +181,18 @@ def test_a_run_with_a_thread_writes_the_same_files(
         (tensors, _), (others, _) = module.read_tensors(mine), module.read_tensors(theirs)
         assert tensors.keys() == others.keys()
         assert all(torch.equal(tensor, others[name]) for name, tensor in tensors.items())
+
+
+@pytest.mark.parametrize(
+    ("epochs", "seconds", "cost", "due"),
+    [(10, 10, 0.19, True), (10, 10, 0.21, False), (9, 1e6, 0.1, False), (13, 99, 1, True)],
+)
+def test_ten_epochs_and_a_save_that_is_paid_off_make_the_next_one_due(
+    epochs: int, seconds: float, cost: float, due: bool
+) -> None:
+    job = Job(recipe("digits_simclr").with_values({"checkpoint_every_epochs": None}), show=NoProgress())
+    job.step, job.saved_seconds, job.save_seconds = epochs * job.steps_per_epoch, time.monotonic() - seconds, cost
+    assert job._due() is due
+    often = Job(recipe("digits_simclr").with_values({"checkpoint_every_epochs": 3}), show=NoProgress())
+    often.step, often.save_seconds = epochs * often.steps_per_epoch, 1e9
+    assert often._due() is (epochs % 3 == 0)

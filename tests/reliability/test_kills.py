@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from killing import kill_campaign
-from sdclr.jobs.pretrain.job import Job
+from sdclr.jobs.pretrain import job
 
 
 def check(tmp_path: Path, kills: int, seed: int, *, thread: bool = False) -> int:
@@ -39,6 +39,6 @@ def test_two_hundred_kills_of_which_many_inside_a_save(tmp_path: Path) -> None:
 
 
 def test_the_campaign_notices_a_run_that_forgets_its_momentum(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Job, "_restore_optimizer", lambda *_, **__: None)
+    monkeypatch.setattr(job, "restore_state", lambda *_: None)
     figures = kill_campaign.campaign(tmp_path, 3, seed=3)
     assert figures.equal_endings < figures.kills

@@ -41,8 +41,9 @@ class PretrainConfig(Section):
     each pass's kernels in one launch; nobody has tried that on a device yet. What does not compile runs as it is."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more compute, same gradients."""
-    checkpoint_every_epochs: Annotated[int, Field(ge=1, json_schema_extra=INCIDENTAL)] = 10
-    """How often a checkpoint is written; one is always written at the end and on a signal."""
+    checkpoint_every_epochs: Annotated[int, Field(ge=1)] | None = Field(default=None, json_schema_extra=INCIDENTAL)
+    """How often a checkpoint is written; one is always written at the end and on a signal. None: every 10 epochs, or as
+    seldom as keeps the steps from waiting for it for more than 2 % of the time."""
     checkpoint_every_minutes: Annotated[float, Field(gt=0, json_schema_extra=INCIDENTAL)] = 10.0
     """Longest time between two checkpoints, whatever an epoch lasts; has no influence on the result."""
     patience_seconds: Annotated[float, Field(gt=0, json_schema_extra=INCIDENTAL)] = 120.0

@@ -12,7 +12,6 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +26,7 @@ from sdclr.backbones import (
 )
 from sdclr.backbones.weights import load_weights, save_backbone
 from sdclr.batch import Views
-from sdclr.checkpoint import Checkpoint, load_strictly
+from sdclr.checkpoint import Checkpoint, first_not_finite, load_strictly
 from sdclr.config import differing_fields
 from sdclr.data import Data, build_data, epoch_batches, steps_per_epoch
 from sdclr.data.decode import printable
@@ -47,15 +46,23 @@ from sdclr.device import (
     resolve_precision,
 )
 from sdclr.distributed import ALONE, GRACE_SECONDS, START_SECONDS, World, averaging_gradients, joined, world_size
-from sdclr.errors import CheckpointError, ConfigError, DataError, DistributedError, NonFiniteError, Preempted
+from sdclr.errors import CheckpointError, ConfigError, DistributedError, NonFiniteError, Preempted
 from sdclr.jobs.pretrain.config import PretrainConfig
-from sdclr.jobs.pretrain.outcome import Outcome, last_checkpoint_step
+from sdclr.jobs.pretrain.outcome import Outcome, require_no_history
 from sdclr.jobs.pretrain.saver import Saver
 from sdclr.jobs.pretrain.usable import FILE as IMAGES_FILE
 from sdclr.jobs.pretrain.usable import usable_images
 from sdclr.methods import build_method
 from sdclr.methods.method import Method
-from sdclr.optim import build_optimizer, learning_rate, set_learning_rate, state_names, step_if
+from sdclr.optim import (
+    build_optimizer,
+    learning_rate,
+    restore_state,
+    set_learning_rate,
+    state_names,
+    state_of,
+    step_if,
+)
 from sdclr.presentation.progress import AnyProgress, NoProgress
 from sdclr.run import Run, environment
 from sdclr.signals import StopRequest, stop_on_signal
@@ -135,6 +142,11 @@ def memory_advice(config: PretrainConfig) -> str:
     """What to change when the memory does not suffice."""
     cost = f"batch_size (now {config.batch_size}), views.size (now {config.views.size}) or backbone.width"
     return f"Lower {cost}; or set activation_checkpointing=true, or precision=bf16."
+
+
+EPOCHS_BETWEEN_SAVES = 10
+SAVING_SHARE = 0.02
+"""Of a run's time, at most, where checkpoint_every_epochs leaves it open."""
 
 
 class Job:
@@ -218,7 +230,8 @@ class Job:
         # whether any process was asked to stop by the last step, and by the one before
         self.votes: tuple[LateAnswer | None, LateAnswer | None] = (None, None)
         self.saver = Saver(self.device)
-        self.saved_seconds = time.monotonic()
+        # the last save: when it was, and how long the loop waited for it
+        self.saved_step, self.saved_seconds, self.save_seconds = 0, time.monotonic(), 0.0
 
     def learning_rate(self, step: int) -> float:
         optimizer = self.config.optimizer
@@ -271,7 +284,7 @@ class Job:
         if checkpoint is not None:
             self._restore(checkpoint, f"checkpoint of step {checkpoint.step} in {run.folder}")
         else:
-            _require_no_history(run)
+            require_no_history(run)
         run.cut_metrics(checkpoint.facts["metrics_size"] if checkpoint else 0)
         if checkpoint is None:
             self._save(run, read_back=True)  # a full or faulty disk shows before hours are spent
@@ -343,10 +356,9 @@ class Job:
             share = self.waited_seconds / (time.perf_counter() - begun)
             note = f"epoch {epoch + 1}/{config.epochs}, loss {self._epoch_loss():.3f}, data {share:.0%} of the time"
             show.advance(task, 0, note=note)
-            regular = (epoch + 1) % config.checkpoint_every_epochs == 0 or epoch + 1 == config.epochs
             if asked and epoch + 1 < config.epochs:
                 self._stop(run)
-            if regular or self._overdue():
+            if epoch + 1 == config.epochs or self._due() or self._overdue():
                 self._save(run)
         self.saver.settle()
         if self.world.is_first:
@@ -482,6 +494,15 @@ class Job:
             self.compile = self.compiled.how
             run.write_json("environment.json", run.read_json("environment.json") | {"compile": self.compile})
 
+    def _due(self) -> bool:
+        """At the end of an epoch, whether to save: after so many, or after ten once the last save is paid off."""
+        epochs = self.step // self.steps_per_epoch
+        every = self.config.checkpoint_every_epochs
+        if every is not None:
+            return epochs % every == 0
+        paid_off = time.monotonic() - self.saved_seconds >= self.save_seconds / SAVING_SHARE
+        return paid_off and epochs - self.saved_step // self.steps_per_epoch >= EPOCHS_BETWEEN_SAVES
+
     def _overdue(self) -> bool:
         return time.monotonic() - self.saved_seconds > 60 * self.config.checkpoint_every_minutes
 
@@ -494,29 +515,25 @@ class Job:
         )
 
     def _save(self, run: Run, *, read_back: bool = False) -> None:
+        begun = time.monotonic()
         self.require_finite()
         if not self.world.is_first:  # it has the same state as the first process, which writes it
             return
         tensors = {f"method.{name}": tensor for name, tensor in self.method.state_dict().items()}
-        state = self.optimizer.state_dict()["state"]
-        numbers: dict[str, Any] = {}
-        for position, values in state.items():
-            for name, value in values.items():
-                if isinstance(value, Tensor):
-                    tensors[f"optimizer.{position}.{name}"] = value
-                else:
-                    numbers[f"{position}.{name}"] = value
+        state = state_of(self.optimizer)
+        tensors |= {f"optimizer.{name}": value for name, value in state.items() if isinstance(value, Tensor)}
         tensors["loss_sum"] = self.loss_sum
-        for name, tensor in tensors.items():
-            if tensor.is_floating_point() and not tensor.isfinite().all():
-                raise NonFiniteError(
-                    f"{name} holds a number that is not finite at step {self.step} (learning rate "
-                    f"{self.learning_rate(self.step):.3g}), though the loss was finite; nothing of it was saved. Lower "
-                    "optimizer.learning_rate or lengthen optimizer.warmup_epochs, in a new --out."
-                )
+        numbers = {name: value for name, value in state.items() if not isinstance(value, Tensor)}
+        if name := first_not_finite(tensors):
+            raise NonFiniteError(
+                f"{name} holds a number that is not finite at step {self.step} (learning rate "
+                f"{self.learning_rate(self.step):.3g}), though the loss was finite; nothing of it was saved. Lower "
+                "optimizer.learning_rate or lengthen optimizer.warmup_epochs, in a new --out."
+            )
         facts = {"config": self.config.to_dict(), "optimizer": numbers, "metrics_size": run.metrics_size()}
         self.saver.save(run.checkpoints, Checkpoint(self.step, tensors, facts), read_back=read_back)
-        self.saved_seconds = time.monotonic()
+        self.saved_step, self.saved_seconds = self.step, time.monotonic()
+        self.save_seconds = self.saved_seconds - begun
 
     def _restore(self, checkpoint: Checkpoint, where: str) -> None:
         if missing := {"config", "optimizer", "metrics_size"} - checkpoint.facts.keys():
@@ -532,52 +549,17 @@ class Job:
                 + "\nPut the settings back in config.yaml, or start a new run in another --out."
             )
         load_strictly(self.method, parts["method"], where)
-        self._restore_optimizer(parts["optimizer"] | checkpoint.facts["optimizer"], where, begun=checkpoint.step > 0)
+        optimizer = self.config.optimizer
+        names = state_names(optimizer.name, optimizer.momentum) if checkpoint.step else ()  # before the first step none
+        restore_state(self.optimizer, parts["optimizer"] | checkpoint.facts["optimizer"], names, where)
         if "" not in parts["loss_sum"] or parts["loss_sum"][""].shape != ():
             raise CheckpointError(f"{where} has no loss_sum.")
         self.loss_sum.copy_(parts["loss_sum"][""])
-        self.step = checkpoint.step
-
-    def _restore_optimizer(self, saved: dict[str, Any], where: str, *, begun: bool) -> None:
-        """``saved``: <position of the weight>.<name> -> tensor or number; before the first step there is none."""
-        weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
-        names = state_names(self.config.optimizer.name, self.config.optimizer.momentum) if begun else ()
-        expected = {
-            f"{position}.{name}": () if name == "step" else tuple(weight.shape)
-            for position, weight in enumerate(weights)
-            for name in names
-        }
-        found = {key: tuple(getattr(value, "shape", ())) for key, value in saved.items()}
-        if wrong := [key for key in found.keys() | expected.keys() if found.get(key) != expected.get(key)]:
-            raise CheckpointError(
-                f"{where} has optimiser state that does not fit: {len(wrong)} missing, unknown or of another shape "
-                f"({', '.join(sorted(wrong)[:3])}{', ...' if len(wrong) > 3 else ''})."
-            )
-        state: dict[int, dict[str, Any]] = {}
-        for key, value in saved.items():
-            position, _, name = key.partition(".")
-            state.setdefault(int(position), {})[name] = value
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        self.step = self.saved_step = checkpoint.step
 
 
 def _signal(stop: StopRequest) -> str:
     return stop.signal_name or "a signal to another process"
-
-
-def _require_no_history(run: Run) -> None:
-    """A run without a checkpoint may begin only if it never had one: to begin again in silence would throw it away."""
-    advice = "Restore its checkpoints from a backup, or start again in another --out."
-    try:
-        lost = last_checkpoint_step(run)
-    except DataError as error:
-        raise CheckpointError(f"{run.folder} has no checkpoint, and may have had one: {error} {advice}") from None
-    if lost is not None:
-        raise CheckpointError(f"{run.folder} had a checkpoint of step {lost}, and now it has none. {advice}")
-    if epochs := len(run.metrics()):  # as an earlier version left it when it was killed before its first checkpoint
-        warnings.warn(
-            f"{run.folder} has no checkpoint: it begins again, and its {epochs} epochs are lost.", stacklevel=3
-        )
 
 
 def _load_starting_weights(backbone: Backbone, config: PretrainConfig) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import warnings
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from sdclr.errors import EXIT_BUG, Preempted, SdclrError
+from sdclr.errors import EXIT_BUG, CheckpointError, DataError, Preempted, SdclrError
 from sdclr.run import STATUS_FILE, Run
 from sdclr.signals import StoppedEarly
 
@@ -69,6 +70,21 @@ class Outcome:
 def last_checkpoint_step(run: Run) -> int | None:
     """The newest checkpoint that status.json remembers. DataError when it is damaged."""
     return run.read_status().get("checkpoint_step")
+
+
+def require_no_history(run: Run) -> None:
+    """A run without a checkpoint may begin only if it never had one: to begin again in silence would throw it away."""
+    advice = "Restore its checkpoints from a backup, or start again in another --out."
+    try:
+        lost = last_checkpoint_step(run)
+    except DataError as error:
+        raise CheckpointError(f"{run.folder} has no checkpoint, and may have had one: {error} {advice}") from None
+    if lost is not None:
+        raise CheckpointError(f"{run.folder} had a checkpoint of step {lost}, and now it has none. {advice}")
+    if epochs := len(run.metrics()):  # as an earlier version left it when it was killed before its first checkpoint
+        warnings.warn(
+            f"{run.folder} has no checkpoint: it begins again, and its {epochs} epochs are lost.", stacklevel=3
+        )
 
 
 def _now() -> str:
