@@ -51,7 +51,7 @@ def pixels_of(images: ImageFiles, position: int) -> Image.Image:
 
 def all_views(images: ImageFiles, *batches: list[int], seed: int = 1, epoch: int = 1) -> Views:
     views = list(images.views(map(torch.tensor, batches), SPEC, seed=seed, epoch=epoch))
-    return Views(*(torch.cat(parts) for parts in zip(*views, strict=True)))
+    return Views(*(torch.cat(parts) for parts in zip(*(view[:3] for view in views), strict=True)))
 
 
 def other(images: ImageFiles, *paths: str) -> ImageFiles:
@@ -142,14 +142,14 @@ def test_an_epoch_resumed_at_a_batch_goes_on_with_the_same_views(photos: ImageFi
     whole, rest = views(0), views(2)
     assert len(rest) == len(whole) - 2
     for resumed, uninterrupted in zip(rest, whole[2:], strict=True):
-        assert all(torch.equal(one, two) for one, two in zip(resumed, uninterrupted, strict=True))
+        assert all(torch.equal(one, two) for one, two in zip(resumed[:3], uninterrupted[:3], strict=True))
 
 
 def everything(images: ImageFiles) -> list[Tensor]:
     batches = list(torch.arange(NUM).split(7))
     crops = list(images.probe_crops(batches, 24, seed=1, epoch=1))
     return [
-        *all_views(images, *(b.tolist() for b in batches)),
+        *all_views(images, *(b.tolist() for b in batches))[:3],
         *crops,
         *images.stills(24),
         torch.from_numpy(images.sizes),
@@ -390,7 +390,7 @@ def test_images_are_turned_by_exif_when_that_is_asked_for(tmp_path: Path) -> Non
     turned = ImageFiles(tmp_path, ("turned.png",), None)
     assert tagged.sizes.tolist() == turned.sizes.tolist() == [[60, 20]]
     assert tagged.verified("raise", lambda done: None)[0].sizes.tolist() == [[60, 20]]
-    for one, two in zip(all_views(tagged, [0]), all_views(turned, [0]), strict=True):
+    for one, two in zip(all_views(tagged, [0])[:3], all_views(turned, [0])[:3], strict=True):
         assert torch.equal(one, two)
     plain = ImageFiles(tmp_path, ("tagged.png",), None)
     assert plain.sizes.tolist() == [[20, 60]]

@@ -68,7 +68,7 @@ def decodes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def everything(images: Images) -> list[torch.Tensor]:
     batches = list(epoch_batches(len(images), 6, seed=3, epoch=2))
-    views = [part for view in images.views(batches, SPEC, seed=3, epoch=2) for part in view]
+    views = [part for view in images.views(batches, SPEC, seed=3, epoch=2) for part in view[:3]]
     return [*views, *images.stills(24), *images.probe_crops(batches, 24, seed=3, epoch=2)]
 
 
