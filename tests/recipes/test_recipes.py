@@ -48,7 +48,13 @@ def test_every_recipe_resolves(name: str) -> None:
 SYSTEM_RECIPES = [SYSTEMS[dataset][arm] for dataset in SYSTEMS for arm in ARM_SETS["paper"]]
 
 
-@pytest.mark.parametrize("name", SYSTEM_RECIPES)
+AT_ONCE = ("cifar10_lt_simclr", "cifar10_lt_sdclr", "imagenet_lt_exp_sdclr")
+"""The others are the same code with other numbers."""
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in AT_ONCE else pytest.param(name, marks=pytest.mark.slow) for name in SYSTEM_RECIPES]
+)
 def test_every_system_runs_two_epochs_on_data_of_its_shape(
     name: str, tmp_path: Path, stand_ins: dict[str, dict[str, str | None]]
 ) -> None:

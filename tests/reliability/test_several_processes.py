@@ -220,7 +220,7 @@ def kill_self(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Any]
     return marked(tmp_path / "x", lambda: os.kill(os.getpid(), signal.SIGKILL))
 
 
-@pytest.mark.parametrize(("where", "struck"), [("a step", 0), ("a save", 1), slow("a step", 1), slow("a save", 0)])
+@pytest.mark.parametrize(("where", "struck"), [("a save", 1), slow("a step", 0), slow("a step", 1), slow("a save", 0)])
 def test_a_killed_process_ends_the_other_soon_and_the_run_goes_on(
     tmp_path: Path, expected: str, kill_self: Callable[[Any], None], struck: int, where: str
 ) -> None:

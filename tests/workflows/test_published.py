@@ -112,6 +112,7 @@ def test_fine_tuned_files_alone_are_tested(archive: Path, tmp_path: Path) -> Non
     assert "protocol cached" not in text
 
 
+@pytest.mark.slow
 def test_a_pretrained_file_that_arrives_later_takes_its_place(archive: Path, tmp_path: Path) -> None:
     pretrained = list((archive / "checkpoints").rglob("model_2000.pt"))
     for path in pretrained:
@@ -122,6 +123,7 @@ def test_a_pretrained_file_that_arrives_later_takes_its_place(archive: Path, tmp
     assert "2 of 2 published systems, protocol cached" in run(archive, tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_a_damaged_file_does_not_keep_the_others_from_their_table(archive: Path, tmp_path: Path) -> None:
     files = original("cifar10", "sdclr", 1)
     assert files is not None
