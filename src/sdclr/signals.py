@@ -56,11 +56,12 @@ def stop_on_signal(*, same_for_seconds: float = 0.0) -> Iterator[StopRequest]:
         if os.getpid() != owner:  # forked workers inherit the handler, not the job
             restore()
             return
-        if request.signal_name is None:
-            request.signal_name, same_until = signal.Signals(number).name, time.monotonic() + same_for_seconds
-        elif time.monotonic() > same_until:
-            restore()
-            signal.raise_signal(number)
+        if request.signal_name is not None:  # again
+            if time.monotonic() > same_until:
+                restore()
+                signal.raise_signal(number)
+            return
+        request.signal_name, same_until = signal.Signals(number).name, time.monotonic() + same_for_seconds
         if not same_for_seconds:
             restore()
         if not request.awaited:

@@ -365,6 +365,22 @@ def test_without_a_launcher_that_keeps_the_store_the_first_process_does(tmp_path
 
 
 @pytest.mark.slow
+def test_three_processes_go_on_bit_for_bit(tmp_path: Path) -> None:
+    """With two, every order of summing gives the same bits."""
+    run = config().with_values({"backbone.width": 8})
+    assert run_each(tmp_path / "whole", run, 3) == [0, 0, 0]
+    prepare = at_step(5, 1, lambda _: os.kill(os.getpid(), signal.SIGTERM))
+
+    def act(rank: int) -> None:
+        prepare(rank)
+        pretrain(run, tmp_path / "x")
+
+    assert codes(started(3, act)) == [75, 75, 75]
+    assert run_each(tmp_path / "x", run, 3) == [0, 0, 0]
+    assert state_hash(tmp_path / "x") == state_hash(tmp_path / "whole")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("launcher_keeps_store", [True, False])
 def test_one_script_can_train_twice(tmp_path: Path, expected: str, launcher_keeps_store: bool) -> None:
     def act(_: int) -> None:

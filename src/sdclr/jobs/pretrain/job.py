@@ -328,6 +328,24 @@ class Job:
             if self.compiled is not None:
                 self.method.forward = self.compiled  # type: ignore[method-assign]
             self.loss_per_image = averaging_gradients(self.method)
+            self._rehearse()
+
+    def _rehearse(self) -> None:
+        """One pass forward and backward that moves nothing.
+
+        What averages gradients lays out its buckets anew after its first pass, and the layout decides the order in
+        which three processes and more are summed: a run that goes on must meet the layout that it would have had.
+        """
+        buffers = {name: buffer.clone() for name, buffer in self.method.named_buffers()}
+        epoch, number = divmod(self.step, self.steps_per_epoch)
+        self.method.train()
+        with closing(self.views(epoch, number)) as views, autocast(self.device, self.precision):
+            loss_per_image = self.loss_per_image(self._laid_out(next(views)))
+        loss_per_image.sum().backward()
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            for name, buffer in self.method.named_buffers():
+                buffer.copy_(buffers[name])
 
     def train(self, run: Run, show: AnyProgress, stop: StopRequest, label: str) -> None:
         """The loop: one forward and one backward a step; the host stays at most one step ahead of the device."""
