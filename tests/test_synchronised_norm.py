@@ -114,9 +114,17 @@ def test_timms_norms_keep_their_activation() -> None:
         torch.testing.assert_close(own.train(training)(images), stock.train(training)(images), rtol=0, atol=0)
 
 
-def test_a_norm_of_another_kind_is_refused_by_name() -> None:
+def test_a_norm_that_is_used_twice_stays_one() -> None:
+    bn = nn.BatchNorm1d(3)
+    own = synchronise_norms(nn.Sequential(nn.Linear(3, 3), bn, nn.ReLU(), bn), fused=False)
+    assert own[1] is own[3]
+    assert isinstance(own[3], SynchronisedBatchNorm)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_norm_of_another_kind_is_refused_by_name(fused: bool) -> None:
     class Mine(nn.BatchNorm2d):
         pass
 
     with pytest.raises(ConfigError, match="bn is a Mine: several processes cannot share its statistics"):
-        synchronise_norms(nn.Sequential(OrderedDict(bn=Mine(3))), fused=False)
+        synchronise_norms(nn.Sequential(OrderedDict(bn=Mine(3))), fused=fused)

@@ -60,11 +60,13 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
 
 
 def resolve_compile(choice: Compile, device: torch.device, *, several: bool = False) -> CompiledAs:
-    """``auto`` compiles on CUDA only: a CPU gains a few percent a step for minutes of compiling.
+    """``auto`` compiles on one CUDA device only: a CPU gains a few percent a step for minutes of compiling.
 
     It never takes CUDA graphs, which nobody has timed yet; to ask for them without CUDA, or on ``several`` processes
     (which exchange tensors inside a step), is a ConfigError.
     """
+    if choice == "auto" and several:
+        return False  # nobody has seen it on several devices
     if choice == "cuda-graphs" and several:
         raise ConfigError("compile=cuda-graphs is for one process; use compile=auto on several.")
     if choice == "cuda-graphs" and device.type != "cuda":
@@ -72,7 +74,7 @@ def resolve_compile(choice: Compile, device: torch.device, *, several: bool = Fa
     return device.type == "cuda" if choice == "auto" else choice
 
 
-def compiled(function: Callable[..., Any], name: str, *, cuda_graphs: bool = False) -> Compiled:
+def compiled(function: Callable[..., Any], name: str, *, cuda_graphs: bool = False, required: bool = False) -> Compiled:
     """``function`` as one graph of torch.compile; where that fails, the function itself, after one warning.
 
     The backward pass is compiled in the first call, together with the forward pass: whatever fails to compile does so
@@ -81,7 +83,8 @@ def compiled(function: Callable[..., Any], name: str, *, cuda_graphs: bool = Fal
     COMPILED_SHAPES in a process.
 
     ``cuda_graphs``: torch.compile's ``reduce-overhead``, for a function that returns one tensor, one backward a call,
-    gradients set to None before the next call. Where torch declines to capture any part, it is compiled without; what
+    gradients set to None before the next call. ``required``: a failure is a ConfigError (of several processes one alone
+    must not run something else). Where torch declines to capture any part, it is compiled without; what
     fails while it is being recorded, in the second call of a shape, ends the run. It has not run on a device yet.
     """
     from torch._dynamo import config as dynamo_settings  # here: the compiler is slow to import
@@ -108,6 +111,7 @@ def compiled(function: Callable[..., Any], name: str, *, cuda_graphs: bool = Fal
         ways,
         name,
         failures=(dynamo.TorchDynamoException, InductorError, too_many),
+        required=required,
         settings=(
             dynamo_settings.patch(recompile_limit=COMPILED_SHAPES),
             autograd_settings.patch({at_once: True}) if hasattr(autograd_settings, at_once) else nullcontext(),
@@ -124,10 +128,12 @@ class Compiled:
         name: str,
         *,
         failures: tuple[type[Exception], ...],
+        required: bool,
         settings: tuple[AbstractContextManager[object], AbstractContextManager[object]],
     ) -> None:
         """``failures``: what compiling raises, always before it computes. ``settings``: the compiler's, for a call."""
         self._ways, self._name, self._failures, self._settings = ways, name, failures, settings
+        self._required = required
 
     @property
     def how(self) -> CompiledAs:
@@ -142,6 +148,8 @@ class Compiled:
                 break
             except self._failures as error:
                 reason = _first_line(error)
+                if self._required:
+                    raise ConfigError(f"{self._name} does not compile: {reason}. Use compile=false.") from None
                 del self._ways[self.how]
         else:
             result = self._ways[False](*args, **kwargs)

@@ -290,6 +290,8 @@ def joined() -> Iterator[World]:
     if world_size() == 1:
         yield ALONE
         return
+    if dist.is_initialized():
+        raise DistributedError("torch.distributed is initialised already; let sdclr.pretrain form the process group.")
     world = World(rank(), world_size(), _store())
     try:
         yield world
@@ -298,8 +300,11 @@ def joined() -> Iterator[World]:
         agreed = isinstance(error, Preempted | NonFiniteError) and not error.told_elsewhere
         if agreed and not world.is_first:  # the first process raises the same, and has to save
             error.told_elsewhere = True  # type: ignore[attr-defined]
-            with contextlib.suppress(SdclrError):
+            try:
                 world.wait_until_over()
+            except SdclrError as told:
+                if type(told) is not type(error):  # it could not save, for example
+                    raise told from error
         else:
             world.tell(error)
         raise
@@ -340,6 +345,7 @@ def _connection() -> Store:
             world_size(),
             is_master=rank() == 0 and not kept_by_launcher,
             timeout=timedelta(seconds=START_SECONDS),
+            wait_for_workers=False,  # in the store's own code, no signal would be heard
         )
     except (KeyError, ValueError):
         raise DistributedError(

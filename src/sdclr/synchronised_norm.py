@@ -46,7 +46,7 @@ class SynchronisedBatchNorm(_BatchNorm):
         axes = [axis for axis in range(input.dim()) if axis != 1]
         shape = [-1 if axis == 1 else 1 for axis in range(input.dim())]
         x = input if input.dtype == torch.float64 else input.float()
-        num = x.new_tensor([x.numel() / x.shape[1]])
+        num = x.new_full((1,), x.numel() / x.shape[1])
         totals = _SumOverProcesses.apply(torch.cat([x.sum(axes), num]))  # [C + 1]
         count = totals[-1].detach()
         mean = totals[:-1] / count
@@ -91,12 +91,26 @@ def synchronise_norms(network: nn.Module, *, fused: bool) -> nn.Module:
     ``fused``: by torch's kernels, for CUDA without a compiler. Raises ConfigError for a batch norm that is neither
     torch's nor timm's.
     """
-    return convert_sync_batchnorm(network) if fused else _synchronised(network, "the network")
+    for name, module in network.named_modules():
+        if isinstance(module, _BatchNorm) and type(module) not in (*_PLAIN, BatchNormAct2d):
+            raise ConfigError(
+                f"{name} is a {type(module).__name__}: several processes cannot share its statistics. Use one process, "
+                "or a backbone with torch's or timm's batch norms."
+            )
+    if not fused:
+        return _synchronised(network, {})
+    network = convert_sync_batchnorm(network)
+    if left := [name for name, module in network.named_modules() if type(module) in _PLAIN]:
+        raise ConfigError(f"{left[0]} is used twice and cannot be synchronised. Use compile=true, or one process.")
+    return network
 
 
-def _synchronised(module: nn.Module, name: str) -> nn.Module:
-    if type(module) in (*_PLAIN, BatchNormAct2d):
-        assert isinstance(module, _BatchNorm)
+def _synchronised(module: nn.Module, done: dict[int, nn.Module]) -> nn.Module:
+    """``done``: what modules met before have become; one that is used twice stays one."""
+    if id(module) in done:
+        return done[id(module)]
+    done[id(module)] = module
+    if isinstance(module, _BatchNorm):
         own = SynchronisedBatchNorm(
             module.num_features, module.eps, module.momentum, module.affine, module.track_running_stats
         )
@@ -106,12 +120,9 @@ def _synchronised(module: nn.Module, name: str) -> nn.Module:
         own.training = module.training
         if isinstance(module, BatchNormAct2d):
             own.drop, own.act = module.drop, module.act
+        done[id(module)] = own
         return own
-    if isinstance(module, _BatchNorm) and not isinstance(module, SynchronisedBatchNorm):
-        raise ConfigError(
-            f"{name} is a {type(module).__name__}: several processes cannot share its statistics. Use one process, or "
-            "a backbone with torch's or timm's batch norms."
-        )
-    for key, child in module.named_children():
-        setattr(module, key, _synchronised(child, key))
+    for key, child in module._modules.items():
+        if child is not None:
+            module._modules[key] = _synchronised(child, done)
     return module

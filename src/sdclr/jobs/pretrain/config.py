@@ -37,7 +37,7 @@ class PretrainConfig(Section):
     memory_format: MemoryFormat = "auto"
     """Layout of images and convolution weights; auto is channels_last, the faster one, where that is safe and pays."""
     compile: Compile = "auto"
-    """torch.compile of the method, in one graph; auto: on CUDA only. cuda-graphs (small images, CUDA only): also replay
+    """torch.compile of the method, in one graph; auto: on one CUDA device only. cuda-graphs (small images, CUDA only): also replay
     each pass's kernels in one launch; nobody has tried that on a device yet. What does not compile runs as it is."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more compute, same gradients."""

@@ -100,7 +100,7 @@ def pretrain(
             advice = memory_advice(config)
             with outcome.told(lambda: job.step), explain_out_of_memory(advice), world.explaining(), job.saver:
                 job.start(run, show)
-                world.say(_READY, {"step": job.step})
+                world.say(_READY, {"step": job.step, "finished": job.step == job.total_steps})
                 if job.step < job.total_steps:
                     outcome.write("running", job.step)
                     job.meet(config)
@@ -118,18 +118,18 @@ _READY = "run folder ready at step"
 
 def _follow(config: PretrainConfig, run: Run, network: nn.Module | None, world: World, stop: StopRequest) -> None:
     """What every process but the first does: wait for the run folder, read it, train along, write nothing."""
-    step = world.heard(_READY)["step"]
+    ready = world.heard(_READY)
     run.check(config)
+    if ready["finished"]:
+        return
     with explain_out_of_memory(memory_advice(config)), world.explaining():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the first process has said the same
             job = Job(config, network, run=run, show=NoProgress(), world=world)
-            if step < job.total_steps:
-                job.follow(run, step)
-        if step < job.total_steps:
-            job.meet(config)
-            stop.awaited = True
-            job.train(run, NoProgress(), stop, "")
+            job.follow(run, ready["step"])
+        job.meet(config)
+        stop.awaited = True
+        job.train(run, NoProgress(), stop, "")
 
 
 def resume(folder: Path | str, *, network: nn.Module | None = None, progress: AnyProgress | None = None) -> Run:
@@ -209,6 +209,7 @@ class Job:
                 self.method.forward if world.several else self.method,
                 f"method {config.method.name}",
                 cuda_graphs=self.compile == "cuda-graphs",
+                required=world.several,
             )
         self.loss_per_image: Callable[[Views], Tensor] = self.compiled or self.method
         self.images = images.to(self.device)
@@ -351,7 +352,8 @@ class Job:
         """The loop: one forward and one backward a step; the host stays at most one step ahead of the device."""
         config, method, self.stop = self.config, self.method.train(), stop
         task = show.add(label, total=self.total_steps, unit="steps", done=self.step)
-        for epoch in range(self.step // self.steps_per_epoch, config.epochs):
+        begun_epoch = self.step // self.steps_per_epoch
+        for epoch in range(begun_epoch, config.epochs):
             begun, first = time.perf_counter(), self.step % self.steps_per_epoch
             self.waited_seconds = 0.0
             if first == 0:
@@ -360,14 +362,15 @@ class Job:
             with closing(self.views(epoch, first)) as views_of_epoch:  # threads that decode ahead end with the block
                 for views in self._waiting_for(views_of_epoch):
                     self.train_step(views)
-                    self.world.set_patience(config.patience_seconds)
+                    if self.compiled is None or epoch > begun_epoch:  # the short last batch compiles once more
+                        self.world.set_patience(config.patience_seconds)
                     show.advance(task)
                     self.saver.check()
                     if self.step % self.steps_per_epoch == 0:
                         continue  # the end of the epoch comes first
                     if self._to_stop():
                         self._stop(run)
-                    if self._overdue():
+                    if self.world.is_first and self._overdue():
                         self._save(run)
             asked = self._to_stop(now=True)
             self._end_epoch(run, epoch, (self.steps_per_epoch - first), time.perf_counter() - begun)
@@ -376,7 +379,7 @@ class Job:
             show.advance(task, 0, note=note)
             if asked and epoch + 1 < config.epochs:
                 self._stop(run)
-            if epoch + 1 == config.epochs or self._due() or self._overdue():
+            if epoch + 1 == config.epochs or (self.world.is_first and (self._due() or self._overdue())):
                 self._save(run)
         self.saver.settle()
         if self.world.is_first:
