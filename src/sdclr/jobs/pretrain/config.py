@@ -37,8 +37,9 @@ class PretrainConfig(Section):
     memory_format: MemoryFormat = "auto"
     """Layout of images and convolution weights; auto is channels_last, the faster one, where that is safe and pays."""
     compile: Compile = "auto"
-    """torch.compile of the method, in one graph; auto: on one CUDA device only. cuda-graphs (small images, CUDA only): also replay
-    each pass's kernels in one launch; nobody has tried that on a device yet. What does not compile runs as it is."""
+    """torch.compile of the method, in one graph; auto: on one CUDA device only. cuda-graphs (small images, CUDA only):
+    also replay each pass's kernels in one launch; nobody has tried that on a device yet. What does not compile runs as
+    it is; on several processes it is an error."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more compute, same gradients."""
     checkpoint_every_epochs: Annotated[int, Field(ge=1)] | None = Field(default=None, json_schema_extra=INCIDENTAL)
