@@ -82,6 +82,10 @@ def test_compiling_is_automatic_on_cuda_only_and_cuda_graphs_nowhere() -> None:
     assert resolve_compile("cuda-graphs", cuda) == "cuda-graphs"
     with pytest.raises(ConfigError, match="needs a CUDA device, and this run is on cpu; use compile=auto"):
         resolve_compile("cuda-graphs", cpu)
+    assert resolve_compile("auto", cuda, several=True) is False
+    assert resolve_compile(True, cpu, several=True) is True
+    with pytest.raises(ConfigError, match="cuda-graphs is for one process"):
+        resolve_compile("cuda-graphs", cuda, several=True)
 
 
 def test_a_series_of_runs_compiles_more_shapes_than_torchs_own_limit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,6 +107,19 @@ def test_what_does_not_compile_runs_as_it_is_after_one_warning() -> None:
     assert results == [3, 4]
     assert len(seen) == 1
     assert "\n" not in str(seen[0].message)
+
+
+@pytest.mark.slow
+def test_of_several_processes_one_alone_never_falls_back() -> None:
+    from no_backward_kernel import Double
+
+    network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), Double())
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    with pytest.raises(
+        ConfigError, match=r"a method does not compile: .*no kernel for the backward.* Use compile=false"
+    ):
+        compiled(network, "a method", required=True)(torch.rand(5, 3))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
 
 
 @pytest.mark.slow

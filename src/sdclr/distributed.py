@@ -257,7 +257,8 @@ class World:
         _within(GRACE_SECONDS, self._see_the_others_off if self.is_first else lambda: self._words.add("left", 1))
 
     def _see_the_others_off(self) -> int:
-        while (left := self._words.add("left", 0)) < self.size - 1:
+        until = time.monotonic() + GRACE_SECONDS
+        while (left := self._words.add("left", 0)) < self.size - 1 and time.monotonic() < until:
             time.sleep(_POLL_SECONDS)
         return left
 

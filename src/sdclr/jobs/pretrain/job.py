@@ -103,7 +103,7 @@ def pretrain(
                 world.say(_READY, {"step": job.step, "finished": job.step == job.total_steps})
                 if job.step < job.total_steps:
                     outcome.write("running", job.step)
-                    job.meet(config)
+                    job.meet()
                     stop.awaited = True
                     job.train(run, show, stop, label or f"{config.recipe} {run.folder}")
                 else:
@@ -127,7 +127,7 @@ def _follow(config: PretrainConfig, run: Run, network: nn.Module | None, world: 
             warnings.simplefilter("ignore")  # the first process has said the same
             job = Job(config, network, run=run, show=NoProgress(), world=world)
             job.follow(run, ready["step"])
-        job.meet(config)
+        job.meet()
         stop.awaited = True
         job.train(run, NoProgress(), stop, "")
 
@@ -304,8 +304,9 @@ class Job:
         checkpoint = run.checkpoints.at(step)
         self._restore(checkpoint, f"checkpoint of step {step} in {run.folder}")
 
-    def meet(self, config: PretrainConfig) -> None:
+    def meet(self) -> None:
         """Join the other processes; DistributedError unless they are about to do the same."""
+        config = self.config
         facts = {
             "sdclr": importlib.metadata.version("sdclr"),
             "torch": torch.__version__,
@@ -416,8 +417,9 @@ class Job:
         """One forward, one backward, one update; several processes tell each other their losses, and of a signal."""
         self.step += 1
         set_learning_rate(self.optimizer, self.learning_rate(self.step))
-        # for backbones with dropout; every process drops other units
-        torch.manual_seed(derive(self.config.seed, Stream.STEP, self.step, *filter(None, [self.world.rank])))
+        # for backbones with dropout; every process drops other units, the first those of a run on one
+        own = (self.world.rank,) if self.world.rank else ()
+        torch.manual_seed(derive(self.config.seed, Stream.STEP, self.step, *own))
         self.optimizer.zero_grad(set_to_none=True)  # first: with CUDA graphs the forward pass overwrites them
         with autocast(self.device, self.precision):
             loss_per_image = self.loss_per_image(self._laid_out(views))  # [B]
