@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from sdclr.backbones import BackboneConfig
 from sdclr.data import DataConfig, steps_per_epoch
-from sdclr.errors import DataError
+from sdclr.errors import ConfigError, DataError
 from sdclr.jobs.pretrain import PretrainConfig
+from sdclr.methods import SimCLRConfig
 from sdclr.recipes.own_images import Choice, advice, own_images
 
 DATA = DataConfig(name="arrays", path="photos.npz", subset="all")
 
 
 def choose(
-    num_images: int, side: int = 400, device: str = "cpu", free: float = 16e9
+    num_images: int,
+    side: int = 400,
+    device: str = "cpu",
+    free: float = 16e9,
+    trained: BackboneConfig | None = None,
+    **given: Any,
 ) -> tuple[PretrainConfig, dict[str, Choice]]:
+    """``given`` with __ for a dot."""
     config, choices = own_images(
-        DATA, num_images=num_images, typical_side=side, device=device, free_memory_bytes=int(free)
+        DATA,
+        num_images=num_images,
+        typical_side=side,
+        device=device,
+        free_memory_bytes=int(free),
+        given={name.replace("__", "."): value for name, value in given.items()},
+        trained=trained,
     )
     return config, {choice.setting: choice for choice in choices}
 
@@ -77,3 +93,71 @@ def test_few_images_from_scratch_are_warned_of() -> None:
     assert "pretrained=true" in (advice(config, 500) or "")
     assert advice(config, 50_000) is None
     assert advice(config.with_values({"backbone.pretrained": True}), 500) is None
+
+
+def test_a_given_batch_size_decides_epochs_learning_rate_and_how_often_to_save() -> None:
+    config, choices = choose(600, batch_size=16)
+    assert config.epochs * steps_per_epoch(600, 16) == pytest.approx(400, rel=0.05)
+    assert config.optimizer.learning_rate == pytest.approx(0.5 * 16 / 512)
+    assert "batch_size" not in choices, "what the user gave is not explained"
+    config, choices = choose(600, epochs=1000)
+    assert config.checkpoint_every_epochs == 50
+    assert "epochs" not in choices
+
+
+def test_a_given_view_size_decides_stem_area_blur_prune_ratio_and_batch() -> None:
+    config, choices = choose(1_000, views__size=32)
+    assert (config.backbone.stem, config.views.area, config.views.blur) == ("small", (0.1, 1.0), 0.0)
+    assert config.method.prune_ratio == 0.9  # type: ignore[union-attr]
+    assert "views of 32 px" in choices["backbone.stem"].reason
+    small, large = (choose(10_000, device="cuda", free=2e9, views__size=size)[0] for size in (128, 224))
+    assert small.batch_size > 2 * large.batch_size
+    assert choose(1_000, views={"size": 32})[0] == config, "a section given at once is its settings"
+
+
+def test_a_given_network_decides_stem_and_batch() -> None:
+    config, choices = choose(1_000, side=32, backbone__name="timm:resnet18")
+    assert config.backbone == BackboneConfig(name="timm:resnet18")
+    assert "backbone.stem" not in choices
+    config, choices = choose(1_000, side=32, backbone__pretrained=True)
+    assert config.backbone.stem == "large"
+    assert "trained on ImageNet" in choices["backbone.stem"].reason
+    batches = [
+        choose(10_000, device="cuda", free=4e9, backbone__name=name)[0].batch_size
+        for name in ("resnet10", "resnet18", "resnet34", "resnet50", "torchvision:vgg16")
+    ]
+    assert batches == sorted(batches, reverse=True)
+    assert len(set(batches)) == 5
+    narrow = choose(10_000, device="cuda", free=4e9, backbone__width=16)[0].batch_size
+    assert narrow > 3 * batches[1]
+    double = choose(10_000, device="cuda", free=4e9, precision="fp64")[0].batch_size
+    assert double == batches[1] // 2
+
+
+def test_a_given_method_or_optimiser_brings_its_own_settings() -> None:
+    config, choices = choose(1_000, method__name="simclr")
+    assert config.method == SimCLRConfig()
+    assert not any(name.startswith("method.") for name in choices)
+    config, choices = choose(1_000, optimizer__name="adamw", batch_size=128)
+    assert config.optimizer.learning_rate == pytest.approx(2.5e-4)
+    assert "DINO" in choices["optimizer.learning_rate"].reason
+    assert choose(1_000, method__random_share=0.5)[0].method.prune_ratio == 0.5  # type: ignore[union-attr]
+
+
+def test_the_network_is_that_of_the_weights_a_run_starts_from() -> None:
+    trained = BackboneConfig(name="resnet10", width=8, stem="small")
+    config, choices = choose(1_000, trained=trained)
+    assert config.backbone == trained
+    assert "weights it starts from" in choices["backbone.width"].reason
+    assert choose(1_000, trained=trained, backbone__name="resnet18")[0].backbone.width == 64
+
+
+def test_a_given_setting_that_is_not_valid_is_named() -> None:
+    for given, words in (
+        ({"batch_size": "many"}, "batch_size"),
+        ({"views__size": 1}, "views.size"),
+        ({"method__name": "simclr", "method__prune_ratio": 0.5}, "prune_ratio is not a setting"),
+        ({"method__name": 3}, "method"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            choose(1_000, **given)

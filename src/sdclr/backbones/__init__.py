@@ -42,6 +42,11 @@ class BackboneConfig(Section):
     options: dict[str, Any] = Field(default_factory=dict)
     """Further keywords for the constructor of a torchvision or timm network, e.g. {"img_size": 32}."""
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is one of our ResNets, which have a width and a stem."""
+        return self.name in DEPTHS
+
 
 def build_backbone(config: BackboneConfig) -> Backbone:
     """The network named in the config, headless, with fresh weights, also where pretrained ones are to follow.

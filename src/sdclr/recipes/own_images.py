@@ -8,14 +8,14 @@ SDCLR with one budget of steps whatever the number of images. Labels are not nee
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from sdclr.backbones import BackboneConfig
-from sdclr.data import DataConfig, ViewsConfig, steps_per_epoch
+from sdclr.data import DataConfig, steps_per_epoch
 from sdclr.errors import ConfigError, DataError
 from sdclr.jobs.pretrain import PretrainConfig
 from sdclr.methods import SDCLRConfig
-from sdclr.optim import OptimizerConfig
 
 FEWEST_IMAGES = 32
 VIEW_SIZES = (32, 64, 96, 128, 160, 224)
@@ -23,6 +23,16 @@ LARGEST_VIEW_ON_CPU = 96
 SMALL_STEM_UP_TO = 64
 STEPS = {"cpu": 400, "cuda": 20_000}
 BATCH = {"cpu": 64, "cuda": 256}
+LEARNING_RATES = {
+    "sgd": (0.5, 512, "the paper's 0.5 for 512 images, in proportion"),
+    "lars": (0.3, 256, "SimCLR's 0.3 for 256 images, in proportion"),
+    "adamw": (5e-4, 256, "DINO's 0.0005 for 256 images, in proportion"),
+}
+"""Peak learning rate, the batch size it was published for, and the reason; by optimiser."""
+MEGABYTES_PER_VIEW = {"resnet10": 15, "resnet18": 25, "resnet34": 38, "resnet50": 90}
+"""fp32 activations of a view at 224 px, large stem, width 64: rules of thumb."""
+OTHER_MEGABYTES_PER_VIEW = 120
+"""The same for a network of others: on the safe side for those of ordinary size."""
 FROM_SCRATCH_NEEDS = 10_000
 """Images below which a network from scratch rarely learns good features: a rule of thumb, not a measurement."""
 
@@ -35,54 +45,118 @@ class Choice(NamedTuple):
     reason: str
 
 
+class _Chooser:
+    """Fills in what the user left open. Each choice reads the settings as they finally are, so order matters."""
+
+    def __init__(self, config: PretrainConfig, given: Mapping[str, Any]) -> None:
+        self.config, self.given = config, given
+        self.choices: list[Choice] = []
+
+    def choose(self, setting: str, value: object, reason: str) -> None:
+        if setting in self.given:
+            return
+        self.config = self.config.with_values({setting: value})
+        self.choices.append(Choice(setting, value, reason))
+
+
 def own_images(
-    data: DataConfig, *, num_images: int, typical_side: int, device: str, free_memory_bytes: int
+    data: DataConfig,
+    *,
+    num_images: int,
+    typical_side: int,
+    device: str,
+    free_memory_bytes: int,
+    given: Mapping[str, Any] | None = None,
+    trained: BackboneConfig | None = None,
 ) -> tuple[PretrainConfig, list[Choice]]:
     """A complete config for ``num_images`` images whose short side is typically ``typical_side`` pixels.
 
-    ``device``: "cpu" or "cuda"; ``free_memory_bytes`` of it. Raises DataError for fewer than 32 images.
+    ``device``: "cpu" or "cuda"; ``free_memory_bytes`` of it. ``given``: the user's own settings by dotted name. They
+    win, and every choice that depends on one of them follows it. ``trained``: the network of the weights that the run
+    starts from. Returns the config and the choices that were made, without the given settings.
+    Raises DataError for fewer than 32 images and ConfigError for a given setting that is not valid.
     """
     if num_images < FEWEST_IMAGES:
         raise DataError(
             f"{data.path} holds {num_images} images; at least {FEWEST_IMAGES} are needed: contrastive learning "
             "compares the images of a batch with one another."
         )
-    on_cpu = device == "cpu"
-    fitting = [size for size in VIEW_SIZES if size <= max(typical_side, VIEW_SIZES[0])]
+    given = _by_setting(given or {})
+    method = {"name": given.get("method.name", "sdclr")}
+    start = {"recipe": "own_images", "data": data.to_dict(), "method": method}
+    chooser = _Chooser(PretrainConfig.parse(start).with_values(given), given)
+    _choose_views_and_network(chooser, num_images, typical_side, on_cpu=device == "cpu", trained=trained)
+    _choose_length(chooser, num_images, device, free_memory_bytes)
+    _choose_method(chooser)
+    return chooser.config, chooser.choices
+
+
+def _by_setting(given: Mapping[str, Any]) -> dict[str, Any]:
+    """A whole section given at once, views={"size": 64}, is as many single settings."""
+    settings: dict[str, Any] = {}
+    for name, value in given.items():
+        is_section = name in ("views", "backbone", "method", "optimizer") and isinstance(value, Mapping)
+        settings |= {f"{name}.{key}": v for key, v in value.items()} if is_section else {name: value}
+    return settings
+
+
+def _choose_views_and_network(
+    chooser: _Chooser, num_images: int, side: int, *, on_cpu: bool, trained: BackboneConfig | None
+) -> None:
+    fitting = [size for size in VIEW_SIZES if size <= max(side, VIEW_SIZES[0])]
     size = min(fitting[-1], LARGEST_VIEW_ON_CPU) if on_cpu else fitting[-1]
-    small = size <= SMALL_STEM_UP_TO
-    large_network = not on_cpu and num_images >= 100_000
-    backbone = BackboneConfig(name="resnet50" if large_network else "resnet18", stem="small" if small else "large")
-    batch, why = _batch_size(num_images, BATCH[device], size, backbone, free_memory_bytes)
-    epochs = max(1, min(1000, round(STEPS[device] / -(-num_images // batch))))
-    prune_ratio = 0.9 if small else 0.3
-    like = "the paper's for small images" if small else "the paper's for photographs"
+    chooser.choose("views.size", size, _size_reason(size, side, on_cpu))
+    if trained is not None and _is_asked_for(trained, chooser.given):
+        for field, value in trained.to_dict().items():
+            if field != "pretrained" and value != getattr(chooser.config.backbone, field):
+                chooser.choose(f"backbone.{field}", value, "the network of the weights it starts from")
+        return
+    large = not on_cpu and num_images >= 100_000
     if on_cpu:
-        network = "the smallest usual network, for a CPU"
+        why = "the smallest usual network, for a CPU"
     else:
-        network = "100,000 images or more" if large_network else "fewer than 100,000 images"
-    choices = [
-        Choice("views.size", size, _size_reason(size, typical_side, on_cpu)),
-        Choice("backbone.name", backbone.name, network),
-        Choice("backbone.stem", backbone.stem, f"views of {size} px{': no early down-sampling' if small else ''}"),
-        Choice("batch_size", batch, why),
-        Choice("epochs", epochs, f"about {STEPS[device]:,} steps in all, at most 1,000 epochs"),
-        Choice("optimizer.learning_rate", 0.5 * batch / 512, "the paper's 0.5 for 512 images, in proportion"),
-        Choice("method.prune_ratio", prune_ratio, like),
-        Choice("views.blur", 0.0 if small else 0.5, like),
-    ]
-    config = PretrainConfig(
-        recipe="own_images",
-        data=data,
-        views=ViewsConfig(size=size, area=(0.1 if small else 0.08, 1.0), blur=0.0 if small else 0.5),
-        backbone=backbone,
-        method=SDCLRConfig(projector_layers=3, prune_ratio=prune_ratio),
-        optimizer=OptimizerConfig(learning_rate=0.5 * batch / 512),
-        epochs=epochs,
-        batch_size=batch,
-        checkpoint_every_epochs=max(1, epochs // 20),
-    )
-    return config, choices
+        why = "100,000 images or more" if large else "fewer than 100,000 images"
+    chooser.choose("backbone.name", "resnet50" if large else "resnet18", why)
+    backbone, size = chooser.config.backbone, chooser.config.views.size
+    if not backbone.is_ours:
+        return  # a stem is a setting of our ResNets
+    if backbone.pretrained:
+        chooser.choose("backbone.stem", "large", "the network that was trained on ImageNet")
+    elif size <= SMALL_STEM_UP_TO:
+        chooser.choose("backbone.stem", "small", f"views of {size} px: no early down-sampling")
+    else:
+        chooser.choose("backbone.stem", "large", f"views of {size} px")
+
+
+def _is_asked_for(trained: BackboneConfig, given: Mapping[str, Any]) -> bool:
+    return trained.name != "custom" and given.get("backbone.name", trained.name) == trained.name
+
+
+def _choose_length(chooser: _Chooser, num_images: int, device: str, free_memory_bytes: int) -> None:
+    """Batch size, epochs and learning rate: one budget of steps."""
+    if "batch_size" not in chooser.given:
+        batch, why = _batch_size(num_images, BATCH[device], chooser.config, free_memory_bytes)
+        chooser.choose("batch_size", batch, why)
+    batch, steps = chooser.config.batch_size, STEPS[device]
+    epochs = max(1, min(1000, round(steps / -(-num_images // batch))))
+    chooser.choose("epochs", epochs, f"about {steps:,} steps in all, at most 1,000 epochs")
+    peak, of_images, why = LEARNING_RATES[chooser.config.optimizer.name]
+    chooser.choose("optimizer.learning_rate", peak * batch / of_images, why)
+    every = max(1, chooser.config.epochs // 20)
+    chooser.choose("checkpoint_every_epochs", every, "20 times in a run")
+
+
+def _choose_method(chooser: _Chooser) -> None:
+    small = chooser.config.views.size <= SMALL_STEM_UP_TO
+    like = "the paper's for small images" if small else "the paper's for photographs"
+    if isinstance(chooser.config.method, SDCLRConfig):
+        at_random = chooser.config.method.random_share
+        ratio = 0.9 if small else 0.3
+        reason = like if at_random <= ratio else "method.random_share"
+        chooser.choose("method.prune_ratio", max(ratio, at_random), reason)
+        chooser.choose("method.projector_layers", 3, "the paper's for SDCLR")
+    chooser.choose("views.area", [0.1 if small else 0.08, 1.0], like)
+    chooser.choose("views.blur", 0.0 if small else 0.5, like)
 
 
 def advice(config: PretrainConfig, num_images: int) -> str | None:
@@ -101,14 +175,9 @@ def _size_reason(size: int, side: int, on_cpu: bool) -> str:
     return f"the largest usual size up to the images' short side, typically {side} px"
 
 
-def _batch_size(
-    num_images: int, target: int, size: int, backbone: BackboneConfig, free_memory_bytes: int
-) -> tuple[int, str]:
+def _batch_size(num_images: int, target: int, config: PretrainConfig, free_memory_bytes: int) -> tuple[int, str]:
     """The largest batch that memory, the number of images and the last batch of an epoch allow, and why."""
-    # rules of thumb: fp32 activations of a ResNet-18 with the large stem take 25 MB a view at 224 px, a ResNet-50's 90
-    per_view = {"resnet18": 25e6, "resnet50": 90e6}[backbone.name] * (size / 224) ** 2
-    per_view *= 16 if backbone.stem == "small" else 1  # no down-sampling in the stem: 4 x 4 as many positions
-    affordable = int(0.6 * free_memory_bytes / (2 * per_view))
+    affordable = int(0.6 * free_memory_bytes / (2 * _bytes_per_view(config)))
     batch, why = target, "the usual size for this device"
     if affordable < batch:
         batch, why = max(affordable, 2), f"{free_memory_bytes / 1e9:.1f} GB of memory are free"
@@ -121,3 +190,15 @@ def _batch_size(
             continue
         return smaller, why if smaller == batch else f"{why}; {batch} would leave a last batch of one image"
     raise AssertionError("a batch of all images always works")
+
+
+def _bytes_per_view(config: PretrainConfig) -> float:
+    """Activations of one view in the network that the run will have."""
+    backbone = config.backbone
+    megabytes: float = MEGABYTES_PER_VIEW.get(backbone.name, OTHER_MEGABYTES_PER_VIEW)
+    if backbone.is_ours:
+        megabytes *= backbone.width / 64
+        megabytes *= 16 if backbone.stem == "small" else 1  # no down-sampling: 4 x 4 as many positions
+    if config.precision == "fp64":
+        megabytes *= 2
+    return 1e6 * megabytes * (config.views.size / 224) ** 2

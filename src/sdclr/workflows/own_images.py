@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from sdclr.backbones import BackboneConfig
+from sdclr.backbones.weights import read_backbone
 from sdclr.data import DataConfig, Images, build_data
 from sdclr.data.decode import read_size
 from sdclr.data.image_arrays import ImageArrays
@@ -47,12 +49,23 @@ def own_config(path: str, values: dict[str, Any], out: Path, console: Console) -
         typical_side=typical_side(found),
         device=device.type,
         free_memory_bytes=free_memory(device),
+        given=values,
+        trained=_trained_network(values.get("weights")),
     )
-    config = config.with_values(values)
-    _explain(len(found), [choice for choice in choices if choice.setting not in values], console)
+    _explain(len(found), choices, console)
     if words := advice(config, len(found)):
         console.print(Text(words, style="yellow"), soft_wrap=True)
     return config
+
+
+def _trained_network(weights: object) -> BackboneConfig | None:
+    """The network that a file of weights was trained in; None where the file does not say, or there is none."""
+    if not isinstance(weights, str):
+        return None
+    _, facts = read_backbone(weights)
+    with contextlib.suppress(SdclrError, KeyError, TypeError):
+        return BackboneConfig.parse(facts["architecture"])
+    return None
 
 
 def own_data(path: str, values: dict[str, Any]) -> DataConfig:
