@@ -51,6 +51,11 @@ _DTYPES = {
 """What safetensors calls them."""
 
 
+def is_storable(tensor: Tensor) -> bool:
+    """Whether a file can hold a tensor: a dense one of a type that safetensors has, with its numbers in memory."""
+    return tensor.dtype in _DTYPES and tensor.layout == torch.strided and not tensor.is_meta
+
+
 class Files:
     """The few operations that durable files take; tests put another in its stead that fails, dies or forgets."""
 
@@ -327,18 +332,45 @@ def load_strictly(module: torch.nn.Module, tensors: Mapping[str, Tensor], where:
 
 
 def check_fit(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor], where: str) -> None:
-    """CheckpointError unless ``tensors`` have the names and the shapes of ``expected``, which may be on device meta."""
-    missing = [name for name in expected if name not in tensors]
-    unexpected = [name for name in tensors if name not in expected]
+    """CheckpointError unless ``tensors`` have the names, shapes and kinds of ``expected``, which may be on device meta.
+
+    A kind is a floating-point, complex, boolean or whole number; precisions of one kind may differ.
+    """
+    common = {name: tensor for name, tensor in expected.items() if name in tensors}
     misshapen = [
-        f"{name} {list(tensors[name].shape)} instead of {list(tensor.shape)}"
-        for name, tensor in expected.items()
-        if name in tensors and tensors[name].shape != tensor.shape
+        f"{shortened(name)} {list(tensors[name].shape)} instead of {list(tensor.shape)}"
+        for name, tensor in common.items()
+        if tensors[name].shape != tensor.shape
+    ]
+    mistyped = [
+        f"{shortened(name)} {tensors[name].dtype} instead of {tensor.dtype}"
+        for name, tensor in common.items()
+        if _kind(tensors[name]) != _kind(tensor)
     ]
     problems = [
         f"{len(names)} {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
-        for what, names in (("missing", missing), ("unknown", unexpected), ("of another shape", misshapen))
+        for what, names in (
+            ("missing", [shortened(name) for name in expected if name not in tensors]),
+            ("unknown", [shortened(name) for name in tensors if name not in expected]),
+            ("of another shape", misshapen),
+            ("of another type", mistyped),
+        )
         if names
     ]
     if problems:
         raise CheckpointError(f"{where} does not fit this network: {'; '.join(problems)}. Was it another architecture?")
+
+
+def _kind(tensor: Tensor) -> str:
+    if tensor.is_floating_point():
+        return "floating"
+    if tensor.is_complex():
+        return "complex"
+    return "boolean" if tensor.dtype == torch.bool else "whole"
+
+
+def shortened(value: object, length: int = 80) -> str:
+    """``value`` as text for a message: on one line, without control characters, at most ``length`` characters."""
+    text = str(value)[: 4 * length]
+    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return text if len(text) <= length and len(str(value)) <= 4 * length else f"{text[: length - 3]}..."

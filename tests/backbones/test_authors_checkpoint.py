@@ -126,3 +126,25 @@ def test_what_is_no_checkpoint_of_theirs_is_refused_by_name(tmp_path: Path, gold
         torch.save(changed, tmp_path / "x.pt")
         with pytest.raises(CheckpointError, match=words):
             read_authors_checkpoint(tmp_path / "x.pt")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "named"),
+    [
+        ("module.conv1.weight", torch.nan, "conv1.weight holds numbers that are not finite"),
+        ("module.bn1.bn_list.0.running_var", -1.0, "bn1.running_var holds a negative variance"),
+        ("module.conv1.weight", torch.int32, "conv1.weight torch.int32"),
+        ("module.conv1.weight", torch.bool, "conv1.weight torch.bool"),
+        ("module.conv1.weight", torch.complex64, "conv1.weight torch.complex64"),
+    ],
+)
+def test_weights_that_no_network_can_use_are_named(
+    tmp_path: Path, golden: Path, key: str, value: float | torch.dtype, named: str
+) -> None:
+    state = dict(golden_state(golden))
+    if isinstance(value, torch.dtype):
+        state[key] = state[key].to(value)
+    else:
+        state[key] = torch.full_like(state[key], value)
+    with pytest.raises(CheckpointError, match=named):
+        read_authors_checkpoint(save(tmp_path / "x.pt", state, 1))

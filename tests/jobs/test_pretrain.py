@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -239,6 +240,59 @@ def test_a_users_own_network_trains_and_comes_back(tmp_path: Path) -> None:
     assert load_backbone(run.folder, network())(torch.rand(2, 3, 8, 8)).shape == (2, 6)
     with pytest.raises(ConfigError, match="go together"):
         pretrain(config, tmp_path / "other")
+
+
+def own_config() -> PretrainConfig:
+    config = recipe("digits_sdclr").with_overrides([o for o in TINY if "width" not in o])
+    return config.with_values({"backbone": {"name": "custom"}, "epochs": 1})
+
+
+def own_layers() -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+@pytest.mark.parametrize("wrapper", [torch.compile, nn.DataParallel])
+def test_the_weights_of_a_wrapped_network_load_into_the_plain_one(
+    tmp_path: Path, wrapper: Callable[[nn.Module], nn.Module]
+) -> None:
+    run = pretrain(own_config(), tmp_path / "run", network=wrapper(own_layers()))
+    tensors, _ = read_tensors(run.backbone_path)
+    own_layers().load_state_dict(tensors, strict=True)
+
+
+class Stating(nn.Sequential):
+    def __init__(self, state: object) -> None:
+        super().__init__(*own_layers())
+        self.state = state
+
+    def get_extra_state(self) -> object:
+        return self.state
+
+    def set_extra_state(self, state: object) -> None:
+        self.state = state
+
+
+def test_extra_state_is_kept_where_it_is_a_tensor_and_refused_where_not(tmp_path: Path) -> None:
+    run = pretrain(own_config(), tmp_path / "run", network=Stating(torch.tensor([3.0])))
+    fresh = Stating(torch.zeros(1))
+    load_backbone(run.folder, network=fresh)
+    assert torch.equal(fresh.state, torch.tensor([3.0]))  # type: ignore[arg-type]
+    for state in ({"version": 1}, torch.zeros(2, dtype=torch.complex128), torch.eye(2).to_sparse()):
+        with pytest.raises(ConfigError, match="_extra_state"):
+            pretrain(own_config(), tmp_path / "x", network=Stating(state))
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_network_that_cannot_be_trained_is_refused(tmp_path: Path) -> None:
+    frozen = own_layers().requires_grad_(False)
+    for network, words in (
+        (frozen, "no parameter that requires a gradient"),
+        (nn.Flatten(), "no parameter"),
+        (nn.Sequential(torch.compile(own_layers()), nn.Flatten()), "0 is wrapped"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            pretrain(own_config(), tmp_path / "x", network=network)
+    assert not (tmp_path / "x").exists()
 
 
 def test_views_of_every_precision_train(tmp_path: Path) -> None:

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import copy
+import functools
 import math
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +12,10 @@ import pytest
 import timm
 import torch
 import torchvision
+from timm.layers import Conv2dSame, StdConv2d
 from torch import nn
 from torch.func import functional_call
+from torch.nn.utils import prune
 
 from sdclr import SelfCompetitor, nt_xent
 from sdclr.errors import ConfigError
@@ -261,3 +266,169 @@ def test_the_competitor_compiles_in_one_graph_and_a_refresh_does_not_recompile(n
     with torch.compiler.set_stance("fail_on_recompile"):
         result = compiled(images(size=8))
     torch.testing.assert_close(result, competitor(images(size=8)), atol=1e-5, rtol=1e-5)
+
+
+def test_a_layer_replaced_by_one_of_its_kind_is_followed_with_a_warning(network: nn.Module) -> None:
+    competitor = SelfCompetitor(network, prune_ratio=0.5)
+    network[3] = nn.Conv2d(8, 8, 3, stride=2)
+    network[6] = nn.Linear(32, 4)
+    with pytest.warns(UserWarning, match="build it again"):
+        competitor.refresh_masks()
+    assert competitor(images(size=8)).shape == (4, 4)
+    assert competitor.twin[3].stride == (2, 2)
+    assert competitor.masks()["3.weight"].sum() < network[3].weight.numel()
+    competitor(images(size=8)).sum().backward()
+    assert network[6].weight.grad is not None, "the new layer is trained through both branches"
+
+
+def test_a_layer_of_another_shape_gets_a_mask_of_that_shape(network: nn.Module) -> None:
+    competitor = SelfCompetitor(network, prune_ratio=0.5)
+    network[3] = nn.Conv2d(8, 8, 5, padding=1)
+    with pytest.warns(UserWarning, match="build it again"):
+        competitor.refresh_masks()
+    assert competitor.masks()["3.weight"].shape == (8, 8, 5, 5)
+    assert competitor.sparsity() == pytest.approx(0.5, abs=0.01)
+
+
+def drop_bias(network: nn.Module) -> None:
+    network[0].bias = None
+
+
+def fuse(network: nn.Module) -> None:
+    network[0] = nn.utils.fuse_conv_bn_eval(network[0].eval(), network[1].eval())
+    network[1] = nn.Identity()
+    network[0].train()
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda n: n.append(nn.ReLU()), "7 .ReLU. is new"),
+        (lambda n: n.__delitem__(6), "6 .Linear. is gone"),
+        (lambda n: n.__setitem__(2, nn.GELU()), "2 was ReLU and is GELU"),
+        (lambda n: n.__setitem__(1, nn.SyncBatchNorm(8)), "1 was BatchNorm2d and is SyncBatchNorm"),
+        (lambda n: n.__setitem__(1, nn.BatchNorm2d(9)), "1 has other shapes"),
+        (lambda n: nn.utils.parametrizations.weight_norm(n[0]), r"0\.parametrizations .* is new"),
+        (lambda n: nn.utils.spectral_norm(n[0]), "0 had .* weight_orig"),
+        (lambda n: prune.l1_unstructured(n[0], "weight", 0.5), "0 had .* weight_mask"),
+        (drop_bias, "0 had bias, weight and has weight"),
+        (fuse, "1 was BatchNorm2d and is Identity"),
+    ],
+)
+def test_a_network_that_became_another_one_is_refused(
+    network: nn.Module, change: Callable[[nn.Module], object], named: str
+) -> None:
+    competitor = SelfCompetitor(network, prune_ratio=0.5)
+    change(network)
+    with pytest.raises(ConfigError, match=named):
+        competitor.refresh_masks()
+
+
+def test_a_classifier_that_timm_resets_is_refused_or_followed() -> None:
+    network = timm.create_model("resnet18", num_classes=10)
+    competitor = SelfCompetitor(network)
+    network.reset_classifier(3)
+    with pytest.warns(UserWarning, match="build it again"):
+        competitor.refresh_masks()
+    assert competitor.eval()(images(1)).shape == (1, 3)
+    network.reset_classifier(0)
+    with pytest.raises(ConfigError, match="fc was Linear and is Identity"):
+        competitor.refresh_masks()
+
+
+def test_norms_converted_in_both_branches_are_no_change(network: nn.Module) -> None:
+    both = nn.ModuleList([network, SelfCompetitor(network, prune_ratio=0.5)])
+    converted = nn.SyncBatchNorm.convert_sync_batchnorm(both)
+    converted[1].refresh_masks()
+    assert converted[1].twin[1].weight is not converted[0][1].weight
+    assert converted[1].twin[0].bias is converted[0][0].bias
+
+
+def test_plain_attributes_changed_later_are_taken_over(network: nn.Module) -> None:
+    network[2] = nn.Dropout(0.1)
+    competitor = SelfCompetitor(network, prune_ratio=0.5)
+    network[2].p = 0.7
+    network[1].momentum = 0.3
+    network.eval()
+    competitor.refresh_masks()
+    assert (competitor.twin[2].p, competitor.twin[1].momentum) == (0.7, 0.3)
+    assert competitor.twin.training, "whether a branch trains is its own affair"
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (nn.utils.spectral_norm, r"0\.weight is computed from weight_orig"),
+        (nn.utils.parametrizations.spectral_norm, "parametrised already"),
+        (lambda conv: prune.random_unstructured(conv, "weight", 0.5), "weight_orig"),
+        (lambda conv: prune.ln_structured(conv, "weight", 0.5, n=2, dim=0), "weight_orig"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*spectral_norm.*deprecated:FutureWarning")
+def test_a_weight_that_is_computed_from_others_is_refused(change: Callable[[nn.Module], nn.Module], named: str) -> None:
+    network = nn.Sequential(change(nn.Conv2d(3, 3, 3)), nn.Conv2d(3, 3, 3))
+    with pytest.raises(ConfigError, match=named):
+        SelfCompetitor(network)
+    SelfCompetitor(network, spared=["0"])  # the cure that the message names
+
+
+def test_a_weight_without_a_shape_is_refused() -> None:
+    with pytest.raises(ConfigError, match="Run the network once"):
+        SelfCompetitor(nn.Sequential(nn.LazyConv2d(3, 3)))
+
+
+def test_standardised_weights_and_a_small_prunable_share_are_warned_of() -> None:
+    with pytest.warns(UserWarning, match="weight standardisation"):
+        SelfCompetitor(nn.Sequential(StdConv2d(3, 3, 3), Conv2dSame(3, 3, 3)))
+    vit = timm.create_model("vit_tiny_patch16_224", num_classes=0, img_size=32, depth=1)
+    with pytest.warns(UserWarning, match=r"only \d\d?\.\d% of the network's weights are prunable"):
+        competitor = SelfCompetitor(vit)
+    assert competitor.prunable_share < 0.25
+    assert SelfCompetitor(vit, prunable="conv+linear").prunable_share > 0.9
+    assert SelfCompetitor(nn.Sequential(Conv2dSame(3, 3, 3))).prunable_share > 0.9
+
+
+class Remembering(nn.Module):
+    """Holds what a copy refuses: its last feature map, a lock, a file."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 3)
+        self.lock = threading.Lock()
+        self.last: torch.Tensor | None = None
+        self.history: list[torch.Tensor] = []
+
+    def get_extra_state(self) -> dict[str, int]:
+        return {"version": 1}
+
+    def set_extra_state(self, state: dict[str, int]) -> None:
+        assert state == {"version": 1}
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with self.lock:
+            self.last = self.conv(x)
+            self.history.append(self.last)
+        return self.last.mean((2, 3))
+
+
+def test_a_network_that_holds_a_feature_map_a_lock_or_extra_state_gets_its_competitor() -> None:
+    network = Remembering()
+    network(images(size=8))
+    competitor = SelfCompetitor(network, prune_ratio=0.5)
+    assert not torch.equal(competitor(images(size=8)), network(images(size=8)))
+    state = competitor.state_dict()
+    SelfCompetitor(network, prune_ratio=0.5).load_state_dict(state)
+    competitor.refresh_masks()
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.trace.*:FutureWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.trace.*:DeprecationWarning")
+def test_a_copy_that_would_call_the_original_is_refused(network: nn.Module) -> None:
+    for wrapped in (torch.compile(network), nn.DataParallel(network), nn.Sequential(torch.compile(network))):
+        with pytest.raises(ConfigError, match="wrapped"):
+            SelfCompetitor(wrapped)
+    with pytest.raises(ConfigError, match="TorchScript"):
+        SelfCompetitor(torch.jit.trace(network.eval(), images(size=8)))
+    network[0].forward = functools.partial(nn.Conv2d.forward, network[0])
+    with pytest.raises(ConfigError, match=r"0\.forward was replaced"):
+        SelfCompetitor(network)

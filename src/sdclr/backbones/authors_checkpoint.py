@@ -23,6 +23,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 from sdclr.backbones import Backbone, BackboneConfig, build_backbone
 from sdclr.backbones.backbone import IMAGENET_MEAN, IMAGENET_STD
 from sdclr.backbones.resnet import DEPTHS
+from sdclr.backbones.weights import require_usable_weights
 from sdclr.checkpoint import check_fit, load_strictly
 from sdclr.errors import CheckpointError, ConfigError, MissingInputError
 
@@ -85,6 +86,7 @@ def read_authors_checkpoint(path: Path | str, branch: Branch = "target") -> Auth
     with torch.device("meta"):  # a name and a shape cost nothing; what they claim may not fit any memory
         claimed = build_backbone(architecture).net.state_dict()
     check_fit(claimed, tensors, str(path))
+    require_usable_weights(tensors | (classifier or {}), str(path))
     backbone = build_backbone(architecture)
     load_strictly(backbone.net, tensors, str(path))
     return AuthorsCheckpoint(

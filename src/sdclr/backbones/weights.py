@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import ConfigDict, Field, PositiveFloat
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_module_registration_hook
 
 from sdclr.backbones import BackboneConfig, build_backbone
 from sdclr.backbones.backbone import Backbone
-from sdclr.checkpoint import check_fit, load_strictly, read_tensors, write_tensors
+from sdclr.checkpoint import check_fit, load_strictly, read_tensors, shortened, write_tensors
+from sdclr.config import Section
 from sdclr.errors import CheckpointError, ConfigError, MissingInputError
 
 FORMAT = "sdclr-backbone-1"
@@ -23,8 +30,48 @@ def save_backbone(path: Path, backbone: Backbone, architecture: dict[str, Any], 
     write_tensors(path, backbone.net.state_dict(), facts)
 
 
-def read_backbone(source: Path | str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and facts of a run folder's backbone or of a backbone file."""
+class Normalisation(Section):
+    """What is subtracted from the input's channels, and what they are divided by."""
+
+    mean: tuple[float, float, float]
+    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat]
+
+
+class BackboneFacts(Section):
+    """What the metadata of a backbone file say of its network; other facts are for people to read."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    architecture: BackboneConfig
+    normalisation: Normalisation
+    image_size: Annotated[int, Field(ge=1, le=16_384)] | None = None
+    """Side of the images in pixels that the network was trained on."""
+    feature_dim: Annotated[int, Field(ge=1)] | None = None
+
+
+@dataclass(frozen=True)
+class BackboneFile:
+    """A backbone file, its metadata checked."""
+
+    path: Path
+    tensors: dict[str, Tensor]
+    described: BackboneFacts
+    facts: dict[str, Any]
+    """Everything the metadata say."""
+
+    def require_image_size(self) -> int:
+        """The size of its images in pixels; CheckpointError for a file that does not tell."""
+        if self.described.image_size is None:
+            raise CheckpointError(f"{self.path} does not say for which image size its network was trained.")
+        return self.described.image_size
+
+
+def read_backbone(source: Path | str) -> BackboneFile:
+    """A run folder's backbone or a backbone file.
+
+    Raises MissingInputError where there is none, and CheckpointError for a damaged or foreign file, metadata that are
+    not valid, and weights that are not finite.
+    """
     path = Path(source)
     if path.is_dir():
         path = path / "backbone.safetensors"
@@ -33,7 +80,12 @@ def read_backbone(source: Path | str) -> tuple[dict[str, Tensor], dict[str, Any]
     tensors, facts = read_tensors(path)
     if facts.get("format") != FORMAT:
         raise CheckpointError(f"{path} holds no backbone; give a run folder or its backbone.safetensors.")
-    return tensors, facts
+    try:
+        described = BackboneFacts.parse(facts)
+    except (ConfigError, TypeError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} does not describe its network: {shortened(error, 600)}") from None
+    require_usable_weights(tensors, str(path))
+    return BackboneFile(path, tensors, described, facts)
 
 
 def load_backbone(source: Path | str, network: nn.Module | None = None) -> Backbone:
@@ -42,36 +94,119 @@ def load_backbone(source: Path | str, network: nn.Module | None = None) -> Backb
     ``source``: a run folder or a backbone.safetensors. ``network``: your own module, for a run with a custom one.
     Raises MissingInputError or CheckpointError; a partial match is never accepted.
     """
-    tensors, facts = read_backbone(source)
-    try:
-        architecture = BackboneConfig.parse(facts["architecture"])
-        mean, std = (torch.tensor(facts["normalisation"][name], dtype=torch.float32) for name in ("mean", "std"))
-    except (ConfigError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{source} does not describe its network: {error}") from None
-    if mean.shape != (3,) or std.shape != (3,):
-        raise CheckpointError(f"{source} does not describe its network: mean and std must be 3 numbers each.")
+    file = read_backbone(source)
+    architecture, normalisation = file.described.architecture, file.described.normalisation
     if network is None and architecture.name == "custom":
         raise ConfigError(f"{source} was trained with your own network; pass it: load_backbone(..., network=...).")
     if network is None:
-        with torch.device("meta"):  # a name and a shape cost nothing; what they claim may not fit any memory
-            claimed = _described(architecture, source).net.state_dict()
-        check_fit(claimed, tensors, str(source))
-        network = _described(architecture, source).net
-    backbone = Backbone(network, mean.tolist(), std.tolist())
-    load_strictly(backbone.net, tensors, str(source))
-    dtype = next((t.dtype for t in tensors.values() if t.is_floating_point()), torch.float32)
+        network = _network_of(file)
+    backbone = Backbone(network, normalisation.mean, normalisation.std)
+    load_strictly(backbone.net, file.tensors, str(source))
+    dtype = next((t.dtype for t in file.tensors.values() if t.is_floating_point()), torch.float32)
     return backbone.to(dtype).eval()
 
 
 def load_weights(backbone: Backbone, source: Path | str) -> None:
     """Start a new run's backbone from trained weights of the same architecture."""
-    tensors, _ = read_backbone(source)
-    load_strictly(backbone.net, tensors, str(source))
+    load_strictly(backbone.net, read_backbone(source).tensors, str(source))
 
 
-def _described(architecture: BackboneConfig, source: Path | str) -> Backbone:
+def _network_of(file: BackboneFile) -> nn.Module:
+    """The network that a file describes. What the description claims is measured before it gets any memory."""
+    architecture = file.described.architecture
+    where, num_tensors = str(file.path), len(file.tensors)
+    _require_ordinary_options(architecture.options, where)
+    try:
+        # as many modules as the file's tensors can belong to, and some more without weights
+        with torch.device("meta"), at_most_modules(MODULES_PER_TENSOR * num_tensors + FREE_MODULES):
+            claimed = _described(architecture, where).net
+        check_fit(claimed.state_dict(), file.tensors, where)
+        _require_memory(claimed, file)
+    except TooManyModules as error:
+        raise CheckpointError(f"{where} describes a network with {error}, but holds {num_tensors} tensors.") from None
+    return _described(architecture, where).net
+
+
+MODULES_PER_TENSOR, FREE_MODULES = 20, 2_000
+LARGEST_OPTION, MOST_OPTIONS = 1_000_000, 1_000
+FREE_BYTES = 2**28
+
+
+def _require_ordinary_options(options: Mapping[str, Any], where: str) -> None:
+    """Refuse numbers and lists that nobody builds a network of, before a constructor sees them."""
+    waiting, seen = list(options.values()), 0
+    while waiting:
+        value = waiting.pop()
+        seen += 1
+        too_large = isinstance(value, int | float) and not abs(value) <= LARGEST_OPTION
+        if too_large or seen > MOST_OPTIONS:
+            what = f"{shortened(value)} among its options" if too_large else f"more than {MOST_OPTIONS} options"
+            raise CheckpointError(f"{where} does not describe its network: it has {what}.")
+        if isinstance(value, list | tuple):
+            waiting += value
+        elif isinstance(value, Mapping):
+            waiting += value.values()
+
+
+def _require_memory(claimed: nn.Module, file: BackboneFile) -> None:
+    """Refuse a network whose unsaved buffers are far larger than its file: an attention mask of a huge image."""
+    stored = sum(tensor.nbytes for tensor in file.tensors.values())
+    needed = sum(buffer.nbytes for buffer in claimed.buffers())
+    if needed > 4 * stored + FREE_BYTES:
+        raise CheckpointError(
+            f"{file.path} describes a network with {needed / 1e9:.1f} GB of buffers, but holds {stored / 1e9:.3f} GB."
+        )
+
+
+def _described(architecture: BackboneConfig, where: str) -> Backbone:
     try:
         return build_backbone(architecture.model_copy(update={"pretrained": False}))
+    except TooManyModules:
+        raise
     except Exception as error:  # networks of others fail in their own ways at settings that nobody would choose
         said = (str(error) or type(error).__name__).splitlines()[0]
-        raise CheckpointError(f"{source} does not describe its network: {said}") from None
+        raise CheckpointError(f"{where} does not describe its network: {shortened(said, 600)}") from None
+
+
+class TooManyModules(Exception):
+    """A network under construction has grown beyond what it may."""
+
+
+@contextlib.contextmanager
+def at_most_modules(limit: int) -> Iterator[None]:
+    """Raise TooManyModules as soon as the modules that this thread puts together here are more than ``limit``."""
+    thread, count = threading.get_ident(), 0
+
+    def counted(*_: object) -> None:
+        nonlocal count
+        if threading.get_ident() == thread:
+            count += 1
+            if count > limit:
+                raise TooManyModules(f"more than {limit:,} layers")
+
+    handle = register_module_module_registration_hook(counted)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def require_usable_weights(tensors: Mapping[str, Tensor], where: str) -> None:
+    """CheckpointError for a number that is not finite and for a negative variance; names the tensor."""
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point():
+            continue
+        if tensor.dtype not in WEIGHT_TYPES:
+            raise CheckpointError(
+                f"{where}: {shortened(name)} has the type {tensor.dtype}, which no layer computes in."
+            )
+        if not tensor.isfinite().all():
+            raise CheckpointError(
+                f"{where}: {shortened(name)} holds numbers that are not finite. Use weights from "
+                "before the training diverged."
+            )
+        if name.endswith("running_var") and (tensor < 0).any():
+            raise CheckpointError(f"{where}: {shortened(name)} holds a negative variance; the file is damaged.")
+
+
+WEIGHT_TYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)

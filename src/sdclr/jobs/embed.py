@@ -54,7 +54,7 @@ def embed(
     if data.store is not None:
         raise ConfigError("data.store saves decoding when images are seen again; embed sees each once. Leave it out.")
     backbone = load_backbone(source)
-    size = read_backbone(source)[1]["image_size"]
+    size = read_backbone(source).require_image_size()
     found = build_data(data)
     images, bad = _usable(found.train, data, show)
     identity = f"{_identity(source, found.fingerprint, size)} {[one.path for one in bad]}"

@@ -7,21 +7,28 @@ plain backbone. Plain modules and numbers in; this file trains nothing and knows
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MethodType, NoneType
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
 from torch.nn.utils import parametrize
 
 from sdclr.errors import ConfigError
 from sdclr.stateless_random import Stream, derive, uniforms
+from sdclr.wrapped_modules import wraps_another
 
 Norms = Literal["own", "own_all", "shared"]
 Prunable = Literal["conv", "conv+linear"] | Callable[[str, nn.Module], bool]
+
+SMALL_SHARE = 0.25
+"""Share of prunable weights below which a competitor is hardly another network."""
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
@@ -53,11 +60,21 @@ class SelfCompetitor(nn.Module):
     Train it together with the network: one optimiser over the parameters of both (duplicates count once), one loss,
     one backward. Call :meth:`refresh_masks` at the start of every epoch. Its state_dict holds only what is its own:
     norms and masks. It cannot be pickled; save its state_dict.
-    Raises ConfigError when nothing is prunable, or a prunable weight is parametrised or used by two modules.
+
+    The network may change afterwards only in ways that the twin can follow. Each refresh compares the two: replaced
+    tensors and changed plain attributes (a dropout's ``p``, a norm's ``momentum``) are taken over, new parameters with
+    a warning, since an optimizer built before does not know them. A layer of another type, a new or a missing layer
+    and a new kind of parameter are a ConfigError.
+    Raises ConfigError when nothing is prunable, a prunable weight is computed from other parameters (parametrised,
+    spectral_norm, torch.nn.utils.prune) or used by two modules, or a part of the network cannot be copied. Warns when
+    less than a quarter of the network's weights are prunable.
     """
 
     mask_churn: Tensor
     """Share of the prunable weights whose mask changed at the last refresh."""
+
+    prunable_share: float
+    """Share of the network's weights that are prunable at all, spared submodules not counted."""
 
     def __init__(
         self,
@@ -77,9 +94,27 @@ class SelfCompetitor(nn.Module):
         if not 0 <= random_share <= prune_ratio:
             raise ConfigError(f"method.random_share must be in [0, prune_ratio = {prune_ratio}], got {random_share}.")
         self.prune_ratio, self.random_share, self.seed = prune_ratio, random_share, seed
+        _require_copyable(network)
         targets = list(_prunable_weights(network, prunable, tuple(spared)))  # before copying: fails early
+        self.prunable_share = _prunable_share(network, targets, tuple(spared))
+        if self.prunable_share < SMALL_SHARE:
+            warnings.warn(
+                f"only {self.prunable_share:.1%} of the network's weights are prunable: with "
+                f"{prune_ratio:g} of these removed the competitor is nearly the network itself."
+                + (" method.prunable=conv+linear also prunes linear layers." if prunable == "conv" else ""),
+                stacklevel=2,
+            )
+        if rescaled := _rescaled_layers(network, targets):
+            warnings.warn(
+                f"{len(rescaled)} of {len(targets)} layers ({', '.join(rescaled[:3])}, ...) compute their weight from "
+                "the stored one (weight standardisation): what is masked there is not zero, and the competitor is "
+                "damaged less than prune_ratio says.",
+                stacklevel=2,
+            )
+        self._norms = norms
+        self._network = (network,)  # in a tuple: the network is no part of this module
         self.twin = _tied_twin(network, norms)
-        self._ties = list(_tied_tensors(network, self.twin))
+        self._masked_names = [f"{module}.{name}" if module else name for module, name in targets]
         self._masked = [_mask_weight(self.twin.get_submodule(module), name) for module, name in targets]
         network_tensors = {id(tensor) for tensor in (*network.parameters(), *network.buffers())}
         state = self.state_dict(keep_vars=True)
@@ -100,13 +135,18 @@ class SelfCompetitor(nn.Module):
 
     @torch.no_grad()
     def refresh_masks(self, draw: int = 0) -> None:
-        """Prune the CURRENT weights anew, always starting from all of them. ``draw`` counts the random draws."""
+        """Prune the CURRENT weights anew, always starting from all of them. ``draw`` counts the random draws.
+
+        Raises ConfigError when the network has become another one than the competitor was built for.
+        """
+        self._require_same_layers()
         if self._restore_ties():
             warnings.warn(
-                "the network's tensors were replaced (load_state_dict(assign=True)?); the competitor now follows the "
-                "new ones. An optimizer built before still holds the old ones: build it again.",
+                "the network's tensors were replaced (load_state_dict(assign=True)? a new layer?); the competitor now "
+                "follows the new ones. An optimizer built before still holds the old ones: build it again.",
                 stacklevel=2,
             )
+        self._follow_attributes()
         masks = magnitude_masks([list_.original for list_ in self._masked], self.prune_ratio - self.random_share)
         num_weights = sum(m.numel() for m in masks)
         changed = torch.zeros((), dtype=torch.int64, device=masks[0].device)
@@ -119,8 +159,7 @@ class SelfCompetitor(nn.Module):
 
     def masks(self) -> dict[str, Tensor]:
         """The current masks by the name of the masked parameter in the network; True is kept."""
-        names = {id(tie.twin_tensor()): tie.name for tie in self._ties}
-        return {names[id(masked.original)]: masked[0].mask for masked in self._masked}
+        return {name: masked[0].mask for name, masked in zip(self._masked_names, self._masked, strict=True)}
 
     def sparsity(self) -> Tensor:
         """The share of prunable weights that are masked right now, a scalar on the masks' device."""
@@ -135,13 +174,44 @@ class SelfCompetitor(nn.Module):
         positions = torch.arange(mask.numel(), device=mask.device)
         return uniforms(key, positions, 1).view(mask.shape) >= probability
 
+    def _pairs(self) -> Iterator[tuple[str, nn.Module, nn.Module]]:
+        """(name, the network's layer, the twin's) of all layers that are two modules."""
+        twins = dict(_layers(self.twin))
+        for name, module in _layers(self._network[0]):
+            if module is not twins[name]:
+                yield name, module, twins[name]
+
+    def _ties(self) -> Iterator[_Tie]:
+        """Every tensor that both branches are to share."""
+        for _, module, twin in self._pairs():
+            if not _is_own(module, self._norms):
+                yield from (_Tie(slot, twin, key) for slot, key, _ in _tensors(module))
+
+    def _require_same_layers(self) -> None:
+        changed = _changed_layers(dict(_layers(self._network[0])), dict(_layers(self.twin)))
+        if changed:
+            more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+            raise ConfigError(
+                f"the network is not the one this competitor was built for: {'; '.join(changed[:3])}{more}. Give the "
+                "network its final form first, then build the competitor and the optimizer."
+            )
+
     def _restore_ties(self) -> bool:
         """Point the twin at the network's tensors again; True if any parameter had been replaced."""
-        broken = [tie for tie in self._ties if tie.twin_tensor() is not tie.network_tensor()]
+        broken = [tie for tie in self._ties() if tie.twin_tensor() is not tie.network_tensor()]
         parameters = any(isinstance(tie.network_tensor(), nn.Parameter) for tie in broken)
         for tie in broken:
             tie.restore()
+        for masked in self._masked if broken else ():
+            masked[0].fit(masked.original)
         return parameters  # buffers are replaced by a .to() of the network: nothing to tell anyone
+
+    def _follow_attributes(self) -> None:
+        """Take over plain attributes that were changed in the network, such as the p of a dropout."""
+        for _, module, twin in self._pairs():
+            for key, value in _plain_attributes(module).items():
+                if key not in vars(twin) or vars(twin)[key] != value:
+                    setattr(twin, key, value)
 
 
 class _Mask(nn.Module):
@@ -156,17 +226,21 @@ class _Mask(nn.Module):
     def forward(self, weight: Tensor) -> Tensor:
         return torch.where(self.mask, weight, 0.0)
 
+    def fit(self, weight: Tensor) -> None:
+        """Keep all of a weight that was replaced by one of another shape, until the next refresh."""
+        if self.mask.shape != weight.shape or self.mask.device != weight.device:
+            self.mask = torch.ones_like(weight, dtype=torch.bool)
+
 
 class _Tie(NamedTuple):
     """One tensor that both branches use: where the network keeps it and where the twin does."""
 
-    name: str
-    network_slot: tuple[dict[str, Any], str]
+    network_slot: dict[str, Any]
     twin: nn.Module
     key: str
 
     def network_tensor(self) -> Tensor:
-        return self.network_slot[0][self.network_slot[1]]
+        return self.network_slot[self.key]
 
     def _twin_slot(self) -> tuple[dict[str, Any], str]:
         if parametrize.is_parametrized(self.twin, self.key):
@@ -199,6 +273,21 @@ def _tensors(module: nn.Module) -> Iterator[tuple[dict[str, Any], str, Tensor]]:
         yield from ((slot, key, tensor) for key, tensor in slot.items() if tensor is not None)
 
 
+def _layers(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """All modules of a tree by name, repeated ones too, without our masks and what holds them."""
+    yield prefix, module
+    for name, child in module._modules.items():
+        if child is not None and not _is_of_masks(child):
+            yield from _layers(child, f"{prefix}.{name}" if prefix else name)
+
+
+def _is_of_masks(module: nn.Module) -> bool:
+    """A weight's list of parametrisations that begins with our mask, or a module that holds such lists alone."""
+    if isinstance(module, parametrize.ParametrizationList):
+        return isinstance(module[0], _Mask)
+    return isinstance(module, nn.ModuleDict) and len(module) > 0 and all(map(_is_of_masks, module.values()))
+
+
 def _tied_twin(network: nn.Module, norms: Norms) -> nn.Module:
     """A deep copy of the network in which everything but the twin's own norms is the network's very own tensor."""
     if norms not in ("own", "own_all", "shared"):
@@ -209,19 +298,145 @@ def _tied_twin(network: nn.Module, norms: Norms) -> nn.Module:
             memo |= {id(tensor): tensor for _, _, tensor in _tensors(module)}
         if norms == "shared" and _keeps_statistics(module):
             memo[id(module)] = module  # num_batches_tracked and friends must be one thing, not two
-    return copy.deepcopy(network, memo)
+    try:
+        return copy.deepcopy(network, dict(memo))
+    except Exception:  # some attribute refuses, in whatever way: a lock, a result of a forward pass
+        return copy.deepcopy(network, memo | _shared_attributes(network))
 
 
-def _tied_tensors(network: nn.Module, twin: nn.Module) -> Iterator[_Tie]:
-    for (prefix, module), (_, twin_module) in zip(
-        network.named_modules(remove_duplicate=False), twin.named_modules(remove_duplicate=False), strict=True
-    ):
-        if module is twin_module:
+def _shared_attributes(network: nn.Module) -> dict[int, Any]:
+    """What a module holds beside tensors and modules and what cannot be copied: both branches use the same object.
+
+    A tensor that a forward pass left behind is shared without its graph.
+    """
+    shared: dict[int, Any] = {}
+    for name, module in _layers(network):
+        held = {key: value for key, value in vars(module).items() if key not in _HELD_BY_TORCH}
+        for key, value in held.items():
+            if isinstance(value, Tensor):
+                shared[id(value)] = value.detach()
+            elif isinstance(value, nn.Module) or _can_be_copied(value):
+                continue
+            elif _holds_a_module(value):
+                raise ConfigError(
+                    f"{name or 'the network'}.{key} ({type(value).__name__}) holds a module and cannot be copied, so "
+                    "the network has no competitor. Register its modules as sub-modules (nn.ModuleList)."
+                )
+            else:
+                shared[id(value)] = value
+    return shared
+
+
+_HELD_BY_TORCH = frozenset(vars(nn.Module()))
+"""Attributes of every module: parameters, buffers, sub-modules, hooks."""
+
+
+def _can_be_copied(value: object) -> bool:
+    try:
+        copy.deepcopy(value)
+    except Exception:
+        return False
+    return True
+
+
+def _holds_a_module(value: object) -> bool:
+    parts = value.values() if isinstance(value, Mapping) else value
+    return isinstance(parts, Iterable) and any(isinstance(part, nn.Module) for part in parts)
+
+
+def _require_copyable(network: nn.Module) -> None:
+    """Refuse what a copy would still call the original's code in: its competitor would be the network itself."""
+    for name, module in _layers(network):
+        where = name or "the network"
+        if wraps_another(module):
+            raise ConfigError(
+                f"{where} is wrapped ({type(module).__name__}), and a copy of it would call the original. Give the "
+                "plain network; compile or distribute the method instead."
+            )
+        if isinstance(module, torch.jit.ScriptModule):
+            raise ConfigError(f"{where} is a TorchScript module, which cannot be pruned. Give the plain network.")
+        replaced = vars(module).get("forward")
+        if replaced is not None and not isinstance(replaced, MethodType):
+            raise ConfigError(
+                f"{where}.forward was replaced by a function, and a copy of it would call the original. Write it as a "
+                "method of the module's class."
+            )
+
+
+def _changed_layers(layers: dict[str, nn.Module], twins: dict[str, nn.Module]) -> list[str]:
+    """What cannot be followed, in words: layers that are new, gone, of another type or with other parameters."""
+    changed = [f"{name} ({type(layers[name]).__name__}) is new" for name in layers if name not in twins]
+    changed += [f"{name} ({_type(twins[name]).__name__}) is gone" for name in twins if name not in layers]
+    for name in layers:
+        module, twin = layers[name], twins.get(name)
+        if twin is None or module is twin:
             continue
-        twin_tensors = {key: tensor for _, key, tensor in _tensors(twin_module)}
-        for slot, key, tensor in _tensors(module):
-            if twin_tensors[key] is tensor:
-                yield _Tie(f"{prefix}.{key}" if prefix else key, (slot, key), twin_module, key)
+        if _type(module) is not _type(twin):
+            changed.append(f"{name} was {_type(twin).__name__} and is {_type(module).__name__}")
+        elif (now := _tensor_names(module)) != (before := _tensor_names(twin)):
+            changed.append(f"{name} had {', '.join(sorted(before)) or 'nothing'} and has {', '.join(sorted(now))}")
+        elif (now_shapes := _own_shapes(module)) != _own_shapes(twin) and _keeps_statistics(module):
+            changed.append(f"{name} has other shapes: {now_shapes}")
+    return changed
+
+
+def _type(module: nn.Module) -> type[nn.Module]:
+    return parametrize.type_before_parametrizations(module)
+
+
+def _tensor_names(module: nn.Module) -> set[str]:
+    names = {key for _, key, _ in _tensors(module)}
+    if isinstance(lists := module._modules.get("parametrizations"), nn.ModuleDict):
+        names |= {key for key, one in lists.items() if _is_of_masks(one)}
+    return names
+
+
+def _own_shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {key: tuple(tensor.shape) for _, key, tensor in _tensors(module)}
+
+
+def _plain_attributes(module: nn.Module) -> dict[str, Any]:
+    """Numbers, words and tuples of them that a module holds; whether it trains is its own affair."""
+    return {key: value for key, value in vars(module).items() if key not in _HELD_BY_TORCH and _is_plain(value)}
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, tuple):
+        return all(map(_is_plain, value))
+    return isinstance(value, int | float | str | NoneType)
+
+
+def _prunable_share(network: nn.Module, targets: list[tuple[str, str]], spared: tuple[str, ...]) -> float:
+    prunable = sum(getattr(network.get_submodule(name), key).numel() for name, key in targets)
+    parameters = dict(network.named_parameters())
+    counted = [p.numel() for name, p in parameters.items() if not _is_spared(name, spared)]
+    return prunable / max(sum(counted), 1)
+
+
+@torch.no_grad()
+def _rescaled_layers(network: nn.Module, targets: list[tuple[str, str]]) -> list[str]:
+    """Convolutions with a forward of their own whose output does not grow with their weight."""
+    found = []
+    for name, _ in targets:
+        layer = network.get_submodule(name)
+        if isinstance(layer, nn.Conv2d) and type(layer).forward is not nn.Conv2d.forward:
+            with contextlib.suppress(Exception):  # a forward that wants other arguments: not known
+                if not _grows_with_its_weight(layer):
+                    found.append(name)
+    return found
+
+
+def _grows_with_its_weight(layer: nn.Conv2d) -> bool:
+    sides = [d * (k - 1) + 2 for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]
+    images = torch.linspace(-1, 1, layer.in_channels * math.prod(sides)).view(1, -1, *sides).to(layer.weight)
+    nothing, once, twice = (
+        torch.func.functional_call(layer, {"weight": factor * layer.weight}, images) for factor in (0, 1, 2)
+    )
+    return torch.allclose(twice - nothing, 2 * (once - nothing), rtol=1e-2, atol=1e-3 * float(once.abs().max()))
+
+
+def _is_spared(name: str, spared: tuple[str, ...]) -> bool:
+    return any(name == s or name.startswith(f"{s}.") for s in spared)
 
 
 def _prunable_weights(network: nn.Module, prunable: Prunable, spared: tuple[str, ...]) -> Iterator[tuple[str, str]]:
@@ -234,11 +449,10 @@ def _prunable_weights(network: nn.Module, prunable: Prunable, spared: tuple[str,
             users.setdefault(id(tensor), []).append(f"{name}.{key}")
     found = 0
     for name, module in network.named_modules():
-        if any(name == s or name.startswith(f"{s}.") for s in spared):
+        if _is_spared(name, spared):
             continue
         for key in _weights_of(name, module, prunable):
-            if parametrize.is_parametrized(module, key):
-                raise ConfigError(f"{name}.{key} is parametrised already; remove that, or leave it out of prunable.")
+            _require_stored(name, module, key)
             if len(users[id(getattr(module, key))]) > 1:
                 shared = " and ".join(users[id(getattr(module, key))])
                 raise ConfigError(f"{shared} are one tensor; leave them out with prunable=<function> or spared=[...].")
@@ -255,11 +469,27 @@ def _weights_of(name: str, module: nn.Module, prunable: Prunable) -> list[str]:
         linear = (nn.Linear, nn.MultiheadAttention) if prunable == "conv+linear" else ()
         chosen = isinstance(module, (*_CONVOLUTIONS, *linear))
     keys = ("weight", "in_proj_weight") if chosen else ()  # packed attention has no .weight
-    return [
-        key
-        for key in keys
-        if isinstance(module._parameters.get(key), Tensor) or parametrize.is_parametrized(module, key)
-    ]
+    return [key for key in keys if isinstance(getattr(module, key, None), Tensor)]
+
+
+def _require_stored(name: str, module: nn.Module, key: str) -> None:
+    """ConfigError unless the weight that the layer uses is the parameter of that name."""
+    weight = module._parameters.get(key)
+    if isinstance(weight, UninitializedParameter):
+        raise ConfigError(f"{name}.{key} has no shape yet. Run the network once before its competitor is built.")
+    if isinstance(weight, nn.Parameter):
+        return
+    sources = [other for other in module._parameters if other.startswith(f"{key}_")]
+    if parametrize.is_parametrized(module, key):
+        why = "is parametrised already (torch.nn.utils.parametrize)"
+    elif sources:
+        why = f"is computed from {' and '.join(sources)} (torch.nn.utils.prune, spectral_norm or weight_norm)"
+    else:
+        why = "is no parameter"
+    raise ConfigError(
+        f"{name}.{key} {why}, so a mask on it would have no effect. Remove that first, or leave the layer out with "
+        "prunable=<function> or spared=[...]."
+    )
 
 
 def _mask_weight(module: nn.Module, name: str) -> Any:

@@ -59,13 +59,8 @@ def own_config(path: str, values: dict[str, Any], out: Path, console: Console) -
 
 
 def _trained_network(weights: object) -> BackboneConfig | None:
-    """The network that a file of weights was trained in; None where the file does not say, or there is none."""
-    if not isinstance(weights, str):
-        return None
-    _, facts = read_backbone(weights)
-    with contextlib.suppress(SdclrError, KeyError, TypeError):
-        return BackboneConfig.parse(facts["architecture"])
-    return None
+    """The network of the weights that a run starts from; None where it starts from none."""
+    return read_backbone(weights).described.architecture if isinstance(weights, str) else None
 
 
 def own_data(path: str, values: dict[str, Any]) -> DataConfig:

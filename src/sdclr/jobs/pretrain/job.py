@@ -24,6 +24,7 @@ from sdclr.backbones import (
     load_pretrained,
     measure_feature_dim,
 )
+from sdclr.backbones.backbone import require_trainable_and_storable
 from sdclr.backbones.weights import load_weights, save_backbone
 from sdclr.batch import Views
 from sdclr.checkpoint import Checkpoint, first_not_finite, load_strictly
@@ -597,4 +598,8 @@ def _load_starting_weights(backbone: Backbone, config: PretrainConfig) -> None:
 def _backbone(config: PretrainConfig, network: nn.Module | None) -> Backbone:
     if (network is None) == (config.backbone.name == "custom"):
         raise ConfigError("backbone.name=custom and network=<your module> go together: give both or neither.")
-    return build_backbone(config.backbone) if network is None else Backbone(network)
+    if network is None:
+        return build_backbone(config.backbone)
+    backbone = Backbone(network)
+    require_trainable_and_storable(backbone.net)
+    return backbone

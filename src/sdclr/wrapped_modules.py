@@ -1,0 +1,23 @@
+"""Modules that only call another one: torch.compile's and those that spread a batch over devices.
+
+Their state_dict names every tensor with a prefix that the plain network does not know, and a copy of them still calls
+the original. So they are taken off, or refused where they lie inside a network.
+"""
+
+from __future__ import annotations
+
+from torch import nn
+
+_DISTRIBUTING = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+
+
+def wraps_another(module: nn.Module) -> bool:
+    """Whether a module only calls another one: torch.compile, DataParallel, DistributedDataParallel."""
+    return isinstance(module, _DISTRIBUTING) or isinstance(module._modules.get("_orig_mod"), nn.Module)
+
+
+def unwrapped(network: nn.Module) -> nn.Module:
+    """The network itself, whatever has been put around it; what is wrapped inside of it stays as it is."""
+    while wraps_another(network):
+        network = network._modules["_orig_mod" if "_orig_mod" in network._modules else "module"]  # type: ignore[assignment]
+    return network
