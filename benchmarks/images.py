@@ -38,7 +38,8 @@ from sdclr.data.image_files import ImageFiles
 from sdclr.data.image_store import build_store
 from sdclr.data.listing import list_images
 from sdclr.data.own_images import read_own_images
-from sdclr.device import describe_device, keep_freed_memory
+from sdclr.device import describe_device
+from sdclr.process_state import keep_freed_memory
 from sdclr.workflows.bench.reference import PillowPairs
 from sdclr.workflows.bench.rounds import round_ratios, timed
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sdclr.methods.sdclr import SDCLR
     from sdclr.methods.self_competitor import SelfCompetitor
     from sdclr.methods.simclr import SimCLR
+    from sdclr.process_state import keep_freed_memory
     from sdclr.recipes import recipe
     from sdclr.run import Run
 
@@ -48,6 +49,7 @@ _HOME = {
     "embed": "sdclr.jobs.embed",
     "evaluate": "sdclr.jobs.evaluate",
     "evaluate_classifier": "sdclr.jobs.evaluate",
+    "keep_freed_memory": "sdclr.process_state",
     "load_backbone": "sdclr.backbones.weights",
     "nt_xent": "sdclr.methods.nt_xent",
     "pretrain": "sdclr.jobs.pretrain",
@@ -76,6 +78,7 @@ __all__ = [
     "embed",
     "evaluate",
     "evaluate_classifier",
+    "keep_freed_memory",
     "load_backbone",
     "nt_xent",
     "pretrain",

@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from sdclr.errors import EXIT_BUG, ConfigError, MissingInputError, SdclrError
+from sdclr.process_state import keep_freed_memory
 
 if TYPE_CHECKING:
     from sdclr.jobs.pretrain import PretrainConfig
@@ -490,6 +491,7 @@ def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
 def main() -> None:
     """Entry point: one sentence and the documented exit code for every error meant for the user."""
     warnings.showwarning = _show_warning
+    keep_freed_memory()
     try:
         app()  # usage errors and --help end here, with typer's own message and exit code
     except SdclrError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import math
 import os
 import platform
@@ -205,17 +204,6 @@ def _free_in_container() -> float:
     return math.inf
 
 
-def keep_freed_memory() -> None:
-    """Let glibc keep freed blocks instead of returning them to the system: else every CPU step pays for page faults.
-
-    Does nothing where there is no glibc. The process then stays at its peak size until it ends.
-    """
-    with contextlib.suppress(OSError, AttributeError):
-        libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
-        libc.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
-
-
 def resolve_memory_format(choice: MemoryFormat, network: nn.Module, device: torch.device) -> torch.memory_format:
     """``auto`` is channels_last, except on a CPU for networks on which its backward pass corrupts memory.
 
@@ -232,9 +220,6 @@ def resolve_memory_format(choice: MemoryFormat, network: nn.Module, device: torc
             "fewer than 16 channels. Use memory_format=auto, or a wider backbone."
         )
     return torch.contiguous_format if choice == "contiguous" or unsafe else torch.channels_last
-
-
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 @contextmanager

@@ -13,7 +13,7 @@ _DISTRIBUTING = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 
 def wraps_another(module: nn.Module) -> bool:
     """Whether a module only calls another one: torch.compile, DataParallel, DistributedDataParallel."""
-    return isinstance(module, _DISTRIBUTING) or isinstance(module._modules.get("_orig_mod"), nn.Module)
+    return isinstance(module, _DISTRIBUTING) or "_orig_mod" in module._modules
 
 
 def unwrapped(network: nn.Module) -> nn.Module:

@@ -10,8 +10,10 @@ from torch import nn
 
 from sdclr.backbones import Backbone
 from sdclr.backbones.resnet import ResNet
-from sdclr.errors import DataError
+from sdclr.errors import DataError, NonFiniteError
 from sdclr.evaluation.features import extract_features, per_class_accuracy
+from sdclr.evaluation.knn import knn_predict
+from sdclr.evaluation.logistic_probe import fit_logistic_probe
 
 IMAGES = torch.randint(0, 256, (37, 3, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
 
@@ -83,3 +85,43 @@ def test_a_class_without_test_images_is_refused() -> None:
         per_class_accuracy(np.array([0, 2]), np.array([0, 2]), 3)
     with pytest.raises(DataError, match="class 3 has no test image"):
         per_class_accuracy(np.array([0, 1, 2]), np.array([0, 1, 2]), 4)
+
+
+def poisoned(position: int) -> nn.Module:
+    """A backbone whose feature of one grey level is not a number."""
+
+    class Poisoned(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(1))
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            means = images.mean(dim=(1, 2, 3))[:, None] * self.weight
+            return torch.where(means.round(decimals=4) == round(position / 255, 4), torch.nan, means)
+
+    return Poisoned()
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 10])
+def test_a_feature_that_is_not_a_number_is_an_error_that_names_the_image(batch_size: int) -> None:
+    images = torch.arange(10, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, 4, 4)
+    with pytest.raises(NonFiniteError, match=r"features are not finite numbers: photo-7\."):
+        extract_features(poisoned(7), images.split(batch_size), name="photo-{}".format)
+    assert extract_features(poisoned(70), images).shape == (10, 1)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_every_probe_refuses_features_that_are_not_finite(value: float) -> None:
+    good, labels = torch.rand(20, 4), np.arange(20) % 2
+    bad = good.clone()
+    bad[13, 2] = value
+    probe = fit_logistic_probe(good, labels, good, labels)
+    for call in (
+        lambda: knn_predict(bad, labels, good),
+        lambda: knn_predict(good, labels, bad),
+        lambda: fit_logistic_probe(bad, labels, good, labels),
+        lambda: fit_logistic_probe(good, labels, bad, labels),
+        lambda: probe.predict(bad),
+    ):
+        with pytest.raises(NonFiniteError, match="13"):
+            call()

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sdclr import nt_xent
+from sdclr.errors import ConfigError
 from sdclr.methods import nt_xent as nt_xent_module
 from sdclr.methods import tiled_nt_xent
 
@@ -127,3 +128,62 @@ def test_the_tiled_loss_compiles_in_one_graph() -> None:
     eager = torch.autograd.grad(nt_xent(*z, 0.2).mean(), z)
     for one, other in zip(torch.autograd.grad(value, z), eager, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_a_temperature_tensor_gets_the_same_gradient_in_tiles_and_without(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    z = projections(33, dtype)
+    weights = torch.linspace(0.1, 1, 33, dtype=dtype)
+
+    def gradient(above: int) -> Tensor:
+        monkeypatch.setattr(nt_xent_module, "TILED_ABOVE", above)
+        monkeypatch.setattr(tiled_nt_xent, "ROWS", 7)
+        temperature = torch.tensor([0.2], dtype=dtype, requires_grad=True)
+        return torch.autograd.grad((nt_xent(*z, temperature) * weights).sum(), temperature)[0]
+
+    def loss(temperature: float) -> Tensor:
+        with torch.no_grad():
+            return (nt_xent(*z, temperature).double() * weights).sum()
+
+    plain, tiled = gradient(2048), gradient(0)
+    torch.testing.assert_close(tiled, plain, rtol=1e-10 if dtype == torch.float64 else 1e-4, atol=0)
+    if dtype == torch.float64:
+        difference = (loss(0.2 + 1e-6) - loss(0.2 - 1e-6)) / 2e-6
+        torch.testing.assert_close(float(plain), float(difference), rtol=1e-6, atol=0)
+
+
+def test_a_gradient_can_be_differentiated_again_in_tiles_as_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    z = [projections(9, torch.float64)[0], projections(9, torch.float64)[1]]
+    temperature = torch.tensor(0.2, dtype=torch.float64, requires_grad=True)
+    seconds = []
+    for above in (2048, 0):
+        monkeypatch.setattr(nt_xent_module, "TILED_ABOVE", above)
+        loss = (nt_xent(*z, temperature) * torch.linspace(0.1, 1, 9, dtype=torch.float64)).sum()
+        first = torch.autograd.grad(loss, [*z, temperature], create_graph=True)
+        penalty = sum((part**2).sum() for part in first)
+        assert isinstance(penalty, Tensor)
+        seconds.append(torch.autograd.grad(penalty, [*z, temperature]))
+    for tiled, plain in zip(seconds[1], seconds[0], strict=True):
+        torch.testing.assert_close(tiled, plain, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("above", [0, 2048])
+@pytest.mark.parametrize(
+    "temperature",
+    [0.0, -0.2, float("nan"), float("inf"), torch.tensor(0.0), torch.tensor(-1.0), torch.tensor(2), torch.ones(3)],
+)
+def test_a_temperature_that_is_no_positive_number_is_refused(
+    temperature: float | Tensor, above: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nt_xent_module, "TILED_ABOVE", above)
+    with pytest.raises(ConfigError, match="temperature must be a"):
+        nt_xent(*projections(5, torch.float32), temperature)
+
+
+def test_projections_that_do_not_belong_together_are_refused() -> None:
+    a, b = torch.rand(4, 3), torch.rand(5, 3)
+    for pair in ((a, b), (a, a[:, :2]), (a[0], a[0]), (a[:0], a[:0]), (a.int(), a.int())):
+        with pytest.raises(ConfigError, match="nt_xent takes"):
+            nt_xent(*pair, 0.2)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import pickle
 import re
-import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from sdclr.backbones.resnet import DEPTHS
 from sdclr.backbones.weights import require_usable_weights
 from sdclr.checkpoint import check_fit, load_strictly
 from sdclr.errors import CheckpointError, ConfigError, MissingInputError
+from sdclr.process_state import default_generators, silenced_warnings
 
 Branch = Literal["target", "competitor"]
 
@@ -87,7 +87,8 @@ def read_authors_checkpoint(path: Path | str, branch: Branch = "target") -> Auth
         claimed = build_backbone(architecture).net.state_dict()
     check_fit(claimed, tensors, str(path))
     require_usable_weights(tensors | (classifier or {}), str(path))
-    backbone = build_backbone(architecture)
+    with default_generators(0, torch.device("cpu")):  # its first weights are replaced: the caller's draws go on
+        backbone = build_backbone(architecture)
     load_strictly(backbone.net, tensors, str(path))
     return AuthorsCheckpoint(
         architecture=architecture,
@@ -106,8 +107,7 @@ def _load(path: Path) -> Mapping[str, Any]:
         raise MissingInputError(f"checkpoint {path} does not exist or is not a file.")
     _refuse_compressed(path)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's advice about a file that we refuse anyway
+        with silenced_warnings():  # torch's advice about a file that we refuse anyway
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(

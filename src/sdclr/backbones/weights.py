@@ -19,6 +19,7 @@ from sdclr.backbones.backbone import Backbone
 from sdclr.checkpoint import check_fit, load_strictly, read_tensors, shortened, write_tensors
 from sdclr.config import Section
 from sdclr.errors import CheckpointError, ConfigError, MissingInputError
+from sdclr.process_state import default_generators
 
 FORMAT = "sdclr-backbone-1"
 
@@ -124,7 +125,8 @@ def _network_of(file: BackboneFile) -> nn.Module:
         _require_memory(claimed, file)
     except TooManyModules as error:
         raise CheckpointError(f"{where} describes a network with {error}, but holds {num_tensors} tensors.") from None
-    return _described(architecture, where).net
+    with default_generators(0, torch.device("cpu")):  # its first weights are replaced: the caller's draws go on
+        return _described(architecture, where).net
 
 
 MODULES_PER_TENSOR, FREE_MODULES = 20, 2_000

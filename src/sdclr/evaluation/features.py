@@ -12,27 +12,49 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from sdclr.errors import DataError
+from sdclr.errors import DataError, NonFiniteError
 
 Labels = npt.NDArray[np.int64]
 
 
 @torch.inference_mode()
 def extract_features(
-    backbone: nn.Module, images: Tensor | Iterable[Tensor], advance: Callable[[int], None] | None = None
+    backbone: nn.Module,
+    images: Tensor | Iterable[Tensor],
+    advance: Callable[[int], None] | None = None,
+    name: Callable[[int], str] = "image {}".format,
 ) -> Tensor:
-    """[N, F] on the CPU in the backbone's dtype, with the backbone in eval mode; ``advance`` hears of images done.
+    """[N, F] on the CPU in the backbone's dtype, with the backbone in eval mode.
 
-    ``images``: uint8 [N, 3, S, S], or batches [B, 3, S, S] of them.
+    ``images``: uint8 [N, 3, S, S], or batches [B, 3, S, S] of them. ``advance`` is called with the number of images
+    done, ``name`` with the position of an image that an error is about. Raises NonFiniteError for a feature that is not
+    finite.
     """
     backbone.eval()
     weight = next(backbone.parameters())
-    parts = []
+    parts: list[Tensor] = []
+    done = 0
     for batch in images.split(512) if isinstance(images, Tensor) else images:
-        parts.append(backbone(batch.to(weight.device).to(weight.dtype) / 255).cpu())
+        features = backbone(batch.to(weight.device).to(weight.dtype) / 255).cpu()
+        require_finite(features, lambda row, first=done: name(first + row))  # type: ignore[misc]
+        parts.append(features)
+        done += len(batch)
         if advance:
             advance(len(batch))
     return torch.cat(parts)
+
+
+def require_finite(features: Tensor, name: Callable[[int], str] = "row {}".format) -> None:
+    """NonFiniteError that names the rows of features [N, F] with a number that is not finite."""
+    finite = features.isfinite().all(dim=1)
+    if finite.all():
+        return
+    rows = (~finite).nonzero().flatten().tolist()
+    more = f" and {len(rows) - 3} more" if len(rows) > 3 else ""
+    raise NonFiniteError(
+        f"{len(rows)} of {len(features)} features are not finite numbers: {', '.join(map(name, rows[:3]))}{more}. No "
+        "probe can use them. Look at these images, and use weights from before a training diverged."
+    )
 
 
 def per_class_accuracy(predictions: Labels, labels: Labels, num_classes: int) -> list[float]:

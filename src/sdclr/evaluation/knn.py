@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sdclr.evaluation.features import Labels
+from sdclr.errors import DataError
+from sdclr.evaluation.features import Labels, require_finite
 
 
 def knn_predict(
@@ -14,8 +15,13 @@ def knn_predict(
 ) -> Labels:
     """Predicted classes [N] of ``queries`` [N, F] from their k most cosine-similar features in ``bank`` [M, F].
 
-    A neighbour votes with exp(similarity / temperature). k is capped at M.
+    A neighbour votes with exp(similarity / temperature). k is capped at M. Raises NonFiniteError that names the rows of
+    features that are not finite, and DataError for a bank that is empty or does not fit its labels.
     """
+    if not 0 < len(bank) == len(bank_labels):
+        raise DataError(f"kNN needs a labelled bank, got {len(bank)} features and {len(bank_labels)} labels.")
+    require_finite(bank, "bank row {}".format)
+    require_finite(queries, "query {}".format)
     bank, queries = F.normalize(bank.float(), dim=1), F.normalize(queries.float(), dim=1)
     labels = torch.from_numpy(bank_labels)
     num_classes = int(labels.max()) + 1

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import skip_init
 
-from sdclr.errors import DataError
-from sdclr.evaluation.features import Labels
+from sdclr.errors import DataError, NonFiniteError
+from sdclr.evaluation.features import Labels, require_finite
 from sdclr.stateless_random import Stream, derive, permutation
 
 
@@ -102,17 +103,18 @@ def train_linear_probe(
     """Train on random crops of the images whose ``labels`` [N] are given.
 
     ``crops(batches, epoch)``: positions [B] each -> uint8 [B, 3, S, S] each. ``validation_features`` [V, F] of whole
-    images. ``advance`` hears of training images done. Raises DataError without validation images: the protocol
-    chooses on them.
+    images. ``advance`` is called with the number of training images done. Raises DataError without validation images,
+    since the protocol chooses on them, and NonFiniteError when features are not finite or the classifier diverges.
     """
     if not len(validation_labels):
         raise DataError(
             "protocol sdclr chooses its epoch on validation images, and this split holds none out. "
             "Pre-train with data.validation_per_class=N, or use protocol cached."
         )
+    require_finite(validation_features, "validation image {}".format)
     parameter = next(backbone.parameters())
     device, dtype = parameter.device, parameter.dtype
-    classifier = nn.Linear(validation_features.shape[1], num_classes, device=device, dtype=dtype)
+    classifier = skip_init(nn.Linear, validation_features.shape[1], num_classes, device=device, dtype=dtype)
     generator = torch.Generator().manual_seed(derive(seed, Stream.PROBE))
     with torch.no_grad():
         classifier.weight.copy_(torch.randn(classifier.weight.shape, generator=generator) * 0.01)
@@ -134,6 +136,12 @@ def train_linear_probe(
             optimizer.step()
             if advance:
                 advance(len(index))
+        if not all(parameter.isfinite().all() for parameter in classifier.parameters()):
+            raise NonFiniteError(
+                f"the linear probe diverged in epoch {epoch}: its weights are not finite (learning rate "
+                f"{schedule.learning_rate:g}). The features of some images are not finite or very large; use the "
+                "protocol cached, which standardises them."
+            )
         if epoch % schedule.evaluate_every == 0:
             accuracy = top_k_accuracy(classifier, validation_features, validation_labels, schedule.top_k)
             if best is None or accuracy > best.validation_accuracy:

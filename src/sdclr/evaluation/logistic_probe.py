@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -12,7 +11,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from sdclr.evaluation.features import Labels
+from sdclr.errors import DataError
+from sdclr.evaluation.features import Labels, require_finite
+from sdclr.process_state import recorded_warnings
 
 INVERSE_REGULARISATIONS = (0.001, 0.01, 0.1, 1.0)
 _MAX_ITERATIONS = 500
@@ -30,7 +31,8 @@ class LogisticProbe:
     converged: bool
 
     def predict(self, features: Tensor) -> Labels:
-        """Classes [N] of features [N, F]."""
+        """Classes [N] of features [N, F]. Raises NonFiniteError for features that are not finite."""
+        require_finite(features)
         return self.classifier.predict(self.scaler.transform(features.float().numpy()))
 
 
@@ -44,8 +46,13 @@ def fit_logistic_probe(
 ) -> LogisticProbe:
     """Fit on standardised features [N, F]; the strength is the first best on validation (1.0 without any).
 
-    Strengths are tried from strong to weak, each starting from the one before; ``advance`` hears of each fit.
+    Strengths are tried from strong to weak, each starting from the one before; ``advance`` is called after each fit.
+    Raises NonFiniteError for features that are not finite and DataError for labels of a single class.
     """
+    require_finite(features, "training row {}".format)
+    require_finite(validation_features, "validation row {}".format)
+    if len(np.unique(labels)) < 2:
+        raise DataError("a probe needs training images of at least 2 classes; these are all of one.")
     scaler = StandardScaler().fit(features.float().numpy())
     x, x_validation = scaler.transform(features.float().numpy()), validation_features.float().numpy()
     if not len(validation_labels):
@@ -56,12 +63,9 @@ def fit_logistic_probe(
         classifier = LogisticRegression(C=c, max_iter=_MAX_ITERATIONS, tol=1e-4, warm_start=True)
         if start is not None:
             classifier.coef_, classifier.intercept_ = start[0].copy(), start[1].copy()
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", ConvergenceWarning)
+        with recorded_warnings(ConvergenceWarning) as caught:
             classifier.fit(x, labels)
-        for other in (w for w in caught if not issubclass(w.category, ConvergenceWarning)):
-            warnings.warn_explicit(other.message, other.category, other.filename, other.lineno)
-        converged = not any(issubclass(w.category, ConvergenceWarning) for w in caught)
+        converged = not caught
         start = (classifier.coef_, classifier.intercept_)
         accuracy = None
         if len(validation_labels):

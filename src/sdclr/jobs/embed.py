@@ -13,6 +13,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,10 @@ import torch
 from sdclr.backbones.weights import load_backbone, read_backbone
 from sdclr.checkpoint import storage_errors, write_atomically
 from sdclr.data import BadFile, DataConfig, Images, build_data
+from sdclr.data.decode import printable
 from sdclr.data.image_files import ImageFiles
 from sdclr.data.images import left_out
-from sdclr.device import keep_freed_memory, resolve_device
+from sdclr.device import resolve_device
 from sdclr.errors import ConfigError
 from sdclr.evaluation.features import extract_features
 from sdclr.presentation.progress import AnyProgress, NoProgress
@@ -59,21 +61,20 @@ def embed(
     images, bad = _usable(found.train, data, show)
     identity = f"{_identity(source, found.fingerprint, size)} {[one.path for one in bad]}"
     where = resolve_device(device)
-    if where.type == "cpu":
-        keep_freed_memory()
     backbone = backbone.to(where).to(memory_format=torch.channels_last)
-    partial = _Partial(out.with_name(f"{out.name}.partial"), identity)
-    done = partial.open(len(images))
+    parts = _Partial(out.with_name(f"{out.name}.partial"), identity)
+    done = parts.open(len(images))
     task = show.add(f"features of {len(images)} images", total=len(images), unit="images", done=done)
     for first in range(done, len(images), ROWS_PER_PART):
         part = images.at(np.arange(first, min(first + ROWS_PER_PART, len(images))))
-        features = extract_features(backbone, part.stills(size), advance=lambda done: show.advance(task, done))
-        partial.append(features.float().numpy())
+        name = partial(_name, part)
+        features = extract_features(backbone, part.stills(size), lambda done: show.advance(task, done), name)
+        parts.append(features.float().numpy())
     show.finish(task)
     facts: dict[str, Any] = {"path": _names(images)}
     if images.labels is not None:
         facts |= {"label": images.labels, "class_names": np.array(found.class_names)}
-    partial.finish(out, facts)
+    parts.finish(out, facts)
     return out
 
 
@@ -105,6 +106,10 @@ def _identity(source: Path | str, fingerprint: str, size: int) -> str:
     path = Path(source)
     weights = (path / "backbone.safetensors" if path.is_dir() else path).read_bytes()
     return f"{hashlib.sha256(weights).hexdigest()} {fingerprint} {size}"
+
+
+def _name(images: Images, row: int) -> str:
+    return printable(str(_names(images)[row]))
 
 
 def _names(images: Images) -> npt.NDArray[np.str_]:

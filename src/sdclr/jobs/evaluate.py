@@ -16,13 +16,15 @@ from typing import Any, Literal, cast, get_args
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import skip_init
 
 from sdclr.backbones.authors_checkpoint import read_authors_checkpoint
 from sdclr.backbones.weights import load_backbone
 from sdclr.checkpoint import load_strictly
 from sdclr.data import Data, Images, build_data
+from sdclr.data.decode import printable
 from sdclr.data.images import left_out
-from sdclr.device import keep_freed_memory, resolve_device
+from sdclr.device import resolve_device
 from sdclr.errors import CheckpointError, ConfigError
 from sdclr.evaluation.features import Labels, extract_features, per_class_accuracy
 from sdclr.evaluation.knn import knn_predict
@@ -109,7 +111,7 @@ def evaluate_classifier(
                 f"{len(found.classifier['weight'])} classes; {run.folder} has a {config.backbone.name} of width "
                 f"{config.backbone.width} and {num_classes} classes."
             )
-        classifier = nn.Linear(found.classifier["weight"].shape[1], num_classes)
+        classifier = skip_init(nn.Linear, found.classifier["weight"].shape[1], num_classes)
         load_strictly(classifier, found.classifier, str(checkpoint))
         measure = _Measurement(_placed(found.backbone, device), data, config, progress)
         theirs, ours = found.backbone.net.state_dict(), load_backbone(run.folder).net.state_dict()
@@ -149,10 +151,7 @@ def _config_and_data(run: Run, data_path: str | None) -> tuple[PretrainConfig, D
 
 
 def _placed(backbone: nn.Module, device: str) -> nn.Module:
-    where = resolve_device(device)
-    if where.type == "cpu":
-        keep_freed_memory()
-    return backbone.to(where).to(memory_format=torch.channels_last)
+    return backbone.to(resolve_device(device)).to(memory_format=torch.channels_last)
 
 
 def _record(run: Run, data: Data, protocol: str, results: dict[str, ProbeResult]) -> dict[str, Any]:
@@ -262,7 +261,9 @@ class _Measurement:
             images = self._images(part)
             task = self.show.add(f"features ({part})", total=len(images), unit="images")
             batches = images.stills(self.size)
-            self._features[part] = extract_features(self.backbone, batches, advance=self._advance(task))
+            self._features[part] = extract_features(
+                self.backbone, batches, self._advance(task), lambda position: _name(images, position, part)
+            )
             self.show.finish(task)
         return self._features[part]
 
@@ -284,3 +285,9 @@ class _Measurement:
 
     def _advance(self, task: int) -> Callable[[int], None]:
         return lambda amount: self.show.advance(task, amount)
+
+
+def _name(images: Images, position: int, part: str) -> str:
+    """What an error calls one image: its file where it has one."""
+    paths = getattr(images, "paths", None)
+    return f"image {position} of {part}" if paths is None else printable(str(paths[position]))

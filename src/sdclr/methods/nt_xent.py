@@ -5,11 +5,14 @@ B images, D projection dim. Plain tensors in, plain tensors out; no reduction.
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from sdclr.batch import Share
+from sdclr.errors import ConfigError
 from sdclr.methods.tiled_nt_xent import tiled_anchor_losses
 
 TILED_ABOVE = 2048
@@ -19,19 +22,24 @@ A function of the shape alone, so that the same batch gives the same bits everyw
 """
 
 
-def nt_xent(z_a: Tensor, z_b: Tensor, temperature: float, share: Share | None = None) -> Tensor:
+def nt_xent(z_a: Tensor, z_b: Tensor, temperature: float | Tensor, share: Share | None = None) -> Tensor:
     """NT-Xent, SimCLR Eq. 1. Returns the loss per image [B]; its mean is the batch loss.
 
     ``z_a``, ``z_b``: projections [B, D] of two views, not normalised; row i of one is the positive of row i of the
     other, and the negatives of an anchor are the other 2B - 2 projections. An image's loss is the mean of its two
     anchors'. Computed as log-sum-exp on logits in fp32 (fp64 for fp64 input) with autocast off: by plain exponentials
     the gradient becomes nan below a temperature of 0.011, and bf16 logits are off by 17-100 % for close views. Above
-    TILED_ABOVE images the matrix of logits is never whole, and the loss can be differentiated only once.
+    TILED_ABOVE images the matrix of logits is never whole, unless the gradient is differentiated again.
 
     ``share``: on several processes, where these B images stand in the batch of all; the anchors are these, the
     candidates everyone's. Every process must call it. A gradient is then that of the sum of all processes' losses: the
     mean over processes of the gradients of (processes / images of all) x (sum of own losses) is the whole batch's.
+
+    ``temperature``: above 0; a number, or a tensor with one element, which gets a gradient where it wants one. Raises
+    ConfigError for another temperature and for projections of other shapes.
     """
+    _require_projections(z_a, z_b)
+    temperature = _checked_temperature(temperature)
     with torch.autocast(z_a.device.type, enabled=False):
         z = torch.cat([z_a, z_b])  # [2B, D]
         z = F.normalize(z if z.dtype == torch.float64 else z.float(), dim=1)
@@ -43,3 +51,34 @@ def nt_xent(z_a: Tensor, z_b: Tensor, temperature: float, share: Share | None = 
         batch = len(z_a)
         positive = logits[:batch, batch:].diagonal()  # from the same matrix: the loss can never round below zero
         return log_partition.view(2, batch).mean(dim=0) - positive  # [B]
+
+
+def _require_projections(z_a: Tensor, z_b: Tensor) -> None:
+    if z_a.ndim != 2 or z_a.shape != z_b.shape or not len(z_a):
+        raise ConfigError(
+            "nt_xent takes projections [B, D] of two views of the same B >= 1 images, got "
+            f"{list(z_a.shape)} and {list(z_b.shape)}."
+        )
+    if not (z_a.is_floating_point() and z_b.is_floating_point()):
+        raise ConfigError(f"nt_xent takes floating-point projections, got {z_a.dtype} and {z_b.dtype}.")
+
+
+def _checked_temperature(temperature: float | Tensor) -> float | Tensor:
+    """A positive number as it is, a tensor with one element as a scalar; ConfigError for anything else."""
+    if not isinstance(temperature, Tensor):
+        if not 0 < temperature < math.inf:
+            raise ConfigError(f"temperature must be a number above 0, got {temperature}. The paper's is 0.2.")
+        return temperature
+    if temperature.numel() != 1 or not temperature.is_floating_point():
+        raise ConfigError(
+            "temperature must be a number or a floating-point tensor with one element, got "
+            f"{temperature.dtype} {list(temperature.shape)}."
+        )
+    scalar = temperature.reshape(())
+    message = "temperature must be a number above 0"
+    positive = (scalar > 0) & scalar.isfinite()
+    if scalar.is_cuda or torch.compiler.is_compiling():
+        torch._assert_async(positive, message)  # the device says so; the host does not wait for it
+    elif not positive:
+        raise ConfigError(f"{message}, got {float(scalar)}. The paper's is 0.2.")
+    return scalar

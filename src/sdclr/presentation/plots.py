@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from textwrap import fill
@@ -22,6 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from sdclr.presentation.tables import ArmCurves, ClassBars
+from sdclr.process_state import silenced_warnings
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _INK = "#010203"  # stands for the page's text colour until the SVG is written
@@ -144,8 +144,8 @@ def _legend(axes: Axes, figure: Figure) -> None:
 def _svg(figure: Figure, name: str) -> str:
     """The figure as one ``<svg>`` element, its ids prefixed with ``name``, no metadata."""
     stream = io.StringIO()
-    with warnings.catch_warnings():  # the browser has fonts for every script; matplotlib only measures with its own
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+    # the browser has fonts for every script; matplotlib only measures with its own
+    with silenced_warnings("Glyph .* missing from"):
         figure.savefig(stream, format="svg", metadata={"Date": None})
     text = stream.getvalue()
     text = text[text.index("<svg") :].replace(_INK, "currentColor")

@@ -39,7 +39,6 @@ from sdclr.device import (
     compiled,
     describe_device,
     explain_out_of_memory,
-    keep_freed_memory,
     parameter_dtype,
     resolve_compile,
     resolve_device,
@@ -65,6 +64,7 @@ from sdclr.optim import (
     step_if,
 )
 from sdclr.presentation.progress import AnyProgress, NoProgress
+from sdclr.process_state import default_generators, silenced_warnings
 from sdclr.run import Run, environment
 from sdclr.signals import StopRequest, stop_on_signal
 from sdclr.stateless_random import Stream, derive
@@ -124,8 +124,7 @@ def _follow(config: PretrainConfig, run: Run, network: nn.Module | None, world: 
     if ready["finished"]:
         return
     with explain_out_of_memory(memory_advice(config)), world.explaining():
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the first process has said the same
+        with silenced_warnings():  # the first process has said the same
             job = Job(config, network, run=run, show=NoProgress(), world=world)
             job.follow(run, ready["step"])
         job.meet()
@@ -169,8 +168,6 @@ class Job:
         self.device = world.device(resolve_device(config.device))
         self.precision = resolve_precision(config.precision, self.device)
         self.compile = resolve_compile(config.compile, self.device, several=world.several)
-        if self.device.type == "cpu":
-            keep_freed_memory()
         self.data: Data = build_data(config.data, download=download, exclude=[run.folder] if run is not None else [])
         for remark in self.data.remarks:
             show.print(remark)
@@ -187,20 +184,20 @@ class Job:
                 "the learning rate never reaches its peak.",
                 stacklevel=3,
             )
-        torch.manual_seed(derive(config.seed, Stream.WEIGHTS))
-        self.backbone = _backbone(config, network)
-        self.feature_dim = measure_feature_dim(self.backbone, config.views.size)
-        if not resuming:  # a checkpoint holds what became of them
-            _load_starting_weights(self.backbone, config)
-        if config.activation_checkpointing:
-            checkpoint_activations(self.backbone.net)
-        self.memory_format = resolve_memory_format(config.memory_format, self.backbone, self.device)
-        fused = self.device.type == "cuda" and not self.compile
-        prepare = partial(synchronise_norms, fused=fused) if world.several else nn.Identity()
-        method = build_method(config.method, self.backbone, self.feature_dim, config.seed, prepare)
-        self.method: Method = method.to(self.device, parameter_dtype(self.precision)).to(
-            memory_format=self.memory_format
-        )
+        with default_generators(derive(config.seed, Stream.WEIGHTS), self.device):
+            self.backbone = _backbone(config, network)
+            self.feature_dim = measure_feature_dim(self.backbone, config.views.size)
+            if not resuming:  # a checkpoint holds what became of them
+                _load_starting_weights(self.backbone, config)
+            if config.activation_checkpointing:
+                checkpoint_activations(self.backbone.net)
+            self.memory_format = resolve_memory_format(config.memory_format, self.backbone, self.device)
+            fused = self.device.type == "cuda" and not self.compile
+            prepare = partial(synchronise_norms, fused=fused) if world.several else nn.Identity()
+            method = build_method(config.method, self.backbone, self.feature_dim, config.seed, prepare)
+            self.method: Method = method.to(self.device, parameter_dtype(self.precision)).to(
+                memory_format=self.memory_format
+            )
         if config.memory_format == "auto" and self.device.type == "cpu":
             contiguous_tails(self.method, config.views.size)
         self.compiled: Compiled | None = None
@@ -420,12 +417,13 @@ class Job:
         set_learning_rate(self.optimizer, self.learning_rate(self.step))
         # for backbones with dropout; every process drops other units, the first those of a run on one
         own = (self.world.rank,) if self.world.rank else ()
-        torch.manual_seed(derive(self.config.seed, Stream.STEP, self.step, *own))
         self.optimizer.zero_grad(set_to_none=True)  # first: with CUDA graphs the forward pass overwrites them
-        with autocast(self.device, self.precision):
-            loss_per_image = self.loss_per_image(self._laid_out(views))  # [B]
-        num_images = views.share.total if views.share else len(loss_per_image)
-        (loss_per_image.sum() / (num_images / self.world.size)).backward()  # the processes' mean is the batch's mean
+        with default_generators(derive(self.config.seed, Stream.STEP, self.step, *own), self.device):
+            with autocast(self.device, self.precision):
+                loss_per_image = self.loss_per_image(self._laid_out(views))  # [B]
+            num_images = views.share.total if views.share else len(loss_per_image)
+            # the processes' mean is the batch's mean
+            (loss_per_image.sum() / (num_images / self.world.size)).backward()
         losses = loss_per_image.detach()
         loss_sum, finite = losses.sum().double(), losses.isfinite().all()
         if self.world.several:

@@ -22,12 +22,12 @@ from sdclr.device import (
     CompiledAs,
     Precision,
     describe_device,
-    keep_freed_memory,
     resolve_compile,
     resolve_device,
 )
 from sdclr.errors import ConfigError
 from sdclr.presentation.progress import AnyProgress, NoProgress
+from sdclr.process_state import keep_freed_memory
 from sdclr.workflows.bench.bounds import MEANINGS, SMALL, Work, judged
 from sdclr.workflows.bench.contestants import STEPS_PER_EPOCH, Contestants, Workload, is_step, variant, warm_ups
 from sdclr.workflows.bench.machine import file_name, flops_of, has_bf16, matmul_side, peak_memory
