@@ -5,6 +5,8 @@ import pytest
 import torch
 from scipy import stats
 
+from sdclr import draw_long_tail, recipe
+from sdclr.errors import ConfigError
 from sdclr.stateless_random import Stream, derive, permutation, random_bits, uniforms
 
 MASK = (1 << 64) - 1
@@ -41,7 +43,7 @@ def test_a_row_depends_on_its_own_counter_alone() -> None:
 
 
 def test_keys_depend_on_every_counter_and_their_order() -> None:
-    keys = [derive(), derive(0), derive(1), derive(0, 0), derive(0, 1), derive(1, 0), derive(2**63), derive(-1)]
+    keys = [derive(), derive(0), derive(1), derive(0, 0), derive(0, 1), derive(1, 0), derive(2**63 - 1), derive(-1)]
     assert len(set(keys)) == len(keys)
     assert all(0 <= key < 2**63 for key in keys)
 
@@ -61,3 +63,14 @@ def test_permutations_are_uniform() -> None:
     for seed in range(5000):
         counts[np.arange(5), permutation(derive(seed), 5).numpy()] += 1
     assert stats.chisquare(counts.ravel()).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("seed", [2**63, 2**64 + 5, -(2**63) - 1])
+def test_a_seed_beyond_64_bits_is_refused_wherever_it_enters(seed: int) -> None:
+    with pytest.raises(ConfigError, match="between"):
+        derive(seed, 1)
+    with pytest.raises(ConfigError, match="between"):
+        draw_long_tail(np.arange(200) % 10, imbalance_ratio=10, seed=seed)
+    for setting in ("seed", "data.split"):
+        with pytest.raises(ConfigError, match=setting):
+            recipe("digits_sdclr").with_values({setting: seed})

@@ -25,6 +25,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from sdclr.documents import parse_json
 from sdclr.errors import CheckpointError, MissingInputError, RunFolderError, SdclrError, StorageError
 
 _SUM_KEY = b'"sha256":"'  # inside JSON strings the quotes are escaped, so this byte sequence is unique
@@ -175,6 +176,27 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if not isinstance(facts, dict):
         raise CheckpointError(f"{path} is not a checkpoint of sdclr: its facts are no JSON object. {_CURE}")
     return tensors, facts
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """The facts of a file made by :func:`write_tensors`, from its first bytes alone: its checksum is not verified.
+
+    Raises MissingInputError when there is no such file and CheckpointError when its header is not ours.
+    """
+    if not path.is_file():
+        raise MissingInputError(f"{path} does not exist or is not a file.")
+    try:
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            header = parse_json(file.read(size)) if size <= _LARGEST_HEADER else None
+            facts = parse_json(header["__metadata__"]["facts"])  # type: ignore[index]
+    except OSError as error:
+        raise StorageError(f"{path} cannot be read: {error.strerror}.") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        facts = None
+    if not isinstance(facts, dict):
+        raise CheckpointError(f"{path} is not a file of sdclr, or its header is damaged. {_CURE}")
+    return facts
 
 
 _CURE = "Use another file, or copy it again from where it is intact."

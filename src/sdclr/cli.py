@@ -208,7 +208,7 @@ def _adopt(
     files: list[Path], recipe_name: str | None, overrides: list[str], flags: dict[str, Any], out: Path | None
 ) -> Path:
     """The run folder of an authors' checkpoint."""
-    from sdclr.config import parse_assignment
+    from sdclr.config import parse_assignments
     from sdclr.jobs.adopt import adopt
     from sdclr.recipes import recipe
 
@@ -218,7 +218,7 @@ def _adopt(
         raise ConfigError(f"{files[0]}: give the run folder it lies in, or the .pt it was converted from.")
     if recipe_name is None:
         raise ConfigError(f"{files[0]} is a file: say which recipe it belongs to, e.g. --recipe cifar10_lt_sdclr.")
-    config = recipe(recipe_name).with_values(flags | dict(map(parse_assignment, overrides)))
+    config = recipe(recipe_name).with_values(flags | parse_assignments(overrides))
     return adopt(files[0], config, out or Path("runs") / files[0].stem).folder
 
 
@@ -349,12 +349,12 @@ def embed(
     device: Device = "auto",
 ) -> None:
     """Write the features of any images: path, feature, and label where known. The same command goes on if killed."""
-    from sdclr.config import parse_assignment
+    from sdclr.config import parse_assignments
     from sdclr.jobs.embed import embed as run_embed
     from sdclr.presentation.progress import Progress
     from sdclr.workflows.own_images import own_data
 
-    given = dict(map(parse_assignment, overrides or []))
+    given = parse_assignments(overrides or [])
     with Progress(_stderr) as progress:
         path = run_embed(source, own_data(str(images.absolute()), given), out, device=device, progress=progress)
     typer.echo(f"features: {path}")
@@ -437,12 +437,12 @@ def _settings(
     arguments: list[str], config_file: Path | None, flags: dict[str, Any], out: Path | None
 ) -> tuple[PretrainConfig, Path]:
     """Recipe, file or images, then flags, then overrides; and the run folder."""
-    from sdclr.config import parse_assignment
+    from sdclr.config import parse_assignments
     from sdclr.jobs.pretrain import PretrainConfig
     from sdclr.recipes import RECIPES, recipe
 
     targets = [argument for argument in arguments if "=" not in argument or _is_path(argument)]
-    given = dict(parse_assignment(argument) for argument in arguments if argument not in targets)
+    given = parse_assignments(argument for argument in arguments if argument not in targets)
     places = {
         name: str(value) for name, value in given.items() if name in ("data.root", "data.test_path", "data.store")
     }

@@ -14,9 +14,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from sdclr.documents import parse_json, read_yaml_file, to_yaml
 from sdclr.errors import ConfigError, MissingInputError
 
 Fraction = Annotated[float, Field(ge=0, le=1, json_schema_extra={"fraction": True})]
@@ -49,9 +49,14 @@ class Section(BaseModel):
             return cls.model_validate_json(json.dumps(values))
         except ValidationError as error:
             raise ConfigError("\n".join(_explain(cls, e) for e in error.errors())) from None
+        except RecursionError:
+            raise ConfigError("the settings nest too deep.") from None
 
     def with_overrides(self, overrides: Iterable[str]) -> Self:
-        """A copy with ``section.key=value`` assignments applied and everything validated again."""
+        """A copy with ``section.key=value`` assignments applied and everything validated again.
+
+        Of two for the same setting the later one counts, so that lists can be put one after the other.
+        """
         return self.with_values(dict(map(parse_assignment, overrides)))
 
     def with_values(self, values: Mapping[str, Any]) -> Self:
@@ -89,16 +94,16 @@ class Section(BaseModel):
         return self.model_dump(mode="json")
 
     def to_yaml(self) -> str:
-        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+        return to_yaml(self.to_dict())
 
     @classmethod
     def from_yaml(cls, path: Path) -> Self:
         """Read a saved config. Raises MissingInputError or ConfigError, naming the file."""
         try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8"))
+            values = read_yaml_file(path)
         except FileNotFoundError:
             raise MissingInputError(f"config file {path} does not exist.") from None
-        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        except (OSError, ValueError) as error:
             raise ConfigError(f"config file {path} cannot be read as YAML: {error}") from None
         if not isinstance(values, dict):
             raise ConfigError(f"config file {path} must hold a mapping of settings, got {type(values).__name__}.")
@@ -114,10 +119,25 @@ def parse_assignment(text: str) -> tuple[str, Any]:
     if not equals or not all(part.isidentifier() for part in name.split(".")):
         raise ConfigError(f"cannot read the setting {text!r}; write section.key=value, for example epochs=2.")
     try:
-        value = json.loads(raw)
+        value = parse_json(raw)
     except json.JSONDecodeError:
-        value = raw
+        value = raw  # plain text
+    except ValueError as error:
+        raise ConfigError(f"cannot read the value of {name}: {error}.") from None
     return name, value
+
+
+def parse_assignments(texts: Iterable[str]) -> dict[str, Any]:
+    """What one person typed: ``["a.b=0.5", "c=x"]`` -> {"a.b": 0.5, "c": "x"}.
+
+    ConfigError for a setting that is given twice.
+    """
+    values: dict[str, Any] = {}
+    for name, value in map(parse_assignment, texts):
+        if name in values:
+            raise ConfigError(f"{name} is given twice, as {values[name]!r} and as {value!r}. Give it once.")
+        values[name] = value
+    return values
 
 
 def differing_fields(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -21,16 +21,16 @@ import shlex
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import yaml
-
-from sdclr.checkpoint import CheckpointFolder, make_folder, storage_errors, write_atomically
+from sdclr.checkpoint import CheckpointFolder, make_folder, shortened, storage_errors, write_atomically
 from sdclr.config import Section
+from sdclr.documents import parse_json, read_json_file, read_yaml_file
 from sdclr.errors import (
     EXIT_BUG,
     CheckpointError,
@@ -40,6 +40,7 @@ from sdclr.errors import (
     NonFiniteError,
     RunFolderError,
 )
+from sdclr.run_records import KINDS, Epoch, EvaluationMade, ProbeMeasured, check
 
 LOCK_ATTEMPTS = 25
 STATUS_FILE = "status.json"
@@ -73,17 +74,27 @@ class Run:
         return hashlib.sha256(self.backbone_path.read_bytes()).hexdigest()[:16]
 
     def read_evaluation(self, protocol: str) -> dict[str, Any]:
-        """evaluation/<protocol>.json; DataError when it is damaged."""
+        """evaluation/<protocol>.json; DataError when it is damaged. A damaged probe is left out with a warning."""
         name = str(self.evaluation_path(protocol).relative_to(self.folder))
-        content = self.read_json(
-            name, "dataset", "group_convention", "train_counts", "class_names", "split", "chance", "probes"
-        )
-        probes, split = content["probes"], content["split"]
-        sound = isinstance(split, dict) and {"number", "fingerprint"} <= split.keys() and isinstance(probes, dict)
-        if not sound or not all(map(_is_probe, probes.values())):
-            where = self.folder / name
-            raise DataError(f"{where} is damaged: a probe or its split is not whole. Remove it and evaluate again.")
-        return content
+        where = str(self.folder / name)
+        content = self.read_json(name)
+        check(EvaluationMade, content, where)
+        num_classes = len(content["class_names"])
+        if len(content["train_counts"]) != num_classes:
+            raise DataError(f"{where} is damaged: train_counts has not {num_classes} entries, one for each class.")
+        sound: dict[str, Any] = {}
+        for probe, measured in content["probes"].items():
+            try:
+                check(ProbeMeasured, measured, f"probe {shortened(probe)} in {where}")
+                if len(measured["per_class_accuracy"]) != num_classes:
+                    raise DataError(
+                        f"probe {shortened(probe)} in {where} is damaged: per_class_accuracy has "
+                        f"{len(measured['per_class_accuracy'])} entries for {num_classes} classes."
+                    )
+                sound[probe] = measured
+            except DataError as error:
+                warnings.warn(f"{error} It is left out; evaluate again to replace it.", stacklevel=2)
+        return content | {"probes": sound}
 
     @property
     def exists(self) -> bool:
@@ -162,15 +173,17 @@ class Run:
         """A JSON object of this folder that has the ``required`` keys; DataError when it is damaged."""
         path = self.folder / name
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json_file(path)
         except FileNotFoundError:
             raise MissingInputError(f"{path} does not exist; a complete run folder has it.") from None
-        except (ValueError, OSError, RecursionError) as error:
+        except (ValueError, OSError) as error:
             raise DataError(f"{path} is damaged, it cannot be read as JSON: {error}") from None
         if not isinstance(content, dict):
             raise DataError(f"{path} is damaged: it must hold a JSON object, got {type(content).__name__}.")
         if missing := [key for key in required if key not in content]:
             raise DataError(f"{path} is damaged: it has no {', '.join(missing)}.")
+        if name in KINDS:
+            check(KINDS[name], content, str(path))
         return content
 
     def read_status(self) -> dict[str, Any]:
@@ -205,29 +218,44 @@ class Run:
     def settings(self) -> dict[str, Any]:
         """config.yaml as nested plain values, not validated."""
         try:
-            content = yaml.safe_load(self.config_path.read_text(encoding="utf-8"))
-        except (ValueError, OSError, RecursionError, yaml.YAMLError) as error:
+            content = read_yaml_file(self.config_path)
+        except (ValueError, OSError) as error:
             raise DataError(f"{self.config_path} is damaged, it cannot be read as YAML: {error}") from None
         if not isinstance(content, dict):
             raise DataError(f"{self.config_path} is damaged: it must hold settings, got {type(content).__name__}.")
         return content
 
     def metrics(self) -> list[dict[str, Any]]:
-        """metrics.jsonl, one entry an epoch, in order; of an epoch that was repeated after a crash, the last."""
+        """metrics.jsonl, one entry an epoch, in order; of an epoch that was repeated after a crash, the last.
+
+        A damaged line is left out with a warning. DataError when the file cannot be read at all.
+        """
+        entries, damage = self.sound_metrics()
+        for line in damage[:3]:
+            warnings.warn(f"{line} It is left out.", stacklevel=2)
+        if len(damage) > 3:
+            warnings.warn(f"{self.metrics_path}: {len(damage) - 3} more lines are damaged.", stacklevel=2)
+        return entries
+
+    def sound_metrics(self) -> tuple[list[dict[str, Any]], list[str]]:
+        """The entries of :meth:`metrics`, and a sentence for each line that is damaged."""
         by_epoch: dict[int, dict[str, Any]] = {}
+        damage: list[str] = []
         try:
-            text = self.metrics_path.read_text(encoding="utf-8") if self.metrics_path.exists() else ""
-        except (ValueError, OSError) as error:
-            raise DataError(f"{self.metrics_path} is damaged: {error}") from None
-        for number, line in enumerate(text.splitlines(), start=1):
+            lines = self.metrics_path.read_bytes().splitlines() if self.metrics_path.is_file() else []
+        except OSError as error:
+            raise DataError(f"{self.metrics_path} cannot be read: {error.strerror}") from None
+        for number, line in enumerate(lines, start=1):
+            where = f"{self.metrics_path}, line {number},"
             try:
-                entry = json.loads(line)
-                if not isinstance(entry.get("loss", 0.0), int | float):
-                    raise ValueError(f"loss is {entry['loss']!r}")
-                by_epoch[int(entry["epoch"])] = entry
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise DataError(f"{self.metrics_path} is damaged in line {number}: {error}") from None
-        return [by_epoch[epoch] for epoch in sorted(by_epoch)]
+                entry = parse_json(line)
+                check(Epoch, entry, where)
+                by_epoch[entry["epoch"]] = entry
+            except DataError as error:
+                damage.append(str(error))
+            except ValueError as error:
+                damage.append(f"{where} is damaged: {shortened(error)}.")
+        return [by_epoch[epoch] for epoch in sorted(by_epoch)], damage
 
     def append_metrics(self, line: Mapping[str, Any]) -> None:
         with storage_errors(self.metrics_path), self.metrics_path.open("a", encoding="utf-8") as file:
@@ -240,15 +268,16 @@ class Run:
         return self.metrics_path.stat().st_size if self.metrics_path.exists() else 0
 
     def cut_metrics(self, size: int) -> None:
-        """Forget the lines written after the checkpoint that a run resumes from."""
+        """Forget the lines written after the checkpoint that a run resumes from; warns when lines before are lost."""
+        if (found := self.metrics_size()) < size:
+            warnings.warn(
+                f"{self.metrics_path} has {found} bytes, and had {size} when the checkpoint was written: the lines of "
+                "some epochs are lost, and the curves of a report lack them. The weights are not concerned.",
+                stacklevel=3,
+            )
         if self.metrics_path.exists():
             with storage_errors(self.metrics_path):
-                os.truncate(self.metrics_path, min(size, self.metrics_size()))
-
-
-def _is_probe(content: object) -> bool:
-    values = content.get("per_class_accuracy") if isinstance(content, dict) else None
-    return isinstance(values, list) and all(isinstance(value, int | float) for value in values)
+                os.truncate(self.metrics_path, min(size, found))
 
 
 def _lock_soon(descriptor: int) -> None:

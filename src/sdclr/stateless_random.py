@@ -12,6 +12,8 @@ from enum import IntEnum
 import torch
 from torch import Tensor
 
+from sdclr.errors import ConfigError
+
 
 class Stream(IntEnum):
     """What a key is for; every use has its own number, so that no two share their randomness."""
@@ -59,8 +61,18 @@ def _mix_int(x: int) -> int:
     return x ^ (x >> 31)
 
 
+LARGEST_SEED = 2**63 - 1
+"""Beyond 64 bits two seeds would draw the same numbers."""
+
+
 def derive(*counters: int) -> int:
-    """One non-negative 63-bit key from any number of integers; order matters."""
+    """One non-negative 63-bit key from any number of integers of 64 bits; order matters.
+
+    Raises ConfigError for a larger one: two that differ by 2**64 would give the same key.
+    """
+    for counter in counters:
+        if not -LARGEST_SEED - 1 <= counter <= LARGEST_SEED:
+            raise ConfigError(f"seeds and counters must lie between -2**63 and 2**63 - 1, got {counter}.")
     key = 0
     for counter in counters:
         key = _mix_int((key + _GAMMA) ^ _mix_int(counter + _GAMMA))

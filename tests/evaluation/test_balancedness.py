@@ -113,7 +113,8 @@ def test_a_perfectly_even_model_has_no_spread() -> None:
         ([0.5, float("nan"), 0.5], [30, 20, 10], "leave out classes without test images"),
         ([0.5, -0.1, 0.5], [30, 20, 10], "fractions in .0, 1."),
         ([0.5, 0.5, 0.5], [30, 20], "got .3,. accuracies and 2 counts"),
-        ([0.5, 0.5], [30, 20], "at least 3 classes"),
+        ([], [], "one accuracy and one training count for each class"),
+        ([0.5, 0.5], [30, 20, 10], "one accuracy and one training count for each class"),
         ([[0.5, 0.5, 0.5]], [30, 20, 10], "one accuracy and one training count"),
     ],
 )
@@ -163,3 +164,14 @@ def test_a_sign_is_seen_on_either_side() -> None:
 def test_fewer_than_two_shared_splits_give_no_interval() -> None:
     assert paired_difference({1: 0.5, 2: 0.6}, {2: 0.7, 3: 0.1}) is None
     assert paired_difference({}, {}) is None
+
+
+def test_two_classes_are_many_and_few_and_one_class_is_many() -> None:
+    two = balancedness([0.4, 0.9], [3, 70])
+    assert (two.all, two.many, two.few, two.gap) == (0.65, 0.9, 0.4, 0.5)
+    assert np.isnan(two.medium)
+    assert two.group_std == pytest.approx(0.25)
+    one = balancedness([0.7], [5])
+    assert (one.all, one.many, one.class_std) == (0.7, 0.7, 0.0)
+    assert np.isnan(one.few)
+    assert np.isnan(one.group_std)

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -240,6 +241,32 @@ def test_a_users_own_network_trains_and_comes_back(tmp_path: Path) -> None:
     assert load_backbone(run.folder, network())(torch.rand(2, 3, 8, 8)).shape == (2, 6)
     with pytest.raises(ConfigError, match="go together"):
         pretrain(config, tmp_path / "other")
+
+
+def test_a_metrics_file_that_lost_lines_is_noticed_when_a_run_goes_on_and_at_its_end(tmp_path: Path) -> None:
+    config = tiny("simclr", "epochs=3", "checkpoint_every_epochs=1")
+    with pytest.raises(Preempted):
+        pretrain(config, tmp_path / "x", progress=SignalAt(2 * 5 + 1))
+    run = Run(tmp_path / "x")
+    lines = run.metrics_path.read_text().splitlines(keepends=True)
+    run.metrics_path.write_text(lines[0])
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        resume(run.folder)
+    said = [str(one.message) for one in warned]
+    assert "the lines of some epochs are lost" in said[0]
+    assert "holds 2 of 3 epochs" in said[1]
+    assert [entry["epoch"] for entry in run.metrics()] == [1, 3]
+
+
+def test_a_metrics_file_deleted_during_the_run_is_noticed_at_its_end(tmp_path: Path) -> None:
+    class Deleting(NoProgress):
+        def advance(self, task: int, amount: int = 1, note: str | None = None) -> None:
+            if note and "epoch 1/" in note:
+                (tmp_path / "x" / "metrics.jsonl").unlink()
+
+    with pytest.warns(UserWarning, match="holds 1 of 2 epochs"):
+        pretrain(tiny("simclr", "epochs=2"), tmp_path / "x", progress=Deleting())
 
 
 def own_config() -> PretrainConfig:

@@ -6,6 +6,7 @@ import copy
 import csv
 import io
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +201,7 @@ def test_numbers_that_are_not_comparable_are_refused(tmp_path: Path) -> None:
     a, b = write_run(tmp_path / "a"), write_run(tmp_path / "b", method=SDCLR)
     file = b / "evaluation/cached.json"
     edit(file, split={"number": 1, "fingerprint": "ff" * 16, "name": "other"})
+    edit(b / "split.json", fingerprint="ff" * 16)
     with pytest.raises(ConfigError, match=r"split 1, but their images differ .*010101010101 and ffffffffffff"):
         build_report([a, b])
     edit(file, dataset="cifar10")
@@ -210,12 +212,23 @@ def test_numbers_that_are_not_comparable_are_refused(tmp_path: Path) -> None:
 def test_damaged_files_are_named(tmp_path: Path) -> None:
     run = write_run(tmp_path / "a")
     edit(run / "evaluation/cached.json", train_counts=[1, 2])
-    with pytest.raises(DataError, match=r"evaluation, probe linear: balancedness needs"):
+    with pytest.raises(DataError, match=r"train_counts has not 10 entries"):
         build_report([run])
+
+
+def test_damaged_lines_of_the_metrics_are_named_and_left_out(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "a")
     with (run / "metrics.jsonl").open("a") as file:
-        file.write('{"epoch": 4, "lo')
-    with pytest.raises(DataError, match=r"metrics\.jsonl is damaged"):
-        build_report([run])
+        file.write('{"epoch": 4, "lo\n{"epoch": 5, "loss": 1e400}\n{"epoch": 6, "loss": "low"}\n[' + "[" * 9_000 + "\n")
+        file.write('{"epoch": 7, "loss": 0.5}\n')
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        report = build_report([run])
+    said = [str(one.message) for one in warned]
+    assert len(said) == 4, "three lines, and how many more"
+    assert "metrics.jsonl, line 4, is damaged" in said[0]
+    assert "1 more lines are damaged" in said[3]
+    assert [epoch for epoch, _ in report.losses[0].runs[0]] == [1, 2, 3, 7]
 
 
 def test_a_repeated_epoch_counts_once(tmp_path: Path) -> None:
@@ -240,7 +253,9 @@ def test_an_empty_group_of_classes_leaves_no_comparison(tmp_path: Path) -> None:
         runs += [write_run(tmp_path / f"a{split}", split), write_run(tmp_path / f"b{split}", split, method=SDCLR)]
     for run in runs:
         counts = json.loads((run / "evaluation/cached.json").read_text())["train_counts"]
-        edit(run / "evaluation/cached.json", group_convention="thresholds", train_counts=[20 + n for n in counts])
+        more = [20 + n for n in counts]
+        edit(run / "evaluation/cached.json", group_convention="thresholds", train_counts=more)
+        edit(run / "split.json", counts={"long_tail": more})
     report = build_report(runs)
     assert np.isnan(report.rows[0].values["few"].mean)
     assert {c.measure for c in report.comparisons} == {"all", "group_std"}

@@ -140,8 +140,8 @@ def test_what_was_measured_on_another_backbone_is_measured_again(tmp_path: Path)
     cells = tiny_plan(tmp_path)[:1]
     run_all(cells)
     shutil.rmtree(cells[0].run.folder / "checkpoints")
-    state, facts = read_backbone(cells[0].run.folder)
-    write_tensors(cells[0].run.backbone_path, {name: tensor * 2 for name, tensor in state.items()}, facts)
+    file = read_backbone(cells[0].run.folder)
+    write_tensors(cells[0].run.backbone_path, {name: tensor * 2 for name, tensor in file.tensors.items()}, file.facts)
     assert states(cells) == ["trained"]
     before = cells[0].run.read_evaluation("cached")
     carry_out(cells, protocol="cached", probes=["linear"], progress=NoProgress())

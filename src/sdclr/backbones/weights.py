@@ -20,6 +20,8 @@ from sdclr.checkpoint import check_fit, load_strictly, read_tensors, shortened, 
 from sdclr.config import Section
 from sdclr.errors import CheckpointError, ConfigError, MissingInputError
 from sdclr.process_state import default_generators
+from sdclr.run import Run
+from sdclr.run_consistency import require_own_backbone
 
 FORMAT = "sdclr-backbone-1"
 
@@ -70,11 +72,12 @@ class BackboneFile:
 def read_backbone(source: Path | str) -> BackboneFile:
     """A run folder's backbone or a backbone file.
 
-    Raises MissingInputError where there is none, and CheckpointError for a damaged or foreign file, metadata that are
-    not valid, and weights that are not finite.
+    Raises MissingInputError where there is none, CheckpointError for a damaged or foreign file, metadata that are not
+    valid, and weights that are not finite, and ConfigError for a backbone that another run has trained.
     """
     path = Path(source)
     if path.is_dir():
+        require_own_backbone(Run(path))
         path = path / "backbone.safetensors"
         if not path.is_file():
             raise MissingInputError(f"{path} does not exist: the run is not finished, or {source} is not a run folder.")

@@ -25,6 +25,7 @@ from sdclr.data.splits import Split, draw_long_tail, natural_split
 from sdclr.data.view_parameters import ViewSpec
 from sdclr.data.views import make_views
 from sdclr.errors import ConfigError, DataError
+from sdclr.stateless_random import LARGEST_SEED
 
 __all__ = [
     "BadFile",
@@ -54,7 +55,7 @@ class DataConfig(Section):
     """CIFAR: folder or .npz; arrays: .npz; images: folder, .txt list, .csv or .tar; ImageNet: holds train/ and val/."""
     subset: Literal["long_tail", "balanced", "all"] = "long_tail"
     """long_tail D_i, its balanced twin D_b, or every training image (validation excepted where labels are known)."""
-    split: Annotated[int, Field(ge=1)] = 1
+    split: Annotated[int, Field(ge=1, le=LARGEST_SEED)] = 1
     """Which long-tailed split: the seed of a generated one, or the number of the authors' list (ImageNet has one)."""
     splits_dir: Place = None
     """The authors' split folder; without it, splits of CIFAR's structure are generated from the number."""

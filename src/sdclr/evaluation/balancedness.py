@@ -23,10 +23,14 @@ def class_groups(train_counts: Sequence[int], convention: GroupConvention) -> di
     """The class ids of each group, by the number of long-tailed training images.
 
     ``thirds`` (the paper's CIFAR convention): classes sorted by count; the rarest ``C // 3`` are few, the next
-    ``C // 3`` medium, the rest many. ``thresholds`` (ImageNet family): many > 100 images, medium 20-100, few < 20.
-    Under ``thresholds`` a group may be empty.
+    ``C // 3`` medium, the rest many. Of two classes, which have no thirds, the rarer is few and the other many; a
+    single class is many. ``thresholds`` (ImageNet family): many > 100 images, medium 20-100, few < 20.
+    A group may be empty: medium of two classes, any group under ``thresholds``.
     """
     counts = np.asarray(train_counts)
+    if convention == "thirds" and len(counts) < 3:
+        order = np.argsort(counts, kind="stable").tolist()
+        return {"many": order[-1:], "medium": [], "few": order[:-1]}
     if convention == "thirds":
         order, third = np.argsort(counts, kind="stable"), len(counts) // 3
         parts = {"many": order[2 * third :], "medium": order[third : 2 * third], "few": order[:third]}
@@ -68,9 +72,9 @@ def balancedness(
     Raises DataError when the lengths differ, an accuracy lies outside [0, 1], or a class was never tested (nan).
     """
     accuracy = np.asarray(per_class_accuracy, dtype=np.float64)
-    if accuracy.shape != (len(train_counts),) or len(accuracy) < 3:
+    if accuracy.shape != (len(train_counts),) or not len(accuracy):
         raise DataError(
-            f"balancedness needs one accuracy and one training count for each of at least 3 classes, "
+            f"balancedness needs one accuracy and one training count for each class, "
             f"got {accuracy.shape} accuracies and {len(train_counts)} counts."
         )
     if not ((accuracy >= 0) & (accuracy <= 1)).all():

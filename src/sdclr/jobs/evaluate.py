@@ -25,7 +25,7 @@ from sdclr.data import Data, Images, build_data
 from sdclr.data.decode import printable
 from sdclr.data.images import left_out
 from sdclr.device import resolve_device
-from sdclr.errors import CheckpointError, ConfigError
+from sdclr.errors import CheckpointError, ConfigError, DataError
 from sdclr.evaluation.features import Labels, extract_features, per_class_accuracy
 from sdclr.evaluation.knn import knn_predict
 from sdclr.evaluation.linear_probe import CIFAR, IMAGENET, ProbeSchedule, predict, train_linear_probe
@@ -141,6 +141,11 @@ def _config_and_data(run: Run, data_path: str | None) -> tuple[PretrainConfig, D
     where = config.data if data_path is None else config.data.with_values({"path": data_path})
     data = build_data(where, exclude=[run.folder])
     data.labelled_split()  # raises where there is nothing to evaluate on
+    if data.train.labels is not None and len(np.unique(data.train.labels)) < 2:
+        raise DataError(
+            f"{data.name} cannot be evaluated: all its labelled training images are of one class, "
+            f"{data.class_names[int(data.train.labels[0])]}. A probe tells classes apart."
+        )
     trained_on = run.read_json("split.json", "fingerprint")["fingerprint"]
     if data.fingerprint != trained_on:
         raise ConfigError(
@@ -174,12 +179,17 @@ def _record(run: Run, data: Data, protocol: str, results: dict[str, ProbeResult]
         "chance": 1 / num_classes,
         "backbone": run.backbone_identity(),
     }
-    # what was measured on another backbone is not kept beside this one's
-    same = path.exists() and (earlier := run.read_evaluation(protocol)).get("backbone") == facts["backbone"]
-    probes = earlier["probes"] if same else {}
+    probes = _measured_before(run, protocol, facts) if path.exists() else {}
     content = facts | {"probes": probes | {probe: asdict(result) for probe, result in results.items()}}
     run.write_json(str(path.relative_to(run.folder)), content)
     return content
+
+
+def _measured_before(run: Run, protocol: str, facts: dict[str, Any]) -> dict[str, Any]:
+    """Probes of the same backbone, split and classes; what was measured on others is not kept beside this one's."""
+    earlier = run.read_evaluation(protocol)
+    same = ("backbone", "split", "class_names", "train_counts")
+    return earlier["probes"] if all(earlier.get(key) == facts[key] for key in same) else {}
 
 
 class _Measurement:

@@ -78,7 +78,8 @@ def read_status(folder: Path | str) -> RunStatus:
     except DataError as error:
         damage.append(str(error))
     try:
-        metrics = run.metrics()
+        metrics, damaged_lines = run.sound_metrics()
+        damage += damaged_lines[:3]
     except DataError as error:
         damage.append(str(error))
     last = metrics[-1] if metrics else {}

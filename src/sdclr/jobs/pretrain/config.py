@@ -12,6 +12,7 @@ from sdclr.data import DataConfig, ViewsConfig
 from sdclr.device import Compile, MemoryFormat, Precision
 from sdclr.methods import MethodConfig
 from sdclr.optim import OptimizerConfig
+from sdclr.stateless_random import LARGEST_SEED
 
 
 class PretrainConfig(Section):
@@ -28,7 +29,7 @@ class PretrainConfig(Section):
     """Passes over the training images."""
     batch_size: Annotated[int, Field(ge=2)] = 512
     """Images per step; each gives two views. The short last batch of an epoch is kept."""
-    seed: Annotated[int, Field(ge=0)] = 10
+    seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)] = 10
     """Decides initial weights, order and views."""
     precision: Precision = "auto"
     """fp32, bf16 (autocast; losses stay fp32), fp64, or auto: bf16 on a CUDA device that has it, else fp32."""

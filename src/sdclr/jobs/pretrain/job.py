@@ -383,6 +383,7 @@ class Job:
         self.saver.settle()
         if self.world.is_first:
             self.save_backbone(run)
+            _require_whole_metrics(run, config.epochs)
         show.finish(task, f"loss {self._epoch_loss():.3f}")
         if asked or (stop.signal_name and not self.world.several):
             raise Preempted(f"stopped by {_signal(stop)} after the last step: {run.folder} is finished.")
@@ -481,6 +482,13 @@ class Job:
                 "recipe": config.recipe,
                 "method": config.method.to_dict(),
                 "epochs": config.epochs,
+                "training": {
+                    "seed": config.seed,
+                    "batch_size": config.batch_size,
+                    "optimizer": config.optimizer.to_dict(),
+                    "views": config.views.to_dict(),
+                    "data": {"subset": config.data.subset, "split": config.data.split},
+                },
                 "data": self.data.name,
                 "data_fingerprint": self.data.fingerprint,
             },
@@ -578,6 +586,18 @@ class Job:
             raise CheckpointError(f"{where} has no loss_sum.")
         self.loss_sum.copy_(parts["loss_sum"][""])
         self.step = self.saved_step = checkpoint.step
+
+
+def _require_whole_metrics(run: Run, epochs: int) -> None:
+    """Warn when somebody has removed or cut the metrics while the run wrote them."""
+    entries, damaged = run.sound_metrics()
+    if len(entries) < epochs:
+        warnings.warn(
+            f"{run.metrics_path} holds {len(entries)} of {epochs} epochs"
+            + (f" and {len(damaged)} damaged lines" if damaged else "")
+            + ": somebody has removed or changed it during the run. The curves of a report lack the rest.",
+            stacklevel=3,
+        )
 
 
 def _signal(stop: StopRequest) -> str:

@@ -19,6 +19,7 @@ from sdclr.errors import ConfigError, DataError, MissingInputError
 from sdclr.evaluation.balancedness import Balancedness, GroupConvention, balancedness
 from sdclr.jobs.pretrain import PretrainConfig
 from sdclr.run import Run
+from sdclr.run_consistency import require_own_backbone, require_own_evaluation
 
 METHOD_NAMES = {"simclr": "SimCLR", "sdclr": "SDCLR"}
 _NOT_THE_ARM = frozenset({"seed", "device", "data.split"}) | PretrainConfig.incidental()
@@ -124,7 +125,9 @@ def _common_protocol(paths: Sequence[Path], wanted: str | None) -> str:
 
 def _read_run(path: Path, protocol: str, groups: GroupConvention | None) -> RunFolder:
     run = Run(path)
+    require_own_backbone(run)
     evaluation, settings = run.read_evaluation(protocol), _flatten(run.settings())
+    require_own_evaluation(run, protocol, evaluation)
     if not isinstance(settings.get("seed"), int) or "method.name" not in settings:
         raise DataError(f"{run.config_path} is damaged: it has no seed or no method.name.")
     return RunFolder(

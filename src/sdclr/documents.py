@@ -1,0 +1,136 @@
+"""JSON and YAML read within bounds: what a file may cost is decided before it is parsed.
+
+YAML is read as JSON is: true and false, numbers in JSON's notation, everything else is text. Anchors, aliases and tags
+are refused, so is a key that is given twice. Python objects are never made.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+LARGEST_YAML = 256 * 1024
+"""Bytes; a complete config has 3 KB."""
+LARGEST_JSON = 256 * 1024 * 1024
+"""Bytes; the longest JSON of a run lists files, a hundred bytes each."""
+DEEPEST = 32
+"""Sections inside sections."""
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text. ValueError for what is no JSON, nests too deep or gives a key twice."""
+    try:
+        return json.loads(text, object_pairs_hook=_without_repetition)
+    except RecursionError:
+        raise ValueError("it nests too deep") from None
+
+
+def read_json_file(path: Path) -> Any:
+    """The value in a JSON file. OSError and ValueError, as open and :func:`parse_json` raise them."""
+    return parse_json(_bounded(path, LARGEST_JSON))
+
+
+def _bounded(path: Path, limit: int) -> str:
+    if not path.is_file():
+        raise FileNotFoundError(2, "it does not exist or is not a file", str(path))
+    with path.open("rb") as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise ValueError(f"it is larger than {limit:,} bytes")
+    return content.decode("utf-8")
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"{twice[:80]!r} is given twice")
+    return found
+
+
+def read_yaml_file(path: Path) -> Any:
+    """The value in a YAML file. OSError and ValueError, as open and :func:`parse_yaml` raise them."""
+    return parse_yaml(_bounded(path, LARGEST_YAML))
+
+
+def parse_yaml(text: str) -> Any:
+    """The value of a YAML text; ValueError says what is wrong and in which line."""
+    if len(text) > LARGEST_YAML:
+        raise ValueError(f"it is larger than {LARGEST_YAML:,} bytes")
+    try:
+        _require_plain(text)
+        return yaml.load(text, Loader=_PlainLoader)
+    except yaml.YAMLError as error:
+        raise ValueError(" ".join(str(error).split())) from None
+    except RecursionError:
+        raise ValueError("it nests too deep") from None
+
+
+def _require_plain(text: str) -> None:
+    """Refuse what makes a small text a large value, or a word another thing than it looks like."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_PlainLoader):
+        line = event.start_mark.line + 1
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
+            raise ValueError(f"line {line} has an anchor or alias (& or *); write the value out")
+        if getattr(event, "tag", None) is not None:
+            raise ValueError(f"line {line} has a tag (!); write the plain value")
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > DEEPEST:
+                raise ValueError(f"line {line} nests more than {DEEPEST} levels deep")
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Resolves only what JSON knows."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - the name and the kind are PyYAML's
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys: set[str] = set()
+        for key_node, _ in node.value:
+            key = key_node.value
+            line = key_node.start_mark.line + 1
+            if not isinstance(key, str):
+                raise ValueError(f"line {line} has a key that is no word")
+            if key in keys:
+                raise ValueError(f"{key[:80]!r} is given twice, the second time in line {line}")
+            keys.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_NUMBER = r"-?(?:0|[1-9][0-9]*)"
+_STARTS_OF_NUMBERS = list("-0123456789")
+_PlainLoader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^(?:null|~|)$"), ["n", "~", ""])
+_PlainLoader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|false)$"), ["t", "f"])
+_PlainLoader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(rf"^{_NUMBER}$"), _STARTS_OF_NUMBERS)
+_PlainLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(rf"^{_NUMBER}(?:\.[0-9]+(?:[eE][-+]?[0-9]+)?|[eE][-+]?[0-9]+)$"),
+    _STARTS_OF_NUMBERS,
+)
+
+
+def to_yaml(value: Any) -> str:
+    """YAML that :func:`parse_yaml` and any other reader of YAML take for the same ``value``."""
+    return yaml.dump(value, Dumper=_PlainDumper, sort_keys=False, allow_unicode=True)
+
+
+class _PlainDumper(yaml.SafeDumper):
+    """Quotes also the words that only JSON takes for numbers, such as 1e5."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+_PlainDumper.add_implicit_resolver(
+    "tag:yaml.org,2002:float", _PlainLoader.yaml_implicit_resolvers["-"][-1][1], _STARTS_OF_NUMBERS
+)

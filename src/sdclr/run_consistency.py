@@ -1,0 +1,93 @@
+"""Whether the parts of a run folder belong together: settings, split, backbone and evaluations.
+
+Each part carries facts about the others. A file that was copied from another run, written over or exchanged later
+contradicts them, and is named instead of measured or printed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sdclr.checkpoint import read_facts, shortened
+from sdclr.config import differing_fields
+from sdclr.errors import ConfigError
+from sdclr.run import Run
+
+
+def require_own_backbone(run: Run) -> None:
+    """ConfigError, naming every contradiction, unless the run's backbone was trained by this very run.
+
+    Says nothing where there is no backbone yet. Facts that an earlier version did not write are not compared.
+    """
+    if not run.backbone_path.is_file() or not run.exists:
+        return
+    facts, settings, split = read_facts(run.backbone_path), run.settings(), run.read_json("split.json")
+    adopted = "adopted" in run.read_json("environment.json")
+    architecture = _mapping(facts.get("architecture"))
+    architecture.pop("pretrained", None)  # where the first weights came from
+    claims: dict[str, Any] = {
+        "backbone": architecture,
+        "method": _mapping(facts.get("method")),
+        "views": {"size": facts.get("image_size")},
+    }
+    if not adopted:
+        claims |= {"epochs": facts.get("epochs")} | _mapping(facts.get("training"))
+    problems = _contradictions(claims, settings, "config.yaml")
+    written = {"fingerprint": "data_fingerprint", "dataset": "data"}
+    data = {name: facts[key] for name, key in written.items() if key in facts}
+    problems += _contradictions(data, split, "split.json")
+    if problems:
+        raise ConfigError(
+            f"{run.backbone_path} is not the backbone of this run (the file -> the run):\n  "
+            + "\n  ".join(problems)
+            + "\nPut the run's own file back, or give the file itself instead of the folder."
+        )
+
+
+def require_own_evaluation(run: Run, protocol: str, evaluation: Mapping[str, Any]) -> None:
+    """ConfigError unless an evaluation was made of this run's split and of the backbone that lies there now."""
+    where, split = run.evaluation_path(protocol), run.read_json("split.json")
+    counts = (split.get("counts") or {}).get("long_tail")
+    known = {"fingerprint": split["fingerprint"], "class_names": split.get("class_names"), "train_counts": counts}
+    claims = {
+        "fingerprint": evaluation["split"]["fingerprint"],
+        "class_names": evaluation["class_names"],
+        "train_counts": evaluation["train_counts"],
+    }
+    claims = {key: value for key, value in claims.items() if known[key] is not None}
+    problems = _contradictions(claims, known, "split.json")
+    if problems:
+        raise ConfigError(
+            f"{where} is not an evaluation of this run (the file -> the run):\n  " + "\n  ".join(problems)
+        )
+    measured = evaluation.get("backbone")
+    if measured is None:  # an earlier version did not write it
+        return
+    again = f"Put it back, or evaluate again: {run.next_command('done')}"
+    if not run.backbone_path.is_file():
+        raise ConfigError(f"{where} was measured on a backbone that is no longer in {run.folder}. {again}")
+    if measured != run.backbone_identity():
+        raise ConfigError(f"{where} was measured on another backbone than {run.backbone_path}. {again}")
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return dict(value) if isinstance(value, Mapping) else {}
+
+
+def _contradictions(claims: Mapping[str, Any], known: Mapping[str, Any], where: str) -> list[str]:
+    """Lines ``field: claimed -> known (where)`` for what both sides state and state differently."""
+    claimed, stated = _shared(claims, known), _shared(known, claims)
+    return [f"{shortened(line, 200)} ({where})" for line in differing_fields(claimed, stated)]
+
+
+def _shared(mine: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """Without the fields that the other side does not have."""
+    shared: dict[str, Any] = {}
+    for key, value in mine.items():
+        if key not in other:
+            continue
+        theirs = other[key]
+        both = isinstance(value, Mapping) and isinstance(theirs, Mapping)
+        shared[key] = _shared(value, theirs) if both else value
+    return shared

@@ -1,0 +1,133 @@
+"""What the JSON files of a run folder may hold: strict models, so that a damaged file is named and not believed.
+
+Fields that an earlier or later version writes besides these are kept as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sdclr.checkpoint import shortened
+from sdclr.errors import DataError
+
+Count = Annotated[int, Field(ge=0, le=2**53)]
+"""A whole number that every reader of JSON reads alike."""
+Share = Annotated[float, Field(ge=0, le=1)]
+Text = Annotated[str, Field(max_length=100_000)]
+
+
+class Record(BaseModel):
+    """Base: strict, finite numbers only, further fields allowed."""
+
+    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
+
+
+class Epoch(Record):
+    """A line of metrics.jsonl: what one epoch measured."""
+
+    __pydantic_extra__: dict[str, float | str | bool | None]
+
+    epoch: Annotated[int, Field(ge=1, le=2**53)]
+    step: Count | None = None
+    loss: float | None = None
+
+
+class SplitNamed(Record):
+    """Which split an evaluation is of."""
+
+    number: Count | None
+    fingerprint: Text
+    name: Text | None = None
+
+
+class ProbeMeasured(Record):
+    """One probe of evaluation/<protocol>.json."""
+
+    per_class_accuracy: list[Share | None]
+    num_test: list[Count] | None = None
+    seconds: float | None = None
+    detail: Text | None = None
+
+
+class EvaluationMade(Record):
+    """evaluation/<protocol>.json."""
+
+    dataset: Text
+    group_convention: Literal["thirds", "thresholds"]
+    train_counts: list[Count]
+    class_names: list[Text]
+    split: SplitNamed
+    chance: Share
+    probes: dict[str, Any]
+    backbone: Text | None = None
+
+
+class SplitMade(Record):
+    """split.json."""
+
+    fingerprint: Text
+    dataset: Text | None = None
+    class_names: list[Text] | None = None
+    counts: dict[str, list[Count]] | None = None
+    number: Count | None = None
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
+    source: Text | None = None
+    name: Text | None = None
+
+
+class EnvironmentSeen(Record):
+    """environment.json."""
+
+    device: Text | None = None
+    world_size: Annotated[int, Field(ge=1)] | None = None
+    views_cut_by: Text | None = None
+    adopted: dict[str, Any] | None = None
+
+
+class StatusTold(Record):
+    """status.json."""
+
+    state: Literal["running", "done", "preempted", "failed"]
+    step: Count | None = None
+    total_steps: Count | None = None
+    checkpoint_step: Count | None = None
+    exit_code: Annotated[int, Field(ge=0, le=255)] | None = None
+    error: Text | None = None
+    message: Text | None = None
+    next: Text | None = None
+    pid: Count | None = None
+    host: Text | None = None
+    started: Text | None = None
+
+
+KINDS: Mapping[str, type[Record]] = {
+    "split.json": SplitMade,
+    "environment.json": EnvironmentSeen,
+    "status.json": StatusTold,
+}
+"""File -> its model."""
+
+
+def check(model: type[Record], content: Any, where: str) -> None:
+    """DataError that names ``where`` and every field of ``content`` that is not what ``model`` asks for."""
+    try:
+        model.model_validate(content)
+    except ValidationError as error:
+        problems = [f"{_field(one['loc'])} {_said(one)}" for one in error.errors()[:3]]
+        raise DataError(f"{where} is damaged: {'; '.join(problems)}.") from None
+    except RecursionError:
+        raise DataError(f"{where} is damaged: it nests too deep.") from None
+
+
+def _field(location: tuple[int | str, ...]) -> str:
+    return shortened(".".join(map(str, location)) or "it")
+
+
+def _said(error: Any) -> str:
+    if error["type"] == "missing":
+        return "is missing"
+    said = error["msg"].replace("Input should be", "must be").replace("Field required", "is missing")
+    return f"{said}, got {shortened(repr(error['input']), 40)}"
