@@ -186,8 +186,11 @@ def describe_device(device: torch.device) -> str:
 
 def free_memory(device: torch.device) -> int:
     """Bytes of memory that can be had: of the CUDA device, or of this machine (what its page cache would give back)."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory_of_machine()
+
+
+def free_memory_of_machine() -> int:
+    """Bytes that this process can still get; a limit on its address space or its container counts."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         free = next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))

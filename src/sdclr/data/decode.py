@@ -32,6 +32,16 @@ from PIL import (  # noqa: F401
     WebPImagePlugin,
 )
 
+from sdclr.data.decoding_budget import (
+    LARGEST_FILE,
+    LARGEST_SIDE,
+    MANY_PIXELS,
+    TooCostlyError,
+    is_costly,
+    refuse_costly_header,
+    try_decoding,
+    webp_canvas,
+)
 from sdclr.errors import DataError, MissingInputError, SdclrError
 
 with contextlib.suppress(ImportError):  # not in every Pillow
@@ -67,6 +77,9 @@ def open_image(source: Source, *, max_pixels: int = MAX_PIXELS, exif_rotation: b
     absent file, and DataError for one of another format, of more than ``max_pixels``, or damaged.
     """
     with _opened(source, max_pixels) as image:
+        assert image.fp is not None
+        if is_costly(image, image.fp, size_in_bytes(source)):
+            _try(source, str(image.format))
         image.load()
         return _to_rgb(ImageOps.exif_transpose(image) if exif_rotation else image)
 
@@ -152,8 +165,13 @@ def printable(source: Source) -> str:
 @contextlib.contextmanager
 def _opened(source: Source, max_pixels: int) -> Iterator[ImageFile.ImageFile]:
     """An image whose header was read and found sound; whatever goes wrong until the end of the block names the file."""
-    require_file(source)
+    state = require_file(source)
+    size = source.size if isinstance(source, Member) else state.st_size
     with _errors_that_name(source), open_bytes(source) as file:
+        if size > LARGEST_FILE:
+            raise TooCostlyError(f"it has {size:,} bytes, more than {LARGEST_FILE:,}")
+        refuse_costly_header(file.read(4_096))
+        file.seek(0)
         image = _read_header(file, source)
         _check_size(image, max_pixels)
         yield image
@@ -173,6 +191,10 @@ def _errors_that_name(source: Source) -> Iterator[None]:
         raise DataError(f"image {printable(source)} may not be read: permission denied.") from None
     except SdclrError:
         raise
+    except TooCostlyError as error:
+        raise DataError(
+            f"image {printable(source)} is too large: {error}. Make it smaller, or take it off its list."
+        ) from None
     except Exception as error:  # Pillow's parsers raise whatever a damaged file makes them trip over
         cause = str(error) or type(error).__name__
         raise DataError(
@@ -182,9 +204,12 @@ def _errors_that_name(source: Source) -> Iterator[None]:
 
 def _read_header(file: BinaryIO, source: Source) -> ImageFile.ImageFile:
     # not Image.open: it warns of large images through process-wide settings, and after it has opened them
-    prefix = file.read(16)
+    prefix = file.read(30)
     if not prefix:
         raise DataError(f"image {printable(source)} is empty (0 bytes).")
+    if (canvas := webp_canvas(prefix)) and canvas[0] * canvas[1] > MANY_PIXELS:
+        _try(source, "WEBP")  # to open it is to reserve its canvas
+    prefix = prefix[:16]
     for name in FORMATS:
         factory, accept = Image.OPEN[name]
         if accept is None or accept(prefix) is not True:  # a string says why this Pillow cannot
@@ -197,18 +222,27 @@ def _read_header(file: BinaryIO, source: Source) -> ImageFile.ImageFile:
     )
 
 
+def _try(source: Source, kind: str) -> None:
+    if isinstance(source, Member):
+        try_decoding(source.file, source.start, source.size, kind)
+    else:
+        try_decoding(source, 0, None, kind)
+
+
 def _check_size(image: Image.Image, max_pixels: int) -> None:
     width, height = image.size
     if width < 1 or height < 1:
         raise ValueError(f"it claims {width} x {height} pixels")
+    if max(width, height) > LARGEST_SIDE:
+        raise TooCostlyError(f"it claims {width} x {height} pixels, a side above {LARGEST_SIDE:,}")
     if width * height > max_pixels:
-        raise ValueError(f"it claims {width} x {height} pixels, more than {max_pixels:,} in all")
+        raise TooCostlyError(f"it claims {width} x {height} pixels, more than {max_pixels:,} in all")
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     """Mode RGB, detached from the file."""
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):  # both reach up to 65,535
-        levels = (np.asarray(image).astype(np.int64) + 128) // 257  # the nearest of 0 .. 255
+        levels = (np.asarray(image).astype(np.uint32) + 128) // 257  # the nearest of 0 .. 255
         return Image.fromarray(levels.astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
         raise ValueError(f"32-bit grey (mode {image.mode}) has no agreed range; save it as 8 or 16 bits")

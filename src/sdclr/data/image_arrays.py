@@ -5,8 +5,6 @@ N images, H x W pixels. Everything is [N, 3, H, W] uint8 in memory; grey images 
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +18,9 @@ from torch import Tensor
 from torchvision import datasets
 
 from sdclr.batch import Views
+from sdclr.data.decode import printable
 from sdclr.data.images import BadFile, LabelledImages, OnError
+from sdclr.data.npy_files import read_npz_arrays
 from sdclr.data.probe_crops import padded_crops
 from sdclr.data.splits import Positions
 from sdclr.data.view_parameters import ViewSpec
@@ -127,6 +127,11 @@ def read_cifar(name: str, path: Path, *, download: bool = False) -> LabelledImag
     return LabelledImages(train, test, list(parts[0].classes))
 
 
+_ARRAYS = (
+    "train_images", "train_labels", "images", "labels", "test_images", "test_labels", "class_names",
+)  # fmt: skip
+
+
 def read_npz(path: Path) -> LabelledImages:
     """``.npz`` with ``train_images`` and, where known, ``train_labels``, ``test_images``, ``test_labels``.
 
@@ -135,15 +140,10 @@ def read_npz(path: Path) -> LabelledImages:
     """
     if not path.is_file():
         raise MissingInputError(f"array file {path} does not exist.")
-    try:
-        # opened here: np.load would leave the file open when it is not an archive
-        with path.open("rb") as file, np.lib.npyio.NpzFile(file, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
-    except (ValueError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path} is not a plain .npz archive: {error}") from None
+    arrays, held = read_npz_arrays(path, _ARRAYS)
     train = _npz_part(path, arrays, "train_images" if "train_images" in arrays else "images", "train_labels", "labels")
     if train is None:
-        raise DataError(f"{path} needs an array train_images; it has {', '.join(arrays) or 'none'}.")
+        raise DataError(f"{path} needs an array train_images; it has {', '.join(map(printable, held)) or 'none'}.")
     test = _npz_part(path, arrays, "test_images", "test_labels")
     labels = [p.labels for p in (train, test) if p is not None and p.labels is not None]
     num_classes = 1 + max((int(one.max()) for one in labels), default=-1)
@@ -152,7 +152,7 @@ def read_npz(path: Path) -> LabelledImages:
         raise DataError(
             f"{path}: labels go up to {num_classes - 1} for {num_labels} images; number classes 0 .. C - 1."
         )
-    names = [str(n) for n in arrays.get("class_names", range(num_classes))]
+    names = [str(n) for n in arrays.get("class_names", np.arange(num_classes)).reshape(-1)]
     if len(names) != num_classes:
         raise DataError(f"{path}: class_names has {len(names)} entries for {num_classes} classes.")
     return LabelledImages(train, test, names)

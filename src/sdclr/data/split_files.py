@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sdclr.data.npy_files import read_npy
 from sdclr.data.splits import Positions, Split
 from sdclr.errors import DataError, MissingInputError
 
@@ -56,10 +57,10 @@ def read_positions(path: Path, num_images: int) -> Positions:
     if not path.is_file():
         raise MissingInputError(f"split list {path} does not exist. Is data.splits_dir the authors' split folder?")
     try:
-        positions = np.load(path, allow_pickle=False)
-    except Exception as error:  # numpy reads the header as Python, and of a damaged one anything may come
-        raise DataError(f"split list {path} is not a plain .npy array: {error}") from None
-    if not isinstance(positions, np.ndarray) or positions.ndim != 1 or positions.dtype.kind not in "iu":
+        positions = read_npy(path)
+    except OSError as error:
+        raise DataError(f"split list {path} cannot be read: {error.strerror}.") from None
+    if positions.ndim != 1 or positions.dtype.kind not in "iu":
         raise DataError(f"split list {path} must hold a one-dimensional integer array.")
     if len(positions) == 0:
         raise DataError(f"split list {path} is empty.")

@@ -21,11 +21,12 @@ import numpy as np
 from sdclr.data.decode import Member, printable
 from sdclr.data.listing import IMAGE_SUFFIXES
 from sdclr.data.splits import Positions
+from sdclr.data.tar_headers import members_of
 from sdclr.errors import DataError, MissingInputError
 
 CLASS_SUFFIX = "cls"
 LONGEST_CLASS = 20
-_BRACES = re.compile(r"\{([0-9]+)\.\.([0-9]+)\}")
+_BRACES = re.compile(r"\{([0-9]{1,15})\.\.([0-9]{1,15})\}")
 _MOST_SHARDS = 100_000
 
 
@@ -139,29 +140,26 @@ def _images_of(shard: Path) -> tuple[list[_Found], int]:
     class_of: dict[str, str] = {}
     num_lost = 0
     try:
-        with tarfile.open(shard, "r:") as archive:
-            for member in archive:
-                archive.members.clear()  # type: ignore[attr-defined]  # known to lack; a shard may hold millions
-                name = member.name.removeprefix("./")
-                folder, _, base = name.rpartition("/")
-                key, _, suffix = base.partition(".")
-                sample, is_image = f"{folder}/{key}", base.lower().endswith(IMAGE_SUFFIXES) and key
-                if name in images or (suffix.lower() == CLASS_SUFFIX and sample in class_of):
-                    raise DataError(f"shard {printable(shard)} holds {printable(name)} twice.")
-                if member.issparse() and is_image:
-                    raise DataError(
-                        f"shard {printable(shard)}: {printable(name)} is stored with its holes left out. Write the "
-                        "shard again without tar's --sparse."
-                    )
-                if member.islnk() and is_image and (target := images.get(member.linkname.removeprefix("./"))):
-                    images[name] = (sample, *target[1:])
-                elif (member.islnk() or member.issym()) and is_image:
-                    num_lost += 1
-                elif member.isreg() and suffix.lower() == CLASS_SUFFIX:
-                    class_of[sample] = _read_class(archive, member, shard)
-                elif member.isreg() and is_image:
-                    images[name] = (sample, member.offset_data, member.size)
-            _require_end_mark(archive)
+        for member, archive in members_of(shard):
+            name = member.name.removeprefix("./")
+            folder, _, base = name.rpartition("/")
+            key, _, suffix = base.partition(".")
+            sample, is_image = f"{folder}/{key}", base.lower().endswith(IMAGE_SUFFIXES) and key
+            if name in images or (suffix.lower() == CLASS_SUFFIX and sample in class_of):
+                raise DataError(f"shard {printable(shard)} holds {printable(name)} twice.")
+            if member.issparse() and is_image:
+                raise DataError(
+                    f"shard {printable(shard)}: {printable(name)} is stored with its holes left out. Write the "
+                    "shard again without tar's --sparse."
+                )
+            if member.islnk() and is_image and (target := images.get(member.linkname.removeprefix("./"))):
+                images[name] = (sample, *target[1:])
+            elif (member.islnk() or member.issym()) and is_image:
+                num_lost += 1
+            elif member.isreg() and suffix.lower() == CLASS_SUFFIX:
+                class_of[sample] = _read_class(archive, member, shard)
+            elif member.isreg() and is_image:
+                images[name] = (sample, member.offset_data, member.size)
     except tarfile.ReadError as error:
         raise DataError(
             f"shard {printable(shard)} cannot be read as an uncompressed tar: {error}. Copy it again if it is cut off; "
@@ -177,20 +175,6 @@ def _require_shard(shard: Path) -> None:
     """DataError for what is no regular file."""
     if not shard.is_file():
         raise DataError(f"shard {printable(shard)} is a folder, a pipe, a socket or a device.")
-
-
-def _require_end_mark(archive: tarfile.TarFile) -> None:
-    """A block of zeros where the reader stopped, and only zeros after it.
-
-    The reader stops without a word at what it cannot read, and at the end of the first of two joined archives.
-    """
-    assert archive.fileobj is not None
-    archive.fileobj.seek(archive.offset)
-    if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-        raise tarfile.ReadError(f"no member and no end mark at byte {archive.offset:,}")
-    while rest := archive.fileobj.read(1 << 20):
-        if any(rest):
-            raise tarfile.ReadError(f"something follows its end mark at byte {archive.offset:,}")
 
 
 def _read_class(archive: tarfile.TarFile, member: tarfile.TarInfo, shard: Path) -> str:

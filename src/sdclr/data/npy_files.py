@@ -1,0 +1,93 @@
+"""Arrays in NumPy's files, read within bounds: a header is compared with the bytes that are there before any memory
+is reserved for it. Pickled arrays are refused.
+"""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sdclr.device import free_memory_of_machine
+from sdclr.errors import DataError
+
+LONGEST_HEADER = 10_000
+"""Bytes of the text that describes an array."""
+_PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+
+
+def read_npy(path: Path) -> npt.NDArray[Any]:
+    """The array in a ``.npy`` file. Raises DataError, naming the file and what is wrong, and OSError as open does."""
+    try:
+        with path.open("rb") as file:
+            return _read(file, path.stat().st_size)
+    except (DataError, OSError):
+        raise
+    except Exception as error:  # NumPy's parsers raise whatever a damaged header makes them trip over
+        raise DataError(f"{path} is not a plain .npy array: {_said(error)}") from None
+
+
+def read_npz_arrays(path: Path, wanted: Iterable[str]) -> tuple[dict[str, npt.NDArray[Any]], list[str]]:
+    """The arrays of a ``.npz`` whose names are ``wanted``, and the names of all that it holds.
+
+    Raises DataError, naming the file and what is wrong, also for arrays that do not fit the free memory.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = {one.filename.removesuffix(".npy"): one for one in archive.infolist()}
+            chosen = {name: members[name] for name in wanted if name in members}
+            _require_memory(sum(member.file_size for member in chosen.values()), path)
+            return {name: _member(archive, member) for name, member in chosen.items()}, list(members)
+    except DataError:
+        raise
+    except Exception as error:  # zipfile's and NumPy's parsers raise whatever a damaged file makes them trip over
+        raise DataError(f"{path} is not a plain .npz archive: {_said(error)}") from None
+
+
+def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> npt.NDArray[Any]:
+    if not member.filename.endswith(".npy"):
+        raise ValueError(f"{member.filename[:80]!r} is no array")
+    if member.compress_type not in _PACKINGS:
+        raise ValueError(f"{member.filename[:80]!r} is packed in a way that NumPy does not use")
+    with archive.open(member) as file:
+        return _read(file, member.file_size)
+
+
+def _read(file: IO[bytes], size: int) -> npt.NDArray[Any]:
+    """An array whose header agrees with the ``size`` bytes that are there."""
+    version = np.lib.format.read_magic(file)
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    if version not in readers:
+        raise ValueError(f"version {version} of the format")
+    shape, fortran, dtype = readers[version](file, max_header_size=LONGEST_HEADER)
+    if dtype.hasobject or dtype.kind not in "biufcSU" or dtype.itemsize == 0:
+        raise ValueError(f"its entries are {str(dtype)[:80]}, not plain numbers or text (pickled objects are refused)")
+    if any(side < 0 for side in shape):
+        raise ValueError(f"its shape is {shape}")
+    numbers = math.prod(shape)
+    there = size - file.tell()
+    if numbers * dtype.itemsize != there:
+        raise ValueError(f"its header claims {numbers * dtype.itemsize:,} bytes of numbers, and {there:,} follow it")
+    content = file.read(there)
+    if len(content) != there:
+        raise ValueError(f"it is cut off: {len(content):,} of {there:,} bytes are there")
+    array = np.frombuffer(bytearray(content), dtype=dtype)
+    return array.reshape(shape, order="F" if fortran else "C")
+
+
+def _require_memory(size: int, path: Path) -> None:
+    free = free_memory_of_machine()
+    if size > free:
+        raise DataError(
+            f"{path} holds arrays of {size / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB of memory are free. Write the "
+            "images as files, or as tar shards: these are read one at a time."
+        )
+
+
+def _said(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0][:200]

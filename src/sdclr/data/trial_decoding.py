@@ -1,0 +1,47 @@
+"""Decode one image file in a process of its own, which may be stopped: python trial_decoding.py FILE START SIZE FORMAT.
+
+Ends with 0 when the pixels are there, with 3 when the memory does not suffice, and with 1 and a sentence on standard
+error otherwise. Needs Pillow alone: the package around it is not imported.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+
+from PIL import Image
+
+LARGEST_MEMORY = 1 << 30
+"""Bytes of address space; a photograph of 60 megapixels takes half of it."""
+MOST_SECONDS = 10
+"""Of one core."""
+
+
+def _limit() -> None:
+    with contextlib.suppress(ImportError):  # POSIX alone has it; elsewhere the parent's patience is the only limit
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (LARGEST_MEMORY, LARGEST_MEMORY))
+        resource.setrlimit(resource.RLIMIT_CPU, (MOST_SECONDS, MOST_SECONDS + 1))
+
+
+def _decode(path: str, start: int, size: int, kind: str) -> None:
+    with open(path, "rb") as whole:
+        whole.seek(start)
+        file = io.BytesIO(whole.read(size)) if size >= 0 else whole
+        Image.MAX_IMAGE_PIXELS = None  # the parent has looked at the size
+        with Image.open(file, formats=[kind]) as image:
+            image.load()
+            image.convert("RGB").reduce(2)
+
+
+if __name__ == "__main__":
+    _limit()
+    try:
+        _decode(os.fsdecode(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])
+    except MemoryError:
+        sys.exit(3)
+    except Exception as error:
+        sys.exit((str(error) or type(error).__name__).splitlines()[0][:300])
