@@ -28,7 +28,7 @@ class Record(BaseModel):
 class Epoch(Record):
     """A line of metrics.jsonl: what one epoch measured."""
 
-    __pydantic_extra__: dict[str, float | str | bool | None]
+    __pydantic_extra__: dict[str, float | None]
 
     epoch: Annotated[int, Field(ge=1, le=2**53)]
     step: Count | None = None

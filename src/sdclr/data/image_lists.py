@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from sdclr.data.decode import printable
+from sdclr.checkpoint import shortened
 from sdclr.data.listing import IMAGE_SUFFIXES
 from sdclr.data.split_files import path_problem, read_lines, read_text
 from sdclr.errors import DataError
@@ -93,7 +93,7 @@ def read_csv_list(file: Path) -> ListedImages:
         if path_column is None:
             raise DataError(
                 f"{file} needs a column {', '.join(PATH_COLUMNS[:-1])} or {PATH_COLUMNS[-1]}; its first line names the "
-                f"columns {', '.join(map(printable, names)) or 'none'}. Columns are separated by commas."
+                f"columns {shortened(', '.join(names), 300) or 'none'}. Columns are separated by commas."
             )
         for fields in reader:
             if not any(fields):
