@@ -583,7 +583,7 @@ def violations(name: str, first: int, count: int) -> list[str]:
     """What went wrong in some cases of a format, a line each; empty when nothing did."""
     found: list[str] = []
     kind, seen = FORMATS[name], witness()
-    with mock.patch.object(npy_files, "free_memory_of_machine", lambda: 100 * MB):  # on any machine
+    with mock.patch.object(npy_files, "free_memory_of_machine", return_value=100 * MB):  # on any machine
         found += _violations(name, kind, seen, first, count)
     return found
 
