@@ -167,6 +167,9 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option(help="For an authors' checkpoint: its run folder (default: runs/FILENAME).")
     ] = None,
+    untested: Annotated[
+        str, typer.Option(help="Classes without usable images: raise (an error that names them) or leave_out.")
+    ] = "raise",
     classifier: Annotated[
         str | None, typer.Option(help="Test the checkpoint's own classifier, which was tuned for linear or few_shot.")
     ] = None,
@@ -175,7 +178,7 @@ def evaluate(
 
     sdclr evaluate model_2000.pt --recipe cifar10_lt_sdclr --data PATH --splits-dir DIR data.split=1 --protocol sdclr
     """
-    from sdclr.jobs.evaluate import AUTHORS_CLASSIFIER, check_protocol, evaluate_classifier
+    from sdclr.jobs.evaluate import AUTHORS_CLASSIFIER, check_protocol, check_untested, evaluate_classifier
     from sdclr.jobs.evaluate import evaluate as run_evaluate
     from sdclr.jobs.report import write_report
     from sdclr.presentation.progress import Progress
@@ -199,7 +202,15 @@ def evaluate(
             names = [name.strip() for name in probes.split(",") if name.strip()]
             moved = data if checkpoint is None else None
             for folder in folders:
-                run_evaluate(folder, protocol=rule, probes=names, data_path=moved, device=device, progress=progress)
+                run_evaluate(
+                    folder,
+                    protocol=rule,
+                    probes=names,
+                    data_path=moved,
+                    device=device,
+                    untested=check_untested(untested),
+                    progress=progress,
+                )
     shown = AUTHORS_CLASSIFIER if classifier is not None else rule
     write_report(folders, {"terminal"}, protocol=shown, console=Console())
 

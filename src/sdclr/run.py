@@ -44,6 +44,7 @@ from sdclr.run_records import KINDS, Epoch, EvaluationMade, ProbeMeasured, check
 
 LOCK_ATTEMPTS = 25
 STATUS_FILE = "status.json"
+IMAGES_FILE = "images.json"
 
 
 class Run:

@@ -360,15 +360,29 @@ def test_few_bad_files_are_left_out_by_name_and_cause(
     assert kept.sizes.tolist() == whole.sizes.tolist()
 
 
-@pytest.mark.parametrize(("num", "bad"), [(19, (3,)), (24, (3, 4)), (250, (0, 1, 2))])
-def test_more_than_one_in_a_hundred_bad_files_are_never_left_out(
+@pytest.mark.parametrize(("num", "bad"), [(19, (3, 5)), (24, (3, 4)), (250, (0, 1, 2))])
+def test_more_than_one_in_a_hundred_bad_files_are_left_out_only_where_the_user_allows_it(
     photos: ImageFiles, tmp_path: Path, num: int, bad: tuple[int, ...]
 ) -> None:
     images = damaged_copy(photos, tmp_path, *bad, num=num)
-    allowed = 0 if num < 20 else num // 100 or 1
-    message = rf"(?s){len(bad)} of {num} images .*data.on_error=skip leaves out at most 1% \(here {allowed}\)"
+    allowed = max(num // 100, 1)
+    message = rf"(?s){len(bad)} of {num} images .*leaves out at most {allowed} of {num}.*data.max_skipped={len(bad)} "
     with pytest.raises(DataError, match=message):
         images.verified("skip", lambda done: None)
+    for enough in (len(bad), 0.5):
+        kept, left_out = images.verified("skip", lambda done: None, enough)
+        assert (len(kept), len(left_out)) == (num - len(bad), len(bad))
+    for too_few in (len(bad) - 1, (len(bad) - 1) / num):
+        with pytest.raises(DataError, match="max_skipped"):
+            images.verified("skip", lambda done: None, too_few)
+
+
+def test_one_bad_file_of_a_few_is_left_out_and_all_of_them_are_not(photos: ImageFiles, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    assert len(damaged_copy(photos, tmp_path / "a", 3, num=13).verified("skip", lambda done: None)[0]) == 12
+    with pytest.raises(DataError, match="None is left"):
+        damaged_copy(photos, tmp_path / "b", 0, 1, 2, num=3).verified("skip", lambda done: None, 3)
 
 
 def test_verifying_names_what_is_absent_or_no_file(photos: ImageFiles) -> None:

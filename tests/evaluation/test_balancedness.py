@@ -110,7 +110,7 @@ def test_a_perfectly_even_model_has_no_spread() -> None:
     ("accuracy", "counts", "message"),
     [
         ([51.2, 49.9, 96.5], [30, 20, 10], "fractions in .0, 1., got 49.9 .. 96.5. Divide percentages by 100"),
-        ([0.5, float("nan"), 0.5], [30, 20, 10], "leave out classes without test images"),
+        ([0.5, float("nan"), 0.5], [30, 20, 10], "give None for classes without test images"),
         ([0.5, -0.1, 0.5], [30, 20, 10], "fractions in .0, 1."),
         ([0.5, 0.5, 0.5], [30, 20], "got .3,. accuracies and 2 counts"),
         ([], [], "one accuracy and one training count for each class"),
@@ -175,3 +175,11 @@ def test_two_classes_are_many_and_few_and_one_class_is_many() -> None:
     assert (one.all, one.many, one.class_std) == (0.7, 0.7, 0.0)
     assert np.isnan(one.few)
     assert np.isnan(one.group_std)
+
+
+def test_a_class_that_was_not_tested_counts_in_no_mean() -> None:
+    found = balancedness([0.9, None, 0.5, 0.3], [40, 30, 20, 10])
+    assert (found.all, found.many, found.few) == (pytest.approx(17 / 30), 0.9, 0.3)
+    assert found.worst_class == 0.3
+    with pytest.raises(DataError, match="at least one class"):
+        balancedness([None, None], [2, 1])

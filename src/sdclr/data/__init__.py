@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from sdclr.config import INCIDENTAL, Fraction, Section
 from sdclr.data.epoch_order import epoch_batches, steps_per_epoch
@@ -72,7 +72,10 @@ class DataConfig(Section):
     test_path: Place = None
     """images: a second folder, list or .csv, the labelled test set for evaluation."""
     on_error: OnError = "raise"
-    """images: what a file that cannot be decoded does before training; skip leaves out at most 1 % of the files."""
+    """images: what a file that cannot be decoded does before training; skip leaves out at most max_skipped files."""
+    max_skipped: Annotated[int | float, Field(ge=0, json_schema_extra=INCIDENTAL)] = 0.01
+    """images: how many files data.on_error=skip may leave out: a whole number is a count, a number below 1 a share of
+    the files (one file in any case). More bad ones are a sign that something else is wrong."""
     exif_rotation: bool = False
     """images: turn every image as its EXIF tag says; the reference does not."""
     links: Annotated[Links, Field(json_schema_extra=INCIDENTAL)] = "inside"
@@ -94,6 +97,15 @@ class DataConfig(Section):
         if self.name in AUTHORS_IMAGENET_LISTS and self.split != 1:
             raise ValueError(f"split must be 1, got {self.split}: the authors published one split of {self.name}.")
         return self
+
+    @field_validator("max_skipped")
+    @classmethod
+    def _count_or_share(cls, value: int | float) -> int | float:
+        if isinstance(value, float) and value >= 1:
+            if not value.is_integer():
+                raise ValueError(f"must be a whole number (a count) or a number below 1 (a share), got {value}.")
+            return int(value)
+        return value
 
     @model_validator(mode="after")
     def _settings_do_something(self) -> DataConfig:
@@ -118,7 +130,7 @@ class DataConfig(Section):
         return self
 
 
-_IMAGES_ONLY = ("root", "labels", "test_path", "on_error", "exif_rotation")
+_IMAGES_ONLY = ("root", "labels", "test_path", "on_error", "max_skipped", "exif_rotation")
 _GENERATED_SPLITS_ONLY = ("imbalance_ratio", "profile")
 
 

@@ -19,7 +19,7 @@ from torchvision import datasets
 
 from sdclr.batch import Views
 from sdclr.data.decode import printable
-from sdclr.data.images import BadFile, LabelledImages, OnError
+from sdclr.data.images import BadFile, LabelledImages, MaxSkipped, OnError
 from sdclr.data.npy_files import read_npz_arrays
 from sdclr.data.probe_crops import padded_crops
 from sdclr.data.splits import Positions
@@ -52,7 +52,9 @@ class ImageArrays:
     def to(self, device: torch.device) -> ImageArrays:
         return replace(self, images=self.images.to(device))
 
-    def verified(self, on_error: OnError, advance: Callable[[int], None]) -> tuple[ImageArrays, list[BadFile]]:
+    def verified(
+        self, on_error: OnError, advance: Callable[[int], None], max_skipped: MaxSkipped = 0.01
+    ) -> tuple[ImageArrays, list[BadFile]]:
         return self, []  # they were read as a whole
 
     def views(self, batches: Iterable[Tensor], spec: ViewSpec, *, seed: int, epoch: int) -> Iterator[Views]:

@@ -22,7 +22,7 @@ from torch import Tensor
 from sdclr.batch import Views
 from sdclr.data.cutting import Bytes, cut_probe_crops, cut_stills, cut_views
 from sdclr.data.decode import Source, open_image, printable, read_size, size_in_bytes
-from sdclr.data.images import BadFile, OnError
+from sdclr.data.images import BadFile, MaxSkipped, OnError, allowed_to_skip
 from sdclr.data.look_ahead import in_pieces
 from sdclr.data.splits import Positions
 from sdclr.data.tar_shards import Members
@@ -32,9 +32,6 @@ from sdclr.errors import DataError, MissingInputError, SdclrError
 CPU = torch.device("cpu")
 HEADERS_PER_CALL = 256
 IMAGES_PER_CALL = 8
-LARGEST_SKIPPED_SHARE = 0.01
-"""Of all files; more bad ones are a sign that something else is wrong."""
-FEWEST_FILES_TO_SKIP_ONE = 20
 
 
 class DecodedPicture(NamedTuple):
@@ -84,19 +81,26 @@ class ImageFiles:
         moved.__dict__["sizes"] = self.sizes  # hand on what was measured
         return moved
 
-    def verified(self, on_error: OnError, advance: Callable[[int], None]) -> tuple[ImageFiles, list[BadFile]]:
+    def verified(
+        self, on_error: OnError, advance: Callable[[int], None], max_skipped: MaxSkipped = 0.01
+    ) -> tuple[ImageFiles, list[BadFile]]:
         """The files that can be decoded, and those that cannot: every file is decoded once.
 
-        ``advance`` hears of the number of files done. Raises an error that counts the bad files and shows the first;
-        with ``on_error`` skip only where these are more than 1 % (a single one is let pass from 20 files on).
+        ``advance`` is called with the number of files done. Raises an error that counts the bad files and shows the
+        first; with ``on_error`` skip only where these are more than ``max_skipped``.
         """
         sizes, failures = self._measure(self._decoded_size, IMAGES_PER_CALL, advance)
-        allowed = max(int(LARGEST_SKIPPED_SHARE * len(self)), int(len(self) >= FEWEST_FILES_TO_SKIP_ONE))
         if failures and on_error == "raise":
             raise self._summary(failures, "Restore them, or leave them out with data.on_error=skip (data.name=images).")
+        allowed = allowed_to_skip(max_skipped, len(self))
         if len(failures) > allowed:
-            cure = f"data.on_error=skip leaves out at most {LARGEST_SKIPPED_SHARE:.0%} (here {allowed}). Restore them."
-            raise self._summary(failures, cure)
+            raise self._summary(
+                failures,
+                f"data.max_skipped={max_skipped:g} leaves out at most {allowed} of {len(self)}. Restore them, or allow "
+                f"more: data.max_skipped={len(failures)} (a whole number is a count, a number below 1 a share).",
+            )
+        if failures and len(failures) == len(self):
+            raise self._summary(failures, "None is left.")
         good = np.array([row for row in range(len(self)) if row not in failures], dtype=np.int64)
         kept = self.at(good)
         kept.__dict__["sizes"] = sizes[good]

@@ -30,7 +30,7 @@ from sdclr.data.cutting import Bytes, cut_probe_crops, cut_stills, cut_views
 from sdclr.data.cutting_on_device import ResidentPixels
 from sdclr.data.decode import printable, require_file
 from sdclr.data.image_files import ImageFiles
-from sdclr.data.images import BadFile, OnError
+from sdclr.data.images import BadFile, MaxSkipped, OnError
 from sdclr.data.splits import Positions
 from sdclr.data.store_files import JOURNAL, PIXELS, find_damage, layout, locked, map_bytes, sync, write_pixels
 from sdclr.data.view_parameters import ViewSpec
@@ -127,7 +127,9 @@ class DecodedStore:
             return f"{size}, mapped from {printable(self.folder)}"
         return f"{size}, {'in pinned memory' if self.resident.pixels.is_pinned() else f'on {self.device}'}"
 
-    def verified(self, on_error: OnError, advance: Callable[[int], None]) -> tuple[DecodedStore, list[BadFile]]:
+    def verified(
+        self, on_error: OnError, advance: Callable[[int], None], max_skipped: MaxSkipped = 0.01
+    ) -> tuple[DecodedStore, list[BadFile]]:
         """The store itself, once every byte was read and fits its checksum.
 
         Raises DataError otherwise, whatever ``on_error`` says: a damaged store is built again, not left out.

@@ -19,6 +19,17 @@ from sdclr.data.view_parameters import ViewSpec
 OnError = Literal["raise", "skip"]
 
 
+MaxSkipped = int | float
+"""How many files may be left out: a whole number is a count, a number below 1 a share of the collection."""
+
+
+def allowed_to_skip(max_skipped: MaxSkipped, num_images: int) -> int:
+    """Files of a collection that may be left out. A share lets at least one pass, or small folders could skip none."""
+    if isinstance(max_skipped, int):
+        return max_skipped
+    return max(int(max_skipped * num_images), 1)
+
+
 class BadFile(NamedTuple):
     """An image that was left out."""
 
@@ -51,11 +62,13 @@ class Images(Protocol):
         Raises MissingInputError or DataError when files are absent or are no images.
         """
 
-    def verified(self, on_error: OnError, advance: Callable[[int], None]) -> tuple[Self, list[BadFile]]:
+    def verified(
+        self, on_error: OnError, advance: Callable[[int], None], max_skipped: MaxSkipped = 0.01
+    ) -> tuple[Self, list[BadFile]]:
         """The images that can be used, and those that cannot; of images on disk, every one is decoded once.
 
-        ``advance`` hears of the number of images done. Raises MissingInputError or DataError for bad images; with
-        ``on_error`` skip only for too many.
+        ``advance`` is called with the number of images done. Raises MissingInputError or DataError for bad images; with
+        ``on_error`` skip only for more than ``max_skipped``.
         """
 
     def views(self, batches: Iterable[Tensor], spec: ViewSpec, *, seed: int, epoch: int) -> Iterator[Views]:

@@ -79,6 +79,7 @@ def read_own_images(
         _check_test(found, test_path, class_names, path)
         _refuse_overlap(train, found)
         test = _files(found, class_names, exif_rotation, num_workers)
+        train.remarks.extend(_without_test_images(class_names, found))
     return LabelledImages(
         _files(train, class_names, exif_rotation, num_workers),
         test,
@@ -182,6 +183,15 @@ def _check_test(test: _Found, test_path: Path, class_names: list[str], train_pat
             f"{', '.join(map(printable, unknown[:3]))}{', ...' * (len(unknown) > 3)}. The training classes are "
             f"{', '.join(map(printable, class_names[:10]))}{', ...' * (len(class_names) > 10)}."
         )
+
+
+def _without_test_images(class_names: list[str], test: _Found) -> list[str]:
+    """A remark that names the classes that no test image has."""
+    missing = sorted(set(class_names) - set(test.labels or ()))
+    if not missing:
+        return []
+    shown = ", ".join(map(printable, missing[:5])) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+    return [f"classes without a test image: {shown} (evaluate with --untested leave_out, or add some)"]
 
 
 def _refuse_overlap(train: _Found, test: _Found) -> None:

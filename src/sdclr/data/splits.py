@@ -165,19 +165,26 @@ def natural_split(
     validation_per_class: int = 0,
     seed: int = 1,
     validation_seed: int = 0,
+    unusable: Positions | None = None,
 ) -> Split:
     """The split of a labelled set that is taken as it is: D_i is every image but validation, in the set's own order.
 
     Held out and cut as by :func:`draw_long_tail`: S_b has as many images a class as the rarest class has left. There
-    is no D_b: as many images as D_i, balanced, do not exist. Raises ConfigError when the numbers do not fit the data.
+    is no D_b: as many images as D_i, balanced, do not exist. ``unusable``: images that S_b must not hold, for which
+    others of their class step in; S_b shrinks where the rarest class has too few. Raises ConfigError when the numbers
+    do not fit the data.
     """
     classes = _checked_classes(labels)
     per_class_few = _smallest_class(classes, validation_per_class)
-    validation, few_shot = [], []
+    left_out = np.zeros(0, dtype=np.int64) if unusable is None else unusable
+    validation, ordered = [], []
     for c in range(int(classes.max()) + 1):
         held_out, _, shuffled = _shuffle_class(classes, c, validation_per_class, seed, validation_seed)
         validation.append(held_out)
-        few_shot.append(shuffled[:per_class_few])
+        ordered.append(shuffled[~np.isin(shuffled, left_out)])
+    present = [len(one) for one in ordered if len(one)]  # a class of which nothing is left has no shot
+    per_class_few = min([per_class_few, *present])
+    few_shot = [one[:per_class_few] for one in ordered]
     train = np.setdiff1d(np.arange(len(classes)), np.concatenate(validation))
     return Split(
         long_tail=train,

@@ -64,14 +64,16 @@ class Balancedness:
 
 
 def balancedness(
-    per_class_accuracy: Sequence[float], train_counts: Sequence[int], convention: GroupConvention = "thirds"
+    per_class_accuracy: Sequence[float | None], train_counts: Sequence[int], convention: GroupConvention = "thirds"
 ) -> Balancedness:
     """Summarise per-class accuracies [C], grouped by the long-tailed training counts [C].
 
-    Use the long-tailed counts also for a model pre-trained on the balanced set, as the paper does.
-    Raises DataError when the lengths differ, an accuracy lies outside [0, 1], or a class was never tested (nan).
+    Use the long-tailed counts also for a model pre-trained on the balanced set, as the paper does. A class that was
+    not tested (None) belongs to its group and counts in no mean.
+    Raises DataError when the lengths differ, an accuracy lies outside [0, 1] or is nan, or no class was tested.
     """
-    accuracy = np.asarray(per_class_accuracy, dtype=np.float64)
+    tested = np.array([value is not None for value in per_class_accuracy], dtype=bool)
+    accuracy = np.array([0.0 if value is None else value for value in per_class_accuracy], dtype=np.float64)
     if accuracy.shape != (len(train_counts),) or not len(accuracy):
         raise DataError(
             f"balancedness needs one accuracy and one training count for each class, "
@@ -80,10 +82,13 @@ def balancedness(
     if not ((accuracy >= 0) & (accuracy <= 1)).all():
         raise DataError(
             f"per-class accuracies must be fractions in [0, 1], got {accuracy.min():g} .. {accuracy.max():g}. "
-            "Divide percentages by 100; leave out classes without test images."
+            "Divide percentages by 100; give None for classes without test images."
         )
-    groups = class_groups(train_counts, convention)
+    if not tested.any():
+        raise DataError("balancedness needs at least one class that was tested.")
+    groups = {name: [c for c in ids if tested[c]] for name, ids in class_groups(train_counts, convention).items()}
     means = {name: float(accuracy[ids].mean()) if ids else float("nan") for name, ids in groups.items()}
+    accuracy = accuracy[tested]
     present = [m for m in means.values() if not np.isnan(m)]
     return Balancedness(
         all=float(accuracy.mean()),

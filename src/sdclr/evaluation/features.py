@@ -5,7 +5,7 @@ N images, B images a batch, S image size, F feature dim, C classes. Images are u
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 import numpy as np
 import numpy.typing as npt
@@ -57,13 +57,15 @@ def require_finite(features: Tensor, name: Callable[[int], str] = "row {}".forma
     )
 
 
-def per_class_accuracy(predictions: Labels, labels: Labels, num_classes: int) -> list[float]:
-    """Share of each class's test images that are predicted right, [C] in [0, 1].
+def per_class_accuracy(
+    predictions: Labels, labels: Labels, num_classes: int, untested: Collection[int] = ()
+) -> list[float | None]:
+    """Share of each class's test images that are predicted right, [C] in [0, 1]; None for the classes ``untested``.
 
-    Raises DataError for a class without test images: leaving it out in silence would change every mean.
+    Raises DataError for another class without test images: leaving it out in silence would change every mean.
     """
     totals = np.bincount(labels, minlength=num_classes)
-    if (totals == 0).any():
-        raise DataError(f"class {int(np.argmin(totals))} has no test image, so its accuracy is unknown.")
+    if missing := [c for c in np.flatnonzero(totals == 0).tolist() if c not in untested]:
+        raise DataError(f"class {missing[0]} has no test image, so its accuracy is unknown.")
     right = np.bincount(labels[predictions == labels], minlength=num_classes)
-    return (right / totals).tolist()
+    return [None if c in untested else float(right[c] / totals[c]) for c in range(num_classes)]

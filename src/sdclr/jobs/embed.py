@@ -83,7 +83,7 @@ def _usable(images: Images, data: DataConfig, show: AnyProgress) -> tuple[Images
     if data.on_error == "raise":
         return images.to(torch.device("cpu")), []
     task = show.add(f"looking at {len(images)} images", total=len(images), unit="images")
-    usable, bad = images.verified(data.on_error, lambda done: show.advance(task, done))
+    usable, bad = images.verified(data.on_error, lambda done: show.advance(task, done), data.max_skipped)
     show.finish(task)
     if bad:
         warnings.warn(left_out(bad, len(images)), stacklevel=3)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
@@ -23,7 +23,8 @@ from sdclr.backbones.weights import load_backbone
 from sdclr.checkpoint import load_strictly
 from sdclr.data import Data, Images, build_data
 from sdclr.data.decode import printable
-from sdclr.data.images import left_out
+from sdclr.data.images import allowed_to_skip, left_out
+from sdclr.data.splits import natural_split
 from sdclr.device import resolve_device
 from sdclr.errors import CheckpointError, ConfigError, DataError
 from sdclr.evaluation.features import Labels, extract_features, per_class_accuracy
@@ -32,9 +33,11 @@ from sdclr.evaluation.linear_probe import CIFAR, IMAGENET, ProbeSchedule, predic
 from sdclr.evaluation.logistic_probe import INVERSE_REGULARISATIONS, fit_logistic_probe
 from sdclr.jobs.pretrain import PretrainConfig
 from sdclr.presentation.progress import AnyProgress, NoProgress
-from sdclr.run import Run
+from sdclr.run import IMAGES_FILE, Run
 
 Protocol = Literal["cached", "sdclr"]
+Untested = Literal["raise", "leave_out"]
+"""What becomes of a class without a usable test or training image."""
 PROBES = ("linear", "few_shot", "knn")
 PROBE_SCHEDULES = {"cifar": CIFAR, "imagenet": IMAGENET}
 AUTHORS_CLASSIFIER = "authors_classifier"
@@ -46,8 +49,8 @@ GROUP_CONVENTIONS = {"cifar": "thirds", "imagenet": "thresholds"}
 class ProbeResult:
     """One probe on one backbone."""
 
-    per_class_accuracy: list[float]
-    """[C], fractions."""
+    per_class_accuracy: list[float | None]
+    """[C], fractions; None for a class that was not tested."""
     num_test: list[int]
     """[C] test images."""
     seconds: float
@@ -63,12 +66,15 @@ def evaluate(
     data_path: str | None = None,
     network: nn.Module | None = None,
     device: str = "auto",
+    untested: Untested = "raise",
     progress: AnyProgress | None = None,
 ) -> dict[str, Any]:
     """Probe a finished run and write evaluation/<protocol>.json; returns its content.
 
     ``data_path`` replaces the config's when the images have moved. ``network``: your own module, for a run with one.
-    Probes that were measured before and are not asked for again stay in the file.
+    Probes that were measured before and are not asked for again stay in the file. ``untested``: what a class without a
+    usable test or training image does: ``raise`` a DataError that names it, before any work, or ``leave_out``, and then
+    its accuracy is None and counts in no mean.
     """
     run = (run if isinstance(run, Run) else Run(run)).require()
     check_protocol(protocol)
@@ -76,7 +82,7 @@ def evaluate(
     with run:  # from start to end: nobody measures the same thing meanwhile
         config, data = _config_and_data(run, data_path)
         backbone = _placed(load_backbone(run.folder, network), device)
-        measure = _Measurement(backbone, data, config, progress)
+        measure = _Measurement(backbone, _usable(run, config, data, progress), config, progress, untested)
         results = {probe: measure.run(protocol, probe) for probe in PROBES if probe in probes}
         return _record(run, data, protocol, results)
 
@@ -113,7 +119,7 @@ def evaluate_classifier(
             )
         classifier = skip_init(nn.Linear, found.classifier["weight"].shape[1], num_classes)
         load_strictly(classifier, found.classifier, str(checkpoint))
-        measure = _Measurement(_placed(found.backbone, device), data, config, progress)
+        measure = _Measurement(_placed(found.backbone, device), _usable(run, config, data, progress), config, progress)
         theirs, ours = found.backbone.net.state_dict(), load_backbone(run.folder).net.state_dict()
         changed = [name for name in ours if not torch.equal(ours[name], theirs[name].cpu())]
         detail = f"the authors' classifier ({Path(checkpoint).name}, epoch {found.epoch}), backbone " + (
@@ -127,6 +133,13 @@ def check_protocol(name: str) -> Protocol:
     if name not in get_args(Protocol):
         raise ConfigError(f"protocol must be {' or '.join(get_args(Protocol))}, got {name!r}.")
     return cast(Protocol, name)
+
+
+def check_untested(name: str) -> Untested:
+    """The choice of this name; ConfigError for one that does not exist."""
+    if name not in get_args(Untested):
+        raise ConfigError(f"untested must be {' or '.join(get_args(Untested))}, got {name!r}.")
+    return cast(Untested, name)
 
 
 def _check_probes(probes: Sequence[str]) -> None:
@@ -153,6 +166,55 @@ def _config_and_data(run: Run, data_path: str | None) -> tuple[PretrainConfig, D
             "images, labels or split differ. Give the data it was trained on with --data."
         )
     return config, data
+
+
+def _usable(run: Run, config: PretrainConfig, data: Data, progress: AnyProgress | None) -> Data:
+    """The same data without the files that cannot be decoded, decided once for the pool and once for the test set.
+
+    What the run has left out stays out; what it has not looked at (validation and test images) is decoded once.
+    """
+    split = data.labelled_split()
+    if config.data.on_error != "skip" or data.test is None or data.train.labels is None:
+        return data
+    show, pool = progress or NoProgress(), data.train
+    skipped = _skipped_by_the_run(run)
+    paths = getattr(pool, "paths", ())
+    bad = [position for position, path in enumerate(paths) if path in skipped]
+    kept: dict[str, Images] = {}
+    for part, images, before in (("validation", pool.at(split.validation), len(bad)), ("test", data.test, 0)):
+        limit = allowed_to_skip(config.data.max_skipped, len(pool) if part == "validation" else len(images))
+        task = show.add(f"looking at {len(images)} {part} images", total=len(images), unit="images")
+        kept[part], found = images.verified(
+            "skip", lambda done, task=task: show.advance(task, done), max(limit - before, 0)
+        )  # type: ignore[misc]
+        show.finish(task)
+        if found:
+            warnings.warn(f"{part}: {left_out(found, len(images))}", stacklevel=3)
+        if part == "validation":
+            lost = {one.path for one in found}
+            bad += [int(position) for position in split.validation if paths[position] in lost]
+    unusable = np.array(sorted(set(bad)), dtype=np.int64)
+    few_shot = natural_split(
+        data.train.labels,
+        validation_per_class=config.data.validation_per_class,
+        seed=config.data.split,
+        unusable=unusable,
+    ).few_shot
+    split = replace(
+        split,
+        few_shot=few_shot,
+        long_tail=np.setdiff1d(split.long_tail, unusable),
+        train=np.setdiff1d(split.train, unusable),
+        validation=np.setdiff1d(split.validation, unusable),
+    )
+    return replace(data, split=split, test=kept["test"])
+
+
+def _skipped_by_the_run(run: Run) -> set[str]:
+    """The files that pre-training has left out."""
+    if not (run.folder / IMAGES_FILE).is_file():
+        return set()
+    return {path for path, _ in run.read_json(IMAGES_FILE, "skipped")["skipped"]}
 
 
 def _placed(backbone: nn.Module, device: str) -> nn.Module:
@@ -195,15 +257,48 @@ def _measured_before(run: Run, protocol: str, facts: dict[str, Any]) -> dict[str
 class _Measurement:
     """The images of one split at the size the backbone was trained on, and their features, extracted when needed."""
 
-    def __init__(self, backbone: nn.Module, data: Data, config: PretrainConfig, progress: AnyProgress | None) -> None:
+    def __init__(
+        self,
+        backbone: nn.Module,
+        data: Data,
+        config: PretrainConfig,
+        progress: AnyProgress | None,
+        untested: Untested = "raise",
+    ) -> None:
         self.backbone, self.data = backbone, data
-        self.size, self.on_error = config.views.size, config.data.on_error
+        self.size = config.views.size
         self.split = data.labelled_split()
         self.show = progress or NoProgress()
         self.num_classes = len(data.class_names)
         self._parts: dict[str, Images] = {}
         self._features: dict[str, Tensor] = {}
+        self.untested = self._untested(untested)
         self.test_labels = self._labels("test")
+
+    def _untested(self, untested: Untested) -> list[int]:
+        """Classes without a usable test or training image; DataError that names them where they are not left out."""
+        found: dict[str, list[int]] = {}
+        for part, what in (("test", "test"), ("train", "training")):
+            labels = self.data.part(part).labels
+            counts = np.bincount([] if labels is None else labels, minlength=self.num_classes)
+            found[what] = np.flatnonzero(counts == 0).tolist()
+        classes = sorted({c for lost in found.values() for c in lost})
+        if not classes:
+            return []
+        said = "; ".join(f"no usable {what} image: {self._names(lost)}" for what, lost in found.items() if lost)
+        if untested == "raise":
+            raise DataError(
+                f"{len(classes)} of {self.num_classes} classes cannot be measured ({said}). Add images of them, or "
+                "evaluate the others with --untested leave_out."
+            )
+        if len(classes) == self.num_classes:
+            raise DataError(f"no class can be measured ({said}).")
+        warnings.warn(f"{len(classes)} of {self.num_classes} classes are left out ({said}).", stacklevel=4)
+        return classes
+
+    def _names(self, classes: Sequence[int]) -> str:
+        shown = ", ".join(self.data.class_names[c] for c in classes[:5])
+        return shown + (f" and {len(classes) - 5} more" if len(classes) > 5 else "")
 
     def run(self, protocol: str, probe: str) -> ProbeResult:
         begun = time.perf_counter()
@@ -223,7 +318,7 @@ class _Measurement:
         return self._result(predict(classifier, self.features("test")), begun, detail)
 
     def _result(self, predictions: Labels, begun: float, detail: str) -> ProbeResult:
-        accuracies = per_class_accuracy(predictions, self.test_labels, self.num_classes)
+        accuracies = per_class_accuracy(predictions, self.test_labels, self.num_classes, self.untested)
         counts = np.bincount(self.test_labels, minlength=self.num_classes).tolist()
         return ProbeResult(accuracies, counts, round(time.perf_counter() - begun, 3), detail)
 
@@ -279,13 +374,9 @@ class _Measurement:
 
     def _images(self, part: str) -> Images:
         if part not in self._parts:
-            images = self.data.part(part)
-            if self.on_error == "skip":
-                found = len(images)
-                images, bad = images.verified(self.on_error, lambda done: None)
-                if bad:
-                    warnings.warn(f"{part}: {left_out(bad, found)}", stacklevel=2)
-            self._parts[part] = images.to(torch.device("cpu"))  # files are all looked for, before any work
+            self._parts[part] = self.data.part(part).to(
+                torch.device("cpu")
+            )  # files are all looked for, before any work
         return self._parts[part]
 
     def _labels(self, part: str) -> Labels:

@@ -50,7 +50,6 @@ from sdclr.errors import CheckpointError, ConfigError, DistributedError, NonFini
 from sdclr.jobs.pretrain.config import PretrainConfig
 from sdclr.jobs.pretrain.outcome import Outcome, require_no_history
 from sdclr.jobs.pretrain.saver import Saver
-from sdclr.jobs.pretrain.usable import FILE as IMAGES_FILE
 from sdclr.jobs.pretrain.usable import usable_images
 from sdclr.methods import build_method
 from sdclr.methods.method import Method
@@ -65,7 +64,7 @@ from sdclr.optim import (
 )
 from sdclr.presentation.progress import AnyProgress, NoProgress
 from sdclr.process_state import default_generators, silenced_warnings
-from sdclr.run import Run, environment
+from sdclr.run import IMAGES_FILE, Run, environment
 from sdclr.signals import StopRequest, stop_on_signal
 from sdclr.stateless_random import Stream, derive
 from sdclr.synchronised_norm import synchronise_norms
@@ -172,7 +171,9 @@ class Job:
         for remark in self.data.remarks:
             show.print(remark)
         found = self.data.pretraining_images(config.data.subset)
-        images, self.image_facts = usable_images(found, config.data, self.data.fingerprint, self.device, run, show)
+        images, self.image_facts = usable_images(
+            found, config.data, self.data.fingerprint, self.device, run, show, self.data.class_names
+        )
         self.steps_per_epoch = steps_per_epoch(len(images), config.batch_size)
         self.total_steps = config.epochs * self.steps_per_epoch
         world.require_images(len(images) - (self.steps_per_epoch - 1) * config.batch_size)

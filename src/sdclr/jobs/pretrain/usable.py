@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,17 @@ from sdclr.data.image_store import build_store, choose_placement
 from sdclr.data.images import left_out
 from sdclr.errors import ConfigError
 from sdclr.presentation.progress import AnyProgress
-from sdclr.run import Run
-
-FILE = "images.json"
+from sdclr.run import IMAGES_FILE, Run
 
 
 def usable_images(
-    images: Images, data: DataConfig, fingerprint: str, device: torch.device, run: Run | None, show: AnyProgress
+    images: Images,
+    data: DataConfig,
+    fingerprint: str,
+    device: torch.device,
+    run: Run | None,
+    show: AnyProgress,
+    class_names: Sequence[str] = (),
 ) -> tuple[Images, dict[str, Any] | None]:
     """The images that can be decoded, and the facts for images.json (None for images in memory).
 
@@ -39,7 +44,7 @@ def usable_images(
     facts = _remembered(run, fingerprint)
     if facts is None:
         task = show.add(f"looking at {len(images)} images", total=len(images), unit="images")
-        usable, bad = images.verified(data.on_error, lambda done: show.advance(task, done))
+        usable, bad = images.verified(data.on_error, lambda done: show.advance(task, done), data.max_skipped)
         show.finish(task, f"{len(bad)} left out" if bad else "")
         facts = {
             "fingerprint": fingerprint,
@@ -59,7 +64,21 @@ def usable_images(
             )
     if facts["skipped"]:
         warnings.warn(left_out([BadFile(*one) for one in facts["skipped"]], len(images)), stacklevel=2)
+        _warn_of_lost_classes(images, usable, class_names)
     return _stored(usable, data, show), facts
+
+
+def _warn_of_lost_classes(images: ImageFiles, usable: ImageFiles, class_names: Sequence[str]) -> None:
+    """Name the classes of which no image can be used."""
+    if images.labels is None or usable.labels is None:
+        return
+    lost = sorted(set(images.labels.tolist()) - set(usable.labels.tolist()))
+    if lost:
+        names = ", ".join(class_names[c] for c in lost[:5]) + (f" and {len(lost) - 5} more" if len(lost) > 5 else "")
+        warnings.warn(
+            f"no image of {names} can be used: an evaluation has to leave these classes out (--untested leave_out).",
+            stacklevel=3,
+        )
 
 
 def _duplicates(images: ImageFiles, show: AnyProgress) -> list[list[str]]:
@@ -72,7 +91,7 @@ def _duplicates(images: ImageFiles, show: AnyProgress) -> list[list[str]]:
         first, second = map(printable, groups[0][:2])
         show.print(
             f"{copies} of {len(images)} images are copies of others, byte for byte (first: {second} of {first}); they "
-            f"are trained on all the same. {FILE} lists them."
+            f"are trained on all the same. {IMAGES_FILE} lists them."
         )
     return groups
 
@@ -88,7 +107,7 @@ def _stored(images: ImageFiles, data: DataConfig, show: AnyProgress) -> Images:
 
 
 def _remembered(run: Run | None, fingerprint: str) -> dict[str, Any] | None:
-    if run is None or not (run.folder / FILE).is_file():
+    if run is None or not (run.folder / IMAGES_FILE).is_file():
         return None
-    facts = run.read_json(FILE, "fingerprint", "skipped")
+    facts = run.read_json(IMAGES_FILE, "fingerprint", "skipped")
     return facts if facts["fingerprint"] == fingerprint else None

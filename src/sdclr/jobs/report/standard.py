@@ -151,7 +151,8 @@ def _class_bars(arms: Sequence[Arm], probe: str) -> ClassBars:
             counts = np.asarray(seeds[0].evaluation["train_counts"])
             # the reverse of class_groups' ascending order, so that ranks and groups agree where counts are equal
             order = np.argsort(counts, kind="stable")[::-1]
-            accuracy = np.mean([run.evaluation["probes"][probe]["per_class_accuracy"] for run in seeds], axis=0)
+            measured = [run.evaluation["probes"][probe]["per_class_accuracy"] for run in seeds]
+            accuracy = np.mean(np.array(measured, dtype=np.float64), axis=0)  # nan: not tested
             per_split.append(accuracy[order])
             counts_by_run.append(counts[order])
             runs += seeds

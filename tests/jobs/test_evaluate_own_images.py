@@ -1,0 +1,138 @@
+"""Evaluating runs on somebody's own folders: bad files, two classes, classes that cannot be measured."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sdclr import PretrainConfig, Run, embed, evaluate, pretrain
+from sdclr.data import DataConfig
+from sdclr.errors import ConfigError, DataError
+from sdclr.jobs.report import build_report
+
+SETTINGS = {
+    "views": {"size": 16},
+    "backbone": {"name": "resnet10", "width": 2},
+    "method": {"name": "sdclr"},
+    "epochs": 1,
+    "batch_size": 20,
+}
+
+
+def write_images(folder: Path, count: int, level: int) -> None:
+    """Noise around one grey level; every image another."""
+    folder.mkdir(parents=True)
+    for number in range(count):
+        rng = np.random.default_rng([level, number])
+        pixels = rng.integers(max(level - 30, 0), min(level + 30, 255), (20, 24, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number:03d}.png")
+
+
+def cut_off(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:200])
+
+
+def config(root: Path, **data: object) -> PretrainConfig:
+    where = {"name": "images", "path": str(root / "train"), "test_path": str(root / "test"), "subset": "all"}
+    return PretrainConfig.parse({**SETTINGS, "data": {**where, "labels": "folders", **data}})
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Path:
+    """Two classes, ok and defect: 30 and 12 training images, 5 and 4 test images."""
+    for part, counts in (("train", (30, 12)), ("test", (5, 4))):
+        for name, count, level in zip(("ok", "defect"), counts, (200, 60), strict=True):
+            write_images(tmp_path / part / name, count, level)
+    return tmp_path
+
+
+@pytest.mark.filterwarnings("ignore:.*cannot be decoded and are left out")
+def test_a_run_that_skipped_bad_files_is_evaluated_with_the_same_files_left_out(folders: Path) -> None:
+    for name in ("train/ok/003.png", "train/defect/000.png", "test/defect/001.png", "train/ok/007.png"):
+        cut_off(folders / name)
+    with pytest.raises(DataError, match=r"data.max_skipped=3"):
+        pretrain(config(folders, on_error="skip"), folders / "run")
+    run = pretrain(config(folders, on_error="skip", max_skipped=5, validation_per_class=2), folders / "run")
+    content = evaluate(run)
+    assert content["class_names"] == ["defect", "ok"]
+    assert content["probes"]["knn"]["num_test"] == [3, 5]
+    assert content["train_counts"] == [10, 28], "the split as it was drawn"
+    assert balanced_few_shot(run) == {"defect": 9, "ok": 9}, "others step in for the bad ones"
+
+
+def balanced_few_shot(run: Run) -> dict[str, int]:
+    """Images of each class that the few-shot probe was trained on."""
+    from sdclr.jobs.evaluate import _config_and_data, _usable
+
+    settings, data = _config_and_data(run, None)
+    images = _usable(run, settings, data, None).part("few_shot")
+    names = [path.partition("/")[0] for path in images.paths]  # type: ignore[attr-defined]
+    return {name: names.count(name) for name in sorted(set(names))}
+
+
+@pytest.mark.filterwarnings("ignore:.*cannot be decoded and are left out")
+def test_one_bad_file_of_thirteen_can_be_left_out_of_features(folders: Path, tmp_path: Path) -> None:
+    run = pretrain(config(folders), folders / "run")
+    write_images(tmp_path / "new", 13, 90)
+    cut_off(tmp_path / "new" / "004.png")
+    data = DataConfig(name="images", path=str(tmp_path / "new"), subset="all", on_error="skip")
+    out = embed(run.folder, data, tmp_path / "f.npz")
+    with np.load(out) as file:
+        assert len(file["features"]) == 12
+
+
+@pytest.mark.parametrize("value", [1.5, -1, "many", -0.1])
+def test_a_limit_that_is_neither_count_nor_share_is_refused(value: object) -> None:
+    with pytest.raises(ConfigError, match="max_skipped"):
+        DataConfig.parse({"name": "images", "path": "x", "subset": "all", "max_skipped": value})
+
+
+def test_two_classes_are_evaluated_and_reported(folders: Path) -> None:
+    run = pretrain(config(folders), folders / "run")
+    evaluate(run)
+    row = build_report([run.folder]).rows[0]
+    assert row.values["many"].mean >= 0
+    assert np.isnan(row.values["medium"].mean)
+    assert row.values["few"].mean >= 0
+
+
+def test_a_list_with_one_class_is_refused_by_name_before_any_work(folders: Path) -> None:
+    for part in ("train", "test"):
+        names = sorted((folders / part / "ok").glob("*.png"))
+        (folders / f"{part}.csv").write_text("path,label\n" + "".join(f"{p.relative_to(folders)},ok\n" for p in names))
+    settings = config(folders, path=str(folders / "train.csv"), test_path=str(folders / "test.csv"), labels="none")
+    run = pretrain(settings, folders / "run")
+    with pytest.raises(DataError, match="of one class, ok"):
+        evaluate(run)
+
+
+def test_a_class_that_cannot_be_measured_is_named_and_the_others_are_measured_on_request(folders: Path) -> None:
+    write_images(folders / "train" / "rare", 6, 130)
+    write_images(folders / "train" / "spoilt", 1, 20)
+    write_images(folders / "test" / "spoilt", 2, 20)
+    cut_off(folders / "train" / "spoilt" / "000.png")
+    printed: list[str] = []
+    from sdclr.presentation.progress import NoProgress
+
+    class Noting(NoProgress):
+        def print(self, text: str) -> None:
+            printed.append(text)
+
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        run = pretrain(config(folders, on_error="skip"), folders / "run", progress=Noting())
+    assert any("classes without a test image: rare" in text for text in printed), "said before training"
+    assert any("no image of spoilt can be used" in str(one.message) for one in warned)
+    with pytest.raises(DataError, match=r"no usable test image: rare; no usable training image: spoilt"):
+        evaluate(run)
+    with pytest.warns(UserWarning, match="2 of 4 classes are left out"):
+        content = evaluate(run, untested="leave_out")
+    for probe in content["probes"].values():
+        accuracies = dict(zip(content["class_names"], probe["per_class_accuracy"], strict=True))
+        assert [name for name, value in accuracies.items() if value is None] == ["rare", "spoilt"]
+        assert accuracies["ok"] is not None
+    assert build_report([run.folder]).rows[0].values["all"].mean >= 0
