@@ -12,7 +12,15 @@ import sdclr
 ROOT = Path(sdclr.__file__).parent
 ROOMS = {"data", "backbones", "methods", "evaluation", "presentation"}
 BASE = {"batch", "checkpoint", "config", "device", "distributed", "errors", "optim", "run", "signals"}
-BASE |= {"stateless_random", "synchronised_norm"}
+BASE |= {
+    "locks",
+    "output_files",
+    "output_streams",
+    "positioned_files",
+    "safe_text",
+    "stateless_random",
+    "synchronised_norm",
+}
 LEVELS = {"cli": 5, "workflows": 4, "recipes": 3} | {"jobs": 2} | dict.fromkeys(ROOMS, 1) | dict.fromkeys(BASE, 0)
 FILES = sorted(
     path for path in ROOT.rglob("*.py") if path.name not in ("__main__.py",) and path != ROOT / "__init__.py"

@@ -46,7 +46,17 @@ from sdclr.device import (
     resolve_precision,
 )
 from sdclr.distributed import ALONE, GRACE_SECONDS, START_SECONDS, World, averaging_gradients, joined, world_size
-from sdclr.errors import CheckpointError, ConfigError, DistributedError, NonFiniteError, Preempted
+from sdclr.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    DistributedError,
+    MissingInputError,
+    NonFiniteError,
+    Preempted,
+    SdclrError,
+    StorageError,
+)
 from sdclr.jobs.pretrain.config import PretrainConfig
 from sdclr.jobs.pretrain.outcome import Outcome, require_no_history
 from sdclr.jobs.pretrain.saver import Saver
@@ -87,7 +97,10 @@ def pretrain(
     """
     run = Run(out if out is not None else Path("runs") / config.recipe)
     show = progress or NoProgress()
-    with stop_on_signal(same_for_seconds=GRACE_SECONDS if world_size() > 1 else 0) as stop, joined() as world:
+    with (
+        stop_on_signal(same_for_seconds=GRACE_SECONDS if world_size() > 1 else 0) as stop,
+        joined(str(run.folder)) as world,
+    ):
         if not world.is_first:
             _follow(config, run, network, world, stop)
             return run
@@ -361,7 +374,7 @@ class Job:
                 self.loss_sum.zero_()
                 method.on_epoch_start(epoch)
             with closing(self.views(epoch, first)) as views_of_epoch:  # threads that decode ahead end with the block
-                for views in self._waiting_for(views_of_epoch):
+                for views in self._waiting_for(self._saving_on_errors(views_of_epoch, run)):
                     self.train_step(views)
                     if self.compiled is None or epoch > begun_epoch:  # the short last batch compiles once more
                         self.world.set_patience(config.patience_seconds)
@@ -398,6 +411,26 @@ class Job:
             self.images.views(mine, config.views.spec(), seed=config.seed, epoch=epoch), start=first
         ):
             yield views._replace(share=world.share(self._batch_images(number)))
+
+    def _saving_on_errors(self, batches: Iterator[Views], run: Run) -> Iterator[Views]:
+        """The same batches; where the data fail (an image has vanished), what was trained is saved before the error."""
+        try:
+            yield from batches
+        except (DataError, MissingInputError, StorageError, OSError) as error:
+            if not self.world.several:  # of several processes the others are in the middle of a step
+                self._save_before(error, run)
+            raise
+
+    def _save_before(self, error: Exception, run: Run) -> None:
+        try:
+            self._save(run)
+            self.saver.settle()
+        except SdclrError as another:
+            warnings.warn(f"what was trained since step {self.saved_step} is not saved: {another}", stacklevel=2)
+            return
+        if isinstance(error, SdclrError):
+            again = run.next_command("preempted")
+            error.args = (f"{error} Everything up to step {self.step} is saved; mend this, then go on with: {again}",)
 
     def _batch_images(self, number: int) -> int:
         """Images of an epoch's batch of this number, over all processes."""
