@@ -167,6 +167,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise StorageError(f"{path} cannot be read: {error.strerror}.") from None
     header_size = int.from_bytes(content[:8], "little") if len(content) >= 8 else -1
     if not 2 <= header_size <= min(_LARGEST_HEADER, len(content) - 8):
+        if content[:4] == b"PK\x03\x04" or content[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
+            raise CheckpointError(f"{path} was written by torch.save (a pickle), and not by sdclr. {_FOREIGN_CURE}")
         raise CheckpointError(f"{path} is cut off or not a safetensors file. {_CURE}")
     where = content.find(_SUM_KEY, 8, 8 + header_size) + len(_SUM_KEY)
     if where < len(_SUM_KEY):
@@ -184,6 +186,11 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, facts
 
 
+_FOREIGN_CURE = (
+    "Give a run folder or a backbone.safetensors. A checkpoint of the method's authors becomes one by `sdclr convert`; "
+    "a network of torchvision or timm is the start with backbone.name=torchvision:NAME (or timm:NAME) "
+    "backbone.pretrained=true."
+)
 _CURE = "Use another file, or copy it again from where it is intact."
 
 

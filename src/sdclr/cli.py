@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 import traceback
 import warnings
@@ -40,7 +41,7 @@ Out = Annotated[Path | None, typer.Option(help="Run folder; a run that stopped t
 DataPath = Annotated[str | None, typer.Option("--data", metavar="PATH", help="Where the images are (data.path).")]
 SplitsDir = Annotated[str | None, typer.Option(metavar="FOLDER", help="The authors' split folder (data.splits_dir).")]
 Download = Annotated[bool, typer.Option("--download", help="Download the data set to --data if it is not there.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a file that exists.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output file that exists.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:N or auto.")]
 
 
@@ -465,7 +466,8 @@ def list_recipes() -> None:
 
     width = max(map(len, RECIPES))
     for name, function in RECIPES.items():
-        typer.echo(f"{name:<{width}}  {(function.__doc__ or '').splitlines()[0]}")
+        summary = (function.__doc__ or "").partition("\n")[0]  # python -OO keeps no docstrings
+        typer.echo(f"{name:<{width}}  {summary}".rstrip())
 
 
 @recipes_app.command("show")
@@ -540,9 +542,13 @@ def _speaker() -> str:
     return "" if number == "0" else f"process {shown(number)}: "
 
 
+_LONG_WORD = re.compile(r"\S{400,}")
+"""No word of a message needs so many characters; a path of thousands would hide the rest of it."""
+
+
 def _say(kind: str, style: str, text: str) -> None:
     """A message on standard error; what it holds of names is shown as it is, and forges no further message."""
-    lines = visible(text).replace("\n", "\n  ")
+    lines = _LONG_WORD.sub(lambda found: shown(found[0]), visible(text)).replace("\n", "\n  ")
     _stderr.print(Text.assemble(_speaker(), (f"{kind}:", style), " ", lines), soft_wrap=True)
 
 
@@ -567,6 +573,8 @@ def main() -> None:
 
 def _run() -> int:
     """The exit code of the command line."""
+    global _verb, _only_text
+    _verb, _only_text = None, False
     try:
         app()  # usage errors and --help end here, with typer's own message and exit code
     except SystemExit as ended:
@@ -617,7 +625,7 @@ TEXT_IS_THE_RESULT = ("report", "status", "recipes")
 
 def _not_shown(failure: OSError, code: int) -> int:
     text = f"standard output cannot be written: {failure.strerror or failure}."
-    if code == 0 and (_verb in TEXT_IS_THE_RESULT or _only_text):
+    if code == 0 and (_verb is None or _verb in TEXT_IS_THE_RESULT or _only_text):
         _say("error", "red", f"{text} Free space there, or send it elsewhere.")
         return StorageError.exit_code
     _say("warning", "yellow", f"{text} What this command has written to files is not touched by that.")

@@ -29,7 +29,7 @@ import yaml
 
 from sdclr import checkpoint
 from sdclr.checkpoint import CheckpointFolder, is_leftover, make_folder, storage_errors, write_atomically
-from sdclr.config import Section
+from sdclr.config import Section, user_path
 from sdclr.errors import (
     EXIT_BUG,
     CheckpointError,
@@ -109,6 +109,14 @@ class Run:
                 )
         elif self.folder.exists() and (not self.folder.is_dir() or self._holds_something_else()):
             raise RunFolderError(f"{self.folder} exists and is not a run folder; choose a new or empty --out.")
+
+    def require_elsewhere(self, *places: str | None) -> None:
+        """ConfigError where this folder is one of ``places``, folders of images, which stay as they are."""
+        for place in places:
+            if place is not None and os.path.realpath(user_path(place)) == os.path.realpath(self.folder):
+                raise ConfigError(
+                    f"{self.folder} is the folder of the images; a run needs one of its own. Choose another --out."
+                )
 
     def _holds_something_else(self) -> bool:
         # what a start that was killed before config.yaml leaves behind does not count

@@ -6,21 +6,29 @@ Only the documented exit codes come out, never a traceback; what is not ours sta
 from __future__ import annotations
 
 import errno
+import importlib
 import io
 import os
 import shutil
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from sdclr import cli, pretrain, recipe
+from killing import state_hash
+from sdclr import Run, cli, pretrain, recipe
+from sdclr.backbones.weights import read_backbone
+from sdclr.checkpoint import write_tensors
 from sdclr.errors import EXIT_BUG
 from sdclr.jobs.evaluate import evaluate
+from sdclr.safe_text import command
 
 TINY = ["backbone.name=resnet10", "backbone.width=2", "views.size=8", "epochs=1", "batch_size=20", "device=cpu"]
 UPSTREAM = Path(__file__).parents[1] / "golden" / "upstream_sdclr_resnet18_w8.pt"
@@ -33,7 +41,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with an evaluated run, a folder of images and an authors' checkpoint."""
     folder = tmp_path_factory.mktemp("made")
     run = pretrain(recipe("digits_sdclr").with_overrides(TINY), folder / "run")
-    evaluate(run, protocol="cached", probes=["knn"], device="cpu")
+    evaluate(run, protocol="cached", probes=["knn", "linear"], device="cpu")
     (folder / "photos").mkdir()
     rng = np.random.default_rng(0)
     for number in range(40):
@@ -79,6 +87,8 @@ MADE = {
     "convert": "o.safetensors",
 }
 """What a verb leaves, whether or not anybody reads its messages."""
+TEXTS = {"status", "report", "report as csv", "paper", "reproduce", "recipes", "recipe", "help"}
+"""Verbs whose result is what they print."""
 
 
 def verbs(names: dict[str, list[str]] | list[str]) -> list[object]:
@@ -153,12 +163,7 @@ def test_work_is_done_whoever_reads_of_it(
     stream = {"full": full, "unread": unread, "closed": closed, "ascii": ascii_only}[kind]
     outcome = main(VERBS[name], stream if which != "err" else None, stream if which != "out" else None)
     is_clean(outcome)
-    lost = (
-        kind == "full"
-        and which != "err"
-        and name in ("status", "report", "report as csv", "paper", "recipes", "recipe")
-    )
-    lost |= kind == "full" and which != "err" and name == "reproduce"
+    lost = kind == "full" and which != "err" and name in TEXTS
     assert outcome[0] == (74 if lost else 0)
     if name in MADE:
         assert (here / MADE[name]).exists()
@@ -506,3 +511,114 @@ def test_an_environment_that_cannot_be_meant_is_refused_at_once(
     assert code == 80
     assert words in err
     assert not (here / "new").exists()
+
+
+# ---- a run that cannot go on, or cannot begin
+
+
+def test_an_image_that_vanishes_loses_nothing_that_was_trained(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = importlib.import_module("sdclr.jobs.pretrain.job")
+    step = job.Job.train_step
+    arguments = ["pretrain", "./photos", "--out", "new", *TINY, "epochs=3", "checkpoint_every_epochs=3"]
+    whole = ["pretrain", "./photos", "--out", "whole", *arguments[4:]]
+    assert main(whole)[0] == 0
+
+    def vanish(self: Any, views: Any) -> None:
+        step(self, views)
+        if self.step == 3:
+            for path in (here / "photos").iterdir():
+                path.rename(here / path.name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(job.Job, "train_step", vanish)
+        code, _, err = main(arguments)
+    assert code in (65, 66, 74), err
+    assert "is saved; mend this, then go on with: sdclr resume new" in err
+    saved = Run(here / "new").checkpoints.steps()[0]
+    assert saved >= 3, "not the checkpoint of step 0"
+    for path in list(here.glob("[0-9][0-9].png")):
+        path.rename(here / "photos" / path.name)
+    assert main(["resume", "new"])[0] == 0
+    assert state_hash(here / "new") == state_hash(here / "whole")
+
+
+def test_weights_that_are_no_backbone_are_named_for_what_they_are(here: Path) -> None:
+    torch.save(torch.nn.Linear(2, 2).state_dict(), here / "x.pth")
+    code, _, err = main([*VERBS["pretrain"], "--weights", "x.pth"])
+    assert code == 76
+    assert "was written by torch.save" in err
+    assert "sdclr convert" in err
+    assert "cut off" not in err
+
+
+def test_weights_that_are_not_finite_are_named_and_no_rate_is_blamed(here: Path) -> None:
+    tensors, facts = read_backbone(here / "run")
+    tensors["conv1.weight"][0] = float("nan")
+    write_tensors(here / "nan.safetensors", tensors, facts)
+    code, _, err = main([*VERBS["pretrain"], "--weights", "nan.safetensors"])
+    assert code == 76
+    assert "conv1.weight" in err
+    assert "learning_rate" not in err
+
+
+@pytest.mark.parametrize("arguments", [["./photos", "--out", "photos"], ["photos", "--out", "./photos/"]])
+def test_the_images_own_folder_is_no_run_folder(here: Path, arguments: list[str]) -> None:
+    code, _, err = main(["pretrain", *arguments, *TINY])
+    assert code == 78
+    assert "is the folder of the images" in err
+    assert len(os.listdir(here / "photos")) == 40
+
+
+# ---- systems and interpreters that lack something
+
+
+def in_an_interpreter(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    "verb", ["recipes", *(pytest.param(name, marks=pytest.mark.slow) for name in VERBS if name != "recipes")]
+)
+def test_without_docstrings_and_assertions_everything_works(here: Path, verb: str) -> None:
+    ended = in_an_interpreter("-OO", "-m", "sdclr", *VERBS[verb])
+    assert ended.returncode == 0, ended.stderr
+
+
+WITHOUT_POSIX = """
+import os, signal, sys
+sys.modules["fcntl"] = sys.modules["resource"] = None
+for module, names in (
+    (os, "O_NOFOLLOW O_DIRECTORY pread pwrite sched_getaffinity getloadavg sysconf".split()),
+    (signal, "SIGHUP SIGUSR1".split()),
+):
+    for name in names:
+        delattr(module, name)
+from sdclr.cli import main
+sys.argv[0] = "sdclr"
+main()
+"""
+
+
+def test_the_package_works_without_what_only_posix_has(here: Path) -> None:
+    """What stands for Windows here: the names are gone, the rest is this system's."""
+    arguments = [*VERBS["pretrain a folder"], f"data.store={here / 'store'}"]
+    ended = in_an_interpreter("-W", "ignore", "-c", WITHOUT_POSIX, *arguments)
+    assert ended.returncode == 0, ended.stderr
+    assert (here / "new" / "backbone.safetensors").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", ["status", "embed", "convert", "report", "dry run", "resume", "evaluate"])
+def test_every_other_verb_works_without_what_only_posix_has(here: Path, verb: str) -> None:
+    ended = in_an_interpreter("-W", "ignore", "-c", WITHOUT_POSIX, *VERBS[verb])
+    assert ended.returncode == 0, ended.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", ">&- 2>&- <&-", "2>&1 | head -1", ">/dev/full 2>&1"])
+def test_a_shell_that_closes_streams_changes_no_file(here: Path, closed: str) -> None:
+    """A file opened later must not become standard output: what is printed would go into it."""
+    line = f"{command(sys.executable, '-m', 'sdclr', *VERBS['pretrain'])} {closed}"
+    ended = subprocess.run(["bash", "-o", "pipefail", "-c", line], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert main(["evaluate", "new", "--probes", "knn"])[0] == 0

@@ -107,7 +107,7 @@ def struck(where: str, out: Path, send: Callable[[], None]) -> None:
 STRIKES = [
     (where, number) for where in ("start-up", "a step") for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 ]
-STRIKES += [("the first checkpoint", signal.SIGTERM), ("a save", signal.SIGTERM)]
+STRIKES += [("the first checkpoint", signal.SIGTERM), ("a save", signal.SIGTERM), ("a step", signal.SIGHUP)]
 
 
 @pytest.mark.parametrize(("where", "number"), STRIKES)

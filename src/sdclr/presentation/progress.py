@@ -18,7 +18,7 @@ from rich.table import Column
 from rich.text import Text
 
 from sdclr.output_streams import EnduringStream
-from sdclr.safe_text import one_line
+from sdclr.safe_text import one_line, shown
 
 LINE_INTERVAL_SECONDS = 10.0
 """At most one plain line for each task in this time, besides its first and last."""
@@ -122,7 +122,7 @@ class Progress:
 
     def add(self, description: str, total: int, unit: str = "steps", done: int = 0) -> int:
         """Start a task of ``total`` units, ``done`` of which an earlier sitting has finished. Returns its handle."""
-        now, description = self._now(), one_line(description)
+        now, description = self._now(), shown(description)
         task = Task(description, total, unit, now, initial=done, done=done, printed_seconds=now)
         self._tasks.append(task)
         if self._bars:

@@ -39,6 +39,7 @@ def own_config(path: str, values: dict[str, Any], out: Path, console: Console) -
     keeps the settings it was started with: automatic ones depend on the machine's memory at that moment.
     """
     run = Run(out)
+    run.require_elsewhere(path)
     if run.exists:
         return PretrainConfig.from_yaml(run.config_path).with_values({**values, "data.path": path})
     data = own_data(path, {name: value for name, value in values.items() if name.startswith("data.")})

@@ -6,6 +6,7 @@ config ─► data ─► backbone ─► method ─► for epoch: refresh masks
 from __future__ import annotations
 
 import importlib.metadata
+import itertools
 import time
 import warnings
 from collections.abc import Callable, Generator, Iterator
@@ -104,6 +105,7 @@ def pretrain(
         if not world.is_first:
             _follow(config, run, network, world, stop)
             return run
+        run.require_elsewhere(config.data.path, config.data.test_path)
         run.check(config)
         with explain_out_of_memory(memory_advice(config)):
             job = Job(config, network, download=download, run=run, show=show, world=world)
@@ -370,11 +372,14 @@ class Job:
         for epoch in range(begun_epoch, config.epochs):
             begun, first = time.perf_counter(), self.step % self.steps_per_epoch
             self.waited_seconds = 0.0
-            if first == 0:
-                self.loss_sum.zero_()
-                method.on_epoch_start(epoch)
             with closing(self.views(epoch, first)) as views_of_epoch:  # threads that decode ahead end with the block
-                for views in self._waiting_for(self._saving_on_errors(views_of_epoch, run)):
+                batches = self._waiting_for(self._saving_on_errors(views_of_epoch, run))
+                # before the epoch begins: where the data fail here, what is saved is the end of the one before
+                ahead = next(batches)
+                if first == 0:
+                    self.loss_sum.zero_()
+                    method.on_epoch_start(epoch)
+                for views in itertools.chain([ahead], batches):
                     self.train_step(views)
                     if self.compiled is None or epoch > begun_epoch:  # the short last batch compiles once more
                         self.world.set_patience(config.patience_seconds)
@@ -581,6 +586,11 @@ class Job:
         tensors["loss_sum"] = self.loss_sum
         numbers = {name: value for name, value in state.items() if not isinstance(value, Tensor)}
         if name := first_not_finite(tensors):
+            if self.step == 0:
+                raise NonFiniteError(
+                    f"{name} holds a number that is not finite before the first step: the network cannot be trained "
+                    "from there. Start from other weights."
+                )
             raise NonFiniteError(
                 f"{name} holds a number that is not finite at step {self.step} (learning rate "
                 f"{self.learning_rate(self.step):.3g}), though the loss was finite; nothing of it was saved. Lower "
@@ -623,6 +633,10 @@ def _load_starting_weights(backbone: Backbone, config: PretrainConfig) -> None:
         raise ConfigError("weights and backbone.pretrained=true are two starting points; give one of them.")
     if config.weights is not None:
         load_weights(backbone, config.weights)
+        if name := first_not_finite(backbone.net.state_dict()):
+            raise CheckpointError(
+                f"weights={config.weights}: {name} holds a number that is not finite. Start from other weights."
+            )
     elif config.backbone.pretrained:
         load_pretrained(backbone, config.backbone.name, config.backbone.width, config.backbone.stem)
 

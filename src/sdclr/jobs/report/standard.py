@@ -106,7 +106,7 @@ def write_report(
     """
     if not runs:
         raise ConfigError("report needs at least one run folder.")
-    folders = [Path(run).resolve() for run in runs]
+    folders = [Path(os.path.realpath(run)) for run in runs]
     page = (folders[0] if len(folders) == 1 else Path(os.path.commonpath([f.parent for f in folders]))) / "report.html"
     files = {
         "markdown": FileFormat(".md", tables.to_markdown, tables.MARKDOWN_MARK),
