@@ -125,4 +125,4 @@ def test_the_advice_fits_what_the_system_has_said(number: int, kind: type[Except
     error = explained(OSError(number, os.strerror(number)), Path("x"))
     assert type(error) is kind
     assert words in str(error)
-    assert ("Free space" in str(error)) == (number in (errno.ENOSPC, errno.EDQUOT))
+    assert ("Free space" in str(error)) == (number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))

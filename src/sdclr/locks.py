@@ -7,6 +7,7 @@ note beside it (NAME.json) says who holds it; a note without a lock is what a ki
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import platform
@@ -19,6 +20,7 @@ from typing import Any, Self
 
 import filelock
 
+from sdclr.checkpoint import explained
 from sdclr.errors import RunFolderError
 
 try:
@@ -55,6 +57,8 @@ class Lock:
             ) from None
         except OSError as error:
             self.__exit__(None, None, None)
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+                raise explained(error, self.path) from None
             raise RunFolderError(
                 f"{self.what} is not writable: {error.strerror or error}. {_sentence(self._advice)}."
             ) from None
@@ -84,7 +88,7 @@ class Lock:
 
         Any number may ask at once, and each gets the right answer: they share, where the system can.
         """
-        if self.held_here or self._read_note() is None:
+        if self.held_here or not os.path.lexists(self._note):
             return False  # without a note nobody holds it, and nobody has to be disturbed
         if fcntl is None:
             return self._cannot_be_taken()
@@ -139,7 +143,8 @@ class Lock:
         with contextlib.suppress(FileNotFoundError):
             self._note.unlink()
         descriptor = os.open(self._note, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o644)
-        with open(descriptor, "w", encoding="utf-8") as file:
+        # a full disk takes no words: an empty note says that somebody holds it, and not who
+        with contextlib.suppress(OSError), open(descriptor, "w", encoding="utf-8") as file:
             json.dump(facts, file)
 
     def _read_note(self) -> dict[str, Any] | None:
