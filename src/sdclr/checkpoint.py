@@ -259,7 +259,10 @@ _ADVICE: dict[int, tuple[bool, str]] = {
     errno.EXDEV: (True, "It lies on two file systems, by a link or a mount; give a place on one."),
     errno.ENOSPC: (False, "Free space, then run the command again."),
     errno.EDQUOT: (False, "Free space in your quota, then run the command again."),
-    errno.EFBIG: (False, "Free space, or raise the limit on the size of files (ulimit -f), then run the command again."),
+    errno.EFBIG: (
+        False,
+        "Free space, or raise the limit on the size of files (ulimit -f), then run the command again.",
+    ),
     errno.EIO: (False, "The storage itself fails; check the disk or the network, then run the command again."),
     errno.EMFILE: (False, "This process may open no more files (ulimit -n); raise the limit."),
     errno.ENFILE: (False, "This machine can open no more files; close other programs, then run the command again."),

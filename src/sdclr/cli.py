@@ -37,7 +37,20 @@ app = typer.Typer(
 recipes_app = typer.Typer(help="List and show the ready-made settings.", no_args_is_help=True)
 app.add_typer(recipes_app, name="recipes")
 
-Out = Annotated[Path | None, typer.Option(help="Run folder; a run that stopped there goes on. (default: runs/RECIPE)")]
+
+def _expanded(value: Path | list[Path] | None) -> Path | list[Path] | None:
+    """Paths with ~ and ~name as the shell would have expanded them, had they not been quoted."""
+    if not any(str(path).startswith("~") for path in (value if isinstance(value, list) else [value])):
+        return value
+    from sdclr.config import user_path
+
+    return [user_path(str(path)) for path in value] if isinstance(value, list) else user_path(str(value))
+
+
+Out = Annotated[
+    Path | None,
+    typer.Option(help="Run folder; a run that stopped there goes on. (default: runs/RECIPE)", callback=_expanded),
+]
 DataPath = Annotated[str | None, typer.Option("--data", metavar="PATH", help="Where the images are (data.path).")]
 SplitsDir = Annotated[str | None, typer.Option(metavar="FOLDER", help="The authors' split folder (data.splits_dir).")]
 Download = Annotated[bool, typer.Option("--download", help="Download the data set to --data if it is not there.")]
@@ -71,7 +84,9 @@ def before_any_verb(context: typer.Context) -> None:
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder of the demo's runs and report.")] = Path("runs/demo"),
+    out: Annotated[Path, typer.Option(help="Folder of the demo's runs and report.", callback=_expanded)] = Path(
+        "runs/demo"
+    ),
     splits: Annotated[int, typer.Option(min=1, help="Number of long-tailed splits.")] = 3,
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", show_default=False)] = None,
 ) -> None:
@@ -91,7 +106,9 @@ def pretrain(
     ] = None,
     data: DataPath = None,
     out: Out = None,
-    config: Annotated[Path | None, typer.Option(help="Saved config.yaml to run instead of a recipe.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="Saved config.yaml to run instead of a recipe.", callback=_expanded)
+    ] = None,
     weights: Annotated[str | None, typer.Option(help="Run or backbone.safetensors to start a NEW run from.")] = None,
     splits_dir: SplitsDir = None,
     download: Download = False,
@@ -145,7 +162,7 @@ def _sheet_of(out: Path) -> Path:
 
 
 @app.command()
-def resume(folder: Annotated[Path, typer.Argument(metavar="RUN")]) -> None:
+def resume(folder: Annotated[Path, typer.Argument(metavar="RUN", callback=_expanded)]) -> None:
     """Go on with a run that stopped; the result is the same as if it had not."""
     from sdclr.distributed import is_first
     from sdclr.jobs.pretrain import resume as run_resume
@@ -161,7 +178,7 @@ def resume(folder: Annotated[Path, typer.Argument(metavar="RUN")]) -> None:
 
 @app.command()
 def status(
-    folders: Annotated[list[Path], typer.Argument(metavar="RUN...")],
+    folders: Annotated[list[Path], typer.Argument(metavar="RUN...", callback=_expanded)],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, for scripts.")] = False,
 ) -> None:
     """How runs stand: running, done, preempted, interrupted, or failed and why; and what to do next."""
@@ -185,7 +202,8 @@ def evaluate(
     ] = None,
     splits_dir: SplitsDir = None,
     out: Annotated[
-        Path | None, typer.Option(help="For an authors' checkpoint: its run folder (default: runs/FILENAME).")
+        Path | None,
+        typer.Option(help="For an authors' checkpoint: its run folder (default: runs/FILENAME).", callback=_expanded),
     ] = None,
     classifier: Annotated[
         str | None, typer.Option(help="Test the checkpoint's own classifier, which was tuned for linear or few_shot.")
@@ -195,6 +213,7 @@ def evaluate(
 
     sdclr evaluate model_2000.pt --recipe cifar10_lt_sdclr --data PATH --splits-dir DIR data.split=1 --protocol sdclr
     """
+    from sdclr.config import user_path
     from sdclr.jobs.evaluate import AUTHORS_CLASSIFIER, check_protocol, evaluate_classifier
     from sdclr.jobs.evaluate import evaluate as run_evaluate
     from sdclr.jobs.report import write_report
@@ -202,7 +221,7 @@ def evaluate(
 
     targets = [argument for argument in arguments if "=" not in argument or Path(argument).exists()]
     overrides = [argument for argument in arguments if argument not in targets]
-    folders = list(dict.fromkeys(map(Path, targets)))
+    folders = list(dict.fromkeys(map(user_path, targets)))
     rule = check_protocol(protocol)
     checkpoint = next((path for path in folders if path.is_file()), None)
     if classifier is not None and (protocol, probes) != ("cached", ALL_PROBES):
@@ -244,7 +263,7 @@ def _adopt(
 
 @app.command()
 def report(
-    folders: Annotated[list[Path], typer.Argument(metavar="RUN...")],
+    folders: Annotated[list[Path], typer.Argument(metavar="RUN...", callback=_expanded)],
     formats: Annotated[
         str | None,
         typer.Option(
@@ -253,7 +272,9 @@ def report(
             "Default: terminal,html; with --paper terminal.",
         ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="File (or folder) for markdown, csv or html.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="File (or folder) for markdown, csv or html.", callback=_expanded)
+    ] = None,
     protocol: Annotated[str | None, typer.Option(help="Which protocol, if the runs have several.")] = None,
     groups: Annotated[
         Groups | None, typer.Option(help="thirds of the classes, or thresholds (> 100, 20-100, < 20 images).")
@@ -290,7 +311,8 @@ def reproduce(
     data: DataPath = None,
     splits_dir: SplitsDir = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of all runs (default: runs/reproduce-DATASET-SCALE).")
+        Path | None,
+        typer.Option(help="Folder of all runs (default: runs/reproduce-DATASET-SCALE).", callback=_expanded),
     ] = None,
     arms: Annotated[
         str,
@@ -308,7 +330,10 @@ def reproduce(
         str | None, typer.Option(help="sdclr or cached (default: sdclr; with --scale tiny cached).")
     ] = None,
     published: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Evaluate the authors' unzipped checkpoints instead of training.")
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Evaluate the authors' unzipped checkpoints instead of training.", callback=_expanded
+        ),
     ] = None,
     only_plan: Annotated[bool, typer.Option("--plan", help="Show what is done and what is missing, and stop.")] = False,
     print_commands: Annotated[
@@ -374,15 +399,22 @@ def reproduce(
 
 @app.command()
 def embed(
-    source: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder or backbone.safetensors.")],
-    images: Annotated[Path, typer.Argument(metavar="IMAGES", help="Folder, .txt or .csv list, .tar shards, or .npz.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="RUN", help="Run folder or backbone.safetensors.", callback=_expanded)
+    ],
+    images: Annotated[
+        Path,
+        typer.Argument(metavar="IMAGES", help="Folder, .txt or .csv list, .tar shards, or .npz.", callback=_expanded),
+    ],
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[data.KEY=VALUE]...", show_default=False)] = None,
-    out: Annotated[Path, typer.Option(help="File to write: .npz or .parquet.")] = Path("features.npz"),
+    out: Annotated[Path, typer.Option(help="File to write: .npz or .parquet.", callback=_expanded)] = Path(
+        "features.npz"
+    ),
     device: Device = "auto",
     overwrite: Overwrite = False,
 ) -> None:
     """Write the features of any images: path, feature, and label where known. The same command goes on if killed."""
-    from sdclr.config import parse_assignment, user_path
+    from sdclr.config import parse_assignment
     from sdclr.jobs.embed import embed as run_embed
     from sdclr.presentation.progress import Progress
     from sdclr.workflows.own_images import own_data
@@ -391,7 +423,7 @@ def embed(
     with Progress(_stderr) as progress:
         path = run_embed(
             source,
-            own_data(str(user_path(str(images)).absolute()), given),
+            own_data(str(images.absolute()), given),
             out,
             device=device,
             progress=progress,
@@ -402,8 +434,8 @@ def embed(
 
 @app.command()
 def convert(
-    source: Annotated[Path, typer.Argument(metavar="IN.pt")],
-    out: Annotated[Path, typer.Argument(metavar="OUT.safetensors")],
+    source: Annotated[Path, typer.Argument(metavar="IN.pt", callback=_expanded)],
+    out: Annotated[Path, typer.Argument(metavar="OUT.safetensors", callback=_expanded)],
     branch: Annotated[str, typer.Option(help="Whose norms to take: target (dense) or competitor (pruned).")] = "target",
     overwrite: Overwrite = False,
 ) -> None:
@@ -431,7 +463,10 @@ def bench(
     ] = None,
     device: Device = "auto",
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="Where to write (default: benchmarks/results/, in a checkout).")
+        Path | None,
+        typer.Option(
+            "--json", help="Where to write (default: benchmarks/results/, in a checkout).", callback=_expanded
+        ),
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:

@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import stat
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,6 +43,8 @@ class Lock:
     """
 
     def __init__(self, path: Path, what: str, *, removed: bool = False, advice: str = "choose another --out") -> None:
+        if fcntl is None and sys.platform != "win32":
+            path = path.with_name(f"{path.name}.held")  # a file that is there says that it is held: of its own name
         self.path, self.what = path, what
         self._removed, self._advice = removed, advice
         self._note = path.with_name(f"{path.name}.json")

@@ -120,7 +120,8 @@ class Run:
 
     def _holds_something_else(self) -> bool:
         # what a start that was killed before config.yaml leaves behind does not count
-        begun = {LOCK_FILE, f"{LOCK_FILE}.json", "environment.json", "split.json", "images.json", STATUS_FILE}
+        locks = {f"{LOCK_FILE}{end}" for end in ("", ".json", ".held", ".held.json")}
+        begun = locks | {"environment.json", "split.json", "images.json", STATUS_FILE}
         return any(path.name not in begun and not path.name.endswith(".tmp") for path in self.folder.iterdir())
 
     def __enter__(self) -> Self:

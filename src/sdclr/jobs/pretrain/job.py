@@ -422,7 +422,7 @@ class Job:
         try:
             yield from batches
         except (DataError, MissingInputError, StorageError, OSError) as error:
-            if not self.world.several:  # of several processes the others are in the middle of a step
+            if self.world.is_first:  # another one writes nothing; the first is in the middle of a step then
                 self._save_before(error, run)
             raise
 
