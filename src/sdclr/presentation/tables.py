@@ -20,7 +20,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from sdclr.safe_text import csv_row, markdown, markdown_line, one_line, visible
+from sdclr.safe_text import csv_row, markdown, markdown_line, one_line
 
 PROBES = {"linear": "Linear probe", "few_shot": "Few-shot probe", "knn": "k-nearest neighbours"}
 """Name of a probe in an evaluation file -> its heading; the order is that of every report."""
@@ -250,7 +250,7 @@ def comparison_groups(report: Report) -> list[tuple[str, list[Comparison]]]:
 def render_terminal(report: Report, console: Console) -> None:
     """Print everything but the figures; columns that do not fit are left out, numbers are never cut."""
     console.print(Text(one_line(report.title), style="bold"))
-    console.print(Text(visible(report.description)))
+    console.print(Text(one_line(report.description)))
     columns = _columns_that_fit(report, console)
     for probe in by_probe(report):
         console.print(_result_table(report, probe, columns))
