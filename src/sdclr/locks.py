@@ -167,9 +167,9 @@ class Lock:
 
 
 @contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Nobody else writes the file or folder ``path`` meanwhile; RunFolderError says who does."""
-    with Lock(path.with_name(f".{path.name[:50]}.lock"), str(path), removed=True):
+def writing(path: Path, advice: str = "choose another --out") -> Iterator[None]:
+    """Nobody else writes the file or folder ``path`` meanwhile; RunFolderError says who does, and ``advice``."""
+    with Lock(path.with_name(f".{path.name[:50]}.lock"), str(path), removed=True, advice=advice):
         yield
 
 
