@@ -168,7 +168,9 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     header_size = int.from_bytes(content[:8], "little") if len(content) >= 8 else -1
     if not 2 <= header_size <= min(_LARGEST_HEADER, len(content) - 8):
         if content[:4] == b"PK\x03\x04" or content[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
-            raise CheckpointError(f"{path} was written by torch.save (a pickle), and not by sdclr. {_FOREIGN_CURE}")
+            raise CheckpointError(
+                f"{path} is not a safetensors file: torch.save has written it (a pickle). {_FOREIGN_CURE}"
+            )
         raise CheckpointError(f"{path} is cut off or not a safetensors file. {_CURE}")
     where = content.find(_SUM_KEY, 8, 8 + header_size) + len(_SUM_KEY)
     if where < len(_SUM_KEY):

@@ -23,14 +23,15 @@ def output_file(path: Path, *, overwrite: bool, option: str = "--out") -> Iterat
     Raises ConfigError where it is a folder, where its folder is missing, and for a file that exists already unless
     ``overwrite``; RunFolderError where another process is writing it, or where it cannot be written.
     """
-    _require_place(path, option)
+    require_place(path, option)
     require_free(path, overwrite=overwrite, option=option)
     with writing(path):
         require_free(path, overwrite=overwrite, option=option)  # again, now that nobody else writes it
         yield
 
 
-def _require_place(path: Path, option: str) -> None:
+def require_place(path: Path, option: str) -> None:
+    """ConfigError for a folder or a file in a missing one, RunFolderError where nothing may be written."""
     with storage_errors(path):
         if path.name in ("", "..") or path.is_dir():
             raise ConfigError(f"{option} {path} is a folder; give the name of a file.")

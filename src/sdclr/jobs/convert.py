@@ -8,7 +8,7 @@ from sdclr.backbones.authors_checkpoint import AuthorsCheckpoint, Branch, read_a
 from sdclr.backbones.backbone import measure_feature_dim
 from sdclr.backbones.weights import save_backbone
 from sdclr.errors import ConfigError
-from sdclr.output_files import output_file
+from sdclr.output_files import output_file, require_free, require_place
 
 
 def convert(
@@ -25,21 +25,19 @@ def convert(
         raise ConfigError(f"the output must be named *.safetensors, got {out}.")
     if out.name == "backbone.safetensors" and (out.parent / "config.yaml").exists():
         raise ConfigError(f"{out} is the backbone that the run in {out.parent} has trained; choose another output.")
-    with output_file(out, overwrite=overwrite, option="output"):
-        return _convert(Path(source), out, branch)
-
-
-def _convert(source: Path, out: Path, branch: Branch) -> AuthorsCheckpoint:
+    require_place(out, "output")
+    require_free(out, overwrite=overwrite, option="output")
     checkpoint = read_authors_checkpoint(source, branch)
     size = 32 if checkpoint.architecture.stem == "small" else 224
     facts = {
         "feature_dim": measure_feature_dim(checkpoint.backbone, size),
         "image_size": size,
         "recipe": "converted",
-        "source": source.name,
+        "source": Path(source).name,
         "branch": branch,
         "epochs": checkpoint.epoch,
         "data_fingerprint": None,
     }
-    save_backbone(out, checkpoint.backbone, checkpoint.architecture.to_dict(), facts)
+    with output_file(out, overwrite=overwrite, option="output"):  # nothing is written for a file that is refused
+        save_backbone(out, checkpoint.backbone, checkpoint.architecture.to_dict(), facts)
     return checkpoint
