@@ -47,6 +47,15 @@ def test_a_closed_stream_goes_quiet() -> None:
     assert not stream.isatty()
 
 
+def test_a_stream_that_was_never_there_is_quiet() -> None:
+    stream = EnduringStream(None)
+    print("a word", file=stream, flush=True)
+    assert stream.unread
+    assert not stream.isatty()
+    with Progress() as progress:
+        progress.print("a word")
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8"])
 def test_every_text_can_be_written_in_every_encoding(encoding: str) -> None:
     raw = io.BytesIO()

@@ -35,12 +35,13 @@ codecs.register_error(_ERRORS, _closest_signs)
 class EnduringStream(io.TextIOBase):
     """Writes to another text stream until that fails; from then on it writes nothing, and ``failure`` says why."""
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self.failure: OSError | None = None
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream: TextIO = io.StringIO() if stream is None else stream
+        # None: it was closed before this process began
+        self.failure: OSError | None = OSError(errno.EBADF, "it is closed") if stream is None else None
         with contextlib.suppress(AttributeError, ValueError, OSError, LookupError):
-            if stream.errors in ("strict", "surrogateescape"):
-                stream.reconfigure(errors=_ERRORS)  # type: ignore[attr-defined]
+            if self._stream.errors in ("strict", "surrogateescape"):
+                self._stream.reconfigure(errors=_ERRORS)  # type: ignore[attr-defined]
 
     def write(self, text: str) -> int:
         if self.failure is None:
@@ -101,8 +102,8 @@ class EnduringStream(io.TextIOBase):
 def endure() -> tuple[EnduringStream, EnduringStream]:
     """Put enduring streams in the place of sys.stdout and sys.stderr; returns them."""
     _open_missing_descriptors()
-    out = sys.stdout if isinstance(sys.stdout, EnduringStream) else EnduringStream(sys.stdout or io.StringIO())
-    err = sys.stderr if isinstance(sys.stderr, EnduringStream) else EnduringStream(sys.stderr or io.StringIO())
+    out = sys.stdout if isinstance(sys.stdout, EnduringStream) else EnduringStream(sys.stdout)
+    err = sys.stderr if isinstance(sys.stderr, EnduringStream) else EnduringStream(sys.stderr)
     sys.stdout, sys.stderr = out, err
     return out, err
 

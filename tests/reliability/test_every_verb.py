@@ -23,6 +23,7 @@ import torch
 from PIL import Image
 
 from killing import state_hash
+from permissions import permissions_count
 from sdclr import Run, cli, pretrain, recipe
 from sdclr.backbones.weights import read_backbone
 from sdclr.checkpoint import write_tensors
@@ -250,6 +251,26 @@ def test_a_path_that_cannot_be_gets_one_error(here: Path, verb: str, kind: str) 
         assert contents(here).get(path) == content, path
 
 
+@pytest.mark.parametrize(
+    "verb",
+    [name if name in ("status", "report --out") else pytest.param(name, marks=pytest.mark.slow) for name in PATHS],
+)
+@pytest.mark.parametrize("mode", [0o000, 0o555])
+def test_a_folder_without_permission_gets_one_error(here: Path, verb: str, mode: int) -> None:
+    (here / "locked").mkdir(mode=mode)
+    try:
+        with permissions_count():
+            outcome = main([word.replace("{}", "locked/a") for word in PATHS[verb]])
+    finally:
+        (here / "locked").chmod(0o755)
+    if verb == "evaluate --data":  # digits take none
+        return
+    is_clean(outcome, ok=False if verb != "reproduce --out" else None)
+    if verb != "pretrain --splits-dir":  # there are no images for it
+        assert "locked" in outcome[2] + outcome[1]
+    assert list((here / "locked").iterdir()) == []
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     """Every file that a command may not change, by name."""
     return {
@@ -313,6 +334,17 @@ def test_an_error_shows_a_name_as_it_is(here: Path, kind: str) -> None:
     assert sum(line.startswith("error:") for line in err.splitlines()) == 1
     if kind in ("markup", "emoji"):
         assert NAMES[kind] in err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", [name for name in PATHS if name != "bench --json"])
+@pytest.mark.parametrize("kind", NAMES)
+def test_every_path_may_have_any_name(here: Path, verb: str, kind: str) -> None:
+    code, out, err = main([word.replace("{}", NAMES[kind]) for word in PATHS[verb]])
+    is_clean((code, out, err))
+    assert "\x1b" not in out + err
+    assert "\x07" not in out + err
+    assert sum(line.startswith("error:") for line in (out + err).splitlines()) == (code != 0)
 
 
 # ---- foreign files
