@@ -14,9 +14,14 @@ ROOMS = {"data", "backbones", "methods", "evaluation", "presentation"}
 BASE = {"batch", "checkpoint", "config", "device", "distributed", "errors", "optim", "run", "signals"}
 BASE |= {
     "documents",
+    "locks",
+    "output_files",
+    "output_streams",
+    "positioned_files",
     "process_state",
     "run_consistency",
     "run_records",
+    "safe_text",
     "stateless_random",
     "synchronised_norm",
     "wrapped_modules",

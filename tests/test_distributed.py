@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import socket
 import time
 
 import pytest
 import torch
+import torch.distributed as dist
+from torch.distributed import distributed_c10d as c10d
 
 from sdclr import distributed
 from sdclr.distributed import ALONE, World, joined, processes_here, require_one_process, world_size
@@ -63,3 +67,49 @@ def test_an_error_in_a_thread_is_no_answer() -> None:
 
     assert distributed._within(5, fail) is None
     assert distributed._within(5, lambda: 3) == 3
+
+
+@pytest.fixture
+def store() -> c10d.Store:
+    return dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+
+
+def test_a_process_that_meets_another_job_ends_alone(store: c10d.Store) -> None:
+    first, second = World(0, 2, store), World(1, 2, store)
+    distributed._require_own_job(first, "runs/a")
+    with pytest.raises(DistributedError, match=r"another job uses .*job 'runs/a' there, 'runs/b' here.*MASTER_PORT"):
+        distributed._require_own_job(World(1, 2, store), "runs/b")
+    with pytest.raises(DistributedError, match="WORLD_SIZE '2' there, '3' here"):
+        distributed._require_own_job(World(2, 3, store), "runs/a")
+    distributed._require_own_job(second, "runs/a")
+    with pytest.raises(DistributedError, match="another process 1 has joined the job"):
+        distributed._require_own_job(World(1, 2, store), "runs/a")
+    with pytest.raises(DistributedError, match="another process 0 has joined the job"):
+        distributed._require_own_job(World(0, 2, store), "runs/a")
+    second.say("built", {"well": 1})
+    assert first.heard("built") == {"well": 1}, "nobody has told these two of a failure"
+
+
+def test_a_failure_is_still_told_to_ones_own(store: c10d.Store) -> None:
+    first, second = World(0, 2, store), World(1, 2, store)
+    second.tell(ConfigError("a wrong setting"))
+    with pytest.raises(ConfigError, match="process 1: a wrong setting"):
+        first.heard("never")
+    assert json.loads(store.get("failure"))["rank"] == 1
+
+
+def test_the_store_listens_at_its_address_alone() -> None:
+    descriptor = distributed._listen("127.0.0.1", 0)
+    assert descriptor is not None
+    with socket.socket(fileno=descriptor) as listening:
+        host, port = listening.getsockname()
+        assert host == "127.0.0.1"
+        with pytest.raises(DistributedError, match=f"port {port} at 127.0.0.1 cannot be used.*another MASTER_PORT"):
+            distributed._listen("127.0.0.1", port)
+
+
+def test_an_address_of_no_interface_is_warned_of() -> None:
+    with pytest.warns(UserWarning, match="no interface of this machine has the address MASTER_ADDR=192.0.2.1"):
+        assert distributed._listen("192.0.2.1", 0) is None
+    with pytest.raises(DistributedError, match="names no machine"):
+        distributed._listen("no.such.machine.invalid", 0)

@@ -83,8 +83,8 @@ def test_the_backbone_of_another_run_is_named(runs: Path, tmp_path: Path, other:
 
 def test_a_backbone_that_convert_wrote_is_named(runs: Path, tmp_path: Path, golden: Path) -> None:
     run = copy_of(runs / "plain", tmp_path)
-    run.backbone_path.unlink()
-    convert(save(tmp_path / "x.pt", golden_state(golden), 5), run.backbone_path)
+    convert(save(tmp_path / "x.pt", golden_state(golden), 5), tmp_path / "y.safetensors")
+    shutil.copy(tmp_path / "y.safetensors", run.backbone_path)
     with pytest.raises(ConfigError, match="fingerprint"):
         evaluate(run, probes=["knn"])
     with pytest.raises(ConfigError):

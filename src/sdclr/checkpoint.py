@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -61,8 +62,8 @@ class Files:
     """The few operations that durable files take; tests put another in its stead that fails, dies or forgets."""
 
     def open(self, path: Path) -> FileIO:
-        """A new, empty, unbuffered file."""
-        return FileIO(path, "wb")
+        """A new, empty, unbuffered file; FileExistsError where the name is taken, by a link for example."""
+        return FileIO(path, "wb", opener=_open_new)
 
     def write(self, file: FileIO, content: bytes | memoryview) -> None:
         rest = memoryview(content)
@@ -76,11 +77,7 @@ class Files:
         source.replace(target)
 
     def sync_folder(self, folder: Path) -> None:
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync_folder(folder)
 
     def make_folder(self, folder: Path) -> None:
         folder.mkdir(exist_ok=True)
@@ -100,6 +97,21 @@ class Files:
         if not path.is_file():
             raise FileNotFoundError
         return path.read_bytes()
+
+
+def sync_folder(folder: Path) -> None:
+    """Make names in ``folder`` last, where the system lets a folder be opened for that (Windows does not)."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _open_new(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
 files = Files()
@@ -161,6 +173,10 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise StorageError(f"{path} cannot be read: {error.strerror}.") from None
     header_size = int.from_bytes(content[:8], "little") if len(content) >= 8 else -1
     if not 2 <= header_size <= min(_LARGEST_HEADER, len(content) - 8):
+        if content[:4] == b"PK\x03\x04" or content[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
+            raise CheckpointError(
+                f"{path} is not a safetensors file: torch.save has written it (a pickle). {_FOREIGN_CURE}"
+            )
         raise CheckpointError(f"{path} is cut off or not a safetensors file. {_CURE}")
     where = content.find(_SUM_KEY, 8, 8 + header_size) + len(_SUM_KEY)
     if where < len(_SUM_KEY):
@@ -199,13 +215,18 @@ def read_facts(path: Path) -> dict[str, Any]:
     return facts
 
 
+_FOREIGN_CURE = (
+    "Give a run folder or a backbone.safetensors. A checkpoint of the method's authors becomes one by `sdclr convert`; "
+    "a network of torchvision or timm is the start with backbone.name=torchvision:NAME (or timm:NAME) "
+    "backbone.pretrained=true."
+)
 _CURE = "Use another file, or copy it again from where it is intact."
 
 
 def write_atomically(path: Path, content: bytes | memoryview | str) -> None:
     """Replace ``path`` by ``content`` so that a crash leaves the old file or the new one, never a mixture."""
     raw = content.encode() if isinstance(content, str) else content
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = temporary_name(path)
     try:
         with files.open(temporary) as file:
             files.write(file, raw)
@@ -215,7 +236,21 @@ def write_atomically(path: Path, content: bytes | memoryview | str) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             files.unlink(temporary)
-        raise _explained(error, path) from None
+        raise explained(error, path) from None
+
+
+def temporary_name(path: Path) -> Path:
+    """A name beside ``path`` that nobody can have guessed and taken; :func:`is_leftover` knows it."""
+    return path.with_name(f".{path.name[:50]}.{secrets.token_hex(8)}.tmp")  # a long name leaves no room for more
+
+
+def is_leftover(name: str) -> bool:
+    """Whether a file of this name is what a killed process has half written."""
+    return _LEFTOVER.fullmatch(name) is not None
+
+
+# the first as versions before random names left it
+_LEFTOVER = re.compile(r"\.ckpt-[0-9]{12}\.safetensors\.tmp|\..{1,50}\.[0-9a-f]{16}\.tmp", re.DOTALL)
 
 
 def make_folder(folder: Path) -> None:
@@ -232,13 +267,37 @@ def storage_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise _explained(error, path) from None
+        raise explained(error, path) from None
 
 
-def _explained(error: OSError, path: Path) -> SdclrError:
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
-        return RunFolderError(f"{path} cannot be written: {error.strerror}. Choose another --out.")
-    return StorageError(f"{path} cannot be written: {error.strerror}. Free space, then run the command again.")
+def explained(error: OSError, path: Path, done: str = "written") -> SdclrError:
+    """What the file system has refused, as an error that says what to do; ``done`` is what it would not have done."""
+    what = error.strerror or str(error) or type(error).__name__
+    place, advice = _ADVICE.get(error.errno or 0, (False, "Choose another place, or mend the storage."))
+    return (RunFolderError if place else StorageError)(f"{path} cannot be {done}: {what}. {advice}")
+
+
+_ANOTHER = "Choose another --out."
+_ADVICE: dict[int, tuple[bool, str]] = {
+    **dict.fromkeys(
+        (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR), (True, _ANOTHER)
+    ),
+    errno.ENOENT: (True, "A folder on the way to it is missing; make it, or choose another --out."),
+    errno.ENAMETOOLONG: (True, "Choose a shorter --out."),
+    errno.ELOOP: (True, "A link on the way to it leads to itself or to nothing that may be followed; give the place."),
+    errno.EXDEV: (True, "It lies on two file systems, by a link or a mount; give a place on one."),
+    errno.ENOSPC: (False, "Free space, then run the command again."),
+    errno.EDQUOT: (False, "Free space in your quota, then run the command again."),
+    errno.EFBIG: (
+        False,
+        "Free space, or raise the limit on the size of files (ulimit -f), then run the command again.",
+    ),
+    errno.EIO: (False, "The storage itself fails; check the disk or the network, then run the command again."),
+    errno.EMFILE: (False, "This process may open no more files (ulimit -n); raise the limit."),
+    errno.ENFILE: (False, "This machine can open no more files; close other programs, then run the command again."),
+    errno.ESTALE: (False, "The network file system has lost it; mount it again, then run the command again."),
+}
+"""Error number -> whether another place is the cure (RunFolderError, else StorageError), and what to do."""
 
 
 @dataclass(frozen=True)
@@ -275,7 +334,7 @@ class CheckpointFolder:
             except CheckpointError as error:
                 raise StorageError(f"the storage does not give back what was written: {error}") from None
         with storage_errors(self.folder):
-            torn = [self.folder / name for name in files.list(self.folder) if name.endswith(".tmp")]
+            torn = [self.folder / name for name in files.list(self.folder) if is_leftover(name)]
             for old in [*torn, *self._newest_first()[self.keep :]]:
                 files.unlink(old)
 

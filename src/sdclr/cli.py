@@ -5,7 +5,9 @@ Everything heavy is imported inside the verbs, so that --help answers at once.
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import sys
 import traceback
 import warnings
@@ -16,10 +18,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
-from sdclr.errors import EXIT_BUG, ConfigError, MissingInputError, SdclrError
+from sdclr.errors import EXIT_BUG, ConfigError, MissingInputError, RunFolderError, SdclrError, StorageError
+from sdclr.output_streams import endure
 from sdclr.process_state import keep_freed_memory
+from sdclr.safe_text import command, one_line, shown, visible
 
 if TYPE_CHECKING:
     from sdclr.jobs.pretrain import PretrainConfig
@@ -34,10 +38,24 @@ app = typer.Typer(
 recipes_app = typer.Typer(help="List and show the ready-made settings.", no_args_is_help=True)
 app.add_typer(recipes_app, name="recipes")
 
-Out = Annotated[Path | None, typer.Option(help="Run folder; a run that stopped there goes on. (default: runs/RECIPE)")]
+
+def _expanded(value: Path | list[Path] | None) -> Path | list[Path] | None:
+    """Paths with ~ and ~name as the shell would have expanded them, had they not been quoted."""
+    if not any(str(path).startswith("~") for path in (value if isinstance(value, list) else [value])):
+        return value
+    from sdclr.config import user_path
+
+    return [user_path(str(path)) for path in value] if isinstance(value, list) else user_path(str(value))
+
+
+Out = Annotated[
+    Path | None,
+    typer.Option(help="Run folder; a run that stopped there goes on. (default: runs/RECIPE)", callback=_expanded),
+]
 DataPath = Annotated[str | None, typer.Option("--data", metavar="PATH", help="Where the images are (data.path).")]
 SplitsDir = Annotated[str | None, typer.Option(metavar="FOLDER", help="The authors' split folder (data.splits_dir).")]
 Download = Annotated[bool, typer.Option("--download", help="Download the data set to --data if it is not there.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output file that exists.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:N or auto.")]
 
 
@@ -55,15 +73,21 @@ class Groups(StrEnum):
 
 @app.callback()
 def before_any_verb(context: typer.Context) -> None:
-    if "WORLD_SIZE" in os.environ and context.invoked_subcommand not in FOR_SEVERAL_PROCESSES:
-        from sdclr.distributed import require_one_process
+    global _verb, _only_text
+    _verb, _only_text = context.invoked_subcommand, False
+    if "WORLD_SIZE" in os.environ or "RANK" in os.environ:
+        from sdclr.distributed import check_environment, require_one_process
 
-        require_one_process(f"sdclr {context.invoked_subcommand}")
+        check_environment()
+        if context.invoked_subcommand not in FOR_SEVERAL_PROCESSES:
+            require_one_process(f"sdclr {context.invoked_subcommand}")
 
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder of the demo's runs and report.")] = Path("runs/demo"),
+    out: Annotated[Path, typer.Option(help="Folder of the demo's runs and report.", callback=_expanded)] = Path(
+        "runs/demo"
+    ),
     splits: Annotated[int, typer.Option(min=1, help="Number of long-tailed splits.")] = 3,
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", show_default=False)] = None,
 ) -> None:
@@ -72,8 +96,8 @@ def demo(
     from sdclr.workflows.demo import demo as run_demo
 
     with Progress(_stderr) as progress:
-        page = run_demo(out, num_splits=splits, overrides=tuple(overrides or ()), progress=progress, console=Console())
-    typer.echo(f"\nreport: {page}")
+        page = run_demo(out, num_splits=splits, overrides=tuple(overrides or ()), progress=progress, console=_console())
+    typer.echo(f"\nreport: {shown(page)}")
 
 
 @app.command()
@@ -83,12 +107,17 @@ def pretrain(
     ] = None,
     data: DataPath = None,
     out: Out = None,
-    config: Annotated[Path | None, typer.Option(help="Saved config.yaml to run instead of a recipe.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="Saved config.yaml to run instead of a recipe.", callback=_expanded)
+    ] = None,
     weights: Annotated[str | None, typer.Option(help="Run or backbone.safetensors to start a NEW run from.")] = None,
     splits_dir: SplitsDir = None,
     download: Download = False,
     dry: Annotated[
         bool, typer.Option("--dry-run", help="Show steps, time and memory, write a sheet of view pairs, and stop.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="With --dry-run: replace a file that has the sheet's name.")
     ] = False,
 ) -> None:
     """Pre-train a backbone. The same command on an existing --out goes on where it stopped.
@@ -106,26 +135,35 @@ def pretrain(
     from sdclr.presentation.progress import Progress
 
     paths = _paths({"data.path": data, "data.splits_dir": splits_dir, "weights": weights})
+    if overwrite and not dry:
+        raise ConfigError("--overwrite is for the sheet of --dry-run; a run folder is gone on with, never replaced.")
     settings, out = _settings(arguments or [], config, paths, out)
     if dry:
         from sdclr.workflows.own_images import dry_run
 
         require_one_process("sdclr pretrain --dry-run")
-        sheet = out.with_name(f"{out.name}-views.png")
-        sheet.parent.mkdir(parents=True, exist_ok=True)
+        sheet = _sheet_of(out)
         with Progress(_stderr) as progress:
-            dry_run(settings, sheet, Console(), progress, download=download)
+            dry_run(settings, sheet, _console(), progress, download=download, overwrite=overwrite)
         return
     if not is_first():  # the first process speaks for all
         run_pretrain(settings, out, download=download)
         return
     with Progress(_stderr) as progress:
         run = run_pretrain(settings, out, download=download, progress=progress)
-    typer.echo(f"backbone: {run.backbone_path}\nnext: sdclr evaluate {run.folder}")
+    typer.echo(f"backbone: {shown(run.backbone_path)}\nnext: {command('sdclr', 'evaluate', run.folder)}")
+
+
+def _sheet_of(out: Path) -> Path:
+    """Where a dry run draws the views: beside the run folder, which it does not make."""
+    folder = out if out.name not in ("", "..") else Path(os.path.abspath(out))
+    if not folder.name:
+        raise ConfigError(f"--out {shown(out)} is no folder for a run; give another.")
+    return folder.with_name(f"{folder.name}-views.png")
 
 
 @app.command()
-def resume(folder: Annotated[Path, typer.Argument(metavar="RUN")]) -> None:
+def resume(folder: Annotated[Path, typer.Argument(metavar="RUN", callback=_expanded)]) -> None:
     """Go on with a run that stopped; the result is the same as if it had not."""
     from sdclr.distributed import is_first
     from sdclr.jobs.pretrain import resume as run_resume
@@ -136,12 +174,12 @@ def resume(folder: Annotated[Path, typer.Argument(metavar="RUN")]) -> None:
         return
     with Progress(_stderr) as progress:
         run = run_resume(folder, progress=progress)
-    typer.echo(f"backbone: {run.backbone_path}")
+    typer.echo(f"backbone: {shown(run.backbone_path)}")
 
 
 @app.command()
 def status(
-    folders: Annotated[list[Path], typer.Argument(metavar="RUN...")],
+    folders: Annotated[list[Path], typer.Argument(metavar="RUN...", callback=_expanded)],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, for scripts.")] = False,
 ) -> None:
     """How runs stand: running, done, preempted, interrupted, or failed and why; and what to do next."""
@@ -150,7 +188,7 @@ def status(
     from sdclr.jobs.status import read_status
 
     for found in map(read_status, folders):
-        typer.echo(json.dumps(found.to_dict()) if as_json else "\n".join(found.lines()))
+        typer.echo(json.dumps(found.to_dict()) if as_json else "\n".join(map(one_line, found.lines())))
 
 
 @app.command()
@@ -165,7 +203,8 @@ def evaluate(
     ] = None,
     splits_dir: SplitsDir = None,
     out: Annotated[
-        Path | None, typer.Option(help="For an authors' checkpoint: its run folder (default: runs/FILENAME).")
+        Path | None,
+        typer.Option(help="For an authors' checkpoint: its run folder (default: runs/FILENAME).", callback=_expanded),
     ] = None,
     untested: Annotated[
         str, typer.Option(help="Classes without usable images: raise (an error that names them) or leave_out.")
@@ -178,6 +217,7 @@ def evaluate(
 
     sdclr evaluate model_2000.pt --recipe cifar10_lt_sdclr --data PATH --splits-dir DIR data.split=1 --protocol sdclr
     """
+    from sdclr.config import user_path
     from sdclr.jobs.evaluate import AUTHORS_CLASSIFIER, check_protocol, check_untested, evaluate_classifier
     from sdclr.jobs.evaluate import evaluate as run_evaluate
     from sdclr.jobs.report import write_report
@@ -185,7 +225,7 @@ def evaluate(
 
     targets = [argument for argument in arguments if "=" not in argument or Path(argument).exists()]
     overrides = [argument for argument in arguments if argument not in targets]
-    folders = list(dict.fromkeys(map(Path, targets)))
+    folders = list(dict.fromkeys(map(user_path, targets)))
     rule = check_protocol(protocol)
     checkpoint = next((path for path in folders if path.is_file()), None)
     if classifier is not None and (protocol, probes) != ("cached", ALL_PROBES):
@@ -211,8 +251,8 @@ def evaluate(
                     untested=check_untested(untested),
                     progress=progress,
                 )
-    shown = AUTHORS_CLASSIFIER if classifier is not None else rule
-    write_report(folders, {"terminal"}, protocol=shown, console=Console())
+    chosen = AUTHORS_CLASSIFIER if classifier is not None else rule
+    write_report(folders, {"terminal"}, protocol=chosen, console=_console())
 
 
 def _adopt(
@@ -235,7 +275,7 @@ def _adopt(
 
 @app.command()
 def report(
-    folders: Annotated[list[Path], typer.Argument(metavar="RUN...")],
+    folders: Annotated[list[Path], typer.Argument(metavar="RUN...", callback=_expanded)],
     formats: Annotated[
         str | None,
         typer.Option(
@@ -244,7 +284,9 @@ def report(
             "Default: terminal,html; with --paper terminal.",
         ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="File (or folder) for markdown, csv or html.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="File (or folder) for markdown, csv or html.", callback=_expanded)
+    ] = None,
     protocol: Annotated[str | None, typer.Option(help="Which protocol, if the runs have several.")] = None,
     groups: Annotated[
         Groups | None, typer.Option(help="thirds of the classes, or thresholds (> 100, 20-100, < 20 images).")
@@ -252,14 +294,24 @@ def report(
     paper: Annotated[
         bool, typer.Option("--paper", help="The paper's table: every split, mean ± std, the published rows.")
     ] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Tables and an HTML page over one run or many: mean ± std over splits, paired differences with intervals."""
     from sdclr.jobs.report import write_paper_table, write_report
 
-    formats = formats or ("terminal" if paper else "terminal,html")
+    if formats is None:
+        formats = "terminal" if paper else "terminal,html"
     chosen = {name.strip() for name in formats.split(",") if name.strip()}
     write = write_paper_table if paper else write_report
-    write(folders, chosen, out=out, protocol=protocol, groups=groups.value if groups else None, console=Console())
+    write(
+        folders,
+        chosen,
+        out=out,
+        protocol=protocol,
+        groups=groups.value if groups else None,
+        console=_console(),
+        overwrite=overwrite,
+    )
 
 
 @app.command()
@@ -271,7 +323,8 @@ def reproduce(
     data: DataPath = None,
     splits_dir: SplitsDir = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of all runs (default: runs/reproduce-DATASET-SCALE).")
+        Path | None,
+        typer.Option(help="Folder of all runs (default: runs/reproduce-DATASET-SCALE).", callback=_expanded),
     ] = None,
     arms: Annotated[
         str,
@@ -289,7 +342,10 @@ def reproduce(
         str | None, typer.Option(help="sdclr or cached (default: sdclr; with --scale tiny cached).")
     ] = None,
     published: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Evaluate the authors' unzipped checkpoints instead of training.")
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Evaluate the authors' unzipped checkpoints instead of training.", callback=_expanded
+        ),
     ] = None,
     only_plan: Annotated[bool, typer.Option("--plan", help="Show what is done and what is missing, and stop.")] = False,
     print_commands: Annotated[
@@ -314,7 +370,7 @@ def reproduce(
     size = workflow.choose_scale(dataset, scale)
     rule = check_protocol(protocol or size.protocol)
     out = out or Path("runs") / f"reproduce-{dataset}-{'published' if published else scale}"
-    console = Console()
+    console = _console()
     cells = matrix.plan(
         dataset,
         out,
@@ -340,6 +396,8 @@ def reproduce(
                 download=download,
             )
         return
+    global _only_text
+    _only_text = print_commands or only_plan
     if print_commands:
         lines = [*matrix.commands(cells, rule, workflow.PROBES), workflow.report_command(cells, rule, out)]
         typer.echo("\n".join(lines))
@@ -353,11 +411,19 @@ def reproduce(
 
 @app.command()
 def embed(
-    source: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder or backbone.safetensors.")],
-    images: Annotated[Path, typer.Argument(metavar="IMAGES", help="Folder, .txt or .csv list, .tar shards, or .npz.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="RUN", help="Run folder or backbone.safetensors.", callback=_expanded)
+    ],
+    images: Annotated[
+        Path,
+        typer.Argument(metavar="IMAGES", help="Folder, .txt or .csv list, .tar shards, or .npz.", callback=_expanded),
+    ],
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[data.KEY=VALUE]...", show_default=False)] = None,
-    out: Annotated[Path, typer.Option(help="File to write: .npz or .parquet.")] = Path("features.npz"),
+    out: Annotated[Path, typer.Option(help="File to write: .npz or .parquet.", callback=_expanded)] = Path(
+        "features.npz"
+    ),
     device: Device = "auto",
+    overwrite: Overwrite = False,
 ) -> None:
     """Write the features of any images: path, feature, and label where known. The same command goes on if killed."""
     from sdclr.config import parse_assignments
@@ -367,21 +433,30 @@ def embed(
 
     given = parse_assignments(overrides or [])
     with Progress(_stderr) as progress:
-        path = run_embed(source, own_data(str(images.absolute()), given), out, device=device, progress=progress)
-    typer.echo(f"features: {path}")
+        path = run_embed(
+            source,
+            own_data(str(images.absolute()), given),
+            out,
+            device=device,
+            progress=progress,
+            overwrite=overwrite,
+        )
+    typer.echo(f"features: {shown(path)}")
 
 
 @app.command()
 def convert(
-    source: Annotated[Path, typer.Argument(metavar="IN.pt")],
-    out: Annotated[Path, typer.Argument(metavar="OUT.safetensors")],
+    source: Annotated[Path, typer.Argument(metavar="IN.pt", callback=_expanded)],
+    out: Annotated[Path, typer.Argument(metavar="OUT.safetensors", callback=_expanded)],
     branch: Annotated[str, typer.Option(help="Whose norms to take: target (dense) or competitor (pruned).")] = "target",
+    overwrite: Overwrite = False,
 ) -> None:
     """Turn a checkpoint of the method's authors into a backbone that load_backbone and --weights take."""
     from sdclr.jobs.convert import convert as run_convert
 
-    checkpoint = run_convert(source, out, branch)  # type: ignore[arg-type]  # checked there, with a better message
-    typer.echo(f"{checkpoint.summary()}\nbackbone: {out}")
+    # branch is checked there, with a better message
+    checkpoint = run_convert(source, out, branch, overwrite=overwrite)  # type: ignore[arg-type]
+    typer.echo(f"{visible(checkpoint.summary())}\nbackbone: {shown(out)}")
 
 
 @app.command()
@@ -400,8 +475,12 @@ def bench(
     ] = None,
     device: Device = "auto",
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="Where to write (default: benchmarks/results/, in a checkout).")
+        Path | None,
+        typer.Option(
+            "--json", help="Where to write (default: benchmarks/results/, in a checkout).", callback=_expanded
+        ),
     ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """What a step costs here: SDCLR against SimCLR and against the 2021 reference's way, as ratios from one run.
 
@@ -414,7 +493,13 @@ def bench(
     settings = Settings(backbone, width, size, batch, _names(precision), compiled, rounds, minutes, device)
     with Progress(_stderr) as progress:
         wide = None if sys.stdout.isatty() else 110  # a log shows whole names
-        run_bench(settings, json_file=json_file, console=Console(width=wide), progress=progress)
+        run_bench(
+            settings,
+            json_file=json_file,
+            console=_console(width=wide, markup=True),
+            progress=progress,
+            overwrite=overwrite,
+        )
 
 
 def _names(text: str | None) -> tuple[str, ...] | None:
@@ -428,7 +513,8 @@ def list_recipes() -> None:
 
     width = max(map(len, RECIPES))
     for name, function in RECIPES.items():
-        typer.echo(f"{name:<{width}}  {(function.__doc__ or '').splitlines()[0]}")
+        summary = (function.__doc__ or "").partition("\n")[0]  # python -OO keeps no docstrings
+        typer.echo(f"{name:<{width}}  {summary}".rstrip())
 
 
 @recipes_app.command("show")
@@ -441,14 +527,16 @@ def show_recipe(name: Annotated[str, typer.Argument(metavar="NAME")]) -> None:
 
 def _paths(flags: Mapping[str, str | None]) -> dict[str, Any]:
     """The paths that were given, absolute, so that the saved config runs again from anywhere."""
-    return {key: str(Path(value).expanduser().absolute()) for key, value in flags.items() if value is not None}
+    from sdclr.config import user_path
+
+    return {key: str(user_path(value).absolute()) for key, value in flags.items() if value is not None}
 
 
 def _settings(
     arguments: list[str], config_file: Path | None, flags: dict[str, Any], out: Path | None
 ) -> tuple[PretrainConfig, Path]:
     """Recipe, file or images, then flags, then overrides; and the run folder."""
-    from sdclr.config import parse_assignments
+    from sdclr.config import parse_assignments, user_path
     from sdclr.jobs.pretrain import PretrainConfig
     from sdclr.recipes import RECIPES, recipe
 
@@ -458,25 +546,26 @@ def _settings(
         name: str(value) for name, value in given.items() if name in ("data.root", "data.test_path", "data.store")
     }
     values = flags | given | _paths(places)
-    known = f"Recipes: {', '.join(RECIPES)}. A folder of images is written with a slash (./photos)."
+    known = f"Recipes: {', '.join(RECIPES)}. Images are a folder (./photos), a list, shards or a .npz."
     if len(targets) + (config_file is not None) != 1:
-        raise ConfigError(f"give one recipe name or --config FILE, got {', '.join(targets) or 'neither'}. {known}")
+        got = ", ".join(map(shown, targets)) or "neither"
+        raise ConfigError(f"give one recipe name or --config FILE, got {got}. {known}")
     if config_file is not None:
         config = PretrainConfig.from_yaml(config_file).with_values(values)
     elif targets[0] in RECIPES:
         config = recipe(targets[0]).with_values(values)
-    elif _is_path(targets[0]):
+    elif _is_path(targets[0]) or Path(targets[0]).is_dir():
         from sdclr.workflows.own_images import own_config
 
-        path = Path(targets[0]).expanduser()
+        path = user_path(targets[0])
         if path.suffix != ".tar" and not path.exists():  # a range of shards is no file
-            raise MissingInputError(f"there is no folder or file {targets[0]}. {known}")
+            raise MissingInputError(f"there is no folder or file {shown(targets[0])}. {known}")
         if "data.path" in flags:
-            raise ConfigError(f"{targets[0]} says where the images are; leave --data out.")
+            raise ConfigError(f"{shown(targets[0])} says where the images are; leave --data out.")
         out = out or Path("runs") / path.absolute().stem.partition("-{")[0]
-        return own_config(str(path.absolute()), values, out, Console(quiet=bool(_speaker()))), out
+        return own_config(str(path.absolute()), values, out, _console(quiet=bool(_speaker()))), out
     else:
-        raise ConfigError(f"{targets[0]!r} is neither a recipe nor a folder. {known}")
+        raise ConfigError(f"{shown(targets[0])!r} is neither a recipe nor a folder. {known}")
     return config, out or Path("runs") / config.recipe
 
 
@@ -486,30 +575,111 @@ def _is_path(argument: str) -> bool:
     return "/" in head or (not equals and Path(argument).suffix in (".txt", ".csv", ".npz", ".tar"))
 
 
-_stderr = Console(stderr=True)
+_stderr = Console(stderr=True, markup=False, emoji=False, highlight=False)
+
+
+def _console(*, quiet: bool = False, width: int | None = None, markup: bool = False) -> Console:
+    """Standard output; a path with [red] or :fire: in it is printed as it is."""
+    return Console(quiet=quiet, width=width, markup=markup, emoji=False, highlight=False)
 
 
 def _speaker() -> str:
     """Who says it, where it is not the first or only process."""
     number = os.environ.get("RANK", "0")
-    return "" if number == "0" else f"process {escape(number)}: "
+    return "" if number == "0" else f"process {shown(number)}: "
+
+
+_LONG_WORD = re.compile(r"\S{400,}")
+"""No word of a message needs so many characters; a path of thousands would hide the rest of it."""
+
+
+def _say(kind: str, style: str, text: str) -> None:
+    """A message on standard error; what it holds of names is shown as it is, and forges no further message."""
+    lines = _LONG_WORD.sub(lambda found: shown(found[0]), visible(text)).replace("\n", "\n  ")
+    _stderr.print(Text.assemble(_speaker(), (f"{kind}:", style), " ", lines), soft_wrap=True)
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    _stderr.print(f"{_speaker()}[yellow]warning:[/yellow] {escape(str(message))}", highlight=False, soft_wrap=True)
+    _say("warning", "yellow", str(message))
 
 
 def main() -> None:
     """Entry point: one sentence and the documented exit code for every error meant for the user."""
+    before = sys.stdout, sys.stderr, warnings.showwarning
+    out, _ = endure()
     warnings.showwarning = _show_warning
     keep_freed_memory()
     try:
+        code = _run()
+        out.flush()
+        if out.failure is not None and not out.unread:
+            code = _not_shown(out.failure, code)
+    finally:
+        sys.stdout, sys.stderr, warnings.showwarning = before
+    sys.exit(code)
+
+
+def _run() -> int:
+    """The exit code of the command line."""
+    global _verb, _only_text
+    _verb, _only_text = None, False
+    try:
         app()  # usage errors and --help end here, with typer's own message and exit code
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else 0
     except SdclrError as error:
         if not error.told_elsewhere or not _speaker():
-            _stderr.print(f"{_speaker()}[red]error:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
-        sys.exit(error.exit_code)
+            _say("error", "red", str(error))
+        return error.exit_code
+    except OSError as error:
+        refused = _refused(error)
+        _say("error", "red", str(refused))
+        return refused.exit_code
     except Exception:
         traceback.print_exc()
-        _stderr.print("[red]This is a bug in sdclr;[/red] please report it with the lines above.")
-        sys.exit(EXIT_BUG)
+        _stderr.print(Text.assemble(("This is a bug in sdclr;", "red"), " please report it with the lines above."))
+        return EXIT_BUG
+    return 0
+
+
+def _refused(error: OSError) -> SdclrError:
+    """What the system has refused where nobody has said what that means there."""
+    what = error.strerror or str(error) or type(error).__name__
+    if error.filename is None:
+        return StorageError(f"the system has refused an operation: {what}.")
+    where = shown(error.filename if isinstance(error.filename, str) else repr(error.filename))
+    if error.errno == errno.ENOENT:
+        return MissingInputError(f"{where} does not exist.")
+    advice = _ADVICE.get(error.errno or 0, "Check the storage, or give another path.")
+    kind = RunFolderError if error.errno in _ADVICE else StorageError
+    return kind(f"{where} cannot be used: {what}. {advice}")
+
+
+_ADVICE = {
+    errno.ENAMETOOLONG: "Give a shorter path.",
+    errno.EACCES: "Its permissions, or those of a folder above it, do not allow that; give another path.",
+    errno.EPERM: "The system does not allow that; give another path.",
+    errno.EROFS: "It is on a read-only file system; give another path.",
+    errno.ELOOP: "A link there leads to itself; give another path.",
+    errno.ENOTDIR: "What is taken for a folder on the way to it is a file; give another path.",
+    errno.EISDIR: "It is a folder; give a file.",
+    errno.EEXIST: "It exists already; give another path.",
+}
+
+
+TEXT_IS_THE_RESULT = ("report", "status", "recipes")
+"""Verbs that have done nothing where what they print is lost; the others have written files."""
+
+
+def _not_shown(failure: OSError, code: int) -> int:
+    text = f"standard output cannot be written: {failure.strerror or failure}."
+    if code == 0 and (_verb is None or _verb in TEXT_IS_THE_RESULT or _only_text):
+        _say("error", "red", f"{text} Free space there, or send it elsewhere.")
+        return StorageError.exit_code
+    _say("warning", "yellow", f"{text} What this command has written to files is not touched by that.")
+    return code
+
+
+_verb: str | None = None
+_only_text = False
+"""Of the command that runs; for what is to be said when its output is lost."""

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sdclr.documents import parse_json, read_yaml_file, to_yaml
 from sdclr.errors import ConfigError, MissingInputError
+from sdclr.safe_text import shown
 
 Fraction = Annotated[float, Field(ge=0, le=1, json_schema_extra={"fraction": True})]
 """A share in [0, 1], never a percentage."""
@@ -138,6 +139,17 @@ def parse_assignments(texts: Iterable[str]) -> dict[str, Any]:
             raise ConfigError(f"{name} is given twice, as {values[name]!r} and as {value!r}. Give it once.")
         values[name] = value
     return values
+
+
+def user_path(text: str) -> Path:
+    """A path as people write it, ~ and ~name for home folders. ConfigError where there is no such user."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        name = text.partition("/")[0]
+        raise ConfigError(
+            f"{shown(text)}: no home folder is known for {shown(name)}. Write ./{shown(name)} for a file of this name."
+        ) from None
 
 
 def differing_fields(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> list[str]:

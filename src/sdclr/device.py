@@ -6,6 +6,7 @@ import contextlib
 import math
 import os
 import platform
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -196,7 +197,25 @@ def free_memory_of_machine() -> int:
         free = next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
         return int(min(free, _free_in_container()))
     except (OSError, StopIteration):
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return _free_elsewhere()
+
+
+def _free_elsewhere() -> int:
+    """Free bytes where there is no /proc/meminfo; half of all where only those are known, else 2 GB."""
+    for name, share in (("SC_AVPHYS_PAGES", 1.0), ("SC_PHYS_PAGES", 0.5)):
+        with contextlib.suppress(AttributeError, ValueError, OSError):
+            return int(share * os.sysconf(name) * os.sysconf("SC_PAGE_SIZE"))
+    return 2 * 10**9
+
+
+def peak_process_memory() -> int:
+    """Bytes this process has taken at its peak; 0 where the system does not say."""
+    try:
+        import resource
+    except ImportError:
+        return 0
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _free_in_container() -> float:

@@ -9,14 +9,17 @@ key-value store, which answers also when a process has died. Knows no method and
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import inspect
 import itertools
 import json
 import os
 import re
+import socket
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -42,16 +45,39 @@ MEET_SECONDS = 60.0
 GRACE_SECONDS = 2.0
 """How long a process waits for what others have to say of a failure before it ends."""
 _POLL_SECONDS = 0.05
+LARGEST_PORT = 65535
 
 
 def world_size() -> int:
-    """The number of processes this one was started among."""
+    """The number of processes this one was started among. Raises what :func:`check_environment` does."""
+    check_environment()
     return _number("WORLD_SIZE", 1)
 
 
 def rank() -> int:
-    """This process's number, from 0."""
+    """This process's number, from 0. Raises what :func:`check_environment` does."""
+    check_environment()
     return _number("RANK", 0)
+
+
+def check_environment() -> None:
+    """DistributedError where RANK, WORLD_SIZE, LOCAL_RANK or MASTER_PORT cannot be meant: before any work or wait."""
+    size, own = _number("WORLD_SIZE", 1), _number("RANK", 0)
+    if size < 1:
+        raise DistributedError(f"WORLD_SIZE counts the processes and must be at least 1, got {size}.")
+    if own >= size:
+        raise DistributedError(
+            f"RANK={own} must be below WORLD_SIZE={size}: processes are numbered from 0. Start them with torchrun, or "
+            "unset both for one process."
+        )
+    if size == 1:
+        return
+    here, local = _number("LOCAL_WORLD_SIZE", 0), _number("LOCAL_RANK", 0)
+    if here and local >= here:
+        raise DistributedError(f"LOCAL_RANK={local} must be below LOCAL_WORLD_SIZE={here}.")
+    port = _number("MASTER_PORT", 1)
+    if not 1 <= port <= LARGEST_PORT:
+        raise DistributedError(f"MASTER_PORT must be from 1 to {LARGEST_PORT}, got {port}.")
 
 
 def is_first() -> bool:
@@ -72,8 +98,8 @@ def require_one_process(what: str) -> None:
 
 def _number(name: str, default: int) -> int:
     text = os.environ.get(name, "")
-    if text and not text.isdecimal():
-        raise DistributedError(f"the environment variable {name} must be a whole number, got {text!r}.")
+    if text and not (text.isascii() and text.isdecimal() and len(text) < 10):
+        raise DistributedError(f"the environment variable {name} must be a whole number, got {text[:40]!r}.")
     return int(text) if text else default
 
 
@@ -191,6 +217,16 @@ class World:
             return words
         return self.heard(key, START_SECONDS)
 
+    def claim(self, key: str, words: dict[str, str]) -> dict[str, str]:
+        """What the first process has written under ``key``; the first to be there writes ``words``."""
+        if self.is_first:
+            return json.loads(self._words.compare_set(key, "", json.dumps(words)))
+        return self.heard(key, START_SECONDS)
+
+    def take_number(self) -> bool:
+        """Whether no other process of the same number was here before."""
+        return self._words.add(f"taken/{self.rank}", 1) == 1
+
     @property
     def _words(self) -> Store:
         assert self._store is not None
@@ -282,9 +318,11 @@ def _told(failure: dict[str, Any]) -> SdclrError:
 
 
 @contextlib.contextmanager
-def joined() -> Iterator[World]:
+def joined(job: str = "") -> Iterator[World]:
     """This process among those it was started with; alone where it was started alone.
 
+    ``job``: the same words on every process of a job, and others on those of another job: a process that finds another
+    job, or another process of its own number, behind its MASTER_PORT ends, and leaves the others alone.
     An error of one process ends the others too, with the same exit code. Preempted and NonFiniteError are raised by all
     of them in the same step; nobody leaves before the first process has written everything.
     """
@@ -294,6 +332,7 @@ def joined() -> Iterator[World]:
     if dist.is_initialized():
         raise DistributedError("torch.distributed is initialised already; let sdclr.pretrain form the process group.")
     world = World(rank(), world_size(), _store())
+    _require_own_job(world, job)
     try:
         yield world
         world.wait_until_over()
@@ -313,6 +352,26 @@ def joined() -> Iterator[World]:
         world.part()
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+def _require_own_job(world: World, job: str) -> None:
+    """DistributedError where this process has come to another job's port. Says nothing to whoever is there."""
+    where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+    ours = {name: os.environ.get(name, "") for name in ("TORCHELASTIC_RUN_ID", "SLURM_JOB_ID")}
+    ours |= {"job": job, "WORLD_SIZE": str(world.size)}
+    found = world.claim("job", ours)
+    names = [name for name in ours if ours[name] != found.get(name)]
+    if names:
+        differences = [f"{name} {found.get(name)!r} there, {ours[name]!r} here" for name in names]
+        raise DistributedError(
+            f"another job uses MASTER_ADDR and MASTER_PORT, {where}: {'; '.join(differences)}. Give one of the two "
+            "another MASTER_PORT."
+        )
+    if not world.take_number():
+        raise DistributedError(
+            f"another process {world.rank} has joined the job at {where} already. Give every process a RANK of its "
+            "own, and every job a MASTER_PORT of its own."
+        )
 
 
 def _within(seconds: float, action: Callable[[], T]) -> T | None:
@@ -340,13 +399,18 @@ def _connection() -> Store:
     try:
         host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
         kept_by_launcher = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+        keeps = rank() == 0 and not kept_by_launcher
+        options: dict[str, Any] = {}
+        if keeps and (listening := _listen(host, port)) is not None:
+            options["master_listen_fd"] = listening
         return dist.TCPStore(  # type: ignore[attr-defined]
             host,
             port,
             world_size(),
-            is_master=rank() == 0 and not kept_by_launcher,
+            is_master=keeps,
             timeout=timedelta(seconds=START_SECONDS),
             wait_for_workers=False,  # in the store's own code, no signal would be heard
+            **options,
         )
     except (KeyError, ValueError):
         raise DistributedError(
@@ -355,6 +419,37 @@ def _connection() -> Store:
         ) from None
     except (dist.DistError, RuntimeError) as error:
         raise DistributedError(f"the {world_size()} processes do not find each other: {error}") from None
+
+
+def _listen(host: str, port: int) -> int | None:
+    """A listening socket at ``host`` alone: by itself the store would listen on every interface of this machine.
+
+    None, with a warning, where no interface has that address, behind a service's name for example.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise DistributedError(f"MASTER_ADDR={host!r} names no machine: {error.strerror}.") from None
+    listening = socket.socket(family)
+    try:
+        if os.name == "posix":  # a port that an ended job used is free at once; elsewhere the option means more
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(1024)
+    except OSError as error:
+        listening.close()
+        if error.errno == errno.EADDRNOTAVAIL:
+            warnings.warn(
+                f"no interface of this machine has the address MASTER_ADDR={host}: the processes meet on port {port} "
+                "of every interface.",
+                stacklevel=2,
+            )
+            return None
+        raise DistributedError(
+            f"port {port} at {host} cannot be used: {error.strerror}. Another job may use it; choose another "
+            "MASTER_PORT."
+        ) from None
+    return listening.detach()
 
 
 def averaging_gradients(method: nn.Module) -> nn.Module:

@@ -11,7 +11,6 @@ status.json         running, done, preempted or failed and why; see sdclr status
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import importlib.metadata
 import json
@@ -20,7 +19,6 @@ import platform
 import shlex
 import subprocess
 import sys
-import time
 import warnings
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -28,8 +26,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from sdclr.checkpoint import CheckpointFolder, make_folder, shortened, storage_errors, write_atomically
-from sdclr.config import Section
+from sdclr import checkpoint
+from sdclr.checkpoint import CheckpointFolder, is_leftover, make_folder, shortened, storage_errors, write_atomically
+from sdclr.config import Section, user_path
 from sdclr.documents import parse_json, read_json_file, read_yaml_file
 from sdclr.errors import (
     EXIT_BUG,
@@ -40,9 +39,11 @@ from sdclr.errors import (
     NonFiniteError,
     RunFolderError,
 )
+from sdclr.locks import Lock
 from sdclr.run_records import KINDS, Epoch, EvaluationMade, ProbeMeasured, check
+from sdclr.safe_text import command
 
-LOCK_ATTEMPTS = 25
+LOCK_FILE = ".lock"
 STATUS_FILE = "status.json"
 IMAGES_FILE = "images.json"
 
@@ -53,7 +54,7 @@ class Run:
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
         self.checkpoints = CheckpointFolder(self.folder / "checkpoints")
-        self._lock: int | None = None
+        self._lock = Lock(self.folder / LOCK_FILE, str(self.folder))
 
     @property
     def config_path(self) -> Path:
@@ -121,46 +122,39 @@ class Run:
         elif self.folder.exists() and (not self.folder.is_dir() or self._holds_something_else()):
             raise RunFolderError(f"{self.folder} exists and is not a run folder; choose a new or empty --out.")
 
+    def require_elsewhere(self, *places: str | None) -> None:
+        """ConfigError where this folder is one of ``places``, folders of images, which stay as they are."""
+        for place in places:
+            if place is not None and os.path.realpath(user_path(place)) == os.path.realpath(self.folder):
+                raise ConfigError(
+                    f"{self.folder} is the folder of the images; a run needs one of its own. Choose another --out."
+                )
+
     def _holds_something_else(self) -> bool:
         # what a start that was killed before config.yaml leaves behind does not count
-        begun = {".lock", "environment.json", "split.json", "images.json", STATUS_FILE}
+        locks = {f"{LOCK_FILE}{end}" for end in ("", ".json", ".held", ".held.json")}
+        begun = locks | {"environment.json", "split.json", "images.json", STATUS_FILE}
         return any(path.name not in begun and not path.name.endswith(".tmp") for path in self.folder.iterdir())
 
     def __enter__(self) -> Self:
         make_folder(self.folder)
-        try:
-            self._lock = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-            _lock_soon(self._lock)
-        except BlockingIOError:
-            self.__exit__(None, None, None)
-            raise RunFolderError(
-                f"{self.folder} is in use by another process; wait for it or choose another --out."
-            ) from None
-        except OSError as error:
-            self.__exit__(None, None, None)
-            raise RunFolderError(f"{self.folder} is not writable: {error.strerror}. Choose another --out.") from None
+        self._lock.__enter__()
+        self._remove_leftovers()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self._lock.__exit__(kind, error, tb)
+
+    def _remove_leftovers(self) -> None:
+        """Half-written files of processes that were killed; who holds the lock is the only one that writes."""
+        for folder in (self.folder, self.folder / "evaluation"):
+            with contextlib.suppress(OSError):
+                for name in filter(is_leftover, checkpoint.files.list(folder)):
+                    checkpoint.files.unlink(folder / name)
 
     def in_use(self) -> bool:
         """Whether another process (or another Run object here) is writing to this folder now."""
-        if self._lock is not None or not (self.folder / ".lock").is_file():
-            return False
-        try:
-            lock = os.open(self.folder / ".lock", os.O_RDONLY)
-        except OSError:
-            return False  # not ours to read: nobody's lock can be told
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(lock)
-        return False
+        return self._lock.held_elsewhere()
 
     def write_text(self, name: str, content: str) -> None:
         write_atomically(self.folder / name, content)
@@ -193,14 +187,13 @@ class Run:
 
     def next_command(self, state: str, exit_code: int | None = None) -> str | None:
         """What to do with a run in this state; ``exit_code`` of the one that failed. None: to wait, or not known."""
-        folder = shlex.quote(str(self.folder))
         if state == "running":
             return None
         if not self.exists:  # it ended before its settings were written
             return None
         if state == "done":
-            return f"sdclr evaluate {folder}"
-        afresh = f"sdclr pretrain --config {shlex.quote(str(self.config_path))} --out ANOTHER"
+            return command("sdclr", "evaluate", self.folder)
+        afresh = command("sdclr", "pretrain", "--config", self.config_path, "--out", "ANOTHER")
         if exit_code == CheckpointError.exit_code:
             return afresh
         settings: dict[str, Any] = {}
@@ -213,8 +206,8 @@ class Run:
         if exit_code == EXIT_BUG:
             return "report it"
         if settings.get("backbone", {}).get("name") == "custom":
-            return f"from Python: sdclr.resume({str(self.folder)!r}, network=...)"
-        return f"sdclr resume {folder}"
+            return f"from Python: sdclr.resume({str(self.folder)!a}, network=...)"
+        return command("sdclr", "resume", self.folder)
 
     def settings(self) -> dict[str, Any]:
         """config.yaml as nested plain values, not validated."""
@@ -259,7 +252,10 @@ class Run:
         return [by_epoch[epoch] for epoch in sorted(by_epoch)], damage
 
     def append_metrics(self, line: Mapping[str, Any]) -> None:
-        with storage_errors(self.metrics_path), self.metrics_path.open("a", encoding="utf-8") as file:
+        with (
+            storage_errors(self.metrics_path),
+            open(self.metrics_path, "a", encoding="utf-8", opener=_without_links) as file,
+        ):
             file.write(json.dumps(line) + "\n")
             file.flush()
             os.fsync(file.fileno())  # the next checkpoint counts on it
@@ -281,13 +277,8 @@ class Run:
                 os.truncate(self.metrics_path, min(size, found))
 
 
-def _lock_soon(descriptor: int) -> None:
-    """Take the lock; somebody who only looks whether it is taken (in_use) holds it for a moment."""
-    for _ in range(LOCK_ATTEMPTS - 1):
-        with contextlib.suppress(BlockingIOError):
-            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        time.sleep(0.02)
-    return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+def _without_links(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
 def environment(device: str, world_size: int = 1) -> dict[str, Any]:

@@ -1,4 +1,6 @@
-"""Stop on request: SIGTERM, SIGINT and SIGUSR1 ask a run to save and end; a second signal ends it at once.
+"""Stop on request: SIGTERM, SIGINT, SIGUSR1 and SIGHUP ask a run to save and end; a second signal ends it at once.
+
+SIGHUP is what a closed terminal or a dropped connection sends; started with nohup a run ignores it, as it should.
 
 Before there is anything to save, the first one ends it too, as Preempted. One of several processes gets a signal more
 than once in a moment, from the terminal or the scheduler and from the launcher that passes it on: that counts as one.
@@ -16,7 +18,8 @@ from types import FrameType
 
 from sdclr.errors import Preempted
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+_NAMES = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP")
+_SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))  # not every system has them all
 
 
 class StoppedEarly(BaseException):
@@ -44,10 +47,13 @@ def stop_on_signal(*, same_for_seconds: float = 0.0) -> Iterator[StopRequest]:
         return
     owner = os.getpid()
     before = {number: signal.getsignal(number) for number in _SIGNALS}
+    if before.get(getattr(signal, "SIGHUP", None)) is signal.SIG_IGN:
+        del before[signal.SIGHUP]  # nohup
 
     def restore() -> None:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            if handler is not None:  # None: not set from Python, and not ours to put back
+                signal.signal(number, handler)
 
     same_until = 0.0
 
@@ -67,8 +73,9 @@ def stop_on_signal(*, same_for_seconds: float = 0.0) -> Iterator[StopRequest]:
         if not request.awaited:
             raise StoppedEarly(f"stopped by {request.signal_name} before the first step. Give the same command again.")
 
-    for number in _SIGNALS:
-        signal.signal(number, on_signal)
+    for number, handler in before.items():
+        if handler is not None:
+            signal.signal(number, on_signal)
     try:
         yield request
     except StoppedEarly as stopped:

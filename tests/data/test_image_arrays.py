@@ -15,7 +15,7 @@ from torchvision import datasets
 
 from sdclr.data import image_arrays
 from sdclr.data.image_arrays import read_cifar, read_digits, read_npz
-from sdclr.errors import DataError, MissingInputError
+from sdclr.errors import DataError, MissingInputError, RunFolderError
 
 RNG = np.random.default_rng(0)
 COLOUR = RNG.integers(0, 256, (6, 5, 7, 3)).astype(np.uint8)
@@ -252,3 +252,18 @@ def test_torchvisions_layout_and_an_npz_give_the_same_cifar10(
         assert torch.equal(one.images, other.images)
         assert np.array_equal(one.labels, other.labels)  # type: ignore[arg-type]
     assert folder.class_names[:2] == ["airplane", "automobile"]
+
+
+def test_two_downloads_at_once_do_not_write_into_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Downloading:
+        base_folder = "cifar-10-batches-py"
+
+        def __init__(self, path: Path, *, train: bool, download: bool) -> None:
+            with pytest.raises(RunFolderError, match=r"cifar-10-batches-py is in use by .*wait for it or .*--data"):
+                read_cifar("cifar10", tmp_path / "new", download=True)
+            raise OSError("no network")
+
+    monkeypatch.setitem(image_arrays.CIFAR, "cifar10", (Downloading, 10))
+    with pytest.raises(MissingInputError, match="no network"):
+        read_cifar("cifar10", tmp_path / "new", download=True)
+    assert list((tmp_path / "new").iterdir()) == []

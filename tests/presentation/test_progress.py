@@ -86,7 +86,7 @@ def test_a_terminal_shows_a_bar_and_text_above_it(clock: Clock) -> None:
     assert "a word" in text
     assert "SimCLR [1]" in text
     assert "━" in text
-    assert "2/4 steps, 50 %, 1 steps/s, took 0:00:02, saved" in text
+    assert "2/2 steps, 100 %, 1 steps/s, took 0:00:02, saved" in text
 
 
 def test_advancing_costs_far_less_than_a_step() -> None:

@@ -455,3 +455,36 @@ def test_torchrun_trains_passes_signals_on_and_restarts(tmp_path: Path, expected
         _, err = restarted.communicate(timeout=200)
     assert restarted.returncode == 0, err
     assert state_hash(tmp_path / "x") == expected
+
+
+@pytest.mark.slow
+def test_two_jobs_that_meet_on_one_port_do_not_end_each_other(
+    tmp_path: Path, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first goes on as if it were alone; each process of the second ends, with a word on the port."""
+    port = free_port()
+    monkeypatch.setattr("several_processes.free_port", lambda: port)
+
+    def wait(_: Job) -> None:
+        (tmp_path / "in a step").touch()
+        while not (tmp_path / "second is over").exists():
+            time.sleep(0.05)
+
+    prepare = at_step(3, 0, wait)
+
+    def first_job(rank: int) -> None:
+        prepare(rank)
+        pretrain(config(), tmp_path / "a")
+
+    first = started(2, first_job, launcher_keeps_store=False)
+    try:
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "in a step").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        second = started(2, lambda _: pretrain(config(), tmp_path / "b"), launcher_keeps_store=False)
+        assert codes(second) == [80, 80]
+    finally:
+        (tmp_path / "second is over").touch()
+    assert codes(first) == [0, 0]
+    assert state_hash(tmp_path / "a") == expected

@@ -107,7 +107,7 @@ def struck(where: str, out: Path, send: Callable[[], None]) -> None:
 STRIKES = [
     (where, number) for where in ("start-up", "a step") for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 ]
-STRIKES += [("the first checkpoint", signal.SIGTERM), ("a save", signal.SIGTERM)]
+STRIKES += [("the first checkpoint", signal.SIGTERM), ("a save", signal.SIGTERM), ("a step", signal.SIGHUP)]
 
 
 @pytest.mark.parametrize(("where", "number"), STRIKES)
@@ -263,7 +263,7 @@ def test_a_signal_inside_a_reader_is_not_taken_for_damage(tmp_path: Path, monkey
         return read_positions(tmp_path / "list.npy", 3)
 
     np.save(tmp_path / "list.npy", np.arange(3))
-    monkeypatch.setattr(np, "load", interrupted)
+    monkeypatch.setattr(np.lib.format, "read_magic", interrupted)
     monkeypatch.setattr("sdclr.jobs.pretrain.job.build_data", read_list)
     with pytest.raises(errors.Preempted, match="stopped by SIGTERM before the first step"):
         pretrain(config(), tmp_path / "x")

@@ -220,4 +220,4 @@ class SyncTooLate(CrashingDisk):
 
 
 def _final(path: Path) -> Path:
-    return path.with_name(path.name.removeprefix(".").removesuffix(".tmp"))
+    return path.with_name(path.name.removeprefix(".").removesuffix(".tmp").rpartition(".")[0])

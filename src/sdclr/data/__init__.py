@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from sdclr.config import INCIDENTAL, Fraction, Section
+from sdclr.config import INCIDENTAL, Fraction, Section, user_path
 from sdclr.data.epoch_order import epoch_batches, steps_per_epoch
 from sdclr.data.image_arrays import read_cifar, read_digits, read_npz
 from sdclr.data.image_store import Placement
@@ -255,7 +255,7 @@ def build_data(config: DataConfig, *, download: bool = False, exclude: Iterable[
 def _path(config: DataConfig) -> Path:
     if config.path is None:
         raise ConfigError(f"data.path is missing: say where {config.name} is, with --data PATH.")
-    return Path(config.path).expanduser()
+    return user_path(config.path)
 
 
 def _splits_dir(config: DataConfig) -> Path:
@@ -264,7 +264,7 @@ def _splits_dir(config: DataConfig) -> Path:
             f"data.splits_dir is missing: {config.name} is split by the authors' lists. Say where their split "
             "folder is, with --splits-dir FOLDER."
         )
-    return Path(config.splits_dir).expanduser()
+    return user_path(config.splits_dir)
 
 
 def _read_images(config: DataConfig, exclude: Iterable[Path | str]) -> LabelledImages:
@@ -281,7 +281,7 @@ def _read_images(config: DataConfig, exclude: Iterable[Path | str]) -> LabelledI
 
 
 def _optional_path(path: str | None) -> Path | None:
-    return None if path is None else Path(path).expanduser()
+    return None if path is None else user_path(path)
 
 
 def _read_imagenet(config: DataConfig, download: bool) -> LabelledImages:

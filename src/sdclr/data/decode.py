@@ -43,6 +43,7 @@ from sdclr.data.decoding_budget import (
     webp_canvas,
 )
 from sdclr.errors import DataError, MissingInputError, SdclrError
+from sdclr.positioned_files import read_at
 
 with contextlib.suppress(ImportError):  # not in every Pillow
     from PIL import AvifImagePlugin  # noqa: F401
@@ -150,7 +151,7 @@ class _Part(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         wanted = min(len(buffer), max(self._size - self._position, 0))
-        content = os.pread(self._descriptor, wanted, self._start + self._position)
+        content = read_at(self._descriptor, wanted, self._start + self._position)
         buffer[: len(content)] = content
         self._position += len(content)
         return len(content)

@@ -5,6 +5,7 @@ N images, H x W pixels. Everything is [N, 3, H, W] uint8 in memory; grey images 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from torch import Tensor
 from torchvision import datasets
 
 from sdclr.batch import Views
+from sdclr.checkpoint import make_folder
 from sdclr.data.decode import printable
 from sdclr.data.images import BadFile, LabelledImages, MaxSkipped, OnError
 from sdclr.data.npy_files import read_npz_arrays
@@ -26,6 +28,7 @@ from sdclr.data.splits import Positions
 from sdclr.data.view_parameters import ViewSpec
 from sdclr.data.views import make_views, resize_images
 from sdclr.errors import DataError, MissingInputError
+from sdclr.locks import writing
 from sdclr.stateless_random import Stream, derive, permutation
 
 
@@ -117,7 +120,8 @@ def read_cifar(name: str, path: Path, *, download: bool = False) -> LabelledImag
             "Add --download to fetch it there."
         )
     try:
-        parts = [reader(path, train=train, download=download) for train in (True, False)]
+        with _downloading(path / reader.base_folder) if download else contextlib.nullcontext():
+            parts = [reader(path, train=train, download=download) for train in (True, False)]
     except RuntimeError:
         raise DataError(
             f"{name} at {path} fails torchvision's checksums: a file is missing, cut off or not the original. "
@@ -127,6 +131,14 @@ def read_cifar(name: str, path: Path, *, download: bool = False) -> LabelledImag
         raise MissingInputError(f"{name} could not be read or downloaded to {path}: {error}") from None
     train, test = (ImageArrays(_to_tensor(p.data, name), np.array(p.targets, dtype=np.int64)) for p in parts)
     return LabelledImages(train, test, list(parts[0].classes))
+
+
+@contextlib.contextmanager
+def _downloading(folder: Path) -> Iterator[None]:
+    """Two downloads at once would write into each other's files; RunFolderError says who was first."""
+    make_folder(folder.parent)
+    with writing(folder, "choose another --data"):
+        yield
 
 
 _ARRAYS = (

@@ -25,19 +25,29 @@ import torch
 from torch import Tensor
 
 from sdclr.batch import Views
-from sdclr.checkpoint import storage_errors, write_atomically
+from sdclr.checkpoint import storage_errors, sync_folder, write_atomically
 from sdclr.data.cutting import Bytes, cut_probe_crops, cut_stills, cut_views
 from sdclr.data.cutting_on_device import ResidentPixels
 from sdclr.data.decode import printable, require_file
 from sdclr.data.image_files import ImageFiles
 from sdclr.data.images import BadFile, MaxSkipped, OnError
 from sdclr.data.splits import Positions
-from sdclr.data.store_files import JOURNAL, PIXELS, find_damage, layout, locked, map_bytes, sync, write_pixels
+from sdclr.data.store_files import (
+    FORMAT,
+    IDENTITY,
+    JOURNAL,
+    PIXELS,
+    find_damage,
+    layout,
+    locked,
+    map_bytes,
+    require_ours,
+    write_pixels,
+)
 from sdclr.data.view_parameters import ViewSpec
 from sdclr.device import free_memory
 from sdclr.errors import ConfigError, DataError, MissingInputError
 
-FORMAT = "decoded images of sdclr"
 VERSION = 1
 MANIFEST = "manifest.json"
 LARGEST_SHARE_OF_DEVICE = 0.4
@@ -218,15 +228,19 @@ def build_store(
         raise DataError(f"{printable(folder)} exists and is no store. Choose another folder, or remove it.")
     unfinished = folder.with_name(f"{folder.name}.partial")
     with storage_errors(unfinished):
-        unfinished.mkdir(parents=True, exist_ok=True)
+        unfinished.parent.mkdir(parents=True, exist_ok=True)
         with locked(unfinished):
+            require_ours(unfinished)
+            unfinished.mkdir(exist_ok=True)
+            write_atomically(unfinished / IDENTITY, json.dumps({"format": FORMAT, "unfinished": True}))
             facts, sizes = _facts(images), images.sizes
             checksums = write_pixels(images, unfinished, facts, advance)
             manifest = facts | {"pillow": PIL.__version__, "shapes": sizes.tolist(), "crc32": checksums.tolist()}
             write_atomically(unfinished / MANIFEST, json.dumps(manifest))
             unfinished.rename(folder)
-            sync(folder.parent)
-            (folder / JOURNAL).unlink()
+            sync_folder(folder.parent)
+            for name in (JOURNAL, IDENTITY):
+                (folder / name).unlink()
     return open_store(folder, images)  # asks the files again: they may have changed meanwhile
 
 

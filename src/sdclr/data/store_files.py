@@ -6,7 +6,6 @@ N images. What the store means, and when it may be used, is said in :mod:`sdclr.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -18,16 +17,21 @@ from typing import Any
 
 import numpy as np
 
-from sdclr.checkpoint import write_atomically
+from sdclr.checkpoint import is_leftover, write_atomically
 from sdclr.data.cutting import Bytes
 from sdclr.data.decode import printable
 from sdclr.data.image_files import ImageFiles
 from sdclr.data.look_ahead import in_pieces, look_ahead
 from sdclr.data.splits import Positions
-from sdclr.errors import DataError, StorageError
+from sdclr.errors import DataError, RunFolderError, StorageError
+from sdclr.locks import Lock
+from sdclr.positioned_files import write_at
 
+FORMAT = "decoded images of sdclr"
 PIXELS = "pixels.bin"
 JOURNAL = "journal.jsonl"
+IDENTITY = "identity.json"
+"""Of an unfinished store: by it the folder is known for ours."""
 IMAGES_PER_ENTRY = 128
 """Of the journal: about what a killed build loses."""
 IMAGES_PER_CALL = 16
@@ -76,10 +80,11 @@ def write_pixels(images: ImageFiles, folder: Path, facts: dict[str, Any], advanc
     checksums[: len(kept)] = kept
     advance(len(kept))
     _require_space(folder, num_bytes - int(starts[len(kept)]) if len(kept) < len(images) else 0)
-    descriptor = os.open(folder / PIXELS, os.O_RDWR | os.O_CREAT, 0o644)
+    write_atomically(folder / JOURNAL, f"{json.dumps(facts)}\n{json.dumps(kept.tolist())}\n")
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(folder / PIXELS, flags, 0o644)
     try:
-        os.ftruncate(descriptor, num_bytes)
-        write_atomically(folder / JOURNAL, f"{json.dumps(facts)}\n{json.dumps(kept.tolist())}\n")
+        os.truncate(descriptor, num_bytes)
         with (folder / JOURNAL).open("a", encoding="utf-8") as journal:
             calls = _decode_calls(images, descriptor, starts, checksums, first=len(kept))
             with contextlib.closing(look_ahead(calls, num_workers=images.num_workers)) as written:
@@ -102,9 +107,7 @@ def _decode_calls(
     def decode(position: int) -> None:
         content = np.asarray(images.picture(position).image).reshape(-1).data
         checksums[position] = zlib.crc32(content)
-        written = 0
-        while written < len(content):  # a write may take a part only
-            written += os.pwrite(descriptor, content[written:], int(starts[position]) + written)
+        write_at(descriptor, content, int(starts[position]))
 
     for start in range(first, len(images), IMAGES_PER_ENTRY):
         rows = range(start, min(start + IMAGES_PER_ENTRY, len(images)))
@@ -137,24 +140,49 @@ def _require_space(folder: Path, num_bytes: int) -> None:
         )
 
 
+def require_ours(folder: Path) -> None:
+    """DataError unless an earlier build has made this unfinished store: by its identity, or as it is empty."""
+    if not os.path.lexists(folder):
+        return
+    ours = folder.is_dir() and not folder.is_symlink()
+    if ours and not _begun_by_us(folder):
+        ours = all(is_leftover(name) for name in os.listdir(folder))
+    if not ours:
+        raise DataError(
+            f"{printable(folder)} exists and is no unfinished store of sdclr; move it away, or choose another "
+            "data.store."
+        )
+
+
+def _begun_by_us(folder: Path) -> bool:
+    for name in (IDENTITY, JOURNAL):  # the journal, as versions without an identity left it
+        with contextlib.suppress(OSError, ValueError, RecursionError), (folder / name).open("rb") as file:
+            facts = json.loads(file.readline(_LONGEST_HEADER))
+            if isinstance(facts, dict) and facts.get("format") == FORMAT:
+                return True
+    return False
+
+
+_LONGEST_HEADER = 4096
+
+
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Nobody else builds in this folder; DataError if somebody does."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    lock = Lock(
+        folder.with_name(f".{folder.name[:50]}.lock"),
+        f"the store {printable(folder)}",
+        removed=True,
+        advice="choose another data.store",
+    )
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DataError(f"another process is building the store {printable(folder)}; wait for it.") from None
+        lock.__enter__()
+    except RunFolderError:
+        if lock.held_elsewhere():
+            words = f"another process is building the store {printable(folder)}; wait for it{lock.holder()}."
+            raise DataError(words) from None
+        raise
+    try:
         yield
     finally:
-        os.close(descriptor)
-
-
-def sync(folder: Path) -> None:
-    """Make a rename in this folder last."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        lock.__exit__(None, None, None)

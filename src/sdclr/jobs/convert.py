@@ -8,19 +8,25 @@ from sdclr.backbones.authors_checkpoint import AuthorsCheckpoint, Branch, read_a
 from sdclr.backbones.backbone import measure_feature_dim
 from sdclr.backbones.weights import save_backbone
 from sdclr.errors import ConfigError
+from sdclr.output_files import output_file, require_free, require_place
 
 
-def convert(source: Path | str, out: Path | str, branch: Branch = "target") -> AuthorsCheckpoint:
+def convert(
+    source: Path | str, out: Path | str, branch: Branch = "target", *, overwrite: bool = False
+) -> AuthorsCheckpoint:
     """Write the backbone of an authors' checkpoint to ``out``, for load_backbone and ``--weights``.
 
     ``branch`` chooses the norms of a file with two sets: target (dense) or competitor (pruned). The weights are the
-    dense ones either way: masks are not part of their files. Raises CheckpointError; nothing is written then.
+    dense ones either way: masks are not part of their files. Raises CheckpointError; nothing is written then. Raises
+    ConfigError for an ``out`` that exists, unless ``overwrite``, and always for a run's own backbone.
     """
     out = Path(out)
     if out.suffix != ".safetensors":
         raise ConfigError(f"the output must be named *.safetensors, got {out}.")
-    if not out.parent.is_dir():
-        raise ConfigError(f"the folder {out.parent} does not exist; make it first.")
+    if out.name == "backbone.safetensors" and (out.parent / "config.yaml").exists():
+        raise ConfigError(f"{out} is the backbone that the run in {out.parent} has trained; choose another output.")
+    require_place(out, "output")
+    require_free(out, overwrite=overwrite, option="output")
     checkpoint = read_authors_checkpoint(source, branch)
     size = 32 if checkpoint.architecture.stem == "small" else 224
     facts = {
@@ -32,5 +38,6 @@ def convert(source: Path | str, out: Path | str, branch: Branch = "target") -> A
         "epochs": checkpoint.epoch,
         "data_fingerprint": None,
     }
-    save_backbone(out, checkpoint.backbone, checkpoint.architecture.to_dict(), facts)
+    with output_file(out, overwrite=overwrite, option="output"):  # nothing is written for a file that is refused
+        save_backbone(out, checkpoint.backbone, checkpoint.architecture.to_dict(), facts)
     return checkpoint

@@ -6,30 +6,32 @@ on from there. Trains nothing, knows no method.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import json
 import os
-import shutil
+import re
 import warnings
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from sdclr.backbones.weights import load_backbone, read_backbone
-from sdclr.checkpoint import storage_errors, write_atomically
+from sdclr.checkpoint import is_leftover, storage_errors, temporary_name, write_atomically
 from sdclr.data import BadFile, DataConfig, Images, build_data
 from sdclr.data.decode import printable
 from sdclr.data.image_files import ImageFiles
 from sdclr.data.images import left_out
 from sdclr.device import resolve_device
-from sdclr.errors import ConfigError
+from sdclr.errors import ConfigError, RunFolderError
 from sdclr.evaluation.features import extract_features
+from sdclr.output_files import lexists, output_file, require_free
 from sdclr.presentation.progress import AnyProgress, NoProgress
 
 FORMATS = (".npz", ".parquet")
@@ -43,18 +45,33 @@ def embed(
     *,
     device: str = "auto",
     progress: AnyProgress | None = None,
+    overwrite: bool = False,
 ) -> Path:
     """Write the features of every image of ``data`` (its training part) to ``out``, a .npz or .parquet file.
 
     ``source``: a run folder or backbone.safetensors. The file holds ``path`` [N] (the position, for arrays),
     ``features`` float32 [N, F], and ``label`` with ``class_names`` where labels are known. An interrupted call goes on
     where it stopped, if backbone and images are the same. Files that cannot be decoded are an error, or left out with a
-    warning (data.on_error=skip). Raises ConfigError for another kind of output, or for one that exists.
+    warning (data.on_error=skip). Raises ConfigError for another kind of output, and for one that exists unless
+    ``overwrite``; RunFolderError where another process is writing it, or where OUT.partial is not ours.
     """
     out, show = Path(out), progress or NoProgress()
     _check_output(out)
     if data.store is not None:
         raise ConfigError("data.store saves decoding when images are seen again; embed sees each once. Leave it out.")
+    with output_file(out, overwrite=overwrite):
+        _Partial.require_ours(_partial_folder(out))
+        _write_features(source, data, out, device, show, overwrite)
+    return out
+
+
+def _partial_folder(out: Path) -> Path:
+    return out.with_name(f"{out.name}.partial")
+
+
+def _write_features(
+    source: Path | str, data: DataConfig, out: Path, device: str, show: AnyProgress, overwrite: bool
+) -> None:
     backbone = load_backbone(source)
     size = read_backbone(source).require_image_size()
     found = build_data(data)
@@ -62,7 +79,7 @@ def embed(
     identity = f"{_identity(source, found.fingerprint, size)} {[one.path for one in bad]}"
     where = resolve_device(device)
     backbone = backbone.to(where).to(memory_format=torch.channels_last)
-    parts = _Partial(out.with_name(f"{out.name}.partial"), identity)
+    parts = _Partial(_partial_folder(out), identity)
     done = parts.open(len(images))
     task = show.add(f"features of {len(images)} images", total=len(images), unit="images", done=done)
     for first in range(done, len(images), ROWS_PER_PART):
@@ -74,8 +91,7 @@ def embed(
     facts: dict[str, Any] = {"path": _names(images)}
     if images.labels is not None:
         facts |= {"label": images.labels, "class_names": np.array(found.class_names)}
-    parts.finish(out, facts)
-    return out
+    parts.finish(out, facts, overwrite=overwrite)
 
 
 def _usable(images: Images, data: DataConfig, show: AnyProgress) -> tuple[Images, list[BadFile]]:
@@ -93,10 +109,6 @@ def _usable(images: Images, data: DataConfig, show: AnyProgress) -> tuple[Images
 def _check_output(out: Path) -> None:
     if out.suffix not in FORMATS:
         raise ConfigError(f"--out must be named *.npz or *.parquet, got {out}.")
-    if out.exists():
-        raise ConfigError(f"{out} exists; remove it, or choose another --out.")
-    if not out.parent.is_dir():
-        raise ConfigError(f"the folder {out.parent} does not exist; make it first.")
     if out.suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
         raise ConfigError('a .parquet file needs pyarrow: pip install "sdclr[parquet]", or write a .npz.')
 
@@ -117,43 +129,70 @@ def _names(images: Images) -> npt.NDArray[np.str_]:
 
 
 class _Partial:
-    """Finished rows, part by part, each written atomically."""
+    """Finished rows, part by part, each written atomically.
+
+    The folder is ours by its identity.json alone, or where it is empty; of its files those are that have our names.
+    """
 
     def __init__(self, folder: Path, identity: str) -> None:
         self.folder, self.identity = folder, identity
         self.rows = 0
 
+    @staticmethod
+    def require_ours(folder: Path) -> None:
+        """RunFolderError for a folder, or whatever it is, that an earlier call has not made."""
+        with storage_errors(folder):
+            if not lexists(folder):
+                return
+            ours = folder.is_dir() and not folder.is_symlink()
+            if ours and not _read_identity(folder):
+                ours = all(is_leftover(name) for name in os.listdir(folder))
+        if not ours:
+            raise RunFolderError(
+                f"{folder} exists and was not made by sdclr embed; move it away, or choose another --out."
+            )
+
     def open(self, num_images: int) -> int:
         """Rows that an earlier call has finished; what belongs to other images or weights is thrown away."""
         with storage_errors(self.folder):
             self.folder.mkdir(exist_ok=True)
-            manifest = self.folder / "identity.json"
-            if not manifest.is_file() or json.loads(manifest.read_text()) != self.identity:
-                for path in self.folder.iterdir():
-                    path.unlink()
-                write_atomically(manifest, json.dumps(self.identity))
+            if _read_identity(self.folder) != self.identity:
+                self._remove_files()
+                write_atomically(self.folder / IDENTITY, json.dumps({"kind": KIND, "identity": self.identity}))
         while (path := self._part(self.rows)).is_file():
             self.rows += len(np.load(path, mmap_mode="r"))
         return min(self.rows, num_images)
 
     def append(self, features: npt.NDArray[np.float32]) -> None:
         path = self._part(self.rows)
-        temporary = path.with_suffix(".tmp.npy")
         with storage_errors(path):
-            np.save(temporary, features)
+            with _new_file(path) as (temporary, file):
+                np.save(file, features)
             os.replace(temporary, path)
         self.rows += len(features)
 
-    def finish(self, out: Path, facts: dict[str, Any]) -> None:
+    def finish(self, out: Path, facts: dict[str, Any], *, overwrite: bool) -> None:
         """Put the parts together under the name that was asked for, and remove them."""
-        temporary = self.folder / f"whole{out.suffix}"
         with storage_errors(out):
-            if out.suffix == ".npz":
-                _write_npz(temporary, self._features(), facts)
-            else:
-                _write_parquet(temporary, self._parts(), facts)
+            with _new_file(self.folder / f"whole{out.suffix}") as (temporary, file):
+                if out.suffix == ".npz":
+                    np.savez(file, features=self._features(), **facts)
+                else:
+                    _write_parquet(file, self._parts(), facts)
+            require_free(out, overwrite=overwrite)  # hours have passed
             os.replace(temporary, out)
-            shutil.rmtree(self.folder)
+            self._remove_files()
+            (self.folder / IDENTITY).unlink()
+        try:
+            self.folder.rmdir()
+        except OSError:
+            warnings.warn(f"{self.folder} holds files that are not sdclr's; they were left there.", stacklevel=3)
+
+    def _remove_files(self) -> None:
+        """All but the identity: what has another name is not ours."""
+        for name in os.listdir(self.folder):
+            if _OURS.fullmatch(name) or is_leftover(name):
+                (self.folder / name).unlink()
 
     def _part(self, first: int) -> Path:
         return self.folder / f"{first:012d}.npy"
@@ -168,7 +207,7 @@ class _Partial:
     def _features(self) -> npt.NDArray[np.float32]:
         """All rows as one memory-mapped file, so that a million images need no memory."""
         width = np.load(self._part(0), mmap_mode="r").shape[1]
-        path = self.folder / "features.tmp.npy"
+        path = temporary_name(self.folder / "features.npy")
         whole = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(self.rows, width))
         first = 0
         for part in self._parts():
@@ -177,12 +216,31 @@ class _Partial:
         return whole
 
 
-def _write_npz(path: Path, features: npt.NDArray[np.float32], facts: dict[str, Any]) -> None:
-    with path.open("wb") as file:
-        np.savez(file, features=features, **facts)
+IDENTITY = "identity.json"
+KIND = "sdclr features, unfinished"
+_OURS = re.compile(r"[0-9]{12}\.npy")
 
 
-def _write_parquet(path: Path, parts: Iterator[npt.NDArray[np.float32]], facts: dict[str, Any]) -> None:
+def _read_identity(folder: Path) -> str | None:
+    """What the finished rows in ``folder`` belong to; None where it is not ours."""
+    try:
+        facts = json.loads((folder / IDENTITY).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return str(facts.get("identity")) if isinstance(facts, dict) and facts.get("kind") == KIND else None
+
+
+@contextlib.contextmanager
+def _new_file(path: Path) -> Iterator[tuple[Path, IO[bytes]]]:
+    """A file that did not exist, under a temporary name beside ``path``; on the disk when the block ends."""
+    temporary = temporary_name(path)
+    with temporary.open("xb") as file:
+        yield temporary, file
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _write_parquet(file: IO[bytes], parts: Iterator[npt.NDArray[np.float32]], facts: dict[str, Any]) -> None:
     """Columns path, features (a fixed-size list), label and class where known; one row group a part."""
     import pyarrow
     import pyarrow.parquet
@@ -197,7 +255,7 @@ def _write_parquet(path: Path, parts: Iterator[npt.NDArray[np.float32]], facts: 
             labels = facts["label"][rows]
             columns |= {"label": pyarrow.array(labels), "class": pyarrow.array(facts["class_names"][labels].tolist())}
         table = pyarrow.table(columns)
-        writer = writer or pyarrow.parquet.ParquetWriter(path, table.schema)
+        writer = writer or pyarrow.parquet.ParquetWriter(file, table.schema)
         writer.write_table(table)
     if writer is not None:
         writer.close()

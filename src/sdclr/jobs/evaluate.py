@@ -10,6 +10,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
@@ -184,9 +185,8 @@ def _usable(run: Run, config: PretrainConfig, data: Data, progress: AnyProgress 
     for part, images, before in (("validation", pool.at(split.validation), len(bad)), ("test", data.test, 0)):
         limit = allowed_to_skip(config.data.max_skipped, len(pool) if part == "validation" else len(images))
         task = show.add(f"looking at {len(images)} {part} images", total=len(images), unit="images")
-        kept[part], found = images.verified(
-            "skip", lambda done, task=task: show.advance(task, done), max(limit - before, 0)
-        )  # type: ignore[misc]
+        advance = partial(show.advance, task)
+        kept[part], found = images.verified("skip", advance, max(limit - before, 0))
         show.finish(task)
         if found:
             warnings.warn(f"{part}: {left_out(found, len(images))}", stacklevel=3)

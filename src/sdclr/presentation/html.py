@@ -1,6 +1,8 @@
 """One self-contained HTML page from a report: no script, no font, image or style from elsewhere.
 
 The template escapes everything; only the SVG made by ``plots`` is inserted as it is (matplotlib escapes its labels).
+Controls and turning signs are shown as escapes. A Content-Security-Policy lets the page load and run nothing, whatever
+a name in it holds.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from markupsafe import Markup
 
 from sdclr.presentation import plots, tables
 from sdclr.presentation.tables import Report, SplitCounts
+from sdclr.safe_text import visible
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ def render_html(report: Report) -> str:
     environment = Environment(
         loader=PackageLoader("sdclr.presentation", "templates"),
         autoescape=True,
+        finalize=_visible,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -42,6 +46,19 @@ def render_html(report: Report) -> str:
         colours=colours,
         image_counts=_image_counts,
     )
+
+
+def _visible(value: object) -> object:
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+MARK = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="generator" content="sdclr">
+"""
+"""What our pages begin with: by it they are known for ours."""
 
 
 def _bar_plots(report: Report, colours: Mapping[str, str]) -> list[Plot]:

@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sdclr.presentation.tables import PROBES, Estimate, cell, markdown_table, percent
+from sdclr.safe_text import csv_row, latex, markdown, one_line
 
 COLUMNS = {
     "all": "All",
@@ -75,13 +76,13 @@ _LABEL_WIDTH, _NUMBER_WIDTH = 21, 8  # 80 columns in all
 
 def render_terminal(table: PaperTable, console: Console) -> None:
     """Print every arm under each probe; the ± of a mean has a line of its own, so that 80 columns are enough."""
-    console.print(Text(table.title, style="bold"))
+    console.print(Text(one_line(table.title), style="bold"))
     for probe, arms in _by_probe(table).items():
         console.print(Text(f"\n{PROBES[probe]}", style="bold cyan"))
         console.print(_grid([["", *COLUMNS.values()]], style="bold"))
         for arm in arms:
             settings = next(row for row in arm.rows if row.kind == "mean").settings
-            console.print(Text.assemble((arm.label, "bold"), f"  {_settings_line(settings)}"))
+            console.print(Text.assemble((one_line(arm.label), "bold"), f"  {one_line(_settings_line(settings))}"))
             for row in arm.rows:
                 differs = row.kind == "published" and row.settings != settings
                 label = f"{row.label}{f', {_settings_line(row.settings)}' if differs else ''}"
@@ -90,7 +91,7 @@ def render_terminal(table: PaperTable, console: Console) -> None:
                 console.print(_grid([[label, *numbers]], style))
     console.print()
     for note in table.notes:
-        console.print(Text(note, style="dim"))
+        console.print(Text(one_line(note), style="dim"))
 
 
 def _grid(rows: Sequence[Sequence[str]], style: str) -> Table:
@@ -99,13 +100,13 @@ def _grid(rows: Sequence[Sequence[str]], style: str) -> Table:
     for _ in COLUMNS:
         grid.add_column(width=_NUMBER_WIDTH, justify="right")
     for label, *numbers in rows:
-        grid.add_row(Padding(Text(label), (0, 0, 0, 2)), *numbers, style=style)
+        grid.add_row(Padding(Text(one_line(label)), (0, 0, 0, 2)), *numbers, style=style)
     return grid
 
 
 def to_markdown(table: PaperTable) -> str:
     """One table a probe, the settings of the arm in every row."""
-    parts = [f"# {table.title}"]
+    parts = [f"# {markdown(table.title)}"]
     for probe, arms in _by_probe(table).items():
         body = [
             [arm.label, row.label, *row.settings, *(_cell(row, key) for key in COLUMNS)]
@@ -114,16 +115,21 @@ def to_markdown(table: PaperTable) -> str:
         ]
         header = ["Arm", "", *SETTINGS, *COLUMNS.values()]
         parts += [f"## {PROBES[probe]}", markdown_table(header, body, num_text_columns=2 + len(SETTINGS))]
-    return "\n\n".join([*parts, "\n".join(f"- {note}" for note in table.notes)]) + "\n"
+    return "\n\n".join([*parts, "\n".join(f"- {markdown(note)}" for note in table.notes)]) + "\n"
+
+
+CSV_HEADER = (
+    *("dataset", "protocol", "probe", "arm", "kind", "row", "n"),
+    *(name.replace(" ", "_") for name in SETTINGS),
+    *(f"{key}_{part}" for key in COLUMNS for part in ("mean", "std")),
+)
 
 
 def to_csv(table: PaperTable) -> str:
     """One line a row: fractions in full precision; what is not known, and the std of a single split, is empty."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    names = [f"{key}_{part}" for key in COLUMNS for part in ("mean", "std")]
-    columns = [name.replace(" ", "_") for name in SETTINGS]
-    writer.writerow(["dataset", "protocol", "probe", "arm", "kind", "row", "n", *columns, *names])
+    writer.writerow(CSV_HEADER)
     for arm in table.arms:
         for row in arm.rows:
             estimates = [row.values.get(key, Estimate(math.nan, math.nan, 0)) for key in COLUMNS]
@@ -131,30 +137,33 @@ def to_csv(table: PaperTable) -> str:
             fields = ["" if math.isnan(number) else repr(number) for number in numbers]
             n = max((e.n for e in estimates), default=0) if row.kind != "published" else ""
             protocol = table.protocol if row.kind != "published" else table.published_protocol
-            writer.writerow(
-                [table.dataset, protocol, arm.probe, arm.label, row.kind, row.label, n, *row.settings, *fields]
-            )
+            words = [table.dataset, protocol, arm.probe, arm.label, row.kind, row.label, n, *row.settings]
+            writer.writerow([*csv_row(words), *fields])
     return stream.getvalue()
+
+
+LATEX_MARK = "% written by sdclr; needs \\usepackage{booktabs}"
+"""The first line of our LaTeX files: by it they are known for ours."""
 
 
 def to_latex(table: PaperTable) -> str:
     """A booktabs table a probe, ready for \\input."""
-    parts = ["% needs \\usepackage{booktabs}"]
+    parts = [LATEX_MARK]
     for probe, arms in _by_probe(table).items():
         header = ["Arm", "", *SETTINGS, *COLUMNS.values()]
         lines = [
             "\\begin{table}",
             "\\centering",
-            f"\\caption{{{_latex(f'{table.title}. {PROBES[probe]}. ' + ' '.join(table.notes))}}}",
+            f"\\caption{{{latex(f'{table.title}. {PROBES[probe]}. ' + ' '.join(table.notes))}}}",
             f"\\begin{{tabular}}{{ll{'c' * len(SETTINGS)}{'r' * len(COLUMNS)}}}",
             "\\toprule",
-            " & ".join(map(_latex, header)) + " \\\\",
+            " & ".join(map(latex, header)) + " \\\\",
         ]
         for arm in arms:
             lines.append("\\midrule")
             for row in arm.rows:
                 cells = [arm.label, row.label, *row.settings, *(_cell(row, key) for key in COLUMNS)]
-                lines.append(" & ".join(map(_latex, cells)) + " \\\\")
+                lines.append(" & ".join(map(latex, cells)) + " \\\\")
         parts.append("\n".join([*lines, "\\bottomrule", "\\end{tabular}", "\\end{table}"]))
     return "\n\n".join(parts) + "\n"
 
@@ -174,11 +183,3 @@ def _settings_line(settings: Sequence[str]) -> str:
 def _cell(row: PaperRow, key: str) -> str:
     estimate = row.values.get(key)
     return percent(math.nan) if estimate is None else cell(estimate)
-
-
-_LATEX = {"\\": "\\textbackslash{}", "±": "$\\pm$", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}"}
-_LATEX |= {character: f"\\{character}" for character in "&%$#_{}"}
-
-
-def _latex(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in text)

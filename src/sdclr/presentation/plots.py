@@ -22,6 +22,7 @@ from matplotlib.ticker import MaxNLocator
 
 from sdclr.presentation.tables import ArmCurves, ClassBars
 from sdclr.process_state import silenced_warnings
+from sdclr.safe_text import one_line
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _INK = "#010203"  # stands for the page's text colour until the SVG is written
@@ -127,6 +128,7 @@ def _label_ranks(axes: Axes, counts: Sequence[int]) -> None:
 
 def _in_legend(name: str) -> str:
     """A name as a legend takes it: matplotlib leaves out what begins with an underscore, and cannot show nothing."""
+    name = one_line(name)
     return name if name and not name.startswith("_") else f" {name}"
 
 

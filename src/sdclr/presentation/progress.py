@@ -10,12 +10,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import IO, Self, cast
 
 import rich.progress
 from rich.console import Console
 from rich.table import Column
 from rich.text import Text
+
+from sdclr.output_streams import EnduringStream
+from sdclr.safe_text import one_line, shown
 
 LINE_INTERVAL_SECONDS = 10.0
 """At most one plain line for each task in this time, besides its first and last."""
@@ -80,11 +83,13 @@ class Progress:
             progress.advance(task, note="loss 4.91")
 
     Bars where ``console`` (standard error unless given) is a terminal, plain lines elsewhere.
-    ``now`` is the time source, in seconds.
+    ``now`` is the time source, in seconds. Where nobody reads what is shown (a closed pipe, a full log disk) it goes
+    quiet, and the work goes on.
     """
 
     def __init__(self, console: Console | None = None, now: Callable[[], float] = time.monotonic) -> None:
-        self._console = console or Console(stderr=True)
+        self._console = console or Console(file=cast(IO[str], EnduringStream(sys.stderr)))
+        self._quiet = False
         self._now = now
         self._tasks: list[Task] = []
         self._bars: rich.progress.Progress | None = None
@@ -117,7 +122,7 @@ class Progress:
 
     def add(self, description: str, total: int, unit: str = "steps", done: int = 0) -> int:
         """Start a task of ``total`` units, ``done`` of which an earlier sitting has finished. Returns its handle."""
-        now = self._now()
+        now, description = self._now(), shown(description)
         task = Task(description, total, unit, now, initial=done, done=done, printed_seconds=now)
         self._tasks.append(task)
         if self._bars:
@@ -139,14 +144,24 @@ class Progress:
             self._line(ours, ours.summary(now))
 
     def finish(self, task: int, note: str | None = None) -> None:
-        """The task is over, whatever was counted; its bar or last line stays."""
+        """The task is over: what was counted is all that there was to do. Its bar or last line stays."""
+        ours = self._tasks[task]
         if note is not None:
-            self._tasks[task].note = note
+            ours.note = note
+        if not ours.finished and ours.done < ours.total:
+            ours.total = ours.done
+            if self._bars:
+                self._bars.update(rich.progress.TaskID(task), total=ours.total)
         self._end(task, "finished")
 
     def print(self, text: str) -> None:
         """A line of plain text above the bars."""
-        self._console.print(Text(text), soft_wrap=True)
+        if self._quiet:
+            return
+        try:
+            self._console.print(Text(one_line(text)), soft_wrap=True)
+        except (OSError, ValueError):  # nobody can read it: no reason to end the work
+            self._quiet = True
 
     def _end(self, index: int, word: str) -> None:
         task = self._tasks[index]

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import io
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
+from PIL.PngImagePlugin import PngInfo
 
 Pixels = npt.NDArray[np.uint8]
 
 SMALLEST_TILE = 96
 MARGIN, HEADER = 6, 22
 GROUPS_PER_ROW = 2
+MARK = "sdclr views"
+"""In the PNG's text: by it a sheet is known for ours."""
 
 
-def write_sheet(path: Path, stills: Pixels, views_a: Pixels, views_b: Pixels) -> None:
-    """Write a PNG: each image, its view a (target branch) and its view b (competitor branch); all [n, S, S, 3]."""
+def sheet_png(stills: Pixels, views_a: Pixels, views_b: Pixels) -> bytes:
+    """A PNG: each image, its view a (target branch) and its view b (competitor branch); all [n, S, S, 3]."""
     scale = -(-SMALLEST_TILE // stills.shape[1])
     tile = stills.shape[1] * scale
     rows = -(-len(stills) // GROUPS_PER_ROW)
@@ -31,4 +34,13 @@ def write_sheet(path: Path, stills: Pixels, views_a: Pixels, views_b: Pixels) ->
         for part, pixels in enumerate(parts):
             picture = Image.fromarray(pixels).resize((tile, tile), Image.Resampling.NEAREST)
             sheet.paste(picture, (MARGIN + column * group + part * (tile + MARGIN), HEADER + row * (tile + MARGIN)))
-    sheet.save(path)
+    mark = PngInfo()
+    mark.add_text("Software", MARK)
+    content = io.BytesIO()
+    sheet.save(content, "PNG", pnginfo=mark)
+    return content.getvalue()
+
+
+def is_sheet(head: bytes) -> bool:
+    """Whether a file with these first bytes is a sheet of ours."""
+    return head.startswith(b"\x89PNG\r\n\x1a\n") and f"tEXtSoftware\0{MARK}".encode() in head[:256]

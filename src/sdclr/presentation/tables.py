@@ -20,6 +20,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from sdclr.safe_text import csv_row, markdown, markdown_line, one_line
+
 PROBES = {"linear": "Linear probe", "few_shot": "Few-shot probe", "knn": "k-nearest neighbours"}
 """Name of a probe in an evaluation file -> its heading; the order is that of every report."""
 
@@ -247,8 +249,8 @@ def comparison_groups(report: Report) -> list[tuple[str, list[Comparison]]]:
 
 def render_terminal(report: Report, console: Console) -> None:
     """Print everything but the figures; columns that do not fit are left out, numbers are never cut."""
-    console.print(Text(report.title, style="bold"))
-    console.print(Text(report.description))
+    console.print(Text(one_line(report.title), style="bold"))
+    console.print(Text(one_line(report.description)))
     columns = _columns_that_fit(report, console)
     for probe in by_probe(report):
         console.print(_result_table(report, probe, columns))
@@ -258,9 +260,9 @@ def render_terminal(report: Report, console: Console) -> None:
     for note in reading_notes(report):
         console.print(Text(note, style="dim"))
     for heading, comparisons in comparison_groups(report):
-        console.print(Text(f"\n{heading}", style="bold"))
+        console.print(Text(f"\n{one_line(heading)}", style="bold"))
         for c in comparisons:
-            console.print(Padding(Text(comparison_text(c)), (0, 0, 0, 2)))
+            console.print(Padding(Text(one_line(comparison_text(c))), (0, 0, 0, 2)))
     if report.comparisons:
         console.print(Text(f"\n{COMPARISON_NOTE}", style="dim"))
     console.print(_facts_table(report))
@@ -286,7 +288,7 @@ def _result_table(report: Report, probe: str, columns: Sequence[Column]) -> Tabl
     for column in columns:
         table.add_column(column.header, justify="right", min_width=_number_width(report, column))
     for row in by_probe(report)[probe]:
-        table.add_row(Text(row.arm), str(row.n), *(cell(row.values[column.key]) for column in columns))
+        table.add_row(Text(one_line(row.arm)), str(row.n), *(cell(row.values[column.key]) for column in columns))
     return table
 
 
@@ -299,41 +301,48 @@ def _facts_table(report: Report) -> Table:
     table.title_style = "bold"
     table.add_column("")
     for arm in report.arms:
-        table.add_column(Text(arm), overflow="fold")
+        table.add_column(Text(one_line(arm)), overflow="fold")
     for fact in report.facts:
         mark = "≠" if fact.differs and len(report.arms) > 1 else " "
-        table.add_row(Text(f"{mark} {fact.name}"), *map(Text, fact.values), style="" if mark == "≠" else "dim")
+        values = [Text(one_line(value)) for value in fact.values]
+        table.add_row(Text(f"{mark} {one_line(fact.name)}"), *values, style="" if mark == "≠" else "dim")
     return table
+
+
+MARKDOWN_MARK = "<!-- written by sdclr -->"
+"""The first line of our Markdown files, by which they are known for ours."""
 
 
 def to_markdown(report: Report) -> str:
     """Title, results, comparisons and what differs, as GitHub-flavoured Markdown."""
-    parts = [f"# {_md(report.title)}", _md(report.description)]
+    parts = [f"# {markdown(report.title)}", markdown_line(report.description)]
     header = ["Probe", "Arm", "n", *(column.header for column in COLUMNS)]
     body = [
         [PROBES[row.probe], row.arm, str(row.n), *(cell(row.values[column.key]) for column in COLUMNS)]
         for rows in by_probe(report).values()
         for row in rows
     ]
-    parts += [markdown_table(header, body, num_text_columns=2), *map(_md, reading_notes(report))]
+    parts += [markdown_table(header, body, num_text_columns=2), *map(markdown_line, reading_notes(report))]
     for heading, comparisons in comparison_groups(report):
-        lines = [f"- {_md(comparison_text(c))}" for c in comparisons]
-        parts += [f"## {_md(heading)}", "\n".join(lines)]
-    parts += [COMPARISON_NOTE] if report.comparisons else []
+        lines = [f"- {markdown(comparison_text(c))}" for c in comparisons]
+        parts += [f"## {markdown(heading)}", "\n".join(lines)]
+    parts += [markdown(COMPARISON_NOTE)] if report.comparisons else []
     facts = [[f"{fact.name} (differs)" if fact.differs else fact.name, *fact.values] for fact in report.facts]
     parts += ["## What differs", markdown_table(["", *report.arms], facts, num_text_columns=len(report.arms) + 1)]
     return "\n\n".join(parts) + "\n"
 
 
-def _md(text: str) -> str:
-    """Plain text that stays one Markdown table cell and carries no HTML."""
-    return " ".join(text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").split())
-
-
 def markdown_table(header: Sequence[str], body: Sequence[Sequence[str]], num_text_columns: int) -> str:
     """A GitHub-flavoured table; the columns after the text columns are right-aligned."""
+    body = [list(map(markdown, line)) for line in body]
     rules = ["---"] * num_text_columns + ["---:"] * (len(header) - num_text_columns)
-    return "\n".join("| " + " | ".join(map(_md, line)) + " |" for line in [header, rules, *body])
+    return "\n".join("| " + " | ".join(line) + " |" for line in [list(map(markdown, header)), rules, *body])
+
+
+CSV_HEADER = (
+    *("dataset", "protocol", "probe", "arm", "n"),
+    *(f"{column.key}_{part}" for column in COLUMNS for part in ("mean", "std")),
+)
 
 
 def to_csv(report: Report) -> str:
@@ -343,12 +352,11 @@ def to_csv(report: Report) -> str:
     """
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    names = [f"{column.key}_{part}" for column in COLUMNS for part in ("mean", "std")]
-    writer.writerow(["dataset", "protocol", "probe", "arm", "n", *names])
+    writer.writerow(CSV_HEADER)
     for rows in by_probe(report).values():
         for row in rows:
             estimates = [row.values[column.key] for column in COLUMNS]
             numbers = [n for e in estimates for n in (e.mean, e.std if e.n > 1 else math.nan)]
             fields = ["" if math.isnan(number) else repr(number) for number in numbers]
-            writer.writerow([report.dataset, report.protocol, row.probe, row.arm, row.n, *fields])
+            writer.writerow([*csv_row([report.dataset, report.protocol, row.probe, row.arm]), row.n, *fields])
     return stream.getvalue()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from sdclr.jobs.report import write_report
+from sdclr.jobs.report import require_replaceable, write_report
 from sdclr.presentation.progress import AnyProgress, NoProgress
 from sdclr.workflows.matrix import carry_out, plan, require_all
 
@@ -26,9 +26,11 @@ def demo(
     Same projector, same budget, same splits, same seeds. Finished parts are not done again.
     """
     out, splits = Path(out), range(1, num_splits + 1)
+    require_replaceable(out / "report.html")
     cells = plan("digits", out, arms=("simclr", "sdclr"), splits=splits, overrides=overrides)
     done = carry_out(cells, protocol="cached", probes=PROBES, progress=progress or NoProgress())
     require_all(done, cells)
     runs = [cell.run.folder for arm in ("simclr", "sdclr") for cell in done if cell.arm == arm]  # the baseline first
-    write_report(runs, {"terminal", "html"}, out=out / "report.html", protocol="cached", console=console)
-    return out / "report.html"
+    page = out / "report.html"
+    write_report(runs, {"terminal", "html"}, out=page, protocol="cached", console=console, ours=True)
+    return page

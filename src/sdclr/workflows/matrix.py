@@ -7,7 +7,6 @@ and several processes can share one (a cell that another process holds is left t
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from sdclr.jobs.pretrain import PretrainConfig, pretrain
 from sdclr.presentation.progress import AnyProgress
 from sdclr.recipes import SYSTEMS, recipe
 from sdclr.run import Run
+from sdclr.safe_text import command, one_line, shown
 
 State = Literal["done", "running", "trained", "interrupted", "missing"]
 STATES: Mapping[State, str] = {
@@ -137,11 +137,11 @@ def show_plan(cells: Sequence[Cell], protocol: str, probes: Sequence[str], conso
         words = f"{state} ({cell.progress()})" if state in ("interrupted", "running") and cell.run.exists else state
         style = {"done": "green", "running": "cyan", "trained": "yellow", "interrupted": "yellow", "missing": ""}[state]
         numbers = (str(cell.config.data.split), str(cell.config.seed))
-        table.add_row(cell.arm, *numbers, Text(words, style=style))
+        table.add_row(Text(cell.arm), *numbers, Text(one_line(words), style=style))
     console.print(table)
     found = [f"{count} {state} ({STATES[state]})" for state, count in counts.items() if count]
     where = cells[0].run.folder.parent if cells else "-"
-    console.print(Text(f"{len(cells)} runs in {where}: {', '.join(found)}."), soft_wrap=True)
+    console.print(Text(f"{len(cells)} runs in {shown(where)}: {', '.join(found)}."), soft_wrap=True)
 
 
 def carry_out(
@@ -183,12 +183,19 @@ def commands(cells: Sequence[Cell], protocol: str, probes: Sequence[str]) -> lis
         if cell.state(protocol, probes) == "done":
             continue
         base, config = recipe(cell.config.recipe).to_dict(), cell.config.to_dict()
-        folder = str(cell.run.folder)
-        pretraining = ["sdclr", "pretrain", cell.config.recipe, *_assignments(base, config), "--out", folder]
+        folder = cell.run.folder
+        pretraining: list[object] = [
+            "sdclr",
+            "pretrain",
+            cell.config.recipe,
+            *_assignments(base, config),
+            "--out",
+            folder,
+        ]
         missing = cell.missing_probes(protocol, probes) if cell.run.backbone_path.is_file() else probes
-        evaluating = ["sdclr", "evaluate", folder, "--protocol", protocol, "--probes", ",".join(missing)]
+        evaluating: list[object] = ["sdclr", "evaluate", folder, "--protocol", protocol, "--probes", ",".join(missing)]
         evaluating += ["--device", cell.config.device]
-        lines.append(f"{shlex.join(pretraining)} && {shlex.join(evaluating)}")
+        lines.append(f"{command(*pretraining)} && {command(*evaluating)}")
     return lines
 
 

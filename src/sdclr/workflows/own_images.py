@@ -15,6 +15,7 @@ from rich.text import Text
 
 from sdclr.backbones import BackboneConfig
 from sdclr.backbones.weights import read_backbone
+from sdclr.checkpoint import make_folder, storage_errors, write_atomically
 from sdclr.data import DataConfig, Images, build_data
 from sdclr.data.decode import read_size
 from sdclr.data.image_arrays import ImageArrays
@@ -22,10 +23,12 @@ from sdclr.data.image_files import ImageFiles
 from sdclr.device import free_memory, resolve_device
 from sdclr.errors import ConfigError, SdclrError
 from sdclr.jobs.pretrain import PretrainConfig, Preview, preview
+from sdclr.output_files import output_file
 from sdclr.presentation.progress import AnyProgress
-from sdclr.presentation.sheet import write_sheet
+from sdclr.presentation.sheet import is_sheet, sheet_png
 from sdclr.recipes.own_images import Choice, advice, own_images
 from sdclr.run import Run
+from sdclr.safe_text import one_line, shown
 
 SAMPLE = 256
 """Headers that are read to learn the images' typical size."""
@@ -38,6 +41,7 @@ def own_config(path: str, values: dict[str, Any], out: Path, console: Console) -
     keeps the settings it was started with: automatic ones depend on the machine's memory at that moment.
     """
     run = Run(out)
+    run.require_elsewhere(path)
     if run.exists:
         return PretrainConfig.from_yaml(run.config_path).with_values({**values, "data.path": path})
     data = own_data(path, {name: value for name, value in values.items() if name.startswith("data.")})
@@ -85,29 +89,55 @@ def typical_side(images: Images) -> int:
 
 
 def dry_run(
-    config: PretrainConfig, sheet: Path, console: Console, progress: AnyProgress, *, download: bool = False
+    config: PretrainConfig,
+    sheet: Path,
+    console: Console,
+    progress: AnyProgress,
+    *,
+    download: bool = False,
+    overwrite: bool = False,
 ) -> Preview:
-    """Print what the run would be, and write a sheet of view pairs; trains a few steps and keeps nothing of them."""
-    found = preview(config, download=download, progress=progress)
+    """Print what the run would be, and write a sheet of view pairs; trains a few steps and keeps nothing of them.
+
+    A ``sheet`` of an earlier dry run is replaced; any other file of that name only with ``overwrite``.
+    """
+    make_folder(sheet.parent)
+    with output_file(sheet, overwrite=overwrite or _is_sheet(sheet)):
+        found = preview(config, download=download, progress=progress)
+        pixels = [
+            (view.permute(0, 2, 3, 1) * 255).round().clamp(0, 255).to(torch.uint8).numpy()
+            for view in (found.views.a, found.views.b)
+        ]
+        write_atomically(sheet, sheet_png(found.stills.permute(0, 2, 3, 1).numpy(), *pixels))
+    _show(found, config, console)
+    console.print(
+        Text(f"views to look at: {shown(sheet)}\nnothing was trained; leave --dry-run out to start."), soft_wrap=True
+    )
+    return found
+
+
+def _is_sheet(path: Path) -> bool:
+    if path.is_symlink() or not path.is_file():
+        return False
+    with storage_errors(path), path.open("rb") as file:
+        return is_sheet(file.read(256))
+
+
+def _show(found: Preview, config: PretrainConfig, console: Console) -> None:
     table = Table.grid(padding=(0, 2, 0, 0))
+    peak = found.peak_memory_bytes
+    memory = f"{peak / 1e9:.1f} GB at its peak, measured" if peak else "not known on this system"
     hours, rest = divmod(round(found.seconds / 60), 60)
     for key, value in (
         ("images", f"{found.num_images:,}, {found.num_skipped} left out"),
         ("decoded", f"{found.decoded_bytes / 1e9:.2f} GB"),
         ("steps", f"{found.total_steps:,} ({found.steps_per_epoch:,} an epoch, {config.epochs:,} epochs)"),
         ("time", f"about {hours} h {rest:02d} min ({found.seconds_per_step:.2f} s a step, measured)"),
-        ("memory", f"{found.peak_memory_bytes / 1e9:.1f} GB at its peak, measured"),
+        ("memory", memory),
         ("device", found.device),
     ):
-        table.add_row(key, value)
+        table.add_row(key, Text(one_line(value)))
     console.print(table)
-    pixels = [
-        (view.permute(0, 2, 3, 1) * 255).round().clamp(0, 255).to(torch.uint8).numpy()
-        for view in (found.views.a, found.views.b)
-    ]
-    write_sheet(sheet, found.stills.permute(0, 2, 3, 1).numpy(), *pixels)
-    console.print(f"views to look at: {sheet}\nnothing was trained; leave --dry-run out to start.", soft_wrap=True)
-    return found
 
 
 def _explain(num_images: int, choices: Sequence[Choice], console: Console) -> None:
@@ -115,5 +145,5 @@ def _explain(num_images: int, choices: Sequence[Choice], console: Console) -> No
     table = Table.grid(padding=(0, 2, 0, 0))
     for choice in choices:
         value = f"{choice.value:g}" if isinstance(choice.value, float) else str(choice.value)
-        table.add_row(f"  {choice.setting}={value}", Text(choice.reason, style="dim"))
+        table.add_row(Text(f"  {choice.setting}={value}"), Text(choice.reason, style="dim"))
     console.print(table)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +10,10 @@ from rich.console import Console
 
 from sdclr.errors import ConfigError
 from sdclr.jobs.evaluate import Protocol
-from sdclr.jobs.report import write_paper_table, write_report
+from sdclr.jobs.report import require_replaceable, write_paper_table, write_report
 from sdclr.presentation.progress import AnyProgress
 from sdclr.recipes import ARM_SETS, SYSTEMS
+from sdclr.safe_text import command
 from sdclr.workflows.matrix import Cell, carry_out, require_all
 
 PROBES = ("linear", "few_shot")
@@ -107,6 +107,7 @@ def reproduce(
     OUT/report.html has the paired comparisons. Raises RunFolderError when other processes hold some of the runs: the
     table then covers the rest.
     """
+    require_replaceable(out / "report.html")
     done = carry_out(cells, protocol=protocol, probes=probes, progress=progress, download=download)
     summarise(done, out, protocol, console)
     require_all(done, cells)
@@ -114,9 +115,9 @@ def reproduce(
 
 def report_command(cells: Sequence[Cell], protocol: str, out: Path) -> str:
     """The shell line that makes the table once all the other lines have ended."""
-    folders = [str(cell.run.folder) for cell in cells]
-    files = ["--format", "terminal,markdown,csv,latex", "--out", str(out)]
-    return shlex.join(["sdclr", "report", "--paper", *folders, "--protocol", protocol, *files])
+    folders = [cell.run.folder for cell in cells]
+    files = ["--format", "terminal,markdown,csv,latex", "--out", out, "--overwrite"]
+    return command("sdclr", "report", "--paper", *folders, "--protocol", protocol, *files)
 
 
 def summarise(cells: Sequence[Cell], out: Path, protocol: str, console: Console) -> None:
@@ -126,5 +127,5 @@ def summarise(cells: Sequence[Cell], out: Path, protocol: str, console: Console)
         return
     console.print()
     formats = {"terminal", "markdown", "csv", "latex"}
-    write_paper_table(folders, formats, out=out, protocol=protocol, console=console)
-    write_report(folders, {"html"}, out=out / "report.html", protocol=protocol, console=console)
+    write_paper_table(folders, formats, out=out, protocol=protocol, console=console, ours=True)
+    write_report(folders, {"html"}, out=out / "report.html", protocol=protocol, console=console, ours=True)

@@ -6,6 +6,7 @@ config ─► data ─► backbone ─► method ─► for epoch: refresh masks
 from __future__ import annotations
 
 import importlib.metadata
+import itertools
 import time
 import warnings
 from collections.abc import Callable, Generator, Iterator
@@ -46,7 +47,17 @@ from sdclr.device import (
     resolve_precision,
 )
 from sdclr.distributed import ALONE, GRACE_SECONDS, START_SECONDS, World, averaging_gradients, joined, world_size
-from sdclr.errors import CheckpointError, ConfigError, DistributedError, NonFiniteError, Preempted
+from sdclr.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    DistributedError,
+    MissingInputError,
+    NonFiniteError,
+    Preempted,
+    SdclrError,
+    StorageError,
+)
 from sdclr.jobs.pretrain.config import PretrainConfig
 from sdclr.jobs.pretrain.outcome import Outcome, require_no_history
 from sdclr.jobs.pretrain.saver import Saver
@@ -87,10 +98,14 @@ def pretrain(
     """
     run = Run(out if out is not None else Path("runs") / config.recipe)
     show = progress or NoProgress()
-    with stop_on_signal(same_for_seconds=GRACE_SECONDS if world_size() > 1 else 0) as stop, joined() as world:
+    with (
+        stop_on_signal(same_for_seconds=GRACE_SECONDS if world_size() > 1 else 0) as stop,
+        joined(str(run.folder)) as world,
+    ):
         if not world.is_first:
             _follow(config, run, network, world, stop)
             return run
+        run.require_elsewhere(config.data.path, config.data.test_path)
         run.check(config)
         with explain_out_of_memory(memory_advice(config)):
             job = Job(config, network, download=download, run=run, show=show, world=world)
@@ -356,11 +371,14 @@ class Job:
         for epoch in range(begun_epoch, config.epochs):
             begun, first = time.perf_counter(), self.step % self.steps_per_epoch
             self.waited_seconds = 0.0
-            if first == 0:
-                self.loss_sum.zero_()
-                method.on_epoch_start(epoch)
             with closing(self.views(epoch, first)) as views_of_epoch:  # threads that decode ahead end with the block
-                for views in self._waiting_for(views_of_epoch):
+                batches = self._waiting_for(self._saving_on_errors(views_of_epoch, run))
+                # before the epoch begins: where the data fail here, what is saved is the end of the one before
+                ahead = next(batches)
+                if first == 0:
+                    self.loss_sum.zero_()
+                    method.on_epoch_start(epoch)
+                for views in itertools.chain([ahead], batches):
                     self.train_step(views)
                     if self.compiled is None or epoch > begun_epoch:  # the short last batch compiles once more
                         self.world.set_patience(config.patience_seconds)
@@ -398,6 +416,26 @@ class Job:
             self.images.views(mine, config.views.spec(), seed=config.seed, epoch=epoch), start=first
         ):
             yield views._replace(share=world.share(self._batch_images(number)))
+
+    def _saving_on_errors(self, batches: Iterator[Views], run: Run) -> Iterator[Views]:
+        """The same batches; where the data fail (an image has vanished), what was trained is saved before the error."""
+        try:
+            yield from batches
+        except (DataError, MissingInputError, StorageError, OSError) as error:
+            if self.world.is_first:  # another one writes nothing; the first is in the middle of a step then
+                self._save_before(error, run)
+            raise
+
+    def _save_before(self, error: Exception, run: Run) -> None:
+        try:
+            self._save(run)
+            self.saver.settle()
+        except SdclrError as another:
+            warnings.warn(f"what was trained since step {self.saved_step} is not saved: {another}", stacklevel=2)
+            return
+        if isinstance(error, SdclrError):
+            again = run.next_command("preempted")
+            error.args = (f"{error} Everything up to step {self.step} is saved; mend this, then go on with: {again}",)
 
     def _batch_images(self, number: int) -> int:
         """Images of an epoch's batch of this number, over all processes."""
@@ -556,6 +594,11 @@ class Job:
         tensors["loss_sum"] = self.loss_sum
         numbers = {name: value for name, value in state.items() if not isinstance(value, Tensor)}
         if name := first_not_finite(tensors):
+            if self.step == 0:
+                raise NonFiniteError(
+                    f"{name} holds a number that is not finite before the first step: the network cannot be trained "
+                    "from there. Start from other weights."
+                )
             raise NonFiniteError(
                 f"{name} holds a number that is not finite at step {self.step} (learning rate "
                 f"{self.learning_rate(self.step):.3g}), though the loss was finite; nothing of it was saved. Lower "
@@ -610,6 +653,10 @@ def _load_starting_weights(backbone: Backbone, config: PretrainConfig) -> None:
         raise ConfigError("weights and backbone.pretrained=true are two starting points; give one of them.")
     if config.weights is not None:
         load_weights(backbone, config.weights)
+        if name := first_not_finite(backbone.net.state_dict()):
+            raise CheckpointError(
+                f"weights={config.weights}: {name} holds a number that is not finite. Start from other weights."
+            )
     elif config.backbone.pretrained:
         load_pretrained(backbone, config.backbone.name, config.backbone.width, config.backbone.stem)
 

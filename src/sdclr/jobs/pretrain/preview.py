@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import time
 from contextlib import closing
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from torch import Tensor
 from sdclr.batch import Views
 from sdclr.data import Images
 from sdclr.data.image_arrays import ImageArrays
-from sdclr.device import describe_device, explain_out_of_memory
+from sdclr.device import describe_device, explain_out_of_memory, peak_process_memory
 from sdclr.jobs.pretrain.config import PretrainConfig
 from sdclr.jobs.pretrain.job import Job, memory_advice
 from sdclr.presentation.progress import AnyProgress, NoProgress
@@ -36,7 +35,7 @@ class Preview:
     total_steps: int
     seconds_per_step: float
     peak_memory_bytes: int
-    """Of the device; on a CPU of the whole process."""
+    """Of the device; on a CPU of the whole process, 0 where the system does not say."""
     device: str
     views: Views
     """The first batch: what the network would see."""
@@ -85,7 +84,7 @@ def preview(config: PretrainConfig, *, download: bool = False, progress: AnyProg
 def _peak_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in KiB on Linux
+    return peak_process_memory()
 
 
 def _decoded_bytes(images: Images) -> int:

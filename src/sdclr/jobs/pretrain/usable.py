@@ -5,12 +5,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from sdclr.config import user_path
 from sdclr.data import BadFile, DataConfig, Images
 from sdclr.data.decode import printable
 from sdclr.data.duplicates import duplicates
@@ -101,7 +101,7 @@ def _stored(images: ImageFiles, data: DataConfig, show: AnyProgress) -> Images:
     if data.store is None:
         return images
     task = show.add(f"decoded store {data.store}", total=len(images), unit="images")
-    store = build_store(images, Path(data.store).expanduser(), lambda done: show.advance(task, done))
+    store = build_store(images, user_path(data.store), lambda done: show.advance(task, done))
     show.finish(task)
     return replace(store, placement=data.placement)
 

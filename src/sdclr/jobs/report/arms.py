@@ -20,6 +20,7 @@ from sdclr.evaluation.balancedness import Balancedness, GroupConvention, balance
 from sdclr.jobs.pretrain import PretrainConfig
 from sdclr.run import Run
 from sdclr.run_consistency import require_own_backbone, require_own_evaluation
+from sdclr.safe_text import command
 
 METHOD_NAMES = {"simclr": "SimCLR", "sdclr": "SDCLR"}
 _NOT_THE_ARM = frozenset({"seed", "device", "data.split"}) | PretrainConfig.incidental()
@@ -103,13 +104,13 @@ def _common_protocol(paths: Sequence[Path], wanted: str | None) -> str:
         Run(path).require()
         found[path] = {file.stem for file in (path / "evaluation").glob("*.json")}
         if not found[path]:
-            raise MissingInputError(f"{path} has no evaluation; run `sdclr evaluate {path}` first.")
+            raise MissingInputError(f"{path} has no evaluation; run `{command('sdclr', 'evaluate', path)}` first.")
     if wanted is not None:
         for path, have in found.items():
             if wanted not in have:
                 raise MissingInputError(
                     f"{path} has no evaluation under protocol {wanted!r}, only {', '.join(sorted(have))}; "
-                    f"run `sdclr evaluate {path} --protocol {wanted}` first."
+                    f"run `{command('sdclr', 'evaluate', path, '--protocol', wanted)}` first."
                 )
         return wanted
     shared = set.intersection(*found.values())

@@ -8,9 +8,13 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from rich.console import Console
+from rich.text import Text
 
-from sdclr.checkpoint import write_atomically
+from sdclr.checkpoint import make_folder, storage_errors, write_atomically
 from sdclr.errors import ConfigError, RunFolderError, StorageError
+from sdclr.locks import writing
+from sdclr.output_files import begins_with, require_free
+from sdclr.safe_text import shown
 
 R = TypeVar("R")
 
@@ -21,14 +25,64 @@ class FileFormat(Generic[R]):
 
     suffix: str
     render: Callable[[R], str]
+    mark: str
+    """What files of this format begin with, if they are ours; put there where ``render`` has not."""
     default: Path | None = None
     """Where it goes when no place is given; None is standard output."""
 
 
 def check_formats(wanted: set[str], known: Mapping[str, object]) -> None:
-    """Raise ConfigError for a format that does not exist, before any work."""
+    """Raise ConfigError for a format that does not exist, or for none at all, before any work."""
+    choice = f"choose from terminal, {', '.join(known)}."
+    if not wanted:
+        raise ConfigError(f"no report format is given; {choice}")
     if unknown := wanted - {"terminal", *known}:
-        raise ConfigError(f"unknown report format {min(unknown)!r}; choose from terminal, {', '.join(known)}.")
+        raise ConfigError(f"unknown report format {min(unknown)!r}; {choice}")
+
+
+def places(
+    wanted: set[str], formats: Mapping[str, FileFormat[R]], out: Path | None, stem: str, *, overwrite: bool, ours: bool
+) -> dict[str, Path | None]:
+    """Where each wanted file format goes, found free before any work; None is standard output.
+
+    ``out`` may be a folder, in which files are named ``stem``; with several file formats it lends its name and each
+    format its suffix. A file that exists is replaced with ``overwrite``, or where the name is not the user's own (a
+    default, in a run folder, or with ``ours`` one that a workflow has chosen) and the file is ours by its first words;
+    else it is a ConfigError. Raises StorageError where it cannot be written.
+    """
+    try:
+        return _places(wanted, formats, out, stem, overwrite=overwrite, ours=ours)
+    except (StorageError, RunFolderError) as error:
+        raise StorageError(f"cannot write the report: {error}") from None
+
+
+def _places(
+    wanted: set[str], formats: Mapping[str, FileFormat[R]], out: Path | None, stem: str, *, overwrite: bool, ours: bool
+) -> dict[str, Path | None]:
+    files = {name: found for name, found in formats.items() if name in wanted}
+    targets: dict[str, Path | None] = {}
+    for name, found in files.items():
+        target = found.default
+        if out is not None:
+            with storage_errors(out):
+                if out.is_dir():
+                    target = out / f"{stem}{found.suffix}"
+                else:
+                    target = out if len(files) == 1 else out.with_suffix(found.suffix)
+        targets[name] = target
+        if target is None:
+            continue
+        if not overwrite and not _may_be_replaced(target, found, named=out is not None and not ours):
+            require_free(target, overwrite=False)
+        with storage_errors(target):
+            if target.is_dir():
+                raise ConfigError(f"{shown(target)} is a folder; choose another --out.")
+    return targets
+
+
+def _may_be_replaced(target: Path, found: FileFormat[R], *, named: bool) -> bool:
+    in_a_run = (target.parent / "config.yaml").is_file()
+    return (in_a_run or not named) and begins_with(target, found.mark)
 
 
 def deliver(
@@ -36,35 +90,31 @@ def deliver(
     wanted: set[str],
     show: Callable[[R, Console], None],
     formats: Mapping[str, FileFormat[R]],
-    out: Path | None,
-    stem: str,
+    targets: Mapping[str, Path | None],
     console: Console | None,
 ) -> None:
-    """Show the report where "terminal" is wanted, and write the other formats.
+    """Write the file formats to their ``targets``, and show the report where "terminal" is wanted.
 
-    ``out`` may be a folder, in which files are named ``stem``; with several file formats it lends its name and each
-    format its suffix. Raises StorageError where a file cannot be written.
+    Files come first: what the terminal cannot show is not lost. Raises StorageError where a file cannot be written.
     """
     console = console or Console()
+    for name, target in targets.items():
+        if target is not None:
+            text, mark = formats[name].render(report), formats[name].mark
+            _write(target, text if text.startswith(mark) else f"{mark}\n\n{text}")
     if "terminal" in wanted:
         show(report, console)
-    files = {name: found for name, found in formats.items() if name in wanted}
-    for name, found in files.items():
-        target = found.default
-        if out is not None and out.is_dir():
-            target = out / f"{stem}{found.suffix}"
-        elif out is not None:
-            target = out if len(files) == 1 else out.with_suffix(found.suffix)
+    for name, target in targets.items():
         if target is None:
-            console.file.write(found.render(report))
+            console.file.write(formats[name].render(report))
         else:
-            _write(target, found.render(report))
-            console.print(f"{name} report: {target}", markup=False, highlight=False, soft_wrap=True)
+            console.print(Text(f"{name} report: {shown(target)}"), soft_wrap=True)
 
 
 def _write(target: Path, text: str) -> None:
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(target, text)
-    except (OSError, RunFolderError) as error:
-        raise StorageError(f"cannot write the report to {target}: {error}. Choose another place with --out.") from None
+        make_folder(target.parent)
+        with writing(target):
+            write_atomically(target, text)
+    except (StorageError, RunFolderError) as error:
+        raise StorageError(f"cannot write the report: {error}") from None

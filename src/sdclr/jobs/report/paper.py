@@ -18,10 +18,11 @@ from sdclr.errors import MissingInputError
 from sdclr.evaluation.balancedness import GroupConvention, over_splits
 from sdclr.evaluation.published import GROUPS, METHOD, PROTOCOLS, PUBLISHED, SETUP
 from sdclr.jobs.report.arms import Arm, differing_settings, read_arms, setting_text
-from sdclr.jobs.report.files import FileFormat, check_formats, deliver
+from sdclr.jobs.report.files import FileFormat, check_formats, deliver, places
 from sdclr.presentation import paper_table
 from sdclr.presentation.paper_table import COLUMNS, PaperArm, PaperRow, PaperTable
-from sdclr.presentation.tables import GROUP_CONVENTIONS, Estimate
+from sdclr.presentation.tables import GROUP_CONVENTIONS, MARKDOWN_MARK, Estimate
+from sdclr.safe_text import command
 
 PAPER_PROBES = ("linear", "few_shot")
 SUBSETS = {"long_tail": "D_i", "balanced": "D_b", "all": "all images"}
@@ -39,7 +40,7 @@ def build_paper_table(
     if not probes:
         raise MissingInputError(
             f"{first.path} has neither a linear nor a few-shot probe, which the paper's table needs; "
-            f"run `sdclr evaluate {first.path} --probes linear,few_shot` first."
+            f"run `{command('sdclr', 'evaluate', first.path)} --probes linear,few_shot` first."
         )
     return PaperTable(
         title=f"{dataset}, protocol {protocol}",
@@ -63,16 +64,20 @@ def write_paper_table(
     protocol: str | None = None,
     groups: GroupConvention | None = None,
     console: Console | None = None,
+    *,
+    overwrite: bool = False,
+    ours: bool = False,
 ) -> PaperTable:
     """Build the table and deliver it: "terminal", "markdown", "csv", "latex"; files as :func:`write_report` does."""
     files = {
-        "markdown": FileFormat(".md", paper_table.to_markdown),
-        "csv": FileFormat(".csv", paper_table.to_csv),
-        "latex": FileFormat(".tex", paper_table.to_latex),
+        "markdown": FileFormat(".md", paper_table.to_markdown, MARKDOWN_MARK),
+        "csv": FileFormat(".csv", paper_table.to_csv, ",".join(paper_table.CSV_HEADER)),
+        "latex": FileFormat(".tex", paper_table.to_latex, paper_table.LATEX_MARK),
     }
     check_formats(formats, files)
+    targets = places(formats, files, out, "paper", overwrite=overwrite, ours=ours)
     table = build_paper_table(runs, protocol, groups)
-    deliver(table, formats, paper_table.render_terminal, files, out, "paper", console)
+    deliver(table, formats, paper_table.render_terminal, files, targets, console)
     return table
 
 

@@ -24,7 +24,8 @@ from sdclr.evaluation.balancedness import (
     paired_difference,
 )
 from sdclr.jobs.report.arms import Arm, RunFolder, differing_settings, read_arms, setting_text
-from sdclr.jobs.report.files import FileFormat, check_formats, deliver
+from sdclr.jobs.report.files import FileFormat, check_formats, deliver, places
+from sdclr.output_files import begins_with, require_free
 from sdclr.presentation import html, tables
 from sdclr.presentation.tables import (
     ArmBars,
@@ -38,6 +39,7 @@ from sdclr.presentation.tables import (
     RunRecord,
     SplitCounts,
 )
+from sdclr.safe_text import command
 
 COMPARED = ("all", "few", "group_std")
 
@@ -59,7 +61,7 @@ def build_report(
     probes = [probe for probe in tables.PROBES if any(arm.by_split(probe) for arm in arms)]
     if not probes:
         raise MissingInputError(
-            f"no probe has a result in {folders[0].path}; run `sdclr evaluate {folders[0].path}` first."
+            f"no probe has a result in {folders[0].path}; run `{command('sdclr', 'evaluate', folders[0].path)}` first."
         )
     return Report(
         title=f"{' against '.join(dict.fromkeys(arm.method for arm in arms))} on {folders[0].evaluation['dataset']}",
@@ -90,26 +92,39 @@ def write_report(
     protocol: str | None = None,
     groups: GroupConvention | None = None,
     console: Console | None = None,
+    *,
+    overwrite: bool = False,
+    ours: bool = False,
 ) -> Report:
     """Build the report and deliver it in each of ``formats``: "terminal", "markdown", "csv", "html".
 
     Markdown and CSV are printed unless ``out`` is given; HTML goes to ``out``, else to RUN/report.html, for several
     runs to report.html in the folder that holds them. ``out`` may be a folder; with several file formats it lends its
-    name and each format its suffix. Raises StorageError where a file cannot be written.
+    name and each format its suffix. A file of the user's that exists is a ConfigError, unless ``overwrite``; a page of
+    ours under a default name, in a run folder, or with ``ours`` under any name, is replaced. Raises StorageError where
+    a file cannot be written.
     """
     if not runs:
         raise ConfigError("report needs at least one run folder.")
-    folders = [Path(run).resolve() for run in runs]
+    folders = [Path(os.path.realpath(run)) for run in runs]
     page = (folders[0] if len(folders) == 1 else Path(os.path.commonpath([f.parent for f in folders]))) / "report.html"
     files = {
-        "markdown": FileFormat(".md", tables.to_markdown),
-        "csv": FileFormat(".csv", tables.to_csv),
-        "html": FileFormat(".html", html.render_html, default=page),
+        "markdown": FileFormat(".md", tables.to_markdown, tables.MARKDOWN_MARK),
+        "csv": FileFormat(".csv", tables.to_csv, ",".join(tables.CSV_HEADER)),
+        "html": FileFormat(".html", html.render_html, html.MARK, default=page),
     }
     check_formats(formats, files)
+    targets = places(formats, files, out, "report", overwrite=overwrite, ours=ours)
     report = build_report(runs, protocol, groups)
-    deliver(report, formats, tables.render_terminal, files, out, "report", console)
+    deliver(report, formats, tables.render_terminal, files, targets, console)
     return report
+
+
+def require_replaceable(*pages: Path) -> None:
+    """ConfigError for a report.html that exists and is no page of ours: what a workflow checks before hours of work."""
+    for page in pages:
+        if not begins_with(page, html.MARK):
+            require_free(page, overwrite=False)
 
 
 # Numbers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import json
 import os
 import statistics
@@ -15,8 +16,10 @@ from typing import Any, cast
 
 import torch
 from rich.console import Console
+from rich.text import Text
 
 from sdclr.backbones import BackboneConfig
+from sdclr.checkpoint import write_atomically
 from sdclr.device import (
     Compile,
     CompiledAs,
@@ -26,8 +29,10 @@ from sdclr.device import (
     resolve_device,
 )
 from sdclr.errors import ConfigError
+from sdclr.output_files import lexists, output_file, write_output
 from sdclr.presentation.progress import AnyProgress, NoProgress
 from sdclr.process_state import keep_freed_memory
+from sdclr.safe_text import shown
 from sdclr.workflows.bench.bounds import MEANINGS, SMALL, Work, judged
 from sdclr.workflows.bench.contestants import STEPS_PER_EPOCH, Contestants, Workload, is_step, variant, warm_ups
 from sdclr.workflows.bench.machine import file_name, flops_of, has_bf16, matmul_side, peak_memory
@@ -60,28 +65,52 @@ class Settings:
 
 
 def run_bench(
-    settings: Settings, *, json_file: Path | None = None, console: Console, progress: AnyProgress | None = None
+    settings: Settings,
+    *,
+    json_file: Path | None = None,
+    console: Console,
+    progress: AnyProgress | None = None,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Measure, print, write; returns what was written.
+    """Measure, write, print; returns what was written.
 
-    ``json_file``: None writes benchmarks/results/<date>-<hardware>.json when that folder is there.
+    ``json_file``: None writes benchmarks/results/<date>-<hardware>.json when that folder is there. A file that exists
+    is an error before minutes are spent, unless ``overwrite``; under a default name its successor gets a number.
     """
-    if json_file is not None and not json_file.parent.is_dir():  # before minutes are spent
-        raise ConfigError(f"--json: the folder {json_file.parent} does not exist; make it first.")
-    facts = measured(settings, progress or NoProgress())
+    if json_file is None:
+        facts = measured(settings, progress or NoProgress())
+        json_file = _default_file(facts) if RESULTS.is_dir() else None
+        if json_file is not None:
+            write_output(json_file, _as_json(facts), overwrite=overwrite, option="--json")
+    else:
+        with output_file(json_file, overwrite=overwrite, option="--json"):
+            facts = measured(settings, progress or NoProgress())
+            write_atomically(json_file, _as_json(facts))
     show(facts, console)
-    if json_file is None and RESULTS.is_dir():
-        usual = facts["settings"]["work"] == list(SMALL["cuda" if facts["hardware"].startswith("CUDA") else "cpu"])
-        work = "" if usual else "{} width {} {}px batch {}".format(*facts["settings"]["work"])
-        json_file = RESULTS / file_name(facts["date"], facts["hardware"], work)
     if json_file is not None:
-        json_file.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-        console.print(f"written: {json_file}", soft_wrap=True, highlight=False)
+        console.print(Text(f"written: {shown(json_file)}"), soft_wrap=True)
     return facts
 
 
+def _as_json(facts: dict[str, Any]) -> str:
+    return json.dumps(facts, indent=1) + "\n"
+
+
+def _default_file(facts: dict[str, Any]) -> Path:
+    usual = facts["settings"]["work"] == list(SMALL["cuda" if facts["hardware"].startswith("CUDA") else "cpu"])
+    work = "" if usual else "{} width {} {}px batch {}".format(*facts["settings"]["work"])
+    first = RESULTS / file_name(facts["date"], facts["hardware"], work)
+    later = (first.with_stem(f"{first.stem}-{number}") for number in itertools.count(2))
+    return next(path for path in itertools.chain([first], later) if not lexists(path))
+
+
+def _load() -> float | None:
+    """Processes that were ready to run, over the last minute; None where the system does not say."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+
+
 def measured(settings: Settings, progress: AnyProgress) -> dict[str, Any]:
-    begun, load = time.perf_counter(), os.getloadavg()[0]
+    begun, load = time.perf_counter(), _load()
     device = resolve_device(settings.device)
     if device.type == "cpu":
         keep_freed_memory()

@@ -6,26 +6,26 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
+from sdclr.safe_text import one_line
 from sdclr.workflows.bench.contestants import is_step
 
 
 def show(facts: dict[str, Any], console: Console) -> None:
     settings = facts["settings"]
-    console.print(
+    words = (
         f"{facts['hardware']}, torch {facts['torch']}, {facts['threads']} threads; {settings['backbone']} width "
         f"{settings['width']}, {settings['size']} px, batch {settings['batch']}; median and range of "
-        f"{facts['n']} interleaved rounds",
-        soft_wrap=True,
-        highlight=False,
+        f"{facts['n']} interleaved rounds"
     )
+    console.print(Text(one_line(words)), soft_wrap=True)
     console.print(_steps(facts), _parts(facts), _ratios(facts), _bounds(facts))
     for name in facts["not_installed"]:
-        console.print(f"{name}: not installed", highlight=False)
+        console.print(Text(f"{name}: not installed"))
     for name, words in facts["remarks"].items():
-        console.print(f"{escape(name)}: {escape(words)}", highlight=False)
+        console.print(Text(one_line(f"{name}: {words}")))
 
 
 def _steps(facts: dict[str, Any]) -> Table:
@@ -37,7 +37,7 @@ def _steps(facts: dict[str, Any]) -> Table:
         precision = name.partition("[")[2].rstrip("]").partition(",")[0] or "fp32"
         peak, bytes_ = peaks.get(precision), facts["peak_memory_bytes"].get(name)
         table.add_row(
-            escape(name),
+            Text(name),
             f"{found['median']:.4g}",
             f"{found['low']:.3g}..{found['high']:.3g}",
             f"{views / found['median']:,.0f}",
@@ -56,7 +56,7 @@ def _parts(facts: dict[str, Any]) -> Table:
     for name, found in facts["seconds"].items():
         if not is_step(name):
             low, high = found["low"] * 1e3, found["high"] * 1e3
-            table.add_row(escape(name), f"{found['median'] * 1e3:.4g}", f"{low:.4g} .. {high:.4g}")
+            table.add_row(Text(name), f"{found['median'] * 1e3:.4g}", f"{low:.4g} .. {high:.4g}")
     table.caption = "views: two views of four batches in a row, on one thread"
     return table
 

@@ -1,0 +1,181 @@
+"""Locks on files: who writes holds one, who comes second is told at once who holds it, and asking takes none away.
+
+The lock itself is filelock's (flock on POSIX, LockFileEx on Windows); it ends with its process, however that ends. A
+note beside it (NAME.json) says who holds it; a note without a lock is what a killed process left, and counts nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import platform
+import stat
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import filelock
+
+from sdclr.checkpoint import explained
+from sdclr.errors import RunFolderError
+
+try:
+    import fcntl
+except ImportError:  # not a POSIX system
+    fcntl = None  # type: ignore[assignment]
+
+PATIENCE_SECONDS = 0.5
+"""Somebody who only asks may hold the lock for a moment, where it cannot be shared."""
+_POLL_SECONDS = 0.02
+_LONGEST_NOTE = 4096
+
+
+class Lock:
+    """An exclusive lock on the file ``path``, for ``what`` it protects; a context manager.
+
+    ``removed``: whether its files are removed on release; else an empty ``path`` stays. Raises RunFolderError where
+    another process (or another Lock object here) holds it, or where it cannot be made.
+    """
+
+    def __init__(self, path: Path, what: str, *, removed: bool = False, advice: str = "choose another --out") -> None:
+        if fcntl is None and sys.platform != "win32":
+            path = path.with_name(f"{path.name}.held")  # a file that is there says that it is held: of its own name
+        self.path, self.what = path, what
+        self._removed, self._advice = removed, advice
+        self._note = path.with_name(f"{path.name}.json")
+        self._held: filelock.BaseFileLock | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            self._held = self._take()
+            self._write_note()
+        except filelock.Timeout:
+            raise RunFolderError(
+                f"{self.what} is in use by another process{self.holder()}; wait for it or {self._advice}."
+            ) from None
+        except OSError as error:
+            self.__exit__(None, None, None)
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+                raise explained(error, self.path) from None
+            raise RunFolderError(
+                f"{self.what} is not writable: {error.strerror or error}. {_sentence(self._advice)}."
+            ) from None
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if self._held is None:
+            return
+        held, self._held = self._held, None
+        with contextlib.suppress(OSError):
+            self._note.unlink()
+        if self._removed:
+            with contextlib.suppress(OSError):  # before the release: afterwards it may be another's
+                self.path.unlink()
+        held.release()
+
+    @property
+    def held_here(self) -> bool:
+        """Whether this very object holds it."""
+        return self._held is not None
+
+    def held_elsewhere(self) -> bool:
+        """Whether another process (or another Lock object here) holds it now.
+
+        Any number may ask at once, and each gets the right answer: they share, where the system can.
+        """
+        if self.held_here or not os.path.lexists(self._note):
+            return False  # without a note nobody holds it, and nobody has to be disturbed
+        if fcntl is None:
+            return self._cannot_be_taken()
+        try:
+            descriptor = os.open(self.path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+        except OSError:
+            return False  # not there, or not ours to read: nobody's lock can be seen
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        finally:
+            os.close(descriptor)
+        return False
+
+    def _cannot_be_taken(self) -> bool:
+        try:
+            self._take().release()
+        except filelock.Timeout:
+            return True
+        except (OSError, RunFolderError):
+            return False  # not ours to take
+        return False
+
+    def _take(self) -> filelock.BaseFileLock:
+        while True:
+            self._require_ours()
+            # of its own for every taker: one object would count how often its own process holds it
+            lock = filelock.FileLock(self.path, thread_local=False)
+            lock.acquire(timeout=PATIENCE_SECONDS, poll_interval=_POLL_SECONDS)
+            if self.path.exists():
+                return lock
+            lock.release()  # whoever held it has removed it meanwhile
+
+    def _require_ours(self) -> None:
+        """RunFolderError for a file of that name which is no lock: some versions of filelock would empty it."""
+        for path in (self.path, self._note):
+            with contextlib.suppress(FileNotFoundError):
+                found = os.lstat(path)
+                foreign = not stat.S_ISREG(found.st_mode)
+                if path == self.path:  # where locks are files with a process's number, they are not empty
+                    foreign |= found.st_size > 0 and fcntl is not None
+                else:
+                    foreign |= self._read_note() is None and found.st_size > 0
+                if foreign:
+                    raise RunFolderError(f"{path} exists and is no lock of sdclr; move it away, or {self._advice}.")
+
+    def _write_note(self) -> None:
+        facts = {"lock": "sdclr", "pid": os.getpid(), "host": platform.node(), "since": _now()}
+        with contextlib.suppress(FileNotFoundError):
+            self._note.unlink()
+        descriptor = os.open(self._note, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o644)
+        # a full disk takes no words: an empty note says that somebody holds it, and not who
+        with contextlib.suppress(OSError), open(descriptor, "w", encoding="utf-8") as file:
+            json.dump(facts, file)
+
+    def _read_note(self) -> dict[str, Any] | None:
+        try:
+            if not stat.S_ISREG(os.lstat(self._note).st_mode):
+                return None
+            with self._note.open("rb") as file:
+                facts = json.loads(file.read(_LONGEST_NOTE))
+        except (OSError, ValueError, RecursionError):
+            return None
+        return facts if isinstance(facts, dict) and facts.get("lock") == "sdclr" else None
+
+    def holder(self) -> str:
+        """ " (process 7 on host since ...)"; empty where nobody has left a note."""
+        facts = self._read_note() or {}
+        return f" (process {facts['pid']} on {facts.get('host')} since {facts.get('since')})" if "pid" in facts else ""
+
+
+@contextlib.contextmanager
+def writing(path: Path, advice: str = "choose another --out") -> Iterator[None]:
+    """Nobody else writes the file or folder ``path`` meanwhile; RunFolderError says who does, and ``advice``."""
+    with Lock(path.with_name(f".{path.name[:50]}.lock"), str(path), removed=True, advice=advice):
+        yield
+
+
+def _sentence(words: str) -> str:
+    return words[:1].upper() + words[1:]
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,76 @@
+"""Files that the user has named: never written over without being asked, never by two at once.
+
+A name made from the user's name (OUT.partial, .OUT.lock) may be taken, too: whatever lies there and is not known for
+ours stays as it is, and the command ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from sdclr.checkpoint import explained, storage_errors, write_atomically
+from sdclr.errors import ConfigError, RunFolderError
+from sdclr.locks import writing
+
+
+@contextlib.contextmanager
+def output_file(path: Path, *, overwrite: bool, option: str = "--out") -> Iterator[None]:
+    """Claim ``path`` before any work, for the block that writes it; nobody else writes it meanwhile.
+
+    Raises ConfigError where it is a folder, where its folder is missing, and for a file that exists already unless
+    ``overwrite``; RunFolderError where another process is writing it, or where it cannot be written.
+    """
+    require_place(path, option)
+    require_free(path, overwrite=overwrite, option=option)
+    with writing(path):
+        require_free(path, overwrite=overwrite, option=option)  # again, now that nobody else writes it
+        yield
+
+
+def require_place(path: Path, option: str) -> None:
+    """ConfigError for a folder or a file in a missing one, RunFolderError where nothing may be written."""
+    with storage_errors(path):
+        if path.name in ("", "..") or path.is_dir():
+            raise ConfigError(f"{option} {path} is a folder; give the name of a file.")
+        if not path.parent.is_dir():
+            raise ConfigError(f"{option}: the folder {path.parent} does not exist; make it first.")
+    if not os.access(path.parent, os.W_OK):
+        raise RunFolderError(f"{path.parent} is not writable; choose another {option}.")
+
+
+def require_free(path: Path, *, overwrite: bool, option: str = "--out") -> None:
+    """ConfigError for a file, or a link, that exists already, unless ``overwrite``."""
+    with storage_errors(path):
+        taken = lexists(path)
+    if taken and not overwrite:
+        raise ConfigError(f"{path} exists; give --overwrite to replace it, or choose another {option}.")
+
+
+def write_output(path: Path, content: bytes | memoryview | str, *, overwrite: bool, option: str = "--out") -> None:
+    """Write a whole file of the user's name, as :func:`output_file` and write_atomically do."""
+    with output_file(path, overwrite=overwrite, option=option):
+        write_atomically(path, content)
+
+
+def begins_with(path: Path, mark: str) -> bool:
+    """Whether ``path`` is a regular file, no link, that begins with ``mark``: what ours are known by."""
+    raw = mark.encode()
+    if path.is_symlink() or not path.is_file():
+        return False
+    try:
+        with path.open("rb") as file:
+            return file.read(len(raw)) == raw
+    except OSError as error:
+        raise explained(error, path, "read") from None
+
+
+def lexists(path: Path) -> bool:
+    """Whether there is anything of this name, a link that leads nowhere included. Raises OSError, unlike os.path's."""
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        return False
+    return True

@@ -1,0 +1,138 @@
+"""Text from elsewhere (names of files, runs, settings, tensors, other programs' words), made safe for each medium.
+
+Whatever can be chosen by somebody else goes through here, or through Jinja's escaping on HTML pages: control and
+invisible characters are shown as escapes, and what a medium would read as its own signs is quoted for it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import unicodedata
+from collections.abc import Iterable
+
+LONGEST_NAME = 200
+"""Characters of a name in a message; of a longer one both ends are shown."""
+
+_HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # controls, invisible and turning signs, undecodable bytes, line breaks
+_STAY = "\n\u200c\u200d"  # line breaks, and the joiners that emoji and many scripts need
+
+
+def visible(text: str) -> str:
+    """Any text, on a terminal, in a log or on a page: what is not seen becomes an escape; line breaks stay."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(map(_visible, text))
+
+
+def _visible(character: str) -> str:
+    stays = character in _STAY or unicodedata.category(character) not in _HIDDEN
+    return character if stays else _escape(character)
+
+
+def one_line(text: str) -> str:
+    """The same on one line: a break in a name forges no line of a log."""
+    return visible(text).replace("\n", "\\n")
+
+
+def shown(name: object, longest: int = LONGEST_NAME) -> str:
+    """A name for a message, on one line and short."""
+    text = os.fspath(name) if isinstance(name, os.PathLike) else str(name)
+    if len(text) > longest:
+        text = f"{text[: longest // 2]}...{text[-longest // 2 :]}"
+    return one_line(text)
+
+
+def command(*words: object) -> str:
+    """A command line that a shell reads as these very words; on one line, whatever they hold."""
+    return " ".join(map(_shell_word, words))
+
+
+def _shell_word(value: object) -> str:
+    word = os.fspath(value) if isinstance(value, os.PathLike) else str(value)
+    if isinstance(value, os.PathLike) and word.startswith("-"):
+        word = f"./{word}"  # else it is an option
+    if one_line(word) == word:
+        return shlex.quote(word)
+    escaped = "".join(_in_dollar_quotes(character) for character in word)
+    return f"$'{escaped}'"  # bash, zsh and ksh; POSIX since 2024
+
+
+def _in_dollar_quotes(character: str) -> str:
+    if character in "\\'":
+        return f"\\{character}"
+    if visible(character) == character and character != "\n":
+        return character
+    return "".join(f"\\x{byte:02x}" for byte in character.encode("utf-8", "surrogateescape"))
+
+
+def _escape(character: str) -> str:
+    return repr(character)[1:-1] if character < "\x80" else character.encode("ascii", "backslashreplace").decode()
+
+
+_MARKDOWN = re.compile(r"[\\`*\[\]<|~$&]|(?<![^\W_])_|_(?![^\W_])")  # not few_shot: no emphasis begins there
+_BLOCK = re.compile(r"(#|>|[-+](?=\s|$)|=+$|-+$|[0-9]+(?=[.)](\s|$)))")
+_LINK = re.compile(r"\b(https?|ftp|mailto)(:)|\b(www)(\.)", re.IGNORECASE)
+
+
+def markdown(text: str) -> str:
+    """Plain text within a line of Markdown: no cell ends, no link, image, emphasis, formula or HTML begins."""
+    text = " ".join(one_line(re.sub(r"\s", " ", text)).split())
+    return _LINK.sub(_without_a_link, _MARKDOWN.sub(_in_markdown, text))
+
+
+def markdown_line(text: str) -> str:
+    """The same as a line of its own: it is no heading, list or quotation either."""
+    text = markdown(text)
+    if not (block := _BLOCK.match(text)):
+        return text
+    if block[0].isdigit():
+        return f"{block[0]}\\{text[block.end() :]}"
+    return f"\\{text}"
+
+
+def _in_markdown(found: re.Match[str]) -> str:
+    return {"&": "&amp;", "<": "&lt;"}.get(found[0], f"\\{found[0]}")
+
+
+def _without_a_link(found: re.Match[str]) -> str:
+    """Renderers make links of bare addresses, too; not where their sign is an entity."""
+    return f"{found[1]}&#58;" if found[2] else f"{found[3]}&#46;"
+
+
+def csv_cell(value: object) -> object:
+    """A cell that no spreadsheet takes for a formula: a text that begins like one gets an apostrophe in front.
+
+    Numbers are left alone, also where they are written as text.
+    """
+    if not isinstance(value, str):
+        return value
+    text = one_line(value)
+    formula = value.lstrip().startswith(_FORMULA) or value[:1] in ("\t", "\r", "\n")
+    return f"'{text}" if formula and text != "-" and not _is_number(text) else text
+
+
+_FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")  # the wide ones count in some spreadsheets
+
+
+def csv_row(values: Iterable[object]) -> list[object]:
+    return [csv_cell(value) for value in values]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+_LATEX = {"\\": "\\textbackslash{}", "±": "$\\pm$", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}"}
+_LATEX |= {"<": "\\textless{}", ">": "\\textgreater{}", "|": "\\textbar{}", "`": "\\textasciigrave{}"}
+_LATEX |= {character: f"\\{character}" for character in "&%$#_{}"}
+
+
+def latex(text: str) -> str:
+    """Plain text in LaTeX: no command, no comment, no formula, no end of a cell."""
+    return "".join(_LATEX.get(character, character) for character in one_line(text.replace("\n", " ")))
