@@ -5,6 +5,7 @@ environment.json    versions, device, command           backbone.safetensors  th
 split.json          data set, counts, fingerprint       evaluation/*.json     one file per protocol
 metrics.jsonl       one line per epoch                  report.html
 images.json         which files cannot be decoded, and which are copies, for images on disk
+images.tsv.gz       a digest of each of them
 status.json         running, done, preempted or failed and why; see sdclr status
 """
 
@@ -20,7 +21,7 @@ import shlex
 import subprocess
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -46,6 +47,7 @@ from sdclr.safe_text import command
 LOCK_FILE = ".lock"
 STATUS_FILE = "status.json"
 IMAGES_FILE = "images.json"
+CONTENTS_FILE = "images.tsv.gz"
 
 
 class Run:
@@ -102,6 +104,21 @@ class Run:
     def exists(self) -> bool:
         return self.config_path.is_file()
 
+    def require_classes(self, class_names: Sequence[str]) -> None:
+        """ConfigError unless the classes are called what they were called when the run began, in the same order."""
+        before = self.read_json("split.json").get("class_names")
+        if before is not None and before != list(class_names):
+            other = next(
+                (n for n, pair in enumerate(zip(before, class_names, strict=False)) if len(set(pair)) > 1), None
+            )
+            said = f"{len(before)} then, {len(class_names)} now"
+            if other is not None:
+                said = f"class {other} was {shortened(before[other])} and is {shortened(class_names[other])}"
+            raise ConfigError(
+                f"the classes are not those of {self.folder}: {said}. Restore the data, or start a new run in another "
+                "--out."
+            )
+
     def require(self) -> Self:
         """Itself, if this is a run folder; MissingInputError otherwise."""
         if not self.exists:
@@ -133,7 +150,7 @@ class Run:
     def _holds_something_else(self) -> bool:
         # what a start that was killed before config.yaml leaves behind does not count
         locks = {f"{LOCK_FILE}{end}" for end in ("", ".json", ".held", ".held.json")}
-        begun = locks | {"environment.json", "split.json", "images.json", STATUS_FILE}
+        begun = locks | {"environment.json", "split.json", IMAGES_FILE, CONTENTS_FILE, STATUS_FILE}
         return any(path.name not in begun and not path.name.endswith(".tmp") for path in self.folder.iterdir())
 
     def __enter__(self) -> Self:

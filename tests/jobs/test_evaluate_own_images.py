@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
+import shutil
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -136,3 +139,97 @@ def test_a_class_that_cannot_be_measured_is_named_and_the_others_are_measured_on
         assert [name for name, value in accuracies.items() if value is None] == ["rare", "spoilt"]
         assert accuracies["ok"] is not None
     assert build_report([run.folder]).rows[0].values["all"].mean >= 0
+
+
+def exchange(a: Path, b: Path) -> None:
+    """The contents of two folders, under the same names."""
+    for path in sorted(a.iterdir()):
+        other = b / path.name
+        if other.exists():
+            first, second = path.read_bytes(), other.read_bytes()
+            path.write_bytes(second)
+            other.write_bytes(first)
+
+
+def test_pixels_exchanged_under_the_same_names_are_noticed_by_every_command(folders: Path, tmp_path: Path) -> None:
+    settings = config(folders)
+    run = pretrain(settings, folders / "run")
+    evaluate(run, probes=["knn"])
+    exchange(folders / "test" / "ok", folders / "test" / "defect")
+    with pytest.raises(ConfigError, match=r"test: 8 of other content \(defect/000.png"):
+        evaluate(run, probes=["knn"])
+    exchange(folders / "test" / "ok", folders / "test" / "defect")
+    evaluate(run, probes=["knn"])
+    write_images(folders / "noise", 1, 128)
+    (folders / "train" / "ok" / "004.png").write_bytes((folders / "noise" / "000.png").read_bytes())
+    for look in (lambda: evaluate(run, probes=["knn"]), lambda: pretrain(settings, folders / "run")):
+        with pytest.raises(ConfigError, match=r"train: 1 of other content \(ok/004.png\)"):
+            look()
+
+
+def test_files_added_and_removed_are_named_when_a_run_goes_on(folders: Path) -> None:
+    settings = config(folders)
+    pretrain(settings, folders / "run")
+    (folders / "train" / "ok" / "000.png").rename(folders / "train" / "ok" / "zzz.png")
+    with pytest.raises(ConfigError, match=r"train: 1 new \(ok/zzz.png\); train: 1 gone \(ok/000.png\)"):
+        pretrain(settings, folders / "run")
+
+
+def test_data_copied_elsewhere_are_the_same_data(folders: Path, tmp_path: Path) -> None:
+    run = pretrain(config(folders), folders / "run")
+    for part in ("train", "test"):
+        shutil.copytree(folders / part, tmp_path / "copy" / part, copy_function=shutil.copyfile)
+    text = run.config_path.read_text().replace(str(folders / "test"), str(tmp_path / "copy" / "test"))
+    run.config_path.write_text(text)
+    evaluate(run, probes=["knn"], data_path=str(tmp_path / "copy" / "train"))
+
+
+def test_a_run_of_an_earlier_version_is_evaluated_with_a_remark(folders: Path) -> None:
+    run = pretrain(config(folders), folders / "run")
+    (run.folder / "images.tsv.gz").unlink()
+    with pytest.warns(UserWarning, match="kept no record of its images' contents"):
+        evaluate(run, probes=["knn"])
+
+
+def test_class_names_that_swap_sides_are_noticed(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    labels = np.arange(60) % 3
+    arrays = {
+        "train_images": rng.integers(0, 255, (60, 8, 8, 3), dtype=np.uint8),
+        "train_labels": labels,
+        "test_images": rng.integers(0, 255, (12, 8, 8, 3), dtype=np.uint8),
+        "test_labels": np.arange(12) % 3,
+    }
+    np.savez(tmp_path / "x.npz", **arrays, class_names=np.array(["cat", "dog", "owl"]))
+    data = {"name": "arrays", "path": str(tmp_path / "x.npz"), "subset": "all"}
+    settings = PretrainConfig.parse({**SETTINGS, "data": {**data, "imbalance_ratio": 2.0}})
+    run = pretrain(settings, tmp_path / "run")
+    np.savez(tmp_path / "x.npz", **arrays, class_names=np.array(["dog", "cat", "owl"]))
+    for look in (lambda: evaluate(run, probes=["knn"]), lambda: pretrain(settings, tmp_path / "run")):
+        with pytest.raises(ConfigError, match="class 0 was cat and is dog"):
+            look()
+
+
+def test_features_of_exchanged_images_are_not_mixed_into_one_file(
+    folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = pretrain(config(folders), folders / "run")
+    job = importlib.import_module("sdclr.jobs.embed")
+    monkeypatch.setattr(job, "ROWS_PER_PART", 10)
+    data = DataConfig(name="images", path=str(folders / "train"), subset="all", labels="folders")
+    append = job._Partial.append
+
+    def stop_in_the_second_part(self: Any, features: np.ndarray) -> None:
+        if self.rows:
+            raise KeyboardInterrupt
+        append(self, features)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(job._Partial, "append", stop_in_the_second_part)
+        with pytest.raises(KeyboardInterrupt):
+            embed(run.folder, data, tmp_path / "f.npz")
+    exchange(folders / "train" / "ok", folders / "train" / "defect")
+    embed(run.folder, data, tmp_path / "f.npz")
+    embed(run.folder, data, tmp_path / "g.npz")
+    with np.load(tmp_path / "f.npz") as mixed, np.load(tmp_path / "g.npz") as fresh:
+        assert np.array_equal(mixed["features"], fresh["features"])

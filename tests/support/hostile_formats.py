@@ -112,7 +112,7 @@ def tar_piece(draw: Draw) -> bytes:
     if kind == 1:
         return pax(draw, {b"size": draw.choice(ODD_SIZES)}) + tar_block(draw, name, len(content)) + padded(content)
     if kind == 2:  # a long name that claims a size and may lie in a hole
-        return tar_block(draw, b"././@LongLink", draw.choice([10, 600, 1 << 33]), draw.choice([b"L", b"K"]))
+        return tar_block(draw, b"././@LongLink", draw.choice([10, 600, 1 << 29]), draw.choice([b"L", b"K"]))
     if kind == 3:  # maps of holes
         records = {b"GNU.sparse.major": b"1", b"GNU.sparse.minor": b"0", b"GNU.sparse.name": b"a.jpg"}
         records |= {b"GNU.sparse.realsize": draw.choice(ODD_SIZES), b"GNU.sparse.map": b"0,1," * 50}
@@ -646,7 +646,6 @@ def _try(reader: Callable[[Path], Any], folder: Path, problems: list[str]) -> No
 HUGE = 1 << 62
 BOUNDS: dict[str, tuple[str, str, str, Any]] = {
     "long extended headers": ("tar", "sdclr.data.tar_headers", "LONGEST_EXTENSION", HUGE),
-    "many extended headers": ("tar", "sdclr.data.tar_headers", "MOST_EXTENSIONS", HUGE),
     "padding": ("tar", "sdclr.data.tar_headers", "LONGEST_PADDING", HUGE),
     "memory for arrays": ("arrays", "sdclr.data.npy_files", "_require_memory", lambda *_: None),
     "size of YAML": ("yaml", "sdclr.documents", "LARGEST_YAML", HUGE),

@@ -15,6 +15,7 @@ from pydantic import Field, field_validator, model_validator
 from sdclr.config import INCIDENTAL, Fraction, Section, user_path
 from sdclr.data.epoch_order import epoch_batches, steps_per_epoch
 from sdclr.data.image_arrays import read_cifar, read_digits, read_npz
+from sdclr.data.image_files import ImageFiles
 from sdclr.data.image_store import Placement
 from sdclr.data.imagenet import AUTHORS_IMAGENET_LISTS, read_imagenet
 from sdclr.data.images import BadFile, Images, LabelledImages, OnError
@@ -205,6 +206,15 @@ class Data:
             assert self.test is not None
             return self.test
         return self.train.at(self.labelled_split().subset(name))
+
+    def files(self, subset: str) -> dict[str, ImageFiles]:
+        """The image files by part that a run on ``subset`` vouches for: what it trains on, and the test set.
+
+        Of somebody's own images every training file; empty for images in memory, whose pixels are in the fingerprint.
+        """
+        train = self.train if self.name == "images" else self.pretraining_images(subset)
+        parts = {"train": train, "test": self.test}
+        return {part: images for part, images in parts.items() if isinstance(images, ImageFiles)}
 
     @cached_property
     def fingerprint(self) -> str:

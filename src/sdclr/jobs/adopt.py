@@ -13,10 +13,11 @@ from sdclr.backbones.authors_checkpoint import AuthorsCheckpoint, read_authors_c
 from sdclr.backbones.backbone import measure_feature_dim
 from sdclr.backbones.weights import save_backbone
 from sdclr.data import build_data
+from sdclr.data.contents import read_contents, write_record
 from sdclr.data.split_files import AUTHORS_CIFAR_FOLDERS
 from sdclr.errors import ConfigError
 from sdclr.jobs.pretrain import PretrainConfig
-from sdclr.run import Run, environment
+from sdclr.run import CONTENTS_FILE, Run, environment
 
 
 def adopt(checkpoint: Path | str, config: PretrainConfig, out: Path | str, *, download: bool = False) -> Run:
@@ -52,6 +53,9 @@ def adopt(checkpoint: Path | str, config: PretrainConfig, out: Path | str, *, do
         adopted = {"file": source.name, "kind": kind, "sha256": digest, "epoch": found.epoch, "branch": "target"}
         run.write_json("environment.json", environment("the authors'") | {"adopted": adopted})
         run.write_json("split.json", data.manifest())
+        contents = {part: read_contents(images) for part, images in data.files(config.data.subset).items()}
+        if contents:
+            write_record(run.folder / CONTENTS_FILE, contents)
         run.write_text("config.yaml", config.to_yaml())
         facts = {
             "feature_dim": measure_feature_dim(found.backbone, config.views.size),

@@ -25,6 +25,7 @@ import torch
 from sdclr.backbones.weights import load_backbone, read_backbone
 from sdclr.checkpoint import is_leftover, storage_errors, temporary_name, write_atomically
 from sdclr.data import BadFile, DataConfig, Images, build_data
+from sdclr.data.contents import digest_of, read_contents
 from sdclr.data.decode import printable
 from sdclr.data.image_files import ImageFiles
 from sdclr.data.images import left_out
@@ -75,8 +76,11 @@ def _write_features(
     backbone = load_backbone(source)
     size = read_backbone(source).require_image_size()
     found = build_data(data)
+    for remark in found.remarks:
+        show.print(remark)
     images, bad = _usable(found.train, data, show)
-    identity = f"{_identity(source, found.fingerprint, size)} {[one.path for one in bad]}"
+    contents = [digest_of(read_contents(files)) for files in found.files(data.subset).values()]
+    identity = f"{_identity(source, found.fingerprint, size)} {[one.path for one in bad]} {contents}"
     where = resolve_device(device)
     backbone = backbone.to(where).to(memory_format=torch.channels_last)
     parts = _Partial(_partial_folder(out), identity)

@@ -23,6 +23,7 @@ from sdclr.backbones.authors_checkpoint import read_authors_checkpoint
 from sdclr.backbones.weights import load_backbone
 from sdclr.checkpoint import load_strictly
 from sdclr.data import Data, Images, build_data
+from sdclr.data.contents import require_recorded
 from sdclr.data.decode import printable
 from sdclr.data.images import allowed_to_skip, left_out
 from sdclr.data.splits import natural_split
@@ -34,7 +35,7 @@ from sdclr.evaluation.linear_probe import CIFAR, IMAGENET, ProbeSchedule, predic
 from sdclr.evaluation.logistic_probe import INVERSE_REGULARISATIONS, fit_logistic_probe
 from sdclr.jobs.pretrain import PretrainConfig
 from sdclr.presentation.progress import AnyProgress, NoProgress
-from sdclr.run import IMAGES_FILE, Run
+from sdclr.run import CONTENTS_FILE, IMAGES_FILE, Run
 
 Protocol = Literal["cached", "sdclr"]
 Untested = Literal["raise", "leave_out"]
@@ -82,6 +83,8 @@ def evaluate(
     _check_probes(probes)
     with run:  # from start to end: nobody measures the same thing meanwhile
         config, data = _config_and_data(run, data_path)
+        for remark in data.remarks:
+            (progress or NoProgress()).print(remark)
         backbone = _placed(load_backbone(run.folder, network), device)
         measure = _Measurement(backbone, _usable(run, config, data, progress), config, progress, untested)
         results = {probe: measure.run(protocol, probe) for probe in PROBES if probe in probes}
@@ -161,11 +164,15 @@ def _config_and_data(run: Run, data_path: str | None) -> tuple[PretrainConfig, D
             f"{data.class_names[int(data.train.labels[0])]}. A probe tells classes apart."
         )
     trained_on = run.read_json("split.json", "fingerprint")["fingerprint"]
-    if data.fingerprint != trained_on:
-        raise ConfigError(
-            f"{run.folder} was trained on data with fingerprint {trained_on}, these have {data.fingerprint}: "
-            "images, labels or split differ. Give the data it was trained on with --data."
+    files = data.files(config.data.subset)
+    recorded = require_recorded(run.folder / CONTENTS_FILE, files, trained_on, data.fingerprint)
+    if files and not recorded:
+        warnings.warn(
+            f"{run.folder} was begun by an earlier version, which kept no record of its images' contents: names and "
+            "labels are those of the run; whether the pixels are, nobody can say.",
+            stacklevel=3,
         )
+    run.require_classes(data.class_names)
     return config, data
 
 

@@ -31,6 +31,7 @@ from sdclr.batch import Views
 from sdclr.checkpoint import Checkpoint, first_not_finite, load_strictly
 from sdclr.config import differing_fields
 from sdclr.data import Data, build_data, epoch_batches, steps_per_epoch
+from sdclr.data.contents import read_contents, require_recorded, write_record
 from sdclr.data.decode import printable
 from sdclr.data.image_store import DecodedStore
 from sdclr.device import (
@@ -75,7 +76,7 @@ from sdclr.optim import (
 )
 from sdclr.presentation.progress import AnyProgress, NoProgress
 from sdclr.process_state import default_generators, silenced_warnings
-from sdclr.run import IMAGES_FILE, Run, environment
+from sdclr.run import CONTENTS_FILE, IMAGES_FILE, Run, environment
 from sdclr.signals import StopRequest, stop_on_signal
 from sdclr.stateless_random import Stream, derive
 from sdclr.synchronised_norm import synchronise_norms
@@ -268,14 +269,13 @@ class Job:
             run.write_json("split.json", self.data.manifest())
             if self.image_facts is not None:
                 run.write_json(IMAGES_FILE, self.image_facts)
+            self._record_images(run, show)
             run.write_text("config.yaml", self.config.to_yaml())  # last: it makes the folder a run
         else:
             saved = run.read_json("split.json", "fingerprint")["fingerprint"]
-            if saved != self.data.fingerprint:
-                raise ConfigError(
-                    f"{run.folder} was trained on other data: fingerprint {saved}, now {self.data.fingerprint}. "
-                    "Restore the data, or choose another --out."
-                )
+            files = self.data.files(self.config.data.subset)
+            require_recorded(run.folder / CONTENTS_FILE, files, saved, self.data.fingerprint)
+            run.require_classes(self.data.class_names)
             before = run.read_json("environment.json").get("views_cut_by", self.views_cut_by)
             if before != self.views_cut_by:
                 warnings.warn(
@@ -312,6 +312,19 @@ class Job:
                 f"{self.precision} on {describe_device(self.device)}"
                 f"{f', {self.world.size} processes' if self.world.several else ''}"
             )
+
+    def _record_images(self, run: Run, show: AnyProgress) -> None:
+        """What every image file holds: who reads them later can tell whether they are still the same."""
+        files = self.data.files(self.config.data.subset)
+        if not files:
+            return
+        task = show.add("recording contents", total=sum(map(len, files.values())), unit="images")
+        record = {part: read_contents(images, (), partial(show.advance, task)) for part, images in files.items()}
+        show.finish(task)
+        # what was left out may be mended without harm
+        left_out = {path for path, _ in (self.image_facts or {}).get("skipped", ())}
+        record["train"] = [one for one in record["train"] if one.path not in left_out]
+        write_record(run.folder / CONTENTS_FILE, record)
 
     def follow(self, run: Run, step: int) -> None:
         """Pick up the checkpoint of ``step``, which the first process has verified or just written."""

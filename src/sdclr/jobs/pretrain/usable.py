@@ -12,6 +12,7 @@ import torch
 
 from sdclr.config import user_path
 from sdclr.data import BadFile, DataConfig, Images
+from sdclr.data.contents import require_recorded
 from sdclr.data.decode import printable
 from sdclr.data.duplicates import duplicates
 from sdclr.data.image_arrays import ImageArrays
@@ -20,7 +21,7 @@ from sdclr.data.image_store import build_store, choose_placement
 from sdclr.data.images import left_out
 from sdclr.errors import ConfigError
 from sdclr.presentation.progress import AnyProgress
-from sdclr.run import IMAGES_FILE, Run
+from sdclr.run import CONTENTS_FILE, IMAGES_FILE, Run
 
 
 def usable_images(
@@ -58,6 +59,8 @@ def usable_images(
         skipped = {path for path, _ in facts["skipped"]}
         usable = images.at(np.array([i for i, name in enumerate(images.paths) if name not in skipped], dtype=np.int64))
         if facts.get("sizes", found := usable.sizes_digest()) != found:
+            if run is not None:  # its record names the files
+                require_recorded(run.folder / CONTENTS_FILE, {"train": usable}, fingerprint, fingerprint)
             raise ConfigError(
                 f"the images below {printable(images.root)} have the names of those that this run has begun with, but "
                 "they are other files. Restore the images, or choose another --out."
