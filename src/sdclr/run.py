@@ -21,7 +21,7 @@ import shlex
 import subprocess
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -48,6 +48,14 @@ LOCK_FILE = ".lock"
 STATUS_FILE = "status.json"
 IMAGES_FILE = "images.json"
 CONTENTS_FILE = "images.tsv.gz"
+
+
+RUN_FILES = frozenset({"config.yaml", "split.json", "environment.json", STATUS_FILE})
+
+
+def looks_like_a_run(names: Collection[str]) -> bool:
+    """Whether a folder that holds files of these names is a run folder: its settings, and two of the facts about it."""
+    return "config.yaml" in names and len(RUN_FILES.intersection(names)) >= 3
 
 
 class Run:

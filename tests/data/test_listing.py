@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from sdclr.data import listing as module
 from sdclr.data.listing import IMAGE_SUFFIXES, list_images
 from sdclr.errors import DataError, MissingInputError
+from sdclr.presentation.sheet import sheet_png
 
 
 def touch(root: Path, *names: str) -> None:
@@ -71,7 +73,7 @@ def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
 
 def test_a_folder_named_like_an_image_is_a_folder(tmp_path: Path) -> None:
     touch(tmp_path, "album.jpg/1.jpg")
-    assert list_images(tmp_path) == (["album.jpg/1.jpg"], 0, 0, 0)
+    assert list_images(tmp_path)[:4] == (["album.jpg/1.jpg"], 0, 0, 0)
 
 
 def test_pipes_and_sockets_are_no_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,7 +82,7 @@ def test_pipes_and_sockets_are_no_images(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)  # the path of a socket must be short
     with socket.socket(socket.AF_UNIX) as server:
         server.bind("socket.jpg")
-        assert list_images(tmp_path) == (["a.jpg"], 2, 0, 0)
+        assert list_images(tmp_path)[:4] == (["a.jpg"], 2, 0, 0)
 
 
 def test_loops_of_links_end_and_every_folder_is_entered_once(tmp_path: Path) -> None:
@@ -142,7 +144,7 @@ def test_links_that_are_not_asked_for_may_lead_anywhere(tmp_path: Path) -> None:
     (tmp_path / "root" / "notes.txt").symlink_to(tmp_path / "notes.txt")
     (tmp_path / "root" / ".hidden.jpg").symlink_to(tmp_path / "run" / "sheet.jpg")
     (tmp_path / "root" / "run").symlink_to(tmp_path / "run")
-    assert list_images(tmp_path / "root", exclude=[tmp_path / "run"]) == (["1.jpg"], 1, 1, 1)
+    assert list_images(tmp_path / "root", exclude=[tmp_path / "run"])[:4] == (["1.jpg"], 1, 1, 1)
 
 
 def test_an_output_folder_inside_does_no_harm(tmp_path: Path) -> None:
@@ -188,3 +190,21 @@ def test_a_folder_that_may_not_be_listed_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"image folder .*/a cannot be listed: Permission denied"):
         list_images(tmp_path)
     (tmp_path / "a").chmod(0o700)
+
+
+def test_our_own_outputs_are_no_images(tmp_path: Path) -> None:
+    for name in ("a.png", "b-views.png"):  # a photograph may be called so
+        Image.new("RGB", (4, 4)).save(tmp_path / name)
+    (tmp_path / "runs" / "photos" / "figures").mkdir(parents=True)
+    Image.new("RGB", (4, 4)).save(tmp_path / "runs" / "photos" / "figures" / "x.png")
+    for name in ("config.yaml", "split.json", "environment.json"):
+        (tmp_path / "runs" / "photos" / name).write_text("")
+    pixels = np.zeros((1, 8, 8, 3), np.uint8)
+    (tmp_path / "runs" / "photos-views.png").write_bytes(sheet_png(pixels, pixels, pixels))
+    (tmp_path / "settings").mkdir()
+    (tmp_path / "settings" / "config.yaml").write_text("")
+    Image.new("RGB", (4, 4)).save(tmp_path / "settings" / "c.png")
+    found = list_images(tmp_path)
+    assert found.paths == ["a.png", "b-views.png", "settings/c.png"]
+    assert found.num_ours == 2
+    assert "outputs of sdclr (run folders, sheets of views) left out: 2" in found.remarks()

@@ -205,7 +205,9 @@ def test_a_run_goes_on_with_other_workers_and_where_its_images_have_moved(
     whole_file = other.read_bytes()
     other.write_bytes(whole_file + b"x")
     code, _, err = sdclr("pretrain", "./elsewhere", "--out", "runs/moved", *TINY)
-    assert (code, "train: 1 of other content (common/2.jpg)" in err) == (78, True), "the names alone do not make the images"
+    assert (code, "train: 1 of other content (common/2.jpg)" in err) == (78, True), (
+        "the names alone do not make the images"
+    )
     other.write_bytes(whole_file)
     (tmp_path / "elsewhere" / "common" / "1.jpg").rename(tmp_path / "elsewhere" / "common" / "one.jpg")
     code, _, err = sdclr("pretrain", "./elsewhere", "--out", "runs/moved", *TINY)
@@ -228,3 +230,18 @@ def test_wrong_folders_get_one_sentence(sdclr: Cli, tmp_path: Path) -> None:
         assert (found, words in err) == (code, True), err
     found, _, err = sdclr("embed", "runs/x", "./photos", "epochs=3")
     assert (found, "only settings of the images" in err) == (78, True)
+
+
+def test_a_dry_run_and_runs_inside_the_folder_are_never_trained_on(
+    sdclr: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path / "photos")
+    tiny = [*TINY, "batch_size=17"]
+    assert sdclr("pretrain", "./", *tiny, "--dry-run")[0] == 0
+    assert list((tmp_path / "photos" / "runs").glob("*-views.png")), "the sheet lies inside of the images"
+    code, _, err = sdclr("pretrain", "./", "--out", "runs/first", *tiny)
+    assert (code, "looking at 34 images" in err) == (0, True), err
+    code, _, err = sdclr("pretrain", "./", "--out", "runs/second", *tiny)
+    assert (code, "looking at 34 images" in err) == (0, True), err
+    assert sdclr("pretrain", "./", "--out", "runs/first", *tiny)[0] == 0, "the first run goes on"
+    assert "outputs of sdclr" in err
