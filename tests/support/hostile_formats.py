@@ -506,22 +506,21 @@ def write_run(draw: Draw, folder: Path) -> None:
         text = path.read_text()
         kind = draw.randrange(8)
         if kind == 0:
-            text = text[: draw.randrange(len(text))]
+            text = text[: draw.randrange(len(text) + 1)]
         elif kind == 1:
             text = draw.choice(["", "[" * 50_000, "null", "[]", "{}", '{"a": 1, "a": 2}', "\0", "9" * 6_000])
         elif kind == 2:
             path.unlink()
             path.mkdir()
             continue
-        elif path.suffix == ".jsonl":
-            lines = text.splitlines()
+        elif path.suffix in (".json", ".jsonl"):
+            lines = (text.splitlines() or [""]) if path.suffix == ".jsonl" else [text]
             line = draw.randrange(len(lines))
-            lines[line] = json.dumps(spoiled_json(draw, json.loads(lines[line])))
+            with contextlib.suppress(ValueError):  # spoilt already
+                lines[line] = json.dumps(spoiled_json(draw, json.loads(lines[line])))
             text = "\n".join(lines)
-        elif path.suffix == ".json":
-            text = json.dumps(spoiled_json(draw, json.loads(text)))
         else:
-            lines = text.splitlines()
+            lines = text.splitlines() or [""]
             place = draw.randrange(len(lines))
             lines[place] = f"{lines[place].partition(':')[0]}: {yaml_value(draw)}"
             text = "\n".join(lines)
@@ -657,7 +656,7 @@ BOUNDS: dict[str, tuple[str, str, str, Any]] = {
     "size of YAML": ("yaml", "sdclr.documents", "LARGEST_YAML", HUGE),
     "plain YAML": ("yaml", "sdclr.documents", "_require_plain", lambda *_: None),
     "longest side": ("images", "sdclr.data.decode", "LARGEST_SIDE", HUGE),
-    "canvas of a WebP": ("images", "sdclr.data.decode", "MANY_PIXELS", HUGE),
+    "canvas of a WebP": ("images", "sdclr.data.decoding_budget", "MANY_PIXELS", HUGE),
     "number of layers": ("backbones", "sdclr.backbones.weights", "FREE_MODULES", HUGE),
     "options": ("backbones", "sdclr.backbones.weights", "_require_ordinary_options", lambda *_: None),
     "records of a run": ("runs", "sdclr.run", "check", lambda *_: None),

@@ -35,12 +35,11 @@ from PIL import (  # noqa: F401
 from sdclr.data.decoding_budget import (
     LARGEST_FILE,
     LARGEST_SIDE,
-    MANY_PIXELS,
     TooCostlyError,
+    has_large_canvas,
     is_costly,
     refuse_costly_header,
     try_decoding,
-    webp_canvas,
 )
 from sdclr.errors import DataError, MissingInputError, SdclrError
 from sdclr.positioned_files import read_at
@@ -208,7 +207,7 @@ def _read_header(file: BinaryIO, source: Source) -> ImageFile.ImageFile:
     prefix = file.read(30)
     if not prefix:
         raise DataError(f"image {printable(source)} is empty (0 bytes).")
-    if (canvas := webp_canvas(prefix)) and canvas[0] * canvas[1] > MANY_PIXELS:
+    if has_large_canvas(prefix):
         _try(source, "WEBP")  # to open it is to reserve its canvas
     prefix = prefix[:16]
     for name in FORMATS:

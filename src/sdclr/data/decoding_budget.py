@@ -54,6 +54,12 @@ def refuse_costly_header(prefix: bytes) -> None:
         raise TooCostlyError(f"it claims a canvas of {canvas[0]:,} x {canvas[1]:,} pixels")
 
 
+def has_large_canvas(prefix: bytes) -> bool:
+    """Whether a file is a WebP whose canvas alone, which is reserved when it is opened, may take gigabytes."""
+    canvas = webp_canvas(prefix)
+    return canvas is not None and canvas[0] * canvas[1] > MANY_PIXELS
+
+
 def webp_canvas(prefix: bytes) -> tuple[int, int] | None:
     """(width, height) that the header of a WebP file claims; None for what is none or claims nothing there."""
     if prefix[:4] != b"RIFF" or prefix[8:12] != b"WEBP" or len(prefix) < 30:
