@@ -516,7 +516,7 @@ def write_run(draw: Draw, folder: Path) -> None:
         elif path.suffix in (".json", ".jsonl"):
             lines = (text.splitlines() or [""]) if path.suffix == ".jsonl" else [text]
             line = draw.randrange(len(lines))
-            with contextlib.suppress(ValueError):  # spoilt already
+            with contextlib.suppress(ValueError, RecursionError):  # spoilt already
                 lines[line] = json.dumps(spoiled_json(draw, json.loads(lines[line])))
             text = "\n".join(lines)
         else:

@@ -115,6 +115,6 @@ def _state(run: Run, told: dict[str, Any]) -> State:
 
 def _total_steps(run: Run, last: dict[str, Any]) -> int | None:
     """Of a run without a status.json: epochs times the steps of one."""
-    with contextlib.suppress(DataError, KeyError, TypeError, ZeroDivisionError):
+    with contextlib.suppress(DataError, KeyError, TypeError, ValueError, ZeroDivisionError):
         return int(last["step"]) // int(last["epoch"]) * int(run.settings()["epochs"])
     return None

@@ -185,7 +185,7 @@ def _curves(arms: Sequence[Arm], key: str) -> list[ArmCurves]:
     """The arms whose runs have logged ``key``."""
     curves = []
     for arm in arms:
-        runs = [[(int(m["epoch"]), float(m[key])) for m in run.metrics if key in m] for run in arm.runs]
+        runs = [[(int(m["epoch"]), float(m[key])) for m in run.metrics if m.get(key) is not None] for run in arm.runs]
         if all(runs):
             curves.append(ArmCurves(arm.label, runs))
     return curves
@@ -249,7 +249,7 @@ def _facts(arms: Sequence[Arm], protocol: str) -> list[Fact]:
 
 
 def _views_per_second(arm: Arm) -> str:
-    speeds = [m["views_per_second"] for run in arm.runs for m in run.metrics if "views_per_second" in m]
+    speeds = [m["views_per_second"] for run in arm.runs for m in run.metrics if m.get("views_per_second") is not None]
     return f"{statistics.median(speeds):,.0f}" if speeds else "-"
 
 
