@@ -122,7 +122,7 @@ def pretrain(
 ) -> None:
     """Pre-train a backbone. The same command on an existing --out goes on where it stopped.
 
-    Your own images: sdclr pretrain ./photos --out runs/photos. A folder (with a slash), a .txt or .csv list, .tar
+    Your own images: sdclr pretrain ./photos --out runs/photos. A folder, a .txt or .csv list, .tar
     shards or a .npz; the settings are chosen for them and explained.
 
     A recipe: sdclr pretrain cifar10_lt_sdclr --data ~/data --out runs/x epochs=200 data.split=2.

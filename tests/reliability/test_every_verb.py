@@ -660,3 +660,23 @@ def test_a_shell_that_closes_streams_changes_no_file(here: Path, closed: str) ->
     ended = subprocess.run(["bash", "-o", "pipefail", "-c", line], capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     assert main(["evaluate", "new", "--probes", "knn"])[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        (["demo", "--out", "all", *TINY], "report.html"),
+        *[
+            (["reproduce", "digits", "--out", "all"], name)
+            for name in ("report.html", "paper.md", "paper.csv", "paper.tex")
+        ],
+    ],
+)
+def test_a_workflow_finds_a_foreign_report_before_its_work(here: Path, arguments: list[str], name: str) -> None:
+    (here / "all").mkdir()
+    (here / "all" / name).write_text("precious")
+    code, _, err = main(arguments)
+    assert code == 78
+    assert "was not written by sdclr" in err
+    assert os.listdir(here / "all") == [name]
+    assert (here / "all" / name).read_text() == "precious"

@@ -17,9 +17,10 @@ from rich.text import Text
 from sdclr.errors import CheckpointError, ConfigError, DataError, MissingInputError, RunFolderError, SdclrError
 from sdclr.jobs.adopt import adopt
 from sdclr.jobs.evaluate import AUTHORS_CLASSIFIER, Protocol, evaluate, evaluate_classifier
+from sdclr.jobs.report import require_replaceable
 from sdclr.presentation.progress import AnyProgress
 from sdclr.workflows.matrix import Cell
-from sdclr.workflows.reproduce import PROBES, summarise
+from sdclr.workflows.reproduce import PROBES, report_files, summarise
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,7 @@ def evaluate_published(
     """
     if not folder.is_dir():
         raise MissingInputError(f"--published {folder} is not a folder. It is where the archives were unzipped.")
+    require_replaceable(*report_files(out), *report_files(out / AUTHORS_CLASSIFIER))
     wanted = [(cell, authors_files(dataset, cell.arm, cell.config.data.split)) for cell in cells]
     if unpublished := [cell.arm for cell, files in wanted if files is None]:
         raise ConfigError(f"the authors published no {unpublished[0]} on {dataset}; choose what they did publish.")

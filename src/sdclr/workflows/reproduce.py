@@ -107,10 +107,15 @@ def reproduce(
     OUT/report.html has the paired comparisons. Raises RunFolderError when other processes hold some of the runs: the
     table then covers the rest.
     """
-    require_replaceable(out / "report.html")
+    require_replaceable(*report_files(out))
     done = carry_out(cells, protocol=protocol, probes=probes, progress=progress, download=download)
     summarise(done, out, protocol, console)
     require_all(done, cells)
+
+
+def report_files(out: Path) -> list[Path]:
+    """What :func:`summarise` writes."""
+    return [out / name for name in ("report.html", "paper.md", "paper.csv", "paper.tex")]
 
 
 def report_command(cells: Sequence[Cell], protocol: str, out: Path) -> str:

@@ -25,8 +25,8 @@ from sdclr.evaluation.balancedness import (
 )
 from sdclr.jobs.report.arms import Arm, RunFolder, differing_settings, read_arms, setting_text
 from sdclr.jobs.report.files import FileFormat, check_formats, deliver, places
-from sdclr.output_files import begins_with, require_free
-from sdclr.presentation import html, tables
+from sdclr.output_files import begins_with, lexists
+from sdclr.presentation import html, paper_table, tables
 from sdclr.presentation.tables import (
     ArmBars,
     ArmCurves,
@@ -120,11 +120,20 @@ def write_report(
     return report
 
 
-def require_replaceable(*pages: Path) -> None:
-    """ConfigError for a report.html that exists and is no page of ours: what a workflow checks before hours of work."""
-    for page in pages:
-        if not begins_with(page, html.MARK):
-            require_free(page, overwrite=False)
+MARKS = {
+    ".html": html.MARK,
+    ".md": tables.MARKDOWN_MARK,
+    ".csv": ",".join(paper_table.CSV_HEADER),
+    ".tex": paper_table.LATEX_MARK,
+}
+"""Suffix -> what a file that a workflow writes begins with."""
+
+
+def require_replaceable(*reports: Path) -> None:
+    """ConfigError for a file that exists and is no report of ours: what a workflow checks before hours of work."""
+    for path in reports:
+        if lexists(path) and not begins_with(path, MARKS[path.suffix]):
+            raise ConfigError(f"{path} exists and was not written by sdclr; move it away, or choose another --out.")
 
 
 # Numbers
