@@ -614,9 +614,13 @@ def in_an_interpreter(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize(
-    "verb", ["recipes", *(pytest.param(name, marks=pytest.mark.slow) for name in VERBS if name != "recipes")]
-)
+def test_without_docstrings_and_assertions_the_help_is_whole() -> None:
+    ended = in_an_interpreter("-OO", "-m", "sdclr", "--help")
+    assert (ended.returncode, "pretrain" in ended.stdout) == (0, True), ended.stderr
+
+
+@pytest.mark.slow  # every module is compiled anew
+@pytest.mark.parametrize("verb", VERBS)
 def test_without_docstrings_and_assertions_everything_works(here: Path, verb: str) -> None:
     ended = in_an_interpreter("-OO", "-m", "sdclr", *VERBS[verb])
     assert ended.returncode == 0, ended.stderr
