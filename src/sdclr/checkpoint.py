@@ -28,6 +28,7 @@ from torch import Tensor
 
 from sdclr.documents import parse_json
 from sdclr.errors import CheckpointError, MissingInputError, RunFolderError, SdclrError, StorageError
+from sdclr.safe_text import shown
 
 _SUM_KEY = b'"sha256":"'  # inside JSON strings the quotes are escaped, so this byte sequence is unique
 _NO_SUM = "0" * 64
@@ -419,20 +420,20 @@ def check_fit(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor], whe
     """
     common = {name: tensor for name, tensor in expected.items() if name in tensors}
     misshapen = [
-        f"{shortened(name)} {list(tensors[name].shape)} instead of {list(tensor.shape)}"
+        f"{shown(name)} {list(tensors[name].shape)} instead of {list(tensor.shape)}"
         for name, tensor in common.items()
         if tensors[name].shape != tensor.shape
     ]
     mistyped = [
-        f"{shortened(name)} {tensors[name].dtype} instead of {tensor.dtype}"
+        f"{shown(name)} {tensors[name].dtype} instead of {tensor.dtype}"
         for name, tensor in common.items()
         if _kind(tensors[name]) != _kind(tensor)
     ]
     problems = [
         f"{len(names)} {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
         for what, names in (
-            ("missing", [shortened(name) for name in expected if name not in tensors]),
-            ("unknown", [shortened(name) for name in tensors if name not in expected]),
+            ("missing", [shown(name) for name in expected if name not in tensors]),
+            ("unknown", [shown(name) for name in tensors if name not in expected]),
             ("of another shape", misshapen),
             ("of another type", mistyped),
         )
@@ -448,10 +449,3 @@ def _kind(tensor: Tensor) -> str:
     if tensor.is_complex():
         return "complex"
     return "boolean" if tensor.dtype == torch.bool else "whole"
-
-
-def shortened(value: object, length: int = 80) -> str:
-    """``value`` as text for a message: on one line, without control characters, at most ``length`` characters."""
-    text = str(value)[: 4 * length]
-    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-    return text if len(text) <= length and len(str(value)) <= 4 * length else f"{text[: length - 3]}..."

@@ -28,7 +28,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from sdclr import checkpoint
-from sdclr.checkpoint import CheckpointFolder, is_leftover, make_folder, shortened, storage_errors, write_atomically
+from sdclr.checkpoint import CheckpointFolder, is_leftover, make_folder, storage_errors, write_atomically
 from sdclr.config import Section, user_path
 from sdclr.documents import parse_json, read_json_file, read_yaml_file
 from sdclr.errors import (
@@ -42,7 +42,7 @@ from sdclr.errors import (
 )
 from sdclr.locks import Lock
 from sdclr.run_records import KINDS, Epoch, EvaluationMade, ProbeMeasured, check
-from sdclr.safe_text import command
+from sdclr.safe_text import command, shown
 
 LOCK_FILE = ".lock"
 STATUS_FILE = "status.json"
@@ -97,10 +97,10 @@ class Run:
         sound: dict[str, Any] = {}
         for probe, measured in content["probes"].items():
             try:
-                check(ProbeMeasured, measured, f"probe {shortened(probe)} in {where}")
+                check(ProbeMeasured, measured, f"probe {shown(probe)} in {where}")
                 if len(measured["per_class_accuracy"]) != num_classes:
                     raise DataError(
-                        f"probe {shortened(probe)} in {where} is damaged: per_class_accuracy has "
+                        f"probe {shown(probe)} in {where} is damaged: per_class_accuracy has "
                         f"{len(measured['per_class_accuracy'])} entries for {num_classes} classes."
                     )
                 sound[probe] = measured
@@ -121,7 +121,7 @@ class Run:
             )
             said = f"{len(before)} then, {len(class_names)} now"
             if other is not None:
-                said = f"class {other} was {shortened(before[other])} and is {shortened(class_names[other])}"
+                said = f"class {other} was {shown(before[other])} and is {shown(class_names[other])}"
             raise ConfigError(
                 f"the classes are not those of {self.folder}: {said}. Restore the data, or start a new run in another "
                 "--out."
@@ -273,7 +273,7 @@ class Run:
             except DataError as error:
                 damage.append(str(error))
             except ValueError as error:
-                damage.append(f"{where} is damaged: {shortened(error)}.")
+                damage.append(f"{where} is damaged: {shown(error)}.")
         return [by_epoch[epoch] for epoch in sorted(by_epoch)], damage
 
     def append_metrics(self, line: Mapping[str, Any]) -> None:

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sdclr.checkpoint import read_facts, shortened
+from sdclr.checkpoint import read_facts
 from sdclr.config import differing_fields
 from sdclr.errors import ConfigError
 from sdclr.run import Run
+from sdclr.safe_text import shown
 
 
 def require_own_backbone(run: Run) -> None:
@@ -78,7 +79,7 @@ def _mapping(value: Any) -> dict[str, Any]:
 def _contradictions(claims: Mapping[str, Any], known: Mapping[str, Any], where: str) -> list[str]:
     """Lines ``field: claimed -> known (where)`` for what both sides state and state differently."""
     claimed, stated = _shared(claims, known), _shared(known, claims)
-    return [f"{shortened(line, 200)} ({where})" for line in differing_fields(claimed, stated)]
+    return [f"{shown(line, 200)} ({where})" for line in differing_fields(claimed, stated)]
 
 
 def _shared(mine: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from sdclr.checkpoint import shortened
 from sdclr.errors import DataError
+from sdclr.safe_text import shown
 
 Count = Annotated[int, Field(ge=0, le=2**53)]
 """A whole number that every reader of JSON reads alike."""
@@ -123,11 +123,11 @@ def check(model: type[Record], content: Any, where: str) -> None:
 
 
 def _field(location: tuple[int | str, ...]) -> str:
-    return shortened(".".join(map(str, location)) or "it")
+    return shown(".".join(map(str, location)) or "it")
 
 
 def _said(error: Any) -> str:
     if error["type"] == "missing":
         return "is missing"
     said = error["msg"].replace("Input should be", "must be").replace("Field required", "is missing")
-    return f"{said}, got {shortened(repr(error['input']), 40)}"
+    return f"{said}, got {shown(repr(error['input']), 40)}"

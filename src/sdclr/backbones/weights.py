@@ -16,12 +16,13 @@ from torch.nn.modules.module import register_module_module_registration_hook
 
 from sdclr.backbones import BackboneConfig, build_backbone
 from sdclr.backbones.backbone import Backbone
-from sdclr.checkpoint import check_fit, load_strictly, read_tensors, shortened, write_tensors
+from sdclr.checkpoint import check_fit, load_strictly, read_tensors, write_tensors
 from sdclr.config import Section
 from sdclr.errors import CheckpointError, ConfigError, MissingInputError
 from sdclr.process_state import default_generators
 from sdclr.run import Run
 from sdclr.run_consistency import require_own_backbone
+from sdclr.safe_text import shown
 
 FORMAT = "sdclr-backbone-1"
 
@@ -87,7 +88,7 @@ def read_backbone(source: Path | str) -> BackboneFile:
     try:
         described = BackboneFacts.parse(facts)
     except (ConfigError, TypeError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} does not describe its network: {shortened(error, 600)}") from None
+        raise CheckpointError(f"{path} does not describe its network: {shown(error, 600)}") from None
     require_usable_weights(tensors, str(path))
     return BackboneFile(path, tensors, described, facts)
 
@@ -145,7 +146,7 @@ def _require_ordinary_options(options: Mapping[str, Any], where: str) -> None:
         seen += 1
         too_large = isinstance(value, int | float) and not abs(value) <= LARGEST_OPTION
         if too_large or seen > MOST_OPTIONS:
-            what = f"{shortened(value)} among its options" if too_large else f"more than {MOST_OPTIONS} options"
+            what = f"{shown(value)} among its options" if too_large else f"more than {MOST_OPTIONS} options"
             raise CheckpointError(f"{where} does not describe its network: it has {what}.")
         if isinstance(value, list | tuple):
             waiting += value
@@ -170,7 +171,7 @@ def _described(architecture: BackboneConfig, where: str) -> Backbone:
         raise
     except Exception as error:  # networks of others fail in their own ways at settings that nobody would choose
         said = (str(error) or type(error).__name__).splitlines()[0]
-        raise CheckpointError(f"{where} does not describe its network: {shortened(said, 600)}") from None
+        raise CheckpointError(f"{where} does not describe its network: {shown(said, 600)}") from None
 
 
 class TooManyModules(Exception):
@@ -202,16 +203,14 @@ def require_usable_weights(tensors: Mapping[str, Tensor], where: str) -> None:
         if not tensor.is_floating_point():
             continue
         if tensor.dtype not in WEIGHT_TYPES:
-            raise CheckpointError(
-                f"{where}: {shortened(name)} has the type {tensor.dtype}, which no layer computes in."
-            )
+            raise CheckpointError(f"{where}: {shown(name)} has the type {tensor.dtype}, which no layer computes in.")
         if not tensor.isfinite().all():
             raise CheckpointError(
-                f"{where}: {shortened(name)} holds numbers that are not finite. Use weights from "
+                f"{where}: {shown(name)} holds numbers that are not finite. Use weights from "
                 "before the training diverged."
             )
         if name.endswith("running_var") and (tensor < 0).any():
-            raise CheckpointError(f"{where}: {shortened(name)} holds a negative variance; the file is damaged.")
+            raise CheckpointError(f"{where}: {shown(name)} holds a negative variance; the file is damaged.")
 
 
 WEIGHT_TYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)

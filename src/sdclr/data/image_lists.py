@@ -13,10 +13,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from sdclr.checkpoint import shortened
 from sdclr.data.listing import IMAGE_SUFFIXES
 from sdclr.data.split_files import path_problem, read_lines, read_text
 from sdclr.errors import DataError
+from sdclr.safe_text import shown
 
 PATH_COLUMNS = ("path", "file", "filename", "image")
 LABEL_COLUMNS = ("label", "class", "target")
@@ -93,7 +93,7 @@ def read_csv_list(file: Path) -> ListedImages:
         if path_column is None:
             raise DataError(
                 f"{file} needs a column {', '.join(PATH_COLUMNS[:-1])} or {PATH_COLUMNS[-1]}; its first line names the "
-                f"columns {shortened(', '.join(names), 300) or 'none'}. Columns are separated by commas."
+                f"columns {shown(', '.join(names), 300) or 'none'}. Columns are separated by commas."
             )
         for fields in reader:
             if not any(fields):
