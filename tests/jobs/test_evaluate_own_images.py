@@ -16,6 +16,8 @@ from sdclr import PretrainConfig, Run, embed, evaluate, pretrain
 from sdclr.data import DataConfig
 from sdclr.errors import ConfigError, DataError
 from sdclr.jobs.report import build_report
+from sdclr.presentation.html import render_html
+from sdclr.presentation.tables import to_csv, to_markdown
 
 SETTINGS = {
     "views": {"size": 16},
@@ -138,7 +140,11 @@ def test_a_class_that_cannot_be_measured_is_named_and_the_others_are_measured_on
         accuracies = dict(zip(content["class_names"], probe["per_class_accuracy"], strict=True))
         assert [name for name, value in accuracies.items() if value is None] == ["rare", "spoilt"]
         assert accuracies["ok"] is not None
-    assert build_report([run.folder]).rows[0].values["all"].mean >= 0
+    report = build_report([run.folder])
+    assert report.rows[0].values["all"].mean >= 0
+    assert "Not tested, and in no mean: rare, spoilt." in report.description
+    for render in (to_markdown, to_csv, render_html):
+        assert "ok" in render(report)
 
 
 def exchange(a: Path, b: Path) -> None:

@@ -219,7 +219,22 @@ def _description(arms: Sequence[Arm], protocol: str) -> str:
         f"then read out by protocol '{protocol}'. "
         f"{_counted(len(runs), 'run')} over {_counted(len({run.split_number for run in runs}), 'split')}. "
         f"Hardware: {_joined(runs, 'device')}."
+        f"{_untested(runs)}"
     )
+
+
+def _untested(runs: Sequence[RunFolder]) -> str:
+    """A sentence that names the classes which no probe could test; nothing where there are none."""
+    names: dict[str, None] = {}
+    for run in runs:
+        for probe in run.evaluation["probes"].values():
+            pairs = zip(run.evaluation["class_names"], probe["per_class_accuracy"], strict=True)
+            names |= dict.fromkeys(name for name, accuracy in pairs if accuracy is None)
+    if not names:
+        return ""
+    shown_names = list(names)[:5]
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f" Not tested, and in no mean: {', '.join(shown_names)}{more}."
 
 
 def _imbalance_ratio(counts: Sequence[int]) -> str:
