@@ -135,6 +135,11 @@ def read_text(path: Path) -> str:
     except OSError as error:
         raise DataError(f"image list {path} cannot be read: {error.strerror}.") from None
     marked = next((encoding for mark, encoding in _BYTE_ORDER_MARKS.items() if content.startswith(mark)), None)
+    if marked is None and b"\0" in content[:2]:
+        raise DataError(
+            f"image list {path}, line 1: a zero byte among the first two, as in UTF-16 without its byte order mark. "
+            "Save it again, as UTF-8."
+        )
     if marked is None:
         return content.decode("utf-8", "surrogateescape")
     try:
