@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from pathlib import Path
 
 import pytest
@@ -128,3 +129,77 @@ def test_an_absent_list_is_missing_and_a_folder_is_no_list(tmp_path: Path, read:
         read(tmp_path / "absent")
     with pytest.raises(DataError, match="cannot be read: Is a directory"):
         read(tmp_path)
+
+
+# ---- what other programs write
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-8-sig"])
+def test_lists_and_tables_are_read_in_the_encoding_of_their_mark(tmp_path: Path, encoding: str) -> None:
+    mark = "" if encoding in ("utf-16", "utf-32", "utf-8-sig") else "\ufeff"
+    for name, text in (("a.csv", "path,label\r\nü/1.jpg,größe\r\n图.jpg,b\r\n"), ("a.txt", "ü/1.jpg\r\n图.jpg\r\n")):
+        (tmp_path / name).write_bytes((mark + text).encode(encoding))
+    assert read_csv_list(tmp_path / "a.csv")[:2] == (["ü/1.jpg", "图.jpg"], ["größe", "b"])
+    assert read_txt_list(tmp_path / "a.txt").paths == ["ü/1.jpg", "图.jpg"]
+
+
+def test_a_list_that_is_cut_inside_a_character_is_refused_with_a_cure(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes("path\na.jpg\n".encode("utf-16")[:-1])
+    with pytest.raises(
+        DataError, match=r"a\.csv begins as UTF-16 text and is none at byte 22: .* Save it again, as UTF-8"
+    ):
+        read_csv_list(tmp_path / "a.csv")
+
+
+def test_utf_16_without_a_mark_is_named(tmp_path: Path) -> None:
+    for encoding in ("utf-16-le", "utf-16-be"):
+        (tmp_path / "a.txt").write_bytes("a.jpg\n".encode(encoding))
+        with pytest.raises(DataError, match=r"a\.txt, line 1: a zero byte .* UTF-16 .* Save it again"):
+            read_txt_list(tmp_path / "a.txt")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'path , label\n"a, 1.jpg" , "a cat"\n"b.jpg" ,dog\n',
+        'path,label\r\n  "a, 1.jpg",\t"a cat"  \r\n"b.jpg",  dog \r\n , \r\n',
+    ],
+)
+def test_spaces_around_fields_of_a_table_do_not_count(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.csv").write_bytes(text.encode())
+    assert read_csv_list(tmp_path / "a.csv")[:2] == (["a, 1.jpg", "b.jpg"], ["a cat", "dog"])
+
+
+def test_quotes_that_are_padded_inside_a_field_stay(tmp_path: Path) -> None:
+    names = ['a, "b" ,c.jpg', 'x" y.jpg', '"q" .jpg']
+    path = table(tmp_path, ["path", "label"], *([name, ' "u" , v '] for name in names))
+    assert read_csv_list(path)[:2] == (names, ['"u" , v'] * 3)
+
+
+@pytest.mark.parametrize("name", ["list.txt", "list.csv"])
+def test_absolute_paths_below_the_root_are_relative_ones(tmp_path: Path, name: str) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    read = read_txt_list if name.endswith(".txt") else read_csv_list
+    begin = "" if name.endswith(".txt") else "path\n"
+    lines = [f"{tmp_path}/real/a.jpg", f"{tmp_path}/link//x/./b.jpg", f"/{tmp_path}/real/c.jpg", "d.jpg"]
+    for folder in ("real", "link"):
+        file = tmp_path / folder / name
+        file.write_text(begin + "\n".join(lines if folder == "link" else [lines[0], *lines[2:]]))
+        found = ["a.jpg", "x/b.jpg", "c.jpg", "d.jpg"] if folder == "link" else ["a.jpg", "c.jpg", "d.jpg"]
+        assert read(file).paths == found
+        assert read(Path(shutil.move(file, tmp_path / name)), tmp_path / folder).paths == found
+
+
+@pytest.mark.parametrize("path", ["/etc/x.jpg", "{root}2/a.jpg", "{root}/../a.jpg", "{root}/x/../../a.jpg", "~/a.jpg"])
+def test_absolute_paths_elsewhere_are_refused(tmp_path: Path, path: str) -> None:
+    (tmp_path / "root").mkdir()
+    (tmp_path / "a.csv").write_text("path\n" + path.format(root=tmp_path / "root"))
+    with pytest.raises(DataError, match=r"leaves the image folder; .* absolute ones must lie below it"):
+        read_csv_list(tmp_path / "a.csv", tmp_path / "root")
+
+
+def test_an_image_listed_in_both_ways_is_listed_twice(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(f"a.jpg\n{tmp_path}/a.jpg\n")
+    with pytest.raises(DataError, match=r"line 2: .*a\.jpg' is listed already, in line 1"):
+        read_txt_list(tmp_path / "a.txt")

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from sdclr.data import listing as module
+from sdclr.data.exclusion import Exclusion
 from sdclr.data.listing import IMAGE_SUFFIXES, list_images
 from sdclr.errors import DataError, MissingInputError
 from sdclr.presentation.sheet import sheet_png
@@ -208,3 +209,40 @@ def test_our_own_outputs_are_no_images(tmp_path: Path) -> None:
     assert found.paths == ["a.png", "b-views.png", "settings/c.png"]
     assert found.num_ours == 2
     assert "outputs of sdclr (run folders, sheets of views) left out: 2" in found.remarks()
+
+
+def test_thumbnails_and_trash_of_servers_are_not_entered_and_are_counted(tmp_path: Path) -> None:
+    """Forty images with three thumbnails each are forty images."""
+    names = [f"{number % 2}/{number}.jpg" for number in range(40)]
+    thumbs = [f"{n % 2}/@eaDir/{n}.jpg/SYNOPHOTO_THUMB_{size}.jpg" for n in range(40) for size in ("XL", "M")]
+    touch(tmp_path, *names, *thumbs, "#recycle/1.jpg", "x/Previews.lrdata/0/a.jpg", "$Recycle.Bin/b.png")
+    listing = list_images(tmp_path)
+    assert listing.paths == sorted(names)
+    assert listing.remarks() == ["folders of thumbnails, previews or trash (first: #recycle) left out: 5"]
+    assert list_images(tmp_path / "#recycle").paths == ["1.jpg"], "a folder that is named is meant"
+
+
+def test_a_link_does_not_bring_a_service_folder_back(tmp_path: Path) -> None:
+    touch(tmp_path, "1.jpg", "z/@eaDir/2.jpg")
+    (tmp_path / "a").symlink_to("z/@eaDir")
+    assert list_images(tmp_path).paths == ["1.jpg"]
+
+
+def test_pictures_that_cannot_be_read_are_named_by_kind(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg", "b.HEIC", "c.heif", "x/d.heic", "e.nef", "notes.txt")
+    assert list_images(tmp_path).remarks() == [
+        "pictures of a kind that cannot be read (HEIC/HEIF) left out: 2 .heic, 1 .heif, 1 .nef; convert them to JPEG "
+        "or PNG to use them",
+        "files that are no images left out: 1",
+    ]
+
+
+def test_unwanted_folders_are_not_even_looked_into(tmp_path: Path) -> None:
+    touch(tmp_path / "elsewhere", "9.jpg")
+    touch(tmp_path / "root", "1.jpg", "2_mask.png", "a/old/3.jpg", "a/old/4.jpg", "a/5.jpg")
+    (tmp_path / "root" / "a" / "old" / "out").symlink_to(tmp_path / "elsewhere")
+    globs = Exclusion(["old", "*_mask.png"])
+    listing = list_images(tmp_path / "root", unwanted=globs)
+    assert listing.paths == ["1.jpg", "a/5.jpg"]
+    assert listing.remarks() == ["files and folders that data.exclude matches left out: 2"]
+    assert globs.unused() == []

@@ -15,6 +15,7 @@ from sdclr.data import Data, DataConfig, build_data
 from sdclr.data.own_images import read_own_images
 from sdclr.data.view_parameters import ViewSpec
 from sdclr.errors import ConfigError, DataError, MissingInputError
+from shard_stand_in import write_shard
 
 CLASSES = list(COUNTS)
 
@@ -221,6 +222,98 @@ def test_settings_that_do_nothing_for_a_source_are_refused(photos: Path, tmp_pat
     listed = write_txt(tmp_path / "list.txt", ["cat/0.jpg"])
     with pytest.raises(ConfigError, match=r"data.labels=folders is for folders; .*list\.txt is a list"):
         build_data(config(listed, labels="folders"))
+
+
+# ---- what is left out by name
+
+
+@pytest.fixture
+def sources(own: Path, tmp_path: Path) -> list[Path]:
+    """The twelve images with two masks in a folder, a list, a table and shards."""
+    for name in ("cat/0_mask.png", "old/dog.jpg"):
+        (own / name).parent.mkdir(exist_ok=True)
+        shutil.copy(own / "cat" / "0.jpg", own / name)
+    paths = sorted(str(path.relative_to(own)) for path in own.rglob("*.*"))
+    table = tmp_path / "photos.csv"
+    table.write_text("\n".join(["path", *(f"photos/{path}" for path in paths)]))
+    names = [(path, (own / path).read_bytes()) for path in paths]
+    write_shard(tmp_path / "shards" / "x.tar", names)
+    return [own, write_txt(tmp_path / "list.txt", [f"photos/{path}" for path in paths]), table, tmp_path / "shards"]
+
+
+def test_globs_leave_the_same_out_of_every_source(sources: list[Path]) -> None:
+    for source in sources:
+        assert len(build_data(config(source, subset="all")).train) == 14
+        data = build_data(config(source, subset="all", exclude=["*_mask.png", "old"]))
+        assert len(data.train) == 12
+        assert not any("mask" in path or "old" in path for path in data.train.paths)
+        (remark,) = data.remarks
+        assert "data.exclude matches left out: 2" in remark
+
+
+def test_a_glob_that_matches_nothing_is_a_warning_and_one_for_everything_an_error(sources: list[Path]) -> None:
+    for source in sources:
+        with pytest.warns(UserWarning, match=r"data\.exclude: nothing below .* matches 'thumbz'\. A glob"):
+            build_data(config(source, subset="all", exclude=["thumbz", "old"]))
+        with pytest.raises(DataError, match=r"data\.exclude"):
+            build_data(config(source, subset="all", exclude=["*"]))
+
+
+def test_one_glob_needs_no_brackets_and_a_wrong_one_is_refused() -> None:
+    assert config(Path("x"), exclude="thumbs").exclude == ("thumbs",)
+    assert config(Path("x")).with_overrides(['exclude=["a","b"]']).exclude == ("a", "b")
+    for glob in ("../x", "/x", ""):
+        with pytest.raises(ConfigError, match="exclude"):
+            config(Path("x"), exclude=[glob])
+    with pytest.raises(ConfigError, match=r"exclude is for name=images only"):
+        DataConfig.parse({"name": "digits", "exclude": ["a"]})
+
+
+def test_a_glob_for_test_images_leaves_them_out_and_says_so(own: Path, tmp_path: Path) -> None:
+    test = Path(shutil.copytree(own, tmp_path / "test"))
+    shutil.copy(test / "cat" / "0.jpg", test / "cat" / "0_mask.png")
+    data = build_data(config(own, labels="folders", test_path=str(test), exclude="*_mask.png"))
+    assert len(data.test) == 12
+    assert data.remarks == ("test set: files and folders that data.exclude matches left out: 1",)
+
+
+def test_a_folder_of_heic_alone_says_what_it_holds(tmp_path: Path) -> None:
+    for number in range(3):
+        (tmp_path / f"IMG_{number}.HEIC").touch()
+    with pytest.raises(DataError, match=r"holds no images \(pictures of a kind .*HEIC/HEIF.* 3 \.heic; convert them"):
+        read_own_images(tmp_path)
+
+
+def test_tiff_files_are_said_to_be_turned_in_any_case(own: Path) -> None:
+    shutil.copy(own / "cat" / "0.jpg", own / "cat" / "0.TIF")
+    assert "TIFF files, turned as they say in spite of data.exif_rotation=false: 1" in (
+        build_data(config(own, subset="all")).remarks
+    )
+    assert build_data(config(own, subset="all", exif_rotation=True)).remarks == ()
+
+
+# ---- folders that are splits
+
+
+@pytest.mark.parametrize("names", [("train", "val"), ("Training", "Validation", "TEST"), ("train_set", "test-images")])
+def test_splits_are_not_taken_for_classes(own: Path, names: tuple[str, ...]) -> None:
+    for old, new in zip(CLASSES, names, strict=False):
+        (own / old).rename(own / new)
+    for rest in CLASSES[len(names) :]:
+        shutil.rmtree(own / rest)
+    with pytest.raises(
+        DataError, match=rf"are splits by their names .*Give .*{names[0]} as data\.path .*data\.test_path"
+    ):
+        build_data(config(own, labels="folders"))
+    (remark,) = build_data(config(own, subset="all")).remarks
+    assert "are splits by their names" in remark
+
+
+def test_a_class_called_train_is_one_beside_others(own: Path) -> None:
+    (own / "cat").rename(own / "train")
+    data = build_data(config(own, labels="folders"))
+    assert "train" in data.class_names
+    assert data.remarks == ()
 
 
 # ---- the real collection

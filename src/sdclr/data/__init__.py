@@ -14,6 +14,7 @@ from pydantic import Field, field_validator, model_validator
 
 from sdclr.config import INCIDENTAL, Fraction, Section, user_path
 from sdclr.data.epoch_order import epoch_batches, steps_per_epoch
+from sdclr.data.exclusion import glob_problem
 from sdclr.data.image_arrays import read_cifar, read_digits, read_npz
 from sdclr.data.image_files import ImageFiles
 from sdclr.data.image_store import Placement
@@ -78,7 +79,10 @@ class DataConfig(Section):
     """images: how many files data.on_error=skip may leave out: a whole number is a count, a number below 1 a share of
     the files (one file in any case). More bad ones are a sign that something else is wrong."""
     exif_rotation: bool = False
-    """images: turn every image as its EXIF tag says; the reference does not."""
+    """images: turn every image as its EXIF tag says; the reference does not. TIFF files are turned in any case."""
+    exclude: tuple[str, ...] = ()
+    """images: globs of what to leave out, such as thumbs or *_mask.png: compared with the path below the folder (or the
+    list's root), with that of every folder above, and with their names. * matches / too; capitals matter."""
     links: Annotated[Links, Field(json_schema_extra=INCIDENTAL)] = "inside"
     """Images on disk: where links below their folder, or below the root of a list, may lead; outside is refused."""
     store: Place = None
@@ -98,6 +102,21 @@ class DataConfig(Section):
         if self.name in AUTHORS_IMAGENET_LISTS and self.split != 1:
             raise ValueError(f"split must be 1, got {self.split}: the authors published one split of {self.name}.")
         return self
+
+    @field_validator("exclude", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return (value,)
+        return tuple(value) if isinstance(value, list) else value
+
+    @field_validator("exclude")
+    @classmethod
+    def _globs_can_match(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for glob in value:
+            if problem := glob_problem(glob):
+                raise ValueError(f"{problem}.")
+        return value
 
     @field_validator("max_skipped")
     @classmethod
@@ -131,7 +150,7 @@ class DataConfig(Section):
         return self
 
 
-_IMAGES_ONLY = ("root", "labels", "test_path", "on_error", "max_skipped", "exif_rotation")
+_IMAGES_ONLY = ("root", "labels", "test_path", "on_error", "max_skipped", "exif_rotation", "exclude")
 _GENERATED_SPLITS_ONLY = ("imbalance_ratio", "profile")
 
 
@@ -286,6 +305,7 @@ def _read_images(config: DataConfig, exclude: Iterable[Path | str]) -> LabelledI
         exif_rotation=config.exif_rotation,
         num_workers=config.num_workers,
         exclude=exclude,
+        unwanted=config.exclude,
         links=config.links,
     )
 

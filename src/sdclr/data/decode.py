@@ -41,6 +41,7 @@ from sdclr.data.decoding_budget import (
     refuse_costly_header,
     try_decoding,
 )
+from sdclr.data.png_files import open_png
 from sdclr.errors import DataError, MissingInputError, SdclrError
 from sdclr.positioned_files import read_at
 
@@ -48,6 +49,8 @@ with contextlib.suppress(ImportError):  # not in every Pillow
     from PIL import AvifImagePlugin  # noqa: F401
 
 FORMATS = tuple(name for name in ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF") if name in Image.OPEN)
+HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"heif")
+"""What HEIC and HEIF files, a phone's photographs, say that they are; some of them are called .jpg."""
 MAX_PIXELS = 89_478_485
 """Pillow's own limit. Above it Pillow's crop would warn, through a setting of the whole process."""
 _ORIENTATION = 0x0112
@@ -216,7 +219,12 @@ def _read_header(file: BinaryIO, source: Source) -> ImageFile.ImageFile:
             continue
         file.seek(0)
         with contextlib.suppress(SyntaxError, IndexError, TypeError, struct.error):  # Pillow's "not mine after all"
-            return factory(file, printable(source))
+            return open_png(file, printable(source)) if name == "PNG" else factory(file, printable(source))
+    if prefix[4:8] == b"ftyp" and prefix[8:12] in HEIF_BRANDS:
+        raise DataError(
+            f"image {printable(source)} is a HEIC/HEIF file, which cannot be read. Convert it to JPEG or PNG, or take "
+            "it off its list."
+        )
     raise DataError(
         f"image {printable(source)} is not one that can be read ({', '.join(FORMATS)}); it begins {prefix!r}."
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import posixpath
 import re
 from collections.abc import Iterable
@@ -21,6 +22,8 @@ from sdclr.safe_text import shown
 PATH_COLUMNS = ("path", "file", "filename", "image")
 LABEL_COLUMNS = ("label", "class", "target")
 _LABELLED_LINE = re.compile(r"(.*\S) ([0-9]{1,9})")
+_HAS_PADDED_QUOTES = re.compile(r'(?:^|,)[ \t]+"|"[ \t]+(?:,|\r|$)', re.MULTILINE)
+_PADDED_FIELD = re.compile(r'[ \t]*("(?:[^"]|"")*+")[ \t]*(?=[,\r\n]|\Z)|[^,\r\n]+')
 
 
 class ListedImages(NamedTuple):
@@ -45,9 +48,10 @@ class _Row(NamedTuple):
     label: str | None
 
 
-def read_txt_list(file: Path) -> ListedImages:
+def read_txt_list(file: Path, root: Path | None = None) -> ListedImages:
     """Lines ``relative/path label`` with whole numbers for labels, or plain lines ``relative/path``; never both.
 
+    An absolute path below ``root`` (default: the list's folder) stands for the relative one.
     Raises DataError naming the line.
     """
     lines = [(number, line.strip()) for number, line in read_lines(file)]
@@ -70,6 +74,7 @@ def read_txt_list(file: Path) -> ListedImages:
             _Row(number, match[1], match[2]) if match else _Row(number, line, None)
             for (number, line), match in zip(lines, labelled, strict=True)
         ],
+        root,
     )
 
 
@@ -79,13 +84,18 @@ def _ends_in_a_word(line: str) -> bool:
     return bool(rest) and name.lower().endswith(IMAGE_SUFFIXES) and not rest[0].lower().endswith(IMAGE_SUFFIXES)
 
 
-def read_csv_list(file: Path) -> ListedImages:
+def read_csv_list(file: Path, root: Path | None = None) -> ListedImages:
     """A table with a column of paths and, where there is one, a column of labels, any text.
 
     Columns are found by name (PATH_COLUMNS, LABEL_COLUMNS; capitals do not matter), the first of these that is there.
+    Spaces around quoted fields and labels do not count; those around a path may belong to its name, and stay here.
+    An absolute path below ``root`` (default: the list's folder) stands for the relative one.
     Raises DataError naming the columns or the line.
     """
-    reader = csv.reader(io.StringIO(read_text(file), newline=""), strict=True)
+    text = read_text(file)
+    if _HAS_PADDED_QUOTES.search(text):
+        text = _PADDED_FIELD.sub(lambda match: match[1] or match[0], text)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     rows = []
     try:
         names = [name.strip().lower() for name in next(reader, [])]
@@ -96,7 +106,7 @@ def read_csv_list(file: Path) -> ListedImages:
                 f"columns {shown(', '.join(names), 300) or 'none'}. Columns are separated by commas."
             )
         for fields in reader:
-            if not any(fields):
+            if not any(map(str.strip, fields)):
                 continue
             if len(fields) != len(names):
                 raise DataError(
@@ -112,25 +122,41 @@ def read_csv_list(file: Path) -> ListedImages:
             rows.append(_Row(reader.line_num, fields[path_column], label))
     except csv.Error as error:
         raise DataError(f"{file}, line {reader.line_num}: not a table of comma-separated values: {error}.") from None
-    return _checked(file, rows)
+    return _checked(file, rows, root)
+
+
+def _below(roots: tuple[str, ...], path: str) -> str:
+    """An absolute path below one of ``roots`` as the relative one; any other as it is."""
+    bare = path.lstrip()
+    if not os.path.isabs(bare):
+        return path
+    bare = os.path.normpath(bare) if "\0" not in bare and ".." not in bare.split("/") else bare
+    bare = bare[1:] if bare.startswith("//") else bare  # POSIX keeps two slashes at the beginning
+    return next((bare[len(root) :] for root in roots if bare.startswith(root)), path)
 
 
 def _column(names: list[str], wanted: Iterable[str]) -> int | None:
     return next((names.index(name) for name in wanted if name in names), None)
 
 
-def _checked(file: Path, rows: list[_Row]) -> ListedImages:
+def _checked(file: Path, rows: list[_Row], root: Path | None) -> ListedImages:
     """Rows whose paths stay below the root and are distinct, ``./a//b`` written as ``a/b``."""
     line_of: dict[str, int] = {}
+    begin = file.parent if root is None else root
+    roots = tuple(os.path.join(name, "") for name in {os.path.abspath(begin), os.path.realpath(begin)})
     for row in rows:
         where = f"{file}, line {row.line}"
         if not row.path.strip():
             raise DataError(f"{where}: no path.")
         if "\t" in row.path and file.suffix.lower() == ".txt":
             raise DataError(f"{where}: a tab; one space goes between path and label: {row.path[:80]!r}.")
-        if problem := path_problem(row.path):
-            raise DataError(f"{where}: {problem} Paths are relative to the list's folder, or to data.root.")
-        path = posixpath.normpath(row.path)
+        relative = _below(roots, row.path)
+        if problem := path_problem(relative):
+            raise DataError(
+                f"{where}: {problem} Paths are relative to the list's folder, or to data.root; absolute ones must "
+                "lie below it."
+            )
+        path = posixpath.normpath(relative)
         if path in line_of:
             raise DataError(f"{where}: {row.path!r} is listed already, in line {line_of[path]}.")
         line_of[path] = row.line

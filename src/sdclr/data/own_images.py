@@ -6,6 +6,8 @@ N images, C classes. Labels are known where a list brings them, or where sub-fol
 from __future__ import annotations
 
 import os
+import re
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -13,10 +15,12 @@ from typing import NamedTuple
 import numpy as np
 
 from sdclr.data.decode import printable
+from sdclr.data.exclusion import Exclusion
 from sdclr.data.image_files import ImageFiles
-from sdclr.data.image_lists import read_csv_list, read_txt_list
+from sdclr.data.image_lists import ListedImages, read_csv_list, read_txt_list
 from sdclr.data.images import LabelledImages
 from sdclr.data.links import Fence, Links
+from sdclr.data.listed_names import match_names
 from sdclr.data.listing import list_images
 from sdclr.data.splits import Positions
 from sdclr.data.tar_shards import Members, expand_braces, read_shards
@@ -29,6 +33,22 @@ ACCEPTED = (
 )
 SHARD_SUFFIX = ".tar"
 _READERS = {".txt": read_txt_list, ".csv": read_csv_list}
+_SPLIT_NAME = re.compile(
+    r"(?:train(?:ing)?|val(?:id(?:ation)?)?|test(?:ing)?|dev|eval)(?:[-_ ]?(?:set|split|images?|data|[0-9]{4}))?"
+)
+TIFF_SUFFIXES = (".tif", ".tiff")
+
+
+class _Rules(NamedTuple):
+    """What holds for every source of a collection."""
+
+    root: Path | None
+    """What the paths of lists are relative to; None: each list's own folder."""
+    exclude: list[Path | str]
+    """Folders to leave out."""
+    unwanted: Exclusion
+    """Names to leave out."""
+    links: Links
 
 
 class _Found(NamedTuple):
@@ -52,15 +72,20 @@ def read_own_images(
     exif_rotation: bool = False,
     num_workers: int | None = None,
     exclude: Iterable[Path | str] = (),
+    unwanted: Iterable[str] = (),
     links: Links = "inside",
 ) -> LabelledImages:
     """The images at ``path``, and the labelled test set at ``test_path``: each a folder, a list, a .csv or shards.
 
     ``root``: what the paths of lists are relative to (default: each list's own folder). ``class_folders``: the
     sub-folders of ``path`` are its classes; those of a test folder always are. ``exclude``: folders to leave out.
+    ``unwanted``: globs of names to leave out (:class:`Exclusion`), in both sets; one that matches nothing is a warning.
     ``links``: whether those below a folder, or below the root of a list, may lead out of it. A test class that no
     training image has is an error, and so is an image in both sets.
+
+    ``exif_rotation`` False cannot be honoured for TIFF: Pillow turns it in any case. A remark counts such files.
     """
+    rules = _Rules(root, list(exclude), Exclusion(unwanted), links)
     sources = [path] if test_path is None else [path, test_path]
     if root is not None and all(source.is_dir() for source in sources):
         raise ConfigError(
@@ -71,15 +96,25 @@ def read_own_images(
         raise ConfigError(
             f"data.labels=folders is for folders; {path} is a list or a shard, which bring their own labels."
         )
-    train = _find(path, root, class_folders, exclude, links)
+    train = _find(path, class_folders, rules)
     class_names = _class_names(train.labels)
     test = None
     if test_path is not None:
-        found = _find(test_path, root, test_path.is_dir(), exclude, links)
+        found = _find(test_path, test_path.is_dir(), rules)
         _check_test(found, test_path, class_names, path)
         _refuse_overlap(train, found)
         test = _files(found, class_names, exif_rotation, num_workers)
+        train.remarks.extend(f"test set: {remark}" for remark in found.remarks)
         train.remarks.extend(_without_test_images(class_names, found))
+    if unused := rules.unwanted.unused():
+        shown = ", ".join(map(repr, unused[:5])) + ", ..." * (len(unused) > 5)
+        warnings.warn(
+            f"data.exclude: nothing below {printable(path)} matches {shown}. A glob is compared with relative paths, "
+            "the folders above them and their names, capitals included.",
+            stacklevel=2,
+        )
+    if not exif_rotation:
+        train.remarks.extend(_turned_in_any_case([*train.paths, *(test.paths if test else ())]))
     return LabelledImages(
         _files(train, class_names, exif_rotation, num_workers),
         test,
@@ -88,46 +123,122 @@ def read_own_images(
     )
 
 
-def _find(path: Path, root: Path | None, class_folders: bool, exclude: Iterable[Path | str], links: Links) -> _Found:
+def _find(path: Path, class_folders: bool, rules: _Rules) -> _Found:
     if path.suffix.lower() == SHARD_SUFFIX and not path.is_dir():
         # whoever names a shard means it, wherever a link of that name leads
         names = [path.name] if path.exists() else expand_braces(path.name)
-        return _find_in_shards(path.parent, names, root)
+        return _find_in_shards(path.parent, names, rules)
     if not path.exists():
         raise MissingInputError(f"{printable(path)} does not exist. Images are taken from {ACCEPTED}.")
     if path.is_dir():
-        return _find_in_folder(path, class_folders, exclude, links)
+        return _find_in_folder(path, class_folders, rules)
     read = _READERS.get(path.suffix.lower())
     if read is None or not path.is_file():
         raise DataError(f"{printable(path)} is no collection of images. Give {ACCEPTED}.")
+    root = rules.root
     if root is not None and not root.is_dir():
         raise MissingInputError(f"data.root={printable(root)} is no folder; the paths of {path} should begin there.")
-    listed, root = read(path), path.parent if root is None else root
-    Fence(root, links).refuse_ways_out(listed.paths, listed.where)
-    return _Found(root, listed.paths, listed.labels, [])
+    return _find_listed(read(path, root), path.parent if root is None else root, rules)
 
 
-def _find_in_folder(folder: Path, class_folders: bool, exclude: Iterable[Path | str], links: Links) -> _Found:
-    exclude = list(exclude)
-    listing = list_images(folder, exclude, links=links)
-    remarks = listing.remarks()
-    shards = [] if listing.paths else list_images(folder, exclude, (SHARD_SUFFIX,), links).paths
+def _find_listed(listed: ListedImages, root: Path, rules: _Rules) -> _Found:
+    matched = match_names(root, listed.paths)
+    _refuse_repeated(listed, matched.paths)
+    wanted = [row for row, name in enumerate(matched.paths) if name not in rules.unwanted]
+    if not wanted:
+        raise _all_unwanted(listed.file, len(matched.paths))
+    paths = [matched.paths[row] for row in wanted]
+    labels = None if listed.labels is None else [listed.labels[row] for row in wanted]
+    Fence(root, rules.links).refuse_ways_out(paths, lambda row: listed.where(wanted[row]))
+    return _Found(root, paths, labels, matched.remarks() + _unwanted_images(len(matched.paths) - len(wanted)))
+
+
+def _refuse_repeated(listed: ListedImages, paths: list[str]) -> None:
+    """Two entries that are written in different forms may name one file."""
+    row_of: dict[str, int] = {}
+    for row, path in enumerate(paths):
+        first = row_of.setdefault(path, row)
+        if first != row:
+            raise DataError(f"{listed.where(row)}: {path!r} is listed already, in line {listed.lines[first]}.")
+
+
+def _find_in_folder(folder: Path, class_folders: bool, rules: _Rules) -> _Found:
+    listing = list_images(folder, rules.exclude, links=rules.links, unwanted=rules.unwanted)
+    remarks, shards = listing.remarks(), list[str]()
+    if not listing.paths:
+        found = list_images(folder, rules.exclude, (SHARD_SUFFIX,), rules.links, rules.unwanted)
+        shards = found.paths
+        remarks += [] if listing.num_unwanted else _unwanted_files(found.num_unwanted)
     if shards:
         if class_folders:
             raise ConfigError(f"data.labels=folders is for folders of images; {folder} holds shards. Leave it out.")
-        return _find_in_shards(folder, shards, None)
+        # no image lies beside them: what was left out of the folder is what their own headers do not tell
+        in_shards = _find_in_shards(folder, shards, rules._replace(root=None))
+        return in_shards._replace(remarks=_unwanted_files(found.num_unwanted) + in_shards.remarks)
     if not listing.paths:
         but = f" ({', '.join(remarks)})" if remarks else ""
         raise DataError(f"folder {printable(folder)} holds no images{but}. Give {ACCEPTED}.")
+    splits = _splits_by_name(listing.paths)
+    if splits and class_folders:
+        raise DataError(_splits_are_no_classes(folder, splits))
     labels = _labels_by_folder(folder, listing.paths) if class_folders else None
-    return _Found(folder, listing.paths, labels, remarks)
+    return _Found(folder, listing.paths, labels, remarks + _trained_on_all(folder, splits))
 
 
-def _find_in_shards(folder: Path, names: list[str], root: Path | None) -> _Found:
-    if root is not None:
-        raise ConfigError(f"data.root={root} is for a .txt list or a .csv, and not for shards. Leave it out.")
-    found = read_shards(folder, names)
-    return _Found(folder, found.paths, found.labels, found.remarks, found.members)
+def _splits_by_name(paths: list[str]) -> list[str]:
+    """The first-level sub-folders, if each of them has the name of a split (train, val, test)."""
+    folders = sorted({path.partition("/")[0] for path in paths if "/" in path})
+    return folders if all(_SPLIT_NAME.fullmatch(name.lower()) for name in folders) else []
+
+
+def _splits_are_no_classes(folder: Path, splits: list[str]) -> str:
+    train = next((name for name in splits if name.lower().startswith("train")), splits[0])
+    test = next((name for name in splits if name != train), None)
+    also = "" if test is None else f" and {printable(folder / test)} as data.test_path"
+    return (
+        f"the sub-folders of {printable(folder)} are splits by their names ({', '.join(splits)}), and data.labels="
+        f"folders would take them for classes. Give {printable(folder / train)} as data.path (--data){also}, or use "
+        "data.labels=none."
+    )
+
+
+def _trained_on_all(folder: Path, splits: list[str]) -> list[str]:
+    if not splits:
+        return []
+    names = ", ".join(splits)
+    return [
+        f"the sub-folders of {printable(folder)} are splits by their names ({names}): all of them count; to leave some "
+        "out, give one as data.path, or use data.exclude"
+    ]
+
+
+def _find_in_shards(folder: Path, names: list[str], rules: _Rules) -> _Found:
+    if rules.root is not None:
+        raise ConfigError(f"data.root={rules.root} is for a .txt list or a .csv, and not for shards. Leave it out.")
+    wanted = [name for name in names if name not in rules.unwanted]
+    if not wanted:
+        raise DataError(f"data.exclude leaves out all {len(names)} shards below {printable(folder)}. Give other globs.")
+    found = read_shards(folder, wanted, rules.unwanted)
+    remarks = _unwanted_files(len(names) - len(wanted)) + found.remarks
+    return _Found(folder, found.paths, found.labels, remarks, found.members)
+
+
+def _unwanted_files(number: int) -> list[str]:
+    return [f"files and folders that data.exclude matches left out: {number}"] if number else []
+
+
+def _unwanted_images(number: int) -> list[str]:
+    return [f"images that data.exclude matches left out: {number}"] if number else []
+
+
+def _all_unwanted(source: Path, number: int) -> DataError:
+    return DataError(f"data.exclude leaves out all {number} images of {printable(source)}. Give other globs.")
+
+
+def _turned_in_any_case(paths: list[str]) -> list[str]:
+    """A remark on files for which data.exif_rotation=false cannot be honoured."""
+    number = sum(path.lower().endswith(TIFF_SUFFIXES) for path in paths)
+    return [f"TIFF files, turned as they say in spite of data.exif_rotation=false: {number}"] if number else []
 
 
 def _labels_by_folder(folder: Path, paths: list[str]) -> list[str]:

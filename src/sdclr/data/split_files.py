@@ -5,6 +5,7 @@ Nothing pickled is loaded, no path leaves its root, and every list is checked be
 
 from __future__ import annotations
 
+import codecs
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +18,14 @@ from sdclr.errors import DataError, MissingInputError
 AUTHORS_CIFAR_FOLDERS = {
     "cifar10": ("cifar10", "cifar10_imbSub_with_subsets", "", ""),
     "cifar100": ("cifar100", "cifar100_imbSub_with_subsets", "cifar100_", "cifar100_"),
+}
+
+_BYTE_ORDER_MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",  # before UTF-16, whose mark it begins with
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
 }
 
 
@@ -115,14 +124,31 @@ def read_lines(path: Path) -> list[tuple[int, str]]:
 
 
 def read_text(path: Path) -> str:
-    """A list as text, line ends as they are. Raises MissingInputError or DataError when it cannot be read."""
+    """A list as text, line ends as they are: UTF-8, or what its byte order mark says (UTF-16 and UTF-32).
+
+    Raises MissingInputError or DataError when it cannot be read.
+    """
     try:
-        with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-            return file.read().removeprefix("\ufeff")
+        content = path.read_bytes()
     except FileNotFoundError:
         raise MissingInputError(f"image list {path} does not exist.") from None
     except OSError as error:
         raise DataError(f"image list {path} cannot be read: {error.strerror}.") from None
+    marked = next((encoding for mark, encoding in _BYTE_ORDER_MARKS.items() if content.startswith(mark)), None)
+    if marked is None and b"\0" in content[:2]:
+        raise DataError(
+            f"image list {path}, line 1: a zero byte among the first two, as in UTF-16 without its byte order mark. "
+            "Save it again, as UTF-8."
+        )
+    if marked is None:
+        return content.decode("utf-8", "surrogateescape")
+    try:
+        return content.decode(marked, "surrogateescape" if marked == "utf-8-sig" else "strict")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"image list {path} begins as {marked.upper()} text and is none at byte {error.start}: {error.reason}. "
+            "Save it again, as UTF-8."
+        ) from None
 
 
 def _problem(name: str, label: str, line: str) -> str | None:
