@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sdclr.data import duplicates as module
-from sdclr.data.duplicates import duplicates
+from sdclr.data.duplicates import copies_of, duplicates
 from sdclr.data.image_files import ImageFiles
 from sdclr.errors import DataError, MissingInputError
 
@@ -43,3 +43,23 @@ def test_what_is_no_file_is_named_and_never_opened(tmp_path: Path) -> None:
         duplicates(ImageFiles(tmp_path, (*images.paths, "pipe"), None))
     with pytest.raises(MissingInputError, match="absent does not exist"):
         duplicates(ImageFiles(tmp_path, (*images.paths, "absent"), None))
+
+
+def test_copies_of_another_collection_are_found_by_content_and_only_equal_sizes_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("train", "test"):
+        (tmp_path / name).mkdir()
+    train = collection(tmp_path / "train", a=b"one", b=b"two", c=b"three", d=b"one", e=b"sixsix")
+    test = collection(tmp_path / "test", x=b"two", y=b"one", z=b"four", w=b"tow")
+    read: list[str] = []
+    real = module._digest
+    monkeypatch.setattr(module, "_digest", lambda file: (read.append(Path(file).name), real(file))[1])
+    assert copies_of(train, test) == [("x", "b"), ("y", "a")]
+    assert sorted(read) == ["a", "b", "d", "w", "x", "y"]
+
+
+def test_files_that_cannot_be_read_are_copies_of_nothing(tmp_path: Path) -> None:
+    images = collection(tmp_path, a=b"one")
+    os.mkfifo(tmp_path / "pipe")
+    assert copies_of(images, ImageFiles(tmp_path, ("absent", "pipe", "a"), None)) == [("a", "a")]

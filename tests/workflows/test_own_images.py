@@ -75,6 +75,8 @@ def test_a_list_with_labels_is_trained_on_and_evaluated(sdclr: Cli, tmp_path: Pa
     names = sorted(path.relative_to(tmp_path) for path in (tmp_path / "photos").rglob("*.jpg"))
     write_photos(tmp_path / "new", 9)
     tests = sorted(path.relative_to(tmp_path) for path in (tmp_path / "new").rglob("*.jpg"))
+    for path in tests:
+        path.write_bytes(path.read_bytes() + b"\0")  # no copies of training images, byte for byte
     for file, paths in (("train.txt", names), ("test.txt", tests)):
         Path(file).write_text("".join(f"{path} {int(path.parts[1] == 'rare')}\n" for path in paths))
     Path("test.csv").write_text("file,label\n" + "".join(f"{p},{int(p.parts[1] == 'rare')}\n" for p in tests))
@@ -175,6 +177,24 @@ def test_copies_are_counted_and_listed(sdclr: Cli, tmp_path: Path) -> None:
     assert "1 of 35 images are copies of others" in err
     facts = json.loads((tmp_path / "runs/x/images.json").read_text())
     assert facts["duplicates"] == [["common/1.jpg", "rare/again.jpg"]]
+
+
+@pytest.mark.filterwarnings("always:.*are copies of training images")
+def test_copies_of_training_images_in_the_test_set_are_a_warning_with_a_count(sdclr: Cli, tmp_path: Path) -> None:
+    for number, name in enumerate(("common/1.jpg", "rare/3.jpg")):
+        target = tmp_path / "test" / Path(name).parent / f"renamed{number}.jpg"
+        target.parent.mkdir(parents=True)
+        shutil.copy(tmp_path / "photos" / name, target)
+    Image.new("RGB", (40, 40), "green").save(tmp_path / "test" / "rare" / "own.jpg")
+    arguments = ("pretrain", "./photos", "--out", "runs/x", "data.labels=folders", "data.test_path=test", *TINY)
+    for _ in range(2):  # the second time from what images.json remembers
+        code, _, err = sdclr(*arguments)
+        assert code == 0, err
+        said = " ".join(err.split())
+        assert "2 of 3 test images are copies of training images, byte for byte" in said
+        assert "common/renamed0.jpg of common/1.jpg" in said
+    facts = json.loads((tmp_path / "runs/x/images.json").read_text())
+    assert facts["test_copies"][1] == ["rare/renamed1.jpg", "rare/3.jpg"]
 
 
 def test_a_run_goes_on_with_other_workers_and_where_its_images_have_moved(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable
+from typing import NamedTuple
 
 from sdclr.data.decode import Source, open_bytes, size_in_bytes
 from sdclr.data.image_files import ImageFiles
 from sdclr.data.look_ahead import in_pieces
+from sdclr.errors import DataError, MissingInputError
 
 FILES_PER_CALL = 16
 
@@ -30,6 +33,49 @@ def duplicates(images: ImageFiles, advance: Callable[[int], None] = lambda done:
 
     in_pieces(len(candidates), FILES_PER_CALL, read, advance, num_workers=images.num_workers)
     return [[images.paths[position] for position in group] for group in _groups(candidates, digests.__getitem__)]
+
+
+class Copy(NamedTuple):
+    """A file, and the first one of another collection that is the same, byte for byte."""
+
+    path: str
+    original: str
+
+
+def copies_of(originals: ImageFiles, images: ImageFiles) -> list[Copy]:
+    """Which of ``images`` are copies of one of ``originals``, in their order. Only files of sizes in both are read.
+
+    What is not there or cannot be read is a copy of nothing: whoever opens it says why.
+    """
+    sizes = [_sizes(one) for one in (originals, images)]
+    shared = set(sizes[0]) & set(sizes[1])
+    original_of: dict[bytes, str] = {}
+    for position, digest in _digests(originals, [row for size in shared for row in sizes[0][size]]).items():
+        original_of.setdefault(digest, originals.paths[position])
+    found = _digests(images, [row for size in shared for row in sizes[1][size]])
+    return [Copy(images.paths[row], original_of[one]) for row, one in found.items() if one in original_of]
+
+
+def _sizes(images: ImageFiles) -> dict[int, list[int]]:
+    """Positions by size in bytes, of the files that are there."""
+    positions: defaultdict[int, list[int]] = defaultdict(list)
+    for position in range(len(images)):
+        with contextlib.suppress(DataError, MissingInputError):
+            positions[size_in_bytes(images.file(position))].append(position)
+    return positions
+
+
+def _digests(images: ImageFiles, positions: list[int]) -> dict[int, bytes]:
+    """By position, in order, of the files that can be read."""
+    positions, digests = sorted(positions), dict[int, bytes]()
+
+    def read(rows: range) -> None:
+        for row in rows:
+            with contextlib.suppress(OSError, DataError, MissingInputError):
+                digests[positions[row]] = _digest(images.file(positions[row]))
+
+    in_pieces(len(positions), FILES_PER_CALL, read, lambda done: None, num_workers=images.num_workers)
+    return dict(sorted(digests.items()))
 
 
 def _groups(positions: Iterable[int], key: Callable[[int], Hashable]) -> list[list[int]]:

@@ -11,7 +11,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
-from sdclr.checkpoint import shortened
+from sdclr.safe_text import shown
 
 SERVICE_FOLDERS = (
     *("@eaDir", "#recycle", "#snapshot", "@sharebin", "@tmp", "@SynoResource"),  # Synology
@@ -59,9 +59,9 @@ def glob_problem(glob: str) -> str | None:
     if not glob.strip().strip("/"):
         return "an empty glob matches nothing"
     if glob.startswith(("/", "~")) or ".." in glob.split("/"):
-        return f"{shortened(glob, 80)!r} leads out of the folder; globs are relative to it, such as 'thumbs/*'"
+        return f"{shown(glob, 80)!r} leads out of the folder; globs are relative to it, such as 'thumbs/*'"
     if "\\" in glob:
-        return f"a backslash in {shortened(glob, 80)!r}; / goes between folders"
+        return f"a backslash in {shown(glob, 80)!r}; / goes between folders"
     return None
 
 

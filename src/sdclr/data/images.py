@@ -25,8 +25,8 @@ MaxSkipped = int | float
 
 def allowed_to_skip(max_skipped: MaxSkipped, num_images: int) -> int:
     """Files of a collection that may be left out. A share lets at least one pass, or small folders could skip none."""
-    if isinstance(max_skipped, int):
-        return max_skipped
+    if isinstance(max_skipped, int) or max_skipped == 0:
+        return int(max_skipped)
     return max(int(max_skipped * num_images), 1)
 
 

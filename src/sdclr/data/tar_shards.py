@@ -23,13 +23,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sdclr.checkpoint import shortened
 from sdclr.data.decode import Member, printable
 from sdclr.data.exclusion import Exclusion, is_hidden, is_in_service_folder
 from sdclr.data.listing import IMAGE_SUFFIXES, OTHER_PICTURES, other_pictures
 from sdclr.data.splits import Positions
 from sdclr.data.tar_headers import members_of
 from sdclr.errors import DataError, MissingInputError
+from sdclr.safe_text import shown
 
 CLASS_SUFFIX = "cls"
 LONGEST_CLASS = 20
@@ -123,9 +123,9 @@ class _Unused:
 def _by_kind(counts: Counter[str], most: int = 8) -> str:
     """``12 .json, 3 .txt``, the most frequent ones first."""
     ranked = sorted(counts.items(), key=lambda one: (-one[1], one[0]))
-    shown = [f"{num} {shortened(kind, 20)}" for kind, num in ranked[:most]]
+    parts = [f"{num} {shown(kind, 20)}" for kind, num in ranked[:most]]
     rest = sum(num for _, num in ranked[most:])
-    return ", ".join(shown + [f"{rest} others"] * (rest > 0))
+    return ", ".join(parts + [f"{rest} others"] * (rest > 0))
 
 
 def expand_braces(name: str) -> list[str]:

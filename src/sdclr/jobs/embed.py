@@ -161,6 +161,12 @@ class _Partial:
         with storage_errors(self.folder):
             self.folder.mkdir(exist_ok=True)
             if _read_identity(self.folder) != self.identity:
+                if self._part(0).is_file():
+                    warnings.warn(
+                        f"{self.folder} holds features of other images or of another backbone (or these have changed "
+                        "since): they are made anew.",
+                        stacklevel=4,
+                    )
                 self._remove_files()
                 write_atomically(self.folder / IDENTITY, json.dumps({"kind": KIND, "identity": self.identity}))
         while (path := self._part(self.rows)).is_file():

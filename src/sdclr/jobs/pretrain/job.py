@@ -188,7 +188,14 @@ class Job:
             show.print(remark)
         found = self.data.pretraining_images(config.data.subset)
         images, self.image_facts = usable_images(
-            found, config.data, self.data.fingerprint, self.device, run, show, self.data.class_names
+            found,
+            config.data,
+            self.data.fingerprint,
+            self.device,
+            run,
+            show,
+            self.data.class_names,
+            self.data.test,
         )
         self.steps_per_epoch = steps_per_epoch(len(images), config.batch_size)
         self.total_steps = config.epochs * self.steps_per_epoch

@@ -14,7 +14,7 @@ from sdclr.config import user_path
 from sdclr.data import BadFile, DataConfig, Images
 from sdclr.data.contents import require_recorded
 from sdclr.data.decode import printable
-from sdclr.data.duplicates import duplicates
+from sdclr.data.duplicates import copies_of, duplicates
 from sdclr.data.image_arrays import ImageArrays
 from sdclr.data.image_files import ImageFiles
 from sdclr.data.image_store import build_store, choose_placement
@@ -32,11 +32,13 @@ def usable_images(
     run: Run | None,
     show: AnyProgress,
     class_names: Sequence[str] = (),
+    test: Images | None = None,
 ) -> tuple[Images, dict[str, Any] | None]:
     """The images that can be decoded, and the facts for images.json (None for images in memory).
 
     Every file is decoded once; a run that has its images.json already is not made to do so again, and leaves out the
-    very same files. Raises DataError for bad files, with data.on_error=skip for too many of them.
+    very same files. Raises DataError for bad files, with data.on_error=skip for too many of them. Images of ``test``
+    that are copies of training images are a warning.
     """
     if isinstance(images, ImageArrays):
         return images, None
@@ -55,6 +57,7 @@ def usable_images(
         }
         if data.name == "images":
             facts["duplicates"] = _duplicates(usable, show)
+            facts["test_copies"] = copies_of(usable, test) if isinstance(test, ImageFiles) else []
     else:
         skipped = {path for path, _ in facts["skipped"]}
         usable = images.at(np.array([i for i, name in enumerate(images.paths) if name not in skipped], dtype=np.int64))
@@ -68,6 +71,8 @@ def usable_images(
     if facts["skipped"]:
         warnings.warn(left_out([BadFile(*one) for one in facts["skipped"]], len(images)), stacklevel=2)
         _warn_of_lost_classes(images, usable, class_names)
+    if copies := facts.get("test_copies"):  # runs of earlier versions have not looked
+        _warn_of_test_copies(copies, len(test) if test is not None else 0)
     return _stored(usable, data, show), facts
 
 
@@ -82,6 +87,16 @@ def _warn_of_lost_classes(images: ImageFiles, usable: ImageFiles, class_names: S
             f"no image of {names} can be used: an evaluation has to leave these classes out (--untested leave_out).",
             stacklevel=3,
         )
+
+
+def _warn_of_test_copies(copies: Sequence[Sequence[str]], num_test: int) -> None:
+    copy, original = map(printable, copies[0])
+    warnings.warn(
+        f"{len(copies)} of {num_test} test images are copies of training images, byte for byte (first: {copy} of "
+        f"{original}): what is measured on them says too much. {IMAGES_FILE} lists them; take them out of one of the "
+        "two sets (data.exclude).",
+        stacklevel=3,
+    )
 
 
 def _duplicates(images: ImageFiles, show: AnyProgress) -> list[list[str]]:
