@@ -96,7 +96,8 @@ def test_what_belongs_to_other_weights_is_not_gone_on_with(
     identity = tmp_path / "f.npz.partial" / "identity.json"
     identity.write_text(json.dumps(json.loads(identity.read_text()) | {"identity": "other weights"}))
     afresh = StopAfter(10_000)
-    embed(run.folder, DIGITS, tmp_path / "f.npz", progress=afresh)
+    with pytest.warns(UserWarning, match="they are made anew"):
+        embed(run.folder, DIGITS, tmp_path / "f.npz", progress=afresh)
     assert afresh.begun_at == [0]
 
 
