@@ -179,6 +179,18 @@ def test_copies_are_counted_and_listed(sdclr: Cli, tmp_path: Path) -> None:
     assert facts["duplicates"] == [["common/1.jpg", "rare/again.jpg"]]
 
 
+def test_too_few_images_are_said_together_with_what_was_left_out(sdclr: Cli, tmp_path: Path) -> None:
+    for number in range(40):
+        (tmp_path / "few").mkdir(exist_ok=True)
+        (tmp_path / "few" / f"IMG_{number}.HEIC").touch()
+    shutil.copy(tmp_path / "photos" / "common" / "1.jpg", tmp_path / "few" / "1.jpg")
+    code, _, err = sdclr("pretrain", "./few", "--out", "runs/x", *TINY)
+    assert code == 65
+    assert "holds 1 images; at least 32" in err
+    assert "cannot be read (HEIC/HEIF) left out: 40 .heic" in " ".join(err.split())
+    assert not Path("runs/x").exists()
+
+
 @pytest.mark.filterwarnings("always:.*are copies of training images")
 def test_copies_of_training_images_in_the_test_set_are_a_warning_with_a_count(sdclr: Cli, tmp_path: Path) -> None:
     for number, name in enumerate(("common/1.jpg", "rare/3.jpg")):

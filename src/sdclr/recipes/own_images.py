@@ -8,7 +8,7 @@ SDCLR with one budget of steps whatever the number of images. Labels are not nee
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sdclr.backbones import BackboneConfig
@@ -68,18 +68,20 @@ def own_images(
     free_memory_bytes: int,
     given: Mapping[str, Any] | None = None,
     trained: BackboneConfig | None = None,
+    remarks: Sequence[str] = (),
 ) -> tuple[PretrainConfig, list[Choice]]:
     """A complete config for ``num_images`` images whose short side is typically ``typical_side`` pixels.
 
     ``device``: "cpu" or "cuda"; ``free_memory_bytes`` of it. ``given``: the user's own settings by dotted name. They
     win, and every choice that depends on one of them follows it. ``trained``: the network of the weights that the run
-    starts from. Returns the config and the choices that were made, without the given settings.
+    starts from. ``remarks``: what was left out of the collection, for the error where too little is left. Returns the
+    config and the choices that were made, without the given settings.
     Raises DataError for fewer than 32 images and ConfigError for a given setting that is not valid.
     """
     if num_images < FEWEST_IMAGES:
         raise DataError(
             f"{data.path} holds {num_images} images; at least {FEWEST_IMAGES} are needed: contrastive learning "
-            "compares the images of a batch with one another."
+            f"compares the images of a batch with one another{''.join(f'; {one}' for one in remarks)}."
         )
     given = _by_setting(given or {})
     method = {"name": given.get("method.name", "sdclr")}

@@ -45,7 +45,8 @@ def own_config(path: str, values: dict[str, Any], out: Path, console: Console) -
     if run.exists:
         return PretrainConfig.from_yaml(run.config_path).with_values({**values, "data.path": path})
     data = own_data(path, {name: value for name, value in values.items() if name.startswith("data.")})
-    found = build_data(data, exclude=[out]).pretraining_images(data.subset)
+    collection = build_data(data, exclude=[out])
+    found = collection.pretraining_images(data.subset)
     device = resolve_device(str(values.get("device", "auto")))
     config, choices = own_images(
         data,
@@ -55,6 +56,7 @@ def own_config(path: str, values: dict[str, Any], out: Path, console: Console) -
         free_memory_bytes=free_memory(device),
         given=values,
         trained=_trained_network(values.get("weights")),
+        remarks=collection.remarks,
     )
     _explain(len(found), choices, console)
     if words := advice(config, len(found)):
