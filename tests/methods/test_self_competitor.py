@@ -432,3 +432,97 @@ def test_a_copy_that_would_call_the_original_is_refused(network: nn.Module) -> N
     network[0].forward = functools.partial(nn.Conv2d.forward, network[0])
     with pytest.raises(ConfigError, match=r"0\.forward was replaced"):
         SelfCompetitor(network)
+
+
+class Configured(nn.Module):
+    """What it computes depends on attributes of many kinds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.act: Callable[[torch.Tensor], torch.Tensor] = torch.nn.functional.relu
+        self.cfg = {"scale": 1.0, "deep": [1.0]}
+        self.shifts = [0.5]
+        self.plain = torch.ones(1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.act(self.conv(x)) * self.cfg["scale"] * self.cfg["deep"][0] + self.shifts[0]  # type: ignore[index, operator]
+        return (x * self.plain).mean((2, 3))
+
+
+def set_mode(network: Configured) -> None:
+    network.conv.padding_mode, network.conv.padding = "reflect", (1, 1)
+    network.conv._reversed_padding_repeated_twice = [1] * 4
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda n: setattr(n, "act", torch.sigmoid),
+        lambda n: n.cfg.update(scale=3.0),
+        lambda n: n.cfg["deep"].__setitem__(0, 3.0),
+        lambda n: n.shifts.__setitem__(0, 2.0),
+        lambda n: n.plain.fill_(3.0),
+        lambda n: setattr(n, "plain", torch.full((1,), 3.0)),
+        set_mode,
+    ],
+)
+def test_attributes_of_any_kind_are_followed(change: Callable[[nn.Module], object]) -> None:
+    network = Configured()
+    competitor = SelfCompetitor(network, prune_ratio=0.0)
+    before = network(images(size=8))
+    torch.testing.assert_close(competitor(images(size=8)), before)
+    change(network)
+    competitor.refresh_masks()
+    assert not torch.allclose(network(images(size=8)), before)
+    torch.testing.assert_close(competitor(images(size=8)), network(images(size=8)))
+
+
+def test_hooks_are_followed_with_a_warning() -> None:
+    network = Configured()
+    competitor = SelfCompetitor(network, prune_ratio=0.0)
+    handles = [
+        network.conv.register_forward_hook(lambda module, inputs, output: 2 * output),
+        network.conv.register_forward_pre_hook(lambda module, inputs: (inputs[0] + 1,)),
+    ]
+    with pytest.warns(UserWarning, match="forward hooks of conv have changed"):
+        competitor.refresh_masks()
+    torch.testing.assert_close(competitor(images(size=8)), network(images(size=8)))
+    for handle in handles:
+        handle.remove()
+    with pytest.warns(UserWarning, match="forward hooks of conv have changed"):
+        competitor.refresh_masks()
+    torch.testing.assert_close(competitor(images(size=8)), network(images(size=8)))
+
+
+def test_another_order_of_layers_and_a_replaced_forward_are_refused(network: nn.Module) -> None:
+    competitor = SelfCompetitor(network, prune_ratio=0.5)
+    forward = network[0].forward
+    network[0].forward = lambda x: 2 * forward(x)
+    with pytest.raises(ConfigError, match=r"0\.forward was replaced"):
+        competitor.refresh_masks()
+    del network[0].forward
+    relu = network._modules.pop("2")
+    network._modules["2"] = relu
+    with pytest.raises(ConfigError, match="another order"):
+        competitor.refresh_masks()
+
+
+class Normalised(nn.Conv1d):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self._conv_forward(x, self.weight / self.weight.norm(), self.bias)
+
+
+class Elsewhere(nn.Conv2d):
+    def __init__(self) -> None:
+        super().__init__(3, 3, 3)
+        self.kernel = nn.Parameter(torch.rand(3, 3, 3, 3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self._conv_forward(x, self.kernel, self.bias)
+
+
+@pytest.mark.parametrize("layer", [Normalised(3, 3, 3), Elsewhere()])
+def test_a_layer_that_does_not_use_its_weight_as_stored_is_warned_of(layer: nn.Module) -> None:
+    with pytest.warns(UserWarning, match="as it is stored"):
+        SelfCompetitor(nn.Sequential(layer))

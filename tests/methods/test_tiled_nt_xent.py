@@ -2,12 +2,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sdclr import nt_xent
+from sdclr import SDCLR, SimCLR, nt_xent
 from sdclr.errors import ConfigError
 from sdclr.methods import nt_xent as nt_xent_module
 from sdclr.methods import tiled_nt_xent
@@ -172,14 +173,20 @@ def test_a_gradient_can_be_differentiated_again_in_tiles_as_without(monkeypatch:
 @pytest.mark.parametrize("above", [0, 2048])
 @pytest.mark.parametrize(
     "temperature",
-    [0.0, -0.2, float("nan"), float("inf"), torch.tensor(0.0), torch.tensor(-1.0), torch.tensor(2), torch.ones(3)],
+    [
+        *(0.0, -0.2, float("nan"), float("inf"), 1e-300, 10**40, True, "0.2", None, np.array([0.2])),
+        *(torch.tensor(0.0), torch.tensor(-1.0), torch.tensor(2), torch.ones(3)),
+    ],
 )
 def test_a_temperature_that_is_no_positive_number_is_refused(
-    temperature: float | Tensor, above: int, monkeypatch: pytest.MonkeyPatch
+    temperature: Any, above: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(nt_xent_module, "TILED_ABOVE", above)
     with pytest.raises(ConfigError, match="temperature must be a"):
         nt_xent(*projections(5, torch.float32), temperature)
+    for method in (SimCLR, SDCLR):
+        with pytest.raises(ConfigError, match="temperature must be a"):
+            method(torch.nn.Conv2d(3, 3, 3), temperature)
 
 
 def test_projections_that_do_not_belong_together_are_refused() -> None:

@@ -5,7 +5,7 @@ B images, D projection dim. Plain tensors in, plain tensors out; no reduction.
 
 from __future__ import annotations
 
-import math
+from numbers import Real
 
 import torch
 import torch.nn.functional as F
@@ -14,12 +14,17 @@ from torch import Tensor
 from sdclr.batch import Share
 from sdclr.errors import ConfigError
 from sdclr.methods.tiled_nt_xent import tiled_anchor_losses
+from sdclr.safe_text import shown
 
 TILED_ABOVE = 2048
 """Images in a batch above which the similarity matrix is made in tiles: at 2048 it and its gradients take 0.3 GB.
 
 A function of the shape alone, so that the same batch gives the same bits everywhere.
 """
+
+
+SMALLEST_TEMPERATURE, LARGEST_TEMPERATURE = 1e-30, 1e30
+"""Beyond these, logits are no numbers of fp32."""
 
 
 def nt_xent(z_a: Tensor, z_b: Tensor, temperature: float | Tensor, share: Share | None = None) -> Tensor:
@@ -39,7 +44,7 @@ def nt_xent(z_a: Tensor, z_b: Tensor, temperature: float | Tensor, share: Share 
     ConfigError for another temperature and for projections of other shapes.
     """
     _require_projections(z_a, z_b)
-    temperature = _checked_temperature(temperature)
+    temperature = checked_temperature(temperature)
     with torch.autocast(z_a.device.type, enabled=False):
         z = torch.cat([z_a, z_b])  # [2B, D]
         z = F.normalize(z if z.dtype == torch.float64 else z.float(), dim=1)
@@ -63,12 +68,13 @@ def _require_projections(z_a: Tensor, z_b: Tensor) -> None:
         raise ConfigError(f"nt_xent takes floating-point projections, got {z_a.dtype} and {z_b.dtype}.")
 
 
-def _checked_temperature(temperature: float | Tensor) -> float | Tensor:
+def checked_temperature(temperature: float | Tensor) -> float | Tensor:
     """A positive number as it is, a tensor with one element as a scalar; ConfigError for anything else."""
     if not isinstance(temperature, Tensor):
-        if not 0 < temperature < math.inf:
-            raise ConfigError(f"temperature must be a number above 0, got {temperature}. The paper's is 0.2.")
-        return temperature
+        is_number = isinstance(temperature, Real) and not isinstance(temperature, bool)
+        if not (is_number and SMALLEST_TEMPERATURE <= temperature <= LARGEST_TEMPERATURE):
+            raise ConfigError(f"temperature must be a number above 0, got {shown(temperature)}. The paper's is 0.2.")
+        return float(temperature)
     if temperature.numel() != 1 or not temperature.is_floating_point():
         raise ConfigError(
             "temperature must be a number or a floating-point tensor with one element, got "

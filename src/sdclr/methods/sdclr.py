@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from sdclr.batch import Views
 from sdclr.methods.method import Method
-from sdclr.methods.nt_xent import nt_xent
+from sdclr.methods.nt_xent import checked_temperature, nt_xent
 from sdclr.methods.self_competitor import SelfCompetitor
 
 
@@ -24,7 +24,7 @@ class SDCLR(Method):
         super().__init__()
         self.network = network
         self.competitor = SelfCompetitor(network, **competitor)
-        self.temperature = temperature
+        self.temperature = checked_temperature(temperature)
 
     def on_epoch_start(self, epoch: int) -> None:
         self.competitor.refresh_masks(draw=epoch)  # the rival is always the latest self

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from types import MethodType, NoneType
+from types import BuiltinFunctionType, FunctionType, MethodType, NoneType
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -106,9 +107,9 @@ class SelfCompetitor(nn.Module):
             )
         if rescaled := _rescaled_layers(network, targets):
             warnings.warn(
-                f"{len(rescaled)} of {len(targets)} layers ({', '.join(rescaled[:3])}, ...) compute their weight from "
-                "the stored one (weight standardisation): what is masked there is not zero, and the competitor is "
-                "damaged less than prune_ratio says.",
+                f"{len(rescaled)} of {len(targets)} layers ({', '.join(rescaled[:3])}, ...) do not use their weight as "
+                "it is stored (weight standardisation, or another parameter): what is masked there is not zero, and "
+                "the competitor is damaged less than prune_ratio says.",
                 stacklevel=2,
             )
         self._norms = norms
@@ -139,6 +140,7 @@ class SelfCompetitor(nn.Module):
 
         Raises ConfigError when the network has become another one than the competitor was built for.
         """
+        _require_copyable(self._network[0])
         self._require_same_layers()
         if self._restore_ties():
             warnings.warn(
@@ -207,11 +209,17 @@ class SelfCompetitor(nn.Module):
         return parameters  # buffers are replaced by a .to() of the network: nothing to tell anyone
 
     def _follow_attributes(self) -> None:
-        """Take over plain attributes that were changed in the network, such as the p of a dropout."""
-        for _, module, twin in self._pairs():
-            for key, value in _plain_attributes(module).items():
-                if key not in vars(twin) or vars(twin)[key] != value:
-                    setattr(twin, key, value)
+        """Take over what a module holds beside parameters, such as the p of a dropout, and its forward hooks."""
+        for name, module, twin in self._pairs():
+            for key, value in _followed_attributes(module).items():
+                if key not in vars(twin) or not _is_same(vars(twin)[key], value):
+                    object.__setattr__(twin, key, _as_own(value))
+            followed = [_follow_hooks(vars(module)[kind], vars(twin)[kind]) for kind in _HOOKS]
+            if any(followed):
+                warnings.warn(
+                    f"the forward hooks of {name or 'the network'} have changed; the competitor follows them.",
+                    stacklevel=3,
+                )
 
 
 class _Mask(nn.Module):
@@ -296,6 +304,8 @@ def _tied_twin(network: nn.Module, norms: Norms) -> nn.Module:
     for module in network.modules():
         if not _is_own(module, norms):
             memo |= {id(tensor): tensor for _, _, tensor in _tensors(module)}
+            plain = (value for value in _followed_attributes(module).values() if isinstance(value, Tensor))
+            memo |= {id(tensor): tensor for tensor in plain}
         if norms == "shared" and _keeps_statistics(module):
             memo[id(module)] = module  # num_batches_tracked and friends must be one thing, not two
     try:
@@ -365,6 +375,9 @@ def _require_copyable(network: nn.Module) -> None:
 
 def _changed_layers(layers: dict[str, nn.Module], twins: dict[str, nn.Module]) -> list[str]:
     """What cannot be followed, in words: layers that are new, gone, of another type or with other parameters."""
+    if layers.keys() == twins.keys() and list(layers) != list(twins):
+        first = next(pair for pair in zip(twins, layers, strict=True) if pair[0] != pair[1])
+        return [f"its layers have another order ({first[1]} comes where {first[0]} was)"]
     changed = [f"{name} ({type(layers[name]).__name__}) is new" for name in layers if name not in twins]
     changed += [f"{name} ({_type(twins[name]).__name__}) is gone" for name in twins if name not in layers]
     for name in layers:
@@ -395,15 +408,63 @@ def _own_shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
     return {key: tuple(tensor.shape) for _, key, tensor in _tensors(module)}
 
 
-def _plain_attributes(module: nn.Module) -> dict[str, Any]:
-    """Numbers, words and tuples of them that a module holds; whether it trains is its own affair."""
-    return {key: value for key, value in vars(module).items() if key not in _HELD_BY_TORCH and _is_plain(value)}
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_forward_hooks_with_kwargs", "_forward_pre_hooks_with_kwargs")
 
 
-def _is_plain(value: object) -> bool:
-    if isinstance(value, tuple):
-        return all(map(_is_plain, value))
-    return isinstance(value, int | float | str | NoneType)
+def _follow_hooks(hooks: dict[int, Any], own: dict[int, Any]) -> bool:
+    """Make the twin's hooks those of the network, by their numbers; whether that changed anything."""
+    gone = [number for number in own if number not in hooks]
+    new = {number: hook for number, hook in hooks.items() if number not in own}
+    for number in gone:
+        del own[number]
+    own.update(new)
+    return bool(gone or new)
+
+
+def _followed_attributes(module: nn.Module) -> dict[str, Any]:
+    """What a module holds beside parameters, buffers and sub-modules and what decides what it computes.
+
+    Whether it trains is its own affair, and so are results that a forward pass has left behind.
+    """
+    held = {key: value for key, value in vars(module).items() if key not in _HELD_BY_TORCH}
+    return {key: value for key, value in held.items() if _is_followed(value)}
+
+
+def _is_followed(value: object) -> bool:
+    if isinstance(value, Tensor):
+        return value.grad_fn is None
+    if isinstance(value, list | tuple | set | frozenset):
+        return all(map(_is_followed, value))
+    if isinstance(value, Mapping):
+        return all(map(_is_followed, value.values()))
+    return isinstance(value, int | float | complex | str | bytes | NoneType | torch.dtype) or _is_function(value)
+
+
+def _is_function(value: object) -> bool:
+    return isinstance(value, FunctionType | BuiltinFunctionType | type | functools.partial)
+
+
+def _is_same(own: object, value: object) -> bool:
+    if isinstance(value, Tensor) or _is_function(value):
+        return own is value
+    if type(own) is not type(value):
+        return False
+    if isinstance(value, list | tuple):
+        pairs = zip(own, value, strict=False)  # type: ignore[call-overload]
+        return len(own) == len(value) and all(_is_same(a, b) for a, b in pairs)  # type: ignore[arg-type]
+    if isinstance(value, Mapping):
+        assert isinstance(own, Mapping)
+        return own.keys() == value.keys() and all(_is_same(own[key], value[key]) for key in value)
+    return own == value
+
+
+def _as_own(value: Any) -> Any:
+    """The value for the twin: containers anew, what they hold and tensors the very same."""
+    if isinstance(value, list | tuple | set | frozenset) and type(value) in (list, tuple, set, frozenset):
+        return type(value)(map(_as_own, value))
+    if type(value) is dict:
+        return {key: _as_own(one) for key, one in value.items()}
+    return value
 
 
 def _prunable_share(network: nn.Module, targets: list[tuple[str, str]], spared: tuple[str, ...]) -> float:
@@ -419,20 +480,23 @@ def _rescaled_layers(network: nn.Module, targets: list[tuple[str, str]]) -> list
     found = []
     for name, _ in targets:
         layer = network.get_submodule(name)
-        if isinstance(layer, nn.Conv2d) and type(layer).forward is not nn.Conv2d.forward:
+        plain = next((kind for kind in _CONVOLUTIONS if isinstance(layer, kind)), None)
+        if plain is not None and type(layer).forward is not plain.forward:
             with contextlib.suppress(Exception):  # a forward that wants other arguments: not known
                 if not _grows_with_its_weight(layer):
                     found.append(name)
     return found
 
 
-def _grows_with_its_weight(layer: nn.Conv2d) -> bool:
+def _grows_with_its_weight(layer: Any) -> bool:
     sides = [d * (k - 1) + 2 for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]
     images = torch.linspace(-1, 1, layer.in_channels * math.prod(sides)).view(1, -1, *sides).to(layer.weight)
     nothing, once, twice = (
         torch.func.functional_call(layer, {"weight": factor * layer.weight}, images) for factor in (0, 1, 2)
     )
-    return torch.allclose(twice - nothing, 2 * (once - nothing), rtol=1e-2, atol=1e-3 * float(once.abs().max()))
+    grown = once - nothing
+    tolerance = 1e-3 * float(once.abs().max())
+    return bool(grown.abs().max() > tolerance) and torch.allclose(twice - nothing, 2 * grown, rtol=1e-2, atol=tolerance)
 
 
 def _is_spared(name: str, spared: tuple[str, ...]) -> bool:

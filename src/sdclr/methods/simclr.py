@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from sdclr.batch import Views
 from sdclr.methods.method import Method
-from sdclr.methods.nt_xent import nt_xent
+from sdclr.methods.nt_xent import checked_temperature, nt_xent
 
 
 class SimCLR(Method):
@@ -16,7 +16,7 @@ class SimCLR(Method):
     def __init__(self, network: nn.Module, temperature: float = 0.2) -> None:
         super().__init__()
         self.network = network
-        self.temperature = temperature
+        self.temperature = checked_temperature(temperature)
 
     def forward(self, views: Views) -> Tensor:
         # one forward, so that batch norm sees both views, as in the reference
