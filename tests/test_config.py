@@ -84,3 +84,17 @@ def test_settings_that_decide_no_result_are_no_difference() -> None:
 def test_infinite_numbers_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"optimizer\.learning_rate"):
         recipe("digits_simclr").with_overrides(["optimizer.learning_rate=Infinity"])
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        *("views.size", "backbone.width", "epochs", "batch_size", "checkpoint_every_epochs", "data.num_workers"),
+        *("method.temperature", "method.projection_dim"),
+        *("data.validation_per_class", "data.imbalance_ratio", "optimizer.warmup_epochs", "seed", "data.split"),
+    ],
+)
+@pytest.mark.parametrize("value", [10**20, 2**64 + 5])
+def test_a_number_that_no_run_can_have_is_refused_by_name(setting: str, value: int) -> None:
+    with pytest.raises(ConfigError, match=setting):
+        recipe("imagenet100_lt_sdclr").with_values({setting: value})

@@ -38,6 +38,19 @@ def test_words_that_only_yaml_takes_for_numbers_stay_words(word: str) -> None:
     assert parse_yaml(f"a: {word}") == {"a": word}
 
 
+def test_keys_are_words_and_numbers_are_finite_and_short() -> None:
+    assert parse_yaml("1: 2\nnull: 3\ntrue: 4") == {"1": 2, "null": 3, "true": 4}
+    for text in ("a: 1e999", "a: -1.0e400"):
+        with pytest.raises(ValueError, match="too large"):
+            parse_yaml(text)
+    for text in ('{"a": 1e999}', '{"a": NaN}', '{"a": -Infinity}'):
+        with pytest.raises(ValueError, match=r"too large|no number"):
+            parse_json(text)
+    for parse in (parse_json, parse_yaml):
+        with pytest.raises(ValueError, match="too many digits"):
+            parse("9" * 5_000)
+
+
 @pytest.mark.parametrize("word", ["0", "-7", "1.5", "1e-6", "1E+3", "-2.5e10", "true", "false", "null"])
 def test_json_values_are_what_they_are_in_json(word: str) -> None:
     assert parse_yaml(f"a: {word}") == {"a": json.loads(word)}
@@ -78,7 +91,12 @@ def test_a_billion_laughs_and_ten_megabytes_of_keys_are_refused_unread(tmp_path:
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [('{"a": 1, "a": 2}', "'a' is given twice"), ("[" * 100_000, "deep"), ("9" * 5_000, "digits"), ("{", "Expecting")],
+    [
+        ('{"a": 1, "a": 2}', "'a' is given twice"),
+        ("[" * 100_000, "deep"),
+        ("9" * 5_000, "too many digits"),
+        ("{", "Expecting"),
+    ],
 )
 def test_json_that_repeats_a_key_or_nests_too_deep_is_refused(text: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from authors_format import golden_state, save
-from sdclr import Run, convert, embed, evaluate, load_backbone, pretrain, recipe
+from sdclr import Run, convert, embed, evaluate, load_backbone, pretrain, recipe, resume
 from sdclr.checkpoint import read_tensors, write_tensors
 from sdclr.data import DataConfig
 from sdclr.errors import ConfigError, SdclrError
@@ -146,3 +146,31 @@ def test_damaged_files_are_errors_of_ours_or_do_no_harm(
     for look in (lambda: build_report([run.folder]), lambda: evaluate(run, probes=["knn"])):
         with contextlib.suppress(SdclrError):
             look()
+
+
+def test_the_metrics_of_another_run_and_lost_ones_are_named(runs: Path, tmp_path: Path) -> None:
+    run = copy_of(runs / "plain", tmp_path)
+    assert read_status(run.folder).message is None
+    shutil.copy(Run(runs / "seed").metrics_path, run.metrics_path)
+    assert "metrics.jsonl is not of this run" in (read_status(run.folder).message or "")
+    with pytest.warns(UserWarning, match="is not of this run"):
+        build_report([run.folder])
+    run.metrics_path.unlink()
+    assert "holds 0 of 1 epochs" in (read_status(run.folder).message or "")
+    with pytest.warns(UserWarning, match="holds 0 of 1 epochs"):
+        build_report([run.folder])
+
+
+def test_the_settings_of_another_run_are_named_by_status_and_resume(runs: Path, tmp_path: Path) -> None:
+    run = copy_of(runs / "plain", tmp_path)
+    shutil.copy(runs / "rate" / "config.yaml", run.config_path)
+    assert "optimizer.learning_rate" in (read_status(run.folder).message or "")
+    with pytest.raises(ConfigError, match="learning_rate"):
+        resume(run.folder)
+
+
+def test_the_next_step_is_one_that_works(runs: Path, tmp_path: Path) -> None:
+    run = copy_of(runs / "plain", tmp_path)
+    assert run.next_command("done") == f"sdclr report {run.folder}"
+    shutil.rmtree(run.folder / "evaluation")
+    assert run.next_command("done") == f"sdclr evaluate {run.folder}"

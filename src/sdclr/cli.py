@@ -23,7 +23,7 @@ from rich.text import Text
 from sdclr.errors import EXIT_BUG, ConfigError, MissingInputError, RunFolderError, SdclrError, StorageError
 from sdclr.output_streams import endure
 from sdclr.process_state import keep_freed_memory
-from sdclr.safe_text import command, one_line, shown, visible
+from sdclr.safe_text import one_line, shown, visible
 
 if TYPE_CHECKING:
     from sdclr.jobs.pretrain import PretrainConfig
@@ -151,7 +151,7 @@ def pretrain(
         return
     with Progress(_stderr) as progress:
         run = run_pretrain(settings, out, download=download, progress=progress)
-    typer.echo(f"backbone: {shown(run.backbone_path)}\nnext: {command('sdclr', 'evaluate', run.folder)}")
+    typer.echo(f"backbone: {shown(run.backbone_path)}\nnext: {run.next_command('done')}")
 
 
 def _sheet_of(out: Path) -> Path:

@@ -7,6 +7,7 @@ are refused, so is a key that is given twice. Python objects are never made.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Hashable
 from pathlib import Path
@@ -25,9 +26,31 @@ DEEPEST = 32
 def parse_json(text: str | bytes) -> Any:
     """The value of a JSON text. ValueError for what is no JSON, nests too deep or gives a key twice."""
     try:
-        return json.loads(text, object_pairs_hook=_without_repetition)
+        return json.loads(
+            text, object_pairs_hook=_without_repetition, parse_constant=_refuse_constant, parse_float=_finite
+        )
     except RecursionError:
         raise ValueError("it nests too deep") from None
+    except json.JSONDecodeError:
+        raise
+    except ValueError as error:
+        raise ValueError(_plainly(error)) from None
+
+
+def _refuse_constant(word: str) -> float:
+    raise ValueError(f"{word} is no number of JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"the number {text[:40]} is too large")
+    return value
+
+
+def _plainly(error: ValueError) -> str:
+    """Python's own words for a number of thousands of digits are about a setting of Python."""
+    return "a number has too many digits" if "integer string conversion" in str(error) else str(error)
 
 
 def read_json_file(path: Path) -> Any:
@@ -70,6 +93,8 @@ def parse_yaml(text: str) -> Any:
         raise ValueError(" ".join(str(error).split())) from None
     except RecursionError:
         raise ValueError("it nests too deep") from None
+    except ValueError as error:
+        raise ValueError(_plainly(error)) from None
 
 
 def _require_plain(text: str) -> None:
@@ -104,9 +129,15 @@ class _PlainLoader(yaml.SafeLoader):
             if key in keys:
                 raise ValueError(f"{key[:80]!r} is given twice, the second time in line {line}")
             keys.add(key)
+            key_node.tag = "tag:yaml.org,2002:str"  # 1 and null are names here, as in JSON
         return super().construct_mapping(node, deep)
 
 
+def _construct_float(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float:
+    return _finite(node.value)
+
+
+_PlainLoader.add_constructor("tag:yaml.org,2002:float", _construct_float)
 _NUMBER = r"-?(?:0|[1-9][0-9]*)"
 _STARTS_OF_NUMBERS = list("-0123456789")
 _PlainLoader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^(?:null|~|)$"), ["n", "~", ""])

@@ -14,6 +14,7 @@ from pathlib import Path
 from sdclr.checkpoint import explained, storage_errors, write_atomically
 from sdclr.errors import ConfigError, RunFolderError
 from sdclr.locks import writing
+from sdclr.run import OWN_PARTS, looks_like_a_run
 
 
 @contextlib.contextmanager
@@ -42,7 +43,9 @@ def require_place(path: Path, option: str) -> None:
 
 
 def require_free(path: Path, *, overwrite: bool, option: str = "--out") -> None:
-    """ConfigError for a file, or a link, that exists already, unless ``overwrite``."""
+    """ConfigError for a file, or a link, that exists already, unless ``overwrite``; for a part of a run in any case."""
+    if path.name in OWN_PARTS and lexists(path) and looks_like_a_run(os.listdir(path.parent)):
+        raise ConfigError(f"{path} is a part of the run in {path.parent}; choose another {option}.")
     with storage_errors(path):
         taken = lexists(path)
     if taken and not overwrite:

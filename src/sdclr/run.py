@@ -50,6 +50,11 @@ IMAGES_FILE = "images.json"
 CONTENTS_FILE = "images.tsv.gz"
 
 
+OWN_PARTS = frozenset(
+    {"backbone.safetensors", "config.yaml", "environment.json", "metrics.jsonl", "split.json", STATUS_FILE}
+    | {IMAGES_FILE, CONTENTS_FILE}
+)
+"""What a run has written itself, and no command of the user's may write over."""
 RUN_FILES = frozenset({"config.yaml", "split.json", "environment.json", STATUS_FILE})
 
 
@@ -217,7 +222,7 @@ class Run:
         if not self.exists:  # it ended before its settings were written
             return None
         if state == "done":
-            return command("sdclr", "evaluate", self.folder)
+            return self._next_when_done()
         afresh = command("sdclr", "pretrain", "--config", self.config_path, "--out", "ANOTHER")
         if exit_code == CheckpointError.exit_code:
             return afresh
@@ -233,6 +238,18 @@ class Run:
         if settings.get("backbone", {}).get("name") == "custom":
             return f"from Python: sdclr.resume({str(self.folder)!a}, network=...)"
         return command("sdclr", "resume", self.folder)
+
+    def _next_when_done(self) -> str:
+        """Evaluate where there is a labelled test set, then report; else the features of the images."""
+        split: dict[str, Any] = {}
+        settings: dict[str, Any] = {}
+        with contextlib.suppress(DataError, MissingInputError):
+            split, settings = self.read_json("split.json"), self.settings()
+        path = (settings.get("data") or {}).get("path")
+        if split and not (split.get("counts") or {}).get("test") and isinstance(path, str):
+            return command("sdclr", "embed", self.folder, Path(path), "--out", Path(f"{self.folder.name}.npz"))
+        evaluated = any((self.folder / "evaluation").glob("*.json"))
+        return command("sdclr", "report" if evaluated else "evaluate", self.folder)
 
     def settings(self) -> dict[str, Any]:
         """config.yaml as nested plain values, not validated."""

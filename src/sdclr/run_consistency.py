@@ -46,6 +46,28 @@ def require_own_backbone(run: Run) -> None:
         )
 
 
+def foreign_metrics(run: Run) -> str | None:
+    """A sentence where metrics.jsonl is not what the training of a finished run's backbone has written; else None.
+
+    Lost lines and another last loss are seen; facts that an earlier version did not write are not compared.
+    """
+    if not run.backbone_path.is_file():
+        return None
+    facts = read_facts(run.backbone_path)
+    epochs, loss = facts.get("epochs"), facts.get("loss")
+    if not isinstance(epochs, int) or not isinstance(loss, int | float):
+        return None
+    entries, _ = run.sound_metrics()
+    if len(entries) < epochs:
+        return f"{run.metrics_path} holds {len(entries)} of {epochs} epochs; the others are lost."
+    if entries[-1].get("loss") != loss:
+        return (
+            f"{run.metrics_path} is not of this run: it ends with the loss {entries[-1].get('loss')}, and this run's "
+            f"ended with {loss}."
+        )
+    return None
+
+
 def require_own_evaluation(run: Run, protocol: str, evaluation: Mapping[str, Any]) -> None:
     """ConfigError unless an evaluation was made of this run's split and of the backbone that lies there now."""
     where, split = run.evaluation_path(protocol), run.read_json("split.json")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import sys
 from collections.abc import Callable
@@ -277,3 +278,12 @@ def test_a_dry_run_and_runs_inside_the_folder_are_never_trained_on(
     assert (code, "looking at 34 images" in err) == (0, True), err
     assert sdclr("pretrain", "./", "--out", "runs/first", *tiny)[0] == 0, "the first run goes on"
     assert "outputs of sdclr" in err
+
+
+def test_photos_without_labels_are_not_sent_to_an_evaluation(sdclr: Cli, tmp_path: Path) -> None:
+    code, out, err = sdclr("pretrain", "./photos", "--out", "runs/x", *TINY)
+    assert code == 0, err
+    proposed = shlex.split(out.partition("next: ")[2])
+    assert proposed[:3] == ["sdclr", "embed", "runs/x"]
+    assert sdclr(*proposed[1:])[0] == 0
+    assert (tmp_path / "x.npz").is_file()

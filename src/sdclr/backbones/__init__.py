@@ -33,7 +33,7 @@ class BackboneConfig(Section):
 
     name: str = "resnet18"
     """resnet10, resnet18, resnet34, resnet50, torchvision:<name>, timm:<name>, or custom (from Python only)."""
-    width: Annotated[int, Field(ge=1)] = 64
+    width: Annotated[int, Field(ge=1, le=16_384)] = 64
     """Channels of the first stage of our ResNets; 64 is the usual network."""
     stem: Literal["small", "large"] = "small"
     """Our ResNets: small = 3x3 stride 1 without max-pool (CIFAR); large = 7x7 stride 2 with max-pool (ImageNet)."""

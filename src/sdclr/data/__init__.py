@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -61,11 +60,11 @@ class DataConfig(Section):
     """Which long-tailed split: the seed of a generated one, or the number of the authors' list (ImageNet has one)."""
     splits_dir: Place = None
     """The authors' split folder; without it, splits of CIFAR's structure are generated from the number."""
-    imbalance_ratio: Annotated[float, Field(ge=1)] = 100.0
+    imbalance_ratio: Annotated[float, Field(ge=1, le=1e9)] = 100.0
     """Images of the largest class / images of the smallest one, for generated splits."""
     profile: Literal["exponential", "pareto"] = "exponential"
     """Shape of the tail, for generated splits."""
-    validation_per_class: Annotated[int, Field(ge=0)] = 0
+    validation_per_class: Annotated[int, Field(ge=0, le=2**31)] = 0
     """Images of each class held out of all training sets, for generated splits and for images."""
     root: Place = None
     """images: the folder where the paths of a list or .csv begin; without it, the list's own folder."""
@@ -89,7 +88,7 @@ class DataConfig(Section):
     """Images on disk: a folder for their decoded pixels, made at the first use; views then cost no decoding."""
     placement: Annotated[Placement, Field(json_schema_extra=INCIDENTAL)] = "auto"
     """Of a store's pixels: on the CUDA device, in pinned memory, or mapped; auto: the first of these they fit in."""
-    num_workers: Annotated[int | None, Field(ge=1, json_schema_extra=INCIDENTAL)] = None
+    num_workers: Annotated[int | None, Field(ge=1, le=4096, json_schema_extra=INCIDENTAL)] = None
     """Images on disk: threads that read, decode and cut; None: one for every core. Changes nothing but speed."""
 
     @model_validator(mode="after")
@@ -157,7 +156,7 @@ _GENERATED_SPLITS_ONLY = ("imbalance_ratio", "profile")
 class ViewsConfig(Section):
     """How an image becomes two views; the defaults are the paper's for CIFAR."""
 
-    size: Annotated[int, Field(ge=4)] = 32
+    size: Annotated[int, Field(ge=4, le=8192)] = 32
     """Side of a view in pixels."""
     area: tuple[Fraction, Fraction] = (0.1, 1.0)
     """Smallest and largest share of the image that a crop covers."""
@@ -180,8 +179,10 @@ class ViewsConfig(Section):
     def _ranges_ascend(self) -> ViewsConfig:
         for name in ("area", "aspect", "blur_sigma"):
             low, high = getattr(self, name)
-            if not 0 < low <= high < math.inf:
-                raise ValueError(f"{name} must be (smallest, largest) with 0 < smallest <= largest, got {low}, {high}.")
+            if not 0 < low <= high <= 1e4:
+                raise ValueError(
+                    f"{name} must be (smallest, largest) with 0 < smallest <= largest <= 10,000, got {low}, {high}."
+                )
         return self
 
     def spec(self) -> ViewSpec:

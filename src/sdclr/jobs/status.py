@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from sdclr.errors import DataError, MissingInputError
+from sdclr.errors import DataError, MissingInputError, SdclrError
 from sdclr.run import STATUS_FILE, Run
+from sdclr.run_consistency import foreign_metrics, require_own_backbone
 
 State = Literal["running", "done", "preempted", "interrupted", "failed"]
 
@@ -82,6 +83,7 @@ def read_status(folder: Path | str) -> RunStatus:
         damage += damaged_lines[:3]
     except DataError as error:
         damage.append(str(error))
+    damage += _contradictions(run)
     last = metrics[-1] if metrics else {}
     checkpoints = run.checkpoints.steps()
     state = _state(run, told)
@@ -103,6 +105,16 @@ def read_status(folder: Path | str) -> RunStatus:
         host=told.get("host"),
         started=told.get("started"),
     )
+
+
+def _contradictions(run: Run) -> list[str]:
+    """What does not belong to a finished run."""
+    try:
+        require_own_backbone(run)
+        foreign = foreign_metrics(run)
+    except SdclrError as error:
+        return [str(error)]
+    return [foreign] if foreign else []
 
 
 def _state(run: Run, told: dict[str, Any]) -> State:

@@ -19,11 +19,11 @@ class SimCLRConfig(Section):
     """The baseline: one network, two views."""
 
     name: Literal["simclr"] = "simclr"
-    temperature: Annotated[float, Field(gt=0)] = 0.2
+    temperature: Annotated[float, Field(ge=1e-6, le=1e6)] = 0.2
     """Divides the cosine similarities."""
     projector_layers: Annotated[int, Field(ge=2, le=3)] = 2
     """Layers of the projection head: the reference uses 2 for SimCLR and 3 for SDCLR."""
-    projection_dim: Annotated[int, Field(ge=2)] = 128
+    projection_dim: Annotated[int, Field(ge=2, le=2**20)] = 128
     """Size D of a projection."""
 
 

@@ -25,9 +25,9 @@ class PretrainConfig(Section):
     backbone: BackboneConfig = BackboneConfig()
     method: MethodConfig
     optimizer: OptimizerConfig = OptimizerConfig()
-    epochs: Annotated[int, Field(ge=1)] = 2000
+    epochs: Annotated[int, Field(ge=1, le=10**7)] = 2000
     """Passes over the training images."""
-    batch_size: Annotated[int, Field(ge=2)] = 512
+    batch_size: Annotated[int, Field(ge=2, le=2**24)] = 512
     """Images per step; each gives two views. The short last batch of an epoch is kept."""
     seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)] = 10
     """Decides initial weights, order and views."""
@@ -43,12 +43,14 @@ class PretrainConfig(Section):
     it is; on several processes it is an error."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more compute, same gradients."""
-    checkpoint_every_epochs: Annotated[int, Field(ge=1)] | None = Field(default=None, json_schema_extra=INCIDENTAL)
+    checkpoint_every_epochs: Annotated[int, Field(ge=1, le=10**7)] | None = Field(
+        default=None, json_schema_extra=INCIDENTAL
+    )
     """How often a checkpoint is written; one is always written at the end and on a signal. None: every 10 epochs, or as
     seldom as keeps the steps from waiting for it for more than 2 % of the time."""
-    checkpoint_every_minutes: Annotated[float, Field(gt=0, json_schema_extra=INCIDENTAL)] = 10.0
+    checkpoint_every_minutes: Annotated[float, Field(gt=0, le=1e9, json_schema_extra=INCIDENTAL)] = 10.0
     """Longest time between two checkpoints, whatever an epoch lasts; has no influence on the result."""
-    patience_seconds: Annotated[float, Field(gt=0, json_schema_extra=INCIDENTAL)] = 120.0
+    patience_seconds: Annotated[float, Field(gt=0, le=1e9, json_schema_extra=INCIDENTAL)] = 120.0
     """Of several processes: how long one waits for another's answer before the run ends; more than a save may take."""
     weights: str | None = None
     """A run folder or backbone.safetensors to start the backbone from."""

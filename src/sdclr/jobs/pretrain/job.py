@@ -77,6 +77,7 @@ from sdclr.optim import (
 from sdclr.presentation.progress import AnyProgress, NoProgress
 from sdclr.process_state import default_generators, silenced_warnings
 from sdclr.run import CONTENTS_FILE, IMAGES_FILE, Run, environment
+from sdclr.run_consistency import require_own_backbone
 from sdclr.signals import StopRequest, stop_on_signal
 from sdclr.stateless_random import Stream, derive
 from sdclr.synchronised_norm import synchronise_norms
@@ -300,6 +301,7 @@ class Job:
             if self.config.completed(run.settings()) != self.config.to_dict():  # the data have moved, for example
                 run.write_text("config.yaml", self.config.to_yaml())
         if run.backbone_path.is_file():
+            require_own_backbone(run)
             self.step = self.total_steps  # finished, whatever has become of its checkpoints
             return
         checkpoint = run.checkpoints.newest()
@@ -541,6 +543,7 @@ class Job:
                 "recipe": config.recipe,
                 "method": config.method.to_dict(),
                 "epochs": config.epochs,
+                "loss": self._epoch_loss() if self.step else None,
                 "training": {
                     "seed": config.seed,
                     "batch_size": config.batch_size,

@@ -7,6 +7,7 @@ not belong in one table.
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
@@ -19,7 +20,7 @@ from sdclr.errors import ConfigError, DataError, MissingInputError
 from sdclr.evaluation.balancedness import Balancedness, GroupConvention, balancedness
 from sdclr.jobs.pretrain import PretrainConfig
 from sdclr.run import Run
-from sdclr.run_consistency import require_own_backbone, require_own_evaluation
+from sdclr.run_consistency import foreign_metrics, require_own_backbone, require_own_evaluation
 from sdclr.safe_text import command
 
 METHOD_NAMES = {"simclr": "SimCLR", "sdclr": "SDCLR"}
@@ -129,6 +130,8 @@ def _read_run(path: Path, protocol: str, groups: GroupConvention | None) -> RunF
     require_own_backbone(run)
     evaluation, settings = run.read_evaluation(protocol), _flatten(run.settings())
     require_own_evaluation(run, protocol, evaluation)
+    if foreign := foreign_metrics(run):
+        warnings.warn(f"{foreign} Its curves are shown as they are.", stacklevel=3)
     if not isinstance(settings.get("seed"), int) or "method.name" not in settings:
         raise DataError(f"{run.config_path} is damaged: it has no seed or no method.name.")
     return RunFolder(
