@@ -20,13 +20,13 @@ class OptimizerConfig(Section):
 
     name: Literal["sgd", "lars", "adamw"] = "sgd"
     """sgd (the paper's), lars (timm's, trust coefficient 0.001) or adamw."""
-    learning_rate: Annotated[float, Field(gt=0, le=1e30)] = 0.5
+    learning_rate: Annotated[float, Field(gt=0, le=3e38)] = 0.5
     """Peak learning rate; used as it is, not scaled by the batch size."""
-    final_learning_rate: Annotated[float, Field(ge=0, le=1e30)] = 1e-6
+    final_learning_rate: Annotated[float, Field(ge=0, le=3e38)] = 1e-6
     """Learning rate of the very last step."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Momentum of sgd and lars; beta1 of adamw."""
-    weight_decay: Annotated[float, Field(ge=0, le=1e30)] = 1e-4
+    weight_decay: Annotated[float, Field(ge=0, le=3e38)] = 1e-4
     """L2 penalty (sgd, lars) or decoupled decay (adamw)."""
     decay_norms_and_biases: bool = True
     """Whether weight decay also touches norms and biases, as in the paper's recipes."""

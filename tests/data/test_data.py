@@ -80,7 +80,7 @@ def test_data_needs_a_name() -> None:
         ({"size": 2}, "size must be greater than or equal to 4, got 2"),
         ({"grey": 20}, "grey must be less than or equal to 1, got 20. It is a fraction; did you mean 0.2?"),
         ({"flip": -0.5}, "flip must be greater than or equal to 0"),
-        ({"area": [1.0, 0.1]}, "area must be .smallest, largest. with 0 < smallest <= largest, got 1.0, 0.1"),
+        ({"area": [1.0, 0.1]}, "area must be .smallest, largest. with 0 < smallest <= largest <= 10,000, got 1.0, 0.1"),
         ({"area": [0.0, 1.0]}, "area must be .smallest, largest."),
         ({"area": [0.1, 1.5]}, "area.1 must be less than or equal to 1"),
         ({"aspect": [-1.0, 1.0]}, "aspect must be .smallest, largest."),
