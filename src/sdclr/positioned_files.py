@@ -1,9 +1,14 @@
-"""Reading and writing at a place of an open file, from several threads at once, also where the system has no pread."""
+"""Reading and writing at a place of an open file, from several threads at once, also where the system has no pread.
+
+And files that are made of parts of others.
+"""
 
 from __future__ import annotations
 
+import io
 import os
 import threading
+from typing import Any
 
 _LOCK = threading.Lock()  # a place is sought and used as one, where that takes two calls
 
@@ -31,3 +36,33 @@ def _write_some(descriptor: int, content: memoryview, offset: int) -> int:
     with _LOCK:
         os.lseek(descriptor, offset, os.SEEK_SET)
         return os.write(descriptor, content)
+
+
+class VirtualFile(io.RawIOBase):
+    """Some bytes as a file for reading: what they are says :meth:`content`."""
+
+    def __init__(self, size: int) -> None:
+        """``size``: how many bytes there are."""
+        self._size, self._position = size, 0
+
+    def content(self, start: int, size: int) -> bytes:
+        """At most ``size`` bytes from ``start`` on; none only at the end."""
+        raise NotImplementedError
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        begin = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        self._position = max(begin + offset, 0)
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        wanted = min(len(buffer), max(self._size - self._position, 0))
+        content = self.content(self._position, wanted) if wanted else b""
+        buffer[: len(content)] = content
+        self._position += len(content)
+        return len(content)

@@ -43,7 +43,7 @@ from sdclr.data.decoding_budget import (
 )
 from sdclr.data.png_files import open_png
 from sdclr.errors import DataError, MissingInputError, SdclrError
-from sdclr.positioned_files import read_at
+from sdclr.positioned_files import VirtualFile, read_at
 
 with contextlib.suppress(ImportError):  # not in every Pillow
     from PIL import AvifImagePlugin  # noqa: F401
@@ -133,30 +133,15 @@ def open_bytes(source: Source) -> Iterator[io.BufferedReader[Any]]:
             yield file
 
 
-class _Part(io.RawIOBase):
+class _Part(VirtualFile):
     """``size`` bytes of an open file, from ``start`` on, as a file of their own."""
 
     def __init__(self, descriptor: int, start: int, size: int) -> None:
-        self._descriptor, self._start, self._size = descriptor, start, size
-        self._position = 0
+        super().__init__(size)
+        self._descriptor, self._start = descriptor, start
 
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        begin = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
-        self._position = max(begin + offset, 0)
-        return self._position
-
-    def readinto(self, buffer: Any) -> int:
-        wanted = min(len(buffer), max(self._size - self._position, 0))
-        content = read_at(self._descriptor, wanted, self._start + self._position)
-        buffer[: len(content)] = content
-        self._position += len(content)
-        return len(content)
+    def content(self, start: int, size: int) -> bytes:
+        return read_at(self._descriptor, size, self._start + start)
 
 
 def printable(source: Source) -> str:

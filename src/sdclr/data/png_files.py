@@ -9,9 +9,11 @@ from __future__ import annotations
 import contextlib
 import io
 import struct
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from PIL.PngImagePlugin import PngImageFile, PngStream
+
+from sdclr.positioned_files import VirtualFile
 
 SIGNATURE_BYTES = 8
 TEXT_CHUNKS = (b"tEXt", b"zTXt", b"iTXt")
@@ -93,33 +95,16 @@ class _PassingOver(PngStream):
         return b""
 
 
-class _Spliced(io.RawIOBase):
+class _Spliced(VirtualFile):
     """Some bytes, and then those of a file from ``start`` on."""
 
     def __init__(self, beginning: bytes, start: int, file: BinaryIO) -> None:
+        super().__init__(len(beginning) + max(file.seek(0, io.SEEK_END) - start, 0))
         self._beginning, self._start, self._file = beginning, start, file
-        self._position = 0
 
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        if whence == io.SEEK_END:
-            end = self._file.seek(0, io.SEEK_END)
-            self._position = end - self._start + len(self._beginning) + offset
-        else:
-            self._position = offset + (self._position if whence == io.SEEK_CUR else 0)
-        self._position = max(self._position, 0)
-        return self._position
-
-    def readinto(self, buffer: Any) -> int:
-        content = self._beginning[self._position : self._position + len(buffer)]
-        if not content:
-            self._file.seek(self._start + self._position - len(self._beginning))
-            content = self._file.read(len(buffer))
-        buffer[: len(content)] = content
-        self._position += len(content)
-        return len(content)
+    def content(self, start: int, size: int) -> bytes:
+        content = self._beginning[start : start + size]
+        if content:
+            return content
+        self._file.seek(self._start + start - len(self._beginning))
+        return self._file.read(size)
