@@ -145,7 +145,7 @@ def _choose_length(chooser: _Chooser, num_images: int, device: str, free_memory_
     peak, of_images, why = LEARNING_RATES[chooser.config.optimizer.name]
     chooser.choose("optimizer.learning_rate", peak * batch / of_images, why)
     every = max(1, chooser.config.epochs // 20)
-    chooser.choose("checkpoint_every_epochs", every, "20 times in a run")
+    chooser.choose("checkpoint_every_epochs", every, "about 20 times in a run, at most once an epoch")
 
 
 def _choose_method(chooser: _Chooser) -> None:
