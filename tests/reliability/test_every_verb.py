@@ -323,7 +323,8 @@ def test_a_name_is_printed_as_it_is_and_does_nothing(here: Path, verb: str, kind
     if kind in ("markup", "emoji") and verb != "evaluate":
         assert name in text
     if kind == "words" and verb in ("pretrain", "status"):
-        assert "sdclr evaluate 'a b; echo pwned'" in text
+        proposed = "evaluate" if verb == "pretrain" else "report"  # that run is evaluated
+        assert f"sdclr {proposed} 'a b; echo pwned'" in text
 
 
 @pytest.mark.parametrize("kind", NAMES)
