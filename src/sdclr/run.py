@@ -230,12 +230,12 @@ class Run:
         with contextlib.suppress(DataError):
             settings = self.settings()
         if exit_code == NonFiniteError.exit_code:  # the same settings would end in the same step
-            rate = settings.get("optimizer", {}).get("learning_rate")
+            rate = _section(settings, "optimizer").get("learning_rate")
             smaller = f"{rate / 10:g}" if isinstance(rate, int | float) else "SMALLER"
             return f"{afresh} optimizer.learning_rate={smaller}"
         if exit_code == EXIT_BUG:
             return "report it"
-        if settings.get("backbone", {}).get("name") == "custom":
+        if _section(settings, "backbone").get("name") == "custom":
             return f"from Python: sdclr.resume({str(self.folder)!a}, network=...)"
         return command("sdclr", "resume", self.folder)
 
@@ -245,7 +245,7 @@ class Run:
         settings: dict[str, Any] = {}
         with contextlib.suppress(DataError, MissingInputError):
             split, settings = self.read_json("split.json"), self.settings()
-        path = (settings.get("data") or {}).get("path")
+        path = _section(settings, "data").get("path")
         if split and not (split.get("counts") or {}).get("test") and isinstance(path, str):
             return command("sdclr", "embed", self.folder, Path(path), "--out", Path(f"{self.folder.name}.npz"))
         evaluated = any((self.folder / "evaluation").glob("*.json"))
@@ -317,6 +317,12 @@ class Run:
         if self.metrics_path.exists():
             with storage_errors(self.metrics_path):
                 os.truncate(self.metrics_path, min(size, found))
+
+
+def _section(settings: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """A group of settings; empty where a damaged file has something else there."""
+    section = settings.get(name)
+    return section if isinstance(section, Mapping) else {}
 
 
 def _without_links(path: str, flags: int) -> int:
