@@ -40,5 +40,8 @@ def test_two_hundred_kills_of_which_many_inside_a_save(tmp_path: Path) -> None:
 
 def test_the_campaign_notices_a_run_that_forgets_its_momentum(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(job, "restore_state", lambda *_: None)
-    figures = kill_campaign.campaign(tmp_path, 3, seed=3)
-    assert figures.equal_endings < figures.kills
+    for seed in range(3, 11):  # on a busy machine all three may come before the first step, or after the last
+        figures = kill_campaign.campaign(tmp_path / str(seed), 3, seed=seed)
+        if figures.equal_endings < figures.kills:
+            return
+    pytest.fail("a run that forgets its momentum ended like a whole one after each of 24 kills")
