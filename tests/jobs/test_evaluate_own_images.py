@@ -134,6 +134,8 @@ def test_a_class_that_cannot_be_measured_is_named_and_the_others_are_measured_on
     assert any("no image of spoilt can be used" in str(one.message) for one in warned)
     with pytest.raises(DataError, match=r"no usable test image: rare; no usable training image: spoilt"):
         evaluate(run)
+    with pytest.raises(ConfigError, match="untested must be raise or leave_out"):
+        evaluate(run, untested="leave")  # type: ignore[arg-type]
     with pytest.warns(UserWarning, match="2 of 4 classes are left out"):
         content = evaluate(run, untested="leave_out")
     for probe in content["probes"].values():

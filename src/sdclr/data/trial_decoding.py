@@ -14,7 +14,7 @@ import sys
 from PIL import Image
 
 LARGEST_MEMORY = 1 << 30
-"""Bytes of address space; a photograph of 60 megapixels takes half of it."""
+"""Bytes of address space."""
 MOST_SECONDS = 10
 """Of one core."""
 

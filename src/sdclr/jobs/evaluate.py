@@ -80,6 +80,7 @@ def evaluate(
     """
     run = (run if isinstance(run, Run) else Run(run)).require()
     check_protocol(protocol)
+    check_untested(untested)
     _check_probes(probes)
     with run:  # from start to end: nobody measures the same thing meanwhile
         config, data = _config_and_data(run, data_path)
