@@ -14,7 +14,7 @@ from sdclr.errors import ConfigError, DataError, MissingInputError
 from sdclr.evaluation.features import extract_features, per_class_accuracy
 from sdclr.evaluation.knn import knn_predict
 from sdclr.evaluation.linear_probe import ProbeSchedule, ProbeSchedules
-from sdclr.jobs import evaluate as evaluate_job
+from sdclr.jobs.evaluate import measurement
 
 TINY = ["backbone.width=4", "views.size=8", "batch_size=100", "epochs=2"]
 
@@ -53,7 +53,7 @@ def test_the_sdclr_protocol_leaves_the_weights_alone_and_never_mixes_with_cached
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     short = ProbeSchedule(epochs=4, milestones=(2, 3), evaluate_every=1)
-    monkeypatch.setitem(evaluate_job.PROBE_SCHEDULES, "cifar", ProbeSchedules(linear=short, few_shot=short))
+    monkeypatch.setitem(measurement.PROBE_SCHEDULES, "cifar", ProbeSchedules(linear=short, few_shot=short))
     before = run.backbone_path.read_bytes()
     result = evaluate(run, protocol="sdclr", probes=["linear", "few_shot"])
     assert run.backbone_path.read_bytes() == before
@@ -125,7 +125,7 @@ def test_imagenet_lists_are_evaluated_by_the_imagenet_protocol(tmp_path: Path, m
     small = {"views.size": 32, "backbone.width": 2, "epochs": 1, "batch_size": 8, "optimizer.learning_rate": 0.001}
     run = pretrain(recipe("imagenet100_lt_sdclr").with_values(where | small), tmp_path / "run")
     short = ProbeSchedule(epochs=4, milestones=(2, 3), evaluate_every=2, batch_size=16, top_k=5)
-    monkeypatch.setitem(evaluate_job.PROBE_SCHEDULES, "imagenet", ProbeSchedules(linear=short, few_shot=short))
+    monkeypatch.setitem(measurement.PROBE_SCHEDULES, "imagenet", ProbeSchedules(linear=short, few_shot=short))
     before = run.backbone_path.read_bytes()
     result = evaluate(run, protocol="sdclr")
     assert run.backbone_path.read_bytes() == before

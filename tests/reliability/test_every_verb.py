@@ -472,7 +472,7 @@ def test_a_runs_own_backbone_is_not_replaced_by_another(here: Path) -> None:
         ("embed", "sdclr.jobs.embed", "load_backbone"),
         pytest.param("convert", "sdclr.jobs.convert", "save_backbone", marks=pytest.mark.slow),
         pytest.param("dry run", "sdclr.workflows.own_images", "preview", marks=pytest.mark.slow),
-        pytest.param("evaluate", "sdclr.jobs.evaluate", "load_backbone", marks=pytest.mark.slow),
+        pytest.param("evaluate", "sdclr.jobs.evaluate.job", "load_backbone", marks=pytest.mark.slow),
         pytest.param("pretrain", "sdclr.jobs.pretrain.job", "require_no_history", marks=pytest.mark.slow),
     ],
 )

@@ -21,7 +21,7 @@ from sdclr import cli
 from sdclr.backbones.weights import read_backbone
 from sdclr.checkpoint import write_tensors
 from sdclr.errors import ConfigError, Preempted
-from sdclr.jobs import evaluate as evaluate_job
+from sdclr.jobs.evaluate.measurement import Measurement
 from sdclr.presentation.progress import NoProgress
 from sdclr.workflows.matrix import Cell, carry_out, commands, plan, show_plan
 
@@ -102,15 +102,15 @@ def test_a_cell_that_another_process_holds_is_left_to_it(tmp_path: Path) -> None
 
 def test_a_cell_is_held_while_it_is_evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cells, seen = tiny_plan(tmp_path)[:1], []
-    measure = evaluate_job._Measurement.run
+    measure = Measurement.run
     others = tiny_plan(tmp_path)[:1]
 
-    def look(self: evaluate_job._Measurement, *arguments: str) -> object:
+    def look(self: Measurement, *arguments: str) -> object:
         seen.append(states(others))
         seen.append([len(run_all(others))])
         return measure(self, *arguments)
 
-    monkeypatch.setattr(evaluate_job._Measurement, "run", look)
+    monkeypatch.setattr(Measurement, "run", look)
     run_all(cells)
     assert seen == [["running"], [0]] * len(PROBES), "left alone, not measured twice"
 

@@ -1,0 +1,14 @@
+"""JOB: a finished run -> probes on its frozen backbone -> accuracy per class, in RUN/evaluation/<protocol>.json."""
+
+from sdclr.jobs.evaluate.choices import AUTHORS_CLASSIFIER, Protocol, Untested, check_protocol, check_untested
+from sdclr.jobs.evaluate.job import evaluate, evaluate_classifier
+
+__all__ = [
+    "AUTHORS_CLASSIFIER",
+    "Protocol",
+    "Untested",
+    "check_protocol",
+    "check_untested",
+    "evaluate",
+    "evaluate_classifier",
+]

@@ -1,0 +1,112 @@
+"""JOB: a finished run -> probes on its frozen backbone -> accuracy per class, in RUN/evaluation/<protocol>.json.
+
+Protocols carry names and never mix: ``sdclr`` is the paper's (SGD on augmented images, epoch chosen on validation),
+``cached`` extracts features once and fits regularised logistic regressions: seconds instead of minutes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.utils import skip_init
+
+from sdclr.backbones.authors_checkpoint import read_authors_checkpoint
+from sdclr.backbones.weights import load_backbone
+from sdclr.checkpoint import load_strictly
+from sdclr.device import resolve_device
+from sdclr.errors import CheckpointError, ConfigError
+from sdclr.jobs.evaluate.choices import (
+    AUTHORS_CLASSIFIER,
+    PROBES,
+    Protocol,
+    Untested,
+    check_probes,
+    check_protocol,
+    check_untested,
+)
+from sdclr.jobs.evaluate.images import config_and_data, usable
+from sdclr.jobs.evaluate.measurement import Measurement
+from sdclr.jobs.evaluate.record import record
+from sdclr.presentation.progress import AnyProgress, NoProgress
+from sdclr.run import Run
+
+
+def evaluate(
+    run: Run | Path | str,
+    *,
+    protocol: Protocol = "cached",
+    probes: Sequence[str] = PROBES,
+    data_path: str | None = None,
+    network: nn.Module | None = None,
+    device: str = "auto",
+    untested: Untested = "raise",
+    progress: AnyProgress | None = None,
+) -> dict[str, Any]:
+    """Probe a finished run and write evaluation/<protocol>.json; returns its content.
+
+    ``data_path`` replaces the config's when the images have moved. ``network``: your own module, for a run with one.
+    Probes that were measured before and are not asked for again stay in the file. ``untested``: what a class without a
+    usable test or training image does: ``raise`` a DataError that names it, before any work, or ``leave_out``, and then
+    its accuracy is None and counts in no mean.
+    """
+    run = (run if isinstance(run, Run) else Run(run)).require()
+    check_protocol(protocol)
+    check_untested(untested)
+    check_probes(probes)
+    with run:  # from start to end: nobody measures the same thing meanwhile
+        config, data = config_and_data(run, data_path)
+        for remark in data.remarks:
+            (progress or NoProgress()).print(remark)
+        backbone = placed(load_backbone(run.folder, network), device)
+        measure = Measurement(backbone, usable(run, config, data, progress), config, progress, untested)
+        results = {probe: measure.run(protocol, probe) for probe in PROBES if probe in probes}
+        return record(run, data, protocol, results)
+
+
+def evaluate_classifier(
+    run: Run | Path | str,
+    checkpoint: Path | str,
+    probe: str,
+    *,
+    data_path: str | None = None,
+    device: str = "auto",
+    progress: AnyProgress | None = None,
+) -> dict[str, Any]:
+    """Test the classifier that the authors fine-tuned, with the backbone in its file, on the run's test set.
+
+    ``probe``: what it was tuned for, linear or few_shot. Nothing is trained: the reference's ``--test_only``. Writes
+    evaluation/authors_classifier.json, a protocol of its own. Raises CheckpointError for a file without a classifier
+    and ConfigError for another architecture or number of classes than the run's.
+    """
+    run = (run if isinstance(run, Run) else Run(run)).require()
+    if probe not in ("linear", "few_shot"):
+        raise ConfigError(f"a classifier was tuned for linear or few_shot, got {probe!r}.")
+    with run:
+        config, data = config_and_data(run, data_path)
+        found = read_authors_checkpoint(checkpoint)
+        if found.classifier is None:
+            raise CheckpointError(f"{checkpoint} holds no classifier: it is a pre-training checkpoint. Use --protocol.")
+        num_classes = len(data.class_names)
+        if found.architecture != config.backbone or len(found.classifier["weight"]) != num_classes:
+            raise ConfigError(
+                f"{checkpoint} is a {found.architecture.name} of width {found.architecture.width} for "
+                f"{len(found.classifier['weight'])} classes; {run.folder} has a {config.backbone.name} of width "
+                f"{config.backbone.width} and {num_classes} classes."
+            )
+        classifier = skip_init(nn.Linear, found.classifier["weight"].shape[1], num_classes)
+        load_strictly(classifier, found.classifier, str(checkpoint))
+        measure = Measurement(placed(found.backbone, device), usable(run, config, data, progress), config, progress)
+        theirs, ours = found.backbone.net.state_dict(), load_backbone(run.folder).net.state_dict()
+        changed = [name for name in ours if not torch.equal(ours[name], theirs[name].cpu())]
+        detail = f"the authors' classifier ({Path(checkpoint).name}, epoch {found.epoch}), backbone " + (
+            f"differs from the run's in {len(changed)} tensors" if changed else "equal to the run's"
+        )
+        return record(run, data, AUTHORS_CLASSIFIER, {probe: measure.classifier(classifier, detail)})
+
+
+def placed(backbone: nn.Module, device: str) -> nn.Module:
+    return backbone.to(resolve_device(device)).to(memory_format=torch.channels_last)
