@@ -74,7 +74,9 @@ def test_a_bad_line_of_a_list_is_named(tmp_path: Path, lines: str, message: str)
 @pytest.mark.parametrize("label", ["label", "Class", "TARGET"])
 def test_columns_are_found_by_name(tmp_path: Path, header: str, label: str) -> None:
     path = table(tmp_path, ["id", label, header], ["1", "a cat", "x/1.jpg"], ["2", "dog", "x/2.jpg"])
-    assert read_csv_list(path) == ListedImages(["x/1.jpg", "x/2.jpg"], ["a cat", "dog"], path, [2, 3])
+    found = read_csv_list(path)
+    assert found[:4] == (["x/1.jpg", "x/2.jpg"], ["a cat", "dog"], path, [2, 3])
+    assert found.columns == {"id": ["1", "2"]}
 
 
 def test_a_table_without_labels_is_unlabelled(tmp_path: Path) -> None:
@@ -102,7 +104,7 @@ def test_a_byte_order_mark_and_blank_lines_do_not_matter(tmp_path: Path) -> None
     ("content", "message"),
     [
         ("a.jpg,cat\nb.jpg,dog\n", r"needs a column path, file, filename or image; .* columns a\.jpg, cat\. .*commas"),
-        ("path;label\na.jpg;cat\n", "names the columns path;label. Columns are separated by commas"),
+        ("pfad;art\na.jpg;cat\n", "names the columns pfad, art. Columns are separated by semicolons"),
         ("", "names the columns none"),
         ("path,label\n", "names no image"),
         ("path,label\na.jpg,cat\nb, c.jpg,dog\n", "line 3: 3 fields for 2 columns. Put quotes around"),

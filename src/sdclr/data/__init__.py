@@ -68,6 +68,10 @@ class DataConfig(Section):
     """Images of each class held out of all training sets, for generated splits and for images."""
     root: Place = None
     """images: the folder where the paths of a list or .csv begin; without it, the list's own folder."""
+    path_column: str | None = None
+    """images: the column of a table that holds the paths, where its name is not path, file, filename or image."""
+    label_column: str | None = None
+    """images: the column of a table that holds the labels, where it is not called label, class or target."""
     labels: Literal["none", "folders"] = "none"
     """images: whether the sub-folders of a folder are its classes; a list or .csv brings its own labels."""
     test_path: Place = None
@@ -149,7 +153,17 @@ class DataConfig(Section):
         return self
 
 
-_IMAGES_ONLY = ("root", "labels", "test_path", "on_error", "max_skipped", "exif_rotation", "exclude")
+_IMAGES_ONLY = (
+    "root",
+    "path_column",
+    "label_column",
+    "labels",
+    "test_path",
+    "on_error",
+    "max_skipped",
+    "exif_rotation",
+    "exclude",
+)
 _GENERATED_SPLITS_ONLY = ("imbalance_ratio", "profile")
 
 
@@ -308,6 +322,8 @@ def _read_images(config: DataConfig, exclude: Iterable[Path | str]) -> LabelledI
         exclude=exclude,
         unwanted=config.exclude,
         links=config.links,
+        path_column=config.path_column,
+        label_column=config.label_column,
     )
 
 

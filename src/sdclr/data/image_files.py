@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
@@ -66,6 +67,8 @@ class ImageFiles:
     """Threads that read and decode; None: one for every core. Nothing but speed depends on it."""
     members: Members | None = None
     """Where the images lie in tar shards; None for files."""
+    columns: Mapping[str, npt.NDArray[np.object_]] = field(default_factory=dict)
+    """What a table says of each besides, by column: [N] texts. Nothing here depends on it."""
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -73,7 +76,13 @@ class ImageFiles:
     def at(self, positions: Positions) -> ImageFiles:
         labels = None if self.labels is None else self.labels[positions]
         members = None if self.members is None else self.members.at(positions)
-        return replace(self, paths=tuple(self.paths[i] for i in positions.tolist()), labels=labels, members=members)
+        return replace(
+            self,
+            paths=tuple(self.paths[i] for i in positions.tolist()),
+            labels=labels,
+            members=members,
+            columns={name: cells[positions] for name, cells in self.columns.items()},
+        )
 
     def to(self, device: torch.device) -> ImageFiles:
         """The same files, every one of them found and its header read; their views come on ``device``."""

@@ -1,29 +1,30 @@
-"""Lists that somebody keeps of their own images: ``.txt`` lines and ``.csv`` tables. Opens no image.
+"""Lists that somebody keeps of their own images: ``.txt`` lines and tables. Opens no image.
 
 Labels are text here: what they are called is what the classes are called.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import posixpath
 import re
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from sdclr.data.listing import IMAGE_SUFFIXES
-from sdclr.data.split_files import path_problem, read_lines, read_text
-from sdclr.errors import DataError
-from sdclr.safe_text import shown
+from sdclr.data.split_files import path_problem, read_lines
+from sdclr.data.tables import TABLE_SUFFIXES, Table, delimiter_name, read_delimited, read_table
+from sdclr.errors import ConfigError, DataError
 
-PATH_COLUMNS = ("path", "file", "filename", "image")
+PATH_COLUMNS = (
+    *("path", "file", "filename", "image"),
+    *("file_name", "filepath", "file_path", "image_path", "img_path", "image_file", "relative_path"),
+)
+"""Names of the column of paths, in small letters; the first that is there counts."""
 LABEL_COLUMNS = ("label", "class", "target")
+LIST_SUFFIXES = (".txt", *TABLE_SUFFIXES)
 _LABELLED_LINE = re.compile(r"(.*\S) ([0-9]{1,9})")
-_HAS_PADDED_QUOTES = re.compile(r'(?:^|,)[ \t]+"|"[ \t]+(?:,|\r|$)', re.MULTILINE)
-_PADDED_FIELD = re.compile(r'[ \t]*("(?:[^"]|"")*+")[ \t]*(?=[,\r\n]|\Z)|[^,\r\n]+')
 
 
 class ListedImages(NamedTuple):
@@ -35,17 +36,52 @@ class ListedImages(NamedTuple):
     file: Path
     """The list itself."""
     lines: list[int]
-    """[N], the line of each, from 1."""
+    """[N], the line of each, from 1; in a file without lines its row."""
+    columns: Mapping[str, list[str]] = {}
+    """The other columns of a table by name, [N] texts each: camera, date, whatever there is."""
+    unit: str = "line"
+    """What ``lines`` counts: line or row."""
+    num_unlabelled: int = 0
+    """Rows without a label that were left out, where that was allowed."""
+    remarks: tuple[str, ...] = ()
 
     def where(self, row: int) -> str:
         """List and line of an entry, for messages."""
-        return f"{self.file}, line {self.lines[row]}"
+        return f"{self.file}, {self.unit} {self.lines[row]}"
 
 
 class _Row(NamedTuple):
     line: int
     path: str
     label: str | None
+
+
+def read_listed_images(
+    file: Path,
+    root: Path | None = None,
+    *,
+    path_column: str | None = None,
+    label_column: str | None = None,
+    partial: bool = False,
+) -> ListedImages:
+    """The images that any list or table names: LIST_SUFFIXES says which there are.
+
+    ``root``: where relative paths begin, and what absolute ones must lie below (default: the
+    list's folder). ``path_column`` and ``label_column``: the columns of a table, where they are not
+    called as in PATH_COLUMNS and LABEL_COLUMNS. ``partial``: rows without a label are left out and
+    counted; else they are an error. The paths are those that were written, normalised, and need
+    not exist: :func:`sdclr.data.listed_names.match_names` finds the files they mean.
+    Raises MissingInputError, DataError naming the line, or ConfigError that lists the columns.
+    """
+    if file.suffix.lower() not in TABLE_SUFFIXES:
+        for setting, value in (("path", path_column), ("label", label_column)):
+            if value is not None:
+                raise ConfigError(
+                    f"data.{setting}_column={value} is for tables, and {file} is a list of lines. Leave it out."
+                )
+        return read_txt_list(file, root)
+    known = PATH_COLUMNS if path_column is None else (path_column.lower(),)
+    return _images_of(read_table(file, known), root, path_column, label_column, partial)
 
 
 def read_txt_list(file: Path, root: Path | None = None) -> ListedImages:
@@ -92,37 +128,62 @@ def read_csv_list(file: Path, root: Path | None = None) -> ListedImages:
     An absolute path below ``root`` (default: the list's folder) stands for the relative one.
     Raises DataError naming the columns or the line.
     """
-    text = read_text(file)
-    if _HAS_PADDED_QUOTES.search(text):
-        text = _PADDED_FIELD.sub(lambda match: match[1] or match[0], text)
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    rows = []
-    try:
-        names = [name.strip().lower() for name in next(reader, [])]
-        path_column, label_column = _column(names, PATH_COLUMNS), _column(names, LABEL_COLUMNS)
-        if path_column is None:
-            raise DataError(
-                f"{file} needs a column {', '.join(PATH_COLUMNS[:-1])} or {PATH_COLUMNS[-1]}; its first line names the "
-                f"columns {shown(', '.join(names), 300) or 'none'}. Columns are separated by commas."
-            )
-        for fields in reader:
-            if not any(map(str.strip, fields)):
+    return _images_of(read_delimited(file, PATH_COLUMNS), root)
+
+
+def _images_of(
+    table: Table,
+    root: Path | None,
+    path_column: str | None = None,
+    label_column: str | None = None,
+    partial: bool = False,
+) -> ListedImages:
+    """The rows of a table as images."""
+    path_column = table.find(PATH_COLUMNS) if path_column is None else table.named(path_column, "data.path_column")
+    if path_column is None:
+        raise _no_paths(table)
+    label_column = table.find(LABEL_COLUMNS) if label_column is None else table.named(label_column, "data.label_column")
+    if path_column == label_column:
+        raise ConfigError(
+            f"{table.file}: {path_column} cannot be the column of paths and that of labels. "
+            "Say which is which with data.path_column and data.label_column."
+        )
+    rows, kept = list[_Row](), list[int]()
+    for row, (line, path) in enumerate(zip(table.lines, table.columns[path_column], strict=True)):
+        label = None if label_column is None else table.columns[label_column][row].strip()
+        if label == "":
+            if partial:
                 continue
-            if len(fields) != len(names):
-                raise DataError(
-                    f"{file}, line {reader.line_num}: {len(fields)} fields for {len(names)} columns. Put quotes around "
-                    "a name with a comma."
-                )
-            label = None if label_column is None else fields[label_column].strip()
-            if label == "":
-                raise DataError(
-                    f"{file}, line {reader.line_num}: no {names[label_column or 0]}. Give every image one, or rename "
-                    "the column."
-                )
-            rows.append(_Row(reader.line_num, fields[path_column], label))
-    except csv.Error as error:
-        raise DataError(f"{file}, line {reader.line_num}: not a table of comma-separated values: {error}.") from None
-    return _checked(file, rows, root)
+            raise DataError(f"{table.where(row)}: no {label_column}. Give every image one, or rename the column.")
+        rows.append(_Row(line, path, label))
+        kept.append(row)
+    remarks = []
+    if table.left_out:
+        names = ", ".join(table.left_out)
+        remarks.append(f"columns of {table.file} that hold no text or numbers left out: {names}")
+    others = {
+        name: [cells[row] for row in kept]
+        for name, cells in table.columns.items()
+        if name not in (path_column, label_column)
+    }
+    return _checked(table.file, rows, root, table.unit)._replace(
+        columns=others, num_unlabelled=len(table.lines) - len(rows), remarks=tuple(remarks)
+    )
+
+
+def _no_paths(table: Table) -> DataError:
+    how, names = "", "it has the columns"
+    if table.delimiter is not None:
+        names = "its first line names the columns"
+        how = f" Columns are separated by {delimiter_name(table.delimiter)}."
+    binary = ""
+    if table.left_out:
+        binary = f" ({', '.join(table.left_out)} holds bytes or lists and no paths)"
+    return DataError(
+        f"{table.file} needs a column path, file, filename or image; {names} "
+        f"{table.names().lower()}{binary}.{how} If the paths are in another column, say which "
+        "with data.path_column=NAME."
+    )
 
 
 def _below(roots: tuple[str, ...], path: str) -> str:
@@ -135,19 +196,26 @@ def _below(roots: tuple[str, ...], path: str) -> str:
     return next((bare[len(root) :] for root in roots if bare.startswith(root)), path)
 
 
-def _column(names: list[str], wanted: Iterable[str]) -> int | None:
-    return next((names.index(name) for name in wanted if name in names), None)
+def _is_file_name(path: str) -> bool:
+    """Whether a system can be asked for it: JSON can write halves of characters."""
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
-def _checked(file: Path, rows: list[_Row], root: Path | None) -> ListedImages:
+def _checked(file: Path, rows: list[_Row], root: Path | None, unit: str = "line") -> ListedImages:
     """Rows whose paths stay below the root and are distinct, ``./a//b`` written as ``a/b``."""
     line_of: dict[str, int] = {}
     begin = file.parent if root is None else root
     roots = tuple(os.path.join(name, "") for name in {os.path.abspath(begin), os.path.realpath(begin)})
     for row in rows:
-        where = f"{file}, line {row.line}"
+        where = f"{file}, {unit} {row.line}"
         if not row.path.strip():
             raise DataError(f"{where}: no path.")
+        if not _is_file_name(row.path):
+            raise DataError(f"{where}: {row.path[:80]!r} is no text that can name a file.")
         if "\t" in row.path and file.suffix.lower() == ".txt":
             raise DataError(f"{where}: a tab; one space goes between path and label: {row.path[:80]!r}.")
         relative = _below(roots, row.path)
@@ -158,9 +226,9 @@ def _checked(file: Path, rows: list[_Row], root: Path | None) -> ListedImages:
             )
         path = posixpath.normpath(relative)
         if path in line_of:
-            raise DataError(f"{where}: {row.path!r} is listed already, in line {line_of[path]}.")
+            raise DataError(f"{where}: {row.path!r} is listed already, in {unit} {line_of[path]}.")
         line_of[path] = row.line
     if not line_of:
         raise DataError(f"image list {file} names no image.")
     labels = [row.label for row in rows if row.label is not None]
-    return ListedImages(list(line_of), labels or None, file, list(line_of.values()))
+    return ListedImages(list(line_of), labels or None, file, list(line_of.values()), unit=unit)

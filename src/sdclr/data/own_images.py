@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,22 +17,23 @@ import numpy as np
 from sdclr.data.decode import printable
 from sdclr.data.exclusion import Exclusion
 from sdclr.data.image_files import ImageFiles
-from sdclr.data.image_lists import ListedImages, read_csv_list, read_txt_list
+from sdclr.data.image_lists import LIST_SUFFIXES, ListedImages, read_listed_images
 from sdclr.data.images import LabelledImages
 from sdclr.data.links import Fence, Links
 from sdclr.data.listed_names import match_names
 from sdclr.data.listing import list_images
 from sdclr.data.splits import Positions
+from sdclr.data.tables import TABLE_SUFFIXES
 from sdclr.data.tar_shards import Members, expand_braces, read_shards
 from sdclr.errors import ConfigError, DataError, MissingInputError
 
 ACCEPTED = (
-    "a folder (searched with its sub-folders), a .txt list (lines 'relative/path' or 'relative/path label'), a .csv "
-    "with a column path (and label), uncompressed .tar shards (one, 'NAME-{000..099}.tar', or a folder of them), or a "
+    "a folder (searched with its sub-folders), a .txt list (lines 'relative/path' or 'relative/path label'), a table "
+    "(.csv, .tsv, .jsonl, .json or .parquet) with a column path (and label), uncompressed .tar shards "
+    "(one, 'NAME-{000..099}.tar', or a folder of them), or a "
     ".npz of arrays (with data.name=arrays)"
 )
 SHARD_SUFFIX = ".tar"
-_READERS = {".txt": read_txt_list, ".csv": read_csv_list}
 _SPLIT_NAME = re.compile(
     r"(?:train(?:ing)?|val(?:id(?:ation)?)?|test(?:ing)?|dev|eval)(?:[-_ ]?(?:set|split|images?|data|[0-9]{4}))?"
 )
@@ -49,6 +50,9 @@ class _Rules(NamedTuple):
     unwanted: Exclusion
     """Names to leave out."""
     links: Links
+    path_column: str | None = None
+    """Of tables, where it has another name than PATH_COLUMNS."""
+    label_column: str | None = None
 
 
 class _Found(NamedTuple):
@@ -61,6 +65,8 @@ class _Found(NamedTuple):
     remarks: list[str]
     members: Members | None = None
     """Where the images lie, if in shards."""
+    columns: Mapping[str, list[str]] = {}
+    """The other columns of a table, [N] each."""
 
 
 def read_own_images(
@@ -74,6 +80,8 @@ def read_own_images(
     exclude: Iterable[Path | str] = (),
     unwanted: Iterable[str] = (),
     links: Links = "inside",
+    path_column: str | None = None,
+    label_column: str | None = None,
 ) -> LabelledImages:
     """The images at ``path``, and the labelled test set at ``test_path``: each a folder, a list, a .csv or shards.
 
@@ -81,17 +89,24 @@ def read_own_images(
     sub-folders of ``path`` are its classes; those of a test folder always are. ``exclude``: folders to leave out.
     ``unwanted``: globs of names to leave out (:class:`Exclusion`), in both sets; one that matches nothing is a warning.
     ``links``: whether those below a folder, or below the root of a list, may lead out of it. A test class that no
-    training image has is an error, and so is an image in both sets.
+    training image has is an error, and so is an image in both sets. ``path_column``, ``label_column``: what the columns
+    of tables are called, in both sets.
 
     ``exif_rotation`` False cannot be honoured for TIFF: Pillow turns it in any case. A remark counts such files.
     """
-    rules = _Rules(root, list(exclude), Exclusion(unwanted), links)
+    rules = _Rules(root, list(exclude), Exclusion(unwanted), links, path_column, label_column)
     sources = [path] if test_path is None else [path, test_path]
     if root is not None and all(source.is_dir() for source in sources):
         raise ConfigError(
             f"data.root={root} is for a .txt list or a .csv, and {path} is a folder: its paths begin there. "
             "Leave data.root out."
         )
+    for setting, value in (("path", path_column), ("label", label_column)):
+        if value is not None and not any(source.suffix.lower() in TABLE_SUFFIXES for source in sources):
+            raise ConfigError(
+                f"data.{setting}_column={value} is for tables ({', '.join(TABLE_SUFFIXES)}), and "
+                f"{printable(path)} is none. Leave it out."
+            )
     if class_folders and path.is_file():
         raise ConfigError(
             f"data.labels=folders is for folders; {path} is a list or a shard, which bring their own labels."
@@ -132,13 +147,19 @@ def _find(path: Path, class_folders: bool, rules: _Rules) -> _Found:
         raise MissingInputError(f"{printable(path)} does not exist. Images are taken from {ACCEPTED}.")
     if path.is_dir():
         return _find_in_folder(path, class_folders, rules)
-    read = _READERS.get(path.suffix.lower())
-    if read is None or not path.is_file():
+    if path.suffix.lower() not in LIST_SUFFIXES or not path.is_file():
         raise DataError(f"{printable(path)} is no collection of images. Give {ACCEPTED}.")
     root = rules.root
     if root is not None and not root.is_dir():
         raise MissingInputError(f"data.root={printable(root)} is no folder; the paths of {path} should begin there.")
-    return _find_listed(read(path, root), path.parent if root is None else root, rules)
+    is_table = path.suffix.lower() in TABLE_SUFFIXES  # one of two sources may be a list of lines
+    listed = read_listed_images(
+        path,
+        root,
+        path_column=rules.path_column if is_table else None,
+        label_column=rules.label_column if is_table else None,
+    )
+    return _find_listed(listed, path.parent if root is None else root, rules)
 
 
 def _find_listed(listed: ListedImages, root: Path, rules: _Rules) -> _Found:
@@ -150,7 +171,9 @@ def _find_listed(listed: ListedImages, root: Path, rules: _Rules) -> _Found:
     paths = [matched.paths[row] for row in wanted]
     labels = None if listed.labels is None else [listed.labels[row] for row in wanted]
     Fence(root, rules.links).refuse_ways_out(paths, lambda row: listed.where(wanted[row]))
-    return _Found(root, paths, labels, matched.remarks() + _unwanted_images(len(matched.paths) - len(wanted)))
+    remarks = [*listed.remarks, *matched.remarks(), *_unwanted_images(len(matched.paths) - len(wanted))]
+    columns = {name: [cells[row] for row in wanted] for name, cells in listed.columns.items()}
+    return _Found(root, paths, labels, remarks, columns=columns)
 
 
 def _refuse_repeated(listed: ListedImages, paths: list[str]) -> None:
@@ -275,6 +298,7 @@ def _files(found: _Found, class_names: list[str], exif_rotation: bool, num_worke
         exif_rotation=exif_rotation,
         num_workers=num_workers,
         members=found.members,
+        columns={name: np.array(cells, dtype=object) for name, cells in found.columns.items()},
     )
 
 
