@@ -194,6 +194,13 @@ def status(
 @app.command()
 def evaluate(
     arguments: Annotated[list[str], typer.Argument(metavar="RUN...|CHECKPOINT.pt [KEY=VALUE]...")],
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            help="Table (.csv, .parquet, ...) or list with the names and labels of some or all of the run's images.",
+            callback=_expanded,
+        ),
+    ] = None,
     protocol: Annotated[str, typer.Option(help="cached (seconds, for development) or sdclr (the paper's).")] = "cached",
     probes: Annotated[str, typer.Option(help="Which of linear, few_shot, knn; comma-separated.")] = ALL_PROBES,
     data: DataPath = None,
@@ -215,10 +222,21 @@ def evaluate(
 ) -> None:
     """Probe the frozen backbone of finished runs, or of an authors' checkpoint, and print accuracy per group.
 
+    Labels that came later: sdclr evaluate runs/photos --labels labels.csv. Without a test set the
+    labelled images are cross-validated; data.test_path=FOLDER names one. data.on_error,
+    data.validation_per_class and data.labels can be given anew, too; the run stays as it is.
+
+    An authors' checkpoint:
     sdclr evaluate model_2000.pt --recipe cifar10_lt_sdclr --data PATH --splits-dir DIR data.split=1 --protocol sdclr
     """
     from sdclr.config import user_path
-    from sdclr.jobs.evaluate import AUTHORS_CLASSIFIER, check_protocol, check_untested, evaluate_classifier
+    from sdclr.jobs.evaluate import (
+        AUTHORS_CLASSIFIER,
+        check_protocol,
+        check_untested,
+        evaluate_classifier,
+        evaluation_settings,
+    )
     from sdclr.jobs.evaluate import evaluate as run_evaluate
     from sdclr.jobs.report import write_report
     from sdclr.presentation.progress import Progress
@@ -234,18 +252,23 @@ def evaluate(
         if checkpoint is not None:
             flags = _paths({"data.path": data, "data.splits_dir": splits_dir})
             folders = [_adopt(folders, recipe, overrides, flags, out)]
-        elif recipe or overrides or out or classifier or splits_dir:
-            raise ConfigError("--recipe, --out, --classifier, --splits-dir and settings are for a checkpoint file.")
+        elif recipe or out or classifier or splits_dir:
+            raise ConfigError("--recipe, --out, --classifier and --splits-dir are for a checkpoint file.")
+        elif not folders:
+            raise ConfigError("give a run folder or a checkpoint before the settings.")
+        settings = {} if checkpoint is not None else evaluation_settings(overrides)
         if checkpoint is not None and classifier is not None:
             evaluate_classifier(folders[0], checkpoint, classifier, device=device, progress=progress)
         else:
             names = [name.strip() for name in probes.split(",") if name.strip()]
-            moved = data if checkpoint is None else None
+            moved = str(user_path(data).absolute()) if data is not None and checkpoint is None else None
             for folder in folders:
                 run_evaluate(
                     folder,
                     protocol=rule,
                     probes=names,
+                    labels=labels,
+                    settings=settings,
                     data_path=moved,
                     device=device,
                     untested=check_untested(untested),

@@ -73,11 +73,13 @@ def require_own_evaluation(run: Run, protocol: str, evaluation: Mapping[str, Any
     where, split = run.evaluation_path(protocol), run.read_json("split.json")
     counts = (split.get("counts") or {}).get("long_tail")
     known = {"fingerprint": split["fingerprint"], "class_names": split.get("class_names"), "train_counts": counts}
-    claims = {
+    claims: dict[str, Any] = {
         "fingerprint": evaluation["split"]["fingerprint"],
         "class_names": evaluation["class_names"],
         "train_counts": evaluation["train_counts"],
     }
+    if "trained_on" in evaluation:  # its labels or its test set are its own
+        claims = {"fingerprint": evaluation["trained_on"]}
     claims = {key: value for key, value in claims.items() if known[key] is not None}
     problems = _contradictions(claims, known, "split.json")
     if problems:

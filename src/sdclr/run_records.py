@@ -43,6 +43,15 @@ class SplitNamed(Record):
     name: Text | None = None
 
 
+class LabelsGiven(Record):
+    """Where the labels of an evaluation come from, if not from the training."""
+
+    source: Text
+    num_labelled: Count
+    num_images: Count
+    test_set: Text | None = None
+
+
 class ProbeMeasured(Record):
     """One probe of evaluation/<protocol>.json."""
 
@@ -63,6 +72,9 @@ class EvaluationMade(Record):
     chance: Share
     probes: dict[str, Any]
     backbone: Text | None = None
+    tested_on: Literal["test set", "cross-validation"] | None = None
+    trained_on: Text | None = None
+    labels: LabelsGiven | None = None
 
 
 class SplitMade(Record):

@@ -28,6 +28,7 @@ class Stream(IntEnum):
     STEP = 8
     PRUNING = 9
     PROBE = 10
+    FOLDS = 11
 
 
 _GAMMA = 0x9E3779B97F4A7C15

@@ -83,7 +83,7 @@ def test_images_without_a_labelled_test_set_cannot_be_evaluated(tmp_path: Path) 
     np.savez(tmp_path / "d.npz", images=rng.integers(0, 256, (40, 8, 8), dtype=np.uint8))
     values = {"data.name": "arrays", "data.path": str(tmp_path / "d.npz"), "data.subset": "all", "batch_size": 20}
     run = pretrain(recipe("digits_simclr").with_overrides(TINY).with_values(values), tmp_path / "x")
-    with pytest.raises(DataError, match="labelled test set"):
+    with pytest.raises(DataError, match="--labels FILE"):
         evaluate(run)
 
 

@@ -71,9 +71,9 @@ def test_a_run_that_skipped_bad_files_is_evaluated_with_the_same_files_left_out(
 
 def balanced_few_shot(run: Run) -> dict[str, int]:
     """Images of each class that the few-shot probe was trained on."""
-    from sdclr.jobs.evaluate.images import config_and_data, usable
+    from sdclr.jobs.evaluate.images import evaluated_data, usable
 
-    settings, data = config_and_data(run, None)
+    settings, data, _ = evaluated_data(run, {}, None)
     images = usable(run, settings, data, None).part("few_shot")
     names = [path.partition("/")[0] for path in images.paths]  # type: ignore[attr-defined]
     return {name: names.count(name) for name in sorted(set(names))}

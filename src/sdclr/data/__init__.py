@@ -239,7 +239,8 @@ class Data:
         if name == "test":
             assert self.test is not None
             return self.test
-        return self.train.at(self.labelled_split().subset(name))
+        split = self.labelled_split() if self.split is None else self.split
+        return self.train.at(split.subset(name))
 
     def files(self, subset: str) -> dict[str, ImageFiles]:
         """The image files by part that a run on ``subset`` vouches for: what it trains on, and the test set.

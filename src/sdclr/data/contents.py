@@ -151,6 +151,22 @@ def read_record(path: Path) -> dict[str, list[Content]] | None:
     return parts
 
 
+def require_same_names(record: Path, files: Mapping[str, ImageFiles]) -> None:
+    """ConfigError that names the first few unless the ``files`` of each part are called as a run's ``record`` says."""
+    recorded = read_record(record) or {}
+    problems = [
+        f"{part}: {one}"
+        for part, images in files.items()
+        if part in recorded
+        for one in name_differences(recorded[part], images.paths)
+    ]
+    if problems:
+        raise ConfigError(
+            f"{record.parent} was trained on other images: {'; '.join(problems)}. Give those it was trained on "
+            "(--data, if they have moved)."
+        )
+
+
 def require_recorded(record: Path, files: Mapping[str, ImageFiles], trained_on: str, found: str) -> bool:
     """ConfigError that names the first few files unless the images are those of a run's ``record``.
 

@@ -52,6 +52,9 @@ class ImageArrays:
         labels = None if self.labels is None else self.labels[positions]
         return replace(self, images=self.images[torch.from_numpy(positions)], labels=labels)
 
+    def with_labels(self, labels: Positions | None) -> ImageArrays:
+        return replace(self, labels=labels)
+
     def to(self, device: torch.device) -> ImageArrays:
         return replace(self, images=self.images.to(device))
 

@@ -84,6 +84,9 @@ class ImageFiles:
             columns={name: cells[positions] for name, cells in self.columns.items()},
         )
 
+    def with_labels(self, labels: Positions | None) -> ImageFiles:
+        return replace(self, labels=labels)
+
     def to(self, device: torch.device) -> ImageFiles:
         """The same files, every one of them found and its header read; their views come on ``device``."""
         moved = replace(self, device=device)

@@ -114,6 +114,9 @@ class DecodedStore:
         fields = {name: getattr(self, name)[positions] for name in ("starts", "sizes", "checksums")}
         return replace(self, files=self.files.at(positions), resident=None, **fields)
 
+    def with_labels(self, labels: Positions | None) -> DecodedStore:
+        return replace(self, files=self.files.with_labels(labels))
+
     def to(self, device: torch.device) -> DecodedStore:
         """The same images, whose views come on ``device``; on a CUDA device the pixels are placed in its reach.
 

@@ -56,6 +56,9 @@ class Images(Protocol):
     def at(self, positions: Positions) -> Self:
         """The images at these positions."""
 
+    def with_labels(self, labels: Positions | None) -> Self:
+        """The same images with other labels, int64 [N], or with none."""
+
     def to(self, device: torch.device) -> Self:
         """The same images, whose views come on ``device``; images on disk are looked for, all of them, before that.
 

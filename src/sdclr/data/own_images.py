@@ -112,7 +112,7 @@ def read_own_images(
             f"data.labels=folders is for folders; {path} is a list or a shard, which bring their own labels."
         )
     train = _find(path, class_folders, rules)
-    class_names = _class_names(train.labels)
+    class_names = class_names_of(train.labels)
     test = None
     if test_path is not None:
         found = _find(test_path, test_path.is_dir(), rules)
@@ -280,7 +280,7 @@ def _labels_by_folder(folder: Path, paths: list[str]) -> list[str]:
     return labels
 
 
-def _class_names(labels: list[str] | None) -> list[str]:
+def class_names_of(labels: list[str] | None) -> list[str]:
     """The distinct labels [C]: by value where all are whole numbers, else as text."""
     names = sorted(set(labels or ()))
     return sorted(names, key=int) if all(name.isascii() and name.isdigit() for name in names) else names

@@ -44,7 +44,9 @@ def fit_logistic_probe(
     inverse_regularisations: Sequence[float] = INVERSE_REGULARISATIONS,
     advance: Callable[[int], None] | None = None,
 ) -> LogisticProbe:
-    """Fit on standardised features [N, F]; the strength is the first best on validation (1.0 without any).
+    """Fit on standardised features [N, F]; the strength is the first best on validation.
+
+    Without validation it is 1.0, or the one that is given.
 
     Strengths are tried from strong to weak, each starting from the one before; ``advance`` is called after each fit.
     Raises NonFiniteError for features that are not finite and DataError for labels of a single class.
@@ -55,7 +57,7 @@ def fit_logistic_probe(
         raise DataError("a probe needs training images of at least 2 classes; these are all of one.")
     scaler = StandardScaler().fit(features.float().numpy())
     x, x_validation = scaler.transform(features.float().numpy()), validation_features.float().numpy()
-    if not len(validation_labels):
+    if not len(validation_labels) and len(inverse_regularisations) > 1:
         inverse_regularisations = (1.0,)
     best: LogisticProbe | None = None
     start: tuple[np.ndarray, np.ndarray] | None = None

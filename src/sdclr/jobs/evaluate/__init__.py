@@ -1,6 +1,7 @@
 """JOB: a finished run -> probes on its frozen backbone -> accuracy per class, in RUN/evaluation/<protocol>.json."""
 
 from sdclr.jobs.evaluate.choices import AUTHORS_CLASSIFIER, Protocol, Untested, check_protocol, check_untested
+from sdclr.jobs.evaluate.images import evaluation_settings
 from sdclr.jobs.evaluate.job import evaluate, evaluate_classifier
 
 __all__ = [
@@ -11,4 +12,5 @@ __all__ = [
     "check_untested",
     "evaluate",
     "evaluate_classifier",
+    "evaluation_settings",
 ]

@@ -1,45 +1,162 @@
-"""The images and the split that a run is evaluated on: those it was trained on, without the files that are unusable."""
+"""The images, labels and split that a run is evaluated on, without the files that are unusable.
+
+The images are those the run was trained on. Labels, a test set and what bad files do may be the evaluation's own.
+"""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from sdclr.config import parse_assignments, user_path
 from sdclr.data import Data, Images, build_data
-from sdclr.data.contents import require_recorded
+from sdclr.data.contents import require_recorded, require_same_names
 from sdclr.data.images import allowed_to_skip, left_out
 from sdclr.data.splits import natural_split
-from sdclr.errors import DataError
+from sdclr.errors import ConfigError, DataError
+from sdclr.jobs.evaluate.later_labels import labelled_data
 from sdclr.jobs.pretrain import PretrainConfig
 from sdclr.presentation.progress import AnyProgress, NoProgress
 from sdclr.run import CONTENTS_FILE, IMAGES_FILE, Run
 
+MOVED = ("data.path", "data.root", "data.links", "data.num_workers")
+"""Settings of the training that an evaluation may give anew: where the images are now, and how they are read."""
+OWN = (
+    *("data.test_path", "data.labels", "data.on_error", "data.max_skipped", "data.validation_per_class"),
+    *("data.path_column", "data.label_column"),
+)
+"""Settings that decide how an evaluation is made, whatever they were in training."""
 
-def config_and_data(run: Run, data_path: str | None) -> tuple[PretrainConfig, Data]:
-    """The run's config and the very images and split that it was trained on."""
+
+class Evaluated(NamedTuple):
+    """What a run is evaluated on."""
+
+    config: PretrainConfig
+    """The run's, with the data settings of this evaluation."""
+    data: Data
+    facts: dict[str, Any]
+    """Where the labels are not those of the training: what evaluation/<protocol>.json says of them."""
+
+
+def evaluated_data(run: Run, settings: Mapping[str, Any], labels: Path | None) -> Evaluated:
+    """The run's own images, with the labels and the test set that it is evaluated on.
+
+    ``settings``: by dotted name, of MOVED and OWN. ``labels``: a table or list of names and labels, for some or all of
+    the images. Raises ConfigError for other settings and for images that the run was not trained on, and DataError
+    where there are no labels.
+    """
+    require_evaluation_settings(settings)
     config = PretrainConfig.from_yaml(run.config_path)
-    where = config.data if data_path is None else config.data.with_values({"path": data_path})
-    data = build_data(where, exclude=[run.folder])
-    data.labelled_split()  # raises where there is nothing to evaluate on
-    if data.train.labels is not None and len(np.unique(data.train.labels)) < 2:
+    trained = _trained_on(run, config, settings)
+    asked = config.with_values(_columns_of(labels) | dict(settings))
+    if labels is not None:
+        data, facts = labelled_data(trained.data, asked.data, labels, exclude=run.folder)
+    elif asked.data == trained.config.data:
+        data, facts = trained.data, {}
+    else:
+        data, facts = build_data(asked.data, exclude=[run.folder]), {}
+    _require_labels(data)
+    if data.fingerprint != trained.fingerprint:
+        facts = {"trained_on": trained.fingerprint, "labels": _described(asked, data) | facts}
+    return Evaluated(asked, data, facts)
+
+
+def _columns_of(labels: Path | None) -> dict[str, Any]:
+    """The columns of the table that was trained on are not those of a table with labels."""
+    return {} if labels is None else {"data.path_column": None, "data.label_column": None}
+
+
+def evaluation_settings(assignments: Iterable[str]) -> dict[str, Any]:
+    """What was typed, ``["data.test_path=more"]``, as :func:`evaluate` takes it, paths made absolute.
+
+    Raises ConfigError for a setting that is decided when a run is trained.
+    """
+    settings = parse_assignments(assignments)
+    require_evaluation_settings(settings)
+    for name in ("data.path", "data.root", "data.test_path"):
+        if settings.get(name) is not None:
+            settings[name] = str(user_path(str(settings[name])).absolute())
+    return settings
+
+
+def require_evaluation_settings(settings: Mapping[str, Any]) -> None:
+    """ConfigError for a setting that is decided when a run is trained."""
+    if foreign := [name for name in settings if name not in (*MOVED, *OWN)]:
+        raise ConfigError(
+            f"{foreign[0]} is decided when a run is trained. An evaluation takes {', '.join(OWN)} and, where the "
+            f"images have moved, {', '.join(MOVED)}."
+        )
+
+
+def _require_labels(data: Data) -> None:
+    if data.split is None or data.train.labels is None:
+        other = (
+            "(path: the position, from 0), or add train_labels to the .npz"
+            if data.name == "arrays"
+            else "or use data.labels=folders where the sub-folders are the classes"
+        )
+        raise DataError(
+            f"{data.name} cannot be evaluated without labels. Give those you have, for all images or some: "
+            f"--labels FILE, a table with the columns path and label {other}."
+        )
+    if data.test is not None and data.test.labels is None:
+        raise DataError(f"the test set of {data.name} has no labels; give them, or leave the test set out.")
+    if len(np.unique(data.train.labels)) < 2:
         raise DataError(
             f"{data.name} cannot be evaluated: all its labelled training images are of one class, "
             f"{data.class_names[int(data.train.labels[0])]}. A probe tells classes apart."
         )
-    trained_on = run.read_json("split.json", "fingerprint")["fingerprint"]
+
+
+def _described(config: PretrainConfig, data: Data) -> dict[str, Any]:
+    """Labels that were not those of the training, for a reader."""
+    test = config.data.test_path
+    return {
+        "source": f"data.labels={config.data.labels}",
+        "num_labelled": len(data.train),
+        "num_images": len(data.train),
+        "test_set": None if test is None else Path(test).name,
+    }
+
+
+class _TrainedOn(NamedTuple):
+    config: PretrainConfig
+    data: Data
+    fingerprint: str
+    """Of the run; that of ``data`` too, but where the run's test set was left aside."""
+
+
+def _trained_on(run: Run, config: PretrainConfig, settings: Mapping[str, Any]) -> _TrainedOn:
+    """The run's data as it was trained on them; ConfigError where they are no longer the same."""
+    moved = {name: value for name, value in settings.items() if name in MOVED}
+    fingerprint = run.read_json("split.json", "fingerprint")["fingerprint"]
+    record = run.folder / CONTENTS_FILE
+    aside = "data.test_path" in settings and config.data.test_path is not None
+    if aside and record.is_file():  # the run's test set may be gone: its training images are what counts
+        config = config.with_values(moved | {"data.test_path": None})
+        data = build_data(config.data, exclude=[run.folder])
+        files = data.files(config.data.subset)
+        require_same_names(record, files)
+        require_recorded(record, files, fingerprint, fingerprint)
+        return _TrainedOn(config, data, fingerprint)
+    config = config.with_values(moved)
+    data = build_data(config.data, exclude=[run.folder])
     files = data.files(config.data.subset)
-    recorded = require_recorded(run.folder / CONTENTS_FILE, files, trained_on, data.fingerprint)
+    recorded = require_recorded(record, files, fingerprint, data.fingerprint)
     if files and not recorded:
         warnings.warn(
             f"{run.folder} was begun by an earlier version, which kept no record of its images' contents: names and "
             "labels are those of the run; whether the pixels are, nobody can say.",
-            stacklevel=3,
+            stacklevel=4,
         )
     run.require_classes(data.class_names)
-    return config, data
+    return _TrainedOn(config, data, fingerprint)
 
 
 def usable(run: Run, config: PretrainConfig, data: Data, progress: AnyProgress | None) -> Data:
@@ -47,15 +164,18 @@ def usable(run: Run, config: PretrainConfig, data: Data, progress: AnyProgress |
 
     What the run has left out stays out; what it has not looked at (validation and test images) is decoded once.
     """
-    split = data.labelled_split()
-    if config.data.on_error != "skip" or data.test is None or data.train.labels is None:
+    assert data.split is not None
+    if config.data.on_error != "skip" or data.train.labels is None:
         return data
-    show, pool = progress or NoProgress(), data.train
+    split, show, pool = data.split, progress or NoProgress(), data.train
     skipped = _skipped_by_the_run(run)
     paths = getattr(pool, "paths", ())
     bad = [position for position, path in enumerate(paths) if path in skipped]
+    parts = [("validation", pool.at(split.validation), len(bad))]
+    if data.test is not None:
+        parts.append(("test", data.test, 0))
     kept: dict[str, Images] = {}
-    for part, images, before in (("validation", pool.at(split.validation), len(bad)), ("test", data.test, 0)):
+    for part, images, before in parts:
         limit = allowed_to_skip(config.data.max_skipped, len(pool) if part == "validation" else len(images))
         task = show.add(f"looking at {len(images)} {part} images", total=len(images), unit="images")
         advance = partial(show.advance, task)
@@ -80,7 +200,7 @@ def usable(run: Run, config: PretrainConfig, data: Data, progress: AnyProgress |
         train=np.setdiff1d(split.train, unusable),
         validation=np.setdiff1d(split.validation, unusable),
     )
-    return replace(data, split=split, test=kept["test"])
+    return replace(data, split=split, test=kept.get("test"))
 
 
 def _skipped_by_the_run(run: Run) -> set[str]:

@@ -6,7 +6,7 @@ Protocols carry names and never mix: ``sdclr`` is the paper's (SGD on augmented 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch.nn.utils import skip_init
 from sdclr.backbones.authors_checkpoint import read_authors_checkpoint
 from sdclr.backbones.weights import load_backbone
 from sdclr.checkpoint import load_strictly
+from sdclr.config import user_path
 from sdclr.device import resolve_device
 from sdclr.errors import CheckpointError, ConfigError
 from sdclr.jobs.evaluate.choices import (
@@ -28,7 +29,9 @@ from sdclr.jobs.evaluate.choices import (
     check_protocol,
     check_untested,
 )
-from sdclr.jobs.evaluate.images import config_and_data, usable
+from sdclr.jobs.evaluate.cross_validation import CrossValidation, require_cross_validated
+from sdclr.jobs.evaluate.frozen_features import FrozenFeatures
+from sdclr.jobs.evaluate.images import evaluated_data, usable
 from sdclr.jobs.evaluate.measurement import Measurement
 from sdclr.jobs.evaluate.record import record
 from sdclr.presentation.progress import AnyProgress, NoProgress
@@ -40,6 +43,8 @@ def evaluate(
     *,
     protocol: Protocol = "cached",
     probes: Sequence[str] = PROBES,
+    labels: Path | str | None = None,
+    settings: Mapping[str, Any] | None = None,
     data_path: str | None = None,
     network: nn.Module | None = None,
     device: str = "auto",
@@ -48,6 +53,10 @@ def evaluate(
 ) -> dict[str, Any]:
     """Probe a finished run and write evaluation/<protocol>.json; returns its content.
 
+    ``labels``: a table or list with the names and labels of some or all of the run's images, for a run without labels
+    or with other ones. ``settings``: by dotted name, what this evaluation does otherwise than the training, such as
+    {"data.test_path": "photos-test", "data.on_error": "skip"}; the run's own settings stay as they are. Without a test
+    set the labelled images are cross-validated (protocol ``cached`` alone).
     ``data_path`` replaces the config's when the images have moved. ``network``: your own module, for a run with one.
     Probes that were measured before and are not asked for again stay in the file. ``untested``: what a class without a
     usable test or training image does: ``raise`` a DataError that names it, before any work, or ``leave_out``, and then
@@ -57,14 +66,24 @@ def evaluate(
     check_protocol(protocol)
     check_untested(untested)
     check_probes(probes)
+    show = progress or NoProgress()
+    settings = _with_path(settings or {}, data_path)
     with run:  # from start to end: nobody measures the same thing meanwhile
-        config, data = config_and_data(run, data_path)
-        for remark in data.remarks:
-            (progress or NoProgress()).print(remark)
+        found = evaluated_data(run, settings, None if labels is None else user_path(str(labels)))
+        if found.data.test is None:
+            require_cross_validated(protocol)
+        for remark in found.data.remarks:
+            show.print(remark)
         backbone = placed(load_backbone(run.folder, network), device)
-        measure = Measurement(backbone, usable(run, config, data, progress), config, progress, untested)
+        data = usable(run, found.config, found.data, progress)
+        frozen = FrozenFeatures(backbone, data, found.config.views.size, show)
+        measure = (
+            CrossValidation(frozen, untested, seed=found.config.data.split)
+            if data.test is None
+            else Measurement(frozen, untested)
+        )
         results = {probe: measure.run(protocol, probe) for probe in PROBES if probe in probes}
-        return record(run, data, protocol, results)
+        return record(run, found.data, protocol, results, found.facts)
 
 
 def evaluate_classifier(
@@ -86,7 +105,8 @@ def evaluate_classifier(
     if probe not in ("linear", "few_shot"):
         raise ConfigError(f"a classifier was tuned for linear or few_shot, got {probe!r}.")
     with run:
-        config, data = config_and_data(run, data_path)
+        config, data, _ = evaluated_data(run, _with_path({}, data_path), None)
+        data.labelled_split()  # there is a test set
         found = read_authors_checkpoint(checkpoint)
         if found.classifier is None:
             raise CheckpointError(f"{checkpoint} holds no classifier: it is a pre-training checkpoint. Use --protocol.")
@@ -99,13 +119,23 @@ def evaluate_classifier(
             )
         classifier = skip_init(nn.Linear, found.classifier["weight"].shape[1], num_classes)
         load_strictly(classifier, found.classifier, str(checkpoint))
-        measure = Measurement(placed(found.backbone, device), usable(run, config, data, progress), config, progress)
+        show = progress or NoProgress()
+        used = usable(run, config, data, progress)
+        measure = Measurement(FrozenFeatures(placed(found.backbone, device), used, config.views.size, show))
         theirs, ours = found.backbone.net.state_dict(), load_backbone(run.folder).net.state_dict()
         changed = [name for name in ours if not torch.equal(ours[name], theirs[name].cpu())]
         detail = f"the authors' classifier ({Path(checkpoint).name}, epoch {found.epoch}), backbone " + (
             f"differs from the run's in {len(changed)} tensors" if changed else "equal to the run's"
         )
-        return record(run, data, AUTHORS_CLASSIFIER, {probe: measure.classifier(classifier, detail)})
+        return record(run, data, AUTHORS_CLASSIFIER, {probe: measure.classifier(classifier, detail)}, {})
+
+
+def _with_path(settings: Mapping[str, Any], data_path: str | None) -> dict[str, Any]:
+    if data_path is None:
+        return dict(settings)
+    if "data.path" in settings:
+        raise ConfigError("data_path and data.path say the same thing; give one of them.")
+    return {**settings, "data.path": data_path}
 
 
 def placed(backbone: nn.Module, device: str) -> nn.Module:

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from typing import Any
 
 from sdclr.data import Data
+from sdclr.evaluation.balancedness import GroupConvention, balancedness
 from sdclr.jobs.evaluate.measurement import ProbeResult
 from sdclr.run import Run
 
-GROUP_CONVENTIONS = {"cifar": "thirds", "imagenet": "thresholds"}
+GROUP_CONVENTIONS: dict[str, GroupConvention] = {"cifar": "thirds", "imagenet": "thresholds"}
 
 
-def record(run: Run, data: Data, protocol: str, results: dict[str, ProbeResult]) -> dict[str, Any]:
-    """Write the results beside those of other probes; returns the file's content."""
+def record(
+    run: Run,
+    data: Data,
+    protocol: str,
+    results: dict[str, ProbeResult],
+    labels: dict[str, Any],
+) -> dict[str, Any]:
+    """Write the results beside those of other probes; returns the file's content.
+
+    ``labels``: what is to be said of labels that are not those of the training; empty where they are.
+    """
     assert data.train.labels is not None
-    split, num_classes = data.labelled_split(), len(data.class_names)
+    assert data.split is not None
+    split, num_classes = data.split, len(data.class_names)
     path = run.evaluation_path(protocol)
     facts = {
         "protocol": protocol,
@@ -31,15 +43,25 @@ def record(run: Run, data: Data, protocol: str, results: dict[str, ProbeResult])
         },
         "chance": 1 / num_classes,
         "backbone": run.backbone_identity(),
+        "tested_on": "cross-validation" if data.test is None else "test set",
+        **labels,
     }
     probes = _measured_before(run, protocol, facts) if path.exists() else {}
-    content = facts | {"probes": probes | {probe: asdict(result) for probe, result in results.items()}}
+    measured = {probe: asdict(result) | {"summary": _summary(result, facts)} for probe, result in results.items()}
+    content = facts | {"probes": probes | measured}
     run.write_json(str(path.relative_to(run.folder)), content)
     return content
+
+
+def _summary(result: ProbeResult, facts: dict[str, Any]) -> dict[str, float | None]:
+    """All, Many, Medium, Few and their spread as fractions; null for a group without a tested class."""
+    found = balancedness(result.per_class_accuracy, facts["train_counts"], facts["group_convention"])
+    return {name: None if math.isnan(value) else value for name, value in asdict(found).items()}
 
 
 def _measured_before(run: Run, protocol: str, facts: dict[str, Any]) -> dict[str, Any]:
     """Probes of the same backbone, split and classes; what was measured on others is not kept beside this one's."""
     earlier = run.read_evaluation(protocol)
-    same = ("backbone", "split", "class_names", "train_counts")
+    same = ("backbone", "split", "class_names", "train_counts", "tested_on")
+    earlier.setdefault("tested_on", "test set")  # an earlier version had no other way
     return earlier["probes"] if all(earlier.get(key) == facts[key] for key in same) else {}

@@ -137,11 +137,26 @@ def _read_run(path: Path, protocol: str, groups: GroupConvention | None) -> RunF
     return RunFolder(
         path=path,
         settings=settings,
-        split=run.read_json("split.json", "class_names", "counts", "fingerprint", "source", "name", "seed"),
+        split=_split(run, evaluation),
         environment=run.read_json("environment.json"),
         metrics=run.metrics(),
         evaluation=evaluation | ({"group_convention": groups} if groups else {}),
     )
+
+
+def _split(run: Run, evaluation: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The run's split; where an evaluation brings its own labels or test set, what it was made on."""
+    if (labels := evaluation.get("labels")) is None:
+        return run.read_json("split.json", "class_names", "counts", "fingerprint", "source", "name", "seed")
+    tests = [probe["num_test"] for probe in evaluation["probes"].values() if probe.get("num_test")]
+    return {
+        "class_names": evaluation["class_names"],
+        "counts": {"labelled": evaluation["train_counts"]} | ({"test": tests[0]} if tests else {}),
+        "fingerprint": evaluation["split"]["fingerprint"],
+        "source": f"labels of {labels['source']}",
+        "name": evaluation["split"]["name"],
+        "seed": None,
+    }
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -219,8 +219,23 @@ def _description(arms: Sequence[Arm], protocol: str) -> str:
         f"then read out by protocol '{protocol}'. "
         f"{_counted(len(runs), 'run')} over {_counted(len({run.split_number for run in runs}), 'split')}. "
         f"Hardware: {_joined(runs, 'device')}."
-        f"{_untested(runs)}"
+        f"{_how_tested(runs)}{_untested(runs)}"
     )
+
+
+def _how_tested(runs: Sequence[RunFolder]) -> str:
+    """Sentences on labels that came later, and on accuracies without a test set."""
+    said: dict[str, None] = {}
+    for run in runs:
+        if labels := run.evaluation.get("labels"):
+            share = f"{labels['num_labelled']:,} of {labels['num_images']:,} images"
+            said[f" Labels: {labels['source']}, {share}."] = None
+        if run.evaluation.get("tested_on") == "cross-validation":
+            said[
+                " Cross-validated: every labelled image is predicted once, by probes that were fitted on others; "
+                "pre-training has seen all of them, without labels."
+            ] = None
+    return "".join(said)
 
 
 def _untested(runs: Sequence[RunFolder]) -> str:

@@ -1,0 +1,63 @@
+"""The images of one split at the size a backbone was trained on, and their features, each extracted once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from sdclr.data import Data, Images
+from sdclr.data.decode import printable
+from sdclr.evaluation.features import Labels, extract_features
+from sdclr.presentation.progress import AnyProgress
+
+
+class FrozenFeatures:
+    """What every probe of one backbone on one split shares. Parts are "test" and the subsets of the split."""
+
+    def __init__(self, backbone: nn.Module, data: Data, size: int, show: AnyProgress) -> None:
+        """``size``: side of the images in pixels."""
+        self.backbone, self.data, self.size, self.show = backbone, data, size, show
+        self._images: dict[str, Images] = {}
+        self._features: dict[str, Tensor] = {}
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.data.class_names)
+
+    def features(self, part: str) -> Tensor:
+        """[N, F], extracted at the first call."""
+        if part not in self._features:
+            images = self.images(part)
+            task = self.show.add(f"features ({part})", total=len(images), unit="images")
+            self._features[part] = extract_features(
+                self.backbone,
+                images.stills(self.size),
+                self.advance(task),
+                lambda position: _name(images, position, part),
+            )
+            self.show.finish(task)
+        return self._features[part]
+
+    def images(self, part: str) -> Images:
+        """The images, all looked for at the first call, before any work."""
+        if part not in self._images:
+            self._images[part] = self.data.part(part).to(torch.device("cpu"))
+        return self._images[part]
+
+    def labels(self, part: str) -> Labels:
+        """int64 [N]."""
+        labels = self.images(part).labels
+        assert labels is not None
+        return labels
+
+    def advance(self, task: int) -> Callable[[int], None]:
+        """What counts the finished units of a task of the progress display."""
+        return lambda amount: self.show.advance(task, amount)
+
+
+def _name(images: Images, position: int, part: str) -> str:
+    """What an error calls one image: its file where it has one."""
+    paths = getattr(images, "paths", None)
+    return f"image {position} of {part}" if paths is None else printable(str(paths[position]))

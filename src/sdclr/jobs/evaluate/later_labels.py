@@ -1,0 +1,165 @@
+"""Labels that were not there when a run was trained: a table of names and labels for some or all of its images."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sdclr.config import user_path
+from sdclr.data import Data, DataConfig, Images, build_data
+from sdclr.data.decode import printable
+from sdclr.data.image_files import ImageFiles
+from sdclr.data.image_lists import ListedImages, read_listed_images
+from sdclr.data.listed_names import match_names
+from sdclr.data.own_images import class_names_of
+from sdclr.data.splits import Positions, natural_split
+from sdclr.data.tables import TABLE_SUFFIXES
+from sdclr.errors import ConfigError, DataError
+
+SOURCES = ("images", "arrays")
+"""Data sets whose labels may come from a file; the others bring theirs."""
+
+
+def labelled_data(trained: Data, config: DataConfig, labels: Path, *, exclude: Path) -> tuple[Data, dict[str, Any]]:
+    """Those of the images ``trained`` that the file ``labels`` names, split as they are; and facts about them.
+
+    ``config``: the evaluation's data settings; its test set is read with the same class names. ``exclude``: a folder
+    that is left out where folders are searched. Names that are no image of the run are left out with a warning;
+    DataError where all of them are.
+    """
+    if trained.name not in SOURCES:
+        raise ConfigError(
+            f"--labels is for images without labels of their own; {trained.name} has labels. Leave it out."
+        )
+    listed = _read(labels, trained.train, config)
+    positions, texts = _found(listed, trained.train)
+    class_names = class_names_of(texts)
+    train = trained.train.at(positions).with_labels(_ids(texts, class_names))
+    assert train.labels is not None
+    test = trained.test if trained.name == "arrays" else None
+    if config.test_path is not None:
+        test = _test_images(config, class_names, train, exclude)
+    split = natural_split(train.labels, validation_per_class=config.validation_per_class, seed=config.split)
+    names = [printable(name) for name in class_names]
+    data = replace(trained, train=train, test=test, class_names=names, split=split, remarks=())
+    return data, {
+        "source": labels.name,
+        "sha256": hashlib.sha256(labels.read_bytes()).hexdigest(),
+        "num_labelled": len(positions),
+        "num_images": len(trained.train),
+        "num_unknown_names": len(listed.paths) - len(positions),
+    }
+
+
+def _read(labels: Path, images: Images, config: DataConfig) -> ListedImages:
+    """The rows of the file that have a label."""
+    listed = read_listed_images(
+        labels,
+        images.root if isinstance(images, ImageFiles) else None,
+        path_column=config.path_column,
+        label_column=config.label_column,
+        partial=True,
+    )
+    if listed.labels is None:
+        raise DataError(
+            f"{labels} has no labels. It needs a column label (or class, target) beside that of the paths; say which "
+            "with data.label_column=NAME."
+        )
+    return listed
+
+
+def _found(listed: ListedImages, images: Images) -> tuple[Positions, list[str]]:
+    """Positions of the named images, ascending, and the label of each."""
+    assert listed.labels is not None
+    names = image_names(images)
+    position_of = {name: position for position, name in enumerate(names)}
+    wanted = listed.paths
+    if isinstance(images, ImageFiles) and images.members is None:
+        wanted = match_names(images.root, listed.paths).paths
+    found: dict[int, str] = {}
+    unknown: list[int] = []
+    for row, (name, label) in enumerate(zip(wanted, listed.labels, strict=True)):
+        position = position_of.get(name)
+        if position is None:
+            unknown.append(row)
+        elif position in found:
+            raise DataError(f"{listed.where(row)}: {printable(name)} has a label already.")
+        else:
+            found[position] = label
+    if unknown:
+        _say_unknown(listed, unknown, names)
+    in_order = sorted(found)
+    return np.array(in_order, dtype=np.int64), [found[position] for position in in_order]
+
+
+def _say_unknown(listed: ListedImages, unknown: Sequence[int], names: Sequence[str]) -> None:
+    first = f"{listed.where(unknown[0])}: {printable(listed.paths[unknown[0]])}"
+    if len(unknown) == len(listed.paths):
+        raise DataError(
+            f"{listed.file} names no image of this run (first: {first}). The run's images are called like "
+            f"{printable(names[0])}: write paths relative to its folder of images, or absolute ones below it."
+        )
+    warnings.warn(
+        f"{len(unknown)} of {len(listed.paths)} labelled names are no images of this run and are left out (first: "
+        f"{first}). Images that it was not trained on can be its test set: data.test_path.",
+        stacklevel=5,
+    )
+
+
+def image_names(images: Images) -> Sequence[str]:
+    """What lists call the images: their paths below the root; of arrays, their positions."""
+    return images.paths if isinstance(images, ImageFiles) else [str(i) for i in range(len(images))]
+
+
+def _ids(texts: Sequence[str], class_names: Sequence[str]) -> Positions:
+    id_of = {name: number for number, name in enumerate(class_names)}
+    return np.array([id_of[text] for text in texts], dtype=np.int64)
+
+
+def _test_images(config: DataConfig, class_names: Sequence[str], train: Images, exclude: Path) -> Images:
+    """The labelled test set at ``config.test_path``, its labels numbered as the training classes."""
+    assert config.test_path is not None
+    path = user_path(config.test_path)
+    folders = "folders" if path.is_dir() else "none"
+    alone = config.with_values({"path": str(path), "test_path": None, "labels": folders, "validation_per_class": 0})
+    if path.suffix.lower() not in TABLE_SUFFIXES:
+        alone = alone.with_values({"path_column": None, "label_column": None})
+    found = build_data(alone, exclude=[exclude])
+    if found.train.labels is None:
+        raise DataError(f"test set {path} has no labels. Give a list with labels, or a folder of class folders.")
+    known = {printable(name): number for number, name in enumerate(class_names)}
+    if unknown := [name for name in found.class_names if name not in known]:
+        raise DataError(
+            f"test set {path} has a class that no labelled training image has: {', '.join(unknown[:3])}"
+            f"{', ...' * (len(unknown) > 3)}. The classes of the labels are {', '.join(list(known)[:10])}"
+            f"{', ...' * (len(known) > 10)}."
+        )
+    _refuse_shared(train, found.train, path)
+    number_of = np.array([known[name] for name in found.class_names], dtype=np.int64)
+    return found.train.with_labels(number_of[found.train.labels])
+
+
+def _refuse_shared(train: Images, test: Images, path: Path) -> None:
+    """No labelled training image may be a test image; that it was seen without its label is another matter."""
+    learned = set(_places(train))
+    if shared := [place for place in _places(test) if place in learned]:
+        raise DataError(
+            f"{len(shared)} of {len(test)} images of test set {path} have a label to learn from as well (first: "
+            f"{printable(shared[0])}). Take them out of one of the two."
+        )
+
+
+def _places(images: Images) -> list[str]:
+    if not isinstance(images, ImageFiles):
+        return []
+    root = os.path.realpath(images.root)
+    if images.members is not None:
+        return [os.path.join(root, name) for name in images.paths]
+    return [os.path.realpath(os.path.join(root, name)) for name in images.paths]

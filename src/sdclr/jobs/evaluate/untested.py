@@ -1,0 +1,51 @@
+"""Classes that cannot be measured: an error that names them, or left out of every mean."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+
+from sdclr.data import Data
+from sdclr.errors import DataError
+from sdclr.jobs.evaluate.choices import Untested
+
+_NEEDED = {
+    "train": ("no usable training image", 1),
+    "test": ("no usable test image", 1),
+    "folds": ("fewer than 2 usable labelled images", 2),
+}
+"""Part of the data -> what a class lacks there, and how many images it needs; folds are made of the training images."""
+
+
+def untested_classes(data: Data, parts: Sequence[str], untested: Untested) -> list[int]:
+    """Classes that lack usable images in one of ``parts`` (train, test or folds).
+
+    DataError that names them where they are not to be left out, and where no class is left.
+    """
+    lost: dict[str, list[int]] = {}
+    for part in parts:
+        labels = data.part("train" if part == "folds" else part).labels
+        counts = np.bincount([] if labels is None else labels, minlength=len(data.class_names))
+        if classes := np.flatnonzero(counts < _NEEDED[part][1]).tolist():
+            lost[part] = classes
+    classes = sorted({c for found in lost.values() for c in found})
+    if not classes:
+        return []
+    said = "; ".join(f"{_NEEDED[part][0]}: {_names(data, found)}" for part, found in lost.items())
+    total = len(data.class_names)
+    if len(classes) == total:
+        raise DataError(f"no class can be measured ({said}).")
+    if untested == "raise":
+        raise DataError(
+            f"{len(classes)} of {total} classes cannot be measured ({said}). Add images of them, or evaluate the "
+            "others with --untested leave_out."
+        )
+    warnings.warn(f"{len(classes)} of {total} classes are left out ({said}).", stacklevel=4)
+    return classes
+
+
+def _names(data: Data, classes: Sequence[int]) -> str:
+    names = ", ".join(data.class_names[c] for c in classes[:5])
+    return f"{names} and {len(classes) - 5} more" if len(classes) > 5 else names

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.preprocessing import StandardScaler
+
+from sdclr.errors import DataError
+from sdclr.evaluation.cross_validation import (
+    cross_validate_few_shot,
+    cross_validate_knn,
+    cross_validate_linear,
+    stratified_folds,
+)
+
+LABELS = np.array([0] * 23 + [1] * 9 + [2] * 4 + [3] * 2)
+
+
+def blobs(labels: np.ndarray, spread: float, seed: int = 0) -> torch.Tensor:
+    """Features [N, 6] around a centre for each class."""
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(labels.max() + 1, 6))
+    return torch.from_numpy(centres[labels] + spread * rng.normal(size=(len(labels), 6))).float()
+
+
+def test_the_images_of_every_class_are_dealt_out_evenly() -> None:
+    folds = stratified_folds(LABELS)
+    assert sorted(np.bincount(folds).tolist()) == [7, 7, 8, 8, 8]
+    for c in range(4):
+        per_fold = np.bincount(folds[c == LABELS], minlength=5)
+        assert per_fold.max() - per_fold.min() <= 1, f"class {c}"
+
+
+def test_the_seed_alone_decides_who_goes_where() -> None:
+    assert (stratified_folds(LABELS, seed=3) == stratified_folds(LABELS, seed=3)).all()
+    assert (stratified_folds(LABELS, seed=3) != stratified_folds(LABELS, seed=4)).any()
+
+
+def test_there_are_no_more_folds_than_the_largest_class_has_images() -> None:
+    assert set(stratified_folds(np.array([0, 0, 0, 1, 1])).tolist()) == {0, 1, 2}
+    with pytest.raises(DataError, match="at least 2 labelled images"):
+        stratified_folds(np.array([0, 1, 2]))
+
+
+def test_every_image_is_predicted_by_neighbours_in_the_other_folds() -> None:
+    features, folds = blobs(LABELS, 0.8), stratified_folds(LABELS)
+    found = cross_validate_knn(features, LABELS, folds)
+    x = torch.nn.functional.normalize(features, dim=1).numpy()
+    for fold in range(5):
+        train, test = folds != fold, folds == fold
+        votes = KNeighborsClassifier(10, weights=lambda d: np.exp((1 - d**2 / 2) / 0.1))
+        expected = votes.fit(x[train], LABELS[train]).predict(x[test])
+        assert (found.predictions[test] == expected).all()
+    right = [float((found.predictions == LABELS)[folds == fold].mean()) for fold in range(5)]
+    assert found.accuracies == pytest.approx(right)
+
+
+def test_a_linear_probe_is_fitted_on_the_other_folds_with_the_strength_it_names() -> None:
+    labels = np.array([0] * 30 + [1] * 20)
+    features, folds = blobs(labels, 1.5), stratified_folds(labels, 3)
+    found = cross_validate_linear(features, labels, folds)
+    strengths = [float(one) for one in found.detail.split("C = ")[1].split(",")[0].split(" or ")]
+    for fold in range(3):
+        train, test = folds != fold, folds == fold
+        scaler = StandardScaler().fit(features[train].numpy())
+        x = scaler.transform(features.numpy())
+        fits = [LogisticRegression(C=c, max_iter=500).fit(x[train], labels[train]) for c in strengths]
+        assert any((found.predictions[test] == fit.predict(x[test])).all() for fit in fits)
+
+
+def test_labels_of_the_predicted_fold_are_not_learned_from() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 4, 200)
+    features = torch.from_numpy(rng.normal(size=(200, 60))).float()  # enough to learn 160 rows by heart
+    for cross_validate in (cross_validate_linear, cross_validate_few_shot, cross_validate_knn):
+        found = cross_validate(features, labels, stratified_folds(labels))
+        assert abs((found.predictions == labels).mean() - 0.25) < 0.11, cross_validate.__name__
+
+
+def test_few_shots_are_as_many_of_each_class_as_the_rarest_has_in_the_other_folds() -> None:
+    found = cross_validate_few_shot(blobs(LABELS, 0.1), LABELS, stratified_folds(LABELS))
+    assert "C = 1, 1 or 2 images a class" in found.detail
+    assert (found.predictions == LABELS).mean() > 0.9
+
+
+def test_the_spread_over_the_folds_is_said() -> None:
+    found = cross_validate_knn(blobs(LABELS, 1.0), LABELS, stratified_folds(LABELS))
+    low, high = 100 * min(found.accuracies), 100 * max(found.accuracies)
+    assert found.spread() == f"5 folds, accuracy {low:.1f} to {high:.1f} % on them"

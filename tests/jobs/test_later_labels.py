@@ -1,0 +1,223 @@
+"""Labels that come after the training: for some of the images, in a table, in folders, with a test set or without."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sdclr import PretrainConfig, Run, build_report, evaluate, pretrain
+from sdclr.errors import ConfigError, DataError
+from sdclr.jobs.evaluate import evaluation_settings
+from sdclr.presentation.html import render_html
+
+LEVELS = {"dark": 50, "bright": 200}
+
+
+def write_images(folder: Path, number: int, level: int, seed: int) -> list[Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    rng, paths = np.random.default_rng([level, seed]), []
+    for n in range(number):
+        paths.append(folder / f"{n:02d}.png")
+        Image.fromarray(rng.integers(level - 40, level + 40, (18, 20, 3), dtype=np.uint8)).save(paths[-1])
+    return paths
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """photos/ with 24 dark and 12 bright ones, and a run on them that knew no labels."""
+    root = tmp_path_factory.mktemp("later")
+    write_images(root / "photos" / "dark", 24, LEVELS["dark"], 0)
+    write_images(root / "photos" / "bright", 12, LEVELS["bright"], 0)
+    config = PretrainConfig.parse(
+        {
+            "data": {"name": "images", "path": str(root / "photos"), "subset": "all"},
+            "views": {"size": 16},
+            "backbone": {"name": "resnet10", "width": 2},
+            "method": {"name": "simclr"},
+            "epochs": 1,
+            "batch_size": 18,
+        }
+    )
+    pretrain(config, root / "run")
+    for part, level in LEVELS.items():
+        write_images(root / "test" / part, 5, level, 1)
+    return root
+
+
+def write_labels(root: Path, each: int = 6, name: str = "labels.csv", more: str = "") -> Path:
+    rows = [f"{part}/{n:02d}.png,{part}" for part in LEVELS for n in range(each)]
+    file = root / name
+    file.write_text("path,label\n" + "\n".join(rows) + f"\n{more}")
+    return file
+
+
+def test_a_few_labels_that_come_later_are_cross_validated(trained: Path) -> None:
+    before = (trained / "run" / "config.yaml").read_bytes()
+    content = evaluate(trained / "run", labels=write_labels(trained))
+    assert content["class_names"] == ["bright", "dark"]
+    assert content["train_counts"] == [6, 6]
+    assert content["tested_on"] == "cross-validation"
+    assert content["labels"] == content["labels"] | {
+        "source": "labels.csv",
+        "num_labelled": 12,
+        "num_images": 36,
+        "num_unknown_names": 0,
+    }
+    for probe in ("linear", "few_shot", "knn"):
+        measured = content["probes"][probe]
+        assert measured["num_test"] == [6, 6]
+        assert measured["detail"].startswith("cross-validated: 5 folds, accuracy")
+        assert measured["summary"]["all"] == pytest.approx(np.mean(measured["per_class_accuracy"]))
+    assert content["probes"]["linear"]["per_class_accuracy"] == [1.0, 1.0], "dark and bright are told apart"
+    assert (trained / "run" / "config.yaml").read_bytes() == before
+    assert content == json.loads((trained / "run" / "evaluation" / "cached.json").read_text())
+
+
+def test_the_report_says_whose_labels_they_are_and_how_they_were_tested(trained: Path) -> None:
+    evaluate(trained / "run", labels=write_labels(trained))
+    report = build_report([trained / "run"])
+    assert "Labels: labels.csv, 12 of 36 images. Cross-validated: every labelled image" in report.description
+    page = render_html(report)
+    assert "Labelled images of each class" in page
+    assert "labels of labels.csv" in page
+
+
+def test_a_test_set_that_comes_later_is_used(trained: Path) -> None:
+    settings = {"data.test_path": str(trained / "test"), "data.validation_per_class": 1}
+    content = evaluate(trained / "run", labels=write_labels(trained), settings=settings)
+    assert content["tested_on"] == "test set"
+    assert content["train_counts"] == [5, 5], "one of each class is held out"
+    assert content["probes"]["knn"]["num_test"] == [5, 5]
+    assert "validation accuracy" in content["probes"]["linear"]["detail"]
+    build_report([trained / "run"])
+
+
+def test_the_sub_folders_can_become_the_classes_after_the_training(trained: Path) -> None:
+    content = evaluate(trained / "run", settings={"data.labels": "folders"}, probes=["knn"])
+    assert content["train_counts"] == [12, 24]
+    assert content["labels"]["source"] == "data.labels=folders"
+    assert Run(trained / "run").settings()["data"]["labels"] == "none"
+    both = {"data.labels": "folders", "data.test_path": str(trained / "test")}
+    assert evaluate(trained / "run", settings=both, probes=["knn"])["probes"]["knn"]["num_test"] == [5, 5]
+
+
+def test_another_set_of_labels_replaces_what_was_measured_with_the_first(trained: Path) -> None:
+    evaluate(trained / "run", labels=write_labels(trained, 6))
+    content = evaluate(trained / "run", labels=write_labels(trained, 4), probes=["knn"])
+    assert set(content["probes"]) == {"knn"}
+    again = evaluate(trained / "run", labels=write_labels(trained, 4), probes=["linear"])
+    assert set(again["probes"]) == {"knn", "linear"}, "the same labels: kept"
+
+
+def test_rows_without_a_label_and_absolute_paths_are_taken(trained: Path) -> None:
+    photos = trained / "photos"
+    rows = [f"{photos}/{part}/{n:02d}.png;{part if n % 2 else ''}" for part in LEVELS for n in range(8)]
+    file = trained / "company.csv"
+    file.write_text("Filename;Class\n" + "\n".join(rows))
+    content = evaluate(trained / "run", labels=file, probes=["knn"])
+    assert content["train_counts"] == [4, 4]
+
+
+def test_names_of_no_image_are_left_out_with_a_warning(trained: Path) -> None:
+    file = write_labels(trained, more="elsewhere/x.png,dark\n")
+    with pytest.warns(
+        UserWarning, match=r"1 of 13 labelled names are no images of this run .*line 14: elsewhere/x\.png"
+    ):
+        content = evaluate(trained / "run", labels=file, probes=["knn"])
+    assert content["labels"]["num_unknown_names"] == 1
+
+
+def test_a_table_that_names_no_image_at_all_says_what_the_images_are_called(trained: Path) -> None:
+    file = trained / "other.csv"
+    file.write_text("path,label\nIMG_1.png,dark\nIMG_2.png,bright\n")
+    with pytest.raises(DataError, match=r"names no image of this run .*called like bright/00\.png"):
+        evaluate(trained / "run", labels=file)
+
+
+def test_a_class_with_one_labelled_image_is_named_or_left_out(trained: Path) -> None:
+    file = write_labels(trained, 5, more="dark/20.png,odd\n")
+    with pytest.raises(DataError, match="fewer than 2 usable labelled images: odd"):
+        evaluate(trained / "run", labels=file)
+    with pytest.warns(UserWarning, match="1 of 3 classes are left out"):
+        content = evaluate(trained / "run", labels=file, untested="leave_out")
+    assert content["probes"]["linear"]["per_class_accuracy"][2] is None
+    assert content["probes"]["linear"]["num_test"] == [5, 5, 0]
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ("path,label\ndark/00.png,dark\ndark/01.png,dark\n", "all its labelled training images are of one class"),
+        ("path,quality\ndark/00.png,3\n", "has no labels"),
+        ("path,label\ndark/00.png,\n", "names no image|has no labels"),
+        ("path,label\ndark/00.png,a\nbright/00.png,b\n", "no class can be measured"),
+    ],
+)
+def test_labels_that_are_too_few_are_one_clear_error(trained: Path, rows: str, words: str) -> None:
+    file = trained / "few.csv"
+    file.write_text(rows)
+    with pytest.raises(DataError, match=words):
+        evaluate(trained / "run", labels=file)
+
+
+def test_without_labels_the_error_says_where_they_can_come_from(trained: Path) -> None:
+    with pytest.raises(DataError, match=r"--labels FILE, a table with the columns path and label"):
+        evaluate(trained / "run")
+
+
+def test_what_was_decided_in_training_is_no_setting_of_an_evaluation(trained: Path) -> None:
+    with pytest.raises(ConfigError, match=r"data\.exclude is decided when a run is trained"):
+        evaluate(trained / "run", settings={"data.exclude": "x"})
+    with pytest.raises(ConfigError, match=r"epochs is decided when a run is trained"):
+        evaluation_settings(["epochs=3"])
+
+
+def test_the_papers_protocol_asks_for_a_test_set(trained: Path) -> None:
+    with pytest.raises(ConfigError, match=r"protocol sdclr needs a labelled test set: give data\.test_path"):
+        evaluate(trained / "run", labels=write_labels(trained), protocol="sdclr")
+
+
+def test_an_image_to_learn_from_is_no_test_image(trained: Path) -> None:
+    tests = trained / "tests.csv"
+    tests.write_text("path,label\nphotos/dark/00.png,dark\nphotos/bright/11.png,bright\n")
+    with pytest.raises(DataError, match=r"1 of 2 images of test set .* have a label to learn from as well"):
+        evaluate(trained / "run", labels=write_labels(trained), settings={"data.test_path": str(tests)})
+
+
+def test_images_of_the_run_without_a_label_can_be_test_images(trained: Path) -> None:
+    tests = trained / "tests.csv"
+    tests.write_text("path,label\nphotos/dark/10.png,dark\nphotos/bright/11.png,bright\n")
+    content = evaluate(trained / "run", labels=write_labels(trained), settings={"data.test_path": str(tests)})
+    assert content["probes"]["knn"]["num_test"] == [1, 1]
+
+
+def test_a_test_class_that_no_label_has_is_named(trained: Path) -> None:
+    write_images(trained / "more" / "purple", 3, 120, 2)
+    write_images(trained / "more" / "dark", 3, 50, 2)
+    with pytest.raises(DataError, match="a class that no labelled training image has: purple"):
+        evaluate(trained / "run", labels=write_labels(trained), settings={"data.test_path": str(trained / "more")})
+
+
+def test_arrays_are_labelled_by_position(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    images = np.concatenate([rng.integers(0, 90, (20, 12, 12, 3)), rng.integers(150, 255, (20, 12, 12, 3))])
+    np.savez(tmp_path / "d.npz", images=images.astype(np.uint8))
+    config = PretrainConfig.parse(
+        {
+            "data": {"name": "arrays", "path": str(tmp_path / "d.npz"), "subset": "all"},
+            "views": {"size": 12},
+            "backbone": {"name": "resnet10", "width": 2},
+            "method": {"name": "simclr"},
+            "epochs": 1,
+            "batch_size": 20,
+        }
+    )
+    pretrain(config, tmp_path / "run")
+    (tmp_path / "l.csv").write_text("path,label\n" + "".join(f"{n},{'ab'[n // 20]}\n" for n in range(0, 40, 4)))
+    content = evaluate(tmp_path / "run", labels=tmp_path / "l.csv", probes=["linear"])
+    assert content["train_counts"] == [5, 5]
+    assert content["probes"]["linear"]["per_class_accuracy"] == [1.0, 1.0]
