@@ -56,8 +56,8 @@ def embed(
     (camera, date, ...) are arrays of text [N] under their own names; one whose name is taken, or cannot be the name of
     an array, is called table_NAME, with _ for every sign but letters, digits, spaces, dots and hyphens. An interrupted
     call goes on where it stopped, if backbone and images are the same. Files that cannot be decoded are an error, or
-    left out with a warning (data.on_error=skip). Raises ConfigError for another kind of output, and for one that exists unless
-    ``overwrite``; RunFolderError where another process is writing it, or where OUT.partial is not ours.
+    left out with a warning (data.on_error=skip). Raises ConfigError for another kind of output, and for one that exists
+    unless ``overwrite``; RunFolderError where another process is writing it, or where OUT.partial is not ours.
     """
     out, show = Path(out), progress or NoProgress()
     _check_output(out)
@@ -290,7 +290,7 @@ def _new_file(path: Path) -> Iterator[tuple[Path, IO[bytes]]]:
 
 
 def _write_parquet(file: IO[bytes], parts: Iterator[npt.NDArray[np.float32]], facts: dict[str, Any]) -> None:
-    """Columns path, features (a fixed-size list), label and class where known, a table's others; one row group a part."""
+    """Columns path, features (a fixed-size list), label and class where known, and a table's; one row group a part."""
     import pyarrow
     import pyarrow.parquet
 
