@@ -571,21 +571,29 @@ def _settings(
     values = flags | given | _paths(places)
     known = f"Recipes: {', '.join(RECIPES)}. Images are a folder (./photos), a list, shards or a .npz."
     if len(targets) + (config_file is not None) != 1:
-        got = ", ".join(map(shown, targets)) or "neither"
+        got = ", ".join(map(shown, targets[:5])) + ", ..." * (len(targets) > 5) or "neither"
+        if len(targets) > 1 and config_file is None and all(Path(target).is_file() for target in targets):
+            raise ConfigError(
+                f"got {len(targets)} files ({got}): a shell has put them in the place of a glob. Quote it, as in "
+                "'photos/*.jpg', or give their folder."
+            )
         raise ConfigError(f"give one recipe name or --config FILE, got {got}. {known}")
     if config_file is not None:
         config = PretrainConfig.from_yaml(config_file).with_values(values)
     elif targets[0] in RECIPES:
         config = recipe(targets[0]).with_values(values)
     elif _is_path(targets[0]) or Path(targets[0]).is_dir():
+        from sdclr.data.globs import glob_of
         from sdclr.workflows.own_images import own_config
 
         path = user_path(targets[0])
-        if path.suffix != ".tar" and not path.exists():  # a range of shards is no file
+        if path.suffix != ".tar" and not path.exists() and glob_of(path) is None:  # a range of shards is no file
             raise MissingInputError(f"there is no folder or file {shown(targets[0])}. {known}")
         if "data.path" in flags:
             raise ConfigError(f"{shown(targets[0])} says where the images are; leave --data out.")
-        out = out or Path("runs") / path.absolute().stem.partition("-{")[0]
+        glob = glob_of(path)
+        named = path.absolute() if glob is None else glob.root.absolute()
+        out = out or Path("runs") / named.stem.partition("-{")[0]
         return own_config(str(path.absolute()), values, out, _console(quiet=bool(_speaker()))), out
     else:
         raise ConfigError(f"{shown(targets[0])!r} is neither a recipe nor a folder. {known}")
@@ -593,9 +601,18 @@ def _settings(
 
 
 def _is_path(argument: str) -> bool:
-    """./photos, /data/list.csv, a.npz, a.tar: whatever has a slash before any =, or such a suffix."""
+    """./photos, list.csv, 'x*.jpg': whatever has a slash before any =, a sign of a glob, or such a suffix."""
     head, equals, _ = argument.partition("=")
-    return "/" in head or (not equals and Path(argument).suffix in (".txt", ".csv", ".npz", ".tar"))
+    if "/" in head:
+        return True
+    return not equals and (any(sign in head for sign in "*?[") or Path(argument).suffix.lower() in _COLLECTIONS)
+
+
+_COLLECTIONS = (
+    *(".txt", ".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".json", ".parquet", ".pq"),
+    *(".npz", ".tar", ".zip"),
+)
+"""Suffixes of files that name or hold images; here, so that --help need not import who reads them."""
 
 
 _stderr = Console(stderr=True, markup=False, emoji=False, highlight=False)

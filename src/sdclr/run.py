@@ -144,13 +144,22 @@ class Run:
         """Refuse to mix: ConfigError if this folder holds a run whose settings decide another result, naming them."""
         if self.exists:
             if differences := config.differences(self.settings()):
-                raise ConfigError(
-                    f"{self.folder} holds a run with other settings (saved -> asked for):\n  "
-                    + "\n  ".join(differences)
-                    + "\nChoose another --out, or give the saved settings to go on."
-                )
+                raise ConfigError(self._other_settings(differences))
         elif self.folder.exists() and (not self.folder.is_dir() or self._holds_something_else()):
             raise RunFolderError(f"{self.folder} exists and is not a run folder; choose a new or empty --out.")
+
+    def _other_settings(self, differences: Sequence[str]) -> str:
+        """What to do first, then the differences."""
+        first = f"{shown(self.folder)} holds a run with other settings: give the saved ones to go on, or "
+        same_network = not any(line.startswith("backbone.") for line in differences)
+        afresh = "start a new run with another --out."
+        if self.backbone_path.is_file():
+            first = f"{shown(self.folder)} is finished, with other settings: "
+            if same_network and not any(line.startswith("weights:") for line in differences):
+                weights = command("--weights", self.folder)
+                afresh = f"start a new run, with the same command, {weights} and another --out."
+        more = [f"... and {len(differences) - 8} more"] if len(differences) > 8 else []
+        return "\n  ".join([f"{first}{afresh}", "saved -> asked for:", *differences[:8], *more])
 
     def require_elsewhere(self, *places: str | None) -> None:
         """ConfigError where this folder is one of ``places``, folders of images, which stay as they are."""

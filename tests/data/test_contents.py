@@ -93,7 +93,9 @@ def test_a_damaged_record_is_named(tmp_path: Path, damage: bytes) -> None:
 def test_other_fingerprints_are_explained_by_names(images: ImageFiles, tmp_path: Path) -> None:
     write_record(tmp_path / "r", {"train": read_contents(images)})
     more = ImageFiles(images.root, (*images.paths, "new.jpg"), None)
-    with pytest.raises(ConfigError, match=r"fingerprint aa, now bb\): train: 1 new \(new.jpg\)"):
+    with pytest.raises(
+        ConfigError, match=r"^1 new, 0 gone: start a new run with --weights .*\n.*train: 1 new \(new.jpg\)"
+    ):
         require_recorded(tmp_path / "r", {"train": more}, "aa", "bb")
     assert require_recorded(tmp_path / "r", {"train": images}, "aa", "aa")
     assert not require_recorded(tmp_path / "none", {"train": images}, "aa", "aa")

@@ -335,3 +335,58 @@ def test_the_clothing_lists_and_folders_are_the_same_images(sdclr_data: Path) ->
     images, bad = folders.part("test").verified("raise", lambda done: None)
     assert (len(images), bad) == (68, [])
     assert np.all(images.sizes > 0)
+
+
+# ---- tables and globs of other people
+
+
+def test_paths_that_begin_where_the_command_runs_are_answered_with_the_root(
+    own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tables").mkdir()
+    table = tmp_path / "tables" / "t.csv"
+    table.write_text("path\nphotos/cat/0.jpg\nphotos/cat/1.jpg\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(MissingInputError, match=r"line 2: .*where this command runs.* data\.root=") as caught:
+        build_data(config(table, subset="all"))
+    root = str(caught.value).rpartition("data.root=")[2].removesuffix(".")
+    assert len(build_data(config(table, subset="all", root=root)).train.to(torch.device("cpu"))) == 2
+
+
+def test_paths_that_begin_one_folder_above_the_root_are_answered_with_it(own: Path, tmp_path: Path) -> None:
+    (own / "t.csv").write_text("path\nphotos/cat/0.jpg\n")
+    for values in ({}, {"root": str(own)}):
+        with pytest.raises(MissingInputError, match=rf"(Add|Give) data\.root={tmp_path}\."):
+            build_data(config(own / "t.csv", subset="all", **values))
+
+
+def test_absolute_paths_elsewhere_are_answered_with_their_folder(own: Path, tmp_path: Path) -> None:
+    (tmp_path / "tables").mkdir()
+    table = tmp_path / "tables" / "t.csv"
+    table.write_text(f"path\n{own}/cat/0.jpg\n{own}/dog/0.jpg\n")
+    with pytest.raises(DataError, match=rf"absolute ones must lie below it\. Those .* below data\.root={own}\."):
+        build_data(config(table, subset="all"))
+    assert build_data(config(table, subset="all", root=str(own))).train.paths == ("cat/0.jpg", "dog/0.jpg")
+
+
+def test_a_glob_takes_what_it_matches_and_counts_the_rest(own: Path) -> None:
+    data = build_data(config(own / "**" / "0.jpg", subset="all"))
+    assert data.train.paths == ("cat/0.jpg", "dog/0.jpg", "yak/0.jpg")
+    assert "images that the glob does not match left out: 9" in data.remarks
+    assert build_data(config(own / "**" / "[01].jpg", labels="folders")).class_names == CLASSES
+    with pytest.raises(DataError, match=r"no image of 12 below .* matches .*\*\.png"):
+        build_data(config(own / "**" / "*.png", subset="all"))
+
+
+def test_the_other_columns_stay_with_their_images(own: Path) -> None:
+    (own / "t.csv").write_text("path;label;camera\ncat/0.jpg;a;k1\ndog/0.jpg;b;k2\nyak/0.jpg;b;k3\n")
+    data = build_data(config(own / "t.csv", exclude=["dog"]))
+    assert data.train.columns["camera"].tolist() == ["k1", "k3"]
+    assert data.train.at(np.array([1])).columns["camera"].tolist() == ["k3"]
+
+
+def test_a_column_that_no_table_is_given_for_is_refused(own: Path) -> None:
+    with pytest.raises(ConfigError, match=r"data\.path_column=x is for tables"):
+        build_data(config(own, subset="all", path_column="x"))
+    with pytest.raises(ConfigError, match=r"label_column is for name=images only"):
+        DataConfig.parse({"name": "digits", "label_column": "x"})

@@ -11,6 +11,7 @@ import pyarrow.parquet
 import pytest
 import torch
 
+from image_folder_stand_in import make_folder
 from imagenet_stand_in import make_imagenet
 from sdclr import Run, load_backbone, pretrain, recipe
 from sdclr.data import DataConfig, build_data
@@ -125,3 +126,37 @@ def test_what_cannot_be_written_or_read_is_refused_before_any_work(
         embed(tmp_path, DIGITS, tmp_path / "f.npz")
     with pytest.raises(CheckpointError, match="cut off or not"):
         embed(tmp_path / "there.npz", DIGITS, tmp_path / "f.npz")
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".parquet"])
+def test_the_other_columns_of_a_table_travel_with_the_features(run: Run, tmp_path: Path, suffix: str) -> None:
+    make_folder(tmp_path / "photos", {"cat": 2})
+    table = tmp_path / "t.csv"
+    table.write_text(
+        "camera;../evil;path;features;file\nk1;u;photos/cat/0.jpg;x;m\n;längerer Text;photos/cat/1.jpg;y;n\n"
+    )
+    data = DataConfig.parse({"name": "images", "path": str(table), "subset": "all"})
+    out = embed(run.folder, data, tmp_path / f"f{suffix}")
+    if suffix == ".npz":
+        with np.load(out, allow_pickle=False) as file:
+            found = {name: file[name].tolist() for name in file.files}
+    else:
+        found = pyarrow.parquet.read_table(out).to_pydict()
+    assert found["path"] == ["photos/cat/0.jpg", "photos/cat/1.jpg"]
+    assert np.shape(found["features"]) == (2, 32)
+    assert found["camera"] == ["k1", ""]
+    assert found["table__evil"] == ["u", "längerer Text"], "no name that leads anywhere"
+    assert (found["table_features"], found["table_file"]) == (["x", "y"], ["m", "n"])
+    assert set(found) == {"path", "features", "camera", "table__evil", "table_features", "table_file"}
+
+
+def test_a_column_that_a_npz_cannot_hold_is_refused_before_any_work(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_folder(tmp_path / "photos", {"cat": 2})
+    (tmp_path / "t.csv").write_text("path,notes\nphotos/cat/0.jpg,0123456789\nphotos/cat/1.jpg,\n")
+    data = DataConfig.parse({"name": "images", "path": str(tmp_path / "t.csv"), "subset": "all"})
+    monkeypatch.setattr(embed_module, "LARGEST_COLUMN", 40)
+    with pytest.raises(ConfigError, match=r"column notes has a text of 10 characters.* Write a \.parquet"):
+        embed(run.folder, data, tmp_path / "f.npz")
+    assert embed(run.folder, data, tmp_path / "f.parquet").is_file()

@@ -15,6 +15,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 
 from sdclr import Run, Views, cli, evaluate
+from sdclr.data.image_files import ImageFiles
 from sdclr.jobs.pretrain import job as pretrain_job
 from shard_stand_in import shards_of
 
@@ -287,3 +288,30 @@ def test_photos_without_labels_are_not_sent_to_an_evaluation(sdclr: Cli, tmp_pat
     assert proposed[:3] == ["sdclr", "embed", "runs/x"]
     assert sdclr(*proposed[1:])[0] == 0
     assert (tmp_path / "x.npz").is_file()
+
+
+# ---- more photos next month, more epochs, other settings
+
+
+def test_what_has_changed_since_a_run_is_answered_first_with_what_to_do(
+    sdclr: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert sdclr("pretrain", "photos", "--out", "runs/a", *TINY)[0] == 0, "without a slash"
+    code, _, err = sdclr("pretrain", "photos", "--out", "runs/a", *TINY[:2], "epochs=200")
+    assert code == 78
+    assert err.startswith(
+        "error: runs/a is finished, with other settings: start a new run, with the same command, --weights runs/a "
+        "and another --out. saved -> asked for: epochs: 2 -> 200"
+    ), err
+    code, _, err = sdclr("pretrain", "photos", "--out", "runs/a", "backbone.width=4")
+    assert (code, "--weights" in err) == (78, False), "another network cannot start from its weights"
+    write_photos(tmp_path / "photos" / "july", 3)
+    with monkeypatch.context() as patch:
+        patch.setattr(ImageFiles, "verified", None)  # nobody waits for a pass over all files to hear this
+        code, _, err = sdclr("pretrain", "photos", "--out", "runs/a", *TINY)
+    assert code == 78
+    assert err.startswith("error: 3 new, 0 gone: start a new run with --weights runs/a and another --out."), err
+    assert "3 new (july/common/1.jpg, july/common/2.jpg, july/rare/0.jpg)" in err
+    code, _, err = sdclr("pretrain", "photos", "--weights", "runs/a", "--out", "runs/b", *TINY)
+    assert code == 0, err
+    assert Run("runs/b").backbone_path.is_file()

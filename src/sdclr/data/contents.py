@@ -21,6 +21,7 @@ from sdclr.data.decode import Member, Source, open_bytes, printable
 from sdclr.data.image_files import ImageFiles
 from sdclr.data.look_ahead import in_pieces
 from sdclr.errors import ConfigError, DataError, SdclrError
+from sdclr.safe_text import command
 
 SAMPLE = 4096
 """Bytes from each of three places."""
@@ -113,6 +114,17 @@ def name_differences(before: Sequence[Content], paths: Sequence[str]) -> list[st
     return differences([one._replace(digest="") for one in before], [Content(path, "", 0, 0) for path in paths])
 
 
+def _counts(before: Sequence[Content], paths: Sequence[str]) -> tuple[int, int]:
+    """How many names are new, and how many are gone."""
+    old = {one.path for one in before if one.digest != ABSENT}
+    return len(set(paths) - {one.path for one in before}), len(old - set(paths))
+
+
+def _afresh(run: Path) -> str:
+    """What to do with images that a run was not begun with."""
+    return f"start a new run with {command('--weights', run)} and another --out."
+
+
 def _first(paths: Sequence[str]) -> str:
     shown = ", ".join(map(printable, paths[:3]))
     return f"{shown}, ..." if len(paths) > 3 else shown
@@ -177,11 +189,14 @@ def require_recorded(record: Path, files: Mapping[str, ImageFiles], trained_on: 
     parts = [(part, images, recorded[part]) for part, images in files.items() if recorded and part in recorded]
     if found != trained_on:
         problems = [f"{part}: {one}" for part, images, old in parts for one in name_differences(old, images.paths)]
+        counts = [_counts(old, images.paths) for _, images, old in parts]
+        new, gone = (sum(numbers) for numbers in zip((0, 0), *counts, strict=True))
+        what = f"{new} new, {gone} gone" if problems else "other images, other labels or another split"
+        detail = f" ({'; '.join(problems)})" if problems else ""
         raise ConfigError(
-            f"{record.parent} was trained on other data (fingerprint {trained_on}, now {found}): "
-            + ("; ".join(problems) if problems else "images, labels or split differ")
-            + ". Give the data it was trained on (--data, if they have moved), or start a new run on these, from its "
-            "weights if you like: --weights RUN with another --out."
+            f"{what}: {_afresh(record.parent)}\n{record.parent} was trained on other data{detail}; to go on with it, "
+            "give it the data it was trained on (--data, if they have moved). "
+            f"Fingerprint {trained_on}, now {found}."
         )
     problems = []
     for part, images, old in parts:
@@ -190,6 +205,6 @@ def require_recorded(record: Path, files: Mapping[str, ImageFiles], trained_on: 
     if problems:
         raise ConfigError(
             f"the images are not those that {record.parent} was trained on, though their names are: "
-            f"{'; '.join(problems)}. Restore them, or start a new run in another --out."
+            f"{'; '.join(problems)}. Restore them, or {_afresh(record.parent)}"
         )
     return recorded is not None

@@ -16,6 +16,7 @@ from sdclr.data.listing import IMAGE_SUFFIXES
 from sdclr.data.split_files import path_problem, read_lines
 from sdclr.data.tables import TABLE_SUFFIXES, Table, delimiter_name, read_delimited, read_table
 from sdclr.errors import ConfigError, DataError
+from sdclr.safe_text import shown
 
 PATH_COLUMNS = (
     *("path", "file", "filename", "image"),
@@ -196,6 +197,15 @@ def _below(roots: tuple[str, ...], path: str) -> str:
     return next((bare[len(root) :] for root in roots if bare.startswith(root)), path)
 
 
+def _common_folder(rows: list[_Row]) -> str:
+    """A hint at the folder below which all absolute paths of a list lie."""
+    absolute = [path for row in rows if os.path.isabs(path := row.path.strip()) and "\0" not in path]
+    folder = os.path.commonpath([os.path.dirname(path) for path in absolute]) if absolute else ""
+    if folder in ("", "/", "//") or ".." in folder.split("/"):
+        return ""
+    return f" Those of this list lie below data.root={shown(folder)}."
+
+
 def _is_file_name(path: str) -> bool:
     """Whether a system can be asked for it: JSON can write halves of characters."""
     try:
@@ -222,7 +232,7 @@ def _checked(file: Path, rows: list[_Row], root: Path | None, unit: str = "line"
         if problem := path_problem(relative):
             raise DataError(
                 f"{where}: {problem} Paths are relative to the list's folder, or to data.root; absolute ones must "
-                "lie below it."
+                f"lie below it.{_common_folder(rows)}"
             )
         path = posixpath.normpath(relative)
         if path in line_of:

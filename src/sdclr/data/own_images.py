@@ -16,27 +16,31 @@ import numpy as np
 
 from sdclr.data.decode import printable
 from sdclr.data.exclusion import Exclusion
+from sdclr.data.globs import Glob, glob_of
 from sdclr.data.image_files import ImageFiles
 from sdclr.data.image_lists import LIST_SUFFIXES, ListedImages, read_listed_images
 from sdclr.data.images import LabelledImages
 from sdclr.data.links import Fence, Links
 from sdclr.data.listed_names import match_names
-from sdclr.data.listing import list_images
+from sdclr.data.listing import IMAGE_SUFFIXES, list_images
 from sdclr.data.splits import Positions
 from sdclr.data.tables import TABLE_SUFFIXES
 from sdclr.data.tar_shards import Members, expand_braces, read_shards
 from sdclr.errors import ConfigError, DataError, MissingInputError
+from sdclr.safe_text import shown
 
 ACCEPTED = (
     "a folder (searched with its sub-folders), a .txt list (lines 'relative/path' or 'relative/path label'), a table "
     "(.csv, .tsv, .jsonl, .json or .parquet) with a column path (and label), uncompressed .tar shards "
-    "(one, 'NAME-{000..099}.tar', or a folder of them), or a "
-    ".npz of arrays (with data.name=arrays)"
+    "(one, 'NAME-{000..099}.tar', or a folder of them), a quoted glob "
+    "('photos/**/*.jpg'), or a .npz of arrays (with data.name=arrays)"
 )
 SHARD_SUFFIX = ".tar"
 _SPLIT_NAME = re.compile(
     r"(?:train(?:ing)?|val(?:id(?:ation)?)?|test(?:ing)?|dev|eval)(?:[-_ ]?(?:set|split|images?|data|[0-9]{4}))?"
 )
+FILES_LOOKED_FOR = 64
+"""Entries of a list for which another root is looked for, where none of them is there."""
 TIFF_SUFFIXES = (".tif", ".tiff")
 
 
@@ -139,6 +143,8 @@ def read_own_images(
 
 
 def _find(path: Path, class_folders: bool, rules: _Rules) -> _Found:
+    if (glob := glob_of(path)) is not None:
+        return _find_by_glob(glob, path, class_folders, rules)
     if path.suffix.lower() == SHARD_SUFFIX and not path.is_dir():
         # whoever names a shard means it, wherever a link of that name leads
         names = [path.name] if path.exists() else expand_braces(path.name)
@@ -162,7 +168,35 @@ def _find(path: Path, class_folders: bool, rules: _Rules) -> _Found:
     return _find_listed(listed, path.parent if root is None else root, rules)
 
 
+def _find_by_glob(glob: Glob, path: Path, class_folders: bool, rules: _Rules) -> _Found:
+    """The images below the folder before the first *, as far as their paths match."""
+    if rules.root is not None:
+        raise ConfigError(f"data.root={rules.root} is for a list or a table, and not for a glob. Leave it out.")
+    if not glob.root.is_dir():
+        raise MissingInputError(f"folder {printable(glob.root)} of the glob {printable(path)} does not exist.")
+    suffix = path.suffix.lower()
+    is_shards = suffix == SHARD_SUFFIX
+    suffixes = (SHARD_SUFFIX,) if is_shards else IMAGE_SUFFIXES
+    listing = list_images(glob.root, rules.exclude, suffixes, rules.links, rules.unwanted)
+    paths = glob.matching(listing.paths)
+    if not paths:
+        but = "".join(f"; {remark}" for remark in listing.remarks())
+        raise DataError(
+            f"no image of {len(listing.paths)} below {printable(glob.root)} matches {printable(path)}{but}. * stays "
+            "inside a folder, ** is any number of folders, capitals matter."
+        )
+    if is_shards:
+        if class_folders:
+            raise ConfigError("data.labels=folders is for folders of images, and not for shards. Leave it out.")
+        return _find_in_shards(glob.root, paths, rules)
+    others = len(listing.paths) - len(paths)
+    remarks = listing.remarks() + ([f"images that the glob does not match left out: {others}"] if others else [])
+    labels = _labels_by_folder(glob.root, paths) if class_folders else None
+    return _Found(glob.root, paths, labels, remarks)
+
+
 def _find_listed(listed: ListedImages, root: Path, rules: _Rules) -> _Found:
+    _hint_at_the_root(listed, root, rules)
     matched = match_names(root, listed.paths)
     _refuse_repeated(listed, matched.paths)
     wanted = [row for row, name in enumerate(matched.paths) if name not in rules.unwanted]
@@ -174,6 +208,26 @@ def _find_listed(listed: ListedImages, root: Path, rules: _Rules) -> _Found:
     remarks = [*listed.remarks, *matched.remarks(), *_unwanted_images(len(matched.paths) - len(wanted))]
     columns = {name: [cells[row] for row in wanted] for name, cells in listed.columns.items()}
     return _Found(root, paths, labels, remarks, columns=columns)
+
+
+def _hint_at_the_root(listed: ListedImages, root: Path, rules: _Rules) -> None:
+    """MissingInputError that says which data.root is meant, where paths begin in another folder.
+
+    Such as the one where the command runs, which is what most programs take them for.
+    """
+    sample = listed.paths[:FILES_LOOKED_FOR]
+    if any(os.path.lexists(root / path) for path in sample):
+        return
+    for place in (Path.cwd(), root.parent):
+        if place.absolute() == root.absolute():
+            continue
+        if any(os.path.lexists(place / path) for path in sample):
+            here = " (where this command runs)" if place == Path.cwd() else ""
+            begin, add = ("data.root", "Give") if rules.root is not None else ("the list's own folder", "Add")
+            raise MissingInputError(
+                f"{listed.where(0)}: {printable(sample[0])} is not below {printable(root)}, {begin}, "
+                f"and it is below {printable(place.absolute())}{here}. {add} data.root={shown(place.absolute())}."
+            )
 
 
 def _refuse_repeated(listed: ListedImages, paths: list[str]) -> None:

@@ -13,7 +13,7 @@ import json
 import os
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -34,6 +34,7 @@ from sdclr.errors import ConfigError, RunFolderError
 from sdclr.evaluation.features import extract_features
 from sdclr.output_files import lexists, output_file, require_free
 from sdclr.presentation.progress import AnyProgress, NoProgress
+from sdclr.safe_text import shown
 
 FORMATS = (".npz", ".parquet")
 ROWS_PER_PART = 4096
@@ -51,10 +52,12 @@ def embed(
     """Write the features of every image of ``data`` (its training part) to ``out``, a .npz or .parquet file.
 
     ``source``: a run folder or backbone.safetensors. The file holds ``path`` [N] (the position, for arrays),
-    ``features`` float32 [N, F], and ``label`` with ``class_names`` where labels are known. An interrupted call goes on
-    where it stopped, if backbone and images are the same. Files that cannot be decoded are an error, or left out with a
-    warning (data.on_error=skip). Raises ConfigError for another kind of output, and for one that exists unless
-    ``overwrite``; RunFolderError where another process is writing it, or where OUT.partial is not ours.
+    ``features`` float32 [N, F], and ``label`` with ``class_names`` where labels are known. The other columns of a table
+    (camera, date, ...) are arrays of text [N] under their own names; one whose name is taken, or cannot be the name of
+    an array, is called table_NAME, with _ for every sign but letters, digits, spaces, dots and hyphens. An interrupted
+    call goes on where it stopped, if backbone and images are the same. Files that cannot be decoded are an error, or
+    left out with a warning (data.on_error=skip). Raises ConfigError for another kind of output, and for one that exists
+    unless ``overwrite``; RunFolderError where another process is writing it, or where OUT.partial is not ours.
     """
     out, show = Path(out), progress or NoProgress()
     _check_output(out)
@@ -79,6 +82,7 @@ def _write_features(
     for remark in found.remarks:
         show.print(remark)
     images, bad = _usable(found.train, data, show)
+    columns = _other_columns(images, out)  # before any work: it may be an error
     contents = [digest_of(read_contents(files)) for files in found.files(data.subset).values()]
     identity = f"{_identity(source, found.fingerprint, size)} {[one.path for one in bad]} {contents}"
     where = resolve_device(device)
@@ -95,6 +99,7 @@ def _write_features(
     facts: dict[str, Any] = {"path": _names(images)}
     if images.labels is not None:
         facts |= {"label": images.labels, "class_names": np.array(found.class_names)}
+    facts |= columns
     parts.finish(out, facts, overwrite=overwrite)
 
 
@@ -122,6 +127,40 @@ def _identity(source: Path | str, fingerprint: str, size: int) -> str:
     path = Path(source)
     weights = (path / "backbone.safetensors" if path.is_dir() else path).read_bytes()
     return f"{hashlib.sha256(weights).hexdigest()} {fingerprint} {size}"
+
+
+RESERVED = frozenset({"path", "features", "label", "class", "class_names", "file", "allow_pickle"})
+"""Names that are not free for the columns of a table: ours, and two that NumPy's savez takes for its own."""
+LARGEST_COLUMN = 1 << 30
+"""Bytes of a column in a .npz, where every text takes as much as the longest."""
+
+
+def _other_columns(images: Images, out: Path) -> dict[str, npt.NDArray[Any]]:
+    """What a table says of each image besides path and label: arrays of text [N] by safe, distinct names."""
+    found: dict[str, npt.NDArray[Any]] = {}
+    if not isinstance(images, ImageFiles):
+        return found
+    for name, cells in images.columns.items():
+        longest = max((len(cell) for cell in cells), default=0)
+        if out.suffix == ".npz" and 4 * longest * len(cells) > LARGEST_COLUMN:
+            raise ConfigError(
+                f"column {shown(name, 80)} has a text of {longest:,} characters, and a .npz takes as much for each of "
+                f"{len(cells):,} images. Write a .parquet, or take the column out of the table."
+            )
+        found[_array_name(name, found)] = cells if out.suffix == ".parquet" else cells.astype(np.str_)
+    return found
+
+
+def _array_name(column: str, taken: Container[str]) -> str:
+    """A name that can be that of an array: no path, none of ours, not given yet."""
+    safe = re.sub(r"[^\w .-]", "_", column).lstrip(".").strip() or "_"
+    if safe != column or safe in RESERVED or re.fullmatch(r"arr_[0-9]+", safe):
+        safe = f"table_{safe}"
+    name, times = safe[:200], 1
+    while name in taken:
+        times += 1
+        name = f"{safe[:200]}_{times}"
+    return name
 
 
 def _name(images: Images, row: int) -> str:
@@ -251,7 +290,7 @@ def _new_file(path: Path) -> Iterator[tuple[Path, IO[bytes]]]:
 
 
 def _write_parquet(file: IO[bytes], parts: Iterator[npt.NDArray[np.float32]], facts: dict[str, Any]) -> None:
-    """Columns path, features (a fixed-size list), label and class where known; one row group a part."""
+    """Columns path, features (a fixed-size list), label and class where known, and a table's; one row group a part."""
     import pyarrow
     import pyarrow.parquet
 
@@ -264,6 +303,8 @@ def _write_parquet(file: IO[bytes], parts: Iterator[npt.NDArray[np.float32]], fa
         if "label" in facts:
             labels = facts["label"][rows]
             columns |= {"label": pyarrow.array(labels), "class": pyarrow.array(facts["class_names"][labels].tolist())}
+        for name in [name for name in facts if name not in RESERVED]:
+            columns[name] = pyarrow.array([_as_text(cell) for cell in facts[name][rows]], pyarrow.string())
         table = pyarrow.table(columns)
         writer = writer or pyarrow.parquet.ParquetWriter(file, table.schema)
         writer.write_table(table)

@@ -185,6 +185,8 @@ class Job:
         self.precision = resolve_precision(config.precision, self.device)
         self.compile = resolve_compile(config.compile, self.device, several=world.several)
         self.data: Data = build_data(config.data, download=download, exclude=[run.folder] if run is not None else [])
+        if run is not None and run.exists:
+            self._require_same_names(run)  # before every file is decoded
         for remark in self.data.remarks:
             show.print(remark)
         found = self.data.pretraining_images(config.data.subset)
@@ -256,6 +258,13 @@ class Job:
         self.saver = Saver(self.device)
         # the last save: when it was, and how long the loop waited for it
         self.saved_step, self.saved_seconds, self.save_seconds = 0, time.monotonic(), 0.0
+
+    def _require_same_names(self, run: Run) -> None:
+        """ConfigError that counts the files that are new and gone since the run began."""
+        saved = run.read_json("split.json", "fingerprint")["fingerprint"]
+        if saved != self.data.fingerprint:
+            files = self.data.files(self.config.data.subset)
+            require_recorded(run.folder / CONTENTS_FILE, files, saved, self.data.fingerprint)
 
     def learning_rate(self, step: int) -> float:
         optimizer = self.config.optimizer

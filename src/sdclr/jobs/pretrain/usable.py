@@ -66,7 +66,7 @@ def usable_images(
                 require_recorded(run.folder / CONTENTS_FILE, {"train": usable}, fingerprint, fingerprint)
             raise ConfigError(
                 f"the images below {printable(images.root)} have the names of those that this run has begun with, but "
-                "they are other files. Restore the images, or choose another --out."
+                "they are other files. Restore the images, or start a new run in another --out."
             )
     if facts["skipped"]:
         warnings.warn(left_out([BadFile(*one) for one in facts["skipped"]], len(images)), stacklevel=2)

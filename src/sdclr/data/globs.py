@@ -1,0 +1,81 @@
+"""A glob as a collection: 'photos/**/*.jpg' is the folder photos and a rule for the paths below it.
+
+``*`` and ``?`` match within one name, ``**`` any number of folders, ``[ab]`` one of these
+characters; capitals matter, forms of one letter (é) are equal. Opens nothing and lists nothing.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from pathlib import Path
+from typing import NamedTuple
+
+from sdclr.errors import DataError
+from sdclr.safe_text import shown
+
+_MAGIC = re.compile(r"[*?\[]")
+
+
+class Glob(NamedTuple):
+    """Where to look, and what counts there."""
+
+    root: Path
+    pattern: str
+    """Relative to ``root``."""
+
+    def compiled(self) -> re.Pattern[str]:
+        """Matches the relative paths that count, in NFC."""
+        parts = unicodedata.normalize("NFC", self.pattern).split("/")
+        text = ""
+        for number, part in enumerate(parts):
+            last = number == len(parts) - 1
+            if part == "**":
+                text += r".*" if last else r"(?:[^/]+/)*"
+            else:
+                text += _one_name(part) + ("" if last else "/")
+        return re.compile(rf"(?s:{text})\Z")
+
+    def matching(self, paths: list[str]) -> list[str]:
+        """Those of ``paths``, relative to the root, that count; in their order."""
+        pattern = self.compiled()
+        return [path for path in paths if pattern.match(unicodedata.normalize("NFC", path))]
+
+
+def glob_of(path: Path) -> Glob | None:
+    """A path with *, ? or [ in it that is no file or folder itself; None for any other.
+
+    Raises DataError for a glob that leads out of its folder.
+    """
+    if not _MAGIC.search(str(path)) or path.exists():
+        return None
+    parts = path.parts
+    first = next(number for number, part in enumerate(parts) if _MAGIC.search(part))
+    pattern = parts[first:]
+    if ".." in pattern:
+        raise DataError(f"{shown(path)}: .. after the first * leads out of the folder. Write the path itself.")
+    return Glob(Path(*parts[:first]), "/".join(pattern))
+
+
+def _one_name(part: str) -> str:
+    """A part between two slashes. Not fnmatch.translate: its * matches a slash, too."""
+    text, position = "", 0
+    while position < len(part):
+        sign = part[position]
+        end = part.find("]", position + 2) if sign == "[" else -1
+        if end > 0:
+            inside = part[position + 1 : end]
+            negated, inside = inside.startswith("!"), inside.removeprefix("!")
+            text += f"[{'^/' if negated else ''}{_CLASS_SIGNS.sub(_escaped, inside)}]"
+            position = end + 1
+            continue
+        text += {"*": "[^/]*", "?": "[^/]"}.get(sign, re.escape(sign))
+        position += 1
+    return text
+
+
+_CLASS_SIGNS = re.compile(r"[\\\[\]^&~|]")
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return f"\\{found[0]}"
