@@ -439,7 +439,7 @@ def embed(
     ],
     images: Annotated[
         Path,
-        typer.Argument(metavar="IMAGES", help="Folder, .txt or .csv list, .tar shards, or .npz.", callback=_expanded),
+        typer.Argument(metavar="IMAGES", help="Folder, list, table, glob, .tar shards, or .npz.", callback=_expanded),
     ],
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[data.KEY=VALUE]...", show_default=False)] = None,
     out: Annotated[Path, typer.Option(help="File to write: .npz or .parquet.", callback=_expanded)] = Path(
@@ -452,13 +452,13 @@ def embed(
     from sdclr.config import parse_assignments
     from sdclr.jobs.embed import embed as run_embed
     from sdclr.presentation.progress import Progress
-    from sdclr.workflows.own_images import own_data
+    from sdclr.workflows.own_images import own_data_as_trained
 
     given = parse_assignments(overrides or [])
     with Progress(_stderr) as progress:
         path = run_embed(
             source,
-            own_data(str(images.absolute()), given),
+            own_data_as_trained(source, str(images.absolute()), given),
             out,
             device=device,
             progress=progress,

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from sdclr.data.decode import FORMATS, MAX_PIXELS, open_image, read_size, require_file
+from sdclr.data.decode import FORMATS, LEVELS_USED, MAX_PIXELS, bits_used, open_image, read_size, require_file
 from sdclr.errors import DataError, MissingInputError
 
 RNG = np.random.default_rng(0)
@@ -336,3 +336,72 @@ def test_an_unreadable_file_is_refused(tmp_path: Path) -> None:
     path.chmod(0)
     with pytest.raises(DataError, match="permission denied"):
         open_image(path)
+
+
+# ---- what phones, cameras and microscopes write
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_twelve_bits_in_a_file_of_sixteen_are_spread_to_white_when_that_is_said(tmp_path: Path, suffix: str) -> None:
+    levels = np.array([[0, 2048, 4095]], dtype=np.uint16)
+    path = tmp_path / f"x.{suffix}"
+    Image.fromarray(levels).save(path)
+    assert np.asarray(open_image(path))[0, :, 0].tolist() == [0, 8, 16], "as they are: almost black"
+    assert np.asarray(open_image(path, grey_bits=12))[0, :, 0].tolist() == [0, 128, 255]
+    assert open_image(path).info[LEVELS_USED] == 4095
+    with pytest.raises(
+        DataError, match=r"holds grey levels up to 4,095, which 10 bits cannot\. Use data\.grey_bits=12"
+    ):
+        open_image(path, grey_bits=10)
+
+
+def test_colours_of_sixteen_bits_say_how_bright_they_are(tmp_path: Path) -> None:
+    """Pillow keeps their upper byte, so that 12-bit colours are black; it has no writer of such files."""
+    rows = b"".join(b"\0" + np.full((4, 3), level, ">u2").tobytes() for level in (0, 4095))
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", 4, 2, 16, 2, 0, 0, 0)), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    content = b"\x89PNG\r\n\x1a\n"
+    for kind, body in chunks:
+        content += struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+    (tmp_path / "x.png").write_bytes(content)
+    image = open_image(tmp_path / "x.png")
+    assert (image.mode, image.info[LEVELS_USED]) == ("RGB", 15 * 257)
+
+
+def test_ordinary_images_say_nothing_about_their_levels(tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4)).save(tmp_path / "x.png")
+    assert LEVELS_USED not in open_image(tmp_path / "x.png").info
+
+
+def test_how_many_bits_are_used_is_decided_by_the_brightest_of_all() -> None:
+    assert [bits_used([3, top]) for top in (200, 300, 4095, 4096, 16_383, 16_384, 65_535)] == [
+        *(8, 10, 12, 14, 14, 16, 16)
+    ]
+
+
+def test_heic_is_read_turned_and_measured_where_its_extra_is_installed(tmp_path: Path) -> None:
+    heif = pytest.importorskip("pillow_heif")
+    heif.register_heif_opener()
+    upright = Image.fromarray(np.repeat(np.arange(0, 240, 4, dtype=np.uint8)[:, None, None], 80, 1).repeat(3, 2))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    upright.save(tmp_path / "tagged.jpg", exif=exif)
+    with Image.open(tmp_path / "tagged.jpg") as tagged:
+        tagged.save(tmp_path / "x.jpg", format="HEIF")  # its turn stands in its own box; some phones call it that
+    assert read_size(tmp_path / "x.jpg") == (80, 60)
+    image = open_image(tmp_path / "x.jpg")
+    assert (image.mode, image.size) == ("RGB", (60, 80))
+    left, right = np.asarray(image)[:, [2, -3]].mean((0, 2))
+    assert left > right + 100, "the first row is on the right after a quarter turn"
+    (tmp_path / "cut.heic").write_bytes((tmp_path / "x.jpg").read_bytes()[:300])
+    with pytest.raises(DataError, match=r"cut\.heic is damaged"):
+        open_image(tmp_path / "cut.heic")
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif", "bmp", "gif"])
+def test_a_sound_picture_above_the_cap_is_too_large_and_not_damaged(tmp_path: Path, suffix: str) -> None:
+    Image.new("RGB", (40, 30)).save(tmp_path / f"x.{suffix}")
+    for read in (open_image, read_size):
+        with pytest.raises(
+            DataError, match=r"is too large: it claims 40 x 30 pixels, more than 1,000 in all\. Make it"
+        ):
+            read(tmp_path / f"x.{suffix}", max_pixels=1_000)

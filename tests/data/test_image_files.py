@@ -420,3 +420,28 @@ def test_views_on_a_cuda_device_equal_views_on_the_cpu(photos: ImageFiles) -> No
         assert (cuda.a.device.type, cuda.index.device.type) == ("cuda", "cuda")
         torch.testing.assert_close(cuda.a.cpu(), cpu.a, rtol=0, atol=1e-4)
         torch.testing.assert_close(cuda.b.cpu(), cpu.b, rtol=0, atol=1e-4)
+
+
+# ---- 16-bit files that use fewer bits
+
+
+def test_dark_data_in_files_of_sixteen_bits_are_warned_of_once_and_spread_when_that_is_said(tmp_path: Path) -> None:
+    for number, top in enumerate((900, 4000)):
+        Image.fromarray(np.full((4, 4), top, np.uint16)).save(tmp_path / f"{number}.png")
+    images = ImageFiles(tmp_path, ("0.png", "1.png"), None)
+    with pytest.warns(UserWarning, match=r"2 images have 16 bits and use the lowest 12 .*4,000.*data\.grey_bits=12"):
+        images.verified("raise", lambda done: None)
+    spread = ImageFiles(tmp_path, ("0.png", "1.png"), None, grey_bits=12)
+    kept, bad = spread.verified("raise", lambda done: None)
+    assert (len(kept), bad) == (2, [])
+    assert [int(batch.max()) for batch in spread.stills(4)] == [249]
+    assert list(spread.content()) != list(images.content()), "other pixels are another collection"
+    narrow = ImageFiles(tmp_path, ("0.png", "1.png"), None, grey_bits=10)
+    _, bad = narrow.verified("skip", lambda done: None)
+    assert [one.path for one in bad] == ["1.png"]
+
+
+def test_bright_data_in_files_of_sixteen_bits_are_no_reason_to_warn(tmp_path: Path) -> None:
+    for number, top in enumerate((900, 60_000)):  # one may be dark
+        Image.fromarray(np.full((4, 4), top, np.uint16)).save(tmp_path / f"{number}.png")
+    assert len(ImageFiles(tmp_path, ("0.png", "1.png"), None).verified("raise", lambda done: None)[0]) == 2

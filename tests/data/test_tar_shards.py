@@ -357,7 +357,7 @@ def test_an_image_with_a_class_of_its_own_is_one_beside_whatever_lies_there(tmp_
 def test_every_member_that_is_not_used_is_counted(tmp_path: Path) -> None:
     found = read(
         tmp_path,
-        *("a.jpg", "a.json", "b.jpg", "b.JSON", "b.txt", "README", "c.heic", "d.cls", "e.cls", "._a.jpg"),
+        *("a.jpg", "a.json", "b.jpg", "b.JSON", "b.txt", "README", "c.nef", "d.cls", "e.cls", "._a.jpg"),
         *("@eaDir/a.jpg/SYNOPHOTO_THUMB_XL.jpg", ".thumbnails/b.jpg"),
     )
     assert found.paths == ["a.tar/a.jpg", "a.tar/b.jpg"]
@@ -366,14 +366,14 @@ def test_every_member_that_is_not_used_is_counted(tmp_path: Path) -> None:
         "hidden members of shards left out: 2",
         "members in folders of thumbnails, previews or trash left out: 1",
         ".cls files without an image: 2 (first: d.cls)",
-        "pictures of a kind that cannot be read (HEIC/HEIF) left out: 1 .heic; convert them to JPEG or PNG to use them",
+        "pictures of a kind that cannot be read left out: 1 .nef; convert them to JPEG or PNG to use them",
         "members of shards that are not used: 2 .json, 1 .txt, 1 without a suffix (a class is read from a .cls)",
     ]
 
 
 def test_a_shard_without_images_says_what_it_holds(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"hold no images .*2 \.heic"):
-        read(tmp_path, "a.heic", "b.HEIC")
+    with pytest.raises(DataError, match=r"hold no images .*2 \.nef"):
+        read(tmp_path, "a.nef", "b.NEF")
 
 
 def test_a_class_behind_a_hard_link_counts(tmp_path: Path) -> None:

@@ -315,3 +315,45 @@ def test_what_has_changed_since_a_run_is_answered_first_with_what_to_do(
     code, _, err = sdclr("pretrain", "photos", "--weights", "runs/a", "--out", "runs/b", *TINY)
     assert code == 0, err
     assert Run("runs/b").backbone_path.is_file()
+
+
+# ---- photos as phones and microscopes make them
+
+
+def test_phone_photos_are_turned_and_a_run_that_was_begun_otherwise_stays_as_it_was(sdclr: Cli, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for number in range(34):
+        pixels = np.zeros((40, 60, 3), np.uint8)
+        pixels[:, :30] = 200 + number  # left, and above after the turn
+        Image.fromarray(pixels).save(tmp_path / "photos" / f"p{number}.png", exif=exif)
+    shutil.rmtree(tmp_path / "photos" / "common")
+    shutil.rmtree(tmp_path / "photos" / "rare")
+    assert sdclr("pretrain", "photos", "--out", "runs/new", *TINY)[0] == 0
+    assert Run("runs/new").settings()["data"]["exif_rotation"] is True
+    assert sdclr("pretrain", "photos", "--out", "runs/old", *TINY, "data.exif_rotation=false")[0] == 0
+    code, _, err = sdclr("pretrain", "photos", "--out", "runs/old", *TINY)
+    assert (code, "is finished" in err) == (0, True), "what an earlier version has begun goes on as it was"
+    fingerprints = [Run(f"runs/{name}").read_json("split.json")["fingerprint"] for name in ("new", "old")]
+    assert fingerprints[0] != fingerprints[1]
+    features = {}
+    for name, given in (("old", []), ("old", ["data.exif_rotation=true"])):
+        out = f"{len(given)}.npz"
+        assert sdclr("embed", f"runs/{name}", "photos", "--out", out, *given)[0] == 0
+        with np.load(out) as file:
+            features[len(given)] = file["features"]
+    assert not np.allclose(features[0], features[1], atol=1e-4), "embed reads the images as the run did"
+
+
+def test_twelve_bits_in_files_of_sixteen_are_found_and_recorded(sdclr: Cli, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for number in range(34):
+        levels = rng.integers(0, 4000, (40, 40), dtype=np.uint16)
+        (tmp_path / "scope").mkdir(exist_ok=True)
+        Image.fromarray(levels).save(tmp_path / "scope" / f"{number}.png")
+    code, out, err = sdclr("pretrain", "scope", "--out", "runs/scope", *TINY)
+    assert (code, "warning" in err) == (0, False), err
+    assert "data.grey_bits=12 16-bit greys that use 12 bits" in out
+    assert Run("runs/scope").settings()["data"]["grey_bits"] == 12
+    assert sdclr("pretrain", "scope", "--out", "runs/scope", *TINY)[0] == 0
+    assert sdclr("embed", "runs/scope", "scope", "--out", "f.npz")[0] == 0

@@ -81,8 +81,11 @@ class DataConfig(Section):
     max_skipped: Annotated[int | float, Field(ge=0, json_schema_extra=INCIDENTAL)] = 0.01
     """images: how many files data.on_error=skip may leave out: a whole number is a count, a number below 1 a share of
     the files (one file in any case). More bad ones are a sign that something else is wrong."""
-    exif_rotation: bool = False
-    """images: turn every image as its EXIF tag says; the reference does not. TIFF files are turned in any case."""
+    exif_rotation: bool = Field(default_factory=lambda data: data.get("name") == "images")
+    """images: turn every image as its EXIF tag says, as phones mean it; the reference does not. TIFF and HEIC files are
+    turned in any case."""
+    grey_bits: Annotated[int, Field(ge=8, le=16)] = 16
+    """images: how many bits 16-bit grey files use; 12, for data of many cameras, makes level 4,095 white."""
     exclude: tuple[str, ...] = ()
     """images: globs of what to leave out, such as thumbs or *_mask.png: compared with the path below the folder (or the
     list's root), with that of every folder above, and with their names. * matches / too; capitals matter."""
@@ -145,7 +148,12 @@ class DataConfig(Section):
         useless = _GENERATED_SPLITS_ONLY if self.name == "images" else _IMAGES_ONLY
         for field in useless:
             value = getattr(self, field)
-            if value == type(self).model_fields[field].default:
+            default = (
+                type(self)
+                .model_fields[field]
+                .get_default(call_default_factory=True, validated_data={"name": self.name})
+            )
+            if value == default:
                 continue
             if self.name == "images":
                 raise ValueError(f"{field}={value} does nothing for images, which are taken as they are. Leave it out.")
@@ -162,6 +170,7 @@ _IMAGES_ONLY = (
     "on_error",
     "max_skipped",
     "exif_rotation",
+    "grey_bits",
     "exclude",
 )
 _GENERATED_SPLITS_ONLY = ("imbalance_ratio", "profile")
@@ -319,6 +328,7 @@ def _read_images(config: DataConfig, exclude: Iterable[Path | str]) -> LabelledI
         class_folders=config.labels == "folders",
         test_path=_optional_path(config.test_path),
         exif_rotation=config.exif_rotation,
+        grey_bits=config.grey_bits,
         num_workers=config.num_workers,
         exclude=exclude,
         unwanted=config.exclude,

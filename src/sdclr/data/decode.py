@@ -1,18 +1,21 @@
 """Open one image file, with Pillow alone: header first, then pixels, and an error that names the file and the cause.
 
 What every file becomes: 8-bit RGB of its first frame. Alpha is dropped, as the reference drops it; 16-bit greys are
-scaled (Pillow's own conversion turns them white); 32-bit integer and float greys have no agreed range and are refused.
+scaled (Pillow's own conversion turns them white), from as many bits as it is said that they use; 32-bit integer and
+float greys have no agreed range and are refused. Of 16-bit colours Pillow keeps the upper 8 bits.
 A file that is cut off is an error, never filled up with grey. Does not resize, crop or batch.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
+import importlib.util
 import io
 import os
 import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -51,6 +54,12 @@ with contextlib.suppress(ImportError):  # not in every Pillow
 FORMATS = tuple(name for name in ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF") if name in Image.OPEN)
 HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"heif")
 """What HEIC and HEIF files, a phone's photographs, say that they are; some of them are called .jpg."""
+READS_HEIF = importlib.util.find_spec("pillow_heif") is not None
+"""Whether the extra heif is installed; it is imported for the first such file."""
+ALL_GREY_BITS = 16
+"""What 16-bit greys use where nothing else is said."""
+LEVELS_USED = "sdclr largest level"
+"""In the info of an image that came from 16 bits: its largest level, of 0 .. 65,535, before any scaling."""
 MAX_PIXELS = 89_478_485
 """Pillow's own limit. Above it Pillow's crop would warn, through a setting of the whole process."""
 _ORIENTATION = 0x0112
@@ -73,18 +82,34 @@ Source = Path | str | Member
 """Where the bytes of an image file lie."""
 
 
-def open_image(source: Source, *, max_pixels: int = MAX_PIXELS, exif_rotation: bool = False) -> Image.Image:
+class OutOfRangeError(ValueError):
+    """A level that more bits are needed for than it was said that images use."""
+
+
+def open_image(
+    source: Source,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    exif_rotation: bool = False,
+    grey_bits: int = ALL_GREY_BITS,
+) -> Image.Image:
     """The first frame of an image file, in mode RGB.
 
-    ``exif_rotation`` turns the image as its EXIF tag says; the reference does not. Raises MissingInputError for an
-    absent file, and DataError for one of another format, of more than ``max_pixels``, or damaged.
+    ``exif_rotation`` turns the image as its EXIF tag says; the reference does not. ``grey_bits``: how many bits 16-bit
+    greys use, 12 for the data of many cameras and microscopes; white is the largest level of so many. Raises
+    MissingInputError for an absent file, and DataError for one of another format, of more than ``max_pixels``, or
+    damaged.
     """
     with _opened(source, max_pixels) as image:
         assert image.fp is not None
         if is_costly(image, image.fp, size_in_bytes(source)):
             _try(source, str(image.format))
+        is_deep_colour = _is_deep_colour(image)
         image.load()
-        return _to_rgb(ImageOps.exif_transpose(image) if exif_rotation else image)
+        pixels = _to_rgb(ImageOps.exif_transpose(image) if exif_rotation else image, grey_bits)
+        if is_deep_colour:  # as it was before Pillow kept the upper byte
+            pixels.info[LEVELS_USED] = 257 * max(int(high) for _, high in pixels.getextrema())  # type: ignore[misc]
+        return pixels
 
 
 def read_size(source: Source, *, max_pixels: int = MAX_PIXELS, exif_rotation: bool = False) -> tuple[int, int]:
@@ -96,6 +121,12 @@ def read_size(source: Source, *, max_pixels: int = MAX_PIXELS, exif_rotation: bo
         # Pillow turns a TIFF by itself, and its header gives the size after that
         turned = exif_rotation and image.format != "TIFF" and image.getexif().get(_ORIENTATION) in _QUARTER_TURNS
         return (image.width, image.height) if turned else (image.height, image.width)
+
+
+def is_deep_grey(source: Source) -> bool:
+    """Whether a file holds greys of 16 bits, by its header. Raises as :func:`open_image` does."""
+    with _opened(source, MAX_PIXELS) as image:
+        return _has_deep_grey(image)
 
 
 def require_file(source: Source) -> os.stat_result:
@@ -183,6 +214,8 @@ def _errors_that_name(source: Source) -> Iterator[None]:
         raise DataError(
             f"image {printable(source)} is too large: {error}. Make it smaller, or take it off its list."
         ) from None
+    except OutOfRangeError as error:
+        raise DataError(f"image {printable(source)} {error}") from None
     except Exception as error:  # Pillow's parsers raise whatever a damaged file makes them trip over
         cause = str(error) or type(error).__name__
         raise DataError(
@@ -206,13 +239,26 @@ def _read_header(file: BinaryIO, source: Source) -> ImageFile.ImageFile:
         with contextlib.suppress(SyntaxError, IndexError, TypeError, struct.error):  # Pillow's "not mine after all"
             return open_png(file, printable(source)) if name == "PNG" else factory(file, printable(source))
     if prefix[4:8] == b"ftyp" and prefix[8:12] in HEIF_BRANDS:
+        if READS_HEIF:
+            file.seek(0)
+            return _open_heif(file, printable(source))
         raise DataError(
-            f"image {printable(source)} is a HEIC/HEIF file, which cannot be read. Convert it to JPEG or PNG, or take "
-            "it off its list."
+            f"image {printable(source)} is a HEIC/HEIF file, which cannot be read without pillow-heif. Convert it to "
+            'JPEG or PNG, pip install "sdclr[heif]", or take it off its list.'
         )
     raise DataError(
         f"image {printable(source)} is not one that can be read ({', '.join(FORMATS)}); it begins {prefix!r}."
     )
+
+
+def _open_heif(file: BinaryIO, name: str) -> ImageFile.ImageFile:
+    if "HEIF" not in Image.OPEN:
+        importlib.import_module("pillow_heif").register_heif_opener()
+    factory, _ = Image.OPEN["HEIF"]
+    try:
+        return factory(file, name)
+    except SyntaxError as error:  # its "cannot be decoded"
+        raise ValueError(str(error)) from None
 
 
 def _try(source: Source, kind: str) -> None:
@@ -220,6 +266,20 @@ def _try(source: Source, kind: str) -> None:
         try_decoding(source.file, source.start, source.size, kind)
     else:
         try_decoding(source, 0, None, kind)
+
+
+def _bits_for(largest: int) -> int:
+    """How many bits data up to this level use, of the numbers that cameras and scanners have."""
+    return next(bits for bits in (8, 10, 12, 14, ALL_GREY_BITS) if largest < 1 << bits)
+
+
+def bits_used(levels: Sequence[int]) -> int:
+    """How many bits some images of 16 bits use together, by their largest levels: 8, 10, 12, 14 or 16.
+
+    14 and fewer mean that even the brightest of all is darker than a quarter of white: nobody's photographs are, so the
+    data have fewer bits than their files. An image alone may be dark, so that one image decides nothing.
+    """
+    return _bits_for(max(levels))
 
 
 def _check_size(image: Image.Image, max_pixels: int) -> None:
@@ -232,11 +292,33 @@ def _check_size(image: Image.Image, max_pixels: int) -> None:
         raise TooCostlyError(f"it claims {width} x {height} pixels, more than {max_pixels:,} in all")
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _is_deep_colour(image: Image.Image) -> bool:
+    """Whether Pillow drops the lower half of 16-bit colours (or of grey with alpha) when it decodes them."""
+    modes = [tile[3] for tile in getattr(image, "tile", [])[:1]]
+    raw = modes[0][0] if modes and isinstance(modes[0], tuple) and modes[0] else (modes or [""])[0]
+    return isinstance(raw, str) and ";16" in raw and not image.mode.startswith("I")
+
+
+def _has_deep_grey(image: Image.Image) -> bool:
+    """Whether its levels reach up to 65,535."""
+    return image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM")
+
+
+def _to_rgb(image: Image.Image, grey_bits: int = ALL_GREY_BITS) -> Image.Image:
     """Mode RGB, detached from the file."""
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):  # both reach up to 65,535
-        levels = (np.asarray(image).astype(np.uint32) + 128) // 257  # the nearest of 0 .. 255
-        return Image.fromarray(levels.astype(np.uint8)).convert("RGB")
+    if _has_deep_grey(image):
+        values = np.asarray(image).astype(np.uint32)
+        largest, white = int(values.max()), (1 << grey_bits) - 1
+        if largest > white:
+            raise OutOfRangeError(
+                f"holds grey levels up to {largest:,}, which {grey_bits} bits cannot. Use "
+                f"data.grey_bits={_bits_for(largest)}, or take it off its list."
+            )
+        # the nearest of 0 .. 255, in whole numbers
+        levels = (values + 128) // 257 if grey_bits == ALL_GREY_BITS else (values * 255 + white // 2) // white
+        grey = Image.fromarray(levels.astype(np.uint8)).convert("RGB")
+        grey.info[LEVELS_USED] = largest
+        return grey
     if image.mode in ("I", "F"):
         raise ValueError(f"32-bit grey (mode {image.mode}) has no agreed range; save it as 8 or 16 bits")
     image.info.pop("transparency", None)  # to be dropped; Pillow would warn that it cannot keep it

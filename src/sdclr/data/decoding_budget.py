@@ -25,6 +25,8 @@ PATIENCE_SECONDS = 120
 
 MANY_PIXELS = 20_000_000
 """Above it, formats that hold several copies of their canvas are tried first."""
+MANY_HEIF_PIXELS = 50_000_000
+"""Above it HEIC and HEIF are tried first; phones take photographs of 12, 24 and 48 million."""
 MANY_RUNS = 1_000_000
 """Pixels above which run lengths, which Pillow decodes in Python, are tried first."""
 LONG_TEXT = 1 << 20
@@ -79,6 +81,8 @@ def is_costly(image: Image.Image, file: IO[bytes], size: int) -> bool:
     """Whether decoding a ``file`` of ``size`` bytes may take seconds or gigabytes; it is left where it was."""
     pixels = image.width * image.height
     if image.format in ("WEBP", "AVIF", "TIFF") and pixels > MANY_PIXELS:
+        return True
+    if image.format == "HEIF" and pixels > MANY_HEIF_PIXELS:
         return True
     kinds = {tile[0] for tile in _tiles(image)}
     if ("ppm_plain" in kinds and size > LONG_TEXT) or ("bmp_rle" in kinds and pixels > MANY_RUNS):

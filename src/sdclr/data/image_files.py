@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -22,7 +23,16 @@ from torch import Tensor
 
 from sdclr.batch import Views
 from sdclr.data.cutting import Bytes, cut_probe_crops, cut_stills, cut_views
-from sdclr.data.decode import Source, open_image, printable, read_size, size_in_bytes
+from sdclr.data.decode import (
+    ALL_GREY_BITS,
+    LEVELS_USED,
+    Source,
+    bits_used,
+    open_image,
+    printable,
+    read_size,
+    size_in_bytes,
+)
 from sdclr.data.images import BadFile, MaxSkipped, OnError, allowed_to_skip
 from sdclr.data.look_ahead import in_pieces
 from sdclr.data.splits import Positions
@@ -63,6 +73,8 @@ class ImageFiles:
     """Where views, stills and crops come."""
     exif_rotation: bool = False
     """Whether images are turned as their EXIF tag says."""
+    grey_bits: int = ALL_GREY_BITS
+    """How many bits 16-bit greys use."""
     num_workers: int | None = None
     """Threads that read and decode; None: one for every core. Nothing but speed depends on it."""
     members: Members | None = None
@@ -101,7 +113,16 @@ class ImageFiles:
         ``advance`` is called with the number of files done. Raises an error that counts the bad files and shows the
         first; with ``on_error`` skip only where these are more than ``max_skipped``.
         """
-        sizes, failures = self._measure(self._decoded_size, IMAGES_PER_CALL, advance)
+        deep: dict[str, int] = {}  # the largest level of every image of 16 bits
+
+        def decoded_size(file: Source) -> tuple[int, int]:
+            image = self._decoded(file)
+            if (largest := image.info.get(LEVELS_USED)) is not None:
+                deep[printable(file)] = largest
+            return image.height, image.width
+
+        sizes, failures = self._measure(decoded_size, IMAGES_PER_CALL, advance)
+        _warn_of_dark(deep, self.grey_bits)
         if failures and on_error == "raise":
             raise self._summary(failures, "Restore them, or leave them out with data.on_error=skip (data.name=images).")
         allowed = allowed_to_skip(max_skipped, len(self))
@@ -155,6 +176,8 @@ class ImageFiles:
         yield "\0".join(self.paths).encode("utf-8", "surrogateescape")
         if self.exif_rotation:
             yield b"turned by EXIF"
+        if self.grey_bits != ALL_GREY_BITS:
+            yield f"grey of {self.grey_bits} bits".encode()
 
     def sizes_digest(self) -> str:
         """16 hex digits over the sizes of all files in bytes: other files under the same names have others."""
@@ -171,11 +194,7 @@ class ImageFiles:
         return os.path.join(self.root, path)
 
     def _decoded(self, file: Source) -> Image.Image:
-        return open_image(file, exif_rotation=self.exif_rotation)
-
-    def _decoded_size(self, file: Source) -> tuple[int, int]:
-        image = self._decoded(file)
-        return image.height, image.width
+        return open_image(file, exif_rotation=self.exif_rotation, grey_bits=self.grey_bits)
 
     def _measure(
         self, measure: Callable[[Source], tuple[int, int]], files_per_call: int, advance: Callable[[int], None]
@@ -201,3 +220,16 @@ class ImageFiles:
         return kind(
             f"{len(errors)} of {len(self)} images below {printable(self.root)} cannot be used:\n  {shown}\n{cure}"
         )
+
+
+def _warn_of_dark(deep: Mapping[str, int], grey_bits: int) -> None:
+    """Warn of images of 16 bits that are almost black, since their data have fewer bits than their files."""
+    if not deep or (bits := bits_used(list(deep.values()))) >= min(grey_bits, ALL_GREY_BITS):
+        return
+    first = min(deep, key=os.fsencode)
+    warnings.warn(
+        f"{len(deep)} images have 16 bits and use the lowest {bits} of them only (largest level "
+        f"{max(deep.values()):,}, first: {first}): they are almost black. If they are grey, use "
+        f"data.grey_bits={bits} (name=images); convert colours to 8 bits.",
+        stacklevel=3,
+    )

@@ -28,7 +28,7 @@ from sdclr.batch import Views
 from sdclr.checkpoint import storage_errors, sync_folder, write_atomically
 from sdclr.data.cutting import Bytes, cut_probe_crops, cut_stills, cut_views
 from sdclr.data.cutting_on_device import ResidentPixels
-from sdclr.data.decode import printable, require_file
+from sdclr.data.decode import ALL_GREY_BITS, printable, require_file
 from sdclr.data.image_files import ImageFiles
 from sdclr.data.images import BadFile, MaxSkipped, OnError
 from sdclr.data.splits import Positions
@@ -203,14 +203,15 @@ def open_store(folder: Path | str, images: ImageFiles) -> DecodedStore:
     folder = Path(folder)
     manifest = _read_manifest(folder)
     expected = _facts(images)
-    if manifest.items() >= expected.items():
+    same_bits = manifest.get("grey_bits", ALL_GREY_BITS) == images.grey_bits  # earlier stores do not say
+    if same_bits and manifest.items() >= expected.items():
         return _mapped(folder, manifest, images)
     if (manifest.get("format"), manifest.get("version")) != (FORMAT, VERSION):
         raise _damaged(folder, f"its format is {manifest.get('format')!r}, version {manifest.get('version')!r}")
     raise DataError(
         f"the store {printable(folder)} was made from other images ({manifest.get('count')}, exif_rotation="
-        f"{manifest.get('exif_rotation')}; now {len(images)}, exif_rotation={images.exif_rotation}): names, sizes or "
-        f"times of change differ. To decode them again, remove the folder {printable(folder)}."
+        f"{manifest.get('exif_rotation')}; now {len(images)}, exif_rotation={images.exif_rotation}): names, "
+        f"sizes, bits or times of change differ. To decode them again, remove the folder {printable(folder)}."
     )
 
 
@@ -262,7 +263,7 @@ def _facts(images: ImageFiles) -> dict[str, Any]:
         "count": len(images),
         "exif_rotation": images.exif_rotation,
         "sources": digest.hexdigest(),
-    }
+    } | ({} if images.grey_bits == ALL_GREY_BITS else {"grey_bits": images.grey_bits})
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:

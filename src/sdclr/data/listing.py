@@ -16,21 +16,25 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from sdclr.data.decode import printable
+from sdclr.data.decode import READS_HEIF, printable
 from sdclr.data.exclusion import Exclusion, is_service_folder
 from sdclr.data.links import Fence, Links
 from sdclr.errors import DataError, MissingInputError
 from sdclr.run import RUN_FILES, looks_like_a_run
 
+HEIF_SUFFIXES = (".heic", ".heif", ".hif")
+"""Phones' photographs; they are images where the extra heif is installed."""
 IMAGE_SUFFIXES = (
     *(".jpeg", ".jpg", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff"),
     *(".gif", ".ppm", ".pgm", ".avif"),
+    *(HEIF_SUFFIXES if READS_HEIF else ()),
 )
 OTHER_PICTURES = (
-    *(".heic", ".heif", ".hif", ".jxl", ".jp2", ".psd", ".dng"),
+    *(() if READS_HEIF else HEIF_SUFFIXES),
+    *(".jxl", ".jp2", ".psd", ".dng"),
     *(".cr2", ".cr3", ".nef", ".arw", ".raf", ".rw2", ".orf", ".pef", ".srw"),
 )
-"""Suffixes of pictures that cannot be read here: phones' HEIC and HEIF, newer formats, cameras' raw files."""
+"""Suffixes of pictures that cannot be read here: HEIC and HEIF without their extra, newer formats, raw files."""
 
 SHEET_ENDING = "-views.png"
 SHEET_MARK, SHEET_MARK_WITHIN = b"sdclr views", 512
@@ -81,8 +85,13 @@ def other_pictures(counts: dict[str, int]) -> list[str]:
     if not counts:
         return []
     kinds = ", ".join(f"{num} {suffix}" for suffix, num in sorted(counts.items()))
-    heic = " (HEIC/HEIF)" if counts.keys() & {".heic", ".heif", ".hif"} else ""
-    return [f"pictures of a kind that cannot be read{heic} left out: {kinds}; convert them to JPEG or PNG to use them"]
+    is_heif = bool(counts.keys() & set(HEIF_SUFFIXES))
+    heic = " (HEIC/HEIF)" if is_heif else ""
+    install = ', or pip install "sdclr[heif]" for HEIC' if is_heif else ""
+    return [
+        f"pictures of a kind that cannot be read{heic} left out: {kinds}; convert them to JPEG or PNG to use them"
+        f"{install}"
+    ]
 
 
 def list_images(

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sdclr.data.decode import printable
+from sdclr.data.decode import ALL_GREY_BITS, printable
 from sdclr.data.exclusion import Exclusion
 from sdclr.data.globs import Glob, glob_of
 from sdclr.data.image_files import ImageFiles
@@ -22,7 +22,7 @@ from sdclr.data.image_lists import LIST_SUFFIXES, ListedImages, read_listed_imag
 from sdclr.data.images import LabelledImages
 from sdclr.data.links import Fence, Links
 from sdclr.data.listed_names import match_names
-from sdclr.data.listing import IMAGE_SUFFIXES, list_images
+from sdclr.data.listing import HEIF_SUFFIXES, IMAGE_SUFFIXES, list_images
 from sdclr.data.splits import Positions
 from sdclr.data.tables import TABLE_SUFFIXES
 from sdclr.data.tar_shards import Members, expand_braces, read_shards
@@ -41,7 +41,8 @@ _SPLIT_NAME = re.compile(
 )
 FILES_LOOKED_FOR = 64
 """Entries of a list for which another root is looked for, where none of them is there."""
-TIFF_SUFFIXES = (".tif", ".tiff")
+TURNED_SUFFIXES = {"TIFF": (".tif", ".tiff"), "HEIC": HEIF_SUFFIXES}
+"""Files that their readers turn as they say, whatever is asked for."""
 
 
 class _Rules(NamedTuple):
@@ -80,6 +81,7 @@ def read_own_images(
     class_folders: bool = False,
     test_path: Path | None = None,
     exif_rotation: bool = False,
+    grey_bits: int = ALL_GREY_BITS,
     num_workers: int | None = None,
     exclude: Iterable[Path | str] = (),
     unwanted: Iterable[str] = (),
@@ -96,7 +98,8 @@ def read_own_images(
     training image has is an error, and so is an image in both sets. ``path_column``, ``label_column``: what the columns
     of tables are called, in both sets.
 
-    ``exif_rotation`` False cannot be honoured for TIFF: Pillow turns it in any case. A remark counts such files.
+    ``exif_rotation`` False cannot be honoured for TIFF and HEIC: their readers turn them in any case. A remark counts
+    such files. ``grey_bits``: how many bits 16-bit greys use.
     """
     rules = _Rules(root, list(exclude), Exclusion(unwanted), links, path_column, label_column)
     sources = [path] if test_path is None else [path, test_path]
@@ -122,7 +125,7 @@ def read_own_images(
         found = _find(test_path, test_path.is_dir(), rules)
         _check_test(found, test_path, class_names, path)
         _refuse_overlap(train, found)
-        test = _files(found, class_names, exif_rotation, num_workers)
+        test = _files(found, class_names, exif_rotation, grey_bits, num_workers)
         train.remarks.extend(f"test set: {remark}" for remark in found.remarks)
         train.remarks.extend(_without_test_images(class_names, found))
     if unused := rules.unwanted.unused():
@@ -135,7 +138,7 @@ def read_own_images(
     if not exif_rotation:
         train.remarks.extend(_turned_in_any_case([*train.paths, *(test.paths if test else ())]))
     return LabelledImages(
-        _files(train, class_names, exif_rotation, num_workers),
+        _files(train, class_names, exif_rotation, grey_bits, num_workers),
         test,
         [printable(name) for name in class_names],
         remarks=tuple(train.remarks),
@@ -314,8 +317,11 @@ def _all_unwanted(source: Path, number: int) -> DataError:
 
 def _turned_in_any_case(paths: list[str]) -> list[str]:
     """A remark on files for which data.exif_rotation=false cannot be honoured."""
-    number = sum(path.lower().endswith(TIFF_SUFFIXES) for path in paths)
-    return [f"TIFF files, turned as they say in spite of data.exif_rotation=false: {number}"] if number else []
+    remarks = []
+    for kind, suffixes in TURNED_SUFFIXES.items():
+        if number := sum(path.lower().endswith(suffixes) for path in paths):
+            remarks.append(f"{kind} files, turned as they say in spite of data.exif_rotation=false: {number}")
+    return remarks
 
 
 def _labels_by_folder(folder: Path, paths: list[str]) -> list[str]:
@@ -340,7 +346,9 @@ def class_names_of(labels: list[str] | None) -> list[str]:
     return sorted(names, key=int) if all(name.isascii() and name.isdigit() for name in names) else names
 
 
-def _files(found: _Found, class_names: list[str], exif_rotation: bool, num_workers: int | None) -> ImageFiles:
+def _files(
+    found: _Found, class_names: list[str], exif_rotation: bool, grey_bits: int, num_workers: int | None
+) -> ImageFiles:
     labels: Positions | None = None
     if found.labels is not None:
         id_of = {name: number for number, name in enumerate(class_names)}
@@ -350,6 +358,7 @@ def _files(found: _Found, class_names: list[str], exif_rotation: bool, num_worke
         tuple(found.paths),
         labels,
         exif_rotation=exif_rotation,
+        grey_bits=grey_bits,
         num_workers=num_workers,
         members=found.members,
         columns={name: np.array(cells, dtype=object) for name, cells in found.columns.items()},

@@ -1,7 +1,7 @@
 """Decode one image file in a process of its own, which may be stopped: python trial_decoding.py FILE START SIZE FORMAT.
 
 Ends with 0 when the pixels are there, with 3 when the memory does not suffice, and with 1 and a sentence on standard
-error otherwise. Needs Pillow alone: the package around it is not imported.
+error otherwise. Needs Pillow alone (for HEIF pillow-heif): the package around it is not imported.
 """
 
 from __future__ import annotations
@@ -28,6 +28,10 @@ def _limit() -> None:
 
 
 def _decode(path: str, start: int, size: int, kind: str) -> None:
+    if kind == "HEIF":
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
     with open(path, "rb") as whole:
         whole.seek(start)
         file = io.BytesIO(whole.read(size)) if size >= 0 else whole

@@ -17,7 +17,7 @@ from sdclr.backbones import BackboneConfig
 from sdclr.backbones.weights import read_backbone
 from sdclr.checkpoint import make_folder, storage_errors, write_atomically
 from sdclr.data import DataConfig, Images, build_data
-from sdclr.data.decode import read_size
+from sdclr.data.decode import ALL_GREY_BITS, LEVELS_USED, bits_used, is_deep_grey, open_image, read_size
 from sdclr.data.image_arrays import ImageArrays
 from sdclr.data.image_files import ImageFiles
 from sdclr.device import free_memory, resolve_device
@@ -32,6 +32,8 @@ from sdclr.safe_text import one_line, shown
 
 SAMPLE = 256
 """Headers that are read to learn the images' typical size."""
+DEEP_SAMPLE = 32
+"""Images of 16 bits that are decoded to learn how many of them they use."""
 
 
 def own_config(path: str, values: dict[str, Any], out: Path, console: Console) -> PretrainConfig:
@@ -47,6 +49,11 @@ def own_config(path: str, values: dict[str, Any], out: Path, console: Console) -
     data = own_data(path, {name: value for name, value in values.items() if name.startswith("data.")})
     collection = build_data(data, exclude=[out])
     found = collection.pretraining_images(data.subset)
+    seen: list[Choice] = []  # in the images themselves
+    if (bits := grey_bits(found)) is not None and "data.grey_bits" not in values:
+        reason = f"16-bit greys that use {bits} bits, by the brightest of a sample: with 16 they would be almost black"
+        seen.append(Choice("data.grey_bits", bits, reason))
+    data = data.with_values({choice.setting.removeprefix("data."): choice.value for choice in seen})
     device = resolve_device(str(values.get("device", "auto")))
     config, choices = own_images(
         data,
@@ -58,7 +65,7 @@ def own_config(path: str, values: dict[str, Any], out: Path, console: Console) -
         trained=_trained_network(values.get("weights")),
         remarks=collection.remarks,
     )
-    _explain(len(found), choices, console)
+    _explain(len(found), [*seen, *choices], console)
     if words := advice(config, len(found)):
         console.print(Text(words, style="yellow"), soft_wrap=True)
     return config
@@ -78,15 +85,55 @@ def own_data(path: str, values: dict[str, Any]) -> DataConfig:
     return DataConfig.parse({"name": name, "path": path, "subset": "all"} | given)
 
 
+def own_data_as_trained(source: Path, path: str, values: dict[str, Any]) -> DataConfig:
+    """:func:`own_data`, read as the run in ``source`` has read its own images, where nothing else is said."""
+    data, run = own_data(path, values), Run(source)
+    if data.name != "images" or not run.exists:
+        return data
+    trained = PretrainConfig.from_yaml(run.config_path).data
+    if trained.name != "images":
+        return data
+    same = {name: getattr(trained, name) for name in READ_ALIKE if f"data.{name}" not in values}
+    return data.with_values(same)
+
+
+READ_ALIKE = ("exif_rotation", "grey_bits")
+"""What decides how the pixels of a file become those of an image."""
+
+
+def grey_bits(images: Images) -> int | None:
+    """How many bits the 16-bit greys of a sample use, where that is less than 16; None where there is nothing to say.
+
+    Looks at the first files of 16 bits among those whose headers are read anyway.
+    """
+    if not isinstance(images, ImageFiles):
+        return None
+    levels: list[int] = []
+    for position in _sample(images):
+        with contextlib.suppress(SdclrError):
+            if not is_deep_grey(images.file(position)):
+                continue
+            levels.append(open_image(images.file(position)).info[LEVELS_USED])
+        if len(levels) == DEEP_SAMPLE:
+            break
+    bits = bits_used(levels) if levels else ALL_GREY_BITS
+    return bits if bits < ALL_GREY_BITS else None
+
+
+def _sample(images: Images) -> list[int]:
+    positions = np.linspace(0, len(images) - 1, min(SAMPLE, len(images))).astype(np.int64)
+    return [int(position) for position in np.unique(positions)]
+
+
 def typical_side(images: Images) -> int:
     """Median short side in pixels, of a sample; files that cannot be read are left to the pass that verifies them."""
     if isinstance(images, ImageArrays):
         return min(images.images.shape[-2:])
     assert isinstance(images, ImageFiles)
     sides = []
-    for position in np.unique(np.linspace(0, len(images) - 1, min(SAMPLE, len(images))).astype(np.int64)):
+    for position in _sample(images):
         with contextlib.suppress(SdclrError):
-            sides.append(min(read_size(images.file(int(position)), exif_rotation=images.exif_rotation)))
+            sides.append(min(read_size(images.file(position), exif_rotation=images.exif_rotation)))
     return int(np.median(sides)) if sides else 1
 
 
