@@ -52,7 +52,7 @@ def test_the_commands_that_need_cifar_name_settings_that_exist() -> None:
     assert len(checked) >= 3
     for command in checked:
         positional = [a for a in command[2:] if "=" in a or a.startswith("cifar")]
-        config, _ = cli._settings(positional, None, {"data.path": "PATH"}, None)
+        config, _, _ = cli._settings(positional, None, {"data.path": "PATH"}, None)
         assert config.data.path == "PATH"
 
 

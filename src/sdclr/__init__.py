@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sdclr.jobs.convert import convert
     from sdclr.jobs.embed import embed
     from sdclr.jobs.evaluate import evaluate, evaluate_classifier
+    from sdclr.jobs.examine import examine
     from sdclr.jobs.pretrain import PretrainConfig, pretrain, resume
     from sdclr.jobs.report import build_paper_table, build_report, write_paper_table, write_report
     from sdclr.methods.nt_xent import nt_xent
@@ -49,6 +50,7 @@ _HOME = {
     "embed": "sdclr.jobs.embed",
     "evaluate": "sdclr.jobs.evaluate",
     "evaluate_classifier": "sdclr.jobs.evaluate",
+    "examine": "sdclr.jobs.examine",
     "keep_freed_memory": "sdclr.process_state",
     "load_backbone": "sdclr.backbones.weights",
     "nt_xent": "sdclr.methods.nt_xent",
@@ -78,6 +80,7 @@ __all__ = [
     "embed",
     "evaluate",
     "evaluate_classifier",
+    "examine",
     "keep_freed_memory",
     "load_backbone",
     "nt_xent",

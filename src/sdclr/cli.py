@@ -11,7 +11,7 @@ import re
 import sys
 import traceback
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,10 +23,12 @@ from rich.text import Text
 from sdclr.errors import EXIT_BUG, ConfigError, MissingInputError, RunFolderError, SdclrError, StorageError
 from sdclr.output_streams import endure
 from sdclr.process_state import keep_freed_memory
-from sdclr.safe_text import one_line, shown, visible
+from sdclr.safe_text import command, one_line, shown, visible
 
 if TYPE_CHECKING:
     from sdclr.jobs.pretrain import PretrainConfig
+    from sdclr.recipes.own_images import Choice
+    from sdclr.run import Run
 
 app = typer.Typer(
     name="sdclr",
@@ -137,7 +139,7 @@ def pretrain(
     paths = _paths({"data.path": data, "data.splits_dir": splits_dir, "weights": weights})
     if overwrite and not dry:
         raise ConfigError("--overwrite is for the sheet of --dry-run; a run folder is gone on with, never replaced.")
-    settings, out = _settings(arguments or [], config, paths, out)
+    settings, out, choices = _settings(arguments or [], config, paths, out)
     if dry:
         from sdclr.workflows.own_images import dry_run
 
@@ -150,8 +152,15 @@ def pretrain(
         run_pretrain(settings, out, download=download)
         return
     with Progress(_stderr) as progress:
-        run = run_pretrain(settings, out, download=download, progress=progress)
-    typer.echo(f"backbone: {shown(run.backbone_path)}\nnext: {run.next_command('done')}")
+        run = run_pretrain(settings, out, download=download, progress=progress, choices=choices)
+    typer.echo(f"backbone: {shown(run.backbone_path)}")
+    _say_next(run)
+
+
+def _say_next(run: Run) -> None:
+    """The next command for a finished run; nothing where none is left."""
+    if (words := run.next_command("done")) is not None:
+        typer.echo(f"next: {words}")
 
 
 def _sheet_of(out: Path) -> Path:
@@ -175,6 +184,7 @@ def resume(folder: Annotated[Path, typer.Argument(metavar="RUN", callback=_expan
     with Progress(_stderr) as progress:
         run = run_resume(folder, progress=progress)
     typer.echo(f"backbone: {shown(run.backbone_path)}")
+    _say_next(run)
 
 
 @app.command()
@@ -276,6 +286,7 @@ def evaluate(
                 )
     chosen = AUTHORS_CLASSIFIER if classifier is not None else rule
     write_report(folders, {"terminal"}, protocol=chosen, console=_console())
+    typer.echo(f"next: {command('sdclr', 'report', *folders)}")
 
 
 def _adopt(
@@ -317,24 +328,42 @@ def report(
     paper: Annotated[
         bool, typer.Option("--paper", help="The paper's table: every split, mean ± std, the published rows.")
     ] = False,
+    data: Annotated[
+        str | None, typer.Option("--data", metavar="PATH", help="Where the images of an unlabelled run are now.")
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Tables and an HTML page over one run or many: mean ± std over splits, paired differences with intervals."""
-    from sdclr.jobs.report import write_paper_table, write_report
+    """Tables and an HTML page over one run or many: mean ± std over splits, paired differences with intervals.
+
+    Of runs that were not evaluated: loss, settings with reasons, copies and files left out, views, nearest
+    neighbours, and what the network knows that it did not know before training. No labels are needed.
+    """
+    from sdclr.config import user_path
+    from sdclr.jobs.report import write_paper_table
+    from sdclr.presentation.progress import Progress
+    from sdclr.run import Run
+    from sdclr.workflows.reports import report as run_report
 
     if formats is None:
         formats = "terminal" if paper else "terminal,html"
     chosen = {name.strip() for name in formats.split(",") if name.strip()}
-    write = write_paper_table if paper else write_report
-    write(
-        folders,
-        chosen,
-        out=out,
-        protocol=protocol,
-        groups=groups.value if groups else None,
-        console=_console(),
-        overwrite=overwrite,
-    )
+    options: dict[str, Any] = {
+        "out": out,
+        "protocol": protocol,
+        "groups": groups.value if groups else None,
+        "console": _console(),
+        "overwrite": overwrite,
+    }
+    if paper:
+        if data is not None:
+            raise ConfigError("--data is for runs without an evaluation; leave it out of --paper.")
+        write_paper_table(folders, chosen, **options)
+        return
+    moved = str(user_path(data).absolute()) if data is not None else None
+    with Progress(_stderr) as progress:
+        run_report(folders, chosen, data_path=moved, progress=progress, **options)
+    if len(folders) == 1:
+        _say_next(Run(folders[0]))
 
 
 @app.command()
@@ -437,28 +466,47 @@ def embed(
     source: Annotated[
         Path, typer.Argument(metavar="RUN", help="Run folder or backbone.safetensors.", callback=_expanded)
     ],
-    images: Annotated[
-        Path,
-        typer.Argument(metavar="IMAGES", help="Folder, list, table, glob, .tar shards, or .npz.", callback=_expanded),
-    ],
-    overrides: Annotated[list[str] | None, typer.Argument(metavar="[data.KEY=VALUE]...", show_default=False)] = None,
-    out: Annotated[Path, typer.Option(help="File to write: .npz or .parquet.", callback=_expanded)] = Path(
-        "features.npz"
-    ),
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[IMAGES] [data.KEY=VALUE]...",
+            help="Folder, list, table, glob, .tar shards, or .npz (default: the images of RUN).",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="File to write: .npz or .parquet (default: features.npz, of RUN's own images RUN/features.npz).",
+            callback=_expanded,
+        ),
+    ] = None,
     device: Device = "auto",
     overwrite: Overwrite = False,
 ) -> None:
     """Write the features of any images: path, feature, and label where known. The same command goes on if killed."""
-    from sdclr.config import parse_assignments
+    from sdclr.config import parse_assignments, user_path
     from sdclr.jobs.embed import embed as run_embed
     from sdclr.presentation.progress import Progress
-    from sdclr.workflows.own_images import own_data_as_trained
+    from sdclr.run import FEATURES_FILE, Run
+    from sdclr.workflows.own_images import data_of, own_data_as_trained
 
-    given = parse_assignments(overrides or [])
+    places = [argument for argument in arguments or [] if "=" not in argument or _is_path(argument)]
+    given = parse_assignments(argument for argument in arguments or [] if argument not in places)
+    if len(places) > 1:
+        raise ConfigError(f"give one folder, list or file of images, got {', '.join(map(shown, places[:5]))}.")
+    if places:
+        images = own_data_as_trained(source, str(user_path(places[0]).absolute()), given)
+        out = out or Path("features.npz")
+    elif not source.is_dir():
+        raise ConfigError(f"{shown(source)} is no run folder; say which images to embed: sdclr embed BACKBONE IMAGES.")
+    else:
+        images = data_of(Run(source), given)
+        out = out or source / FEATURES_FILE
     with Progress(_stderr) as progress:
         path = run_embed(
             source,
-            own_data_as_trained(source, str(images.absolute()), given),
+            images,
             out,
             device=device,
             progress=progress,
@@ -557,8 +605,8 @@ def _paths(flags: Mapping[str, str | None]) -> dict[str, Any]:
 
 def _settings(
     arguments: list[str], config_file: Path | None, flags: dict[str, Any], out: Path | None
-) -> tuple[PretrainConfig, Path]:
-    """Recipe, file or images, then flags, then overrides; and the run folder."""
+) -> tuple[PretrainConfig, Path, Sequence[Choice]]:
+    """Recipe, file or images, then flags, then overrides; the run folder; and what was chosen for the images."""
     from sdclr.config import parse_assignments, user_path
     from sdclr.jobs.pretrain import PretrainConfig
     from sdclr.recipes import RECIPES, recipe
@@ -594,10 +642,11 @@ def _settings(
         glob = glob_of(path)
         named = path.absolute() if glob is None else glob.root.absolute()
         out = out or Path("runs") / named.stem.partition("-{")[0]
-        return own_config(str(path.absolute()), values, out, _console(quiet=bool(_speaker()))), out
+        config, choices = own_config(str(path.absolute()), values, out, _console(quiet=bool(_speaker())))
+        return config, out, choices
     else:
         raise ConfigError(f"{shown(targets[0])!r} is neither a recipe nor a folder. {known}")
-    return config, out or Path("runs") / config.recipe
+    return config, out or Path("runs") / config.recipe, []
 
 
 def _is_path(argument: str) -> bool:

@@ -48,11 +48,15 @@ LOCK_FILE = ".lock"
 STATUS_FILE = "status.json"
 IMAGES_FILE = "images.json"
 CONTENTS_FILE = "images.tsv.gz"
+CHOICES_FILE = "choices.json"
+FEATURES_FILE = "features.npz"
+"""Where a run's own images are embedded, if nothing else is asked for."""
+EXAMINATION_FOLDER = "examination"
 
 
 OWN_PARTS = frozenset(
     {"backbone.safetensors", "config.yaml", "environment.json", "metrics.jsonl", "split.json", STATUS_FILE}
-    | {IMAGES_FILE, CONTENTS_FILE}
+    | {IMAGES_FILE, CONTENTS_FILE, CHOICES_FILE}
 )
 """What a run has written itself, and no command of the user's may write over."""
 RUN_FILES = frozenset({"config.yaml", "split.json", "environment.json", STATUS_FILE})
@@ -172,7 +176,7 @@ class Run:
     def _holds_something_else(self) -> bool:
         # what a start that was killed before config.yaml leaves behind does not count
         locks = {f"{LOCK_FILE}{end}" for end in ("", ".json", ".held", ".held.json")}
-        begun = locks | {"environment.json", "split.json", IMAGES_FILE, CONTENTS_FILE, STATUS_FILE}
+        begun = locks | {"environment.json", "split.json", IMAGES_FILE, CONTENTS_FILE, CHOICES_FILE, STATUS_FILE}
         return any(path.name not in begun and not path.name.endswith(".tmp") for path in self.folder.iterdir())
 
     def __enter__(self) -> Self:
@@ -248,17 +252,23 @@ class Run:
             return f"from Python: sdclr.resume({str(self.folder)!a}, network=...)"
         return command("sdclr", "resume", self.folder)
 
-    def _next_when_done(self) -> str:
-        """Evaluate where there is a labelled test set, then report; else the features of the images."""
+    def _next_when_done(self) -> str | None:
+        """Evaluate where there are labels, then report, then the features of one's own images; then nothing is left."""
         split: dict[str, Any] = {}
         settings: dict[str, Any] = {}
         with contextlib.suppress(DataError, MissingInputError):
             split, settings = self.read_json("split.json"), self.settings()
-        path = _section(settings, "data").get("path")
-        if split and not (split.get("counts") or {}).get("test") and isinstance(path, str):
-            return command("sdclr", "embed", self.folder, Path(path), "--out", Path(f"{self.folder.name}.npz"))
-        evaluated = any((self.folder / "evaluation").glob("*.json"))
-        return command("sdclr", "report" if evaluated else "evaluate", self.folder)
+        evaluations = [path.stat().st_mtime for path in (self.folder / "evaluation").glob("*.json")]
+        labelled = bool((split.get("counts") or {}).get("long_tail"))
+        if not evaluations and (labelled or not split):
+            return command("sdclr", "evaluate", self.folder)
+        page = self.folder / "report.html"
+        if not page.is_file() or page.stat().st_mtime < max(evaluations, default=0.0):
+            return command("sdclr", "report", self.folder)
+        data, features = _section(settings, "data"), self.folder / FEATURES_FILE
+        if data.get("name") in ("images", "arrays") and not features.is_file():
+            return command("sdclr", "embed", self.folder)
+        return None
 
     def settings(self) -> dict[str, Any]:
         """config.yaml as nested plain values, not validated."""

@@ -8,15 +8,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from sdclr.errors import DataError
 from sdclr.safe_text import shown
+
+
+def _require_text(value: Any) -> Any:
+    if not isinstance(value, str):
+        raise ValueError("must be a text")
+    return value
+
 
 Count = Annotated[int, Field(ge=0, le=2**53)]
 """A whole number that every reader of JSON reads alike."""
 Share = Annotated[float, Field(ge=0, le=1)]
 Text = Annotated[str, Field(max_length=100_000)]
+Name = Annotated[Any, AfterValidator(_require_text)]
+"""A file name of any bytes, which pydantic's own texts cannot hold."""
+PairOfNames = Annotated[list[Name], Field(min_length=2, max_length=2)]
+PictureName = Annotated[str, Field(pattern=r"^[a-z]+-[0-9]{4}(-[ab])?\.jpg$")]
+"""A file of examination/: no path leads out of it."""
 
 
 class Record(BaseModel):
@@ -90,6 +102,77 @@ class SplitMade(Record):
     name: Text | None = None
 
 
+class Choice(Record):
+    """A setting that was chosen for the user."""
+
+    setting: Text
+    value: Any
+    reason: Text
+
+
+class ChoicesMade(Record):
+    """choices.json."""
+
+    choices: list[Choice]
+
+
+class Picture(Record):
+    """A small image in examination/."""
+
+    file: PictureName
+    path: Text
+    similarity: float | None = None
+
+
+class PairOfViews(Record):
+    """An image and its two views."""
+
+    image: Picture
+    a: PictureName
+    b: PictureName
+
+
+class Neighbours(Record):
+    """An image and those whose features are nearest."""
+
+    image: Picture
+    neighbours: list[Picture]
+
+
+class NetworkMeasured(Record):
+    """One network on a sample of the images."""
+
+    effective_rank: float
+    view_distance: float
+    view_distance_half_width: float
+    found: Share
+    found_half_width: float
+
+
+class Examination(Record):
+    """examination/numbers.json."""
+
+    backbone: Text
+    num_images: Count
+    feature_dim: Count
+    chance_to_find: Share
+    trained: NetworkMeasured
+    before: NetworkMeasured | None = None
+    why_no_comparison: Text | None = None
+    views: list[PairOfViews]
+    gallery: list[Neighbours]
+
+
+class ImagesLookedAt(Record):
+    """images.json."""
+
+    fingerprint: Text
+    skipped: list[PairOfNames]
+    found: Count | None = None
+    duplicates: list[list[Name]] | None = None
+    test_copies: list[PairOfNames] | None = None
+
+
 class EnvironmentSeen(Record):
     """environment.json."""
 
@@ -119,6 +202,9 @@ KINDS: Mapping[str, type[Record]] = {
     "split.json": SplitMade,
     "environment.json": EnvironmentSeen,
     "status.json": StatusTold,
+    "choices.json": ChoicesMade,
+    "images.json": ImagesLookedAt,
+    "examination/numbers.json": Examination,
 }
 """File -> its model."""
 

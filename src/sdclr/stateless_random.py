@@ -29,6 +29,7 @@ class Stream(IntEnum):
     PRUNING = 9
     PROBE = 10
     FOLDS = 11
+    EXAMINATION = 12
 
 
 _GAMMA = 0x9E3779B97F4A7C15

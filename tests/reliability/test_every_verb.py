@@ -520,7 +520,7 @@ def test_no_format_at_all_is_refused(here: Path, formats: str) -> None:
 def test_a_folder_without_a_slash_is_images(here: Path) -> None:
     code, out, err = main(["pretrain", "photos", "--out", "a b", *TINY])
     assert code == 0, err
-    assert "next: sdclr embed 'a b'" in out
+    assert "next: sdclr report 'a b'" in out
 
 
 @pytest.mark.parametrize(

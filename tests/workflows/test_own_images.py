@@ -285,9 +285,15 @@ def test_photos_without_labels_are_not_sent_to_an_evaluation(sdclr: Cli, tmp_pat
     code, out, err = sdclr("pretrain", "./photos", "--out", "runs/x", *TINY)
     assert code == 0, err
     proposed = shlex.split(out.partition("next: ")[2])
-    assert proposed[:3] == ["sdclr", "embed", "runs/x"]
+    assert proposed == ["sdclr", "report", "runs/x"]
+    code, out, err = sdclr(*proposed[1:])
+    assert (code, (tmp_path / "runs/x/report.html").is_file()) == (0, True), err
+    proposed = shlex.split(out.partition("next: ")[2])
+    assert proposed == ["sdclr", "embed", "runs/x"]
     assert sdclr(*proposed[1:])[0] == 0
-    assert (tmp_path / "x.npz").is_file()
+    assert (tmp_path / "runs/x/features.npz").is_file()
+    code, out, _ = sdclr("status", "runs/x")
+    assert "next: nothing is left to do" in out
 
 
 # ---- more photos next month, more epochs, other settings

@@ -179,7 +179,7 @@ def test_one_checkpoint_is_evaluated_from_the_command_line(
     for arguments, number, words in (
         ([str(archive / files.pretrained)], 78, "say which recipe"),
         (["runs/theirs", "--recipe", "digits_sdclr"], 78, "are for a checkpoint file"),
-        (["runs/theirs", "epochs=7"], 78, "are for a checkpoint file"),
+        (["runs/theirs", "epochs=7"], 78, "epochs is decided when a run is trained"),
         ([str(archive / files.pretrained), "runs/theirs", *what], 78, "one checkpoint file alone"),
         (["runs/theirs/backbone.safetensors", *what], 78, "give the run folder"),
         ([str(archive / files.pretrained), *what, "--classifier", "linear"], 76, "holds no classifier"),

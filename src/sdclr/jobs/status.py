@@ -34,7 +34,8 @@ class RunStatus:
     """Class of the error that ended the run."""
     message: str | None
     next: str | None
-    """The command to give next; None while the run is running, or when its settings were not written yet."""
+    """The command to give next; None while the run is running, before its settings are written, and when nothing is
+    left to do."""
     pid: int | None
     host: str | None
     started: str | None
@@ -62,8 +63,12 @@ class RunStatus:
             lines.append(f"  note: {self.message}")
         elif self.message is not None:
             lines.append(f"  why: {self.error} (exit code {self.exit_code}): {self.message}")
-        lines.append(f"  next: {self.next or ('wait' if self.state == 'running' else 'the same command again')}")
+        lines.append(f"  next: {self.next or _WITHOUT_A_COMMAND.get(self.state, 'the same command again')}")
         return lines
+
+
+_WITHOUT_A_COMMAND = {"running": "wait", "done": "nothing is left to do"}
+"""What is next for a run in this state that has no command to give."""
 
 
 def read_status(folder: Path | str) -> RunStatus:

@@ -8,13 +8,14 @@ a name in it holds.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from sdclr.presentation import plots, tables
 from sdclr.presentation.tables import Report, SplitCounts
+from sdclr.presentation.unlabelled import UnlabelledReport, UnlabelledRun
 from sdclr.safe_text import visible
 
 
@@ -27,9 +28,7 @@ class Plot:
     svg: Markup
 
 
-def render_html(report: Report) -> str:
-    """The whole page as text."""
-    colours = plots.arm_colours(report.arms)
+def _template(name: str) -> Template:
     environment = Environment(
         loader=PackageLoader("sdclr.presentation", "templates"),
         autoescape=True,
@@ -38,7 +37,39 @@ def render_html(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html.j2").render(
+    return environment.get_template(name)
+
+
+def render_unlabelled_html(report: UnlabelledReport) -> str:
+    """The page of runs that nothing was evaluated of, pictures included, as text."""
+    runs = [{**_fields_of(run), "curves": _curves_of(run, number)} for number, run in enumerate(report.runs)]
+    return _template("unlabelled.html.j2").render(title=report.title, runs=runs)
+
+
+def _fields_of(run: UnlabelledRun) -> dict[str, object]:
+    return {field.name: getattr(run, field.name) for field in fields(run)}
+
+
+def _curves_of(run: UnlabelledRun, number: int) -> list[Plot]:
+    colours = plots.arm_colours([run.record.arm])
+    figures = []
+    for curves, title, name in ((run.losses, "Training loss", "loss"), (run.mask_churns, "Mask churn", "churn")):
+        if curves:
+            svg = plots.curves_svg(curves, colours, title.removeprefix("Training ").capitalize(), f"{name}-{number}")
+            figures.append(Plot(title, _CAPTIONS[name], Markup(svg)))
+    return figures
+
+
+_CAPTIONS = {
+    "loss": "Of a contrastive loss the height says little; that it falls and settles is the sign to look for.",
+    "churn": "Share of the mask that changed when it was refreshed at the start of the epoch.",
+}
+
+
+def render_html(report: Report) -> str:
+    """The whole page as text."""
+    colours = plots.arm_colours(report.arms)
+    return _template("report.html.j2").render(
         report=report,
         tables=tables,
         bars=_bar_plots(report, colours),

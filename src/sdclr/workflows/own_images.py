@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +36,8 @@ DEEP_SAMPLE = 32
 """Images of 16 bits that are decoded to learn how many of them they use."""
 
 
-def own_config(path: str, values: dict[str, Any], out: Path, console: Console) -> PretrainConfig:
-    """Settings for the images at ``path``, each automatic one printed with its reason.
+def own_config(path: str, values: dict[str, Any], out: Path, console: Console) -> tuple[PretrainConfig, list[Choice]]:
+    """Settings for the images at ``path``, each automatic one printed with its reason, and these choices.
 
     ``values``: settings given by the user, by dotted name; they win, and are not explained. A run that is there already
     keeps the settings it was started with: automatic ones depend on the machine's memory at that moment.
@@ -45,7 +45,7 @@ def own_config(path: str, values: dict[str, Any], out: Path, console: Console) -
     run = Run(out)
     run.require_elsewhere(path)
     if run.exists:
-        return PretrainConfig.from_yaml(run.config_path).with_values({**values, "data.path": path})
+        return PretrainConfig.from_yaml(run.config_path).with_values({**values, "data.path": path}), []
     data = own_data(path, {name: value for name, value in values.items() if name.startswith("data.")})
     collection = build_data(data, exclude=[out])
     found = collection.pretraining_images(data.subset)
@@ -68,7 +68,7 @@ def own_config(path: str, values: dict[str, Any], out: Path, console: Console) -
     _explain(len(found), [*seen, *choices], console)
     if words := advice(config, len(found)):
         console.print(Text(words, style="yellow"), soft_wrap=True)
-    return config
+    return config, choices
 
 
 def _trained_network(weights: object) -> BackboneConfig | None:
@@ -76,10 +76,15 @@ def _trained_network(weights: object) -> BackboneConfig | None:
     return read_backbone(weights).described.architecture if isinstance(weights, str) else None
 
 
-def own_data(path: str, values: dict[str, Any]) -> DataConfig:
-    """The data settings for a folder, a list, shards or a .npz; ``values`` by dotted name, all of them data.*."""
+def require_data_settings(values: Mapping[str, Any]) -> None:
+    """ConfigError for a setting that is not of the images."""
     if foreign := [name for name in values if not name.startswith("data.")]:
         raise ConfigError(f"only settings of the images (data.KEY=VALUE) make sense here, got {foreign[0]}.")
+
+
+def own_data(path: str, values: dict[str, Any]) -> DataConfig:
+    """The data settings for a folder, a list, shards or a .npz; ``values`` by dotted name, all of them data.*."""
+    require_data_settings(values)
     name = "arrays" if path.endswith(".npz") else "images"
     given = {key.removeprefix("data."): value for key, value in values.items()}
     return DataConfig.parse({"name": name, "path": path, "subset": "all"} | given)
@@ -123,6 +128,21 @@ def grey_bits(images: Images) -> int | None:
 def _sample(images: Images) -> list[int]:
     positions = np.linspace(0, len(images) - 1, min(SAMPLE, len(images))).astype(np.int64)
     return [int(position) for position in np.unique(positions)]
+
+
+def data_of(run: Run, given: Mapping[str, Any]) -> DataConfig:
+    """The images that a run was trained on, without its test set, as an embedding reads them.
+
+    ``given``: settings by dotted name, data.* alone, that win.
+    """
+    require_data_settings(given)
+    data = PretrainConfig.from_yaml(run.require().config_path).data
+    if data.name not in ("images", "arrays"):
+        raise ConfigError(
+            f"{run.folder} was trained on {data.name}; say which images to embed: sdclr embed RUN IMAGES."
+        )
+    aside = {"test_path": None, "store": None, "placement": "auto", "validation_per_class": 0}
+    return data.with_values({**aside, **{name.removeprefix("data."): value for name, value in given.items()}})
 
 
 def typical_side(images: Images) -> int:

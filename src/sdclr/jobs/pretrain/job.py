@@ -9,7 +9,7 @@ import importlib.metadata
 import itertools
 import time
 import warnings
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -76,7 +76,7 @@ from sdclr.optim import (
 )
 from sdclr.presentation.progress import AnyProgress, NoProgress
 from sdclr.process_state import default_generators, silenced_warnings
-from sdclr.run import CONTENTS_FILE, IMAGES_FILE, Run, environment
+from sdclr.run import CHOICES_FILE, CONTENTS_FILE, IMAGES_FILE, Run, environment
 from sdclr.run_consistency import require_own_backbone
 from sdclr.signals import StopRequest, stop_on_signal
 from sdclr.stateless_random import Stream, derive
@@ -91,12 +91,14 @@ def pretrain(
     download: bool = False,
     progress: AnyProgress | None = None,
     label: str | None = None,
+    choices: Sequence[tuple[str, object, str]] = (),
 ) -> Run:
     """Pre-train as ``config`` says in the run folder ``out`` (default runs/<recipe>), going on where it stopped.
 
     ``network``: your own headless module, images [B, 3, S, S] -> features [B, F], with backbone.name=custom.
-    ``progress``: where to show progress (default: nowhere). A finished run is returned as it is. Raises an
-    :class:`~sdclr.errors.SdclrError` that says what to change; Preempted after a signal, with everything saved.
+    ``progress``: where to show progress (default: nowhere). ``choices``: settings that were chosen for the user, each
+    with its value and the reason, which the run folder keeps for a reader. A finished run is returned as it is. Raises
+    an :class:`~sdclr.errors.SdclrError` that says what to change; Preempted after a signal, with everything saved.
     """
     run = Run(out if out is not None else Path("runs") / config.recipe)
     show = progress or NoProgress()
@@ -116,7 +118,7 @@ def pretrain(
             outcome = Outcome(run, job.total_steps)
             advice = memory_advice(config)
             with outcome.told(lambda: job.step), explain_out_of_memory(advice), world.explaining(), job.saver:
-                job.start(run, show)
+                job.start(run, show, choices)
                 world.say(_READY, {"step": job.step, "finished": job.step == job.total_steps})
                 if job.step < job.total_steps:
                     outcome.write("running", job.step)
@@ -276,7 +278,7 @@ class Job:
             final=optimizer.final_learning_rate,
         )
 
-    def start(self, run: Run, show: AnyProgress) -> None:
+    def start(self, run: Run, show: AnyProgress, choices: Sequence[tuple[str, object, str]] = ()) -> None:
         """Write the folder's facts, or pick up its newest checkpoint."""
         if not run.exists:
             layout = str(self.memory_format).removeprefix("torch.")
@@ -287,6 +289,9 @@ class Job:
             if self.image_facts is not None:
                 run.write_json(IMAGES_FILE, self.image_facts)
             self._record_images(run, show)
+            if choices:
+                rows = [{"setting": name, "value": value, "reason": reason} for name, value, reason in choices]
+                run.write_json(CHOICES_FILE, {"choices": rows})
             run.write_text("config.yaml", self.config.to_yaml())  # last: it makes the folder a run
         else:
             saved = run.read_json("split.json", "fingerprint")["fingerprint"]

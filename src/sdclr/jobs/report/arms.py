@@ -128,7 +128,7 @@ def _common_protocol(paths: Sequence[Path], wanted: str | None) -> str:
 def _read_run(path: Path, protocol: str, groups: GroupConvention | None) -> RunFolder:
     run = Run(path)
     require_own_backbone(run)
-    evaluation, settings = run.read_evaluation(protocol), _flatten(run.settings())
+    evaluation, settings = run.read_evaluation(protocol), flatten(run.settings())
     require_own_evaluation(run, protocol, evaluation)
     if foreign := foreign_metrics(run):
         warnings.warn(f"{foreign} Its curves are shown as they are.", stacklevel=3)
@@ -159,11 +159,11 @@ def _split(run: Run, evaluation: Mapping[str, Any]) -> Mapping[str, Any]:
     }
 
 
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested settings -> dotted names."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
-        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return flat
 
 

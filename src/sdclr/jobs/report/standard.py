@@ -25,6 +25,7 @@ from sdclr.evaluation.balancedness import (
 )
 from sdclr.jobs.report.arms import Arm, RunFolder, differing_settings, read_arms, setting_text
 from sdclr.jobs.report.files import FileFormat, check_formats, deliver, places
+from sdclr.jobs.report.unlabelled import build_unlabelled_report
 from sdclr.output_files import begins_with, lexists
 from sdclr.presentation import html, paper_table, tables
 from sdclr.presentation.tables import (
@@ -39,6 +40,8 @@ from sdclr.presentation.tables import (
     RunRecord,
     SplitCounts,
 )
+from sdclr.presentation.unlabelled import CSV_HEADER, UnlabelledReport, render_terminal, to_csv, to_markdown
+from sdclr.run import Run
 from sdclr.safe_text import command
 
 COMPARED = ("all", "few", "group_std")
@@ -95,8 +98,11 @@ def write_report(
     *,
     overwrite: bool = False,
     ours: bool = False,
-) -> Report:
+) -> Report | UnlabelledReport:
     """Build the report and deliver it in each of ``formats``: "terminal", "markdown", "csv", "html".
+
+    Of runs of which none was evaluated it shows what needs no labels; their :func:`~sdclr.jobs.examine.examine` brings
+    the measurements and pictures. Evaluated runs and others do not go into one report.
 
     Markdown and CSV are printed unless ``out`` is given; HTML goes to ``out``, else to RUN/report.html, for several
     runs to report.html in the folder that holds them. ``out`` may be a folder; with several file formats it lends its
@@ -108,6 +114,17 @@ def write_report(
         raise ConfigError("report needs at least one run folder.")
     folders = [Path(os.path.realpath(run)) for run in runs]
     page = (folders[0] if len(folders) == 1 else Path(os.path.commonpath([f.parent for f in folders]))) / "report.html"
+    if protocol is None and not any(has_evaluation(Run(run)) for run in runs):
+        unlabelled = {
+            "markdown": FileFormat(".md", to_markdown, tables.MARKDOWN_MARK),
+            "csv": FileFormat(".csv", to_csv, ",".join(CSV_HEADER)),
+            "html": FileFormat(".html", html.render_unlabelled_html, html.MARK, default=page),
+        }
+        check_formats(formats, unlabelled)
+        targets = places(formats, unlabelled, out, "report", overwrite=overwrite, ours=ours)
+        found = build_unlabelled_report(runs)
+        deliver(found, formats, render_terminal, unlabelled, targets, console)
+        return found
     files = {
         "markdown": FileFormat(".md", tables.to_markdown, tables.MARKDOWN_MARK),
         "csv": FileFormat(".csv", tables.to_csv, ",".join(tables.CSV_HEADER)),
@@ -118,6 +135,11 @@ def write_report(
     report = build_report(runs, protocol, groups)
     deliver(report, formats, tables.render_terminal, files, targets, console)
     return report
+
+
+def has_evaluation(run: Run) -> bool:
+    """Whether anything was evaluated of this run."""
+    return any((run.folder / "evaluation").glob("*.json"))
 
 
 MARKS = {

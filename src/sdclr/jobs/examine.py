@@ -1,0 +1,239 @@
+"""JOB: a finished run -> what can be said of it without labels, in RUN/examination/.
+
+A sample of the run's images goes through the trained network and through the one it started from.
+The folder holds numbers.json and small pictures: views, and images with their nearest neighbours.
+Trains nothing; a report reads the folder without the images and without torch.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from sdclr.backbones import Backbone, build_backbone, load_pretrained
+from sdclr.backbones.weights import load_backbone, load_weights
+from sdclr.batch import Views
+from sdclr.checkpoint import make_folder, write_atomically
+from sdclr.data import Data, Images, build_data
+from sdclr.data.contents import require_recorded
+from sdclr.data.decode import printable
+from sdclr.device import resolve_device
+from sdclr.errors import ConfigError, DataError, SdclrError
+from sdclr.evaluation.features import extract_features, require_finite
+from sdclr.evaluation.representation import (
+    effective_rank,
+    nearest,
+    view_distances,
+    views_that_find_each_other,
+)
+from sdclr.jobs.pretrain import PretrainConfig
+from sdclr.presentation.progress import AnyProgress, NoProgress
+from sdclr.process_state import default_generators
+from sdclr.run import CONTENTS_FILE, EXAMINATION_FOLDER, IMAGES_FILE, Run
+from sdclr.stateless_random import Stream, derive, permutation
+
+SAMPLE = 512
+"""Images at most: each goes three times through two networks, a minute for a ResNet-18 on two cores."""
+NUM_VIEWS = 8
+"""Images whose views are shown."""
+NUM_QUERIES = 12
+"""Images whose neighbours are shown."""
+NUM_NEIGHBOURS = 5
+THUMBNAIL = 112
+"""Side of a picture in pixels."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One network on the sample."""
+
+    effective_rank: float
+    view_distance: float
+    """Mean squared distance of two views of an image, features normalised: alignment."""
+    view_distance_half_width: float
+    """Of its 95 % interval over the images."""
+    found: float
+    """Share of the images whose two views are nearest to each other among all."""
+    found_half_width: float
+
+
+def examine(
+    run: Run | Path | str,
+    *,
+    data_path: str | None = None,
+    network: nn.Module | None = None,
+    device: str = "auto",
+    progress: AnyProgress | None = None,
+) -> dict[str, Any]:
+    """Measure a finished run without labels and write RUN/examination/; returns the content of numbers.json.
+
+    ``data_path`` replaces the config's when the images have moved. ``network``: your own module, for a run with one;
+    its starting weights are not known, and nothing is compared with them. Raises MissingInputError where the run is not
+    finished or its images are gone, and ConfigError where they are not those that it was trained on.
+    """
+    run, show = (run if isinstance(run, Run) else Run(run)).require(), progress or NoProgress()
+    with run:
+        config = PretrainConfig.from_yaml(run.config_path)
+        images = _sampled(run, config, data_path)
+        where = resolve_device(device)
+        trained = load_backbone(run.folder, network)
+        before, why_not = _before_training(config)
+        views, stills = _views(images, config), images.stills(config.views.size)
+        pixels = torch.cat([batch.cpu() for batch in stills])
+        networks = {"trained": trained, **({"before": before} if before is not None else {})}
+        numbers: dict[str, Any] = {}
+        features: dict[str, Tensor] = {}
+        for name, backbone in networks.items():
+            backbone = backbone.to(where).to(memory_format=torch.channels_last)
+            title = "features before training" if name == "before" else "features after training"
+            task = show.add(title, total=3 * len(images), unit="images")
+            features[name] = extract_features(backbone, pixels, partial(show.advance, task)).float()
+            a, b = (_features_of_views(backbone, part, show, task) for part in (views.a, views.b))
+            numbers[name] = asdict(_measured(features[name], a, b))
+            show.finish(task)
+        return _write(run, images, views, pixels, features["trained"], numbers, why_not)
+
+
+def _sampled(run: Run, config: PretrainConfig, data_path: str | None) -> Images:
+    """A random sample of the images that the run was trained on, in their order; always the same one."""
+    where = config.data.with_values({"store": None, "placement": "auto"} | ({"path": data_path} if data_path else {}))
+    data: Data = build_data(where, exclude=[run.folder])
+    trained_on = run.read_json("split.json", "fingerprint")["fingerprint"]
+    require_recorded(run.folder / CONTENTS_FILE, data.files(config.data.subset), trained_on, data.fingerprint)
+    images = data.pretraining_images(config.data.subset)
+    if (run.folder / IMAGES_FILE).is_file():
+        skipped = {path for path, _ in run.read_json(IMAGES_FILE, "skipped")["skipped"]}
+        paths = getattr(images, "paths", ())
+        images = images.at(np.array([i for i, path in enumerate(paths) if path not in skipped], dtype=np.int64))
+    if len(images) < 2:
+        raise DataError(f"{run.folder} has {len(images)} images; an examination compares at least 2.")
+    order = permutation(derive(config.seed, Stream.EXAMINATION), len(images)).numpy()
+    return images.at(np.flatnonzero(order < SAMPLE)).to(torch.device("cpu"))
+
+
+def _before_training(config: PretrainConfig) -> tuple[Backbone | None, str | None]:
+    """The network that the run started from, or a sentence that says why it is not at hand."""
+    if config.backbone.name == "custom":
+        return None, "the starting weights of a network of one's own are not recorded"
+    try:
+        with default_generators(derive(config.seed, Stream.WEIGHTS), torch.device("cpu")):
+            backbone = build_backbone(config.backbone)
+            if config.weights is not None:
+                load_weights(backbone, config.weights)
+            elif config.backbone.pretrained:
+                load_pretrained(backbone, config.backbone.name, config.backbone.width, config.backbone.stem)
+    except SdclrError as error:
+        return None, f"the weights it started from cannot be read: {error}"
+    return backbone, None
+
+
+def _views(images: Images, config: PretrainConfig) -> Views:
+    """Two views of each image as in training, of an epoch that training has not seen; on the CPU."""
+    batches = torch.arange(len(images)).split(config.batch_size)
+    parts = list(images.views(iter(batches), config.views.spec(), seed=config.seed, epoch=config.epochs))
+    a, b, index = (torch.cat([getattr(part, name).cpu() for part in parts]) for name in ("a", "b", "index"))
+    return Views(a, b, index)
+
+
+@torch.inference_mode()
+def _features_of_views(backbone: nn.Module, views: Tensor, show: AnyProgress, task: int) -> Tensor:
+    weight = next(backbone.parameters())
+    parts = []
+    for batch in views.split(64):
+        parts.append(backbone(batch.to(weight.device, weight.dtype)).float().cpu())
+        show.advance(task, len(batch))
+    features = torch.cat(parts)
+    require_finite(features, "a view of image {}".format)
+    return features
+
+
+def _measured(stills: Tensor, a: Tensor, b: Tensor) -> Measured:
+    distances, found = view_distances(a, b), views_that_find_each_other(a, b).float()
+    return Measured(
+        effective_rank=effective_rank(stills),
+        view_distance=float(distances.mean()),
+        view_distance_half_width=_half_width(distances),
+        found=float(found.mean()),
+        found_half_width=_half_width(found),
+    )
+
+
+def _half_width(values: Tensor) -> float:
+    """Of the 95 % interval of the mean over images."""
+    return float(1.96 * values.double().std(unbiased=True) / len(values) ** 0.5)
+
+
+def _write(
+    run: Run,
+    images: Images,
+    views: Views,
+    pixels: Tensor,
+    features: Tensor,
+    numbers: dict[str, Any],
+    why_not: str | None,
+) -> dict[str, Any]:
+    """The pictures first, then numbers.json: what it names is there."""
+    folder = run.folder / EXAMINATION_FOLDER
+    make_folder(folder)
+    names = getattr(images, "paths", None) or [f"image {i}" for i in range(len(images))]
+    written: dict[int, str] = {}
+
+    def picture(row: int) -> dict[str, Any]:
+        if row not in written:
+            written[row] = f"image-{row:04d}.jpg"
+            write_atomically(folder / written[row], _jpeg(pixels[row]))
+        return {"file": written[row], "path": printable(names[row])}
+
+    shown_views = []
+    for row in np.unique(np.linspace(0, len(images) - 1, NUM_VIEWS).astype(int)).tolist():
+        entry: dict[str, Any] = {"image": picture(row)}
+        for branch, part in (("a", views.a), ("b", views.b)):
+            name = f"view-{row:04d}-{branch}.jpg"
+            write_atomically(folder / name, _jpeg((part[row] * 255).round().clamp(0, 255).to(torch.uint8)))
+            entry[branch] = name
+        shown_views.append(entry)
+    rows = torch.from_numpy(np.unique(np.linspace(0, len(images) - 1, NUM_QUERIES).astype(np.int64)))
+    positions, similarities = nearest(features, rows, NUM_NEIGHBOURS)
+    gallery = []
+    for row, others, values in zip(rows.tolist(), positions.tolist(), similarities.tolist(), strict=True):
+        neighbours = [picture(other) | {"similarity": value} for other, value in zip(others, values, strict=True)]
+        gallery.append({"image": picture(row), "neighbours": neighbours})
+    content = {
+        "backbone": run.backbone_identity(),
+        "num_images": len(images),
+        "feature_dim": features.shape[1],
+        "chance_to_find": 1 / len(images),
+        **numbers,
+        "why_no_comparison": why_not,
+        "views": shown_views,
+        "gallery": gallery,
+    }
+    run.write_json(f"{EXAMINATION_FOLDER}/numbers.json", content)
+    return content
+
+
+def _jpeg(pixels: Tensor) -> bytes:
+    """uint8 [3, S, S] as a small picture; enlarged by whole factors, so that pixels stay pixels."""
+    picture = Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
+    if picture.width < THUMBNAIL:
+        side = picture.width * -(-THUMBNAIL // picture.width)
+        picture = picture.resize((side, side), Image.Resampling.NEAREST)
+    else:
+        picture.thumbnail((THUMBNAIL, THUMBNAIL))
+    content = io.BytesIO()
+    picture.save(content, "JPEG", quality=85)
+    return content.getvalue()
+
+
+def require_examinable(config: PretrainConfig) -> None:
+    """ConfigError for a run whose network has to be given from Python."""
+    if config.backbone.name == "custom":
+        raise ConfigError("a run with a network of your own is examined from Python: sdclr.examine(RUN, network=...).")
