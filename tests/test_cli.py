@@ -112,3 +112,15 @@ def test_help_does_not_wait_for_torch() -> None:
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert "pretrain" in result.stdout
+
+
+@pytest.mark.parametrize(("verb", "goes_on"), [("embed", True), ("convert", False)])
+def test_ctrl_c_is_no_error(sdclr: Cli, monkeypatch: pytest.MonkeyPatch, verb: str, goes_on: bool) -> None:
+    def pressed(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"sdclr.jobs.{verb}.{verb}", pressed)
+    code, out, err = sdclr(verb, "a.safetensors", "b.npz")
+    assert (code, out) == (130, "")
+    assert err.startswith("stopped: by Ctrl-C")
+    assert ("The same command goes on" in err) == goes_on

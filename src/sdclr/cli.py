@@ -19,8 +19,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.text import Text
+from typer.core import TyperGroup
 
-from sdclr.errors import EXIT_BUG, ConfigError, MissingInputError, RunFolderError, SdclrError, StorageError
+from sdclr.errors import (
+    EXIT_BUG,
+    ConfigError,
+    Interrupted,
+    MissingInputError,
+    Preempted,
+    RunFolderError,
+    SdclrError,
+    StorageError,
+)
 from sdclr.output_streams import endure
 from sdclr.process_state import keep_freed_memory
 from sdclr.safe_text import command, one_line, shown, visible
@@ -30,8 +40,25 @@ if TYPE_CHECKING:
     from sdclr.recipes.own_images import Choice
     from sdclr.run import Run
 
+
+class _Verbs(TyperGroup):
+    """The verbs; Ctrl-C in one that has no way of its own to stop is no error and no bug."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            verb = ctx.invoked_subcommand
+            goes_on = " The same command goes on from here." if verb in GO_ON else ""
+            raise Interrupted(f"by Ctrl-C; nothing half-written is left under its own name.{goes_on}") from None
+
+
+GO_ON = ("demo", "embed", "pretrain", "reproduce", "resume")
+"""Verbs that take up an interrupted piece of work."""
+
 app = typer.Typer(
     name="sdclr",
+    cls=_Verbs,
     help="Self-supervised pre-training for long-tailed, unlabeled image collections.",
     no_args_is_help=True,
     add_completion=False,
@@ -718,7 +745,10 @@ def _run() -> int:
         return ended.code if isinstance(ended.code, int) else 0
     except SdclrError as error:
         if not error.told_elsewhere or not _speaker():
-            _say("error", "red", str(error))
+            if isinstance(error, Preempted | Interrupted):  # somebody wanted it: no error
+                _say("stopped", "yellow", str(error).removeprefix("stopped "))
+            else:
+                _say("error", "red", str(error))
         return error.exit_code
     except OSError as error:
         refused = _refused(error)

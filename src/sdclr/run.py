@@ -49,6 +49,7 @@ STATUS_FILE = "status.json"
 IMAGES_FILE = "images.json"
 CONTENTS_FILE = "images.tsv.gz"
 CHOICES_FILE = "choices.json"
+LOG_FILE = "log.txt"
 FEATURES_FILE = "features.npz"
 """Where a run's own images are embedded, if nothing else is asked for."""
 EXAMINATION_FOLDER = "examination"
@@ -56,7 +57,7 @@ EXAMINATION_FOLDER = "examination"
 
 OWN_PARTS = frozenset(
     {"backbone.safetensors", "config.yaml", "environment.json", "metrics.jsonl", "split.json", STATUS_FILE}
-    | {IMAGES_FILE, CONTENTS_FILE, CHOICES_FILE}
+    | {IMAGES_FILE, CONTENTS_FILE, CHOICES_FILE, LOG_FILE}
 )
 """What a run has written itself, and no command of the user's may write over."""
 RUN_FILES = frozenset({"config.yaml", "split.json", "environment.json", STATUS_FILE})
@@ -176,7 +177,15 @@ class Run:
     def _holds_something_else(self) -> bool:
         # what a start that was killed before config.yaml leaves behind does not count
         locks = {f"{LOCK_FILE}{end}" for end in ("", ".json", ".held", ".held.json")}
-        begun = locks | {"environment.json", "split.json", IMAGES_FILE, CONTENTS_FILE, CHOICES_FILE, STATUS_FILE}
+        begun = locks | {
+            "environment.json",
+            "split.json",
+            IMAGES_FILE,
+            CONTENTS_FILE,
+            CHOICES_FILE,
+            STATUS_FILE,
+            LOG_FILE,
+        }
         return any(path.name not in begun and not path.name.endswith(".tmp") for path in self.folder.iterdir())
 
     def __enter__(self) -> Self:

@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -35,11 +35,13 @@ class StopRequest:
 
 
 @contextmanager
-def stop_on_signal(*, same_for_seconds: float = 0.0) -> Iterator[StopRequest]:
+def stop_on_signal(
+    *, same_for_seconds: float = 0.0, announce: Callable[[str], None] = lambda text: None
+) -> Iterator[StopRequest]:
     """Inside, the first signal only sets a flag (saving in a handler can hang); the old handlers return with it.
 
     Preempted is raised out of the block at once while nobody awaits the flag. ``same_for_seconds``: how long further
-    signals count as the first one.
+    signals count as the first one. ``announce`` is called in the handler of the first one, with what to tell the user.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
@@ -72,6 +74,8 @@ def stop_on_signal(*, same_for_seconds: float = 0.0) -> Iterator[StopRequest]:
             restore()
         if not request.awaited:
             raise StoppedEarly(f"stopped by {request.signal_name} before the first step. Give the same command again.")
+        again = "" if same_for_seconds else " Once more: at once."
+        announce(f"{request.signal_name}: stopping after this step, everything is saved.{again}")
 
     for number, handler in before.items():
         if handler is not None:

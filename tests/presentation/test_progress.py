@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import time
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -41,8 +42,8 @@ def test_a_log_gets_a_first_a_last_and_a_line_each_ten_seconds(log: io.StringIO,
         progress.finish(task, "saved")
     assert log.getvalue().splitlines() == [
         "SimCLR, split 1: 0/1200 steps, 0 %",
-        "SimCLR, split 1: 640/1200 steps, 53 %, 64 steps/s, 0:00:09 left, loss 4.91",
-        "SimCLR, split 1: finished, 1200/1200 steps, 100 %, 64 steps/s, took 0:00:19, saved",
+        "SimCLR, split 1: 640/1200 steps, 53 %, loss 4.91, 0:00:09 left, 64 steps/s",
+        "SimCLR, split 1: finished, 1200/1200 steps, 100 %, saved, took 0:00:19, 64 steps/s",
     ]
 
 
@@ -51,7 +52,7 @@ def test_the_rate_of_a_resumed_task_counts_only_this_sitting(log: io.StringIO, c
         task = progress.add("run", total=1000, unit="steps", done=900)
         clock.seconds = 10
         progress.advance(task, 20)
-    assert "920/1000 steps, 92 %, 2 steps/s, 0:00:40 left" in log.getvalue()
+    assert "920/1000 steps, 92 %, 0:00:40 left, 2 steps/s" in log.getvalue()
 
 
 def test_a_task_cut_short_says_so(log: io.StringIO, clock: Clock) -> None:
@@ -59,7 +60,7 @@ def test_a_task_cut_short_says_so(log: io.StringIO, clock: Clock) -> None:
         task = progress.add("run", total=10)
         clock.seconds = 1
         progress.advance(task, 3)
-    assert log.getvalue().splitlines()[-1] == "run: stopped, 3/10 steps, 30 %, 3 steps/s, took 0:00:01"
+    assert log.getvalue().splitlines()[-1] == "run: stopped, 3/10 steps, 30 %, took 0:00:01, 3 steps/s"
 
 
 def test_text_is_printed_whole_and_without_markup(log: io.StringIO, clock: Clock) -> None:
@@ -86,7 +87,44 @@ def test_a_terminal_shows_a_bar_and_text_above_it(clock: Clock) -> None:
     assert "a word" in text
     assert "SimCLR [1]" in text
     assert "━" in text
-    assert "2/2 steps, 100 %, 1 steps/s, took 0:00:02, saved" in text
+    assert text.count("SimCLR [1]: finished, 2/2 steps, 100 %, saved, took 0:00:02, 1 steps/s") == 1
+
+
+def test_results_on_a_terminal_come_below_bars_that_have_ended(clock: Clock) -> None:
+    log = io.StringIO()
+    console = Console(file=log, force_terminal=True, width=100)
+    with Progress(console, now=clock) as progress:
+        first, second = (progress.add(f"task {n}", total=2) for n in (1, 2))
+        progress.finish(first)
+        assert progress._bars is not None
+        assert progress._bars.live.is_started, "one still runs"
+        progress.finish(second)
+        assert not progress._bars.live.is_started
+        log.write("the results\n")
+        progress.finish(progress.add("task 3", total=1))
+    before, _, after = log.getvalue().partition("the results")
+    for name in ("task 1: finished", "task 2: finished"):
+        assert (before.count(name), after.count(name)) == (1, 0)
+    assert "task 1" not in after
+    assert after.count("task 3: finished") == 1
+
+
+def test_a_narrow_terminal_cuts_the_rate_and_not_the_loss(clock: Clock) -> None:
+    log = io.StringIO()
+    with Progress(Console(file=log, force_terminal=True, width=70), now=clock) as progress:
+        task = progress.add("own_images runs/p", total=5000)
+        clock.seconds = 3
+        progress.advance(task, 1200, note="loss 4.913, epoch 12/50")
+        assert progress._bars is not None
+        progress._bars.refresh()
+    assert "1200/5000 steps, 24 %, loss 4.9" in log.getvalue()
+
+
+def test_an_announcement_goes_past_every_buffer(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("w") as log, Progress(Console(file=log)) as progress:
+        progress.announce("SIGINT: stopping after this step\n")
+        assert (tmp_path / "log").read_text() == "SIGINT: stopping after this step\\n\n"
+    Progress(Console(file=io.StringIO())).announce("no file, no error")
 
 
 def test_advancing_costs_far_less_than_a_step() -> None:

@@ -176,6 +176,7 @@ CODES = {
     "CheckpointError": 76,
     "NonFiniteError": 79,
     "DistributedError": 80,
+    "Interrupted": 130,
 }
 
 

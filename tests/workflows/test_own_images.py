@@ -363,3 +363,13 @@ def test_twelve_bits_in_files_of_sixteen_are_found_and_recorded(sdclr: Cli, tmp_
     assert Run("runs/scope").settings()["data"]["grey_bits"] == 12
     assert sdclr("pretrain", "scope", "--out", "runs/scope", *TINY)[0] == 0
     assert sdclr("embed", "runs/scope", "scope", "--out", "f.npz")[0] == 0
+
+
+@pytest.mark.parametrize(("load", "said"), [(1.6, True), (0.1, False)])
+def test_a_dry_run_says_when_it_measured_beside_other_work(
+    sdclr: Cli, monkeypatch: pytest.MonkeyPatch, load: float, said: bool
+) -> None:
+    monkeypatch.setattr("os.getloadavg", lambda: (load, 0.0, 0.0))
+    code, out, err = sdclr("pretrain", "photos", "--out", "runs/x", *TINY, "--dry-run")
+    assert code == 0, err
+    assert ("Measured while other work kept about 1.6 of" in out) == said

@@ -5,12 +5,14 @@ Both show what is done, the rate and the time left. Nothing is written to standa
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import IO, Self, cast
+from typing import IO, Protocol, Self, cast
 
 import rich.progress
 from rich.console import Console
@@ -35,24 +37,31 @@ class Task:
     initial: int
     done: int
     note: str = ""
+    bar: rich.progress.TaskID | None = None
+    """On a terminal, while the task runs."""
     finished: bool = False
     finished_seconds: float = 0.0
     printed_seconds: float = 0.0
 
     def summary(self, now: float) -> str:
-        """ "300/1200 steps, 25 %, 29.8 steps/s, 0:00:30 left, loss 4.91"; the rate counts this sitting only."""
+        """ "300/1200 steps, 25 %, loss 4.91, 0:00:30 left, 29.8 steps/s"; the rate counts this sitting only.
+
+        What a reader looks for comes first: a narrow terminal cuts the end.
+        """
         elapsed, new = now - self.started_seconds, self.done - self.initial
         parts = [f"{self.done}/{self.total} {self.unit}"]
         if self.total > 0:
             parts.append(f"{100 * self.done // self.total} %")
-        if new > 0 and elapsed > 0:
-            rate = new / elapsed
-            parts.append(f"{rate:.3g} {self.unit}/s" if rate < 100 else f"{rate:.0f} {self.unit}/s")
-            if not self.finished:
-                parts.append(f"{_clock(max(0, self.total - self.done) / rate)} left")
+        if self.note:
+            parts.append(self.note)
         if self.finished:
             parts.append(f"took {_clock(elapsed)}")
-        return ", ".join([*parts, self.note] if self.note else parts)
+        if new > 0 and elapsed > 0:
+            rate = new / elapsed
+            if not self.finished:
+                parts.append(f"{_clock(max(0, self.total - self.done) / rate)} left")
+            parts.append(f"{rate:.3g} {self.unit}/s" if rate < 100 else f"{rate:.0f} {self.unit}/s")
+        return ", ".join(parts)
 
 
 def _clock(seconds: float) -> str:
@@ -72,7 +81,7 @@ class _StatusColumn(rich.progress.ProgressColumn):
 
     def render(self, task: rich.progress.Task) -> Text:
         ours: Task = task.fields["ours"]
-        return Text(ours.summary(ours.finished_seconds if ours.finished else self._now()))
+        return Text(ours.summary(self._now()))
 
 
 class Progress:
@@ -82,7 +91,8 @@ class Progress:
             task = progress.add("SimCLR, split 1", total=1200, unit="steps")
             progress.advance(task, note="loss 4.91")
 
-    Bars where ``console`` (standard error unless given) is a terminal, plain lines elsewhere.
+    Bars where ``console`` (standard error unless given) is a terminal, plain lines elsewhere. A bar is there while its
+    task runs; then one line stays in its place, so that results below it are printed on a terminal at rest.
     ``now`` is the time source, in seconds. Where nobody reads what is shown (a closed pipe, a full log disk) it goes
     quiet, and the work goes on.
     """
@@ -104,11 +114,10 @@ class Progress:
                 refresh_per_second=4,
                 redirect_stdout=sys.stdout.isatty(),  # results piped elsewhere must stay on standard output
                 expand=True,
+                transient=True,  # the last line of a task is printed above, once
             )
 
     def __enter__(self) -> Self:
-        if self._bars:
-            self._bars.start()
         return self
 
     def __exit__(
@@ -117,8 +126,6 @@ class Progress:
         for index, task in enumerate(self._tasks):
             if not task.finished:
                 self._end(index, "finished" if task.done >= task.total else "stopped")
-        if self._bars:
-            self._bars.stop()
 
     def add(self, description: str, total: int, unit: str = "steps", done: int = 0) -> int:
         """Start a task of ``total`` units, ``done`` of which an earlier sitting has finished. Returns its handle."""
@@ -126,7 +133,8 @@ class Progress:
         task = Task(description, total, unit, now, initial=done, done=done, printed_seconds=now)
         self._tasks.append(task)
         if self._bars:
-            self._bars.add_task(description, total=total, completed=done, ours=task)
+            task.bar = self._bars.add_task(description, total=total, completed=done, ours=task)
+            self._show_bars()
         else:
             self._line(task, task.summary(now))
         return len(self._tasks) - 1
@@ -137,21 +145,23 @@ class Progress:
         ours.done += amount
         if note is not None:
             ours.note = note
-        if self._bars:
-            self._bars.update(rich.progress.TaskID(task), completed=ours.done)
-        elif (now := self._now()) - ours.printed_seconds >= LINE_INTERVAL_SECONDS and ours.done < ours.total:
+        if self._bars and ours.bar is not None:
+            self._bars.update(ours.bar, completed=ours.done)
+        elif (
+            not self._bars
+            and (now := self._now()) - ours.printed_seconds >= LINE_INTERVAL_SECONDS
+            and ours.done < ours.total
+        ):
             ours.printed_seconds = now
             self._line(ours, ours.summary(now))
 
     def finish(self, task: int, note: str | None = None) -> None:
-        """The task is over: what was counted is all that there was to do. Its bar or last line stays."""
+        """The task is over: what was counted is all that there was to do. Its last line stays."""
         ours = self._tasks[task]
         if note is not None:
             ours.note = note
         if not ours.finished and ours.done < ours.total:
             ours.total = ours.done
-            if self._bars:
-                self._bars.update(rich.progress.TaskID(task), total=ours.total)
         self._end(task, "finished")
 
     def print(self, text: str) -> None:
@@ -163,15 +173,38 @@ class Progress:
         except (OSError, ValueError):  # nobody can read it: no reason to end the work
             self._quiet = True
 
+    def announce(self, text: str) -> None:
+        """A line that may be written from a signal handler, whatever the process is in the middle of.
+
+        It takes no lock and goes past every buffer, straight to the file.
+        """
+        bars = sum(task.bar is not None for task in self._tasks)
+        # below the bars, and as many lines of room as these take when they are drawn anew
+        line = f"\r\x1b[2K{one_line(text)}" + "\n" * bars if bars else f"{one_line(text)}\n"
+        with contextlib.suppress(OSError, ValueError):
+            os.write(self._console.file.fileno(), line.encode(errors="replace"))
+
     def _end(self, index: int, word: str) -> None:
         task = self._tasks[index]
         if task.finished:
             return
         task.finished, task.finished_seconds = True, self._now()
-        if self._bars:
-            self._bars.stop_task(rich.progress.TaskID(index))
-        else:
-            self._line(task, f"{word}, {task.summary(task.finished_seconds)}")
+        if self._bars and task.bar is not None:
+            self._bars.remove_task(task.bar)
+            task.bar = None
+            if all(one.bar is None for one in self._tasks):
+                self._hide_bars()
+        self._line(task, f"{word}, {task.summary(task.finished_seconds)}")
+
+    def _show_bars(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            if self._bars:
+                self._bars.start()
+
+    def _hide_bars(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            if self._bars:
+                self._bars.stop()
 
     def _line(self, task: Task, text: str) -> None:
         self.print(f"{task.description}: {text}")
@@ -200,5 +233,19 @@ class NoProgress:
     def print(self, text: str) -> None:
         pass
 
+    def announce(self, text: str) -> None:
+        pass
 
-AnyProgress = Progress | NoProgress
+
+class AnyProgress(Protocol):
+    """What a job asks of a progress display."""
+
+    def add(self, description: str, total: int, unit: str = "steps", done: int = 0) -> int: ...
+
+    def advance(self, task: int, amount: int = 1, note: str | None = None) -> None: ...
+
+    def finish(self, task: int, note: str | None = None) -> None: ...
+
+    def print(self, text: str) -> None: ...
+
+    def announce(self, text: str) -> None: ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ from sdclr.recipes.own_images import Choice, advice, own_images
 from sdclr.run import Run
 from sdclr.safe_text import one_line, shown
 
+BUSY = 0.5
+"""Cores kept busy by other work from which a measured time is not the machine's own."""
 SAMPLE = 256
 """Headers that are read to learn the images' typical size."""
 DEEP_SAMPLE = 32
@@ -207,6 +210,12 @@ def _show(found: Preview, config: PretrainConfig, console: Console) -> None:
     ):
         table.add_row(key, Text(one_line(value)))
     console.print(table)
+    if found.load >= BUSY:
+        words = (
+            f"Measured while other work kept about {found.load:.1f} of {os.cpu_count()} cores busy: alone it may be "
+            "faster."
+        )
+        console.print(Text(words, style="yellow"), soft_wrap=True)
 
 
 def _explain(num_images: int, choices: Sequence[Choice], console: Console) -> None:

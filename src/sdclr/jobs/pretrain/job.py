@@ -60,6 +60,7 @@ from sdclr.errors import (
     StorageError,
 )
 from sdclr.jobs.pretrain.config import PretrainConfig
+from sdclr.jobs.pretrain.log import LoggedProgress
 from sdclr.jobs.pretrain.outcome import Outcome, require_no_history
 from sdclr.jobs.pretrain.saver import Saver
 from sdclr.jobs.pretrain.usable import usable_images
@@ -101,9 +102,9 @@ def pretrain(
     an :class:`~sdclr.errors.SdclrError` that says what to change; Preempted after a signal, with everything saved.
     """
     run = Run(out if out is not None else Path("runs") / config.recipe)
-    show = progress or NoProgress()
+    show = LoggedProgress(progress or NoProgress())
     with (
-        stop_on_signal(same_for_seconds=GRACE_SECONDS if world_size() > 1 else 0) as stop,
+        stop_on_signal(same_for_seconds=GRACE_SECONDS if world_size() > 1 else 0, announce=show.announce) as stop,
         joined(str(run.folder)) as world,
     ):
         if not world.is_first:
@@ -113,7 +114,7 @@ def pretrain(
         run.check(config)
         with explain_out_of_memory(memory_advice(config)):
             job = Job(config, network, download=download, run=run, show=show, world=world)
-        with run:
+        with run, show.written_to(run.folder):
             run.check(config)  # again, now that nobody else can write here
             outcome = Outcome(run, job.total_steps)
             advice = memory_advice(config)
@@ -429,7 +430,7 @@ class Job:
             asked = self._to_stop(now=True)
             self._end_epoch(run, epoch, (self.steps_per_epoch - first), time.perf_counter() - begun)
             share = self.waited_seconds / (time.perf_counter() - begun)
-            note = f"epoch {epoch + 1}/{config.epochs}, loss {self._epoch_loss():.3f}, data {share:.0%} of the time"
+            note = f"loss {self._epoch_loss():.3f}, epoch {epoch + 1}/{config.epochs}, data {share:.0%} of the time"
             show.advance(task, 0, note=note)
             if asked and epoch + 1 < config.epochs:
                 self._stop(run)

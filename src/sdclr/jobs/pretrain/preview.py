@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 import time
 from contextlib import closing
 from dataclasses import dataclass
@@ -36,6 +38,8 @@ class Preview:
     seconds_per_step: float
     peak_memory_bytes: int
     """Of the device; on a CPU of the whole process, 0 where the system does not say."""
+    load: float
+    """Cores that other work kept busy before the measurement (mean of a minute); nan where the system does not say."""
     device: str
     views: Views
     """The first batch: what the network would see."""
@@ -50,6 +54,7 @@ class Preview:
 
 def preview(config: PretrainConfig, *, download: bool = False, progress: AnyProgress | None = None) -> Preview:
     """Build everything that pretrain would, take a few steps, and measure. Raises what pretrain raises."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else math.nan
     with explain_out_of_memory(memory_advice(config)):
         job = Job(config, download=download, show=progress or NoProgress())
         if job.device.type == "cuda":
@@ -75,6 +80,7 @@ def preview(config: PretrainConfig, *, download: bool = False, progress: AnyProg
         total_steps=job.total_steps,
         seconds_per_step=(counted[-1] - counted[0]) / (len(counted) - 1),
         peak_memory_bytes=_peak_memory(job.device),
+        load=load,
         device=describe_device(job.device),
         views=first,
         stills=torch.cat([batch.cpu() for batch in job.images.at(first.index.numpy()).stills(config.views.size)]),

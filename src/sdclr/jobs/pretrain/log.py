@@ -1,0 +1,120 @@
+"""RUN/log.txt: what a run has said, with the time, for whoever looks later; one file over all its sittings."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import warnings
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from sdclr.errors import Interrupted, Preempted, SdclrError
+from sdclr.presentation.progress import AnyProgress
+from sdclr.run import LOG_FILE
+from sdclr.safe_text import one_line
+from sdclr.signals import StoppedEarly
+
+
+class LoggedProgress:
+    """Hands everything on to another progress display, and keeps its words.
+
+    Until :meth:`written_to` names a folder the lines wait in memory: before a run begins nothing is written. A disk
+    that refuses the log does not end the run; a warning says so once.
+    """
+
+    def __init__(self, show: AnyProgress) -> None:
+        self._show = show
+        self._waiting: list[str] = []
+        self._file: Path | None = None
+        self._titles: dict[int, str] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def add(self, description: str, total: int, unit: str = "steps", done: int = 0) -> int:
+        task = self._show.add(description, total, unit, done)
+        self._titles[task] = description
+        self._log(f"{description}: {total} {unit}" + (f", {done} of them done" if done else ""))
+        return task
+
+    def advance(self, task: int, amount: int = 1, note: str | None = None) -> None:
+        self._show.advance(task, amount, note)
+        if note is not None:
+            self._log(note)
+
+    def finish(self, task: int, note: str | None = None) -> None:
+        self._show.finish(task, note)
+        self._log(f"{self._titles.get(task, 'task')}: finished" + (f", {note}" if note else ""))
+
+    def print(self, text: str) -> None:
+        self._show.print(text)
+        self._log(text)
+
+    def announce(self, text: str) -> None:
+        self._show.announce(text)  # in a signal handler: nothing is written to disk there
+
+    @contextlib.contextmanager
+    def written_to(self, folder: Path) -> Iterator[None]:
+        """Inside, every line goes to LOG_FILE in ``folder`` at once, warnings and the error that ends it included."""
+        self._file = folder / LOG_FILE
+        waiting, self._waiting = self._waiting, []
+        self._append(waiting)
+        try:
+            with self._warnings():
+                yield
+        except BaseException as error:
+            self._log(_last_words(error))
+            raise
+        finally:
+            self._file = None
+
+    @contextlib.contextmanager
+    def _warnings(self) -> Iterator[None]:
+        before = warnings.showwarning
+
+        def show(message: Warning | str, *rest: Any, **named: Any) -> None:
+            self._log(f"warning: {message}")
+            before(message, *rest, **named)
+
+        warnings.showwarning = show
+        try:
+            yield
+        finally:
+            if warnings.showwarning is show:  # else somebody else has taken it over meanwhile
+                warnings.showwarning = before
+
+    def _log(self, text: str) -> None:
+        line = f"{datetime.now(UTC).strftime('%Y-%m-%d %H:%M:%S')} {one_line(text)}\n"
+        if self._file is None:
+            self._waiting.append(line)
+        else:
+            self._append([line])
+
+    def _append(self, lines: list[str]) -> None:
+        if self._file is None or not lines:
+            return
+        try:
+            with open(self._file, "a", encoding="utf-8", errors="backslashreplace", opener=_without_links) as file:
+                file.write("".join(lines))
+        except OSError as error:
+            refused, self._file = self._file, None
+            warnings.warn(f"{refused} cannot be written ({error.strerror}); the run goes on without it.", stacklevel=3)
+
+
+def _last_words(error: BaseException) -> str:
+    if isinstance(error, Preempted | Interrupted | StoppedEarly | KeyboardInterrupt):
+        return f"stopped: {str(error).removeprefix('stopped ')}"
+    kind = "error" if isinstance(error, SdclrError) else f"error, {type(error).__name__}"
+    return f"{kind}: {error}"
+
+
+def _without_links(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
