@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError
 
 from sdclr.errors import DataError
 from sdclr.safe_text import shown
@@ -78,9 +78,26 @@ class SplitMade(Record):
     name: Text | None = None
 
 
+class ConstantsUsed(Record):
+    """By which a backbone's input is normalised."""
+
+    mean: Annotated[list[float], Field(min_length=3, max_length=3)]
+    std: Annotated[list[PositiveFloat], Field(min_length=3, max_length=3)]
+
+
+class ChoicesMade(Record):
+    """What a run has made of the settings that leave something open; one that goes on keeps it."""
+
+    backbone_options: dict[str, Any]
+    normalisation: ConstantsUsed
+    prunable: Literal["conv", "conv+linear"] | None = None
+    prunable_share: Share | None = None
+
+
 class EnvironmentSeen(Record):
     """environment.json."""
 
+    resolved: ChoicesMade | None = None
     device: Text | None = None
     world_size: Annotated[int, Field(ge=1)] | None = None
     views_cut_by: Text | None = None

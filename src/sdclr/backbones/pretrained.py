@@ -6,26 +6,36 @@ What is downloaded holds tensors alone (weights_only); nothing pickled is execut
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import timm
 import torch
 import torchvision
 from torch import Tensor
+from torchvision.models.vision_transformer import interpolate_embeddings
 
 from sdclr.backbones.backbone import Backbone
 from sdclr.checkpoint import load_strictly
 from sdclr.errors import ConfigError, MissingInputError, SdclrError
 
 
-def load_pretrained(backbone: Backbone, name: str, width: int = 64, stem: str = "large") -> None:
+def load_pretrained(
+    backbone: Backbone,
+    name: str,
+    width: int = 64,
+    stem: str = "large",
+    options: Mapping[str, Any] | None = None,
+) -> None:
     """Load ImageNet weights into the network that :func:`~sdclr.backbones.build_backbone` made for these settings.
 
-    Raises ConfigError where nobody offers such weights, MissingInputError when they cannot be downloaded.
+    Position embeddings of a network that ``options`` build for another image size are interpolated, by timm and
+    torchvision. Raises ConfigError where nobody offers such weights, MissingInputError when they cannot be downloaded.
     """
     kind, _, model = name.rpartition(":")
     check_pretrained(name, width, stem)
     try:
-        tensors = _timm_weights(model) if kind == "timm" else _torchvision_weights(model)
+        read = _timm_weights if kind == "timm" else _torchvision_weights
+        tensors = read(model, options or {})
     except SdclrError:
         raise
     except Exception as error:  # urllib, requests and the hub's own errors share no base
@@ -53,13 +63,17 @@ def check_pretrained(name: str, width: int, stem: str) -> None:
         raise ConfigError(f"torchvision offers no pre-trained {model}; use resnet18, resnet34 or resnet50.")
 
 
-def _torchvision_weights(model: str) -> Mapping[str, Tensor]:
+def _torchvision_weights(model: str, options: Mapping[str, Any]) -> Mapping[str, Tensor]:
     weights = torchvision.models.get_model_weights(model)
     url = weights["IMAGENET1K_V1"].url
-    return torch.hub.load_state_dict_from_url(
+    tensors = torch.hub.load_state_dict_from_url(
         url, map_location="cpu", progress=False, check_hash=True, weights_only=True
     )
+    if "image_size" in options:
+        patch = tensors["conv_proj.weight"].shape[-1]
+        tensors = interpolate_embeddings(options["image_size"], patch, tensors)
+    return tensors
 
 
-def _timm_weights(model: str) -> Mapping[str, Tensor]:
-    return timm.create_model(model, pretrained=True, num_classes=0).state_dict()
+def _timm_weights(model: str, options: Mapping[str, Any]) -> Mapping[str, Tensor]:
+    return timm.create_model(model, pretrained=True, num_classes=0, **options).state_dict()
