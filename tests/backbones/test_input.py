@@ -45,8 +45,10 @@ BATCH = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
         (BATCH[0], "batch"),
         (BATCH.permute(0, 2, 3, 1), "channels to the front"),
         (BATCH[:, :1], "RGB"),
+        (BATCH.numpy(), "got ndarray"),
+        (photo(), "got Image.*preprocess"),
     ],
-    ids=["uint8", "0..255", "normalised", "-1..1", "bool", "no batch", "channels last", "grey"],
+    ids=["uint8", "0..255", "normalised", "-1..1", "bool", "no batch", "channels last", "grey", "array", "PIL"],
 )
 def test_images_that_would_give_wrong_features_are_refused(loaded: Backbone, images: torch.Tensor, words: str) -> None:
     for training in (False, True):
@@ -62,6 +64,8 @@ def test_images_in_range_pass_also_those_that_a_resize_has_sharpened(loaded: Bac
 def test_a_compiler_and_device_meta_do_not_meet_the_look_at_the_range(loaded: Backbone) -> None:
     exported = torch.export.export(loaded, (BATCH,)).module()
     torch.testing.assert_close(exported(BATCH), loaded(BATCH))
+    traced = torch.fx.symbolic_trace(loaded)
+    assert torch.equal(traced(BATCH), loaded(BATCH))
     assert loaded.to("meta")(torch.empty(2, 3, 32, 32, device="meta")).shape == (2, 16)
 
 

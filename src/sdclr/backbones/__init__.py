@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import timm
@@ -13,12 +14,13 @@ from torch import nn
 
 from sdclr.backbones.activation_checkpointing import checkpoint_activations
 from sdclr.backbones.backbone import IMAGENET_MEAN, IMAGENET_STD, Backbone, measure_feature_dim
-from sdclr.backbones.pretrained import check_pretrained, load_pretrained
+from sdclr.backbones.pretrained import check_pretrained, load_pretrained, trained_with
 from sdclr.backbones.resnet import DEPTHS, ResNet, contiguous_tails
 from sdclr.config import Section
 from sdclr.errors import ConfigError
 
 __all__ = [
+    "IMAGENET",
     "Backbone",
     "BackboneConfig",
     "Normalisation",
@@ -91,12 +93,16 @@ def input_constants(config: BackboneConfig) -> Normalisation:
         return config.normalisation
     if config.normalisation == "none":
         return NO_NORMALISATION
-    kind, _, name = config.name.rpartition(":")
-    if config.normalisation == "auto" and config.pretrained and kind == "timm":
-        trained_with = timm.get_pretrained_cfg(name)
-        if trained_with is not None:
-            return Normalisation.parse({"mean": trained_with.mean, "std": trained_with.std})
+    if config.normalisation == "auto" and config.pretrained and "transform_input" not in config.options:
+        constants = trained_with(config.name)
+        if constants is not None:
+            return Normalisation(mean=_three(constants[0]), std=_three(constants[1]))
     return IMAGENET
+
+
+def _three(values: Sequence[float]) -> tuple[float, float, float]:
+    first, second, third = map(float, values)
+    return first, second, third
 
 
 def build_backbone(config: BackboneConfig) -> Backbone:

@@ -95,6 +95,13 @@ def require_images(images: Tensor) -> None:
 
     A resize may overshoot this range a little. The range is not looked at while a compiler traces.
     """
+    if isinstance(images, torch.fx.Proxy):  # torch.fx traces the network: no images are there
+        return
+    if not isinstance(images, Tensor):
+        raise DataError(
+            f"the backbone takes float images [B, 3, H, W] in [0, 1], got {type(images).__name__}. "
+            "backbone.preprocess(pil_image) makes them of PIL images, torch.as_tensor of arrays."
+        )
     given = f"got {images.dtype} {list(images.shape)}"
     if not images.is_floating_point():
         raise DataError(

@@ -5,7 +5,7 @@ What is downloaded holds tensors alone (weights_only); nothing pickled is execut
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import timm
@@ -48,6 +48,31 @@ def load_pretrained(
     load_strictly(backbone.net, {key: tensor for key, tensor in tensors.items() if key in wanted}, name)
 
 
+def trained_with(name: str) -> tuple[Sequence[float], Sequence[float]] | None:
+    """Mean and std by which the input was normalised when these weights were trained; None where nobody says so."""
+    kind, _, model = name.rpartition(":")
+    if kind == "timm":
+        facts = timm.get_pretrained_cfg(model)
+        return (facts.mean, facts.std) if facts is not None else None
+    if model not in torchvision.models.list_models(module=torchvision.models):
+        return None
+    if model in _TRANSFORM_INPUT:
+        return (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+    transforms = _torchvision_entry(model).transforms()
+    return transforms.mean, transforms.std
+
+
+_TRANSFORM_INPUT = ("googlenet", "inception_v3")
+"""Networks of torchvision that undo ImageNet's normalisation themselves where it loads their weights: transform_input.
+Built without weights, as here, they do not."""
+
+
+def _torchvision_entry(model: str) -> Any:
+    """The weights that the paper's time knew, or the only ones there are."""
+    weights = torchvision.models.get_model_weights(model)
+    return weights.__members__.get("IMAGENET1K_V1", weights.DEFAULT)
+
+
 def check_pretrained(name: str, width: int, stem: str) -> None:
     """Raise ConfigError where nobody offers weights for this network, before any download."""
     kind, _, model = name.rpartition(":")
@@ -64,14 +89,16 @@ def check_pretrained(name: str, width: int, stem: str) -> None:
 
 
 def _torchvision_weights(model: str, options: Mapping[str, Any]) -> Mapping[str, Tensor]:
-    weights = torchvision.models.get_model_weights(model)
-    url = weights["IMAGENET1K_V1"].url
     tensors = torch.hub.load_state_dict_from_url(
-        url, map_location="cpu", progress=False, check_hash=True, weights_only=True
+        _torchvision_entry(model).url,
+        map_location="cpu",
+        progress=False,
+        check_hash=True,
+        weights_only=True,
     )
-    if "image_size" in options:
+    if model.startswith("vit_"):
         patch = tensors["conv_proj.weight"].shape[-1]
-        tensors = interpolate_embeddings(options["image_size"], patch, tensors)
+        tensors = interpolate_embeddings(options.get("image_size", 224), patch, tensors)
     return tensors
 
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from sdclr.backbones import (
+    IMAGENET,
     Backbone,
     BackboneConfig,
     Normalisation,
@@ -219,7 +220,7 @@ class Job:
                 "the learning rate never reaches its peak.",
                 stacklevel=3,
             )
-        recorded = _recorded_choices(run)
+        recorded = _recorded_choices(run, config)
         self.architecture = _architecture(config, recorded)
         if self.architecture != config.backbone:
             show.print(_fitted_words(self.architecture, config))
@@ -229,7 +230,8 @@ class Job:
             if not resuming:  # a checkpoint holds what became of them
                 if ":" in config.backbone.name:  # hours later would be too late
                     require_loadable(self.backbone, self.architecture, config.views.size)
-                _load_starting_weights(self.backbone, config, self.architecture, show)
+                said = show if recorded is None else NoProgress()
+                _load_starting_weights(self.backbone, config, self.architecture, said)
             if recorded is not None:
                 self.backbone.normalise_with(**recorded["normalisation"])
             if config.activation_checkpointing:
@@ -793,15 +795,21 @@ def _warn_of_other_options(config: PretrainConfig, architecture: BackboneConfig,
         )
 
 
-def _recorded_choices(run: Run | None) -> dict[str, Any] | None:
-    """What a run that is there already has made of the settings that leave something open.
+def _recorded_choices(run: Run | None, config: PretrainConfig) -> dict[str, Any] | None:
+    """What a run that is there already has made of the settings that leave something open; None for a new one.
 
-    None for a new one. One of an earlier version had none of these choices: it goes on as it was.
+    One of an earlier version goes on as it was: the network as its options say, ImageNet's normalisation but for timm's
+    pre-trained weights.
     """
     if run is None or not run.exists:
         return None
     found: dict[str, Any] | None = run.read_json("environment.json").get("resolved")
-    return found
+    if found is not None:
+        return found
+    backbone = config.backbone
+    asked_for = backbone.normalisation != "auto" or backbone.name.startswith("timm:")
+    constants = input_constants(backbone) if asked_for else IMAGENET
+    return {"backbone_options": backbone.options, "normalisation": constants.to_dict()}
 
 
 def _architecture(config: PretrainConfig, recorded: dict[str, Any] | None) -> BackboneConfig:
