@@ -144,3 +144,6 @@ def test_what_a_file_cannot_describe_is_found_before_it_is_needed() -> None:
     require_loadable(backbone, config, 32)
     with pytest.raises(ConfigError, match=r"timm:test_resnet.*loaded again.*does not fit"):
         require_loadable(backbone, config.model_copy(update={"options": {"layers": [1, 1, 1, 2]}}), 32)
+    unwritable = BackboneConfig(name="timm:test_resnet", options={"norm_layer": torch.nn.BatchNorm2d})
+    with pytest.raises(ConfigError, match=r"timm:test_resnet.*loaded again"):
+        require_loadable(build_backbone(unwritable), unwritable, 32)

@@ -159,12 +159,12 @@ def require_loadable(backbone: Backbone, architecture: BackboneConfig, image_siz
     odd = [key for key, tensor in tensors.items() if not isinstance(tensor, Tensor) or not is_storable(tensor)]
     if odd:
         raise ConfigError(f"{shown(odd[0])} of {name} cannot be stored in a file. {advice}")
-    described = {
-        "architecture": json.loads(json.dumps(architecture.to_dict())),
-        "normalisation": normalisation_of(backbone).to_dict(),
-    }
-    file = BackboneFile(Path("its file"), tensors, BackboneFacts.parse(described), described)
     try:
+        described = {
+            "architecture": json.loads(json.dumps(architecture.to_dict())),
+            "normalisation": normalisation_of(backbone).to_dict(),
+        }
+        file = BackboneFile(Path("its file"), tensors, BackboneFacts.parse(described), described)
         loaded = Backbone(_network_of(file), *_constants(file.described.normalisation))
         load_strictly(loaded.net, tensors, "its file")
     except Exception as error:  # networks of others fail in their own ways

@@ -222,8 +222,8 @@ class Job:
             )
         recorded = _recorded_choices(run, config)
         self.architecture = _architecture(config, recorded)
-        if self.architecture != config.backbone:
-            show.print(_fitted_words(self.architecture, config))
+        if words := _fitted_words(self.architecture, config):
+            show.print(words)
         with default_generators(derive(config.seed, Stream.WEIGHTS), self.device):
             self.backbone = _backbone(self.architecture, network)
             self.feature_dim = measure_feature_dim(self.backbone, config.views.size)
@@ -819,8 +819,11 @@ def _architecture(config: PretrainConfig, recorded: dict[str, Any] | None) -> Ba
     return fitted_to(config.backbone, config.views.size)
 
 
-def _fitted_words(architecture: BackboneConfig, config: PretrainConfig) -> str:
+def _fitted_words(architecture: BackboneConfig, config: PretrainConfig) -> str | None:
+    """What views.size has made of the network; None where that is nothing."""
     added = {key: value for key, value in architecture.options.items() if key not in config.backbone.options}
+    if not added:
+        return None
     options = ", ".join(f"{key}={value}" for key, value in added.items())
     return f"{architecture.name} is built for views of {config.views.size} px ({options})"
 
