@@ -23,6 +23,7 @@ BASE |= {
     "run_records",
     "safe_text",
     "stateless_random",
+    "stills",
     "synchronised_norm",
     "wrapped_modules",
 }

@@ -15,6 +15,7 @@ import os
 import re
 import secrets
 import warnings
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from io import FileIO
@@ -409,8 +410,12 @@ def first_not_finite(tensors: Mapping[str, Tensor]) -> str | None:
 
 def load_strictly(module: torch.nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
     """Load a state_dict whose names and shapes must match exactly; CheckpointError says what does not."""
-    check_fit(module.state_dict(), tensors, where)
-    module.load_state_dict(dict(tensors), strict=True)
+    expected = module.state_dict()
+    check_fit(expected, tensors, where)
+    state = OrderedDict(tensors)
+    # the versions of the layers, which files do not hold: torchvision's MNASNet refuses to load without
+    state._metadata = getattr(expected, "_metadata", {})  # type: ignore[attr-defined]
+    module.load_state_dict(state, strict=True)
 
 
 def check_fit(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor], where: str) -> None:

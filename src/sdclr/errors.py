@@ -7,7 +7,7 @@
     ├── RunFolderError       73      the run folder is locked by another process, or not writable
     ├── StorageError         74      the disk is full or failed
     ├── Preempted            75      stopped on request; the same command goes on from here
-    ├── Interrupted         130      Ctrl-C in a verb that keeps nothing half done
+    ├── Interrupted          130     Ctrl-C in a verb that keeps nothing half done
     ├── CheckpointError      76      a checkpoint is damaged, foreign or does not fit
     ├── NonFiniteError       79      the loss is no longer a finite number
     └── DistributedError     80      the process group could not be used

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveFloat, ValidationError
 
 from sdclr.errors import DataError
 from sdclr.safe_text import shown
@@ -102,7 +102,7 @@ class SplitMade(Record):
     name: Text | None = None
 
 
-class Choice(Record):
+class SettingChosen(Record):
     """A setting that was chosen for the user."""
 
     setting: Text
@@ -110,10 +110,10 @@ class Choice(Record):
     reason: Text
 
 
-class ChoicesMade(Record):
+class SettingsChosen(Record):
     """choices.json."""
 
-    choices: list[Choice]
+    choices: list[SettingChosen]
 
 
 class Picture(Record):
@@ -173,9 +173,26 @@ class ImagesLookedAt(Record):
     test_copies: list[PairOfNames] | None = None
 
 
+class ConstantsUsed(Record):
+    """By which a backbone's input is normalised."""
+
+    mean: Annotated[list[float], Field(min_length=3, max_length=3)]
+    std: Annotated[list[PositiveFloat], Field(min_length=3, max_length=3)]
+
+
+class ChoicesMade(Record):
+    """What a run has made of the settings that leave something open; one that goes on keeps it."""
+
+    backbone_options: dict[str, Any]
+    normalisation: ConstantsUsed
+    prunable: Literal["conv", "conv+linear"] | None = None
+    prunable_share: Share | None = None
+
+
 class EnvironmentSeen(Record):
     """environment.json."""
 
+    resolved: ChoicesMade | None = None
     device: Text | None = None
     world_size: Annotated[int, Field(ge=1)] | None = None
     views_cut_by: Text | None = None
@@ -202,7 +219,7 @@ KINDS: Mapping[str, type[Record]] = {
     "split.json": SplitMade,
     "environment.json": EnvironmentSeen,
     "status.json": StatusTold,
-    "choices.json": ChoicesMade,
+    "choices.json": SettingsChosen,
     "images.json": ImagesLookedAt,
     "examination/numbers.json": Examination,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import urllib.error
+from collections import OrderedDict
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ import torch
 import torchvision
 
 from sdclr import pretrain, recipe
-from sdclr.backbones import BackboneConfig, build_backbone, load_pretrained
+from sdclr.backbones import BackboneConfig, build_backbone, input_constants, load_pretrained, pretrained
 from sdclr.errors import ConfigError, MissingInputError
 
 
@@ -73,3 +74,48 @@ def test_a_download_that_fails_says_what_to_do(monkeypatch: pytest.MonkeyPatch, 
     assert not (tmp_path / "run").exists()
     with pytest.raises(ConfigError, match="two starting points"):
         pretrain(config.with_values({"weights": "x"}), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("name", "mean"),
+    [
+        ("resnet18", [0.485, 0.456, 0.406]),
+        ("torchvision:resnet18", [0.485, 0.456, 0.406]),
+        ("torchvision:efficientnet_v2_l", [0.5, 0.5, 0.5]),  # as its weights say
+        ("torchvision:inception_v3", [0.5, 0.5, 0.5]),  # torchvision undoes ImageNet's inside, with its weights only
+        ("torchvision:googlenet", [0.5, 0.5, 0.5]),
+        ("timm:vit_tiny_patch16_224", [0.5, 0.5, 0.5]),
+    ],
+)
+def test_pretrained_weights_get_images_normalised_as_in_their_training(name: str, mean: list[float]) -> None:
+    stem = {"stem": "large"} if ":" not in name else {}
+    config = BackboneConfig.parse({"name": name, "pretrained": True} | stem)
+    assert list(input_constants(config).mean) == mean
+    given = config.model_copy(update={"normalisation": "imagenet"})
+    assert input_constants(given).mean == (0.485, 0.456, 0.406), "the user's wins"
+    fresh = config.model_copy(update={"pretrained": False})
+    assert input_constants(fresh).mean == (0.485, 0.456, 0.406)
+
+
+def test_inceptions_own_transform_is_that_normalisation() -> None:
+    images = torch.rand(2, 3, 8, 8)
+    theirs = torchvision.models.inception_v3(transform_input=True, aux_logits=False, init_weights=False)
+    imagenet = torchvision.transforms.functional.normalize(images, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    torch.testing.assert_close(theirs._transform_input(imagenet), (images - 0.5) / 0.5)
+
+
+def test_position_embeddings_are_interpolated_to_the_size_of_the_views(monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs = OrderedDict({"encoder.pos_embedding": torch.rand(1, 197, 8), "conv_proj.weight": torch.rand(8, 3, 16, 16)})
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", lambda *_, **__: theirs.copy())
+    for options, tokens in (({}, 197), ({"image_size": 96}, 37)):
+        tensors = pretrained._torchvision_weights("vit_b_16", options)
+        assert tensors["encoder.pos_embedding"].shape == (1, tokens, 8)
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr(timm, "create_model", lambda name, **options: asked.update(options) or torch.nn.Identity())
+    pretrained._timm_weights("vit_tiny_patch16_224", {"img_size": 96})
+    assert (asked["img_size"], asked["pretrained"]) == (96, True)
+
+
+@pytest.mark.parametrize("name", torchvision.models.list_models(module=torchvision.models))
+def test_every_network_of_torchvision_has_weights_that_can_be_asked_for(name: str) -> None:
+    assert pretrained._torchvision_entry(name).url.startswith("https://")

@@ -459,7 +459,7 @@ def test_a_run_whose_backward_pass_does_not_compile_is_the_uncompiled_run_and_sa
 
     torch.manual_seed(0)
     layers = [nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), Double(), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
-    config = tiny("sdclr", "backbone.name=custom", "epochs=2", "compile=true")
+    config = tiny().with_overrides(["backbone.name=custom", "epochs=2", "compile=true"])
     with pytest.warns(UserWarning, match="method sdclr runs uncompiled, because .* no kernel for the backward") as seen:
         run = pretrain(config, tmp_path / "run", network=copy.deepcopy(nn.Sequential(*layers)))
     assert len([warning for warning in seen if "uncompiled" in str(warning.message)]) == 1

@@ -293,3 +293,16 @@ def test_a_format_or_place_that_cannot_be_is_refused(tmp_path: Path) -> None:
         write_report([run], {"pdf"})
     with pytest.raises(StorageError, match="--out"):
         write_report([run], {"csv"}, out=run / "config.yaml/x.csv")
+
+
+def test_the_share_of_weights_that_the_competitor_can_be_pruned_of_is_stated(two_arms: list[Path]) -> None:
+    assert "prunable backbone weights" not in [fact.name for fact in build_report(two_arms).facts], "older runs"
+    resolved = {"backbone_options": {}, "normalisation": {"mean": [0.5] * 3, "std": [0.5] * 3}}
+    for run in two_arms:
+        sdclr = {"prunable": "conv+linear", "prunable_share": 0.9934} if run.name.startswith("sdclr") else {}
+        edit(run / "environment.json", resolved=resolved | sdclr)
+    facts = {fact.name: fact.values for fact in build_report(two_arms).facts}
+    assert facts["prunable backbone weights"] == ["-", "99.3% (conv+linear)"]
+    edit(two_arms[1] / "environment.json", resolved=resolved | {"prunable": "nothing"})
+    with pytest.raises(DataError, match="prunable"):
+        build_report(two_arms)

@@ -526,3 +526,46 @@ class Elsewhere(nn.Conv2d):
 def test_a_layer_that_does_not_use_its_weight_as_stored_is_warned_of(layer: nn.Module) -> None:
     with pytest.warns(UserWarning, match="as it is stored"):
         SelfCompetitor(nn.Sequential(layer))
+
+
+def test_a_layer_in_several_places_is_pruned_once_and_stays_one_layer() -> None:
+    class Shared(nn.Module):
+        """As timm's CoaT: one layer, registered in the network and again in a block."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Conv2d(3, 3, 3)
+            self.block = nn.Sequential(self.first, nn.Conv2d(3, 4, 3))
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return self.block(self.first(images))
+
+    torch.manual_seed(0)
+    shared, images = Shared(), torch.rand(2, 3, 9, 9)
+    competitor = SelfCompetitor(shared, prune_ratio=0.5)
+    assert competitor.prunable_share == pytest.approx((81 + 108) / (81 + 3 + 108 + 4))
+    assert list(competitor.masks()) == ["first.weight", "block.1.weight"]
+    with torch.no_grad():
+        shared.first.weight += 0.1
+    competitor.refresh_masks()
+    pruned = copy.deepcopy(shared)
+    with torch.no_grad():
+        for name, mask in competitor.masks().items():
+            pruned.get_parameter(name).mul_(mask)
+    torch.testing.assert_close(competitor(images), pruned(images))
+    again = SelfCompetitor(shared, prune_ratio=0.9)
+    again.load_state_dict(competitor.state_dict())
+    assert torch.equal(again(images), competitor(images))
+    assert competitor.double()(images.double()).dtype == torch.float64
+
+
+@pytest.mark.parametrize(("conv", "linear", "resolved"), [(10, 10, "conv"), (10, 16, "conv+linear")])
+def test_auto_prunes_linear_layers_too_where_convolutions_hold_less_than_half(
+    conv: int, linear: int, resolved: str
+) -> None:
+    layers = nn.Sequential(nn.Conv2d(conv, 10, 1, bias=False), nn.Flatten(), nn.Linear(10, linear, bias=False))
+    assert SelfCompetitor(layers, prunable="auto").prunable == resolved
+    assert SelfCompetitor(layers, prunable="conv+linear").prunable == "conv+linear"
+    assert SelfCompetitor(layers).prunable == "conv", "the paper's stays the default"
+    whole = SelfCompetitor(layers, prunable="auto", spared=("2",))
+    assert (whole.prunable, whole.prunable_share) == ("conv", 1.0), "what is spared does not count"

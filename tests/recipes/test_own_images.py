@@ -161,3 +161,45 @@ def test_a_given_setting_that_is_not_valid_is_named() -> None:
     ):
         with pytest.raises(ConfigError, match=words):
             choose(1_000, **given)
+
+
+def test_linear_layers_are_pruned_too_where_they_hold_the_weights() -> None:
+    config, choices = choose(1_000)
+    assert config.method.prunable == "auto"  # type: ignore[union-attr]
+    assert "linear layers" in choices["method.prunable"].reason
+    assert "method.prunable" not in choose(1_000, method__prunable="conv")[1]
+    assert "method.prunable" not in choose(1_000, method__name="simclr")[1]
+
+
+@pytest.mark.parametrize("setting", ["stem", "width"])
+def test_settings_of_our_resnets_are_left_out_for_other_networks_and_refused_when_given(setting: str) -> None:
+    config, choices = choose(1_000, backbone__name="timm:test_resnet")
+    assert config.backbone == BackboneConfig(name="timm:test_resnet")
+    assert f"backbone.{setting}" not in choices
+    value = getattr(BackboneConfig(), setting)
+    with pytest.raises(ConfigError, match=f"backbone.{setting} applies to our ResNets only"):
+        choose(1_000, backbone__name="timm:test_resnet", **{f"backbone__{setting}": value})
+
+
+def test_the_views_have_a_size_that_the_network_takes() -> None:
+    assert choose(1_000, backbone__name="timm:deit_tiny_patch16_224")[0].views.size == 96
+    config, choices = choose(1_000, side=200, device="cuda", backbone__name="timm:efficientformer_l1")
+    assert config.views.size == 224
+    assert "does not take 160 px" in choices["views.size"].reason
+    given = {"backbone__name": "timm:deit_tiny_patch16_224", "backbone__options": {"img_size": 48}}
+    assert choose(1_000, **given)[0].views.size == 48
+    trained = BackboneConfig(name="timm:deit_tiny_patch16_224", options={"img_size": 64})
+    config, choices = choose(1_000, trained=trained)
+    assert (config.views.size, config.backbone) == (64, trained)
+    assert "built for it" in choices["views.size"].reason
+
+
+def test_pretrained_weights_are_proposed_only_where_there_are_some_and_with_settings_that_apply() -> None:
+    ours = advice(choose(500)[0], 500) or ""
+    assert "backbone.pretrained=true backbone.stem=large" in ours
+    theirs = advice(choose(500, backbone__name="timm:test_resnet")[0], 500) or ""
+    assert "backbone.pretrained=true" in theirs
+    assert "stem" not in theirs
+    nobody = advice(choose(500, backbone__name="resnet10")[0], 500) or ""
+    assert "few" in nobody
+    assert "pretrained" not in nobody

@@ -18,6 +18,7 @@ import pytest
 from rich.console import Console
 
 from sdclr import cli
+from sdclr.backbones import BackboneConfig
 from sdclr.backbones.weights import read_backbone
 from sdclr.checkpoint import write_tensors
 from sdclr.errors import ConfigError, Preempted
@@ -241,3 +242,14 @@ def test_killed_at_random_points_it_ends_in_the_same_table(tmp_path: Path) -> No
     assert kills >= 2, "killed too rarely to show anything"
     tables = [(tmp_path / name / "paper.csv").read_text() for name in ("whole", "killed")]
     assert tables[0] == tables[1]
+
+
+def test_a_network_of_others_replaces_that_of_a_scale_with_its_width(tmp_path: Path) -> None:
+    narrow = {"backbone.width": 8}
+    cell = plan("digits", tmp_path, arms=["sdclr"], splits=[1], values=narrow)[0]
+    assert cell.config.backbone.width == 8
+    overrides = ["backbone.name=timm:test_resnet"]
+    cell = plan("digits", tmp_path, arms=["sdclr"], splits=[1], values=narrow, overrides=overrides)[0]
+    assert cell.config.backbone == BackboneConfig(name="timm:test_resnet")
+    with pytest.raises(ConfigError, match="applies to our ResNets only"):
+        plan("digits", tmp_path, arms=["sdclr"], splits=[1], overrides=[*overrides, "backbone.width=8"])

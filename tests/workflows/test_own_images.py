@@ -11,10 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from sdclr import Run, Views, cli, evaluate
+from sdclr import Run, Views, cli, evaluate, load_backbone
+from sdclr.backbones import BackboneConfig, build_backbone
+from sdclr.backbones.weights import save_backbone
 from sdclr.data.image_files import ImageFiles
 from sdclr.jobs.pretrain import job as pretrain_job
 from shard_stand_in import shards_of
@@ -373,3 +376,53 @@ def test_a_dry_run_says_when_it_measured_beside_other_work(
     code, out, err = sdclr("pretrain", "photos", "--out", "runs/x", *TINY, "--dry-run")
     assert code == 0, err
     assert ("Measured while other work kept about 1.6 of" in out) == said
+
+
+STOCK = [
+    pytest.param("resnet18", marks=pytest.mark.slow),
+    pytest.param("torchvision:resnet18", marks=pytest.mark.slow),
+    pytest.param("torchvision:regnet_y_400mf", marks=pytest.mark.slow),
+    pytest.param("timm:convnext_atto", marks=pytest.mark.slow),
+    pytest.param("timm:vit_small_patch16_224", marks=pytest.mark.slow),
+    "timm:vit_tiny_patch16_224",
+]
+
+
+@pytest.mark.parametrize("name", STOCK)
+def test_stock_networks_train_and_embed_at_the_defaults(sdclr: Cli, tmp_path: Path, name: str) -> None:
+    code, out, err = sdclr("pretrain", "./photos", "--out", "runs/x", "epochs=1", f"backbone.name={name}")
+    assert code == 0, err
+    if ":" in name:
+        assert "backbone.stem" not in out
+    assert "of all backbone weights are prunable" in err
+    assert "warning" not in err
+    assert Run("runs/x").read_json("environment.json")["resolved"]["prunable_share"] > 0.9
+    for verb in ("report", "embed"):
+        proposed = shlex.split(out.partition("next: ")[2])
+        assert proposed == ["sdclr", verb, "runs/x"]
+        code, out, err = sdclr(*proposed[1:])
+        assert code == 0, err
+    backbone = load_backbone("runs/x")
+    with np.load("runs/x/features.npz") as file:
+        rows = dict(zip(file["path"].tolist(), file["features"], strict=True))
+    path = next(iter(rows))
+    with Image.open(tmp_path / "photos" / path) as image, torch.no_grad():
+        features = backbone(backbone.preprocess([image]))
+    np.testing.assert_allclose(features[0], rows[path], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("given", ["backbone.stem=small", "backbone.width=64"])
+def test_a_setting_that_the_network_does_not_have_is_refused_before_anything_is_written(sdclr: Cli, given: str) -> None:
+    for source in ("./photos", "digits_sdclr"):
+        code, _, err = sdclr("pretrain", source, "--out", "runs/x", "backbone.name=timm:test_resnet", given)
+        assert (code, "applies to our ResNets only; leave it out for timm:test_resnet" in err) == (78, True), err
+    assert not Path("runs/x").exists()
+
+
+def test_weights_for_one_image_size_decide_the_views(sdclr: Cli, tmp_path: Path) -> None:
+    config = BackboneConfig(name="timm:deit_tiny_patch16_224", options={"depth": 1, "embed_dim": 12, "img_size": 48})
+    save_backbone(tmp_path / "w.safetensors", build_backbone(config), config.to_dict(), {"image_size": 48})
+    code, out, err = sdclr("pretrain", "./photos", "--out", "runs/x", "epochs=1", "--weights", "w.safetensors")
+    assert code == 0, err
+    assert "views.size=48" in out
+    assert load_backbone("runs/x").image_size == 48

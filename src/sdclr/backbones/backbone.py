@@ -4,25 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from sdclr.checkpoint import is_storable
-from sdclr.errors import ConfigError
+from sdclr.errors import ConfigError, DataError
+from sdclr.stills import DecodedPicture, still
 from sdclr.wrapped_modules import unwrapped, wraps_another
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
+SMALLEST_INPUT, LARGEST_INPUT = -0.5, 1.5
+"""What images in [0, 1] may reach: a resize that sharpens edges overshoots, 0 .. 255 and mean 0 lie far outside."""
+
 
 class Backbone(nn.Module):
     """Images [B, 3, S, S] in [0, 1] -> features [B, F]. ``net`` is the stock network with its own plain keys.
 
-    A network that torch.compile or DataParallel wraps is taken out of its wrapper.
+    A network that torch.compile or DataParallel wraps is taken out of its wrapper. The input is normalised here, with
+    ``mean`` and ``std``: a network that does the same itself needs a mean of 0 and a std of 1.
     """
 
     mean: Tensor
     std: Tensor
+    image_size: int | None = None
+    """Side in pixels of the images that the network was trained on; None where that is not known."""
+    feature_dim: int | None = None
+    """F; None for a network that was not loaded from a file."""
+    checks_input: bool = False
+    """Whether images that are not floats in [0, 1] are refused; :func:`~sdclr.load_backbone` turns it on."""
 
     def __init__(
         self, net: nn.Module, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD
@@ -34,7 +47,102 @@ class Backbone(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
+        if self.checks_input:
+            require_images(images)
         return self.net((images - self.mean) / self.std)
+
+    @torch.no_grad()
+    def normalise_with(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        """Normalise the input with these constants from now on."""
+        for buffer, values in ((self.mean, mean), (self.std, std)):
+            buffer.copy_(torch.tensor(values).view_as(buffer))
+
+    def preprocess(
+        self,
+        image: Image.Image | Sequence[Image.Image],
+        size: int | None = None,
+        *,
+        exif_rotation: bool = True,
+    ) -> Tensor:
+        """A PIL image as this backbone takes it: [3, S, S] in [0, 1]; of a list of images, a batch [B, 3, S, S].
+
+        The middle of the image, resized so that ``size`` (default: ``image_size``) is 224/256 of its short side, as
+        ``sdclr embed`` cuts image files. ``exif_rotation``: turn a photograph as its EXIF tag says. The result is on
+        the backbone's device and has its dtype. Raises ConfigError where the size is not known, and DataError for what
+        is no image of 8 bits a channel.
+        """
+        side = size if size is not None else self.image_size
+        if side is None:
+            raise ConfigError(
+                "this backbone does not know for which image size it was trained; give it: preprocess(image, size=224)."
+            )
+        if not isinstance(image, Image.Image):
+            if not isinstance(image, Sequence) or isinstance(image, str | bytes):
+                raise _no_image(image)
+            if not image:
+                raise DataError("preprocess was given an empty list of images.")
+            batch = [self.preprocess(one, side, exif_rotation=exif_rotation) for one in image]
+            return torch.stack(batch)
+        picture = DecodedPicture(_rgb(ImageOps.exif_transpose(image) if exif_rotation else image))
+        pixels = np.array(still(picture, side))  # [S, S, 3]
+        weight = next(self.parameters(), self.mean)
+        tensor = torch.from_numpy(pixels).permute(2, 0, 1).to(weight.device, weight.dtype)
+        return tensor / 255
+
+
+def require_images(images: Tensor) -> None:
+    """DataError unless ``images`` are floats [B, 3, H, W] in [0, 1].
+
+    A resize may overshoot this range a little. The range is not looked at while a compiler traces.
+    """
+    if isinstance(images, torch.fx.Proxy):  # torch.fx traces the network: no images are there
+        return
+    if not isinstance(images, Tensor):
+        raise DataError(
+            f"the backbone takes float images [B, 3, H, W] in [0, 1], got {type(images).__name__}. "
+            "backbone.preprocess(pil_image) makes them of PIL images, torch.as_tensor of arrays."
+        )
+    given = f"got {images.dtype} {list(images.shape)}"
+    if not images.is_floating_point():
+        raise DataError(
+            f"the backbone takes float images [B, 3, H, W] in [0, 1], {given}. "
+            "Divide 8-bit images by 255: images.float() / 255, or use backbone.preprocess(pil_image)."
+        )
+    if images.ndim != 4 or images.shape[1] != 3:
+        hint = "Move the channels to the front." if images.shape[-1:] == (3,) else "Give RGB images in a batch."
+        raise DataError(f"the backbone takes float images [B, 3, H, W] in [0, 1], {given}. {hint}")
+    if torch.compiler.is_compiling() or images.is_meta or not images.numel():
+        return
+    low, high = (float(value) for value in images.detach().aminmax())
+    if low < SMALLEST_INPUT or high > LARGEST_INPUT:
+        cure = (
+            "Do not normalise them, the backbone does that itself."
+            if low < SMALLEST_INPUT
+            else "Divide 8-bit values by 255."
+        )
+        raise DataError(
+            f"the backbone takes images in [0, 1], got values from {low:.3g} to {high:.3g}. {cure} "
+            "backbone.preprocess(pil_image) gives what it takes."
+        )
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":
+        raise DataError(
+            f"an image of mode {image.mode} has no agreed range. Scale it to 8 bits first, then convert it to RGB."
+        )
+    if image.mode == "RGB":
+        return image
+    plain = image.copy()
+    plain.info.pop("transparency", None)  # to be dropped; Pillow would warn that it cannot keep it
+    return plain.convert("RGB")
+
+
+def _no_image(value: object) -> DataError:
+    return DataError(
+        f"preprocess takes a PIL image or a list of them, got {type(value).__name__}. "
+        "PIL.Image.open(path) reads a file, PIL.Image.fromarray(array) takes pixels."
+    )
 
 
 def require_trainable_and_storable(network: nn.Module) -> None:
@@ -69,7 +177,8 @@ def measure_feature_dim(backbone: nn.Module, image_size: int) -> int:
         features = backbone.eval()(images)
     except (RuntimeError, ValueError, AssertionError, TypeError) as error:
         raise ConfigError(
-            f"the backbone cannot process images of {image_size} x {image_size} px: {error} "
+            f"the backbone cannot process images of {image_size} x {image_size} px: "
+            f"{str(error) or type(error).__name__} "
             "Change views.size, or give the network its image size (backbone.options)."
         ) from error
     finally:

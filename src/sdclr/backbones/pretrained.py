@@ -5,27 +5,37 @@ What is downloaded holds tensors alone (weights_only); nothing pickled is execut
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import timm
 import torch
 import torchvision
 from torch import Tensor
+from torchvision.models.vision_transformer import interpolate_embeddings
 
 from sdclr.backbones.backbone import Backbone
 from sdclr.checkpoint import load_strictly
 from sdclr.errors import ConfigError, MissingInputError, SdclrError
 
 
-def load_pretrained(backbone: Backbone, name: str, width: int = 64, stem: str = "large") -> None:
+def load_pretrained(
+    backbone: Backbone,
+    name: str,
+    width: int = 64,
+    stem: str = "large",
+    options: Mapping[str, Any] | None = None,
+) -> None:
     """Load ImageNet weights into the network that :func:`~sdclr.backbones.build_backbone` made for these settings.
 
-    Raises ConfigError where nobody offers such weights, MissingInputError when they cannot be downloaded.
+    Position embeddings of a network that ``options`` build for another image size are interpolated, by timm and
+    torchvision. Raises ConfigError where nobody offers such weights, MissingInputError when they cannot be downloaded.
     """
     kind, _, model = name.rpartition(":")
     check_pretrained(name, width, stem)
     try:
-        tensors = _timm_weights(model) if kind == "timm" else _torchvision_weights(model)
+        read = _timm_weights if kind == "timm" else _torchvision_weights
+        tensors = read(model, options or {})
     except SdclrError:
         raise
     except Exception as error:  # urllib, requests and the hub's own errors share no base
@@ -36,6 +46,31 @@ def load_pretrained(backbone: Backbone, name: str, width: int = 64, stem: str = 
     wanted = backbone.net.state_dict()
     # the classifier is not ours; everything else must fit exactly
     load_strictly(backbone.net, {key: tensor for key, tensor in tensors.items() if key in wanted}, name)
+
+
+def trained_with(name: str) -> tuple[Sequence[float], Sequence[float]] | None:
+    """Mean and std by which the input was normalised when these weights were trained; None where nobody says so."""
+    kind, _, model = name.rpartition(":")
+    if kind == "timm":
+        facts = timm.get_pretrained_cfg(model)
+        return (facts.mean, facts.std) if facts is not None else None
+    if model not in torchvision.models.list_models(module=torchvision.models):
+        return None
+    if model in _TRANSFORM_INPUT:
+        return (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+    transforms = _torchvision_entry(model).transforms()
+    return transforms.mean, transforms.std
+
+
+_TRANSFORM_INPUT = ("googlenet", "inception_v3")
+"""Networks of torchvision that undo ImageNet's normalisation themselves where it loads their weights: transform_input.
+Built without weights, as here, they do not."""
+
+
+def _torchvision_entry(model: str) -> Any:
+    """The weights that the paper's time knew, or the only ones there are."""
+    weights = torchvision.models.get_model_weights(model)
+    return weights.__members__.get("IMAGENET1K_V1", weights.DEFAULT)
 
 
 def check_pretrained(name: str, width: int, stem: str) -> None:
@@ -53,13 +88,19 @@ def check_pretrained(name: str, width: int, stem: str) -> None:
         raise ConfigError(f"torchvision offers no pre-trained {model}; use resnet18, resnet34 or resnet50.")
 
 
-def _torchvision_weights(model: str) -> Mapping[str, Tensor]:
-    weights = torchvision.models.get_model_weights(model)
-    url = weights["IMAGENET1K_V1"].url
-    return torch.hub.load_state_dict_from_url(
-        url, map_location="cpu", progress=False, check_hash=True, weights_only=True
+def _torchvision_weights(model: str, options: Mapping[str, Any]) -> Mapping[str, Tensor]:
+    tensors = torch.hub.load_state_dict_from_url(
+        _torchvision_entry(model).url,
+        map_location="cpu",
+        progress=False,
+        check_hash=True,
+        weights_only=True,
     )
+    if model.startswith("vit_"):
+        patch = tensors["conv_proj.weight"].shape[-1]
+        tensors = interpolate_embeddings(options.get("image_size", 224), patch, tensors)
+    return tensors
 
 
-def _timm_weights(model: str) -> Mapping[str, Tensor]:
-    return timm.create_model(model, pretrained=True, num_classes=0).state_dict()
+def _timm_weights(model: str, options: Mapping[str, Any]) -> Mapping[str, Tensor]:
+    return timm.create_model(model, pretrained=True, num_classes=0, **options).state_dict()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,13 +11,17 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-from pydantic import ConfigDict, Field, PositiveFloat
+from pydantic import ConfigDict, Field
 from torch import Tensor, nn
-from torch.nn.modules.module import register_module_module_registration_hook
+from torch.nn.modules.module import (
+    register_module_module_registration_hook,
+    register_module_parameter_registration_hook,
+)
 
-from sdclr.backbones import BackboneConfig, build_backbone
-from sdclr.backbones.backbone import Backbone
-from sdclr.checkpoint import check_fit, load_strictly, read_tensors, write_tensors
+from sdclr.backbones import BackboneConfig, Normalisation, build_backbone
+from sdclr.backbones.backbone import Backbone, measure_feature_dim
+from sdclr.backbones.image_sizes import named_sizes
+from sdclr.checkpoint import check_fit, is_storable, load_strictly, read_tensors, write_tensors
 from sdclr.config import Section
 from sdclr.errors import CheckpointError, ConfigError, MissingInputError
 from sdclr.process_state import default_generators
@@ -29,16 +34,13 @@ FORMAT = "sdclr-backbone-1"
 
 def save_backbone(path: Path, backbone: Backbone, architecture: dict[str, Any], facts: dict[str, Any]) -> None:
     """Write ``backbone.net`` with its architecture and input normalisation."""
-    normalisation = {"mean": backbone.mean.flatten().tolist(), "std": backbone.std.flatten().tolist()}
-    facts = {"format": FORMAT, "architecture": architecture, "normalisation": normalisation} | facts
-    write_tensors(path, backbone.net.state_dict(), facts)
+    described = {"architecture": architecture, "normalisation": normalisation_of(backbone).to_dict()}
+    write_tensors(path, backbone.net.state_dict(), {"format": FORMAT} | described | facts)
 
 
-class Normalisation(Section):
-    """What is subtracted from the input's channels, and what they are divided by."""
-
-    mean: tuple[float, float, float]
-    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat]
+def normalisation_of(backbone: Backbone) -> Normalisation:
+    """The constants by which a backbone normalises its input."""
+    return Normalisation.parse({"mean": backbone.mean.flatten().tolist(), "std": backbone.std.flatten().tolist()})
 
 
 class BackboneFacts(Section):
@@ -93,11 +95,17 @@ def read_backbone(source: Path | str) -> BackboneFile:
     return BackboneFile(path, tensors, described, facts)
 
 
-def load_backbone(source: Path | str, network: nn.Module | None = None) -> Backbone:
+def load_backbone(source: Path | str, network: nn.Module | None = None, *, normalise: bool = True) -> Backbone:
     """The trained target backbone in eval mode: images [B, 3, S, S] in [0, 1] -> features [B, F].
 
     ``source``: a run folder or a backbone.safetensors. ``network``: your own module, for a run with a custom one.
-    Raises MissingInputError or CheckpointError; a partial match is never accepted.
+    ``normalise``: whether the backbone normalises its input as it did in training (the file says how). A ``network``
+    that normalises its input itself, and was trained with backbone.normalisation=none, is not normalised twice; with
+    ``normalise=False`` neither is that of a file whose run did not say so.
+
+    ``backbone.preprocess(pil_image)`` makes the input of an image; ``backbone.image_size`` and ``backbone.feature_dim``
+    are those of the training. Images that are not floats in [0, 1] are a DataError. Raises MissingInputError or
+    CheckpointError; a partial match is never accepted.
     """
     file = read_backbone(source)
     architecture, normalisation = file.described.architecture, file.described.normalisation
@@ -105,15 +113,86 @@ def load_backbone(source: Path | str, network: nn.Module | None = None) -> Backb
         raise ConfigError(f"{source} was trained with your own network; pass it: load_backbone(..., network=...).")
     if network is None:
         network = _network_of(file)
-    backbone = Backbone(network, normalisation.mean, normalisation.std)
+    backbone = Backbone(network, *(_constants(normalisation) if normalise else _AS_IT_IS))
     load_strictly(backbone.net, file.tensors, str(source))
     dtype = next((t.dtype for t in file.tensors.values() if t.is_floating_point()), torch.float32)
-    return backbone.to(dtype).eval()
+    backbone = backbone.to(dtype).eval()
+    backbone.image_size = file.described.image_size
+    backbone.feature_dim = file.described.feature_dim or _measured_dim(backbone)
+    backbone.checks_input = True
+    return backbone
 
 
-def load_weights(backbone: Backbone, source: Path | str) -> None:
-    """Start a new run's backbone from trained weights of the same architecture."""
-    load_strictly(backbone.net, read_backbone(source).tensors, str(source))
+_AS_IT_IS = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+
+
+def _measured_dim(backbone: Backbone) -> int | None:
+    """F of a file that does not tell; None for a network that takes only images of a size that is not known."""
+    with contextlib.suppress(ConfigError):
+        return measure_feature_dim(backbone, backbone.image_size or 224)
+    return None
+
+
+def load_weights(backbone: Backbone, source: Path | str) -> BackboneFile:
+    """Start a new run's backbone from trained weights of the same architecture; returns what the file says of them."""
+    file = read_backbone(source)
+    sizes = named_sizes(file.described.architecture)
+    try:
+        load_strictly(backbone.net, file.tensors, str(source))
+    except CheckpointError as error:
+        if not sizes:
+            raise
+        raise CheckpointError(
+            f"{error} That network was built for images of {sizes[0]} px: views.size={sizes[0]}."
+        ) from None
+    return file
+
+
+def require_loadable(backbone: Backbone, architecture: BackboneConfig, image_size: int) -> None:
+    """ConfigError unless a file of this backbone would give the same network back: tried in memory, before training.
+
+    Writes nothing, and leaves the default generators as they were.
+    """
+    name = architecture.name
+    advice = f"Choose another backbone.name, or train it from Python: backbone.name=custom, network=<your {name}>."
+    tensors = {key: tensor.detach() for key, tensor in backbone.net.state_dict().items()}
+    odd = [key for key, tensor in tensors.items() if not isinstance(tensor, Tensor) or not is_storable(tensor)]
+    if odd:
+        raise ConfigError(f"{shown(odd[0])} of {name} cannot be stored in a file. {advice}")
+    try:
+        described = {
+            "architecture": json.loads(json.dumps(architecture.to_dict())),
+            "normalisation": normalisation_of(backbone).to_dict(),
+        }
+        file = BackboneFile(Path("its file"), tensors, BackboneFacts.parse(described), described)
+        loaded = Backbone(_network_of(file), *_constants(file.described.normalisation))
+        load_strictly(loaded.net, tensors, "its file")
+    except Exception as error:  # networks of others fail in their own ways
+        said = str(error) or type(error).__name__
+        raise ConfigError(f"what a run with {name} would save could not be loaded again: {said} {advice}") from error
+    if not _same_features(backbone, loaded, image_size):
+        raise ConfigError(
+            f"{name} gives other features after it was saved and loaded: a part of it that is not in its state_dict "
+            f"is drawn at random. {advice}"
+        )
+
+
+def _constants(normalisation: Normalisation) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    return normalisation.mean, normalisation.std
+
+
+@torch.no_grad()
+def _same_features(backbone: Backbone, loaded: Backbone, image_size: int) -> bool:
+    training = backbone.training
+    images = torch.linspace(0, 1, 2 * 3 * image_size**2).view(2, 3, image_size, image_size)
+    try:
+        with default_generators(0, torch.device("cpu")):  # for what draws in eval mode, too
+            before = backbone.eval()(images)
+        with default_generators(0, torch.device("cpu")):
+            after = loaded.eval()(images)
+    finally:
+        backbone.train(training)
+    return torch.allclose(before, after, rtol=1e-3, atol=1e-4 * float(before.abs().max()), equal_nan=True)
 
 
 def _network_of(file: BackboneFile) -> nn.Module:
@@ -121,10 +200,14 @@ def _network_of(file: BackboneFile) -> nn.Module:
     architecture = file.described.architecture
     where, num_tensors = str(file.path), len(file.tensors)
     _require_ordinary_options(architecture.options, where)
+    # as many modules as the file's tensors can belong to, and some more without weights
+    limit = MODULES_PER_TENSOR * num_tensors + FREE_MODULES
     try:
-        # as many modules as the file's tensors can belong to, and some more without weights
-        with torch.device("meta"), at_most_modules(MODULES_PER_TENSOR * num_tensors + FREE_MODULES):
-            claimed = _described(architecture, where).net
+        try:
+            with torch.device("meta"), at_most_modules(limit):
+                claimed = _described(architecture, where).net
+        except CheckpointError:  # some constructors read numbers, which device meta has none of: torchvision's RegNets
+            return _network_on_cpu(file, limit)
         check_fit(claimed.state_dict(), file.tensors, where)
         _require_memory(claimed, file)
     except TooManyModules as error:
@@ -133,9 +216,22 @@ def _network_of(file: BackboneFile) -> nn.Module:
         return _described(architecture, where).net
 
 
+def _network_on_cpu(file: BackboneFile, limit: int) -> nn.Module:
+    """The same where it cannot be built without data; given up as soon as it outgrows the file."""
+    where = str(file.path)
+    elements = sum(tensor.numel() for tensor in file.tensors.values()) + FREE_ELEMENTS
+    with default_generators(0, torch.device("cpu")), at_most_modules(limit), at_most_elements(elements):
+        network = _described(file.described.architecture, where).net
+    check_fit(network.state_dict(), file.tensors, where)
+    _require_memory(network, file)
+    return network
+
+
 MODULES_PER_TENSOR, FREE_MODULES = 20, 2_000
 LARGEST_OPTION, MOST_OPTIONS = 100_000, 1_000
 FREE_BYTES = 2**28
+FREE_ELEMENTS = 2**26
+"""Parameters that a constructor may make beyond those in the file: a classifier that is taken off again."""
 
 
 def _require_ordinary_options(options: Mapping[str, Any], where: str) -> None:
@@ -191,6 +287,25 @@ def at_most_modules(limit: int) -> Iterator[None]:
                 raise TooManyModules(f"more than {limit:,} layers")
 
     handle = register_module_module_registration_hook(counted)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextlib.contextmanager
+def at_most_elements(limit: int) -> Iterator[None]:
+    """Raise TooManyModules as soon as the parameters that this thread makes here have more numbers than ``limit``."""
+    thread, count = threading.get_ident(), 0
+
+    def counted(_module: nn.Module, _name: str, parameter: nn.Parameter | None) -> None:
+        nonlocal count
+        if threading.get_ident() == thread and parameter is not None:
+            count += parameter.numel()
+            if count > limit:
+                raise TooManyModules(f"more than {limit:,} parameters")
+
+    handle = register_module_parameter_registration_hook(counted)
     try:
         yield
     finally:

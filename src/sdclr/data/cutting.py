@@ -15,7 +15,6 @@ from functools import partial
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
@@ -27,26 +26,15 @@ from sdclr.data.probe_crops import draw_resized_crops
 from sdclr.data.splits import Positions
 from sdclr.data.view_parameters import ViewParameters, ViewSpec, draw_two_views
 from sdclr.data.views import colour_views
+from sdclr.stills import Bytes as Bytes
+from sdclr.stills import Picture as Picture
+from sdclr.stills import still as still
 
 STILLS_PER_BATCH = 128
-LONGEST_STRIP = 64
-"""Long side / short side above which a still is cut from the middle before it is resized."""
 
 Calls = list[Callable[[], object]]
-Bytes = npt.NDArray[np.uint8]
 Resize = Callable[[Bytes, int], Bytes]
 """From [H, W, 3] and S to [3, S, S]."""
-
-
-class Picture(Protocol):
-    """The pixels of one image, 8-bit RGB."""
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(width, height)."""
-
-    def pixels(self, left: int, top: int, right: int, bottom: int) -> Bytes:
-        """[bottom - top, right - left, 3] of a box that lies inside the image; not to be written to."""
 
 
 class Pictures(Protocol):
@@ -118,23 +106,6 @@ def cut_probe_crops(
     with closing(look_ahead(work(), num_workers=pictures.num_workers)) as ready:
         for pixels in ready:
             yield pixels.to(pictures.device, non_blocking=True)
-
-
-def still(picture: Picture, size: int) -> Image.Image:
-    """The middle S x S of a picture whose short side was resized to S * 256 / 224 (bilinear): 224 out of 256."""
-    short, resized = min(picture.size), round(size * 256 / 224)
-    # resizing all of a long strip would take gigabytes
-    width, height = (min(side, LONGEST_STRIP * short) for side in picture.size)
-    image = Image.fromarray(picture.pixels(*_middle(picture.size, width, height)))
-    width, height = (int(resized * side / short) for side in image.size)
-    image = image.resize((width, height), Image.Resampling.BILINEAR)
-    return image.crop(_middle(image.size, size, size))
-
-
-def _middle(size: tuple[int, int], width: int, height: int) -> tuple[int, int, int, int]:
-    """Left, top, right, bottom of the middle width x height of a picture of ``size`` (width, height)."""
-    left, top = round((size[0] - width) / 2), round((size[1] - height) / 2)
-    return left, top, left + width, top + height
 
 
 def _cut_still(pictures: Pictures, position: int, out: Bytes) -> None:

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 from sdclr.batch import Views
-from sdclr.data.cutting import Bytes, cut_probe_crops, cut_stills, cut_views
+from sdclr.data.cutting import cut_probe_crops, cut_stills, cut_views
 from sdclr.data.decode import (
     ALL_GREY_BITS,
     LEVELS_USED,
@@ -39,25 +38,11 @@ from sdclr.data.splits import Positions
 from sdclr.data.tar_shards import Members
 from sdclr.data.view_parameters import ViewSpec
 from sdclr.errors import DataError, MissingInputError, SdclrError
+from sdclr.stills import DecodedPicture as DecodedPicture
 
 CPU = torch.device("cpu")
 HEADERS_PER_CALL = 256
 IMAGES_PER_CALL = 8
-
-
-class DecodedPicture(NamedTuple):
-    """One image in memory."""
-
-    image: Image.Image
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(width, height)."""
-        return self.image.size
-
-    def pixels(self, left: int, top: int, right: int, bottom: int) -> Bytes:
-        """[bottom - top, right - left, 3] of a box that lies inside the image."""
-        return np.asarray(self.image.crop((left, top, right, bottom)))
 
 
 @dataclass(frozen=True)

@@ -37,8 +37,9 @@ class SDCLRConfig(SimCLRConfig):
     """own: the competitor has its own batch norms; own_all: layer and group norms too; shared: none."""
     random_share: Fraction = 0.0
     """Share of the prunable weights removed at random instead of by magnitude; at most prune_ratio."""
-    prunable: Literal["conv", "conv+linear"] = "conv"
-    """Which of the backbone's layers may be pruned; the projector never is."""
+    prunable: Literal["auto", "conv", "conv+linear"] = "conv"
+    """Which of the backbone's layers may be pruned; the projector never is. auto: convolutions where they hold at least
+    half of the backbone's weights, else the linear layers too."""
 
     @model_validator(mode="after")
     def _random_share_fits(self) -> SDCLRConfig:
@@ -46,6 +47,9 @@ class SDCLRConfig(SimCLRConfig):
             raise ValueError(f"random_share ({self.random_share}) must not exceed prune_ratio ({self.prune_ratio}).")
         return self
 
+
+METHODS: dict[str, type[SimCLRConfig]] = {"simclr": SimCLRConfig, "sdclr": SDCLRConfig}
+"""method.name -> its settings."""
 
 MethodConfig = Annotated[SimCLRConfig | SDCLRConfig, Field(discriminator="name")]
 

@@ -26,10 +26,14 @@ from sdclr.stateless_random import Stream, derive, uniforms
 from sdclr.wrapped_modules import wraps_another
 
 Norms = Literal["own", "own_all", "shared"]
-Prunable = Literal["conv", "conv+linear"] | Callable[[str, nn.Module], bool]
+Layers = Literal["conv", "conv+linear"]
+"""Kinds of layers that are pruned."""
+Prunable = Literal["auto"] | Layers | Callable[[str, nn.Module], bool]
 
 SMALL_SHARE = 0.25
 """Share of prunable weights below which a competitor is hardly another network."""
+MOSTLY_CONVOLUTIONS = 0.5
+"""Share of a network's weights that convolutions must hold for ``auto`` to prune these alone."""
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
@@ -53,7 +57,8 @@ class SelfCompetitor(nn.Module):
     ``network``: any nn.Module. ``prune_ratio``: share of the prunable weights removed, in [0, 1).
     ``norms``: ``own`` gives the twin its own batch norms (affine and statistics), ``own_all`` also its own layer and
     group norms, ``shared`` uses the network's very own layers for both branches.
-    ``prunable``: ``conv`` (the paper's: every convolution), ``conv+linear`` (for transformers), or a function
+    ``prunable``: ``conv`` (the paper's: every convolution), ``conv+linear`` (for transformers), ``auto`` (``conv``
+    where convolutions hold at least half of the network's weights, else ``conv+linear``), or a function
     (name, module) -> bool; ``spared`` names submodules that are never pruned, such as the projector.
     ``random_share``: share of the prunable weights removed at random instead of by magnitude, at most prune_ratio;
     drawn anew at every refresh from ``seed``.
@@ -75,7 +80,10 @@ class SelfCompetitor(nn.Module):
     """Share of the prunable weights whose mask changed at the last refresh."""
 
     prunable_share: float
-    """Share of the network's weights that are prunable at all, spared submodules not counted."""
+    """Share of ALL the network's weights that are prunable, spared submodules not counted."""
+
+    prunable: Layers | Callable[[str, nn.Module], bool]
+    """What is pruned; what ``auto`` was resolved to."""
 
     def __init__(
         self,
@@ -96,6 +104,9 @@ class SelfCompetitor(nn.Module):
             raise ConfigError(f"method.random_share must be in [0, prune_ratio = {prune_ratio}], got {random_share}.")
         self.prune_ratio, self.random_share, self.seed = prune_ratio, random_share, seed
         _require_copyable(network)
+        if prunable == "auto":
+            prunable = resolve_prunable(network, spared := tuple(spared))
+        self.prunable = prunable
         targets = list(_prunable_weights(network, prunable, tuple(spared)))  # before copying: fails early
         self.prunable_share = _prunable_share(network, targets, tuple(spared))
         if self.prunable_share < SMALL_SHARE:
@@ -467,11 +478,26 @@ def _as_own(value: Any) -> Any:
     return value
 
 
-def _prunable_share(network: nn.Module, targets: list[tuple[str, str]], spared: tuple[str, ...]) -> float:
-    prunable = sum(getattr(network.get_submodule(name), key).numel() for name, key in targets)
+def resolve_prunable(network: nn.Module, spared: Iterable[str] = ()) -> Layers:
+    """``auto``: convolutions alone where they hold at least half of the network's weights, else linear layers too."""
+    spared = tuple(spared)
+    held = sum(
+        module.weight.numel()
+        for name, module in network.named_modules()
+        if isinstance(module, _CONVOLUTIONS) and not _is_spared(name, spared)
+    )
+    return "conv" if held >= MOSTLY_CONVOLUTIONS * _num_weights(network, spared) else "conv+linear"
+
+
+def _num_weights(network: nn.Module, spared: tuple[str, ...]) -> int:
     parameters = dict(network.named_parameters())
     counted = [p.numel() for name, p in parameters.items() if not _is_spared(name, spared)]
-    return prunable / max(sum(counted), 1)
+    return max(sum(counted), 1)
+
+
+def _prunable_share(network: nn.Module, targets: list[tuple[str, str]], spared: tuple[str, ...]) -> float:
+    prunable = sum(getattr(network.get_submodule(name), key).numel() for name, key in targets)
+    return prunable / _num_weights(network, spared)
 
 
 @torch.no_grad()
@@ -506,9 +532,9 @@ def _is_spared(name: str, spared: tuple[str, ...]) -> bool:
 def _prunable_weights(network: nn.Module, prunable: Prunable, spared: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     """(module name, parameter name) of every weight to prune, in the network's order."""
     if isinstance(prunable, str) and prunable not in ("conv", "conv+linear"):
-        raise ConfigError(f"method.prunable must be conv or conv+linear, got {prunable!r}.")
+        raise ConfigError(f"method.prunable must be auto, conv or conv+linear, got {prunable!r}.")
     users: dict[int, list[str]] = {}
-    for name, module in network.named_modules(remove_duplicate=False):
+    for name, module in network.named_modules():  # a layer that is in several places is one user, and one in the twin
         for _, key, tensor in _tensors(module):
             users.setdefault(id(tensor), []).append(f"{name}.{key}")
     found = 0

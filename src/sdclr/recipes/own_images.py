@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sdclr.backbones import BackboneConfig
+from sdclr.backbones import BackboneConfig, offers_pretrained
+from sdclr.backbones.image_sizes import fitted_to, named_sizes
 from sdclr.data import DataConfig, steps_per_epoch
 from sdclr.errors import ConfigError, DataError
 from sdclr.jobs.pretrain import PretrainConfig
@@ -19,6 +20,8 @@ from sdclr.methods import SDCLRConfig
 
 FEWEST_IMAGES = 32
 VIEW_SIZES = (32, 64, 96, 128, 160, 224)
+OTHER_VIEW_SIZES = (84, 112, 192, 240, 256, 288, 384)
+"""For networks that take none of the others: patches of 14 px, for example, or attention over a fixed grid."""
 LARGEST_VIEW_ON_CPU = 96
 SMALL_STEM_UP_TO = 64
 STEPS = {"cpu": 400, "cuda": 20_000}
@@ -107,7 +110,11 @@ def _choose_views_and_network(
 ) -> None:
     fitting = [size for size in VIEW_SIZES if size <= max(side, VIEW_SIZES[0])]
     size = min(fitting[-1], LARGEST_VIEW_ON_CPU) if on_cpu else fitting[-1]
-    chooser.choose("views.size", size, _size_reason(size, side, on_cpu))
+    reason = _size_reason(size, side, on_cpu)
+    if "views.size" not in chooser.given:
+        asked = chooser.config.backbone
+        start = trained if trained is not None and _is_asked_for(trained, chooser.given) else asked
+        chooser.choose("views.size", *_size_taken(start, size, reason))
     if trained is not None and _is_asked_for(trained, chooser.given):
         for field, value in trained.to_dict().items():
             if field != "pretrained" and value != getattr(chooser.config.backbone, field):
@@ -128,6 +135,22 @@ def _choose_views_and_network(
         chooser.choose("backbone.stem", "small", f"views of {size} px: no early down-sampling")
     else:
         chooser.choose("backbone.stem", "large", f"views of {size} px")
+
+
+def _size_taken(backbone: BackboneConfig, size: int, reason: str) -> tuple[int, str]:
+    """``size``, or the nearest one that a network built for few sizes takes, and why. ConfigError where none is."""
+    if sizes := named_sizes(backbone):
+        return sizes[0], f"{backbone.name} is built for it (backbone.options, or the weights' own)"
+    refusal: ConfigError | None = None
+    for candidate in sorted({size, *VIEW_SIZES, *OTHER_VIEW_SIZES}, key=lambda one: abs(one - size)):
+        try:
+            fitted_to(backbone, candidate)
+        except ConfigError as error:
+            refusal = refusal or error
+            continue
+        return candidate, reason if candidate == size else f"{backbone.name} does not take {size} px"
+    assert refusal is not None
+    raise refusal
 
 
 def _is_asked_for(trained: BackboneConfig, given: Mapping[str, Any]) -> bool:
@@ -157,6 +180,9 @@ def _choose_method(chooser: _Chooser) -> None:
         reason = like if at_random <= ratio else "method.random_share"
         chooser.choose("method.prune_ratio", max(ratio, at_random), reason)
         chooser.choose("method.projector_layers", 3, "the paper's for SDCLR")
+        chooser.choose(
+            "method.prunable", "auto", "convolutions where they hold half of the weights, else linear layers too"
+        )
     chooser.choose("views.area", [0.1 if small else 0.08, 1.0], like)
     chooser.choose("views.blur", 0.0 if small else 0.5, like)
 
@@ -165,9 +191,13 @@ def advice(config: PretrainConfig, num_images: int) -> str | None:
     """What a person who knows the field would say before the start."""
     if num_images >= FROM_SCRATCH_NEEDS or config.backbone.pretrained or config.weights is not None:
         return None
+    few = f"{num_images} images are few for a network from scratch."
+    stem = " backbone.stem=large" if config.backbone.is_ours else ""
+    if not offers_pretrained(config.backbone.model_copy(update={"stem": "large"} if stem else {})):
+        return few
     return (
-        f"{num_images} images are few for a network from scratch. backbone.pretrained=true backbone.stem=large starts "
-        "from ImageNet weights (one download), which is rarely worse on photographs."
+        f"{few} backbone.pretrained=true{stem} starts from ImageNet weights (one download), which is rarely worse on "
+        "photographs."
     )
 
 

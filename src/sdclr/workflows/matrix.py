@@ -100,7 +100,8 @@ def plan(
     cells = []
     for split in splits:
         for arm in dict.fromkeys(arms):
-            base = recipe(recipes[arm]).with_values({**(values or {}), **given, "data.split": split})
+            # what a person gives comes last: settings of ours do not apply to every network
+            base = recipe(recipes[arm]).with_values(values or {}).with_values({**given, "data.split": split})
             for seed in seeds if seeds is not None else [base.seed]:
                 config = base.with_values({"seed": seed})
                 cell = Cell(arm, config, Run(out / f"{arm}-split{split}-seed{seed}"))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
 
 from pydantic import Field
 
-from sdclr.backbones import BackboneConfig
+from sdclr.backbones import BackboneConfig, settings_without_effect
 from sdclr.config import INCIDENTAL, Section
 from sdclr.data import DataConfig, ViewsConfig
 from sdclr.device import Compile, MemoryFormat, Precision
-from sdclr.methods import MethodConfig
+from sdclr.errors import ConfigError
+from sdclr.methods import METHODS, MethodConfig
 from sdclr.optim import OptimizerConfig
 from sdclr.stateless_random import LARGEST_SEED
 
@@ -54,3 +56,31 @@ class PretrainConfig(Section):
     """Of several processes: how long one waits for another's answer before the run ends; more than a save may take."""
     weights: str | None = None
     """A run folder or backbone.safetensors to start the backbone from."""
+
+    def with_values(self, values: Mapping[str, Any]) -> Self:
+        """A copy with dotted names set to plain values, validated again.
+
+        Where they choose another backbone or method, settings of this config that do not apply to it (the width of a
+        ResNet, the prune ratio of SDCLR) go back to their defaults. One that ``values`` give themselves is a
+        ConfigError.
+        """
+        return super().with_values(self._left_behind(values) | dict(values))
+
+    def _left_behind(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """What takes back the settings that another backbone or method has no use for."""
+        taken_back: dict[str, Any] = {}
+        name = values.get("backbone.name", self.backbone.name)
+        if isinstance(name, str) and "backbone" not in values:
+            for field, words in settings_without_effect(name).items():
+                if f"backbone.{field}" in values:
+                    raise ConfigError(words)
+                if "backbone.name" in values:
+                    unset = BackboneConfig.model_fields[field]
+                    default = unset.get_default(call_default_factory=True)
+                    taken_back[f"backbone.{field}"] = default
+        method = values.get("method.name")
+        if isinstance(method, str) and method in METHODS and "method" not in values:
+            fields = METHODS[method].model_fields
+            kept = {key: value for key, value in self.method.to_dict().items() if key in fields}
+            taken_back["method"] = kept
+        return taken_back

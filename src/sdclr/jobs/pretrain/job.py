@@ -13,20 +13,26 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from sdclr.backbones import (
+    IMAGENET,
     Backbone,
+    BackboneConfig,
+    Normalisation,
     build_backbone,
     checkpoint_activations,
     contiguous_tails,
+    input_constants,
     load_pretrained,
     measure_feature_dim,
 )
 from sdclr.backbones.backbone import require_trainable_and_storable
-from sdclr.backbones.weights import load_weights, save_backbone
+from sdclr.backbones.image_sizes import SIZE_OPTIONS, fitted_to
+from sdclr.backbones.weights import load_weights, normalisation_of, require_loadable, save_backbone
 from sdclr.batch import Views
 from sdclr.checkpoint import Checkpoint, first_not_finite, load_strictly
 from sdclr.config import differing_fields
@@ -64,8 +70,10 @@ from sdclr.jobs.pretrain.log import LoggedProgress
 from sdclr.jobs.pretrain.outcome import Outcome, require_no_history
 from sdclr.jobs.pretrain.saver import Saver
 from sdclr.jobs.pretrain.usable import usable_images
-from sdclr.methods import build_method
+from sdclr.methods import SDCLRConfig, SimCLRConfig, build_method
 from sdclr.methods.method import Method
+from sdclr.methods.sdclr import SDCLR
+from sdclr.methods.self_competitor import SMALL_SHARE
 from sdclr.optim import (
     build_optimizer,
     learning_rate,
@@ -96,7 +104,8 @@ def pretrain(
 ) -> Run:
     """Pre-train as ``config`` says in the run folder ``out`` (default runs/<recipe>), going on where it stopped.
 
-    ``network``: your own headless module, images [B, 3, S, S] -> features [B, F], with backbone.name=custom.
+    ``network``: your own headless module, images [B, 3, S, S] -> features [B, F], with backbone.name=custom. It gets
+    normalised images; one that normalises them itself needs backbone.normalisation=none.
     ``progress``: where to show progress (default: nowhere). ``choices``: settings that were chosen for the user, each
     with its value and the reason, which the run folder keeps for a reader. A finished run is returned as it is. Raises
     an :class:`~sdclr.errors.SdclrError` that says what to change; Preempted after a signal, with everything saved.
@@ -163,6 +172,8 @@ def memory_advice(config: PretrainConfig) -> str:
     return f"Lower {cost}; or set activation_checkpointing=true, or precision=bf16."
 
 
+HALF = 0.5
+"""Share of prunable weights below which a run warns."""
 EPOCHS_BETWEEN_SAVES = 10
 SAVING_SHARE = 0.02
 """Of a run's time, at most, where checkpoint_every_epochs leaves it open."""
@@ -214,17 +225,28 @@ class Job:
                 "the learning rate never reaches its peak.",
                 stacklevel=3,
             )
+        recorded = _recorded_choices(run, config)
+        self.architecture = _architecture(config, recorded)
+        if words := _fitted_words(self.architecture, config):
+            show.print(words)
         with default_generators(derive(config.seed, Stream.WEIGHTS), self.device):
-            self.backbone = _backbone(config, network)
+            self.backbone = _backbone(self.architecture, network)
             self.feature_dim = measure_feature_dim(self.backbone, config.views.size)
             if not resuming:  # a checkpoint holds what became of them
-                _load_starting_weights(self.backbone, config)
+                if ":" in config.backbone.name:  # hours later would be too late
+                    require_loadable(self.backbone, self.architecture, config.views.size)
+                said = show if recorded is None else NoProgress()
+                _load_starting_weights(self.backbone, config, self.architecture, said)
+            if recorded is not None:
+                self.backbone.normalise_with(**recorded["normalisation"])
             if config.activation_checkpointing:
                 checkpoint_activations(self.backbone.net)
             self.memory_format = resolve_memory_format(config.memory_format, self.backbone, self.device)
             fused = self.device.type == "cuda" and not self.compile
             prepare = partial(synchronise_norms, fused=fused) if world.several else nn.Identity()
-            method = build_method(config.method, self.backbone, self.feature_dim, config.seed, prepare)
+            settings = _method_settings(config, recorded)
+            method = build_method(settings, self.backbone, self.feature_dim, config.seed, prepare)
+            self.choices = _choices(self.architecture, self.backbone, method)
             self.method: Method = method.to(self.device, parameter_dtype(self.precision)).to(
                 memory_format=self.memory_format
             )
@@ -285,7 +307,8 @@ class Job:
             layout = str(self.memory_format).removeprefix("torch.")
             computed = {"precision": self.precision, "memory_format": layout, "compile": self.compile}
             computed["views_cut_by"] = self.views_cut_by
-            run.write_json("environment.json", environment(describe_device(self.device), self.world.size) | computed)
+            seen = environment(describe_device(self.device), self.world.size)
+            run.write_json("environment.json", seen | computed | {"resolved": self.choices})
             run.write_json("split.json", self.data.manifest())
             if self.image_facts is not None:
                 run.write_json(IMAGES_FILE, self.image_facts)
@@ -313,6 +336,9 @@ class Job:
                     "uninterrupted one but for rounding.",
                     stacklevel=2,
                 )
+            if not run.checkpoints and "resolved" not in (facts := run.read_json("environment.json")):
+                # begun by an earlier version and not yet under way: from here on this is what it goes on with
+                run.write_json("environment.json", facts | {"resolved": self.choices})
             if self.config.completed(run.settings()) != self.config.to_dict():  # the data have moved, for example
                 run.write_text("config.yaml", self.config.to_yaml())
         if run.backbone_path.is_file():
@@ -336,6 +362,31 @@ class Job:
                 f"{self.precision} on {describe_device(self.device)}"
                 f"{f', {self.world.size} processes' if self.world.several else ''}"
             )
+            if words := self._competitor_words():
+                show.print(words)
+            self._warn_of_a_small_share()
+
+    def _warn_of_a_small_share(self) -> None:
+        """Below one half; far below it the competitor has said so itself."""
+        share = self.method.competitor.prunable_share if isinstance(self.method, SDCLR) else 1.0
+        if SMALL_SHARE <= share < HALF:
+            warnings.warn(
+                f"only {share:.1%} of the backbone's weights can be pruned, and the competitor differs little from "
+                "the network itself. method.prunable=auto prunes linear layers, too, where they hold most weights.",
+                stacklevel=3,
+            )
+
+    def _competitor_words(self) -> str | None:
+        """What the competitor is pruned of, in relation to the whole backbone; None for a method without one."""
+        if not isinstance(self.method, SDCLR):
+            return None
+        competitor = self.method.competitor
+        asked = getattr(self.config.method, "prunable", competitor.prunable)
+        by_itself = " by auto" if asked == "auto" else ""
+        return (
+            f"competitor: {competitor.prunable_share:.1%} of all backbone weights are prunable, "
+            f"{competitor.prune_ratio:.0%} of these are masked (method.prunable={competitor.prunable}{by_itself})"
+        )
 
     def _record_images(self, run: Run, show: AnyProgress) -> None:
         """What every image file holds: who reads them later can tell whether they are still the same."""
@@ -551,12 +602,14 @@ class Job:
         save_backbone(
             run.backbone_path,
             self.backbone,
-            config.backbone.to_dict(),
+            self.architecture.to_dict(),
             facts={
                 "feature_dim": self.feature_dim,
                 "image_size": config.views.size,
                 "recipe": config.recipe,
                 "method": config.method.to_dict(),
+                "prunable": self.choices.get("prunable"),
+                "prunable_share": self.choices.get("prunable_share"),
                 "epochs": config.epochs,
                 "loss": self._epoch_loss() if self.step else None,
                 "training": {
@@ -686,24 +739,137 @@ def _signal(stop: StopRequest) -> str:
     return stop.signal_name or "a signal to another process"
 
 
-def _load_starting_weights(backbone: Backbone, config: PretrainConfig) -> None:
+def _load_starting_weights(
+    backbone: Backbone, config: PretrainConfig, architecture: BackboneConfig, show: AnyProgress
+) -> None:
     if config.weights is not None and config.backbone.pretrained:
         raise ConfigError("weights and backbone.pretrained=true are two starting points; give one of them.")
     if config.weights is not None:
-        load_weights(backbone, config.weights)
+        file = load_weights(backbone, config.weights)
         if name := first_not_finite(backbone.net.state_dict()):
             raise CheckpointError(
                 f"weights={config.weights}: {name} holds a number that is not finite. Start from other weights."
             )
+        _take_over_normalisation(backbone, config, file.described.normalisation, show)
+        _warn_of_other_options(config, architecture, file.described.architecture)
     elif config.backbone.pretrained:
-        load_pretrained(backbone, config.backbone.name, config.backbone.width, config.backbone.stem)
+        backbone_config = config.backbone
+        load_pretrained(
+            backbone,
+            backbone_config.name,
+            backbone_config.width,
+            backbone_config.stem,
+            architecture.options,
+        )
+        if not normalisation_of(backbone).is_like(input_constants(_fresh(architecture))):
+            show.print(f"input normalisation of the pre-trained weights: {_constants_words(backbone)}")
 
 
-def _backbone(config: PretrainConfig, network: nn.Module | None) -> Backbone:
-    if (network is None) == (config.backbone.name == "custom"):
+def _fresh(architecture: BackboneConfig) -> BackboneConfig:
+    return architecture.model_copy(update={"pretrained": False})
+
+
+def _take_over_normalisation(
+    backbone: Backbone, config: PretrainConfig, theirs: Normalisation, show: AnyProgress
+) -> None:
+    """The weights know images as they were normalised when they were trained; a setting of the user's wins."""
+    if normalisation_of(backbone).is_like(theirs):
+        return
+    if config.backbone.normalisation == "auto":
+        backbone.normalise_with(theirs.mean, theirs.std)
+        show.print(
+            f"input normalisation of the weights: {_constants_words(backbone)} "
+            "(backbone.normalisation=imagenet would take ImageNet's)"
+        )
+        return
+    show.print(
+        f"input normalisation: {_constants_words(backbone)}, as backbone.normalisation says; "
+        f"the weights were trained with mean {_numbers(theirs.mean)}, std {_numbers(theirs.std)}"
+    )
+
+
+def _constants_words(backbone: Backbone) -> str:
+    used = normalisation_of(backbone)
+    return f"mean {_numbers(used.mean)}, std {_numbers(used.std)}"
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return " ".join(f"{value:.4g}" for value in values)
+
+
+def _warn_of_other_options(config: PretrainConfig, architecture: BackboneConfig, theirs: BackboneConfig) -> None:
+    """Some options leave no trace in the weights: what they were trained with is another network then."""
+    ours, others = (
+        {key: value for key, value in one.options.items() if key not in SIZE_OPTIONS} for one in (architecture, theirs)
+    )
+    if architecture.name == theirs.name and ours != others:
+        warnings.warn(
+            f"weights={config.weights} were trained with backbone.options={others}, and this run has {ours}: the "
+            "weights fit, and the network may compute something else with them.",
+            stacklevel=4,
+        )
+
+
+def _recorded_choices(run: Run | None, config: PretrainConfig) -> dict[str, Any] | None:
+    """What a run that is there already has made of the settings that leave something open; None for a new one.
+
+    One of an earlier version goes on as it was: the network as its options say, ImageNet's normalisation but for timm's
+    pre-trained weights.
+    """
+    if run is None or not run.exists:
+        return None
+    found: dict[str, Any] | None = run.read_json("environment.json").get("resolved")
+    if found is not None:
+        return found
+    backbone = config.backbone
+    asked_for = backbone.normalisation != "auto" or backbone.name.startswith("timm:")
+    constants = input_constants(backbone) if asked_for else IMAGENET
+    return {"backbone_options": backbone.options, "normalisation": constants.to_dict()}
+
+
+def _architecture(config: PretrainConfig, recorded: dict[str, Any] | None) -> BackboneConfig:
+    """The network with what views.size makes of it."""
+    if recorded is not None:
+        return config.backbone.model_copy(update={"options": recorded["backbone_options"]})
+    return fitted_to(config.backbone, config.views.size)
+
+
+def _fitted_words(architecture: BackboneConfig, config: PretrainConfig) -> str | None:
+    """What views.size has made of the network; None where that is nothing."""
+    added = {key: value for key, value in architecture.options.items() if key not in config.backbone.options}
+    if not added:
+        return None
+    options = ", ".join(f"{key}={value}" for key, value in added.items())
+    return f"{architecture.name} is built for views of {config.views.size} px ({options})"
+
+
+def _method_settings(config: PretrainConfig, recorded: dict[str, Any] | None) -> SimCLRConfig | SDCLRConfig:
+    """The method's settings, with prunable=auto as a run that goes on has resolved it."""
+    method = config.method
+    before = recorded.get("prunable") if recorded is not None else None
+    if isinstance(method, SDCLRConfig) and method.prunable == "auto" and before is not None:
+        return method.model_copy(update={"prunable": before})
+    return method
+
+
+def _choices(architecture: BackboneConfig, backbone: Backbone, method: Method) -> dict[str, Any]:
+    """For environment.json and for a run that goes on."""
+    choices: dict[str, Any] = {
+        "backbone_options": architecture.options,
+        "normalisation": normalisation_of(backbone).to_dict(),
+    }
+    if isinstance(method, SDCLR):
+        choices["prunable"] = method.competitor.prunable
+        choices["prunable_share"] = round(method.competitor.prunable_share, 6)
+    return choices
+
+
+def _backbone(architecture: BackboneConfig, network: nn.Module | None) -> Backbone:
+    if (network is None) == (architecture.name == "custom"):
         raise ConfigError("backbone.name=custom and network=<your module> go together: give both or neither.")
     if network is None:
-        return build_backbone(config.backbone)
-    backbone = Backbone(network)
+        return build_backbone(architecture)
+    constants = input_constants(architecture)
+    backbone = Backbone(network, constants.mean, constants.std)
     require_trainable_and_storable(backbone.net)
     return backbone

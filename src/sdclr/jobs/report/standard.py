@@ -300,6 +300,8 @@ def _facts(arms: Sequence[Arm], protocol: str) -> list[Fact]:
     others = [key for key in differing_settings(settings) if key not in named and key != "method.name"]
     facts = [Fact(name, [setting_text(mine.get(key)) for mine in settings]) for key, name in named.items()]
     facts += [Fact(key, [setting_text(mine.get(key)) for mine in settings]) for key in others]
+    if any(prunable := [_prunable(arm) for arm in arms]):
+        facts.append(Fact("prunable backbone weights", [text or "-" for text in prunable]))
     facts += [
         Fact("protocol", [protocol] * len(arms)),
         Fact("runs (splits)", [f"{len(a.runs)} ({len({r.split_number for r in a.runs})})" for a in arms]),
@@ -307,6 +309,17 @@ def _facts(arms: Sequence[Arm], protocol: str) -> list[Fact]:
         Fact("hardware", [_joined(arm.runs, "device") for arm in arms]),
     ]
     return facts
+
+
+def _prunable(arm: Arm) -> str:
+    """The share of all backbone weights that the competitor may be pruned of, and the layers that hold them."""
+    texts: dict[str, None] = {}
+    for run in arm.runs:
+        resolved = run.environment.get("resolved") or {}
+        share, layers = resolved.get("prunable_share"), resolved.get("prunable")
+        if share is not None:
+            texts[f"{share:.1%} ({layers})"] = None
+    return "; ".join(texts)
 
 
 def _views_per_second(arm: Arm) -> str:

@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.text import Text
 
 from sdclr.backbones import BackboneConfig
+from sdclr.backbones.image_sizes import fitted_to
 from sdclr.checkpoint import write_atomically
 from sdclr.device import (
     Compile,
@@ -123,7 +124,8 @@ def measured(settings: Settings, progress: AnyProgress) -> dict[str, Any]:
     if ":" in settings.backbone and settings.width != 64:
         raise ConfigError(f"--width is for our own ResNets; {settings.backbone} has its own. Leave it out.")
     work = Work(settings.backbone, settings.width, settings.size, batch)
-    backbone = BackboneConfig(name=settings.backbone, **(ours if ":" not in settings.backbone else {}))
+    asked = BackboneConfig(name=settings.backbone, **(ours if ":" not in settings.backbone else {}))
+    backbone = fitted_to(asked, settings.size)
     with tempfile.TemporaryDirectory() as folder:
         entrants = Contestants(Workload(backbone, settings.size, batch, device, Path(folder) / "images.npz"))
         end_to_end = {main, variant(precisions[0], "cuda-graphs")}

@@ -1,0 +1,85 @@
+"""Networks that are built for one image size: which keywords of their constructors set it, and to what.
+
+Whether a network of others takes a size is found out by trying: built and run once without data (device meta), and on
+the CPU where that is not possible.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from sdclr.backbones import Backbone, BackboneConfig, build_backbone
+from sdclr.backbones.backbone import measure_feature_dim
+from sdclr.errors import ConfigError
+from sdclr.process_state import default_generators, silenced_warnings
+
+SIZE_OPTIONS = ("img_size", "image_size", "input_size")
+"""Keywords of torchvision's and timm's constructors that say for which images a network is built."""
+
+_MAXVIT_REDUCTION = 32
+"""Image side / side of the last stage's maps in torchvision's MaxViT."""
+
+
+def fitted_to(config: BackboneConfig, image_size: int) -> BackboneConfig:
+    """``config`` with the options that make its network take images of ``image_size`` x ``image_size`` px.
+
+    Unchanged where the network takes them as it is, and where the options name a size already. Raises ConfigError for a
+    network that cannot take images of this size in any way that is known here.
+    """
+    kind, _, name = config.name.rpartition(":")
+    if kind not in ("timm", "torchvision") or any(option in config.options for option in SIZE_OPTIONS):
+        return config
+    ways = _torchvision_ways(name, image_size) if kind == "torchvision" else [{}, {"img_size": image_size}]
+    first: ConfigError | None = None
+    for options in ways:
+        fitted = config.model_copy(update={"pretrained": False, "options": config.options | options})
+        try:
+            _try(fitted, image_size)
+        except ConfigError as error:
+            first = first or error
+            continue
+        return config.model_copy(update={"options": fitted.options}) if options else config
+    assert first is not None
+    raise first
+
+
+def named_sizes(config: BackboneConfig) -> list[int]:
+    """The image sizes that a network's options name; none for a network that takes images of any size."""
+    given = [config.options[option] for option in SIZE_OPTIONS if option in config.options]
+    sides = [value[0] if isinstance(value, list | tuple) and value else value for value in given]
+    return [side for side in sides if isinstance(side, int)]
+
+
+def _torchvision_ways(name: str, size: int) -> list[dict[str, Any]]:
+    if name.startswith("vit_"):
+        return [{}, {"image_size": size}]
+    if name == "maxvit_t":
+        return [{}, {"input_size": [size, size], "partition_size": max(size // _MAXVIT_REDUCTION, 1)}]
+    return [{}]
+
+
+def _try(config: BackboneConfig, image_size: int) -> None:
+    """ConfigError unless the network can be built and takes images of this size."""
+    # what is drawn here is thrown away: the caller's draws go on
+    with default_generators(0, torch.device("cpu")), silenced_warnings():
+        backbone = _built_without_data(config)
+        if backbone is not None:
+            try:
+                with torch.device("meta"):
+                    measure_feature_dim(backbone, image_size)
+                return
+            except ConfigError as error:
+                if not isinstance(error.__cause__, NotImplementedError):  # that one needs numbers: not known yet
+                    raise
+        measure_feature_dim(build_backbone(config), image_size)
+
+
+def _built_without_data(config: BackboneConfig) -> Backbone | None:
+    """The network on device meta; None where it cannot be built there, in whatever way networks of others fail."""
+    try:
+        with torch.device("meta"):
+            return build_backbone(config)
+    except Exception:
+        return None
