@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from sdclr.backbones import Backbone, build_backbone, load_pretrained
-from sdclr.backbones.weights import load_backbone, load_weights
+from sdclr.backbones.weights import BackboneFacts, load_backbone, load_weights, read_backbone
 from sdclr.batch import Views
 from sdclr.checkpoint import make_folder, write_atomically
 from sdclr.data import Data, Images, build_data
@@ -85,7 +85,7 @@ def examine(
         images = _sampled(run, config, data_path)
         where = resolve_device(device)
         trained = load_backbone(run.folder, network)
-        before, why_not = _before_training(config)
+        before, why_not = _before_training(config, read_backbone(run.folder).described)
         views, stills = _views(images, config), images.stills(config.views.size)
         pixels = torch.cat([batch.cpu() for batch in stills])
         networks = {"trained": trained, **({"before": before} if before is not None else {})}
@@ -119,17 +119,19 @@ def _sampled(run: Run, config: PretrainConfig, data_path: str | None) -> Images:
     return images.at(np.flatnonzero(order < SAMPLE)).to(torch.device("cpu"))
 
 
-def _before_training(config: PretrainConfig) -> tuple[Backbone | None, str | None]:
+def _before_training(config: PretrainConfig, trained: BackboneFacts) -> tuple[Backbone | None, str | None]:
     """The network that the run started from, or a sentence that says why it is not at hand."""
     if config.backbone.name == "custom":
         return None, "the starting weights of a network of one's own are not recorded"
     try:
         with default_generators(derive(config.seed, Stream.WEIGHTS), torch.device("cpu")):
-            backbone = build_backbone(config.backbone)
+            network = trained.architecture
+            backbone = build_backbone(network)
             if config.weights is not None:
                 load_weights(backbone, config.weights)
             elif config.backbone.pretrained:
-                load_pretrained(backbone, config.backbone.name, config.backbone.width, config.backbone.stem)
+                load_pretrained(backbone, network.name, network.width, network.stem, network.options)
+            backbone.normalise_with(trained.normalisation.mean, trained.normalisation.std)
     except SdclrError as error:
         return None, f"the weights it started from cannot be read: {error}"
     return backbone, None
