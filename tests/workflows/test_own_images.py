@@ -357,3 +357,27 @@ def test_twelve_bits_in_files_of_sixteen_are_found_and_recorded(sdclr: Cli, tmp_
     assert Run("runs/scope").settings()["data"]["grey_bits"] == 12
     assert sdclr("pretrain", "scope", "--out", "runs/scope", *TINY)[0] == 0
     assert sdclr("embed", "runs/scope", "scope", "--out", "f.npz")[0] == 0
+
+
+def test_a_folder_of_splits_is_trained_on_in_part_and_evaluated_on_the_rest(sdclr: Cli, tmp_path: Path) -> None:
+    for name, number in (("train", 36), ("val", 9), ("test", 9)):
+        write_photos(tmp_path / "set" / name, number)
+        for path in (tmp_path / "set" / name).rglob("*.jpg"):
+            path.write_bytes(path.read_bytes() + name.encode())  # no copies of one another
+    code, out, err = sdclr("pretrain", "set", "--out", "runs/set", *TINY)
+    assert code == 0, err
+    assert "36 images found" in out
+    assert "data.layout=splits" in out
+    assert "data.labels=folders" in out
+    assert "pre-training uses train (36), an evaluation test (9), val (9)" in err
+    split = Run("runs/set").read_json("split.json")
+    assert (sum(split["counts"]["train"]), sum(split["counts"]["validation"]), split["counts"]["test"]) == (
+        36,
+        9,
+        [6, 3],
+    )
+    assert sdclr("pretrain", "set", "--out", "runs/set", *TINY)[0] == 0, "the same command goes on"
+    code, out, err = sdclr("evaluate", "runs/set")
+    assert code == 0, err
+    code, out, _ = sdclr("pretrain", "set", "--out", "runs/flat", *TINY, "data.layout=flat", "--dry-run")
+    assert "54 images found" in out

@@ -74,6 +74,9 @@ class DataConfig(Section):
     """images: the column of a table that holds the labels, where it is not called label, class or target."""
     labels: Literal["none", "folders"] = "none"
     """images: whether the sub-folders of a folder are its classes; a list or .csv brings its own labels."""
+    layout: Literal["flat", "splits"] = "flat"
+    """images: splits: the sub-folders train, val and test of the folder are parts of one set: train is trained on, an
+    evaluation uses the others; flat: all images count. sdclr pretrain FOLDER recognises the former by itself."""
     test_path: Place = None
     """images: a second folder, list or .csv, the labelled test set for evaluation."""
     on_error: OnError = "raise"
@@ -166,6 +169,7 @@ _IMAGES_ONLY = (
     "path_column",
     "label_column",
     "labels",
+    "layout",
     "test_path",
     "on_error",
     "max_skipped",
@@ -325,6 +329,8 @@ def _read_images(config: DataConfig, exclude: Iterable[Path | str]) -> LabelledI
         _path(config),
         root=_optional_path(config.root),
         class_folders=config.labels == "folders",
+        in_splits=config.layout == "splits",
+        validation_is_drawn=config.validation_per_class > 0,
         test_path=_optional_path(config.test_path),
         exif_rotation=config.exif_rotation,
         grey_bits=config.grey_bits,
@@ -364,7 +370,12 @@ def _split(config: DataConfig, labelled: LabelledImages) -> Split | None:
     if labelled.train.labels is None:
         return None
     if config.name == "images":
-        return natural_split(labelled.train.labels, validation_per_class=config.validation_per_class, seed=config.split)
+        return natural_split(
+            labelled.train.labels,
+            validation_per_class=config.validation_per_class,
+            validation=labelled.validation,
+            seed=config.split,
+        )
     return draw_long_tail(
         labelled.train.labels,
         imbalance_ratio=config.imbalance_ratio,

@@ -8,14 +8,15 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from sdclr.data.decode import ALL_GREY_BITS, printable
-from sdclr.data.exclusion import Exclusion
+from sdclr.data.exclusion import Exclusion, is_service_folder
 from sdclr.data.globs import Glob, glob_of
 from sdclr.data.image_files import ImageFiles
 from sdclr.data.image_lists import LIST_SUFFIXES, ListedImages, read_listed_images
@@ -58,6 +59,8 @@ class _Rules(NamedTuple):
     path_column: str | None = None
     """Of tables, where it has another name than PATH_COLUMNS."""
     label_column: str | None = None
+    in_splits: bool = False
+    """Whether the first folders are splits; they are taken apart later."""
 
 
 class _Found(NamedTuple):
@@ -72,6 +75,17 @@ class _Found(NamedTuple):
     """Where the images lie, if in shards."""
     columns: Mapping[str, list[str]] = {}
     """The other columns of a table, [N] each."""
+    prefix: str = ""
+    """What all paths begin with before the first folder of the collection."""
+
+    def at(self, rows: list[int]) -> _Found:
+        """The images of these rows."""
+        return self._replace(
+            paths=[self.paths[row] for row in rows],
+            labels=None if self.labels is None else [self.labels[row] for row in rows],
+            members=None if self.members is None else self.members.at(np.array(rows, dtype=np.int64)),
+            columns={name: [cells[row] for row in rows] for name, cells in self.columns.items()},
+        )
 
 
 def read_own_images(
@@ -79,6 +93,8 @@ def read_own_images(
     *,
     root: Path | None = None,
     class_folders: bool = False,
+    in_splits: bool = False,
+    validation_is_drawn: bool = False,
     test_path: Path | None = None,
     exif_rotation: bool = False,
     grey_bits: int = ALL_GREY_BITS,
@@ -96,12 +112,15 @@ def read_own_images(
     ``unwanted``: globs of names to leave out (:class:`Exclusion`), in both sets; one that matches nothing is a warning.
     ``links``: whether those below a folder, or below the root of a list, may lead out of it. A test class that no
     training image has is an error, and so is an image in both sets. ``path_column``, ``label_column``: what the columns
-    of tables are called, in both sets.
+    of tables are called, in both sets. ``in_splits``: the first folders of ``path`` are splits by their names; training
+    images are trained on, and where ``class_folders`` are known the others are the validation and the test set.
+    ``validation_is_drawn``: whether validation images are to be drawn from the training images, which is an error where
+    a folder holds them.
 
     ``exif_rotation`` False cannot be honoured for TIFF and HEIC: their readers turn them in any case. A remark counts
     such files. ``grey_bits``: how many bits 16-bit greys use.
     """
-    rules = _Rules(root, list(exclude), Exclusion(unwanted), links, path_column, label_column)
+    rules = _Rules(root, list(exclude), Exclusion(unwanted), links, path_column, label_column, in_splits)
     sources = [path] if test_path is None else [path, test_path]
     if root is not None and all(source.is_dir() for source in sources):
         raise ConfigError(
@@ -118,11 +137,30 @@ def read_own_images(
         raise ConfigError(
             f"data.labels=folders is for folders; {path} is a list or a shard, which bring their own labels."
         )
+    if in_splits and not path.is_dir():
+        raise ConfigError(f"data.layout=splits is for a folder, and {printable(path)} is none. Leave it out.")
     train = _find(path, class_folders, rules)
-    class_names = _class_names(train.labels)
+    found, validation = None, None
+    if in_splits:
+        train, found, validation = _take_apart(train, class_folders)
+        if validation is not None and validation_is_drawn:
+            raise ConfigError(
+                f"data.validation_per_class holds out training images, and {printable(path)} has a folder of "
+                "validation images. Leave it out, or use data.layout=flat."
+            )
+        if found is not None and test_path is not None:
+            raise ConfigError(
+                f"{printable(path)} has a folder of test images, and data.test_path={printable(test_path)} is another "
+                "test set. Give one of them (data.exclude leaves a folder out)."
+            )
+    class_names = _class_names(_of_training(train.labels, validation))
+    if validation is not None:
+        _check_test(train.at(validation.tolist()), path, class_names, path, "validation")
     test = None
     if test_path is not None:
-        found = _find(test_path, test_path.is_dir(), rules)
+        found = _find(test_path, test_path.is_dir(), rules._replace(in_splits=False))
+    if found is not None:
+        test_path = path if test_path is None else test_path
         _check_test(found, test_path, class_names, path)
         _refuse_overlap(train, found)
         test = _files(found, class_names, exif_rotation, grey_bits, num_workers)
@@ -141,6 +179,7 @@ def read_own_images(
         _files(train, class_names, exif_rotation, grey_bits, num_workers),
         test,
         [printable(name) for name in class_names],
+        validation=validation,
         remarks=tuple(train.remarks),
     )
 
@@ -194,8 +233,8 @@ def _find_by_glob(glob: Glob, path: Path, class_folders: bool, rules: _Rules) ->
         return _find_in_shards(glob.root, paths, rules)
     others = len(listing.paths) - len(paths)
     remarks = listing.remarks() + ([f"images that the glob does not match left out: {others}"] if others else [])
-    labels = _labels_by_folder(glob.root, paths) if class_folders else None
-    return _Found(glob.root, paths, labels, remarks)
+    taken = _Found(glob.root, paths, None, remarks)
+    return taken._replace(labels=_labels_by_folder(taken)) if class_folders else taken
 
 
 def _find_listed(listed: ListedImages, root: Path, rules: _Rules) -> _Found:
@@ -258,17 +297,96 @@ def _find_in_folder(folder: Path, class_folders: bool, rules: _Rules) -> _Found:
     if not listing.paths:
         but = f" ({', '.join(remarks)})" if remarks else ""
         raise DataError(f"folder {printable(folder)} holds no images{but}. Give {ACCEPTED}.")
+    if rules.in_splits:
+        return _Found(folder, listing.paths, None, remarks)
     splits = _splits_by_name(listing.paths)
     if splits and class_folders:
         raise DataError(_splits_are_no_classes(folder, splits))
-    labels = _labels_by_folder(folder, listing.paths) if class_folders else None
-    return _Found(folder, listing.paths, labels, remarks + _trained_on_all(folder, splits))
+    taken = _Found(folder, listing.paths, None, remarks + _trained_on_all(folder, splits))
+    return taken._replace(labels=_labels_by_folder(taken)) if class_folders else taken
 
 
 def _splits_by_name(paths: list[str]) -> list[str]:
     """The first-level sub-folders, if each of them has the name of a split (train, val, test)."""
     folders = sorted({path.partition("/")[0] for path in paths if "/" in path})
-    return folders if all(_SPLIT_NAME.fullmatch(name.lower()) for name in folders) else []
+    return folders if all(map(_part_of, folders)) else []
+
+
+Part = Literal["train", "validation", "test"]
+
+
+def _part_of(folder: str) -> Part | None:
+    """What a folder of this name holds, if it is the name of a split."""
+    name = folder.lower()
+    if not _SPLIT_NAME.fullmatch(name):
+        return None
+    if name.startswith("train"):
+        return "train"
+    return "test" if name.startswith("test") else "validation"
+
+
+def has_splits(folder: Path, exclude: Iterable[Path | str] = (), links: Links = "inside") -> bool:
+    """Whether the sub-folders of a folder are splits by their names: training images and others.
+
+    A sub-folder of another name does not count where no image lies below it.
+    """
+    try:
+        names = [entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith(".")]
+    except OSError:  # whoever reads the folder says so
+        return False
+    parts = {_part_of(name) for name in names} - {None}
+    if "train" not in parts or len(parts) < 2:
+        return False
+    others = [name for name in names if _part_of(name) is None and not is_service_folder(name)]
+    left_out = {os.path.realpath(one) for one in exclude}
+    return not any(
+        os.path.realpath(folder / name) not in left_out and list_images(folder / name, exclude, links=links).paths
+        for name in others
+    )
+
+
+class _Parts(NamedTuple):
+    """A collection whose folders are splits."""
+
+    pool: _Found
+    """Training images, and where labels are known validation images."""
+    test: _Found | None
+    validation: Positions | None
+    """Which of the pool are not trained on."""
+
+
+def _take_apart(found: _Found, class_folders: bool) -> _Parts:
+    """Training, validation and test images by their first folder; without a test folder validation is the test set."""
+    first = [path.removeprefix(found.prefix).partition("/")[0] for path in found.paths]
+    parts = [_part_of(name) for name in first]
+    outside = [path for path, part in zip(found.paths, parts, strict=True) if part is None]
+    where = printable(found.root / found.prefix)
+    if "train" not in parts:
+        raise DataError(
+            f"data.layout=splits: no folder of {where} is called train and holds images. Use data.layout=flat."
+        )
+    labels = _labels_by_folder(found, depth=1, left_out=set(outside)) if class_folders else None
+    found = found._replace(labels=labels)
+    rows: dict[Part, list[int]] = {"train": [], "validation": [], "test": []}
+    for row, part in enumerate(parts):
+        if part is not None:
+            rows[part].append(row)
+    if not rows["test"]:
+        rows["test"], rows["validation"] = rows["validation"], []
+    names: dict[str, int] = Counter(first[row] for row in range(len(first)) if parts[row] is not None)
+    trained = ", ".join(f"{shown(name)} ({num})" for name, num in names.items() if _part_of(name) == "train")
+    others = ", ".join(f"{shown(name)} ({num})" for name, num in names.items() if _part_of(name) != "train")
+    remarks = [f"the folders of {where} are splits: pre-training uses {trained}, an evaluation {others or 'none'}"]
+    if outside:
+        remarks.append(f"images in no split left out: {len(outside)} (first: {printable(outside[0])})")
+    pool_rows = sorted(rows["train"] + (rows["validation"] if class_folders else []))
+    pool = found.at(pool_rows)._replace(remarks=found.remarks + remarks)
+    if not class_folders:
+        return _Parts(pool, None, None)
+    held_out = set(rows["validation"])
+    validation = np.array([n for n, row in enumerate(pool_rows) if row in held_out], dtype=np.int64)
+    test = found.at(rows["test"])._replace(remarks=[]) if rows["test"] else None
+    return _Parts(pool, test, validation if len(validation) else None)
 
 
 def _splits_are_no_classes(folder: Path, splits: list[str]) -> str:
@@ -278,7 +396,7 @@ def _splits_are_no_classes(folder: Path, splits: list[str]) -> str:
     return (
         f"the sub-folders of {printable(folder)} are splits by their names ({', '.join(splits)}), and data.labels="
         f"folders would take them for classes. Give {printable(folder / train)} as data.path (--data){also}, or use "
-        "data.labels=none."
+        "data.layout=splits, or data.labels=none."
     )
 
 
@@ -287,8 +405,8 @@ def _trained_on_all(folder: Path, splits: list[str]) -> list[str]:
         return []
     names = ", ".join(splits)
     return [
-        f"the sub-folders of {printable(folder)} are splits by their names ({names}): all of them count; to leave some "
-        "out, give one as data.path, or use data.exclude"
+        f"the sub-folders of {printable(folder)} are splits by their names ({names}): all of them count; to train on "
+        "train alone use data.layout=splits, to leave some out data.exclude"
     ]
 
 
@@ -324,17 +442,23 @@ def _turned_in_any_case(paths: list[str]) -> list[str]:
     return remarks
 
 
-def _labels_by_folder(folder: Path, paths: list[str]) -> list[str]:
-    """The first-level sub-folder of every image."""
-    if outside := [path for path in paths if "/" not in path]:
+def _labels_by_folder(found: _Found, depth: int = 0, left_out: Container[str] = ()) -> list[str]:
+    """The sub-folder of every image, the first one or one below; images that are ``left_out`` have none."""
+    where = printable(found.root / found.prefix)
+    folders = [path.removeprefix(found.prefix).split("/")[:-1] for path in found.paths]
+    outside = [
+        path for path, parts in zip(found.paths, folders, strict=True) if len(parts) <= depth and path not in left_out
+    ]
+    if outside:
         raise DataError(
-            f"{len(outside)} of {len(paths)} images lie in no class folder of {printable(folder)} (first: "
+            f"{len(outside)} of {len(found.paths)} images lie in no class folder of {where} (first: "
             f"{printable(outside[0])}). Move them into one, or use data.labels=none."
         )
-    labels = [path.partition("/")[0] for path in paths]
-    if len(set(labels)) == 1:
+    labels = [parts[depth] if len(parts) > depth else "" for parts in folders]
+    named = {label for label, path in zip(labels, found.paths, strict=True) if path not in left_out}
+    if len(named) == 1:
         raise DataError(
-            f"{printable(folder)} has one class folder only, {printable(labels[0])}. Give the folder whose sub-folders "
+            f"{where} has one class folder only, {printable(named.pop())}. Give the folder whose sub-folders "
             "are the classes, or use data.labels=none."
         )
     return labels
@@ -365,7 +489,15 @@ def _files(
     )
 
 
-def _check_test(test: _Found, test_path: Path, class_names: list[str], train_path: Path) -> None:
+def _of_training(labels: list[str] | None, validation: Positions | None) -> list[str] | None:
+    """The labels of what is trained on."""
+    if labels is None or validation is None:
+        return labels
+    held_out = set(validation.tolist())
+    return [label for row, label in enumerate(labels) if row not in held_out]
+
+
+def _check_test(test: _Found, test_path: Path, class_names: list[str], train_path: Path, what: str = "test") -> None:
     """A test set has labels, and no class that training does not have."""
     if not class_names:
         raise ConfigError(
@@ -377,7 +509,7 @@ def _check_test(test: _Found, test_path: Path, class_names: list[str], train_pat
     known = set(class_names)
     if unknown := sorted(set(test.labels) - known):
         raise DataError(
-            f"test set {test_path} has a class that no training image of {train_path} has: "
+            f"{what} set {test_path} has a class that no training image of {train_path} has: "
             f"{', '.join(map(printable, unknown[:3]))}{', ...' * (len(unknown) > 3)}. The training classes are "
             f"{', '.join(map(printable, class_names[:10]))}{', ...' * (len(class_names) > 10)}."
         )

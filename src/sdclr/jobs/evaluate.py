@@ -204,7 +204,7 @@ def _usable(run: Run, config: PretrainConfig, data: Data, progress: AnyProgress 
     unusable = np.array(sorted(set(bad)), dtype=np.int64)
     few_shot = natural_split(
         data.train.labels,
-        validation_per_class=config.data.validation_per_class,
+        validation=split.validation,
         seed=config.data.split,
         unusable=unusable,
     ).few_shot

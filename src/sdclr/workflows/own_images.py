@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,14 @@ from rich.text import Text
 from sdclr.backbones import BackboneConfig
 from sdclr.backbones.weights import read_backbone
 from sdclr.checkpoint import make_folder, storage_errors, write_atomically
+from sdclr.config import user_path
 from sdclr.data import DataConfig, Images, build_data
 from sdclr.data.decode import ALL_GREY_BITS, LEVELS_USED, bits_used, is_deep_grey, open_image, read_size
 from sdclr.data.image_arrays import ImageArrays
 from sdclr.data.image_files import ImageFiles
+from sdclr.data.own_images import has_splits
 from sdclr.device import free_memory, resolve_device
-from sdclr.errors import ConfigError, SdclrError
+from sdclr.errors import ConfigError, DataError, SdclrError
 from sdclr.jobs.pretrain import PretrainConfig, Preview, preview
 from sdclr.output_files import output_file
 from sdclr.presentation.progress import AnyProgress
@@ -47,13 +49,14 @@ def own_config(path: str, values: dict[str, Any], out: Path, console: Console) -
     if run.exists:
         return PretrainConfig.from_yaml(run.config_path).with_values({**values, "data.path": path})
     data = own_data(path, {name: value for name, value in values.items() if name.startswith("data.")})
+    seen = _layout(data, values, out)  # in the images themselves
+    data = data.with_values({choice.setting.removeprefix("data."): choice.value for choice in seen})
     collection = build_data(data, exclude=[out])
     found = collection.pretraining_images(data.subset)
-    seen: list[Choice] = []  # in the images themselves
     if (bits := grey_bits(found)) is not None and "data.grey_bits" not in values:
         reason = f"16-bit greys that use {bits} bits, by the brightest of a sample: with 16 they would be almost black"
         seen.append(Choice("data.grey_bits", bits, reason))
-    data = data.with_values({choice.setting.removeprefix("data."): choice.value for choice in seen})
+        data = data.with_values({"grey_bits": bits})
     device = resolve_device(str(values.get("device", "auto")))
     config, choices = own_images(
         data,
@@ -83,6 +86,31 @@ def own_data(path: str, values: dict[str, Any]) -> DataConfig:
     name = "arrays" if path.endswith(".npz") else "images"
     given = {key.removeprefix("data."): value for key, value in values.items()}
     return DataConfig.parse({"name": name, "path": path, "subset": "all"} | given)
+
+
+def _layout(data: DataConfig, values: Mapping[str, Any], out: Path) -> list[Choice]:
+    """Whether a folder holds splits, and whether the folders below these are classes; empty where it is neither.
+
+    The classes must be those of a test set, too: labels change nothing about what is trained on.
+    """
+    folder = user_path(str(data.path))
+    chosen: list[Choice] = []
+    if data.name != "images" or not folder.is_dir():
+        return chosen
+    if "data.layout" not in values:
+        if not has_splits(folder, [out], data.links):
+            return chosen
+        reason = "its folders are called train, val, test or alike: train is trained on, the others are left"
+        chosen.append(Choice("data.layout", "splits", reason))
+    elif data.layout == "flat":
+        return chosen
+    if "data.labels" not in values:
+        with contextlib.suppress(ConfigError, DataError):
+            labelled = data.with_values({"layout": "splits", "labels": "folders"})
+            if build_data(labelled, exclude=[out]).test is not None:
+                reason = "train and the other splits have the same class folders, for an evaluation alone"
+                chosen.append(Choice("data.labels", "folders", reason))
+    return chosen
 
 
 def own_data_as_trained(source: Path, path: str, values: dict[str, Any]) -> DataConfig:
