@@ -546,7 +546,8 @@ def _settings(
         name: str(value) for name, value in given.items() if name in ("data.root", "data.test_path", "data.store")
     }
     values = flags | given | _paths(places)
-    known = f"Recipes: {', '.join(RECIPES)}. Images are a folder (./photos), a list, shards or a .npz."
+    sources = "Images are a folder (./photos), a list or table, a glob, shards, a .zip or a .npz."
+    known = f"Recipes: {', '.join(RECIPES)}. {sources}"
     if len(targets) + (config_file is not None) != 1:
         got = ", ".join(map(shown, targets[:5])) + ", ..." * (len(targets) > 5) or "neither"
         if len(targets) > 1 and config_file is None and all(Path(target).is_file() for target in targets):

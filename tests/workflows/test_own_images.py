@@ -251,12 +251,12 @@ def test_a_run_goes_on_with_other_workers_and_where_its_images_have_moved(
 def test_wrong_folders_get_one_sentence(sdclr: Cli, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     write_photos(tmp_path / "few", 5)
-    (tmp_path / "photos.zip").touch()
+    (tmp_path / "photos.rar").touch()
     for arguments, code, words in (
         (["./nowhere"], 66, "no folder or file"),
         (["./empty"], 65, "holds no images"),
         (["./few"], 65, "5 images; at least 32"),
-        (["./photos.zip"], 65, "a folder"),
+        (["./photos.rar"], 65, "a folder"),
         (["./photos", "--data", "x"], 78, "leave --data out"),
         (["./photos", "data.labels=folder"], 78, "'none' or 'folders'"),
     ):

@@ -27,13 +27,14 @@ from sdclr.data.listing import HEIF_SUFFIXES, IMAGE_SUFFIXES, list_images
 from sdclr.data.splits import Positions
 from sdclr.data.tables import TABLE_SUFFIXES
 from sdclr.data.tar_shards import Members, expand_braces, read_shards
+from sdclr.data.zip_files import ZIP_SUFFIX, read_zip
 from sdclr.errors import ConfigError, DataError, MissingInputError
 from sdclr.safe_text import shown
 
 ACCEPTED = (
     "a folder (searched with its sub-folders), a .txt list (lines 'relative/path' or 'relative/path label'), a table "
     "(.csv, .tsv, .jsonl, .json or .parquet) with a column path (and label), uncompressed .tar shards "
-    "(one, 'NAME-{000..099}.tar', or a folder of them), a quoted glob "
+    "(one, 'NAME-{000..099}.tar', or a folder of them), a .zip of images, a quoted glob "
     "('photos/**/*.jpg'), or a .npz of arrays (with data.name=arrays)"
 )
 SHARD_SUFFIX = ".tar"
@@ -133,11 +134,11 @@ def read_own_images(
                 f"data.{setting}_column={value} is for tables ({', '.join(TABLE_SUFFIXES)}), and "
                 f"{printable(path)} is none. Leave it out."
             )
-    if class_folders and path.is_file():
+    if class_folders and path.is_file() and path.suffix.lower() != ZIP_SUFFIX:
         raise ConfigError(
             f"data.labels=folders is for folders; {path} is a list or a shard, which bring their own labels."
         )
-    if in_splits and not path.is_dir():
+    if in_splits and not _has_folders(path):
         raise ConfigError(f"data.layout=splits is for a folder, and {printable(path)} is none. Leave it out.")
     train = _find(path, class_folders, rules)
     found, validation = None, None
@@ -158,7 +159,7 @@ def read_own_images(
         _check_test(train.at(validation.tolist()), path, class_names, path, "validation")
     test = None
     if test_path is not None:
-        found = _find(test_path, test_path.is_dir(), rules._replace(in_splits=False))
+        found = _find(test_path, _has_folders(test_path), rules._replace(in_splits=False))
     if found is not None:
         test_path = path if test_path is None else test_path
         _check_test(found, test_path, class_names, path)
@@ -184,6 +185,11 @@ def read_own_images(
     )
 
 
+def _has_folders(path: Path) -> bool:
+    """Whether a collection is a folder, or a zip of one."""
+    return path.is_dir() or path.suffix.lower() == ZIP_SUFFIX
+
+
 def _find(path: Path, class_folders: bool, rules: _Rules) -> _Found:
     if (glob := glob_of(path)) is not None:
         return _find_by_glob(glob, path, class_folders, rules)
@@ -191,6 +197,8 @@ def _find(path: Path, class_folders: bool, rules: _Rules) -> _Found:
         # whoever names a shard means it, wherever a link of that name leads
         names = [path.name] if path.exists() else expand_braces(path.name)
         return _find_in_shards(path.parent, names, rules)
+    if path.suffix.lower() == ZIP_SUFFIX and path.is_file():
+        return _find_in_zip(path, class_folders, rules)
     if not path.exists():
         raise MissingInputError(f"{printable(path)} does not exist. Images are taken from {ACCEPTED}.")
     if path.is_dir():
@@ -306,6 +314,21 @@ def _find_in_folder(folder: Path, class_folders: bool, rules: _Rules) -> _Found:
     return taken._replace(labels=_labels_by_folder(taken)) if class_folders else taken
 
 
+def _find_in_zip(path: Path, class_folders: bool, rules: _Rules) -> _Found:
+    """As :func:`_find_in_folder` would the unpacked folder; if all lies in one folder, that is the collection."""
+    if rules.root is not None:
+        raise ConfigError(f"data.root={rules.root} is for a list or a table, and not for a zip. Leave it out.")
+    zipped = read_zip(path, rules.unwanted)
+    found = _Found(path.parent, zipped.paths, None, zipped.remarks, zipped.members, prefix=zipped.prefix)
+    if rules.in_splits:
+        return found
+    splits = _splits_by_name([name.removeprefix(zipped.prefix) for name in zipped.paths])
+    if splits and class_folders:
+        raise DataError(_splits_are_no_classes(path, splits))
+    found.remarks.extend(_trained_on_all(path, splits))
+    return found._replace(labels=_labels_by_folder(found)) if class_folders else found
+
+
 def _splits_by_name(paths: list[str]) -> list[str]:
     """The first-level sub-folders, if each of them has the name of a split (train, val, test)."""
     folders = sorted({path.partition("/")[0] for path in paths if "/" in path})
@@ -330,6 +353,10 @@ def has_splits(folder: Path, exclude: Iterable[Path | str] = (), links: Links = 
 
     A sub-folder of another name does not count where no image lies below it.
     """
+    if not folder.is_dir() and folder.suffix.lower() == ZIP_SUFFIX:
+        zipped = read_zip(folder)
+        found = {_part_of(one) for one in _splits_by_name([name.removeprefix(zipped.prefix) for name in zipped.paths])}
+        return "train" in found and len(found) > 1
     try:
         names = [entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith(".")]
     except OSError:  # whoever reads the folder says so
@@ -405,8 +432,8 @@ def _trained_on_all(folder: Path, splits: list[str]) -> list[str]:
         return []
     names = ", ".join(splits)
     return [
-        f"the sub-folders of {printable(folder)} are splits by their names ({names}): all of them count; to train on "
-        "train alone use data.layout=splits, to leave some out data.exclude"
+        f"the sub-folders of {printable(folder)} are splits by their names ({names}): all of them count; "
+        "data.layout=splits takes train alone, data.exclude leaves some out"
     ]
 
 

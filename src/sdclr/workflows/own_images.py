@@ -22,6 +22,7 @@ from sdclr.data.decode import ALL_GREY_BITS, LEVELS_USED, bits_used, is_deep_gre
 from sdclr.data.image_arrays import ImageArrays
 from sdclr.data.image_files import ImageFiles
 from sdclr.data.own_images import has_splits
+from sdclr.data.zip_files import ZIP_SUFFIX
 from sdclr.device import free_memory, resolve_device
 from sdclr.errors import ConfigError, DataError, SdclrError
 from sdclr.jobs.pretrain import PretrainConfig, Preview, preview
@@ -95,7 +96,7 @@ def _layout(data: DataConfig, values: Mapping[str, Any], out: Path) -> list[Choi
     """
     folder = user_path(str(data.path))
     chosen: list[Choice] = []
-    if data.name != "images" or not folder.is_dir():
+    if data.name != "images" or not (folder.is_dir() or folder.suffix.lower() == ZIP_SUFFIX):
         return chosen
     if "data.layout" not in values:
         if not has_splits(folder, [out], data.links):
