@@ -381,3 +381,50 @@ def test_a_folder_of_splits_is_trained_on_in_part_and_evaluated_on_the_rest(sdcl
     assert code == 0, err
     code, out, _ = sdclr("pretrain", "set", "--out", "runs/flat", *TINY, "data.layout=flat", "--dry-run")
     assert "54 images found" in out
+
+
+# ---- tables, zips and boxes through every command
+
+
+def test_a_table_of_boxes_is_read_alike_by_every_command(sdclr: Cli, tmp_path: Path) -> None:
+    names = sorted(str(path.relative_to(tmp_path)) for path in (tmp_path / "photos").rglob("*.jpg"))
+    names = [*names[2:-2], *names[:2], *names[-2:]]  # the last four are the test set, two of each class
+    rows = [
+        json.dumps(
+            {"bild": name, "art": name.split("/")[1], "x": 2, "y": top, "width": 36, "height": 18, "cam": name[-5]}
+        )
+        for name in names
+        for top in (0, 20)
+    ]
+    (tmp_path / "train.jsonl").write_text("\n".join(rows[:-8]))
+    (tmp_path / "test.jsonl").write_text("\n".join(rows[-8:]))
+    given = ("data.path_column=bild", "data.label_column=art")
+    command = ("pretrain", "train.jsonl", "--out", "runs/boxes", *TINY, *given, "data.test_path=test.jsonl")
+    code, out, err = sdclr(*command, "--dry-run")
+    assert (code, "60 images found" in out) == (0, True), err
+    code, _, err = sdclr(*command)
+    assert code == 0, err
+    assert "each of 60 boxes" in err
+    assert sdclr(*command)[0] == 0, "the same command goes on"
+    code, _, err = sdclr("evaluate", "runs/boxes")
+    assert code == 0, err
+    code, _, err = sdclr("embed", "runs/boxes", "train.jsonl", "--out", "f.npz", *given)
+    assert code == 0, err
+    with np.load("f.npz") as file:
+        assert file["path"][:2].tolist() == [f"{names[0]}#2,0,36,18", f"{names[0]}#2,20,36,18"]
+        assert file["cam"].tolist() == [json.loads(row)["cam"] for row in rows[:-8]]
+        assert file["features"].shape[0] == 60
+    code, _, err = sdclr("pretrain", "train.jsonl", "--out", "runs/c", *TINY, "data.path_column=pfad")
+    assert (code, "It has bild, art, x, y, width, height, cam." in err) == (78, True), err
+
+
+def test_a_zip_and_a_glob_are_trained_on_and_embedded(sdclr: Cli, tmp_path: Path) -> None:
+    shutil.make_archive(str(tmp_path / "photos"), "zip", tmp_path, "photos")
+    for source, name in (("photos.zip", "photos"), ("photos/**/*.jpg", "photos"), ("p*/*/*.jpg", tmp_path.name)):
+        shutil.rmtree("runs", ignore_errors=True)
+        code, out, err = sdclr("pretrain", source, *TINY)
+        assert (code, "34 images found" in out) == (0, True), err
+        assert Run(f"runs/{name}").backbone_path.is_file()
+        assert sdclr("embed", f"runs/{name}", source, "--out", "f.npz", "--overwrite")[0] == 0
+    code, _, err = sdclr("pretrain", *(str(path) for path in (tmp_path / "photos" / "rare").glob("*.jpg")))
+    assert (code, "a shell has put them in the place of a glob. Quote it" in err) == (78, True), err

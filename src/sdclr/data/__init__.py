@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from sdclr.config import INCIDENTAL, Fraction, Section, user_path
+from sdclr.data.boxes import MEGADETECTOR_CATEGORIES, MEGADETECTOR_CONFIDENCE, WantedBoxes
 from sdclr.data.epoch_order import epoch_batches, steps_per_epoch
 from sdclr.data.exclusion import glob_problem
 from sdclr.data.image_arrays import read_cifar, read_digits, read_npz
@@ -74,6 +75,14 @@ class DataConfig(Section):
     """images: the column of a table that holds the labels, where it is not called label, class or target."""
     labels: Literal["none", "folders"] = "none"
     """images: whether the sub-folders of a folder are its classes; a list or .csv brings its own labels."""
+    boxes: WantedBoxes = "none"
+    """images: pixels or fractions: each row of a table is a box (columns x, y, width, height or xmin, ymin, xmax, ymax)
+    and an image of its own, cut out when it is read; none: whole pictures; auto: boxes where there are such columns,
+    whose unit must be sure. sdclr pretrain TABLE uses auto. MegaDetector's JSON is boxes in any case."""
+    box_categories: tuple[str, ...] = MEGADETECTOR_CATEGORIES
+    """images: of MegaDetector's JSON, which categories are cut out, by name or number."""
+    min_confidence: Fraction = MEGADETECTOR_CONFIDENCE
+    """images: of MegaDetector's JSON, from which confidence on."""
     layout: Literal["flat", "splits"] = "flat"
     """images: splits: the sub-folders train, val and test of the folder are parts of one set: train is trained on, an
     evaluation uses the others; flat: all images count. sdclr pretrain FOLDER recognises the former by itself."""
@@ -112,7 +121,7 @@ class DataConfig(Section):
             raise ValueError(f"split must be 1, got {self.split}: the authors published one split of {self.name}.")
         return self
 
-    @field_validator("exclude", mode="before")
+    @field_validator("exclude", "box_categories", mode="before")
     @classmethod
     def _one_or_several(cls, value: Any) -> Any:
         if isinstance(value, str):
@@ -169,6 +178,9 @@ _IMAGES_ONLY = (
     "path_column",
     "label_column",
     "labels",
+    "boxes",
+    "box_categories",
+    "min_confidence",
     "layout",
     "test_path",
     "on_error",
@@ -340,6 +352,9 @@ def _read_images(config: DataConfig, exclude: Iterable[Path | str]) -> LabelledI
         links=config.links,
         path_column=config.path_column,
         label_column=config.label_column,
+        boxes=config.boxes,
+        box_categories=config.box_categories,
+        min_confidence=config.min_confidence,
     )
 
 

@@ -9,12 +9,13 @@ import os
 import re
 import warnings
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 
+from sdclr.data.boxes import MEGADETECTOR_CATEGORIES, MEGADETECTOR_CONFIDENCE, Boxes, WantedBoxes, written
 from sdclr.data.decode import ALL_GREY_BITS, printable
 from sdclr.data.exclusion import Exclusion, is_service_folder
 from sdclr.data.globs import Glob, glob_of
@@ -62,6 +63,10 @@ class _Rules(NamedTuple):
     label_column: str | None = None
     in_splits: bool = False
     """Whether the first folders are splits; they are taken apart later."""
+    boxes: WantedBoxes = "none"
+    """Of tables: whether each row is a box in a picture."""
+    box_categories: tuple[str, ...] = MEGADETECTOR_CATEGORIES
+    min_confidence: float = MEGADETECTOR_CONFIDENCE
 
 
 class _Found(NamedTuple):
@@ -76,6 +81,10 @@ class _Found(NamedTuple):
     """Where the images lie, if in shards."""
     columns: Mapping[str, list[str]] = {}
     """The other columns of a table, [N] each."""
+    boxes: Boxes | None = None
+    """What is cut out of which file; ``paths`` then are names of boxes."""
+    is_of_turned_pictures: bool = False
+    """Whether boxes count in pictures that were turned by EXIF."""
     prefix: str = ""
     """What all paths begin with before the first folder of the collection."""
 
@@ -86,7 +95,12 @@ class _Found(NamedTuple):
             labels=None if self.labels is None else [self.labels[row] for row in rows],
             members=None if self.members is None else self.members.at(np.array(rows, dtype=np.int64)),
             columns={name: [cells[row] for row in rows] for name, cells in self.columns.items()},
+            boxes=None if self.boxes is None else self.boxes.at(np.array(rows, dtype=np.int64)),
         )
+
+    def files(self) -> Sequence[str]:
+        """[N], the file of each, below the root."""
+        return self.paths if self.boxes is None else self.boxes.files
 
 
 def read_own_images(
@@ -105,6 +119,9 @@ def read_own_images(
     links: Links = "inside",
     path_column: str | None = None,
     label_column: str | None = None,
+    boxes: WantedBoxes = "none",
+    box_categories: tuple[str, ...] = MEGADETECTOR_CATEGORIES,
+    min_confidence: float = MEGADETECTOR_CONFIDENCE,
 ) -> LabelledImages:
     """The images at ``path``, and the labelled test set at ``test_path``: each a folder, a list, a .csv or shards.
 
@@ -115,6 +132,7 @@ def read_own_images(
     training image has is an error, and so is an image in both sets. ``path_column``, ``label_column``: what the columns
     of tables are called, in both sets. ``in_splits``: the first folders of ``path`` are splits by their names; training
     images are trained on, and where ``class_folders`` are known the others are the validation and the test set.
+    ``boxes``, ``box_categories`` and ``min_confidence``: as in :func:`sdclr.data.image_lists.read_listed_images`.
     ``validation_is_drawn``: whether validation images are to be drawn from the training images, which is an error where
     a folder holds them.
 
@@ -122,6 +140,7 @@ def read_own_images(
     such files. ``grey_bits``: how many bits 16-bit greys use.
     """
     rules = _Rules(root, list(exclude), Exclusion(unwanted), links, path_column, label_column, in_splits)
+    rules = rules._replace(boxes=boxes, box_categories=box_categories, min_confidence=min_confidence)
     sources = [path] if test_path is None else [path, test_path]
     if root is not None and all(source.is_dir() for source in sources):
         raise ConfigError(
@@ -154,6 +173,7 @@ def read_own_images(
                 f"{printable(path)} has a folder of test images, and data.test_path={printable(test_path)} is another "
                 "test set. Give one of them (data.exclude leaves a folder out)."
             )
+    _check_boxes([train] if found is None else [train, found], rules, exif_rotation, sources)
     class_names = _class_names(_of_training(train.labels, validation))
     if validation is not None:
         _check_test(train.at(validation.tolist()), path, class_names, path, "validation")
@@ -175,7 +195,7 @@ def read_own_images(
             stacklevel=2,
         )
     if not exif_rotation:
-        train.remarks.extend(_turned_in_any_case([*train.paths, *(test.paths if test else ())]))
+        train.remarks.extend(_turned_in_any_case([*train.files(), *(found.files() if found else ())]))
     return LabelledImages(
         _files(train, class_names, exif_rotation, grey_bits, num_workers),
         test,
@@ -214,6 +234,9 @@ def _find(path: Path, class_folders: bool, rules: _Rules) -> _Found:
         root,
         path_column=rules.path_column if is_table else None,
         label_column=rules.label_column if is_table else None,
+        boxes=rules.boxes,
+        box_categories=rules.box_categories,
+        min_confidence=rules.min_confidence,
     )
     return _find_listed(listed, path.parent if root is None else root, rules)
 
@@ -257,7 +280,12 @@ def _find_listed(listed: ListedImages, root: Path, rules: _Rules) -> _Found:
     Fence(root, rules.links).refuse_ways_out(paths, lambda row: listed.where(wanted[row]))
     remarks = [*listed.remarks, *matched.remarks(), *_unwanted_images(len(matched.paths) - len(wanted))]
     columns = {name: [cells[row] for row in wanted] for name, cells in listed.columns.items()}
-    return _Found(root, paths, labels, remarks, columns=columns)
+    found = _Found(root, paths, labels, remarks, columns=columns, is_of_turned_pictures=listed.is_of_turned_pictures)
+    if listed.boxes is None:
+        return found
+    corners = np.array([listed.boxes[row] for row in wanted], dtype=np.float64)
+    names = [f"{matched.paths[row]}#{written(listed.boxes[row])}" for row in wanted]
+    return found._replace(paths=names, boxes=Boxes(tuple(paths), corners, listed.box_unit))
 
 
 def _hint_at_the_root(listed: ListedImages, root: Path, rules: _Rules) -> None:
@@ -282,9 +310,9 @@ def _hint_at_the_root(listed: ListedImages, root: Path, rules: _Rules) -> None:
 
 def _refuse_repeated(listed: ListedImages, paths: list[str]) -> None:
     """Two entries that are written in different forms may name one file."""
-    row_of: dict[str, int] = {}
+    row_of: dict[tuple[str, object], int] = {}
     for row, path in enumerate(paths):
-        first = row_of.setdefault(path, row)
+        first = row_of.setdefault((path, None if listed.boxes is None else listed.boxes[row]), row)
         if first != row:
             raise DataError(f"{listed.where(row)}: {path!r} is listed already, in line {listed.lines[first]}.")
 
@@ -460,9 +488,10 @@ def _all_unwanted(source: Path, number: int) -> DataError:
     return DataError(f"data.exclude leaves out all {number} images of {printable(source)}. Give other globs.")
 
 
-def _turned_in_any_case(paths: list[str]) -> list[str]:
+def _turned_in_any_case(paths: Iterable[str]) -> list[str]:
     """A remark on files for which data.exif_rotation=false cannot be honoured."""
     remarks = []
+    paths = list(paths)
     for kind, suffixes in TURNED_SUFFIXES.items():
         if number := sum(path.lower().endswith(suffixes) for path in paths):
             remarks.append(f"{kind} files, turned as they say in spite of data.exif_rotation=false: {number}")
@@ -513,7 +542,30 @@ def _files(
         num_workers=num_workers,
         members=found.members,
         columns={name: np.array(cells, dtype=object) for name, cells in found.columns.items()},
+        boxes=found.boxes,
     )
+
+
+def _check_boxes(found: list[_Found], rules: _Rules, exif_rotation: bool, sources: list[Path]) -> None:
+    """Refuse settings of boxes where there is nothing that they are for."""
+    shown_sources = " and ".join(map(printable, sources))
+    from_megadetector = any(one.is_of_turned_pictures for one in found)
+    if from_megadetector and not exif_rotation:
+        raise ConfigError(
+            "MegaDetector's boxes count in pictures that were turned by EXIF, and data.exif_rotation=false does "
+            "not turn them. Use data.exif_rotation=true."
+        )
+    if not any(source.suffix.lower() in TABLE_SUFFIXES for source in sources) and rules.boxes != "none":
+        raise ConfigError(
+            f"data.boxes={rules.boxes} is for tables with box columns ({', '.join(TABLE_SUFFIXES)}), and "
+            f"{shown_sources} is none. Leave it out."
+        )
+    changed = {
+        "box_categories": rules.box_categories != MEGADETECTOR_CATEGORIES,
+        "min_confidence": rules.min_confidence != MEGADETECTOR_CONFIDENCE,
+    }
+    if given := [name for name, is_changed in changed.items() if is_changed and not from_megadetector]:
+        raise ConfigError(f"data.{given[0]} is for what MegaDetector writes, and {shown_sources} is not. Leave it out.")
 
 
 def _of_training(labels: list[str] | None, validation: Positions | None) -> list[str] | None:
@@ -564,6 +616,9 @@ def _refuse_overlap(train: _Found, test: _Found) -> None:
 def _places(found: _Found) -> list[tuple[str, int]]:
     """Where each image lies: its file, links to folders and shards resolved, and the first byte there."""
     root = os.path.realpath(found.root)
+    if found.boxes is not None:
+        files = [os.path.join(root, file) for file in found.boxes.files]
+        return [(f"{file}#{written(box)}", 0) for file, box in zip(files, found.boxes.corners.tolist(), strict=True)]
     if found.members is None:
         return [(os.path.join(root, path), 0) for path in found.paths]
     files = [os.path.realpath(os.path.join(root, shard)) for shard in found.members.shards]

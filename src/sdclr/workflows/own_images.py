@@ -18,10 +18,11 @@ from sdclr.backbones.weights import read_backbone
 from sdclr.checkpoint import make_folder, storage_errors, write_atomically
 from sdclr.config import user_path
 from sdclr.data import DataConfig, Images, build_data
-from sdclr.data.decode import ALL_GREY_BITS, LEVELS_USED, bits_used, is_deep_grey, open_image, read_size
+from sdclr.data.decode import ALL_GREY_BITS, LEVELS_USED, bits_used, is_deep_grey, open_image
 from sdclr.data.image_arrays import ImageArrays
 from sdclr.data.image_files import ImageFiles
 from sdclr.data.own_images import has_splits
+from sdclr.data.tables import TABLE_SUFFIXES
 from sdclr.data.zip_files import ZIP_SUFFIX
 from sdclr.device import free_memory, resolve_device
 from sdclr.errors import ConfigError, DataError, SdclrError
@@ -86,6 +87,8 @@ def own_data(path: str, values: dict[str, Any]) -> DataConfig:
         raise ConfigError(f"only settings of the images (data.KEY=VALUE) make sense here, got {foreign[0]}.")
     name = "arrays" if path.endswith(".npz") else "images"
     given = {key.removeprefix("data."): value for key, value in values.items()}
+    if name == "images" and Path(path).suffix.lower() in TABLE_SUFFIXES:
+        given = {"boxes": "auto"} | given
     return DataConfig.parse({"name": name, "path": path, "subset": "all"} | given)
 
 
@@ -162,7 +165,7 @@ def typical_side(images: Images) -> int:
     sides = []
     for position in _sample(images):
         with contextlib.suppress(SdclrError):
-            sides.append(min(read_size(images.file(position), exif_rotation=images.exif_rotation)))
+            sides.append(min(images.size(position)))
     return int(np.median(sides)) if sides else 1
 
 
