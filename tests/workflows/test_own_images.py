@@ -108,9 +108,9 @@ def test_bad_files_end_the_run_before_it_begins_or_are_left_out_with_a_list(sdcl
     facts = json.loads((tmp_path / "runs/x/images.json").read_text())
     assert facts["found"] == 34
     assert [path for path, _ in facts["skipped"]] == ["common/1.jpg"]
-    code, _, err = sdclr("embed", "runs/x", "./photos", "--out", "f.npz")
+    code, _, err = sdclr("embed", "runs/x", "./photos", "--out", "f.npz", "data.on_error=raise")
     assert (code, "1.jpg" in err) == (65, True)
-    code, _, err = sdclr("embed", "runs/x", "./photos", "--out", "f.npz", "data.on_error=skip")
+    code, _, err = sdclr("embed", "runs/x", "./photos", "--out", "f.npz")  # of its own images, as the run did
     assert (code, "1 of 34 images cannot be decoded and are left out" in err) == (0, True)
     with np.load("f.npz") as file:
         assert len(file["features"]) == len(file["path"]) == 33
@@ -408,8 +408,8 @@ def test_a_table_of_boxes_is_read_alike_by_every_command(sdclr: Cli, tmp_path: P
     assert sdclr(*command)[0] == 0, "the same command goes on"
     code, _, err = sdclr("evaluate", "runs/boxes")
     assert code == 0, err
-    code, _, err = sdclr("embed", "runs/boxes", "train.jsonl", "--out", "f.npz", *given)
-    assert code == 0, err
+    code, _, err = sdclr("embed", "runs/boxes", "train.jsonl", "--out", "f.npz")
+    assert code == 0, "the run knows its own table" + err
     with np.load("f.npz") as file:
         assert file["path"][:2].tolist() == [f"{names[0]}#2,0,36,18", f"{names[0]}#2,20,36,18"]
         assert file["cam"].tolist() == [json.loads(row)["cam"] for row in rows[:-8]]
@@ -428,3 +428,28 @@ def test_a_zip_and_a_glob_are_trained_on_and_embedded(sdclr: Cli, tmp_path: Path
         assert sdclr("embed", f"runs/{name}", source, "--out", "f.npz", "--overwrite")[0] == 0
     code, _, err = sdclr("pretrain", *(str(path) for path in (tmp_path / "photos" / "rare").glob("*.jpg")))
     assert (code, "a shell has put them in the place of a glob. Quote it" in err) == (78, True), err
+
+
+@pytest.mark.filterwarnings("ignore:.*cannot be decoded")
+def test_the_command_that_a_run_proposes_next_works_whatever_its_images_needed(sdclr: Cli, tmp_path: Path) -> None:
+    (tmp_path / "photos" / "rare" / "0.jpg").write_bytes(b"bad")
+    names = [str(path.relative_to(tmp_path / "photos")) for path in sorted((tmp_path / "photos").rglob("*.jpg"))]
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables" / "t.csv").write_text("Bild;Kamera\n" + "".join(f"{name};k\n" for name in names))
+    (tmp_path / "set").mkdir()
+    shutil.copytree(tmp_path / "photos", tmp_path / "set" / "train")
+    shutil.copytree(tmp_path / "photos", tmp_path / "set" / "val" / "x")
+    skip = "data.on_error=skip"
+    for number, arguments in enumerate(
+        (
+            ["tables/t.csv", "data.root=photos", "data.path_column=Bild", skip, 'data.exclude=["*/1.jpg"]'],
+            ["set", skip, "data.max_skipped=2"],
+            ["photos/**/*.jpg", skip],
+        )
+    ):
+        code, out, err = sdclr("pretrain", *arguments, "--out", f"runs/{number}", *TINY, "batch_size=10")
+        assert code == 0, err
+        command = shlex.split(out.partition("next: sdclr ")[2])
+        assert command[0] == "embed"
+        code, _, err = sdclr(*command)
+        assert code == 0, err

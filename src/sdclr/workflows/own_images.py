@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -118,19 +119,31 @@ def _layout(data: DataConfig, values: Mapping[str, Any], out: Path) -> list[Choi
 
 
 def own_data_as_trained(source: Path, path: str, values: dict[str, Any]) -> DataConfig:
-    """:func:`own_data`, read as the run in ``source`` has read its own images, where nothing else is said."""
+    """:func:`own_data`, read as the run in ``source`` has read its own images, where nothing else is said.
+
+    The very images that it was trained on need none of their settings again.
+    """
     data, run = own_data(path, values), Run(source)
     if data.name != "images" or not run.exists:
         return data
     trained = PretrainConfig.from_yaml(run.config_path).data
     if trained.name != "images":
         return data
-    same = {name: getattr(trained, name) for name in READ_ALIKE if f"data.{name}" not in values}
-    return data.with_values(same)
+    alike = list(READ_ALIKE)
+    if trained.path is not None and os.path.realpath(user_path(trained.path)) == os.path.realpath(path):
+        alike += FOUND_ALIKE
+        alike += [] if trained.layout == "splits" else ["labels"]  # of splits all images count, without labels
+    same = {name: getattr(trained, name) for name in alike if f"data.{name}" not in values}
+    return DataConfig.parse(data.to_dict() | same)
 
 
 READ_ALIKE = ("exif_rotation", "grey_bits")
 """What decides how the pixels of a file become those of an image."""
+FOUND_ALIKE = (
+    *("root", "path_column", "label_column", "exclude", "links"),
+    *("boxes", "box_categories", "min_confidence", "on_error", "max_skipped"),
+)
+"""What decides which images are found, and which of them are left out."""
 
 
 def grey_bits(images: Images) -> int | None:
