@@ -122,8 +122,9 @@ def pretrain(
 ) -> None:
     """Pre-train a backbone. The same command on an existing --out goes on where it stopped.
 
-    Your own images: sdclr pretrain ./photos --out runs/photos. A folder, a .txt or .csv list, .tar
-    shards or a .npz; the settings are chosen for them and explained.
+    Your own images: sdclr pretrain ./photos --out runs/photos. A folder, a list, a table (CSV, TSV, JSON
+    lines, Parquet, MegaDetector's JSON), a quoted glob, a .zip, .tar shards or a .npz; the settings are
+    chosen for them and explained (docs/own-images.md).
 
     A recipe: sdclr pretrain cifar10_lt_sdclr --data ~/data --out runs/x epochs=200 data.split=2.
     `sdclr recipes list` names the recipes, `sdclr recipes show NAME` every setting.
