@@ -54,7 +54,7 @@ class DataConfig(Section):
     name: Literal["digits", "cifar10", "cifar100", "arrays", "images", "imagenet100", "imagenet_lt_exp"]
     """digits comes with scikit-learn; the others need a path, and imagenet100 and imagenet_lt_exp a splits_dir too."""
     path: Place = None
-    """CIFAR: folder or .npz; arrays: .npz; images: folder, list, table, glob, .zip, .tar; ImageNet: holds train/, val/."""
+    """CIFAR: folder or .npz; arrays: .npz; images: folder, list, table, glob, zip, tar; ImageNet: train/ and val/."""
     subset: Literal["long_tail", "balanced", "all"] = "long_tail"
     """long_tail D_i, its balanced twin D_b, or every training image (validation excepted where labels are known)."""
     split: Annotated[int, Field(ge=1, le=LARGEST_SEED)] = 1
