@@ -251,7 +251,7 @@ def _no_paths(table: Table) -> DataError:
         binary = f" ({', '.join(table.left_out)} holds bytes or lists and no paths)"
     return DataError(
         f"{table.file} needs a column path, file, filename or image; {names} "
-        f"{table.names().lower()}{binary}.{how} If the paths are in another column, say which "
+        f"{table.names()}{binary}.{how} If the paths are in another column, say which "
         "with data.path_column=NAME."
     )
 
@@ -272,7 +272,7 @@ def _common_folder(rows: list[_Row]) -> str:
     folder = os.path.commonpath([os.path.dirname(path) for path in absolute]) if absolute else ""
     if folder in ("", "/", "//") or ".." in folder.split("/"):
         return ""
-    return f" Those of this list lie below data.root={shown(folder)}."
+    return f" Those of this list do with data.root={shown(folder)} (their common folder)."
 
 
 def _is_file_name(path: str) -> bool:

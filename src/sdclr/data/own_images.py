@@ -304,7 +304,7 @@ def _hint_at_the_root(listed: ListedImages, root: Path, rules: _Rules) -> None:
             begin, add = ("data.root", "Give") if rules.root is not None else ("the list's own folder", "Add")
             raise MissingInputError(
                 f"{listed.where(0)}: {printable(sample[0])} is not below {printable(root)}, {begin}, "
-                f"and it is below {printable(place.absolute())}{here}. {add} data.root={shown(place.absolute())}."
+                f"and it is below {printable(place.absolute())}{here}. {add} data.root={shown(place.absolute())} to the command."
             )
 
 
