@@ -561,7 +561,7 @@ def _settings(
         config = PretrainConfig.from_yaml(config_file).with_values(values)
     elif targets[0] in RECIPES:
         config = recipe(targets[0]).with_values(values)
-    elif _is_path(targets[0]) or Path(targets[0]).is_dir():
+    elif _is_path(targets[0]) or Path(targets[0]).exists():
         from sdclr.data.globs import glob_of
         from sdclr.workflows.own_images import own_config
 

@@ -252,11 +252,16 @@ def test_wrong_folders_get_one_sentence(sdclr: Cli, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     write_photos(tmp_path / "few", 5)
     (tmp_path / "photos.rar").touch()
+    (tmp_path / "table.xlsx").touch()
     for arguments, code, words in (
         (["./nowhere"], 66, "no folder or file"),
         (["./empty"], 65, "holds no images"),
         (["./few"], 65, "5 images; at least 32"),
         (["./photos.rar"], 65, "a folder"),
+        (["photos.rar"], 65, "is no collection of images"),
+        (["table.xlsx"], 65, "is a spreadsheet: save it as CSV"),
+        (["photos/*.png"], 65, "matches"),
+        (["nowhere/*.png"], 66, "nowhere of the glob"),
         (["./photos", "--data", "x"], 78, "leave --data out"),
         (["./photos", "data.labels=folder"], 78, "'none' or 'folders'"),
     ):

@@ -42,6 +42,7 @@ SHARD_SUFFIX = ".tar"
 _SPLIT_NAME = re.compile(
     r"(?:train(?:ing)?|val(?:id(?:ation)?)?|test(?:ing)?|dev|eval)(?:[-_ ]?(?:set|split|images?|data|[0-9]{4}))?"
 )
+SPREADSHEETS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
 FILES_LOOKED_FOR = 64
 """Entries of a list for which another root is looked for, where none of them is there."""
 TURNED_SUFFIXES = {"TIFF": (".tif", ".tiff"), "HEIC": HEIF_SUFFIXES}
@@ -224,7 +225,10 @@ def _find(path: Path, class_folders: bool, rules: _Rules) -> _Found:
     if path.is_dir():
         return _find_in_folder(path, class_folders, rules)
     if path.suffix.lower() not in LIST_SUFFIXES or not path.is_file():
-        raise DataError(f"{printable(path)} is no collection of images. Give {ACCEPTED}.")
+        what = (
+            "is a spreadsheet: save it as CSV" if path.suffix.lower() in SPREADSHEETS else "is no collection of images"
+        )
+        raise DataError(f"{printable(path)} {what}. Give {ACCEPTED}.")
     root = rules.root
     if root is not None and not root.is_dir():
         raise MissingInputError(f"data.root={printable(root)} is no folder; the paths of {path} should begin there.")
@@ -302,9 +306,10 @@ def _hint_at_the_root(listed: ListedImages, root: Path, rules: _Rules) -> None:
         if any(os.path.lexists(place / path) for path in sample):
             here = " (where this command runs)" if place == Path.cwd() else ""
             begin, add = ("data.root", "Give") if rules.root is not None else ("the list's own folder", "Add")
+            there = shown(place.absolute())
             raise MissingInputError(
                 f"{listed.where(0)}: {printable(sample[0])} is not below {printable(root)}, {begin}, "
-                f"and it is below {printable(place.absolute())}{here}. {add} data.root={shown(place.absolute())} to the command."
+                f"and it is below {there}{here}. {add} data.root={there} to the command."
             )
 
 
