@@ -44,6 +44,7 @@ from sdclr.data.decoding_budget import (
     is_costly,
     refuse_costly_header,
     try_decoding,
+    webp_canvas,
 )
 from sdclr.data.png_files import open_png
 from sdclr.errors import DataError, MissingInputError, SdclrError
@@ -221,10 +222,13 @@ def _opened(source: Source, max_pixels: int) -> Iterator[ImageFile.ImageFile]:
     with _errors_that_name(source), open_bytes(source) as file:
         if size > LARGEST_FILE:
             raise TooCostlyError(f"it has {size:,} bytes, more than {LARGEST_FILE:,}")
-        refuse_costly_header(file.read(4_096))
+        prefix = file.read(4_096)
+        refuse_costly_header(prefix)
+        if (canvas := webp_canvas(prefix)) is not None and min(canvas) > 0:
+            _check_size(*canvas, max_pixels)  # to open it is to reserve its canvas
         file.seek(0)
         image = _read_header(file, source)
-        _check_size(image, max_pixels)
+        _check_size(*image.size, max_pixels)
         yield image
 
 
@@ -314,8 +318,7 @@ def bits_used(levels: Sequence[int]) -> int:
     return _bits_for(max(levels))
 
 
-def _check_size(image: Image.Image, max_pixels: int) -> None:
-    width, height = image.size
+def _check_size(width: int, height: int, max_pixels: int) -> None:
     if width < 1 or height < 1:
         raise ValueError(f"it claims {width} x {height} pixels")
     if max(width, height) > LARGEST_SIDE:
