@@ -151,8 +151,9 @@ def pretrain(
 ) -> None:
     """Pre-train a backbone. The same command on an existing --out goes on where it stopped.
 
-    Your own images: sdclr pretrain ./photos --out runs/photos. A folder, a .txt or .csv list, .tar
-    shards or a .npz; the settings are chosen for them and explained.
+    Your own images: sdclr pretrain ./photos --out runs/photos. A folder, a list, a table (CSV, TSV, JSON
+    lines, Parquet, MegaDetector's JSON), a quoted glob, a .zip, .tar shards or a .npz; the settings are
+    chosen for them and explained (docs/own-images.md).
 
     A recipe: sdclr pretrain cifar10_lt_sdclr --data ~/data --out runs/x epochs=200 data.split=2.
     `sdclr recipes list` names the recipes, `sdclr recipes show NAME` every setting.
@@ -644,7 +645,8 @@ def _settings(
         name: str(value) for name, value in given.items() if name in ("data.root", "data.test_path", "data.store")
     }
     values = flags | given | _paths(places)
-    known = f"Recipes: {', '.join(RECIPES)}. Images are a folder (./photos), a list, shards or a .npz."
+    sources = "Images are a folder (./photos), a list or table, a glob, shards, a .zip or a .npz."
+    known = f"Recipes: {', '.join(RECIPES)}. {sources}"
     if len(targets) + (config_file is not None) != 1:
         got = ", ".join(map(shown, targets[:5])) + ", ..." * (len(targets) > 5) or "neither"
         if len(targets) > 1 and config_file is None and all(Path(target).is_file() for target in targets):
@@ -657,7 +659,7 @@ def _settings(
         config = PretrainConfig.from_yaml(config_file).with_values(values)
     elif targets[0] in RECIPES:
         config = recipe(targets[0]).with_values(values)
-    elif _is_path(targets[0]) or Path(targets[0]).is_dir():
+    elif _is_path(targets[0]) or Path(targets[0]).exists():
         from sdclr.data.globs import glob_of
         from sdclr.workflows.own_images import own_config
 

@@ -49,7 +49,9 @@ class Section(BaseModel):
             # through JSON: strict, yet lists become tuples and ints become floats, as YAML and flags need
             return cls.model_validate_json(json.dumps(values))
         except ValidationError as error:
-            raise ConfigError("\n".join(_explain(cls, e) for e in error.errors())) from None
+            # a default that waits for another field is no mistake of its own
+            mistakes = [e for e in error.errors() if e["type"] != "default_factory_not_called"]
+            raise ConfigError("\n".join(_explain(cls, e) for e in mistakes)) from None
         except RecursionError:
             raise ConfigError("the settings nest too deep.") from None
 

@@ -167,6 +167,14 @@ def test_arrays_without_a_labelled_test_set_cannot_be_evaluated(tmp_path: Path) 
             data.labelled_split()
 
 
+def test_one_mistake_is_one_line_and_own_images_are_turned_by_default() -> None:
+    with pytest.raises(ConfigError) as caught:
+        DataConfig.parse({"name": "images", "layout": "split"})
+    assert str(caught.value) == "layout must be 'flat' or 'splits', got 'split'."
+    assert DataConfig.parse({"name": "images"}).exif_rotation
+    assert not DataConfig.parse({"name": "digits"}).exif_rotation
+
+
 def test_a_set_as_given_has_a_natural_split_and_no_balanced_twin(tmp_path: Path) -> None:
     make_folder(tmp_path / "photos")
     make_folder(tmp_path / "held_out", seed=1)

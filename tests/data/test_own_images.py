@@ -13,7 +13,7 @@ import torch
 from image_folder_stand_in import COUNTS, make_folder, write_txt
 from sdclr.data import Data, DataConfig, build_data
 from sdclr.data.decode import READS_HEIF
-from sdclr.data.own_images import read_own_images
+from sdclr.data.own_images import has_splits, read_own_images
 from sdclr.data.view_parameters import ViewSpec
 from sdclr.errors import ConfigError, DataError, MissingInputError
 from shard_stand_in import write_shard
@@ -194,7 +194,7 @@ def test_an_image_in_both_sets_is_refused_whatever_its_name(photos: Path, tmp_pa
 # ---- what is no collection
 
 
-@pytest.mark.parametrize("name", ["photos.zip", "photos.tar.gz", "one.jpg", "arrays.npz", "no_suffix", "pipe.txt"])
+@pytest.mark.parametrize("name", ["photos.rar", "photos.tar.gz", "one.jpg", "arrays.npz", "no_suffix", "pipe.txt"])
 def test_other_things_are_refused_with_what_is_accepted(tmp_path: Path, name: str) -> None:
     if name == "pipe.txt":
         os.mkfifo(tmp_path / name)
@@ -351,14 +351,14 @@ def test_paths_that_begin_where_the_command_runs_are_answered_with_the_root(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(MissingInputError, match=r"line 2: .*where this command runs.* data\.root=") as caught:
         build_data(config(table, subset="all"))
-    root = str(caught.value).rpartition("data.root=")[2].removesuffix(".")
+    root = str(caught.value).rpartition("data.root=")[2].removesuffix(" to the command.")
     assert len(build_data(config(table, subset="all", root=root)).train.to(torch.device("cpu"))) == 2
 
 
 def test_paths_that_begin_one_folder_above_the_root_are_answered_with_it(own: Path, tmp_path: Path) -> None:
     (own / "t.csv").write_text("path\nphotos/cat/0.jpg\n")
     for values in ({}, {"root": str(own)}):
-        with pytest.raises(MissingInputError, match=rf"(Add|Give) data\.root={tmp_path}\."):
+        with pytest.raises(MissingInputError, match=rf"(Add|Give) data\.root={tmp_path} to the command\."):
             build_data(config(own / "t.csv", subset="all", **values))
 
 
@@ -366,7 +366,7 @@ def test_absolute_paths_elsewhere_are_answered_with_their_folder(own: Path, tmp_
     (tmp_path / "tables").mkdir()
     table = tmp_path / "tables" / "t.csv"
     table.write_text(f"path\n{own}/cat/0.jpg\n{own}/dog/0.jpg\n")
-    with pytest.raises(DataError, match=rf"absolute ones must lie below it\. Those .* below data\.root={own}\."):
+    with pytest.raises(DataError, match=rf"absolute ones must lie below it\. Those .* do with data\.root={own} \("):
         build_data(config(table, subset="all"))
     assert build_data(config(table, subset="all", root=str(own))).train.paths == ("cat/0.jpg", "dog/0.jpg")
 
@@ -392,3 +392,87 @@ def test_a_column_that_no_table_is_given_for_is_refused(own: Path) -> None:
         build_data(config(own, subset="all", path_column="x"))
     with pytest.raises(ConfigError, match=r"label_column is for name=images only"):
         DataConfig.parse({"name": "digits", "label_column": "x"})
+
+
+# ---- folders of splits, taken apart
+
+
+def make_splits(root: Path, **folders: dict[str, int]) -> Path:
+    """root/train/cat/0.jpg and so on."""
+    for seed, (split, classes) in enumerate(folders.items()):
+        make_folder(root / split, classes, seed=seed)
+    return root
+
+
+ALL = {"cat": 4, "dog": 3}
+
+
+def test_of_splits_train_is_trained_on_and_the_others_measure(tmp_path: Path) -> None:
+    root = make_splits(tmp_path / "set", train=ALL, validation={"dog": 1, "cat": 2}, test={"cat": 1, "dog": 1})
+    data = build_data(config(root, layout="splits", labels="folders"))
+    trained = data.pretraining_images("all")
+    assert trained.paths == tuple(f"train/{name}/{n}.jpg" for name, num in ALL.items() for n in range(num))
+    assert data.part("long_tail").paths == trained.paths
+    assert data.part("validation").paths == ("validation/cat/0.jpg", "validation/cat/1.jpg", "validation/dog/0.jpg")
+    assert data.part("test").paths == ("test/cat/0.jpg", "test/dog/0.jpg")
+    assert all(path.startswith("train/") for path in data.part("few_shot").paths)
+    assert data.class_names == ["cat", "dog"]
+    assert "pre-training uses train (7), an evaluation test (2), validation (3)" in data.remarks[-1]
+
+
+def test_without_labels_only_train_counts(tmp_path: Path) -> None:
+    root = make_splits(tmp_path / "set", training=ALL, val={"yak": 2})
+    data = build_data(config(root, subset="all", layout="splits"))
+    assert len(data.train) == 7
+    assert (data.test, data.split) == (None, None)
+
+
+def test_without_a_test_folder_validation_is_the_test_set(tmp_path: Path) -> None:
+    root = make_splits(tmp_path / "set", train2017=ALL, val2017={"cat": 1, "dog": 1})
+    data = build_data(config(root, layout="splits", labels="folders"))
+    assert data.part("test").paths == ("val2017/cat/0.jpg", "val2017/dog/0.jpg")
+    assert len(data.part("validation")) == 0
+
+
+def test_splits_that_cannot_be_taken_apart_are_refused_with_a_cure(tmp_path: Path) -> None:
+    full = make_splits(tmp_path / "full", train=ALL, val={"cat": 1}, test={"cat": 1})
+    with pytest.raises(ConfigError, match=r"validation_per_class holds out .* a folder of validation images"):
+        build_data(config(full, layout="splits", labels="folders", validation_per_class=1))
+    with pytest.raises(ConfigError, match=r"has a folder of test images, and data\.test_path="):
+        build_data(config(full, layout="splits", labels="folders", test_path=str(full / "val")))
+    unknown = make_splits(tmp_path / "unknown", train=ALL, val={"emu": 1}, test={"cat": 1})
+    with pytest.raises(DataError, match=r"validation set .* has a class that no training image .* has: emu"):
+        build_data(config(unknown, layout="splits", labels="folders"))
+    none = make_splits(tmp_path / "none", val=ALL, test=ALL)
+    with pytest.raises(DataError, match=r"no folder of .*none is called train"):
+        build_data(config(none, subset="all", layout="splits"))
+    (tmp_path / "list.txt").write_text("a.jpg\n")
+    with pytest.raises(ConfigError, match=r"data\.layout=splits is for a folder"):
+        build_data(config(tmp_path / "list.txt", subset="all", layout="splits"))
+
+
+def test_images_in_no_split_are_left_out_and_counted(tmp_path: Path) -> None:
+    root = make_splits(tmp_path / "set", train=ALL, test={"cat": 1}, extra={"cat": 2})
+    data = build_data(config(root, labels="folders", layout="splits"))
+    assert "images in no split left out: 2 (first: extra/cat/0.jpg)" in data.remarks
+    assert len(data.train) == 7
+
+
+def test_folders_are_recognised_as_splits_by_all_their_names(tmp_path: Path) -> None:
+    for number, (names, expected) in enumerate(
+        (
+            (["train", "val"], True),
+            (["Train", "TEST", "dev"], True),
+            (["train", "test", "notes"], True),
+            (["train", "cat"], False),
+            (["train"], False),
+            (["val", "test"], False),
+            (["training_days", "test"], False),
+        )
+    ):
+        root = tmp_path / str(number)
+        for name in names:
+            (root / name).mkdir(parents=True)
+            if name != "notes":
+                (root / name / "x.jpg").touch()
+        assert has_splits(root) is expected, names

@@ -236,3 +236,17 @@ def test_a_natural_split_of_labels_with_a_gap_or_too_few_images_is_refused() -> 
     ):
         natural_split([0, 0, 1, 1, 1], validation_per_class=2)
     assert natural_split([0, 0, 0]).few_shot.shape == (3,), "one class is a set, too"
+
+
+def test_a_natural_split_holds_out_the_very_images_that_are_given() -> None:
+    drawn = natural_split(UNEVEN, validation_per_class=5, seed=3)
+    given = natural_split(UNEVEN, validation=drawn.validation, seed=3)
+    assert given.fingerprint == drawn.fingerprint, "what was drawn may be given"
+    held_out = np.array([0, 2, 3])
+    split = natural_split([0, 1, 0, 1, 0, 1, 1], validation=held_out, seed=1)
+    assert sorted(split.validation.tolist()) == [0, 2, 3]
+    assert split.train.tolist() == [1, 4, 5, 6]
+    assert not set(split.few_shot.tolist()) & {0, 2, 3}
+    assert len(split.few_shot) == 2, "as many of a class as the rarest has left to train on"
+    without = natural_split([0, 1, 0, 1, 0, 1, 1], validation=held_out, seed=1, unusable=np.array([1]))
+    assert not set(without.few_shot.tolist()) & {0, 1, 2, 3}

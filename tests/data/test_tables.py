@@ -107,6 +107,8 @@ def test_rows_without_a_label_are_an_error_or_are_counted(tmp_path: Path) -> Non
         ("a.json", '[{"path": "a.jpg"}, {"path": "a.jpg"}]', "row 2: 'a.jpg' is listed already, in row 1"),
         ("a.json", '{"paths": ["a.jpg"]}', "is no table: a .json table is an array of objects"),
         ("a.json", "[" * 100_000, "cannot be read as JSON"),
+        ("a.json", '{"path": "a.jpg"}\n{"path": "b.jpg"}\n', r"It looks like JSON lines: name it \.jsonl"),
+        ("a.json", '{"images": [], "annotations": []}', "looks like COCO's annotations"),
         ("a.tsv", "path\tlabel\na.jpg\n", "line 2: 1 fields for 2 columns"),
         ("a.parquet", "PAR1 of some sort", "cannot be read as Parquet"),
     ],

@@ -111,9 +111,9 @@ def test_bad_files_end_the_run_before_it_begins_or_are_left_out_with_a_list(sdcl
     facts = json.loads((tmp_path / "runs/x/images.json").read_text())
     assert facts["found"] == 34
     assert [path for path, _ in facts["skipped"]] == ["common/1.jpg"]
-    code, _, err = sdclr("embed", "runs/x", "./photos", "--out", "f.npz")
+    code, _, err = sdclr("embed", "runs/x", "./photos", "--out", "f.npz", "data.on_error=raise")
     assert (code, "1.jpg" in err) == (65, True)
-    code, _, err = sdclr("embed", "runs/x", "./photos", "--out", "f.npz", "data.on_error=skip")
+    code, _, err = sdclr("embed", "runs/x", "./photos", "--out", "f.npz")  # of its own images, as the run did
     assert (code, "1 of 34 images cannot be decoded and are left out" in err) == (0, True)
     with np.load("f.npz") as file:
         assert len(file["features"]) == len(file["path"]) == 33
@@ -254,12 +254,17 @@ def test_a_run_goes_on_with_other_workers_and_where_its_images_have_moved(
 def test_wrong_folders_get_one_sentence(sdclr: Cli, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     write_photos(tmp_path / "few", 5)
-    (tmp_path / "photos.zip").touch()
+    (tmp_path / "photos.rar").touch()
+    (tmp_path / "table.xlsx").touch()
     for arguments, code, words in (
         (["./nowhere"], 66, "no folder or file"),
         (["./empty"], 65, "holds no images"),
         (["./few"], 65, "5 images; at least 32"),
-        (["./photos.zip"], 65, "a folder"),
+        (["./photos.rar"], 65, "a folder"),
+        (["photos.rar"], 65, "is no collection of images"),
+        (["table.xlsx"], 65, "is a spreadsheet: save it as CSV"),
+        (["photos/*.png"], 65, "matches"),
+        (["nowhere/*.png"], 66, "nowhere of the glob"),
         (["./photos", "--data", "x"], 78, "leave --data out"),
         (["./photos", "data.labels=folder"], 78, "'none' or 'folders'"),
     ):
@@ -426,3 +431,100 @@ def test_weights_for_one_image_size_decide_the_views(sdclr: Cli, tmp_path: Path)
     assert code == 0, err
     assert "views.size=48" in out
     assert load_backbone("runs/x").image_size == 48
+
+
+def test_a_folder_of_splits_is_trained_on_in_part_and_evaluated_on_the_rest(sdclr: Cli, tmp_path: Path) -> None:
+    for name, number in (("train", 36), ("val", 9), ("test", 9)):
+        write_photos(tmp_path / "set" / name, number)
+        for path in (tmp_path / "set" / name).rglob("*.jpg"):
+            path.write_bytes(path.read_bytes() + name.encode())  # no copies of one another
+    code, out, err = sdclr("pretrain", "set", "--out", "runs/set", *TINY)
+    assert code == 0, err
+    assert "36 images found" in out
+    assert "data.layout=splits" in out
+    assert "data.labels=folders" in out
+    assert "pre-training uses train (36), an evaluation test (9), val (9)" in err
+    split = Run("runs/set").read_json("split.json")
+    assert (sum(split["counts"]["train"]), sum(split["counts"]["validation"]), split["counts"]["test"]) == (
+        36,
+        9,
+        [6, 3],
+    )
+    assert sdclr("pretrain", "set", "--out", "runs/set", *TINY)[0] == 0, "the same command goes on"
+    code, out, err = sdclr("evaluate", "runs/set")
+    assert code == 0, err
+    code, out, _ = sdclr("pretrain", "set", "--out", "runs/flat", *TINY, "data.layout=flat", "--dry-run")
+    assert "54 images found" in out
+
+
+# ---- tables, zips and boxes through every command
+
+
+def test_a_table_of_boxes_is_read_alike_by_every_command(sdclr: Cli, tmp_path: Path) -> None:
+    names = sorted(str(path.relative_to(tmp_path)) for path in (tmp_path / "photos").rglob("*.jpg"))
+    names = [*names[2:-2], *names[:2], *names[-2:]]  # the last four are the test set, two of each class
+    rows = [
+        json.dumps(
+            {"bild": name, "art": name.split("/")[1], "x": 2, "y": top, "width": 36, "height": 18, "cam": name[-5]}
+        )
+        for name in names
+        for top in (0, 20)
+    ]
+    (tmp_path / "train.jsonl").write_text("\n".join(rows[:-8]))
+    (tmp_path / "test.jsonl").write_text("\n".join(rows[-8:]))
+    given = ("data.path_column=bild", "data.label_column=art")
+    command = ("pretrain", "train.jsonl", "--out", "runs/boxes", *TINY, *given, "data.test_path=test.jsonl")
+    code, out, err = sdclr(*command, "--dry-run")
+    assert (code, "60 images found" in out) == (0, True), err
+    code, _, err = sdclr(*command)
+    assert code == 0, err
+    assert "each of 60 boxes" in err
+    assert sdclr(*command)[0] == 0, "the same command goes on"
+    code, _, err = sdclr("evaluate", "runs/boxes")
+    assert code == 0, err
+    code, _, err = sdclr("embed", "runs/boxes", "train.jsonl", "--out", "f.npz")
+    assert code == 0, "the run knows its own table" + err
+    with np.load("f.npz") as file:
+        assert file["path"][:2].tolist() == [f"{names[0]}#2,0,36,18", f"{names[0]}#2,20,36,18"]
+        assert file["cam"].tolist() == [json.loads(row)["cam"] for row in rows[:-8]]
+        assert file["features"].shape[0] == 60
+    code, _, err = sdclr("pretrain", "train.jsonl", "--out", "runs/c", *TINY, "data.path_column=pfad")
+    assert (code, "It has bild, art, x, y, width, height, cam." in err) == (78, True), err
+
+
+def test_a_zip_and_a_glob_are_trained_on_and_embedded(sdclr: Cli, tmp_path: Path) -> None:
+    shutil.make_archive(str(tmp_path / "photos"), "zip", tmp_path, "photos")
+    for source, name in (("photos.zip", "photos"), ("photos/**/*.jpg", "photos"), ("p*/*/*.jpg", tmp_path.name)):
+        shutil.rmtree("runs", ignore_errors=True)
+        code, out, err = sdclr("pretrain", source, *TINY)
+        assert (code, "34 images found" in out) == (0, True), err
+        assert Run(f"runs/{name}").backbone_path.is_file()
+        assert sdclr("embed", f"runs/{name}", source, "--out", "f.npz", "--overwrite")[0] == 0
+    code, _, err = sdclr("pretrain", *(str(path) for path in (tmp_path / "photos" / "rare").glob("*.jpg")))
+    assert (code, "a shell has put them in the place of a glob. Quote it" in err) == (78, True), err
+
+
+@pytest.mark.filterwarnings("ignore:.*cannot be decoded")
+def test_the_command_that_a_run_proposes_next_works_whatever_its_images_needed(sdclr: Cli, tmp_path: Path) -> None:
+    (tmp_path / "photos" / "rare" / "0.jpg").write_bytes(b"bad")
+    names = [str(path.relative_to(tmp_path / "photos")) for path in sorted((tmp_path / "photos").rglob("*.jpg"))]
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables" / "t.csv").write_text("Bild;Kamera\n" + "".join(f"{name};k\n" for name in names))
+    (tmp_path / "set").mkdir()
+    shutil.copytree(tmp_path / "photos", tmp_path / "set" / "train")
+    shutil.copytree(tmp_path / "photos", tmp_path / "set" / "val" / "x")
+    skip = "data.on_error=skip"
+    for number, arguments in enumerate(
+        (
+            ["tables/t.csv", "data.root=photos", "data.path_column=Bild", skip, 'data.exclude=["*/1.jpg"]'],
+            ["set", skip, "data.max_skipped=2"],
+            ["photos/**/*.jpg", skip],
+        )
+    ):
+        code, out, err = sdclr("pretrain", *arguments, "--out", f"runs/{number}", *TINY, "batch_size=10")
+        assert code == 0, err
+        for verb in ("report", "embed"):
+            command = shlex.split(out.partition("next: sdclr ")[2])
+            assert command[0] == verb
+            code, out, err = sdclr(*command)
+            assert code == 0, err

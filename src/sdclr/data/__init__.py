@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from sdclr.config import INCIDENTAL, Fraction, Section, user_path
+from sdclr.data.boxes import MEGADETECTOR_CATEGORIES, MEGADETECTOR_CONFIDENCE, WantedBoxes
 from sdclr.data.epoch_order import epoch_batches, steps_per_epoch
 from sdclr.data.exclusion import glob_problem
 from sdclr.data.image_arrays import read_cifar, read_digits, read_npz
@@ -53,7 +54,7 @@ class DataConfig(Section):
     name: Literal["digits", "cifar10", "cifar100", "arrays", "images", "imagenet100", "imagenet_lt_exp"]
     """digits comes with scikit-learn; the others need a path, and imagenet100 and imagenet_lt_exp a splits_dir too."""
     path: Place = None
-    """CIFAR: folder or .npz; arrays: .npz; images: folder, .txt list, .csv or .tar; ImageNet: holds train/ and val/."""
+    """CIFAR: folder or .npz; arrays: .npz; images: folder, list, table, glob, zip, tar; ImageNet: train/ and val/."""
     subset: Literal["long_tail", "balanced", "all"] = "long_tail"
     """long_tail D_i, its balanced twin D_b, or every training image (validation excepted where labels are known)."""
     split: Annotated[int, Field(ge=1, le=LARGEST_SEED)] = 1
@@ -74,6 +75,17 @@ class DataConfig(Section):
     """images: the column of a table that holds the labels, where it is not called label, class or target."""
     labels: Literal["none", "folders"] = "none"
     """images: whether the sub-folders of a folder are its classes; a list or .csv brings its own labels."""
+    boxes: WantedBoxes = "none"
+    """images: pixels or fractions: each row of a table is a box (columns x, y, width, height or xmin, ymin, xmax, ymax)
+    and an image of its own, cut out when it is read; none: whole pictures; auto: boxes where there are such columns,
+    whose unit must be sure. sdclr pretrain TABLE uses auto. MegaDetector's JSON is boxes in any case."""
+    box_categories: tuple[str, ...] = MEGADETECTOR_CATEGORIES
+    """images: of MegaDetector's JSON, which categories are cut out, by name or number."""
+    min_confidence: Fraction = MEGADETECTOR_CONFIDENCE
+    """images: of MegaDetector's JSON, from which confidence on."""
+    layout: Literal["flat", "splits"] = "flat"
+    """images: splits: the sub-folders train, val and test of the folder are parts of one set: train is trained on, an
+    evaluation uses the others; flat: all images count. sdclr pretrain FOLDER recognises the former by itself."""
     test_path: Place = None
     """images: a second folder, list or .csv, the labelled test set for evaluation."""
     on_error: OnError = "raise"
@@ -109,7 +121,7 @@ class DataConfig(Section):
             raise ValueError(f"split must be 1, got {self.split}: the authors published one split of {self.name}.")
         return self
 
-    @field_validator("exclude", mode="before")
+    @field_validator("exclude", "box_categories", mode="before")
     @classmethod
     def _one_or_several(cls, value: Any) -> Any:
         if isinstance(value, str):
@@ -166,6 +178,10 @@ _IMAGES_ONLY = (
     "path_column",
     "label_column",
     "labels",
+    "boxes",
+    "box_categories",
+    "min_confidence",
+    "layout",
     "test_path",
     "on_error",
     "max_skipped",
@@ -326,6 +342,8 @@ def _read_images(config: DataConfig, exclude: Iterable[Path | str]) -> LabelledI
         _path(config),
         root=_optional_path(config.root),
         class_folders=config.labels == "folders",
+        in_splits=config.layout == "splits",
+        validation_is_drawn=config.validation_per_class > 0,
         test_path=_optional_path(config.test_path),
         exif_rotation=config.exif_rotation,
         grey_bits=config.grey_bits,
@@ -335,6 +353,9 @@ def _read_images(config: DataConfig, exclude: Iterable[Path | str]) -> LabelledI
         links=config.links,
         path_column=config.path_column,
         label_column=config.label_column,
+        boxes=config.boxes,
+        box_categories=config.box_categories,
+        min_confidence=config.min_confidence,
     )
 
 
@@ -365,7 +386,12 @@ def _split(config: DataConfig, labelled: LabelledImages) -> Split | None:
     if labelled.train.labels is None:
         return None
     if config.name == "images":
-        return natural_split(labelled.train.labels, validation_per_class=config.validation_per_class, seed=config.split)
+        return natural_split(
+            labelled.train.labels,
+            validation_per_class=config.validation_per_class,
+            validation=labelled.validation,
+            seed=config.split,
+        )
     return draw_long_tail(
         labelled.train.labels,
         imbalance_ratio=config.imbalance_ratio,

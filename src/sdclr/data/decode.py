@@ -15,6 +15,7 @@ import io
 import os
 import stat
 import struct
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -43,6 +44,7 @@ from sdclr.data.decoding_budget import (
     is_costly,
     refuse_costly_header,
     try_decoding,
+    webp_canvas,
 )
 from sdclr.data.png_files import open_png
 from sdclr.errors import DataError, MissingInputError, SdclrError
@@ -68,7 +70,7 @@ _QUARTER_TURNS = (5, 6, 7, 8)
 
 
 class Member(NamedTuple):
-    """An image file that is a part of a larger file, such as a tar shard."""
+    """An image file that is a part of a larger file, such as a tar shard or a zip."""
 
     file: str
     start: int
@@ -76,6 +78,8 @@ class Member(NamedTuple):
     """In bytes."""
     name: str
     """Its own, inside of ``file``."""
+    packed: int | None = None
+    """How many bytes it takes there, if it is packed (deflate)."""
 
 
 Source = Path | str | Member
@@ -158,10 +162,39 @@ def open_bytes(source: Source) -> Iterator[io.BufferedReader[Any]]:
             yield file
         return
     with open(source.file, "rb", buffering=0) as whole:
-        if os.fstat(whole.fileno()).st_size < source.start + source.size:
+        size = source.size if source.packed is None else source.packed
+        if os.fstat(whole.fileno()).st_size < source.start + size:
             raise DataError(f"image {printable(source)} is cut off: {printable(source.file)} ends before it does.")
+        if source.packed is not None:
+            yield io.BufferedReader(io.BytesIO(_unpacked(source, whole.fileno())))
+            return
         with io.BufferedReader(_Part(whole.fileno(), source.start, source.size)) as file:
             yield file
+
+
+LARGEST_UNPACKED = 1 << 28
+"""Bytes of a packed member, which is unpacked into memory; photographs have a tenth of it."""
+
+
+def _unpacked(member: Member, descriptor: int) -> bytes:
+    """The bytes of a packed member, never more than it claims. DataError where it holds more, or less."""
+    assert member.packed is not None
+    if max(member.size, member.packed) > LARGEST_UNPACKED:
+        raise DataError(
+            f"image {printable(member)} is too large: it claims {member.size:,} bytes, more than {LARGEST_UNPACKED:,} "
+            "for a packed one. Take it out of the zip, or store it there unpacked."
+        )
+    unpack = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        content = unpack.decompress(read_at(descriptor, member.packed, member.start), member.size + 1)
+    except zlib.error as error:
+        raise DataError(f"image {printable(member)} is damaged: {error}. Replace it, or leave it out.") from None
+    if len(content) != member.size or not unpack.eof:
+        raise DataError(
+            f"image {printable(member)} is damaged: it does not unpack to the {member.size:,} bytes that it claims. "
+            "Replace it, or leave it out."
+        )
+    return content
 
 
 class _Part(VirtualFile):
@@ -189,10 +222,13 @@ def _opened(source: Source, max_pixels: int) -> Iterator[ImageFile.ImageFile]:
     with _errors_that_name(source), open_bytes(source) as file:
         if size > LARGEST_FILE:
             raise TooCostlyError(f"it has {size:,} bytes, more than {LARGEST_FILE:,}")
-        refuse_costly_header(file.read(4_096))
+        prefix = file.read(4_096)
+        refuse_costly_header(prefix)
+        if (canvas := webp_canvas(prefix)) is not None and min(canvas) > 0:
+            _check_size(*canvas, max_pixels)  # to open it is to reserve its canvas
         file.seek(0)
         image = _read_header(file, source)
-        _check_size(image, max_pixels)
+        _check_size(*image.size, max_pixels)
         yield image
 
 
@@ -263,7 +299,7 @@ def _open_heif(file: BinaryIO, name: str) -> ImageFile.ImageFile:
 
 def _try(source: Source, kind: str) -> None:
     if isinstance(source, Member):
-        try_decoding(source.file, source.start, source.size, kind)
+        try_decoding(source.file, source.start, source.size, kind, source.packed)
     else:
         try_decoding(source, 0, None, kind)
 
@@ -282,8 +318,7 @@ def bits_used(levels: Sequence[int]) -> int:
     return _bits_for(max(levels))
 
 
-def _check_size(image: Image.Image, max_pixels: int) -> None:
-    width, height = image.size
+def _check_size(width: int, height: int, max_pixels: int) -> None:
     if width < 1 or height < 1:
         raise ValueError(f"it claims {width} x {height} pixels")
     if max(width, height) > LARGEST_SIDE:

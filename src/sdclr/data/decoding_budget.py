@@ -108,18 +108,20 @@ def _scans(file: IO[bytes]) -> int:
     return scans
 
 
-def try_decoding(path: Path | str, start: int, size: int | None, kind: str) -> None:
+def try_decoding(path: Path | str, start: int, size: int | None, kind: str, packed: int | None = None) -> None:
     """Decode in a process of its own; ValueError when that fails or takes more than its limits.
 
-    ``start`` and ``size``: where the image lies in the file, ``size`` None for a file that is one image. What passed
+    ``start`` and ``size``: where the image lies in the file, ``size`` None for a file that is one image;
+    ``packed``: how many bytes it takes there, where it is packed. What passed
     once is not tried again while its file stays as it is.
     """
     state = os.stat(path)
-    key = (os.fspath(path), start, size, state.st_size, state.st_mtime_ns, state.st_ino)
+    key = (os.fspath(path), start, size, packed, state.st_size, state.st_mtime_ns, state.st_ino)
     if key in _passed:
         return
     script = Path(__file__).with_name("trial_decoding.py")
-    command = [sys.executable, "-P", str(script), os.fspath(path), str(start), str(-1 if size is None else size), kind]
+    numbers = [str(-1 if number is None else number) for number in (size, packed)]
+    command = [sys.executable, "-P", str(script), os.fspath(path), str(start), numbers[0], kind, numbers[1]]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     try:
         done = subprocess.run(

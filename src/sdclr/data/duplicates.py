@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable
+from functools import partial
 from typing import NamedTuple
 
 from sdclr.data.decode import Source, open_bytes, size_in_bytes
@@ -22,7 +23,7 @@ def duplicates(images: ImageFiles, advance: Callable[[int], None] = lambda done:
     Only files of equal size are read. ``advance`` hears of the number of files done. Raises MissingInputError or
     DataError for a path that is no file.
     """
-    same_size = _groups(range(len(images)), lambda position: size_in_bytes(images.file(position)))
+    same_size = _groups(range(len(images)), partial(_size_and_box, images))
     candidates = sorted(position for group in same_size for position in group)
     digests: dict[int, bytes] = {}
     advance(len(images) - len(candidates))
@@ -32,7 +33,8 @@ def duplicates(images: ImageFiles, advance: Callable[[int], None] = lambda done:
             digests[candidates[row]] = _digest(images.file(candidates[row]))
 
     in_pieces(len(candidates), FILES_PER_CALL, read, advance, num_workers=images.num_workers)
-    return [[images.paths[position] for position in group] for group in _groups(candidates, digests.__getitem__)]
+    groups = _groups(candidates, lambda position: (digests[position], images.box(position)))
+    return [[images.paths[position] for position in group] for group in groups]
 
 
 class Copy(NamedTuple):
@@ -49,19 +51,25 @@ def copies_of(originals: ImageFiles, images: ImageFiles) -> list[Copy]:
     """
     sizes = [_sizes(one) for one in (originals, images)]
     shared = set(sizes[0]) & set(sizes[1])
-    original_of: dict[bytes, str] = {}
+    original_of: dict[Hashable, str] = {}
     for position, digest in _digests(originals, [row for size in shared for row in sizes[0][size]]).items():
-        original_of.setdefault(digest, originals.paths[position])
+        original_of.setdefault((digest, originals.box(position)), originals.paths[position])
     found = _digests(images, [row for size in shared for row in sizes[1][size]])
-    return [Copy(images.paths[row], original_of[one]) for row, one in found.items() if one in original_of]
+    keys = {row: (digest, images.box(row)) for row, digest in found.items()}
+    return [Copy(images.paths[row], original_of[key]) for row, key in keys.items() if key in original_of]
 
 
-def _sizes(images: ImageFiles) -> dict[int, list[int]]:
-    """Positions by size in bytes, of the files that are there."""
-    positions: defaultdict[int, list[int]] = defaultdict(list)
+def _size_and_box(images: ImageFiles, position: int) -> Hashable:
+    """What equal images have in common before anything is read: two boxes in one file are two images."""
+    return size_in_bytes(images.file(position)), images.box(position)
+
+
+def _sizes(images: ImageFiles) -> dict[Hashable, list[int]]:
+    """Positions by size in bytes and box, of the files that are there."""
+    positions: defaultdict[Hashable, list[int]] = defaultdict(list)
     for position in range(len(images)):
         with contextlib.suppress(DataError, MissingInputError):
-            positions[size_in_bytes(images.file(position))].append(position)
+            positions[_size_and_box(images, position)].append(position)
     return positions
 
 

@@ -11,7 +11,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 from sdclr.batch import Views
+from sdclr.data.boxes import Boxes, OutsideError
 from sdclr.data.cutting import cut_probe_crops, cut_stills, cut_views
 from sdclr.data.decode import (
     ALL_GREY_BITS,
@@ -64,6 +65,8 @@ class ImageFiles:
     """Threads that read and decode; None: one for every core. Nothing but speed depends on it."""
     members: Members | None = None
     """Where the images lie in tar shards; None for files."""
+    boxes: Boxes | None = None
+    """What is cut out of which file, where images are boxes; ``paths`` then are their names, FILE#x,y,width,height."""
     columns: Mapping[str, npt.NDArray[np.object_]] = field(default_factory=dict)
     """What a table says of each besides, by column: [N] texts. Nothing here depends on it."""
 
@@ -78,6 +81,7 @@ class ImageFiles:
             paths=tuple(self.paths[i] for i in positions.tolist()),
             labels=labels,
             members=members,
+            boxes=None if self.boxes is None else self.boxes.at(positions),
             columns={name: cells[positions] for name, cells in self.columns.items()},
         )
 
@@ -100,11 +104,12 @@ class ImageFiles:
         """
         deep: dict[str, int] = {}  # the largest level of every image of 16 bits
 
-        def decoded_size(file: Source) -> tuple[int, int]:
+        def decoded_size(row: int) -> tuple[int, int]:
+            file = self.file(row)
             image = self._decoded(file)
             if (largest := image.info.get(LEVELS_USED)) is not None:
                 deep[printable(file)] = largest
-            return image.height, image.width
+            return self._size_in(row, image.height, image.width)
 
         sizes, failures = self._measure(decoded_size, IMAGES_PER_CALL, advance)
         _warn_of_dark(deep, self.grey_bits)
@@ -130,17 +135,39 @@ class ImageFiles:
 
         Raises one MissingInputError (all are absent) or DataError that counts the bad files and shows the first.
         """
-        read = partial(read_size, exif_rotation=self.exif_rotation)
-        sizes, failures = self._measure(read, HEADERS_PER_CALL, lambda done: None)
+        sizes, failures = self._measure(self.size, HEADERS_PER_CALL, lambda done: None)
         if failures:
             raise self._summary(
                 failures, "Restore them, or give the folder that holds them with --data (of a list: data.root)."
             )
         return sizes
 
+    def size(self, position: int) -> tuple[int, int]:
+        """(height, width) of one image, by the header of its file."""
+        height, width = read_size(self.file(position), exif_rotation=self.exif_rotation)
+        return self._size_in(position, height, width)
+
+    def _size_in(self, position: int, height: int, width: int) -> tuple[int, int]:
+        """Of an image whose file holds a picture of this size: that of its box, if it is one."""
+        if self.boxes is None:
+            return height, width
+        left, top, right, bottom = self._box(position, height, width)
+        return bottom - top, right - left
+
+    def _box(self, position: int, height: int, width: int) -> tuple[int, int, int, int]:
+        assert self.boxes is not None
+        try:
+            return self.boxes.pixels(position, width, height)
+        except OutsideError as error:
+            raise DataError(
+                f"image {printable(self.file(position))}: {error}. Mend it, or take it off its list."
+            ) from None
+
     def picture(self, position: int) -> DecodedPicture:
         """One decoded image. DataError if its size is not what its header said before."""
         image = self._decoded(self.file(position))
+        if self.boxes is not None:
+            image = image.crop(self._box(position, image.height, image.width))
         if (image.height, image.width) != tuple(self.sizes[position]):
             raise DataError(f"image {printable(self.file(position))} has changed its size since its header was read.")
         return DecodedPicture(image)
@@ -161,6 +188,8 @@ class ImageFiles:
         yield "\0".join(self.paths).encode("utf-8", "surrogateescape")
         if self.exif_rotation:
             yield b"turned by EXIF"
+        if self.boxes is not None:
+            yield f"boxes in {self.boxes.unit}".encode()
         if self.grey_bits != ALL_GREY_BITS:
             yield f"grey of {self.grey_bits} bits".encode()
 
@@ -176,22 +205,26 @@ class ImageFiles:
         path = self.paths[position]
         if self.members is not None:
             return self.members.member(self.root, position, path)
-        return os.path.join(self.root, path)
+        return os.path.join(self.root, path if self.boxes is None else self.boxes.files[position])
+
+    def box(self, position: int) -> tuple[float, ...] | None:
+        """What is cut out of the file: equal for equal boxes; None for the whole picture."""
+        return None if self.boxes is None else self.boxes.key(position)
 
     def _decoded(self, file: Source) -> Image.Image:
         return open_image(file, exif_rotation=self.exif_rotation, grey_bits=self.grey_bits)
 
     def _measure(
-        self, measure: Callable[[Source], tuple[int, int]], files_per_call: int, advance: Callable[[int], None]
+        self, measure: Callable[[int], tuple[int, int]], files_per_call: int, advance: Callable[[int], None]
     ) -> tuple[Positions, dict[int, SdclrError]]:
-        """What ``measure`` returns for every file, int64 [N, 2], and by position, in order, what it raised."""
+        """What ``measure`` returns for every position, int64 [N, 2], and by position, in order, what it raised."""
         sizes = np.zeros((len(self), 2), np.int64)
         failures: dict[int, SdclrError] = {}
 
         def call(rows: range) -> None:
             for row in rows:
                 try:
-                    sizes[row] = measure(self.file(row))
+                    sizes[row] = measure(row)
                 except SdclrError as error:
                     failures[row] = error
 

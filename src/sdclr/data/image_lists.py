@@ -8,13 +8,34 @@ from __future__ import annotations
 import os
 import posixpath
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from sdclr.data.boxes import (
+    MEGADETECTOR_CATEGORIES,
+    MEGADETECTOR_CONFIDENCE,
+    Corners,
+    Unit,
+    WantedBoxes,
+    find_box_columns,
+    has_box_columns,
+    is_megadetector,
+    megadetector_table,
+    read_boxes,
+    written,
+)
 from sdclr.data.listing import IMAGE_SUFFIXES
 from sdclr.data.split_files import path_problem, read_lines
-from sdclr.data.tables import TABLE_SUFFIXES, Table, delimiter_name, read_delimited, read_table
+from sdclr.data.tables import (
+    TABLE_SUFFIXES,
+    Table,
+    delimiter_name,
+    read_delimited,
+    read_json,
+    read_table,
+    table_of_objects,
+)
 from sdclr.errors import ConfigError, DataError
 from sdclr.safe_text import shown
 
@@ -45,6 +66,15 @@ class ListedImages(NamedTuple):
     num_unlabelled: int = 0
     """Rows without a label that were left out, where that was allowed."""
     remarks: tuple[str, ...] = ()
+    boxes: list[Corners] | None = None
+    """[N], the box of each that is to be cut out; ``paths`` then holds a file once for each of its boxes."""
+    box_unit: Unit = "pixels"
+    is_of_turned_pictures: bool = False
+    """Whether boxes count in pictures that were turned by EXIF, whatever is asked for."""
+
+    def name(self, row: int) -> str:
+        """What an image is called: its path, with #x,y,width,height for a box."""
+        return self.paths[row] if self.boxes is None else f"{self.paths[row]}#{written(self.boxes[row])}"
 
     def where(self, row: int) -> str:
         """List and line of an entry, for messages."""
@@ -55,6 +85,7 @@ class _Row(NamedTuple):
     line: int
     path: str
     label: str | None
+    box: Corners | None = None
 
 
 def read_listed_images(
@@ -64,14 +95,19 @@ def read_listed_images(
     path_column: str | None = None,
     label_column: str | None = None,
     partial: bool = False,
+    boxes: WantedBoxes = "none",
+    box_categories: Sequence[str] = MEGADETECTOR_CATEGORIES,
+    min_confidence: float = MEGADETECTOR_CONFIDENCE,
 ) -> ListedImages:
     """The images that any list or table names: LIST_SUFFIXES says which there are.
 
     ``root``: where relative paths begin, and what absolute ones must lie below (default: the
     list's folder). ``path_column`` and ``label_column``: the columns of a table, where they are not
     called as in PATH_COLUMNS and LABEL_COLUMNS. ``partial``: rows without a label are left out and
-    counted; else they are an error. The paths are those that were written, normalised, and need
-    not exist: :func:`sdclr.data.listed_names.match_names` finds the files they mean.
+    counted; else they are an error. ``boxes``: whether each row of a table with box columns is an image of its own, and
+    in which unit (auto: where there are such columns, and where the unit is sure). What MegaDetector writes is boxes in
+    any case, of ``box_categories`` from ``min_confidence`` on. The paths are those that were written, normalised, and
+    need not exist: :func:`sdclr.data.listed_names.match_names` finds the files they mean.
     Raises MissingInputError, DataError naming the line, or ConfigError that lists the columns.
     """
     if file.suffix.lower() not in TABLE_SUFFIXES:
@@ -82,7 +118,18 @@ def read_listed_images(
                 )
         return read_txt_list(file, root)
     known = PATH_COLUMNS if path_column is None else (path_column.lower(),)
-    return _images_of(read_table(file, known), root, path_column, label_column, partial)
+    if file.suffix.lower() == ".json":
+        value = read_json(file)
+        if is_megadetector(value):
+            if boxes == "pixels":
+                raise ConfigError(f"data.boxes=pixels: MegaDetector writes fractions, as {file} does. Leave it out.")
+            table, remarks = megadetector_table(file, value, box_categories, min_confidence)
+            listed = _images_of(table, root, path_column, label_column, partial, "fractions")
+            return listed._replace(remarks=(*listed.remarks, *remarks), is_of_turned_pictures=True)
+        table = table_of_objects(file, value)
+    else:
+        table = read_table(file, known)
+    return _images_of(table, root, path_column, label_column, partial, boxes)
 
 
 def read_txt_list(file: Path, root: Path | None = None) -> ListedImages:
@@ -138,6 +185,7 @@ def _images_of(
     path_column: str | None = None,
     label_column: str | None = None,
     partial: bool = False,
+    boxes: WantedBoxes = "none",
 ) -> ListedImages:
     """The rows of a table as images."""
     path_column = table.find(PATH_COLUMNS) if path_column is None else table.named(path_column, "data.path_column")
@@ -149,6 +197,17 @@ def _images_of(
             f"{table.file}: {path_column} cannot be the column of paths and that of labels. "
             "Say which is which with data.path_column and data.label_column."
         )
+    found, corners = None, list[Corners]()
+    unit: Unit = "pixels"
+    if boxes != "none":
+        found = find_box_columns(table)
+        if found is not None:
+            corners, unit = read_boxes(table, found, boxes)
+        elif boxes != "auto":
+            raise ConfigError(
+                f"data.boxes={boxes}: {table.file} has no columns of boxes, such as x, y, width, height or xmin, ymin, "
+                f"xmax, ymax. It has {table.names()}."
+            )
     rows, kept = list[_Row](), list[int]()
     for row, (line, path) in enumerate(zip(table.lines, table.columns[path_column], strict=True)):
         label = None if label_column is None else table.columns[label_column][row].strip()
@@ -156,19 +215,29 @@ def _images_of(
             if partial:
                 continue
             raise DataError(f"{table.where(row)}: no {label_column}. Give every image one, or rename the column.")
-        rows.append(_Row(line, path, label))
+        rows.append(_Row(line, path, label, corners[row] if found is not None else None))
         kept.append(row)
     remarks = []
+    if found is not None:
+        columns = ", ".join(found.names)
+        remarks.append(
+            f"each of {len(rows)} boxes of {table.file} ({columns}, in {unit}) is an image; data.boxes=none takes "
+            "whole pictures"
+        )
     if table.left_out:
         names = ", ".join(table.left_out)
         remarks.append(f"columns of {table.file} that hold no text or numbers left out: {names}")
     others = {
         name: [cells[row] for row in kept]
         for name, cells in table.columns.items()
-        if name not in (path_column, label_column)
+        if name not in (path_column, label_column) and (found is None or name not in found.names)
     }
-    return _checked(table.file, rows, root, table.unit)._replace(
-        columns=others, num_unlabelled=len(table.lines) - len(rows), remarks=tuple(remarks)
+    return _checked(table.file, rows, root, table.unit, hint=found is None and has_box_columns(table))._replace(
+        columns=others,
+        num_unlabelled=len(table.lines) - len(rows),
+        remarks=tuple(remarks),
+        boxes=None if found is None else [row.box for row in rows if row.box is not None],
+        box_unit=unit,
     )
 
 
@@ -182,7 +251,7 @@ def _no_paths(table: Table) -> DataError:
         binary = f" ({', '.join(table.left_out)} holds bytes or lists and no paths)"
     return DataError(
         f"{table.file} needs a column path, file, filename or image; {names} "
-        f"{table.names().lower()}{binary}.{how} If the paths are in another column, say which "
+        f"{table.names()}{binary}.{how} If the paths are in another column, say which "
         "with data.path_column=NAME."
     )
 
@@ -203,7 +272,7 @@ def _common_folder(rows: list[_Row]) -> str:
     folder = os.path.commonpath([os.path.dirname(path) for path in absolute]) if absolute else ""
     if folder in ("", "/", "//") or ".." in folder.split("/"):
         return ""
-    return f" Those of this list lie below data.root={shown(folder)}."
+    return f" Those of this list do with data.root={shown(folder)} (their common folder)."
 
 
 def _is_file_name(path: str) -> bool:
@@ -215,9 +284,12 @@ def _is_file_name(path: str) -> bool:
     return True
 
 
-def _checked(file: Path, rows: list[_Row], root: Path | None, unit: str = "line") -> ListedImages:
-    """Rows whose paths stay below the root and are distinct, ``./a//b`` written as ``a/b``."""
-    line_of: dict[str, int] = {}
+def _checked(file: Path, rows: list[_Row], root: Path | None, unit: str = "line", hint: bool = False) -> ListedImages:
+    """Rows whose paths stay below the root and are distinct, ``./a//b`` written as ``a/b``.
+
+    With boxes path and box together are distinct. ``hint``: whether to say that boxes could be taken for images.
+    """
+    line_of: dict[tuple[str, Corners | None], int] = {}
     begin = file.parent if root is None else root
     roots = tuple(os.path.join(name, "") for name in {os.path.abspath(begin), os.path.realpath(begin)})
     for row in rows:
@@ -235,10 +307,13 @@ def _checked(file: Path, rows: list[_Row], root: Path | None, unit: str = "line"
                 f"lie below it.{_common_folder(rows)}"
             )
         path = posixpath.normpath(relative)
-        if path in line_of:
-            raise DataError(f"{where}: {row.path!r} is listed already, in {unit} {line_of[path]}.")
-        line_of[path] = row.line
+        key = path, row.box
+        if key in line_of:
+            what = f"{row.path!r}" if row.box is None else f"the box {written(row.box)} of {row.path!r}"
+            boxes = " If each row is a box in a picture, use data.boxes=pixels or data.boxes=fractions." if hint else ""
+            raise DataError(f"{where}: {what} is listed already, in {unit} {line_of[key]}.{boxes}")
+        line_of[key] = row.line
     if not line_of:
         raise DataError(f"image list {file} names no image.")
     labels = [row.label for row in rows if row.label is not None]
-    return ListedImages(list(line_of), labels or None, file, list(line_of.values()), unit=unit)
+    return ListedImages([path for path, _ in line_of], labels or None, file, list(line_of.values()), unit=unit)

@@ -96,5 +96,7 @@ class LabelledImages:
     class_names: list[str]
     split: Split | None = None
     """Where the lists that name the images also split them."""
+    validation: Positions | None = None
+    """Which of the pool are held out for validation, where its folders say it."""
     remarks: tuple[str, ...] = ()
     """What a reader should know of how the images were found: files that were left out, and why."""

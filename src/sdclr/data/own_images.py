@@ -8,14 +8,16 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
+from sdclr.data.boxes import MEGADETECTOR_CATEGORIES, MEGADETECTOR_CONFIDENCE, Boxes, WantedBoxes, written
 from sdclr.data.decode import ALL_GREY_BITS, printable
-from sdclr.data.exclusion import Exclusion
+from sdclr.data.exclusion import Exclusion, is_service_folder
 from sdclr.data.globs import Glob, glob_of
 from sdclr.data.image_files import ImageFiles
 from sdclr.data.image_lists import LIST_SUFFIXES, ListedImages, read_listed_images
@@ -26,19 +28,21 @@ from sdclr.data.listing import HEIF_SUFFIXES, IMAGE_SUFFIXES, list_images
 from sdclr.data.splits import Positions
 from sdclr.data.tables import TABLE_SUFFIXES
 from sdclr.data.tar_shards import Members, expand_braces, read_shards
+from sdclr.data.zip_files import ZIP_SUFFIX, read_zip
 from sdclr.errors import ConfigError, DataError, MissingInputError
 from sdclr.safe_text import shown
 
 ACCEPTED = (
     "a folder (searched with its sub-folders), a .txt list (lines 'relative/path' or 'relative/path label'), a table "
     "(.csv, .tsv, .jsonl, .json or .parquet) with a column path (and label), uncompressed .tar shards "
-    "(one, 'NAME-{000..099}.tar', or a folder of them), a quoted glob "
+    "(one, 'NAME-{000..099}.tar', or a folder of them), a .zip of images, a quoted glob "
     "('photos/**/*.jpg'), or a .npz of arrays (with data.name=arrays)"
 )
 SHARD_SUFFIX = ".tar"
 _SPLIT_NAME = re.compile(
     r"(?:train(?:ing)?|val(?:id(?:ation)?)?|test(?:ing)?|dev|eval)(?:[-_ ]?(?:set|split|images?|data|[0-9]{4}))?"
 )
+SPREADSHEETS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
 FILES_LOOKED_FOR = 64
 """Entries of a list for which another root is looked for, where none of them is there."""
 TURNED_SUFFIXES = {"TIFF": (".tif", ".tiff"), "HEIC": HEIF_SUFFIXES}
@@ -58,6 +62,12 @@ class _Rules(NamedTuple):
     path_column: str | None = None
     """Of tables, where it has another name than PATH_COLUMNS."""
     label_column: str | None = None
+    in_splits: bool = False
+    """Whether the first folders are splits; they are taken apart later."""
+    boxes: WantedBoxes = "none"
+    """Of tables: whether each row is a box in a picture."""
+    box_categories: tuple[str, ...] = MEGADETECTOR_CATEGORIES
+    min_confidence: float = MEGADETECTOR_CONFIDENCE
 
 
 class _Found(NamedTuple):
@@ -72,6 +82,26 @@ class _Found(NamedTuple):
     """Where the images lie, if in shards."""
     columns: Mapping[str, list[str]] = {}
     """The other columns of a table, [N] each."""
+    boxes: Boxes | None = None
+    """What is cut out of which file; ``paths`` then are names of boxes."""
+    is_of_turned_pictures: bool = False
+    """Whether boxes count in pictures that were turned by EXIF."""
+    prefix: str = ""
+    """What all paths begin with before the first folder of the collection."""
+
+    def at(self, rows: list[int]) -> _Found:
+        """The images of these rows."""
+        return self._replace(
+            paths=[self.paths[row] for row in rows],
+            labels=None if self.labels is None else [self.labels[row] for row in rows],
+            members=None if self.members is None else self.members.at(np.array(rows, dtype=np.int64)),
+            columns={name: [cells[row] for row in rows] for name, cells in self.columns.items()},
+            boxes=None if self.boxes is None else self.boxes.at(np.array(rows, dtype=np.int64)),
+        )
+
+    def files(self) -> Sequence[str]:
+        """[N], the file of each, below the root."""
+        return self.paths if self.boxes is None else self.boxes.files
 
 
 def read_own_images(
@@ -79,6 +109,8 @@ def read_own_images(
     *,
     root: Path | None = None,
     class_folders: bool = False,
+    in_splits: bool = False,
+    validation_is_drawn: bool = False,
     test_path: Path | None = None,
     exif_rotation: bool = False,
     grey_bits: int = ALL_GREY_BITS,
@@ -88,6 +120,9 @@ def read_own_images(
     links: Links = "inside",
     path_column: str | None = None,
     label_column: str | None = None,
+    boxes: WantedBoxes = "none",
+    box_categories: tuple[str, ...] = MEGADETECTOR_CATEGORIES,
+    min_confidence: float = MEGADETECTOR_CONFIDENCE,
 ) -> LabelledImages:
     """The images at ``path``, and the labelled test set at ``test_path``: each a folder, a list, a .csv or shards.
 
@@ -96,12 +131,17 @@ def read_own_images(
     ``unwanted``: globs of names to leave out (:class:`Exclusion`), in both sets; one that matches nothing is a warning.
     ``links``: whether those below a folder, or below the root of a list, may lead out of it. A test class that no
     training image has is an error, and so is an image in both sets. ``path_column``, ``label_column``: what the columns
-    of tables are called, in both sets.
+    of tables are called, in both sets. ``in_splits``: the first folders of ``path`` are splits by their names; training
+    images are trained on, and where ``class_folders`` are known the others are the validation and the test set.
+    ``boxes``, ``box_categories`` and ``min_confidence``: as in :func:`sdclr.data.image_lists.read_listed_images`.
+    ``validation_is_drawn``: whether validation images are to be drawn from the training images, which is an error where
+    a folder holds them.
 
     ``exif_rotation`` False cannot be honoured for TIFF and HEIC: their readers turn them in any case. A remark counts
     such files. ``grey_bits``: how many bits 16-bit greys use.
     """
-    rules = _Rules(root, list(exclude), Exclusion(unwanted), links, path_column, label_column)
+    rules = _Rules(root, list(exclude), Exclusion(unwanted), links, path_column, label_column, in_splits)
+    rules = rules._replace(boxes=boxes, box_categories=box_categories, min_confidence=min_confidence)
     sources = [path] if test_path is None else [path, test_path]
     if root is not None and all(source.is_dir() for source in sources):
         raise ConfigError(
@@ -114,15 +154,35 @@ def read_own_images(
                 f"data.{setting}_column={value} is for tables ({', '.join(TABLE_SUFFIXES)}), and "
                 f"{printable(path)} is none. Leave it out."
             )
-    if class_folders and path.is_file():
+    if class_folders and path.is_file() and path.suffix.lower() != ZIP_SUFFIX:
         raise ConfigError(
             f"data.labels=folders is for folders; {path} is a list or a shard, which bring their own labels."
         )
+    if in_splits and not _has_folders(path):
+        raise ConfigError(f"data.layout=splits is for a folder, and {printable(path)} is none. Leave it out.")
     train = _find(path, class_folders, rules)
-    class_names = class_names_of(train.labels)
+    found, validation = None, None
+    if in_splits:
+        train, found, validation = _take_apart(train, class_folders)
+        if validation is not None and validation_is_drawn:
+            raise ConfigError(
+                f"data.validation_per_class holds out training images, and {printable(path)} has a folder of "
+                "validation images. Leave it out, or use data.layout=flat."
+            )
+        if found is not None and test_path is not None:
+            raise ConfigError(
+                f"{printable(path)} has a folder of test images, and data.test_path={printable(test_path)} is another "
+                "test set. Give one of them (data.exclude leaves a folder out)."
+            )
+    _check_boxes([train] if found is None else [train, found], rules, exif_rotation, sources)
+    class_names = class_names_of(_of_training(train.labels, validation))
+    if validation is not None:
+        _check_test(train.at(validation.tolist()), path, class_names, path, "validation")
     test = None
     if test_path is not None:
-        found = _find(test_path, test_path.is_dir(), rules)
+        found = _find(test_path, _has_folders(test_path), rules._replace(in_splits=False))
+    if found is not None:
+        test_path = path if test_path is None else test_path
         _check_test(found, test_path, class_names, path)
         _refuse_overlap(train, found)
         test = _files(found, class_names, exif_rotation, grey_bits, num_workers)
@@ -136,13 +196,19 @@ def read_own_images(
             stacklevel=2,
         )
     if not exif_rotation:
-        train.remarks.extend(_turned_in_any_case([*train.paths, *(test.paths if test else ())]))
+        train.remarks.extend(_turned_in_any_case([*train.files(), *(found.files() if found else ())]))
     return LabelledImages(
         _files(train, class_names, exif_rotation, grey_bits, num_workers),
         test,
         [printable(name) for name in class_names],
+        validation=validation,
         remarks=tuple(train.remarks),
     )
+
+
+def _has_folders(path: Path) -> bool:
+    """Whether a collection is a folder, or a zip of one."""
+    return path.is_dir() or path.suffix.lower() == ZIP_SUFFIX
 
 
 def _find(path: Path, class_folders: bool, rules: _Rules) -> _Found:
@@ -152,12 +218,17 @@ def _find(path: Path, class_folders: bool, rules: _Rules) -> _Found:
         # whoever names a shard means it, wherever a link of that name leads
         names = [path.name] if path.exists() else expand_braces(path.name)
         return _find_in_shards(path.parent, names, rules)
+    if path.suffix.lower() == ZIP_SUFFIX and path.is_file():
+        return _find_in_zip(path, class_folders, rules)
     if not path.exists():
         raise MissingInputError(f"{printable(path)} does not exist. Images are taken from {ACCEPTED}.")
     if path.is_dir():
         return _find_in_folder(path, class_folders, rules)
     if path.suffix.lower() not in LIST_SUFFIXES or not path.is_file():
-        raise DataError(f"{printable(path)} is no collection of images. Give {ACCEPTED}.")
+        what = (
+            "is a spreadsheet: save it as CSV" if path.suffix.lower() in SPREADSHEETS else "is no collection of images"
+        )
+        raise DataError(f"{printable(path)} {what}. Give {ACCEPTED}.")
     root = rules.root
     if root is not None and not root.is_dir():
         raise MissingInputError(f"data.root={printable(root)} is no folder; the paths of {path} should begin there.")
@@ -167,6 +238,9 @@ def _find(path: Path, class_folders: bool, rules: _Rules) -> _Found:
         root,
         path_column=rules.path_column if is_table else None,
         label_column=rules.label_column if is_table else None,
+        boxes=rules.boxes,
+        box_categories=rules.box_categories,
+        min_confidence=rules.min_confidence,
     )
     return _find_listed(listed, path.parent if root is None else root, rules)
 
@@ -194,8 +268,8 @@ def _find_by_glob(glob: Glob, path: Path, class_folders: bool, rules: _Rules) ->
         return _find_in_shards(glob.root, paths, rules)
     others = len(listing.paths) - len(paths)
     remarks = listing.remarks() + ([f"images that the glob does not match left out: {others}"] if others else [])
-    labels = _labels_by_folder(glob.root, paths) if class_folders else None
-    return _Found(glob.root, paths, labels, remarks)
+    taken = _Found(glob.root, paths, None, remarks)
+    return taken._replace(labels=_labels_by_folder(taken)) if class_folders else taken
 
 
 def _find_listed(listed: ListedImages, root: Path, rules: _Rules) -> _Found:
@@ -210,7 +284,12 @@ def _find_listed(listed: ListedImages, root: Path, rules: _Rules) -> _Found:
     Fence(root, rules.links).refuse_ways_out(paths, lambda row: listed.where(wanted[row]))
     remarks = [*listed.remarks, *matched.remarks(), *_unwanted_images(len(matched.paths) - len(wanted))]
     columns = {name: [cells[row] for row in wanted] for name, cells in listed.columns.items()}
-    return _Found(root, paths, labels, remarks, columns=columns)
+    found = _Found(root, paths, labels, remarks, columns=columns, is_of_turned_pictures=listed.is_of_turned_pictures)
+    if listed.boxes is None:
+        return found
+    corners = np.array([listed.boxes[row] for row in wanted], dtype=np.float64)
+    names = [f"{matched.paths[row]}#{written(listed.boxes[row])}" for row in wanted]
+    return found._replace(paths=names, boxes=Boxes(tuple(paths), corners, listed.box_unit))
 
 
 def _hint_at_the_root(listed: ListedImages, root: Path, rules: _Rules) -> None:
@@ -227,17 +306,18 @@ def _hint_at_the_root(listed: ListedImages, root: Path, rules: _Rules) -> None:
         if any(os.path.lexists(place / path) for path in sample):
             here = " (where this command runs)" if place == Path.cwd() else ""
             begin, add = ("data.root", "Give") if rules.root is not None else ("the list's own folder", "Add")
+            there = shown(place.absolute())
             raise MissingInputError(
                 f"{listed.where(0)}: {printable(sample[0])} is not below {printable(root)}, {begin}, "
-                f"and it is below {printable(place.absolute())}{here}. {add} data.root={shown(place.absolute())}."
+                f"and it is below {there}{here}. {add} data.root={there} to the command."
             )
 
 
 def _refuse_repeated(listed: ListedImages, paths: list[str]) -> None:
     """Two entries that are written in different forms may name one file."""
-    row_of: dict[str, int] = {}
+    row_of: dict[tuple[str, object], int] = {}
     for row, path in enumerate(paths):
-        first = row_of.setdefault(path, row)
+        first = row_of.setdefault((path, None if listed.boxes is None else listed.boxes[row]), row)
         if first != row:
             raise DataError(f"{listed.where(row)}: {path!r} is listed already, in line {listed.lines[first]}.")
 
@@ -258,17 +338,115 @@ def _find_in_folder(folder: Path, class_folders: bool, rules: _Rules) -> _Found:
     if not listing.paths:
         but = f" ({', '.join(remarks)})" if remarks else ""
         raise DataError(f"folder {printable(folder)} holds no images{but}. Give {ACCEPTED}.")
+    if rules.in_splits:
+        return _Found(folder, listing.paths, None, remarks)
     splits = _splits_by_name(listing.paths)
     if splits and class_folders:
         raise DataError(_splits_are_no_classes(folder, splits))
-    labels = _labels_by_folder(folder, listing.paths) if class_folders else None
-    return _Found(folder, listing.paths, labels, remarks + _trained_on_all(folder, splits))
+    taken = _Found(folder, listing.paths, None, remarks + _trained_on_all(folder, splits))
+    return taken._replace(labels=_labels_by_folder(taken)) if class_folders else taken
+
+
+def _find_in_zip(path: Path, class_folders: bool, rules: _Rules) -> _Found:
+    """As :func:`_find_in_folder` would the unpacked folder; if all lies in one folder, that is the collection."""
+    if rules.root is not None:
+        raise ConfigError(f"data.root={rules.root} is for a list or a table, and not for a zip. Leave it out.")
+    zipped = read_zip(path, rules.unwanted)
+    found = _Found(path.parent, zipped.paths, None, zipped.remarks, zipped.members, prefix=zipped.prefix)
+    if rules.in_splits:
+        return found
+    splits = _splits_by_name([name.removeprefix(zipped.prefix) for name in zipped.paths])
+    if splits and class_folders:
+        raise DataError(_splits_are_no_classes(path, splits))
+    found.remarks.extend(_trained_on_all(path, splits))
+    return found._replace(labels=_labels_by_folder(found)) if class_folders else found
 
 
 def _splits_by_name(paths: list[str]) -> list[str]:
     """The first-level sub-folders, if each of them has the name of a split (train, val, test)."""
     folders = sorted({path.partition("/")[0] for path in paths if "/" in path})
-    return folders if all(_SPLIT_NAME.fullmatch(name.lower()) for name in folders) else []
+    return folders if all(map(_part_of, folders)) else []
+
+
+Part = Literal["train", "validation", "test"]
+
+
+def _part_of(folder: str) -> Part | None:
+    """What a folder of this name holds, if it is the name of a split."""
+    name = folder.lower()
+    if not _SPLIT_NAME.fullmatch(name):
+        return None
+    if name.startswith("train"):
+        return "train"
+    return "test" if name.startswith("test") else "validation"
+
+
+def has_splits(folder: Path, exclude: Iterable[Path | str] = (), links: Links = "inside") -> bool:
+    """Whether the sub-folders of a folder are splits by their names: training images and others.
+
+    A sub-folder of another name does not count where no image lies below it.
+    """
+    if not folder.is_dir() and folder.suffix.lower() == ZIP_SUFFIX:
+        zipped = read_zip(folder)
+        found = {_part_of(one) for one in _splits_by_name([name.removeprefix(zipped.prefix) for name in zipped.paths])}
+        return "train" in found and len(found) > 1
+    try:
+        names = [entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith(".")]
+    except OSError:  # whoever reads the folder says so
+        return False
+    parts = {_part_of(name) for name in names} - {None}
+    if "train" not in parts or len(parts) < 2:
+        return False
+    others = [name for name in names if _part_of(name) is None and not is_service_folder(name)]
+    left_out = {os.path.realpath(one) for one in exclude}
+    return not any(
+        os.path.realpath(folder / name) not in left_out and list_images(folder / name, exclude, links=links).paths
+        for name in others
+    )
+
+
+class _Parts(NamedTuple):
+    """A collection whose folders are splits."""
+
+    pool: _Found
+    """Training images, and where labels are known validation images."""
+    test: _Found | None
+    validation: Positions | None
+    """Which of the pool are not trained on."""
+
+
+def _take_apart(found: _Found, class_folders: bool) -> _Parts:
+    """Training, validation and test images by their first folder; without a test folder validation is the test set."""
+    first = [path.removeprefix(found.prefix).partition("/")[0] for path in found.paths]
+    parts = [_part_of(name) for name in first]
+    outside = [path for path, part in zip(found.paths, parts, strict=True) if part is None]
+    where = printable(found.root / found.prefix)
+    if "train" not in parts:
+        raise DataError(
+            f"data.layout=splits: no folder of {where} is called train and holds images. Use data.layout=flat."
+        )
+    labels = _labels_by_folder(found, depth=1, left_out=set(outside)) if class_folders else None
+    found = found._replace(labels=labels)
+    rows: dict[Part, list[int]] = {"train": [], "validation": [], "test": []}
+    for row, part in enumerate(parts):
+        if part is not None:
+            rows[part].append(row)
+    if not rows["test"]:
+        rows["test"], rows["validation"] = rows["validation"], []
+    names: dict[str, int] = Counter(first[row] for row in range(len(first)) if parts[row] is not None)
+    trained = ", ".join(f"{shown(name)} ({num})" for name, num in names.items() if _part_of(name) == "train")
+    others = ", ".join(f"{shown(name)} ({num})" for name, num in names.items() if _part_of(name) != "train")
+    remarks = [f"the folders of {where} are splits: pre-training uses {trained}, an evaluation {others or 'none'}"]
+    if outside:
+        remarks.append(f"images in no split left out: {len(outside)} (first: {printable(outside[0])})")
+    pool_rows = sorted(rows["train"] + (rows["validation"] if class_folders else []))
+    pool = found.at(pool_rows)._replace(remarks=found.remarks + remarks)
+    if not class_folders:
+        return _Parts(pool, None, None)
+    held_out = set(rows["validation"])
+    validation = np.array([n for n, row in enumerate(pool_rows) if row in held_out], dtype=np.int64)
+    test = found.at(rows["test"])._replace(remarks=[]) if rows["test"] else None
+    return _Parts(pool, test, validation if len(validation) else None)
 
 
 def _splits_are_no_classes(folder: Path, splits: list[str]) -> str:
@@ -278,7 +456,7 @@ def _splits_are_no_classes(folder: Path, splits: list[str]) -> str:
     return (
         f"the sub-folders of {printable(folder)} are splits by their names ({', '.join(splits)}), and data.labels="
         f"folders would take them for classes. Give {printable(folder / train)} as data.path (--data){also}, or use "
-        "data.labels=none."
+        "data.layout=splits, or data.labels=none."
     )
 
 
@@ -287,8 +465,8 @@ def _trained_on_all(folder: Path, splits: list[str]) -> list[str]:
         return []
     names = ", ".join(splits)
     return [
-        f"the sub-folders of {printable(folder)} are splits by their names ({names}): all of them count; to leave some "
-        "out, give one as data.path, or use data.exclude"
+        f"the sub-folders of {printable(folder)} are splits by their names ({names}): all of them count; "
+        "data.layout=splits takes train alone, data.exclude leaves some out"
     ]
 
 
@@ -315,26 +493,33 @@ def _all_unwanted(source: Path, number: int) -> DataError:
     return DataError(f"data.exclude leaves out all {number} images of {printable(source)}. Give other globs.")
 
 
-def _turned_in_any_case(paths: list[str]) -> list[str]:
+def _turned_in_any_case(paths: Iterable[str]) -> list[str]:
     """A remark on files for which data.exif_rotation=false cannot be honoured."""
     remarks = []
+    paths = list(paths)
     for kind, suffixes in TURNED_SUFFIXES.items():
         if number := sum(path.lower().endswith(suffixes) for path in paths):
             remarks.append(f"{kind} files, turned as they say in spite of data.exif_rotation=false: {number}")
     return remarks
 
 
-def _labels_by_folder(folder: Path, paths: list[str]) -> list[str]:
-    """The first-level sub-folder of every image."""
-    if outside := [path for path in paths if "/" not in path]:
+def _labels_by_folder(found: _Found, depth: int = 0, left_out: Container[str] = ()) -> list[str]:
+    """The sub-folder of every image, the first one or one below; images that are ``left_out`` have none."""
+    where = printable(found.root / found.prefix)
+    folders = [path.removeprefix(found.prefix).split("/")[:-1] for path in found.paths]
+    outside = [
+        path for path, parts in zip(found.paths, folders, strict=True) if len(parts) <= depth and path not in left_out
+    ]
+    if outside:
         raise DataError(
-            f"{len(outside)} of {len(paths)} images lie in no class folder of {printable(folder)} (first: "
+            f"{len(outside)} of {len(found.paths)} images lie in no class folder of {where} (first: "
             f"{printable(outside[0])}). Move them into one, or use data.labels=none."
         )
-    labels = [path.partition("/")[0] for path in paths]
-    if len(set(labels)) == 1:
+    labels = [parts[depth] if len(parts) > depth else "" for parts in folders]
+    named = {label for label, path in zip(labels, found.paths, strict=True) if path not in left_out}
+    if len(named) == 1:
         raise DataError(
-            f"{printable(folder)} has one class folder only, {printable(labels[0])}. Give the folder whose sub-folders "
+            f"{where} has one class folder only, {printable(named.pop())}. Give the folder whose sub-folders "
             "are the classes, or use data.labels=none."
         )
     return labels
@@ -362,10 +547,41 @@ def _files(
         num_workers=num_workers,
         members=found.members,
         columns={name: np.array(cells, dtype=object) for name, cells in found.columns.items()},
+        boxes=found.boxes,
     )
 
 
-def _check_test(test: _Found, test_path: Path, class_names: list[str], train_path: Path) -> None:
+def _check_boxes(found: list[_Found], rules: _Rules, exif_rotation: bool, sources: list[Path]) -> None:
+    """Refuse settings of boxes where there is nothing that they are for."""
+    shown_sources = " and ".join(map(printable, sources))
+    from_megadetector = any(one.is_of_turned_pictures for one in found)
+    if from_megadetector and not exif_rotation:
+        raise ConfigError(
+            "MegaDetector's boxes count in pictures that were turned by EXIF, and data.exif_rotation=false does "
+            "not turn them. Use data.exif_rotation=true."
+        )
+    if not any(source.suffix.lower() in TABLE_SUFFIXES for source in sources) and rules.boxes != "none":
+        raise ConfigError(
+            f"data.boxes={rules.boxes} is for tables with box columns ({', '.join(TABLE_SUFFIXES)}), and "
+            f"{shown_sources} is none. Leave it out."
+        )
+    changed = {
+        "box_categories": rules.box_categories != MEGADETECTOR_CATEGORIES,
+        "min_confidence": rules.min_confidence != MEGADETECTOR_CONFIDENCE,
+    }
+    if given := [name for name, is_changed in changed.items() if is_changed and not from_megadetector]:
+        raise ConfigError(f"data.{given[0]} is for what MegaDetector writes, and {shown_sources} is not. Leave it out.")
+
+
+def _of_training(labels: list[str] | None, validation: Positions | None) -> list[str] | None:
+    """The labels of what is trained on."""
+    if labels is None or validation is None:
+        return labels
+    held_out = set(validation.tolist())
+    return [label for row, label in enumerate(labels) if row not in held_out]
+
+
+def _check_test(test: _Found, test_path: Path, class_names: list[str], train_path: Path, what: str = "test") -> None:
     """A test set has labels, and no class that training does not have."""
     if not class_names:
         raise ConfigError(
@@ -377,7 +593,7 @@ def _check_test(test: _Found, test_path: Path, class_names: list[str], train_pat
     known = set(class_names)
     if unknown := sorted(set(test.labels) - known):
         raise DataError(
-            f"test set {test_path} has a class that no training image of {train_path} has: "
+            f"{what} set {test_path} has a class that no training image of {train_path} has: "
             f"{', '.join(map(printable, unknown[:3]))}{', ...' * (len(unknown) > 3)}. The training classes are "
             f"{', '.join(map(printable, class_names[:10]))}{', ...' * (len(class_names) > 10)}."
         )
@@ -405,6 +621,9 @@ def _refuse_overlap(train: _Found, test: _Found) -> None:
 def _places(found: _Found) -> list[tuple[str, int]]:
     """Where each image lies: its file, links to folders and shards resolved, and the first byte there."""
     root = os.path.realpath(found.root)
+    if found.boxes is not None:
+        files = [os.path.join(root, file) for file in found.boxes.files]
+        return [(f"{file}#{written(box)}", 0) for file, box in zip(files, found.boxes.corners.tolist(), strict=True)]
     if found.members is None:
         return [(os.path.join(root, path), 0) for path in found.paths]
     files = [os.path.realpath(os.path.join(root, shard)) for shard in found.members.shards]

@@ -163,6 +163,7 @@ def natural_split(
     labels: Sequence[int] | npt.NDArray[Any] | torch.Tensor,
     *,
     validation_per_class: int = 0,
+    validation: Positions | None = None,
     seed: int = 1,
     validation_seed: int = 0,
     unusable: Positions | None = None,
@@ -170,28 +171,32 @@ def natural_split(
     """The split of a labelled set that is taken as it is: D_i is every image but validation, in the set's own order.
 
     Held out and cut as by :func:`draw_long_tail`: S_b has as many images a class as the rarest class has left. There
-    is no D_b: as many images as D_i, balanced, do not exist. ``unusable``: images that S_b must not hold, for which
+    is no D_b: as many images as D_i, balanced, do not exist. ``validation``: the images that are held out, where that
+    is known; else ``validation_per_class`` are drawn. ``unusable``: images that S_b must not hold, for which
     others of their class step in; S_b shrinks where the rarest class has too few. Raises ConfigError when the numbers
     do not fit the data.
     """
     classes = _checked_classes(labels)
-    per_class_few = _smallest_class(classes, validation_per_class)
+    if validation is None:
+        per_class_few = _smallest_class(classes, validation_per_class)
+    else:
+        per_class_few = int(np.bincount(np.delete(classes, validation), minlength=int(classes.max()) + 1).min())
     left_out = np.zeros(0, dtype=np.int64) if unusable is None else unusable
-    validation, ordered = [], []
+    held_out, ordered = [], []
     for c in range(int(classes.max()) + 1):
-        held_out, _, shuffled = _shuffle_class(classes, c, validation_per_class, seed, validation_seed)
-        validation.append(held_out)
+        of_class, _, shuffled = _shuffle_class(classes, c, validation_per_class, seed, validation_seed, validation)
+        held_out.append(of_class)
         ordered.append(shuffled[~np.isin(shuffled, left_out)])
     present = [len(one) for one in ordered if len(one)]  # a class of which nothing is left has no shot
     per_class_few = min([per_class_few, *present])
     few_shot = [one[:per_class_few] for one in ordered]
-    train = np.setdiff1d(np.arange(len(classes)), np.concatenate(validation))
+    train = np.setdiff1d(np.arange(len(classes)), np.concatenate(held_out))
     return Split(
         long_tail=train,
         balanced=np.zeros(0, dtype=np.int64),
         few_shot=np.concatenate(few_shot),
         train=train,
-        validation=np.concatenate(validation),
+        validation=np.concatenate(held_out),
         number=seed,
         source="as given",
         seed=seed,
@@ -223,11 +228,20 @@ def _smallest_class(classes: npt.NDArray[Any], validation_per_class: int) -> int
 
 
 def _shuffle_class(
-    classes: npt.NDArray[Any], c: int, validation_per_class: int, seed: int, validation_seed: int
+    classes: npt.NDArray[Any],
+    c: int,
+    validation_per_class: int,
+    seed: int,
+    validation_seed: int,
+    validation: Positions | None = None,
 ) -> tuple[Positions, Positions, Positions]:
     """Validation and the rest of one class, both in order, and the rest in the random order that is cut."""
     members = np.flatnonzero(classes == c)
-    held_out = permutation(derive(validation_seed, Stream.VALIDATION, c), len(members)).numpy() < validation_per_class
+    if validation is None:
+        order = permutation(derive(validation_seed, Stream.VALIDATION, c), len(members)).numpy()
+        held_out = order < validation_per_class
+    else:
+        held_out = np.isin(members, validation)
     rest = members[~held_out]
     shuffled = rest[permutation(derive(seed, Stream.IMAGE_ORDER, c), len(rest)).numpy()]
     return members[held_out], rest, shuffled

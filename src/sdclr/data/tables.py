@@ -193,14 +193,28 @@ def read_json(file: Path) -> Any:
             f"{file} is larger than {LARGEST_JSON:,} bytes. Save the table as JSON lines "
             "(.jsonl), CSV or Parquet, or divide it."
         )
+    text = read_text(file)
     try:
-        return parse_json(read_text(file))
+        return parse_json(text)
     except ValueError as error:
-        raise DataError(f"{file} cannot be read as JSON: {shown(error)}.") from None
+        lines = " It looks like JSON lines: name it .jsonl." if _is_object(text.partition("\n")[0]) else ""
+        raise DataError(f"{file} cannot be read as JSON: {shown(error)}.{lines}") from None
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(parse_json(text), Mapping)
+    except ValueError:
+        return False
 
 
 def table_of_objects(file: Path, value: Any) -> Table:
     """A JSON array of objects, one a row. Raises DataError for anything else."""
+    if isinstance(value, Mapping) and {"images", "annotations"} <= value.keys():
+        raise DataError(
+            f"{file} looks like COCO's annotations, which are not read. Write a table (.csv, .jsonl) with a column "
+            "path and the boxes in x, y, width, height."
+        )
     if not isinstance(value, list):
         raise DataError(
             f"{file} is no table: a .json table is an array of objects, one for each image "

@@ -50,15 +50,20 @@ class Members:
     start: Positions
     """int64 [N], the first byte there."""
     size: Positions
-    """int64 [N], in bytes."""
+    """int64 [N], in bytes; of packed ones when they are unpacked."""
+    packed: Positions | None = None
+    """int64 [N], the bytes that each takes where it is packed (deflate), -1 where it is not; None: none is."""
 
     def at(self, positions: Positions) -> Members:
-        return Members(self.shards, self.shard[positions], self.start[positions], self.size[positions])
+        packed = None if self.packed is None else self.packed[positions]
+        return Members(self.shards, self.shard[positions], self.start[positions], self.size[positions], packed)
 
     def member(self, root: Path, position: int, name: str) -> Member:
         shard = self.shards[int(self.shard[position])]
         own = name.removeprefix(f"{shard}/")
-        return Member(os.path.join(root, shard), int(self.start[position]), int(self.size[position]), own)
+        packed = -1 if self.packed is None else int(self.packed[position])
+        start, size = int(self.start[position]), int(self.size[position])
+        return Member(os.path.join(root, shard), start, size, own, packed if packed >= 0 else None)
 
 
 class ShardedImages(NamedTuple):

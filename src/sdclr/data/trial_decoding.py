@@ -1,4 +1,4 @@
-"""Decode one image file in a process of its own, which may be stopped: python trial_decoding.py FILE START SIZE FORMAT.
+"""Decode one image file in a process of its own, which may be stopped: trial_decoding.py FILE START SIZE FORMAT PACKED.
 
 Ends with 0 when the pixels are there, with 3 when the memory does not suffice, and with 1 and a sentence on standard
 error otherwise. Needs Pillow alone (for HEIF pillow-heif): the package around it is not imported.
@@ -10,6 +10,8 @@ import contextlib
 import io
 import os
 import sys
+import zlib
+from typing import BinaryIO
 
 from PIL import Image
 
@@ -27,24 +29,30 @@ def _limit() -> None:
         resource.setrlimit(resource.RLIMIT_CPU, (MOST_SECONDS, MOST_SECONDS + 1))
 
 
-def _decode(path: str, start: int, size: int, kind: str) -> None:
+def _decode(path: str, start: int, size: int, kind: str, packed: int) -> None:
     if kind == "HEIF":
         import pillow_heif
 
         pillow_heif.register_heif_opener()
     with open(path, "rb") as whole:
         whole.seek(start)
-        file = io.BytesIO(whole.read(size)) if size >= 0 else whole
+        file = io.BytesIO(_content(whole, size, packed)) if size >= 0 else whole
         Image.MAX_IMAGE_PIXELS = None  # the parent has looked at the size
         with Image.open(file, formats=[kind]) as image:
             image.load()
             image.convert("RGB").reduce(2)
 
 
+def _content(whole: BinaryIO, size: int, packed: int) -> bytes:
+    if packed < 0:
+        return whole.read(size)
+    return zlib.decompressobj(-zlib.MAX_WBITS).decompress(whole.read(packed), size)
+
+
 if __name__ == "__main__":
     _limit()
     try:
-        _decode(os.fsdecode(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])
+        _decode(os.fsdecode(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4], int(sys.argv[5]))
     except MemoryError:
         sys.exit(3)
     except Exception as error:

@@ -17,12 +17,16 @@ from rich.text import Text
 from sdclr.backbones import BackboneConfig
 from sdclr.backbones.weights import read_backbone
 from sdclr.checkpoint import make_folder, storage_errors, write_atomically
+from sdclr.config import user_path
 from sdclr.data import DataConfig, Images, build_data
-from sdclr.data.decode import ALL_GREY_BITS, LEVELS_USED, bits_used, is_deep_grey, open_image, read_size
+from sdclr.data.decode import ALL_GREY_BITS, LEVELS_USED, bits_used, is_deep_grey, open_image
 from sdclr.data.image_arrays import ImageArrays
 from sdclr.data.image_files import ImageFiles
+from sdclr.data.own_images import has_splits
+from sdclr.data.tables import TABLE_SUFFIXES
+from sdclr.data.zip_files import ZIP_SUFFIX
 from sdclr.device import free_memory, resolve_device
-from sdclr.errors import ConfigError, SdclrError
+from sdclr.errors import ConfigError, DataError, SdclrError
 from sdclr.jobs.pretrain import PretrainConfig, Preview, preview
 from sdclr.output_files import output_file
 from sdclr.presentation.progress import AnyProgress
@@ -50,13 +54,14 @@ def own_config(path: str, values: dict[str, Any], out: Path, console: Console) -
     if run.exists:
         return PretrainConfig.from_yaml(run.config_path).with_values({**values, "data.path": path}), []
     data = own_data(path, {name: value for name, value in values.items() if name.startswith("data.")})
+    seen = _layout(data, values, out)  # in the images themselves
+    data = data.with_values({choice.setting.removeprefix("data."): choice.value for choice in seen})
     collection = build_data(data, exclude=[out])
     found = collection.pretraining_images(data.subset)
-    seen: list[Choice] = []  # in the images themselves
     if (bits := grey_bits(found)) is not None and "data.grey_bits" not in values:
         reason = f"16-bit greys that use {bits} bits, by the brightest of a sample: with 16 they would be almost black"
         seen.append(Choice("data.grey_bits", bits, reason))
-    data = data.with_values({choice.setting.removeprefix("data."): choice.value for choice in seen})
+        data = data.with_values({"grey_bits": bits})
     device = resolve_device(str(values.get("device", "auto")))
     config, choices = own_images(
         data,
@@ -90,23 +95,62 @@ def own_data(path: str, values: dict[str, Any]) -> DataConfig:
     require_data_settings(values)
     name = "arrays" if path.endswith(".npz") else "images"
     given = {key.removeprefix("data."): value for key, value in values.items()}
+    if name == "images" and Path(path).suffix.lower() in TABLE_SUFFIXES:
+        given = {"boxes": "auto"} | given
     return DataConfig.parse({"name": name, "path": path, "subset": "all"} | given)
 
 
+def _layout(data: DataConfig, values: Mapping[str, Any], out: Path) -> list[Choice]:
+    """Whether a folder holds splits, and whether the folders below these are classes; empty where it is neither.
+
+    The classes must be those of a test set, too: labels change nothing about what is trained on.
+    """
+    folder = user_path(str(data.path))
+    chosen: list[Choice] = []
+    if data.name != "images" or not (folder.is_dir() or folder.suffix.lower() == ZIP_SUFFIX):
+        return chosen
+    if "data.layout" not in values:
+        if not has_splits(folder, [out], data.links):
+            return chosen
+        reason = "its folders are called train, val, test or alike: train is trained on, the others are left"
+        chosen.append(Choice("data.layout", "splits", reason))
+    elif data.layout == "flat":
+        return chosen
+    if "data.labels" not in values:
+        with contextlib.suppress(ConfigError, DataError):
+            labelled = data.with_values({"layout": "splits", "labels": "folders"})
+            if build_data(labelled, exclude=[out]).test is not None:
+                reason = "train and the other splits have the same class folders, for an evaluation alone"
+                chosen.append(Choice("data.labels", "folders", reason))
+    return chosen
+
+
 def own_data_as_trained(source: Path, path: str, values: dict[str, Any]) -> DataConfig:
-    """:func:`own_data`, read as the run in ``source`` has read its own images, where nothing else is said."""
+    """:func:`own_data`, read as the run in ``source`` has read its own images, where nothing else is said.
+
+    The very images that it was trained on need none of their settings again.
+    """
     data, run = own_data(path, values), Run(source)
     if data.name != "images" or not run.exists:
         return data
     trained = PretrainConfig.from_yaml(run.config_path).data
     if trained.name != "images":
         return data
-    same = {name: getattr(trained, name) for name in READ_ALIKE if f"data.{name}" not in values}
-    return data.with_values(same)
+    alike = list(READ_ALIKE)
+    if trained.path is not None and os.path.realpath(user_path(trained.path)) == os.path.realpath(path):
+        alike += FOUND_ALIKE
+        alike += [] if trained.layout == "splits" else ["labels"]  # of splits all images count, without labels
+    same = {name: getattr(trained, name) for name in alike if f"data.{name}" not in values}
+    return DataConfig.parse(data.to_dict() | same)
 
 
 READ_ALIKE = ("exif_rotation", "grey_bits")
 """What decides how the pixels of a file become those of an image."""
+FOUND_ALIKE = (
+    *("root", "path_column", "label_column", "exclude", "links"),
+    *("boxes", "box_categories", "min_confidence", "on_error", "max_skipped"),
+)
+"""What decides which images are found, and which of them are left out."""
 
 
 def grey_bits(images: Images) -> int | None:
@@ -156,7 +200,7 @@ def typical_side(images: Images) -> int:
     sides = []
     for position in _sample(images):
         with contextlib.suppress(SdclrError):
-            sides.append(min(read_size(images.file(position), exif_rotation=images.exif_rotation)))
+            sides.append(min(images.size(position)))
     return int(np.median(sides)) if sides else 1
 
 

@@ -20,7 +20,7 @@ from sdclr.data.contents import require_recorded, require_same_names
 from sdclr.data.images import allowed_to_skip, left_out
 from sdclr.data.splits import natural_split
 from sdclr.errors import ConfigError, DataError
-from sdclr.jobs.evaluate.later_labels import labelled_data
+from sdclr.jobs.evaluate.later_labels import image_names, labelled_data
 from sdclr.jobs.pretrain import PretrainConfig
 from sdclr.presentation.progress import AnyProgress, NoProgress
 from sdclr.run import CONTENTS_FILE, IMAGES_FILE, Run
@@ -61,6 +61,11 @@ def evaluated_data(run: Run, settings: Mapping[str, Any], labels: Path | None) -
         data, facts = trained.data, {}
     else:
         data, facts = build_data(asked.data, exclude=[run.folder]), {}
+        if list(image_names(data.train)) != list(image_names(trained.data.train)):
+            raise ConfigError(
+                f"with {', '.join(settings)} the images are not those that {run.folder} was trained on. Leave it out, "
+                "or give labels with --labels FILE."
+            )
     _require_labels(data)
     if data.fingerprint != trained.fingerprint:
         facts = {"trained_on": trained.fingerprint, "labels": _described(asked, data) | facts}
@@ -189,7 +194,7 @@ def usable(run: Run, config: PretrainConfig, data: Data, progress: AnyProgress |
     unusable = np.array(sorted(set(bad)), dtype=np.int64)
     few_shot = natural_split(
         data.train.labels,
-        validation_per_class=config.data.validation_per_class,
+        validation=split.validation,
         seed=config.data.split,
         unusable=unusable,
     ).few_shot
