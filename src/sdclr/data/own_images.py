@@ -33,11 +33,10 @@ from sdclr.errors import ConfigError, DataError, MissingInputError
 from sdclr.safe_text import shown
 
 ACCEPTED = (
-    "a folder (searched with its sub-folders), a .txt list (lines 'relative/path' or 'relative/path label'), a table "
-    "(.csv, .tsv, .jsonl, .json or .parquet) with a column path (and label), uncompressed .tar shards "
-    "(one, 'NAME-{000..099}.tar', or a folder of them), a .zip of images, a quoted glob "
-    "('photos/**/*.jpg'), or a .npz of arrays (with data.name=arrays)"
+    "a folder, a .txt list, a table (.csv, .tsv, .jsonl, .json, .parquet), .tar shards, a .zip, a quoted glob "
+    "('photos/**/*.jpg'), or a .npz of arrays (data.name=arrays)"
 )
+"""What a collection may be; docs/own-images.md has the details."""
 SHARD_SUFFIX = ".tar"
 _SPLIT_NAME = re.compile(
     r"(?:train(?:ing)?|val(?:id(?:ation)?)?|test(?:ing)?|dev|eval)(?:[-_ ]?(?:set|split|images?|data|[0-9]{4}))?"
