@@ -93,6 +93,9 @@ def test_a_damaged_record_is_named(tmp_path: Path, damage: bytes) -> None:
 def test_other_fingerprints_are_explained_by_names(images: ImageFiles, tmp_path: Path) -> None:
     write_record(tmp_path / "r", {"train": read_contents(images)})
     more = ImageFiles(images.root, (*images.paths, "new.jpg"), None)
+    with pytest.raises(ConfigError, match=r"^1 new, 0 gone: start a new run in another --out\.\n"):
+        require_recorded(tmp_path / "r", {"train": more}, "aa", "bb")
+    (tmp_path / "backbone.safetensors").touch()  # the run is finished, and has weights to start from
     with pytest.raises(
         ConfigError, match=r"^1 new, 0 gone: start a new run with --weights .*\n.*train: 1 new \(new.jpg\)"
     ):

@@ -13,7 +13,8 @@ import torch
 from image_folder_stand_in import COUNTS, make_folder, write_txt
 from sdclr.data import Data, DataConfig, build_data
 from sdclr.data.decode import READS_HEIF
-from sdclr.data.own_images import has_splits, read_own_images
+from sdclr.data.own_images import read_own_images
+from sdclr.data.split_folders import has_splits
 from sdclr.data.view_parameters import ViewSpec
 from sdclr.errors import ConfigError, DataError, MissingInputError
 from shard_stand_in import write_shard

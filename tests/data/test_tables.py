@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import sys
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from sdclr.data.image_lists import read_listed_images
 from sdclr.data.tables import read_table
-from sdclr.errors import ConfigError, DataError, MissingInputError
+from sdclr.errors import ConfigError, DataError, MissingInputError, SdclrError
 
 ROWS = [
     {"path": "ü/1.jpg", "label": "a cat", "camera": "k1", "id": "7"},
@@ -155,3 +156,25 @@ def test_commas_inside_a_known_header_stay_commas(tmp_path: Path) -> None:
     """A table that was read before is read as before."""
     (tmp_path / "a.csv").write_text("path,a;b;c;d\nx.jpg,1\n")
     assert read_listed_images(tmp_path / "a.csv").columns == {"a;b;c;d": ["1"]}
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.json", "a.parquet"])
+def test_damage_anywhere_is_read_or_refused_and_never_escapes(tmp_path: Path, name: str) -> None:
+    sound, rng = write(tmp_path / name).read_bytes(), random.Random(0)
+    outcomes = set()
+    for _ in range(150):
+        content = bytearray(sound)
+        for _ in range(rng.randint(1, 4)):
+            place = rng.randrange(len(content))
+            if rng.random() < 0.6:
+                content[place] = rng.randrange(256)
+            else:
+                content[place : place + rng.randint(0, 9)] = rng.randbytes(rng.randint(0, 9))
+        (tmp_path / name).write_bytes(content)
+        for boxes in ("none", "auto"):
+            try:
+                outcomes.add(type(read_listed_images(tmp_path / name, boxes=boxes)).__name__)
+            except SdclrError as error:
+                outcomes.add(type(error).__name__)
+
+    assert "DataError" in outcomes

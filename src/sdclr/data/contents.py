@@ -122,6 +122,8 @@ def _counts(before: Sequence[Content], paths: Sequence[str]) -> tuple[int, int]:
 
 def _afresh(run: Path) -> str:
     """What to do with images that a run was not begun with."""
+    if not (run / "backbone.safetensors").is_file():  # it is not finished, and has no weights to start from
+        return "start a new run in another --out."
     return f"start a new run with {command('--weights', run)} and another --out."
 
 

@@ -125,7 +125,8 @@ def read_listed_images(
                 raise ConfigError(f"data.boxes=pixels: MegaDetector writes fractions, as {file} does. Leave it out.")
             table, remarks = megadetector_table(file, value, box_categories, min_confidence)
             listed = _images_of(table, root, path_column, label_column, partial, "fractions")
-            return listed._replace(remarks=(*listed.remarks, *remarks), is_of_turned_pictures=True)
+            each = f"each of {len(listed.paths)} boxes of {file} is an image"
+            return listed._replace(remarks=(each, *remarks), is_of_turned_pictures=True)
         table = table_of_objects(file, value)
     else:
         table = read_table(file, known)

@@ -6,18 +6,17 @@ N images, C classes. Labels are known where a list brings them, or where sub-fol
 from __future__ import annotations
 
 import os
-import re
 import warnings
-from collections import Counter
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from sdclr.data.boxes import MEGADETECTOR_CATEGORIES, MEGADETECTOR_CONFIDENCE, Boxes, WantedBoxes, written
 from sdclr.data.decode import ALL_GREY_BITS, printable
-from sdclr.data.exclusion import Exclusion, is_service_folder
+from sdclr.data.exclusion import Exclusion
+from sdclr.data.found_images import FoundImages, labels_by_folder
 from sdclr.data.globs import Glob, glob_of
 from sdclr.data.image_files import ImageFiles
 from sdclr.data.image_lists import LIST_SUFFIXES, ListedImages, read_listed_images
@@ -25,23 +24,20 @@ from sdclr.data.images import LabelledImages
 from sdclr.data.links import Fence, Links
 from sdclr.data.listed_names import match_names
 from sdclr.data.listing import HEIF_SUFFIXES, IMAGE_SUFFIXES, list_images
+from sdclr.data.split_folders import splits_are_no_classes, splits_by_name, take_apart, trained_on_all
 from sdclr.data.splits import Positions
 from sdclr.data.tables import TABLE_SUFFIXES
-from sdclr.data.tar_shards import Members, expand_braces, read_shards
+from sdclr.data.tar_shards import expand_braces, read_shards
 from sdclr.data.zip_files import ZIP_SUFFIX, read_zip
 from sdclr.errors import ConfigError, DataError, MissingInputError
 from sdclr.safe_text import shown
 
 ACCEPTED = (
-    "a folder (searched with its sub-folders), a .txt list (lines 'relative/path' or 'relative/path label'), a table "
-    "(.csv, .tsv, .jsonl, .json or .parquet) with a column path (and label), uncompressed .tar shards "
-    "(one, 'NAME-{000..099}.tar', or a folder of them), a .zip of images, a quoted glob "
-    "('photos/**/*.jpg'), or a .npz of arrays (with data.name=arrays)"
+    "a folder of images, a .txt list, a table (.csv, .tsv, .jsonl, .json, .parquet), .tar shards, a .zip, a quoted "
+    "glob ('photos/**/*.jpg'), or a .npz of arrays (data.name=arrays)"
 )
+"""What a collection may be; docs/own-images.md has the details."""
 SHARD_SUFFIX = ".tar"
-_SPLIT_NAME = re.compile(
-    r"(?:train(?:ing)?|val(?:id(?:ation)?)?|test(?:ing)?|dev|eval)(?:[-_ ]?(?:set|split|images?|data|[0-9]{4}))?"
-)
 SPREADSHEETS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
 FILES_LOOKED_FOR = 64
 """Entries of a list for which another root is looked for, where none of them is there."""
@@ -68,40 +64,6 @@ class _Rules(NamedTuple):
     """Of tables: whether each row is a box in a picture."""
     box_categories: tuple[str, ...] = MEGADETECTOR_CATEGORIES
     min_confidence: float = MEGADETECTOR_CONFIDENCE
-
-
-class _Found(NamedTuple):
-    """Image files that one source names."""
-
-    root: Path
-    paths: list[str]
-    labels: list[str] | None
-    """[N], the class of each as text."""
-    remarks: list[str]
-    members: Members | None = None
-    """Where the images lie, if in shards."""
-    columns: Mapping[str, list[str]] = {}
-    """The other columns of a table, [N] each."""
-    boxes: Boxes | None = None
-    """What is cut out of which file; ``paths`` then are names of boxes."""
-    is_of_turned_pictures: bool = False
-    """Whether boxes count in pictures that were turned by EXIF."""
-    prefix: str = ""
-    """What all paths begin with before the first folder of the collection."""
-
-    def at(self, rows: list[int]) -> _Found:
-        """The images of these rows."""
-        return self._replace(
-            paths=[self.paths[row] for row in rows],
-            labels=None if self.labels is None else [self.labels[row] for row in rows],
-            members=None if self.members is None else self.members.at(np.array(rows, dtype=np.int64)),
-            columns={name: [cells[row] for row in rows] for name, cells in self.columns.items()},
-            boxes=None if self.boxes is None else self.boxes.at(np.array(rows, dtype=np.int64)),
-        )
-
-    def files(self) -> Sequence[str]:
-        """[N], the file of each, below the root."""
-        return self.paths if self.boxes is None else self.boxes.files
 
 
 def read_own_images(
@@ -163,7 +125,7 @@ def read_own_images(
     train = _find(path, class_folders, rules)
     found, validation = None, None
     if in_splits:
-        train, found, validation = _take_apart(train, class_folders)
+        train, found, validation = take_apart(train, class_folders)
         if validation is not None and validation_is_drawn:
             raise ConfigError(
                 f"data.validation_per_class holds out training images, and {printable(path)} has a folder of "
@@ -211,7 +173,7 @@ def _has_folders(path: Path) -> bool:
     return path.is_dir() or path.suffix.lower() == ZIP_SUFFIX
 
 
-def _find(path: Path, class_folders: bool, rules: _Rules) -> _Found:
+def _find(path: Path, class_folders: bool, rules: _Rules) -> FoundImages:
     if (glob := glob_of(path)) is not None:
         return _find_by_glob(glob, path, class_folders, rules)
     if path.suffix.lower() == SHARD_SUFFIX and not path.is_dir():
@@ -245,7 +207,7 @@ def _find(path: Path, class_folders: bool, rules: _Rules) -> _Found:
     return _find_listed(listed, path.parent if root is None else root, rules)
 
 
-def _find_by_glob(glob: Glob, path: Path, class_folders: bool, rules: _Rules) -> _Found:
+def _find_by_glob(glob: Glob, path: Path, class_folders: bool, rules: _Rules) -> FoundImages:
     """The images below the folder before the first *, as far as their paths match."""
     if rules.root is not None:
         raise ConfigError(f"data.root={rules.root} is for a list or a table, and not for a glob. Leave it out.")
@@ -268,11 +230,11 @@ def _find_by_glob(glob: Glob, path: Path, class_folders: bool, rules: _Rules) ->
         return _find_in_shards(glob.root, paths, rules)
     others = len(listing.paths) - len(paths)
     remarks = listing.remarks() + ([f"images that the glob does not match left out: {others}"] if others else [])
-    taken = _Found(glob.root, paths, None, remarks)
-    return taken._replace(labels=_labels_by_folder(taken)) if class_folders else taken
+    taken = FoundImages(glob.root, paths, None, remarks)
+    return taken._replace(labels=labels_by_folder(taken)) if class_folders else taken
 
 
-def _find_listed(listed: ListedImages, root: Path, rules: _Rules) -> _Found:
+def _find_listed(listed: ListedImages, root: Path, rules: _Rules) -> FoundImages:
     _hint_at_the_root(listed, root, rules)
     matched = match_names(root, listed.paths)
     _refuse_repeated(listed, matched.paths)
@@ -284,7 +246,9 @@ def _find_listed(listed: ListedImages, root: Path, rules: _Rules) -> _Found:
     Fence(root, rules.links).refuse_ways_out(paths, lambda row: listed.where(wanted[row]))
     remarks = [*listed.remarks, *matched.remarks(), *_unwanted_images(len(matched.paths) - len(wanted))]
     columns = {name: [cells[row] for row in wanted] for name, cells in listed.columns.items()}
-    found = _Found(root, paths, labels, remarks, columns=columns, is_of_turned_pictures=listed.is_of_turned_pictures)
+    found = FoundImages(
+        root, paths, labels, remarks, columns=columns, is_of_turned_pictures=listed.is_of_turned_pictures
+    )
     if listed.boxes is None:
         return found
     corners = np.array([listed.boxes[row] for row in wanted], dtype=np.float64)
@@ -322,7 +286,7 @@ def _refuse_repeated(listed: ListedImages, paths: list[str]) -> None:
             raise DataError(f"{listed.where(row)}: {path!r} is listed already, in line {listed.lines[first]}.")
 
 
-def _find_in_folder(folder: Path, class_folders: bool, rules: _Rules) -> _Found:
+def _find_in_folder(folder: Path, class_folders: bool, rules: _Rules) -> FoundImages:
     listing = list_images(folder, rules.exclude, links=rules.links, unwanted=rules.unwanted)
     remarks, shards = listing.remarks(), list[str]()
     if not listing.paths:
@@ -339,138 +303,30 @@ def _find_in_folder(folder: Path, class_folders: bool, rules: _Rules) -> _Found:
         but = f" ({', '.join(remarks)})" if remarks else ""
         raise DataError(f"folder {printable(folder)} holds no images{but}. Give {ACCEPTED}.")
     if rules.in_splits:
-        return _Found(folder, listing.paths, None, remarks)
-    splits = _splits_by_name(listing.paths)
+        return FoundImages(folder, listing.paths, None, remarks)
+    splits = splits_by_name(listing.paths)
     if splits and class_folders:
-        raise DataError(_splits_are_no_classes(folder, splits))
-    taken = _Found(folder, listing.paths, None, remarks + _trained_on_all(folder, splits))
-    return taken._replace(labels=_labels_by_folder(taken)) if class_folders else taken
+        raise DataError(splits_are_no_classes(folder, splits))
+    taken = FoundImages(folder, listing.paths, None, remarks + trained_on_all(folder, splits))
+    return taken._replace(labels=labels_by_folder(taken)) if class_folders else taken
 
 
-def _find_in_zip(path: Path, class_folders: bool, rules: _Rules) -> _Found:
+def _find_in_zip(path: Path, class_folders: bool, rules: _Rules) -> FoundImages:
     """As :func:`_find_in_folder` would the unpacked folder; if all lies in one folder, that is the collection."""
     if rules.root is not None:
         raise ConfigError(f"data.root={rules.root} is for a list or a table, and not for a zip. Leave it out.")
     zipped = read_zip(path, rules.unwanted)
-    found = _Found(path.parent, zipped.paths, None, zipped.remarks, zipped.members, prefix=zipped.prefix)
+    found = FoundImages(path.parent, zipped.paths, None, zipped.remarks, zipped.members, prefix=zipped.prefix)
     if rules.in_splits:
         return found
-    splits = _splits_by_name([name.removeprefix(zipped.prefix) for name in zipped.paths])
+    splits = splits_by_name([name.removeprefix(zipped.prefix) for name in zipped.paths])
     if splits and class_folders:
-        raise DataError(_splits_are_no_classes(path, splits))
-    found.remarks.extend(_trained_on_all(path, splits))
-    return found._replace(labels=_labels_by_folder(found)) if class_folders else found
+        raise DataError(splits_are_no_classes(path, splits))
+    found.remarks.extend(trained_on_all(path, splits))
+    return found._replace(labels=labels_by_folder(found)) if class_folders else found
 
 
-def _splits_by_name(paths: list[str]) -> list[str]:
-    """The first-level sub-folders, if each of them has the name of a split (train, val, test)."""
-    folders = sorted({path.partition("/")[0] for path in paths if "/" in path})
-    return folders if all(map(_part_of, folders)) else []
-
-
-Part = Literal["train", "validation", "test"]
-
-
-def _part_of(folder: str) -> Part | None:
-    """What a folder of this name holds, if it is the name of a split."""
-    name = folder.lower()
-    if not _SPLIT_NAME.fullmatch(name):
-        return None
-    if name.startswith("train"):
-        return "train"
-    return "test" if name.startswith("test") else "validation"
-
-
-def has_splits(folder: Path, exclude: Iterable[Path | str] = (), links: Links = "inside") -> bool:
-    """Whether the sub-folders of a folder are splits by their names: training images and others.
-
-    A sub-folder of another name does not count where no image lies below it.
-    """
-    if not folder.is_dir() and folder.suffix.lower() == ZIP_SUFFIX:
-        zipped = read_zip(folder)
-        found = {_part_of(one) for one in _splits_by_name([name.removeprefix(zipped.prefix) for name in zipped.paths])}
-        return "train" in found and len(found) > 1
-    try:
-        names = [entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith(".")]
-    except OSError:  # whoever reads the folder says so
-        return False
-    parts = {_part_of(name) for name in names} - {None}
-    if "train" not in parts or len(parts) < 2:
-        return False
-    others = [name for name in names if _part_of(name) is None and not is_service_folder(name)]
-    left_out = {os.path.realpath(one) for one in exclude}
-    return not any(
-        os.path.realpath(folder / name) not in left_out and list_images(folder / name, exclude, links=links).paths
-        for name in others
-    )
-
-
-class _Parts(NamedTuple):
-    """A collection whose folders are splits."""
-
-    pool: _Found
-    """Training images, and where labels are known validation images."""
-    test: _Found | None
-    validation: Positions | None
-    """Which of the pool are not trained on."""
-
-
-def _take_apart(found: _Found, class_folders: bool) -> _Parts:
-    """Training, validation and test images by their first folder; without a test folder validation is the test set."""
-    first = [path.removeprefix(found.prefix).partition("/")[0] for path in found.paths]
-    parts = [_part_of(name) for name in first]
-    outside = [path for path, part in zip(found.paths, parts, strict=True) if part is None]
-    where = printable(found.root / found.prefix)
-    if "train" not in parts:
-        raise DataError(
-            f"data.layout=splits: no folder of {where} is called train and holds images. Use data.layout=flat."
-        )
-    labels = _labels_by_folder(found, depth=1, left_out=set(outside)) if class_folders else None
-    found = found._replace(labels=labels)
-    rows: dict[Part, list[int]] = {"train": [], "validation": [], "test": []}
-    for row, part in enumerate(parts):
-        if part is not None:
-            rows[part].append(row)
-    if not rows["test"]:
-        rows["test"], rows["validation"] = rows["validation"], []
-    names: dict[str, int] = Counter(first[row] for row in range(len(first)) if parts[row] is not None)
-    trained = ", ".join(f"{shown(name)} ({num})" for name, num in names.items() if _part_of(name) == "train")
-    others = ", ".join(f"{shown(name)} ({num})" for name, num in names.items() if _part_of(name) != "train")
-    remarks = [f"the folders of {where} are splits: pre-training uses {trained}, an evaluation {others or 'none'}"]
-    if outside:
-        remarks.append(f"images in no split left out: {len(outside)} (first: {printable(outside[0])})")
-    pool_rows = sorted(rows["train"] + (rows["validation"] if class_folders else []))
-    pool = found.at(pool_rows)._replace(remarks=found.remarks + remarks)
-    if not class_folders:
-        return _Parts(pool, None, None)
-    held_out = set(rows["validation"])
-    validation = np.array([n for n, row in enumerate(pool_rows) if row in held_out], dtype=np.int64)
-    test = found.at(rows["test"])._replace(remarks=[]) if rows["test"] else None
-    return _Parts(pool, test, validation if len(validation) else None)
-
-
-def _splits_are_no_classes(folder: Path, splits: list[str]) -> str:
-    train = next((name for name in splits if name.lower().startswith("train")), splits[0])
-    test = next((name for name in splits if name != train), None)
-    also = "" if test is None else f" and {printable(folder / test)} as data.test_path"
-    return (
-        f"the sub-folders of {printable(folder)} are splits by their names ({', '.join(splits)}), and data.labels="
-        f"folders would take them for classes. Give {printable(folder / train)} as data.path (--data){also}, or use "
-        "data.layout=splits, or data.labels=none."
-    )
-
-
-def _trained_on_all(folder: Path, splits: list[str]) -> list[str]:
-    if not splits:
-        return []
-    names = ", ".join(splits)
-    return [
-        f"the sub-folders of {printable(folder)} are splits by their names ({names}): all of them count; "
-        "data.layout=splits takes train alone, data.exclude leaves some out"
-    ]
-
-
-def _find_in_shards(folder: Path, names: list[str], rules: _Rules) -> _Found:
+def _find_in_shards(folder: Path, names: list[str], rules: _Rules) -> FoundImages:
     if rules.root is not None:
         raise ConfigError(f"data.root={rules.root} is for a .txt list or a .csv, and not for shards. Leave it out.")
     wanted = [name for name in names if name not in rules.unwanted]
@@ -478,7 +334,7 @@ def _find_in_shards(folder: Path, names: list[str], rules: _Rules) -> _Found:
         raise DataError(f"data.exclude leaves out all {len(names)} shards below {printable(folder)}. Give other globs.")
     found = read_shards(folder, wanted, rules.unwanted)
     remarks = _unwanted_files(len(names) - len(wanted)) + found.remarks
-    return _Found(folder, found.paths, found.labels, remarks, found.members)
+    return FoundImages(folder, found.paths, found.labels, remarks, found.members)
 
 
 def _unwanted_files(number: int) -> list[str]:
@@ -503,28 +359,6 @@ def _turned_in_any_case(paths: Iterable[str]) -> list[str]:
     return remarks
 
 
-def _labels_by_folder(found: _Found, depth: int = 0, left_out: Container[str] = ()) -> list[str]:
-    """The sub-folder of every image, the first one or one below; images that are ``left_out`` have none."""
-    where = printable(found.root / found.prefix)
-    folders = [path.removeprefix(found.prefix).split("/")[:-1] for path in found.paths]
-    outside = [
-        path for path, parts in zip(found.paths, folders, strict=True) if len(parts) <= depth and path not in left_out
-    ]
-    if outside:
-        raise DataError(
-            f"{len(outside)} of {len(found.paths)} images lie in no class folder of {where} (first: "
-            f"{printable(outside[0])}). Move them into one, or use data.labels=none."
-        )
-    labels = [parts[depth] if len(parts) > depth else "" for parts in folders]
-    named = {label for label, path in zip(labels, found.paths, strict=True) if path not in left_out}
-    if len(named) == 1:
-        raise DataError(
-            f"{where} has one class folder only, {printable(named.pop())}. Give the folder whose sub-folders "
-            "are the classes, or use data.labels=none."
-        )
-    return labels
-
-
 def class_names_of(labels: list[str] | None) -> list[str]:
     """The distinct labels [C]: by value where all are whole numbers, else as text."""
     names = sorted(set(labels or ()))
@@ -532,7 +366,7 @@ def class_names_of(labels: list[str] | None) -> list[str]:
 
 
 def _files(
-    found: _Found, class_names: list[str], exif_rotation: bool, grey_bits: int, num_workers: int | None
+    found: FoundImages, class_names: list[str], exif_rotation: bool, grey_bits: int, num_workers: int | None
 ) -> ImageFiles:
     labels: Positions | None = None
     if found.labels is not None:
@@ -551,7 +385,7 @@ def _files(
     )
 
 
-def _check_boxes(found: list[_Found], rules: _Rules, exif_rotation: bool, sources: list[Path]) -> None:
+def _check_boxes(found: list[FoundImages], rules: _Rules, exif_rotation: bool, sources: list[Path]) -> None:
     """Refuse settings of boxes where there is nothing that they are for."""
     shown_sources = " and ".join(map(printable, sources))
     from_megadetector = any(one.is_of_turned_pictures for one in found)
@@ -581,7 +415,9 @@ def _of_training(labels: list[str] | None, validation: Positions | None) -> list
     return [label for row, label in enumerate(labels) if row not in held_out]
 
 
-def _check_test(test: _Found, test_path: Path, class_names: list[str], train_path: Path, what: str = "test") -> None:
+def _check_test(
+    test: FoundImages, test_path: Path, class_names: list[str], train_path: Path, what: str = "test"
+) -> None:
     """A test set has labels, and no class that training does not have."""
     if not class_names:
         raise ConfigError(
@@ -599,7 +435,7 @@ def _check_test(test: _Found, test_path: Path, class_names: list[str], train_pat
         )
 
 
-def _without_test_images(class_names: list[str], test: _Found) -> list[str]:
+def _without_test_images(class_names: list[str], test: FoundImages) -> list[str]:
     """A remark that names the classes that no test image has."""
     missing = sorted(set(class_names) - set(test.labels or ()))
     if not missing:
@@ -608,7 +444,7 @@ def _without_test_images(class_names: list[str], test: _Found) -> list[str]:
     return [f"classes without a test image: {shown} (evaluate with --untested leave_out, or add some)"]
 
 
-def _refuse_overlap(train: _Found, test: _Found) -> None:
+def _refuse_overlap(train: FoundImages, test: FoundImages) -> None:
     """No image that is trained on may be one that measures, under whatever link."""
     trained_on = set(_places(train))
     if shared := [path for path, place in zip(test.paths, _places(test), strict=True) if place in trained_on]:
@@ -618,7 +454,7 @@ def _refuse_overlap(train: _Found, test: _Found) -> None:
         )
 
 
-def _places(found: _Found) -> list[tuple[str, int]]:
+def _places(found: FoundImages) -> list[tuple[str, int]]:
     """Where each image lies: its file, links to folders and shards resolved, and the first byte there."""
     root = os.path.realpath(found.root)
     if found.boxes is not None:
