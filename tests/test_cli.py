@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -7,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sdclr import cli
+from sdclr import __version__, cli, recipe
+from sdclr.recipes import RECIPES
 
 TINY = ["backbone.width=2", "views.size=8", "epochs=1", "batch_size=200"]
 
@@ -62,7 +64,7 @@ def test_the_verbs_work_one_after_another(sdclr: Cli, tmp_path: Path) -> None:
     ("arguments", "code", "words"),
     [
         (["pretrain", "digits_sdclt"], 78, ["neither a recipe nor a folder", "digits_sdclr", "./photos"]),
-        (["pretrain"], 78, ["got neither"]),
+        (["pretrain", "epochs=2"], 78, ["got neither"]),
         (["pretrain", "digits_sdclr", "cifar10_lt_sdclr"], 78, ["got digits_sdclr, cifar10_lt_sdclr"]),
         (["pretrain", "./nowhere"], 66, ["no folder or file ./nowhere"]),
         (["pretrain", "cifar10_lt_sdclr"], 78, ["data.path is missing", "--data PATH"]),
@@ -124,3 +126,53 @@ def test_ctrl_c_is_no_error(sdclr: Cli, monkeypatch: pytest.MonkeyPatch, verb: s
     assert (code, out) == (130, "")
     assert err.startswith("stopped: by Ctrl-C")
     assert ("The same command goes on" in err) == goes_on
+
+
+def test_version_and_the_short_help(sdclr: Cli) -> None:
+    assert sdclr("--version") == (0, f"sdclr {__version__}\n", "")
+    for verb in ([], ["pretrain"], ["recipes", "show"]):
+        code, out, _ = sdclr(*verb, "-h")
+        assert (code, "Usage: " in out) == (0, True)
+    assert "--install-completion" in sdclr("--help")[1]
+
+
+def test_a_bare_pretrain_shows_how_it_is_used(sdclr: Cli) -> None:
+    _, out, err = sdclr("pretrain")
+    assert "Your own images: sdclr pretrain ./photos" in out + err
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("cifar10_lt_sdcl", "Did you mean cifar10_lt_sdclr?"), ("moco", "`sdclr recipes list` names the recipes.")],
+)
+def test_a_misspelt_recipe_is_answered_in_a_line_and_not_by_a_wall_of_names(sdclr: Cli, name: str, words: str) -> None:
+    code, _, err = sdclr("pretrain", name)
+    assert (code, words in err, err.count("simclr")) == (78, True, 0)
+    assert len(err) < 300
+    code, _, err = sdclr("recipes", "show", name)
+    assert (code, words in err, len(err) < 150) == (78, True, True)
+
+
+def test_what_scripts_read_is_json(sdclr: Cli) -> None:
+    _, out, _ = sdclr("recipes", "list", "--json")
+    rows = list(map(json.loads, out.splitlines()))
+    assert [row["name"] for row in rows] == list(RECIPES)
+    _, out, _ = sdclr("recipes", "show", "digits_sdclr", "--json")
+    assert json.loads(out) == recipe("digits_sdclr").to_dict()
+    assert sdclr("pretrain", "digits_sdclr", "--out", "runs/x", *TINY)[0] == 0
+    code, out, _ = sdclr("report", "runs/x", "--json")
+    assert code == 0
+    (run,) = json.loads(out)["runs"]
+    assert set(run["measures"]) == {"found", "view_distance", "effective_rank"}
+    code, out, _ = sdclr("evaluate", "runs/x", "--probes", "knn", "--json")
+    found = json.loads(out)
+    assert (code, found["run"], set(found["probes"])) == (0, "runs/x", {"knn"})
+    summary = found["probes"]["knn"]["summary"]
+    assert {"all", "many", "medium", "few", "group_std"} <= set(summary)
+    code, out, _ = sdclr("report", "runs/x", "--json")
+    report = json.loads(out)
+    assert (code, report["sdclr_report"]) == (0, 1)
+    assert report["rows"][0]["all"]["mean"] == pytest.approx(summary["all"])
+    assert report["rows"][0]["all"]["std"] is None, "one split has no spread"
+    code, _, err = sdclr("report", "runs/x", "--json", "--format", "csv")
+    assert (code, "--json is --format json" in err) == (78, True)

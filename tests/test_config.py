@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from sdclr import PretrainConfig, recipe
-from sdclr.config import differing_fields
+from sdclr.config import COMMON_WORDS, differing_fields
 from sdclr.errors import ConfigError, MissingInputError
 
 
@@ -15,6 +16,12 @@ from sdclr.errors import ConfigError, MissingInputError
         ("method.prune_ratio=90", ["method.prune_ratio", "90", "did you mean 0.9?"]),
         ("method.prune_ratios=0.9", ["method.prune_ratios is not a setting", "did you mean method.prune_ratio?"]),
         ("metod.name=simclr", ["metod is not a setting", "did you mean method?"]),
+        ("lr=0.1", ["lr is not a setting; did you mean optimizer.learning_rate?"]),
+        ("model=resnet50", ["model is not a setting; did you mean backbone.name?"]),
+        ("workers=4", ["workers is not a setting; did you mean data.num_workers?"]),
+        ("optimizer.lr=0.1", ["optimizer.lr is not a setting; did you mean optimizer.learning_rate?"]),
+        ("max_skipped=3", ["max_skipped is not a setting; did you mean data.max_skipped?"]),
+        ("zzz=3", ["zzz is not a setting; there are", "`sdclr recipes show NAME` prints them all"]),
         ("backbone.widht=16", ["did you mean backbone.width?"]),
         ("epochs=ten", ["epochs", "valid integer", "'ten'"]),
         ("epochs=0", ["epochs", "greater than or equal to 1", "got 0"]),
@@ -98,3 +105,14 @@ def test_infinite_numbers_are_refused() -> None:
 def test_a_number_that_no_run_can_have_is_refused_by_name(setting: str, value: int) -> None:
     with pytest.raises(ConfigError, match=setting):
         recipe("imagenet100_lt_sdclr").with_values({setting: value})
+
+
+def test_every_common_word_means_a_setting_that_exists() -> None:
+    for word, name in COMMON_WORDS.items():
+        with pytest.raises(ConfigError, match=re.escape(f"{word} is not a setting; did you mean ")) as error:
+            recipe("digits_sdclr").with_overrides([f"{word}=1"])
+        meant = str(error.value).partition("did you mean ")[2].partition("?")[0]
+        assert meant == name or "." not in meant, f"{word}: {meant}"
+        section, _, key = name.rpartition(".")
+        settings = recipe("digits_sdclr").to_dict()
+        assert key in (settings[section] if section else settings)

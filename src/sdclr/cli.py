@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.text import Text
 from typer.core import TyperGroup
 
+from sdclr import __version__
 from sdclr.errors import (
     EXIT_BUG,
     ConfigError,
@@ -61,7 +62,7 @@ app = typer.Typer(
     cls=_Verbs,
     help="Self-supervised pre-training for long-tailed, unlabeled image collections.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
 recipes_app = typer.Typer(help="List and show the ready-made settings.", no_args_is_help=True)
@@ -86,6 +87,7 @@ SplitsDir = Annotated[str | None, typer.Option(metavar="FOLDER", help="The autho
 Download = Annotated[bool, typer.Option("--download", help="Download the data set to --data if it is not there.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output file that exists.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:N or auto.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line, for scripts.")]
 
 
 ALL_PROBES = "linear,few_shot,knn"
@@ -100,8 +102,19 @@ class Groups(StrEnum):
     thresholds = "thresholds"
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"sdclr {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def before_any_verb(context: typer.Context) -> None:
+def before_any_verb(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and stop.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
     global _verb, _only_text
     _verb, _only_text = context.invoked_subcommand, False
     if "WORLD_SIZE" in os.environ or "RANK" in os.environ:
@@ -129,7 +142,7 @@ def demo(
     typer.echo(f"\nreport: {shown(page)}")
 
 
-@app.command()
+@app.command(no_args_is_help=True)
 def pretrain(
     arguments: Annotated[
         list[str] | None, typer.Argument(metavar="[RECIPE] [SECTION.KEY=VALUE]...", show_default=False)
@@ -218,15 +231,16 @@ def resume(folder: Annotated[Path, typer.Argument(metavar="RUN", callback=_expan
 @app.command()
 def status(
     folders: Annotated[list[Path], typer.Argument(metavar="RUN...", callback=_expanded)],
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, for scripts.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """How runs stand: running, done, preempted, interrupted, or failed and why; and what to do next."""
-    import json
-
     from sdclr.jobs.status import read_status
 
     for found in map(read_status, folders):
-        typer.echo(json.dumps(found.to_dict()) if as_json else "\n".join(map(one_line, found.lines())))
+        if as_json:
+            _echo_json(found.to_dict())
+        else:
+            typer.echo("\n".join(map(one_line, found.lines())))
 
 
 @app.command()
@@ -257,6 +271,7 @@ def evaluate(
     classifier: Annotated[
         str | None, typer.Option(help="Test the checkpoint's own classifier, which was tuned for linear or few_shot.")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Probe the frozen backbone of finished runs, or of an authors' checkpoint, and print accuracy per group.
 
@@ -278,6 +293,7 @@ def evaluate(
     from sdclr.jobs.evaluate import evaluate as run_evaluate
     from sdclr.jobs.report import write_report
     from sdclr.presentation.progress import Progress
+    from sdclr.run import Run
 
     targets = [argument for argument in arguments if "=" not in argument or Path(argument).exists()]
     overrides = [argument for argument in arguments if argument not in targets]
@@ -313,6 +329,10 @@ def evaluate(
                     progress=progress,
                 )
     chosen = AUTHORS_CLASSIFIER if classifier is not None else rule
+    if as_json:
+        for folder in folders:
+            _echo_json({"run": str(folder), **Run(folder).read_evaluation(chosen)})
+        return
     write_report(folders, {"terminal"}, protocol=chosen, console=_console())
     typer.echo(f"next: {command('sdclr', 'report', *folders)}")
 
@@ -342,7 +362,7 @@ def report(
         str | None,
         typer.Option(
             "--format",
-            help="terminal, markdown, csv, html (with --paper: latex instead of html); comma-separated. "
+            help="terminal, markdown, csv, json, html (with --paper: latex instead of html and json); comma-separated. "
             "Default: terminal,html; with --paper terminal.",
         ),
     ] = None,
@@ -359,6 +379,9 @@ def report(
     data: Annotated[
         str | None, typer.Option("--data", metavar="PATH", help="Where the images of an unlabelled run are now.")
     ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="The numbers as one JSON object on standard output (--format json).")
+    ] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Tables and an HTML page over one run or many: mean ± std over splits, paired differences with intervals.
@@ -372,8 +395,10 @@ def report(
     from sdclr.run import Run
     from sdclr.workflows.reports import report as run_report
 
+    if as_json and (formats is not None or paper):
+        raise ConfigError("--json is --format json; give one of them, and no --paper.")
     if formats is None:
-        formats = "terminal" if paper else "terminal,html"
+        formats = "json" if as_json else "terminal" if paper else "terminal,html"
     chosen = {name.strip() for name in formats.split(",") if name.strip()}
     options: dict[str, Any] = {
         "out": out,
@@ -390,7 +415,7 @@ def report(
     moved = str(user_path(data).absolute()) if data is not None else None
     with Progress(_stderr) as progress:
         run_report(folders, chosen, data_path=moved, progress=progress, **options)
-    if len(folders) == 1:
+    if len(folders) == 1 and "terminal" in chosen:
         _say_next(Run(folders[0]))
 
 
@@ -505,7 +530,7 @@ def embed(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="File to write: .npz or .parquet (default: features.npz, of RUN's own images RUN/features.npz).",
+            help="File to write: .npz, .parquet or .csv (default: features.npz; of RUN's own images RUN/features.npz).",
             callback=_expanded,
         ),
     ] = None,
@@ -606,22 +631,36 @@ def _names(text: str | None) -> tuple[str, ...] | None:
 
 
 @recipes_app.command("list")
-def list_recipes() -> None:
+def list_recipes(as_json: AsJson = False) -> None:
     """Names and one line each."""
     from sdclr.recipes import RECIPES
 
+    if as_json:
+        for row in RECIPES.values():
+            _echo_json({"name": row.name, "summary": row.summary})
+        return
     width = max(map(len, RECIPES))
-    for name, function in RECIPES.items():
-        summary = (function.__doc__ or "").partition("\n")[0]  # python -OO keeps no docstrings
-        typer.echo(f"{name:<{width}}  {summary}".rstrip())
+    for row in RECIPES.values():
+        typer.echo(f"{row.name:<{width}}  {row.summary}")
 
 
 @recipes_app.command("show")
-def show_recipe(name: Annotated[str, typer.Argument(metavar="NAME")]) -> None:
+def show_recipe(name: Annotated[str, typer.Argument(metavar="NAME")], as_json: AsJson = False) -> None:
     """All settings of one recipe, as the config.yaml that --config takes."""
     from sdclr.recipes import recipe
 
-    typer.echo(recipe(name).to_yaml(), nl=False)
+    config = recipe(name)
+    if as_json:
+        _echo_json(config.to_dict())
+    else:
+        typer.echo(config.to_yaml(), nl=False)
+
+
+def _echo_json(value: Mapping[str, Any]) -> None:
+    """One JSON object on a line of its own."""
+    import json
+
+    typer.echo(json.dumps(value, allow_nan=False))
 
 
 def _paths(flags: Mapping[str, str | None]) -> dict[str, Any]:
@@ -637,7 +676,7 @@ def _settings(
     """Recipe, file or images, then flags, then overrides; the run folder; and what was chosen for the images."""
     from sdclr.config import parse_assignments, user_path
     from sdclr.jobs.pretrain import PretrainConfig
-    from sdclr.recipes import RECIPES, recipe
+    from sdclr.recipes import RECIPES, like, recipe
 
     targets = [argument for argument in arguments if "=" not in argument or _is_path(argument)]
     given = parse_assignments(argument for argument in arguments if argument not in targets)
@@ -646,7 +685,7 @@ def _settings(
     }
     values = flags | given | _paths(places)
     sources = "Images are a folder (./photos), a list or table, a glob, shards, a .zip or a .npz."
-    known = f"Recipes: {', '.join(RECIPES)}. {sources}"
+    known = f"`sdclr recipes list` names the recipes. {sources}"
     if len(targets) + (config_file is not None) != 1:
         got = ", ".join(map(shown, targets[:5])) + ", ..." * (len(targets) > 5) or "neither"
         if len(targets) > 1 and config_file is None and all(Path(target).is_file() for target in targets):
@@ -674,7 +713,7 @@ def _settings(
         config, choices = own_config(str(path.absolute()), values, out, _console(quiet=bool(_speaker())))
         return config, out, choices
     else:
-        raise ConfigError(f"{shown(targets[0])!r} is neither a recipe nor a folder. {known}")
+        raise ConfigError(f"{shown(targets[0])!r} is neither a recipe nor a folder. {like(targets[0])} {sources}")
     return config, out or Path("runs") / config.recipe, []
 
 

@@ -186,6 +186,96 @@ def _sections(annotation: Any) -> list[type[BaseModel]]:
     return []
 
 
+COMMON_WORDS = {
+    "lr": "optimizer.learning_rate",
+    "learning_rate": "optimizer.learning_rate",
+    "wd": "optimizer.weight_decay",
+    "weight_decay": "optimizer.weight_decay",
+    "momentum": "optimizer.momentum",
+    "warmup": "optimizer.warmup_epochs",
+    "warmup_epochs": "optimizer.warmup_epochs",
+    "opt": "optimizer.name",
+    "model": "backbone.name",
+    "arch": "backbone.name",
+    "architecture": "backbone.name",
+    "network": "backbone.name",
+    "encoder": "backbone.name",
+    "width": "backbone.width",
+    "pretrained": "backbone.pretrained",
+    "workers": "data.num_workers",
+    "num_workers": "data.num_workers",
+    "dataset": "data.name",
+    "labels": "data.labels",
+    "split": "data.split",
+    "on_error": "data.on_error",
+    "imbalance_ratio": "data.imbalance_ratio",
+    "imb_factor": "data.imbalance_ratio",
+    "batch": "batch_size",
+    "bs": "batch_size",
+    "batchsize": "batch_size",
+    "epoch": "epochs",
+    "max_epochs": "epochs",
+    "num_epochs": "epochs",
+    "size": "views.size",
+    "image_size": "views.size",
+    "img_size": "views.size",
+    "input_size": "views.size",
+    "resolution": "views.size",
+    "crop": "views.area",
+    "temperature": "method.temperature",
+    "temp": "method.temperature",
+    "tau": "method.temperature",
+    "prune_ratio": "method.prune_ratio",
+    "prune": "method.prune_ratio",
+    "sparsity": "method.prune_ratio",
+    "amp": "precision",
+    "fp16": "precision",
+    "bf16": "precision",
+    "dtype": "precision",
+    "gpu": "device",
+    "random_seed": "seed",
+}
+"""What other tools call a setting -> what it is called here."""
+
+
+def _likely(model: type[BaseModel], name: str, valid: list[str]) -> str:
+    """The setting that a name which is none may mean, or the few that are valid at its level."""
+    head, dot, last = name.rpartition(".")
+    close = difflib.get_close_matches(last, valid, n=1)
+    if close:
+        return f"did you mean {head}{dot}{close[0]}?"
+    word = last.lower().replace("-", "_")
+    meant = COMMON_WORDS.get(word)
+    if _has(model, name):  # of another member of a union
+        return f"it belongs to another {head}.name; valid here: {', '.join(sorted(valid))}."
+    if meant is not None and _has(model, meant):
+        return f"did you mean {meant}?"
+    if section := _section_with(model, word):
+        return f"did you mean {section}.{word}?"
+    if len(valid) <= 12:
+        return f"valid here: {', '.join(sorted(valid))}."
+    return f"there are {len(valid)} settings here; `sdclr recipes show NAME` prints them all."
+
+
+def _has(model: type[BaseModel], name: str) -> bool:
+    """Whether a dotted name is a setting of ``model``."""
+    sections = [model]
+    for part in name.split("."):
+        fields = [one.model_fields[part] for one in sections if part in one.model_fields]
+        if not fields:
+            return False
+        sections = [section for field in fields for section in _sections(field.annotation)]
+    return True
+
+
+def _section_with(model: type[BaseModel], word: str) -> str | None:
+    """The first section of ``model`` that has a setting of this name."""
+    for section, field in model.model_fields.items():
+        if any(word in one.model_fields for one in _sections(field.annotation)):
+            return section
+    return None
+
+
 def _locate(model: type[BaseModel], location: tuple[int | str, ...]) -> tuple[str, list[str], bool]:
     """Dotted name, the names valid at its level, and whether the field is a fraction."""
     sections, names, fraction = [model], [], False
@@ -218,10 +308,7 @@ def _explain(model: type[BaseModel], error: Any) -> str:
     name, valid, fraction = _locate(model, error["loc"])
     kind, value = error["type"], error.get("input")
     if kind == "extra_forbidden":
-        last = name.rpartition(".")[2]
-        close = difflib.get_close_matches(last, valid, n=1)
-        hint = f"did you mean {name[: -len(last)]}{close[0]}?" if close else f"valid here: {', '.join(sorted(valid))}."
-        return f"{name} is not a setting; {hint}"
+        return f"{name} is not a setting; {_likely(model, name, valid)}"
     if kind == "missing":
         return f"{name} is missing; it must be given."
     if kind == "union_tag_invalid":

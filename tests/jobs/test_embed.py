@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 from pathlib import Path
@@ -116,7 +117,7 @@ def test_what_cannot_be_written_or_read_is_refused_before_any_work(
 ) -> None:
     monkeypatch.setattr(embed_module, "build_data", lambda *_: pytest.fail("read the images"))
     (tmp_path / "there.npz").touch()
-    for name, words in (("f.csv", "npz or"), ("there.npz", "exists"), ("no/f.npz", "make it first")):
+    for name, words in (("f.txt", "parquet or"), ("there.npz", "exists"), ("no/f.npz", "make it first")):
         with pytest.raises(ConfigError, match=words):
             embed(run.folder, DIGITS, tmp_path / name)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
@@ -160,3 +161,27 @@ def test_a_column_that_a_npz_cannot_hold_is_refused_before_any_work(
     with pytest.raises(ConfigError, match=r"column notes has a text of 10 characters.* Write a \.parquet"):
         embed(run.folder, data, tmp_path / "f.npz")
     assert embed(run.folder, data, tmp_path / "f.parquet").is_file()
+
+
+def test_a_csv_holds_the_same_numbers_to_the_bit(run: Run, tmp_path: Path) -> None:
+    with np.load(embed(run.folder, DIGITS, tmp_path / "f.npz")) as file:
+        features, labels, names = file["features"], file["label"], file["class_names"]
+    out = embed(run.folder, DIGITS, tmp_path / "f.csv")
+    with out.open(newline="") as table:
+        rows = list(csv.DictReader(table))
+    columns = [f"f{number}" for number in range(features.shape[1])]
+    assert list(rows[0]) == ["path", "label", "class", *columns]
+    read = np.array([[row[name] for name in columns] for row in rows], dtype=np.float32)
+    assert (read == features).all()
+    assert [row["path"] for row in rows] == [str(i) for i in range(len(features))]
+    assert [int(row["label"]) for row in rows] == labels.tolist()
+    assert [row["class"] for row in rows] == names[labels].tolist()
+
+
+def test_a_name_that_a_spreadsheet_would_run_is_text_in_a_csv(run: Run, tmp_path: Path) -> None:
+    make_folder(tmp_path / "photos", {"=cmd()": 3, "ordinary": 3})
+    data = DataConfig(name="images", path=str(tmp_path / "photos"), subset="all", labels="folders")
+    with embed(run.folder, data, tmp_path / "f.csv").open(newline="") as table:
+        rows = list(csv.DictReader(table))
+    assert {row["class"] for row in rows} == {"'=cmd()", "ordinary"}
+    assert all(not row["path"].startswith("=") for row in rows)

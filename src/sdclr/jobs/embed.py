@@ -7,8 +7,10 @@ on from there. Trains nothing, knows no method.
 from __future__ import annotations
 
 import contextlib
+import csv
 import hashlib
 import importlib.util
+import io
 import json
 import os
 import re
@@ -34,9 +36,9 @@ from sdclr.errors import ConfigError, RunFolderError
 from sdclr.evaluation.features import extract_features
 from sdclr.output_files import lexists, output_file, require_free
 from sdclr.presentation.progress import AnyProgress, NoProgress
-from sdclr.safe_text import shown
+from sdclr.safe_text import csv_row, shown
 
-FORMATS = (".npz", ".parquet")
+FORMATS = (".npz", ".parquet", ".csv")
 ROWS_PER_PART = 4096
 
 
@@ -49,7 +51,7 @@ def embed(
     progress: AnyProgress | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Write the features of every image of ``data`` (its training part) to ``out``, a .npz or .parquet file.
+    """Write the features of every image of ``data`` (its training part) to ``out``, a .npz, .parquet or .csv file.
 
     ``source``: a run folder or backbone.safetensors. The file holds ``path`` [N] (the position, for arrays),
     ``features`` float32 [N, F], and ``label`` with ``class_names`` where labels are known. The other columns of a table
@@ -117,7 +119,7 @@ def _usable(images: Images, data: DataConfig, show: AnyProgress) -> tuple[Images
 
 def _check_output(out: Path) -> None:
     if out.suffix not in FORMATS:
-        raise ConfigError(f"--out must be named *.npz or *.parquet, got {out}.")
+        raise ConfigError(f"--out must be named *.npz, *.parquet or *.csv, got {out}.")
     if out.suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
         raise ConfigError('a .parquet file needs pyarrow: pip install "sdclr[parquet]", or write a .npz.')
 
@@ -226,6 +228,8 @@ class _Partial:
             with _new_file(self.folder / f"whole{out.suffix}") as (temporary, file):
                 if out.suffix == ".npz":
                     np.savez(file, features=self._features(), **facts)
+                elif out.suffix == ".csv":
+                    _write_csv(file, self._parts(), facts)
                 else:
                     _write_parquet(file, self._parts(), facts)
             require_free(out, overwrite=overwrite)  # hours have passed
@@ -312,6 +316,31 @@ def _write_parquet(file: IO[bytes], parts: Iterator[npt.NDArray[np.float32]], fa
         writer.close()
 
 
+def _write_csv(file: IO[bytes], parts: Iterator[npt.NDArray[np.float32]], facts: dict[str, Any]) -> None:
+    """Columns path, label and class where known, a table's, then f0, f1, ...; numbers that read back to the same bits.
+
+    For tools that read nothing else: it takes three times the space of a .npz.
+    """
+    text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
+    writer = csv.writer(text, lineterminator="\n")
+    others = [name for name in facts if name not in RESERVED]
+    first = 0
+    for part in parts:
+        if first == 0:
+            known = ["label", "class"] if "label" in facts else []
+            features = [f"f{number}" for number in range(part.shape[1])]
+            writer.writerow(["path", *known, *csv_row(map(_as_text, others)), *features])
+        for row, values in enumerate(part, start=first):
+            cells: list[object] = [_as_text(str(facts["path"][row]))]
+            if "label" in facts:
+                label = int(facts["label"][row])
+                cells += [label, _as_text(str(facts["class_names"][label]))]
+            cells += [_as_text(str(facts[name][row])) for name in others]
+            writer.writerow([*csv_row(cells), *map(str, values)])
+        first += len(part)
+    text.detach()
+
+
 def _as_text(path: str) -> str:
-    """A file name as valid Unicode; bytes that are no text become escapes, since parquet has no place for them."""
+    """A file name as valid Unicode; bytes that are no text become escapes, for which tables have no place."""
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -7,40 +7,148 @@ SimCLR every setting of the SDCLR recipe but the competitor. :data:`SYSTEMS` arr
 from __future__ import annotations
 
 import difflib
+import importlib
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, NamedTuple
 
 from sdclr.errors import ConfigError
-from sdclr.jobs.pretrain import PretrainConfig
-from sdclr.recipes import cifar, digits, imagenet
 
-RECIPES: dict[str, Callable[[], PretrainConfig]] = {
-    function.__name__: function
-    for function in (
-        digits.digits_balanced_simclr,
-        digits.digits_simclr,
-        digits.digits_sdclr,
-        cifar.cifar10_balanced_simclr,
-        cifar.cifar10_lt_simclr,
-        cifar.cifar10_lt_sdclr,
-        cifar.cifar10_balanced_simclr_matched,
-        cifar.cifar10_lt_simclr_matched,
-        cifar.cifar100_balanced_simclr,
-        cifar.cifar100_lt_simclr,
-        cifar.cifar100_lt_sdclr,
-        cifar.cifar100_balanced_simclr_matched,
-        cifar.cifar100_lt_simclr_matched,
-        imagenet.imagenet100_balanced_simclr,
-        imagenet.imagenet100_lt_simclr,
-        imagenet.imagenet100_lt_sdclr,
-        imagenet.imagenet100_balanced_simclr_matched,
-        imagenet.imagenet100_lt_simclr_matched,
-        imagenet.imagenet_lt_exp_balanced_simclr,
-        imagenet.imagenet_lt_exp_simclr,
-        imagenet.imagenet_lt_exp_sdclr,
-        imagenet.imagenet_lt_exp_balanced_simclr_matched,
-        imagenet.imagenet_lt_exp_simclr_matched,
-    )
-}
+if TYPE_CHECKING:
+    from sdclr.jobs.pretrain import PretrainConfig
+
+
+class Recipe(NamedTuple):
+    """A row of the table: what a list shows, and where the function is that returns the config."""
+
+    name: str
+    summary: str
+    module: str
+
+    def __call__(self) -> PretrainConfig:
+        function: Callable[[], PretrainConfig] = getattr(importlib.import_module(self.module), self.name)
+        return function()
+
+
+_ROWS = (
+    Recipe(
+        "digits_balanced_simclr",
+        "SimCLR on the balanced twin of the long-tailed digits.",
+        "sdclr.recipes.digits",
+    ),
+    Recipe(
+        "digits_simclr",
+        "SimCLR on long-tailed digits.",
+        "sdclr.recipes.digits",
+    ),
+    Recipe(
+        "digits_sdclr",
+        "SDCLR on long-tailed digits; the same projector as digits_simclr.",
+        "sdclr.recipes.digits",
+    ),
+    Recipe(
+        "cifar10_balanced_simclr",
+        "SimCLR on the balanced twin of CIFAR-10-LT, as published: 2-layer head.",
+        "sdclr.recipes.cifar",
+    ),
+    Recipe(
+        "cifar10_lt_simclr",
+        "SimCLR on CIFAR-10-LT as published: 2-layer head.",
+        "sdclr.recipes.cifar",
+    ),
+    Recipe(
+        "cifar10_lt_sdclr",
+        "SDCLR on CIFAR-10-LT as published: 3-layer head, 90 % pruned, own norms.",
+        "sdclr.recipes.cifar",
+    ),
+    Recipe(
+        "cifar10_balanced_simclr_matched",
+        "SimCLR on the balanced twin of CIFAR-10-LT with SDCLR's 3-layer head.",
+        "sdclr.recipes.cifar",
+    ),
+    Recipe(
+        "cifar10_lt_simclr_matched",
+        "SimCLR on CIFAR-10-LT with SDCLR's 3-layer head: the fair baseline of cifar10_lt_sdclr.",
+        "sdclr.recipes.cifar",
+    ),
+    Recipe(
+        "cifar100_balanced_simclr",
+        "SimCLR on the balanced twin of CIFAR-100-LT, as published: 2-layer head.",
+        "sdclr.recipes.cifar",
+    ),
+    Recipe(
+        "cifar100_lt_simclr",
+        "SimCLR on CIFAR-100-LT as published: 2-layer head.",
+        "sdclr.recipes.cifar",
+    ),
+    Recipe(
+        "cifar100_lt_sdclr",
+        "SDCLR on CIFAR-100-LT as published: 3-layer head, 90 % pruned, own norms.",
+        "sdclr.recipes.cifar",
+    ),
+    Recipe(
+        "cifar100_balanced_simclr_matched",
+        "SimCLR on the balanced twin of CIFAR-100-LT with SDCLR's 3-layer head.",
+        "sdclr.recipes.cifar",
+    ),
+    Recipe(
+        "cifar100_lt_simclr_matched",
+        "SimCLR on CIFAR-100-LT with SDCLR's 3-layer head: the fair baseline of cifar100_lt_sdclr.",
+        "sdclr.recipes.cifar",
+    ),
+    Recipe(
+        "imagenet100_balanced_simclr",
+        "SimCLR on the balanced twin of ImageNet-100-LT, as published: 2-layer head.",
+        "sdclr.recipes.imagenet",
+    ),
+    Recipe(
+        "imagenet100_lt_simclr",
+        "SimCLR on ImageNet-100-LT as published: 2-layer head, temperature 0.2.",
+        "sdclr.recipes.imagenet",
+    ),
+    Recipe(
+        "imagenet100_lt_sdclr",
+        "SDCLR on ImageNet-100-LT as published: 3-layer head, temperature 0.3, 30 % pruned, own norms.",
+        "sdclr.recipes.imagenet",
+    ),
+    Recipe(
+        "imagenet100_balanced_simclr_matched",
+        "SimCLR on the balanced twin of ImageNet-100-LT with SDCLR's head and temperature.",
+        "sdclr.recipes.imagenet",
+    ),
+    Recipe(
+        "imagenet100_lt_simclr_matched",
+        "SimCLR on ImageNet-100-LT with SDCLR's head and temperature: the fair baseline of imagenet100_lt_sdclr.",
+        "sdclr.recipes.imagenet",
+    ),
+    Recipe(
+        "imagenet_lt_exp_balanced_simclr",
+        "SimCLR on the balanced twin of ImageNet-LT-exp, as published: 2-layer head.",
+        "sdclr.recipes.imagenet",
+    ),
+    Recipe(
+        "imagenet_lt_exp_simclr",
+        "SimCLR on ImageNet-LT-exp as published: 2-layer head.",
+        "sdclr.recipes.imagenet",
+    ),
+    Recipe(
+        "imagenet_lt_exp_sdclr",
+        "SDCLR on ImageNet-LT-exp: OURS, UNPUBLISHED (3-layer head, temperature 0.2, 30 % pruned, own norms).",
+        "sdclr.recipes.imagenet",
+    ),
+    Recipe(
+        "imagenet_lt_exp_balanced_simclr_matched",
+        "SimCLR on the balanced twin of ImageNet-LT-exp with the 3-layer head of imagenet_lt_exp_sdclr.",
+        "sdclr.recipes.imagenet",
+    ),
+    Recipe(
+        "imagenet_lt_exp_simclr_matched",
+        "SimCLR on ImageNet-LT-exp with the 3-layer head: the fair baseline of imagenet_lt_exp_sdclr.",
+        "sdclr.recipes.imagenet",
+    ),
+)
+
+RECIPES: Mapping[str, Recipe] = {row.name: row for row in _ROWS}
+"""By name, in the order of every list. Light: a recipe's own module, and torch, are imported when it is called."""
 
 
 def _arms(balanced: str, long_tail: str) -> dict[str, str]:
@@ -71,9 +179,17 @@ ARM_SETS: Mapping[str, tuple[str, ...]] = {
 
 
 def recipe(name: str) -> PretrainConfig:
-    """The named recipe's config. Raises ConfigError that lists the names."""
+    """The named recipe's config. Raises ConfigError that names one like it, or says how to list them.
+
+    >>> recipe("digits_sdclr").method.name
+    'sdclr'
+    """
     if name not in RECIPES:
-        close = difflib.get_close_matches(name, RECIPES, n=1)
-        hint = f" Did you mean {close[0]}?" if close else ""
-        raise ConfigError(f"there is no recipe {name!r}.{hint} Recipes: {', '.join(RECIPES)}.")
+        raise ConfigError(f"there is no recipe {name!r}. {like(name)}")
     return RECIPES[name]()
+
+
+def like(name: str) -> str:
+    """A sentence for a name that is no recipe: the one that may be meant, or where they are listed."""
+    close = difflib.get_close_matches(name, RECIPES, n=1)
+    return f"Did you mean {close[0]}?" if close else "`sdclr recipes list` names the recipes."

@@ -34,50 +34,40 @@ def _cifar(
 
 
 def cifar10_balanced_simclr() -> PretrainConfig:
-    """SimCLR on the balanced twin of CIFAR-10-LT, as published: 2-layer head."""
     return _cifar("cifar10_balanced_simclr", "cifar10", SIMCLR_AS_PUBLISHED, "balanced")
 
 
 def cifar10_lt_simclr() -> PretrainConfig:
-    """SimCLR on CIFAR-10-LT as published: 2-layer head."""
     return _cifar("cifar10_lt_simclr", "cifar10", SIMCLR_AS_PUBLISHED)
 
 
 def cifar10_lt_sdclr() -> PretrainConfig:
-    """SDCLR on CIFAR-10-LT as published: 3-layer head, 90 % pruned, own norms."""
     return _cifar("cifar10_lt_sdclr", "cifar10", SDCLR_AS_PUBLISHED)
 
 
 def cifar10_balanced_simclr_matched() -> PretrainConfig:
-    """SimCLR on the balanced twin of CIFAR-10-LT with SDCLR's 3-layer head."""
     return _cifar("cifar10_balanced_simclr_matched", "cifar10", SIMCLR_MATCHED, "balanced")
 
 
 def cifar10_lt_simclr_matched() -> PretrainConfig:
-    """SimCLR on CIFAR-10-LT with SDCLR's 3-layer head: the fair baseline of cifar10_lt_sdclr."""
     return _cifar("cifar10_lt_simclr_matched", "cifar10", SIMCLR_MATCHED)
 
 
 def cifar100_balanced_simclr() -> PretrainConfig:
-    """SimCLR on the balanced twin of CIFAR-100-LT, as published: 2-layer head."""
     return _cifar("cifar100_balanced_simclr", "cifar100", SIMCLR_AS_PUBLISHED, "balanced")
 
 
 def cifar100_lt_simclr() -> PretrainConfig:
-    """SimCLR on CIFAR-100-LT as published: 2-layer head."""
     return _cifar("cifar100_lt_simclr", "cifar100", SIMCLR_AS_PUBLISHED)
 
 
 def cifar100_lt_sdclr() -> PretrainConfig:
-    """SDCLR on CIFAR-100-LT as published: 3-layer head, 90 % pruned, own norms."""
     return _cifar("cifar100_lt_sdclr", "cifar100", SDCLR_AS_PUBLISHED)
 
 
 def cifar100_balanced_simclr_matched() -> PretrainConfig:
-    """SimCLR on the balanced twin of CIFAR-100-LT with SDCLR's 3-layer head."""
     return _cifar("cifar100_balanced_simclr_matched", "cifar100", SIMCLR_MATCHED, "balanced")
 
 
 def cifar100_lt_simclr_matched() -> PretrainConfig:
-    """SimCLR on CIFAR-100-LT with SDCLR's 3-layer head: the fair baseline of cifar100_lt_sdclr."""
     return _cifar("cifar100_lt_simclr_matched", "cifar100", SIMCLR_MATCHED)

@@ -36,15 +36,12 @@ def _digits(
 
 
 def digits_balanced_simclr() -> PretrainConfig:
-    """SimCLR on the balanced twin of the long-tailed digits."""
     return _digits("digits_balanced_simclr", SimCLRConfig(projection_dim=64), "balanced")
 
 
 def digits_simclr() -> PretrainConfig:
-    """SimCLR on long-tailed digits."""
     return _digits("digits_simclr", SimCLRConfig(projection_dim=64))
 
 
 def digits_sdclr() -> PretrainConfig:
-    """SDCLR on long-tailed digits; the same projector as digits_simclr."""
     return _digits("digits_sdclr", SDCLRConfig(projection_dim=64))

@@ -46,50 +46,40 @@ def _imagenet(
 
 
 def imagenet100_balanced_simclr() -> PretrainConfig:
-    """SimCLR on the balanced twin of ImageNet-100-LT, as published: 2-layer head."""
     return _imagenet("imagenet100_balanced_simclr", "imagenet100", SIMCLR_AS_PUBLISHED, "balanced")
 
 
 def imagenet100_lt_simclr() -> PretrainConfig:
-    """SimCLR on ImageNet-100-LT as published: 2-layer head, temperature 0.2."""
     return _imagenet("imagenet100_lt_simclr", "imagenet100", SIMCLR_AS_PUBLISHED)
 
 
 def imagenet100_lt_sdclr() -> PretrainConfig:
-    """SDCLR on ImageNet-100-LT as published: 3-layer head, temperature 0.3, 30 % pruned, own norms."""
     return _imagenet("imagenet100_lt_sdclr", "imagenet100", IMAGENET100_SDCLR)
 
 
 def imagenet100_balanced_simclr_matched() -> PretrainConfig:
-    """SimCLR on the balanced twin of ImageNet-100-LT with SDCLR's head and temperature."""
     return _imagenet("imagenet100_balanced_simclr_matched", "imagenet100", IMAGENET100_MATCHED, "balanced")
 
 
 def imagenet100_lt_simclr_matched() -> PretrainConfig:
-    """SimCLR on ImageNet-100-LT with SDCLR's head and temperature: the fair baseline of imagenet100_lt_sdclr."""
     return _imagenet("imagenet100_lt_simclr_matched", "imagenet100", IMAGENET100_MATCHED)
 
 
 def imagenet_lt_exp_balanced_simclr() -> PretrainConfig:
-    """SimCLR on the balanced twin of ImageNet-LT-exp, as published: 2-layer head."""
     return _imagenet("imagenet_lt_exp_balanced_simclr", "imagenet_lt_exp", SIMCLR_AS_PUBLISHED, "balanced")
 
 
 def imagenet_lt_exp_simclr() -> PretrainConfig:
-    """SimCLR on ImageNet-LT-exp as published: 2-layer head."""
     return _imagenet("imagenet_lt_exp_simclr", "imagenet_lt_exp", SIMCLR_AS_PUBLISHED)
 
 
 def imagenet_lt_exp_sdclr() -> PretrainConfig:
-    """SDCLR on ImageNet-LT-exp: OURS, UNPUBLISHED (3-layer head, temperature 0.2, 30 % pruned, own norms)."""
     return _imagenet("imagenet_lt_exp_sdclr", "imagenet_lt_exp", LT_EXP_SDCLR)
 
 
 def imagenet_lt_exp_balanced_simclr_matched() -> PretrainConfig:
-    """SimCLR on the balanced twin of ImageNet-LT-exp with the 3-layer head of imagenet_lt_exp_sdclr."""
     return _imagenet("imagenet_lt_exp_balanced_simclr_matched", "imagenet_lt_exp", LT_EXP_MATCHED, "balanced")
 
 
 def imagenet_lt_exp_simclr_matched() -> PretrainConfig:
-    """SimCLR on ImageNet-LT-exp with the 3-layer head: the fair baseline of imagenet_lt_exp_sdclr."""
     return _imagenet("imagenet_lt_exp_simclr_matched", "imagenet_lt_exp", LT_EXP_MATCHED)

@@ -28,6 +28,7 @@ from sdclr.jobs.report.files import FileFormat, check_formats, deliver, places
 from sdclr.jobs.report.unlabelled import build_unlabelled_report
 from sdclr.output_files import begins_with, lexists
 from sdclr.presentation import html, paper_table, tables
+from sdclr.presentation.report_json import JSON_MARK, to_json
 from sdclr.presentation.tables import (
     ArmBars,
     ArmCurves,
@@ -99,25 +100,26 @@ def write_report(
     overwrite: bool = False,
     ours: bool = False,
 ) -> Report | UnlabelledReport:
-    """Build the report and deliver it in each of ``formats``: "terminal", "markdown", "csv", "html".
+    """Build the report and deliver it in each of ``formats``: "terminal", "markdown", "csv", "json", "html".
 
     Of runs of which none was evaluated it shows what needs no labels; their :func:`~sdclr.jobs.examine.examine` brings
     the measurements and pictures. Evaluated runs and others do not go into one report.
 
-    Markdown and CSV are printed unless ``out`` is given; HTML goes to ``out``, else to RUN/report.html, for several
-    runs to report.html in the folder that holds them. ``out`` may be a folder; with several file formats it lends its
-    name and each format its suffix. A file of the user's that exists is a ConfigError, unless ``overwrite``; a page of
-    ours under a default name, in a run folder, or with ``ours`` under any name, is replaced. Raises StorageError where
-    a file cannot be written.
+    Markdown, CSV and JSON are printed unless ``out`` is given; HTML goes to ``out``, else to RUN/report.html, for
+    several runs to report.html in the folder that holds them. ``out`` may be a folder; with several file formats it
+    lends its name and each format its suffix. A file of the user's that exists is a ConfigError, unless ``overwrite``;
+    a page of ours under a default name, in a run folder, or with ``ours`` under any name, is replaced. Raises
+    StorageError where a file cannot be written.
     """
     if not runs:
         raise ConfigError("report needs at least one run folder.")
     folders = [Path(os.path.realpath(run)) for run in runs]
     page = (folders[0] if len(folders) == 1 else Path(os.path.commonpath([f.parent for f in folders]))) / "report.html"
     if protocol is None and not any(has_evaluation(Run(run)) for run in runs):
-        unlabelled = {
+        unlabelled: dict[str, FileFormat[UnlabelledReport]] = {
             "markdown": FileFormat(".md", to_markdown, tables.MARKDOWN_MARK),
             "csv": FileFormat(".csv", to_csv, ",".join(CSV_HEADER)),
+            "json": FileFormat(".json", to_json, JSON_MARK),
             "html": FileFormat(".html", html.render_unlabelled_html, html.MARK, default=page),
         }
         check_formats(formats, unlabelled)
@@ -125,9 +127,10 @@ def write_report(
         found = build_unlabelled_report(runs)
         deliver(found, formats, render_terminal, unlabelled, targets, console)
         return found
-    files = {
+    files: dict[str, FileFormat[Report]] = {
         "markdown": FileFormat(".md", tables.to_markdown, tables.MARKDOWN_MARK),
         "csv": FileFormat(".csv", tables.to_csv, ",".join(tables.CSV_HEADER)),
+        "json": FileFormat(".json", to_json, JSON_MARK),
         "html": FileFormat(".html", html.render_html, html.MARK, default=page),
     }
     check_formats(formats, files)
@@ -147,6 +150,7 @@ MARKS = {
     ".md": tables.MARKDOWN_MARK,
     ".csv": ",".join(paper_table.CSV_HEADER),
     ".tex": paper_table.LATEX_MARK,
+    ".json": JSON_MARK,
 }
 """Suffix -> what a file that a workflow writes begins with."""
 

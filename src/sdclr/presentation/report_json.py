@@ -1,0 +1,87 @@
+"""A report as one JSON object for scripts: fractions in full precision, null for what is not known."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from sdclr.presentation.tables import Report
+from sdclr.presentation.unlabelled import UnlabelledReport, UnlabelledRun
+
+JSON_MARK = '{"sdclr_report": 1'
+"""What our JSON reports begin with; the number is that of their form."""
+
+
+def to_json(report: Report | UnlabelledReport) -> str:
+    """One object on one line."""
+    content = _unlabelled(report) if isinstance(report, UnlabelledReport) else _evaluated(report)
+    return json.dumps({"sdclr_report": 1, **_without_nan(content)}, allow_nan=False) + "\n"
+
+
+def _evaluated(report: Report) -> dict[str, Any]:
+    """Everything but what figures are drawn from."""
+    rows = []
+    for row in report.rows:
+        values = {key: {"mean": one.mean, "std": one.std if one.n > 1 else None} for key, one in row.values.items()}
+        rows.append({"probe": row.probe, "arm": row.arm, "n": row.n, **values})
+    return {
+        "title": report.title,
+        "description": report.description,
+        "dataset": report.dataset,
+        "protocol": report.protocol,
+        "group_convention": report.group_convention,
+        "chance": report.chance,
+        "arms": list(report.arms),
+        "rows": rows,
+        "comparisons": [_comparison(asdict(one)) for one in report.comparisons],
+        "facts": {fact.name: list(fact.values) for fact in report.facts},
+        "runs": [asdict(run) for run in report.runs],
+        "versions": dict(report.versions),
+    }
+
+
+def _comparison(fields: dict[str, Any]) -> dict[str, Any]:
+    interval = fields.pop("interval")
+    names = ("difference", "low", "high")
+    return {**fields, **dict(zip(names, interval or (None, None, None), strict=True))}
+
+
+def _unlabelled(report: UnlabelledReport) -> dict[str, Any]:
+    return {"title": report.title, "runs": [_unlabelled_run(run) for run in report.runs]}
+
+
+def _unlabelled_run(run: UnlabelledRun) -> dict[str, Any]:
+    """Without pictures and curves."""
+    measures = {}
+    for one in run.measures:
+        measures[one.key] = {
+            "before": one.before,
+            "before_half_width": one.before_half_width,
+            "after": one.after,
+            "after_half_width": one.after_half_width,
+        }
+    return {
+        "run": run.record.folder,
+        "description": run.description,
+        "num_images": run.num_images,
+        "num_sampled": run.num_sampled,
+        "measures": measures,
+        "lists": [asdict(one) for one in run.lists],
+        "choices": [asdict(one) for one in run.choices],
+        "settings": dict(run.settings),
+        "command": run.record.command,
+        "hardware": run.hardware,
+        "versions": dict(run.versions),
+    }
+
+
+def _without_nan(value: Any) -> Any:
+    """nan becomes null: JSON has no word for it."""
+    if isinstance(value, Mapping):
+        return {key: _without_nan(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(one) for one in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
