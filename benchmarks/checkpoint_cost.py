@@ -32,9 +32,10 @@ import torch
 from sdclr import Run, recipe
 from sdclr.batch import Views
 from sdclr.device import describe_device
-from sdclr.jobs.pretrain import PretrainConfig, saver
+from sdclr.jobs.pretrain import saver
 from sdclr.jobs.pretrain.job import EPOCHS_BETWEEN_SAVES, Job
 from sdclr.presentation.progress import NoProgress
+from sdclr.settings import PretrainConfig
 
 WRITERS: dict[str, tuple[str, ...]] = {"nobody": (), "loop": (), "thread": ("cpu", "cuda")}
 """Who writes -> beside which devices a thread does."""

@@ -13,8 +13,8 @@ from torch import nn
 
 from sdclr import evaluate, load_backbone, pretrain, recipe
 from sdclr.checkpoint import read_tensors
-from sdclr.jobs.pretrain import PretrainConfig
 from sdclr.process_state import default_generators, recorded_warnings, silenced_warnings
+from sdclr.settings import PretrainConfig
 
 
 def config(seed: int) -> PretrainConfig:

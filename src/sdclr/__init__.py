@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sdclr.jobs.embed import embed
     from sdclr.jobs.evaluate import evaluate, evaluate_classifier
     from sdclr.jobs.examine import examine
-    from sdclr.jobs.pretrain import PretrainConfig, pretrain, resume
+    from sdclr.jobs.pretrain import pretrain, resume
     from sdclr.jobs.report import build_paper_table, build_report, write_paper_table, write_report
     from sdclr.methods.nt_xent import nt_xent
     from sdclr.methods.sdclr import SDCLR
@@ -28,12 +28,13 @@ if TYPE_CHECKING:
     from sdclr.process_state import keep_freed_memory
     from sdclr.recipes import recipe
     from sdclr.run import Run
+    from sdclr.settings import PretrainConfig
 
 __version__ = "0.1.0"
 
 _HOME = {
     "Balancedness": "sdclr.evaluation.balancedness",
-    "PretrainConfig": "sdclr.jobs.pretrain",
+    "PretrainConfig": "sdclr.settings",
     "Run": "sdclr.run",
     "SDCLR": "sdclr.methods.sdclr",
     "SdclrError": "sdclr.errors",

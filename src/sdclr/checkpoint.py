@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import json
 import os
@@ -20,44 +21,51 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
-from typing import Any
-
-import safetensors
-import safetensors.torch
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from sdclr.documents import parse_json
 from sdclr.errors import CheckpointError, MissingInputError, RunFolderError, SdclrError, StorageError
 from sdclr.safe_text import shown
 
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
 _SUM_KEY = b'"sha256":"'  # inside JSON strings the quotes are escaped, so this byte sequence is unique
 _NO_SUM = "0" * 64
 _LARGEST_HEADER = 16 * 1024 * 1024
-_DTYPES = {
-    torch.float64: "F64",
-    torch.float32: "F32",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.bool: "BOOL",
-    torch.int64: "I64",
-    torch.int32: "I32",
-    torch.int16: "I16",
-    torch.int8: "I8",
-    torch.complex64: "C64",
-    torch.uint64: "U64",
-    torch.uint32: "U32",
-    torch.uint16: "U16",
-    torch.uint8: "U8",
-    torch.float8_e4m3fn: "F8_E4M3",
-    torch.float8_e5m2: "F8_E5M2",
-}
-"""What safetensors calls them."""
+
+
+@functools.cache
+def _dtypes() -> dict[torch.dtype, str]:
+    """What safetensors calls torch's types."""
+    import torch
+
+    return {
+        torch.float64: "F64",
+        torch.float32: "F32",
+        torch.float16: "F16",
+        torch.bfloat16: "BF16",
+        torch.bool: "BOOL",
+        torch.int64: "I64",
+        torch.int32: "I32",
+        torch.int16: "I16",
+        torch.int8: "I8",
+        torch.complex64: "C64",
+        torch.uint64: "U64",
+        torch.uint32: "U32",
+        torch.uint16: "U16",
+        torch.uint8: "U8",
+        torch.float8_e4m3fn: "F8_E4M3",
+        torch.float8_e5m2: "F8_E5M2",
+    }
 
 
 def is_storable(tensor: Tensor) -> bool:
     """Whether a file can hold a tensor: a dense one of a type that safetensors has, with its numbers in memory."""
-    return tensor.dtype in _DTYPES and tensor.layout == torch.strided and not tensor.is_meta
+    import torch
+
+    return tensor.dtype in _dtypes() and tensor.layout == torch.strided and not tensor.is_meta
 
 
 class Files:
@@ -136,12 +144,14 @@ def _packed(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> tuple[me
     Each tensor is copied once, by torch, which lets other threads run meanwhile: the step may be one. safetensors' own
     writer copies everything several times and lets nobody run.
     """
+    import torch
+
     header: dict[str, Any] = {"__metadata__": {"facts": json.dumps(facts), "sha256": _NO_SUM}}
     end = 0
     in_order = sorted(tensors.items(), key=lambda item: -item[1].element_size())  # so that each is aligned
     for name, tensor in in_order:
         begin, end = end, end + tensor.numel() * tensor.element_size()
-        header[name] = {"dtype": _DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [begin, end]}
+        header[name] = {"dtype": _dtypes()[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [begin, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     first = 8 + len(text)
@@ -167,6 +177,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
     Raises MissingInputError when there is no such file and CheckpointError when it is damaged or foreign.
     """
+    import safetensors.torch
+
     try:
         content = files.read(path)
     except FileNotFoundError:
@@ -400,6 +412,8 @@ _NAME = re.compile(r"ckpt-[0-9]{12}\.safetensors")
 
 def first_not_finite(tensors: Mapping[str, Tensor]) -> str | None:
     """The name of a tensor that holds a number that is not finite; a device is asked once for all of its own."""
+    import torch
+
     floats = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
     for device in {tensor.device for tensor in floats.values()}:
         here = {name: tensor.isfinite().all() for name, tensor in floats.items() if tensor.device == device}
@@ -449,6 +463,8 @@ def check_fit(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor], whe
 
 
 def _kind(tensor: Tensor) -> str:
+    import torch
+
     if tensor.is_floating_point():
         return "floating"
     if tensor.is_complex():

@@ -37,9 +37,9 @@ from sdclr.process_state import keep_freed_memory
 from sdclr.safe_text import command, one_line, shown, visible
 
 if TYPE_CHECKING:
-    from sdclr.jobs.pretrain import PretrainConfig
     from sdclr.recipes.own_images import Choice
     from sdclr.run import Run
+    from sdclr.settings import PretrainConfig
 
 
 class _Verbs(TyperGroup):
@@ -675,8 +675,8 @@ def _settings(
 ) -> tuple[PretrainConfig, Path, Sequence[Choice]]:
     """Recipe, file or images, then flags, then overrides; the run folder; and what was chosen for the images."""
     from sdclr.config import parse_assignments, user_path
-    from sdclr.jobs.pretrain import PretrainConfig
     from sdclr.recipes import RECIPES, like, recipe
+    from sdclr.settings import PretrainConfig
 
     targets = [argument for argument in arguments if "=" not in argument or _is_path(argument)]
     given = parse_assignments(argument for argument in arguments if argument not in targets)

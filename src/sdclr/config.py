@@ -26,6 +26,9 @@ Fraction = Annotated[float, Field(ge=0, le=1, json_schema_extra={"fraction": Tru
 ProperFraction = Annotated[float, Field(ge=0, lt=1, json_schema_extra={"fraction": True})]
 """A share in [0, 1)."""
 
+LARGEST_SEED = 2**63 - 1
+"""Beyond 64 bits two seeds would draw the same numbers."""
+
 INCIDENTAL: dict[str, Any] = {"incidental": True}
 """``json_schema_extra`` of a field that decides no result: where something lies, how fast it is done, what is kept."""
 

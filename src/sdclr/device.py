@@ -16,11 +16,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from sdclr.device_choices import Compile, MemoryFormat, Precision
 from sdclr.errors import ConfigError
 
-Precision = Literal["auto", "fp32", "bf16", "fp64"]
-MemoryFormat = Literal["auto", "channels_last", "contiguous"]
-Compile = bool | Literal["auto", "cuda-graphs"]
 CompiledAs = bool | Literal["cuda-graphs"]
 """False: as it is; True: one graph of torch.compile; cuda-graphs: that, each pass's kernels replayed in one launch."""
 

@@ -4,34 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field
-from timm.optim.lars import Lars
 from torch import Tensor, nn
 
-from sdclr.config import Section
 from sdclr.errors import CheckpointError, ConfigError
-
-
-class OptimizerConfig(Section):
-    """How the weights are updated (method.md: SGD 0.5, momentum 0.9, weight decay 1e-4 on all parameters)."""
-
-    name: Literal["sgd", "lars", "adamw"] = "sgd"
-    """sgd (the paper's), lars (timm's, trust coefficient 0.001) or adamw."""
-    learning_rate: Annotated[float, Field(gt=0, le=3e38)] = 0.5
-    """Peak learning rate; used as it is, not scaled by the batch size."""
-    final_learning_rate: Annotated[float, Field(ge=0, le=3e38)] = 1e-6
-    """Learning rate of the very last step."""
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """Momentum of sgd and lars; beta1 of adamw."""
-    weight_decay: Annotated[float, Field(ge=0, le=3e38)] = 1e-4
-    """L2 penalty (sgd, lars) or decoupled decay (adamw)."""
-    decay_norms_and_biases: bool = True
-    """Whether weight decay also touches norms and biases, as in the paper's recipes."""
-    warmup_epochs: Annotated[float, Field(ge=0, le=1e7)] | None = None
-    """Linear warm-up from 0, in epochs. None: min(10, epochs / 10)."""
 
 
 def build_optimizer(
@@ -54,6 +32,8 @@ def build_optimizer(
     if name == "sgd":
         return torch.optim.SGD(groups, lr=0.0, momentum=momentum, fused=fused)
     if name == "lars":
+        from timm.optim.lars import Lars  # timm takes seconds to import
+
         return Lars(groups, lr=0.0, momentum=momentum)
     if name == "adamw":
         return torch.optim.AdamW(groups, lr=0.0, betas=(momentum, 0.999), fused=fused)

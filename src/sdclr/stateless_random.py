@@ -12,6 +12,7 @@ from enum import IntEnum
 import torch
 from torch import Tensor
 
+from sdclr.config import LARGEST_SEED
 from sdclr.errors import ConfigError
 
 
@@ -61,10 +62,6 @@ def _mix_int(x: int) -> int:
     x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _MASK64
     x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _MASK64
     return x ^ (x >> 31)
-
-
-LARGEST_SEED = 2**63 - 1
-"""Beyond 64 bits two seeds would draw the same numbers."""
 
 
 def derive(*counters: int) -> int:

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from timm.layers.norm_act import BatchNormAct2d, convert_sync_batchnorm
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -91,6 +90,8 @@ def synchronise_norms(network: nn.Module, *, fused: bool) -> nn.Module:
     ``fused``: by torch's kernels, for CUDA without a compiler. Raises ConfigError for a batch norm that is neither
     torch's nor timm's.
     """
+    from timm.layers.norm_act import BatchNormAct2d, convert_sync_batchnorm
+
     for name, module in network.named_modules():
         if isinstance(module, _BatchNorm) and type(module) not in (*_PLAIN, BatchNormAct2d):
             raise ConfigError(
@@ -110,6 +111,8 @@ def _synchronised(module: nn.Module, done: dict[int, nn.Module]) -> nn.Module:
     if id(module) in done:
         return done[id(module)]
     done[id(module)] = module
+    from timm.layers.norm_act import BatchNormAct2d
+
     if isinstance(module, _BatchNorm):
         own = SynchronisedBatchNorm(
             module.num_features, module.eps, module.momentum, module.affine, module.track_running_stats

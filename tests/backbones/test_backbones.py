@@ -18,7 +18,8 @@ from sdclr.backbones import (
     contiguous_tails,
     measure_feature_dim,
 )
-from sdclr.backbones.resnet import ResNet
+from sdclr.backbones.config import OUR_RESNETS
+from sdclr.backbones.resnet import DEPTHS, ResNet
 from sdclr.backbones.weights import load_weights, save_backbone
 from sdclr.errors import CheckpointError, ConfigError, MissingInputError
 
@@ -190,3 +191,23 @@ def test_tails_stay_as_they_are_where_maps_are_larger_or_narrow(width: int, stem
     contiguous_tails(network, size)
     assert not network.contiguous_tail
     assert network.layer4[0].conv1.weight.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(
+    ("name", "theirs"), [("resnet18", "resnet18"), ("resnet34", "resnet34"), ("resnet50", "resnet50")]
+)
+def test_our_blocks_compute_what_torchvisions_do_to_the_bit(name: str, theirs: str) -> None:
+    torch.manual_seed(0)
+    ours = ResNet(name, stem="large")
+    stock = torchvision.models.get_model(theirs, weights=None)
+    stock.fc = nn.Identity()
+    assert list(ours.state_dict()) == list(stock.state_dict())
+    assert [key for key, _ in ours.named_modules()] == [key for key, _ in stock.named_modules() if key != "fc"]
+    stock.load_state_dict(ours.state_dict())
+    images = torch.rand(3, 3, 40, 40)
+    for train in (True, False):
+        assert torch.equal(ours.train(train)(images), stock.train(train)(images))
+
+
+def test_the_names_of_our_networks_are_those_that_are_built() -> None:
+    assert tuple(DEPTHS) == OUR_RESNETS

@@ -9,9 +9,9 @@ import pytest
 from sdclr.backbones import BackboneConfig
 from sdclr.data import DataConfig, steps_per_epoch
 from sdclr.errors import ConfigError, DataError
-from sdclr.jobs.pretrain import PretrainConfig
 from sdclr.methods import SimCLRConfig
 from sdclr.recipes.own_images import Choice, advice, own_images
+from sdclr.settings import PretrainConfig
 
 DATA = DataConfig(name="arrays", path="photos.npz", subset="all")
 

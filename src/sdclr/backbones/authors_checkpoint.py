@@ -17,11 +17,10 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from sdclr.backbones import Backbone, BackboneConfig, build_backbone
-from sdclr.backbones.backbone import IMAGENET_MEAN, IMAGENET_STD
-from sdclr.backbones.resnet import DEPTHS
+from sdclr.backbones.config import IMAGENET_MEAN, IMAGENET_STD
+from sdclr.backbones.resnet import DEPTHS, BasicBlock, Bottleneck
 from sdclr.backbones.weights import require_usable_weights
 from sdclr.checkpoint import check_fit, load_strictly
 from sdclr.errors import CheckpointError, ConfigError, MissingInputError

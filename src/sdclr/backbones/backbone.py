@@ -9,13 +9,11 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 
+from sdclr.backbones.config import IMAGENET_MEAN, IMAGENET_STD
 from sdclr.checkpoint import is_storable
 from sdclr.errors import ConfigError, DataError
 from sdclr.stills import DecodedPicture, still
 from sdclr.wrapped_modules import unwrapped, wraps_another
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 SMALLEST_INPUT, LARGEST_INPUT = -0.5, 1.5
 """What images in [0, 1] may reach: a resize that sharpens edges overshoots, 0 .. 255 and mean 0 lie far outside."""

@@ -15,13 +15,13 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from sdclr.data.choices import WantedBoxes
 from sdclr.data.splits import Positions
 from sdclr.data.tables import Table
 from sdclr.errors import ConfigError, DataError
 from sdclr.safe_text import shown
 
 Unit = Literal["pixels", "fractions"]
-WantedBoxes = Literal["none", "auto", "pixels", "fractions"]
 Corners = tuple[float, float, float, float]
 
 SIZES = (
@@ -181,11 +181,6 @@ def _unit(table: Table, columns: BoxColumns, numbers: npt.NDArray[np.float64]) -
 
 
 # ---- MegaDetector
-
-
-MEGADETECTOR_CATEGORIES = ("animal",)
-MEGADETECTOR_CONFIDENCE = 0.2
-"""What its authors advise for version 5."""
 
 
 def is_megadetector(value: Any) -> bool:

@@ -14,14 +14,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from sklearn.datasets import load_digits
 from torch import Tensor
-from torchvision import datasets
 
 from sdclr.batch import Views
 from sdclr.checkpoint import make_folder
+from sdclr.data.choices import OnError
 from sdclr.data.decode import printable
-from sdclr.data.images import BadFile, LabelledImages, MaxSkipped, OnError
+from sdclr.data.images import BadFile, LabelledImages, MaxSkipped
 from sdclr.data.npy_files import read_npz_arrays
 from sdclr.data.probe_crops import padded_crops
 from sdclr.data.splits import Positions
@@ -85,6 +84,8 @@ class ImageArrays:
 
 def read_digits() -> LabelledImages:
     """scikit-learn's 1,797 real 8 x 8 digits; 36 a class, fixed for ever, are the test set."""
+    from sklearn.datasets import load_digits
+
     bunch = load_digits()
     images = _to_tensor((bunch.images * (255 / 16)).round().astype(np.uint8), "digits")
     labels = bunch.target.astype(np.int64)
@@ -97,7 +98,8 @@ def read_digits() -> LabelledImages:
     return LabelledImages(train, test, [str(c) for c in range(10)])
 
 
-CIFAR = {"cifar10": (datasets.CIFAR10, 10), "cifar100": (datasets.CIFAR100, 100)}
+CIFAR = {"cifar10": ("CIFAR10", 10), "cifar100": ("CIFAR100", 100)}
+"""Data set -> torchvision's reader, and the number of classes."""
 
 
 def read_cifar(name: str, path: Path, *, download: bool = False) -> LabelledImages:
@@ -106,7 +108,7 @@ def read_cifar(name: str, path: Path, *, download: bool = False) -> LabelledImag
     Downloads only when told to. Raises MissingInputError when there is nothing to read and DataError when the files
     fail torchvision's checksums or an array has another size.
     """
-    reader, num_classes = CIFAR[name]
+    reader_name, num_classes = CIFAR[name]
     if path.suffix == ".npz":
         data = read_npz(path)
         assert isinstance(data.train, ImageArrays)
@@ -117,6 +119,9 @@ def read_cifar(name: str, path: Path, *, download: bool = False) -> LabelledImag
                 f"{tuple(data.train.images.shape[2:])} px. For other data use data.name=arrays."
             )
         return data
+    from torchvision import datasets
+
+    reader = getattr(datasets, reader_name)
     if not download and not (path / reader.base_folder).is_dir():
         raise MissingInputError(
             f"no {name} at {path}: it should hold {reader.base_folder}/ (torchvision's layout) or be a .npz of arrays. "

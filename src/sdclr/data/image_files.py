@@ -22,6 +22,7 @@ from torch import Tensor
 
 from sdclr.batch import Views
 from sdclr.data.boxes import Boxes, OutsideError
+from sdclr.data.choices import OnError
 from sdclr.data.cutting import cut_probe_crops, cut_stills, cut_views
 from sdclr.data.decode import (
     ALL_GREY_BITS,
@@ -33,7 +34,7 @@ from sdclr.data.decode import (
     read_size,
     size_in_bytes,
 )
-from sdclr.data.images import BadFile, MaxSkipped, OnError, allowed_to_skip
+from sdclr.data.images import BadFile, MaxSkipped, allowed_to_skip
 from sdclr.data.look_ahead import in_pieces
 from sdclr.data.splits import Positions
 from sdclr.data.tar_shards import Members

@@ -13,11 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sdclr.data.boxes import (
-    MEGADETECTOR_CATEGORIES,
-    MEGADETECTOR_CONFIDENCE,
     Corners,
     Unit,
-    WantedBoxes,
     find_box_columns,
     has_box_columns,
     is_megadetector,
@@ -25,6 +22,7 @@ from sdclr.data.boxes import (
     read_boxes,
     written,
 )
+from sdclr.data.choices import MEGADETECTOR_CATEGORIES, MEGADETECTOR_CONFIDENCE, WantedBoxes
 from sdclr.data.listing import IMAGE_SUFFIXES
 from sdclr.data.split_files import path_problem, read_lines
 from sdclr.data.tables import (

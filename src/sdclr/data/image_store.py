@@ -17,7 +17,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import PIL
@@ -26,11 +26,12 @@ from torch import Tensor
 
 from sdclr.batch import Views
 from sdclr.checkpoint import storage_errors, sync_folder, write_atomically
+from sdclr.data.choices import OnError, Placement
 from sdclr.data.cutting import Bytes, cut_probe_crops, cut_stills, cut_views
 from sdclr.data.cutting_on_device import ResidentPixels
 from sdclr.data.decode import ALL_GREY_BITS, printable, require_file
 from sdclr.data.image_files import ImageFiles
-from sdclr.data.images import BadFile, MaxSkipped, OnError
+from sdclr.data.images import BadFile, MaxSkipped
 from sdclr.data.splits import Positions
 from sdclr.data.store_files import (
     FORMAT,
@@ -56,8 +57,6 @@ LARGEST_SHARE_OF_MEMORY = 0.5
 """Of the free memory: pinned pages cannot be given to anybody else."""
 COPIED_AT_ONCE = 1 << 28
 """Bytes."""
-
-Placement = Literal["auto", "device", "pinned", "mapped"]
 
 
 class StoredPicture(NamedTuple):

@@ -13,33 +13,15 @@ from pathlib import Path
 
 import numpy as np
 
+from sdclr.data.choices import AUTHORS_IMAGENET_LISTS, Links
 from sdclr.data.decode import printable
 from sdclr.data.image_files import ImageFiles
 from sdclr.data.images import LabelledImages
-from sdclr.data.links import Fence, Links
+from sdclr.data.links import Fence
 from sdclr.data.listing import IMAGE_SUFFIXES
 from sdclr.data.split_files import ImageList, read_image_list
 from sdclr.data.splits import SUBSETS, Positions, Split
 from sdclr.errors import DataError, MissingInputError
-
-AUTHORS_IMAGENET_LISTS = {
-    "imagenet100": {
-        "long_tail": "imagenet-100/imageNet_100_LT_train.txt",
-        "balanced": "imagenet-100/imageNet_100_BL_train.txt",
-        "few_shot": "imagenet-100/imageNet_100_sub_balance_train_0.01.txt",
-        "train": "imagenet-100/ImageNet_100_train.txt",
-        "validation": "imagenet-100/ImageNet_100_val.txt",
-        "test": "imagenet-100/ImageNet_100_test.txt",
-    },
-    "imagenet_lt_exp": {
-        "long_tail": "ImageNet_LT/imageNet_LT_exp_train.txt",
-        "balanced": "ImageNet_LT/imageNet_BL_exp_train.txt",
-        "few_shot": "ImageNet_LT/imageNet_sub_balance_train_0.01.txt",
-        "train": "ImageNet_LT/ImageNet_train.txt",
-        "validation": "ImageNet_LT/ImageNet_LT_val.txt",
-        "test": "ImageNet_LT/ImageNet_LT_test.txt",
-    },
-}
 
 Lists = Mapping[str, ImageList]
 

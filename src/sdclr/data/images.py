@@ -7,17 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor
 
 from sdclr.batch import Views
+from sdclr.data.choices import OnError
 from sdclr.data.splits import Positions, Split
 from sdclr.data.view_parameters import ViewSpec
-
-OnError = Literal["raise", "skip"]
-
 
 MaxSkipped = int | float
 """How many files may be left out: a whole number is a count, a number below 1 a share of the collection."""

@@ -10,13 +10,11 @@ import functools
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
+from sdclr.data.choices import Links
 from sdclr.data.decode import printable
 from sdclr.errors import DataError
-
-Links = Literal["inside", "anywhere"]
-"""Where links below the root of a collection may lead. The root itself may always be one."""
 
 
 class _Folder(NamedTuple):

@@ -16,9 +16,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from sdclr.data.choices import Links
 from sdclr.data.decode import READS_HEIF, printable
 from sdclr.data.exclusion import Exclusion, is_service_folder
-from sdclr.data.links import Fence, Links
+from sdclr.data.links import Fence
 from sdclr.errors import DataError, MissingInputError
 from sdclr.run import RUN_FILES, looks_like_a_run
 

@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sdclr.data.boxes import MEGADETECTOR_CATEGORIES, MEGADETECTOR_CONFIDENCE, Boxes, WantedBoxes, written
+from sdclr.data.boxes import Boxes, written
+from sdclr.data.choices import MEGADETECTOR_CATEGORIES, MEGADETECTOR_CONFIDENCE, Links, WantedBoxes
 from sdclr.data.decode import ALL_GREY_BITS, printable
 from sdclr.data.exclusion import Exclusion
 from sdclr.data.found_images import FoundImages, labels_by_folder
@@ -21,7 +22,7 @@ from sdclr.data.globs import Glob, glob_of
 from sdclr.data.image_files import ImageFiles
 from sdclr.data.image_lists import LIST_SUFFIXES, ListedImages, read_listed_images
 from sdclr.data.images import LabelledImages
-from sdclr.data.links import Fence, Links
+from sdclr.data.links import Fence
 from sdclr.data.listed_names import match_names
 from sdclr.data.listing import HEIF_SUFFIXES, IMAGE_SUFFIXES, list_images
 from sdclr.data.split_folders import splits_are_no_classes, splits_by_name, take_apart, trained_on_all

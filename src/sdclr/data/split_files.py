@@ -11,14 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sdclr.data.choices import AUTHORS_CIFAR_FOLDERS
 from sdclr.data.npy_files import read_npy
 from sdclr.data.splits import Positions, Split
 from sdclr.errors import DataError, MissingInputError
-
-AUTHORS_CIFAR_FOLDERS = {
-    "cifar10": ("cifar10", "cifar10_imbSub_with_subsets", "", ""),
-    "cifar100": ("cifar100", "cifar100_imbSub_with_subsets", "cifar100_", "cifar100_"),
-}
 
 _BYTE_ORDER_MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",

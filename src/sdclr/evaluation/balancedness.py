@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from scipy import stats
 
 from sdclr.errors import DataError
 
@@ -133,6 +132,8 @@ def paired_difference(
     a: Mapping[Any, float], b: Mapping[Any, float], confidence: float = 0.95
 ) -> PairedDifference | None:
     """Compare two arms split by split: keys name the splits. None with fewer than two shared splits."""
+    from scipy import stats  # a second, and only intervals need it
+
     shared = [key for key in a if key in b]
     if len(shared) < 2:
         return None

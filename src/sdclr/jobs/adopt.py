@@ -13,11 +13,11 @@ from sdclr.backbones.authors_checkpoint import AuthorsCheckpoint, read_authors_c
 from sdclr.backbones.backbone import measure_feature_dim
 from sdclr.backbones.weights import save_backbone
 from sdclr.data import build_data
+from sdclr.data.choices import AUTHORS_CIFAR_FOLDERS
 from sdclr.data.contents import read_contents, write_record
-from sdclr.data.split_files import AUTHORS_CIFAR_FOLDERS
 from sdclr.errors import ConfigError
-from sdclr.jobs.pretrain import PretrainConfig
 from sdclr.run import CONTENTS_FILE, Run, environment
+from sdclr.settings import PretrainConfig
 
 
 def adopt(checkpoint: Path | str, config: PretrainConfig, out: Path | str, *, download: bool = False) -> Run:

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from sdclr.backbones import Backbone, build_backbone, load_pretrained
+from sdclr.backbones import Backbone, build_backbone
 from sdclr.backbones.weights import BackboneFacts, load_backbone, load_weights, read_backbone
 from sdclr.batch import Views
 from sdclr.checkpoint import make_folder, write_atomically
@@ -34,10 +34,10 @@ from sdclr.evaluation.representation import (
     view_distances,
     views_that_find_each_other,
 )
-from sdclr.jobs.pretrain import PretrainConfig
 from sdclr.presentation.progress import AnyProgress, NoProgress
 from sdclr.process_state import default_generators
 from sdclr.run import CONTENTS_FILE, EXAMINATION_FOLDER, IMAGES_FILE, Run
+from sdclr.settings import PretrainConfig
 from sdclr.stateless_random import Stream, derive, permutation
 
 SAMPLE = 512
@@ -130,6 +130,8 @@ def _before_training(config: PretrainConfig, trained: BackboneFacts) -> tuple[Ba
             if config.weights is not None:
                 load_weights(backbone, config.weights)
             elif config.backbone.pretrained:
+                from sdclr.backbones.pretrained import load_pretrained
+
                 load_pretrained(backbone, network.name, network.width, network.stem, network.options)
             backbone.normalise_with(trained.normalisation.mean, trained.normalisation.std)
     except SdclrError as error:

@@ -1,81 +1,33 @@
 """Room: two views -> a loss per image. Never opens a data set, works on any backbone."""
 
-from __future__ import annotations
+from typing import TYPE_CHECKING
 
-from collections.abc import Callable
-from typing import Annotated, Literal
+from sdclr.lazy_names import names_from
+from sdclr.methods.config import METHODS, MethodConfig, SDCLRConfig, SimCLRConfig
 
-from pydantic import Field, model_validator
-from torch import nn
+if TYPE_CHECKING:
+    from sdclr.methods.build import build_method
+    from sdclr.methods.method import Method
+    from sdclr.methods.sdclr import SDCLR
+    from sdclr.methods.simclr import SimCLR
 
-from sdclr.config import Fraction, ProperFraction, Section
-from sdclr.methods.method import Method
-from sdclr.methods.projector import Network, projector
-from sdclr.methods.sdclr import SDCLR
-from sdclr.methods.simclr import SimCLR
+__all__ = [
+    "METHODS",
+    "SDCLR",
+    "Method",
+    "MethodConfig",
+    "SDCLRConfig",
+    "SimCLR",
+    "SimCLRConfig",
+    "build_method",
+]
 
-
-class SimCLRConfig(Section):
-    """The baseline: one network, two views."""
-
-    name: Literal["simclr"] = "simclr"
-    temperature: Annotated[float, Field(ge=1e-6, le=1e6)] = 0.2
-    """Divides the cosine similarities."""
-    projector_layers: Annotated[int, Field(ge=2, le=3)] = 2
-    """Layers of the projection head: the reference uses 2 for SimCLR and 3 for SDCLR."""
-    projection_dim: Annotated[int, Field(ge=2, le=2**20)] = 128
-    """Size D of a projection."""
-
-
-class SDCLRConfig(SimCLRConfig):
-    """A network contrasted with its own pruned self."""
-
-    name: Literal["sdclr"] = "sdclr"  # type: ignore[assignment]
-    prune_ratio: ProperFraction = 0.9
-    """Share of the prunable weights removed in the competitor."""
-    norms: Literal["own", "own_all", "shared"] = "own"
-    """own: the competitor has its own batch norms; own_all: layer and group norms too; shared: none."""
-    random_share: Fraction = 0.0
-    """Share of the prunable weights removed at random instead of by magnitude; at most prune_ratio."""
-    prunable: Literal["auto", "conv", "conv+linear"] = "conv"
-    """Which of the backbone's layers may be pruned; the projector never is. auto: convolutions where they hold at least
-    half of the backbone's weights, else the linear layers too."""
-
-    @model_validator(mode="after")
-    def _random_share_fits(self) -> SDCLRConfig:
-        if self.random_share > self.prune_ratio:
-            raise ValueError(f"random_share ({self.random_share}) must not exceed prune_ratio ({self.prune_ratio}).")
-        return self
-
-
-METHODS: dict[str, type[SimCLRConfig]] = {"simclr": SimCLRConfig, "sdclr": SDCLRConfig}
-"""method.name -> its settings."""
-
-MethodConfig = Annotated[SimCLRConfig | SDCLRConfig, Field(discriminator="name")]
-
-
-def build_method(
-    config: SimCLRConfig | SDCLRConfig,
-    backbone: nn.Module,
-    feature_dim: int,
-    seed: int,
-    prepare: Callable[[nn.Module], nn.Module] = lambda network: network,
-) -> Method:
-    """The method around a backbone that maps images to features [B, feature_dim].
-
-    ``prepare``: what is done to the whole network before a competitor copies it.
-    """
-    head = projector(feature_dim, config.projection_dim, config.projector_layers)
-    network = prepare(Network(backbone, head))
-    if isinstance(config, SDCLRConfig):
-        return SDCLR(
-            network,
-            config.temperature,
-            prune_ratio=config.prune_ratio,
-            norms=config.norms,
-            prunable=config.prunable,
-            spared=("projector",),
-            random_share=config.random_share,
-            seed=seed,
-        )
-    return SimCLR(network, config.temperature)
+__getattr__ = names_from(
+    __name__,
+    {
+        "Method": "sdclr.methods.method",
+        "SDCLR": "sdclr.methods.sdclr",
+        "SimCLR": "sdclr.methods.simclr",
+        "build_method": "sdclr.methods.build",
+    },
+)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from sdclr.errors import ConfigError
 
 if TYPE_CHECKING:
-    from sdclr.jobs.pretrain import PretrainConfig
+    from sdclr.settings import PretrainConfig
 
 
 class Recipe(NamedTuple):

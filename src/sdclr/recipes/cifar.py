@@ -12,8 +12,8 @@ from __future__ import annotations
 from typing import Literal
 
 from sdclr.data import DataConfig
-from sdclr.jobs.pretrain import PretrainConfig
 from sdclr.methods import SDCLRConfig, SimCLRConfig
+from sdclr.settings import PretrainConfig
 
 Dataset = Literal["cifar10", "cifar100"]
 VALIDATION_PER_CLASS = {"cifar10": 500, "cifar100": 50}

@@ -12,9 +12,8 @@ from typing import Literal
 
 from sdclr.backbones import BackboneConfig
 from sdclr.data import DataConfig, ViewsConfig
-from sdclr.jobs.pretrain import PretrainConfig
 from sdclr.methods import SDCLRConfig, SimCLRConfig
-from sdclr.optim import OptimizerConfig
+from sdclr.settings import OptimizerConfig, PretrainConfig
 
 
 def _digits(

@@ -14,8 +14,8 @@ from typing import Literal
 
 from sdclr.backbones import BackboneConfig
 from sdclr.data import DataConfig, ViewsConfig
-from sdclr.jobs.pretrain import PretrainConfig
 from sdclr.methods import SDCLRConfig, SimCLRConfig
+from sdclr.settings import PretrainConfig
 
 Dataset = Literal["imagenet100", "imagenet_lt_exp"]
 SIMCLR_AS_PUBLISHED = SimCLRConfig(projector_layers=2, temperature=0.2)

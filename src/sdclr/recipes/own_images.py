@@ -15,8 +15,8 @@ from sdclr.backbones import BackboneConfig, offers_pretrained
 from sdclr.backbones.image_sizes import fitted_to, named_sizes
 from sdclr.data import DataConfig, steps_per_epoch
 from sdclr.errors import ConfigError, DataError
-from sdclr.jobs.pretrain import PretrainConfig
 from sdclr.methods import SDCLRConfig
+from sdclr.settings import PretrainConfig
 
 FEWEST_IMAGES = 32
 VIEW_SIZES = (32, 64, 96, 128, 160, 224)

@@ -20,11 +20,12 @@ from rich.text import Text
 from sdclr.config import parse_assignment
 from sdclr.errors import ConfigError, RunFolderError
 from sdclr.jobs.evaluate import Protocol, evaluate
-from sdclr.jobs.pretrain import PretrainConfig, pretrain
+from sdclr.jobs.pretrain import pretrain
 from sdclr.presentation.progress import AnyProgress
 from sdclr.recipes import SYSTEMS, recipe
 from sdclr.run import Run
 from sdclr.safe_text import command, one_line, shown
+from sdclr.settings import PretrainConfig
 
 State = Literal["done", "running", "trained", "interrupted", "missing"]
 STATES: Mapping[State, str] = {

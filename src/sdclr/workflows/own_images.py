@@ -27,13 +27,14 @@ from sdclr.data.tables import TABLE_SUFFIXES
 from sdclr.data.zip_files import ZIP_SUFFIX
 from sdclr.device import free_memory, resolve_device
 from sdclr.errors import ConfigError, DataError, SdclrError
-from sdclr.jobs.pretrain import PretrainConfig, Preview, preview
+from sdclr.jobs.pretrain import Preview, preview
 from sdclr.output_files import output_file
 from sdclr.presentation.progress import AnyProgress
 from sdclr.presentation.sheet import is_sheet, sheet_png
 from sdclr.recipes.own_images import Choice, advice, own_images
 from sdclr.run import Run
 from sdclr.safe_text import one_line, shown
+from sdclr.settings import PretrainConfig
 
 BUSY = 0.5
 """Cores kept busy by other work from which a measured time is not the machine's own."""

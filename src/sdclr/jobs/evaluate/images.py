@@ -21,9 +21,9 @@ from sdclr.data.images import allowed_to_skip, left_out
 from sdclr.data.splits import natural_split
 from sdclr.errors import ConfigError, DataError
 from sdclr.jobs.evaluate.later_labels import image_names, labelled_data
-from sdclr.jobs.pretrain import PretrainConfig
 from sdclr.presentation.progress import AnyProgress, NoProgress
 from sdclr.run import CONTENTS_FILE, IMAGES_FILE, Run
+from sdclr.settings import PretrainConfig
 
 MOVED = ("data.path", "data.root", "data.links", "data.num_workers")
 """Settings of the training that an evaluation may give anew: where the images are now, and how they are read."""

@@ -1,7 +1,6 @@
 """JOB: config -> trained backbone in a run folder, resumable after any step; or a look at what that would be."""
 
-from sdclr.jobs.pretrain.config import PretrainConfig
 from sdclr.jobs.pretrain.job import pretrain, resume
 from sdclr.jobs.pretrain.preview import Preview, preview
 
-__all__ = ["PretrainConfig", "Preview", "pretrain", "preview", "resume"]
+__all__ = ["Preview", "pretrain", "preview", "resume"]

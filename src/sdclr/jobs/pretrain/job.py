@@ -27,7 +27,6 @@ from sdclr.backbones import (
     checkpoint_activations,
     contiguous_tails,
     input_constants,
-    load_pretrained,
     measure_feature_dim,
 )
 from sdclr.backbones.backbone import require_trainable_and_storable
@@ -65,7 +64,6 @@ from sdclr.errors import (
     SdclrError,
     StorageError,
 )
-from sdclr.jobs.pretrain.config import PretrainConfig
 from sdclr.jobs.pretrain.log import LoggedProgress
 from sdclr.jobs.pretrain.outcome import Outcome, require_no_history
 from sdclr.jobs.pretrain.saver import Saver
@@ -87,6 +85,7 @@ from sdclr.presentation.progress import AnyProgress, NoProgress
 from sdclr.process_state import default_generators, silenced_warnings
 from sdclr.run import CHOICES_FILE, CONTENTS_FILE, IMAGES_FILE, Run, environment
 from sdclr.run_consistency import require_own_backbone
+from sdclr.settings import PretrainConfig
 from sdclr.signals import StopRequest, stop_on_signal
 from sdclr.stateless_random import Stream, derive
 from sdclr.synchronised_norm import synchronise_norms
@@ -754,6 +753,8 @@ def _load_starting_weights(
         _warn_of_other_options(config, architecture, file.described.architecture)
     elif config.backbone.pretrained:
         backbone_config = config.backbone
+        from sdclr.backbones.pretrained import load_pretrained
+
         load_pretrained(
             backbone,
             backbone_config.name,

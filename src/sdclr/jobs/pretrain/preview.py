@@ -16,9 +16,9 @@ from sdclr.batch import Views
 from sdclr.data import Images
 from sdclr.data.image_arrays import ImageArrays
 from sdclr.device import describe_device, explain_out_of_memory, peak_process_memory
-from sdclr.jobs.pretrain.config import PretrainConfig
 from sdclr.jobs.pretrain.job import Job, memory_advice
 from sdclr.presentation.progress import AnyProgress, NoProgress
+from sdclr.settings import PretrainConfig
 
 STEPS = 3
 """Measured steps, after what warms up."""

@@ -18,10 +18,10 @@ import numpy as np
 
 from sdclr.errors import ConfigError, DataError, MissingInputError
 from sdclr.evaluation.balancedness import Balancedness, GroupConvention, balancedness
-from sdclr.jobs.pretrain import PretrainConfig
 from sdclr.run import Run
 from sdclr.run_consistency import foreign_metrics, require_own_backbone, require_own_evaluation
 from sdclr.safe_text import command
+from sdclr.settings import PretrainConfig
 
 METHOD_NAMES = {"simclr": "SimCLR", "sdclr": "SDCLR"}
 _NOT_THE_ARM = frozenset({"seed", "device", "data.split"}) | PretrainConfig.incidental()

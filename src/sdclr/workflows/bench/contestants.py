@@ -20,14 +20,15 @@ from torch import Tensor
 from sdclr.backbones import BackboneConfig, build_backbone, measure_feature_dim
 from sdclr.batch import Views
 from sdclr.data import DataConfig, ViewsConfig, make_views
-from sdclr.device import Compiled, CompiledAs, Precision
-from sdclr.jobs.pretrain import PretrainConfig
+from sdclr.device import Compiled, CompiledAs
+from sdclr.device_choices import Precision
 from sdclr.jobs.pretrain.job import Job
 from sdclr.methods import SDCLRConfig, SimCLRConfig
 from sdclr.methods.nt_xent import nt_xent
 from sdclr.methods.projector import Network, projector
 from sdclr.methods.sdclr import SDCLR
 from sdclr.presentation.progress import NoProgress
+from sdclr.settings import PretrainConfig
 from sdclr.workflows.bench.machine import matmul
 from sdclr.workflows.bench.others import kornia_views, lightly_step
 from sdclr.workflows.bench.reference import (

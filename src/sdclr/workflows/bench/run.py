@@ -21,14 +21,8 @@ from rich.text import Text
 from sdclr.backbones import BackboneConfig
 from sdclr.backbones.image_sizes import fitted_to
 from sdclr.checkpoint import write_atomically
-from sdclr.device import (
-    Compile,
-    CompiledAs,
-    Precision,
-    describe_device,
-    resolve_compile,
-    resolve_device,
-)
+from sdclr.device import CompiledAs, describe_device, resolve_compile, resolve_device
+from sdclr.device_choices import Compile, Precision
 from sdclr.errors import ConfigError
 from sdclr.output_files import lexists, output_file, write_output
 from sdclr.presentation.progress import AnyProgress, NoProgress

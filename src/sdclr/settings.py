@@ -1,20 +1,37 @@
-"""Everything that decides the outcome of a pre-training run."""
+"""Everything that decides the outcome of a pre-training run, as one strict model. Imports no torch."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
-from sdclr.backbones import BackboneConfig, settings_without_effect
-from sdclr.config import INCIDENTAL, Section
-from sdclr.data import DataConfig, ViewsConfig
-from sdclr.device import Compile, MemoryFormat, Precision
+from sdclr.backbones.config import BackboneConfig, settings_without_effect
+from sdclr.config import INCIDENTAL, LARGEST_SEED, Section
+from sdclr.data.config import DataConfig, ViewsConfig
+from sdclr.device_choices import Compile, MemoryFormat, Precision
 from sdclr.errors import ConfigError
-from sdclr.methods import METHODS, MethodConfig
-from sdclr.optim import OptimizerConfig
-from sdclr.stateless_random import LARGEST_SEED
+from sdclr.methods.config import METHODS, MethodConfig
+
+
+class OptimizerConfig(Section):
+    """How the weights are updated (method.md: SGD 0.5, momentum 0.9, weight decay 1e-4 on all parameters)."""
+
+    name: Literal["sgd", "lars", "adamw"] = "sgd"
+    """sgd (the paper's), lars (timm's, trust coefficient 0.001) or adamw."""
+    learning_rate: Annotated[float, Field(gt=0, le=3e38)] = 0.5
+    """Peak learning rate; used as it is, not scaled by the batch size."""
+    final_learning_rate: Annotated[float, Field(ge=0, le=3e38)] = 1e-6
+    """Learning rate of the very last step."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Momentum of sgd and lars; beta1 of adamw."""
+    weight_decay: Annotated[float, Field(ge=0, le=3e38)] = 1e-4
+    """L2 penalty (sgd, lars) or decoupled decay (adamw)."""
+    decay_norms_and_biases: bool = True
+    """Whether weight decay also touches norms and biases, as in the paper's recipes."""
+    warmup_epochs: Annotated[float, Field(ge=0, le=1e7)] | None = None
+    """Linear warm-up from 0, in epochs. None: min(10, epochs / 10)."""
 
 
 class PretrainConfig(Section):

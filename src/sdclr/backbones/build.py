@@ -1,0 +1,139 @@
+"""Settings -> a network: our ResNets, torchvision's and timm's, headless."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+
+from sdclr.backbones.backbone import Backbone
+from sdclr.backbones.config import (
+    IMAGENET,
+    NO_NORMALISATION,
+    BackboneConfig,
+    Normalisation,
+    settings_without_effect,
+)
+from sdclr.backbones.resnet import DEPTHS, ResNet
+from sdclr.errors import ConfigError
+
+
+def input_constants(config: BackboneConfig) -> Normalisation:
+    """The mean and std that a fresh backbone of these settings has, before any weights are loaded."""
+    if isinstance(config.normalisation, Normalisation):
+        return config.normalisation
+    if config.normalisation == "none":
+        return NO_NORMALISATION
+    if config.normalisation == "auto" and config.pretrained and "transform_input" not in config.options:
+        from sdclr.backbones.pretrained import trained_with
+
+        constants = trained_with(config.name)
+        if constants is not None:
+            return Normalisation(mean=_three(constants[0]), std=_three(constants[1]))
+    return IMAGENET
+
+
+def _three(values: Sequence[float]) -> tuple[float, float, float]:
+    first, second, third = map(float, values)
+    return first, second, third
+
+
+def build_backbone(config: BackboneConfig) -> Backbone:
+    """The network named in the config, headless, with fresh weights, also where pretrained ones are to follow.
+
+    Raises ConfigError for unknown names, and where nobody offers the pretrained weights that are asked for.
+    """
+    kind, _, name = config.name.rpartition(":")
+    for field, words in settings_without_effect(config.name).items():
+        unset = BackboneConfig.model_fields[field].get_default(call_default_factory=True)
+        if getattr(config, field) != unset:
+            raise ConfigError(words)
+    if config.pretrained:
+        from sdclr.backbones.pretrained import check_pretrained
+
+        check_pretrained(config.name, config.width, config.stem)
+    if kind == "timm":
+        network = _timm_network(name, config.options)
+    elif kind == "torchvision":
+        network = _torchvision_network(name, config.options)
+    elif kind or name not in DEPTHS:
+        raise ConfigError(
+            f"backbone.name must be one of {', '.join(DEPTHS)}, torchvision:<name> or timm:<name>, "
+            f"got {config.name!r}.{_did_you_mean(name, list(DEPTHS))}"
+        )
+    else:
+        network = ResNet(name, config.width, config.stem)
+    constants = input_constants(config)
+    return Backbone(network, constants.mean, constants.std)
+
+
+def offers_pretrained(config: BackboneConfig) -> bool:
+    """Whether there are ImageNet weights for this network; nothing is downloaded."""
+    from sdclr.backbones.pretrained import check_pretrained
+
+    try:
+        check_pretrained(config.name, config.width, config.stem)
+    except ConfigError:
+        return False
+    return True
+
+
+def _timm_network(name: str, options: dict[str, Any]) -> nn.Module:
+    import timm  # seconds, and only networks of timm need it
+
+    if not timm.is_model(name):
+        raise ConfigError(f"timm has no model {name!r}.{_did_you_mean(name, timm.list_models())}")
+    if loading := [key for key in options if key.startswith(("checkpoint", "pretrained")) or key == "cache_dir"]:
+        raise ConfigError(f"backbone.options.{loading[0]} loads weights unchecked; use weights or backbone.pretrained.")
+    try:
+        return timm.create_model(name, pretrained=False, num_classes=0, **options)
+    except (TypeError, ValueError, KeyError, RuntimeError, AssertionError) as error:
+        raise ConfigError(f"timm:{name} does not take backbone.options {options}: {error}") from error
+
+
+def _torchvision_network(name: str, options: dict[str, Any]) -> nn.Module:
+    import torchvision
+
+    names = torchvision.models.list_models(module=torchvision.models)
+    if name not in names:
+        raise ConfigError(f"torchvision has no classification model {name!r}.{_did_you_mean(name, names)}")
+    if name in ("googlenet", "inception_v3"):
+        options = {"aux_logits": False, "init_weights": True} | options  # their defaults return tuples, and warn
+    try:
+        if name == "maxvit_t" and options:
+            network = torchvision.models.MaxVit(**_MAXVIT_T | options)
+        else:
+            network = torchvision.models.get_model(name, weights=None, **options)
+    except (TypeError, ValueError, KeyError, RuntimeError, AssertionError) as error:
+        raise ConfigError(f"torchvision:{name} does not take backbone.options {options}: {error}") from error
+    if name.startswith("squeezenet"):  # its classifier is a convolution and the pooling behind it
+        network.classifier = nn.AdaptiveAvgPool2d(1)
+        return network
+    for attribute in ("fc", "head", "heads", "classifier"):
+        head = getattr(network, attribute, None)
+        if isinstance(head, nn.Linear):
+            setattr(network, attribute, nn.Identity())
+            return network
+        if isinstance(head, nn.Sequential) and isinstance(head[-1], nn.Linear):
+            head[-1] = nn.Identity()
+            return network
+    raise ConfigError(f"torchvision:{name} has no linear classifier to remove; use its timm: counterpart.")
+
+
+_MAXVIT_T: dict[str, Any] = {
+    "input_size": (224, 224),
+    "stem_channels": 64,
+    "partition_size": 7,
+    "block_channels": [64, 128, 256, 512],
+    "block_layers": [2, 2, 5, 2],
+    "head_dim": 32,
+    "stochastic_depth_prob": 0.2,
+}
+"""torchvision's maxvit_t; its own function does not let the partition size be changed, which other images need."""
+
+
+def _did_you_mean(name: str, names: list[str]) -> str:
+    close = difflib.get_close_matches(name, names, n=3)
+    return f" Did you mean {' or '.join(close)}?" if close else ""

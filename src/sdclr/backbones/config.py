@@ -1,0 +1,68 @@
+"""The network that turns an image into a feature, as settings. Imports no torch."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PositiveFloat
+
+from sdclr.config import Section
+
+OUR_RESNETS = ("resnet10", "resnet18", "resnet34", "resnet50")
+"""Names of our own networks, which have a width and a stem."""
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Normalisation(Section):
+    """What is subtracted from the input's channels, and what they are divided by."""
+
+    mean: tuple[float, float, float]
+    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat]
+
+    def is_like(self, other: Normalisation) -> bool:
+        """Whether both are the same but for rounding to float32."""
+        pairs = zip(self.mean + self.std, other.mean + other.std, strict=True)
+        return all(math.isclose(mine, theirs, rel_tol=1e-6) for mine, theirs in pairs)
+
+
+IMAGENET = Normalisation(mean=IMAGENET_MEAN, std=IMAGENET_STD)
+NO_NORMALISATION = Normalisation(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+
+
+class BackboneConfig(Section):
+    """The network f that turns an image into a feature; it normalises its input itself."""
+
+    name: str = "resnet18"
+    """resnet10, resnet18, resnet34, resnet50, torchvision:<name>, timm:<name>, or custom (from Python only)."""
+    width: Annotated[int, Field(ge=1, le=16_384)] = 64
+    """Channels of the first stage of our ResNets; 64 is the usual network."""
+    stem: Literal["small", "large"] = "small"
+    """Our ResNets: small = 3x3 stride 1 without max-pool (CIFAR); large = 7x7 stride 2 with max-pool (ImageNet)."""
+    pretrained: bool = False
+    """Start from ImageNet weights of torchvision or timm instead of fresh ones; downloads them once."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Further keywords for the constructor of a torchvision or timm network, e.g. {"depth": 6}. A network that is built
+    for one image size gets views.size by itself."""
+    normalisation: Literal["auto", "imagenet", "none"] | Normalisation = "auto"
+    """How images in [0, 1] are normalised: auto (as the weights that the run starts from were trained, else imagenet),
+    imagenet, none (for a network that normalises its input itself), or {"mean": [...], "std": [...]}."""
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is one of our ResNets, which have a width and a stem."""
+        return self.name in OUR_RESNETS
+
+
+def settings_without_effect(name: str) -> dict[str, str]:
+    """Fields of BackboneConfig that the network of this name does not use -> an error for a person who gives one."""
+    ours = "backbone.{} applies to our ResNets only; leave it out for {}."
+    theirs = "backbone.{} applies to torchvision: and timm: networks only, not to {}."
+    if name == "custom":
+        unused = {"width": ours, "stem": ours, "options": theirs}
+    elif ":" in name:
+        unused = {"width": f"{ours} backbone.options takes its own keywords.", "stem": ours}
+    else:
+        unused = {"options": theirs}
+    return {field: words.format(field, name) for field, words in unused.items()}

@@ -1,0 +1,195 @@
+"""Settings -> images, labels and split: every reader of a data set meets here."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from sdclr.config import user_path
+from sdclr.data.choices import AUTHORS_IMAGENET_LISTS
+from sdclr.data.config import DataConfig
+from sdclr.data.image_arrays import read_cifar, read_digits, read_npz
+from sdclr.data.image_files import ImageFiles
+from sdclr.data.imagenet import read_imagenet
+from sdclr.data.images import Images, LabelledImages
+from sdclr.data.own_images import read_own_images
+from sdclr.data.split_files import read_authors_cifar_split
+from sdclr.data.splits import Split, draw_long_tail, natural_split
+from sdclr.errors import ConfigError, DataError
+
+
+@dataclass(frozen=True)
+class Data:
+    """One data set with one split, and what the evaluation protocols need to know about it."""
+
+    name: str
+    train: Images
+    """The whole training pool; the split's positions point into it."""
+    test: Images | None
+    class_names: list[str]
+    split: Split | None
+    """None for unlabelled images."""
+    conventions: Literal["cifar", "imagenet"] = "cifar"
+    """Which of the paper's conventions apply: how classes are grouped and how the linear probe is scheduled."""
+    remarks: tuple[str, ...] = ()
+    """What a reader should know of how the images were found, such as the files that were left out."""
+
+    def pretraining_images(self, subset: str) -> Images:
+        """The images a run trains on: long_tail, balanced or all."""
+        if self.split is None:
+            if subset != "all":
+                raise ConfigError(
+                    f"data.subset={subset} needs labels, and these images have none. Use data.subset=all."
+                )
+            return self.train
+        if subset == "balanced" and self.split.source == "as given":
+            raise ConfigError(
+                f"data.subset=balanced is not there for {self.name}: a set that is taken as it is has no balanced "
+                "twin. Use data.subset=long_tail, the whole set."
+            )
+        return self.train.at(self.split.train if subset == "all" else self.split.subset(subset))
+
+    def part(self, name: str) -> Images:
+        """The test images, or the subset long_tail, balanced, few_shot, train or validation of the split."""
+        if name == "test":
+            assert self.test is not None
+            return self.test
+        split = self.labelled_split() if self.split is None else self.split
+        return self.train.at(split.subset(name))
+
+    def files(self, subset: str) -> dict[str, ImageFiles]:
+        """The image files by part that a run on ``subset`` vouches for: what it trains on, and the test set.
+
+        Of somebody's own images every training file; empty for images in memory, whose pixels are in the fingerprint.
+        """
+        train = self.train if self.name == "images" else self.pretraining_images(subset)
+        parts = {"train": train, "test": self.test}
+        return {part: images for part, images in parts.items() if isinstance(images, ImageFiles)}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits over the split's positions and every image and label: equal fingerprints, equal data.
+
+        Of images on disk, the names stand for the pixels.
+        """
+        digest = hashlib.sha256((self.split.fingerprint if self.split else "no split").encode())
+        for part in (self.train, self.test):
+            for content in part.content() if part is not None else ():
+                digest.update(content)
+        return digest.hexdigest()[:16]
+
+    def labelled_split(self) -> Split:
+        """The split, for a protocol that needs labels and a test set; DataError where there are none."""
+        if self.split is None or self.test is None or self.test.labels is None:
+            raise DataError(
+                f"{self.name} cannot be evaluated: it needs training labels and a labelled test set "
+                "(arrays: train_labels, test_images and test_labels in the .npz; images: data.labels=folders or a list "
+                "with labels, and data.test_path)."
+            )
+        return self.split
+
+    def manifest(self) -> dict[str, Any]:
+        """split.json: data set, class names, counts, fingerprint."""
+        facts: dict[str, Any] = {"dataset": self.name, "class_names": self.class_names}
+        if self.split is None or self.train.labels is None:
+            return facts | {"number": None, "source": "unlabelled", "fingerprint": self.fingerprint, "counts": {}}
+        split = self.split.manifest(self.train.labels, len(self.class_names))
+        if self.test is not None and self.test.labels is not None:
+            counts = [int((self.test.labels == c).sum()) for c in range(len(self.class_names))]
+            split["counts"]["test"] = counts
+        return facts | {"name": f"{self.name} split {self.split.number}", "fingerprint": self.fingerprint} | split
+
+
+def build_data(config: DataConfig, *, download: bool = False, exclude: Iterable[Path | str] = ()) -> Data:
+    """Read the images and draw or read the split. Raises before any work when something does not fit.
+
+    ``exclude``: folders that are left out where a folder of images is searched, such as a run folder inside it.
+    """
+    labelled = _read_images(config, exclude) if config.name == "images" else _READERS[config.name](config, download)
+    split = _split(config, labelled)
+    conventions: Literal["cifar", "imagenet"] = "imagenet" if config.name in AUTHORS_IMAGENET_LISTS else "cifar"
+    names, remarks = labelled.class_names, labelled.remarks
+    return Data(config.name, labelled.train, labelled.test, names, split, conventions, remarks)
+
+
+def _path(config: DataConfig) -> Path:
+    if config.path is None:
+        raise ConfigError(f"data.path is missing: say where {config.name} is, with --data PATH.")
+    return user_path(config.path)
+
+
+def _splits_dir(config: DataConfig) -> Path:
+    if config.splits_dir is None:
+        raise ConfigError(
+            f"data.splits_dir is missing: {config.name} is split by the authors' lists. Say where their split "
+            "folder is, with --splits-dir FOLDER."
+        )
+    return user_path(config.splits_dir)
+
+
+def _read_images(config: DataConfig, exclude: Iterable[Path | str]) -> LabelledImages:
+    return read_own_images(
+        _path(config),
+        root=_optional_path(config.root),
+        class_folders=config.labels == "folders",
+        in_splits=config.layout == "splits",
+        validation_is_drawn=config.validation_per_class > 0,
+        test_path=_optional_path(config.test_path),
+        exif_rotation=config.exif_rotation,
+        grey_bits=config.grey_bits,
+        num_workers=config.num_workers,
+        exclude=exclude,
+        unwanted=config.exclude,
+        links=config.links,
+        path_column=config.path_column,
+        label_column=config.label_column,
+        boxes=config.boxes,
+        box_categories=config.box_categories,
+        min_confidence=config.min_confidence,
+    )
+
+
+def _optional_path(path: str | None) -> Path | None:
+    return None if path is None else user_path(path)
+
+
+def _read_imagenet(config: DataConfig, download: bool) -> LabelledImages:
+    folders = _path(config), _splits_dir(config)
+    return read_imagenet(config.name, *folders, num_workers=config.num_workers, links=config.links)
+
+
+_READERS: dict[str, Callable[[DataConfig, bool], LabelledImages]] = {
+    "digits": lambda config, download: read_digits(),
+    "cifar10": lambda config, download: read_cifar("cifar10", _path(config), download=download),
+    "cifar100": lambda config, download: read_cifar("cifar100", _path(config), download=download),
+    "arrays": lambda config, download: read_npz(_path(config)),
+    "imagenet100": _read_imagenet,
+    "imagenet_lt_exp": _read_imagenet,
+}
+
+
+def _split(config: DataConfig, labelled: LabelledImages) -> Split | None:
+    if labelled.split is not None:
+        return labelled.split
+    if config.splits_dir is not None:
+        return read_authors_cifar_split(_splits_dir(config), config.name, config.split)
+    if labelled.train.labels is None:
+        return None
+    if config.name == "images":
+        return natural_split(
+            labelled.train.labels,
+            validation_per_class=config.validation_per_class,
+            validation=labelled.validation,
+            seed=config.split,
+        )
+    return draw_long_tail(
+        labelled.train.labels,
+        imbalance_ratio=config.imbalance_ratio,
+        profile=config.profile,
+        validation_per_class=config.validation_per_class,
+        seed=config.split,
+    )

@@ -1,0 +1,43 @@
+"""What the settings of a data set can say, by name, and the names of the authors' lists. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+OnError = Literal["raise", "skip"]
+
+Placement = Literal["auto", "device", "pinned", "mapped"]
+
+Links = Literal["inside", "anywhere"]
+"""Where links below the root of a collection may lead. The root itself may always be one."""
+
+WantedBoxes = Literal["none", "auto", "pixels", "fractions"]
+
+MEGADETECTOR_CATEGORIES = ("animal",)
+
+MEGADETECTOR_CONFIDENCE = 0.2
+"""What its authors advise for version 5."""
+
+AUTHORS_CIFAR_FOLDERS = {
+    "cifar10": ("cifar10", "cifar10_imbSub_with_subsets", "", ""),
+    "cifar100": ("cifar100", "cifar100_imbSub_with_subsets", "cifar100_", "cifar100_"),
+}
+
+AUTHORS_IMAGENET_LISTS = {
+    "imagenet100": {
+        "long_tail": "imagenet-100/imageNet_100_LT_train.txt",
+        "balanced": "imagenet-100/imageNet_100_BL_train.txt",
+        "few_shot": "imagenet-100/imageNet_100_sub_balance_train_0.01.txt",
+        "train": "imagenet-100/ImageNet_100_train.txt",
+        "validation": "imagenet-100/ImageNet_100_val.txt",
+        "test": "imagenet-100/ImageNet_100_test.txt",
+    },
+    "imagenet_lt_exp": {
+        "long_tail": "ImageNet_LT/imageNet_LT_exp_train.txt",
+        "balanced": "ImageNet_LT/imageNet_BL_exp_train.txt",
+        "few_shot": "ImageNet_LT/imageNet_sub_balance_train_0.01.txt",
+        "train": "ImageNet_LT/ImageNet_train.txt",
+        "validation": "ImageNet_LT/ImageNet_LT_val.txt",
+        "test": "ImageNet_LT/ImageNet_LT_test.txt",
+    },
+}

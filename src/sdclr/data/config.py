@@ -1,0 +1,208 @@
+"""Which images to train on and how an image becomes two views, as settings. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from sdclr.config import INCIDENTAL, LARGEST_SEED, Fraction, Section
+from sdclr.data.choices import (
+    AUTHORS_CIFAR_FOLDERS,
+    AUTHORS_IMAGENET_LISTS,
+    MEGADETECTOR_CATEGORIES,
+    MEGADETECTOR_CONFIDENCE,
+    Links,
+    OnError,
+    Placement,
+    WantedBoxes,
+)
+from sdclr.data.exclusion import glob_problem
+
+if TYPE_CHECKING:
+    from sdclr.data.view_parameters import ViewSpec
+
+Place = Annotated[str | None, Field(json_schema_extra=INCIDENTAL)]
+"""A file or folder: what is there decides, and is recognised by its fingerprint; where it lies does not."""
+
+
+class DataConfig(Section):
+    """Which images to pre-train on."""
+
+    name: Literal["digits", "cifar10", "cifar100", "arrays", "images", "imagenet100", "imagenet_lt_exp"]
+    """digits comes with scikit-learn; the others need a path, and imagenet100 and imagenet_lt_exp a splits_dir too."""
+    path: Place = None
+    """CIFAR: folder or .npz; arrays: .npz; images: folder, list, table, glob, zip, tar; ImageNet: train/ and val/."""
+    subset: Literal["long_tail", "balanced", "all"] = "long_tail"
+    """long_tail D_i, its balanced twin D_b, or every training image (validation excepted where labels are known)."""
+    split: Annotated[int, Field(ge=1, le=LARGEST_SEED)] = 1
+    """Which long-tailed split: the seed of a generated one, or the number of the authors' list (ImageNet has one)."""
+    splits_dir: Place = None
+    """The authors' split folder; without it, splits of CIFAR's structure are generated from the number."""
+    imbalance_ratio: Annotated[float, Field(ge=1, le=1e9)] = 100.0
+    """Images of the largest class / images of the smallest one, for generated splits."""
+    profile: Literal["exponential", "pareto"] = "exponential"
+    """Shape of the tail, for generated splits."""
+    validation_per_class: Annotated[int, Field(ge=0, le=2**31)] = 0
+    """Images of each class held out of all training sets, for generated splits and for images."""
+    root: Place = None
+    """images: the folder where the paths of a list or .csv begin; without it, the list's own folder."""
+    path_column: str | None = None
+    """images: the column of a table that holds the paths, where its name is not path, file, filename or image."""
+    label_column: str | None = None
+    """images: the column of a table that holds the labels, where it is not called label, class or target."""
+    labels: Literal["none", "folders"] = "none"
+    """images: whether the sub-folders of a folder are its classes; a list or .csv brings its own labels."""
+    boxes: WantedBoxes = "none"
+    """images: pixels or fractions: each row of a table is a box (columns x, y, width, height or xmin, ymin, xmax, ymax)
+    and an image of its own, cut out when it is read; none: whole pictures; auto: boxes where there are such columns,
+    whose unit must be sure. sdclr pretrain TABLE uses auto. MegaDetector's JSON is boxes in any case."""
+    box_categories: tuple[str, ...] = MEGADETECTOR_CATEGORIES
+    """images: of MegaDetector's JSON, which categories are cut out, by name or number."""
+    min_confidence: Fraction = MEGADETECTOR_CONFIDENCE
+    """images: of MegaDetector's JSON, from which confidence on."""
+    layout: Literal["flat", "splits"] = "flat"
+    """images: splits: the sub-folders train, val and test of the folder are parts of one set: train is trained on, an
+    evaluation uses the others; flat: all images count. sdclr pretrain FOLDER recognises the former by itself."""
+    test_path: Place = None
+    """images: a second folder, list or .csv, the labelled test set for evaluation."""
+    on_error: OnError = "raise"
+    """images: what a file that cannot be decoded does before training; skip leaves out at most max_skipped files."""
+    max_skipped: Annotated[int | float, Field(ge=0, json_schema_extra=INCIDENTAL)] = 0.01
+    """images: how many files data.on_error=skip may leave out: a whole number is a count, a number below 1 a share of
+    the files (one file in any case). More bad ones are a sign that something else is wrong."""
+    exif_rotation: bool = Field(default_factory=lambda data: data.get("name") == "images")
+    """images: turn every image as its EXIF tag says, as phones mean it; the reference does not. TIFF and HEIC files are
+    turned in any case."""
+    grey_bits: Annotated[int, Field(ge=8, le=16)] = 16
+    """images: how many bits 16-bit grey files use; 12, for data of many cameras, makes level 4,095 white."""
+    exclude: tuple[str, ...] = ()
+    """images: globs of what to leave out, such as thumbs or *_mask.png: compared with the path below the folder (or the
+    list's root), with that of every folder above, and with their names. * matches / too; capitals matter."""
+    links: Annotated[Links, Field(json_schema_extra=INCIDENTAL)] = "inside"
+    """Images on disk: where links below their folder, or below the root of a list, may lead; outside is refused."""
+    store: Place = None
+    """Images on disk: a folder for their decoded pixels, made at the first use; views then cost no decoding."""
+    placement: Annotated[Placement, Field(json_schema_extra=INCIDENTAL)] = "auto"
+    """Of a store's pixels: on the CUDA device, in pinned memory, or mapped; auto: the first of these they fit in."""
+    num_workers: Annotated[int | None, Field(ge=1, le=4096, json_schema_extra=INCIDENTAL)] = None
+    """Images on disk: threads that read, decode and cut; None: one for every core. Changes nothing but speed."""
+
+    @model_validator(mode="after")
+    def _path_fits(self) -> DataConfig:
+        if self.name == "digits" and self.path is not None:
+            raise ValueError("digits come with scikit-learn and take no path.")
+        if self.splits_dir is not None and self.name not in (*AUTHORS_CIFAR_FOLDERS, *AUTHORS_IMAGENET_LISTS):
+            known = ", ".join([*AUTHORS_CIFAR_FOLDERS, *AUTHORS_IMAGENET_LISTS])
+            raise ValueError(f"splits_dir holds lists for {known} only, not for {self.name}.")
+        if self.name in AUTHORS_IMAGENET_LISTS and self.split != 1:
+            raise ValueError(f"split must be 1, got {self.split}: the authors published one split of {self.name}.")
+        return self
+
+    @field_validator("exclude", "box_categories", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return (value,)
+        return tuple(value) if isinstance(value, list) else value
+
+    @field_validator("exclude")
+    @classmethod
+    def _globs_can_match(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for glob in value:
+            if problem := glob_problem(glob):
+                raise ValueError(f"{problem}.")
+        return value
+
+    @field_validator("max_skipped")
+    @classmethod
+    def _count_or_share(cls, value: int | float) -> int | float:
+        if isinstance(value, float) and value >= 1:
+            if not value.is_integer():
+                raise ValueError(f"must be a whole number (a count) or a number below 1 (a share), got {value}.")
+            return int(value)
+        return value
+
+    @model_validator(mode="after")
+    def _settings_do_something(self) -> DataConfig:
+        on_disk = self.name in ("images", *AUTHORS_IMAGENET_LISTS)
+        for field in ("store", "num_workers"):
+            if getattr(self, field) is not None and not on_disk:
+                raise ValueError(
+                    f"{field} is for images on disk, and those of {self.name} are in memory. Leave it out."
+                )
+        if self.links != "inside" and not on_disk:
+            raise ValueError(f"links={self.links} is for images on disk, and {self.name} has no links. Leave it out.")
+        if self.placement != "auto" and self.store is None:
+            raise ValueError(f"placement={self.placement} is for the pixels of a store. Add data.store=FOLDER.")
+        useless = _GENERATED_SPLITS_ONLY if self.name == "images" else _IMAGES_ONLY
+        for field in useless:
+            value = getattr(self, field)
+            default = (
+                type(self)
+                .model_fields[field]
+                .get_default(call_default_factory=True, validated_data={"name": self.name})
+            )
+            if value == default:
+                continue
+            if self.name == "images":
+                raise ValueError(f"{field}={value} does nothing for images, which are taken as they are. Leave it out.")
+            raise ValueError(f"{field} is for name=images only, not for {self.name}. Leave it out.")
+        return self
+
+
+_IMAGES_ONLY = (
+    "root",
+    "path_column",
+    "label_column",
+    "labels",
+    "boxes",
+    "box_categories",
+    "min_confidence",
+    "layout",
+    "test_path",
+    "on_error",
+    "max_skipped",
+    "exif_rotation",
+    "grey_bits",
+    "exclude",
+)
+_GENERATED_SPLITS_ONLY = ("imbalance_ratio", "profile")
+
+
+class ViewsConfig(Section):
+    """How an image becomes two views; the defaults are the paper's for CIFAR."""
+
+    size: Annotated[int, Field(ge=4, le=8192)] = 32
+    """Side of a view in pixels."""
+    area: tuple[Fraction, Fraction] = (0.1, 1.0)
+    """Smallest and largest share of the image that a crop covers."""
+    aspect: tuple[float, float] = (3 / 4, 4 / 3)
+    """Smallest and largest width / height of a crop."""
+    flip: Fraction = 0.5
+    """Probability of a horizontal flip."""
+    jitter: tuple[Fraction, Fraction, Fraction, Annotated[float, Field(ge=0, le=0.5)]] = (0.4, 0.4, 0.4, 0.1)
+    """Strengths of brightness, contrast, saturation and hue."""
+    jitter_probability: Fraction = 0.8
+    """Probability that the colours are jittered at all."""
+    grey: Fraction = 0.2
+    """Probability of a grey view."""
+    blur: Fraction = 0.0
+    """Probability of a Gaussian blur."""
+    blur_sigma: tuple[float, float] = (0.1, 2.0)
+    """Smallest and largest standard deviation of the blur, in pixels of the view."""
+
+    @model_validator(mode="after")
+    def _ranges_ascend(self) -> ViewsConfig:
+        for name in ("area", "aspect", "blur_sigma"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high <= 1e4:
+                raise ValueError(
+                    f"{name} must be (smallest, largest) with 0 < smallest <= largest <= 10,000, got {low}, {high}."
+                )
+        return self
+
+    def spec(self) -> ViewSpec:
+        from sdclr.data.view_parameters import ViewSpec
+
+        return ViewSpec(**self.model_dump())

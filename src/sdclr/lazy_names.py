@@ -1,0 +1,22 @@
+"""Names that a package hands on, imported when they are asked for: so that its settings can be read without torch."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+
+def names_from(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
+    """A module's ``__getattr__`` (PEP 562). ``homes``: name -> the module it lives in.
+
+    >>> names_from("shapes", {"sqrt": "math"})("sqrt")(9)
+    3.0
+    """
+
+    def __getattr__(name: str) -> Any:
+        if name not in homes:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(homes[name]), name)
+
+    return __getattr__
