@@ -1,4 +1,4 @@
-"""Imports go one way: cli -> workflows -> jobs -> recipes -> settings -> rooms -> base; rooms do not import each other."""
+"""Imports go one way: cli, workflows, jobs, recipes, settings, rooms, base; and rooms do not import each other."""
 
 from __future__ import annotations
 

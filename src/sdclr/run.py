@@ -63,6 +63,10 @@ OWN_PARTS = frozenset(
 RUN_FILES = frozenset({"config.yaml", "split.json", "environment.json", STATUS_FILE})
 
 
+OF_AN_EVALUATION = frozenset({"data.labels", "data.test_path", "data.on_error", "data.label_column"})
+"""Settings that an evaluation can give anew; they change nothing of a finished training."""
+
+
 def looks_like_a_run(names: Collection[str]) -> bool:
     """Whether a folder that holds files of these names is a run folder: its settings, and two of the facts about it."""
     return "config.yaml" in names and len(RUN_FILES.intersection(names)) >= 3
@@ -155,6 +159,12 @@ class Run:
 
     def _other_settings(self, differences: Sequence[str]) -> str:
         """What to do first, then the differences."""
+        names = [line.partition(":")[0] for line in differences]
+        if self.backbone_path.is_file() and set(names) <= OF_AN_EVALUATION:
+            return (
+                f"{shown(self.folder)} is finished, and {', '.join(names)} changes its evaluation alone: "
+                f"{command('sdclr', 'evaluate', self.folder)} {' '.join(f'{name}=...' for name in names)}"
+            )
         first = f"{shown(self.folder)} holds a run with other settings: give the saved ones to go on, or "
         same_network = not any(line.startswith("backbone.") for line in differences)
         afresh = "start a new run with another --out."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -221,3 +222,40 @@ def test_arrays_are_labelled_by_position(tmp_path: Path) -> None:
     content = evaluate(tmp_path / "run", labels=tmp_path / "l.csv", probes=["linear"])
     assert content["train_counts"] == [5, 5]
     assert content["probes"]["linear"]["per_class_accuracy"] == [1.0, 1.0]
+
+
+def tiny(data: dict[str, object]) -> PretrainConfig:
+    return PretrainConfig.parse(
+        {
+            "data": {"name": "images", "subset": "all", **data},
+            "views": {"size": 16},
+            "backbone": {"name": "resnet10", "width": 2},
+            "method": {"name": "simclr"},
+            "epochs": 1,
+            "batch_size": 18,
+        }
+    )
+
+
+def test_images_in_a_zip_are_labelled_by_their_names_in_it(trained: Path, tmp_path: Path) -> None:
+    shutil.make_archive(str(tmp_path / "all"), "zip", trained / "photos")
+    run = pretrain(tiny({"path": str(tmp_path / "all.zip")}), tmp_path / "run")
+    inside = evaluate(run, labels=write_labels(tmp_path), probes=["knn"])
+    assert inside["train_counts"] == [6, 6]
+    rows = [f"all.zip/{part}/{n:02d}.png,{part}" for part in LEVELS for n in range(5)]
+    (tmp_path / "long.csv").write_text("path,label\n" + "\n".join(rows))
+    assert evaluate(run, labels=tmp_path / "long.csv", probes=["knn"])["train_counts"] == [5, 5]
+
+
+def test_boxes_are_labelled_by_a_table_of_boxes_or_by_their_names(trained: Path, tmp_path: Path) -> None:
+    rows = [f"{part}/{n:02d}.png,{x},0,9,18,{part}" for part in LEVELS for n in range(10) for x in (0, 9)]
+    head = "path,x,y,width,height,label\n"
+    (tmp_path / "boxes.csv").write_text("path,x,y,width,height\n" + "\n".join(row.rpartition(",")[0] for row in rows))
+    where = {"path": str(tmp_path / "boxes.csv"), "root": str(trained / "photos"), "boxes": "pixels"}
+    run = pretrain(tiny(where), tmp_path / "run")
+    (tmp_path / "labelled.csv").write_text(head + "\n".join(rows[:12] + rows[-12:]))
+    content = evaluate(run, labels=tmp_path / "labelled.csv", probes=["knn"])
+    assert content["train_counts"] == [12, 12]
+    names = [f'"{part}/{n:02d}.png#0,0,9,18",{part}' for part in LEVELS for n in range(3)]
+    (tmp_path / "names.csv").write_text("path,label\n" + "\n".join(names))
+    assert evaluate(run, labels=tmp_path / "names.csv", probes=["knn"])["train_counts"] == [3, 3]

@@ -331,6 +331,17 @@ def test_what_has_changed_since_a_run_is_answered_first_with_what_to_do(
     assert Run("runs/b").backbone_path.is_file()
 
 
+def test_labels_that_come_after_the_training_are_sent_to_an_evaluation(sdclr: Cli) -> None:
+    assert sdclr("pretrain", "photos", "--out", "runs/a", *TINY)[0] == 0
+    code, _, err = sdclr("pretrain", "photos", "--out", "runs/a", *TINY, "data.labels=folders")
+    assert code == 78
+    assert err == (
+        "error: runs/a is finished, and data.labels changes its evaluation alone: sdclr evaluate runs/a data.labels=..."
+    )
+    code, out, err = sdclr("evaluate", "runs/a", "data.labels=folders")
+    assert (code, "Cross-validated" in out) == (0, True), err
+
+
 # ---- photos as phones and microscopes make them
 
 

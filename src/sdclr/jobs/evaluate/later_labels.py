@@ -66,6 +66,9 @@ def _read(labels: Path, images: Images, config: DataConfig) -> ListedImages:
         path_column=config.path_column,
         label_column=config.label_column,
         partial=True,
+        boxes="none" if config.boxes == "none" else "auto",  # a box of the run is named by its table or its name
+        box_categories=config.box_categories,
+        min_confidence=config.min_confidence,
     )
     if listed.labels is None:
         raise DataError(
@@ -77,16 +80,18 @@ def _read(labels: Path, images: Images, config: DataConfig) -> ListedImages:
 
 def _found(listed: ListedImages, images: Images) -> tuple[Positions, list[str]]:
     """Positions of the named images, ascending, and the label of each."""
-    assert listed.labels is not None
+    labels = listed.labels
+    assert labels is not None
     names = image_names(images)
     position_of = {name: position for position, name in enumerate(names)}
-    wanted = listed.paths
     if isinstance(images, ImageFiles) and images.members is None:
-        wanted = match_names(images.root, listed.paths).paths
+        listed = listed._replace(paths=match_names(images.root, listed.paths).paths)
+    archive = _archive(images)
     found: dict[int, str] = {}
     unknown: list[int] = []
-    for row, (name, label) in enumerate(zip(wanted, listed.labels, strict=True)):
-        position = position_of.get(name)
+    for row, label in enumerate(labels):
+        name = listed.name(row)
+        position = position_of.get(name, position_of.get(f"{archive}{name}"))
         if position is None:
             unknown.append(row)
         elif position in found:
@@ -97,6 +102,14 @@ def _found(listed: ListedImages, images: Images) -> tuple[Positions, list[str]]:
         _say_unknown(listed, unknown, names)
     in_order = sorted(found)
     return np.array(in_order, dtype=np.int64), [found[position] for position in in_order]
+
+
+def _archive(images: Images) -> str:
+    """What all names begin with where one .zip or shard holds the images: a table may leave it out."""
+    if not isinstance(images, ImageFiles) or images.members is None:
+        return ""
+    first = {path.partition("/")[0] for path in images.paths}
+    return f"{first.pop()}/" if len(first) == 1 else ""
 
 
 def _say_unknown(listed: ListedImages, unknown: Sequence[int], names: Sequence[str]) -> None:
