@@ -9,7 +9,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from sdclr.checkpoint import _DTYPES, Checkpoint, CheckpointFolder, Files, load_strictly, read_tensors, write_tensors
+from sdclr.checkpoint import Checkpoint, CheckpointFolder, Files, _dtypes, load_strictly, read_tensors, write_tensors
 from sdclr.errors import CheckpointError, MissingInputError, StorageError
 
 
@@ -30,7 +30,7 @@ def test_tensors_and_facts_come_back_exactly(tmp_path: Path, tensors: dict[str, 
 
 
 def test_every_kind_of_number_is_written_as_safetensors_writes_it(tmp_path: Path) -> None:
-    tensors = {name: torch.tensor([[0, 1], [1, 1]]).to(dtype) for dtype, name in _DTYPES.items()}
+    tensors = {name: torch.tensor([[0, 1], [1, 1]]).to(dtype) for dtype, name in _dtypes().items()}
     tensors |= {"none": torch.zeros(0, 3), "number": torch.tensor(3, dtype=torch.int16), "odd": torch.ones(3).bool()}
     write_tensors(tmp_path / "x.safetensors", tensors, {})
     ours = safetensors.torch.load((tmp_path / "x.safetensors").read_bytes())

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.text import Text
 from typer.core import TyperGroup
 
-from sdclr import __version__
+import sdclr
 from sdclr.errors import (
     EXIT_BUG,
     ConfigError,
@@ -104,7 +104,7 @@ class Groups(StrEnum):
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"sdclr {__version__}")
+        typer.echo(f"sdclr {sdclr.__version__}")
         raise typer.Exit
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from sdclr.presentation import plots, tables
+from sdclr.presentation import tables
 from sdclr.presentation.tables import Report, SplitCounts
 from sdclr.presentation.unlabelled import UnlabelledReport, UnlabelledRun
 from sdclr.safe_text import visible
@@ -51,6 +51,8 @@ def _fields_of(run: UnlabelledRun) -> dict[str, object]:
 
 
 def _curves_of(run: UnlabelledRun, number: int) -> list[Plot]:
+    from sdclr.presentation import plots  # matplotlib, which only a page needs
+
     colours = plots.arm_colours([run.record.arm])
     figures = []
     for curves, title, name in ((run.losses, "Training loss", "loss"), (run.mask_churns, "Mask churn", "churn")):
@@ -68,6 +70,8 @@ _CAPTIONS = {
 
 def render_html(report: Report) -> str:
     """The whole page as text."""
+    from sdclr.presentation import plots  # matplotlib, which only a page needs
+
     colours = plots.arm_colours(report.arms)
     return _template("report.html.j2").render(
         report=report,
@@ -93,6 +97,8 @@ MARK = """<!doctype html>
 
 
 def _bar_plots(report: Report, colours: Mapping[str, str]) -> list[Plot]:
+    from sdclr.presentation import plots  # matplotlib, which only a page needs
+
     caption = (
         "Classes sorted from the most to the fewest training images in each split; what is averaged over the splits is "
         "the rank, not the class. Whiskers: population std over the splits."
@@ -106,6 +112,8 @@ def _bar_plots(report: Report, colours: Mapping[str, str]) -> list[Plot]:
 
 
 def _curve_plots(report: Report, colours: Mapping[str, str]) -> list[Plot]:
+    from sdclr.presentation import plots  # matplotlib, which only a page needs
+
     figures = []
     thin = "Thin lines are runs, thick ones their mean."
     if report.losses:
