@@ -7,14 +7,18 @@ import tempfile
 import warnings
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 
 from sdclr.jobs.pretrain import saver
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     torch.set_num_threads(1)  # several test processes share few cores; and sums keep one order
+    slow_machine = [hypothesis.HealthCheck.too_slow]  # and no deadline for an example either
+    hypothesis.settings.register_profile("sdclr", deadline=None, suppress_health_check=slow_machine)
+    hypothesis.settings.load_profile("sdclr")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

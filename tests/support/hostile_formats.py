@@ -30,6 +30,7 @@ from unittest import mock
 import numpy as np
 from PIL import Image
 
+from counted_work import bytes_read
 from hostile_files import Witness, header, peak_bytes
 from sdclr import PretrainConfig, Run, load_backbone, recipe
 from sdclr.backbones import BackboneConfig, build_backbone
@@ -573,10 +574,6 @@ FORMATS = {
         16 * MB,
     ),
 }
-
-
-def bytes_read() -> int:
-    return int(Path("/proc/self/io").read_text().split()[1])
 
 
 def stored(folder: Path) -> int:
