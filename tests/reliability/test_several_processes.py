@@ -272,7 +272,9 @@ def test_a_process_that_hangs_is_noticed_after_the_patience(tmp_path: Path, expe
     )
     assert ended_with[1 - struck] == 80
     if struck == 1:
-        assert "process 1 of 2 does not answer" in str(read_status(tmp_path / "x").message)
+        message = str(read_status(tmp_path / "x").message)
+        assert "process 1 of 2 does not answer" in message
+        assert "waiting 2000ms" in message, "as long as the patience is, and no longer"
     goes_on(tmp_path / "x", expected)
 
 

@@ -559,7 +559,7 @@ FORMATS = {
         (lambda f: open_image(f / "x.jpg"), lambda f: read_size(f / "x.jpg")),
         700 * MB,
         8 * MB,
-        ("subprocess.Popen",),
+        ("subprocess.Popen", "os.posix_spawn"),  # the latter from Python 3.13 on
     ),
     "backbones": Format(write_backbone, (lambda f: load_backbone(f / "x.safetensors"),), 256 * MB, 64 * MB),
     "runs": Format(
