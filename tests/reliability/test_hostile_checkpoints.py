@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import warnings
@@ -26,6 +27,10 @@ COUNTED_BYTES = 50_000
 """Of a file whose reader's calls are counted, which makes it slow: larger ones have small siblings."""
 
 
+LOADED_WHEN_USED = ("safetensors.torch", "timm", "torchvision.models")
+"""What readers import at their first use: an import runs code and reads files, and is none of the file's doing."""
+
+
 def most_calls(size: int) -> int:
     """A walk through a pickle makes four calls a byte; what a file claims beyond its own size must cost nothing."""
     return 5_000 + 8 * size
@@ -44,6 +49,8 @@ def readers(path: Path) -> list[Callable[[Path], object]]:
 def open_all(folder: Path, out: Path) -> None:
     """In a process of its own: read every file of ``folder`` and write down what became of it."""
     os.chdir(folder)
+    for name in LOADED_WHEN_USED:
+        importlib.import_module(name)
     witness, found = Witness(), {}
     for path in sorted(folder.iterdir()):
         for read in readers(path):
