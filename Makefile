@@ -2,8 +2,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+FLOORS := build/floors
+OLDEST_PYTHON ?= python3.11
+NEXT_PYTHON ?= python3.13
 
-.PHONY: demo test test-all test-gpu check bench bench-large clean
+.PHONY: demo test test-all test-gpu check check-floors check-newest newest-on bench bench-large clean
 
 demo: $(VENV)/.run  ## SimCLR against SDCLR on long-tailed digits, minutes on a CPU
 	$(BIN)/sdclr demo
@@ -26,6 +29,37 @@ check: $(VENV)/.dev  ## formatter, linter, type checker; the wheel builds and im
 	build/clean/bin/python -m pip install --quiet build/wheel/*.whl
 	cd build && clean/bin/python -W error::SyntaxWarning -c "import sdclr; print(len([getattr(sdclr, n) for n in sdclr.__all__]), 'names import from the wheel of sdclr', sdclr.__version__)"
 	cd build && clean/bin/sdclr recipes list
+
+# The suite, on the CPU, with the package as its wheel: $(call suite,FOLDER,OPTIONS OF PIP,ENVIRONMENT)
+define suite
+	$(1)/bin/python -m pip install --quiet --no-deps --force-reinstall $(2) .
+	$(1)/bin/python -m pip check
+	PYTHONPATH= CUDA_VISIBLE_DEVICES= $(3) $(1)/bin/python -m pytest -n 2 $(TESTS)
+endef
+
+check-floors: $(FLOORS)/.ready  ## the suite with the oldest versions that pyproject.toml allows, on the oldest Python
+	$(call suite,$(FLOORS),--no-build-isolation,SDCLR_TEST_WARNINGS=own)
+
+check-newest:  ## the suite with the newest versions that there are, on this Python and on python3.13
+	$(MAKE) newest-on NEWEST_PYTHON="$(PYTHON)" NEWEST=build/newest
+	@if $(NEXT_PYTHON) -c "" 2>/dev/null; then \
+	  $(MAKE) newest-on NEWEST_PYTHON="$(NEXT_PYTHON)" NEWEST=build/newest-next; \
+	else \
+	  echo "SKIPPED: $(NEXT_PYTHON) was not found, so nothing was tried on it. Install it, or give NEXT_PYTHON=/its/path."; \
+	fi
+
+newest-on:
+	$(NEWEST_PYTHON) -m venv --clear $(NEWEST)
+	$(NEWEST)/bin/python -m pip install --quiet --upgrade pip
+	$(NEWEST)/bin/python -m pip install --upgrade --upgrade-strategy eager ".[test,heif]"
+	$(call suite,$(NEWEST))
+
+$(FLOORS)/.ready: pyproject.toml
+	@$(OLDEST_PYTHON) -c "" || { echo "$(OLDEST_PYTHON) was not found. Give OLDEST_PYTHON=/its/path."; exit 1; }
+	$(OLDEST_PYTHON) -m venv --clear $(FLOORS)
+	$(OLDEST_PYTHON) tests/support/floors.py --build test heif > $(FLOORS)/floors.txt
+	$(FLOORS)/bin/python -m pip install --requirement $(FLOORS)/floors.txt
+	touch $@
 
 bench: $(VENV)/.run  ## what a step costs, against SimCLR and the 2021 reference's way; under 5 minutes on two cores
 	$(BIN)/sdclr bench

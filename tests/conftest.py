@@ -7,14 +7,24 @@ import tempfile
 import warnings
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 
 from sdclr.jobs.pretrain import saver
 
+OWN_MODULES = r"(sdclr|tests|test_\w+|conftest|__main__)(\.|$)"
+"""Of a warning: it was raised by us, or on behalf of us. pytest names its tests by path or by file."""
 
-def pytest_configure() -> None:
+
+def pytest_configure(config: pytest.Config) -> None:
     torch.set_num_threads(1)  # several test processes share few cores; and sums keep one order
+    slow_machine = [hypothesis.HealthCheck.too_slow]  # and no deadline for an example either
+    hypothesis.settings.register_profile("sdclr", deadline=None, suppress_health_check=slow_machine)
+    hypothesis.settings.load_profile("sdclr")
+    if os.environ.get("SDCLR_TEST_WARNINGS") == "own":  # old libraries warn of each other's newer versions
+        config.addinivalue_line("filterwarnings", "default")
+        config.addinivalue_line("filterwarnings", f"error:::{OWN_MODULES}")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -41,6 +43,24 @@ def test_a_canvas_of_a_gigabyte_in_ninety_bytes_is_refused_by_its_trial(tmp_path
     assert path.stat().st_size < 200
     with pytest.raises(DataError, match="too large: it takes more than a gigabyte"):
         open_image(path)
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (-signal.SIGXCPU, "takes too many seconds to decode"),
+        (-signal.SIGKILL, "takes too many seconds to decode"),
+        (-signal.SIGSEGV, r"takes more than a gigabyte of memory to decode, or breaks its decoder \(SIGSEGV\)"),
+        (decoding_budget.MEMORY_EXIT, "takes more than a gigabyte of memory to decode$"),
+    ],
+)
+def test_the_end_of_a_trial_says_which_limit_it_met(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, words: str
+) -> None:
+    ended = subprocess.CompletedProcess([], code, b"", b"")
+    monkeypatch.setattr(decoding_budget.subprocess, "run", lambda *_, **__: ended)
+    with pytest.raises(ValueError, match=words):
+        try_decoding(written(tmp_path, png(4, 4)), 0, None, "PNG")
 
 
 def test_ordinary_images_are_never_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pytest
 
+from patience import PATIENCE_SECONDS
 from sdclr.data import look_ahead as module
 from sdclr.data.look_ahead import in_pieces, look_ahead, num_cores
 
@@ -17,13 +18,17 @@ from sdclr.data.look_ahead import in_pieces, look_ahead, num_cores
 def test_items_come_in_order_with_all_their_calls_done(monkeypatch: pytest.MonkeyPatch, threads: int) -> None:
     monkeypatch.setattr(module, "num_cores", lambda: threads)
     done: dict[int, list[int]] = {number: [] for number in range(6)}
+    last_is_done = threading.Event()
 
     def call(number: int, row: int) -> None:
-        time.sleep(0.002 * ((number + row) % 3))
+        if threads > 1 and (number, row) == (3, 0):
+            assert last_is_done.wait(PATIENCE_SECONDS), "later batches are done first"
         done[number].append(row)
+        if (number, row) == (5, 4):
+            last_is_done.set()
 
     batches = [(number, [partial(call, number, row) for row in range(number)]) for number in range(6)]
-    for expected, number in enumerate(look_ahead(batches)):
+    for expected, number in enumerate(look_ahead(batches, ahead=2)):
         assert number == expected
         assert sorted(done[number]) == list(range(number))
 
@@ -45,41 +50,62 @@ def test_the_next_batch_is_worked_on_while_one_is_used() -> None:
     started = [threading.Event() for _ in range(3)]
     for number in look_ahead([(number, [event.set]) for number, event in enumerate(started)]):
         if number < 2:
-            assert started[number + 1].wait(10)
+            assert started[number + 1].wait(PATIENCE_SECONDS)
 
 
-def test_the_first_error_in_order_surfaces_and_the_rest_never_runs() -> None:
-    ran = []
+@pytest.fixture
+def until_cancelled(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
+    """A call that lasts until those that have not begun were to be cancelled."""
+    cancelled = threading.Event()
+
+    class Pool(ThreadPoolExecutor):
+        def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+            super().shutdown(wait=False, cancel_futures=cancel_futures)
+            cancelled.set()
+            super().shutdown(wait=wait)
+
+    def call() -> None:
+        assert cancelled.wait(PATIENCE_SECONDS)
+
+    monkeypatch.setattr(module, "ThreadPoolExecutor", Pool)
+    yield call
+    cancelled.set()  # a test that fails leaves no thread that waits
+
+
+def test_the_first_error_in_order_surfaces_and_the_rest_never_runs(until_cancelled: Callable[[], None]) -> None:
+    ran: list[int] = []
+    second_has_failed = threading.Event()
 
     def fail(number: int) -> None:
-        time.sleep(0.02 if number == 1 else 0)
+        if number == 2:
+            second_has_failed.set()
+        assert second_has_failed.wait(PATIENCE_SECONDS)
         raise KeyError(number)
 
     batches = [(0, []), (1, [partial(fail, 1), partial(fail, 2)])]
-    batches += [(number, [partial(time.sleep, 0.01), partial(ran.append, number)] * 50) for number in range(2, 9)]
-    ready = look_ahead(batches, ahead=2)
+    batches += [(number, [until_cancelled, partial(ran.append, number)] * 50) for number in range(2, 9)]
+    ready = look_ahead(batches, num_workers=2, ahead=2)
     assert next(ready) == 0
     with pytest.raises(KeyError, match="1"):
         next(ready)
-    assert len(ran) < 100
+    assert len(ran) <= 3, "each of two threads has begun one call that lasts, and what came before it"
 
 
-def test_closing_early_cancels_what_has_not_begun_and_leaves_no_thread() -> None:
-    ran = []
+def test_closing_early_cancels_what_has_not_begun_and_leaves_no_thread(until_cancelled: Callable[[], None]) -> None:
+    ran: list[int] = []
 
     def call(number: int) -> None:
-        time.sleep(0.01)
+        until_cancelled()
         ran.append(number)
 
     before = threading.active_count()
-    ready = look_ahead([(number, [partial(call, number)] * 100) for number in range(1, 4)], ahead=2)
+    batches = [(number, [partial(call, number)] * 100) for number in range(1, 4)]
+    ready = look_ahead(batches, num_workers=4, ahead=2)
     ready.close()  # before its first item: nothing was begun
-    ready = look_ahead([(0, [])] + [(number, [partial(call, number)] * 100) for number in range(1, 4)], ahead=2)
+    ready = look_ahead([(0, []), *batches], num_workers=4, ahead=2)
     assert next(ready) == 0
-    begun = time.perf_counter()
     ready.close()
-    assert time.perf_counter() - begun < 0.5
-    assert len(ran) < 50
+    assert len(ran) <= 4, "one in each thread"
     assert threading.active_count() == before
 
 

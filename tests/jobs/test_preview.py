@@ -22,7 +22,7 @@ def test_a_preview_is_the_runs_own_first_batch_and_writes_nothing(
     images = build_data(config.data).pretraining_images("long_tail")
     assert found.num_images == len(images)
     assert found.total_steps == 7 * found.steps_per_epoch
-    assert 0 < found.seconds_per_step < 60
+    assert found.seconds_per_step > 0
     assert found.peak_memory_bytes > 50e6
     first = next(epoch_batches(len(images), 100, seed=config.seed, epoch=0))
     views = make_views(images.images, first[:16], config.views.spec(), seed=config.seed, epoch=0)  # type: ignore[attr-defined]

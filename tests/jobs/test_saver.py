@@ -8,20 +8,22 @@ import time
 from collections.abc import Callable, Iterator
 from io import FileIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from patience import PATIENCE_SECONDS, wait_until
 from sdclr import checkpoint as module
 from sdclr import pretrain, recipe
 from sdclr.checkpoint import Checkpoint, CheckpointFolder, Files
 from sdclr.errors import StorageError
+from sdclr.jobs.pretrain import job as job_module
 from sdclr.jobs.pretrain.job import Job
 from sdclr.jobs.pretrain.saver import Saver
 from sdclr.presentation.progress import NoProgress
 
 CPU = torch.device("cpu")
-PATIENCE_SECONDS = 60.0
 
 
 class WatchedDisk(Files):
@@ -105,9 +107,11 @@ def test_a_slow_disk_never_has_two_writes_at_a_time(disk: WatchedDisk, folder: C
 
 
 def check_again_and_again(saver: Saver, folder: CheckpointFolder) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < deadline:
+    def checked() -> bool:
         saver.check()
+        return False
+
+    wait_until(checked, "no error is raised")
 
 
 OCCASIONS: dict[str, Callable[[Saver, CheckpointFolder], None]] = {
@@ -188,10 +192,12 @@ def test_a_run_with_a_thread_writes_the_same_files(
     [(10, 10, 0.19, True), (10, 10, 0.21, False), (9, 1e6, 0.1, False), (13, 99, 1, True)],
 )
 def test_ten_epochs_and_a_save_that_is_paid_off_make_the_next_one_due(
-    epochs: int, seconds: float, cost: float, due: bool
+    monkeypatch: pytest.MonkeyPatch, epochs: int, seconds: float, cost: float, due: bool
 ) -> None:
+    now = 1e7
+    monkeypatch.setattr(job_module, "time", SimpleNamespace(monotonic=lambda: now))
     job = Job(recipe("digits_simclr").with_values({"checkpoint_every_epochs": None}), show=NoProgress())
-    job.step, job.saved_seconds, job.save_seconds = epochs * job.steps_per_epoch, time.monotonic() - seconds, cost
+    job.step, job.saved_seconds, job.save_seconds = epochs * job.steps_per_epoch, now - seconds, cost
     assert job._due() is due
     often = Job(recipe("digits_simclr").with_values({"checkpoint_every_epochs": 3}), show=NoProgress())
     often.step, often.save_seconds = epochs * often.steps_per_epoch, 1e9

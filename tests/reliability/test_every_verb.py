@@ -628,7 +628,7 @@ def test_without_docstrings_and_assertions_everything_works(here: Path, verb: st
 
 
 WITHOUT_POSIX = """
-import os, signal, sys
+import asyncio, os, signal, sys  # Python's own library knows what to do without: here it has to be loaded with them
 sys.modules["fcntl"] = sys.modules["resource"] = None
 for module, names in (
     (os, "O_NOFOLLOW O_DIRECTORY pread pwrite sched_getaffinity getloadavg sysconf".split()),

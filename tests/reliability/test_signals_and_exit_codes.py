@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,12 @@ import pytest
 from PIL import Image
 
 from killing import SignalAt, config, ended, forked, kill_campaign, state_hash
+from patience import PATIENCE_SECONDS, wait_until
 from sdclr import Run, cli, errors, pretrain
 from sdclr.checkpoint import CheckpointFolder, Files
 from sdclr.data.split_files import read_positions
 from sdclr.jobs.pretrain.job import Job
 from sdclr.jobs.status import read_status
-
-PATIENCE_SECONDS = 60.0
-"""A guard against hanging, not a measurement."""
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +42,7 @@ def pretrain_command(out: Path) -> None:
 
 
 def ended_soon(child: int) -> int:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
-        assert time.monotonic() < deadline, "it hangs"
-        time.sleep(0.01)
+    wait_until(lambda: os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT), "the process goes on")
     return ended(child)
 
 
@@ -140,10 +135,12 @@ def test_a_signal_while_a_thread_writes_ends_with_75_and_everything_saved(tmp_pa
 @pytest.mark.usefixtures("writing_thread")
 def test_a_second_signal_while_a_thread_writes_ends_at_once(tmp_path: Path, expected: str) -> None:
     def twice() -> None:
+        before = signal.getsignal(signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(0.2)  # the main thread hears of signals between two of its steps
+        # the main thread receives it between two of its steps, and puts the old handler back
+        wait_until(lambda: signal.getsignal(signal.SIGTERM) != before, "the first signal is not received")
         os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(PATIENCE_SECONDS)
+        threading.Event().wait(PATIENCE_SECONDS)
 
     assert ended_soon(forked(lambda: struck("a save", tmp_path / "x", twice))) == -signal.SIGTERM
     assert read_status(tmp_path / "x").state == "interrupted"
@@ -258,7 +255,7 @@ def test_a_signal_inside_a_reader_is_not_taken_for_damage(tmp_path: Path, monkey
 
     def interrupted(*_: Any, **__: Any) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(PATIENCE_SECONDS)
+        threading.Event().wait(PATIENCE_SECONDS)
 
     def read_list(*_: Any, **__: Any) -> Any:
         return read_positions(tmp_path / "list.npy", 3)

@@ -159,6 +159,8 @@ def greedy() -> dict[str, bytes]:
         "storage of a terabyte": zipped(imported("torch._utils", "_rebuild_tensor_v2", terabyte), {"data/0": b"abcd"}),
         "nested": saved(deep),
         "opened brackets": zipped(b"\x80\x02" + b"(" * 200_000),
+        "some opened brackets": zipped(b"\x80\x02" + b"(" * 5_000),
+        "some recursion": zipped(b"\x80\x02" + b"]" * 2_500 + b"a" * 2_499 + b"."),
         "recursion": zipped(b"\x80\x02" + b"]" * 100_000 + b"a" * 99_999 + b"."),
         "missing memo": zipped(b"\x80\x02h\x07."),
         "no pickle": zipped(b""),

@@ -30,6 +30,7 @@ from unittest import mock
 import numpy as np
 from PIL import Image
 
+from counted_work import bytes_read
 from hostile_files import Witness, header, peak_bytes
 from sdclr import PretrainConfig, Run, load_backbone, recipe
 from sdclr.backbones import BackboneConfig, build_backbone
@@ -558,7 +559,7 @@ FORMATS = {
         (lambda f: open_image(f / "x.jpg"), lambda f: read_size(f / "x.jpg")),
         700 * MB,
         8 * MB,
-        ("subprocess.Popen",),
+        ("subprocess.Popen", "os.posix_spawn"),  # the latter from Python 3.13 on
     ),
     "backbones": Format(write_backbone, (lambda f: load_backbone(f / "x.safetensors"),), 256 * MB, 64 * MB),
     "runs": Format(
@@ -573,10 +574,6 @@ FORMATS = {
         16 * MB,
     ),
 }
-
-
-def bytes_read() -> int:
-    return int(Path("/proc/self/io").read_text().split()[1])
 
 
 def stored(folder: Path) -> int:

@@ -12,7 +12,6 @@ import os
 import signal
 import socket
 import sys
-import time
 import traceback
 import warnings
 from collections.abc import Callable
@@ -27,10 +26,8 @@ import torch
 import torch.distributed as dist
 
 from killing import kill_campaign
+from patience import PATIENCE_SECONDS, wait_until
 from sdclr.errors import SdclrError
-
-PATIENCE_SECONDS = 90.0
-"""A guard against hanging, not a measurement."""
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["several_processes"])
@@ -113,12 +110,9 @@ def codes(children: Started, *, stopped: tuple[int, ...] = ()) -> list[int | Non
 
     Those at the positions ``stopped`` hang and are killed once all others have ended.
     """
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    awaited = [child for position, child in enumerate(children) if position not in stopped]
     try:
-        for position, child in enumerate(children):
-            if position not in stopped:
-                child.join(max(0.0, deadline - time.monotonic()))
-                assert child.exitcode is not None, f"process {position} hangs"
+        wait_until(lambda: all(child.exitcode is not None for child in awaited), "some processes go on")
     finally:
         for child in children:
             with contextlib.suppress(ProcessLookupError):

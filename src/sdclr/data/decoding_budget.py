@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +37,8 @@ MANY_SCANNED_PIXELS = 300_000_000
 """Pixels times scans of a progressive JPEG."""
 MEMORY_EXIT = 3
 """Exit status of a trial that ran out of memory."""
+TIME_SIGNALS = tuple(getattr(signal, name) for name in ("SIGXCPU", "SIGKILL") if hasattr(signal, name))
+"""What ends a trial that reached its limit of processor time, softly and hard."""
 _PPM_HEADER = re.compile(rb"P[0-9A-Za-z]{1,5}(?:(?:\s|#[^\r\n]*[\r\n])+[-+.0-9]+){2,3}")
 _PPM_HEADER_BYTES = 4_096
 
@@ -129,8 +132,11 @@ def try_decoding(path: Path | str, start: int, size: int | None, kind: str, pack
         )
     except subprocess.TimeoutExpired:
         raise TooCostlyError(f"it takes more than {PATIENCE_SECONDS} seconds to decode") from None
-    if done.returncode < 0:
+    if -done.returncode in TIME_SIGNALS:
         raise TooCostlyError("it takes too many seconds to decode")
+    if done.returncode < 0:  # libwebp of old Pillows does not look at what it was given
+        name = signal.Signals(-done.returncode).name
+        raise TooCostlyError(f"it takes more than a gigabyte of memory to decode, or breaks its decoder ({name})")
     if done.returncode == MEMORY_EXIT:
         raise TooCostlyError("it takes more than a gigabyte of memory to decode")
     if done.returncode:
