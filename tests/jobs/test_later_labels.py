@@ -221,3 +221,14 @@ def test_arrays_are_labelled_by_position(tmp_path: Path) -> None:
     content = evaluate(tmp_path / "run", labels=tmp_path / "l.csv", probes=["linear"])
     assert content["train_counts"] == [5, 5]
     assert content["probes"]["linear"]["per_class_accuracy"] == [1.0, 1.0]
+
+
+def test_the_evaluation_that_a_run_with_a_class_of_one_image_proposes_works(trained: Path, tmp_path: Path) -> None:
+    table = write_labels(trained, 12, "rare.csv", more="dark/20.png,odd\n")
+    data = {"name": "images", "path": str(table), "root": str(trained / "photos"), "subset": "all"}
+    config = PretrainConfig.from_yaml(trained / "run" / "config.yaml").with_values({"data": data})
+    run = pretrain(config, tmp_path / "run")
+    assert run.next_command("done") == f"sdclr evaluate {tmp_path / 'run'} --untested leave_out"
+    with pytest.warns(UserWarning, match="1 of 3 classes are left out"):
+        evaluate(run, untested="leave_out", probes=["knn"])
+    assert run.next_command("done") == f"sdclr report {tmp_path / 'run'}"
