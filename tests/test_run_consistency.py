@@ -174,3 +174,25 @@ def test_the_next_step_is_one_that_works(runs: Path, tmp_path: Path) -> None:
     assert run.next_command("done") == f"sdclr report {run.folder}"
     shutil.rmtree(run.folder / "evaluation")
     assert run.next_command("done") == f"sdclr evaluate {run.folder}"
+
+
+@pytest.mark.parametrize(
+    ("counts", "words"),
+    [
+        ({"train": [9, 4, 2]}, "evaluate {}"),
+        ({"train": [9, 4, 1]}, "evaluate {} --untested leave_out"),
+        ({"train": [9, 1]}, "report {}"),
+        ({"train": [9]}, "report {}"),
+        ({}, "report {}"),
+        ({"train": [9, 4, 1], "test": [3, 3, 3]}, "evaluate {}"),
+        ({"train": [9, 4, 1], "test": [3, 3, 0]}, "evaluate {} --untested leave_out"),
+        ({"train": [9, 4], "test": [0, 0]}, "report {}"),
+    ],
+)
+def test_an_evaluation_is_proposed_as_far_as_its_classes_have_images(
+    runs: Path, tmp_path: Path, counts: dict[str, list[int]], words: str
+) -> None:
+    run = copy_of(runs / "plain", tmp_path)
+    shutil.rmtree(run.folder / "evaluation")
+    run.write_json("split.json", run.read_json("split.json") | {"counts": counts})
+    assert run.next_command("done") == f"sdclr {words.format(run.folder)}"

@@ -300,6 +300,8 @@ def evaluate(
     folders = list(dict.fromkeys(map(user_path, targets)))
     rule = check_protocol(protocol)
     checkpoint = next((path for path in folders if path.is_file()), None)
+    if checkpoint is not None and checkpoint.suffix.lower() in _COLLECTIONS:
+        raise ConfigError(f"{shown(checkpoint)} is no run and no checkpoint; labels are given as --labels FILE.")
     if classifier is not None and (protocol, probes) != ("cached", ALL_PROBES):
         raise ConfigError("--classifier tests a ready classifier; leave out --protocol and --probes.")
     with Progress(_stderr) as progress:

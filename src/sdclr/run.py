@@ -278,9 +278,10 @@ class Run:
         with contextlib.suppress(DataError, MissingInputError):
             split, settings = self.read_json("split.json"), self.settings()
         evaluations = [path.stat().st_mtime for path in (self.folder / "evaluation").glob("*.json")]
-        labelled = bool((split.get("counts") or {}).get("long_tail"))
-        if not evaluations and (labelled or not split):
+        if not evaluations and not split:
             return command("sdclr", "evaluate", self.folder)
+        if not evaluations and (options := _evaluable(split.get("counts") or {})) is not None:
+            return command("sdclr", "evaluate", self.folder, *options)
         page = self.folder / "report.html"
         if not page.is_file() or page.stat().st_mtime < max(evaluations, default=0.0):
             return command("sdclr", "report", self.folder)
@@ -355,6 +356,23 @@ class Run:
         if self.metrics_path.exists():
             with storage_errors(self.metrics_path):
                 os.truncate(self.metrics_path, min(size, found))
+
+
+def _evaluable(counts: Mapping[str, Sequence[int]]) -> list[str] | None:
+    """The options with which an evaluation of these images per class ends well; None where none does.
+
+    Without a test set the images are cross-validated: a class needs two, one to learn from and one to predict.
+    """
+    train, test = counts.get("train") or [], counts.get("test") or []
+    if len(train) < 2:  # no labels, or one class alone
+        return None
+    if test:
+        measurable = [bool(known and tested) for known, tested in zip(train, test, strict=False)]
+    else:
+        measurable = [known > 1 for known in train]
+    if sum(measurable) < (1 if test else 2):
+        return None
+    return [] if all(measurable) else ["--untested", "leave_out"]
 
 
 def _section(settings: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -154,7 +155,7 @@ def test_a_class_with_one_labelled_image_is_named_or_left_out(trained: Path) -> 
     [
         ("path,label\ndark/00.png,dark\ndark/01.png,dark\n", "all its labelled training images are of one class"),
         ("path,quality\ndark/00.png,3\n", "has no labels"),
-        ("path,label\ndark/00.png,\n", "names no image|has no labels"),
+        ("path,label\ndark/00.png,\n", "no row has a label"),
         ("path,label\ndark/00.png,a\nbright/00.png,b\n", "no class can be measured"),
     ],
 )
@@ -259,3 +260,90 @@ def test_boxes_are_labelled_by_a_table_of_boxes_or_by_their_names(trained: Path,
     names = [f'"{part}/{n:02d}.png#0,0,9,18",{part}' for part in LEVELS for n in range(3)]
     (tmp_path / "names.csv").write_text("path,label\n" + "\n".join(names))
     assert evaluate(run, labels=tmp_path / "names.csv", probes=["knn"])["train_counts"] == [3, 3]
+
+
+def test_the_evaluation_that_a_run_with_a_class_of_one_image_proposes_works(trained: Path, tmp_path: Path) -> None:
+    table = write_labels(trained, 12, "rare.csv", more="dark/20.png,odd\n")
+    data = {"name": "images", "path": str(table), "root": str(trained / "photos"), "subset": "all"}
+    config = PretrainConfig.from_yaml(trained / "run" / "config.yaml").with_values({"data": data})
+    run = pretrain(config, tmp_path / "run")
+    assert run.next_command("done") == f"sdclr evaluate {tmp_path / 'run'} --untested leave_out"
+    with pytest.warns(UserWarning, match="1 of 3 classes are left out"):
+        evaluate(run, untested="leave_out", probes=["knn"])
+    assert run.next_command("done") == f"sdclr report {tmp_path / 'run'}"
+
+
+@pytest.mark.parametrize("place", ["", "photos/dark"])
+def test_a_table_whose_paths_begin_elsewhere_says_where_and_is_read_with_it(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    begin = trained / place
+    rows = [f"{(trained / 'photos' / 'dark' / f'{n:02d}.png').relative_to(begin)},{'ab'[n % 2]}" for n in range(12)]
+    file = tmp_path / "labels.csv"
+    file.write_text("path,label\n" + "\n".join(rows))
+    monkeypatch.chdir(begin if place else tmp_path)
+    with pytest.raises(DataError, match=f"names no image of this run .*add data.root={begin} to the command"):
+        evaluate(trained / "run", labels=file)
+    content = evaluate(trained / "run", labels=file, settings={"data.root": str(begin)}, probes=["knn"])
+    assert content["train_counts"] == [6, 6]
+
+
+def test_a_test_list_whose_paths_begin_elsewhere_is_read_with_data_root(trained: Path, tmp_path: Path) -> None:
+    tests = tmp_path / "tests.csv"
+    tests.write_text("path,label\ndark/00.png,dark\nbright/00.png,bright\n")
+    settings = {"data.test_path": str(tests), "data.root": str(trained / "test")}
+    content = evaluate(trained / "run", labels=write_labels(trained), settings=settings, probes=["knn"])
+    assert content["train_counts"] == [6, 6], "names of the run's own images need no root"
+    assert content["probes"]["knn"]["num_test"] == [1, 1]
+
+
+def test_absolute_paths_of_another_machine_are_read_with_their_common_folder(trained: Path, tmp_path: Path) -> None:
+    file = tmp_path / "labels.csv"
+    rows = [f"/elsewhere/photos/{part}/{n:02d}.png,{part}" for part in LEVELS for n in range(4)]
+    file.write_text("path,label\n" + "\n".join(rows))
+    with pytest.raises(DataError, match=r"data\.root=/elsewhere/photos"):
+        evaluate(trained / "run", labels=file)
+    content = evaluate(trained / "run", labels=file, settings={"data.root": "/elsewhere/photos"}, probes=["knn"])
+    assert content["train_counts"] == [4, 4]
+
+
+def test_no_advice_about_labels_leads_back_to_itself(trained: Path, tmp_path: Path) -> None:
+    for settings in ({}, {"data.test_path": str(trained / "test")}, {"data.on_error": "skip"}):
+        with pytest.raises(DataError, match=r"cannot be evaluated without labels\. .*--labels FILE"):
+            evaluate(trained / "run", settings=settings)
+    flat = tmp_path / "photos"
+    write_images(flat, 36, 50, 0)
+    config = PretrainConfig.from_yaml(trained / "run" / "config.yaml").with_values({"data.path": str(flat)})
+    run = pretrain(config, tmp_path / "run")
+    with pytest.raises(DataError, match=r"lie in no class folder .*give labels in a table"):
+        evaluate(run, settings={"data.labels": "folders"})
+    with pytest.raises(DataError, match=r"is a folder; --labels takes a table"):
+        evaluate(run, labels=flat)
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [("data.on_eror", "data.on_error"), ("test_path", "data.test_path"), ("labels", "data.labels")],
+)
+def test_a_misspelt_setting_of_an_evaluation_is_not_taken_for_one_of_training(typed: str, meant: str) -> None:
+    with pytest.raises(ConfigError, match=f"{typed} is no setting of an evaluation; did you mean {meant}"):
+        evaluation_settings([f"{typed}=x"])
+
+
+def test_a_share_to_validate_on_is_refused_where_folds_hold_out(trained: Path) -> None:
+    for labels, settings in ((write_labels(trained), {}), (None, {"data.labels": "folders"})):
+        with pytest.raises(ConfigError, match=r"validation_per_class is for an evaluation with a test set"):
+            evaluate(trained / "run", labels=labels, settings={**settings, "data.validation_per_class": 1})
+
+
+def test_names_inside_a_zip_are_found_with_the_zip_as_their_root(trained: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as packed:
+        for part in LEVELS:
+            for n in range(12):
+                packed.write(trained / "photos" / part / f"{n:02d}.png", f"{part}/{n:02d}.png")
+    config = PretrainConfig.from_yaml(trained / "run" / "config.yaml")
+    run = pretrain(config.with_values({"data.path": str(tmp_path / "photos.zip")}), tmp_path / "run")
+    assert evaluate(run, labels=write_labels(trained), probes=["knn"])["train_counts"] == [6, 6]
+    settings = {"data.root": str(tmp_path / "photos.zip")}
+    content = evaluate(run, labels=write_labels(trained), settings=settings, probes=["knn"])
+    assert content["train_counts"] == [6, 6]

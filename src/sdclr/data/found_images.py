@@ -61,7 +61,7 @@ def labels_by_folder(found: FoundImages, depth: int = 0, left_out: Container[str
     if outside:
         raise DataError(
             f"{len(outside)} of {len(found.paths)} images lie in no class folder of {where} (first: "
-            f"{printable(outside[0])}). Move them into one, or use data.labels=none."
+            f"{printable(outside[0])}). Move them into one; or give labels in a table instead, or use data.labels=none."
         )
     labels = [parts[depth] if len(parts) > depth else "" for parts in folders]
     named = {label for label, path in zip(labels, found.paths, strict=True) if path not in left_out}

@@ -216,6 +216,8 @@ def _images_of(
             raise DataError(f"{table.where(row)}: no {label_column}. Give every image one, or rename the column.")
         rows.append(_Row(line, path, label, corners[row] if found is not None else None))
         kept.append(row)
+    if table.lines and not rows:
+        raise DataError(f"{table.file}: no row has a {label_column}.")
     remarks = []
     if found is not None:
         columns = ", ".join(found.names)

@@ -5,6 +5,7 @@ The images are those the run was trained on. Labels, a test set and what bad fil
 
 from __future__ import annotations
 
+import difflib
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -17,6 +18,7 @@ import numpy as np
 from sdclr.config import parse_assignments, user_path
 from sdclr.data import Data, Images, build_data
 from sdclr.data.contents import require_recorded, require_same_names
+from sdclr.data.image_lists import LIST_SUFFIXES
 from sdclr.data.images import allowed_to_skip, left_out
 from sdclr.data.splits import natural_split
 from sdclr.errors import ConfigError, DataError
@@ -60,6 +62,8 @@ def evaluated_data(run: Run, settings: Mapping[str, Any], labels: Path | None) -
     elif asked.data == trained.config.data:
         data, facts = trained.data, {}
     else:
+        if asked.data.labels == "none":
+            _require_labels(trained.data)
         data, facts = build_data(asked.data, exclude=[run.folder]), {}
         if list(image_names(data.train)) != list(image_names(trained.data.train)):
             raise ConfigError(
@@ -67,6 +71,8 @@ def evaluated_data(run: Run, settings: Mapping[str, Any], labels: Path | None) -
                 "or give labels with --labels FILE."
             )
     _require_labels(data)
+    if data.test is None:
+        _refuse_validation(settings)
     if data.fingerprint != trained.fingerprint:
         facts = {"trained_on": trained.fingerprint, "labels": _described(asked, data) | facts}
     return Evaluated(asked, data, facts)
@@ -93,22 +99,24 @@ def evaluation_settings(assignments: Iterable[str]) -> dict[str, Any]:
 def require_evaluation_settings(settings: Mapping[str, Any]) -> None:
     """ConfigError for a setting that is decided when a run is trained."""
     if foreign := [name for name in settings if name not in (*MOVED, *OWN)]:
-        raise ConfigError(
-            f"{foreign[0]} is decided when a run is trained. An evaluation takes {', '.join(OWN)} and, where the "
-            f"images have moved, {', '.join(MOVED)}."
-        )
+        meant = difflib.get_close_matches(f"data.{foreign[0].removeprefix('data.')}", (*OWN, *MOVED), 1, 0.8)
+        if meant:
+            raise ConfigError(f"{foreign[0]} is no setting of an evaluation; did you mean {meant[0]}?")
+        names = ", ".join(name.removeprefix("data.") for name in (*OWN, *MOVED))
+        raise ConfigError(f"{foreign[0]} is decided when a run is trained. An evaluation takes data.KEY: {names}.")
 
 
 def _require_labels(data: Data) -> None:
+    """DataError that says where labels can come from, or which are too few."""
     if data.split is None or data.train.labels is None:
         other = (
-            "(path: the position, from 0), or add train_labels to the .npz"
+            " (path: the position, from 0); or add train_labels to the .npz"
             if data.name == "arrays"
-            else "or use data.labels=folders where the sub-folders are the classes"
+            else "; or use data.labels=folders where the sub-folders are the classes"
         )
         raise DataError(
             f"{data.name} cannot be evaluated without labels. Give those you have, for all images or some: "
-            f"--labels FILE, a table with the columns path and label {other}."
+            f"--labels FILE, a table with the columns path and label{other}."
         )
     if data.test is not None and data.test.labels is None:
         raise DataError(f"the test set of {data.name} has no labels; give them, or leave the test set out.")
@@ -116,6 +124,15 @@ def _require_labels(data: Data) -> None:
         raise DataError(
             f"{data.name} cannot be evaluated: all its labelled training images are of one class, "
             f"{data.class_names[int(data.train.labels[0])]}. A probe tells classes apart."
+        )
+
+
+def _refuse_validation(settings: Mapping[str, Any]) -> None:
+    """ConfigError for a share to validate on where there is no test set: it would be measured on nothing."""
+    if settings.get("data.validation_per_class"):
+        raise ConfigError(
+            "data.validation_per_class is for an evaluation with a test set (data.test_path); cross-validation holds "
+            "images out by itself. Leave it out."
         )
 
 
@@ -140,6 +157,9 @@ class _TrainedOn(NamedTuple):
 def _trained_on(run: Run, config: PretrainConfig, settings: Mapping[str, Any]) -> _TrainedOn:
     """The run's data as it was trained on them; ConfigError where they are no longer the same."""
     moved = {name: value for name, value in settings.items() if name in MOVED}
+    where = user_path(str(moved.get("data.path", config.data.path)))
+    if where.suffix.lower() not in LIST_SUFFIXES:  # then it is where the labels or the test list begin
+        moved.pop("data.root", None)
     fingerprint = run.read_json("split.json", "fingerprint")["fingerprint"]
     record = run.folder / CONTENTS_FILE
     aside = "data.test_path" in settings and config.data.test_path is not None

@@ -16,37 +16,42 @@ from sdclr.config import user_path
 from sdclr.data import Data, DataConfig, Images, build_data
 from sdclr.data.decode import printable
 from sdclr.data.image_files import ImageFiles
-from sdclr.data.image_lists import ListedImages, read_listed_images
+from sdclr.data.image_lists import LIST_SUFFIXES, ListedImages, read_listed_images
 from sdclr.data.listed_names import match_names
 from sdclr.data.own_images import class_names_of
 from sdclr.data.splits import Positions, natural_split
 from sdclr.data.tables import TABLE_SUFFIXES
 from sdclr.errors import ConfigError, DataError
+from sdclr.safe_text import command, shown
 
 SOURCES = ("images", "arrays")
 """Data sets whose labels may come from a file; the others bring theirs."""
+NAMES_TRIED = 64
+"""Rows of a table that names no image of a run, from which is guessed where its paths begin."""
 
 
 def labelled_data(trained: Data, config: DataConfig, labels: Path, *, exclude: Path) -> tuple[Data, dict[str, Any]]:
     """Those of the images ``trained`` that the file ``labels`` names, split as they are; and facts about them.
 
     ``config``: the evaluation's data settings; its test set is read with the same class names. ``exclude``: a folder
-    that is left out where folders are searched. Names that are no image of the run are left out with a warning;
-    DataError where all of them are.
+    that is left out where folders are searched. The file's paths begin where those of the run do, or in ``data.root``.
+    Names that are no image of the run are left out with a warning; DataError where all of them are.
     """
     if trained.name not in SOURCES:
         raise ConfigError(
             f"--labels is for images without labels of their own; {trained.name} has labels. Leave it out."
         )
-    listed = _read(labels, trained.train, config)
-    positions, texts = _found(listed, trained.train)
+    begin = None if config.root is None else user_path(config.root)
+    listed = _read(labels, trained.train, config, begin)
+    positions, texts = _found(listed, trained.train, begin)
     class_names = class_names_of(texts)
     train = trained.train.at(positions).with_labels(_ids(texts, class_names))
     assert train.labels is not None
     test = trained.test if trained.name == "arrays" else None
     if config.test_path is not None:
         test = _test_images(config, class_names, train, exclude)
-    split = natural_split(train.labels, validation_per_class=config.validation_per_class, seed=config.split)
+    held_out = 0 if test is None else config.validation_per_class  # cross-validation holds out by itself
+    split = natural_split(train.labels, validation_per_class=held_out, seed=config.split)
     names = [printable(name) for name in class_names]
     data = replace(trained, train=train, test=test, class_names=names, split=split, remarks=())
     return data, {
@@ -58,11 +63,16 @@ def labelled_data(trained: Data, config: DataConfig, labels: Path, *, exclude: P
     }
 
 
-def _read(labels: Path, images: Images, config: DataConfig) -> ListedImages:
+def _read(labels: Path, images: Images, config: DataConfig, begin: Path | None) -> ListedImages:
     """The rows of the file that have a label."""
+    if labels.is_dir():
+        raise DataError(
+            f"{shown(labels)} is a folder; --labels takes a table with the columns path and label. Where the "
+            "sub-folders of the run's images are the classes, use data.labels=folders."
+        )
     listed = read_listed_images(
         labels,
-        images.root if isinstance(images, ImageFiles) else None,
+        images.root if begin is None and isinstance(images, ImageFiles) else begin,
         path_column=config.path_column,
         label_column=config.label_column,
         partial=True,
@@ -78,20 +88,24 @@ def _read(labels: Path, images: Images, config: DataConfig) -> ListedImages:
     return listed
 
 
-def _found(listed: ListedImages, images: Images) -> tuple[Positions, list[str]]:
+def _found(listed: ListedImages, images: Images, begin: Path | None) -> tuple[Positions, list[str]]:
     """Positions of the named images, ascending, and the label of each."""
     labels = listed.labels
     assert labels is not None
     names = image_names(images)
     position_of = {name: position for position, name in enumerate(names)}
+    written, below = listed, listed  # as the table writes them, and as they are where its paths begin elsewhere
+    if isinstance(images, ImageFiles) and begin is not None:
+        below = listed._replace(paths=_names_below(begin, listed.paths, images))
     if isinstance(images, ImageFiles) and images.members is None:
-        listed = listed._replace(paths=match_names(images.root, listed.paths).paths)
+        written, below = (one._replace(paths=match_names(images.root, one.paths).paths) for one in (written, below))
     archive = _archive(images)
     found: dict[int, str] = {}
     unknown: list[int] = []
     for row, label in enumerate(labels):
-        name = listed.name(row)
-        position = position_of.get(name, position_of.get(f"{archive}{name}"))
+        name = written.name(row)
+        names_tried = (below.name(row), name, f"{archive}{name}")
+        position = next((position_of[one] for one in names_tried if one in position_of), None)
         if position is None:
             unknown.append(row)
         elif position in found:
@@ -99,7 +113,7 @@ def _found(listed: ListedImages, images: Images) -> tuple[Positions, list[str]]:
         else:
             found[position] = label
     if unknown:
-        _say_unknown(listed, unknown, names)
+        _say_unknown(listed, unknown, images)
     in_order = sorted(found)
     return np.array(in_order, dtype=np.int64), [found[position] for position in in_order]
 
@@ -112,18 +126,37 @@ def _archive(images: Images) -> str:
     return f"{first.pop()}/" if len(first) == 1 else ""
 
 
-def _say_unknown(listed: ListedImages, unknown: Sequence[int], names: Sequence[str]) -> None:
+def _names_below(begin: Path, paths: Sequence[str], images: ImageFiles) -> list[str]:
+    """Paths that begin in a folder (or in a zip or a shard), as those of the run's images are written."""
+    root, begin = Path(os.path.realpath(images.root)), Path(os.path.realpath(begin))
+    return [os.path.relpath(begin / path, root) for path in paths]
+
+
+def _say_unknown(listed: ListedImages, unknown: Sequence[int], images: Images) -> None:
     first = f"{listed.where(unknown[0])}: {printable(listed.paths[unknown[0]])}"
     if len(unknown) == len(listed.paths):
+        name = printable(image_names(images)[0])
+        cure = "Write paths relative to the run's folder of images, or absolute ones below it."
+        if isinstance(images, ImageFiles) and (place := _where_names_begin(listed.paths, images)) is not None:
+            cure = f"They are below {shown(place)}: add {command(f'data.root={place}')} to the command."
         raise DataError(
-            f"{listed.file} names no image of this run (first: {first}). The run's images are called like "
-            f"{printable(names[0])}: write paths relative to its folder of images, or absolute ones below it."
+            f"{listed.file} names no image of this run (first: {first}); those are called like {name}. {cure}"
         )
     warnings.warn(
         f"{len(unknown)} of {len(listed.paths)} labelled names are no images of this run and are left out (first: "
         f"{first}). Images that it was not trained on can be its test set: data.test_path.",
         stacklevel=5,
     )
+
+
+def _where_names_begin(paths: Sequence[str], images: ImageFiles) -> Path | None:
+    """The place below which the first of these paths are images of the run, of those that people mean."""
+    known, sample = set(images.paths), paths[:NAMES_TRIED]
+    common = os.path.commonpath([os.path.dirname(path) for path in images.paths])
+    for place in (Path.cwd(), images.root.parent, images.root / common):
+        if known.intersection(_names_below(place, sample, images)):
+            return place.absolute()
+    return None
 
 
 def image_names(images: Images) -> Sequence[str]:
@@ -144,6 +177,8 @@ def _test_images(config: DataConfig, class_names: Sequence[str], train: Images, 
     alone = config.with_values({"path": str(path), "test_path": None, "labels": folders, "validation_per_class": 0})
     if path.suffix.lower() not in TABLE_SUFFIXES:
         alone = alone.with_values({"path_column": None, "label_column": None})
+    if path.suffix.lower() not in LIST_SUFFIXES:
+        alone = alone.with_values({"root": None})
     found = build_data(alone, exclude=[exclude])
     if found.train.labels is None:
         raise DataError(f"test set {path} has no labels. Give a list with labels, or a folder of class folders.")
