@@ -566,6 +566,7 @@ def embed(
             device=device,
             progress=progress,
             overwrite=overwrite,
+            as_trained=not places,
         )
     typer.echo(f"features: {shown(path)}")
 

@@ -129,7 +129,7 @@ def test_a_report_works_at_once_and_with_the_images_gone(run: Run, photos: Path,
         with pytest.warns(UserWarning, match="reported without measurements: .* does not exist"):
             report([run.folder], {"html"}, progress=NoProgress())  # type: ignore[arg-type]
         page = (run.folder / "report.html").read_text()
-        assert "was not examined: its images were not at hand" in page
+        assert "was not examined: the images it was trained on were not at hand" in page
         assert "<svg" in page
         report([run.folder], {"html"}, data_path=str(moved), progress=NoProgress())  # type: ignore[arg-type]
         assert "Nearest neighbours" in (run.folder / "report.html").read_text()

@@ -31,11 +31,13 @@ from sdclr.data.contents import digest_of, read_contents
 from sdclr.data.decode import printable
 from sdclr.data.image_files import ImageFiles
 from sdclr.data.images import left_out
+from sdclr.data.trained_images import images_of, warn_of_changes
 from sdclr.device import resolve_device
 from sdclr.errors import ConfigError, RunFolderError
 from sdclr.evaluation.features import extract_features
 from sdclr.output_files import lexists, output_file, require_free
 from sdclr.presentation.progress import AnyProgress, NoProgress
+from sdclr.run import Run
 from sdclr.safe_text import csv_row, shown
 
 FORMATS = (".npz", ".parquet", ".csv")
@@ -50,6 +52,7 @@ def embed(
     device: str = "auto",
     progress: AnyProgress | None = None,
     overwrite: bool = False,
+    as_trained: bool = False,
 ) -> Path:
     """Write the features of every image of ``data`` (its training part) to ``out``, a .npz, .parquet or .csv file.
 
@@ -58,7 +61,8 @@ def embed(
     (camera, date, ...) are arrays of text [N] under their own names; one whose name is taken, or cannot be the name of
     an array, is called table_NAME, with _ for every sign but letters, digits, spaces, dots and hyphens. An interrupted
     call goes on where it stopped, if backbone and images are the same. Files that cannot be decoded are an error, or
-    left out with a warning (data.on_error=skip). Raises ConfigError for another kind of output, and for one that exists
+    left out with a warning (data.on_error=skip). ``as_trained``: ``data`` are to be the images that the run ``source``
+    was trained on; a warning says which are not. Raises ConfigError for another kind of output, and for one that exists
     unless ``overwrite``; RunFolderError where another process is writing it, or where OUT.partial is not ours.
     """
     out, show = Path(out), progress or NoProgress()
@@ -67,7 +71,7 @@ def embed(
         raise ConfigError("data.store saves decoding when images are seen again; embed sees each once. Leave it out.")
     with output_file(out, overwrite=overwrite):
         _Partial.require_ours(_partial_folder(out))
-        _write_features(source, data, out, device, show, overwrite)
+        _write_features(Run(source) if as_trained else None, source, data, out, device, show, overwrite)
     return out
 
 
@@ -76,13 +80,21 @@ def _partial_folder(out: Path) -> Path:
 
 
 def _write_features(
-    source: Path | str, data: DataConfig, out: Path, device: str, show: AnyProgress, overwrite: bool
+    trained: Run | None,
+    source: Path | str,
+    data: DataConfig,
+    out: Path,
+    device: str,
+    show: AnyProgress,
+    overwrite: bool,
 ) -> None:
     backbone = load_backbone(source)
     size = read_backbone(source).require_image_size()
-    found = build_data(data)
+    found = build_data(data) if trained is None else images_of(trained, data, "data.path=")
     for remark in found.remarks:
         show.print(remark)
+    if trained is not None:
+        warn_of_changes(trained, found)
     images, bad = _usable(found.train, data, show)
     columns = _other_columns(images, out)  # before any work: it may be an error
     contents = [digest_of(read_contents(files)) for files in found.files(data.subset).values()]

@@ -22,9 +22,10 @@ from sdclr.backbones import Backbone, build_backbone
 from sdclr.backbones.weights import BackboneFacts, load_backbone, load_weights, read_backbone
 from sdclr.batch import Views
 from sdclr.checkpoint import make_folder, write_atomically
-from sdclr.data import Data, Images, build_data
+from sdclr.data import Images
 from sdclr.data.contents import require_recorded
 from sdclr.data.decode import printable
+from sdclr.data.trained_images import trained_images
 from sdclr.device import resolve_device
 from sdclr.errors import ConfigError, DataError, SdclrError
 from sdclr.evaluation.features import extract_features, require_finite
@@ -105,7 +106,7 @@ def examine(
 def _sampled(run: Run, config: PretrainConfig, data_path: str | None) -> Images:
     """A random sample of the images that the run was trained on, in their order; always the same one."""
     where = config.data.with_values({"store": None, "placement": "auto"} | ({"path": data_path} if data_path else {}))
-    data: Data = build_data(where, exclude=[run.folder])
+    data = trained_images(run, where)
     trained_on = run.read_json("split.json", "fingerprint")["fingerprint"]
     require_recorded(run.folder / CONTENTS_FILE, data.files(config.data.subset), trained_on, data.fingerprint)
     images = data.pretraining_images(config.data.subset)

@@ -18,9 +18,11 @@ import numpy as np
 from sdclr.config import parse_assignments, user_path
 from sdclr.data import Data, Images, build_data
 from sdclr.data.contents import require_recorded, require_same_names
+from sdclr.data.decode import printable
 from sdclr.data.image_lists import LIST_SUFFIXES
 from sdclr.data.images import allowed_to_skip, left_out
 from sdclr.data.splits import natural_split
+from sdclr.data.trained_images import trained_images
 from sdclr.errors import ConfigError, DataError
 from sdclr.jobs.evaluate.later_labels import image_names, labelled_data
 from sdclr.presentation.progress import AnyProgress, NoProgress
@@ -65,10 +67,12 @@ def evaluated_data(run: Run, settings: Mapping[str, Any], labels: Path | None) -
         if asked.data.labels == "none":
             _require_labels(trained.data)
         data, facts = build_data(asked.data, exclude=[run.folder]), {}
-        if list(image_names(data.train)) != list(image_names(trained.data.train)):
+        now, then = image_names(data.train), image_names(trained.data.train)
+        if list(now) != list(then):
+            other = next(iter(sorted(set(now) ^ set(then))), now[0])
             raise ConfigError(
-                f"with {', '.join(settings)} the images are not those that {run.folder} was trained on. Leave it out, "
-                "or give labels with --labels FILE."
+                f"with {', '.join(settings)} the images are not those that {run.folder} was trained on (first: "
+                f"{printable(other)}). Leave it out, or give labels with --labels FILE."
             )
     _require_labels(data)
     if data.test is None:
@@ -165,13 +169,13 @@ def _trained_on(run: Run, config: PretrainConfig, settings: Mapping[str, Any]) -
     aside = "data.test_path" in settings and config.data.test_path is not None
     if aside and record.is_file():  # the run's test set may be gone: its training images are what counts
         config = config.with_values(moved | {"data.test_path": None})
-        data = build_data(config.data, exclude=[run.folder])
+        data = trained_images(run, config.data)
         files = data.files(config.data.subset)
         require_same_names(record, files)
         require_recorded(record, files, fingerprint, fingerprint)
         return _TrainedOn(config, data, fingerprint)
     config = config.with_values(moved)
-    data = build_data(config.data, exclude=[run.folder])
+    data = trained_images(run, config.data)
     files = data.files(config.data.subset)
     recorded = require_recorded(record, files, fingerprint, data.fingerprint)
     if files and not recorded:

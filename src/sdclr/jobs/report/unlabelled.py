@@ -103,7 +103,7 @@ def is_examined(run: Run) -> bool:
 
 def _why_not_examined(run: Run) -> str:
     return (
-        f"{run.folder} was not examined: its images were not at hand. Where they are: "
+        f"{run.folder} was not examined: the images it was trained on were not at hand. Where they are: "
         f"{command('sdclr', 'report', run.folder, '--data')} PATH"
     )
 
