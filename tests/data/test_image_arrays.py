@@ -13,7 +13,6 @@ import torch
 from sklearn.datasets import load_digits
 from torchvision import datasets
 
-from sdclr.data import image_arrays
 from sdclr.data.image_arrays import read_cifar, read_digits, read_npz
 from sdclr.errors import DataError, MissingInputError, RunFolderError
 
@@ -241,7 +240,7 @@ def test_torchvisions_layout_and_an_npz_give_the_same_cifar10(
 
     with pytest.raises(DataError, match="fails torchvision's checksums"):
         read_cifar("cifar10", cifar10_folder)
-    monkeypatch.setitem(image_arrays.CIFAR, "cifar10", (Unpacked, 10))
+    monkeypatch.setattr("torchvision.datasets.CIFAR10", Unpacked)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="dtype.*align", category=np.exceptions.VisibleDeprecationWarning)
         folder = read_cifar("cifar10", cifar10_folder)
