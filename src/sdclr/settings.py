@@ -93,7 +93,7 @@ class PretrainConfig(Section):
                     raise ConfigError(words)
                 if "backbone.name" in values:
                     unset = BackboneConfig.model_fields[field]
-                    default = unset.get_default(call_default_factory=True)
+                    default = unset.get_default(call_default_factory=True, validated_data={})
                     taken_back[f"backbone.{field}"] = default
         method = values.get("method.name")
         if isinstance(method, str) and method in METHODS and "method" not in values:

@@ -47,7 +47,7 @@ def build_backbone(config: BackboneConfig) -> Backbone:
     """
     kind, _, name = config.name.rpartition(":")
     for field, words in settings_without_effect(config.name).items():
-        unset = BackboneConfig.model_fields[field].get_default(call_default_factory=True)
+        unset = BackboneConfig.model_fields[field].get_default(call_default_factory=True, validated_data={})
         if getattr(config, field) != unset:
             raise ConfigError(words)
     if config.pretrained:
