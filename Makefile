@@ -21,8 +21,8 @@ test-gpu: $(VENV)/.dev  ## what needs a CUDA device
 	$(BIN)/python -m pytest -m gpu
 
 check: $(VENV)/.dev  ## formatter, linter, type checker; the wheel builds and imports in a clean environment
-	$(BIN)/ruff format --check src tests benchmarks
-	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks examples
+	$(BIN)/ruff check src tests benchmarks examples
 	$(BIN)/mypy
 	rm -rf build/wheel && $(BIN)/python -m build --wheel --outdir build/wheel
 	$(PYTHON) -m venv --clear build/clean

@@ -124,6 +124,11 @@ def _open_new(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
+def without_links(path: str, flags: int) -> int:
+    """An opener for files of ours that grow: a link in place of one is an error."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+
+
 files = Files()
 
 

@@ -28,7 +28,14 @@ from types import TracebackType
 from typing import Any, Self
 
 from sdclr import checkpoint
-from sdclr.checkpoint import CheckpointFolder, is_leftover, make_folder, storage_errors, write_atomically
+from sdclr.checkpoint import (
+    CheckpointFolder,
+    is_leftover,
+    make_folder,
+    storage_errors,
+    without_links,
+    write_atomically,
+)
 from sdclr.config import Section, user_path
 from sdclr.documents import parse_json, read_json_file, read_yaml_file
 from sdclr.errors import (
@@ -125,6 +132,16 @@ class Run:
     @property
     def exists(self) -> bool:
         return self.config_path.is_file()
+
+    def evaluated_protocols(self) -> set[str]:
+        """The protocols under which something was evaluated."""
+        return {file.stem for file in (self.folder / "evaluation").glob("*.json")}
+
+    def skipped_images(self) -> set[str]:
+        """The files that pre-training has left out, by their names in the collection."""
+        if not (self.folder / IMAGES_FILE).is_file():
+            return set()
+        return {path for path, _ in self.read_json(IMAGES_FILE, "skipped")["skipped"]}
 
     def require_classes(self, class_names: Sequence[str]) -> None:
         """ConfigError unless the classes are called what they were called when the run began, in the same order."""
@@ -277,7 +294,7 @@ class Run:
         settings: dict[str, Any] = {}
         with contextlib.suppress(DataError, MissingInputError):
             split, settings = self.read_json("split.json"), self.settings()
-        evaluations = [path.stat().st_mtime for path in (self.folder / "evaluation").glob("*.json")]
+        evaluations = [self.evaluation_path(name).stat().st_mtime for name in self.evaluated_protocols()]
         if not evaluations and not split:
             return command("sdclr", "evaluate", self.folder)
         if not evaluations and (options := _evaluable(split.get("counts") or {})) is not None:
@@ -335,7 +352,7 @@ class Run:
     def append_metrics(self, line: Mapping[str, Any]) -> None:
         with (
             storage_errors(self.metrics_path),
-            open(self.metrics_path, "a", encoding="utf-8", opener=_without_links) as file,
+            open(self.metrics_path, "a", encoding="utf-8", opener=without_links) as file,
         ):
             file.write(json.dumps(line) + "\n")
             file.flush()
@@ -379,10 +396,6 @@ def _section(settings: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     """A group of settings; empty where a damaged file has something else there."""
     section = settings.get(name)
     return section if isinstance(section, Mapping) else {}
-
-
-def _without_links(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
 def environment(device: str, world_size: int = 1) -> dict[str, Any]:

@@ -28,15 +28,10 @@ def write_images(folder: Path, number: int, level: int, seed: int) -> list[Path]
     return paths
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """photos/ with 24 dark and 12 bright ones, and a run on them that knew no labels."""
-    root = tmp_path_factory.mktemp("later")
-    write_images(root / "photos" / "dark", 24, LEVELS["dark"], 0)
-    write_images(root / "photos" / "bright", 12, LEVELS["bright"], 0)
-    config = PretrainConfig.parse(
+def tiny(data: dict[str, object]) -> PretrainConfig:
+    return PretrainConfig.parse(
         {
-            "data": {"name": "images", "path": str(root / "photos"), "subset": "all"},
+            "data": {"name": "images", "subset": "all", **data},
             "views": {"size": 16},
             "backbone": {"name": "resnet10", "width": 2},
             "method": {"name": "simclr"},
@@ -44,7 +39,15 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "batch_size": 18,
         }
     )
-    pretrain(config, root / "run")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """photos/ with 24 dark and 12 bright ones, and a run on them that knew no labels."""
+    root = tmp_path_factory.mktemp("later")
+    write_images(root / "photos" / "dark", 24, LEVELS["dark"], 0)
+    write_images(root / "photos" / "bright", 12, LEVELS["bright"], 0)
+    pretrain(tiny({"path": str(root / "photos")}), root / "run")
     for part, level in LEVELS.items():
         write_images(root / "test" / part, 5, level, 1)
     return root
@@ -208,34 +211,12 @@ def test_arrays_are_labelled_by_position(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     images = np.concatenate([rng.integers(0, 90, (20, 12, 12, 3)), rng.integers(150, 255, (20, 12, 12, 3))])
     np.savez(tmp_path / "d.npz", images=images.astype(np.uint8))
-    config = PretrainConfig.parse(
-        {
-            "data": {"name": "arrays", "path": str(tmp_path / "d.npz"), "subset": "all"},
-            "views": {"size": 12},
-            "backbone": {"name": "resnet10", "width": 2},
-            "method": {"name": "simclr"},
-            "epochs": 1,
-            "batch_size": 20,
-        }
-    )
-    pretrain(config, tmp_path / "run")
+    config = tiny({"name": "arrays", "path": str(tmp_path / "d.npz")})
+    pretrain(config.with_values({"views.size": 12, "batch_size": 20}), tmp_path / "run")
     (tmp_path / "l.csv").write_text("path,label\n" + "".join(f"{n},{'ab'[n // 20]}\n" for n in range(0, 40, 4)))
     content = evaluate(tmp_path / "run", labels=tmp_path / "l.csv", probes=["linear"])
     assert content["train_counts"] == [5, 5]
     assert content["probes"]["linear"]["per_class_accuracy"] == [1.0, 1.0]
-
-
-def tiny(data: dict[str, object]) -> PretrainConfig:
-    return PretrainConfig.parse(
-        {
-            "data": {"name": "images", "subset": "all", **data},
-            "views": {"size": 16},
-            "backbone": {"name": "resnet10", "width": 2},
-            "method": {"name": "simclr"},
-            "epochs": 1,
-            "batch_size": 18,
-        }
-    )
 
 
 def test_images_in_a_zip_are_labelled_by_their_names_in_it(trained: Path, tmp_path: Path) -> None:

@@ -382,6 +382,8 @@ def test_twelve_bits_in_files_of_sixteen_are_found_and_recorded(sdclr: Cli, tmp_
     assert (code, "warning" in err) == (0, False), err
     assert "data.grey_bits=12 16-bit greys that use 12 bits" in out
     assert Run("runs/scope").settings()["data"]["grey_bits"] == 12
+    chosen = {one["setting"] for one in Run("runs/scope").read_json("choices.json")["choices"]}
+    assert {"data.grey_bits", "method.prune_ratio"} <= chosen, "the report gives the reason for each"
     assert sdclr("pretrain", "scope", "--out", "runs/scope", *TINY)[0] == 0
     assert sdclr("embed", "runs/scope", "scope", "--out", "f.npz")[0] == 0
 

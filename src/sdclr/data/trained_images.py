@@ -14,7 +14,7 @@ from sdclr.data.contents import ABSENT, Content, differences, read_contents, rea
 from sdclr.data.decode import printable
 from sdclr.data.image_files import ImageFiles
 from sdclr.errors import DataError, MissingInputError
-from sdclr.run import CONTENTS_FILE, IMAGES_FILE, Run
+from sdclr.run import CONTENTS_FILE, Run
 from sdclr.safe_text import command, shown
 
 
@@ -27,7 +27,7 @@ def trained_images(run: Run, config: DataConfig) -> Data:
     recorded = _recorded(run)
     if data.split is not None or not isinstance(data.train, ImageFiles) or not recorded:
         return data
-    known = {one.path for one in recorded} | _left_out(run)
+    known = {one.path for one in recorded} | run.skipped_images()
     old = [row for row, path in enumerate(data.train.paths) if path in known]
     new = [path for path in data.train.paths if path not in known]
     gone = {one.path for one in recorded if one.digest != ABSENT}.difference(data.train.paths)
@@ -66,7 +66,7 @@ def warn_of_changes(run: Run, data: Data) -> None:
         return
     if not recorded or not isinstance(data.train, ImageFiles):
         return
-    left_out = _left_out(run)
+    left_out = run.skipped_images()
     now = [one for one in read_contents(data.train, recorded) if one.path not in left_out]
     if changed := differences(recorded, now):
         warnings.warn(
@@ -79,10 +79,3 @@ def warn_of_changes(run: Run, data: Data) -> None:
 def _recorded(run: Run) -> Sequence[Content]:
     """What the training images were; empty for a run of an earlier version."""
     return (read_record(run.folder / CONTENTS_FILE) or {}).get("train", [])
-
-
-def _left_out(run: Run) -> set[str]:
-    """Files that the run could not read: it has no record of what they hold."""
-    if not (run.folder / IMAGES_FILE).is_file():
-        return set()
-    return {path for path, _ in run.read_json(IMAGES_FILE, "skipped")["skipped"]}

@@ -7,7 +7,7 @@ A class needs two images: one to learn from while the other is predicted.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import Tensor
@@ -31,7 +31,7 @@ class CrossValidated:
     num_folds: int
     accuracies: list[float]
     """Plain accuracy on each fold, in order."""
-    detail: str
+    detail: str = ""
 
     def spread(self) -> str:
         """ "5 folds, accuracy 58.1 to 66.0 % on them"."""
@@ -84,7 +84,7 @@ def cross_validate_linear(
 
     found = _cross_validate(labels, folds, predict, advance)
     detail = f"C = {' or '.join(f'{one:g}' for one in sorted(set(strengths)))}, chosen inside the training folds"
-    return _described(found, detail if all(converged) else f"{detail}, NOT converged")
+    return replace(found, detail=detail if all(converged) else f"{detail}, NOT converged")
 
 
 def cross_validate_few_shot(
@@ -108,7 +108,7 @@ def cross_validate_few_shot(
         return probe.predict(features[test])
 
     found = _cross_validate(labels, folds, predict, advance)
-    return _described(found, f"C = 1, {' or '.join(map(str, sorted(set(shots))))} images a class")
+    return replace(found, detail=f"C = 1, {' or '.join(map(str, sorted(set(shots))))} images a class")
 
 
 def cross_validate_knn(features: Tensor, labels: Labels, folds: Labels) -> CrossValidated:
@@ -117,7 +117,7 @@ def cross_validate_knn(features: Tensor, labels: Labels, folds: Labels) -> Cross
     def predict(train: Labels, test: Labels) -> Labels:
         return knn_predict(features[train], labels[train], features[test])
 
-    return _described(_cross_validate(labels, folds, predict), "k = 10, cosine, bank: the other folds")
+    return replace(_cross_validate(labels, folds, predict), detail="k = 10, cosine, bank: the other folds")
 
 
 def _cross_validate(
@@ -135,11 +135,7 @@ def _cross_validate(
         accuracies.append(float((predictions[test] == labels[test]).mean()))
         if advance:
             advance(1)
-    return CrossValidated(predictions, len(accuracies), accuracies, "")
-
-
-def _described(found: CrossValidated, detail: str) -> CrossValidated:
-    return CrossValidated(found.predictions, found.num_folds, found.accuracies, detail)
+    return CrossValidated(predictions, len(accuracies), accuracies)
 
 
 def _choose_strength(features: Tensor, labels: Labels, seed: int) -> float:

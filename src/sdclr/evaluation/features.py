@@ -26,16 +26,17 @@ def extract_features(
 ) -> Tensor:
     """[N, F] on the CPU in the backbone's dtype, with the backbone in eval mode.
 
-    ``images``: uint8 [N, 3, S, S], or batches [B, 3, S, S] of them. ``advance`` is called with the number of images
-    done, ``name`` with the position of an image that an error is about. Raises NonFiniteError for a feature that is not
-    finite.
+    ``images``: uint8 [N, 3, S, S], or numbers in [0, 1], or batches [B, 3, S, S] of either. ``advance`` is called with
+    the number of images done, ``name`` with the position of an image that an error is about. Raises NonFiniteError for
+    a feature that is not finite.
     """
     backbone.eval()
     weight = next(backbone.parameters())
     parts: list[Tensor] = []
     done = 0
     for batch in images.split(512) if isinstance(images, Tensor) else images:
-        features = backbone(batch.to(weight.device).to(weight.dtype) / 255).cpu()
+        pixels = batch.to(weight.device).to(weight.dtype)
+        features = backbone(pixels / 255 if batch.dtype == torch.uint8 else pixels).cpu()
         require_finite(features, lambda row, first=done: name(first + row))  # type: ignore[misc]
         parts.append(features)
         done += len(batch)

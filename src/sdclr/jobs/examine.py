@@ -27,8 +27,8 @@ from sdclr.data.contents import require_recorded
 from sdclr.data.decode import printable
 from sdclr.data.trained_images import trained_images
 from sdclr.device import resolve_device
-from sdclr.errors import ConfigError, DataError, SdclrError
-from sdclr.evaluation.features import extract_features, require_finite
+from sdclr.errors import DataError, SdclrError
+from sdclr.evaluation.features import extract_features
 from sdclr.evaluation.representation import (
     effective_rank,
     nearest,
@@ -37,7 +37,7 @@ from sdclr.evaluation.representation import (
 )
 from sdclr.presentation.progress import AnyProgress, NoProgress
 from sdclr.process_state import default_generators
-from sdclr.run import CONTENTS_FILE, EXAMINATION_FOLDER, IMAGES_FILE, Run
+from sdclr.run import CONTENTS_FILE, EXAMINATION_FOLDER, Run
 from sdclr.settings import PretrainConfig
 from sdclr.stateless_random import Stream, derive, permutation
 
@@ -48,6 +48,7 @@ NUM_VIEWS = 8
 NUM_QUERIES = 12
 """Images whose neighbours are shown."""
 NUM_NEIGHBOURS = 5
+VIEWS_PER_CALL = 64
 THUMBNAIL = 112
 """Side of a picture in pixels."""
 
@@ -97,7 +98,10 @@ def examine(
             title = "features before training" if name == "before" else "features after training"
             task = show.add(title, total=3 * len(images), unit="images")
             features[name] = extract_features(backbone, pixels, partial(show.advance, task)).float()
-            a, b = (_features_of_views(backbone, part, show, task) for part in (views.a, views.b))
+            a, b = (
+                extract_features(backbone, part.split(VIEWS_PER_CALL), partial(show.advance, task), name_of).float()
+                for part, name_of in ((views.a, "view a of image {}".format), (views.b, "view b of image {}".format))
+            )
             numbers[name] = asdict(_measured(features[name], a, b))
             show.finish(task)
         return _write(run, images, views, pixels, features["trained"], numbers, why_not)
@@ -110,8 +114,7 @@ def _sampled(run: Run, config: PretrainConfig, data_path: str | None) -> Images:
     trained_on = run.read_json("split.json", "fingerprint")["fingerprint"]
     require_recorded(run.folder / CONTENTS_FILE, data.files(config.data.subset), trained_on, data.fingerprint)
     images = data.pretraining_images(config.data.subset)
-    if (run.folder / IMAGES_FILE).is_file():
-        skipped = {path for path, _ in run.read_json(IMAGES_FILE, "skipped")["skipped"]}
+    if skipped := run.skipped_images():
         paths = getattr(images, "paths", ())
         images = images.at(np.array([i for i, path in enumerate(paths) if path not in skipped], dtype=np.int64))
     if len(images) < 2:
@@ -146,18 +149,6 @@ def _views(images: Images, config: PretrainConfig) -> Views:
     parts = list(images.views(iter(batches), config.views.spec(), seed=config.seed, epoch=config.epochs))
     a, b, index = (torch.cat([getattr(part, name).cpu() for part in parts]) for name in ("a", "b", "index"))
     return Views(a, b, index)
-
-
-@torch.inference_mode()
-def _features_of_views(backbone: nn.Module, views: Tensor, show: AnyProgress, task: int) -> Tensor:
-    weight = next(backbone.parameters())
-    parts = []
-    for batch in views.split(64):
-        parts.append(backbone(batch.to(weight.device, weight.dtype)).float().cpu())
-        show.advance(task, len(batch))
-    features = torch.cat(parts)
-    require_finite(features, "a view of image {}".format)
-    return features
 
 
 def _measured(stills: Tensor, a: Tensor, b: Tensor) -> Measured:
@@ -236,9 +227,3 @@ def _jpeg(pixels: Tensor) -> bytes:
     content = io.BytesIO()
     picture.save(content, "JPEG", quality=85)
     return content.getvalue()
-
-
-def require_examinable(config: PretrainConfig) -> None:
-    """ConfigError for a run whose network has to be given from Python."""
-    if config.backbone.name == "custom":
-        raise ConfigError("a run with a network of your own is examined from Python: sdclr.examine(RUN, network=...).")

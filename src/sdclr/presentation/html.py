@@ -8,7 +8,7 @@ a name in it holds.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
@@ -42,12 +42,8 @@ def _template(name: str) -> Template:
 
 def render_unlabelled_html(report: UnlabelledReport) -> str:
     """The page of runs that nothing was evaluated of, pictures included, as text."""
-    runs = [{**_fields_of(run), "curves": _curves_of(run, number)} for number, run in enumerate(report.runs)]
+    runs = [{**vars(run), "curves": _curves_of(run, number)} for number, run in enumerate(report.runs)]
     return _template("unlabelled.html.j2").render(title=report.title, runs=runs)
-
-
-def _fields_of(run: UnlabelledRun) -> dict[str, object]:
-    return {field.name: getattr(run, field.name) for field in fields(run)}
 
 
 def _curves_of(run: UnlabelledRun, number: int) -> list[Plot]:

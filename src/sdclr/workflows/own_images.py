@@ -74,7 +74,8 @@ def own_config(path: str, values: dict[str, Any], out: Path, console: Console) -
         trained=_trained_network(values.get("weights")),
         remarks=collection.remarks,
     )
-    _explain(len(found), [*seen, *choices], console)
+    choices = [*seen, *choices]
+    _explain(len(found), choices, console)
     if words := advice(config, len(found)):
         console.print(Text(words, style="yellow"), soft_wrap=True)
     return config, choices

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sdclr.errors import SdclrError
-from sdclr.jobs.report import has_evaluation, is_examined, write_report
+from sdclr.jobs.report import is_examined, write_report
 from sdclr.presentation.progress import AnyProgress
 from sdclr.run import Run
 
@@ -26,7 +26,7 @@ def report(
     An examination that cannot be made is a warning: the report shows the rest.
     """
     folders = [Run(run) for run in runs]
-    if options.get("protocol") is None and not any(map(has_evaluation, folders)):
+    if options.get("protocol") is None and not any(run.evaluated_protocols() for run in folders):
         for run in folders:
             if run.backbone_path.is_file() and not is_examined(run):
                 _examine(run, data_path, progress)

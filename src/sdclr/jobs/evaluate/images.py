@@ -26,7 +26,7 @@ from sdclr.data.trained_images import trained_images
 from sdclr.errors import ConfigError, DataError
 from sdclr.jobs.evaluate.later_labels import image_names, labelled_data
 from sdclr.presentation.progress import AnyProgress, NoProgress
-from sdclr.run import CONTENTS_FILE, IMAGES_FILE, Run
+from sdclr.run import CONTENTS_FILE, Run
 from sdclr.settings import PretrainConfig
 
 MOVED = ("data.path", "data.root", "data.links", "data.num_workers")
@@ -197,7 +197,7 @@ def usable(run: Run, config: PretrainConfig, data: Data, progress: AnyProgress |
     if config.data.on_error != "skip" or data.train.labels is None:
         return data
     split, show, pool = data.split, progress or NoProgress(), data.train
-    skipped = _skipped_by_the_run(run)
+    skipped = run.skipped_images()
     paths = getattr(pool, "paths", ())
     bad = [position for position, path in enumerate(paths) if path in skipped]
     parts = [("validation", pool.at(split.validation), len(bad))]
@@ -230,10 +230,3 @@ def usable(run: Run, config: PretrainConfig, data: Data, progress: AnyProgress |
         validation=np.setdiff1d(split.validation, unusable),
     )
     return replace(data, split=split, test=kept.get("test"))
-
-
-def _skipped_by_the_run(run: Run) -> set[str]:
-    """The files that pre-training has left out."""
-    if not (run.folder / IMAGES_FILE).is_file():
-        return set()
-    return {path for path, _ in run.read_json(IMAGES_FILE, "skipped")["skipped"]}

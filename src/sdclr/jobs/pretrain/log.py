@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import warnings
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from sdclr.checkpoint import without_links
 from sdclr.errors import Interrupted, Preempted, SdclrError
 from sdclr.presentation.progress import AnyProgress
 from sdclr.run import LOG_FILE
@@ -30,14 +29,6 @@ class LoggedProgress:
         self._waiting: list[str] = []
         self._file: Path | None = None
         self._titles: dict[int, str] = {}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        pass
 
     def add(self, description: str, total: int, unit: str = "steps", done: int = 0) -> int:
         task = self._show.add(description, total, unit, done)
@@ -102,7 +93,7 @@ class LoggedProgress:
         if self._file is None or not lines:
             return
         try:
-            with open(self._file, "a", encoding="utf-8", errors="backslashreplace", opener=_without_links) as file:
+            with open(self._file, "a", encoding="utf-8", errors="backslashreplace", opener=without_links) as file:
                 file.write("".join(lines))
         except OSError as error:
             refused, self._file = self._file, None
@@ -114,7 +105,3 @@ def _last_words(error: BaseException) -> str:
         return f"stopped: {str(error).removeprefix('stopped ')}"
     kind = "error" if isinstance(error, SdclrError) else f"error, {type(error).__name__}"
     return f"{kind}: {error}"
-
-
-def _without_links(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)

@@ -1,14 +1,13 @@
 """JOB run folders -> one report: tables (terminal, Markdown, CSV, LaTeX), a self-contained HTML page."""
 
 from sdclr.jobs.report.paper import build_paper_table, write_paper_table
-from sdclr.jobs.report.standard import build_report, has_evaluation, require_replaceable, write_report
+from sdclr.jobs.report.standard import build_report, require_replaceable, write_report
 from sdclr.jobs.report.unlabelled import build_unlabelled_report, is_examined
 
 __all__ = [
     "build_paper_table",
     "build_report",
     "build_unlabelled_report",
-    "has_evaluation",
     "is_examined",
     "require_replaceable",
     "write_paper_table",

@@ -102,8 +102,7 @@ def _common_protocol(paths: Sequence[Path], wanted: str | None) -> str:
     for path in paths:
         if not path.is_dir():
             raise MissingInputError(f"run folder {path} does not exist.")
-        Run(path).require()
-        found[path] = {file.stem for file in (path / "evaluation").glob("*.json")}
+        found[path] = Run(path).require().evaluated_protocols()
         if not found[path]:
             raise MissingInputError(f"{path} has no evaluation; run `{command('sdclr', 'evaluate', path)}` first.")
     if wanted is not None:

@@ -85,6 +85,25 @@ def _may_be_replaced(target: Path, found: FileFormat[R], *, named: bool) -> bool
     return (in_a_run or not named) and begins_with(target, found.mark)
 
 
+def build_and_deliver(
+    build: Callable[[], R],
+    wanted: set[str],
+    show: Callable[[R, Console], None],
+    formats: Mapping[str, FileFormat[R]],
+    out: Path | None,
+    console: Console | None,
+    *,
+    overwrite: bool,
+    ours: bool,
+) -> R:
+    """The report, delivered in each of the ``wanted`` formats: every place is found free before it is built."""
+    check_formats(wanted, formats)
+    targets = places(wanted, formats, out, "report", overwrite=overwrite, ours=ours)
+    report = build()
+    deliver(report, wanted, show, formats, targets, console)
+    return report
+
+
 def deliver(
     report: R,
     wanted: set[str],

@@ -24,7 +24,7 @@ from sdclr.evaluation.balancedness import (
     paired_difference,
 )
 from sdclr.jobs.report.arms import Arm, RunFolder, differing_settings, read_arms, setting_text
-from sdclr.jobs.report.files import FileFormat, check_formats, deliver, places
+from sdclr.jobs.report.files import FileFormat, build_and_deliver
 from sdclr.jobs.report.unlabelled import build_unlabelled_report
 from sdclr.output_files import begins_with, lexists
 from sdclr.presentation import html, paper_table, tables
@@ -115,34 +115,39 @@ def write_report(
         raise ConfigError("report needs at least one run folder.")
     folders = [Path(os.path.realpath(run)) for run in runs]
     page = (folders[0] if len(folders) == 1 else Path(os.path.commonpath([f.parent for f in folders]))) / "report.html"
-    if protocol is None and not any(has_evaluation(Run(run)) for run in runs):
+    if protocol is None and not any(Run(run).evaluated_protocols() for run in runs):
         unlabelled: dict[str, FileFormat[UnlabelledReport]] = {
             "markdown": FileFormat(".md", to_markdown, tables.MARKDOWN_MARK),
             "csv": FileFormat(".csv", to_csv, ",".join(CSV_HEADER)),
             "json": FileFormat(".json", to_json, JSON_MARK),
             "html": FileFormat(".html", html.render_unlabelled_html, html.MARK, default=page),
         }
-        check_formats(formats, unlabelled)
-        targets = places(formats, unlabelled, out, "report", overwrite=overwrite, ours=ours)
-        found = build_unlabelled_report(runs)
-        deliver(found, formats, render_terminal, unlabelled, targets, console)
-        return found
+        return build_and_deliver(
+            lambda: build_unlabelled_report(runs),
+            formats,
+            render_terminal,
+            unlabelled,
+            out,
+            console,
+            overwrite=overwrite,
+            ours=ours,
+        )
     files: dict[str, FileFormat[Report]] = {
         "markdown": FileFormat(".md", tables.to_markdown, tables.MARKDOWN_MARK),
         "csv": FileFormat(".csv", tables.to_csv, ",".join(tables.CSV_HEADER)),
         "json": FileFormat(".json", to_json, JSON_MARK),
         "html": FileFormat(".html", html.render_html, html.MARK, default=page),
     }
-    check_formats(formats, files)
-    targets = places(formats, files, out, "report", overwrite=overwrite, ours=ours)
-    report = build_report(runs, protocol, groups)
-    deliver(report, formats, tables.render_terminal, files, targets, console)
-    return report
-
-
-def has_evaluation(run: Run) -> bool:
-    """Whether anything was evaluated of this run."""
-    return any((run.folder / "evaluation").glob("*.json"))
+    return build_and_deliver(
+        lambda: build_report(runs, protocol, groups),
+        formats,
+        tables.render_terminal,
+        files,
+        out,
+        console,
+        overwrite=overwrite,
+        ours=ours,
+    )
 
 
 MARKS = {

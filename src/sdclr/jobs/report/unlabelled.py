@@ -152,7 +152,10 @@ def _measures(examination: Mapping[str, Any]) -> list[Measure]:
 
 
 def _verdict(examination: Mapping[str, Any]) -> str:
-    """What the views say; a direction is named only where the intervals do not overlap."""
+    """What the views say; a direction is named only where the 95 % interval of the difference excludes zero.
+
+    The two shares are taken for independent; they are of the same images, so that the true interval is narrower.
+    """
     if not examination:
         return ""
     after, before = examination["trained"], examination.get("before")
