@@ -525,7 +525,7 @@ def embed(
         list[str] | None,
         typer.Argument(
             metavar="[IMAGES] [data.KEY=VALUE]...",
-            help="Folder, list, table, glob, .tar shards, or .npz (default: the images of RUN).",
+            help="Folder, list, table, glob, .zip, .tar shards, or .npz (default: the images of RUN).",
             show_default=False,
         ),
     ] = None,

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
-from sdclr.backbones.config import BackboneConfig, settings_without_effect
+from sdclr.backbones.config import BackboneConfig, settings_without_effect, unset_value
 from sdclr.config import INCIDENTAL, LARGEST_SEED, Section
 from sdclr.data.config import DataConfig, ViewsConfig
 from sdclr.device_choices import Compile, MemoryFormat, Precision
@@ -92,9 +92,7 @@ class PretrainConfig(Section):
                 if f"backbone.{field}" in values:
                     raise ConfigError(words)
                 if "backbone.name" in values:
-                    unset = BackboneConfig.model_fields[field]
-                    default = unset.get_default(call_default_factory=True, validated_data={})
-                    taken_back[f"backbone.{field}"] = default
+                    taken_back[f"backbone.{field}"] = unset_value(field)
         method = values.get("method.name")
         if isinstance(method, str) and method in METHODS and "method" not in values:
             fields = METHODS[method].model_fields

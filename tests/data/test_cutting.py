@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sdclr.data.cutting import still
-from sdclr.data.image_files import DecodedPicture
 from sdclr.data.image_store import StoredPicture
+from sdclr.stills import DecodedPicture, still
 
 
 @pytest.mark.parametrize(("width", "height"), [(20_000, 10), (10, 20_000), (1, 1), (3, 700)])

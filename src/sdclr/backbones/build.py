@@ -15,6 +15,7 @@ from sdclr.backbones.config import (
     BackboneConfig,
     Normalisation,
     settings_without_effect,
+    unset_value,
 )
 from sdclr.backbones.resnet import DEPTHS, ResNet
 from sdclr.errors import ConfigError
@@ -47,8 +48,7 @@ def build_backbone(config: BackboneConfig) -> Backbone:
     """
     kind, _, name = config.name.rpartition(":")
     for field, words in settings_without_effect(config.name).items():
-        unset = BackboneConfig.model_fields[field].get_default(call_default_factory=True, validated_data={})
-        if getattr(config, field) != unset:
+        if getattr(config, field) != unset_value(field):
             raise ConfigError(words)
     if config.pretrained:
         from sdclr.backbones.pretrained import check_pretrained

@@ -55,6 +55,12 @@ class BackboneConfig(Section):
         return self.name in OUR_RESNETS
 
 
+def unset_value(field: str) -> Any:
+    """What a field of BackboneConfig is where nobody has set it."""
+    # the argument is for pydantic 2.10; newer ones need it for other defaults only
+    return BackboneConfig.model_fields[field].get_default(call_default_factory=True, validated_data={})
+
+
 def settings_without_effect(name: str) -> dict[str, str]:
     """Fields of BackboneConfig that the network of this name does not use -> an error for a person who gives one."""
     ours = "backbone.{} applies to our ResNets only; leave it out for {}."

@@ -20,6 +20,7 @@ from torch.nn.modules.module import (
 
 from sdclr.backbones import BackboneConfig, Normalisation, build_backbone
 from sdclr.backbones.backbone import Backbone, measure_feature_dim
+from sdclr.backbones.config import NO_NORMALISATION
 from sdclr.backbones.image_sizes import named_sizes
 from sdclr.checkpoint import check_fit, is_storable, load_strictly, read_tensors, write_tensors
 from sdclr.config import Section
@@ -113,7 +114,7 @@ def load_backbone(source: Path | str, network: nn.Module | None = None, *, norma
         raise ConfigError(f"{source} was trained with your own network; pass it: load_backbone(..., network=...).")
     if network is None:
         network = _network_of(file)
-    backbone = Backbone(network, *(_constants(normalisation) if normalise else _AS_IT_IS))
+    backbone = Backbone(network, *_constants(normalisation if normalise else NO_NORMALISATION))
     load_strictly(backbone.net, file.tensors, str(source))
     dtype = next((t.dtype for t in file.tensors.values() if t.is_floating_point()), torch.float32)
     backbone = backbone.to(dtype).eval()
@@ -121,9 +122,6 @@ def load_backbone(source: Path | str, network: nn.Module | None = None, *, norma
     backbone.feature_dim = file.described.feature_dim or _measured_dim(backbone)
     backbone.checks_input = True
     return backbone
-
-
-_AS_IT_IS = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
 def _measured_dim(backbone: Backbone) -> int | None:

@@ -26,9 +26,7 @@ from sdclr.data.probe_crops import draw_resized_crops
 from sdclr.data.splits import Positions
 from sdclr.data.view_parameters import ViewParameters, ViewSpec, draw_two_views
 from sdclr.data.views import colour_views
-from sdclr.stills import Bytes as Bytes
-from sdclr.stills import Picture as Picture
-from sdclr.stills import still as still
+from sdclr.stills import Bytes, Picture, still
 
 STILLS_PER_BATCH = 128
 

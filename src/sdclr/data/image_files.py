@@ -40,7 +40,7 @@ from sdclr.data.splits import Positions
 from sdclr.data.tar_shards import Members
 from sdclr.data.view_parameters import ViewSpec
 from sdclr.errors import DataError, MissingInputError, SdclrError
-from sdclr.stills import DecodedPicture as DecodedPicture
+from sdclr.stills import DecodedPicture
 
 CPU = torch.device("cpu")
 HEADERS_PER_CALL = 256

@@ -27,7 +27,7 @@ from torch import Tensor
 from sdclr.batch import Views
 from sdclr.checkpoint import storage_errors, sync_folder, write_atomically
 from sdclr.data.choices import OnError, Placement
-from sdclr.data.cutting import Bytes, cut_probe_crops, cut_stills, cut_views
+from sdclr.data.cutting import cut_probe_crops, cut_stills, cut_views
 from sdclr.data.cutting_on_device import ResidentPixels
 from sdclr.data.decode import ALL_GREY_BITS, printable, require_file
 from sdclr.data.image_files import ImageFiles
@@ -48,6 +48,7 @@ from sdclr.data.store_files import (
 from sdclr.data.view_parameters import ViewSpec
 from sdclr.device import free_memory
 from sdclr.errors import ConfigError, DataError, MissingInputError
+from sdclr.stills import Bytes
 
 VERSION = 1
 MANIFEST = "manifest.json"

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 
 from sdclr.checkpoint import is_leftover, write_atomically
-from sdclr.data.cutting import Bytes
 from sdclr.data.decode import printable
 from sdclr.data.image_files import ImageFiles
 from sdclr.data.look_ahead import in_pieces, look_ahead
@@ -26,6 +25,7 @@ from sdclr.data.splits import Positions
 from sdclr.errors import DataError, RunFolderError, StorageError
 from sdclr.locks import Lock
 from sdclr.positioned_files import write_at
+from sdclr.stills import Bytes
 
 FORMAT = "decoded images of sdclr"
 PIXELS = "pixels.bin"
