@@ -33,7 +33,10 @@ from sdclr import Run, recipe
 from sdclr.batch import Views
 from sdclr.device import describe_device
 from sdclr.jobs.pretrain import saver
-from sdclr.jobs.pretrain.job import EPOCHS_BETWEEN_SAVES, Job
+from sdclr.jobs.pretrain.build import build
+from sdclr.jobs.pretrain.saves import EPOCHS_BETWEEN_SAVES, Saves
+from sdclr.jobs.pretrain.step import require_finite, train_step
+from sdclr.jobs.pretrain.training import TrainingState
 from sdclr.presentation.progress import NoProgress
 from sdclr.settings import PretrainConfig
 
@@ -57,32 +60,32 @@ def pretend_step(seconds: float) -> None:
     time.sleep(seconds / 2)
 
 
-def take_round(job: Job, run: Run, step: Callable[[], object], steps: int, *, save: bool) -> Round:
+def take_round(saves: Saves, run: Run, step: Callable[[], object], steps: int, *, save: bool) -> Round:
     """``steps`` steps, with a save after the first."""
     begun, blocked, cpu = time.perf_counter(), 0.0, 0.0
     for number in range(steps):
         step()
         if save and number == 0:
             saving, saving_cpu = time.perf_counter(), time.thread_time()
-            job._save(run)
+            saves.save(run)
             blocked, cpu = time.perf_counter() - saving, time.thread_time() - saving_cpu
     whole = time.perf_counter() - begun
-    job.saver.settle()
+    saves.saver.settle()
     return Round(whole, blocked, cpu)
 
 
-def measure(job: Job, run: Run, step: Callable[[], object], steps: int, repeats: int) -> dict[str, list[Round]]:
+def measure(saves: Saves, run: Run, step: Callable[[], object], steps: int, repeats: int) -> dict[str, list[Round]]:
     """Rounds by who writes; the first of each warms up and does not count."""
     rounds: dict[str, list[Round]] = {name: [] for name in WRITERS}
     savers = {}
     for name, devices in WRITERS.items():
         saver.BESIDE_DEVICES = devices
-        savers[name] = saver.Saver(job.device)
+        savers[name] = saver.Saver(saves.training.device)
     for _ in range(repeats + 1):
         for name in WRITERS:
-            job.saver = savers[name]
-            rounds[name].append(take_round(job, run, step, steps, save=name != "nobody"))
-            job.step += 1
+            saves.saver = savers[name]
+            rounds[name].append(take_round(saves, run, step, steps, save=name != "nobody"))
+            saves.state.step += 1
     return {name: taken[1:] for name, taken in rounds.items()}
 
 
@@ -122,16 +125,17 @@ def main() -> None:
         torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
         config = settings(arguments, Path(name))
-        job, run = Job(config, show=NoProgress()), Run(Path(name) / "run")
-        job.method.train()
-        job.method.on_epoch_start(0)
-        views = next(job.views(0))
+        training, run = build(config, show=NoProgress()), Run(Path(name) / "run")
+        state = TrainingState.begin(training.device)
+        training.method.train()
+        training.method.on_epoch_start(0)
+        views = next(training.views(0))
         if arguments.device_step is not None:
             views = Views(views.a[:16], views.b[:16], views.index[:16])  # one step, so that the optimiser has its state
 
         def real_step() -> None:
-            job.train_step(views)
-            job.require_finite()
+            train_step(training, state, views)
+            require_finite(training, state)
 
         real_step()
         epoch_steps = -(-arguments.images // arguments.batch)
@@ -140,12 +144,13 @@ def main() -> None:
             steps = EPOCHS_BETWEEN_SAVES * epoch_steps
             step = lambda: pretend_step(arguments.device_step)  # noqa: E731
         with run:
-            rounds = measure(job, run, step, steps, arguments.repeats)
+            saves = Saves(training, state, saver.Saver(training.device))
+            rounds = measure(saves, run, step, steps, arguments.repeats)
         size = max(path.stat().st_size for path in run.checkpoints.folder.iterdir())
     step_seconds = statistics.median(one.whole for one in rounds["nobody"]) / steps
     interval = min(EPOCHS_BETWEEN_SAVES * epoch_steps * step_seconds, 60 * config.checkpoint_every_minutes)
     facts = {
-        "hardware": describe_device(job.device),
+        "hardware": describe_device(training.device),
         "torch": torch.__version__,
         "setting": {key: value for key, value in vars(arguments).items() if key != "json"},
         "checkpoint_megabytes": round(size / 1e6, 1),

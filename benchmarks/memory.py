@@ -26,9 +26,10 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 
 from sdclr import recipe
-from sdclr.batch import Views
 from sdclr.device import describe_device
-from sdclr.jobs.pretrain.job import Job
+from sdclr.jobs.pretrain.build import build
+from sdclr.jobs.pretrain.step import train_step
+from sdclr.jobs.pretrain.training import TrainingState
 from sdclr.presentation.progress import NoProgress
 
 HEIGHT, WIDTH = 400, 533
@@ -56,33 +57,26 @@ def resident() -> tuple[float, float]:
     return values["RssAnon"] / 1e9, (values["RssFile"] + values["RssShmem"]) / 1e9
 
 
-class Measured(Job):
-    """The job, reading its memory as it goes."""
-
-    readings: list[tuple[float, float]]
-
-    def train_step(self, views: Views) -> None:
-        super().train_step(views)
-        if self.step % max(1, self.steps_per_epoch // READINGS_PER_EPOCH) == 0:
-            self.readings.append(resident())
-
-
 def train(folder: Path, store: str | None, epochs: int) -> dict[str, Any]:
     """Pre-train in this process; every reading, and the one before the images."""
     data = {"name": "images", "path": str(folder), "subset": "all", "store": store}
     network = {"backbone.name": "resnet10", "backbone.width": 8, "views.size": 32}
     config = recipe("digits_sdclr").with_values({"data": data, "batch_size": 64, "epochs": epochs} | network)
-    warm = Job(recipe("digits_sdclr").with_values({"backbone.width": 8}), show=NoProgress())  # torch and a network
+    warm = build(recipe("digits_sdclr").with_values({"backbone.width": 8}), show=NoProgress())  # torch and a network
     before = sum(resident())
     del warm
-    job = Measured(config, show=NoProgress())
-    job.readings = []
-    job.method.train()
+    training = build(config, show=NoProgress())
+    state = TrainingState.begin(training.device)
+    every, readings = max(1, training.steps_per_epoch // READINGS_PER_EPOCH), []
+    training.method.train()
     for epoch in range(epochs):
-        job.method.on_epoch_start(epoch)
-        for views in job.views(epoch):
-            job.train_step(views)
-    return {"before": before, "readings": job.readings, "images": len(job.images), "threads": torch.get_num_threads()}
+        training.method.on_epoch_start(epoch)
+        for views in training.views(epoch):
+            train_step(training, state, views)
+            if state.step % every == 0:
+                readings.append(resident())
+    threads = torch.get_num_threads()
+    return {"before": before, "readings": readings, "images": len(training.images), "threads": threads}
 
 
 def measure(folder: Path, gigabytes: float, epochs: int) -> Iterator[tuple[str, dict[str, Any]]]:

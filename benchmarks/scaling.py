@@ -29,6 +29,8 @@ from sdclr import Views
 from sdclr.backbones import BackboneConfig
 from sdclr.data import epoch_batches
 from sdclr.device import describe_device, resolve_device
+from sdclr.jobs.pretrain.step import train_step
+from sdclr.jobs.pretrain.training import TrainingState
 from sdclr.methods import nt_xent as loss
 from sdclr.workflows.bench.contestants import PROJECTION_DIM, Workload
 from sdclr.workflows.bench.machine import flops_of, peak_memory
@@ -51,12 +53,13 @@ def step(backbone: BackboneConfig, size: int, batch: int, device: torch.device, 
     workload = Workload(backbone, size, 2, device, folder / "images.npz")
     if not workload.file.exists():
         workload.write(workload.pixels())
-    job = workload.job("sdclr", "fp32", compiled=False)
-    a, b = (v.contiguous(memory_format=job.memory_format) for v in torch.rand(2, batch, 3, size, size, device=device))
+    training = workload.training("sdclr", "fp32", compiled=False)
+    layout = training.memory_format
+    a, b = (v.contiguous(memory_format=layout) for v in torch.rand(2, batch, 3, size, size, device=device))
     views = Views(a, b, torch.arange(batch, device=device))
     tiny = Views(a[:2], b[:2], views.index[:2])
-    flops = flops_of(lambda: job.method(tiny).mean().backward()) * batch // 2
-    return partial(job.train_step, views), flops
+    flops = flops_of(lambda: training.method(tiny).mean().backward()) * batch // 2
+    return partial(train_step, training, TrainingState.begin(device), views), flops
 
 
 def over_batches(device: torch.device, folder: Path) -> tuple[dict[str, list[Work]], dict[str, Any]]:

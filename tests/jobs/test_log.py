@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from one_training import patch_steps
 from sdclr import PretrainConfig, pretrain, recipe
 from sdclr.errors import ConfigError, Preempted
-from sdclr.jobs.pretrain import job as pretrain_job
 from sdclr.jobs.pretrain.log import LoggedProgress
+from sdclr.jobs.pretrain.training import TrainingState
 from sdclr.presentation.progress import NoProgress
 
 TINY = ["epochs=2", "backbone.width=2", "views.size=8", "batch_size=200"]
@@ -34,14 +35,11 @@ def test_a_run_keeps_what_it_said_with_the_time(tmp_path: Path) -> None:
 def test_the_second_sitting_is_added_and_the_end_of_the_first_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step = pretrain_job.Job.train_step
-
-    def stop_after_one(self: pretrain_job.Job, views: object) -> None:
-        step(self, views)  # type: ignore[arg-type]
-        self.stop.signal_name = "SIGTERM"
+    def ask(training: object, state: TrainingState) -> None:
+        state.stop.signal_name = "SIGTERM"
 
     with monkeypatch.context() as patch:
-        patch.setattr(pretrain_job.Job, "train_step", stop_after_one)
+        patch_steps(patch, then=ask)
         with pytest.raises(Preempted):
             pretrain(config(), tmp_path / "run")
     text = (tmp_path / "run" / "log.txt").read_text()

@@ -18,6 +18,7 @@ import yaml
 from PIL import Image
 from torch import nn
 
+from one_training import OneTraining, patch_steps
 from sdclr import PretrainConfig, Run, load_backbone, pretrain, recipe, resume
 from sdclr.checkpoint import Files, read_tensors, write_tensors
 from sdclr.errors import (
@@ -28,7 +29,7 @@ from sdclr.errors import (
     Preempted,
     StorageError,
 )
-from sdclr.jobs.pretrain.job import Job
+from sdclr.jobs.pretrain.training import Training, TrainingState
 from sdclr.methods.simclr import SimCLR
 from sdclr.presentation.progress import NoProgress
 
@@ -398,8 +399,8 @@ def losses(run: Run) -> list[float]:
 def test_the_automatic_layout_is_mixed_where_that_is_faster_and_an_explicit_one_is_kept() -> None:
     config = recipe("digits_sdclr").with_overrides(["backbone.width=64", "backbone.name=resnet10", "views.size=32"])
     for layout, mixed in (("auto", True), ("channels_last", False)):
-        job = Job(config.with_values({"memory_format": layout, "device": "cpu"}), show=NoProgress())
-        convolutions = [name for name, p in job.method.named_parameters() if p.ndim == 4 and p.is_contiguous()]
+        one = OneTraining(config.with_values({"memory_format": layout, "device": "cpu"}))
+        convolutions = [name for name, p in one.method.named_parameters() if p.ndim == 4 and p.is_contiguous()]
         assert any("layer4.0.conv1" in name for name in convolutions) == mixed
         assert not any("layer3.0.conv1" in name for name in convolutions)
 
@@ -415,11 +416,10 @@ def test_a_run_of_a_version_without_compile_goes_on_bit_for_bit(tmp_path: Path, 
 
 def first_step(config: PretrainConfig) -> dict[str, torch.Tensor]:
     """Gradients of the first step, and the sum of its losses."""
-    job = Job(config, show=NoProgress())
-    job.method.train().on_epoch_start(0)
-    job.train_step(next(job.views(0)))
-    gradients = {name: p.grad for name, p in job.method.named_parameters() if p.grad is not None}
-    return gradients | {"loss": job.loss_sum}
+    one = OneTraining(config)
+    one.step(next(one.views(0)))
+    gradients = {name: p.grad for name, p in one.method.named_parameters() if p.grad is not None}
+    return gradients | {"loss": one.state.loss_sum}
 
 
 @pytest.mark.parametrize(
@@ -506,16 +506,15 @@ def test_a_run_with_cuda_graphs_follows_the_run_without(
 @pytest.mark.gpu
 @pytest.mark.parametrize("compiling", ["false", "true", "cuda-graphs"])
 def test_a_loss_that_is_not_finite_moves_no_weight_on_cuda(compiling: str) -> None:
-    job = Job(tiny("sdclr", "device=cuda", f"compile={compiling}"), show=NoProgress())
-    job.method.train().on_epoch_start(0)
-    views = next(job.views(0))
+    one = OneTraining(tiny("sdclr", "device=cuda", f"compile={compiling}"))
+    views = next(one.views(0))
     for _ in range(4):  # CUDA graphs are replayed from the third on
-        job.train_step(views)
-    before = {name: weight.detach().clone() for name, weight in job.method.named_parameters()}
-    job.train_step(views._replace(a=torch.full_like(views.a, torch.nan)))
+        one.step(views)
+    before = {name: weight.detach().clone() for name, weight in one.method.named_parameters()}
+    one.step(views._replace(a=torch.full_like(views.a, torch.nan)))
     with pytest.raises(NonFiniteError, match="the loss of step 5"):
-        job.require_finite()
-    for name, weight in job.method.named_parameters():
+        one.require_finite()
+    for name, weight in one.method.named_parameters():
         assert torch.equal(weight, before[name]), name
 
 
@@ -523,16 +522,15 @@ def test_a_loss_that_is_not_finite_moves_no_weight_on_cuda(compiling: str) -> No
 @pytest.mark.parametrize("compiling", ["false", "true", "cuda-graphs"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_host_never_waits_for_the_device_inside_an_epoch(compiling: str, precision: str) -> None:
-    job = Job(tiny("sdclr", "device=cuda", f"precision={precision}", f"compile={compiling}"), show=NoProgress())
-    job.method.train().on_epoch_start(0)
+    one = OneTraining(tiny("sdclr", "device=cuda", f"precision={precision}", f"compile={compiling}"))
     for epoch in (0, 1):  # compiles, then records, also for the short last batch
-        for views in job.views(epoch):
-            job.train_step(views)
+        for views in one.views(epoch):
+            one.step(views)
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:
-        for views in job.views(2):
-            job.train_step(views)
+        for views in one.views(2):
+            one.step(views)
     finally:
         torch.cuda.set_sync_debug_mode("default")
 
@@ -707,42 +705,27 @@ def test_a_run_of_a_version_without_step_0_and_status_is_resumed(tmp_path: Path,
     assert final_state(resume(run.folder)) == final_state(finished)
 
 
-def job(config: PretrainConfig) -> Job:
-    made = Job(config, show=NoProgress())
-    made.method.train()
-    made.method.on_epoch_start(0)
-    return made
-
-
-def moving_state(job: Job) -> dict[str, torch.Tensor]:
-    """Copies of every weight and of the optimiser's state."""
-    state = {name: weight.detach().clone() for name, weight in job.method.named_parameters()}
-    for position, values in job.optimizer.state_dict()["state"].items():
-        state |= {f"{position}.{name}": torch.as_tensor(value).clone() for name, value in values.items()}
-    return state
-
-
 @pytest.mark.parametrize("optimizer", ["sgd", "lars", "adamw"])
 @pytest.mark.parametrize("bad_step", [1, 3])
 def test_a_loss_that_is_not_finite_never_reaches_the_weights(optimizer: str, bad_step: int) -> None:
-    one = job(tiny("sdclr", f"optimizer.name={optimizer}", "optimizer.learning_rate=0.01"))
+    one = OneTraining(tiny("sdclr", f"optimizer.name={optimizer}", "optimizer.learning_rate=0.01"))
     batches = list(one.views(0))
     forward = one.method.forward
     for number, views in enumerate(batches, start=1):
         poisoned = number == bad_step
         one.method.forward = lambda v, p=poisoned: forward(v) * (torch.nan if p else 1)  # type: ignore[method-assign]
         if number == bad_step:
-            before = moving_state(one)
+            before = one.moving_state()
         if number == bad_step + 1:  # the host reads one step late
             with pytest.raises(NonFiniteError) as error:
-                one.train_step(views)
+                one.step(views)
             break
-        one.train_step(views)
-    after = moving_state(one)
+        one.step(views)
+    after = one.moving_state()
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
     indices = ", ".join(map(str, batches[bad_step - 1].index[:16].tolist()))
-    rate = f"learning rate {one.learning_rate(bad_step):.3g}"
+    rate = f"learning rate {one.training.learning_rate(bad_step):.3g}"
     for words in (f"step {bad_step} ", rate, f"Its 100 images: {indices}", "optimizer.learning_rate"):
         assert words in str(error.value)
     assert error.value.exit_code == 79
@@ -760,25 +743,14 @@ def test_nothing_is_saved_before_the_answer_of_the_last_step_was_read(
 
 
 def test_weights_that_are_not_finite_are_never_saved_though_the_loss_was(tmp_path: Path) -> None:
-    class Spoil(SignalAt):
-        made: Job
+    def spoil(training: Training, state: TrainingState) -> None:
+        if state.step == 3:
+            next(iter(training.method.parameters())).data.view(-1)[0] = torch.inf
 
-        def advance(self, task: int, amount: int = 1, note: str | None = None) -> None:
-            super().advance(task, amount, note)
-            if amount and self.left == 0:
-                next(iter(self.made.method.parameters())).data.view(-1)[0] = torch.inf
-
-    show = Spoil(3)
     with pytest.MonkeyPatch.context() as patch:
-        init = Job.__init__
-
-        def remember(self: Job, *arguments: Any, **keywords: Any) -> None:
-            init(self, *arguments, **keywords)
-            show.made = self
-
-        patch.setattr(Job, "__init__", remember)
+        patch_steps(patch, then=spoil)
         with pytest.raises(NonFiniteError, match="holds a number that is not finite at step 3"):
-            pretrain(tiny("simclr"), tmp_path / "x", progress=show)
+            pretrain(tiny("simclr"), tmp_path / "x", progress=SignalAt(3))
     assert Run(tmp_path / "x").checkpoints.steps() == [0]
 
 
@@ -786,10 +758,10 @@ def test_a_loss_that_is_not_finite_names_the_files_of_its_images(tmp_path: Path)
     for number in range(4):
         Image.fromarray(np.full((12, 12, 3), 50 * number, np.uint8)).save(tmp_path / f"{number}.png")
     data = {"name": "images", "path": str(tmp_path), "subset": "all"}
-    one = job(tiny("simclr").with_values({"data": data, "batch_size": 2, "epochs": 2}))
+    one = OneTraining(tiny("simclr").with_values({"data": data, "batch_size": 2, "epochs": 2}))
     first = next(iter(one.views(0)))
     forward = one.method.forward
     one.method.forward = lambda views: forward(views) * torch.nan  # type: ignore[method-assign]
-    one.train_step(first)
+    one.step(first)
     with pytest.raises(NonFiniteError, match=", ".join(rf"{i}\.png" for i in first.index.tolist())):
         one.require_finite()

@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from one_training import interrupting, patch_steps
 from sdclr import PretrainConfig, Run, load_backbone, pretrain, recipe, resume
 from sdclr.backbones import Backbone, BackboneConfig, build_backbone
 from sdclr.backbones import weights as backbone_files
 from sdclr.backbones.weights import read_backbone, save_backbone
-from sdclr.batch import Views
 from sdclr.errors import ConfigError
-from sdclr.jobs.pretrain import job as pretrain_job
+from sdclr.jobs.pretrain import build
 from sdclr.presentation.progress import NoProgress
 
 GREY = ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
@@ -46,15 +46,8 @@ class Printed(NoProgress):
 
 def interrupted(monkeypatch: pytest.MonkeyPatch, config: PretrainConfig, out: Path, at: int, **more: Any) -> None:
     """Begin a run and end it, as Ctrl-C does, before step ``at``."""
-    real = pretrain_job.Job.train_step
-
-    def step(job: pretrain_job.Job, views: Views) -> None:
-        if job.step == at:
-            raise KeyboardInterrupt
-        real(job, views)
-
     with monkeypatch.context() as patch:
-        patch.setattr(pretrain_job.Job, "train_step", step)
+        patch_steps(patch, interrupting(at))
         with pytest.raises(KeyboardInterrupt):
             pretrain(config, out, **more)
 
@@ -208,7 +201,7 @@ def test_a_network_that_would_not_load_back_is_an_error_before_anything_is_writt
 def test_trying_the_way_back_changes_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tiny("backbone.name=timm:test_resnet", "epochs=1")
     tried = pretrain(config, tmp_path / "tried")
-    monkeypatch.setattr(pretrain_job, "require_loadable", lambda *_: None)
+    monkeypatch.setattr(build, "require_loadable", lambda *_: None)
     assert same_backbones(tried, pretrain(config, tmp_path / "untried"))
 
 

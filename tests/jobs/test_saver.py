@@ -13,15 +13,15 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from one_training import OneTraining
 from patience import PATIENCE_SECONDS, wait_until
 from sdclr import checkpoint as module
 from sdclr import pretrain, recipe
 from sdclr.checkpoint import Checkpoint, CheckpointFolder, Files
 from sdclr.errors import StorageError
-from sdclr.jobs.pretrain import job as job_module
-from sdclr.jobs.pretrain.job import Job
+from sdclr.jobs.pretrain import saves as saves_module
 from sdclr.jobs.pretrain.saver import Saver
-from sdclr.presentation.progress import NoProgress
+from sdclr.jobs.pretrain.saves import Saves
 
 CPU = torch.device("cpu")
 
@@ -195,10 +195,16 @@ def test_ten_epochs_and_a_save_that_is_paid_off_make_the_next_one_due(
     monkeypatch: pytest.MonkeyPatch, epochs: int, seconds: float, cost: float, due: bool
 ) -> None:
     now = 1e7
-    monkeypatch.setattr(job_module, "time", SimpleNamespace(monotonic=lambda: now))
-    job = Job(recipe("digits_simclr").with_values({"checkpoint_every_epochs": None}), show=NoProgress())
-    job.step, job.saved_seconds, job.save_seconds = epochs * job.steps_per_epoch, now - seconds, cost
-    assert job._due() is due
-    often = Job(recipe("digits_simclr").with_values({"checkpoint_every_epochs": 3}), show=NoProgress())
-    often.step, often.save_seconds = epochs * often.steps_per_epoch, 1e9
-    assert often._due() is (epochs % 3 == 0)
+    monkeypatch.setattr(saves_module, "time", SimpleNamespace(monotonic=lambda: now))
+
+    def saves_after_the_epochs(every: int | None) -> Saves:
+        one = OneTraining(recipe("digits_simclr").with_values({"checkpoint_every_epochs": every}))
+        one.state.step = epochs * one.training.steps_per_epoch
+        return Saves(one.training, one.state, Saver(CPU))
+
+    saves = saves_after_the_epochs(None)
+    saves.at_seconds, saves.cost_seconds = now - seconds, cost
+    assert saves.due() is due
+    often = saves_after_the_epochs(3)
+    often.cost_seconds = 1e9
+    assert often.due() is (epochs % 3 == 0)

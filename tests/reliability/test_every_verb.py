@@ -6,7 +6,6 @@ Only the documented exit codes come out, never a traceback; what is not ours sta
 from __future__ import annotations
 
 import errno
-import importlib
 import io
 import os
 import shutil
@@ -15,7 +14,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -23,12 +21,14 @@ import torch
 from PIL import Image
 
 from killing import state_hash
+from one_training import patch_steps
 from permissions import permissions_count
 from sdclr import Run, cli, pretrain, recipe
 from sdclr.backbones.weights import read_backbone
 from sdclr.checkpoint import write_tensors
 from sdclr.errors import EXIT_BUG
 from sdclr.jobs.evaluate import evaluate
+from sdclr.jobs.pretrain.training import TrainingState
 from sdclr.safe_text import command
 
 TINY = ["backbone.name=resnet10", "backbone.width=2", "views.size=8", "epochs=1", "batch_size=20", "device=cpu"]
@@ -473,7 +473,7 @@ def test_a_runs_own_backbone_is_not_replaced_by_another(here: Path) -> None:
         pytest.param("convert", "sdclr.jobs.convert", "save_backbone", marks=pytest.mark.slow),
         pytest.param("dry run", "sdclr.workflows.own_images", "preview", marks=pytest.mark.slow),
         pytest.param("evaluate", "sdclr.jobs.evaluate.job", "load_backbone", marks=pytest.mark.slow),
-        pytest.param("pretrain", "sdclr.jobs.pretrain.job", "require_no_history", marks=pytest.mark.slow),
+        pytest.param("pretrain", "sdclr.jobs.pretrain.folder", "require_no_history", marks=pytest.mark.slow),
     ],
 )
 def test_the_second_of_two_is_told_at_once_and_the_first_ends_well(
@@ -555,20 +555,17 @@ LONGER = [setting.replace("epochs=1", "epochs=3") for setting in TINY]
 
 
 def test_an_image_that_vanishes_loses_nothing_that_was_trained(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    job = importlib.import_module("sdclr.jobs.pretrain.job")
-    step = job.Job.train_step
     arguments = ["pretrain", "./photos", "--out", "new", *LONGER, "checkpoint_every_epochs=3"]
     whole = ["pretrain", "./photos", "--out", "whole", *arguments[4:]]
     assert main(whole)[0] == 0
 
-    def vanish(self: Any, views: Any) -> None:
-        step(self, views)
-        if self.step == 3:
+    def vanish(_: object, state: TrainingState) -> None:
+        if state.step == 3:
             for path in (here / "photos").iterdir():
                 path.rename(here / path.name)
 
     with monkeypatch.context() as patch:
-        patch.setattr(job.Job, "train_step", vanish)
+        patch_steps(patch, then=vanish)
         code, _, err = main(arguments)
     assert code in (65, 66, 74), err
     assert "is saved; mend this, then go on with: sdclr resume new" in err

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from killing import kill_campaign
-from sdclr.jobs.pretrain import job
+from sdclr.jobs.pretrain import state
 
 
 def check(tmp_path: Path, kills: int, seed: int, *, thread: bool = False) -> int:
@@ -39,7 +39,7 @@ def test_two_hundred_kills_of_which_many_inside_a_save(tmp_path: Path) -> None:
 
 
 def test_the_campaign_notices_a_run_that_forgets_its_momentum(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job, "restore_state", lambda *_: None)
+    monkeypatch.setattr(state, "restore_state", lambda *_: None)
     for seed in range(3, 11):  # on a busy machine all three may come before the first step, or after the last
         figures = kill_campaign.campaign(tmp_path / str(seed), 3, seed=seed)
         if figures.equal_endings < figures.kills:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +11,12 @@ import pytest
 import torch
 
 from killing import SignalAt, config, state_hash
+from one_training import Act, OneTraining
 from sdclr import PretrainConfig, pretrain
+from sdclr.checkpoint import Checkpoint
 from sdclr.errors import Preempted
-from sdclr.jobs.pretrain.job import Job
+from sdclr.jobs.pretrain import folder as folder_module
+from sdclr.jobs.pretrain.training import Training, TrainingState
 
 STEPS = 9
 
@@ -76,11 +78,11 @@ def test_scrambled_global_random_states_change_nothing(tmp_path: Path, whole: tu
     assert state_hash(tmp_path / "x") == expected
 
 
-def _tensor(name: str) -> Callable[[Job], None]:
+def _tensor(name: str) -> Act:
     """Perturb one tensor of the method's state."""
 
-    def perturb(job: Job) -> None:
-        tensor = job.method.state_dict()[name]
+    def perturb(training: Training, _: TrainingState) -> None:
+        tensor = training.method.state_dict()[name]
         with torch.no_grad():
             tensor.copy_(~tensor if tensor.dtype == torch.bool else tensor + (tensor.abs() * 0.01 + 0.01).to(tensor))
             if not tensor.is_floating_point() and tensor.dtype != torch.bool:
@@ -89,37 +91,38 @@ def _tensor(name: str) -> Callable[[Job], None]:
     return perturb
 
 
-def _forget(name: str) -> Callable[[Job], None]:
+def _forget(name: str) -> Act:
     """One tensor of the method's state as if it had never been saved: fresh."""
 
-    def forget(job: Job) -> None:
-        job.method.state_dict()[name].copy_(Job(job.config, show=_SILENT).method.state_dict()[name])
+    def forget(training: Training, _: TrainingState) -> None:
+        fresh = OneTraining(training.config, begin=False).method.state_dict()[name]
+        training.method.state_dict()[name].copy_(fresh)
 
     return forget
 
 
-def _momentum(position: int, factor: float) -> Callable[[Job], None]:
-    def scale(job: Job) -> None:
-        weights = job.optimizer.param_groups[0]["params"]
-        job.optimizer.state[weights[position]]["momentum_buffer"].mul_(factor)
+def _momentum(position: int, factor: float) -> Act:
+    def scale(training: Training, _: TrainingState) -> None:
+        weights = training.optimizer.param_groups[0]["params"]
+        training.optimizer.state[weights[position]]["momentum_buffer"].mul_(factor)
 
     return scale
 
 
-def _step(job: Job) -> None:
-    job.step += 1
+def _step(_: Training, state: TrainingState) -> None:
+    state.step += 1
 
 
-def _loss_sum(job: Job) -> None:
-    job.loss_sum.zero_()
+def _loss_sum(_: Training, state: TrainingState) -> None:
+    state.loss_sum.zero_()
 
 
-def _no_masks(job: Job) -> None:
-    job.method.on_epoch_start(0)  # masks of weights that are not yet the epoch's
+def _no_masks(training: Training, _: TrainingState) -> None:
+    training.method.on_epoch_start(0)  # masks of weights that are not yet the epoch's
 
 
-def _swapped_norms(job: Job) -> None:
-    state = job.method.state_dict()
+def _swapped_norms(training: Training, _: TrainingState) -> None:
+    state = training.method.state_dict()
     for name in [name for name in state if name.startswith("network.") and "running_mean" in name]:
         twin = state[name.replace("network.", "competitor.twin.", 1)]
         mine = state[name].clone()
@@ -127,9 +130,8 @@ def _swapped_norms(job: Job) -> None:
         twin.copy_(mine)
 
 
-_SILENT = SignalAt(10**9)
 _NET, _TWIN = "network.backbone.net.", "competitor.twin.backbone.net."
-ITEMS: dict[str, Callable[[Job], None]] = {
+ITEMS: dict[str, Act] = {
     "a convolution": _tensor(_NET + "layer2.0.conv1.weight"),
     "the target's norm weight": _tensor(_NET + "bn1.weight"),
     "the target's norm bias": _tensor(_NET + "bn1.bias"),
@@ -163,17 +165,17 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return folder / "cut", state_hash(whole.folder)
 
 
-def ending(stopped: Path, to: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Job], None]) -> str:
+def ending(stopped: Path, to: Path, monkeypatch: pytest.MonkeyPatch, change: Act) -> str:
     """The end of the stopped run when ``change`` happens to what was loaded."""
     shutil.copytree(stopped, to)
-    restore = Job._restore
+    restore = folder_module.restore
 
-    def restore_and_change(self: Job, *arguments: object) -> None:
-        restore(self, *arguments)  # type: ignore[arg-type]
-        change(self)
+    def restore_and_change(training: Training, state: TrainingState, checkpoint: Checkpoint, where: str) -> None:
+        restore(training, state, checkpoint, where)
+        change(training, state)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Job, "_restore", restore_and_change)
+        patch.setattr(folder_module, "restore", restore_and_change)
         pretrain(with_optimizer("sgd"), to)
     return state_hash(to)
 
@@ -190,4 +192,4 @@ def test_without_a_change_the_end_is_the_same(
     tmp_path: Path, stopped: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert len(ITEMS) >= 15
-    assert ending(stopped[0], tmp_path / "x", monkeypatch, lambda job: None) == stopped[1]
+    assert ending(stopped[0], tmp_path / "x", monkeypatch, lambda *_: None) == stopped[1]

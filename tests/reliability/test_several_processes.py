@@ -21,11 +21,15 @@ from PIL import Image
 from torch import Tensor
 
 from killing import config, kill_campaign, state_hash
+from one_training import Act, around_steps
 from patience import PATIENCE_SECONDS, wait_until
 from sdclr import PretrainConfig, Run, distributed, pretrain
+from sdclr.batch import Views
 from sdclr.checkpoint import CheckpointFolder
 from sdclr.errors import DataError, MissingInputError, StorageError
-from sdclr.jobs.pretrain.job import Job
+from sdclr.jobs.pretrain import folder as folder_module
+from sdclr.jobs.pretrain import step as step_module
+from sdclr.jobs.pretrain.training import Training, TrainingState
 from sdclr.jobs.status import read_status
 from several_processes import codes, free_port, kill, started
 
@@ -56,18 +60,15 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> str:
     return state_hash(folder)
 
 
-def at_step(number: int, rank: int, act: Callable[[Job], object]) -> Callable[[int], None]:
+def at_step(number: int, rank: int, act: Act) -> Callable[[int], None]:
     """What makes process ``rank`` do ``act`` when it is about to take step ``number``."""
 
     def prepare(here: int) -> None:
-        step = Job.train_step
+        def struck(training: Training, state: TrainingState) -> None:
+            if here == rank and state.step == number - 1:
+                act(training, state)
 
-        def struck(self: Job, views: Any) -> None:
-            if here == rank and self.step == number - 1:
-                act(self)
-            step(self, views)
-
-        Job.train_step = struck  # type: ignore[method-assign]
+        step_module.train_step = around_steps(struck)
 
     return prepare
 
@@ -300,16 +301,14 @@ def test_a_loss_that_is_not_finite_on_one_process_never_reaches_the_weights_of_a
     tmp_path: Path, expected: str, step: int
 ) -> None:
     def prepare(rank: int) -> None:
-        train_step, built = Job.train_step, []
+        train_step = step_module.train_step
 
-        def poisoned(self: Job, views: Any) -> None:
-            if not built:
-                loss = self.loss_per_image
-                self.loss_per_image = lambda v: loss(v) * (torch.nan if rank == 1 and self.step == step else 1)
-                built.append(True)
-            train_step(self, views)
+        def poisoned(training: Training, state: TrainingState, views: Views) -> None:
+            factor = torch.nan if rank == 1 and state.step == step - 1 else 1.0
+            poisonous = training.with_loss(lambda v: training.loss_per_image(v) * factor)
+            train_step(poisonous, state, views)
 
-        Job.train_step = poisoned  # type: ignore[method-assign]
+        step_module.train_step = poisoned
 
     assert struck_run(tmp_path / "x", prepare, silent=True) == [79, 79]
     status = read_status(tmp_path / "x")
@@ -334,7 +333,7 @@ def test_what_the_first_process_refuses_ends_all_with_its_code(tmp_path: Path) -
 def test_what_a_follower_cannot_do_ends_the_first_too(tmp_path: Path) -> None:
     def act(rank: int) -> None:
         if rank == 1:
-            Job.follow = lambda *_: (_ for _ in ()).throw(DataError("no such disk here"))  # type: ignore[method-assign]
+            folder_module.follow = lambda *_: (_ for _ in ()).throw(DataError("no such disk here"))
         pretrain(config(), tmp_path / "x")
 
     assert codes(started(2, act)) == [65, 65]
@@ -345,7 +344,7 @@ def test_processes_that_would_not_do_the_same_are_refused(tmp_path: Path) -> Non
     def act(rank: int) -> None:
         if rank == 1:
             Run.check = lambda *_: None  # type: ignore[method-assign]
-            Job._restore = lambda *_: None  # type: ignore[method-assign]
+            folder_module.restore = lambda *_: None
         pretrain(config().with_values({"optimizer.learning_rate": 0.3 + 0.1 * rank}), tmp_path / "x")
 
     assert codes(started(2, act)) == [80, 80]
@@ -463,7 +462,7 @@ def test_two_jobs_that_meet_on_one_port_do_not_end_each_other(
     port = free_port()
     monkeypatch.setattr("several_processes.free_port", lambda: port)
 
-    def wait(_: Job) -> None:
+    def wait(*_: object) -> None:
         (tmp_path / "in a step").touch()
         wait_until((tmp_path / "second is over").exists, "the second job goes on")
 

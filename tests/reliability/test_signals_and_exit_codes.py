@@ -15,11 +15,14 @@ import pytest
 from PIL import Image
 
 from killing import SignalAt, config, ended, forked, kill_campaign, state_hash
+from one_training import around_steps
 from patience import PATIENCE_SECONDS, wait_until
 from sdclr import Run, cli, errors, pretrain
 from sdclr.checkpoint import CheckpointFolder, Files
 from sdclr.data.split_files import read_positions
-from sdclr.jobs.pretrain.job import Job
+from sdclr.jobs.pretrain import job as job_module
+from sdclr.jobs.pretrain import step as step_module
+from sdclr.jobs.pretrain.training import TrainingState
 from sdclr.jobs.status import read_status
 
 
@@ -74,7 +77,7 @@ def struck(where: str, out: Path, send: Callable[[], None]) -> None:
         return first_send
 
     if where == "start-up":
-        Job.__init__ = once(Job.__init__)  # type: ignore[method-assign]
+        job_module.build = once(job_module.build)  # type: ignore[attr-defined]
     elif where == "the first checkpoint":
         Files.sync = once(Files.sync)  # type: ignore[method-assign]
     elif where == "a save":
@@ -87,15 +90,13 @@ def struck(where: str, out: Path, send: Callable[[], None]) -> None:
 
         CheckpointFolder.save = later  # type: ignore[method-assign]
     else:
-        step = Job.train_step
 
-        def fifth(self: Job, views: Any) -> None:
-            if self.step == 4 and left:
+        def fifth(_: object, state: TrainingState) -> None:
+            if state.step == 4 and left:
                 left.pop()
                 send()
-            step(self, views)
 
-        Job.train_step = fifth  # type: ignore[method-assign]
+        step_module.train_step = around_steps(fifth)
     pretrain_command(out)
 
 
@@ -262,6 +263,6 @@ def test_a_signal_inside_a_reader_is_not_taken_for_damage(tmp_path: Path, monkey
 
     np.save(tmp_path / "list.npy", np.arange(3))
     monkeypatch.setattr(np.lib.format, "read_magic", interrupted)
-    monkeypatch.setattr("sdclr.jobs.pretrain.job.build_data", read_list)
+    monkeypatch.setattr("sdclr.jobs.pretrain.build.build_data", read_list)
     with pytest.raises(errors.Preempted, match="stopped by SIGTERM before the first step"):
         pretrain(config(), tmp_path / "x")

@@ -15,12 +15,13 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from sdclr import Run, Views, cli, evaluate, load_backbone
+from one_training import interrupting, patch_steps
+from sdclr import Run, cli, evaluate, load_backbone
 from sdclr.backbones import BackboneConfig, build_backbone
 from sdclr.backbones.weights import save_backbone
 from sdclr.data.decode import READS_HEIF
 from sdclr.data.image_files import ImageFiles
-from sdclr.jobs.pretrain import job as pretrain_job
+from sdclr.jobs.pretrain import job as job_module
 from shard_stand_in import shards_of
 
 TINY = ["backbone.width=2", "views.size=32", "epochs=2"]
@@ -130,7 +131,7 @@ def test_a_run_leaves_out_the_same_files_when_it_goes_on(
     whole = victim.read_bytes()
     victim.write_bytes(whole[:300])
     skip = [*TINY, "batch_size=17", "data.on_error=skip"]
-    monkeypatch.setattr(pretrain_job.Job, "train", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(job_module, "train", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     monkeypatch.setattr(sys, "argv", ["sdclr", "pretrain", "./photos", "--out", "runs/x", *skip])
     with pytest.raises(SystemExit):
         cli.main()
@@ -221,16 +222,9 @@ def test_a_run_goes_on_with_other_workers_and_where_its_images_have_moved(
 ) -> None:
     code, _, err = sdclr("pretrain", "./photos", "--out", "runs/whole", *TINY, "data.num_workers=1")
     assert code == 0, err
-    real = pretrain_job.Job.train_step
-
-    def interrupted(job: pretrain_job.Job, views: Views) -> None:
-        if job.step == 1:
-            raise KeyboardInterrupt
-        real(job, views)
-
     every_epoch = "checkpoint_every_epochs=1"
     with monkeypatch.context() as patch:
-        patch.setattr(pretrain_job.Job, "train_step", interrupted)
+        patch_steps(patch, interrupting(1))
         sdclr("pretrain", "./photos", "--out", "runs/moved", *TINY, every_epoch, "data.num_workers=1")
     assert Run("runs/moved").checkpoints
     (tmp_path / "photos").rename(tmp_path / "elsewhere")

@@ -16,7 +16,9 @@ from sdclr.batch import Views
 from sdclr.data import Images
 from sdclr.data.image_arrays import ImageArrays
 from sdclr.device import describe_device, explain_out_of_memory, peak_process_memory
-from sdclr.jobs.pretrain.job import Job, memory_advice
+from sdclr.jobs.pretrain.build import build, memory_advice
+from sdclr.jobs.pretrain.step import train_step
+from sdclr.jobs.pretrain.training import TrainingState
 from sdclr.presentation.progress import AnyProgress, NoProgress
 from sdclr.settings import PretrainConfig
 
@@ -56,34 +58,35 @@ def preview(config: PretrainConfig, *, download: bool = False, progress: AnyProg
     """Build everything that pretrain would, take a few steps, and measure. Raises what pretrain raises."""
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else math.nan
     with explain_out_of_memory(memory_advice(config)):
-        job = Job(config, download=download, show=progress or NoProgress())
-        if job.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(job.device)
-        job.method.train()
-        job.method.on_epoch_start(0)
+        training = build(config, download=download, show=progress or NoProgress())
+        state = TrainingState.begin(training.device)
+        if training.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(training.device)
+        training.method.train()
+        training.method.on_epoch_start(0)
         times, first = [time.perf_counter()], None
-        warm_up = 2 if job.compile == "cuda-graphs" else 1  # steps: CUDA graphs are recorded in the second one
-        with closing(job.views(0)) as batches:
+        warm_up = 2 if training.compile == "cuda-graphs" else 1  # steps: CUDA graphs are recorded in the second one
+        with closing(training.views(0)) as batches:
             for views in islice(batches, STEPS + warm_up):
                 first = first or Views(views.a[:16].cpu(), views.b[:16].cpu(), views.index[:16].cpu())
-                job.train_step(views)
-                if job.device.type == "cuda":
-                    torch.cuda.synchronize(job.device)
+                train_step(training, state, views)
+                if training.device.type == "cuda":
+                    torch.cuda.synchronize(training.device)
                 times.append(time.perf_counter())
     assert first is not None
     counted = times[min(warm_up, len(times) - 2) :]  # at least one step, even if it is the only one
     return Preview(
-        num_images=len(job.images),
-        num_skipped=len(job.image_facts["skipped"]) if job.image_facts else 0,
-        decoded_bytes=_decoded_bytes(job.images),
-        steps_per_epoch=job.steps_per_epoch,
-        total_steps=job.total_steps,
+        num_images=len(training.images),
+        num_skipped=len(training.image_facts["skipped"]) if training.image_facts else 0,
+        decoded_bytes=_decoded_bytes(training.images),
+        steps_per_epoch=training.steps_per_epoch,
+        total_steps=training.total_steps,
         seconds_per_step=(counted[-1] - counted[0]) / (len(counted) - 1),
-        peak_memory_bytes=_peak_memory(job.device),
+        peak_memory_bytes=_peak_memory(training.device),
         load=load,
-        device=describe_device(job.device),
+        device=describe_device(training.device),
         views=first,
-        stills=torch.cat([batch.cpu() for batch in job.images.at(first.index.numpy()).stills(config.views.size)]),
+        stills=torch.cat([batch.cpu() for batch in training.images.at(first.index.numpy()).stills(config.views.size)]),
     )
 
 

@@ -22,7 +22,9 @@ from sdclr.batch import Views
 from sdclr.data import DataConfig, ViewsConfig, make_views
 from sdclr.device import Compiled, CompiledAs
 from sdclr.device_choices import Precision
-from sdclr.jobs.pretrain.job import Job
+from sdclr.jobs.pretrain.build import build
+from sdclr.jobs.pretrain.step import train_step
+from sdclr.jobs.pretrain.training import Training, TrainingState
 from sdclr.methods import SDCLRConfig, SimCLRConfig
 from sdclr.methods.nt_xent import nt_xent
 from sdclr.methods.projector import Network, projector
@@ -83,7 +85,7 @@ class Workload:
     def write(self, pixels: Tensor) -> None:
         np.savez(self.file, images=pixels.permute(0, 2, 3, 1).numpy())
 
-    def job(self, method: str, precision: Precision, compiled: CompiledAs) -> Job:
+    def training(self, method: str, precision: Precision, compiled: CompiledAs) -> Training:
         """What `sdclr pretrain` would run on these images; both methods have the 3-layer head."""
         head = SDCLRConfig if method == "sdclr" else SimCLRConfig
         config = PretrainConfig(
@@ -97,9 +99,9 @@ class Workload:
             precision=precision,
             compile=compiled,
         )
-        job = Job(config, show=NoProgress())
-        job.method.train().on_epoch_start(0)
-        return job
+        training = build(config, show=NoProgress())
+        training.method.train().on_epoch_start(0)
+        return training
 
 
 class Contestants:
@@ -117,43 +119,44 @@ class Contestants:
         a, b = torch.rand(2, work.batch, 3, work.size, work.size, device=self.device)
         self.ready = Views(a, b, torch.arange(work.batch, device=self.device))
 
-    def add_steps(self, precision: Precision, compiled: CompiledAs, *, with_data: bool) -> Job:
-        """A step of both methods on ready-made views; ``with_data``: SDCLR's also with its views. Returns its job."""
+    def add_steps(self, precision: Precision, compiled: CompiledAs, *, with_data: bool) -> Training:
+        """A step of both methods on ready-made views; ``with_data``: SDCLR's also with its views, and returned."""
         how = variant(precision, compiled)
         for method in ("simclr", "sdclr"):
-            job = self.work.job(method, precision, compiled)
-            layout = job.memory_format
+            training = self.work.training(method, precision, compiled)
+            layout = training.memory_format
             a, b = (view.contiguous(memory_format=layout) for view in self.ready[:2])
-            step = partial(job.train_step, Views(a, b, self.ready.index))
+            state = TrainingState.begin(self.device)
+            step = partial(train_step, training, state, Views(a, b, self.ready.index))
             self.actions[f"{method}_step[{how}]"] = timed(step, self.device)
-            if isinstance(job.loss_per_image, Compiled):
-                self._compiled[f"{method}_step[{how}]"] = compiled, job.loss_per_image
+            if isinstance(training.loss_per_image, Compiled):
+                self._compiled[f"{method}_step[{how}]"] = compiled, training.loss_per_image
         if with_data:
-            self._add_data(job, how)
+            self._add_data(training, state, how)
         self.actions[f"matmul[{precision}]"] = matmul(self.device, precision)
-        return job
+        return training
 
     def fallen_back(self) -> dict[str, str]:
         """Which steps did not run as their names say, once they have run, and how they did."""
         steps = self._compiled.items()
         return {name: f"ran {IN_WORDS[step.how]}, see the warning" for name, (how, step) in steps if step.how != how}
 
-    def _add_data(self, job: Job, how: str) -> None:
-        images, spec = self.pixels.to(self.device), job.config.views.spec()
+    def _add_data(self, training: Training, state: TrainingState, how: str) -> None:
+        images, spec = self.pixels.to(self.device), training.config.views.spec()
 
         def step() -> None:
-            job.train_step(make_views(images, self.ready.index, spec, seed=0, epoch=0))
+            train_step(training, state, make_views(images, self.ready.index, spec, seed=0, epoch=0))
 
         def endless() -> Iterator[Views]:
             for epoch in itertools.count():
-                yield from job.views(epoch)
+                yield from training.views(epoch)
 
         self.actions[f"sdclr_with_views[{how}]"] = timed(step, self.device)
         self.actions[f"sdclr_end_to_end[{how}]"] = self._end_to_end(
-            f"sdclr_end_to_end[{how}]", endless(), job.train_step
+            f"sdclr_end_to_end[{how}]", endless(), partial(train_step, training, state)
         )
-        assert isinstance(job.method, SDCLR)
-        self.actions["mask_refresh"] = timed(job.method.competitor.refresh_masks, self.device)
+        assert isinstance(training.method, SDCLR)
+        self.actions["mask_refresh"] = timed(training.method.competitor.refresh_masks, self.device)
 
     def add_reference(self) -> None:
         work = self.work

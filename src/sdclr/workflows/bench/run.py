@@ -124,15 +124,15 @@ def measured(settings: Settings, progress: AnyProgress) -> dict[str, Any]:
         entrants = Contestants(Workload(backbone, settings.size, batch, device, Path(folder) / "images.npz"))
         end_to_end = {main, variant(precisions[0], "cuda-graphs")}
         for precision, how in ways:
-            job = entrants.add_steps(precision, how, with_data=variant(precision, how) in end_to_end)
+            training = entrants.add_steps(precision, how, with_data=variant(precision, how) in end_to_end)
         entrants.add_reference()
         entrants.add_views()
         entrants.add_losses()
         entrants.add_lightly(precisions[0])
         task = progress.add("bench", total=(settings.rounds + 1) * len(entrants.actions), unit="measurements")
         memory, failed = warmed_up(entrants.actions, device, main, advance=lambda: progress.advance(task))
-        job.optimizer.zero_grad()  # gradients out of CUDA graphs must not be added to
-        flops = flops_of(lambda: job.method(entrants.ready).mean().backward())
+        training.optimizer.zero_grad()  # gradients out of CUDA graphs must not be added to
+        flops = flops_of(lambda: training.method(entrants.ready).mean().backward())
         left = 60 * minutes - (time.perf_counter() - begun)
         times = measure(entrants.actions, rounds=settings.rounds, seconds=left, advance=lambda: progress.advance(task))
         progress.finish(task, f"{len(times['loss'])} rounds")

@@ -1,0 +1,72 @@
+"""What several processes compare before the first step, and how they then train as one."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from contextlib import closing
+
+import torch
+
+from sdclr.config import differing_fields
+from sdclr.device import autocast
+from sdclr.distributed import START_SECONDS, averaging_gradients
+from sdclr.errors import DistributedError
+from sdclr.jobs.pretrain.step import laid_out
+from sdclr.jobs.pretrain.training import Training, TrainingState
+
+
+def agree(training: Training, state: TrainingState) -> Training:
+    """Join the other processes; DistributedError unless they are about to do the same.
+
+    Returns the training with a loss whose backward pass averages gradients; the same training on one process.
+    """
+    world = training.world
+    _require_the_same(training, state)
+    world.connect(training.device, patience=START_SECONDS * (6 if training.compile else 1))  # compilers take minutes
+    if not world.several:
+        return training
+    if training.compiled is not None:
+        training.method.forward = training.compiled  # type: ignore[method-assign]
+    together = training.with_loss(averaging_gradients(training.method))
+    _rehearse(together, state)
+    return together
+
+
+def _require_the_same(training: Training, state: TrainingState) -> None:
+    config = training.config
+    facts = {
+        "sdclr": importlib.metadata.version("sdclr"),
+        "torch": torch.__version__,
+        "data": training.data.fingerprint,
+        "images": len(training.images),
+        "step": state.step,
+        "precision": training.precision,
+    }
+    first = training.world.of_first("facts", facts | {"settings": config.to_dict()})
+    differences = differing_fields({key: first[key] for key in facts}, facts)
+    differences += config.differences(first["settings"])
+    if differences:
+        raise DistributedError(
+            f"process {training.world.rank} differs from process 0 (there -> here):\n  "
+            + "\n  ".join(differences)
+            + "\nEvery process needs the same package, the same data, and the run folder on a shared file system."
+        )
+
+
+def _rehearse(training: Training, state: TrainingState) -> None:
+    """One pass forward and backward that moves nothing.
+
+    What averages gradients lays out its buckets anew after its first pass, and the layout decides the order in
+    which three processes and more are summed: a run that goes on must meet the layout that it would have had.
+    """
+    method = training.method
+    buffers = {name: buffer.clone() for name, buffer in method.named_buffers()}
+    epoch, number = divmod(state.step, training.steps_per_epoch)
+    method.train()
+    with closing(training.views(epoch, number)) as views, autocast(training.device, training.precision):
+        loss_per_image = training.loss_per_image(laid_out(training, next(views)))
+    loss_per_image.sum().backward()
+    training.optimizer.zero_grad(set_to_none=True)
+    with torch.no_grad():
+        for name, buffer in method.named_buffers():
+            buffer.copy_(buffers[name])

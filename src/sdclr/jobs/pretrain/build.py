@@ -1,0 +1,274 @@
+"""Settings -> a Training: data, network, method and optimiser, before anything is written."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sdclr.backbones import (
+    IMAGENET,
+    Backbone,
+    BackboneConfig,
+    build_backbone,
+    checkpoint_activations,
+    contiguous_tails,
+    input_constants,
+    measure_feature_dim,
+)
+from sdclr.backbones.backbone import require_trainable_and_storable
+from sdclr.backbones.image_sizes import fitted_to
+from sdclr.backbones.weights import normalisation_of, require_loadable
+from sdclr.batch import Views
+from sdclr.data import Data, Images, build_data, steps_per_epoch
+from sdclr.data.contents import require_recorded
+from sdclr.data.image_store import DecodedStore
+from sdclr.device import (
+    Compiled,
+    compiled,
+    parameter_dtype,
+    resolve_compile,
+    resolve_device,
+    resolve_memory_format,
+    resolve_precision,
+)
+from sdclr.distributed import ALONE, World
+from sdclr.errors import ConfigError
+from sdclr.jobs.pretrain.starting_weights import load_starting_weights
+from sdclr.jobs.pretrain.training import VIEWS_CUT_BY_DEVICE, VIEWS_CUT_BY_HOST, Training
+from sdclr.jobs.pretrain.usable import usable_images
+from sdclr.methods import SDCLRConfig, SimCLRConfig, build_method
+from sdclr.methods.method import Method
+from sdclr.methods.sdclr import SDCLR
+from sdclr.optim import build_optimizer
+from sdclr.presentation.progress import AnyProgress, NoProgress
+from sdclr.process_state import default_generators
+from sdclr.run import CONTENTS_FILE, Run
+from sdclr.settings import PretrainConfig
+from sdclr.stateless_random import Stream, derive
+from sdclr.synchronised_norm import synchronise_norms
+
+
+def build(
+    config: PretrainConfig,
+    network: nn.Module | None = None,
+    *,
+    show: AnyProgress,
+    run: Run | None = None,
+    world: World = ALONE,
+    download: bool = False,
+) -> Training:
+    """Everything that a run needs; whatever does not fit is an error here.
+
+    ``run``: the folder it is for, which may already contain a part of it; None for a preview. ``network``: the user's
+    own module.
+    """
+    device = world.device(resolve_device(config.device))
+    precision = resolve_precision(config.precision, device)
+    compiling = resolve_compile(config.compile, device, several=world.several)
+    data = _data(config, run, show, download=download)
+    images, image_facts = usable_images(
+        data.pretraining_images(config.data.subset),
+        config.data,
+        data.fingerprint,
+        device,
+        run,
+        show,
+        data.class_names,
+        data.test,
+    )
+    num_steps = steps_per_epoch(len(images), config.batch_size)
+    world.require_images(len(images) - (num_steps - 1) * config.batch_size)
+    warmup_epochs = _warmup_epochs(config)
+    recorded = _recorded_choices(run, config)
+    architecture = _architecture(config, recorded)
+    if words := _fitted_words(architecture, config):
+        show.print(words)
+    with default_generators(derive(config.seed, Stream.WEIGHTS), device):
+        backbone, feature_dim = _starting_backbone(config, network, architecture, recorded, run, show)
+        memory_format = resolve_memory_format(config.memory_format, backbone, device)
+        fused = device.type == "cuda" and not compiling
+        prepare = partial(synchronise_norms, fused=fused) if world.several else nn.Identity()
+        settings = _method_settings(config, recorded)
+        method = build_method(settings, backbone, feature_dim, config.seed, prepare)
+        resolved = _choices(architecture, backbone, method)
+        method = method.to(device, parameter_dtype(precision)).to(memory_format=memory_format)
+    if config.memory_format == "auto" and device.type == "cpu":
+        contiguous_tails(method, config.views.size)
+    compiled_method = _compiled(method, config, compiling, world)
+    loss_per_image: Callable[[Views], Tensor] = compiled_method or method
+    placed, views_cut_by = _placed(images, device, show)
+    optimizer = build_optimizer(
+        method.parameters(),
+        **config.optimizer.model_dump(include={"name", "momentum", "weight_decay", "decay_norms_and_biases"}),
+    )
+    return Training(
+        config=config,
+        world=world,
+        device=device,
+        precision=precision,
+        compile=compiling,
+        memory_format=memory_format,
+        data=data,
+        images=placed,
+        image_facts=image_facts,
+        steps_per_epoch=num_steps,
+        warmup_epochs=warmup_epochs,
+        backbone=backbone,
+        architecture=architecture,
+        feature_dim=feature_dim,
+        method=method,
+        compiled=compiled_method,
+        loss_per_image=loss_per_image,
+        optimizer=optimizer,
+        resolved=resolved,
+        views_cut_by=views_cut_by,
+    )
+
+
+def memory_advice(config: PretrainConfig) -> str:
+    """What to change when the memory does not suffice."""
+    cost = f"batch_size (now {config.batch_size}), views.size (now {config.views.size}) or backbone.width"
+    return f"Lower {cost}; or set activation_checkpointing=true, or precision=bf16."
+
+
+def _data(config: PretrainConfig, run: Run | None, show: AnyProgress, *, download: bool) -> Data:
+    data = build_data(config.data, download=download, exclude=[run.folder] if run is not None else [])
+    if run is not None and run.exists:
+        _require_same_names(run, config, data)  # before every file is decoded
+    for remark in data.remarks:
+        show.print(remark)
+    return data
+
+
+def _require_same_names(run: Run, config: PretrainConfig, data: Data) -> None:
+    """ConfigError that counts the files that are new and gone since the run began."""
+    saved = run.read_json("split.json", "fingerprint")["fingerprint"]
+    if saved != data.fingerprint:
+        files = data.files(config.data.subset)
+        require_recorded(run.folder / CONTENTS_FILE, files, saved, data.fingerprint)
+
+
+def _warmup_epochs(config: PretrainConfig) -> float:
+    given = config.optimizer.warmup_epochs
+    epochs = min(10.0, config.epochs / 10) if given is None else given
+    if epochs >= config.epochs:
+        warnings.warn(
+            f"optimizer.warmup_epochs={epochs:g} is not shorter than the run ({config.epochs} epochs): the learning "
+            "rate never reaches its peak.",
+            stacklevel=4,
+        )
+    return epochs
+
+
+def _starting_backbone(
+    config: PretrainConfig,
+    network: nn.Module | None,
+    architecture: BackboneConfig,
+    recorded: dict[str, Any] | None,
+    run: Run | None,
+    show: AnyProgress,
+) -> tuple[Backbone, int]:
+    """The network with the weights it starts from, and its feature dim; a run that goes on gets its own later."""
+    backbone = _backbone(architecture, network)
+    feature_dim = measure_feature_dim(backbone, config.views.size)
+    resuming = run is not None and (bool(run.checkpoints) or run.backbone_path.is_file())
+    if not resuming:  # a checkpoint holds what became of them
+        if ":" in config.backbone.name:  # hours later would be too late
+            require_loadable(backbone, architecture, config.views.size)
+        load_starting_weights(backbone, config, architecture, show if recorded is None else NoProgress())
+    if recorded is not None:
+        backbone.normalise_with(**recorded["normalisation"])
+    if config.activation_checkpointing:
+        checkpoint_activations(backbone.net)
+    return backbone, feature_dim
+
+
+def _compiled(method: Method, config: PretrainConfig, compiling: str | bool, world: World) -> Compiled | None:
+    if not compiling:
+        return None
+    return compiled(
+        # of several processes, what averages gradients lies around it, and does not compile
+        method.forward if world.several else method,
+        f"method {config.method.name}",
+        cuda_graphs=compiling == "cuda-graphs",
+        required=world.several,
+    )
+
+
+def _placed(images: Images, device: torch.device, show: AnyProgress) -> tuple[Images, str]:
+    """The images where their views are to come, and who cuts these."""
+    placed = images.to(device)
+    if not isinstance(placed, DecodedStore):
+        return placed, VIEWS_CUT_BY_HOST
+    show.print(placed.describe())
+    return placed, VIEWS_CUT_BY_HOST if placed.resident is None else VIEWS_CUT_BY_DEVICE
+
+
+def _recorded_choices(run: Run | None, config: PretrainConfig) -> dict[str, Any] | None:
+    """What a run that is there already has made of the settings that leave something open; None for a new one.
+
+    One of an earlier version goes on as it was: the network as its options say, ImageNet's normalisation but for timm's
+    pre-trained weights.
+    """
+    if run is None or not run.exists:
+        return None
+    found: dict[str, Any] | None = run.read_json("environment.json").get("resolved")
+    if found is not None:
+        return found
+    backbone = config.backbone
+    asked_for = backbone.normalisation != "auto" or backbone.name.startswith("timm:")
+    constants = input_constants(backbone) if asked_for else IMAGENET
+    return {"backbone_options": backbone.options, "normalisation": constants.to_dict()}
+
+
+def _architecture(config: PretrainConfig, recorded: dict[str, Any] | None) -> BackboneConfig:
+    """The network with what views.size makes of it."""
+    if recorded is not None:
+        return config.backbone.model_copy(update={"options": recorded["backbone_options"]})
+    return fitted_to(config.backbone, config.views.size)
+
+
+def _fitted_words(architecture: BackboneConfig, config: PretrainConfig) -> str | None:
+    """What views.size has made of the network; None where that is nothing."""
+    added = {key: value for key, value in architecture.options.items() if key not in config.backbone.options}
+    if not added:
+        return None
+    options = ", ".join(f"{key}={value}" for key, value in added.items())
+    return f"{architecture.name} is built for views of {config.views.size} px ({options})"
+
+
+def _method_settings(config: PretrainConfig, recorded: dict[str, Any] | None) -> SimCLRConfig | SDCLRConfig:
+    """The method's settings, with prunable=auto as a run that goes on has resolved it."""
+    method = config.method
+    before = recorded.get("prunable") if recorded is not None else None
+    if isinstance(method, SDCLRConfig) and method.prunable == "auto" and before is not None:
+        return method.model_copy(update={"prunable": before})
+    return method
+
+
+def _choices(architecture: BackboneConfig, backbone: Backbone, method: Method) -> dict[str, Any]:
+    """For environment.json and for a run that goes on."""
+    choices: dict[str, Any] = {
+        "backbone_options": architecture.options,
+        "normalisation": normalisation_of(backbone).to_dict(),
+    }
+    if isinstance(method, SDCLR):
+        choices["prunable"] = method.competitor.prunable
+        choices["prunable_share"] = round(method.competitor.prunable_share, 6)
+    return choices
+
+
+def _backbone(architecture: BackboneConfig, network: nn.Module | None) -> Backbone:
+    if (network is None) == (architecture.name == "custom"):
+        raise ConfigError("backbone.name=custom and network=<your module> go together: give both or neither.")
+    if network is None:
+        return build_backbone(architecture)
+    constants = input_constants(architecture)
+    backbone = Backbone(network, constants.mean, constants.std)
+    require_trainable_and_storable(backbone.net)
+    return backbone

@@ -1,0 +1,183 @@
+"""The run folder of a training: written when it begins, compared when it goes on, completed when it ends."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from functools import partial
+
+from sdclr.backbones.weights import save_backbone as write_backbone
+from sdclr.data.contents import read_contents, require_recorded, write_record
+from sdclr.device import describe_device
+from sdclr.jobs.pretrain.outcome import require_no_history
+from sdclr.jobs.pretrain.saves import Saves
+from sdclr.jobs.pretrain.state import restore
+from sdclr.jobs.pretrain.training import Training, TrainingState
+from sdclr.methods.sdclr import SDCLR
+from sdclr.methods.self_competitor import SMALL_SHARE
+from sdclr.presentation.progress import AnyProgress
+from sdclr.run import CHOICES_FILE, CONTENTS_FILE, IMAGES_FILE, Run, environment
+from sdclr.run_consistency import require_own_backbone
+
+Choices = Sequence[tuple[str, object, str]]
+"""Settings that were chosen for the user: name, value, reason."""
+HALF = 0.5
+
+
+def open_folder(
+    training: Training, state: TrainingState, run: Run, saves: Saves, show: AnyProgress, choices: Choices
+) -> None:
+    """Write the folder's facts and the checkpoint of step 0, or pick up the newest checkpoint."""
+    if run.exists:
+        _compare_facts(training, run)
+    else:
+        _write_facts(training, run, show, choices)
+    if run.backbone_path.is_file():
+        require_own_backbone(run)
+        state.step = training.total_steps  # finished, whatever has become of its checkpoints
+        return
+    checkpoint = run.checkpoints.newest()
+    if checkpoint is not None:
+        restore(training, state, checkpoint, f"checkpoint of step {checkpoint.step} in {run.folder}")
+        saves.step = state.step
+    else:
+        require_no_history(run)
+    run.cut_metrics(checkpoint.facts["metrics_size"] if checkpoint else 0)
+    if checkpoint is None:
+        saves.save(run, read_back=True)  # a full or faulty disk shows before hours are spent
+    if state.step < training.total_steps:
+        _say_what_begins(training, state, show)
+
+
+def follow(training: Training, state: TrainingState, run: Run, step: int) -> None:
+    """Pick up the checkpoint of ``step``, which the first process has verified or just written."""
+    restore(training, state, run.checkpoints.at(step), f"checkpoint of step {step} in {run.folder}")
+
+
+def save_backbone(training: Training, state: TrainingState, run: Run) -> None:
+    """The target branch's backbone, under the stock network's own keys."""
+    config = training.config
+    write_backbone(
+        run.backbone_path,
+        training.backbone,
+        training.architecture.to_dict(),
+        facts={
+            "feature_dim": training.feature_dim,
+            "image_size": config.views.size,
+            "recipe": config.recipe,
+            "method": config.method.to_dict(),
+            "prunable": training.resolved.get("prunable"),
+            "prunable_share": training.resolved.get("prunable_share"),
+            "epochs": config.epochs,
+            "loss": state.mean_loss(training) if state.step else None,
+            "training": {
+                "seed": config.seed,
+                "batch_size": config.batch_size,
+                "optimizer": config.optimizer.to_dict(),
+                "views": config.views.to_dict(),
+                "data": {"subset": config.data.subset, "split": config.data.split},
+            },
+            "data": training.data.name,
+            "data_fingerprint": training.data.fingerprint,
+        },
+    )
+
+
+def _write_facts(training: Training, run: Run, show: AnyProgress, choices: Choices) -> None:
+    facts = environment(describe_device(training.device), training.world.size)
+    facts |= {
+        "precision": training.precision,
+        "memory_format": str(training.memory_format).removeprefix("torch."),
+        "compile": training.compile,
+        "views_cut_by": training.views_cut_by,
+        "resolved": training.resolved,
+    }
+    run.write_json("environment.json", facts)
+    run.write_json("split.json", training.data.manifest())
+    if training.image_facts is not None:
+        run.write_json(IMAGES_FILE, training.image_facts)
+    _record_images(training, run, show)
+    if choices:
+        rows = [{"setting": name, "value": value, "reason": reason} for name, value, reason in choices]
+        run.write_json(CHOICES_FILE, {"choices": rows})
+    run.write_text("config.yaml", training.config.to_yaml())  # last: it makes the folder a run
+
+
+def _record_images(training: Training, run: Run, show: AnyProgress) -> None:
+    """What every image file holds: who reads them later can tell whether they are still the same."""
+    files = training.data.files(training.config.data.subset)
+    if not files:
+        return
+    task = show.add("recording contents", total=sum(map(len, files.values())), unit="images")
+    record = {part: read_contents(images, (), partial(show.advance, task)) for part, images in files.items()}
+    show.finish(task)
+    # what was left out may be mended without harm
+    left_out = {path for path, _ in (training.image_facts or {}).get("skipped", ())}
+    record["train"] = [one for one in record["train"] if one.path not in left_out]
+    write_record(run.folder / CONTENTS_FILE, record)
+
+
+def _compare_facts(training: Training, run: Run) -> None:
+    """Raise where the data are no longer the same; warn where the rest of the run agrees but for rounding."""
+    config, data = training.config, training.data
+    saved = run.read_json("split.json", "fingerprint")["fingerprint"]
+    require_recorded(run.folder / CONTENTS_FILE, data.files(config.data.subset), saved, data.fingerprint)
+    run.require_classes(data.class_names)
+    facts = run.read_json("environment.json")
+    before = facts.get("views_cut_by", training.views_cut_by)
+    if before != training.views_cut_by:
+        warnings.warn(
+            f"views are cut by {training.views_cut_by} now, and were by {before} (data.store, data.placement, free "
+            "memory): from here on they agree with those of an uninterrupted run but for rounding.",
+            stacklevel=4,
+        )
+    size = facts.get("world_size", 1)
+    if size != training.world.size:
+        warnings.warn(
+            f"{training.world.size} processes go on with a run of {size}: from here on it agrees with an "
+            "uninterrupted one but for rounding.",
+            stacklevel=4,
+        )
+    if not run.checkpoints and "resolved" not in facts:
+        # begun by an earlier version and not yet under way: from here on this is what it goes on with
+        run.write_json("environment.json", facts | {"resolved": training.resolved})
+    if config.completed(run.settings()) != config.to_dict():  # the data have moved, for example
+        run.write_text("config.yaml", config.to_yaml())
+
+
+def _say_what_begins(training: Training, state: TrainingState, show: AnyProgress) -> None:
+    config = training.config
+    begun = f"resuming at step {state.step} of {training.total_steps}" if state.step else "starting"
+    warmup = f"warm-up {training.warmup_epochs:g} epochs"
+    if config.optimizer.warmup_epochs is None:
+        warmup += " (= min(10, epochs / 10))"
+    processes = f", {training.world.size} processes" if training.world.several else ""
+    show.print(
+        f"{begun}: {len(training.images)} images, {training.steps_per_epoch} steps an epoch, {config.epochs} epochs, "
+        f"{warmup}, {training.precision} on {describe_device(training.device)}{processes}"
+    )
+    if isinstance(training.method, SDCLR):
+        show.print(_competitor_words(training, training.method))
+        _warn_of_a_small_share(training.method)
+
+
+def _competitor_words(training: Training, method: SDCLR) -> str:
+    """What the competitor is pruned of, in relation to the whole backbone."""
+    competitor = method.competitor
+    asked = getattr(training.config.method, "prunable", competitor.prunable)
+    by_itself = " by auto" if asked == "auto" else ""
+    return (
+        f"competitor: {competitor.prunable_share:.1%} of all backbone weights are prunable, "
+        f"{competitor.prune_ratio:.0%} of these are masked (method.prunable={competitor.prunable}{by_itself})"
+    )
+
+
+def _warn_of_a_small_share(method: SDCLR) -> None:
+    """Below one half; far below it the competitor has said so itself."""
+    share = method.competitor.prunable_share
+    if SMALL_SHARE <= share < HALF:
+        warnings.warn(
+            f"only {share:.1%} of the backbone's weights can be pruned, and the competitor differs little from "
+            "the network itself. method.prunable=auto prunes linear layers, too, where they hold most weights.",
+            stacklevel=5,
+        )

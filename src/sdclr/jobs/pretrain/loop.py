@@ -1,0 +1,158 @@
+"""The epochs: when to refresh, save, log and stop. What a step does is in step.py."""
+
+from __future__ import annotations
+
+import itertools
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import closing
+
+from sdclr.batch import Views
+from sdclr.errors import Preempted
+from sdclr.jobs.pretrain import step
+from sdclr.jobs.pretrain.folder import save_backbone
+from sdclr.jobs.pretrain.saves import Saves
+from sdclr.jobs.pretrain.training import Training, TrainingState
+from sdclr.presentation.progress import AnyProgress
+from sdclr.run import Run
+from sdclr.signals import StopRequest
+
+
+def train(training: Training, state: TrainingState, run: Run, saves: Saves, show: AnyProgress, label: str) -> None:
+    """From the step of ``state`` to the last one; the host stays at most one step ahead of the device.
+
+    Raises Preempted where somebody asked for it, with everything saved.
+    """
+    config, world = training.config, training.world
+    training.method.train()
+    task = show.add(label, total=training.total_steps, unit="steps", done=state.step)
+    begun_epoch = state.step // training.steps_per_epoch
+    asked = False
+    for epoch in range(begun_epoch, config.epochs):
+        clock, first = EpochClock(), state.step % training.steps_per_epoch
+        with closing(training.views(epoch, first)) as views_of_epoch:  # threads that decode ahead end with the block
+            batches = clock.waiting_for(saves.before_errors(views_of_epoch, run))
+            # before the epoch begins: where the data fail here, what is saved is the end of the one before
+            ahead = next(batches)
+            if first == 0:
+                state.loss_sum.zero_()
+                training.method.on_epoch_start(epoch)
+            for views in itertools.chain([ahead], batches):
+                step.train_step(training, state, views)
+                if training.compiled is None or epoch > begun_epoch:  # the short last batch compiles once more
+                    world.set_patience(config.patience_seconds)
+                show.advance(task)
+                saves.saver.check()
+                if state.step % training.steps_per_epoch == 0:
+                    continue  # the end of the epoch comes first
+                if _to_stop(training, state):
+                    _stop(state, training, run, saves)
+                if world.is_first and saves.overdue():
+                    saves.save(run)
+        asked = _to_stop(training, state, now=True)
+        _log_epoch(training, state, run, epoch, training.steps_per_epoch - first, clock)
+        note = f"loss {state.mean_loss(training):.3f}, epoch {epoch + 1}/{config.epochs}"
+        show.advance(task, 0, note=f"{note}, data {clock.waited_share():.0%} of the time")
+        if asked and epoch + 1 < config.epochs:
+            _stop(state, training, run, saves)
+        if epoch + 1 == config.epochs or (world.is_first and (saves.due() or saves.overdue())):
+            saves.save(run)
+    saves.saver.settle()
+    if world.is_first:
+        save_backbone(training, state, run)
+        _require_whole_metrics(run, config.epochs)
+    show.finish(task, f"loss {state.mean_loss(training):.3f}")
+    if asked or (state.stop.signal_name and not world.several):
+        raise Preempted(f"stopped by {_signal(state.stop)} after the last step: {run.folder} is finished.")
+
+
+class EpochClock:
+    """How long an epoch has lasted, and how much of it the steps waited for their views."""
+
+    def __init__(self) -> None:
+        self.begun = time.perf_counter()
+        self.waited_seconds = 0.0
+
+    def seconds(self) -> float:
+        return time.perf_counter() - self.begun
+
+    def waited_share(self) -> float:
+        return self.waited_seconds / self.seconds()
+
+    def waiting_for(self, batches: Iterator[Views]) -> Iterator[Views]:
+        """The same batches; what the host spends on them (on a CPU their pixels, too) counts as waiting."""
+        while True:
+            begun = time.perf_counter()
+            views = next(batches, None)
+            self.waited_seconds += time.perf_counter() - begun
+            if views is None:
+                return
+            yield views
+
+
+def _log_epoch(
+    training: Training, state: TrainingState, run: Run, epoch: int, num_steps: int, clock: EpochClock
+) -> None:
+    """A line of metrics.jsonl, by the first process."""
+    step.require_finite(training, state)
+    if not training.world.is_first:
+        return
+    seconds = clock.seconds()
+    loss = state.mean_loss(training)
+    num_views = 2 * len(training.images) * num_steps / training.steps_per_epoch
+    run.append_metrics(
+        {
+            "epoch": epoch + 1,
+            "step": state.step,
+            "loss": loss,
+            "learning_rate": training.learning_rate(state.step),
+            "views_per_second": num_views / seconds,
+            "data_share": clock.waited_seconds / seconds,
+            "seconds": seconds,
+            **{name: float(value) for name, value in training.method.measurements().items()},
+        }
+    )
+    if training.compiled is not None and training.compiled.how != training.compile:
+        _record_compiling(run, training.compiled.how)
+
+
+def _record_compiling(run: Run, how: str | bool) -> None:
+    """Where what does not compile runs as it is, environment.json says so."""
+    facts = run.read_json("environment.json")
+    if facts.get("compile") != how:
+        run.write_json("environment.json", facts | {"compile": how})
+
+
+def _to_stop(training: Training, state: TrainingState, *, now: bool = False) -> bool:
+    """Whether to save and end here: on several processes once all know of it, a step late unless ``now``."""
+    if not training.world.several:
+        return state.stop.signal_name is not None
+    latest, before = state.votes
+    vote = latest if now else before
+    return vote is not None and vote.read()
+
+
+def _stop(state: TrainingState, training: Training, run: Run, saves: Saves) -> None:
+    saves.save(run)
+    saves.saver.settle()
+    raise Preempted(
+        f"stopped by {_signal(state.stop)} at step {state.step} of {training.total_steps}, everything saved. "
+        f"Go on with: {run.next_command('preempted')}"
+    )
+
+
+def _signal(stop: StopRequest) -> str:
+    return stop.signal_name or "a signal to another process"
+
+
+def _require_whole_metrics(run: Run, epochs: int) -> None:
+    """Warn when somebody has removed or cut the metrics while the run wrote them."""
+    entries, damaged = run.sound_metrics()
+    if len(entries) < epochs:
+        warnings.warn(
+            f"{run.metrics_path} holds {len(entries)} of {epochs} epochs"
+            + (f" and {len(damaged)} damaged lines" if damaged else "")
+            + ": somebody has removed or changed it during the run. The curves of a report lack the rest.",
+            stacklevel=3,
+        )

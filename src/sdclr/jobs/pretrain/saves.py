@@ -1,0 +1,73 @@
+"""When a run's checkpoints are written, and that an error does not take what was trained with it."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Iterator
+
+from sdclr.batch import Views
+from sdclr.errors import DataError, MissingInputError, SdclrError, StorageError
+from sdclr.jobs.pretrain.saver import Saver
+from sdclr.jobs.pretrain.state import to_checkpoint
+from sdclr.jobs.pretrain.step import require_finite
+from sdclr.jobs.pretrain.training import Training, TrainingState
+from sdclr.run import Run
+
+EPOCHS_BETWEEN_SAVES = 10
+SAVING_SHARE = 0.02
+"""Of a run's time, at most, where checkpoint_every_epochs leaves it open."""
+
+
+class Saves:
+    """The checkpoints of one run: written by the first process alone, since all have the same state."""
+
+    def __init__(self, training: Training, state: TrainingState, saver: Saver) -> None:
+        self.training, self.state, self.saver = training, state, saver
+        # the last save: its step, when it was, and how long the loop waited for it
+        self.step, self.at_seconds, self.cost_seconds = 0, time.monotonic(), 0.0
+
+    def save(self, run: Run, *, read_back: bool = False) -> None:
+        """Write a checkpoint of the step just done, or hand it to the thread that writes."""
+        begun = time.monotonic()
+        require_finite(self.training, self.state)
+        if not self.training.world.is_first:
+            return
+        checkpoint = to_checkpoint(self.training, self.state, run.metrics_size())
+        self.saver.save(run.checkpoints, checkpoint, read_back=read_back)
+        self.step, self.at_seconds = self.state.step, time.monotonic()
+        self.cost_seconds = self.at_seconds - begun
+
+    def due(self) -> bool:
+        """At the end of an epoch: after so many, or after ten once the last save is paid off."""
+        epochs = self.state.step // self.training.steps_per_epoch
+        every = self.training.config.checkpoint_every_epochs
+        if every is not None:
+            return epochs % every == 0
+        paid_off = time.monotonic() - self.at_seconds >= self.cost_seconds / SAVING_SHARE
+        return paid_off and epochs - self.step // self.training.steps_per_epoch >= EPOCHS_BETWEEN_SAVES
+
+    def overdue(self) -> bool:
+        """After any step: whether the last save is longer ago than checkpoint_every_minutes."""
+        return time.monotonic() - self.at_seconds > 60 * self.training.config.checkpoint_every_minutes
+
+    def before_errors(self, batches: Iterator[Views], run: Run) -> Iterator[Views]:
+        """The same batches; where the data fail (an image has vanished), what was trained is saved before the error."""
+        try:
+            yield from batches
+        except (DataError, MissingInputError, StorageError, OSError) as error:
+            if self.training.world.is_first:  # another one writes nothing; the first is in the middle of a step then
+                self._save_before(error, run)
+            raise
+
+    def _save_before(self, error: Exception, run: Run) -> None:
+        try:
+            self.save(run)
+            self.saver.settle()
+        except SdclrError as another:
+            warnings.warn(f"what was trained since step {self.step} is not saved: {another}", stacklevel=2)
+            return
+        if isinstance(error, SdclrError):
+            again = run.next_command("preempted")
+            up_to = f"Everything up to step {self.state.step} is saved; mend this, then go on with: {again}"
+            error.args = (f"{error} {up_to}",)

@@ -1,0 +1,81 @@
+"""One step: one forward, one backward, one update.
+
+B images of this process's share of a batch. The host never waits for the device here: whether a loss was finite is
+decided on the device, and read a step later.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from sdclr.batch import Views
+from sdclr.data import epoch_batches
+from sdclr.data.decode import printable
+from sdclr.device import LateAnswer, autocast, parameter_dtype
+from sdclr.errors import NonFiniteError
+from sdclr.jobs.pretrain.training import Training, TrainingState
+from sdclr.optim import set_learning_rate, step_if
+from sdclr.process_state import default_generators
+from sdclr.stateless_random import Stream, derive
+
+
+def train_step(training: Training, state: TrainingState, views: Views) -> None:
+    """Forward, backward, update. Several processes add up their losses, and whether one was asked to stop."""
+    world, optimizer = training.world, training.optimizer
+    state.step += 1
+    set_learning_rate(optimizer, training.learning_rate(state.step))
+    optimizer.zero_grad(set_to_none=True)  # first: with CUDA graphs the forward pass overwrites them
+    with default_generators(_seed_of(training, state.step), training.device):  # for backbones with dropout
+        with autocast(training.device, training.precision):
+            loss_per_image = training.loss_per_image(laid_out(training, views))  # [B]
+        num_images = views.share.total if views.share else len(loss_per_image)
+        # the processes' mean is the batch's mean
+        (loss_per_image.sum() / (num_images / world.size)).backward()
+    losses = loss_per_image.detach()
+    loss_sum, finite = losses.sum().double(), losses.isfinite().all()
+    if world.several:
+        asked = torch.full_like(loss_sum, state.stop.signal_name is not None)
+        loss_sum, num_not_finite, num_asked = world.sum(torch.stack([loss_sum, (~finite).double(), asked]))
+        finite = num_not_finite == 0
+        state.votes = LateAnswer(num_asked > 0), state.votes[0]
+    state.finite &= finite  # once false, no later step moves the weights either
+    step_if(state.finite, optimizer)
+    state.loss_sum += loss_sum
+    require_finite(training, state)  # of the step before: this one's answer is on its way
+    state.unread = LateAnswer(state.finite), state.step
+
+
+def _seed_of(training: Training, step: int) -> int:
+    """Every process drops other units; the first those of a run on one process."""
+    rank = training.world.rank
+    return derive(training.config.seed, Stream.STEP, step, *((rank,) if rank else ()))
+
+
+def laid_out(training: Training, views: Views) -> Views:
+    """The views in the dtype and memory format of the weights."""
+    dtype = parameter_dtype(training.precision)
+    a, b = (view.to(dtype=dtype, memory_format=training.memory_format) for view in (views.a, views.b))
+    return views._replace(a=a, b=b)
+
+
+def require_finite(training: Training, state: TrainingState) -> None:
+    """Raise NonFiniteError if the loss of the last step that was not looked at yet is no finite number."""
+    if state.unread is None:
+        return
+    (answer, step), state.unread = state.unread, None
+    if answer.read():
+        return
+    state.step = step - 1  # the last one that moved the weights
+    epoch, number = divmod(state.step, training.steps_per_epoch)
+    config = training.config
+    batches = epoch_batches(len(training.images), config.batch_size, seed=config.seed, epoch=epoch, first=number)
+    positions = next(batches).tolist()
+    names = getattr(training.images, "paths", None)
+    shown = [str(i) if names is None else printable(names[i]) for i in positions]
+    raise NonFiniteError(
+        f"the loss of step {step} is not a finite number (learning rate {training.learning_rate(step):.3g}). No step "
+        f"from there on changed the weights, and nothing of it was saved. Its {len(shown)} images: "
+        f"{', '.join(shown[:16])}{', ...' if len(shown) > 16 else ''}. Likely causes: steps too large, a "
+        "temperature too low, a precision that overflows. Lower optimizer.learning_rate, lengthen "
+        "optimizer.warmup_epochs, raise method.temperature, or use precision=fp32, in a new --out."
+    )

@@ -1,0 +1,121 @@
+"""What a run is made of once its settings are read: the parts that stay, and the few numbers that move."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sdclr.backbones import Backbone, BackboneConfig
+from sdclr.batch import Views
+from sdclr.data import Data, Images, epoch_batches
+from sdclr.device import Compiled, LateAnswer
+from sdclr.device_choices import Precision
+from sdclr.distributed import World
+from sdclr.methods.method import Method
+from sdclr.optim import learning_rate
+from sdclr.settings import PretrainConfig
+from sdclr.signals import StopRequest
+
+VIEWS_CUT_BY_HOST = "threads or memory"
+VIEWS_CUT_BY_DEVICE = "device, out of a store"
+
+
+@dataclass(frozen=True)
+class Training:
+    """The moving parts of one run, wired together; none of these names is bound anew while it trains."""
+
+    config: PretrainConfig
+    world: World
+    device: torch.device
+    precision: Precision
+    compile: str | bool
+    """How the method is to be compiled; what became of it, ``compiled`` knows."""
+    memory_format: torch.memory_format
+    data: Data
+    images: Images
+    """Those that are trained on."""
+    image_facts: dict[str, Any] | None
+    """Content of images.json; None for images in memory."""
+    steps_per_epoch: int
+    warmup_epochs: float
+    backbone: Backbone
+    architecture: BackboneConfig
+    """With what views.size makes of it."""
+    feature_dim: int
+    method: Method
+    compiled: Compiled | None
+    loss_per_image: Callable[[Views], Tensor]
+    """The method, or what compiles it or averages its gradients over processes."""
+    optimizer: torch.optim.Optimizer
+    resolved: dict[str, Any]
+    """What the run has made of the settings that leave something open."""
+    views_cut_by: str
+    """Of two forms that agree but for rounding."""
+
+    @property
+    def total_steps(self) -> int:
+        return self.config.epochs * self.steps_per_epoch
+
+    def with_loss(self, loss_per_image: Callable[[Views], Tensor]) -> Training:
+        """The same parts around another callable."""
+        return dataclasses.replace(self, loss_per_image=loss_per_image)
+
+    def learning_rate(self, step: int) -> float:
+        """Of one step, from 1: a function of the step alone."""
+        optimizer = self.config.optimizer
+        return learning_rate(
+            step,
+            peak=optimizer.learning_rate,
+            total_steps=self.total_steps,
+            warmup_steps=self.warmup_epochs * self.steps_per_epoch,
+            final=optimizer.final_learning_rate,
+        )
+
+    def batch_images(self, number: int) -> int:
+        """Images of an epoch's batch of this number, over all processes."""
+        return min(self.config.batch_size, len(self.images) - number * self.config.batch_size)
+
+    def views(self, epoch: int, first: int = 0) -> Generator[Views, None, None]:
+        """The batches of one epoch, from number ``first`` on; of several processes' batches this one's share."""
+        config, world = self.config, self.world
+        batches = epoch_batches(len(self.images), config.batch_size, seed=config.seed, epoch=epoch, first=first)
+        shares = map(world.mine, batches)
+        spec = config.views.spec()
+        for number, views in enumerate(self.images.views(shares, spec, seed=config.seed, epoch=epoch), start=first):
+            yield views._replace(share=world.share(self.batch_images(number)))
+
+
+@dataclass
+class TrainingState:
+    """What changes from step to step, besides weights, norms, masks and the optimiser's moments."""
+
+    step: int
+    """Steps done."""
+    loss_sum: Tensor
+    """float64 scalar on the device: over the images of the epoch so far."""
+    finite: Tensor
+    """bool scalar on the device: whether every loss up to now was finite."""
+    unread: tuple[LateAnswer, int] | None = None
+    """Of the last step, not looked at yet: ``finite`` after it, and its number."""
+    votes: tuple[LateAnswer | None, LateAnswer | None] = (None, None)
+    """Whether any process was asked to stop by the last step, and by the one before."""
+    stop: StopRequest = field(default_factory=StopRequest)
+    """Whether this process was asked to stop."""
+
+    @classmethod
+    def begin(cls, device: torch.device) -> TrainingState:
+        """Before the first step."""
+        return cls(
+            step=0,
+            loss_sum=torch.zeros((), dtype=torch.float64, device=device),
+            finite=torch.ones((), dtype=torch.bool, device=device),
+        )
+
+    def mean_loss(self, training: Training) -> float:
+        """Of the epoch that has just ended."""
+        return self.loss_sum.item() / len(training.images)
