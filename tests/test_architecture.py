@@ -19,6 +19,7 @@ BASE |= {
     "locks",
     "output_files",
     "output_streams",
+    "outside",
     "positioned_files",
     "process_state",
     "run_consistency",
