@@ -59,7 +59,7 @@ def state_hash(folder: Path) -> str:
         for name, tensor in sorted(tensors.items()):
             digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
     for line in run.metrics():
-        digest.update(repr((line["epoch"], line["step"], line["loss"], line["mask_churn"])).encode())
+        digest.update(repr((line["epoch"], line["step"], line["loss"], line.get("mask_churn"))).encode())
     return digest.hexdigest()
 
 

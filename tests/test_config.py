@@ -27,7 +27,7 @@ from sdclr.errors import ConfigError, MissingInputError
         ("epochs=0", ["epochs", "greater than or equal to 1", "got 0"]),
         ("epochs=1.5", ["epochs", "1.5"]),
         ("precision=fp16", ["precision", "'fp32'", "'fp16'"]),
-        ("method.name=byol", ["method.name must be one of 'simclr', 'sdclr'", "byol"]),
+        ("method.name=byol", ["method.name: there is no method 'byol'", "simclr, sdclr", "byol"]),
         ("views.area=[0.5,0.1]", ["views", "area", "smallest <= largest"]),
         ("method.random_share=0.95", ["random_share (0.95) must not exceed prune_ratio"]),
         ("data.path=/x", ["data", "digits come with scikit-learn"]),

@@ -21,10 +21,13 @@ if TYPE_CHECKING:
     from sdclr.jobs.examine import examine
     from sdclr.jobs.pretrain import pretrain, resume
     from sdclr.jobs.report import build_paper_table, build_report, write_paper_table, write_report
+    from sdclr.methods.config import MethodConfig
+    from sdclr.methods.method import Method
     from sdclr.methods.nt_xent import nt_xent
     from sdclr.methods.sdclr import SDCLR
     from sdclr.methods.self_competitor import SelfCompetitor
     from sdclr.methods.simclr import SimCLR
+    from sdclr.methods.table import register_method
     from sdclr.process_state import keep_freed_memory
     from sdclr.recipes import recipe
     from sdclr.run import Run
@@ -34,6 +37,8 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Balancedness": "sdclr.evaluation.balancedness",
+    "Method": "sdclr.methods.method",
+    "MethodConfig": "sdclr.methods.config",
     "PretrainConfig": "sdclr.settings",
     "Run": "sdclr.run",
     "SDCLR": "sdclr.methods.sdclr",
@@ -57,6 +62,7 @@ _HOME = {
     "nt_xent": "sdclr.methods.nt_xent",
     "pretrain": "sdclr.jobs.pretrain",
     "recipe": "sdclr.recipes",
+    "register_method": "sdclr.methods.table",
     "resume": "sdclr.jobs.pretrain",
     "write_paper_table": "sdclr.jobs.report",
     "write_report": "sdclr.jobs.report",
@@ -65,6 +71,8 @@ _HOME = {
 __all__ = [
     "SDCLR",
     "Balancedness",
+    "Method",
+    "MethodConfig",
     "PretrainConfig",
     "Run",
     "SdclrError",
@@ -87,6 +95,7 @@ __all__ = [
     "nt_xent",
     "pretrain",
     "recipe",
+    "register_method",
     "resume",
     "write_paper_table",
     "write_report",

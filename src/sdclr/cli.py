@@ -90,6 +90,22 @@ Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:N or auto.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line, for scripts.")]
 
 
+def _use(words: list[str] | None) -> None:
+    """Import what --use names: after the command line is read, never for --help or completion."""
+    if words:
+        from sdclr.workflows.own_entries import use
+
+        use(words)
+
+
+Use = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--use",
+        metavar="MODULE:NAME",
+        help="A method of your own, which a saved config or run names; imported here and nowhere else.",
+    ),
+]
 ALL_PROBES = "linear,few_shot,knn"
 FOR_SEVERAL_PROCESSES = ("pretrain", "resume")
 """Verbs that torchrun may start."""
@@ -161,6 +177,7 @@ def pretrain(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="With --dry-run: replace a file that has the sheet's name.")
     ] = False,
+    use: Use = None,
 ) -> None:
     """Pre-train a backbone. The same command on an existing --out goes on where it stopped.
 
@@ -171,12 +188,16 @@ def pretrain(
     A recipe: sdclr pretrain cifar10_lt_sdclr --data ~/data --out runs/x epochs=200 data.split=2.
     `sdclr recipes list` names the recipes, `sdclr recipes show NAME` every setting.
 
+    A method: method.name=focal starts from that method's own defaults; `sdclr methods` lists them. One of
+    your own is named as method.name=my_module:MyMethod (docs/extending.md).
+
     Several GPUs: torchrun --nproc-per-node N -m sdclr pretrain ..., the same words; they share every batch.
     """
     from sdclr.distributed import is_first, require_one_process
     from sdclr.jobs.pretrain import pretrain as run_pretrain
     from sdclr.presentation.progress import Progress
 
+    _use(use)
     paths = _paths({"data.path": data, "data.splits_dir": splits_dir, "weights": weights})
     if overwrite and not dry:
         raise ConfigError("--overwrite is for the sheet of --dry-run; a run folder is gone on with, never replaced.")
@@ -213,12 +234,13 @@ def _sheet_of(out: Path) -> Path:
 
 
 @app.command()
-def resume(folder: Annotated[Path, typer.Argument(metavar="RUN", callback=_expanded)]) -> None:
+def resume(folder: Annotated[Path, typer.Argument(metavar="RUN", callback=_expanded)], use: Use = None) -> None:
     """Go on with a run that stopped; the result is the same as if it had not."""
     from sdclr.distributed import is_first
     from sdclr.jobs.pretrain import resume as run_resume
     from sdclr.presentation.progress import Progress
 
+    _use(use)
     if not is_first():
         run_resume(folder)
         return
@@ -226,6 +248,18 @@ def resume(folder: Annotated[Path, typer.Argument(metavar="RUN", callback=_expan
         run = run_resume(folder, progress=progress)
     typer.echo(f"backbone: {shown(run.backbone_path)}")
     _say_next(run)
+
+
+@app.command()
+def methods(as_json: AsJson = False) -> None:
+    """List the methods that method.name may choose."""
+    from sdclr.methods.table import METHODS
+
+    for row in METHODS.values():
+        if as_json:
+            _echo_json({"name": row.name, "display_name": row.display_name, "summary": row.summary})
+        else:
+            typer.echo(f"{row.name:<22}{row.display_name:<15}{row.summary}")
 
 
 @app.command()
@@ -686,6 +720,10 @@ def _settings(
     places = {
         name: str(value) for name, value in given.items() if name in ("data.root", "data.test_path", "data.store")
     }
+    if isinstance(method := given.get("method.name"), str):
+        from sdclr.methods.table import named_method
+
+        given["method.name"] = named_method(method)
     values = flags | given | _paths(places)
     sources = "Images are a folder (./photos), a list or table, a glob, shards, a .zip or a .npz."
     known = f"`sdclr recipes list` names the recipes. {sources}"
@@ -830,7 +868,7 @@ _ADVICE = {
 }
 
 
-TEXT_IS_THE_RESULT = ("report", "status", "recipes")
+TEXT_IS_THE_RESULT = ("report", "status", "recipes", "methods")
 """Verbs that have done nothing where what they print is lost; the others have written files."""
 
 

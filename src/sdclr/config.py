@@ -12,12 +12,15 @@ import types
 import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationError, ValidationInfo
+from pydantic.fields import FieldInfo
+from pydantic_core import InitErrorDetails, core_schema
 
 from sdclr.documents import parse_json, read_yaml_file, to_yaml
 from sdclr.errors import ConfigError, MissingInputError
+from sdclr.outside import Table
 from sdclr.safe_text import shown
 
 Fraction = Annotated[float, Field(ge=0, le=1, json_schema_extra={"fraction": True})]
@@ -36,6 +39,9 @@ INCIDENTAL: dict[str, Any] = {"incidental": True}
 class Section(BaseModel):
     """Base of every group of settings: frozen, no unknown keys, no silent conversions."""
 
+    is_foreign: ClassVar[bool] = False
+    """Whether it stands for an entry that no table knows."""
+
     model_config = ConfigDict(
         frozen=True,
         extra="forbid",
@@ -46,11 +52,15 @@ class Section(BaseModel):
     )
 
     @classmethod
-    def parse(cls, values: Mapping[str, Any]) -> Self:
-        """Validate plain nested values. Raises ConfigError that names every offending field."""
+    def parse(cls, values: Mapping[str, Any], *, foreign: bool = False) -> Self:
+        """Validate plain nested values. Raises ConfigError that names every offending field.
+
+        ``foreign``: what is made of an entry that no table knows (a method from outside the package) can be read, and
+        nothing more.
+        """
         try:
             # through JSON: strict, yet lists become tuples and ints become floats, as YAML and flags need
-            return cls.model_validate_json(json.dumps(values))
+            return cls.model_validate_json(json.dumps(values), context={_FOREIGN: foreign})
         except ValidationError as error:
             # a default that waits for another field is no mistake of its own
             mistakes = [e for e in error.errors() if e["type"] != "default_factory_not_called"]
@@ -76,13 +86,14 @@ class Section(BaseModel):
                 if not isinstance(target, dict):
                     raise ConfigError(f"{name} is not a setting: {section} is a value, not a section.")
             target[key] = value
-        return self.parse(settings)
+        foreign = any(getattr(getattr(self, name), "is_foreign", False) for name in type(self).model_fields)
+        return self.parse(settings, foreign=foreign)
 
     @classmethod
     def completed(cls, saved: Mapping[str, Any]) -> dict[str, Any]:
         """Settings saved by an earlier version, with defaults for the fields it lacked; unreadable ones as they are."""
         try:
-            return cls.parse(saved).to_dict()
+            return cls.parse(saved, foreign=True).to_dict()
         except (ConfigError, TypeError, ValueError, RecursionError):
             return dict(saved)
 
@@ -103,8 +114,8 @@ class Section(BaseModel):
         return to_yaml(self.to_dict())
 
     @classmethod
-    def from_yaml(cls, path: Path) -> Self:
-        """Read a saved config. Raises MissingInputError or ConfigError, naming the file."""
+    def from_yaml(cls, path: Path, *, foreign: bool = False) -> Self:
+        """Read a saved config. Raises MissingInputError or ConfigError, naming the file. ``foreign``: see parse."""
         try:
             values = read_yaml_file(path)
         except FileNotFoundError:
@@ -114,9 +125,61 @@ class Section(BaseModel):
         if not isinstance(values, dict):
             raise ConfigError(f"config file {path} must hold a mapping of settings, got {type(values).__name__}.")
         try:
-            return cls.parse(values)
+            return cls.parse(values, foreign=foreign)
         except (ConfigError, TypeError, ValueError, RecursionError) as error:
             raise ConfigError(f"in config file {path}:\n{error}") from None
+
+
+_FOREIGN = "foreign"
+
+
+class OneOf:
+    """Annotation of a field that holds one of several sections, told apart by their ``name``.
+
+    They are looked up when a value is validated, so an entry may be added while the program runs. ``foreign``: the
+    section for a name that is not in the table, where ``parse`` was told to allow one.
+    """
+
+    def __init__(self, what: str, table: Table[Any], foreign: type[Section]) -> None:
+        self._what, self._table, self._foreign = what, table, foreign
+
+    def sections(self) -> list[type[Section]]:
+        return [row.config for row in self._table.values()]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        return core_schema.with_info_plain_validator_function(
+            self._section,
+            serialization=core_schema.plain_serializer_function_ser_schema(lambda one: one.model_dump(mode="json")),
+        )
+
+    def _section(self, value: Any, info: ValidationInfo) -> Section:
+        if isinstance(value, Section):
+            return value
+        if not isinstance(value, Mapping):
+            raise ValueError(f"must be a group of settings with a name, got {value!r}")
+        name = value.get("name")
+        if not isinstance(name, str):
+            raise self._mistake(value, InitErrorDetails(type="missing", loc=("name",), input=value))
+        section = self._table[name].config if name in self._table else self._foreign
+        if section is self._foreign and not (info.context or {}).get(_FOREIGN):
+            unknown = ValueError(f"there is no {self._what} {shown(repr(name))}. {self._table.choice(name)}")
+            details = InitErrorDetails(type="value_error", loc=("name",), input=name, ctx={"error": unknown})
+            raise self._mistake(value, details)
+        try:
+            return section.model_validate_json(json.dumps(value), context=info.context)
+        except ValidationError as error:
+            raise self._mistake(value, *(_located(one, name) for one in error.errors())) from None
+
+    def _mistake(self, value: Any, *details: InitErrorDetails) -> ValidationError:
+        return ValidationError.from_exception_data(self._what, list(details))
+
+
+def _located(error: Any, tag: str) -> InitErrorDetails:
+    """An error inside the section of this name, as that of its field in the settings around it."""
+    details = InitErrorDetails(type=error["type"], loc=(tag, *error["loc"]), input=error["input"])
+    if "ctx" in error:
+        details["ctx"] = error["ctx"]
+    return details
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:
@@ -175,9 +238,15 @@ def _incidental(section: type[BaseModel], prefix: str = "") -> set[str]:
         extra = field.json_schema_extra
         if isinstance(extra, dict) and extra.get("incidental"):
             names.add(f"{prefix}{name}")
-        for part in _sections(field.annotation):
+        for part in _sections_of(field):
             names |= _incidental(part, f"{prefix}{name}.")
     return names
+
+
+def _sections_of(field: FieldInfo) -> list[type[BaseModel]]:
+    """Every settings model that a field may hold."""
+    named = [section for marker in field.metadata if isinstance(marker, OneOf) for section in marker.sections()]
+    return [*named] or _sections(field.annotation)
 
 
 def _sections(annotation: Any) -> list[type[BaseModel]]:
@@ -267,14 +336,14 @@ def _has(model: type[BaseModel], name: str) -> bool:
         fields = [one.model_fields[part] for one in sections if part in one.model_fields]
         if not fields:
             return False
-        sections = [section for field in fields for section in _sections(field.annotation)]
+        sections = [section for field in fields for section in _sections_of(field)]
     return True
 
 
 def _section_with(model: type[BaseModel], word: str) -> str | None:
     """The first section of ``model`` that has a setting of this name."""
     for section, field in model.model_fields.items():
-        if any(word in one.model_fields for one in _sections(field.annotation)):
+        if any(word in one.model_fields for one in _sections_of(field)):
             return section
     return None
 
@@ -295,7 +364,7 @@ def _locate(model: type[BaseModel], location: tuple[int | str, ...]) -> tuple[st
         extra = field.json_schema_extra if field else None
         fraction = isinstance(extra, dict) and bool(extra.get("fraction"))
         if field:
-            sections = _sections(field.annotation)
+            sections = _sections_of(field)
     return ".".join(names), valid, fraction
 
 
@@ -314,8 +383,6 @@ def _explain(model: type[BaseModel], error: Any) -> str:
         return f"{name} is not a setting; {_likely(model, name, valid)}"
     if kind == "missing":
         return f"{name} is missing; it must be given."
-    if kind == "union_tag_invalid":
-        return f"{name}.name must be one of {error['ctx']['expected_tags']}, got {error['ctx']['tag']!r}."
     if kind == "value_error":
         message = str(error["ctx"]["error"])
         return f"{name}: {message}" if name else message

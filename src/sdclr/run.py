@@ -286,7 +286,17 @@ class Run:
             return "report it"
         if _section(settings, "backbone").get("name") == "custom":
             return f"from Python: sdclr.resume({str(self.folder)!a}, network=...)"
-        return command("sdclr", "resume", self.folder)
+        outside = self.outside_method()
+        return command("sdclr", "resume", self.folder, *(("--use", outside[1]) if outside else ()))
+
+    def outside_method(self) -> tuple[str, str] | None:
+        """Name and "module:Class" of a method that is not part of the package; None for one of ours."""
+        with contextlib.suppress(DataError, MissingInputError):
+            origin = _section(self.read_json("environment.json"), "outside").get("method")
+            name = _section(self.settings(), "method").get("name")
+            if isinstance(origin, str) and isinstance(name, str):
+                return name, origin
+        return None
 
     def _next_when_done(self) -> str | None:
         """Evaluate where there are labels, then report, then the features of one's own images; then nothing is left."""

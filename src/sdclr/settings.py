@@ -12,7 +12,9 @@ from sdclr.config import INCIDENTAL, LARGEST_SEED, Section
 from sdclr.data.config import DataConfig, ViewsConfig
 from sdclr.device_choices import Compile, MemoryFormat, Precision
 from sdclr.errors import ConfigError
-from sdclr.methods.config import METHODS, MethodConfig
+from sdclr.methods.config import MethodConfig
+from sdclr.methods.table import METHODS
+from sdclr.methods.table import SECTION as METHOD_SECTION
 
 
 class OptimizerConfig(Section):
@@ -42,7 +44,7 @@ class PretrainConfig(Section):
     data: DataConfig
     views: ViewsConfig = ViewsConfig()
     backbone: BackboneConfig = BackboneConfig()
-    method: MethodConfig
+    method: Annotated[MethodConfig, METHOD_SECTION]
     optimizer: OptimizerConfig = OptimizerConfig()
     epochs: Annotated[int, Field(ge=1, le=10**7)] = 2000
     """Passes over the training images."""
@@ -77,9 +79,9 @@ class PretrainConfig(Section):
     def with_values(self, values: Mapping[str, Any]) -> Self:
         """A copy with dotted names set to plain values, validated again.
 
-        Where they choose another backbone or method, settings of this config that do not apply to it (the width of a
-        ResNet, the prune ratio of SDCLR) go back to their defaults. One that ``values`` give themselves is a
-        ConfigError.
+        Where they choose another backbone, settings of this config that do not apply to it (the width of a ResNet) go
+        back to their defaults; one that ``values`` give themselves is a ConfigError. Where they choose another method,
+        all of its settings begin at that method's own defaults: what suits one need not suit the other.
         """
         return super().with_values(self._left_behind(values) | dict(values))
 
@@ -94,8 +96,6 @@ class PretrainConfig(Section):
                 if "backbone.name" in values:
                     taken_back[f"backbone.{field}"] = unset_value(field)
         method = values.get("method.name")
-        if isinstance(method, str) and method in METHODS and "method" not in values:
-            fields = METHODS[method].model_fields
-            kept = {key: value for key, value in self.method.to_dict().items() if key in fields}
-            taken_back["method"] = kept
+        if method != self.method.name and method in METHODS and "method" not in values:
+            taken_back["method"] = {"name": method}
         return taken_back

@@ -82,3 +82,27 @@ def test_the_proposed_batch_size_works_for_every_small_data_set() -> None:
 def test_a_batch_larger_than_the_data_is_refused(num_images: int, batch_size: int) -> None:
     with pytest.raises(ConfigError, match=rf"must not exceed the {num_images} training images, got {batch_size}"):
         steps_per_epoch(num_images, batch_size)
+
+
+def test_weights_draw_images_in_proportion_and_with_replacement() -> None:
+    weights = torch.tensor([0.0, 1.0, 0.0, 3.0, 0.0])
+    drawn = torch.cat([torch.cat(list(epoch_batches(5, 2, seed=1, epoch=e, weights=weights))) for e in range(2000)])
+    counts = torch.bincount(drawn, minlength=5)
+    assert counts[[0, 2, 4]].tolist() == [0, 0, 0]
+    share = counts[3].item() / 10_000
+    assert abs(share - 0.75) < 4 * (0.75 * 0.25 / 10_000) ** 0.5
+
+
+def test_weighted_batches_are_a_function_of_seed_and_epoch_and_first_skips_batches() -> None:
+    weights = torch.linspace(0, 1, 11)
+    all_of_them = list(epoch_batches(11, 3, seed=1, epoch=4, weights=weights))
+    assert [len(batch) for batch in all_of_them] == [3, 3, 3, 2]
+    rest = list(epoch_batches(11, 3, seed=1, epoch=4, first=2, weights=weights))
+    assert [batch.tolist() for batch in rest] == [batch.tolist() for batch in all_of_them[2:]]
+    other = torch.cat(list(epoch_batches(11, 3, seed=1, epoch=5, weights=weights)))
+    assert other.tolist() != torch.cat(all_of_them).tolist()
+
+
+def test_weights_of_zero_alone_are_refused() -> None:
+    with pytest.raises(ConfigError, match="no image can be drawn"):
+        list(epoch_batches(3, 2, seed=1, epoch=0, weights=torch.zeros(3)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -216,3 +217,18 @@ def test_parameters_have_the_documented_types() -> None:
         torch.int64, torch.bool, torch.float32, torch.int64, torch.bool, torch.float32,
     ]  # fmt: skip
     assert [tuple(part.shape) for part in drawn] == [(8, 4), (8,), (8, 4), (8,), (8,), (8,)]
+
+
+def test_strength_per_image_multiplies_the_jitter_of_each_image() -> None:
+    spec = ViewSpec(size=8, jitter_probability=1.0)
+    index = torch.arange(3000)
+    plain = draw_view_parameters(spec, index, 8, 8, seed=1, epoch=0, view=0)
+    strength = torch.tensor([0.0, 1.0, 0.5]).repeat(1000)
+    scaled = draw_view_parameters(replace(spec, strength=strength), index, 8, 8, seed=1, epoch=0, view=0)
+    neutral = torch.tensor([1.0, 1.0, 1.0, 0.0])
+    assert torch.equal(scaled.factors[0::3], neutral.expand(1000, 4))
+    assert torch.equal(scaled.factors[1::3], plain.factors[1::3]), "a strength of 1 changes no bit"
+    expected = neutral + 0.5 * (plain.factors[2::3] - neutral)
+    torch.testing.assert_close(scaled.factors[2::3], expected, rtol=1e-5, atol=1e-6)
+    for name in ("box", "flip", "order", "grey", "sigma"):
+        assert torch.equal(getattr(scaled, name), getattr(plain, name))

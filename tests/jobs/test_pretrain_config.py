@@ -39,7 +39,7 @@ def test_another_method_does_not_inherit_what_it_does_not_know() -> None:
     sdclr = recipe("digits_sdclr").with_values({"method.temperature": 0.5})
     simclr = sdclr.with_values({"method.name": "simclr"})
     assert type(simclr.method) is SimCLRConfig
-    assert simclr.method.temperature == 0.5
+    assert simclr.method == SimCLRConfig(), "what suits one need not suit the other"
     assert isinstance(simclr.with_values({"method.name": "sdclr"}).method, SDCLRConfig)
     with pytest.raises(ConfigError, match=r"method\.prune_ratio is not a setting"):
         sdclr.with_values({"method.name": "simclr", "method.prune_ratio": 0.5})

@@ -12,7 +12,7 @@ import torch
 import reference_names
 from sdclr import Views
 from sdclr.backbones import BackboneConfig, build_backbone
-from sdclr.methods import SDCLRConfig, SimCLRConfig, build_method
+from sdclr.methods import Parts, SDCLRConfig, SimCLRConfig, build_method
 from sdclr.methods.method import Method
 from sdclr.methods.sdclr import SDCLR
 from sdclr.optim import build_optimizer, learning_rate, set_learning_rate
@@ -22,7 +22,7 @@ def reference_method(values: np.lib.npyio.NpzFile, kind: str) -> Method:
     """The golden network with its initial weights, both branches' norms included."""
     layers = {"simclr": SimCLRConfig(projection_dim=16), "sdclr": SDCLRConfig(projection_dim=16, projector_layers=3)}
     backbone = build_backbone(BackboneConfig(name="resnet10", width=8))
-    method = build_method(layers[kind], backbone, 64, seed=0).double()
+    method = build_method(layers[kind], Parts(backbone, 64, num_images=96, num_epochs=3, seed=0)).double()
     method.network.load_state_dict(reference_names.branch_state(values, "init/", 0))
     if isinstance(method, SDCLR):
         twin = {f"twin.{k}": v for k, v in reference_names.branch_state(values, "init/", 1).items()}

@@ -7,12 +7,17 @@ from torch import nn
 from sdclr import Views, nt_xent
 from sdclr.errors import ConfigError
 from sdclr.methods import SDCLR, SDCLRConfig, SimCLR, SimCLRConfig, build_method
+from sdclr.methods.method import Parts
 from sdclr.methods.projector import projector
 
 
 def backbone() -> nn.Module:
     torch.manual_seed(0)
     return nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+def parts() -> Parts:
+    return Parts(backbone(), 8, num_images=6, num_epochs=2, seed=0)
 
 
 def views(count: int = 6) -> Views:
@@ -22,7 +27,7 @@ def views(count: int = 6) -> Views:
 
 @pytest.mark.parametrize("config", [SimCLRConfig(projection_dim=4), SDCLRConfig(projection_dim=4)])
 def test_every_method_returns_a_finite_loss_per_image_that_reaches_every_parameter(config: SimCLRConfig) -> None:
-    method = build_method(config, backbone(), 8, seed=0)
+    method = build_method(config, parts())
     method.on_epoch_start(0)
     loss = method(views())
     assert loss.shape == (6,)
@@ -45,7 +50,7 @@ def test_sdclr_sends_view_a_through_the_dense_weights_and_view_b_through_the_pru
 
 
 def test_the_projector_is_never_pruned_even_when_linear_layers_are() -> None:
-    method = build_method(SDCLRConfig(prunable="conv+linear", projection_dim=4), backbone(), 8, seed=0)
+    method = build_method(SDCLRConfig(prunable="conv+linear", projection_dim=4), parts())
     assert isinstance(method, SDCLR)
     assert list(method.competitor.masks()) == ["backbone.0.weight"]
 

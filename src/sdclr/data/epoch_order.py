@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import torch
 from torch import Tensor
 
 from sdclr.errors import ConfigError
-from sdclr.stateless_random import Stream, derive, permutation
+from sdclr.stateless_random import Stream, derive, permutation, uniforms
 
 
 def steps_per_epoch(num_images: int, batch_size: int) -> int:
@@ -30,7 +31,23 @@ def steps_per_epoch(num_images: int, batch_size: int) -> int:
     return -(-num_images // batch_size)
 
 
-def epoch_batches(num_images: int, batch_size: int, *, seed: int, epoch: int, first: int = 0) -> Iterator[Tensor]:
-    """The batches of one epoch from number ``first`` on: int64 positions [B], each image once."""
-    order = permutation(derive(seed, Stream.EPOCH_ORDER, epoch), num_images)
+def epoch_batches(
+    num_images: int, batch_size: int, *, seed: int, epoch: int, first: int = 0, weights: Tensor | None = None
+) -> Iterator[Tensor]:
+    """The batches of one epoch from number ``first`` on: int64 positions [B], each image once.
+
+    ``weights`` [N], at least 0: instead, N draws with replacement, each image in proportion to its weight. ConfigError
+    where all are 0.
+    """
+    key = derive(seed, Stream.EPOCH_ORDER, epoch)
+    order = permutation(key, num_images) if weights is None else _drawn(key, weights)
     yield from order[first * batch_size :].split(batch_size)
+
+
+def _drawn(key: int, weights: Tensor) -> Tensor:
+    """N positions, drawn independently in proportion to the weights [N]: int64 [N]."""
+    total = weights.double().cumsum(0)
+    if not total[-1] > 0:
+        raise ConfigError("all sampling weights are 0: no image can be drawn.")
+    chance = uniforms(key, torch.arange(len(weights)), 1).squeeze(1).double()  # [0, 1)
+    return torch.searchsorted(total, chance * total[-1], right=True).clamp(max=len(weights) - 1)

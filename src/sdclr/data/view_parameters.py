@@ -8,7 +8,7 @@ friends. Draws only numbers; :mod:`sdclr.data.views` applies them.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import permutations
 from typing import NamedTuple
 
@@ -47,6 +47,8 @@ class ViewSpec:
     """Probability of a Gaussian blur."""
     blur_sigma: tuple[float, float] = (0.1, 2.0)
     """Standard deviation of the blur, in pixels of the view."""
+    strength: Tensor | None = field(default=None, compare=False)
+    """[N] at least 0, by the images' position: multiplies the strengths of the jitter; None is 1 for all."""
 
 
 class ViewParameters(NamedTuple):
@@ -75,6 +77,8 @@ def draw_view_parameters(
     strengths = torch.tensor(spec.jitter).to(u.device, non_blocking=True)  # the host does not wait for the device
     neutral = torch.tensor([1.0, 1.0, 1.0, 0.0]).to(u.device, non_blocking=True)
     jittered = rest[:, 1] < spec.jitter_probability
+    if spec.strength is not None:
+        strengths = strengths * spec.strength.to(index.device)[index, None].float()  # [B, 4]
     lowest = torch.where(neutral == 1, (neutral - strengths).clamp(min=0), -strengths)
     factors = lowest + rest[:, 2:6] * (neutral + strengths - lowest)
     sigma_low, sigma_high = spec.blur_sigma

@@ -80,7 +80,7 @@ def _contradictions(found: AuthorsCheckpoint, config: PretrainConfig) -> list[st
         shown["epochs"] = found.epoch
     asked = {
         **{f"backbone.{name}": getattr(config.backbone, name) for name in ("name", "width", "stem")},
-        "method.projector_layers": config.method.projector_layers,
+        "method.projector_layers": getattr(config.method, "projector_layers", None),
         # without own norms SDCLR leaves no trace in the file
         "method.name": "simclr" if getattr(config.method, "norms", "own") == "shared" else config.method.name,
         "epochs": config.epochs,

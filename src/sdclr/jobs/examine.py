@@ -83,7 +83,7 @@ def examine(
     """
     run, show = (run if isinstance(run, Run) else Run(run)).require(), progress or NoProgress()
     with run:
-        config = PretrainConfig.from_yaml(run.config_path)
+        config = PretrainConfig.from_yaml(run.config_path, foreign=True)
         images = _sampled(run, config, data_path)
         where = resolve_device(device)
         trained = load_backbone(run.folder, network)

@@ -3,11 +3,12 @@
 from typing import TYPE_CHECKING
 
 from sdclr.lazy_names import names_from
-from sdclr.methods.config import METHODS, MethodConfig, SDCLRConfig, SimCLRConfig
+from sdclr.methods.config import MethodConfig, SDCLRConfig, SimCLRConfig
+from sdclr.methods.table import METHODS, register_method
 
 if TYPE_CHECKING:
     from sdclr.methods.build import build_method
-    from sdclr.methods.method import Method
+    from sdclr.methods.method import Method, Parts
     from sdclr.methods.sdclr import SDCLR
     from sdclr.methods.simclr import SimCLR
 
@@ -16,16 +17,19 @@ __all__ = [
     "SDCLR",
     "Method",
     "MethodConfig",
+    "Parts",
     "SDCLRConfig",
     "SimCLR",
     "SimCLRConfig",
     "build_method",
+    "register_method",
 ]
 
 __getattr__ = names_from(
     __name__,
     {
         "Method": "sdclr.methods.method",
+        "Parts": "sdclr.methods.method",
         "SDCLR": "sdclr.methods.sdclr",
         "SimCLR": "sdclr.methods.simclr",
         "build_method": "sdclr.methods.build",

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from sdclr.config import Fraction, ProperFraction, Section
 
+Temperature = Annotated[float, Field(ge=1e-6, le=1e6)]
 
-class SimCLRConfig(Section):
-    """The baseline: one network, two views."""
 
-    name: Literal["simclr"] = "simclr"
-    temperature: Annotated[float, Field(ge=1e-6, le=1e6)] = 0.2
+class MethodConfig(Section):
+    """Base of every method's settings. A method gives ``name`` a Literal type and a default."""
+
+    name: str
+
+    def as_resolved(self, resolved: Mapping[str, Any]) -> Self:
+        """The settings with what a run has once made of an ``auto``; ``resolved``: the method's facts."""
+        return self
+
+
+class ContrastiveConfig(MethodConfig):
+    """What methods share that contrast projections."""
+
+    temperature: Temperature = 0.2
     """Divides the cosine similarities."""
     projector_layers: Annotated[int, Field(ge=2, le=3)] = 2
     """Layers of the projection head: the reference uses 2 for SimCLR and 3 for SDCLR."""
@@ -21,10 +33,18 @@ class SimCLRConfig(Section):
     """Size D of a projection."""
 
 
-class SDCLRConfig(SimCLRConfig):
+class SimCLRConfig(ContrastiveConfig):
+    """The baseline: one network, two views."""
+
+    name: Literal["simclr"] = "simclr"
+
+
+class SDCLRConfig(ContrastiveConfig):
     """A network contrasted with its own pruned self."""
 
-    name: Literal["sdclr"] = "sdclr"  # type: ignore[assignment]
+    name: Literal["sdclr"] = "sdclr"
+    projector_layers: Annotated[int, Field(ge=2, le=3)] = 3
+    """Layers of the projection head: the reference uses 2 for SimCLR and 3 for SDCLR."""
     prune_ratio: ProperFraction = 0.9
     """Share of the prunable weights removed in the competitor."""
     norms: Literal["own", "own_all", "shared"] = "own"
@@ -41,8 +61,53 @@ class SDCLRConfig(SimCLRConfig):
             raise ValueError(f"random_share ({self.random_share}) must not exceed prune_ratio ({self.prune_ratio}).")
         return self
 
+    def as_resolved(self, resolved: Mapping[str, Any]) -> Self:
+        before = resolved.get("prunable")
+        if self.prunable != "auto" or before is None:
+            return self
+        return self.model_copy(update={"prunable": before})
 
-METHODS: dict[str, type[SimCLRConfig]] = {"simclr": SimCLRConfig, "sdclr": SDCLRConfig}
-"""method.name -> its settings."""
 
-MethodConfig = Annotated[SimCLRConfig | SDCLRConfig, Field(discriminator="name")]
+class FocalConfig(ContrastiveConfig):
+    """SimCLR with a focal weight: images that are told apart already weigh less."""
+
+    name: Literal["focal"] = "focal"
+    gamma: Annotated[float, Field(ge=0, le=100)] = 2.0
+    """Exponent of (1 - p), p the softmax probability of the positive; 0 is SimCLR, otherwise at least 1."""
+
+    @model_validator(mode="after")
+    def _has_a_gradient(self) -> FocalConfig:
+        if 0 < self.gamma < 1:
+            raise ValueError(f"gamma must be 0 or at least 1, got {self.gamma}: between them a gradient is infinite.")
+        return self
+
+
+class TemperatureScheduleConfig(MethodConfig):
+    """SimCLR whose temperature goes up and down with the epochs."""
+
+    name: Literal["temperature_schedule"] = "temperature_schedule"
+    lowest: Temperature = 0.1
+    """Temperature in the middle of a period: images are told apart one by one."""
+    highest: Temperature = 1.0
+    """Temperature at the end of a period: groups of images are told apart."""
+    period_share: Annotated[float, Field(gt=0, le=1e4)] = 0.2
+    """One period, as a share of the run's epochs: the paper's 400 of 2000."""
+    period_epochs: Annotated[float, Field(gt=0, le=1e7)] | None = None
+    """One period in epochs, instead of period_share."""
+    projector_layers: Annotated[int, Field(ge=2, le=3)] = 2
+    """Layers of the projection head."""
+    projection_dim: Annotated[int, Field(ge=2, le=2**20)] = 128
+    """Size D of a projection."""
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> TemperatureScheduleConfig:
+        if self.lowest > self.highest:
+            raise ValueError(f"lowest ({self.lowest}) must not exceed highest ({self.highest}).")
+        return self
+
+
+class ForeignMethodConfig(MethodConfig):
+    """Settings of a method that is not known here: they can be shown and kept, and nothing can be trained with them."""
+
+    is_foreign = True
+    model_config = ConfigDict(extra="allow")

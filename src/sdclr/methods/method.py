@@ -1,24 +1,117 @@
-"""What a pre-training method is: views in, a loss per image out, and a hook at the start of an epoch."""
+"""What a pre-training method is: views in, a loss per image out, and hooks around an epoch.
+
+The contract. It is checked while a run trains, and by one suite of tests that runs over every method.
+
+- ``forward`` returns the loss per image [B]; its mean over the batch is minimised. Never a mean already.
+- What changes while training is a parameter or a persistent buffer, so that a checkpoint holds it. A plain attribute
+  that changes would be forgotten by a run that goes on, and would be compiled anew each time: it is an error.
+- One row per training image is state per image (:meth:`Method.register_per_image`): several processes share it.
+- On several processes ``views.share`` says which images of the batch are here. A method whose losses depend on the
+  other images of the batch passes it on (``nt_xent`` takes it); one whose losses do not says ``batch_matters = False``.
+- The data side never sees a method: what a method asks of it (:meth:`Method.view_strength`,
+  :meth:`Method.sampling_weights`) is a plain tensor [N], asked for once before every epoch.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
 
 from torch import Tensor, nn
 
 from sdclr.batch import Views
+from sdclr.errors import ConfigError
+from sdclr.methods.config import MethodConfig
+from sdclr.methods.projector import Network, projector
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a method is built from."""
+
+    backbone: nn.Module
+    """Images [B, 3, S, S] -> features [B, F]."""
+    feature_dim: int
+    num_images: int
+    """Training images N."""
+    num_epochs: int
+    seed: int
+    prepare: Callable[[nn.Module], nn.Module] = lambda network: network
+    """What is done to the whole network before a method copies it."""
+
+    def network(self, projector_layers: int, projection_dim: int) -> nn.Module:
+        """The backbone with a projection head: images [B, 3, S, S] -> projections [B, D]."""
+        return self.prepare(Network(self.backbone, projector(self.feature_dim, projection_dim, projector_layers)))
 
 
 class Method(nn.Module):
     """Base of the methods. ``network`` is what is kept afterwards; everything else may be thrown away."""
 
+    config: ClassVar[type[MethodConfig]]
+    """Settings, for a method from outside the package; ours are named in the METHODS table."""
+    display_name: ClassVar[str]
+    """How tables write it; likewise."""
+    batch_matters: ClassVar[bool] = True
+    """Whether an image's loss depends on the other images of the batch."""
+
     network: nn.Module
 
-    def on_epoch_start(self, epoch: int) -> None:
-        """Called before the first step of every epoch (0-based), and not again when a run resumes inside it."""
+    def __init__(self) -> None:
+        super().__init__()
+        self.per_image: tuple[str, ...] = ()
+
+    @classmethod
+    def from_config(cls, config: Any, parts: Parts) -> Self:
+        """Build the method. Default: the network with its head, then every other setting by its name."""
+        settings = config.model_dump(exclude={"name", "projector_layers", "projection_dim"})
+        network = parts.network(config.projector_layers, config.projection_dim)
+        return cls(network, **settings)  # type: ignore[call-arg]  # the subclass takes them
 
     def forward(self, views: Views) -> Tensor:
         """Loss per image [B]; its mean is minimised."""
         raise NotImplementedError
 
+    def on_epoch_start(self, epoch: int) -> None:
+        """Called before the first step of every epoch (0-based), and not again when a run resumes inside it."""
+
+    def on_epoch_end(self, epoch: int) -> None:
+        """Called after the last step of every epoch (0-based), before it is logged and saved."""
+
+    def view_strength(self) -> Tensor | None:
+        """[N] at least 0: what multiplies the colour jitter of each training image; None: 1 for all.
+
+        Asked for before an epoch, again when a run resumes inside it: only the epoch hooks may change it.
+        """
+        return None
+
+    def sampling_weights(self) -> Tensor | None:
+        """[N] at least 0: how often each training image is drawn, relative to the others; None: each one once an epoch.
+
+        Asked for before an epoch, as :meth:`view_strength`. An image may then come twice in a batch.
+        """
+        return None
+
     def measurements(self) -> dict[str, Tensor]:
         """Scalars worth a line in the epoch's log; tensors stay on their device."""
         return {}
+
+    def facts(self) -> dict[str, Any]:
+        """What it has made of its settings, for the run folder; given to ``config.as_resolved`` when a run goes on."""
+        return {}
+
+    def describe(self, config: Any) -> list[str]:
+        """Lines for the person who starts a run with these settings."""
+        return []
+
+    def register_per_image(self, name: str, state: Tensor) -> None:
+        """A buffer [N, ...] with a row for every training image, saved in checkpoints.
+
+        ``forward`` may write the rows ``views.index``; on several processes all get the others' rows after the step.
+        """
+        if not (state.is_floating_point() or state.dtype.is_signed) or state.ndim == 0:
+            raise ConfigError(
+                f"state per image is numbers [N, ...], got {state.dtype} {list(state.shape)} for {name!r}."
+            )
+        self.register_buffer(name, state)
+        self.per_image = (*self.per_image, name)

@@ -43,19 +43,48 @@ def nt_xent(z_a: Tensor, z_b: Tensor, temperature: float | Tensor, share: Share 
     ``temperature``: above 0; a number, or a tensor with one element, which gets a gradient where it wants one. Raises
     ConfigError for another temperature and for projections of other shapes.
     """
+    z, temperature = _normalised(z_a, z_b), checked_temperature(temperature)
+    if share is not None or len(z_a) > TILED_ABOVE:
+        return _tiled(z, temperature, share).mean(dim=0)  # [B]
+    log_partition, positive = _whole(z, temperature)
+    return log_partition.mean(dim=0) - positive  # [B]
+
+
+def anchor_losses(z_a: Tensor, z_b: Tensor, temperature: float | Tensor, share: Share | None = None) -> Tensor:
+    """-log p of every anchor [2, B], p the softmax probability of its positive; :func:`nt_xent` is their mean.
+
+    The same arguments and errors. For losses that weigh anchors by what they are.
+    """
+    z, temperature = _normalised(z_a, z_b), checked_temperature(temperature)
+    if share is not None or len(z_a) > TILED_ABOVE:
+        return _tiled(z, temperature, share)
+    log_partition, positive = _whole(z, temperature)
+    return log_partition - positive
+
+
+def _normalised(z_a: Tensor, z_b: Tensor) -> Tensor:
+    """Both views' projections [2B, D] at length 1, in fp32 or fp64."""
     _require_projections(z_a, z_b)
-    temperature = checked_temperature(temperature)
     with torch.autocast(z_a.device.type, enabled=False):
-        z = torch.cat([z_a, z_b])  # [2B, D]
-        z = F.normalize(z if z.dtype == torch.float64 else z.float(), dim=1)
-        if share is not None or len(z_a) > TILED_ABOVE:
-            return tiled_anchor_losses(z, temperature, share).view(2, -1).mean(dim=0)  # [B]
+        z = torch.cat([z_a, z_b])
+        return F.normalize(z if z.dtype == torch.float64 else z.float(), dim=1)
+
+
+def _tiled(z: Tensor, temperature: float | Tensor, share: Share | None) -> Tensor:
+    """-log p [2, B] of normalised projections [2B, D]."""
+    with torch.autocast(z.device.type, enabled=False):
+        return tiled_anchor_losses(z, temperature, share).view(2, -1)
+
+
+def _whole(z: Tensor, temperature: float | Tensor) -> tuple[Tensor, Tensor]:
+    """Logarithm of every anchor's partition function [2, B], and the logit of every image's positive pair [B]."""
+    with torch.autocast(z.device.type, enabled=False):
         logits = z @ z.T / temperature  # [2B, 2B]
         itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
         log_partition = logits.masked_fill(itself, -torch.inf).logsumexp(dim=1)  # [2B]
-        batch = len(z_a)
+        batch = len(z) // 2
         positive = logits[:batch, batch:].diagonal()  # from the same matrix: the loss can never round below zero
-        return log_partition.view(2, batch).mean(dim=0) - positive  # [B]
+        return log_partition.view(2, batch), positive
 
 
 def _require_projections(z_a: Tensor, z_b: Tensor) -> None:

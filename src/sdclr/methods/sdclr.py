@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+import warnings
+from typing import Any, Self
 
 from torch import Tensor, nn
 
 from sdclr.batch import Views
-from sdclr.methods.method import Method
+from sdclr.methods.config import SDCLRConfig
+from sdclr.methods.method import Method, Parts
 from sdclr.methods.nt_xent import checked_temperature, nt_xent
-from sdclr.methods.self_competitor import SelfCompetitor
+from sdclr.methods.self_competitor import HALF, SMALL_SHARE, SelfCompetitor
 
 
 class SDCLR(Method):
@@ -26,6 +28,12 @@ class SDCLR(Method):
         self.competitor = SelfCompetitor(network, **competitor)
         self.temperature = checked_temperature(temperature)
 
+    @classmethod
+    def from_config(cls, config: SDCLRConfig, parts: Parts) -> Self:
+        competitor = config.model_dump(include={"prune_ratio", "norms", "prunable", "random_share"})
+        network = parts.network(config.projector_layers, config.projection_dim)
+        return cls(network, config.temperature, **competitor, spared=("projector",), seed=parts.seed)
+
     def on_epoch_start(self, epoch: int) -> None:
         self.competitor.refresh_masks(draw=epoch)  # the rival is always the latest self
 
@@ -36,3 +44,21 @@ class SDCLR(Method):
 
     def measurements(self) -> dict[str, Tensor]:
         return {"mask_churn": self.competitor.mask_churn, "sparsity": self.competitor.sparsity()}
+
+    def facts(self) -> dict[str, Any]:
+        return {"prunable": self.competitor.prunable, "prunable_share": round(self.competitor.prunable_share, 6)}
+
+    def describe(self, config: SDCLRConfig) -> list[str]:
+        """What the competitor is pruned of, in relation to the whole backbone."""
+        share = self.competitor.prunable_share
+        if SMALL_SHARE <= share < HALF:  # far below one half the competitor has said so itself
+            warnings.warn(
+                f"only {share:.1%} of the backbone's weights can be pruned, and the competitor differs little from "
+                "the network itself. method.prunable=auto prunes linear layers, too, where they hold most weights.",
+                stacklevel=6,
+            )
+        by_itself = " by auto" if config.prunable == "auto" else ""
+        return [
+            f"competitor: {share:.1%} of all backbone weights are prunable, {self.competitor.prune_ratio:.0%} of these "
+            f"are masked (method.prunable={self.competitor.prunable}{by_itself})"
+        ]

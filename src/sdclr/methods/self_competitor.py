@@ -32,6 +32,8 @@ Prunable = Literal["auto"] | Layers | Callable[[str, nn.Module], bool]
 
 SMALL_SHARE = 0.25
 """Share of prunable weights below which a competitor is hardly another network."""
+HALF = 0.5
+"""Share below which it is said how little can be pruned."""
 MOSTLY_CONVOLUTIONS = 0.5
 """Share of a network's weights that convolutions must hold for ``auto`` to prune these alone."""
 

@@ -43,4 +43,4 @@ def digits_simclr() -> PretrainConfig:
 
 
 def digits_sdclr() -> PretrainConfig:
-    return _digits("digits_sdclr", SDCLRConfig(projection_dim=64))
+    return _digits("digits_sdclr", SDCLRConfig(projection_dim=64, projector_layers=2))

@@ -135,7 +135,7 @@ def own_data_as_trained(source: Path, path: str, values: dict[str, Any]) -> Data
     data, run = own_data(path, values), Run(source)
     if data.name != "images" or not run.exists:
         return data
-    trained = PretrainConfig.from_yaml(run.config_path).data
+    trained = PretrainConfig.from_yaml(run.config_path, foreign=True).data
     if trained.name != "images":
         return data
     alike = list(READ_ALIKE)
@@ -185,7 +185,7 @@ def data_of(run: Run, given: Mapping[str, Any]) -> DataConfig:
     ``given``: settings by dotted name, data.* alone, that win.
     """
     require_data_settings(given)
-    data = PretrainConfig.from_yaml(run.require().config_path).data
+    data = PretrainConfig.from_yaml(run.require().config_path, foreign=True).data
     if data.name not in ("images", "arrays"):
         raise ConfigError(
             f"{run.folder} was trained on {data.name}; say which images to embed: sdclr embed RUN IMAGES."

@@ -56,7 +56,7 @@ def evaluated_data(run: Run, settings: Mapping[str, Any], labels: Path | None) -
     where there are no labels.
     """
     require_evaluation_settings(settings)
-    config = PretrainConfig.from_yaml(run.config_path)
+    config = PretrainConfig.from_yaml(run.config_path, foreign=True)
     trained = _trained_on(run, config, settings)
     asked = config.with_values(_columns_of(labels) | dict(settings))
     if labels is not None:

@@ -13,6 +13,7 @@ from sdclr.distributed import START_SECONDS, averaging_gradients
 from sdclr.errors import DistributedError
 from sdclr.jobs.pretrain.step import laid_out
 from sdclr.jobs.pretrain.training import Training, TrainingState
+from sdclr.methods.contract import require_use_of_share, unchanged_buffers
 
 
 def agree(training: Training, state: TrainingState) -> Training:
@@ -60,13 +61,13 @@ def _rehearse(training: Training, state: TrainingState) -> None:
     which three processes and more are summed: a run that goes on must meet the layout that it would have had.
     """
     method = training.method
-    buffers = {name: buffer.clone() for name, buffer in method.named_buffers()}
     epoch, number = divmod(state.step, training.steps_per_epoch)
     method.train()
-    with closing(training.views(epoch, number)) as views, autocast(training.device, training.precision):
-        loss_per_image = training.loss_per_image(laid_out(training, next(views)))
-    loss_per_image.sum().backward()
+    with closing(training.views(epoch, number)) as batches:
+        views = laid_out(training, next(batches))
+    with unchanged_buffers(method):
+        with autocast(training.device, training.precision):
+            require_use_of_share(method, views)
+            loss_per_image = training.loss_per_image(views)
+        loss_per_image.sum().backward()
     training.optimizer.zero_grad(set_to_none=True)
-    with torch.no_grad():
-        for name, buffer in method.named_buffers():
-            buffer.copy_(buffers[name])

@@ -41,9 +41,7 @@ from sdclr.errors import ConfigError
 from sdclr.jobs.pretrain.starting_weights import load_starting_weights
 from sdclr.jobs.pretrain.training import VIEWS_CUT_BY_DEVICE, VIEWS_CUT_BY_HOST, Training
 from sdclr.jobs.pretrain.usable import usable_images
-from sdclr.methods import SDCLRConfig, SimCLRConfig, build_method
-from sdclr.methods.method import Method
-from sdclr.methods.sdclr import SDCLR
+from sdclr.methods import Method, Parts, build_method
 from sdclr.optim import build_optimizer
 from sdclr.presentation.progress import AnyProgress, NoProgress
 from sdclr.process_state import default_generators
@@ -93,8 +91,8 @@ def build(
         memory_format = resolve_memory_format(config.memory_format, backbone, device)
         fused = device.type == "cuda" and not compiling
         prepare = partial(synchronise_norms, fused=fused) if world.several else nn.Identity()
-        settings = _method_settings(config, recorded)
-        method = build_method(settings, backbone, feature_dim, config.seed, prepare)
+        parts = Parts(backbone, feature_dim, len(images), config.epochs, config.seed, prepare)
+        method = build_method(config.method.as_resolved(recorded or {}), parts)
         resolved = _choices(architecture, backbone, method)
         method = method.to(device, parameter_dtype(precision)).to(memory_format=memory_format)
     if config.memory_format == "auto" and device.type == "cpu":
@@ -242,25 +240,13 @@ def _fitted_words(architecture: BackboneConfig, config: PretrainConfig) -> str |
     return f"{architecture.name} is built for views of {config.views.size} px ({options})"
 
 
-def _method_settings(config: PretrainConfig, recorded: dict[str, Any] | None) -> SimCLRConfig | SDCLRConfig:
-    """The method's settings, with prunable=auto as a run that goes on has resolved it."""
-    method = config.method
-    before = recorded.get("prunable") if recorded is not None else None
-    if isinstance(method, SDCLRConfig) and method.prunable == "auto" and before is not None:
-        return method.model_copy(update={"prunable": before})
-    return method
-
-
 def _choices(architecture: BackboneConfig, backbone: Backbone, method: Method) -> dict[str, Any]:
     """For environment.json and for a run that goes on."""
-    choices: dict[str, Any] = {
+    return {
         "backbone_options": architecture.options,
         "normalisation": normalisation_of(backbone).to_dict(),
+        **method.facts(),
     }
-    if isinstance(method, SDCLR):
-        choices["prunable"] = method.competitor.prunable
-        choices["prunable_share"] = round(method.competitor.prunable_share, 6)
-    return choices
 
 
 def _backbone(architecture: BackboneConfig, network: nn.Module | None) -> Backbone:

@@ -13,15 +13,13 @@ from sdclr.jobs.pretrain.outcome import require_no_history
 from sdclr.jobs.pretrain.saves import Saves
 from sdclr.jobs.pretrain.state import restore
 from sdclr.jobs.pretrain.training import Training, TrainingState
-from sdclr.methods.sdclr import SDCLR
-from sdclr.methods.self_competitor import SMALL_SHARE
+from sdclr.methods import METHODS
 from sdclr.presentation.progress import AnyProgress
 from sdclr.run import CHOICES_FILE, CONTENTS_FILE, IMAGES_FILE, Run, environment
 from sdclr.run_consistency import require_own_backbone
 
 Choices = Sequence[tuple[str, object, str]]
 """Settings that were chosen for the user: name, value, reason."""
-HALF = 0.5
 
 
 def open_folder(
@@ -66,8 +64,7 @@ def save_backbone(training: Training, state: TrainingState, run: Run) -> None:
             "image_size": config.views.size,
             "recipe": config.recipe,
             "method": config.method.to_dict(),
-            "prunable": training.resolved.get("prunable"),
-            "prunable_share": training.resolved.get("prunable_share"),
+            **training.method.facts(),
             "epochs": config.epochs,
             "loss": state.mean_loss(training) if state.step else None,
             "training": {
@@ -91,6 +88,8 @@ def _write_facts(training: Training, run: Run, show: AnyProgress, choices: Choic
         "compile": training.compile,
         "views_cut_by": training.views_cut_by,
         "resolved": training.resolved,
+        "method": METHODS[training.config.method.name].display_name,
+        "outside": {"method": origin} if (origin := METHODS[training.config.method.name].origin) else {},
     }
     run.write_json("environment.json", facts)
     run.write_json("split.json", training.data.manifest())
@@ -156,28 +155,5 @@ def _say_what_begins(training: Training, state: TrainingState, show: AnyProgress
         f"{begun}: {len(training.images)} images, {training.steps_per_epoch} steps an epoch, {config.epochs} epochs, "
         f"{warmup}, {training.precision} on {describe_device(training.device)}{processes}"
     )
-    if isinstance(training.method, SDCLR):
-        show.print(_competitor_words(training, training.method))
-        _warn_of_a_small_share(training.method)
-
-
-def _competitor_words(training: Training, method: SDCLR) -> str:
-    """What the competitor is pruned of, in relation to the whole backbone."""
-    competitor = method.competitor
-    asked = getattr(training.config.method, "prunable", competitor.prunable)
-    by_itself = " by auto" if asked == "auto" else ""
-    return (
-        f"competitor: {competitor.prunable_share:.1%} of all backbone weights are prunable, "
-        f"{competitor.prune_ratio:.0%} of these are masked (method.prunable={competitor.prunable}{by_itself})"
-    )
-
-
-def _warn_of_a_small_share(method: SDCLR) -> None:
-    """Below one half; far below it the competitor has said so itself."""
-    share = method.competitor.prunable_share
-    if SMALL_SHARE <= share < HALF:
-        warnings.warn(
-            f"only {share:.1%} of the backbone's weights can be pruned, and the competitor differs little from "
-            "the network itself. method.prunable=auto prunes linear layers, too, where they hold most weights.",
-            stacklevel=5,
-        )
+    for line in training.method.describe(config.method):
+        show.print(line)

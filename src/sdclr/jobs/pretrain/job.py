@@ -11,6 +11,7 @@ from torch import nn
 
 from sdclr.device import explain_out_of_memory
 from sdclr.distributed import GRACE_SECONDS, World, joined, world_size
+from sdclr.errors import ConfigError
 from sdclr.jobs.pretrain import folder
 from sdclr.jobs.pretrain.agree import agree
 from sdclr.jobs.pretrain.build import build, memory_advice
@@ -21,9 +22,11 @@ from sdclr.jobs.pretrain.outcome import Outcome
 from sdclr.jobs.pretrain.saver import Saver
 from sdclr.jobs.pretrain.saves import Saves
 from sdclr.jobs.pretrain.training import TrainingState
+from sdclr.methods import METHODS
 from sdclr.presentation.progress import AnyProgress, NoProgress
 from sdclr.process_state import silenced_warnings
 from sdclr.run import Run
+from sdclr.safe_text import command, shown
 from sdclr.settings import PretrainConfig
 from sdclr.signals import StopRequest, stop_on_signal
 
@@ -103,6 +106,20 @@ def _follow(config: PretrainConfig, run: Run, network: nn.Module | None, world: 
 
 
 def resume(folder: Path | str, *, network: nn.Module | None = None, progress: AnyProgress | None = None) -> Run:
-    """Go on with the run in ``folder`` by its own config; a finished run says so and is returned."""
+    """Go on with the run in ``folder`` by its own config; a finished run says so and is returned.
+
+    A method of your own must be registered first (:func:`sdclr.register_method`): a run folder imports nothing.
+    """
     run = Run(folder).require()
+    _require_known_method(run)
     return pretrain(PretrainConfig.from_yaml(run.config_path), folder, network=network, progress=progress)
+
+
+def _require_known_method(run: Run) -> None:
+    name = run.outside_method()
+    if name is not None and name[0] not in METHODS:
+        again = command("sdclr", "resume", run.folder, "--use", name[1])
+        raise ConfigError(
+            f"{run.folder} was trained with the method {shown(name[0])}, which is not part of sdclr. "
+            f"Name it again: {again}"
+        )

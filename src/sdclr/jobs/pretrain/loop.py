@@ -14,6 +14,7 @@ from sdclr.jobs.pretrain import step
 from sdclr.jobs.pretrain.folder import save_backbone
 from sdclr.jobs.pretrain.saves import Saves
 from sdclr.jobs.pretrain.training import Training, TrainingState
+from sdclr.methods.contract import StateGuard
 from sdclr.presentation.progress import AnyProgress
 from sdclr.run import Run
 from sdclr.signals import StopRequest
@@ -28,7 +29,7 @@ def train(training: Training, state: TrainingState, run: Run, saves: Saves, show
     training.method.train()
     task = show.add(label, total=training.total_steps, unit="steps", done=state.step)
     begun_epoch = state.step // training.steps_per_epoch
-    asked = False
+    asked, guard = False, StateGuard(training.method)
     for epoch in range(begun_epoch, config.epochs):
         clock, first = EpochClock(), state.step % training.steps_per_epoch
         with closing(training.views(epoch, first)) as views_of_epoch:  # threads that decode ahead end with the block
@@ -38,6 +39,7 @@ def train(training: Training, state: TrainingState, run: Run, saves: Saves, show
             if first == 0:
                 state.loss_sum.zero_()
                 training.method.on_epoch_start(epoch)
+                guard.check("in on_epoch_start")
             for views in itertools.chain([ahead], batches):
                 step.train_step(training, state, views)
                 if training.compiled is None or epoch > begun_epoch:  # the short last batch compiles once more
@@ -50,6 +52,9 @@ def train(training: Training, state: TrainingState, run: Run, saves: Saves, show
                     _stop(state, training, run, saves)
                 if world.is_first and saves.overdue():
                     saves.save(run)
+        guard.check("during an epoch")
+        training.method.on_epoch_end(epoch)
+        guard.check("in on_epoch_end")
         asked = _to_stop(training, state, now=True)
         _log_epoch(training, state, run, epoch, training.steps_per_epoch - first, clock)
         note = f"loss {state.mean_loss(training):.3f}, epoch {epoch + 1}/{config.epochs}"

@@ -9,11 +9,12 @@ from __future__ import annotations
 import torch
 
 from sdclr.batch import Views
-from sdclr.data import epoch_batches
 from sdclr.data.decode import printable
 from sdclr.device import LateAnswer, autocast, parameter_dtype
+from sdclr.distributed import gather_rows
 from sdclr.errors import NonFiniteError
 from sdclr.jobs.pretrain.training import Training, TrainingState
+from sdclr.methods.contract import require_loss_per_image
 from sdclr.optim import set_learning_rate, step_if
 from sdclr.process_state import default_generators
 from sdclr.stateless_random import Stream, derive
@@ -28,6 +29,7 @@ def train_step(training: Training, state: TrainingState, views: Views) -> None:
     with default_generators(_seed_of(training, state.step), training.device):  # for backbones with dropout
         with autocast(training.device, training.precision):
             loss_per_image = training.loss_per_image(laid_out(training, views))  # [B]
+        require_loss_per_image(loss_per_image, views)
         num_images = views.share.total if views.share else len(loss_per_image)
         # the processes' mean is the batch's mean
         (loss_per_image.sum() / (num_images / world.size)).backward()
@@ -38,11 +40,22 @@ def train_step(training: Training, state: TrainingState, views: Views) -> None:
         loss_sum, num_not_finite, num_asked = world.sum(torch.stack([loss_sum, (~finite).double(), asked]))
         finite = num_not_finite == 0
         state.votes = LateAnswer(num_asked > 0), state.votes[0]
+        _share_rows(training, views)
     state.finite &= finite  # once false, no later step moves the weights either
     step_if(state.finite, optimizer)
     state.loss_sum += loss_sum
     require_finite(training, state)  # of the step before: this one's answer is on its way
     state.unread = LateAnswer(state.finite), state.step
+
+
+def _share_rows(training: Training, views: Views) -> None:
+    """Every process gets the rows of state per image that the others have written in this step."""
+    assert views.share is not None
+    method = training.method
+    for name in method.per_image:
+        rows = method.get_buffer(name)
+        index = gather_rows(views.index.to(rows.device), views.share)
+        rows[index] = gather_rows(rows[views.index.to(rows.device)], views.share)
 
 
 def _seed_of(training: Training, step: int) -> int:
@@ -67,9 +80,7 @@ def require_finite(training: Training, state: TrainingState) -> None:
         return
     state.step = step - 1  # the last one that moved the weights
     epoch, number = divmod(state.step, training.steps_per_epoch)
-    config = training.config
-    batches = epoch_batches(len(training.images), config.batch_size, seed=config.seed, epoch=epoch, first=number)
-    positions = next(batches).tolist()
+    positions = next(training.batches(epoch, number)).tolist()
     names = getattr(training.images, "paths", None)
     shown = [str(i) if names is None else printable(names[i]) for i in positions]
     raise NonFiniteError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,8 @@ from sdclr.data import Data, Images, epoch_batches
 from sdclr.device import Compiled, LateAnswer
 from sdclr.device_choices import Precision
 from sdclr.distributed import World
-from sdclr.methods.method import Method
+from sdclr.errors import ConfigError
+from sdclr.methods import Method
 from sdclr.optim import learning_rate
 from sdclr.settings import PretrainConfig
 from sdclr.signals import StopRequest
@@ -80,12 +81,32 @@ class Training:
         """Images of an epoch's batch of this number, over all processes."""
         return min(self.config.batch_size, len(self.images) - number * self.config.batch_size)
 
+    def batches(self, epoch: int, first: int = 0) -> Iterator[Tensor]:
+        """Positions [B] of the images in the batches of one epoch, from number ``first`` on."""
+        config, weights = self.config, self._per_image(self.method.sampling_weights(), "sampling_weights")
+        num_images, size = len(self.images), config.batch_size
+        return epoch_batches(num_images, size, seed=config.seed, epoch=epoch, first=first, weights=weights)
+
+    def _per_image(self, values: Tensor | None, what: str) -> Tensor | None:
+        """What the method asks of the data side, float64 [N] on the host; ConfigError for anything else."""
+        if values is None:
+            return None
+        values = values.detach().double().cpu()
+        if values.shape != (len(self.images),) or not values.isfinite().all() or (values < 0).any():
+            raise ConfigError(
+                f"{type(self.method).__name__}.{what} must return {len(self.images)} finite numbers of at least 0, one "
+                f"for each training image; got {list(values.shape)}."
+            )
+        return values
+
     def views(self, epoch: int, first: int = 0) -> Generator[Views, None, None]:
         """The batches of one epoch, from number ``first`` on; of several processes' batches this one's share."""
         config, world = self.config, self.world
-        batches = epoch_batches(len(self.images), config.batch_size, seed=config.seed, epoch=epoch, first=first)
+        batches = self.batches(epoch, first)
         shares = map(world.mine, batches)
-        spec = config.views.spec()
+        spec = dataclasses.replace(
+            config.views.spec(), strength=self._per_image(self.method.view_strength(), "strength")
+        )
         for number, views in enumerate(self.images.views(shares, spec, seed=config.seed, epoch=epoch), start=first):
             yield views._replace(share=world.share(self.batch_images(number)))
 

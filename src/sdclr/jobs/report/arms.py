@@ -18,12 +18,12 @@ import numpy as np
 
 from sdclr.errors import ConfigError, DataError, MissingInputError
 from sdclr.evaluation.balancedness import Balancedness, GroupConvention, balancedness
+from sdclr.methods.table import display_name
 from sdclr.run import Run
 from sdclr.run_consistency import foreign_metrics, require_own_backbone, require_own_evaluation
 from sdclr.safe_text import command
 from sdclr.settings import PretrainConfig
 
-METHOD_NAMES = {"simclr": "SimCLR", "sdclr": "SDCLR"}
 _NOT_THE_ARM = frozenset({"seed", "device", "data.split"}) | PretrainConfig.incidental()
 """Settings that may differ among the runs of an arm."""
 
@@ -40,6 +40,11 @@ class RunFolder:
     metrics: Sequence[Mapping[str, float]]
     """One entry an epoch, in order."""
     evaluation: Mapping[str, Any]
+
+    @property
+    def method(self) -> str:
+        """As the paper writes it."""
+        return display_name(str(self.settings["method.name"]), self.environment.get("method"))
 
     @property
     def split_number(self) -> int:
@@ -59,7 +64,7 @@ class Arm:
 
     @property
     def method(self) -> str:
-        return _method_name(self.runs[0].settings)
+        return self.runs[0].method
 
     def summaries(self, probe: str) -> dict[int, Balancedness]:
         """Split number -> balancedness, averaged over the seeds of a split."""
@@ -199,24 +204,23 @@ def _group_into_arms(runs: Sequence[RunFolder]) -> list[Arm]:
                     f"seed {a.seed}. Give one of them."
                 )
     settings = [group[0].settings for group in groups.values()]
-    return [Arm(_label(mine, settings), group) for mine, group in zip(settings, groups.values(), strict=True)]
+    names = [group[0].method for group in groups.values()]
+    labels = [
+        _label(name, mine, [one for other, one in zip(names, settings, strict=True) if other == name])
+        for name, mine in zip(names, settings, strict=True)
+    ]
+    return [Arm(label, group) for label, group in zip(labels, groups.values(), strict=True)]
 
 
-def _label(mine: Mapping[str, Any], everyone: Sequence[Mapping[str, Any]]) -> str:
+def _label(name: str, mine: Mapping[str, Any], of_this_method: Sequence[Mapping[str, Any]]) -> str:
     """The method's name, and where several arms share the method the settings in which they differ."""
-    name = _method_name(mine)
-    fields = differing_settings([settings for settings in everyone if _method_name(settings) == name])
+    fields = differing_settings(of_this_method)
     last = [field.rpartition(".")[2] for field in fields]
     words = [
         f"{leaf if leaf != 'name' and last.count(leaf) == 1 else field} {setting_text(mine.get(field))}"
         for field, leaf in zip(fields, last, strict=True)
     ]
     return f"{name} ({', '.join(words)})" if words else name
-
-
-def _method_name(settings: Mapping[str, Any]) -> str:
-    """As the paper writes it."""
-    return METHOD_NAMES.get(settings["method.name"], str(settings["method.name"]))
 
 
 def differing_settings(settings: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -13,7 +13,8 @@ from typing import Any
 
 from sdclr.checkpoint import files
 from sdclr.errors import DataError, MissingInputError
-from sdclr.jobs.report.arms import METHOD_NAMES, flatten, setting_text
+from sdclr.jobs.report.arms import flatten, setting_text
+from sdclr.methods.table import display_name
 from sdclr.presentation.tables import ArmCurves, RunRecord
 from sdclr.presentation.unlabelled import (
     ImageList,
@@ -53,7 +54,7 @@ def _read(run: Run) -> UnlabelledRun:
     environment, split = run.read_json("environment.json"), run.read_json("split.json")
     images = run.read_json(IMAGES_FILE) if (run.folder / IMAGES_FILE).is_file() else {}
     examination = _examination(run)
-    method = METHOD_NAMES.get(str(settings.get("method.name")), str(settings.get("method.name")))
+    method = display_name(str(settings.get("method.name")), environment.get("method"))
     measures = _measures(examination)
     place = settings.get("data.path")
     source = str(split.get("dataset")) if place is None else Path(str(place)).name

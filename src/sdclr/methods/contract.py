@@ -1,0 +1,143 @@
+"""What a training checks of the method it trains: a mistake is an error at once, not another result later."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sdclr.batch import Share, Views
+from sdclr.errors import ConfigError
+from sdclr.methods.method import Method
+from sdclr.safe_text import shown
+
+_MODULES_OWN = frozenset(vars(nn.Module()))
+_PLAIN = (bool, int, float, complex, str, bytes, type(None))
+
+
+class StateGuard:
+    """Notices a method whose state a checkpoint would not hold.
+
+    Built before the first step. Looks at the method and its own parts; the network is the user's, and may remember
+    what it likes.
+    """
+
+    def __init__(self, method: Method) -> None:
+        self._method = method
+        self._before = _forgotten_state(method)
+
+    def check(self, when: str) -> None:
+        """Raise ConfigError where something has changed that is neither a parameter nor a persistent buffer."""
+        now = _forgotten_state(self._method)
+        changed = [name for name in self._before.keys() | now.keys() if self._before.get(name) != now.get(name)]
+        if changed:
+            name = type(self._method).__name__
+            raise ConfigError(
+                f"{shown(name)}.{shown(min(changed))} has changed {when}, and no checkpoint holds it: a run that goes "
+                "on would begin with its first value. Make it a buffer: self.register_buffer(name, tensor) in "
+                "__init__, and tensor.fill_(value) or copy_ where it changes."
+            )
+
+
+def _forgotten_state(method: Method) -> dict[str, str]:
+    """Attributes and buffers, by dotted name, that are plain values and that no state_dict holds."""
+    state: dict[str, str] = {}
+    for prefix, module in _own_modules(method):
+        for name, value in vars(module).items():
+            if name not in _MODULES_OWN:
+                state |= {f"{prefix}{name}{rest}": found for rest, found in _plain_values(value)}
+        for name in module._non_persistent_buffers_set:
+            state |= {f"{prefix}{name}{rest}": found for rest, found in _plain_values(module._buffers[name])}
+    return state
+
+
+def _own_modules(method: Method) -> Iterator[tuple[str, nn.Module]]:
+    """The method and its parts, but for the network and copies of it."""
+    kinds = {type(module) for module in method.network.modules()}
+    waiting: list[tuple[str, nn.Module]] = [("", method)]
+    while waiting:
+        prefix, module = waiting.pop()
+        yield prefix, module
+        parts = module.named_children()
+        waiting += [(f"{prefix}{name}.", part) for name, part in parts if type(part) not in kinds]
+
+
+def _plain_values(value: Any, depth: int = 3) -> Iterator[tuple[str, str]]:
+    """Numbers, words and tensors in an attribute, those in lists and mappings too, as what can be compared."""
+    if isinstance(value, Tensor):
+        if not isinstance(value, nn.Parameter):
+            yield "", f"{tuple(value.shape)} {value.detach().double().sum().item()} {value._version}"
+    elif isinstance(value, _PLAIN):
+        yield "", repr(value)  # nan equals nan here
+    elif isinstance(value, list | tuple | set) and depth:
+        for number, one in enumerate(value):
+            yield from ((f"[{number}]{rest}", found) for rest, found in _plain_values(one, depth - 1))
+    elif isinstance(value, dict) and depth:
+        for key, one in value.items():
+            yield from ((f"[{key!r}]{rest}", found) for rest, found in _plain_values(one, depth - 1))
+
+
+def require_loss_per_image(loss_per_image: Tensor, views: Views) -> None:
+    """Raise ConfigError for a loss that is not [B]."""
+    if loss_per_image.shape != views.index.shape:
+        raise ConfigError(
+            f"a method's loss is one number per image, [{len(views.index)}] here; got {list(loss_per_image.shape)}. "
+            "Return the losses before their mean is taken."
+        )
+
+
+class WatchedShare(Share):
+    """A share that knows whether somebody has read it."""
+
+    was_read: bool
+
+    def __new__(cls, first: int, total: int) -> WatchedShare:
+        share = super().__new__(cls, first, total)
+        share.was_read = False
+        return share
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in ("first", "total"):
+            self.was_read = True
+        return super().__getattribute__(name)
+
+    def __iter__(self) -> Iterator[Any]:
+        self.was_read = True
+        return super().__iter__()
+
+    def __getitem__(self, key: Any) -> Any:
+        self.was_read = True
+        return super().__getitem__(key)
+
+
+def require_use_of_share(method: Method, views: Views) -> None:
+    """Raise ConfigError where a method of several processes would contrast the images of one of them alone.
+
+    Takes one forward pass; buffers that it changes are put back.
+    """
+    if views.share is None or not method.batch_matters:
+        return
+    watched = WatchedShare(*views.share)
+    with torch.no_grad(), unchanged_buffers(method):
+        type(method).forward(method, views._replace(share=watched))  # not what may have been compiled
+    if not watched.was_read:
+        raise ConfigError(
+            f"{shown(type(method).__name__)} does not look at views.share: on several processes it would contrast the "
+            "images of each process alone, which is another loss. Pass it on (nt_xent(..., share=views.share)), or say "
+            "batch_matters = False where no image's loss depends on the others."
+        )
+
+
+@contextlib.contextmanager
+def unchanged_buffers(method: Method) -> Iterator[None]:
+    """Inside, a pass may change buffers; afterwards they are what they were."""
+    buffers = {name: buffer.clone() for name, buffer in method.named_buffers()}
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for name, buffer in method.named_buffers():
+                buffer.copy_(buffers[name])

@@ -1,0 +1,39 @@
+"""Focal NT-Xent: SimCLR's loss with the weight (1 - p)^gamma, p the softmax probability of the positive.
+
+Used by Geometric Harmonization's repository (NeurIPS 2023) as a baseline; the weight is Lin et al.'s (ICCV 2017).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from sdclr.batch import Share, Views
+from sdclr.methods.method import Method
+from sdclr.methods.nt_xent import anchor_losses, checked_temperature
+
+
+def focal_nt_xent(
+    z_a: Tensor, z_b: Tensor, temperature: float | Tensor, gamma: float, share: Share | None = None
+) -> Tensor:
+    """-(1 - p)^gamma log p for every anchor, the mean of an image's two anchors [B].
+
+    Arguments and errors are :func:`~sdclr.methods.nt_xent.nt_xent`'s; ``gamma`` 0 gives its loss. The gradient flows
+    through the weight, as in the reference.
+    """
+    losses = anchor_losses(z_a, z_b, temperature, share)  # [2, B], -log p
+    return ((-torch.expm1(-losses)) ** gamma * losses).mean(dim=0)  # expm1: 1 - p is exact where p is close to 1
+
+
+class FocalNTXent(Method):
+    """SimCLR with a focal weight. ``network`` maps images [B, 3, S, S] to projections [B, D]."""
+
+    def __init__(self, network: nn.Module, temperature: float = 0.2, gamma: float = 2.0) -> None:
+        super().__init__()
+        self.network = network
+        self.temperature = checked_temperature(temperature)
+        self.gamma = gamma
+
+    def forward(self, views: Views) -> Tensor:
+        z_a, z_b = self.network(torch.cat([views.a, views.b])).chunk(2)  # [B, D] each
+        return focal_nt_xent(z_a, z_b, self.temperature, self.gamma, views.share)

@@ -1,0 +1,134 @@
+"""METHODS: everything the rest of the program needs to know of a method, by the name it has in settings.
+
+A row is light: help, lists and reports import no torch. Adding a method to the package is one file and one row.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, get_args
+
+from sdclr.config import OneOf
+from sdclr.errors import ConfigError
+from sdclr.methods.config import (
+    FocalConfig,
+    ForeignMethodConfig,
+    MethodConfig,
+    SDCLRConfig,
+    SimCLRConfig,
+    TemperatureScheduleConfig,
+)
+from sdclr.outside import Table, is_outside, load, load_outside, origin_of
+from sdclr.safe_text import shown
+
+
+class MethodRow(NamedTuple):
+    """One method."""
+
+    name: str
+    display_name: str
+    """As tables and papers write it."""
+    summary: str
+    """One line for lists: what it does, who published it."""
+    config: type[MethodConfig]
+    method: str
+    """ "module:Class" of the :class:`~sdclr.methods.Method`, imported when a run is built."""
+    origin: str = ""
+    """ "module:Name" of an entry from outside the package; empty for one of ours."""
+
+
+METHODS: Table[MethodRow] = Table(
+    "method",
+    [
+        MethodRow(
+            "simclr",
+            "SimCLR",
+            "One network sees both views (Chen et al., ICML 2020): the baseline.",
+            SimCLRConfig,
+            "sdclr.methods.simclr:SimCLR",
+        ),
+        MethodRow(
+            "sdclr",
+            "SDCLR",
+            "A network contrasted with its own pruned self (Jiang et al., ICML 2021).",
+            SDCLRConfig,
+            "sdclr.methods.sdclr:SDCLR",
+        ),
+        MethodRow(
+            "focal",
+            "Focal NT-Xent",
+            "SimCLR with the weight (1 - p)^gamma on every anchor: a control for mere re-weighting.",
+            FocalConfig,
+            "sdclr.methods.focal:FocalNTXent",
+        ),
+        MethodRow(
+            "temperature_schedule",
+            "TS",
+            "SimCLR with a temperature that follows a cosine of the epoch (Kukleva et al., ICLR 2023).",
+            TemperatureScheduleConfig,
+            "sdclr.methods.temperature_schedule:TemperatureSchedule",
+        ),
+    ],
+)
+"""Name -> row."""
+
+SECTION = OneOf("method", METHODS, ForeignMethodConfig)
+"""What a settings field is annotated with that holds one method's settings."""
+
+
+def register_method(method: type[Any]) -> str:
+    """Add a method of your own to :data:`METHODS`; returns its name.
+
+    ``method``: a subclass of :class:`~sdclr.methods.Method` with two class attributes: ``config``, its settings
+    (a subclass of :class:`MethodConfig` whose ``name`` has a Literal type and a default), and ``display_name``. Raises
+    ConfigError where one is missing, and for a name that is taken. See docs/extending.md.
+    """
+    if problem := why_no_method(method):
+        raise ConfigError(f"{shown(repr(method))} cannot be a method: {problem}.")
+    config: type[MethodConfig] = method.config
+    name = str(config.model_fields["name"].default)
+    origin = origin_of(method)
+    summary = (method.__doc__ or "").strip().partition("\n")[0]
+    METHODS.add(MethodRow(name, method.display_name, summary, config, origin, origin))
+    _CLASSES[name] = method
+    return name
+
+
+_CLASSES: dict[str, type[Any]] = {}
+"""Classes that were registered: one of a notebook cannot be imported again by its name."""
+
+
+def method_class(name: str) -> type[Any]:
+    """The class of a method; imports it."""
+    found: type[Any] = _CLASSES[name] if name in _CLASSES else load(METHODS.require(name).method)
+    return found
+
+
+def display_name(name: str, recorded: object = None) -> str:
+    """How tables write a method; of one that is not in the table, what its run has ``recorded``, or its name."""
+    if name in METHODS:
+        return METHODS[name].display_name
+    return recorded if isinstance(recorded, str) else name
+
+
+def why_no_method(found: Any) -> str:
+    """What keeps an object from being registered as a method, in words; empty where nothing does."""
+    from sdclr.methods.method import Method
+
+    if not (isinstance(found, type) and issubclass(found, Method)):
+        return "it is no subclass of sdclr.Method"
+    config = getattr(found, "config", None)
+    if not (isinstance(config, type) and issubclass(config, MethodConfig)):
+        return "its class attribute config must be a subclass of sdclr.MethodConfig"
+    names = get_args(config.model_fields["name"].annotation)
+    if len(names) != 1 or config.model_fields["name"].default != names[0]:
+        return f"{config.__name__} must say name: Literal['...'] = '...', the method's name in settings"
+    if not isinstance(getattr(found, "display_name", None), str) or not found.display_name:
+        return "its class attribute display_name must say how tables write it"
+    return ""
+
+
+def named_method(text: str) -> str:
+    """The name of a method as a person typed it: "sdclr", or "module:Class", which is imported and registered."""
+    if not is_outside(text):
+        return text
+    return register_method(load_outside(text, "method", why_no_method))
