@@ -10,9 +10,10 @@ import pytest
 import sdclr
 
 ROOT = Path(sdclr.__file__).parent
-ROOMS = {"data", "backbones", "methods", "evaluation", "presentation"}
+ROOMS = {"data", "backbones", "methods", "evaluation", "observers", "presentation"}
 BASE = {"batch", "checkpoint", "config", "device", "distributed", "errors", "optim", "run", "signals"}
 BASE |= {
+    "any_progress",
     "device_choices",
     "documents",
     "lazy_names",

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sdclr.methods.self_competitor import SelfCompetitor
     from sdclr.methods.simclr import SimCLR
     from sdclr.methods.table import register_method
+    from sdclr.observers import Observer
     from sdclr.process_state import keep_freed_memory
     from sdclr.recipes import recipe
     from sdclr.run import Run
@@ -39,6 +40,7 @@ _HOME = {
     "Balancedness": "sdclr.evaluation.balancedness",
     "Method": "sdclr.methods.method",
     "MethodConfig": "sdclr.methods.config",
+    "Observer": "sdclr.observers",
     "PretrainConfig": "sdclr.settings",
     "Run": "sdclr.run",
     "SDCLR": "sdclr.methods.sdclr",
@@ -73,6 +75,7 @@ __all__ = [
     "Balancedness",
     "Method",
     "MethodConfig",
+    "Observer",
     "PretrainConfig",
     "Run",
     "SdclrError",

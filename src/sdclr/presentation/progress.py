@@ -12,13 +12,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import IO, Protocol, Self, cast
+from typing import IO, Self, cast
 
 import rich.progress
 from rich.console import Console
 from rich.table import Column
 from rich.text import Text
 
+from sdclr.any_progress import AnyProgress as AnyProgress  # handed on
+from sdclr.any_progress import NoProgress as NoProgress
 from sdclr.output_streams import EnduringStream
 from sdclr.safe_text import one_line, shown
 
@@ -208,44 +210,3 @@ class Progress:
 
     def _line(self, task: Task, text: str) -> None:
         self.print(f"{task.description}: {text}")
-
-
-class NoProgress:
-    """The interface of Progress, silent: for use as a library."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        pass
-
-    def add(self, description: str, total: int, unit: str = "steps", done: int = 0) -> int:
-        return 0
-
-    def advance(self, task: int, amount: int = 1, note: str | None = None) -> None:
-        pass
-
-    def finish(self, task: int, note: str | None = None) -> None:
-        pass
-
-    def print(self, text: str) -> None:
-        pass
-
-    def announce(self, text: str) -> None:
-        pass
-
-
-class AnyProgress(Protocol):
-    """What a job asks of a progress display."""
-
-    def add(self, description: str, total: int, unit: str = "steps", done: int = 0) -> int: ...
-
-    def advance(self, task: int, amount: int = 1, note: str | None = None) -> None: ...
-
-    def finish(self, task: int, note: str | None = None) -> None: ...
-
-    def print(self, text: str) -> None: ...
-
-    def announce(self, text: str) -> None: ...

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sdclr.any_progress import AnyProgress, NoProgress
 from sdclr.backbones import (
     IMAGENET,
     Backbone,
@@ -43,7 +44,6 @@ from sdclr.jobs.pretrain.training import VIEWS_CUT_BY_DEVICE, VIEWS_CUT_BY_HOST,
 from sdclr.jobs.pretrain.usable import usable_images
 from sdclr.methods import Method, Parts, build_method
 from sdclr.optim import build_optimizer
-from sdclr.presentation.progress import AnyProgress, NoProgress
 from sdclr.process_state import default_generators
 from sdclr.run import CONTENTS_FILE, Run
 from sdclr.settings import PretrainConfig

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Sequence
 from functools import partial
 
+from sdclr.any_progress import AnyProgress
 from sdclr.backbones.weights import save_backbone as write_backbone
 from sdclr.data.contents import read_contents, require_recorded, write_record
 from sdclr.device import describe_device
@@ -14,7 +15,6 @@ from sdclr.jobs.pretrain.saves import Saves
 from sdclr.jobs.pretrain.state import restore
 from sdclr.jobs.pretrain.training import Training, TrainingState
 from sdclr.methods import METHODS
-from sdclr.presentation.progress import AnyProgress
 from sdclr.run import CHOICES_FILE, CONTENTS_FILE, IMAGES_FILE, Run, environment
 from sdclr.run_consistency import require_own_backbone
 

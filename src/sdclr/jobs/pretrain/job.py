@@ -5,10 +5,12 @@ settings ─► build ─► folder ─► agree ─► loop: epochs, steps, che
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from torch import nn
 
+from sdclr.any_progress import AnyProgress, NoProgress
 from sdclr.device import explain_out_of_memory
 from sdclr.distributed import GRACE_SECONDS, World, joined, world_size
 from sdclr.errors import ConfigError
@@ -23,7 +25,7 @@ from sdclr.jobs.pretrain.saver import Saver
 from sdclr.jobs.pretrain.saves import Saves
 from sdclr.jobs.pretrain.training import TrainingState
 from sdclr.methods import METHODS
-from sdclr.presentation.progress import AnyProgress, NoProgress
+from sdclr.observers import MetricsFile, Observer, Observers, ProgressBar
 from sdclr.process_state import silenced_warnings
 from sdclr.run import Run
 from sdclr.safe_text import command, shown
@@ -42,13 +44,15 @@ def pretrain(
     progress: AnyProgress | None = None,
     label: str | None = None,
     choices: Choices = (),
+    observers: Iterable[Observer] = (),
 ) -> Run:
     """Pre-train as ``config`` says in the run folder ``out`` (default runs/<recipe>), going on where it stopped.
 
     ``network``: your own headless module, images [B, 3, S, S] -> features [B, F], with backbone.name=custom. It gets
     normalised images; one that normalises them itself needs backbone.normalisation=none.
     ``progress``: where to show progress (default: nowhere). ``choices``: settings that were chosen for the user, each
-    with its value and the reason, which the run folder keeps for a reader. A finished run is returned as it is. Raises
+    with its value and the reason, which the run folder keeps for a reader. ``observers``: whoever is to be told of every
+    step and epoch (:class:`sdclr.Observer`), in the first process. A finished run is returned as it is. Raises
     an :class:`~sdclr.errors.SdclrError` that says what to change; Preempted after a signal, with everything saved.
     """
     run = Run(out if out is not None else Path("runs") / config.recipe)
@@ -79,7 +83,8 @@ def pretrain(
                     outcome.write("running", state.step)
                     together = agree(training, state)
                     stop.awaited = True
-                    train(together, state, run, saves, show, label or f"{config.recipe} {run.folder}")
+                    watching = Observers([MetricsFile(run), ProgressBar(show), *observers])
+                    train(together, state, run, saves, watching, label or f"{config.recipe} {run.folder}")
                 else:
                     show.print(f"{run.folder} is finished: {config.epochs} epochs, {state.step} steps.")
                 if not run.backbone_path.is_file():
@@ -102,17 +107,25 @@ def _follow(config: PretrainConfig, run: Run, network: nn.Module | None, world: 
         together = agree(training, state)
         stop.awaited = True
         saves = Saves(together, state, Saver(training.device))
-        train(together, state, run, saves, NoProgress(), "")
+        train(together, state, run, saves, Observer(), "")
 
 
-def resume(folder: Path | str, *, network: nn.Module | None = None, progress: AnyProgress | None = None) -> Run:
+def resume(
+    folder: Path | str,
+    *,
+    network: nn.Module | None = None,
+    progress: AnyProgress | None = None,
+    observers: Iterable[Observer] = (),
+) -> Run:
     """Go on with the run in ``folder`` by its own config; a finished run says so and is returned.
 
     A method of your own must be registered first (:func:`sdclr.register_method`): a run folder imports nothing.
     """
     run = Run(folder).require()
     _require_known_method(run)
-    return pretrain(PretrainConfig.from_yaml(run.config_path), folder, network=network, progress=progress)
+    return pretrain(
+        PretrainConfig.from_yaml(run.config_path), folder, network=network, progress=progress, observers=observers
+    )
 
 
 def _require_known_method(run: Run) -> None:

@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from sdclr.any_progress import AnyProgress
 from sdclr.checkpoint import without_links
 from sdclr.errors import Interrupted, Preempted, SdclrError
-from sdclr.presentation.progress import AnyProgress
 from sdclr.run import LOG_FILE
 from sdclr.safe_text import one_line
 from sdclr.signals import StoppedEarly

@@ -15,21 +15,21 @@ from sdclr.jobs.pretrain.folder import save_backbone
 from sdclr.jobs.pretrain.saves import Saves
 from sdclr.jobs.pretrain.training import Training, TrainingState
 from sdclr.methods.contract import StateGuard
-from sdclr.presentation.progress import AnyProgress
+from sdclr.observers import EpochDone, Observer, StepDone, TrainingBegins
 from sdclr.run import Run
 from sdclr.signals import StopRequest
 
 
-def train(training: Training, state: TrainingState, run: Run, saves: Saves, show: AnyProgress, label: str) -> None:
+def train(training: Training, state: TrainingState, run: Run, saves: Saves, observer: Observer, label: str) -> None:
     """From the step of ``state`` to the last one; the host stays at most one step ahead of the device.
 
     Raises Preempted where somebody asked for it, with everything saved.
     """
-    config, world = training.config, training.world
-    training.method.train()
-    task = show.add(label, total=training.total_steps, unit="steps", done=state.step)
+    config, world, method = training.config, training.world, training.method
+    method.train()
+    observer.on_begin(TrainingBegins(label, training.total_steps, state.step, config.epochs, config.to_dict()))
     begun_epoch = state.step // training.steps_per_epoch
-    asked, guard = False, StateGuard(training.method)
+    asked, guard = False, StateGuard(method)
     for epoch in range(begun_epoch, config.epochs):
         clock, first = EpochClock(), state.step % training.steps_per_epoch
         with closing(training.views(epoch, first)) as views_of_epoch:  # threads that decode ahead end with the block
@@ -38,13 +38,13 @@ def train(training: Training, state: TrainingState, run: Run, saves: Saves, show
             ahead = next(batches)
             if first == 0:
                 state.loss_sum.zero_()
-                training.method.on_epoch_start(epoch)
+                method.on_epoch_start(epoch)
                 guard.check("in on_epoch_start")
             for views in itertools.chain([ahead], batches):
                 step.train_step(training, state, views)
                 if training.compiled is None or epoch > begun_epoch:  # the short last batch compiles once more
                     world.set_patience(config.patience_seconds)
-                show.advance(task)
+                observer.on_step(StepDone(state.step))
                 saves.saver.check()
                 if state.step % training.steps_per_epoch == 0:
                     continue  # the end of the epoch comes first
@@ -53,12 +53,14 @@ def train(training: Training, state: TrainingState, run: Run, saves: Saves, show
                 if world.is_first and saves.overdue():
                     saves.save(run)
         guard.check("during an epoch")
-        training.method.on_epoch_end(epoch)
+        method.on_epoch_end(epoch)
         guard.check("in on_epoch_end")
         asked = _to_stop(training, state, now=True)
-        _log_epoch(training, state, run, epoch, training.steps_per_epoch - first, clock)
-        note = f"loss {state.mean_loss(training):.3f}, epoch {epoch + 1}/{config.epochs}"
-        show.advance(task, 0, note=f"{note}, data {clock.waited_share():.0%} of the time")
+        step.require_finite(training, state)
+        done = _measured(training, state, epoch, training.steps_per_epoch - first, clock)
+        observer.on_epoch(done)
+        if world.is_first:
+            _record_compiling(training, run)
         if asked and epoch + 1 < config.epochs:
             _stop(state, training, run, saves)
         if epoch + 1 == config.epochs or (world.is_first and (saves.due() or saves.overdue())):
@@ -67,7 +69,7 @@ def train(training: Training, state: TrainingState, run: Run, saves: Saves, show
     if world.is_first:
         save_backbone(training, state, run)
         _require_whole_metrics(run, config.epochs)
-    show.finish(task, f"loss {state.mean_loss(training):.3f}")
+    observer.on_end(done)
     if asked or (state.stop.signal_name and not world.several):
         raise Preempted(f"stopped by {_signal(state.stop)} after the last step: {run.folder} is finished.")
 
@@ -82,9 +84,6 @@ class EpochClock:
     def seconds(self) -> float:
         return time.perf_counter() - self.begun
 
-    def waited_share(self) -> float:
-        return self.waited_seconds / self.seconds()
-
     def waiting_for(self, batches: Iterator[Views]) -> Iterator[Views]:
         """The same batches; what the host spends on them (on a CPU their pixels, too) counts as waiting."""
         while True:
@@ -96,37 +95,28 @@ class EpochClock:
             yield views
 
 
-def _log_epoch(
-    training: Training, state: TrainingState, run: Run, epoch: int, num_steps: int, clock: EpochClock
-) -> None:
-    """A line of metrics.jsonl, by the first process."""
-    step.require_finite(training, state)
-    if not training.world.is_first:
-        return
+def _measured(training: Training, state: TrainingState, epoch: int, num_steps: int, clock: EpochClock) -> EpochDone:
+    """What an epoch has measured, the steps of this sitting only where that concerns time."""
     seconds = clock.seconds()
-    loss = state.mean_loss(training)
     num_views = 2 * len(training.images) * num_steps / training.steps_per_epoch
-    run.append_metrics(
-        {
-            "epoch": epoch + 1,
-            "step": state.step,
-            "loss": loss,
-            "learning_rate": training.learning_rate(state.step),
-            "views_per_second": num_views / seconds,
-            "data_share": clock.waited_seconds / seconds,
-            "seconds": seconds,
-            **{name: float(value) for name, value in training.method.measurements().items()},
-        }
-    )
-    if training.compiled is not None and training.compiled.how != training.compile:
-        _record_compiling(run, training.compiled.how)
+    measured = {
+        "loss": state.mean_loss(training),
+        "learning_rate": training.learning_rate(state.step),
+        "views_per_second": num_views / seconds,
+        "data_share": clock.waited_seconds / seconds,
+        "seconds": seconds,
+        **{name: float(value) for name, value in training.method.measurements().items()},
+    }
+    return EpochDone(epoch + 1, training.config.epochs, state.step, measured, training.backbone)
 
 
-def _record_compiling(run: Run, how: str | bool) -> None:
+def _record_compiling(training: Training, run: Run) -> None:
     """Where what does not compile runs as it is, environment.json says so."""
+    if training.compiled is None or training.compiled.how == training.compile:
+        return
     facts = run.read_json("environment.json")
-    if facts.get("compile") != how:
-        run.write_json("environment.json", facts | {"compile": how})
+    if facts.get("compile") != training.compiled.how:
+        run.write_json("environment.json", facts | {"compile": training.compiled.how})
 
 
 def _to_stop(training: Training, state: TrainingState, *, now: bool = False) -> bool:

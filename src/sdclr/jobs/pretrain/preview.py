@@ -12,6 +12,7 @@ from itertools import islice
 import torch
 from torch import Tensor
 
+from sdclr.any_progress import AnyProgress, NoProgress
 from sdclr.batch import Views
 from sdclr.data import Images
 from sdclr.data.image_arrays import ImageArrays
@@ -19,7 +20,6 @@ from sdclr.device import describe_device, explain_out_of_memory, peak_process_me
 from sdclr.jobs.pretrain.build import build, memory_advice
 from sdclr.jobs.pretrain.step import train_step
 from sdclr.jobs.pretrain.training import TrainingState
-from sdclr.presentation.progress import AnyProgress, NoProgress
 from sdclr.settings import PretrainConfig
 
 STEPS = 3

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from sdclr.any_progress import AnyProgress
 from sdclr.config import user_path
 from sdclr.data import BadFile, DataConfig, Images
 from sdclr.data.contents import require_recorded
@@ -20,7 +21,6 @@ from sdclr.data.image_files import ImageFiles
 from sdclr.data.image_store import build_store, choose_placement
 from sdclr.data.images import left_out
 from sdclr.errors import ConfigError
-from sdclr.presentation.progress import AnyProgress
 from sdclr.run import CONTENTS_FILE, IMAGES_FILE, Run
 
 
