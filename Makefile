@@ -62,10 +62,10 @@ $(FLOORS)/.ready: pyproject.toml
 	touch $@
 
 bench: $(VENV)/.run  ## what a step costs, against SimCLR and the 2021 reference's way; under 5 minutes on two cores
-	$(BIN)/sdclr bench
+	$(BIN)/python benchmarks/step.py
 
 bench-large: $(VENV)/.run  ## the same for ResNet-50 at 224 px, which a large CUDA device is held to
-	$(BIN)/sdclr bench --backbone resnet50 --size 224 --batch 256
+	$(BIN)/python benchmarks/step.py --backbone resnet50 --size 224 --batch 256
 
 $(VENV)/.run: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -27,6 +27,8 @@ import numpy as np
 import numpy.typing as npt
 import PIL
 import torch
+from bench.reference import PillowPairs
+from bench.rounds import round_ratios, timed
 from PIL import Image, ImageFilter
 from sklearn.datasets import load_sample_image
 from torch import Tensor
@@ -40,8 +42,6 @@ from sdclr.data.listing import list_images
 from sdclr.data.own_images import read_own_images
 from sdclr.device import describe_device
 from sdclr.process_state import keep_freed_memory
-from sdclr.workflows.bench.reference import PillowPairs
-from sdclr.workflows.bench.rounds import round_ratios, timed
 
 HEIGHT, WIDTH = 400, 533
 CPU = torch.device("cpu")

@@ -1,4 +1,4 @@
-"""Write README's section on speed from the newest results of `sdclr bench`, one CPU's and one CUDA device's.
+"""Write README's section on speed from the newest results of `make bench`, one CPU's and one CUDA device's.
 
     python benchmarks/readme_table.py
 
@@ -11,8 +11,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sdclr.workflows.bench.bounds import LARGE, SMALL, Work
-from sdclr.workflows.bench.contestants import is_step
+from bench.bounds import LARGE, SMALL, Work
+from bench.contestants import is_step
 
 ROOT = Path(__file__).parent.parent
 BEGIN, END = "<!-- speed: written by benchmarks/readme_table.py -->", "<!-- /speed -->"

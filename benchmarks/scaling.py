@@ -23,6 +23,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from bench.contestants import PROJECTION_DIM, Workload
+from bench.machine import flops_of, peak_memory
+from bench.rounds import Action, measure, summary, timed
 from matplotlib.figure import Figure
 
 from sdclr import Views
@@ -32,9 +35,6 @@ from sdclr.device import describe_device, resolve_device
 from sdclr.jobs.pretrain.step import train_step
 from sdclr.jobs.pretrain.training import TrainingState
 from sdclr.methods import nt_xent as loss
-from sdclr.workflows.bench.contestants import PROJECTION_DIM, Workload
-from sdclr.workflows.bench.machine import flops_of, peak_memory
-from sdclr.workflows.bench.rounds import Action, measure, summary, timed
 
 SMALL = BackboneConfig(name="resnet10", width=16)
 BATCHES = (64, 128, 256, 512, 1024, 2048, 4096)

@@ -620,53 +620,6 @@ def convert(
     typer.echo(f"{visible(checkpoint.summary())}\nbackbone: {shown(out)}")
 
 
-@app.command()
-def bench(
-    backbone: Annotated[str, typer.Option(help="resnet10 .. resnet50, torchvision:NAME or timm:NAME.")] = "resnet18",
-    width: Annotated[int, typer.Option(min=1, help="Channels of our ResNets' first stage.")] = 64,
-    size: Annotated[int, typer.Option(min=4, help="Side of a view in pixels.")] = 32,
-    batch: Annotated[int | None, typer.Option(min=2, help="Images a step (default: 128; on CUDA 512).")] = None,
-    precision: Annotated[
-        str | None, typer.Option(help="fp32, bf16 or both with a comma, the main one first (default: what is there).")
-    ] = None,
-    compiled: Annotated[str, typer.Option("--compile", help="auto, on, off, both or cuda-graphs.")] = "auto",
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds at most; medians are over rounds.")] = 7,
-    minutes: Annotated[
-        float | None, typer.Option(min=0, help="No round begins that would end later (default: 4; on CUDA 8).")
-    ] = None,
-    device: Device = "auto",
-    json_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--json", help="Where to write (default: benchmarks/results/, in a checkout).", callback=_expanded
-        ),
-    ] = None,
-    overwrite: Overwrite = False,
-) -> None:
-    """What a step costs here: SDCLR against SimCLR and against the 2021 reference's way, as ratios from one run.
-
-    The promised bounds are judged for the default work alone, and on CUDA for
-    --backbone resnet50 --size 224 --batch 256 too.
-    """
-    from sdclr.presentation.progress import Progress
-    from sdclr.workflows.bench import Settings, run_bench
-
-    settings = Settings(backbone, width, size, batch, _names(precision), compiled, rounds, minutes, device)
-    with Progress(_stderr) as progress:
-        wide = None if sys.stdout.isatty() else 110  # a log shows whole names
-        run_bench(
-            settings,
-            json_file=json_file,
-            console=_console(width=wide, markup=True),
-            progress=progress,
-            overwrite=overwrite,
-        )
-
-
-def _names(text: str | None) -> tuple[str, ...] | None:
-    return None if text is None else tuple(name.strip() for name in text.split(",") if name.strip())
-
-
 @recipes_app.command("list")
 def list_recipes(as_json: AsJson = False) -> None:
     """Names and one line each."""

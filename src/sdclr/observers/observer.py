@@ -43,7 +43,7 @@ class EpochDone:
     """loss (mean over the epoch's images), learning_rate, views_per_second, data_share (of the time, in [0, 1], that
     steps waited for views), seconds, and what the method measures."""
     backbone: nn.Module
-    """As it is now, in train mode: put it back where you have put it elsewhere. Images [B, 3, S, S] -> features [B, F]."""
+    """As it is now, in train mode, and to be left in it. Images [B, 3, S, S] -> features [B, F]."""
 
 
 class Observer:

@@ -51,8 +51,8 @@ def pretrain(
     ``network``: your own headless module, images [B, 3, S, S] -> features [B, F], with backbone.name=custom. It gets
     normalised images; one that normalises them itself needs backbone.normalisation=none.
     ``progress``: where to show progress (default: nowhere). ``choices``: settings that were chosen for the user, each
-    with its value and the reason, which the run folder keeps for a reader. ``observers``: whoever is to be told of every
-    step and epoch (:class:`sdclr.Observer`), in the first process. A finished run is returned as it is. Raises
+    with its value and the reason, which the run folder keeps for a reader. ``observers``: whoever is to be told of
+    every step and epoch (:class:`sdclr.Observer`), in the first process. A finished run is returned as it is. Raises
     an :class:`~sdclr.errors.SdclrError` that says what to change; Preempted after a signal, with everything saved.
     """
     run = Run(out if out is not None else Path("runs") / config.recipe)

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bench.contestants import is_step
 from sdclr.safe_text import one_line
-from sdclr.workflows.bench.contestants import is_step
 
 
 def show(facts: dict[str, Any], console: Console) -> None:

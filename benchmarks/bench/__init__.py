@@ -1,5 +1,5 @@
 """What a step, its views and its masks cost here, against what people would otherwise run: ratios from one run."""
 
-from sdclr.workflows.bench.run import Settings, run_bench
+from bench.run import Settings, run_bench
 
 __all__ = ["Settings", "run_bench"]

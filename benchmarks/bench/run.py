@@ -18,6 +18,11 @@ import torch
 from rich.console import Console
 from rich.text import Text
 
+from bench.bounds import MEANINGS, SMALL, Work, judged
+from bench.contestants import STEPS_PER_EPOCH, Contestants, Workload, is_step, variant, warm_ups
+from bench.machine import file_name, flops_of, has_bf16, matmul_side, peak_memory
+from bench.rounds import Action, Times, cost, measure, round_ratios, summary
+from bench.show import show
 from sdclr.backbones import BackboneConfig
 from sdclr.backbones.image_sizes import fitted_to
 from sdclr.checkpoint import write_atomically
@@ -28,11 +33,6 @@ from sdclr.output_files import lexists, output_file, write_output
 from sdclr.presentation.progress import AnyProgress, NoProgress
 from sdclr.process_state import keep_freed_memory
 from sdclr.safe_text import shown
-from sdclr.workflows.bench.bounds import MEANINGS, SMALL, Work, judged
-from sdclr.workflows.bench.contestants import STEPS_PER_EPOCH, Contestants, Workload, is_step, variant, warm_ups
-from sdclr.workflows.bench.machine import file_name, flops_of, has_bf16, matmul_side, peak_memory
-from sdclr.workflows.bench.rounds import Action, Times, cost, measure, round_ratios, summary
-from sdclr.workflows.bench.show import show
 
 RESULTS = Path("benchmarks/results")
 """Where results go when the command runs in a checkout."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from sdclr.workflows.bench.rounds import Action, timed
+from bench.rounds import Action, timed
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 

@@ -17,6 +17,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bench.machine import matmul
+from bench.others import kornia_views, lightly_step
+from bench.reference import (
+    QUEUED,
+    PillowPairs,
+    ReferenceStep,
+    boolean_mask_loss,
+    drain,
+    endless_batches,
+    host_sort,
+)
+from bench.rounds import Action, timed
 from sdclr.backbones import BackboneConfig, build_backbone, measure_feature_dim
 from sdclr.batch import Views
 from sdclr.data import DataConfig, ViewsConfig, make_views
@@ -31,18 +43,6 @@ from sdclr.methods.projector import Network, projector
 from sdclr.methods.sdclr import SDCLR
 from sdclr.presentation.progress import NoProgress
 from sdclr.settings import PretrainConfig
-from sdclr.workflows.bench.machine import matmul
-from sdclr.workflows.bench.others import kornia_views, lightly_step
-from sdclr.workflows.bench.reference import (
-    QUEUED,
-    PillowPairs,
-    ReferenceStep,
-    boolean_mask_loss,
-    drain,
-    endless_batches,
-    host_sort,
-)
-from sdclr.workflows.bench.rounds import Action, timed
 
 STEPS_PER_EPOCH = 22
 """CIFAR-10-LT at batch 512."""

@@ -8,14 +8,16 @@ from pathlib import Path
 
 import pytest
 import torch
+import typer
+from bench.bounds import LARGE, MEANINGS, PROMISES, SMALL, Work, judged
+from bench.machine import file_name, flops_of
+from bench.reference import ReferenceStep, boolean_mask_loss, host_sort
+from bench.rounds import cost, measure, round_ratios
+from bench.run import Settings, _ways, warmed_up
+from step import step
 from torch import nn
 
-from sdclr import SDCLR, Views, cli, nt_xent
-from sdclr.workflows.bench.bounds import LARGE, MEANINGS, PROMISES, SMALL, Work, judged
-from sdclr.workflows.bench.machine import file_name, flops_of
-from sdclr.workflows.bench.reference import ReferenceStep, boolean_mask_loss, host_sort
-from sdclr.workflows.bench.rounds import cost, measure, round_ratios
-from sdclr.workflows.bench.run import Settings, _ways, warmed_up
+from sdclr import SDCLR, Views, nt_xent
 
 CPU = torch.device("cpu")
 
@@ -103,9 +105,9 @@ def test_promises_are_judged_on_the_work_they_are_made_for() -> None:
 def test_wrong_options_are_refused_before_anything_is_measured(
     flags: list[str], words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["sdclr", "bench", *flags])
+    monkeypatch.setattr(sys, "argv", ["step.py", *flags])
     with pytest.raises(SystemExit) as stop:
-        cli.main()
+        typer.run(step)
     assert stop.value.code == 78
     assert words in " ".join(capsys.readouterr().err.split())
 
@@ -162,9 +164,9 @@ def test_the_bench_writes_what_it_promises(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     tiny = "--backbone resnet10 --width 2 --batch 4 --rounds 2 --precision fp32 --device cpu --json out.json"
-    monkeypatch.setattr(sys, "argv", ["sdclr", "bench", *tiny.split()])
+    monkeypatch.setattr(sys, "argv", ["step.py", *tiny.split()])
     with pytest.raises(SystemExit) as stop:
-        cli.main()
+        typer.run(step)
     assert not stop.value.code
     facts = json.loads(Path("out.json").read_text())
     assert facts["n"] == 2
@@ -186,7 +188,7 @@ def test_the_bench_writes_what_it_promises(
 
 @pytest.mark.parametrize("wrong", ["--precision fp8", "--compile maybe"])
 def test_what_the_bench_does_not_know_is_refused(wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["sdclr", "bench", "--json", "/dev/null", *wrong.split()])
+    monkeypatch.setattr(sys, "argv", ["step.py", "--json", "/dev/null", *wrong.split()])
     with pytest.raises(SystemExit) as stop:
-        cli.main()
+        typer.run(step)
     assert stop.value.code == 78
