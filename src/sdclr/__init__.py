@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sdclr.backbones.table import register_backbone
     from sdclr.backbones.weights import load_backbone
     from sdclr.batch import Views
     from sdclr.data.splits import Split, draw_long_tail
@@ -64,6 +65,7 @@ _HOME = {
     "nt_xent": "sdclr.methods.nt_xent",
     "pretrain": "sdclr.jobs.pretrain",
     "recipe": "sdclr.recipes",
+    "register_backbone": "sdclr.backbones.table",
     "register_method": "sdclr.methods.table",
     "resume": "sdclr.jobs.pretrain",
     "write_paper_table": "sdclr.jobs.report",
@@ -98,6 +100,7 @@ __all__ = [
     "nt_xent",
     "pretrain",
     "recipe",
+    "register_backbone",
     "register_method",
     "resume",
     "write_paper_table",

@@ -103,7 +103,7 @@ Use = Annotated[
     typer.Option(
         "--use",
         metavar="MODULE:NAME",
-        help="A method of your own, which a saved config or run names; imported here and nowhere else.",
+        help="A method or backbone of your own that a saved config or run names; nothing else is imported.",
     ),
 ]
 ALL_PROBES = "linear,few_shot,knn"
@@ -306,6 +306,7 @@ def evaluate(
         str | None, typer.Option(help="Test the checkpoint's own classifier, which was tuned for linear or few_shot.")
     ] = None,
     as_json: AsJson = False,
+    use: Use = None,
 ) -> None:
     """Probe the frozen backbone of finished runs, or of an authors' checkpoint, and print accuracy per group.
 
@@ -329,6 +330,7 @@ def evaluate(
     from sdclr.presentation.progress import Progress
     from sdclr.run import Run
 
+    _use(use)
     targets = [argument for argument in arguments if "=" not in argument or Path(argument).exists()]
     overrides = [argument for argument in arguments if argument not in targets]
     folders = list(dict.fromkeys(map(user_path, targets)))
@@ -419,6 +421,7 @@ def report(
         bool, typer.Option("--json", help="The numbers as one JSON object on standard output (--format json).")
     ] = False,
     overwrite: Overwrite = False,
+    use: Use = None,
 ) -> None:
     """Tables and an HTML page over one run or many: mean ± std over splits, paired differences with intervals.
 
@@ -431,6 +434,7 @@ def report(
     from sdclr.run import Run
     from sdclr.workflows.reports import report as run_report
 
+    _use(use)
     if as_json and (formats is not None or paper):
         raise ConfigError("--json is --format json; give one of them, and no --paper.")
     if formats is None:
@@ -572,6 +576,7 @@ def embed(
     ] = None,
     device: Device = "auto",
     overwrite: Overwrite = False,
+    use: Use = None,
 ) -> None:
     """Write the features of any images: path, feature, and label where known. The same command goes on if killed."""
     from sdclr.config import parse_assignments, user_path
@@ -580,6 +585,7 @@ def embed(
     from sdclr.run import FEATURES_FILE, Run
     from sdclr.workflows.own_images import data_of, own_data_as_trained
 
+    _use(use)
     places = [argument for argument in arguments or [] if "=" not in argument or _is_path(argument)]
     given = parse_assignments(argument for argument in arguments or [] if argument not in places)
     if len(places) > 1:
@@ -673,10 +679,7 @@ def _settings(
     places = {
         name: str(value) for name, value in given.items() if name in ("data.root", "data.test_path", "data.store")
     }
-    if isinstance(method := given.get("method.name"), str):
-        from sdclr.methods.table import named_method
-
-        given["method.name"] = named_method(method)
+    _name_own_entries(given)
     values = flags | given | _paths(places)
     sources = "Images are a folder (./photos), a list or table, a glob, shards, a .zip or a .npz."
     known = f"`sdclr recipes list` names the recipes. {sources}"
@@ -709,6 +712,18 @@ def _settings(
     else:
         raise ConfigError(f"{shown(targets[0])!r} is neither a recipe nor a folder. {like(targets[0])} {sources}")
     return config, out or Path("runs") / config.recipe, []
+
+
+def _name_own_entries(given: dict[str, Any]) -> None:
+    """Where a person has typed module:Name, the entry is registered, and its name takes that place."""
+    if isinstance(method := given.get("method.name"), str):
+        from sdclr.methods.table import named_method
+
+        given["method.name"] = named_method(method)
+    if isinstance(backbone := given.get("backbone.name"), str):
+        from sdclr.backbones.table import named_backbone
+
+        given["backbone.name"] = named_backbone(backbone)
 
 
 def _is_path(argument: str) -> bool:

@@ -238,6 +238,10 @@ class Run:
     def write_text(self, name: str, content: str) -> None:
         write_atomically(self.folder / name, content)
 
+    def __fspath__(self) -> str:
+        """A run can be given wherever its folder can."""
+        return str(self.folder)
+
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         path = self.folder / name
         make_folder(path.parent)
@@ -286,17 +290,23 @@ class Run:
             return "report it"
         if _section(settings, "backbone").get("name") == "custom":
             return f"from Python: sdclr.resume({str(self.folder)!a}, network=...)"
-        outside = self.outside_method()
-        return command("sdclr", "resume", self.folder, *(("--use", outside[1]) if outside else ()))
+        return command("sdclr", "resume", self.folder, *self.use_options("method", "backbone"))
 
-    def outside_method(self) -> tuple[str, str] | None:
-        """Name and "module:Class" of a method that is not part of the package; None for one of ours."""
+    def outside(self) -> dict[str, tuple[str, str]]:
+        """What is not part of the package: "method" or "backbone" -> its name and its "module:Name"."""
+        found: dict[str, tuple[str, str]] = {}
         with contextlib.suppress(DataError, MissingInputError):
-            origin = _section(self.read_json("environment.json"), "outside").get("method")
-            name = _section(self.settings(), "method").get("name")
-            if isinstance(origin, str) and isinstance(name, str):
-                return name, origin
-        return None
+            origins, settings = _section(self.read_json("environment.json"), "outside"), self.settings()
+            for what, origin in origins.items():
+                name = _section(settings, what).get("name")
+                if isinstance(origin, str) and isinstance(name, str):
+                    found[what] = name, origin
+        return found
+
+    def use_options(self, *kinds: str) -> list[str]:
+        """The --use options with which a command knows what this run has from outside the package."""
+        outside = self.outside()
+        return [word for what in kinds if what in outside for word in ("--use", outside[what][1])]
 
     def _next_when_done(self) -> str | None:
         """Evaluate where there are labels, then report, then the features of one's own images; then nothing is left."""
@@ -306,15 +316,15 @@ class Run:
             split, settings = self.read_json("split.json"), self.settings()
         evaluations = [self.evaluation_path(name).stat().st_mtime for name in self.evaluated_protocols()]
         if not evaluations and not split:
-            return command("sdclr", "evaluate", self.folder)
+            return command("sdclr", "evaluate", self.folder, *self.use_options("backbone"))
         if not evaluations and (options := _evaluable(split.get("counts") or {})) is not None:
-            return command("sdclr", "evaluate", self.folder, *options)
+            return command("sdclr", "evaluate", self.folder, *options, *self.use_options("backbone"))
         page = self.folder / "report.html"
         if not page.is_file() or page.stat().st_mtime < max(evaluations, default=0.0):
-            return command("sdclr", "report", self.folder)
+            return command("sdclr", "report", self.folder, *self.use_options("backbone"))
         data, features = _section(settings, "data"), self.folder / FEATURES_FILE
         if data.get("name") in ("images", "arrays") and not features.is_file():
-            return command("sdclr", "embed", self.folder)
+            return command("sdclr", "embed", self.folder, *self.use_options("backbone"))
         return None
 
     def settings(self) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from sdclr.backbones.config import IMAGENET, BackboneConfig, Normalisation, settings_without_effect
+from sdclr.backbones.table import BACKBONES, register_backbone
 from sdclr.lazy_names import names_from
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from sdclr.backbones.resnet import contiguous_tails
 
 __all__ = [
+    "BACKBONES",
     "IMAGENET",
     "Backbone",
     "BackboneConfig",
@@ -24,6 +26,7 @@ __all__ = [
     "load_pretrained",
     "measure_feature_dim",
     "offers_pretrained",
+    "register_backbone",
     "settings_without_effect",
 ]
 

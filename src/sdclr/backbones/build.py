@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import nn
@@ -18,7 +18,9 @@ from sdclr.backbones.config import (
     unset_value,
 )
 from sdclr.backbones.resnet import DEPTHS, ResNet
+from sdclr.backbones.table import BACKBONES, BUILDERS, BackboneRow, row_of
 from sdclr.errors import ConfigError
+from sdclr.outside import load
 
 
 def input_constants(config: BackboneConfig) -> Normalisation:
@@ -46,7 +48,7 @@ def build_backbone(config: BackboneConfig) -> Backbone:
 
     Raises ConfigError for unknown names, and where nobody offers the pretrained weights that are asked for.
     """
-    kind, _, name = config.name.rpartition(":")
+    row = require_row(config.name)
     for field, words in settings_without_effect(config.name).items():
         if getattr(config, field) != unset_value(field):
             raise ConfigError(words)
@@ -54,19 +56,23 @@ def build_backbone(config: BackboneConfig) -> Backbone:
         from sdclr.backbones.pretrained import check_pretrained
 
         check_pretrained(config.name, config.width, config.stem)
-    if kind == "timm":
-        network = _timm_network(name, config.options)
-    elif kind == "torchvision":
-        network = _torchvision_network(name, config.options)
-    elif kind or name not in DEPTHS:
-        raise ConfigError(
-            f"backbone.name must be one of {', '.join(DEPTHS)}, torchvision:<name> or timm:<name>, "
-            f"got {config.name!r}.{_did_you_mean(name, list(DEPTHS))}"
-        )
-    else:
-        network = ResNet(name, config.width, config.stem)
+    build: Callable[[str, BackboneConfig], nn.Module] = load(row.builder)
+    network = build(config.name.partition(":")[2], config)
     constants = input_constants(config)
     return Backbone(network, constants.mean, constants.std)
+
+
+def require_row(name: str) -> BackboneRow:
+    """ConfigError for a backbone.name that names nothing, with what may be meant."""
+    row = row_of(name)
+    if row is not None and (":" in name) == row.written.endswith(":NAME"):
+        return row
+    own = [row.name for row in BACKBONES.values() if row.origin]
+    near = _did_you_mean(name, [*DEPTHS, *own])
+    raise ConfigError(
+        f"backbone.name must be one of {', '.join([*DEPTHS, *own])}, torchvision:<name> or timm:<name>, got {name!r}."
+        f"{near}"
+    )
 
 
 def offers_pretrained(config: BackboneConfig) -> bool:
@@ -80,7 +86,27 @@ def offers_pretrained(config: BackboneConfig) -> bool:
     return True
 
 
-def _timm_network(name: str, options: dict[str, Any]) -> nn.Module:
+def our_resnet(_: str, config: BackboneConfig) -> nn.Module:
+    return ResNet(config.name, config.width, config.stem)
+
+
+def no_network(_: str, config: BackboneConfig) -> nn.Module:
+    raise ConfigError("backbone.name=custom is a module of your own: pass it from Python, network=<your module>.")
+
+
+def own_network(_: str, config: BackboneConfig) -> nn.Module:
+    """One that a user has registered."""
+    try:
+        network = BUILDERS[config.name](**config.options)
+    except (TypeError, ValueError, KeyError, RuntimeError, AssertionError) as error:
+        raise ConfigError(f"{config.name} does not take backbone.options {config.options}: {error}") from error
+    if not isinstance(network, nn.Module):
+        raise ConfigError(f"{BACKBONES[config.name].origin} must make a torch.nn.Module, got {type(network).__name__}.")
+    return network
+
+
+def timm_network(name: str, config: BackboneConfig) -> nn.Module:
+    options = config.options
     import timm  # seconds, and only networks of timm need it
 
     if not timm.is_model(name):
@@ -93,8 +119,10 @@ def _timm_network(name: str, options: dict[str, Any]) -> nn.Module:
         raise ConfigError(f"timm:{name} does not take backbone.options {options}: {error}") from error
 
 
-def _torchvision_network(name: str, options: dict[str, Any]) -> nn.Module:
+def torchvision_network(name: str, config: BackboneConfig) -> nn.Module:
     import torchvision
+
+    options = config.options
 
     names = torchvision.models.list_models(module=torchvision.models)
     if name not in names:

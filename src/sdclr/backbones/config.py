@@ -7,10 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat
 
+from sdclr.backbones.table import OUR_RESNETS, row_of
 from sdclr.config import Section
 
-OUR_RESNETS = ("resnet10", "resnet18", "resnet34", "resnet50")
-"""Names of our own networks, which have a width and a stem."""
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -65,10 +64,9 @@ def settings_without_effect(name: str) -> dict[str, str]:
     """Fields of BackboneConfig that the network of this name does not use -> an error for a person who gives one."""
     ours = "backbone.{} applies to our ResNets only; leave it out for {}."
     theirs = "backbone.{} applies to torchvision: and timm: networks only, not to {}."
-    if name == "custom":
-        unused = {"width": ours, "stem": ours, "options": theirs}
-    elif ":" in name:
-        unused = {"width": f"{ours} backbone.options takes its own keywords.", "stem": ours}
-    else:
-        unused = {"options": theirs}
-    return {field: words.format(field, name) for field, words in unused.items()}
+    row = row_of(name)
+    used = row.settings if row is not None else frozenset({"width", "stem"})  # its name is an error of its own
+    unused = {"width": ours, "stem": ours, "options": theirs}
+    if "options" in used:
+        unused["width"] = f"{ours} backbone.options takes its own keywords."
+    return {field: words.format(field, name) for field, words in unused.items() if field not in used}

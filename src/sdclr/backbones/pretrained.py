@@ -15,6 +15,7 @@ from torch import Tensor
 from torchvision.models.vision_transformer import interpolate_embeddings
 
 from sdclr.backbones.backbone import Backbone
+from sdclr.backbones.table import row_of
 from sdclr.checkpoint import load_strictly
 from sdclr.errors import ConfigError, MissingInputError, SdclrError
 
@@ -76,6 +77,9 @@ def _torchvision_entry(model: str) -> Any:
 def check_pretrained(name: str, width: int, stem: str) -> None:
     """Raise ConfigError where nobody offers weights for this network, before any download."""
     kind, _, model = name.rpartition(":")
+    row = row_of(name)
+    if row is not None and "pretrained" not in row.settings:
+        raise ConfigError(f"nobody offers pre-trained weights for {name}; start from your own with weights=FILE.")
     if kind == "timm":
         if not timm.is_model_pretrained(model):
             raise ConfigError(f"timm offers no pre-trained weights for {model}; set backbone.pretrained=false.")

@@ -22,6 +22,7 @@ from sdclr.backbones import BackboneConfig, Normalisation, build_backbone
 from sdclr.backbones.backbone import Backbone, measure_feature_dim
 from sdclr.backbones.config import NO_NORMALISATION
 from sdclr.backbones.image_sizes import named_sizes
+from sdclr.backbones.table import row_of
 from sdclr.checkpoint import check_fit, is_storable, load_strictly, read_tensors, write_tensors
 from sdclr.config import Section
 from sdclr.errors import CheckpointError, ConfigError, MissingInputError
@@ -197,6 +198,11 @@ def _network_of(file: BackboneFile) -> nn.Module:
     """The network that a file describes. What the description claims is measured before it gets any memory."""
     architecture = file.described.architecture
     where, num_tensors = str(file.path), len(file.tensors)
+    if row_of(architecture.name) is None:
+        raise CheckpointError(
+            f"{where} was trained with the backbone {shown(architecture.name)}, which is not part of sdclr. Name "
+            "its code: --use module:Name, or sdclr.register_backbone(...) from Python."
+        )
     _require_ordinary_options(architecture.options, where)
     # as many modules as the file's tensors can belong to, and some more without weights
     limit = MODULES_PER_TENSOR * num_tensors + FREE_MODULES

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+from sdclr.backbones.table import register_backbone, why_no_backbone
 from sdclr.methods.table import register_method, why_no_method
 from sdclr.outside import load_outside
 
@@ -16,7 +17,10 @@ class _Kind(NamedTuple):
     register: Callable[[Any], str]
 
 
-_KINDS = (_Kind("method", why_no_method, register_method),)
+_KINDS = (
+    _Kind("method", why_no_method, register_method),
+    _Kind("backbone", why_no_backbone, register_backbone),
+)
 
 
 def use(words: Iterable[str]) -> None:

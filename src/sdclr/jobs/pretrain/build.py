@@ -176,7 +176,7 @@ def _starting_backbone(
     feature_dim = measure_feature_dim(backbone, config.views.size)
     resuming = run is not None and (bool(run.checkpoints) or run.backbone_path.is_file())
     if not resuming:  # a checkpoint holds what became of them
-        if ":" in config.backbone.name:  # hours later would be too late
+        if not config.backbone.is_ours and network is None:  # hours later would be too late
             require_loadable(backbone, architecture, config.views.size)
         load_starting_weights(backbone, config, architecture, show if recorded is None else NoProgress())
     if recorded is not None:

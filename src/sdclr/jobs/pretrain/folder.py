@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from sdclr.any_progress import AnyProgress
+from sdclr.backbones.table import row_of
 from sdclr.backbones.weights import save_backbone as write_backbone
 from sdclr.data.contents import read_contents, require_recorded, write_record
 from sdclr.device import describe_device
@@ -17,6 +18,7 @@ from sdclr.jobs.pretrain.training import Training, TrainingState
 from sdclr.methods import METHODS
 from sdclr.run import CHOICES_FILE, CONTENTS_FILE, IMAGES_FILE, Run, environment
 from sdclr.run_consistency import require_own_backbone
+from sdclr.settings import PretrainConfig
 
 Choices = Sequence[tuple[str, object, str]]
 """Settings that were chosen for the user: name, value, reason."""
@@ -89,7 +91,7 @@ def _write_facts(training: Training, run: Run, show: AnyProgress, choices: Choic
         "views_cut_by": training.views_cut_by,
         "resolved": training.resolved,
         "method": METHODS[training.config.method.name].display_name,
-        "outside": {"method": origin} if (origin := METHODS[training.config.method.name].origin) else {},
+        "outside": _origins(training.config),
     }
     run.write_json("environment.json", facts)
     run.write_json("split.json", training.data.manifest())
@@ -100,6 +102,14 @@ def _write_facts(training: Training, run: Run, show: AnyProgress, choices: Choic
         rows = [{"setting": name, "value": value, "reason": reason} for name, value, reason in choices]
         run.write_json(CHOICES_FILE, {"choices": rows})
     run.write_text("config.yaml", training.config.to_yaml())  # last: it makes the folder a run
+
+
+def _origins(config: PretrainConfig) -> dict[str, str]:
+    """Where to find what is not part of the package."""
+    origins = {"method": METHODS[config.method.name].origin}
+    if (row := row_of(config.backbone.name)) is not None:
+        origins["backbone"] = row.origin
+    return {what: origin for what, origin in origins.items() if origin}
 
 
 def _record_images(training: Training, run: Run, show: AnyProgress) -> None:

@@ -5,12 +5,13 @@ settings ─► build ─► folder ─► agree ─► loop: epochs, steps, che
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from torch import nn
 
 from sdclr.any_progress import AnyProgress, NoProgress
+from sdclr.backbones import BACKBONES
 from sdclr.device import explain_out_of_memory
 from sdclr.distributed import GRACE_SECONDS, World, joined, world_size
 from sdclr.errors import ConfigError
@@ -119,20 +120,22 @@ def resume(
 ) -> Run:
     """Go on with the run in ``folder`` by its own config; a finished run says so and is returned.
 
-    A method of your own must be registered first (:func:`sdclr.register_method`): a run folder imports nothing.
+    A method or backbone of your own must be registered first (:func:`sdclr.register_method`,
+    :func:`sdclr.register_backbone`): a run folder imports nothing.
     """
     run = Run(folder).require()
-    _require_known_method(run)
+    _require_known_entries(run)
     return pretrain(
         PretrainConfig.from_yaml(run.config_path), folder, network=network, progress=progress, observers=observers
     )
 
 
-def _require_known_method(run: Run) -> None:
-    name = run.outside_method()
-    if name is not None and name[0] not in METHODS:
-        again = command("sdclr", "resume", run.folder, "--use", name[1])
-        raise ConfigError(
-            f"{run.folder} was trained with the method {shown(name[0])}, which is not part of sdclr. "
-            f"Name it again: {again}"
-        )
+def _require_known_entries(run: Run) -> None:
+    known: dict[str, Mapping[str, object]] = {"method": METHODS, "backbone": BACKBONES}
+    for what, (name, _) in run.outside().items():
+        if what in known and name not in known[what]:
+            again = command("sdclr", "resume", run.folder, *run.use_options(*known))
+            raise ConfigError(
+                f"{run.folder} was trained with the {what} {shown(name)}, which is not part of sdclr. "
+                f"Name it again: {again}"
+            )

@@ -1,0 +1,103 @@
+"""BACKBONES: everything the rest of the program needs to know of a network, by name or by the word before its colon.
+
+A row is light: help, lists and settings import no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from sdclr.errors import ConfigError
+from sdclr.outside import Table, is_outside, load_outside, origin_of
+from sdclr.safe_text import shown
+
+
+class BackboneRow(NamedTuple):
+    """One network, or one library's networks."""
+
+    name: str
+    written: str
+    """How it is written as backbone.name."""
+    summary: str
+    settings: frozenset[str]
+    """Fields of BackboneConfig, beside name and normalisation, that it uses."""
+    builder: str
+    """ "module:function": (rest of the name, BackboneConfig) -> a headless network; imported when one is built."""
+    origin: str = ""
+    """ "module:Name" of an entry from outside the package; empty for one of ours."""
+
+
+_OURS = frozenset({"width", "stem", "pretrained"})
+_THEIRS = frozenset({"options", "pretrained"})
+_BUILD = "sdclr.backbones.build:"
+
+BACKBONES: Table[BackboneRow] = Table(
+    "backbone",
+    [
+        BackboneRow("resnet10", "resnet10", "Our ResNet with 10 layers.", _OURS, f"{_BUILD}our_resnet"),
+        BackboneRow("resnet18", "resnet18", "Our ResNet with 18 layers.", _OURS, f"{_BUILD}our_resnet"),
+        BackboneRow("resnet34", "resnet34", "Our ResNet with 34 layers.", _OURS, f"{_BUILD}our_resnet"),
+        BackboneRow("resnet50", "resnet50", "Our ResNet with 50 layers.", _OURS, f"{_BUILD}our_resnet"),
+        BackboneRow(
+            "torchvision",
+            "torchvision:NAME",
+            "Any classifier of torchvision, without its head.",
+            _THEIRS,
+            f"{_BUILD}torchvision_network",
+        ),
+        BackboneRow("timm", "timm:NAME", "Any network of timm, without its head.", _THEIRS, f"{_BUILD}timm_network"),
+        BackboneRow("custom", "custom", "Your own module, given from Python.", frozenset(), f"{_BUILD}no_network"),
+    ],
+)
+"""Name -> row."""
+
+OUR_RESNETS = tuple(name for name, row in BACKBONES.items() if row.settings == _OURS)
+"""Names of our own networks, which have a width and a stem."""
+
+
+def row_of(name: str) -> BackboneRow | None:
+    """The row of a backbone.name; None where there is none."""
+    return BACKBONES.get(name.partition(":")[0])
+
+
+def register_backbone(build: Callable[..., Any], name: str | None = None) -> str:
+    """Add a network of your own to :data:`BACKBONES`; returns its name.
+
+    ``build``: a function or class that makes a headless module, images [B, 3, S, S] -> features [B, F];
+    ``backbone.options`` are its keywords. ``name``: how settings name it; default: that of ``build`` in small letters.
+    A run, its file and :func:`load_backbone` know it by that name, so register it before a file is loaded. Raises
+    ConfigError for a name that is taken or not plain. See docs/extending.md.
+    """
+    if problem := why_no_backbone(build):
+        raise ConfigError(f"{shown(repr(build))} cannot be a backbone: {problem}.")
+    origin = origin_of(build)
+    name = name or str(build.__name__).lower()
+    summary = (build.__doc__ or "").strip().partition("\n")[0]
+    BACKBONES.add(BackboneRow(name, name, summary, frozenset({"options"}), f"{_BUILD}own_network", origin))
+    BUILDERS[name] = build
+    return name
+
+
+BUILDERS: dict[str, Callable[..., Any]] = {}
+"""What was registered: a function of a notebook cannot be imported again by its name."""
+
+
+def why_no_backbone(found: Any) -> str:
+    """What keeps an object from being registered as a backbone, in words; empty where nothing does."""
+    from torch import nn
+
+    if isinstance(found, nn.Module):
+        return "it is a module already; name a function or class that makes one"
+    if not callable(found) or not hasattr(found, "__name__"):
+        return "it is no function or class"
+    if isinstance(found, type) and not issubclass(found, nn.Module):
+        return "it is a class, and no torch.nn.Module"
+    return ""
+
+
+def named_backbone(text: str) -> str:
+    """The name of a backbone as a person typed it: "resnet18", "timm:NAME", or "module:Name", which is registered."""
+    if not is_outside(text) or row_of(text) is not None:
+        return text
+    return register_backbone(load_outside(text, "backbone", why_no_backbone))
