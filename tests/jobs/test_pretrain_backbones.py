@@ -192,7 +192,7 @@ def test_a_network_that_would_not_load_back_is_an_error_before_anything_is_writt
         patch.setattr(backbone_files, "_network_of", refuse)
         with pytest.raises(ConfigError, match=r"timm:test_resnet.*could not be loaded again.*backbone\.name"):
             pretrain(config, tmp_path / "run")
-    monkeypatch.setattr("sdclr.backbones.build._timm_network", lambda *_: DrawsItsMask())
+    monkeypatch.setattr("sdclr.backbones.build.timm_network", lambda *_: DrawsItsMask())
     with pytest.raises(ConfigError, match="other features after it was saved"):
         pretrain(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
