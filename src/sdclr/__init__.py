@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from sdclr.methods.table import register_method
     from sdclr.observers import Observer
     from sdclr.process_state import keep_freed_memory
-    from sdclr.recipes import recipe
+    from sdclr.recipes import recipe, register_recipe
     from sdclr.run import Run
     from sdclr.settings import PretrainConfig
 
@@ -67,6 +67,7 @@ _HOME = {
     "recipe": "sdclr.recipes",
     "register_backbone": "sdclr.backbones.table",
     "register_method": "sdclr.methods.table",
+    "register_recipe": "sdclr.recipes",
     "resume": "sdclr.jobs.pretrain",
     "write_paper_table": "sdclr.jobs.report",
     "write_report": "sdclr.jobs.report",
@@ -102,6 +103,7 @@ __all__ = [
     "recipe",
     "register_backbone",
     "register_method",
+    "register_recipe",
     "resume",
     "write_paper_table",
     "write_report",

@@ -671,7 +671,8 @@ def _settings(
 ) -> tuple[PretrainConfig, Path, Sequence[Choice]]:
     """Recipe, file or images, then flags, then overrides; the run folder; and what was chosen for the images."""
     from sdclr.config import parse_assignments, user_path
-    from sdclr.recipes import RECIPES, like, recipe
+    from sdclr.outside import is_outside
+    from sdclr.recipes import RECIPES, like, named_recipe, recipe
     from sdclr.settings import PretrainConfig
 
     targets = [argument for argument in arguments if "=" not in argument or _is_path(argument)]
@@ -695,6 +696,8 @@ def _settings(
         config = PretrainConfig.from_yaml(config_file).with_values(values)
     elif targets[0] in RECIPES:
         config = recipe(targets[0]).with_values(values)
+    elif is_outside(targets[0]) and not _is_path(targets[0]) and not Path(targets[0]).exists():
+        config = recipe(named_recipe(targets[0])).with_values(values)
     elif _is_path(targets[0]) or Path(targets[0]).exists():
         from sdclr.data.globs import glob_of
         from sdclr.workflows.own_images import own_config

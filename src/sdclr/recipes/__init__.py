@@ -7,11 +7,13 @@ SimCLR every setting of the SDCLR recipe but the competitor. :data:`SYSTEMS` arr
 from __future__ import annotations
 
 import difflib
-import importlib
+import inspect
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sdclr.errors import ConfigError
+from sdclr.outside import Table, is_outside, load, load_outside, origin_of
+from sdclr.safe_text import shown
 
 if TYPE_CHECKING:
     from sdclr.settings import PretrainConfig
@@ -23,10 +25,16 @@ class Recipe(NamedTuple):
     name: str
     summary: str
     module: str
+    origin: str = ""
+    """ "module:Name" of an entry from outside the package; empty for one of ours."""
 
     def __call__(self) -> PretrainConfig:
-        function: Callable[[], PretrainConfig] = getattr(importlib.import_module(self.module), self.name)
+        function: Callable[[], PretrainConfig] = recipe_functions.get(self.name) or load(f"{self.module}:{self.name}")
         return function()
+
+
+recipe_functions: dict[str, Callable[[], PretrainConfig]] = {}
+"""What was registered: a function of a notebook cannot be imported again by its name."""
 
 
 _ROWS = (
@@ -147,7 +155,7 @@ _ROWS = (
     ),
 )
 
-RECIPES: Mapping[str, Recipe] = {row.name: row for row in _ROWS}
+RECIPES: Table[Recipe] = Table("recipe", _ROWS)
 """By name, in the order of every list. Light: a recipe's own module, and torch, are imported when it is called."""
 
 
@@ -176,6 +184,42 @@ ARM_SETS: Mapping[str, tuple[str, ...]] = {
     "matched": ("simclr_balanced_matched", "simclr_matched", "sdclr"),
 }
 """The arms as published, confounds included, and the arms that differ in nothing but method and subset."""
+
+
+def register_recipe(function: Callable[[], PretrainConfig]) -> str:
+    """Add a recipe of your own to :data:`RECIPES`; returns its name, which is the function's.
+
+    ``function``: takes nothing and returns a :class:`PretrainConfig`; lists show the first line of its docstring.
+    Raises ConfigError for a name that is taken or not plain, and where it returns something else.
+    """
+    if problem := why_no_recipe(function):
+        raise ConfigError(f"{shown(repr(function))} cannot be a recipe: {problem}.")
+    origin = origin_of(function)
+    summary = (function.__doc__ or "").strip().partition("\n")[0]
+    RECIPES.add(Recipe(function.__name__, summary, function.__module__, origin))
+    recipe_functions[function.__name__] = function
+    return function.__name__
+
+
+def why_no_recipe(found: Any) -> str:
+    """What keeps an object from being registered as a recipe, in words; empty where nothing does."""
+    from sdclr.settings import PretrainConfig
+
+    if not inspect.isfunction(found):
+        return "it is no function"
+    if any(one.default is one.empty for one in inspect.signature(found).parameters.values()):
+        return "it must take no arguments"
+    config = found()
+    if not isinstance(config, PretrainConfig):
+        return f"it must return a PretrainConfig, got {type(config).__name__}"
+    return ""
+
+
+def named_recipe(text: str) -> str:
+    """The name of a recipe as a person typed it: "digits_sdclr", or "module:function", which is registered."""
+    if not is_outside(text):
+        return text
+    return register_recipe(load_outside(text, "recipe", why_no_recipe))
 
 
 def recipe(name: str) -> PretrainConfig:
