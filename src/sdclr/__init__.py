@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from sdclr.backbones.weights import load_backbone
     from sdclr.batch import Views
     from sdclr.data.splits import Split, draw_long_tail
+    from sdclr.data.table import register_source
     from sdclr.errors import SdclrError
     from sdclr.evaluation.balancedness import Balancedness, balancedness
     from sdclr.jobs.adopt import adopt
@@ -68,6 +69,7 @@ _HOME = {
     "register_backbone": "sdclr.backbones.table",
     "register_method": "sdclr.methods.table",
     "register_recipe": "sdclr.recipes",
+    "register_source": "sdclr.data.table",
     "resume": "sdclr.jobs.pretrain",
     "write_paper_table": "sdclr.jobs.report",
     "write_report": "sdclr.jobs.report",
@@ -104,6 +106,7 @@ __all__ = [
     "register_backbone",
     "register_method",
     "register_recipe",
+    "register_source",
     "resume",
     "write_paper_table",
     "write_report",

@@ -727,6 +727,10 @@ def _name_own_entries(given: dict[str, Any]) -> None:
         from sdclr.backbones.table import named_backbone
 
         given["backbone.name"] = named_backbone(backbone)
+    if isinstance(source := given.get("data.name"), str):
+        from sdclr.data.table import named_source
+
+        given["data.name"] = named_source(source)
 
 
 def _is_path(argument: str) -> bool:

@@ -290,7 +290,7 @@ class Run:
             return "report it"
         if _section(settings, "backbone").get("name") == "custom":
             return f"from Python: sdclr.resume({str(self.folder)!a}, network=...)"
-        return command("sdclr", "resume", self.folder, *self.use_options("method", "backbone"))
+        return command("sdclr", "resume", self.folder, *self.use_options("method", "backbone", "data"))
 
     def outside(self) -> dict[str, tuple[str, str]]:
         """What is not part of the package: "method" or "backbone" -> its name and its "module:Name"."""
@@ -316,15 +316,15 @@ class Run:
             split, settings = self.read_json("split.json"), self.settings()
         evaluations = [self.evaluation_path(name).stat().st_mtime for name in self.evaluated_protocols()]
         if not evaluations and not split:
-            return command("sdclr", "evaluate", self.folder, *self.use_options("backbone"))
+            return command("sdclr", "evaluate", self.folder, *self.use_options("backbone", "data"))
         if not evaluations and (options := _evaluable(split.get("counts") or {})) is not None:
-            return command("sdclr", "evaluate", self.folder, *options, *self.use_options("backbone"))
+            return command("sdclr", "evaluate", self.folder, *options, *self.use_options("backbone", "data"))
         page = self.folder / "report.html"
         if not page.is_file() or page.stat().st_mtime < max(evaluations, default=0.0):
-            return command("sdclr", "report", self.folder, *self.use_options("backbone"))
+            return command("sdclr", "report", self.folder, *self.use_options("backbone", "data"))
         data, features = _section(settings, "data"), self.folder / FEATURES_FILE
         if data.get("name") in ("images", "arrays") and not features.is_file():
-            return command("sdclr", "embed", self.folder, *self.use_options("backbone"))
+            return command("sdclr", "embed", self.folder, *self.use_options("backbone", "data"))
         return None
 
     def settings(self) -> dict[str, Any]:

@@ -3,27 +3,31 @@
 from typing import TYPE_CHECKING
 
 from sdclr.data.config import DataConfig, ViewsConfig
+from sdclr.data.table import SOURCES, register_source
 from sdclr.lazy_names import names_from
 
 if TYPE_CHECKING:
     from sdclr.data.build import Data, build_data
     from sdclr.data.epoch_order import epoch_batches, steps_per_epoch
-    from sdclr.data.images import BadFile, Images
+    from sdclr.data.images import BadFile, Images, LabelledImages
     from sdclr.data.splits import draw_long_tail
     from sdclr.data.view_parameters import ViewSpec
     from sdclr.data.views import make_views
 
 __all__ = [
+    "SOURCES",
     "BadFile",
     "Data",
     "DataConfig",
     "Images",
+    "LabelledImages",
     "ViewSpec",
     "ViewsConfig",
     "build_data",
     "draw_long_tail",
     "epoch_batches",
     "make_views",
+    "register_source",
     "steps_per_epoch",
 ]
 
@@ -33,6 +37,7 @@ __getattr__ = names_from(
         "BadFile": "sdclr.data.images",
         "Data": "sdclr.data.build",
         "Images": "sdclr.data.images",
+        "LabelledImages": "sdclr.data.images",
         "ViewSpec": "sdclr.data.view_parameters",
         "build_data": "sdclr.data.build",
         "draw_long_tail": "sdclr.data.splits",

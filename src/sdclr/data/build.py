@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
+
+import numpy as np
 
 from sdclr.config import user_path
-from sdclr.data.choices import AUTHORS_IMAGENET_LISTS
 from sdclr.data.config import DataConfig
-from sdclr.data.image_arrays import read_cifar, read_digits, read_npz
+from sdclr.data.image_arrays import labelled_arrays, read_cifar, read_digits, read_npz
 from sdclr.data.image_files import ImageFiles
 from sdclr.data.imagenet import read_imagenet
 from sdclr.data.images import Images, LabelledImages
 from sdclr.data.own_images import read_own_images
 from sdclr.data.split_files import read_authors_cifar_split
 from sdclr.data.splits import Split, draw_long_tail, natural_split
+from sdclr.data.table import READERS, Conventions
 from sdclr.errors import ConfigError, DataError
+from sdclr.outside import load
+
+Reader = Callable[[DataConfig, bool, Iterable[Path | str]], LabelledImages]
+"""Settings, whether to download, folders to leave out -> images. A row of SOURCES names one."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +39,8 @@ class Data:
     class_names: list[str]
     split: Split | None
     """None for unlabelled images."""
-    conventions: Literal["cifar", "imagenet"] = "cifar"
-    """Which of the paper's conventions apply: how classes are grouped and how the linear probe is scheduled."""
+    conventions: Conventions = "cifar"
+    """How classes are grouped and how the linear probe is scheduled."""
     remarks: tuple[str, ...] = ()
     """What a reader should know of how the images were found, such as the files that were left out."""
 
@@ -109,11 +115,11 @@ def build_data(config: DataConfig, *, download: bool = False, exclude: Iterable[
 
     ``exclude``: folders that are left out where a folder of images is searched, such as a run folder inside it.
     """
-    labelled = _read_images(config, exclude) if config.name == "images" else _READERS[config.name](config, download)
+    read: Reader = load(config.row.reader)
+    labelled = read(config, download, exclude)
     split = _split(config, labelled)
-    conventions: Literal["cifar", "imagenet"] = "imagenet" if config.name in AUTHORS_IMAGENET_LISTS else "cifar"
     names, remarks = labelled.class_names, labelled.remarks
-    return Data(config.name, labelled.train, labelled.test, names, split, conventions, remarks)
+    return Data(config.name, labelled.train, labelled.test, names, split, config.row.conventions, remarks)
 
 
 def _path(config: DataConfig) -> Path:
@@ -131,7 +137,32 @@ def _splits_dir(config: DataConfig) -> Path:
     return user_path(config.splits_dir)
 
 
-def _read_images(config: DataConfig, exclude: Iterable[Path | str]) -> LabelledImages:
+def digits(config: DataConfig, download: bool, exclude: Iterable[Path | str]) -> LabelledImages:
+    return read_digits()
+
+
+def cifar(config: DataConfig, download: bool, exclude: Iterable[Path | str]) -> LabelledImages:
+    return read_cifar(config.name, _path(config), download=download)
+
+
+def arrays(config: DataConfig, download: bool, exclude: Iterable[Path | str]) -> LabelledImages:
+    return read_npz(_path(config))
+
+
+def from_outside(config: DataConfig, download: bool, exclude: Iterable[Path | str]) -> LabelledImages:
+    """One that a user has registered."""
+    found = READERS[config.name](_optional_path(config.path), **config.options)
+    if isinstance(found, LabelledImages):
+        return found
+    origin = config.row.origin
+    if not isinstance(found, Mapping):
+        raise DataError(
+            f"{origin} must return sdclr.data.LabelledImages or a mapping of arrays, got {type(found).__name__}."
+        )
+    return labelled_arrays({name: np.asarray(array) for name, array in found.items()}, origin)
+
+
+def own_images(config: DataConfig, download: bool, exclude: Iterable[Path | str]) -> LabelledImages:
     return read_own_images(
         _path(config),
         root=_optional_path(config.root),
@@ -157,19 +188,9 @@ def _optional_path(path: str | None) -> Path | None:
     return None if path is None else user_path(path)
 
 
-def _read_imagenet(config: DataConfig, download: bool) -> LabelledImages:
+def imagenet(config: DataConfig, download: bool, exclude: Iterable[Path | str]) -> LabelledImages:
     folders = _path(config), _splits_dir(config)
     return read_imagenet(config.name, *folders, num_workers=config.num_workers, links=config.links)
-
-
-_READERS: dict[str, Callable[[DataConfig, bool], LabelledImages]] = {
-    "digits": lambda config, download: read_digits(),
-    "cifar10": lambda config, download: read_cifar("cifar10", _path(config), download=download),
-    "cifar100": lambda config, download: read_cifar("cifar100", _path(config), download=download),
-    "arrays": lambda config, download: read_npz(_path(config)),
-    "imagenet100": _read_imagenet,
-    "imagenet_lt_exp": _read_imagenet,
-}
 
 
 def _split(config: DataConfig, labelled: LabelledImages) -> Split | None:
@@ -179,7 +200,7 @@ def _split(config: DataConfig, labelled: LabelledImages) -> Split | None:
         return read_authors_cifar_split(_splits_dir(config), config.name, config.split)
     if labelled.train.labels is None:
         return None
-    if config.name == "images":
+    if config.row.splits == "own":
         return natural_split(
             labelled.train.labels,
             validation_per_class=config.validation_per_class,

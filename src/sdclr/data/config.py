@@ -8,8 +8,6 @@ from pydantic import Field, field_validator, model_validator
 
 from sdclr.config import INCIDENTAL, LARGEST_SEED, Fraction, Section
 from sdclr.data.choices import (
-    AUTHORS_CIFAR_FOLDERS,
-    AUTHORS_IMAGENET_LISTS,
     MEGADETECTOR_CATEGORIES,
     MEGADETECTOR_CONFIDENCE,
     Links,
@@ -18,6 +16,8 @@ from sdclr.data.choices import (
     WantedBoxes,
 )
 from sdclr.data.exclusion import glob_problem
+from sdclr.data.table import SOURCES, SourceRow
+from sdclr.safe_text import shown
 
 if TYPE_CHECKING:
     from sdclr.data.view_parameters import ViewSpec
@@ -29,10 +29,13 @@ Place = Annotated[str | None, Field(json_schema_extra=INCIDENTAL)]
 class DataConfig(Section):
     """Which images to pre-train on."""
 
-    name: Literal["digits", "cifar10", "cifar100", "arrays", "images", "imagenet100", "imagenet_lt_exp"]
-    """digits comes with scikit-learn; the others need a path, and imagenet100 and imagenet_lt_exp a splits_dir too."""
+    name: str
+    """digits, cifar10, cifar100, arrays, images, imagenet100, imagenet_lt_exp, or one that you have registered. digits
+    comes with scikit-learn; the others need a path, and imagenet100 and imagenet_lt_exp a splits_dir too."""
     path: Place = None
     """CIFAR: folder or .npz; arrays: .npz; images: folder, list, table, glob, zip, tar; ImageNet: train/ and val/."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Keywords for the reader of a data set that you have registered."""
     subset: Literal["long_tail", "balanced", "all"] = "long_tail"
     """long_tail D_i, its balanced twin D_b, or every training image (validation excepted where labels are known)."""
     split: Annotated[int, Field(ge=1, le=LARGEST_SEED)] = 1
@@ -88,14 +91,30 @@ class DataConfig(Section):
     num_workers: Annotated[int | None, Field(ge=1, le=4096, json_schema_extra=INCIDENTAL)] = None
     """Images on disk: threads that read, decode and cut; None: one for every core. Changes nothing but speed."""
 
+    @property
+    def row(self) -> SourceRow:
+        """What the table says of this data set."""
+        return SOURCES[self.name]
+
+    @field_validator("name")
+    @classmethod
+    def _is_known(cls, value: str) -> str:
+        if value not in SOURCES:
+            raise ValueError(f"there is no data set {shown(repr(value))}. {SOURCES.choice(value)}")
+        return value
+
     @model_validator(mode="after")
     def _path_fits(self) -> DataConfig:
-        if self.name == "digits" and self.path is not None:
-            raise ValueError("digits come with scikit-learn and take no path.")
-        if self.splits_dir is not None and self.name not in (*AUTHORS_CIFAR_FOLDERS, *AUTHORS_IMAGENET_LISTS):
-            known = ", ".join([*AUTHORS_CIFAR_FOLDERS, *AUTHORS_IMAGENET_LISTS])
+        if self.path is not None and not self.row.takes_path:
+            raise ValueError(f"{self.name} come with scikit-learn and take no path.")
+        if self.options and not self.row.takes_options:
+            raise ValueError(
+                f"options are for data sets that you have registered, not for {self.name}. Leave them out."
+            )
+        if self.splits_dir is not None and not self.row.authors_lists:
+            known = ", ".join(name for name, row in SOURCES.items() if row.authors_lists)
             raise ValueError(f"splits_dir holds lists for {known} only, not for {self.name}.")
-        if self.name in AUTHORS_IMAGENET_LISTS and self.split != 1:
+        if self.row.splits == "authors" and self.split != 1:
             raise ValueError(f"split must be 1, got {self.split}: the authors published one split of {self.name}.")
         return self
 
@@ -125,7 +144,7 @@ class DataConfig(Section):
 
     @model_validator(mode="after")
     def _settings_do_something(self) -> DataConfig:
-        on_disk = self.name in ("images", *AUTHORS_IMAGENET_LISTS)
+        on_disk = self.row.on_disk
         for field in ("store", "num_workers"):
             if getattr(self, field) is not None and not on_disk:
                 raise ValueError(
@@ -135,7 +154,7 @@ class DataConfig(Section):
             raise ValueError(f"links={self.links} is for images on disk, and {self.name} has no links. Leave it out.")
         if self.placement != "auto" and self.store is None:
             raise ValueError(f"placement={self.placement} is for the pixels of a store. Add data.store=FOLDER.")
-        useless = _GENERATED_SPLITS_ONLY if self.name == "images" else _IMAGES_ONLY
+        useless = _GENERATED_SPLITS_ONLY if self.row.splits == "own" else _IMAGES_ONLY
         for field in useless:
             value = getattr(self, field)
             default = (
@@ -145,7 +164,7 @@ class DataConfig(Section):
             )
             if value == default:
                 continue
-            if self.name == "images":
+            if self.row.splits == "own":
                 raise ValueError(f"{field}={value} does nothing for images, which are taken as they are. Leave it out.")
             raise ValueError(f"{field} is for name=images only, not for {self.name}. Leave it out.")
         return self

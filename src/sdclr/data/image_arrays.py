@@ -6,7 +6,7 @@ N images, H x W pixels. Everything is [N, 3, H, W] uint8 in memory; grey images 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -163,6 +163,14 @@ def read_npz(path: Path) -> LabelledImages:
     if not path.is_file():
         raise MissingInputError(f"array file {path} does not exist.")
     arrays, held = read_npz_arrays(path, _ARRAYS)
+    return labelled_arrays(arrays, str(path), held)
+
+
+def labelled_arrays(
+    arrays: Mapping[str, npt.NDArray[Any]], where: str, held: Iterable[str] | None = None
+) -> LabelledImages:
+    """The arrays of :func:`read_npz` as images. ``where``, and what it ``held``, are for errors."""
+    path, held = where, arrays if held is None else held
     train = _npz_part(path, arrays, "train_images" if "train_images" in arrays else "images", "train_labels", "labels")
     if train is None:
         raise DataError(f"{path} needs an array train_images; it has {', '.join(map(printable, held)) or 'none'}.")
@@ -180,7 +188,9 @@ def read_npz(path: Path) -> LabelledImages:
     return LabelledImages(train, test, names)
 
 
-def _npz_part(path: Path, arrays: dict[str, npt.NDArray[Any]], images_key: str, *label_keys: str) -> ImageArrays | None:
+def _npz_part(
+    path: str, arrays: Mapping[str, npt.NDArray[Any]], images_key: str, *label_keys: str
+) -> ImageArrays | None:
     if images_key not in arrays:
         return None
     images = _to_tensor(arrays[images_key], f"{path}: {images_key}")

@@ -1,4 +1,4 @@
-"""What a person names as ``module:Name`` on the command line, added to the table it belongs to."""
+"""What a person names as ``module:Name`` on the command line, added to the tables it fits."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from sdclr.backbones.table import register_backbone, why_no_backbone
+from sdclr.data.table import register_source, why_no_source
 from sdclr.methods.table import register_method, why_no_method
 from sdclr.outside import load_outside
 
@@ -14,20 +15,26 @@ class _Kind(NamedTuple):
     what: str
     problem: Callable[[Any], str]
     """What keeps an object from being one, in words; empty where nothing does."""
-    register: Callable[[Any], str]
+    register: Callable[[Any], object]
 
 
 _KINDS = (
     _Kind("method", why_no_method, register_method),
     _Kind("backbone", why_no_backbone, register_backbone),
+    _Kind("data set", why_no_source, register_source),
 )
 
 
 def use(words: Iterable[str]) -> None:
-    """Import and register each ``module:Name``. Raises ConfigError for one that fits no table."""
+    """Import and register each ``module:Name``. Raises ConfigError for one that fits no table.
+
+    A function may make a network or read a data set: it is known as both, and a setting decides which it is.
+    """
     for text in words:
-        found = load_outside(text, "entry of your own", _why_nothing)
-        next(kind for kind in _KINDS if not kind.problem(found)).register(found)
+        found = load_outside(text, "method, backbone or data set", _why_nothing)
+        for kind in _KINDS:
+            if not kind.problem(found):
+                kind.register(found)
 
 
 def _why_nothing(found: Any) -> str:

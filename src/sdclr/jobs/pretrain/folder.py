@@ -106,7 +106,7 @@ def _write_facts(training: Training, run: Run, show: AnyProgress, choices: Choic
 
 def _origins(config: PretrainConfig) -> dict[str, str]:
     """Where to find what is not part of the package."""
-    origins = {"method": METHODS[config.method.name].origin}
+    origins = {"method": METHODS[config.method.name].origin, "data": config.data.row.origin}
     if (row := row_of(config.backbone.name)) is not None:
         origins["backbone"] = row.origin
     return {what: origin for what, origin in origins.items() if origin}

@@ -12,6 +12,7 @@ from torch import nn
 
 from sdclr.any_progress import AnyProgress, NoProgress
 from sdclr.backbones import BACKBONES
+from sdclr.data import SOURCES
 from sdclr.device import explain_out_of_memory
 from sdclr.distributed import GRACE_SECONDS, World, joined, world_size
 from sdclr.errors import ConfigError
@@ -131,7 +132,7 @@ def resume(
 
 
 def _require_known_entries(run: Run) -> None:
-    known: dict[str, Mapping[str, object]] = {"method": METHODS, "backbone": BACKBONES}
+    known: dict[str, Mapping[str, object]] = {"method": METHODS, "backbone": BACKBONES, "data": SOURCES}
     for what, (name, _) in run.outside().items():
         if what in known and name not in known[what]:
             again = command("sdclr", "resume", run.folder, *run.use_options(*known))

@@ -1,0 +1,113 @@
+"""SOURCES: everything the rest of the program needs to know of a data set, by the name it has in settings.
+
+A row is light: help, lists and settings import no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+from sdclr.errors import ConfigError
+from sdclr.outside import Table, is_outside, load_outside, origin_of
+from sdclr.safe_text import shown
+
+Conventions = Literal["cifar", "imagenet"]
+"""Which of the paper's conventions apply: thirds of the classes and its CIFAR probe, or > 100 / < 20 images and that of
+ImageNet."""
+Splits = Literal["generated", "authors", "own"]
+"""Where a split comes from: drawn with a long tail; the authors' lists alone; the images as they are."""
+
+
+class SourceRow(NamedTuple):
+    """One data set, or one way to bring one's own."""
+
+    name: str
+    summary: str
+    reader: str
+    """ "module:function": DataConfig, whether to download, folders to leave out -> LabelledImages."""
+    splits: Splits = "generated"
+    conventions: Conventions = "cifar"
+    takes_path: bool = True
+    on_disk: bool = False
+    """Whether its images are files, read while a run trains."""
+    authors_lists: bool = False
+    """Whether the authors published split lists, which data.splits_dir holds."""
+    takes_options: bool = False
+    """Whether data.options are keywords of its reader."""
+    origin: str = ""
+    """ "module:Name" of an entry from outside the package; empty for one of ours."""
+
+
+_READ = "sdclr.data.build:"
+
+SOURCES: Table[SourceRow] = Table(
+    "data set",
+    [
+        SourceRow("digits", "scikit-learn's 8 x 8 digits; no download.", f"{_READ}digits", takes_path=False),
+        SourceRow("cifar10", "CIFAR-10, torchvision's folder or a .npz.", f"{_READ}cifar", authors_lists=True),
+        SourceRow("cifar100", "CIFAR-100, torchvision's folder or a .npz.", f"{_READ}cifar", authors_lists=True),
+        SourceRow("arrays", "Your own images as one .npz.", f"{_READ}arrays"),
+        SourceRow("images", "Your own image files.", f"{_READ}own_images", splits="own", on_disk=True),
+        SourceRow(
+            "imagenet100",
+            "ImageNet-100-LT: ImageNet's folder and the authors' lists.",
+            f"{_READ}imagenet",
+            splits="authors",
+            conventions="imagenet",
+            on_disk=True,
+            authors_lists=True,
+        ),
+        SourceRow(
+            "imagenet_lt_exp",
+            "ImageNet-LT-exp: ImageNet's folder and the authors' lists.",
+            f"{_READ}imagenet",
+            splits="authors",
+            conventions="imagenet",
+            on_disk=True,
+            authors_lists=True,
+        ),
+    ],
+)
+"""Name -> row."""
+
+
+def register_source(
+    read: Callable[..., Any], name: str | None = None, *, conventions: Conventions = "cifar", summary: str | None = None
+) -> str:
+    """Add a data set of your own to :data:`SOURCES`; returns its name.
+
+    ``read(path, **options)`` returns :class:`~sdclr.data.LabelledImages`, or a mapping of arrays as in a .npz:
+    ``train_images`` uint8 [N, H, W, 3], ``train_labels`` int [N], and optionally ``test_images``, ``test_labels``,
+    ``class_names``. ``path`` is data.path (None where none was given), ``options`` data.options. ``name``: how settings
+    name it; default: that of the function. ``conventions``: how its classes are grouped. Long-tailed splits are drawn
+    from it as from CIFAR. Raises ConfigError for a name that is taken or not plain. See docs/extending.md.
+    """
+    if problem := why_no_source(read):
+        raise ConfigError(f"{shown(repr(read))} cannot be a data set: {problem}.")
+    origin = origin_of(read)
+    name = name or str(read.__name__).lower()
+    words = summary or (read.__doc__ or "").strip().partition("\n")[0]
+    SOURCES.add(
+        SourceRow(name, words, f"{_READ}from_outside", conventions=conventions, takes_options=True, origin=origin)
+    )
+    READERS[name] = read
+    return name
+
+
+READERS: dict[str, Callable[..., Any]] = {}
+"""What was registered: a function of a notebook cannot be imported again by its name."""
+
+
+def why_no_source(found: Any) -> str:
+    """What keeps an object from being registered as a data set, in words; empty where nothing does."""
+    if isinstance(found, type) or not callable(found) or not hasattr(found, "__name__"):
+        return "it is no function"
+    return ""
+
+
+def named_source(text: str) -> str:
+    """The name of a data set as a person typed it: "cifar10", or "module:function", which is registered."""
+    if not is_outside(text):
+        return text
+    return register_source(load_outside(text, "data set", why_no_source))
