@@ -17,6 +17,7 @@ BASE |= {
     "documents",
     "lazy_names",
     "locks",
+    "mean_std",
     "output_files",
     "output_streams",
     "outside",

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from sdclr.data.splits import Split, draw_long_tail
     from sdclr.errors import SdclrError
     from sdclr.evaluation.balancedness import Balancedness, balancedness
+    from sdclr.evaluation.probe import ProbeConfig, ProbeTask
+    from sdclr.evaluation.probes import register_probe
+    from sdclr.evaluation.results import Evaluation, ProbeResult
     from sdclr.jobs.adopt import adopt
     from sdclr.jobs.convert import convert
     from sdclr.jobs.embed import embed
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from sdclr.methods.sdclr import SDCLR
     from sdclr.methods.self_competitor import SelfCompetitor
     from sdclr.methods.simclr import SimCLR
+    from sdclr.presentation.report import register_curve
     from sdclr.process_state import keep_freed_memory
     from sdclr.recipes import recipe
     from sdclr.run import Run
@@ -34,7 +38,11 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Balancedness": "sdclr.evaluation.balancedness",
+    "Evaluation": "sdclr.evaluation.results",
     "PretrainConfig": "sdclr.settings",
+    "ProbeConfig": "sdclr.evaluation.probe",
+    "ProbeResult": "sdclr.evaluation.results",
+    "ProbeTask": "sdclr.evaluation.probe",
     "Run": "sdclr.run",
     "SDCLR": "sdclr.methods.sdclr",
     "SdclrError": "sdclr.errors",
@@ -57,6 +65,8 @@ _HOME = {
     "nt_xent": "sdclr.methods.nt_xent",
     "pretrain": "sdclr.jobs.pretrain",
     "recipe": "sdclr.recipes",
+    "register_curve": "sdclr.presentation.report",
+    "register_probe": "sdclr.evaluation.probes",
     "resume": "sdclr.jobs.pretrain",
     "write_paper_table": "sdclr.jobs.report",
     "write_report": "sdclr.jobs.report",
@@ -65,7 +75,11 @@ _HOME = {
 __all__ = [
     "SDCLR",
     "Balancedness",
+    "Evaluation",
     "PretrainConfig",
+    "ProbeConfig",
+    "ProbeResult",
+    "ProbeTask",
     "Run",
     "SdclrError",
     "SelfCompetitor",
@@ -87,6 +101,8 @@ __all__ = [
     "nt_xent",
     "pretrain",
     "recipe",
+    "register_curve",
+    "register_probe",
     "resume",
     "write_paper_table",
     "write_report",

@@ -140,8 +140,8 @@ def test_bars_follow_the_rank_and_not_the_class(two_arms: list[Path]) -> None:
     bars = build_report(two_arms).bars[0]
     assert list(bars.counts) == COUNTS.tolist()
     assert list(bars.groups) == ["many"] * 4 + ["medium"] * 3 + ["few"] * 3
-    np.testing.assert_allclose(bars.arms[0].mean, np.linspace(0.9, 0.3, 10) + 0.02)
-    np.testing.assert_allclose(bars.arms[0].std, np.std([0.01, 0.02, 0.03]))
+    np.testing.assert_allclose([rank.mean for rank in bars.arms[0].ranks], np.linspace(0.9, 0.3, 10) + 0.02)
+    np.testing.assert_allclose([rank.std for rank in bars.arms[0].ranks], np.std([0.01, 0.02, 0.03]))
 
 
 def test_arms_of_one_method_are_named_by_what_differs(tmp_path: Path) -> None:
@@ -228,14 +228,14 @@ def test_damaged_lines_of_the_metrics_are_named_and_left_out(tmp_path: Path) -> 
     assert len(said) == 4, "three lines, and how many more"
     assert "metrics.jsonl, line 4, is damaged" in said[0]
     assert "1 more lines are damaged" in said[3]
-    assert [epoch for epoch, _ in report.losses[0].runs[0]] == [1, 2, 3, 7]
+    assert [epoch for epoch, _ in report.curves[0].arms[0].runs[0]] == [1, 2, 3, 7]
 
 
 def test_a_repeated_epoch_counts_once(tmp_path: Path) -> None:
     run = write_run(tmp_path / "a")
     with (run / "metrics.jsonl").open("a") as file:
         file.write('{"epoch": 3, "loss": 1.0}\n')
-    assert build_report([run]).losses[0].runs == [[(1, 5.0), (2, 2.5), (3, 1.0)]]
+    assert build_report([run]).curves[0].arms[0].runs == [[(1, 5.0), (2, 2.5), (3, 1.0)]]
 
 
 def test_a_probe_that_only_some_arms_have_is_shown_for_those(two_arms: list[Path]) -> None:

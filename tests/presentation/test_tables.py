@@ -9,27 +9,17 @@ import math
 import pytest
 from rich.console import Console
 
-from sdclr.presentation.tables import (
-    COLUMNS,
-    Comparison,
-    Estimate,
-    Fact,
-    Report,
-    Row,
-    cell,
-    comparison_text,
-    render_terminal,
-    to_csv,
-    to_markdown,
-)
+from sdclr.mean_std import MeanStd
+from sdclr.presentation.report import COLUMNS, Comparison, Fact, Report, Row
+from sdclr.presentation.tables import cell, comparison_text, render_terminal, to_csv, to_markdown
 
 ARMS = ("SimCLR", "SDCLR (prune_ratio 0.9)")
-VALUES = {column.key: Estimate(0.6 + 0.0123 * number, 0.011, 3) for number, column in enumerate(COLUMNS)}
+VALUES = {column.key: MeanStd(0.6 + 0.0123 * number, 0.011, 3) for number, column in enumerate(COLUMNS)}
 INTERVALS = {"all": (0.008, -0.012, 0.028), "few": (0.021, 0.004, 0.038), "group_std": (-0.012, -0.02, -0.004)}
 
 
 def report(arms: tuple[str, ...] = ARMS, n: int = 3) -> Report:
-    values = {key: Estimate(value.mean, value.std, n) for key, value in VALUES.items()}
+    values = {key: MeanStd(value.mean, value.std, n) for key, value in VALUES.items()}
     return Report(
         title="SimCLR against SDCLR",
         description="Two arms.",
@@ -38,13 +28,13 @@ def report(arms: tuple[str, ...] = ARMS, n: int = 3) -> Report:
         protocol="cached",
         chance=0.1,
         arms=arms,
+        probes={"linear": "Linear probe", "few_shot": "Few-shot probe"},
         rows=[Row(probe, arm, n, values) for probe in ("linear", "few_shot") for arm in arms],
         comparisons=[Comparison("linear", key, arms[0], arms[1], 3, INTERVALS[key]) for key in INTERVALS],
         facts=[Fact("prune ratio", ["-", "0.9"]), Fact("hardware", ["CPU: many words " * 3] * 2)],
         probe_details={},
         bars=[],
-        losses=[],
-        mask_churns=[],
+        curves=[],
         class_names=[],
         splits=[],
         runs=[],
@@ -59,9 +49,9 @@ def printed(width: int, shown: Report | None = None) -> str:
 
 
 def test_a_cell_is_percent_with_its_spread() -> None:
-    assert cell(Estimate(0.6123, 0.011, 3)) == "61.23 ± 1.10"
-    assert cell(Estimate(0.6123, 0.0, 1)) == "61.23"
-    assert cell(Estimate(math.nan, math.nan, 3)) == "-"
+    assert cell(MeanStd(0.6123, 0.011, 3)) == "61.23 ± 1.10"
+    assert cell(MeanStd(0.6123, 0.0, 1)) == "61.23"
+    assert cell(MeanStd(math.nan, math.nan, 3)) == "-"
 
 
 @pytest.mark.parametrize(

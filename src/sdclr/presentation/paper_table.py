@@ -18,7 +18,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from sdclr.presentation.tables import PROBES, Estimate, cell, markdown_table, percent
+from sdclr.mean_std import MeanStd
+from sdclr.presentation.tables import cell, markdown_table, percent
 from sdclr.safe_text import csv_row, latex, markdown, one_line
 
 COLUMNS = {
@@ -44,8 +45,8 @@ class PaperRow:
     """"split 3", "mean ± std over 5 splits", "published (as reported, unverified)"."""
     settings: Sequence[str]
     """In the order of SETTINGS."""
-    values: Mapping[str, Estimate]
-    """Column -> estimate; a column that is missing is not known."""
+    values: Mapping[str, MeanStd]
+    """By column; a column that is missing is not known."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,8 @@ class PaperTable:
     title: str
     dataset: str
     protocol: str
+    probes: Mapping[str, str]
+    """Name -> heading, in the order of every table."""
     arms: Sequence[PaperArm]
     notes: Sequence[str]
     published_protocol: str
@@ -78,7 +81,7 @@ def render_terminal(table: PaperTable, console: Console) -> None:
     """Print every arm under each probe; the ± of a mean has a line of its own, so that 80 columns are enough."""
     console.print(Text(one_line(table.title), style="bold"))
     for probe, arms in _by_probe(table).items():
-        console.print(Text(f"\n{PROBES[probe]}", style="bold cyan"))
+        console.print(Text(f"\n{one_line(table.probes[probe])}", style="bold cyan"))
         console.print(_grid([["", *COLUMNS.values()]], style="bold"))
         for arm in arms:
             settings = next(row for row in arm.rows if row.kind == "mean").settings
@@ -114,7 +117,10 @@ def to_markdown(table: PaperTable) -> str:
             for row in arm.rows
         ]
         header = ["Arm", "", *SETTINGS, *COLUMNS.values()]
-        parts += [f"## {PROBES[probe]}", markdown_table(header, body, num_text_columns=2 + len(SETTINGS))]
+        parts += [
+            f"## {markdown(table.probes[probe])}",
+            markdown_table(header, body, num_text_columns=2 + len(SETTINGS)),
+        ]
     return "\n\n".join([*parts, "\n".join(f"- {markdown(note)}" for note in table.notes)]) + "\n"
 
 
@@ -132,7 +138,7 @@ def to_csv(table: PaperTable) -> str:
     writer.writerow(CSV_HEADER)
     for arm in table.arms:
         for row in arm.rows:
-            estimates = [row.values.get(key, Estimate(math.nan, math.nan, 0)) for key in COLUMNS]
+            estimates = [row.values.get(key, MeanStd(math.nan, math.nan, 0)) for key in COLUMNS]
             numbers = [n for e in estimates for n in (e.mean, e.std if e.n > 1 else math.nan)]
             fields = ["" if math.isnan(number) else repr(number) for number in numbers]
             n = max((e.n for e in estimates), default=0) if row.kind != "published" else ""
@@ -154,7 +160,7 @@ def to_latex(table: PaperTable) -> str:
         lines = [
             "\\begin{table}",
             "\\centering",
-            f"\\caption{{{latex(f'{table.title}. {PROBES[probe]}. ' + ' '.join(table.notes))}}}",
+            f"\\caption{{{latex(f'{table.title}. {table.probes[probe]}. ' + ' '.join(table.notes))}}}",
             f"\\begin{{tabular}}{{ll{'c' * len(SETTINGS)}{'r' * len(COLUMNS)}}}",
             "\\toprule",
             " & ".join(map(latex, header)) + " \\\\",
@@ -169,7 +175,7 @@ def to_latex(table: PaperTable) -> str:
 
 
 def _by_probe(table: PaperTable) -> dict[str, list[PaperArm]]:
-    groups = {probe: [arm for arm in table.arms if arm.probe == probe] for probe in PROBES}
+    groups = {probe: [arm for arm in table.arms if arm.probe == probe] for probe in table.probes}
     return {probe: arms for probe, arms in groups.items() if arms}
 
 

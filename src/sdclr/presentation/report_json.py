@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from sdclr.presentation.tables import Report
+from sdclr.presentation.report import Report
 from sdclr.presentation.unlabelled import UnlabelledReport, UnlabelledRun
 
 JSON_MARK = '{"sdclr_report": 1'
@@ -35,6 +35,7 @@ def _evaluated(report: Report) -> dict[str, Any]:
         "group_convention": report.group_convention,
         "chance": report.chance,
         "arms": list(report.arms),
+        "probes": dict(report.probes),
         "rows": rows,
         "comparisons": [_comparison(asdict(one)) for one in report.comparisons],
         "facts": {fact.name: list(fact.values) for fact in report.facts},

@@ -19,6 +19,7 @@ from rich.text import Text
 
 from sdclr.config import parse_assignment
 from sdclr.errors import ConfigError, RunFolderError
+from sdclr.evaluation.probes import PROBES
 from sdclr.jobs.evaluate import Protocol, evaluate
 from sdclr.jobs.pretrain import pretrain
 from sdclr.presentation.progress import AnyProgress
@@ -195,10 +196,15 @@ def commands(cells: Sequence[Cell], protocol: str, probes: Sequence[str]) -> lis
             folder,
         ]
         missing = cell.missing_probes(protocol, probes) if cell.run.backbone_path.is_file() else probes
-        evaluating: list[object] = ["sdclr", "evaluate", folder, "--protocol", protocol, "--probes", ",".join(missing)]
+        evaluating: list[object] = ["sdclr", "evaluate", folder, "--protocol", protocol, "--probes", _as_typed(missing)]
         evaluating += ["--device", cell.config.device]
         lines.append(f"{command(*pretraining)} && {command(*evaluating)}")
     return lines
+
+
+def _as_typed(probes: Sequence[str]) -> str:
+    """As --probes takes them in another process, which knows nothing of what was registered here."""
+    return ",".join(PROBES[name].origin or name for name in probes)
 
 
 def _assignments(base: Mapping[str, Any], config: Mapping[str, Any], prefix: str = "") -> list[str]:
