@@ -56,7 +56,7 @@ class _Verbs(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """A verb; its help lists what the tables hold now, entries from outside included."""
-        found = super().get_command(ctx, cmd_name)
+        found: Any = super().get_command(ctx, cmd_name)
         for option in found.params if found is not None and cmd_name == "evaluate" else []:
             if option.name == "probes":
                 option.help = _probes_help()
