@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -13,8 +14,7 @@ import numpy as np
 class MeanStd:
     """Mean and population std (ddof 0, the paper's) over ``n`` splits, as fractions.
 
-    Both are ``nan`` for an empty group of classes. A single split has no spread that could be known,
-    so its std is not shown.
+    Both are ``nan`` for an empty group of classes.
 
     >>> found = MeanStd.over([0.5, 0.75])
     >>> found.mean, found.std, found.n
@@ -30,3 +30,12 @@ class MeanStd:
         """Of the values of n splits."""
         array = np.asarray(values, dtype=np.float64)
         return cls(float(array.mean()), float(array.std()), len(array))
+
+    @property
+    def spread(self) -> float:
+        """The std as it may be shown: ``nan`` for a single split, whose spread is not known.
+
+        >>> MeanStd.over([0.5]).spread
+        nan
+        """
+        return self.std if self.n > 1 else math.nan

@@ -15,8 +15,10 @@ import pytest
 import yaml
 from rich.console import Console
 
+from sdclr import register_curve
 from sdclr.errors import ConfigError, DataError, MissingInputError, StorageError
-from sdclr.jobs.report import build_report, write_report
+from sdclr.jobs.report import build_report, standard, write_report
+from sdclr.presentation import report as report_data
 
 COUNTS = np.array([100, 80, 60, 40, 30, 20, 12, 8, 6, 5])
 CONFIG: dict[str, Any] = {
@@ -306,3 +308,32 @@ def test_the_share_of_weights_that_the_competitor_can_be_pruned_of_is_stated(two
     edit(two_arms[1] / "environment.json", resolved=resolved | {"prunable": "nothing"})
     with pytest.raises(DataError, match="prunable"):
         build_report(two_arms)
+
+
+def test_a_curve_is_one_row(two_arms: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report_data, "CURVES", dict(report_data.CURVES))
+    monkeypatch.setattr(standard, "CURVES", report_data.CURVES)
+    register_curve("seconds", "Time of an epoch", ylabel="Seconds", caption="With its checkpoint.")
+    report = build_report(two_arms)
+    assert [curves.curve.key for curves in report.curves] == ["loss", "mask_churn", "seconds"]
+    assert [[arm.arm for arm in curves.arms] for curves in report.curves] == [
+        ["SimCLR", "SDCLR"], ["SDCLR"], ["SimCLR", "SDCLR"],
+    ]  # fmt: skip
+    write_report(two_arms, {"html"}, out=tmp_path / "page.html", console=Console(file=io.StringIO()))
+    page = (tmp_path / "page.html").read_text()
+    assert "Time of an epoch" in page
+    assert "With its checkpoint. Thin lines are runs" in page
+    with pytest.raises(ConfigError, match="'loss' is drawn already, as 'Training loss'"):
+        register_curve("loss", "Mine")
+
+
+def test_a_probe_that_is_in_no_table_of_ours_is_in_the_report(two_arms: list[Path]) -> None:
+    for run in two_arms:
+        file = run / "evaluation" / "cached.json"
+        probes = json.loads(file.read_text())["probes"]
+        edit(file, probes={"mine": probes["knn"] | {"display_name": "My \x1b[2J probe"}} | probes)
+    report = build_report(two_arms)
+    assert list(report.probes.items())[-1] == ("mine", "My \\x1b[2J probe"), "after ours, as it is and harmless"
+    assert {row.probe for row in report.rows} == {"linear", "knn", "mine"}
+    assert {c.probe for c in report.comparisons} == {"linear", "knn", "mine"}
+    assert [bars.probe for bars in report.bars] == ["linear", "knn", "mine"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -129,3 +130,28 @@ def test_csv_leaves_the_spread_of_one_split_empty() -> None:
     row = next(csv.DictReader(io.StringIO(to_csv(report(n=1)))))
     assert row["all_std"] == ""
     assert row["all_mean"] != ""
+
+
+@pytest.mark.parametrize(
+    "detail", ["C = 1, validation accuracy 0.7333", "cross-validated: 5 folds, accuracy 28.6 to 71.4 % on them"]
+)
+def test_where_a_plain_accuracy_stands_beside_all_their_difference_is_said(detail: str) -> None:
+    both = replace(report(), probe_details={"linear": detail})
+    for text in (printed(80, both), to_markdown(both)):
+        flat = " ".join(text.split())
+        assert f"Linear probe: {detail}" in flat
+        assert "All is the mean over the classes; the accuracies of folds and of validation count every image" in flat
+
+
+def test_where_no_plain_accuracy_is_shown_nothing_is_said_of_it() -> None:
+    alone = replace(report(), probe_details={"knn": "k = 10, cosine"})
+    assert "count every image" not in printed(80, alone)
+
+
+def test_a_probe_is_shown_in_the_order_of_the_report_whatever_its_name() -> None:
+    values = report().rows[0].values
+    rows = [Row("mine", "SimCLR", 3, values), Row("linear", "SimCLR", 3, values)]
+    shown = replace(report(), probes={"linear": "Linear probe", "mine": "My probe"}, rows=rows, comparisons=[])
+    for text in (printed(120, shown), to_markdown(shown)):
+        assert text.index("Linear probe") < text.index("My probe")
+    assert [line.split(",")[2] for line in to_csv(shown).splitlines()[1:]] == ["linear", "mine"]

@@ -139,7 +139,7 @@ def to_csv(table: PaperTable) -> str:
     for arm in table.arms:
         for row in arm.rows:
             estimates = [row.values.get(key, MeanStd(math.nan, math.nan, 0)) for key in COLUMNS]
-            numbers = [n for e in estimates for n in (e.mean, e.std if e.n > 1 else math.nan)]
+            numbers = [n for e in estimates for n in (e.mean, e.spread)]
             fields = ["" if math.isnan(number) else repr(number) for number in numbers]
             n = max((e.n for e in estimates), default=0) if row.kind != "published" else ""
             protocol = table.protocol if row.kind != "published" else table.published_protocol

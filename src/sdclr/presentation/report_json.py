@@ -25,7 +25,7 @@ def _evaluated(report: Report) -> dict[str, Any]:
     """Everything but what figures are drawn from."""
     rows = []
     for row in report.rows:
-        values = {key: {"mean": one.mean, "std": one.std if one.n > 1 else None} for key, one in row.values.items()}
+        values = {key: {"mean": one.mean, "std": one.spread} for key, one in row.values.items()}
         rows.append({"probe": row.probe, "arm": row.arm, "n": row.n, **values})
     return {
         "title": report.title,

@@ -40,9 +40,9 @@ def percent(value: float) -> str:
 
 def estimate_parts(estimate: MeanStd) -> tuple[str, str]:
     """("61.23", "± 1.10") in percent; no ± for a single split, where a spread is not known."""
-    if estimate.n < 2 or math.isnan(estimate.mean):
+    if math.isnan(estimate.mean) or math.isnan(estimate.spread):
         return percent(estimate.mean), ""
-    return percent(estimate.mean), f"± {percent(estimate.std)}"
+    return percent(estimate.mean), f"± {percent(estimate.spread)}"
 
 
 def cell(estimate: MeanStd) -> str:
@@ -212,7 +212,7 @@ def to_csv(report: Report) -> str:
     for rows in by_probe(report).values():
         for row in rows:
             estimates = [row.values[column.key] for column in COLUMNS]
-            numbers = [n for e in estimates for n in (e.mean, e.std if e.n > 1 else math.nan)]
+            numbers = [n for e in estimates for n in (e.mean, e.spread)]
             fields = ["" if math.isnan(number) else repr(number) for number in numbers]
             writer.writerow([*csv_row([report.dataset, report.protocol, row.probe, row.arm]), row.n, *fields])
     return stream.getvalue()
