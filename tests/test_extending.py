@@ -18,13 +18,14 @@ def test_the_blocks_run_one_after_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(PROBES, "_rows", dict(PROBES._rows))
-    for key in ("learning_rate",):
-        monkeypatch.setitem(CURVES, key, None)
-        monkeypatch.delitem(CURVES, key)
-    names = {"__name__": "extending"}
-    for block in re.findall(r"^```python\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL):
-        exec(compile(block, "docs/extending.md", "exec"), names)
+    names, curves = {"__name__": "extending"}, dict(CURVES)
+    try:
+        with PROBES.temporarily():
+            for block in re.findall(r"^```python\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL):
+                exec(compile(block, "docs/extending.md", "exec"), names)
+    finally:
+        for key in CURVES.keys() - curves.keys():
+            del CURVES[key]
     out = capsys.readouterr().out
     assert "Ridge classifier" in out
     assert "As the schedule set it" in Path("runs/digits/report.html").read_text()

@@ -15,6 +15,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
 from sdclr.errors import ConfigError
@@ -81,6 +82,15 @@ class Table(Mapping[str, R]):
                 "another name."
             )
         self._rows[row.name] = row
+
+    @contextmanager
+    def temporarily(self) -> Iterator[None]:
+        """What is added inside is forgotten at the end: for tests and examples."""
+        before = dict(self._rows)
+        try:
+            yield
+        finally:
+            self._rows = before
 
     def require(self, name: str) -> R:
         """The row of this name. Raises ConfigError that says which names there are."""

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -18,7 +19,7 @@ from typer.testing import CliRunner
 
 import outside_probes
 from probe_conformance import check_on_features, check_on_run, check_settings
-from sdclr import Evaluation, ProbeTask, Run, cli, evaluate, pretrain, recipe, register_probe
+from sdclr import Evaluation, ProbeConfig, ProbeTask, Run, cli, evaluate, pretrain, recipe, register_probe
 from sdclr.errors import ConfigError
 from sdclr.evaluation import sgd_probes
 from sdclr.evaluation.linear_probe import ProbeSchedule, ProbeSchedules
@@ -46,12 +47,13 @@ class Centroid:
 
 
 @pytest.fixture(autouse=True)
-def table(monkeypatch: pytest.MonkeyPatch) -> None:
+def table(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What a test registers is forgotten after it; the paper's schedules are short."""
-    monkeypatch.setattr(PROBES, "_rows", dict(PROBES._rows))
-    register_probe(outside_probes.Ridge)
     short = ProbeSchedule(epochs=2, milestones=(2,), evaluate_every=1)
     monkeypatch.setitem(sgd_probes.SCHEDULES, "cifar", ProbeSchedules(linear=short, few_shot=short))
+    with PROBES.temporarily():
+        register_probe(outside_probes.Ridge)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -95,10 +97,9 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run that every probe of the table was measured on, one from outside included."""
     tiny = ["backbone.width=2", "views.size=8", "epochs=1", "batch_size=200"]
     run = pretrain(recipe("digits_simclr").with_overrides(tiny), tmp_path_factory.mktemp("measured") / "run")
-    before = dict(PROBES._rows)
-    register_probe(outside_probes.Ridge)
-    evaluate(run)
-    PROBES._rows = before
+    with PROBES.temporarily():
+        register_probe(outside_probes.Ridge)
+        evaluate(run)
     return run
 
 
@@ -180,6 +181,10 @@ def test_what_one_probe_measured_is_kept_where_the_next_one_fails(tmp_path: Path
     assert list(Evaluation.load(run.evaluation_path("cached")).probes) == ["knn"]
 
 
+class NoDefault(ProbeConfig):
+    alpha: float
+
+
 @pytest.mark.parametrize(
     ("attributes", "problem"),
     [
@@ -193,6 +198,7 @@ def test_what_one_probe_measured_is_kept_where_the_next_one_fails(tmp_path: Path
         ({"protocols": ()}, "protocols must be a tuple of cached and sdclr"),
         ({"protocols": "cached"}, "protocols must be a tuple of cached and sdclr"),
         ({"Config": dict}, "Config must be a subclass of ProbeConfig"),
+        ({"Config": NoDefault}, "every field of Config needs a default: alpha is missing"),
         ({"name": "knn"}, "there is a probe 'knn' already, from sdclr itself"),
         ({"name": "Ridge"}, "a probe cannot be called 'Ridge'"),
     ],
@@ -201,6 +207,50 @@ def test_what_is_no_probe_is_refused_when_it_is_registered(attributes: dict[str,
     with pytest.raises(ConfigError, match=problem):
         register_probe(type("Other", (outside_probes.Ridge,), attributes))
     assert "Other" not in {row.origin.rpartition(":")[2] for row in PROBES.values()}
+
+
+class CannotBeBuilt(outside_probes.Ridge):
+    name = "cannot_be_built"
+
+    def __init__(self, config: outside_probes.RidgeConfig) -> None:
+        raise OSError("no licence")
+
+
+class HasNoDetail(outside_probes.Ridge):
+    name = "has_no_detail"
+
+    @property
+    def detail(self) -> str:
+        raise KeyError("alpha")
+
+
+@pytest.mark.parametrize("probe", [CannotBeBuilt, HasNoDetail])
+def test_a_probe_that_cannot_be_built_or_described_is_an_error_that_names_it(probe: type, run: Run) -> None:
+    row = register_probe(probe)
+    with pytest.raises(ConfigError, match=rf"probe {row.name} \(.*:{probe.__name__}\) failed: (OSError|KeyError)"):
+        evaluate(run, probes=[row.name])
+
+
+class NeedsCrops(outside_probes.Ridge):
+    name = "needs_crops"
+    needs = "crops"
+
+
+def test_without_a_test_set_probes_on_crops_are_left_out_with_a_warning_or_refused(tmp_path: Path, run: Run) -> None:
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "d.npz", images=rng.integers(0, 256, (60, 8, 8), dtype=np.uint8))
+    labels = tmp_path / "labels.csv"
+    labels.write_text("path,label\n" + "".join(f"{position},class-{position % 3}\n" for position in range(60)))
+    tiny = ["backbone.width=2", "views.size=8", "epochs=1", "batch_size=20", "data.name=arrays", "data.subset=all"]
+    config = recipe("digits_simclr").with_overrides(tiny).with_values({"data.path": str(tmp_path / "d.npz")})
+    own = pretrain(config, tmp_path / "run")
+    register_probe(NeedsCrops)
+    with pytest.raises(ConfigError, match="probe needs_crops learns from random crops and needs a labelled test set"):
+        evaluate(own, labels=labels, probes=["knn", "needs_crops"])
+    assert not own.evaluation_path("cached").exists(), "before any work"
+    with pytest.warns(UserWarning, match="needs_crops is left out: it learns from random crops"):
+        evaluation = evaluate(own, labels=labels)
+    assert list(evaluation.probes) == [*PROBES][:-1]
 
 
 class TrainedByGradients:
@@ -268,7 +318,15 @@ def test_a_probe_named_on_the_command_line_is_measured_and_later_shown_without_i
     assert sdclr(monkeypatch, "report", run.folder, "--json") == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["probes"]["centroid"] == "Nearest class mean"
     assert sdclr(monkeypatch, "evaluate", run.folder, "--probes", "centroid") == 78
-    assert "name its module again: --probes my_probes:Centroid" in " ".join(capsys.readouterr().err.split())
+    assert "measured here before, by my_probes:Centroid, which is not of this package" in " ".join(
+        capsys.readouterr().err.split()
+    )
+    assert "my_probes" not in sys.modules
+
+
+def test_from_python_a_probe_is_registered_and_no_text_imports_it(own_module: Path, run: Run) -> None:
+    with pytest.raises(ConfigError, match=r"register a probe of your own first: sdclr\.register_probe\(CLASS\)"):
+        evaluate(run, probes=["my_probes:Centroid"])
     assert "my_probes" not in sys.modules
 
 

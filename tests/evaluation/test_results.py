@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib
 import inspect
 import json
 import math
@@ -133,3 +135,20 @@ def test_damage_is_named_and_a_damaged_probe_left_out_with_a_warning(tmp_path: P
     with pytest.warns(UserWarning, match="num_test has 2 entries for 6 classes"):
         evaluation = Evaluation.load(saved(tmp_path, probes={"knn": good, "linear": good | {"num_test": [1, 2]}}))
     assert list(evaluation.probes) == ["knn"]
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "evaluation.results",
+        "evaluation.probes",
+        "evaluation.balancedness",
+        "mean_std",
+        "outside",
+        "presentation.report",
+    ],
+)
+def test_the_examples_in_the_docstrings_are_true(module: str) -> None:
+    found = doctest.testmod(importlib.import_module(f"sdclr.{module}"))
+    assert found.attempted
+    assert not found.failed

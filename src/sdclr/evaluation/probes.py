@@ -61,6 +61,22 @@ class ProbeRow(NamedTuple):
         settings = config()
         return probe(settings), settings
 
+    def settings(self, protocol: str) -> dict[str, Any]:
+        """What it is built with, as plain values."""
+        config = self.fitters[protocol].config
+        values: dict[str, Any] = (load(config) if isinstance(config, str) else config)().to_dict()
+        return values
+
+    def has_measured(self, recorded: Mapping[str, Any], protocol: str) -> bool:
+        """Whether this very probe, with these settings, has made a result of an evaluation's file.
+
+        What an earlier version has not recorded is taken for the same.
+        """
+        if recorded.get("display_name") is None:
+            return True
+        same_origin = (recorded.get("origin") or "") == self.origin
+        return same_origin and (recorded.get("settings") or {}) == self.settings(protocol)
+
     def require(self, protocol: str) -> None:
         """ConfigError where the probe is not defined under this protocol."""
         if protocol not in self.fitters:
@@ -135,7 +151,9 @@ def register_probe(probe: type) -> ProbeRow:
     ...         self.best = task.labels[0]
     ...     def predict(self, features):
     ...         return [self.best] * len(features)
-    >>> register_probe(Majority).summary
+    >>> with PROBES.temporarily():
+    ...     row = register_probe(Majority)
+    >>> row.summary
     'Predicts the most frequent class, whatever the features are.'
     """
     if problem := _problem(probe):
@@ -206,4 +224,8 @@ def _wrong_choice(probe: Any) -> str:
     config = getattr(probe, "Config", ProbeConfig)
     if not isinstance(config, type) or not issubclass(config, ProbeConfig):
         return "Config must be a subclass of ProbeConfig"
+    try:
+        config.parse({})
+    except ConfigError as error:
+        return f"every field of Config needs a default: {str(error).removesuffix('.')}"
     return ""

@@ -152,6 +152,7 @@ def register_curve(key: str, title: str, *, ylabel: str | None = None, caption: 
 
     >>> register_curve("learning_rate", "Learning rate").ylabel
     'Learning rate'
+    >>> _ = CURVES.pop("learning_rate")
     """
     curve = Curve(key, title, ylabel or title, caption)
     if CURVES.setdefault(key, curve) != curve:

@@ -61,18 +61,25 @@ class Cell:
         return "trained" if self.missing_probes(protocol, probes) else "done"
 
     def missing_probes(self, protocol: str, probes: Sequence[str]) -> list[str]:
-        """The probes that were not measured yet on this very backbone."""
+        """The probes that were not measured yet on this very backbone, with the settings that they have now."""
         if not self.run.evaluation_path(protocol).is_file():
             return list(probes)
         found = self.run.read_evaluation(protocol)
         if found.get("backbone") != self.run.backbone_identity():
             return list(probes)
-        return [probe for probe in probes if probe not in found["probes"]]
+        done = found["probes"]
+        return [name for name in probes if name not in done or not _is_measured(name, done[name], protocol)]
 
     def progress(self) -> str:
         """ "epoch 4 of 10", for an interrupted run."""
         metrics = self.run.metrics()
         return f"epoch {metrics[-1]['epoch'] if metrics else 0} of {self.config.epochs}"
+
+
+def _is_measured(name: str, recorded: Mapping[str, Any], protocol: str) -> bool:
+    if protocol not in PROBES[name].fitters:  # classifiers that somebody else has fitted
+        return True
+    return PROBES[name].has_measured(recorded, protocol)
 
 
 def plan(

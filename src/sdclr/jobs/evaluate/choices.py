@@ -61,8 +61,8 @@ def _outside(name: str, protocol: Protocol, run: Run) -> str:
         before = run.read_evaluation(protocol)["probes"].get(name)
     if before is None:
         return " One of your own is named as module:Name."
-    origin = before.get("origin") or "module:Name"
+    origin = shown(before.get("origin") or "a class that the file does not name")
     return (
-        f" {shown(name)} was measured before, by a probe from outside; name its module again: "
-        f"--probes {shown(origin)}, or sdclr.register_probe(CLASS) in Python."
+        f" {shown(name)} was measured here before, by {origin}, which is not of this package. If you have it "
+        "and trust it, name it again: --probes module:Name, or sdclr.register_probe(CLASS) in Python."
     )

@@ -16,6 +16,9 @@ from sdclr.evaluation.probes import ProbeRow
 from sdclr.jobs.evaluate.frozen_features import FrozenFeatures
 from sdclr.safe_text import shown
 
+LONGEST_DETAIL = 1000
+"""Characters; of a longer one both ends are kept."""
+
 
 @contextmanager
 def held_to_contract(row: ProbeRow, frozen: FrozenFeatures, *, needs_crops: bool) -> Iterator[Untouched]:
@@ -74,5 +77,5 @@ def facts_of(row: ProbeRow, settings: ProbeConfig) -> dict[str, Any]:
 
 
 def detail_of(probe: Probe) -> str:
-    """What the probe says of its fit; a text is optional."""
-    return str(getattr(probe, "detail", ""))
+    """What the probe says of its fit, which is optional."""
+    return shown(getattr(probe, "detail", ""), LONGEST_DETAIL)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
+import warnings
+from collections.abc import Sequence
 
 import numpy as np
+from torch import Tensor
 
 from sdclr.errors import ConfigError, DataError
 from sdclr.evaluation.cross_validation import CrossValidated, cross_validate, stratified_folds
@@ -35,27 +38,25 @@ class CrossValidation:
         begun = time.perf_counter()
         labels = self.frozen.labels("train")
         tested = np.flatnonzero(~np.isin(labels, self.untested))
-        labels = labels[tested]
-        probe, settings = row.build(protocol)
-        found = self._cross_validated(probe, row, labels, tested)
+        labels, features = labels[tested], self.frozen.features("train")[tested]
+        with held_to_contract(row, self.frozen, needs_crops=False) as untouched:
+            untouched.watch("the features", [features])
+            probe, settings = row.build(protocol)
+            found = self._cross_validated(probe, row, features, labels)
+            detail = detail_of(probe)
         num_classes = self.frozen.num_classes
         return ProbeResult(
             per_class_accuracy=per_class_accuracy(found.predictions, labels, num_classes, self.untested),
             num_test=np.bincount(labels, minlength=num_classes).tolist(),
             seconds=round(time.perf_counter() - begun, 3),
-            detail="; ".join(filter(None, [f"cross-validated: {found.spread()}", detail_of(probe)])),
+            detail="; ".join(filter(None, [f"cross-validated: {found.spread()}", detail])),
             **facts_of(row, settings),
         )
 
-    def _cross_validated(self, probe: Probe, row: ProbeRow, labels: Labels, tested: Labels) -> CrossValidated:
-        features = self.frozen.features("train")[tested]
+    def _cross_validated(self, probe: Probe, row: ProbeRow, features: Tensor, labels: Labels) -> CrossValidated:
         folds = stratified_folds(labels, seed=self.seed)
         description = f"cross-validation ({row.name})"
-        with (
-            held_to_contract(row, self.frozen, needs_crops=False) as untouched,
-            self.frozen.progress(description, len(np.unique(folds)), "folds") as advance,
-        ):
-            untouched.watch("the features", [features])
+        with self.frozen.progress(description, len(np.unique(folds)), "folds") as advance:
             return cross_validate(
                 probe,
                 features,
@@ -66,6 +67,26 @@ class CrossValidation:
                 seed=self.seed,
                 advance=advance,
             )
+
+
+def cross_validated_rows(rows: Sequence[ProbeRow], protocol: Protocol, *, named: bool) -> list[ProbeRow]:
+    """The probes that can be measured without a test set.
+
+    Raises ConfigError for another protocol than cached. Of the probes, one that learns from crops is
+    a ConfigError where it was ``named``, and else left out with a warning.
+    """
+    require_cross_validated(protocol)
+    kept = []
+    for row in rows:
+        if named:
+            require_features(row, protocol)
+        if row.fitters[protocol].needs == "features":
+            kept.append(row)
+        else:
+            warnings.warn(
+                f"probe {row.name} is left out: it learns from random crops, and there is no test set.", stacklevel=3
+            )
+    return kept
 
 
 def require_features(row: ProbeRow, protocol: Protocol) -> None:

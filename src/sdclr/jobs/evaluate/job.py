@@ -29,7 +29,7 @@ from sdclr.jobs.evaluate.choices import (
     check_untested,
     chosen_probes,
 )
-from sdclr.jobs.evaluate.cross_validation import CrossValidation, require_cross_validated, require_features
+from sdclr.jobs.evaluate.cross_validation import CrossValidation, cross_validated_rows
 from sdclr.jobs.evaluate.frozen_features import FrozenFeatures
 from sdclr.jobs.evaluate.images import evaluated_data, usable
 from sdclr.jobs.evaluate.measurement import Measurement
@@ -72,9 +72,7 @@ def evaluate(
     with run:  # from start to end: nobody measures the same thing meanwhile
         found = evaluated_data(run, settings, None if labels is None else user_path(str(labels)))
         if found.data.test is None:
-            require_cross_validated(protocol)
-            for row in rows:
-                require_features(row, protocol)
+            rows = cross_validated_rows(rows, protocol, named=probes is not None)
         for remark in found.data.remarks:
             show.print(remark)
         backbone = placed(load_backbone(run.folder, network), device)

@@ -30,14 +30,15 @@ class Measurement:
 
     def run(self, protocol: Protocol, row: ProbeRow) -> ProbeResult:
         begun = time.perf_counter()
-        probe, settings = row.build(protocol)
         needs_crops = row.fitters[protocol].needs == "crops"
         with held_to_contract(row, self.frozen, needs_crops=needs_crops) as untouched:
+            probe, settings = row.build(protocol)
             probe.fit(self._task(row, needs_crops, untouched))
             tested = WatchedImages(self.frozen, "test", untouched)
             found = probe.predict(tested.features)
             predictions = checked_predictions(found, len(self.test_labels), self.frozen.num_classes)
-        return self._measured(predictions, begun, detail_of(probe), facts_of(row, settings))
+            detail = detail_of(probe)
+        return self._measured(predictions, begun, detail, facts_of(row, settings))
 
     def classifier(self, classifier: nn.Linear, detail: str, row: ProbeRow) -> ProbeResult:
         """A ready classifier [F -> C] on the test set; ``row``: the probe it was tuned as."""
