@@ -103,12 +103,26 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return run
 
 
+@pytest.fixture(scope="module")
+def everywhere(measured: Run) -> dict[str, str]:
+    """Where probes are shown -> its text."""
+    with PROBES.temporarily():
+        register_probe(outside_probes.Ridge)
+        return dict(shown_everywhere(measured))
+
+
+def expected(where: str, row: ProbeRow) -> str:
+    """Tables have headings; lines of CSV have names."""
+    return f",{row.name}," if "csv" in where else row.display_name
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_a_probe_is_in_every_table_in_json_in_the_help_and_in_the_docs(name: str, measured: Run) -> None:
+def test_a_probe_is_in_every_table_in_json_in_the_help_and_in_the_docs(
+    name: str, measured: Run, everywhere: dict[str, str]
+) -> None:
     row = PROBES[name]
-    for where, text in shown_everywhere(measured):
-        flat = text.replace("\\_", "_").replace("‑", "-")
-        assert row.display_name in flat or name in flat, where
+    for where, text in everywhere.items():
+        assert expected(where, row) in text, where
     content = json.loads(measured.evaluation_path("cached").read_text())
     assert content["probes"][name]["display_name"] == row.display_name
     help_text = " ".join(CliRunner().invoke(cli.app, ["evaluate", "--help"], env={"COLUMNS": "400"}).output.split())
@@ -118,7 +132,7 @@ def test_a_probe_is_in_every_table_in_json_in_the_help_and_in_the_docs(name: str
 
 
 def test_a_probe_whose_code_is_not_at_hand_is_shown_by_its_recorded_heading(
-    measured: Run, monkeypatch: pytest.MonkeyPatch
+    measured: Run, everywhere: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delitem(PROBES._rows, "ridge")
     report = build_report([measured.folder])
@@ -126,8 +140,7 @@ def test_a_probe_whose_code_is_not_at_hand_is_shown_by_its_recorded_heading(
     assert [row.values["all"].mean for row in report.rows if row.probe == "ridge"] == [
         Evaluation.load(measured.evaluation_path("cached")).balancedness("ridge").all
     ]
-    for where, text in shown_everywhere(measured):
-        assert "Ridge classifier" in text or "ridge" in text, where
+    assert dict(shown_everywhere(measured)) == everywhere, "nothing is lost where the code is not at hand"
 
 
 def test_the_paper_table_has_the_published_probes_first(measured: Run) -> None:
@@ -165,6 +178,11 @@ def test_the_suite_rejects_a_planted_probe(probe: type, problem: str) -> None:
     row = register_probe(probe)
     with pytest.raises(AssertionError, match=problem):
         check_on_features(row)
+
+
+def test_the_suite_rejects_settings_that_do_not_come_back(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError):
+        check_settings(register_probe(outside_probes.DoublesItsSetting), tmp_path)
 
 
 def test_the_suite_rejects_a_probe_that_is_drawn_anew_on_a_run(run: Run) -> None:
@@ -236,21 +254,37 @@ class NeedsCrops(outside_probes.Ridge):
     needs = "crops"
 
 
-def test_without_a_test_set_probes_on_crops_are_left_out_with_a_warning_or_refused(tmp_path: Path, run: Run) -> None:
-    rng = np.random.default_rng(0)
-    np.savez(tmp_path / "d.npz", images=rng.integers(0, 256, (60, 8, 8), dtype=np.uint8))
-    labels = tmp_path / "labels.csv"
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Path]:
+    """A run without a test set, and labels for its images."""
+    folder, rng = tmp_path_factory.mktemp("own"), np.random.default_rng(0)
+    np.savez(folder / "d.npz", images=rng.integers(0, 256, (60, 8, 8), dtype=np.uint8))
+    labels = folder / "labels.csv"
     labels.write_text("path,label\n" + "".join(f"{position},class-{position % 3}\n" for position in range(60)))
     tiny = ["backbone.width=2", "views.size=8", "epochs=1", "batch_size=20", "data.name=arrays", "data.subset=all"]
-    config = recipe("digits_simclr").with_overrides(tiny).with_values({"data.path": str(tmp_path / "d.npz")})
-    own = pretrain(config, tmp_path / "run")
+    config = recipe("digits_simclr").with_overrides(tiny).with_values({"data.path": str(folder / "d.npz")})
+    return pretrain(config, folder / "run"), labels
+
+
+def test_without_a_test_set_probes_on_crops_are_refused_or_left_out_with_a_warning(own: tuple[Run, Path]) -> None:
+    run, labels = own
     register_probe(NeedsCrops)
     with pytest.raises(ConfigError, match="probe needs_crops learns from random crops and needs a labelled test set"):
-        evaluate(own, labels=labels, probes=["knn", "needs_crops"])
-    assert not own.evaluation_path("cached").exists(), "before any work"
+        evaluate(run, labels=labels, probes=["knn", "needs_crops"])
+    assert not run.evaluation_path("cached").exists(), "before any work"
     with pytest.warns(UserWarning, match="needs_crops is left out: it learns from random crops"):
-        evaluation = evaluate(own, labels=labels)
+        evaluation = evaluate(run, labels=labels)
     assert list(evaluation.probes) == [*PROBES][:-1]
+    assert evaluation.probe("ridge").detail is not None
+    assert str(evaluation.probe("ridge").detail).endswith("% on them; alpha = 1")
+
+
+@pytest.mark.parametrize("probe", [outside_probes.PlainAccuracy, outside_probes.Scores, outside_probes.Fails])
+def test_without_a_test_set_a_probe_that_breaks_the_contract_is_named_too(own: tuple[Run, Path], probe: type) -> None:
+    run, labels = own
+    row = register_probe(probe)
+    with pytest.raises(ConfigError, match=rf"probe {row.name} \(outside_probes:.*({outside_probes.REFUSED[probe]})"):
+        evaluate(run, labels=labels, probes=[row.name])
 
 
 class TrainedByGradients:

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from sdclr.errors import ConfigError, DataError, MissingInputError
 from sdclr.jobs.report import build_paper_table, write_paper_table
-from sdclr.presentation.paper_table import COLUMNS, PaperTable
+from sdclr.presentation.paper import COLUMNS, PaperTable
 
 CONFIG: dict[str, Any] = {
     "recipe": "x",

@@ -14,7 +14,7 @@ from html_page import report
 from sdclr.mean_std import MeanStd
 from sdclr.presentation import paper_table, tables
 from sdclr.presentation.html import render_html
-from sdclr.presentation.paper_table import COLUMNS, SETTINGS, PaperArm, PaperRow, PaperTable
+from sdclr.presentation.paper import COLUMNS, SETTINGS, PaperArm, PaperRow, PaperTable
 
 HOSTILE = [
     "\x1b[2J\x1b]0;title\x07",

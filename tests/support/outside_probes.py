@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
-from pydantic import PositiveFloat
+from pydantic import PositiveFloat, field_validator
 from sklearn.linear_model import RidgeClassifier
 from torch import Tensor
 
@@ -112,8 +111,8 @@ class Fails(_Planted):
         raise ValueError("singular matrix")
 
 
-class FailsInAFold(_Planted):
-    name = "fails_in_a_fold"
+class ReturnsNothing(_Planted):
+    name = "returns_nothing"
 
     def predict(self, features: Tensor) -> Any:
         return None
@@ -135,21 +134,25 @@ class LooksAtTheOthers(_Planted):
         return (features[:, 0] > features[:, 0].median()).long()
 
 
-class WrittenWithoutDetail(_Planted):
-    """Has settings that YAML does not bring back."""
+class DoublingConfig(ProbeConfig):
+    """Another value each time it is read."""
 
-    name = "settings_that_do_not_come_back"
+    alpha: float = 1.0
 
-    class Config(ProbeConfig):
-        where: Path = Path("x")
-        weights: ClassVar[int] = 0
+    @field_validator("alpha")
+    @classmethod
+    def _double(cls, value: float) -> float:
+        return 2 * value
 
-    def __init__(self, config: Any) -> None:
-        self.config = config
+
+class DoublesItsSetting(Ridge):
+    name = "doubles_its_setting"
+    Config = DoublingConfig
 
 
 REFUSED: dict[type, str] = {
-    PlainAccuracy: r"predict returned one number; it must return the class of each image",
+    PlainAccuracy: r"predict returned one value; it must return the class of each image",
+    ReturnsNothing: r"predict returned one value; it must return the class of each image",
     ClassAccuracies: r"predict returned shape \[\d+\]; it must return the class of each image",
     Scores: r"predict returned float32; it must return the class of each image, whole numbers",
     OtherClasses: r"predict returned classes \d+ \.\. \d+; there are \d+, from 0",

@@ -108,7 +108,7 @@ def checked_predictions(found: Any, num_images: int, num_classes: int) -> Labels
     predictions = found.detach().cpu().numpy() if isinstance(found, Tensor) else np.asarray(found)
     must = f"it must return the class of each image, whole numbers of shape [{num_images}]"
     if predictions.shape != (num_images,):
-        shape = "one number" if predictions.ndim == 0 else f"shape {list(predictions.shape)}"
+        shape = "one value" if predictions.ndim == 0 else f"shape {list(predictions.shape)}"
         raise BrokenContract(f"predict returned {shape}; {must}. Accuracies are computed from these.")
     if predictions.dtype.kind not in "iu":
         raise BrokenContract(f"predict returned {predictions.dtype}; {must}.")

@@ -1,7 +1,6 @@
-"""The paper's table: every split, mean ± std over the splits, and the published row, for each arm under each probe.
+"""The paper's table printed: for a terminal, as Markdown, CSV or LaTeX.
 
-Rendered for a terminal, as Markdown, CSV or LaTeX. Accuracies and spreads are fractions here and percent where they are
-printed; CSV keeps fractions. This file computes no result.
+Fractions become percent here; CSV keeps them.
 """
 
 from __future__ import annotations
@@ -9,9 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.padding import Padding
@@ -19,60 +16,9 @@ from rich.table import Table
 from rich.text import Text
 
 from sdclr.mean_std import MeanStd
+from sdclr.presentation.paper import COLUMNS, SETTINGS, PaperArm, PaperRow, PaperTable
 from sdclr.presentation.tables import cell, markdown_table, percent
 from sdclr.safe_text import csv_row, latex, markdown, one_line
-
-COLUMNS = {
-    "all": "All",
-    "many": "Many",
-    "medium": "Medium",
-    "few": "Few",
-    "group_std": "Std of groups",
-    "class_std": "Std of classes",
-}
-"""Field of a balancedness -> header. Both spreads are better when lower."""
-
-SETTINGS = ("head depth", "norms", "temperature", "prune ratio")
-"""What every row says about its arm: the known confounds of the published comparison."""
-
-
-@dataclass(frozen=True)
-class PaperRow:
-    """One row: a single split, the mean over the splits, or what was published."""
-
-    kind: Literal["split", "mean", "published"]
-    label: str
-    """"split 3", "mean ± std over 5 splits", "published (as reported, unverified)"."""
-    settings: Sequence[str]
-    """In the order of SETTINGS."""
-    values: Mapping[str, MeanStd]
-    """By column; a column that is missing is not known."""
-
-
-@dataclass(frozen=True)
-class PaperArm:
-    """One arm under one probe."""
-
-    probe: str
-    label: str
-    """"SDCLR on D_i"."""
-    rows: Sequence[PaperRow]
-
-
-@dataclass(frozen=True)
-class PaperTable:
-    """All that is shown, probe by probe."""
-
-    title: str
-    dataset: str
-    protocol: str
-    probes: Mapping[str, str]
-    """Name -> heading, in the order of every table."""
-    arms: Sequence[PaperArm]
-    notes: Sequence[str]
-    published_protocol: str
-    """The protocol of the published rows."""
-
 
 _LABEL_WIDTH, _NUMBER_WIDTH = 21, 8  # 80 columns in all
 

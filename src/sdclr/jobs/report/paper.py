@@ -21,7 +21,7 @@ from sdclr.jobs.report.arms import Arm, differing_settings, probe_headings, read
 from sdclr.jobs.report.files import FileFormat, check_formats, deliver, places
 from sdclr.mean_std import MeanStd
 from sdclr.presentation import paper_table
-from sdclr.presentation.paper_table import COLUMNS, PaperArm, PaperRow, PaperTable
+from sdclr.presentation.paper import COLUMNS, PaperArm, PaperRow, PaperTable
 from sdclr.presentation.tables import GROUP_CONVENTIONS, MARKDOWN_MARK
 from sdclr.safe_text import command
 
