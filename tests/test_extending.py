@@ -1,4 +1,4 @@
-"""The blocks of docs/extending.md run as they are, one after another, and what they add is forgotten afterwards."""
+"""The blocks of docs/extending.md run as they are, one after another."""
 
 from __future__ import annotations
 

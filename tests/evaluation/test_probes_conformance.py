@@ -1,4 +1,4 @@
-"""Every probe of the table keeps to the contract and appears wherever probes are shown, one from outside included."""
+"""Every probe keeps to the contract and appears wherever probes are shown, one from outside included."""
 
 from __future__ import annotations
 

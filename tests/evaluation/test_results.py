@@ -1,4 +1,4 @@
-"""An evaluation is typed, keeps its file's form, and groups classes as the data set that was measured does."""
+"""An evaluation is typed, keeps its file's form, and has the groups of the data set it measured."""
 
 from __future__ import annotations
 

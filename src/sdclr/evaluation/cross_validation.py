@@ -71,9 +71,9 @@ def cross_validate(
 ) -> CrossValidated:
     """Fit ``probe`` once for each fold, on the other ones, and predict the fold.
 
-    ``features`` [N, F]. ``subset`` few_shot: of the other folds as many images of each class as the
-    rarest class has there. ``num_classes``: the highest label + 1 if it is not given. ``advance`` is
-    called after every fold.
+    ``features`` [N, F]. ``subset`` few_shot: of the other folds as many images of each class as
+    the rarest class has there. ``num_classes``: the highest label + 1 if it is not given.
+    ``advance`` is called after every fold.
     """
     total = int(labels.max()) + 1 if num_classes is None else num_classes
     predictions = np.empty_like(labels)

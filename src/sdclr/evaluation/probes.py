@@ -1,4 +1,4 @@
-"""The probes by name. A new one is one file and one row here; every list, table and report reads it.
+"""The probes by name. A new one is one file and one row here; every list and table reads it.
 
 A row is light: reading this table imports no torch. The class behind a row is imported when the
 probe is built.
@@ -33,7 +33,7 @@ class Fitter(NamedTuple):
     config: Any
     """The class of its settings, or "module:Class" of it."""
     needs: Need = "features"
-    """What it is fitted on: features extracted once, or random crops that go through the network."""
+    """What it is fitted on: features extracted once, or random crops that pass the network."""
 
 
 class ProbeRow(NamedTuple):
@@ -138,9 +138,9 @@ def register_probe(probe: type) -> ProbeRow:
     - ``predict(self, features)``: features [N, F] -> the class of each image, whole numbers [N].
 
     Optional are ``detail`` (a text: what was chosen while fitting), ``subset`` ("train" or
-    "few_shot"), ``protocols`` (``("cached",)``), ``needs`` ("features" or "crops") and ``Config``, a
-    subclass of :class:`~sdclr.evaluation.probe.ProbeConfig`; with it the class is called with its
-    settings, else without arguments. A probe is deterministic, and changes neither the features nor
+    "few_shot"), ``protocols`` (``("cached",)``), ``needs`` ("features" or "crops") and ``Config``,
+    a subclass of :class:`~sdclr.evaluation.probe.ProbeConfig`; with it the class is called with
+    its settings, else without arguments. A probe is deterministic, and changes neither the features nor
     the network. Raises ConfigError that says what is missing.
 
     >>> class Majority:

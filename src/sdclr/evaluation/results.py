@@ -45,8 +45,9 @@ class Evaluation(EvaluationMade):
     """What the probes of one protocol have measured on one run; evaluation/<protocol>.json.
 
     >>> evaluation = Evaluation(
-    ...     protocol="cached", dataset="flowers", group_convention="thresholds", train_counts=[500, 50, 5],
-    ...     class_names=["rose", "lily", "iris"], split={"number": 1, "fingerprint": "00"}, chance=1 / 3,
+    ...     protocol="cached", dataset="flowers", group_convention="thresholds",
+    ...     train_counts=[500, 50, 5], class_names=["rose", "lily", "iris"],
+    ...     split={"number": 1, "fingerprint": "00"}, chance=1 / 3,
     ...     probes={"knn": {"per_class_accuracy": [0.9, 0.5, 0.2], "num_test": [10, 10, 10]}},
     ... )
     >>> evaluation.balancedness("knn").few

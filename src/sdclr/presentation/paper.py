@@ -1,7 +1,7 @@
 """The paper's table as data: every split, mean ± std over the splits, and the published row.
 
-For each arm under each probe. Accuracies and spreads are fractions. This file computes no result and
-prints nothing; ``paper_table`` does.
+For each arm under each probe. Accuracies and spreads are fractions. This file computes no result
+and prints nothing; ``paper_table`` does.
 """
 
 from __future__ import annotations

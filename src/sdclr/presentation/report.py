@@ -140,7 +140,7 @@ _MASK_CHURN = Curve(
     "Share of the mask that changed when it was refreshed at the start of the epoch.",
 )
 CURVES: dict[str, Curve] = {curve.key: curve for curve in (_LOSS, _MASK_CHURN)}
-"""Key of metrics.jsonl -> how it is drawn, in the order of every report. A new curve is one row here."""
+"""Key of metrics.jsonl -> how it is drawn, in the order of every report; a new curve is one row."""
 
 
 def register_curve(key: str, title: str, *, ylabel: str | None = None, caption: str = "") -> Curve:

@@ -1,4 +1,4 @@
-"""What an evaluation can be asked for, by name: protocols, probes, and what becomes of classes without images."""
+"""What an evaluation can be asked for, by name: protocols, probes, classes without images."""
 
 from __future__ import annotations
 
@@ -43,7 +43,8 @@ def chosen_probes(names: Sequence[str] | None, protocol: Protocol, run: Run) -> 
     unknown = [name for name in names if name not in PROBES]
     if unknown or not names:
         raise ConfigError(
-            f"probes must be among {', '.join(PROBES)}, got {', '.join(map(shown, names)) or 'none'}."
+            f"probes must be among {', '.join(PROBES)}, "
+            f"got {', '.join(map(shown, names)) or 'none'}."
             f"{_outside(unknown[0], protocol, run) if unknown else ''}"
         )
     rows = [row for row in PROBES.values() if row.name in names]
@@ -63,6 +64,7 @@ def _outside(name: str, protocol: Protocol, run: Run) -> str:
         return " One of your own is named as module:Name."
     origin = shown(before.get("origin") or "a class that the file does not name")
     return (
-        f" {shown(name)} was measured here before, by {origin}, which is not of this package. If you have it "
-        "and trust it, name it again: --probes module:Name, or sdclr.register_probe(CLASS) in Python."
+        f" {shown(name)} was measured here before, by {origin}, which is not of this package. If you "
+        "have it and trust it, name it again: --probes module:Name, or in Python "
+        "sdclr.register_probe(CLASS)."
     )

@@ -1,4 +1,4 @@
-"""A probe at work, held to its contract: what it returns, and that it changes nothing that others use."""
+"""A probe at work, held to its contract: what it returns, and what it must leave as it is."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ def held_to_contract(row: ProbeRow, frozen: FrozenFeatures, *, needs_crops: bool
             raise
         frame = traceback.extract_tb(error.__traceback__)[-1]
         where = shown(f"{frame.filename}, line {frame.lineno}")
-        raise ConfigError(f"{called} failed: {type(error).__name__}: {shown(error)} ({where}).") from error
+        said = f"{type(error).__name__}: {shown(error)}"
+        raise ConfigError(f"{called} failed: {said} ({where}).") from error
 
 
 class WatchedImages:

@@ -84,7 +84,8 @@ def cross_validated_rows(rows: Sequence[ProbeRow], protocol: Protocol, *, named:
             kept.append(row)
         else:
             warnings.warn(
-                f"probe {row.name} is left out: it learns from random crops, and there is no test set.", stacklevel=3
+                f"probe {row.name} is left out: it learns from random crops, and there is no test set.",
+                stacklevel=3,
             )
     return kept
 

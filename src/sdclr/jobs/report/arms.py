@@ -198,8 +198,8 @@ def _warn_of_different_probes(name: str, results: Sequence[tuple[Path, ProbeResu
         ):
             continue
         warnings.warn(
-            f"probe {shown(name)} is not the same in all runs: {shown(first.origin or 'ours')} with "
-            f"{shown(first.settings or {})} in {first_path}, {shown(result.origin or 'ours')} with "
+            f"probe {shown(name)} is not the same in all runs: {shown(first.origin or 'ours')} "
+            f"with {shown(first.settings or {})} in {first_path}, {shown(result.origin or 'ours')} with "
             f"{shown(result.settings or {})} in {path}. Their numbers are not comparable.",
             stacklevel=4,
         )
