@@ -18,6 +18,7 @@ BASE |= {
     "documents",
     "lazy_names",
     "locks",
+    "mean_std",
     "output_files",
     "output_streams",
     "outside",

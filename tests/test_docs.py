@@ -10,7 +10,7 @@ import pytest
 import typer.main
 
 from sdclr import cli
-from sdclr.data import DataConfig
+from sdclr.data import SOURCES
 from sdclr.errors import EXIT_BUG, SdclrError
 from sdclr.recipes import SYSTEMS, recipe
 from sdclr.workflows.reproduce import choose_arms
@@ -82,7 +82,7 @@ def test_every_link_of_the_docs_leads_somewhere() -> None:
 
 def test_the_data_page_names_every_data_set() -> None:
     text = (DOCS / "data.md").read_text(encoding="utf-8")
-    for name in DataConfig.model_fields["name"].annotation.__args__:  # type: ignore[union-attr]
+    for name in SOURCES:
         assert f"`{name}`" in text, name
 
 

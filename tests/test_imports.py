@@ -51,6 +51,8 @@ def imported_by(*arguments: str) -> dict[str, object]:
         ["--help"],
         ["--version"],
         ["pretrain", "--help"],
+        ["evaluate", "--help"],
+        ["reproduce", "--help"],
         ["recipes", "list"],
         ["recipes", "show", "cifar10_lt_sdclr"],
         ["status", "RUN"],
@@ -99,3 +101,8 @@ def test_a_run_started_with_a_network_of_ours_needs_no_network_library(tmp_path:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.split() == ["done"]
+
+
+@pytest.mark.parametrize("module", ["sdclr.evaluation.probes", "sdclr.evaluation.results", "sdclr.presentation.report"])
+def test_tables_and_results_are_read_without_torch(module: str) -> None:
+    assert not imported_with(module) & {*HEAVY}

@@ -1,4 +1,4 @@
-"""Entries from outside the package: what is imported, what is refused, and that tables keep their names apart."""
+"""Entries from outside the package: what is imported, what is refused, and names kept apart."""
 
 from __future__ import annotations
 
@@ -57,6 +57,7 @@ def test_a_package_and_a_class_in_a_class_are_found(here: Path) -> None:
         (":Mine", "write module:Name"),
         ("a b:Mine", "write module:Name"),
         ("./tools.py:Mine", "write module:Name"),
+        ("outsider_c.py:Mine", "write the module without .py, outsider_c:Mine"),
         ("outsider_none:Mine", "there is no module outsider_none"),
         ("outsider_c.none:Mine", r"there is no module outsider_c\.none"),
         ("outsider_c:Mime", "outsider_c has no Mime. Did you mean Mine"),

@@ -108,7 +108,7 @@ def test_the_evaluation_of_another_split_is_named_and_not_merged(runs: Path, tmp
     with pytest.raises(ConfigError, match="train_counts"):
         build_report([run.folder])
     content = evaluate(run, probes=["few_shot"])
-    assert list(content["probes"]) == ["few_shot"]
+    assert list(content.probes) == ["few_shot"]
     build_report([run.folder])
 
 

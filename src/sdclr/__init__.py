@@ -5,112 +5,66 @@ The names below are loaded on first use, so that ``import sdclr`` and ``sdclr --
 
 from __future__ import annotations
 
+import ast
 import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sdclr.backbones.table import register_backbone
-    from sdclr.backbones.weights import load_backbone
-    from sdclr.batch import Views
-    from sdclr.data.splits import Split, draw_long_tail
-    from sdclr.data.table import register_source
-    from sdclr.errors import SdclrError
-    from sdclr.evaluation.balancedness import Balancedness, balancedness
-    from sdclr.jobs.adopt import adopt
-    from sdclr.jobs.convert import convert
-    from sdclr.jobs.embed import embed
-    from sdclr.jobs.evaluate import evaluate, evaluate_classifier
-    from sdclr.jobs.examine import examine
-    from sdclr.jobs.pretrain import pretrain, resume
-    from sdclr.jobs.report import build_paper_table, build_report, write_paper_table, write_report
-    from sdclr.methods.config import MethodConfig
-    from sdclr.methods.method import Method
-    from sdclr.methods.nt_xent import nt_xent
-    from sdclr.methods.sdclr import SDCLR
-    from sdclr.methods.self_competitor import SelfCompetitor
-    from sdclr.methods.simclr import SimCLR
-    from sdclr.methods.table import register_method
-    from sdclr.observers import Observer
-    from sdclr.process_state import keep_freed_memory
-    from sdclr.recipes import recipe, register_recipe
-    from sdclr.run import Run
-    from sdclr.settings import PretrainConfig
+    from sdclr.backbones.table import register_backbone as register_backbone
+    from sdclr.backbones.weights import load_backbone as load_backbone
+    from sdclr.batch import Views as Views
+    from sdclr.data.splits import Split as Split
+    from sdclr.data.splits import draw_long_tail as draw_long_tail
+    from sdclr.data.table import register_source as register_source
+    from sdclr.errors import SdclrError as SdclrError
+    from sdclr.evaluation.balancedness import Balancedness as Balancedness
+    from sdclr.evaluation.balancedness import balancedness as balancedness
+    from sdclr.evaluation.probe import ProbeConfig as ProbeConfig
+    from sdclr.evaluation.probe import ProbeTask as ProbeTask
+    from sdclr.evaluation.probes import register_probe as register_probe
+    from sdclr.evaluation.results import Evaluation as Evaluation
+    from sdclr.evaluation.results import ProbeResult as ProbeResult
+    from sdclr.jobs.adopt import adopt as adopt
+    from sdclr.jobs.convert import convert as convert
+    from sdclr.jobs.embed import embed as embed
+    from sdclr.jobs.evaluate import evaluate as evaluate
+    from sdclr.jobs.evaluate import evaluate_classifier as evaluate_classifier
+    from sdclr.jobs.examine import examine as examine
+    from sdclr.jobs.pretrain import pretrain as pretrain
+    from sdclr.jobs.pretrain import resume as resume
+    from sdclr.jobs.report import build_paper_table as build_paper_table
+    from sdclr.jobs.report import build_report as build_report
+    from sdclr.jobs.report import write_paper_table as write_paper_table
+    from sdclr.jobs.report import write_report as write_report
+    from sdclr.methods.config import MethodConfig as MethodConfig
+    from sdclr.methods.method import Method as Method
+    from sdclr.methods.nt_xent import nt_xent as nt_xent
+    from sdclr.methods.sdclr import SDCLR as SDCLR
+    from sdclr.methods.self_competitor import SelfCompetitor as SelfCompetitor
+    from sdclr.methods.simclr import SimCLR as SimCLR
+    from sdclr.methods.table import register_method as register_method
+    from sdclr.observers import Observer as Observer
+    from sdclr.presentation.report import register_curve as register_curve
+    from sdclr.process_state import keep_freed_memory as keep_freed_memory
+    from sdclr.recipes import recipe as recipe
+    from sdclr.recipes import register_recipe as register_recipe
+    from sdclr.run import Run as Run
+    from sdclr.settings import PretrainConfig as PretrainConfig
 
 __version__ = "0.1.0"
 
-_HOME = {
-    "Balancedness": "sdclr.evaluation.balancedness",
-    "Method": "sdclr.methods.method",
-    "MethodConfig": "sdclr.methods.config",
-    "Observer": "sdclr.observers",
-    "PretrainConfig": "sdclr.settings",
-    "Run": "sdclr.run",
-    "SDCLR": "sdclr.methods.sdclr",
-    "SdclrError": "sdclr.errors",
-    "SelfCompetitor": "sdclr.methods.self_competitor",
-    "SimCLR": "sdclr.methods.simclr",
-    "Split": "sdclr.data.splits",
-    "Views": "sdclr.batch",
-    "adopt": "sdclr.jobs.adopt",
-    "balancedness": "sdclr.evaluation.balancedness",
-    "build_paper_table": "sdclr.jobs.report",
-    "build_report": "sdclr.jobs.report",
-    "convert": "sdclr.jobs.convert",
-    "draw_long_tail": "sdclr.data.splits",
-    "embed": "sdclr.jobs.embed",
-    "evaluate": "sdclr.jobs.evaluate",
-    "evaluate_classifier": "sdclr.jobs.evaluate",
-    "examine": "sdclr.jobs.examine",
-    "keep_freed_memory": "sdclr.process_state",
-    "load_backbone": "sdclr.backbones.weights",
-    "nt_xent": "sdclr.methods.nt_xent",
-    "pretrain": "sdclr.jobs.pretrain",
-    "recipe": "sdclr.recipes",
-    "register_backbone": "sdclr.backbones.table",
-    "register_method": "sdclr.methods.table",
-    "register_recipe": "sdclr.recipes",
-    "register_source": "sdclr.data.table",
-    "resume": "sdclr.jobs.pretrain",
-    "write_paper_table": "sdclr.jobs.report",
-    "write_report": "sdclr.jobs.report",
-}
 
-__all__ = [
-    "SDCLR",
-    "Balancedness",
-    "Method",
-    "MethodConfig",
-    "Observer",
-    "PretrainConfig",
-    "Run",
-    "SdclrError",
-    "SelfCompetitor",
-    "SimCLR",
-    "Split",
-    "Views",
-    "adopt",
-    "balancedness",
-    "build_paper_table",
-    "build_report",
-    "convert",
-    "draw_long_tail",
-    "embed",
-    "evaluate",
-    "evaluate_classifier",
-    "examine",
-    "keep_freed_memory",
-    "load_backbone",
-    "nt_xent",
-    "pretrain",
-    "recipe",
-    "register_backbone",
-    "register_method",
-    "register_recipe",
-    "register_source",
-    "resume",
-    "write_paper_table",
-    "write_report",
-]
+def _public_names() -> dict[str, str]:
+    """Name -> its module: what is imported under TYPE_CHECKING, the one list of public names, read from this file."""
+    assert __spec__.loader is not None
+    source: str = __spec__.loader.get_source(__name__)  # type: ignore[attr-defined]
+    (block,) = (node for node in ast.parse(source).body if isinstance(node, ast.If))
+    imports = [node for node in block.body if isinstance(node, ast.ImportFrom)]
+    return {alias.name: str(node.module) for node in imports for alias in node.names}
+
+
+_HOME = _public_names()
+__all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> Any:

@@ -32,6 +32,7 @@ from sdclr.errors import (
     SdclrError,
     StorageError,
 )
+from sdclr.evaluation.probes import PROBES, published_probes
 from sdclr.output_streams import endure
 from sdclr.process_state import keep_freed_memory
 from sdclr.safe_text import command, one_line, shown, visible
@@ -52,6 +53,14 @@ class _Verbs(TyperGroup):
             verb = ctx.invoked_subcommand
             goes_on = " The same command goes on from here." if verb in GO_ON else ""
             raise Interrupted(f"by Ctrl-C; nothing half-written is left under its own name.{goes_on}") from None
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """A verb; its help lists what the tables hold now, entries from outside included."""
+        found: Any = super().get_command(ctx, cmd_name)
+        for option in found.params if found is not None and cmd_name == "evaluate" else []:
+            if option.name == "probes":
+                option.help = _probes_help()
+        return found
 
 
 GO_ON = ("demo", "embed", "pretrain", "reproduce", "resume")
@@ -103,10 +112,30 @@ Use = Annotated[
     typer.Option(
         "--use",
         metavar="MODULE:NAME",
-        help="A method or backbone of your own that a saved config or run names; nothing else is imported.",
+        help="A method, probe, backbone or data set of your own that a saved file names; nothing else is imported.",
     ),
 ]
-ALL_PROBES = "linear,few_shot,knn"
+
+
+def _probes(text: str | None) -> list[str] | None:
+    """Names of probes from ``a,b,module:Name``; what is named as module:Name is imported. None: all of them."""
+    from sdclr.evaluation.probes import load_probe
+    from sdclr.outside import is_outside
+
+    if text is None:
+        return None
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    return [load_probe(word).name if is_outside(word) else word for word in words]
+
+
+def _probes_help() -> str:
+    known = "; ".join(f"{row.name}, {row.summary}" for row in PROBES.values())
+    return (
+        f"Which probes, comma-separated ({known}); one of your own as module:Name (docs/extending.md). "
+        "Default: all of the protocol's."
+    )
+
+
 FOR_SEVERAL_PROCESSES = ("pretrain", "resume")
 """Verbs that torchrun may start."""
 
@@ -288,7 +317,7 @@ def evaluate(
         ),
     ] = None,
     protocol: Annotated[str, typer.Option(help="cached (seconds, for development) or sdclr (the paper's).")] = "cached",
-    probes: Annotated[str, typer.Option(help="Which of linear, few_shot, knn; comma-separated.")] = ALL_PROBES,
+    probes: Annotated[str | None, typer.Option(help=_probes_help())] = None,
     data: DataPath = None,
     device: Device = "auto",
     recipe: Annotated[
@@ -303,7 +332,11 @@ def evaluate(
         str, typer.Option(help="Classes without usable images: raise (an error that names them) or leave_out.")
     ] = "raise",
     classifier: Annotated[
-        str | None, typer.Option(help="Test the checkpoint's own classifier, which was tuned for linear or few_shot.")
+        str | None,
+        typer.Option(
+            metavar="PROBE",
+            help=f"Test the checkpoint's own classifier, which was tuned for {' or '.join(published_probes())}.",
+        ),
     ] = None,
     as_json: AsJson = False,
     use: Use = None,
@@ -338,7 +371,7 @@ def evaluate(
     checkpoint = next((path for path in folders if path.is_file()), None)
     if checkpoint is not None and checkpoint.suffix.lower() in _COLLECTIONS:
         raise ConfigError(f"{shown(checkpoint)} is no run and no checkpoint; labels are given as --labels FILE.")
-    if classifier is not None and (protocol, probes) != ("cached", ALL_PROBES):
+    if classifier is not None and (protocol, probes) != ("cached", None):
         raise ConfigError("--classifier tests a ready classifier; leave out --protocol and --probes.")
     with Progress(_stderr) as progress:
         if checkpoint is not None:
@@ -352,7 +385,7 @@ def evaluate(
         if checkpoint is not None and classifier is not None:
             evaluate_classifier(folders[0], checkpoint, classifier, device=device, progress=progress)
         else:
-            names = [name.strip() for name in probes.split(",") if name.strip()]
+            names = _probes(probes)
             moved = str(user_path(data).absolute()) if data is not None and checkpoint is None else None
             for folder in folders:
                 run_evaluate(
@@ -492,6 +525,9 @@ def reproduce(
             metavar="DIR", help="Evaluate the authors' unzipped checkpoints instead of training.", callback=_expanded
         ),
     ] = None,
+    probes: Annotated[
+        str | None, typer.Option(help=f"As of evaluate (default: the paper's, {','.join(published_probes())}).")
+    ] = None,
     only_plan: Annotated[bool, typer.Option("--plan", help="Show what is done and what is missing, and stop.")] = False,
     print_commands: Annotated[
         bool, typer.Option("--print-commands", help="Print the commands of what is missing, for a scheduler, and stop.")
@@ -507,13 +543,14 @@ def reproduce(
     from sdclr.workflows import matrix
     from sdclr.workflows import reproduce as workflow
 
-    if published is not None and (seeds is not None or scale != "full" or only_plan or print_commands):
+    if published is not None and (seeds is not None or scale != "full" or probes or only_plan or print_commands):
         raise ConfigError(
-            "--published evaluates ready checkpoints; leave out --seeds, --scale, --plan, --print-commands."
+            "--published evaluates ready checkpoints; leave out --seeds, --scale, --probes, --plan, --print-commands."
         )
     chosen = workflow.choose_arms(dataset, arms)
     size = workflow.choose_scale(dataset, scale)
     rule = check_protocol(protocol or size.protocol)
+    measured = workflow.choose_probes(_probes(probes), rule)
     out = out or Path("runs") / f"reproduce-{dataset}-{'published' if published else scale}"
     console = _console()
     cells = matrix.plan(
@@ -544,14 +581,22 @@ def reproduce(
     global _only_text
     _only_text = print_commands or only_plan
     if print_commands:
-        lines = [*matrix.commands(cells, rule, workflow.PROBES), workflow.report_command(cells, rule, out)]
+        lines = [*matrix.commands(cells, rule, measured), workflow.report_command(cells, rule, out)]
         typer.echo("\n".join(lines))
         return
-    matrix.show_plan(cells, rule, workflow.PROBES, console)
+    matrix.show_plan(cells, rule, measured, console)
     if only_plan:
         return
     with Progress(_stderr) as progress:
-        workflow.reproduce(cells, out, protocol=rule, progress=progress, console=console, download=download)
+        workflow.reproduce(
+            cells,
+            out,
+            protocol=rule,
+            probes=measured,
+            progress=progress,
+            console=console,
+            download=download,
+        )
 
 
 @app.command()

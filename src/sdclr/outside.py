@@ -1,8 +1,8 @@
 """Tables of what the package offers, and entries that come from outside it.
 
-A table maps a name to a light row. A user adds a row in Python by a plain call, on the command line
-by ``module:Name``. Only what a person types is ever imported: a run folder, an evaluation or a config
-file holds names as text, and no name in a file causes an import.
+A table maps a name to a light row. A user adds a row in Python by a plain call, on the command
+line by ``module:Name``. Only what a person types is ever imported: a run folder, an evaluation or
+a config file holds names as text, and no name in a file causes an import.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
 from sdclr.errors import ConfigError
@@ -70,17 +71,26 @@ class Table(Mapping[str, R]):
         """
         if not isinstance(row.name, str) or not _PLAIN_NAME.fullmatch(row.name):
             raise ConfigError(
-                f"a {self.what} cannot be called {shown(repr(row.name))}: write a small letter, then small "
-                "letters, digits and underscores, such as ridge_probe."
+                f"a {self.what} cannot be called {shown(repr(row.name))}: write a small letter, then "
+                "small letters, digits and underscores, such as ridge_probe."
             )
         before = self._rows.get(row.name)
         if before is not None and (not before.origin or before.origin != row.origin):
             holder = before.origin or "sdclr itself"
             raise ConfigError(
-                f"there is a {self.what} {row.name!r} already, from {shown(holder)}; give {shown(row.origin)} "
-                "another name."
+                f"there is a {self.what} {row.name!r} already, from {shown(holder)}; "
+                f"give {shown(row.origin)} another name."
             )
         self._rows[row.name] = row
+
+    @contextmanager
+    def temporarily(self) -> Iterator[None]:
+        """What is added inside is forgotten at the end: for tests and examples."""
+        before = dict(self._rows)
+        try:
+            yield
+        finally:
+            self._rows = before
 
     def require(self, name: str) -> R:
         """The row of this name. Raises ConfigError that says which names there are."""
@@ -137,7 +147,7 @@ def load_outside(text: str, what: str, problem: Callable[[Any], str]) -> Any:
     the module or the name in it does not exist, where the import fails, and for an object of
     another kind.
 
-    >>> load_outside("math:sqrt", "function", lambda found: "" if callable(found) else "not callable")
+    >>> load_outside("math:sqrt", "function", lambda found: "")
     <built-in function sqrt>
     """
     if not _OUTSIDE.fullmatch(text):
@@ -145,6 +155,9 @@ def load_outside(text: str, what: str, problem: Callable[[Any], str]) -> Any:
             f"cannot read {shown(repr(text))} as a {what}; write module:Name, such as my_package.{what}s:Mine."
         )
     module_name, _, path = text.partition(":")
+    if module_name.endswith(".py"):
+        module = module_name.removesuffix(".py")
+        raise ConfigError(f"{shown(text)}: write the module without .py, {shown(f'{module}:{path}')}.")
     found = _import(module_name, what)
     for part in path.split("."):
         if not hasattr(found, part):
@@ -171,8 +184,9 @@ def _import(name: str, what: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
             raise ConfigError(
-                f"there is no module {shown(error.name)} (for the {what}): neither where Python looks, nor in "
-                f"the current folder {shown(here)}. Install it, or set PYTHONPATH to the folder that holds it."
+                f"there is no module {shown(error.name)} (for the {what}): neither where Python "
+                f"looks, nor in the current folder {shown(here)}. Install it, or set PYTHONPATH to "
+                "the folder that holds it."
             ) from None
         raise _failed(name, error) from error
     except (Exception, SystemExit) as error:  # a script ends Python when it is imported

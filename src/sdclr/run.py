@@ -48,7 +48,7 @@ from sdclr.errors import (
     RunFolderError,
 )
 from sdclr.locks import Lock
-from sdclr.run_records import KINDS, Epoch, EvaluationMade, ProbeMeasured, check
+from sdclr.run_records import KINDS, Epoch, check, sound_evaluation
 from sdclr.safe_text import command, shown
 
 LOCK_FILE = ".lock"
@@ -108,26 +108,8 @@ class Run:
 
     def read_evaluation(self, protocol: str) -> dict[str, Any]:
         """evaluation/<protocol>.json; DataError when it is damaged. A damaged probe is left out with a warning."""
-        name = str(self.evaluation_path(protocol).relative_to(self.folder))
-        where = str(self.folder / name)
-        content = self.read_json(name)
-        check(EvaluationMade, content, where)
-        num_classes = len(content["class_names"])
-        if len(content["train_counts"]) != num_classes:
-            raise DataError(f"{where} is damaged: train_counts has not {num_classes} entries, one for each class.")
-        sound: dict[str, Any] = {}
-        for probe, measured in content["probes"].items():
-            try:
-                check(ProbeMeasured, measured, f"probe {shown(probe)} in {where}")
-                if len(measured["per_class_accuracy"]) != num_classes:
-                    raise DataError(
-                        f"probe {shown(probe)} in {where} is damaged: per_class_accuracy has "
-                        f"{len(measured['per_class_accuracy'])} entries for {num_classes} classes."
-                    )
-                sound[probe] = measured
-            except DataError as error:
-                warnings.warn(f"{error} It is left out; evaluate again to replace it.", stacklevel=2)
-        return content | {"probes": sound}
+        path = self.evaluation_path(protocol)
+        return sound_evaluation(self.read_json(str(path.relative_to(self.folder))), str(path))
 
     @property
     def exists(self) -> bool:

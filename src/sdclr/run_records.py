@@ -5,6 +5,7 @@ Fields that an earlier or later version writes besides these are kept as they ar
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -61,6 +62,8 @@ class LabelsGiven(Record):
     source: Text
     num_labelled: Count
     num_images: Count
+    num_unknown_names: Count | None = None
+    """Names in the file of labels that are no image of the run."""
     test_set: Text | None = None
 
 
@@ -68,25 +71,43 @@ class ProbeMeasured(Record):
     """One probe of evaluation/<protocol>.json."""
 
     per_class_accuracy: list[Share | None]
+    """Share of each class's test images that are predicted right, [C]; None: not tested."""
     num_test: list[Count] | None = None
+    """Test images of each class [C]."""
     seconds: float | None = None
     detail: Text | None = None
+    """What was chosen on validation, and anything a reader should know."""
+    display_name: Text | None = None
+    """Its heading in tables; an earlier version did not write it."""
+    origin: Text | None = None
+    """ "module:Name" of a probe from outside the package. A text: reading it imports nothing."""
+    settings: dict[str, Any] | None = None
+    """What it was built with."""
 
 
 class EvaluationMade(Record):
     """evaluation/<protocol>.json."""
 
+    protocol: Text | None = None
     dataset: Text
     group_convention: Literal["thirds", "thresholds"]
+    """How the classes are grouped: thirds of them, or thresholds as for ImageNet."""
     train_counts: list[Count]
+    """Long-tailed training images of each class [C]: what the groups are made by."""
     class_names: list[Text]
+    """[C]"""
     split: SplitNamed
     chance: Share
-    probes: dict[str, Any]
+    """Accuracy of a guess."""
     backbone: Text | None = None
+    """16 hex digits over the weights that were measured."""
     tested_on: Literal["test set", "cross-validation"] | None = None
     trained_on: Text | None = None
+    """Fingerprint of the training's data, where the labels or the test set are the evaluation's."""
     labels: LabelsGiven | None = None
+    """Where the labels come from, if not from the training."""
+    probes: dict[str, Any]
+    """By name, in the order in which they were measured."""
 
 
 class SplitMade(Record):
@@ -235,6 +256,33 @@ def check(model: type[Record], content: Any, where: str) -> None:
         raise DataError(f"{where} is damaged: {'; '.join(problems)}.") from None
     except RecursionError:
         raise DataError(f"{where} is damaged: it nests too deep.") from None
+
+
+def sound_evaluation(content: Any, where: str) -> dict[str, Any]:
+    """The content of an evaluation's file, checked; a damaged probe is left out with a warning.
+
+    ``where`` the file lies, for messages. Raises DataError where the file itself is damaged.
+    """
+    check(EvaluationMade, content, where)
+    num_classes = len(content["class_names"])
+    if len(content["train_counts"]) != num_classes:
+        raise DataError(f"{where} is damaged: train_counts has not {num_classes} entries, one for each class.")
+    sound: dict[str, Any] = {}
+    for probe, measured in content["probes"].items():
+        try:
+            _check_probe(measured, f"probe {shown(probe)} in {where}", num_classes)
+            sound[probe] = measured
+        except DataError as error:
+            warnings.warn(f"{error} It is left out; evaluate again to replace it.", stacklevel=3)
+    return content | {"probes": sound}
+
+
+def _check_probe(measured: Any, where: str, num_classes: int) -> None:
+    check(ProbeMeasured, measured, where)
+    for key in ("per_class_accuracy", "num_test"):
+        values = measured.get(key)
+        if values is not None and len(values) != num_classes:
+            raise DataError(f"{where} is damaged: {key} has {len(values)} entries for {num_classes} classes.")
 
 
 def _field(location: tuple[int | str, ...]) -> str:

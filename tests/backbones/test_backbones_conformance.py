@@ -23,12 +23,11 @@ SHORT = [*(["backbone.width=2"]), "views.size=8", "batch_size=200", "epochs=1"]
 
 @pytest.fixture(autouse=True)
 def own_entries(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    rows = dict(BACKBONES._rows)
     monkeypatch.setattr(table_module, "BUILDERS", {})
     monkeypatch.setattr("sdclr.backbones.build.BUILDERS", table_module.BUILDERS)
-    sdclr.register_backbone(TinyNet)
-    yield
-    BACKBONES._rows = rows
+    with BACKBONES.temporarily():
+        sdclr.register_backbone(TinyNet)
+        yield
 
 
 def config_of(name: str) -> BackboneConfig:
@@ -118,7 +117,9 @@ def test_what_makes_no_network_is_refused() -> None:
         build_backbone(BackboneConfig(name="tinynet", options={"depth": 3}))
 
 
-@pytest.mark.parametrize("name", ["resnet19", "resnet18:x", "torchvision", "hub:resnet18", "tinynett"])
+@pytest.mark.parametrize(
+    "name", ["resnet19", "resnet18:x", "torchvision", "hub:resnet18", "timm:hf-hub:a/b", "tinynett"]
+)
 def test_a_name_that_is_none_is_met_with_those_there_are(name: str) -> None:
     with pytest.raises(ConfigError, match=r"backbone.name must be one of resnet10, .*torchvision:<name>"):
         build_backbone(BackboneConfig(name=name))

@@ -37,7 +37,7 @@ def arrays(folder: Path, **parts: np.ndarray) -> DataConfig:
     [
         (
             {"name": "imagenet"},
-            "name must be 'digits', 'cifar10', .*'imagenet100' or 'imagenet_lt_exp', got 'imagenet'",
+            "name: there is no data set 'imagenet'. Did you mean imagenet100",
         ),
         ({"path": "x"}, "digits come with scikit-learn and take no path"),
         (

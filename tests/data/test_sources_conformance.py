@@ -106,7 +106,7 @@ def test_a_run_asks_for_a_data_set_that_is_not_known(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"the data stripes, which is not part of sdclr.*--use .*:stripes"):
         resume(run.folder)
     with pytest.raises(ConfigError, match="there is no data set 'stripes'"):
-        DataConfig(name="stripes")
+        DataConfig.parse({"name": "stripes"})
 
 
 def test_images_of_the_package_are_taken_as_they_are() -> None:

@@ -44,13 +44,13 @@ def own_images(run: Run, **settings: object) -> PretrainConfig:
 
 def test_photos_that_came_later_change_no_evaluation_and_no_examination(run: Run, tmp_path: Path) -> None:
     labels = tmp_path / "labels.csv"
-    before = evaluate(run, labels=labels, probes=["knn"])["probes"]["knn"]["per_class_accuracy"]
+    before = evaluate(run, labels=labels, probes=["knn"]).probes["knn"].per_class_accuracy
     measured = examine(run)["trained"]
     write_photos(tmp_path / "photos", range(20, 23))
     with pytest.warns(UserWarning, match=r"3 images came after .*run was trained .*20\.png.*--weights"):
         content = evaluate(run, labels=labels, probes=["knn"])
-    assert content["probes"]["knn"]["per_class_accuracy"] == before
-    assert content["labels"]["num_images"] == 20
+    assert content.probes["knn"].per_class_accuracy == before
+    assert content.labels.num_images == 20
     with pytest.warns(UserWarning, match="3 images came after"):
         assert examine(run)["trained"] == measured
 

@@ -12,7 +12,8 @@ import pytest
 from scipy import stats
 
 from sdclr.errors import DataError
-from sdclr.evaluation.balancedness import balancedness, class_groups, over_splits, paired_difference
+from sdclr.evaluation.balancedness import balancedness, class_groups, paired_difference
+from sdclr.mean_std import MeanStd
 
 CONVENTION = {"thirds": "thirds", "thresholds_100_20": "thresholds"}
 NUM_TABLES = 5
@@ -59,7 +60,7 @@ def test_mean_and_std_over_splits_are_the_authors(table: dict[str, Any]) -> None
     fields = {"acc": "all", "major": "many", "moderate": "medium", "minor": "few"}
     fields |= {"variance": "class_std", "GroupBalancedness": "group_std"}
     for theirs, field in fields.items():
-        summary = over_splits([getattr(one, field) for one in ours])
+        summary = MeanStd.over([getattr(one, field) for one in ours])
         unit = 1 if field.endswith("std") else 100
         expected = table["reported_mean_std"][theirs]
         assert [summary.mean * unit, summary.std * unit] == pytest.approx(expected, abs=1e-9), theirs
@@ -100,7 +101,7 @@ def test_an_empty_group_is_nan_and_left_out_of_the_spread() -> None:
 
 
 def test_a_perfectly_even_model_has_no_spread() -> None:
-    ours = balancedness([0.6] * 9, list(range(1, 10)))
+    ours = balancedness([0.6] * 9, list(range(1, 10)), "thirds")
     assert ours.group_std == pytest.approx(0, abs=1e-15)
     assert ours.class_std == pytest.approx(0, abs=1e-15)
     assert (ours.all, ours.worst_class) == pytest.approx((0.6, 0.6))
@@ -120,7 +121,7 @@ def test_a_perfectly_even_model_has_no_spread() -> None:
 )
 def test_accuracies_that_cannot_be_summarised_are_refused(accuracy: list, counts: list, message: str) -> None:
     with pytest.raises(DataError, match=message):
-        balancedness(accuracy, counts)
+        balancedness(accuracy, counts, "thirds")
 
 
 # ---- two arms
@@ -167,19 +168,19 @@ def test_fewer_than_two_shared_splits_give_no_interval() -> None:
 
 
 def test_two_classes_are_many_and_few_and_one_class_is_many() -> None:
-    two = balancedness([0.4, 0.9], [3, 70])
+    two = balancedness([0.4, 0.9], [3, 70], "thirds")
     assert (two.all, two.many, two.few, two.gap) == (0.65, 0.9, 0.4, 0.5)
     assert np.isnan(two.medium)
     assert two.group_std == pytest.approx(0.25)
-    one = balancedness([0.7], [5])
+    one = balancedness([0.7], [5], "thirds")
     assert (one.all, one.many, one.class_std) == (0.7, 0.7, 0.0)
     assert np.isnan(one.few)
     assert np.isnan(one.group_std)
 
 
 def test_a_class_that_was_not_tested_counts_in_no_mean() -> None:
-    found = balancedness([0.9, None, 0.5, 0.3], [40, 30, 20, 10])
+    found = balancedness([0.9, None, 0.5, 0.3], [40, 30, 20, 10], "thirds")
     assert (found.all, found.many, found.few) == (pytest.approx(17 / 30), 0.9, 0.3)
     assert found.worst_class == 0.3
     with pytest.raises(DataError, match="at least one class"):
-        balancedness([None, None], [2, 1])
+        balancedness([None, None], [2, 1], "thirds")

@@ -8,14 +8,24 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
 from sdclr.errors import DataError
-from sdclr.evaluation.cross_validation import (
-    cross_validate_few_shot,
-    cross_validate_knn,
-    cross_validate_linear,
-    stratified_folds,
-)
+from sdclr.evaluation.cached_probes import LogisticOnFeatures
+from sdclr.evaluation.cross_validation import CrossValidated, cross_validate, stratified_folds
+from sdclr.evaluation.probes import PROBES
 
 LABELS = np.array([0] * 23 + [1] * 9 + [2] * 4 + [3] * 2)
+
+
+def cross_validated(probe: str, features: torch.Tensor, labels: np.ndarray, folds: np.ndarray) -> CrossValidated:
+    built, _ = PROBES[probe].build("cached")
+    return cross_validate(built, features, labels, folds, subset=PROBES[probe].subset)
+
+
+def detail(probe: str, features: torch.Tensor, labels: np.ndarray, folds: np.ndarray) -> str:
+    """What a logistic probe says after all folds."""
+    built, _ = PROBES[probe].build("cached")
+    assert isinstance(built, LogisticOnFeatures)
+    cross_validate(built, features, labels, folds, subset=PROBES[probe].subset)
+    return built.detail
 
 
 def blobs(labels: np.ndarray, spread: float, seed: int = 0) -> torch.Tensor:
@@ -46,7 +56,7 @@ def test_there_are_no_more_folds_than_the_largest_class_has_images() -> None:
 
 def test_every_image_is_predicted_by_neighbours_in_the_other_folds() -> None:
     features, folds = blobs(LABELS, 0.8), stratified_folds(LABELS)
-    found = cross_validate_knn(features, LABELS, folds)
+    found = cross_validated("knn", features, LABELS, folds)
     x = torch.nn.functional.normalize(features, dim=1).numpy()
     for fold in range(5):
         train, test = folds != fold, folds == fold
@@ -60,8 +70,10 @@ def test_every_image_is_predicted_by_neighbours_in_the_other_folds() -> None:
 def test_a_linear_probe_is_fitted_on_the_other_folds_with_the_strength_it_names() -> None:
     labels = np.array([0] * 30 + [1] * 20)
     features, folds = blobs(labels, 1.5), stratified_folds(labels, 3)
-    found = cross_validate_linear(features, labels, folds)
-    strengths = [float(one) for one in found.detail.split("C = ")[1].split(",")[0].split(" or ")]
+    found = cross_validated("linear", features, labels, folds)
+    strengths = [
+        float(one) for one in detail("linear", features, labels, folds).split("C = ")[1].split(",")[0].split(" or ")
+    ]
     for fold in range(3):
         train, test = folds != fold, folds == fold
         scaler = StandardScaler().fit(features[train].numpy())
@@ -74,18 +86,19 @@ def test_labels_of_the_predicted_fold_are_not_learned_from() -> None:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 4, 200)
     features = torch.from_numpy(rng.normal(size=(200, 60))).float()  # enough to learn 160 rows by heart
-    for cross_validate in (cross_validate_linear, cross_validate_few_shot, cross_validate_knn):
-        found = cross_validate(features, labels, stratified_folds(labels))
-        assert abs((found.predictions == labels).mean() - 0.25) < 0.11, cross_validate.__name__
+    for probe in PROBES:
+        found = cross_validated(probe, features, labels, stratified_folds(labels))
+        assert abs((found.predictions == labels).mean() - 0.25) < 0.11, probe
 
 
 def test_few_shots_are_as_many_of_each_class_as_the_rarest_has_in_the_other_folds() -> None:
-    found = cross_validate_few_shot(blobs(LABELS, 0.1), LABELS, stratified_folds(LABELS))
-    assert "C = 1, 1 or 2 images a class" in found.detail
+    given = blobs(LABELS, 0.1), LABELS, stratified_folds(LABELS)
+    found = cross_validated("few_shot", *given)
+    assert detail("few_shot", *given) == "C = 1, 1 or 2 images a class"
     assert (found.predictions == LABELS).mean() > 0.9
 
 
 def test_the_spread_over_the_folds_is_said() -> None:
-    found = cross_validate_knn(blobs(LABELS, 1.0), LABELS, stratified_folds(LABELS))
+    found = cross_validated("knn", blobs(LABELS, 1.0), LABELS, stratified_folds(LABELS))
     low, high = 100 * min(found.accuracies), 100 * max(found.accuracies)
     assert found.spread() == f"5 folds, accuracy {low:.1f} to {high:.1f} % on them"

@@ -37,7 +37,7 @@ def test_an_adopted_run_is_evaluated_like_one_of_ours(checkpoint: Path, tmp_path
     adopted = run.read_json("environment.json")["adopted"]
     assert (adopted["file"], adopted["epoch"], adopted["branch"]) == ("model_7.pt", 7, "target")
     result = evaluate(run, probes=["few_shot"])
-    assert np.mean(result["probes"]["few_shot"]["per_class_accuracy"]) > 0.15
+    assert np.mean(result.probes["few_shot"].per_class_accuracy) > 0.15
     assert adopt(checkpoint, sdclr_config(), run.folder).folder == run.folder, "again changes nothing"
     assert pretrain(sdclr_config(), run.folder).checkpoints.newest() is None, "nothing is left to train"
 
@@ -86,16 +86,16 @@ def test_a_fine_tuned_classifier_is_tested_as_it_is(checkpoint: Path, tmp_path: 
         images = torch.cat(list(data.test.stills(16))) / 255
         logits = F.linear(load_backbone(run.folder)(images), state["fc.weight"], state["fc.bias"])
     expected = per_class_accuracy(logits.argmax(dim=1).numpy(), data.test.labels, 10)
-    probe = result["probes"]["linear"]
-    assert probe["per_class_accuracy"] == pytest.approx(expected)
-    assert "best_model.pt, epoch 30" in probe["detail"]
-    assert probe["detail"].endswith("backbone equal to the run's")
-    assert result["protocol"] == "authors_classifier"
+    probe = result.probes["linear"]
+    assert probe.per_class_accuracy == pytest.approx(expected)
+    assert "best_model.pt, epoch 30" in probe.detail
+    assert probe.detail.endswith("backbone equal to the run's")
+    assert result.protocol == "authors_classifier"
     assert not Run(run.folder).evaluation_path("cached").exists(), "kept apart from our own protocols"
     state["conv1.weight"] = state["conv1.weight"] * 2
     other = evaluate_classifier(run, save(tmp_path / "moved.pt", state, 30), "few_shot")
-    assert list(other["probes"]) == ["linear", "few_shot"]
-    assert other["probes"]["few_shot"]["detail"].endswith("differs from the run's in 1 tensors")
+    assert list(other.probes) == ["linear", "few_shot"]
+    assert other.probes["few_shot"].detail.endswith("differs from the run's in 1 tensors")
 
 
 def test_a_classifier_that_does_not_fit_is_refused(checkpoint: Path, tmp_path: Path, golden: Path) -> None:

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from imagenet_stand_in import make_imagenet
-from sdclr import Run, balancedness, evaluate, load_backbone, pretrain, recipe
+from sdclr import Run, evaluate, load_backbone, pretrain, recipe
 from sdclr.data import build_data
 from sdclr.errors import ConfigError, DataError, MissingInputError
+from sdclr.evaluation import sgd_probes
 from sdclr.evaluation.features import extract_features, per_class_accuracy
 from sdclr.evaluation.knn import knn_predict
 from sdclr.evaluation.linear_probe import ProbeSchedule, ProbeSchedules
-from sdclr.jobs.evaluate import measurement
 
 TINY = ["backbone.width=4", "views.size=8", "batch_size=100", "epochs=2"]
 
@@ -26,13 +26,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def test_the_cached_protocol_measures_three_probes_and_writes_them_down(run: Run) -> None:
     result = evaluate(run.folder)
-    assert result == json.loads(run.evaluation_path("cached").read_text())
-    assert list(result["probes"]) == ["linear", "few_shot", "knn"]
-    assert result["train_counts"] == run.read_json("split.json")["counts"]["long_tail"]
-    assert result["split"]["fingerprint"] == run.read_json("split.json")["fingerprint"]
-    for probe in result["probes"].values():
-        assert probe["num_test"] == [36] * 10
-        assert balancedness(probe["per_class_accuracy"], result["train_counts"]).all > 0.3
+    assert result.to_dict() == json.loads(run.evaluation_path("cached").read_text())
+    assert list(result.probes) == ["linear", "few_shot", "knn"]
+    assert result.train_counts == run.read_json("split.json")["counts"]["long_tail"]
+    assert result.split.fingerprint == run.read_json("split.json")["fingerprint"]
+    for name, probe in result.probes.items():
+        assert probe.num_test == [36] * 10
+        assert result.balancedness(name).all > 0.3
 
 
 def test_knn_is_measured_on_the_target_branch_against_every_training_image(run: Run) -> None:
@@ -46,22 +46,22 @@ def test_knn_is_measured_on_the_target_branch_against_every_training_image(run: 
     bank, queries = (extract_features(backbone, images) for images in (data.train.images, data.test.images))
     predictions = knn_predict(bank[torch.from_numpy(positions)], data.train.labels[positions], queries)
     expected = per_class_accuracy(predictions, data.test.labels, 10)
-    assert evaluate(run, probes=["knn"])["probes"]["knn"]["per_class_accuracy"] == pytest.approx(expected)
+    assert evaluate(run, probes=["knn"]).probes["knn"].per_class_accuracy == pytest.approx(expected)
 
 
 def test_the_sdclr_protocol_leaves_the_weights_alone_and_never_mixes_with_cached(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     short = ProbeSchedule(epochs=4, milestones=(2, 3), evaluate_every=1)
-    monkeypatch.setitem(measurement.PROBE_SCHEDULES, "cifar", ProbeSchedules(linear=short, few_shot=short))
+    monkeypatch.setitem(sgd_probes.SCHEDULES, "cifar", ProbeSchedules(linear=short, few_shot=short))
     before = run.backbone_path.read_bytes()
     result = evaluate(run, protocol="sdclr", probes=["linear", "few_shot"])
     assert run.backbone_path.read_bytes() == before
-    assert result["protocol"] == "sdclr"
-    assert "epoch" in result["probes"]["linear"]["detail"]
+    assert result.protocol == "sdclr"
+    assert "epoch" in result.probes["linear"].detail
     assert run.evaluation_path("sdclr") != run.evaluation_path("cached")
     later = evaluate(run, protocol="sdclr", probes=["knn"])
-    assert list(later["probes"]) == ["linear", "few_shot", "knn"], "earlier probes stay"
+    assert list(later.probes) == ["linear", "few_shot", "knn"], "earlier probes stay"
 
 
 def test_wrong_requests_are_refused_before_any_work(run: Run, tmp_path: Path) -> None:
@@ -101,10 +101,10 @@ def test_a_few_epochs_on_the_real_cifar10_beat_random_weights(
         run = pretrain(config, tmp_path / name)
         assert run.read_json("split.json")["source"] == "authors' lists"
         result = evaluate(run, probes=["knn"])
-        knn[name] = balancedness(result["probes"]["knn"]["per_class_accuracy"], result["train_counts"]).all
+        knn[name] = result.balancedness("knn").all
     untrained = recipe("cifar10_lt_sdclr").with_overrides([*budget, "epochs=1", "optimizer.learning_rate=1e-30"])
     result = evaluate(pretrain(untrained.with_values(where), tmp_path / "untrained"), probes=["knn"])
-    random_weights = balancedness(result["probes"]["knn"]["per_class_accuracy"], result["train_counts"]).all
+    random_weights = result.balancedness("knn").all
     print({"random weights": random_weights} | knn)
     assert all(value > random_weights + 0.05 for value in knn.values()), (random_weights, knn)
 
@@ -115,8 +115,8 @@ def test_groups_come_from_the_long_tail_also_for_a_run_on_its_balanced_twin(tmp_
     counts = balanced.read_json("split.json")["counts"]
     assert len(set(counts["balanced"])) == 1
     result = evaluate(balanced, probes=["knn"])
-    assert result["train_counts"] == counts["long_tail"]
-    assert max(result["train_counts"]) > 10 * min(result["train_counts"])
+    assert result.train_counts == counts["long_tail"]
+    assert max(result.train_counts) > 10 * min(result.train_counts)
 
 
 def test_imagenet_lists_are_evaluated_by_the_imagenet_protocol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,15 +125,15 @@ def test_imagenet_lists_are_evaluated_by_the_imagenet_protocol(tmp_path: Path, m
     small = {"views.size": 32, "backbone.width": 2, "epochs": 1, "batch_size": 8, "optimizer.learning_rate": 0.001}
     run = pretrain(recipe("imagenet100_lt_sdclr").with_values(where | small), tmp_path / "run")
     short = ProbeSchedule(epochs=4, milestones=(2, 3), evaluate_every=2, batch_size=16, top_k=5)
-    monkeypatch.setitem(measurement.PROBE_SCHEDULES, "imagenet", ProbeSchedules(linear=short, few_shot=short))
+    monkeypatch.setitem(sgd_probes.SCHEDULES, "imagenet", ProbeSchedules(linear=short, few_shot=short))
     before = run.backbone_path.read_bytes()
     result = evaluate(run, protocol="sdclr")
     assert run.backbone_path.read_bytes() == before
-    assert result["group_convention"] == "thresholds"
-    assert result["dataset"] == "imagenet100"
-    assert "validation top-5 accuracy" in result["probes"]["linear"]["detail"]
-    assert result["class_names"][0] == made.lists["D_i"][0].split("/")[1]
-    assert evaluate(run)["probes"]["knn"]["num_test"] == [3] * 7
+    assert result.group_convention == "thresholds"
+    assert result.dataset == "imagenet100"
+    assert "validation top-5 accuracy" in result.probes["linear"].detail
+    assert result.class_names[0] == made.lists["D_i"][0].split("/")[1]
+    assert evaluate(run).probes["knn"].num_test == [3] * 7
     (made.root / made.lists["test"][0].split(" ")[0]).unlink()
     with pytest.raises(MissingInputError, match="1 of 21 images"):
         evaluate(run)

@@ -63,9 +63,9 @@ def test_a_run_that_skipped_bad_files_is_evaluated_with_the_same_files_left_out(
         pretrain(config(folders, on_error="skip"), folders / "run")
     run = pretrain(config(folders, on_error="skip", max_skipped=5, validation_per_class=2), folders / "run")
     content = evaluate(run)
-    assert content["class_names"] == ["defect", "ok"]
-    assert content["probes"]["knn"]["num_test"] == [3, 5]
-    assert content["train_counts"] == [10, 28], "the split as it was drawn"
+    assert content.class_names == ["defect", "ok"]
+    assert content.probes["knn"].num_test == [3, 5]
+    assert content.train_counts == [10, 28], "the split as it was drawn"
     assert balanced_few_shot(run) == {"defect": 9, "ok": 9}, "others step in for the bad ones"
 
 
@@ -138,8 +138,8 @@ def test_a_class_that_cannot_be_measured_is_named_and_the_others_are_measured_on
         evaluate(run, untested="leave")  # type: ignore[arg-type]
     with pytest.warns(UserWarning, match="2 of 4 classes are left out"):
         content = evaluate(run, untested="leave_out")
-    for probe in content["probes"].values():
-        accuracies = dict(zip(content["class_names"], probe["per_class_accuracy"], strict=True))
+    for probe in content.probes.values():
+        accuracies = dict(zip(content.class_names, probe.per_class_accuracy, strict=True))
         assert [name for name, value in accuracies.items() if value is None] == ["rare", "spoilt"]
         assert accuracies["ok"] is not None
     report = build_report([run.folder])

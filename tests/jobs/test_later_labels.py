@@ -63,23 +63,20 @@ def write_labels(root: Path, each: int = 6, name: str = "labels.csv", more: str 
 def test_a_few_labels_that_come_later_are_cross_validated(trained: Path) -> None:
     before = (trained / "run" / "config.yaml").read_bytes()
     content = evaluate(trained / "run", labels=write_labels(trained))
-    assert content["class_names"] == ["bright", "dark"]
-    assert content["train_counts"] == [6, 6]
-    assert content["tested_on"] == "cross-validation"
-    assert content["labels"] == content["labels"] | {
-        "source": "labels.csv",
-        "num_labelled": 12,
-        "num_images": 36,
-        "num_unknown_names": 0,
-    }
+    assert content.class_names == ["bright", "dark"]
+    assert content.train_counts == [6, 6]
+    assert content.tested_on == "cross-validation"
+    assert content.labels is not None
+    said = content.labels.model_dump(exclude_none=True, exclude={"sha256"})
+    assert said == {"source": "labels.csv", "num_labelled": 12, "num_images": 36, "num_unknown_names": 0}
     for probe in ("linear", "few_shot", "knn"):
-        measured = content["probes"][probe]
-        assert measured["num_test"] == [6, 6]
-        assert measured["detail"].startswith("cross-validated: 5 folds, accuracy")
-        assert measured["summary"]["all"] == pytest.approx(np.mean(measured["per_class_accuracy"]))
-    assert content["probes"]["linear"]["per_class_accuracy"] == [1.0, 1.0], "dark and bright are told apart"
+        measured = content.probes[probe]
+        assert measured.num_test == [6, 6]
+        assert measured.detail.startswith("cross-validated: 5 folds, accuracy")
+        assert content.balancedness(probe).all == pytest.approx(np.mean(measured.per_class_accuracy))
+    assert content.probes["linear"].per_class_accuracy == [1.0, 1.0], "dark and bright are told apart"
     assert (trained / "run" / "config.yaml").read_bytes() == before
-    assert content == json.loads((trained / "run" / "evaluation" / "cached.json").read_text())
+    assert content.to_dict() == json.loads((trained / "run" / "evaluation" / "cached.json").read_text())
 
 
 def test_the_report_says_whose_labels_they_are_and_how_they_were_tested(trained: Path) -> None:
@@ -94,28 +91,28 @@ def test_the_report_says_whose_labels_they_are_and_how_they_were_tested(trained:
 def test_a_test_set_that_comes_later_is_used(trained: Path) -> None:
     settings = {"data.test_path": str(trained / "test"), "data.validation_per_class": 1}
     content = evaluate(trained / "run", labels=write_labels(trained), settings=settings)
-    assert content["tested_on"] == "test set"
-    assert content["train_counts"] == [5, 5], "one of each class is held out"
-    assert content["probes"]["knn"]["num_test"] == [5, 5]
-    assert "validation accuracy" in content["probes"]["linear"]["detail"]
+    assert content.tested_on == "test set"
+    assert content.train_counts == [5, 5], "one of each class is held out"
+    assert content.probes["knn"].num_test == [5, 5]
+    assert "validation accuracy" in content.probes["linear"].detail
     build_report([trained / "run"])
 
 
 def test_the_sub_folders_can_become_the_classes_after_the_training(trained: Path) -> None:
     content = evaluate(trained / "run", settings={"data.labels": "folders"}, probes=["knn"])
-    assert content["train_counts"] == [12, 24]
-    assert content["labels"]["source"] == "data.labels=folders"
+    assert content.train_counts == [12, 24]
+    assert content.labels.source == "data.labels=folders"
     assert Run(trained / "run").settings()["data"]["labels"] == "none"
     both = {"data.labels": "folders", "data.test_path": str(trained / "test")}
-    assert evaluate(trained / "run", settings=both, probes=["knn"])["probes"]["knn"]["num_test"] == [5, 5]
+    assert evaluate(trained / "run", settings=both, probes=["knn"]).probes["knn"].num_test == [5, 5]
 
 
 def test_another_set_of_labels_replaces_what_was_measured_with_the_first(trained: Path) -> None:
     evaluate(trained / "run", labels=write_labels(trained, 6))
     content = evaluate(trained / "run", labels=write_labels(trained, 4), probes=["knn"])
-    assert set(content["probes"]) == {"knn"}
+    assert set(content.probes) == {"knn"}
     again = evaluate(trained / "run", labels=write_labels(trained, 4), probes=["linear"])
-    assert set(again["probes"]) == {"knn", "linear"}, "the same labels: kept"
+    assert set(again.probes) == {"knn", "linear"}, "the same labels: kept"
 
 
 def test_rows_without_a_label_and_absolute_paths_are_taken(trained: Path) -> None:
@@ -124,7 +121,7 @@ def test_rows_without_a_label_and_absolute_paths_are_taken(trained: Path) -> Non
     file = trained / "company.csv"
     file.write_text("Filename;Class\n" + "\n".join(rows))
     content = evaluate(trained / "run", labels=file, probes=["knn"])
-    assert content["train_counts"] == [4, 4]
+    assert content.train_counts == [4, 4]
 
 
 def test_names_of_no_image_are_left_out_with_a_warning(trained: Path) -> None:
@@ -133,7 +130,7 @@ def test_names_of_no_image_are_left_out_with_a_warning(trained: Path) -> None:
         UserWarning, match=r"1 of 13 labelled names are no images of this run .*line 14: elsewhere/x\.png"
     ):
         content = evaluate(trained / "run", labels=file, probes=["knn"])
-    assert content["labels"]["num_unknown_names"] == 1
+    assert content.labels.num_unknown_names == 1
 
 
 def test_a_table_that_names_no_image_at_all_says_what_the_images_are_called(trained: Path) -> None:
@@ -149,8 +146,8 @@ def test_a_class_with_one_labelled_image_is_named_or_left_out(trained: Path) -> 
         evaluate(trained / "run", labels=file)
     with pytest.warns(UserWarning, match="1 of 3 classes are left out"):
         content = evaluate(trained / "run", labels=file, untested="leave_out")
-    assert content["probes"]["linear"]["per_class_accuracy"][2] is None
-    assert content["probes"]["linear"]["num_test"] == [5, 5, 0]
+    assert content.probes["linear"].per_class_accuracy[2] is None
+    assert content.probes["linear"].num_test == [5, 5, 0]
 
 
 @pytest.mark.parametrize(
@@ -197,7 +194,7 @@ def test_images_of_the_run_without_a_label_can_be_test_images(trained: Path) -> 
     tests = trained / "tests.csv"
     tests.write_text("path,label\nphotos/dark/10.png,dark\nphotos/bright/11.png,bright\n")
     content = evaluate(trained / "run", labels=write_labels(trained), settings={"data.test_path": str(tests)})
-    assert content["probes"]["knn"]["num_test"] == [1, 1]
+    assert content.probes["knn"].num_test == [1, 1]
 
 
 def test_a_test_class_that_no_label_has_is_named(trained: Path) -> None:
@@ -215,18 +212,18 @@ def test_arrays_are_labelled_by_position(tmp_path: Path) -> None:
     pretrain(config.with_values({"views.size": 12, "batch_size": 20}), tmp_path / "run")
     (tmp_path / "l.csv").write_text("path,label\n" + "".join(f"{n},{'ab'[n // 20]}\n" for n in range(0, 40, 4)))
     content = evaluate(tmp_path / "run", labels=tmp_path / "l.csv", probes=["linear"])
-    assert content["train_counts"] == [5, 5]
-    assert content["probes"]["linear"]["per_class_accuracy"] == [1.0, 1.0]
+    assert content.train_counts == [5, 5]
+    assert content.probes["linear"].per_class_accuracy == [1.0, 1.0]
 
 
 def test_images_in_a_zip_are_labelled_by_their_names_in_it(trained: Path, tmp_path: Path) -> None:
     shutil.make_archive(str(tmp_path / "all"), "zip", trained / "photos")
     run = pretrain(tiny({"path": str(tmp_path / "all.zip")}), tmp_path / "run")
     inside = evaluate(run, labels=write_labels(tmp_path), probes=["knn"])
-    assert inside["train_counts"] == [6, 6]
+    assert inside.train_counts == [6, 6]
     rows = [f"all.zip/{part}/{n:02d}.png,{part}" for part in LEVELS for n in range(5)]
     (tmp_path / "long.csv").write_text("path,label\n" + "\n".join(rows))
-    assert evaluate(run, labels=tmp_path / "long.csv", probes=["knn"])["train_counts"] == [5, 5]
+    assert evaluate(run, labels=tmp_path / "long.csv", probes=["knn"]).train_counts == [5, 5]
 
 
 def test_boxes_are_labelled_by_a_table_of_boxes_or_by_their_names(trained: Path, tmp_path: Path) -> None:
@@ -237,10 +234,10 @@ def test_boxes_are_labelled_by_a_table_of_boxes_or_by_their_names(trained: Path,
     run = pretrain(tiny(where), tmp_path / "run")
     (tmp_path / "labelled.csv").write_text(head + "\n".join(rows[:12] + rows[-12:]))
     content = evaluate(run, labels=tmp_path / "labelled.csv", probes=["knn"])
-    assert content["train_counts"] == [12, 12]
+    assert content.train_counts == [12, 12]
     names = [f'"{part}/{n:02d}.png#0,0,9,18",{part}' for part in LEVELS for n in range(3)]
     (tmp_path / "names.csv").write_text("path,label\n" + "\n".join(names))
-    assert evaluate(run, labels=tmp_path / "names.csv", probes=["knn"])["train_counts"] == [3, 3]
+    assert evaluate(run, labels=tmp_path / "names.csv", probes=["knn"]).train_counts == [3, 3]
 
 
 def test_the_evaluation_that_a_run_with_a_class_of_one_image_proposes_works(trained: Path, tmp_path: Path) -> None:
@@ -266,7 +263,7 @@ def test_a_table_whose_paths_begin_elsewhere_says_where_and_is_read_with_it(
     with pytest.raises(DataError, match=f"names no image of this run .*add data.root={begin} to the command"):
         evaluate(trained / "run", labels=file)
     content = evaluate(trained / "run", labels=file, settings={"data.root": str(begin)}, probes=["knn"])
-    assert content["train_counts"] == [6, 6]
+    assert content.train_counts == [6, 6]
 
 
 def test_a_test_list_whose_paths_begin_elsewhere_is_read_with_data_root(trained: Path, tmp_path: Path) -> None:
@@ -274,8 +271,8 @@ def test_a_test_list_whose_paths_begin_elsewhere_is_read_with_data_root(trained:
     tests.write_text("path,label\ndark/00.png,dark\nbright/00.png,bright\n")
     settings = {"data.test_path": str(tests), "data.root": str(trained / "test")}
     content = evaluate(trained / "run", labels=write_labels(trained), settings=settings, probes=["knn"])
-    assert content["train_counts"] == [6, 6], "names of the run's own images need no root"
-    assert content["probes"]["knn"]["num_test"] == [1, 1]
+    assert content.train_counts == [6, 6], "names of the run's own images need no root"
+    assert content.probes["knn"].num_test == [1, 1]
 
 
 def test_absolute_paths_of_another_machine_are_read_with_their_common_folder(trained: Path, tmp_path: Path) -> None:
@@ -285,7 +282,7 @@ def test_absolute_paths_of_another_machine_are_read_with_their_common_folder(tra
     with pytest.raises(DataError, match=r"data\.root=/elsewhere/photos"):
         evaluate(trained / "run", labels=file)
     content = evaluate(trained / "run", labels=file, settings={"data.root": "/elsewhere/photos"}, probes=["knn"])
-    assert content["train_counts"] == [4, 4]
+    assert content.train_counts == [4, 4]
 
 
 def test_no_advice_about_labels_leads_back_to_itself(trained: Path, tmp_path: Path) -> None:
@@ -324,7 +321,7 @@ def test_names_inside_a_zip_are_found_with_the_zip_as_their_root(trained: Path, 
                 packed.write(trained / "photos" / part / f"{n:02d}.png", f"{part}/{n:02d}.png")
     config = PretrainConfig.from_yaml(trained / "run" / "config.yaml")
     run = pretrain(config.with_values({"data.path": str(tmp_path / "photos.zip")}), tmp_path / "run")
-    assert evaluate(run, labels=write_labels(trained), probes=["knn"])["train_counts"] == [6, 6]
+    assert evaluate(run, labels=write_labels(trained), probes=["knn"]).train_counts == [6, 6]
     settings = {"data.root": str(tmp_path / "photos.zip")}
     content = evaluate(run, labels=write_labels(trained), settings=settings, probes=["knn"])
-    assert content["train_counts"] == [6, 6]
+    assert content.train_counts == [6, 6]

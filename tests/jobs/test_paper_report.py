@@ -17,7 +17,7 @@ from rich.console import Console
 
 from sdclr.errors import ConfigError, DataError, MissingInputError
 from sdclr.jobs.report import build_paper_table, write_paper_table
-from sdclr.presentation.paper_table import COLUMNS, PaperTable
+from sdclr.presentation.paper import COLUMNS, PaperTable
 
 CONFIG: dict[str, Any] = {
     "recipe": "x",
@@ -224,7 +224,7 @@ def test_every_format_says_the_same(golden: Path, tmp_path: Path) -> None:
 
 def test_what_cannot_be_shown_is_refused(golden: Path, tmp_path: Path) -> None:
     _, runs = golden_runs(golden, tmp_path, 4, probes=("knn",))
-    with pytest.raises(MissingInputError, match="neither a linear nor a few-shot probe"):
+    with pytest.raises(MissingInputError, match="none of the probes that the paper's table is made of"):
         build_paper_table(runs)
     with pytest.raises(ConfigError, match="unknown report format 'html'; choose from terminal, markdown, csv, latex"):
         write_paper_table(runs, {"html"})

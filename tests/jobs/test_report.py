@@ -15,8 +15,10 @@ import pytest
 import yaml
 from rich.console import Console
 
+from sdclr import register_curve
 from sdclr.errors import ConfigError, DataError, MissingInputError, StorageError
-from sdclr.jobs.report import build_report, write_report
+from sdclr.jobs.report import build_report, standard, write_report
+from sdclr.presentation import report as report_data
 
 COUNTS = np.array([100, 80, 60, 40, 30, 20, 12, 8, 6, 5])
 CONFIG: dict[str, Any] = {
@@ -140,8 +142,8 @@ def test_bars_follow_the_rank_and_not_the_class(two_arms: list[Path]) -> None:
     bars = build_report(two_arms).bars[0]
     assert list(bars.counts) == COUNTS.tolist()
     assert list(bars.groups) == ["many"] * 4 + ["medium"] * 3 + ["few"] * 3
-    np.testing.assert_allclose(bars.arms[0].mean, np.linspace(0.9, 0.3, 10) + 0.02)
-    np.testing.assert_allclose(bars.arms[0].std, np.std([0.01, 0.02, 0.03]))
+    np.testing.assert_allclose([rank.mean for rank in bars.arms[0].ranks], np.linspace(0.9, 0.3, 10) + 0.02)
+    np.testing.assert_allclose([rank.std for rank in bars.arms[0].ranks], np.std([0.01, 0.02, 0.03]))
 
 
 def test_arms_of_one_method_are_named_by_what_differs(tmp_path: Path) -> None:
@@ -228,14 +230,14 @@ def test_damaged_lines_of_the_metrics_are_named_and_left_out(tmp_path: Path) -> 
     assert len(said) == 4, "three lines, and how many more"
     assert "metrics.jsonl, line 4, is damaged" in said[0]
     assert "1 more lines are damaged" in said[3]
-    assert [epoch for epoch, _ in report.losses[0].runs[0]] == [1, 2, 3, 7]
+    assert [epoch for epoch, _ in report.curves[0].arms[0].runs[0]] == [1, 2, 3, 7]
 
 
 def test_a_repeated_epoch_counts_once(tmp_path: Path) -> None:
     run = write_run(tmp_path / "a")
     with (run / "metrics.jsonl").open("a") as file:
         file.write('{"epoch": 3, "loss": 1.0}\n')
-    assert build_report([run]).losses[0].runs == [[(1, 5.0), (2, 2.5), (3, 1.0)]]
+    assert build_report([run]).curves[0].arms[0].runs == [[(1, 5.0), (2, 2.5), (3, 1.0)]]
 
 
 def test_a_probe_that_only_some_arms_have_is_shown_for_those(two_arms: list[Path]) -> None:
@@ -306,3 +308,32 @@ def test_the_share_of_weights_that_the_competitor_can_be_pruned_of_is_stated(two
     edit(two_arms[1] / "environment.json", resolved=resolved | {"prunable": "nothing"})
     with pytest.raises(DataError, match="prunable"):
         build_report(two_arms)
+
+
+def test_a_curve_is_one_row(two_arms: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report_data, "CURVES", dict(report_data.CURVES))
+    monkeypatch.setattr(standard, "CURVES", report_data.CURVES)
+    register_curve("seconds", "Time of an epoch", ylabel="Seconds", caption="With its checkpoint.")
+    report = build_report(two_arms)
+    assert [curves.curve.key for curves in report.curves] == ["loss", "mask_churn", "seconds"]
+    assert [[arm.arm for arm in curves.arms] for curves in report.curves] == [
+        ["SimCLR", "SDCLR"], ["SDCLR"], ["SimCLR", "SDCLR"],
+    ]  # fmt: skip
+    write_report(two_arms, {"html"}, out=tmp_path / "page.html", console=Console(file=io.StringIO()))
+    page = (tmp_path / "page.html").read_text()
+    assert "Time of an epoch" in page
+    assert "With its checkpoint. Thin lines are runs" in page
+    with pytest.raises(ConfigError, match="'loss' is drawn already, as 'Training loss'"):
+        register_curve("loss", "Mine")
+
+
+def test_a_probe_that_is_in_no_table_of_ours_is_in_the_report(two_arms: list[Path]) -> None:
+    for run in two_arms:
+        file = run / "evaluation" / "cached.json"
+        probes = json.loads(file.read_text())["probes"]
+        edit(file, probes={"mine": probes["knn"] | {"display_name": "My \x1b[2J probe"}} | probes)
+    report = build_report(two_arms)
+    assert list(report.probes.items())[-1] == ("mine", "My \\x1b[2J probe"), "after ours, as it is and harmless"
+    assert {row.probe for row in report.rows} == {"linear", "knn", "mine"}
+    assert {c.probe for c in report.comparisons} == {"linear", "knn", "mine"}
+    assert [bars.probe for bars in report.bars] == ["linear", "knn", "mine"]

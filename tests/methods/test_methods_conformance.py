@@ -28,11 +28,10 @@ EVERY = (*OURS, "hard_images")
 @pytest.fixture(autouse=True)
 def own_entries(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A user's method among ours; the table is as it was afterwards."""
-    rows = dict(METHODS._rows)
     monkeypatch.setattr(table_module, "_CLASSES", {})
-    sdclr.register_method(HardImages)
-    yield
-    METHODS._rows = rows
+    with METHODS.temporarily():
+        sdclr.register_method(HardImages)
+        yield
 
 
 @pytest.mark.parametrize("name", EVERY)

@@ -24,10 +24,9 @@ from sdclr.methods.table import named_method
 
 @pytest.fixture(autouse=True)
 def own_entries(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    rows = dict(METHODS._rows)
     monkeypatch.setattr(table_module, "_CLASSES", {})
-    yield
-    METHODS._rows = rows
+    with METHODS.temporarily():
+        yield
 
 
 def test_a_plain_call_adds_a_method_and_may_be_repeated() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from html_page import Page, report
 from sdclr.presentation.html import render_html
-from sdclr.presentation.tables import Fact
+from sdclr.presentation.report import Fact
 
 HOSTILE = """"><script>alert('x')</script><img src=x onerror="alert(1)">"""
 
@@ -63,7 +63,7 @@ def test_hostile_names_stay_text() -> None:
 
 def test_a_single_arm_without_curves_makes_a_page() -> None:
     full = report()
-    alone = replace(full, arms=["SimCLR"], rows=full.rows[:1], comparisons=[], bars=[], losses=[], mask_churns=[])
+    alone = replace(full, arms=["SimCLR"], rows=full.rows[:1], comparisons=[], bars=[], curves=[])
     page = render_html(replace(alone, facts=[Fact("epochs", ["3"])]))
     assert "Paired comparisons" not in page
     assert "<svg" not in page

@@ -8,8 +8,9 @@ from xml.etree import ElementTree
 
 import pytest
 
+from sdclr.mean_std import MeanStd
 from sdclr.presentation.plots import PALETTE, arm_colours, class_bars_svg, curves_svg
-from sdclr.presentation.tables import ArmBars, ArmCurves, ClassBars
+from sdclr.presentation.report import ArmBars, ArmCurves, ClassBars
 
 HOSTILE = 'SDCLR "<script>alert(1)</script>" $x_1$ & co'
 COLOURS = arm_colours(["SimCLR", HOSTILE])
@@ -22,7 +23,7 @@ def bars(num_classes: int = 10, n: int = 3) -> ClassBars:
         counts=list(range(num_classes, 0, -1)),
         groups=["many"] * (num_classes - 2 * third) + ["medium"] * third + ["few"] * third,
         chance=1 / num_classes,
-        arms=[ArmBars(arm, [0.5] * num_classes, [0.1] * num_classes, n) for arm in COLOURS],
+        arms=[ArmBars(arm, [MeanStd(0.5, 0.1, n)] * num_classes) for arm in COLOURS],
     )
 
 
@@ -80,7 +81,7 @@ def test_an_arm_keeps_its_colour_where_others_are_missing() -> None:
 
 def test_long_labels_of_many_arms_leave_room_for_the_bars() -> None:
     arms = [f"SDCLR ({'a long setting, ' * 9}{number})" for number in range(5)]
-    shown = [ArmBars(arm, [0.5] * 10, [0.1] * 10, 3) for arm in arms]
+    shown = [ArmBars(arm, [MeanStd(0.5, 0.1, 3)] * 10) for arm in arms]
     svg = class_bars_svg(replace(bars(), arms=shown), arm_colours(arms), "a")  # matplotlib warns where there is none
     left, top, right, bottom = map(float, re.findall(r'viewBox="(.*?)"', svg)[0].split())
     assert (left, top, right) == (0, 0, 648)

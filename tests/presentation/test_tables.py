@@ -5,31 +5,22 @@ from __future__ import annotations
 import csv
 import io
 import math
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
-from sdclr.presentation.tables import (
-    COLUMNS,
-    Comparison,
-    Estimate,
-    Fact,
-    Report,
-    Row,
-    cell,
-    comparison_text,
-    render_terminal,
-    to_csv,
-    to_markdown,
-)
+from sdclr.mean_std import MeanStd
+from sdclr.presentation.report import COLUMNS, Comparison, Fact, Report, Row
+from sdclr.presentation.tables import cell, comparison_text, render_terminal, to_csv, to_markdown
 
 ARMS = ("SimCLR", "SDCLR (prune_ratio 0.9)")
-VALUES = {column.key: Estimate(0.6 + 0.0123 * number, 0.011, 3) for number, column in enumerate(COLUMNS)}
+VALUES = {column.key: MeanStd(0.6 + 0.0123 * number, 0.011, 3) for number, column in enumerate(COLUMNS)}
 INTERVALS = {"all": (0.008, -0.012, 0.028), "few": (0.021, 0.004, 0.038), "group_std": (-0.012, -0.02, -0.004)}
 
 
 def report(arms: tuple[str, ...] = ARMS, n: int = 3) -> Report:
-    values = {key: Estimate(value.mean, value.std, n) for key, value in VALUES.items()}
+    values = {key: MeanStd(value.mean, value.std, n) for key, value in VALUES.items()}
     return Report(
         title="SimCLR against SDCLR",
         description="Two arms.",
@@ -38,13 +29,13 @@ def report(arms: tuple[str, ...] = ARMS, n: int = 3) -> Report:
         protocol="cached",
         chance=0.1,
         arms=arms,
+        probes={"linear": "Linear probe", "few_shot": "Few-shot probe"},
         rows=[Row(probe, arm, n, values) for probe in ("linear", "few_shot") for arm in arms],
         comparisons=[Comparison("linear", key, arms[0], arms[1], 3, INTERVALS[key]) for key in INTERVALS],
         facts=[Fact("prune ratio", ["-", "0.9"]), Fact("hardware", ["CPU: many words " * 3] * 2)],
         probe_details={},
         bars=[],
-        losses=[],
-        mask_churns=[],
+        curves=[],
         class_names=[],
         splits=[],
         runs=[],
@@ -59,9 +50,9 @@ def printed(width: int, shown: Report | None = None) -> str:
 
 
 def test_a_cell_is_percent_with_its_spread() -> None:
-    assert cell(Estimate(0.6123, 0.011, 3)) == "61.23 ± 1.10"
-    assert cell(Estimate(0.6123, 0.0, 1)) == "61.23"
-    assert cell(Estimate(math.nan, math.nan, 3)) == "-"
+    assert cell(MeanStd(0.6123, 0.011, 3)) == "61.23 ± 1.10"
+    assert cell(MeanStd(0.6123, 0.0, 1)) == "61.23"
+    assert cell(MeanStd(math.nan, math.nan, 3)) == "-"
 
 
 @pytest.mark.parametrize(
@@ -139,3 +130,28 @@ def test_csv_leaves_the_spread_of_one_split_empty() -> None:
     row = next(csv.DictReader(io.StringIO(to_csv(report(n=1)))))
     assert row["all_std"] == ""
     assert row["all_mean"] != ""
+
+
+@pytest.mark.parametrize(
+    "detail", ["C = 1, validation accuracy 0.7333", "cross-validated: 5 folds, accuracy 28.6 to 71.4 % on them"]
+)
+def test_where_a_plain_accuracy_stands_beside_all_their_difference_is_said(detail: str) -> None:
+    both = replace(report(), probe_details={"linear": detail})
+    for text in (printed(80, both), to_markdown(both)):
+        flat = " ".join(text.split())
+        assert f"Linear probe: {detail}" in flat
+        assert "All is the mean over the classes; the accuracies of folds and of validation count every image" in flat
+
+
+def test_where_no_plain_accuracy_is_shown_nothing_is_said_of_it() -> None:
+    alone = replace(report(), probe_details={"knn": "k = 10, cosine"})
+    assert "count every image" not in printed(80, alone)
+
+
+def test_a_probe_is_shown_in_the_order_of_the_report_whatever_its_name() -> None:
+    values = report().rows[0].values
+    rows = [Row("mine", "SimCLR", 3, values), Row("linear", "SimCLR", 3, values)]
+    shown = replace(report(), probes={"linear": "Linear probe", "mine": "My probe"}, rows=rows, comparisons=[])
+    for text in (printed(120, shown), to_markdown(shown)):
+        assert text.index("Linear probe") < text.index("My probe")
+    assert [line.split(",")[2] for line in to_csv(shown).splitlines()[1:]] == ["linear", "mine"]

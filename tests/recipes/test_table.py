@@ -31,10 +31,9 @@ OURS = tuple(RECIPES)
 
 @pytest.fixture(autouse=True)
 def own_entries(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    rows = dict(RECIPES._rows)
-    sdclr.register_recipe(tiny_digits)
-    yield
-    RECIPES._rows = rows
+    with RECIPES.temporarily():
+        sdclr.register_recipe(tiny_digits)
+        yield
     recipe_functions.clear()
 
 

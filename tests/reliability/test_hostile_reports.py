@@ -11,10 +11,10 @@ from markdown_it import MarkdownIt
 from rich.console import Console
 
 from html_page import report
+from sdclr.mean_std import MeanStd
 from sdclr.presentation import paper_table, tables
 from sdclr.presentation.html import render_html
-from sdclr.presentation.paper_table import COLUMNS, SETTINGS, PaperArm, PaperRow, PaperTable
-from sdclr.presentation.tables import Estimate
+from sdclr.presentation.paper import COLUMNS, SETTINGS, PaperArm, PaperRow, PaperTable
 
 HOSTILE = [
     "\x1b[2J\x1b]0;title\x07",
@@ -33,10 +33,10 @@ HOSTILE = [
 
 def paper(word: str) -> PaperTable:
     """``word`` stands wherever a text from a run folder is shown."""
-    values = {key: Estimate(0.5, 0.01, 2) for key in COLUMNS}
+    values = {key: MeanStd(0.5, 0.01, 2) for key in COLUMNS}
     settings = [word] * len(SETTINGS)
     rows = [PaperRow("split", word, settings, values), PaperRow("mean", word, settings, values)]
-    return PaperTable(word, word, word, [PaperArm("linear", word, rows)], [word], word)
+    return PaperTable(word, word, word, {word: word}, [PaperArm(word, word, rows)], [word], word)
 
 
 @pytest.mark.parametrize("word", HOSTILE)

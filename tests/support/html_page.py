@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from html.parser import HTMLParser
 
-from sdclr.presentation.tables import (
+from sdclr.mean_std import MeanStd
+from sdclr.presentation.report import (
     COLUMNS,
+    CURVES,
     ArmBars,
     ArmCurves,
     ClassBars,
     Comparison,
-    Estimate,
+    Curves,
     Fact,
     Report,
     Row,
@@ -24,8 +26,8 @@ VOID = {"meta", "br", "link", "img", "input", "hr"}
 def report(word: str = "SDCLR") -> Report:
     """``word`` stands wherever a text from a run folder is shown."""
     arms = ("SimCLR", word)
-    values = {column.key: Estimate(0.5, 0.01, 2) for column in COLUMNS}
-    bars = [ArmBars(arm, [0.5] * 3, [0.1] * 3, 2) for arm in arms]
+    values = {column.key: MeanStd(0.5, 0.01, 2) for column in COLUMNS}
+    bars = [ArmBars(arm, [MeanStd(0.5, 0.1, 2)] * 3) for arm in arms]
     return Report(
         title=f"SimCLR against {word}",
         description=f"Trained on {word}.",
@@ -34,13 +36,16 @@ def report(word: str = "SDCLR") -> Report:
         protocol=word,
         chance=0.1,
         arms=arms,
-        rows=[Row("linear", arm, 2, values) for arm in arms],
-        comparisons=[Comparison("linear", "all", "SimCLR", word, 2, (0.01, -0.02, 0.04))],
+        probes={word: word},
+        rows=[Row(word, arm, 2, values) for arm in arms],
+        comparisons=[Comparison(word, "all", "SimCLR", word, 2, (0.01, -0.02, 0.04))],
         facts=[Fact(word, ["-", word])],
-        probe_details={"linear": word},
-        bars=[ClassBars("linear", [9, 5, 2], ["many", "medium", "few"], 0.1, bars)],
-        losses=[ArmCurves(arm, [[(1, 2.0), (2, 1.0)]] * 2) for arm in arms],
-        mask_churns=[ArmCurves(word, [[(1, 0.2), (2, 0.1)]])],
+        probe_details={word: word},
+        bars=[ClassBars(word, [9, 5, 2], ["many", "medium", "few"], 0.1, bars)],
+        curves=[
+            Curves(CURVES["loss"], [ArmCurves(arm, [[(1, 2.0), (2, 1.0)]] * 2) for arm in arms]),
+            Curves(CURVES["mask_churn"], [ArmCurves(word, [[(1, 0.2), (2, 0.1)]])]),
+        ],
         class_names=[word, "b", "c"],
         splits=[SplitCounts(1, word, None, word, word, {"long_tail": [9, 5, 2], "test": [4, 4, 4]})],
         runs=[RunRecord(word, word, 1, 7, word, word, word)],

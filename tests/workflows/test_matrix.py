@@ -16,12 +16,14 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+import outside_probes
 from patience import PATIENCE_SECONDS, wait_until
-from sdclr import cli, locks
+from sdclr import cli, locks, register_probe
 from sdclr.backbones import BackboneConfig
 from sdclr.backbones.weights import read_backbone
 from sdclr.checkpoint import write_tensors
 from sdclr.errors import ConfigError, Preempted
+from sdclr.evaluation.probes import PROBES as TABLE
 from sdclr.jobs.evaluate.measurement import Measurement
 from sdclr.presentation.progress import NoProgress
 from sdclr.workflows.matrix import Cell, carry_out, commands, plan, show_plan
@@ -189,6 +191,22 @@ def test_the_printed_commands_make_the_very_same_runs(
         assert not stop.value.code
     assert states(cells) == ["done", "done"]
     assert tiny_plan(Path("runs with a space")), "the folders hold the settings of the plan"
+
+
+def test_a_probe_with_other_settings_than_before_is_measured_anew(tmp_path: Path) -> None:
+    cells = tiny_plan(tmp_path)[:1]
+    with TABLE.temporarily():
+        register_probe(outside_probes.Ridge)
+        probes = ("linear", "ridge")
+        carry_out(cells, protocol="cached", probes=probes, progress=NoProgress())
+        assert cells[0].missing_probes("cached", probes) == []
+    with TABLE.temporarily():
+        config = type("Config", (outside_probes.RidgeConfig,), {"__annotations__": {"alpha": float}, "alpha": 30.0})
+        stronger = type("Ridge", (outside_probes.Ridge,), {"Config": config, "__module__": "outside_probes"})
+        register_probe(stronger)
+        assert cells[0].missing_probes("cached", probes) == ["ridge"]
+        carry_out(cells, protocol="cached", probes=probes, progress=NoProgress())
+        assert cells[0].run.read_evaluation("cached")["probes"]["ridge"]["settings"] == {"alpha": 30.0}
 
 
 def test_what_cannot_be_planned_is_refused_before_any_work(tmp_path: Path) -> None:

@@ -93,8 +93,8 @@ def test_a_list_with_labels_is_trained_on_and_evaluated(sdclr: Cli, tmp_path: Pa
         assert code == 0, err
         assert Run(out).settings()["data"]["test_path"] == str(tmp_path / test_set)
         result = evaluate(out, probes=["knn"])
-        assert result["train_counts"] == [22, 12]
-        assert result["probes"]["knn"]["num_test"] == [6, 3]
+        assert result.train_counts == [22, 12]
+        assert result.probes["knn"].num_test == [6, 3]
 
 
 @pytest.mark.filterwarnings("always:.*cannot be decoded and are left out")

@@ -11,6 +11,7 @@ import pytest
 
 from sdclr import cli
 from sdclr.errors import ConfigError
+from sdclr.evaluation.probes import PROBES as TABLE
 from sdclr.recipes import ARM_SETS, SYSTEMS, recipe
 from sdclr.workflows.reproduce import SCALES, SPLITS, choose_arms, choose_scale, parse_numbers
 
@@ -77,3 +78,46 @@ def test_every_data_set_has_its_splits_and_scales(dataset: str) -> None:
     for scale in SCALES.values():
         for name in SYSTEMS[dataset].values():
             recipe(name).with_overrides(scale[dataset].overrides)
+
+
+def test_a_probe_of_ones_own_is_measured_beside_the_papers_and_is_in_its_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    what = ["reproduce", "digits", "--splits", "1", "--arms", "simclr", "--scale", "tiny", *TINY]
+    what += ["--probes", "few_shot,outside_probes:Ridge"]
+    with TABLE.temporarily():
+        code, out, _ = sdclr(monkeypatch, capsys, *what, "--print-commands")
+        assert code == 0
+        assert "--probes few_shot,outside_probes:Ridge" in out, "another process is told the module"
+        code, out, _ = sdclr(monkeypatch, capsys, *what)
+        assert code == 0
+        assert out.index("Few-shot probe") < out.index("Ridge classifier")
+        assert "Linear probe" not in out
+        folder = Path("runs/reproduce-digits-tiny")
+        rows = list(csv.DictReader(io.StringIO((folder / "paper.csv").read_text())))
+        assert {row["probe"] for row in rows} == {"few_shot", "ridge"}
+        code, out, _ = sdclr(monkeypatch, capsys, *what, "--plan")
+        assert "1 done" in out
+
+
+@pytest.mark.parametrize(
+    ("probes", "message"),
+    [
+        ("knn", "the paper's table needs linear or few_shot; got knn"),
+        ("", "the paper's table needs linear or few_shot; got no probe"),
+        ("svm,linear", "there is no probe 'svm'"),
+    ],
+)
+def test_probes_that_make_no_table_are_refused_before_any_work(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    probes: str,
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, _, err = sdclr(monkeypatch, capsys, "reproduce", "digits", "--scale", "tiny", "--probes", probes)
+    assert code == 78
+    assert message in " ".join(err.split())
+    assert not Path("runs").exists()

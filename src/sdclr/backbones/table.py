@@ -58,7 +58,8 @@ OUR_RESNETS = tuple(name for name, row in BACKBONES.items() if row.settings == _
 
 def row_of(name: str) -> BackboneRow | None:
     """The row of a backbone.name; None where there is none."""
-    return BACKBONES.get(name.partition(":")[0])
+    library, _, rest = name.partition(":")
+    return None if ":" in rest else BACKBONES.get(library)  # timm would fetch hf-hub:somebody/net
 
 
 def register_backbone(build: Callable[..., Any], name: str | None = None) -> str:

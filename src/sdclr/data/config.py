@@ -108,9 +108,7 @@ class DataConfig(Section):
         if self.path is not None and not self.row.takes_path:
             raise ValueError(f"{self.name} come with scikit-learn and take no path.")
         if self.options and not self.row.takes_options:
-            raise ValueError(
-                f"options are for data sets that you have registered, not for {self.name}. Leave them out."
-            )
+            raise ValueError(f"options are for data sets that you have registered; leave them out for {self.name}.")
         if self.splits_dir is not None and not self.row.authors_lists:
             known = ", ".join(name for name, row in SOURCES.items() if row.authors_lists)
             raise ValueError(f"splits_dir holds lists for {known} only, not for {self.name}.")

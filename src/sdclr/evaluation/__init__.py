@@ -1,1 +1,1 @@
-"""Room: frozen features -> numbers. Works on any backbone; reads no files and knows no method."""
+"""Room: frozen features -> numbers. Works on any backbone, knows no method; only ``results`` touches files."""

@@ -1,4 +1,4 @@
-"""How evenly a representation serves the classes: groups, their spread, and summaries over splits.
+"""How evenly a representation serves the classes: groups, their spread, and differences over splits.
 
 C classes. Accuracies are fractions in [0, 1]. All standard deviations are population ones (ddof 0), as in the
 paper. Balancedness is the spread of the groups' accuracies: LOWER IS BETTER. This file reads no files.
@@ -63,13 +63,20 @@ class Balancedness:
 
 
 def balancedness(
-    per_class_accuracy: Sequence[float | None], train_counts: Sequence[int], convention: GroupConvention = "thirds"
+    per_class_accuracy: Sequence[float | None], train_counts: Sequence[int], convention: GroupConvention
 ) -> Balancedness:
     """Summarise per-class accuracies [C], grouped by the long-tailed training counts [C].
+
+    ``convention`` has no default: the groups of CIFAR are not those of ImageNet. An evaluation knows its own; use
+    :meth:`Evaluation.balancedness <sdclr.evaluation.results.Evaluation.balancedness>`.
 
     Use the long-tailed counts also for a model pre-trained on the balanced set, as the paper does. A class that was
     not tested (None) belongs to its group and counts in no mean.
     Raises DataError when the lengths differ, an accuracy lies outside [0, 1] or is nan, or no class was tested.
+
+    >>> found = balancedness([0.9, 0.7, 0.3], [500, 200, 50], "thirds")
+    >>> found.many, found.few, round(found.group_std, 3)
+    (0.9, 0.3, 0.249)
     """
     tested = np.array([value is not None for value in per_class_accuracy], dtype=bool)
     accuracy = np.array([0.0 if value is None else value for value in per_class_accuracy], dtype=np.float64)
@@ -97,20 +104,6 @@ def balancedness(
         gap=means["many"] - means["few"],
         worst_class=float(accuracy.min()),
     )
-
-
-@dataclass(frozen=True)
-class MeanStd:
-    """Mean and population std (ddof 0, the paper's) over ``n`` splits."""
-
-    mean: float
-    std: float
-    n: int
-
-
-def over_splits(values: Sequence[float]) -> MeanStd:
-    array = np.asarray(values, dtype=np.float64)
-    return MeanStd(float(array.mean()), float(array.std()), len(array))
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,15 @@ A class needs two images: one to learn from while the other is predicted.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from torch import Tensor
 
 from sdclr.errors import DataError
 from sdclr.evaluation.features import Labels
-from sdclr.evaluation.knn import knn_predict
-from sdclr.evaluation.logistic_probe import INVERSE_REGULARISATIONS, fit_logistic_probe
+from sdclr.evaluation.probe import GivenImages, Probe, ProbeTask, checked_predictions
+from sdclr.evaluation.probes import Subset
 from sdclr.stateless_random import Stream, derive, permutation
 
 NUM_FOLDS = 5
@@ -24,14 +24,13 @@ NUM_FOLDS = 5
 
 @dataclass(frozen=True)
 class CrossValidated:
-    """Predictions of all images and how they were made."""
+    """Predictions of all images, and how well the folds were predicted."""
 
     predictions: Labels
     """[N]"""
     num_folds: int
     accuracies: list[float]
     """Plain accuracy on each fold, in order."""
-    detail: str = ""
 
     def spread(self) -> str:
         """ "5 folds, accuracy 58.1 to 66.0 % on them"."""
@@ -59,98 +58,47 @@ def stratified_folds(labels: Labels, num_folds: int = NUM_FOLDS, *, seed: int = 
     return folds
 
 
-def cross_validate_linear(
+def cross_validate(
+    probe: Probe,
     features: Tensor,
     labels: Labels,
     folds: Labels,
     *,
+    num_classes: int | None = None,
+    subset: Subset = "train",
     seed: int = 0,
     advance: Callable[[int], None] | None = None,
 ) -> CrossValidated:
-    """Logistic regression on ``features`` [N, F]; its strength is chosen inside the training folds.
+    """Fit ``probe`` once for each fold, on the other ones, and predict the fold.
 
-    One of five inner folds chooses, then the probe is fitted on all training images with the chosen strength.
-    ``advance`` is called after every outer fold.
+    ``features`` [N, F]. ``subset`` few_shot: of the other folds as many images of each class as
+    the rarest class has there. ``num_classes``: the highest label + 1 if it is not given.
+    ``advance`` is called after every fold.
     """
-    strengths: list[float] = []
-    converged: list[bool] = []
-
-    def predict(train: Labels, test: Labels) -> Labels:
-        strength = _choose_strength(features[train], labels[train], seed)
-        probe = fit_logistic_probe(features[train], labels[train], features[:0], labels[:0], (strength,))
-        strengths.append(strength)
-        converged.append(probe.converged)
-        return probe.predict(features[test])
-
-    found = _cross_validate(labels, folds, predict, advance)
-    detail = f"C = {' or '.join(f'{one:g}' for one in sorted(set(strengths)))}, chosen inside the training folds"
-    return replace(found, detail=detail if all(converged) else f"{detail}, NOT converged")
-
-
-def cross_validate_few_shot(
-    features: Tensor,
-    labels: Labels,
-    folds: Labels,
-    *,
-    seed: int = 0,
-    advance: Callable[[int], None] | None = None,
-) -> CrossValidated:
-    """As :func:`cross_validate_linear`, fitted on as many images of each class as the rarest class has.
-
-    The strength is 1.0: nothing is left to choose it on.
-    """
-    shots: list[int] = []
-
-    def predict(train: Labels, test: Labels) -> Labels:
-        chosen = train[_balanced(labels[train], seed)]
-        shots.append(len(chosen) // len(np.unique(labels[train])))
-        probe = fit_logistic_probe(features[chosen], labels[chosen], features[:0], labels[:0], (1.0,))
-        return probe.predict(features[test])
-
-    found = _cross_validate(labels, folds, predict, advance)
-    return replace(found, detail=f"C = 1, {' or '.join(map(str, sorted(set(shots))))} images a class")
-
-
-def cross_validate_knn(features: Tensor, labels: Labels, folds: Labels) -> CrossValidated:
-    """Nearest neighbours by :func:`knn_predict`; the bank is the other folds."""
-
-    def predict(train: Labels, test: Labels) -> Labels:
-        return knn_predict(features[train], labels[train], features[test])
-
-    return replace(_cross_validate(labels, folds, predict), detail="k = 10, cosine, bank: the other folds")
-
-
-def _cross_validate(
-    labels: Labels,
-    folds: Labels,
-    predict: Callable[[Labels, Labels], Labels],
-    advance: Callable[[int], None] | None = None,
-) -> CrossValidated:
-    """``predict`` is called with the rows of the training folds and those of the fold to predict."""
+    total = int(labels.max()) + 1 if num_classes is None else num_classes
     predictions = np.empty_like(labels)
     accuracies: list[float] = []
     for fold in np.unique(folds):
-        test = np.flatnonzero(folds == fold)
-        predictions[test] = predict(np.flatnonzero(folds != fold), test)
+        test, rows = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
+        if subset == "few_shot":
+            rows = rows[_balanced(labels[rows], seed)]
+        probe.fit(_fold_task(features[rows], labels[rows], total, subset, seed))
+        predictions[test] = checked_predictions(probe.predict(features[test]), len(test), total)
         accuracies.append(float((predictions[test] == labels[test]).mean()))
         if advance:
             advance(1)
     return CrossValidated(predictions, len(accuracies), accuracies)
 
 
-def _choose_strength(features: Tensor, labels: Labels, seed: int) -> float:
-    """The best strength on an inner fold; 1.0 where no class has an image to spare for one."""
-    classes, inner = np.unique(labels, return_inverse=True)
-    if len(classes) < 2 or np.bincount(inner).max() < 2:
-        return 1.0
-    folds = stratified_folds(inner, seed=seed)
-    rest, held_out = np.flatnonzero(folds != 0), np.flatnonzero(folds == 0)
-    if len(np.unique(labels[rest])) < 2 or not len(held_out):
-        return 1.0
-    probe = fit_logistic_probe(
-        features[rest], labels[rest], features[held_out], labels[held_out], INVERSE_REGULARISATIONS
+def _fold_task(features: Tensor, labels: Labels, num_classes: int, subset: Subset, seed: int) -> ProbeTask:
+    return ProbeTask(
+        training=GivenImages(features, labels),
+        validation=GivenImages(features[:0], labels[:0]),
+        num_classes=num_classes,
+        subset=subset,
+        cross_validated=True,
+        seed=seed,
     )
-    return probe.inverse_regularisation
 
 
 def _balanced(labels: Labels, seed: int) -> Labels:

@@ -17,7 +17,7 @@ from sdclr.errors import DataError, NonFiniteError
 Labels = npt.NDArray[np.int64]
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference_mode: its tensors could not be trained on
 def extract_features(
     backbone: nn.Module,
     images: Tensor | Iterable[Tensor],

@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from sdclr.presentation import tables
-from sdclr.presentation.tables import Report, SplitCounts
+from sdclr.presentation.report import COLUMNS, Report, SplitCounts
 from sdclr.presentation.unlabelled import UnlabelledReport, UnlabelledRun
 from sdclr.safe_text import visible
 
@@ -51,17 +51,11 @@ def _curves_of(run: UnlabelledRun, number: int) -> list[Plot]:
 
     colours = plots.arm_colours([run.record.arm])
     figures = []
-    for curves, title, name in ((run.losses, "Training loss", "loss"), (run.mask_churns, "Mask churn", "churn")):
-        if curves:
-            svg = plots.curves_svg(curves, colours, title.removeprefix("Training ").capitalize(), f"{name}-{number}")
-            figures.append(Plot(title, _CAPTIONS[name], Markup(svg)))
+    for place, curves in enumerate(run.curves):
+        svg = plots.curves_svg(curves.arms, colours, curves.curve.ylabel, f"curve-{number}-{place}")
+        caption = curves.curve.caption_alone or curves.curve.caption
+        figures.append(Plot(curves.curve.title, caption, Markup(svg)))
     return figures
-
-
-_CAPTIONS = {
-    "loss": "Of a contrastive loss the height says little; that it falls and settles is the sign to look for.",
-    "churn": "Share of the mask that changed when it was refreshed at the start of the epoch.",
-}
 
 
 def render_html(report: Report) -> str:
@@ -72,6 +66,7 @@ def render_html(report: Report) -> str:
     return _template("report.html.j2").render(
         report=report,
         tables=tables,
+        columns=COLUMNS,
         bars=_bar_plots(report, colours),
         curves=_curve_plots(report, colours),
         colours=colours,
@@ -100,10 +95,11 @@ def _bar_plots(report: Report, colours: Mapping[str, str]) -> list[Plot]:
         "the rank, not the class. Whiskers: population std over the splits."
     )
     figures = []
-    for bars in report.bars:
-        svg = plots.class_bars_svg(bars, colours, f"bars-{bars.probe}")
+    for number, bars in enumerate(report.bars):
+        # by number: a probe's name may come from a file, and ids of an SVG are not escaped
+        svg = plots.class_bars_svg(bars, colours, f"bars-{number}")
         said = caption if bars is report.bars[-1] else ""  # once, below them all
-        figures.append(Plot(tables.PROBES[bars.probe], said, Markup(svg)))
+        figures.append(Plot(report.probes[bars.probe], said, Markup(svg)))
     return figures
 
 
@@ -111,15 +107,10 @@ def _curve_plots(report: Report, colours: Mapping[str, str]) -> list[Plot]:
     from sdclr.presentation import plots  # matplotlib, which only a page needs
 
     figures = []
-    thin = "Thin lines are runs, thick ones their mean."
-    if report.losses:
-        caption = f"The losses of SimCLR and SDCLR are different quantities: compare shapes, not heights. {thin}"
-        svg = plots.curves_svg(report.losses, colours, "Loss", "loss")
-        figures.append(Plot("Training loss", caption, Markup(svg)))
-    if report.mask_churns:
-        caption = f"Share of the mask that changed when it was refreshed at the start of the epoch. {thin}"
-        svg = plots.curves_svg(report.mask_churns, colours, "Mask churn", "churn")
-        figures.append(Plot("Mask churn", caption, Markup(svg)))
+    for number, curves in enumerate(report.curves):
+        svg = plots.curves_svg(curves.arms, colours, curves.curve.ylabel, f"curve-{number}")
+        caption = f"{curves.curve.caption} Thin lines are runs, thick ones their mean.".lstrip()
+        figures.append(Plot(curves.curve.title, caption, Markup(svg)))
     return figures
 
 

@@ -1,7 +1,6 @@
-"""The paper's table: every split, mean ± std over the splits, and the published row, for each arm under each probe.
+"""The paper's table printed: for a terminal, as Markdown, CSV or LaTeX.
 
-Rendered for a terminal, as Markdown, CSV or LaTeX. Accuracies and spreads are fractions here and percent where they are
-printed; CSV keeps fractions. This file computes no result.
+Fractions become percent here; CSV keeps them.
 """
 
 from __future__ import annotations
@@ -9,67 +8,17 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from sdclr.presentation.tables import PROBES, Estimate, cell, markdown_table, percent
+from sdclr.mean_std import MeanStd
+from sdclr.presentation.paper import COLUMNS, SETTINGS, PaperArm, PaperRow, PaperTable
+from sdclr.presentation.tables import cell, markdown_table, percent
 from sdclr.safe_text import csv_row, latex, markdown, one_line
-
-COLUMNS = {
-    "all": "All",
-    "many": "Many",
-    "medium": "Medium",
-    "few": "Few",
-    "group_std": "Std of groups",
-    "class_std": "Std of classes",
-}
-"""Field of a balancedness -> header. Both spreads are better when lower."""
-
-SETTINGS = ("head depth", "norms", "temperature", "prune ratio")
-"""What every row says about its arm: the known confounds of the published comparison."""
-
-
-@dataclass(frozen=True)
-class PaperRow:
-    """One row: a single split, the mean over the splits, or what was published."""
-
-    kind: Literal["split", "mean", "published"]
-    label: str
-    """"split 3", "mean ± std over 5 splits", "published (as reported, unverified)"."""
-    settings: Sequence[str]
-    """In the order of SETTINGS."""
-    values: Mapping[str, Estimate]
-    """Column -> estimate; a column that is missing is not known."""
-
-
-@dataclass(frozen=True)
-class PaperArm:
-    """One arm under one probe."""
-
-    probe: str
-    label: str
-    """"SDCLR on D_i"."""
-    rows: Sequence[PaperRow]
-
-
-@dataclass(frozen=True)
-class PaperTable:
-    """All that is shown, probe by probe."""
-
-    title: str
-    dataset: str
-    protocol: str
-    arms: Sequence[PaperArm]
-    notes: Sequence[str]
-    published_protocol: str
-    """The protocol of the published rows."""
-
 
 _LABEL_WIDTH, _NUMBER_WIDTH = 21, 8  # 80 columns in all
 
@@ -78,7 +27,7 @@ def render_terminal(table: PaperTable, console: Console) -> None:
     """Print every arm under each probe; the ± of a mean has a line of its own, so that 80 columns are enough."""
     console.print(Text(one_line(table.title), style="bold"))
     for probe, arms in _by_probe(table).items():
-        console.print(Text(f"\n{PROBES[probe]}", style="bold cyan"))
+        console.print(Text(f"\n{one_line(table.probes[probe])}", style="bold cyan"))
         console.print(_grid([["", *COLUMNS.values()]], style="bold"))
         for arm in arms:
             settings = next(row for row in arm.rows if row.kind == "mean").settings
@@ -114,7 +63,10 @@ def to_markdown(table: PaperTable) -> str:
             for row in arm.rows
         ]
         header = ["Arm", "", *SETTINGS, *COLUMNS.values()]
-        parts += [f"## {PROBES[probe]}", markdown_table(header, body, num_text_columns=2 + len(SETTINGS))]
+        parts += [
+            f"## {markdown(table.probes[probe])}",
+            markdown_table(header, body, num_text_columns=2 + len(SETTINGS)),
+        ]
     return "\n\n".join([*parts, "\n".join(f"- {markdown(note)}" for note in table.notes)]) + "\n"
 
 
@@ -132,8 +84,8 @@ def to_csv(table: PaperTable) -> str:
     writer.writerow(CSV_HEADER)
     for arm in table.arms:
         for row in arm.rows:
-            estimates = [row.values.get(key, Estimate(math.nan, math.nan, 0)) for key in COLUMNS]
-            numbers = [n for e in estimates for n in (e.mean, e.std if e.n > 1 else math.nan)]
+            estimates = [row.values.get(key, MeanStd(math.nan, math.nan, 0)) for key in COLUMNS]
+            numbers = [n for e in estimates for n in (e.mean, e.spread)]
             fields = ["" if math.isnan(number) else repr(number) for number in numbers]
             n = max((e.n for e in estimates), default=0) if row.kind != "published" else ""
             protocol = table.protocol if row.kind != "published" else table.published_protocol
@@ -154,7 +106,7 @@ def to_latex(table: PaperTable) -> str:
         lines = [
             "\\begin{table}",
             "\\centering",
-            f"\\caption{{{latex(f'{table.title}. {PROBES[probe]}. ' + ' '.join(table.notes))}}}",
+            f"\\caption{{{latex(f'{table.title}. {table.probes[probe]}. ' + ' '.join(table.notes))}}}",
             f"\\begin{{tabular}}{{ll{'c' * len(SETTINGS)}{'r' * len(COLUMNS)}}}",
             "\\toprule",
             " & ".join(map(latex, header)) + " \\\\",
@@ -169,7 +121,7 @@ def to_latex(table: PaperTable) -> str:
 
 
 def _by_probe(table: PaperTable) -> dict[str, list[PaperArm]]:
-    groups = {probe: [arm for arm in table.arms if arm.probe == probe] for probe in PROBES}
+    groups = {probe: [arm for arm in table.arms if arm.probe == probe] for probe in table.probes}
     return {probe: arms for probe, arms in groups.items() if arms}
 
 

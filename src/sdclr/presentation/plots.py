@@ -20,7 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from sdclr.presentation.tables import ArmCurves, ClassBars
+from sdclr.presentation.report import ArmCurves, ClassBars
 from sdclr.process_state import silenced_warnings
 from sdclr.safe_text import one_line
 
@@ -55,13 +55,14 @@ def class_bars_svg(bars: ClassBars, colours: Mapping[str, str], name: str) -> st
         ranks, width = np.arange(1, len(bars.counts) + 1), 0.8 / len(bars.arms)
         for number, arm in enumerate(bars.arms):
             x = ranks - 0.4 + (number + 0.5) * width
-            heights, whiskers = 100 * np.asarray(arm.mean), 100 * np.asarray(arm.std)
+            heights = 100 * np.array([rank.mean for rank in arm.ranks])
+            whiskers = 100 * np.array([rank.std for rank in arm.ranks])
             colour = colours[arm.arm]
             if len(ranks) * len(bars.arms) > _MAX_BARS:
                 axes.plot(x, heights, ".", markersize=3, color=colour, label=_in_legend(arm.arm))
                 continue
             axes.bar(x, heights, 0.9 * width, color=colour, label=_in_legend(arm.arm))
-            if arm.n > 1:
+            if max(rank.n for rank in arm.ranks) > 1:
                 axes.errorbar(x, heights, whiskers, fmt="none", ecolor=_INK, elinewidth=0.9, capsize=1.5)
         _shade_groups(axes, bars.groups)
         axes.axhline(100 * bars.chance, color=_INK, linewidth=0.8, linestyle=(0, (4, 3)), label="chance")

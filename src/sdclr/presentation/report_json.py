@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from sdclr.presentation.tables import Report
+from sdclr.presentation.report import Report
 from sdclr.presentation.unlabelled import UnlabelledReport, UnlabelledRun
 
 JSON_MARK = '{"sdclr_report": 1'
@@ -25,7 +25,7 @@ def _evaluated(report: Report) -> dict[str, Any]:
     """Everything but what figures are drawn from."""
     rows = []
     for row in report.rows:
-        values = {key: {"mean": one.mean, "std": one.std if one.n > 1 else None} for key, one in row.values.items()}
+        values = {key: {"mean": one.mean, "std": one.spread} for key, one in row.values.items()}
         rows.append({"probe": row.probe, "arm": row.arm, "n": row.n, **values})
     return {
         "title": report.title,
@@ -35,6 +35,7 @@ def _evaluated(report: Report) -> dict[str, Any]:
         "group_convention": report.group_convention,
         "chance": report.chance,
         "arms": list(report.arms),
+        "probes": dict(report.probes),
         "rows": rows,
         "comparisons": [_comparison(asdict(one)) for one in report.comparisons],
         "facts": {fact.name: list(fact.values) for fact in report.facts},

@@ -1,8 +1,6 @@
-"""A report's numbers as plain dataclasses, and as a terminal table, Markdown or CSV.
+"""A report printed: a table on the terminal, Markdown, CSV.
 
-A arms, C classes. Every accuracy, spread and difference is a fraction here and becomes percent (differences: percentage
-points) where it is printed; CSV keeps the fractions. This file computes no result: it is handed means, standard
-deviations and intervals.
+Fractions become percent here (differences: percentage points); CSV keeps the fractions.
 """
 
 from __future__ import annotations
@@ -10,8 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from rich import box
 from rich.console import Console
@@ -20,11 +17,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from sdclr.mean_std import MeanStd
+from sdclr.presentation.report import COLUMNS, HEADERS, Column, Comparison, Report, Row
 from sdclr.safe_text import csv_row, markdown, markdown_line, one_line
-
-PROBES = {"linear": "Linear probe", "few_shot": "Few-shot probe", "knn": "k-nearest neighbours"}
-"""Name of a probe in an evaluation file -> its heading; the order is that of every report."""
-
 
 GROUP_CONVENTIONS = {
     "thirds": "Many, Medium, Few: thirds of the classes by their long-tailed training images.",
@@ -32,162 +27,10 @@ GROUP_CONVENTIONS = {
 }
 
 
-@dataclass(frozen=True)
-class Column:
-    """One measured quantity of the result table."""
-
-    key: str
-    header: str
-    meaning: str
-    drop_order: int = 0
-    """On a narrow terminal columns are left out, highest first; 0 stays."""
-
-
-COLUMNS = (
-    Column("many", "Many", "mean accuracy of the classes with many training images", 1),
-    Column("medium", "Medium", "mean accuracy of the classes in between", 2),
-    Column("few", "Few", "mean accuracy of the classes with few training images"),
-    Column("group_std", "Std (lower is better)", "population std of Many, Medium and Few: the paper's balancedness"),
-    Column("gap", "Gap", "Many - Few", 3),
-    Column("worst_class", "Worst class", "accuracy of the worst class", 4),
-    Column("all", "All", "mean of the per-class accuracies"),
-)
-HEADERS = {column.key: column.header for column in COLUMNS} | {"group_std": "Std"}
-
 COMPARISON_NOTE = (
     "Differences split by split, in percentage points, over the splits both arms share. "
     "A direction is named only where the 95 % interval excludes zero; the intervals are not corrected for their number."
 )
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """Mean and population std over ``n`` splits, as fractions; ``nan`` for an empty group of classes."""
-
-    mean: float
-    std: float
-    n: int
-
-
-@dataclass(frozen=True)
-class Row:
-    """One arm under one probe."""
-
-    probe: str
-    arm: str
-    n: int
-    """Splits."""
-    values: Mapping[str, Estimate]
-    """Column key -> estimate."""
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Mean of ``arm`` - ``baseline`` over the ``n`` splits that both have, with its interval, as fractions."""
-
-    probe: str
-    measure: str
-    """A column key."""
-    baseline: str
-    arm: str
-    n: int
-    interval: tuple[float, float, float] | None
-    """(mean, low, high) of the 95 % t-interval; None with fewer than two shared splits."""
-
-
-@dataclass(frozen=True)
-class Fact:
-    """One setting or measurement, a text for each arm."""
-
-    name: str
-    values: Sequence[str]
-
-    @property
-    def differs(self) -> bool:
-        return len(set(self.values)) > 1
-
-
-@dataclass(frozen=True)
-class ArmBars:
-    """One arm's accuracy per training-count rank: mean [C] and population std [C] over ``n`` splits."""
-
-    arm: str
-    mean: Sequence[float]
-    std: Sequence[float]
-    n: int
-
-
-@dataclass(frozen=True)
-class ClassBars:
-    """Accuracy by rank of the training count, rank 1 (most images) first."""
-
-    probe: str
-    counts: Sequence[int]
-    """Training images of each rank [C]."""
-    groups: Sequence[str]
-    """many, medium or few, for each rank [C]."""
-    chance: float
-    arms: Sequence[ArmBars]
-
-
-@dataclass(frozen=True)
-class ArmCurves:
-    """One quantity over the epochs of each of an arm's runs: (epoch from 1, value)."""
-
-    arm: str
-    runs: Sequence[Sequence[tuple[int, float]]]
-
-
-@dataclass(frozen=True)
-class SplitCounts:
-    """The images of one split."""
-
-    number: int
-    name: str
-    seed: int | None
-    source: str
-    fingerprint: str
-    counts: Mapping[str, Sequence[int]]
-    """Subset -> images of each class [C]."""
-
-
-@dataclass(frozen=True)
-class RunRecord:
-    """Where one run's numbers come from."""
-
-    folder: str
-    arm: str
-    split: int
-    seed: int
-    command: str
-    commit: str
-    created: str
-
-
-@dataclass(frozen=True)
-class Report:
-    """All that is shown, in the order of the arms."""
-
-    title: str
-    description: str
-    group_convention: str
-    """thirds or thresholds."""
-    dataset: str
-    protocol: str
-    chance: float
-    arms: Sequence[str]
-    rows: Sequence[Row]
-    comparisons: Sequence[Comparison]
-    facts: Sequence[Fact]
-    probe_details: Mapping[str, str]
-    """Probe -> how it was fitted, in words."""
-    bars: Sequence[ClassBars]
-    losses: Sequence[ArmCurves]
-    mask_churns: Sequence[ArmCurves]
-    class_names: Sequence[str]
-    splits: Sequence[SplitCounts]
-    runs: Sequence[RunRecord]
-    versions: Mapping[str, str]
 
 
 def percent(value: float) -> str:
@@ -195,14 +38,14 @@ def percent(value: float) -> str:
     return "-" if math.isnan(value) else f"{100 * value:.2f}"
 
 
-def estimate_parts(estimate: Estimate) -> tuple[str, str]:
+def estimate_parts(estimate: MeanStd) -> tuple[str, str]:
     """("61.23", "± 1.10") in percent; no ± for a single split, where a spread is not known."""
-    if estimate.n < 2 or math.isnan(estimate.mean):
+    if math.isnan(estimate.mean) or math.isnan(estimate.spread):
         return percent(estimate.mean), ""
-    return percent(estimate.mean), f"± {percent(estimate.std)}"
+    return percent(estimate.mean), f"± {percent(estimate.spread)}"
 
 
-def cell(estimate: Estimate) -> str:
+def cell(estimate: MeanStd) -> str:
     return " ".join(estimate_parts(estimate)).rstrip()
 
 
@@ -230,12 +73,24 @@ def reading_notes(report: Report) -> list[str]:
         "Percent; mean ± population std over n splits (the seeds of a split are averaged first). "
         f"Std, the spread of Many, Medium and Few, is better when lower. Chance is {percent(report.chance)}.",
         GROUP_CONVENTIONS[report.group_convention],
+        *([PLAIN_ACCURACY] if any("accuracy" in detail for detail in report.probe_details.values()) else []),
+    ]
+
+
+PLAIN_ACCURACY = "All is the mean over the classes; the accuracies of folds and of validation count every image alike."
+"""Said wherever both kinds of accuracy can be seen."""
+
+
+def probe_notes(report: Report) -> list[str]:
+    """How each probe was fitted, a line each; nothing where the runs differ in it."""
+    return [
+        f"{heading}: {report.probe_details[p]}" for p, heading in report.probes.items() if report.probe_details.get(p)
     ]
 
 
 def by_probe(report: Report) -> dict[str, list[Row]]:
-    """Probe -> its rows, in the order of PROBES."""
-    groups = {probe: [row for row in report.rows if row.probe == probe] for probe in PROBES}
+    """Probe -> its rows, in the order of every table."""
+    groups = {probe: [row for row in report.rows if row.probe == probe] for probe in report.probes}
     return {probe: rows for probe, rows in groups.items() if rows}
 
 
@@ -243,7 +98,7 @@ def comparison_groups(report: Report) -> list[tuple[str, list[Comparison]]]:
     """(heading, comparisons) for each pair of arms under each probe."""
     groups: dict[str, list[Comparison]] = {}
     for c in report.comparisons:
-        groups.setdefault(f"{c.arm} against {c.baseline}, {PROBES[c.probe].lower()}", []).append(c)
+        groups.setdefault(f"{c.arm} against {c.baseline}, {report.probes[c.probe].lower()}", []).append(c)
     return list(groups.items())
 
 
@@ -257,8 +112,8 @@ def render_terminal(report: Report, console: Console) -> None:
     missing = [column.header for column in COLUMNS if column not in columns]
     if missing:
         console.print(Text(f"Not shown at this width: {', '.join(missing)}.", style="dim"))
-    for note in reading_notes(report):
-        console.print(Text(note, style="dim"))
+    for note in [*reading_notes(report), *probe_notes(report)]:
+        console.print(Text(one_line(note), style="dim"))
     for heading, comparisons in comparison_groups(report):
         console.print(Text(f"\n{one_line(heading)}", style="bold"))
         for c in comparisons:
@@ -281,7 +136,7 @@ def _columns_that_fit(report: Report, console: Console) -> list[Column]:
 
 def _result_table(report: Report, probe: str, columns: Sequence[Column]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    table.title, table.title_justify, table.title_style = f"\n{PROBES[probe]}", "left", "bold cyan"
+    table.title, table.title_justify, table.title_style = f"\n{one_line(report.probes[probe])}", "left", "bold cyan"
     # labels fold at spaces, headers too; digits never do
     table.add_column("Arm", overflow="fold", min_width=min(12, max(map(len, report.arms))))
     table.add_column("n", justify="right", no_wrap=True)
@@ -318,11 +173,12 @@ def to_markdown(report: Report) -> str:
     parts = [f"# {markdown(report.title)}", markdown_line(report.description)]
     header = ["Probe", "Arm", "n", *(column.header for column in COLUMNS)]
     body = [
-        [PROBES[row.probe], row.arm, str(row.n), *(cell(row.values[column.key]) for column in COLUMNS)]
+        [report.probes[row.probe], row.arm, str(row.n), *(cell(row.values[column.key]) for column in COLUMNS)]
         for rows in by_probe(report).values()
         for row in rows
     ]
-    parts += [markdown_table(header, body, num_text_columns=2), *map(markdown_line, reading_notes(report))]
+    notes = [*reading_notes(report), *probe_notes(report)]
+    parts += [markdown_table(header, body, num_text_columns=2), *map(markdown_line, notes)]
     for heading, comparisons in comparison_groups(report):
         lines = [f"- {markdown(comparison_text(c))}" for c in comparisons]
         parts += [f"## {markdown(heading)}", "\n".join(lines)]
@@ -356,7 +212,7 @@ def to_csv(report: Report) -> str:
     for rows in by_probe(report).values():
         for row in rows:
             estimates = [row.values[column.key] for column in COLUMNS]
-            numbers = [n for e in estimates for n in (e.mean, e.std if e.n > 1 else math.nan)]
+            numbers = [n for e in estimates for n in (e.mean, e.spread)]
             fields = ["" if math.isnan(number) else repr(number) for number in numbers]
             writer.writerow([*csv_row([report.dataset, report.protocol, row.probe, row.arm]), row.n, *fields])
     return stream.getvalue()

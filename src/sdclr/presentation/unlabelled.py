@@ -16,7 +16,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sdclr.presentation.tables import ArmCurves, RunRecord, markdown_table
+from sdclr.presentation.report import Curves, RunRecord
+from sdclr.presentation.tables import markdown_table
 from sdclr.safe_text import csv_row, markdown, markdown_line, one_line
 
 
@@ -102,8 +103,7 @@ class UnlabelledRun:
     """Why nothing is known of the network before training; empty where it is."""
     num_images: int
     num_sampled: int
-    losses: Sequence[ArmCurves]
-    mask_churns: Sequence[ArmCurves]
+    curves: Sequence[Curves]
     gallery: Sequence[PictureRow]
     views: Sequence[PictureRow]
     lists: Sequence[ImageList]

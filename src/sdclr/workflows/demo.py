@@ -6,11 +6,10 @@ from pathlib import Path
 
 from rich.console import Console
 
+from sdclr.evaluation.probes import probes_under
 from sdclr.jobs.report import require_replaceable, write_report
 from sdclr.presentation.progress import AnyProgress, NoProgress
 from sdclr.workflows.matrix import carry_out, plan, require_all
-
-PROBES = ("linear", "few_shot", "knn")
 
 
 def demo(
@@ -28,7 +27,7 @@ def demo(
     out, splits = Path(out), range(1, num_splits + 1)
     require_replaceable(out / "report.html")
     cells = plan("digits", out, arms=("simclr", "sdclr"), splits=splits, overrides=overrides)
-    done = carry_out(cells, protocol="cached", probes=PROBES, progress=progress or NoProgress())
+    done = carry_out(cells, protocol="cached", probes=probes_under("cached"), progress=progress or NoProgress())
     require_all(done, cells)
     runs = [cell.run.folder for arm in ("simclr", "sdclr") for cell in done if cell.arm == arm]  # the baseline first
     page = out / "report.html"

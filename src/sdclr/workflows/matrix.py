@@ -19,6 +19,7 @@ from rich.text import Text
 
 from sdclr.config import parse_assignment
 from sdclr.errors import ConfigError, RunFolderError
+from sdclr.evaluation.probes import PROBES
 from sdclr.jobs.evaluate import Protocol, evaluate
 from sdclr.jobs.pretrain import pretrain
 from sdclr.presentation.progress import AnyProgress
@@ -60,18 +61,25 @@ class Cell:
         return "trained" if self.missing_probes(protocol, probes) else "done"
 
     def missing_probes(self, protocol: str, probes: Sequence[str]) -> list[str]:
-        """The probes that were not measured yet on this very backbone."""
+        """The probes that were not measured yet on this very backbone, with the settings that they have now."""
         if not self.run.evaluation_path(protocol).is_file():
             return list(probes)
         found = self.run.read_evaluation(protocol)
         if found.get("backbone") != self.run.backbone_identity():
             return list(probes)
-        return [probe for probe in probes if probe not in found["probes"]]
+        done = found["probes"]
+        return [name for name in probes if name not in done or not _is_measured(name, done[name], protocol)]
 
     def progress(self) -> str:
         """ "epoch 4 of 10", for an interrupted run."""
         metrics = self.run.metrics()
         return f"epoch {metrics[-1]['epoch'] if metrics else 0} of {self.config.epochs}"
+
+
+def _is_measured(name: str, recorded: Mapping[str, Any], protocol: str) -> bool:
+    if protocol not in PROBES[name].fitters:  # classifiers that somebody else has fitted
+        return True
+    return PROBES[name].has_measured(recorded, protocol)
 
 
 def plan(
@@ -195,10 +203,15 @@ def commands(cells: Sequence[Cell], protocol: str, probes: Sequence[str]) -> lis
             folder,
         ]
         missing = cell.missing_probes(protocol, probes) if cell.run.backbone_path.is_file() else probes
-        evaluating: list[object] = ["sdclr", "evaluate", folder, "--protocol", protocol, "--probes", ",".join(missing)]
+        evaluating: list[object] = ["sdclr", "evaluate", folder, "--protocol", protocol, "--probes", _as_typed(missing)]
         evaluating += ["--device", cell.config.device]
         lines.append(f"{command(*pretraining)} && {command(*evaluating)}")
     return lines
+
+
+def _as_typed(probes: Sequence[str]) -> str:
+    """As --probes takes them in another process, which knows nothing of what was registered here."""
+    return ",".join(PROBES[name].origin or name for name in probes)
 
 
 def _assignments(base: Mapping[str, Any], config: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from sdclr.backbones.table import register_backbone, why_no_backbone
 from sdclr.data.table import register_source, why_no_source
+from sdclr.evaluation.probes import register_probe, why_no_probe
 from sdclr.methods.table import register_method, why_no_method
 from sdclr.outside import load_outside
 
@@ -20,6 +21,7 @@ class _Kind(NamedTuple):
 
 _KINDS = (
     _Kind("method", why_no_method, register_method),
+    _Kind("probe", why_no_probe, register_probe),
     _Kind("backbone", why_no_backbone, register_backbone),
     _Kind("data set", why_no_source, register_source),
 )
@@ -31,7 +33,7 @@ def use(words: Iterable[str]) -> None:
     A function may make a network or read a data set: it is known as both, and a setting decides which it is.
     """
     for text in words:
-        found = load_outside(text, "method, backbone or data set", _why_nothing)
+        found = load_outside(text, "method, probe, backbone or data set", _why_nothing)
         for kind in _KINDS:
             if not kind.problem(found):
                 kind.register(found)

@@ -15,12 +15,13 @@ from rich.console import Console
 from rich.text import Text
 
 from sdclr.errors import CheckpointError, ConfigError, DataError, MissingInputError, RunFolderError, SdclrError
+from sdclr.evaluation.probes import published_probes
 from sdclr.jobs.adopt import adopt
 from sdclr.jobs.evaluate import AUTHORS_CLASSIFIER, Protocol, evaluate, evaluate_classifier
 from sdclr.jobs.report import require_replaceable
 from sdclr.presentation.progress import AnyProgress
 from sdclr.workflows.matrix import Cell
-from sdclr.workflows.reproduce import PROBES, report_files, summarise
+from sdclr.workflows.reproduce import report_files, summarise
 
 
 @dataclass(frozen=True)
@@ -145,10 +146,10 @@ def _evaluate_cell(
     # the classifiers' own files hold the frozen backbone, too
     run = adopt(folder / present[0], cell.config, cell.run.folder, download=download)
     if files.pretrained in present:
-        if missing := cell.missing_probes(protocol, PROBES):
+        if missing := cell.missing_probes(protocol, published_probes()):
             evaluate(run, protocol=protocol, probes=missing, device=cell.config.device, progress=progress)
         probed.append(cell)
-    for probe in ("linear", "few_shot"):
+    for probe in published_probes():
         if files.classifier(probe) in present and cell.missing_probes(AUTHORS_CLASSIFIER, [probe]):
             source = folder / files.classifier(probe)
             evaluate_classifier(run, source, probe, device=cell.config.device, progress=progress)

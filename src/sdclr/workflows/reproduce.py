@@ -9,14 +9,13 @@ from pathlib import Path
 from rich.console import Console
 
 from sdclr.errors import ConfigError
-from sdclr.jobs.evaluate import Protocol
+from sdclr.evaluation.probes import PROBES, Protocol, published_probes
 from sdclr.jobs.report import require_replaceable, write_paper_table, write_report
 from sdclr.presentation.progress import AnyProgress
 from sdclr.recipes import ARM_SETS, SYSTEMS
 from sdclr.safe_text import command
 from sdclr.workflows.matrix import Cell, carry_out, require_all
 
-PROBES = ("linear", "few_shot")
 SPLITS: Mapping[str, tuple[int, ...]] = {
     "cifar10": (1, 2, 3, 4, 5),
     "cifar100": (1, 2, 3, 4, 5),
@@ -72,6 +71,21 @@ def choose_arms(dataset: str, text: str) -> list[str]:
     return list(dict.fromkeys(arms))
 
 
+def choose_probes(names: Sequence[str] | None, protocol: Protocol) -> tuple[str, ...]:
+    """The paper's probes, or those that are named.
+
+    Raises ConfigError, before any work, for one that cannot be measured, and for none of the paper's.
+    """
+    if names is None:
+        return published_probes()
+    for name in names:
+        PROBES.require(name).require(protocol)
+    if not set(names) & set(published_probes()):
+        needed = " or ".join(published_probes())
+        raise ConfigError(f"the paper's table needs {needed}; got {', '.join(names) or 'no probe'}.")
+    return tuple(dict.fromkeys(names))
+
+
 def choose_scale(dataset: str, name: str) -> Scale:
     """Raises ConfigError that lists what there is."""
     if name not in SCALES:
@@ -97,17 +111,18 @@ def reproduce(
     out: Path,
     *,
     protocol: Protocol,
-    probes: Sequence[str] = PROBES,
+    probes: Sequence[str] | None = None,
     progress: AnyProgress,
     console: Console,
     download: bool = False,
 ) -> None:
     """Carry the matrix out and print the paper's table; OUT/paper.md, .csv and .tex hold it, too.
 
-    OUT/report.html has the paired comparisons. Raises RunFolderError when other processes hold some of the runs: the
-    table then covers the rest.
+    ``probes``: the paper's, if they are not given. OUT/report.html has the paired comparisons.
+    Raises RunFolderError when other processes hold some of the runs: the table then covers the rest.
     """
     require_replaceable(*report_files(out))
+    probes = choose_probes(probes, protocol)
     done = carry_out(cells, protocol=protocol, probes=probes, progress=progress, download=download)
     summarise(done, out, protocol, console)
     require_all(done, cells)

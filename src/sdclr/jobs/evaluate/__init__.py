@@ -1,6 +1,7 @@
 """JOB: a finished run -> probes on its frozen backbone -> accuracy per class, in RUN/evaluation/<protocol>.json."""
 
-from sdclr.jobs.evaluate.choices import AUTHORS_CLASSIFIER, Protocol, Untested, check_protocol, check_untested
+from sdclr.evaluation.probes import Protocol
+from sdclr.jobs.evaluate.choices import AUTHORS_CLASSIFIER, Untested, check_protocol, check_untested
 from sdclr.jobs.evaluate.images import evaluation_settings
 from sdclr.jobs.evaluate.job import evaluate, evaluate_classifier
 

@@ -1,25 +1,27 @@
-"""What an evaluation can be asked for, by name: protocols, probes, and what becomes of classes without images."""
+"""What an evaluation can be asked for, by name: protocols, probes, classes without images."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 from sdclr.errors import ConfigError
+from sdclr.evaluation.probes import PROBES, PROTOCOLS, ProbeRow, Protocol, probes_under
+from sdclr.outside import is_outside
+from sdclr.run import Run
+from sdclr.safe_text import shown
 
-Protocol = Literal["cached", "sdclr"]
 Untested = Literal["raise", "leave_out"]
 """What becomes of a class without a usable test or training image."""
-PROBES = ("linear", "few_shot", "knn")
 AUTHORS_CLASSIFIER = "authors_classifier"
 """The protocol of classifiers that somebody else trained: never mixed with our own probes."""
 
 
 def check_protocol(name: str) -> Protocol:
     """The protocol of this name; ConfigError for one that does not exist."""
-    if name not in get_args(Protocol):
-        raise ConfigError(f"protocol must be {' or '.join(get_args(Protocol))}, got {name!r}.")
-    return cast(Protocol, name)
+    if name not in PROTOCOLS:
+        raise ConfigError(f"protocol must be {' or '.join(PROTOCOLS)}, got {name!r}.")
+    return name
 
 
 def check_untested(name: str) -> Untested:
@@ -29,7 +31,40 @@ def check_untested(name: str) -> Untested:
     return cast(Untested, name)
 
 
-def check_probes(probes: Sequence[str]) -> None:
-    unknown = [probe for probe in probes if probe not in PROBES]
-    if unknown or not probes:
-        raise ConfigError(f"probes must be among {', '.join(PROBES)}, got {', '.join(probes) or 'none'}.")
+def chosen_probes(names: Sequence[str] | None, protocol: Protocol, run: Run) -> list[ProbeRow]:
+    """The rows of the probes asked for, in the order of the table; None: all that the protocol has.
+
+    Raises ConfigError for a probe that does not exist, and for one without this protocol. A probe
+    from outside that the run was measured with before is to be named with its module again: no file
+    of a run imports it.
+    """
+    if names is None:
+        names = probes_under(protocol)
+    unknown = [name for name in names if name not in PROBES]
+    if unknown or not names:
+        raise ConfigError(
+            f"probes must be among {', '.join(PROBES)}, "
+            f"got {', '.join(map(shown, names)) or 'none'}."
+            f"{_outside(unknown[0], protocol, run) if unknown else ''}"
+        )
+    rows = [row for row in PROBES.values() if row.name in names]
+    for row in rows:
+        row.require(protocol)
+    return rows
+
+
+def _outside(name: str, protocol: Protocol, run: Run) -> str:
+    """A sentence on a probe that may be one from outside the package."""
+    if is_outside(name):
+        return " In Python, register a probe of your own first: sdclr.register_probe(CLASS)."
+    before: Any = None
+    if run.evaluation_path(protocol).is_file():
+        before = run.read_evaluation(protocol)["probes"].get(name)
+    if before is None:
+        return " One of your own is named as module:Name."
+    origin = shown(before.get("origin") or "a class that the file does not name")
+    return (
+        f" {shown(name)} was measured here before, by {origin}, which is not of this package. If you "
+        "have it and trust it, name it again: --probes module:Name, or in Python "
+        "sdclr.register_probe(CLASS)."
+    )

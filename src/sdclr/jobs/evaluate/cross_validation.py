@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import time
+import warnings
+from collections.abc import Sequence
 
 import numpy as np
+from torch import Tensor
 
 from sdclr.errors import ConfigError, DataError
-from sdclr.evaluation.cross_validation import (
-    CrossValidated,
-    cross_validate_few_shot,
-    cross_validate_knn,
-    cross_validate_linear,
-    stratified_folds,
-)
+from sdclr.evaluation.cross_validation import CrossValidated, cross_validate, stratified_folds
 from sdclr.evaluation.features import Labels, per_class_accuracy
-from sdclr.jobs.evaluate.choices import Protocol, Untested
+from sdclr.evaluation.probe import Probe
+from sdclr.evaluation.probes import ProbeRow, Protocol
+from sdclr.evaluation.results import ProbeResult
+from sdclr.jobs.evaluate.choices import Untested
+from sdclr.jobs.evaluate.contract import detail_of, facts_of, held_to_contract
 from sdclr.jobs.evaluate.frozen_features import FrozenFeatures
-from sdclr.jobs.evaluate.measurement import ProbeResult
 from sdclr.jobs.evaluate.untested import untested_classes
 
 
@@ -31,31 +31,72 @@ class CrossValidation:
         if frozen.num_classes - len(self.untested) < 2:
             raise DataError("cross-validation needs 2 classes with at least 2 usable labelled images each.")
 
-    def run(self, protocol: Protocol, probe: str) -> ProbeResult:
-        """Raises ConfigError for a protocol that needs a test set."""
+    def run(self, protocol: Protocol, row: ProbeRow) -> ProbeResult:
+        """Raises ConfigError for a protocol or a probe that needs a test set."""
         require_cross_validated(protocol)
+        require_features(row, protocol)
         begun = time.perf_counter()
         labels = self.frozen.labels("train")
         tested = np.flatnonzero(~np.isin(labels, self.untested))
-        labels = labels[tested]
-        found = self._predicted(probe, labels, tested)
+        labels, features = labels[tested], self.frozen.features("train")[tested]
+        with held_to_contract(row, self.frozen, needs_crops=False) as untouched:
+            untouched.watch("the features", [features])
+            probe, settings = row.build(protocol)
+            found = self._cross_validated(probe, row, features, labels)
+            detail = detail_of(probe)
         num_classes = self.frozen.num_classes
-        accuracies = per_class_accuracy(found.predictions, labels, num_classes, self.untested)
-        counts = np.bincount(labels, minlength=num_classes).tolist()
-        seconds = round(time.perf_counter() - begun, 3)
-        return ProbeResult(accuracies, counts, seconds, f"cross-validated: {found.spread()}; {found.detail}")
+        return ProbeResult(
+            per_class_accuracy=per_class_accuracy(found.predictions, labels, num_classes, self.untested),
+            num_test=np.bincount(labels, minlength=num_classes).tolist(),
+            seconds=round(time.perf_counter() - begun, 3),
+            detail="; ".join(filter(None, [f"cross-validated: {found.spread()}", detail])),
+            **facts_of(row, settings),
+        )
 
-    def _predicted(self, probe: str, labels: Labels, tested: Labels) -> CrossValidated:
-        features = self.frozen.features("train")[tested]
+    def _cross_validated(self, probe: Probe, row: ProbeRow, features: Tensor, labels: Labels) -> CrossValidated:
         folds = stratified_folds(labels, seed=self.seed)
-        if probe == "knn":
-            return cross_validate_knn(features, labels, folds)
-        fit = cross_validate_linear if probe == "linear" else cross_validate_few_shot
-        show = self.frozen.show
-        task = show.add(f"cross-validation ({probe})", total=len(np.unique(folds)), unit="folds")
-        found = fit(features, labels, folds, seed=self.seed, advance=self.frozen.advance(task))
-        show.finish(task)
-        return found
+        description = f"cross-validation ({row.name})"
+        with self.frozen.progress(description, len(np.unique(folds)), "folds") as advance:
+            return cross_validate(
+                probe,
+                features,
+                labels,
+                folds,
+                num_classes=self.frozen.num_classes,
+                subset=row.subset,
+                seed=self.seed,
+                advance=advance,
+            )
+
+
+def cross_validated_rows(rows: Sequence[ProbeRow], protocol: Protocol, *, named: bool) -> list[ProbeRow]:
+    """The probes that can be measured without a test set.
+
+    Raises ConfigError for another protocol than cached. Of the probes, one that learns from crops is
+    a ConfigError where it was ``named``, and else left out with a warning.
+    """
+    require_cross_validated(protocol)
+    kept = []
+    for row in rows:
+        if named:
+            require_features(row, protocol)
+        if row.fitters[protocol].needs == "features":
+            kept.append(row)
+        else:
+            warnings.warn(
+                f"probe {row.name} is left out: it learns from random crops, and there is no test set.",
+                stacklevel=3,
+            )
+    return kept
+
+
+def require_features(row: ProbeRow, protocol: Protocol) -> None:
+    """ConfigError for a probe that learns from crops, which is defined on a test set alone."""
+    if row.fitters[protocol].needs != "features":
+        raise ConfigError(
+            f"probe {row.name} learns from random crops and needs a labelled test set: give "
+            "data.test_path=FOLDER or a list. Without one, probes on features alone are cross-validated."
+        )
 
 
 def require_cross_validated(protocol: Protocol) -> None:

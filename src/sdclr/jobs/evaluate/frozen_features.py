@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -55,6 +56,13 @@ class FrozenFeatures:
     def advance(self, task: int) -> Callable[[int], None]:
         """What counts the finished units of a task of the progress display."""
         return lambda amount: self.show.advance(task, amount)
+
+    @contextmanager
+    def progress(self, description: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+        """A task of the progress display; gives what is called with the number of units done."""
+        task = self.show.add(description, total=total, unit=unit)
+        yield self.advance(task)
+        self.show.finish(task)
 
 
 def _name(images: Images, position: int, part: str) -> str:

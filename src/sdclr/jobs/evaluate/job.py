@@ -20,16 +20,16 @@ from sdclr.checkpoint import load_strictly
 from sdclr.config import user_path
 from sdclr.device import resolve_device
 from sdclr.errors import CheckpointError, ConfigError
+from sdclr.evaluation.probes import PROBES, Protocol, published_probes
+from sdclr.evaluation.results import Evaluation
 from sdclr.jobs.evaluate.choices import (
     AUTHORS_CLASSIFIER,
-    PROBES,
-    Protocol,
     Untested,
-    check_probes,
     check_protocol,
     check_untested,
+    chosen_probes,
 )
-from sdclr.jobs.evaluate.cross_validation import CrossValidation, require_cross_validated
+from sdclr.jobs.evaluate.cross_validation import CrossValidation, cross_validated_rows
 from sdclr.jobs.evaluate.frozen_features import FrozenFeatures
 from sdclr.jobs.evaluate.images import evaluated_data, usable
 from sdclr.jobs.evaluate.measurement import Measurement
@@ -42,7 +42,7 @@ def evaluate(
     run: Run | Path | str,
     *,
     protocol: Protocol = "cached",
-    probes: Sequence[str] = PROBES,
+    probes: Sequence[str] | None = None,
     labels: Path | str | None = None,
     settings: Mapping[str, Any] | None = None,
     data_path: str | None = None,
@@ -50,9 +50,10 @@ def evaluate(
     device: str = "auto",
     untested: Untested = "raise",
     progress: AnyProgress | None = None,
-) -> dict[str, Any]:
-    """Probe a finished run and write evaluation/<protocol>.json; returns its content.
+) -> Evaluation:
+    """Probe a finished run and write evaluation/<protocol>.json; returns what it holds.
 
+    ``probes``: their names (default: all that the protocol has; :func:`~sdclr.register_probe` adds one of your own).
     ``labels``: a table or list with the names and labels of some or all of the run's images, for a run without labels
     or with other ones. ``settings``: by dotted name, what this evaluation does otherwise than the training, such as
     {"data.test_path": "photos-test", "data.on_error": "skip"}; the run's own settings stay as they are. Without a test
@@ -65,13 +66,13 @@ def evaluate(
     run = (run if isinstance(run, Run) else Run(run)).require()
     check_protocol(protocol)
     check_untested(untested)
-    check_probes(probes)
+    rows = chosen_probes(probes, protocol, run)
     show = progress or NoProgress()
     settings = _with_path(settings or {}, data_path)
     with run:  # from start to end: nobody measures the same thing meanwhile
         found = evaluated_data(run, settings, None if labels is None else user_path(str(labels)))
         if found.data.test is None:
-            require_cross_validated(protocol)
+            rows = cross_validated_rows(rows, protocol, named=probes is not None)
         for remark in found.data.remarks:
             show.print(remark)
         backbone = placed(load_backbone(run.folder, network), device)
@@ -82,8 +83,11 @@ def evaluate(
             if data.test is None
             else Measurement(frozen, untested)
         )
-        results = {probe: measure.run(protocol, probe) for probe in PROBES if probe in probes}
-        return record(run, found.data, protocol, results, found.facts)
+        for row in rows:
+            result = measure.run(protocol, row)
+            # at once: what one probe measured is not lost where the next one fails
+            evaluation = record(run, found.data, protocol, {row.name: result}, found.facts)
+        return evaluation
 
 
 def evaluate_classifier(
@@ -94,16 +98,17 @@ def evaluate_classifier(
     data_path: str | None = None,
     device: str = "auto",
     progress: AnyProgress | None = None,
-) -> dict[str, Any]:
+) -> Evaluation:
     """Test the classifier that the authors fine-tuned, with the backbone in its file, on the run's test set.
 
-    ``probe``: what it was tuned for, linear or few_shot. Nothing is trained: the reference's ``--test_only``. Writes
-    evaluation/authors_classifier.json, a protocol of its own. Raises CheckpointError for a file without a classifier
-    and ConfigError for another architecture or number of classes than the run's.
+    ``probe``: what it was tuned for, one of the paper's probes. Nothing is trained: the reference's
+    ``--test_only``. Writes evaluation/authors_classifier.json, a protocol of its own. Raises
+    CheckpointError for a file without a classifier and ConfigError for another architecture or number
+    of classes than the run's.
     """
     run = (run if isinstance(run, Run) else Run(run)).require()
-    if probe not in ("linear", "few_shot"):
-        raise ConfigError(f"a classifier was tuned for linear or few_shot, got {probe!r}.")
+    if probe not in published_probes():
+        raise ConfigError(f"a classifier was tuned for {' or '.join(published_probes())}, got {probe!r}.")
     with run:
         config, data, _ = evaluated_data(run, _with_path({}, data_path), None)
         data.labelled_split()  # there is a test set
@@ -127,7 +132,8 @@ def evaluate_classifier(
         detail = f"the authors' classifier ({Path(checkpoint).name}, epoch {found.epoch}), backbone " + (
             f"differs from the run's in {len(changed)} tensors" if changed else "equal to the run's"
         )
-        return record(run, data, AUTHORS_CLASSIFIER, {probe: measure.classifier(classifier, detail)}, {})
+        result = measure.classifier(classifier, detail, PROBES[probe])
+        return record(run, data, AUTHORS_CLASSIFIER, {probe: result}, {})
 
 
 def _with_path(settings: Mapping[str, Any], data_path: str | None) -> dict[str, Any]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict
 from typing import Any
 
 from sdclr.data import Data
-from sdclr.evaluation.balancedness import GroupConvention, balancedness
-from sdclr.jobs.evaluate.measurement import ProbeResult
+from sdclr.evaluation.balancedness import GroupConvention
+from sdclr.evaluation.results import Evaluation, ProbeResult
 from sdclr.run import Run
 
 GROUP_CONVENTIONS: dict[str, GroupConvention] = {"cifar": "thirds", "imagenet": "thresholds"}
@@ -20,8 +18,8 @@ def record(
     protocol: str,
     results: dict[str, ProbeResult],
     labels: dict[str, Any],
-) -> dict[str, Any]:
-    """Write the results beside those of other probes; returns the file's content.
+) -> Evaluation:
+    """Write the results beside those of other probes; returns all that the file then holds.
 
     ``labels``: what is to be said of labels that are not those of the training; empty where they are.
     """
@@ -47,16 +45,9 @@ def record(
         **labels,
     }
     probes = _measured_before(run, protocol, facts) if path.exists() else {}
-    measured = {probe: asdict(result) | {"summary": _summary(result, facts)} for probe, result in results.items()}
-    content = facts | {"probes": probes | measured}
-    run.write_json(str(path.relative_to(run.folder)), content)
-    return content
-
-
-def _summary(result: ProbeResult, facts: dict[str, Any]) -> dict[str, float | None]:
-    """All, Many, Medium, Few and their spread as fractions; null for a group without a tested class."""
-    found = balancedness(result.per_class_accuracy, facts["train_counts"], facts["group_convention"])
-    return {name: None if math.isnan(value) else value for name, value in asdict(found).items()}
+    evaluation = Evaluation.model_validate(facts | {"probes": probes | results})
+    evaluation.save(path)
+    return evaluation
 
 
 def _measured_before(run: Run, protocol: str, facts: dict[str, Any]) -> dict[str, Any]:

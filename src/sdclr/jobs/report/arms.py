@@ -17,11 +17,13 @@ from typing import Any
 import numpy as np
 
 from sdclr.errors import ConfigError, DataError, MissingInputError
-from sdclr.evaluation.balancedness import Balancedness, GroupConvention, balancedness
+from sdclr.evaluation.balancedness import Balancedness, GroupConvention
+from sdclr.evaluation.probes import PROBES
+from sdclr.evaluation.results import Evaluation, ProbeResult
 from sdclr.methods.table import display_name
 from sdclr.run import Run
 from sdclr.run_consistency import foreign_metrics, require_own_backbone, require_own_evaluation
-from sdclr.safe_text import command
+from sdclr.safe_text import command, shown
 from sdclr.settings import PretrainConfig
 
 _NOT_THE_ARM = frozenset({"seed", "device", "data.split"}) | PretrainConfig.incidental()
@@ -39,7 +41,7 @@ class RunFolder:
     environment: Mapping[str, Any]
     metrics: Sequence[Mapping[str, float]]
     """One entry an epoch, in order."""
-    evaluation: Mapping[str, Any]
+    evaluation: Evaluation
 
     @property
     def method(self) -> str:
@@ -48,7 +50,7 @@ class RunFolder:
 
     @property
     def split_number(self) -> int:
-        return int(self.evaluation["split"]["number"])
+        return int(self.evaluation.split.number or 0)
 
     @property
     def seed(self) -> int:
@@ -77,7 +79,7 @@ class Arm:
         """Split number -> its runs (seeds) that have this probe."""
         splits: dict[int, list[RunFolder]] = {}
         for run in sorted(self.runs, key=lambda run: (run.split_number, run.seed)):
-            if probe in run.evaluation["probes"]:
+            if probe in run.evaluation.probes:
                 splits.setdefault(run.split_number, []).append(run)
         return splits
 
@@ -132,8 +134,9 @@ def _common_protocol(paths: Sequence[Path], wanted: str | None) -> str:
 def _read_run(path: Path, protocol: str, groups: GroupConvention | None) -> RunFolder:
     run = Run(path)
     require_own_backbone(run)
-    evaluation, settings = run.read_evaluation(protocol), flatten(run.settings())
-    require_own_evaluation(run, protocol, evaluation)
+    content, settings = run.read_evaluation(protocol), flatten(run.settings())
+    require_own_evaluation(run, protocol, content)
+    evaluation = Evaluation.of_content(content, run.evaluation_path(protocol))
     if foreign := foreign_metrics(run):
         warnings.warn(f"{foreign} Its curves are shown as they are.", stacklevel=3)
     if not isinstance(settings.get("seed"), int) or "method.name" not in settings:
@@ -144,23 +147,74 @@ def _read_run(path: Path, protocol: str, groups: GroupConvention | None) -> RunF
         split=_split(run, evaluation),
         environment=run.read_json("environment.json"),
         metrics=run.metrics(),
-        evaluation=evaluation | ({"group_convention": groups} if groups else {}),
+        evaluation=evaluation.grouped_by(groups) if groups else evaluation,
     )
 
 
-def _split(run: Run, evaluation: Mapping[str, Any]) -> Mapping[str, Any]:
+def _split(run: Run, evaluation: Evaluation) -> Mapping[str, Any]:
     """The run's split; where an evaluation brings its own labels or test set, what it was made on."""
-    if (labels := evaluation.get("labels")) is None:
+    if evaluation.labels is None:
         return run.read_json("split.json", "class_names", "counts", "fingerprint", "source", "name", "seed")
-    tests = [probe["num_test"] for probe in evaluation["probes"].values() if probe.get("num_test")]
+    counts = {"labelled": evaluation.train_counts}
+    tested = [probe.num_test for probe in evaluation.probes.values() if probe.num_test]
+    if tested:
+        counts["test"] = tested[0]
     return {
-        "class_names": evaluation["class_names"],
-        "counts": {"labelled": evaluation["train_counts"]} | ({"test": tests[0]} if tests else {}),
-        "fingerprint": evaluation["split"]["fingerprint"],
-        "source": f"labels of {labels['source']}",
-        "name": evaluation["split"]["name"],
+        "class_names": evaluation.class_names,
+        "counts": counts,
+        "fingerprint": evaluation.split.fingerprint,
+        "source": f"labels of {evaluation.labels.source}",
+        "name": evaluation.split.name or "",
         "seed": None,
     }
+
+
+def probe_headings(arms: Sequence[Arm]) -> dict[str, str]:
+    """Name -> heading of every probe that was measured, in the order of the table of probes.
+
+    Probes from outside the package come last; what a file says of one is enough to show it, and its
+    code is not imported. Warns where one name stands for different probes.
+    """
+    runs = [run for arm in arms for run in arm.runs]
+    measured: dict[str, list[tuple[Path, ProbeResult]]] = {}
+    for run in runs:
+        for name, result in run.evaluation.probes.items():
+            measured.setdefault(name, []).append((run.path, result))
+    for name, results in measured.items():
+        _warn_of_different_probes(name, results)
+    known = [name for name in PROBES if name in measured]
+    others = [name for name in measured if name not in PROBES]
+    return {name: _heading(name, measured[name]) for name in [*known, *others]}
+
+
+def _heading(name: str, results: Sequence[tuple[Path, ProbeResult]]) -> str:
+    if name in PROBES:
+        return PROBES[name].display_name
+    recorded = [result.display_name for _, result in results if result.display_name]
+    return shown(recorded[0] if recorded else name)
+
+
+def _warn_of_different_probes(name: str, results: Sequence[tuple[Path, ProbeResult]]) -> None:
+    first_path, first = results[0]
+    for path, result in results[1:]:
+        if (result.origin, result.settings) == (first.origin, first.settings) or None in (
+            result.display_name,
+            first.display_name,  # an earlier version wrote neither
+        ):
+            continue
+        warnings.warn(
+            f"probe {shown(name)} is not the same in all runs: {shown(first.origin or 'ours')} "
+            f"with {shown(first.settings or {})} in {first_path}, {shown(result.origin or 'ours')} with "
+            f"{shown(result.settings or {})} in {path}. Their numbers are not comparable.",
+            stacklevel=4,
+        )
+        return
+
+
+def curve_points(metrics: Sequence[Mapping[str, Any]], key: str) -> list[tuple[int, float]]:
+    """(epoch from 1, value) of what metrics.jsonl has logged under ``key``."""
+    logged = [entry for entry in metrics if entry.get(key) is not None]
+    return [(int(entry["epoch"]), float(entry[key])) for entry in logged]
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -176,13 +230,14 @@ def _check_comparable(runs: Sequence[RunFolder]) -> None:
     first = runs[0]
     for run in runs[1:]:
         for key, what in (("dataset", "data sets"), ("group_convention", "group conventions")):
-            if run.evaluation[key] != first.evaluation[key]:
+            here, there = getattr(first.evaluation, key), getattr(run.evaluation, key)
+            if here != there:
                 raise ConfigError(
-                    f"{first.path} and {run.path} were evaluated on different {what}, {first.evaluation[key]!r} and "
-                    f"{run.evaluation[key]!r}: their numbers are not comparable. Report them separately."
+                    f"{first.path} and {run.path} were evaluated on different {what}, {here!r} and {there!r}: "
+                    "their numbers are not comparable. Report them separately."
                 )
     for a, b in combinations(runs, 2):
-        prints = [run.evaluation["split"]["fingerprint"] for run in (a, b)]
+        prints = [run.evaluation.split.fingerprint for run in (a, b)]
         if a.split_number == b.split_number and prints[0] != prints[1]:
             raise ConfigError(
                 f"{a.path} and {b.path} both name split {a.split_number}, but their images differ (fingerprints "
@@ -235,11 +290,8 @@ def setting_text(value: Any) -> str:
 
 
 def _balancedness(run: RunFolder, probe: str) -> Balancedness:
-    found = run.evaluation
     try:
-        return balancedness(
-            found["probes"][probe]["per_class_accuracy"], found["train_counts"], found["group_convention"]
-        )
+        return run.evaluation.balancedness(probe)
     except DataError as error:
         raise DataError(f"{run.path / 'evaluation'}, probe {probe}: {error}") from None
 

@@ -1,30 +1,30 @@
 """The paper's table over evaluated runs, next to what was published.
 
 Per split (its seeds averaged) and mean ± population std over the splits: All, Many, Medium, Few, the std of the groups
-and of the classes, for the linear and the few-shot probe.
+and of the classes, for the paper's probes, and after them for every other one that was measured.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from sdclr.errors import MissingInputError
-from sdclr.evaluation.balancedness import GroupConvention, over_splits
+from sdclr.evaluation.balancedness import GroupConvention
+from sdclr.evaluation.probes import PROBES, published_probes
 from sdclr.evaluation.published import GROUPS, METHOD, PROTOCOLS, PUBLISHED, SETUP
-from sdclr.jobs.report.arms import Arm, differing_settings, read_arms, setting_text
+from sdclr.jobs.report.arms import Arm, differing_settings, probe_headings, read_arms, setting_text
 from sdclr.jobs.report.files import FileFormat, check_formats, deliver, places
+from sdclr.mean_std import MeanStd
 from sdclr.presentation import paper_table
-from sdclr.presentation.paper_table import COLUMNS, PaperArm, PaperRow, PaperTable
-from sdclr.presentation.tables import GROUP_CONVENTIONS, MARKDOWN_MARK, Estimate
+from sdclr.presentation.paper import COLUMNS, PaperArm, PaperRow, PaperTable
+from sdclr.presentation.tables import GROUP_CONVENTIONS, MARKDOWN_MARK
 from sdclr.safe_text import command
 
-PAPER_PROBES = ("linear", "few_shot")
 SUBSETS = {"long_tail": "D_i", "balanced": "D_b", "all": "all images"}
 
 
@@ -34,18 +34,22 @@ def build_paper_table(
     """Gather evaluated runs of one data set; raises what :func:`~sdclr.jobs.report.arms.read_arms` raises."""
     arms, protocol = read_arms(runs, protocol, groups)
     first = arms[0].runs[0]
-    dataset = str(first.evaluation["dataset"])
+    dataset = first.evaluation.dataset
     labels = _labels(arms)
-    probes = [probe for probe in PAPER_PROBES if any(arm.by_split(probe) for arm in arms)]
-    if not probes:
+    headings = probe_headings(arms)
+    published = published_probes()
+    if not any(probe in headings for probe in published):
+        names = ", ".join(PROBES[probe].display_name for probe in published)
         raise MissingInputError(
-            f"{first.path} has neither a linear nor a few-shot probe, which the paper's table needs; "
-            f"run `{command('sdclr', 'evaluate', first.path)} --probes linear,few_shot` first."
+            f"{first.path} has none of the probes that the paper's table is made of ({names}); "
+            f"run `{command('sdclr', 'evaluate', first.path)} --probes {','.join(published)}` first."
         )
+    probes = sorted(headings, key=lambda probe: probe not in published)  # the paper's first
     return PaperTable(
         title=f"{dataset}, protocol {protocol}",
         dataset=dataset,
         protocol=protocol,
+        probes={probe: headings[probe] for probe in probes},
         arms=[
             PaperArm(probe, label, _rows(arm, probe, dataset))
             for probe in probes
@@ -114,16 +118,16 @@ def _rows(arm: Arm, probe: str, dataset: str) -> list[PaperRow]:
     settings = _settings(arm.runs[0].settings)
     splits = arm.summaries(probe)
     rows = [
-        PaperRow("split", f"split {number}", settings, {key: Estimate(getattr(one, key), 0.0, 1) for key in COLUMNS})
+        PaperRow("split", f"split {number}", settings, {key: MeanStd(getattr(one, key), 0.0, 1) for key in COLUMNS})
         for number, one in splits.items()
     ]
-    means = {key: Estimate(**asdict(over_splits([getattr(one, key) for one in splits.values()]))) for key in COLUMNS}
+    means = {key: MeanStd.over([getattr(one, key) for one in splits.values()]) for key in COLUMNS}
     over = f"mean ± std over {len(splits)} splits" if len(splits) > 1 else "mean over 1 split"
     rows.append(PaperRow("mean", over, settings, means))
     published = PUBLISHED.get((dataset, probe), {}).get(_key(arm))
     if published is not None:
         numbers = {key: getattr(published, key) for key in ("all", "many", "medium", "few")}
-        values = {key: Estimate(number, math.nan, 1) for key, number in numbers.items() if number is not None}
+        values = {key: MeanStd(number, math.nan, 1) for key, number in numbers.items() if number is not None}
         theirs = _settings(METHOD[dataset][_key(arm)])
         rows.append(PaperRow("published", f"published ({published.trust})", theirs, values))
     return rows
@@ -134,7 +138,7 @@ def _notes(arms: Sequence[Arm], dataset: str, protocol: str) -> list[str]:
     notes = [
         "Percent; mean ± population std over the splits (the seeds of a split are averaged first). Std of groups, the "
         "spread of Many, Medium and Few, and Std of classes are better when lower.",
-        f"{GROUP_CONVENTIONS[runs[0].evaluation['group_convention']]} Always the counts of the long-tailed set D_i.",
+        f"{GROUP_CONVENTIONS[runs[0].evaluation.group_convention]} Always the counts of the long-tailed set D_i.",
     ]
     if differences := _unlike_published(arms, dataset, protocol):
         notes.append(f"NOT comparable with the published rows: {'; '.join(differences)}.")
@@ -166,7 +170,7 @@ def _unlike_published(arms: Sequence[Arm], dataset: str, protocol: str) -> list[
     if dataset not in SETUP:
         return []
     found = [f"their protocol is {PROTOCOLS[0]}, this one {protocol}"] if protocol not in PROTOCOLS else []
-    if {run.evaluation["group_convention"] for arm in arms for run in arm.runs} != {GROUPS[dataset]}:
+    if {run.evaluation.group_convention for arm in arms for run in arm.runs} != {GROUPS[dataset]}:
         found.append(f"their groups are {GROUPS[dataset]}")
     if any(run.split["source"] != "authors' lists" for arm in arms for run in arm.runs):
         found.append("their splits are the authors' lists, some of these generated")

@@ -10,7 +10,6 @@ import math
 import os
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -20,27 +19,37 @@ from sdclr.errors import ConfigError, MissingInputError
 from sdclr.evaluation.balancedness import (
     GroupConvention,
     class_groups,
-    over_splits,
     paired_difference,
 )
-from sdclr.jobs.report.arms import Arm, RunFolder, differing_settings, read_arms, setting_text
+from sdclr.jobs.report.arms import (
+    Arm,
+    RunFolder,
+    curve_points,
+    differing_settings,
+    probe_headings,
+    read_arms,
+    setting_text,
+)
 from sdclr.jobs.report.files import FileFormat, build_and_deliver
 from sdclr.jobs.report.unlabelled import build_unlabelled_report
+from sdclr.mean_std import MeanStd
 from sdclr.output_files import begins_with, lexists
 from sdclr.presentation import html, paper_table, tables
-from sdclr.presentation.report_json import JSON_MARK, to_json
-from sdclr.presentation.tables import (
+from sdclr.presentation.report import (
+    COLUMNS,
+    CURVES,
     ArmBars,
     ArmCurves,
     ClassBars,
     Comparison,
-    Estimate,
+    Curves,
     Fact,
     Report,
     Row,
     RunRecord,
     SplitCounts,
 )
+from sdclr.presentation.report_json import JSON_MARK, to_json
 from sdclr.presentation.unlabelled import CSV_HEADER, UnlabelledReport, render_terminal, to_csv, to_markdown
 from sdclr.run import Run
 from sdclr.safe_text import command
@@ -62,26 +71,27 @@ def build_report(
     """
     arms, protocol = read_arms(runs, protocol, groups)
     folders = [run for arm in arms for run in arm.runs]
-    probes = [probe for probe in tables.PROBES if any(arm.by_split(probe) for arm in arms)]
+    headings = probe_headings(arms)
+    probes = list(headings)
     if not probes:
         raise MissingInputError(
             f"no probe has a result in {folders[0].path}; run `{command('sdclr', 'evaluate', folders[0].path)}` first."
         )
     return Report(
-        title=f"{' against '.join(dict.fromkeys(arm.method for arm in arms))} on {folders[0].evaluation['dataset']}",
+        title=f"{' against '.join(dict.fromkeys(arm.method for arm in arms))} on {folders[0].evaluation.dataset}",
         description=_description(arms, protocol),
-        group_convention=folders[0].evaluation["group_convention"],
-        dataset=str(folders[0].evaluation["dataset"]),
+        group_convention=folders[0].evaluation.group_convention,
+        dataset=folders[0].evaluation.dataset,
         protocol=protocol,
-        chance=float(folders[0].evaluation["chance"]),
+        chance=folders[0].evaluation.chance,
         arms=[arm.label for arm in arms],
+        probes=headings,
         rows=[_row(arm, probe) for probe in probes for arm in arms if arm.by_split(probe)],
         comparisons=[c for probe in probes for arm in arms[1:] for c in _comparisons(arms[0], arm, probe)],
         facts=_facts(arms, protocol),
         probe_details={probe: _probe_detail(folders, probe) for probe in probes},
         bars=[_class_bars(arms, probe) for probe in probes],
-        losses=_curves(arms, "loss"),
-        mask_churns=_curves(arms, "mask_churn"),
+        curves=_curves(arms),
         class_names=folders[0].split["class_names"],
         splits=_splits(folders),
         runs=[_record(arm, run) for arm in arms for run in arm.runs],
@@ -172,10 +182,7 @@ def require_replaceable(*reports: Path) -> None:
 
 def _row(arm: Arm, probe: str) -> Row:
     splits = arm.summaries(probe).values()
-    values = {
-        column.key: Estimate(**asdict(over_splits([getattr(one, column.key) for one in splits])))
-        for column in tables.COLUMNS
-    }
+    values = {column.key: MeanStd.over([getattr(one, column.key) for one in splits]) for column in COLUMNS}
     return Row(probe, arm.label, len(splits), values)
 
 
@@ -203,32 +210,37 @@ def _class_bars(arms: Sequence[Arm], probe: str) -> ClassBars:
     for arm in arms:
         per_split = []
         for seeds in arm.by_split(probe).values():
-            counts = np.asarray(seeds[0].evaluation["train_counts"])
+            counts = np.asarray(seeds[0].evaluation.train_counts)
             # the reverse of class_groups' ascending order, so that ranks and groups agree where counts are equal
             order = np.argsort(counts, kind="stable")[::-1]
-            measured = [run.evaluation["probes"][probe]["per_class_accuracy"] for run in seeds]
+            measured = [run.evaluation.probes[probe].per_class_accuracy for run in seeds]
             accuracy = np.mean(np.array(measured, dtype=np.float64), axis=0)  # nan: not tested
             per_split.append(accuracy[order])
             counts_by_run.append(counts[order])
             runs += seeds
         if per_split:
-            mean, std = np.mean(per_split, axis=0), np.std(per_split, axis=0)
-            bars.append(ArmBars(arm.label, mean.tolist(), std.tolist(), len(per_split)))
+            ranks = [MeanStd.over(values) for values in np.transpose(per_split)]
+            bars.append(ArmBars(arm.label, ranks))
     counts = np.rint(np.mean(counts_by_run, axis=0)).astype(int)
-    groups = class_groups(counts.tolist()[::-1], runs[0].evaluation["group_convention"])
+    groups = class_groups(counts.tolist()[::-1], runs[0].evaluation.group_convention)
     group_of = {len(counts) - 1 - index: name for name, members in groups.items() for index in members}
     names = [group_of[rank] for rank in range(len(counts))]
-    return ClassBars(probe, counts.tolist(), names, float(runs[0].evaluation["chance"]), bars)
+    return ClassBars(probe, counts.tolist(), names, runs[0].evaluation.chance, bars)
 
 
-def _curves(arms: Sequence[Arm], key: str) -> list[ArmCurves]:
-    """The arms whose runs have logged ``key``."""
-    curves = []
-    for arm in arms:
-        runs = [[(int(m["epoch"]), float(m[key])) for m in run.metrics if m.get(key) is not None] for run in arm.runs]
-        if all(runs):
-            curves.append(ArmCurves(arm.label, runs))
-    return curves
+def _curves(arms: Sequence[Arm]) -> list[Curves]:
+    """Each curve of the table, with the arms whose runs have all logged it."""
+    found = []
+    for curve in CURVES.values():
+        logged = [ArmCurves(arm.label, runs) for arm in arms if all(runs := _logged(arm, curve.key))]
+        if logged:
+            found.append(Curves(curve, logged))
+    return found
+
+
+def _logged(arm: Arm, key: str) -> list[list[tuple[int, float]]]:
+    """(epoch, value) of each run of the arm."""
+    return [curve_points(run.metrics, key) for run in arm.runs]
 
 
 # Words and facts
@@ -242,10 +254,10 @@ def _description(arms: Sequence[Arm], protocol: str) -> str:
         key: " or ".join(dict.fromkeys(setting_text(mine.get(key)) for mine in settings))
         for key in ("backbone.name", "backbone.width", "epochs", "data.subset")
     }
-    ratios = dict.fromkeys(_imbalance_ratio(run.evaluation["train_counts"]) for run in runs)
+    ratios = dict.fromkeys(_imbalance_ratio(run.evaluation.train_counts) for run in runs)
     return (
         f"{', '.join(arm.label for arm in arms)}: {words['backbone.name']} (width {words['backbone.width']}) "
-        f"pre-trained without labels for {words['epochs']} epochs on {runs[0].evaluation['dataset']} "
+        f"pre-trained without labels for {words['epochs']} epochs on {runs[0].evaluation.dataset} "
         f"(subset {words['data.subset']}, imbalance ratio {' or '.join(ratios)}), "
         f"then read out by protocol '{protocol}'. "
         f"{_counted(len(runs), 'run')} over {_counted(len({run.split_number for run in runs}), 'split')}. "
@@ -258,10 +270,10 @@ def _how_tested(runs: Sequence[RunFolder]) -> str:
     """Sentences on labels that came later, and on accuracies without a test set."""
     said: dict[str, None] = {}
     for run in runs:
-        if labels := run.evaluation.get("labels"):
-            share = f"{labels['num_labelled']:,} of {labels['num_images']:,} images"
-            said[f" Labels: {labels['source']}, {share}."] = None
-        if run.evaluation.get("tested_on") == "cross-validation":
+        if (labels := run.evaluation.labels) is not None:
+            share = f"{labels.num_labelled:,} of {labels.num_images:,} images"
+            said[f" Labels: {labels.source}, {share}."] = None
+        if run.evaluation.tested_on == "cross-validation":
             said[
                 " Cross-validated: every labelled image is predicted once, by probes that were fitted on others; "
                 "pre-training has seen all of them, without labels."
@@ -273,8 +285,8 @@ def _untested(runs: Sequence[RunFolder]) -> str:
     """A sentence that names the classes which no probe could test; nothing where there are none."""
     names: dict[str, None] = {}
     for run in runs:
-        for probe in run.evaluation["probes"].values():
-            pairs = zip(run.evaluation["class_names"], probe["per_class_accuracy"], strict=True)
+        for probe in run.evaluation.probes.values():
+            pairs = zip(run.evaluation.class_names, probe.per_class_accuracy, strict=True)
             names |= dict.fromkeys(name for name, accuracy in pairs if accuracy is None)
     if not names:
         return ""
@@ -342,8 +354,8 @@ def _joined(runs: Sequence[RunFolder], key: str) -> str:
 
 
 def _probe_detail(runs: Sequence[RunFolder], probe: str) -> str:
-    probes = [run.evaluation["probes"].get(probe, {}) for run in runs]
-    details = list(dict.fromkeys(p["detail"] for p in probes if p.get("detail")))
+    found = [run.evaluation.probes[probe].detail for run in runs if probe in run.evaluation.probes]
+    details = list(dict.fromkeys(filter(None, found)))
     return details[0] if len(details) == 1 else ""  # where runs differ, the evaluation files say how
 
 

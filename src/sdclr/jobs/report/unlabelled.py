@@ -13,9 +13,9 @@ from typing import Any
 
 from sdclr.checkpoint import files
 from sdclr.errors import DataError, MissingInputError
-from sdclr.jobs.report.arms import flatten, setting_text
+from sdclr.jobs.report.arms import curve_points, flatten, setting_text
 from sdclr.methods.table import display_name
-from sdclr.presentation.tables import ArmCurves, RunRecord
+from sdclr.presentation.report import CURVES, ArmCurves, Curves, RunRecord
 from sdclr.presentation.unlabelled import (
     ImageList,
     Measure,
@@ -67,8 +67,7 @@ def _read(run: Run) -> UnlabelledRun:
         why_no_comparison=str(examination.get("why_no_comparison") or ""),
         num_images=_num_images(run, images, examination),
         num_sampled=int(examination.get("num_images", 0)),
-        losses=_curves(run, method, "loss"),
-        mask_churns=_curves(run, method, "mask_churn"),
+        curves=_curves(run, method),
         gallery=[_neighbours(run, row) for row in examination.get("gallery", [])],
         views=[_pair(run, row) for row in examination.get("views", [])],
         lists=_lists(images),
@@ -170,9 +169,10 @@ def _verdict(examination: Mapping[str, Any]) -> str:
     return f"{now}, before training for {100 * before['found']:.1f} % ({word}; by chance {chance:.1f} %)."
 
 
-def _curves(run: Run, label: str, key: str) -> list[ArmCurves]:
-    points = [(entry["epoch"], entry[key]) for entry in run.metrics() if entry.get(key) is not None]
-    return [ArmCurves(label, [points])] if points else []
+def _curves(run: Run, label: str) -> list[Curves]:
+    metrics = run.metrics()
+    logged = {key: curve_points(metrics, key) for key in CURVES}
+    return [Curves(CURVES[key], [ArmCurves(label, [points])]) for key, points in logged.items() if points]
 
 
 def _choices(run: Run) -> list[Reason]:

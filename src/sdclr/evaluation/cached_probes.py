@@ -1,0 +1,137 @@
+"""Probes on features that were extracted once: logistic regression and nearest neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from pydantic import Field, PositiveFloat, PositiveInt
+from torch import Tensor
+
+from sdclr.evaluation.cross_validation import stratified_folds
+from sdclr.evaluation.features import Labels
+from sdclr.evaluation.knn import knn_predict
+from sdclr.evaluation.logistic_probe import INVERSE_REGULARISATIONS, LogisticProbe, fit_logistic_probe
+from sdclr.evaluation.probe import ProbeConfig, ProbeTask
+
+
+class LogisticConfig(ProbeConfig):
+    """Regularised logistic regression on standardised features."""
+
+    inverse_regularisations: tuple[PositiveFloat, ...] = Field(default=INVERSE_REGULARISATIONS, min_length=1)
+    """The values of C that are tried, from strong to weak."""
+
+
+class LogisticOnFeatures:
+    """The linear and the few-shot probe under protocol cached.
+
+    C is chosen on validation. In cross-validation it is chosen inside the training folds: one of
+    five inner folds chooses, then the probe is fitted on all training images. Few-shot sets leave
+    nothing to choose it on; there it is 1.
+    """
+
+    def __init__(self, config: LogisticConfig) -> None:
+        self.config = config
+        self.probe: LogisticProbe | None = None
+        self._strengths: list[float] = []
+        self._converged: list[bool] = []
+        self._how: list[str] = []
+        """How C was chosen in each fit."""
+        self._shots: list[int] = []
+
+    def fit(self, task: ProbeTask) -> None:
+        if task.cross_validated:
+            probe = self._fit_in_fold(task)
+        else:
+            strengths = self.config.inverse_regularisations
+            features, validation = task.features, task.validation
+            held_out = validation.features
+            with task.progress(f"logistic probe ({task.subset})", len(strengths), "fits") as advance:
+                probe = fit_logistic_probe(features, task.labels, held_out, validation.labels, strengths, advance)
+            if probe.validation_accuracy is not None:
+                self._how.append(f"validation accuracy {probe.validation_accuracy:.4f}")
+        self._strengths.append(probe.inverse_regularisation)
+        self._converged.append(probe.converged)
+        self.probe = probe
+
+    def _fit_in_fold(self, task: ProbeTask) -> LogisticProbe:
+        features, labels = task.features, task.labels
+        if task.subset == "few_shot":
+            strength = 1.0
+            self._shots.append(len(labels) // len(np.unique(labels)))
+        else:
+            strength = choose_strength(features, labels, task.seed, self.config.inverse_regularisations)
+            self._how.append("chosen inside the training folds")
+        return fit_logistic_probe(features, labels, features[:0], labels[:0], (strength,))
+
+    def predict(self, features: Tensor) -> Labels:
+        assert self.probe is not None
+        return self.probe.predict(features)
+
+    @property
+    def detail(self) -> str:
+        parts = [f"C = {_either(self._strengths)}", *dict.fromkeys(self._how)]
+        if self._shots:
+            parts.append(f"{_either(self._shots)} images a class")
+        if not all(self._converged):
+            parts.append("NOT converged")
+        return ", ".join(parts)
+
+
+def _either(values: Sequence[float]) -> str:
+    """ "0.01 or 0.1"."""
+    return " or ".join(f"{one:g}" for one in sorted(set(values)))
+
+
+def choose_strength(
+    features: Tensor,
+    labels: Labels,
+    seed: int,
+    strengths: Sequence[float] = INVERSE_REGULARISATIONS,
+) -> float:
+    """The best strength on an inner fold; 1.0 where no class has an image to spare for one."""
+    classes, inner = np.unique(labels, return_inverse=True)
+    if len(classes) < 2 or np.bincount(inner).max() < 2:
+        return 1.0
+    folds = stratified_folds(inner, seed=seed)
+    rest, held_out = np.flatnonzero(folds != 0), np.flatnonzero(folds == 0)
+    if len(np.unique(labels[rest])) < 2 or not len(held_out):
+        return 1.0
+    probe = fit_logistic_probe(features[rest], labels[rest], features[held_out], labels[held_out], strengths)
+    return probe.inverse_regularisation
+
+
+class NeighboursConfig(ProbeConfig):
+    """Weighted nearest neighbours by cosine similarity."""
+
+    k: PositiveInt = 10
+    """Neighbours that vote."""
+    temperature: PositiveFloat = 0.1
+    """A neighbour's vote is exp(similarity / temperature)."""
+
+
+class NearestNeighbours:
+    """The nearest training images vote; nothing is fitted."""
+
+    def __init__(self, config: NeighboursConfig) -> None:
+        self.config = config
+        self.task: ProbeTask | None = None
+
+    def fit(self, task: ProbeTask) -> None:
+        self.task = task
+
+    def predict(self, features: Tensor) -> Labels:
+        assert self.task is not None
+        return knn_predict(
+            self.task.features,
+            self.task.labels,
+            features,
+            k=self.config.k,
+            temperature=self.config.temperature,
+        )
+
+    @property
+    def detail(self) -> str:
+        assert self.task is not None
+        bank = "the other folds" if self.task.cross_validated else "every training image"
+        return f"k = {self.config.k}, cosine, bank: {bank}"

@@ -1,0 +1,120 @@
+"""What an evaluation has measured: typed, and saved as the JSON file of a run folder.
+
+C classes. Accuracies are fractions. The groups of the classes are always those of the data set that
+was measured: an :class:`Evaluation` knows its convention.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import ConfigDict
+
+from sdclr.checkpoint import make_folder, write_atomically
+from sdclr.documents import read_json_file
+from sdclr.errors import ConfigError, DataError, MissingInputError
+from sdclr.evaluation.balancedness import Balancedness, GroupConvention, balancedness
+from sdclr.run_records import EvaluationMade, ProbeMeasured, Text, sound_evaluation
+
+
+class ProbeResult(ProbeMeasured):
+    """One probe on one backbone."""
+
+    model_config = ConfigDict(frozen=True)
+
+    @property
+    def accuracy(self) -> float | None:
+        """Share of all test images that are predicted right; large classes count for more.
+
+        This is plain accuracy. The tables' "All" is the mean over the classes instead. None where
+        the file does not say how many images of each class were tested.
+        """
+        if self.num_test is None:
+            return None
+        pairs = zip(self.per_class_accuracy, self.num_test, strict=True)
+        tested = [(one, count) for one, count in pairs if one is not None and count]
+        total = sum(count for _, count in tested)
+        return sum(one * count for one, count in tested) / total if total else None
+
+
+class Evaluation(EvaluationMade):
+    """What the probes of one protocol have measured on one run; evaluation/<protocol>.json.
+
+    >>> evaluation = Evaluation(
+    ...     protocol="cached", dataset="flowers", group_convention="thresholds",
+    ...     train_counts=[500, 50, 5], class_names=["rose", "lily", "iris"],
+    ...     split={"number": 1, "fingerprint": "00"}, chance=1 / 3,
+    ...     probes={"knn": {"per_class_accuracy": [0.9, 0.5, 0.2], "num_test": [10, 10, 10]}},
+    ... )
+    >>> evaluation.balancedness("knn").few
+    0.2
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    protocol: Text
+    probes: dict[str, ProbeResult]
+
+    def probe(self, name: str | None = None) -> ProbeResult:
+        """The result of a probe; ``name`` may be left out where there is one alone.
+
+        Raises ConfigError that says which probes there are.
+        """
+        if name is None and len(self.probes) == 1:
+            return next(iter(self.probes.values()))
+        if name not in self.probes:
+            asked = "say of which probe" if name is None else f"it has no probe {name!r}"
+            there = ", ".join(self.probes) or "none"
+            raise ConfigError(f"the evaluation by protocol {self.protocol}: {asked}; it has {there}.")
+        return self.probes[name]
+
+    def balancedness(self, probe: str | None = None) -> Balancedness:
+        """Accuracy per group and its spread, by the groups of the data set that was measured."""
+        measured = self.probe(probe).per_class_accuracy
+        return balancedness(measured, self.train_counts, self.group_convention)
+
+    def grouped_by(self, convention: GroupConvention) -> Self:
+        """The same accuracies under another convention of groups."""
+        return self.model_copy(update={"group_convention": convention})
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of the file: what was set, and for each probe a summary."""
+        content = self.model_dump(mode="json", exclude_unset=True)
+        for name, probe in content["probes"].items():
+            probe["summary"] = self._summary(name)
+        return content
+
+    def _summary(self, probe: str) -> dict[str, float | None]:
+        """All, Many, Medium, Few and their spread; null for a group without a tested class."""
+        values = asdict(self.balancedness(probe))
+        return {name: None if math.isnan(value) else value for name, value in values.items()}
+
+    def save(self, path: Path | str) -> None:
+        """Write the file, whole or not at all."""
+        make_folder(Path(path).parent)
+        write_atomically(Path(path), json.dumps(self.to_dict(), indent=1) + "\n")
+
+    @classmethod
+    def load(cls, path: Path | str) -> Self:
+        """Read a file, also of an earlier version. A damaged probe is left out with a warning.
+
+        Raises MissingInputError where there is none, and DataError where it is damaged.
+        """
+        path = Path(path)
+        try:
+            content = read_json_file(path)
+        except FileNotFoundError:
+            raise MissingInputError(f"{path} does not exist; `sdclr evaluate RUN` writes it.") from None
+        except (ValueError, OSError) as error:
+            raise DataError(f"{path} is damaged, it cannot be read as JSON: {error}") from None
+        return cls.of_content(content, path)
+
+    @classmethod
+    def of_content(cls, content: Any, path: Path) -> Self:
+        """The content of a file; ``path`` is where it lies, for messages."""
+        sound = sound_evaluation(content, str(path))
+        return cls.model_validate({"protocol": path.stem, **sound})

@@ -1,0 +1,82 @@
+"""A probe at work, held to its contract: what it returns, and what it must leave as it is."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor
+
+from sdclr.errors import ConfigError, SdclrError
+from sdclr.evaluation.features import Labels
+from sdclr.evaluation.probe import BrokenContract, Probe, ProbeConfig, Untouched
+from sdclr.evaluation.probes import ProbeRow
+from sdclr.jobs.evaluate.frozen_features import FrozenFeatures
+from sdclr.safe_text import shown
+
+LONGEST_DETAIL = 1000
+"""Characters; of a longer one both ends are kept."""
+
+
+@contextmanager
+def held_to_contract(row: ProbeRow, frozen: FrozenFeatures, *, needs_crops: bool) -> Iterator[Untouched]:
+    """Errors of a probe from outside say whose they are; a probe that changed something is an error.
+
+    Gives what watches the tensors that the probe reads.
+    """
+    untouched = Untouched()
+    if needs_crops:
+        untouched.watch("the network", frozen.backbone.state_dict().values())
+    called = f"probe {row.name} ({shown(row.origin)})" if row.origin else f"probe {row.name}"
+    try:
+        yield untouched
+        untouched.require()
+    except BrokenContract as error:
+        raise ConfigError(f"{called} breaks the contract of probes: {error}") from None
+    except SdclrError:
+        raise
+    except Exception as error:
+        if not row.origin:
+            raise
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        where = shown(f"{frame.filename}, line {frame.lineno}")
+        said = f"{type(error).__name__}: {shown(error)}"
+        raise ConfigError(f"{called} failed: {said} ({where}).") from error
+
+
+class WatchedImages:
+    """One part of the data as a probe sees it; an error follows where the probe writes into it."""
+
+    def __init__(self, frozen: FrozenFeatures, part: str, untouched: Untouched) -> None:
+        self.frozen, self.part, self.untouched = frozen, part, untouched
+        self._features: Tensor | None = None
+
+    @property
+    def features(self) -> Tensor:
+        """[N, F], extracted at the first look."""
+        if self._features is None:
+            self._features = self.frozen.features(self.part)
+            self.untouched.watch("the features", [self._features])
+        return self._features
+
+    @property
+    def labels(self) -> Labels:
+        """int64 [N]."""
+        return self.frozen.labels(self.part)
+
+
+def facts_of(row: ProbeRow, settings: ProbeConfig) -> dict[str, Any]:
+    """What a file says of the probe, so that it can be shown where its code is not at hand."""
+    facts: dict[str, Any] = {"display_name": row.display_name}
+    if row.origin:
+        facts["origin"] = row.origin
+    if values := settings.to_dict():
+        facts["settings"] = values
+    return facts
+
+
+def detail_of(probe: Probe) -> str:
+    """What the probe says of its fit, which is optional."""
+    return shown(getattr(probe, "detail", ""), LONGEST_DETAIL)
