@@ -335,7 +335,7 @@ def evaluate(
         for folder in folders:
             _echo_json({"run": str(folder), **Run(folder).read_evaluation(chosen)})
         return
-    write_report(folders, {"terminal"}, protocol=chosen, console=_console())
+    write_report(folders, {"terminal"}, protocol=chosen, console=_console(), only_numbers=True)
     typer.echo(f"next: {command('sdclr', 'report', *folders)}")
 
 
@@ -390,6 +390,7 @@ def report(
 
     Of runs that were not evaluated: loss, settings with reasons, copies and files left out, views, nearest
     neighbours, and what the network knows that it did not know before training. No labels are needed.
+    Of evaluated runs on your own images the same is shown below the numbers.
     """
     from sdclr.config import user_path
     from sdclr.jobs.report import write_paper_table
