@@ -6,6 +6,7 @@ import json
 import shlex
 import shutil
 import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -253,6 +254,30 @@ def test_a_run_goes_on_with_other_workers_and_where_its_images_have_moved(
     assert (code, "was trained on other data" in err) == (78, True)
 
 
+@pytest.mark.parametrize("kind", ["folder", "list", "glob"])
+def test_resume_says_the_command_that_goes_on_where_the_images_have_moved(
+    sdclr: Cli, tmp_path: Path, kind: str
+) -> None:
+    names = sorted(str(path.relative_to(tmp_path / "photos")) for path in (tmp_path / "photos").rglob("*.jpg"))
+    (tmp_path / "list.csv").write_text("\n".join(["path", *names]))
+    source = {"folder": ["photos"], "list": ["list.csv", "data.root=photos"], "glob": ["photos/**/*.jpg"]}[kind]
+    code, _, err = sdclr("pretrain", *source, "--out", "runs/x y", *TINY)
+    assert code == 0, err
+    trained = (tmp_path / "runs/x y/backbone.safetensors").read_bytes()
+    (tmp_path / "runs/x y/backbone.safetensors").unlink()  # it goes on from the checkpoint of the last step
+    (tmp_path / "photos").rename(tmp_path / "moved")
+    code, _, err = sdclr("resume", "runs/x y")
+    assert code == 66
+    assert len(textwrap.wrap(err.replace(str(tmp_path), "/home"), 80)) <= 3, err
+    words = shlex.split(err.partition("If they have moved: ")[2])
+    place = "moved/**/*.jpg" if kind == "glob" else "moved"
+    code, _, err = sdclr(*[word.replace("PATH", place) for word in words[1:]])
+    assert code == 0, err
+    assert (tmp_path / "runs/x y/backbone.safetensors").read_bytes() == trained
+    code, _, err = sdclr("resume", "runs/x y")
+    assert code == 0, "the run knows where they are now"
+
+
 def test_wrong_folders_get_one_sentence(sdclr: Cli, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     write_photos(tmp_path / "few", 5)
@@ -327,7 +352,8 @@ def test_what_has_changed_since_a_run_is_answered_first_with_what_to_do(
         code, _, err = sdclr("pretrain", "photos", "--out", "runs/a", *TINY)
     assert code == 78
     assert err.startswith("error: 3 new, 0 gone: start a new run with --weights runs/a and another --out."), err
-    assert "3 new (july/common/1.jpg, july/common/2.jpg, july/rare/0.jpg)" in err
+    assert "first new: july/common/1.jpg" in err
+    assert len(textwrap.wrap(err, 80)) <= 3, "and no fingerprints, where names say it"
     code, _, err = sdclr("pretrain", "photos", "--weights", "runs/a", "--out", "runs/b", *TINY)
     assert code == 0, err
     assert Run("runs/b").backbone_path.is_file()

@@ -1,0 +1,58 @@
+"""Going on with a run by its folder alone, where its images are where they were."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import nn
+
+from sdclr.config import user_path
+from sdclr.data import DataConfig
+from sdclr.data.globs import glob_of
+from sdclr.distributed import is_first
+from sdclr.errors import MissingInputError
+from sdclr.jobs.pretrain.job import resume as resume_in_place
+from sdclr.presentation.progress import AnyProgress
+from sdclr.run import Run
+from sdclr.safe_text import command, shown
+from sdclr.settings import PretrainConfig
+
+PLACES = ("path", "root", "test_path", "splits_dir")
+"""Data settings that name a folder or a file."""
+
+
+def resume(folder: Path | str, *, network: nn.Module | None = None, progress: AnyProgress | None = None) -> Run:
+    """Go on with the run in ``folder`` by its own config; a finished run says so and is returned.
+
+    Raises MissingInputError where its images are no longer where they were, with the command that says where they are.
+    """
+    run = Run(folder).require()
+    config = PretrainConfig.from_yaml(run.config_path)
+    if gone := [name for name in PLACES if _is_gone(config.data, name)]:
+        error = MissingInputError(_moved(run, config, gone))
+        error.told_elsewhere = not is_first()
+        raise error
+    return resume_in_place(folder, network=network, progress=progress)
+
+
+def _is_gone(data: DataConfig, name: str) -> bool:
+    """Whether a setting names something that is not there; of a glob or shards the folder they are in."""
+    value = getattr(data, name)
+    if value is None:
+        return False
+    place = user_path(value)
+    if (glob := glob_of(place)) is not None:
+        place = glob.root
+    elif place.suffix.lower() == ".tar":  # one of them, or a range of them
+        place = place.parent
+    return not place.exists()
+
+
+def _moved(run: Run, config: PretrainConfig, gone: list[str]) -> str:
+    first = shown(getattr(config.data, gone[0]))
+    said = f"the images of {shown(run.folder)} are not where they were: {first} does not exist. If they have moved: "
+    if config.backbone.name == "custom":
+        values = ", ".join(f"'data.{name}': PATH" for name in gone)
+        return f"{said}sdclr.pretrain(config.with_values({{{values}}}), {str(run.folder)!a}, network=...)"
+    places = " ".join("--data PATH" if name == "path" else f"data.{name}=PATH" for name in gone)
+    return f"{said}{command('sdclr', 'pretrain', '--config', run.config_path)} {places} {command('--out', run.folder)}"
