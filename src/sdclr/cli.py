@@ -266,8 +266,12 @@ def evaluate(
         typer.Option(help="For an authors' checkpoint: its run folder (default: runs/FILENAME).", callback=_expanded),
     ] = None,
     untested: Annotated[
-        str, typer.Option(help="Classes without usable images: raise (an error that names them) or leave_out.")
-    ] = "raise",
+        str | None,
+        typer.Option(
+            help="Classes with too few usable images: raise (an error that names them) or leave_out (a warning). "
+            "Default: raise; of labels that came later leave_out."
+        ),
+    ] = None,
     classifier: Annotated[
         str | None, typer.Option(help="Test the checkpoint's own classifier, which was tuned for linear or few_shot.")
     ] = None,
@@ -327,7 +331,7 @@ def evaluate(
                     settings=settings,
                     data_path=moved,
                     device=device,
-                    untested=check_untested(untested),
+                    untested=None if untested is None else check_untested(untested),
                     progress=progress,
                 )
     chosen = AUTHORS_CLASSIFIER if classifier is not None else rule
@@ -554,6 +558,8 @@ def embed(
     if places:
         images = own_data_as_trained(source, str(user_path(places[0]).absolute()), given)
         out = out or Path("features.npz")
+    elif not source.exists():
+        raise MissingInputError(f"there is no run folder and no file {shown(source)}.")
     elif not source.is_dir():
         raise ConfigError(f"{shown(source)} is no run folder; say which images to embed: sdclr embed BACKBONE IMAGES.")
     else:

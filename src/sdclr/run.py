@@ -161,6 +161,8 @@ class Run:
     def require(self) -> Self:
         """Itself, if this is a run folder; MissingInputError otherwise."""
         if not self.exists:
+            if not os.path.lexists(self.folder):
+                raise MissingInputError(f"run folder {shown(self.folder)} does not exist.")
             raise MissingInputError(
                 f"{self.folder} is not a run folder: it has no config.yaml (sdclr pretrain makes one)."
             )

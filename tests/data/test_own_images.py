@@ -392,6 +392,20 @@ def test_a_list_of_which_later_files_are_there_is_taken(own: Path) -> None:
     assert len(build_data(config(own / "t.csv", subset="all")).train) == 101, "whoever decodes them counts the others"
 
 
+def test_labels_that_are_numbers_are_in_the_order_of_their_values(own: Path) -> None:
+    for texts in (["1.0", "2.0", "10.0"], ["-1", "0", "2.5"], ["2", "10", "10.5"], ["10", "9x", "a"]):
+        rows = [f"cat/{n}.jpg,{text}" for n, text in enumerate(texts)]
+        (own / "t.csv").write_text("path,label\n" + "\n".join(reversed(rows)))
+        assert build_data(config(own / "t.csv")).class_names == texts
+
+
+def test_a_name_that_begins_with_an_apostrophe_is_found_as_it_is(own: Path) -> None:
+    (own / "cat" / "0.jpg").rename(own / "'=a.jpg")
+    (own / "cat" / "1.jpg").rename(own / "-b.jpg")
+    (own / "t.csv").write_text("path\n'=a.jpg\n'-b.jpg\n")
+    assert build_data(config(own / "t.csv")).train.paths == ("'=a.jpg", "-b.jpg"), "the guard of our CSV, and none"
+
+
 def test_absolute_paths_elsewhere_are_answered_with_their_folder(own: Path, tmp_path: Path) -> None:
     (tmp_path / "tables").mkdir()
     table = tmp_path / "tables" / "t.csv"

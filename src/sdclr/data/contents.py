@@ -132,7 +132,8 @@ def _other_data(
             f"other images, other labels or another split: {_afresh(run)}\n{run} was trained on other data: "
             f"fingerprint {trained_on}, now {found}."
         )
-    first = f"first new: {printable(new[0])}" if new else f"first gone: {printable(gone[0])}"
+    firsts = {"new": new, "gone": gone}
+    first = ", ".join(f"first {what}: {printable(names[0])}" for what, names in firsts.items() if names)
     return ConfigError(
         f"{len(new)} new, {len(gone)} gone: {_afresh(run)}\n{run} was trained on other data ({first}); to go on with "
         "it, give it those (--data, if they have moved)."

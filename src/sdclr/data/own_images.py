@@ -6,8 +6,10 @@ N images, C classes. Labels are known where a list brings them, or where sub-fol
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Iterable
+from decimal import Decimal
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -48,6 +50,9 @@ FOLDERS_LOOKED_INTO = 500
 ENTRIES_LOOKED_AT = 10_000
 TURNED_SUFFIXES = {"TIFF": (".tif", ".tiff"), "HEIC": HEIF_SUFFIXES}
 """Files that their readers turn as they say, whatever is asked for."""
+
+
+_NUMBER = re.compile(r"-?[0-9]{1,100}(\.[0-9]{1,100})?")
 
 
 class _Rules(NamedTuple):
@@ -390,9 +395,11 @@ def _turned_in_any_case(paths: Iterable[str]) -> list[str]:
 
 
 def class_names_of(labels: list[str] | None) -> list[str]:
-    """The distinct labels [C]: by value where all are whole numbers, else as text."""
+    """The distinct labels [C]: by value where all are numbers (2, 10 and 2.0, 10.0 as programs write them), else as
+    text.
+    """
     names = sorted(set(labels or ()))
-    return sorted(names, key=int) if all(name.isascii() and name.isdigit() for name in names) else names
+    return sorted(names, key=Decimal) if all(map(_NUMBER.fullmatch, names)) else names
 
 
 def _files(

@@ -246,10 +246,11 @@ def _show(found: Preview, config: PretrainConfig, console: Console) -> None:
     peak = found.peak_memory_bytes
     memory = f"{peak / 1e9:.1f} GB at its peak, measured" if peak else "not known on this system"
     hours, rest = divmod(round(found.seconds / 60), 60)
+    epochs = "1 epoch" if config.epochs == 1 else f"{config.epochs:,} epochs"
     for key, value in (
         ("images", f"{found.num_images:,}, {found.num_skipped} left out"),
         ("decoded", f"{found.decoded_bytes / 1e9:.2f} GB"),
-        ("steps", f"{found.total_steps:,} ({found.steps_per_epoch:,} an epoch, {config.epochs:,} epochs)"),
+        ("steps", f"{found.total_steps:,} ({found.steps_per_epoch:,} an epoch, {epochs})"),
         ("time", f"about {hours} h {rest:02d} min ({found.seconds_per_step:.2f} s a step, measured)"),
         ("memory", memory),
         ("device", found.device),
