@@ -331,6 +331,47 @@ def test_photos_without_labels_are_not_sent_to_an_evaluation(sdclr: Cli, tmp_pat
     assert "next: nothing is left to do" in out
 
 
+@pytest.mark.parametrize("num_sound", [32, 33])
+def test_bad_files_are_not_counted_for_the_batch(sdclr: Cli, tmp_path: Path, num_sound: int) -> None:
+    for path in sorted((tmp_path / "photos").rglob("*.jpg"))[num_sound - 1 :]:
+        path.write_bytes(path.read_bytes()[:200])
+    shutil.copy(tmp_path / "photos/rare/0.jpg", tmp_path / "photos/rare/same.jpg")
+    num_bad = 34 - (num_sound - 1)
+    given = ("data.on_error=skip", "data.max_skipped=9", "epochs=1", "backbone.width=2", "views.size=32")
+    with pytest.warns(UserWarning, match=f"{num_bad} of 35 images cannot be decoded and are left out"):
+        code, out, err = sdclr("pretrain", "photos", "--out", "runs/x", *given)
+    assert code == 0, err
+    assert f"{num_sound} images found" in out
+    assert f"batch_size={num_sound} all images there are" in out
+
+
+def test_too_few_sound_files_are_counted_without_the_bad_ones(sdclr: Cli, tmp_path: Path) -> None:
+    for path in sorted((tmp_path / "photos").rglob("*.jpg"))[:3]:
+        path.write_bytes(b"no image")
+    code, _, err = sdclr("pretrain", "photos", "--out", "runs/x", "data.on_error=skip", "data.max_skipped=9", *TINY)
+    assert code == 65
+    assert "photos holds 31 images" in err
+    assert "files that cannot be decoded left out: 3" in err
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (["backbone.name=resnet19"], ["got 'resnet19'", "Did you mean resnet18"]),
+        (["backbone.name=timm:resnt18", "views.size=32"], ["timm has no model 'resnt18'"]),
+        (["backbone.name=torchvision:resnet19", "views.size=32"], ["torchvision has no classification model"]),
+        (["backbone.name=torchvision:vit_b_32", "views.size=50"], ["no images of 50 x 50 px", "views.size=64"]),
+    ],
+)
+def test_a_network_that_cannot_be_is_refused_before_anything_is_explained(
+    sdclr: Cli, settings: list[str], words: list[str]
+) -> None:
+    code, out, err = sdclr("pretrain", "photos", "--out", "runs/x", *settings)
+    assert (code, out) == (78, "")
+    assert all(word in err for word in words), err
+    assert len(textwrap.wrap(err, 80)) <= 3, err
+
+
 # ---- more photos next month, more epochs, other settings
 
 

@@ -54,19 +54,36 @@ def build_backbone(config: BackboneConfig) -> Backbone:
         from sdclr.backbones.pretrained import check_pretrained
 
         check_pretrained(config.name, config.width, config.stem)
+    require_known_network(config.name)
     if kind == "timm":
         network = _timm_network(name, config.options)
     elif kind == "torchvision":
         network = _torchvision_network(name, config.options)
-    elif kind or name not in DEPTHS:
-        raise ConfigError(
-            f"backbone.name must be one of {', '.join(DEPTHS)}, torchvision:<name> or timm:<name>, "
-            f"got {config.name!r}.{_did_you_mean(name, list(DEPTHS))}"
-        )
     else:
         network = ResNet(name, config.width, config.stem)
     constants = input_constants(config)
     return Backbone(network, constants.mean, constants.std)
+
+
+def require_known_network(backbone: str) -> None:
+    """ConfigError, with the nearest names, for a name that no network of ours, timm's or torchvision's has."""
+    kind, _, name = backbone.rpartition(":")
+    if kind == "timm":
+        import timm  # seconds, and only networks of timm need it
+
+        if not timm.is_model(name):
+            raise ConfigError(f"timm has no model {name!r}.{_did_you_mean(name, timm.list_models())}")
+    elif kind == "torchvision":
+        import torchvision
+
+        names = torchvision.models.list_models(module=torchvision.models)
+        if name not in names:
+            raise ConfigError(f"torchvision has no classification model {name!r}.{_did_you_mean(name, names)}")
+    elif kind or name not in DEPTHS:
+        raise ConfigError(
+            f"backbone.name must be one of {', '.join(DEPTHS)}, torchvision:<name> or timm:<name>, "
+            f"got {backbone!r}.{_did_you_mean(name, list(DEPTHS))}"
+        )
 
 
 def offers_pretrained(config: BackboneConfig) -> bool:
@@ -81,10 +98,8 @@ def offers_pretrained(config: BackboneConfig) -> bool:
 
 
 def _timm_network(name: str, options: dict[str, Any]) -> nn.Module:
-    import timm  # seconds, and only networks of timm need it
+    import timm
 
-    if not timm.is_model(name):
-        raise ConfigError(f"timm has no model {name!r}.{_did_you_mean(name, timm.list_models())}")
     if loading := [key for key in options if key.startswith(("checkpoint", "pretrained")) or key == "cache_dir"]:
         raise ConfigError(f"backbone.options.{loading[0]} loads weights unchecked; use weights or backbone.pretrained.")
     try:
@@ -96,9 +111,6 @@ def _timm_network(name: str, options: dict[str, Any]) -> nn.Module:
 def _torchvision_network(name: str, options: dict[str, Any]) -> nn.Module:
     import torchvision
 
-    names = torchvision.models.list_models(module=torchvision.models)
-    if name not in names:
-        raise ConfigError(f"torchvision has no classification model {name!r}.{_did_you_mean(name, names)}")
     if name in ("googlenet", "inception_v3"):
         options = {"aux_logits": False, "init_weights": True} | options  # their defaults return tuples, and warn
     try:
