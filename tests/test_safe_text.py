@@ -12,7 +12,18 @@ from pathlib import Path
 import pytest
 from markdown_it import MarkdownIt
 
-from sdclr.safe_text import command, csv_cell, csv_row, latex, markdown, markdown_line, one_line, shown, visible
+from sdclr.safe_text import (
+    command,
+    csv_cell,
+    csv_row,
+    latex,
+    markdown,
+    markdown_line,
+    one_line,
+    shown,
+    visible,
+    without_guard,
+)
 
 HOSTILE = [
     "\x1b[2J\x1b]0;title\x07",
@@ -107,6 +118,13 @@ def test_no_cell_is_a_formula(sign: str, text: str) -> None:
 @pytest.mark.parametrize("value", [-1.5, 3, "-1.5", "+2e-3", "-", "SDCLR", ""])
 def test_numbers_and_words_are_no_formulas(value: object) -> None:
     assert csv_cell(value) == value
+
+
+@pytest.mark.parametrize(
+    "name", ["=a.jpg", "-b.jpg", "'=a.jpg", "''=a.jpg", "'x", "'-", "-", "-1", "a'b", "", "@c", "＝d"]
+)
+def test_the_guard_of_a_cell_is_taken_off_again_exactly(name: str) -> None:
+    assert without_guard(str(csv_cell(name))) == name
 
 
 def test_latex_has_no_commands_of_a_name() -> None:

@@ -329,8 +329,12 @@ def evaluate(
         typer.Option(help="For an authors' checkpoint: its run folder (default: runs/FILENAME).", callback=_expanded),
     ] = None,
     untested: Annotated[
-        str, typer.Option(help="Classes without usable images: raise (an error that names them) or leave_out.")
-    ] = "raise",
+        str | None,
+        typer.Option(
+            help="Classes with too few usable images: raise (an error that names them) or leave_out (a warning). "
+            "Default: raise; of labels that came later leave_out."
+        ),
+    ] = None,
     classifier: Annotated[
         str | None,
         typer.Option(
@@ -396,7 +400,7 @@ def evaluate(
                     settings=settings,
                     data_path=moved,
                     device=device,
-                    untested=check_untested(untested),
+                    untested=None if untested is None else check_untested(untested),
                     progress=progress,
                 )
     chosen = AUTHORS_CLASSIFIER if classifier is not None else rule
@@ -404,7 +408,7 @@ def evaluate(
         for folder in folders:
             _echo_json({"run": str(folder), **Run(folder).read_evaluation(chosen)})
         return
-    write_report(folders, {"terminal"}, protocol=chosen, console=_console())
+    write_report(folders, {"terminal"}, protocol=chosen, console=_console(), only_numbers=True)
     typer.echo(f"next: {command('sdclr', 'report', *folders)}")
 
 
@@ -460,6 +464,7 @@ def report(
 
     Of runs that were not evaluated: loss, settings with reasons, copies and files left out, views, nearest
     neighbours, and what the network knows that it did not know before training. No labels are needed.
+    Of evaluated runs on your own images the same is shown below the numbers.
     """
     from sdclr.config import user_path
     from sdclr.jobs.report import write_paper_table
@@ -638,6 +643,8 @@ def embed(
     if places:
         images = own_data_as_trained(source, str(user_path(places[0]).absolute()), given)
         out = out or Path("features.npz")
+    elif not source.exists():
+        raise MissingInputError(f"there is no run folder and no file {shown(source)}.")
     elif not source.is_dir():
         raise ConfigError(f"{shown(source)} is no run folder; say which images to embed: sdclr embed BACKBONE IMAGES.")
     else:

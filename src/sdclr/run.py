@@ -117,7 +117,7 @@ class Run:
 
     def evaluated_protocols(self) -> set[str]:
         """The protocols under which something was evaluated."""
-        return {file.stem for file in (self.folder / "evaluation").glob("*.json")}
+        return {file.stem for file in (self.folder / "evaluation").glob("*.json") if file.is_file()}
 
     def skipped_images(self) -> set[str]:
         """The files that pre-training has left out, by their names in the collection."""
@@ -143,6 +143,8 @@ class Run:
     def require(self) -> Self:
         """Itself, if this is a run folder; MissingInputError otherwise."""
         if not self.exists:
+            if not os.path.lexists(self.folder):
+                raise MissingInputError(f"run folder {shown(self.folder)} does not exist.")
             raise MissingInputError(
                 f"{self.folder} is not a run folder: it has no config.yaml (sdclr pretrain makes one)."
             )
@@ -231,20 +233,37 @@ class Run:
 
     def read_json(self, name: str, *required: str) -> dict[str, Any]:
         """A JSON object of this folder that has the ``required`` keys; DataError when it is damaged."""
-        path = self.folder / name
+        path, remedy = self.folder / name, _remedy(name)
         try:
             content = read_json_file(path)
         except FileNotFoundError:
-            raise MissingInputError(f"{path} does not exist; a complete run folder has it.") from None
+            raise MissingInputError(f"{path} does not exist; a complete run folder has it. {remedy}") from None
         except (ValueError, OSError) as error:
-            raise DataError(f"{path} is damaged, it cannot be read as JSON: {error}") from None
+            raise DataError(f"{path} is damaged, it cannot be read as JSON: {error}. {remedy}") from None
         if not isinstance(content, dict):
-            raise DataError(f"{path} is damaged: it must hold a JSON object, got {type(content).__name__}.")
+            raise DataError(f"{path} is damaged: it must hold a JSON object, got {type(content).__name__}. {remedy}")
         if missing := [key for key in required if key not in content]:
-            raise DataError(f"{path} is damaged: it has no {', '.join(missing)}.")
+            raise DataError(f"{path} is damaged: it has no {', '.join(missing)}. {remedy}")
         if name in KINDS:
-            check(KINDS[name], content, str(path))
+            try:
+                check(KINDS[name], content, str(path))
+            except DataError as error:
+                raise DataError(f"{error} {remedy}") from None
         return content
+
+    def read_side_file(self, name: str, *, optional: bool = False) -> dict[str, Any]:
+        """:meth:`read_json` for readers that do without the file: empty, with a warning, where it cannot be read.
+
+        ``optional``: runs need not have it, and its absence is no warning.
+        """
+        if optional and not os.path.lexists(self.folder / name):
+            return {}
+        try:
+            return self.read_json(name)
+        except (DataError, MissingInputError) as error:
+            # from this line alone, so that readers of one file say it once
+            warnings.warn(f"{error} Until then this goes on without it.", stacklevel=1)
+            return {}
 
     def read_status(self) -> dict[str, Any]:
         """status.json; empty for a run of a version without one. DataError when it is damaged."""
@@ -314,17 +333,25 @@ class Run:
         try:
             content = read_yaml_file(self.config_path)
         except (ValueError, OSError) as error:
-            raise DataError(f"{self.config_path} is damaged, it cannot be read as YAML: {error}") from None
+            raise DataError(
+                f"{self.config_path} is damaged, it cannot be read as YAML: {error}. {_remedy('config.yaml')}"
+            ) from None
         if not isinstance(content, dict):
-            raise DataError(f"{self.config_path} is damaged: it must hold settings, got {type(content).__name__}.")
+            raise DataError(
+                f"{self.config_path} is damaged: it must hold settings, got {type(content).__name__}. "
+                f"{_remedy('config.yaml')}"
+            )
         return content
 
     def metrics(self) -> list[dict[str, Any]]:
         """metrics.jsonl, one entry an epoch, in order; of an epoch that was repeated after a crash, the last.
 
-        A damaged line is left out with a warning. DataError when the file cannot be read at all.
+        A damaged line is left out with a warning, and so is a whole file that cannot be read.
         """
-        entries, damage = self.sound_metrics()
+        try:
+            entries, damage = self.sound_metrics()
+        except DataError as error:
+            entries, damage = [], [str(error)]
         for line in damage[:3]:
             warnings.warn(f"{line} It is left out.", stacklevel=2)
         if len(damage) > 3:
@@ -392,6 +419,17 @@ def _evaluable(counts: Mapping[str, Sequence[int]]) -> list[str] | None:
     if sum(measurable) < (1 if test else 2):
         return None
     return [] if all(measurable) else ["--untested", "leave_out"]
+
+
+def _remedy(name: str) -> str:
+    """What to do where a file of a run is absent or damaged."""
+    if name.startswith("evaluation/"):
+        return "Remove it, and evaluate again."
+    if name.startswith(f"{EXAMINATION_FOLDER}/"):
+        return "Remove that folder, and report again."
+    if name in (IMAGES_FILE, CHOICES_FILE, STATUS_FILE):
+        return "Restore it from a backup, or remove it."
+    return "Restore it from a backup."
 
 
 def _section(settings: Mapping[str, Any], name: str) -> Mapping[str, Any]:

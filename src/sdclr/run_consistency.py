@@ -13,18 +13,20 @@ from sdclr.checkpoint import read_facts
 from sdclr.config import differing_fields
 from sdclr.errors import ConfigError
 from sdclr.run import Run
-from sdclr.safe_text import shown
+from sdclr.safe_text import command, shown
 
 
 def require_own_backbone(run: Run) -> None:
     """ConfigError, naming every contradiction, unless the run's backbone was trained by this very run.
 
-    Says nothing where there is no backbone yet. Facts that an earlier version did not write are not compared.
+    Says nothing where there is no backbone yet. Facts that an earlier version did not write are not compared; with a
+    warning, nor are those of a split.json or an environment.json that is lost or damaged.
     """
     if not run.backbone_path.is_file() or not run.exists:
         return
-    facts, settings, split = read_facts(run.backbone_path), run.settings(), run.read_json("split.json")
-    adopted = "adopted" in run.read_json("environment.json")
+    facts, settings, split = read_facts(run.backbone_path), run.settings(), run.read_side_file("split.json")
+    environment = run.read_side_file("environment.json")
+    adopted = "adopted" in environment or not environment  # where nobody knows, nothing is claimed
     architecture = _mapping(facts.get("architecture"))
     architecture.pop("pretrained", None)  # where the first weights came from
     claims: dict[str, Any] = {
@@ -70,9 +72,9 @@ def foreign_metrics(run: Run) -> str | None:
 
 def require_own_evaluation(run: Run, protocol: str, evaluation: Mapping[str, Any]) -> None:
     """ConfigError unless an evaluation was made of this run's split and of the backbone that lies there now."""
-    where, split = run.evaluation_path(protocol), run.read_json("split.json")
+    where, split = run.evaluation_path(protocol), run.read_side_file("split.json")
     counts = (split.get("counts") or {}).get("long_tail")
-    known = {"fingerprint": split["fingerprint"], "class_names": split.get("class_names"), "train_counts": counts}
+    known = {"fingerprint": split.get("fingerprint"), "class_names": split.get("class_names"), "train_counts": counts}
     claims: dict[str, Any] = {
         "fingerprint": evaluation["split"]["fingerprint"],
         "class_names": evaluation["class_names"],
@@ -89,7 +91,8 @@ def require_own_evaluation(run: Run, protocol: str, evaluation: Mapping[str, Any
     measured = evaluation.get("backbone")
     if measured is None:  # an earlier version did not write it
         return
-    again = f"Put it back, or evaluate again: {run.next_command('done')}"
+    with_labels = " --labels FILE" if "labels" in evaluation else ""
+    again = f"Put it back, or evaluate again: {command('sdclr', 'evaluate', run.folder)}{with_labels}"
     if not run.backbone_path.is_file():
         raise ConfigError(f"{where} was measured on a backbone that is no longer in {run.folder}. {again}")
     if measured != run.backbone_identity():

@@ -109,8 +109,15 @@ def csv_cell(value: object) -> object:
     if not isinstance(value, str):
         return value
     text = one_line(value)
-    formula = value.lstrip().startswith(_FORMULA) or value[:1] in ("\t", "\r", "\n")
-    return f"'{text}" if formula and text != "-" and not _is_number(text) else text
+    # of what is guarded already, so that taking the guard off again gives the same text for both
+    bare = value.lstrip("'")
+    formula = bare.lstrip().startswith(_FORMULA) or value[:1] in ("\t", "\r", "\n")
+    return f"'{text}" if formula and bare != "-" and not _is_number(one_line(bare)) else text
+
+
+def without_guard(cell: str) -> str:
+    """The text that :func:`csv_cell` has written as ``cell``: without its apostrophe, where it has one."""
+    return cell[1:] if cell[:1] == "'" and csv_cell(cell[1:]) == cell else cell
 
 
 _FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")  # the wide ones count in some spreadsheets

@@ -97,7 +97,7 @@ def test_other_fingerprints_are_explained_by_names(images: ImageFiles, tmp_path:
         require_recorded(tmp_path / "r", {"train": more}, "aa", "bb")
     (tmp_path / "backbone.safetensors").touch()  # the run is finished, and has weights to start from
     with pytest.raises(
-        ConfigError, match=r"^1 new, 0 gone: start a new run with --weights .*\n.*train: 1 new \(new.jpg\)"
+        ConfigError, match=r"^1 new, 0 gone: start a new run with --weights .*\n.*other data \(first new: new\.jpg\)"
     ):
         require_recorded(tmp_path / "r", {"train": more}, "aa", "bb")
     assert require_recorded(tmp_path / "r", {"train": images}, "aa", "aa")

@@ -105,7 +105,7 @@ def test_a_byte_order_mark_and_blank_lines_do_not_matter(tmp_path: Path) -> None
     [
         ("a.jpg,cat\nb.jpg,dog\n", r"needs a column path, file, filename or image; .* columns a\.jpg, cat\. .*commas"),
         ("pfad;art\na.jpg;cat\n", "names the columns pfad, art. Columns are separated by semicolons"),
-        ("", "names the columns none"),
+        ("", r"table\.csv is empty\. A table has a column path"),
         ("path,label\n", "names no image"),
         ("path,label\na.jpg,cat\nb, c.jpg,dog\n", "line 3: 3 fields for 2 columns. Put quotes around"),
         ("path,label\na.jpg\n", "line 2: 1 fields for 2 columns"),

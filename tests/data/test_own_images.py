@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from pathlib import Path
 
@@ -148,7 +149,7 @@ def test_paths_of_a_list_begin_in_its_own_folder_or_in_the_root(own: Path, tmp_p
     there = write_txt(tmp_path / "list.txt", ["cat/0.jpg"])
     assert build_data(config(here)).train.root == own
     assert build_data(config(there, root=str(own))).train.root == own
-    with pytest.raises(MissingInputError, match=r"1 of 1 images below .* cannot be used"):
+    with pytest.raises(MissingInputError, match=r"cat/0\.jpg is not below .*\. Add data\.root=.*photos to"):
         build_data(config(there)).train.to(torch.device("cpu"))
     with pytest.raises(MissingInputError, match=r"data.root=.*nowhere is no folder; the paths of .*list\.txt"):
         build_data(config(there, root=str(own / "nowhere")))
@@ -165,9 +166,9 @@ def test_a_test_set_shares_the_classes_of_training(photos: Path, tmp_path: Path)
     assert data.manifest()["counts"]["test"] == [1, 2, 0]
     listed = write_txt(tmp_path / "held_out" / "test.txt", ["dog/1.jpg"], CLASSES)
     train = write_txt(tmp_path / "train.txt", ["cat/0.jpg", "dog/0.jpg", "yak/0.jpg"], CLASSES)
-    data = build_data(config(train, test_path=str(listed), root=str(photos.parent)))
+    data = build_data(config(train, test_path=str(listed), root=str(photos)))
     assert data.part("test").labels.tolist() == [1]
-    assert data.test.root == photos.parent, "the root is that of both lists"
+    assert data.test.root == photos, "the root is that of both lists"
 
 
 def test_a_test_class_that_training_does_not_know_is_named(photos: Path, tmp_path: Path) -> None:
@@ -361,6 +362,48 @@ def test_paths_that_begin_one_folder_above_the_root_are_answered_with_it(own: Pa
     for values in ({}, {"root": str(own)}):
         with pytest.raises(MissingInputError, match=rf"(Add|Give) data\.root={tmp_path} to the command\."):
             build_data(config(own / "t.csv", subset="all", **values))
+
+
+def test_a_list_whose_files_lie_a_few_folders_away_is_answered_with_the_folder(
+    own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("work", "tables", "data of 2026"):
+        (tmp_path / folder).mkdir()
+    moved = own.rename(tmp_path / "data of 2026" / "photos")
+    table = tmp_path / "tables" / "t.csv"
+    table.write_text("path\ncat/0.jpg\ndog/1.jpg\ndog/9999.jpg\n")
+    monkeypatch.chdir(tmp_path / "work")
+    for values in ({}, {"root": str(tmp_path / "work")}, {"on_error": "skip"}):
+        with pytest.raises(MissingInputError, match=r"t\.csv, line 2: .*cat/0\.jpg is not below") as caught:
+            build_data(config(tmp_path / "work" / ".." / "tables" / "t.csv", subset="all", **values))
+        typed = str(caught.value).rpartition("Add " if "root" not in values else "Give ")[2]
+        assert shlex.split(typed.removesuffix(" to the command.")) == [f"data.root={moved}"]
+
+
+def test_a_list_whose_files_lie_nowhere_in_sight_is_told_of_the_root(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("path\nx/0.jpg\nx/1.jpg\n")
+    with pytest.raises(MissingInputError, match=r"nor is any other of its 2 images\. Add data\.root=FOLDER"):
+        build_data(config(tmp_path / "t.csv", subset="all"))
+
+
+def test_a_list_of_which_later_files_are_there_is_taken(own: Path) -> None:
+    absent = "".join(f"gone/{n}.jpg\n" for n in range(100))
+    (own / "t.csv").write_text(f"path\n{absent}cat/0.jpg\n")
+    assert len(build_data(config(own / "t.csv", subset="all")).train) == 101, "whoever decodes them counts the others"
+
+
+def test_labels_that_are_numbers_are_in_the_order_of_their_values(own: Path) -> None:
+    for texts in (["1.0", "2.0", "10.0"], ["-1", "0", "2.5"], ["2", "10", "10.5"], ["10", "9x", "a"]):
+        rows = [f"cat/{n}.jpg,{text}" for n, text in enumerate(texts)]
+        (own / "t.csv").write_text("path,label\n" + "\n".join(reversed(rows)))
+        assert build_data(config(own / "t.csv")).class_names == texts
+
+
+def test_a_name_that_begins_with_an_apostrophe_is_found_as_it_is(own: Path) -> None:
+    (own / "cat" / "0.jpg").rename(own / "'=a.jpg")
+    (own / "cat" / "1.jpg").rename(own / "-b.jpg")
+    (own / "t.csv").write_text("path\n'=a.jpg\n'-b.jpg\n")
+    assert build_data(config(own / "t.csv")).train.paths == ("'=a.jpg", "-b.jpg"), "the guard of our CSV, and none"
 
 
 def test_absolute_paths_elsewhere_are_answered_with_their_folder(own: Path, tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def test_images_from_outside_are_split_viewed_and_evaluated(tmp_path: Path) -> N
 def test_a_run_asks_for_a_data_set_that_is_not_known(tmp_path: Path) -> None:
     run = pretrain(tiny(), tmp_path / "x")
     del SOURCES._rows["stripes"]
-    with pytest.raises(ConfigError, match=r"the data stripes, which is not part of sdclr.*--use .*:stripes"):
+    with pytest.raises(ConfigError, match=r"the data stripes, which is not part of sdclr.*--use .*stripes"):
         resume(run.folder)
     with pytest.raises(ConfigError, match="there is no data set 'stripes'"):
         DataConfig.parse({"name": "stripes"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 from pathlib import Path
@@ -14,12 +15,13 @@ from PIL import Image
 from sdclr import PretrainConfig, Run, load_backbone, pretrain, write_report
 from sdclr.backbones import build_backbone
 from sdclr.data import DataConfig, build_data
-from sdclr.errors import ConfigError, DataError, MissingInputError
+from sdclr.errors import ConfigError, MissingInputError
 from sdclr.evaluation.features import extract_features
 from sdclr.evaluation.representation import effective_rank
 from sdclr.jobs.examine import examine
 from sdclr.jobs.report import build_unlabelled_report, is_examined
 from sdclr.presentation.html import render_unlabelled_html
+from sdclr.presentation.progress import NoProgress
 from sdclr.presentation.unlabelled import to_csv, to_markdown
 from sdclr.process_state import default_generators
 from sdclr.stateless_random import Stream, derive
@@ -122,16 +124,14 @@ def test_the_report_shows_all_that_needs_no_labels(run: Run) -> None:
 
 
 def test_a_report_works_at_once_and_with_the_images_gone(run: Run, photos: Path, tmp_path: Path) -> None:
-    from sdclr.presentation.progress import NoProgress
-
     moved = photos.rename(tmp_path / "elsewhere")
     try:
         with pytest.warns(UserWarning, match="reported without measurements: .* does not exist"):
-            report([run.folder], {"html"}, progress=NoProgress())  # type: ignore[arg-type]
+            report([run.folder], {"html"}, progress=NoProgress())
         page = (run.folder / "report.html").read_text()
         assert "was not examined: the images it was trained on were not at hand" in page
         assert "<svg" in page
-        report([run.folder], {"html"}, data_path=str(moved), progress=NoProgress())  # type: ignore[arg-type]
+        report([run.folder], {"html"}, data_path=str(moved), progress=NoProgress())
         assert "Nearest neighbours" in (run.folder / "report.html").read_text()
     finally:
         moved.rename(photos)
@@ -159,15 +159,30 @@ def test_a_forged_examination_is_named_and_read_no_further(run: Run, change: dic
     numbers = run.folder / "examination" / "numbers.json"
     numbers.write_text(json.dumps(json.loads(numbers.read_text()) | change))
     assert not is_examined(run), "so that it is made anew"
-    with pytest.raises(DataError, match=words):
-        build_unlabelled_report([run.folder])
+    with pytest.warns(UserWarning, match=words):
+        found = build_unlabelled_report([run.folder]).runs[0]
+    assert not found.measures
+    assert not found.gallery
 
 
-def test_a_picture_that_is_none_is_an_error(run: Run) -> None:
+def test_a_picture_that_is_none_is_left_out_and_drawn_again(run: Run) -> None:
     examine(run)
-    (run.folder / "examination" / "image-0000.jpg").write_bytes(b"<svg onload=x>")
-    with pytest.raises(DataError, match="no small JPEG"):
-        build_unlabelled_report([run.folder])
+    whole = build_unlabelled_report([run.folder]).runs[0]
+    (run.folder / "examination" / whole_name(whole.gallery[0].pictures[0].source, run)).write_bytes(b"<svg onload=x>")
+    assert not is_examined(run)
+    with pytest.warns(UserWarning, match=r"1 pictures in .*examination are lost or damaged .* sdclr report .* --data"):
+        page = render_unlabelled_html(build_unlabelled_report([run.folder]))
+    assert "onload" not in page
+    assert 0 < page.count("<img ") < 12 * 6 + 8 * 3
+    report([run.folder], {"html"}, progress=NoProgress())
+    assert is_examined(run)
+    assert (run.folder / "report.html").read_text().count("<img ") == 12 * 6 + 8 * 3
+
+
+def whole_name(source: str, run: Run) -> str:
+    """The file of a picture that a page holds."""
+    content = base64.b64decode(source.partition(",")[2])
+    return next(path.name for path in (run.folder / "examination").glob("*.jpg") if path.read_bytes() == content)
 
 
 def test_other_images_and_unfinished_runs_are_refused(run: Run, tmp_path: Path) -> None:
@@ -185,7 +200,9 @@ def test_other_images_and_unfinished_runs_are_refused(run: Run, tmp_path: Path) 
 def test_evaluated_runs_and_others_are_not_mixed(run: Run, tmp_path: Path) -> None:
     other = shutil.copytree(run.folder, tmp_path / "copy")
     (other / "evaluation").mkdir()
-    (other / "evaluation" / "cached.json").write_text("{}")
+    made = {"dataset": "images", "group_convention": "thirds", "train_counts": [], "class_names": [], "chance": 0.5}
+    split = {"number": 1, "fingerprint": "x"}
+    (other / "evaluation" / "cached.json").write_text(json.dumps({**made, "split": split, "probes": {}}))
     with pytest.raises(MissingInputError, match="has no evaluation"):
         write_report([run.folder, other], {"terminal"})
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sdclr import PretrainConfig, Run, build_report, evaluate, pretrain
+from sdclr import PretrainConfig, Run, build_report, embed, evaluate, pretrain
+from sdclr.data import DataConfig
 from sdclr.errors import ConfigError, DataError
 from sdclr.jobs.evaluate import evaluation_settings
 from sdclr.presentation.html import render_html
@@ -140,12 +141,12 @@ def test_a_table_that_names_no_image_at_all_says_what_the_images_are_called(trai
         evaluate(trained / "run", labels=file)
 
 
-def test_a_class_with_one_labelled_image_is_named_or_left_out(trained: Path) -> None:
+def test_a_class_with_one_labelled_image_is_left_out_with_a_warning_or_named(trained: Path) -> None:
     file = write_labels(trained, 5, more="dark/20.png,odd\n")
     with pytest.raises(DataError, match="fewer than 2 usable labelled images: odd"):
-        evaluate(trained / "run", labels=file)
+        evaluate(trained / "run", labels=file, untested="raise")
     with pytest.warns(UserWarning, match="1 of 3 classes are left out"):
-        content = evaluate(trained / "run", labels=file, untested="leave_out")
+        content = evaluate(trained / "run", labels=file)
     assert content.probes["linear"].per_class_accuracy[2] is None
     assert content.probes["linear"].num_test == [5, 5, 0]
 
@@ -214,6 +215,89 @@ def test_arrays_are_labelled_by_position(tmp_path: Path) -> None:
     content = evaluate(tmp_path / "run", labels=tmp_path / "l.csv", probes=["linear"])
     assert content.train_counts == [5, 5]
     assert content.probes["linear"].per_class_accuracy == [1.0, 1.0]
+
+
+def test_names_for_arrays_are_answered_with_positions(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (20, 12, 12, 3), dtype=np.uint8)
+    np.savez(tmp_path / "d.npz", images=images)
+    config = tiny({"name": "arrays", "path": str(tmp_path / "d.npz")})
+    pretrain(config.with_values({"views.size": 12, "batch_size": 20}), tmp_path / "run")
+    (tmp_path / "l.csv").write_text("path,label\ncat/0.jpg,cat\ndog/0.jpg,dog\n")
+    with pytest.raises(DataError, match=r"called like 0\. .* write their positions, from 0, in the column path\.$"):
+        evaluate(tmp_path / "run", labels=tmp_path / "l.csv")
+
+
+@pytest.mark.parametrize("name", ["d.npz", "a.jpg", "b.safetensors", "labels.csv", "labels.txt"])
+def test_a_binary_file_is_no_table_of_labels_and_is_not_shown(trained: Path, tmp_path: Path, name: str) -> None:
+    np.savez(tmp_path / "any.npz", images=np.arange(99.0))
+    (tmp_path / "any.npz").rename(tmp_path / name)
+    if name == "b.safetensors":
+        shutil.copy(trained / "run" / "backbone.safetensors", tmp_path / name)
+    if name == "a.jpg":
+        Image.new("RGB", (9, 9)).save(tmp_path / name)
+    with pytest.raises(DataError, match="is a binary file, and no list") as caught:
+        evaluate(trained / "run", labels=tmp_path / name)
+    assert "\\x" not in str(caught.value)
+    (tmp_path / "l.xlsx").write_bytes(b"PK")
+    with pytest.raises(DataError, match="is a spreadsheet: save it as CSV"):
+        evaluate(trained / "run", labels=tmp_path / "l.xlsx")
+
+
+def test_labels_in_the_csv_that_embed_writes_are_read_back(tmp_path: Path) -> None:
+    """Its guard against spreadsheets stands before paths and classes that begin with = or -."""
+    for number, level in enumerate(LEVELS.values()):
+        for path in write_images(tmp_path / "photos", 9, level, 0):
+            path.rename(tmp_path / "photos" / f"{'=-'[number]}{path.name}")
+    run = pretrain(tiny({"path": str(tmp_path / "photos")}), tmp_path / "run")
+    data = guarded_labels(tmp_path)
+    out = embed(run.folder, data, tmp_path / "f.csv")
+    assert out.read_text().count("\n'") == 18
+    content = evaluate(run, labels=out, settings={"data.label_column": "class"}, probes=["knn"])
+    assert content.class_names == ["-bright", "=dark"]
+    assert content.labels is not None
+    assert content.labels.num_labelled == 18
+
+
+def guarded_labels(folder: Path) -> DataConfig:
+    """The images of a run with labels whose names begin with - and =."""
+    names = sorted(path.name for path in (folder / "photos").iterdir())
+    rows = [f"{name},{'=dark' if name[0] == '=' else '-bright'}" for name in names]
+    (folder / "labels.csv").write_text("path,label\n" + "\n".join(rows))
+    return DataConfig(name="images", path=str(folder / "labels.csv"), root=str(folder / "photos"), subset="all")
+
+
+def test_folders_as_labels_work_where_photos_were_added_since(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained / "photos", tmp_path / "photos")
+    run = pretrain(tiny({"path": str(tmp_path / "photos")}), tmp_path / "run")
+    before = evaluate(run, settings={"data.labels": "folders"}, probes=["knn"])
+    write_images(tmp_path / "photos" / "another", 3, 120, 1)
+    shutil.copy(tmp_path / "photos" / "dark" / "00.png", tmp_path / "photos" / "dark" / "new.png")
+    with pytest.warns(UserWarning, match=r"4 images came after .* and are left aside \(first: another/00\.png\)"):
+        after = evaluate(run, settings={"data.labels": "folders"}, probes=["knn"])
+    for key in ("class_names", "train_counts", "split"):
+        assert getattr(after, key) == getattr(before, key)
+    assert after.probe("knn").per_class_accuracy == before.probe("knn").per_class_accuracy
+
+
+def test_the_report_names_labels_and_test_set_and_tells_evaluations_apart(trained: Path, tmp_path: Path) -> None:
+    first = shutil.copytree(trained / "run", tmp_path / "first")
+    second = shutil.copytree(trained / "run", tmp_path / "second")
+    settings = {"data.test_path": str(trained / "test")}
+    evaluate(first, labels=write_labels(trained, 6, "six.csv"), settings=settings, probes=["knn"])
+    evaluate(second, labels=write_labels(trained, 8, "eight.csv"), settings=settings, probes=["knn"])
+    report = build_report([first])
+    assert report.title == "SimCLR on photos"
+    assert "for 1 epoch on photos" in report.description
+    assert "Labels: six.csv, 12 of 36 images. Test set: test, 10 images." in report.description
+    with pytest.raises(
+        ConfigError, match=r"first was evaluated with 12 labels of six\.csv, tested on test, and "
+    ) as caught:
+        build_report([first, second])
+    assert "Evaluate both alike" in str(caught.value)
+    assert "fingerprint" not in str(caught.value)
+    evaluate(second, labels=write_labels(trained, 6, "six.csv"), settings=settings, probes=["knn"])
+    with pytest.raises(ConfigError, match="the same thing twice"):
+        build_report([first, second])
 
 
 def test_images_in_a_zip_are_labelled_by_their_names_in_it(trained: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import shlex
 import shutil
 import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -247,6 +248,30 @@ def test_a_run_goes_on_with_other_workers_and_where_its_images_have_moved(
     assert (code, "was trained on other data" in err) == (78, True)
 
 
+@pytest.mark.parametrize("kind", ["folder", "list", "glob"])
+def test_resume_says_the_command_that_goes_on_where_the_images_have_moved(
+    sdclr: Cli, tmp_path: Path, kind: str
+) -> None:
+    names = sorted(str(path.relative_to(tmp_path / "photos")) for path in (tmp_path / "photos").rglob("*.jpg"))
+    (tmp_path / "list.csv").write_text("\n".join(["path", *names]))
+    source = {"folder": ["photos"], "list": ["list.csv", "data.root=photos"], "glob": ["photos/**/*.jpg"]}[kind]
+    code, _, err = sdclr("pretrain", *source, "--out", "runs/x y", *TINY)
+    assert code == 0, err
+    trained = (tmp_path / "runs/x y/backbone.safetensors").read_bytes()
+    (tmp_path / "runs/x y/backbone.safetensors").unlink()  # it goes on from the checkpoint of the last step
+    (tmp_path / "photos").rename(tmp_path / "moved")
+    code, _, err = sdclr("resume", "runs/x y")
+    assert code == 66
+    assert len(textwrap.wrap(err.replace(str(tmp_path), "/home"), 80)) <= 3, err
+    words = shlex.split(err.partition("If they have moved: ")[2])
+    place = "moved/**/*.jpg" if kind == "glob" else "moved"
+    code, _, err = sdclr(*[word.replace("PATH", place) for word in words[1:]])
+    assert code == 0, err
+    assert (tmp_path / "runs/x y/backbone.safetensors").read_bytes() == trained
+    code, _, err = sdclr("resume", "runs/x y")
+    assert code == 0, "the run knows where they are now"
+
+
 def test_wrong_folders_get_one_sentence(sdclr: Cli, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     write_photos(tmp_path / "few", 5)
@@ -300,6 +325,48 @@ def test_photos_without_labels_are_not_sent_to_an_evaluation(sdclr: Cli, tmp_pat
     assert "next: nothing is left to do" in out
 
 
+@pytest.mark.filterwarnings("always:.*cannot be decoded and are left out")
+@pytest.mark.parametrize("num_sound", [32, 33])
+def test_bad_files_are_not_counted_for_the_batch(sdclr: Cli, tmp_path: Path, num_sound: int) -> None:
+    for path in sorted((tmp_path / "photos").rglob("*.jpg"))[num_sound - 1 :]:
+        path.write_bytes(path.read_bytes()[:200])
+    shutil.copy(tmp_path / "photos/rare/0.jpg", tmp_path / "photos/rare/same.jpg")
+    num_bad = 34 - (num_sound - 1)
+    given = ("data.on_error=skip", "data.max_skipped=9", "epochs=1", "backbone.width=2", "views.size=32")
+    code, out, err = sdclr("pretrain", "photos", "--out", "runs/x", *given)
+    assert code == 0, err
+    assert f"{num_bad} of 35 images cannot be decoded and are left out" in err
+    assert f"{num_sound} images found" in out
+    assert f"batch_size={num_sound} all images there are" in out
+
+
+def test_too_few_sound_files_are_counted_without_the_bad_ones(sdclr: Cli, tmp_path: Path) -> None:
+    for path in sorted((tmp_path / "photos").rglob("*.jpg"))[:3]:
+        path.write_bytes(b"no image")
+    code, _, err = sdclr("pretrain", "photos", "--out", "runs/x", "data.on_error=skip", "data.max_skipped=9", *TINY)
+    assert code == 65
+    assert "photos holds 31 images" in err
+    assert "files that cannot be decoded left out: 3" in err
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (["backbone.name=resnet19"], ["got 'resnet19'", "Did you mean resnet18"]),
+        (["backbone.name=timm:resnt18", "views.size=32"], ["timm has no model 'resnt18'"]),
+        (["backbone.name=torchvision:resnet19", "views.size=32"], ["torchvision has no classification model"]),
+        (["backbone.name=torchvision:vit_b_32", "views.size=50"], ["no images of 50 x 50 px", "views.size=64"]),
+    ],
+)
+def test_a_network_that_cannot_be_is_refused_before_anything_is_explained(
+    sdclr: Cli, settings: list[str], words: list[str]
+) -> None:
+    code, out, err = sdclr("pretrain", "photos", "--out", "runs/x", *settings)
+    assert (code, out) == (78, "")
+    assert all(word in err for word in words), err
+    assert len(textwrap.wrap(err, 80)) <= 3, err
+
+
 # ---- more photos next month, more epochs, other settings
 
 
@@ -321,7 +388,8 @@ def test_what_has_changed_since_a_run_is_answered_first_with_what_to_do(
         code, _, err = sdclr("pretrain", "photos", "--out", "runs/a", *TINY)
     assert code == 78
     assert err.startswith("error: 3 new, 0 gone: start a new run with --weights runs/a and another --out."), err
-    assert "3 new (july/common/1.jpg, july/common/2.jpg, july/rare/0.jpg)" in err
+    assert "first new: july/common/1.jpg" in err
+    assert len(textwrap.wrap(err, 80)) <= 3, "and no fingerprints, where names say it"
     code, _, err = sdclr("pretrain", "photos", "--weights", "runs/a", "--out", "runs/b", *TINY)
     assert code == 0, err
     assert Run("runs/b").backbone_path.is_file()

@@ -183,7 +183,7 @@ def test_one_checkpoint_is_evaluated_from_the_command_line(
         ([str(archive / files.pretrained), "runs/theirs", *what], 78, "one checkpoint file alone"),
         (["runs/theirs/backbone.safetensors", *what], 78, "give the run folder"),
         ([str(archive / files.pretrained), *what, "--classifier", "linear"], 76, "holds no classifier"),
-        (["nowhere.pt", "--probes", "knn"], 66, "not a run folder"),
+        (["nowhere.pt", "--probes", "knn"], 66, "nowhere.pt does not exist"),
         ([str(archive / files.linear), *settings, "--classifier", "linear", "--probes", "knn"], 78, "leave out --prot"),
     ):
         code, _, err = sdclr(*arguments)

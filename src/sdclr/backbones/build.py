@@ -56,6 +56,7 @@ def build_backbone(config: BackboneConfig) -> Backbone:
         from sdclr.backbones.pretrained import check_pretrained
 
         check_pretrained(config.name, config.width, config.stem)
+    require_known_network(config.name)
     build: Callable[[str, BackboneConfig], nn.Module] = load(row.builder)
     network = build(config.name.partition(":")[2], config)
     constants = input_constants(config)
@@ -73,6 +74,23 @@ def require_row(name: str) -> BackboneRow:
         f"backbone.name must be one of {', '.join([*DEPTHS, *own])}, torchvision:<name> or timm:<name>, got {name!r}."
         f"{near}"
     )
+
+
+def require_known_network(backbone: str) -> None:
+    """ConfigError, with the nearest names, for a name that no network of ours, yours, timm's or torchvision's has."""
+    library = require_row(backbone).name
+    name = backbone.partition(":")[2]
+    if library == "timm":
+        import timm  # seconds, and only networks of timm need it
+
+        if not timm.is_model(name):
+            raise ConfigError(f"timm has no model {name!r}.{_did_you_mean(name, timm.list_models())}")
+    elif library == "torchvision":
+        import torchvision
+
+        names = torchvision.models.list_models(module=torchvision.models)
+        if name not in names:
+            raise ConfigError(f"torchvision has no classification model {name!r}.{_did_you_mean(name, names)}")
 
 
 def offers_pretrained(config: BackboneConfig) -> bool:
@@ -106,11 +124,10 @@ def own_network(_: str, config: BackboneConfig) -> nn.Module:
 
 
 def timm_network(name: str, config: BackboneConfig) -> nn.Module:
-    options = config.options
-    import timm  # seconds, and only networks of timm need it
+    import timm
 
-    if not timm.is_model(name):
-        raise ConfigError(f"timm has no model {name!r}.{_did_you_mean(name, timm.list_models())}")
+    options = config.options
+
     if loading := [key for key in options if key.startswith(("checkpoint", "pretrained")) or key == "cache_dir"]:
         raise ConfigError(f"backbone.options.{loading[0]} loads weights unchecked; use weights or backbone.pretrained.")
     try:
@@ -123,10 +140,6 @@ def torchvision_network(name: str, config: BackboneConfig) -> nn.Module:
     import torchvision
 
     options = config.options
-
-    names = torchvision.models.list_models(module=torchvision.models)
-    if name not in names:
-        raise ConfigError(f"torchvision has no classification model {name!r}.{_did_you_mean(name, names)}")
     if name in ("googlenet", "inception_v3"):
         options = {"aux_logits": False, "init_weights": True} | options  # their defaults return tuples, and warn
     try:

@@ -14,9 +14,13 @@ from sdclr.backbones import Backbone, BackboneConfig, build_backbone
 from sdclr.backbones.backbone import measure_feature_dim
 from sdclr.errors import ConfigError
 from sdclr.process_state import default_generators, silenced_warnings
+from sdclr.safe_text import shown
 
 SIZE_OPTIONS = ("img_size", "image_size", "input_size")
 """Keywords of torchvision's and timm's constructors that say for which images a network is built."""
+
+OFFERED_SIZES = (32, 64, 84, 96, 112, 128, 160, 192, 224, 240, 256, 288, 384)
+"""Usual sides of images, multiples of all usual patches among them: offered where a network does not take another."""
 
 _MAXVIT_REDUCTION = 32
 """Image side / side of the last stage's maps in torchvision's MaxViT."""
@@ -26,8 +30,30 @@ def fitted_to(config: BackboneConfig, image_size: int) -> BackboneConfig:
     """``config`` with the options that make its network take images of ``image_size`` x ``image_size`` px.
 
     Unchanged where the network takes them as it is, and where the options name a size already. Raises ConfigError for a
-    network that cannot take images of this size in any way that is known here.
+    network that cannot take images of this size in any way that is known here, with the nearest size that it takes.
     """
+    try:
+        return _fitted_to(config, image_size)
+    except ConfigError as error:
+        for size in sorted(OFFERED_SIZES, key=lambda one: abs(one - image_size)):
+            if size != image_size and takes(config, size):
+                raise ConfigError(
+                    f"{config.name} takes no images of {image_size} x {image_size} px; the nearest usual size that it "
+                    f"takes: views.size={size} ({shown(error.__cause__ or error, 100)})"
+                ) from None
+        raise
+
+
+def takes(config: BackboneConfig, image_size: int) -> bool:
+    """Whether the network takes images of ``image_size`` x ``image_size`` px, with options of ours if need be."""
+    try:
+        _fitted_to(config, image_size)
+    except ConfigError:
+        return False
+    return True
+
+
+def _fitted_to(config: BackboneConfig, image_size: int) -> BackboneConfig:
     kind, _, name = config.name.rpartition(":")
     if kind not in ("timm", "torchvision") or any(option in config.options for option in SIZE_OPTIONS):
         return config

@@ -114,10 +114,30 @@ def name_differences(before: Sequence[Content], paths: Sequence[str]) -> list[st
     return differences([one._replace(digest="") for one in before], [Content(path, "", 0, 0) for path in paths])
 
 
-def _counts(before: Sequence[Content], paths: Sequence[str]) -> tuple[int, int]:
-    """How many names are new, and how many are gone."""
-    old = {one.path for one in before if one.digest != ABSENT}
-    return len(set(paths) - {one.path for one in before}), len(old - set(paths))
+def _other_data(
+    run: Path, parts: Iterable[tuple[Sequence[str], Sequence[Content]]], trained_on: str, found: str
+) -> ConfigError:
+    """How many names are new and gone, and what to do; fingerprints where the names do not say it.
+
+    ``parts``: the names of now, and what was recorded.
+    """
+    new: list[str] = []
+    gone: list[str] = []
+    for paths, before in parts:
+        here = set(paths)
+        new += sorted(here.difference(one.path for one in before))
+        gone += [one.path for one in before if one.digest != ABSENT and one.path not in here]
+    if not new and not gone:
+        return ConfigError(
+            f"other images, other labels or another split: {_afresh(run)}\n{run} was trained on other data: "
+            f"fingerprint {trained_on}, now {found}."
+        )
+    firsts = {"new": new, "gone": gone}
+    first = ", ".join(f"first {what}: {printable(names[0])}" for what, names in firsts.items() if names)
+    return ConfigError(
+        f"{len(new)} new, {len(gone)} gone: {_afresh(run)}\n{run} was trained on other data ({first}); to go on with "
+        "it, give it those (--data, if they have moved)."
+    )
 
 
 def _afresh(run: Path) -> str:
@@ -190,16 +210,7 @@ def require_recorded(record: Path, files: Mapping[str, ImageFiles], trained_on: 
     recorded = read_record(record)
     parts = [(part, images, recorded[part]) for part, images in files.items() if recorded and part in recorded]
     if found != trained_on:
-        problems = [f"{part}: {one}" for part, images, old in parts for one in name_differences(old, images.paths)]
-        counts = [_counts(old, images.paths) for _, images, old in parts]
-        new, gone = (sum(numbers) for numbers in zip((0, 0), *counts, strict=True))
-        what = f"{new} new, {gone} gone" if problems else "other images, other labels or another split"
-        detail = f" ({'; '.join(problems)})" if problems else ""
-        raise ConfigError(
-            f"{what}: {_afresh(record.parent)}\n{record.parent} was trained on other data{detail}; to go on with it, "
-            "give it the data it was trained on (--data, if they have moved). "
-            f"Fingerprint {trained_on}, now {found}."
-        )
+        raise _other_data(record.parent, [(images.paths, old) for _, images, old in parts], trained_on, found)
     problems = []
     for part, images, old in parts:
         now = [one for one in read_contents(images, old) if one.digest != ABSENT]  # whoever opens it says so

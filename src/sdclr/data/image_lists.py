@@ -243,6 +243,10 @@ def _images_of(
 
 
 def _no_paths(table: Table) -> DataError:
+    if not table.columns and not table.left_out:
+        return DataError(
+            f"{table.file} is empty. A table has a column path (or file, filename, image) and a row for each image."
+        )
     how, names = "", "it has the columns"
     if table.delimiter is not None:
         names = "its first line names the columns"

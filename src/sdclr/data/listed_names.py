@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from sdclr.safe_text import csv_cell
+
 
 class MatchedNames(NamedTuple):
     """The entries of a list as their files are called."""
@@ -41,6 +43,8 @@ def match_names(root: Path, paths: Sequence[str]) -> MatchedNames:
         bare = path.strip()
         if names.has(path):
             found.append(path)
+        elif names.has(guarded := str(csv_cell(path))):  # its own apostrophe was taken for a guard
+            found.append(guarded)
         elif bare != path and names.has(bare):
             found.append(bare)
             num_padded += 1

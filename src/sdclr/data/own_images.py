@@ -6,8 +6,11 @@ N images, C classes. Labels are known where a list brings them, or where sub-fol
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Iterable
+from decimal import Decimal
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,7 +34,7 @@ from sdclr.data.tables import TABLE_SUFFIXES
 from sdclr.data.tar_shards import expand_braces, read_shards
 from sdclr.data.zip_files import ZIP_SUFFIX, read_zip
 from sdclr.errors import ConfigError, DataError, MissingInputError
-from sdclr.safe_text import shown
+from sdclr.safe_text import command, shown
 
 ACCEPTED = (
     "a folder of images, a .txt list, a table (.csv, .tsv, .jsonl, .json, .parquet), .tar shards, a .zip, a quoted "
@@ -42,8 +45,14 @@ SHARD_SUFFIX = ".tar"
 SPREADSHEETS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
 FILES_LOOKED_FOR = 64
 """Entries of a list for which another root is looked for, where none of them is there."""
+FOLDERS_LOOKED_INTO = 500
+"""Folders that are listed on the way, each up to ENTRIES_LOOKED_AT entries."""
+ENTRIES_LOOKED_AT = 10_000
 TURNED_SUFFIXES = {"TIFF": (".tif", ".tiff"), "HEIC": HEIF_SUFFIXES}
 """Files that their readers turn as they say, whatever is asked for."""
+
+
+_NUMBER = re.compile(r"-?[0-9]{1,100}(\.[0-9]{1,100})?")
 
 
 class _Rules(NamedTuple):
@@ -258,24 +267,49 @@ def _find_listed(listed: ListedImages, root: Path, rules: _Rules) -> FoundImages
 
 
 def _hint_at_the_root(listed: ListedImages, root: Path, rules: _Rules) -> None:
-    """MissingInputError that says which data.root is meant, where paths begin in another folder.
+    """MissingInputError that asks for data.root where no listed file is below ``root``, and names the folder if seen.
 
-    Such as the one where the command runs, which is what most programs take them for.
+    Such as the one where the command runs, which is what most programs take for the beginning of paths.
     """
     sample = listed.paths[:FILES_LOOKED_FOR]
     if any(os.path.lexists(root / path) for path in sample):
         return
-    for place in (Path.cwd(), root.parent):
-        if place.absolute() == root.absolute():
-            continue
-        if any(os.path.lexists(place / path) for path in sample):
-            here = " (where this command runs)" if place == Path.cwd() else ""
-            begin, add = ("data.root", "Give") if rules.root is not None else ("the list's own folder", "Add")
-            there = shown(place.absolute())
-            raise MissingInputError(
-                f"{listed.where(0)}: {printable(sample[0])} is not below {printable(root)}, {begin}, "
-                f"and it is below {there}{here}. {add} data.root={there} to the command."
-            )
+    begin, add = ("data.root", "Give") if rules.root is not None else ("the list's own folder", "Add")
+    first = f"{listed.where(0)}: {printable(sample[0])} is not below {printable(root)}, {begin}"
+    if (place := _folder_above(sample, root)) is not None:
+        here = " (where this command runs)" if place == Path.cwd() else ""
+        raise MissingInputError(
+            f"{first}, and it is below {shown(place)}{here}. {add} {command(f'data.root={place}')} to the command."
+        )
+    if not any(os.path.lexists(root / path) for path in listed.paths[FILES_LOOKED_FOR:]):
+        others = f", nor is any other of its {len(listed.paths)} images" if len(listed.paths) > 1 else ""
+        raise MissingInputError(f"{first}{others}. {add} data.root=FOLDER, where its paths begin, to the command.")
+
+
+def _folder_above(sample: list[str], root: Path) -> Path | None:
+    """The nearest folder below which most of these files are: here, beside the list, or a few folders down from these.
+
+    Looks into FOLDERS_LOOKED_INTO folders at most.
+    """
+    beside = Path(os.path.realpath(root))
+    places = list(dict.fromkeys([Path.cwd(), beside.parent, beside]))
+    for number, place in enumerate(places):  # grows while it is gone through: the nearest come first
+        found = sum(os.path.lexists(place / path) for path in sample)
+        if 2 * found > len(sample):
+            return place
+        if number < FOLDERS_LOOKED_INTO and len(places) < FOLDERS_LOOKED_INTO:
+            places += sorted(_folders_in(place).difference(places))
+    return None
+
+
+def _folders_in(place: Path) -> set[Path]:
+    """Folders that are not hidden, among the first entries."""
+    try:
+        with os.scandir(place) as entries:
+            first = islice(entries, ENTRIES_LOOKED_AT)
+            return {Path(one.path) for one in first if one.name[0] != "." and one.is_dir(follow_symlinks=False)}
+    except OSError:
+        return set()
 
 
 def _refuse_repeated(listed: ListedImages, paths: list[str]) -> None:
@@ -361,9 +395,11 @@ def _turned_in_any_case(paths: Iterable[str]) -> list[str]:
 
 
 def class_names_of(labels: list[str] | None) -> list[str]:
-    """The distinct labels [C]: by value where all are whole numbers, else as text."""
+    """The distinct labels [C]: by value where all are numbers (2, 10 and 2.0, 10.0 as programs write them), else as
+    text.
+    """
     names = sorted(set(labels or ()))
-    return sorted(names, key=int) if all(name.isascii() and name.isdigit() for name in names) else names
+    return sorted(names, key=Decimal) if all(map(_NUMBER.fullmatch, names)) else names
 
 
 def _files(

@@ -137,6 +137,11 @@ def read_text(path: Path) -> str:
             "Save it again, as UTF-8."
         )
     if marked is None:
+        if _is_binary(content):
+            raise DataError(
+                f"{path} is a binary file, and no list. Give lines of text (.txt, .csv, .tsv, .jsonl) or a table in "
+                "Parquet (.parquet)."
+            )
         return content.decode("utf-8", "surrogateescape")
     try:
         return content.decode(marked, "surrogateescape" if marked == "utf-8-sig" else "strict")
@@ -145,6 +150,13 @@ def read_text(path: Path) -> str:
             f"image list {path} begins as {marked.upper()} text and is none at byte {error.start}: {error.reason}. "
             "Save it again, as UTF-8."
         ) from None
+
+
+def _is_binary(content: bytes) -> bool:
+    """Whether the beginning is no text in any of the usual encodings: control characters where words should be."""
+    beginning = content[:1024]
+    controls = sum(byte < 32 and byte not in b"\t\n\r\f\x1b" for byte in beginning)
+    return controls > 0.05 * len(beginning) or content[:16].count(0) > 1
 
 
 def _problem(name: str, label: str, line: str) -> str | None:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from sdclr.data.split_files import read_lines, read_text
 from sdclr.documents import parse_json
 from sdclr.errors import ConfigError, DataError
-from sdclr.safe_text import shown
+from sdclr.safe_text import shown, without_guard
 
 DELIMITED = (".csv", ".tsv", ".tab")
 JSON_LINES = (".jsonl", ".ndjson")
@@ -108,7 +108,10 @@ def _padded(delimiter: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
 
 
 def read_delimited(file: Path, known: Collection[str] = ()) -> Table:
-    """Values with one delimiter between them. Raises DataError naming the line."""
+    """Values with one delimiter between them. Raises DataError naming the line.
+
+    The apostrophe that our own CSV files have before what a spreadsheet would take for a formula is dropped.
+    """
     text, num_skipped = read_text(file), 0
     delimiters: Iterable[str] = "\t" if file.suffix.lower() in (".tsv", ".tab") else _DELIMITERS
     if said := _EXCELS_LINE.match(text):
@@ -121,7 +124,7 @@ def read_delimited(file: Path, known: Collection[str] = ()) -> Table:
     rows: list[list[str]] = []
     lines: list[int] = []
     try:
-        names = _distinct(name.strip() for name in next(reader, []))
+        names = _distinct(without_guard(name.strip()) for name in next(reader, []))
         for fields in reader:
             if not any(map(str.strip, fields)):
                 continue
@@ -138,7 +141,7 @@ def read_delimited(file: Path, known: Collection[str] = ()) -> Table:
             f"{file}, line {reader.line_num + num_skipped}: not a table of "
             f"{_singular(delimiter)}-separated values: {error}."
         ) from None
-    columns = {name: [fields[number] for fields in rows] for number, name in enumerate(names)}
+    columns = {name: [without_guard(fields[number]) for fields in rows] for number, name in enumerate(names)}
     return Table(file, columns, lines, delimiter=delimiter)
 
 

@@ -60,13 +60,12 @@ def images_of(run: Run, config: DataConfig, option: str = "--data ") -> Data:
 def warn_of_changes(run: Run, data: Data) -> None:
     """A warning where the images are not those that the run was trained on."""
     try:
-        recorded = _recorded(run)
+        recorded, left_out = _recorded(run), run.skipped_images()
     except DataError as error:
         warnings.warn(f"whether the images are those that were trained on, nobody can say: {error}", stacklevel=3)
         return
     if not recorded or not isinstance(data.train, ImageFiles):
         return
-    left_out = run.skipped_images()
     now = [one for one in read_contents(data.train, recorded) if one.path not in left_out]
     if changed := differences(recorded, now):
         warnings.warn(

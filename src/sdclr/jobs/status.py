@@ -10,6 +10,7 @@ from typing import Any, Literal
 from sdclr.errors import DataError, MissingInputError, SdclrError
 from sdclr.run import STATUS_FILE, Run
 from sdclr.run_consistency import foreign_metrics, require_own_backbone
+from sdclr.safe_text import shown
 
 State = Literal["running", "done", "preempted", "interrupted", "failed"]
 
@@ -75,6 +76,8 @@ def read_status(folder: Path | str) -> RunStatus:
     """How the run in ``folder`` stands. MissingInputError when there is none."""
     run = Run(folder)
     if not run.exists and not (run.folder / STATUS_FILE).is_file():
+        if not run.folder.exists():
+            raise MissingInputError(f"run folder {shown(run.folder)} does not exist.")
         raise MissingInputError(f"{run.folder} is not a run folder: it has neither config.yaml nor {STATUS_FILE}.")
     told: dict[str, Any] = {}
     metrics: list[dict[str, Any]] = []

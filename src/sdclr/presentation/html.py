@@ -58,13 +58,14 @@ def _curves_of(run: UnlabelledRun, number: int) -> list[Plot]:
     return figures
 
 
-def render_html(report: Report) -> str:
-    """The whole page as text."""
+def render_html(report: Report, runs: Sequence[UnlabelledRun] = ()) -> str:
+    """The whole page as text; ``runs``: what is to be shown of their images besides the numbers."""
     from sdclr.presentation import plots  # matplotlib, which only a page needs
 
     colours = plots.arm_colours(report.arms)
     return _template("report.html.j2").render(
         report=report,
+        runs=[{**vars(run), "curves": []} for run in runs],  # the page has the curves of all runs
         tables=tables,
         columns=COLUMNS,
         bars=_bar_plots(report, colours),

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from sdclr.presentation.evaluated import EvaluatedReport
 from sdclr.presentation.report import Report
 from sdclr.presentation.unlabelled import UnlabelledReport, UnlabelledRun
 
@@ -15,9 +16,14 @@ JSON_MARK = '{"sdclr_report": 1'
 """What our JSON reports begin with; the number is that of their form."""
 
 
-def to_json(report: Report | UnlabelledReport) -> str:
+def to_json(report: EvaluatedReport | UnlabelledReport) -> str:
     """One object on one line."""
-    content = _unlabelled(report) if isinstance(report, UnlabelledReport) else _evaluated(report)
+    if isinstance(report, UnlabelledReport):
+        content = _unlabelled(report)
+    else:
+        content = _evaluated(report.numbers)
+        if report.runs:
+            content["without_labels"] = [_unlabelled_run(run) for run in report.runs]
     return json.dumps({"sdclr_report": 1, **_without_nan(content)}, allow_nan=False) + "\n"
 
 

@@ -130,17 +130,22 @@ def render_terminal(report: UnlabelledReport, console: Console) -> None:
     for run in report.runs:
         console.print(Text(one_line(run.title), style="bold"))
         console.print(Text(one_line(run.description)))
-        if not run.measures:
-            console.print(Text(one_line(run.why_not_examined)))
-        else:
-            console.print(Text(one_line(run.verdict)))
-            console.print(_measures_table(run))
-            if run.why_no_comparison:
-                console.print(Text(f"Before training: {one_line(run.why_no_comparison)}.", style="dim"))
-        for found in run.lists:
-            console.print(Text(one_line(found.title)))
-        if run.choices:
-            console.print(_choices_table(run))
+        render_run(run, console)
+
+
+def render_run(run: UnlabelledRun, console: Console) -> None:
+    """Print what is known of a run without labels, under a title that somebody else has printed."""
+    if not run.measures:
+        console.print(Text(one_line(run.why_not_examined)))
+    else:
+        console.print(Text(one_line(run.verdict)))
+        console.print(_measures_table(run))
+        if run.why_no_comparison:
+            console.print(Text(f"Before training: {one_line(run.why_no_comparison)}.", style="dim"))
+    for found in run.lists:
+        console.print(Text(one_line(found.title)))
+    if run.choices:
+        console.print(_choices_table(run))
 
 
 def _measures_table(run: UnlabelledRun) -> Table:
@@ -167,21 +172,27 @@ def to_markdown(report: UnlabelledReport) -> str:
     """The same as GitHub-flavoured Markdown."""
     parts: list[str] = []
     for run in report.runs:
-        parts += [f"# {markdown(run.title)}", markdown_line(run.description)]
-        if run.measures:
-            header = [f"On {run.num_sampled} of {run.num_images:,} images", "before training", "after training"]
-            body = [[one.name, one.before_text, one.after_text] for one in run.measures]
-            parts += [markdown_line(run.verdict), markdown_table(header, body, num_text_columns=1)]
-        else:
-            parts.append(markdown_line(run.why_not_examined))
-        for found in run.lists:
-            parts += [f"## {markdown(found.title)}"]
-            if found.lines:
-                parts.append("\n".join(f"- {markdown(line)}" for line in found.lines))
-        if run.choices:
-            rows = [[one.setting, one.value, one.reason] for one in run.choices]
-            parts += ["## Settings", markdown_table(["setting", "value", "reason"], rows, num_text_columns=3)]
+        parts += [f"# {markdown(run.title)}", markdown_line(run.description), *markdown_parts(run)]
     return "\n\n".join(parts) + "\n"
+
+
+def markdown_parts(run: UnlabelledRun) -> list[str]:
+    """The paragraphs, tables and lists of one run, below its title."""
+    parts: list[str] = []
+    if run.measures:
+        header = [f"On {run.num_sampled} of {run.num_images:,} images", "before training", "after training"]
+        body = [[one.name, one.before_text, one.after_text] for one in run.measures]
+        parts += [markdown_line(run.verdict), markdown_table(header, body, num_text_columns=1)]
+    else:
+        parts.append(markdown_line(run.why_not_examined))
+    for found in run.lists:
+        parts += [f"## {markdown(found.title)}"]
+        if found.lines:
+            parts.append("\n".join(f"- {markdown(line)}" for line in found.lines))
+    if run.choices:
+        rows = [[one.setting, one.value, one.reason] for one in run.choices]
+        parts += ["## Settings", markdown_table(["setting", "value", "reason"], rows, num_text_columns=3)]
+    return parts
 
 
 CSV_HEADER = ("run", "measure", "images", "before", "before_half_width", "after", "after_half_width")

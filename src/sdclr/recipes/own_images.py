@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sdclr.backbones import BackboneConfig, offers_pretrained
-from sdclr.backbones.image_sizes import fitted_to, named_sizes
+from sdclr.backbones.build import require_known_network
+from sdclr.backbones.image_sizes import OFFERED_SIZES, fitted_to, named_sizes, takes
 from sdclr.data import DataConfig, steps_per_epoch
 from sdclr.errors import ConfigError, DataError
 from sdclr.methods import SDCLRConfig
@@ -20,8 +21,6 @@ from sdclr.settings import PretrainConfig
 
 FEWEST_IMAGES = 32
 VIEW_SIZES = (32, 64, 96, 128, 160, 224)
-OTHER_VIEW_SIZES = (84, 112, 192, 240, 256, 288, 384)
-"""For networks that take none of the others: patches of 14 px, for example, or attention over a fixed grid."""
 LARGEST_VIEW_ON_CPU = 96
 SMALL_STEM_UP_TO = 64
 STEPS = {"cpu": 400, "cuda": 20_000}
@@ -90,7 +89,10 @@ def own_images(
     method = {"name": given.get("method.name", "sdclr")}
     start = {"recipe": "own_images", "data": data.to_dict(), "method": method}
     chooser = _Chooser(PretrainConfig.parse(start).with_values(given), given)
+    if "backbone.name" in given and chooser.config.backbone.name != "custom":
+        require_known_network(chooser.config.backbone.name)
     _choose_views_and_network(chooser, num_images, typical_side, on_cpu=device == "cpu", trained=trained)
+    fitted_to(chooser.config.backbone, chooser.config.views.size)  # a network that takes no such views is refused here
     _choose_length(chooser, num_images, device, free_memory_bytes)
     _choose_method(chooser)
     return chooser.config, chooser.choices
@@ -141,16 +143,11 @@ def _size_taken(backbone: BackboneConfig, size: int, reason: str) -> tuple[int, 
     """``size``, or the nearest one that a network built for few sizes takes, and why. ConfigError where none is."""
     if sizes := named_sizes(backbone):
         return sizes[0], f"{backbone.name} is built for it (backbone.options, or the weights' own)"
-    refusal: ConfigError | None = None
-    for candidate in sorted({size, *VIEW_SIZES, *OTHER_VIEW_SIZES}, key=lambda one: abs(one - size)):
-        try:
-            fitted_to(backbone, candidate)
-        except ConfigError as error:
-            refusal = refusal or error
-            continue
-        return candidate, reason if candidate == size else f"{backbone.name} does not take {size} px"
-    assert refusal is not None
-    raise refusal
+    for candidate in sorted({size, *OFFERED_SIZES}, key=lambda one: abs(one - size)):
+        if takes(backbone, candidate):
+            return candidate, reason if candidate == size else f"{backbone.name} does not take {size} px"
+    fitted_to(backbone, size)  # raises, and says why
+    raise AssertionError("a size that is not taken is refused")
 
 
 def _is_asked_for(trained: BackboneConfig, given: Mapping[str, Any]) -> bool:

@@ -40,6 +40,9 @@ BUSY = 0.5
 """Cores kept busy by other work from which a measured time is not the machine's own."""
 SAMPLE = 256
 """Headers that are read to learn the images' typical size."""
+FEW = 2048
+"""Images up to which bad files are counted before the batch size is chosen: seconds of decoding. Of more images, those
+that are left out decide about the size of the last batch alone."""
 DEEP_SAMPLE = 32
 """Images of 16 bits that are decoded to learn how many of them they use."""
 
@@ -64,21 +67,31 @@ def own_config(path: str, values: dict[str, Any], out: Path, console: Console) -
         seen.append(Choice("data.grey_bits", bits, reason))
         data = data.with_values({"grey_bits": bits})
     device = resolve_device(str(values.get("device", "auto")))
+    num_bad = _num_bad(found, data)
+    remarks = [*collection.remarks, *([f"files that cannot be decoded left out: {num_bad}"] if num_bad else [])]
     config, choices = own_images(
         data,
-        num_images=len(found),
+        num_images=len(found) - num_bad,
         typical_side=typical_side(found),
         device=device.type,
         free_memory_bytes=free_memory(device),
         given=values,
         trained=_trained_network(values.get("weights")),
-        remarks=collection.remarks,
+        remarks=remarks,
     )
     choices = [*seen, *choices]
-    _explain(len(found), choices, console)
-    if words := advice(config, len(found)):
+    _explain(len(found) - num_bad, choices, console)
+    if words := advice(config, len(found) - num_bad):
         console.print(Text(words, style="yellow"), soft_wrap=True)
     return config, choices
+
+
+def _num_bad(images: Images, data: DataConfig) -> int:
+    """Files of a small collection that will be left out (data.on_error=skip): the batch size may depend on each."""
+    if data.on_error != "skip" or len(images) > FEW:
+        return 0
+    _, bad = images.verified("skip", lambda done: None, data.max_skipped)
+    return len(bad)
 
 
 def _trained_network(weights: object) -> BackboneConfig | None:
@@ -246,10 +259,11 @@ def _show(found: Preview, config: PretrainConfig, console: Console) -> None:
     peak = found.peak_memory_bytes
     memory = f"{peak / 1e9:.1f} GB at its peak, measured" if peak else "not known on this system"
     hours, rest = divmod(round(found.seconds / 60), 60)
+    epochs = "1 epoch" if config.epochs == 1 else f"{config.epochs:,} epochs"
     for key, value in (
         ("images", f"{found.num_images:,}, {found.num_skipped} left out"),
         ("decoded", f"{found.decoded_bytes / 1e9:.2f} GB"),
-        ("steps", f"{found.total_steps:,} ({found.steps_per_epoch:,} an epoch, {config.epochs:,} epochs)"),
+        ("steps", f"{found.total_steps:,} ({found.steps_per_epoch:,} an epoch, {epochs})"),
         ("time", f"about {hours} h {rest:02d} min ({found.seconds_per_step:.2f} s a step, measured)"),
         ("memory", memory),
         ("device", found.device),

@@ -1,4 +1,4 @@
-"""A report of any runs: those without an evaluation are examined first, where their images are at hand."""
+"""A report of any runs: those on images of one's own, or without an evaluation, are examined first."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sdclr.errors import SdclrError
-from sdclr.jobs.report import is_examined, write_report
+from sdclr.jobs.report import has_own_images, is_examined, write_report
 from sdclr.presentation.progress import AnyProgress
 from sdclr.run import Run
 
@@ -23,13 +23,15 @@ def report(
 ) -> None:
     """As :func:`write_report`, with ``options`` handed on; ``data_path``: where the images of the runs are now.
 
-    An examination that cannot be made is a warning: the report shows the rest.
+    Examined are runs without an evaluation, and evaluated ones on somebody's own images, of which a table of numbers
+    alone (CSV) shows nothing. An examination that cannot be made is a warning: the report shows the rest.
     """
     folders = [Run(run) for run in runs]
-    if options.get("protocol") is None and not any(run.evaluated_protocols() for run in folders):
-        for run in folders:
-            if run.backbone_path.is_file() and not is_examined(run):
-                _examine(run, data_path, progress)
+    are_evaluated = options.get("protocol") is not None or any(run.evaluated_protocols() for run in folders)
+    for run in folders:
+        is_shown = has_own_images(run) and formats != {"csv"} if are_evaluated else True
+        if is_shown and run.backbone_path.is_file() and not is_examined(run):
+            _examine(run, data_path, progress)
     write_report(runs, formats, **options)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sdclr.config import parse_assignments, user_path
-from sdclr.data import Data, Images, build_data
+from sdclr.data import Data, DataConfig, Images, build_data
 from sdclr.data.contents import require_recorded, require_same_names
 from sdclr.data.decode import printable
 from sdclr.data.image_lists import LIST_SUFFIXES
@@ -68,6 +68,9 @@ def evaluated_data(run: Run, settings: Mapping[str, Any], labels: Path | None) -
             _require_labels(trained.data)
         data, facts = build_data(asked.data, exclude=[run.folder]), {}
         now, then = image_names(data.train), image_names(trained.data.train)
+        if trained.data.split is None and asked.data.layout == "flat" and set(then) < set(now):
+            # images that came after the training, of which was warned already
+            data, now = _without_later_images(data, then, asked.data), then
         if list(now) != list(then):
             other = next(iter(sorted(set(now) ^ set(then))), now[0])
             raise ConfigError(
@@ -80,6 +83,24 @@ def evaluated_data(run: Run, settings: Mapping[str, Any], labels: Path | None) -
     if data.fingerprint != trained.fingerprint:
         facts = {"trained_on": trained.fingerprint, "labels": _described(asked, data) | facts}
     return Evaluated(asked, data, facts)
+
+
+def _without_later_images(data: Data, names: Sequence[str], config: DataConfig) -> Data:
+    """The labelled images of these ``names`` alone, without the classes that only the others have."""
+    row_of = {name: row for row, name in enumerate(image_names(data.train))}
+    train = data.train.at(np.array([row_of[name] for name in names], dtype=np.int64))
+    assert train.labels is not None
+    tested = [] if data.test is None or data.test.labels is None else data.test.labels.tolist()
+    kept = sorted({*train.labels.tolist(), *tested})
+    number_of = np.full(len(data.class_names), -1, dtype=np.int64)
+    number_of[kept] = np.arange(len(kept))
+    train = train.with_labels(number_of[train.labels])
+    test = data.test
+    if test is not None and test.labels is not None:
+        test = test.with_labels(number_of[test.labels])
+    assert train.labels is not None
+    split = natural_split(train.labels, validation_per_class=config.validation_per_class, seed=config.split)
+    return replace(data, train=train, test=test, class_names=[data.class_names[c] for c in kept], split=split)
 
 
 def _columns_of(labels: Path | None) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def evaluate(
     data_path: str | None = None,
     network: nn.Module | None = None,
     device: str = "auto",
-    untested: Untested = "raise",
+    untested: Untested | None = None,
     progress: AnyProgress | None = None,
 ) -> Evaluation:
     """Probe a finished run and write evaluation/<protocol>.json; returns what it holds.
@@ -60,15 +60,17 @@ def evaluate(
     set the labelled images are cross-validated (protocol ``cached`` alone).
     ``data_path`` replaces the config's when the images have moved. ``network``: your own module, for a run with one.
     Probes that were measured before and are not asked for again stay in the file. ``untested``: what a class without a
-    usable test or training image does: ``raise`` a DataError that names it, before any work, or ``leave_out``, and then
-    its accuracy is None and counts in no mean.
+    usable test or training image does: ``raise`` a DataError that names it, before any work, or ``leave_out``, with a
+    warning, and then its accuracy is None and counts in no mean. Default: ``leave_out`` with labels that came later
+    (``labels``, or ``data.labels`` in ``settings``), of which there may be few; else ``raise``.
     """
     run = (run if isinstance(run, Run) else Run(run)).require()
     check_protocol(protocol)
-    check_untested(untested)
     rows = chosen_probes(probes, protocol, run)
     show = progress or NoProgress()
     settings = _with_path(settings or {}, data_path)
+    came_later = labels is not None or "data.labels" in settings
+    rule = check_untested(untested or ("leave_out" if came_later else "raise"))
     with run:  # from start to end: nobody measures the same thing meanwhile
         found = evaluated_data(run, settings, None if labels is None else user_path(str(labels)))
         if found.data.test is None:
@@ -79,9 +81,9 @@ def evaluate(
         data = usable(run, found.config, found.data, progress)
         frozen = FrozenFeatures(backbone, data, found.config.views.size, show)
         measure = (
-            CrossValidation(frozen, untested, seed=found.config.data.split)
+            CrossValidation(frozen, rule, seed=found.config.data.split)
             if data.test is None
-            else Measurement(frozen, untested)
+            else Measurement(frozen, rule)
         )
         for row in rows:
             result = measure.run(protocol, row)

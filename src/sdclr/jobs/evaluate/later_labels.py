@@ -18,7 +18,7 @@ from sdclr.data.decode import printable
 from sdclr.data.image_files import ImageFiles
 from sdclr.data.image_lists import LIST_SUFFIXES, ListedImages, read_listed_images
 from sdclr.data.listed_names import match_names
-from sdclr.data.own_images import class_names_of
+from sdclr.data.own_images import SPREADSHEETS, class_names_of
 from sdclr.data.splits import Positions, natural_split
 from sdclr.data.tables import TABLE_SUFFIXES
 from sdclr.errors import ConfigError, DataError
@@ -70,6 +70,8 @@ def _read(labels: Path, images: Images, config: DataConfig, begin: Path | None) 
             f"{shown(labels)} is a folder; --labels takes a table with the columns path and label. Where the "
             "sub-folders of the run's images are the classes, use data.labels=folders."
         )
+    if labels.suffix.lower() in SPREADSHEETS:
+        raise DataError(f"{shown(labels)} is a spreadsheet: save it as CSV.")
     listed = read_listed_images(
         labels,
         images.root if begin is None and isinstance(images, ImageFiles) else begin,
@@ -137,14 +139,17 @@ def _say_unknown(listed: ListedImages, unknown: Sequence[int], images: Images) -
     if len(unknown) == len(listed.paths):
         name = printable(image_names(images)[0])
         cure = "Write paths relative to the run's folder of images, or absolute ones below it."
+        if not isinstance(images, ImageFiles):
+            cure = "The images of a .npz have no names: write their positions, from 0, in the column path."
         if isinstance(images, ImageFiles) and (place := _where_names_begin(listed.paths, images)) is not None:
             cure = f"They are below {shown(place)}: add {command(f'data.root={place}')} to the command."
         raise DataError(
             f"{listed.file} names no image of this run (first: {first}); those are called like {name}. {cure}"
         )
+    others = " Images that it was not trained on can be its test set: data.test_path."
     warnings.warn(
         f"{len(unknown)} of {len(listed.paths)} labelled names are no images of this run and are left out (first: "
-        f"{first}). Images that it was not trained on can be its test set: data.test_path.",
+        f"{first}).{others if isinstance(images, ImageFiles) else ''}",
         stacklevel=5,
     )
 

@@ -5,17 +5,14 @@ settings ─► build ─► folder ─► agree ─► loop: epochs, steps, che
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 from torch import nn
 
 from sdclr.any_progress import AnyProgress, NoProgress
-from sdclr.backbones import BACKBONES
-from sdclr.data import SOURCES
 from sdclr.device import explain_out_of_memory
 from sdclr.distributed import GRACE_SECONDS, World, joined, world_size
-from sdclr.errors import ConfigError
 from sdclr.jobs.pretrain import folder
 from sdclr.jobs.pretrain.agree import agree
 from sdclr.jobs.pretrain.build import build, memory_advice
@@ -26,11 +23,9 @@ from sdclr.jobs.pretrain.outcome import Outcome
 from sdclr.jobs.pretrain.saver import Saver
 from sdclr.jobs.pretrain.saves import Saves
 from sdclr.jobs.pretrain.training import TrainingState
-from sdclr.methods import METHODS
 from sdclr.observers import MetricsFile, Observer, Observers, ProgressBar
 from sdclr.process_state import silenced_warnings
 from sdclr.run import Run
-from sdclr.safe_text import command, shown
 from sdclr.settings import PretrainConfig
 from sdclr.signals import StopRequest, stop_on_signal
 
@@ -110,33 +105,3 @@ def _follow(config: PretrainConfig, run: Run, network: nn.Module | None, world: 
         stop.awaited = True
         saves = Saves(together, state, Saver(training.device))
         train(together, state, run, saves, Observer(), "")
-
-
-def resume(
-    folder: Path | str,
-    *,
-    network: nn.Module | None = None,
-    progress: AnyProgress | None = None,
-    observers: Iterable[Observer] = (),
-) -> Run:
-    """Go on with the run in ``folder`` by its own config; a finished run says so and is returned.
-
-    A method or backbone of your own must be registered first (:func:`sdclr.register_method`,
-    :func:`sdclr.register_backbone`): a run folder imports nothing.
-    """
-    run = Run(folder).require()
-    _require_known_entries(run)
-    return pretrain(
-        PretrainConfig.from_yaml(run.config_path), folder, network=network, progress=progress, observers=observers
-    )
-
-
-def _require_known_entries(run: Run) -> None:
-    known: dict[str, Mapping[str, object]] = {"method": METHODS, "backbone": BACKBONES, "data": SOURCES}
-    for what, (name, _) in run.outside().items():
-        if what in known and name not in known[what]:
-            again = command("sdclr", "resume", run.folder, *run.use_options(*known))
-            raise ConfigError(
-                f"{run.folder} was trained with the {what} {shown(name)}, which is not part of sdclr. "
-                f"Name it again: {again}"
-            )

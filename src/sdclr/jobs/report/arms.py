@@ -145,17 +145,29 @@ def _read_run(path: Path, protocol: str, groups: GroupConvention | None) -> RunF
         path=path,
         settings=settings,
         split=_split(run, evaluation),
-        environment=run.read_json("environment.json"),
+        environment=run.read_side_file("environment.json"),
         metrics=run.metrics(),
         evaluation=evaluation.grouped_by(groups) if groups else evaluation,
     )
 
 
 def _split(run: Run, evaluation: Evaluation) -> Mapping[str, Any]:
-    """The run's split; where an evaluation brings its own labels or test set, what it was made on."""
+    """The run's split; what the evaluation says of it where that has labels or a test set of its own.
+
+    So, too, where split.json is lost or damaged.
+    """
     if evaluation.labels is None:
-        return run.read_json("split.json", "class_names", "counts", "fingerprint", "source", "name", "seed")
-    counts = {"labelled": evaluation.train_counts}
+        made = run.read_side_file("split.json")
+        if made.keys() >= {"class_names", "counts", "fingerprint", "source", "name", "seed"}:
+            return made
+        if made:
+            warnings.warn(
+                f"{run.folder / 'split.json'} lacks facts of a split; the evaluation's own are shown.", stacklevel=4
+            )
+        source, part = "as the evaluation says", "long_tail"
+    else:
+        source, part = f"labels of {evaluation.labels.source}", "labelled"
+    counts = {part: evaluation.train_counts}
     tested = [probe.num_test for probe in evaluation.probes.values() if probe.num_test]
     if tested:
         counts["test"] = tested[0]
@@ -163,7 +175,7 @@ def _split(run: Run, evaluation: Evaluation) -> Mapping[str, Any]:
         "class_names": evaluation.class_names,
         "counts": counts,
         "fingerprint": evaluation.split.fingerprint,
-        "source": f"labels of {evaluation.labels.source}",
+        "source": source,
         "name": evaluation.split.name or "",
         "seed": None,
     }
@@ -217,6 +229,18 @@ def curve_points(metrics: Sequence[Mapping[str, Any]], key: str) -> list[tuple[i
     return [(int(entry["epoch"]), float(entry[key])) for entry in logged]
 
 
+def source_name(settings: Mapping[str, Any], dataset: str) -> str:
+    """What images are called: the folder or file that somebody's own lie in, or the name of the data set."""
+    place = settings.get("data.path")
+    is_own = settings.get("data.name") in ("images", "arrays")
+    return Path(str(place)).name if is_own and place is not None else dataset
+
+
+def counted_epochs(number: Any) -> str:
+    """1 epoch, 2 epochs."""
+    return f"{number} epoch" if str(number) == "1" else f"{number} epochs"
+
+
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested settings -> dotted names."""
     flat: dict[str, Any] = {}
@@ -239,10 +263,30 @@ def _check_comparable(runs: Sequence[RunFolder]) -> None:
     for a, b in combinations(runs, 2):
         prints = [run.evaluation.split.fingerprint for run in (a, b)]
         if a.split_number == b.split_number and prints[0] != prints[1]:
+            if a.evaluation.labels is not None or b.evaluation.labels is not None:
+                raise _measured_on_others(a, b)
             raise ConfigError(
                 f"{a.path} and {b.path} both name split {a.split_number}, but their images differ (fingerprints "
                 f"{prints[0][:12]} and {prints[1][:12]}): their numbers are not comparable. Report them separately."
             )
+
+
+def _measured_on_others(a: RunFolder, b: RunFolder) -> ConfigError:
+    """Two evaluations of which one at least has labels or a test set of its own."""
+    same = command("sdclr", "evaluate", a.path, b.path)
+    return ConfigError(
+        f"{a.path} was evaluated with {_measured_on(a)}, and {b.path} with {_measured_on(b)}: other images or "
+        f"labels, so their numbers are not comparable. Evaluate both alike ({same} --labels FILE), or report each "
+        "alone."
+    )
+
+
+def _measured_on(run: RunFolder) -> str:
+    """12 labels of first.csv, tested on photos-test."""
+    if (labels := run.evaluation.labels) is None:
+        return "the labels of its training"
+    test = f", tested on {labels.test_set}" if labels.test_set else ""
+    return f"{labels.num_labelled:,} labels of {labels.source}{test}"
 
 
 def _group_into_arms(runs: Sequence[RunFolder]) -> list[Arm]:

@@ -82,7 +82,12 @@ def _places(
 
 def _may_be_replaced(target: Path, found: FileFormat[R], *, named: bool) -> bool:
     in_a_run = (target.parent / "config.yaml").is_file()
-    return (in_a_run or not named) and begins_with(target, found.mark)
+    return (in_a_run or not named) and (begins_with(target, found.mark) or _is_empty(target))
+
+
+def _is_empty(target: Path) -> bool:
+    """What a full disk has left of a report; nothing is lost with it."""
+    return target.is_file() and not target.is_symlink() and target.stat().st_size == 0
 
 
 def build_and_deliver(

@@ -9,13 +9,16 @@ from __future__ import annotations
 import math
 import os
 import statistics
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 
-from sdclr.errors import ConfigError, MissingInputError
+from sdclr.backbones.config import settings_without_effect
+from sdclr.errors import ConfigError, DataError, MissingInputError
 from sdclr.evaluation.balancedness import (
     GroupConvention,
     class_groups,
@@ -24,17 +27,20 @@ from sdclr.evaluation.balancedness import (
 from sdclr.jobs.report.arms import (
     Arm,
     RunFolder,
+    counted_epochs,
     curve_points,
     differing_settings,
     probe_headings,
     read_arms,
     setting_text,
+    source_name,
 )
 from sdclr.jobs.report.files import FileFormat, build_and_deliver
-from sdclr.jobs.report.unlabelled import build_unlabelled_report
+from sdclr.jobs.report.unlabelled import build_unlabelled_report, has_own_images, read_without_labels
 from sdclr.mean_std import MeanStd
 from sdclr.output_files import begins_with, lexists
-from sdclr.presentation import html, paper_table, tables
+from sdclr.presentation import evaluated, html, paper_table, tables
+from sdclr.presentation.evaluated import EvaluatedReport
 from sdclr.presentation.report import (
     COLUMNS,
     CURVES,
@@ -78,7 +84,7 @@ def build_report(
             f"no probe has a result in {folders[0].path}; run `{command('sdclr', 'evaluate', folders[0].path)}` first."
         )
     return Report(
-        title=f"{' against '.join(dict.fromkeys(arm.method for arm in arms))} on {folders[0].evaluation.dataset}",
+        title=f"{' against '.join(dict.fromkeys(arm.method for arm in arms))} on {_source(folders)}",
         description=_description(arms, protocol),
         group_convention=folders[0].evaluation.group_convention,
         dataset=folders[0].evaluation.dataset,
@@ -109,11 +115,14 @@ def write_report(
     *,
     overwrite: bool = False,
     ours: bool = False,
+    only_numbers: bool = False,
 ) -> Report | UnlabelledReport:
     """Build the report and deliver it in each of ``formats``: "terminal", "markdown", "csv", "json", "html".
 
     Of runs of which none was evaluated it shows what needs no labels; their :func:`~sdclr.jobs.examine.examine` brings
-    the measurements and pictures. Evaluated runs and others do not go into one report.
+    the measurements and pictures. Of evaluated runs on somebody's own images it shows that below the numbers, unless
+    ``only_numbers``. Evaluated runs and others do not go into one report. An evaluation that is damaged is left out
+    with a warning where the runs have no other.
 
     Markdown, CSV and JSON are printed unless ``out`` is given; HTML goes to ``out``, else to RUN/report.html, for
     several runs to report.html in the folder that holds them. ``out`` may be a folder; with several file formats it
@@ -125,7 +134,7 @@ def write_report(
         raise ConfigError("report needs at least one run folder.")
     folders = [Path(os.path.realpath(run)) for run in runs]
     page = (folders[0] if len(folders) == 1 else Path(os.path.commonpath([f.parent for f in folders]))) / "report.html"
-    if protocol is None and not any(Run(run).evaluated_protocols() for run in runs):
+    if protocol is None and not _are_evaluated(runs):
         unlabelled: dict[str, FileFormat[UnlabelledReport]] = {
             "markdown": FileFormat(".md", to_markdown, tables.MARKDOWN_MARK),
             "csv": FileFormat(".csv", to_csv, ",".join(CSV_HEADER)),
@@ -142,22 +151,46 @@ def write_report(
             overwrite=overwrite,
             ours=ours,
         )
-    files: dict[str, FileFormat[Report]] = {
-        "markdown": FileFormat(".md", tables.to_markdown, tables.MARKDOWN_MARK),
-        "csv": FileFormat(".csv", tables.to_csv, ",".join(tables.CSV_HEADER)),
+    files: dict[str, FileFormat[EvaluatedReport]] = {
+        "markdown": FileFormat(".md", evaluated.to_markdown, tables.MARKDOWN_MARK),
+        "csv": FileFormat(".csv", evaluated.to_csv, ",".join(tables.CSV_HEADER)),
         "json": FileFormat(".json", to_json, JSON_MARK),
-        "html": FileFormat(".html", html.render_html, html.MARK, default=page),
+        "html": FileFormat(".html", evaluated.render_html, html.MARK, default=page),
     }
-    return build_and_deliver(
-        lambda: build_report(runs, protocol, groups),
+
+    def build() -> EvaluatedReport:
+        numbers = build_report(runs, protocol, groups)
+        own = [] if only_numbers else [run for run in map(Run, runs) if has_own_images(run)]
+        return EvaluatedReport(numbers, [read_without_labels(run, is_evaluated=True) for run in own])
+
+    delivered = build_and_deliver(
+        build,
         formats,
-        tables.render_terminal,
+        evaluated.render_terminal,
         files,
         out,
         console,
         overwrite=overwrite,
         ours=ours,
     )
+    return delivered.numbers
+
+
+def _are_evaluated(runs: Sequence[Path | str]) -> bool:
+    """Whether there is an evaluation to report; damaged ones count where a sound one is there, too."""
+    damage: list[str] = []
+    for run in map(Run, runs):
+        for protocol in run.evaluated_protocols():
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # of single probes: whoever shows them says so
+                    run.read_evaluation(protocol)
+                return True
+            except DataError as error:
+                damage.append(str(error))
+    for line in damage[:3]:
+        warnings.warn(f"{line} Until then the report is without it.", stacklevel=3)
+    return False
 
 
 MARKS = {
@@ -252,18 +285,41 @@ def _description(arms: Sequence[Arm], protocol: str) -> str:
     runs = [run for arm in arms for run in arm.runs]
     words = {
         key: " or ".join(dict.fromkeys(setting_text(mine.get(key)) for mine in settings))
-        for key in ("backbone.name", "backbone.width", "epochs", "data.subset")
+        for key in ("epochs", "data.subset")
     }
     ratios = dict.fromkeys(_imbalance_ratio(run.evaluation.train_counts) for run in runs)
     return (
-        f"{', '.join(arm.label for arm in arms)}: {words['backbone.name']} (width {words['backbone.width']}) "
-        f"pre-trained without labels for {words['epochs']} epochs on {runs[0].evaluation.dataset} "
+        f"{', '.join(arm.label for arm in arms)}: {_networks(settings)} "
+        f"pre-trained without labels for {counted_epochs(words['epochs'])} on {_source(runs)} "
         f"(subset {words['data.subset']}, imbalance ratio {' or '.join(ratios)}), "
         f"then read out by protocol '{protocol}'. "
         f"{_counted(len(runs), 'run')} over {_counted(len({run.split_number for run in runs}), 'split')}. "
         f"Hardware: {_joined(runs, 'device')}."
         f"{_how_tested(runs)}{_untested(runs)}"
     )
+
+
+def _source(runs: Sequence[RunFolder]) -> str:
+    """What the images of the first run are called; a report has runs on one data set alone."""
+    return source_name(runs[0].settings, runs[0].evaluation.dataset)
+
+
+def _networks(settings: Sequence[Mapping[str, Any]]) -> str:
+    """resnet18 (width 64), with the width where a network has one."""
+    names: dict[str, None] = {}
+    for mine in settings:
+        width = _width(mine)
+        names[str(mine.get("backbone.name")) + ("" if width is None else f" (width {width})")] = None
+    return " or ".join(names)
+
+
+def _width(settings: Mapping[str, Any]) -> Any:
+    """Channels of the first stage; None for a network that has no such setting."""
+    return settings.get("backbone.width") if _has_width(settings) else None
+
+
+def _has_width(settings: Mapping[str, Any]) -> bool:
+    return "width" not in settings_without_effect(str(settings.get("backbone.name")))
 
 
 def _how_tested(runs: Sequence[RunFolder]) -> str:
@@ -273,12 +329,30 @@ def _how_tested(runs: Sequence[RunFolder]) -> str:
         if (labels := run.evaluation.labels) is not None:
             share = f"{labels.num_labelled:,} of {labels.num_images:,} images"
             said[f" Labels: {labels.source}, {share}."] = None
+        if test := _test_set(run):
+            said[f" Test set: {test}."] = None
         if run.evaluation.tested_on == "cross-validation":
             said[
                 " Cross-validated: every labelled image is predicted once, by probes that were fitted on others; "
                 "pre-training has seen all of them, without labels."
             ] = None
     return "".join(said)
+
+
+def _test_set(run: RunFolder) -> str:
+    """What the test images are called, and how many there are; empty where there are none of somebody's own."""
+    if run.settings.get("data.name") != "images" or run.evaluation.tested_on == "cross-validation":
+        return ""
+    given = run.settings.get("data.test_path")
+    if (labels := run.evaluation.labels) is not None:
+        name = labels.test_set
+    elif given is not None:
+        name = Path(str(given)).name
+    else:
+        name = f"the test folder of {_source([run])}"
+    counts = [sum(probe.num_test) for probe in run.evaluation.probes.values() if probe.num_test]
+    number = f", {_counted(counts[0], 'image')}" if counts else ""
+    return f"{name}{number}" if name else ""
 
 
 def _untested(runs: Sequence[RunFolder]) -> str:
@@ -319,7 +393,8 @@ def _facts(arms: Sequence[Arm], protocol: str) -> list[Fact]:
     }
     settings = [arm.runs[0].settings for arm in arms]
     others = [key for key in differing_settings(settings) if key not in named and key != "method.name"]
-    facts = [Fact(name, [setting_text(mine.get(key)) for mine in settings]) for key, name in named.items()]
+    shown = [{**mine, "backbone.width": _width(mine)} for mine in settings]
+    facts = [Fact(name, [setting_text(mine.get(key)) for mine in shown]) for key, name in named.items()]
     facts += [Fact(key, [setting_text(mine.get(key)) for mine in settings]) for key in others]
     if any(prunable := [_prunable(arm) for arm in arms]):
         facts.append(Fact("prunable backbone weights", [text or "-" for text in prunable]))

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import base64
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sdclr.backbones.config import settings_without_effect
 from sdclr.checkpoint import files
 from sdclr.errors import DataError, MissingInputError
-from sdclr.jobs.report.arms import curve_points, flatten, setting_text
+from sdclr.jobs.report.arms import counted_epochs, curve_points, flatten, setting_text, source_name
 from sdclr.methods.table import display_name
 from sdclr.presentation.report import CURVES, ArmCurves, Curves, RunRecord
 from sdclr.presentation.unlabelled import (
@@ -41,38 +43,47 @@ MEANINGS = {
 
 
 def build_unlabelled_report(runs: Sequence[Path | str]) -> UnlabelledReport:
-    """Gather finished runs that nothing was evaluated of. Raises MissingInputError for one that is not finished."""
-    return UnlabelledReport([_read(Run(run)) for run in runs])
+    """Gather finished runs that nothing was evaluated of. Raises MissingInputError for one that is not finished.
+
+    Side files that are damaged or lost (choices, pictures, the examination, versions) are left out with a warning.
+    """
+    return UnlabelledReport([read_without_labels(Run(run)) for run in runs])
 
 
-def _read(run: Run) -> UnlabelledRun:
+def read_without_labels(run: Run, *, is_evaluated: bool = False) -> UnlabelledRun:
+    """What can be said of a finished run without labels; ``is_evaluated``: whether other numbers stand beside it."""
     run.require()
     if not run.backbone_path.is_file():
         raise MissingInputError(f"{run.folder} is not finished. Go on with: {run.next_command('interrupted')}")
     require_own_backbone(run)
     settings = flatten(run.settings())
-    environment, split = run.read_json("environment.json"), run.read_json("split.json")
-    images = run.read_json(IMAGES_FILE) if (run.folder / IMAGES_FILE).is_file() else {}
+    environment, split = run.read_side_file("environment.json"), run.read_side_file("split.json")
+    images = run.read_side_file(IMAGES_FILE, optional=True)
     examination = _examination(run)
     method = display_name(str(settings.get("method.name")), environment.get("method"))
     measures = _measures(examination)
-    place = settings.get("data.path")
-    source = str(split.get("dataset")) if place is None else Path(str(place)).name
+    source = source_name(settings, str(split.get("dataset") or settings.get("data.name")))
+    unused = settings_without_effect(str(settings.get("backbone.name")))
+    without_effect = {f"backbone.{name}" for name in unused}
+    pictures = _Pictures(run)
+    gallery = [_neighbours(pictures, row) for row in examination.get("gallery", [])]
+    views = [_pair(pictures, row) for row in examination.get("views", [])]
+    pictures.warn_of_damage()
     return UnlabelledRun(
         title=f"{method} on {source}",
-        description=_description(run, method, settings, source),
+        description=_description(run, method, settings, source, is_evaluated=is_evaluated),
         verdict=_verdict(examination),
         measures=measures,
         why_not_examined="" if measures else _why_not_examined(run),
         why_no_comparison=str(examination.get("why_no_comparison") or ""),
-        num_images=_num_images(run, images, examination),
+        num_images=_num_images(split, images, examination),
         num_sampled=int(examination.get("num_images", 0)),
         curves=_curves(run, method),
-        gallery=[_neighbours(run, row) for row in examination.get("gallery", [])],
-        views=[_pair(run, row) for row in examination.get("views", [])],
+        gallery=[row for row in gallery if row is not None],
+        views=[row for row in views if row is not None],
         lists=_lists(images),
         choices=_choices(run),
-        settings=[(name, setting_text(value)) for name, value in settings.items()],
+        settings=[(name, setting_text(value)) for name, value in settings.items() if name not in without_effect],
         record=RunRecord(
             str(run.folder),
             method,
@@ -80,24 +91,39 @@ def _read(run: Run) -> UnlabelledRun:
             int(settings.get("seed") or 0),
             **{key: str(environment.get(key) or "") for key in ("command", "commit", "created")},
         ),
-        hardware=str(environment.get("device")),
-        versions={key: str(environment.get(key)) for key in ("sdclr", "torch", "torchvision", "numpy", "python")},
+        hardware=str(environment.get("device") or "unknown hardware"),
+        versions={
+            key: str(environment.get(key) or "unknown") for key in ("sdclr", "torch", "torchvision", "numpy", "python")
+        },
     )
 
 
 def _examination(run: Run) -> Mapping[str, Any]:
-    """numbers.json of the run's own backbone; empty where there is none."""
-    if not (run.folder / EXAMINATION).is_file():
-        return {}
-    content = run.read_json(EXAMINATION)
-    return content if content["backbone"] == run.backbone_identity() else {}
+    """numbers.json of the run's own backbone; empty where there is none, and with a warning where it is damaged."""
+    content = run.read_side_file(EXAMINATION, optional=True)
+    return content if content and content["backbone"] == run.backbone_identity() else {}
 
 
 def is_examined(run: Run) -> bool:
-    """Whether RUN/examination/ belongs to the backbone that lies there now; a damaged one does not."""
+    """Whether RUN/examination/ is whole, and belongs to the backbone that lies there now."""
     try:
-        return bool(_examination(run))
-    except DataError:
+        content = run.read_json(EXAMINATION)
+    except (DataError, MissingInputError):
+        return False
+    names = [row["image"]["file"] for row in (*content["gallery"], *content["views"])]
+    for row in content["gallery"]:
+        names += [one["file"] for one in row["neighbours"]]
+    for row in content["views"]:
+        names += [row["a"], row["b"]]
+    whole = all(_jpeg_of(run, name) is not None for name in set(names))
+    return whole and bool(content["backbone"] == run.backbone_identity())
+
+
+def has_own_images(run: Run) -> bool:
+    """Whether a run was trained on somebody's own images, of which a report has more to show than numbers."""
+    try:
+        return flatten(run.settings()).get("data.name") in ("images", "arrays")
+    except DataError:  # whoever reads the settings says so
         return False
 
 
@@ -108,23 +134,26 @@ def _why_not_examined(run: Run) -> str:
     )
 
 
-def _num_images(run: Run, images: Mapping[str, Any], examination: Mapping[str, Any]) -> int:
+def _num_images(split: Mapping[str, Any], images: Mapping[str, Any], examination: Mapping[str, Any]) -> int:
     if isinstance(found := images.get("found"), int):
         return found - len(images.get("skipped", []))
-    counts = run.read_json("split.json").get("counts") or {}
+    counts = split.get("counts") or {}
     return sum(counts.get("long_tail", [])) or int(examination.get("num_images", 0))
 
 
-def _description(run: Run, method: str, settings: Mapping[str, Any], source: str) -> str:
+def _description(run: Run, method: str, settings: Mapping[str, Any], source: str, *, is_evaluated: bool) -> str:
     entries = run.metrics()
     loss = f"; the loss ended at {entries[-1]['loss']:.3f}" if entries and entries[-1].get("loss") is not None else ""
     seconds = sum(entry.get("seconds") or 0.0 for entry in entries)
     time = f" in {_duration(seconds)}" if seconds else ""
-    later = command("sdclr", "evaluate", run.folder, "--labels")
-    return (
-        f"{settings.get('backbone.name')} pre-trained by {method} on {source} for {settings.get('epochs')} epochs{time}"
-        f"{loss}. Nothing was evaluated. With labels for some of the images: {later} FILE"
+    trained = (
+        f"{settings.get('backbone.name')} pre-trained by {method} on {source} for "
+        f"{counted_epochs(settings.get('epochs'))}{time}{loss}."
     )
+    if is_evaluated:
+        return trained
+    later = command("sdclr", "evaluate", run.folder, "--labels")
+    return f"{trained} Nothing was evaluated. With labels for some of the images: {later} FILE"
 
 
 def _duration(seconds: float) -> str:
@@ -176,9 +205,7 @@ def _curves(run: Run, label: str) -> list[Curves]:
 
 
 def _choices(run: Run) -> list[Reason]:
-    if not (run.folder / CHOICES_FILE).is_file():
-        return []
-    rows = run.read_json(CHOICES_FILE)["choices"]
+    rows = run.read_side_file(CHOICES_FILE, optional=True).get("choices", [])
     return [Reason(row["setting"], _value_text(row["value"]), row["reason"]) for row in rows]
 
 
@@ -209,27 +236,58 @@ def _list(title: str, lines: Sequence[str]) -> ImageList:
     return ImageList(title, lines[:LONGEST_LIST], max(len(lines) - LONGEST_LIST, 0))
 
 
-def _neighbours(run: Run, row: Mapping[str, Any]) -> PictureRow:
-    pictures = [_picture(run, row["image"]["file"], row["image"]["path"])]
-    for one in row["neighbours"]:
-        note = f"{one['similarity']:.2f}"
-        pictures.append(_picture(run, one["file"], one["path"], note))
-    return PictureRow(pictures)
+class _Pictures:
+    """The small pictures of RUN/examination/; those that are lost or damaged are counted."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.damaged: dict[str, None] = {}
+
+    def read(self, name: str, path: str, note: str = "") -> Picture | None:
+        """The picture as a data: address; None for one that is not there or is no small JPEG."""
+        content = _jpeg_of(self.run, name)
+        if content is None:
+            self.damaged[name] = None
+            return None
+        return Picture(path, f"data:image/jpeg;base64,{base64.b64encode(content).decode()}", note)
+
+    def warn_of_damage(self) -> None:
+        if self.damaged:
+            folder = self.run.folder / EXAMINATION_FOLDER
+            warnings.warn(
+                f"{len(self.damaged)} pictures in {folder} are lost or damaged (first: {next(iter(self.damaged))}) and "
+                f"are left out. {_remade(self.run)}",
+                stacklevel=4,
+            )
 
 
-def _pair(run: Run, row: Mapping[str, Any]) -> PictureRow:
-    path = row["image"]["path"]
-    parts = ((row["image"]["file"], "image"), (row["a"], "view a"), (row["b"], "view b"))
-    return PictureRow([_picture(run, file, path, note) for file, note in parts])
+def _remade(run: Run) -> str:
+    """How an examination comes back."""
+    return f"Where the images are at hand they are made anew: {command('sdclr', 'report', run.folder, '--data')} PATH"
 
 
-def _picture(run: Run, name: str, path: str, note: str = "") -> Picture:
-    """A JPEG of examination/ as a data: address; DataError for anything else under that name."""
+def _jpeg_of(run: Run, name: str) -> bytes | None:
+    """A JPEG of examination/; None for anything else under that name."""
     file = run.folder / EXAMINATION_FOLDER / name
     try:
         content = files.read(file) if file.stat().st_size <= LARGEST_PICTURE else b""
     except OSError:
-        content = b""
-    if not content.startswith(b"\xff\xd8\xff"):
-        raise DataError(f"{file} is damaged: it is no small JPEG. Remove {file.parent}, and report again.")
-    return Picture(path, f"data:image/jpeg;base64,{base64.b64encode(content).decode()}", note)
+        return None
+    return content if content.startswith(b"\xff\xd8\xff") else None
+
+
+def _neighbours(pictures: _Pictures, row: Mapping[str, Any]) -> PictureRow | None:
+    """An image and its neighbours, without those whose pictures are lost; None where its own is."""
+    asked = pictures.read(row["image"]["file"], row["image"]["path"])
+    found = [pictures.read(one["file"], one["path"], f"{one['similarity']:.2f}") for one in row["neighbours"]]
+    others = [picture for picture in found if picture is not None]
+    return None if asked is None else PictureRow([asked, *others])
+
+
+def _pair(pictures: _Pictures, row: Mapping[str, Any]) -> PictureRow | None:
+    """An image and its two views; None where one of the three pictures is lost."""
+    path = row["image"]["path"]
+    parts = ((row["image"]["file"], "image"), (row["a"], "view a"), (row["b"], "view b"))
+    found = [pictures.read(file, path, note) for file, note in parts]
+    sound = [picture for picture in found if picture is not None]
+    return PictureRow(sound) if len(sound) == len(parts) else None

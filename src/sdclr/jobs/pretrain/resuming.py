@@ -1,0 +1,82 @@
+"""Going on with a run by its folder alone, where its images are where they were."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from torch import nn
+
+from sdclr.any_progress import AnyProgress
+from sdclr.backbones import BACKBONES
+from sdclr.config import user_path
+from sdclr.data import SOURCES, DataConfig
+from sdclr.data.globs import glob_of
+from sdclr.distributed import is_first
+from sdclr.errors import ConfigError, MissingInputError
+from sdclr.jobs.pretrain.job import pretrain
+from sdclr.methods import METHODS
+from sdclr.observers import Observer
+from sdclr.run import Run
+from sdclr.safe_text import command, shown
+from sdclr.settings import PretrainConfig
+
+PLACES = ("path", "root", "test_path", "splits_dir")
+"""Data settings that name a folder or a file."""
+
+
+def resume(
+    folder: Path | str,
+    *,
+    network: nn.Module | None = None,
+    progress: AnyProgress | None = None,
+    observers: Iterable[Observer] = (),
+) -> Run:
+    """Go on with the run in ``folder`` by its own config; a finished run says so and is returned.
+
+    A method, backbone or data set of your own must be registered first (:func:`sdclr.register_method` and alike): a run
+    folder imports nothing. ``observers``: as of :func:`pretrain`. Raises MissingInputError where its images are no
+    longer where they were, with the command that says where they are.
+    """
+    run = Run(folder).require()
+    _require_known_entries(run)
+    config = PretrainConfig.from_yaml(run.config_path)
+    if gone := [name for name in PLACES if _is_gone(config.data, name)]:
+        error = MissingInputError(_moved(run, config, gone))
+        error.told_elsewhere = not is_first()
+        raise error
+    return pretrain(config, folder, network=network, progress=progress, observers=observers)
+
+
+def _require_known_entries(run: Run) -> None:
+    known: dict[str, Mapping[str, object]] = {"method": METHODS, "backbone": BACKBONES, "data": SOURCES}
+    for what, (name, _) in run.outside().items():
+        if what in known and name not in known[what]:
+            again = command("sdclr", "resume", run.folder, *run.use_options(*known))
+            raise ConfigError(
+                f"{run.folder} was trained with the {what} {shown(name)}, which is not part of sdclr. "
+                f"Name it again: {again}"
+            )
+
+
+def _is_gone(data: DataConfig, name: str) -> bool:
+    """Whether a setting names something that is not there; of a glob or shards the folder they are in."""
+    value = getattr(data, name)
+    if value is None:
+        return False
+    place = user_path(value)
+    if (glob := glob_of(place)) is not None:
+        place = glob.root
+    elif place.suffix.lower() == ".tar":  # one of them, or a range of them
+        place = place.parent
+    return not place.exists()
+
+
+def _moved(run: Run, config: PretrainConfig, gone: list[str]) -> str:
+    first = shown(getattr(config.data, gone[0]))
+    said = f"the images of {shown(run.folder)} are not where they were: {first} does not exist. If they have moved: "
+    if config.backbone.name == "custom":
+        values = ", ".join(f"'data.{name}': PATH" for name in gone)
+        return f"{said}sdclr.pretrain(config.with_values({{{values}}}), {str(run.folder)!a}, network=...)"
+    places = " ".join("--data PATH" if name == "path" else f"data.{name}=PATH" for name in gone)
+    return f"{said}{command('sdclr', 'pretrain', '--config', run.config_path)} {places} {command('--out', run.folder)}"

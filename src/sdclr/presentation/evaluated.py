@@ -1,0 +1,55 @@
+"""Evaluated runs: the numbers first, then what is shown of one's own images without their labels.
+
+This file computes no result; it puts together what ``tables`` and ``unlabelled`` show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.text import Text
+
+from sdclr.presentation import html, tables, unlabelled
+from sdclr.presentation.report import Report
+from sdclr.presentation.unlabelled import UnlabelledRun
+from sdclr.safe_text import markdown, one_line
+
+
+@dataclass(frozen=True)
+class EvaluatedReport:
+    """What is shown of runs of which something was evaluated."""
+
+    numbers: Report
+    runs: Sequence[UnlabelledRun]
+    """Those on images of one's own, in the order given."""
+
+
+def render_terminal(report: EvaluatedReport, console: Console) -> None:
+    """Print the tables, then each run's own."""
+    tables.render_terminal(report.numbers, console)
+    for run in report.runs:
+        console.print()
+        if len(report.runs) > 1:
+            console.print(Text(one_line(run.record.folder), style="bold"))
+        unlabelled.render_run(run, console)
+
+
+def to_markdown(report: EvaluatedReport) -> str:
+    """The same as GitHub-flavoured Markdown."""
+    parts = [tables.to_markdown(report.numbers).rstrip("\n")]
+    for run in report.runs:
+        parts.append(f"# Without labels: {markdown(run.record.folder)}")
+        parts += unlabelled.markdown_parts(run)
+    return "\n\n".join(parts) + "\n"
+
+
+def to_csv(report: EvaluatedReport) -> str:
+    """The numbers alone: one table, as every reader of CSV expects."""
+    return tables.to_csv(report.numbers)
+
+
+def render_html(report: EvaluatedReport) -> str:
+    """The page of both."""
+    return html.render_html(report.numbers, report.runs)
