@@ -355,6 +355,7 @@ def evaluate(
     sdclr evaluate model_2000.pt --recipe cifar10_lt_sdclr --data PATH --splits-dir DIR data.split=1 --protocol sdclr
     """
     from sdclr.config import user_path
+    from sdclr.data.choices import COLLECTION_SUFFIXES
     from sdclr.jobs.evaluate import (
         AUTHORS_CLASSIFIER,
         check_protocol,
@@ -373,7 +374,7 @@ def evaluate(
     folders = list(dict.fromkeys(map(user_path, targets)))
     rule = check_protocol(protocol)
     checkpoint = next((path for path in folders if path.is_file()), None)
-    if checkpoint is not None and checkpoint.suffix.lower() in _COLLECTIONS:
+    if checkpoint is not None and checkpoint.suffix.lower() in COLLECTION_SUFFIXES:
         raise ConfigError(f"{shown(checkpoint)} is no run and no checkpoint; labels are given as --labels FILE.")
     if classifier is not None and (protocol, probes) != ("cached", None):
         raise ConfigError("--classifier tests a ready classifier; leave out --protocol and --probes.")
@@ -787,17 +788,12 @@ def _name_own_entries(given: dict[str, Any]) -> None:
 
 def _is_path(argument: str) -> bool:
     """./photos, list.csv, 'x*.jpg': whatever has a slash before any =, a sign of a glob, or such a suffix."""
+    from sdclr.data.choices import COLLECTION_SUFFIXES
+
     head, equals, _ = argument.partition("=")
     if "/" in head:
         return True
-    return not equals and (any(sign in head for sign in "*?[") or Path(argument).suffix.lower() in _COLLECTIONS)
-
-
-_COLLECTIONS = (
-    *(".txt", ".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".json", ".parquet", ".pq"),
-    *(".npz", ".tar", ".zip"),
-)
-"""Suffixes of files that name or hold images; here, so that --help need not import who reads them."""
+    return not equals and (any(sign in head for sign in "*?[") or Path(argument).suffix.lower() in COLLECTION_SUFFIXES)
 
 
 _stderr = Console(stderr=True, markup=False, emoji=False, highlight=False)

@@ -289,8 +289,14 @@ class World:
             self.heard("over", self._patience_seconds)
 
     def part(self) -> None:
-        """The last thing to do; the first process may keep the store, and stays a moment for those who still listen."""
-        _within(GRACE_SECONDS, self._see_the_others_off if self.is_first else lambda: self._words.add("left", 1))
+        """The last thing to do; the first process, if it keeps the store, stays a moment for those who still listen.
+
+        With a launcher's store nobody needs it: who waits for it in an exchange hears of its end when it has ended.
+        """
+        if not self.is_first:
+            _within(GRACE_SECONDS, lambda: self._words.add("left", 1))
+        elif not _launcher_keeps_store():
+            _within(GRACE_SECONDS, self._see_the_others_off)
 
     def _see_the_others_off(self) -> int:
         until = time.monotonic() + GRACE_SECONDS
@@ -388,6 +394,11 @@ def _within(seconds: float, action: Callable[[], T]) -> T | None:
     return results[0] if results else None
 
 
+def _launcher_keeps_store() -> bool:
+    """Whether the store outlives every process, as torchrun's does."""
+    return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+
+
 def _store() -> Store:
     """The key-value store all processes see; one name space for each run of theirs in each attempt of torchrun."""
     return c10d.PrefixStore(f"sdclr/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}/{next(_runs)}", _connection())
@@ -398,8 +409,7 @@ def _connection() -> Store:
     """Kept from run to run: another process may already use it for the next one."""
     try:
         host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-        kept_by_launcher = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-        keeps = rank() == 0 and not kept_by_launcher
+        keeps = rank() == 0 and not _launcher_keeps_store()
         options: dict[str, Any] = {}
         if keeps and (listening := _listen(host, port)) is not None:
             options["master_listen_fd"] = listening

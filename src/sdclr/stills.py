@@ -40,6 +40,18 @@ class DecodedPicture(NamedTuple):
         return np.asarray(self.image.crop((left, top, right, bottom)))
 
 
+def has_deep_grey(image: Image.Image) -> bool:
+    """Whether its levels reach up to 65,535."""
+    return image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM")
+
+
+def eight_bits(levels: npt.NDArray[np.uint32], bits: int = 16) -> Bytes:
+    """Grey levels that use so many bits as the nearest of 0 .. 255, in whole numbers; white is the largest of them."""
+    white = (1 << bits) - 1
+    scaled = (levels + 128) // 257 if bits == 16 else (levels * 255 + white // 2) // white
+    return scaled.astype(np.uint8)
+
+
 def still(picture: Picture, size: int) -> Image.Image:
     """The middle S x S of a picture whose short side was resized to S * 256 / 224 (bilinear): 224 out of 256."""
     short, resized = min(picture.size), round(size * 256 / 224)

@@ -14,6 +14,7 @@ from torch import nn
 from sdclr import load_backbone
 from sdclr.backbones import Backbone, BackboneConfig, build_backbone
 from sdclr.backbones.weights import save_backbone
+from sdclr.data.decode import open_image
 from sdclr.errors import ConfigError, DataError
 
 SMALL = BackboneConfig(name="resnet10", width=2)
@@ -118,13 +119,26 @@ def test_a_photograph_is_turned_as_its_exif_tag_says(loaded: Backbone, tmp_path:
         (np.zeros((40, 40, 3), np.uint8), "got ndarray"),
         ("photo.jpg", "got str.*open"),
         ([], "empty list"),
-        (Image.new("I;16", (40, 40)), "mode I;16"),
+        (Image.new("I", (40, 40)), "mode I has no agreed range"),
         (Image.new("F", (40, 40)), "mode F"),
     ],
 )
 def test_what_is_no_eight_bit_image_is_refused(loaded: Backbone, given: object, words: str) -> None:
     with pytest.raises(DataError, match=words):
         loaded.preprocess(given)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("bits", [16, 12])
+def test_greys_of_16_bits_are_taken_as_in_training(loaded: Backbone, tmp_path: Path, bits: int) -> None:
+    levels = np.random.default_rng(0).integers(0, 1 << bits, (40, 44)).astype(np.uint16)
+    Image.fromarray(levels).save(tmp_path / "a.png")
+    trained_on = open_image(tmp_path / "a.png", grey_bits=bits)
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.mode.startswith("I;16")
+        assert torch.equal(loaded.preprocess(image, grey_bits=bits), loaded.preprocess(trained_on))
+        if bits == 16:
+            with pytest.raises(DataError, match="which 12 bits cannot"):
+                loaded.preprocess(image, grey_bits=12)
 
 
 class NormalisesItself(nn.Module):

@@ -310,7 +310,7 @@ def test_a_loss_that_is_not_finite_on_one_process_never_reaches_the_weights_of_a
 
         step_module.train_step = poisoned
 
-    assert struck_run(tmp_path / "x", prepare, silent=True) == [79, 79]
+    assert struck_run(tmp_path / "x", prepare) == [79, 79], "at once: the time to wait for a word is that of a hang"
     status = read_status(tmp_path / "x")
     assert (status.state, status.checkpoint_step) == ("failed", step - 1)
     assert f"the loss of step {step} is not a finite number" in str(status.message)

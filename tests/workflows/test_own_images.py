@@ -325,7 +325,7 @@ def test_photos_without_labels_are_not_sent_to_an_evaluation(sdclr: Cli, tmp_pat
     assert "next: nothing is left to do" in out
 
 
-@pytest.mark.filterwarnings("always:.*cannot be decoded and are left out")
+@pytest.mark.filterwarnings("default")  # shown, as to a user
 @pytest.mark.parametrize("num_sound", [32, 33])
 def test_bad_files_are_not_counted_for_the_batch(sdclr: Cli, tmp_path: Path, num_sound: int) -> None:
     for path in sorted((tmp_path / "photos").rglob("*.jpg"))[num_sound - 1 :]:

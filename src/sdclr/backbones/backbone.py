@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sdclr.backbones.config import IMAGENET_MEAN, IMAGENET_STD
 from sdclr.checkpoint import is_storable
 from sdclr.errors import ConfigError, DataError
-from sdclr.stills import DecodedPicture, still
+from sdclr.stills import DecodedPicture, eight_bits, has_deep_grey, still
 from sdclr.wrapped_modules import unwrapped, wraps_another
 
 SMALLEST_INPUT, LARGEST_INPUT = -0.5, 1.5
@@ -61,13 +61,15 @@ class Backbone(nn.Module):
         size: int | None = None,
         *,
         exif_rotation: bool = True,
+        grey_bits: int = 16,
     ) -> Tensor:
         """A PIL image as this backbone takes it: [3, S, S] in [0, 1]; of a list of images, a batch [B, 3, S, S].
 
         The middle of the image, resized so that ``size`` (default: ``image_size``) is 224/256 of its short side, as
-        ``sdclr embed`` cuts image files. ``exif_rotation``: turn a photograph as its EXIF tag says. The result is on
+        ``sdclr embed`` cuts image files. ``exif_rotation``: turn a photograph as its EXIF tag says. ``grey_bits``: how
+        many bits greys of 16 use, as data.grey_bits of the run says; they are scaled as in training. The result is on
         the backbone's device and has its dtype. Raises ConfigError where the size is not known, and DataError for what
-        is no image of 8 bits a channel.
+        is no image, or has greys of 32 bits, which have no agreed range.
         """
         side = size if size is not None else self.image_size
         if side is None:
@@ -79,9 +81,9 @@ class Backbone(nn.Module):
                 raise _no_image(image)
             if not image:
                 raise DataError("preprocess was given an empty list of images.")
-            batch = [self.preprocess(one, side, exif_rotation=exif_rotation) for one in image]
+            batch = [self.preprocess(one, side, exif_rotation=exif_rotation, grey_bits=grey_bits) for one in image]
             return torch.stack(batch)
-        picture = DecodedPicture(_rgb(ImageOps.exif_transpose(image) if exif_rotation else image))
+        picture = DecodedPicture(_rgb(ImageOps.exif_transpose(image) if exif_rotation else image, grey_bits))
         pixels = np.array(still(picture, side))  # [S, S, 3]
         weight = next(self.parameters(), self.mean)
         tensor = torch.from_numpy(pixels).permute(2, 0, 1).to(weight.device, weight.dtype)
@@ -124,7 +126,12 @@ def require_images(images: Tensor) -> None:
         )
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def _rgb(image: Image.Image, grey_bits: int) -> Image.Image:
+    if has_deep_grey(image):
+        levels = np.asarray(image).astype(np.uint32)
+        if levels.size and int(levels.max()) >= 1 << grey_bits:
+            raise DataError(f"an image holds grey levels up to {int(levels.max()):,}, which {grey_bits} bits cannot.")
+        return Image.fromarray(eight_bits(levels, grey_bits)).convert("RGB")
     if image.mode.startswith("I") or image.mode == "F":
         raise DataError(
             f"an image of mode {image.mode} has no agreed range. Scale it to 8 bits first, then convert it to RGB."

@@ -195,8 +195,8 @@ def megadetector_table(
 
     Its columns are file, x, y, width, height, category and confidence. The format: ``images`` with ``file`` and
     ``detections`` (``category``, ``conf``, ``bbox``: x, y, width and height as fractions of the picture *after* it was
-    turned by EXIF, since MegaDetector turns every picture that it opens). Raises DataError naming the image, and
-    ConfigError for a category that the file does not have.
+    turned by EXIF: MegaDetector turns those of orientation 3, 6 and 8, all that cameras write, and leaves mirrored
+    ones). Raises DataError naming the image, and ConfigError for a category that the file does not have.
     """
     names = _category_names(file, value)
     unknown = [one for one in categories if one not in names.values() and one not in names]

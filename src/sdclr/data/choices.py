@@ -13,6 +13,25 @@ Links = Literal["inside", "anywhere"]
 
 WantedBoxes = Literal["none", "auto", "pixels", "fractions"]
 
+DELIMITED = (".csv", ".tsv", ".tab")
+
+JSON_LINES = (".jsonl", ".ndjson")
+
+PARQUET = (".parquet", ".pq")
+
+TABLE_SUFFIXES = (*DELIMITED, *JSON_LINES, ".json", *PARQUET)
+
+LIST_SUFFIXES = (".txt", *TABLE_SUFFIXES)
+
+SHARD_SUFFIX = ".tar"
+
+ZIP_SUFFIX = ".zip"
+
+ARRAYS_SUFFIX = ".npz"
+
+COLLECTION_SUFFIXES = (*LIST_SUFFIXES, SHARD_SUFFIX, ZIP_SUFFIX, ARRAYS_SUFFIX)
+"""Of files that name or hold images."""
+
 MEGADETECTOR_CATEGORIES = ("animal",)
 
 MEGADETECTOR_CONFIDENCE = 0.2

@@ -49,6 +49,7 @@ from sdclr.data.decoding_budget import (
 from sdclr.data.png_files import open_png
 from sdclr.errors import DataError, MissingInputError, SdclrError
 from sdclr.positioned_files import VirtualFile, read_at
+from sdclr.stills import eight_bits, has_deep_grey
 
 with contextlib.suppress(ImportError):  # not in every Pillow
     from PIL import AvifImagePlugin  # noqa: F401
@@ -130,7 +131,7 @@ def read_size(source: Source, *, max_pixels: int = MAX_PIXELS, exif_rotation: bo
 def is_deep_grey(source: Source) -> bool:
     """Whether a file holds greys of 16 bits, by its header. Raises as :func:`open_image` does."""
     with _opened(source, MAX_PIXELS) as image:
-        return _has_deep_grey(image)
+        return has_deep_grey(image)
 
 
 def require_file(source: Source) -> os.stat_result:
@@ -334,14 +335,9 @@ def _is_deep_colour(image: Image.Image) -> bool:
     return isinstance(raw, str) and ";16" in raw and not image.mode.startswith("I")
 
 
-def _has_deep_grey(image: Image.Image) -> bool:
-    """Whether its levels reach up to 65,535."""
-    return image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM")
-
-
 def _to_rgb(image: Image.Image, grey_bits: int = ALL_GREY_BITS) -> Image.Image:
     """Mode RGB, detached from the file."""
-    if _has_deep_grey(image):
+    if has_deep_grey(image):
         values = np.asarray(image).astype(np.uint32)
         largest, white = int(values.max()), (1 << grey_bits) - 1
         if largest > white:
@@ -349,9 +345,7 @@ def _to_rgb(image: Image.Image, grey_bits: int = ALL_GREY_BITS) -> Image.Image:
                 f"holds grey levels up to {largest:,}, which {grey_bits} bits cannot. Use "
                 f"data.grey_bits={_bits_for(largest)}, or take it off its list."
             )
-        # the nearest of 0 .. 255, in whole numbers
-        levels = (values + 128) // 257 if grey_bits == ALL_GREY_BITS else (values * 255 + white // 2) // white
-        grey = Image.fromarray(levels.astype(np.uint8)).convert("RGB")
+        grey = Image.fromarray(eight_bits(values, grey_bits)).convert("RGB")
         grey.info[LEVELS_USED] = largest
         return grey
     if image.mode in ("I", "F"):

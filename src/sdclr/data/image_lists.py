@@ -22,18 +22,15 @@ from sdclr.data.boxes import (
     read_boxes,
     written,
 )
-from sdclr.data.choices import MEGADETECTOR_CATEGORIES, MEGADETECTOR_CONFIDENCE, WantedBoxes
+from sdclr.data.choices import (
+    MEGADETECTOR_CATEGORIES,
+    MEGADETECTOR_CONFIDENCE,
+    TABLE_SUFFIXES,
+    WantedBoxes,
+)
 from sdclr.data.listing import IMAGE_SUFFIXES
 from sdclr.data.split_files import path_problem, read_lines
-from sdclr.data.tables import (
-    TABLE_SUFFIXES,
-    Table,
-    delimiter_name,
-    read_delimited,
-    read_json,
-    read_table,
-    table_of_objects,
-)
+from sdclr.data.tables import Table, delimiter_name, read_delimited, read_json, read_table, table_of_objects
 from sdclr.errors import ConfigError, DataError
 from sdclr.safe_text import shown
 
@@ -43,7 +40,6 @@ PATH_COLUMNS = (
 )
 """Names of the column of paths, in small letters; the first that is there counts."""
 LABEL_COLUMNS = ("label", "class", "target")
-LIST_SUFFIXES = (".txt", *TABLE_SUFFIXES)
 _LABELLED_LINE = re.compile(r"(.*\S) ([0-9]{1,9})")
 
 

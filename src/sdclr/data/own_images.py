@@ -17,22 +17,30 @@ from typing import NamedTuple
 import numpy as np
 
 from sdclr.data.boxes import Boxes, written
-from sdclr.data.choices import MEGADETECTOR_CATEGORIES, MEGADETECTOR_CONFIDENCE, Links, WantedBoxes
+from sdclr.data.choices import (
+    LIST_SUFFIXES,
+    MEGADETECTOR_CATEGORIES,
+    MEGADETECTOR_CONFIDENCE,
+    SHARD_SUFFIX,
+    TABLE_SUFFIXES,
+    ZIP_SUFFIX,
+    Links,
+    WantedBoxes,
+)
 from sdclr.data.decode import ALL_GREY_BITS, printable
 from sdclr.data.exclusion import Exclusion
 from sdclr.data.found_images import FoundImages, labels_by_folder
 from sdclr.data.globs import Glob, glob_of
 from sdclr.data.image_files import ImageFiles
-from sdclr.data.image_lists import LIST_SUFFIXES, ListedImages, read_listed_images
+from sdclr.data.image_lists import ListedImages, read_listed_images
 from sdclr.data.images import LabelledImages
 from sdclr.data.links import Fence
 from sdclr.data.listed_names import match_names
 from sdclr.data.listing import HEIF_SUFFIXES, IMAGE_SUFFIXES, list_images
 from sdclr.data.split_folders import splits_are_no_classes, splits_by_name, take_apart, trained_on_all
 from sdclr.data.splits import Positions
-from sdclr.data.tables import TABLE_SUFFIXES
 from sdclr.data.tar_shards import expand_braces, read_shards
-from sdclr.data.zip_files import ZIP_SUFFIX, read_zip
+from sdclr.data.zip_files import read_zip
 from sdclr.errors import ConfigError, DataError, MissingInputError
 from sdclr.safe_text import command, shown
 
@@ -41,7 +49,6 @@ ACCEPTED = (
     "glob ('photos/**/*.jpg'), or a .npz of arrays (data.name=arrays)"
 )
 """What a collection may be; docs/own-images.md has the details."""
-SHARD_SUFFIX = ".tar"
 SPREADSHEETS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
 FILES_LOOKED_FOR = 64
 """Entries of a list for which another root is looked for, where none of them is there."""

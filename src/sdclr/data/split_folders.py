@@ -14,13 +14,13 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from sdclr.data.choices import Links
+from sdclr.data.choices import ZIP_SUFFIX, Links
 from sdclr.data.decode import printable
 from sdclr.data.exclusion import is_service_folder
 from sdclr.data.found_images import FoundImages, labels_by_folder
 from sdclr.data.listing import list_images
 from sdclr.data.splits import Positions
-from sdclr.data.zip_files import ZIP_SUFFIX, read_zip
+from sdclr.data.zip_files import read_zip
 from sdclr.errors import DataError
 from sdclr.safe_text import shown
 

@@ -15,15 +15,11 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sdclr.data.choices import JSON_LINES, PARQUET
 from sdclr.data.split_files import read_lines, read_text
 from sdclr.documents import parse_json
 from sdclr.errors import ConfigError, DataError
 from sdclr.safe_text import shown, without_guard
-
-DELIMITED = (".csv", ".tsv", ".tab")
-JSON_LINES = (".jsonl", ".ndjson")
-PARQUET = (".parquet", ".pq")
-TABLE_SUFFIXES = (*DELIMITED, *JSON_LINES, ".json", *PARQUET)
 
 LARGEST_JSON = 1 << 30
 """Bytes of a JSON table, which is parsed as a whole; JSON lines and Parquet have no such limit."""

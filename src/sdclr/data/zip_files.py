@@ -26,7 +26,6 @@ from sdclr.data.tar_shards import Members
 from sdclr.errors import DataError, MissingInputError
 from sdclr.safe_text import shown
 
-ZIP_SUFFIX = ".zip"
 LARGEST_DIRECTORY = 1 << 28
 """Bytes; three million members."""
 _LONGEST_COMMENT = 1 << 16

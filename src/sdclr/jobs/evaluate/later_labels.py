@@ -14,13 +14,13 @@ import numpy as np
 
 from sdclr.config import user_path
 from sdclr.data import Data, DataConfig, Images, build_data
+from sdclr.data.choices import LIST_SUFFIXES, TABLE_SUFFIXES
 from sdclr.data.decode import printable
 from sdclr.data.image_files import ImageFiles
-from sdclr.data.image_lists import LIST_SUFFIXES, ListedImages, read_listed_images
+from sdclr.data.image_lists import ListedImages, read_listed_images
 from sdclr.data.listed_names import match_names
 from sdclr.data.own_images import SPREADSHEETS, class_names_of
 from sdclr.data.splits import Positions, natural_split
-from sdclr.data.tables import TABLE_SUFFIXES
 from sdclr.errors import ConfigError, DataError
 from sdclr.safe_text import command, shown
 
