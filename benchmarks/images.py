@@ -35,11 +35,11 @@ from torch import Tensor
 from torchvision import transforms
 
 from sdclr.data import ViewSpec, make_views
-from sdclr.data.decode import open_bytes
-from sdclr.data.image_files import ImageFiles
-from sdclr.data.image_store import build_store
-from sdclr.data.listing import list_images
-from sdclr.data.own_images import read_own_images
+from sdclr.data.collections.image_files import ImageFiles
+from sdclr.data.collections.image_store import build_store
+from sdclr.data.decoding.decode import open_bytes
+from sdclr.data.sources.listing import list_images
+from sdclr.data.sources.own_images import read_own_images
 from sdclr.device import describe_device
 from sdclr.process_state import keep_freed_memory
 

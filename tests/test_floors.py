@@ -86,7 +86,7 @@ def test_the_declared_pythons_are_the_ones_that_are_checked() -> None:
     ("module", "ours"),
     [
         ("sdclr", True),
-        ("sdclr.data.views", True),
+        ("sdclr.data.views.augment", True),
         ("tests.data.test_views", True),
         ("test_views", True),
         ("sdclr_plugin", False),

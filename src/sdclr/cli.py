@@ -752,7 +752,7 @@ def _settings(
     elif is_outside(targets[0]) and not _is_path(targets[0]) and not Path(targets[0]).exists():
         config = recipe(named_recipe(targets[0])).with_values(values)
     elif _is_path(targets[0]) or Path(targets[0]).exists():
-        from sdclr.data.globs import glob_of
+        from sdclr.data.sources.globs import glob_of
         from sdclr.workflows.own_images import own_config
 
         path = user_path(targets[0])

@@ -14,7 +14,7 @@ from torch import nn
 from sdclr import load_backbone
 from sdclr.backbones import Backbone, BackboneConfig, build_backbone
 from sdclr.backbones.weights import save_backbone
-from sdclr.data.decode import open_image
+from sdclr.data.decoding.decode import open_image
 from sdclr.errors import ConfigError, DataError
 
 SMALL = BackboneConfig(name="resnet10", width=2)

@@ -11,9 +11,9 @@ import torch
 
 from image_folder_stand_in import make_folder
 from sdclr.data import DataConfig, ViewsConfig, build_data
-from sdclr.data.split_files import read_authors_cifar_split
+from sdclr.data.sources.split_files import read_authors_cifar_split
 from sdclr.data.splits import natural_split
-from sdclr.data.view_parameters import ViewSpec
+from sdclr.data.views.parameters import ViewSpec
 from sdclr.errors import ConfigError, DataError, MissingInputError
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (60, 6, 6)).astype(np.uint8)

@@ -14,7 +14,7 @@ import sdclr
 from sdclr import PretrainConfig, pretrain, recipe, resume
 from sdclr.data import SOURCES, DataConfig, LabelledImages, ViewsConfig, build_data
 from sdclr.data import table as table_module
-from sdclr.data.image_arrays import ImageArrays
+from sdclr.data.collections.image_arrays import ImageArrays
 from sdclr.data.table import named_source
 from sdclr.errors import ConfigError, DataError
 from sdclr.outside import load

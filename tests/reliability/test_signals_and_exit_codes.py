@@ -19,7 +19,7 @@ from one_training import around_steps
 from patience import PATIENCE_SECONDS, wait_until
 from sdclr import Run, cli, errors, pretrain
 from sdclr.checkpoint import CheckpointFolder, Files
-from sdclr.data.split_files import read_positions
+from sdclr.data.sources.split_files import read_positions
 from sdclr.jobs.pretrain import job as job_module
 from sdclr.jobs.pretrain import step as step_module
 from sdclr.jobs.pretrain.training import TrainingState

@@ -51,7 +51,7 @@ def check_and_seeds(name: str, fuzz: ModuleType) -> tuple[Callable[[bytes], None
 
 def plant_a_bug() -> None:
     """The reader of the authors' lists looks at the first digit of a label only; no seed shows that."""
-    split_files = importlib.import_module("sdclr.data.split_files")
+    split_files = importlib.import_module("sdclr.data.sources.split_files")
     sound = split_files._problem
 
     def mutant(name: str, label: str, line: str) -> str | None:

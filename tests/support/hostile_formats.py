@@ -35,12 +35,12 @@ from hostile_files import Witness, header, peak_bytes
 from sdclr import PretrainConfig, Run, load_backbone, recipe
 from sdclr.backbones import BackboneConfig, build_backbone
 from sdclr.checkpoint import read_tensors, write_tensors
-from sdclr.data import npy_files
-from sdclr.data.decode import open_image, read_size
-from sdclr.data.image_arrays import read_npz
-from sdclr.data.image_lists import read_csv_list, read_txt_list
-from sdclr.data.split_files import read_image_list, read_positions
-from sdclr.data.tar_shards import read_shards
+from sdclr.data.decoding.decode import open_image, read_size
+from sdclr.data.sources import npy_files
+from sdclr.data.sources.arrays import read_npz
+from sdclr.data.sources.image_lists import read_csv_list, read_txt_list
+from sdclr.data.sources.split_files import read_image_list, read_positions
+from sdclr.data.sources.tar_shards import read_shards
 from sdclr.errors import SdclrError
 from sdclr.jobs.report import build_report
 from sdclr.jobs.status import read_status
@@ -647,13 +647,13 @@ def _try(reader: Callable[[Path], Any], folder: Path, problems: list[str]) -> No
 
 HUGE = 1 << 62
 BOUNDS: dict[str, tuple[str, str, str, Any]] = {
-    "long extended headers": ("tar", "sdclr.data.tar_headers", "LONGEST_EXTENSION", HUGE),
-    "padding": ("tar", "sdclr.data.tar_headers", "LONGEST_PADDING", HUGE),
-    "memory for arrays": ("arrays", "sdclr.data.npy_files", "_require_memory", lambda *_: None),
+    "long extended headers": ("tar", "sdclr.data.sources.tar_headers", "LONGEST_EXTENSION", HUGE),
+    "padding": ("tar", "sdclr.data.sources.tar_headers", "LONGEST_PADDING", HUGE),
+    "memory for arrays": ("arrays", "sdclr.data.sources.npy_files", "_require_memory", lambda *_: None),
     "size of YAML": ("yaml", "sdclr.documents", "LARGEST_YAML", HUGE),
     "plain YAML": ("yaml", "sdclr.documents", "_require_plain", lambda *_: None),
-    "longest side": ("images", "sdclr.data.decode", "LARGEST_SIDE", HUGE),
-    "canvas of a WebP": ("images", "sdclr.data.decoding_budget", "MANY_PIXELS", HUGE),
+    "longest side": ("images", "sdclr.data.decoding.decode", "LARGEST_SIDE", HUGE),
+    "canvas of a WebP": ("images", "sdclr.data.decoding.decoding_budget", "MANY_PIXELS", HUGE),
     "number of layers": ("backbones", "sdclr.backbones.weights", "FREE_MODULES", HUGE),
     "options": ("backbones", "sdclr.backbones.weights", "_require_ordinary_options", lambda *_: None),
     "records of a run": ("runs", "sdclr.run", "check", lambda *_: None),

@@ -20,8 +20,8 @@ from one_training import interrupting, patch_steps
 from sdclr import Run, cli, evaluate, load_backbone
 from sdclr.backbones import BackboneConfig, build_backbone
 from sdclr.backbones.weights import save_backbone
-from sdclr.data.decode import READS_HEIF
-from sdclr.data.image_files import ImageFiles
+from sdclr.data.collections.image_files import ImageFiles
+from sdclr.data.decoding.decode import READS_HEIF
 from sdclr.jobs.pretrain import job as job_module
 from shard_stand_in import shards_of
 

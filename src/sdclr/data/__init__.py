@@ -8,11 +8,11 @@ from sdclr.lazy_names import names_from
 
 if TYPE_CHECKING:
     from sdclr.data.build import Data, build_data
+    from sdclr.data.collections.images import BadFile, Images, LabelledImages
     from sdclr.data.epoch_order import epoch_batches, steps_per_epoch
-    from sdclr.data.images import BadFile, Images, LabelledImages
     from sdclr.data.splits import draw_long_tail
-    from sdclr.data.view_parameters import ViewSpec
-    from sdclr.data.views import make_views
+    from sdclr.data.views.augment import make_views
+    from sdclr.data.views.parameters import ViewSpec
 
 __all__ = [
     "SOURCES",
@@ -34,15 +34,15 @@ __all__ = [
 __getattr__ = names_from(
     __name__,
     {
-        "BadFile": "sdclr.data.images",
+        "BadFile": "sdclr.data.collections.images",
         "Data": "sdclr.data.build",
-        "Images": "sdclr.data.images",
-        "LabelledImages": "sdclr.data.images",
-        "ViewSpec": "sdclr.data.view_parameters",
+        "Images": "sdclr.data.collections.images",
+        "LabelledImages": "sdclr.data.collections.images",
+        "ViewSpec": "sdclr.data.views.parameters",
         "build_data": "sdclr.data.build",
         "draw_long_tail": "sdclr.data.splits",
         "epoch_batches": "sdclr.data.epoch_order",
-        "make_views": "sdclr.data.views",
+        "make_views": "sdclr.data.views.augment",
         "steps_per_epoch": "sdclr.data.epoch_order",
     },
 )

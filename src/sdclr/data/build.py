@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from sdclr.config import user_path
+from sdclr.data.collections.image_files import ImageFiles
+from sdclr.data.collections.images import Images, LabelledImages
 from sdclr.data.config import DataConfig
-from sdclr.data.image_arrays import labelled_arrays, read_cifar, read_digits, read_npz
-from sdclr.data.image_files import ImageFiles
-from sdclr.data.imagenet import read_imagenet
-from sdclr.data.images import Images, LabelledImages
-from sdclr.data.own_images import read_own_images
-from sdclr.data.split_files import read_authors_cifar_split
+from sdclr.data.sources.arrays import labelled_arrays, read_cifar, read_digits, read_npz
+from sdclr.data.sources.imagenet import read_imagenet
+from sdclr.data.sources.own_images import read_own_images
+from sdclr.data.sources.split_files import read_authors_cifar_split
 from sdclr.data.splits import Split, draw_long_tail, natural_split
 from sdclr.data.table import READERS, Conventions
 from sdclr.errors import ConfigError, DataError

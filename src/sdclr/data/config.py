@@ -15,12 +15,12 @@ from sdclr.data.choices import (
     Placement,
     WantedBoxes,
 )
-from sdclr.data.exclusion import glob_problem
+from sdclr.data.sources.exclusion import glob_problem
 from sdclr.data.table import SOURCES, SourceRow
 from sdclr.safe_text import shown
 
 if TYPE_CHECKING:
-    from sdclr.data.view_parameters import ViewSpec
+    from sdclr.data.views.parameters import ViewSpec
 
 Place = Annotated[str | None, Field(json_schema_extra=INCIDENTAL)]
 """A file or folder: what is there decides, and is recognised by its fingerprint; where it lies does not."""
@@ -220,6 +220,6 @@ class ViewsConfig(Section):
         return self
 
     def spec(self) -> ViewSpec:
-        from sdclr.data.view_parameters import ViewSpec
+        from sdclr.data.views.parameters import ViewSpec
 
         return ViewSpec(**self.model_dump())

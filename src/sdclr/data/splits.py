@@ -3,7 +3,7 @@
 N images, C classes. For every class, ONE random permutation of its images (validation held out first) is cut three
 times: the few-shot set S_b, the balanced twin D_b and the long-tailed set D_i are prefixes of it, so S_b lies inside
 both. A split is a random class order plus these permutations. Plain labels and numbers in, positions out; this file
-opens no images. The authors' own lists are read by :mod:`sdclr.data.split_files`.
+opens no images. The authors' own lists are read by :mod:`sdclr.data.sources.split_files`.
 """
 
 from __future__ import annotations

@@ -10,9 +10,9 @@ import numpy as np
 
 from sdclr.config import user_path
 from sdclr.data import Data, DataConfig, build_data
-from sdclr.data.contents import ABSENT, Content, differences, read_contents, read_record
-from sdclr.data.decode import printable
-from sdclr.data.image_files import ImageFiles
+from sdclr.data.collections.contents import ABSENT, Content, differences, read_contents, read_record
+from sdclr.data.collections.image_files import ImageFiles
+from sdclr.data.decoding.decode import printable
 from sdclr.errors import DataError, MissingInputError
 from sdclr.run import CONTENTS_FILE, Run
 from sdclr.safe_text import command, shown

@@ -14,7 +14,7 @@ from sdclr.backbones.backbone import measure_feature_dim
 from sdclr.backbones.weights import save_backbone
 from sdclr.data import build_data
 from sdclr.data.choices import AUTHORS_CIFAR_FOLDERS
-from sdclr.data.contents import read_contents, write_record
+from sdclr.data.collections.contents import read_contents, write_record
 from sdclr.errors import ConfigError
 from sdclr.run import CONTENTS_FILE, Run, environment
 from sdclr.settings import PretrainConfig

@@ -27,10 +27,10 @@ import torch
 from sdclr.backbones.weights import load_backbone, read_backbone
 from sdclr.checkpoint import is_leftover, storage_errors, temporary_name, write_atomically
 from sdclr.data import BadFile, DataConfig, Images, build_data
-from sdclr.data.contents import digest_of, read_contents
-from sdclr.data.decode import printable
-from sdclr.data.image_files import ImageFiles
-from sdclr.data.images import left_out
+from sdclr.data.collections.contents import digest_of, read_contents
+from sdclr.data.collections.image_files import ImageFiles
+from sdclr.data.collections.images import left_out
+from sdclr.data.decoding.decode import printable
 from sdclr.data.trained_images import images_of, warn_of_changes
 from sdclr.device import resolve_device
 from sdclr.errors import ConfigError, RunFolderError

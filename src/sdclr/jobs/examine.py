@@ -23,8 +23,8 @@ from sdclr.backbones.weights import BackboneFacts, load_backbone, load_weights, 
 from sdclr.batch import Views
 from sdclr.checkpoint import make_folder, write_atomically
 from sdclr.data import Images
-from sdclr.data.contents import require_recorded
-from sdclr.data.decode import printable
+from sdclr.data.collections.contents import require_recorded
+from sdclr.data.decoding.decode import printable
 from sdclr.data.trained_images import trained_images
 from sdclr.device import resolve_device
 from sdclr.errors import DataError, SdclrError

@@ -20,10 +20,10 @@ from sdclr.checkpoint import make_folder, storage_errors, write_atomically
 from sdclr.config import user_path
 from sdclr.data import DataConfig, Images, build_data
 from sdclr.data.choices import TABLE_SUFFIXES, ZIP_SUFFIX
-from sdclr.data.decode import ALL_GREY_BITS, LEVELS_USED, bits_used, is_deep_grey, open_image
-from sdclr.data.image_arrays import ImageArrays
-from sdclr.data.image_files import ImageFiles
-from sdclr.data.split_folders import has_splits
+from sdclr.data.collections.image_arrays import ImageArrays
+from sdclr.data.collections.image_files import ImageFiles
+from sdclr.data.decoding.decode import ALL_GREY_BITS, LEVELS_USED, bits_used, is_deep_grey, open_image
+from sdclr.data.sources.split_folders import has_splits
 from sdclr.device import free_memory, resolve_device
 from sdclr.errors import ConfigError, DataError, SdclrError
 from sdclr.jobs.pretrain import Preview, preview

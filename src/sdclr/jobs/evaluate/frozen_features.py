@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sdclr.data import Data, Images
-from sdclr.data.decode import printable
+from sdclr.data.decoding.decode import printable
 from sdclr.evaluation.features import Labels, extract_features
 from sdclr.presentation.progress import AnyProgress
 

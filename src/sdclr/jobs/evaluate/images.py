@@ -18,9 +18,9 @@ import numpy as np
 from sdclr.config import parse_assignments, user_path
 from sdclr.data import Data, DataConfig, Images, build_data
 from sdclr.data.choices import LIST_SUFFIXES
-from sdclr.data.contents import require_recorded, require_same_names
-from sdclr.data.decode import printable
-from sdclr.data.images import allowed_to_skip, left_out
+from sdclr.data.collections.contents import require_recorded, require_same_names
+from sdclr.data.collections.images import allowed_to_skip, left_out
+from sdclr.data.decoding.decode import printable
 from sdclr.data.splits import natural_split
 from sdclr.data.trained_images import trained_images
 from sdclr.errors import ConfigError, DataError

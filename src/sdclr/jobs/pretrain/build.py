@@ -26,8 +26,8 @@ from sdclr.backbones.image_sizes import fitted_to
 from sdclr.backbones.weights import normalisation_of, require_loadable
 from sdclr.batch import Views
 from sdclr.data import Data, Images, build_data, steps_per_epoch
-from sdclr.data.contents import require_recorded
-from sdclr.data.image_store import DecodedStore
+from sdclr.data.collections.contents import require_recorded
+from sdclr.data.collections.image_store import DecodedStore
 from sdclr.device import (
     Compiled,
     compiled,

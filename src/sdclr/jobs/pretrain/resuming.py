@@ -11,7 +11,7 @@ from sdclr.any_progress import AnyProgress
 from sdclr.backbones import BACKBONES
 from sdclr.config import user_path
 from sdclr.data import SOURCES, DataConfig
-from sdclr.data.globs import glob_of
+from sdclr.data.sources.globs import glob_of
 from sdclr.distributed import is_first
 from sdclr.errors import ConfigError, MissingInputError
 from sdclr.jobs.pretrain.job import pretrain

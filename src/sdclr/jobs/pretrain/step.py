@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 
 from sdclr.batch import Views
-from sdclr.data.decode import printable
+from sdclr.data.decoding.decode import printable
 from sdclr.device import LateAnswer, autocast, parameter_dtype
 from sdclr.distributed import gather_rows
 from sdclr.errors import NonFiniteError

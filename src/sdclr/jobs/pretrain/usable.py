@@ -13,13 +13,13 @@ import torch
 from sdclr.any_progress import AnyProgress
 from sdclr.config import user_path
 from sdclr.data import BadFile, DataConfig, Images
-from sdclr.data.contents import require_recorded
-from sdclr.data.decode import printable
-from sdclr.data.duplicates import copies_of, duplicates
-from sdclr.data.image_arrays import ImageArrays
-from sdclr.data.image_files import ImageFiles
-from sdclr.data.image_store import build_store, choose_placement
-from sdclr.data.images import left_out
+from sdclr.data.collections.contents import require_recorded
+from sdclr.data.collections.duplicates import copies_of, duplicates
+from sdclr.data.collections.image_arrays import ImageArrays
+from sdclr.data.collections.image_files import ImageFiles
+from sdclr.data.collections.image_store import build_store, choose_placement
+from sdclr.data.collections.images import left_out
+from sdclr.data.decoding.decode import printable
 from sdclr.errors import ConfigError
 from sdclr.run import CONTENTS_FILE, IMAGES_FILE, Run
 

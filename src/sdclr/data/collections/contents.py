@@ -1,0 +1,223 @@
+"""What image files hold, in a few bytes each: so that exchanged pixels are noticed without reading every file again.
+
+A digest is over the size of a file and 4 KB from its beginning, middle and end. A record keeps it with size and
+modification time. Where both are as recorded the digest is taken over; where they are not, as for data that were copied
+elsewhere, it is made anew, and equal digests are the same image. Decodes nothing.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from sdclr.checkpoint import write_atomically
+from sdclr.data.collections.image_files import ImageFiles
+from sdclr.data.decoding.decode import Member, Source, open_bytes, printable
+from sdclr.data.look_ahead import in_pieces
+from sdclr.errors import ConfigError, DataError, SdclrError
+from sdclr.safe_text import command
+
+SAMPLE = 4096
+"""Bytes from each of three places."""
+FILES_PER_CALL = 64
+ABSENT = "absent"
+_LONGEST_RECORD = 1 << 31
+"""Bytes of a record when it is unpacked: 20 million files."""
+
+
+class Content(NamedTuple):
+    """One image file."""
+
+    path: str
+    """Below the root of its collection."""
+    digest: str
+    """16 hex digits, or ABSENT."""
+    size: int
+    """In bytes."""
+    mtime_ns: int
+    """When it was last written; of a member, when its shard was."""
+
+
+def read_contents(
+    images: ImageFiles,
+    known: Iterable[Content] = (),
+    advance: Callable[[int], None] = lambda done: None,
+) -> list[Content]:
+    """What every file holds now, in the order of the collection; ``known``: what was recorded earlier.
+
+    A file that is not there or cannot be read is ABSENT: whoever opens it says why.
+    """
+    recorded = {one.path: one for one in known}
+    found: list[Content | None] = [None] * len(images)
+
+    def call(rows: range) -> None:
+        for row in rows:
+            path = images.paths[row]
+            found[row] = _content(images.file(row), path, recorded.get(path))
+
+    in_pieces(len(images), FILES_PER_CALL, call, advance, num_workers=images.num_workers)
+    return [one for one in found if one is not None]
+
+
+def _content(source: Source, path: str, recorded: Content | None) -> Content:
+    try:
+        state = os.stat(source.file if isinstance(source, Member) else source)
+        size = source.size if isinstance(source, Member) else state.st_size
+        if recorded is not None and (recorded.size, recorded.mtime_ns) == (size, state.st_mtime_ns):
+            return recorded
+        return Content(path, _digest(source, size), size, state.st_mtime_ns)
+    except (OSError, SdclrError):
+        return Content(path, ABSENT, 0, 0)
+
+
+def _digest(source: Source, size: int) -> str:
+    digest = hashlib.blake2b(f"{size} ".encode(), digest_size=8)
+    with open_bytes(source) as file:
+        for start in sorted({0, max(size // 2 - SAMPLE // 2, 0), max(size - SAMPLE, 0)}):
+            file.seek(start)
+            digest.update(file.read(SAMPLE))
+    return digest.hexdigest()
+
+
+def digest_of(contents: Sequence[Content]) -> str:
+    """16 hex digits over names and digests: equal for equal images, wherever they lie."""
+    digest = hashlib.sha256()
+    for one in contents:
+        digest.update(f"{one.path}\0{one.digest}\0".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()[:16]
+
+
+def differences(before: Sequence[Content], now: Sequence[Content]) -> list[str]:
+    """Phrases for what has changed: files added, gone, and of other content, each with the first few names."""
+    old, new = {one.path: one.digest for one in before}, {one.path: one.digest for one in now}
+    gone = [path for path in old if new.get(path, ABSENT) == ABSENT and old[path] != ABSENT]
+    added = [path for path in new if path not in old]
+    changed = [path for path in old if path in new and path not in gone and new[path] != old[path]]
+    named = {"new": added, "gone": gone, "of other content": changed}
+    return [f"{len(paths)} {what} ({_first(paths)})" for what, paths in named.items() if paths]
+
+
+def changes(before: Sequence[Content], now: Sequence[Content]) -> list[str]:
+    """:func:`differences` among the files that both know."""
+    here, recorded = {one.path for one in now}, {one.path for one in before}
+    return differences([one for one in before if one.path in here], [one for one in now if one.path in recorded])
+
+
+def name_differences(before: Sequence[Content], paths: Sequence[str]) -> list[str]:
+    """:func:`differences` of names alone; nothing is read."""
+    return differences([one._replace(digest="") for one in before], [Content(path, "", 0, 0) for path in paths])
+
+
+def _other_data(
+    run: Path, parts: Iterable[tuple[Sequence[str], Sequence[Content]]], trained_on: str, found: str
+) -> ConfigError:
+    """How many names are new and gone, and what to do; fingerprints where the names do not say it.
+
+    ``parts``: the names of now, and what was recorded.
+    """
+    new: list[str] = []
+    gone: list[str] = []
+    for paths, before in parts:
+        here = set(paths)
+        new += sorted(here.difference(one.path for one in before))
+        gone += [one.path for one in before if one.digest != ABSENT and one.path not in here]
+    if not new and not gone:
+        return ConfigError(
+            f"other images, other labels or another split: {_afresh(run)}\n{run} was trained on other data: "
+            f"fingerprint {trained_on}, now {found}."
+        )
+    firsts = {"new": new, "gone": gone}
+    first = ", ".join(f"first {what}: {printable(names[0])}" for what, names in firsts.items() if names)
+    return ConfigError(
+        f"{len(new)} new, {len(gone)} gone: {_afresh(run)}\n{run} was trained on other data ({first}); to go on with "
+        "it, give it those (--data, if they have moved)."
+    )
+
+
+def _afresh(run: Path) -> str:
+    """What to do with images that a run was not begun with."""
+    if not (run / "backbone.safetensors").is_file():  # it is not finished, and has no weights to start from
+        return "start a new run in another --out."
+    return f"start a new run with {command('--weights', run)} and another --out."
+
+
+def _first(paths: Sequence[str]) -> str:
+    shown = ", ".join(map(printable, paths[:3]))
+    return f"{shown}, ..." if len(paths) > 3 else shown
+
+
+def write_record(path: Path, parts: Mapping[str, Sequence[Content]]) -> None:
+    """One gzipped line a file: part, digest, size, modification time, name as a JSON string."""
+    buffer = io.BytesIO()
+    with gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0) as packed:
+        for part, contents in parts.items():
+            for one in contents:
+                name = json.dumps(one.path)
+                packed.write(f"{part}\t{one.digest}\t{one.size}\t{one.mtime_ns}\t{name}\n".encode())
+    write_atomically(path, buffer.getvalue())
+
+
+def read_record(path: Path) -> dict[str, list[Content]] | None:
+    """What :func:`write_record` has written; None where there is no such file. DataError when it is damaged."""
+    if not path.is_file():
+        return None
+    parts: dict[str, list[Content]] = {}
+    num_bytes = 0
+    try:
+        with gzip.open(path, "rt", encoding="ascii") as lines:
+            for line in lines:
+                num_bytes += len(line)
+                if num_bytes > _LONGEST_RECORD:
+                    raise ValueError("it is too long")
+                part, digest, size, mtime, name = line.rstrip("\n").split("\t")
+                text = json.loads(name)
+                if not isinstance(text, str):
+                    raise ValueError("a name is no text")
+                parts.setdefault(part, []).append(Content(text, digest, int(size), int(mtime)))
+    except (OSError, EOFError, ValueError) as error:
+        raise DataError(f"{path} is damaged: {str(error)[:200]}. Restore it from a backup, or remove it.") from None
+    return parts
+
+
+def require_same_names(record: Path, files: Mapping[str, ImageFiles]) -> None:
+    """ConfigError that names the first few unless the ``files`` of each part are called as a run's ``record`` says."""
+    recorded = read_record(record) or {}
+    problems = [
+        f"{part}: {one}"
+        for part, images in files.items()
+        if part in recorded
+        for one in name_differences(recorded[part], images.paths)
+    ]
+    if problems:
+        raise ConfigError(
+            f"{record.parent} was trained on other images: {'; '.join(problems)}. Give those it was trained on "
+            "(--data, if they have moved)."
+        )
+
+
+def require_recorded(record: Path, files: Mapping[str, ImageFiles], trained_on: str, found: str) -> bool:
+    """ConfigError that names the first few files unless the images are those of a run's ``record``.
+
+    ``files``: the collections of now by part. ``trained_on`` and ``found``: fingerprints over names, labels and split.
+    Returns whether there was a record; runs of earlier versions have none, and only their fingerprints are compared.
+    """
+    recorded = read_record(record)
+    parts = [(part, images, recorded[part]) for part, images in files.items() if recorded and part in recorded]
+    if found != trained_on:
+        raise _other_data(record.parent, [(images.paths, old) for _, images, old in parts], trained_on, found)
+    problems = []
+    for part, images, old in parts:
+        now = [one for one in read_contents(images, old) if one.digest != ABSENT]  # whoever opens it says so
+        problems += [f"{part}: {one}" for one in changes(old, now)]
+    if problems:
+        raise ConfigError(
+            f"the images are not those that {record.parent} was trained on, though their names are: "
+            f"{'; '.join(problems)}. Restore them, or {_afresh(record.parent)}"
+        )
+    return recorded is not None

@@ -1,0 +1,68 @@
+"""Images of one size as one uint8 array in memory: [N, 3, H, W]."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from sdclr.batch import Views
+from sdclr.data.choices import OnError
+from sdclr.data.collections.images import BadFile, MaxSkipped
+from sdclr.data.splits import Positions
+from sdclr.data.views.augment import make_views, resize_images
+from sdclr.data.views.parameters import ViewSpec
+from sdclr.data.views.probe_crops import padded_crops
+
+
+@dataclass(frozen=True)
+class ImageArrays:
+    """Images of one size, all in memory."""
+
+    images: Tensor
+    """uint8 [N, 3, H, W]."""
+    labels: Positions | None
+    """int64 [N], or None."""
+    probe_padding: int = 4
+    """Pixels of padding for the random crops of the paper's linear probe."""
+    probe_flip: bool = True
+    """Whether a mirrored image is still an image of its class."""
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def at(self, positions: Positions) -> ImageArrays:
+        labels = None if self.labels is None else self.labels[positions]
+        return replace(self, images=self.images[torch.from_numpy(positions)], labels=labels)
+
+    def with_labels(self, labels: Positions | None) -> ImageArrays:
+        return replace(self, labels=labels)
+
+    def to(self, device: torch.device) -> ImageArrays:
+        return replace(self, images=self.images.to(device))
+
+    def verified(
+        self, on_error: OnError, advance: Callable[[int], None], max_skipped: MaxSkipped = 0.01
+    ) -> tuple[ImageArrays, list[BadFile]]:
+        return self, []  # they were read as a whole
+
+    def views(self, batches: Iterable[Tensor], spec: ViewSpec, *, seed: int, epoch: int) -> Iterator[Views]:
+        for index in batches:
+            here = index.to(self.images.device, non_blocking=True)
+            yield make_views(self.images, here, spec, seed=seed, epoch=epoch)
+
+    def stills(self, size: int) -> Iterator[Tensor]:
+        for batch in self.images.split(512):
+            yield resize_images(batch, size)
+
+    def probe_crops(self, batches: Iterable[Tensor], size: int, *, seed: int, epoch: int) -> Iterator[Tensor]:
+        for index in batches:
+            images = resize_images(self.images[index], size)
+            yield padded_crops(images, index, self.probe_padding, self.probe_flip, seed=seed, epoch=epoch)
+
+    def content(self) -> Iterator[bytes | memoryview]:
+        yield f"{tuple(self.images.shape)}".encode()
+        yield self.images.numpy().data
+        yield b"unlabelled" if self.labels is None else self.labels.tobytes()

@@ -1,0 +1,254 @@
+"""Images that stay on disk: files below a folder or in tar shards, decoded in threads whenever they are looked at.
+
+N images. One pass can decode all of them before training, so that no bad file ends a run; the pixels of that pass are
+not kept (:mod:`sdclr.data.collections.image_store` keeps them). :mod:`sdclr.data.views.cutting` cuts them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+
+from sdclr.batch import Views
+from sdclr.data.choices import OnError
+from sdclr.data.collections.boxes import Boxes, OutsideError
+from sdclr.data.collections.images import BadFile, MaxSkipped, allowed_to_skip
+from sdclr.data.collections.members import Members
+from sdclr.data.decoding.decode import (
+    ALL_GREY_BITS,
+    LEVELS_USED,
+    Source,
+    bits_used,
+    open_image,
+    printable,
+    read_size,
+    size_in_bytes,
+)
+from sdclr.data.look_ahead import in_pieces
+from sdclr.data.splits import Positions
+from sdclr.data.views.cutting import cut_probe_crops, cut_stills, cut_views
+from sdclr.data.views.parameters import ViewSpec
+from sdclr.errors import DataError, MissingInputError, SdclrError
+from sdclr.stills import DecodedPicture
+
+CPU = torch.device("cpu")
+HEADERS_PER_CALL = 256
+IMAGES_PER_CALL = 8
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """Image files of any size and format that :mod:`sdclr.data.decoding.decode` reads."""
+
+    root: Path
+    paths: tuple[str, ...]
+    """[N], below root, with / between folders."""
+    labels: Positions | None
+    """int64 [N], or None."""
+    device: torch.device = CPU
+    """Where views, stills and crops come."""
+    exif_rotation: bool = False
+    """Whether images are turned as their EXIF tag says."""
+    grey_bits: int = ALL_GREY_BITS
+    """How many bits 16-bit greys use."""
+    num_workers: int | None = None
+    """Threads that read and decode; None: one for every core. Nothing but speed depends on it."""
+    members: Members | None = None
+    """Where the images lie in tar shards; None for files."""
+    boxes: Boxes | None = None
+    """What is cut out of which file, where images are boxes; ``paths`` then are their names, FILE#x,y,width,height."""
+    columns: Mapping[str, npt.NDArray[np.object_]] = field(default_factory=dict)
+    """What a table says of each besides, by column: [N] texts. Nothing here depends on it."""
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def at(self, positions: Positions) -> ImageFiles:
+        labels = None if self.labels is None else self.labels[positions]
+        members = None if self.members is None else self.members.at(positions)
+        return replace(
+            self,
+            paths=tuple(self.paths[i] for i in positions.tolist()),
+            labels=labels,
+            members=members,
+            boxes=None if self.boxes is None else self.boxes.at(positions),
+            columns={name: cells[positions] for name, cells in self.columns.items()},
+        )
+
+    def with_labels(self, labels: Positions | None) -> ImageFiles:
+        return replace(self, labels=labels)
+
+    def to(self, device: torch.device) -> ImageFiles:
+        """The same files, every one of them found and its header read; their views come on ``device``."""
+        moved = replace(self, device=device)
+        moved.__dict__["sizes"] = self.sizes  # hand on what was measured
+        return moved
+
+    def verified(
+        self, on_error: OnError, advance: Callable[[int], None], max_skipped: MaxSkipped = 0.01
+    ) -> tuple[ImageFiles, list[BadFile]]:
+        """The files that can be decoded, and those that cannot: every file is decoded once.
+
+        ``advance`` is called with the number of files done. Raises an error that counts the bad files and shows the
+        first; with ``on_error`` skip only where these are more than ``max_skipped``.
+        """
+        deep: dict[str, int] = {}  # the largest level of every image of 16 bits
+
+        def decoded_size(row: int) -> tuple[int, int]:
+            file = self.file(row)
+            image = self._decoded(file)
+            if (largest := image.info.get(LEVELS_USED)) is not None:
+                deep[printable(file)] = largest
+            return self._size_in(row, image.height, image.width)
+
+        sizes, failures = self._measure(decoded_size, IMAGES_PER_CALL, advance)
+        _warn_of_dark(deep, self.grey_bits)
+        if failures and on_error == "raise":
+            raise self._summary(failures, "Restore them, or leave them out with data.on_error=skip (data.name=images).")
+        allowed = allowed_to_skip(max_skipped, len(self))
+        if len(failures) > allowed:
+            raise self._summary(
+                failures,
+                f"data.max_skipped={max_skipped:g} leaves out at most {allowed} of {len(self)}. Restore them, or allow "
+                f"more: data.max_skipped={len(failures)} (a whole number is a count, a number below 1 a share).",
+            )
+        if failures and len(failures) == len(self):
+            raise self._summary(failures, "None is left.")
+        good = np.array([row for row in range(len(self)) if row not in failures], dtype=np.int64)
+        kept = self.at(good)
+        kept.__dict__["sizes"] = sizes[good]
+        return kept, [BadFile(self.paths[row], str(error)) for row, error in failures.items()]
+
+    @cached_property
+    def sizes(self) -> Positions:
+        """int64 [N, 2]: height and width from the headers, read once.
+
+        Raises one MissingInputError (all are absent) or DataError that counts the bad files and shows the first.
+        """
+        sizes, failures = self._measure(self.size, HEADERS_PER_CALL, lambda done: None)
+        if failures:
+            raise self._summary(
+                failures, "Restore them, or give the folder that holds them with --data (of a list: data.root)."
+            )
+        return sizes
+
+    def size(self, position: int) -> tuple[int, int]:
+        """(height, width) of one image, by the header of its file."""
+        height, width = read_size(self.file(position), exif_rotation=self.exif_rotation)
+        return self._size_in(position, height, width)
+
+    def _size_in(self, position: int, height: int, width: int) -> tuple[int, int]:
+        """Of an image whose file holds a picture of this size: that of its box, if it is one."""
+        if self.boxes is None:
+            return height, width
+        left, top, right, bottom = self._box(position, height, width)
+        return bottom - top, right - left
+
+    def _box(self, position: int, height: int, width: int) -> tuple[int, int, int, int]:
+        assert self.boxes is not None
+        try:
+            return self.boxes.pixels(position, width, height)
+        except OutsideError as error:
+            raise DataError(
+                f"image {printable(self.file(position))}: {error}. Mend it, or take it off its list."
+            ) from None
+
+    def picture(self, position: int) -> DecodedPicture:
+        """One decoded image. DataError if its size is not what its header said before."""
+        image = self._decoded(self.file(position))
+        if self.boxes is not None:
+            image = image.crop(self._box(position, image.height, image.width))
+        if (image.height, image.width) != tuple(self.sizes[position]):
+            raise DataError(f"image {printable(self.file(position))} has changed its size since its header was read.")
+        return DecodedPicture(image)
+
+    def views(self, batches: Iterable[Tensor], spec: ViewSpec, *, seed: int, epoch: int) -> Iterator[Views]:
+        return cut_views(self, batches, spec, seed=seed, epoch=epoch)
+
+    def stills(self, size: int) -> Iterator[Tensor]:
+        return cut_stills(self, size)
+
+    def probe_crops(self, batches: Iterable[Tensor], size: int, *, seed: int, epoch: int) -> Iterator[Tensor]:
+        return cut_probe_crops(self, batches, size, seed=seed, epoch=epoch)
+
+    def content(self) -> Iterator[bytes | memoryview]:
+        """Labels, then names: not the pixels, so that a million files need not be read, and not the root."""
+        yield f"{len(self)} files".encode()
+        yield b"unlabelled" if self.labels is None else self.labels.tobytes()
+        yield "\0".join(self.paths).encode("utf-8", "surrogateescape")
+        if self.exif_rotation:
+            yield b"turned by EXIF"
+        if self.boxes is not None:
+            yield f"boxes in {self.boxes.unit}".encode()
+        if self.grey_bits != ALL_GREY_BITS:
+            yield f"grey of {self.grey_bits} bits".encode()
+
+    def sizes_digest(self) -> str:
+        """16 hex digits over the sizes of all files in bytes: other files under the same names have others."""
+        digest = hashlib.sha256()
+        for position in range(len(self)):
+            digest.update(f"{size_in_bytes(self.file(position))} ".encode())
+        return digest.hexdigest()[:16]
+
+    def file(self, position: int) -> Source:
+        """Where the image lies."""
+        path = self.paths[position]
+        if self.members is not None:
+            return self.members.member(self.root, position, path)
+        return os.path.join(self.root, path if self.boxes is None else self.boxes.files[position])
+
+    def box(self, position: int) -> tuple[float, ...] | None:
+        """What is cut out of the file: equal for equal boxes; None for the whole picture."""
+        return None if self.boxes is None else self.boxes.key(position)
+
+    def _decoded(self, file: Source) -> Image.Image:
+        return open_image(file, exif_rotation=self.exif_rotation, grey_bits=self.grey_bits)
+
+    def _measure(
+        self, measure: Callable[[int], tuple[int, int]], files_per_call: int, advance: Callable[[int], None]
+    ) -> tuple[Positions, dict[int, SdclrError]]:
+        """What ``measure`` returns for every position, int64 [N, 2], and by position, in order, what it raised."""
+        sizes = np.zeros((len(self), 2), np.int64)
+        failures: dict[int, SdclrError] = {}
+
+        def call(rows: range) -> None:
+            for row in rows:
+                try:
+                    sizes[row] = measure(row)
+                except SdclrError as error:
+                    failures[row] = error
+
+        in_pieces(len(self), files_per_call, call, advance, num_workers=self.num_workers)
+        return sizes, {row: failures[row] for row in sorted(failures)}
+
+    def _summary(self, failures: dict[int, SdclrError], cure: str) -> SdclrError:
+        errors = list(failures.values())
+        kind = MissingInputError if all(isinstance(error, MissingInputError) for error in errors) else DataError
+        shown = "\n  ".join([str(error) for error in errors[:3]] + ["..."] * (len(errors) > 3))
+        return kind(
+            f"{len(errors)} of {len(self)} images below {printable(self.root)} cannot be used:\n  {shown}\n{cure}"
+        )
+
+
+def _warn_of_dark(deep: Mapping[str, int], grey_bits: int) -> None:
+    """Warn of images of 16 bits that are almost black, since their data have fewer bits than their files."""
+    if not deep or (bits := bits_used(list(deep.values()))) >= min(grey_bits, ALL_GREY_BITS):
+        return
+    first = min(deep, key=os.fsencode)
+    warnings.warn(
+        f"{len(deep)} images have 16 bits and use the lowest {bits} of them only (largest level "
+        f"{max(deep.values()):,}, first: {first}): they are almost black. If they are grey, use "
+        f"data.grey_bits={bits} (name=images); convert colours to 8 bits.",
+        stacklevel=3,
+    )

@@ -1,0 +1,100 @@
+"""What a collection of images can do for a job, whether it lies in memory or on disk.
+
+N images, B images a batch, S side of a view in pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, Self
+
+import torch
+from torch import Tensor
+
+from sdclr.batch import Views
+from sdclr.data.choices import OnError
+from sdclr.data.splits import Positions, Split
+from sdclr.data.views.parameters import ViewSpec
+
+MaxSkipped = int | float
+"""How many files may be left out: a whole number is a count, a number below 1 a share of the collection."""
+
+
+def allowed_to_skip(max_skipped: MaxSkipped, num_images: int) -> int:
+    """Files of a collection that may be left out. A share lets at least one pass, or small folders could skip none."""
+    if isinstance(max_skipped, int) or max_skipped == 0:
+        return int(max_skipped)
+    return max(int(max_skipped * num_images), 1)
+
+
+class BadFile(NamedTuple):
+    """An image that was left out."""
+
+    path: str
+    """Below the root of its collection."""
+    cause: str
+
+
+def left_out(bad: Sequence[BadFile], num_found: int, shown: int = 5) -> str:
+    """A warning for images that were left out: how many, and the first causes."""
+    causes = "\n  ".join(one.cause for one in bad[:shown])
+    return f"{len(bad)} of {num_found} images cannot be decoded and are left out:\n  {causes}"
+
+
+class Images(Protocol):
+    """N images, with labels where known. ``batches`` are positions, int64 [B] each."""
+
+    @property
+    def labels(self) -> Positions | None:
+        """int64 [N], or None."""
+
+    def __len__(self) -> int: ...
+
+    def at(self, positions: Positions) -> Self:
+        """The images at these positions."""
+
+    def with_labels(self, labels: Positions | None) -> Self:
+        """The same images with other labels, int64 [N], or with none."""
+
+    def to(self, device: torch.device) -> Self:
+        """The same images, whose views come on ``device``; images on disk are looked for, all of them, before that.
+
+        Raises MissingInputError or DataError when files are absent or are no images.
+        """
+
+    def verified(
+        self, on_error: OnError, advance: Callable[[int], None], max_skipped: MaxSkipped = 0.01
+    ) -> tuple[Self, list[BadFile]]:
+        """The images that can be used, and those that cannot; of images on disk, every one is decoded once.
+
+        ``advance`` is called with the number of images done. Raises MissingInputError or DataError for bad images; with
+        ``on_error`` skip only for more than ``max_skipped``.
+        """
+
+    def views(self, batches: Iterable[Tensor], spec: ViewSpec, *, seed: int, epoch: int) -> Iterator[Views]:
+        """Two random views of every image: what pre-training sees."""
+
+    def stills(self, size: int) -> Iterator[Tensor]:
+        """Every image once, in order, as it is: uint8 batches [B, 3, S, S] for feature extraction."""
+
+    def probe_crops(self, batches: Iterable[Tensor], size: int, *, seed: int, epoch: int) -> Iterator[Tensor]:
+        """Randomly cropped images, uint8 [B, 3, S, S]: what the paper's linear probe trains on."""
+
+    def content(self) -> Iterator[bytes | memoryview]:
+        """Bytes that change when an image or a label does, for fingerprints; of images on disk, when a name does."""
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """A data set as its readers return it: a training pool, a test set where there is one, class names."""
+
+    train: Images
+    test: Images | None
+    class_names: list[str]
+    split: Split | None = None
+    """Where the lists that name the images also split them."""
+    validation: Positions | None = None
+    """Which of the pool are held out for validation, where its folders say it."""
+    remarks: tuple[str, ...] = ()
+    """What a reader should know of how the images were found: files that were left out, and why."""

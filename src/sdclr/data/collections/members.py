@@ -1,0 +1,37 @@
+"""Images that are members of archives: where each one lies in which file."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from sdclr.data.decoding.decode import Member
+from sdclr.data.splits import Positions
+
+
+@dataclass(frozen=True)
+class Members:
+    """Where N images lie in S shards."""
+
+    shards: tuple[str, ...]
+    """[S], below the root of the collection."""
+    shard: Positions
+    """int64 [N], which of them."""
+    start: Positions
+    """int64 [N], the first byte there."""
+    size: Positions
+    """int64 [N], in bytes; of packed ones when they are unpacked."""
+    packed: Positions | None = None
+    """int64 [N], the bytes that each takes where it is packed (deflate), -1 where it is not; None: none is."""
+
+    def at(self, positions: Positions) -> Members:
+        packed = None if self.packed is None else self.packed[positions]
+        return Members(self.shards, self.shard[positions], self.start[positions], self.size[positions], packed)
+
+    def member(self, root: Path, position: int, name: str) -> Member:
+        shard = self.shards[int(self.shard[position])]
+        own = name.removeprefix(f"{shard}/")
+        packed = -1 if self.packed is None else int(self.packed[position])
+        start, size = int(self.start[position]), int(self.size[position])
+        return Member(os.path.join(root, shard), start, size, own, packed if packed >= 0 else None)

@@ -1,0 +1,188 @@
+"""The bytes of a store of decoded images: where each image lies, checksums, and a build that survives being killed.
+
+N images. What the store means, and when it may be used, is said in :mod:`sdclr.data.collections.image_store`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import zlib
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sdclr.checkpoint import is_leftover, write_atomically
+from sdclr.data.collections.image_files import ImageFiles
+from sdclr.data.decoding.decode import printable
+from sdclr.data.look_ahead import in_pieces, look_ahead
+from sdclr.data.splits import Positions
+from sdclr.errors import DataError, RunFolderError, StorageError
+from sdclr.locks import Lock
+from sdclr.positioned_files import write_at
+from sdclr.stills import Bytes
+
+FORMAT = "decoded images of sdclr"
+PIXELS = "pixels.bin"
+JOURNAL = "journal.jsonl"
+IDENTITY = "identity.json"
+"""Of an unfinished store: by it the folder is known for ours."""
+IMAGES_PER_ENTRY = 128
+"""Of the journal: about what a killed build loses."""
+IMAGES_PER_CALL = 16
+
+
+def layout(sizes: Positions) -> tuple[Positions, int]:
+    """The first byte of each image, int64 [N], and the number of all bytes, from heights and widths [N, 2]."""
+    ends = np.cumsum(sizes.prod(axis=1) * 3)
+    return np.concatenate([[0], ends[:-1]]).astype(np.int64), int(ends[-1])
+
+
+def map_bytes(file: Path) -> Bytes:
+    """A file as read-only memory: what is not looked at is not read."""
+    return np.asarray(np.memmap(file, np.uint8, "r"))
+
+
+def find_damage(
+    pixels: Bytes,
+    starts: Positions,
+    sizes: Positions,
+    checksums: Positions,
+    advance: Callable[[int], None],
+    *,
+    num_workers: int | None,
+) -> list[int]:
+    """The images, in order, whose bytes do not fit their checksums (CRC-32); all bytes are read."""
+    ends = starts + sizes.prod(axis=1) * 3
+    damaged: list[int] = []
+
+    def check(rows: range) -> None:
+        damaged.extend(row for row in rows if zlib.crc32(pixels[starts[row] : ends[row]].data) != checksums[row])
+
+    in_pieces(len(checksums), IMAGES_PER_CALL, check, advance, num_workers=num_workers)
+    return sorted(damaged)
+
+
+def write_pixels(images: ImageFiles, folder: Path, facts: dict[str, Any], advance: Callable[[int], None]) -> Positions:
+    """Decode every image into the folder's pixel file; returns the checksums, int64 [N].
+
+    What a killed build of the same images (equal ``facts``) left whole is kept. A journal holds the checksums of all
+    images that were written and synced: what it does not name is decoded again.
+    """
+    starts, num_bytes = layout(images.sizes)
+    checksums = np.zeros(len(images), np.int64)
+    kept = _written_before(folder, facts, starts, images)
+    checksums[: len(kept)] = kept
+    advance(len(kept))
+    _require_space(folder, num_bytes - int(starts[len(kept)]) if len(kept) < len(images) else 0)
+    write_atomically(folder / JOURNAL, f"{json.dumps(facts)}\n{json.dumps(kept.tolist())}\n")
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(folder / PIXELS, flags, 0o644)
+    try:
+        os.truncate(descriptor, num_bytes)
+        with (folder / JOURNAL).open("a", encoding="utf-8") as journal:
+            calls = _decode_calls(images, descriptor, starts, checksums, first=len(kept))
+            with contextlib.closing(look_ahead(calls, num_workers=images.num_workers)) as written:
+                for rows in written:
+                    os.fsync(descriptor)
+                    journal.write(f"{json.dumps(checksums[rows.start : rows.stop].tolist())}\n")
+                    journal.flush()
+                    os.fsync(journal.fileno())
+                    advance(len(rows))
+    finally:
+        os.close(descriptor)
+    return checksums
+
+
+def _decode_calls(
+    images: ImageFiles, descriptor: int, starts: Positions, checksums: Positions, first: int
+) -> Iterator[tuple[range, list[Callable[[], object]]]]:
+    """The images of one entry of the journal after another, one call an image."""
+
+    def decode(position: int) -> None:
+        content = np.asarray(images.picture(position).image).reshape(-1).data
+        checksums[position] = zlib.crc32(content)
+        write_at(descriptor, content, int(starts[position]))
+
+    for start in range(first, len(images), IMAGES_PER_ENTRY):
+        rows = range(start, min(start + IMAGES_PER_ENTRY, len(images)))
+        yield rows, [partial(decode, row) for row in rows]
+
+
+def _written_before(folder: Path, facts: dict[str, Any], starts: Positions, images: ImageFiles) -> Positions:
+    """Checksums of the images, from the first on, that a killed build of the same images wrote and that are whole."""
+    nothing = np.zeros(0, np.int64)
+    try:
+        header, *entries = (folder / JOURNAL).read_text(encoding="utf-8").split("\n")[:-1]  # whole lines only
+        if json.loads(header) != facts:
+            return nothing
+        checksums = np.array([number for entry in entries for number in json.loads(entry)], dtype=np.int64)
+        pixels = map_bytes(folder / PIXELS)
+    except (FileNotFoundError, ValueError, TypeError):  # no such file, an empty one, no journal of ours
+        return nothing
+    checksums = checksums[: len(images)]
+    starts, sizes = starts[: len(checksums)], images.sizes[: len(checksums)]
+    damaged = find_damage(pixels, starts, sizes, checksums, lambda done: None, num_workers=images.num_workers)
+    return checksums[: damaged[0]] if damaged else checksums
+
+
+def _require_space(folder: Path, num_bytes: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < num_bytes:
+        raise StorageError(
+            f"the decoded images take {num_bytes / 1e9:.1f} GB more in {printable(folder)}, and {free / 1e9:.1f} GB "
+            "are free. Free space, or choose another folder."
+        )
+
+
+def require_ours(folder: Path) -> None:
+    """DataError unless an earlier build has made this unfinished store: by its identity, or as it is empty."""
+    if not os.path.lexists(folder):
+        return
+    ours = folder.is_dir() and not folder.is_symlink()
+    if ours and not _begun_by_us(folder):
+        ours = all(is_leftover(name) for name in os.listdir(folder))
+    if not ours:
+        raise DataError(
+            f"{printable(folder)} exists and is no unfinished store of sdclr; move it away, or choose another "
+            "data.store."
+        )
+
+
+def _begun_by_us(folder: Path) -> bool:
+    for name in (IDENTITY, JOURNAL):  # the journal, as versions without an identity left it
+        with contextlib.suppress(OSError, ValueError, RecursionError), (folder / name).open("rb") as file:
+            facts = json.loads(file.readline(_LONGEST_HEADER))
+            if isinstance(facts, dict) and facts.get("format") == FORMAT:
+                return True
+    return False
+
+
+_LONGEST_HEADER = 4096
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Nobody else builds in this folder; DataError if somebody does."""
+    lock = Lock(
+        folder.with_name(f".{folder.name[:50]}.lock"),
+        f"the store {printable(folder)}",
+        removed=True,
+        advice="choose another data.store",
+    )
+    try:
+        lock.__enter__()
+    except RunFolderError:
+        if lock.held_elsewhere():
+            words = f"another process is building the store {printable(folder)}; wait for it{lock.holder()}."
+            raise DataError(words) from None
+        raise
+    try:
+        yield
+    finally:
+        lock.__exit__(None, None, None)

@@ -1,0 +1,1 @@
+"""Files -> pixels: opening, checking and decoding image files, safely. Knows no collection."""

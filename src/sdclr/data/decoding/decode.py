@@ -1,0 +1,354 @@
+"""Open one image file, with Pillow alone: header first, then pixels, and an error that names the file and the cause.
+
+What every file becomes: 8-bit RGB of its first frame. Alpha is dropped, as the reference drops it; 16-bit greys are
+scaled (Pillow's own conversion turns them white), from as many bits as it is said that they use; 32-bit integer and
+float greys have no agreed range and are refused. Of 16-bit colours Pillow keeps the upper 8 bits.
+A file that is cut off is an error, never filled up with grey. Does not resize, crop or batch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import io
+import os
+import stat
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+
+# every plugin registers itself when it is imported
+from PIL import (  # noqa: F401
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageFile,
+    ImageOps,
+    JpegImagePlugin,
+    PngImagePlugin,
+    PpmImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+
+from sdclr.data.decoding.decoding_budget import (
+    LARGEST_FILE,
+    LARGEST_SIDE,
+    TooCostlyError,
+    has_large_canvas,
+    is_costly,
+    refuse_costly_header,
+    try_decoding,
+    webp_canvas,
+)
+from sdclr.data.decoding.png_files import open_png
+from sdclr.errors import DataError, MissingInputError, SdclrError
+from sdclr.positioned_files import VirtualFile, read_at
+from sdclr.stills import eight_bits, has_deep_grey
+
+with contextlib.suppress(ImportError):  # not in every Pillow
+    from PIL import AvifImagePlugin  # noqa: F401
+
+FORMATS = tuple(name for name in ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF") if name in Image.OPEN)
+HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"heif")
+"""What HEIC and HEIF files, a phone's photographs, say that they are; some of them are called .jpg."""
+READS_HEIF = importlib.util.find_spec("pillow_heif") is not None
+"""Whether the extra heif is installed; it is imported for the first such file."""
+ALL_GREY_BITS = 16
+"""What 16-bit greys use where nothing else is said."""
+LEVELS_USED = "sdclr largest level"
+"""In the info of an image that came from 16 bits: its largest level, of 0 .. 65,535, before any scaling."""
+MAX_PIXELS = 89_478_485
+"""Pillow's own limit. Above it Pillow's crop would warn, through a setting of the whole process."""
+_ORIENTATION = 0x0112
+_QUARTER_TURNS = (5, 6, 7, 8)
+"""The values of EXIF's orientation that exchange height and width."""
+
+
+class Member(NamedTuple):
+    """An image file that is a part of a larger file, such as a tar shard or a zip."""
+
+    file: str
+    start: int
+    size: int
+    """In bytes."""
+    name: str
+    """Its own, inside of ``file``."""
+    packed: int | None = None
+    """How many bytes it takes there, if it is packed (deflate)."""
+
+
+Source = Path | str | Member
+"""Where the bytes of an image file lie."""
+
+
+class OutOfRangeError(ValueError):
+    """A level that more bits are needed for than it was said that images use."""
+
+
+def open_image(
+    source: Source,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    exif_rotation: bool = False,
+    grey_bits: int = ALL_GREY_BITS,
+) -> Image.Image:
+    """The first frame of an image file, in mode RGB.
+
+    ``exif_rotation`` turns the image as its EXIF tag says; the reference does not. ``grey_bits``: how many bits 16-bit
+    greys use, 12 for the data of many cameras and microscopes; white is the largest level of so many. Raises
+    MissingInputError for an absent file, and DataError for one of another format, of more than ``max_pixels``, or
+    damaged.
+    """
+    with _opened(source, max_pixels) as image:
+        assert image.fp is not None
+        if is_costly(image, image.fp, size_in_bytes(source)):
+            _try(source, str(image.format))
+        is_deep_colour = _is_deep_colour(image)
+        image.load()
+        pixels = _to_rgb(ImageOps.exif_transpose(image) if exif_rotation else image, grey_bits)
+        if is_deep_colour:  # as it was before Pillow kept the upper byte
+            pixels.info[LEVELS_USED] = 257 * max(int(high) for _, high in pixels.getextrema())  # type: ignore[misc]
+        return pixels
+
+
+def read_size(source: Source, *, max_pixels: int = MAX_PIXELS, exif_rotation: bool = False) -> tuple[int, int]:
+    """(height, width) of what :func:`open_image` would return, from the header alone. Raises as it does.
+
+    With ``exif_rotation`` a PNG without EXIF is decoded: its EXIF may come after its pixels.
+    """
+    with _opened(source, max_pixels) as image:
+        # Pillow turns a TIFF by itself, and its header gives the size after that
+        turned = exif_rotation and image.format != "TIFF" and image.getexif().get(_ORIENTATION) in _QUARTER_TURNS
+        return (image.width, image.height) if turned else (image.height, image.width)
+
+
+def is_deep_grey(source: Source) -> bool:
+    """Whether a file holds greys of 16 bits, by its header. Raises as :func:`open_image` does."""
+    with _opened(source, MAX_PIXELS) as image:
+        return has_deep_grey(image)
+
+
+def require_file(source: Source) -> os.stat_result:
+    """The state of a regular file, links followed, without opening it: to open a pipe or a device may block for ever.
+
+    Of a member, that of the file it is a part of. Raises MissingInputError for an absent file and DataError for a
+    folder or a special file.
+    """
+    path = source.file if isinstance(source, Member) else source
+    with _errors_that_name(path):
+        state = os.stat(path)
+        if stat.S_ISDIR(state.st_mode):
+            raise IsADirectoryError
+        if not stat.S_ISREG(state.st_mode):
+            raise DataError(f"image {printable(path)} is a pipe, a socket or a device. Take it off its list.")
+    return state
+
+
+def size_in_bytes(source: Source) -> int:
+    """Of an image file, without opening it."""
+    return source.size if isinstance(source, Member) else require_file(source).st_size
+
+
+@contextlib.contextmanager
+def open_bytes(source: Source) -> Iterator[io.BufferedReader[Any]]:
+    """The bytes of one image file, for reading. DataError for a member that goes beyond the end of its file."""
+    if not isinstance(source, Member):
+        with open(source, "rb") as file:
+            yield file
+        return
+    with open(source.file, "rb", buffering=0) as whole:
+        size = source.size if source.packed is None else source.packed
+        if os.fstat(whole.fileno()).st_size < source.start + size:
+            raise DataError(f"image {printable(source)} is cut off: {printable(source.file)} ends before it does.")
+        if source.packed is not None:
+            yield io.BufferedReader(io.BytesIO(_unpacked(source, whole.fileno())))
+            return
+        with io.BufferedReader(_Part(whole.fileno(), source.start, source.size)) as file:
+            yield file
+
+
+LARGEST_UNPACKED = 1 << 28
+"""Bytes of a packed member, which is unpacked into memory; photographs have a tenth of it."""
+
+
+def _unpacked(member: Member, descriptor: int) -> bytes:
+    """The bytes of a packed member, never more than it claims. DataError where it holds more, or less."""
+    assert member.packed is not None
+    if max(member.size, member.packed) > LARGEST_UNPACKED:
+        raise DataError(
+            f"image {printable(member)} is too large: it claims {member.size:,} bytes, more than {LARGEST_UNPACKED:,} "
+            "for a packed one. Take it out of the zip, or store it there unpacked."
+        )
+    unpack = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        content = unpack.decompress(read_at(descriptor, member.packed, member.start), member.size + 1)
+    except zlib.error as error:
+        raise DataError(f"image {printable(member)} is damaged: {error}. Replace it, or leave it out.") from None
+    if len(content) != member.size or not unpack.eof:
+        raise DataError(
+            f"image {printable(member)} is damaged: it does not unpack to the {member.size:,} bytes that it claims. "
+            "Replace it, or leave it out."
+        )
+    return content
+
+
+class _Part(VirtualFile):
+    """``size`` bytes of an open file, from ``start`` on, as a file of their own."""
+
+    def __init__(self, descriptor: int, start: int, size: int) -> None:
+        super().__init__(size)
+        self._descriptor, self._start = descriptor, start
+
+    def content(self, start: int, size: int) -> bytes:
+        return read_at(self._descriptor, size, self._start + start)
+
+
+def printable(source: Source) -> str:
+    """A name for a message: as it is, or in quotes with escapes if it holds line breaks or bytes that are no text."""
+    text = f"{source.file}: {source.name}" if isinstance(source, Member) else os.fspath(source)
+    return text if text.isprintable() else repr(text)
+
+
+@contextlib.contextmanager
+def _opened(source: Source, max_pixels: int) -> Iterator[ImageFile.ImageFile]:
+    """An image whose header was read and found sound; whatever goes wrong until the end of the block names the file."""
+    state = require_file(source)
+    size = source.size if isinstance(source, Member) else state.st_size
+    with _errors_that_name(source), open_bytes(source) as file:
+        if size > LARGEST_FILE:
+            raise TooCostlyError(f"it has {size:,} bytes, more than {LARGEST_FILE:,}")
+        prefix = file.read(4_096)
+        refuse_costly_header(prefix)
+        if (canvas := webp_canvas(prefix)) is not None and min(canvas) > 0:
+            _check_size(*canvas, max_pixels)  # to open it is to reserve its canvas
+        file.seek(0)
+        image = _read_header(file, source)
+        _check_size(*image.size, max_pixels)
+        yield image
+
+
+@contextlib.contextmanager
+def _errors_that_name(source: Source) -> Iterator[None]:
+    """Turn whatever the file system or Pillow raises into an error that names the file and the cause."""
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError):
+        link = " (a broken link)" if not isinstance(source, Member) and os.path.islink(source) else ""
+        raise MissingInputError(f"image {printable(source)} does not exist{link}.") from None
+    except IsADirectoryError:
+        raise DataError(f"image {printable(source)} is a folder.") from None
+    except PermissionError:
+        raise DataError(f"image {printable(source)} may not be read: permission denied.") from None
+    except SdclrError:
+        raise
+    except TooCostlyError as error:
+        raise DataError(
+            f"image {printable(source)} is too large: {error}. Make it smaller, or take it off its list."
+        ) from None
+    except OutOfRangeError as error:
+        raise DataError(f"image {printable(source)} {error}") from None
+    except Exception as error:  # Pillow's parsers raise whatever a damaged file makes them trip over
+        cause = str(error) or type(error).__name__
+        raise DataError(
+            f"image {printable(source)} is damaged: {cause}. Replace it, or take it off its list."
+        ) from None
+
+
+def _read_header(file: BinaryIO, source: Source) -> ImageFile.ImageFile:
+    # not Image.open: it warns of large images through process-wide settings, and after it has opened them
+    prefix = file.read(30)
+    if not prefix:
+        raise DataError(f"image {printable(source)} is empty (0 bytes).")
+    if has_large_canvas(prefix):
+        _try(source, "WEBP")  # to open it is to reserve its canvas
+    prefix = prefix[:16]
+    for name in FORMATS:
+        factory, accept = Image.OPEN[name]
+        if accept is None or accept(prefix) is not True:  # a string says why this Pillow cannot
+            continue
+        file.seek(0)
+        with contextlib.suppress(SyntaxError, IndexError, TypeError, struct.error):  # Pillow's "not mine after all"
+            return open_png(file, printable(source)) if name == "PNG" else factory(file, printable(source))
+    if prefix[4:8] == b"ftyp" and prefix[8:12] in HEIF_BRANDS:
+        if READS_HEIF:
+            file.seek(0)
+            return _open_heif(file, printable(source))
+        raise DataError(
+            f"image {printable(source)} is a HEIC/HEIF file, which cannot be read without pillow-heif. Convert it to "
+            'JPEG or PNG, pip install "sdclr[heif]", or take it off its list.'
+        )
+    raise DataError(
+        f"image {printable(source)} is not one that can be read ({', '.join(FORMATS)}); it begins {prefix!r}."
+    )
+
+
+def _open_heif(file: BinaryIO, name: str) -> ImageFile.ImageFile:
+    if "HEIF" not in Image.OPEN:
+        importlib.import_module("pillow_heif").register_heif_opener()
+    factory, _ = Image.OPEN["HEIF"]
+    try:
+        return factory(file, name)
+    except SyntaxError as error:  # its "cannot be decoded"
+        raise ValueError(str(error)) from None
+
+
+def _try(source: Source, kind: str) -> None:
+    if isinstance(source, Member):
+        try_decoding(source.file, source.start, source.size, kind, source.packed)
+    else:
+        try_decoding(source, 0, None, kind)
+
+
+def _bits_for(largest: int) -> int:
+    """How many bits data up to this level use, of the numbers that cameras and scanners have."""
+    return next(bits for bits in (8, 10, 12, 14, ALL_GREY_BITS) if largest < 1 << bits)
+
+
+def bits_used(levels: Sequence[int]) -> int:
+    """How many bits some images of 16 bits use together, by their largest levels: 8, 10, 12, 14 or 16.
+
+    14 and fewer mean that even the brightest of all is darker than a quarter of white: nobody's photographs are, so the
+    data have fewer bits than their files. An image alone may be dark, so that one image decides nothing.
+    """
+    return _bits_for(max(levels))
+
+
+def _check_size(width: int, height: int, max_pixels: int) -> None:
+    if width < 1 or height < 1:
+        raise ValueError(f"it claims {width} x {height} pixels")
+    if max(width, height) > LARGEST_SIDE:
+        raise TooCostlyError(f"it claims {width} x {height} pixels, a side above {LARGEST_SIDE:,}")
+    if width * height > max_pixels:
+        raise TooCostlyError(f"it claims {width} x {height} pixels, more than {max_pixels:,} in all")
+
+
+def _is_deep_colour(image: Image.Image) -> bool:
+    """Whether Pillow drops the lower half of 16-bit colours (or of grey with alpha) when it decodes them."""
+    modes = [tile[3] for tile in getattr(image, "tile", [])[:1]]
+    raw = modes[0][0] if modes and isinstance(modes[0], tuple) and modes[0] else (modes or [""])[0]
+    return isinstance(raw, str) and ";16" in raw and not image.mode.startswith("I")
+
+
+def _to_rgb(image: Image.Image, grey_bits: int = ALL_GREY_BITS) -> Image.Image:
+    """Mode RGB, detached from the file."""
+    if has_deep_grey(image):
+        values = np.asarray(image).astype(np.uint32)
+        largest, white = int(values.max()), (1 << grey_bits) - 1
+        if largest > white:
+            raise OutOfRangeError(
+                f"holds grey levels up to {largest:,}, which {grey_bits} bits cannot. Use "
+                f"data.grey_bits={_bits_for(largest)}, or take it off its list."
+            )
+        grey = Image.fromarray(eight_bits(values, grey_bits)).convert("RGB")
+        grey.info[LEVELS_USED] = largest
+        return grey
+    if image.mode in ("I", "F"):
+        raise ValueError(f"32-bit grey (mode {image.mode}) has no agreed range; save it as 8 or 16 bits")
+    image.info.pop("transparency", None)  # to be dropped; Pillow would warn that it cannot keep it
+    return image.convert("RGB")

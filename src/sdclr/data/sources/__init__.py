@@ -1,0 +1,1 @@
+"""Folders, lists, tables, archives and data sets -> collections: finding images and their labels."""

@@ -1,0 +1,162 @@
+"""Readers of images in memory: digits, CIFAR, ``.npz``.
+
+N images, H x W pixels. Everything is [N, 3, H, W] uint8 in memory; grey images get three equal channels.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from sdclr.checkpoint import make_folder
+from sdclr.data.collections.image_arrays import ImageArrays
+from sdclr.data.collections.images import LabelledImages
+from sdclr.data.decoding.decode import printable
+from sdclr.data.sources.npy_files import read_npz_arrays
+from sdclr.errors import DataError, MissingInputError
+from sdclr.locks import writing
+from sdclr.stateless_random import Stream, derive, permutation
+
+
+def read_digits() -> LabelledImages:
+    """scikit-learn's 1,797 real 8 x 8 digits; 36 a class, fixed for ever, are the test set."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    images = _to_tensor((bunch.images * (255 / 16)).round().astype(np.uint8), "digits")
+    labels = bunch.target.astype(np.int64)
+    in_test = np.zeros(len(labels), dtype=bool)
+    for c in range(10):
+        members = np.flatnonzero(labels == c)
+        in_test[members[permutation(derive(0, Stream.TEST_SET, c), len(members)).numpy()[:36]]] = True
+    pool = ImageArrays(images, labels, probe_padding=1, probe_flip=False)
+    train, test = pool.at(np.flatnonzero(~in_test)), pool.at(np.flatnonzero(in_test))
+    return LabelledImages(train, test, [str(c) for c in range(10)])
+
+
+CIFAR = {"cifar10": ("CIFAR10", 10), "cifar100": ("CIFAR100", 100)}
+"""Data set -> torchvision's reader, and the number of classes."""
+
+
+def read_cifar(name: str, path: Path, *, download: bool = False) -> LabelledImages:
+    """CIFAR-10 or CIFAR-100 from torchvision's layout below ``path``, or from a ``.npz`` of the same images.
+
+    Downloads only when told to. Raises MissingInputError when there is nothing to read and DataError when the files
+    fail torchvision's checksums or an array has another size.
+    """
+    reader_name, num_classes = CIFAR[name]
+    if path.suffix == ".npz":
+        data = read_npz(path)
+        assert isinstance(data.train, ImageArrays)
+        sizes = (len(data.train), len(data.test) if data.test else 0, len(data.class_names))
+        if sizes != (50_000, 10_000, num_classes) or tuple(data.train.images.shape[2:]) != (32, 32):
+            raise DataError(
+                f"{path} is not {name}: it has {sizes[0]} training and {sizes[1]} test images of {sizes[2]} classes, "
+                f"{tuple(data.train.images.shape[2:])} px. For other data use data.name=arrays."
+            )
+        return data
+    from torchvision import datasets
+
+    reader = getattr(datasets, reader_name)
+    if not download and not (path / reader.base_folder).is_dir():
+        raise MissingInputError(
+            f"no {name} at {path}: it should hold {reader.base_folder}/ (torchvision's layout) or be a .npz of arrays. "
+            "Add --download to fetch it there."
+        )
+    try:
+        with _downloading(path / reader.base_folder) if download else contextlib.nullcontext():
+            parts = [reader(path, train=train, download=download) for train in (True, False)]
+    except RuntimeError:
+        raise DataError(
+            f"{name} at {path} fails torchvision's checksums: a file is missing, cut off or not the original. "
+            "Remove it and add --download, or pass a .npz of arrays."
+        ) from None
+    except OSError as error:
+        raise MissingInputError(f"{name} could not be read or downloaded to {path}: {error}") from None
+    train, test = (ImageArrays(_to_tensor(p.data, name), np.array(p.targets, dtype=np.int64)) for p in parts)
+    return LabelledImages(train, test, list(parts[0].classes))
+
+
+@contextlib.contextmanager
+def _downloading(folder: Path) -> Iterator[None]:
+    """Two downloads at once would write into each other's files; RunFolderError says who was first."""
+    make_folder(folder.parent)
+    with writing(folder, "choose another --data"):
+        yield
+
+
+_ARRAYS = (
+    "train_images", "train_labels", "images", "labels", "test_images", "test_labels", "class_names",
+)  # fmt: skip
+
+
+def read_npz(path: Path) -> LabelledImages:
+    """``.npz`` with ``train_images`` and, where known, ``train_labels``, ``test_images``, ``test_labels``.
+
+    Images: uint8 [N, H, W, 3], [N, H, W, 1] or [N, H, W]. ``images`` and ``labels`` are read as the training part.
+    Optional ``class_names``. Pickled arrays are refused.
+    """
+    if not path.is_file():
+        raise MissingInputError(f"array file {path} does not exist.")
+    arrays, held = read_npz_arrays(path, _ARRAYS)
+    return labelled_arrays(arrays, str(path), held)
+
+
+def labelled_arrays(
+    arrays: Mapping[str, npt.NDArray[Any]], where: str, held: Iterable[str] | None = None
+) -> LabelledImages:
+    """The arrays of :func:`read_npz` as images. ``where``, and what it ``held``, are for errors."""
+    path, held = where, arrays if held is None else held
+    train = _npz_part(path, arrays, "train_images" if "train_images" in arrays else "images", "train_labels", "labels")
+    if train is None:
+        raise DataError(f"{path} needs an array train_images; it has {', '.join(map(printable, held)) or 'none'}.")
+    test = _npz_part(path, arrays, "test_images", "test_labels")
+    labels = [p.labels for p in (train, test) if p is not None and p.labels is not None]
+    num_classes = 1 + max((int(one.max()) for one in labels), default=-1)
+    num_labels = sum(len(one) for one in labels)
+    if num_classes > max(num_labels, 1):
+        raise DataError(
+            f"{path}: labels go up to {num_classes - 1} for {num_labels} images; number classes 0 .. C - 1."
+        )
+    names = [str(n) for n in arrays.get("class_names", np.arange(num_classes)).reshape(-1)]
+    if len(names) != num_classes:
+        raise DataError(f"{path}: class_names has {len(names)} entries for {num_classes} classes.")
+    return LabelledImages(train, test, names)
+
+
+def _npz_part(
+    path: str, arrays: Mapping[str, npt.NDArray[Any]], images_key: str, *label_keys: str
+) -> ImageArrays | None:
+    if images_key not in arrays:
+        return None
+    images = _to_tensor(arrays[images_key], f"{path}: {images_key}")
+    key = next((k for k in label_keys if k in arrays), None)
+    if key is None:
+        return ImageArrays(images, None)
+    labels = arrays[key]
+    if labels.shape != (len(images),) or labels.dtype.kind not in "iu" or (len(labels) and labels.min() < 0):
+        raise DataError(
+            f"{path}: {key} must hold one class id (0 or more) for each of the {len(images)} images, "
+            f"got {labels.dtype} {labels.shape}."
+        )
+    return ImageArrays(images, labels.astype(np.int64))
+
+
+def _to_tensor(images: npt.NDArray[Any], where: str) -> Tensor:
+    """uint8 [N, H, W] or [N, H, W, 1 or 3] -> uint8 [N, 3, H, W]."""
+    if images.dtype != np.uint8 or images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] not in (1, 3)):
+        raise DataError(
+            f"{where}: images must be uint8 [N, H, W] or [N, H, W, 1 or 3], got {images.dtype} {images.shape}."
+        )
+    if 0 in images.shape:
+        raise DataError(f"{where}: there are no images (shape {images.shape}).")
+    tensor = torch.from_numpy(np.ascontiguousarray(images))
+    tensor = tensor.unsqueeze(1) if tensor.ndim == 3 else tensor.permute(0, 3, 1, 2)
+    return tensor.expand(-1, 3, -1, -1).contiguous()

@@ -1,0 +1,318 @@
+"""Lists that somebody keeps of their own images: ``.txt`` lines and tables. Opens no image.
+
+Labels are text here: what they are called is what the classes are called.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from sdclr.data.choices import (
+    MEGADETECTOR_CATEGORIES,
+    MEGADETECTOR_CONFIDENCE,
+    TABLE_SUFFIXES,
+    WantedBoxes,
+)
+from sdclr.data.collections.boxes import Corners, Unit, written
+from sdclr.data.sources.box_tables import (
+    find_box_columns,
+    has_box_columns,
+    is_megadetector,
+    megadetector_table,
+    read_boxes,
+)
+from sdclr.data.sources.listing import IMAGE_SUFFIXES
+from sdclr.data.sources.split_files import path_problem, read_lines
+from sdclr.data.sources.tables import Table, delimiter_name, read_delimited, read_json, read_table, table_of_objects
+from sdclr.errors import ConfigError, DataError
+from sdclr.safe_text import shown
+
+PATH_COLUMNS = (
+    *("path", "file", "filename", "image"),
+    *("file_name", "filepath", "file_path", "image_path", "img_path", "image_file", "relative_path"),
+)
+"""Names of the column of paths, in small letters; the first that is there counts."""
+LABEL_COLUMNS = ("label", "class", "target")
+_LABELLED_LINE = re.compile(r"(.*\S) ([0-9]{1,9})")
+
+
+class ListedImages(NamedTuple):
+    """Distinct image files below some root, in the order of their list."""
+
+    paths: list[str]
+    labels: list[str] | None
+    """[N], the class of each, where the list says it."""
+    file: Path
+    """The list itself."""
+    lines: list[int]
+    """[N], the line of each, from 1; in a file without lines its row."""
+    columns: Mapping[str, list[str]] = {}
+    """The other columns of a table by name, [N] texts each: camera, date, whatever there is."""
+    unit: str = "line"
+    """What ``lines`` counts: line or row."""
+    num_unlabelled: int = 0
+    """Rows without a label that were left out, where that was allowed."""
+    remarks: tuple[str, ...] = ()
+    boxes: list[Corners] | None = None
+    """[N], the box of each that is to be cut out; ``paths`` then holds a file once for each of its boxes."""
+    box_unit: Unit = "pixels"
+    is_of_turned_pictures: bool = False
+    """Whether boxes count in pictures that were turned by EXIF, whatever is asked for."""
+
+    def name(self, row: int) -> str:
+        """What an image is called: its path, with #x,y,width,height for a box."""
+        return self.paths[row] if self.boxes is None else f"{self.paths[row]}#{written(self.boxes[row])}"
+
+    def where(self, row: int) -> str:
+        """List and line of an entry, for messages."""
+        return f"{self.file}, {self.unit} {self.lines[row]}"
+
+
+class _Row(NamedTuple):
+    line: int
+    path: str
+    label: str | None
+    box: Corners | None = None
+
+
+def read_listed_images(
+    file: Path,
+    root: Path | None = None,
+    *,
+    path_column: str | None = None,
+    label_column: str | None = None,
+    partial: bool = False,
+    boxes: WantedBoxes = "none",
+    box_categories: Sequence[str] = MEGADETECTOR_CATEGORIES,
+    min_confidence: float = MEGADETECTOR_CONFIDENCE,
+) -> ListedImages:
+    """The images that any list or table names: LIST_SUFFIXES says which there are.
+
+    ``root``: where relative paths begin, and what absolute ones must lie below (default: the
+    list's folder). ``path_column`` and ``label_column``: the columns of a table, where they are not
+    called as in PATH_COLUMNS and LABEL_COLUMNS. ``partial``: rows without a label are left out and
+    counted; else they are an error. ``boxes``: whether each row of a table with box columns is an image of its own, and
+    in which unit (auto: where there are such columns, and where the unit is sure). What MegaDetector writes is boxes in
+    any case, of ``box_categories`` from ``min_confidence`` on. The paths are those that were written, normalised, and
+    need not exist: :func:`sdclr.data.sources.listed_names.match_names` finds the files they mean.
+    Raises MissingInputError, DataError naming the line, or ConfigError that lists the columns.
+    """
+    if file.suffix.lower() not in TABLE_SUFFIXES:
+        for setting, value in (("path", path_column), ("label", label_column)):
+            if value is not None:
+                raise ConfigError(
+                    f"data.{setting}_column={value} is for tables, and {file} is a list of lines. Leave it out."
+                )
+        return read_txt_list(file, root)
+    known = PATH_COLUMNS if path_column is None else (path_column.lower(),)
+    if file.suffix.lower() == ".json":
+        value = read_json(file)
+        if is_megadetector(value):
+            if boxes == "pixels":
+                raise ConfigError(f"data.boxes=pixels: MegaDetector writes fractions, as {file} does. Leave it out.")
+            table, remarks = megadetector_table(file, value, box_categories, min_confidence)
+            listed = _images_of(table, root, path_column, label_column, partial, "fractions")
+            each = f"each of {len(listed.paths)} boxes of {file} is an image"
+            return listed._replace(remarks=(each, *remarks), is_of_turned_pictures=True)
+        table = table_of_objects(file, value)
+    else:
+        table = read_table(file, known)
+    return _images_of(table, root, path_column, label_column, partial, boxes)
+
+
+def read_txt_list(file: Path, root: Path | None = None) -> ListedImages:
+    """Lines ``relative/path label`` with whole numbers for labels, or plain lines ``relative/path``; never both.
+
+    An absolute path below ``root`` (default: the list's folder) stands for the relative one.
+    Raises DataError naming the line.
+    """
+    lines = [(number, line.strip()) for number, line in read_lines(file)]
+    labelled = [_LABELLED_LINE.fullmatch(line) for _, line in lines]
+    if any(labelled) and not all(labelled):
+        number, line = lines[labelled.index(None)]
+        raise DataError(
+            f"{file}, line {number}: {line[:80]!r} has no label, and other lines have one. "
+            "Every line is 'relative/path label', or every line is 'relative/path'."
+        )
+    for (number, line), match in zip(lines, labelled, strict=True):
+        if match is None and _ends_in_a_word(line):
+            raise DataError(
+                f"{file}, line {number}: {line[:80]!r} ends in no whole number. Labels of a .txt list are whole "
+                "numbers after one space; for labels that are words, write a .csv with the columns path,label."
+            )
+    return _checked(
+        file,
+        [
+            _Row(number, match[1], match[2]) if match else _Row(number, line, None)
+            for (number, line), match in zip(lines, labelled, strict=True)
+        ],
+        root,
+    )
+
+
+def _ends_in_a_word(line: str) -> bool:
+    """Whether an image's name is followed by something after white space."""
+    name, *rest = line.rsplit(maxsplit=1)
+    return bool(rest) and name.lower().endswith(IMAGE_SUFFIXES) and not rest[0].lower().endswith(IMAGE_SUFFIXES)
+
+
+def read_csv_list(file: Path, root: Path | None = None) -> ListedImages:
+    """A table with a column of paths and, where there is one, a column of labels, any text.
+
+    Columns are found by name (PATH_COLUMNS, LABEL_COLUMNS; capitals do not matter), the first of these that is there.
+    Spaces around quoted fields and labels do not count; those around a path may belong to its name, and stay here.
+    An absolute path below ``root`` (default: the list's folder) stands for the relative one.
+    Raises DataError naming the columns or the line.
+    """
+    return _images_of(read_delimited(file, PATH_COLUMNS), root)
+
+
+def _images_of(
+    table: Table,
+    root: Path | None,
+    path_column: str | None = None,
+    label_column: str | None = None,
+    partial: bool = False,
+    boxes: WantedBoxes = "none",
+) -> ListedImages:
+    """The rows of a table as images."""
+    path_column = table.find(PATH_COLUMNS) if path_column is None else table.named(path_column, "data.path_column")
+    if path_column is None:
+        raise _no_paths(table)
+    label_column = table.find(LABEL_COLUMNS) if label_column is None else table.named(label_column, "data.label_column")
+    if path_column == label_column:
+        raise ConfigError(
+            f"{table.file}: {path_column} cannot be the column of paths and that of labels. "
+            "Say which is which with data.path_column and data.label_column."
+        )
+    found, corners = None, list[Corners]()
+    unit: Unit = "pixels"
+    if boxes != "none":
+        found = find_box_columns(table)
+        if found is not None:
+            corners, unit = read_boxes(table, found, boxes)
+        elif boxes != "auto":
+            raise ConfigError(
+                f"data.boxes={boxes}: {table.file} has no columns of boxes, such as x, y, width, height or xmin, ymin, "
+                f"xmax, ymax. It has {table.names()}."
+            )
+    rows, kept = list[_Row](), list[int]()
+    for row, (line, path) in enumerate(zip(table.lines, table.columns[path_column], strict=True)):
+        label = None if label_column is None else table.columns[label_column][row].strip()
+        if label == "":
+            if partial:
+                continue
+            raise DataError(f"{table.where(row)}: no {label_column}. Give every image one, or rename the column.")
+        rows.append(_Row(line, path, label, corners[row] if found is not None else None))
+        kept.append(row)
+    if table.lines and not rows:
+        raise DataError(f"{table.file}: no row has a {label_column}.")
+    remarks = []
+    if found is not None:
+        columns = ", ".join(found.names)
+        remarks.append(
+            f"each of {len(rows)} boxes of {table.file} ({columns}, in {unit}) is an image; data.boxes=none takes "
+            "whole pictures"
+        )
+    if table.left_out:
+        names = ", ".join(table.left_out)
+        remarks.append(f"columns of {table.file} that hold no text or numbers left out: {names}")
+    others = {
+        name: [cells[row] for row in kept]
+        for name, cells in table.columns.items()
+        if name not in (path_column, label_column) and (found is None or name not in found.names)
+    }
+    return _checked(table.file, rows, root, table.unit, hint=found is None and has_box_columns(table))._replace(
+        columns=others,
+        num_unlabelled=len(table.lines) - len(rows),
+        remarks=tuple(remarks),
+        boxes=None if found is None else [row.box for row in rows if row.box is not None],
+        box_unit=unit,
+    )
+
+
+def _no_paths(table: Table) -> DataError:
+    if not table.columns and not table.left_out:
+        return DataError(
+            f"{table.file} is empty. A table has a column path (or file, filename, image) and a row for each image."
+        )
+    how, names = "", "it has the columns"
+    if table.delimiter is not None:
+        names = "its first line names the columns"
+        how = f" Columns are separated by {delimiter_name(table.delimiter)}."
+    binary = ""
+    if table.left_out:
+        binary = f" ({', '.join(table.left_out)} holds bytes or lists and no paths)"
+    return DataError(
+        f"{table.file} needs a column path, file, filename or image; {names} "
+        f"{table.names()}{binary}.{how} If the paths are in another column, say which "
+        "with data.path_column=NAME."
+    )
+
+
+def _below(roots: tuple[str, ...], path: str) -> str:
+    """An absolute path below one of ``roots`` as the relative one; any other as it is."""
+    bare = path.lstrip()
+    if not os.path.isabs(bare):
+        return path
+    bare = os.path.normpath(bare) if "\0" not in bare and ".." not in bare.split("/") else bare
+    bare = bare[1:] if bare.startswith("//") else bare  # POSIX keeps two slashes at the beginning
+    return next((bare[len(root) :] for root in roots if bare.startswith(root)), path)
+
+
+def _common_folder(rows: list[_Row]) -> str:
+    """A hint at the folder below which all absolute paths of a list lie."""
+    absolute = [path for row in rows if os.path.isabs(path := row.path.strip()) and "\0" not in path]
+    folder = os.path.commonpath([os.path.dirname(path) for path in absolute]) if absolute else ""
+    if folder in ("", "/", "//") or ".." in folder.split("/"):
+        return ""
+    return f" Those of this list do with data.root={shown(folder)} (their common folder)."
+
+
+def _is_file_name(path: str) -> bool:
+    """Whether a system can be asked for it: JSON can write halves of characters."""
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _checked(file: Path, rows: list[_Row], root: Path | None, unit: str = "line", hint: bool = False) -> ListedImages:
+    """Rows whose paths stay below the root and are distinct, ``./a//b`` written as ``a/b``.
+
+    With boxes path and box together are distinct. ``hint``: whether to say that boxes could be taken for images.
+    """
+    line_of: dict[tuple[str, Corners | None], int] = {}
+    begin = file.parent if root is None else root
+    roots = tuple(os.path.join(name, "") for name in {os.path.abspath(begin), os.path.realpath(begin)})
+    for row in rows:
+        where = f"{file}, {unit} {row.line}"
+        if not row.path.strip():
+            raise DataError(f"{where}: no path.")
+        if not _is_file_name(row.path):
+            raise DataError(f"{where}: {row.path[:80]!r} is no text that can name a file.")
+        if "\t" in row.path and file.suffix.lower() == ".txt":
+            raise DataError(f"{where}: a tab; one space goes between path and label: {row.path[:80]!r}.")
+        relative = _below(roots, row.path)
+        if problem := path_problem(relative):
+            raise DataError(
+                f"{where}: {problem} Paths are relative to the list's folder, or to data.root; absolute ones must "
+                f"lie below it.{_common_folder(rows)}"
+            )
+        path = posixpath.normpath(relative)
+        key = path, row.box
+        if key in line_of:
+            what = f"{row.path!r}" if row.box is None else f"the box {written(row.box)} of {row.path!r}"
+            boxes = " If each row is a box in a picture, use data.boxes=pixels or data.boxes=fractions." if hint else ""
+            raise DataError(f"{where}: {what} is listed already, in {unit} {line_of[key]}.{boxes}")
+        line_of[key] = row.line
+    if not line_of:
+        raise DataError(f"image list {file} names no image.")
+    labels = [row.label for row in rows if row.label is not None]
+    return ListedImages([path for path, _ in line_of], labels or None, file, list(line_of.values()), unit=unit)

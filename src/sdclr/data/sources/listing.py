@@ -1,0 +1,256 @@
+"""Which image files lie below a folder, from the folders alone: no file is opened or asked for its state.
+
+What sdclr has written there itself, whole run folders and the dry run's sheets of views, is left out. A sheet is the
+one kind of file that is opened, where its name is that of a sheet.
+
+The order is that of the bytes of the relative paths, on every machine. Names may hold anything a file system allows;
+bytes that are no text survive as surrogates (surrogateescape).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from sdclr.data.choices import Links
+from sdclr.data.decoding.decode import READS_HEIF, printable
+from sdclr.data.sources.exclusion import Exclusion, is_service_folder
+from sdclr.data.sources.links import Fence
+from sdclr.errors import DataError, MissingInputError
+from sdclr.run import RUN_FILES, looks_like_a_run
+
+HEIF_SUFFIXES = (".heic", ".heif", ".hif")
+"""Phones' photographs; they are images where the extra heif is installed."""
+IMAGE_SUFFIXES = (
+    *(".jpeg", ".jpg", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff"),
+    *(".gif", ".ppm", ".pgm", ".avif"),
+    *(HEIF_SUFFIXES if READS_HEIF else ()),
+)
+OTHER_PICTURES = (
+    *(() if READS_HEIF else HEIF_SUFFIXES),
+    *(".jxl", ".jp2", ".psd", ".dng"),
+    *(".cr2", ".cr3", ".nef", ".arw", ".raf", ".rw2", ".orf", ".pef", ".srw"),
+)
+"""Suffixes of pictures that cannot be read here: HEIC and HEIF without their extra, newer formats, raw files."""
+
+SHEET_ENDING = "-views.png"
+SHEET_MARK, SHEET_MARK_WITHIN = b"sdclr views", 512
+"""In the text of a sheet's PNG (:mod:`sdclr.presentation.sheet`), which comes before its pixels."""
+
+
+class Listing(NamedTuple):
+    """The image files below a folder, and how much was left out."""
+
+    paths: list[str]
+    """Relative, with / between folders, in the order of their bytes."""
+    num_other: int
+    """Files that are no images by their name, and what is no file: pipes, sockets, devices."""
+    num_hidden: int
+    """Files and folders whose name begins with a dot; what such folders hold is not counted."""
+    num_excluded: int
+    """Folders left out because they were to be."""
+    num_ours: int = 0
+    """Run folders, and sheets of views."""
+    num_service: int = 0
+    """Folders with the thumbnails, previews and trash of servers and systems; they are not entered."""
+    first_service: str = ""
+    """The first of them."""
+    num_unwanted: int = 0
+    """Files and folders that the user's globs match; such folders are not entered."""
+    pictures: tuple[tuple[str, int], ...] = ()
+    """Of pictures that cannot be read: each suffix and how many files have it; they are not in ``num_other``."""
+
+    def remarks(self) -> list[str]:
+        """What was left out, one phrase each."""
+        return other_pictures(dict(self.pictures)) + self._counts()
+
+    def _counts(self) -> list[str]:
+        service = f"folders of thumbnails, previews or trash (first: {printable(self.first_service)})"
+        parts = {
+            "files that are no images": self.num_other,
+            "hidden files and folders": self.num_hidden,
+            "excluded folders": self.num_excluded,
+            "outputs of sdclr (run folders, sheets of views)": self.num_ours,
+            service: self.num_service,
+            "files and folders that data.exclude matches": self.num_unwanted,
+        }
+        return [f"{what} left out: {num}" for what, num in parts.items() if num]
+
+
+def other_pictures(counts: dict[str, int]) -> list[str]:
+    """A remark on pictures that cannot be read, if there are any; ``counts`` by suffix."""
+    if not counts:
+        return []
+    kinds = ", ".join(f"{num} {suffix}" for suffix, num in sorted(counts.items()))
+    is_heif = bool(counts.keys() & set(HEIF_SUFFIXES))
+    heic = " (HEIC/HEIF)" if is_heif else ""
+    install = ', or pip install "sdclr[heif]" for HEIC' if is_heif else ""
+    return [
+        f"pictures of a kind that cannot be read{heic} left out: {kinds}; convert them to JPEG or PNG to use them"
+        f"{install}"
+    ]
+
+
+def list_images(
+    root: Path | str,
+    exclude: Iterable[Path | str] = (),
+    suffixes: tuple[str, ...] = IMAGE_SUFFIXES,
+    links: Links = "inside",
+    unwanted: Exclusion | None = None,
+) -> Listing:
+    """Every image file below ``root`` by its suffix, the folders in ``exclude`` and what is ``unwanted`` left out.
+
+    So are the folders in which servers and systems keep thumbnails and trash; ``root`` itself may be one.
+
+    A link to a file counts as a file, broken or not: that shows when it is read. A folder is entered once, under its
+    own name rather than a link's: loops of links end. Raises MissingInputError for an absent folder and DataError for
+    one that may not be listed, and unless ``links`` may lead anywhere for one that leads out of ``root``.
+    """
+    fence, ways_out = Fence(root, links), dict[str, str]()
+    excluded = {_identity(folder) for folder in exclude if os.path.isdir(folder)}
+    seen: set[tuple[int, int]] = set()
+    paths: list[str] = []
+    num_other = num_hidden = num_excluded = num_ours = num_unwanted = 0
+    unwanted, services, pictures = unwanted or Exclusion(), list[str](), Counter[str]()
+    folders, linked_folders = [""], list[str]()
+    while folders or linked_folders:
+        if not folders:  # every folder proper was entered before the first link is followed
+            linked_folders.sort(key=os.fsencode, reverse=True)
+            folders.append(linked_folders.pop())
+        prefix = folders.pop()
+        identity = _identity(os.path.join(root, prefix))
+        if identity in seen:
+            continue
+        seen.add(identity)
+        if identity in excluded:
+            num_excluded += 1
+            continue
+        if prefix and is_service_folder(prefix[:-1]):
+            services.append(prefix[:-1])
+            continue
+        if prefix and prefix[:-1] in unwanted:
+            num_unwanted += 1
+            continue
+        if prefix and (end := fence.end_of_link(os.path.join(root, prefix[:-1]))) is not None:
+            ways_out[prefix] = end  # and is not entered: it may be the whole disk
+            continue
+        found = _read_folder(root, prefix, suffixes, unwanted)
+        if prefix and found.is_run:
+            num_ours += 1
+            continue
+        sheets = {path for path in found.images if _is_sheet(os.path.join(root, path))}
+        num_ours += len(sheets)
+        paths += [path for path in found.images if path not in sheets]
+        folders += found.folders
+        linked_folders += found.linked_folders
+        for path in found.linked_images:
+            if (end := fence.end_of_link(os.path.join(root, path))) is not None:
+                ways_out[path] = end
+        num_other += found.num_other
+        num_hidden += found.num_hidden
+        num_unwanted += found.num_unwanted
+        pictures.update(found.pictures)
+    if ways_out:
+        first = min(ways_out, key=os.fsencode)
+        raise fence.refusal(printable(os.path.join(root, first)), ways_out[first], len(ways_out))
+    paths.sort(key=os.fsencode)
+    return Listing(
+        paths,
+        num_other,
+        num_hidden,
+        num_excluded,
+        num_ours,
+        num_service=len(services),
+        first_service=min(services, key=os.fsencode, default=""),
+        num_unwanted=num_unwanted,
+        pictures=tuple(sorted(pictures.items())),
+    )
+
+
+class _Folder(NamedTuple):
+    """What one folder holds; names are relative to the root, those of folders end in /."""
+
+    images: list[str]
+    linked_images: list[str]
+    """Those of ``images`` that are links."""
+    folders: list[str]
+    linked_folders: list[str]
+    """Links to folders."""
+    num_other: int
+    num_hidden: int
+    is_run: bool
+    """Whether it is the folder of a run of ours."""
+    num_unwanted: int
+    """Images."""
+    pictures: list[str]
+    """The suffix of every picture that cannot be read."""
+
+
+def _read_folder(root: Path | str, prefix: str, suffixes: tuple[str, ...], unwanted: Exclusion) -> _Folder:
+    images, linked_images, folders, linked_folders = list[str](), list[str](), list[str](), list[str]()
+    num_other = num_hidden = num_unwanted = 0
+    others, pictures = set[str](), list[str]()
+    where = os.path.join(root, prefix)
+    try:
+        with os.scandir(where) as entries:
+            for entry in entries:
+                name, is_link = entry.name, entry.is_symlink()
+                if name.startswith("."):
+                    num_hidden += 1
+                elif os.path.isdir(entry) if is_link else entry.is_dir():  # a link may lead to itself
+                    (linked_folders if is_link else folders).append(f"{prefix}{name}/")
+                elif name.lower().endswith(suffixes) and (is_link or entry.is_file()):
+                    if prefix + name in unwanted:
+                        num_unwanted += 1
+                        continue
+                    images.append(prefix + name)
+                    if is_link:
+                        linked_images.append(prefix + name)
+                elif name.lower().endswith(OTHER_PICTURES) and prefix + name not in unwanted:
+                    pictures.append(os.path.splitext(name)[1].lower())
+                else:
+                    num_other += 1
+                    if name in RUN_FILES:
+                        others.add(name)
+    except OSError as error:
+        raise _cannot_be_listed(where, error) from None
+    is_run = looks_like_a_run(others)
+    return _Folder(
+        images,
+        linked_images,
+        folders,
+        linked_folders,
+        num_other,
+        num_hidden,
+        is_run,
+        num_unwanted,
+        pictures,
+    )
+
+
+def _is_sheet(path: str) -> bool:
+    """Whether a file is a sheet of views that a dry run has written, by its name and by its mark."""
+    if not path.endswith(SHEET_ENDING):
+        return False
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        return SHEET_MARK in file.read(SHEET_MARK_WITHIN)
+    return False
+
+
+def _identity(folder: Path | str) -> tuple[int, int]:
+    """Device and inode: one folder, whatever it is called."""
+    try:
+        state = os.stat(folder)
+    except OSError as error:
+        raise _cannot_be_listed(folder, error) from None
+    return state.st_dev, state.st_ino
+
+
+def _cannot_be_listed(folder: Path | str, error: OSError) -> MissingInputError | DataError:
+    if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        return MissingInputError(f"image folder {printable(Path(folder))} does not exist.")
+    return DataError(f"image folder {printable(Path(folder))} cannot be listed: {error.strerror}.")

@@ -1,0 +1,1 @@
+"""Pixels -> views: augmentation of a whole batch at once, drawn and applied."""

@@ -1,0 +1,153 @@
+"""Cut views, stills and probe crops out of pictures of any size, in threads while the training step runs.
+
+N pictures, B pictures a batch, S side of a view. Views are resized by torch's own uint8 kernel (a third of Pillow's
+time, at most two grey levels from it), stills and probe crops by Pillow, as the reference does; both let go of the
+interpreter's lock. Colours and blur are batched on the device. The random numbers are those of images in memory, and
+nothing depends on the number of threads. Where a picture comes from, a file or a store of decoded pixels, is not known
+here; :mod:`sdclr.data.views.cutting_on_device` is the form for pixels that are on a device or pinned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from functools import partial
+from typing import Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from sdclr.batch import Views
+from sdclr.data.look_ahead import look_ahead
+from sdclr.data.splits import Positions
+from sdclr.data.views.augment import colour_views
+from sdclr.data.views.parameters import ViewParameters, ViewSpec, draw_two_views
+from sdclr.data.views.probe_crops import draw_resized_crops
+from sdclr.stills import Bytes, Picture, still
+
+STILLS_PER_BATCH = 128
+
+Calls = list[Callable[[], object]]
+Resize = Callable[[Bytes, int], Bytes]
+"""From [H, W, 3] and S to [3, S, S]."""
+
+
+class Pictures(Protocol):
+    """N pictures of any size, opened one at a time."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where views, stills and crops come."""
+
+    @property
+    def num_workers(self) -> int | None:
+        """Threads that open and cut; None: one for every core."""
+
+    @property
+    def sizes(self) -> Positions:
+        """int64 [N, 2]: heights and widths."""
+
+    def __len__(self) -> int: ...
+
+    def picture(self, position: int) -> Picture:
+        """One of them; called in threads."""
+
+
+def cut_views(
+    pictures: Pictures, batches: Iterable[Tensor], spec: ViewSpec, *, seed: int, epoch: int
+) -> Iterator[Views]:
+    """Two random views of every picture at the positions of each batch (int64 [B])."""
+
+    def work() -> Iterator[tuple[tuple[Tensor, ViewParameters, Tensor], Calls]]:
+        for index in batches:
+            both = draw_two_views(spec, index, *_sizes_at(pictures, index), seed=seed, epoch=epoch)
+            out = _empty(pictures, 2 * len(index), spec.size)
+            yield (index, both, out), _crop_calls(pictures, index, both.box, both.flip, out, _resize_bicubic)
+
+    device = pictures.device
+    with closing(look_ahead(work(), num_workers=pictures.num_workers)) as ready:
+        for index, both, pixels in ready:
+            x = pixels.to(device, non_blocking=True).float().mul_(1 / 255)
+            drawn = ViewParameters(*(tensor.to(device, non_blocking=True) for tensor in both))
+            a, b = colour_views(x, drawn, spec).chunk(2)
+            yield Views(a, b, index.to(device, non_blocking=True))
+
+
+def cut_stills(pictures: Pictures, size: int) -> Iterator[Tensor]:
+    """Every picture once, in order: uint8 [B, 3, S, S]."""
+
+    def work() -> Iterator[tuple[Tensor, Calls]]:
+        for index in torch.arange(len(pictures)).split(STILLS_PER_BATCH):
+            out = _empty(pictures, len(index), size)
+            rows = zip(index.tolist(), out.numpy(), strict=True)
+            yield out, [partial(_cut_still, pictures, position, row) for position, row in rows]
+
+    with closing(look_ahead(work(), num_workers=pictures.num_workers)) as ready:
+        for pixels in ready:
+            yield pixels.to(pictures.device, non_blocking=True)
+
+
+def cut_probe_crops(
+    pictures: Pictures, batches: Iterable[Tensor], size: int, *, seed: int, epoch: int
+) -> Iterator[Tensor]:
+    """A random crop of every picture at the positions of each batch: uint8 [B, 3, S, S]."""
+
+    def work() -> Iterator[tuple[Tensor, Calls]]:
+        for index in batches:
+            box, flip = draw_resized_crops(index, *_sizes_at(pictures, index), seed=seed, epoch=epoch)
+            out = _empty(pictures, len(index), size)
+            yield out, _crop_calls(pictures, index, box, flip, out, _resize_bilinear)
+
+    with closing(look_ahead(work(), num_workers=pictures.num_workers)) as ready:
+        for pixels in ready:
+            yield pixels.to(pictures.device, non_blocking=True)
+
+
+def _cut_still(pictures: Pictures, position: int, out: Bytes) -> None:
+    out[:] = np.asarray(still(pictures.picture(position), out.shape[-1])).transpose(2, 0, 1)
+
+
+def _crop_calls(pictures: Pictures, index: Tensor, box: Tensor, flip: Tensor, out: Tensor, resize: Resize) -> Calls:
+    """One call a picture, which opens it once and cuts all its views.
+
+    ``box`` [V * B, 4], ``flip`` [V * B] and ``out`` [V * B, 3, S, S] hold view 0 of every picture, then view 1, ...
+    """
+    batch, boxes, flips, rows = len(index), box.tolist(), flip.tolist(), out.numpy()
+    return [
+        partial(_cut_crops, pictures, i, boxes[row::batch], flips[row::batch], rows[row::batch], resize)
+        for row, i in enumerate(index.tolist())
+    ]
+
+
+def _cut_crops(
+    pictures: Pictures, position: int, boxes: list[list[int]], flips: list[bool], out: Bytes, resize: Resize
+) -> None:
+    picture = pictures.picture(position)
+    for (top, left, height, width), flip, target in zip(boxes, flips, out, strict=True):
+        cut = resize(picture.pixels(left, top, left + width, top + height), target.shape[-1])
+        target[:] = cut[:, :, :: -1 if flip else 1]
+
+
+def _resize_bicubic(pixels: Bytes, size: int) -> Bytes:
+    """[H, W, 3] -> [3, S, S], antialiased, rounded after each of the two passes as Pillow does."""
+    image = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None]  # a copy: torch takes no read-only memory
+    return interpolate(image, (size, size), mode="bicubic", antialias=True)[0].numpy()
+
+
+def _resize_bilinear(pixels: Bytes, size: int) -> Bytes:
+    """[H, W, 3] -> [3, S, S], antialiased, by Pillow."""
+    return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
+
+
+def _sizes_at(pictures: Pictures, index: Tensor) -> tuple[Tensor, Tensor]:
+    """Heights and widths, [B] each."""
+    height, width = torch.from_numpy(pictures.sizes)[index].unbind(1)
+    return height, width
+
+
+def _empty(pictures: Pictures, num: int, size: int) -> Tensor:
+    """uint8 [num, 3, S, S] for threads to fill."""
+    return torch.empty(num, 3, size, size, dtype=torch.uint8, pin_memory=pictures.device.type == "cuda")

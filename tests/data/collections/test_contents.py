@@ -1,0 +1,104 @@
+"""A record of what image files hold: exchanged pixels are noticed, copied ones are not taken for others."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sdclr.data.collections import contents
+from sdclr.data.collections.contents import (
+    Content,
+    differences,
+    digest_of,
+    name_differences,
+    read_contents,
+    read_record,
+    require_recorded,
+    write_record,
+)
+from sdclr.data.collections.image_files import ImageFiles
+from sdclr.errors import ConfigError, DataError
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> ImageFiles:
+    rng = np.random.default_rng(0)
+    (tmp_path / "photos").mkdir()
+    names = ("a.jpg", "b.jpg", "c.jpg")
+    for name in names:
+        (tmp_path / "photos" / name).write_bytes(rng.bytes(20_000))
+    return ImageFiles(tmp_path / "photos", names, None)
+
+
+def test_the_same_bytes_elsewhere_are_the_same_images(images: ImageFiles, tmp_path: Path) -> None:
+    shutil.copytree(images.root, tmp_path / "copy", copy_function=shutil.copyfile)
+    moved = ImageFiles(tmp_path / "copy", images.paths, None)
+    before, now = read_contents(images), read_contents(moved)
+    assert [one.mtime_ns for one in before] != [one.mtime_ns for one in now]
+    assert differences(before, now) == []
+    assert digest_of(before) == digest_of(now)
+
+
+@pytest.mark.parametrize("place", [0, 10_000, 19_999])
+def test_a_changed_byte_at_the_beginning_in_the_middle_or_at_the_end_is_noticed(images: ImageFiles, place: int) -> None:
+    before = read_contents(images)
+    path = images.root / "b.jpg"
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(0, before[1].mtime_ns + 1))
+    assert differences(before, read_contents(images, before)) == ["1 of other content (b.jpg)"]
+
+
+def test_new_gone_and_exchanged_files_are_named(images: ImageFiles) -> None:
+    before = read_contents(images)
+    (images.root / "a.jpg").rename(images.root / "d.jpg")
+    (images.root / "b.jpg").write_bytes(b"short")
+    now = read_contents(ImageFiles(images.root, ("b.jpg", "c.jpg", "d.jpg"), None), before)
+    assert differences(before, now) == ["1 new (d.jpg)", "1 gone (a.jpg)", "1 of other content (b.jpg)"]
+    assert name_differences(before, ["b.jpg", "c.jpg", "d.jpg"]) == ["1 new (d.jpg)", "1 gone (a.jpg)"]
+
+
+def test_what_has_the_recorded_size_and_time_is_not_read_again(
+    images: ImageFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = read_contents(images)
+    read: list[object] = []
+    monkeypatch.setattr(contents, "_digest", lambda source, size: read.append(source) or "0")
+    assert read_contents(images, before) == before
+    assert read == []
+
+
+def test_a_record_survives_its_file_whatever_the_names(tmp_path: Path) -> None:
+    odd = [Content(name, "0" * 16, 5, 7) for name in ("a\tb\nc.jpg", "\udcff.jpg", '"x".jpg', "é.jpg")]
+    write_record(tmp_path / "r", {"train": odd, "test": odd[:1]})
+    assert read_record(tmp_path / "r") == {"train": odd, "test": odd[:1]}
+    assert read_record(tmp_path / "absent") is None
+
+
+@pytest.mark.parametrize("damage", [b"", b"no gzip", b"\x1f\x8b\x08"])
+def test_a_damaged_record_is_named(tmp_path: Path, damage: bytes) -> None:
+    (tmp_path / "r").write_bytes(damage)
+    if damage:
+        with pytest.raises(DataError, match="r is damaged"):
+            read_record(tmp_path / "r")
+    else:
+        assert read_record(tmp_path / "r") == {}
+
+
+def test_other_fingerprints_are_explained_by_names(images: ImageFiles, tmp_path: Path) -> None:
+    write_record(tmp_path / "r", {"train": read_contents(images)})
+    more = ImageFiles(images.root, (*images.paths, "new.jpg"), None)
+    with pytest.raises(ConfigError, match=r"^1 new, 0 gone: start a new run in another --out\.\n"):
+        require_recorded(tmp_path / "r", {"train": more}, "aa", "bb")
+    (tmp_path / "backbone.safetensors").touch()  # the run is finished, and has weights to start from
+    with pytest.raises(
+        ConfigError, match=r"^1 new, 0 gone: start a new run with --weights .*\n.*other data \(first new: new\.jpg\)"
+    ):
+        require_recorded(tmp_path / "r", {"train": more}, "aa", "bb")
+    assert require_recorded(tmp_path / "r", {"train": images}, "aa", "aa")
+    assert not require_recorded(tmp_path / "none", {"train": images}, "aa", "aa")

@@ -1,0 +1,45 @@
+"""A glob as a collection: which paths it matches, and what it is no glob for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sdclr.data.sources.globs import Glob, glob_of
+from sdclr.errors import DataError
+
+PATHS = ["a.jpg", "b.png", "x/a.jpg", "x/y/a.jpg", "x/y/é.jpg", "x/a1.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("*.jpg", ["a.jpg"]),
+        ("**/*.jpg", ["a.jpg", "x/a.jpg", "x/y/a.jpg", "x/y/é.jpg", "x/a1.jpg"]),
+        ("**", PATHS),
+        ("x/**", ["x/a.jpg", "x/y/a.jpg", "x/y/é.jpg", "x/a1.jpg"]),
+        ("x/*", ["x/a.jpg", "x/a1.jpg"]),
+        ("*/a?.jpg", ["x/a1.jpg"]),
+        ("[ab].*", ["a.jpg", "b.png"]),
+        ("[!a].*", ["b.png"]),
+        ("**/e\u0301.jpg", ["x/y/é.jpg"]),
+        ("*.JPG", []),
+        ("x*a.jpg", []),
+        ("[a.jpg", []),
+    ],
+)
+def test_a_star_stays_in_its_folder_and_two_cross_them(pattern: str, expected: list[str]) -> None:
+    assert Glob(Path("root"), pattern).matching(PATHS) == expected
+
+
+def test_what_exists_is_no_glob(tmp_path: Path) -> None:
+    (tmp_path / "photos [2024]").mkdir()
+    assert glob_of(tmp_path / "photos [2024]") is None
+    assert glob_of(tmp_path / "photos") is None
+    assert glob_of(tmp_path / "p*" / "**" / "x.jpg") == Glob(tmp_path, "p*/**/x.jpg")
+
+
+def test_a_glob_that_leads_out_of_its_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"leads out of the folder"):
+        glob_of(tmp_path / "*" / ".." / "x.jpg")

@@ -1,0 +1,69 @@
+"""Entries of lists find the files they mean, whatever form their letters are written in."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from pathlib import Path
+
+import pytest
+
+from sdclr.data.sources.listed_names import match_names
+from sdclr.data.sources.own_images import read_own_images
+from sdclr.errors import DataError
+
+
+def nfd(text: str) -> str:
+    return unicodedata.normalize("NFD", text)
+
+
+def touch(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+
+
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
+@pytest.mark.parametrize("suffix", [".txt", ".csv"])
+def test_names_in_another_form_are_matched_with_a_remark(tmp_path: Path, forms: tuple[str, str], suffix: str) -> None:
+    names = ["café/größe.jpg", "café/b.jpg", "plain.jpg", "한글/ü.png"]
+    listed, there = ([unicodedata.normalize(form, name) for name in names] for form in forms)
+    touch(tmp_path, *there)
+    file = tmp_path / f"list{suffix}"
+    file.write_text("\n".join([*(["path"] if suffix == ".csv" else []), *listed]), encoding="utf-8")
+    found = read_own_images(file)
+    assert found.train.paths == tuple(there)
+    assert found.remarks == (
+        "names of a list whose letters the file system writes in another form (NFC, NFD), matched: 3",
+    )
+
+
+def test_a_name_that_is_there_as_it_is_written_is_never_changed(tmp_path: Path) -> None:
+    names = ["é.jpg", nfd("é.jpg"), " a.jpg", "a.jpg"]
+    touch(tmp_path, *names)
+    assert match_names(tmp_path, names) == (names, 0, 0)
+
+
+def test_padded_names_are_found_without_their_spaces(tmp_path: Path) -> None:
+    touch(tmp_path, "x/a.jpg", " b.jpg")
+    (tmp_path / "list.csv").write_text("path , label\n x/a.jpg , cat\n b.jpg,dog\n")
+    found = read_own_images(tmp_path / "list.csv")
+    assert found.train.paths == ("x/a.jpg", " b.jpg")
+    assert found.class_names == ["cat", "dog"]
+    assert found.remarks == ("names of a list whose outer spaces were dropped, as no file has them: 1",)
+
+
+def test_two_entries_for_one_file_are_refused_by_line(tmp_path: Path) -> None:
+    touch(tmp_path, "é.jpg")
+    (tmp_path / "list.txt").write_text(f"é.jpg\n{nfd('é.jpg')}\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"list\.txt, line 2: .* is listed already, in line 1"):
+        read_own_images(tmp_path / "list.txt")
+
+
+def test_what_is_not_there_or_not_one_file_stays_as_it_is_written(tmp_path: Path) -> None:
+    other = unicodedata.normalize("NFD", "ệ.jpg")
+    half = unicodedata.normalize("NFC", "ẹ") + "\u0302.jpg"
+    touch(tmp_path, other, half)
+    names = ["absent/é.jpg", "a.jpg ", "ệ.jpg", "caf\udce9.jpg"]
+    assert len({os.fsencode(name) for name in (other, half, names[2])}) == 3
+    assert match_names(tmp_path, names) == (names, 0, 0)

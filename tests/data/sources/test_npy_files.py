@@ -1,0 +1,86 @@
+"""Arrays are read when their header agrees with what follows it, and with NumPy's own reader."""
+
+from __future__ import annotations
+
+import struct
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sdclr.data.sources import npy_files
+from sdclr.data.sources.npy_files import read_npy, read_npz_arrays
+from sdclr.errors import DataError
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.arange(6, dtype=np.int64),
+        np.zeros((2, 3, 4), np.uint8),
+        np.asfortranarray(np.arange(12.0).reshape(3, 4)),
+        np.array(["a", "bb"]),
+        np.array(5),
+        np.arange(3, dtype=">i4"),
+        np.array([True, False]),
+    ],
+)
+def test_a_plain_array_is_what_numpy_reads(tmp_path: Path, array: np.ndarray) -> None:
+    np.save(tmp_path / "x.npy", array)
+    found = read_npy(tmp_path / "x.npy")
+    np.testing.assert_array_equal(found, np.load(tmp_path / "x.npy"))
+    for save in (np.savez, np.savez_compressed):
+        save(tmp_path / "x.npz", images=array, other=array)
+        arrays, held = read_npz_arrays(tmp_path / "x.npz", ["images", "absent"])
+        assert (list(arrays), held) == (["images"], ["images", "other"])
+        np.testing.assert_array_equal(arrays["images"], array)
+
+
+def npy(description: str, shape: str, body: bytes = b"") -> bytes:
+    text = f"{{'descr': {description}, 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text + body
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (npy("'|u1'", "(1000000000000000,)"), "claims 1,000,000,000,000,000 bytes"),
+        (npy("'<i8'", "(4294967296, 4294967296)"), "claims"),
+        (npy("'|u1'", "(-1,)", b"1234"), "shape"),
+        (npy("'|u1'", "(3,)", b"1234"), "claims 3 bytes of numbers, and 4 follow"),
+        (npy("'|O'", "(1,)", b"12345678"), "pickled objects are refused"),
+        (npy("'|V8'", "(1,)", b"12345678"), "not plain"),
+        (npy("[('a', '<i4')]", "(1,)", b"1234"), "not plain"),
+        (npy("'|S0'", "(9,)"), "not plain"),
+        (npy("__import__('this')", "(1,)", b"1"), "is not a plain"),
+        (npy("'|u1'", "(" * 200 + ")" * 200), "is not a plain"),
+        (b"\x93NUMPY\x09\x00", "version"),
+        (b"", "is not a plain"),
+    ],
+)
+def test_a_header_that_does_not_agree_is_refused(tmp_path: Path, content: bytes, words: str) -> None:
+    (tmp_path / "x.npy").write_bytes(content)
+    with pytest.raises(DataError, match=words):
+        read_npy(tmp_path / "x.npy")
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        archive.writestr("images.npy", content)
+    with pytest.raises(DataError, match=words):
+        read_npz_arrays(tmp_path / "x.npz", ["images"])
+
+
+def test_members_that_numpy_does_not_write_and_arrays_beyond_the_memory_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with zipfile.ZipFile(tmp_path / "raw.npz", "w") as archive:
+        archive.writestr("images", b"raw")
+    with pytest.raises(DataError, match="is no array"):
+        read_npz_arrays(tmp_path / "raw.npz", ["images"])
+    with zipfile.ZipFile(tmp_path / "lzma.npz", "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("images.npy", npy("'|u1'", "(4,)", b"1234"))
+    with pytest.raises(DataError, match="packed in a way"):
+        read_npz_arrays(tmp_path / "lzma.npz", ["images"])
+    np.savez_compressed(tmp_path / "large.npz", images=np.zeros(10_000_000, np.uint8))
+    monkeypatch.setattr(npy_files, "free_memory_of_machine", lambda: 5_000_000)
+    with pytest.raises(DataError, match=r"0\.0 GB, and 0\.0 GB of memory are free"):
+        read_npz_arrays(tmp_path / "large.npz", ["images"])
