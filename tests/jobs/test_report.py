@@ -306,3 +306,10 @@ def test_the_share_of_weights_that_the_competitor_can_be_pruned_of_is_stated(two
     edit(two_arms[1] / "environment.json", resolved=resolved | {"prunable": "nothing"})
     with pytest.warns(UserWarning, match="prunable must be 'conv' or"):
         assert build_report(two_arms).rows, "numbers do not depend on it"
+
+
+def test_a_network_without_a_width_has_none_in_a_report(tmp_path: Path) -> None:
+    stock = {"name": "timm:vit_tiny_patch16_224", "width": 64, "stem": "small"}
+    report = build_report([write_run(tmp_path / "a", backbone=stock, epochs=1)])
+    assert {fact.name: fact.values for fact in report.facts}["width"] == ["-"]
+    assert "timm:vit_tiny_patch16_224 pre-trained without labels for 1 epoch on digits" in report.description
