@@ -51,13 +51,13 @@ check-newest:  ## the suite with the newest versions that there are, on this Pyt
 newest-on:
 	$(NEWEST_PYTHON) -m venv --clear $(NEWEST)
 	$(NEWEST)/bin/python -m pip install --quiet --upgrade pip
-	$(NEWEST)/bin/python -m pip install --upgrade --upgrade-strategy eager ".[test,heif]"
+	$(NEWEST)/bin/python -m pip install --upgrade --upgrade-strategy eager ".[test]"
 	$(call suite,$(NEWEST))
 
 $(FLOORS)/.ready: pyproject.toml
 	@$(OLDEST_PYTHON) -c "" || { echo "$(OLDEST_PYTHON) was not found. Give OLDEST_PYTHON=/its/path."; exit 1; }
 	$(OLDEST_PYTHON) -m venv --clear $(FLOORS)
-	$(OLDEST_PYTHON) tests/support/floors.py --build test heif > $(FLOORS)/floors.txt
+	$(OLDEST_PYTHON) tests/support/floors.py --build test > $(FLOORS)/floors.txt
 	$(FLOORS)/bin/python -m pip install --requirement $(FLOORS)/floors.txt
 	touch $@
 

@@ -77,3 +77,19 @@ def cifar10_folder(sdclr_data: Path) -> Path:
 @pytest.fixture(scope="session")
 def cifar10_npz(cifar10_folder: Path) -> Path:
     return cifar10_folder / "cifar10.npz"
+
+
+@pytest.fixture
+def without_heif(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where pillow-heif is not installed."""
+    from sdclr.data.decoding import decode
+    from sdclr.data.sources import image_lists, imagenet, listing, tar_shards, zip_files
+
+    plain = tuple(suffix for suffix in listing.IMAGE_SUFFIXES if suffix not in listing.HEIF_SUFFIXES)
+    others = tuple(dict.fromkeys((*listing.HEIF_SUFFIXES, *listing.OTHER_PICTURES)))
+    defaults = tuple(plain if one is listing.IMAGE_SUFFIXES else one for one in listing.list_images.__defaults__ or ())
+    monkeypatch.setattr(decode, "READS_HEIF", False)
+    monkeypatch.setattr(listing, "OTHER_PICTURES", others)
+    monkeypatch.setattr(listing.list_images, "__defaults__", defaults)
+    for module in (listing, image_lists, imagenet, tar_shards, zip_files):
+        monkeypatch.setattr(module, "IMAGE_SUFFIXES", plain)

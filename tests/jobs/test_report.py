@@ -337,3 +337,10 @@ def test_a_probe_that_is_in_no_table_of_ours_is_in_the_report(two_arms: list[Pat
     assert {row.probe for row in report.rows} == {"linear", "knn", "mine"}
     assert {c.probe for c in report.comparisons} == {"linear", "knn", "mine"}
     assert [bars.probe for bars in report.bars] == ["linear", "knn", "mine"]
+
+
+def test_a_network_without_a_width_has_none_in_a_report(tmp_path: Path) -> None:
+    stock = {"name": "timm:vit_tiny_patch16_224", "width": 64, "stem": "small"}
+    report = build_report([write_run(tmp_path / "a", backbone=stock, epochs=1)])
+    assert {fact.name: fact.values for fact in report.facts}["width"] == ["-"]
+    assert "timm:vit_tiny_patch16_224 pre-trained without labels for 1 epoch on digits" in report.description

@@ -21,7 +21,6 @@ from sdclr import Run, cli, evaluate, load_backbone
 from sdclr.backbones import BackboneConfig, build_backbone
 from sdclr.backbones.weights import save_backbone
 from sdclr.data.collections.image_files import ImageFiles
-from sdclr.data.decoding.decode import READS_HEIF
 from sdclr.jobs.pretrain import job as job_module
 from shard_stand_in import shards_of
 
@@ -187,7 +186,7 @@ def test_copies_are_counted_and_listed(sdclr: Cli, tmp_path: Path) -> None:
     assert facts["duplicates"] == [["common/1.jpg", "rare/again.jpg"]]
 
 
-@pytest.mark.skipif(READS_HEIF, reason="pillow-heif is installed: HEIC can be read")
+@pytest.mark.usefixtures("without_heif")
 def test_too_few_images_are_said_together_with_what_was_left_out(sdclr: Cli, tmp_path: Path) -> None:
     for number in range(40):
         (tmp_path / "few").mkdir(exist_ok=True)

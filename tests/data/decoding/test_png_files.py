@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from sdclr.data.decoding.decode import READS_HEIF, open_image, read_size
+from sdclr.data.decoding.decode import open_image, read_size
 from sdclr.errors import DataError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 4, 3)).astype(np.uint8)
@@ -77,7 +77,7 @@ def test_a_file_with_long_text_that_is_cut_off_is_damaged(tmp_path: Path, share:
         open_image(tmp_path / "x.png")
 
 
-@pytest.mark.skipif(READS_HEIF, reason="pillow-heif is installed: HEIC can be read")
+@pytest.mark.usefixtures("without_heif")
 def test_a_heic_file_is_called_one_whatever_its_name(tmp_path: Path) -> None:
     for brand in (b"heic", b"mif1"):
         (tmp_path / "x.jpg").write_bytes(b"\0\0\0\x18ftyp" + brand + bytes(100))

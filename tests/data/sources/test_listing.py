@@ -10,14 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sdclr.data.decoding.decode import READS_HEIF
 from sdclr.data.sources import listing as module
 from sdclr.data.sources.exclusion import Exclusion
 from sdclr.data.sources.listing import IMAGE_SUFFIXES, list_images
 from sdclr.errors import DataError, MissingInputError
 from sdclr.presentation.sheet import sheet_png
-
-WITHOUT_HEIF = pytest.mark.skipif(READS_HEIF, reason="pillow-heif is installed: HEIC can be read")
 
 
 def touch(root: Path, *names: str) -> None:
@@ -231,7 +228,7 @@ def test_a_link_does_not_bring_a_service_folder_back(tmp_path: Path) -> None:
     assert list_images(tmp_path).paths == ["1.jpg"]
 
 
-@WITHOUT_HEIF
+@pytest.mark.usefixtures("without_heif")
 def test_pictures_that_cannot_be_read_are_named_by_kind(tmp_path: Path) -> None:
     touch(tmp_path, "a.jpg", "b.HEIC", "c.heif", "x/d.heic", "e.nef", "notes.txt")
     assert list_images(tmp_path).remarks() == [

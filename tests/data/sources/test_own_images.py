@@ -13,7 +13,6 @@ import torch
 
 from image_folder_stand_in import COUNTS, make_folder, write_txt
 from sdclr.data import Data, DataConfig, build_data
-from sdclr.data.decoding.decode import READS_HEIF
 from sdclr.data.sources.own_images import read_own_images
 from sdclr.data.sources.split_folders import has_splits
 from sdclr.data.views.parameters import ViewSpec
@@ -280,7 +279,7 @@ def test_a_glob_for_test_images_leaves_them_out_and_says_so(own: Path, tmp_path:
     assert data.remarks == ("test set: files and folders that data.exclude matches left out: 1",)
 
 
-@pytest.mark.skipif(READS_HEIF, reason="pillow-heif is installed: HEIC can be read")
+@pytest.mark.usefixtures("without_heif")
 def test_a_folder_of_heic_alone_says_what_it_holds(tmp_path: Path) -> None:
     for number in range(3):
         (tmp_path / f"IMG_{number}.HEIC").touch()
