@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,13 @@ def test_imports_go_down_and_rooms_are_strangers(path: Path) -> None:
     for there in imported_parts(path) - {here}:
         assert there in LEVELS, f"{path} imports sdclr.{there}, which is no part of the house"
         assert LEVELS[there] < LEVELS[here] or LEVELS[here] == LEVELS[there] == 0, f"{here} must not import {there}"
+
+
+def test_nobody_outside_data_asks_for_the_class_of_a_collection() -> None:
+    classes = re.compile(r"isinstance\([^()]*,\s*\(?[^()]*\b(ImageArrays|ImageFiles|DecodedStore)\b")
+    for path in FILES:
+        inside = path.relative_to(ROOT).parts[:2] in (("data", "collections"), ("data", "sources"))
+        assert inside or not classes.search(path.read_text(encoding="utf-8")), f"{path}: Images says what it needs"
 
 
 INSIDE_DATA = ["decoding", "views", "collections", "sources"]

@@ -74,7 +74,7 @@ class Data:
         """
         train = self.train if self.name == "images" else self.pretraining_images(subset)
         parts = {"train": train, "test": self.test}
-        return {part: images for part, images in parts.items() if isinstance(images, ImageFiles)}
+        return {part: images.files for part, images in parts.items() if images is not None and images.files is not None}
 
     @cached_property
     def fingerprint(self) -> str:

@@ -11,7 +11,6 @@ import numpy as np
 from sdclr.config import user_path
 from sdclr.data import Data, DataConfig, build_data
 from sdclr.data.collections.contents import ABSENT, Content, differences, read_contents, read_record
-from sdclr.data.collections.image_files import ImageFiles
 from sdclr.data.decoding.decode import printable
 from sdclr.errors import DataError, MissingInputError
 from sdclr.run import CONTENTS_FILE, Run
@@ -25,12 +24,12 @@ def trained_images(run: Run, config: DataConfig) -> Data:
     """
     data = images_of(run, config)
     recorded = _recorded(run)
-    if data.split is not None or not isinstance(data.train, ImageFiles) or not recorded:
+    if data.split is not None or data.train.files is None or not recorded:
         return data
     known = {one.path for one in recorded} | run.skipped_images()
-    old = [row for row, path in enumerate(data.train.paths) if path in known]
-    new = [path for path in data.train.paths if path not in known]
-    gone = {one.path for one in recorded if one.digest != ABSENT}.difference(data.train.paths)
+    old = [row for row, path in enumerate(data.train.names) if path in known]
+    new = [path for path in data.train.names if path not in known]
+    gone = {one.path for one in recorded if one.digest != ABSENT}.difference(data.train.names)
     if gone or not new:  # what is gone is an error
         return data
     warnings.warn(
@@ -64,9 +63,10 @@ def warn_of_changes(run: Run, data: Data) -> None:
     except DataError as error:
         warnings.warn(f"whether the images are those that were trained on, nobody can say: {error}", stacklevel=3)
         return
-    if not recorded or not isinstance(data.train, ImageFiles):
+    files = data.train.files
+    if not recorded or files is None:
         return
-    now = [one for one in read_contents(data.train, recorded) if one.path not in left_out]
+    now = [one for one in read_contents(files, recorded) if one.path not in left_out]
     if changed := differences(recorded, now):
         warnings.warn(
             f"the images are not those that {shown(run.folder)} was trained on: {'; '.join(changed)}. The features are "

@@ -28,10 +28,9 @@ from sdclr.backbones.weights import load_backbone, read_backbone
 from sdclr.checkpoint import is_leftover, storage_errors, temporary_name, write_atomically
 from sdclr.data import BadFile, DataConfig, Images, build_data
 from sdclr.data.collections.contents import digest_of, read_contents
-from sdclr.data.collections.image_files import ImageFiles
-from sdclr.data.collections.images import left_out
 from sdclr.data.decoding.decode import printable
 from sdclr.data.trained_images import images_of, warn_of_changes
+from sdclr.data.usable import look_at, warn_of_bad_files
 from sdclr.device import resolve_device
 from sdclr.errors import ConfigError, RunFolderError
 from sdclr.evaluation.features import extract_features
@@ -121,11 +120,8 @@ def _usable(images: Images, data: DataConfig, show: AnyProgress) -> tuple[Images
     """The images, looked for by their headers; with data.on_error=skip decoded once, and the bad ones left out."""
     if data.on_error == "raise":
         return images.to(torch.device("cpu")), []
-    task = show.add(f"looking at {len(images)} images", total=len(images), unit="images")
-    usable, bad = images.verified(data.on_error, lambda done: show.advance(task, done), data.max_skipped)
-    show.finish(task)
-    if bad:
-        warnings.warn(left_out(bad, len(images)), stacklevel=3)
+    usable, bad = look_at(images, data.on_error, show, max_skipped=data.max_skipped)
+    warn_of_bad_files(bad, len(images))
     return usable, bad
 
 
@@ -152,9 +148,9 @@ LARGEST_COLUMN = 1 << 30
 def _other_columns(images: Images, out: Path) -> dict[str, npt.NDArray[Any]]:
     """What a table says of each image besides path and label: arrays of text [N] by safe, distinct names."""
     found: dict[str, npt.NDArray[Any]] = {}
-    if not isinstance(images, ImageFiles):
+    if images.files is None:
         return found
-    for name, cells in images.columns.items():
+    for name, cells in images.files.columns.items():
         longest = max((len(cell) for cell in cells), default=0)
         if out.suffix == ".npz" and 4 * longest * len(cells) > LARGEST_COLUMN:
             raise ConfigError(
@@ -182,7 +178,7 @@ def _name(images: Images, row: int) -> str:
 
 
 def _names(images: Images) -> npt.NDArray[np.str_]:
-    return np.array(images.paths if isinstance(images, ImageFiles) else [str(i) for i in range(len(images))])
+    return np.array(images.names)
 
 
 class _Partial:

@@ -20,8 +20,6 @@ from sdclr.checkpoint import make_folder, storage_errors, write_atomically
 from sdclr.config import user_path
 from sdclr.data import DataConfig, Images, build_data
 from sdclr.data.choices import TABLE_SUFFIXES, ZIP_SUFFIX
-from sdclr.data.collections.image_arrays import ImageArrays
-from sdclr.data.collections.image_files import ImageFiles
 from sdclr.data.decoding.decode import ALL_GREY_BITS, LEVELS_USED, bits_used, is_deep_grey, open_image
 from sdclr.data.sources.split_folders import has_splits
 from sdclr.device import free_memory, resolve_device
@@ -172,14 +170,15 @@ def grey_bits(images: Images) -> int | None:
 
     Looks at the first files of 16 bits among those whose headers are read anyway.
     """
-    if not isinstance(images, ImageFiles):
+    files = images.files
+    if files is None:
         return None
     levels: list[int] = []
     for position in _sample(images):
         with contextlib.suppress(SdclrError):
-            if not is_deep_grey(images.file(position)):
+            if not is_deep_grey(files.file(position)):
                 continue
-            levels.append(open_image(images.file(position)).info[LEVELS_USED])
+            levels.append(open_image(files.file(position)).info[LEVELS_USED])
         if len(levels) == DEEP_SAMPLE:
             break
     bits = bits_used(levels) if levels else ALL_GREY_BITS
@@ -208,9 +207,6 @@ def data_of(run: Run, given: Mapping[str, Any]) -> DataConfig:
 
 def typical_side(images: Images) -> int:
     """Median short side in pixels, of a sample; files that cannot be read are left to the pass that verifies them."""
-    if isinstance(images, ImageArrays):
-        return min(images.images.shape[-2:])
-    assert isinstance(images, ImageFiles)
     sides = []
     for position in _sample(images):
         with contextlib.suppress(SdclrError):

@@ -33,6 +33,28 @@ class ImageArrays:
     def __len__(self) -> int:
         return len(self.images)
 
+    @property
+    def names(self) -> list[str]:
+        return [str(position) for position in range(len(self))]
+
+    @property
+    def files(self) -> None:
+        return None
+
+    @property
+    def cut_on_device(self) -> bool:
+        return False
+
+    def describe(self) -> None:
+        return None
+
+    def size(self, position: int) -> tuple[int, int]:
+        height, width = self.images.shape[-2:]
+        return height, width
+
+    def decoded_bytes(self) -> int:
+        return self.images.numel()
+
     def at(self, positions: Positions) -> ImageArrays:
         labels = None if self.labels is None else self.labels[positions]
         return replace(self, images=self.images[torch.from_numpy(positions)], labels=labels)

@@ -74,6 +74,24 @@ class ImageFiles:
     def __len__(self) -> int:
         return len(self.paths)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.paths
+
+    @property
+    def files(self) -> ImageFiles:
+        return self
+
+    @property
+    def cut_on_device(self) -> bool:
+        return False
+
+    def describe(self) -> None:
+        return None
+
+    def decoded_bytes(self) -> int:
+        return 3 * int(self.sizes.prod(axis=1).sum())
+
     def at(self, positions: Positions) -> ImageFiles:
         labels = None if self.labels is None else self.labels[positions]
         members = None if self.members is None else self.members.at(positions)

@@ -110,6 +110,21 @@ class DecodedStore:
     def __len__(self) -> int:
         return len(self.files)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.files.names
+
+    @property
+    def cut_on_device(self) -> bool:
+        return self.resident is not None
+
+    def size(self, position: int) -> tuple[int, int]:
+        height, width = self.sizes[position].tolist()
+        return height, width
+
+    def decoded_bytes(self) -> int:
+        return 3 * int(self.sizes.prod(axis=1).sum())
+
     def at(self, positions: Positions) -> DecodedStore:
         fields = {name: getattr(self, name)[positions] for name in ("starts", "sizes", "checksums")}
         return replace(self, files=self.files.at(positions), resident=None, **fields)

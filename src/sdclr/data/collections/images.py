@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -16,6 +16,9 @@ from sdclr.batch import Views
 from sdclr.data.choices import OnError
 from sdclr.data.splits import Positions, Split
 from sdclr.data.views.parameters import ViewSpec
+
+if TYPE_CHECKING:
+    from sdclr.data.collections.image_files import ImageFiles
 
 MaxSkipped = int | float
 """How many files may be left out: a whole number is a count, a number below 1 a share of the collection."""
@@ -48,6 +51,27 @@ class Images(Protocol):
     @property
     def labels(self) -> Positions | None:
         """int64 [N], or None."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """[N]: paths below the root of the collection, with / between folders; of images in memory their positions."""
+
+    @property
+    def files(self) -> ImageFiles | None:
+        """The image files whose pixels these are; None for images in memory."""
+
+    @property
+    def cut_on_device(self) -> bool:
+        """Whether views are cut by the device, whose rounding is its own."""
+
+    def describe(self) -> str | None:
+        """A line for the person who starts a run: where the pixels lie. None where there is nothing to say."""
+
+    def size(self, position: int) -> tuple[int, int]:
+        """Height and width of one image in pixels. Raises DataError for a file that does not tell."""
+
+    def decoded_bytes(self) -> int:
+        """Of all images as 8-bit RGB."""
 
     def __len__(self) -> int: ...
 

@@ -9,7 +9,6 @@ import difflib
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,12 +18,13 @@ from sdclr.config import parse_assignments, user_path
 from sdclr.data import Data, DataConfig, Images, build_data
 from sdclr.data.choices import LIST_SUFFIXES
 from sdclr.data.collections.contents import require_recorded, require_same_names
-from sdclr.data.collections.images import allowed_to_skip, left_out
+from sdclr.data.collections.images import allowed_to_skip
 from sdclr.data.decoding.decode import printable
 from sdclr.data.splits import natural_split
 from sdclr.data.trained_images import trained_images
+from sdclr.data.usable import look_at, warn_of_bad_files
 from sdclr.errors import ConfigError, DataError
-from sdclr.jobs.evaluate.later_labels import image_names, labelled_data
+from sdclr.jobs.evaluate.later_labels import labelled_data
 from sdclr.presentation.progress import AnyProgress, NoProgress
 from sdclr.run import CONTENTS_FILE, Run
 from sdclr.settings import PretrainConfig
@@ -67,7 +67,7 @@ def evaluated_data(run: Run, settings: Mapping[str, Any], labels: Path | None) -
         if asked.data.labels == "none":
             _require_labels(trained.data)
         data, facts = build_data(asked.data, exclude=[run.folder]), {}
-        now, then = image_names(data.train), image_names(trained.data.train)
+        now, then = data.train.names, trained.data.train.names
         if trained.data.split is None and asked.data.layout == "flat" and set(then) < set(now):
             # images that came after the training, of which was warned already
             data, now = _without_later_images(data, then, asked.data), then
@@ -87,7 +87,7 @@ def evaluated_data(run: Run, settings: Mapping[str, Any], labels: Path | None) -
 
 def _without_later_images(data: Data, names: Sequence[str], config: DataConfig) -> Data:
     """The labelled images of these ``names`` alone, without the classes that only the others have."""
-    row_of = {name: row for row, name in enumerate(image_names(data.train))}
+    row_of = {name: row for row, name in enumerate(data.train.names)}
     train = data.train.at(np.array([row_of[name] for name in names], dtype=np.int64))
     assert train.labels is not None
     tested = [] if data.test is None or data.test.labels is None else data.test.labels.tolist()
@@ -219,23 +219,18 @@ def usable(run: Run, config: PretrainConfig, data: Data, progress: AnyProgress |
         return data
     split, show, pool = data.split, progress or NoProgress(), data.train
     skipped = run.skipped_images()
-    paths = getattr(pool, "paths", ())
-    bad = [position for position, path in enumerate(paths) if path in skipped]
+    bad = [position for position, name in enumerate(pool.names) if name in skipped]
     parts = [("validation", pool.at(split.validation), len(bad))]
     if data.test is not None:
         parts.append(("test", data.test, 0))
     kept: dict[str, Images] = {}
     for part, images, before in parts:
         limit = allowed_to_skip(config.data.max_skipped, len(pool) if part == "validation" else len(images))
-        task = show.add(f"looking at {len(images)} {part} images", total=len(images), unit="images")
-        advance = partial(show.advance, task)
-        kept[part], found = images.verified("skip", advance, max(limit - before, 0))
-        show.finish(task)
-        if found:
-            warnings.warn(f"{part}: {left_out(found, len(images))}", stacklevel=3)
+        kept[part], found = look_at(images, "skip", show, max_skipped=max(limit - before, 0), part=part)
+        warn_of_bad_files(found, len(images), part)
         if part == "validation":
             lost = {one.path for one in found}
-            bad += [int(position) for position in split.validation if paths[position] in lost]
+            bad += [int(position) for position in split.validation if pool.names[position] in lost]
     unusable = np.array(sorted(set(bad)), dtype=np.int64)
     few_shot = natural_split(
         data.train.labels,

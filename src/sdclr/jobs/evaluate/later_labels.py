@@ -74,7 +74,7 @@ def _read(labels: Path, images: Images, config: DataConfig, begin: Path | None) 
         raise DataError(f"{shown(labels)} is a spreadsheet: save it as CSV.")
     listed = read_listed_images(
         labels,
-        images.root if begin is None and isinstance(images, ImageFiles) else begin,
+        images.files.root if begin is None and images.files is not None else begin,
         path_column=config.path_column,
         label_column=config.label_column,
         partial=True,
@@ -94,13 +94,14 @@ def _found(listed: ListedImages, images: Images, begin: Path | None) -> tuple[Po
     """Positions of the named images, ascending, and the label of each."""
     labels = listed.labels
     assert labels is not None
-    names = image_names(images)
+    names = images.names
     position_of = {name: position for position, name in enumerate(names)}
     written, below = listed, listed  # as the table writes them, and as they are where its paths begin elsewhere
-    if isinstance(images, ImageFiles) and begin is not None:
-        below = listed._replace(paths=_names_below(begin, listed.paths, images))
-    if isinstance(images, ImageFiles) and images.members is None:
-        written, below = (one._replace(paths=match_names(images.root, one.paths).paths) for one in (written, below))
+    files = images.files
+    if files is not None and begin is not None:
+        below = listed._replace(paths=_names_below(begin, listed.paths, files))
+    if files is not None and files.members is None:
+        written, below = (one._replace(paths=match_names(files.root, one.paths).paths) for one in (written, below))
     archive = _archive(images)
     found: dict[int, str] = {}
     unknown: list[int] = []
@@ -122,9 +123,9 @@ def _found(listed: ListedImages, images: Images, begin: Path | None) -> tuple[Po
 
 def _archive(images: Images) -> str:
     """What all names begin with where one .zip or shard holds the images: a table may leave it out."""
-    if not isinstance(images, ImageFiles) or images.members is None:
+    if images.files is None or images.files.members is None:
         return ""
-    first = {path.partition("/")[0] for path in images.paths}
+    first = {name.partition("/")[0] for name in images.names}
     return f"{first.pop()}/" if len(first) == 1 else ""
 
 
@@ -137,11 +138,11 @@ def _names_below(begin: Path, paths: Sequence[str], images: ImageFiles) -> list[
 def _say_unknown(listed: ListedImages, unknown: Sequence[int], images: Images) -> None:
     first = f"{listed.where(unknown[0])}: {printable(listed.paths[unknown[0]])}"
     if len(unknown) == len(listed.paths):
-        name = printable(image_names(images)[0])
+        name = printable(images.names[0])
         cure = "Write paths relative to the run's folder of images, or absolute ones below it."
-        if not isinstance(images, ImageFiles):
+        if images.files is None:
             cure = "The images of a .npz have no names: write their positions, from 0, in the column path."
-        if isinstance(images, ImageFiles) and (place := _where_names_begin(listed.paths, images)) is not None:
+        elif (place := _where_names_begin(listed.paths, images.files)) is not None:
             cure = f"They are below {shown(place)}: add {command(f'data.root={place}')} to the command."
         raise DataError(
             f"{listed.file} names no image of this run (first: {first}); those are called like {name}. {cure}"
@@ -149,7 +150,7 @@ def _say_unknown(listed: ListedImages, unknown: Sequence[int], images: Images) -
     others = " Images that it was not trained on can be its test set: data.test_path."
     warnings.warn(
         f"{len(unknown)} of {len(listed.paths)} labelled names are no images of this run and are left out (first: "
-        f"{first}).{others if isinstance(images, ImageFiles) else ''}",
+        f"{first}).{others if images.files is not None else ''}",
         stacklevel=5,
     )
 
@@ -162,11 +163,6 @@ def _where_names_begin(paths: Sequence[str], images: ImageFiles) -> Path | None:
         if known.intersection(_names_below(place, sample, images)):
             return place.absolute()
     return None
-
-
-def image_names(images: Images) -> Sequence[str]:
-    """What lists call the images: their paths below the root; of arrays, their positions."""
-    return images.paths if isinstance(images, ImageFiles) else [str(i) for i in range(len(images))]
 
 
 def _ids(texts: Sequence[str], class_names: Sequence[str]) -> Positions:
@@ -210,9 +206,10 @@ def _refuse_shared(train: Images, test: Images, path: Path) -> None:
 
 
 def _places(images: Images) -> list[str]:
-    if not isinstance(images, ImageFiles):
+    files = images.files
+    if files is None:
         return []
-    root = os.path.realpath(images.root)
-    if images.members is not None:
-        return [os.path.join(root, name) for name in images.paths]
-    return [os.path.realpath(os.path.join(root, name)) for name in images.paths]
+    root = os.path.realpath(files.root)
+    if files.members is not None:
+        return [os.path.join(root, name) for name in files.paths]
+    return [os.path.realpath(os.path.join(root, name)) for name in files.paths]

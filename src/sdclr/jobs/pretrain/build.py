@@ -27,7 +27,6 @@ from sdclr.backbones.weights import normalisation_of, require_loadable
 from sdclr.batch import Views
 from sdclr.data import Data, Images, build_data, steps_per_epoch
 from sdclr.data.collections.contents import require_recorded
-from sdclr.data.collections.image_store import DecodedStore
 from sdclr.device import (
     Compiled,
     compiled,
@@ -201,10 +200,9 @@ def _compiled(method: Method, config: PretrainConfig, compiling: str | bool, wor
 def _placed(images: Images, device: torch.device, show: AnyProgress) -> tuple[Images, str]:
     """The images where their views are to come, and who cuts these."""
     placed = images.to(device)
-    if not isinstance(placed, DecodedStore):
-        return placed, VIEWS_CUT_BY_HOST
-    show.print(placed.describe())
-    return placed, VIEWS_CUT_BY_HOST if placed.resident is None else VIEWS_CUT_BY_DEVICE
+    if (line := placed.describe()) is not None:
+        show.print(line)
+    return placed, VIEWS_CUT_BY_DEVICE if placed.cut_on_device else VIEWS_CUT_BY_HOST
 
 
 def _recorded_choices(run: Run | None, config: PretrainConfig) -> dict[str, Any] | None:

@@ -14,8 +14,6 @@ from torch import Tensor
 
 from sdclr.any_progress import AnyProgress, NoProgress
 from sdclr.batch import Views
-from sdclr.data import Images
-from sdclr.data.collections.image_arrays import ImageArrays
 from sdclr.device import describe_device, explain_out_of_memory, peak_process_memory
 from sdclr.jobs.pretrain.build import build, memory_advice
 from sdclr.jobs.pretrain.step import train_step
@@ -78,7 +76,7 @@ def preview(config: PretrainConfig, *, download: bool = False, progress: AnyProg
     return Preview(
         num_images=len(training.images),
         num_skipped=len(training.image_facts["skipped"]) if training.image_facts else 0,
-        decoded_bytes=_decoded_bytes(training.images),
+        decoded_bytes=training.images.decoded_bytes(),
         steps_per_epoch=training.steps_per_epoch,
         total_steps=training.total_steps,
         seconds_per_step=(counted[-1] - counted[0]) / (len(counted) - 1),
@@ -94,9 +92,3 @@ def _peak_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return peak_process_memory()
-
-
-def _decoded_bytes(images: Images) -> int:
-    if isinstance(images, ImageArrays):
-        return images.images.numel()
-    return 3 * int(images.sizes.prod(axis=1).sum())  # type: ignore[attr-defined]  # whatever is on disk has sizes

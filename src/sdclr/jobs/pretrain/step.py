@@ -81,8 +81,7 @@ def require_finite(training: Training, state: TrainingState) -> None:
     state.step = step - 1  # the last one that moved the weights
     epoch, number = divmod(state.step, training.steps_per_epoch)
     positions = next(training.batches(epoch, number)).tolist()
-    names = getattr(training.images, "paths", None)
-    shown = [str(i) if names is None else printable(names[i]) for i in positions]
+    shown = [printable(training.images.names[i]) for i in positions]
     raise NonFiniteError(
         f"the loss of step {step} is not a finite number (learning rate {training.learning_rate(step):.3g}). No step "
         f"from there on changed the weights, and nothing of it was saved. Its {len(shown)} images: "

@@ -15,11 +15,10 @@ from sdclr.config import user_path
 from sdclr.data import BadFile, DataConfig, Images
 from sdclr.data.collections.contents import require_recorded
 from sdclr.data.collections.duplicates import copies_of, duplicates
-from sdclr.data.collections.image_arrays import ImageArrays
 from sdclr.data.collections.image_files import ImageFiles
 from sdclr.data.collections.image_store import build_store, choose_placement
-from sdclr.data.collections.images import left_out
 from sdclr.data.decoding.decode import printable
+from sdclr.data.usable import look_at, warn_of_bad_files
 from sdclr.errors import ConfigError
 from sdclr.run import CONTENTS_FILE, IMAGES_FILE, Run
 
@@ -40,15 +39,15 @@ def usable_images(
     very same files. Raises DataError for bad files, with data.on_error=skip for too many of them. Images of ``test``
     that are copies of training images are a warning.
     """
-    if isinstance(images, ImageArrays):
+    if images.files is None:
         return images, None
-    assert isinstance(images, ImageFiles)
+    images = images.files
     choose_placement(data.placement, 0, device)  # before anything is decoded
     facts = _remembered(run, fingerprint)
     if facts is None:
-        task = show.add(f"looking at {len(images)} images", total=len(images), unit="images")
-        usable, bad = images.verified(data.on_error, lambda done: show.advance(task, done), data.max_skipped)
-        show.finish(task, f"{len(bad)} left out" if bad else "")
+        kept, bad = look_at(images, data.on_error, show, max_skipped=data.max_skipped)
+        assert kept.files is not None
+        usable = kept.files
         facts = {
             "fingerprint": fingerprint,
             "found": len(images),
@@ -57,7 +56,7 @@ def usable_images(
         }
         if data.name == "images":
             facts["duplicates"] = _duplicates(usable, show)
-            facts["test_copies"] = copies_of(usable, test) if isinstance(test, ImageFiles) else []
+            facts["test_copies"] = copies_of(usable, test.files) if test is not None and test.files is not None else []
     else:
         skipped = {path for path, _ in facts["skipped"]}
         usable = images.at(np.array([i for i, name in enumerate(images.paths) if name not in skipped], dtype=np.int64))
@@ -69,7 +68,7 @@ def usable_images(
                 "they are other files. Restore the images, or start a new run in another --out."
             )
     if facts["skipped"]:
-        warnings.warn(left_out([BadFile(*one) for one in facts["skipped"]], len(images)), stacklevel=2)
+        warn_of_bad_files([BadFile(*one) for one in facts["skipped"]], len(images))
         _warn_of_lost_classes(images, usable, class_names)
     if copies := facts.get("test_copies"):  # runs of earlier versions have not looked
         _warn_of_test_copies(copies, len(test) if test is not None else 0)

@@ -1,0 +1,34 @@
+"""The one place that decides which images of a collection can be used, and says which cannot."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+from sdclr.any_progress import AnyProgress
+from sdclr.data.choices import OnError
+from sdclr.data.collections.images import BadFile, Images, MaxSkipped, left_out
+
+
+def look_at(
+    images: Images, on_error: OnError, show: AnyProgress, *, max_skipped: MaxSkipped = 0.01, part: str = ""
+) -> tuple[Images, list[BadFile]]:
+    """Decode every file once; the images that can be used, and those that cannot.
+
+    ``part``: what they are called on the display, such as "test". Images in memory are all usable. Raises DataError or
+    MissingInputError for a bad file, with ``on_error`` skip only for more than ``max_skipped``.
+    """
+    if images.files is None:
+        return images, []
+    what = f"looking at {len(images)} {part} images" if part else f"looking at {len(images)} images"
+    task = show.add(what, total=len(images), unit="images")
+    usable, bad = images.verified(on_error, lambda done: show.advance(task, done), max_skipped)
+    show.finish(task, f"{len(bad)} left out" if bad else "")
+    return usable, bad
+
+
+def warn_of_bad_files(bad: Sequence[BadFile], num_found: int, part: str = "") -> None:
+    """Say how many were left out, and the first causes; nothing where there are none."""
+    if bad:
+        text = left_out(bad, num_found)
+        warnings.warn(f"{part}: {text}" if part else text, stacklevel=3)
