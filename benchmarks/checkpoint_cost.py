@@ -31,7 +31,7 @@ import torch
 
 from sdclr import Run, recipe
 from sdclr.batch import Views
-from sdclr.device import describe_device
+from sdclr.compute.device import describe_device
 from sdclr.jobs.pretrain import saver
 from sdclr.jobs.pretrain.build import build
 from sdclr.jobs.pretrain.saves import EPOCHS_BETWEEN_SAVES, Saves

@@ -34,14 +34,14 @@ from sklearn.datasets import load_sample_image
 from torch import Tensor
 from torchvision import transforms
 
+from sdclr.compute.device import describe_device
+from sdclr.compute.process_state import keep_freed_memory
 from sdclr.data import ViewSpec, make_views
 from sdclr.data.collections.image_files import ImageFiles
 from sdclr.data.collections.image_store import build_store
 from sdclr.data.decoding.decode import open_bytes
 from sdclr.data.sources.listing import list_images
 from sdclr.data.sources.own_images import read_own_images
-from sdclr.device import describe_device
-from sdclr.process_state import keep_freed_memory
 
 HEIGHT, WIDTH = 400, 533
 CPU = torch.device("cpu")

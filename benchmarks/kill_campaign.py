@@ -33,11 +33,11 @@ from typing import Any
 import torch
 
 from sdclr import PretrainConfig, Run, pretrain, recipe
-from sdclr.checkpoint import CheckpointFolder, read_tensors
-from sdclr.device import describe_device
+from sdclr.compute.device import describe_device
 from sdclr.errors import CheckpointError
 from sdclr.jobs.pretrain import saver
 from sdclr.jobs.status import read_status
+from sdclr.storage.checkpoint import CheckpointFolder, read_tensors
 
 SETTINGS = ["backbone.width=2", "views.size=8", "batch_size=150", "epochs=3", "checkpoint_every_minutes=1e-9"]
 SAVES = 10

@@ -26,7 +26,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 
 from sdclr import recipe
-from sdclr.device import describe_device
+from sdclr.compute.device import describe_device
 from sdclr.jobs.pretrain.build import build
 from sdclr.jobs.pretrain.step import train_step
 from sdclr.jobs.pretrain.training import TrainingState

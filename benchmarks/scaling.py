@@ -30,8 +30,8 @@ from matplotlib.figure import Figure
 
 from sdclr import Views
 from sdclr.backbones import BackboneConfig
+from sdclr.compute.device import describe_device, resolve_device
 from sdclr.data import epoch_batches
-from sdclr.device import describe_device, resolve_device
 from sdclr.jobs.pretrain.step import train_step
 from sdclr.jobs.pretrain.training import TrainingState
 from sdclr.methods import nt_xent as loss

@@ -4,7 +4,7 @@
 
 Every shape runs in a process of its own on two threads and is compared with float64; crashes, endless loops and wrong
 gradients are counted by input channels and memory layout. docs/results.md holds what was seen, and
-``sdclr.device.resolve_memory_format`` acts on it.
+``sdclr.compute.device.resolve_memory_format`` acts on it.
 """
 
 from __future__ import annotations

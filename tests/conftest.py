@@ -27,6 +27,11 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("filterwarnings", f"error:::{OWN_MODULES}")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Torch's compiler leaves threads behind, and autograd refuses to work in a fork of a process that has them."""
+    items.sort(key=lambda item: item.get_closest_marker("compiles") is not None)  # stable: the rest keeps its order
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("gpu") and not torch.cuda.is_available():
         pytest.skip("torch sees no CUDA device")

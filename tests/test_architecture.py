@@ -12,26 +12,17 @@ import sdclr
 
 ROOT = Path(sdclr.__file__).parent
 ROOMS = {"data", "backbones", "methods", "evaluation", "observers", "presentation"}
-BASE = {"batch", "checkpoint", "config", "device", "distributed", "errors", "optim", "run", "signals"}
+BASE = {"batch", "config", "errors", "run", "storage", "compute", "processes"}
 BASE |= {
     "any_progress",
-    "device_choices",
-    "documents",
     "lazy_names",
-    "locks",
     "mean_std",
-    "output_files",
     "output_streams",
     "outside",
-    "positioned_files",
-    "process_state",
     "run_consistency",
     "run_records",
     "safe_text",
-    "stateless_random",
     "stills",
-    "synchronised_norm",
-    "wrapped_modules",
 }
 LEVELS = {"cli": 6, "workflows": 5, "jobs": 4, "recipes": 3, "settings": 2}
 LEVELS |= dict.fromkeys(ROOMS, 1) | dict.fromkeys(BASE, 0)

@@ -12,11 +12,11 @@ import pytest
 
 from authors_format import golden_state, save
 from sdclr import Run, convert, embed, evaluate, load_backbone, pretrain, recipe, resume
-from sdclr.checkpoint import read_tensors, write_tensors
 from sdclr.data import DataConfig
 from sdclr.errors import ConfigError, SdclrError
 from sdclr.jobs.report import build_report
 from sdclr.jobs.status import read_status
+from sdclr.storage.checkpoint import read_tensors, write_tensors
 
 TINY = ["backbone.name=resnet10", "backbone.width=2", "epochs=1", "batch_size=128", "views.size=8"]
 

@@ -31,9 +31,9 @@ from bench.reference import (
 from bench.rounds import Action, timed
 from sdclr.backbones import BackboneConfig, build_backbone, measure_feature_dim
 from sdclr.batch import Views
+from sdclr.compute.device import Compiled, CompiledAs
+from sdclr.compute.device_choices import Precision
 from sdclr.data import DataConfig, ViewsConfig, make_views
-from sdclr.device import Compiled, CompiledAs
-from sdclr.device_choices import Precision
 from sdclr.jobs.pretrain.build import build
 from sdclr.jobs.pretrain.step import train_step
 from sdclr.jobs.pretrain.training import Training, TrainingState

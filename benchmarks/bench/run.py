@@ -25,14 +25,14 @@ from bench.rounds import Action, Times, cost, measure, round_ratios, summary
 from bench.show import show
 from sdclr.backbones import BackboneConfig
 from sdclr.backbones.image_sizes import fitted_to
-from sdclr.checkpoint import write_atomically
-from sdclr.device import CompiledAs, describe_device, resolve_compile, resolve_device
-from sdclr.device_choices import Compile, Precision
+from sdclr.compute.device import CompiledAs, describe_device, resolve_compile, resolve_device
+from sdclr.compute.device_choices import Compile, Precision
+from sdclr.compute.process_state import keep_freed_memory
 from sdclr.errors import ConfigError
-from sdclr.output_files import lexists, output_file, write_output
 from sdclr.presentation.progress import AnyProgress, NoProgress
-from sdclr.process_state import keep_freed_memory
 from sdclr.safe_text import shown
+from sdclr.storage.checkpoint import write_atomically
+from sdclr.storage.output_files import lexists, output_file, write_output
 
 RESULTS = Path("benchmarks/results")
 """Where results go when the command runs in a checkout."""

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from sdclr.backbones.table import register_backbone as register_backbone
     from sdclr.backbones.weights import load_backbone as load_backbone
     from sdclr.batch import Views as Views
+    from sdclr.compute.process_state import keep_freed_memory as keep_freed_memory
     from sdclr.data.splits import Split as Split
     from sdclr.data.splits import draw_long_tail as draw_long_tail
     from sdclr.data.table import register_source as register_source
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
     from sdclr.methods.table import register_method as register_method
     from sdclr.observers import Observer as Observer
     from sdclr.presentation.report import register_curve as register_curve
-    from sdclr.process_state import keep_freed_memory as keep_freed_memory
     from sdclr.recipes import recipe as recipe
     from sdclr.recipes import register_recipe as register_recipe
     from sdclr.run import Run as Run

@@ -22,6 +22,7 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 import sdclr
+from sdclr.compute.process_state import keep_freed_memory
 from sdclr.errors import (
     EXIT_BUG,
     ConfigError,
@@ -34,7 +35,6 @@ from sdclr.errors import (
 )
 from sdclr.evaluation.probes import PROBES, published_probes
 from sdclr.output_streams import endure
-from sdclr.process_state import keep_freed_memory
 from sdclr.safe_text import command, one_line, shown, visible
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ def before_any_verb(
     global _verb, _only_text
     _verb, _only_text = context.invoked_subcommand, False
     if "WORLD_SIZE" in os.environ or "RANK" in os.environ:
-        from sdclr.distributed import check_environment, require_one_process
+        from sdclr.processes.environment import check_environment, require_one_process
 
         check_environment()
         if context.invoked_subcommand not in FOR_SEVERAL_PROCESSES:
@@ -222,9 +222,9 @@ def pretrain(
 
     Several GPUs: torchrun --nproc-per-node N -m sdclr pretrain ..., the same words; they share every batch.
     """
-    from sdclr.distributed import is_first, require_one_process
     from sdclr.jobs.pretrain import pretrain as run_pretrain
     from sdclr.presentation.progress import Progress
+    from sdclr.processes.environment import is_first, require_one_process
 
     _use(use)
     paths = _paths({"data.path": data, "data.splits_dir": splits_dir, "weights": weights})
@@ -265,9 +265,9 @@ def _sheet_of(out: Path) -> Path:
 @app.command()
 def resume(folder: Annotated[Path, typer.Argument(metavar="RUN", callback=_expanded)], use: Use = None) -> None:
     """Go on with a run that stopped; the result is the same as if it had not."""
-    from sdclr.distributed import is_first
     from sdclr.jobs.pretrain import resume as run_resume
     from sdclr.presentation.progress import Progress
+    from sdclr.processes.environment import is_first
 
     _use(use)
     if not is_first():
@@ -849,7 +849,7 @@ def _run() -> int:
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else 0
     except SdclrError as error:
-        if not error.told_elsewhere or not _speaker():
+        if not error.reported_elsewhere or not _speaker():
             if isinstance(error, Preempted | Interrupted):  # somebody wanted it: no error
                 _say("stopped", "yellow", str(error).removeprefix("stopped "))
             else:

@@ -18,10 +18,10 @@ from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, Validat
 from pydantic.fields import FieldInfo
 from pydantic_core import InitErrorDetails, core_schema
 
-from sdclr.documents import parse_json, read_yaml_file, to_yaml
 from sdclr.errors import ConfigError, MissingInputError
 from sdclr.outside import Table
 from sdclr.safe_text import shown
+from sdclr.storage.documents import parse_json, read_yaml_file, to_yaml
 
 Fraction = Annotated[float, Field(ge=0, le=1, json_schema_extra={"fraction": True})]
 """A share in [0, 1], never a percentage."""

@@ -25,7 +25,7 @@ class SdclrError(Exception):
     """Base of all errors meant for the user; ``str(error)`` is the whole message."""
 
     exit_code = 1
-    told_elsewhere = False
+    reported_elsewhere = False
     """Whether another process of the same run tells the user."""
 
 

@@ -27,17 +27,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from sdclr import checkpoint
-from sdclr.checkpoint import (
-    CheckpointFolder,
-    is_leftover,
-    make_folder,
-    storage_errors,
-    without_links,
-    write_atomically,
-)
 from sdclr.config import Section, user_path
-from sdclr.documents import parse_json, read_json_file, read_yaml_file
 from sdclr.errors import (
     EXIT_BUG,
     CheckpointError,
@@ -47,9 +37,19 @@ from sdclr.errors import (
     NonFiniteError,
     RunFolderError,
 )
-from sdclr.locks import Lock
 from sdclr.run_records import KINDS, Epoch, check, sound_evaluation
 from sdclr.safe_text import command, shown
+from sdclr.storage import checkpoint
+from sdclr.storage.checkpoint import (
+    CheckpointFolder,
+    is_leftover,
+    make_folder,
+    storage_errors,
+    without_links,
+    write_atomically,
+)
+from sdclr.storage.documents import parse_json, read_json_file, read_yaml_file
+from sdclr.storage.locks import Lock
 
 LOCK_FILE = ".lock"
 STATUS_FILE = "status.json"

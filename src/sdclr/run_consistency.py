@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sdclr.checkpoint import read_facts
 from sdclr.config import differing_fields
 from sdclr.errors import ConfigError
 from sdclr.run import Run
 from sdclr.safe_text import command, shown
+from sdclr.storage.checkpoint import read_facts
 
 
 def require_own_backbone(run: Run) -> None:

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field
 
 from sdclr.backbones.config import BackboneConfig, settings_without_effect, unset_value
+from sdclr.compute.device_choices import Compile, MemoryFormat, Precision
 from sdclr.config import INCIDENTAL, LARGEST_SEED, Section
 from sdclr.data.config import DataConfig, ViewsConfig
-from sdclr.device_choices import Compile, MemoryFormat, Precision
 from sdclr.errors import ConfigError
 from sdclr.methods.config import MethodConfig
 from sdclr.methods.table import METHODS

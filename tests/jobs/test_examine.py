@@ -14,6 +14,8 @@ from PIL import Image
 
 from sdclr import PretrainConfig, Run, load_backbone, pretrain, write_report
 from sdclr.backbones import build_backbone
+from sdclr.compute.process_state import default_generators
+from sdclr.compute.stateless_random import Stream, derive
 from sdclr.data import DataConfig, build_data
 from sdclr.errors import ConfigError, MissingInputError
 from sdclr.evaluation.features import extract_features
@@ -23,8 +25,6 @@ from sdclr.jobs.report import build_unlabelled_report, is_examined
 from sdclr.presentation.html import render_unlabelled_html
 from sdclr.presentation.progress import NoProgress
 from sdclr.presentation.unlabelled import to_csv, to_markdown
-from sdclr.process_state import default_generators
-from sdclr.stateless_random import Stream, derive
 from sdclr.workflows.reports import report
 
 SETTINGS = {

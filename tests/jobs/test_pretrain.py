@@ -20,7 +20,6 @@ from torch import nn
 
 from one_training import OneTraining, patch_steps
 from sdclr import PretrainConfig, Run, load_backbone, pretrain, recipe, resume
-from sdclr.checkpoint import Files, read_tensors, write_tensors
 from sdclr.errors import (
     CheckpointError,
     ConfigError,
@@ -32,6 +31,7 @@ from sdclr.errors import (
 from sdclr.jobs.pretrain.training import Training, TrainingState
 from sdclr.methods.simclr import SimCLR
 from sdclr.presentation.progress import NoProgress
+from sdclr.storage.checkpoint import Files, read_tensors, write_tensors
 
 TINY = [
     "backbone.width=4",
@@ -630,7 +630,7 @@ def test_weights_are_loaded_again_when_the_run_was_killed_before_its_first_check
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr("sdclr.checkpoint.CheckpointFolder.save", killed)
+        patch.setattr("sdclr.storage.checkpoint.CheckpointFolder.save", killed)
         with pytest.raises(Killed):
             pretrain(config, tmp_path / "cut")
     assert Run(tmp_path / "cut").exists

@@ -15,13 +15,13 @@ import torch
 
 from one_training import OneTraining
 from patience import PATIENCE_SECONDS, wait_until
-from sdclr import checkpoint as module
 from sdclr import pretrain, recipe
-from sdclr.checkpoint import Checkpoint, CheckpointFolder, Files
 from sdclr.errors import StorageError
 from sdclr.jobs.pretrain import saves as saves_module
 from sdclr.jobs.pretrain.saver import Saver
 from sdclr.jobs.pretrain.saves import Saves
+from sdclr.storage import checkpoint as module
+from sdclr.storage.checkpoint import Checkpoint, CheckpointFolder, Files
 
 CPU = torch.device("cpu")
 

@@ -12,10 +12,10 @@ import torch
 import reference_names
 from sdclr import Views
 from sdclr.backbones import BackboneConfig, build_backbone
+from sdclr.compute.optim import build_optimizer, learning_rate, set_learning_rate
 from sdclr.methods import Parts, SDCLRConfig, SimCLRConfig, build_method
 from sdclr.methods.method import Method
 from sdclr.methods.sdclr import SDCLR
-from sdclr.optim import build_optimizer, learning_rate, set_learning_rate
 
 
 def reference_method(values: np.lib.npyio.NpzFile, kind: str) -> Method:

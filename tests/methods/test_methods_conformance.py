@@ -55,6 +55,7 @@ def test_two_processes_are_one(name: str, tmp_path: Path) -> None:
     conformance.two_processes_are_one(name, tmp_path)
 
 
+@pytest.mark.compiles
 @pytest.mark.parametrize("name", EVERY)
 def test_three_epochs_are_compiled_once(name: str) -> None:
     conformance.one_compilation_over_three_epochs(name)

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from sdclr import nt_xent
 from sdclr.batch import Share
-from sdclr.distributed import World
 from sdclr.methods import tiled_nt_xent
+from sdclr.processes.world import World
 from several_processes import on_each
 
 
@@ -34,9 +34,9 @@ def test_shares_give_the_losses_and_gradients_of_the_whole_batch(
     def compute(rank: int) -> tuple[Tensor, ...]:
         world = World(rank, size)
         share = world.share(batch)
-        own = [world.mine(z).clone().requires_grad_() for z in projections(batch)]
+        own = [world.shard(z).clone().requires_grad_() for z in projections(batch)]
         losses = nt_xent(*own, 0.2, share)
-        return losses.detach(), *torch.autograd.grad((losses * world.mine(weights)).sum(), own)
+        return losses.detach(), *torch.autograd.grad((losses * world.shard(weights)).sum(), own)
 
     found = [torch.cat(parts) for parts in zip(*on_each(size, tmp_path, compute), strict=True)]
     for one, other in zip(found, (losses.detach(), *expected), strict=True):
@@ -46,9 +46,9 @@ def test_shares_give_the_losses_and_gradients_of_the_whole_batch(
 @pytest.mark.parametrize("total", [3, 8, 413])
 def test_shares_are_consecutive_and_differ_by_one_image_at_most(total: int) -> None:
     worlds, batch = [World(rank, 3) for rank in range(3)], torch.arange(total)
-    parts = [world.mine(batch) for world in worlds]
+    parts = [world.shard(batch) for world in worlds]
     assert torch.equal(torch.cat(parts), batch)
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
     assert [world.share(total) for world in worlds] == [Share(int(part[0]), total) for part in parts]
     assert World().share(total) is None
-    assert World().mine(batch) is batch
+    assert World().shard(batch) is batch

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from sdclr import checkpoint
-from sdclr.checkpoint import Checkpoint, CheckpointFolder
+from sdclr.storage import checkpoint
+from sdclr.storage.checkpoint import Checkpoint, CheckpointFolder
 
 PAGE = 512  # of the small file here; what a disk loses are multiples of it
 FAST = 61

@@ -25,11 +25,11 @@ from one_training import patch_steps
 from permissions import permissions_count
 from sdclr import Run, cli, pretrain, recipe
 from sdclr.backbones.weights import read_backbone
-from sdclr.checkpoint import write_tensors
 from sdclr.errors import EXIT_BUG
 from sdclr.jobs.evaluate import evaluate
 from sdclr.jobs.pretrain.training import TrainingState
 from sdclr.safe_text import command
+from sdclr.storage.checkpoint import write_tensors
 
 TINY = ["backbone.name=resnet10", "backbone.width=2", "views.size=8", "epochs=1", "batch_size=20", "device=cpu"]
 UPSTREAM = Path(__file__).parents[1] / "golden" / "upstream_sdclr_resnet18_w8.pt"

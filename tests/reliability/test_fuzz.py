@@ -21,10 +21,10 @@ from hypothesis import strategies as st
 
 from hostile_files import summed
 from sdclr import PretrainConfig, load_backbone, recipe
-from sdclr.checkpoint import CheckpointFolder, read_tensors, write_tensors
 from sdclr.data.sources.image_lists import read_csv_list, read_txt_list
 from sdclr.data.sources.split_files import read_image_list, read_positions
 from sdclr.errors import SdclrError
+from sdclr.storage.checkpoint import CheckpointFolder, read_tensors, write_tensors
 
 FAST = settings(
     max_examples=150, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)

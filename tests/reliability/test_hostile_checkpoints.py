@@ -19,8 +19,8 @@ from hostile_files import CANARY, Witness, greedy, liars, peak_bytes, pickles
 from killing import ended, forked
 from sdclr import convert, load_backbone
 from sdclr.backbones.authors_checkpoint import read_authors_checkpoint
-from sdclr.checkpoint import CheckpointFolder, read_tensors
 from sdclr.errors import CheckpointError, SdclrError
+from sdclr.storage.checkpoint import CheckpointFolder, read_tensors
 
 MOST_BYTES = 200_000_000
 COUNTED_BYTES = 50_000

@@ -13,10 +13,10 @@ import torch
 from killing import SignalAt, config, state_hash
 from one_training import Act, OneTraining
 from sdclr import PretrainConfig, pretrain
-from sdclr.checkpoint import Checkpoint
 from sdclr.errors import Preempted
 from sdclr.jobs.pretrain import folder as folder_module
 from sdclr.jobs.pretrain.training import Training, TrainingState
+from sdclr.storage.checkpoint import Checkpoint
 
 STEPS = 9
 

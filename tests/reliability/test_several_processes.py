@@ -23,14 +23,15 @@ from torch import Tensor
 from killing import config, kill_campaign, state_hash
 from one_training import Act, around_steps
 from patience import PATIENCE_SECONDS, wait_until
-from sdclr import PretrainConfig, Run, distributed, pretrain
+from sdclr import PretrainConfig, Run, pretrain
 from sdclr.batch import Views
-from sdclr.checkpoint import CheckpointFolder
 from sdclr.errors import DataError, MissingInputError, StorageError
 from sdclr.jobs.pretrain import folder as folder_module
 from sdclr.jobs.pretrain import step as step_module
 from sdclr.jobs.pretrain.training import Training, TrainingState
 from sdclr.jobs.status import read_status
+from sdclr.processes import world as distributed
+from sdclr.storage.checkpoint import CheckpointFolder
 from several_processes import codes, free_port, kill, started
 
 STEPS = 9

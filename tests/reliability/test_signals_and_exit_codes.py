@@ -18,12 +18,12 @@ from killing import SignalAt, config, ended, forked, kill_campaign, state_hash
 from one_training import around_steps
 from patience import PATIENCE_SECONDS, wait_until
 from sdclr import Run, cli, errors, pretrain
-from sdclr.checkpoint import CheckpointFolder, Files
 from sdclr.data.sources.split_files import read_positions
 from sdclr.jobs.pretrain import job as job_module
 from sdclr.jobs.pretrain import step as step_module
 from sdclr.jobs.pretrain.training import TrainingState
 from sdclr.jobs.status import read_status
+from sdclr.storage.checkpoint import CheckpointFolder, Files
 
 
 @pytest.fixture(scope="module")

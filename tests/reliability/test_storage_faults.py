@@ -28,10 +28,11 @@ from failing_files import (
     WithoutSync,
 )
 from killing import config, ended, forked, state_hash
-from sdclr import checkpoint, pretrain
-from sdclr.checkpoint import Checkpoint, CheckpointFolder, Files
+from sdclr import pretrain
 from sdclr.errors import CheckpointError, RunFolderError, StorageError
 from sdclr.jobs.status import read_status
+from sdclr.storage import checkpoint
+from sdclr.storage.checkpoint import Checkpoint, CheckpointFolder, Files
 
 
 def moment(step: int) -> Checkpoint:

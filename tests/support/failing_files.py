@@ -1,4 +1,4 @@
-"""File systems that fail, kill and forget, in the place of sdclr.checkpoint.files."""
+"""File systems that fail, kill and forget, in the place of sdclr.storage.checkpoint.files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from sdclr.checkpoint import Files
+from sdclr.storage.checkpoint import Files
 
 OPERATIONS = ("open", "write", "sync", "replace", "sync_folder", "make_folder", "unlink", "list", "read")
 

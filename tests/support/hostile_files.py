@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from sdclr import checkpoint
+from sdclr.storage import checkpoint
 
 CANARY = "sdclr-canary"
 CODE = f"open({CANARY!r}, 'w').close()"

@@ -34,7 +34,6 @@ from counted_work import bytes_read
 from hostile_files import Witness, header, peak_bytes
 from sdclr import PretrainConfig, Run, load_backbone, recipe
 from sdclr.backbones import BackboneConfig, build_backbone
-from sdclr.checkpoint import read_tensors, write_tensors
 from sdclr.data.decoding.decode import open_image, read_size
 from sdclr.data.sources import npy_files
 from sdclr.data.sources.arrays import read_npz
@@ -45,6 +44,7 @@ from sdclr.errors import SdclrError
 from sdclr.jobs.report import build_report
 from sdclr.jobs.status import read_status
 from sdclr.run_consistency import require_own_backbone
+from sdclr.storage.checkpoint import read_tensors, write_tensors
 
 MB = 1 << 20
 Draw = random.Random
@@ -650,8 +650,8 @@ BOUNDS: dict[str, tuple[str, str, str, Any]] = {
     "long extended headers": ("tar", "sdclr.data.sources.tar_headers", "LONGEST_EXTENSION", HUGE),
     "padding": ("tar", "sdclr.data.sources.tar_headers", "LONGEST_PADDING", HUGE),
     "memory for arrays": ("arrays", "sdclr.data.sources.npy_files", "_require_memory", lambda *_: None),
-    "size of YAML": ("yaml", "sdclr.documents", "LARGEST_YAML", HUGE),
-    "plain YAML": ("yaml", "sdclr.documents", "_require_plain", lambda *_: None),
+    "size of YAML": ("yaml", "sdclr.storage.documents", "LARGEST_YAML", HUGE),
+    "plain YAML": ("yaml", "sdclr.storage.documents", "_require_plain", lambda *_: None),
     "longest side": ("images", "sdclr.data.decoding.decode", "LARGEST_SIDE", HUGE),
     "canvas of a WebP": ("images", "sdclr.data.decoding.decoding_budget", "MANY_PIXELS", HUGE),
     "number of layers": ("backbones", "sdclr.backbones.weights", "FREE_MODULES", HUGE),

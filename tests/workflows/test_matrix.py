@@ -18,14 +18,15 @@ from rich.console import Console
 
 import outside_probes
 from patience import PATIENCE_SECONDS, wait_until
-from sdclr import cli, locks, register_probe
+from sdclr import cli, register_probe
 from sdclr.backbones import BackboneConfig
 from sdclr.backbones.weights import read_backbone
-from sdclr.checkpoint import write_tensors
 from sdclr.errors import ConfigError, Preempted
 from sdclr.evaluation.probes import PROBES as TABLE
 from sdclr.jobs.evaluate.measurement import Measurement
 from sdclr.presentation.progress import NoProgress
+from sdclr.storage import locks
+from sdclr.storage.checkpoint import write_tensors
 from sdclr.workflows.matrix import Cell, carry_out, commands, plan, show_plan
 
 TINY = ("backbone.width=2", "views.size=8", "epochs=2", "batch_size=100", "checkpoint_every_epochs=1")

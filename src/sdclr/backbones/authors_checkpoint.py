@@ -22,9 +22,9 @@ from sdclr.backbones import Backbone, BackboneConfig, build_backbone
 from sdclr.backbones.config import IMAGENET_MEAN, IMAGENET_STD
 from sdclr.backbones.resnet import DEPTHS, BasicBlock, Bottleneck
 from sdclr.backbones.weights import require_usable_weights
-from sdclr.checkpoint import check_fit, load_strictly
+from sdclr.compute.process_state import default_generators, silenced_warnings
 from sdclr.errors import CheckpointError, ConfigError, MissingInputError
-from sdclr.process_state import default_generators, silenced_warnings
+from sdclr.storage.checkpoint import check_fit, load_strictly
 
 Branch = Literal["target", "competitor"]
 

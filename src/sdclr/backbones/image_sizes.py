@@ -12,8 +12,8 @@ import torch
 
 from sdclr.backbones import Backbone, BackboneConfig, build_backbone
 from sdclr.backbones.backbone import measure_feature_dim
+from sdclr.compute.process_state import default_generators, silenced_warnings
 from sdclr.errors import ConfigError
-from sdclr.process_state import default_generators, silenced_warnings
 from sdclr.safe_text import shown
 
 SIZE_OPTIONS = ("img_size", "image_size", "input_size")

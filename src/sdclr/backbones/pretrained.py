@@ -16,8 +16,8 @@ from torchvision.models.vision_transformer import interpolate_embeddings
 
 from sdclr.backbones.backbone import Backbone
 from sdclr.backbones.table import row_of
-from sdclr.checkpoint import load_strictly
 from sdclr.errors import ConfigError, MissingInputError, SdclrError
+from sdclr.storage.checkpoint import load_strictly
 
 
 def load_pretrained(

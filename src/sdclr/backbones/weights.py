@@ -23,13 +23,13 @@ from sdclr.backbones.backbone import Backbone, measure_feature_dim
 from sdclr.backbones.config import NO_NORMALISATION
 from sdclr.backbones.image_sizes import named_sizes
 from sdclr.backbones.table import row_of
-from sdclr.checkpoint import check_fit, is_storable, load_strictly, read_tensors, write_tensors
+from sdclr.compute.process_state import default_generators
 from sdclr.config import Section
 from sdclr.errors import CheckpointError, ConfigError, MissingInputError
-from sdclr.process_state import default_generators
 from sdclr.run import Run
 from sdclr.run_consistency import require_own_backbone
 from sdclr.safe_text import shown
+from sdclr.storage.checkpoint import check_fit, is_storable, load_strictly, read_tensors, write_tensors
 
 FORMAT = "sdclr-backbone-1"
 

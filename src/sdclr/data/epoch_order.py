@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from sdclr.compute.stateless_random import Stream, derive, permutation, uniforms
 from sdclr.errors import ConfigError
-from sdclr.stateless_random import Stream, derive, permutation, uniforms
 
 
 def steps_per_epoch(num_images: int, batch_size: int) -> int:

@@ -10,7 +10,7 @@ from contextlib import closing
 from functools import partial
 from typing import TypeVar
 
-from sdclr.distributed import processes_here
+from sdclr.processes.environment import processes_here
 
 T = TypeVar("T")
 

@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from sdclr.compute.stateless_random import Stream, derive, permutation
 from sdclr.errors import ConfigError
-from sdclr.stateless_random import Stream, derive, permutation
 
 Profile = Literal["exponential", "pareto"]
 Positions = npt.NDArray[np.int64]

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
+from sdclr.compute.stateless_random import Stream, derive, permutation
 from sdclr.errors import DataError
 from sdclr.evaluation.features import Labels
 from sdclr.evaluation.probe import GivenImages, Probe, ProbeTask, checked_predictions
 from sdclr.evaluation.probes import Subset
-from sdclr.stateless_random import Stream, derive, permutation
 
 NUM_FOLDS = 5
 """Also the number of inner folds of which one chooses the strength of a linear probe."""

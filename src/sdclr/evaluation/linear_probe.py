@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
+from sdclr.compute.stateless_random import Stream, derive, permutation
 from sdclr.errors import DataError, NonFiniteError
 from sdclr.evaluation.features import Labels, require_finite
-from sdclr.stateless_random import Stream, derive, permutation
 
 
 @dataclass(frozen=True)

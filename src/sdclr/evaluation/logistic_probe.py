@@ -11,9 +11,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
+from sdclr.compute.process_state import recorded_warnings
 from sdclr.errors import DataError
 from sdclr.evaluation.features import Labels, require_finite
-from sdclr.process_state import recorded_warnings
 
 INVERSE_REGULARISATIONS = (0.001, 0.01, 0.1, 1.0)
 _MAX_ITERATIONS = 500

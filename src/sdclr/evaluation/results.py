@@ -14,11 +14,11 @@ from typing import Any, Self
 
 from pydantic import ConfigDict
 
-from sdclr.checkpoint import make_folder, write_atomically
-from sdclr.documents import read_json_file
 from sdclr.errors import ConfigError, DataError, MissingInputError
 from sdclr.evaluation.balancedness import Balancedness, GroupConvention, balancedness
 from sdclr.run_records import EvaluationMade, ProbeMeasured, Text, sound_evaluation
+from sdclr.storage.checkpoint import make_folder, write_atomically
+from sdclr.storage.documents import read_json_file
 
 
 class ProbeResult(ProbeMeasured):

@@ -8,7 +8,7 @@ from sdclr.backbones.authors_checkpoint import AuthorsCheckpoint, Branch, read_a
 from sdclr.backbones.backbone import measure_feature_dim
 from sdclr.backbones.weights import save_backbone
 from sdclr.errors import ConfigError
-from sdclr.output_files import output_file, require_free, require_place
+from sdclr.storage.output_files import output_file, require_free, require_place
 
 
 def convert(

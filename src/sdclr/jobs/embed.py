@@ -25,19 +25,19 @@ import numpy.typing as npt
 import torch
 
 from sdclr.backbones.weights import load_backbone, read_backbone
-from sdclr.checkpoint import is_leftover, storage_errors, temporary_name, write_atomically
+from sdclr.compute.device import resolve_device
 from sdclr.data import BadFile, DataConfig, Images, build_data
 from sdclr.data.collections.contents import digest_of, read_contents
 from sdclr.data.decoding.decode import printable
 from sdclr.data.trained_images import images_of, warn_of_changes
 from sdclr.data.usable import look_at, warn_of_bad_files
-from sdclr.device import resolve_device
 from sdclr.errors import ConfigError, RunFolderError
 from sdclr.evaluation.features import extract_features
-from sdclr.output_files import lexists, output_file, require_free
 from sdclr.presentation.progress import AnyProgress, NoProgress
 from sdclr.run import Run
 from sdclr.safe_text import csv_row, shown
+from sdclr.storage.checkpoint import is_leftover, storage_errors, temporary_name, write_atomically
+from sdclr.storage.output_files import lexists, output_file, require_free
 
 FORMATS = (".npz", ".parquet", ".csv")
 ROWS_PER_PART = 4096

@@ -21,12 +21,13 @@ from torch import Tensor, nn
 from sdclr.backbones import Backbone, build_backbone
 from sdclr.backbones.weights import BackboneFacts, load_backbone, load_weights, read_backbone
 from sdclr.batch import Views
-from sdclr.checkpoint import make_folder, write_atomically
+from sdclr.compute.device import resolve_device
+from sdclr.compute.process_state import default_generators
+from sdclr.compute.stateless_random import Stream, derive, permutation
 from sdclr.data import Images
 from sdclr.data.collections.contents import require_recorded
 from sdclr.data.decoding.decode import printable
 from sdclr.data.trained_images import trained_images
-from sdclr.device import resolve_device
 from sdclr.errors import DataError, SdclrError
 from sdclr.evaluation.features import extract_features
 from sdclr.evaluation.representation import (
@@ -36,10 +37,9 @@ from sdclr.evaluation.representation import (
     views_that_find_each_other,
 )
 from sdclr.presentation.progress import AnyProgress, NoProgress
-from sdclr.process_state import default_generators
 from sdclr.run import CONTENTS_FILE, EXAMINATION_FOLDER, Run
 from sdclr.settings import PretrainConfig
-from sdclr.stateless_random import Stream, derive, permutation
+from sdclr.storage.checkpoint import make_folder, write_atomically
 
 SAMPLE = 512
 """Images at most: each goes three times through two networks, a minute for a ResNet-18 on two cores."""

@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 from torch.nn.utils import parametrize
 
+from sdclr.compute.stateless_random import Stream, derive, uniforms
+from sdclr.compute.wrapped_modules import wraps_another
 from sdclr.errors import ConfigError
-from sdclr.stateless_random import Stream, derive, uniforms
-from sdclr.wrapped_modules import wraps_another
 
 Norms = Literal["own", "own_all", "shared"]
 Layers = Literal["conv", "conv+linear"]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sdclr.batch import Share
-from sdclr.distributed import gather_rows
+from sdclr.processes.exchange import gather_rows
 
 ROWS = 512
 """Rows of a tile: its products keep any device busy, and a tile of a batch of 64k images takes 268 MB."""

@@ -20,8 +20,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from sdclr.compute.process_state import silenced_warnings
 from sdclr.presentation.report import ArmCurves, ClassBars
-from sdclr.process_state import silenced_warnings
 from sdclr.safe_text import one_line
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")

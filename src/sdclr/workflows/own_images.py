@@ -16,22 +16,22 @@ from rich.text import Text
 
 from sdclr.backbones import BackboneConfig
 from sdclr.backbones.weights import read_backbone
-from sdclr.checkpoint import make_folder, storage_errors, write_atomically
+from sdclr.compute.device import free_memory, resolve_device
 from sdclr.config import user_path
 from sdclr.data import DataConfig, Images, build_data
 from sdclr.data.choices import TABLE_SUFFIXES, ZIP_SUFFIX
 from sdclr.data.decoding.decode import ALL_GREY_BITS, LEVELS_USED, bits_used, is_deep_grey, open_image
 from sdclr.data.sources.split_folders import has_splits
-from sdclr.device import free_memory, resolve_device
 from sdclr.errors import ConfigError, DataError, SdclrError
 from sdclr.jobs.pretrain import Preview, preview
-from sdclr.output_files import output_file
 from sdclr.presentation.progress import AnyProgress
 from sdclr.presentation.sheet import is_sheet, sheet_png
 from sdclr.recipes.own_images import Choice, advice, own_images
 from sdclr.run import Run
 from sdclr.safe_text import one_line, shown
 from sdclr.settings import PretrainConfig
+from sdclr.storage.checkpoint import make_folder, storage_errors, write_atomically
+from sdclr.storage.output_files import output_file
 
 BUSY = 0.5
 """Cores kept busy by other work from which a measured time is not the machine's own."""

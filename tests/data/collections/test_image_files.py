@@ -16,6 +16,7 @@ from torch import Tensor
 from torchvision.transforms import functional as TF
 
 from sdclr.batch import Views
+from sdclr.compute.stateless_random import Stream, derive, uniforms
 from sdclr.data import epoch_batches, make_views
 from sdclr.data import look_ahead as look_ahead_module
 from sdclr.data.collections import image_files
@@ -23,7 +24,6 @@ from sdclr.data.collections.image_files import ImageFiles
 from sdclr.data.views import cutting
 from sdclr.data.views.parameters import ViewSpec, draw_view_parameters
 from sdclr.errors import DataError, MissingInputError
-from sdclr.stateless_random import Stream, derive, uniforms
 
 SPEC = ViewSpec(size=32, blur=0.5)
 CPU = torch.device("cpu")

@@ -13,7 +13,7 @@ from image_folder_stand_in import make_folder, write_txt
 from imagenet_stand_in import make_imagenet
 from sdclr.data import DataConfig, build_data
 from sdclr.data.sources import links as module
-from sdclr.data.sources.links import Fence
+from sdclr.data.sources.links import LinkCheck
 from sdclr.errors import ConfigError, DataError
 
 
@@ -35,7 +35,7 @@ def root(tmp_path: Path) -> Path:
 def way_out(root: Path, path: str) -> str | None:
     """What a list with this one entry is told; None if nothing."""
     try:
-        Fence(root, "inside").refuse_ways_out([path], lambda row: "list.txt, line 7")
+        LinkCheck(root, "inside").refuse_ways_out([path], lambda row: "list.txt, line 7")
     except DataError as error:
         return str(error)
     return None
@@ -68,7 +68,7 @@ def test_every_way_out_is_refused_with_list_line_entry_end_and_cure(root: Path, 
         f"list.txt, line 7: {entry} leads through a link out of {root}, to {root.parent / end}. Put the images "
         "themselves there, or use data.links=anywhere if links may lead out."
     )
-    Fence(root, "anywhere").refuse_ways_out([entry], lambda row: "")
+    LinkCheck(root, "anywhere").refuse_ways_out([entry], lambda row: "")
 
 
 INWARD: dict[str, tuple[dict[str, str], str]] = {
@@ -120,7 +120,7 @@ def test_the_first_in_the_order_of_the_list_is_shown_and_the_others_are_counted(
     for name in ("a.jpg", "b.jpg", "c.jpg"):
         link(root / name, "../outside/x.jpg")
     with pytest.raises(DataError, match=r"^line 1: b\.jpg leads .*x\.jpg \(2 more links do so\)\. Put"):
-        Fence(root, "inside").refuse_ways_out(["1.jpg", "b.jpg", "c.jpg", "a.jpg"], lambda row: f"line {row}")
+        LinkCheck(root, "inside").refuse_ways_out(["1.jpg", "b.jpg", "c.jpg", "a.jpg"], lambda row: f"line {row}")
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root may list everything")
@@ -168,7 +168,7 @@ def test_files_of_folders_without_links_are_not_looked_at(root: Path, monkeypatc
         touch(root / path)
     depth = len(root.parts)
     count = calls_of(monkeypatch, "stat", "lstat", "readlink", "scandir")
-    Fence(root, "inside").refuse_ways_out(paths, lambda row: "")
+    LinkCheck(root, "inside").refuse_ways_out(paths, lambda row: "")
     assert count["scandir"] == count["stat"] == 10, "one of each for a folder"
     assert count["lstat"] <= 11 * (depth + 1)
     assert count["readlink"] == 0
@@ -179,7 +179,7 @@ def test_many_links_into_one_folder_resolve_it_once(root: Path, monkeypatch: pyt
         touch(root / "pool" / f"{number}.jpg")
         link(root / "class" / f"{number}.jpg", f"../pool/{number}.jpg")
     count = calls_of(monkeypatch, "stat", "lstat", "readlink")
-    Fence(root, "inside").refuse_ways_out([f"class/{number}.jpg" for number in range(300)], lambda row: "")
+    LinkCheck(root, "inside").refuse_ways_out([f"class/{number}.jpg" for number in range(300)], lambda row: "")
     assert count["stat"] == 2
     assert count["readlink"] == 300
     assert count["lstat"] < 650, "its own, and that of its end"
@@ -275,6 +275,6 @@ def test_the_file_system_is_asked_about_folders_and_not_about_every_image(tmp_pa
         paths = [f"{number % 5}/{number}.jpg" for number in range(number_of_images)]
         for path in paths:
             touch(root / path)
-        fence = Fence(root, "inside")
-        asked.append(file_calls(lambda fence=fence, paths=paths: fence.refuse_ways_out(paths, lambda row: "")))  # type: ignore[misc]
+        link_check = LinkCheck(root, "inside")
+        asked.append(file_calls(lambda check=link_check, paths=paths: check.refuse_ways_out(paths, lambda row: "")))  # type: ignore[misc]
     assert 5 <= asked[0] == asked[1]

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from sdclr.compute.stateless_random import Stream, derive, uniforms
 from sdclr.data.views.parameters import crop_boxes
 from sdclr.data.views.probe_crops import draw_resized_crops, padded_crops
-from sdclr.stateless_random import Stream, derive, uniforms
 
 
 def noise_images(num: int) -> Tensor:

@@ -16,12 +16,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from sdclr.checkpoint import write_atomically
 from sdclr.data.collections.image_files import ImageFiles
 from sdclr.data.decoding.decode import Member, Source, open_bytes, printable
 from sdclr.data.look_ahead import in_pieces
 from sdclr.errors import ConfigError, DataError, SdclrError
 from sdclr.safe_text import command
+from sdclr.storage.checkpoint import write_atomically
 
 SAMPLE = 4096
 """Bytes from each of three places."""

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from sdclr.batch import Views
-from sdclr.checkpoint import storage_errors, sync_folder, write_atomically
+from sdclr.compute.device import free_memory
 from sdclr.data.choices import OnError, Placement
 from sdclr.data.collections.image_files import ImageFiles
 from sdclr.data.collections.images import BadFile, MaxSkipped
@@ -46,9 +46,9 @@ from sdclr.data.splits import Positions
 from sdclr.data.views.cutting import cut_probe_crops, cut_stills, cut_views
 from sdclr.data.views.cutting_on_device import ResidentPixels
 from sdclr.data.views.parameters import ViewSpec
-from sdclr.device import free_memory
 from sdclr.errors import ConfigError, DataError, MissingInputError
 from sdclr.stills import Bytes
+from sdclr.storage.checkpoint import storage_errors, sync_folder, write_atomically
 
 VERSION = 1
 MANIFEST = "manifest.json"

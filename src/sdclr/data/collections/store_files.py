@@ -17,15 +17,15 @@ from typing import Any
 
 import numpy as np
 
-from sdclr.checkpoint import is_leftover, write_atomically
 from sdclr.data.collections.image_files import ImageFiles
 from sdclr.data.decoding.decode import printable
 from sdclr.data.look_ahead import in_pieces, look_ahead
 from sdclr.data.splits import Positions
 from sdclr.errors import DataError, RunFolderError, StorageError
-from sdclr.locks import Lock
-from sdclr.positioned_files import write_at
 from sdclr.stills import Bytes
+from sdclr.storage.checkpoint import is_leftover, write_atomically
+from sdclr.storage.locks import Lock
+from sdclr.storage.positioned_files import write_at
 
 FORMAT = "decoded images of sdclr"
 PIXELS = "pixels.bin"

@@ -48,8 +48,8 @@ from sdclr.data.decoding.decoding_budget import (
 )
 from sdclr.data.decoding.png_files import open_png
 from sdclr.errors import DataError, MissingInputError, SdclrError
-from sdclr.positioned_files import VirtualFile, read_at
 from sdclr.stills import eight_bits, has_deep_grey
+from sdclr.storage.positioned_files import VirtualFile, read_at
 
 with contextlib.suppress(ImportError):  # not in every Pillow
     from PIL import AvifImagePlugin  # noqa: F401

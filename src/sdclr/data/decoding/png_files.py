@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from PIL.PngImagePlugin import PngImageFile, PngStream
 
-from sdclr.positioned_files import VirtualFile
+from sdclr.storage.positioned_files import VirtualFile
 
 SIGNATURE_BYTES = 8
 TEXT_CHUNKS = (b"tEXt", b"zTXt", b"iTXt")

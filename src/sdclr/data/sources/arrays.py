@@ -15,14 +15,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sdclr.checkpoint import make_folder
+from sdclr.compute.stateless_random import Stream, derive, permutation
 from sdclr.data.collections.image_arrays import ImageArrays
 from sdclr.data.collections.images import LabelledImages
 from sdclr.data.decoding.decode import printable
 from sdclr.data.sources.npy_files import read_npz_arrays
 from sdclr.errors import DataError, MissingInputError
-from sdclr.locks import writing
-from sdclr.stateless_random import Stream, derive, permutation
+from sdclr.storage.checkpoint import make_folder
+from sdclr.storage.locks import writing
 
 
 def read_digits() -> LabelledImages:

@@ -17,7 +17,7 @@ from sdclr.data.choices import AUTHORS_IMAGENET_LISTS, Links
 from sdclr.data.collections.image_files import ImageFiles
 from sdclr.data.collections.images import LabelledImages
 from sdclr.data.decoding.decode import printable
-from sdclr.data.sources.links import Fence
+from sdclr.data.sources.links import LinkCheck
 from sdclr.data.sources.listing import IMAGE_SUFFIXES
 from sdclr.data.sources.split_files import ImageList, read_image_list
 from sdclr.data.splits import SUBSETS, Positions, Split
@@ -50,10 +50,10 @@ def read_imagenet(
         listed = _list_class_folders(root, folder_of)
         train = _remaining(listed, lists, root)
         label_of |= listed
-    fence = Fence(root, links)
+    link_check = LinkCheck(root, links)
     for images in lists.values():
-        fence.refuse_ways_out(images.paths, images.where)
-    fence.refuse_ways_out(train, lambda row: f"the class folders of {root}")
+        link_check.refuse_ways_out(images.paths, images.where)
+    link_check.refuse_ways_out(train, lambda row: f"the class folders of {root}")
     pool, positions = _pool(lists, train)
     labels = np.array([label_of[path] for path in pool], dtype=np.int64)
     test = ImageFiles(root, tuple(lists["test"].paths), lists["test"].labels, num_workers=num_workers)

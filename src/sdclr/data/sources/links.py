@@ -22,19 +22,19 @@ class _Folder(NamedTuple):
     may_hold_links: bool
 
 
-class Fence:
+class LinkCheck:
     """Tells which links below one root lead out of it; where links may lead anywhere, none does."""
 
     def __init__(self, root: Path | str, links: Links) -> None:
         self.root = root
-        self._stands = links == "inside"
+        self._refuses = links == "inside"
         self._real_root = os.path.realpath(root)
         self._folders: dict[str, _Folder] = {}
         self._real_folder = functools.cache(_real_path)  # many links lead to one folder
 
     def refuse_ways_out(self, paths: Sequence[str], where: Callable[[int], str]) -> None:
         """DataError if one of ``paths`` below the root lies elsewhere; ``where(row)`` says which line names it."""
-        if not self._stands:
+        if not self._refuses:
             return
         out = {row: end for row, path in enumerate(paths) if (end := self._end_of_file(path)) is not None}
         if out:
@@ -51,7 +51,7 @@ class Fence:
 
     def end_of_link(self, link: str) -> str | None:
         """Where a link to a file or folder ends, if outside; None for one that ends inside or nowhere, and for none."""
-        if not self._stands:
+        if not self._refuses:
             return None
         try:
             folder, name = os.path.split(os.readlink(link))

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from sdclr.data.choices import Links
 from sdclr.data.decoding.decode import READS_HEIF, printable
 from sdclr.data.sources.exclusion import Exclusion, is_service_folder
-from sdclr.data.sources.links import Fence
+from sdclr.data.sources.links import LinkCheck
 from sdclr.errors import DataError, MissingInputError
 from sdclr.run import RUN_FILES, looks_like_a_run
 
@@ -110,7 +110,7 @@ def list_images(
     own name rather than a link's: loops of links end. Raises MissingInputError for an absent folder and DataError for
     one that may not be listed, and unless ``links`` may lead anywhere for one that leads out of ``root``.
     """
-    fence, ways_out = Fence(root, links), dict[str, str]()
+    link_check, ways_out = LinkCheck(root, links), dict[str, str]()
     excluded = {_identity(folder) for folder in exclude if os.path.isdir(folder)}
     seen: set[tuple[int, int]] = set()
     paths: list[str] = []
@@ -135,7 +135,7 @@ def list_images(
         if prefix and prefix[:-1] in unwanted:
             num_unwanted += 1
             continue
-        if prefix and (end := fence.end_of_link(os.path.join(root, prefix[:-1]))) is not None:
+        if prefix and (end := link_check.end_of_link(os.path.join(root, prefix[:-1]))) is not None:
             ways_out[prefix] = end  # and is not entered: it may be the whole disk
             continue
         found = _read_folder(root, prefix, suffixes, unwanted)
@@ -148,7 +148,7 @@ def list_images(
         folders += found.folders
         linked_folders += found.linked_folders
         for path in found.linked_images:
-            if (end := fence.end_of_link(os.path.join(root, path))) is not None:
+            if (end := link_check.end_of_link(os.path.join(root, path))) is not None:
                 ways_out[path] = end
         num_other += found.num_other
         num_hidden += found.num_hidden
@@ -156,7 +156,7 @@ def list_images(
         pictures.update(found.pictures)
     if ways_out:
         first = min(ways_out, key=os.fsencode)
-        raise fence.refusal(printable(os.path.join(root, first)), ways_out[first], len(ways_out))
+        raise link_check.refusal(printable(os.path.join(root, first)), ways_out[first], len(ways_out))
     paths.sort(key=os.fsencode)
     return Listing(
         paths,

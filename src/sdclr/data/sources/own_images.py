@@ -34,7 +34,7 @@ from sdclr.data.sources.exclusion import Exclusion
 from sdclr.data.sources.found_images import FoundImages, labels_by_folder
 from sdclr.data.sources.globs import Glob, glob_of
 from sdclr.data.sources.image_lists import ListedImages, read_listed_images
-from sdclr.data.sources.links import Fence
+from sdclr.data.sources.links import LinkCheck
 from sdclr.data.sources.listed_names import match_names
 from sdclr.data.sources.listing import HEIF_SUFFIXES, IMAGE_SUFFIXES, list_images
 from sdclr.data.sources.split_folders import splits_are_no_classes, splits_by_name, take_apart, trained_on_all
@@ -260,7 +260,7 @@ def _find_listed(listed: ListedImages, root: Path, rules: _Rules) -> FoundImages
         raise _all_unwanted(listed.file, len(matched.paths))
     paths = [matched.paths[row] for row in wanted]
     labels = None if listed.labels is None else [listed.labels[row] for row in wanted]
-    Fence(root, rules.links).refuse_ways_out(paths, lambda row: listed.where(wanted[row]))
+    LinkCheck(root, rules.links).refuse_ways_out(paths, lambda row: listed.where(wanted[row]))
     remarks = [*listed.remarks, *matched.remarks(), *_unwanted_images(len(matched.paths) - len(wanted))]
     columns = {name: [cells[row] for row in wanted] for name, cells in listed.columns.items()}
     found = FoundImages(

@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 
 from sdclr.data.choices import JSON_LINES, PARQUET
 from sdclr.data.sources.split_files import read_lines, read_text
-from sdclr.documents import parse_json
 from sdclr.errors import ConfigError, DataError
 from sdclr.safe_text import shown, without_guard
+from sdclr.storage.documents import parse_json
 
 LARGEST_JSON = 1 << 30
 """Bytes of a JSON table, which is parsed as a whole; JSON lines and Parquet have no such limit."""

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from sdclr.batch import Views
+from sdclr.compute.device import compiled
 from sdclr.data.views.parameters import ORDERS, ViewParameters, ViewSpec, draw_two_views
-from sdclr.device import compiled
 
 _PIXELS_IN_CACHE = 1 << 16
 """Pixels on which a CPU does one colour operation after another without going to memory for each."""

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sdclr.stateless_random import Stream, derive, uniforms
+from sdclr.compute.stateless_random import Stream, derive, uniforms
 
 OPERATIONS = ("brightness", "contrast", "saturation", "hue")
 ORDERS = tuple(permutations(range(4)))

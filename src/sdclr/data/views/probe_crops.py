@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sdclr.compute.stateless_random import Stream, derive, uniforms
 from sdclr.data.views.parameters import NUM_CROP_UNIFORMS, crop_boxes
-from sdclr.stateless_random import Stream, derive, uniforms
 
 
 def padded_crops(images: Tensor, index: Tensor, padding: int, flip: bool, *, seed: int, epoch: int) -> Tensor:

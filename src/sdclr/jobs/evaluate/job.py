@@ -16,9 +16,8 @@ from torch.nn.utils import skip_init
 
 from sdclr.backbones.authors_checkpoint import read_authors_checkpoint
 from sdclr.backbones.weights import load_backbone
-from sdclr.checkpoint import load_strictly
+from sdclr.compute.device import resolve_device
 from sdclr.config import user_path
-from sdclr.device import resolve_device
 from sdclr.errors import CheckpointError, ConfigError
 from sdclr.evaluation.probes import PROBES, Protocol, published_probes
 from sdclr.evaluation.results import Evaluation
@@ -36,6 +35,7 @@ from sdclr.jobs.evaluate.measurement import Measurement
 from sdclr.jobs.evaluate.record import record
 from sdclr.presentation.progress import AnyProgress, NoProgress
 from sdclr.run import Run
+from sdclr.storage.checkpoint import load_strictly
 
 
 def evaluate(

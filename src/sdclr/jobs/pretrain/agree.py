@@ -7,13 +7,14 @@ from contextlib import closing
 
 import torch
 
+from sdclr.compute.device import autocast
 from sdclr.config import differing_fields
-from sdclr.device import autocast
-from sdclr.distributed import START_SECONDS, averaging_gradients
 from sdclr.errors import DistributedError
 from sdclr.jobs.pretrain.step import laid_out
 from sdclr.jobs.pretrain.training import Training, TrainingState
 from sdclr.methods.contract import require_use_of_share, unchanged_buffers
+from sdclr.processes.exchange import averaging_gradients
+from sdclr.processes.world import START_SECONDS
 
 
 def agree(training: Training, state: TrainingState) -> Training:
@@ -43,7 +44,7 @@ def _require_the_same(training: Training, state: TrainingState) -> None:
         "step": state.step,
         "precision": training.precision,
     }
-    first = training.world.of_first("facts", facts | {"settings": config.to_dict()})
+    first = training.world.broadcast("facts", facts | {"settings": config.to_dict()})
     differences = differing_fields({key: first[key] for key in facts}, facts)
     differences += config.differences(first["settings"])
     if differences:

@@ -25,9 +25,7 @@ from sdclr.backbones.backbone import require_trainable_and_storable
 from sdclr.backbones.image_sizes import fitted_to
 from sdclr.backbones.weights import normalisation_of, require_loadable
 from sdclr.batch import Views
-from sdclr.data import Data, Images, build_data, steps_per_epoch
-from sdclr.data.collections.contents import require_recorded
-from sdclr.device import (
+from sdclr.compute.device import (
     Compiled,
     compiled,
     parameter_dtype,
@@ -36,18 +34,20 @@ from sdclr.device import (
     resolve_memory_format,
     resolve_precision,
 )
-from sdclr.distributed import ALONE, World
+from sdclr.compute.optim import build_optimizer
+from sdclr.compute.process_state import default_generators
+from sdclr.compute.stateless_random import Stream, derive
+from sdclr.data import Data, Images, build_data, steps_per_epoch
+from sdclr.data.collections.contents import require_recorded
 from sdclr.errors import ConfigError
 from sdclr.jobs.pretrain.starting_weights import load_starting_weights
 from sdclr.jobs.pretrain.training import VIEWS_CUT_BY_DEVICE, VIEWS_CUT_BY_HOST, Training
 from sdclr.jobs.pretrain.usable import usable_images
 from sdclr.methods import Method, Parts, build_method
-from sdclr.optim import build_optimizer
-from sdclr.process_state import default_generators
+from sdclr.processes.synchronised_norm import synchronise_norms
+from sdclr.processes.world import ALONE, World
 from sdclr.run import CONTENTS_FILE, Run
 from sdclr.settings import PretrainConfig
-from sdclr.stateless_random import Stream, derive
-from sdclr.synchronised_norm import synchronise_norms
 
 
 def build(

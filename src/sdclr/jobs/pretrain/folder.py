@@ -9,8 +9,8 @@ from functools import partial
 from sdclr.any_progress import AnyProgress
 from sdclr.backbones.table import row_of
 from sdclr.backbones.weights import save_backbone as write_backbone
+from sdclr.compute.device import describe_device
 from sdclr.data.collections.contents import read_contents, require_recorded, write_record
-from sdclr.device import describe_device
 from sdclr.jobs.pretrain.outcome import require_no_history
 from sdclr.jobs.pretrain.saves import Saves
 from sdclr.jobs.pretrain.state import restore

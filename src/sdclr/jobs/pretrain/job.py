@@ -11,8 +11,8 @@ from pathlib import Path
 from torch import nn
 
 from sdclr.any_progress import AnyProgress, NoProgress
-from sdclr.device import explain_out_of_memory
-from sdclr.distributed import GRACE_SECONDS, World, joined, world_size
+from sdclr.compute.device import explain_out_of_memory
+from sdclr.compute.process_state import silenced_warnings
 from sdclr.jobs.pretrain import folder
 from sdclr.jobs.pretrain.agree import agree
 from sdclr.jobs.pretrain.build import build, memory_advice
@@ -24,10 +24,11 @@ from sdclr.jobs.pretrain.saver import Saver
 from sdclr.jobs.pretrain.saves import Saves
 from sdclr.jobs.pretrain.training import TrainingState
 from sdclr.observers import MetricsFile, Observer, Observers, ProgressBar
-from sdclr.process_state import silenced_warnings
+from sdclr.processes.environment import world_size
+from sdclr.processes.signals import StopRequest, stop_on_signal
+from sdclr.processes.world import GRACE_SECONDS, World, joined
 from sdclr.run import Run
 from sdclr.settings import PretrainConfig
-from sdclr.signals import StopRequest, stop_on_signal
 
 _READY = "run folder ready at step"
 
@@ -73,9 +74,9 @@ def pretrain(
             run.check(config)  # again, now that nobody else can write here
             outcome = Outcome(run, training.total_steps)
             advice = memory_advice(config)
-            with outcome.told(lambda: state.step), explain_out_of_memory(advice), world.explaining(), saver:
+            with outcome.recorded(lambda: state.step), explain_out_of_memory(advice), world.explaining(), saver:
                 folder.open_folder(training, state, run, saves, show, choices)
-                world.say(_READY, {"step": state.step, "finished": state.step == training.total_steps})
+                world.publish(_READY, {"step": state.step, "finished": state.step == training.total_steps})
                 if state.step < training.total_steps:
                     outcome.write("running", state.step)
                     together = agree(training, state)
@@ -91,7 +92,7 @@ def pretrain(
 
 def _follow(config: PretrainConfig, run: Run, network: nn.Module | None, world: World, stop: StopRequest) -> None:
     """What every process but the first does: wait for the run folder, read it, train along, write nothing."""
-    ready = world.heard(_READY)
+    ready = world.wait_for(_READY)
     run.check(config)
     if ready["finished"]:
         return

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from sdclr.any_progress import AnyProgress
-from sdclr.checkpoint import without_links
 from sdclr.errors import Interrupted, Preempted, SdclrError
+from sdclr.processes.signals import StoppedEarly
 from sdclr.run import LOG_FILE
 from sdclr.safe_text import one_line
-from sdclr.signals import StoppedEarly
+from sdclr.storage.checkpoint import without_links
 
 
 class LoggedProgress:

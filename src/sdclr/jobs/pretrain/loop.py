@@ -16,8 +16,8 @@ from sdclr.jobs.pretrain.saves import Saves
 from sdclr.jobs.pretrain.training import Training, TrainingState
 from sdclr.methods.contract import StateGuard
 from sdclr.observers import EpochDone, Observer, StepDone, TrainingBegins
+from sdclr.processes.signals import StopRequest
 from sdclr.run import Run
-from sdclr.signals import StopRequest
 
 
 def train(training: Training, state: TrainingState, run: Run, saves: Saves, observer: Observer, label: str) -> None:

@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sdclr.errors import EXIT_BUG, CheckpointError, DataError, Preempted, SdclrError
+from sdclr.processes.signals import StoppedEarly
 from sdclr.run import STATUS_FILE, Run
-from sdclr.signals import StoppedEarly
 
 
 class Outcome:
@@ -44,8 +44,8 @@ class Outcome:
         self._run.write_json(STATUS_FILE, facts | (failure if error is not None else {}))
 
     @contextlib.contextmanager
-    def told(self, step: Callable[[], int]) -> Iterator[None]:
-        """Tell of the end, good or bad; ``step`` counts the steps done. What ends the process at once stays untold."""
+    def recorded(self, step: Callable[[], int]) -> Iterator[None]:
+        """Write how the block ends, good or bad; ``step`` counts the steps done. A killed process writes nothing."""
         try:
             yield
         except StoppedEarly as stopped:

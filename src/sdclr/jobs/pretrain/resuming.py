@@ -12,11 +12,11 @@ from sdclr.backbones import BACKBONES
 from sdclr.config import user_path
 from sdclr.data import SOURCES, DataConfig
 from sdclr.data.sources.globs import glob_of
-from sdclr.distributed import is_first
 from sdclr.errors import ConfigError, MissingInputError
 from sdclr.jobs.pretrain.job import pretrain
 from sdclr.methods import METHODS
 from sdclr.observers import Observer
+from sdclr.processes.environment import is_first
 from sdclr.run import Run
 from sdclr.safe_text import command, shown
 from sdclr.settings import PretrainConfig
@@ -43,7 +43,7 @@ def resume(
     config = PretrainConfig.from_yaml(run.config_path)
     if gone := [name for name in PLACES if _is_gone(config.data, name)]:
         error = MissingInputError(_moved(run, config, gone))
-        error.told_elsewhere = not is_first()
+        error.reported_elsewhere = not is_first()
         raise error
     return pretrain(config, folder, network=network, progress=progress, observers=observers)
 

@@ -14,7 +14,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from sdclr.checkpoint import Checkpoint, CheckpointFolder
+from sdclr.storage.checkpoint import Checkpoint, CheckpointFolder
 
 BESIDE_DEVICES: tuple[str, ...] = ("cuda",)
 """Where a thread writes. On a CPU steps are so slow that a save is a thousandth of the time: the plain way will do."""

@@ -9,9 +9,9 @@ from sdclr.any_progress import AnyProgress
 from sdclr.backbones import Backbone, BackboneConfig, Normalisation, input_constants
 from sdclr.backbones.image_sizes import SIZE_OPTIONS
 from sdclr.backbones.weights import load_weights, normalisation_of
-from sdclr.checkpoint import first_not_finite
 from sdclr.errors import CheckpointError, ConfigError
 from sdclr.settings import PretrainConfig
+from sdclr.storage.checkpoint import first_not_finite
 
 
 def load_starting_weights(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from sdclr.checkpoint import Checkpoint, first_not_finite, load_strictly
+from sdclr.compute.optim import restore_state, state_names, state_of
 from sdclr.errors import CheckpointError, ConfigError, NonFiniteError
 from sdclr.jobs.pretrain.training import Training, TrainingState
-from sdclr.optim import restore_state, state_names, state_of
+from sdclr.storage.checkpoint import Checkpoint, first_not_finite, load_strictly
 
 
 def to_checkpoint(training: Training, state: TrainingState, metrics_size: int) -> Checkpoint:

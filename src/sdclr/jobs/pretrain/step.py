@@ -9,15 +9,15 @@ from __future__ import annotations
 import torch
 
 from sdclr.batch import Views
+from sdclr.compute.device import LateAnswer, autocast, parameter_dtype
+from sdclr.compute.optim import set_learning_rate, step_if
+from sdclr.compute.process_state import default_generators
+from sdclr.compute.stateless_random import Stream, derive
 from sdclr.data.decoding.decode import printable
-from sdclr.device import LateAnswer, autocast, parameter_dtype
-from sdclr.distributed import gather_rows
 from sdclr.errors import NonFiniteError
 from sdclr.jobs.pretrain.training import Training, TrainingState
 from sdclr.methods.contract import require_loss_per_image
-from sdclr.optim import set_learning_rate, step_if
-from sdclr.process_state import default_generators
-from sdclr.stateless_random import Stream, derive
+from sdclr.processes.exchange import gather_rows
 
 
 def train_step(training: Training, state: TrainingState, views: Views) -> None:
@@ -37,7 +37,7 @@ def train_step(training: Training, state: TrainingState, views: Views) -> None:
     loss_sum, finite = losses.sum().double(), losses.isfinite().all()
     if world.several:
         asked = torch.full_like(loss_sum, state.stop.signal_name is not None)
-        loss_sum, num_not_finite, num_asked = world.sum(torch.stack([loss_sum, (~finite).double(), asked]))
+        loss_sum, num_not_finite, num_asked = world.all_reduce(torch.stack([loss_sum, (~finite).double(), asked]))
         finite = num_not_finite == 0
         state.votes = LateAnswer(num_asked > 0), state.votes[0]
         _share_rows(training, views)

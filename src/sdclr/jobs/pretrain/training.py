@@ -12,15 +12,15 @@ from torch import Tensor
 
 from sdclr.backbones import Backbone, BackboneConfig
 from sdclr.batch import Views
+from sdclr.compute.device import Compiled, LateAnswer
+from sdclr.compute.device_choices import Precision
+from sdclr.compute.optim import learning_rate
 from sdclr.data import Data, Images, epoch_batches
-from sdclr.device import Compiled, LateAnswer
-from sdclr.device_choices import Precision
-from sdclr.distributed import World
 from sdclr.errors import ConfigError
 from sdclr.methods import Method
-from sdclr.optim import learning_rate
+from sdclr.processes.signals import StopRequest
+from sdclr.processes.world import World
 from sdclr.settings import PretrainConfig
-from sdclr.signals import StopRequest
 
 VIEWS_CUT_BY_HOST = "threads or memory"
 VIEWS_CUT_BY_DEVICE = "device, out of a store"
@@ -103,7 +103,7 @@ class Training:
         """The batches of one epoch, from number ``first`` on; of several processes' batches this one's share."""
         config, world = self.config, self.world
         batches = self.batches(epoch, first)
-        shares = map(world.mine, batches)
+        shares = map(world.shard, batches)
         spec = dataclasses.replace(
             config.views.spec(), strength=self._per_image(self.method.view_strength(), "strength")
         )

@@ -10,11 +10,11 @@ from typing import Generic, TypeVar
 from rich.console import Console
 from rich.text import Text
 
-from sdclr.checkpoint import make_folder, storage_errors, write_atomically
 from sdclr.errors import ConfigError, RunFolderError, StorageError
-from sdclr.locks import writing
-from sdclr.output_files import begins_with, require_free
 from sdclr.safe_text import shown
+from sdclr.storage.checkpoint import make_folder, storage_errors, write_atomically
+from sdclr.storage.locks import writing
+from sdclr.storage.output_files import begins_with, require_free
 
 R = TypeVar("R")
 

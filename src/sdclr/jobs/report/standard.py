@@ -38,7 +38,6 @@ from sdclr.jobs.report.arms import (
 from sdclr.jobs.report.files import FileFormat, build_and_deliver
 from sdclr.jobs.report.unlabelled import build_unlabelled_report, has_own_images, read_without_labels
 from sdclr.mean_std import MeanStd
-from sdclr.output_files import begins_with, lexists
 from sdclr.presentation import evaluated, html, paper_table, tables
 from sdclr.presentation.evaluated import EvaluatedReport
 from sdclr.presentation.report import (
@@ -59,6 +58,7 @@ from sdclr.presentation.report_json import JSON_MARK, to_json
 from sdclr.presentation.unlabelled import CSV_HEADER, UnlabelledReport, render_terminal, to_csv, to_markdown
 from sdclr.run import Run
 from sdclr.safe_text import command
+from sdclr.storage.output_files import begins_with, lexists
 
 COMPARED = ("all", "few", "group_std")
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from sdclr.backbones.config import settings_without_effect
-from sdclr.checkpoint import files
 from sdclr.errors import DataError, MissingInputError
 from sdclr.jobs.report.arms import counted_epochs, curve_points, flatten, setting_text, source_name
 from sdclr.methods.table import display_name
@@ -30,6 +29,7 @@ from sdclr.presentation.unlabelled import (
 from sdclr.run import CHOICES_FILE, EXAMINATION_FOLDER, IMAGES_FILE, Run
 from sdclr.run_consistency import require_own_backbone
 from sdclr.safe_text import command, visible
+from sdclr.storage.checkpoint import files
 
 EXAMINATION = f"{EXAMINATION_FOLDER}/numbers.json"
 LONGEST_LIST = 20

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from sdclr import checkpoint
-from sdclr.checkpoint import explained, is_leftover, temporary_name, write_atomically
 from sdclr.errors import ConfigError, RunFolderError, StorageError
-from sdclr.output_files import begins_with, output_file, write_output
 from sdclr.run import Run
+from sdclr.storage import checkpoint
+from sdclr.storage.checkpoint import explained, is_leftover, temporary_name, write_atomically
+from sdclr.storage.output_files import begins_with, output_file, write_output
 
 
 def test_a_file_that_exists_is_replaced_only_when_asked(tmp_path: Path) -> None:

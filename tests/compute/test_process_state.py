@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from sdclr import evaluate, load_backbone, pretrain, recipe
-from sdclr.checkpoint import read_tensors
-from sdclr.process_state import default_generators, recorded_warnings, silenced_warnings
+from sdclr.compute.process_state import default_generators, recorded_warnings, silenced_warnings
 from sdclr.settings import PretrainConfig
+from sdclr.storage.checkpoint import read_tensors
 
 
 def config(seed: int) -> PretrainConfig:

@@ -14,7 +14,7 @@ from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
 
 from sdclr.errors import ConfigError
-from sdclr.synchronised_norm import SynchronisedBatchNorm, synchronise_norms
+from sdclr.processes.synchronised_norm import SynchronisedBatchNorm, synchronise_norms
 from several_processes import on_each
 
 SHARES = (5, 2)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
-import inspect
 import itertools
 import json
 import os
@@ -26,15 +25,15 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributed import distributed_c10d as c10d
 from torch.distributed.distributed_c10d import Store
-from torch.nn.parallel import DistributedDataParallel
 
 from sdclr import errors
 from sdclr.batch import Share
 from sdclr.errors import DistributedError, NonFiniteError, Preempted, SdclrError
-from sdclr.signals import StoppedEarly
+from sdclr.processes.environment import environment_number, rank, world_size
+from sdclr.processes.signals import StoppedEarly
 
 T = TypeVar("T")
 
@@ -45,62 +44,6 @@ MEET_SECONDS = 60.0
 GRACE_SECONDS = 2.0
 """How long a process waits for what others have to say of a failure before it ends."""
 _POLL_SECONDS = 0.05
-LARGEST_PORT = 65535
-
-
-def world_size() -> int:
-    """The number of processes this one was started among. Raises what :func:`check_environment` does."""
-    check_environment()
-    return _number("WORLD_SIZE", 1)
-
-
-def rank() -> int:
-    """This process's number, from 0. Raises what :func:`check_environment` does."""
-    check_environment()
-    return _number("RANK", 0)
-
-
-def check_environment() -> None:
-    """DistributedError where RANK, WORLD_SIZE, LOCAL_RANK or MASTER_PORT cannot be meant: before any work or wait."""
-    size, own = _number("WORLD_SIZE", 1), _number("RANK", 0)
-    if size < 1:
-        raise DistributedError(f"WORLD_SIZE counts the processes and must be at least 1, got {size}.")
-    if own >= size:
-        raise DistributedError(
-            f"RANK={own} must be below WORLD_SIZE={size}: processes are numbered from 0. Start them with torchrun, or "
-            "unset both for one process."
-        )
-    if size == 1:
-        return
-    here, local = _number("LOCAL_WORLD_SIZE", 0), _number("LOCAL_RANK", 0)
-    if here and local >= here:
-        raise DistributedError(f"LOCAL_RANK={local} must be below LOCAL_WORLD_SIZE={here}.")
-    port = _number("MASTER_PORT", 1)
-    if not 1 <= port <= LARGEST_PORT:
-        raise DistributedError(f"MASTER_PORT must be from 1 to {LARGEST_PORT}, got {port}.")
-
-
-def is_first() -> bool:
-    """Whether this process is the only one, or the one that speaks for all."""
-    return rank() == 0
-
-
-def processes_here() -> int:
-    """How many of the processes share this machine, and so its cores."""
-    return max(1, _number("LOCAL_WORLD_SIZE", 1))
-
-
-def require_one_process(what: str) -> None:
-    """DistributedError for what works on one process alone."""
-    if world_size() > 1:
-        raise DistributedError(f"{what} runs on one process; start it without torchrun (WORLD_SIZE={world_size()}).")
-
-
-def _number(name: str, default: int) -> int:
-    text = os.environ.get(name, "")
-    if text and not (text.isascii() and text.isdecimal() and len(text) < 10):
-        raise DistributedError(f"the environment variable {name} must be a whole number, got {text[:40]!r}.")
-    return int(text) if text else default
 
 
 class World:
@@ -124,7 +67,7 @@ class World:
         """A device of this process's own: of several processes on a machine each takes another GPU."""
         if not self.several or device.type != "cuda":
             return device
-        local = _number("LOCAL_RANK", self.rank)
+        local = environment_number("LOCAL_RANK", self.rank)
         if device.index is not None or local >= torch.cuda.device_count():
             raise errors.ConfigError(
                 f"device={device} cannot be given to process {local} of this machine: every process takes a GPU of its "
@@ -141,7 +84,7 @@ class World:
         size, rest = divmod(total, self.size)
         return Share(self.rank * size + min(self.rank, rest), total)
 
-    def mine(self, batch: Tensor) -> Tensor:
+    def shard(self, batch: Tensor) -> Tensor:
         """The rows of a whole batch [B, ...] that are this process's."""
         if not self.several:
             return batch
@@ -158,7 +101,7 @@ class World:
                 "Change batch_size, or start fewer processes."
             )
 
-    def sum(self, values: Tensor) -> Tensor:
+    def all_reduce(self, values: Tensor) -> Tensor:
         """The sum of every process's ``values``, the same bits on all of them; the tensor itself is changed."""
         if self.several:
             dist.all_reduce(values)
@@ -170,9 +113,9 @@ class World:
         ``patience``: seconds an exchange may take until :meth:`set_patience` is called.
         """
         if self.several:
-            self.say(f"built/{self.rank}", {})
+            self.publish(f"built/{self.rank}", {})
             for other in range(self.size):  # here a failure of theirs is heard; forming the group would wait in silence
-                self.heard(f"built/{other}", START_SECONDS)
+                self.wait_for(f"built/{other}", START_SECONDS)
             dist.init_process_group(
                 "nccl" if device.type == "cuda" else "gloo",
                 store=c10d.PrefixStore("group", self._words),
@@ -189,12 +132,12 @@ class World:
             set_timeout(timedelta(seconds=seconds))
             self._patience_seconds = seconds
 
-    def say(self, key: str, words: dict[str, Any]) -> None:
+    def publish(self, key: str, words: dict[str, Any]) -> None:
         """Leave a message for the others."""
         if self.several:
             self._words.set(key, json.dumps(words))
 
-    def heard(self, key: str, seconds: float | None = None) -> dict[str, Any]:
+    def wait_for(self, key: str, seconds: float | None = None) -> dict[str, Any]:
         """The message of that name, as soon as somebody has left it; meanwhile a failure of theirs is raised here.
 
         Waits for ever where ``seconds`` is None: whoever has started the processes ends them when one dies.
@@ -210,18 +153,18 @@ class World:
         except dist.DistError:
             raise DistributedError(f"process 0, or what started the processes, is gone. {_CURE}") from None
 
-    def of_first(self, key: str, words: dict[str, Any]) -> dict[str, Any]:
+    def broadcast(self, key: str, words: dict[str, Any]) -> dict[str, Any]:
         """The first process's ``words``, on all of them."""
         if self.is_first:
-            self.say(key, words)
+            self.publish(key, words)
             return words
-        return self.heard(key, START_SECONDS)
+        return self.wait_for(key, START_SECONDS)
 
     def claim(self, key: str, words: dict[str, str]) -> dict[str, str]:
         """What the first process has written under ``key``; the first to be there writes ``words``."""
         if self.is_first:
             return json.loads(self._words.compare_set(key, "", json.dumps(words)))
-        return self.heard(key, START_SECONDS)
+        return self.wait_for(key, START_SECONDS)
 
     def take_number(self) -> bool:
         """Whether no other process of the same number was here before."""
@@ -236,9 +179,9 @@ class World:
         if self._words.check(["failure"]):
             failure = json.loads(self._words.get("failure"))
             if failure["rank"] != self.rank:
-                raise _told(failure)
+                raise _failure_of(failure)
 
-    def tell(self, error: BaseException) -> None:
+    def report_failure(self, error: BaseException) -> None:
         """Let the others know why this process ends; only the first to fail is heard."""
         failure = {
             "rank": self.rank,
@@ -260,7 +203,11 @@ class World:
             raise self._explanation(error) from error
 
     def _explanation(self, error: RuntimeError) -> SdclrError:
-        told, silent = _within(2 * GRACE_SECONDS, self._news) or (None, [0])  # who keeps the store may be who is gone
+        # who keeps the store may be who is gone
+        told, silent = _within(2 * GRACE_SECONDS, self._reports) or (
+            None,
+            [0],
+        )
         if told is not None:
             return told
         who = f"process{'es' * (len(silent) > 1)} {', '.join(map(str, silent))}" if silent else "a process"
@@ -268,7 +215,7 @@ class World:
         reason = next(iter(str(error).splitlines()), "")
         return DistributedError(f"{who} of {self.size} {what}. {_CURE} (The exchange said: {reason[:300]})")
 
-    def _news(self) -> tuple[SdclrError | None, list[int]]:
+    def _reports(self) -> tuple[SdclrError | None, list[int]]:
         """After a failed exchange: what another process has failed of, or else those who have noticed nothing."""
         self._words.set(f"noticed/{self.rank}", "")
         silent, until = list(range(self.size)), time.monotonic() + GRACE_SECONDS
@@ -284,11 +231,11 @@ class World:
     def wait_until_over(self) -> None:
         """Until the first process has written everything: a launcher ends them all when one has ended with an error."""
         if self.is_first:
-            self.say("over", {})
+            self.publish("over", {})
         else:
-            self.heard("over", self._patience_seconds)
+            self.wait_for("over", self._patience_seconds)
 
-    def part(self) -> None:
+    def leave(self) -> None:
         """The last thing to do; the first process, if it keeps the store, stays a moment for those who still listen.
 
         With a launcher's store nobody needs it: who waits for it in an exchange hears of its end when it has ended.
@@ -296,9 +243,9 @@ class World:
         if not self.is_first:
             _within(GRACE_SECONDS, lambda: self._words.add("left", 1))
         elif not _launcher_keeps_store():
-            _within(GRACE_SECONDS, self._see_the_others_off)
+            _within(GRACE_SECONDS, self._wait_for_the_others)
 
-    def _see_the_others_off(self) -> int:
+    def _wait_for_the_others(self) -> int:
         until = time.monotonic() + GRACE_SECONDS
         while (left := self._words.add("left", 0)) < self.size - 1 and time.monotonic() < until:
             time.sleep(_POLL_SECONDS)
@@ -312,14 +259,14 @@ _EXCHANGE = re.compile(r"gloo|nccl|connection (closed|reset|refused)|broken pipe
 _TIMEOUT = re.compile(r"timed? ?out", re.IGNORECASE)
 
 
-def _told(failure: dict[str, Any]) -> SdclrError:
+def _failure_of(failure: dict[str, Any]) -> SdclrError:
     """Another process's error, as this one raises it."""
     kinds = {kind.__name__: kind for kind in SdclrError.__subclasses__()} | {StoppedEarly.__name__: Preempted}
     kind = kinds.get(failure["error"], DistributedError)
     known = failure["error"] in kinds
     message = failure["message"] if known else f"{failure['error']}: {failure['message']}"
     error = kind(f"process {failure['rank']}: {message}")
-    error.told_elsewhere = True
+    error.reported_elsewhere = True
     return error
 
 
@@ -343,19 +290,19 @@ def joined(job: str = "") -> Iterator[World]:
         yield world
         world.wait_until_over()
     except BaseException as error:
-        agreed = isinstance(error, Preempted | NonFiniteError) and not error.told_elsewhere
+        agreed = isinstance(error, Preempted | NonFiniteError) and not error.reported_elsewhere
         if agreed and not world.is_first:  # the first process raises the same, and has to save
-            error.told_elsewhere = True  # type: ignore[attr-defined]
+            error.reported_elsewhere = True  # type: ignore[attr-defined]
             try:
                 world.wait_until_over()
             except SdclrError as told:
                 if type(told) is not type(error):  # it could not save, for example
                     raise told from error
         else:
-            world.tell(error)
+            world.report_failure(error)
         raise
     finally:
-        world.part()
+        world.leave()
         if dist.is_initialized():
             dist.destroy_process_group()
 
@@ -460,22 +407,3 @@ def _listen(host: str, port: int) -> int | None:
             "MASTER_PORT."
         ) from None
     return listening.detach()
-
-
-def averaging_gradients(method: nn.Module) -> nn.Module:
-    """``method`` in torch's DistributedDataParallel: a backward pass leaves the mean of the processes' gradients.
-
-    Buffers are not sent around at every step: norms are synchronised, and masks are made alike everywhere.
-    """
-    known = inspect.signature(DistributedDataParallel.__init__).parameters
-    name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # before torch 2.14
-    options: dict[str, Any] = {name: False}
-    return DistributedDataParallel(method, **options)
-
-
-def gather_rows(rows: Tensor, share: Share) -> Tensor:
-    """Every process's rows [b, ...] as one batch [B, ...], the same on all of them. No gradient flows through it."""
-    whole = rows.new_zeros(share.total, *rows.shape[1:])
-    whole[share.first : share.first + len(rows)] = rows
-    dist.all_reduce(whole)  # zeros everywhere else: the sum is the batch, also of shares of different sizes
-    return whole

@@ -11,10 +11,10 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from sdclr.checkpoint import explained, storage_errors, write_atomically
 from sdclr.errors import ConfigError, RunFolderError
-from sdclr.locks import writing
 from sdclr.run import OWN_PARTS, looks_like_a_run
+from sdclr.storage.checkpoint import explained, storage_errors, write_atomically
+from sdclr.storage.locks import writing
 
 
 @contextlib.contextmanager

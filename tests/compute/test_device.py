@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sdclr.backbones import BackboneConfig, build_backbone
-from sdclr.device import (
+from sdclr.compute.device import (
     autocast,
     compiled,
     describe_device,
@@ -20,6 +20,9 @@ from sdclr.device import (
     resolve_precision,
 )
 from sdclr.errors import ConfigError
+
+
+pytestmark = pytest.mark.compiles
 
 
 def test_what_cannot_compute_here_is_refused() -> None:

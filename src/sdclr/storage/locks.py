@@ -21,8 +21,8 @@ from typing import Any, Self
 
 import filelock
 
-from sdclr.checkpoint import explained
 from sdclr.errors import RunFolderError
+from sdclr.storage.checkpoint import explained
 
 try:
     import fcntl

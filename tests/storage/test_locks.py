@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from sdclr import locks
 from sdclr.errors import RunFolderError
-from sdclr.locks import Lock, writing
 from sdclr.run import Run
+from sdclr.storage import locks
+from sdclr.storage.locks import Lock, writing
 
 
 def test_the_second_is_told_who_holds_it(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ import torch
 from scipy import stats
 
 from sdclr import draw_long_tail, recipe
+from sdclr.compute.stateless_random import Stream, derive, permutation, random_bits, uniforms
 from sdclr.errors import ConfigError
-from sdclr.stateless_random import Stream, derive, permutation, random_bits, uniforms
 
 MASK = (1 << 64) - 1
 

@@ -9,8 +9,16 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from sdclr.checkpoint import Checkpoint, CheckpointFolder, Files, _dtypes, load_strictly, read_tensors, write_tensors
 from sdclr.errors import CheckpointError, MissingInputError, StorageError
+from sdclr.storage.checkpoint import (
+    Checkpoint,
+    CheckpointFolder,
+    Files,
+    _dtypes,
+    load_strictly,
+    read_tensors,
+    write_tensors,
+)
 
 
 @pytest.fixture
@@ -103,7 +111,7 @@ def test_a_failing_disk_leaves_the_old_file_and_no_temporary_one(
     def full(_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("sdclr.checkpoint.os.fsync", full)
+    monkeypatch.setattr("sdclr.storage.checkpoint.os.fsync", full)
     with pytest.raises(StorageError, match="Free space"):
         write_tensors(path, {"a": torch.ones(2)}, {})
     assert path.read_bytes() == before

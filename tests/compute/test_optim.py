@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+from sdclr.compute.optim import _step_and_undo, build_optimizer, learning_rate, set_learning_rate, state_names, step_if
 from sdclr.errors import ConfigError
-from sdclr.optim import _step_and_undo, build_optimizer, learning_rate, set_learning_rate, state_names, step_if
 
 
 @pytest.mark.parametrize(

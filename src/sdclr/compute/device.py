@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from sdclr.device_choices import Compile, MemoryFormat, Precision
+from sdclr.compute.device_choices import Compile, MemoryFormat, Precision
 from sdclr.errors import ConfigError
 
 CompiledAs = bool | Literal["cuda-graphs"]

@@ -12,9 +12,10 @@ import torch.distributed as dist
 from torch.distributed import distributed_c10d as c10d
 
 from patience import PATIENCE_SECONDS
-from sdclr import distributed
-from sdclr.distributed import ALONE, World, joined, processes_here, require_one_process, world_size
 from sdclr.errors import ConfigError, DistributedError
+from sdclr.processes import world as distributed
+from sdclr.processes.environment import processes_here, require_one_process, world_size
+from sdclr.processes.world import ALONE, World, joined
 
 
 def test_one_process_is_the_identity() -> None:
@@ -23,12 +24,12 @@ def test_one_process_is_the_identity() -> None:
     assert not world.several
     assert world.is_first
     values = torch.tensor([1.0, 2.0])
-    assert world.sum(values) is values
+    assert world.all_reduce(values) is values
     assert world.device(torch.device("cuda:3")) == torch.device("cuda:3")
     world.require_images(2)
     world.connect(torch.device("cpu"))
     world.set_patience(1.0)
-    assert world.of_first("facts", {"a": 1}) == {"a": 1}
+    assert world.broadcast("facts", {"a": 1}) == {"a": 1}
 
 
 def test_an_environment_that_makes_no_sense_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,15 +88,15 @@ def test_a_process_that_meets_another_job_ends_alone(store: c10d.Store) -> None:
         distributed._require_own_job(World(1, 2, store), "runs/a")
     with pytest.raises(DistributedError, match="another process 0 has joined the job"):
         distributed._require_own_job(World(0, 2, store), "runs/a")
-    second.say("built", {"well": 1})
-    assert first.heard("built") == {"well": 1}, "nobody has told these two of a failure"
+    second.publish("built", {"well": 1})
+    assert first.wait_for("built") == {"well": 1}, "nobody has told these two of a failure"
 
 
 def test_a_failure_is_still_told_to_ones_own(store: c10d.Store) -> None:
     first, second = World(0, 2, store), World(1, 2, store)
-    second.tell(ConfigError("a wrong setting"))
+    second.report_failure(ConfigError("a wrong setting"))
     with pytest.raises(ConfigError, match="process 1: a wrong setting"):
-        first.heard("never")
+        first.wait_for("never")
     assert json.loads(store.get("failure"))["rank"] == 1
 
 

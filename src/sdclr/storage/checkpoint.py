@@ -23,9 +23,9 @@ from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sdclr.documents import parse_json
 from sdclr.errors import CheckpointError, MissingInputError, RunFolderError, SdclrError, StorageError
 from sdclr.safe_text import shown
+from sdclr.storage.documents import parse_json
 
 if TYPE_CHECKING:
     import torch

@@ -7,9 +7,9 @@ import signal
 
 import pytest
 
-from sdclr import signals
 from sdclr.errors import Preempted
-from sdclr.signals import stop_on_signal
+from sdclr.processes import signals
+from sdclr.processes.signals import stop_on_signal
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP"])

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdclr import recipe
-from sdclr.documents import LARGEST_YAML, parse_json, parse_yaml, read_json_file, read_yaml_file, to_yaml
+from sdclr.storage.documents import LARGEST_YAML, parse_json, parse_yaml, read_json_file, read_yaml_file, to_yaml
 
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False)

@@ -1,0 +1,31 @@
+"""What processes exchange while they train: gradients, and rows of a batch."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from sdclr.batch import Share
+
+
+def averaging_gradients(method: nn.Module) -> nn.Module:
+    """``method`` in torch's DistributedDataParallel: a backward pass leaves the mean of the processes' gradients.
+
+    Buffers are not sent around at every step: norms are synchronised, and masks are made alike everywhere.
+    """
+    known = inspect.signature(DistributedDataParallel.__init__).parameters
+    name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # before torch 2.14
+    options: dict[str, Any] = {name: False}
+    return DistributedDataParallel(method, **options)
+
+
+def gather_rows(rows: Tensor, share: Share) -> Tensor:
+    """Every process's rows [b, ...] as one batch [B, ...], the same on all of them. No gradient flows through it."""
+    whole = rows.new_zeros(share.total, *rows.shape[1:])
+    whole[share.first : share.first + len(rows)] = rows
+    dist.all_reduce(whole)  # zeros everywhere else: the sum is the batch, also of shares of different sizes
+    return whole
