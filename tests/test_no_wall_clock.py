@@ -47,7 +47,7 @@ ALLOWED = {
         "reliability/test_several_processes.py",
         "test_random_kills_of_one_or_both_leave_a_run_that_ends_the_same",
     ): "kills at random instants; every instant must end the same",
-    ("test_distributed.py", "test_a_store_that_does_not_answer_is_given_up"): "the time after which it gives up",
+    ("processes/test_world.py", "test_a_store_that_does_not_answer_is_given_up"): "the time after which it gives up",
     ("reliability/test_several_processes.py", "test_a_process_that_hangs_is_noticed_after_the_patience"): (
         "the patience that is waited for; being noticed later is no failure"
     ),

@@ -137,6 +137,8 @@ def test_whole_runs_and_runs_of_earlier_versions_belong_together(runs: Path, tmp
         lambda text: "",
     ],
 )
+@pytest.mark.filterwarnings("ignore:.* Until then this goes on without it")
+@pytest.mark.filterwarnings("ignore:.* lacks facts of a split")
 def test_damaged_files_are_errors_of_ours_or_do_no_harm(
     runs: Path, tmp_path: Path, file: str, damage: Callable[[str], str]
 ) -> None:

@@ -123,6 +123,16 @@ def without_guard(cell: str) -> str:
 _FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")  # the wide ones count in some spreadsheets
 
 
+def counted(number: object, noun: str) -> str:
+    """A number with its noun.
+
+    >>> counted(1, "epoch"), counted("2 or 3", "epoch"), counted(1200, "image")
+    ('1 epoch', '2 or 3 epochs', '1,200 images')
+    """
+    shown_number = f"{number:,}" if isinstance(number, int) else str(number)
+    return f"{shown_number} {noun}" if shown_number == "1" else f"{shown_number} {noun}s"
+
+
 def csv_row(values: Iterable[object]) -> list[object]:
     return [csv_cell(value) for value in values]
 

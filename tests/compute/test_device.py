@@ -21,7 +21,6 @@ from sdclr.compute.device import (
 )
 from sdclr.errors import ConfigError
 
-
 pytestmark = pytest.mark.compiles
 
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +11,6 @@ from imagenet_stand_in import make_imagenet
 from sdclr import PretrainConfig, pretrain, recipe
 from sdclr.config import differing_fields
 from sdclr.errors import ConfigError
-from sdclr.evaluation.published import METHOD, SETUP
 from sdclr.methods import SDCLRConfig
 from sdclr.recipes import ARM_SETS, RECIPES, SYSTEMS
 
@@ -152,8 +153,69 @@ def test_a_row_of_the_table_names_the_recipe_it_builds(name: str) -> None:
     assert RECIPES[name].summary.endswith(".")
 
 
+Arm = tuple[str, str]
+_COMMON: Mapping[str, Any] = {
+    "optimizer.name": "sgd",
+    "optimizer.learning_rate": 0.5,
+    "optimizer.momentum": 0.9,
+    "optimizer.weight_decay": 1e-4,
+    "optimizer.final_learning_rate": 1e-6,
+    "optimizer.decay_norms_and_biases": True,
+    "backbone.width": 64,
+    "backbone.pretrained": False,
+    "weights": None,
+    "views.aspect": [3 / 4, 4 / 3],
+    "views.flip": 0.5,
+    "views.jitter": [0.4, 0.4, 0.4, 0.1],
+    "views.jitter_probability": 0.8,
+    "views.grey": 0.2,
+    "method.projection_dim": 128,
+}
+_CIFAR: dict[str, Any] = {
+    **_COMMON,
+    "backbone.name": "resnet18",
+    "backbone.stem": "small",
+    "epochs": 2000,
+    "batch_size": 512,
+    "views.size": 32,
+    "views.area": [0.1, 1.0],
+    "views.blur": 0.0,
+}
+_IMAGENET: dict[str, Any] = {
+    **_COMMON,
+    "backbone.name": "resnet50",
+    "backbone.stem": "large",
+    "epochs": 500,
+    "batch_size": 256,
+    "views.size": 224,
+    "views.area": [0.08, 1.0],
+    "views.blur": 0.5,
+    "views.blur_sigma": [0.1, 2.0],
+}
+SETUP: Mapping[str, Mapping[str, Any]] = {
+    "cifar10": _CIFAR,
+    "cifar100": _CIFAR,
+    "imagenet100": _IMAGENET,
+    "imagenet_lt_exp": _IMAGENET,
+}
+"""What the published runs were, in the names of our settings."""
+
+_SIMCLR = {"method.projector_layers": 2, "method.temperature": 0.2}
+_SDCLR = {"method.projector_layers": 3, "method.norms": "own", "method.random_share": 0.0, "method.prunable": "conv"}
+_SDCLR_CIFAR = _SDCLR | {"method.temperature": 0.2, "method.prune_ratio": 0.9}
+_SDCLR_IMAGENET100 = _SDCLR | {"method.temperature": 0.3, "method.prune_ratio": 0.3}
+_BOTH_SIMCLR: Mapping[Arm, Mapping[str, Any]] = {("simclr", "balanced"): _SIMCLR, ("simclr", "long_tail"): _SIMCLR}
+METHOD: Mapping[str, Mapping[Arm, Mapping[str, Any]]] = {
+    "cifar10": {**_BOTH_SIMCLR, ("sdclr", "long_tail"): _SDCLR_CIFAR},
+    "cifar100": {**_BOTH_SIMCLR, ("sdclr", "long_tail"): _SDCLR_CIFAR},
+    "imagenet100": {**_BOTH_SIMCLR, ("sdclr", "long_tail"): _SDCLR_IMAGENET100},
+    "imagenet_lt_exp": _BOTH_SIMCLR,
+}
+"""The published arms: head depth, norms, temperature and prune ratio."""
+
+
 def test_the_published_rows_facts_are_those_of_the_published_recipes() -> None:
-    """Reports hold runs to these facts; the recipes are where the settings are made."""
+    """As method.md of the paper's repository tells them; a report holds runs to the recipes."""
     for dataset, arms in METHOD.items():
         for (method, subset), facts in arms.items():
             arm = {"sdclr": "sdclr", "simclr": "simclr_balanced" if subset == "balanced" else "simclr"}[method]

@@ -18,6 +18,7 @@ from sdclr.jobs.pretrain.training import Training, TrainingState
 from sdclr.methods import METHODS
 from sdclr.run import CHOICES_FILE, CONTENTS_FILE, IMAGES_FILE, Run, environment
 from sdclr.run_consistency import require_own_backbone
+from sdclr.safe_text import counted
 from sdclr.settings import PretrainConfig
 
 Choices = Sequence[tuple[str, object, str]]
@@ -157,13 +158,17 @@ def _compare_facts(training: Training, run: Run) -> None:
 def _say_what_begins(training: Training, state: TrainingState, show: AnyProgress) -> None:
     config = training.config
     begun = f"resuming at step {state.step} of {training.total_steps}" if state.step else "starting"
-    warmup = f"warm-up {training.warmup_epochs:g} epochs"
+    warmup = f"warm-up {counted(f'{training.warmup_epochs:g}', 'epoch')}"
     if config.optimizer.warmup_epochs is None:
         warmup += " (= min(10, epochs / 10))"
     processes = f", {training.world.size} processes" if training.world.several else ""
-    show.print(
-        f"{begun}: {len(training.images)} images, {training.steps_per_epoch} steps an epoch, {config.epochs} epochs, "
-        f"{warmup}, {training.precision} on {describe_device(training.device)}{processes}"
+    size = ", ".join(
+        [
+            counted(len(training.images), "image"),
+            f"{counted(training.steps_per_epoch, 'step')} an epoch",
+            counted(config.epochs, "epoch"),
+        ]
     )
+    show.print(f"{begun}: {size}, {warmup}, {training.precision} on {describe_device(training.device)}{processes}")
     for line in training.method.describe(config.method):
         show.print(line)

@@ -28,6 +28,7 @@ from sdclr.processes.environment import world_size
 from sdclr.processes.signals import StopRequest, stop_on_signal
 from sdclr.processes.world import GRACE_SECONDS, World, joined
 from sdclr.run import Run
+from sdclr.safe_text import counted
 from sdclr.settings import PretrainConfig
 
 _READY = "run folder ready at step"
@@ -84,7 +85,8 @@ def pretrain(
                     watching = Observers([MetricsFile(run), ProgressBar(show), *observers])
                     train(together, state, run, saves, watching, label or f"{config.recipe} {run.folder}")
                 else:
-                    show.print(f"{run.folder} is finished: {config.epochs} epochs, {state.step} steps.")
+                    done = f"{counted(config.epochs, 'epoch')}, {counted(state.step, 'step')}"
+                    show.print(f"{run.folder} is finished: {done}.")
                 if not run.backbone_path.is_file():
                     folder.save_backbone(training, state, run)
     return run

@@ -236,11 +236,6 @@ def source_name(settings: Mapping[str, Any], dataset: str) -> str:
     return Path(str(place)).name if is_own and place is not None else dataset
 
 
-def counted_epochs(number: Any) -> str:
-    """1 epoch, 2 epochs."""
-    return f"{number} epoch" if str(number) == "1" else f"{number} epochs"
-
-
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested settings -> dotted names."""
     flat: dict[str, Any] = {}

@@ -16,13 +16,14 @@ from rich.console import Console
 from sdclr.errors import MissingInputError
 from sdclr.evaluation.balancedness import GroupConvention
 from sdclr.evaluation.probes import PROBES, published_probes
-from sdclr.evaluation.published import GROUPS, METHOD, PROTOCOLS, PUBLISHED, SETUP
-from sdclr.jobs.report.arms import Arm, differing_settings, probe_headings, read_arms, setting_text
+from sdclr.evaluation.published import GROUPS, PROTOCOLS, PUBLISHED
+from sdclr.jobs.report.arms import Arm, differing_settings, flatten, probe_headings, read_arms, setting_text
 from sdclr.jobs.report.files import FileFormat, check_formats, deliver, places
 from sdclr.mean_std import MeanStd
 from sdclr.presentation import paper_table
 from sdclr.presentation.paper import COLUMNS, PaperArm, PaperRow, PaperTable
 from sdclr.presentation.tables import GROUP_CONVENTIONS, MARKDOWN_MARK
+from sdclr.recipes import SYSTEMS, recipe
 from sdclr.safe_text import command
 
 SUBSETS = {"long_tail": "D_i", "balanced": "D_b", "all": "all images"}
@@ -128,7 +129,7 @@ def _rows(arm: Arm, probe: str, dataset: str) -> list[PaperRow]:
     if published is not None:
         numbers = {key: getattr(published, key) for key in ("all", "many", "medium", "few")}
         values = {key: MeanStd(number, math.nan, 1) for key, number in numbers.items() if number is not None}
-        theirs = _settings(METHOD[dataset][_key(arm)])
+        theirs = _settings(_published_settings(dataset, _key(arm)))
         rows.append(PaperRow("published", f"published ({published.trust})", theirs, values))
     return rows
 
@@ -165,9 +166,25 @@ def _confounds(arms: Sequence[Arm]) -> list[str]:
     ]
 
 
+def _published_settings(dataset: str, arm: tuple[str, str]) -> dict[str, Any]:
+    """What decides the numbers of a published arm, by dotted name: its recipe. Of one that was never published, what
+    all arms of its data set share."""
+    published = {known for (name, _), rows in PUBLISHED.items() if name == dataset for known in rows}
+    method, subset = arm if arm in published else ("simclr", "long_tail")
+    system = "simclr_balanced" if subset == "balanced" else method
+    settings = flatten(recipe(SYSTEMS[dataset][system]).to_dict())
+    compared = ("optimizer.", "backbone.", "views.", *(("method.",) if arm in published else ()))
+    unused = {"method.name"} if settings["views.blur"] else {"method.name", "views.blur_sigma"}
+    return {
+        name: value
+        for name, value in settings.items()
+        if (name.startswith(compared) or name in ("epochs", "batch_size", "weights")) and name not in unused
+    }
+
+
 def _unlike_published(arms: Sequence[Arm], dataset: str, protocol: str) -> list[str]:
     """What separates these runs from the published ones, in words; nothing for a data set without published rows."""
-    if dataset not in SETUP:
+    if dataset not in GROUPS:
         return []
     found = [f"their protocol is {PROTOCOLS[0]}, this one {protocol}"] if protocol not in PROTOCOLS else []
     if {run.evaluation.group_convention for arm in arms for run in arm.runs} != {GROUPS[dataset]}:
@@ -176,7 +193,7 @@ def _unlike_published(arms: Sequence[Arm], dataset: str, protocol: str) -> list[
         found.append("their splits are the authors' lists, some of these generated")
     differences: dict[str, list[str]] = {}
     for arm in arms:
-        theirs = {**SETUP[dataset], **METHOD[dataset].get(_key(arm), {})}
+        theirs = _published_settings(dataset, _key(arm))
         ours = arm.runs[0].settings
         for name, value in theirs.items():
             if ours.get(name, value) != value:

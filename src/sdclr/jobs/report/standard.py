@@ -27,7 +27,6 @@ from sdclr.evaluation.balancedness import (
 from sdclr.jobs.report.arms import (
     Arm,
     RunFolder,
-    counted_epochs,
     curve_points,
     differing_settings,
     probe_headings,
@@ -57,7 +56,7 @@ from sdclr.presentation.report import (
 from sdclr.presentation.report_json import JSON_MARK, to_json
 from sdclr.presentation.unlabelled import CSV_HEADER, UnlabelledReport, render_terminal, to_csv, to_markdown
 from sdclr.run import Run
-from sdclr.safe_text import command
+from sdclr.safe_text import command, counted
 from sdclr.storage.output_files import begins_with, lexists
 
 COMPARED = ("all", "few", "group_std")
@@ -290,10 +289,10 @@ def _description(arms: Sequence[Arm], protocol: str) -> str:
     ratios = dict.fromkeys(_imbalance_ratio(run.evaluation.train_counts) for run in runs)
     return (
         f"{', '.join(arm.label for arm in arms)}: {_networks(settings)} "
-        f"pre-trained without labels for {counted_epochs(words['epochs'])} on {_source(runs)} "
+        f"pre-trained without labels for {counted(words['epochs'], 'epoch')} on {_source(runs)} "
         f"(subset {words['data.subset']}, imbalance ratio {' or '.join(ratios)}), "
         f"then read out by protocol '{protocol}'. "
-        f"{_counted(len(runs), 'run')} over {_counted(len({run.split_number for run in runs}), 'split')}. "
+        f"{counted(len(runs), 'run')} over {counted(len({run.split_number for run in runs}), 'split')}. "
         f"Hardware: {_joined(runs, 'device')}."
         f"{_how_tested(runs)}{_untested(runs)}"
     )
@@ -351,7 +350,7 @@ def _test_set(run: RunFolder) -> str:
     else:
         name = f"the test folder of {_source([run])}"
     counts = [sum(probe.num_test) for probe in run.evaluation.probes.values() if probe.num_test]
-    number = f", {_counted(counts[0], 'image')}" if counts else ""
+    number = f", {counted(counts[0], 'image')}" if counts else ""
     return f"{name}{number}" if name else ""
 
 
@@ -372,10 +371,6 @@ def _untested(runs: Sequence[RunFolder]) -> str:
 def _imbalance_ratio(counts: Sequence[int]) -> str:
     """Images of the largest class / images of the smallest one, as they are."""
     return f"{max(counts) / min(counts):.4g}" if min(counts) > 0 else "infinite"
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _facts(arms: Sequence[Arm], protocol: str) -> list[Fact]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from sdclr.backbones.config import settings_without_effect
 from sdclr.errors import DataError, MissingInputError
-from sdclr.jobs.report.arms import counted_epochs, curve_points, flatten, setting_text, source_name
+from sdclr.jobs.report.arms import curve_points, flatten, setting_text, source_name
 from sdclr.methods.table import display_name
 from sdclr.presentation.report import CURVES, ArmCurves, Curves, RunRecord
 from sdclr.presentation.unlabelled import (
@@ -28,7 +28,7 @@ from sdclr.presentation.unlabelled import (
 )
 from sdclr.run import CHOICES_FILE, EXAMINATION_FOLDER, IMAGES_FILE, Run
 from sdclr.run_consistency import require_own_backbone
-from sdclr.safe_text import command, visible
+from sdclr.safe_text import command, counted, visible
 from sdclr.storage.checkpoint import files
 
 EXAMINATION = f"{EXAMINATION_FOLDER}/numbers.json"
@@ -148,7 +148,7 @@ def _description(run: Run, method: str, settings: Mapping[str, Any], source: str
     time = f" in {_duration(seconds)}" if seconds else ""
     trained = (
         f"{settings.get('backbone.name')} pre-trained by {method} on {source} for "
-        f"{counted_epochs(settings.get('epochs'))}{time}{loss}."
+        f"{counted(settings.get('epochs'), 'epoch')}{time}{loss}."
     )
     if is_evaluated:
         return trained
