@@ -20,7 +20,14 @@ class Share(NamedTuple):
 
 
 class Views(NamedTuple):
-    """Two independently augmented views of one batch, or of this process's share of it."""
+    """Two independently augmented views of one batch, or of this process's share of it.
+
+    >>> import torch
+    >>> a, b = torch.rand(2, 8, 3, 32, 32)
+    >>> views = Views(a, b, torch.arange(8))
+    >>> views.a.shape, views.share
+    (torch.Size([8, 3, 32, 32]), None)
+    """
 
     a: Tensor
     """[B, 3, S, S] in [0, 1]; the target branch's view."""

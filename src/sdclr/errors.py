@@ -22,7 +22,14 @@ EXIT_BUG = 70
 
 
 class SdclrError(Exception):
-    """Base of all errors meant for the user; ``str(error)`` is the whole message."""
+    """Base of all errors meant for the user; ``str(error)`` is the whole message.
+
+    >>> try:
+    ...     raise ConfigError("epochs must be at least 1, got 0.")
+    ... except SdclrError as error:
+    ...     print(error, error.exit_code)
+    epochs must be at least 1, got 0. 78
+    """
 
     exit_code = 1
     reported_elsewhere = False

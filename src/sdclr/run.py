@@ -80,7 +80,14 @@ def looks_like_a_run(names: Collection[str]) -> bool:
 
 
 class Run:
-    """One run folder. Reading needs no lock; use it as a context manager to write."""
+    """One run folder. Reading needs no lock; use it as a context manager to write.
+
+    >>> import sdclr
+    >>> config = sdclr.recipe("digits_sdclr").with_values({"epochs": 1, "views.size": 8, "backbone.width": 4})
+    >>> run = sdclr.pretrain(config, "runs/tiny")
+    >>> run.backbone_path.name, len(run.metrics()), sorted(run.metrics()[0])[:2]
+    ('backbone.safetensors', 1, ['data_share', 'epoch'])
+    """
 
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)

@@ -37,7 +37,13 @@ class OptimizerConfig(Section):
 
 
 class PretrainConfig(Section):
-    """Everything that decides the outcome of a pre-training run."""
+    """Everything that decides the outcome of a pre-training run.
+
+    >>> from sdclr import recipe
+    >>> config = recipe("digits_sdclr").with_values({"epochs": 5, "method.prune_ratio": 0.5})
+    >>> config.epochs, config.method.prune_ratio, config.optimizer.name
+    (5, 0.5, 'sgd')
+    """
 
     recipe: str = "custom"
     """Where these settings started from; for the record only."""

@@ -69,6 +69,14 @@ def register_backbone(build: Callable[..., Any], name: str | None = None) -> str
     ``backbone.options`` are its keywords. ``name``: how settings name it; default: that of ``build`` in small letters.
     A run, its file and :func:`load_backbone` know it by that name, so register it before a file is loaded. Raises
     ConfigError for a name that is taken or not plain. See docs/extending.md.
+
+    >>> from torch import nn
+    >>> def tiny(width=4):
+    ...     "One layer."
+    ...     return nn.Sequential(nn.Conv2d(3, width, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    >>> with BACKBONES.temporarily():
+    ...     register_backbone(tiny)
+    'tiny'
     """
     if problem := why_no_backbone(build):
         raise ConfigError(f"{shown(repr(build))} cannot be a backbone: {problem}.")

@@ -108,6 +108,13 @@ def load_backbone(source: Path | str, network: nn.Module | None = None, *, norma
     ``backbone.preprocess(pil_image)`` makes the input of an image; ``backbone.image_size`` and ``backbone.feature_dim``
     are those of the training. Images that are not floats in [0, 1] are a DataError. Raises MissingInputError or
     CheckpointError; a partial match is never accepted.
+
+    >>> import sdclr
+    >>> config = sdclr.recipe("digits_sdclr").with_values({"epochs": 1, "views.size": 8, "backbone.width": 4})
+    >>> run = sdclr.pretrain(config, "runs/tiny")
+    >>> backbone = sdclr.load_backbone(run)
+    >>> backbone(torch.rand(2, 3, 8, 8)).shape, backbone.image_size
+    (torch.Size([2, 32]), 8)
     """
     file = read_backbone(source)
     architecture, normalisation = file.described.architecture, file.described.normalisation

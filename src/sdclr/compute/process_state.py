@@ -66,6 +66,8 @@ def keep_freed_memory() -> None:
     A step on a CPU is 15-50 % faster; the process then stays at its peak size until it ends. So it is for a program to
     decide, and no other function of this package calls it: the command line does, a script may. Does nothing where
     there is no glibc.
+
+    >>> keep_freed_memory()  # once, at the start of a script that trains on a CPU
     """
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL("libc.so.6")

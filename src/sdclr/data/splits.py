@@ -27,7 +27,12 @@ Positions = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Split:
-    """Positions (int64) into one labelled training set, and where they came from."""
+    """Positions (int64) into one labelled training set, and where they came from.
+
+    >>> split = draw_long_tail([0] * 40 + [1] * 40, imbalance_ratio=4)
+    >>> len(split.long_tail), len(split.balanced), split.source
+    (50, 50, 'generated')
+    """
 
     long_tail: Positions
     """D_i, the long-tailed set: what pre-training sees."""
@@ -126,6 +131,11 @@ def draw_long_tail(
     ``labels``: [N] class ids 0 .. C - 1, every class present. ``validation_per_class`` images of each class are held
     out first, by ``validation_seed`` alone, so that all splits of a family share them. The head class gets as many
     images as the smallest class has left. Raises ConfigError when the numbers do not fit the data.
+
+    >>> labels = torch.arange(100) % 5  # 20 images of each of 5 classes
+    >>> split = draw_long_tail(labels, imbalance_ratio=10, seed=1)
+    >>> sorted(torch.bincount(labels[split.long_tail]).tolist(), reverse=True)
+    [20, 11, 6, 3, 2]
     """
     classes = _checked_classes(labels)
     num_classes = int(classes.max()) + 1

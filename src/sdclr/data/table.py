@@ -82,6 +82,15 @@ def register_source(
     ``class_names``. ``path`` is data.path (None where none was given), ``options`` data.options. ``name``: how settings
     name it; default: that of the function. ``conventions``: how its classes are grouped. Long-tailed splits are drawn
     from it as from CIFAR. Raises ConfigError for a name that is taken or not plain. See docs/extending.md.
+
+    >>> import numpy as np
+    >>> def noise(path, count=20):
+    ...     "Random pictures."
+    ...     images = np.random.default_rng(0).integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
+    ...     return {"train_images": images, "train_labels": np.arange(count) % 2}
+    >>> with SOURCES.temporarily():
+    ...     register_source(noise)
+    'noise'
     """
     if problem := why_no_source(read):
         raise ConfigError(f"{shown(repr(read))} cannot be a data set: {problem}.")

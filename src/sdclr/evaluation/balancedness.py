@@ -46,7 +46,12 @@ def class_groups(train_counts: Sequence[int], convention: GroupConvention) -> di
 
 @dataclass(frozen=True)
 class Balancedness:
-    """One model on one split. Every accuracy is a fraction in [0, 1]; ``nan`` for an empty group."""
+    """One model on one split. Every accuracy is a fraction in [0, 1]; ``nan`` for an empty group.
+
+    >>> found = balancedness([0.9, 0.6, 0.3], [500, 50, 5], "thirds")
+    >>> found.many, found.few, round(found.group_std, 3)
+    (0.9, 0.3, 0.245)
+    """
 
     all: float
     """Mean of the per-class accuracies."""

@@ -27,7 +27,13 @@ Crops = Callable[[Iterable[Tensor], int], Iterator[Tensor]]
 
 
 class ProbeConfig(Section):
-    """Settings of a probe; this base has none."""
+    """Settings of a probe; this base has none.
+
+    >>> class RidgeConfig(ProbeConfig):
+    ...     alpha: float = 10.0
+    >>> RidgeConfig(alpha=1.0).to_dict()
+    {'alpha': 1.0}
+    """
 
 
 class Probe(Protocol):
@@ -66,7 +72,15 @@ def _no_progress(description: str, total: int, unit: str) -> AbstractContextMana
 
 @dataclass(frozen=True)
 class ProbeTask:
-    """What a probe learns from."""
+    """What a probe learns from.
+
+    >>> from types import SimpleNamespace
+    >>> import numpy as np, torch
+    >>> images = SimpleNamespace(features=torch.eye(3), labels=np.array([0, 1, 1]))
+    >>> task = ProbeTask(training=images, validation=images, num_classes=2)
+    >>> task.training.features.shape, task.subset
+    (torch.Size([3, 3]), 'train')
+    """
 
     training: Images
     """A class may be missing among them."""

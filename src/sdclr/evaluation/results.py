@@ -22,7 +22,12 @@ from sdclr.storage.documents import read_json_file
 
 
 class ProbeResult(ProbeMeasured):
-    """One probe on one backbone."""
+    """One probe on one backbone.
+
+    >>> result = ProbeResult(per_class_accuracy=[1.0, 0.5], num_test=[30, 10])
+    >>> result.accuracy
+    0.875
+    """
 
     model_config = ConfigDict(frozen=True)
 

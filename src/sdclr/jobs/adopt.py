@@ -26,6 +26,10 @@ def adopt(checkpoint: Path | str, config: PretrainConfig, out: Path | str, *, do
     The target's norms are taken. A pre-training checkpoint takes the place of a fine-tuned file that stood in for it.
     Raises CheckpointError for a damaged or foreign file, and ConfigError where the file contradicts the config, where
     the authors' split lists are not given, or where ``out`` holds another run.
+
+    >>> import sdclr
+    >>> config = sdclr.recipe("cifar10_lt_sdclr").with_values({"data.path": "DATA"})  # doctest: +SKIP
+    >>> run = sdclr.adopt("model_2000.pt", config, "runs/theirs")  # doctest: +SKIP
     """
     source, run = Path(checkpoint), Run(out)
     if config.data.name in AUTHORS_CIFAR_FOLDERS and config.data.splits_dir is None:

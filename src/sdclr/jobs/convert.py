@@ -19,6 +19,11 @@ def convert(
     ``branch`` chooses the norms of a file with two sets: target (dense) or competitor (pruned). The weights are the
     dense ones either way: masks are not part of their files. Raises CheckpointError; nothing is written then. Raises
     ConfigError for an ``out`` that exists, unless ``overwrite``, and always for a run's own backbone.
+
+    >>> import sdclr
+    >>> found = sdclr.convert("model_2000.pt", "theirs.safetensors", overwrite=True)
+    >>> sdclr.load_backbone("theirs.safetensors").feature_dim
+    64
     """
     out = Path(out)
     if out.suffix != ".safetensors":

@@ -63,6 +63,14 @@ def embed(
     left out with a warning (data.on_error=skip). ``as_trained``: ``data`` are to be the images that the run ``source``
     was trained on; a warning says which are not. Raises ConfigError for another kind of output, and for one that exists
     unless ``overwrite``; RunFolderError where another process is writing it, or where OUT.partial is not ours.
+
+    >>> import sdclr
+    >>> config = sdclr.recipe("digits_sdclr").with_values({"epochs": 1, "views.size": 8, "backbone.width": 4})
+    >>> run = sdclr.pretrain(config, "runs/tiny")
+    >>> import numpy as np
+    >>> out = sdclr.embed(run, config.data, "features.npz", overwrite=True)
+    >>> np.load(out)["features"].shape
+    (1437, 32)
     """
     out, show = Path(out), progress or NoProgress()
     _check_output(out)

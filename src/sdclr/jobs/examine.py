@@ -80,6 +80,13 @@ def examine(
     ``data_path`` replaces the config's when the images have moved. ``network``: your own module, for a run with one;
     its starting weights are not known, and nothing is compared with them. Raises MissingInputError where the run is not
     finished or its images are gone, and ConfigError where they are not those that it was trained on.
+
+    >>> import sdclr
+    >>> config = sdclr.recipe("digits_sdclr").with_values({"epochs": 1, "views.size": 8, "backbone.width": 4})
+    >>> run = sdclr.pretrain(config, "runs/tiny")
+    >>> numbers = sdclr.examine(run)
+    >>> numbers["feature_dim"], numbers["trained"]["effective_rank"] > 1
+    (32, True)
     """
     run, show = (run if isinstance(run, Run) else Run(run)).require(), progress or NoProgress()
     with run:

@@ -13,7 +13,14 @@ Temperature = Annotated[float, Field(ge=1e-6, le=1e6)]
 
 
 class MethodConfig(Section):
-    """Base of every method's settings. A method gives ``name`` a Literal type and a default."""
+    """Base of every method's settings. A method gives ``name`` a Literal type and a default.
+
+    >>> class MineConfig(MethodConfig):
+    ...     name: Literal["mine"] = "mine"
+    ...     temperature: float = 0.2
+    >>> MineConfig(temperature=0.5).to_dict()
+    {'name': 'mine', 'temperature': 0.5}
+    """
 
     name: str
 

@@ -46,7 +46,20 @@ class Parts:
 
 
 class Method(nn.Module):
-    """Base of the methods. ``network`` is what is kept afterwards; everything else may be thrown away."""
+    """Base of the methods. ``network`` is what is kept afterwards; everything else may be thrown away.
+
+    >>> import torch
+    >>> from sdclr import nt_xent
+    >>> class Mine(Method):
+    ...     def __init__(self, network):
+    ...         super().__init__()
+    ...         self.network = network
+    ...     def forward(self, views):
+    ...         return nt_xent(self.network(views.a), self.network(views.b), 0.2, views.share)
+    >>> a, b = torch.rand(2, 5, 3, 2, 2)
+    >>> Mine(nn.Flatten())(Views(a, b, torch.arange(5))).shape
+    torch.Size([5])
+    """
 
     config: ClassVar[type[MethodConfig]]
     """Settings, for a method from outside the package; ours are named in the METHODS table."""

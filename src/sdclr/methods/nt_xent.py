@@ -42,6 +42,10 @@ def nt_xent(z_a: Tensor, z_b: Tensor, temperature: float | Tensor, share: Share 
 
     ``temperature``: above 0; a number, or a tensor with one element, which gets a gradient where it wants one. Raises
     ConfigError for another temperature and for projections of other shapes.
+
+    >>> z = torch.eye(4)
+    >>> nt_xent(z, z, temperature=0.1).shape  # per image; its mean is the batch's loss
+    torch.Size([4])
     """
     z, temperature = _normalised(z_a, z_b), checked_temperature(temperature)
     if share is not None or len(z_a) > TILED_ABOVE:

@@ -20,6 +20,15 @@ class SDCLR(Method):
     Images the pruned self has forgotten, mostly rare ones, agree least and so weigh most. ``network`` maps images
     [B, 3, S, S] to projections [B, D]; further keywords are :class:`SelfCompetitor`'s. One joint forward and backward
     gives the gradients that the reference collects in three forwards and two backwards.
+
+    >>> import torch
+    >>> from sdclr import Views
+    >>> network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    >>> method = SDCLR(network, temperature=0.2, prune_ratio=0.9)
+    >>> method.on_epoch_start(0)  # the masks of the epoch
+    >>> a, b = torch.rand(2, 16, 3, 8, 8)
+    >>> loss = method(Views(a, b, torch.arange(16)))  # [16], one an image
+    >>> loss.mean().backward()
     """
 
     def __init__(self, network: nn.Module, temperature: float = 0.2, **competitor: Any) -> None:

@@ -76,6 +76,13 @@ class SelfCompetitor(nn.Module):
     Raises ConfigError when nothing is prunable, a prunable weight is computed from other parameters (parametrised,
     spectral_norm, torch.nn.utils.prune) or used by two modules, or a part of the network cannot be copied. Warns when
     less than a quarter of the network's weights are prunable.
+
+    >>> network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU())
+    >>> competitor = SelfCompetitor(network, prune_ratio=0.9)
+    >>> round(float(competitor.sparsity()), 2)
+    0.9
+    >>> competitor.twin[0].parametrizations.weight.original is network[0].weight
+    True
     """
 
     mask_churn: Tensor

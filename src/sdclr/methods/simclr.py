@@ -11,7 +11,14 @@ from sdclr.methods.nt_xent import checked_temperature, nt_xent
 
 
 class SimCLR(Method):
-    """Contrast two views of every image. ``network`` maps images [B, 3, S, S] to projections [B, D]."""
+    """Contrast two views of every image. ``network`` maps images [B, 3, S, S] to projections [B, D].
+
+    >>> from sdclr import Views
+    >>> network = nn.Sequential(nn.Flatten(), nn.Linear(12, 4))
+    >>> a, b = torch.rand(2, 6, 3, 2, 2)
+    >>> SimCLR(network)(Views(a, b, torch.arange(6))).shape
+    torch.Size([6])
+    """
 
     def __init__(self, network: nn.Module, temperature: float = 0.2) -> None:
         super().__init__()

@@ -81,6 +81,18 @@ def register_method(method: type[Any]) -> str:
     ``method``: a subclass of :class:`~sdclr.methods.Method` with two class attributes: ``config``, its settings
     (a subclass of :class:`MethodConfig` whose ``name`` has a Literal type and a default), and ``display_name``. Raises
     ConfigError where one is missing, and for a name that is taken. See docs/extending.md.
+
+    >>> from typing import Literal
+    >>> from sdclr.methods.simclr import SimCLR
+    >>> class CalmConfig(SimCLRConfig):
+    ...     name: Literal["calm"] = "calm"
+    ...     temperature: float = 0.5
+    >>> class Calm(SimCLR):
+    ...     "SimCLR at a high temperature."
+    ...     config, display_name = CalmConfig, "Calm SimCLR"
+    >>> with METHODS.temporarily():
+    ...     register_method(Calm)
+    'calm'
     """
     if problem := why_no_method(method):
         raise ConfigError(f"{shown(repr(method))} cannot be a method: {problem}.")

@@ -191,6 +191,13 @@ def register_recipe(function: Callable[[], PretrainConfig]) -> str:
 
     ``function``: takes nothing and returns a :class:`PretrainConfig`; lists show the first line of its docstring.
     Raises ConfigError for a name that is taken or not plain, and where it returns something else.
+
+    >>> def short_digits():
+    ...     "SDCLR on digits, one epoch."
+    ...     return recipe("digits_sdclr").with_values({"epochs": 1})
+    >>> with RECIPES.temporarily():
+    ...     register_recipe(short_digits)
+    'short_digits'
     """
     if problem := why_no_recipe(function):
         raise ConfigError(f"{shown(repr(function))} cannot be a recipe: {problem}.")

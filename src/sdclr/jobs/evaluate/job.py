@@ -63,6 +63,13 @@ def evaluate(
     usable test or training image does: ``raise`` a DataError that names it, before any work, or ``leave_out``, with a
     warning, and then its accuracy is None and counts in no mean. Default: ``leave_out`` with labels that came later
     (``labels``, or ``data.labels`` in ``settings``), of which there may be few; else ``raise``.
+
+    >>> import sdclr
+    >>> config = sdclr.recipe("digits_sdclr").with_values({"epochs": 1, "views.size": 8, "backbone.width": 4})
+    >>> run = sdclr.pretrain(config, "runs/tiny")
+    >>> evaluation = sdclr.evaluate(run, probes=["knn"])
+    >>> len(evaluation.probe("knn").per_class_accuracy), evaluation.group_convention
+    (10, 'thirds')
     """
     run = (run if isinstance(run, Run) else Run(run)).require()
     check_protocol(protocol)
@@ -107,6 +114,11 @@ def evaluate_classifier(
     ``--test_only``. Writes evaluation/authors_classifier.json, a protocol of its own. Raises
     CheckpointError for a file without a classifier and ConfigError for another architecture or number
     of classes than the run's.
+
+    >>> import sdclr
+    >>> config = sdclr.recipe("cifar10_lt_sdclr").with_values({"data.path": "DATA"})  # doctest: +SKIP
+    >>> run = sdclr.adopt("finetuned.pt", config, "runs/theirs")  # doctest: +SKIP
+    >>> sdclr.evaluate_classifier(run.folder, "finetuned.pt", "linear")  # doctest: +SKIP
     """
     run = (run if isinstance(run, Run) else Run(run)).require()
     if probe not in published_probes():

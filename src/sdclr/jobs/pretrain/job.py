@@ -53,6 +53,12 @@ def pretrain(
     with its value and the reason, which the run folder keeps for a reader. ``observers``: whoever is to be told of
     every step and epoch (:class:`sdclr.Observer`), in the first process. A finished run is returned as it is. Raises
     an :class:`~sdclr.errors.SdclrError` that says what to change; Preempted after a signal, with everything saved.
+
+    >>> import sdclr
+    >>> config = sdclr.recipe("digits_sdclr").with_values({"epochs": 1, "views.size": 8, "backbone.width": 4})
+    >>> run = sdclr.pretrain(config, "runs/tiny")
+    >>> run.backbone_path.is_file()
+    True
     """
     run = Run(out if out is not None else Path("runs") / config.recipe)
     show = LoggedProgress(progress or NoProgress())

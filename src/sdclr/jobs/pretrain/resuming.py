@@ -37,6 +37,12 @@ def resume(
     A method, backbone or data set of your own must be registered first (:func:`sdclr.register_method` and alike): a run
     folder imports nothing. ``observers``: as of :func:`pretrain`. Raises MissingInputError where its images are no
     longer where they were, with the command that says where they are.
+
+    >>> import sdclr
+    >>> config = sdclr.recipe("digits_sdclr").with_values({"epochs": 1, "views.size": 8, "backbone.width": 4})
+    >>> run = sdclr.pretrain(config, "runs/tiny")
+    >>> sdclr.resume("runs/tiny").folder == run.folder  # finished: returned as it is
+    True
     """
     run = Run(folder).require()
     _require_known_entries(run)

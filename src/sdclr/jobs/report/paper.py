@@ -32,7 +32,15 @@ SUBSETS = {"long_tail": "D_i", "balanced": "D_b", "all": "all images"}
 def build_paper_table(
     runs: Sequence[Path | str], protocol: str | None = None, groups: GroupConvention | None = None
 ) -> PaperTable:
-    """Gather evaluated runs of one data set; raises what :func:`~sdclr.jobs.report.arms.read_arms` raises."""
+    """Gather evaluated runs of one data set; raises what :func:`~sdclr.jobs.report.arms.read_arms` raises.
+
+    >>> import sdclr
+    >>> config = sdclr.recipe("digits_sdclr").with_values({"epochs": 1, "views.size": 8, "backbone.width": 4})
+    >>> run = sdclr.pretrain(config, "runs/tiny")
+    >>> evaluation = sdclr.evaluate(run, probes=["linear", "knn"])
+    >>> sdclr.build_paper_table([run]).title
+    'digits, protocol cached'
+    """
     arms, protocol = read_arms(runs, protocol, groups)
     first = arms[0].runs[0]
     dataset = first.evaluation.dataset
@@ -73,7 +81,15 @@ def write_paper_table(
     overwrite: bool = False,
     ours: bool = False,
 ) -> PaperTable:
-    """Build the table and deliver it: "terminal", "markdown", "csv", "latex"; files as :func:`write_report` does."""
+    """Build the table and deliver it: "terminal", "markdown", "csv", "latex"; files as :func:`write_report` does.
+
+    >>> import sdclr
+    >>> config = sdclr.recipe("digits_sdclr").with_values({"epochs": 1, "views.size": 8, "backbone.width": 4})
+    >>> run = sdclr.pretrain(config, "runs/tiny")
+    >>> evaluation = sdclr.evaluate(run, probes=["linear", "knn"])
+    >>> table = sdclr.write_paper_table([run], {"latex"}, out=Path("paper.tex"), overwrite=True)
+    latex report: paper.tex
+    """
     files = {
         "markdown": FileFormat(".md", paper_table.to_markdown, MARKDOWN_MARK),
         "csv": FileFormat(".csv", paper_table.to_csv, ",".join(paper_table.CSV_HEADER)),

@@ -73,6 +73,14 @@ def build_report(
     data set's own convention.
 
     Raises what :func:`~sdclr.jobs.report.arms.read_arms` raises.
+
+    >>> import sdclr
+    >>> config = sdclr.recipe("digits_sdclr").with_values({"epochs": 1, "views.size": 8, "backbone.width": 4})
+    >>> run = sdclr.pretrain(config, "runs/tiny")
+    >>> evaluation = sdclr.evaluate(run, probes=["linear", "knn"])
+    >>> report = sdclr.build_report([run])
+    >>> report.title, [row.probe for row in report.rows]
+    ('SDCLR on digits', ['linear', 'knn'])
     """
     arms, protocol = read_arms(runs, protocol, groups)
     folders = [run for arm in arms for run in arm.runs]
@@ -128,6 +136,13 @@ def write_report(
     lends its name and each format its suffix. A file of the user's that exists is a ConfigError, unless ``overwrite``;
     a page of ours under a default name, in a run folder, or with ``ours`` under any name, is replaced. Raises
     StorageError where a file cannot be written.
+
+    >>> import sdclr
+    >>> config = sdclr.recipe("digits_sdclr").with_values({"epochs": 1, "views.size": 8, "backbone.width": 4})
+    >>> run = sdclr.pretrain(config, "runs/tiny")
+    >>> evaluation = sdclr.evaluate(run, probes=["linear", "knn"])
+    >>> report = sdclr.write_report([run], {"html"}, out=Path("report.html"), overwrite=True)
+    html report: report.html
     """
     if not runs:
         raise ConfigError("report needs at least one run folder.")

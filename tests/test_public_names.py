@@ -1,0 +1,48 @@
+"""Every public name has a docstring with an example, and the examples run one after another in one folder."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import sdclr
+from sdclr.evaluation.probes import PROBES
+from sdclr.presentation.report import CURVES
+
+NEED_FILES_OF_THE_AUTHORS = ("adopt", "evaluate_classifier")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, golden: Path) -> Path:
+    """Where all examples run: a training that one of them begins is there for the next."""
+    folder = tmp_path_factory.mktemp("examples")
+    shutil.copy(golden / "upstream_sdclr_resnet18_w8.pt", folder / "model_2000.pt")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def own_entries() -> Iterator[None]:
+    curves = dict(CURVES)
+    with PROBES.temporarily():
+        yield
+    CURVES.clear()
+    CURVES.update(curves)
+
+
+@pytest.mark.parametrize("name", sdclr.__all__)
+def test_the_example_of_a_public_name_runs(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    public = getattr(sdclr, name)
+    module = importlib.import_module(public.__module__)
+    names = {key: value for key, value in vars(module).items() if key != "annotations"}  # as in a user's script
+    (test,) = doctest.DocTestFinder(recurse=False).find(public, name, module, globs=names)
+    runnable = [one for one in test.examples if not one.options.get(doctest.SKIP)]
+    assert len(runnable) > (0 if name not in NEED_FILES_OF_THE_AUTHORS else -1), f"{name} has no example"
+    said: list[str] = []
+    doctest.DocTestRunner().run(test, out=said.append)
+    assert not said, "".join(said)
