@@ -78,14 +78,17 @@ def test_the_section_on_speed_takes_the_newest_file_and_says_what_is_not_met(
     results.mkdir(parents=True)
     monkeypatch.setattr(readme_table, "ROOT", tmp_path)
     assert "no results" in readme_table.section()
-    bound = {"key": "k", "meaning": "ours / theirs", "device": "cpu", "direction": ">=", "limit": 2, "why": ""}
+    key = "views_over_pil"
+    bound = {"key": key, "meaning": "ours / theirs", "device": "cpu", "direction": ">=", "limit": 2, "why": ""}
+    straw_man = {"key": "withdrawn", "value": 9.0, "met": True, "meaning": "straw man"}
     for day, value in ((2, 1.5), (1, 3.0)):
         facts = {
             "kind": "bench", "created": f"2026-01-0{day}", "date": f"2026-01-0{day}", "hardware": "CPU: x",
             "settings": {"backbone": "resnet18", "width": 64, "size": 32, "batch": 128,
                          "work": ["resnet18", 64, 32, 128]}, "n": 3, "elapsed_seconds": 60.0,
             "torch": "2", "load_before": 0.0,
-            "bounds": [bound | {"value": value, "met": value >= 2}], "ratio_ranges": {"k": [1.0, 4.0]}, "ratios": {},
+            "bounds": [bound | {"value": value, "met": value >= 2}, bound | straw_man],
+            "ratio_ranges": {key: [1.0, 4.0]}, "ratios": {},
             "seconds": {"sdclr_step[fp32]": {"median": 2.0}}, "matmul_flops_per_second": {"fp32": 10.0},
             "flops_per_step": 10, "peak_memory_bytes": {}, "not_installed": [],
         }  # fmt: skip
@@ -94,6 +97,7 @@ def test_the_section_on_speed_takes_the_newest_file_and_says_what_is_not_met(
     (results / "3.json").write_text(json.dumps(facts | {"created": "2026-01-03"}))
     section = readme_table.section()
     assert "| ours / theirs | 1.50 | 1.00 .. 4.00 | at least 2 | not met |" in section
+    assert "straw man" not in section, "a comparison that was withdrawn since"
     assert "| sdclr_step[fp32] | 2 | 128 | 50% |" in section
     assert "On CUDA: not measured yet" in section
 

@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
@@ -95,11 +96,11 @@ class ReferenceStep:
 
 
 def host_sort(competitor: SelfCompetitor) -> list[Tensor]:
-    """The reference's way to masks: every magnitude to the host, a full sort, one comparison a layer."""
+    """The reference's way to masks: every magnitude to the host, a full sort by NumPy, one comparison a layer."""
     weights = [parameter.detach() for parameter in competitor.parameters() if parameter.ndim == 4]
-    magnitudes = torch.cat([weight.abs().flatten().cpu() for weight in weights])
-    threshold = magnitudes.sort().values[math.ceil(competitor.prune_ratio * len(magnitudes))]
-    return [(weight.abs() >= threshold.to(weight.device)).float() for weight in weights]
+    magnitudes = np.concatenate([weight.abs().cpu().numpy().ravel() for weight in weights])
+    threshold = float(np.sort(magnitudes)[math.ceil(competitor.prune_ratio * len(magnitudes))])
+    return [(weight.abs() >= threshold).float() for weight in weights]
 
 
 def drain(batches: Iterator[object], step: Callable[..., object], num: int) -> float:

@@ -252,7 +252,7 @@ def _ratios(
         "end_to_end_over_reference_compute": round_ratios(of("reference_step"), of(ours_end_to_end, "mask_refresh")),
         "reference_step_over_sdclr_step": round_ratios(of("reference_step"), of(ours_step)),
         "views_over_pil": round_ratios(of("pil_views"), of("views")),
-        "mask_refresh_over_host_sort": round_ratios(of("host_sort"), of("mask_refresh")),
+        "host_sort_over_mask_refresh": round_ratios(of("host_sort"), of("mask_refresh")),
         "data_wait_share": waiting[ours_end_to_end][-n:],
         "reference_data_wait_share": waiting["reference_end_to_end"][-n:],
         "views_share_of_step": [1 - r for r in round_ratios(of(ours_step), of(f"sdclr_with_views[{main}]"))],

@@ -50,6 +50,20 @@ def test_masks_equal_the_reference_exactly(golden: Path) -> None:
                 np.testing.assert_array_equal(mask.numpy(), values[f"{tag}_mask{i}_{j}"])
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("prune_ratio", [0.0, 0.3, 0.5, 0.9, 0.999])
+def test_masks_are_those_of_a_full_sort_whatever_ties(dtype: torch.dtype, prune_ratio: float) -> None:
+    generator = torch.Generator().manual_seed(1)
+    weights = [torch.randn(7, 5, generator=generator), torch.randint(-2, 3, (40,), generator=generator) / 4]
+    weights = [w.to(dtype) for w in weights]
+    before = [w.clone() for w in weights]
+    magnitudes = torch.cat([w.abs().flatten() for w in weights]).sort().values
+    threshold = magnitudes[min(math.ceil(prune_ratio * 75), 74)]
+    for mask, weight, old in zip(magnitude_masks(weights, prune_ratio), weights, before, strict=True):
+        assert torch.equal(mask, weight.abs() >= threshold)
+        assert torch.equal(weight, old), "weights keep their order"
+
+
 def test_masks_keep_the_largest_weights_under_one_threshold(network: nn.Module) -> None:
     competitor = SelfCompetitor(network, prune_ratio=0.7)
     masks = competitor.masks()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 
@@ -13,6 +14,8 @@ from sdclr.evaluation.features import Labels
 from sdclr.evaluation.knn import knn_predict
 from sdclr.evaluation.logistic_probe import INVERSE_REGULARISATIONS, LogisticProbe, fit_logistic_probe
 from sdclr.evaluation.probe import ProbeConfig, ProbeTask
+
+_CPU = torch.device("cpu")
 
 
 class LogisticConfig(ProbeConfig):
@@ -47,7 +50,15 @@ class LogisticOnFeatures:
             features, validation = task.features, task.validation
             held_out = validation.features
             with task.progress(f"logistic probe ({task.subset})", len(strengths), "fits") as advance:
-                probe = fit_logistic_probe(features, task.labels, held_out, validation.labels, strengths, advance)
+                probe = fit_logistic_probe(
+                    features,
+                    task.labels,
+                    held_out,
+                    validation.labels,
+                    strengths,
+                    advance,
+                    task.device,
+                )
             if probe.validation_accuracy is not None:
                 self._how.append(f"validation accuracy {probe.validation_accuracy:.4f}")
         self._strengths.append(probe.inverse_regularisation)
@@ -60,9 +71,10 @@ class LogisticOnFeatures:
             strength = 1.0
             self._shots.append(len(labels) // len(np.unique(labels)))
         else:
-            strength = choose_strength(features, labels, task.seed, self.config.inverse_regularisations)
+            strengths = self.config.inverse_regularisations
+            strength = choose_strength(features, labels, task.seed, strengths, task.device)
             self._how.append("chosen inside the training folds")
-        return fit_logistic_probe(features, labels, features[:0], labels[:0], (strength,))
+        return fit_logistic_probe(features, labels, features[:0], labels[:0], (strength,), device=task.device)
 
     def predict(self, features: Tensor) -> Labels:
         assert self.probe is not None
@@ -88,6 +100,7 @@ def choose_strength(
     labels: Labels,
     seed: int,
     strengths: Sequence[float] = INVERSE_REGULARISATIONS,
+    device: torch.device = _CPU,
 ) -> float:
     """The best strength on an inner fold; 1.0 where no class has an image to spare for one."""
     classes, inner = np.unique(labels, return_inverse=True)
@@ -97,7 +110,14 @@ def choose_strength(
     rest, held_out = np.flatnonzero(folds != 0), np.flatnonzero(folds == 0)
     if len(np.unique(labels[rest])) < 2 or not len(held_out):
         return 1.0
-    probe = fit_logistic_probe(features[rest], labels[rest], features[held_out], labels[held_out], strengths)
+    probe = fit_logistic_probe(
+        features[rest],
+        labels[rest],
+        features[held_out],
+        labels[held_out],
+        strengths,
+        device=device,
+    )
     return probe.inverse_regularisation
 
 

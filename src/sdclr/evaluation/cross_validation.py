@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from sdclr.compute.stateless_random import Stream, derive, permutation
@@ -20,6 +21,7 @@ from sdclr.evaluation.probes import Subset
 
 NUM_FOLDS = 5
 """Also the number of inner folds of which one chooses the strength of a linear probe."""
+_CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -67,13 +69,14 @@ def cross_validate(
     num_classes: int | None = None,
     subset: Subset = "train",
     seed: int = 0,
+    device: torch.device = _CPU,
     advance: Callable[[int], None] | None = None,
 ) -> CrossValidated:
     """Fit ``probe`` once for each fold, on the other ones, and predict the fold.
 
     ``features`` [N, F]. ``subset`` few_shot: of the other folds as many images of each class as
     the rarest class has there. ``num_classes``: the highest label + 1 if it is not given.
-    ``advance`` is called after every fold.
+    ``device`` is where a probe may compute; ``advance`` is called after every fold.
     """
     total = int(labels.max()) + 1 if num_classes is None else num_classes
     predictions = np.empty_like(labels)
@@ -82,7 +85,7 @@ def cross_validate(
         test, rows = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
         if subset == "few_shot":
             rows = rows[_balanced(labels[rows], seed)]
-        probe.fit(_fold_task(features[rows], labels[rows], total, subset, seed))
+        probe.fit(_fold_task(features[rows], labels[rows], total, subset, seed, device))
         predictions[test] = checked_predictions(probe.predict(features[test]), len(test), total)
         accuracies.append(float((predictions[test] == labels[test]).mean()))
         if advance:
@@ -90,7 +93,14 @@ def cross_validate(
     return CrossValidated(predictions, len(accuracies), accuracies)
 
 
-def _fold_task(features: Tensor, labels: Labels, num_classes: int, subset: Subset, seed: int) -> ProbeTask:
+def _fold_task(
+    features: Tensor,
+    labels: Labels,
+    num_classes: int,
+    subset: Subset,
+    seed: int,
+    device: torch.device,
+) -> ProbeTask:
     return ProbeTask(
         training=GivenImages(features, labels),
         validation=GivenImages(features[:0], labels[:0]),
@@ -98,6 +108,7 @@ def _fold_task(features: Tensor, labels: Labels, num_classes: int, subset: Subse
         subset=subset,
         cross_validated=True,
         seed=seed,
+        device=device,
     )
 
 

@@ -23,6 +23,7 @@ from sdclr.evaluation.features import Labels
 from sdclr.evaluation.probes import Subset
 
 Advance = Callable[[int], None]
+_CPU = torch.device("cpu")
 Crops = Callable[[Iterable[Tensor], int], Iterator[Tensor]]
 
 
@@ -99,6 +100,8 @@ class ProbeTask:
     """The frozen backbone [B, 3, S, S] -> [B, F], for a probe that needs crops."""
     crops: Crops | None = None
     """(batches of positions [B], epoch from 1) -> uint8 images [B, 3, S, S], cut at random."""
+    device: torch.device = _CPU
+    """Where the run computes; a probe may compute there too."""
     progress: Callable[[str, int, str], AbstractContextManager[Advance]] = _no_progress
     """(description, total, unit) -> a context; call what it gives with the number of units done."""
 

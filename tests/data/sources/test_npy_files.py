@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from sdclr.data.collections.image_arrays import ImageArrays
 from sdclr.data.sources import npy_files
+from sdclr.data.sources.arrays import read_npz
 from sdclr.data.sources.npy_files import read_npy, read_npz_arrays
 from sdclr.errors import DataError
 
@@ -35,6 +38,44 @@ def test_a_plain_array_is_what_numpy_reads(tmp_path: Path, array: np.ndarray) ->
         arrays, held = read_npz_arrays(tmp_path / "x.npz", ["images", "absent"])
         assert (list(arrays), held) == (["images"], ["images", "other"])
         np.testing.assert_array_equal(arrays["images"], array)
+
+
+@pytest.mark.parametrize("shape", [(7, 5, 4, 3), (1, 3, 3, 3), (0, 4, 4, 3), (5, 0, 4, 3)])
+@pytest.mark.parametrize("piece", [1, 100, 1 << 20])
+def test_colour_images_are_what_numpy_reads_whatever_the_pieces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...], piece: int
+) -> None:
+    monkeypatch.setattr(npy_files, "PIECE", piece)
+    images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    for save in (np.savez, np.savez_compressed):
+        save(tmp_path / "x.npz", images=images)
+        found = read_npz_arrays(tmp_path / "x.npz", ["images"])[0]["images"]
+        assert found.shape == shape
+        np.testing.assert_array_equal(found, images)
+
+
+def test_images_are_in_memory_once(tmp_path: Path) -> None:
+    images = np.zeros((20_000, 16, 16, 3), np.uint8)
+    np.savez(tmp_path / "x.npz", train_images=images, train_labels=np.zeros(20_000, np.int64))
+    tracemalloc.start()
+    try:
+        train = read_npz(tmp_path / "x.npz").train
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert isinstance(train, ImageArrays)
+    assert train.images.is_contiguous()
+    assert images.nbytes <= peak <= images.nbytes + 4_000_000
+
+
+def test_a_changed_byte_is_found_by_the_archives_checksum(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (50, 16, 16, 3), dtype=np.uint8)
+    np.savez(tmp_path / "x.npz", images=images)
+    content = bytearray((tmp_path / "x.npz").read_bytes())
+    content[5_000] ^= 1
+    (tmp_path / "x.npz").write_bytes(content)
+    with pytest.raises(DataError, match="CRC"):
+        read_npz_arrays(tmp_path / "x.npz", ["images"])
 
 
 def npy(description: str, shape: str, body: bytes = b"") -> bytes:

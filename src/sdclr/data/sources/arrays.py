@@ -157,6 +157,9 @@ def _to_tensor(images: npt.NDArray[Any], where: str) -> Tensor:
         )
     if 0 in images.shape:
         raise DataError(f"{where}: there are no images (shape {images.shape}).")
-    tensor = torch.from_numpy(np.ascontiguousarray(images))
-    tensor = tensor.unsqueeze(1) if tensor.ndim == 3 else tensor.permute(0, 3, 1, 2)
-    return tensor.expand(-1, 3, -1, -1).contiguous()
+    planes = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
+    if planes.shape[1] == 3 and planes.flags.c_contiguous and planes.flags.writeable:
+        return torch.from_numpy(planes)  # as read_npz lays them out: a second copy may not fit the memory
+    copy = np.empty((len(planes), 3, *planes.shape[2:]), np.uint8)
+    np.copyto(copy, planes)
+    return torch.from_numpy(copy)

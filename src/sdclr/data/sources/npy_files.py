@@ -18,6 +18,8 @@ from sdclr.errors import DataError
 
 LONGEST_HEADER = 10_000
 """Bytes of the text that describes an array."""
+PIECE = 1 << 20
+"""Bytes that are read at a time, straight into the array."""
 _PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
@@ -59,7 +61,7 @@ def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> npt.NDArray[An
 
 
 def _read(file: IO[bytes], size: int) -> npt.NDArray[Any]:
-    """An array whose header agrees with the ``size`` bytes that are there."""
+    """An array whose header agrees with the ``size`` bytes that are there, read once."""
     version = np.lib.format.read_magic(file)
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     if version not in readers:
@@ -73,11 +75,40 @@ def _read(file: IO[bytes], size: int) -> npt.NDArray[Any]:
     there = size - file.tell()
     if numbers * dtype.itemsize != there:
         raise ValueError(f"its header claims {numbers * dtype.itemsize:,} bytes of numbers, and {there:,} follow it")
-    content = file.read(there)
-    if len(content) != there:
-        raise ValueError(f"it is cut off: {len(content):,} of {there:,} bytes are there")
-    array = np.frombuffer(bytearray(content), dtype=dtype)
-    return array.reshape(shape, order="F" if fortran else "C")
+    if dtype == np.uint8 and len(shape) == 4 and shape[3] == 3 and not fortran:
+        return _colour_images(file, shape)
+    array = np.empty(shape, dtype, order="F" if fortran else "C")
+    flat = array.reshape(-1, order="A").view(np.uint8)
+    for first in range(0, there, PIECE):
+        _fill(file, flat[first : first + PIECE], first, there)
+    return array
+
+
+def _colour_images(file: IO[bytes], shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+    """uint8 [N, H, W, 3] whose planes lie one after the other, as networks take them.
+
+    Turning an array of images afterwards would need the memory of two.
+    """
+    num, height, width, channels = shape
+    planes = np.empty((num, channels, height, width), np.uint8)
+    size = height * width * channels
+    step = max(1, PIECE // max(size, 1))
+    piece = np.empty((min(step, num), height, width, channels), np.uint8)
+    for first in range(0, num, step):
+        here = piece[: num - first]
+        _fill(file, here.reshape(-1), first * size, num * size)
+        planes[first : first + step] = here.transpose(0, 3, 1, 2)
+    return planes.transpose(0, 2, 3, 1)
+
+
+def _fill(file: IO[bytes], piece: npt.NDArray[np.uint8], before: int, total: int) -> None:
+    """The next bytes of ``file`` into all of ``piece``; ``before`` of ``total`` were read already."""
+    done = 0
+    while done < len(piece):
+        got = file.readinto(piece[done:])  # type: ignore[attr-defined]
+        if not got:
+            raise ValueError(f"it is cut off: {before + done:,} of {total:,} bytes are there")
+        done += got
 
 
 def _require_memory(size: int, path: Path) -> None:

@@ -65,6 +65,7 @@ class CrossValidation:
                 num_classes=self.frozen.num_classes,
                 subset=row.subset,
                 seed=self.seed,
+                device=self.frozen.device,
                 advance=advance,
             )
 

@@ -24,6 +24,11 @@ class FrozenFeatures:
         self._features: dict[str, Tensor] = {}
 
     @property
+    def device(self) -> torch.device:
+        """Where the backbone is."""
+        return next(self.backbone.parameters()).device
+
+    @property
     def num_classes(self) -> int:
         return len(self.data.class_names)
 
