@@ -6,7 +6,7 @@ all plain backgrounds copies. Both together are needed. Equal files are found by
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import imagehash
 import numpy as np
@@ -21,10 +21,12 @@ from sdclr.errors import DataError
 from sdclr.evaluation.rarity.neighbours import Neighbours
 
 Hashes = npt.NDArray[np.uint8]
-MOST_BITS = 10
-"""Of 64: hashes of unrelated images differ in 32 on average, of a brighter copy in 0 to 6."""
-REACH = 0.7
-"""Copies are nearer than this share of the distance at which images usually have 10 neighbours."""
+COPY_RULES = ((0.7, 14), (1.1, 6))
+"""(reach, bits): what is very near may differ more in its hash, and the other way round.
+
+The reach is a share of the usual distance to the last neighbour given; of the 64 bits of a hash 32
+differ between unrelated images on average, and 0 to 8 between an image and its brighter copy.
+"""
 
 
 def perceptual_hashes(images: Iterable[npt.NDArray[np.uint8] | Tensor | Image.Image]) -> Hashes:
@@ -41,32 +43,47 @@ def perceptual_hashes(images: Iterable[npt.NDArray[np.uint8] | Tensor | Image.Im
 
 
 def near_duplicates(
-    neighbours: Neighbours, hashes: Hashes, *, most_bits: int = MOST_BITS, reach: float = REACH
+    neighbours: Neighbours,
+    hashes: Hashes,
+    rules: Sequence[tuple[float, int]] = COPY_RULES,
 ) -> Tensor:
     """The group of near-duplicates of each image, int64 [N]: the row of the group's first image.
 
-    Two images are copies of each other where one is among the neighbours of the other, at less than
-    ``reach`` times the median distance to the last neighbour given (10 of them is a good number),
-    and their hashes differ in at most ``most_bits``. Copies of copies belong together.
+    Two images are copies of each other where one is among the neighbours of the other (10 or 20 of
+    them are a good number), and where for one of the rules (reach, bits) their distance is at most
+    ``reach`` times the median distance to the last neighbour, and their hashes differ in at most
+    that many ``bits``. Copies of copies belong together.
 
     >>> from sdclr.evaluation.rarity import nearest
     >>> x = torch.tensor([[0.0], [5.0], [0.01], [9.0], [14.0]])
-    >>> near_duplicates(nearest(x, k=2), np.zeros((5, 8), np.uint8)).tolist()
+    >>> near_duplicates(nearest(x, k=2), np.zeros((5, 8), np.uint8), rules=[(0.7, 10)]).tolist()
     [0, 1, 0, 3, 4]
     """
     n, k = neighbours.indices.shape
     if len(hashes) != n:
         raise DataError(f"got {len(hashes)} hashes for {n} images; give one an image.")
-    indices = neighbours.indices.numpy()
-    limit = reach * float(neighbours.distances[:, -1].median())
-    near = neighbours.distances.numpy() <= limit
-    rows, columns = np.repeat(np.arange(n), k)[near.ravel()], indices[near]
+    rows = np.repeat(np.arange(n), k)
+    columns = neighbours.indices.numpy().ravel()
+    reach = neighbours.distances.numpy().ravel() / usual_reach(neighbours)
     bits = np.bitwise_count(hashes[rows] ^ hashes[columns]).sum(axis=1)
-    same = bits <= most_bits
+    same = np.zeros(len(rows), dtype=bool)
+    for largest_reach, most_bits in rules:
+        same |= (reach <= largest_reach) & (bits <= most_bits)
     pairs = (np.ones(int(same.sum()), dtype=np.int8), (rows[same], columns[same]))
     _, labels = connected_components(coo_array(pairs, shape=(n, n)), directed=False)
     _, first = np.unique(labels, return_index=True)
     return torch.from_numpy(first[labels].astype(np.int64))
+
+
+def usual_reach(neighbours: Neighbours) -> float:
+    """Median distance to the last neighbour given; above 0 even where all of them are copies.
+
+    >>> from sdclr.evaluation.rarity import nearest
+    >>> usual_reach(nearest(torch.tensor([[0.0], [1.0], [4.0]]), k=1))
+    1.0
+    """
+    reach = float(neighbours.distances[:, -1].median())
+    return max(reach, float(np.finfo(np.float64).tiny))
 
 
 def fold(order: Tensor, groups: Tensor) -> Tensor:

@@ -53,7 +53,7 @@ class Evidence:
     competitor_view_losses: Tensor | None = None
     """[V, N], of the pruned branch, of the same views."""
     seed: int = 0
-    _neighbours: dict[str, Neighbours] = field(default_factory=dict, repr=False)
+    _neighbours: dict[str, Neighbours] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.features is not None:

@@ -20,8 +20,12 @@ Flags = npt.NDArray[np.bool_]
 KINDS = ("blank", "blurred", "overexposed", "underexposed")
 BLANK_SPREAD = 0.01
 """Two and a half of 255 grey levels: sensor noise on an even surface."""
+WHITE, BLACK = 245, 12
+"""Grey levels of 255 at the ends of the scale."""
 UNUSUAL = 5.0
-"""How many robust standard deviations from the collection's median are unusual."""
+"""How many robust standard deviations below the collection's median sharpness is blurred."""
+UNUSUAL_LIGHT = 3.0
+"""Likewise of brightness, where most pixels are at the end of the scale as well."""
 
 
 class JunkMeasures(NamedTuple):
@@ -34,9 +38,9 @@ class JunkMeasures(NamedTuple):
     brightness: float
     """Mean grey level."""
     white: float
-    """Share of pixels at 250 of 255 and above."""
+    """Share of pixels at WHITE of 255 and above."""
     black: float
-    """Share of pixels at 5 of 255 and below."""
+    """Share of pixels at BLACK of 255 and below."""
 
 
 def measure_junk(image: npt.NDArray[np.uint8] | Tensor) -> JunkMeasures:
@@ -54,7 +58,7 @@ def measure_junk(image: npt.NDArray[np.uint8] | Tensor) -> JunkMeasures:
         around = levels[:-2, 1:-1] + levels[2:, 1:-1] + levels[1:-1, :-2] + levels[1:-1, 2:]
         laplacian = float((around - 4 * inner).var())
     sharpness = float(np.log10((laplacian + 1e-9) / (variance + 1e-9)))
-    white, black = float((grey >= 250).mean()), float((grey <= 5).mean())
+    white, black = float((grey >= WHITE).mean()), float((grey <= BLACK).mean())
     return JunkMeasures(variance**0.5, sharpness, float(levels.mean()), white, black)
 
 
@@ -80,8 +84,8 @@ def junk_flags(measures: Sequence[JunkMeasures]) -> dict[str, Flags]:
     return {
         "blank": blank,
         "blurred": ~blank & (sharp_z < -UNUSUAL),
-        "overexposed": ~blank & (bright_z > UNUSUAL) & (white > 0.5),
-        "underexposed": ~blank & (bright_z < -UNUSUAL) & (black > 0.5),
+        "overexposed": ~blank & (bright_z > UNUSUAL_LIGHT) & (white > 0.5),
+        "underexposed": ~blank & (bright_z < -UNUSUAL_LIGHT) & (black > 0.5),
     }
 
 

@@ -36,6 +36,21 @@ def knn_200(evidence: Evidence) -> Tensor:
     return _knn(evidence, 200)
 
 
+def density_of_surroundings(evidence: Evidence) -> Tensor:
+    return _knn(evidence, surroundings(evidence.num_images))
+
+
+def surroundings(num_images: int) -> int:
+    """A twentieth of the images, at least 10 and at most 200: enough to reach beyond a burst.
+
+    In small collections 200 neighbours reach into every class, in large ones 10 stay inside a burst.
+
+    >>> surroundings(100), surroundings(1000), surroundings(100_000)
+    (10, 50, 200)
+    """
+    return max(10, min(200, round(num_images / 20)))
+
+
 def white_knn_20(evidence: Evidence) -> Tensor:
     return _knn(evidence, 20, "white")
 
@@ -71,7 +86,7 @@ def cluster_size(evidence: Evidence) -> Tensor:
 
 
 def k_centre(evidence: Evidence) -> Tensor:
-    return clusters.k_centre(evidence.unit, COVERED)
+    return clusters.k_centre(evidence.components, COVERED)
 
 
 def typiclust(evidence: Evidence) -> Tensor:

@@ -86,6 +86,13 @@ SCORES: Table[ScoreRow] = Table(
         _row("knn_20", "LightlyStudio typicality", "mean distance to the 20 nearest, as in TypiClust"),
         _row("knn_50", "50 neighbours", "mean distance to the 50 nearest"),
         _row("knn_200", "200 neighbours", "mean distance to the 200 nearest"),
+        ScoreRow(
+            "density",
+            "Density",
+            "mean distance to the nearest twentieth of the images, 10 to 200 of them",
+            _FEATURES,
+            "sdclr.evaluation.rarity.scoring:density_of_surroundings",
+        ),
         _row("white_knn_20", "20 neighbours, whitened", "the same on 128 whitened principal components"),
         _row("white_knn_200", "200 neighbours, whitened", "the same on 128 whitened principal components"),
         _row("lof_20", "Local outlier factor", "density of the 20 nearest over one's own"),
