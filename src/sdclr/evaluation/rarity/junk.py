@@ -104,6 +104,6 @@ def _grey(image: npt.NDArray[np.uint8] | Tensor) -> npt.NDArray[np.float64]:
     if pixels.ndim == 2:
         return pixels.astype(np.float64)
     if pixels.shape[0] == 3 and pixels.shape[2] != 3:
-        pixels = pixels.transpose(1, 2, 0)
+        pixels = np.ascontiguousarray(pixels.transpose(1, 2, 0))
     weights = np.array([0.299, 0.587, 0.114])
     return pixels.astype(np.float64) @ weights
