@@ -84,8 +84,8 @@ def junk_flags(measures: Sequence[JunkMeasures]) -> dict[str, Flags]:
     return {
         "blank": blank,
         "blurred": ~blank & (sharp_z < -UNUSUAL),
-        "overexposed": ~blank & (bright_z > UNUSUAL_LIGHT) & (white > 0.5),
-        "underexposed": ~blank & (bright_z < -UNUSUAL_LIGHT) & (black > 0.5),
+        "overexposed": (bright_z > UNUSUAL_LIGHT) & (white > 0.5),
+        "underexposed": (bright_z < -UNUSUAL_LIGHT) & (black > 0.5),
     }
 
 
