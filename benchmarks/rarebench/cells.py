@@ -212,7 +212,7 @@ def _planted(collection: Collection, encoder: str) -> dict[str, Any]:
         "originals_folded": _rounded((folded[:n] != np.arange(n)).mean()),
         "scores": {},
     }
-    for name in ("random", "knn_1", *CANDIDATES, "k_centre", "rare_clusters"):
+    for name in ("random", "knn_1", *CANDIDATES):
         row = SCORES[name]
         before = row.score(clean).numpy()
         plain, with_groups = row.score(mixed).numpy(), row.score(grouped).numpy()

@@ -106,11 +106,16 @@ class Evidence:
         assert self.features is not None
         return principal_components(self.features, self.dims)[0]
 
+    @cached_property
+    def directions(self) -> Tensor:
+        """Principal components as rows of length one: the direction from the mean, [N, D]."""
+        return unit_rows(self.components)
+
     def neighbours(self, k: int, preparation: str = "unit") -> Neighbours:
         """The k nearest of each image, of another group where groups are given.
 
         k is capped at the number of images that all can have, as it is in small collections.
-        ``preparation``: "unit" rows, "components" or "white".
+        ``preparation``: "unit" rows, "components", "directions" or "white".
         """
         most = min(most_neighbours(self.num_images, self.groups), max(k, MOST_NEIGHBOURS))
         found = self._neighbours.get(preparation)

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from sdclr.evaluation.rarity import clusters, density, training_signals
 from sdclr.evaluation.rarity.evidence import Evidence
+from sdclr.evaluation.rarity.preparation import unit_rows
 
-COVERED = 2000
+COVERED = 1000
 """Images that k-centre takes one after another; nobody looks at more."""
 
 
@@ -87,6 +88,24 @@ def cluster_size(evidence: Evidence) -> Tensor:
 
 def k_centre(evidence: Evidence) -> Tensor:
     return clusters.k_centre(evidence.components, COVERED)
+
+
+def covering_2(evidence: Evidence) -> Tensor:
+    return _covering(evidence, 2)
+
+
+def covering_4(evidence: Evidence) -> Tensor:
+    return _covering(evidence, 4)
+
+
+def _covering(evidence: Evidence, k: int) -> Tensor:
+    """k-centre over modes: directions from the mean, averaged over k neighbours, of length one."""
+    k = min(k, evidence.num_images // 10)  # few images would all become their mean
+    if k == 0:
+        return clusters.k_centre(evidence.directions)
+    nearest = evidence.neighbours(k, "directions").indices
+    modes = unit_rows(clusters.smoothed(evidence.directions, nearest))
+    return clusters.k_centre(modes, COVERED)
 
 
 def typiclust(evidence: Evidence) -> Tensor:

@@ -99,6 +99,8 @@ SCORES: Table[ScoreRow] = Table(
         _row("centre_distance", "Distance to centre", "distance to the centre of its k-means cluster"),
         _row("cluster_size", "Cluster size", "minus the size of its k-means cluster"),
         _row("k_centre", "k-centre", "greedy covering, farthest first", is_order=True),
+        _row("covering_2", "Covering, 2", "k-centre over modes, averages of 3 images", is_order=True),
+        _row("covering_4", "Covering, 4", "k-centre over modes, averages of 5 images", is_order=True),
         _row("typiclust", "TypiClust", "one typical image a cluster, largest first", is_order=True),
         _row("rare_clusters", "Rare clusters", "one typical image a cluster, loneliest first", is_order=True),
         _row("mahalanobis", "Mahalanobis", "distance from the mean of unit rows, whitened"),
