@@ -6,7 +6,7 @@ FLOORS := build/floors
 OLDEST_PYTHON ?= python3.11
 NEXT_PYTHON ?= python3.13
 
-.PHONY: demo test test-all test-gpu check check-floors check-newest newest-on bench bench-large clean
+.PHONY: demo rarebench test test-all test-gpu check check-floors check-newest newest-on bench bench-large clean
 
 demo: $(VENV)/.run  ## SimCLR against SDCLR on long-tailed digits, minutes on a CPU
 	$(BIN)/sdclr demo
@@ -63,6 +63,9 @@ $(FLOORS)/.ready: pyproject.toml
 
 bench: $(VENV)/.run  ## what a step costs, against SimCLR and the 2021 reference's way; under 5 minutes on two cores
 	$(BIN)/python benchmarks/step.py
+
+rarebench: $(VENV)/.dev  ## how well scores find rare classes; SDCLR_DATA names a folder with the larger sets
+	$(BIN)/python -m benchmarks.rarebench
 
 bench-large: $(VENV)/.run  ## the same for ResNet-50 at 224 px, which a large CUDA device is held to
 	$(BIN)/python benchmarks/step.py --backbone resnet50 --size 224 --batch 256

@@ -12,12 +12,13 @@ from sdclr import Run
 from sdclr.backbones import BACKBONES
 from sdclr.data import SOURCES
 from sdclr.evaluation.probes import PROBES
+from sdclr.evaluation.rarity import SCORES
 from sdclr.methods import METHODS
 from sdclr.presentation.report import CURVES
 from sdclr.recipes import RECIPES
 
 PAGE = (Path(__file__).parent.parent / "docs" / "extending.md").read_text(encoding="utf-8")
-TABLES = (METHODS, BACKBONES, SOURCES, RECIPES, PROBES)
+TABLES = (METHODS, BACKBONES, SOURCES, RECIPES, PROBES, SCORES)
 
 
 def test_the_blocks_run_one_after_another(
@@ -35,7 +36,7 @@ def test_the_blocks_run_one_after_another(
     finally:
         for key in CURVES.keys() - curves.keys():
             del CURVES[key]
-    assert added == [["far_apart"], ["tinynet"], ["stripes"], ["tiny_digits"], ["ridge", "strong_ridge"]]
+    assert added == [["far_apart"], ["tinynet"], ["stripes"], ["tiny_digits"], ["ridge", "strong_ridge"], ["length"]]
     out = capsys.readouterr().out
     assert "Ridge classifier" in out
     assert "As the schedule set it" in Path("runs/digits/report.html").read_text()

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sdclr.evaluation.probe import ProbeConfig as ProbeConfig
     from sdclr.evaluation.probe import ProbeTask as ProbeTask
     from sdclr.evaluation.probes import register_probe as register_probe
+    from sdclr.evaluation.rarity.table import register_score as register_score
     from sdclr.evaluation.results import Evaluation as Evaluation
     from sdclr.evaluation.results import ProbeResult as ProbeResult
     from sdclr.jobs.adopt import adopt as adopt

@@ -31,6 +31,7 @@ class Stream(IntEnum):
     PROBE = 10
     FOLDS = 11
     EXAMINATION = 12
+    RARITY = 13
 
 
 _GAMMA = 0x9E3779B97F4A7C15

@@ -1,0 +1,105 @@
+"""Near-duplicates and bursts: near by features, confirmed by a perceptual hash, folded into one.
+
+N images, F feature dim. Features alone call all images of a small class copies; hashes alone call
+all plain backgrounds copies. Both together are needed. Equal files are found by data/duplicates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import imagehash
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from torch import Tensor
+
+from sdclr.errors import DataError
+from sdclr.evaluation.rarity.neighbours import Neighbours
+
+Hashes = npt.NDArray[np.uint8]
+COPY_RULES = ((0.7, 14), (1.1, 6))
+"""(reach, bits): what is very near may differ more in its hash, and the other way round.
+
+The reach is a share of the usual distance to the last neighbour given; of the 64 bits of a hash 32
+differ between unrelated images on average, and 0 to 8 between an image and its brighter copy.
+"""
+
+
+def perceptual_hashes(images: Iterable[npt.NDArray[np.uint8] | Tensor | Image.Image]) -> Hashes:
+    """The 64 bits of each image's perceptual hash (imagehash.phash), uint8 [N, 8].
+
+    An image: a Pillow image, or uint8 [H, W], [H, W, 3] or [3, H, W]; sizes may differ.
+
+    >>> grey = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    >>> perceptual_hashes([grey, grey // 2]).shape
+    (2, 8)
+    """
+    bits = [imagehash.phash(_as_pillow(image)).hash.reshape(-1) for image in images]
+    return np.packbits(np.array(bits, dtype=bool).reshape(-1, 64), axis=1)
+
+
+def near_duplicates(
+    neighbours: Neighbours,
+    hashes: Hashes,
+    rules: Sequence[tuple[float, int]] = COPY_RULES,
+) -> Tensor:
+    """The group of near-duplicates of each image, int64 [N]: the row of the group's first image.
+
+    Two images are copies of each other where one is among the neighbours of the other (10 or 20 of
+    them are a good number), and where for one of the rules (reach, bits) their distance is at most
+    ``reach`` times the median distance to the last neighbour, and their hashes differ in at most
+    that many ``bits``. Copies of copies belong together.
+
+    >>> from sdclr.evaluation.rarity import nearest
+    >>> x = torch.tensor([[0.0], [5.0], [0.01], [9.0], [14.0]])
+    >>> near_duplicates(nearest(x, k=2), np.zeros((5, 8), np.uint8), rules=[(0.7, 10)]).tolist()
+    [0, 1, 0, 3, 4]
+    """
+    n, k = neighbours.indices.shape
+    if len(hashes) != n:
+        raise DataError(f"got {len(hashes)} hashes for {n} images; give one an image.")
+    rows = np.repeat(np.arange(n), k)
+    columns = neighbours.indices.numpy().ravel()
+    reach = neighbours.distances.numpy().ravel() / usual_reach(neighbours)
+    bits = np.bitwise_count(hashes[rows] ^ hashes[columns]).sum(axis=1)
+    same = np.zeros(len(rows), dtype=bool)
+    for largest_reach, most_bits in rules:
+        same |= (reach <= largest_reach) & (bits <= most_bits)
+    pairs = (np.ones(int(same.sum()), dtype=np.int8), (rows[same], columns[same]))
+    _, labels = connected_components(coo_array(pairs, shape=(n, n)), directed=False)
+    _, first = np.unique(labels, return_index=True)
+    return torch.from_numpy(first[labels].astype(np.int64))
+
+
+def usual_reach(neighbours: Neighbours) -> float:
+    """Median distance to the last neighbour given; above 0 even where all of them are copies.
+
+    >>> from sdclr.evaluation.rarity import nearest
+    >>> usual_reach(nearest(torch.tensor([[0.0], [1.0], [4.0]]), k=1))
+    1.0
+    """
+    reach = float(neighbours.distances[:, -1].median())
+    return max(reach, float(np.finfo(np.float64).tiny))
+
+
+def fold(order: Tensor, groups: Tensor) -> Tensor:
+    """``order`` (rows, best first) with only the first row of each group, int64 [M].
+
+    >>> fold(torch.tensor([2, 0, 1, 3]), groups=torch.tensor([0, 1, 0, 3])).tolist()
+    [2, 1, 3]
+    """
+    _, first = np.unique(groups[order].numpy(), return_index=True)
+    return order[torch.from_numpy(np.sort(first))]
+
+
+def _as_pillow(image: npt.NDArray[np.uint8] | Tensor | Image.Image) -> Image.Image:
+    if isinstance(image, Image.Image):
+        return image
+    pixels = image.numpy() if isinstance(image, Tensor) else image
+    if pixels.ndim == 3 and pixels.shape[0] == 3 and pixels.shape[2] != 3:
+        pixels = pixels.transpose(1, 2, 0)
+    return Image.fromarray(np.ascontiguousarray(pixels))

@@ -1,0 +1,162 @@
+"""What scores may read of a collection, with everything that several scores share computed once.
+
+N images, F feature dim, E epochs, V views, D projection dim.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from sdclr.errors import DataError
+from sdclr.evaluation.rarity.clusters import Clusters, k_means, usual_number_of_clusters
+from sdclr.evaluation.rarity.neighbours import Neighbours, most_neighbours, nearest
+from sdclr.evaluation.rarity.preparation import (
+    principal_components,
+    require_usable,
+    unit_rows,
+    whitened,
+)
+
+MOST_NEIGHBOURS = 200
+"""Neighbours that are searched at once; no score of the table reads more."""
+
+
+@dataclass(eq=False)
+class Evidence:
+    """What is known of N images. Give what there is; a score that needs more says so.
+
+    Neighbours and clusters are found once, on unit rows of the features, and shared by the scores.
+
+    >>> evidence = Evidence(torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 2.0]]))
+    >>> evidence.num_images, evidence.neighbours(1).indices.flatten().tolist()
+    (3, [1, 2, 1])
+    """
+
+    features: Tensor | None = None
+    """[N, F]"""
+    groups: Tensor | None = None
+    """int64 [N]: images of one group (a burst, a tile) are no neighbours of each other."""
+    losses: Tensor | None = None
+    """[E, N], the loss of each image by epoch; NaN where an epoch left it out."""
+    masses: Tensor | None = None
+    """[E, N], training_signals.hardest_mass of each image by epoch; NaN likewise."""
+    projections: Tensor | None = None
+    """[V, N, D], of the dense branch."""
+    competitor_projections: Tensor | None = None
+    """[V, N, D], of the pruned branch, of the same views."""
+    view_losses: Tensor | None = None
+    """[V, N], losses of the dense branch at one time."""
+    competitor_view_losses: Tensor | None = None
+    """[V, N], of the pruned branch, of the same views."""
+    seed: int = 0
+    _neighbours: dict[str, Neighbours] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.features is not None:
+            require_usable(self.features)
+        lengths = {name: self._length(name) for name in NEEDS if getattr(self, name) is not None}
+        if len(set(lengths.values())) > 1:
+            raise DataError(f"what is given is of different numbers of images: {lengths}.")
+        if self.groups is not None:
+            most_neighbours(self.num_images, self.groups)
+
+    def _length(self, name: str) -> int:
+        value = getattr(self, name)
+        return len(value) if name == "features" else value.shape[1]
+
+    @property
+    def num_images(self) -> int:
+        """N."""
+        for name in NEEDS:
+            if getattr(self, name) is not None:
+                return self._length(name)
+        raise DataError("nothing is known of the images: give features, losses or projections.")
+
+    def has(self, name: str) -> bool:
+        """Whether this is known, one of NEEDS."""
+        return getattr(self, name) is not None
+
+    @property
+    def dims(self) -> int:
+        """D: 128 principal components, or a quarter of the images where these are few.
+
+        With as many components as images all whitened rows would be equally far apart.
+        """
+        return max(1, min(128, self.num_images // 4))
+
+    @cached_property
+    def unit(self) -> Tensor:
+        """Features with rows of length one, float64 [N, F]."""
+        assert self.features is not None
+        return unit_rows(self.features)
+
+    @cached_property
+    def white(self) -> Tensor:
+        """The largest principal components with variance one, float64 [N, D]."""
+        assert self.features is not None
+        return whitened(self.features, self.dims)
+
+    @cached_property
+    def components(self) -> Tensor:
+        """The largest principal components of unit rows, float64 [N, D]."""
+        assert self.features is not None
+        return principal_components(self.features, self.dims)[0]
+
+    @cached_property
+    def directions(self) -> Tensor:
+        """Principal components as rows of length one: the direction from the mean, [N, D]."""
+        return unit_rows(self.components)
+
+    def neighbours(self, k: int, preparation: str = "unit") -> Neighbours:
+        """The k nearest of each image, of another group where groups are given.
+
+        k is capped at the number of images that all can have, as it is in small collections.
+        ``preparation``: "unit" rows, "components", "directions" or "white".
+        """
+        most = min(most_neighbours(self.num_images, self.groups), max(k, MOST_NEIGHBOURS))
+        found = self._neighbours.get(preparation)
+        if found is None or found.distances.shape[1] < min(k, most):
+            found = nearest(getattr(self, preparation), most, groups=self.groups)
+            self._neighbours[preparation] = found
+        return found.first(min(k, most))
+
+    def distances(self, k: int, preparation: str = "unit") -> Tensor:
+        """Euclidean distances to them, float64 [N, at most k]."""
+        return self.neighbours(k, preparation).distances
+
+    def cosine_distances(self, k: int) -> Tensor:
+        """1 - cosine to them, float64 [N, at most k]: half the square of the distance."""
+        return self.distances(k).square() / 2
+
+    @cached_property
+    def clusters(self) -> Clusters:
+        """k-means on principal components, with the square root of N as the number of clusters."""
+        return self.clusters_of(usual_number_of_clusters(self.num_images))
+
+    def clusters_of(self, num_clusters: int) -> Clusters:
+        """k-means on principal components."""
+        return k_means(self.components, min(num_clusters, self.num_images), self.seed)
+
+    @cached_property
+    def random(self) -> Tensor:
+        """Uniform numbers, float64 [N], a function of the seed and the position alone."""
+        from sdclr.compute.stateless_random import Stream, derive, uniforms
+
+        key = derive(self.seed, Stream.RARITY)
+        return uniforms(key, torch.arange(self.num_images), 1).flatten().double()
+
+
+NEEDS = (
+    "features",
+    "losses",
+    "masses",
+    "projections",
+    "competitor_projections",
+    "view_losses",
+    "competitor_view_losses",
+)
+"""What a score can need."""

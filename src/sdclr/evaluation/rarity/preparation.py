@@ -1,0 +1,92 @@
+"""What is done to features before a score: checks, rows of length one, whitening.
+
+N images, F feature dim.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sdclr.errors import DataError
+
+SMALLEST_SHARE = 1e-10
+"""Directions with less than this share of the largest variance are rounding, not features."""
+
+SMALLEST_VARIANCE = 1e-24
+"""Of unit rows: below it they differ by rounding alone."""
+
+
+def require_usable(features: Tensor) -> None:
+    """DataError where no score can be made of these features [N, F].
+
+    That is: fewer than two rows, numbers that are not finite, rows that are all the same.
+    """
+    if features.ndim != 2 or not features.shape[1]:
+        shape = tuple(features.shape)
+        raise DataError(f"features must have the shape [images, features], got {shape}.")
+    if len(features) < 2:
+        raise DataError(f"rarity compares images with each other and needs at least 2, got {len(features)}.")
+    finite = features.isfinite().all(dim=1)
+    if not finite.all():
+        first = int((~finite).nonzero()[0])
+        raise DataError(
+            f"the features of {int((~finite).sum())} of {len(features)} images are not finite "
+            f"numbers, the first of them in row {first}. Leave these images out, or use weights "
+            "from before a training diverged."
+        )
+    if (features == features[0]).all():
+        raise DataError(
+            f"the features of all {len(features)} images are the same, so no image is rarer than "
+            "another. Look whether the images differ, and whether the weights are a trained "
+            "network's."
+        )
+
+
+def unit_rows(features: Tensor) -> Tensor:
+    """Rows of length one, float64 [N, F]: distances between them rank as cosines do.
+
+    A row of zeros stays as it is.
+
+    >>> unit_rows(torch.tensor([[3.0, 4.0], [0.0, 0.0]])).tolist()
+    [[0.6, 0.8], [0.0, 0.0]]
+    """
+    return torch.nn.functional.normalize(features.double(), dim=1)
+
+
+def whitened(features: Tensor, dims: int | None = 128) -> Tensor:
+    """Principal components of unit rows, each with variance one: float64 [N, D], D <= dims.
+
+    ``dims``: how many of the largest components are kept; None keeps all that vary. Of these the
+    length of a row is its Mahalanobis distance from the mean.
+
+    >>> x = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [1.0, 0.5]])
+    >>> torch.cov(whitened(x).T).round(decimals=6).abs().tolist()
+    [[1.0, 0.0], [0.0, 1.0]]
+    """
+    components, variances = principal_components(features, dims)
+    return components / variances.sqrt()
+
+
+def principal_components(features: Tensor, dims: int | None = 128) -> tuple[Tensor, Tensor]:
+    """Unit rows on their principal axes, float64 [N, D], largest first; and variances [D].
+
+    >>> x = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])
+    >>> [part.shape for part in principal_components(x, dims=1)]
+    [torch.Size([4, 1]), torch.Size([1])]
+    """
+    require_usable(features)
+    rows = unit_rows(features)
+    rows = rows - rows.mean(dim=0)
+    variances, axes = torch.linalg.eigh(rows.T @ rows / (len(rows) - 1))  # smallest first
+    variances, axes = variances.flip(0), axes.flip(1)
+    kept = variances > SMALLEST_SHARE * variances[0]
+    if variances[0] <= SMALLEST_VARIANCE:
+        raise DataError("the features of all images point the same way, so no image is rarer than another.")
+    count = int(kept.sum())
+    if dims is not None:
+        count = min(count, dims)
+    # the sign of an axis is arbitrary: the largest entry is made positive, on any machine
+    axes = axes[:, :count]
+    largest = axes.gather(0, axes.abs().argmax(dim=0, keepdim=True))
+    return rows @ (axes * largest.sign()), variances[:count]

@@ -1,0 +1,191 @@
+"""The rarity scores by name. A new one is one function and one row; every list and table reads it.
+
+A row is light: reading this table imports no torch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sdclr.errors import ConfigError, DataError
+from sdclr.outside import Table, load, load_outside, origin_of
+from sdclr.safe_text import shown
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sdclr.evaluation.rarity.evidence import Evidence
+
+_FEATURES = ("features",)
+_BRANCHES = ("view_losses", "competitor_view_losses")
+
+
+class ScoreRow(NamedTuple):
+    """A row of the table: all that the rest of the program needs to know of a score."""
+
+    name: str
+    display_name: str
+    """Its heading in every table."""
+    summary: str
+    """What it is, in one line."""
+    needs: tuple[str, ...]
+    """What it reads, of evidence.NEEDS."""
+    function: Any
+    """Evidence -> [N], or "module:name" of it."""
+    is_order: bool = False
+    """Whether it is meant as an order that shows many kinds early, not as a degree of rarity."""
+    origin: str = ""
+    """ "module:Name" of a score from outside the package."""
+
+    def applies_to(self, evidence: Evidence) -> bool:
+        """Whether all that it needs is known."""
+        return all(evidence.has(need) for need in self.needs)
+
+    def score(self, evidence: Evidence) -> Tensor:
+        """Float64 [N], higher = rarer.
+
+        Raises DataError where the evidence lacks something, and where the score is not one finite
+        number for each image.
+        """
+        if lacking := [need for need in self.needs if not evidence.has(need)]:
+            raise DataError(f"the score {self.name} needs {' and '.join(lacking)}, which are not given.")
+        function = load(self.function) if isinstance(self.function, str) else self.function
+        return _checked(self.name, function(evidence), evidence.num_images)
+
+
+def _checked(name: str, values: Any, num_images: int) -> Tensor:
+    import torch
+
+    scores = torch.as_tensor(values)
+    if scores.shape != (num_images,) or scores.dtype == torch.bool or scores.is_complex():
+        raise DataError(
+            f"the score {name} must give one number for each of {num_images} images, "
+            f"got {scores.dtype} of shape {tuple(scores.shape)}."
+        )
+    scores = scores.detach().double().cpu()
+    if not (finite := scores.isfinite()).all():
+        raise DataError(
+            f"the score {name} is not a finite number for {int((~finite).sum())} of {num_images} "
+            f"images, the first of them in row {int((~finite).nonzero()[0])}."
+        )
+    return scores
+
+
+def _row(name: str, display_name: str, summary: str, *needs: str, is_order: bool = False) -> ScoreRow:
+    function = f"sdclr.evaluation.rarity.scoring:{name}"
+    return ScoreRow(name, display_name, summary, needs or _FEATURES, function, is_order)
+
+
+SCORES: Table[ScoreRow] = Table(
+    "score",
+    [
+        ScoreRow("random", "Random", "uniform numbers from the seed", (), "sdclr.evaluation.rarity.scoring:random"),
+        _row("knn_1", "Nearest neighbour", "distance to the nearest other image"),
+        _row("fiftyone", "FiftyOne uniqueness", "weighted distance to the 3 nearest, .6 .3 .1"),
+        _row("cleanlab", "cleanlab", "mean cosine distance to the 10 nearest"),
+        _row("knn_20", "LightlyStudio typicality", "mean distance to the 20 nearest, as in TypiClust"),
+        _row("knn_50", "50 neighbours", "mean distance to the 50 nearest"),
+        _row("knn_200", "200 neighbours", "mean distance to the 200 nearest"),
+        ScoreRow(
+            "density",
+            "Density",
+            "mean distance to the nearest twentieth of the images, 10 to 200 of them",
+            _FEATURES,
+            "sdclr.evaluation.rarity.scoring:density_of_surroundings",
+        ),
+        _row("white_knn_20", "20 neighbours, whitened", "the same on 128 whitened principal components"),
+        _row("white_knn_200", "200 neighbours, whitened", "the same on 128 whitened principal components"),
+        _row("lof_20", "Local outlier factor", "density of the 20 nearest over one's own"),
+        _row("centre_distance", "Distance to centre", "distance to the centre of its k-means cluster"),
+        _row("cluster_size", "Cluster size", "minus the size of its k-means cluster"),
+        _row("k_centre", "k-centre", "greedy covering, farthest first", is_order=True),
+        _row("covering_2", "Covering, 2", "k-centre over modes, averages of 3 images", is_order=True),
+        _row("covering_4", "Covering, 4", "k-centre over modes, averages of 5 images", is_order=True),
+        _row("typiclust", "TypiClust", "one typical image a cluster, largest first", is_order=True),
+        _row("rare_clusters", "Rare clusters", "one typical image a cluster, loneliest first", is_order=True),
+        _row("mahalanobis", "Mahalanobis", "distance from the mean of unit rows, whitened"),
+        _row("loss", "Loss", "the last loss of each image", "losses"),
+        _row("loss_average", "Loss average", "moving average (.97) of the loss, as in BCL", "losses"),
+        _row("colt", "COLT", "minus the moving average of the 10 hardest negatives' mass", "masses"),
+        _row(
+            "disagreement_cosine",
+            "Disagreement, cosine",
+            "1 - cosine between dense and pruned projections",
+            "projections",
+            "competitor_projections",
+        ),
+        _row("disagreement_loss", "Disagreement, loss", "loss of the pruned less the dense branch", *_BRANCHES),
+        _row("disagreement_rank", "Disagreement, rank", "places lost when the branch is pruned", *_BRANCHES),
+    ],
+)
+"""By name, in the order of every table."""
+
+DEFAULT = "knn_200"
+"""The degree of rarity that is shown where none is chosen: docs/rarebench.md says why."""
+
+DEFAULT_ORDER = "k_centre"
+"""The order of a sheet where none is chosen; it shows more kinds early: docs/rarebench.md."""
+
+
+def register_score(score: type) -> ScoreRow:
+    """Add a score of your own, and return its row; it then appears in every list and table.
+
+    ``score`` is a class with these attributes (docs/extending.md has an example):
+
+    - ``name``: as on the command line and in files; ``display_name``: its heading in tables;
+    - ``score(self, evidence)``: an :class:`~sdclr.evaluation.rarity.evidence.Evidence` -> one
+      number for each image, higher = rarer.
+
+    Optional are ``needs`` (``("features",)``), what it reads of the evidence, and ``is_order``. It
+    is called without arguments, is deterministic, and changes nothing. Raises ConfigError that says
+    what is missing.
+
+    >>> class Length:
+    ...     "Length of the feature vector."
+    ...     name, display_name = "length", "Length"
+    ...     def score(self, evidence):
+    ...         return evidence.features.norm(dim=1)
+    >>> with SCORES.temporarily():
+    ...     row = register_score(Length)
+    >>> row.needs, row.summary
+    (('features',), 'Length of the feature vector.')
+    """
+    if problem := why_no_score(score):
+        called = origin_of(score) if isinstance(score, type) else shown(repr(score)[:100])
+        raise ConfigError(f"{called} is no score: {problem}.")
+    row = _row_of(score)
+    SCORES.add(row)
+    return row
+
+
+def load_score(text: str) -> ScoreRow:
+    """Import a score that the command line names as ``module:Name``, and register it."""
+    return register_score(load_outside(text, "score", why_no_score))
+
+
+def _row_of(score: Any) -> ScoreRow:
+    first_line, *_ = (score.__doc__ or score.display_name).strip().splitlines()
+    needs = tuple(getattr(score, "needs", _FEATURES))
+    is_order = bool(getattr(score, "is_order", False))
+
+    def function(evidence: Evidence) -> Any:
+        return score().score(evidence)
+
+    return ScoreRow(score.name, score.display_name, first_line, needs, function, is_order, origin_of(score))
+
+
+def why_no_score(score: Any) -> str:
+    """What keeps an object from being a score, in words; empty where nothing does."""
+    from sdclr.evaluation.rarity.evidence import NEEDS
+
+    if not isinstance(score, type):
+        return f"it must be a class, got {type(score).__name__}"
+    for text in ("name", "display_name"):
+        if not isinstance(getattr(score, text, None), str):
+            return f"it needs {text}, a text"
+    if not callable(getattr(score, "score", None)):
+        return "it has no score()"
+    needs = getattr(score, "needs", _FEATURES)
+    if not isinstance(needs, tuple | list) or set(needs) - set(NEEDS):
+        return f"needs must be a tuple of {', '.join(NEEDS)}, got {needs!r}"
+    return ""

@@ -1,0 +1,160 @@
+"""Scores from what a training saw: losses, COLT's mass, disagreement of the two branches.
+
+N images, B of them in a batch, E epochs, V views, D projection dim. What is given was recorded by a
+run or recomputed from its checkpoint; nothing is computed with a network here.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sdclr.errors import ConfigError, DataError
+
+
+def loss(losses: Tensor) -> Tensor:
+    """The last loss of each image, [N]. ``losses`` [E, N]; NaN where an epoch left it out.
+
+    >>> nan = float("nan")
+    >>> loss(torch.tensor([[1.0, 2.0], [3.0, nan]])).tolist()
+    [3.0, 2.0]
+    """
+    _require_met(losses)
+    last = losses[0].double().clone()
+    for epoch in losses[1:].double():
+        last = torch.where(epoch.isnan(), last, epoch)
+    return last
+
+
+def loss_average(losses: Tensor, momentum: float = 0.97) -> Tensor:
+    """Exponential moving average of each image's loss (BCL, Zhou et al., ICML 2022), [N].
+
+    m = L at the first meeting, later m <- (1 - momentum) L + momentum m.
+
+    >>> loss_average(torch.tensor([[1.0], [2.0]]), momentum=0.5).tolist()
+    [1.5]
+    """
+    _require_met(losses)
+    return moving_average(losses, momentum)
+
+
+def moving_average(values: Tensor, momentum: float) -> Tensor:
+    """The average itself, float64 [N], NaN where an image was never met.
+
+    >>> moving_average(torch.tensor([[1.0], [3.0]]), momentum=0.5).tolist()
+    [2.0]
+    """
+    if not 0 <= momentum < 1:
+        raise ConfigError(f"momentum must be in [0, 1), got {momentum}.")
+    memory = values[0].double().clone()
+    for epoch in values[1:].double():
+        later = (1 - momentum) * epoch + momentum * memory
+        met = torch.where(memory.isnan(), epoch, later)
+        memory = torch.where(epoch.isnan(), memory, met)
+    return memory
+
+
+def hardest_mass(z_a: Tensor, z_b: Tensor, temperature: float = 0.2, k: int = 10) -> Tensor:
+    """COLT's mass of the k hardest negatives of each image of a batch, [B]; LOW = tail.
+
+    a_ij = exp(s_ij) / sum over l != i of exp(s_il), the cosines s over the temperature; rows of the
+    two views are averaged column by column over the same 2B - 2 negatives, then the k largest are
+    summed (Bai et al., ICLR 2023). With fewer negatives than k all are summed.
+
+    >>> z = torch.eye(3, dtype=torch.float64)
+    >>> hardest_mass(z, z, temperature=1.0, k=4).round(decimals=4).tolist()
+    [0.5954, 0.5954, 0.5954]
+    """
+    if z_a.shape != z_b.shape or z_a.ndim != 2 or len(z_a) < 2:
+        shapes = f"{tuple(z_a.shape)} and {tuple(z_b.shape)}"
+        raise DataError(f"two views of at least 2 images are needed, [B, D] each, got {shapes}.")
+    if k < 1 or temperature <= 0:
+        raise ConfigError(f"k and temperature must be positive, got {k} and {temperature}.")
+    b = len(z_a)
+    z = F.normalize(torch.cat([z_a, z_b]), dim=1)
+    logits = z @ z.T / temperature
+    logits.fill_diagonal_(-torch.inf)
+    mass = logits.softmax(dim=1)  # [2B, 2B]
+    mean = (mass[:b] + mass[b:]) / 2  # [B, 2B]
+    own = torch.eye(b, dtype=torch.bool, device=mean.device).repeat(1, 2)
+    negatives = mean[~own].view(b, 2 * b - 2)
+    return negatives.topk(min(k, 2 * b - 2), dim=1).values.sum(dim=1)
+
+
+def hardest_mass_average(masses: Tensor, momentum: float = 0.97) -> Tensor:
+    """COLT's memory: the moving average of each image's mass by epoch, [N]; LOW = tail.
+
+    >>> hardest_mass_average(torch.tensor([[0.5], [1.5]]), momentum=0.5).tolist()
+    [1.0]
+    """
+    _require_met(masses)
+    return moving_average(masses, momentum)
+
+
+def disagreement_by_cosine(target: Tensor, competitor: Tensor) -> Tensor:
+    """1 - cosine between the dense and the pruned branch's projections, mean over views, [N].
+
+    ``target``, ``competitor``: [V, N, D] of the same views.
+
+    >>> x, y = torch.tensor([[[1.0, 0.0]]]), torch.tensor([[[0.0, 1.0]]])
+    >>> disagreement_by_cosine(x, y).tolist(), disagreement_by_cosine(x, x).tolist()
+    ([1.0], [0.0])
+    """
+    _require_same_shape(target, competitor)
+    cosine = F.cosine_similarity(target.double(), competitor.double(), dim=-1)
+    return 1 - cosine.mean(dim=0)
+
+
+def disagreement_by_loss(target: Tensor, competitor: Tensor) -> Tensor:
+    """Loss of the pruned branch less that of the dense one, mean over views, [N].
+
+    What pruning made harder is what the network had memorised (Jiang et al., ICML 2021). ``target``,
+    ``competitor``: losses [V, N] of the same views.
+
+    >>> disagreement_by_loss(torch.tensor([[1.0]]), torch.tensor([[1.5]])).tolist()
+    [0.5]
+    """
+    _require_same_shape(target, competitor)
+    return (competitor.double() - target.double()).mean(dim=0)
+
+
+def disagreement_by_rank(target: Tensor, competitor: Tensor) -> Tensor:
+    """How many places an image moves up when images are sorted by the pruned branch's loss, [N].
+
+    In shares of N, mean over views; ties share their mean place. Unlike the loss itself it does not
+    depend on how far pruning shifts all losses.
+
+    >>> target, competitor = torch.tensor([[1.0, 2.0]]), torch.tensor([[4.0, 3.0]])
+    >>> disagreement_by_rank(target, competitor).tolist()
+    [0.5, -0.5]
+    """
+    _require_same_shape(target, competitor)
+    return (_places(competitor) - _places(target)).mean(dim=0) / target.shape[1]
+
+
+def _places(values: Tensor) -> Tensor:
+    """Mean places [V, N] in each row, smallest first."""
+    from scipy.stats import rankdata
+
+    return torch.from_numpy(rankdata(values.double().numpy(), axis=1))
+
+
+def _require_same_shape(target: Tensor, competitor: Tensor) -> None:
+    if target.shape != competitor.shape or target.ndim < 2 or not len(target):
+        shapes = f"{tuple(target.shape)} and {tuple(competitor.shape)}"
+        raise DataError(f"both branches need the same views of the same images, got {shapes}.")
+    if not (target.isfinite().all() and competitor.isfinite().all()):
+        raise DataError("a branch gave numbers that are not finite. Use weights from before a training diverged.")
+
+
+def _require_met(values: Tensor) -> None:
+    if values.ndim != 2 or not values.numel():
+        raise DataError(f"records must be [epochs, images], got {tuple(values.shape)}.")
+    if values.isinf().any():
+        raise DataError("records hold infinite numbers. Use epochs from before a training diverged.")
+    if (never := values.isnan().all(dim=0)).any():
+        raise DataError(
+            f"{int(never.sum())} of {values.shape[1]} images have no record in any epoch, the first "
+            f"of them in column {int(never.nonzero()[0])}. Record at least one epoch of all images."
+        )

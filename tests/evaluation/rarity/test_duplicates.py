@@ -1,0 +1,73 @@
+"""Copies are folded; what only looks alike to one of the two, features or hash, is not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageEnhance
+
+from sdclr.errors import DataError
+from sdclr.evaluation.rarity import fold, near_duplicates, nearest, perceptual_hashes
+
+
+def picture(seed: int) -> Image.Image:
+    coarse = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize((64, 64), Image.Resampling.BICUBIC)
+
+
+@pytest.fixture(scope="module")
+def images() -> list[Image.Image]:
+    """30 pictures; 30 and 31 are copies of 4, brighter and cut."""
+    originals = [picture(seed) for seed in range(30)]
+    brighter = ImageEnhance.Brightness(originals[4]).enhance(1.05)
+    cut = originals[4].resize((64, 64), box=(1, 1, 63, 63))
+    return [*originals, brighter, cut]
+
+
+def features(of: list[Image.Image]) -> torch.Tensor:
+    return torch.stack([torch.from_numpy(np.asarray(image.resize((8, 8))).flatten().copy()).float() for image in of])
+
+
+def test_copies_have_one_group_and_others_are_alone(images: list[Image.Image]) -> None:
+    groups = near_duplicates(nearest(features(images), 10), perceptual_hashes(images))
+    assert groups[[4, 30, 31]].tolist() == [4, 4, 4]
+    others = [row for row in range(30) if row != 4]
+    assert groups[others].tolist() == others
+
+
+def test_near_features_with_other_hashes_are_no_copies(images: list[Image.Image]) -> None:
+    x = torch.randn(32, 3, generator=torch.Generator().manual_seed(0))
+    x[1] = x[0]
+    groups = near_duplicates(nearest(x, 10), perceptual_hashes(images))
+    assert groups[:2].tolist() == [0, 1]
+
+
+def test_equal_hashes_with_far_features_are_no_copies() -> None:
+    x = 10 * torch.randn(32, 3, generator=torch.Generator().manual_seed(0))
+    x[20:] += 1e-3 * torch.arange(12).unsqueeze(1)
+    groups = near_duplicates(nearest(x, 10), np.zeros((32, 8), np.uint8), rules=[(0.01, 64)])
+    assert groups.tolist() == list(range(32))
+
+
+def test_a_collection_of_copies_alone_is_one_group() -> None:
+    x = torch.zeros(6, 3)
+    x[5] = 1e-9
+    assert near_duplicates(nearest(x, 3), np.zeros((6, 8), np.uint8)).tolist()[:5] == [0] * 5
+
+
+def test_folding_keeps_the_best_of_each_group_in_order() -> None:
+    assert fold(torch.tensor([3, 1, 0, 2]), torch.tensor([0, 1, 2, 1])).tolist() == [3, 0, 2]
+
+
+def test_a_hash_for_each_image_is_asked_for() -> None:
+    with pytest.raises(DataError, match="3 hashes for 2 images"):
+        near_duplicates(nearest(torch.tensor([[0.0], [1.0]]), 1), np.zeros((3, 8), np.uint8))
+
+
+def test_layouts_give_the_same_hash() -> None:
+    pixels = np.asarray(picture(3))
+    planes = torch.from_numpy(pixels.transpose(2, 0, 1).copy())
+    hashes = perceptual_hashes([pixels, planes, Image.fromarray(pixels)])
+    assert (hashes == hashes[0]).all()
+    assert perceptual_hashes([]).shape == (0, 8)
