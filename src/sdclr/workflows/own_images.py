@@ -25,7 +25,7 @@ from sdclr.data.image_files import ImageFiles
 from sdclr.data.split_folders import has_splits
 from sdclr.data.tables import TABLE_SUFFIXES
 from sdclr.data.zip_files import ZIP_SUFFIX
-from sdclr.device import free_memory, resolve_device
+from sdclr.device import bf16_speedup_of_cpu, free_memory, resolve_device
 from sdclr.errors import ConfigError, DataError, SdclrError
 from sdclr.jobs.pretrain import Preview, preview
 from sdclr.output_files import output_file
@@ -53,6 +53,8 @@ def own_config(path: str, values: dict[str, Any], out: Path, console: Console) -
     run = Run(out)
     run.require_elsewhere(path)
     if run.exists:
+        if values.get("precision") == "auto":  # decided when the run began, maybe on another machine
+            values = {name: value for name, value in values.items() if name != "precision"}
         return PretrainConfig.from_yaml(run.config_path).with_values({**values, "data.path": path}), []
     data = own_data(path, {name: value for name, value in values.items() if name.startswith("data.")})
     seen = _layout(data, values, out)  # in the images themselves
@@ -73,6 +75,7 @@ def own_config(path: str, values: dict[str, Any], out: Path, console: Console) -
         given=values,
         trained=_trained_network(values.get("weights")),
         remarks=collection.remarks,
+        bf16_speedup=bf16_speedup_of_cpu() if device.type == "cpu" else None,
     )
     choices = [*seen, *choices]
     _explain(len(found), choices, console)
