@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from sdclr.backbones import BackboneConfig, build_backbone
+from sdclr.compute import device as device_module
 from sdclr.compute.device import (
     autocast,
+    bf16_speedup_of_cpu,
     compiled,
     describe_device,
     explain_out_of_memory,
@@ -29,6 +31,19 @@ def test_what_cannot_compute_here_is_refused() -> None:
     for name, words in (("mps", "not supported"), ("gpu", "must be auto, cpu, cuda"), ("cuda:99", "CUDA devices")):
         with pytest.raises(ConfigError, match=words):
             resolve_device(name)
+
+
+def test_the_speedup_by_bf16_is_measured_where_a_cpu_has_it_and_leaves_nothing_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    threads, state = torch.get_num_threads(), torch.get_rng_state()
+    monkeypatch.setattr(device_module, "_cpu_has_bf16", lambda: True)
+    with torch.no_grad():
+        assert bf16_speedup_of_cpu() > 0
+    assert torch.get_num_threads() == threads
+    assert torch.equal(torch.get_rng_state(), state)
+    monkeypatch.setattr(device_module, "_cpu_has_bf16", lambda: False)
+    assert bf16_speedup_of_cpu() == 0
 
 
 def test_auto_precision_is_fp32_on_a_cpu_and_bf16_is_there_for_the_asking() -> None:

@@ -22,6 +22,7 @@ def choose(
     device: str = "cpu",
     free: float = 16e9,
     trained: BackboneConfig | None = None,
+    bf16_speedup: float | None = None,
     **given: Any,
 ) -> tuple[PretrainConfig, dict[str, Choice]]:
     """``given`` with __ for a dot."""
@@ -33,6 +34,7 @@ def choose(
         free_memory_bytes=int(free),
         given={name.replace("__", "."): value for name, value in given.items()},
         trained=trained,
+        bf16_speedup=bf16_speedup,
     )
     return config, {choice.setting: choice for choice in choices}
 
@@ -203,3 +205,16 @@ def test_pretrained_weights_are_proposed_only_where_there_are_some_and_with_sett
     nobody = advice(choose(500, backbone__name="resnet10")[0], 500) or ""
     assert "few" in nobody
     assert "pretrained" not in nobody
+
+
+@pytest.mark.parametrize(
+    ("speedup", "precision"), [(2.1, "bf16"), (1.5, "bf16"), (1.4, "fp32"), (0.5, "fp32"), (0.0, "fp32")]
+)
+def test_a_cpu_trains_in_bf16_where_that_is_fast_and_the_config_says_which(speedup: float, precision: str) -> None:
+    for left_open in ({}, {"precision": "auto"}):
+        config, choices = choose(1_000, bf16_speedup=speedup, **left_open)
+        assert config.precision == choices["precision"].value == precision
+        assert "bf16" in choices["precision"].reason
+    assert choose(1_000, bf16_speedup=speedup, precision="fp32")[0].precision == "fp32"
+    assert "precision" not in choose(1_000, bf16_speedup=speedup, precision="fp64")[1]
+    assert choose(1_000, device="cuda")[0].precision == "auto", "the device decides"

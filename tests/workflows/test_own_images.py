@@ -22,6 +22,7 @@ from sdclr.backbones import BackboneConfig, build_backbone
 from sdclr.backbones.weights import save_backbone
 from sdclr.data.collections.image_files import ImageFiles
 from sdclr.jobs.pretrain import job as job_module
+from sdclr.workflows import own_images as own_images_module
 from shard_stand_in import shards_of
 
 TINY = ["backbone.width=2", "views.size=32", "epochs=2"]
@@ -604,3 +605,19 @@ def test_the_command_that_a_run_proposes_next_works_whatever_its_images_needed(s
             assert command[0] == verb
             code, out, err = sdclr(*command)
             assert code == 0, err
+
+
+def test_the_precision_that_a_machine_chose_stays_the_runs_on_any_other(
+    sdclr: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ("pretrain", "./photos", "--out", "runs/photos", "precision=auto", *TINY)
+    monkeypatch.setattr(own_images_module, "bf16_speedup_of_cpu", lambda: 2.0)
+    code, out, _ = sdclr(*command)
+    assert code == 0
+    assert "precision=bf16 this CPU does products 2.0 times as fast in bf16 as in fp32" in out
+    assert Run("runs/photos").settings()["precision"] == "bf16"
+    monkeypatch.setattr(own_images_module, "bf16_speedup_of_cpu", lambda: 0.0)
+    code, _, err = sdclr(*command)
+    assert (code, "is finished" in err) == (0, True), "the same command goes on"
+    code, _, _ = sdclr("pretrain", "./photos", "--out", "runs/slow", *TINY)
+    assert (code, Run("runs/slow").settings()["precision"]) == (0, "fp32")

@@ -35,6 +35,9 @@ MEGABYTES_PER_VIEW = {"resnet10": 15, "resnet18": 25, "resnet34": 38, "resnet50"
 """fp32 activations of a view at 224 px, large stem, width 64: rules of thumb."""
 OTHER_MEGABYTES_PER_VIEW = 120
 """The same for a network of others: on the safe side for those of ordinary size."""
+FAST_BF16 = 1.5
+"""Times as fast as in fp32 that a CPU must do products in bf16. Its step is then 1.5 to 2 times as fast; where products
+are slower in bf16, as on Intel's CPUs before AMX, so is the step."""
 FROM_SCRATCH_NEEDS = 10_000
 """Images below which a network from scratch rarely learns good features: a rule of thumb, not a measurement."""
 
@@ -71,13 +74,16 @@ def own_images(
     given: Mapping[str, Any] | None = None,
     trained: BackboneConfig | None = None,
     remarks: Sequence[str] = (),
+    bf16_speedup: float | None = None,
 ) -> tuple[PretrainConfig, list[Choice]]:
     """A complete config for ``num_images`` images whose short side is typically ``typical_side`` pixels.
 
     ``device``: "cpu" or "cuda"; ``free_memory_bytes`` of it. ``given``: the user's own settings by dotted name. They
     win, and every choice that depends on one of them follows it. ``trained``: the network of the weights that the run
-    starts from. ``remarks``: what was left out of the collection, for the error where too little is left. Returns the
-    config and the choices that were made, without the given settings.
+    starts from. ``remarks``: what was left out of the collection, for the error where too little is left.
+    ``bf16_speedup``: how many times as fast as in fp32 the device does products in bf16; it decides the
+    precision, which is left alone without it. Returns the config and the choices that were made,
+    without the given settings.
     Raises DataError for fewer than 32 images and ConfigError for a given setting that is not valid.
     """
     if num_images < FEWEST_IMAGES:
@@ -86,6 +92,8 @@ def own_images(
             f"compares the images of a batch with one another{''.join(f'; {one}' for one in remarks)}."
         )
     given = _by_setting(given or {})
+    if given.get("precision") == "auto":  # left open, in words
+        given = {name: value for name, value in given.items() if name != "precision"}
     method = {"name": given.get("method.name", "sdclr")}
     start = {"recipe": "own_images", "data": data.to_dict(), "method": method}
     chooser = _Chooser(PretrainConfig.parse(start).with_values(given), given)
@@ -95,6 +103,8 @@ def own_images(
     fitted_to(chooser.config.backbone, chooser.config.views.size)  # a network that takes no such views is refused here
     _choose_length(chooser, num_images, device, free_memory_bytes)
     _choose_method(chooser)
+    if bf16_speedup is not None:
+        chooser.choose("precision", *_precision(bf16_speedup))
     return chooser.config, chooser.choices
 
 
@@ -219,6 +229,16 @@ def _batch_size(num_images: int, target: int, config: PretrainConfig, free_memor
             continue
         return smaller, why if smaller == batch else f"{why}; {batch} would leave a last batch of one image"
     raise AssertionError("a batch of all images always works")
+
+
+def _precision(bf16_speedup: float) -> tuple[str, str]:
+    """Recorded in the config, so that the run keeps it on any machine."""
+    if not bf16_speedup:
+        return "fp32", "this CPU has no instructions for bf16"
+    measured = f"this CPU does products {bf16_speedup:.1f} times as fast in bf16 as in fp32"
+    if bf16_speedup >= FAST_BF16:
+        return "bf16", measured
+    return "fp32", f"{measured}, which does not pay"
 
 
 def _bytes_per_view(config: PretrainConfig) -> float:

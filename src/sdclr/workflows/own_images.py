@@ -16,7 +16,7 @@ from rich.text import Text
 
 from sdclr.backbones import BackboneConfig
 from sdclr.backbones.weights import read_backbone
-from sdclr.compute.device import free_memory, resolve_device
+from sdclr.compute.device import bf16_speedup_of_cpu, free_memory, resolve_device
 from sdclr.config import user_path
 from sdclr.data import DataConfig, Images, build_data
 from sdclr.data.choices import TABLE_SUFFIXES, ZIP_SUFFIX
@@ -53,6 +53,8 @@ def own_config(path: str, values: dict[str, Any], out: Path, console: Console) -
     run = Run(out)
     run.require_elsewhere(path)
     if run.exists:
+        if values.get("precision") == "auto":  # decided when the run began, maybe on another machine
+            values = {name: value for name, value in values.items() if name != "precision"}
         return PretrainConfig.from_yaml(run.config_path).with_values({**values, "data.path": path}), []
     data = own_data(path, {name: value for name, value in values.items() if name.startswith("data.")})
     seen = _layout(data, values, out)  # in the images themselves
@@ -75,6 +77,7 @@ def own_config(path: str, values: dict[str, Any], out: Path, console: Console) -
         given=values,
         trained=_trained_network(values.get("weights")),
         remarks=remarks,
+        bf16_speedup=bf16_speedup_of_cpu() if device.type == "cpu" else None,
     )
     choices = [*seen, *choices]
     _explain(len(found) - num_bad, choices, console)
