@@ -123,7 +123,7 @@ SCORES: Table[ScoreRow] = Table(
 DEFAULT = "density"
 """The degree of rarity that is shown where none is chosen: docs/rarebench.md says why."""
 
-DEFAULT_ORDER = "covering_2"
+DEFAULT_ORDER = "covering_4"
 """The order of a sheet where none is chosen; it shows more kinds early: docs/rarebench.md."""
 
 
