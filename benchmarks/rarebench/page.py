@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 from matplotlib.figure import Figure
 
 from rarebench import cells, choice
@@ -23,7 +24,15 @@ ENCODERS = {
 }
 REASONS = (
     "A ranking with a good AUROC piles up one rare kind before it shows the next; an order that "
-    "shows many kinds early has a poor AUROC."
+    "shows many kinds early has a poor AUROC. So a sheet needs both, and says which it shows.\n\n"
+    "What was not held out: that `density` looks at no more than 50 neighbours was set after 200 had "
+    "been seen to lose .02 on plankton, and averaging in the covering orders was tried on plankton "
+    "first. Among the leading scores the means differ by less than .005, far inside every interval: "
+    "this is a choice among equals. `density` was preferred for bursts: left unfolded they cost the "
+    "scores of few neighbours more (below). On the digits every signal of training loses to it, and "
+    "disagreement, this method's own signal, is worse than chance. "
+    "On clothing no score of the features is better than chance. The two covering orders change "
+    "places with one more split of CIFAR: they are equals as well."
 )
 CHOICES = {
     "auroc_few": "score, by AUROC for few classes",
@@ -52,8 +61,10 @@ def write_page() -> Path:
         _missing(finished),
     ]
     PAGE.write_text("\n\n".join(part.strip() for part in parts if part.strip()) + "\n", encoding="utf-8")
-    _plot_aurocs(finished, encoder)
-    _plot_classes(finished, encoder)
+    label = "AUROC for the few classes; line: chance"
+    _plot(finished, encoder, "auroc_few", "Scores", label, 0.5, "auroc.svg")
+    label = "classes in the first 2C images, over random's expectation; line: random"
+    _plot(finished, encoder, "gain", "Orders", label, 1.0, "classes.svg")
     return PAGE
 
 
@@ -157,7 +168,7 @@ def _against_default(finished: Cells, encoder: str) -> str:
     rows, tied_on = [], 0
     for one in there:
         scores = one["scores"]
-        top = max(scores, key=lambda name: scores[name]["auroc_few"])
+        top = max((name for name in scores if name != "random"), key=lambda name: scores[name]["auroc_few"])
         behind = scores[top]["auroc_few"] - scores[DEFAULT]["auroc_few"]
         low, high = scores[top]["less_than"].get(DEFAULT, [0.0, 0.0])
         is_tied = top == DEFAULT or (low <= 0 <= high and behind < TIED)
@@ -275,45 +286,28 @@ def _missing(finished: Cells) -> str:
     )
 
 
-def _plot_aurocs(finished: Cells, encoder: str) -> None:
-    means = choice.by_family(finished, encoder, "auroc_few")
+def _plot(finished: Cells, encoder: str, measure: str, title: str, x_label: str, chance: float, file: str) -> None:
+    """One row a score, one marker a family of sets."""
+    means = choice.by_family(finished, encoder, measure)
     names = [name for name in SCORES if all(name in values for values in means.values())]
-    figure = Figure(figsize=(7.5, 5.5), layout="constrained")
-    axes = figure.subplots()
-    markers = dict(zip(FAMILIES, "osD^v", strict=True))
-    for which, values in means.items():
-        places = range(len(names))
-        axes.plot([values[name] for name in names], places, markers[which], label=which, alpha=0.8)
-    mean = [statistics.mean(values[name] for values in means.values()) for name in names]
-    axes.plot(mean, range(len(names)), "|", color="black", markersize=14, markeredgewidth=2, label="mean")
-    axes.axvline(0.5, color="0.6", linewidth=1)
-    axes.set_yticks(range(len(names)), names)
-    axes.invert_yaxis()
-    axes.set_xlabel("AUROC for the few classes; line: chance")
-    axes.set_title(f"Scores on {ENCODERS[encoder]}", fontsize=10)
-    axes.legend(fontsize=8, loc="lower right")
-    axes.grid(axis="y", alpha=0.3)
-    figure.savefig(PLOTS / "auroc.svg", metadata={"Date": None})
-
-
-def _plot_classes(finished: Cells, encoder: str) -> None:
-    means = choice.by_family(finished, encoder, "gain")
-    names = [name for name in SCORES if all(name in values for values in means.values())]
-    figure = Figure(figsize=(7.5, 5.5), layout="constrained")
-    axes = figure.subplots()
-    markers = dict(zip(FAMILIES, "osD^v", strict=True))
-    for which, values in means.items():
-        axes.plot([values[name] for name in names], range(len(names)), markers[which], label=which, alpha=0.8)
-    mean = [statistics.mean(values[name] for values in means.values()) for name in names]
-    axes.plot(mean, range(len(names)), "|", color="black", markersize=14, markeredgewidth=2, label="mean")
-    axes.axvline(1, color="0.6", linewidth=1)
-    axes.set_yticks(range(len(names)), names)
-    axes.invert_yaxis()
-    axes.set_xlabel("classes in the first 2C images, over random's expectation; line: random")
-    axes.set_title(f"Orders on {ENCODERS[encoder]}", fontsize=10)
-    axes.legend(fontsize=8, loc="lower right")
-    axes.grid(axis="y", alpha=0.3)
-    figure.savefig(PLOTS / "classes.svg", metadata={"Date": None})
+    rows = range(len(names))
+    with matplotlib.rc_context({"svg.hashsalt": "rarebench"}):  # the same file for the same cells
+        figure = Figure(figsize=(8.5, 5.5), layout="constrained")
+        axes = figure.subplots()
+        markers = dict(zip(FAMILIES, "osD^v", strict=True))
+        for which, values in means.items():
+            places = [values[name] for name in names]
+            axes.plot(places, rows, markers[which], label=which, alpha=0.8)
+        mean = [statistics.mean(values[name] for values in means.values()) for name in names]
+        axes.plot(mean, rows, "|", color="black", markersize=14, markeredgewidth=2, label="mean")
+        axes.axvline(chance, color="0.6", linewidth=1)
+        axes.set_yticks(rows, names)
+        axes.invert_yaxis()
+        axes.set_xlabel(x_label)
+        axes.set_title(f"{title} on {ENCODERS[encoder]}", fontsize=10)
+        axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1))  # over no marker
+        axes.grid(axis="y", alpha=0.3)
+        figure.savefig(PLOTS / file, metadata={"Date": None})
 
 
 __all__ = ["family", "write_page"]

@@ -42,14 +42,15 @@ def density_of_surroundings(evidence: Evidence) -> Tensor:
 
 
 def surroundings(num_images: int) -> int:
-    """A twentieth of the images, at least 10 and at most 200: enough to reach beyond a burst.
+    """A twentieth of the images, at least 10 and at most 50: enough to reach beyond a burst.
 
-    In small collections 200 neighbours reach into every class, in large ones 10 stay inside a burst.
+    In small collections more neighbours reach into every class, in large ones fewer stay inside a
+    burst, and more wash out small classes (docs/rarebench.md).
 
     >>> surroundings(100), surroundings(1000), surroundings(100_000)
-    (10, 50, 200)
+    (10, 50, 50)
     """
-    return max(10, min(200, round(num_images / 20)))
+    return max(10, min(50, round(num_images / 20)))
 
 
 def white_knn_20(evidence: Evidence) -> Tensor:

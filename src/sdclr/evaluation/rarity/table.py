@@ -89,7 +89,7 @@ SCORES: Table[ScoreRow] = Table(
         ScoreRow(
             "density",
             "Density",
-            "mean distance to the nearest twentieth of the images, 10 to 200 of them",
+            "mean distance to the nearest twentieth of the images, 10 to 50 of them",
             _FEATURES,
             "sdclr.evaluation.rarity.scoring:density_of_surroundings",
         ),
@@ -120,10 +120,10 @@ SCORES: Table[ScoreRow] = Table(
 )
 """By name, in the order of every table."""
 
-DEFAULT = "knn_200"
+DEFAULT = "density"
 """The degree of rarity that is shown where none is chosen: docs/rarebench.md says why."""
 
-DEFAULT_ORDER = "k_centre"
+DEFAULT_ORDER = "covering_4"
 """The order of a sheet where none is chosen; it shows more kinds early: docs/rarebench.md."""
 
 
