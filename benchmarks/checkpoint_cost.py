@@ -60,7 +60,9 @@ def pretend_step(seconds: float) -> None:
     time.sleep(seconds / 2)
 
 
-def take_round(saves: Saves, run: Run, step: Callable[[], object], steps: int, *, save: bool) -> Round:
+def take_round(
+    saves: Saves, run: Run, step: Callable[[], object], steps: int, *, save: bool
+) -> Round:
     """``steps`` steps, with a save after the first."""
     begun, blocked, cpu = time.perf_counter(), 0.0, 0.0
     for number in range(steps):
@@ -74,7 +76,9 @@ def take_round(saves: Saves, run: Run, step: Callable[[], object], steps: int, *
     return Round(whole, blocked, cpu)
 
 
-def measure(saves: Saves, run: Run, step: Callable[[], object], steps: int, repeats: int) -> dict[str, list[Round]]:
+def measure(
+    saves: Saves, run: Run, step: Callable[[], object], steps: int, repeats: int
+) -> dict[str, list[Round]]:
     """Rounds by who writes; the first of each warms up and does not count."""
     rounds: dict[str, list[Round]] = {name: [] for name in WRITERS}
     savers = {}
@@ -93,18 +97,29 @@ def summary(rounds: dict[str, list[Round]], step_seconds: float, interval: float
     """Seconds: median, smallest, largest."""
     found: dict[str, Any] = {"step_seconds": step_seconds, "interval_seconds": interval}
     for name, taken in rounds.items():
-        lost = [one.whole - without.whole for one, without in zip(taken, rounds["nobody"], strict=True)]
+        lost = [
+            one.whole - without.whole for one, without in zip(taken, rounds["nobody"], strict=True)
+        ]
         columns = {"round": [one.whole for one in taken]}
         if name != "nobody":
-            columns |= {"lost": lost, "blocked": [one.blocked for one in taken], "cpu": [one.cpu for one in taken]}
-        found[name] = {key: [statistics.median(values), min(values), max(values)] for key, values in columns.items()}
+            columns |= {
+                "lost": lost,
+                "blocked": [one.blocked for one in taken],
+                "cpu": [one.cpu for one in taken],
+            }
+        found[name] = {
+            key: [statistics.median(values), min(values), max(values)]
+            for key, values in columns.items()
+        }
     for name in ("loop", "thread"):
         found[name]["share"] = found[name]["lost"][0] / interval
     return found
 
 
 def settings(arguments: argparse.Namespace, folder: Path) -> PretrainConfig:
-    pixels = np.random.default_rng(0).integers(0, 256, (arguments.batch * 2, 32, 32, 3), dtype=np.uint8)
+    pixels = np.random.default_rng(0).integers(
+        0, 256, (arguments.batch * 2, 32, 32, 3), dtype=np.uint8
+    )
     np.savez(folder / "pixels.npz", images=pixels)
     data = {"name": "arrays", "path": f"{folder}/pixels.npz", "subset": "all"}
     values = {"data": data, "batch_size": arguments.batch, "backbone.width": arguments.width}
@@ -112,12 +127,18 @@ def settings(arguments: argparse.Namespace, folder: Path) -> PretrainConfig:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--batch", type=int, default=512)
     parser.add_argument("--images", type=int, default=12_406, help="of the long-tailed split")
-    parser.add_argument("--steps", type=int, default=2, help="of a round; with --device-step a default interval's")
-    parser.add_argument("--device-step", type=float, help="seconds of a step on a device that is not there")
+    parser.add_argument(
+        "--steps", type=int, default=2, help="of a round; with --device-step a default interval's"
+    )
+    parser.add_argument(
+        "--device-step", type=float, help="seconds of a step on a device that is not there"
+    )
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
@@ -131,7 +152,9 @@ def main() -> None:
         training.method.on_epoch_start(0)
         views = next(training.views(0))
         if arguments.device_step is not None:
-            views = Views(views.a[:16], views.b[:16], views.index[:16])  # one step, so that the optimiser has its state
+            views = Views(
+                views.a[:16], views.b[:16], views.index[:16]
+            )  # one step, so that the optimiser has its state
 
         def real_step() -> None:
             train_step(training, state, views)
@@ -148,7 +171,9 @@ def main() -> None:
             rounds = measure(saves, run, step, steps, arguments.repeats)
         size = max(path.stat().st_size for path in run.checkpoints.folder.iterdir())
     step_seconds = statistics.median(one.whole for one in rounds["nobody"]) / steps
-    interval = min(EPOCHS_BETWEEN_SAVES * epoch_steps * step_seconds, 60 * config.checkpoint_every_minutes)
+    interval = min(
+        EPOCHS_BETWEEN_SAVES * epoch_steps * step_seconds, 60 * config.checkpoint_every_minutes
+    )
     facts = {
         "hardware": describe_device(training.device),
         "torch": torch.__version__,

@@ -63,7 +63,10 @@ def write_photographs(folder: Path, number: int) -> ImageFiles:
     photograph, rng = load_sample_image("china.jpg"), np.random.default_rng(0)
     paths = tuple(f"{row:05d}.jpg" for row in range(number))
     for path in paths:
-        top, left = rng.integers(0, photograph.shape[0] - HEIGHT + 1), rng.integers(0, photograph.shape[1] - WIDTH + 1)
+        top, left = (
+            rng.integers(0, photograph.shape[0] - HEIGHT + 1),
+            rng.integers(0, photograph.shape[1] - WIDTH + 1),
+        )
         patch = photograph[top : top + HEIGHT, left : left + WIDTH]
         Image.fromarray(np.ascontiguousarray(patch)).save(folder / path, "JPEG", quality=90)
     return ImageFiles(folder, paths, None)
@@ -114,7 +117,9 @@ def variants(files: ImageFiles, folder: Path, size: int) -> dict[str, Callable[[
     pairs, index = PillowPairs(small, 32), torch.arange(len(files))
     return {
         "pil_views": pil_views(files, size),
-        "pixels_of_files": pixels(lambda position: np.asarray(files.picture(position).image), len(files)),
+        "pixels_of_files": pixels(
+            lambda position: np.asarray(files.picture(position).image), len(files)
+        ),
         "pixels_of_store": pixels(lambda position: store.picture(position).whole, len(files)),
         "views_of_files": lambda: list(files.views(batches, spec, seed=0, epoch=0)),
         "views_of_store": lambda: list(store.views(batches, spec, seed=0, epoch=0)),
@@ -143,13 +148,17 @@ def listing(folder: Path, number: int) -> dict[str, Callable[[], object]]:
 
 def measure(actions: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
     """Seconds of every action in every round but the first, which warms caches up."""
-    rounds = [{name: timed(action, CPU)() for name, action in actions.items()} for _ in range(repeats + 1)]
+    rounds = [
+        {name: timed(action, CPU)() for name, action in actions.items()} for _ in range(repeats + 1)
+    ]
     return {name: [taken[name] for taken in rounds[1:]] for name in actions}
 
 
 def facts(arguments: argparse.Namespace, times: dict[str, list[float]]) -> dict[str, Any]:
     """What the run measured."""
-    ratios = {name: round_ratios(times[a], times[b]) for name, (a, b) in RATIOS.items() if a in times}
+    ratios = {
+        name: round_ratios(times[a], times[b]) for name, (a, b) in RATIOS.items() if a in times
+    }
     number = arguments.listing or arguments.images
     medians = {name: statistics.median(values) for name, values in times.items()}
     return {
@@ -166,11 +175,16 @@ def facts(arguments: argparse.Namespace, times: dict[str, list[float]]) -> dict[
 
 
 def show(found: dict[str, Any], repeats: int) -> None:
-    print(f"{found['hardware']}, torch {found['torch']}, Pillow {found['pillow']}, {found['setting']}")
+    print(
+        f"{found['hardware']}, torch {found['torch']}, Pillow {found['pillow']}, {found['setting']}"
+    )
     for name, value in found["median_seconds"].items():
         low, high = found["spread"][name]
         rate = found["images_per_core_second"][name]
-        print(f"  {name:<32} {value * 1e3:9.2f} ms   ({low * 1e3:.2f} .. {high * 1e3:.2f}, n = {repeats})", end="")
+        print(
+            f"  {name:<32} {value * 1e3:9.2f} ms   ({low * 1e3:.2f} .. {high * 1e3:.2f}, n = {repeats})",
+            end="",
+        )
         print(f"   {rate:10.0f} images a second")
     for name, value in found["ratios"].items():
         low, high = found["ratio_spread"][name]
@@ -178,11 +192,15 @@ def show(found: dict[str, Any], repeats: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--listing", type=int, help="number of empty files to list, instead of everything else")
+    parser.add_argument(
+        "--listing", type=int, help="number of empty files to list, instead of everything else"
+    )
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     if hasattr(os, "sched_setaffinity"):

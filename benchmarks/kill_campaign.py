@@ -39,7 +39,13 @@ from sdclr.jobs.pretrain import saver
 from sdclr.jobs.status import read_status
 from sdclr.storage.checkpoint import CheckpointFolder, read_tensors
 
-SETTINGS = ["backbone.width=2", "views.size=8", "batch_size=150", "epochs=3", "checkpoint_every_minutes=1e-9"]
+SETTINGS = [
+    "backbone.width=2",
+    "views.size=8",
+    "batch_size=150",
+    "epochs=3",
+    "checkpoint_every_minutes=1e-9",
+]
 SAVES = 10
 """Of one run: before the first step, and after each."""
 FAILED = 70
@@ -59,14 +65,18 @@ def state_hash(folder: Path) -> str:
         for name, tensor in sorted(tensors.items()):
             digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
     for line in run.metrics():
-        digest.update(repr((line["epoch"], line["step"], line["loss"], line.get("mask_churn"))).encode())
+        digest.update(
+            repr((line["epoch"], line["step"], line["loss"], line.get("mask_churn"))).encode()
+        )
     return digest.hexdigest()
 
 
 def forked(action: Callable[[], object]) -> int:
     """The process number of a child that does ``action`` and ends: with 0, or with FAILED and a traceback."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of forking a process that once had threads
+        warnings.simplefilter(
+            "ignore", DeprecationWarning
+        )  # of forking a process that once had threads
         child = os.fork()
     if child:
         return child
@@ -132,7 +142,9 @@ class Figures:
 def campaign(folder: Path, kills: int, seed: int, *, thread: bool = False) -> Figures:
     """Kill ``kills`` runs below ``folder`` and let each go on to its end; ``thread``: one writes their checkpoints."""
     rng, figures = random.Random(seed), Figures()
-    assert ended(forked(lambda: pretrain(config(), folder / "warm"))) == 0, "the undisturbed run failed"
+    assert ended(forked(lambda: pretrain(config(), folder / "warm"))) == 0, (
+        "the undisturbed run failed"
+    )
     begun = time.perf_counter()
     assert ended(forked(lambda: pretrain(config(), folder / "whole"))) == 0
     whole_seconds, expected = time.perf_counter() - begun, state_hash(folder / "whole")
@@ -175,8 +187,14 @@ def _account(figures: Figures, out: Path, saves: Saves, expected: str) -> None:
             figures.unreadable_checkpoints += 1
     if Run(out).exists:
         figures.run_folders += 1
-        found, state = read_status(out), "done" if Run(out).backbone_path.is_file() else "interrupted"
-        figures.told_truly += (found.state, found.checkpoint_step) == (state, steps[0] if steps else None)
+        found, state = (
+            read_status(out),
+            "done" if Run(out).backbone_path.is_file() else "interrupted",
+        )
+        figures.told_truly += (found.state, found.checkpoint_step) == (
+            state,
+            steps[0] if steps else None,
+        )
     if ended(forked(lambda: pretrain(config(), out))) == 0:
         figures.equal_endings += state_hash(out) == expected
 
@@ -189,7 +207,9 @@ def _remove(out: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--kills", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--thread", action="store_true")

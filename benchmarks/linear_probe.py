@@ -32,12 +32,17 @@ def parts(rows: int, features: int, classes: int, seed: int) -> list[Part]:
     """Training, validation and test images: ReLUs of mixtures of fewer causes than features."""
     rng = np.random.default_rng(seed)
     centres = rng.normal(size=(classes, features))
-    mixture = 0.05 * np.eye(features) + rng.normal(size=(features, 16)) @ rng.normal(size=(16, features)) / 16
+    mixture = (
+        0.05 * np.eye(features)
+        + rng.normal(size=(features, 16)) @ rng.normal(size=(16, features)) / 16
+    )
     drawn = []
     for num in (rows, 10_000, 10_000):
         labels = rng.integers(0, classes, num)
         hidden = 0.4 * centres[labels] + rng.normal(size=(num, features))
-        drawn.append((np.maximum(hidden, 0).astype(np.float32) @ mixture.astype(np.float32), labels))
+        drawn.append(
+            (np.maximum(hidden, 0).astype(np.float32) @ mixture.astype(np.float32), labels)
+        )
     return drawn
 
 
@@ -52,7 +57,10 @@ def ours(train: Part, validation: Part, test: Part) -> dict[str, Any]:
         "strength": probe.inverse_regularisation,
         "converged": probe.converged,
         "objective": objective(
-            scores.softmax(dim=1).numpy(), probe.weights.weight.numpy(), train[1], probe.inverse_regularisation
+            scores.softmax(dim=1).numpy(),
+            probe.weights.weight.numpy(),
+            train[1],
+            probe.inverse_regularisation,
         ),
         "accuracy": float((probe.predict(torch.from_numpy(test[0])) == test[1]).mean()),
     }
@@ -87,13 +95,17 @@ def theirs(train: Part, validation: Part, test: Part) -> dict[str, Any]:
     }
 
 
-def objective(probabilities: np.ndarray, weights: np.ndarray, labels: np.ndarray, c: float) -> float:
+def objective(
+    probabilities: np.ndarray, weights: np.ndarray, labels: np.ndarray, c: float
+) -> float:
     penalty = (weights.astype(np.float64) ** 2).sum() / (2 * c * len(labels))
     return float(log_loss(labels, probabilities) + penalty)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", type=int, default=40_000)
     parser.add_argument("--features", type=int, default=128)
     parser.add_argument("--classes", type=int, default=100)

@@ -45,7 +45,10 @@ def write_photographs(folder: Path, number: int) -> None:
         if row >= 200:
             file.hardlink_to(folder / f"{row % 200:06d}.jpg")
             continue
-        top, left = rng.integers(0, photograph.shape[0] - HEIGHT + 1), rng.integers(0, photograph.shape[1] - WIDTH + 1)
+        top, left = (
+            rng.integers(0, photograph.shape[0] - HEIGHT + 1),
+            rng.integers(0, photograph.shape[1] - WIDTH + 1),
+        )
         patch = photograph[top : top + HEIGHT, left : left + WIDTH]
         Image.fromarray(np.ascontiguousarray(patch)).save(file, "JPEG", quality=90)
 
@@ -53,7 +56,9 @@ def write_photographs(folder: Path, number: int) -> None:
 def resident() -> tuple[float, float]:
     """Resident memory of this process, gigabytes: its own, and mapped from files."""
     lines = Path("/proc/self/status").read_text().splitlines()
-    values = {line.split(":")[0]: 1024 * int(line.split()[1]) for line in lines if line.startswith("Rss")}
+    values = {
+        line.split(":")[0]: 1024 * int(line.split()[1]) for line in lines if line.startswith("Rss")
+    }
     return values["RssAnon"] / 1e9, (values["RssFile"] + values["RssShmem"]) / 1e9
 
 
@@ -61,8 +66,12 @@ def train(folder: Path, store: str | None, epochs: int) -> dict[str, Any]:
     """Pre-train in this process; every reading, and the one before the images."""
     data = {"name": "images", "path": str(folder), "subset": "all", "store": store}
     network = {"backbone.name": "resnet10", "backbone.width": 8, "views.size": 32}
-    config = recipe("digits_sdclr").with_values({"data": data, "batch_size": 64, "epochs": epochs} | network)
-    warm = build(recipe("digits_sdclr").with_values({"backbone.width": 8}), show=NoProgress())  # torch and a network
+    config = recipe("digits_sdclr").with_values(
+        {"data": data, "batch_size": 64, "epochs": epochs} | network
+    )
+    warm = build(
+        recipe("digits_sdclr").with_values({"backbone.width": 8}), show=NoProgress()
+    )  # torch and a network
     before = sum(resident())
     del warm
     training = build(config, show=NoProgress())
@@ -76,7 +85,12 @@ def train(folder: Path, store: str | None, epochs: int) -> dict[str, Any]:
             if state.step % every == 0:
                 readings.append(resident())
     threads = torch.get_num_threads()
-    return {"before": before, "readings": readings, "images": len(training.images), "threads": threads}
+    return {
+        "before": before,
+        "readings": readings,
+        "images": len(training.images),
+        "threads": threads,
+    }
 
 
 def measure(folder: Path, gigabytes: float, epochs: int) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -106,13 +120,25 @@ def plot(results: dict[str, dict[str, Any]], epochs: int, file: Path) -> None:
     for axis, (name, found) in zip(axes, results.items(), strict=True):
         own, mapped = np.array(found["readings"]).T
         epoch = np.arange(1, len(own) + 1) / len(own) * epochs
-        axis.stackplot(epoch, own, mapped, labels=["its own", "mapped from files"], colors=["#4c72b0", "#c5d3ea"])
+        axis.stackplot(
+            epoch,
+            own,
+            mapped,
+            labels=["its own", "mapped from files"],
+            colors=["#4c72b0", "#c5d3ea"],
+        )
         axis.axhline(found["before"], color="black", linewidth=0.8, linestyle="--")
         axis.annotate(
-            "before any image", (0.02, found["before"]), xytext=(0, 3), textcoords="offset points", fontsize=8
+            "before any image",
+            (0.02, found["before"]),
+            xytext=(0, 3),
+            textcoords="offset points",
+            fontsize=8,
         )
         axis.set(
-            title={"store": "out of a decoded store", "files": "out of files"}[name], xlabel="epoch", xlim=(0, epochs)
+            title={"store": "out of a decoded store", "files": "out of files"}[name],
+            xlabel="epoch",
+            xlim=(0, epochs),
         )
     axes[0].set(ylabel="resident memory (GB)")
     axes[1].legend(loc="lower right", fontsize=8)
@@ -120,7 +146,9 @@ def plot(results: dict[str, dict[str, Any]], epochs: int, file: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--gigabytes", type=float, default=1.0, help="size of all images, decoded")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--json", type=Path)
@@ -136,7 +164,11 @@ def main() -> None:
     facts: dict[str, Any] = {
         "hardware": describe_device(torch.device("cpu")),
         "torch": torch.__version__,
-        "setting": {"gigabytes": arguments.gigabytes, "epochs": arguments.epochs, "images": results["store"]["images"]},
+        "setting": {
+            "gigabytes": arguments.gigabytes,
+            "epochs": arguments.epochs,
+            "images": results["store"]["images"],
+        },
         "gigabytes": {name: summary(found, arguments.epochs) for name, found in results.items()},
     }
     print(json.dumps(facts, indent=1))

@@ -20,7 +20,10 @@ BEGIN, END = "<!-- speed: written by benchmarks/readme_table.py -->", "<!-- /spe
 
 def newest(kind: str, work: Work) -> dict[str, Any] | None:
     """The last results of ``work`` on a ``CPU`` or ``CUDA`` device."""
-    files = [json.loads(path.read_text(encoding="utf-8")) for path in (ROOT / "benchmarks" / "results").glob("*.json")]
+    files = [
+        json.loads(path.read_text(encoding="utf-8"))
+        for path in (ROOT / "benchmarks" / "results").glob("*.json")
+    ]
     fitting = [f for f in files if f.get("kind") == "bench" and f["hardware"].startswith(kind)]
     fitting = [f for f in fitting if f["settings"]["work"] == list(work)]
     return max(fitting, key=lambda facts: facts["created"], default=None)
@@ -63,7 +66,9 @@ def _promises(facts: dict[str, Any], device: str) -> str:
     for bound in facts["bounds"]:
         if bound["device"] != device or bound["key"] not in MEANINGS:  # withdrawn since
             continue
-        limit = f"{bound['direction']} {bound['limit']:g}".replace("<=", "at most").replace(">=", "at least")
+        limit = f"{bound['direction']} {bound['limit']:g}".replace("<=", "at most").replace(
+            ">=", "at least"
+        )
         if bound["value"] is None:
             measured, spread, verdict = bound["why"], "", ""
         else:
@@ -74,7 +79,11 @@ def _promises(facts: dict[str, Any], device: str) -> str:
     cuda = ["cuda_graphs_step_speedup", "cuda_graphs_end_to_end_speedup"]
     others = cuda if device == "cuda" else ["bf16_matmul_over_fp32_matmul"]
     ratios = facts["ratios"]
-    rows += [f"| {facts['ratio_meanings'][key]} | {ratios[key]:.2f} | | | |" for key in others if key in ratios]
+    rows += [
+        f"| {facts['ratio_meanings'][key]} | {ratios[key]:.2f} | | | |"
+        for key in others
+        if key in ratios
+    ]
     return "\n".join(rows)
 
 
@@ -85,8 +94,14 @@ def _steps(facts: dict[str, Any]) -> str:
         if not is_step(name):
             continue
         precision = name.partition("[")[2].rstrip("]").partition(",")[0] or "fp32"
-        share = f"{facts['flops_per_step'] / found['median'] / peaks[precision]:.0%}" if precision in peaks else ""
-        rows.append(f"| {name} | {found['median']:.3g} | {views / found['median']:,.0f} | {share} |")
+        share = (
+            f"{facts['flops_per_step'] / found['median'] / peaks[precision]:.0%}"
+            if precision in peaks
+            else ""
+        )
+        rows.append(
+            f"| {name} | {found['median']:.3g} | {views / found['median']:,.0f} | {share} |"
+        )
     missing = "".join(f" {name}: not installed." for name in facts["not_installed"])
     return "\n".join(rows) + (f"\n\n{missing.strip()}" if missing else "")
 

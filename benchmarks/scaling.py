@@ -39,7 +39,14 @@ from sdclr.methods import nt_xent as loss
 SMALL = BackboneConfig(name="resnet10", width=16)
 BATCHES = (64, 128, 256, 512, 1024, 2048, 4096)
 SIZES = (16, 32, 64, 96, 128)
-BACKBONES = (("resnet10", 16), ("resnet10", 32), ("resnet18", 32), ("resnet18", 64), ("resnet34", 64), ("resnet50", 64))
+BACKBONES = (
+    ("resnet10", 16),
+    ("resnet10", 32),
+    ("resnet18", 32),
+    ("resnet18", 64),
+    ("resnet34", 64),
+    ("resnet50", 64),
+)
 NUM_IMAGES = (1_000, 10_000, 100_000, 1_000_000)
 LOSS_BATCHES = (64, 128, 256, 512, 1024, 2048, 4096, 8192)
 PLAIN_UP_TO = 4096
@@ -48,32 +55,46 @@ PLAIN_UP_TO = 4096
 Work = Callable[[], object]
 
 
-def step(backbone: BackboneConfig, size: int, batch: int, device: torch.device, folder: Path) -> tuple[Work, int]:
+def step(
+    backbone: BackboneConfig, size: int, batch: int, device: torch.device, folder: Path
+) -> tuple[Work, int]:
     """A step of SDCLR, and its FLOPs."""
     workload = Workload(backbone, size, 2, device, folder / "images.npz")
     if not workload.file.exists():
         workload.write(workload.pixels())
     training = workload.training("sdclr", "fp32", compiled=False)
     layout = training.memory_format
-    a, b = (v.contiguous(memory_format=layout) for v in torch.rand(2, batch, 3, size, size, device=device))
+    a, b = (
+        v.contiguous(memory_format=layout)
+        for v in torch.rand(2, batch, 3, size, size, device=device)
+    )
     views = Views(a, b, torch.arange(batch, device=device))
     tiny = Views(a[:2], b[:2], views.index[:2])
     flops = flops_of(lambda: training.method(tiny).mean().backward()) * batch // 2
     return partial(train_step, training, TrainingState.begin(device), views), flops
 
 
-def over_batches(device: torch.device, folder: Path) -> tuple[dict[str, list[Work]], dict[str, Any]]:
-    return {"step": [step(SMALL, 32, batch, device, folder)[0] for batch in BATCHES]}, {"x": BATCHES}
+def over_batches(
+    device: torch.device, folder: Path
+) -> tuple[dict[str, list[Work]], dict[str, Any]]:
+    return {"step": [step(SMALL, 32, batch, device, folder)[0] for batch in BATCHES]}, {
+        "x": BATCHES
+    }
 
 
 def over_sizes(device: torch.device, folder: Path) -> tuple[dict[str, list[Work]], dict[str, Any]]:
     return {"step": [step(SMALL, size, 32, device, folder)[0] for size in SIZES]}, {"x": SIZES}
 
 
-def over_backbones(device: torch.device, folder: Path) -> tuple[dict[str, list[Work]], dict[str, Any]]:
+def over_backbones(
+    device: torch.device, folder: Path
+) -> tuple[dict[str, list[Work]], dict[str, Any]]:
     steps = [step(BackboneConfig(name=n, width=w), 32, 32, device, folder) for n, w in BACKBONES]
     labels = [f"{name}, width {width}" for name, width in BACKBONES]
-    return {"step": [work for work, _ in steps]}, {"x": [flops / 1e9 for _, flops in steps], "labels": labels}
+    return {"step": [work for work, _ in steps]}, {
+        "x": [flops / 1e9 for _, flops in steps],
+        "labels": labels,
+    }
 
 
 def over_images(device: torch.device, folder: Path) -> tuple[dict[str, list[Work]], dict[str, Any]]:
@@ -84,17 +105,23 @@ def over_images(device: torch.device, folder: Path) -> tuple[dict[str, list[Work
         return next(epoch_batches(num, 512, seed=0, epoch=0))
 
     works = {"a whole epoch's batches": epoch, "until the first batch": first_batch}
-    return {name: [partial(work, num) for num in NUM_IMAGES] for name, work in works.items()}, {"x": NUM_IMAGES}
+    return {name: [partial(work, num) for num in NUM_IMAGES] for name, work in works.items()}, {
+        "x": NUM_IMAGES
+    }
 
 
 def over_losses(device: torch.device, folder: Path) -> tuple[dict[str, list[Work]], dict[str, Any]]:
     def work(tiled: bool, batch: int) -> None:
         before, loss.TILED_ABOVE = loss.TILED_ABOVE, 0 if tiled else batch
-        a, b = (torch.randn(batch, PROJECTION_DIM, device=device).requires_grad_() for _ in range(2))
+        a, b = (
+            torch.randn(batch, PROJECTION_DIM, device=device).requires_grad_() for _ in range(2)
+        )
         loss.nt_xent(a, b, 0.2).mean().backward()
         loss.TILED_ABOVE = before
 
-    plain: list[Work] = [partial(work, False, batch) for batch in LOSS_BATCHES if batch <= PLAIN_UP_TO]
+    plain: list[Work] = [
+        partial(work, False, batch) for batch in LOSS_BATCHES if batch <= PLAIN_UP_TO
+    ]
     tiled: list[Work] = [partial(work, True, batch) for batch in LOSS_BATCHES]
     return {"plain": plain, "tiled": tiled}, {"x": LOSS_BATCHES}
 
@@ -118,11 +145,22 @@ def series(subject: str, device: torch.device, rounds: int) -> dict[str, Any]:
             f"{name}/{i}": statistics.median(peak_memory(work, device) or 0 for _ in range(passes))
             for name, i, work in points
         }
-        actions: dict[str, Action] = {f"{name}/{i}": timed(work, device) for name, i, work in points}
+        actions: dict[str, Action] = {
+            f"{name}/{i}": timed(work, device) for name, i, work in points
+        }
         times = measure(actions, rounds=rounds, seconds=math.inf)
-    found = {name: [summary(times[f"{name}/{i}"]) for i in range(len(list_))] for name, list_ in works.items()}
-    bytes_ = {name: [memory[f"{name}/{i}"] for i in range(len(list_))] for name, list_ in works.items()}
-    return facts | {"seconds": found, "n": rounds, **({"peak_bytes": bytes_} if subject == "loss" else {})}
+    found = {
+        name: [summary(times[f"{name}/{i}"]) for i in range(len(list_))]
+        for name, list_ in works.items()
+    }
+    bytes_ = {
+        name: [memory[f"{name}/{i}"] for i in range(len(list_))] for name, list_ in works.items()
+    }
+    return facts | {
+        "seconds": found,
+        "n": rounds,
+        **({"peak_bytes": bytes_} if subject == "loss" else {}),
+    }
 
 
 def exponent(x: list[float], y: list[float]) -> float:
@@ -135,20 +173,38 @@ def draw(facts: dict[str, Any], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for subject, found in facts["subjects"].items():
         panels: list[tuple[str, dict[str, list[float]]]] = [
-            ("seconds", {name: [point["median"] for point in points] for name, points in found["seconds"].items()})
+            (
+                "seconds",
+                {
+                    name: [point["median"] for point in points]
+                    for name, points in found["seconds"].items()
+                },
+            )
         ]
         if "peak_bytes" in found:
-            panels.append(("peak memory, MB", {k: [v / 1e6 for v in vs] for k, vs in found["peak_bytes"].items()}))
+            panels.append(
+                (
+                    "peak memory, MB",
+                    {k: [v / 1e6 for v in vs] for k, vs in found["peak_bytes"].items()},
+                )
+            )
         figure = Figure(figsize=(5.4 * len(panels), 3.4), layout="constrained", dpi=100)
         for number, (label, lines) in enumerate(panels, 1):
             axes = figure.add_subplot(1, len(panels), number)
             for colour, (name, y) in zip(("#0072B2", "#D55E00"), lines.items(), strict=False):
                 x = list(found["x"])[: len(y)]
                 axes.plot(
-                    x, y, "o-", color=colour, label=f"{name}: exponent {exponent(x, y):.1f} at the end", markersize=4
+                    x,
+                    y,
+                    "o-",
+                    color=colour,
+                    label=f"{name}: exponent {exponent(x, y):.1f} at the end",
+                    markersize=4,
                 )
                 if label == "seconds":
-                    low, high = ([point[end] for point in found["seconds"][name]] for end in ("low", "high"))
+                    low, high = (
+                        [point[end] for point in found["seconds"][name]] for end in ("low", "high")
+                    )
                     axes.vlines(x, low, high, color=colour, linewidth=1.5, alpha=0.5)
             axes.set_xscale("log")
             axes.set_yscale("log")
@@ -165,7 +221,13 @@ def draw(facts: dict[str, Any], folder: Path) -> None:
             axes.set_ylabel(label)
             axes.grid(True, which="major", color="#dddddd", linewidth=0.6)
             axes.spines[["top", "right"]].set_visible(False)
-            axes.legend(frameon=False, fontsize=9, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
+            axes.legend(
+                frameon=False,
+                fontsize=9,
+                loc="lower left",
+                bbox_to_anchor=(0, 1),
+                borderaxespad=0.2,
+            )
         figure.savefig(folder / f"{subject}.png", metadata={"Software": None})
 
 
@@ -177,11 +239,15 @@ def show(facts: dict[str, Any]) -> None:
             for i, (x, point) in enumerate(zip(found["x"], points, strict=False)):
                 extra = f"{memory[i] / 1e6:.1f} MB" if memory else labels[i] if labels else ""
                 spread = f"({point['low']:.4f} .. {point['high']:.4f})"
-                print(f"  {name:<24} {x:>12,.5g} {point['median']:10.4f} s {spread:<24} {extra}".rstrip())
+                print(
+                    f"  {name:<24} {x:>12,.5g} {point['median']:10.4f} s {spread:<24} {extra}".rstrip()
+                )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--only", nargs="+", choices=SUBJECTS, default=list(SUBJECTS))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="auto")

@@ -21,31 +21,56 @@ from sdclr.presentation.progress import Progress
 
 
 def step(
-    backbone: Annotated[str, typer.Option(help="resnet10 .. resnet50, torchvision:NAME or timm:NAME.")] = "resnet18",
+    backbone: Annotated[
+        str, typer.Option(help="resnet10 .. resnet50, torchvision:NAME or timm:NAME.")
+    ] = "resnet18",
     width: Annotated[int, typer.Option(min=1, help="Channels of our ResNets' first stage.")] = 64,
     size: Annotated[int, typer.Option(min=4, help="Side of a view in pixels.")] = 32,
-    batch: Annotated[int | None, typer.Option(min=2, help="Images a step (default: 128; on CUDA 512).")] = None,
-    precision: Annotated[
-        str | None, typer.Option(help="fp32, bf16 or both with a comma, the main one first (default: what is there).")
+    batch: Annotated[
+        int | None, typer.Option(min=2, help="Images a step (default: 128; on CUDA 512).")
     ] = None,
-    compiled: Annotated[str, typer.Option("--compile", help="auto, on, off, both or cuda-graphs.")] = "auto",
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds at most; medians are over rounds.")] = 7,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            help="fp32, bf16 or both with a comma, the main one first (default: what is there)."
+        ),
+    ] = None,
+    compiled: Annotated[
+        str, typer.Option("--compile", help="auto, on, off, both or cuda-graphs.")
+    ] = "auto",
+    rounds: Annotated[
+        int, typer.Option(min=1, help="Rounds at most; medians are over rounds.")
+    ] = 7,
     minutes: Annotated[
-        float | None, typer.Option(min=0, help="No round begins that would end later (default: 4; on CUDA 8).")
+        float | None,
+        typer.Option(min=0, help="No round begins that would end later (default: 4; on CUDA 8)."),
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N or auto.")] = "auto",
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="Where to write (default: benchmarks/results/, in a checkout).")
+        Path | None,
+        typer.Option(
+            "--json", help="Where to write (default: benchmarks/results/, in a checkout)."
+        ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output file that exists.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an output file that exists.")
+    ] = False,
 ) -> None:
     """What a step costs here, as ratios from one run."""
-    settings = Settings(backbone, width, size, batch, _names(precision), compiled, rounds, minutes, device)
+    settings = Settings(
+        backbone, width, size, batch, _names(precision), compiled, rounds, minutes, device
+    )
     wide = None if sys.stdout.isatty() else 110  # a log shows whole names
     console = Console(width=wide, emoji=False, highlight=False)
     try:
         with Progress(Console(stderr=True, markup=False, emoji=False, highlight=False)) as progress:
-            run_bench(settings, json_file=json_file, console=console, progress=progress, overwrite=overwrite)
+            run_bench(
+                settings,
+                json_file=json_file,
+                console=console,
+                progress=progress,
+                overwrite=overwrite,
+            )
     except SdclrError as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(error.exit_code) from None

@@ -28,11 +28,15 @@ def input_gradient(convolution: nn.Conv2d, images: Tensor) -> Tensor:
 
 
 def right(channels: int, size: int, batch: int, layout: torch.memory_format) -> bool:
-    convolution = nn.Conv2d(channels, 2 * channels, 1, stride=2, bias=False).to(memory_format=layout)
+    convolution = nn.Conv2d(channels, 2 * channels, 1, stride=2, bias=False).to(
+        memory_format=layout
+    )
     images = torch.rand(batch, channels, size, size).to(memory_format=layout)
     for _ in range(3):
         gradient = input_gradient(convolution, images)
-    exact = input_gradient(convolution.double().to(memory_format=torch.contiguous_format), images.double().contiguous())
+    exact = input_gradient(
+        convolution.double().to(memory_format=torch.contiguous_format), images.double().contiguous()
+    )
     return torch.allclose(gradient.double(), exact, atol=1e-3)
 
 
@@ -60,7 +64,10 @@ def main() -> None:
     for name, layout in LAYOUTS.items():
         for channels in CHANNELS:
             failed = [shape for shape in shapes if not survives(channels, *shape, layout)]
-            print(f"{name:<14} {channels:>3} channels: {len(failed)} of {len(shapes)} shapes fail", flush=True)
+            print(
+                f"{name:<14} {channels:>3} channels: {len(failed)} of {len(shapes)} shapes fail",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -23,7 +23,9 @@ Run = Callable[[list[str]], str]
 
 def sdclr(words: list[str]) -> str:
     """The command line, with its progress shown as it comes."""
-    process = subprocess.run([sys.executable, "-m", "sdclr", *words], stdout=subprocess.PIPE, text=True, check=True)
+    process = subprocess.run(
+        [sys.executable, "-m", "sdclr", *words], stdout=subprocess.PIPE, text=True, check=True
+    )
     print(process.stdout)
     return process.stdout
 
@@ -68,14 +70,26 @@ def walk(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("photos", help="a folder, a list or table, a .zip, ...")
     parser.add_argument("settings", nargs="*", help="section.key=value, as for sdclr pretrain")
-    parser.add_argument("--out", default="runs/first-day", help="the run folder (default: %(default)s)")
+    parser.add_argument(
+        "--out", default="runs/first-day", help="the run folder (default: %(default)s)"
+    )
     parser.add_argument("--labels", help="a table with the names and labels of some of the photos")
-    parser.add_argument("--test", help="a folder of class folders, or a list with labels, to measure on")
+    parser.add_argument(
+        "--test", help="a folder of class folders, or a list with labels, to measure on"
+    )
     arguments = parser.parse_args()
-    walk(arguments.photos, arguments.out, arguments.settings, labels=arguments.labels, test=arguments.test)
+    walk(
+        arguments.photos,
+        arguments.out,
+        arguments.settings,
+        labels=arguments.labels,
+        test=arguments.test,
+    )
     print("The page to look at:", Path(arguments.out) / "report.html")
 
 

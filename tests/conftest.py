@@ -22,14 +22,18 @@ def pytest_configure(config: pytest.Config) -> None:
     slow_machine = [hypothesis.HealthCheck.too_slow]  # and no deadline for an example either
     hypothesis.settings.register_profile("sdclr", deadline=None, suppress_health_check=slow_machine)
     hypothesis.settings.load_profile("sdclr")
-    if os.environ.get("SDCLR_TEST_WARNINGS") == "own":  # old libraries warn of each other's newer versions
+    if (
+        os.environ.get("SDCLR_TEST_WARNINGS") == "own"
+    ):  # old libraries warn of each other's newer versions
         config.addinivalue_line("filterwarnings", "default")
         config.addinivalue_line("filterwarnings", f"error:::{OWN_MODULES}")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Torch's compiler leaves threads behind, and autograd refuses to work in a fork of a process that has them."""
-    items.sort(key=lambda item: item.get_closest_marker("compiles") is not None)  # stable: the rest keeps its order
+    items.sort(
+        key=lambda item: item.get_closest_marker("compiles") is not None
+    )  # stable: the rest keeps its order
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -63,14 +67,18 @@ def cifar10_folder(sdclr_data: Path) -> Path:
     """The real CIFAR-10, unpacked once into a cache: torchvision's layout, its checksums, and cifar10.npz."""
     cache = Path(tempfile.gettempdir()) / f"sdclr-tests-cifar10-{os.getuid()}"
     if not cache.exists():
-        spec = importlib.util.spec_from_file_location("unpack", sdclr_data / "cifar10" / "unpack.py")
+        spec = importlib.util.spec_from_file_location(
+            "unpack", sdclr_data / "cifar10" / "unpack.py"
+        )
         assert spec is not None
         assert spec.loader is not None
         unpack = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(unpack)
         fresh = Path(tempfile.mkdtemp(dir=cache.parent))
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ResourceWarning)  # the data's own script leaves files to the collector
+            warnings.simplefilter(
+                "ignore", ResourceWarning
+            )  # the data's own script leaves files to the collector
             unpack.write(str(sdclr_data / "cifar10"), str(fresh))
         try:
             fresh.rename(cache)  # atomic: several test processes may race
@@ -90,9 +98,14 @@ def without_heif(monkeypatch: pytest.MonkeyPatch) -> None:
     from sdclr.data.decoding import decode
     from sdclr.data.sources import image_lists, imagenet, listing, tar_shards, zip_files
 
-    plain = tuple(suffix for suffix in listing.IMAGE_SUFFIXES if suffix not in listing.HEIF_SUFFIXES)
+    plain = tuple(
+        suffix for suffix in listing.IMAGE_SUFFIXES if suffix not in listing.HEIF_SUFFIXES
+    )
     others = tuple(dict.fromkeys((*listing.HEIF_SUFFIXES, *listing.OTHER_PICTURES)))
-    defaults = tuple(plain if one is listing.IMAGE_SUFFIXES else one for one in listing.list_images.__defaults__ or ())
+    defaults = tuple(
+        plain if one is listing.IMAGE_SUFFIXES else one
+        for one in listing.list_images.__defaults__ or ()
+    )
     monkeypatch.setattr(decode, "READS_HEIF", False)
     monkeypatch.setattr(listing, "OTHER_PICTURES", others)
     monkeypatch.setattr(listing.list_images, "__defaults__", defaults)

@@ -27,7 +27,9 @@ BASE |= {
 LEVELS = {"cli": 6, "workflows": 5, "jobs": 4, "recipes": 3, "settings": 2}
 LEVELS |= dict.fromkeys(ROOMS, 1) | dict.fromkeys(BASE, 0)
 FILES = sorted(
-    path for path in ROOT.rglob("*.py") if path.name not in ("__main__.py",) and path != ROOT / "__init__.py"
+    path
+    for path in ROOT.rglob("*.py")
+    if path.name not in ("__main__.py",) and path != ROOT / "__init__.py"
 )
 
 
@@ -45,7 +47,9 @@ def imported_parts(path: Path) -> set[str]:
             elif node.module and node.module.startswith("sdclr."):
                 parts.add(part_of(node.module))
         elif isinstance(node, ast.Import):
-            parts |= {part_of(alias.name) for alias in node.names if alias.name.startswith("sdclr.")}
+            parts |= {
+                part_of(alias.name) for alias in node.names if alias.name.startswith("sdclr.")
+            }
     return parts
 
 
@@ -59,14 +63,20 @@ def test_imports_go_down_and_rooms_are_strangers(path: Path) -> None:
     here = part_of(".".join(path.relative_to(ROOT).with_suffix("").parts))
     for there in imported_parts(path) - {here}:
         assert there in LEVELS, f"{path} imports sdclr.{there}, which is no part of the house"
-        assert LEVELS[there] < LEVELS[here] or LEVELS[here] == LEVELS[there] == 0, f"{here} must not import {there}"
+        assert LEVELS[there] < LEVELS[here] or LEVELS[here] == LEVELS[there] == 0, (
+            f"{here} must not import {there}"
+        )
 
 
 def test_nobody_outside_data_asks_for_the_class_of_a_collection() -> None:
-    classes = re.compile(r"isinstance\([^()]*,\s*\(?[^()]*\b(ImageArrays|ImageFiles|DecodedStore)\b")
+    classes = re.compile(
+        r"isinstance\([^()]*,\s*\(?[^()]*\b(ImageArrays|ImageFiles|DecodedStore)\b"
+    )
     for path in FILES:
         inside = path.relative_to(ROOT).parts[:2] in (("data", "collections"), ("data", "sources"))
-        assert inside or not classes.search(path.read_text(encoding="utf-8")), f"{path}: Images says what it needs"
+        assert inside or not classes.search(path.read_text(encoding="utf-8")), (
+            f"{path}: Images says what it needs"
+        )
 
 
 INSIDE_DATA = ["decoding", "views", "collections", "sources"]
@@ -79,15 +89,23 @@ def test_the_packages_of_data_import_downwards() -> None:
         if package not in INSIDE_DATA:
             continue
         lines = path.read_text(encoding="utf-8").splitlines()
-        imported = {line.split()[1].split(".")[2] for line in lines if line.startswith("from sdclr.data.")}
-        allowed = set(INSIDE_DATA[: INSIDE_DATA.index(package)]) if package not in ("decoding", "views") else set()
+        imported = {
+            line.split()[1].split(".")[2] for line in lines if line.startswith("from sdclr.data.")
+        }
+        allowed = (
+            set(INSIDE_DATA[: INSIDE_DATA.index(package)])
+            if package not in ("decoding", "views")
+            else set()
+        )
         above = imported & set(INSIDE_DATA) - allowed - {package}
         assert not above, f"{path} imports {above}"
 
 
 def test_jobs_meet_through_a_run_folder_alone() -> None:
     for path in (ROOT / "jobs").rglob("*.py"):
-        own = ".".join(path.relative_to(ROOT).with_suffix("").parts[:2])  # a job may be a folder of files
+        own = ".".join(
+            path.relative_to(ROOT).with_suffix("").parts[:2]
+        )  # a job may be a folder of files
         lines = path.read_text(encoding="utf-8").splitlines()
         imported = [line.split()[1] for line in lines if line.startswith("from sdclr.jobs.")]
         others = {module for module in imported if not f"{module}.".startswith(f"sdclr.{own}.")}
@@ -109,4 +127,6 @@ def test_the_maths_never_sees_a_config() -> None:
         "data/views/augment.py",
     ]
     for name in plain:
-        assert "config" not in imported_parts(ROOT / name), f"{name} takes plain tensors and numbers"
+        assert "config" not in imported_parts(ROOT / name), (
+            f"{name} takes plain tensors and numbers"
+        )

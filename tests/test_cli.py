@@ -18,7 +18,9 @@ Cli = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def sdclr(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
+def sdclr(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Cli:
     """Runs a command line in a fresh folder: (exit code, standard output, standard error)."""
     monkeypatch.chdir(tmp_path)
 
@@ -63,12 +65,24 @@ def test_the_verbs_work_one_after_another(sdclr: Cli, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["pretrain", "digits_sdclt"], 78, ["neither a recipe nor a folder", "digits_sdclr", "./photos"]),
+        (
+            ["pretrain", "digits_sdclt"],
+            78,
+            ["neither a recipe nor a folder", "digits_sdclr", "./photos"],
+        ),
         (["pretrain", "epochs=2"], 78, ["got neither"]),
-        (["pretrain", "digits_sdclr", "cifar10_lt_sdclr"], 78, ["got digits_sdclr, cifar10_lt_sdclr"]),
+        (
+            ["pretrain", "digits_sdclr", "cifar10_lt_sdclr"],
+            78,
+            ["got digits_sdclr, cifar10_lt_sdclr"],
+        ),
         (["pretrain", "./nowhere"], 66, ["no folder or file ./nowhere"]),
         (["pretrain", "cifar10_lt_sdclr"], 78, ["data.path is missing", "--data PATH"]),
-        (["pretrain", "cifar10_lt_sdclr", "--data", "nowhere"], 66, ["no cifar10 at", "nowhere", "--download"]),
+        (
+            ["pretrain", "cifar10_lt_sdclr", "--data", "nowhere"],
+            66,
+            ["no cifar10 at", "nowhere", "--download"],
+        ),
         (["pretrain", "digits_sdclr", "method.prune_ratio=90"], 78, ["did you mean 0.9?"]),
         (["pretrain", "--config", "no.yaml"], 66, ["no.yaml does not exist"]),
         (["evaluate", "nowhere"], 66, ["run folder nowhere does not exist"]),
@@ -101,7 +115,9 @@ def test_recipes_are_listed_and_shown_as_runnable_configs(sdclr: Cli, tmp_path: 
     assert sdclr("pretrain", "--config", "c.yaml", "--out", "z", *TINY)[0] == 0
 
 
-def test_a_bug_of_ours_shows_its_traceback_and_exits_70(sdclr: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_of_ours_shows_its_traceback_and_exits_70(
+    sdclr: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("sdclr.recipes.recipe", lambda _: 1 / 0)
     code, _, err = sdclr("recipes", "show", "digits_simclr")
     assert code == 70
@@ -112,13 +128,17 @@ def test_a_bug_of_ours_shows_its_traceback_and_exits_70(sdclr: Cli, monkeypatch:
 def test_help_does_not_wait_for_torch() -> None:
     code = "import sys; sys.argv = ['sdclr', '--help']\nfrom sdclr.cli import main\n"
     code += "try: main()\nfinally: assert 'torch' not in sys.modules"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
     assert result.returncode == 0, result.stderr
     assert "pretrain" in result.stdout
 
 
 @pytest.mark.parametrize(("verb", "goes_on"), [("embed", True), ("convert", False)])
-def test_ctrl_c_is_no_error(sdclr: Cli, monkeypatch: pytest.MonkeyPatch, verb: str, goes_on: bool) -> None:
+def test_ctrl_c_is_no_error(
+    sdclr: Cli, monkeypatch: pytest.MonkeyPatch, verb: str, goes_on: bool
+) -> None:
     def pressed(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
 
@@ -144,9 +164,14 @@ def test_a_bare_pretrain_shows_how_it_is_used(sdclr: Cli) -> None:
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("cifar10_lt_sdcl", "Did you mean cifar10_lt_sdclr?"), ("moco", "`sdclr recipes list` names the recipes.")],
+    [
+        ("cifar10_lt_sdcl", "Did you mean cifar10_lt_sdclr?"),
+        ("moco", "`sdclr recipes list` names the recipes."),
+    ],
 )
-def test_a_misspelt_recipe_is_answered_in_a_line_and_not_by_a_wall_of_names(sdclr: Cli, name: str, words: str) -> None:
+def test_a_misspelt_recipe_is_answered_in_a_line_and_not_by_a_wall_of_names(
+    sdclr: Cli, name: str, words: str
+) -> None:
     code, _, err = sdclr("pretrain", name)
     assert (code, words in err, err.count("simclr")) == (78, True, 0)
     assert len(err) < 300

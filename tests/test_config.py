@@ -14,12 +14,18 @@ from sdclr.errors import ConfigError, MissingInputError
     ("override", "words"),
     [
         ("method.prune_ratio=90", ["method.prune_ratio", "90", "did you mean 0.9?"]),
-        ("method.prune_ratios=0.9", ["method.prune_ratios is not a setting", "did you mean method.prune_ratio?"]),
+        (
+            "method.prune_ratios=0.9",
+            ["method.prune_ratios is not a setting", "did you mean method.prune_ratio?"],
+        ),
         ("metod.name=simclr", ["metod is not a setting", "did you mean method?"]),
         ("lr=0.1", ["lr is not a setting; did you mean optimizer.learning_rate?"]),
         ("model=resnet50", ["model is not a setting; did you mean backbone.name?"]),
         ("workers=4", ["workers is not a setting; did you mean data.num_workers?"]),
-        ("optimizer.lr=0.1", ["optimizer.lr is not a setting; did you mean optimizer.learning_rate?"]),
+        (
+            "optimizer.lr=0.1",
+            ["optimizer.lr is not a setting; did you mean optimizer.learning_rate?"],
+        ),
         ("max_skipped=3", ["max_skipped is not a setting; did you mean data.max_skipped?"]),
         ("zzz=3", ["zzz is not a setting; there are", "`sdclr recipes show NAME` prints them all"]),
         ("backbone.widht=16", ["did you mean backbone.width?"]),
@@ -37,7 +43,9 @@ from sdclr.errors import ConfigError, MissingInputError
         ("1x=2", ["cannot read the setting"]),
     ],
 )
-def test_a_wrong_setting_gets_one_error_with_field_value_and_cure(override: str, words: list[str]) -> None:
+def test_a_wrong_setting_gets_one_error_with_field_value_and_cure(
+    override: str, words: list[str]
+) -> None:
     with pytest.raises(ConfigError) as error:
         recipe("digits_sdclr").with_overrides([override])
     for word in words:
@@ -47,7 +55,13 @@ def test_a_wrong_setting_gets_one_error_with_field_value_and_cure(override: str,
 
 def test_overrides_take_numbers_texts_lists_booleans_and_null() -> None:
     config = recipe("digits_sdclr").with_overrides(
-        ["epochs=2", "backbone.name=resnet18", "views.area=[0.2, 1]", "activation_checkpointing=true", "weights=null"]
+        [
+            "epochs=2",
+            "backbone.name=resnet18",
+            "views.area=[0.2, 1]",
+            "activation_checkpointing=true",
+            "weights=null",
+        ]
     )
     assert (config.epochs, config.backbone.name, config.views.area) == (2, "resnet18", (0.2, 1.0))
     assert config.activation_checkpointing is True
@@ -55,7 +69,9 @@ def test_overrides_take_numbers_texts_lists_booleans_and_null() -> None:
 
 
 def test_a_saved_config_reads_back_equal(tmp_path: Path) -> None:
-    config = recipe("cifar10_lt_sdclr").with_overrides(["optimizer.final_learning_rate=1e-8", "data.path=ä/ö.npz"])
+    config = recipe("cifar10_lt_sdclr").with_overrides(
+        ["optimizer.final_learning_rate=1e-8", "data.path=ä/ö.npz"]
+    )
     (tmp_path / "config.yaml").write_text(config.to_yaml(), encoding="utf-8")
     assert PretrainConfig.from_yaml(tmp_path / "config.yaml") == config
 
@@ -82,7 +98,9 @@ def test_differing_fields_are_named_with_both_values() -> None:
 
 def test_settings_that_decide_no_result_are_no_difference() -> None:
     saved = recipe("cifar10_lt_sdclr").with_values({"data.path": "/a", "data.splits_dir": "/b"})
-    asked = saved.with_values({"data.path": "/c", "data.splits_dir": None, "checkpoint_every_epochs": 3, "epochs": 7})
+    asked = saved.with_values(
+        {"data.path": "/c", "data.splits_dir": None, "checkpoint_every_epochs": 3, "epochs": 7}
+    )
     assert asked.differences(saved.to_dict()) == ["epochs: 2000 -> 7"]
     older = {key: value for key, value in saved.to_dict().items() if key != "memory_format"}
     assert saved.differences(older) == []
@@ -96,9 +114,22 @@ def test_infinite_numbers_are_refused() -> None:
 @pytest.mark.parametrize(
     "setting",
     [
-        *("views.size", "backbone.width", "epochs", "batch_size", "checkpoint_every_epochs", "data.num_workers"),
+        *(
+            "views.size",
+            "backbone.width",
+            "epochs",
+            "batch_size",
+            "checkpoint_every_epochs",
+            "data.num_workers",
+        ),
         *("method.temperature", "method.projection_dim"),
-        *("data.validation_per_class", "data.imbalance_ratio", "optimizer.warmup_epochs", "seed", "data.split"),
+        *(
+            "data.validation_per_class",
+            "data.imbalance_ratio",
+            "optimizer.warmup_epochs",
+            "seed",
+            "data.split",
+        ),
     ],
 )
 @pytest.mark.parametrize("value", [10**20, 2**64 + 5])
@@ -109,7 +140,9 @@ def test_a_number_that_no_run_can_have_is_refused_by_name(setting: str, value: i
 
 def test_every_common_word_means_a_setting_that_exists() -> None:
     for word, name in COMMON_WORDS.items():
-        with pytest.raises(ConfigError, match=re.escape(f"{word} is not a setting; did you mean ")) as error:
+        with pytest.raises(
+            ConfigError, match=re.escape(f"{word} is not a setting; did you mean ")
+        ) as error:
             recipe("digits_sdclr").with_overrides([f"{word}=1"])
         meant = str(error.value).partition("did you mean ")[2].partition("?")[0]
         assert meant == name or "." not in meant, f"{word}: {meant}"

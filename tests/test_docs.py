@@ -17,20 +17,41 @@ from sdclr.workflows.reproduce import choose_arms
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGE = (DOCS / "from-the-reference.md").read_text(encoding="utf-8")
-ROWS = [line.strip("| \n").split(" | ") for line in PAGE.splitlines() if line.startswith("|") and "---" not in line]
+ROWS = [
+    line.strip("| \n").split(" | ")
+    for line in PAGE.splitlines()
+    if line.startswith("|") and "---" not in line
+]
 CODE = re.compile(r"`([^`]+)`")
 COMMANDS = [code for row in ROWS for code in CODE.findall(row[1]) if code.startswith("sdclr ")]
-SETTINGS = [code for row in ROWS for code in CODE.findall(row[1]) if re.fullmatch(r"[a-z_.]+=\S+", code)]
+SETTINGS = [
+    code for row in ROWS for code in CODE.findall(row[1]) if re.fullmatch(r"[a-z_.]+=\S+", code)
+]
 
 
 def test_every_row_has_two_sides_and_every_flag_of_the_reference_is_there() -> None:
     assert all(len(row) == 2 for row in ROWS)
     left = " ".join(row[0] for row in ROWS)
-    flags = ["-g", "-w", "-p", "--split", "--data", "--temp", "--prune", "--prune_percent", "--prune_dual_bn"]
+    flags = [
+        "-g",
+        "-w",
+        "-p",
+        "--split",
+        "--data",
+        "--temp",
+        "--prune",
+        "--prune_percent",
+        "--prune_dual_bn",
+    ]
     flags += ["--only_finetuning", "--test_only", "--dataset", "--LT", "--fewShot"]
     for flag in flags:
         assert re.search(rf"(?<![\w-]){flag}(?![\w-])", left), flag
-    for script in ("cifar-10-LT.sh", "cifar-100-LT.sh", "imagenet-100-res50-LT.sh", "imagenet-res50-LT.sh"):
+    for script in (
+        "cifar-10-LT.sh",
+        "cifar-100-LT.sh",
+        "imagenet-100-res50-LT.sh",
+        "imagenet-res50-LT.sh",
+    ):
         assert script in left
     assert len(COMMANDS) >= 18
     assert len(SETTINGS) >= 12
@@ -53,8 +74,14 @@ def test_every_command_parses(command: str) -> None:
 
 
 def test_every_command_of_the_other_pages_parses() -> None:
-    lines = [line for page in DOCS.rglob("*.md") for line in page.read_text(encoding="utf-8").splitlines()]
-    commands = [part for line in lines if line.startswith("    sdclr ") for part in line.split(" && ")]
+    lines = [
+        line
+        for page in DOCS.rglob("*.md")
+        for line in page.read_text(encoding="utf-8").splitlines()
+    ]
+    commands = [
+        part for line in lines if line.startswith("    sdclr ") for part in line.split(" && ")
+    ]
     assert len(commands) >= 8
     group = typer.main.get_command(cli.app)
     for command in commands:
@@ -69,7 +96,12 @@ def test_every_setting_exists(setting: str) -> None:
 
 def test_the_eleven_published_systems_are_all_on_the_page() -> None:
     names = {command.split()[2] for command in COMMANDS if command.startswith("sdclr pretrain")}
-    published = {SYSTEMS[d][arm] for d in SYSTEMS if d != "digits" for arm in ("simclr_balanced", "simclr", "sdclr")}
+    published = {
+        SYSTEMS[d][arm]
+        for d in SYSTEMS
+        if d != "digits"
+        for arm in ("simclr_balanced", "simclr", "sdclr")
+    }
     assert names == published - {"imagenet_lt_exp_sdclr"}
     assert len(names) == 11
 
@@ -93,6 +125,8 @@ def test_every_promise_names_a_test_that_exists_and_every_exit_code_is_listed() 
     assert len(named) >= 12
     for name in named:
         assert (tests.parent / name if "/" in name else tests / "reliability" / name).exists(), name
-    assert {path.name for path in (tests / "reliability").glob("test_*.py")} <= named, "a test that keeps no promise"
+    assert {path.name for path in (tests / "reliability").glob("test_*.py")} <= named, (
+        "a test that keeps no promise"
+    )
     codes = {int(code) for code in re.findall(r"^\| (\d+) \|", text, flags=re.MULTILINE)}
     assert codes == {0, 2, EXIT_BUG, *(kind.exit_code for kind in SdclrError.__subclasses__())}

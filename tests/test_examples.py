@@ -40,13 +40,19 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             for number in range(count):
                 pixels = rng.integers(level - 50, level + 50, (36, 40, 3), dtype=np.uint8)
                 Image.fromarray(pixels).save(place / f"IMG {number}.jpg")
-    names = [f"{name}/IMG {number}.jpg,{name}" for name in ("common", "rare") for number in range(0, 8, 2)]
+    names = [
+        f"{name}/IMG {number}.jpg,{name}"
+        for name in ("common", "rare")
+        for number in range(0, 8, 2)
+    ]
     (tmp_path / "labels.csv").write_text("path,label\n" + "\n".join(names) + "\n")
     return tmp_path
 
 
 @pytest.fixture
-def in_process(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[[list[str]], str]:
+def in_process(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[[list[str]], str]:
     """`sdclr` in this process, which has imported torch already."""
 
     def run(words: list[str]) -> str:
@@ -87,7 +93,9 @@ def test_class_folders_and_a_test_folder_are_walked_to_the_end(
 def test_class_folders_without_a_test_set_are_cross_validated(
     photos: Path, in_process: Callable[[list[str]], str]
 ) -> None:
-    done = example("first_day").walk("photos", "runs/c", [*TINY, "data.labels=folders"], run=in_process)
+    done = example("first_day").walk(
+        "photos", "runs/c", [*TINY, "data.labels=folders"], run=in_process
+    )
     assert verbs(done) == ["pretrain", "evaluate", "report", "embed"]
     assert Run("runs/c").read_evaluation("cached")["tested_on"] == "cross-validation"
 
@@ -99,15 +107,26 @@ def test_an_odd_folder_name_is_proposed_so_that_a_shell_reads_it(
     assert verbs(done) == ["pretrain", "report", "embed"]
 
 
-def test_a_recipe_is_walked_to_its_end(tmp_path: Path, in_process: Callable[[list[str]], str]) -> None:
+def test_a_recipe_is_walked_to_its_end(
+    tmp_path: Path, in_process: Callable[[list[str]], str]
+) -> None:
     tiny = ["epochs=1", "backbone.width=2", "views.size=8", "batch_size=200"]
-    done = example("first_day").follow(["pretrain", "digits_sdclr", "--out", str(tmp_path / "x"), *tiny], in_process)
+    done = example("first_day").follow(
+        ["pretrain", "digits_sdclr", "--out", str(tmp_path / "x"), *tiny], in_process
+    )
     assert verbs(done) == ["pretrain", "evaluate", "report"]
 
 
 @pytest.mark.slow
 def test_the_script_itself_runs(photos: Path) -> None:
-    command = [sys.executable, str(EXAMPLES / "first_day.py"), "photos", *TINY, "--labels", "labels.csv"]
+    command = [
+        sys.executable,
+        str(EXAMPLES / "first_day.py"),
+        "photos",
+        *TINY,
+        "--labels",
+        "labels.csv",
+    ]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert "$ sdclr embed runs/first-day" in result.stdout

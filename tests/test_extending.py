@@ -36,12 +36,23 @@ def test_the_blocks_run_one_after_another(
     finally:
         for key in CURVES.keys() - curves.keys():
             del CURVES[key]
-    assert added == [["far_apart"], ["tinynet"], ["stripes"], ["tiny_digits"], ["ridge", "strong_ridge"], ["length"]]
+    assert added == [
+        ["far_apart"],
+        ["tinynet"],
+        ["stripes"],
+        ["tiny_digits"],
+        ["ridge", "strong_ridge"],
+        ["length"],
+    ]
     out = capsys.readouterr().out
     assert "Ridge classifier" in out
     assert "As the schedule set it" in Path("runs/digits/report.html").read_text()
     assert "{'alpha': 10.0}" in out
-    assert set(Run("runs/digits").read_evaluation("cached")["probes"]) == {"linear", "ridge", "strong_ridge"}
+    assert set(Run("runs/digits").read_evaluation("cached")["probes"]) == {
+        "linear",
+        "ridge",
+        "strong_ridge",
+    }
 
 
 def test_the_table_of_probes_is_what_the_package_has() -> None:

@@ -53,7 +53,9 @@ def test_a_floor_is_pinned_with_its_marker(text: str, expected: str) -> None:
     assert pin(text) == expected
 
 
-@pytest.mark.parametrize("text", ["torch", "torch==2.10", "torch>=2.10,<3", "torch>2", "torch~=2.10", "torch @ file:x"])
+@pytest.mark.parametrize(
+    "text", ["torch", "torch==2.10", "torch>=2.10,<3", "torch>2", "torch~=2.10", "torch @ file:x"]
+)
 def test_a_requirement_without_a_plain_floor_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="has no floor to check"):
         pin(text)
@@ -80,7 +82,9 @@ def test_the_declared_pythons_are_the_ones_that_are_checked() -> None:
     assert min(pythons) == PROJECT["requires-python"].removeprefix(">=")
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for python in (min(pythons), max(pythons)):
-        assert f"python{python}" in makefile, f"python{python} is declared and no verb of make runs it"
+        assert f"python{python}" in makefile, (
+            f"python{python} is declared and no verb of make runs it"
+        )
 
 
 @pytest.mark.parametrize(

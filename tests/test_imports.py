@@ -59,13 +59,19 @@ def imported_by(*arguments: str) -> dict[str, object]:
     ],
     ids=" ".join,
 )
-def test_a_command_that_only_answers_imports_nothing_heavy(runs: dict[str, Run], arguments: list[str]) -> None:
+def test_a_command_that_only_answers_imports_nothing_heavy(
+    runs: dict[str, Run], arguments: list[str]
+) -> None:
     filled = [str(runs["evaluated"].folder) if word == "RUN" else word for word in arguments]
     assert imported_by(*filled) == {"code": 0, "found": [], "matplotlib": False}
 
 
-@pytest.mark.parametrize(("name", "formats"), [("evaluated", "terminal,html"), ("examined", "terminal,html")])
-def test_a_report_of_finished_runs_does_without_torch(runs: dict[str, Run], name: str, formats: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "formats"), [("evaluated", "terminal,html"), ("examined", "terminal,html")]
+)
+def test_a_report_of_finished_runs_does_without_torch(
+    runs: dict[str, Run], name: str, formats: str
+) -> None:
     found = imported_by("report", str(runs[name].folder), "--format", formats)
     assert found["found"] == []
     assert (runs[name].folder / "report.html").is_file()
@@ -77,7 +83,9 @@ def test_only_intervals_over_several_splits_import_scipy(runs: dict[str, Run]) -
 
 def imported_with(module: str) -> set[str]:
     code = f"import {module}, sys; print(*sys.modules)"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     return set(result.stdout.split())
 
 
@@ -88,7 +96,9 @@ def test_a_training_imports_torch_and_neither_timm_nor_torchvision_nor_scikit_le
     assert "matplotlib" not in found
 
 
-@pytest.mark.parametrize("module", ["sdclr.settings", "sdclr.recipes.cifar", "sdclr.run", "sdclr.jobs.status"])
+@pytest.mark.parametrize(
+    "module", ["sdclr.settings", "sdclr.recipes.cifar", "sdclr.run", "sdclr.jobs.status"]
+)
 def test_settings_and_run_folders_are_read_without_torch(module: str) -> None:
     assert not imported_with(module) & {*HEAVY}
 
@@ -99,10 +109,14 @@ def test_a_run_started_with_a_network_of_ours_needs_no_network_library(tmp_path:
         f"sdclr.pretrain(sdclr.recipe('digits_simclr').with_overrides({TINY!r}), {str(tmp_path / 'x')!r})\n"
         "print(*[name for name in ('timm', 'torchvision') if name in sys.modules], 'done')"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     assert result.stdout.split() == ["done"]
 
 
-@pytest.mark.parametrize("module", ["sdclr.evaluation.probes", "sdclr.evaluation.results", "sdclr.presentation.report"])
+@pytest.mark.parametrize(
+    "module", ["sdclr.evaluation.probes", "sdclr.evaluation.results", "sdclr.presentation.report"]
+)
 def test_tables_and_results_are_read_without_torch(module: str) -> None:
     assert not imported_with(module) & {*HEAVY}

@@ -30,9 +30,19 @@ CLOCKS = {
     "clock_gettime",
     "sleep",
 }
-CLOCKS |= {f"{name}_ns" for name in ("perf_counter", "monotonic", "process_time", "thread_time", "time")}
+CLOCKS |= {
+    f"{name}_ns" for name in ("perf_counter", "monotonic", "process_time", "thread_time", "time")
+}
 CLOCK_MODULES = {"time", "timeit"}
-WAITS = {"wait": 0, "communicate": 1, "wait_for": 1, "alarm": 0, "setitimer": 1, "_within": 0, "select": 3}
+WAITS = {
+    "wait": 0,
+    "communicate": 1,
+    "wait_for": 1,
+    "alarm": 0,
+    "setitimer": 1,
+    "_within": 0,
+    "select": 3,
+}
 """Calls that give up after some seconds, and the place of that number among their arguments."""
 PERHAPS_WAITS = {"join": 0, "result": 0, "exception": 0, "dump_traceback_later": 0}
 """The same where the argument is a number; texts and paths are joined, too."""
@@ -47,10 +57,14 @@ ALLOWED = {
         "reliability/test_several_processes.py",
         "test_random_kills_of_one_or_both_leave_a_run_that_ends_the_same",
     ): "kills at random instants; every instant must end the same",
-    ("processes/test_world.py", "test_a_store_that_does_not_answer_is_given_up"): "the time after which it gives up",
-    ("reliability/test_several_processes.py", "test_a_process_that_hangs_is_noticed_after_the_patience"): (
-        "the patience that is waited for; being noticed later is no failure"
-    ),
+    (
+        "processes/test_world.py",
+        "test_a_store_that_does_not_answer_is_given_up",
+    ): "the time after which it gives up",
+    (
+        "reliability/test_several_processes.py",
+        "test_a_process_that_hangs_is_noticed_after_the_patience",
+    ): ("the patience that is waited for; being noticed later is no failure"),
 }
 """(file, function) -> why its clock, sleep or short limit cannot fail on a busy machine."""
 
@@ -97,12 +111,22 @@ def short(node: ast.expr | None, names: dict[str, float]) -> bool:
 
 
 def name_of(node: ast.AST) -> str:
-    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+    return (
+        node.attr
+        if isinstance(node, ast.Attribute)
+        else node.id
+        if isinstance(node, ast.Name)
+        else ""
+    )
 
 
 def about_time(node: ast.expr) -> bool:
     words = [name_of(part) for part in ast.walk(node)]
-    words += [part.value for part in ast.walk(node) if isinstance(part, ast.Constant) and isinstance(part.value, str)]
+    words += [
+        part.value
+        for part in ast.walk(node)
+        if isinstance(part, ast.Constant) and isinstance(part.value, str)
+    ]
     return any(measured in word.lower() for word in words for measured in MEASURED)
 
 
@@ -135,14 +159,20 @@ def violations(tree: ast.AST) -> Iterator[tuple[str, str]]:
             function = node.name
         if isinstance(node, ast.ImportFrom) and node.module in CLOCK_MODULES:
             yield function, f"from {node.module} import"
-        if isinstance(node, ast.Attribute) and name_of(node.value) in CLOCK_MODULES and node.attr in CLOCKS:
+        if (
+            isinstance(node, ast.Attribute)
+            and name_of(node.value) in CLOCK_MODULES
+            and node.attr in CLOCKS
+        ):
             yield function, ast.unparse(node)
         if isinstance(node, ast.Call):
             yield from ((function, what) for what in violations_of_a_call(node, names))
         if isinstance(node, ast.Compare):
             sides = [node.left, *node.comparators]
             for left, operator, right in zip(sides, node.ops, sides[1:], strict=False):
-                small, large = (left, right) if isinstance(operator, ast.Lt | ast.LtE) else (right, left)
+                small, large = (
+                    (left, right) if isinstance(operator, ast.Lt | ast.LtE) else (right, left)
+                )
                 ordered = isinstance(operator, ast.Lt | ast.LtE | ast.Gt | ast.GtE)
                 limit = number_of(large, names)
                 if ordered and limit is not None and limit < LEAST_SECONDS and about_time(small):
@@ -156,14 +186,20 @@ def violations(tree: ast.AST) -> Iterator[tuple[str, str]]:
 @pytest.mark.parametrize("name", FILES)
 def test_nothing_fails_for_the_time_that_it_takes(name: str) -> None:
     tree = ast.parse((TESTS / name).read_text(encoding="utf-8"))
-    found = {(function, what) for function, what in violations(tree) if (name, function) not in ALLOWED}
-    assert not found, "count work (counted_work.py), wait with patience.wait_until, or give a hang a minute"
+    found = {
+        (function, what) for function, what in violations(tree) if (name, function) not in ALLOWED
+    }
+    assert not found, (
+        "count work (counted_work.py), wait with patience.wait_until, or give a hang a minute"
+    )
 
 
 def test_every_exception_is_still_needed() -> None:
     for name, function in ALLOWED:
         tree = ast.parse((TESTS / name).read_text(encoding="utf-8"))
-        assert function in {where for where, _ in violations(tree)}, f"{name}: {function} needs no exception any more"
+        assert function in {where for where, _ in violations(tree)}, (
+            f"{name}: {function} needs no exception any more"
+        )
 
 
 @pytest.mark.parametrize(

@@ -25,13 +25,17 @@ def no_class(found: Any) -> str:
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder, which Python does not look in by itself."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry not in ("", str(tmp_path))])
+    monkeypatch.setattr(
+        sys, "path", [entry for entry in sys.path if entry not in ("", str(tmp_path))]
+    )
     for name in [name for name in sys.modules if name.startswith("outsider")]:
         monkeypatch.delitem(sys.modules, name)
     return tmp_path
 
 
-def test_a_module_of_the_current_folder_is_found_and_the_folder_is_not_left_in_the_path(here: Path) -> None:
+def test_a_module_of_the_current_folder_is_found_and_the_folder_is_not_left_in_the_path(
+    here: Path,
+) -> None:
     (here / "outsider_a.py").write_text("class Mine: pass\n")
     found = load_outside("outsider_a:Mine", "tool", no_class)
     assert origin_of(found) == "outsider_a:Mine"
@@ -90,7 +94,9 @@ def test_entries_keep_their_names_apart() -> None:
         tools.add(Tool("axe", "theirs:Axe"))
 
 
-@pytest.mark.parametrize("name", ["", "Axe", "an axe", "../axe", "axe,saw", "axe:b", "axe=1", "9", None])
+@pytest.mark.parametrize(
+    "name", ["", "Axe", "an axe", "../axe", "axe,saw", "axe:b", "axe=1", "9", None]
+)
 def test_a_name_that_a_flag_or_a_file_could_not_hold_is_refused(name: Any) -> None:
     with pytest.raises(ConfigError, match="a tool cannot be called"):
         Table[Tool]("tool", []).add(Tool(name, "mine:Axe"))
@@ -98,6 +104,8 @@ def test_a_name_that_a_flag_or_a_file_could_not_hold_is_refused(name: Any) -> No
 
 def test_an_unknown_name_is_answered_with_what_there_is() -> None:
     tools = Table("tool", [Tool("saw"), Tool("axe")])
-    with pytest.raises(ConfigError, match=r"no tool 'sow'\. Did you mean saw\? There are saw, axe; one of your own"):
+    with pytest.raises(
+        ConfigError, match=r"no tool 'sow'\. Did you mean saw\? There are saw, axe; one of your own"
+    ):
         tools.require("sow")
     assert tools.require("axe") == Tool("axe")

@@ -35,14 +35,20 @@ def own_entries() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("name", sdclr.__all__)
-def test_the_example_of_a_public_name_runs(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_example_of_a_public_name_runs(
+    name: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(folder)
     public = getattr(sdclr, name)
     module = importlib.import_module(public.__module__)
-    names = {key: value for key, value in vars(module).items() if key != "annotations"}  # as in a user's script
+    names = {
+        key: value for key, value in vars(module).items() if key != "annotations"
+    }  # as in a user's script
     (test,) = doctest.DocTestFinder(recurse=False).find(public, name, module, globs=names)
     runnable = [one for one in test.examples if not one.options.get(doctest.SKIP)]
-    assert len(runnable) > (0 if name not in NEED_FILES_OF_THE_AUTHORS else -1), f"{name} has no example"
+    assert len(runnable) > (0 if name not in NEED_FILES_OF_THE_AUTHORS else -1), (
+        f"{name} has no example"
+    )
     said: list[str] = []
     doctest.DocTestRunner().run(test, out=said.append)
     assert not said, "".join(said)

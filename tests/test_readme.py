@@ -23,7 +23,9 @@ def blocks(language: str) -> list[str]:
 
 
 def commands() -> list[list[str]]:
-    lines = [shlex.split(line, comments=True) for block in blocks("bash") for line in block.splitlines()]
+    lines = [
+        shlex.split(line, comments=True) for block in blocks("bash") for line in block.splitlines()
+    ]
     return [line for line in lines if line]
 
 
@@ -37,7 +39,9 @@ def test_shell_commands_that_need_no_other_data_run_one_after_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    runnable = [c for c in commands() if not any("PATH" in a or a.startswith("runs/c10") for a in c)]
+    runnable = [
+        c for c in commands() if not any("PATH" in a or a.startswith("runs/c10") for a in c)
+    ]
     assert len(runnable) >= 5
     for command in runnable:
         assert command[0] == "sdclr"
@@ -79,7 +83,14 @@ def test_the_section_on_speed_takes_the_newest_file_and_says_what_is_not_met(
     monkeypatch.setattr(readme_table, "ROOT", tmp_path)
     assert "no results" in readme_table.section()
     key = "views_over_pil"
-    bound = {"key": key, "meaning": "ours / theirs", "device": "cpu", "direction": ">=", "limit": 2, "why": ""}
+    bound = {
+        "key": key,
+        "meaning": "ours / theirs",
+        "device": "cpu",
+        "direction": ">=",
+        "limit": 2,
+        "why": "",
+    }
     straw_man = {"key": "withdrawn", "value": 9.0, "met": True, "meaning": "straw man"}
     for day, value in ((2, 1.5), (1, 3.0)):
         facts = {
@@ -107,13 +118,21 @@ def test_every_file_the_readme_links_to_exists() -> None:
         assert (Path(__file__).parent.parent / target).exists(), target
 
 
-def test_the_command_for_ones_own_arrays_in_the_docs_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_for_ones_own_arrays_in_the_docs_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     text = (Path(__file__).parent.parent / "docs" / "data.md").read_text(encoding="utf-8")
-    (line,) = (line for line in text.splitlines() if line.startswith("    sdclr ") and "mine.npz" in line)
-    np.savez("mine.npz", images=np.random.default_rng(0).integers(0, 256, (130, 9, 9, 3), dtype=np.uint8))
+    (line,) = (
+        line for line in text.splitlines() if line.startswith("    sdclr ") and "mine.npz" in line
+    )
+    np.savez(
+        "mine.npz", images=np.random.default_rng(0).integers(0, 256, (130, 9, 9, 3), dtype=np.uint8)
+    )
     tiny = ["epochs=1", "backbone.width=2"]
-    monkeypatch.setattr(sys, "argv", [*shlex.split(line.replace("views.size=64", "views.size=8")), *tiny])
+    monkeypatch.setattr(
+        sys, "argv", [*shlex.split(line.replace("views.size=64", "views.size=8")), *tiny]
+    )
     with pytest.raises(SystemExit) as stop:
         cli.main()
     assert not stop.value.code

@@ -64,10 +64,14 @@ def test_in_use_is_seen_from_outside_only(tmp_path: Path) -> None:
 def test_two_processes_cannot_use_one_folder(tmp_path: Path) -> None:
     code = "import sys; from sdclr.run import Run\nwith Run(sys.argv[1]): pass"
     with Run(tmp_path / "x"):
-        held = subprocess.run([sys.executable, "-c", code, str(tmp_path / "x")], capture_output=True, text=True)
+        held = subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path / "x")], capture_output=True, text=True
+        )
     assert held.returncode != 0
     assert "in use by another process" in held.stderr
-    free = subprocess.run([sys.executable, "-c", code, str(tmp_path / "x")], capture_output=True, text=True)
+    free = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "x")], capture_output=True, text=True
+    )
     assert free.returncode == 0
 
 
@@ -78,7 +82,9 @@ def test_metrics_are_cut_to_what_a_checkpoint_remembers(tmp_path: Path) -> None:
     size = run.metrics_size()
     run.append_metrics({"epoch": 2})
     run.cut_metrics(size)
-    assert [json.loads(line) for line in run.metrics_path.read_text().splitlines()] == [{"epoch": 1}]
+    assert [json.loads(line) for line in run.metrics_path.read_text().splitlines()] == [
+        {"epoch": 1}
+    ]
 
 
 def test_reading_what_is_not_there_or_not_json_names_the_file(tmp_path: Path) -> None:
@@ -93,5 +99,14 @@ def test_reading_what_is_not_there_or_not_json_names_the_file(tmp_path: Path) ->
 
 def test_the_environment_names_versions_and_device() -> None:
     facts = environment("CPU: test")
-    assert {"sdclr", "torch", "python", "device", "command", "commit", "created", "world_size"} <= facts.keys()
+    assert {
+        "sdclr",
+        "torch",
+        "python",
+        "device",
+        "command",
+        "commit",
+        "created",
+        "world_size",
+    } <= facts.keys()
     assert facts["device"] == "CPU: test"

@@ -52,9 +52,12 @@ def looks_at(run: Run, tmp_path: Path) -> dict[str, Callable[[], object]]:
         "load": lambda: load_backbone(run.folder),
         "evaluate": lambda: evaluate(run, probes=["knn"]),
         "report": lambda: build_report([run.folder]),
-        "embed": lambda: embed(run.folder, DataConfig(name="digits", subset="all"), tmp_path / "features.npz"),
+        "embed": lambda: embed(
+            run.folder, DataConfig(name="digits", subset="all"), tmp_path / "features.npz"
+        ),
         "start": lambda: pretrain(
-            recipe("digits_sdclr").with_overrides([*TINY, f"weights={run.folder}"]), tmp_path / "new"
+            recipe("digits_sdclr").with_overrides([*TINY, f"weights={run.folder}"]),
+            tmp_path / "new",
         ),
     }
 
@@ -71,7 +74,9 @@ def looks_at(run: Run, tmp_path: Path) -> dict[str, Callable[[], object]]:
         ("balanced", "data.subset: 'balanced' -> 'long_tail'"),
     ],
 )
-def test_the_backbone_of_another_run_is_named(runs: Path, tmp_path: Path, other: str, named: str) -> None:
+def test_the_backbone_of_another_run_is_named(
+    runs: Path, tmp_path: Path, other: str, named: str
+) -> None:
     run = copy_of(runs / "plain", tmp_path)
     shutil.copy(Run(runs / other).backbone_path, run.backbone_path)
     before = sorted(tmp_path.rglob("*"))
@@ -91,7 +96,9 @@ def test_a_backbone_that_convert_wrote_is_named(runs: Path, tmp_path: Path, gold
         build_report([run.folder])
 
 
-def test_a_backbone_exchanged_or_deleted_after_the_evaluation_is_named(runs: Path, tmp_path: Path) -> None:
+def test_a_backbone_exchanged_or_deleted_after_the_evaluation_is_named(
+    runs: Path, tmp_path: Path
+) -> None:
     run = copy_of(runs / "plain", tmp_path)
     tensors, facts = read_tensors(run.backbone_path)
     write_tensors(run.backbone_path, {name: tensor * 2 for name, tensor in tensors.items()}, facts)
@@ -102,7 +109,9 @@ def test_a_backbone_exchanged_or_deleted_after_the_evaluation_is_named(runs: Pat
         build_report([run.folder])
 
 
-def test_the_evaluation_of_another_split_is_named_and_not_merged(runs: Path, tmp_path: Path) -> None:
+def test_the_evaluation_of_another_split_is_named_and_not_merged(
+    runs: Path, tmp_path: Path
+) -> None:
     run = copy_of(runs / "plain", tmp_path)
     shutil.copy(Run(runs / "split").evaluation_path("cached"), run.evaluation_path("cached"))
     with pytest.raises(ConfigError, match="train_counts"):
@@ -112,17 +121,23 @@ def test_the_evaluation_of_another_split_is_named_and_not_merged(runs: Path, tmp
     build_report([run.folder])
 
 
-def test_whole_runs_and_runs_of_earlier_versions_belong_together(runs: Path, tmp_path: Path) -> None:
+def test_whole_runs_and_runs_of_earlier_versions_belong_together(
+    runs: Path, tmp_path: Path
+) -> None:
     run = copy_of(runs / "plain", tmp_path)
     tensors, facts = read_tensors(run.backbone_path)
-    write_tensors(run.backbone_path, tensors, {key: facts[key] for key in facts.keys() - {"training", "data"}})
+    write_tensors(
+        run.backbone_path, tensors, {key: facts[key] for key in facts.keys() - {"training", "data"}}
+    )
     evaluation = json.loads(run.evaluation_path("cached").read_text())
     run.evaluation_path("cached").write_text(json.dumps(evaluation | {"backbone": None}))
     for look in looks_at(run, tmp_path).values():
         look()
 
 
-@pytest.mark.parametrize("file", ["status.json", "split.json", "environment.json", "evaluation/cached.json"])
+@pytest.mark.parametrize(
+    "file", ["status.json", "split.json", "environment.json", "evaluation/cached.json"]
+)
 @pytest.mark.parametrize(
     "damage",
     [
@@ -163,7 +178,9 @@ def test_the_metrics_of_another_run_and_lost_ones_are_named(runs: Path, tmp_path
         build_report([run.folder])
 
 
-def test_the_settings_of_another_run_are_named_by_status_and_resume(runs: Path, tmp_path: Path) -> None:
+def test_the_settings_of_another_run_are_named_by_status_and_resume(
+    runs: Path, tmp_path: Path
+) -> None:
     run = copy_of(runs / "plain", tmp_path)
     shutil.copy(runs / "rate" / "config.yaml", run.config_path)
     assert "optimizer.learning_rate" in (read_status(run.folder).message or "")

@@ -70,7 +70,10 @@ def test_a_shell_reads_the_very_words_back(text: str) -> None:
     line = command("printf", "%s", text)
     assert "\n" not in line
     assert line.isprintable()
-    assert subprocess.run(["bash", "-c", line], capture_output=True, check=True).stdout == text.encode()
+    assert (
+        subprocess.run(["bash", "-c", line], capture_output=True, check=True).stdout
+        == text.encode()
+    )
 
 
 def test_an_ordinary_command_looks_ordinary() -> None:
@@ -84,7 +87,9 @@ def test_an_ordinary_command_looks_ordinary() -> None:
 
 
 def tokens(text: str) -> set[str]:
-    parser = MarkdownIt("commonmark", {"html": True, "linkify": False}).enable(["table", "strikethrough"])
+    parser = MarkdownIt("commonmark", {"html": True, "linkify": False}).enable(
+        ["table", "strikethrough"]
+    )
     kinds = set()
     for block in parser.parse(text):
         kinds |= {block.type, *(token.type for token in block.children or ())}
@@ -101,7 +106,9 @@ def test_markdown_holds_text_and_nothing_else(text: str) -> None:
 
 
 def test_markdown_leaves_ordinary_words_alone() -> None:
-    words = "Std (lower is better), few_shot: 61.23 ± 1.10 - 0.5 [0.1]".replace("[", "").replace("]", "")
+    words = "Std (lower is better), few_shot: 61.23 ± 1.10 - 0.5 [0.1]".replace("[", "").replace(
+        "]", ""
+    )
     assert markdown_line(words) == words
 
 
@@ -121,7 +128,8 @@ def test_numbers_and_words_are_no_formulas(value: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["=a.jpg", "-b.jpg", "'=a.jpg", "''=a.jpg", "'x", "'-", "-", "-1", "a'b", "", "@c", "＝d"]
+    "name",
+    ["=a.jpg", "-b.jpg", "'=a.jpg", "''=a.jpg", "'x", "'-", "-", "-1", "a'b", "", "@c", "＝d"],
 )
 def test_the_guard_of_a_cell_is_taken_off_again_exactly(name: str) -> None:
     assert without_guard(str(csv_cell(name))) == name
@@ -139,4 +147,10 @@ def test_generated_names_stay_names_everywhere() -> None:
     for _ in range(300):
         text = "".join(rng.choice(HOSTILE) for _ in range(3))
         assert one_line(text).isprintable()
-        assert tokens(markdown_line(text)) <= {"paragraph_open", "paragraph_close", "inline", "text", "text_special"}
+        assert tokens(markdown_line(text)) <= {
+            "paragraph_open",
+            "paragraph_close",
+            "inline",
+            "text",
+            "text_special",
+        }

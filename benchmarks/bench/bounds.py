@@ -86,7 +86,9 @@ PROMISES = (
 )
 
 
-def judged(ratios: dict[str, list[float]], device: Device, work: Work, reasons: dict[str, str]) -> list[Bound]:
+def judged(
+    ratios: dict[str, list[float]], device: Device, work: Work, reasons: dict[str, str]
+) -> list[Bound]:
     """Every promise with its value, or with the reason why there is none.
 
     ``ratios``: per round, of this run of ``work`` on ``device``. ``reasons``: by key, why it was not measured.
@@ -96,7 +98,10 @@ def judged(ratios: dict[str, list[float]], device: Device, work: Work, reasons: 
         promised = LARGE if bound.large else SMALL[bound.device]
         values, why = ratios.get(bound.key), reasons.get(bound.key, "not part of this run")
         if bound.device != device:
-            values, why = None, "no CUDA device" if bound.device == "cuda" else "this run was on CUDA"
+            values, why = (
+                None,
+                "no CUDA device" if bound.device == "cuda" else "this run was on CUDA",
+            )
         elif work != promised:
             values, why = None, f"{promised.backbone}, {promised.size} px only"
         value = statistics.median(values) if values else None

@@ -48,7 +48,11 @@ STEPS_PER_EPOCH = 22
 """CIFAR-10-LT at batch 512."""
 PROJECTION_DIM = 128
 VIEW_BATCHES = 4
-IN_WORDS: dict[CompiledAs, str] = {False: "uncompiled", True: "compiled", "cuda-graphs": "cuda-graphs"}
+IN_WORDS: dict[CompiledAs, str] = {
+    False: "uncompiled",
+    True: "compiled",
+    "cuda-graphs": "cuda-graphs",
+}
 
 
 def is_step(name: str) -> bool:
@@ -79,7 +83,9 @@ class Workload:
     def pixels(self) -> Tensor:
         """uint8 [N, 3, S, S], an epoch of noise without its sharpest detail."""
         side, generator = self.size + 4, torch.Generator().manual_seed(0)
-        noise = torch.randint(0, 256, (STEPS_PER_EPOCH * self.batch, 3, side, side), generator=generator)
+        noise = torch.randint(
+            0, 256, (STEPS_PER_EPOCH * self.batch, 3, side, side), generator=generator
+        )
         return torch.cat([F.avg_pool2d(part.float(), 5, 1).byte() for part in noise.split(512)])
 
     def write(self, pixels: Tensor) -> None:
@@ -139,7 +145,11 @@ class Contestants:
     def fallen_back(self) -> dict[str, str]:
         """Which steps did not run as their names say, once they have run, and how they did."""
         steps = self._compiled.items()
-        return {name: f"ran {IN_WORDS[step.how]}, see the warning" for name, (how, step) in steps if step.how != how}
+        return {
+            name: f"ran {IN_WORDS[step.how]}, see the warning"
+            for name, (how, step) in steps
+            if step.how != how
+        }
 
     def _add_data(self, training: Training, state: TrainingState, how: str) -> None:
         images, spec = self.pixels.to(self.device), training.config.views.spec()
@@ -168,7 +178,9 @@ class Contestants:
         a, b = (view.contiguous() for view in self.ready[:2])
         batches = endless_batches(PillowPairs(self.pixels, work.size), work.batch, self.device)
         self.actions["reference_step"] = timed(lambda: step((a, b)), self.device)
-        self.actions["reference_end_to_end"] = self._end_to_end("reference_end_to_end", batches, step)
+        self.actions["reference_end_to_end"] = self._end_to_end(
+            "reference_end_to_end", batches, step
+        )
         self.actions["host_sort"] = timed(lambda: host_sort(method.competitor), self.device)
 
     def add_views(self) -> None:
@@ -178,8 +190,12 @@ class Contestants:
         pairs, spec = PillowPairs(batch, size), ViewsConfig(size=size).spec()
         kornia = kornia_views(batch, size)
         works: dict[str, Callable[[], object] | None] = {
-            "views": lambda: [make_views(batch, index, spec, seed=0, epoch=epoch) for epoch in range(VIEW_BATCHES)],
-            "pil_views": lambda: [pairs[row] for _ in range(VIEW_BATCHES) for row in range(len(pairs))],
+            "views": lambda: [
+                make_views(batch, index, spec, seed=0, epoch=epoch) for epoch in range(VIEW_BATCHES)
+            ],
+            "pil_views": lambda: [
+                pairs[row] for _ in range(VIEW_BATCHES) for row in range(len(pairs))
+            ],
             "kornia_views": kornia and (lambda: [kornia() for _ in range(VIEW_BATCHES)]),
         }
         for name, work in works.items():
@@ -189,18 +205,27 @@ class Contestants:
                 self.actions[name] = timed(on_one_thread(work), cpu)
 
     def add_losses(self) -> None:
-        a, b = (torch.randn(self.work.batch, PROJECTION_DIM, device=self.device).requires_grad_() for _ in range(2))
+        a, b = (
+            torch.randn(self.work.batch, PROJECTION_DIM, device=self.device).requires_grad_()
+            for _ in range(2)
+        )
         self.actions["loss"] = timed(lambda: nt_xent(a, b, 0.2).mean().backward(), self.device)
-        self.actions["reference_loss"] = timed(lambda: boolean_mask_loss(a, b).backward(), self.device)
+        self.actions["reference_loss"] = timed(
+            lambda: boolean_mask_loss(a, b).backward(), self.device
+        )
 
     def add_lightly(self, precision: Precision) -> None:
-        step = lightly_step(build_backbone(self.work.backbone), self.ready.a, self.ready.b, precision)
+        step = lightly_step(
+            build_backbone(self.work.backbone), self.ready.a, self.ready.b, precision
+        )
         if step is None:
             self.not_installed.append("lightly")
         else:
             self.actions[f"lightly_step[{precision}]"] = timed(step, self.device)
 
-    def _end_to_end(self, name: str, batches: Iterator[object], step: Callable[..., object]) -> Action:
+    def _end_to_end(
+        self, name: str, batches: Iterator[object], step: Callable[..., object]
+    ) -> Action:
         """Seconds of one step with its data.
 
         On a CPU a step outlasts the making of its batch, so that every step pays for one. On CUDA the batches that

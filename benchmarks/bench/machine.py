@@ -22,7 +22,9 @@ def has_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
+    return bool(
+        capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16")
+    )
 
 
 def matmul_side(device: torch.device) -> int:
@@ -65,7 +67,9 @@ def peak_memory(work: Callable[[], object], device: torch.device) -> int | None:
         torch.cuda.synchronize(device)
         return torch.cuda.max_memory_allocated(device) - before
     with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL("libc.so.6").malloc_trim(0)  # what earlier work freed must not hide what this takes
+        ctypes.CDLL("libc.so.6").malloc_trim(
+            0
+        )  # what earlier work freed must not hide what this takes
         before = _resident("VmRSS")
         Path("/proc/self/clear_refs").write_text("5")  # Linux: forget the peak so far
         work()

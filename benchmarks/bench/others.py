@@ -30,7 +30,9 @@ def kornia_views(images: Tensor, size: int) -> Callable[[], object] | None:
     return views
 
 
-def lightly_step(backbone: nn.Module, a: Tensor, b: Tensor, precision: str) -> Callable[[], None] | None:
+def lightly_step(
+    backbone: nn.Module, a: Tensor, b: Tensor, precision: str
+) -> Callable[[], None] | None:
     """A SimCLR step on ready views of lightly's head and loss, as its documentation puts them together."""
     try:
         from lightly.loss import NTXentLoss

@@ -54,7 +54,9 @@ class PillowPairs(Dataset[tuple[Tensor, Tensor]]):
         return self.chain(image), self.chain(image)
 
 
-def endless_batches(pairs: PillowPairs, batch_size: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+def endless_batches(
+    pairs: PillowPairs, batch_size: int, device: torch.device
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches out of workers, on ``device``."""
     sampler = RandomSampler(pairs, replacement=True, num_samples=1 << 40)
     cuda = device.type == "cuda"
@@ -82,7 +84,9 @@ class ReferenceStep:
 
     def __init__(self, method: SDCLR, device: torch.device) -> None:
         self.method = method.to(device).to(memory_format=torch.contiguous_format).train()
-        self.optimizer = torch.optim.SGD(method.parameters(), lr=1e-4, momentum=0.9, weight_decay=1e-4)
+        self.optimizer = torch.optim.SGD(
+            method.parameters(), lr=1e-4, momentum=0.9, weight_decay=1e-4
+        )
 
     def __call__(self, views: tuple[Tensor, Tensor]) -> None:
         a, b = views

@@ -36,7 +36,11 @@ def wait_for(device: torch.device) -> None:
 
 
 def measure(
-    actions: Mapping[str, Action], *, rounds: int, seconds: float, advance: Callable[[], object] = lambda: None
+    actions: Mapping[str, Action],
+    *,
+    rounds: int,
+    seconds: float,
+    advance: Callable[[], object] = lambda: None,
 ) -> Times:
     """Up to ``rounds`` rounds over all actions; after the first, none begins that would not end within ``seconds``.
 

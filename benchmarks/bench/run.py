@@ -92,7 +92,9 @@ def _as_json(facts: dict[str, Any]) -> str:
 
 
 def _default_file(facts: dict[str, Any]) -> Path:
-    usual = facts["settings"]["work"] == list(SMALL["cuda" if facts["hardware"].startswith("CUDA") else "cpu"])
+    usual = facts["settings"]["work"] == list(
+        SMALL["cuda" if facts["hardware"].startswith("CUDA") else "cpu"]
+    )
     work = "" if usual else "{} width {} {}px batch {}".format(*facts["settings"]["work"])
     first = RESULTS / file_name(facts["date"], facts["hardware"], work)
     later = (first.with_stem(f"{first.stem}-{number}") for number in itertools.count(2))
@@ -112,29 +114,49 @@ def measured(settings: Settings, progress: AnyProgress) -> dict[str, Any]:
     precisions = _precisions(settings, device)
     ways = _ways(settings, precisions, device)
     main = variant(*ways[0])
-    minutes = settings.minutes if settings.minutes is not None else 8.0 if device.type == "cuda" else 4.0
+    minutes = (
+        settings.minutes if settings.minutes is not None else 8.0 if device.type == "cuda" else 4.0
+    )
     batch = settings.batch or (512 if device.type == "cuda" else 128)
-    ours: dict[str, Any] = {"width": settings.width, "stem": "large" if settings.size >= 128 else "small"}
+    ours: dict[str, Any] = {
+        "width": settings.width,
+        "stem": "large" if settings.size >= 128 else "small",
+    }
     if ":" in settings.backbone and settings.width != 64:
-        raise ConfigError(f"--width is for our own ResNets; {settings.backbone} has its own. Leave it out.")
+        raise ConfigError(
+            f"--width is for our own ResNets; {settings.backbone} has its own. Leave it out."
+        )
     work = Work(settings.backbone, settings.width, settings.size, batch)
     asked = BackboneConfig(name=settings.backbone, **(ours if ":" not in settings.backbone else {}))
     backbone = fitted_to(asked, settings.size)
     with tempfile.TemporaryDirectory() as folder:
-        entrants = Contestants(Workload(backbone, settings.size, batch, device, Path(folder) / "images.npz"))
+        entrants = Contestants(
+            Workload(backbone, settings.size, batch, device, Path(folder) / "images.npz")
+        )
         end_to_end = {main, variant(precisions[0], "cuda-graphs")}
         for precision, how in ways:
-            training = entrants.add_steps(precision, how, with_data=variant(precision, how) in end_to_end)
+            training = entrants.add_steps(
+                precision, how, with_data=variant(precision, how) in end_to_end
+            )
         entrants.add_reference()
         entrants.add_views()
         entrants.add_losses()
         entrants.add_lightly(precisions[0])
-        task = progress.add("bench", total=(settings.rounds + 1) * len(entrants.actions), unit="measurements")
-        memory, failed = warmed_up(entrants.actions, device, main, advance=lambda: progress.advance(task))
+        task = progress.add(
+            "bench", total=(settings.rounds + 1) * len(entrants.actions), unit="measurements"
+        )
+        memory, failed = warmed_up(
+            entrants.actions, device, main, advance=lambda: progress.advance(task)
+        )
         training.optimizer.zero_grad()  # gradients out of CUDA graphs must not be added to
         flops = flops_of(lambda: training.method(entrants.ready).mean().backward())
         left = 60 * minutes - (time.perf_counter() - begun)
-        times = measure(entrants.actions, rounds=settings.rounds, seconds=left, advance=lambda: progress.advance(task))
+        times = measure(
+            entrants.actions,
+            rounds=settings.rounds,
+            seconds=left,
+            advance=lambda: progress.advance(task),
+        )
         progress.finish(task, f"{len(times['loss'])} rounds")
     now = datetime.datetime.now(datetime.UTC)
     facts = {
@@ -147,7 +169,13 @@ def measured(settings: Settings, progress: AnyProgress) -> dict[str, Any]:
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "settings": asdict(settings)
-        | {"batch": batch, "precisions": precisions, "minutes": minutes, "main": main, "work": list(work)},
+        | {
+            "batch": batch,
+            "precisions": precisions,
+            "minutes": minutes,
+            "main": main,
+            "work": list(work),
+        },
         "elapsed_seconds": time.perf_counter() - begun,
         "n": len(times["loss"]),
         "steps_per_epoch": STEPS_PER_EPOCH,
@@ -162,7 +190,10 @@ def measured(settings: Settings, progress: AnyProgress) -> dict[str, Any]:
 
 
 def warmed_up(
-    actions: dict[str, Action], device: torch.device, main: str, advance: Callable[[], object] = lambda: None
+    actions: dict[str, Action],
+    device: torch.device,
+    main: str,
+    advance: Callable[[], object] = lambda: None,
 ) -> tuple[dict[str, int | None], dict[str, str]]:
     """Run everything once, or until it is compiled and recorded. Returns peak memory and what went wrong, by name.
 
@@ -184,7 +215,9 @@ def warmed_up(
             failed[name] = f"failed: {str(error).partition(chr(10))[0]}"
             del actions[name]
         if "cuda-graphs" in name:
-            memory.pop(name, None)  # a replay allocates nothing: its memory was set aside when it was recorded
+            memory.pop(
+                name, None
+            )  # a replay allocates nothing: its memory was set aside when it was recorded
         advance()
     return memory, failed
 
@@ -201,7 +234,9 @@ def _precisions(settings: Settings, device: torch.device) -> list[Precision]:
     return ["bf16", "fp32"] if device.type == "cuda" else ["fp32", "bf16"]
 
 
-def _ways(settings: Settings, precisions: list[Precision], device: torch.device) -> list[tuple[Precision, CompiledAs]]:
+def _ways(
+    settings: Settings, precisions: list[Precision], device: torch.device
+) -> list[tuple[Precision, CompiledAs]]:
     """How steps are run; the first way is the main one."""
     choices: dict[str, list[Compile]] = {
         "auto": ["auto"],
@@ -211,10 +246,14 @@ def _ways(settings: Settings, precisions: list[Precision], device: torch.device)
         "cuda-graphs": ["cuda-graphs"],
     }
     if settings.compiled not in choices:
-        raise ConfigError(f"--compile must be auto, on, off, both or cuda-graphs, got {settings.compiled!r}.")
+        raise ConfigError(
+            f"--compile must be auto, on, off, both or cuda-graphs, got {settings.compiled!r}."
+        )
     compiled = [resolve_compile(choice, device) for choice in choices[settings.compiled]]
     ways = [(precision, how) for precision in precisions for how in compiled]
-    if settings.compiled == "auto" and device.type == "cuda" and settings.size < 128:  # long steps have none to gain
+    if (
+        settings.compiled == "auto" and device.type == "cuda" and settings.size < 128
+    ):  # long steps have none to gain
         ways.append((precisions[0], "cuda-graphs"))
     return ways
 
@@ -226,7 +265,9 @@ def _peak(times: Times, precision: str, device: torch.device) -> float:
 def _fastest(times: Times, step: str, precision: str) -> str:
     """The fastest of the plain step, the compiled one and the one with CUDA graphs."""
     ways: tuple[CompiledAs, ...] = (False, True, "cuda-graphs")
-    names = [name for name in (f"{step}[{variant(precision, way)}]" for way in ways) if name in times]
+    names = [
+        name for name in (f"{step}[{variant(precision, way)}]" for way in ways) if name in times
+    ]
     return min(names, key=lambda name: statistics.median(times[name]))
 
 
@@ -249,13 +290,17 @@ def _ratios(
         "end_to_end_over_reference": round_ratios(
             of("reference_end_to_end", "host_sort"), of(ours_end_to_end, "mask_refresh")
         ),
-        "end_to_end_over_reference_compute": round_ratios(of("reference_step"), of(ours_end_to_end, "mask_refresh")),
+        "end_to_end_over_reference_compute": round_ratios(
+            of("reference_step"), of(ours_end_to_end, "mask_refresh")
+        ),
         "reference_step_over_sdclr_step": round_ratios(of("reference_step"), of(ours_step)),
         "views_over_pil": round_ratios(of("pil_views"), of("views")),
         "host_sort_over_mask_refresh": round_ratios(of("host_sort"), of("mask_refresh")),
         "data_wait_share": waiting[ours_end_to_end][-n:],
         "reference_data_wait_share": waiting["reference_end_to_end"][-n:],
-        "views_share_of_step": [1 - r for r in round_ratios(of(ours_step), of(f"sdclr_with_views[{main}]"))],
+        "views_share_of_step": [
+            1 - r for r in round_ratios(of(ours_step), of(f"sdclr_with_views[{main}]"))
+        ],
         "utilisation": [
             facts["flops_per_step"] / (seconds * facts["matmul_flops_per_second"][first])
             for seconds in of(ours_end_to_end)
@@ -266,13 +311,20 @@ def _ratios(
         sdclr, simclr = (_fastest(times, step, precision) for step in ("sdclr_step", "simclr_step"))
         ratios[key] = round_ratios(of(sdclr, "mask_refresh"), of(simclr))
         if f"lightly_step[{precision}]" in times:
-            ratios["lightly_step_over_simclr_step"] = round_ratios(of(f"lightly_step[{precision}]"), of(simclr))
+            ratios["lightly_step_over_simclr_step"] = round_ratios(
+                of(f"lightly_step[{precision}]"), of(simclr)
+            )
     if {"fp32", "bf16"} <= set(precisions):
         fp32, bf16 = (_fastest(times, "sdclr_step", precision) for precision in ("fp32", "bf16"))
         ratios["bf16_step_speedup"] = round_ratios(of(fp32), of(bf16))
         ratios["bf16_step_over_reference_step"] = round_ratios(of("reference_step"), of(bf16))
-        ratios["bf16_matmul_over_fp32_matmul"] = round_ratios(of("matmul[fp32]"), of("matmul[bf16]"))
-    for key, name in (("cuda_graphs_step_speedup", "step"), ("cuda_graphs_end_to_end_speedup", "end_to_end")):
+        ratios["bf16_matmul_over_fp32_matmul"] = round_ratios(
+            of("matmul[fp32]"), of("matmul[bf16]")
+        )
+    for key, name in (
+        ("cuda_graphs_step_speedup", "step"),
+        ("cuda_graphs_end_to_end_speedup", "end_to_end"),
+    ):
         compiled, graphs = (f"sdclr_{name}[{variant(first, way)}]" for way in (True, "cuda-graphs"))
         if compiled in times and graphs in times:
             ratios[key] = round_ratios(of(compiled), of(graphs))
@@ -282,7 +334,9 @@ def _ratios(
         ratios["views_over_pil_32px"] = ratios["views_over_pil"]
     if (work.backbone, work.size) == ("resnet50", 224):
         views = 2 * work.batch
-        ratios["resnet50_224px_views_per_second"] = [views / seconds for seconds in of(ours_end_to_end)]
+        ratios["resnet50_224px_views_per_second"] = [
+            views / seconds for seconds in of(ours_end_to_end)
+        ]
     reasons = {"bf16_step_over_reference_step": "no bf16 here"}
     bounds = judged(ratios, "cuda" if device.type == "cuda" else "cpu", work, reasons)
     return {

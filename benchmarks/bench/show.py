@@ -76,13 +76,21 @@ def _bounds(facts: dict[str, Any]) -> Table:
         limit, goal = f"{bound['direction']} {bound['limit']:g}", bound["goal"]
         measured = bound["why"] if bound["value"] is None else f"{bound['value']:.3g}"
         met = {True: "[green]yes[/green]", False: "[red]no[/red]", None: "–"}[bound["met"]]
-        table.add_row(bound["key"], bound["device"], limit, "" if goal is None else f"{goal:g}", measured, met)
+        table.add_row(
+            bound["key"], bound["device"], limit, "" if goal is None else f"{goal:g}", measured, met
+        )
     return table
 
 
 def _table(first: str, *columns: str, names: bool = True, wrapped: str = "") -> Table:
     """``names``: whether the first column holds names, which stay whole; ``wrapped``: a column of words, which wrap."""
-    table = Table(caption_justify="left", highlight=False, box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table = Table(
+        caption_justify="left",
+        highlight=False,
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
     table.add_column(first, no_wrap=names)
     for column in columns:
         table.add_column(column, justify="right", no_wrap=column != wrapped)

@@ -21,10 +21,14 @@ from rarebench.encoders import ENCODERS
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--sets", default=",".join(sets.available()), help="names, with commas")
     parser.add_argument("--encoders", default=",".join(ENCODERS), help="names, with commas")
-    parser.add_argument("--page-only", action="store_true", help="make the page of the finished cells")
+    parser.add_argument(
+        "--page-only", action="store_true", help="make the page of the finished cells"
+    )
     given = parser.parse_args()
     if not given.page_only:
         for cell in cells.cells(given.sets.split(","), given.encoders.split(",")):

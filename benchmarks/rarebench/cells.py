@@ -162,9 +162,14 @@ def _scores(collection: Collection, cell: Cell) -> dict[str, Any]:
     return content
 
 
-def _classes_seen(collection: Collection, score: measures.Floats, shuffled: Positions) -> dict[str, int]:
+def _classes_seen(
+    collection: Collection, score: measures.Floats, shuffled: Positions
+) -> dict[str, int]:
     order = shuffled[np.argsort(-score[shuffled], kind="stable")]
-    return {name: measures.classes_seen(order, collection.labels, count) for name, count in budgets(collection).items()}
+    return {
+        name: measures.classes_seen(order, collection.labels, count)
+        for name, count in budgets(collection).items()
+    }
 
 
 def _compared(name: str, resampled: dict[str, measures.Floats]) -> dict[str, list[float]]:
@@ -174,7 +179,9 @@ def _compared(name: str, resampled: dict[str, measures.Floats]) -> dict[str, lis
         for candidate in CANDIDATES
         if candidate in resampled and candidate != name
     }
-    return {candidate: [_rounded(low), _rounded(high)] for candidate, (low, high) in differences.items()}
+    return {
+        candidate: [_rounded(low), _rounded(high)] for candidate, (low, high) in differences.items()
+    }
 
 
 def _rounded(value: float) -> float:
@@ -184,7 +191,9 @@ def _rounded(value: float) -> float:
 def _planted(collection: Collection, encoder: str) -> dict[str, Any]:
     planted = plant(collection)
     n = len(collection.labels)
-    extra = Collection(f"{collection.name}-planted", planted.pixels, collection.labels[planted.sources])
+    extra = Collection(
+        f"{collection.name}-planted", planted.pixels, collection.labels[planted.sources]
+    )
     own = features_of(encoder, collection)
     features = torch.cat([own, features_of(encoder, extra)])
     groups = None
@@ -202,9 +211,13 @@ def _planted(collection: Collection, encoder: str) -> dict[str, Any]:
     # a user gives no groups here: what was folded is the group, and no neighbour of itself
     grouped = Evidence(features, torch.from_numpy(folded))
     content: dict[str, Any] = {
-        "num_planted": {kind: int((planted.kinds == kind).sum()) for kind in sorted(set(planted.kinds))},
+        "num_planted": {
+            kind: int((planted.kinds == kind).sum()) for kind in sorted(set(planted.kinds))
+        },
         "junk_found": _rounded(suspected[is_junk].mean()),
-        "junk_found_by_kind": {kind: _rounded(suspected[n:][planted.kinds == kind].mean()) for kind in JUNK},
+        "junk_found_by_kind": {
+            kind: _rounded(suspected[n:][planted.kinds == kind].mean()) for kind in JUNK
+        },
         "set_aside": _rounded(suspected[:n].mean()),
         "few_set_aside": _rounded(suspected[:n][few].mean()),
         "copies_folded": _folded_share(folded, planted.sources, planted.kinds == "copy", n),

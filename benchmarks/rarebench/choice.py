@@ -66,4 +66,7 @@ def best(means: dict[str, dict[str, float]]) -> str:
     'y'
     """
     scores = set.intersection(*(set(values) for values in means.values())) - {"random"}
-    return max(sorted(scores), key=lambda score: statistics.mean(values[score] for values in means.values()))
+    return max(
+        sorted(scores),
+        key=lambda score: statistics.mean(values[score] for values in means.values()),
+    )

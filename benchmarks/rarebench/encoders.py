@@ -43,7 +43,9 @@ def features_of(encoder: str, collection: Collection) -> Tensor:
 
 
 @torch.inference_mode()
-def _extract(network: Callable[[Tensor], Tensor], size: int, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+def _extract(
+    network: Callable[[Tensor], Tensor], size: int, pixels: npt.NDArray[np.uint8]
+) -> npt.NDArray[np.float32]:
     starts = range(0, len(pixels), BATCH)
     batches = (as_batch(pixels[start : start + BATCH], size) for start in starts)
     return np.concatenate([network(batch).float().numpy() for batch in batches])
@@ -109,7 +111,9 @@ def config_of(method: str, collection: Collection) -> PretrainConfig:
     values = base.model_dump()
     values.update(
         recipe="",
-        data=DataConfig(name="arrays", path=str(BUILD / "arrays" / f"{collection.name}.npz"), subset="all"),
+        data=DataConfig(
+            name="arrays", path=str(BUILD / "arrays" / f"{collection.name}.npz"), subset="all"
+        ),
         views=ViewsConfig(
             size=32,
             area=(0.2, 1.0),

@@ -89,7 +89,9 @@ def bootstrap(
     unit = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]
     found = {name: np.empty(RESAMPLES) for name in scores}
     for i in range(RESAMPLES):
-        drawn = np.bincount(rng.integers(0, unit.max() + 1, unit.max() + 1), minlength=unit.max() + 1)
+        drawn = np.bincount(
+            rng.integers(0, unit.max() + 1, unit.max() + 1), minlength=unit.max() + 1
+        )
         weights = drawn[unit].astype(np.float64)
         for name, score in scores.items():
             found[name][i] = _weighted_auroc(score, wanted, weights)

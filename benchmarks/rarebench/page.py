@@ -60,7 +60,9 @@ def write_page() -> Path:
         (ROOT / "benchmarks" / "rarebench" / "neighbours.md").read_text(encoding="utf-8"),
         _missing(finished),
     ]
-    PAGE.write_text("\n\n".join(part.strip() for part in parts if part.strip()) + "\n", encoding="utf-8")
+    PAGE.write_text(
+        "\n\n".join(part.strip() for part in parts if part.strip()) + "\n", encoding="utf-8"
+    )
     label = "AUROC for the few classes; line: chance"
     _plot(finished, encoder, "auroc_few", "Scores", label, 0.5, "auroc.svg")
     label = "classes in the first 2C images, over random's expectation; line: random"
@@ -83,8 +85,12 @@ choice of the encoder, of the set or of a seed of training: n = 1 of each.
 
 
 def _of(finished: Cells, group: str, encoder: str | None = None) -> Cells:
-    chosen = [one for one in finished if one["group"] == group and encoder in (None, one["encoder"])]
-    return sorted(chosen, key=lambda one: (SETS.index(one["set"]), list(ENCODERS).index(one["encoder"])))
+    chosen = [
+        one for one in finished if one["group"] == group and encoder in (None, one["encoder"])
+    ]
+    return sorted(
+        chosen, key=lambda one: (SETS.index(one["set"]), list(ENCODERS).index(one["encoder"]))
+    )
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -120,14 +126,29 @@ def _decision(finished: Cells, encoder: str) -> str:
     for measure, what in CHOICES.items():
         means = choice.by_family(finished, encoder, measure)
         rows = [
-            (f"`{one.left_out}`", f"`{one.chosen}`", _number(one.value), f"`{one.best}`", _number(one.best_value))
+            (
+                f"`{one.left_out}`",
+                f"`{one.chosen}`",
+                _number(one.value),
+                f"`{one.best}`",
+                _number(one.best_value),
+            )
             for one in choice.leave_one_out(means)
         ]
         lines += [
             f"Choice of the {what}, with one set left out at a time (`{encoder}`; splits of "
             "CIFAR-10-LT count as one set):",
             "",
-            _table(("Left out", "Chosen on the others", "Value here", "Best here, afterwards", "Value"), rows),
+            _table(
+                (
+                    "Left out",
+                    "Chosen on the others",
+                    "Value here",
+                    "Best here, afterwards",
+                    "Value",
+                ),
+                rows,
+            ),
             "",
             f"On all sets together: `{choice.best(means)}`.",
             "",
@@ -145,7 +166,10 @@ def _aurocs(finished: Cells) -> str:
     for encoder, what in ENCODERS.items():
         there = [*_of(finished, "features", encoder), *_of(finished, "ungrouped", encoder)]
         if there:
-            heads = [one["set"] + (" (bursts ignored)" if one["group"] == "ungrouped" else "") for one in there]
+            heads = [
+                one["set"] + (" (bursts ignored)" if one["group"] == "ungrouped" else "")
+                for one in there
+            ]
             rows = []
             for name in SCORES:
                 values = [one["scores"].get(name) for one in there]
@@ -168,7 +192,10 @@ def _against_default(finished: Cells, encoder: str) -> str:
     rows, tied_on = [], 0
     for one in there:
         scores = one["scores"]
-        top = max((name for name in scores if name != "random"), key=lambda name: scores[name]["auroc_few"])
+        top = max(
+            (name for name in scores if name != "random"),
+            key=lambda name: scores[name]["auroc_few"],
+        )
         behind = scores[top]["auroc_few"] - scores[DEFAULT]["auroc_few"]
         low, high = scores[top]["less_than"].get(DEFAULT, [0.0, 0.0])
         is_tied = top == DEFAULT or (low <= 0 <= high and behind < TIED)
@@ -200,9 +227,13 @@ def _classes(finished: Cells, encoder: str) -> str:
         rows = [["random, expected", *(_number(one["chance"][name], 1) for name in budgets)]]
         for name, values in one["scores"].items():
             if name != "random":
-                rows.append([f"`{name}`", *(str(values["classes_seen"][budget]) for budget in budgets)])
+                rows.append(
+                    [f"`{name}`", *(str(values["classes_seen"][budget]) for budget in budgets)]
+                )
         heads = [f"first {budget}" for budget in budgets]
-        parts.append(f"`{one['set']}`, {one['num_classes']} classes (C)\n\n{_table(('Score', *heads), rows)}")
+        parts.append(
+            f"`{one['set']}`, {one['num_classes']} classes (C)\n\n{_table(('Score', *heads), rows)}"
+        )
     parts.append("![Classes seen](rarebench/classes.svg)")
     return "\n\n".join(parts)
 
@@ -217,12 +248,21 @@ def _precision(finished: Cells, encoder: str) -> str:
         for name, values in one["scores"].items():
             numbers = [values[key] for key in ("ap_few", "auroc_rarest", "ap_rarest")]
             lifts = [_number(values[key], 1) for key in ("lift_few_1", "lift_few_10")]
-            rows.append([f"`{name}`", *(_number(value) for value in numbers), *lifts, f"{values['seconds']:.1f}"])
+            rows.append(
+                [
+                    f"`{name}`",
+                    *(_number(value) for value in numbers),
+                    *lifts,
+                    f"{values['seconds']:.1f}",
+                ]
+            )
         head = ("Score", "AP few", "AUROC rarest", "AP rarest", "lift at 1 %", "at 10 %", "seconds")
         parts.append(
             f"`{one['set']}`: few are {one['num_few'] / one['num_images']:.1%} of the images\n\n{_table(head, rows)}"
         )
-    parts.append("Seconds are without what scores share (the first one to need neighbours or clusters pays for them).")
+    parts.append(
+        "Seconds are without what scores share (the first one to need neighbours or clusters pays for them)."
+    )
     return "\n\n".join(parts)
 
 
@@ -267,9 +307,26 @@ def _planted(finished: Cells) -> str:
     for one in there:
         rows = []
         for name, values in one["planted"]["scores"].items():
-            numbers = [_number(values[key]) for key in ("auroc_few_clean", "auroc_few_plain", "auroc_few_folded")]
-            rows.append([f"`{name}`", *numbers, str(values["junk_in_top_plain"]), str(values["junk_in_top"])])
-        head = ("Score", "AUROC clean", "with trouble", "folded, junk aside", "junk in top 200", "folded, junk aside")
+            numbers = [
+                _number(values[key])
+                for key in ("auroc_few_clean", "auroc_few_plain", "auroc_few_folded")
+            ]
+            rows.append(
+                [
+                    f"`{name}`",
+                    *numbers,
+                    str(values["junk_in_top_plain"]),
+                    str(values["junk_in_top"]),
+                ]
+            )
+        head = (
+            "Score",
+            "AUROC clean",
+            "with trouble",
+            "folded, junk aside",
+            "junk in top 200",
+            "folded, junk aside",
+        )
         parts.append(f"`{one['set']}`\n\n{_table(head, rows)}")
     return "\n\n".join([*parts, "Planted: " + "; ".join(kinds).replace("'", "") + "."])
 
@@ -286,7 +343,9 @@ def _missing(finished: Cells) -> str:
     )
 
 
-def _plot(finished: Cells, encoder: str, measure: str, title: str, x_label: str, chance: float, file: str) -> None:
+def _plot(
+    finished: Cells, encoder: str, measure: str, title: str, x_label: str, chance: float, file: str
+) -> None:
     """One row a score, one marker a family of sets."""
     means = choice.by_family(finished, encoder, measure)
     names = [name for name in SCORES if all(name in values for values in means.values())]

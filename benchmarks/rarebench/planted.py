@@ -43,7 +43,10 @@ def plant(collection: Collection, seed: int = 0) -> Planted:
     for i, source in enumerate(rng.integers(0, n, max(4, round(JUNK_SHARE * n)))):
         chosen.append((JUNK[i % len(JUNK)], int(source)))
     for part in (many, few):
-        chosen += [("copy", int(source)) for source in rng.choice(part, min(num_copies, len(part)), replace=False)]
+        chosen += [
+            ("copy", int(source))
+            for source in rng.choice(part, min(num_copies, len(part)), replace=False)
+        ]
     for source in rng.choice(n, max(2, round(BURST_SHARE * n)), replace=False):
         chosen += [("burst", int(source))] * (BURST - 1)
     made = [_spoiled(collection.pixels[source], kind, rng) for kind, source in chosen]

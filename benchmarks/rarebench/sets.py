@@ -23,7 +23,13 @@ from sdclr.data import DataConfig, build_data
 ROOT = Path(__file__).parents[2]
 BUILD = ROOT / "build" / "rarebench"
 """What can be made again: features, runs, pictures."""
-SETS = ("digits", "clothing", "tiles", "plankton", *(f"cifar10_lt_{split}" for split in range(1, 6)))
+SETS = (
+    "digits",
+    "clothing",
+    "tiles",
+    "plankton",
+    *(f"cifar10_lt_{split}" for split in range(1, 6)),
+)
 FAMILIES = ("digits", "clothing", "tiles", "plankton", "cifar10_lt")
 """Splits of one data set are one family: all of it is left out at a time."""
 SIDE = 96
@@ -71,7 +77,12 @@ def available() -> list[str]:
     folder = data_folder()
     if folder is None:
         return ["digits"]
-    there = {"clothing": "clothing_lt", "tiles": "tiles", "plankton": "plankton", "cifar10_lt": "cifar10"}
+    there = {
+        "clothing": "clothing_lt",
+        "tiles": "tiles",
+        "plankton": "plankton",
+        "cifar10_lt": "cifar10",
+    }
     return [name for name in SETS if name == "digits" or (folder / there[family(name)]).is_dir()]
 
 
@@ -85,7 +96,9 @@ def load(name: str) -> Collection:
         raise SystemExit(f"{name} needs SDCLR_DATA, the folder with its data.")
     if name.startswith("cifar10_lt_"):
         splits = folder / "splits"
-        config = DataConfig(name="cifar10", path=str(_cifar(folder)), splits_dir=str(splits), split=int(name[-1]))
+        config = DataConfig(
+            name="cifar10", path=str(_cifar(folder)), splits_dir=str(splits), split=int(name[-1])
+        )
         return _from_arrays(name, config)
     return _from_pictures(name, folder)
 

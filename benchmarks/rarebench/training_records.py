@@ -39,7 +39,11 @@ def records_of(method: str, collection: Collection) -> Evidence:
                 for name, values in _round(training, network, key).items():
                     found.setdefault(prefix + name, []).append(values)
     stacked = {name: torch.stack(values) for name, values in found.items()}
-    records = {"losses": stacked["view_losses"], "masses": stacked["masses"], "projections": stacked["projections"]}
+    records = {
+        "losses": stacked["view_losses"],
+        "masses": stacked["masses"],
+        "projections": stacked["projections"],
+    }
     if competitor is not None:
         records["competitor_projections"] = stacked["competitor_projections"]
         records["view_losses"] = stacked["view_losses"]
@@ -63,7 +67,9 @@ def _round(training: Training, network: torch.nn.Module, key: int) -> dict[str, 
     batches = [batch for batch in permutation(key, n).split(BATCH) if len(batch) > 1]
     loss, mass = torch.full((n,), torch.nan), torch.full((n,), torch.nan)
     projections: Tensor | None = None
-    for views in training.images.views(batches, training.config.views.spec(), seed=1, epoch=10_000 + key):
+    for views in training.images.views(
+        batches, training.config.views.spec(), seed=1, epoch=10_000 + key
+    ):
         z_a, z_b = network(views.a), network(views.b)
         if projections is None:
             projections = torch.zeros(n, z_a.shape[1])

@@ -52,7 +52,9 @@ class _Verbs(TyperGroup):
         except KeyboardInterrupt:
             verb = ctx.invoked_subcommand
             goes_on = " The same command goes on from here." if verb in GO_ON else ""
-            raise Interrupted(f"by Ctrl-C; nothing half-written is left under its own name.{goes_on}") from None
+            raise Interrupted(
+                f"by Ctrl-C; nothing half-written is left under its own name.{goes_on}"
+            ) from None
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """A verb; its help lists what the tables hold now, entries from outside included."""
@@ -80,20 +82,35 @@ app.add_typer(recipes_app, name="recipes")
 
 def _expanded(value: Path | list[Path] | None) -> Path | list[Path] | None:
     """Paths with ~ and ~name as the shell would have expanded them, had they not been quoted."""
-    if not any(str(path).startswith("~") for path in (value if isinstance(value, list) else [value])):
+    if not any(
+        str(path).startswith("~") for path in (value if isinstance(value, list) else [value])
+    ):
         return value
     from sdclr.config import user_path
 
-    return [user_path(str(path)) for path in value] if isinstance(value, list) else user_path(str(value))
+    return (
+        [user_path(str(path)) for path in value]
+        if isinstance(value, list)
+        else user_path(str(value))
+    )
 
 
 Out = Annotated[
     Path | None,
-    typer.Option(help="Run folder; a run that stopped there goes on. (default: runs/RECIPE)", callback=_expanded),
+    typer.Option(
+        help="Run folder; a run that stopped there goes on. (default: runs/RECIPE)",
+        callback=_expanded,
+    ),
 ]
-DataPath = Annotated[str | None, typer.Option("--data", metavar="PATH", help="Where the images are (data.path).")]
-SplitsDir = Annotated[str | None, typer.Option(metavar="FOLDER", help="The authors' split folder (data.splits_dir).")]
-Download = Annotated[bool, typer.Option("--download", help="Download the data set to --data if it is not there.")]
+DataPath = Annotated[
+    str | None, typer.Option("--data", metavar="PATH", help="Where the images are (data.path).")
+]
+SplitsDir = Annotated[
+    str | None, typer.Option(metavar="FOLDER", help="The authors' split folder (data.splits_dir).")
+]
+Download = Annotated[
+    bool, typer.Option("--download", help="Download the data set to --data if it is not there.")
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output file that exists.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:N or auto.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line, for scripts.")]
@@ -157,7 +174,10 @@ def _show_version(wanted: bool) -> None:
 def before_any_verb(
     context: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", help="Show the version and stop.", callback=_show_version, is_eager=True)
+        bool,
+        typer.Option(
+            "--version", help="Show the version and stop.", callback=_show_version, is_eager=True
+        ),
     ] = False,
 ) -> None:
     global _verb, _only_text
@@ -172,39 +192,57 @@ def before_any_verb(
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder of the demo's runs and report.", callback=_expanded)] = Path(
-        "runs/demo"
-    ),
+    out: Annotated[
+        Path, typer.Option(help="Folder of the demo's runs and report.", callback=_expanded)
+    ] = Path("runs/demo"),
     splits: Annotated[int, typer.Option(min=1, help="Number of long-tailed splits.")] = 3,
-    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", show_default=False)] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", show_default=False)
+    ] = None,
 ) -> None:
     """Compare SimCLR and SDCLR on long-tailed digits: minutes on a CPU, ends in a table and an HTML page."""
     from sdclr.presentation.progress import Progress
     from sdclr.workflows.demo import demo as run_demo
 
     with Progress(_stderr) as progress:
-        page = run_demo(out, num_splits=splits, overrides=tuple(overrides or ()), progress=progress, console=_console())
+        page = run_demo(
+            out,
+            num_splits=splits,
+            overrides=tuple(overrides or ()),
+            progress=progress,
+            console=_console(),
+        )
     typer.echo(f"\nreport: {shown(page)}")
 
 
 @app.command(no_args_is_help=True)
 def pretrain(
     arguments: Annotated[
-        list[str] | None, typer.Argument(metavar="[RECIPE] [SECTION.KEY=VALUE]...", show_default=False)
+        list[str] | None,
+        typer.Argument(metavar="[RECIPE] [SECTION.KEY=VALUE]...", show_default=False),
     ] = None,
     data: DataPath = None,
     out: Out = None,
     config: Annotated[
-        Path | None, typer.Option(help="Saved config.yaml to run instead of a recipe.", callback=_expanded)
+        Path | None,
+        typer.Option(help="Saved config.yaml to run instead of a recipe.", callback=_expanded),
     ] = None,
-    weights: Annotated[str | None, typer.Option(help="Run or backbone.safetensors to start a NEW run from.")] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="Run or backbone.safetensors to start a NEW run from.")
+    ] = None,
     splits_dir: SplitsDir = None,
     download: Download = False,
     dry: Annotated[
-        bool, typer.Option("--dry-run", help="Show steps, time and memory, write a sheet of view pairs, and stop.")
+        bool,
+        typer.Option(
+            "--dry-run", help="Show steps, time and memory, write a sheet of view pairs, and stop."
+        ),
     ] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="With --dry-run: replace a file that has the sheet's name.")
+        bool,
+        typer.Option(
+            "--overwrite", help="With --dry-run: replace a file that has the sheet's name."
+        ),
     ] = False,
     use: Use = None,
 ) -> None:
@@ -229,7 +267,9 @@ def pretrain(
     _use(use)
     paths = _paths({"data.path": data, "data.splits_dir": splits_dir, "weights": weights})
     if overwrite and not dry:
-        raise ConfigError("--overwrite is for the sheet of --dry-run; a run folder is gone on with, never replaced.")
+        raise ConfigError(
+            "--overwrite is for the sheet of --dry-run; a run folder is gone on with, never replaced."
+        )
     settings, out, choices = _settings(arguments or [], config, paths, out)
     if dry:
         from sdclr.workflows.own_images import dry_run
@@ -263,7 +303,9 @@ def _sheet_of(out: Path) -> Path:
 
 
 @app.command()
-def resume(folder: Annotated[Path, typer.Argument(metavar="RUN", callback=_expanded)], use: Use = None) -> None:
+def resume(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", callback=_expanded)], use: Use = None
+) -> None:
     """Go on with a run that stopped; the result is the same as if it had not."""
     from sdclr.jobs.pretrain import resume as run_resume
     from sdclr.presentation.progress import Progress
@@ -316,17 +358,25 @@ def evaluate(
             callback=_expanded,
         ),
     ] = None,
-    protocol: Annotated[str, typer.Option(help="cached (seconds, for development) or sdclr (the paper's).")] = "cached",
+    protocol: Annotated[
+        str, typer.Option(help="cached (seconds, for development) or sdclr (the paper's).")
+    ] = "cached",
     probes: Annotated[str | None, typer.Option(help=_probes_help())] = None,
     data: DataPath = None,
     device: Device = "auto",
     recipe: Annotated[
-        str | None, typer.Option(help="For an authors' checkpoint: the recipe it belongs to; settings may follow.")
+        str | None,
+        typer.Option(
+            help="For an authors' checkpoint: the recipe it belongs to; settings may follow."
+        ),
     ] = None,
     splits_dir: SplitsDir = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="For an authors' checkpoint: its run folder (default: runs/FILENAME).", callback=_expanded),
+        typer.Option(
+            help="For an authors' checkpoint: its run folder (default: runs/FILENAME).",
+            callback=_expanded,
+        ),
     ] = None,
     untested: Annotated[
         str | None,
@@ -375,23 +425,33 @@ def evaluate(
     rule = check_protocol(protocol)
     checkpoint = next((path for path in folders if path.is_file()), None)
     if checkpoint is not None and checkpoint.suffix.lower() in COLLECTION_SUFFIXES:
-        raise ConfigError(f"{shown(checkpoint)} is no run and no checkpoint; labels are given as --labels FILE.")
+        raise ConfigError(
+            f"{shown(checkpoint)} is no run and no checkpoint; labels are given as --labels FILE."
+        )
     if classifier is not None and (protocol, probes) != ("cached", None):
-        raise ConfigError("--classifier tests a ready classifier; leave out --protocol and --probes.")
+        raise ConfigError(
+            "--classifier tests a ready classifier; leave out --protocol and --probes."
+        )
     with Progress(_stderr) as progress:
         if checkpoint is not None:
             flags = _paths({"data.path": data, "data.splits_dir": splits_dir})
             folders = [_adopt(folders, recipe, overrides, flags, out)]
         elif recipe or out or classifier or splits_dir:
-            raise ConfigError("--recipe, --out, --classifier and --splits-dir are for a checkpoint file.")
+            raise ConfigError(
+                "--recipe, --out, --classifier and --splits-dir are for a checkpoint file."
+            )
         elif not folders:
             raise ConfigError("give a run folder or a checkpoint before the settings.")
         settings = {} if checkpoint is not None else evaluation_settings(overrides)
         if checkpoint is not None and classifier is not None:
-            evaluate_classifier(folders[0], checkpoint, classifier, device=device, progress=progress)
+            evaluate_classifier(
+                folders[0], checkpoint, classifier, device=device, progress=progress
+            )
         else:
             names = _probes(probes)
-            moved = str(user_path(data).absolute()) if data is not None and checkpoint is None else None
+            moved = (
+                str(user_path(data).absolute()) if data is not None and checkpoint is None else None
+            )
             for folder in folders:
                 run_evaluate(
                     folder,
@@ -414,7 +474,11 @@ def evaluate(
 
 
 def _adopt(
-    files: list[Path], recipe_name: str | None, overrides: list[str], flags: dict[str, Any], out: Path | None
+    files: list[Path],
+    recipe_name: str | None,
+    overrides: list[str],
+    flags: dict[str, Any],
+    out: Path | None,
 ) -> Path:
     """The run folder of an authors' checkpoint."""
     from sdclr.config import parse_assignments
@@ -422,11 +486,17 @@ def _adopt(
     from sdclr.recipes import recipe
 
     if len(files) != 1:
-        raise ConfigError(f"give run folders, or one checkpoint file alone; got {', '.join(map(str, files))}.")
+        raise ConfigError(
+            f"give run folders, or one checkpoint file alone; got {', '.join(map(str, files))}."
+        )
     if files[0].suffix == ".safetensors":
-        raise ConfigError(f"{files[0]}: give the run folder it lies in, or the .pt it was converted from.")
+        raise ConfigError(
+            f"{files[0]}: give the run folder it lies in, or the .pt it was converted from."
+        )
     if recipe_name is None:
-        raise ConfigError(f"{files[0]} is a file: say which recipe it belongs to, e.g. --recipe cifar10_lt_sdclr.")
+        raise ConfigError(
+            f"{files[0]} is a file: say which recipe it belongs to, e.g. --recipe cifar10_lt_sdclr."
+        )
     config = recipe(recipe_name).with_values(flags | parse_assignments(overrides))
     return adopt(files[0], config, out or Path("runs") / files[0].stem).folder
 
@@ -443,20 +513,33 @@ def report(
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="File (or folder) for markdown, csv or html.", callback=_expanded)
+        Path | None,
+        typer.Option(help="File (or folder) for markdown, csv or html.", callback=_expanded),
     ] = None,
-    protocol: Annotated[str | None, typer.Option(help="Which protocol, if the runs have several.")] = None,
+    protocol: Annotated[
+        str | None, typer.Option(help="Which protocol, if the runs have several.")
+    ] = None,
     groups: Annotated[
-        Groups | None, typer.Option(help="thirds of the classes, or thresholds (> 100, 20-100, < 20 images).")
+        Groups | None,
+        typer.Option(help="thirds of the classes, or thresholds (> 100, 20-100, < 20 images)."),
     ] = None,
     paper: Annotated[
-        bool, typer.Option("--paper", help="The paper's table: every split, mean ± std, the published rows.")
+        bool,
+        typer.Option(
+            "--paper", help="The paper's table: every split, mean ± std, the published rows."
+        ),
     ] = False,
     data: Annotated[
-        str | None, typer.Option("--data", metavar="PATH", help="Where the images of an unlabelled run are now.")
+        str | None,
+        typer.Option(
+            "--data", metavar="PATH", help="Where the images of an unlabelled run are now."
+        ),
     ] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="The numbers as one JSON object on standard output (--format json).")
+        bool,
+        typer.Option(
+            "--json", help="The numbers as one JSON object on standard output (--format json)."
+        ),
     ] = False,
     overwrite: Overwrite = False,
     use: Use = None,
@@ -501,14 +584,21 @@ def report(
 @app.command()
 def reproduce(
     dataset: Annotated[
-        str, typer.Argument(metavar="DATASET", help="cifar10, cifar100, imagenet100, imagenet_lt_exp or digits.")
+        str,
+        typer.Argument(
+            metavar="DATASET", help="cifar10, cifar100, imagenet100, imagenet_lt_exp or digits."
+        ),
     ],
-    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", show_default=False)] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", show_default=False)
+    ] = None,
     data: DataPath = None,
     splits_dir: SplitsDir = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder of all runs (default: runs/reproduce-DATASET-SCALE).", callback=_expanded),
+        typer.Option(
+            help="Folder of all runs (default: runs/reproduce-DATASET-SCALE).", callback=_expanded
+        ),
     ] = None,
     arms: Annotated[
         str,
@@ -517,10 +607,17 @@ def reproduce(
             "simclr_balanced_matched, simclr_matched, sdclr; comma-separated."
         ),
     ] = "paper",
-    splits: Annotated[str | None, typer.Option(help="For example 1-5 (default: the paper's).")] = None,
-    seeds: Annotated[str | None, typer.Option(help="For example 1,2 (default: the paper's one seed).")] = None,
+    splits: Annotated[
+        str | None, typer.Option(help="For example 1-5 (default: the paper's).")
+    ] = None,
+    seeds: Annotated[
+        str | None, typer.Option(help="For example 1,2 (default: the paper's one seed).")
+    ] = None,
     scale: Annotated[
-        str, typer.Option(help="full (as published) or tiny (a narrow network, 10 epochs: minutes a run on a CPU).")
+        str,
+        typer.Option(
+            help="full (as published) or tiny (a narrow network, 10 epochs: minutes a run on a CPU)."
+        ),
     ] = "full",
     protocol: Annotated[
         str | None, typer.Option(help="sdclr or cached (default: sdclr; with --scale tiny cached).")
@@ -528,15 +625,26 @@ def reproduce(
     published: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", help="Evaluate the authors' unzipped checkpoints instead of training.", callback=_expanded
+            metavar="DIR",
+            help="Evaluate the authors' unzipped checkpoints instead of training.",
+            callback=_expanded,
         ),
     ] = None,
     probes: Annotated[
-        str | None, typer.Option(help=f"As of evaluate (default: the paper's, {','.join(published_probes())}).")
+        str | None,
+        typer.Option(
+            help=f"As of evaluate (default: the paper's, {','.join(published_probes())})."
+        ),
     ] = None,
-    only_plan: Annotated[bool, typer.Option("--plan", help="Show what is done and what is missing, and stop.")] = False,
+    only_plan: Annotated[
+        bool, typer.Option("--plan", help="Show what is done and what is missing, and stop.")
+    ] = False,
     print_commands: Annotated[
-        bool, typer.Option("--print-commands", help="Print the commands of what is missing, for a scheduler, and stop.")
+        bool,
+        typer.Option(
+            "--print-commands",
+            help="Print the commands of what is missing, for a scheduler, and stop.",
+        ),
     ] = False,
     download: Download = False,
 ) -> None:
@@ -549,7 +657,9 @@ def reproduce(
     from sdclr.workflows import matrix
     from sdclr.workflows import reproduce as workflow
 
-    if published is not None and (seeds is not None or scale != "full" or probes or only_plan or print_commands):
+    if published is not None and (
+        seeds is not None or scale != "full" or probes or only_plan or print_commands
+    ):
         raise ConfigError(
             "--published evaluates ready checkpoints; leave out --seeds, --scale, --probes, --plan, --print-commands."
         )
@@ -563,7 +673,9 @@ def reproduce(
         dataset,
         out,
         arms=chosen,
-        splits=workflow.parse_numbers(splits, "--splits") if splits is not None else workflow.SPLITS[dataset],
+        splits=workflow.parse_numbers(splits, "--splits")
+        if splits is not None
+        else workflow.SPLITS[dataset],
         seeds=workflow.parse_numbers(seeds, "--seeds") if seeds is not None else None,
         overrides=[*size.overrides, *(overrides or [])],
         values=_paths({"data.path": data, "data.splits_dir": splits_dir}),
@@ -608,7 +720,10 @@ def reproduce(
 @app.command()
 def embed(
     source: Annotated[
-        Path, typer.Argument(metavar="RUN", help="Run folder or backbone.safetensors.", callback=_expanded)
+        Path,
+        typer.Argument(
+            metavar="RUN", help="Run folder or backbone.safetensors.", callback=_expanded
+        ),
     ],
     arguments: Annotated[
         list[str] | None,
@@ -640,14 +755,18 @@ def embed(
     places = [argument for argument in arguments or [] if "=" not in argument or _is_path(argument)]
     given = parse_assignments(argument for argument in arguments or [] if argument not in places)
     if len(places) > 1:
-        raise ConfigError(f"give one folder, list or file of images, got {', '.join(map(shown, places[:5]))}.")
+        raise ConfigError(
+            f"give one folder, list or file of images, got {', '.join(map(shown, places[:5]))}."
+        )
     if places:
         images = own_data_as_trained(source, str(user_path(places[0]).absolute()), given)
         out = out or Path("features.npz")
     elif not source.exists():
         raise MissingInputError(f"there is no run folder and no file {shown(source)}.")
     elif not source.is_dir():
-        raise ConfigError(f"{shown(source)} is no run folder; say which images to embed: sdclr embed BACKBONE IMAGES.")
+        raise ConfigError(
+            f"{shown(source)} is no run folder; say which images to embed: sdclr embed BACKBONE IMAGES."
+        )
     else:
         images = data_of(Run(source), given)
         out = out or source / FEATURES_FILE
@@ -668,7 +787,9 @@ def embed(
 def convert(
     source: Annotated[Path, typer.Argument(metavar="IN.pt", callback=_expanded)],
     out: Annotated[Path, typer.Argument(metavar="OUT.safetensors", callback=_expanded)],
-    branch: Annotated[str, typer.Option(help="Whose norms to take: target (dense) or competitor (pruned).")] = "target",
+    branch: Annotated[
+        str, typer.Option(help="Whose norms to take: target (dense) or competitor (pruned).")
+    ] = "target",
     overwrite: Overwrite = False,
 ) -> None:
     """Turn a checkpoint of the method's authors into a backbone that load_backbone and --weights take."""
@@ -694,7 +815,9 @@ def list_recipes(as_json: AsJson = False) -> None:
 
 
 @recipes_app.command("show")
-def show_recipe(name: Annotated[str, typer.Argument(metavar="NAME")], as_json: AsJson = False) -> None:
+def show_recipe(
+    name: Annotated[str, typer.Argument(metavar="NAME")], as_json: AsJson = False
+) -> None:
     """All settings of one recipe, as the config.yaml that --config takes."""
     from sdclr.recipes import recipe
 
@@ -716,7 +839,9 @@ def _paths(flags: Mapping[str, str | None]) -> dict[str, Any]:
     """The paths that were given, absolute, so that the saved config runs again from anywhere."""
     from sdclr.config import user_path
 
-    return {key: str(user_path(value).absolute()) for key, value in flags.items() if value is not None}
+    return {
+        key: str(user_path(value).absolute()) for key, value in flags.items() if value is not None
+    }
 
 
 def _settings(
@@ -731,7 +856,9 @@ def _settings(
     targets = [argument for argument in arguments if "=" not in argument or _is_path(argument)]
     given = parse_assignments(argument for argument in arguments if argument not in targets)
     places = {
-        name: str(value) for name, value in given.items() if name in ("data.root", "data.test_path", "data.store")
+        name: str(value)
+        for name, value in given.items()
+        if name in ("data.root", "data.test_path", "data.store")
     }
     _name_own_entries(given)
     values = flags | given | _paths(places)
@@ -739,7 +866,11 @@ def _settings(
     known = f"`sdclr recipes list` names the recipes. {sources}"
     if len(targets) + (config_file is not None) != 1:
         got = ", ".join(map(shown, targets[:5])) + ", ..." * (len(targets) > 5) or "neither"
-        if len(targets) > 1 and config_file is None and all(Path(target).is_file() for target in targets):
+        if (
+            len(targets) > 1
+            and config_file is None
+            and all(Path(target).is_file() for target in targets)
+        ):
             raise ConfigError(
                 f"got {len(targets)} files ({got}): a shell has put them in the place of a glob. Quote it, as in "
                 "'photos/*.jpg', or give their folder."
@@ -756,17 +887,23 @@ def _settings(
         from sdclr.workflows.own_images import own_config
 
         path = user_path(targets[0])
-        if path.suffix != ".tar" and not path.exists() and glob_of(path) is None:  # a range of shards is no file
+        if (
+            path.suffix != ".tar" and not path.exists() and glob_of(path) is None
+        ):  # a range of shards is no file
             raise MissingInputError(f"there is no folder or file {shown(targets[0])}. {known}")
         if "data.path" in flags:
             raise ConfigError(f"{shown(targets[0])} says where the images are; leave --data out.")
         glob = glob_of(path)
         named = path.absolute() if glob is None else glob.root.absolute()
         out = out or Path("runs") / named.stem.partition("-{")[0]
-        config, choices = own_config(str(path.absolute()), values, out, _console(quiet=bool(_speaker())))
+        config, choices = own_config(
+            str(path.absolute()), values, out, _console(quiet=bool(_speaker()))
+        )
         return config, out, choices
     else:
-        raise ConfigError(f"{shown(targets[0])!r} is neither a recipe nor a folder. {like(targets[0])} {sources}")
+        raise ConfigError(
+            f"{shown(targets[0])!r} is neither a recipe nor a folder. {like(targets[0])} {sources}"
+        )
     return config, out or Path("runs") / config.recipe, []
 
 
@@ -793,7 +930,9 @@ def _is_path(argument: str) -> bool:
     head, equals, _ = argument.partition("=")
     if "/" in head:
         return True
-    return not equals and (any(sign in head for sign in "*?[") or Path(argument).suffix.lower() in COLLECTION_SUFFIXES)
+    return not equals and (
+        any(sign in head for sign in "*?[") or Path(argument).suffix.lower() in COLLECTION_SUFFIXES
+    )
 
 
 _stderr = Console(stderr=True, markup=False, emoji=False, highlight=False)
@@ -861,7 +1000,11 @@ def _run() -> int:
         return refused.exit_code
     except Exception:
         traceback.print_exc()
-        _stderr.print(Text.assemble(("This is a bug in sdclr;", "red"), " please report it with the lines above."))
+        _stderr.print(
+            Text.assemble(
+                ("This is a bug in sdclr;", "red"), " please report it with the lines above."
+            )
+        )
         return EXIT_BUG
     return 0
 
@@ -900,7 +1043,11 @@ def _not_shown(failure: OSError, code: int) -> int:
     if code == 0 and (_verb is None or _verb in TEXT_IS_THE_RESULT or _only_text):
         _say("error", "red", f"{text} Free space there, or send it elsewhere.")
         return StorageError.exit_code
-    _say("warning", "yellow", f"{text} What this command has written to files is not touched by that.")
+    _say(
+        "warning",
+        "yellow",
+        f"{text} What this command has written to files is not touched by that.",
+    )
     return code
 
 

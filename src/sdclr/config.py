@@ -14,7 +14,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationError, ValidationInfo
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    ValidationError,
+    ValidationInfo,
+)
 from pydantic.fields import FieldInfo
 from pydantic_core import InitErrorDetails, core_schema
 
@@ -84,9 +91,13 @@ class Section(BaseModel):
             for section in sections:
                 target = target.setdefault(section, {})
                 if not isinstance(target, dict):
-                    raise ConfigError(f"{name} is not a setting: {section} is a value, not a section.")
+                    raise ConfigError(
+                        f"{name} is not a setting: {section} is a value, not a section."
+                    )
             target[key] = value
-        foreign = any(getattr(getattr(self, name), "is_foreign", False) for name in type(self).model_fields)
+        foreign = any(
+            getattr(getattr(self, name), "is_foreign", False) for name in type(self).model_fields
+        )
         return self.parse(settings, foreign=foreign)
 
     @classmethod
@@ -123,7 +134,9 @@ class Section(BaseModel):
         except (OSError, ValueError) as error:
             raise ConfigError(f"config file {path} cannot be read as YAML: {error}") from None
         if not isinstance(values, dict):
-            raise ConfigError(f"config file {path} must hold a mapping of settings, got {type(values).__name__}.")
+            raise ConfigError(
+                f"config file {path} must hold a mapping of settings, got {type(values).__name__}."
+            )
         try:
             return cls.parse(values, foreign=foreign)
         except (ConfigError, TypeError, ValueError, RecursionError) as error:
@@ -146,10 +159,14 @@ class OneOf:
     def sections(self) -> list[type[Section]]:
         return [row.config for row in self._table.values()]
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
         return core_schema.with_info_plain_validator_function(
             self._section,
-            serialization=core_schema.plain_serializer_function_ser_schema(lambda one: one.model_dump(mode="json")),
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                lambda one: one.model_dump(mode="json")
+            ),
         )
 
     def _section(self, value: Any, info: ValidationInfo) -> Section:
@@ -162,8 +179,12 @@ class OneOf:
             raise self._mistake(value, InitErrorDetails(type="missing", loc=("name",), input=value))
         section = self._table[name].config if name in self._table else self._foreign
         if section is self._foreign and not (info.context or {}).get(_FOREIGN):
-            unknown = ValueError(f"there is no {self._what} {shown(repr(name))}. {self._table.choice(name)}")
-            details = InitErrorDetails(type="value_error", loc=("name",), input=name, ctx={"error": unknown})
+            unknown = ValueError(
+                f"there is no {self._what} {shown(repr(name))}. {self._table.choice(name)}"
+            )
+            details = InitErrorDetails(
+                type="value_error", loc=("name",), input=name, ctx={"error": unknown}
+            )
             raise self._mistake(value, details)
         try:
             return section.model_validate_json(json.dumps(value), context=info.context)
@@ -186,7 +207,9 @@ def parse_assignment(text: str) -> tuple[str, Any]:
     """``"a.b=0.5"`` -> ("a.b", 0.5). Values are JSON where they parse as JSON, else plain text."""
     name, equals, raw = text.partition("=")
     if not equals or not all(part.isidentifier() for part in name.split(".")):
-        raise ConfigError(f"cannot read the setting {text!r}; write section.key=value, for example epochs=2.")
+        raise ConfigError(
+            f"cannot read the setting {text!r}; write section.key=value, for example epochs=2."
+        )
     try:
         value = parse_json(raw)
     except json.JSONDecodeError:
@@ -204,7 +227,9 @@ def parse_assignments(texts: Iterable[str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name, value in map(parse_assignment, texts):
         if name in values:
-            raise ConfigError(f"{name} is given twice, as {values[name]!r} and as {value!r}. Give it once.")
+            raise ConfigError(
+                f"{name} is given twice, as {values[name]!r} and as {value!r}. Give it once."
+            )
         values[name] = value
     return values
 
@@ -245,7 +270,12 @@ def _incidental(section: type[BaseModel], prefix: str = "") -> set[str]:
 
 def _sections_of(field: FieldInfo) -> list[type[BaseModel]]:
     """Every settings model that a field may hold."""
-    named = [section for marker in field.metadata if isinstance(marker, OneOf) for section in marker.sections()]
+    named = [
+        section
+        for marker in field.metadata
+        if isinstance(marker, OneOf)
+        for section in marker.sections()
+    ]
     return [*named] or _sections(field.annotation)
 
 
@@ -353,9 +383,17 @@ def _locate(model: type[BaseModel], location: tuple[int | str, ...]) -> tuple[st
     sections, names, fraction = [model], [], False
     valid = list(model.model_fields)
     for part in location:
-        fields = {name: field for section in sections for name, field in section.model_fields.items()}
-        if isinstance(part, str) and part not in fields and any(part == _tag(section) for section in sections):
-            sections = [section for section in sections if part == _tag(section)]  # a union's tag, not a field
+        fields = {
+            name: field for section in sections for name, field in section.model_fields.items()
+        }
+        if (
+            isinstance(part, str)
+            and part not in fields
+            and any(part == _tag(section) for section in sections)
+        ):
+            sections = [
+                section for section in sections if part == _tag(section)
+            ]  # a union's tag, not a field
             valid = [name for section in sections for name in section.model_fields]
             continue
         valid = list(fields) or valid

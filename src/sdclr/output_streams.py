@@ -25,7 +25,9 @@ def _closest_signs(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
     lacking = error.object[error.start : error.end]
-    written = (_CLOSEST.get(sign) or sign.encode("ascii", "backslashreplace").decode() for sign in lacking)
+    written = (
+        _CLOSEST.get(sign) or sign.encode("ascii", "backslashreplace").decode() for sign in lacking
+    )
     return "".join(written), error.end
 
 
@@ -38,7 +40,9 @@ class EnduringStream(io.TextIOBase):
     def __init__(self, stream: TextIO | None) -> None:
         self._stream: TextIO = io.StringIO() if stream is None else stream
         # None: it was closed before this process began
-        self.failure: OSError | None = OSError(errno.EBADF, "it is closed") if stream is None else None
+        self.failure: OSError | None = (
+            OSError(errno.EBADF, "it is closed") if stream is None else None
+        )
         with contextlib.suppress(AttributeError, ValueError, OSError, LookupError):
             if self._stream.errors in ("strict", "surrogateescape"):
                 self._stream.reconfigure(errors=_ERRORS)  # type: ignore[attr-defined]
@@ -96,7 +100,11 @@ class EnduringStream(io.TextIOBase):
     @property
     def unread(self) -> bool:
         """Whether it failed because nobody reads it any more, or was closed from the start: no loss to anybody."""
-        return self.failure is not None and self.failure.errno in (errno.EPIPE, errno.EBADF, errno.ECONNRESET)
+        return self.failure is not None and self.failure.errno in (
+            errno.EPIPE,
+            errno.EBADF,
+            errno.ECONNRESET,
+        )
 
 
 def endure() -> tuple[EnduringStream, EnduringStream]:

@@ -157,7 +157,9 @@ def load_outside(text: str, what: str, problem: Callable[[Any], str]) -> Any:
     module_name, _, path = text.partition(":")
     if module_name.endswith(".py"):
         module = module_name.removesuffix(".py")
-        raise ConfigError(f"{shown(text)}: write the module without .py, {shown(f'{module}:{path}')}.")
+        raise ConfigError(
+            f"{shown(text)}: write the module without .py, {shown(f'{module}:{path}')}."
+        )
     found = _import(module_name, what)
     for part in path.split("."):
         if not hasattr(found, part):

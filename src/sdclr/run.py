@@ -63,14 +63,23 @@ EXAMINATION_FOLDER = "examination"
 
 
 OWN_PARTS = frozenset(
-    {"backbone.safetensors", "config.yaml", "environment.json", "metrics.jsonl", "split.json", STATUS_FILE}
+    {
+        "backbone.safetensors",
+        "config.yaml",
+        "environment.json",
+        "metrics.jsonl",
+        "split.json",
+        STATUS_FILE,
+    }
     | {IMAGES_FILE, CONTENTS_FILE, CHOICES_FILE, LOG_FILE}
 )
 """What a run has written itself, and no command of the user's may write over."""
 RUN_FILES = frozenset({"config.yaml", "split.json", "environment.json", STATUS_FILE})
 
 
-OF_AN_EVALUATION = frozenset({"data.labels", "data.test_path", "data.on_error", "data.label_column"})
+OF_AN_EVALUATION = frozenset(
+    {"data.labels", "data.test_path", "data.on_error", "data.label_column"}
+)
 """Settings that an evaluation can give anew; they change nothing of a finished training."""
 
 
@@ -137,11 +146,18 @@ class Run:
         before = self.read_json("split.json").get("class_names")
         if before is not None and before != list(class_names):
             other = next(
-                (n for n, pair in enumerate(zip(before, class_names, strict=False)) if len(set(pair)) > 1), None
+                (
+                    n
+                    for n, pair in enumerate(zip(before, class_names, strict=False))
+                    if len(set(pair)) > 1
+                ),
+                None,
             )
             said = f"{len(before)} then, {len(class_names)} now"
             if other is not None:
-                said = f"class {other} was {shown(before[other])} and is {shown(class_names[other])}"
+                said = (
+                    f"class {other} was {shown(before[other])} and is {shown(class_names[other])}"
+                )
             raise ConfigError(
                 f"the classes are not those of {self.folder}: {said}. Restore the data, or start a new run in another "
                 "--out."
@@ -163,7 +179,9 @@ class Run:
             if differences := config.differences(self.settings()):
                 raise ConfigError(self._other_settings(differences))
         elif self.folder.exists() and (not self.folder.is_dir() or self._holds_something_else()):
-            raise RunFolderError(f"{self.folder} exists and is not a run folder; choose a new or empty --out.")
+            raise RunFolderError(
+                f"{self.folder} exists and is not a run folder; choose a new or empty --out."
+            )
 
     def _other_settings(self, differences: Sequence[str]) -> str:
         """What to do first, then the differences."""
@@ -187,7 +205,9 @@ class Run:
     def require_elsewhere(self, *places: str | None) -> None:
         """ConfigError where this folder is one of ``places``, folders of images, which stay as they are."""
         for place in places:
-            if place is not None and os.path.realpath(user_path(place)) == os.path.realpath(self.folder):
+            if place is not None and os.path.realpath(user_path(place)) == os.path.realpath(
+                self.folder
+            ):
                 raise ConfigError(
                     f"{self.folder} is the folder of the images; a run needs one of its own. Choose another --out."
                 )
@@ -204,7 +224,10 @@ class Run:
             STATUS_FILE,
             LOG_FILE,
         }
-        return any(path.name not in begun and not path.name.endswith(".tmp") for path in self.folder.iterdir())
+        return any(
+            path.name not in begun and not path.name.endswith(".tmp")
+            for path in self.folder.iterdir()
+        )
 
     def __enter__(self) -> Self:
         make_folder(self.folder)
@@ -212,7 +235,12 @@ class Run:
         self._remove_leftovers()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
         self._lock.__exit__(kind, error, tb)
 
     def _remove_leftovers(self) -> None:
@@ -244,11 +272,17 @@ class Run:
         try:
             content = read_json_file(path)
         except FileNotFoundError:
-            raise MissingInputError(f"{path} does not exist; a complete run folder has it. {remedy}") from None
+            raise MissingInputError(
+                f"{path} does not exist; a complete run folder has it. {remedy}"
+            ) from None
         except (ValueError, OSError) as error:
-            raise DataError(f"{path} is damaged, it cannot be read as JSON: {error}. {remedy}") from None
+            raise DataError(
+                f"{path} is damaged, it cannot be read as JSON: {error}. {remedy}"
+            ) from None
         if not isinstance(content, dict):
-            raise DataError(f"{path} is damaged: it must hold a JSON object, got {type(content).__name__}. {remedy}")
+            raise DataError(
+                f"{path} is damaged: it must hold a JSON object, got {type(content).__name__}. {remedy}"
+            )
         if missing := [key for key in required if key not in content]:
             raise DataError(f"{path} is damaged: it has no {', '.join(missing)}. {remedy}")
         if name in KINDS:
@@ -298,13 +332,18 @@ class Run:
             return "report it"
         if _section(settings, "backbone").get("name") == "custom":
             return f"from Python: sdclr.resume({str(self.folder)!a}, network=...)"
-        return command("sdclr", "resume", self.folder, *self.use_options("method", "backbone", "data"))
+        return command(
+            "sdclr", "resume", self.folder, *self.use_options("method", "backbone", "data")
+        )
 
     def outside(self) -> dict[str, tuple[str, str]]:
         """What is not part of the package: "method" or "backbone" -> its name and its "module:Name"."""
         found: dict[str, tuple[str, str]] = {}
         with contextlib.suppress(DataError, MissingInputError):
-            origins, settings = _section(self.read_json("environment.json"), "outside"), self.settings()
+            origins, settings = (
+                _section(self.read_json("environment.json"), "outside"),
+                self.settings(),
+            )
             for what, origin in origins.items():
                 name = _section(settings, what).get("name")
                 if isinstance(origin, str) and isinstance(name, str):
@@ -322,11 +361,15 @@ class Run:
         settings: dict[str, Any] = {}
         with contextlib.suppress(DataError, MissingInputError):
             split, settings = self.read_json("split.json"), self.settings()
-        evaluations = [self.evaluation_path(name).stat().st_mtime for name in self.evaluated_protocols()]
+        evaluations = [
+            self.evaluation_path(name).stat().st_mtime for name in self.evaluated_protocols()
+        ]
         if not evaluations and not split:
             return command("sdclr", "evaluate", self.folder, *self.use_options("backbone", "data"))
         if not evaluations and (options := _evaluable(split.get("counts") or {})) is not None:
-            return command("sdclr", "evaluate", self.folder, *options, *self.use_options("backbone", "data"))
+            return command(
+                "sdclr", "evaluate", self.folder, *options, *self.use_options("backbone", "data")
+            )
         page = self.folder / "report.html"
         if not page.is_file() or page.stat().st_mtime < max(evaluations, default=0.0):
             return command("sdclr", "report", self.folder, *self.use_options("backbone", "data"))
@@ -362,7 +405,9 @@ class Run:
         for line in damage[:3]:
             warnings.warn(f"{line} It is left out.", stacklevel=2)
         if len(damage) > 3:
-            warnings.warn(f"{self.metrics_path}: {len(damage) - 3} more lines are damaged.", stacklevel=2)
+            warnings.warn(
+                f"{self.metrics_path}: {len(damage) - 3} more lines are damaged.", stacklevel=2
+            )
         return entries
 
     def sound_metrics(self) -> tuple[list[dict[str, Any]], list[str]]:
@@ -370,7 +415,9 @@ class Run:
         by_epoch: dict[int, dict[str, Any]] = {}
         damage: list[str] = []
         try:
-            lines = self.metrics_path.read_bytes().splitlines() if self.metrics_path.is_file() else []
+            lines = (
+                self.metrics_path.read_bytes().splitlines() if self.metrics_path.is_file() else []
+            )
         except OSError as error:
             raise DataError(f"{self.metrics_path} cannot be read: {error.strerror}") from None
         for number, line in enumerate(lines, start=1):
@@ -464,10 +511,14 @@ def _commit() -> str | None:
     here = Path(__file__).resolve().parent
     git = ["git", "-C", str(here)]
     try:
-        top = subprocess.run([*git, "rev-parse", "--show-toplevel"], capture_output=True, text=True, timeout=5)
+        top = subprocess.run(
+            [*git, "rev-parse", "--show-toplevel"], capture_output=True, text=True, timeout=5
+        )
         if top.returncode or not (Path(top.stdout.strip()) / "src" / "sdclr" / "run.py").exists():
             return None
-        commit = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, timeout=5)
+        commit = subprocess.run(
+            [*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, timeout=5
+        )
         dirty = subprocess.run([*git, "diff", "--quiet", "HEAD"], capture_output=True, timeout=5)
         return commit.stdout.strip() + ("+" if dirty.returncode else "") or None
     except (OSError, subprocess.TimeoutExpired):

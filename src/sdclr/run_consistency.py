@@ -24,7 +24,11 @@ def require_own_backbone(run: Run) -> None:
     """
     if not run.backbone_path.is_file() or not run.exists:
         return
-    facts, settings, split = read_facts(run.backbone_path), run.settings(), run.read_side_file("split.json")
+    facts, settings, split = (
+        read_facts(run.backbone_path),
+        run.settings(),
+        run.read_side_file("split.json"),
+    )
     environment = run.read_side_file("environment.json")
     adopted = "adopted" in environment or not environment  # where nobody knows, nothing is claimed
     architecture = _mapping(facts.get("architecture"))
@@ -74,7 +78,11 @@ def require_own_evaluation(run: Run, protocol: str, evaluation: Mapping[str, Any
     """ConfigError unless an evaluation was made of this run's split and of the backbone that lies there now."""
     where, split = run.evaluation_path(protocol), run.read_side_file("split.json")
     counts = (split.get("counts") or {}).get("long_tail")
-    known = {"fingerprint": split.get("fingerprint"), "class_names": split.get("class_names"), "train_counts": counts}
+    known = {
+        "fingerprint": split.get("fingerprint"),
+        "class_names": split.get("class_names"),
+        "train_counts": counts,
+    }
     claims: dict[str, Any] = {
         "fingerprint": evaluation["split"]["fingerprint"],
         "class_names": evaluation["class_names"],
@@ -86,17 +94,24 @@ def require_own_evaluation(run: Run, protocol: str, evaluation: Mapping[str, Any
     problems = _contradictions(claims, known, "split.json")
     if problems:
         raise ConfigError(
-            f"{where} is not an evaluation of this run (the file -> the run):\n  " + "\n  ".join(problems)
+            f"{where} is not an evaluation of this run (the file -> the run):\n  "
+            + "\n  ".join(problems)
         )
     measured = evaluation.get("backbone")
     if measured is None:  # an earlier version did not write it
         return
     with_labels = " --labels FILE" if "labels" in evaluation else ""
-    again = f"Put it back, or evaluate again: {command('sdclr', 'evaluate', run.folder)}{with_labels}"
+    again = (
+        f"Put it back, or evaluate again: {command('sdclr', 'evaluate', run.folder)}{with_labels}"
+    )
     if not run.backbone_path.is_file():
-        raise ConfigError(f"{where} was measured on a backbone that is no longer in {run.folder}. {again}")
+        raise ConfigError(
+            f"{where} was measured on a backbone that is no longer in {run.folder}. {again}"
+        )
     if measured != run.backbone_identity():
-        raise ConfigError(f"{where} was measured on another backbone than {run.backbone_path}. {again}")
+        raise ConfigError(
+            f"{where} was measured on another backbone than {run.backbone_path}. {again}"
+        )
 
 
 def _mapping(value: Any) -> dict[str, Any]:

@@ -266,7 +266,9 @@ def sound_evaluation(content: Any, where: str) -> dict[str, Any]:
     check(EvaluationMade, content, where)
     num_classes = len(content["class_names"])
     if len(content["train_counts"]) != num_classes:
-        raise DataError(f"{where} is damaged: train_counts has not {num_classes} entries, one for each class.")
+        raise DataError(
+            f"{where} is damaged: train_counts has not {num_classes} entries, one for each class."
+        )
     sound: dict[str, Any] = {}
     for probe, measured in content["probes"].items():
         try:
@@ -282,7 +284,9 @@ def _check_probe(measured: Any, where: str, num_classes: int) -> None:
     for key in ("per_class_accuracy", "num_test"):
         values = measured.get(key)
         if values is not None and len(values) != num_classes:
-            raise DataError(f"{where} is damaged: {key} has {len(values)} entries for {num_classes} classes.")
+            raise DataError(
+                f"{where} is damaged: {key} has {len(values)} entries for {num_classes} classes."
+            )
 
 
 def _field(location: tuple[int | str, ...]) -> str:
@@ -292,5 +296,7 @@ def _field(location: tuple[int | str, ...]) -> str:
 def _said(error: Any) -> str:
     if error["type"] == "missing":
         return "is missing"
-    said = error["msg"].replace("Input should be", "must be").replace("Field required", "is missing")
+    said = (
+        error["msg"].replace("Input should be", "must be").replace("Field required", "is missing")
+    )
     return f"{said}, got {shown(repr(error['input']), 40)}"

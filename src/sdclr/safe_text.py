@@ -15,7 +15,13 @@ from collections.abc import Iterable
 LONGEST_NAME = 200
 """Characters of a name in a message; of a longer one both ends are shown."""
 
-_HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # controls, invisible and turning signs, undecodable bytes, line breaks
+_HIDDEN = {
+    "Cc",
+    "Cf",
+    "Cs",
+    "Zl",
+    "Zp",
+}  # controls, invisible and turning signs, undecodable bytes, line breaks
 _STAY = "\n\u200c\u200d"  # line breaks, and the joiners that emoji and many scripts need
 
 
@@ -68,10 +74,16 @@ def _in_dollar_quotes(character: str) -> str:
 
 
 def _escape(character: str) -> str:
-    return repr(character)[1:-1] if character < "\x80" else character.encode("ascii", "backslashreplace").decode()
+    return (
+        repr(character)[1:-1]
+        if character < "\x80"
+        else character.encode("ascii", "backslashreplace").decode()
+    )
 
 
-_MARKDOWN = re.compile(r"[\\`*\[\]<|~$&]|(?<![^\W_])_|_(?![^\W_])")  # not few_shot: no emphasis begins there
+_MARKDOWN = re.compile(
+    r"[\\`*\[\]<|~$&]|(?<![^\W_])_|_(?![^\W_])"
+)  # not few_shot: no emphasis begins there
 _BLOCK = re.compile(r"(#|>|[-+](?=\s|$)|=+$|-+$|[0-9]+(?=[.)](\s|$)))")
 _LINK = re.compile(r"\b(https?|ftp|mailto)(:)|\b(www)(\.)", re.IGNORECASE)
 
@@ -145,11 +157,23 @@ def _is_number(text: str) -> bool:
     return True
 
 
-_LATEX = {"\\": "\\textbackslash{}", "±": "$\\pm$", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}"}
-_LATEX |= {"<": "\\textless{}", ">": "\\textgreater{}", "|": "\\textbar{}", "`": "\\textasciigrave{}"}
+_LATEX = {
+    "\\": "\\textbackslash{}",
+    "±": "$\\pm$",
+    "~": "\\textasciitilde{}",
+    "^": "\\textasciicircum{}",
+}
+_LATEX |= {
+    "<": "\\textless{}",
+    ">": "\\textgreater{}",
+    "|": "\\textbar{}",
+    "`": "\\textasciigrave{}",
+}
 _LATEX |= {character: f"\\{character}" for character in "&%$#_{}"}
 
 
 def latex(text: str) -> str:
     """Plain text in LaTeX: no command, no comment, no formula, no end of a cell."""
-    return "".join(_LATEX.get(character, character) for character in one_line(text.replace("\n", " ")))
+    return "".join(
+        _LATEX.get(character, character) for character in one_line(text.replace("\n", " "))
+    )

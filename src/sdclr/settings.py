@@ -75,7 +75,9 @@ class PretrainConfig(Section):
     )
     """How often a checkpoint is written; one is always written at the end and on a signal. None: every 10 epochs, or as
     seldom as keeps the steps from waiting for it for more than 2 % of the time."""
-    checkpoint_every_minutes: Annotated[float, Field(gt=0, le=1e9, json_schema_extra=INCIDENTAL)] = 10.0
+    checkpoint_every_minutes: Annotated[
+        float, Field(gt=0, le=1e9, json_schema_extra=INCIDENTAL)
+    ] = 10.0
     """Longest time between two checkpoints, whatever an epoch lasts; has no influence on the result."""
     patience_seconds: Annotated[float, Field(gt=0, le=1e9, json_schema_extra=INCIDENTAL)] = 120.0
     """Of several processes: how long one waits for another's answer before the run ends; more than a save may take."""

@@ -16,7 +16,9 @@ from sdclr.errors import CheckpointError, ConfigError, MissingInputError
 
 
 @pytest.mark.parametrize(("branch", "tag"), [("target", "dense"), ("competitor", "pruned_bn")])
-def test_a_converted_backbone_gives_the_references_features_and_logits(golden: Path, branch: Any, tag: str) -> None:
+def test_a_converted_backbone_gives_the_references_features_and_logits(
+    golden: Path, branch: Any, tag: str
+) -> None:
     checkpoint = read_authors_checkpoint(golden / "upstream_sdclr_resnet18_w8.pt", branch)
     assert (checkpoint.architecture.name, checkpoint.architecture.width, checkpoint.architecture.stem) == (
         "resnet18", 8, "small",
@@ -26,7 +28,9 @@ def test_a_converted_backbone_gives_the_references_features_and_logits(golden: P
     with torch.no_grad():
         features = checkpoint.backbone.double()(images)
     np.testing.assert_allclose(features, values[f"{tag}_features_f64"], rtol=0, atol=1e-12)
-    logits = F.linear(features, *(torch.tensor(values[f"{tag}_fc_{p}"]).double() for p in ("weight", "bias")))
+    logits = F.linear(
+        features, *(torch.tensor(values[f"{tag}_fc_{p}"]).double() for p in ("weight", "bias"))
+    )
     np.testing.assert_allclose(logits, values[f"{tag}_logits_f64"], rtol=0, atol=1e-12)
 
 
@@ -44,7 +48,9 @@ def test_every_key_is_matched_or_left_out_for_a_reason(golden: Path) -> None:
 
 def test_a_fine_tuned_classifier_is_found(tmp_path: Path, golden: Path) -> None:
     tuned = as_tuned(golden_state(golden), 10)
-    checkpoint = read_authors_checkpoint(save(tmp_path / "tuned.pt", tuned, 30, best_prec1=torch.tensor(80.0)))
+    checkpoint = read_authors_checkpoint(
+        save(tmp_path / "tuned.pt", tuned, 30, best_prec1=torch.tensor(80.0))
+    )
     assert checkpoint.classifier is not None
     assert torch.equal(checkpoint.classifier["weight"], tuned["fc.weight"])
     assert (checkpoint.projector_layers, checkpoint.dual_norms) == (None, False)
@@ -72,9 +78,14 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize("kind", LAYOUTS)
-def test_every_full_size_layout_converts_with_nothing_unexplained(kind: str, golden: Path, tmp_path: Path) -> None:
+def test_every_full_size_layout_converts_with_nothing_unexplained(
+    kind: str, golden: Path, tmp_path: Path
+) -> None:
     layout = json.loads((golden / "checkpoint_layouts.json").read_text())[kind]["state_dict"]
-    state = {key: torch.zeros(shape, dtype=getattr(torch, dtype)) for key, (shape, dtype) in layout.items()}
+    state = {
+        key: torch.zeros(shape, dtype=getattr(torch, dtype))
+        for key, (shape, dtype) in layout.items()
+    }
     for part, values in (("mean", (0.485, 0.456, 0.406)), ("std", (0.229, 0.224, 0.225))):
         state |= {key: torch.tensor(values) for key in layout if key.endswith(f"normalize.{part}")}
     torch.save({"epoch": 7, "state_dict": state}, tmp_path / "x.pt")

@@ -30,7 +30,13 @@ def images(count: int = 2, size: int = 32) -> torch.Tensor:
 
 @pytest.mark.parametrize(
     ("name", "width", "feature_dim"),
-    [("resnet10", 64, 512), ("resnet18", 64, 512), ("resnet34", 16, 128), ("resnet50", 64, 2048), ("resnet10", 8, 64)],
+    [
+        ("resnet10", 64, 512),
+        ("resnet18", 64, 512),
+        ("resnet34", 16, 128),
+        ("resnet50", 64, 2048),
+        ("resnet10", 8, 64),
+    ],
 )
 def test_feature_sizes_are_measured(name: str, width: int, feature_dim: int) -> None:
     backbone = build_backbone(BackboneConfig(name=name, width=width))
@@ -68,10 +74,14 @@ def test_the_small_stem_keeps_the_resolution_and_the_last_norms_are_not_zero() -
     ],
     ids=lambda config: config.name,
 )
-def test_stock_networks_give_features_and_load_back_strictly(config: BackboneConfig, tmp_path: Path) -> None:
+def test_stock_networks_give_features_and_load_back_strictly(
+    config: BackboneConfig, tmp_path: Path
+) -> None:
     backbone = build_backbone(config).eval()
     feature_dim = measure_feature_dim(backbone, 32)
-    save_backbone(tmp_path / "b.safetensors", backbone, config.to_dict(), {"feature_dim": feature_dim})
+    save_backbone(
+        tmp_path / "b.safetensors", backbone, config.to_dict(), {"feature_dim": feature_dim}
+    )
     loaded = load_backbone(tmp_path / "b.safetensors")
     with torch.no_grad():
         features = loaded(images())
@@ -89,10 +99,19 @@ def test_stock_networks_give_features_and_load_back_strictly(config: BackboneCon
         (BackboneConfig(name="timm:resnet18x"), "timm has no model"),
         (BackboneConfig(name="torchvision:resnet"), "torchvision has no classification model"),
         (BackboneConfig(name="hub:x"), "torchvision:<name> or timm:<name>"),
-        (BackboneConfig(name="timm:resnet10t", width=16), "backbone.width applies to our ResNets only"),
+        (
+            BackboneConfig(name="timm:resnet10t", width=16),
+            "backbone.width applies to our ResNets only",
+        ),
         (BackboneConfig(name="resnet18", options={"a": 1}), "backbone.options applies to"),
-        (BackboneConfig(name="timm:resnet10t", options={"img_size": 32}), "does not take backbone.options"),
-        (BackboneConfig(name="torchvision:resnet18", options={"depth": 3}), "does not take backbone.options"),
+        (
+            BackboneConfig(name="timm:resnet10t", options={"img_size": 32}),
+            "does not take backbone.options",
+        ),
+        (
+            BackboneConfig(name="torchvision:resnet18", options={"depth": 3}),
+            "does not take backbone.options",
+        ),
     ],
 )
 def test_what_cannot_be_built_is_refused_with_a_cure(config: BackboneConfig, words: str) -> None:
@@ -104,17 +123,25 @@ def test_a_network_that_gives_no_features_is_refused() -> None:
     with pytest.raises(ConfigError, match="global pooling"):
         measure_feature_dim(Backbone(nn.Conv2d(3, 4, 3)), 32)
     with pytest.raises(ConfigError, match=r"32 x 32 px.*views\.size"):
-        measure_feature_dim(build_backbone(BackboneConfig(name="timm:vit_tiny_patch16_224", options={"depth": 1})), 32)
+        measure_feature_dim(
+            build_backbone(BackboneConfig(name="timm:vit_tiny_patch16_224", options={"depth": 1})),
+            32,
+        )
 
 
 def test_the_input_is_normalised_inside_with_imagenet_constants() -> None:
     net = nn.Flatten()
     backbone = Backbone(net)
-    expected = torchvision.transforms.functional.normalize(images(), [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    expected = torchvision.transforms.functional.normalize(
+        images(), [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+    )
     torch.testing.assert_close(backbone(images()), expected.flatten(1))
     double = backbone.double()(images().double())
     float32_mean = torch.tensor(0.485).double()
-    assert double[0, 0] == (images().double()[0, 0, 0, 0] - float32_mean) / torch.tensor(0.229).double()
+    assert (
+        double[0, 0]
+        == (images().double()[0, 0, 0, 0] - float32_mean) / torch.tensor(0.229).double()
+    )
 
 
 def test_custom_networks_come_back_with_their_module_only(tmp_path: Path) -> None:
@@ -123,13 +150,17 @@ def test_custom_networks_come_back_with_their_module_only(tmp_path: Path) -> Non
     with pytest.raises(ConfigError, match="network="):
         load_backbone(tmp_path / "b.safetensors")
     other = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    assert torch.equal(load_backbone(tmp_path / "b.safetensors", other)(images()), Backbone(net)(images()))
+    assert torch.equal(
+        load_backbone(tmp_path / "b.safetensors", other)(images()), Backbone(net)(images())
+    )
     with pytest.raises(CheckpointError, match="does not fit"):
         load_backbone(tmp_path / "b.safetensors", nn.Conv2d(3, 5, 3))
     with pytest.raises(MissingInputError, match="not finished"):
         load_backbone(tmp_path)
     with pytest.raises(CheckpointError, match="does not fit"):
-        load_weights(build_backbone(BackboneConfig(name="resnet10", width=8)), tmp_path / "b.safetensors")
+        load_weights(
+            build_backbone(BackboneConfig(name="resnet10", width=8)), tmp_path / "b.safetensors"
+        )
 
 
 @pytest.mark.parametrize(
@@ -141,7 +172,9 @@ def test_custom_networks_come_back_with_their_module_only(tmp_path: Path) -> Non
     ],
     ids=lambda config: config.name,
 )
-def test_recomputed_activations_give_the_same_gradients_and_statistics(config: BackboneConfig) -> None:
+def test_recomputed_activations_give_the_same_gradients_and_statistics(
+    config: BackboneConfig,
+) -> None:
     torch.manual_seed(0)
     plain = build_backbone(config).double()
     recomputed = copy.deepcopy(plain)
@@ -150,7 +183,9 @@ def test_recomputed_activations_give_the_same_gradients_and_statistics(config: B
     for backbone in (plain, recomputed):
         backbone(images(4).double()).square().sum().backward()
     assert list(plain.state_dict()) == list(recomputed.state_dict())
-    for (name, a), b in zip(plain.state_dict().items(), recomputed.state_dict().values(), strict=True):
+    for (name, a), b in zip(
+        plain.state_dict().items(), recomputed.state_dict().values(), strict=True
+    ):
         assert torch.equal(a, b), name
     for (name, a), b in zip(plain.named_parameters(), recomputed.parameters(), strict=True):
         assert a.grad is not None
@@ -179,14 +214,20 @@ def test_a_contiguous_tail_changes_the_layout_of_the_last_stage_and_not_the_feat
     assert mixed.layer4[0].conv1.weight.is_contiguous()
     assert mixed.layer3[0].conv1.weight.is_contiguous(memory_format=torch.channels_last)
     seen: list[bool] = []
-    mixed.layer4[0].conv1.register_forward_hook(lambda module, args, out: seen.append(out.is_contiguous()))
+    mixed.layer4[0].conv1.register_forward_hook(
+        lambda module, args, out: seen.append(out.is_contiguous())
+    )
     images = torch.rand(3, 3, 32, 32, dtype=torch.float64)
     torch.testing.assert_close(mixed(images.to(memory_format=torch.channels_last)), plain(images))
     assert seen == [True]
 
 
-@pytest.mark.parametrize(("width", "stem", "size"), [(64, "small", 40), (32, "small", 32), (64, "large", 224)])
-def test_tails_stay_as_they_are_where_maps_are_larger_or_narrow(width: int, stem: str, size: int) -> None:
+@pytest.mark.parametrize(
+    ("width", "stem", "size"), [(64, "small", 40), (32, "small", 32), (64, "large", 224)]
+)
+def test_tails_stay_as_they_are_where_maps_are_larger_or_narrow(
+    width: int, stem: str, size: int
+) -> None:
     network = ResNet("resnet10", width, stem).to(memory_format=torch.channels_last)  # type: ignore[arg-type]
     contiguous_tails(network, size)
     assert not network.contiguous_tail
@@ -194,7 +235,8 @@ def test_tails_stay_as_they_are_where_maps_are_larger_or_narrow(width: int, stem
 
 
 @pytest.mark.parametrize(
-    ("name", "theirs"), [("resnet18", "resnet18"), ("resnet34", "resnet34"), ("resnet50", "resnet50")]
+    ("name", "theirs"),
+    [("resnet18", "resnet18"), ("resnet34", "resnet34"), ("resnet50", "resnet50")],
 )
 def test_our_blocks_compute_what_torchvisions_do_to_the_bit(name: str, theirs: str) -> None:
     torch.manual_seed(0)
@@ -202,7 +244,9 @@ def test_our_blocks_compute_what_torchvisions_do_to_the_bit(name: str, theirs: s
     stock = torchvision.models.get_model(theirs, weights=None)
     stock.fc = nn.Identity()
     assert list(ours.state_dict()) == list(stock.state_dict())
-    assert [key for key, _ in ours.named_modules()] == [key for key, _ in stock.named_modules() if key != "fc"]
+    assert [key for key, _ in ours.named_modules()] == [
+        key for key, _ in stock.named_modules() if key != "fc"
+    ]
     stock.load_state_dict(ours.state_dict())
     images = torch.rand(3, 3, 40, 40)
     for train in (True, False):

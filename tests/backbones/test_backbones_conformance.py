@@ -60,14 +60,18 @@ def test_a_competitor_is_its_twin(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [*OURS, *OUTSIDE])
-def test_settings_survive_yaml_and_what_a_network_does_not_use_is_refused(name: str, tmp_path: Path) -> None:
+def test_settings_survive_yaml_and_what_a_network_does_not_use_is_refused(
+    name: str, tmp_path: Path
+) -> None:
     config = recipe("digits_simclr").with_values({"backbone.name": config_of(name).name})
     (tmp_path / "x.yaml").write_text(config.to_yaml())
     assert PretrainConfig.from_yaml(tmp_path / "x.yaml") == config
     for field, value in (("width", 3), ("stem", "large"), ("options", {"depth": 2})):
         if field not in BACKBONES[name].settings:
             with pytest.raises(ConfigError, match=rf"backbone\.{field} applies"):
-                config.with_values({"backbone.name": config.backbone.name, f"backbone.{field}": value})
+                config.with_values(
+                    {"backbone.name": config.backbone.name, f"backbone.{field}": value}
+                )
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -87,7 +91,10 @@ def test_a_network_from_outside_trains_resumes_and_loads(tmp_path: Path) -> None
     assert backbone(torch.rand(2, 3, 8, 8)).shape == (2, 6)
     assert run.read_json("environment.json")["outside"] == {"backbone": "outside_backbone:TinyNet"}
     BACKBONES._rows.pop("tinynet")
-    with pytest.raises(CheckpointError, match=r"the backbone tinynet, which is not part of sdclr.*--use module:Name"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"the backbone tinynet, which is not part of sdclr.*--use module:Name",
+    ):
         load_backbone(run.folder)
     with pytest.raises(ConfigError, match=r"sdclr resume .*/x --use outside_backbone:TinyNet"):
         resume(run.folder)
@@ -107,11 +114,15 @@ def test_a_network_that_is_another_after_loading_is_refused_before_training(tmp_
 
 def test_what_makes_no_network_is_refused() -> None:
     sdclr.register_backbone(no_net)
-    with pytest.raises(ConfigError, match=r"outside_backbone:no_net must make a torch\.nn\.Module, got str"):
+    with pytest.raises(
+        ConfigError, match=r"outside_backbone:no_net must make a torch\.nn\.Module, got str"
+    ):
         build_backbone(BackboneConfig(name="no_net"))
     with pytest.raises(ConfigError, match="it is a module already"):
         sdclr.register_backbone(TinyNet())
-    with pytest.raises(ConfigError, match="there is a backbone 'resnet18' already, from sdclr itself"):
+    with pytest.raises(
+        ConfigError, match="there is a backbone 'resnet18' already, from sdclr itself"
+    ):
         sdclr.register_backbone(TinyNet, "resnet18")
     with pytest.raises(ConfigError, match=r"tinynet does not take backbone.options \{'depth': 3\}"):
         build_backbone(BackboneConfig(name="tinynet", options={"depth": 3}))
@@ -121,6 +132,8 @@ def test_what_makes_no_network_is_refused() -> None:
     "name", ["resnet19", "resnet18:x", "torchvision", "hub:resnet18", "timm:hf-hub:a/b", "tinynett"]
 )
 def test_a_name_that_is_none_is_met_with_those_there_are(name: str) -> None:
-    with pytest.raises(ConfigError, match=r"backbone.name must be one of resnet10, .*torchvision:<name>"):
+    with pytest.raises(
+        ConfigError, match=r"backbone.name must be one of resnet10, .*torchvision:<name>"
+    ):
         build_backbone(BackboneConfig(name=name))
     assert named_backbone("timm:resnet18") == "timm:resnet18"

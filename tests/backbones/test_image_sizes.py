@@ -29,7 +29,9 @@ from sdclr.errors import ConfigError
         ("custom", 96, {}),
     ],
 )
-def test_a_network_for_one_size_gets_the_size_of_the_views(name: str, size: int, added: dict[str, Any]) -> None:
+def test_a_network_for_one_size_gets_the_size_of_the_views(
+    name: str, size: int, added: dict[str, Any]
+) -> None:
     config = BackboneConfig(name=name)
     fitted = fitted_to(config, size)
     assert fitted == config.model_copy(update={"options": added})
@@ -59,7 +61,9 @@ def test_a_network_that_takes_no_such_images_is_an_error_that_names_the_size() -
         fitted_to(BackboneConfig(name="timm:efficientformer_l1"), 96)
 
 
-def test_a_network_that_cannot_be_built_without_data_is_tried_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_that_cannot_be_built_without_data_is_tried_on_the_cpu(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     from sdclr.backbones import image_sizes
 
     real, devices = build_backbone, []
@@ -71,5 +75,7 @@ def test_a_network_that_cannot_be_built_without_data_is_tried_on_the_cpu(monkeyp
         return real(config.model_copy(update={"options": config.options | {"depth": 1}}))
 
     monkeypatch.setattr(image_sizes, "build_backbone", as_in_an_older_timm)
-    assert fitted_to(BackboneConfig(name="timm:deit_tiny_patch16_224"), 96).options == {"img_size": 96}
+    assert fitted_to(BackboneConfig(name="timm:deit_tiny_patch16_224"), 96).options == {
+        "img_size": 96
+    }
     assert "cpu" in devices

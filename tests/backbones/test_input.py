@@ -49,9 +49,22 @@ BATCH = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
         (BATCH.numpy(), "got ndarray"),
         (photo(), "got Image.*preprocess"),
     ],
-    ids=["uint8", "0..255", "normalised", "-1..1", "bool", "no batch", "channels last", "grey", "array", "PIL"],
+    ids=[
+        "uint8",
+        "0..255",
+        "normalised",
+        "-1..1",
+        "bool",
+        "no batch",
+        "channels last",
+        "grey",
+        "array",
+        "PIL",
+    ],
 )
-def test_images_that_would_give_wrong_features_are_refused(loaded: Backbone, images: torch.Tensor, words: str) -> None:
+def test_images_that_would_give_wrong_features_are_refused(
+    loaded: Backbone, images: torch.Tensor, words: str
+) -> None:
     for training in (False, True):
         with pytest.raises(DataError, match=words):
             loaded.train(training)(images)
@@ -109,8 +122,12 @@ def test_a_photograph_is_turned_as_its_exif_tag_says(loaded: Backbone, tmp_path:
     exif[0x0112] = 6
     photo().save(tmp_path / "turned.png", exif=exif)
     with Image.open(tmp_path / "turned.png") as image:
-        assert torch.equal(loaded.preprocess(image), loaded.preprocess(photo().rotate(-90, expand=True)))
-        assert torch.equal(loaded.preprocess(image, exif_rotation=False), loaded.preprocess(photo()))
+        assert torch.equal(
+            loaded.preprocess(image), loaded.preprocess(photo().rotate(-90, expand=True))
+        )
+        assert torch.equal(
+            loaded.preprocess(image, exif_rotation=False), loaded.preprocess(photo())
+        )
 
 
 @pytest.mark.parametrize(
@@ -129,7 +146,9 @@ def test_what_is_no_eight_bit_image_is_refused(loaded: Backbone, given: object, 
 
 
 @pytest.mark.parametrize("bits", [16, 12])
-def test_greys_of_16_bits_are_taken_as_in_training(loaded: Backbone, tmp_path: Path, bits: int) -> None:
+def test_greys_of_16_bits_are_taken_as_in_training(
+    loaded: Backbone, tmp_path: Path, bits: int
+) -> None:
     levels = np.random.default_rng(0).integers(0, 1 << bits, (40, 44)).astype(np.uint16)
     Image.fromarray(levels).save(tmp_path / "a.png")
     trained_on = open_image(tmp_path / "a.png", grey_bits=bits)
@@ -169,7 +188,9 @@ def test_a_network_that_normalises_itself_can_be_left_alone(tmp_path: Path) -> N
         ({"mean": [0.1, 0.2, 0.3], "std": [1, 1, 1]}, [0.1, 0.2, 0.3]),
     ],
 )
-def test_the_setting_decides_how_the_input_is_normalised(normalisation: object, mean: list[float]) -> None:
+def test_the_setting_decides_how_the_input_is_normalised(
+    normalisation: object, mean: list[float]
+) -> None:
     config = BackboneConfig.parse({"name": "resnet10", "width": 2, "normalisation": normalisation})
     torch.testing.assert_close(build_backbone(config).mean.flatten(), torch.tensor(mean))
     with warnings.catch_warnings(), pytest.raises(ConfigError, match="normalisation"):

@@ -56,7 +56,9 @@ def returns_the_same(name: str, folder: Path, size: int = 96) -> None:
     feature_dim = measure_feature_dim(backbone, side)
     require_loadable(backbone, config, side)
     path = folder / "b.safetensors"
-    save_backbone(path, backbone, config.to_dict(), {"image_size": side, "feature_dim": feature_dim})
+    save_backbone(
+        path, backbone, config.to_dict(), {"image_size": side, "feature_dim": feature_dim}
+    )
     loaded = load_backbone(path)
     path.unlink()
     images = torch.rand(2, 3, side, side)
@@ -72,7 +74,9 @@ def test_a_handful_of_networks_return_as_they_were(name: str, tmp_path: Path) ->
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TORCHVISION)
-def test_every_classification_network_of_torchvision_returns_as_it_was(name: str, tmp_path: Path) -> None:
+def test_every_classification_network_of_torchvision_returns_as_it_was(
+    name: str, tmp_path: Path
+) -> None:
     if why := NOT_TRIED.get(f"torchvision:{name}"):
         pytest.skip(why)
     returns_the_same(f"torchvision:{name}", tmp_path)
@@ -143,7 +147,11 @@ def test_what_a_file_cannot_describe_is_found_before_it_is_needed() -> None:
     backbone = build_backbone(config)
     require_loadable(backbone, config, 32)
     with pytest.raises(ConfigError, match=r"timm:test_resnet.*loaded again.*does not fit"):
-        require_loadable(backbone, config.model_copy(update={"options": {"layers": [1, 1, 1, 2]}}), 32)
-    unwritable = BackboneConfig(name="timm:test_resnet", options={"norm_layer": torch.nn.BatchNorm2d})
+        require_loadable(
+            backbone, config.model_copy(update={"options": {"layers": [1, 1, 1, 2]}}), 32
+        )
+    unwritable = BackboneConfig(
+        name="timm:test_resnet", options={"norm_layer": torch.nn.BatchNorm2d}
+    )
     with pytest.raises(ConfigError, match=r"timm:test_resnet.*loaded again"):
         require_loadable(build_backbone(unwritable), unwritable, 32)

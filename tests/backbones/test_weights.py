@@ -72,9 +72,15 @@ def test_a_mean_too_large_for_a_float_is_refused(tmp_path: Path) -> None:
         load_backbone(path)
 
 
-def test_facts_that_only_people_read_may_be_missing_but_not_the_size_that_embedding_needs(tmp_path: Path) -> None:
+def test_facts_that_only_people_read_may_be_missing_but_not_the_size_that_embedding_needs(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "b.safetensors"
-    write_tensors(path, weights(), {k: v for k, v in facts().items() if k not in ("image_size", "feature_dim")})
+    write_tensors(
+        path,
+        weights(),
+        {k: v for k, v in facts().items() if k not in ("image_size", "feature_dim")},
+    )
     assert load_backbone(path)(torch.rand(2, 3, 32, 32)).shape == (2, 16)
     with pytest.raises(CheckpointError, match="image size"):
         read_backbone(path).require_image_size()
@@ -151,7 +157,9 @@ def test_weights_that_no_network_can_use_are_named(
 
 def test_half_precision_weights_are_as_good_as_any(tmp_path: Path) -> None:
     path = tmp_path / "b.safetensors"
-    write_tensors(path, {k: t.half() if t.is_floating_point() else t for k, t in weights().items()}, facts())
+    write_tensors(
+        path, {k: t.half() if t.is_floating_point() else t for k, t in weights().items()}, facts()
+    )
     assert next(load_backbone(path).parameters()).dtype == torch.float16
 
 
@@ -168,6 +176,10 @@ def test_a_wrapped_network_is_taken_out_of_its_wrapper(tmp_path: Path) -> None:
     path = tmp_path / "b.safetensors"
     network = build_backbone(SMALL).net
     write_tensors(path, network.state_dict(), facts(architecture={"name": "custom"}))
-    for wrapped in (torch.compile(network), nn.DataParallel(network), torch.compile(nn.DataParallel(network))):
+    for wrapped in (
+        torch.compile(network),
+        nn.DataParallel(network),
+        torch.compile(nn.DataParallel(network)),
+    ):
         assert Backbone(wrapped).net is network
         assert load_backbone(path, network=wrapped).net is network

@@ -24,7 +24,13 @@ CPU = torch.device("cpu")
 
 def small_sdclr() -> SDCLR:
     torch.manual_seed(0)
-    layers = [nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.AdaptiveAvgPool2d(1)]
+    layers = [
+        nn.Conv2d(3, 8, 3),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3),
+        nn.AdaptiveAvgPool2d(1),
+    ]
     return SDCLR(nn.Sequential(*layers, nn.Flatten(), nn.Linear(8, 4)), prune_ratio=0.6).double()
 
 
@@ -36,7 +42,9 @@ def test_the_baselines_loss_is_the_same_loss() -> None:
 def test_the_baselines_three_forwards_and_two_backwards_give_the_joint_gradient() -> None:
     ours = small_sdclr()
     theirs = small_sdclr()
-    a, b = torch.rand(2, 6, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    a, b = torch.rand(
+        2, 6, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1)
+    )
     step = ReferenceStep(theirs, CPU)
     step((a, b))
     ours(Views(a, b, torch.arange(6))).mean().backward()
@@ -73,11 +81,17 @@ def test_ratios_compare_what_ran_in_the_same_round() -> None:
 def test_every_promise_is_listed_with_a_verdict_or_a_reason() -> None:
     assert {bound.key for bound in PROMISES} <= set(MEANINGS)
     found = judged(
-        {"sdclr_step_over_simclr_step": [1.1, 1.2, 1.0]}, "cpu", SMALL["cpu"], {"views_over_pil_32px": "no images"}
+        {"sdclr_step_over_simclr_step": [1.1, 1.2, 1.0]},
+        "cpu",
+        SMALL["cpu"],
+        {"views_over_pil_32px": "no images"},
     )
     assert len(found) == len(PROMISES)
     assert (found[0].value, found[0].met) == (1.1, True)
-    assert not any(bound.met for bound in judged({"host_sort_over_mask_refresh": [1.1]}, "cpu", SMALL["cpu"], {}))
+    assert not any(
+        bound.met
+        for bound in judged({"host_sort_over_mask_refresh": [1.1]}, "cpu", SMALL["cpu"], {})
+    )
     reasons = {(bound.key, bound.device): bound.why for bound in found}
     assert reasons["views_over_pil_32px", "cpu"] == "no images"
     assert {why for (_, device), why in reasons.items() if device == "cuda"} == {"no CUDA device"}
@@ -103,7 +117,10 @@ def test_promises_are_judged_on_the_work_they_are_made_for() -> None:
     ],
 )
 def test_wrong_options_are_refused_before_anything_is_measured(
-    flags: list[str], words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    flags: list[str],
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["step.py", *flags])
     with pytest.raises(SystemExit) as stop:
@@ -114,7 +131,11 @@ def test_wrong_options_are_refused_before_anything_is_measured(
 
 def test_on_cuda_the_bench_sets_cuda_graphs_beside_what_auto_does_for_small_images() -> None:
     cuda, main = torch.device("cuda"), ("bf16", True)
-    assert _ways(Settings(), ["bf16", "fp32"], cuda) == [main, ("fp32", True), ("bf16", "cuda-graphs")]
+    assert _ways(Settings(), ["bf16", "fp32"], cuda) == [
+        main,
+        ("fp32", True),
+        ("bf16", "cuda-graphs"),
+    ]
     assert _ways(Settings(size=224), ["bf16"], cuda) == [main]
     assert _ways(Settings(compiled="both"), ["bf16"], cuda) == [main, ("bf16", False)]
     assert _ways(Settings(compiled="cuda-graphs"), ["bf16"], cuda) == [("bf16", "cuda-graphs")]
@@ -131,12 +152,19 @@ def test_cuda_graphs_that_fail_cost_the_bench_nothing_else() -> None:
         calls.append(name)
         return 1.0
 
-    graphs, others = "sdclr_step[bf16,cuda-graphs]", ("simclr_step[bf16,cuda-graphs]", "sdclr_step[bf16,compiled]")
-    actions = {graphs: failing, "loss": lambda: action("loss")} | {n: partial(action, n) for n in others}
+    graphs, others = (
+        "sdclr_step[bf16,cuda-graphs]",
+        ("simclr_step[bf16,cuda-graphs]", "sdclr_step[bf16,compiled]"),
+    )
+    actions = {graphs: failing, "loss": lambda: action("loss")} | {
+        n: partial(action, n) for n in others
+    }
     memory, failed = warmed_up(actions, CPU, "bf16,compiled")
     assert failed == {graphs: "failed: operation not permitted when stream is capturing"}
     assert list(actions) == ["loss", *others]
-    assert calls == ["loss", *[others[0]] * 3, *[others[1]] * 2], "warmed up, recorded, replayed; compiled, run"
+    assert calls == ["loss", *[others[0]] * 3, *[others[1]] * 2], (
+        "warmed up, recorded, replayed; compiled, run"
+    )
     assert list(memory) == [others[1]], "a replay has no peak of its own"
     with pytest.raises(RuntimeError, match="not permitted"):
         warmed_up({graphs: failing}, CPU, "bf16,cuda-graphs")
@@ -150,13 +178,18 @@ def test_flops_are_those_of_the_products() -> None:
     ("hardware", "expected"),
     [
         ("CPU: AMD EPYC, 2 of 2 threads", "2026-11-23-amd-epyc-2-threads.json"),
-        ("CPU: Intel(R) Xeon(R) Processor, 2 of 4 threads", "2026-11-23-intel-xeon-processor-2-threads.json"),
+        (
+            "CPU: Intel(R) Xeon(R) Processor, 2 of 4 threads",
+            "2026-11-23-intel-xeon-processor-2-threads.json",
+        ),
         ("CUDA: NVIDIA H100 80GB HBM3", "2026-11-23-nvidia-h100-80gb-hbm3.json"),
     ],
 )
 def test_results_are_named_by_date_and_hardware(hardware: str, expected: str) -> None:
     assert file_name("2026-11-23", hardware) == expected
-    assert file_name("2026-11-23", hardware, "resnet50 224px") == expected.replace(".json", "-resnet50-224px.json")
+    assert file_name("2026-11-23", hardware, "resnet50 224px") == expected.replace(
+        ".json", "-resnet50-224px.json"
+    )
 
 
 def test_the_bench_writes_what_it_promises(
@@ -174,12 +207,16 @@ def test_the_bench_writes_what_it_promises(
     assert required | {"host_sort_over_mask_refresh"} <= set(facts["ratios"])
     assert set(facts["ratios"]) == set(facts["ratio_ranges"]) == set(facts["ratio_meanings"])
     assert len(facts["bounds"]) == len(PROMISES)
-    assert all(low <= facts["ratios"][key] <= high for key, (low, high) in facts["ratio_ranges"].items())
+    assert all(
+        low <= facts["ratios"][key] <= high for key, (low, high) in facts["ratio_ranges"].items()
+    )
     seconds = facts["seconds"]
     share = seconds["mask_refresh"]["median"] / 22
     ratio = (seconds["sdclr_step[fp32]"]["median"] + share) / seconds["simclr_step[fp32]"]["median"]
     low, high = facts["ratio_ranges"]["sdclr_step_over_simclr_step"]
-    assert low - 1e-9 <= ratio <= high + 1e-9, "of two rounds, the ratio of means lies between the ratios"
+    assert low - 1e-9 <= ratio <= high + 1e-9, (
+        "of two rounds, the ratio of means lies between the ratios"
+    )
     printed = capsys.readouterr().out
     assert "no CUDA device" in printed
     assert "end_to_end_over_reference" in printed
@@ -187,7 +224,9 @@ def test_the_bench_writes_what_it_promises(
 
 
 @pytest.mark.parametrize("wrong", ["--precision fp8", "--compile maybe"])
-def test_what_the_bench_does_not_know_is_refused(wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_bench_does_not_know_is_refused(
+    wrong: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sys, "argv", ["step.py", "--json", "/dev/null", *wrong.split()])
     with pytest.raises(SystemExit) as stop:
         typer.run(step)

@@ -35,7 +35,9 @@ def test_classes_seen_by_chance_is_the_mean_over_random_orders() -> None:
     rng = np.random.default_rng(1)
     for count in (1, 5, 20, 54, 55):
         drawn = [measures.classes_seen(rng.permutation(55), labels, count) for _ in range(2000)]
-        assert measures.classes_seen_by_chance(counts, count) == pytest.approx(np.mean(drawn), abs=0.08)
+        assert measures.classes_seen_by_chance(counts, count) == pytest.approx(
+            np.mean(drawn), abs=0.08
+        )
 
 
 def test_a_bootstrap_draws_whole_groups() -> None:
@@ -75,7 +77,9 @@ def test_every_finished_cell_is_of_the_bench_and_names_known_scores() -> None:
         assert set(content.get("scores", {})) <= set(SCORES)
 
 
-def test_the_page_is_what_the_finished_cells_give(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_page_is_what_the_finished_cells_give(
+    tmp_path: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
     committed = page.PAGE.read_text(encoding="utf-8")
     monkeypatch.setattr(page, "PAGE", tmp_path / "rarebench.md")  # type: ignore[operator]
     monkeypatch.setattr(page, "PLOTS", tmp_path / "plots")  # type: ignore[operator]

@@ -28,7 +28,11 @@ pytestmark = pytest.mark.compiles
 
 def test_what_cannot_compute_here_is_refused() -> None:
     assert resolve_device("cpu").type == "cpu"
-    for name, words in (("mps", "not supported"), ("gpu", "must be auto, cpu, cuda"), ("cuda:99", "CUDA devices")):
+    for name, words in (
+        ("mps", "not supported"),
+        ("gpu", "must be auto, cpu, cuda"),
+        ("cuda:99", "CUDA devices"),
+    ):
         with pytest.raises(ConfigError, match=words):
             resolve_device(name)
 
@@ -68,7 +72,9 @@ def test_running_out_of_memory_says_what_to_lower() -> None:
 
 def test_channels_last_is_kept_from_networks_on_which_it_corrupts_memory() -> None:
     cpu = torch.device("cpu")
-    narrow, wide = (build_backbone(BackboneConfig(name="resnet10", width=width)) for width in (8, 16))
+    narrow, wide = (
+        build_backbone(BackboneConfig(name="resnet10", width=width)) for width in (8, 16)
+    )
     assert resolve_memory_format("auto", wide, cpu) == torch.channels_last
     assert resolve_memory_format("auto", narrow, cpu) == torch.contiguous_format
     assert resolve_memory_format("auto", narrow, torch.device("cuda")) == torch.channels_last
@@ -77,7 +83,9 @@ def test_channels_last_is_kept_from_networks_on_which_it_corrupts_memory() -> No
         resolve_memory_format("channels_last", narrow, cpu)
 
 
-def test_more_shapes_than_torch_compiles_run_as_they_are_after_one_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_shapes_than_torch_compiles_run_as_they_are_after_one_warning(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """torch raises an error of a class of its own then, after seconds of compiling; here it is raised at once."""
     exceptions = pytest.importorskip("torch._dynamo.exc")
     too_many = getattr(exceptions, "FailOnRecompileLimitHit", exceptions.TorchDynamoException)
@@ -87,7 +95,9 @@ def test_more_shapes_than_torch_compiles_run_as_they_are_after_one_warning(monke
 
     monkeypatch.setattr(torch, "compile", lambda function, **_: refuse)
     call = compiled(lambda x: x * 2 + 1, "doubling")
-    with pytest.warns(UserWarning, match="doubling runs uncompiled, because torch.compile failed: Hard failure"):
+    with pytest.warns(
+        UserWarning, match="doubling runs uncompiled, because torch.compile failed: Hard failure"
+    ):
         assert torch.equal(call(torch.ones(3)), torch.full((3,), 3.0))
     assert torch.equal(call(torch.ones(4)), torch.full((4,), 3.0))
 
@@ -97,7 +107,9 @@ def test_compiling_is_automatic_on_cuda_only_and_cuda_graphs_nowhere() -> None:
     assert [resolve_compile("auto", device) for device in (cpu, cuda)] == [False, True]
     assert resolve_compile(True, cpu) is True
     assert resolve_compile("cuda-graphs", cuda) == "cuda-graphs"
-    with pytest.raises(ConfigError, match="needs a CUDA device, and this run is on cpu; use compile=auto"):
+    with pytest.raises(
+        ConfigError, match="needs a CUDA device, and this run is on cpu; use compile=auto"
+    ):
         resolve_compile("cuda-graphs", cpu)
     assert resolve_compile("auto", cuda, several=True) is False
     assert resolve_compile(True, cpu, several=True) is True
@@ -105,9 +117,13 @@ def test_compiling_is_automatic_on_cuda_only_and_cuda_graphs_nowhere() -> None:
         resolve_compile("cuda-graphs", cuda, several=True)
 
 
-def test_a_series_of_runs_compiles_more_shapes_than_torchs_own_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_series_of_runs_compiles_more_shapes_than_torchs_own_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     real = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda function, **options: real(function, backend="eager", **options))
+    monkeypatch.setattr(
+        torch, "compile", lambda function, **options: real(function, backend="eager", **options)
+    )
     run = compiled(lambda x: x + 1, "adding")
     for size in range(2, 14):
         assert torch.equal(run(torch.zeros(size)), torch.ones(size))
@@ -119,7 +135,9 @@ def test_what_does_not_compile_runs_as_it_is_after_one_warning() -> None:
         return x.sum().item() if x.sum() > 0 else 0.0  # a branch on data: no single graph
 
     run = compiled(synchronises, "this function")
-    with pytest.warns(UserWarning, match=r"^this function runs uncompiled, because torch\.compile failed: \S") as seen:
+    with pytest.warns(
+        UserWarning, match=r"^this function runs uncompiled, because torch\.compile failed: \S"
+    ) as seen:
         results = [run(torch.ones(3)), run(torch.ones(4))]
     assert results == [3, 4]
     assert len(seen) == 1
@@ -133,7 +151,8 @@ def test_of_several_processes_one_alone_never_falls_back() -> None:
     network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), Double())
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     with pytest.raises(
-        ConfigError, match=r"a method does not compile: .*no kernel for the backward.* Use compile=false"
+        ConfigError,
+        match=r"a method does not compile: .*no kernel for the backward.* Use compile=false",
     ):
         compiled(network, "a method", required=True)(torch.rand(5, 3))
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
@@ -153,13 +172,19 @@ def test_a_backward_pass_that_does_not_compile_leaves_the_function_as_it_is() ->
         for _ in range(2):
             forward(torch.linspace(0, 1, 15).view(5, 3)).square().mean().backward()
 
-    with pytest.warns(UserWarning, match="this network runs uncompiled, because .* no kernel for the backward") as seen:
+    with pytest.warns(
+        UserWarning, match="this network runs uncompiled, because .* no kernel for the backward"
+    ) as seen:
         two_steps(run)
     assert (len(seen), run.how) == (1, False)
     two_steps(plain)
-    for (name, expected), parameter in zip(plain.named_parameters(), network.parameters(), strict=True):
+    for (name, expected), parameter in zip(
+        plain.named_parameters(), network.parameters(), strict=True
+    ):
         assert torch.equal(parameter.grad, expected.grad), name
-    for (name, expected), buffer in zip(plain.named_buffers(), network.named_buffers(), strict=True):
+    for (name, expected), buffer in zip(
+        plain.named_buffers(), network.named_buffers(), strict=True
+    ):
         assert torch.equal(buffer[1], expected), name
 
 
@@ -177,10 +202,14 @@ def test_torch_knows_every_option_of_cuda_graphs_and_ignores_them_on_a_cpu() -> 
 
 def pretend_compiler(graphs: Callable[..., Any]) -> Callable[..., Any]:
     """A torch.compile that makes ``graphs`` where CUDA graphs are asked for, and leaves functions alone elsewhere."""
-    return lambda function, options=None, **_: graphs if options and options["triton.cudagraphs"] else function
+    return lambda function, options=None, **_: (
+        graphs if options and options["triton.cudagraphs"] else function
+    )
 
 
-def test_what_is_not_captured_runs_compiled_after_one_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_not_captured_runs_compiled_after_one_warning(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     exceptions = pytest.importorskip("torch._dynamo.exc")
 
     def declines(x: Tensor) -> Tensor:
@@ -191,7 +220,8 @@ def test_what_is_not_captured_runs_compiled_after_one_warning(monkeypatch: pytes
     run = compiled(lambda x: x + 1, "adding", cuda_graphs=True)
     assert run.how == "cuda-graphs"
     words = (
-        r"^adding runs compiled, but without CUDA graphs, because torch\.compile failed: skipping cudagraphs due to cpu"
+        r"^adding runs compiled, but without CUDA graphs, because torch\.compile failed: "
+        "skipping cudagraphs due to cpu"
     )
     with pytest.warns(UserWarning, match=words) as seen:
         results = [run(torch.zeros(1)).item() for _ in range(2)]

@@ -8,17 +8,29 @@ import pytest
 import torch
 from torch import nn
 
-from sdclr.compute.optim import _step_and_undo, build_optimizer, learning_rate, set_learning_rate, state_names, step_if
+from sdclr.compute.optim import (
+    _step_and_undo,
+    build_optimizer,
+    learning_rate,
+    set_learning_rate,
+    state_names,
+    step_if,
+)
 from sdclr.errors import ConfigError
 
 
 @pytest.mark.parametrize(
-    ("name", "epochs", "per_epoch"), [("cifar10_lr0.5_e2000_it22", 2000, 22), ("in100_lr0.5_e500_it48", 500, 48)]
+    ("name", "epochs", "per_epoch"),
+    [("cifar10_lr0.5_e2000_it22", 2000, 22), ("in100_lr0.5_e500_it48", 500, 48)],
 )
-def test_the_published_schedules_match_the_reference(golden: Path, name: str, epochs: int, per_epoch: int) -> None:
+def test_the_published_schedules_match_the_reference(
+    golden: Path, name: str, epochs: int, per_epoch: int
+) -> None:
     values = np.load(golden / "lr_schedule.npz")
     ours = [
-        learning_rate(int(i) + 1, peak=0.5, total_steps=epochs * per_epoch, warmup_steps=10 * per_epoch)
+        learning_rate(
+            int(i) + 1, peak=0.5, total_steps=epochs * per_epoch, warmup_steps=10 * per_epoch
+        )
         for i in values[f"{name}_idx"]
     ]
     np.testing.assert_allclose(ours, values[name], atol=1e-12)
@@ -43,7 +55,9 @@ def test_a_run_without_warm_up_starts_below_its_peak_and_never_divides_by_zero()
 def test_every_optimiser_moves_each_parameter_once_and_spares_norms_when_told(name: str) -> None:
     network = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
     twice = [*network.parameters(), *network.parameters()]
-    optimizer = build_optimizer(twice, name=name, momentum=0.9, weight_decay=0.1, decay_norms_and_biases=False)
+    optimizer = build_optimizer(
+        twice, name=name, momentum=0.9, weight_decay=0.1, decay_norms_and_biases=False
+    )
     assert [len(g["params"]) for g in optimizer.param_groups] == [1, 3]
     assert [g["weight_decay"] for g in optimizer.param_groups] == [0.1, 0.0]
     set_learning_rate(optimizer, 0.1)
@@ -61,7 +75,9 @@ def test_an_unknown_optimiser_is_refused() -> None:
 def trained(name: str, steps: int = 2) -> tuple[nn.Parameter, torch.optim.Optimizer]:
     weight = nn.Parameter(torch.arange(1.0, 7.0).view(2, 3))
     if name == "fused sgd":
-        optimizer: torch.optim.Optimizer = torch.optim.SGD([weight], momentum=0.9, weight_decay=0.1, fused=True)
+        optimizer: torch.optim.Optimizer = torch.optim.SGD(
+            [weight], momentum=0.9, weight_decay=0.1, fused=True
+        )
     else:
         optimizer = build_optimizer([weight], name=name, momentum=0.9, weight_decay=0.1)
     set_learning_rate(optimizer, 0.1)
@@ -72,7 +88,10 @@ def trained(name: str, steps: int = 2) -> tuple[nn.Parameter, torch.optim.Optimi
 
 
 def everything(weight: nn.Parameter, optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
-    return [weight.detach().clone(), *(torch.as_tensor(v).clone() for v in optimizer.state[weight].values())]
+    return [
+        weight.detach().clone(),
+        *(torch.as_tensor(v).clone() for v in optimizer.state[weight].values()),
+    ]
 
 
 WAYS = [(name, step) for name in ("sgd", "lars", "adamw") for step in (step_if, _step_and_undo)]
@@ -108,10 +127,14 @@ def test_a_first_step_that_is_not_finite_leaves_a_state_as_if_it_had_not_been(na
     assert all(not torch.as_tensor(value).any() for value in optimizer.state[weight].values())
 
 
-@pytest.mark.parametrize(("name", "momentum"), [("sgd", 0.9), ("sgd", 0), ("lars", 0.9), ("lars", 0), ("adamw", 0.9)])
+@pytest.mark.parametrize(
+    ("name", "momentum"), [("sgd", 0.9), ("sgd", 0), ("lars", 0.9), ("lars", 0), ("adamw", 0.9)]
+)
 def test_the_names_of_the_state_are_what_an_optimiser_keeps(name: str, momentum: float) -> None:
     weight = nn.Parameter(torch.ones(2, 3))
     weight.grad = torch.ones_like(weight)
     optimizer = build_optimizer([weight], name=name, momentum=momentum, weight_decay=0.1)
     optimizer.step()
-    assert {k for k, v in optimizer.state[weight].items() if v is not None} == set(state_names(name, momentum))
+    assert {k for k, v in optimizer.state[weight].items() if v is not None} == set(
+        state_names(name, momentum)
+    )

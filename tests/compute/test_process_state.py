@@ -26,7 +26,11 @@ def network() -> nn.Module:
     """Draws from the default generator at every step."""
     with default_generators(0, torch.device("cpu")):
         return nn.Sequential(
-            nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Dropout(0.5)
+            nn.Conv2d(3, 4, 3),
+            nn.BatchNorm2d(4),
+            nn.AdaptiveAvgPool2d(2),
+            nn.Flatten(),
+            nn.Dropout(0.5),
         )
 
 
@@ -51,10 +55,18 @@ def test_two_trainings_in_two_threads_are_each_what_it_is_alone(tmp_path: Path) 
             assert torch.equal(together[seed][name], tensor), (seed, name)
 
 
-def test_training_loading_and_evaluating_leave_the_callers_generators_and_filters(tmp_path: Path) -> None:
-    state, numpy_state, filters = torch.get_rng_state(), np.random.get_state()[1].copy(), list(warnings.filters)  # noqa: NPY002
+def test_training_loading_and_evaluating_leave_the_callers_generators_and_filters(
+    tmp_path: Path,
+) -> None:
+    state, numpy_state, filters = (
+        torch.get_rng_state(),
+        np.random.get_state()[1].copy(),  # noqa: NPY002
+        list(warnings.filters),
+    )
     run = pretrain(
-        recipe("digits_sdclr").with_overrides(["epochs=1", "backbone.name=resnet10", "backbone.width=2"]),
+        recipe("digits_sdclr").with_overrides(
+            ["epochs=1", "backbone.name=resnet10", "backbone.width=2"]
+        ),
         tmp_path / "r",
     )
     load_backbone(run.folder)

@@ -43,14 +43,27 @@ def test_a_row_depends_on_its_own_counter_alone() -> None:
 
 
 def test_keys_depend_on_every_counter_and_their_order() -> None:
-    keys = [derive(), derive(0), derive(1), derive(0, 0), derive(0, 1), derive(1, 0), derive(2**63 - 1), derive(-1)]
+    keys = [
+        derive(),
+        derive(0),
+        derive(1),
+        derive(0, 0),
+        derive(0, 1),
+        derive(1, 0),
+        derive(2**63 - 1),
+        derive(-1),
+    ]
     assert len(set(keys)) == len(keys)
     assert all(0 <= key < 2**63 for key in keys)
 
 
 def test_the_draws_never_change_between_versions() -> None:
     assert derive(10, Stream.VIEWS, 0, 1) == 7675629599783818788
-    assert [round(u, 6) for u in uniforms(5, torch.tensor([3]), 3)[0].tolist()] == [0.342706, 0.625759, 0.131148]
+    assert [round(u, 6) for u in uniforms(5, torch.tensor([3]), 3)[0].tolist()] == [
+        0.342706,
+        0.625759,
+        0.131148,
+    ]
 
 
 @pytest.mark.parametrize("n", [1, 2, 1000])

@@ -52,13 +52,28 @@ def arrays(folder: Path, **parts: np.ndarray) -> DataConfig:
         ({"imbalance": 100}, "imbalance is not a setting; did you mean imbalance_ratio?"),
         ({"split": "1"}, "split must be a valid integer, got '1'"),
         ({"name": "images", "labels": "yes"}, "labels must be 'none' or 'folders', got 'yes'"),
-        ({"name": "images", "on_error": "ignore"}, "on_error must be 'raise' or 'skip', got 'ignore'"),
+        (
+            {"name": "images", "on_error": "ignore"},
+            "on_error must be 'raise' or 'skip', got 'ignore'",
+        ),
         ({"name": "images", "exif_rotation": 1}, "exif_rotation must be a valid boolean, got 1"),
-        ({"name": "images", "imbalance_ratio": 50}, "imbalance_ratio=50.0 does nothing for images, which are taken as"),
+        (
+            {"name": "images", "imbalance_ratio": 50},
+            "imbalance_ratio=50.0 does nothing for images, which are taken as",
+        ),
         ({"name": "images", "profile": "pareto"}, "profile=pareto does nothing for images"),
-        ({"name": "images", "splits_dir": "x"}, "splits_dir holds lists for .* only, not for images"),
-        ({"name": "arrays", "root": "x"}, "root is for name=images only, not for arrays. Leave it out"),
-        ({"name": "cifar10", "labels": "folders"}, "labels is for name=images only, not for cifar10"),
+        (
+            {"name": "images", "splits_dir": "x"},
+            "splits_dir holds lists for .* only, not for images",
+        ),
+        (
+            {"name": "arrays", "root": "x"},
+            "root is for name=images only, not for arrays. Leave it out",
+        ),
+        (
+            {"name": "cifar10", "labels": "folders"},
+            "labels is for name=images only, not for cifar10",
+        ),
         ({"name": "imagenet100", "test_path": "x"}, "test_path is for name=images only"),
         ({"on_error": "skip"}, "on_error is for name=images only, not for digits"),
         ({"exif_rotation": True}, "exif_rotation is for name=images only"),
@@ -78,9 +93,15 @@ def test_data_needs_a_name() -> None:
     ("values", "message"),
     [
         ({"size": 2}, "size must be greater than or equal to 4, got 2"),
-        ({"grey": 20}, "grey must be less than or equal to 1, got 20. It is a fraction; did you mean 0.2?"),
+        (
+            {"grey": 20},
+            "grey must be less than or equal to 1, got 20. It is a fraction; did you mean 0.2?",
+        ),
         ({"flip": -0.5}, "flip must be greater than or equal to 0"),
-        ({"area": [1.0, 0.1]}, "area must be .smallest, largest. with 0 < smallest <= largest <= 10,000, got 1.0, 0.1"),
+        (
+            {"area": [1.0, 0.1]},
+            "area must be .smallest, largest. with 0 < smallest <= largest <= 10,000, got 1.0, 0.1",
+        ),
         ({"area": [0.0, 1.0]}, "area must be .smallest, largest."),
         ({"area": [0.1, 1.5]}, "area.1 must be less than or equal to 1"),
         ({"aspect": [-1.0, 1.0]}, "aspect must be .smallest, largest."),
@@ -103,10 +124,19 @@ def test_ranges_that_are_not_finite_are_refused(name: str, value: float) -> None
 
 
 def test_default_views_are_the_papers_for_cifar() -> None:
-    expected = ViewSpec(32, (0.1, 1.0), (3 / 4, 4 / 3), 0.5, (0.4, 0.4, 0.4, 0.1), 0.8, 0.2, 0.0, (0.1, 2.0))
+    expected = ViewSpec(
+        32, (0.1, 1.0), (3 / 4, 4 / 3), 0.5, (0.4, 0.4, 0.4, 0.1), 0.8, 0.2, 0.0, (0.1, 2.0)
+    )
     assert ViewsConfig().spec() == expected == ViewSpec(size=32)
-    changed = ViewsConfig.parse({"size": 24, "blur": 0.5, "area": [0.2, 0.9], "jitter": [0, 0.1, 0.2, 0.3]}).spec()
-    assert (changed.size, changed.blur, changed.area, changed.jitter) == (24, 0.5, (0.2, 0.9), (0, 0.1, 0.2, 0.3))
+    changed = ViewsConfig.parse(
+        {"size": 24, "blur": 0.5, "area": [0.2, 0.9], "jitter": [0, 0.1, 0.2, 0.3]}
+    ).spec()
+    assert (changed.size, changed.blur, changed.area, changed.jitter) == (
+        24,
+        0.5,
+        (0.2, 0.9),
+        (0, 0.1, 0.2, 0.3),
+    )
 
 
 # ---- data sets
@@ -115,18 +145,26 @@ def test_default_views_are_the_papers_for_cifar() -> None:
 def test_digits_come_with_a_long_tailed_split() -> None:
     data = build_data(config(imbalance_ratio=20, validation_per_class=20, split=2))
     assert (data.name, data.class_names) == ("digits", list("0123456789"))
-    assert (data.train.probe_padding, data.train.probe_flip) == (1, False), "a mirrored digit is another digit, or none"
+    assert (data.train.probe_padding, data.train.probe_flip) == (1, False), (
+        "a mirrored digit is another digit, or none"
+    )
     split = data.labelled_split()
     assert (split.number, split.seed, split.imbalance_ratio) == (2, 2, 20.0)
     assert split.counts("validation", data.train.labels, 10) == [20] * 10
     counts = split.counts("long_tail", data.train.labels, 10)
-    assert (max(counts), min(counts)) == (174 - 36 - 20, int((174 - 36 - 20) / 20)), "174 eights, the rarest digit"
+    assert (max(counts), min(counts)) == (174 - 36 - 20, int((174 - 36 - 20) / 20)), (
+        "174 eights, the rarest digit"
+    )
 
 
 def test_a_run_trains_on_the_subset_that_was_asked_for() -> None:
     data = build_data(config(imbalance_ratio=20, validation_per_class=20))
     split = data.labelled_split()
-    for name, positions in (("long_tail", split.long_tail), ("balanced", split.balanced), ("all", split.train)):
+    for name, positions in (
+        ("long_tail", split.long_tail),
+        ("balanced", split.balanced),
+        ("all", split.train),
+    ):
         images = data.pretraining_images(name)
         assert torch.equal(images.images, data.train.images[torch.from_numpy(positions)])
         assert images.labels.tolist() == data.train.labels[positions].tolist()
@@ -140,11 +178,22 @@ def test_the_manifest_is_plain_facts_with_the_counts_of_every_part() -> None:
     assert manifest["split_fingerprint"] == data.labelled_split().fingerprint
     assert manifest["counts"]["test"] == [36] * 10
     assert sum(manifest["counts"]["train"]) == 1_437 - 200
-    assert set(manifest["counts"]) == {"long_tail", "balanced", "few_shot", "train", "validation", "test"}
+    assert set(manifest["counts"]) == {
+        "long_tail",
+        "balanced",
+        "few_shot",
+        "train",
+        "validation",
+        "test",
+    }
 
 
 def test_labelled_arrays_get_a_generated_split(tmp_path: Path) -> None:
-    data = build_data(arrays(tmp_path, images=IMAGES, labels=LABELS, test_images=IMAGES[:3], test_labels=LABELS[:3]))
+    data = build_data(
+        arrays(
+            tmp_path, images=IMAGES, labels=LABELS, test_images=IMAGES[:3], test_labels=LABELS[:3]
+        )
+    )
     assert sorted(data.labelled_split().counts("long_tail", LABELS, 3)) == [2, 6, 20]
     assert (data.train.probe_padding, data.train.probe_flip) == (4, True)
 
@@ -156,7 +205,10 @@ def test_unlabelled_arrays_can_be_trained_on_but_not_evaluated(tmp_path: Path) -
     assert data.manifest()["source"] == "unlabelled"
     with pytest.raises(ConfigError, match=r"data.subset=long_tail needs labels.*data.subset=all"):
         data.pretraining_images("long_tail")
-    with pytest.raises(DataError, match="arrays cannot be evaluated: it needs training labels and a labelled test set"):
+    with pytest.raises(
+        DataError,
+        match="arrays cannot be evaluated: it needs training labels and a labelled test set",
+    ):
         data.labelled_split()
 
 
@@ -178,15 +230,32 @@ def test_one_mistake_is_one_line_and_own_images_are_turned_by_default() -> None:
 def test_a_set_as_given_has_a_natural_split_and_no_balanced_twin(tmp_path: Path) -> None:
     make_folder(tmp_path / "photos")
     make_folder(tmp_path / "held_out", seed=1)
-    values = {"labels": "folders", "test_path": str(tmp_path / "held_out"), "validation_per_class": 1, "split": 2}
+    values = {
+        "labels": "folders",
+        "test_path": str(tmp_path / "held_out"),
+        "validation_per_class": 1,
+        "split": 2,
+    }
     data = build_data(config(name="images", path=str(tmp_path / "photos"), **values))
     split = data.labelled_split()
-    assert split.fingerprint == natural_split(data.train.labels, validation_per_class=1, seed=2).fingerprint
-    assert (len(data.pretraining_images("long_tail")), len(data.pretraining_images("all"))) == (9, 9)
-    with pytest.raises(ConfigError, match=r"data.subset=balanced is not there for images: .* no balanced twin"):
+    assert (
+        split.fingerprint
+        == natural_split(data.train.labels, validation_per_class=1, seed=2).fingerprint
+    )
+    assert (len(data.pretraining_images("long_tail")), len(data.pretraining_images("all"))) == (
+        9,
+        9,
+    )
+    with pytest.raises(
+        ConfigError, match=r"data.subset=balanced is not there for images: .* no balanced twin"
+    ):
         data.pretraining_images("balanced")
     manifest = data.manifest()
-    assert (manifest["source"], manifest["number"], manifest["imbalance_ratio"]) == ("as given", 2, None)
+    assert (manifest["source"], manifest["number"], manifest["imbalance_ratio"]) == (
+        "as given",
+        2,
+        None,
+    )
     assert manifest["counts"] == {
         "long_tail": [5, 3, 1], "balanced": [0, 0, 0], "few_shot": [1, 1, 1], "train": [5, 3, 1],
         "validation": [1, 1, 1], "test": [6, 4, 2],
@@ -195,13 +264,20 @@ def test_a_set_as_given_has_a_natural_split_and_no_balanced_twin(tmp_path: Path)
 
 def test_a_tail_shorter_than_validation_is_refused(tmp_path: Path) -> None:
     make_folder(tmp_path)
-    with pytest.raises(ConfigError, match=r"validation_per_class=2 leaves nothing .* the smallest class has 2 images"):
-        build_data(config(name="images", path=str(tmp_path), labels="folders", validation_per_class=2))
+    with pytest.raises(
+        ConfigError,
+        match=r"validation_per_class=2 leaves nothing .* the smallest class has 2 images",
+    ):
+        build_data(
+            config(name="images", path=str(tmp_path), labels="folders", validation_per_class=2)
+        )
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "arrays", "images"])
 def test_data_without_a_path_are_asked_for_one(name: str) -> None:
-    with pytest.raises(ConfigError, match=f"data.path is missing: say where {name} is, with --data PATH"):
+    with pytest.raises(
+        ConfigError, match=f"data.path is missing: say where {name} is, with --data PATH"
+    ):
         build_data(config(name=name))
 
 
@@ -219,8 +295,15 @@ def test_splits_that_do_not_fit_the_data_are_refused() -> None:
         build_data(config(validation_per_class=500))
 
 
-def test_cifar_takes_the_authors_lists_where_they_are_given(sdclr_data: Path, cifar10_npz: Path) -> None:
+def test_cifar_takes_the_authors_lists_where_they_are_given(
+    sdclr_data: Path, cifar10_npz: Path
+) -> None:
     folder = sdclr_data / "splits"
-    data = build_data(config(name="cifar10", path=str(cifar10_npz), splits_dir=str(folder), split=4))
-    assert data.labelled_split().fingerprint == read_authors_cifar_split(folder, "cifar10", 4).fingerprint
+    data = build_data(
+        config(name="cifar10", path=str(cifar10_npz), splits_dir=str(folder), split=4)
+    )
+    assert (
+        data.labelled_split().fingerprint
+        == read_authors_cifar_split(folder, "cifar10", 4).fingerprint
+    )
     assert len(data.pretraining_images("long_tail")) == 11_165

@@ -15,7 +15,9 @@ from sdclr.data.look_ahead import in_pieces, look_ahead, num_cores
 
 
 @pytest.mark.parametrize("threads", [1, 4])
-def test_items_come_in_order_with_all_their_calls_done(monkeypatch: pytest.MonkeyPatch, threads: int) -> None:
+def test_items_come_in_order_with_all_their_calls_done(
+    monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
     monkeypatch.setattr(module, "num_cores", lambda: threads)
     done: dict[int, list[int]] = {number: [] for number in range(6)}
     last_is_done = threading.Event()
@@ -27,7 +29,9 @@ def test_items_come_in_order_with_all_their_calls_done(monkeypatch: pytest.Monke
         if (number, row) == (5, 4):
             last_is_done.set()
 
-    batches = [(number, [partial(call, number, row) for row in range(number)]) for number in range(6)]
+    batches = [
+        (number, [partial(call, number, row) for row in range(number)]) for number in range(6)
+    ]
     for expected, number in enumerate(look_ahead(batches, ahead=2)):
         assert number == expected
         assert sorted(done[number]) == list(range(number))
@@ -72,7 +76,9 @@ def until_cancelled(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], No
     cancelled.set()  # a test that fails leaves no thread that waits
 
 
-def test_the_first_error_in_order_surfaces_and_the_rest_never_runs(until_cancelled: Callable[[], None]) -> None:
+def test_the_first_error_in_order_surfaces_and_the_rest_never_runs(
+    until_cancelled: Callable[[], None],
+) -> None:
     ran: list[int] = []
     second_has_failed = threading.Event()
 
@@ -83,15 +89,21 @@ def test_the_first_error_in_order_surfaces_and_the_rest_never_runs(until_cancell
         raise KeyError(number)
 
     batches = [(0, []), (1, [partial(fail, 1), partial(fail, 2)])]
-    batches += [(number, [until_cancelled, partial(ran.append, number)] * 50) for number in range(2, 9)]
+    batches += [
+        (number, [until_cancelled, partial(ran.append, number)] * 50) for number in range(2, 9)
+    ]
     ready = look_ahead(batches, num_workers=2, ahead=2)
     assert next(ready) == 0
     with pytest.raises(KeyError, match="1"):
         next(ready)
-    assert len(ran) <= 3, "each of two threads has begun one call that lasts, and what came before it"
+    assert len(ran) <= 3, (
+        "each of two threads has begun one call that lasts, and what came before it"
+    )
 
 
-def test_closing_early_cancels_what_has_not_begun_and_leaves_no_thread(until_cancelled: Callable[[], None]) -> None:
+def test_closing_early_cancels_what_has_not_begun_and_leaves_no_thread(
+    until_cancelled: Callable[[], None],
+) -> None:
     ran: list[int] = []
 
     def call(number: int) -> None:

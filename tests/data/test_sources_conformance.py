@@ -70,12 +70,18 @@ def test_a_row_has_a_reader_and_words(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [*OURS, "stripes"])
-def test_settings_survive_yaml_and_those_without_effect_are_refused(name: str, tmp_path: Path) -> None:
+def test_settings_survive_yaml_and_those_without_effect_are_refused(
+    name: str, tmp_path: Path
+) -> None:
     config = recipe("digits_simclr").with_values({"data": {"name": name}})
     (tmp_path / "x.yaml").write_text(config.to_yaml())
     assert PretrainConfig.from_yaml(tmp_path / "x.yaml") == config
     row = SOURCES[name]
-    refused = {"path": not row.takes_path, "splits_dir": not row.authors_lists, "store": not row.on_disk}
+    refused = {
+        "path": not row.takes_path,
+        "splits_dir": not row.authors_lists,
+        "store": not row.on_disk,
+    }
     for field, is_refused in refused.items():
         if is_refused:
             with pytest.raises(ConfigError, match=r"^data: "):
@@ -91,7 +97,9 @@ def test_images_from_outside_are_split_viewed_and_evaluated(tmp_path: Path) -> N
     assert data.split is not None
     counts = np.bincount(data.train.labels[data.split.subset("long_tail")])  # type: ignore[index]
     assert counts.max() == 4 * counts.min(), "a long tail is drawn from it"
-    batch = next(iter(data.train.views([torch.arange(5)], ViewsConfig(size=8).spec(), seed=0, epoch=0)))
+    batch = next(
+        iter(data.train.views([torch.arange(5)], ViewsConfig(size=8).spec(), seed=0, epoch=0))
+    )
     assert batch.a.shape == (5, 3, 8, 8)
     run = pretrain(config, tmp_path / "x")
     assert run.read_json("split.json")["dataset"] == "stripes"
@@ -103,7 +111,9 @@ def test_images_from_outside_are_split_viewed_and_evaluated(tmp_path: Path) -> N
 def test_a_run_asks_for_a_data_set_that_is_not_known(tmp_path: Path) -> None:
     run = pretrain(tiny(), tmp_path / "x")
     del SOURCES._rows["stripes"]
-    with pytest.raises(ConfigError, match=r"the data stripes, which is not part of sdclr.*--use .*stripes"):
+    with pytest.raises(
+        ConfigError, match=r"the data stripes, which is not part of sdclr.*--use .*stripes"
+    ):
         resume(run.folder)
     with pytest.raises(ConfigError, match="there is no data set 'stripes'"):
         DataConfig.parse({"name": "stripes"})
@@ -117,7 +127,10 @@ def test_images_of_the_package_are_taken_as_they_are() -> None:
 
 def test_what_is_no_data_set_is_refused() -> None:
     sdclr.register_source(no_images)
-    with pytest.raises(DataError, match=r":no_images must return sdclr\.data\.LabelledImages or a mapping of arrays"):
+    with pytest.raises(
+        DataError,
+        match=r":no_images must return sdclr\.data\.LabelledImages or a mapping of arrays",
+    ):
         build_data(DataConfig(name="no_images"))
     with pytest.raises(ConfigError, match="it is no function"):
         sdclr.register_source(3)  # type: ignore[arg-type]
@@ -134,10 +147,14 @@ def test_what_is_no_data_set_is_refused() -> None:
         ({"train_images": np.zeros((4, 8, 8, 3), np.float32)}, "images must be uint8"),
     ],
 )
-def test_arrays_that_make_no_sense_are_named_with_their_reader(change: dict[str, Any], words: str) -> None:
+def test_arrays_that_make_no_sense_are_named_with_their_reader(
+    change: dict[str, Any], words: str
+) -> None:
     def broken(path: Path | None) -> dict[str, Any]:
         """Stripes with a fault."""
-        return {name: array for name, array in (stripes(path) | change).items() if array is not None}
+        return {
+            name: array for name, array in (stripes(path) | change).items() if array is not None
+        }
 
     sdclr.register_source(broken, "broken")
     with pytest.raises(DataError, match=words) as error:

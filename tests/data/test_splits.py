@@ -23,7 +23,9 @@ UNEVEN = np.random.default_rng(2).permutation(np.repeat(np.arange(4), [40, 100, 
 
 def draw(dataset: str, seed: int = 1) -> Split:
     labels, validation_per_class = CIFAR[dataset]
-    return draw_long_tail(labels, imbalance_ratio=100, validation_per_class=validation_per_class, seed=seed)
+    return draw_long_tail(
+        labels, imbalance_ratio=100, validation_per_class=validation_per_class, seed=seed
+    )
 
 
 def test_class_counts_are_the_papers_to_the_image() -> None:
@@ -55,8 +57,14 @@ def test_cifar_subsets_have_the_papers_sizes(dataset: str) -> None:
     assert len(split.train) == 45_000
     assert len(split.validation) == 5_000
     assert len(np.intersect1d(split.long_tail, split.balanced)) == size_shared
-    assert split.counts("balanced", labels, num_classes) == [size_balanced // num_classes] * num_classes
-    assert split.counts("few_shot", labels, num_classes) == [size_few_shot // num_classes] * num_classes
+    assert (
+        split.counts("balanced", labels, num_classes)
+        == [size_balanced // num_classes] * num_classes
+    )
+    assert (
+        split.counts("few_shot", labels, num_classes)
+        == [size_few_shot // num_classes] * num_classes
+    )
     assert split.counts("validation", labels, num_classes) == [5_000 // num_classes] * num_classes
     long_tail = sorted(split.counts("long_tail", labels, num_classes), reverse=True)
     assert sum(long_tail) == size_long_tail
@@ -88,7 +96,9 @@ def test_validation_is_held_out_of_everything_and_shared_by_all_seeds(dataset: s
     first, second = draw(dataset, 1), draw(dataset, 2)
     np.testing.assert_array_equal(first.validation, second.validation)
     np.testing.assert_array_equal(first.train, second.train)
-    np.testing.assert_array_equal(np.sort(np.concatenate([first.train, first.validation])), np.arange(50_000))
+    np.testing.assert_array_equal(
+        np.sort(np.concatenate([first.train, first.validation])), np.arange(50_000)
+    )
     for split in (first, second):
         for name in ("long_tail", "balanced", "few_shot"):
             assert not np.intersect1d(split.subset(name), split.validation).size
@@ -107,12 +117,17 @@ def test_the_same_seed_gives_the_same_split_and_another_seed_another() -> None:
         np.testing.assert_array_equal(draw("cifar10", 1).subset(name), again.subset(name))
     assert draw("cifar10", 1).fingerprint == again.fingerprint
     assert again.fingerprint != other.fingerprint
-    assert len(np.intersect1d(again.few_shot, other.few_shot)) < 50, "450 of 45,000 images: about 5 in common"
+    assert len(np.intersect1d(again.few_shot, other.few_shot)) < 50, (
+        "450 of 45,000 images: about 5 in common"
+    )
 
 
 def test_seeds_give_different_class_orders() -> None:
     labels = CIFAR["cifar10"][0]
-    orders = [tuple(np.argsort(draw("cifar10", seed).counts("long_tail", labels, 10))) for seed in range(1, 21)]
+    orders = [
+        tuple(np.argsort(draw("cifar10", seed).counts("long_tail", labels, 10)))
+        for seed in range(1, 21)
+    ]
     assert len(set(orders)) == 20
     assert len({order[-1] for order in orders}) > 4, "the head class wanders"
 
@@ -134,7 +149,9 @@ def test_the_fingerprint_sees_one_changed_position_and_a_changed_boundary() -> N
         positions = split.subset(name).copy()
         positions[-1] += 1
         assert replace(split, **{name: positions}).fingerprint != split.fingerprint
-    moved = replace(split, train=np.append(split.train, split.validation[0]), validation=split.validation[1:])
+    moved = replace(
+        split, train=np.append(split.train, split.validation[0]), validation=split.validation[1:]
+    )
     assert moved.fingerprint != split.fingerprint
 
 
@@ -150,7 +167,18 @@ def test_the_randomness_of_splits_is_frozen() -> None:
     balanced = np.repeat(np.arange(10), 5000)
     frozen = draw_long_tail(balanced, imbalance_ratio=100, validation_per_class=500, seed=1)
     assert frozen.fingerprint == "6e60aca9170b422e"
-    assert frozen.counts("long_tail", balanced, 10) == [4500, 75, 348, 969, 208, 581, 45, 125, 1617, 2697]
+    assert frozen.counts("long_tail", balanced, 10) == [
+        4500,
+        75,
+        348,
+        969,
+        208,
+        581,
+        45,
+        125,
+        1617,
+        2697,
+    ]
 
 
 def test_uneven_classes_are_cut_at_what_the_smallest_has_left() -> None:
@@ -171,8 +199,16 @@ def test_labels_may_be_a_list_or_a_tensor() -> None:
 
 def test_the_manifest_says_where_a_split_came_from() -> None:
     manifest = draw("cifar10", 3).manifest(CIFAR["cifar10"][0], 10)
-    facts = {key: manifest[key] for key in ("number", "source", "seed", "profile", "imbalance_ratio")}
-    assert facts == {"number": 3, "source": "generated", "seed": 3, "profile": "exponential", "imbalance_ratio": 100.0}
+    facts = {
+        key: manifest[key] for key in ("number", "source", "seed", "profile", "imbalance_ratio")
+    }
+    assert facts == {
+        "number": 3,
+        "source": "generated",
+        "seed": 3,
+        "profile": "exponential",
+        "imbalance_ratio": 100.0,
+    }
     assert sorted(manifest["counts"]["long_tail"], reverse=True) == CIFAR10_COUNTS
     assert manifest["split_fingerprint"] == draw("cifar10", 3).fingerprint
 
@@ -180,11 +216,23 @@ def test_the_manifest_says_where_a_split_came_from() -> None:
 @pytest.mark.parametrize(
     ("labels", "options", "message"),
     [
-        ([0, 1, 0, 1], {"imbalance_ratio": 100}, "leaves the rarest class without an image.*at most 2"),
+        (
+            [0, 1, 0, 1],
+            {"imbalance_ratio": 100},
+            "leaves the rarest class without an image.*at most 2",
+        ),
         ([0, 1, 0, 1], {"imbalance_ratio": 0.5}, "imbalance_ratio must be at least 1"),
         ([0, 1, 0, 1], {"imbalance_ratio": float("nan")}, "imbalance_ratio must be at least 1"),
-        ([0, 1, 0, 1], {"imbalance_ratio": 2, "profile": "linear"}, "profile must be exponential or pareto"),
-        ([0, 1, 0, 1], {"imbalance_ratio": 2, "validation_per_class": 2}, "smallest class has 2 images"),
+        (
+            [0, 1, 0, 1],
+            {"imbalance_ratio": 2, "profile": "linear"},
+            "profile must be exponential or pareto",
+        ),
+        (
+            [0, 1, 0, 1],
+            {"imbalance_ratio": 2, "validation_per_class": 2},
+            "smallest class has 2 images",
+        ),
         ([0, 0, 0], {"imbalance_ratio": 2}, "at least 2 classes"),
         ([0, 2, 0, 2], {"imbalance_ratio": 2}, "class 1 has no image"),
         ([-1, 0, 1], {"imbalance_ratio": 2}, "class ids from 0"),
@@ -193,7 +241,9 @@ def test_the_manifest_says_where_a_split_came_from() -> None:
         ([], {"imbalance_ratio": 2}, "class ids from 0"),
     ],
 )
-def test_numbers_that_do_not_fit_the_data_are_refused(labels: list, options: dict, message: str) -> None:
+def test_numbers_that_do_not_fit_the_data_are_refused(
+    labels: list, options: dict, message: str
+) -> None:
     with pytest.raises(ConfigError, match=message):
         draw_long_tail(labels, **options)
 
@@ -205,9 +255,15 @@ def test_numbers_that_do_not_fit_the_data_are_refused(labels: list, options: dic
 def test_a_natural_split_draws_nothing_but_validation(validation_per_class: int) -> None:
     split = natural_split(UNEVEN, validation_per_class=validation_per_class, seed=3)
     everything = np.arange(len(UNEVEN))
-    assert split.long_tail.tolist() == split.train.tolist() == np.setdiff1d(everything, split.validation).tolist()
+    assert (
+        split.long_tail.tolist()
+        == split.train.tolist()
+        == np.setdiff1d(everything, split.validation).tolist()
+    )
     assert split.counts("validation", UNEVEN, 4) == [validation_per_class] * 4
-    assert split.counts("few_shot", UNEVEN, 4) == [35 - validation_per_class] * 4, "the rarest class"
+    assert split.counts("few_shot", UNEVEN, 4) == [35 - validation_per_class] * 4, (
+        "the rarest class"
+    )
     assert np.isin(split.few_shot, split.train).all()
     assert (len(split.balanced), split.balanced.dtype) == (0, np.int64)
     assert (split.source, split.number, split.seed, split.profile) == ("as given", 3, 3, None)
@@ -232,7 +288,8 @@ def test_a_natural_split_of_labels_with_a_gap_or_too_few_images_is_refused() -> 
     with pytest.raises(ConfigError, match="class 1 has no image"):
         natural_split([0, 2, 2])
     with pytest.raises(
-        ConfigError, match="validation_per_class=2 leaves nothing to train on: the smallest class has 2"
+        ConfigError,
+        match="validation_per_class=2 leaves nothing to train on: the smallest class has 2",
     ):
         natural_split([0, 0, 1, 1, 1], validation_per_class=2)
     assert natural_split([0, 0, 0]).few_shot.shape == (3,), "one class is a set, too"
@@ -248,5 +305,7 @@ def test_a_natural_split_holds_out_the_very_images_that_are_given() -> None:
     assert split.train.tolist() == [1, 4, 5, 6]
     assert not set(split.few_shot.tolist()) & {0, 2, 3}
     assert len(split.few_shot) == 2, "as many of a class as the rarest has left to train on"
-    without = natural_split([0, 1, 0, 1, 0, 1, 1], validation=held_out, seed=1, unusable=np.array([1]))
+    without = natural_split(
+        [0, 1, 0, 1, 0, 1, 1], validation=held_out, seed=1, unusable=np.array([1])
+    )
     assert not set(without.few_shot.tolist()) & {0, 1, 2, 3}

@@ -19,7 +19,9 @@ def write_photos(folder: Path, numbers: range) -> None:
     for n in numbers:
         rng = np.random.default_rng(n)
         level = 60 if n % 2 else 180
-        Image.fromarray(rng.integers(level - 40, level + 40, (18, 20, 3), dtype=np.uint8)).save(folder / f"{n:02d}.png")
+        Image.fromarray(rng.integers(level - 40, level + 40, (18, 20, 3), dtype=np.uint8)).save(
+            folder / f"{n:02d}.png"
+        )
 
 
 @pytest.fixture
@@ -39,15 +41,21 @@ def run(tmp_path: Path) -> Run:
 
 
 def own_images(run: Run, **settings: object) -> PretrainConfig:
-    return PretrainConfig.from_yaml(run.config_path).with_values({f"data.{k}": v for k, v in settings.items()})
+    return PretrainConfig.from_yaml(run.config_path).with_values(
+        {f"data.{k}": v for k, v in settings.items()}
+    )
 
 
-def test_photos_that_came_later_change_no_evaluation_and_no_examination(run: Run, tmp_path: Path) -> None:
+def test_photos_that_came_later_change_no_evaluation_and_no_examination(
+    run: Run, tmp_path: Path
+) -> None:
     labels = tmp_path / "labels.csv"
     before = evaluate(run, labels=labels, probes=["knn"]).probes["knn"].per_class_accuracy
     measured = examine(run)["trained"]
     write_photos(tmp_path / "photos", range(20, 23))
-    with pytest.warns(UserWarning, match=r"3 images came after .*run was trained .*20\.png.*--weights"):
+    with pytest.warns(
+        UserWarning, match=r"3 images came after .*run was trained .*20\.png.*--weights"
+    ):
         content = evaluate(run, labels=labels, probes=["knn"])
     assert content.probes["knn"].per_class_accuracy == before
     assert content.labels.num_images == 20
@@ -62,7 +70,9 @@ def test_photos_that_are_gone_are_still_an_error_of_an_evaluation(run: Run, tmp_
         evaluate(run, labels=tmp_path / "labels.csv")
 
 
-def test_the_features_of_a_runs_own_images_come_with_a_warning_where_they_are_others(run: Run, tmp_path: Path) -> None:
+def test_the_features_of_a_runs_own_images_come_with_a_warning_where_they_are_others(
+    run: Run, tmp_path: Path
+) -> None:
     data = own_images(run).data
     embed(run.folder, data, tmp_path / "same.npz", as_trained=True)
     write_photos(tmp_path / "photos", range(20, 21))
@@ -74,12 +84,22 @@ def test_the_features_of_a_runs_own_images_come_with_a_warning_where_they_are_ot
     embed(run.folder, data, tmp_path / "asked.npz")  # they were named: no run is compared with
 
 
-def test_photos_that_have_moved_are_asked_for_by_the_option_that_takes_them(run: Run, tmp_path: Path) -> None:
+def test_photos_that_have_moved_are_asked_for_by_the_option_that_takes_them(
+    run: Run, tmp_path: Path
+) -> None:
     shutil.move(tmp_path / "photos", tmp_path / "moved")
     for job in (lambda: evaluate(run, labels=tmp_path / "labels.csv"), lambda: examine(run)):
-        with pytest.raises(MissingInputError, match=r"run are not where they were: .*add --data PATH to the command"):
+        with pytest.raises(
+            MissingInputError,
+            match=r"run are not where they were: .*add --data PATH to the command",
+        ):
             job()
     with pytest.raises(MissingInputError, match=r"add data\.path=PATH to the command"):
         embed(run.folder, own_images(run).data, tmp_path / "f.npz", as_trained=True)
-    embed(run.folder, own_images(run, path=str(tmp_path / "moved")).data, tmp_path / "f.npz", as_trained=True)
+    embed(
+        run.folder,
+        own_images(run, path=str(tmp_path / "moved")).data,
+        tmp_path / "f.npz",
+        as_trained=True,
+    )
     evaluate(run, labels=tmp_path / "labels.csv", data_path=str(tmp_path / "moved"), probes=["knn"])

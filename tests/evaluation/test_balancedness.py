@@ -51,8 +51,12 @@ def test_every_summary_is_the_authors(table: dict[str, Any]) -> None:
             assert getattr(ours, name) * 100 == pytest.approx(table[field][number], abs=1e-9)
         assert ours.group_std == pytest.approx(table["group_std"][number], abs=1e-9)
         assert ours.class_std == pytest.approx(table["classwise_std"][number], abs=1e-9)
-        assert ours.gap * 100 == pytest.approx(table["many"][number] - table["few"][number], abs=1e-9)
-        assert ours.worst_class * 100 == pytest.approx(min(table["classwise_acc_percent"][number]), abs=1e-9)
+        assert ours.gap * 100 == pytest.approx(
+            table["many"][number] - table["few"][number], abs=1e-9
+        )
+        assert ours.worst_class * 100 == pytest.approx(
+            min(table["classwise_acc_percent"][number]), abs=1e-9
+        )
 
 
 def test_mean_and_std_over_splits_are_the_authors(table: dict[str, Any]) -> None:
@@ -63,12 +67,15 @@ def test_mean_and_std_over_splits_are_the_authors(table: dict[str, Any]) -> None
         summary = MeanStd.over([getattr(one, field) for one in ours])
         unit = 1 if field.endswith("std") else 100
         expected = table["reported_mean_std"][theirs]
-        assert [summary.mean * unit, summary.std * unit] == pytest.approx(expected, abs=1e-9), theirs
+        assert [summary.mean * unit, summary.std * unit] == pytest.approx(expected, abs=1e-9), (
+            theirs
+        )
         assert summary.n == len(ours)
 
 
 @pytest.mark.parametrize(
-    ("count", "group"), [(101, "many"), (100, "medium"), (20, "medium"), (19, "few"), (0, "few"), (5000, "many")]
+    ("count", "group"),
+    [(101, "many"), (100, "medium"), (20, "medium"), (19, "few"), (0, "few"), (5000, "many")],
 )
 def test_the_thresholds_themselves_belong_to_medium(count: int, group: str) -> None:
     groups = class_groups([500, 50, 5, count], "thresholds")
@@ -110,7 +117,11 @@ def test_a_perfectly_even_model_has_no_spread() -> None:
 @pytest.mark.parametrize(
     ("accuracy", "counts", "message"),
     [
-        ([51.2, 49.9, 96.5], [30, 20, 10], "fractions in .0, 1., got 49.9 .. 96.5. Divide percentages by 100"),
+        (
+            [51.2, 49.9, 96.5],
+            [30, 20, 10],
+            "fractions in .0, 1., got 49.9 .. 96.5. Divide percentages by 100",
+        ),
         ([0.5, float("nan"), 0.5], [30, 20, 10], "give None for classes without test images"),
         ([0.5, -0.1, 0.5], [30, 20, 10], "fractions in .0, 1."),
         ([0.5, 0.5, 0.5], [30, 20], "got .3,. accuracies and 2 counts"),
@@ -119,7 +130,9 @@ def test_a_perfectly_even_model_has_no_spread() -> None:
         ([[0.5, 0.5, 0.5]], [30, 20, 10], "one accuracy and one training count"),
     ],
 )
-def test_accuracies_that_cannot_be_summarised_are_refused(accuracy: list, counts: list, message: str) -> None:
+def test_accuracies_that_cannot_be_summarised_are_refused(
+    accuracy: list, counts: list, message: str
+) -> None:
     with pytest.raises(DataError, match=message):
         balancedness(accuracy, counts, "thirds")
 

@@ -15,7 +15,9 @@ from sdclr.evaluation.probes import PROBES
 LABELS = np.array([0] * 23 + [1] * 9 + [2] * 4 + [3] * 2)
 
 
-def cross_validated(probe: str, features: torch.Tensor, labels: np.ndarray, folds: np.ndarray) -> CrossValidated:
+def cross_validated(
+    probe: str, features: torch.Tensor, labels: np.ndarray, folds: np.ndarray
+) -> CrossValidated:
     built, _ = PROBES[probe].build("cached")
     return cross_validate(built, features, labels, folds, subset=PROBES[probe].subset)
 
@@ -72,20 +74,28 @@ def test_a_linear_probe_is_fitted_on_the_other_folds_with_the_strength_it_names(
     features, folds = blobs(labels, 1.5), stratified_folds(labels, 3)
     found = cross_validated("linear", features, labels, folds)
     strengths = [
-        float(one) for one in detail("linear", features, labels, folds).split("C = ")[1].split(",")[0].split(" or ")
+        float(one)
+        for one in detail("linear", features, labels, folds)
+        .split("C = ")[1]
+        .split(",")[0]
+        .split(" or ")
     ]
     for fold in range(3):
         train, test = folds != fold, folds == fold
         scaler = StandardScaler().fit(features[train].numpy())
         x = scaler.transform(features.numpy())
-        fits = [LogisticRegression(C=c, max_iter=500).fit(x[train], labels[train]) for c in strengths]
+        fits = [
+            LogisticRegression(C=c, max_iter=500).fit(x[train], labels[train]) for c in strengths
+        ]
         assert any((found.predictions[test] == fit.predict(x[test])).all() for fit in fits)
 
 
 def test_labels_of_the_predicted_fold_are_not_learned_from() -> None:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 4, 200)
-    features = torch.from_numpy(rng.normal(size=(200, 60))).float()  # enough to learn 160 rows by heart
+    features = torch.from_numpy(
+        rng.normal(size=(200, 60))
+    ).float()  # enough to learn 160 rows by heart
     for probe in PROBES:
         found = cross_validated(probe, features, labels, stratified_folds(labels))
         assert abs((found.predictions == labels).mean() - 0.25) < 0.11, probe

@@ -15,7 +15,9 @@ from sdclr.evaluation.features import extract_features, per_class_accuracy
 from sdclr.evaluation.knn import knn_predict
 from sdclr.evaluation.logistic_probe import fit_logistic_probe
 
-IMAGES = torch.randint(0, 256, (37, 3, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+IMAGES = torch.randint(
+    0, 256, (37, 3, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
+)
 
 
 def tiny_backbone(dtype: torch.dtype = torch.float64) -> Backbone:
@@ -41,7 +43,9 @@ def test_features_are_those_of_one_image_after_the_other() -> None:
 def test_features_do_not_depend_on_the_batch_size(batch_size: int) -> None:
     backbone = tiny_backbone()
     expected = extract_features(backbone, IMAGES)
-    torch.testing.assert_close(extract_features(backbone, IMAGES.split(batch_size)), expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        extract_features(backbone, IMAGES.split(batch_size)), expected, rtol=0, atol=1e-12
+    )
 
 
 def test_extraction_leaves_the_backbone_bit_for_bit_as_it_was() -> None:
@@ -97,7 +101,9 @@ def poisoned(position: int) -> nn.Module:
 
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             means = images.mean(dim=(1, 2, 3))[:, None] * self.weight
-            return torch.where(means.round(decimals=4) == round(position / 255, 4), torch.nan, means)
+            return torch.where(
+                means.round(decimals=4) == round(position / 255, 4), torch.nan, means
+            )
 
     return Poisoned()
 

@@ -29,12 +29,17 @@ QUERIES, QUERY_LABELS = clouds(150, 2)
 @pytest.mark.parametrize("k", [1, 10, 57, 400])
 def test_predictions_are_sklearns(k: int, temperature: float) -> None:
     theirs = KNeighborsClassifier(
-        k, metric="cosine", algorithm="brute", weights=lambda distance: np.exp((1 - distance) / temperature)
+        k,
+        metric="cosine",
+        algorithm="brute",
+        weights=lambda distance: np.exp((1 - distance) / temperature),
     )
     theirs.fit(BANK.double().numpy(), BANK_LABELS)
     ours = knn_predict(BANK, BANK_LABELS, QUERIES, k=k, temperature=temperature)
     assert ours.tolist() == theirs.predict(QUERIES.double().numpy()).tolist()
-    assert 0.3 < (ours == QUERY_LABELS).mean() < 1, "neither hopeless nor trivial: the test can tell"
+    assert 0.3 < (ours == QUERY_LABELS).mean() < 1, (
+        "neither hopeless nor trivial: the test can tell"
+    )
 
 
 def test_predictions_are_a_slow_loops() -> None:
@@ -72,7 +77,9 @@ def test_the_chunk_size_does_not_matter(chunk: int) -> None:
 
 def test_half_and_double_precision_features_are_taken() -> None:
     expected = knn_predict(BANK, BANK_LABELS, QUERIES, k=5)
-    assert knn_predict(BANK.double(), BANK_LABELS, QUERIES.double(), k=5).tolist() == expected.tolist()
+    assert (
+        knn_predict(BANK.double(), BANK_LABELS, QUERIES.double(), k=5).tolist() == expected.tolist()
+    )
     half = knn_predict(BANK.bfloat16(), BANK_LABELS, QUERIES.bfloat16(), k=5)
     assert (half == expected).mean() > 0.9
 
@@ -81,5 +88,7 @@ def test_a_small_temperature_is_the_nearest_neighbour_and_not_an_overflow() -> N
     nearest = knn_predict(BANK, BANK_LABELS, QUERIES, k=1)
     sharp = knn_predict(BANK, BANK_LABELS, QUERIES, k=50, temperature=1e-4)
     assert (sharp == nearest).mean() > 0.97
-    same = knn_predict(BANK, BANK_LABELS, BANK, k=50, temperature=0.005)  # each query is its own neighbour: exp(200)
+    same = knn_predict(
+        BANK, BANK_LABELS, BANK, k=50, temperature=0.005
+    )  # each query is its own neighbour: exp(200)
     assert same.tolist() == BANK_LABELS.tolist()

@@ -47,7 +47,9 @@ def tiny_backbone() -> Backbone:
     return backbone.train()
 
 
-def train(backbone: nn.Module, schedule: ProbeSchedule = SHORT, noise: int = 40, seed: int = 0) -> LinearProbe:
+def train(
+    backbone: nn.Module, schedule: ProbeSchedule = SHORT, noise: int = 40, seed: int = 0
+) -> LinearProbe:
     images, labels = squares(96, 1, noise)
     validation_images, validation_labels = squares(80, 2, noise)
     return train_linear_probe(
@@ -132,7 +134,9 @@ def test_the_first_best_epoch_on_validation_is_kept() -> None:
     ]
     accuracies = [probe.validation_accuracy for probe in ended]
     chosen = train(backbone, ProbeSchedule(last, (), evaluate_every=1, batch_size=16), noise=300)
-    assert 1 < int(np.argmax(accuracies)) + 1 < last, "an epoch in the middle is best, or this test shows nothing"
+    assert 1 < int(np.argmax(accuracies)) + 1 < last, (
+        "an epoch in the middle is best, or this test shows nothing"
+    )
     assert chosen.best_epoch == int(np.argmax(accuracies)) + 1
     assert chosen.validation_accuracy == max(accuracies)
     assert torch.equal(chosen.classifier.weight, ended[chosen.best_epoch - 1].classifier.weight)
@@ -182,7 +186,9 @@ def test_one_step_is_sgd_from_a_small_random_start() -> None:
     np.testing.assert_allclose(
         moved.classifier.weight.detach().numpy(), start - 30 * error.T @ features / 16, atol=1e-10
     )
-    np.testing.assert_allclose(moved.classifier.bias.detach().numpy(), -30 * error.mean(axis=0), atol=1e-10)
+    np.testing.assert_allclose(
+        moved.classifier.bias.detach().numpy(), -30 * error.mean(axis=0), atol=1e-10
+    )
 
 
 def test_progress_hears_of_every_training_image() -> None:
@@ -199,5 +205,11 @@ def test_a_split_without_validation_is_refused() -> None:
     images, labels = squares(8, 6)
     with pytest.raises(DataError, match="chooses its epoch on validation images"):
         train_linear_probe(
-            tiny_backbone(), whole(images), labels, torch.zeros(0, 32), labels[:0], num_classes=4, schedule=SHORT
+            tiny_backbone(),
+            whole(images),
+            labels,
+            torch.zeros(0, 32),
+            labels[:0],
+            num_classes=4,
+            schedule=SHORT,
         )

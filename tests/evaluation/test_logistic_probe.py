@@ -16,7 +16,12 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from sdclr.evaluation import logistic_probe
-from sdclr.evaluation.logistic_probe import INVERSE_REGULARISATIONS, LogisticProbe, Standardised, fit_logistic_probe
+from sdclr.evaluation.logistic_probe import (
+    INVERSE_REGULARISATIONS,
+    LogisticProbe,
+    Standardised,
+    fit_logistic_probe,
+)
 
 
 def features(num: int, seed: int, num_classes: int = 5) -> tuple[Tensor, np.ndarray]:
@@ -59,7 +64,10 @@ def test_the_fit_is_sklearns_at_the_same_strength(c: float, num_classes: int) ->
     found = objective(probabilities(probe, train[0]), probe.weights.weight.numpy(), train[1], c)
     assert best * (1 - 1e-6) <= found <= best * (1 + 1e-4)
     test = features(300, 3, num_classes)[0]
-    assert np.abs(probabilities(probe, test) - theirs.predict_proba(test.double().numpy())).mean() < 5e-3
+    assert (
+        np.abs(probabilities(probe, test) - theirs.predict_proba(test.double().numpy())).mean()
+        < 5e-3
+    )
     assert (probe.predict(test) == theirs.predict(test.double().numpy())).mean() > 0.98
     assert probe.inverse_regularisation == c
     assert probe.converged
@@ -71,7 +79,9 @@ def test_the_strength_is_the_first_best_on_validation() -> None:
         for c in INVERSE_REGULARISATIONS
     ]
     best = int(np.argmax(accuracies))
-    assert len(set(accuracies)) == len(accuracies), "no ties, or a last digit of the fit could decide"
+    assert len(set(accuracies)) == len(accuracies), (
+        "no ties, or a last digit of the fit could decide"
+    )
     probe = fit_logistic_probe(*TRAIN, *VALIDATION)
     assert probe.inverse_regularisation == INVERSE_REGULARISATIONS[best]
     assert probe.validation_accuracy == pytest.approx(accuracies[best], abs=0.011)
@@ -82,10 +92,16 @@ def test_the_strength_is_the_first_best_on_validation() -> None:
 def test_of_equal_strengths_the_first_is_kept() -> None:
     easy = (torch.tensor([[-1.0], [1.0]] * 20), np.array([0, 1] * 20))
     probe = fit_logistic_probe(*easy, *easy)
-    assert (probe.inverse_regularisation, probe.validation_accuracy) == (INVERSE_REGULARISATIONS[0], 1.0)
+    assert (probe.inverse_regularisation, probe.validation_accuracy) == (
+        INVERSE_REGULARISATIONS[0],
+        1.0,
+    )
     hopeless = (easy[0], 1 - easy[1])
     probe = fit_logistic_probe(*easy, *hopeless)
-    assert (probe.inverse_regularisation, probe.validation_accuracy) == (INVERSE_REGULARISATIONS[0], 0.0)
+    assert (probe.inverse_regularisation, probe.validation_accuracy) == (
+        INVERSE_REGULARISATIONS[0],
+        0.0,
+    )
 
 
 def test_without_validation_the_strength_is_one() -> None:
@@ -103,7 +119,9 @@ def test_validation_only_chooses_and_never_trains() -> None:
     assert torch.equal(alone.standardised.mean, other.standardised.mean)
 
 
-def test_a_fit_that_did_not_converge_says_so_without_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fit_that_did_not_converge_says_so_without_a_warning(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(logistic_probe, "_MAX_ITERATIONS", 1)
     probe = fit_logistic_probe(*TRAIN, *VALIDATION, inverse_regularisations=(1.0,))
     assert not probe.converged
@@ -119,7 +137,9 @@ def test_a_dead_feature_does_not_disturb_the_fit() -> None:
 
 def test_features_are_standardised_as_sklearns_are() -> None:
     """Constant columns, columns that are constant but for rounding, and far from zero ones."""
-    x = torch.cat([TRAIN[0], torch.zeros(150, 1), torch.full((150, 1), 1e6), 0.1 * torch.ones(150, 1)], dim=1)
+    x = torch.cat(
+        [TRAIN[0], torch.zeros(150, 1), torch.full((150, 1), 1e6), 0.1 * torch.ones(150, 1)], dim=1
+    )
     theirs = StandardScaler().fit(x.double().numpy())
     ours = Standardised.over(x)
     np.testing.assert_allclose(ours.mean.numpy(), theirs.mean_, rtol=1e-12)
@@ -131,12 +151,19 @@ def test_more_features_than_images_are_fitted_as_sklearn_does() -> None:
     labels = np.arange(24) % 3
     x = torch.from_numpy(rng.normal(size=(24, 60)) + labels[:, None]).float()
     for c in (0.01, 1.0):
-        probe, theirs = fit_logistic_probe(x, labels, x[:0], labels[:0], (c,)), sklearns_fit(c, (x, labels))
+        probe, theirs = (
+            fit_logistic_probe(x, labels, x[:0], labels[:0], (c,)),
+            sklearns_fit(c, (x, labels)),
+        )
         assert probe.converged
-        np.testing.assert_allclose(probabilities(probe, x), theirs.predict_proba(x.double().numpy()), atol=2e-3)
+        np.testing.assert_allclose(
+            probabilities(probe, x), theirs.predict_proba(x.double().numpy()), atol=2e-3
+        )
 
 
-def test_features_that_depend_on_one_another_take_few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_features_that_depend_on_one_another_take_few_steps(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A trained network's do, and scikit-learn's search takes long for them."""
     rng = np.random.default_rng(6)
     labels = rng.integers(0, 4, 400)
@@ -151,13 +178,17 @@ def test_features_that_depend_on_one_another_take_few_steps(monkeypatch: pytest.
     assert (probe.predict(given[0]) == theirs.predict(given[0].double().numpy())).all()
 
 
-def require_sklearns_choice(x: Tensor, labels: np.ndarray, num_train: int, num_validation: int) -> None:
+def require_sklearns_choice(
+    x: Tensor, labels: np.ndarray, num_train: int, num_validation: int
+) -> None:
     """The strength, and accuracy on the rest within 0.1 point, or the one image more that this may be."""
     train, validation = slice(num_train), slice(num_train, num_train + num_validation)
     test = slice(num_train + num_validation, None)
     probe = fit_logistic_probe(x[train], labels[train], x[validation], labels[validation])
     fits = [sklearns_fit(c, (x[train], labels[train])) for c in INVERSE_REGULARISATIONS]
-    accuracies = [(one.predict(x[validation].double().numpy()) == labels[validation]).mean() for one in fits]
+    accuracies = [
+        (one.predict(x[validation].double().numpy()) == labels[validation]).mean() for one in fits
+    ]
     best = int(np.argmax(accuracies))
     assert probe.converged
     assert probe.inverse_regularisation == INVERSE_REGULARISATIONS[best]

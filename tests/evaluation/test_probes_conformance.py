@@ -19,7 +19,17 @@ from typer.testing import CliRunner
 
 import outside_probes
 from probe_conformance import check_on_features, check_on_run, check_settings
-from sdclr import Evaluation, ProbeConfig, ProbeTask, Run, cli, evaluate, pretrain, recipe, register_probe
+from sdclr import (
+    Evaluation,
+    ProbeConfig,
+    ProbeTask,
+    Run,
+    cli,
+    evaluate,
+    pretrain,
+    recipe,
+    register_probe,
+)
 from sdclr.errors import ConfigError
 from sdclr.evaluation import sgd_probes
 from sdclr.evaluation.linear_probe import ProbeSchedule, ProbeSchedules
@@ -59,7 +69,9 @@ def table(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     tiny = ["backbone.width=2", "views.size=8", "epochs=1", "batch_size=200"]
-    return pretrain(recipe("digits_simclr").with_overrides(tiny), tmp_path_factory.mktemp("conformance") / "run")
+    return pretrain(
+        recipe("digits_simclr").with_overrides(tiny), tmp_path_factory.mktemp("conformance") / "run"
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -83,12 +95,24 @@ def shown_everywhere(run: Run) -> Iterator[tuple[str, str]]:
     for kind in ("terminal", "markdown", "csv", "json", "html"):
         stream, out = io.StringIO(), run.folder / f"shown.{kind}"
         console = Console(file=stream, width=200)
-        write_report([run.folder], {kind}, None if kind == "terminal" else out, console=console, overwrite=True)
+        write_report(
+            [run.folder],
+            {kind},
+            None if kind == "terminal" else out,
+            console=console,
+            overwrite=True,
+        )
         yield kind, stream.getvalue() if kind == "terminal" else out.read_text()
     for kind in ("terminal", "markdown", "csv", "latex"):
         stream, out = io.StringIO(), run.folder / f"paper.{kind}"
         console = Console(file=stream, width=200)
-        write_paper_table([run.folder], {kind}, None if kind == "terminal" else out, console=console, overwrite=True)
+        write_paper_table(
+            [run.folder],
+            {kind},
+            None if kind == "terminal" else out,
+            console=console,
+            overwrite=True,
+        )
         yield f"paper, {kind}", stream.getvalue() if kind == "terminal" else out.read_text()
 
 
@@ -96,7 +120,9 @@ def shown_everywhere(run: Run) -> Iterator[tuple[str, str]]:
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run that every probe of the table was measured on, one from outside included."""
     tiny = ["backbone.width=2", "views.size=8", "epochs=1", "batch_size=200"]
-    run = pretrain(recipe("digits_simclr").with_overrides(tiny), tmp_path_factory.mktemp("measured") / "run")
+    run = pretrain(
+        recipe("digits_simclr").with_overrides(tiny), tmp_path_factory.mktemp("measured") / "run"
+    )
     with PROBES.temporarily():
         register_probe(outside_probes.Ridge)
         evaluate(run)
@@ -125,10 +151,14 @@ def test_a_probe_is_in_every_table_in_json_in_the_help_and_in_the_docs(
         assert expected(where, row) in text, where
     content = json.loads(measured.evaluation_path("cached").read_text())
     assert content["probes"][name]["display_name"] == row.display_name
-    help_text = " ".join(CliRunner().invoke(cli.app, ["evaluate", "--help"], env={"COLUMNS": "400"}).output.split())
+    help_text = " ".join(
+        CliRunner().invoke(cli.app, ["evaluate", "--help"], env={"COLUMNS": "400"}).output.split()
+    )
     assert f"{name}, {row.summary}" in help_text
     docs = (DOCS / "extending.md").read_text()
-    assert f"| `{name}` | {row.display_name} |" in docs or row.origin, "the table of probes in docs/extending.md"
+    assert f"| `{name}` | {row.display_name} |" in docs or row.origin, (
+        "the table of probes in docs/extending.md"
+    )
 
 
 def test_a_probe_whose_code_is_not_at_hand_is_shown_by_its_recorded_heading(
@@ -140,18 +170,28 @@ def test_a_probe_whose_code_is_not_at_hand_is_shown_by_its_recorded_heading(
     assert [row.values["all"].mean for row in report.rows if row.probe == "ridge"] == [
         Evaluation.load(measured.evaluation_path("cached")).balancedness("ridge").all
     ]
-    assert dict(shown_everywhere(measured)) == everywhere, "nothing is lost where the code is not at hand"
+    assert dict(shown_everywhere(measured)) == everywhere, (
+        "nothing is lost where the code is not at hand"
+    )
 
 
 def test_the_paper_table_has_the_published_probes_first(measured: Run) -> None:
-    assert tuple(build_paper_table([measured.folder]).probes) == (*published_probes(), "knn", "ridge")
+    assert tuple(build_paper_table([measured.folder]).probes) == (
+        *published_probes(),
+        "knn",
+        "ridge",
+    )
 
 
 @pytest.mark.parametrize("probe", outside_probes.REFUSED, ids=lambda probe: probe.name)
 def test_a_probe_that_breaks_the_contract_is_an_error_that_names_it(probe: type, run: Run) -> None:
     register_probe(probe)
     before = run.backbone_path.read_bytes()
-    kept = run.evaluation_path("cached").read_bytes() if run.evaluation_path("cached").exists() else None
+    kept = (
+        run.evaluation_path("cached").read_bytes()
+        if run.evaluation_path("cached").exists()
+        else None
+    )
     with pytest.raises(ConfigError, match=outside_probes.REFUSED[probe]) as caught:
         evaluate(run, probes=[probe.name])  # type: ignore[attr-defined]
     assert f"outside_probes:{probe.__name__}" in str(caught.value)
@@ -221,7 +261,9 @@ class NoDefault(ProbeConfig):
         ({"name": "Ridge"}, "a probe cannot be called 'Ridge'"),
     ],
 )
-def test_what_is_no_probe_is_refused_when_it_is_registered(attributes: dict[str, object], problem: str) -> None:
+def test_what_is_no_probe_is_refused_when_it_is_registered(
+    attributes: dict[str, object], problem: str
+) -> None:
     with pytest.raises(ConfigError, match=problem):
         register_probe(type("Other", (outside_probes.Ridge,), attributes))
     assert "Other" not in {row.origin.rpartition(":")[2] for row in PROBES.values()}
@@ -243,9 +285,13 @@ class HasNoDetail(outside_probes.Ridge):
 
 
 @pytest.mark.parametrize("probe", [CannotBeBuilt, HasNoDetail])
-def test_a_probe_that_cannot_be_built_or_described_is_an_error_that_names_it(probe: type, run: Run) -> None:
+def test_a_probe_that_cannot_be_built_or_described_is_an_error_that_names_it(
+    probe: type, run: Run
+) -> None:
     row = register_probe(probe)
-    with pytest.raises(ConfigError, match=rf"probe {row.name} \(.*:{probe.__name__}\) failed: (OSError|KeyError)"):
+    with pytest.raises(
+        ConfigError, match=rf"probe {row.name} \(.*:{probe.__name__}\) failed: (OSError|KeyError)"
+    ):
         evaluate(run, probes=[row.name])
 
 
@@ -260,16 +306,34 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Path]:
     folder, rng = tmp_path_factory.mktemp("own"), np.random.default_rng(0)
     np.savez(folder / "d.npz", images=rng.integers(0, 256, (60, 8, 8), dtype=np.uint8))
     labels = folder / "labels.csv"
-    labels.write_text("path,label\n" + "".join(f"{position},class-{position % 3}\n" for position in range(60)))
-    tiny = ["backbone.width=2", "views.size=8", "epochs=1", "batch_size=20", "data.name=arrays", "data.subset=all"]
-    config = recipe("digits_simclr").with_overrides(tiny).with_values({"data.path": str(folder / "d.npz")})
+    labels.write_text(
+        "path,label\n" + "".join(f"{position},class-{position % 3}\n" for position in range(60))
+    )
+    tiny = [
+        "backbone.width=2",
+        "views.size=8",
+        "epochs=1",
+        "batch_size=20",
+        "data.name=arrays",
+        "data.subset=all",
+    ]
+    config = (
+        recipe("digits_simclr")
+        .with_overrides(tiny)
+        .with_values({"data.path": str(folder / "d.npz")})
+    )
     return pretrain(config, folder / "run"), labels
 
 
-def test_without_a_test_set_probes_on_crops_are_refused_or_left_out_with_a_warning(own: tuple[Run, Path]) -> None:
+def test_without_a_test_set_probes_on_crops_are_refused_or_left_out_with_a_warning(
+    own: tuple[Run, Path],
+) -> None:
     run, labels = own
     register_probe(NeedsCrops)
-    with pytest.raises(ConfigError, match="probe needs_crops learns from random crops and needs a labelled test set"):
+    with pytest.raises(
+        ConfigError,
+        match="probe needs_crops learns from random crops and needs a labelled test set",
+    ):
         evaluate(run, labels=labels, probes=["knn", "needs_crops"])
     assert not run.evaluation_path("cached").exists(), "before any work"
     with pytest.warns(UserWarning, match="needs_crops is left out: it learns from random crops"):
@@ -279,11 +343,17 @@ def test_without_a_test_set_probes_on_crops_are_refused_or_left_out_with_a_warni
     assert str(evaluation.probe("ridge").detail).endswith("% on them; alpha = 1")
 
 
-@pytest.mark.parametrize("probe", [outside_probes.PlainAccuracy, outside_probes.Scores, outside_probes.Fails])
-def test_without_a_test_set_a_probe_that_breaks_the_contract_is_named_too(own: tuple[Run, Path], probe: type) -> None:
+@pytest.mark.parametrize(
+    "probe", [outside_probes.PlainAccuracy, outside_probes.Scores, outside_probes.Fails]
+)
+def test_without_a_test_set_a_probe_that_breaks_the_contract_is_named_too(
+    own: tuple[Run, Path], probe: type
+) -> None:
     run, labels = own
     row = register_probe(probe)
-    with pytest.raises(ConfigError, match=rf"probe {row.name} \(outside_probes:.*({outside_probes.REFUSED[probe]})"):
+    with pytest.raises(
+        ConfigError, match=rf"probe {row.name} \(outside_probes:.*({outside_probes.REFUSED[probe]})"
+    ):
         evaluate(run, labels=labels, probes=[row.name])
 
 
@@ -314,7 +384,9 @@ def test_an_instance_is_no_probe() -> None:
 
 
 def test_a_probe_is_asked_for_under_a_protocol_that_it_has(run: Run) -> None:
-    with pytest.raises(ConfigError, match="probe ridge is not defined under protocol sdclr, only under cached"):
+    with pytest.raises(
+        ConfigError, match="probe ridge is not defined under protocol sdclr, only under cached"
+    ):
         evaluate(run, protocol="sdclr", probes=["ridge"])
     assert "ridge" not in evaluate(run, protocol="sdclr").probes, "all that the protocol has"
 
@@ -339,18 +411,26 @@ def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
 def test_a_probe_named_on_the_command_line_is_measured_and_later_shown_without_its_code(
     own_module: Path, run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run.evaluation_path("sdclr").unlink(missing_ok=True)  # one protocol, so that a report need not be told which
+    run.evaluation_path("sdclr").unlink(
+        missing_ok=True
+    )  # one protocol, so that a report need not be told which
     assert sdclr(monkeypatch, "evaluate", run.folder, "--probes", "knn,my_probes:Centroid") == 0
     assert "Nearest class mean" in capsys.readouterr().out
     del PROBES._rows["centroid"]  # as in a new process
     del sys.modules["my_probes"]
     own_module.write_text("raise SystemExit('a file of a run must import nothing')\n")
-    for arguments in (["report", run.folder, "--format", "terminal"], ["evaluate", run.folder, "--probes", "knn"]):
+    for arguments in (
+        ["report", run.folder, "--format", "terminal"],
+        ["evaluate", run.folder, "--probes", "knn"],
+    ):
         assert sdclr(monkeypatch, *arguments) == 0
         assert "Nearest class mean" in capsys.readouterr().out
     assert sdclr(monkeypatch, "status", run.folder) == 0
     assert sdclr(monkeypatch, "report", run.folder, "--json") == 0
-    assert json.loads(capsys.readouterr().out.splitlines()[-1])["probes"]["centroid"] == "Nearest class mean"
+    assert (
+        json.loads(capsys.readouterr().out.splitlines()[-1])["probes"]["centroid"]
+        == "Nearest class mean"
+    )
     assert sdclr(monkeypatch, "evaluate", run.folder, "--probes", "centroid") == 78
     assert "measured here before, by my_probes:Centroid, which is not of this package" in " ".join(
         capsys.readouterr().err.split()
@@ -358,8 +438,12 @@ def test_a_probe_named_on_the_command_line_is_measured_and_later_shown_without_i
     assert "my_probes" not in sys.modules
 
 
-def test_from_python_a_probe_is_registered_and_no_text_imports_it(own_module: Path, run: Run) -> None:
-    with pytest.raises(ConfigError, match=r"register a probe of your own first: sdclr\.register_probe\(CLASS\)"):
+def test_from_python_a_probe_is_registered_and_no_text_imports_it(
+    own_module: Path, run: Run
+) -> None:
+    with pytest.raises(
+        ConfigError, match=r"register a probe of your own first: sdclr\.register_probe\(CLASS\)"
+    ):
         evaluate(run, probes=["my_probes:Centroid"])
     assert "my_probes" not in sys.modules
 
@@ -390,8 +474,12 @@ def test_one_name_for_two_probes_in_one_report_is_a_warning(measured: Run) -> No
     (arm,), _ = read_arms([measured.folder])
     (ours,) = arm.runs
     theirs = ours.evaluation.probe("ridge").model_copy(update={"origin": "theirs:Ridge"})
-    changed = ours.evaluation.model_copy(update={"probes": ours.evaluation.probes | {"ridge": theirs}})
-    with pytest.warns(UserWarning, match="probe ridge is not the same in all runs: outside_probes:Ridge"):
+    changed = ours.evaluation.model_copy(
+        update={"probes": ours.evaluation.probes | {"ridge": theirs}}
+    )
+    with pytest.warns(
+        UserWarning, match="probe ridge is not the same in all runs: outside_probes:Ridge"
+    ):
         probe_headings([replace(arm, runs=[ours, replace(ours, evaluation=changed)])])
     probe_headings([replace(arm, runs=[ours, ours])])  # a warning is an error here
 

@@ -16,17 +16,26 @@ GROUPED = [
 ]
 
 
-@pytest.mark.parametrize(("dataset", "probe", "arm"), GROUPED, ids=lambda x: x if isinstance(x, str) else "-".join(x))
-def test_the_groups_weighted_by_their_classes_give_all(dataset: str, probe: str, arm: tuple[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("dataset", "probe", "arm"), GROUPED, ids=lambda x: x if isinstance(x, str) else "-".join(x)
+)
+def test_the_groups_weighted_by_their_classes_give_all(
+    dataset: str, probe: str, arm: tuple[str, str]
+) -> None:
     row = PUBLISHED[dataset, probe][arm]
-    weighted = sum(n * v for n, v in zip(CLASSES[dataset], (row.many, row.medium, row.few), strict=True))
+    weighted = sum(
+        n * v for n, v in zip(CLASSES[dataset], (row.many, row.medium, row.few), strict=True)
+    )
     assert weighted / sum(CLASSES[dataset]) == pytest.approx(row.all, abs=2e-4)
 
 
 def test_only_what_was_read_in_a_source_is_called_sourced() -> None:
     sourced = {(dataset, probe, *arm) for (dataset, probe), rows in PUBLISHED.items()
                for arm, row in rows.items() if row.trust == "sourced"}  # fmt: skip
-    assert sourced == {("cifar10", "linear", "simclr", "long_tail"), ("cifar10", "linear", "sdclr", "long_tail")}
+    assert sourced == {
+        ("cifar10", "linear", "simclr", "long_tail"),
+        ("cifar10", "linear", "sdclr", "long_tail"),
+    }
 
 
 def test_every_published_system_is_a_recipe() -> None:

@@ -24,7 +24,12 @@ COUNTS = [900, 500, 200, 150, 30, 8]
 
 def content(**changes: Any) -> dict[str, Any]:
     """A file of the first version: no heading, no settings, no tested_on."""
-    probe = {"per_class_accuracy": ACCURACIES, "num_test": [10, 10, 10, 10, 10, 50], "seconds": 1.5, "detail": "C = 1"}
+    probe = {
+        "per_class_accuracy": ACCURACIES,
+        "num_test": [10, 10, 10, 10, 10, 50],
+        "seconds": 1.5,
+        "detail": "C = 1",
+    }
     made = {
         "protocol": "cached",
         "dataset": "imagenet100",
@@ -54,7 +59,9 @@ def test_groups_are_those_of_the_data_set_that_was_measured(tmp_path: Path) -> N
 
 
 def test_no_convention_is_taken_for_granted() -> None:
-    assert inspect.signature(balancedness).parameters["convention"].default is inspect.Parameter.empty
+    assert (
+        inspect.signature(balancedness).parameters["convention"].default is inspect.Parameter.empty
+    )
     with pytest.raises(TypeError, match="convention"):
         balancedness(ACCURACIES, COUNTS)  # type: ignore[call-arg]
 
@@ -76,9 +83,14 @@ def test_a_file_is_read_and_written_as_it_was(tmp_path: Path) -> None:
     evaluation.save(tmp_path / "again" / "cached.json")
     again = json.loads((tmp_path / "again" / "cached.json").read_text())
     summaries = [again["probes"][name].pop("summary") for name in ("linear", "knn")]
-    assert again == json.loads(path.read_text()), "further fields included, and none that was not there"
+    assert again == json.loads(path.read_text()), (
+        "further fields included, and none that was not there"
+    )
     assert summaries[0]["few"] == 0.1
-    assert Evaluation.load(tmp_path / "again" / "cached.json").probes.keys() == evaluation.probes.keys()
+    assert (
+        Evaluation.load(tmp_path / "again" / "cached.json").probes.keys()
+        == evaluation.probes.keys()
+    )
 
 
 def test_a_file_without_its_protocol_is_named_by_the_file(tmp_path: Path) -> None:
@@ -98,8 +110,13 @@ def test_plain_accuracy_counts_images_and_all_counts_classes(tmp_path: Path) -> 
 
 def test_classes_that_were_not_tested_count_in_no_mean(tmp_path: Path) -> None:
     probe = content()["probes"]["linear"]
-    some = probe | {"per_class_accuracy": [1.0, None, None, None, None, 0.0], "num_test": [30, 0, 0, 0, 0, 10]}
-    evaluation = Evaluation.load(saved(tmp_path, probes={"linear": some, "old": some | {"num_test": None}}))
+    some = probe | {
+        "per_class_accuracy": [1.0, None, None, None, None, 0.0],
+        "num_test": [30, 0, 0, 0, 0, 10],
+    }
+    evaluation = Evaluation.load(
+        saved(tmp_path, probes={"linear": some, "old": some | {"num_test": None}})
+    )
     assert evaluation.probe("linear").accuracy == 0.75
     assert evaluation.probe("old").accuracy is None
     assert evaluation.to_dict()["probes"]["linear"]["summary"]["medium"] is None
@@ -133,7 +150,9 @@ def test_damage_is_named_and_a_damaged_probe_left_out_with_a_warning(tmp_path: P
         Evaluation.load(tmp_path / "cached.json")
     good = content()["probes"]["knn"]
     with pytest.warns(UserWarning, match="num_test has 2 entries for 6 classes"):
-        evaluation = Evaluation.load(saved(tmp_path, probes={"knn": good, "linear": good | {"num_test": [1, 2]}}))
+        evaluation = Evaluation.load(
+            saved(tmp_path, probes={"knn": good, "linear": good | {"num_test": [1, 2]}})
+        )
     assert list(evaluation.probes) == ["knn"]
 
 

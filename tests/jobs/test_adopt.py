@@ -33,16 +33,24 @@ def test_an_adopted_run_is_evaluated_like_one_of_ours(checkpoint: Path, tmp_path
     run = adopt(checkpoint, sdclr_config(), tmp_path / "run")
     state = torch.load(checkpoint, weights_only=True)["state_dict"]
     theirs = load_backbone(run.folder).net.state_dict()
-    assert torch.equal(theirs["layer2.0.bn1.running_mean"], state["module.layer2.0.bn1.bn_list.0.running_mean"])
+    assert torch.equal(
+        theirs["layer2.0.bn1.running_mean"], state["module.layer2.0.bn1.bn_list.0.running_mean"]
+    )
     adopted = run.read_json("environment.json")["adopted"]
     assert (adopted["file"], adopted["epoch"], adopted["branch"]) == ("model_7.pt", 7, "target")
     result = evaluate(run, probes=["few_shot"])
     assert np.mean(result.probes["few_shot"].per_class_accuracy) > 0.15
-    assert adopt(checkpoint, sdclr_config(), run.folder).folder == run.folder, "again changes nothing"
-    assert pretrain(sdclr_config(), run.folder).checkpoints.newest() is None, "nothing is left to train"
+    assert adopt(checkpoint, sdclr_config(), run.folder).folder == run.folder, (
+        "again changes nothing"
+    )
+    assert pretrain(sdclr_config(), run.folder).checkpoints.newest() is None, (
+        "nothing is left to train"
+    )
 
 
-def test_what_the_file_shows_must_agree_with_the_recipe(checkpoint: Path, tmp_path: Path, golden: Path) -> None:
+def test_what_the_file_shows_must_agree_with_the_recipe(
+    checkpoint: Path, tmp_path: Path, golden: Path
+) -> None:
     for values, words in (
         ({"backbone.width": 16}, "backbone.width is 8 there, 16 in the recipe"),
         ({"backbone.stem": "large", "views.size": 32}, "backbone.stem is small there"),
@@ -75,7 +83,9 @@ def test_a_folder_of_another_file_or_of_a_run_trained_here_is_refused(
         adopt(checkpoint, sdclr_config(), run.folder)
 
 
-def test_a_fine_tuned_classifier_is_tested_as_it_is(checkpoint: Path, tmp_path: Path, golden: Path) -> None:
+def test_a_fine_tuned_classifier_is_tested_as_it_is(
+    checkpoint: Path, tmp_path: Path, golden: Path
+) -> None:
     run = adopt(checkpoint, sdclr_config(), tmp_path / "run")
     state = as_tuned(golden_state(golden), 10)
     result = evaluate_classifier(run, save(tmp_path / "best_model.pt", state, 30), "linear")
@@ -91,14 +101,18 @@ def test_a_fine_tuned_classifier_is_tested_as_it_is(checkpoint: Path, tmp_path: 
     assert "best_model.pt, epoch 30" in probe.detail
     assert probe.detail.endswith("backbone equal to the run's")
     assert result.protocol == "authors_classifier"
-    assert not Run(run.folder).evaluation_path("cached").exists(), "kept apart from our own protocols"
+    assert not Run(run.folder).evaluation_path("cached").exists(), (
+        "kept apart from our own protocols"
+    )
     state["conv1.weight"] = state["conv1.weight"] * 2
     other = evaluate_classifier(run, save(tmp_path / "moved.pt", state, 30), "few_shot")
     assert list(other.probes) == ["linear", "few_shot"]
     assert other.probes["few_shot"].detail.endswith("differs from the run's in 1 tensors")
 
 
-def test_a_classifier_that_does_not_fit_is_refused(checkpoint: Path, tmp_path: Path, golden: Path) -> None:
+def test_a_classifier_that_does_not_fit_is_refused(
+    checkpoint: Path, tmp_path: Path, golden: Path
+) -> None:
     run = adopt(checkpoint, sdclr_config(), tmp_path / "run")
     with pytest.raises(CheckpointError, match="holds no classifier"):
         evaluate_classifier(run, checkpoint, "linear")

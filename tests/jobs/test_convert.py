@@ -13,13 +13,22 @@ def test_a_converted_file_loads_like_one_of_ours(tmp_path: Path, golden: Path) -
     checkpoint = convert(golden / "upstream_sdclr_resnet18_w8.pt", tmp_path / "out.safetensors")
     images = torch.rand(2, 3, 32, 32)
     with torch.no_grad():
-        assert torch.equal(load_backbone(tmp_path / "out.safetensors")(images), checkpoint.backbone(images))
+        assert torch.equal(
+            load_backbone(tmp_path / "out.safetensors")(images), checkpoint.backbone(images)
+        )
 
 
 def test_pre_training_starts_from_a_converted_file(tmp_path: Path, golden: Path) -> None:
     convert(golden / "upstream_sdclr_resnet18_w8.pt", tmp_path / "out.safetensors")
-    values = {"backbone": {"name": "resnet18", "width": 8}, "epochs": 1, "views.size": 8, "batch_size": 200}
-    config = recipe("digits_sdclr").with_values(values | {"weights": str(tmp_path / "out.safetensors")})
+    values = {
+        "backbone": {"name": "resnet18", "width": 8},
+        "epochs": 1,
+        "views.size": 8,
+        "batch_size": 200,
+    }
+    config = recipe("digits_sdclr").with_values(
+        values | {"weights": str(tmp_path / "out.safetensors")}
+    )
     assert pretrain(config, tmp_path / "run").backbone_path.exists()
 
 

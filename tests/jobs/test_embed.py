@@ -27,13 +27,17 @@ DIGITS = DataConfig(name="digits")
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     tiny = ["backbone.width=4", "views.size=8", "batch_size=100", "epochs=1"]
-    return pretrain(recipe("digits_sdclr").with_overrides(tiny), tmp_path_factory.mktemp("runs") / "x")
+    return pretrain(
+        recipe("digits_sdclr").with_overrides(tiny), tmp_path_factory.mktemp("runs") / "x"
+    )
 
 
 def expected(run: Run) -> np.ndarray:
     images = build_data(DIGITS).train
     with torch.inference_mode():
-        return torch.cat([load_backbone(run.folder)(batch / 255) for batch in images.stills(8)]).numpy()
+        return torch.cat(
+            [load_backbone(run.folder)(batch / 255) for batch in images.stills(8)]
+        ).numpy()
 
 
 class StopAfter(NoProgress):
@@ -96,7 +100,9 @@ def test_what_belongs_to_other_weights_is_not_gone_on_with(
     with pytest.raises(KeyboardInterrupt):
         embed(run.folder, DIGITS, tmp_path / "f.npz", progress=StopAfter(700))
     identity = tmp_path / "f.npz.partial" / "identity.json"
-    identity.write_text(json.dumps(json.loads(identity.read_text()) | {"identity": "other weights"}))
+    identity.write_text(
+        json.dumps(json.loads(identity.read_text()) | {"identity": "other weights"})
+    )
     afresh = StopAfter(10_000)
     with pytest.warns(UserWarning, match="they are made anew"):
         embed(run.folder, DIGITS, tmp_path / "f.npz", progress=afresh)
@@ -117,7 +123,11 @@ def test_what_cannot_be_written_or_read_is_refused_before_any_work(
 ) -> None:
     monkeypatch.setattr(embed_module, "build_data", lambda *_: pytest.fail("read the images"))
     (tmp_path / "there.npz").touch()
-    for name, words in (("f.txt", "parquet or"), ("there.npz", "exists"), ("no/f.npz", "make it first")):
+    for name, words in (
+        ("f.txt", "parquet or"),
+        ("there.npz", "exists"),
+        ("no/f.npz", "make it first"),
+    ):
         with pytest.raises(ConfigError, match=words):
             embed(run.folder, DIGITS, tmp_path / name)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
@@ -130,7 +140,9 @@ def test_what_cannot_be_written_or_read_is_refused_before_any_work(
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".parquet"])
-def test_the_other_columns_of_a_table_travel_with_the_features(run: Run, tmp_path: Path, suffix: str) -> None:
+def test_the_other_columns_of_a_table_travel_with_the_features(
+    run: Run, tmp_path: Path, suffix: str
+) -> None:
     make_folder(tmp_path / "photos", {"cat": 2})
     table = tmp_path / "t.csv"
     table.write_text(
@@ -148,7 +160,14 @@ def test_the_other_columns_of_a_table_travel_with_the_features(run: Run, tmp_pat
     assert found["camera"] == ["k1", ""]
     assert found["table__evil"] == ["u", "längerer Text"], "no name that leads anywhere"
     assert (found["table_features"], found["table_file"]) == (["x", "y"], ["m", "n"])
-    assert set(found) == {"path", "features", "camera", "table__evil", "table_features", "table_file"}
+    assert set(found) == {
+        "path",
+        "features",
+        "camera",
+        "table__evil",
+        "table_features",
+        "table_file",
+    }
 
 
 def test_a_column_that_a_npz_cannot_hold_is_refused_before_any_work(
@@ -158,7 +177,9 @@ def test_a_column_that_a_npz_cannot_hold_is_refused_before_any_work(
     (tmp_path / "t.csv").write_text("path,notes\nphotos/cat/0.jpg,0123456789\nphotos/cat/1.jpg,\n")
     data = DataConfig.parse({"name": "images", "path": str(tmp_path / "t.csv"), "subset": "all"})
     monkeypatch.setattr(embed_module, "LARGEST_COLUMN", 40)
-    with pytest.raises(ConfigError, match=r"column notes has a text of 10 characters.* Write a \.parquet"):
+    with pytest.raises(
+        ConfigError, match=r"column notes has a text of 10 characters.* Write a \.parquet"
+    ):
         embed(run.folder, data, tmp_path / "f.npz")
     assert embed(run.folder, data, tmp_path / "f.parquet").is_file()
 

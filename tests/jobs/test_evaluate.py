@@ -21,7 +21,9 @@ TINY = ["backbone.width=4", "views.size=8", "batch_size=100", "epochs=2"]
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return pretrain(recipe("digits_sdclr").with_overrides(TINY), tmp_path_factory.mktemp("runs") / "x")
+    return pretrain(
+        recipe("digits_sdclr").with_overrides(TINY), tmp_path_factory.mktemp("runs") / "x"
+    )
 
 
 def test_the_cached_protocol_measures_three_probes_and_writes_them_down(run: Run) -> None:
@@ -43,8 +45,12 @@ def test_knn_is_measured_on_the_target_branch_against_every_training_image(run: 
     assert data.split is not None
     backbone = load_backbone(run.folder)
     positions = data.split.train
-    bank, queries = (extract_features(backbone, images) for images in (data.train.images, data.test.images))
-    predictions = knn_predict(bank[torch.from_numpy(positions)], data.train.labels[positions], queries)
+    bank, queries = (
+        extract_features(backbone, images) for images in (data.train.images, data.test.images)
+    )
+    predictions = knn_predict(
+        bank[torch.from_numpy(positions)], data.train.labels[positions], queries
+    )
     expected = per_class_accuracy(predictions, data.test.labels, 10)
     assert evaluate(run, probes=["knn"]).probes["knn"].per_class_accuracy == pytest.approx(expected)
 
@@ -81,7 +87,12 @@ def test_wrong_requests_are_refused_before_any_work(run: Run, tmp_path: Path) ->
 def test_images_without_a_labelled_test_set_cannot_be_evaluated(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "d.npz", images=rng.integers(0, 256, (40, 8, 8), dtype=np.uint8))
-    values = {"data.name": "arrays", "data.path": str(tmp_path / "d.npz"), "data.subset": "all", "batch_size": 20}
+    values = {
+        "data.name": "arrays",
+        "data.path": str(tmp_path / "d.npz"),
+        "data.subset": "all",
+        "batch_size": 20,
+    }
     run = pretrain(recipe("digits_simclr").with_overrides(TINY).with_values(values), tmp_path / "x")
     with pytest.raises(DataError, match="--labels FILE"):
         evaluate(run)
@@ -102,8 +113,12 @@ def test_a_few_epochs_on_the_real_cifar10_beat_random_weights(
         assert run.read_json("split.json")["source"] == "authors' lists"
         result = evaluate(run, probes=["knn"])
         knn[name] = result.balancedness("knn").all
-    untrained = recipe("cifar10_lt_sdclr").with_overrides([*budget, "epochs=1", "optimizer.learning_rate=1e-30"])
-    result = evaluate(pretrain(untrained.with_values(where), tmp_path / "untrained"), probes=["knn"])
+    untrained = recipe("cifar10_lt_sdclr").with_overrides(
+        [*budget, "epochs=1", "optimizer.learning_rate=1e-30"]
+    )
+    result = evaluate(
+        pretrain(untrained.with_values(where), tmp_path / "untrained"), probes=["knn"]
+    )
     random_weights = result.balancedness("knn").all
     print({"random weights": random_weights} | knn)
     assert all(value > random_weights + 0.05 for value in knn.values()), (random_weights, knn)
@@ -119,13 +134,23 @@ def test_groups_come_from_the_long_tail_also_for_a_run_on_its_balanced_twin(tmp_
     assert max(result.train_counts) > 10 * min(result.train_counts)
 
 
-def test_imagenet_lists_are_evaluated_by_the_imagenet_protocol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_imagenet_lists_are_evaluated_by_the_imagenet_protocol(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = make_imagenet(tmp_path, 7, train_per_class=6)
     where = {"data.path": str(made.root), "data.splits_dir": str(made.splits_dir)}
-    small = {"views.size": 32, "backbone.width": 2, "epochs": 1, "batch_size": 8, "optimizer.learning_rate": 0.001}
+    small = {
+        "views.size": 32,
+        "backbone.width": 2,
+        "epochs": 1,
+        "batch_size": 8,
+        "optimizer.learning_rate": 0.001,
+    }
     run = pretrain(recipe("imagenet100_lt_sdclr").with_values(where | small), tmp_path / "run")
     short = ProbeSchedule(epochs=4, milestones=(2, 3), evaluate_every=2, batch_size=16, top_k=5)
-    monkeypatch.setitem(sgd_probes.SCHEDULES, "imagenet", ProbeSchedules(linear=short, few_shot=short))
+    monkeypatch.setitem(
+        sgd_probes.SCHEDULES, "imagenet", ProbeSchedules(linear=short, few_shot=short)
+    )
     before = run.backbone_path.read_bytes()
     result = evaluate(run, protocol="sdclr")
     assert run.backbone_path.read_bytes() == before

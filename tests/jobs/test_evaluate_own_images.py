@@ -42,7 +42,12 @@ def cut_off(path: Path) -> None:
 
 
 def config(root: Path, **data: object) -> PretrainConfig:
-    where = {"name": "images", "path": str(root / "train"), "test_path": str(root / "test"), "subset": "all"}
+    where = {
+        "name": "images",
+        "path": str(root / "train"),
+        "test_path": str(root / "test"),
+        "subset": "all",
+    }
     return PretrainConfig.parse({**SETTINGS, "data": {**where, "labels": "folders", **data}})
 
 
@@ -56,12 +61,21 @@ def folders(tmp_path: Path) -> Path:
 
 
 @pytest.mark.filterwarnings("ignore:.*cannot be decoded and are left out")
-def test_a_run_that_skipped_bad_files_is_evaluated_with_the_same_files_left_out(folders: Path) -> None:
-    for name in ("train/ok/003.png", "train/defect/000.png", "test/defect/001.png", "train/ok/007.png"):
+def test_a_run_that_skipped_bad_files_is_evaluated_with_the_same_files_left_out(
+    folders: Path,
+) -> None:
+    for name in (
+        "train/ok/003.png",
+        "train/defect/000.png",
+        "test/defect/001.png",
+        "train/ok/007.png",
+    ):
         cut_off(folders / name)
     with pytest.raises(DataError, match=r"data.max_skipped=3"):
         pretrain(config(folders, on_error="skip"), folders / "run")
-    run = pretrain(config(folders, on_error="skip", max_skipped=5, validation_per_class=2), folders / "run")
+    run = pretrain(
+        config(folders, on_error="skip", max_skipped=5, validation_per_class=2), folders / "run"
+    )
     content = evaluate(run)
     assert content.class_names == ["defect", "ok"]
     assert content.probes["knn"].num_test == [3, 5]
@@ -80,7 +94,9 @@ def balanced_few_shot(run: Run) -> dict[str, int]:
 
 
 @pytest.mark.filterwarnings("ignore:.*cannot be decoded and are left out")
-def test_one_bad_file_of_thirteen_can_be_left_out_of_features(folders: Path, tmp_path: Path) -> None:
+def test_one_bad_file_of_thirteen_can_be_left_out_of_features(
+    folders: Path, tmp_path: Path
+) -> None:
     run = pretrain(config(folders), folders / "run")
     write_images(tmp_path / "new", 13, 90)
     cut_off(tmp_path / "new" / "004.png")
@@ -108,14 +124,20 @@ def test_two_classes_are_evaluated_and_reported(folders: Path) -> None:
 def test_a_list_with_one_class_is_refused_by_name_before_any_work(folders: Path) -> None:
     for part in ("train", "test"):
         names = sorted((folders / part / "ok").glob("*.png"))
-        (folders / f"{part}.csv").write_text("path,label\n" + "".join(f"{p.relative_to(folders)},ok\n" for p in names))
-    settings = config(folders, path=str(folders / "train.csv"), test_path=str(folders / "test.csv"), labels="none")
+        (folders / f"{part}.csv").write_text(
+            "path,label\n" + "".join(f"{p.relative_to(folders)},ok\n" for p in names)
+        )
+    settings = config(
+        folders, path=str(folders / "train.csv"), test_path=str(folders / "test.csv"), labels="none"
+    )
     run = pretrain(settings, folders / "run")
     with pytest.raises(DataError, match="of one class, ok"):
         evaluate(run)
 
 
-def test_a_class_that_cannot_be_measured_is_named_and_the_others_are_measured_on_request(folders: Path) -> None:
+def test_a_class_that_cannot_be_measured_is_named_and_the_others_are_measured_on_request(
+    folders: Path,
+) -> None:
     write_images(folders / "train" / "rare", 6, 130)
     write_images(folders / "train" / "spoilt", 1, 20)
     write_images(folders / "test" / "spoilt", 2, 20)
@@ -130,9 +152,13 @@ def test_a_class_that_cannot_be_measured_is_named_and_the_others_are_measured_on
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         run = pretrain(config(folders, on_error="skip"), folders / "run", progress=Noting())
-    assert any("classes without a test image: rare" in text for text in printed), "said before training"
+    assert any("classes without a test image: rare" in text for text in printed), (
+        "said before training"
+    )
     assert any("no image of spoilt can be used" in str(one.message) for one in warned)
-    with pytest.raises(DataError, match=r"no usable test image: rare; no usable training image: spoilt"):
+    with pytest.raises(
+        DataError, match=r"no usable test image: rare; no usable training image: spoilt"
+    ):
         evaluate(run)
     with pytest.raises(ConfigError, match="untested must be raise or leave_out"):
         evaluate(run, untested="leave")  # type: ignore[arg-type]
@@ -159,7 +185,9 @@ def exchange(a: Path, b: Path) -> None:
             other.write_bytes(first)
 
 
-def test_pixels_exchanged_under_the_same_names_are_noticed_by_every_command(folders: Path, tmp_path: Path) -> None:
+def test_pixels_exchanged_under_the_same_names_are_noticed_by_every_command(
+    folders: Path, tmp_path: Path
+) -> None:
     settings = config(folders)
     run = pretrain(settings, folders / "run")
     evaluate(run, probes=["knn"])
@@ -170,7 +198,10 @@ def test_pixels_exchanged_under_the_same_names_are_noticed_by_every_command(fold
     evaluate(run, probes=["knn"])
     write_images(folders / "noise", 1, 128)
     (folders / "train" / "ok" / "004.png").write_bytes((folders / "noise" / "000.png").read_bytes())
-    for look in (lambda: evaluate(run, probes=["knn"]), lambda: pretrain(settings, folders / "run")):
+    for look in (
+        lambda: evaluate(run, probes=["knn"]),
+        lambda: pretrain(settings, folders / "run"),
+    ):
         with pytest.raises(ConfigError, match=r"train: 1 of other content \(ok/004.png\)"):
             look()
 
@@ -179,7 +210,9 @@ def test_files_added_and_removed_are_named_when_a_run_goes_on(folders: Path) -> 
     settings = config(folders)
     pretrain(settings, folders / "run")
     (folders / "train" / "ok" / "000.png").rename(folders / "train" / "ok" / "zzz.png")
-    with pytest.raises(ConfigError, match=r"1 new, 1 gone(?s:.*)new: ok/zzz\.png, first gone: ok/000\.png"):
+    with pytest.raises(
+        ConfigError, match=r"1 new, 1 gone(?s:.*)new: ok/zzz\.png, first gone: ok/000\.png"
+    ):
         pretrain(settings, folders / "run")
 
 
@@ -187,7 +220,9 @@ def test_data_copied_elsewhere_are_the_same_data(folders: Path, tmp_path: Path) 
     run = pretrain(config(folders), folders / "run")
     for part in ("train", "test"):
         shutil.copytree(folders / part, tmp_path / "copy" / part, copy_function=shutil.copyfile)
-    text = run.config_path.read_text().replace(str(folders / "test"), str(tmp_path / "copy" / "test"))
+    text = run.config_path.read_text().replace(
+        str(folders / "test"), str(tmp_path / "copy" / "test")
+    )
     run.config_path.write_text(text)
     evaluate(run, probes=["knn"], data_path=str(tmp_path / "copy" / "train"))
 
@@ -213,7 +248,10 @@ def test_class_names_that_swap_sides_are_noticed(tmp_path: Path) -> None:
     settings = PretrainConfig.parse({**SETTINGS, "data": {**data, "imbalance_ratio": 2.0}})
     run = pretrain(settings, tmp_path / "run")
     np.savez(tmp_path / "x.npz", **arrays, class_names=np.array(["dog", "cat", "owl"]))
-    for look in (lambda: evaluate(run, probes=["knn"]), lambda: pretrain(settings, tmp_path / "run")):
+    for look in (
+        lambda: evaluate(run, probes=["knn"]),
+        lambda: pretrain(settings, tmp_path / "run"),
+    ):
         with pytest.raises(ConfigError, match="class 0 was cat and is dog"):
             look()
 

@@ -43,7 +43,9 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rng = np.random.default_rng(0)
     for n in range(40):
         pixels = rng.integers(0, 255, (6, 7, 3), dtype=np.uint8)
-        Image.fromarray(pixels).resize((21, 19), Image.Resampling.BICUBIC).save(folder / f"<b>{n:02d}.png")
+        Image.fromarray(pixels).resize((21, 19), Image.Resampling.BICUBIC).save(
+            folder / f"<b>{n:02d}.png"
+        )
     shutil.copy(folder / "<b>00.png", folder / "copy.png")
     (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nno")
     return folder
@@ -78,12 +80,20 @@ def test_the_networks_are_measured_on_the_very_images(run: Run) -> None:
 def test_an_examination_is_the_same_each_time_and_changes_nothing_of_the_run(run: Run) -> None:
     before = {path.name: path.read_bytes() for path in run.folder.iterdir() if path.is_file()}
     first = examine(run)
-    assert examine(run) == first == json.loads((run.folder / "examination" / "numbers.json").read_text())
-    assert {path.name: path.read_bytes() for path in run.folder.iterdir() if path.is_file()} == before
+    assert (
+        examine(run)
+        == first
+        == json.loads((run.folder / "examination" / "numbers.json").read_text())
+    )
+    assert {
+        path.name: path.read_bytes() for path in run.folder.iterdir() if path.is_file()
+    } == before
     assert is_examined(run)
 
 
-def test_the_starting_weights_are_those_the_run_started_from(run: Run, tmp_path: Path, photos: Path) -> None:
+def test_the_starting_weights_are_those_the_run_started_from(
+    run: Run, tmp_path: Path, photos: Path
+) -> None:
     data = {"name": "images", "path": str(photos), "subset": "all", "on_error": "skip"}
     settings = {**SETTINGS, "data": data, "weights": str(run.folder)}
     with pytest.warns(UserWarning, match="left out"):
@@ -103,7 +113,11 @@ def test_the_report_shows_all_that_needs_no_labels(run: Run) -> None:
     examine(run)
     found = build_unlabelled_report([run.folder])
     (shown,) = found.runs
-    assert [measure.key for measure in shown.measures] == ["found", "view_distance", "effective_rank"]
+    assert [measure.key for measure in shown.measures] == [
+        "found",
+        "view_distance",
+        "effective_rank",
+    ]
     assert "1 files left out" in shown.lists[0].title
     assert "broken.png" in shown.lists[0].lines[0]
     assert shown.lists[1].lines == ["<b>00.png = copy.png"]
@@ -123,7 +137,9 @@ def test_the_report_shows_all_that_needs_no_labels(run: Run) -> None:
         assert repr(measure.after) in csv
 
 
-def test_a_report_works_at_once_and_with_the_images_gone(run: Run, photos: Path, tmp_path: Path) -> None:
+def test_a_report_works_at_once_and_with_the_images_gone(
+    run: Run, photos: Path, tmp_path: Path
+) -> None:
     moved = photos.rename(tmp_path / "elsewhere")
     try:
         with pytest.warns(UserWarning, match="reported without measurements: .* does not exist"):
@@ -149,12 +165,17 @@ def test_an_examination_of_another_backbone_is_not_shown(run: Run, tmp_path: Pat
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"gallery": [{"image": {"file": "../../x.jpg", "path": "x"}, "neighbours": []}]}, r"gallery\.0\.image\.file"),
+        (
+            {"gallery": [{"image": {"file": "../../x.jpg", "path": "x"}, "neighbours": []}]},
+            r"gallery\.0\.image\.file",
+        ),
         ({"num_images": -1}, "num_images"),
         ({"trained": {"effective_rank": "high"}}, "effective_rank"),
     ],
 )
-def test_a_forged_examination_is_named_and_read_no_further(run: Run, change: dict[str, object], words: str) -> None:
+def test_a_forged_examination_is_named_and_read_no_further(
+    run: Run, change: dict[str, object], words: str
+) -> None:
     examine(run)
     numbers = run.folder / "examination" / "numbers.json"
     numbers.write_text(json.dumps(json.loads(numbers.read_text()) | change))
@@ -168,9 +189,14 @@ def test_a_forged_examination_is_named_and_read_no_further(run: Run, change: dic
 def test_a_picture_that_is_none_is_left_out_and_drawn_again(run: Run) -> None:
     examine(run)
     whole = build_unlabelled_report([run.folder]).runs[0]
-    (run.folder / "examination" / whole_name(whole.gallery[0].pictures[0].source, run)).write_bytes(b"<svg onload=x>")
+    (run.folder / "examination" / whole_name(whole.gallery[0].pictures[0].source, run)).write_bytes(
+        b"<svg onload=x>"
+    )
     assert not is_examined(run)
-    with pytest.warns(UserWarning, match=r"1 pictures in .*examination are lost or damaged .* sdclr report .* --data"):
+    with pytest.warns(
+        UserWarning,
+        match=r"1 pictures in .*examination are lost or damaged .* sdclr report .* --data",
+    ):
         page = render_unlabelled_html(build_unlabelled_report([run.folder]))
     assert "onload" not in page
     assert 0 < page.count("<img ") < 12 * 6 + 8 * 3
@@ -182,7 +208,11 @@ def test_a_picture_that_is_none_is_left_out_and_drawn_again(run: Run) -> None:
 def whole_name(source: str, run: Run) -> str:
     """The file of a picture that a page holds."""
     content = base64.b64decode(source.partition(",")[2])
-    return next(path.name for path in (run.folder / "examination").glob("*.jpg") if path.read_bytes() == content)
+    return next(
+        path.name
+        for path in (run.folder / "examination").glob("*.jpg")
+        if path.read_bytes() == content
+    )
 
 
 def test_other_images_and_unfinished_runs_are_refused(run: Run, tmp_path: Path) -> None:
@@ -200,15 +230,26 @@ def test_other_images_and_unfinished_runs_are_refused(run: Run, tmp_path: Path) 
 def test_evaluated_runs_and_others_are_not_mixed(run: Run, tmp_path: Path) -> None:
     other = shutil.copytree(run.folder, tmp_path / "copy")
     (other / "evaluation").mkdir()
-    made = {"dataset": "images", "group_convention": "thirds", "train_counts": [], "class_names": [], "chance": 0.5}
+    made = {
+        "dataset": "images",
+        "group_convention": "thirds",
+        "train_counts": [],
+        "class_names": [],
+        "chance": 0.5,
+    }
     split = {"number": 1, "fingerprint": "x"}
-    (other / "evaluation" / "cached.json").write_text(json.dumps({**made, "split": split, "probes": {}}))
+    (other / "evaluation" / "cached.json").write_text(
+        json.dumps({**made, "split": split, "probes": {}})
+    )
     with pytest.raises(MissingInputError, match="has no evaluation"):
         write_report([run.folder, other], {"terminal"})
 
 
 def test_arrays_are_examined_too(tmp_path: Path) -> None:
-    np.savez(tmp_path / "d.npz", images=np.random.default_rng(0).integers(0, 256, (50, 12, 12), dtype=np.uint8))
+    np.savez(
+        tmp_path / "d.npz",
+        images=np.random.default_rng(0).integers(0, 256, (50, 12, 12), dtype=np.uint8),
+    )
     data = DataConfig(name="arrays", path=str(tmp_path / "d.npz"), subset="all")
     run = pretrain(PretrainConfig.parse({**SETTINGS, "data": data.to_dict()}), tmp_path / "run")
     assert examine(run)["num_images"] == 50

@@ -25,7 +25,9 @@ def write_images(folder: Path, number: int, level: int, seed: int) -> list[Path]
     rng, paths = np.random.default_rng([level, seed]), []
     for n in range(number):
         paths.append(folder / f"{n:02d}.png")
-        Image.fromarray(rng.integers(level - 40, level + 40, (18, 20, 3), dtype=np.uint8)).save(paths[-1])
+        Image.fromarray(rng.integers(level - 40, level + 40, (18, 20, 3), dtype=np.uint8)).save(
+            paths[-1]
+        )
     return paths
 
 
@@ -69,21 +71,35 @@ def test_a_few_labels_that_come_later_are_cross_validated(trained: Path) -> None
     assert content.tested_on == "cross-validation"
     assert content.labels is not None
     said = content.labels.model_dump(exclude_none=True, exclude={"sha256"})
-    assert said == {"source": "labels.csv", "num_labelled": 12, "num_images": 36, "num_unknown_names": 0}
+    assert said == {
+        "source": "labels.csv",
+        "num_labelled": 12,
+        "num_images": 36,
+        "num_unknown_names": 0,
+    }
     for probe in ("linear", "few_shot", "knn"):
         measured = content.probes[probe]
         assert measured.num_test == [6, 6]
         assert measured.detail.startswith("cross-validated: 5 folds, accuracy")
-        assert content.balancedness(probe).all == pytest.approx(np.mean(measured.per_class_accuracy))
-    assert content.probes["linear"].per_class_accuracy == [1.0, 1.0], "dark and bright are told apart"
+        assert content.balancedness(probe).all == pytest.approx(
+            np.mean(measured.per_class_accuracy)
+        )
+    assert content.probes["linear"].per_class_accuracy == [1.0, 1.0], (
+        "dark and bright are told apart"
+    )
     assert (trained / "run" / "config.yaml").read_bytes() == before
-    assert content.to_dict() == json.loads((trained / "run" / "evaluation" / "cached.json").read_text())
+    assert content.to_dict() == json.loads(
+        (trained / "run" / "evaluation" / "cached.json").read_text()
+    )
 
 
 def test_the_report_says_whose_labels_they_are_and_how_they_were_tested(trained: Path) -> None:
     evaluate(trained / "run", labels=write_labels(trained))
     report = build_report([trained / "run"])
-    assert "Labels: labels.csv, 12 of 36 images. Cross-validated: every labelled image" in report.description
+    assert (
+        "Labels: labels.csv, 12 of 36 images. Cross-validated: every labelled image"
+        in report.description
+    )
     page = render_html(report)
     assert "Labelled images of each class" in page
     assert "labels of labels.csv" in page
@@ -118,7 +134,9 @@ def test_another_set_of_labels_replaces_what_was_measured_with_the_first(trained
 
 def test_rows_without_a_label_and_absolute_paths_are_taken(trained: Path) -> None:
     photos = trained / "photos"
-    rows = [f"{photos}/{part}/{n:02d}.png;{part if n % 2 else ''}" for part in LEVELS for n in range(8)]
+    rows = [
+        f"{photos}/{part}/{n:02d}.png;{part if n % 2 else ''}" for part in LEVELS for n in range(8)
+    ]
     file = trained / "company.csv"
     file.write_text("Filename;Class\n" + "\n".join(rows))
     content = evaluate(trained / "run", labels=file, probes=["knn"])
@@ -128,7 +146,8 @@ def test_rows_without_a_label_and_absolute_paths_are_taken(trained: Path) -> Non
 def test_names_of_no_image_are_left_out_with_a_warning(trained: Path) -> None:
     file = write_labels(trained, more="elsewhere/x.png,dark\n")
     with pytest.warns(
-        UserWarning, match=r"1 of 13 labelled names are no images of this run .*line 14: elsewhere/x\.png"
+        UserWarning,
+        match=r"1 of 13 labelled names are no images of this run .*line 14: elsewhere/x\.png",
     ):
         content = evaluate(trained / "run", labels=file, probes=["knn"])
     assert content.labels.num_unknown_names == 1
@@ -154,7 +173,10 @@ def test_a_class_with_one_labelled_image_is_left_out_with_a_warning_or_named(tra
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        ("path,label\ndark/00.png,dark\ndark/01.png,dark\n", "all its labelled training images are of one class"),
+        (
+            "path,label\ndark/00.png,dark\ndark/01.png,dark\n",
+            "all its labelled training images are of one class",
+        ),
         ("path,quality\ndark/00.png,3\n", "has no labels"),
         ("path,label\ndark/00.png,\n", "no row has a label"),
         ("path,label\ndark/00.png,a\nbright/00.png,b\n", "no class can be measured"),
@@ -180,21 +202,29 @@ def test_what_was_decided_in_training_is_no_setting_of_an_evaluation(trained: Pa
 
 
 def test_the_papers_protocol_asks_for_a_test_set(trained: Path) -> None:
-    with pytest.raises(ConfigError, match=r"protocol sdclr needs a labelled test set: give data\.test_path"):
+    with pytest.raises(
+        ConfigError, match=r"protocol sdclr needs a labelled test set: give data\.test_path"
+    ):
         evaluate(trained / "run", labels=write_labels(trained), protocol="sdclr")
 
 
 def test_an_image_to_learn_from_is_no_test_image(trained: Path) -> None:
     tests = trained / "tests.csv"
     tests.write_text("path,label\nphotos/dark/00.png,dark\nphotos/bright/11.png,bright\n")
-    with pytest.raises(DataError, match=r"1 of 2 images of test set .* have a label to learn from as well"):
-        evaluate(trained / "run", labels=write_labels(trained), settings={"data.test_path": str(tests)})
+    with pytest.raises(
+        DataError, match=r"1 of 2 images of test set .* have a label to learn from as well"
+    ):
+        evaluate(
+            trained / "run", labels=write_labels(trained), settings={"data.test_path": str(tests)}
+        )
 
 
 def test_images_of_the_run_without_a_label_can_be_test_images(trained: Path) -> None:
     tests = trained / "tests.csv"
     tests.write_text("path,label\nphotos/dark/10.png,dark\nphotos/bright/11.png,bright\n")
-    content = evaluate(trained / "run", labels=write_labels(trained), settings={"data.test_path": str(tests)})
+    content = evaluate(
+        trained / "run", labels=write_labels(trained), settings={"data.test_path": str(tests)}
+    )
     assert content.probes["knn"].num_test == [1, 1]
 
 
@@ -202,16 +232,24 @@ def test_a_test_class_that_no_label_has_is_named(trained: Path) -> None:
     write_images(trained / "more" / "purple", 3, 120, 2)
     write_images(trained / "more" / "dark", 3, 50, 2)
     with pytest.raises(DataError, match="a class that no labelled training image has: purple"):
-        evaluate(trained / "run", labels=write_labels(trained), settings={"data.test_path": str(trained / "more")})
+        evaluate(
+            trained / "run",
+            labels=write_labels(trained),
+            settings={"data.test_path": str(trained / "more")},
+        )
 
 
 def test_arrays_are_labelled_by_position(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    images = np.concatenate([rng.integers(0, 90, (20, 12, 12, 3)), rng.integers(150, 255, (20, 12, 12, 3))])
+    images = np.concatenate(
+        [rng.integers(0, 90, (20, 12, 12, 3)), rng.integers(150, 255, (20, 12, 12, 3))]
+    )
     np.savez(tmp_path / "d.npz", images=images.astype(np.uint8))
     config = tiny({"name": "arrays", "path": str(tmp_path / "d.npz")})
     pretrain(config.with_values({"views.size": 12, "batch_size": 20}), tmp_path / "run")
-    (tmp_path / "l.csv").write_text("path,label\n" + "".join(f"{n},{'ab'[n // 20]}\n" for n in range(0, 40, 4)))
+    (tmp_path / "l.csv").write_text(
+        "path,label\n" + "".join(f"{n},{'ab'[n // 20]}\n" for n in range(0, 40, 4))
+    )
     content = evaluate(tmp_path / "run", labels=tmp_path / "l.csv", probes=["linear"])
     assert content.train_counts == [5, 5]
     assert content.probes["linear"].per_class_accuracy == [1.0, 1.0]
@@ -223,12 +261,16 @@ def test_names_for_arrays_are_answered_with_positions(tmp_path: Path) -> None:
     config = tiny({"name": "arrays", "path": str(tmp_path / "d.npz")})
     pretrain(config.with_values({"views.size": 12, "batch_size": 20}), tmp_path / "run")
     (tmp_path / "l.csv").write_text("path,label\ncat/0.jpg,cat\ndog/0.jpg,dog\n")
-    with pytest.raises(DataError, match=r"called like 0\. .* write their positions, from 0, in the column path\.$"):
+    with pytest.raises(
+        DataError, match=r"called like 0\. .* write their positions, from 0, in the column path\.$"
+    ):
         evaluate(tmp_path / "run", labels=tmp_path / "l.csv")
 
 
 @pytest.mark.parametrize("name", ["d.npz", "a.jpg", "b.safetensors", "labels.csv", "labels.txt"])
-def test_a_binary_file_is_no_table_of_labels_and_is_not_shown(trained: Path, tmp_path: Path, name: str) -> None:
+def test_a_binary_file_is_no_table_of_labels_and_is_not_shown(
+    trained: Path, tmp_path: Path, name: str
+) -> None:
     np.savez(tmp_path / "any.npz", images=np.arange(99.0))
     (tmp_path / "any.npz").rename(tmp_path / name)
     if name == "b.safetensors":
@@ -263,28 +305,38 @@ def guarded_labels(folder: Path) -> DataConfig:
     names = sorted(path.name for path in (folder / "photos").iterdir())
     rows = [f"{name},{'=dark' if name[0] == '=' else '-bright'}" for name in names]
     (folder / "labels.csv").write_text("path,label\n" + "\n".join(rows))
-    return DataConfig(name="images", path=str(folder / "labels.csv"), root=str(folder / "photos"), subset="all")
+    return DataConfig(
+        name="images", path=str(folder / "labels.csv"), root=str(folder / "photos"), subset="all"
+    )
 
 
-def test_folders_as_labels_work_where_photos_were_added_since(trained: Path, tmp_path: Path) -> None:
+def test_folders_as_labels_work_where_photos_were_added_since(
+    trained: Path, tmp_path: Path
+) -> None:
     shutil.copytree(trained / "photos", tmp_path / "photos")
     run = pretrain(tiny({"path": str(tmp_path / "photos")}), tmp_path / "run")
     before = evaluate(run, settings={"data.labels": "folders"}, probes=["knn"])
     write_images(tmp_path / "photos" / "another", 3, 120, 1)
     shutil.copy(tmp_path / "photos" / "dark" / "00.png", tmp_path / "photos" / "dark" / "new.png")
-    with pytest.warns(UserWarning, match=r"4 images came after .* and are left aside \(first: another/00\.png\)"):
+    with pytest.warns(
+        UserWarning, match=r"4 images came after .* and are left aside \(first: another/00\.png\)"
+    ):
         after = evaluate(run, settings={"data.labels": "folders"}, probes=["knn"])
     for key in ("class_names", "train_counts", "split"):
         assert getattr(after, key) == getattr(before, key)
     assert after.probe("knn").per_class_accuracy == before.probe("knn").per_class_accuracy
 
 
-def test_the_report_names_labels_and_test_set_and_tells_evaluations_apart(trained: Path, tmp_path: Path) -> None:
+def test_the_report_names_labels_and_test_set_and_tells_evaluations_apart(
+    trained: Path, tmp_path: Path
+) -> None:
     first = shutil.copytree(trained / "run", tmp_path / "first")
     second = shutil.copytree(trained / "run", tmp_path / "second")
     settings = {"data.test_path": str(trained / "test")}
     evaluate(first, labels=write_labels(trained, 6, "six.csv"), settings=settings, probes=["knn"])
-    evaluate(second, labels=write_labels(trained, 8, "eight.csv"), settings=settings, probes=["knn"])
+    evaluate(
+        second, labels=write_labels(trained, 8, "eight.csv"), settings=settings, probes=["knn"]
+    )
     report = build_report([first])
     assert report.title == "SimCLR on photos"
     assert "for 1 epoch on photos" in report.description
@@ -310,11 +362,24 @@ def test_images_in_a_zip_are_labelled_by_their_names_in_it(trained: Path, tmp_pa
     assert evaluate(run, labels=tmp_path / "long.csv", probes=["knn"]).train_counts == [5, 5]
 
 
-def test_boxes_are_labelled_by_a_table_of_boxes_or_by_their_names(trained: Path, tmp_path: Path) -> None:
-    rows = [f"{part}/{n:02d}.png,{x},0,9,18,{part}" for part in LEVELS for n in range(10) for x in (0, 9)]
+def test_boxes_are_labelled_by_a_table_of_boxes_or_by_their_names(
+    trained: Path, tmp_path: Path
+) -> None:
+    rows = [
+        f"{part}/{n:02d}.png,{x},0,9,18,{part}"
+        for part in LEVELS
+        for n in range(10)
+        for x in (0, 9)
+    ]
     head = "path,x,y,width,height,label\n"
-    (tmp_path / "boxes.csv").write_text("path,x,y,width,height\n" + "\n".join(row.rpartition(",")[0] for row in rows))
-    where = {"path": str(tmp_path / "boxes.csv"), "root": str(trained / "photos"), "boxes": "pixels"}
+    (tmp_path / "boxes.csv").write_text(
+        "path,x,y,width,height\n" + "\n".join(row.rpartition(",")[0] for row in rows)
+    )
+    where = {
+        "path": str(tmp_path / "boxes.csv"),
+        "root": str(trained / "photos"),
+        "boxes": "pixels",
+    }
     run = pretrain(tiny(where), tmp_path / "run")
     (tmp_path / "labelled.csv").write_text(head + "\n".join(rows[:12] + rows[-12:]))
     content = evaluate(run, labels=tmp_path / "labelled.csv", probes=["knn"])
@@ -324,7 +389,9 @@ def test_boxes_are_labelled_by_a_table_of_boxes_or_by_their_names(trained: Path,
     assert evaluate(run, labels=tmp_path / "names.csv", probes=["knn"]).train_counts == [3, 3]
 
 
-def test_the_evaluation_that_a_run_with_a_class_of_one_image_proposes_works(trained: Path, tmp_path: Path) -> None:
+def test_the_evaluation_that_a_run_with_a_class_of_one_image_proposes_works(
+    trained: Path, tmp_path: Path
+) -> None:
     table = write_labels(trained, 12, "rare.csv", more="dark/20.png,odd\n")
     data = {"name": "images", "path": str(table), "root": str(trained / "photos"), "subset": "all"}
     config = PretrainConfig.from_yaml(trained / "run" / "config.yaml").with_values({"data": data})
@@ -340,42 +407,61 @@ def test_a_table_whose_paths_begin_elsewhere_says_where_and_is_read_with_it(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     begin = trained / place
-    rows = [f"{(trained / 'photos' / 'dark' / f'{n:02d}.png').relative_to(begin)},{'ab'[n % 2]}" for n in range(12)]
+    rows = [
+        f"{(trained / 'photos' / 'dark' / f'{n:02d}.png').relative_to(begin)},{'ab'[n % 2]}"
+        for n in range(12)
+    ]
     file = tmp_path / "labels.csv"
     file.write_text("path,label\n" + "\n".join(rows))
     monkeypatch.chdir(begin if place else tmp_path)
-    with pytest.raises(DataError, match=f"names no image of this run .*add data.root={begin} to the command"):
+    with pytest.raises(
+        DataError, match=f"names no image of this run .*add data.root={begin} to the command"
+    ):
         evaluate(trained / "run", labels=file)
-    content = evaluate(trained / "run", labels=file, settings={"data.root": str(begin)}, probes=["knn"])
+    content = evaluate(
+        trained / "run", labels=file, settings={"data.root": str(begin)}, probes=["knn"]
+    )
     assert content.train_counts == [6, 6]
 
 
-def test_a_test_list_whose_paths_begin_elsewhere_is_read_with_data_root(trained: Path, tmp_path: Path) -> None:
+def test_a_test_list_whose_paths_begin_elsewhere_is_read_with_data_root(
+    trained: Path, tmp_path: Path
+) -> None:
     tests = tmp_path / "tests.csv"
     tests.write_text("path,label\ndark/00.png,dark\nbright/00.png,bright\n")
     settings = {"data.test_path": str(tests), "data.root": str(trained / "test")}
-    content = evaluate(trained / "run", labels=write_labels(trained), settings=settings, probes=["knn"])
+    content = evaluate(
+        trained / "run", labels=write_labels(trained), settings=settings, probes=["knn"]
+    )
     assert content.train_counts == [6, 6], "names of the run's own images need no root"
     assert content.probes["knn"].num_test == [1, 1]
 
 
-def test_absolute_paths_of_another_machine_are_read_with_their_common_folder(trained: Path, tmp_path: Path) -> None:
+def test_absolute_paths_of_another_machine_are_read_with_their_common_folder(
+    trained: Path, tmp_path: Path
+) -> None:
     file = tmp_path / "labels.csv"
     rows = [f"/elsewhere/photos/{part}/{n:02d}.png,{part}" for part in LEVELS for n in range(4)]
     file.write_text("path,label\n" + "\n".join(rows))
     with pytest.raises(DataError, match=r"data\.root=/elsewhere/photos"):
         evaluate(trained / "run", labels=file)
-    content = evaluate(trained / "run", labels=file, settings={"data.root": "/elsewhere/photos"}, probes=["knn"])
+    content = evaluate(
+        trained / "run", labels=file, settings={"data.root": "/elsewhere/photos"}, probes=["knn"]
+    )
     assert content.train_counts == [4, 4]
 
 
 def test_no_advice_about_labels_leads_back_to_itself(trained: Path, tmp_path: Path) -> None:
     for settings in ({}, {"data.test_path": str(trained / "test")}, {"data.on_error": "skip"}):
-        with pytest.raises(DataError, match=r"cannot be evaluated without labels\. .*--labels FILE"):
+        with pytest.raises(
+            DataError, match=r"cannot be evaluated without labels\. .*--labels FILE"
+        ):
             evaluate(trained / "run", settings=settings)
     flat = tmp_path / "photos"
     write_images(flat, 36, 50, 0)
-    config = PretrainConfig.from_yaml(trained / "run" / "config.yaml").with_values({"data.path": str(flat)})
+    config = PretrainConfig.from_yaml(trained / "run" / "config.yaml").with_values(
+        {"data.path": str(flat)}
+    )
     run = pretrain(config, tmp_path / "run")
     with pytest.raises(DataError, match=r"lie in no class folder .*give labels in a table"):
         evaluate(run, settings={"data.labels": "folders"})
@@ -387,24 +473,38 @@ def test_no_advice_about_labels_leads_back_to_itself(trained: Path, tmp_path: Pa
     ("typed", "meant"),
     [("data.on_eror", "data.on_error"), ("test_path", "data.test_path"), ("labels", "data.labels")],
 )
-def test_a_misspelt_setting_of_an_evaluation_is_not_taken_for_one_of_training(typed: str, meant: str) -> None:
-    with pytest.raises(ConfigError, match=f"{typed} is no setting of an evaluation; did you mean {meant}"):
+def test_a_misspelt_setting_of_an_evaluation_is_not_taken_for_one_of_training(
+    typed: str, meant: str
+) -> None:
+    with pytest.raises(
+        ConfigError, match=f"{typed} is no setting of an evaluation; did you mean {meant}"
+    ):
         evaluation_settings([f"{typed}=x"])
 
 
 def test_a_share_to_validate_on_is_refused_where_folds_hold_out(trained: Path) -> None:
     for labels, settings in ((write_labels(trained), {}), (None, {"data.labels": "folders"})):
-        with pytest.raises(ConfigError, match=r"validation_per_class is for an evaluation with a test set"):
-            evaluate(trained / "run", labels=labels, settings={**settings, "data.validation_per_class": 1})
+        with pytest.raises(
+            ConfigError, match=r"validation_per_class is for an evaluation with a test set"
+        ):
+            evaluate(
+                trained / "run",
+                labels=labels,
+                settings={**settings, "data.validation_per_class": 1},
+            )
 
 
-def test_names_inside_a_zip_are_found_with_the_zip_as_their_root(trained: Path, tmp_path: Path) -> None:
+def test_names_inside_a_zip_are_found_with_the_zip_as_their_root(
+    trained: Path, tmp_path: Path
+) -> None:
     with zipfile.ZipFile(tmp_path / "photos.zip", "w") as packed:
         for part in LEVELS:
             for n in range(12):
                 packed.write(trained / "photos" / part / f"{n:02d}.png", f"{part}/{n:02d}.png")
     config = PretrainConfig.from_yaml(trained / "run" / "config.yaml")
-    run = pretrain(config.with_values({"data.path": str(tmp_path / "photos.zip")}), tmp_path / "run")
+    run = pretrain(
+        config.with_values({"data.path": str(tmp_path / "photos.zip")}), tmp_path / "run"
+    )
     assert evaluate(run, labels=write_labels(trained), probes=["knn"]).train_counts == [6, 6]
     settings = {"data.root": str(tmp_path / "photos.zip")}
     content = evaluate(run, labels=write_labels(trained), settings=settings, probes=["knn"])

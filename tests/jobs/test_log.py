@@ -68,7 +68,9 @@ def test_a_disk_that_refuses_the_log_is_a_warning(tmp_path: Path) -> None:
     log = LoggedProgress(NoProgress())
     log.print("before")
     with (
-        pytest.warns(UserWarning, match="cannot be written .* the run goes on without it") as caught,
+        pytest.warns(
+            UserWarning, match="cannot be written .* the run goes on without it"
+        ) as caught,
         log.written_to(tmp_path),
     ):
         log.print("one")

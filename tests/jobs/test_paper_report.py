@@ -29,7 +29,13 @@ CONFIG: dict[str, Any] = {
     "backbone": {"name": "resnet18", "width": 64},
     "method": {"name": "simclr", "temperature": 0.2, "projector_layers": 2},
 }
-SDCLR = {"name": "sdclr", "projector_layers": 3, "prune_ratio": 0.9, "norms": "own", "temperature": 0.2}
+SDCLR = {
+    "name": "sdclr",
+    "projector_layers": 3,
+    "prune_ratio": 0.9,
+    "norms": "own",
+    "temperature": 0.2,
+}
 
 
 def write_run(
@@ -66,13 +72,21 @@ def write_run(
     (folder / "evaluation").mkdir(parents=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     (folder / "environment.json").write_text(json.dumps({"device": "CPU"}))
-    split_json = identity | {"class_names": names, "counts": {}, "source": source, "name": "x", "seed": None}
+    split_json = identity | {
+        "class_names": names,
+        "counts": {},
+        "source": source,
+        "name": "x",
+        "seed": None,
+    }
     (folder / "split.json").write_text(json.dumps(split_json))
     (folder / f"evaluation/{protocol}.json").write_text(json.dumps(evaluation))
     return folder
 
 
-def golden_runs(golden: Path, tmp_path: Path, number: int, **options: Any) -> tuple[dict[str, Any], list[Path]]:
+def golden_runs(
+    golden: Path, tmp_path: Path, number: int, **options: Any
+) -> tuple[dict[str, Any], list[Path]]:
     """The golden table as one run a split."""
     table = json.loads((golden / "summary_metrics.json").read_text())[number]
     runs = [
@@ -95,14 +109,20 @@ def rows(table: PaperTable, kind: str, probe: str = "linear") -> list[Any]:
 def test_means_and_spreads_are_those_the_reference_prints(
     golden: Path, tmp_path: Path, number: int, dataset: str, convention: str
 ) -> None:
-    golden_table, runs = golden_runs(golden, tmp_path, number, dataset=dataset, convention=convention)
+    golden_table, runs = golden_runs(
+        golden, tmp_path, number, dataset=dataset, convention=convention
+    )
     (mean,) = rows(build_paper_table(runs), "mean")
     expected = golden_table["reported_mean_std"]
     names = {"all": "acc", "many": "major", "medium": "moderate", "few": "minor"}
     for ours, theirs in names.items():
-        assert [100 * mean.values[ours].mean, 100 * mean.values[ours].std] == pytest.approx(expected[theirs], abs=1e-9)
+        assert [100 * mean.values[ours].mean, 100 * mean.values[ours].std] == pytest.approx(
+            expected[theirs], abs=1e-9
+        )
     for ours, theirs in (("class_std", "variance"), ("group_std", "GroupBalancedness")):
-        assert [mean.values[ours].mean, mean.values[ours].std] == pytest.approx(expected[theirs], abs=1e-9)
+        assert [mean.values[ours].mean, mean.values[ours].std] == pytest.approx(
+            expected[theirs], abs=1e-9
+        )
         assert mean.values[ours].n == len(runs)
 
 
@@ -121,22 +141,37 @@ def test_every_split_has_its_row_and_its_seeds_are_averaged(golden: Path, tmp_pa
 
 def test_the_published_row_stands_beside_with_its_trust_tag(golden: Path, tmp_path: Path) -> None:
     _, runs = golden_runs(golden, tmp_path, 0, probes=("linear", "few_shot"))
-    _, sdclr = golden_runs(golden, tmp_path / "sdclr", 0, probes=("linear", "few_shot"), method=SDCLR)
+    _, sdclr = golden_runs(
+        golden, tmp_path / "sdclr", 0, probes=("linear", "few_shot"), method=SDCLR
+    )
     table = build_paper_table([*runs, *sdclr])
     simclr_row, sdclr_row = rows(table, "published")
     assert (simclr_row.label, sdclr_row.label) == ("published (sourced)", "published (sourced)")
-    assert [sdclr_row.values[key].mean for key in ("all", "many", "medium", "few")] == [0.82, 0.8644, 0.8184, 0.7623]
-    assert "group_std" not in sdclr_row.values, "it was not reported: the std of the mean groups is something else"
+    assert [sdclr_row.values[key].mean for key in ("all", "many", "medium", "few")] == [
+        0.82,
+        0.8644,
+        0.8184,
+        0.7623,
+    ]
+    assert "group_std" not in sdclr_row.values, (
+        "it was not reported: the std of the mean groups is something else"
+    )
     assert list(sdclr_row.settings) == ["3", "own", "0.2", "0.9"]
-    assert {row.label for row in rows(table, "published", "few_shot")} == {"published (as reported, unverified)"}
+    assert {row.label for row in rows(table, "published", "few_shot")} == {
+        "published (as reported, unverified)"
+    }
     notes = " ".join(table.notes)
     assert "differ in more than the method: method.projector_layers 2 and 3." in notes
     assert "NOT comparable" not in notes
     assert "split 5: authors' lists, fingerprint 0000000000000005" in notes
 
 
-def test_runs_unlike_the_published_ones_are_called_not_comparable(golden: Path, tmp_path: Path) -> None:
-    _, runs = golden_runs(golden, tmp_path, 0, protocol="cached", epochs=10, views={"size": 24, "grey": 0.2})
+def test_runs_unlike_the_published_ones_are_called_not_comparable(
+    golden: Path, tmp_path: Path
+) -> None:
+    _, runs = golden_runs(
+        golden, tmp_path, 0, protocol="cached", epochs=10, views={"size": 24, "grey": 0.2}
+    )
     (note,) = [note for note in build_paper_table(runs).notes if "NOT comparable" in note]
     assert "their protocol is sdclr, this one cached" in note
     assert "epochs 2000 there, 10 here" in note
@@ -162,7 +197,9 @@ def test_whatever_separates_a_run_from_the_published_one_is_said(
     assert words in " ".join(build_paper_table(runs).notes)
 
 
-def test_the_authors_own_classifiers_are_the_published_protocol(golden: Path, tmp_path: Path) -> None:
+def test_the_authors_own_classifiers_are_the_published_protocol(
+    golden: Path, tmp_path: Path
+) -> None:
     _, runs = golden_runs(golden, tmp_path, 0, protocol="authors_classifier")
     for run in runs:
         path = run / "environment.json"
@@ -185,7 +222,10 @@ def test_the_balanced_twin_is_an_arm_of_its_own(golden: Path, tmp_path: Path) ->
     table = build_paper_table([*balanced, *runs])
     assert [arm.label for arm in table.arms] == ["SimCLR on D_b", "SimCLR on D_i"]
     published = rows(table, "published")
-    assert [row.values["all"].mean for row in published] == [pytest.approx(0.8088), pytest.approx(0.7555)]
+    assert [row.values["all"].mean for row in published] == [
+        pytest.approx(0.8088),
+        pytest.approx(0.7555),
+    ]
     assert set(published[0].values) == {"all"}
 
 
@@ -193,7 +233,10 @@ def test_two_arms_of_one_name_and_settings_are_told_apart(golden: Path, tmp_path
     _, runs = golden_runs(golden, tmp_path, 4)
     _, longer = golden_runs(golden, tmp_path / "b", 4, epochs=4000)
     labels = [arm.label for arm in build_paper_table([*runs, *longer]).arms]
-    assert labels == ["SimCLR on D_i [SimCLR (epochs 2000)]", "SimCLR on D_i [SimCLR (epochs 4000)]"]
+    assert labels == [
+        "SimCLR on D_i [SimCLR (epochs 2000)]",
+        "SimCLR on D_i [SimCLR (epochs 4000)]",
+    ]
 
 
 def test_every_format_says_the_same(golden: Path, tmp_path: Path) -> None:
@@ -204,9 +247,15 @@ def test_every_format_says_the_same(golden: Path, tmp_path: Path) -> None:
     )
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert max(map(len, (line for line in lines if "report:" not in line))) <= 80
-    assert any(re.search(r"split 1 +58\.36 +79\.40 +43\.40 +45\.27 +16\.55 +18\.94", line) for line in lines)
+    assert any(
+        re.search(r"split 1 +58\.36 +79\.40 +43\.40 +45\.27 +16\.55 +18\.94", line)
+        for line in lines
+    )
     markdown = (tmp_path / "table.md").read_text()
-    assert "| SimCLR on D_i | split 1 | 2 | - | 0.2 | - | 58.36 | 79.40 | 43.40 | 45.27 | 16.55 | 18.94 |" in markdown
+    assert (
+        "| SimCLR on D_i | split 1 | 2 | - | 0.2 | - | 58.36 | 79.40 | 43.40 | 45.27 | 16.55 | 18.94 |"
+        in markdown
+    )
     assert "59.56 ± 1.98" in markdown
     latex = (tmp_path / "table.tex").read_text()
     assert "59.56 $\\pm$ 1.98" in latex
@@ -215,18 +264,29 @@ def test_every_format_says_the_same(golden: Path, tmp_path: Path) -> None:
     found = list(csv.DictReader(io.StringIO((tmp_path / "table.csv").read_text())))
     assert len(found) == sum(len(arm.rows) for arm in table.arms)
     mean = next(row for row in found if row["kind"] == "mean")
-    assert float(mean["all_mean"]) == pytest.approx(np.mean([58.36, 62.03, 56.38, 60.18, 60.84]) / 100)
+    assert float(mean["all_mean"]) == pytest.approx(
+        np.mean([58.36, 62.03, 56.38, 60.18, 60.84]) / 100
+    )
     assert (mean["n"], mean["head_depth"]) == ("5", "2")
     published = next(row for row in found if row["kind"] == "published")
-    assert (published["all_mean"], published["all_std"], published["group_std_mean"]) == ("0.7555", "", "")
+    assert (published["all_mean"], published["all_std"], published["group_std_mean"]) == (
+        "0.7555",
+        "",
+        "",
+    )
     assert set(COLUMNS) <= {name.removesuffix("_mean") for name in found[0]}
 
 
 def test_what_cannot_be_shown_is_refused(golden: Path, tmp_path: Path) -> None:
     _, runs = golden_runs(golden, tmp_path, 4, probes=("knn",))
-    with pytest.raises(MissingInputError, match="none of the probes that the paper's table is made of"):
+    with pytest.raises(
+        MissingInputError, match="none of the probes that the paper's table is made of"
+    ):
         build_paper_table(runs)
-    with pytest.raises(ConfigError, match="unknown report format 'html'; choose from terminal, markdown, csv, latex"):
+    with pytest.raises(
+        ConfigError,
+        match="unknown report format 'html'; choose from terminal, markdown, csv, latex",
+    ):
         write_paper_table(runs, {"html"})
 
 
@@ -237,7 +297,9 @@ def test_an_evaluation_that_was_damaged_by_hand_is_named(golden: Path, tmp_path:
     path.write_text(json.dumps(content | {"split": {"number": 1}}))
     with pytest.raises(DataError, match=r"is damaged: split\.fingerprint is missing"):
         build_paper_table(runs)
-    path.write_text(json.dumps(content | {"probes": {"linear": {}, "few_shot": content["probes"]["linear"]}}))
+    path.write_text(
+        json.dumps(content | {"probes": {"linear": {}, "few_shot": content["probes"]["linear"]}})
+    )
     with pytest.warns(UserWarning, match="probe linear in .* per_class_accuracy is missing"):
         table = build_paper_table(runs)
     assert any(arm.probe == "few_shot" for arm in table.arms), "what is sound is shown"

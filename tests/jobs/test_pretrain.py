@@ -97,7 +97,9 @@ def test_a_run_leaves_everything_that_is_promised(finished: Run) -> None:
     assert split["dataset"] == "digits"
     assert split["counts"]["long_tail"] != split["counts"]["balanced"]
     computed = finished.read_json("environment.json")
-    assert (computed["precision"], computed["memory_format"]) == ("fp32", "contiguous_format"), "too narrow"
+    assert (computed["precision"], computed["memory_format"]) == ("fp32", "contiguous_format"), (
+        "too narrow"
+    )
     _, facts = read_tensors(finished.backbone_path)
     assert facts["architecture"]["name"] == "resnet10"
     assert facts["data_fingerprint"] == split["fingerprint"]
@@ -106,7 +108,9 @@ def test_a_run_leaves_everything_that_is_promised(finished: Run) -> None:
 
 @pytest.mark.parametrize("method", [pytest.param("simclr", marks=pytest.mark.slow), "sdclr"])
 def test_the_loss_falls_below_chance(tmp_path: Path, method: str) -> None:
-    run = pretrain(tiny(method, "epochs=40", "backbone.width=8", "optimizer.learning_rate=0.1"), tmp_path / "x")
+    run = pretrain(
+        tiny(method, "epochs=40", "backbone.width=8", "optimizer.learning_rate=0.1"), tmp_path / "x"
+    )
     losses = [json.loads(line)["loss"] for line in run.metrics_path.read_text().splitlines()]
     assert losses[-1] < min(losses[0] - 0.3, np.log(2 * 100 - 1))
 
@@ -120,7 +124,9 @@ def test_the_saved_backbone_is_the_dense_target_branch(finished: Run) -> None:
     assert backbone(torch.rand(2, 3, 8, 8)).shape == (2, 32)
 
 
-def test_a_finished_run_says_so_and_succeeds(finished: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_finished_run_says_so_and_succeeds(
+    finished: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
     class Loud(NoProgress):
         def print(self, text: str) -> None:
             print(text)
@@ -133,15 +139,23 @@ def test_a_finished_run_says_so_and_succeeds(finished: Run, capsys: pytest.Captu
 
 @pytest.mark.parametrize("method", ["simclr", "sdclr"])
 @pytest.mark.parametrize("optimizer", ["sgd", "lars", "adamw"])
-def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path: Path, method: str, optimizer: str) -> None:
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
+    tmp_path: Path, method: str, optimizer: str
+) -> None:
     config = tiny(method, f"optimizer.name={optimizer}", "optimizer.learning_rate=0.01", "epochs=2")
     whole = pretrain(config, tmp_path / "whole")
-    for step in (2, 3):  # twice: inside the first epoch (2), then inside the second (2 + 3 + ... = 7)
+    for step in (
+        2,
+        3,
+    ):  # twice: inside the first epoch (2), then inside the second (2 + 3 + ... = 7)
         with pytest.raises(Preempted, match="sdclr resume"):
             pretrain(config, tmp_path / "cut", progress=SignalAt(step if step == 2 else 5))
     pretrain(config, tmp_path / "cut")
     assert final_state(Run(tmp_path / "cut")) == final_state(whole)
-    assert torch.equal(load_backbone(tmp_path / "cut").net.conv1.weight, load_backbone(whole.folder).net.conv1.weight)
+    assert torch.equal(
+        load_backbone(tmp_path / "cut").net.conv1.weight,
+        load_backbone(whole.folder).net.conv1.weight,
+    )
 
 
 def test_a_run_killed_between_checkpoints_repeats_only_what_was_lost(tmp_path: Path) -> None:
@@ -169,7 +183,10 @@ def test_a_run_killed_between_checkpoints_repeats_only_what_was_lost(tmp_path: P
 
 
 STATE = ["method.network.backbone.net.conv1.weight", "method.network.backbone.net.bn1.running_var"]
-STATE += ["method.competitor.twin.backbone.net.bn1.running_mean", "method.competitor.twin.backbone.net.bn1.weight"]
+STATE += [
+    "method.competitor.twin.backbone.net.bn1.running_mean",
+    "method.competitor.twin.backbone.net.bn1.weight",
+]
 STATE += ["method.competitor.twin.backbone.net.layer4.0.conv2.parametrizations.weight.0.mask"]
 STATE += [
     "method.network.projector.0.weight",
@@ -180,12 +197,16 @@ STATE += [
 
 
 @pytest.mark.parametrize("name", STATE)
-def test_a_change_to_any_part_of_the_saved_state_changes_the_result(tmp_path: Path, finished: Run, name: str) -> None:
+def test_a_change_to_any_part_of_the_saved_state_changes_the_result(
+    tmp_path: Path, finished: Run, name: str
+) -> None:
     with pytest.raises(Preempted):
         pretrain(tiny(), tmp_path / "cut", progress=SignalAt(12))
     path = max((tmp_path / "cut" / "checkpoints").iterdir())
     tensors, facts = read_tensors(path)
-    tensors[name] = ~tensors[name] if tensors[name].dtype == torch.bool else tensors[name] * 1.01 + 0.01
+    tensors[name] = (
+        ~tensors[name] if tensors[name].dtype == torch.bool else tensors[name] * 1.01 + 0.01
+    )
     write_tensors(path, tensors, facts)
     resume(tmp_path / "cut")
     assert final_state(Run(tmp_path / "cut")) != final_state(finished)
@@ -220,7 +241,9 @@ def test_other_settings_for_an_existing_folder_are_refused(finished: Run) -> Non
 
 
 def test_weights_start_a_new_run_from_a_trained_backbone(tmp_path: Path, finished: Run) -> None:
-    config = tiny("simclr", f"weights={finished.folder}", "epochs=1", "optimizer.learning_rate=1e-12")
+    config = tiny(
+        "simclr", f"weights={finished.folder}", "epochs=1", "optimizer.learning_rate=1e-12"
+    )
     run = pretrain(config, tmp_path / "new")
     torch.testing.assert_close(
         load_backbone(run.folder).net.conv1.weight, load_backbone(finished.folder).net.conv1.weight
@@ -234,7 +257,9 @@ def test_weights_start_a_new_run_from_a_trained_backbone(tmp_path: Path, finishe
 
 def test_a_users_own_network_trains_and_comes_back(tmp_path: Path) -> None:
     def network() -> nn.Module:
-        return nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        return nn.Sequential(
+            nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        )
 
     config = recipe("digits_sdclr").with_overrides([o for o in TINY if "width" not in o])
     config = config.with_values({"backbone": {"name": "custom"}, "epochs": 1})
@@ -244,7 +269,9 @@ def test_a_users_own_network_trains_and_comes_back(tmp_path: Path) -> None:
         pretrain(config, tmp_path / "other")
 
 
-def test_a_metrics_file_that_lost_lines_is_noticed_when_a_run_goes_on_and_at_its_end(tmp_path: Path) -> None:
+def test_a_metrics_file_that_lost_lines_is_noticed_when_a_run_goes_on_and_at_its_end(
+    tmp_path: Path,
+) -> None:
     config = tiny("simclr", "epochs=3", "checkpoint_every_epochs=1")
     with pytest.raises(Preempted):
         pretrain(config, tmp_path / "x", progress=SignalAt(2 * 5 + 1))
@@ -276,7 +303,9 @@ def own_config() -> PretrainConfig:
 
 
 def own_layers() -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return nn.Sequential(
+        nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    )
 
 
 @pytest.mark.parametrize("wrapper", [torch.compile, nn.DataParallel])
@@ -332,7 +361,9 @@ def test_views_of_every_precision_train(tmp_path: Path) -> None:
 
 def test_recomputing_activations_changes_no_result(tmp_path: Path) -> None:
     plain = pretrain(tiny("sdclr", "precision=fp64", "epochs=1"), tmp_path / "a")
-    saved = pretrain(tiny("sdclr", "precision=fp64", "epochs=1", "activation_checkpointing=true"), tmp_path / "b")
+    saved = pretrain(
+        tiny("sdclr", "precision=fp64", "epochs=1", "activation_checkpointing=true"), tmp_path / "b"
+    )
     a, b = (load_backbone(run.folder).net.state_dict() for run in (plain, saved))
     assert all(torch.allclose(a[k], b[k], rtol=1e-9, atol=1e-9) for k in a)
 
@@ -354,8 +385,14 @@ def test_data_that_changed_under_a_run_are_refused(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (60, 8, 8), dtype=np.uint8), np.repeat(np.arange(3), 20)
     np.savez(tmp_path / "d.npz", train_images=images, train_labels=labels)
-    data = {"data.name": "arrays", "data.path": str(tmp_path / "d.npz"), "data.validation_per_class": 0}
-    config = tiny("simclr").with_values(data | {"data.imbalance_ratio": 5, "batch_size": 10, "epochs": 2})
+    data = {
+        "data.name": "arrays",
+        "data.path": str(tmp_path / "d.npz"),
+        "data.validation_per_class": 0,
+    }
+    config = tiny("simclr").with_values(
+        data | {"data.imbalance_ratio": 5, "batch_size": 10, "epochs": 2}
+    )
     with pytest.raises(Preempted):
         pretrain(config, tmp_path / "x", progress=SignalAt(1))
     np.savez(tmp_path / "d.npz", train_images=images, train_labels=labels[::-1].copy())
@@ -366,7 +403,12 @@ def test_data_that_changed_under_a_run_are_refused(tmp_path: Path) -> None:
 def test_unlabelled_arrays_train_on_all_images(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "d.npz", images=rng.integers(0, 256, (40, 10, 8, 3), dtype=np.uint8))
-    values = {"data.name": "arrays", "data.path": str(tmp_path / "d.npz"), "batch_size": 20, "epochs": 1}
+    values = {
+        "data.name": "arrays",
+        "data.path": str(tmp_path / "d.npz"),
+        "batch_size": 20,
+        "epochs": 1,
+    }
     with pytest.raises(ConfigError, match=r"data\.subset=all"):
         pretrain(tiny("sdclr").with_values(values), tmp_path / "x")
     run = pretrain(tiny("sdclr").with_values(values | {"data.subset": "all"}), tmp_path / "x")
@@ -381,7 +423,9 @@ def test_unlabelled_arrays_train_on_all_images(tmp_path: Path) -> None:
         ("device=mps", "cpu or"),
     ],
 )
-def test_what_cannot_train_is_refused_before_anything_is_written(tmp_path: Path, override: str, words: str) -> None:
+def test_what_cannot_train_is_refused_before_anything_is_written(
+    tmp_path: Path, override: str, words: str
+) -> None:
     with pytest.raises(ConfigError, match=words):
         pretrain(tiny("sdclr", override), tmp_path / "x")
     assert not (tmp_path / "x").exists()
@@ -397,15 +441,21 @@ def losses(run: Run) -> list[float]:
 
 
 def test_the_automatic_layout_is_mixed_where_that_is_faster_and_an_explicit_one_is_kept() -> None:
-    config = recipe("digits_sdclr").with_overrides(["backbone.width=64", "backbone.name=resnet10", "views.size=32"])
+    config = recipe("digits_sdclr").with_overrides(
+        ["backbone.width=64", "backbone.name=resnet10", "views.size=32"]
+    )
     for layout, mixed in (("auto", True), ("channels_last", False)):
         one = OneTraining(config.with_values({"memory_format": layout, "device": "cpu"}))
-        convolutions = [name for name, p in one.method.named_parameters() if p.ndim == 4 and p.is_contiguous()]
+        convolutions = [
+            name for name, p in one.method.named_parameters() if p.ndim == 4 and p.is_contiguous()
+        ]
         assert any("layer4.0.conv1" in name for name in convolutions) == mixed
         assert not any("layer3.0.conv1" in name for name in convolutions)
 
 
-def test_a_run_of_a_version_without_compile_goes_on_bit_for_bit(tmp_path: Path, finished: Run) -> None:
+def test_a_run_of_a_version_without_compile_goes_on_bit_for_bit(
+    tmp_path: Path, finished: Run
+) -> None:
     with pytest.raises(Preempted):
         pretrain(tiny(), tmp_path / "x", progress=SignalAt(7))
     path = tmp_path / "x" / "config.yaml"
@@ -423,12 +473,17 @@ def first_step(config: PretrainConfig) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize(
-    "device", [pytest.param("cpu", marks=pytest.mark.slow), pytest.param("cuda", marks=pytest.mark.gpu)]
+    "device",
+    [pytest.param("cpu", marks=pytest.mark.slow), pytest.param("cuda", marks=pytest.mark.gpu)],
 )
 @pytest.mark.parametrize("method", ["simclr", "sdclr"])
 def test_one_compiled_step_equals_the_eager_step(method: str, device: str) -> None:
-    config = tiny(method, "precision=fp64", f"device={device}")  # fp64: in fp32 a unit at zero may flip
-    eager, compiled = (first_step(config.with_values({"compile": choice})) for choice in (False, True))
+    config = tiny(
+        method, "precision=fp64", f"device={device}"
+    )  # fp64: in fp32 a unit at zero may flip
+    eager, compiled = (
+        first_step(config.with_values({"compile": choice})) for choice in (False, True)
+    )
     assert len(eager) > 30
     for name, expected in eager.items():
         torch.testing.assert_close(compiled[name], expected, rtol=1e-9, atol=1e-9, msg=name)
@@ -437,13 +492,17 @@ def test_one_compiled_step_equals_the_eager_step(method: str, device: str) -> No
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def test_the_loss_of_a_bf16_step_stays_close_to_fp32(device: str) -> None:
     config = tiny("sdclr", f"device={device}", "backbone.width=16")
-    fp32, bf16 = (first_step(config.with_values({"precision": p}))["loss"] for p in ("fp32", "bf16"))
+    fp32, bf16 = (
+        first_step(config.with_values({"precision": p}))["loss"] for p in ("fp32", "bf16")
+    )
     torch.testing.assert_close(bf16, fp32, rtol=0.01, atol=0)
 
 
 @pytest.mark.slow
 def test_a_compiled_run_follows_the_eager_one_and_resumes_bit_for_bit(tmp_path: Path) -> None:
-    config = tiny("sdclr", "precision=fp64", "epochs=2", "batch_size=135", "compile=true")  # 3 steps an epoch
+    config = tiny(
+        "sdclr", "precision=fp64", "epochs=2", "batch_size=135", "compile=true"
+    )  # 3 steps an epoch
     eager = pretrain(config.with_values({"compile": False}), tmp_path / "eager")
     whole = pretrain(config, tmp_path / "whole")
     assert whole.read_json("environment.json")["compile"] is True
@@ -454,22 +513,39 @@ def test_a_compiled_run_follows_the_eager_one_and_resumes_bit_for_bit(tmp_path: 
 
 
 @pytest.mark.slow
-def test_a_run_whose_backward_pass_does_not_compile_is_the_uncompiled_run_and_says_so(tmp_path: Path) -> None:
+def test_a_run_whose_backward_pass_does_not_compile_is_the_uncompiled_run_and_says_so(
+    tmp_path: Path,
+) -> None:
     from no_backward_kernel import Double
 
     torch.manual_seed(0)
-    layers = [nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), Double(), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    layers = [
+        nn.Conv2d(3, 4, 3),
+        nn.BatchNorm2d(4),
+        Double(),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+    ]
     config = tiny().with_overrides(["backbone.name=custom", "epochs=2", "compile=true"])
-    with pytest.warns(UserWarning, match="method sdclr runs uncompiled, because .* no kernel for the backward") as seen:
+    with pytest.warns(
+        UserWarning, match="method sdclr runs uncompiled, because .* no kernel for the backward"
+    ) as seen:
         run = pretrain(config, tmp_path / "run", network=copy.deepcopy(nn.Sequential(*layers)))
     assert len([warning for warning in seen if "uncompiled" in str(warning.message)]) == 1
-    plain = pretrain(config.with_values({"compile": False}), tmp_path / "plain", network=nn.Sequential(*layers))
+    plain = pretrain(
+        config.with_values({"compile": False}), tmp_path / "plain", network=nn.Sequential(*layers)
+    )
     assert final_state(run) == final_state(plain)
     assert run.read_json("environment.json")["compile"] is False
 
 
-def test_cuda_graphs_are_refused_on_a_cpu_before_anything_is_read_or_written(tmp_path: Path) -> None:
-    config = tiny("sdclr", "device=cpu", "compile=cuda-graphs", "data.name=arrays", "data.path=absent.npz")
+def test_cuda_graphs_are_refused_on_a_cpu_before_anything_is_read_or_written(
+    tmp_path: Path,
+) -> None:
+    config = tiny(
+        "sdclr", "device=cpu", "compile=cuda-graphs", "data.name=arrays", "data.path=absent.npz"
+    )
     with pytest.raises(ConfigError, match="compile=cuda-graphs needs a CUDA device"):
         pretrain(config, tmp_path / "run")
     assert not list(tmp_path.iterdir())
@@ -491,7 +567,10 @@ def test_a_run_with_cuda_graphs_follows_the_run_without(
     from torch._dynamo.utils import counters
 
     config = tiny(method, "device=cuda", f"precision={precision}", "epochs=4", "batch_size=135")
-    runs = [pretrain(config.with_values({"compile": how}), tmp_path / str(how)) for how in (other, "cuda-graphs")]
+    runs = [
+        pretrain(config.with_values({"compile": how}), tmp_path / str(how))
+        for how in (other, "cuda-graphs")
+    ]
     assert runs[1].read_json("environment.json")["compile"] == "cuda-graphs", "nothing fell back"
     assert not counters["inductor"]["cudagraph_skips"], "nor was anything left uncaptured"
     np.testing.assert_allclose(losses(runs[1]), losses(runs[0]), rtol=rtol)
@@ -500,7 +579,9 @@ def test_a_run_with_cuda_graphs_follows_the_run_without(
         assert without is not None
         assert graphs is not None
         for name, expected in without.tensors.items():  # weights, statistics, masks, momentum
-            torch.testing.assert_close(graphs.tensors[name], expected, rtol=1e-6, atol=1e-7, msg=name)
+            torch.testing.assert_close(
+                graphs.tensors[name], expected, rtol=1e-6, atol=1e-7, msg=name
+            )
 
 
 @pytest.mark.gpu
@@ -521,8 +602,12 @@ def test_a_loss_that_is_not_finite_moves_no_weight_on_cuda(compiling: str) -> No
 @pytest.mark.gpu
 @pytest.mark.parametrize("compiling", ["false", "true", "cuda-graphs"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_the_host_never_waits_for_the_device_inside_an_epoch(compiling: str, precision: str) -> None:
-    one = OneTraining(tiny("sdclr", "device=cuda", f"precision={precision}", f"compile={compiling}"))
+def test_the_host_never_waits_for_the_device_inside_an_epoch(
+    compiling: str, precision: str
+) -> None:
+    one = OneTraining(
+        tiny("sdclr", "device=cuda", f"precision={precision}", f"compile={compiling}")
+    )
     for epoch in (0, 1):  # compiles, then records, also for the short last batch
         for views in one.views(epoch):
             one.step(views)
@@ -546,12 +631,24 @@ def test_training_on_cuda_follows_the_cpu_and_resumes(tmp_path: Path) -> None:
     np.testing.assert_allclose(losses(run), losses(cpu), rtol=0.02)
 
 
-@pytest.mark.parametrize("override", ["method.norms=shared", "method.norms=own_all", "method.random_share=0.3"])
-@pytest.mark.parametrize("backbone", [{"name": "resnet10", "width": 4}, {"name": "timm:vit_tiny_patch16_224"}])
-def test_every_kind_of_competitor_is_saved_and_resumed(tmp_path: Path, override: str, backbone: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "override", ["method.norms=shared", "method.norms=own_all", "method.random_share=0.3"]
+)
+@pytest.mark.parametrize(
+    "backbone", [{"name": "resnet10", "width": 4}, {"name": "timm:vit_tiny_patch16_224"}]
+)
+def test_every_kind_of_competitor_is_saved_and_resumed(
+    tmp_path: Path, override: str, backbone: dict[str, Any]
+) -> None:
     if "vit" in backbone["name"]:
         backbone = backbone | {"options": {"img_size": 32, "depth": 1}}
-    values = {"backbone": backbone, "views.size": 32, "batch_size": 203, "method.prunable": "conv+linear", "epochs": 2}
+    values = {
+        "backbone": backbone,
+        "views.size": 32,
+        "batch_size": 203,
+        "method.prunable": "conv+linear",
+        "epochs": 2,
+    }
     config = recipe("digits_sdclr").with_values(values).with_overrides([override])
     whole = pretrain(config, tmp_path / "whole")
     with pytest.raises(Preempted):
@@ -595,11 +692,21 @@ def test_other_pixels_under_the_same_labels_are_noticed(tmp_path: Path) -> None:
     labels = np.repeat(np.arange(3), 20)
 
     def save() -> None:
-        np.savez(tmp_path / "d.npz", train_images=rng.integers(0, 256, (60, 8, 8), dtype=np.uint8), train_labels=labels)
+        np.savez(
+            tmp_path / "d.npz",
+            train_images=rng.integers(0, 256, (60, 8, 8), dtype=np.uint8),
+            train_labels=labels,
+        )
 
     save()
-    data = {"data.name": "arrays", "data.path": str(tmp_path / "d.npz"), "data.validation_per_class": 0}
-    config = tiny("simclr").with_values(data | {"data.imbalance_ratio": 5, "batch_size": 10, "epochs": 2})
+    data = {
+        "data.name": "arrays",
+        "data.path": str(tmp_path / "d.npz"),
+        "data.validation_per_class": 0,
+    }
+    config = tiny("simclr").with_values(
+        data | {"data.imbalance_ratio": 5, "batch_size": 10, "epochs": 2}
+    )
     with pytest.raises(Preempted):
         pretrain(config, tmp_path / "x", progress=SignalAt(1))
     save()
@@ -638,7 +745,9 @@ def test_weights_are_loaded_again_when_the_run_was_killed_before_its_first_check
     assert final_state(resume(tmp_path / "cut")) == final_state(whole)
 
 
-def test_the_first_checkpoint_is_of_step_0_and_was_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_checkpoint_is_of_step_0_and_was_read_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(Preempted):
         pretrain(tiny("sdclr", "checkpoint_every_epochs=3"), tmp_path / "x", progress=SignalAt(2))
     assert Run(tmp_path / "x").checkpoints.steps() == [2, 0]
@@ -649,8 +758,12 @@ def test_the_first_checkpoint_is_of_step_0_and_was_read_back(tmp_path: Path, mon
     assert not Run(tmp_path / "y").metrics_path.exists(), "no step was taken"
 
 
-def test_checkpoints_come_by_the_clock_too_and_change_nothing(tmp_path: Path, finished: Run) -> None:
-    run = pretrain(tiny("sdclr", "checkpoint_every_minutes=1e-9", "checkpoint_every_epochs=3"), tmp_path / "x")
+def test_checkpoints_come_by_the_clock_too_and_change_nothing(
+    tmp_path: Path, finished: Run
+) -> None:
+    run = pretrain(
+        tiny("sdclr", "checkpoint_every_minutes=1e-9", "checkpoint_every_epochs=3"), tmp_path / "x"
+    )
     assert run.checkpoints.steps() == [15, 14], "after every step, the newest two kept"
     assert final_state(run) == final_state(finished)
 
@@ -661,11 +774,15 @@ def test_a_run_whose_checkpoints_are_gone_is_not_started_afresh_in_silence(tmp_p
     for path in (tmp_path / "x" / "checkpoints").iterdir():
         path.unlink()
     for _ in range(2):  # and it stays refused
-        with pytest.raises(CheckpointError, match="had a checkpoint of step 7, and now it has none"):
+        with pytest.raises(
+            CheckpointError, match="had a checkpoint of step 7, and now it has none"
+        ):
             resume(tmp_path / "x")
 
 
-def test_a_run_that_lost_its_checkpoints_and_its_status_does_not_begin_again_in_silence(tmp_path: Path) -> None:
+def test_a_run_that_lost_its_checkpoints_and_its_status_does_not_begin_again_in_silence(
+    tmp_path: Path,
+) -> None:
     with pytest.raises(Preempted):
         pretrain(tiny("simclr"), tmp_path / "x", progress=SignalAt(12))
     for path in (tmp_path / "x" / "checkpoints").iterdir():
@@ -673,7 +790,9 @@ def test_a_run_that_lost_its_checkpoints_and_its_status_does_not_begin_again_in_
     lines = (tmp_path / "x" / "metrics.jsonl").read_text()
     assert lines
     (tmp_path / "x" / "status.json").write_text("{")
-    with pytest.raises(CheckpointError, match=r"has no checkpoint, and may have had one: .*status\.json is damaged"):
+    with pytest.raises(
+        CheckpointError, match=r"has no checkpoint, and may have had one: .*status\.json is damaged"
+    ):
         resume(tmp_path / "x")
     assert (tmp_path / "x" / "metrics.jsonl").read_text() == lines
     (tmp_path / "x" / "status.json").unlink()  # as a version without one left it
@@ -689,13 +808,17 @@ def test_a_run_without_momentum_is_resumed_as_well(tmp_path: Path) -> None:
     assert final_state(resume(tmp_path / "cut")) == final_state(whole)
 
 
-def test_a_run_of_a_version_without_step_0_and_status_is_resumed(tmp_path: Path, finished: Run) -> None:
+def test_a_run_of_a_version_without_step_0_and_status_is_resumed(
+    tmp_path: Path, finished: Run
+) -> None:
     """Such a folder has no status.json, and neither its config nor its checkpoint knows checkpoint_every_minutes."""
     with pytest.raises(Preempted):
         pretrain(tiny(), tmp_path / "x", progress=SignalAt(7))
     run = Run(tmp_path / "x")
     (run.folder / "status.json").unlink()
-    run.config_path.write_text(re.sub("checkpoint_every_minutes: .*\n", "", run.config_path.read_text()))
+    run.config_path.write_text(
+        re.sub("checkpoint_every_minutes: .*\n", "", run.config_path.read_text())
+    )
     for path in run.checkpoints.folder.iterdir():
         tensors, facts = read_tensors(path)
         path.unlink()
@@ -726,7 +849,12 @@ def test_a_loss_that_is_not_finite_never_reaches_the_weights(optimizer: str, bad
     assert all(torch.equal(before[name], after[name]) for name in before)
     indices = ", ".join(map(str, batches[bad_step - 1].index[:16].tolist()))
     rate = f"learning rate {one.training.learning_rate(bad_step):.3g}"
-    for words in (f"step {bad_step} ", rate, f"Its 100 images: {indices}", "optimizer.learning_rate"):
+    for words in (
+        f"step {bad_step} ",
+        rate,
+        f"Its 100 images: {indices}",
+        "optimizer.learning_rate",
+    ):
         assert words in str(error.value)
     assert error.value.exit_code == 79
 
@@ -736,7 +864,9 @@ def test_nothing_is_saved_before_the_answer_of_the_last_step_was_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
     forward, steps = SimCLR.forward, iter(range(1, 100))
-    monkeypatch.setattr(SimCLR, "forward", lambda *args: forward(*args) * (torch.nan if next(steps) == step else 1))
+    monkeypatch.setattr(
+        SimCLR, "forward", lambda *args: forward(*args) * (torch.nan if next(steps) == step else 1)
+    )
     with pytest.raises(NonFiniteError, match=f"loss of step {step} "):
         pretrain(tiny("simclr"), tmp_path / "x", progress=SignalAt(step))
     assert Run(tmp_path / "x").checkpoints.steps() == [0]
@@ -756,7 +886,9 @@ def test_weights_that_are_not_finite_are_never_saved_though_the_loss_was(tmp_pat
 
 def test_a_loss_that_is_not_finite_names_the_files_of_its_images(tmp_path: Path) -> None:
     for number in range(4):
-        Image.fromarray(np.full((12, 12, 3), 50 * number, np.uint8)).save(tmp_path / f"{number}.png")
+        Image.fromarray(np.full((12, 12, 3), 50 * number, np.uint8)).save(
+            tmp_path / f"{number}.png"
+        )
     data = {"name": "images", "path": str(tmp_path), "subset": "all"}
     one = OneTraining(tiny("simclr").with_values({"data": data, "batch_size": 2, "epochs": 2}))
     first = next(iter(one.views(0)))

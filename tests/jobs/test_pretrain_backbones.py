@@ -24,7 +24,13 @@ IMAGENET_MEAN = [0.485, 0.456, 0.406]
 
 
 def tiny(*overrides: str) -> PretrainConfig:
-    few = ["views.size=8", "batch_size=135", "epochs=2", "checkpoint_every_epochs=1", "backbone.width=2"]
+    few = [
+        "views.size=8",
+        "batch_size=135",
+        "epochs=2",
+        "checkpoint_every_epochs=1",
+        "backbone.width=2",
+    ]
     return recipe("digits_sdclr").with_overrides(few).with_overrides(overrides)
 
 
@@ -44,7 +50,9 @@ class Printed(NoProgress):
         return "\n".join(self.lines)
 
 
-def interrupted(monkeypatch: pytest.MonkeyPatch, config: PretrainConfig, out: Path, at: int, **more: Any) -> None:
+def interrupted(
+    monkeypatch: pytest.MonkeyPatch, config: PretrainConfig, out: Path, at: int, **more: Any
+) -> None:
     """Begin a run and end it, as Ctrl-C does, before step ``at``."""
     with monkeypatch.context() as patch:
         patch_steps(patch, interrupting(at))
@@ -70,7 +78,9 @@ def mean_of(source: Path) -> list[float]:
     return load_backbone(source).mean.flatten().tolist()
 
 
-def test_weights_bring_their_input_normalisation_and_the_run_says_so(grey_weights: Path, tmp_path: Path) -> None:
+def test_weights_bring_their_input_normalisation_and_the_run_says_so(
+    grey_weights: Path, tmp_path: Path
+) -> None:
     shown = Printed()
     run = pretrain(tiny(f"weights={grey_weights}", "epochs=1"), tmp_path / "run", progress=shown)
     assert mean_of(run.folder) == [0.5, 0.5, 0.5]
@@ -108,14 +118,20 @@ def test_a_run_of_an_earlier_version_goes_on_with_imagenets_normalisation(
     seen = run.read_json("environment.json")
     del seen["resolved"]  # that version took ImageNet's, and did not write this
     run.write_json("environment.json", seen)
-    torch.testing.assert_close(torch.tensor(mean_of(resume(run.folder).folder)), torch.tensor(IMAGENET_MEAN))
+    torch.testing.assert_close(
+        torch.tensor(mean_of(resume(run.folder).folder)), torch.tensor(IMAGENET_MEAN)
+    )
 
 
 def test_options_that_leave_no_trace_in_the_weights_are_a_warning(tmp_path: Path) -> None:
     leaky = BackboneConfig(name="timm:test_resnet", options={"act_layer": "leaky_relu"})
     save_backbone(tmp_path / "leaky.safetensors", build_backbone(leaky), leaky.to_dict(), {})
-    config = tiny("backbone.name=timm:test_resnet", f"weights={tmp_path / 'leaky.safetensors'}", "epochs=1")
-    with pytest.warns(UserWarning, match=r"trained with backbone\.options=\{'act_layer': 'leaky_relu'\}"):
+    config = tiny(
+        "backbone.name=timm:test_resnet", f"weights={tmp_path / 'leaky.safetensors'}", "epochs=1"
+    )
+    with pytest.warns(
+        UserWarning, match=r"trained with backbone\.options=\{'act_layer': 'leaky_relu'\}"
+    ):
         pretrain(config, tmp_path / "run")
 
 
@@ -128,7 +144,9 @@ def test_a_vit_gets_its_image_size_from_the_views_and_loads_back(
     whole = pretrain(config, tmp_path / "whole", progress=shown)
     assert "is built for views of 32 px (img_size=32)" in shown.text
     assert read_backbone(whole.folder).described.architecture.options["img_size"] == 32
-    assert whole.settings()["backbone"]["options"] == {"depth": 1, "embed_dim": 12}, "the config stays the user's"
+    assert whole.settings()["backbone"]["options"] == {"depth": 1, "embed_dim": 12}, (
+        "the config stays the user's"
+    )
     loaded = load_backbone(whole.folder)
     assert loaded(torch.rand(2, 3, 32, 32)).shape == (2, 12)
     assert (loaded.image_size, loaded.feature_dim) == (32, 12)
@@ -139,7 +157,9 @@ def test_a_vit_gets_its_image_size_from_the_views_and_loads_back(
         pretrain(other, tmp_path / "other")
 
 
-def test_what_auto_prunes_is_said_recorded_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_auto_prunes_is_said_recorded_and_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shown = Printed()
     config = tiny(*VIT, "method.prunable=auto")
     interrupted(monkeypatch, config, tmp_path / "run", at=3, progress=shown)
@@ -164,7 +184,9 @@ def test_a_small_share_is_a_warning(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match=r"only \d+\.\d% of the network's weights are prunable"):
         pretrain(tiny(*VIT, "epochs=1"), tmp_path / "run")
     third = 'backbone.options={"depth": 1, "embed_dim": 96}'
-    with pytest.warns(UserWarning, match=r"only 3\d\.\d% of the backbone's weights can be pruned.*prunable=auto"):
+    with pytest.warns(
+        UserWarning, match=r"only 3\d\.\d% of the backbone's weights can be pruned.*prunable=auto"
+    ):
         pretrain(tiny(*DEIT, third, "epochs=1"), tmp_path / "third")
 
 
@@ -186,11 +208,15 @@ def test_a_network_that_would_not_load_back_is_an_error_before_anything_is_writt
     config = tiny("backbone.name=timm:test_resnet")
 
     def refuse(*_: object) -> nn.Module:
-        raise backbone_files.CheckpointError("its file does not describe its network: no such module.")
+        raise backbone_files.CheckpointError(
+            "its file does not describe its network: no such module."
+        )
 
     with monkeypatch.context() as patch:
         patch.setattr(backbone_files, "_network_of", refuse)
-        with pytest.raises(ConfigError, match=r"timm:test_resnet.*could not be loaded again.*backbone\.name"):
+        with pytest.raises(
+            ConfigError, match=r"timm:test_resnet.*could not be loaded again.*backbone\.name"
+        ):
             pretrain(config, tmp_path / "run")
     monkeypatch.setattr("sdclr.backbones.build.timm_network", lambda *_: DrawsItsMask())
     with pytest.raises(ConfigError, match="other features after it was saved"):
@@ -198,14 +224,18 @@ def test_a_network_that_would_not_load_back_is_an_error_before_anything_is_writt
     assert not (tmp_path / "run").exists()
 
 
-def test_trying_the_way_back_changes_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trying_the_way_back_changes_no_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = tiny("backbone.name=timm:test_resnet", "epochs=1")
     tried = pretrain(config, tmp_path / "tried")
     monkeypatch.setattr(build, "require_loadable", lambda *_: None)
     assert same_backbones(tried, pretrain(config, tmp_path / "untried"))
 
 
-def test_a_network_that_normalises_itself_is_trained_and_loaded_without_a_second_time(tmp_path: Path) -> None:
+def test_a_network_that_normalises_itself_is_trained_and_loaded_without_a_second_time(
+    tmp_path: Path,
+) -> None:
     seen: list[Tensor] = []
 
     class Seen(nn.Module):

@@ -14,13 +14,19 @@ from sdclr.recipes import RECIPES
 @pytest.mark.parametrize("name", ["timm:test_resnet", "torchvision:resnet18", "custom"])
 def test_every_recipe_takes_another_network_without_the_settings_of_its_own(name: str) -> None:
     for one in RECIPES:
-        assert recipe(one).with_overrides([f"backbone.name={name}"]).backbone == BackboneConfig(name=name)
+        assert recipe(one).with_overrides([f"backbone.name={name}"]).backbone == BackboneConfig(
+            name=name
+        )
 
 
 @pytest.mark.parametrize("name", ["timm:test_resnet", "torchvision:resnet18", "custom"])
-@pytest.mark.parametrize("setting", ["backbone.width=64", "backbone.width=8", "backbone.stem=small"])
+@pytest.mark.parametrize(
+    "setting", ["backbone.width=64", "backbone.width=8", "backbone.stem=small"]
+)
 def test_a_setting_that_was_given_and_does_not_apply_is_an_error(name: str, setting: str) -> None:
-    with pytest.raises(ConfigError, match=rf"{setting.partition('=')[0]} applies to our ResNets only.*{name}"):
+    with pytest.raises(
+        ConfigError, match=rf"{setting.partition('=')[0]} applies to our ResNets only.*{name}"
+    ):
         recipe("digits_sdclr").with_overrides([setting, f"backbone.name={name}"])
     other = recipe("digits_sdclr").with_overrides([f"backbone.name={name}"])
     with pytest.raises(ConfigError, match="applies to our ResNets only"):
@@ -28,9 +34,13 @@ def test_a_setting_that_was_given_and_does_not_apply_is_an_error(name: str, sett
 
 
 def test_options_of_a_network_do_not_follow_to_ours() -> None:
-    vit = recipe("digits_sdclr").with_values({"backbone.name": "timm:test_vit", "backbone.options": {"depth": 1}})
+    vit = recipe("digits_sdclr").with_values(
+        {"backbone.name": "timm:test_vit", "backbone.options": {"depth": 1}}
+    )
     assert vit.with_values({"epochs": 1}).backbone == vit.backbone
-    assert vit.with_values({"backbone.name": "resnet18"}).backbone == BackboneConfig(name="resnet18")
+    assert vit.with_values({"backbone.name": "resnet18"}).backbone == BackboneConfig(
+        name="resnet18"
+    )
     with pytest.raises(ConfigError, match=r"backbone\.options applies to"):
         vit.with_values({"backbone.name": "resnet18", "backbone.options": {"depth": 1}})
 

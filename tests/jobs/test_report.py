@@ -31,7 +31,13 @@ CONFIG: dict[str, Any] = {
     "activation_checkpointing": False,
     "weights": None,
     "checkpoint_every_epochs": 1,
-    "data": {"name": "digits", "path": None, "split": 1, "subset": "long_tail", "imbalance_ratio": 20},
+    "data": {
+        "name": "digits",
+        "path": None,
+        "split": 1,
+        "subset": "long_tail",
+        "imbalance_ratio": 20,
+    },
     "backbone": {"name": "resnet10", "width": 0.5, "stem": "small"},
     "method": {"name": "simclr", "temperature": 0.2, "projector_layers": 2, "projection_dim": 128},
     "optimizer": {"name": "sgd", "learning_rate": 0.5, "momentum": 0.9},
@@ -58,9 +64,15 @@ def write_run(
     names = [f"class {index}" for index in range(10)]
     identity = {"number": split, "fingerprint": f"{split:02d}" * 16, "name": f"split {split}"}
     images = {
-        subset: counts.tolist() for subset in ("long_tail", "balanced", "few_shot", "train", "validation", "test")
+        subset: counts.tolist()
+        for subset in ("long_tail", "balanced", "few_shot", "train", "validation", "test")
     }
-    probe = {"per_class_accuracy": per_class.tolist(), "num_test": [30] * 10, "seconds": 1.5, "detail": "C = 1"}
+    probe = {
+        "per_class_accuracy": per_class.tolist(),
+        "num_test": [30] * 10,
+        "seconds": 1.5,
+        "detail": "C = 1",
+    }
     evaluation = {
         "protocol": protocol,
         "dataset": "digits",
@@ -73,17 +85,38 @@ def write_run(
     }
     extra = {"mask_churn": 0.1, "sparsity": 0.9} if config["method"]["name"] == "sdclr" else {}
     metrics = [
-        {"epoch": e, "step": 9 * e, "loss": 5 / e, "learning_rate": 0.1, "views_per_second": 100.0 * e, "seconds": 1.0}
+        {
+            "epoch": e,
+            "step": 9 * e,
+            "loss": 5 / e,
+            "learning_rate": 0.1,
+            "views_per_second": 100.0 * e,
+            "seconds": 1.0,
+        }
         for e in (1, 2, 3)
     ]
-    environment = {"sdclr": "0.1.0", "torch": "2.12", "torchvision": "0.27", "python": "3.11", "numpy": "2.3"}
-    environment |= {"device": "CPU: test, 2 threads", "command": f"sdclr pretrain digits seed={seed}", "commit": None}
+    environment = {
+        "sdclr": "0.1.0",
+        "torch": "2.12",
+        "torchvision": "0.27",
+        "python": "3.11",
+        "numpy": "2.3",
+    }
+    environment |= {
+        "device": "CPU: test, 2 threads",
+        "command": f"sdclr pretrain digits seed={seed}",
+        "commit": None,
+    }
     (folder / "evaluation").mkdir(parents=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     (folder / "metrics.jsonl").write_text("".join(json.dumps(m | extra) + "\n" for m in metrics))
     split_file = identity | {"dataset": "digits", "seed": None, "source": "generated"}
-    (folder / "split.json").write_text(json.dumps(split_file | {"class_names": names, "counts": images}))
-    (folder / "environment.json").write_text(json.dumps(environment | {"created": "2030-01-01T00:00:00"}))
+    (folder / "split.json").write_text(
+        json.dumps(split_file | {"class_names": names, "counts": images})
+    )
+    (folder / "environment.json").write_text(
+        json.dumps(environment | {"created": "2030-01-01T00:00:00"})
+    )
     (folder / f"evaluation/{protocol}.json").write_text(json.dumps(evaluation))
     return folder
 
@@ -120,7 +153,9 @@ def test_rows_hold_mean_and_std_over_splits(two_arms: list[Path]) -> None:
     assert report.rows[0].values["group_std"].mean == pytest.approx(np.std(groups))
 
 
-def test_comparisons_pair_the_splits_and_take_the_first_arm_as_baseline(two_arms: list[Path]) -> None:
+def test_comparisons_pair_the_splits_and_take_the_first_arm_as_baseline(
+    two_arms: list[Path],
+) -> None:
     comparisons = [c for c in build_report(two_arms).comparisons if c.probe == "linear"]
     assert [(c.measure, c.baseline, c.arm, c.n) for c in comparisons] == [
         (measure, "SimCLR", "SDCLR", 3) for measure in ("all", "few", "group_std")
@@ -131,7 +166,10 @@ def test_comparisons_pair_the_splits_and_take_the_first_arm_as_baseline(two_arms
 
 def test_seeds_of_one_split_are_averaged_before_the_splits(tmp_path: Path) -> None:
     accuracies = [(1, 1, 0.2), (1, 2, 0.4), (1, 3, 0.6), (2, 1, 0.8)]
-    runs = [write_run(tmp_path / f"{split}-{seed}", split, seed, accuracy=a) for split, seed, a in accuracies]
+    runs = [
+        write_run(tmp_path / f"{split}-{seed}", split, seed, accuracy=a)
+        for split, seed, a in accuracies
+    ]
     row = build_report(runs).rows[0]
     assert row.n == 2
     assert row.values["all"].mean == pytest.approx((0.4 + 0.8) / 2)
@@ -142,8 +180,12 @@ def test_bars_follow_the_rank_and_not_the_class(two_arms: list[Path]) -> None:
     bars = build_report(two_arms).bars[0]
     assert list(bars.counts) == COUNTS.tolist()
     assert list(bars.groups) == ["many"] * 4 + ["medium"] * 3 + ["few"] * 3
-    np.testing.assert_allclose([rank.mean for rank in bars.arms[0].ranks], np.linspace(0.9, 0.3, 10) + 0.02)
-    np.testing.assert_allclose([rank.std for rank in bars.arms[0].ranks], np.std([0.01, 0.02, 0.03]))
+    np.testing.assert_allclose(
+        [rank.mean for rank in bars.arms[0].ranks], np.linspace(0.9, 0.3, 10) + 0.02
+    )
+    np.testing.assert_allclose(
+        [rank.std for rank in bars.arms[0].ranks], np.std([0.01, 0.02, 0.03])
+    )
 
 
 def test_arms_of_one_method_are_named_by_what_differs(tmp_path: Path) -> None:
@@ -158,18 +200,25 @@ def test_arms_of_one_method_are_named_by_what_differs(tmp_path: Path) -> None:
     assert facts["prune ratio"].values == ["0.9", "0.5", "-"]
     assert facts["batch size"].differs
     assert not facts["backbone"].differs
-    assert [fact.name for fact in report.facts if fact.name == "method.random_share"], "other differences are listed"
+    assert [fact.name for fact in report.facts if fact.name == "method.random_share"], (
+        "other differences are listed"
+    )
 
 
 def test_device_paths_and_unset_fields_do_not_split_an_arm(tmp_path: Path) -> None:
     other = CONFIG["data"] | {"path": "/elsewhere"}
-    runs = [write_run(tmp_path / "a", 1), write_run(tmp_path / "b", 2, device="cuda", data=other, new_field=None)]
+    runs = [
+        write_run(tmp_path / "a", 1),
+        write_run(tmp_path / "b", 2, device="cuda", data=other, new_field=None),
+    ]
     assert build_report(runs).arms == ["SimCLR"]
 
 
 def test_the_same_split_and_seed_twice_is_refused(tmp_path: Path) -> None:
     runs = [write_run(tmp_path / "a"), write_run(tmp_path / "b")]
-    with pytest.raises(ConfigError, match=r"a and .*b are the same thing twice: .* split 1 and seed 1"):
+    with pytest.raises(
+        ConfigError, match=r"a and .*b are the same thing twice: .* split 1 and seed 1"
+    ):
         build_report(runs)
     with pytest.raises(ConfigError, match="same thing twice"):
         build_report([runs[0], runs[0]])
@@ -204,7 +253,9 @@ def test_numbers_that_are_not_comparable_are_refused(tmp_path: Path) -> None:
     file = b / "evaluation/cached.json"
     edit(file, split={"number": 1, "fingerprint": "ff" * 16, "name": "other"})
     edit(b / "split.json", fingerprint="ff" * 16)
-    with pytest.raises(ConfigError, match=r"split 1, but their images differ .*010101010101 and ffffffffffff"):
+    with pytest.raises(
+        ConfigError, match=r"split 1, but their images differ .*010101010101 and ffffffffffff"
+    ):
         build_report([a, b])
     edit(file, dataset="cifar10")
     with pytest.raises(ConfigError, match=r"different data sets, 'digits' and 'cifar10'"):
@@ -221,7 +272,11 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
 def test_damaged_lines_of_the_metrics_are_named_and_left_out(tmp_path: Path) -> None:
     run = write_run(tmp_path / "a")
     with (run / "metrics.jsonl").open("a") as file:
-        file.write('{"epoch": 4, "lo\n{"epoch": 5, "loss": 1e400}\n{"epoch": 6, "loss": "low"}\n[' + "[" * 9_000 + "\n")
+        file.write(
+            '{"epoch": 4, "lo\n{"epoch": 5, "loss": 1e400}\n{"epoch": 6, "loss": "low"}\n['
+            + "[" * 9_000
+            + "\n"
+        )
         file.write('{"epoch": 7, "loss": 0.5}\n')
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
@@ -252,7 +307,10 @@ def test_a_probe_that_only_some_arms_have_is_shown_for_those(two_arms: list[Path
 def test_an_empty_group_of_classes_leaves_no_comparison(tmp_path: Path) -> None:
     runs = []
     for split in (1, 2):
-        runs += [write_run(tmp_path / f"a{split}", split), write_run(tmp_path / f"b{split}", split, method=SDCLR)]
+        runs += [
+            write_run(tmp_path / f"a{split}", split),
+            write_run(tmp_path / f"b{split}", split, method=SDCLR),
+        ]
     for run in runs:
         counts = json.loads((run / "evaluation/cached.json").read_text())["train_counts"]
         more = [20 + n for n in counts]
@@ -263,15 +321,21 @@ def test_an_empty_group_of_classes_leaves_no_comparison(tmp_path: Path) -> None:
     assert {c.measure for c in report.comparisons} == {"all", "group_std"}
 
 
-def test_html_goes_into_the_run_or_the_folder_of_the_runs(two_arms: list[Path], tmp_path: Path) -> None:
+def test_html_goes_into_the_run_or_the_folder_of_the_runs(
+    two_arms: list[Path], tmp_path: Path
+) -> None:
     quiet = Console(file=io.StringIO())
     write_report(two_arms, {"html"}, console=quiet)
-    assert "SimCLR against SDCLR on digits" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "SimCLR against SDCLR on digits" in (tmp_path / "report.html").read_text(
+        encoding="utf-8"
+    )
     write_report(two_arms[:1], {"html"}, console=quiet)
     assert (two_arms[0] / "report.html").is_file()
 
 
-def test_out_names_one_file_or_lends_its_name_to_several(two_arms: list[Path], tmp_path: Path) -> None:
+def test_out_names_one_file_or_lends_its_name_to_several(
+    two_arms: list[Path], tmp_path: Path
+) -> None:
     quiet = Console(file=io.StringIO())
     write_report(two_arms, {"csv"}, out=tmp_path / "deep/table.txt", console=quiet)
     assert len(list(csv.DictReader((tmp_path / "deep/table.txt").read_text().splitlines()))) == 4
@@ -297,11 +361,19 @@ def test_a_format_or_place_that_cannot_be_is_refused(tmp_path: Path) -> None:
         write_report([run], {"csv"}, out=run / "config.yaml/x.csv")
 
 
-def test_the_share_of_weights_that_the_competitor_can_be_pruned_of_is_stated(two_arms: list[Path]) -> None:
-    assert "prunable backbone weights" not in [fact.name for fact in build_report(two_arms).facts], "older runs"
+def test_the_share_of_weights_that_the_competitor_can_be_pruned_of_is_stated(
+    two_arms: list[Path],
+) -> None:
+    assert "prunable backbone weights" not in [
+        fact.name for fact in build_report(two_arms).facts
+    ], "older runs"
     resolved = {"backbone_options": {}, "normalisation": {"mean": [0.5] * 3, "std": [0.5] * 3}}
     for run in two_arms:
-        sdclr = {"prunable": "conv+linear", "prunable_share": 0.9934} if run.name.startswith("sdclr") else {}
+        sdclr = (
+            {"prunable": "conv+linear", "prunable_share": 0.9934}
+            if run.name.startswith("sdclr")
+            else {}
+        )
         edit(run / "environment.json", resolved=resolved | sdclr)
     facts = {fact.name: fact.values for fact in build_report(two_arms).facts}
     assert facts["prunable backbone weights"] == ["-", "99.3% (conv+linear)"]
@@ -310,7 +382,9 @@ def test_the_share_of_weights_that_the_competitor_can_be_pruned_of_is_stated(two
         assert build_report(two_arms).rows, "numbers do not depend on it"
 
 
-def test_a_curve_is_one_row(two_arms: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_curve_is_one_row(
+    two_arms: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(report_data, "CURVES", dict(report_data.CURVES))
     monkeypatch.setattr(standard, "CURVES", report_data.CURVES)
     register_curve("seconds", "Time of an epoch", ylabel="Seconds", caption="With its checkpoint.")
@@ -319,7 +393,9 @@ def test_a_curve_is_one_row(two_arms: list[Path], tmp_path: Path, monkeypatch: p
     assert [[arm.arm for arm in curves.arms] for curves in report.curves] == [
         ["SimCLR", "SDCLR"], ["SDCLR"], ["SimCLR", "SDCLR"],
     ]  # fmt: skip
-    write_report(two_arms, {"html"}, out=tmp_path / "page.html", console=Console(file=io.StringIO()))
+    write_report(
+        two_arms, {"html"}, out=tmp_path / "page.html", console=Console(file=io.StringIO())
+    )
     page = (tmp_path / "page.html").read_text()
     assert "Time of an epoch" in page
     assert "With its checkpoint. Thin lines are runs" in page
@@ -333,7 +409,9 @@ def test_a_probe_that_is_in_no_table_of_ours_is_in_the_report(two_arms: list[Pat
         probes = json.loads(file.read_text())["probes"]
         edit(file, probes={"mine": probes["knn"] | {"display_name": "My \x1b[2J probe"}} | probes)
     report = build_report(two_arms)
-    assert list(report.probes.items())[-1] == ("mine", "My \\x1b[2J probe"), "after ours, as it is and harmless"
+    assert list(report.probes.items())[-1] == ("mine", "My \\x1b[2J probe"), (
+        "after ours, as it is and harmless"
+    )
     assert {row.probe for row in report.rows} == {"linear", "knn", "mine"}
     assert {c.probe for c in report.comparisons} == {"linear", "knn", "mine"}
     assert [bars.probe for bars in report.bars] == ["linear", "knn", "mine"]
@@ -343,4 +421,7 @@ def test_a_network_without_a_width_has_none_in_a_report(tmp_path: Path) -> None:
     stock = {"name": "timm:vit_tiny_patch16_224", "width": 64, "stem": "small"}
     report = build_report([write_run(tmp_path / "a", backbone=stock, epochs=1)])
     assert {fact.name: fact.values for fact in report.facts}["width"] == ["-"]
-    assert "timm:vit_tiny_patch16_224 pre-trained without labels for 1 epoch on digits" in report.description
+    assert (
+        "timm:vit_tiny_patch16_224 pre-trained without labels for 1 epoch on digits"
+        in report.description
+    )

@@ -96,7 +96,9 @@ def test_the_loop_goes_on_while_the_disk_is_busy_and_its_weights_may_change(
 
 
 @pytest.mark.usefixtures("writing_thread")
-def test_a_slow_disk_never_has_two_writes_at_a_time(disk: WatchedDisk, folder: CheckpointFolder) -> None:
+def test_a_slow_disk_never_has_two_writes_at_a_time(
+    disk: WatchedDisk, folder: CheckpointFolder
+) -> None:
     disk.seconds = 0.02
     with Saver(CPU) as saver:
         for step in range(1, 8):
@@ -130,7 +132,9 @@ def test_what_the_disk_refuses_is_raised_once_at_the_next_occasion(
     disk.error = OSError(errno.ENOSPC, "No space left on device")
     with Saver(CPU) as saver:
         saver.save(folder, moment(1))
-        with pytest.raises(StorageError, match=r"cannot be written: No space left on device\. Free space"):
+        with pytest.raises(
+            StorageError, match=r"cannot be written: No space left on device\. Free space"
+        ):
             OCCASIONS[occasion](saver, folder)
         saver.check()
         saver.settle()
@@ -158,7 +162,9 @@ def test_an_error_of_the_loop_waits_for_the_write_and_is_the_one_to_show(
 
 
 @pytest.mark.usefixtures("writing_thread")
-def test_what_is_read_back_is_on_the_disk_at_once(disk: WatchedDisk, folder: CheckpointFolder) -> None:
+def test_what_is_read_back_is_on_the_disk_at_once(
+    disk: WatchedDisk, folder: CheckpointFolder
+) -> None:
     with Saver(CPU) as saver:
         saver.save(folder, moment(0), read_back=True)
         assert folder.steps() == [0]
@@ -168,7 +174,13 @@ def test_what_is_read_back_is_on_the_disk_at_once(disk: WatchedDisk, folder: Che
 def test_a_run_with_a_thread_writes_the_same_files(
     tmp_path: Path, disk: WatchedDisk, request: pytest.FixtureRequest
 ) -> None:
-    overrides = ["backbone.width=2", "views.size=8", "batch_size=150", "epochs=2", "checkpoint_every_minutes=1e-9"]
+    overrides = [
+        "backbone.width=2",
+        "views.size=8",
+        "batch_size=150",
+        "epochs=2",
+        "checkpoint_every_minutes=1e-9",
+    ]
     config = recipe("digits_sdclr").with_overrides(overrides)
     plain = pretrain(config, tmp_path / "plain")
     assert disk.threads == {"MainThread"}
@@ -181,7 +193,9 @@ def test_a_run_with_a_thread_writes_the_same_files(
 
     assert plain.backbone_path.read_bytes() == threaded.backbone_path.read_bytes()
     assert plain.checkpoints.steps() == threaded.checkpoints.steps()
-    for mine, theirs in zip(*(sorted(run.checkpoints.folder.iterdir()) for run in (plain, threaded)), strict=True):
+    for mine, theirs in zip(
+        *(sorted(run.checkpoints.folder.iterdir()) for run in (plain, threaded)), strict=True
+    ):
         (tensors, _), (others, _) = module.read_tensors(mine), module.read_tensors(theirs)
         assert tensors.keys() == others.keys()
         assert all(torch.equal(tensor, others[name]) for name, tensor in tensors.items())

@@ -35,24 +35,49 @@ class CallAt(NoProgress):
 
 def test_a_run_tells_of_itself_while_it_runs_and_when_it_is_done(tmp_path: Path) -> None:
     seen = []
-    run = pretrain(CONFIG, tmp_path / "x", progress=CallAt(4, lambda: seen.append(read_status(tmp_path / "x"))))
+    run = pretrain(
+        CONFIG, tmp_path / "x", progress=CallAt(4, lambda: seen.append(read_status(tmp_path / "x")))
+    )
     (running,) = seen
     assert (running.state, running.pid, running.next) == ("running", os.getpid(), None)
-    assert (running.step, running.total_steps, running.epoch, running.checkpoint_step) == (3, 6, 1, 3)
+    assert (running.step, running.total_steps, running.epoch, running.checkpoint_step) == (
+        3,
+        6,
+        1,
+        3,
+    )
     assert f"(process {os.getpid()})" in running.lines()[0]
     done = read_status(run.folder)
     assert (done.state, done.step, done.total_steps, done.exit_code) == ("done", 6, 6, 0)
     assert done.loss == run.metrics()[-1]["loss"]
     assert done.next == f"sdclr evaluate {run.folder}"
     told = json.loads((run.folder / "status.json").read_text())
-    assert {"state", "pid", "host", "started", "updated", "step", "checkpoint_step", "next"} <= told.keys()
+    assert {
+        "state",
+        "pid",
+        "host",
+        "started",
+        "updated",
+        "step",
+        "checkpoint_step",
+        "next",
+    } <= told.keys()
 
 
 def test_a_preempted_run_says_how_to_go_on(tmp_path: Path) -> None:
     with pytest.raises(Preempted):
-        pretrain(CONFIG, tmp_path / "x y", progress=CallAt(2, lambda: os.kill(os.getpid(), signal.SIGUSR1)))
+        pretrain(
+            CONFIG,
+            tmp_path / "x y",
+            progress=CallAt(2, lambda: os.kill(os.getpid(), signal.SIGUSR1)),
+        )
     found = read_status(tmp_path / "x y")
-    assert (found.state, found.exit_code, found.error, found.checkpoint_step) == ("preempted", 75, "Preempted", 2)
+    assert (found.state, found.exit_code, found.error, found.checkpoint_step) == (
+        "preempted",
+        75,
+        "Preempted",
+        2,
+    )
     assert found.next == f"sdclr resume '{tmp_path / 'x y'}'"
     assert "SIGUSR1" in (found.message or "")
     resume(tmp_path / "x y")
@@ -61,11 +86,18 @@ def test_a_preempted_run_says_how_to_go_on(tmp_path: Path) -> None:
 
 def test_a_failed_run_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(SimCLR, "forward", lambda self, views: self.network(views.a).mean(dim=1) * float("nan"))
+        patch.setattr(
+            SimCLR, "forward", lambda self, views: self.network(views.a).mean(dim=1) * float("nan")
+        )
         with pytest.raises(NonFiniteError):
             pretrain(CONFIG, tmp_path / "x")
     found = read_status(tmp_path / "x")
-    assert (found.state, found.exit_code, found.error, found.checkpoint_step) == ("failed", 79, "NonFiniteError", 0)
+    assert (found.state, found.exit_code, found.error, found.checkpoint_step) == (
+        "failed",
+        79,
+        "NonFiniteError",
+        0,
+    )
     assert found.next is not None
     assert "--out ANOTHER" in found.next, "the same steps would fail again"
     assert "loss of step 1" in " ".join(found.lines())
@@ -75,7 +107,10 @@ def test_a_failed_run_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
     with pytest.raises(ZeroDivisionError):
         pretrain(CONFIG, tmp_path / "y", progress=CallAt(1, bug))
-    assert (read_status(tmp_path / "y").exit_code, read_status(tmp_path / "y").error) == (70, "ZeroDivisionError")
+    assert (read_status(tmp_path / "y").exit_code, read_status(tmp_path / "y").error) == (
+        70,
+        "ZeroDivisionError",
+    )
 
 
 def test_a_disk_that_fails_shows_its_own_error_though_nobody_can_be_told(
@@ -88,14 +123,18 @@ def test_a_disk_that_fails_shows_its_own_error_though_nobody_can_be_told(
         pretrain(
             CONFIG,
             tmp_path / "x",
-            progress=CallAt(1, lambda: monkeypatch.setattr("sdclr.storage.checkpoint.os.fsync", full)),
+            progress=CallAt(
+                1, lambda: monkeypatch.setattr("sdclr.storage.checkpoint.os.fsync", full)
+            ),
         )
     assert read_status(tmp_path / "x").state == "interrupted"
 
 
 def test_a_killed_run_is_interrupted_not_running(tmp_path: Path) -> None:
     def run() -> None:
-        pretrain(CONFIG, tmp_path / "x", progress=CallAt(4, lambda: os.kill(os.getpid(), signal.SIGKILL)))
+        pretrain(
+            CONFIG, tmp_path / "x", progress=CallAt(4, lambda: os.kill(os.getpid(), signal.SIGKILL))
+        )
 
     assert ended(forked(run)) == -signal.SIGKILL
     assert json.loads((tmp_path / "x" / "status.json").read_text())["state"] == "running"
@@ -151,27 +190,42 @@ def test_a_run_that_ended_before_its_settings_were_written_is_begun_again(
     assert pretrain(CONFIG, tmp_path / "x").backbone_path.exists()
 
 
-def test_a_finished_run_is_done_while_it_is_evaluated_and_when_its_checkpoints_are_damaged(tmp_path: Path) -> None:
+def test_a_finished_run_is_done_while_it_is_evaluated_and_when_its_checkpoints_are_damaged(
+    tmp_path: Path,
+) -> None:
     run = pretrain(CONFIG, tmp_path / "x")
     with Run(run.folder):  # evaluation takes the lock as well
-        assert (read_status(run.folder).state, read_status(run.folder).next) == ("done", f"sdclr evaluate {run.folder}")
+        assert (read_status(run.folder).state, read_status(run.folder).next) == (
+            "done",
+            f"sdclr evaluate {run.folder}",
+        )
     for path in (run.folder / "checkpoints").iterdir():
         path.write_bytes(path.read_bytes()[:-1])
     resume(run.folder)  # finished is finished
-    assert json.loads((run.folder / "status.json").read_text())["state"] == read_status(run.folder).state == "done"
+    assert (
+        json.loads((run.folder / "status.json").read_text())["state"]
+        == read_status(run.folder).state
+        == "done"
+    )
 
 
 def test_a_signal_with_the_last_step_leaves_a_run_that_is_done(tmp_path: Path) -> None:
     with pytest.raises(Preempted, match="is finished"):
-        pretrain(CONFIG, tmp_path / "x", progress=CallAt(6, lambda: os.kill(os.getpid(), signal.SIGTERM)))
+        pretrain(
+            CONFIG, tmp_path / "x", progress=CallAt(6, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        )
     assert json.loads((tmp_path / "x" / "status.json").read_text())["state"] == "done"
 
 
 @pytest.mark.parametrize("damaged", ["status.json", "metrics.jsonl"])
 def test_damage_is_shown_and_does_not_hide_the_rest(tmp_path: Path, damaged: str) -> None:
     with pytest.raises(Preempted):
-        pretrain(CONFIG, tmp_path / "x", progress=CallAt(4, lambda: os.kill(os.getpid(), signal.SIGTERM)))
-    (tmp_path / "x" / damaged).write_text('{"epoch": 1, "loss": "x"}\n' if damaged == "metrics.jsonl" else "{")
+        pretrain(
+            CONFIG, tmp_path / "x", progress=CallAt(4, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        )
+    (tmp_path / "x" / damaged).write_text(
+        '{"epoch": 1, "loss": "x"}\n' if damaged == "metrics.jsonl" else "{"
+    )
     found = read_status(tmp_path / "x")
     assert found.checkpoint_step == 4
     if damaged == "status.json":
@@ -179,7 +233,9 @@ def test_damage_is_shown_and_does_not_hide_the_rest(tmp_path: Path, damaged: str
         assert "status.json is damaged" in "\n".join(found.lines())
     else:
         assert found.state == "preempted"
-        assert "metrics.jsonl, line 1, is damaged: loss must be a valid number, got 'x'" in (found.message or "")
+        assert "metrics.jsonl, line 1, is damaged: loss must be a valid number, got 'x'" in (
+            found.message or ""
+        )
         with pytest.warns(UserWarning, match="It is left out"):
             assert Run(tmp_path / "x").metrics() == []
 

@@ -34,12 +34,16 @@ def test_losses_and_gradients_are_the_references(
     torch.testing.assert_close(losses, values[f"loss_gamma{gamma}"], rtol=1e-12, atol=1e-13)
     losses.mean().backward()
     for z, name in ((z_a, "z1"), (z_b, "z2")):
-        torch.testing.assert_close(z.grad, values[f"grad_{name}_gamma{gamma}"], rtol=1e-11, atol=1e-13)
+        torch.testing.assert_close(
+            z.grad, values[f"grad_{name}_gamma{gamma}"], rtol=1e-11, atol=1e-13
+        )
 
 
 def test_gamma_zero_is_nt_xent(values: dict[str, torch.Tensor]) -> None:
     z_a, z_b = values["z1"], values["z2"]
-    torch.testing.assert_close(focal_nt_xent(z_a, z_b, 0.2, 0), nt_xent(z_a, z_b, 0.2), rtol=1e-12, atol=1e-13)
+    torch.testing.assert_close(
+        focal_nt_xent(z_a, z_b, 0.2, 0), nt_xent(z_a, z_b, 0.2), rtol=1e-12, atol=1e-13
+    )
 
 
 def test_views_that_are_told_apart_perfectly_give_no_loss_and_a_finite_gradient() -> None:

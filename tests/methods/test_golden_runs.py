@@ -20,9 +20,14 @@ from sdclr.methods.sdclr import SDCLR
 
 def reference_method(values: np.lib.npyio.NpzFile, kind: str) -> Method:
     """The golden network with its initial weights, both branches' norms included."""
-    layers = {"simclr": SimCLRConfig(projection_dim=16), "sdclr": SDCLRConfig(projection_dim=16, projector_layers=3)}
+    layers = {
+        "simclr": SimCLRConfig(projection_dim=16),
+        "sdclr": SDCLRConfig(projection_dim=16, projector_layers=3),
+    }
     backbone = build_backbone(BackboneConfig(name="resnet10", width=8))
-    method = build_method(layers[kind], Parts(backbone, 64, num_images=96, num_epochs=3, seed=0)).double()
+    method = build_method(
+        layers[kind], Parts(backbone, 64, num_images=96, num_epochs=3, seed=0)
+    ).double()
     method.network.load_state_dict(reference_names.branch_state(values, "init/", 0))
     if isinstance(method, SDCLR):
         twin = {f"twin.{k}": v for k, v in reference_names.branch_state(values, "init/", 1).items()}
@@ -36,7 +41,10 @@ def test_a_run_follows_the_reference_for_six_steps(golden: Path, kind: str) -> N
     config = json.loads(str(values["config_json"]))
     method = reference_method(values, kind)
     optimizer = build_optimizer(
-        method.parameters(), name="sgd", momentum=config["momentum"], weight_decay=config["weight_decay"]
+        method.parameters(),
+        name="sgd",
+        momentum=config["momentum"],
+        weight_decay=config["weight_decay"],
     )
     images = torch.tensor(values["images_uint8"]).double() / 255
     losses, step, per_epoch = [], 0, config["iters_per_epoch"]
@@ -65,15 +73,21 @@ def test_a_run_follows_the_reference_for_six_steps(golden: Path, kind: str) -> N
                 assert len(expected) > 40
                 for name, tensor in expected.items():
                     torch.testing.assert_close(state[name], tensor, rtol=0, atol=1e-10)
-    reference = values["f64_losses"][:: len(values["f64_losses"]) // 6]  # SDCLR's are logged twice a step
+    reference = values["f64_losses"][
+        :: len(values["f64_losses"]) // 6
+    ]  # SDCLR's are logged twice a step
     np.testing.assert_allclose(losses[:3], reference[:3], atol=1e-10)
     np.testing.assert_allclose(losses, reference, atol=1e-6)
 
 
 def assert_masks_equal(method: SDCLR, values: np.lib.npyio.NpzFile, epoch: int) -> None:
-    bits = np.unpackbits(values[f"mask_epoch{epoch + 1}_packed"])[: int(values[f"mask_epoch{epoch + 1}_size"])]
+    bits = np.unpackbits(values[f"mask_epoch{epoch + 1}_packed"])[
+        : int(values[f"mask_epoch{epoch + 1}_size"])
+    ]
     masks = method.competitor.masks()
-    ordered = [masks[reference_names.ours(f"{name}.weight")].flatten() for name in values["mask_order"]]
+    ordered = [
+        masks[reference_names.ours(f"{name}.weight")].flatten() for name in values["mask_order"]
+    ]
     np.testing.assert_array_equal(torch.cat(ordered).numpy(), bits.astype(bool))
 
 
@@ -89,5 +103,9 @@ def test_both_branches_give_the_reference_features(golden: Path) -> None:
             np.testing.assert_allclose(branch(images), values[f"{name}_train_head"], atol=1e-10)
         method.eval()
         for name, branch in branches.items():
-            np.testing.assert_allclose(branch(images), values[f"{name}_eval_head_after1"], atol=1e-10)
-            np.testing.assert_allclose(branch.backbone(images), values[f"{name}_eval_backbone_after1"], atol=1e-10)
+            np.testing.assert_allclose(
+                branch(images), values[f"{name}_eval_head_after1"], atol=1e-10
+            )
+            np.testing.assert_allclose(
+                branch.backbone(images), values[f"{name}_eval_backbone_after1"], atol=1e-10
+            )

@@ -13,7 +13,9 @@ from sdclr.methods.projector import projector
 
 def backbone() -> nn.Module:
     torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    )
 
 
 def parts() -> Parts:
@@ -26,7 +28,9 @@ def views(count: int = 6) -> Views:
 
 
 @pytest.mark.parametrize("config", [SimCLRConfig(projection_dim=4), SDCLRConfig(projection_dim=4)])
-def test_every_method_returns_a_finite_loss_per_image_that_reaches_every_parameter(config: SimCLRConfig) -> None:
+def test_every_method_returns_a_finite_loss_per_image_that_reaches_every_parameter(
+    config: SimCLRConfig,
+) -> None:
     method = build_method(config, parts())
     method.on_epoch_start(0)
     loss = method(views())

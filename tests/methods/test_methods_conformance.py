@@ -11,7 +11,14 @@ from typer.testing import CliRunner
 
 import method_conformance as conformance
 import sdclr
-from outside_method import BAD, ChangingAttribute, ForgottenBuffer, HardImages, IgnoredShare, MeanLoss
+from outside_method import (
+    BAD,
+    ChangingAttribute,
+    ForgottenBuffer,
+    HardImages,
+    IgnoredShare,
+    MeanLoss,
+)
 from sdclr import pretrain
 from sdclr.cli import app
 from sdclr.errors import ConfigError
@@ -72,8 +79,12 @@ def test_a_method_is_listed(name: str) -> None:
     assert row.display_name
     assert row.summary.endswith(".")
     lines = CliRunner().invoke(app, ["methods", "--json"]).output.splitlines()
-    assert {"name": name, "display_name": row.display_name, "summary": row.summary} in map(json.loads, lines)
-    assert any(line.startswith(name) for line in CliRunner().invoke(app, ["methods"]).output.splitlines())
+    assert {"name": name, "display_name": row.display_name, "summary": row.summary} in map(
+        json.loads, lines
+    )
+    assert any(
+        line.startswith(name) for line in CliRunner().invoke(app, ["methods"]).output.splitlines()
+    )
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -101,7 +112,9 @@ def test_the_suite_rejects(bad: str, check: Callable[[str], None]) -> None:
         check(bad)
 
 
-def test_the_suite_rejects_what_a_checkpoint_would_forget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_suite_rejects_what_a_checkpoint_would_forget(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without the guard, so that it is the suite that notices."""
     monkeypatch.setattr("sdclr.methods.contract.StateGuard.check", lambda *_: None)
     for method in (ChangingAttribute, ForgottenBuffer):
@@ -130,9 +143,13 @@ def test_the_suite_rejects_an_ignored_share(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bad", [ChangingAttribute, ForgottenBuffer])
-def test_state_that_no_checkpoint_holds_is_an_error(bad: type[ChangingAttribute], tmp_path: Path) -> None:
+def test_state_that_no_checkpoint_holds_is_an_error(
+    bad: type[ChangingAttribute], tmp_path: Path
+) -> None:
     name = sdclr.register_method(bad)
-    with pytest.raises(ConfigError, match=r"has changed .* no checkpoint holds it.*register_buffer"):
+    with pytest.raises(
+        ConfigError, match=r"has changed .* no checkpoint holds it.*register_buffer"
+    ):
         pretrain(conformance.run_config(name), tmp_path / "x")
 
 
@@ -146,12 +163,18 @@ def test_an_ignored_share_is_an_error_on_several_processes(tmp_path: Path) -> No
     name = sdclr.register_method(IgnoredShare)
     act = conformance.training(name, conformance.run_config(name), tmp_path / "x")
     assert codes(started(2, act)) == [78, 78]
-    assert "IgnoredShare does not look at views.share" in str(sdclr.Run(tmp_path / "x").read_status()["message"])
+    assert "IgnoredShare does not look at views.share" in str(
+        sdclr.Run(tmp_path / "x").read_status()["message"]
+    )
 
 
-def test_weights_that_are_not_one_per_image_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_that_are_not_one_per_image_are_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(HardImages, "sampling_weights", lambda self: -self.weights)
-    with pytest.raises(ConfigError, match=r"HardImages\.sampling_weights must return 405 finite numbers"):
+    with pytest.raises(
+        ConfigError, match=r"HardImages\.sampling_weights must return 405 finite numbers"
+    ):
         pretrain(conformance.run_config("hard_images"), tmp_path / "x")
 
 

@@ -38,7 +38,9 @@ def test_the_loss_of_every_image_equals_the_equation_spelt_out() -> None:
 def test_losses_and_gradients_match_the_reference(golden: Path, tag: str) -> None:
     values = np.load(golden / "nt_xent.npz")
     for j, temperature in enumerate(values["temperatures"]):
-        x = torch.tensor(values[f"{tag}_single_x"], requires_grad=True)  # rows alternate between the views
+        x = torch.tensor(
+            values[f"{tag}_single_x"], requires_grad=True
+        )  # rows alternate between the views
         loss = nt_xent(x[0::2], x[1::2], float(temperature)).mean()
         (gradient,) = torch.autograd.grad(loss, x)
         assert abs(loss.item() - values[f"{tag}_single_loss_{j}"]) < 1e-12
@@ -48,7 +50,9 @@ def test_losses_and_gradients_match_the_reference(golden: Path, tag: str) -> Non
         gradients = torch.autograd.grad(loss, pair)
         assert abs(loss.item() - values[f"{tag}_pair_loss_{j}"]) < 1e-12
         for view in (1, 2):
-            np.testing.assert_allclose(gradients[view - 1], values[f"{tag}_pair_grad{view}_{j}"], atol=1e-12)
+            np.testing.assert_allclose(
+                gradients[view - 1], values[f"{tag}_pair_grad{view}_{j}"], atol=1e-12
+            )
         single = nt_xent(pair[0].float(), pair[1].float(), float(temperature)).mean()
         assert abs(single.item() - values[f"{tag}_pair_loss32_{j}"]) < 1e-6
 
@@ -56,7 +60,9 @@ def test_losses_and_gradients_match_the_reference(golden: Path, tag: str) -> Non
 def test_low_precision_input_is_computed_in_fp32() -> None:
     generator = torch.Generator().manual_seed(1)
     z_a = torch.randn(64, 32, generator=generator).bfloat16()
-    z_b = (z_a.float() + 0.05 * torch.randn(64, 32, generator=generator)).bfloat16()  # close views: bf16 logits fail
+    z_b = (
+        z_a.float() + 0.05 * torch.randn(64, 32, generator=generator)
+    ).bfloat16()  # close views: bf16 logits fail
     exact = nt_xent(z_a.double(), z_b.double(), 0.1)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         low = nt_xent(z_a, z_b, 0.1)

@@ -52,14 +52,21 @@ def test_masks_equal_the_reference_exactly(golden: Path) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("prune_ratio", [0.0, 0.3, 0.5, 0.9, 0.999])
-def test_masks_are_those_of_a_full_sort_whatever_ties(dtype: torch.dtype, prune_ratio: float) -> None:
+def test_masks_are_those_of_a_full_sort_whatever_ties(
+    dtype: torch.dtype, prune_ratio: float
+) -> None:
     generator = torch.Generator().manual_seed(1)
-    weights = [torch.randn(7, 5, generator=generator), torch.randint(-2, 3, (40,), generator=generator) / 4]
+    weights = [
+        torch.randn(7, 5, generator=generator),
+        torch.randint(-2, 3, (40,), generator=generator) / 4,
+    ]
     weights = [w.to(dtype) for w in weights]
     before = [w.clone() for w in weights]
     magnitudes = torch.cat([w.abs().flatten() for w in weights]).sort().values
     threshold = magnitudes[min(math.ceil(prune_ratio * 75), 74)]
-    for mask, weight, old in zip(magnitude_masks(weights, prune_ratio), weights, before, strict=True):
+    for mask, weight, old in zip(
+        magnitude_masks(weights, prune_ratio), weights, before, strict=True
+    ):
         assert torch.equal(mask, weight.abs() >= threshold)
         assert torch.equal(weight, old), "weights keep their order"
 
@@ -82,7 +89,9 @@ def test_the_parameters_are_the_networks_own_but_for_the_norms(network: nn.Modul
     assert len(shared) == 6
 
 
-def test_masked_weights_get_no_gradient_from_the_competitor_and_the_network_is_untouched(network: nn.Module) -> None:
+def test_masked_weights_get_no_gradient_from_the_competitor_and_the_network_is_untouched(
+    network: nn.Module,
+) -> None:
     before = {k: v.clone() for k, v in network.state_dict().items()}
     competitor = SelfCompetitor(network, prune_ratio=0.5)
     competitor(images(size=8)).square().sum().backward()
@@ -105,14 +114,19 @@ def test_each_branch_keeps_its_own_statistics_unless_they_are_shared(network: nn
         assert torch.equal(net[1].running_mean, start) is not equal
         assert (net[1] is competitor.twin[1]) is equal
         tracked = 2 if equal else 1
-        assert int(net[1].num_batches_tracked) == tracked  # one forward at construction of the fixture
+        assert (
+            int(net[1].num_batches_tracked) == tracked
+        )  # one forward at construction of the fixture
 
 
 def test_layer_norms_are_own_only_when_asked() -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.GroupNorm(2, 4))
     for norms, own in (("own", 0), ("own_all", 2)):
         competitor = SelfCompetitor(net, norms=norms)  # type: ignore[arg-type]
-        assert sum(id(p) not in {id(q) for q in net.parameters()} for p in competitor.parameters()) == own
+        assert (
+            sum(id(p) not in {id(q) for q in net.parameters()} for p in competitor.parameters())
+            == own
+        )
 
 
 def two_backward_gradients(
@@ -123,14 +137,20 @@ def two_backward_gradients(
     Written with functional_call on the plain network: the masks multiply the weights, the norms are swapped.
     """
     masks = competitor.masks()
-    twin_state = {k.removeprefix("twin."): v for k, v in competitor.named_parameters() if k.startswith("twin.")}
+    twin_state = {
+        k.removeprefix("twin."): v
+        for k, v in competitor.named_parameters()
+        if k.startswith("twin.")
+    }
     dense = dict(network.named_parameters())
     norms = {k: v for k, v in twin_state.items() if k in dense and v is not dense[k]}
     pruned = {k: v * masks[k] if k in masks else v for k, v in dense.items()} | norms
     frozen = {k: v.clone() for k, v in network.named_buffers()}
 
     def branch(parameters: dict[str, torch.Tensor], view: torch.Tensor) -> torch.Tensor:
-        return functional_call(network, parameters | {k: v.clone() for k, v in frozen.items()}, (view,))
+        return functional_call(
+            network, parameters | {k: v.clone() for k, v in frozen.items()}, (view,)
+        )
 
     leaves = [*dense.values(), *norms.values()]
     names = [*dense, *(f"own {k}" for k in norms)]
@@ -143,7 +163,9 @@ def two_backward_gradients(
     loss = nt_xent(z_target, branch(pruned, views[1]), 0.2).mean()
     second = torch.autograd.grad(loss, leaves, allow_unused=True)
     pairs = zip(first, second, leaves, strict=True)
-    gradients = [sum(g for g in (a, b) if g is not None) + torch.zeros_like(leaf) for a, b, leaf in pairs]
+    gradients = [
+        sum(g for g in (a, b) if g is not None) + torch.zeros_like(leaf) for a, b, leaf in pairs
+    ]
     return dict(zip(names, gradients, strict=True))
 
 
@@ -153,14 +175,22 @@ def test_the_joint_step_gives_the_two_backward_gradients_on_resnet18() -> None:
     competitor = SelfCompetitor(network, prune_ratio=0.9)
     with torch.no_grad():
         for own in set(competitor.parameters()) - set(network.parameters()):
-            own += 0.1 * torch.randn_like(own)  # the norms of the two branches must differ to tell them apart
+            own += 0.1 * torch.randn_like(
+                own
+            )  # the norms of the two branches must differ to tell them apart
     views = torch.stack([images(6, 32, 1), images(6, 32, 2)]).double()
     expected = two_backward_gradients(network, competitor, views)
     nt_xent(network(views[0]), competitor(views[1]), 0.2).mean().backward()
     assert len(expected) == 62 + 40
     names = {id(p): k for k, p in network.named_parameters()}
-    own = {f"own {k.removeprefix('twin.')}": p for k, p in competitor.named_parameters() if id(p) not in names}
-    actual = {k: p.grad for k, p in network.named_parameters()} | {k: p.grad for k, p in own.items()}
+    own = {
+        f"own {k.removeprefix('twin.')}": p
+        for k, p in competitor.named_parameters()
+        if id(p) not in names
+    }
+    actual = {k: p.grad for k, p in network.named_parameters()} | {
+        k: p.grad for k, p in own.items()
+    }
     assert actual.keys() == expected.keys()
     for name, gradient in expected.items():
         torch.testing.assert_close(actual[name], gradient, rtol=0, atol=1e-10)
@@ -171,8 +201,12 @@ STOCK = {
     "torchvision resnet18": lambda: torchvision.models.resnet18(num_classes=8),
     "timm resnet10t": lambda: timm.create_model("resnet10t", num_classes=8),
     "timm convnext": lambda: timm.create_model("convnext_atto", num_classes=8),
-    "timm vit": lambda: timm.create_model("vit_tiny_patch16_224", img_size=32, num_classes=8, depth=2),
-    "torchvision vit": lambda: torchvision.models.VisionTransformer(32, 16, 2, 2, 32, 64, num_classes=8),
+    "timm vit": lambda: timm.create_model(
+        "vit_tiny_patch16_224", img_size=32, num_classes=8, depth=2
+    ),
+    "torchvision vit": lambda: torchvision.models.VisionTransformer(
+        32, 16, 2, 2, 32, 64, num_classes=8
+    ),
 }
 
 
@@ -204,14 +238,23 @@ def test_an_unpruned_competitor_with_shared_norms_is_the_network_itself(network:
     assert torch.equal(network(images(size=8)), competitor(images(size=8)))
 
 
-def test_the_state_dict_holds_its_own_norms_and_masks_alone_and_loads_strictly(network: nn.Module) -> None:
+def test_the_state_dict_holds_its_own_norms_and_masks_alone_and_loads_strictly(
+    network: nn.Module,
+) -> None:
     competitor = SelfCompetitor(network)
     state = competitor.state_dict()
-    assert not any(torch.equal(v, network[6].weight) for v in state.values() if v.shape == network[6].weight.shape)
+    assert not any(
+        torch.equal(v, network[6].weight)
+        for v in state.values()
+        if v.shape == network[6].weight.shape
+    )
     assert sum("mask" in key for key in state) == 3  # two masks and the churn
     other = SelfCompetitor(copy.deepcopy(network), prune_ratio=0.5)
     other.load_state_dict(state, strict=True)
-    assert all(torch.equal(a, b) for a, b in zip(other.masks().values(), competitor.masks().values(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(other.masks().values(), competitor.masks().values(), strict=True)
+    )
     with pytest.raises(RuntimeError, match="Missing key"):
         other.load_state_dict({k: v for k, v in state.items() if "running_mean" not in k})
 
@@ -270,10 +313,14 @@ def test_what_cannot_be_pruned_is_refused_with_a_cure(network: nn.Module) -> Non
 
 
 @pytest.mark.slow
-def test_the_competitor_compiles_in_one_graph_and_a_refresh_does_not_recompile(network: nn.Module) -> None:
+def test_the_competitor_compiles_in_one_graph_and_a_refresh_does_not_recompile(
+    network: nn.Module,
+) -> None:
     competitor = SelfCompetitor(network, prune_ratio=0.5)
     compiled = torch.compile(competitor, fullgraph=True)
-    torch.testing.assert_close(compiled(images(size=8)), competitor(images(size=8)), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        compiled(images(size=8)), competitor(images(size=8)), atol=1e-5, rtol=1e-5
+    )
     with torch.no_grad():
         network[0].weight.normal_()
     competitor.refresh_masks()
@@ -379,7 +426,9 @@ def test_plain_attributes_changed_later_are_taken_over(network: nn.Module) -> No
     ],
 )
 @pytest.mark.filterwarnings("ignore:.*spectral_norm.*deprecated:FutureWarning")
-def test_a_weight_that_is_computed_from_others_is_refused(change: Callable[[nn.Module], nn.Module], named: str) -> None:
+def test_a_weight_that_is_computed_from_others_is_refused(
+    change: Callable[[nn.Module], nn.Module], named: str
+) -> None:
     network = nn.Sequential(change(nn.Conv2d(3, 3, 3)), nn.Conv2d(3, 3, 3))
     with pytest.raises(ConfigError, match=named):
         SelfCompetitor(network)
@@ -438,7 +487,11 @@ def test_a_network_that_holds_a_feature_map_a_lock_or_extra_state_gets_its_compe
 @pytest.mark.filterwarnings("ignore:.*torch.jit.trace.*:FutureWarning")
 @pytest.mark.filterwarnings("ignore:.*torch.jit.trace.*:DeprecationWarning")
 def test_a_copy_that_would_call_the_original_is_refused(network: nn.Module) -> None:
-    for wrapped in (torch.compile(network), nn.DataParallel(network), nn.Sequential(torch.compile(network))):
+    for wrapped in (
+        torch.compile(network),
+        nn.DataParallel(network),
+        nn.Sequential(torch.compile(network)),
+    ):
         with pytest.raises(ConfigError, match="wrapped"):
             SelfCompetitor(wrapped)
     with pytest.raises(ConfigError, match="TorchScript"):
@@ -573,11 +626,15 @@ def test_a_layer_in_several_places_is_pruned_once_and_stays_one_layer() -> None:
     assert competitor.double()(images.double()).dtype == torch.float64
 
 
-@pytest.mark.parametrize(("conv", "linear", "resolved"), [(10, 10, "conv"), (10, 16, "conv+linear")])
+@pytest.mark.parametrize(
+    ("conv", "linear", "resolved"), [(10, 10, "conv"), (10, 16, "conv+linear")]
+)
 def test_auto_prunes_linear_layers_too_where_convolutions_hold_less_than_half(
     conv: int, linear: int, resolved: str
 ) -> None:
-    layers = nn.Sequential(nn.Conv2d(conv, 10, 1, bias=False), nn.Flatten(), nn.Linear(10, linear, bias=False))
+    layers = nn.Sequential(
+        nn.Conv2d(conv, 10, 1, bias=False), nn.Flatten(), nn.Linear(10, linear, bias=False)
+    )
     assert SelfCompetitor(layers, prunable="auto").prunable == resolved
     assert SelfCompetitor(layers, prunable="conv+linear").prunable == "conv+linear"
     assert SelfCompetitor(layers).prunable == "conv", "the paper's stays the default"

@@ -49,6 +49,8 @@ def test_shares_are_consecutive_and_differ_by_one_image_at_most(total: int) -> N
     parts = [world.shard(batch) for world in worlds]
     assert torch.equal(torch.cat(parts), batch)
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
-    assert [world.share(total) for world in worlds] == [Share(int(part[0]), total) for part in parts]
+    assert [world.share(total) for world in worlds] == [
+        Share(int(part[0]), total) for part in parts
+    ]
     assert World().share(total) is None
     assert World().shard(batch) is batch

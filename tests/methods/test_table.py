@@ -31,9 +31,13 @@ def own_entries(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def test_a_plain_call_adds_a_method_and_may_be_repeated() -> None:
     assert sdclr.register_method(HardImages) == sdclr.register_method(HardImages) == "hard_images"
-    config = recipe("digits_simclr").with_overrides(["method.name=hard_images", "method.memory=0.9"])
+    config = recipe("digits_simclr").with_overrides(
+        ["method.name=hard_images", "method.memory=0.9"]
+    )
     assert config.method == HardImagesConfig(memory=0.9)
-    with pytest.raises(ConfigError, match=r"method\.memori is not a setting; did you mean method\.memory\?"):
+    with pytest.raises(
+        ConfigError, match=r"method\.memori is not a setting; did you mean method\.memory\?"
+    ):
         recipe("digits_simclr").with_overrides(["method.name=hard_images", "method.memori=0.9"])
 
 
@@ -52,7 +56,11 @@ class TakenConfig(MethodConfig):
         ({}, Method, "class attribute config"),
         ({"config": NoDefault, "display_name": "X"}, Method, "must say name: Literal"),
         ({"config": HardImagesConfig}, Method, "display_name"),
-        ({"config": TakenConfig, "display_name": "X"}, Method, "there is a method 'simclr' already, from sdclr itself"),
+        (
+            {"config": TakenConfig, "display_name": "X"},
+            Method,
+            "there is a method 'simclr' already, from sdclr itself",
+        ),
     ],
 )
 def test_what_is_no_method_is_refused_with_what_it_lacks(
@@ -65,10 +73,14 @@ def test_what_is_no_method_is_refused_with_what_it_lacks(
 def test_another_method_begins_at_its_own_defaults() -> None:
     sdclr_of_simclr = recipe("cifar10_lt_simclr").with_values({"method.name": "sdclr"})
     assert sdclr_of_simclr.method.to_dict() == METHODS["sdclr"].config().to_dict()
-    assert sdclr_of_simclr.method == recipe("cifar10_lt_sdclr").method, "the paper's 3-layer head, too"
+    assert sdclr_of_simclr.method == recipe("cifar10_lt_sdclr").method, (
+        "the paper's 3-layer head, too"
+    )
     back = sdclr_of_simclr.with_values({"method.name": "simclr", "method.temperature": 0.5})
     assert back.method.to_dict() == METHODS["simclr"].config(temperature=0.5).to_dict()
-    same = sdclr_of_simclr.with_values({"method.prune_ratio": 0.5}).with_values({"method.name": "sdclr"})
+    same = sdclr_of_simclr.with_values({"method.prune_ratio": 0.5}).with_values(
+        {"method.name": "sdclr"}
+    )
     assert same.method.to_dict()["prune_ratio"] == 0.5, "the same method keeps what was set"
 
 
@@ -117,15 +129,21 @@ def test_the_command_line_takes_a_class_and_no_file_imports_it(tmp_path: Path) -
         found = command(tmp_path, *words)
         assert found.returncode == 0, found.stderr
         assert "imported my_methods" not in found.stdout, "a run folder imports nothing"
-    assert "Mine &amp; co" in (tmp_path / "x" / "report.html").read_text(), "the name in tables is kept in the run"
+    assert "Mine &amp; co" in (tmp_path / "x" / "report.html").read_text(), (
+        "the name in tables is kept in the run"
+    )
 
 
 def test_a_run_that_goes_on_asks_for_its_method(tmp_path: Path) -> None:
     sdclr.register_method(HardImages)
     with pytest.raises(Preempted, match=r"--use outside_method:HardImages"):
-        pretrain(conformance.run_config("hard_images"), tmp_path / "x", progress=conformance.SignalAt(5))
+        pretrain(
+            conformance.run_config("hard_images"), tmp_path / "x", progress=conformance.SignalAt(5)
+        )
     METHODS._rows.pop("hard_images")
-    with pytest.raises(ConfigError, match=r"not part of sdclr.*sdclr resume .*/x --use outside_method:HardImages"):
+    with pytest.raises(
+        ConfigError, match=r"not part of sdclr.*sdclr resume .*/x --use outside_method:HardImages"
+    ):
         resume(tmp_path / "x")
     with pytest.raises(ConfigError, match="there is no method 'hard_images'"):
         PretrainConfig.from_yaml(tmp_path / "x" / "config.yaml")
@@ -134,6 +152,8 @@ def test_a_run_that_goes_on_asks_for_its_method(tmp_path: Path) -> None:
 
 
 def test_a_name_that_is_none_is_met_with_those_there_are() -> None:
-    with pytest.raises(ConfigError, match=r"method\.name: there is no method 'simclt'\. Did you mean simclr\?"):
+    with pytest.raises(
+        ConfigError, match=r"method\.name: there is no method 'simclt'\. Did you mean simclr\?"
+    ):
         recipe("digits_simclr").with_overrides(["method.name=simclt"])
     assert named_method("sdclr") == "sdclr"

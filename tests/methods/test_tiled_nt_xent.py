@@ -35,12 +35,17 @@ def losses_and_gradients(z: list[Tensor], temperature: float) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("temperature", [0.01, 0.07, 0.2, 1.0])
-@pytest.mark.parametrize("batch", [2, 7, 14, 33])  # 4 .. 66 rows: less than a tile, whole tiles, a rest
+@pytest.mark.parametrize(
+    "batch", [2, 7, 14, 33]
+)  # 4 .. 66 rows: less than a tile, whole tiles, a rest
 def test_tiles_give_the_losses_and_gradients_of_the_whole_matrix(
     batch: int, temperature: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # logits go up to 1 / temperature, and fp32 rounds them to a part in 10 million; which way differs between machines
-    for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, max(1e-5, 5e-7 / temperature))):
+    for dtype, tolerance in (
+        (torch.float64, 1e-12),
+        (torch.float32, max(1e-5, 5e-7 / temperature)),
+    ):
         z = projections(batch, dtype)
         plain = losses_and_gradients(z, temperature)
         with monkeypatch.context() as patch:
@@ -105,7 +110,9 @@ def memory(batch: int) -> tuple[int, int]:
     return sum(saved.values()), largest.numel
 
 
-def test_memory_grows_with_the_batch_and_not_with_its_square(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_grows_with_the_batch_and_not_with_its_square(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     plain = [memory(batch) for batch in (64, 128)]
     monkeypatch.setattr(nt_xent_module, "TILED_ABOVE", 0)
     monkeypatch.setattr(tiled_nt_xent, "ROWS", 7)
@@ -155,7 +162,9 @@ def test_a_temperature_tensor_gets_the_same_gradient_in_tiles_and_without(
         torch.testing.assert_close(float(plain), float(difference), rtol=1e-6, atol=0)
 
 
-def test_a_gradient_can_be_differentiated_again_in_tiles_as_without(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gradient_can_be_differentiated_again_in_tiles_as_without(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     z = [projections(9, torch.float64)[0], projections(9, torch.float64)[1]]
     temperature = torch.tensor(0.2, dtype=torch.float64, requires_grad=True)
     seconds = []
@@ -174,7 +183,18 @@ def test_a_gradient_can_be_differentiated_again_in_tiles_as_without(monkeypatch:
 @pytest.mark.parametrize(
     "temperature",
     [
-        *(0.0, -0.2, float("nan"), float("inf"), 1e-300, 10**40, True, "0.2", None, np.array([0.2])),
+        *(
+            0.0,
+            -0.2,
+            float("nan"),
+            float("inf"),
+            1e-300,
+            10**40,
+            True,
+            "0.2",
+            None,
+            np.array([0.2]),
+        ),
         *(torch.tensor(0.0), torch.tensor(-1.0), torch.tensor(2), torch.ones(3)),
     ],
 )

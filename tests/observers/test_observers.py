@@ -11,7 +11,13 @@ from one_training import interrupting, patch_steps
 from sdclr import Observer, PretrainConfig, pretrain, recipe, resume
 from sdclr.observers import EpochDone, StepDone, TrainingBegins
 
-TINY = ["backbone.width=2", "views.size=8", "batch_size=200", "epochs=2", "checkpoint_every_epochs=1"]
+TINY = [
+    "backbone.width=2",
+    "views.size=8",
+    "batch_size=200",
+    "epochs=2",
+    "checkpoint_every_epochs=1",
+]
 
 
 def config() -> PretrainConfig:
@@ -43,14 +49,18 @@ def test_an_observer_hears_what_the_metrics_file_holds(tmp_path: Path) -> None:
     notes = Notes()
     run = pretrain(config(), tmp_path / "x", observers=[notes])
     assert notes.steps == [1, 2, 3, 4, 5, 6]
-    assert [{"epoch": one.epoch, "step": one.step, **one.measured} for one in notes.epochs] == run.metrics()
+    assert [
+        {"epoch": one.epoch, "step": one.step, **one.measured} for one in notes.epochs
+    ] == run.metrics()
     (begins,) = notes.begins
     assert (begins.total_steps, begins.step, begins.num_epochs) == (6, 0, 2)
     assert begins.settings == config().to_dict()
     assert notes.ends == 1
 
 
-def test_a_run_that_goes_on_begins_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_goes_on_begins_where_it_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     notes = Notes()
     with monkeypatch.context() as patch:
         patch_steps(patch, interrupting(4))
@@ -64,7 +74,9 @@ def test_a_run_that_goes_on_begins_where_it_stopped(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.parametrize("hook", ["on_begin", "on_step", "on_epoch", "on_end"])
-def test_one_that_fails_is_left_out_with_a_warning_and_the_run_ends_the_same(tmp_path: Path, hook: str) -> None:
+def test_one_that_fails_is_left_out_with_a_warning_and_the_run_ends_the_same(
+    tmp_path: Path, hook: str
+) -> None:
     calls = []
 
     def fail(_: Observer, told: object) -> None:
@@ -73,7 +85,10 @@ def test_one_that_fails_is_left_out_with_a_warning_and_the_run_ends_the_same(tmp
 
     failing = type("Failing", (Observer,), {hook: fail})()
     notes = Notes()
-    with pytest.warns(UserWarning, match="Failing has failed and watches the run no longer: ValueError: no connection"):
+    with pytest.warns(
+        UserWarning,
+        match="Failing has failed and watches the run no longer: ValueError: no connection",
+    ):
         run = pretrain(config(), tmp_path / "x", observers=[failing, notes])
     assert len(calls) == 1
     assert notes.ends == 1

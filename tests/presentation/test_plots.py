@@ -82,7 +82,9 @@ def test_an_arm_keeps_its_colour_where_others_are_missing() -> None:
 def test_long_labels_of_many_arms_leave_room_for_the_bars() -> None:
     arms = [f"SDCLR ({'a long setting, ' * 9}{number})" for number in range(5)]
     shown = [ArmBars(arm, [MeanStd(0.5, 0.1, 3)] * 10) for arm in arms]
-    svg = class_bars_svg(replace(bars(), arms=shown), arm_colours(arms), "a")  # matplotlib warns where there is none
+    svg = class_bars_svg(
+        replace(bars(), arms=shown), arm_colours(arms), "a"
+    )  # matplotlib warns where there is none
     left, top, right, bottom = map(float, re.findall(r'viewBox="(.*?)"', svg)[0].split())
     assert (left, top, right) == (0, 0, 648)
     assert bottom > 3.6 * 72
@@ -96,5 +98,7 @@ def test_a_single_epoch_and_runs_of_unequal_length_can_be_drawn() -> None:
 
 @pytest.mark.parametrize("name", ["_arm", "名", "🦊"])
 def test_a_name_that_matplotlib_would_leave_out_or_warn_about_is_shown(name: str) -> None:
-    svg = curves_svg([ArmCurves(name, [[(1, 2.0), (2, 1.0), (3, 0.5)]])], arm_colours([name]), "Loss", "a")
+    svg = curves_svg(
+        [ArmCurves(name, [[(1, 2.0), (2, 1.0), (3, 0.5)]])], arm_colours([name]), "Loss", "a"
+    )
     assert name in "".join(ElementTree.fromstring(svg).itertext())

@@ -33,7 +33,9 @@ def plain(log: io.StringIO, clock: Clock) -> Progress:
     return Progress(Console(file=log, width=200), now=clock)
 
 
-def test_a_log_gets_a_first_a_last_and_a_line_each_ten_seconds(log: io.StringIO, clock: Clock) -> None:
+def test_a_log_gets_a_first_a_last_and_a_line_each_ten_seconds(
+    log: io.StringIO, clock: Clock
+) -> None:
     with plain(log, clock) as progress:
         task = progress.add("SimCLR, split 1", total=1200, unit="steps")
         for _ in range(1200):
@@ -47,7 +49,9 @@ def test_a_log_gets_a_first_a_last_and_a_line_each_ten_seconds(log: io.StringIO,
     ]
 
 
-def test_the_rate_of_a_resumed_task_counts_only_this_sitting(log: io.StringIO, clock: Clock) -> None:
+def test_the_rate_of_a_resumed_task_counts_only_this_sitting(
+    log: io.StringIO, clock: Clock
+) -> None:
     with plain(log, clock) as progress:
         task = progress.add("run", total=1000, unit="steps", done=900)
         clock.seconds = 10
@@ -60,7 +64,9 @@ def test_a_task_cut_short_says_so(log: io.StringIO, clock: Clock) -> None:
         task = progress.add("run", total=10)
         clock.seconds = 1
         progress.advance(task, 3)
-    assert log.getvalue().splitlines()[-1] == "run: stopped, 3/10 steps, 30 %, took 0:00:01, 3 steps/s"
+    assert (
+        log.getvalue().splitlines()[-1] == "run: stopped, 3/10 steps, 30 %, took 0:00:01, 3 steps/s"
+    )
 
 
 def test_text_is_printed_whole_and_without_markup(log: io.StringIO, clock: Clock) -> None:
@@ -135,7 +141,9 @@ def test_advancing_costs_far_less_than_a_step() -> None:
     assert found.total() < 30 * 1000, "to draw the bars once takes two thousand calls"
 
 
-def test_no_progress_is_silent_and_has_the_same_interface(capfd: pytest.CaptureFixture[str]) -> None:
+def test_no_progress_is_silent_and_has_the_same_interface(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     with NoProgress() as progress:
         task = progress.add("run", total=3)
         progress.advance(task, 1, note="x")

@@ -11,7 +11,9 @@ from sdclr.presentation.sheet import HEADER, MARGIN, sheet_png
 
 @pytest.mark.parametrize(("number", "side"), [(1, 12), (5, 32), (16, 96)])
 def test_every_image_stands_beside_its_own_views(number: int, side: int, tmp_path: Path) -> None:
-    values = np.arange(number, dtype=np.uint8)[:, None, None, None] * 5 + np.zeros((1, side, side, 3), np.uint8)
+    values = np.arange(number, dtype=np.uint8)[:, None, None, None] * 5 + np.zeros(
+        (1, side, side, 3), np.uint8
+    )
     (tmp_path / "sheet.png").write_bytes(sheet_png(values, values + 80, values + 160))
     with Image.open(tmp_path / "sheet.png") as image:
         sheet = np.asarray(image)

@@ -24,7 +24,9 @@ SHARES = (5, 2)
 def batch(dtype: torch.dtype = torch.float64) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(sum(SHARES), 3, 4, 4, generator=generator, dtype=torch.float64)
-    return (x * torch.tensor([1.0, 5.0, 0.1]).view(1, 3, 1, 1) + 30).to(dtype)  # a mean far from zero
+    return (x * torch.tensor([1.0, 5.0, 0.1]).view(1, 3, 1, 1) + 30).to(
+        dtype
+    )  # a mean far from zero
 
 
 def norm(**options: Any) -> nn.BatchNorm2d:
@@ -50,7 +52,9 @@ def trained(layer: nn.Module, x: Tensor, weights: Tensor) -> dict[str, Tensor]:
 @pytest.mark.parametrize(
     "options", [{}, {"momentum": None}, {"affine": False}, {"track_running_stats": False}], ids=str
 )
-def test_it_equals_one_batch_norm_over_everyones_images(tmp_path: Path, options: dict[str, Any]) -> None:
+def test_it_equals_one_batch_norm_over_everyones_images(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
     x = batch()
     weights = torch.randn(x.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     expected = trained(norm(**options), x, weights)
@@ -64,7 +68,9 @@ def test_it_equals_one_batch_norm_over_everyones_images(tmp_path: Path, options:
         if name in ("out", "gradient x"):
             found = torch.cat([one[name] for one in both])
         elif name.startswith("gradient"):
-            found = both[0][name] + both[1][name]  # of their own images each: DDP puts them together
+            found = (
+                both[0][name] + both[1][name]
+            )  # of their own images each: DDP puts them together
         else:
             found = both[0][name]
             assert torch.equal(found, both[1][name]), "statistics are the same bits everywhere"
@@ -80,7 +86,9 @@ def test_bf16_images_are_summed_in_fp32(tmp_path: Path) -> None:
 
     found = torch.cat(on_each(2, tmp_path, compute))
     assert found.dtype == torch.bfloat16
-    torch.testing.assert_close(found.double(), nn.BatchNorm2d(3).double()(x.double()).detach(), rtol=0.01, atol=0.01)
+    torch.testing.assert_close(
+        found.double(), nn.BatchNorm2d(3).double()(x.double()).detach(), rtol=0.01, atol=0.01
+    )
 
 
 def test_alone_or_in_eval_mode_it_is_the_stock_layer() -> None:
@@ -111,7 +119,9 @@ def test_timms_norms_keep_their_activation() -> None:
     assert list(own.state_dict()) == list(stock.state_dict())
     images = torch.rand(2, 3, 32, 32, dtype=torch.float64)
     for training in (False, True):
-        torch.testing.assert_close(own.train(training)(images), stock.train(training)(images), rtol=0, atol=0)
+        torch.testing.assert_close(
+            own.train(training)(images), stock.train(training)(images), rtol=0, atol=0
+        )
 
 
 def test_a_norm_that_is_used_twice_stays_one() -> None:
@@ -126,5 +136,7 @@ def test_a_norm_of_another_kind_is_refused_by_name(fused: bool) -> None:
     class Mine(nn.BatchNorm2d):
         pass
 
-    with pytest.raises(ConfigError, match="bn is a Mine: several processes cannot share its statistics"):
+    with pytest.raises(
+        ConfigError, match="bn is a Mine: several processes cannot share its statistics"
+    ):
         synchronise_norms(nn.Sequential(OrderedDict(bn=Mine(3))), fused=fused)

@@ -39,27 +39,37 @@ def test_an_environment_that_makes_no_sense_is_named(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(DistributedError, match="needs RANK, MASTER_ADDR and MASTER_PORT"), joined():
         pass
-    with pytest.raises(DistributedError, match="a demo runs on one process; start it without torchrun"):
+    with pytest.raises(
+        DistributedError, match="a demo runs on one process; start it without torchrun"
+    ):
         require_one_process("a demo")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "0")
     assert processes_here() == 1
 
 
 def test_a_batch_too_small_to_share_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"a batch of 2 images .* cannot be shared by 3 processes"):
+    with pytest.raises(
+        ConfigError, match=r"a batch of 2 images .* cannot be shared by 3 processes"
+    ):
         World(0, 3).require_images(2)
 
 
 @pytest.mark.parametrize(("local", "name"), [("1", "cuda:0"), ("9", "cuda")])
-def test_a_gpu_that_is_not_its_own_is_refused(monkeypatch: pytest.MonkeyPatch, local: str, name: str) -> None:
+def test_a_gpu_that_is_not_its_own_is_refused(
+    monkeypatch: pytest.MonkeyPatch, local: str, name: str
+) -> None:
     monkeypatch.setenv("LOCAL_RANK", local)
-    with pytest.raises(ConfigError, match=f"device={name} cannot be given to process {local} of this machine"):
+    with pytest.raises(
+        ConfigError, match=f"device={name} cannot be given to process {local} of this machine"
+    ):
         World(int(local), 10).device(torch.device(name))
 
 
 def test_a_store_that_does_not_answer_is_given_up() -> None:
     answer = threading.Event()
-    assert distributed._within(0.05, lambda: answer.wait(PATIENCE_SECONDS)) is None, "it was not waited for"
+    assert distributed._within(0.05, lambda: answer.wait(PATIENCE_SECONDS)) is None, (
+        "it was not waited for"
+    )
     answer.set()
 
 
@@ -79,7 +89,9 @@ def store() -> c10d.Store:
 def test_a_process_that_meets_another_job_ends_alone(store: c10d.Store) -> None:
     first, second = World(0, 2, store), World(1, 2, store)
     distributed._require_own_job(first, "runs/a")
-    with pytest.raises(DistributedError, match=r"another job uses .*job 'runs/a' there, 'runs/b' here.*MASTER_PORT"):
+    with pytest.raises(
+        DistributedError, match=r"another job uses .*job 'runs/a' there, 'runs/b' here.*MASTER_PORT"
+    ):
         distributed._require_own_job(World(1, 2, store), "runs/b")
     with pytest.raises(DistributedError, match="WORLD_SIZE '2' there, '3' here"):
         distributed._require_own_job(World(2, 3, store), "runs/a")
@@ -106,12 +118,16 @@ def test_the_store_listens_at_its_address_alone() -> None:
     with socket.socket(fileno=descriptor) as listening:
         host, port = listening.getsockname()
         assert host == "127.0.0.1"
-        with pytest.raises(DistributedError, match=f"port {port} at 127.0.0.1 cannot be used.*another MASTER_PORT"):
+        with pytest.raises(
+            DistributedError, match=f"port {port} at 127.0.0.1 cannot be used.*another MASTER_PORT"
+        ):
             distributed._listen("127.0.0.1", port)
 
 
 def test_an_address_of_no_interface_is_warned_of() -> None:
-    with pytest.warns(UserWarning, match="no interface of this machine has the address MASTER_ADDR=192.0.2.1"):
+    with pytest.warns(
+        UserWarning, match="no interface of this machine has the address MASTER_ADDR=192.0.2.1"
+    ):
         assert distributed._listen("192.0.2.1", 0) is None
     with pytest.raises(DistributedError, match="names no machine"):
         distributed._listen("no.such.machine.invalid", 0)

@@ -41,7 +41,9 @@ def choose(
 
 @pytest.mark.parametrize("num_images", [32, 33, 65, 129, 257, 513, 5_000, 1_000_001])
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_every_choice_is_in_the_config_and_every_epoch_can_be_trained(num_images: int, device: str) -> None:
+def test_every_choice_is_in_the_config_and_every_epoch_can_be_trained(
+    num_images: int, device: str
+) -> None:
     config, choices = choose(num_images, device=device)
     settings = config.to_dict()
     for name, choice in choices.items():
@@ -59,7 +61,9 @@ def test_the_settings_follow_the_images_and_the_device() -> None:
     assert choose(1_000, side=400)[0].views.size == 96
     assert "a CPU is slow above 96" in choose(1_000, side=400)[1]["views.size"].reason
     assert choose(1_000, side=400, device="cuda", free=70e9)[0].views.size == 224
-    assert choose(1_000, side=100, device="cuda")[0].views.size == 96, "never larger than the images"
+    assert choose(1_000, side=100, device="cuda")[0].views.size == 96, (
+        "never larger than the images"
+    )
     assert choose(200_000, device="cuda", free=70e9)[0].backbone.name == "resnet50"
     assert choose(2_000, device="cuda", free=70e9)[0].backbone.name == "resnet18"
     photographs, small = choose(1_000)[0], choose(1_000, side=32)[0]
@@ -109,10 +113,16 @@ def test_a_given_batch_size_decides_epochs_learning_rate_and_how_often_to_save()
 
 def test_a_given_view_size_decides_stem_area_blur_prune_ratio_and_batch() -> None:
     config, choices = choose(1_000, views__size=32)
-    assert (config.backbone.stem, config.views.area, config.views.blur) == ("small", (0.1, 1.0), 0.0)
+    assert (config.backbone.stem, config.views.area, config.views.blur) == (
+        "small",
+        (0.1, 1.0),
+        0.0,
+    )
     assert config.method.prune_ratio == 0.9  # type: ignore[union-attr]
     assert "views of 32 px" in choices["backbone.stem"].reason
-    small, large = (choose(10_000, device="cuda", free=2e9, views__size=size)[0] for size in (128, 224))
+    small, large = (
+        choose(10_000, device="cuda", free=2e9, views__size=size)[0] for size in (128, 224)
+    )
     assert small.batch_size > 2 * large.batch_size
     assert choose(1_000, views={"size": 32})[0] == config, "a section given at once is its settings"
 
@@ -174,7 +184,9 @@ def test_linear_layers_are_pruned_too_where_they_hold_the_weights() -> None:
 
 
 @pytest.mark.parametrize("setting", ["stem", "width"])
-def test_settings_of_our_resnets_are_left_out_for_other_networks_and_refused_when_given(setting: str) -> None:
+def test_settings_of_our_resnets_are_left_out_for_other_networks_and_refused_when_given(
+    setting: str,
+) -> None:
     config, choices = choose(1_000, backbone__name="timm:test_resnet")
     assert config.backbone == BackboneConfig(name="timm:test_resnet")
     assert f"backbone.{setting}" not in choices
@@ -185,7 +197,9 @@ def test_settings_of_our_resnets_are_left_out_for_other_networks_and_refused_whe
 
 def test_the_views_have_a_size_that_the_network_takes() -> None:
     assert choose(1_000, backbone__name="timm:deit_tiny_patch16_224")[0].views.size == 96
-    config, choices = choose(1_000, side=200, device="cuda", backbone__name="timm:efficientformer_l1")
+    config, choices = choose(
+        1_000, side=200, device="cuda", backbone__name="timm:efficientformer_l1"
+    )
     assert config.views.size == 224
     assert "does not take 160 px" in choices["views.size"].reason
     given = {"backbone__name": "timm:deit_tiny_patch16_224", "backbone__options": {"img_size": 48}}
@@ -196,7 +210,9 @@ def test_the_views_have_a_size_that_the_network_takes() -> None:
     assert "built for it" in choices["views.size"].reason
 
 
-def test_pretrained_weights_are_proposed_only_where_there_are_some_and_with_settings_that_apply() -> None:
+def test_pretrained_weights_are_proposed_only_where_there_are_some_and_with_settings_that_apply() -> (
+    None
+):
     ours = advice(choose(500)[0], 500) or ""
     assert "backbone.pretrained=true backbone.stem=large" in ours
     theirs = advice(choose(500, backbone__name="timm:test_resnet")[0], 500) or ""
@@ -208,9 +224,12 @@ def test_pretrained_weights_are_proposed_only_where_there_are_some_and_with_sett
 
 
 @pytest.mark.parametrize(
-    ("speedup", "precision"), [(2.1, "bf16"), (1.5, "bf16"), (1.4, "fp32"), (0.5, "fp32"), (0.0, "fp32")]
+    ("speedup", "precision"),
+    [(2.1, "bf16"), (1.5, "bf16"), (1.4, "fp32"), (0.5, "fp32"), (0.0, "fp32")],
 )
-def test_a_cpu_trains_in_bf16_where_that_is_fast_and_the_config_says_which(speedup: float, precision: str) -> None:
+def test_a_cpu_trains_in_bf16_where_that_is_fast_and_the_config_says_which(
+    speedup: float, precision: str
+) -> None:
     for left_open in ({}, {"precision": "auto"}):
         config, choices = choose(1_000, bf16_speedup=speedup, **left_open)
         assert config.precision == choices["precision"].value == precision

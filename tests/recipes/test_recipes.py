@@ -25,7 +25,12 @@ def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, s
             f"{part}_{kind}": values
             for part, count in (("train", 50_000), ("test", 10_000))
             for kind, values in (
-                ("images", np.broadcast_to(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8), (count, 32, 32, 3))),
+                (
+                    "images",
+                    np.broadcast_to(
+                        rng.integers(0, 256, (32, 32, 3), dtype=np.uint8), (count, 32, 32, 3)
+                    ),
+                ),
                 ("labels", np.arange(count) % classes),
             )
         }
@@ -33,7 +38,12 @@ def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, s
         places[name] = {"data.path": str(folder / f"{name}.npz")}
     for name, classes, per_class in (("imagenet100", 100, 10), ("imagenet_lt_exp", 1000, 3)):
         made = make_imagenet(
-            folder / name, classes, name=name, train_per_class=per_class, validation_per_class=1, test_per_class=1
+            folder / name,
+            classes,
+            name=name,
+            train_per_class=per_class,
+            validation_per_class=1,
+            test_per_class=1,
         )
         places[name] = {"data.path": str(made.root), "data.splits_dir": str(made.splits_dir)}
     return places
@@ -54,7 +64,11 @@ AT_ONCE = ("cifar10_lt_simclr", "cifar10_lt_sdclr", "imagenet_lt_exp_sdclr")
 
 
 @pytest.mark.parametrize(
-    "name", [name if name in AT_ONCE else pytest.param(name, marks=pytest.mark.slow) for name in SYSTEM_RECIPES]
+    "name",
+    [
+        name if name in AT_ONCE else pytest.param(name, marks=pytest.mark.slow)
+        for name in SYSTEM_RECIPES
+    ],
 )
 def test_every_system_runs_two_epochs_on_data_of_its_shape(
     name: str, tmp_path: Path, stand_ins: dict[str, dict[str, str | None]]
@@ -84,21 +98,39 @@ def test_the_published_settings_are_the_papers() -> None:
     simclr, sdclr = recipe("cifar10_lt_simclr"), recipe("cifar10_lt_sdclr")
     for config in (simclr, sdclr):
         assert (config.epochs, config.batch_size, config.seed) == (2000, 512, 10)
-        assert (config.backbone.name, config.backbone.width, config.backbone.stem) == ("resnet18", 64, "small")
+        assert (config.backbone.name, config.backbone.width, config.backbone.stem) == (
+            "resnet18",
+            64,
+            "small",
+        )
         optimizer = config.optimizer
         assert (optimizer.name, optimizer.learning_rate, optimizer.momentum) == ("sgd", 0.5, 0.9)
-        assert (optimizer.weight_decay, optimizer.final_learning_rate, optimizer.decay_norms_and_biases) == (
+        assert (
+            optimizer.weight_decay,
+            optimizer.final_learning_rate,
+            optimizer.decay_norms_and_biases,
+        ) == (
             1e-4,
             1e-6,
             True,
         )
         views = config.views
-        assert (views.size, views.area, views.flip, views.grey, views.blur) == (32, (0.1, 1.0), 0.5, 0.2, 0.0)
+        assert (views.size, views.area, views.flip, views.grey, views.blur) == (
+            32,
+            (0.1, 1.0),
+            0.5,
+            0.2,
+            0.0,
+        )
         assert (views.jitter, views.jitter_probability) == ((0.4, 0.4, 0.4, 0.1), 0.8)
         assert (config.method.temperature, config.method.projection_dim) == (0.2, 128)
     assert (simclr.method.projector_layers, sdclr.method.projector_layers) == (2, 3)
     assert isinstance(sdclr.method, SDCLRConfig)
-    assert (sdclr.method.prune_ratio, sdclr.method.norms, sdclr.method.random_share) == (0.9, "own", 0.0)
+    assert (sdclr.method.prune_ratio, sdclr.method.norms, sdclr.method.random_share) == (
+        0.9,
+        "own",
+        0.0,
+    )
 
 
 def test_the_published_settings_on_imagenet_are_the_papers() -> None:
@@ -106,26 +138,46 @@ def test_the_published_settings_on_imagenet_are_the_papers() -> None:
         for arm in ARM_SETS["paper"]:
             config = recipe(SYSTEMS[dataset][arm])
             assert (config.epochs, config.batch_size, config.seed) == (500, 256, 1)
-            assert (config.backbone.name, config.backbone.width, config.backbone.stem) == ("resnet50", 64, "large")
+            assert (config.backbone.name, config.backbone.width, config.backbone.stem) == (
+                "resnet50",
+                64,
+                "large",
+            )
             views = config.views
             assert (views.size, views.area, views.flip, views.grey) == (224, (0.08, 1.0), 0.5, 0.2)
-            assert (views.blur, views.blur_sigma, views.jitter_probability) == (0.5, (0.1, 2.0), 0.8)
+            assert (views.blur, views.blur_sigma, views.jitter_probability) == (
+                0.5,
+                (0.1, 2.0),
+                0.8,
+            )
             assert config.method.projection_dim == 128
     simclr, sdclr = recipe("imagenet100_lt_simclr").method, recipe("imagenet100_lt_sdclr").method
     assert isinstance(sdclr, SDCLRConfig)
     assert (simclr.projector_layers, simclr.temperature) == (2, 0.2)
-    assert (sdclr.projector_layers, sdclr.temperature, sdclr.prune_ratio, sdclr.norms) == (3, 0.3, 0.3, "own")
+    assert (sdclr.projector_layers, sdclr.temperature, sdclr.prune_ratio, sdclr.norms) == (
+        3,
+        0.3,
+        0.3,
+        "own",
+    )
 
 
-COMPETITOR = {f"method.{name}" for name in ("prune_ratio", "norms", "random_share", "prunable", "name")}
+COMPETITOR = {
+    f"method.{name}" for name in ("prune_ratio", "norms", "random_share", "prunable", "name")
+}
 
 
 @pytest.mark.parametrize("dataset", SYSTEMS)
 def test_matched_arms_differ_in_the_competitor_and_the_subset_alone(dataset: str) -> None:
     arms = ARM_SETS["matched"] if dataset != "digits" else ARM_SETS["paper"]
     balanced, simclr, sdclr = (recipe(SYSTEMS[dataset][arm]).to_dict() for arm in arms)
-    assert {line.partition(":")[0] for line in differing_fields(simclr, sdclr)} == {"recipe"} | COMPETITOR
-    assert {line.partition(":")[0] for line in differing_fields(balanced, simclr)} == {"recipe", "data.subset"}
+    assert {line.partition(":")[0] for line in differing_fields(simclr, sdclr)} == {
+        "recipe"
+    } | COMPETITOR
+    assert {line.partition(":")[0] for line in differing_fields(balanced, simclr)} == {
+        "recipe",
+        "data.subset",
+    }
 
 
 def test_paper_arms_differ_in_the_known_confounds_too() -> None:
@@ -136,11 +188,17 @@ def test_paper_arms_differ_in_the_known_confounds_too() -> None:
         ("imagenet_lt_exp", {"projector_layers"}),
     ):
         simclr, sdclr = (recipe(SYSTEMS[dataset][arm]).to_dict() for arm in ("simclr", "sdclr"))
-        found = {line.partition(":")[0] for line in differing_fields(simclr, sdclr)} - COMPETITOR - {"recipe"}
+        found = (
+            {line.partition(":")[0] for line in differing_fields(simclr, sdclr)}
+            - COMPETITOR
+            - {"recipe"}
+        )
         assert found == {f"method.{name}" for name in confounds}
 
 
-def test_an_unknown_recipe_is_answered_with_the_one_that_is_meant_or_with_how_to_list_them() -> None:
+def test_an_unknown_recipe_is_answered_with_the_one_that_is_meant_or_with_how_to_list_them() -> (
+    None
+):
     with pytest.raises(ConfigError, match=r"Did you mean cifar10_lt_sdclr\?$"):
         recipe("cifar10_lt_sdclt")
     with pytest.raises(ConfigError, match=r"`sdclr recipes list` names the recipes\.$"):
@@ -201,10 +259,18 @@ SETUP: Mapping[str, Mapping[str, Any]] = {
 """What the published runs were, in the names of our settings."""
 
 _SIMCLR = {"method.projector_layers": 2, "method.temperature": 0.2}
-_SDCLR = {"method.projector_layers": 3, "method.norms": "own", "method.random_share": 0.0, "method.prunable": "conv"}
+_SDCLR = {
+    "method.projector_layers": 3,
+    "method.norms": "own",
+    "method.random_share": 0.0,
+    "method.prunable": "conv",
+}
 _SDCLR_CIFAR = _SDCLR | {"method.temperature": 0.2, "method.prune_ratio": 0.9}
 _SDCLR_IMAGENET100 = _SDCLR | {"method.temperature": 0.3, "method.prune_ratio": 0.3}
-_BOTH_SIMCLR: Mapping[Arm, Mapping[str, Any]] = {("simclr", "balanced"): _SIMCLR, ("simclr", "long_tail"): _SIMCLR}
+_BOTH_SIMCLR: Mapping[Arm, Mapping[str, Any]] = {
+    ("simclr", "balanced"): _SIMCLR,
+    ("simclr", "long_tail"): _SIMCLR,
+}
 METHOD: Mapping[str, Mapping[Arm, Mapping[str, Any]]] = {
     "cifar10": {**_BOTH_SIMCLR, ("sdclr", "long_tail"): _SDCLR_CIFAR},
     "cifar100": {**_BOTH_SIMCLR, ("sdclr", "long_tail"): _SDCLR_CIFAR},
@@ -218,7 +284,10 @@ def test_the_published_rows_facts_are_those_of_the_published_recipes() -> None:
     """As method.md of the paper's repository tells them; a report holds runs to the recipes."""
     for dataset, arms in METHOD.items():
         for (method, subset), facts in arms.items():
-            arm = {"sdclr": "sdclr", "simclr": "simclr_balanced" if subset == "balanced" else "simclr"}[method]
+            arm = {
+                "sdclr": "sdclr",
+                "simclr": "simclr_balanced" if subset == "balanced" else "simclr",
+            }[method]
             config = recipe(SYSTEMS[dataset][arm]).to_dict()
             for name, value in {**SETUP[dataset], **facts}.items():
                 found = config

@@ -13,7 +13,9 @@ from sdclr.errors import EXIT_BUG
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(importlib.util.find_spec("atheris") is None, reason='needs pip install "sdclr[fuzz]"'),
+    pytest.mark.skipif(
+        importlib.util.find_spec("atheris") is None, reason='needs pip install "sdclr[fuzz]"'
+    ),
 ]
 SCRIPT = Path(__file__).parent.parent / "support" / "coverage_guided.py"
 RUNS = {
@@ -38,7 +40,9 @@ def test_only_our_errors_escape(tmp_path: Path, target: str) -> None:
     found = fuzzed(target, tmp_path, f"-runs={RUNS[target]}")
     assert found.returncode == 0, found.stdout[-3000:] + found.stderr[-3000:]
     assert f"Done {RUNS[target]} runs" in found.stderr
-    assert len(list(tmp_path.iterdir())) > SEEDS, "some input took a new branch: coverage does guide"
+    assert len(list(tmp_path.iterdir())) > SEEDS, (
+        "some input took a new branch: coverage does guide"
+    )
 
 
 def test_a_reader_that_lets_a_value_error_escape_is_found(tmp_path: Path) -> None:

@@ -22,7 +22,11 @@ def flipped(content: bytes, stride: int) -> Iterator[bytes]:
     """One bit of every byte."""
     rng = random.Random(0)
     for position in range(0, len(content), stride):
-        yield (content[:position] + bytes([content[position] ^ 1 << rng.randrange(8)]) + content[position + 1 :])
+        yield (
+            content[:position]
+            + bytes([content[position] ^ 1 << rng.randrange(8)])
+            + content[position + 1 :]
+        )
 
 
 def cut(content: bytes, stride: int) -> Iterator[bytes]:
@@ -75,7 +79,9 @@ def survey(tmp_path: Path, kind: str, stride: int) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_damage_is_noticed_and_the_checkpoint_before_is_used(tmp_path: Path, kind: str) -> None:
+def test_every_damage_is_noticed_and_the_checkpoint_before_is_used(
+    tmp_path: Path, kind: str
+) -> None:
     damages, noticed = survey(tmp_path, kind, FAST)
     assert damages > 5
     assert noticed == damages
@@ -89,7 +95,9 @@ def test_every_single_byte(tmp_path: Path, kind: str) -> None:
     assert noticed == damages
 
 
-def test_the_survey_notices_a_checksum_that_is_not_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_survey_notices_a_checksum_that_is_not_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(checkpoint, "_sum", lambda content, where: content[where : where + 64])
     damages, noticed = survey(tmp_path, "flipped", FAST)
     assert noticed < damages / 2

@@ -31,7 +31,14 @@ from sdclr.jobs.pretrain.training import TrainingState
 from sdclr.safe_text import command
 from sdclr.storage.checkpoint import write_tensors
 
-TINY = ["backbone.name=resnet10", "backbone.width=2", "views.size=8", "epochs=1", "batch_size=20", "device=cpu"]
+TINY = [
+    "backbone.name=resnet10",
+    "backbone.width=2",
+    "views.size=8",
+    "epochs=1",
+    "batch_size=20",
+    "device=cpu",
+]
 UPSTREAM = Path(__file__).parents[1] / "golden" / "upstream_sdclr_resnet18_w8.pt"
 
 Outcome = tuple[int, str, str]
@@ -94,7 +101,10 @@ TEXTS = {"status", "report", "report as csv", "paper", "reproduce", "recipes", "
 
 def verbs(names: dict[str, list[str]] | list[str]) -> list[object]:
     """One parameter a verb; all but a sample are slow."""
-    return [pytest.param(name, marks=() if name in FAST else pytest.mark.slow, id=name) for name in names]
+    return [
+        pytest.param(name, marks=() if name in FAST else pytest.mark.slow, id=name)
+        for name in names
+    ]
 
 
 def main(arguments: list[str], out: object = None, err: object = None) -> Outcome:
@@ -162,7 +172,9 @@ def test_work_is_done_whoever_reads_of_it(
     closed.close()
     ascii_only = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     stream = {"full": full, "unread": unread, "closed": closed, "ascii": ascii_only}[kind]
-    outcome = main(VERBS[name], stream if which != "err" else None, stream if which != "out" else None)
+    outcome = main(
+        VERBS[name], stream if which != "err" else None, stream if which != "out" else None
+    )
     is_clean(outcome)
     lost = kind == "full" and which != "err" and name in TEXTS
     assert outcome[0] == (74 if lost else 0)
@@ -195,7 +207,16 @@ PATHS: dict[str, list[str]] = {
     "pretrain --config": ["pretrain", "--config", "{}", "--out", "new"],
     "pretrain --weights": ["pretrain", "digits_sdclr", *TINY, "--out", "new", "--weights", "{}"],
     "pretrain --data": ["pretrain", "cifar10_lt_sdclr", "--data", "{}", "--out", "new"],
-    "pretrain --splits-dir": ["pretrain", "cifar10_lt_sdclr", "--data", ".", "--splits-dir", "{}", "--out", "new"],
+    "pretrain --splits-dir": [
+        "pretrain",
+        "cifar10_lt_sdclr",
+        "--data",
+        ".",
+        "--splits-dir",
+        "{}",
+        "--out",
+        "new",
+    ],
     "data.test_path": ["pretrain", "./photos", *TINY, "--out", "new", "data.test_path={}"],
     "data.store": ["pretrain", "./photos", *TINY, "--out", "new", "data.store={}"],
     "data.root": ["pretrain", "./photos", *TINY, "--out", "new", "data.root={}"],
@@ -206,7 +227,16 @@ PATHS: dict[str, list[str]] = {
     "report": ["report", "{}"],
     "report --out": ["report", "run", "--out", "{}"],
     "reproduce --out": ["reproduce", "digits", "--plan", "--out", "{}"],
-    "reproduce --published": ["reproduce", "cifar10", "--published", "{}", "--data", ".", "--out", "new"],
+    "reproduce --published": [
+        "reproduce",
+        "cifar10",
+        "--published",
+        "{}",
+        "--data",
+        ".",
+        "--out",
+        "new",
+    ],
     "embed source": ["embed", "{}", "photos", "--out", "o.npz"],
     "embed images": ["embed", "run", "{}", "--out", "o.npz"],
     "embed --out": ["embed", "run", "photos", "--out", "{}.npz"],
@@ -223,8 +253,16 @@ IMPOSSIBLE = {
     "a loop": "loop/a",
     "below proc": "/proc/nothing/a",
 }
-FAST_PATHS = {("pretrain --out", "300 characters"), ("embed images", "no such user"), ("report --out", "below a file")}
-FAST_PATHS |= {("status", "5,000 characters"), ("convert out", "a loop"), ("pretrain --data", "no such user")}
+FAST_PATHS = {
+    ("pretrain --out", "300 characters"),
+    ("embed images", "no such user"),
+    ("report --out", "below a file"),
+}
+FAST_PATHS |= {
+    ("status", "5,000 characters"),
+    ("convert out", "a loop"),
+    ("pretrain --data", "no such user"),
+}
 
 
 def pairs() -> list[object]:
@@ -253,7 +291,10 @@ def test_a_path_that_cannot_be_gets_one_error(here: Path, verb: str, kind: str) 
 
 @pytest.mark.parametrize(
     "verb",
-    [name if name in ("status", "report --out") else pytest.param(name, marks=pytest.mark.slow) for name in PATHS],
+    [
+        name if name in ("status", "report --out") else pytest.param(name, marks=pytest.mark.slow)
+        for name in PATHS
+    ],
 )
 @pytest.mark.parametrize("mode", [0o000, 0o555])
 def test_a_folder_without_permission_gets_one_error(here: Path, verb: str, mode: int) -> None:
@@ -276,7 +317,8 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in folder.rglob("*")
-        if path.is_file() and path.name not in ("status.json", ".lock", "report.html", "cached.json")
+        if path.is_file()
+        and path.name not in ("status.json", ".lock", "report.html", "cached.json")
     }
 
 
@@ -295,7 +337,10 @@ NAMES = {
     "verb",
     [
         "pretrain",
-        *(pytest.param(n, marks=pytest.mark.slow) for n in ("embed", "status", "report", "evaluate", "convert", "dry")),
+        *(
+            pytest.param(n, marks=pytest.mark.slow)
+            for n in ("embed", "status", "report", "evaluate", "convert", "dry")
+        ),
     ],
 )
 @pytest.mark.parametrize("kind", NAMES)
@@ -375,8 +420,17 @@ DERIVED: dict[str, list[tuple[str, str]]] = {
         ("run/.report.html.lock", "link"),
     ],
     "paper": [("paper.tex", "file"), ("paper.tex", "link"), (".paper.tex.tmp", "link")],
-    "dry run": [("new-views.png", "file"), ("new-views.png", "link"), (".new-views.png.tmp", "link")],
-    "pretrain": [("new", "file"), ("new/thesis.txt", "file"), ("new/.lock", "file"), ("new/.lock", "link")],
+    "dry run": [
+        ("new-views.png", "file"),
+        ("new-views.png", "link"),
+        (".new-views.png.tmp", "link"),
+    ],
+    "pretrain": [
+        ("new", "file"),
+        ("new/thesis.txt", "file"),
+        ("new/.lock", "file"),
+        ("new/.lock", "link"),
+    ],
     "evaluate": [("run/evaluation/.cached.json.tmp", "link"), ("run/.lock.json", "link")],
 }
 FAST_FOREIGN = {("embed", "o.npz.partial", "folder"), ("embed", "o.npz.partial", "folder link")}
@@ -386,14 +440,18 @@ FAST_FOREIGN |= {("convert", "o.safetensors", "file"), ("pretrain", "new/.lock",
 
 def planted() -> list[object]:
     return [
-        pytest.param(verb, name, kind, marks=() if (verb, name, kind) in FAST_FOREIGN else pytest.mark.slow)
+        pytest.param(
+            verb, name, kind, marks=() if (verb, name, kind) in FAST_FOREIGN else pytest.mark.slow
+        )
         for verb, places in DERIVED.items()
         for name, kind in places
     ]
 
 
 @pytest.mark.parametrize(("verb", "name", "kind"), planted())
-def test_a_foreign_file_under_a_name_of_ours_stays(here: Path, verb: str, name: str, kind: str) -> None:
+def test_a_foreign_file_under_a_name_of_ours_stays(
+    here: Path, verb: str, name: str, kind: str
+) -> None:
     victims = here / "victims"
     victims.mkdir()
     (victims / "thesis.txt").write_text("precious")
@@ -430,7 +488,11 @@ OVERWRITING = {
 
 
 @pytest.mark.parametrize(
-    "verb", [n if n in ("embed", "report") else pytest.param(n, marks=pytest.mark.slow) for n in OVERWRITING]
+    "verb",
+    [
+        n if n in ("embed", "report") else pytest.param(n, marks=pytest.mark.slow)
+        for n in OVERWRITING
+    ],
 )
 def test_a_file_that_exists_is_replaced_only_with_overwrite(here: Path, verb: str) -> None:
     name, arguments = OVERWRITING[verb]
@@ -472,14 +534,20 @@ def test_a_runs_own_backbone_is_not_replaced_by_another(here: Path) -> None:
         ("embed", "sdclr.jobs.embed", "load_backbone"),
         pytest.param("convert", "sdclr.jobs.convert", "save_backbone", marks=pytest.mark.slow),
         pytest.param("dry run", "sdclr.workflows.own_images", "preview", marks=pytest.mark.slow),
-        pytest.param("evaluate", "sdclr.jobs.evaluate.job", "load_backbone", marks=pytest.mark.slow),
-        pytest.param("pretrain", "sdclr.jobs.pretrain.folder", "require_no_history", marks=pytest.mark.slow),
+        pytest.param(
+            "evaluate", "sdclr.jobs.evaluate.job", "load_backbone", marks=pytest.mark.slow
+        ),
+        pytest.param(
+            "pretrain", "sdclr.jobs.pretrain.folder", "require_no_history", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_the_second_of_two_is_told_at_once_and_the_first_ends_well(
     here: Path, monkeypatch: pytest.MonkeyPatch, verb: str, module: str, function: str
 ) -> None:
-    before: Callable[..., object] = getattr(sys.modules.get(module) or __import__(module, fromlist=["x"]), function)
+    before: Callable[..., object] = getattr(
+        sys.modules.get(module) or __import__(module, fromlist=["x"]), function
+    )
     second: list[Outcome] = []
 
     def meanwhile(*arguments: object, **keywords: object) -> object:
@@ -498,8 +566,12 @@ def test_the_second_of_two_is_told_at_once_and_the_first_ends_well(
 # ---- what the system refuses where nobody foresaw it
 
 
-@pytest.mark.parametrize("number", [errno.EACCES, errno.ENAMETOOLONG, errno.EIO, errno.ENOSPC, errno.ENOENT])
-def test_whatever_the_system_refuses_is_no_bug(here: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+@pytest.mark.parametrize(
+    "number", [errno.EACCES, errno.ENAMETOOLONG, errno.EIO, errno.ENOSPC, errno.ENOENT]
+)
+def test_whatever_the_system_refuses_is_no_bug(
+    here: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
     def refuse(*_: object) -> None:
         raise OSError(number, os.strerror(number), "some/file")
 
@@ -529,11 +601,20 @@ def test_a_folder_without_a_slash_is_images(here: Path) -> None:
         ({"RANK": "5", "WORLD_SIZE": "2"}, "RANK=5 must be below WORLD_SIZE=2"),
         ({"RANK": "1"}, "RANK=1 must be below WORLD_SIZE=1"),
         ({"WORLD_SIZE": "0"}, "at least 1"),
-        ({"RANK": "0", "WORLD_SIZE": "2", "MASTER_PORT": "99999", "MASTER_ADDR": "localhost"}, "from 1 to 65535"),
-        ({"RANK": "0", "WORLD_SIZE": "2", "MASTER_PORT": "0", "MASTER_ADDR": "localhost"}, "from 1 to 65535"),
+        (
+            {"RANK": "0", "WORLD_SIZE": "2", "MASTER_PORT": "99999", "MASTER_ADDR": "localhost"},
+            "from 1 to 65535",
+        ),
+        (
+            {"RANK": "0", "WORLD_SIZE": "2", "MASTER_PORT": "0", "MASTER_ADDR": "localhost"},
+            "from 1 to 65535",
+        ),
         ({"RANK": "9" * 5000, "WORLD_SIZE": "2"}, "RANK must be a whole number"),
         ({"RANK": "-1", "WORLD_SIZE": "2"}, "RANK must be a whole number"),
-        ({"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "2", "LOCAL_WORLD_SIZE": "2"}, "LOCAL_RANK=2 must be below"),
+        (
+            {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "2", "LOCAL_WORLD_SIZE": "2"},
+            "LOCAL_RANK=2 must be below",
+        ),
     ],
 )
 @pytest.mark.parametrize("verb", ["pretrain", "resume", "status"])
@@ -554,7 +635,9 @@ def test_an_environment_that_cannot_be_meant_is_refused_at_once(
 LONGER = [setting.replace("epochs=1", "epochs=3") for setting in TINY]
 
 
-def test_an_image_that_vanishes_loses_nothing_that_was_trained(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_that_vanishes_loses_nothing_that_was_trained(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     arguments = ["pretrain", "./photos", "--out", "new", *LONGER, "checkpoint_every_epochs=3"]
     whole = ["pretrain", "./photos", "--out", "whole", *arguments[4:]]
     assert main(whole)[0] == 0
@@ -597,7 +680,9 @@ def test_weights_that_are_not_finite_are_named_and_no_rate_is_blamed(here: Path)
     assert "learning_rate" not in err
 
 
-@pytest.mark.parametrize("arguments", [["./photos", "--out", "photos"], ["photos", "--out", "./photos/"]])
+@pytest.mark.parametrize(
+    "arguments", [["./photos", "--out", "photos"], ["photos", "--out", "./photos/"]]
+)
 def test_the_images_own_folder_is_no_run_folder(here: Path, arguments: list[str]) -> None:
     code, _, err = main(["pretrain", *arguments, *TINY])
     assert code == 78
@@ -648,18 +733,24 @@ def test_the_package_works_without_what_only_posix_has(here: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("verb", ["status", "embed", "convert", "report", "dry run", "resume", "evaluate"])
+@pytest.mark.parametrize(
+    "verb", ["status", "embed", "convert", "report", "dry run", "resume", "evaluate"]
+)
 def test_every_other_verb_works_without_what_only_posix_has(here: Path, verb: str) -> None:
     ended = in_an_interpreter("-W", "ignore", "-c", WITHOUT_POSIX, *VERBS[verb])
     assert ended.returncode == 0, ended.stderr
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", ">&- 2>&- <&-", "2>&1 | head -1", ">/dev/full 2>&1"])
+@pytest.mark.parametrize(
+    "closed", [">&-", "2>&-", "<&-", ">&- 2>&- <&-", "2>&1 | head -1", ">/dev/full 2>&1"]
+)
 def test_a_shell_that_closes_streams_changes_no_file(here: Path, closed: str) -> None:
     """A file opened later must not become standard output: what is printed would go into it."""
     line = f"{command(sys.executable, '-m', 'sdclr', *VERBS['pretrain'])} {closed}"
-    ended = subprocess.run(["bash", "-o", "pipefail", "-c", line], capture_output=True, text=True, check=False)
+    ended = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", line], capture_output=True, text=True, check=False
+    )
     assert ended.returncode == 0, ended.stderr
     assert main(["evaluate", "new", "--probes", "knn"])[0] == 0
 
@@ -674,7 +765,9 @@ def test_a_shell_that_closes_streams_changes_no_file(here: Path, closed: str) ->
         ],
     ],
 )
-def test_a_workflow_finds_a_foreign_report_before_its_work(here: Path, arguments: list[str], name: str) -> None:
+def test_a_workflow_finds_a_foreign_report_before_its_work(
+    here: Path, arguments: list[str], name: str
+) -> None:
     (here / "all").mkdir()
     (here / "all" / name).write_text("precious")
     code, _, err = main(arguments)

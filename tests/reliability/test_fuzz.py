@@ -27,7 +27,11 @@ from sdclr.errors import SdclrError
 from sdclr.storage.checkpoint import CheckpointFolder, read_tensors, write_tensors
 
 FAST = settings(
-    max_examples=150, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+    max_examples=150,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(HealthCheck),
 )
 FOLDER = Path(tempfile.mkdtemp(prefix="sdclr-fuzz-"))
 
@@ -51,14 +55,37 @@ def outcome(read: Callable[[Path], Any], path: Path) -> Any:
 # ---- split lists: the authors' .txt and .npy, and lists of one's own
 
 NAMES = st.one_of(
-    st.sampled_from(["a.jpg", "n01/x.JPEG", "../x.jpg", "/etc/passwd", "~/x.jpg", "a/../../b.jpg", "a\\b.jpg", "."]),
-    st.sampled_from(["..", "a/..", "x/./y.png", "a//b.png", "\0.jpg", "./../x.jpg", "../../../../etc/shadow"]),
+    st.sampled_from(
+        [
+            "a.jpg",
+            "n01/x.JPEG",
+            "../x.jpg",
+            "/etc/passwd",
+            "~/x.jpg",
+            "a/../../b.jpg",
+            "a\\b.jpg",
+            ".",
+        ]
+    ),
+    st.sampled_from(
+        ["..", "a/..", "x/./y.png", "a//b.png", "\0.jpg", "./../x.jpg", "../../../../etc/shadow"]
+    ),
     st.text(max_size=12),
 )
-LABELS = st.one_of(st.sampled_from(["0", "1", "-1", "1e3", "٣", "999999999", "9" * 40, "", "cat"]), st.text(max_size=4))
-LINES = st.builds(lambda name, gap, label: f"{name}{gap}{label}", NAMES, st.sampled_from([" ", "  ", "\t", ""]), LABELS)
+LABELS = st.one_of(
+    st.sampled_from(["0", "1", "-1", "1e3", "٣", "999999999", "9" * 40, "", "cat"]),
+    st.text(max_size=4),
+)
+LINES = st.builds(
+    lambda name, gap, label: f"{name}{gap}{label}",
+    NAMES,
+    st.sampled_from([" ", "  ", "\t", ""]),
+    LABELS,
+)
 LISTS = st.one_of(
-    st.lists(LINES, max_size=8).map(lambda lines: "\n".join(lines).encode("utf-8", "surrogatepass")),
+    st.lists(LINES, max_size=8).map(
+        lambda lines: "\n".join(lines).encode("utf-8", "surrogatepass")
+    ),
     st.lists(st.sampled_from(["a.jpg 1", "b.jpg 2", "c/d.jpg 0", "", " "]), max_size=6).map(
         lambda lines: "\r\n".join(lines).encode()
     ),
@@ -92,10 +119,12 @@ def saved_array(array: Any, allow_pickle: bool = True) -> bytes:
 
 
 ARRAYS = st.one_of(
-    st.lists(st.integers(-3, 12), max_size=6).map(lambda values: saved_array(np.array(values, dtype=np.int64))),
-    st.sampled_from([np.array([1.5]), np.array(["x"]), np.array([{}], dtype=object), np.zeros((2, 2), int)]).map(
-        saved_array
+    st.lists(st.integers(-3, 12), max_size=6).map(
+        lambda values: saved_array(np.array(values, dtype=np.int64))
     ),
+    st.sampled_from(
+        [np.array([1.5]), np.array(["x"]), np.array([{}], dtype=object), np.zeros((2, 2), int)]
+    ).map(saved_array),
     st.binary(max_size=40).map(lambda tail: b"\x93NUMPY\x01\x00" + tail),
     st.tuples(st.integers(0, 140), st.integers(0, 255)).map(
         lambda change: _with_byte(saved_array(np.arange(5)), *change)
@@ -112,7 +141,9 @@ def check_positions(content: bytes) -> None:
     path = FOLDER / "positions.npy"
     path.write_bytes(content)
     found = outcome(lambda p: read_positions(p, 10), path)
-    assert found is None or (found.dtype == np.int64 and ((found >= 0) & (found < 10)).all() and found.ndim == 1)
+    assert found is None or (
+        found.dtype == np.int64 and ((found >= 0) & (found < 10)).all() and found.ndim == 1
+    )
 
 
 @FAST
@@ -151,11 +182,29 @@ LEAVES = st.one_of(
     st.integers(-(2**70), 2**70),
     st.floats(),
     st.text(max_size=8),
-    st.sampled_from(["sgd", "sdclr", "auto", "timm:x", "../x", 90, 0.9, -1, "0.5", [], {}, [1, 2], {"name": "sdclr"}]),
+    st.sampled_from(
+        [
+            "sgd",
+            "sdclr",
+            "auto",
+            "timm:x",
+            "../x",
+            90,
+            0.9,
+            -1,
+            "0.5",
+            [],
+            {},
+            [1, 2],
+            {"name": "sdclr"},
+        ]
+    ),
 )
 VALUES = st.recursive(
     LEAVES,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
     max_leaves=6,
 )
 
@@ -163,7 +212,10 @@ VALUES = st.recursive(
 def _paths(values: dict[str, Any], prefix: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
     here = [(*prefix, key) for key in values]
     return here + [
-        path for key in values if isinstance(values[key], dict) for path in _paths(values[key], (*prefix, key))
+        path
+        for key in values
+        if isinstance(values[key], dict)
+        for path in _paths(values[key], (*prefix, key))
     ]
 
 
@@ -216,11 +268,22 @@ def test_many_configs(content: str) -> None:
 
 # ---- label files: tables of comma-separated values
 
-FIELDS = st.one_of(NAMES, LABELS, st.sampled_from(["path", "label", "class", '"', '"a,b"', "'", "\r", "\0"]))
+FIELDS = st.one_of(
+    NAMES, LABELS, st.sampled_from(["path", "label", "class", '"', '"a,b"', "'", "\r", "\0"])
+)
 TABLES = st.one_of(
     st.tuples(
         st.sampled_from(
-            ["path,label", "image", "file,class,x", "label,path", "PATH ,Label", "x,y", "path,path", '"path']
+            [
+                "path,label",
+                "image",
+                "file,class,x",
+                "label,path",
+                "PATH ,Label",
+                "x,y",
+                "path,path",
+                '"path',
+            ]
         ),
         st.lists(st.lists(FIELDS, max_size=3).map(",".join), max_size=6),
     ).map(lambda parts: "\n".join([parts[0], *parts[1]]).encode("utf-8", "surrogatepass")),
@@ -258,7 +321,9 @@ def _header() -> tuple[dict[str, Any], bytes]:
     architecture = {"name": "resnet10", "width": 1}
     facts = {"format": "sdclr-backbone-1", "architecture": architecture, "step": 3}
     facts |= {"normalisation": {"mean": [0.5] * 3, "std": [0.5] * 3}}
-    write_tensors(path, {"a": torch.arange(4.0), "b": torch.tensor([True]), "c": torch.tensor(3)}, facts)
+    write_tensors(
+        path, {"a": torch.arange(4.0), "b": torch.tensor([True]), "c": torch.tensor(3)}, facts
+    )
     content = path.read_bytes()
     (size,) = struct.unpack("<Q", content[:8])
     return json.loads(content[8 : 8 + size]), content[8 + size :]
@@ -268,12 +333,16 @@ HEADER, DATA = _header()
 FACTS = json.loads(HEADER["__metadata__"]["facts"])
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**65), 2**65) | st.floats() | st.text(max_size=6),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3)
+    ),
     max_leaves=5,
 )
 
 
-def _damaged_header(changes: list[tuple[tuple[str, ...], Any]], facts: list[tuple[tuple[str, ...], Any]]) -> bytes:
+def _damaged_header(
+    changes: list[tuple[tuple[str, ...], Any]], facts: list[tuple[tuple[str, ...], Any]]
+) -> bytes:
     header = json.loads(json.dumps(HEADER))
     held = yaml.safe_load(_changed(FACTS, facts)) if facts else FACTS
     header["__metadata__"]["facts"] = json.dumps(held)
@@ -285,12 +354,20 @@ def _damaged_header(changes: list[tuple[tuple[str, ...], Any]], facts: list[tupl
     return json.dumps(header, separators=(",", ":")).encode()
 
 
-PLAIN = st.none() | st.booleans() | st.integers(-(2**40), 2**40) | st.text(st.characters(codec="ascii"), max_size=6)
+PLAIN = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**40), 2**40)
+    | st.text(st.characters(codec="ascii"), max_size=6)
+)
 HEADERS = st.one_of(
     st.builds(
         _damaged_header,
         st.lists(st.tuples(st.sampled_from([*_paths(HEADER), ("d",)]), JSON), max_size=2),
-        st.lists(st.tuples(st.sampled_from(_paths(FACTS)), PLAIN | st.lists(PLAIN, max_size=3)), max_size=2),
+        st.lists(
+            st.tuples(st.sampled_from(_paths(FACTS)), PLAIN | st.lists(PLAIN, max_size=3)),
+            max_size=2,
+        ),
     ),
     st.tuples(st.integers(0, 400), st.integers(0, 255)).map(
         lambda change: _with_byte(json.dumps(HEADER, separators=(",", ":")).encode(), *change)

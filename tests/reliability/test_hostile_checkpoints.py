@@ -56,7 +56,9 @@ def open_all(folder: Path, out: Path) -> None:
         for read in readers(path):
             result: dict[str, Any] = {"error": "none", "message": "", "exit_code": 0}
 
-            def attempt(path: Path = path, read: Any = read, result: dict[str, Any] = result) -> None:
+            def attempt(
+                path: Path = path, read: Any = read, result: dict[str, Any] = result
+            ) -> None:
                 try:
                     read(path)
                 except Exception as error:
@@ -69,10 +71,14 @@ def open_all(folder: Path, out: Path) -> None:
             small = path.stat().st_size < COUNTED_BYTES
             result["calls"] = calls_made(attempt).total() if small else None
             found[f"{path.name} {len(found)}"] = result
-    out.write_text(json.dumps({"files": found, "seen": witness.seen, "canary": Path(CANARY).exists()}))
+    out.write_text(
+        json.dumps({"files": found, "seen": witness.seen, "canary": Path(CANARY).exists()})
+    )
 
 
-def report(tmp_path: Path, files: dict[str, bytes], opener: Callable[[Path, Path], None] = open_all) -> dict[str, Any]:
+def report(
+    tmp_path: Path, files: dict[str, bytes], opener: Callable[[Path, Path], None] = open_all
+) -> dict[str, Any]:
     folder = tmp_path / "files"
     folder.mkdir()
     for name, content in files.items():
@@ -98,10 +104,16 @@ def test_hostile_files_are_refused_by_name_without_running_or_believing_them(
         assert result["bytes_read"] < most_bytes_read(size), (name, result["bytes_read"])
         assert (result["calls"] is None) == (size >= COUNTED_BYTES)
         assert (result["calls"] or 0) < most_calls(size), (name, result["calls"])
-        assert "weights_only=False" not in result["message"], "torch's advice to load it all the same"
+        assert "weights_only=False" not in result["message"], (
+            "torch's advice to load it all the same"
+        )
     if kind is pickles:
         assert len(files) >= 20
-        refused = [result for result in found["files"].values() if "more than tensors and plain" in result["message"]]
+        refused = [
+            result
+            for result in found["files"].values()
+            if "more than tensors and plain" in result["message"]
+        ]
         assert len(refused) >= 50, "by the unpickler, for what they hold"
 
 
@@ -119,7 +131,9 @@ def open_trusting(folder: Path, out: Path) -> None:
 
 
 def test_the_witness_sees_what_a_trusting_reader_runs(tmp_path: Path) -> None:
-    files = {name: content for name, content in pickles().items() if name != "torch.hub.pt"}  # it would ask the network
+    files = {
+        name: content for name, content in pickles().items() if name != "torch.hub.pt"
+    }  # it would ask the network
     found = report(tmp_path, files, open_trusting)
     assert found["canary"]
     assert len(found["caught"]) >= 15, "the files are what they are meant to be"
@@ -130,7 +144,10 @@ def test_a_lying_checkpoint_of_a_run_is_set_aside(tmp_path: Path) -> None:
         folder = CheckpointFolder(tmp_path / str(number))
         folder.folder.mkdir()
         (folder.folder / "ckpt-000000000004.safetensors").write_bytes(content)
-        with pytest.warns(UserWarning, match="set aside"), pytest.raises(CheckpointError, match="no checkpoint in"):
+        with (
+            pytest.warns(UserWarning, match="set aside"),
+            pytest.raises(CheckpointError, match="no checkpoint in"),
+        ):
             folder.newest()
         assert name
 
@@ -139,7 +156,9 @@ def test_a_lying_checkpoint_of_a_run_is_set_aside(tmp_path: Path) -> None:
 def test_what_is_no_file_is_not_waited_for(tmp_path: Path, kind: str) -> None:
     for suffix, read in ((".safetensors", read_tensors), (".pt", read_authors_checkpoint)):
         path = tmp_path / f"x{suffix}"
-        {"pipe": os.mkfifo, "folder": os.mkdir, "device": lambda p: os.symlink("/dev/zero", p)}[kind](path)
+        {"pipe": os.mkfifo, "folder": os.mkdir, "device": lambda p: os.symlink("/dev/zero", p)}[
+            kind
+        ](path)
         with pytest.raises(SdclrError, match="does not exist or is not a file") as error:
             read(path)
         assert error.value.exit_code == 66

@@ -27,10 +27,16 @@ def test_a_sample_of_hostile_inputs_gives_our_errors_within_bounds(name: str) ->
 
 def outside(*arguments: str) -> list[str]:
     """The violations that a process with limits of memory and time reports; its death is one, too."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(SUPPORT), *filter(None, sys.path)])}
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(SUPPORT), *filter(None, sys.path)])
+    }
     command = [sys.executable, str(SUPPORT / "hostile_formats.py"), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    return json.loads(done.stdout) if done.returncode == 0 else [f"ended with {done.returncode}: {done.stderr[-300:]}"]
+    return (
+        json.loads(done.stdout)
+        if done.returncode == 0
+        else [f"ended with {done.returncode}: {done.stderr[-300:]}"]
+    )
 
 
 @pytest.mark.slow

@@ -62,7 +62,12 @@ FRAGMENTS += [
     "}",
     "$",
 ]
-NAMED = ["<script>alert(1)</script>", "</title><script>1</script>", '" onmouseover="alert(1)', "{{ 7*7 }}{% raw %}"]
+NAMED = [
+    "<script>alert(1)</script>",
+    "</title><script>1</script>",
+    '" onmouseover="alert(1)',
+    "{{ 7*7 }}{% raw %}",
+]
 NAMED += [
     "</svg><script>1</script>",
     "<!-- ",
@@ -77,8 +82,12 @@ NAMED += [
 
 def generated(seed: int) -> str:
     rng = random.Random(seed)
-    word = "".join(rng.choice(FRAGMENTS) for _ in range(rng.randint(1, 5)))[:90]  # longer ones take two lines
-    return word if word.strip() else "blank"  # a label of white space is not drawn, so the tags would be others
+    word = "".join(rng.choice(FRAGMENTS) for _ in range(rng.randint(1, 5)))[
+        :90
+    ]  # longer ones take two lines
+    return (
+        word if word.strip() else "blank"
+    )  # a label of white space is not drawn, so the tags would be others
 
 
 @pytest.fixture(scope="module")
@@ -107,8 +116,12 @@ def test_five_hundred_generated_names_stay_text(skeleton: list[str]) -> None:
         check(generated(seed), skeleton)
 
 
-def test_a_page_that_does_not_escape_is_noticed(monkeypatch: pytest.MonkeyPatch, skeleton: list[str]) -> None:
+def test_a_page_that_does_not_escape_is_noticed(
+    monkeypatch: pytest.MonkeyPatch, skeleton: list[str]
+) -> None:
     environment: Callable[..., jinja2.Environment] = jinja2.Environment
-    monkeypatch.setattr(html, "Environment", lambda **keywords: environment(**keywords | {"autoescape": False}))
+    monkeypatch.setattr(
+        html, "Environment", lambda **keywords: environment(**keywords | {"autoescape": False})
+    )
     with pytest.raises(AssertionError):
         check(NAMED[0], skeleton)

@@ -61,7 +61,9 @@ def test_markdown_has_the_same_shape_whatever_the_names(word: str) -> None:
         return [*kinds, *sorted(inline - {"text_special"})]
 
     assert shape(tables.to_markdown(report(word))) == shape(tables.to_markdown(report("SDCLR")))
-    assert shape(paper_table.to_markdown(paper(word))) == shape(paper_table.to_markdown(paper("SDCLR")))
+    assert shape(paper_table.to_markdown(paper(word))) == shape(
+        paper_table.to_markdown(paper("SDCLR"))
+    )
     assert "http:" not in tables.to_markdown(report(word))
 
 
@@ -78,7 +80,12 @@ def test_no_cell_of_a_csv_is_a_formula(word: str) -> None:
 @pytest.mark.parametrize("word", HOSTILE)
 def test_latex_has_the_same_commands_whatever_the_names(word: str) -> None:
     def commands(text: str) -> set[str]:
-        return set(re.findall(r"\\[a-z]+", text)) - {"\\textbackslash", "\\textbar", "\\textless", "\\textgreater"}
+        return set(re.findall(r"\\[a-z]+", text)) - {
+            "\\textbackslash",
+            "\\textbar",
+            "\\textless",
+            "\\textgreater",
+        }
 
     def ends(text: str) -> int:
         return text.count(" \\\\\n")
@@ -97,5 +104,7 @@ def test_a_page_may_load_and_run_nothing_and_shows_what_is_not_seen(word: str) -
     assert policy is not None
     assert "default-src 'none'" in policy[1]
     assert "script-src" not in policy[1]
-    assert page.index("Content-Security-Policy") < page.index("<title>"), "before anything that it is for"
+    assert page.index("Content-Security-Policy") < page.index("<title>"), (
+        "before anything that it is for"
+    )
     assert page.replace("\n", "").isprintable()

@@ -30,7 +30,9 @@ def test_runs_whose_checkpoints_a_thread_writes_end_so_too(tmp_path: Path) -> No
 
 @pytest.mark.slow
 def test_a_hundred_kills_with_a_thread_that_writes(tmp_path: Path) -> None:
-    assert check(tmp_path, 100, seed=5, thread=True) >= 5, "33 are aimed; on a busy machine many come late"
+    assert check(tmp_path, 100, seed=5, thread=True) >= 5, (
+        "33 are aimed; on a busy machine many come late"
+    )
 
 
 @pytest.mark.slow
@@ -38,9 +40,13 @@ def test_two_hundred_kills_of_which_many_inside_a_save(tmp_path: Path) -> None:
     assert check(tmp_path, 200, seed=2) >= 10, "66 are aimed; on a busy machine many come late"
 
 
-def test_the_campaign_notices_a_run_that_forgets_its_momentum(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_campaign_notices_a_run_that_forgets_its_momentum(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(state, "restore_state", lambda *_: None)
-    for seed in range(3, 11):  # on a busy machine all three may come before the first step, or after the last
+    for seed in range(
+        3, 11
+    ):  # on a busy machine all three may come before the first step, or after the last
         figures = kill_campaign.campaign(tmp_path / str(seed), 3, seed=seed)
         if figures.equal_endings < figures.kills:
             return

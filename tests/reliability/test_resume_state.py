@@ -22,19 +22,27 @@ STEPS = 9
 
 
 def with_optimizer(name: str) -> PretrainConfig:
-    values = {"optimizer.name": name, "optimizer.learning_rate": 0.01, "checkpoint_every_minutes": 10}
+    values = {
+        "optimizer.name": name,
+        "optimizer.learning_rate": 0.01,
+        "checkpoint_every_minutes": 10,
+    }
     return config().with_values(values)
 
 
 @pytest.fixture(scope="module", params=["sgd", "adamw", "lars"])
-def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[PretrainConfig, str]:
+def whole(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[PretrainConfig, str]:
     """A config and the hash of its uninterrupted run."""
     settings = with_optimizer(request.param)
     run = pretrain(settings, tmp_path_factory.mktemp("whole") / "x")
     return settings, state_hash(run.folder)
 
 
-def test_a_run_stopped_after_every_single_step_ends_the_same(tmp_path: Path, whole: tuple[PretrainConfig, str]) -> None:
+def test_a_run_stopped_after_every_single_step_ends_the_same(
+    tmp_path: Path, whole: tuple[PretrainConfig, str]
+) -> None:
     settings, expected = whole
     for _ in range(STEPS - 1):  # one chain: each sitting takes one step
         with pytest.raises(Preempted):
@@ -59,7 +67,9 @@ def test_a_run_whose_checkpoints_a_thread_writes_ends_the_same(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("step", range(1, STEPS))
-def test_a_run_stopped_once_ends_the_same(tmp_path: Path, whole: tuple[PretrainConfig, str], step: int) -> None:
+def test_a_run_stopped_once_ends_the_same(
+    tmp_path: Path, whole: tuple[PretrainConfig, str], step: int
+) -> None:
     settings, expected = whole
     with pytest.raises(Preempted):
         pretrain(settings, tmp_path / "x", progress=SignalAt(step))
@@ -67,7 +77,9 @@ def test_a_run_stopped_once_ends_the_same(tmp_path: Path, whole: tuple[PretrainC
     assert state_hash(tmp_path / "x") == expected
 
 
-def test_scrambled_global_random_states_change_nothing(tmp_path: Path, whole: tuple[PretrainConfig, str]) -> None:
+def test_scrambled_global_random_states_change_nothing(
+    tmp_path: Path, whole: tuple[PretrainConfig, str]
+) -> None:
     settings, expected = whole
     with pytest.raises(Preempted):
         pretrain(settings, tmp_path / "x", progress=SignalAt(5))
@@ -84,7 +96,11 @@ def _tensor(name: str) -> Act:
     def perturb(training: Training, _: TrainingState) -> None:
         tensor = training.method.state_dict()[name]
         with torch.no_grad():
-            tensor.copy_(~tensor if tensor.dtype == torch.bool else tensor + (tensor.abs() * 0.01 + 0.01).to(tensor))
+            tensor.copy_(
+                ~tensor
+                if tensor.dtype == torch.bool
+                else tensor + (tensor.abs() * 0.01 + 0.01).to(tensor)
+            )
             if not tensor.is_floating_point() and tensor.dtype != torch.bool:
                 tensor.add_(1)
 
@@ -170,7 +186,9 @@ def ending(stopped: Path, to: Path, monkeypatch: pytest.MonkeyPatch, change: Act
     shutil.copytree(stopped, to)
     restore = folder_module.restore
 
-    def restore_and_change(training: Training, state: TrainingState, checkpoint: Checkpoint, where: str) -> None:
+    def restore_and_change(
+        training: Training, state: TrainingState, checkpoint: Checkpoint, where: str
+    ) -> None:
         restore(training, state, checkpoint, where)
         change(training, state)
 
@@ -181,7 +199,9 @@ def ending(stopped: Path, to: Path, monkeypatch: pytest.MonkeyPatch, change: Act
 
 
 @pytest.mark.parametrize("item", ITEMS)
-@pytest.mark.filterwarnings("ignore:.*metrics.jsonl holds")  # a run at another position skips an epoch's line
+@pytest.mark.filterwarnings(
+    "ignore:.*metrics.jsonl holds"
+)  # a run at another position skips an epoch's line
 def test_every_part_of_the_state_matters(
     tmp_path: Path, stopped: tuple[Path, str], monkeypatch: pytest.MonkeyPatch, item: str
 ) -> None:

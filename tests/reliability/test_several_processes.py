@@ -88,7 +88,9 @@ def struck_run(
     """
 
     def act(rank: int) -> None:
-        if not silent:  # on a busy machine a word takes its time, and nobody waits any longer than for the word
+        if (
+            not silent
+        ):  # on a busy machine a word takes its time, and nobody waits any longer than for the word
             distributed.GRACE_SECONDS = PATIENCE_SECONDS
         prepare(rank)
         pretrain(config().with_values({"patience_seconds": patience_seconds}), folder)
@@ -112,7 +114,9 @@ def goes_on(folder: Path, expected: str) -> None:
 # Two processes are one.
 
 
-@pytest.mark.parametrize("override", ["method.norms=own", slow("method.norms=shared"), slow("simclr")])
+@pytest.mark.parametrize(
+    "override", ["method.norms=own", slow("method.norms=shared"), slow("simclr")]
+)
 def test_several_processes_end_where_one_does(tmp_path: Path, override: str) -> None:
     """fp64; the last batch of an epoch, 405 - 2 * 151 = 103 images, cannot be halved, nor the others by three."""
     more = ["precision=fp64", "batch_size=151", "epochs=2"]
@@ -127,7 +131,9 @@ def test_several_processes_end_where_one_does(tmp_path: Path, override: str) -> 
     for name, tensor in expected.items():
         torch.testing.assert_close(found[name], tensor, rtol=1e-8, atol=1e-9, msg=name)
     assert Run(tmp_path / "several").read_json("environment.json")["world_size"] == size
-    loss = [[line["loss"] for line in Run(tmp_path / name).metrics()] for name in ("one", "several")]
+    loss = [
+        [line["loss"] for line in Run(tmp_path / name).metrics()] for name in ("one", "several")
+    ]
     np.testing.assert_allclose(*loss, rtol=1e-9)
 
 
@@ -135,7 +141,9 @@ def test_images_on_disk_are_looked_at_once_and_left_out_by_both(tmp_path: Path) 
     folder, rng = tmp_path / "photos", np.random.default_rng(0)
     folder.mkdir()
     for number in range(150):
-        Image.fromarray(rng.integers(0, 256, (12, 12, 3), dtype=np.uint8)).save(folder / f"{number:03}.png")
+        Image.fromarray(rng.integers(0, 256, (12, 12, 3), dtype=np.uint8)).save(
+            folder / f"{number:03}.png"
+        )
     (folder / "bad.png").write_bytes(b"hello")
     values = {
         "data": {"name": "images", "path": str(folder), "on_error": "skip", "subset": "all"},
@@ -224,17 +232,23 @@ def kill_self(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Any]
     return doing(lambda: os.kill(os.getpid(), signal.SIGKILL))
 
 
-@pytest.mark.parametrize(("where", "struck"), [("a save", 1), slow("a step", 0), slow("a step", 1), slow("a save", 0)])
+@pytest.mark.parametrize(
+    ("where", "struck"), [("a save", 1), slow("a step", 0), slow("a step", 1), slow("a save", 0)]
+)
 def test_a_killed_process_ends_the_other_soon_and_the_run_goes_on(
     tmp_path: Path, expected: str, kill_self: Callable[[Any], None], struck: int, where: str
 ) -> None:
-    prepare = at_step(4, struck, kill_self) if where == "a step" else during_a_save(struck, kill_self)
+    prepare = (
+        at_step(4, struck, kill_self) if where == "a step" else during_a_save(struck, kill_self)
+    )
     ended_with = struck_run(tmp_path / "x", prepare, silent=True)
     assert ended_with == ([-signal.SIGKILL, 80] if struck == 0 else [80, -signal.SIGKILL])
     status = read_status(tmp_path / "x")
     if struck == 1:
         assert (status.state, status.exit_code) == ("failed", 80)
-        assert "process 1 of 2 ended without a word" in str(status.message).replace("processes 1", "process 1")
+        assert "process 1 of 2 ended without a word" in str(status.message).replace(
+            "processes 1", "process 1"
+        )
     else:
         assert status.state == "interrupted"
     goes_on(tmp_path / "x", expected)
@@ -267,10 +281,16 @@ def test_a_bug_in_one_process_and_a_quiet_exit_end_the_other(tmp_path: Path, exp
 
 
 @pytest.mark.parametrize("struck", [1, slow(0)])
-def test_a_process_that_hangs_is_noticed_after_the_patience(tmp_path: Path, expected: str, struck: int) -> None:
+def test_a_process_that_hangs_is_noticed_after_the_patience(
+    tmp_path: Path, expected: str, struck: int
+) -> None:
     hang = doing(lambda: os.kill(os.getpid(), signal.SIGSTOP))
     ended_with = struck_run(
-        tmp_path / "x", at_step(4, struck, hang), silent=True, stopped=(struck,), patience_seconds=2.0
+        tmp_path / "x",
+        at_step(4, struck, hang),
+        silent=True,
+        stopped=(struck,),
+        patience_seconds=2.0,
     )
     assert ended_with[1 - struck] == 80
     if struck == 1:
@@ -297,7 +317,9 @@ def test_a_disk_that_fails_ends_both_with_74(tmp_path: Path, expected: str) -> N
     goes_on(tmp_path / "x", expected)
 
 
-@pytest.mark.parametrize("step", [random.Random(5).randrange(1, STEPS + 1), *map(slow, range(1, STEPS + 1))])
+@pytest.mark.parametrize(
+    "step", [random.Random(5).randrange(1, STEPS + 1), *map(slow, range(1, STEPS + 1))]
+)
 def test_a_loss_that_is_not_finite_on_one_process_never_reaches_the_weights_of_any(
     tmp_path: Path, expected: str, step: int
 ) -> None:
@@ -311,7 +333,9 @@ def test_a_loss_that_is_not_finite_on_one_process_never_reaches_the_weights_of_a
 
         step_module.train_step = poisoned
 
-    assert struck_run(tmp_path / "x", prepare) == [79, 79], "at once: the time to wait for a word is that of a hang"
+    assert struck_run(tmp_path / "x", prepare) == [79, 79], (
+        "at once: the time to wait for a word is that of a hang"
+    )
     status = read_status(tmp_path / "x")
     assert (status.state, status.checkpoint_step) == ("failed", step - 1)
     assert f"the loss of step {step} is not a finite number" in str(status.message)
@@ -346,14 +370,18 @@ def test_processes_that_would_not_do_the_same_are_refused(tmp_path: Path) -> Non
         if rank == 1:
             Run.check = lambda *_: None  # type: ignore[method-assign]
             folder_module.restore = lambda *_: None
-        pretrain(config().with_values({"optimizer.learning_rate": 0.3 + 0.1 * rank}), tmp_path / "x")
+        pretrain(
+            config().with_values({"optimizer.learning_rate": 0.3 + 0.1 * rank}), tmp_path / "x"
+        )
 
     assert codes(started(2, act)) == [80, 80]
     assert "optimizer.learning_rate: 0.3 -> 0.4" in str(read_status(tmp_path / "x").message)
 
 
 @pytest.mark.slow
-def test_without_a_launcher_that_keeps_the_store_the_first_process_does(tmp_path: Path, expected: str) -> None:
+def test_without_a_launcher_that_keeps_the_store_the_first_process_does(
+    tmp_path: Path, expected: str
+) -> None:
     """What it refuses is heard all the same; when it fails later, the others tell only that it has ended."""
     absent = config().with_values({"data": {"name": "cifar10", "path": str(tmp_path / "nothing")}})
     for run, ended_with in ((config(), [0, 0]), (absent, [66, 66])):
@@ -383,11 +411,16 @@ def test_three_processes_go_on_bit_for_bit(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher_keeps_store", [True, False])
-def test_one_script_can_train_twice(tmp_path: Path, expected: str, launcher_keeps_store: bool) -> None:
+def test_one_script_can_train_twice(
+    tmp_path: Path, expected: str, launcher_keeps_store: bool
+) -> None:
     def act(_: int) -> None:
         with contextlib.suppress(MissingInputError):
             pretrain(
-                config().with_values({"data": {"name": "cifar10", "path": str(tmp_path / "nothing")}}), tmp_path / "x"
+                config().with_values(
+                    {"data": {"name": "cifar10", "path": str(tmp_path / "nothing")}}
+                ),
+                tmp_path / "x",
             )
         for name in ("first", "second", "second"):
             pretrain(config(), tmp_path / name)
@@ -400,9 +433,13 @@ def test_one_script_can_train_twice(tmp_path: Path, expected: str, launcher_keep
 
 
 @pytest.mark.slow
-def test_random_kills_of_one_or_both_leave_a_run_that_ends_the_same(tmp_path: Path, expected: str) -> None:
+def test_random_kills_of_one_or_both_leave_a_run_that_ends_the_same(
+    tmp_path: Path, expected: str
+) -> None:
     rng, killed = random.Random(7), 0
-    impatient = config().with_values({"patience_seconds": 3.0})  # the end of a dead first process is waited for in vain
+    impatient = config().with_values(
+        {"patience_seconds": 3.0}
+    )  # the end of a dead first process is waited for in vain
     begun = time.monotonic()
     assert run_each(tmp_path / "timed") == [0, 0]
     whole_seconds = time.monotonic() - begun
@@ -430,10 +467,15 @@ def test_torchrun_trains_passes_signals_on_and_restarts(tmp_path: Path, expected
 
     def launched(out: Path, *options: str) -> subprocess.Popen[str]:
         command = [*TORCHRUN, str(free_port()), *options, *words, str(out)]
-        return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        return subprocess.Popen(
+            command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
 
     def wait_for_step(out: Path, step: int) -> None:
-        wait_until(lambda: max(Run(out).checkpoints.steps(), default=0) >= step, f"no checkpoint of step {step}")
+        wait_until(
+            lambda: max(Run(out).checkpoints.steps(), default=0) >= step,
+            f"no checkpoint of step {step}",
+        )
 
     with launched(tmp_path / "whole") as whole:
         out, err = whole.communicate(timeout=200)
@@ -476,7 +518,9 @@ def test_two_jobs_that_meet_on_one_port_do_not_end_each_other(
     first = started(2, first_job, launcher_keeps_store=False)
     try:
         wait_until((tmp_path / "in a step").exists, "the first job takes no step")
-        second = started(2, lambda _: pretrain(config(), tmp_path / "b"), launcher_keeps_store=False)
+        second = started(
+            2, lambda _: pretrain(config(), tmp_path / "b"), launcher_keeps_store=False
+        )
         assert codes(second) == [80, 80]
     finally:
         (tmp_path / "second is over").touch()

@@ -64,10 +64,21 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_page_of_an_evaluated_run_on_own_images_holds_both_parts(finished: Path) -> None:
     page = (finished / "run" / "report.html").read_text()
-    for words in ("<title>SDCLR on photos", "k-nearest neighbours", "Nearest neighbours", "a reason", "20 trained on"):
+    for words in (
+        "<title>SDCLR on photos",
+        "k-nearest neighbours",
+        "Nearest neighbours",
+        "a reason",
+        "20 trained on",
+    ):
         assert words in page
     shown = io.StringIO()
-    report([finished / "run"], {"terminal", "markdown"}, progress=NoProgress(), console=Console(file=shown, width=200))
+    report(
+        [finished / "run"],
+        {"terminal", "markdown"},
+        progress=NoProgress(),
+        console=Console(file=shown, width=200),
+    )
     for words in ("The two views of an image find each other", "a reason", "copies of other"):
         assert shown.getvalue().count(words) == 2
     assert shown.getvalue().count("k-nearest neighbours") >= 2
@@ -75,7 +86,9 @@ def test_the_page_of_an_evaluated_run_on_own_images_holds_both_parts(finished: P
 
 @pytest.mark.parametrize("name", SIDE_FILES)
 @pytest.mark.parametrize("kind", ["gone", *DAMAGE])
-def test_report_status_and_embed_go_on_without_it(finished: Path, tmp_path: Path, name: str, kind: str) -> None:
+def test_report_status_and_embed_go_on_without_it(
+    finished: Path, tmp_path: Path, name: str, kind: str
+) -> None:
     folder = shutil.copytree(finished / "run", tmp_path / "run")
     (folder / name).unlink()
     if kind != "gone":
@@ -83,7 +96,12 @@ def test_report_status_and_embed_go_on_without_it(finished: Path, tmp_path: Path
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         assert read_status(folder).state == "done"
-        report([folder], {"html", "terminal"}, progress=NoProgress(), console=Console(file=io.StringIO()))
+        report(
+            [folder],
+            {"html", "terminal"},
+            progress=NoProgress(),
+            console=Console(file=io.StringIO()),
+        )
         out = embed(folder, data_of(Run(folder), {}), tmp_path / "features.npz", as_trained=True)
     assert len(np.load(out)["features"]) == 20
     page = (folder / "report.html").read_text()
@@ -91,7 +109,12 @@ def test_report_status_and_embed_go_on_without_it(finished: Path, tmp_path: Path
     assert ("k-nearest neighbours" in page) == (name != "evaluation/cached.json")
     assert ("Nearest neighbours" in page) or name in ("images.json", "split.json", "images.tsv.gz")
     assert ("a reason" in page) == (name != "choices.json")
-    is_missed = kind in DAMAGE and name in ("choices.json", "evaluation/cached.json", "images.json", "split.json")
+    is_missed = kind in DAMAGE and name in (
+        "choices.json",
+        "evaluation/cached.json",
+        "images.json",
+        "split.json",
+    )
     assert not is_missed or any(Path(name).name in str(one.message) for one in said)
 
 
@@ -105,7 +128,9 @@ def test_without_weights_or_settings_the_report_is_an_error_that_says_what_to_do
         report([folder], {"html"}, progress=NoProgress())
 
 
-def test_an_evaluation_needs_the_split_that_says_which_images_were_trained_on(finished: Path, tmp_path: Path) -> None:
+def test_an_evaluation_needs_the_split_that_says_which_images_were_trained_on(
+    finished: Path, tmp_path: Path
+) -> None:
     folder = shutil.copytree(finished / "run", tmp_path / "run")
     (folder / "split.json").unlink()
     with pytest.raises(MissingInputError, match="Restore it from a backup"):
@@ -114,10 +139,14 @@ def test_an_evaluation_needs_the_split_that_says_which_images_were_trained_on(fi
         assert build_report([folder]).rows, "numbers that were measured are not lost"
 
 
-def test_a_run_without_any_sound_evaluation_is_shown_without_labels(finished: Path, tmp_path: Path) -> None:
+def test_a_run_without_any_sound_evaluation_is_shown_without_labels(
+    finished: Path, tmp_path: Path
+) -> None:
     folder = shutil.copytree(finished / "run", tmp_path / "run")
     (folder / "evaluation" / "cached.json").write_text("{")
-    with pytest.warns(UserWarning, match=r"cached\.json is damaged.*evaluate again.*the report is without it"):
+    with pytest.warns(
+        UserWarning, match=r"cached\.json is damaged.*evaluate again.*the report is without it"
+    ):
         report([folder], {"html"}, progress=NoProgress())
     assert "Nothing was evaluated" in (folder / "report.html").read_text()
     with pytest.raises(DataError, match="is damaged"):

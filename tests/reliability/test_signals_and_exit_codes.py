@@ -45,7 +45,10 @@ def pretrain_command(out: Path) -> None:
 
 
 def ended_soon(child: int) -> int:
-    wait_until(lambda: os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT), "the process goes on")
+    wait_until(
+        lambda: os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT),
+        "the process goes on",
+    )
     return ended(child)
 
 
@@ -101,13 +104,21 @@ def struck(where: str, out: Path, send: Callable[[], None]) -> None:
 
 
 STRIKES = [
-    (where, number) for where in ("start-up", "a step") for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+    (where, number)
+    for where in ("start-up", "a step")
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 ]
-STRIKES += [("the first checkpoint", signal.SIGTERM), ("a save", signal.SIGTERM), ("a step", signal.SIGHUP)]
+STRIKES += [
+    ("the first checkpoint", signal.SIGTERM),
+    ("a save", signal.SIGTERM),
+    ("a step", signal.SIGHUP),
+]
 
 
 @pytest.mark.parametrize(("where", "number"), STRIKES)
-def test_a_signal_ends_with_75_and_the_run_goes_on(tmp_path: Path, expected: str, where: str, number: int) -> None:
+def test_a_signal_ends_with_75_and_the_run_goes_on(
+    tmp_path: Path, expected: str, where: str, number: int
+) -> None:
     child = forked(lambda: struck(where, tmp_path / "x", lambda: os.kill(os.getpid(), number)))
     assert ended_soon(child) == 75
     assert session_members(child) == [], "no orphans"
@@ -120,8 +131,12 @@ def test_a_signal_ends_with_75_and_the_run_goes_on(tmp_path: Path, expected: str
 
 
 @pytest.mark.usefixtures("writing_thread")
-def test_a_signal_while_a_thread_writes_ends_with_75_and_everything_saved(tmp_path: Path, expected: str) -> None:
-    child = forked(lambda: struck("a save", tmp_path / "x", lambda: os.kill(os.getpid(), signal.SIGTERM)))
+def test_a_signal_while_a_thread_writes_ends_with_75_and_everything_saved(
+    tmp_path: Path, expected: str
+) -> None:
+    child = forked(
+        lambda: struck("a save", tmp_path / "x", lambda: os.kill(os.getpid(), signal.SIGTERM))
+    )
     assert ended_soon(child) == 75
     assert session_members(child) == [], "no orphans"
     told = read_status(tmp_path / "x")
@@ -139,7 +154,9 @@ def test_a_second_signal_while_a_thread_writes_ends_at_once(tmp_path: Path, expe
         before = signal.getsignal(signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGTERM)
         # the main thread receives it between two of its steps, and puts the old handler back
-        wait_until(lambda: signal.getsignal(signal.SIGTERM) != before, "the first signal is not received")
+        wait_until(
+            lambda: signal.getsignal(signal.SIGTERM) != before, "the first signal is not received"
+        )
         os.kill(os.getpid(), signal.SIGTERM)
         threading.Event().wait(PATIENCE_SECONDS)
 
@@ -213,7 +230,9 @@ def test_several_processes_are_refused_with_80_where_one_would_do(
     assert quick_exit("pretrain", "digits_sdclr", "--out", str(tmp_path / "x"), "--dry-run") == 80
     capfd.readouterr()
     assert ended_soon(forked(lambda: pretrain_command(tmp_path / "x"))) == 80
-    assert "needs RANK, MASTER_ADDR and MASTER_PORT too" in capfd.readouterr().err.replace("\n", " ")
+    assert "needs RANK, MASTER_ADDR and MASTER_PORT too" in capfd.readouterr().err.replace(
+        "\n", " "
+    )
     assert not (tmp_path / "x").exists()
 
 
@@ -225,7 +244,9 @@ def test_a_locked_and_a_read_only_folder_are_73(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["pipe", "device", "cut", "text"])
-def test_an_image_that_is_none_ends_with_65_before_the_first_step_and_nothing_hangs(tmp_path: Path, kind: str) -> None:
+def test_an_image_that_is_none_ends_with_65_before_the_first_step_and_nothing_hangs(
+    tmp_path: Path, kind: str
+) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()
     for number in range(8):
@@ -237,7 +258,9 @@ def test_an_image_that_is_none_ends_with_65_before_the_first_step_and_nothing_ha
         bad.symlink_to("/dev/zero")
     else:
         bad.write_bytes((folder / "1.png").read_bytes()[:40] if kind == "cut" else b"hello")
-    (tmp_path / "list.txt").write_text("".join(f"{path.name}\n" for path in sorted(folder.iterdir())))
+    (tmp_path / "list.txt").write_text(
+        "".join(f"{path.name}\n" for path in sorted(folder.iterdir()))
+    )
     settings = [
         f"data.root={folder}",
         "data.links=anywhere",
@@ -247,11 +270,18 @@ def test_an_image_that_is_none_ends_with_65_before_the_first_step_and_nothing_ha
         "views.size=8",
     ]
     out = tmp_path / "x"
-    assert quick_exit("pretrain", str(tmp_path / "list.txt"), "--out", str(out), *settings, "backbone.width=2") == 65
+    assert (
+        quick_exit(
+            "pretrain", str(tmp_path / "list.txt"), "--out", str(out), *settings, "backbone.width=2"
+        )
+        == 65
+    )
     assert not (out / "checkpoints").exists()
 
 
-def test_a_signal_inside_a_reader_is_not_taken_for_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_signal_inside_a_reader_is_not_taken_for_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """numpy's reader is where anything may be raised, and is turned into a DataError."""
 
     def interrupted(*_: Any, **__: Any) -> None:

@@ -56,7 +56,9 @@ def folder(tmp_path: Path) -> CheckpointFolder:
     return folder_with_two(tmp_path)
 
 
-def saved_with(folder: CheckpointFolder, files: Files, monkeypatch: pytest.MonkeyPatch, step: int = 3) -> None:
+def saved_with(
+    folder: CheckpointFolder, files: Files, monkeypatch: pytest.MonkeyPatch, step: int = 3
+) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "files", files)
         folder.save(moment(step))
@@ -65,7 +67,9 @@ def saved_with(folder: CheckpointFolder, files: Files, monkeypatch: pytest.Monke
 OPERATIONS_OF_A_SAVE = 8  # open, write, sync, replace, sync_folder, list, list, unlink
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EROFS, errno.EACCES, errno.EDQUOT])
+@pytest.mark.parametrize(
+    "number", [errno.ENOSPC, errno.EIO, errno.EROFS, errno.EACCES, errno.EDQUOT]
+)
 @pytest.mark.parametrize("at", range(OPERATIONS_OF_A_SAVE))
 def test_an_operation_that_fails_leaves_the_old_checkpoint_and_no_temporary_file(
     folder: CheckpointFolder, monkeypatch: pytest.MonkeyPatch, at: int, number: int
@@ -82,25 +86,39 @@ def test_an_operation_that_fails_leaves_the_old_checkpoint_and_no_temporary_file
     assert not list(folder.folder.glob(".*"))
 
 
-def test_the_operations_of_a_save_are_all_tried(folder: CheckpointFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_operations_of_a_save_are_all_tried(
+    folder: CheckpointFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     files = Failing()
     saved_with(folder, files, monkeypatch)
     assert files.count == OPERATIONS_OF_A_SAVE
 
 
-KILLS = [(at, share) for at in range(OPERATIONS_OF_A_SAVE) for share in ([0.0, 0.5, 0.99] if at == 1 else [0.0])]
+KILLS = [
+    (at, share)
+    for at in range(OPERATIONS_OF_A_SAVE)
+    for share in ([0.0, 0.5, 0.99] if at == 1 else [0.0])
+]
 
 
-def test_a_kill_at_any_operation_of_a_save_leaves_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kill_at_any_operation_of_a_save_leaves_a_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for at, share in KILLS:
         folder = folder_with_two(tmp_path / f"{at}-{share}")
-        killed = forked(lambda at=at, share=share, folder=folder: saved_with(folder, Killing(at, share), monkeypatch))
+        killed = forked(
+            lambda at=at, share=share, folder=folder: saved_with(
+                folder, Killing(at, share), monkeypatch
+            )
+        )
         assert ended(killed) == -signal.SIGKILL
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # nothing needs to be set aside
             assert is_whole(folder.newest())
         folder.save(moment(4))
-        assert not list(folder.folder.glob(".*")), "what a killed save left behind goes with the next one"
+        assert not list(folder.folder.glob(".*")), (
+            "what a killed save left behind goes with the next one"
+        )
         assert folder.steps()[0] == 4
         assert len(folder.steps()) == 2
 
@@ -144,7 +162,9 @@ def test_a_limit_on_the_size_of_files_is_a_storage_error(
     assert len(list(folder.folder.iterdir())) == 2
 
 
-def crash_violations(disk: CrashingDisk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
+def crash_violations(
+    disk: CrashingDisk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[int, int]:
     """(states that a crash may leave, those in which an acknowledged moment is lost) over four saves on ``disk``."""
     states: set[tuple[int, tuple[tuple[str, bytes], ...]]] = set()
     saved = 0  # acknowledged: save has returned
@@ -172,7 +192,9 @@ def crash_violations(disk: CrashingDisk, tmp_path: Path, monkeypatch: pytest.Mon
 
 def _holds(folder: CheckpointFolder, acknowledged: int) -> bool:
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # a file set aside is a violation too: the rename came before its bytes
+        warnings.simplefilter(
+            "error"
+        )  # a file set aside is a violation too: the rename came before its bytes
         try:
             found = folder.newest()
         except (CheckpointError, UserWarning):
@@ -180,7 +202,9 @@ def _holds(folder: CheckpointFolder, acknowledged: int) -> bool:
     return acknowledged == 0 if found is None else is_whole(found) and found.step >= acknowledged
 
 
-def test_no_crash_loses_an_acknowledged_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_crash_loses_an_acknowledged_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     states, violations = crash_violations(CrashingDisk(), tmp_path, monkeypatch)
     assert states > 30
     assert violations == 0
@@ -197,7 +221,8 @@ _save: Callable[..., None] = CheckpointFolder.save
 
 
 @pytest.mark.parametrize(
-    "mutant", [WithoutSync, WithoutFolderSync, WithoutRename, CopyingRename, SyncTooLate, prune_first]
+    "mutant",
+    [WithoutSync, WithoutFolderSync, WithoutRename, CopyingRename, SyncTooLate, prune_first],
 )
 def test_every_mutant_of_the_protocol_loses_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mutant: Callable[..., CrashingDisk]
@@ -229,7 +254,9 @@ def faulty_run(tmp_path: Path, at: int, number: int, monkeypatch: pytest.MonkeyP
     return files.struck
 
 
-def faults_everywhere(tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch, expected: str) -> None:
+def faults_everywhere(
+    tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch, expected: str
+) -> None:
     at = 0
     while faulty_run(tmp_path, at, number, monkeypatch):
         assert state_hash(tmp_path / f"{at}-{number}") == expected
@@ -267,7 +294,9 @@ def test_a_disk_that_fails_a_thread_ends_the_run_with_its_code_and_the_run_goes_
 
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "files", FailsThreads())
-        with pytest.raises((StorageError, RunFolderError), match=r"ckpt-0000.* cannot be written: injected"):
+        with pytest.raises(
+            (StorageError, RunFolderError), match=r"ckpt-0000.* cannot be written: injected"
+        ):
             pretrain(config(), out)
     told = read_status(out)
     assert (told.state, told.exit_code) == ("failed", code)

@@ -23,10 +23,16 @@ from sdclr.storage.checkpoint import (
 
 @pytest.fixture
 def tensors() -> dict[str, torch.Tensor]:
-    return {"a": torch.arange(6.0).view(2, 3), "mask": torch.tensor([True, False]), "n": torch.tensor(7)}
+    return {
+        "a": torch.arange(6.0).view(2, 3),
+        "mask": torch.tensor([True, False]),
+        "n": torch.tensor(7),
+    }
 
 
-def test_tensors_and_facts_come_back_exactly(tmp_path: Path, tensors: dict[str, torch.Tensor]) -> None:
+def test_tensors_and_facts_come_back_exactly(
+    tmp_path: Path, tensors: dict[str, torch.Tensor]
+) -> None:
     facts = {"step": 3, "text": 'quote " "sha256":" and ä', "nested": {"x": [1.5, None]}}
     tensors["strided"] = torch.rand(2, 3, 4, 4).to(memory_format=torch.channels_last)
     write_tensors(tmp_path / "x.safetensors", tensors, facts)
@@ -39,7 +45,11 @@ def test_tensors_and_facts_come_back_exactly(tmp_path: Path, tensors: dict[str, 
 
 def test_every_kind_of_number_is_written_as_safetensors_writes_it(tmp_path: Path) -> None:
     tensors = {name: torch.tensor([[0, 1], [1, 1]]).to(dtype) for dtype, name in _dtypes().items()}
-    tensors |= {"none": torch.zeros(0, 3), "number": torch.tensor(3, dtype=torch.int16), "odd": torch.ones(3).bool()}
+    tensors |= {
+        "none": torch.zeros(0, 3),
+        "number": torch.tensor(3, dtype=torch.int16),
+        "odd": torch.ones(3).bool(),
+    }
     write_tensors(tmp_path / "x.safetensors", tensors, {})
     ours = safetensors.torch.load((tmp_path / "x.safetensors").read_bytes())
     theirs = safetensors.torch.load(safetensors.torch.save(tensors))
@@ -95,7 +105,10 @@ def test_the_folder_keeps_the_newest_two_and_falls_back_over_a_damaged_one(tmp_p
     assert found.step == 8
     assert found.facts["k"] == 8
     (folder.folder / names[0]).write_bytes(b"")
-    with pytest.warns(UserWarning, match="set aside"), pytest.raises(CheckpointError, match="no checkpoint"):
+    with (
+        pytest.warns(UserWarning, match="set aside"),
+        pytest.raises(CheckpointError, match="no checkpoint"),
+    ):
         folder.newest()
     with pytest.raises(CheckpointError, match="no checkpoint"):
         folder.newest()  # and it stays refused: nothing starts afresh in silence

@@ -12,7 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdclr import recipe
-from sdclr.storage.documents import LARGEST_YAML, parse_json, parse_yaml, read_json_file, read_yaml_file, to_yaml
+from sdclr.storage.documents import (
+    LARGEST_YAML,
+    parse_json,
+    parse_yaml,
+    read_json_file,
+    read_yaml_file,
+    to_yaml,
+)
 
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False)
@@ -32,7 +39,8 @@ def test_what_is_written_is_read_again_by_us_and_by_others(value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "word", ["1:30", "010", "1_0", "0x10", "0o17", "+1", "1.", ".5", "yes", "no", "on", ".inf", ".nan"]
+    "word",
+    ["1:30", "010", "1_0", "0x10", "0o17", "+1", "1.", ".5", "yes", "no", "on", ".inf", ".nan"],
 )
 def test_words_that_only_yaml_takes_for_numbers_stay_words(word: str) -> None:
     assert parse_yaml(f"a: {word}") == {"a": word}
@@ -51,7 +59,9 @@ def test_keys_are_words_and_numbers_are_finite_and_short() -> None:
             parse("9" * 5_000)
 
 
-@pytest.mark.parametrize("word", ["0", "-7", "1.5", "1e-6", "1E+3", "-2.5e10", "true", "false", "null"])
+@pytest.mark.parametrize(
+    "word", ["0", "-7", "1.5", "1e-6", "1E+3", "-2.5e10", "true", "false", "null"]
+)
 def test_json_values_are_what_they_are_in_json(word: str) -> None:
     assert parse_yaml(f"a: {word}") == {"a": json.loads(word)}
 
@@ -81,7 +91,9 @@ def test_what_is_more_than_settings_is_refused(text: str, words: str) -> None:
 
 
 def test_a_billion_laughs_and_ten_megabytes_of_keys_are_refused_unread(tmp_path: Path) -> None:
-    laughs = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 40))
+    laughs = "a0: &a0 [x, x]\n" + "".join(
+        f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 40)
+    )
     with pytest.raises(ValueError, match="anchor"):
         parse_yaml(laughs)
     (tmp_path / "keys.yaml").write_text("".join(f"k{n}: {n}\n" for n in range(800_000)))
@@ -110,6 +122,8 @@ def test_files_that_are_none_are_not_opened(tmp_path: Path) -> None:
 
 
 def test_every_recipe_survives_the_way_through_its_file(tmp_path: Path) -> None:
-    config = recipe("imagenet100_lt_sdclr").with_values({"data.path": "1e5", "data.splits_dir": "0x10"})
+    config = recipe("imagenet100_lt_sdclr").with_values(
+        {"data.path": "1e5", "data.splits_dir": "0x10"}
+    )
     (tmp_path / "c.yaml").write_text(config.to_yaml())
     assert type(config).from_yaml(tmp_path / "c.yaml") == config

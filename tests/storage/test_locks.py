@@ -19,7 +19,10 @@ from sdclr.storage.locks import Lock, writing
 def test_the_second_is_told_who_holds_it(tmp_path: Path) -> None:
     with (
         Lock(tmp_path / "a.lock", "the run"),
-        pytest.raises(RunFolderError, match=rf"the run is in use by another process \(process {os.getpid()} on "),
+        pytest.raises(
+            RunFolderError,
+            match=rf"the run is in use by another process \(process {os.getpid()} on ",
+        ),
         Lock(tmp_path / "a.lock", "the run"),
     ):
         pass
@@ -30,7 +33,10 @@ def test_the_second_is_told_who_holds_it(tmp_path: Path) -> None:
 def test_a_lock_on_a_file_leaves_nothing_behind(tmp_path: Path) -> None:
     with writing(tmp_path / "features.npz"):
         assert len(os.listdir(tmp_path)) == 2
-        with pytest.raises(RunFolderError, match=r"features\.npz is in use"), writing(tmp_path / "features.npz"):
+        with (
+            pytest.raises(RunFolderError, match=r"features\.npz is in use"),
+            writing(tmp_path / "features.npz"),
+        ):
             pass
     assert os.listdir(tmp_path) == []
 
@@ -49,7 +55,9 @@ def test_a_lock_ends_with_its_process_and_its_note_counts_nothing(tmp_path: Path
 def test_several_askers_at_once_all_get_the_right_answer(tmp_path: Path, held: bool) -> None:
     with Run(tmp_path):
         note = (tmp_path / ".lock.json").read_text()
-    (tmp_path / ".lock.json").write_text(note)  # as after a kill: the askers have to look at the lock itself
+    (tmp_path / ".lock.json").write_text(
+        note
+    )  # as after a kill: the askers have to look at the lock itself
     answers: list[bool] = []
 
     def ask() -> None:
@@ -73,7 +81,9 @@ def test_several_askers_at_once_all_get_the_right_answer(tmp_path: Path, held: b
 
 @pytest.mark.parametrize("name", ["a.lock", "a.lock.json"])
 @pytest.mark.parametrize("kind", ["file", "link", "folder"])
-def test_a_foreign_file_of_the_locks_name_is_left_alone(tmp_path: Path, name: str, kind: str) -> None:
+def test_a_foreign_file_of_the_locks_name_is_left_alone(
+    tmp_path: Path, name: str, kind: str
+) -> None:
     victim = tmp_path / "victim"
     victim.write_text("precious")
     if kind == "file":
@@ -82,14 +92,19 @@ def test_a_foreign_file_of_the_locks_name_is_left_alone(tmp_path: Path, name: st
         (tmp_path / name).symlink_to(victim)
     else:
         (tmp_path / name).mkdir()
-    with pytest.raises(RunFolderError, match="exists and is no lock of sdclr"), Lock(tmp_path / "a.lock", "x"):
+    with (
+        pytest.raises(RunFolderError, match="exists and is no lock of sdclr"),
+        Lock(tmp_path / "a.lock", "x"),
+    ):
         pass
     assert victim.read_text() == "precious"
     if kind == "file":
         assert (tmp_path / name).read_text() == "precious"
 
 
-def test_without_fcntl_askers_still_learn_who_holds_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_fcntl_askers_still_learn_who_holds_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(locks, "fcntl", None)
     monkeypatch.setattr(locks, "PATIENCE_SECONDS", 0.0)
     assert not Lock(tmp_path / "a.lock", "x").held_elsewhere()

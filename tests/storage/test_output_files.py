@@ -51,10 +51,19 @@ def test_two_cannot_write_one_file_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("no/such/o.txt", "does not exist; make it first"), (".", "is a folder"), ("x" * 300, "Choose a shorter")],
+    [
+        ("no/such/o.txt", "does not exist; make it first"),
+        (".", "is a folder"),
+        ("x" * 300, "Choose a shorter"),
+    ],
 )
-def test_a_place_that_cannot_be_written_is_named_before_the_work(tmp_path: Path, name: str, words: str) -> None:
-    with pytest.raises((ConfigError, RunFolderError), match=words), output_file(tmp_path / name, overwrite=True):
+def test_a_place_that_cannot_be_written_is_named_before_the_work(
+    tmp_path: Path, name: str, words: str
+) -> None:
+    with (
+        pytest.raises((ConfigError, RunFolderError), match=words),
+        output_file(tmp_path / name, overwrite=True),
+    ):
         pytest.fail("worked")
     assert os.listdir(tmp_path) == []
 
@@ -102,7 +111,9 @@ def test_only_a_regular_file_of_ours_is_known_for_ours(tmp_path: Path) -> None:
     (tmp_path / "ours").write_text("<mark>\nrest")
     (tmp_path / "theirs").write_text("<mar")
     (tmp_path / "link").symlink_to(tmp_path / "ours")
-    assert [begins_with(tmp_path / name, "<mark>") for name in ("ours", "theirs", "link", "no")] == [True, *[False] * 3]
+    assert [
+        begins_with(tmp_path / name, "<mark>") for name in ("ours", "theirs", "link", "no")
+    ] == [True, *[False] * 3]
 
 
 @pytest.mark.parametrize(
@@ -121,7 +132,9 @@ def test_only_a_regular_file_of_ours_is_known_for_ours(tmp_path: Path) -> None:
         (errno.EPROTO, StorageError, "Choose another place"),
     ],
 )
-def test_the_advice_fits_what_the_system_has_said(number: int, kind: type[Exception], words: str) -> None:
+def test_the_advice_fits_what_the_system_has_said(
+    number: int, kind: type[Exception], words: str
+) -> None:
     error = explained(OSError(number, os.strerror(number)), Path("x"))
     assert type(error) is kind
     assert words in str(error)

@@ -18,13 +18,21 @@ def golden_state(golden: Path) -> State:
 
 def as_simclr(state: State) -> State:
     """One set of norms and a 2-layer head, as their SimCLR saves it."""
-    single = {key.replace(".bn_list.0.", "."): value for key, value in state.items() if ".bn_list.1." not in key}
+    single = {
+        key.replace(".bn_list.0.", "."): value
+        for key, value in state.items()
+        if ".bn_list.1." not in key
+    }
     head = {
         key.replace("fc3", "fc2").replace("bn3", "bn2"): value
         for key, value in single.items()
         if ".fc.fc3" in key or ".fc.bn3" in key
     }
-    return {key: value for key, value in single.items() if ".fc." not in key or "1." in key.split(".fc.")[1]} | head
+    return {
+        key: value
+        for key, value in single.items()
+        if ".fc." not in key or "1." in key.split(".fc.")[1]
+    } | head
 
 
 def as_tuned(state: State, num_classes: int) -> State:
@@ -34,7 +42,9 @@ def as_tuned(state: State, num_classes: int) -> State:
         if ".bn_list.1." in key or key.startswith("module.fc."):
             continue
         name = key.removeprefix("module.").replace(".bn_list.0.", ".")
-        tuned[name.replace("downsample.conv", "downsample.0").replace("downsample.bn", "downsample.1")] = tensor
+        tuned[
+            name.replace("downsample.conv", "downsample.0").replace("downsample.bn", "downsample.1")
+        ] = tensor
     generator = torch.Generator().manual_seed(0)
     tuned["fc.weight"] = torch.randn(num_classes, 64, generator=generator)
     tuned["fc.bias"] = torch.zeros(num_classes)

@@ -26,7 +26,9 @@ def targets() -> ModuleType:
     """test_fuzz.py, its readers instrumented."""
     sys.path.insert(0, str(HERE))
     with atheris.instrument_imports(include=["sdclr", "yaml", "numpy.lib._format_impl"]):
-        spec = importlib.util.spec_from_file_location("test_fuzz", HERE.parent / "reliability" / "test_fuzz.py")
+        spec = importlib.util.spec_from_file_location(
+            "test_fuzz", HERE.parent / "reliability" / "test_fuzz.py"
+        )
         assert spec is not None
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
@@ -69,7 +71,9 @@ def main() -> None:
     if "--mutant" in flags:
         flags.remove("--mutant")
         plant_a_bug()
-    atheris.Setup([sys.argv[0], folder, f"-artifact_prefix={folder}/", "-max_len=4096", *flags], check)
+    atheris.Setup(
+        [sys.argv[0], folder, f"-artifact_prefix={folder}/", "-max_len=4096", *flags], check
+    )
     atheris.Fuzz()
 
 

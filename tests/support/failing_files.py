@@ -13,7 +13,17 @@ from typing import Any
 
 from sdclr.storage.checkpoint import Files
 
-OPERATIONS = ("open", "write", "sync", "replace", "sync_folder", "make_folder", "unlink", "list", "read")
+OPERATIONS = (
+    "open",
+    "write",
+    "sync",
+    "replace",
+    "sync_folder",
+    "make_folder",
+    "unlink",
+    "list",
+    "read",
+)
 
 
 class Counting(Files):
@@ -81,7 +91,9 @@ class _Inode:
         old = self.durable or b""
         if self.durable == self.seen:
             return [self.seen]
-        return list(dict.fromkeys([self.seen, old, self.seen[: len(self.seen) // 2], bytes(len(self.seen))]))
+        return list(
+            dict.fromkeys([self.seen, old, self.seen[: len(self.seen) // 2], bytes(len(self.seen))])
+        )
 
 
 class _Handle:

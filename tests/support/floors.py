@@ -19,7 +19,9 @@ _REQUIREMENT = re.compile(
 )
 
 
-def floors(pyproject: Path = PYPROJECT, extras: tuple[str, ...] = (), *, build: bool = False) -> list[str]:
+def floors(
+    pyproject: Path = PYPROJECT, extras: tuple[str, ...] = (), *, build: bool = False
+) -> list[str]:
     """Exact pins. ValueError for a requirement that is not of the form name>=version, and for an unknown extra."""
     content = tomllib.loads(pyproject.read_text(encoding="utf-8"))
     project = content["project"]
@@ -52,7 +54,9 @@ def pin(text: str) -> str:
     """`name==floor`, with the marker of the requirement."""
     match = _REQUIREMENT.fullmatch(text.strip())
     if match is None or not match["floor"]:
-        raise ValueError(f"{text!r} in pyproject.toml has no floor to check: write it as name>=version.")
+        raise ValueError(
+            f"{text!r} in pyproject.toml has no floor to check: write it as name>=version."
+        )
     extras = f"[{match['extras']}]" if match["extras"] else ""
     marker = f"; {match['marker'].strip()}" if match["marker"] else ""
     return f"{match['name']}{extras}=={match['floor']}{marker}"

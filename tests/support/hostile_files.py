@@ -46,10 +46,17 @@ def imported(module: str, name: str, arguments: bytes) -> bytes:
     return b"\x80\x02c" + f"{module}\n{name}\n".encode() + b"(" + arguments + b"tR."
 
 
-def zipped(pickled: bytes, records: dict[str, bytes] | None = None, compression: int = zipfile.ZIP_STORED) -> bytes:
+def zipped(
+    pickled: bytes, records: dict[str, bytes] | None = None, compression: int = zipfile.ZIP_STORED
+) -> bytes:
     """A file of torch.save around any pickle."""
     buffer = io.BytesIO()
-    content = {"data.pkl": pickled, "version": b"3\n", "byteorder": b"little", ".format_version": b"1"}
+    content = {
+        "data.pkl": pickled,
+        "version": b"3\n",
+        "byteorder": b"little",
+        ".format_version": b"1",
+    }
     with zipfile.ZipFile(buffer, "w", compression) as archive:
         for name, value in (content | (records or {})).items():
             archive.writestr(f"archive/{name}", value)
@@ -64,8 +71,16 @@ def saved(content: Any, **keywords: Any) -> bytes:
 
 def legacy(pickled: bytes) -> bytes:
     """torch's format before zip: magic number, version, system, then the pickle."""
-    head = (0x1950A86A20F9469CFC6C, 1001, {"protocol_version": 1001, "little_endian": True, "type_sizes": {}})
-    return b"".join(pickle.dumps(part, protocol=2) for part in head) + pickled + pickle.dumps([], protocol=2)
+    head = (
+        0x1950A86A20F9469CFC6C,
+        1001,
+        {"protocol_version": 1001, "little_endian": True, "type_sizes": {}},
+    )
+    return (
+        b"".join(pickle.dumps(part, protocol=2) for part in head)
+        + pickled
+        + pickle.dumps([], protocol=2)
+    )
 
 
 def tarred(pickled: bytes) -> bytes:
@@ -100,33 +115,60 @@ def pickles() -> dict[str, bytes]:
         "exec": zipped(imported("builtins", "exec", text(CODE))),
         "eval of Python 2": zipped(imported("__builtin__", "eval", text(CODE))),
         "import": zipped(imported("importlib", "import_module", text("this"))),
-        "run a string": zipped(imported("numpy.testing._private.utils", "runstring", text(CODE) + b"}")),
+        "run a string": zipped(
+            imported("numpy.testing._private.utils", "runstring", text(CODE) + b"}")
+        ),
         "runpy": zipped(imported("runpy", "_run_code", text(CODE) + b"}")),
         "stack global": zipped(pickle.dumps(Call(exec, CODE), protocol=4)),
         "protocol 5": zipped(pickle.dumps(Call(exec, CODE), protocol=5)),
         "inst": zipped(b"(S'" + SHELL.encode() + b"'\niposix\nsystem\n."),
         "obj": zipped(b"(cposix\nsystem\nS'" + SHELL.encode() + b"'\no."),
-        "newobj": zipped(b"\x80\x02csubprocess\nPopen\n(]" + text("touch") + b"a" + text(CANARY) + b"at\x81."),
+        "newobj": zipped(
+            b"\x80\x02csubprocess\nPopen\n(]" + text("touch") + b"a" + text(CANARY) + b"at\x81."
+        ),
         "newobj_ex": zipped(b"\x80\x04csubprocess\nPopen\n)}\x92."),
         "build": zipped(
-            b"\x80\x02ctorch\nTensor\n)\x81}" + text("__setstate__") + b"cos\nsystem\nsb" + text(SHELL) + b"b."
+            b"\x80\x02ctorch\nTensor\n)\x81}"
+            + text("__setstate__")
+            + b"cos\nsystem\nsb"
+            + text(SHELL)
+            + b"b."
         ),
         "extension": zipped(b"\x80\x02\x82\x01)R."),
-        "persistent": zipped(b"\x80\x02(" + text("storage") + b"cos\nsystem\n" + text("0") + text("cpu") + b"K\x01tQ."),
+        "persistent": zipped(
+            b"\x80\x02("
+            + text("storage")
+            + b"cos\nsystem\n"
+            + text("0")
+            + text("cpu")
+            + b"K\x01tQ."
+        ),
         "a torch.load inside": zipped(imported("torch", "load", text("evil.pt"))),
         "torch.hub": zipped(imported("torch.hub", "load", text("a/b") + text("c"))),
-        "numpy objects": zipped(imported("numpy.core.multiarray", "_reconstruct", b"cnumpy\nndarray\nK\x00\x85C\x01b")),
-        "functools.partial": zipped(imported("functools", "partial", b"cos\nsystem\n" + text(SHELL))),
+        "numpy objects": zipped(
+            imported("numpy.core.multiarray", "_reconstruct", b"cnumpy\nndarray\nK\x00\x85C\x01b")
+        ),
+        "functools.partial": zipped(
+            imported("functools", "partial", b"cos\nsystem\n" + text(SHELL))
+        ),
         "attribute": zipped(imported("operator", "attrgetter", text("__class__.__base__"))),
         "in the state": saved({"state_dict": {"conv1.weight": Call(exec, CODE)}}),
-        "in the epoch": saved({"epoch": Call(exec, CODE), "state_dict": {"conv1.weight": torch.zeros(1)}}),
+        "in the epoch": saved(
+            {"epoch": Call(exec, CODE), "state_dict": {"conv1.weight": torch.zeros(1)}}
+        ),
         "bare pickle": evil,
         "legacy": legacy(evil),
-        "legacy by torch": saved({"state_dict": Call(exec, CODE)}, _use_new_zipfile_serialization=False),
+        "legacy by torch": saved(
+            {"state_dict": Call(exec, CODE)}, _use_new_zipfile_serialization=False
+        ),
         "tar": tarred(evil),
-        "a file in a file": zipped(pickle.dumps({"state_dict": zipped(evil)}, protocol=2), {"inner.pt": zipped(evil)}),
+        "a file in a file": zipped(
+            pickle.dumps({"state_dict": zipped(evil)}, protocol=2), {"inner.pt": zipped(evil)}
+        ),
         "torchscript": torchscript(),
-        "torchscript names": zipped(evil, {"constants.pkl": evil, "code/__torch__.py": CODE.encode()}),
+        "torchscript names": zipped(
+            evil, {"constants.pkl": evil, "code/__torch__.py": CODE.encode()}
+        ),
     }
     return {f"{name}.pt": content for name, content in files.items()}
 
@@ -142,7 +184,10 @@ def greedy() -> dict[str, bytes]:
         deep = {"state_dict": deep}
     storage = text("storage") + b"ctorch\nFloatStorage\n" + text("0") + text("cpu") + b"\x8a\x06"
     terabyte = (
-        b"(" + storage + (2**38).to_bytes(6, "little") + b"tQK\x00(K\x01t(K\x01t\x89ccollections\nOrderedDict\n)R"
+        b"("
+        + storage
+        + (2**38).to_bytes(6, "little")
+        + b"tQK\x00(K\x01t(K\x01t\x89ccollections\nOrderedDict\n)R"
     )
     files = {
         "stride 0": saved({"state_dict": huge}),
@@ -189,7 +234,10 @@ def entry(shape: list[int], begin: int, end: int, dtype: str = "F32") -> dict[st
 
 def liars() -> dict[str, bytes]:
     """safetensors files whose headers lie; their checksums are right."""
-    backbone = {"format": "sdclr-backbone-1", "normalisation": {"mean": [0.5] * 3, "std": [0.5] * 3}}
+    backbone = {
+        "format": "sdclr-backbone-1",
+        "normalisation": {"mean": [0.5] * 3, "std": [0.5] * 3},
+    }
     wide = backbone | {"architecture": {"name": "resnet50", "width": 10**6}}
     loads = {"name": "timm:resnet10t", "options": {"checkpoint_path": "evil.pt"}}
     files = {
@@ -201,19 +249,30 @@ def liars() -> dict[str, bytes]:
         "negative": summed(header({"a": entry([-1], 0, 4)}), bytes(4)),
         "backwards": summed(header({"a": entry([1], 4, 0)}), bytes(4)),
         "strange type": summed(header({"a": entry([1], 0, 4, "Q99")}), bytes(4)),
-        "text for a shape": summed(header({"a": {"dtype": "F32", "shape": "x", "data_offsets": "y"}}), bytes(4)),
+        "text for a shape": summed(
+            header({"a": {"dtype": "F32", "shape": "x", "data_offsets": "y"}}), bytes(4)
+        ),
         "header of 16 exabytes": struct.pack("<Q", 2**63) + b"{}",
         "header of 17 megabytes": struct.pack("<Q", 17 << 20) + bytes(17 << 20),
-        "deep header": summed(b'{"sha256":"' + b"0" * 64 + b'","a":' + b"[" * 200_000 + b"]" * 200_000 + b"}"),
+        "deep header": summed(
+            b'{"sha256":"' + b"0" * 64 + b'","a":' + b"[" * 200_000 + b"]" * 200_000 + b"}"
+        ),
         "deep facts": summed(
-            json.dumps({"__metadata__": {"facts": "[" * 100_000, "sha256": "0" * 64}}, separators=(",", ":")).encode()
+            json.dumps(
+                {"__metadata__": {"facts": "[" * 100_000, "sha256": "0" * 64}},
+                separators=(",", ":"),
+            ).encode()
         ),
         "facts that are a list": summed(header({}, [1])),
         "no facts": summed(b'{"__metadata__":{"sha256":"' + b"0" * 64 + b'"}}'),
         "a wide network": summed(header({}, wide)),
-        "a wider network": summed(header({}, backbone | {"architecture": {"name": "resnet10", "width": 63_270_844}})),
+        "a wider network": summed(
+            header({}, backbone | {"architecture": {"name": "resnet10", "width": 63_270_844}})
+        ),
         "a network that loads": summed(header({}, backbone | {"architecture": loads})),
-        "an unknown network": summed(header({}, backbone | {"architecture": {"name": "timm:hf-hub:evil/net"}})),
+        "an unknown network": summed(
+            header({}, backbone | {"architecture": {"name": "timm:hf-hub:evil/net"}})
+        ),
         "no network": summed(header({}, backbone)),
         "norms of text": summed(header({}, wide | {"normalisation": {"mean": "abc", "std": None}})),
         "a pickle": pickle.dumps(Call(exec, CODE)),
@@ -259,5 +318,7 @@ def peak_bytes(action: Callable[[], object]) -> int:
 
 
 def _status(name: str) -> int:
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
+    line = next(
+        line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name)
+    )
     return 1024 * int(line.split()[1])

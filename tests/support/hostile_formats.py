@@ -65,12 +65,26 @@ class Format(NamedTuple):
 
 # ---- tar
 
-ODD_SIZES = [b"-1", b"0", b"1", b"99999999999", b"1" * 30, b"abc", b"0x10", b"", b"1e9", b"9223372036854775807"]
+ODD_SIZES = [
+    b"-1",
+    b"0",
+    b"1",
+    b"99999999999",
+    b"1" * 30,
+    b"abc",
+    b"0x10",
+    b"",
+    b"1e9",
+    b"9223372036854775807",
+]
 
 
 def tar_block(draw: Draw, name: bytes, size: int, kind: bytes = b"0", link: bytes = b"") -> bytes:
     """A header with a right checksum, whatever it says; now and then a field is nonsense."""
-    sizes = [b"%011o\0" % (size % 8**11), b"\x80" + struct.pack(">Q", size % 2**64).rjust(11, b"\0")]
+    sizes = [
+        b"%011o\0" % (size % 8**11),
+        b"\x80" + struct.pack(">Q", size % 2**64).rjust(11, b"\0"),
+    ]
     sizes += [b"\xff" * 12, b"77777777777\0", b"zzzzzzzzzzz\0", b"\x80" + b"\xff" * 11]
     field = sizes[0] if draw.random() < 0.8 else draw.choice(sizes)
     block = bytearray(512)
@@ -102,20 +116,42 @@ def pax(draw: Draw, records: dict[bytes, bytes]) -> bytes:
 
 def tar_piece(draw: Draw) -> bytes:
     name = draw.choice(
-        [b"a.jpg", b"b.png", b"b.cls", b"../c.jpg", b"/d.jpg", b"e.jpg.cls", b"./f.jpg", b"\xff.jpg", b"."]
+        [
+            b"a.jpg",
+            b"b.png",
+            b"b.cls",
+            b"../c.jpg",
+            b"/d.jpg",
+            b"e.jpg.cls",
+            b"./f.jpg",
+            b"\xff.jpg",
+            b".",
+        ]
     )
-    content = draw.choice([b"", b"7", b"-1", b"9" * 5000, b"\xd9\xa3", draw.randbytes(700), png(2, 2)])
+    content = draw.choice(
+        [b"", b"7", b"-1", b"9" * 5000, b"\xd9\xa3", draw.randbytes(700), png(2, 2)]
+    )
     kind = draw.randrange(9)
     if kind == 0:  # extended headers in a row
         number = draw.choice([2, 20, 3000])
         one = pax(draw, {b"comment": b"x"})
         return one * number
     if kind == 1:
-        return pax(draw, {b"size": draw.choice(ODD_SIZES)}) + tar_block(draw, name, len(content)) + padded(content)
+        return (
+            pax(draw, {b"size": draw.choice(ODD_SIZES)})
+            + tar_block(draw, name, len(content))
+            + padded(content)
+        )
     if kind == 2:  # a long name that claims a size and may lie in a hole
-        return tar_block(draw, b"././@LongLink", draw.choice([10, 600, 1 << 29]), draw.choice([b"L", b"K"]))
+        return tar_block(
+            draw, b"././@LongLink", draw.choice([10, 600, 1 << 29]), draw.choice([b"L", b"K"])
+        )
     if kind == 3:  # maps of holes
-        records = {b"GNU.sparse.major": b"1", b"GNU.sparse.minor": b"0", b"GNU.sparse.name": b"a.jpg"}
+        records = {
+            b"GNU.sparse.major": b"1",
+            b"GNU.sparse.minor": b"0",
+            b"GNU.sparse.name": b"a.jpg",
+        }
         records |= {b"GNU.sparse.realsize": draw.choice(ODD_SIZES), b"GNU.sparse.map": b"0,1," * 50}
         numbers = b"999999999\n" + b"1\n" * 600
         return pax(draw, records) + tar_block(draw, name, len(numbers)) + padded(numbers)
@@ -123,7 +159,11 @@ def tar_piece(draw: Draw) -> bytes:
         return tar_block(draw, name, 512 * 3, b"S") + draw.randbytes(1536)
     if kind == 5:
         return tar_block(
-            draw, name, 0, draw.choice([b"1", b"2", b"3", b"6", b"Z"]), draw.choice([name, b"b.png", b"../x"])
+            draw,
+            name,
+            0,
+            draw.choice([b"1", b"2", b"3", b"6", b"Z"]),
+            draw.choice([name, b"b.png", b"../x"]),
         )
     if kind == 6:
         return draw.choice([draw.randbytes(512), bytes(512), bytes(1024)])
@@ -138,7 +178,9 @@ def write_tar(draw: Draw, folder: Path) -> None:
     path = folder / "x.tar"
     path.write_bytes(content)
     if draw.random() < 0.15:
-        os.truncate(path, len(content) + draw.choice([1 << 20, 6 << 30, 50 << 30]))  # a hole: no bytes on the disk
+        os.truncate(
+            path, len(content) + draw.choice([1 << 20, 6 << 30, 50 << 30])
+        )  # a hole: no bytes on the disk
 
 
 def read_tar(folder: Path) -> None:
@@ -166,14 +208,26 @@ def npy(draw: Draw, description: str, shape: str, body: bytes) -> bytes:
         text = text.ljust(draw.choice([20_000, 300_000]))
     raw = text.encode() + b"\n"
     version = draw.choice([1, 1, 1, 2, 3, 9])
-    length = struct.pack("<H" if version == 1 else "<I", min(len(raw), 65_535) if version == 1 else len(raw))
+    length = struct.pack(
+        "<H" if version == 1 else "<I", min(len(raw), 65_535) if version == 1 else len(raw)
+    )
     return b"\x93NUMPY" + bytes([version, 0]) + length + raw + body
 
 
 def any_npy(draw: Draw) -> bytes:
     if draw.random() < 0.4:
-        arrays = [np.zeros((3, 4, 4, 3), np.uint8), np.arange(3), np.array([5, 10**12, -1]), np.array(["a", "b", "c"])]
-        arrays += [np.array([0, 2**63 - 1, 1]), np.array([[0], [1], [2]]), np.zeros(3), np.array("x")]
+        arrays = [
+            np.zeros((3, 4, 4, 3), np.uint8),
+            np.arange(3),
+            np.array([5, 10**12, -1]),
+            np.array(["a", "b", "c"]),
+        ]
+        arrays += [
+            np.array([0, 2**63 - 1, 1]),
+            np.array([[0], [1], [2]]),
+            np.zeros(3),
+            np.array("x"),
+        ]
         buffer = io.BytesIO()
         np.save(buffer, draw.choice(arrays))
         content = bytearray(buffer.getvalue())
@@ -189,7 +243,10 @@ def bomb() -> bytes:
     buffer = io.BytesIO()
     side = 400 * MB
     text = f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({side},), }}".encode() + b"\n"
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("images.npy", "w") as file:
+    with (
+        zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("images.npy", "w") as file,
+    ):
         file.write(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text)
         for _ in range(400):
             file.write(bytes(MB))
@@ -197,13 +254,24 @@ def bomb() -> bytes:
 
 
 def write_npz(draw: Draw, folder: Path) -> None:
-    names = ["train_images", "images", "train_labels", "labels", "test_images", "test_labels", "class_names", "x"]
+    names = [
+        "train_images",
+        "images",
+        "train_labels",
+        "labels",
+        "test_images",
+        "test_labels",
+        "class_names",
+        "x",
+    ]
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a name twice
         with zipfile.ZipFile(buffer, "w") as archive:
             for _ in range(draw.randrange(1, 5)):
-                packing = draw.choice([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+                packing = draw.choice(
+                    [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2]
+                )
                 name = draw.choice(names) + draw.choice([".npy", ".npy", ".npy", "", ".npy.npy"])
                 archive.writestr(zipfile.ZipInfo(name), any_npy(draw), packing)
     content = bytearray(buffer.getvalue())
@@ -215,28 +283,74 @@ def write_npz(draw: Draw, folder: Path) -> None:
             content[place + 20 : place + 28] = struct.pack("<II", draw.randrange(2**32), 2**32 - 2)
     if draw.random() < 0.05:  # 400 MB of zeros, well described, in a few hundred kilobytes
         content = bytearray(bomb())
-    (folder / "x.npz").write_bytes(content[: draw.choice([len(content), len(content), draw.randrange(len(content))])])
+    (folder / "x.npz").write_bytes(
+        content[: draw.choice([len(content), len(content), draw.randrange(len(content))])]
+    )
     (folder / "x.npy").write_bytes(any_npy(draw))
 
 
 # ---- lists
 
-PATHS = ["a.jpg", "b/c.png", "../x.jpg", "/etc/passwd", "~/x", "a\\b.jpg", "a//b.jpg", ".", "", "é.jpg", "e\u0301.jpg"]
-PATHS += ["a b.jpg", "x" * 5000, "\0.jpg", "=1+1.jpg", "\x1b[31m.jpg", '"a.jpg"', "'", "a,b.jpg", "🐱.jpg", " a.jpg "]
-WORDS = ["0", "1", "7" * 5000, "-1", "1e400", "cat", "", "٣", "nan", "0x10", "1.0", " 1", "=cmd()", "\x07"]
+PATHS = [
+    "a.jpg",
+    "b/c.png",
+    "../x.jpg",
+    "/etc/passwd",
+    "~/x",
+    "a\\b.jpg",
+    "a//b.jpg",
+    ".",
+    "",
+    "é.jpg",
+    "e\u0301.jpg",
+]
+PATHS += [
+    "a b.jpg",
+    "x" * 5000,
+    "\0.jpg",
+    "=1+1.jpg",
+    "\x1b[31m.jpg",
+    '"a.jpg"',
+    "'",
+    "a,b.jpg",
+    "🐱.jpg",
+    " a.jpg ",
+]
+WORDS = [
+    "0",
+    "1",
+    "7" * 5000,
+    "-1",
+    "1e400",
+    "cat",
+    "",
+    "٣",
+    "nan",
+    "0x10",
+    "1.0",
+    " 1",
+    "=cmd()",
+    "\x07",
+]
 
 
 def write_lists(draw: Draw, folder: Path) -> None:
     rows = [(draw.choice(PATHS), draw.choice(WORDS)) for _ in range(draw.randrange(0, 8))]
-    rows += [(f"{draw.random()}.jpg", draw.choice(["0", "1"])) for _ in range(draw.choice([0, 0, 3]))]
+    rows += [
+        (f"{draw.random()}.jpg", draw.choice(["0", "1"])) for _ in range(draw.choice([0, 0, 3]))
+    ]
     codec = draw.choice(["utf-8", "utf-8", "utf-8-sig", "utf-16", "latin-1", "cp1252"])
     end = draw.choice(["\n", "\r\n", "\r", "\n\n", "\x0b", "\u2028"])
     gap = draw.choice([" ", "  ", "\t", ", ", ";"])
     text = end.join(f"{path}{gap}{label}" for path, label in rows)
     comma = draw.choice([",", ",", ";", "\t", ", "])
-    columns = draw.choice(["path,label", "file,class", "label,path", "Path , Label", "path", "x,y", "path,path,label"])
+    columns = draw.choice(
+        ["path,label", "file,class", "label,path", "Path , Label", "path", "x,y", "path,path,label"]
+    )
     quote = draw.choice(["", '"', "'"])
-    table = end.join([columns.replace(",", comma), *(f"{quote}{p}{quote}{comma}{w}" for p, w in rows)])
+    table = end.join(
+        [columns.replace(",", comma), *(f"{quote}{p}{quote}{comma}{w}" for p, w in rows)]
+    )
     for name, content in (("x.txt", text), ("x.csv", table)):
         raw = content.encode(codec, "replace")
         if draw.random() < 0.1:
@@ -279,11 +393,23 @@ def yaml_value(draw: Draw, depth: int = 0) -> str:
         "<<",
         "2026-01-01",
     ]
-    words += ["{a: 1, a: 2}", "[" * 40, "[" * 3000 + "]" * 3000, "|\n  text", "'" + "x" * 1000 + "'", "\x07", "- 1"]
+    words += [
+        "{a: 1, a: 2}",
+        "[" * 40,
+        "[" * 3000 + "]" * 3000,
+        "|\n  text",
+        "'" + "x" * 1000 + "'",
+        "\x07",
+        "- 1",
+    ]
     if depth < 3 and draw.random() < 0.3:
         return "[" + ", ".join(yaml_value(draw, depth + 1) for _ in range(draw.randrange(3))) + "]"
     if depth < 3 and draw.random() < 0.2:
-        return "{" + ", ".join(f"k{n}: {yaml_value(draw, depth + 1)}" for n in range(draw.randrange(3))) + "}"
+        return (
+            "{"
+            + ", ".join(f"k{n}: {yaml_value(draw, depth + 1)}" for n in range(draw.randrange(3)))
+            + "}"
+        )
     return draw.choice(words)
 
 
@@ -297,7 +423,9 @@ def write_yaml(draw: Draw, folder: Path) -> None:
         if kind == 0:
             lines.insert(place, line)
         elif kind == 1:
-            lines[place] = draw.choice([f"{key}: &x {{}}", f"? {line}", f"{line} # {line}", f"{key}x: 1", line[1:]])
+            lines[place] = draw.choice(
+                [f"{key}: &x {{}}", f"? {line}", f"{line} # {line}", f"{key}x: 1", line[1:]]
+            )
         elif kind == 2:
             lines[place] = " " * draw.randrange(9) + line
         else:
@@ -305,7 +433,9 @@ def write_yaml(draw: Draw, folder: Path) -> None:
     text = "\n".join(lines)
     kind = draw.randrange(30)
     if kind == 0:
-        text = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 28))
+        text = "a0: &a0 [x, x]\n" + "".join(
+            f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 28)
+        )
     elif kind == 1:
         text += "\n" + "".join(f"k{n}: {n}\n" for n in range(30_000))
     elif kind == 2:
@@ -318,11 +448,18 @@ def write_yaml(draw: Draw, folder: Path) -> None:
 # ---- images
 
 
-def png(width: int, height: int, claimed: tuple[int, int] | None = None, extra: bytes = b"") -> bytes:
+def png(
+    width: int, height: int, claimed: tuple[int, int] | None = None, extra: bytes = b""
+) -> bytes:
     """A black PNG; ``claimed`` is what its header says instead."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        return (
+            struct.pack(">I", len(content))
+            + kind
+            + content
+            + struct.pack(">I", zlib.crc32(kind + content))
+        )
 
     packed = zlib.compressobj(1)
     row = bytes(1 + width * 3)
@@ -369,30 +506,68 @@ def scanned(times: int) -> bytes:
 def any_image(draw: Draw) -> bytes:
     kind = draw.randrange(12)
     if kind == 0:
-        claims = [(2, 2), (0, 5), (60_000, 60_000), (2**31 - 1, 1), (80_000_000, 1), (1, 70_000), (9_000, 9_000)]
+        claims = [
+            (2, 2),
+            (0, 5),
+            (60_000, 60_000),
+            (2**31 - 1, 1),
+            (80_000_000, 1),
+            (1, 70_000),
+            (9_000, 9_000),
+        ]
         return strip() if draw.random() < 0.2 else png(3, 3, draw.choice(claims))
     if kind == 1:
-        return webp_of(*draw.choice([(5, 5), (9_459, 9_459), (16_777_216, 1), (4_000, 4_000), (16_000, 16_000)]))
+        return webp_of(
+            *draw.choice(
+                [(5, 5), (9_459, 9_459), (16_777_216, 1), (4_000, 4_000), (16_000, 16_000)]
+            )
+        )
     if kind == 2:
         header_ = draw.choice(
-            [b"P3 30 30 255\n", b"P6 9 9 65535\n", b"P2 -1 5 1\n", b"P1 5000 5000\n", b"P5 1e3 2 255\n"]
+            [
+                b"P3 30 30 255\n",
+                b"P6 9 9 65535\n",
+                b"P2 -1 5 1\n",
+                b"P1 5000 5000\n",
+                b"P5 1e3 2 255\n",
+            ]
         )
-        middle = draw.choice([b"", b"#\n" * 600_000, b"1 2 3 " * 900, b"1 " * 700_000, draw.randbytes(500)])
+        middle = draw.choice(
+            [b"", b"#\n" * 600_000, b"1 2 3 " * 900, b"1 " * 700_000, draw.randbytes(500)]
+        )
         return header_ + middle
     if kind == 3:
-        return draw.choice([b"P6\n#", b"P5 ", b"P6 #\n"]) + b"x" * draw.choice([10, 5_000, 3_000_000])
+        return draw.choice([b"P6\n#", b"P5 ", b"P6 #\n"]) + b"x" * draw.choice(
+            [10, 5_000, 3_000_000]
+        )
     if kind == 4:
         return scanned(draw.choice([0, 1, 8, 1_200]))
     if kind == 5:  # extra chunks: text, profiles
         text = zlib.compress(bytes(draw.choice([10, 3_000_000])))
         name = draw.choice([b"zTXt", b"iTXt", b"iCCP", b"tEXt", b"eXIf"])
         body = draw.choice([b"key\0\0" + text, b"key\0\x01\0\0\0" + text, text, b""])
-        chunk = struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        chunk = (
+            struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        )
         return png(3, 3, extra=chunk * draw.choice([1, 1, 200]))
     if kind == 6:  # every row a strip, some strips elsewhere
         return sample("TIFF", "L", draw.choice([50, 5_000]))
-    kinds = [("JPEG", "RGB"), ("JPEG", "CMYK"), ("PNG", "RGBA"), ("PNG", "P"), ("WEBP", "RGB"), ("BMP", "RGB")]
-    kinds += [("TIFF", "I;16"), ("TIFF", "RGB"), ("GIF", "P"), ("PPM", "RGB"), ("AVIF", "RGB"), ("PNG", "I;16")]
+    kinds = [
+        ("JPEG", "RGB"),
+        ("JPEG", "CMYK"),
+        ("PNG", "RGBA"),
+        ("PNG", "P"),
+        ("WEBP", "RGB"),
+        ("BMP", "RGB"),
+    ]
+    kinds += [
+        ("TIFF", "I;16"),
+        ("TIFF", "RGB"),
+        ("GIF", "P"),
+        ("PPM", "RGB"),
+        ("AVIF", "RGB"),
+        ("PNG", "I;16"),
+    ]
     name, mode = draw.choice(kinds)
     try:
         content = bytearray(sample(name, mode, 24))
@@ -410,7 +585,24 @@ def write_image(draw: Draw, folder: Path) -> None:
 
 # ---- backbone files
 
-ODD = [None, "", "x", 0, -1, 2**31, 10**400, 1.5, [], [1], {}, True, "\x1b[31m", float("inf"), [[[]]], "timm:resnet18"]
+ODD = [
+    None,
+    "",
+    "x",
+    0,
+    -1,
+    2**31,
+    10**400,
+    1.5,
+    [],
+    [1],
+    {},
+    True,
+    "\x1b[31m",
+    float("inf"),
+    [[[]]],
+    "timm:resnet18",
+]
 
 
 @cache
@@ -435,7 +627,9 @@ def write_backbone(draw: Draw, folder: Path) -> None:
         if not isinstance(place, dict) or not place:
             continue
         place[draw.choice([*place, "new"])] = draw.choice(ODD)
-        if not isinstance(facts.get("architecture"), dict) or not isinstance(facts.get("normalisation"), dict):
+        if not isinstance(facts.get("architecture"), dict) or not isinstance(
+            facts.get("normalisation"), dict
+        ):
             break
     if draw.random() < 0.3:
         names = [
@@ -453,11 +647,15 @@ def write_backbone(draw: Draw, folder: Path) -> None:
     elif kind == 1:
         changed[name + "\n" + "x" * draw.choice([3, 100_000])] = changed.pop(name)
     elif kind == 2:
-        changed[name] = changed[name].to(draw.choice([__import__("torch").int32, __import__("torch").bool]))
+        changed[name] = changed[name].to(
+            draw.choice([__import__("torch").int32, __import__("torch").bool])
+        )
     path = folder / "x.safetensors"
     write_tensors(path, changed, facts)
     if draw.random() < 0.2:
-        lies: dict[str, Any] = {"a": {"dtype": "F32", "shape": draw.choice(ODD), "data_offsets": draw.choice(ODD)}}
+        lies: dict[str, Any] = {
+            "a": {"dtype": "F32", "shape": draw.choice(ODD), "data_offsets": draw.choice(ODD)}
+        }
         from hostile_files import summed
 
         try:
@@ -475,7 +673,13 @@ def finished_run() -> Path:
     from sdclr import evaluate, pretrain
 
     folder = Path(tempfile.mkdtemp(prefix="sdclr-hostile-run-")) / "run"
-    settings = ["backbone.name=resnet10", "backbone.width=1", "epochs=2", "batch_size=128", "views.size=8"]
+    settings = [
+        "backbone.name=resnet10",
+        "backbone.width=1",
+        "epochs=2",
+        "batch_size=128",
+        "views.size=8",
+    ]
     pretrain(recipe("digits_sdclr").with_overrides(settings), folder)
     evaluate(folder, probes=["knn"])
     shutil.rmtree(folder / "checkpoints")
@@ -492,14 +696,23 @@ def spoiled_json(draw: Draw, value: Any) -> Any:
         return value | {key: spoiled_json(draw, value[key])}
     if isinstance(value, list) and value and draw.random() < 0.6:
         place = draw.randrange(len(value))
-        return [*value[:place], spoiled_json(draw, value[place]), *value[place + 1 :]][: draw.choice([len(value), 1])]
+        return [*value[:place], spoiled_json(draw, value[place]), *value[place + 1 :]][
+            : draw.choice([len(value), 1])
+        ]
     return draw.choice(ODD)
 
 
 def write_run(draw: Draw, folder: Path) -> None:
     run = folder / "run"
     shutil.copytree(finished_run(), run)
-    files = ["status.json", "split.json", "environment.json", "evaluation/cached.json", "metrics.jsonl", "config.yaml"]
+    files = [
+        "status.json",
+        "split.json",
+        "environment.json",
+        "evaluation/cached.json",
+        "metrics.jsonl",
+        "config.yaml",
+    ]
     for _ in range(draw.choice([1, 1, 2])):
         path = run / draw.choice(files)
         if not path.is_file():
@@ -509,7 +722,9 @@ def write_run(draw: Draw, folder: Path) -> None:
         if kind == 0:
             text = text[: draw.randrange(len(text) + 1)]
         elif kind == 1:
-            text = draw.choice(["", "[" * 50_000, "null", "[]", "{}", '{"a": 1, "a": 2}', "\0", "9" * 6_000])
+            text = draw.choice(
+                ["", "[" * 50_000, "null", "[]", "{}", '{"a": 1, "a": 2}', "\0", "9" * 6_000]
+            )
         elif kind == 2:
             path.unlink()
             path.mkdir()
@@ -536,7 +751,10 @@ def show_status(folder: Path) -> None:
 FORMATS = {
     "tar": Format(write_tar, (read_tar,), 64 * MB, 24 * MB),
     "arrays": Format(
-        write_npz, (lambda f: read_npz(f / "x.npz"), lambda f: read_positions(f / "x.npy", 10)), 128 * MB, 8 * MB
+        write_npz,
+        (lambda f: read_npz(f / "x.npz"), lambda f: read_positions(f / "x.npy", 10)),
+        128 * MB,
+        8 * MB,
     ),
     "lists": Format(
         write_lists,
@@ -561,7 +779,9 @@ FORMATS = {
         8 * MB,
         ("subprocess.Popen", "os.posix_spawn"),  # the latter from Python 3.13 on
     ),
-    "backbones": Format(write_backbone, (lambda f: load_backbone(f / "x.safetensors"),), 256 * MB, 64 * MB),
+    "backbones": Format(
+        write_backbone, (lambda f: load_backbone(f / "x.safetensors"),), 256 * MB, 64 * MB
+    ),
     "runs": Format(
         write_run,
         (
@@ -585,7 +805,9 @@ def violations(name: str, first: int, count: int) -> list[str]:
     """What went wrong in some cases of a format, a line each; empty when nothing did."""
     found: list[str] = []
     kind, seen = FORMATS[name], witness()
-    with mock.patch.object(npy_files, "free_memory_of_machine", return_value=100 * MB):  # on any machine
+    with mock.patch.object(
+        npy_files, "free_memory_of_machine", return_value=100 * MB
+    ):  # on any machine
         found += _violations(name, kind, seen, first, count)
     return found
 
@@ -605,7 +827,9 @@ def _violations(name: str, kind: Format, seen: Witness, first: int, count: int) 
                 seen.seen.clear()
                 problems: list[str] = []
                 grown = peak_bytes(
-                    lambda reader=reader, folder=folder, problems=problems: _try(reader, folder, problems)
+                    lambda reader=reader, folder=folder, problems=problems: _try(
+                        reader, folder, problems
+                    )
                 )  # type: ignore[misc]
                 found += [f"{case}: {problem}" for problem in problems]
                 found += [f"{case}: {event}" for event in seen.seen if event not in kind.events]

@@ -47,7 +47,9 @@ def report(word: str = "SDCLR") -> Report:
             Curves(CURVES["mask_churn"], [ArmCurves(word, [[(1, 0.2), (2, 0.1)]])]),
         ],
         class_names=[word, "b", "c"],
-        splits=[SplitCounts(1, word, None, word, word, {"long_tail": [9, 5, 2], "test": [4, 4, 4]})],
+        splits=[
+            SplitCounts(1, word, None, word, word, {"long_tail": [9, 5, 2], "test": [4, 4, 4]})
+        ],
         runs=[RunRecord(word, word, 1, 7, word, word, word)],
         versions={"torch": word},
     )

@@ -15,7 +15,9 @@ COUNTS = {"cat": 6, "dog": 4, "yak": 2}
 def make_folder(root: Path, counts: Mapping[str, int] = COUNTS, seed: int = 0) -> list[str]:
     """Write ROOT/<class>/<number>.jpg, small photographs of different sizes; returns their paths in byte order."""
     rng = np.random.default_rng(seed)
-    paths = sorted(f"{name}/{number}.jpg" for name, count in counts.items() for number in range(count))
+    paths = sorted(
+        f"{name}/{number}.jpg" for name, count in counts.items() for number in range(count)
+    )
     for path in paths:
         write_photograph(root / path, rng)
     return paths

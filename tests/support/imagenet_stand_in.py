@@ -61,16 +61,31 @@ def make_imagenet(
     rng = np.random.default_rng(0)
     lists: dict[str, list[str]] = {part: [] for part in LIST_NAMES[name]}
     available = train_per_class - validation_per_class
-    counts = [max(1, round(available * (1 / available) ** (c / max(1, num_classes - 1)))) for c in range(num_classes)]
+    counts = [
+        max(1, round(available * (1 / available) ** (c / max(1, num_classes - 1))))
+        for c in range(num_classes)
+    ]
     for label in range(num_classes):
-        folder_name = f"n{90000000 - 1111 * label:08d}"  # names and labels run in opposite directions
-        files = [f"train/{folder_name}/{folder_name}_{number}.JPEG" for number in rng.permutation(train_per_class)]
-        tests = [f"val/{folder_name}/ILSVRC2012_val_{label:04d}{number:04d}.JPEG" for number in range(test_per_class)]
+        folder_name = (
+            f"n{90000000 - 1111 * label:08d}"  # names and labels run in opposite directions
+        )
+        files = [
+            f"train/{folder_name}/{folder_name}_{number}.JPEG"
+            for number in rng.permutation(train_per_class)
+        ]
+        tests = [
+            f"val/{folder_name}/ILSVRC2012_val_{label:04d}{number:04d}.JPEG"
+            for number in range(test_per_class)
+        ]
         for path in (*files, *tests):
             write_photograph(folder / "images" / path, rng)
         rest = files[validation_per_class:]
         parts = {"val": files[:validation_per_class], "train": sorted(rest), "test": tests}
-        parts |= {"D_i": rest[: counts[label]], "D_b": rest[-(sum(counts) // num_classes) :], "S_b": rest[:1]}
+        parts |= {
+            "D_i": rest[: counts[label]],
+            "D_b": rest[-(sum(counts) // num_classes) :],
+            "S_b": rest[:1],
+        }
         for part, paths in parts.items():
             lists[part] += [f"{path} {label}" for path in paths]
     stand_in = StandIn(folder / "images", folder / "split", lists)

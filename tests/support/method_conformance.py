@@ -23,7 +23,13 @@ from sdclr.presentation.progress import NoProgress
 from several_processes import codes, started
 
 IMAGES = 7
-TINY = ["backbone.width=2", "views.size=8", "batch_size=200", "epochs=3", "checkpoint_every_epochs=1"]
+TINY = [
+    "backbone.width=2",
+    "views.size=8",
+    "batch_size=200",
+    "epochs=3",
+    "checkpoint_every_epochs=1",
+]
 
 
 def run_config(name: str, *overrides: str) -> PretrainConfig:
@@ -33,7 +39,9 @@ def run_config(name: str, *overrides: str) -> PretrainConfig:
 
 def backbone() -> nn.Module:
     torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    )
 
 
 def built(name: str) -> Method:
@@ -45,7 +53,9 @@ def built(name: str) -> Method:
 
 
 def views() -> Views:
-    a, b = torch.rand(2, IMAGES, 3, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    a, b = torch.rand(
+        2, IMAGES, 3, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
     return Views(a, b, torch.arange(IMAGES))
 
 
@@ -63,7 +73,11 @@ def loss_is_per_image(name: str) -> None:
 def gradients_reach_every_parameter(name: str) -> None:
     method = built(name)
     method(views()).mean().backward()
-    without = [key for key, weight in method.named_parameters() if weight.grad is None or not weight.grad.any()]
+    without = [
+        key
+        for key, weight in method.named_parameters()
+        if weight.grad is None or not weight.grad.any()
+    ]
     # a norm takes the mean out: a bias before it has no influence
     assert [key for key in without if not key.endswith("bias")] == []
 

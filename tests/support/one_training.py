@@ -47,7 +47,10 @@ class OneTraining:
         """Copies of every weight and of the optimiser's state."""
         state = {name: weight.detach().clone() for name, weight in self.method.named_parameters()}
         for position, values in self.training.optimizer.state_dict()["state"].items():
-            state |= {f"{position}.{name}": torch.as_tensor(value).clone() for name, value in values.items()}
+            state |= {
+                f"{position}.{name}": torch.as_tensor(value).clone()
+                for name, value in values.items()
+            }
         return state
 
 

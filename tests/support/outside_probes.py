@@ -31,7 +31,9 @@ class Ridge:
         self.config = config
 
     def fit(self, task: ProbeTask) -> None:
-        self.model = RidgeClassifier(alpha=self.config.alpha).fit(task.features.numpy(), task.labels)
+        self.model = RidgeClassifier(alpha=self.config.alpha).fit(
+            task.features.numpy(), task.labels
+        )
 
     def predict(self, features: Tensor) -> Labels:
         return self.model.predict(features.numpy())

@@ -22,7 +22,9 @@ def blobs(per_class: int, seed: int) -> tuple[Tensor, Labels]:
     rng = np.random.default_rng(seed)
     centres = np.random.default_rng(0).normal(size=(NUM_CLASSES, 6)) * 3
     labels = rng.permutation(np.repeat(np.arange(NUM_CLASSES), per_class))
-    return torch.from_numpy(centres[labels] + 0.5 * rng.normal(size=(len(labels), 6))).float(), labels
+    return torch.from_numpy(
+        centres[labels] + 0.5 * rng.normal(size=(len(labels), 6))
+    ).float(), labels
 
 
 def check_on_features(row: ProbeRow) -> None:
@@ -33,7 +35,9 @@ def check_on_features(row: ProbeRow) -> None:
     before = content_of([features, held_out.features, tests])
     predictions = fitted_predictions(row, task, tests)
     assert content_of([features, held_out.features, tests]) == before, "it changed features"
-    assert np.array_equal(predictions, fitted_predictions(row, task, tests)), "it is not deterministic"
+    assert np.array_equal(predictions, fitted_predictions(row, task, tests)), (
+        "it is not deterministic"
+    )
     probe, _ = row.build("cached")
     probe.fit(task)
     for position in range(0, len(tests), 7):
@@ -51,7 +55,10 @@ def fitted_predictions(row: ProbeRow, task: ProbeTask, tests: Tensor) -> Labels:
 def _check_folds(row: ProbeRow, features: Tensor, labels: Labels) -> None:
     folds = stratified_folds(labels)
     found = [
-        cross_validate(row.build("cached")[0], features, labels, folds, subset=row.subset).predictions for _ in range(2)
+        cross_validate(
+            row.build("cached")[0], features, labels, folds, subset=row.subset
+        ).predictions
+        for _ in range(2)
     ]
     assert np.array_equal(*found), "cross-validated, it is not deterministic"
 

@@ -15,10 +15,14 @@ def ours(name: str) -> str:
     if name.startswith("fc."):
         _, layer, leaf = name.split(".")
         return f"projector.{_HEAD[layer]}.{leaf}"
-    return "backbone.net." + name.replace("downsample.conv", "downsample.0").replace("downsample.bn", "downsample.1")
+    return "backbone.net." + name.replace("downsample.conv", "downsample.0").replace(
+        "downsample.bn", "downsample.1"
+    )
 
 
-def branch_state(arrays: Mapping[str, npt.NDArray[np.float64]], prefix: str, branch: int) -> dict[str, torch.Tensor]:
+def branch_state(
+    arrays: Mapping[str, npt.NDArray[np.float64]], prefix: str, branch: int
+) -> dict[str, torch.Tensor]:
     """The state of one branch, in our names: everything for branch 0, the norms alone for branch 1."""
     state = {}
     for key in arrays:

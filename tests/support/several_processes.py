@@ -56,7 +56,9 @@ class Started(list[ForkServerProcess]):
     store: Any = None
 
 
-def started(size: int, action: Callable[[int], object], *, launcher_keeps_store: bool = True) -> Started:
+def started(
+    size: int, action: Callable[[int], object], *, launcher_keeps_store: bool = True
+) -> Started:
     """Processes that do ``action(rank)`` and end as the command line would.
 
     ``launcher_keeps_store``: as torchrun does; else the first process keeps it.
@@ -83,7 +85,10 @@ def started(size: int, action: Callable[[int], object], *, launcher_keeps_store:
 def _by_value(action: Callable[[int], object]) -> bytes:
     """The function with all that it closes over; test modules cannot be imported by name elsewhere."""
     for name, module in list(sys.modules.items()):
-        if name.rpartition(".")[2].startswith("test_") and name not in cloudpickle.list_registry_pickle_by_value():
+        if (
+            name.rpartition(".")[2].startswith("test_")
+            and name not in cloudpickle.list_registry_pickle_by_value()
+        ):
             cloudpickle.register_pickle_by_value(module)
     return bytes(cloudpickle.dumps(action))
 
@@ -112,7 +117,9 @@ def codes(children: Started, *, stopped: tuple[int, ...] = ()) -> list[int | Non
     """
     awaited = [child for position, child in enumerate(children) if position not in stopped]
     try:
-        wait_until(lambda: all(child.exitcode is not None for child in awaited), "some processes go on")
+        wait_until(
+            lambda: all(child.exitcode is not None for child in awaited), "some processes go on"
+        )
     finally:
         for child in children:
             with contextlib.suppress(ProcessLookupError):

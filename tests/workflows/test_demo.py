@@ -21,11 +21,15 @@ class Tags(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.seen.append(tag)
         self.external += [
-            value for name, value in attrs if name in ("src", "href") and value and not value.startswith("#")
+            value
+            for name, value in attrs
+            if name in ("src", "href") and value and not value.startswith("#")
         ]
 
 
-def test_the_demo_compares_both_methods_and_skips_what_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_demo_compares_both_methods_and_skips_what_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     console = Console(file=io.StringIO(), width=120)
     page = demo(tmp_path / "demo", num_splits=2, overrides=TINY, console=console)
     text = console.file.getvalue()  # type: ignore[attr-defined]
@@ -35,5 +39,7 @@ def test_the_demo_compares_both_methods_and_skips_what_is_done(tmp_path: Path, m
     tags.feed(page.read_text(encoding="utf-8"))
     assert tags.seen.count("svg") >= 4
     assert not tags.external, "the page stands alone"
-    monkeypatch.setattr("sdclr.workflows.matrix.evaluate", lambda *_, **__: pytest.fail("measured twice"))
+    monkeypatch.setattr(
+        "sdclr.workflows.matrix.evaluate", lambda *_, **__: pytest.fail("measured twice")
+    )
     demo(tmp_path / "demo", num_splits=2, overrides=TINY, console=console)

@@ -29,7 +29,13 @@ from sdclr.storage import locks
 from sdclr.storage.checkpoint import write_tensors
 from sdclr.workflows.matrix import Cell, carry_out, commands, plan, show_plan
 
-TINY = ("backbone.width=2", "views.size=8", "epochs=2", "batch_size=100", "checkpoint_every_epochs=1")
+TINY = (
+    "backbone.width=2",
+    "views.size=8",
+    "epochs=2",
+    "batch_size=100",
+    "checkpoint_every_epochs=1",
+)
 PROBES = ("linear", "few_shot")
 ARMS = ("simclr", "sdclr")
 
@@ -59,7 +65,14 @@ class StopAfter(NoProgress):
 
 
 def test_the_plan_is_every_arm_on_every_split_with_every_seed(tmp_path: Path) -> None:
-    cells = plan("digits", tmp_path, arms=["simclr", "sdclr", "simclr"], splits=[2, 3], seeds=[1, 7], overrides=TINY)
+    cells = plan(
+        "digits",
+        tmp_path,
+        arms=["simclr", "sdclr", "simclr"],
+        splits=[2, 3],
+        seeds=[1, 7],
+        overrides=TINY,
+    )
     found = [(c.arm, c.config.data.split, c.config.seed, c.run.folder.name) for c in cells]
     assert len(found) == len({name for *_, name in found}) == 8
     assert found[0] == ("simclr", 2, 1, "simclr-split2-seed1")
@@ -82,7 +95,9 @@ def test_a_cell_goes_from_missing_to_done_and_is_not_done_again(
     run_all(cells)
     assert states(cells) == ["done", "done"]
     for name in ("pretrain", "evaluate"):
-        monkeypatch.setattr(f"sdclr.workflows.matrix.{name}", lambda *_, **__: pytest.fail("done twice"))
+        monkeypatch.setattr(
+            f"sdclr.workflows.matrix.{name}", lambda *_, **__: pytest.fail("done twice")
+        )
     assert run_all(cells) == cells
 
 
@@ -92,7 +107,9 @@ def test_a_probe_that_is_missing_is_measured_and_the_others_stay(tmp_path: Path)
     before = cells[0].run.read_json("evaluation/cached.json")["probes"]["few_shot"]
     assert cells[0].missing_probes("cached", PROBES) == ["linear"]
     run_all(cells)
-    assert cells[0].run.read_json("evaluation/cached.json")["probes"]["few_shot"] == before, "seconds included"
+    assert cells[0].run.read_json("evaluation/cached.json")["probes"]["few_shot"] == before, (
+        "seconds included"
+    )
     assert cells[0].state("sdclr", PROBES) == "trained", "protocols are counted apart"
 
 
@@ -104,7 +121,9 @@ def test_a_cell_that_another_process_holds_is_left_to_it(tmp_path: Path) -> None
     assert states(cells) == ["missing", "done"]
 
 
-def test_a_cell_is_held_while_it_is_evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cell_is_held_while_it_is_evaluated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cells, seen = tiny_plan(tmp_path)[:1], []
     measure = Measurement.run
     others = tiny_plan(tmp_path)[:1]
@@ -119,7 +138,9 @@ def test_a_cell_is_held_while_it_is_evaluated(tmp_path: Path, monkeypatch: pytes
     assert seen == [["running"], [0]] * len(PROBES), "left alone, not measured twice"
 
 
-def test_a_look_at_the_lock_does_not_keep_its_owner_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_look_at_the_lock_does_not_keep_its_owner_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """in_use holds the lock for a moment, which a busy machine makes a long one; the owner waits that long."""
     monkeypatch.setattr(locks, "PATIENCE_SECONDS", PATIENCE_SECONDS)
     run, stop = tiny_plan(tmp_path)[0].run, threading.Event()
@@ -146,12 +167,18 @@ def test_what_was_measured_on_another_backbone_is_measured_again(tmp_path: Path)
     run_all(cells)
     shutil.rmtree(cells[0].run.folder / "checkpoints")
     file = read_backbone(cells[0].run.folder)
-    write_tensors(cells[0].run.backbone_path, {name: tensor * 2 for name, tensor in file.tensors.items()}, file.facts)
+    write_tensors(
+        cells[0].run.backbone_path,
+        {name: tensor * 2 for name, tensor in file.tensors.items()},
+        file.facts,
+    )
     assert states(cells) == ["trained"]
     before = cells[0].run.read_evaluation("cached")
     carry_out(cells, protocol="cached", probes=["linear"], progress=NoProgress())
     assert list(before["probes"]) == ["linear", "few_shot"]
-    assert list(cells[0].run.read_evaluation("cached")["probes"]) == ["linear"], "nothing of the other one is left"
+    assert list(cells[0].run.read_evaluation("cached")["probes"]) == ["linear"], (
+        "nothing of the other one is left"
+    )
 
 
 def test_the_authors_checkpoints_are_not_reported_as_trained_here(tmp_path: Path) -> None:
@@ -173,7 +200,10 @@ def test_the_plan_shows_what_is_done_and_what_is_missing(tmp_path: Path) -> None
     console = Console(file=io.StringIO(), width=80)
     show_plan(cells, "cached", PROBES, console)
     text = console.file.getvalue()  # type: ignore[attr-defined]
-    assert "1 done (trained and evaluated), 1 interrupted (goes on where it stopped), 2 missing (to be tr" in text
+    assert (
+        "1 done (trained and evaluated), 1 interrupted (goes on where it stopped), 2 missing (to be tr"
+        in text
+    )
     assert "interrupted (epoch 1 of 2)" in text
 
 
@@ -202,16 +232,26 @@ def test_a_probe_with_other_settings_than_before_is_measured_anew(tmp_path: Path
         carry_out(cells, protocol="cached", probes=probes, progress=NoProgress())
         assert cells[0].missing_probes("cached", probes) == []
     with TABLE.temporarily():
-        config = type("Config", (outside_probes.RidgeConfig,), {"__annotations__": {"alpha": float}, "alpha": 30.0})
-        stronger = type("Ridge", (outside_probes.Ridge,), {"Config": config, "__module__": "outside_probes"})
+        config = type(
+            "Config",
+            (outside_probes.RidgeConfig,),
+            {"__annotations__": {"alpha": float}, "alpha": 30.0},
+        )
+        stronger = type(
+            "Ridge", (outside_probes.Ridge,), {"Config": config, "__module__": "outside_probes"}
+        )
         register_probe(stronger)
         assert cells[0].missing_probes("cached", probes) == ["ridge"]
         carry_out(cells, protocol="cached", probes=probes, progress=NoProgress())
-        assert cells[0].run.read_evaluation("cached")["probes"]["ridge"]["settings"] == {"alpha": 30.0}
+        assert cells[0].run.read_evaluation("cached")["probes"]["ridge"]["settings"] == {
+            "alpha": 30.0
+        }
 
 
 def test_what_cannot_be_planned_is_refused_before_any_work(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="digits has no arm 'byol'; it has simclr_balanced, simclr, sdclr"):
+    with pytest.raises(
+        ConfigError, match="digits has no arm 'byol'; it has simclr_balanced, simclr, sdclr"
+    ):
         plan("digits", tmp_path, arms=["byol"], splits=[1])
     for name, by in (
         ("seed=1", "--seeds"),
@@ -231,7 +271,9 @@ def test_what_cannot_be_planned_is_refused_before_any_work(tmp_path: Path) -> No
 def files_written(folder: Path) -> int:
     """How far a matrix is: its files, and the epochs that its runs have logged."""
     found = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")]
-    return len(found) + sum(path.read_bytes().count(b"\n") for path in found if path.name == "metrics.jsonl")
+    return len(found) + sum(
+        path.read_bytes().count(b"\n") for path in found if path.name == "metrics.jsonl"
+    )
 
 
 @pytest.mark.slow
@@ -254,10 +296,14 @@ def test_killed_at_random_points_it_ends_in_the_same_table(tmp_path: Path) -> No
     rng, kills = random.Random(0), 0
     for _ in range(60):
         process = subprocess.Popen(
-            [*command, str(tmp_path / "killed")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [*command, str(tmp_path / "killed")],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         before = files_written(tmp_path / "killed")
-        for goal in range(before + 1, before + rng.randrange(2, 12)):  # each attempt gets on, so that it ends
+        for goal in range(
+            before + 1, before + rng.randrange(2, 12)
+        ):  # each attempt gets on, so that it ends
             wait_until(
                 lambda process=process, goal=goal: (  # type: ignore[misc]
                     process.poll() is not None or files_written(tmp_path / "killed") >= goal
@@ -280,7 +326,15 @@ def test_a_network_of_others_replaces_that_of_a_scale_with_its_width(tmp_path: P
     cell = plan("digits", tmp_path, arms=["sdclr"], splits=[1], values=narrow)[0]
     assert cell.config.backbone.width == 8
     overrides = ["backbone.name=timm:test_resnet"]
-    cell = plan("digits", tmp_path, arms=["sdclr"], splits=[1], values=narrow, overrides=overrides)[0]
+    cell = plan("digits", tmp_path, arms=["sdclr"], splits=[1], values=narrow, overrides=overrides)[
+        0
+    ]
     assert cell.config.backbone == BackboneConfig(name="timm:test_resnet")
     with pytest.raises(ConfigError, match="applies to our ResNets only"):
-        plan("digits", tmp_path, arms=["sdclr"], splits=[1], overrides=[*overrides, "backbone.width=8"])
+        plan(
+            "digits",
+            tmp_path,
+            arms=["sdclr"],
+            splits=[1],
+            overrides=[*overrides, "backbone.width=8"],
+        )

@@ -30,7 +30,9 @@ Cli = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def sdclr(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
+def sdclr(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Cli:
     """Runs a command line in a folder that holds photos/: (exit code, standard output, standard error)."""
     monkeypatch.chdir(tmp_path)
     write_photos(tmp_path / "photos", 34)
@@ -55,12 +57,21 @@ def write_photos(folder: Path, number: int) -> None:
         Image.fromarray(photo[top : top + height, left : left + width].copy()).save(path)
 
 
-def test_a_folder_is_explained_tried_out_trained_on_and_embedded(sdclr: Cli, tmp_path: Path) -> None:
+def test_a_folder_is_explained_tried_out_trained_on_and_embedded(
+    sdclr: Cli, tmp_path: Path
+) -> None:
     code, out, _ = sdclr("pretrain", "./photos", "--out", "runs/photos", *TINY, "--dry-run")
     assert code == 0
-    for words in ("34 images found", "batch_size=34 all images there are", "34 images are few", "a step, measured"):
+    for words in (
+        "34 images found",
+        "batch_size=34 all images there are",
+        "34 images are few",
+        "a step, measured",
+    ):
         assert words in out, out
-    assert "views.size=" not in out.split("images are few")[0].replace("views.size=32", ""), "given: not explained"
+    assert "views.size=" not in out.split("images are few")[0].replace("views.size=32", ""), (
+        "given: not explained"
+    )
     assert (tmp_path / "runs" / "photos-views.png").exists()
     assert not (tmp_path / "runs" / "photos").exists()
     code, out, err = sdclr("pretrain", "./photos", "--out", "runs/photos", *TINY)
@@ -70,7 +81,9 @@ def test_a_folder_is_explained_tried_out_trained_on_and_embedded(sdclr: Cli, tmp
     assert config["data"]["path"] == str(tmp_path / "photos")
     assert config["batch_size"] == 34
     code, out, err = sdclr("pretrain", "./photos", "--out", "runs/photos", *TINY)
-    assert (code, "is finished" in err, "looking at" in err) == (0, True, False), "the same command goes on"
+    assert (code, "is finished" in err, "looking at" in err) == (0, True, False), (
+        "the same command goes on"
+    )
     code, _, _ = sdclr("embed", "runs/photos", "./photos", "--out", "f.npz", "data.labels=folders")
     assert code == 0
     with np.load("f.npz") as file:
@@ -87,10 +100,14 @@ def test_a_list_with_labels_is_trained_on_and_evaluated(sdclr: Cli, tmp_path: Pa
         path.write_bytes(path.read_bytes() + b"\0")  # no copies of training images, byte for byte
     for file, paths in (("train.txt", names), ("test.txt", tests)):
         Path(file).write_text("".join(f"{path} {int(path.parts[1] == 'rare')}\n" for path in paths))
-    Path("test.csv").write_text("file,label\n" + "".join(f"{p},{int(p.parts[1] == 'rare')}\n" for p in tests))
+    Path("test.csv").write_text(
+        "file,label\n" + "".join(f"{p},{int(p.parts[1] == 'rare')}\n" for p in tests)
+    )
     for test_set in ("test.txt", "test.csv"):
         out = f"runs/{test_set}"
-        code, _, err = sdclr("pretrain", "train.txt", "--out", out, *TINY, f"data.test_path={test_set}")
+        code, _, err = sdclr(
+            "pretrain", "train.txt", "--out", out, *TINY, f"data.test_path={test_set}"
+        )
         assert code == 0, err
         assert Run(out).settings()["data"]["test_path"] == str(tmp_path / test_set)
         result = evaluate(out, probes=["knn"])
@@ -99,7 +116,9 @@ def test_a_list_with_labels_is_trained_on_and_evaluated(sdclr: Cli, tmp_path: Pa
 
 
 @pytest.mark.filterwarnings("always:.*cannot be decoded and are left out")
-def test_bad_files_end_the_run_before_it_begins_or_are_left_out_with_a_list(sdclr: Cli, tmp_path: Path) -> None:
+def test_bad_files_end_the_run_before_it_begins_or_are_left_out_with_a_list(
+    sdclr: Cli, tmp_path: Path
+) -> None:
     victim = tmp_path / "photos" / "common" / "1.jpg"
     victim.write_bytes(victim.read_bytes()[:300])
     code, _, err = sdclr("pretrain", "./photos", "--out", "runs/x", *TINY, "batch_size=17")
@@ -116,7 +135,9 @@ def test_bad_files_end_the_run_before_it_begins_or_are_left_out_with_a_list(sdcl
     assert [path for path, _ in facts["skipped"]] == ["common/1.jpg"]
     code, _, err = sdclr("embed", "runs/x", "./photos", "--out", "f.npz", "data.on_error=raise")
     assert (code, "1.jpg" in err) == (65, True)
-    code, _, err = sdclr("embed", "runs/x", "./photos", "--out", "f.npz")  # of its own images, as the run did
+    code, _, err = sdclr(
+        "embed", "runs/x", "./photos", "--out", "f.npz"
+    )  # of its own images, as the run did
     assert (code, "1 of 34 images cannot be decoded and are left out" in err) == (0, True)
     with np.load("f.npz") as file:
         assert len(file["features"]) == len(file["path"]) == 33
@@ -146,26 +167,45 @@ def test_a_run_leaves_out_the_same_files_when_it_goes_on(
     assert "looking at" not in err
 
 
-def test_a_run_out_of_a_decoded_store_is_the_run_out_of_the_files(sdclr: Cli, tmp_path: Path) -> None:
+def test_a_run_out_of_a_decoded_store_is_the_run_out_of_the_files(
+    sdclr: Cli, tmp_path: Path
+) -> None:
     for name, store in (("files", []), ("store", [f"data.store={tmp_path / 'photos.store'}"])):
         code, _, err = sdclr("pretrain", "./photos", "--out", f"runs/{name}", *TINY, *store)
         assert code == 0, err
     assert (tmp_path / "photos.store" / "manifest.json").exists()
-    losses = [[line["loss"] for line in Run(f"runs/{name}").metrics()] for name in ("files", "store")]
+    losses = [
+        [line["loss"] for line in Run(f"runs/{name}").metrics()] for name in ("files", "store")
+    ]
     assert losses[0] == losses[1]
-    code, _, err = sdclr("pretrain", "./photos", "--out", "runs/x", *TINY, "data.store=s", "data.placement=device")
-    assert (code, "data.placement=device needs a CUDA device" in err, "looking at" in err) == (78, True, False)
+    code, _, err = sdclr(
+        "pretrain", "./photos", "--out", "runs/x", *TINY, "data.store=s", "data.placement=device"
+    )
+    assert (code, "data.placement=device needs a CUDA device" in err, "looking at" in err) == (
+        78,
+        True,
+        False,
+    )
     code, _, err = sdclr("pretrain", "digits_sdclr", "--out", "runs/x", "data.store=x")
     assert (code, "store is for images on disk" in err) == (78, True)
 
 
 def test_shards_are_trained_on_and_embedded_as_the_folder_is(sdclr: Cli, tmp_path: Path) -> None:
-    names = sorted(str(path.relative_to(tmp_path / "photos")) for path in (tmp_path / "photos").rglob("*.jpg"))
+    names = sorted(
+        str(path.relative_to(tmp_path / "photos")) for path in (tmp_path / "photos").rglob("*.jpg")
+    )
     shards_of(tmp_path / "photos", names, tmp_path / "shards", 3, classes=["common", "rare"])
-    for out, source in (("folder", "./photos"), ("shards", "./shards"), ("range", "shards/train-{000..002}.tar")):
+    for out, source in (
+        ("folder", "./photos"),
+        ("shards", "./shards"),
+        ("range", "shards/train-{000..002}.tar"),
+    ):
         code, _, err = sdclr("pretrain", source, "--out", f"runs/{out}", *TINY)
         assert code == 0, err
-    losses = [[line["loss"] for line in Run(f"runs/{out}").metrics()] for out in ("folder", "shards", "range")]
+    losses = [
+        [line["loss"] for line in Run(f"runs/{out}").metrics()]
+        for out in ("folder", "shards", "range")
+    ]
     assert losses[0] == losses[1] == losses[2]
     for out, source in (("f.npz", "./photos"), ("s.npz", "./shards")):
         code, _, err = sdclr("embed", "runs/folder", source, "--out", out)
@@ -179,7 +219,9 @@ def test_shards_are_trained_on_and_embedded_as_the_folder_is(sdclr: Cli, tmp_pat
 
 
 def test_copies_are_counted_and_listed(sdclr: Cli, tmp_path: Path) -> None:
-    shutil.copy(tmp_path / "photos" / "common" / "1.jpg", tmp_path / "photos" / "rare" / "again.jpg")
+    shutil.copy(
+        tmp_path / "photos" / "common" / "1.jpg", tmp_path / "photos" / "rare" / "again.jpg"
+    )
     code, _, err = sdclr("pretrain", "./photos", "--out", "runs/x", *TINY)
     assert code == 0
     assert "1 of 35 images are copies of others" in err
@@ -188,7 +230,9 @@ def test_copies_are_counted_and_listed(sdclr: Cli, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("without_heif")
-def test_too_few_images_are_said_together_with_what_was_left_out(sdclr: Cli, tmp_path: Path) -> None:
+def test_too_few_images_are_said_together_with_what_was_left_out(
+    sdclr: Cli, tmp_path: Path
+) -> None:
     for number in range(40):
         (tmp_path / "few").mkdir(exist_ok=True)
         (tmp_path / "few" / f"IMG_{number}.HEIC").touch()
@@ -201,13 +245,23 @@ def test_too_few_images_are_said_together_with_what_was_left_out(sdclr: Cli, tmp
 
 
 @pytest.mark.filterwarnings("always:.*are copies of training images")
-def test_copies_of_training_images_in_the_test_set_are_a_warning_with_a_count(sdclr: Cli, tmp_path: Path) -> None:
+def test_copies_of_training_images_in_the_test_set_are_a_warning_with_a_count(
+    sdclr: Cli, tmp_path: Path
+) -> None:
     for number, name in enumerate(("common/1.jpg", "rare/3.jpg")):
         target = tmp_path / "test" / Path(name).parent / f"renamed{number}.jpg"
         target.parent.mkdir(parents=True)
         shutil.copy(tmp_path / "photos" / name, target)
     Image.new("RGB", (40, 40), "green").save(tmp_path / "test" / "rare" / "own.jpg")
-    arguments = ("pretrain", "./photos", "--out", "runs/x", "data.labels=folders", "data.test_path=test", *TINY)
+    arguments = (
+        "pretrain",
+        "./photos",
+        "--out",
+        "runs/x",
+        "data.labels=folders",
+        "data.test_path=test",
+        *TINY,
+    )
     for _ in range(2):  # the second time from what images.json remembers
         code, _, err = sdclr(*arguments)
         assert code == 0, err
@@ -226,10 +280,14 @@ def test_a_run_goes_on_with_other_workers_and_where_its_images_have_moved(
     every_epoch = "checkpoint_every_epochs=1"
     with monkeypatch.context() as patch:
         patch_steps(patch, interrupting(1))
-        sdclr("pretrain", "./photos", "--out", "runs/moved", *TINY, every_epoch, "data.num_workers=1")
+        sdclr(
+            "pretrain", "./photos", "--out", "runs/moved", *TINY, every_epoch, "data.num_workers=1"
+        )
     assert Run("runs/moved").checkpoints
     (tmp_path / "photos").rename(tmp_path / "elsewhere")
-    code, _, err = sdclr("pretrain", "./elsewhere", "--out", "runs/moved", *TINY, "data.num_workers=3")
+    code, _, err = sdclr(
+        "pretrain", "./elsewhere", "--out", "runs/moved", *TINY, "data.num_workers=3"
+    )
     assert (code, "resuming at step 1" in err) == (0, True), err
     assert Run("runs/moved").settings()["data"]["path"] == str(tmp_path / "elsewhere")
     whole, moved = (Run(f"runs/{name}").metrics() for name in ("whole", "moved"))
@@ -243,7 +301,9 @@ def test_a_run_goes_on_with_other_workers_and_where_its_images_have_moved(
         "the names alone do not make the images"
     )
     other.write_bytes(whole_file)
-    (tmp_path / "elsewhere" / "common" / "1.jpg").rename(tmp_path / "elsewhere" / "common" / "one.jpg")
+    (tmp_path / "elsewhere" / "common" / "1.jpg").rename(
+        tmp_path / "elsewhere" / "common" / "one.jpg"
+    )
     code, _, err = sdclr("pretrain", "./elsewhere", "--out", "runs/moved", *TINY)
     assert (code, "was trained on other data" in err) == (78, True)
 
@@ -252,13 +312,21 @@ def test_a_run_goes_on_with_other_workers_and_where_its_images_have_moved(
 def test_resume_says_the_command_that_goes_on_where_the_images_have_moved(
     sdclr: Cli, tmp_path: Path, kind: str
 ) -> None:
-    names = sorted(str(path.relative_to(tmp_path / "photos")) for path in (tmp_path / "photos").rglob("*.jpg"))
+    names = sorted(
+        str(path.relative_to(tmp_path / "photos")) for path in (tmp_path / "photos").rglob("*.jpg")
+    )
     (tmp_path / "list.csv").write_text("\n".join(["path", *names]))
-    source = {"folder": ["photos"], "list": ["list.csv", "data.root=photos"], "glob": ["photos/**/*.jpg"]}[kind]
+    source = {
+        "folder": ["photos"],
+        "list": ["list.csv", "data.root=photos"],
+        "glob": ["photos/**/*.jpg"],
+    }[kind]
     code, _, err = sdclr("pretrain", *source, "--out", "runs/x y", *TINY)
     assert code == 0, err
     trained = (tmp_path / "runs/x y/backbone.safetensors").read_bytes()
-    (tmp_path / "runs/x y/backbone.safetensors").unlink()  # it goes on from the checkpoint of the last step
+    (
+        tmp_path / "runs/x y/backbone.safetensors"
+    ).unlink()  # it goes on from the checkpoint of the last step
     (tmp_path / "photos").rename(tmp_path / "moved")
     code, _, err = sdclr("resume", "runs/x y")
     assert code == 66
@@ -301,7 +369,9 @@ def test_a_dry_run_and_runs_inside_the_folder_are_never_trained_on(
     monkeypatch.chdir(tmp_path / "photos")
     tiny = [*TINY, "batch_size=17"]
     assert sdclr("pretrain", "./", *tiny, "--dry-run")[0] == 0
-    assert list((tmp_path / "photos" / "runs").glob("*-views.png")), "the sheet lies inside of the images"
+    assert list((tmp_path / "photos" / "runs").glob("*-views.png")), (
+        "the sheet lies inside of the images"
+    )
     code, _, err = sdclr("pretrain", "./", "--out", "runs/first", *tiny)
     assert (code, "looking at 34 images" in err) == (0, True), err
     code, _, err = sdclr("pretrain", "./", "--out", "runs/second", *tiny)
@@ -327,12 +397,20 @@ def test_photos_without_labels_are_not_sent_to_an_evaluation(sdclr: Cli, tmp_pat
 
 @pytest.mark.filterwarnings("default")  # shown, as to a user
 @pytest.mark.parametrize("num_sound", [32, 33])
-def test_bad_files_are_not_counted_for_the_batch(sdclr: Cli, tmp_path: Path, num_sound: int) -> None:
+def test_bad_files_are_not_counted_for_the_batch(
+    sdclr: Cli, tmp_path: Path, num_sound: int
+) -> None:
     for path in sorted((tmp_path / "photos").rglob("*.jpg"))[num_sound - 1 :]:
         path.write_bytes(path.read_bytes()[:200])
     shutil.copy(tmp_path / "photos/rare/0.jpg", tmp_path / "photos/rare/same.jpg")
     num_bad = 34 - (num_sound - 1)
-    given = ("data.on_error=skip", "data.max_skipped=9", "epochs=1", "backbone.width=2", "views.size=32")
+    given = (
+        "data.on_error=skip",
+        "data.max_skipped=9",
+        "epochs=1",
+        "backbone.width=2",
+        "views.size=32",
+    )
     code, out, err = sdclr("pretrain", "photos", "--out", "runs/x", *given)
     assert code == 0, err
     assert f"{num_bad} of 35 images cannot be decoded and are left out" in err
@@ -343,7 +421,9 @@ def test_bad_files_are_not_counted_for_the_batch(sdclr: Cli, tmp_path: Path, num
 def test_too_few_sound_files_are_counted_without_the_bad_ones(sdclr: Cli, tmp_path: Path) -> None:
     for path in sorted((tmp_path / "photos").rglob("*.jpg"))[:3]:
         path.write_bytes(b"no image")
-    code, _, err = sdclr("pretrain", "photos", "--out", "runs/x", "data.on_error=skip", "data.max_skipped=9", *TINY)
+    code, _, err = sdclr(
+        "pretrain", "photos", "--out", "runs/x", "data.on_error=skip", "data.max_skipped=9", *TINY
+    )
     assert code == 65
     assert "photos holds 31 images" in err
     assert "files that cannot be decoded left out: 3" in err
@@ -354,8 +434,14 @@ def test_too_few_sound_files_are_counted_without_the_bad_ones(sdclr: Cli, tmp_pa
     [
         (["backbone.name=resnet19"], ["got 'resnet19'", "Did you mean resnet18"]),
         (["backbone.name=timm:resnt18", "views.size=32"], ["timm has no model 'resnt18'"]),
-        (["backbone.name=torchvision:resnet19", "views.size=32"], ["torchvision has no classification model"]),
-        (["backbone.name=torchvision:vit_b_32", "views.size=50"], ["no images of 50 x 50 px", "views.size=64"]),
+        (
+            ["backbone.name=torchvision:resnet19", "views.size=32"],
+            ["torchvision has no classification model"],
+        ),
+        (
+            ["backbone.name=torchvision:vit_b_32", "views.size=50"],
+            ["no images of 50 x 50 px", "views.size=64"],
+        ),
     ],
 )
 def test_a_network_that_cannot_be_is_refused_before_anything_is_explained(
@@ -381,13 +467,19 @@ def test_what_has_changed_since_a_run_is_answered_first_with_what_to_do(
         "and another --out. saved -> asked for: epochs: 2 -> 200"
     ), err
     code, _, err = sdclr("pretrain", "photos", "--out", "runs/a", "backbone.width=4")
-    assert (code, "--weights" in err) == (78, False), "another network cannot start from its weights"
+    assert (code, "--weights" in err) == (78, False), (
+        "another network cannot start from its weights"
+    )
     write_photos(tmp_path / "photos" / "july", 3)
     with monkeypatch.context() as patch:
-        patch.setattr(ImageFiles, "verified", None)  # nobody waits for a pass over all files to hear this
+        patch.setattr(
+            ImageFiles, "verified", None
+        )  # nobody waits for a pass over all files to hear this
         code, _, err = sdclr("pretrain", "photos", "--out", "runs/a", *TINY)
     assert code == 78
-    assert err.startswith("error: 3 new, 0 gone: start a new run with --weights runs/a and another --out."), err
+    assert err.startswith(
+        "error: 3 new, 0 gone: start a new run with --weights runs/a and another --out."
+    ), err
     assert "first new: july/common/1.jpg" in err
     assert len(textwrap.wrap(err, 80)) <= 3, "and no fingerprints, where names say it"
     code, _, err = sdclr("pretrain", "photos", "--weights", "runs/a", "--out", "runs/b", *TINY)
@@ -409,7 +501,9 @@ def test_labels_that_come_after_the_training_are_sent_to_an_evaluation(sdclr: Cl
 # ---- photos as phones and microscopes make them
 
 
-def test_phone_photos_are_turned_and_a_run_that_was_begun_otherwise_stays_as_it_was(sdclr: Cli, tmp_path: Path) -> None:
+def test_phone_photos_are_turned_and_a_run_that_was_begun_otherwise_stays_as_it_was(
+    sdclr: Cli, tmp_path: Path
+) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     for number in range(34):
@@ -420,10 +514,16 @@ def test_phone_photos_are_turned_and_a_run_that_was_begun_otherwise_stays_as_it_
     shutil.rmtree(tmp_path / "photos" / "rare")
     assert sdclr("pretrain", "photos", "--out", "runs/new", *TINY)[0] == 0
     assert Run("runs/new").settings()["data"]["exif_rotation"] is True
-    assert sdclr("pretrain", "photos", "--out", "runs/old", *TINY, "data.exif_rotation=false")[0] == 0
+    assert (
+        sdclr("pretrain", "photos", "--out", "runs/old", *TINY, "data.exif_rotation=false")[0] == 0
+    )
     code, _, err = sdclr("pretrain", "photos", "--out", "runs/old", *TINY)
-    assert (code, "is finished" in err) == (0, True), "what an earlier version has begun goes on as it was"
-    fingerprints = [Run(f"runs/{name}").read_json("split.json")["fingerprint"] for name in ("new", "old")]
+    assert (code, "is finished" in err) == (0, True), (
+        "what an earlier version has begun goes on as it was"
+    )
+    fingerprints = [
+        Run(f"runs/{name}").read_json("split.json")["fingerprint"] for name in ("new", "old")
+    ]
     assert fingerprints[0] != fingerprints[1]
     features = {}
     for name, given in (("old", []), ("old", ["data.exif_rotation=true"])):
@@ -431,7 +531,9 @@ def test_phone_photos_are_turned_and_a_run_that_was_begun_otherwise_stays_as_it_
         assert sdclr("embed", f"runs/{name}", "photos", "--out", out, *given)[0] == 0
         with np.load(out) as file:
             features[len(given)] = file["features"]
-    assert not np.allclose(features[0], features[1], atol=1e-4), "embed reads the images as the run did"
+    assert not np.allclose(features[0], features[1], atol=1e-4), (
+        "embed reads the images as the run did"
+    )
 
 
 def test_twelve_bits_in_files_of_sixteen_are_found_and_recorded(sdclr: Cli, tmp_path: Path) -> None:
@@ -445,7 +547,9 @@ def test_twelve_bits_in_files_of_sixteen_are_found_and_recorded(sdclr: Cli, tmp_
     assert "data.grey_bits=12 16-bit greys that use 12 bits" in out
     assert Run("runs/scope").settings()["data"]["grey_bits"] == 12
     chosen = {one["setting"] for one in Run("runs/scope").read_json("choices.json")["choices"]}
-    assert {"data.grey_bits", "method.prune_ratio"} <= chosen, "the report gives the reason for each"
+    assert {"data.grey_bits", "method.prune_ratio"} <= chosen, (
+        "the report gives the reason for each"
+    )
     assert sdclr("pretrain", "scope", "--out", "runs/scope", *TINY)[0] == 0
     assert sdclr("embed", "runs/scope", "scope", "--out", "f.npz")[0] == 0
 
@@ -471,8 +575,12 @@ STOCK = [
 
 
 @pytest.mark.parametrize("name", STOCK)
-def test_stock_networks_train_and_embed_at_the_defaults(sdclr: Cli, tmp_path: Path, name: str) -> None:
-    code, out, err = sdclr("pretrain", "./photos", "--out", "runs/x", "epochs=1", f"backbone.name={name}")
+def test_stock_networks_train_and_embed_at_the_defaults(
+    sdclr: Cli, tmp_path: Path, name: str
+) -> None:
+    code, out, err = sdclr(
+        "pretrain", "./photos", "--out", "runs/x", "epochs=1", f"backbone.name={name}"
+    )
     assert code == 0, err
     if ":" in name:
         assert "backbone.stem" not in out
@@ -494,23 +602,38 @@ def test_stock_networks_train_and_embed_at_the_defaults(sdclr: Cli, tmp_path: Pa
 
 
 @pytest.mark.parametrize("given", ["backbone.stem=small", "backbone.width=64"])
-def test_a_setting_that_the_network_does_not_have_is_refused_before_anything_is_written(sdclr: Cli, given: str) -> None:
+def test_a_setting_that_the_network_does_not_have_is_refused_before_anything_is_written(
+    sdclr: Cli, given: str
+) -> None:
     for source in ("./photos", "digits_sdclr"):
-        code, _, err = sdclr("pretrain", source, "--out", "runs/x", "backbone.name=timm:test_resnet", given)
-        assert (code, "applies to our ResNets only; leave it out for timm:test_resnet" in err) == (78, True), err
+        code, _, err = sdclr(
+            "pretrain", source, "--out", "runs/x", "backbone.name=timm:test_resnet", given
+        )
+        assert (code, "applies to our ResNets only; leave it out for timm:test_resnet" in err) == (
+            78,
+            True,
+        ), err
     assert not Path("runs/x").exists()
 
 
 def test_weights_for_one_image_size_decide_the_views(sdclr: Cli, tmp_path: Path) -> None:
-    config = BackboneConfig(name="timm:deit_tiny_patch16_224", options={"depth": 1, "embed_dim": 12, "img_size": 48})
-    save_backbone(tmp_path / "w.safetensors", build_backbone(config), config.to_dict(), {"image_size": 48})
-    code, out, err = sdclr("pretrain", "./photos", "--out", "runs/x", "epochs=1", "--weights", "w.safetensors")
+    config = BackboneConfig(
+        name="timm:deit_tiny_patch16_224", options={"depth": 1, "embed_dim": 12, "img_size": 48}
+    )
+    save_backbone(
+        tmp_path / "w.safetensors", build_backbone(config), config.to_dict(), {"image_size": 48}
+    )
+    code, out, err = sdclr(
+        "pretrain", "./photos", "--out", "runs/x", "epochs=1", "--weights", "w.safetensors"
+    )
     assert code == 0, err
     assert "views.size=48" in out
     assert load_backbone("runs/x").image_size == 48
 
 
-def test_a_folder_of_splits_is_trained_on_in_part_and_evaluated_on_the_rest(sdclr: Cli, tmp_path: Path) -> None:
+def test_a_folder_of_splits_is_trained_on_in_part_and_evaluated_on_the_rest(
+    sdclr: Cli, tmp_path: Path
+) -> None:
     for name, number in (("train", 36), ("val", 9), ("test", 9)):
         write_photos(tmp_path / "set" / name, number)
         for path in (tmp_path / "set" / name).rglob("*.jpg"):
@@ -522,7 +645,11 @@ def test_a_folder_of_splits_is_trained_on_in_part_and_evaluated_on_the_rest(sdcl
     assert "data.labels=folders" in out
     assert "pre-training uses train (36), an evaluation test (9), val (9)" in err
     split = Run("runs/set").read_json("split.json")
-    assert (sum(split["counts"]["train"]), sum(split["counts"]["validation"]), split["counts"]["test"]) == (
+    assert (
+        sum(split["counts"]["train"]),
+        sum(split["counts"]["validation"]),
+        split["counts"]["test"],
+    ) == (
         36,
         9,
         [6, 3],
@@ -530,7 +657,9 @@ def test_a_folder_of_splits_is_trained_on_in_part_and_evaluated_on_the_rest(sdcl
     assert sdclr("pretrain", "set", "--out", "runs/set", *TINY)[0] == 0, "the same command goes on"
     code, out, err = sdclr("evaluate", "runs/set")
     assert code == 0, err
-    code, out, _ = sdclr("pretrain", "set", "--out", "runs/flat", *TINY, "data.layout=flat", "--dry-run")
+    code, out, _ = sdclr(
+        "pretrain", "set", "--out", "runs/flat", *TINY, "data.layout=flat", "--dry-run"
+    )
     assert "54 images found" in out
 
 
@@ -539,10 +668,22 @@ def test_a_folder_of_splits_is_trained_on_in_part_and_evaluated_on_the_rest(sdcl
 
 def test_a_table_of_boxes_is_read_alike_by_every_command(sdclr: Cli, tmp_path: Path) -> None:
     names = sorted(str(path.relative_to(tmp_path)) for path in (tmp_path / "photos").rglob("*.jpg"))
-    names = [*names[2:-2], *names[:2], *names[-2:]]  # the last four are the test set, two of each class
+    names = [
+        *names[2:-2],
+        *names[:2],
+        *names[-2:],
+    ]  # the last four are the test set, two of each class
     rows = [
         json.dumps(
-            {"bild": name, "art": name.split("/")[1], "x": 2, "y": top, "width": 36, "height": 18, "cam": name[-5]}
+            {
+                "bild": name,
+                "art": name.split("/")[1],
+                "x": 2,
+                "y": top,
+                "width": 36,
+                "height": 18,
+                "cam": name[-5],
+            }
         )
         for name in names
         for top in (0, 20)
@@ -550,7 +691,15 @@ def test_a_table_of_boxes_is_read_alike_by_every_command(sdclr: Cli, tmp_path: P
     (tmp_path / "train.jsonl").write_text("\n".join(rows[:-8]))
     (tmp_path / "test.jsonl").write_text("\n".join(rows[-8:]))
     given = ("data.path_column=bild", "data.label_column=art")
-    command = ("pretrain", "train.jsonl", "--out", "runs/boxes", *TINY, *given, "data.test_path=test.jsonl")
+    command = (
+        "pretrain",
+        "train.jsonl",
+        "--out",
+        "runs/boxes",
+        *TINY,
+        *given,
+        "data.test_path=test.jsonl",
+    )
     code, out, err = sdclr(*command, "--dry-run")
     assert (code, "60 images found" in out) == (0, True), err
     code, _, err = sdclr(*command)
@@ -565,40 +714,63 @@ def test_a_table_of_boxes_is_read_alike_by_every_command(sdclr: Cli, tmp_path: P
         assert file["path"][:2].tolist() == [f"{names[0]}#2,0,36,18", f"{names[0]}#2,20,36,18"]
         assert file["cam"].tolist() == [json.loads(row)["cam"] for row in rows[:-8]]
         assert file["features"].shape[0] == 60
-    code, _, err = sdclr("pretrain", "train.jsonl", "--out", "runs/c", *TINY, "data.path_column=pfad")
+    code, _, err = sdclr(
+        "pretrain", "train.jsonl", "--out", "runs/c", *TINY, "data.path_column=pfad"
+    )
     assert (code, "It has bild, art, x, y, width, height, cam." in err) == (78, True), err
 
 
 def test_a_zip_and_a_glob_are_trained_on_and_embedded(sdclr: Cli, tmp_path: Path) -> None:
     shutil.make_archive(str(tmp_path / "photos"), "zip", tmp_path, "photos")
-    for source, name in (("photos.zip", "photos"), ("photos/**/*.jpg", "photos"), ("p*/*/*.jpg", tmp_path.name)):
+    for source, name in (
+        ("photos.zip", "photos"),
+        ("photos/**/*.jpg", "photos"),
+        ("p*/*/*.jpg", tmp_path.name),
+    ):
         shutil.rmtree("runs", ignore_errors=True)
         code, out, err = sdclr("pretrain", source, *TINY)
         assert (code, "34 images found" in out) == (0, True), err
         assert Run(f"runs/{name}").backbone_path.is_file()
         assert sdclr("embed", f"runs/{name}", source, "--out", "f.npz", "--overwrite")[0] == 0
-    code, _, err = sdclr("pretrain", *(str(path) for path in (tmp_path / "photos" / "rare").glob("*.jpg")))
+    code, _, err = sdclr(
+        "pretrain", *(str(path) for path in (tmp_path / "photos" / "rare").glob("*.jpg"))
+    )
     assert (code, "a shell has put them in the place of a glob. Quote it" in err) == (78, True), err
 
 
 @pytest.mark.filterwarnings("ignore:.*cannot be decoded")
-def test_the_command_that_a_run_proposes_next_works_whatever_its_images_needed(sdclr: Cli, tmp_path: Path) -> None:
+def test_the_command_that_a_run_proposes_next_works_whatever_its_images_needed(
+    sdclr: Cli, tmp_path: Path
+) -> None:
     (tmp_path / "photos" / "rare" / "0.jpg").write_bytes(b"bad")
-    names = [str(path.relative_to(tmp_path / "photos")) for path in sorted((tmp_path / "photos").rglob("*.jpg"))]
+    names = [
+        str(path.relative_to(tmp_path / "photos"))
+        for path in sorted((tmp_path / "photos").rglob("*.jpg"))
+    ]
     (tmp_path / "tables").mkdir()
-    (tmp_path / "tables" / "t.csv").write_text("Bild;Kamera\n" + "".join(f"{name};k\n" for name in names))
+    (tmp_path / "tables" / "t.csv").write_text(
+        "Bild;Kamera\n" + "".join(f"{name};k\n" for name in names)
+    )
     (tmp_path / "set").mkdir()
     shutil.copytree(tmp_path / "photos", tmp_path / "set" / "train")
     shutil.copytree(tmp_path / "photos", tmp_path / "set" / "val" / "x")
     skip = "data.on_error=skip"
     for number, arguments in enumerate(
         (
-            ["tables/t.csv", "data.root=photos", "data.path_column=Bild", skip, 'data.exclude=["*/1.jpg"]'],
+            [
+                "tables/t.csv",
+                "data.root=photos",
+                "data.path_column=Bild",
+                skip,
+                'data.exclude=["*/1.jpg"]',
+            ],
             ["set", skip, "data.max_skipped=2"],
             ["photos/**/*.jpg", skip],
         )
     ):
-        code, out, err = sdclr("pretrain", *arguments, "--out", f"runs/{number}", *TINY, "batch_size=10")
+        code, out, err = sdclr(
+            "pretrain", *arguments, "--out", f"runs/{number}", *TINY, "batch_size=10"
+        )
         assert code == 0, err
         for verb in ("report", "embed"):
             command = shlex.split(out.partition("next: sdclr ")[2])

@@ -29,8 +29,13 @@ def test_the_names_are_the_references() -> None:
     assert files is not None
     name = "res18_scheduling_sgd_temp0.2_wd1e-4_lr0.5_b512_twolayerProj_epoch2000_split3_D_i_newNT_s10_pruneP0.9DualBN"
     assert str(files.pretrained) == f"checkpoints/{name}/model_2000.pt"
-    assert str(files.linear) == f"checkpoints_tune/{name}__f2layer4_d10d20_wd0_lr30_freezeBN/best_model.pt"
-    few_shot = f"checkpoints_tune/{name}__split3_S_b_f2layer4_d40d60_wd0_lr30_freezeBN/best_model.pt"
+    assert (
+        str(files.linear)
+        == f"checkpoints_tune/{name}__f2layer4_d10d20_wd0_lr30_freezeBN/best_model.pt"
+    )
+    few_shot = (
+        f"checkpoints_tune/{name}__split3_S_b_f2layer4_d40d60_wd0_lr30_freezeBN/best_model.pt"
+    )
     assert str(files.few_shot) == few_shot
     files = authors_files("cifar100", "simclr_balanced", 1)
     assert files is not None
@@ -39,13 +44,20 @@ def test_the_names_are_the_references() -> None:
         "_cifar100_split1_D_b_newNT_s10"
     )
     assert str(files.pretrained) == f"checkpoints_cifar100/{name}/model_2000.pt"
-    assert files.few_shot.parent.name == f"{name}__cifar100_split1_S_b_f2layer4_d40d60_wd0_lr30_freezeBN"
+    assert (
+        files.few_shot.parent.name
+        == f"{name}__cifar100_split1_S_b_f2layer4_d40d60_wd0_lr30_freezeBN"
+    )
     files = authors_files("imagenet100", "sdclr", 1)
     assert files is not None
-    name = "imageNet_100_LT_train_res50_scheduling_sgd_lr0.5_temp0.3_epoch500_batch256_pruneP0.3DualBN"
+    name = (
+        "imageNet_100_LT_train_res50_scheduling_sgd_lr0.5_temp0.3_epoch500_batch256_pruneP0.3DualBN"
+    )
     assert str(files.pretrained) == f"checkpoints_imagenet/{name}/model_500.pt"
     assert files.linear.parent.name == f"{name}__lr30_wd0_epoch30_b512_d10d20_s1"
-    few_shot = f"{name}__imageNet_100_sub_balance_train_0.01_lr30_fix2layer4_wd0_epoch30_b512_d10d20"
+    few_shot = (
+        f"{name}__imageNet_100_sub_balance_train_0.01_lr30_fix2layer4_wd0_epoch30_b512_d10d20"
+    )
     assert files.few_shot.parent.name == few_shot
     files = authors_files("imagenet_lt_exp", "simclr", 1)
     assert files is not None
@@ -56,14 +68,21 @@ def test_the_names_are_the_references() -> None:
 def test_there_are_eleven_published_systems() -> None:
     arms = ("simclr_balanced", "simclr", "sdclr", "simclr_matched", "simclr_balanced_matched")
     datasets = ("cifar10", "cifar100", "imagenet100", "imagenet_lt_exp", "digits")
-    found = [files.pretrained for d in datasets for arm in arms if (files := authors_files(d, arm, 1)) is not None]
+    found = [
+        files.pretrained
+        for d in datasets
+        for arm in arms
+        if (files := authors_files(d, arm, 1)) is not None
+    ]
     assert len(set(found)) == 11
 
 
 @pytest.fixture
 def archive(tmp_path: Path, golden: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """CIFAR-10's names around a small network, of which the digits are the data: quick, and nothing else differs."""
-    monkeypatch.setattr(published, "authors_files", lambda dataset, arm, split: original("cifar10", arm, split))
+    monkeypatch.setattr(
+        published, "authors_files", lambda dataset, arm, split: original("cifar10", arm, split)
+    )
     state = golden_state(golden)
     for arm, content in (("sdclr", state), ("simclr", as_simclr(state))):
         files = original("cifar10", arm, 1)
@@ -78,14 +97,28 @@ def cells(out: Path, splits: tuple[int, ...] = (1,)) -> list[Cell]:
     three_layers = {"method.projector_layers": 3}
     return [
         *plan("digits", out, arms=["simclr"], splits=splits, overrides=SMALL, adopted=True),
-        *plan("digits", out, arms=["sdclr"], splits=splits, overrides=SMALL, values=three_layers, adopted=True),
+        *plan(
+            "digits",
+            out,
+            arms=["sdclr"],
+            splits=splits,
+            overrides=SMALL,
+            values=three_layers,
+            adopted=True,
+        ),
     ]
 
 
 def run(archive: Path, out: Path, splits: tuple[int, ...] = (1,)) -> str:
     console = Console(file=io.StringIO(), width=80)
     evaluate_published(
-        cells(out, splits), archive, out, dataset="digits", protocol="cached", progress=NoProgress(), console=console
+        cells(out, splits),
+        archive,
+        out,
+        dataset="digits",
+        protocol="cached",
+        progress=NoProgress(),
+        console=console,
     )
     return console.file.getvalue()  # type: ignore[attr-defined]
 
@@ -96,7 +129,9 @@ def test_an_unzipped_folder_is_probed_tested_and_summarised(
     text = run(archive, tmp_path / "out", splits=(1, 2))
     assert "2 of 4 published systems, protocol cached" in text
     assert "2 of 4 published systems, protocol authors_classifier" in text
-    assert text.count("SDCLR on D_i, their file  head 3, own norms, temperature 0.2, pruned 0.9") == 4
+    assert (
+        text.count("SDCLR on D_i, their file  head 3, own norms, temperature 0.2, pruned 0.9") == 4
+    )
     assert (tmp_path / "out" / "paper.md").exists()
     assert (tmp_path / "out" / "authors_classifier" / "paper.md").exists()
     for name in ("evaluate", "evaluate_classifier"):
@@ -113,7 +148,9 @@ def test_fine_tuned_files_alone_are_tested(archive: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_a_pretrained_file_that_arrives_later_takes_its_place(archive: Path, tmp_path: Path) -> None:
+def test_a_pretrained_file_that_arrives_later_takes_its_place(
+    archive: Path, tmp_path: Path
+) -> None:
     pretrained = list((archive / "checkpoints").rglob("model_2000.pt"))
     for path in pretrained:
         path.rename(path.with_suffix(".later"))
@@ -124,7 +161,9 @@ def test_a_pretrained_file_that_arrives_later_takes_its_place(archive: Path, tmp
 
 
 @pytest.mark.slow
-def test_a_damaged_file_does_not_keep_the_others_from_their_table(archive: Path, tmp_path: Path) -> None:
+def test_a_damaged_file_does_not_keep_the_others_from_their_table(
+    archive: Path, tmp_path: Path
+) -> None:
     files = original("cifar10", "sdclr", 1)
     assert files is not None
     path = archive / files.pretrained
@@ -145,7 +184,9 @@ def test_what_is_not_there_is_named(tmp_path: Path, archive: Path) -> None:
     with pytest.raises(MissingInputError, match="is not a folder"):
         run(tmp_path / "nowhere", tmp_path / "out")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(MissingInputError, match=r"first one expected is checkpoints/res18_.*/model_2000\.pt"):
+    with pytest.raises(
+        MissingInputError, match=r"first one expected is checkpoints/res18_.*/model_2000\.pt"
+    ):
         run(tmp_path / "empty", tmp_path / "out")
 
 
@@ -155,7 +196,10 @@ def test_an_unpublished_system_is_refused(tmp_path: Path) -> None:
 
 
 def test_one_checkpoint_is_evaluated_from_the_command_line(
-    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    archive: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     files = original("cifar10", "sdclr", 1)
@@ -173,7 +217,9 @@ def test_one_checkpoint_is_evaluated_from_the_command_line(
     code, out, _ = sdclr(str(archive / files.pretrained), *what, "--probes", "knn")
     assert code == 0
     assert "k-nearest neighbours" in out
-    code, out, _ = sdclr(str(archive / files.linear), *settings, "--out", "runs/tuned", "--classifier", "linear")
+    code, out, _ = sdclr(
+        str(archive / files.linear), *settings, "--out", "runs/tuned", "--classifier", "linear"
+    )
     assert code == 0
     assert "authors_classifier" in out
     for arguments, number, words in (
@@ -182,9 +228,17 @@ def test_one_checkpoint_is_evaluated_from_the_command_line(
         (["runs/theirs", "epochs=7"], 78, "epochs is decided when a run is trained"),
         ([str(archive / files.pretrained), "runs/theirs", *what], 78, "one checkpoint file alone"),
         (["runs/theirs/backbone.safetensors", *what], 78, "give the run folder"),
-        ([str(archive / files.pretrained), *what, "--classifier", "linear"], 76, "holds no classifier"),
+        (
+            [str(archive / files.pretrained), *what, "--classifier", "linear"],
+            76,
+            "holds no classifier",
+        ),
         (["nowhere.pt", "--probes", "knn"], 66, "nowhere.pt does not exist"),
-        ([str(archive / files.linear), *settings, "--classifier", "linear", "--probes", "knn"], 78, "leave out --prot"),
+        (
+            [str(archive / files.linear), *settings, "--classifier", "linear", "--probes", "knn"],
+            78,
+            "leave out --prot",
+        ),
     ):
         code, _, err = sdclr(*arguments)
         assert (code, words in err) == (number, True), err

@@ -18,7 +18,9 @@ from sdclr.workflows.reproduce import SCALES, SPLITS, choose_arms, choose_scale,
 TINY = ["backbone.width=2", "views.size=8", "epochs=1", "batch_size=200"]
 
 
-def sdclr(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+def sdclr(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str
+) -> tuple[int, str, str]:
     monkeypatch.setattr(sys, "argv", ["sdclr", *arguments])
     with pytest.raises(SystemExit) as stop:
         cli.main()
@@ -38,10 +40,19 @@ def test_it_ends_in_the_papers_table_and_files(
     code, out, _ = sdclr(monkeypatch, capsys, *what, "--print-commands")
     lines = out.splitlines()
     assert len(lines) == 7
-    assert lines[-1].startswith("sdclr report --paper runs/reproduce-digits-tiny/simclr_balanced-split1-seed10 ")
+    assert lines[-1].startswith(
+        "sdclr report --paper runs/reproduce-digits-tiny/simclr_balanced-split1-seed10 "
+    )
     code, out, _ = sdclr(monkeypatch, capsys, *what)
     assert code == 0
-    for words in ("SimCLR on D_b", "SDCLR on D_i", "split 2", "mean ± std", "Few-shot probe", "Std of"):
+    for words in (
+        "SimCLR on D_b",
+        "SDCLR on D_i",
+        "split 2",
+        "mean ± std",
+        "Few-shot probe",
+        "Std of",
+    ):
         assert words in out
     folder = Path("runs/reproduce-digits-tiny")
     rows = list(csv.DictReader(io.StringIO((folder / "paper.csv").read_text())))
@@ -56,7 +67,11 @@ def test_it_ends_in_the_papers_table_and_files(
 
 def test_arms_splits_and_scales_are_read_or_refused() -> None:
     assert choose_arms("cifar10", "paper") == ["simclr_balanced", "simclr", "sdclr"]
-    assert choose_arms("cifar10", "matched") == ["simclr_balanced_matched", "simclr_matched", "sdclr"]
+    assert choose_arms("cifar10", "matched") == [
+        "simclr_balanced_matched",
+        "simclr_matched",
+        "sdclr",
+    ]
     assert choose_arms("cifar10", "paper,simclr_matched") == [*ARM_SETS["paper"], "simclr_matched"]
     assert parse_numbers("1-3,5,2", "--splits") == [1, 2, 3, 5]
     for wrong in ("", "a", "3-1", "1-", "-2", "1,,2", "1.5", "1-2000000000"):
@@ -64,7 +79,9 @@ def test_arms_splits_and_scales_are_read_or_refused() -> None:
             parse_numbers(wrong, "--splits")
     with pytest.raises(ConfigError, match="no data set 'cifar'"):
         choose_arms("cifar", "paper")
-    with pytest.raises(ConfigError, match="no arm 'simclr_balanced_matched'; choose from paper, simclr_bal"):
+    with pytest.raises(
+        ConfigError, match="no arm 'simclr_balanced_matched'; choose from paper, simclr_bal"
+    ):
         choose_arms("digits", "matched")
     with pytest.raises(ConfigError, match="without a name"):
         choose_arms("digits", ",")
@@ -117,7 +134,9 @@ def test_probes_that_make_no_table_are_refused_before_any_work(
     message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    code, _, err = sdclr(monkeypatch, capsys, "reproduce", "digits", "--scale", "tiny", "--probes", probes)
+    code, _, err = sdclr(
+        monkeypatch, capsys, "reproduce", "digits", "--scale", "tiny", "--probes", probes
+    )
     assert code == 78
     assert message in " ".join(err.split())
     assert not Path("runs").exists()

@@ -23,7 +23,9 @@ def checkpoint_activations(network: nn.Module) -> int:
     """
     blocks = list(_blocks(network))
     if not blocks:
-        raise ConfigError("activation_checkpointing found no blocks (nn.Sequential of modules) in the backbone.")
+        raise ConfigError(
+            "activation_checkpointing found no blocks (nn.Sequential of modules) in the backbone."
+        )
     for block in blocks:
         block.__class__ = type(f"Recomputed{type(block).__name__}", (_Recomputed, type(block)), {})
     return len(blocks)
@@ -34,7 +36,9 @@ class _Recomputed(nn.Module):
         if not (self.training and torch.is_grad_enabled()):
             return super().forward(*args, **kwargs)
         contexts = partial(_first_and_second_run, self)
-        return checkpoint(super().forward, *args, use_reentrant=False, context_fn=contexts, **kwargs)
+        return checkpoint(
+            super().forward, *args, use_reentrant=False, context_fn=contexts, **kwargs
+        )
 
 
 def _first_and_second_run(block: nn.Module) -> tuple[Any, Any]:

@@ -73,7 +73,11 @@ def read_authors_checkpoint(path: Path | str, branch: Branch = "target") -> Auth
         raise ConfigError(f"branch must be target or competitor, got {branch!r}.")
     content = _load(Path(path))
     state = content.get("state_dict", content)
-    if not isinstance(state, Mapping) or not state or not all(isinstance(t, Tensor) for t in state.values()):
+    if (
+        not isinstance(state, Mapping)
+        or not state
+        or not all(isinstance(t, Tensor) for t in state.values())
+    ):
         raise CheckpointError(
             f"{path} holds no state_dict of tensors; it has {', '.join(map(str, list(content)[:5]))}."
         )
@@ -82,11 +86,15 @@ def read_authors_checkpoint(path: Path | str, branch: Branch = "target") -> Auth
     epoch = content.get("epoch")
     tensors, classifier, left_out = _sort_keys(dict(state), branch, str(path))
     architecture = _architecture(tensors, str(path))
-    with torch.device("meta"):  # a name and a shape cost nothing; what they claim may not fit any memory
+    with torch.device(
+        "meta"
+    ):  # a name and a shape cost nothing; what they claim may not fit any memory
         claimed = build_backbone(architecture).net.state_dict()
     check_fit(claimed, tensors, str(path))
     require_usable_weights(tensors | (classifier or {}), str(path))
-    with default_generators(0, torch.device("cpu")):  # its first weights are replaced: the caller's draws go on
+    with default_generators(
+        0, torch.device("cpu")
+    ):  # its first weights are replaced: the caller's draws go on
         backbone = build_backbone(architecture)
     load_strictly(backbone.net, tensors, str(path))
     return AuthorsCheckpoint(
@@ -96,7 +104,10 @@ def read_authors_checkpoint(path: Path | str, branch: Branch = "target") -> Auth
         epoch=epoch if isinstance(epoch, int) else None,
         left_out=left_out,
         num_matched=len(tensors),
-        projector_layers=sum(re.fullmatch(r"(module\.)?fc\.fc\d\.weight", key) is not None for key in state) or None,
+        projector_layers=sum(
+            re.fullmatch(r"(module\.)?fc\.fc\d\.weight", key) is not None for key in state
+        )
+        or None,
         dual_norms=any(".bn_list." in key for key in state),
     )
 
@@ -112,11 +123,15 @@ def _load(path: Path) -> Mapping[str, Any]:
         raise CheckpointError(
             f"{path} was refused: it holds more than tensors and plain values{_what(error)}."
         ) from None
-    except Exception as error:  # of a damaged or hostile file anything may come, and it is always the file's fault
+    except (
+        Exception
+    ) as error:  # of a damaged or hostile file anything may come, and it is always the file's fault
         said = (str(error) or type(error).__name__).splitlines()[0].partition(". In PyTorch 2.6")[0]
         raise CheckpointError(f"{path} is damaged or not a PyTorch checkpoint: {said}") from None
     if not isinstance(content, Mapping):
-        raise CheckpointError(f"{path} holds a {type(content).__name__}, not a checkpoint with a state_dict.")
+        raise CheckpointError(
+            f"{path} holds a {type(content).__name__}, not a checkpoint with a state_dict."
+        )
     return content
 
 
@@ -130,11 +145,17 @@ def _refuse_compressed(path: Path) -> None:
     """PyTorch stores its records as they are; a compressed one may be a thousand times as large as the file."""
     try:
         with zipfile.ZipFile(path) as archive:
-            packed = [record.filename for record in archive.infolist() if record.compress_type != zipfile.ZIP_STORED]
+            packed = [
+                record.filename
+                for record in archive.infolist()
+                if record.compress_type != zipfile.ZIP_STORED
+            ]
     except Exception:  # no zip at all, or a damaged one: torch.load says so
         return
     if packed:
-        raise CheckpointError(f"{path} was refused: it is compressed ({packed[0][:80]!r}), as PyTorch never does.")
+        raise CheckpointError(
+            f"{path} was refused: it is compressed ({packed[0][:80]!r}), as PyTorch never does."
+        )
 
 
 def _check_plain(key: object, tensor: Tensor, where: str) -> None:
@@ -143,7 +164,9 @@ def _check_plain(key: object, tensor: Tensor, where: str) -> None:
     if not plain or tensor.is_quantized or type(tensor) not in (Tensor, torch.nn.Parameter):
         raise CheckpointError(f"{where} was refused: {str(key)[:80]!r} is no plain tensor.")
     if tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
-        raise CheckpointError(f"{where} was refused: {key[:80]!r} claims more numbers than the file holds.")  # type: ignore[index]
+        raise CheckpointError(
+            f"{where} was refused: {str(key)[:80]!r} claims more numbers than the file holds."
+        )
 
 
 def _sort_keys(
@@ -153,7 +176,9 @@ def _sort_keys(
     chosen = 0 if branch == "target" else 1
     dual = any(".bn_list." in key for key in state)
     if branch == "competitor" and not dual:
-        raise ConfigError(f"{where} has one set of norms only, so there is no competitor branch; use branch=target.")
+        raise ConfigError(
+            f"{where} has one set of norms only, so there is no competitor branch; use branch=target."
+        )
     tensors: dict[str, Tensor] = {}
     classifier: dict[str, Tensor] = {}
     left_out: dict[str, str] = {}
@@ -171,7 +196,9 @@ def _sort_keys(
             left_out[key] = "norms of the other branch"
         else:
             plain = name.replace(f".bn_list.{chosen}.", ".")
-            plain = plain.replace("downsample.conv.", "downsample.0.").replace("downsample.bn.", "downsample.1.")
+            plain = plain.replace("downsample.conv.", "downsample.0.").replace(
+                "downsample.bn.", "downsample.1."
+            )
             tensors[plain] = tensor
     return tensors, classifier, left_out
 
@@ -179,7 +206,9 @@ def _sort_keys(
 def _check_normalisation(name: str, tensor: Tensor, where: str) -> None:
     expected = torch.tensor(IMAGENET_MEAN if name.endswith("mean") else IMAGENET_STD)
     if tensor.numel() != 3 or not torch.allclose(tensor.flatten().float(), expected, atol=1e-6):
-        raise CheckpointError(f"{where} normalises its input by {tensor.flatten().tolist()}, not by ImageNet's {name}.")
+        raise CheckpointError(
+            f"{where} normalises its input by {tensor.flatten().tolist()}, not by ImageNet's {name}."
+        )
 
 
 def _architecture(tensors: Mapping[str, Tensor], where: str) -> BackboneConfig:
@@ -188,9 +217,16 @@ def _architecture(tensors: Mapping[str, Tensor], where: str) -> BackboneConfig:
     if stem is None or stem.ndim != 4:
         raise CheckpointError(f"{where} is no ResNet of the authors: it has no conv1.weight.")
     block = Bottleneck if "layer1.0.conv3.weight" in tensors else BasicBlock
-    stages = [{key.split(".")[1] for key in tensors if key.startswith(f"layer{stage}.")} for stage in (1, 2, 3, 4)]
+    stages = [
+        {key.split(".")[1] for key in tensors if key.startswith(f"layer{stage}.")}
+        for stage in (1, 2, 3, 4)
+    ]
     depths = tuple(len(blocks) for blocks in stages)
     name = next((name for name, known in DEPTHS.items() if known == (block, depths)), None)
     if name is None:
-        raise CheckpointError(f"{where} has {depths} {block.__name__}s; known are {', '.join(DEPTHS)}.")
-    return BackboneConfig(name=name, width=stem.shape[0], stem="small" if stem.shape[-1] == 3 else "large")
+        raise CheckpointError(
+            f"{where} has {depths} {block.__name__}s; known are {', '.join(DEPTHS)}."
+        )
+    return BackboneConfig(
+        name=name, width=stem.shape[0], stem="small" if stem.shape[-1] == 3 else "large"
+    )

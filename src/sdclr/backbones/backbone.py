@@ -36,7 +36,10 @@ class Backbone(nn.Module):
     """Whether images that are not floats in [0, 1] are refused; :func:`~sdclr.load_backbone` turns it on."""
 
     def __init__(
-        self, net: nn.Module, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD
+        self,
+        net: nn.Module,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
     ) -> None:
         super().__init__()
         self.net = unwrapped(net)
@@ -81,9 +84,14 @@ class Backbone(nn.Module):
                 raise _no_image(image)
             if not image:
                 raise DataError("preprocess was given an empty list of images.")
-            batch = [self.preprocess(one, side, exif_rotation=exif_rotation, grey_bits=grey_bits) for one in image]
+            batch = [
+                self.preprocess(one, side, exif_rotation=exif_rotation, grey_bits=grey_bits)
+                for one in image
+            ]
             return torch.stack(batch)
-        picture = DecodedPicture(_rgb(ImageOps.exif_transpose(image) if exif_rotation else image, grey_bits))
+        picture = DecodedPicture(
+            _rgb(ImageOps.exif_transpose(image) if exif_rotation else image, grey_bits)
+        )
         pixels = np.array(still(picture, side))  # [S, S, 3]
         weight = next(self.parameters(), self.mean)
         tensor = torch.from_numpy(pixels).permute(2, 0, 1).to(weight.device, weight.dtype)
@@ -109,7 +117,11 @@ def require_images(images: Tensor) -> None:
             "Divide 8-bit images by 255: images.float() / 255, or use backbone.preprocess(pil_image)."
         )
     if images.ndim != 4 or images.shape[1] != 3:
-        hint = "Move the channels to the front." if images.shape[-1:] == (3,) else "Give RGB images in a batch."
+        hint = (
+            "Move the channels to the front."
+            if images.shape[-1:] == (3,)
+            else "Give RGB images in a batch."
+        )
         raise DataError(f"the backbone takes float images [B, 3, H, W] in [0, 1], {given}. {hint}")
     if torch.compiler.is_compiling() or images.is_meta or not images.numel():
         return
@@ -130,7 +142,9 @@ def _rgb(image: Image.Image, grey_bits: int) -> Image.Image:
     if has_deep_grey(image):
         levels = np.asarray(image).astype(np.uint32)
         if levels.size and int(levels.max()) >= 1 << grey_bits:
-            raise DataError(f"an image holds grey levels up to {int(levels.max()):,}, which {grey_bits} bits cannot.")
+            raise DataError(
+                f"an image holds grey levels up to {int(levels.max()):,}, which {grey_bits} bits cannot."
+            )
         return Image.fromarray(eight_bits(levels, grey_bits)).convert("RGB")
     if image.mode.startswith("I") or image.mode == "F":
         raise DataError(
@@ -159,7 +173,9 @@ def require_trainable_and_storable(network: nn.Module) -> None:
                 "Give the network without it; sdclr compiles the whole step itself (compile=auto)."
             )
     if not any(parameter.requires_grad for parameter in network.parameters()):
-        raise ConfigError("the network has no parameter that requires a gradient, so there is nothing to train.")
+        raise ConfigError(
+            "the network has no parameter that requires a gradient, so there is nothing to train."
+        )
     for name, value in network.state_dict().items():
         if not isinstance(value, Tensor):
             raise ConfigError(
@@ -167,7 +183,9 @@ def require_trainable_and_storable(network: nn.Module) -> None:
                 "tensor from get_extra_state, or keep the value elsewhere."
             )
         if not is_storable(value):
-            raise ConfigError(f"{name} of the network ({value.dtype}, {value.layout}) cannot be stored in a file.")
+            raise ConfigError(
+                f"{name} of the network ({value.dtype}, {value.layout}) cannot be stored in a file."
+            )
 
 
 @torch.no_grad()
@@ -177,7 +195,9 @@ def measure_feature_dim(backbone: nn.Module, image_size: int) -> int:
     reference = next(backbone.parameters(), None)
     if reference is None:
         raise ConfigError("the backbone has no parameters, so there is nothing to train.")
-    images = torch.full((2, 3, image_size, image_size), 0.5, device=reference.device, dtype=reference.dtype)
+    images = torch.full(
+        (2, 3, image_size, image_size), 0.5, device=reference.device, dtype=reference.dtype
+    )
     try:
         features = backbone.eval()(images)
     except (RuntimeError, ValueError, AssertionError, TypeError) as error:

@@ -29,7 +29,11 @@ def input_constants(config: BackboneConfig) -> Normalisation:
         return config.normalisation
     if config.normalisation == "none":
         return NO_NORMALISATION
-    if config.normalisation == "auto" and config.pretrained and "transform_input" not in config.options:
+    if (
+        config.normalisation == "auto"
+        and config.pretrained
+        and "transform_input" not in config.options
+    ):
         from sdclr.backbones.pretrained import trained_with
 
         constants = trained_with(config.name)
@@ -84,13 +88,17 @@ def require_known_network(backbone: str) -> None:
         import timm  # seconds, and only networks of timm need it
 
         if not timm.is_model(name):
-            raise ConfigError(f"timm has no model {name!r}.{_did_you_mean(name, timm.list_models())}")
+            raise ConfigError(
+                f"timm has no model {name!r}.{_did_you_mean(name, timm.list_models())}"
+            )
     elif library == "torchvision":
         import torchvision
 
         names = torchvision.models.list_models(module=torchvision.models)
         if name not in names:
-            raise ConfigError(f"torchvision has no classification model {name!r}.{_did_you_mean(name, names)}")
+            raise ConfigError(
+                f"torchvision has no classification model {name!r}.{_did_you_mean(name, names)}"
+            )
 
 
 def offers_pretrained(config: BackboneConfig) -> bool:
@@ -109,7 +117,9 @@ def our_resnet(_: str, config: BackboneConfig) -> nn.Module:
 
 
 def no_network(_: str, config: BackboneConfig) -> nn.Module:
-    raise ConfigError("backbone.name=custom is a module of your own: pass it from Python, network=<your module>.")
+    raise ConfigError(
+        "backbone.name=custom is a module of your own: pass it from Python, network=<your module>."
+    )
 
 
 def own_network(_: str, config: BackboneConfig) -> nn.Module:
@@ -117,9 +127,13 @@ def own_network(_: str, config: BackboneConfig) -> nn.Module:
     try:
         network = BUILDERS[config.name](**config.options)
     except (TypeError, ValueError, KeyError, RuntimeError, AssertionError) as error:
-        raise ConfigError(f"{config.name} does not take backbone.options {config.options}: {error}") from error
+        raise ConfigError(
+            f"{config.name} does not take backbone.options {config.options}: {error}"
+        ) from error
     if not isinstance(network, nn.Module):
-        raise ConfigError(f"{BACKBONES[config.name].origin} must make a torch.nn.Module, got {type(network).__name__}.")
+        raise ConfigError(
+            f"{BACKBONES[config.name].origin} must make a torch.nn.Module, got {type(network).__name__}."
+        )
     return network
 
 
@@ -128,12 +142,18 @@ def timm_network(name: str, config: BackboneConfig) -> nn.Module:
 
     options = config.options
 
-    if loading := [key for key in options if key.startswith(("checkpoint", "pretrained")) or key == "cache_dir"]:
-        raise ConfigError(f"backbone.options.{loading[0]} loads weights unchecked; use weights or backbone.pretrained.")
+    if loading := [
+        key for key in options if key.startswith(("checkpoint", "pretrained")) or key == "cache_dir"
+    ]:
+        raise ConfigError(
+            f"backbone.options.{loading[0]} loads weights unchecked; use weights or backbone.pretrained."
+        )
     try:
         return timm.create_model(name, pretrained=False, num_classes=0, **options)
     except (TypeError, ValueError, KeyError, RuntimeError, AssertionError) as error:
-        raise ConfigError(f"timm:{name} does not take backbone.options {options}: {error}") from error
+        raise ConfigError(
+            f"timm:{name} does not take backbone.options {options}: {error}"
+        ) from error
 
 
 def torchvision_network(name: str, config: BackboneConfig) -> nn.Module:
@@ -141,14 +161,19 @@ def torchvision_network(name: str, config: BackboneConfig) -> nn.Module:
 
     options = config.options
     if name in ("googlenet", "inception_v3"):
-        options = {"aux_logits": False, "init_weights": True} | options  # their defaults return tuples, and warn
+        options = {
+            "aux_logits": False,
+            "init_weights": True,
+        } | options  # their defaults return tuples, and warn
     try:
         if name == "maxvit_t" and options:
             network = torchvision.models.MaxVit(**_MAXVIT_T | options)
         else:
             network = torchvision.models.get_model(name, weights=None, **options)
     except (TypeError, ValueError, KeyError, RuntimeError, AssertionError) as error:
-        raise ConfigError(f"torchvision:{name} does not take backbone.options {options}: {error}") from error
+        raise ConfigError(
+            f"torchvision:{name} does not take backbone.options {options}: {error}"
+        ) from error
     if name.startswith("squeezenet"):  # its classifier is a convolution and the pooling behind it
         network.classifier = nn.AdaptiveAvgPool2d(1)
         return network
@@ -160,7 +185,9 @@ def torchvision_network(name: str, config: BackboneConfig) -> nn.Module:
         if isinstance(head, nn.Sequential) and isinstance(head[-1], nn.Linear):
             head[-1] = nn.Identity()
             return network
-    raise ConfigError(f"torchvision:{name} has no linear classifier to remove; use its timm: counterpart.")
+    raise ConfigError(
+        f"torchvision:{name} has no linear classifier to remove; use its timm: counterpart."
+    )
 
 
 _MAXVIT_T: dict[str, Any] = {

@@ -57,7 +57,9 @@ class BackboneConfig(Section):
 def unset_value(field: str) -> Any:
     """What a field of BackboneConfig is where nobody has set it."""
     # the argument is for pydantic 2.10; newer ones need it for other defaults only
-    return BackboneConfig.model_fields[field].get_default(call_default_factory=True, validated_data={})
+    return BackboneConfig.model_fields[field].get_default(
+        call_default_factory=True, validated_data={}
+    )
 
 
 def settings_without_effect(name: str) -> dict[str, str]:
@@ -65,8 +67,12 @@ def settings_without_effect(name: str) -> dict[str, str]:
     ours = "backbone.{} applies to our ResNets only; leave it out for {}."
     theirs = "backbone.{} applies to torchvision: and timm: networks only, not to {}."
     row = row_of(name)
-    used = row.settings if row is not None else frozenset({"width", "stem"})  # its name is an error of its own
+    used = (
+        row.settings if row is not None else frozenset({"width", "stem"})
+    )  # its name is an error of its own
     unused = {"width": ours, "stem": ours, "options": theirs}
     if "options" in used:
         unused["width"] = f"{ours} backbone.options takes its own keywords."
-    return {field: words.format(field, name) for field, words in unused.items() if field not in used}
+    return {
+        field: words.format(field, name) for field, words in unused.items() if field not in used
+    }

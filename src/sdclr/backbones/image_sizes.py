@@ -55,12 +55,20 @@ def takes(config: BackboneConfig, image_size: int) -> bool:
 
 def _fitted_to(config: BackboneConfig, image_size: int) -> BackboneConfig:
     kind, _, name = config.name.rpartition(":")
-    if kind not in ("timm", "torchvision") or any(option in config.options for option in SIZE_OPTIONS):
+    if kind not in ("timm", "torchvision") or any(
+        option in config.options for option in SIZE_OPTIONS
+    ):
         return config
-    ways = _torchvision_ways(name, image_size) if kind == "torchvision" else [{}, {"img_size": image_size}]
+    ways = (
+        _torchvision_ways(name, image_size)
+        if kind == "torchvision"
+        else [{}, {"img_size": image_size}]
+    )
     first: ConfigError | None = None
     for options in ways:
-        fitted = config.model_copy(update={"pretrained": False, "options": config.options | options})
+        fitted = config.model_copy(
+            update={"pretrained": False, "options": config.options | options}
+        )
         try:
             _try(fitted, image_size)
         except ConfigError as error:
@@ -82,7 +90,10 @@ def _torchvision_ways(name: str, size: int) -> list[dict[str, Any]]:
     if name.startswith("vit_"):
         return [{}, {"image_size": size}]
     if name == "maxvit_t":
-        return [{}, {"input_size": [size, size], "partition_size": max(size // _MAXVIT_REDUCTION, 1)}]
+        return [
+            {},
+            {"input_size": [size, size], "partition_size": max(size // _MAXVIT_REDUCTION, 1)},
+        ]
     return [{}]
 
 
@@ -97,7 +108,9 @@ def _try(config: BackboneConfig, image_size: int) -> None:
                     measure_feature_dim(backbone, image_size)
                 return
             except ConfigError as error:
-                if not isinstance(error.__cause__, NotImplementedError):  # that one needs numbers: not known yet
+                if not isinstance(
+                    error.__cause__, NotImplementedError
+                ):  # that one needs numbers: not known yet
                     raise
         measure_feature_dim(build_backbone(config), image_size)
 

@@ -46,7 +46,9 @@ def load_pretrained(
         ) from None
     wanted = backbone.net.state_dict()
     # the classifier is not ours; everything else must fit exactly
-    load_strictly(backbone.net, {key: tensor for key, tensor in tensors.items() if key in wanted}, name)
+    load_strictly(
+        backbone.net, {key: tensor for key, tensor in tensors.items() if key in wanted}, name
+    )
 
 
 def trained_with(name: str) -> tuple[Sequence[float], Sequence[float]] | None:
@@ -79,17 +81,23 @@ def check_pretrained(name: str, width: int, stem: str) -> None:
     kind, _, model = name.rpartition(":")
     row = row_of(name)
     if row is not None and "pretrained" not in row.settings:
-        raise ConfigError(f"nobody offers pre-trained weights for {name}; start from your own with weights=FILE.")
+        raise ConfigError(
+            f"nobody offers pre-trained weights for {name}; start from your own with weights=FILE."
+        )
     if kind == "timm":
         if not timm.is_model_pretrained(model):
-            raise ConfigError(f"timm offers no pre-trained weights for {model}; set backbone.pretrained=false.")
+            raise ConfigError(
+                f"timm offers no pre-trained weights for {model}; set backbone.pretrained=false."
+            )
     elif not kind and (width, stem) != (64, "large"):
         raise ConfigError(
             f"backbone.pretrained=true needs {name} with backbone.width=64 backbone.stem=large, the network that was "
             f"trained on ImageNet; got width {width}, stem {stem}."
         )
     elif model not in torchvision.models.list_models(module=torchvision.models):
-        raise ConfigError(f"torchvision offers no pre-trained {model}; use resnet18, resnet34 or resnet50.")
+        raise ConfigError(
+            f"torchvision offers no pre-trained {model}; use resnet18, resnet34 or resnet50."
+        )
 
 
 def _torchvision_weights(model: str, options: Mapping[str, Any]) -> Mapping[str, Tensor]:

@@ -17,7 +17,9 @@ class BasicBlock(nn.Module):
 
     expansion = 1
 
-    def __init__(self, channels: int, planes: int, stride: int, downsample: nn.Module | None) -> None:
+    def __init__(
+        self, channels: int, planes: int, stride: int, downsample: nn.Module | None
+    ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels, planes, 3, stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(planes)
@@ -38,7 +40,9 @@ class Bottleneck(nn.Module):
 
     expansion = 4
 
-    def __init__(self, channels: int, planes: int, stride: int, downsample: nn.Module | None) -> None:
+    def __init__(
+        self, channels: int, planes: int, stride: int, downsample: nn.Module | None
+    ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels, planes, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(planes)
@@ -68,7 +72,9 @@ DEPTHS: dict[str, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, ...]]] =
 class ResNet(nn.Module):
     """Images [B, 3, S, S] -> features [B, F], F = 8 * width * expansion (512 for resnet18 at width 64)."""
 
-    def __init__(self, name: str, width: int = 64, stem: Literal["small", "large"] = "small") -> None:
+    def __init__(
+        self, name: str, width: int = 64, stem: Literal["small", "large"] = "small"
+    ) -> None:
         super().__init__()
         block, depths = DEPTHS[name]
         kernel, stride = (3, 1) if stem == "small" else (7, 2)
@@ -108,7 +114,11 @@ def contiguous_tails(network: nn.Module, image_size: int) -> None:
     maps of 4 x 4 pixels: 8 % of a step of ResNet-18 at 32 px (benchmarks/NOTES.md).
     """
     for module in network.modules():
-        if isinstance(module, ResNet) and module.bn1.num_features >= 64 and image_size <= 4 * module.reduction:
+        if (
+            isinstance(module, ResNet)
+            and module.bn1.num_features >= 64
+            and image_size <= 4 * module.reduction
+        ):
             module.contiguous_tail = True
             module.layer4.to(memory_format=torch.contiguous_format)
 
@@ -116,4 +126,6 @@ def contiguous_tails(network: nn.Module, image_size: int) -> None:
 def _shortcut(channels: int, out_channels: int, stride: int) -> nn.Module | None:
     if stride == 1 and channels == out_channels:
         return None
-    return nn.Sequential(nn.Conv2d(channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels))
+    return nn.Sequential(
+        nn.Conv2d(channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels)
+    )

@@ -35,10 +35,18 @@ _BUILD = "sdclr.backbones.build:"
 BACKBONES: Table[BackboneRow] = Table(
     "backbone",
     [
-        BackboneRow("resnet10", "resnet10", "Our ResNet with 10 layers.", _OURS, f"{_BUILD}our_resnet"),
-        BackboneRow("resnet18", "resnet18", "Our ResNet with 18 layers.", _OURS, f"{_BUILD}our_resnet"),
-        BackboneRow("resnet34", "resnet34", "Our ResNet with 34 layers.", _OURS, f"{_BUILD}our_resnet"),
-        BackboneRow("resnet50", "resnet50", "Our ResNet with 50 layers.", _OURS, f"{_BUILD}our_resnet"),
+        BackboneRow(
+            "resnet10", "resnet10", "Our ResNet with 10 layers.", _OURS, f"{_BUILD}our_resnet"
+        ),
+        BackboneRow(
+            "resnet18", "resnet18", "Our ResNet with 18 layers.", _OURS, f"{_BUILD}our_resnet"
+        ),
+        BackboneRow(
+            "resnet34", "resnet34", "Our ResNet with 34 layers.", _OURS, f"{_BUILD}our_resnet"
+        ),
+        BackboneRow(
+            "resnet50", "resnet50", "Our ResNet with 50 layers.", _OURS, f"{_BUILD}our_resnet"
+        ),
         BackboneRow(
             "torchvision",
             "torchvision:NAME",
@@ -46,8 +54,20 @@ BACKBONES: Table[BackboneRow] = Table(
             _THEIRS,
             f"{_BUILD}torchvision_network",
         ),
-        BackboneRow("timm", "timm:NAME", "Any network of timm, without its head.", _THEIRS, f"{_BUILD}timm_network"),
-        BackboneRow("custom", "custom", "Your own module, given from Python.", frozenset(), f"{_BUILD}no_network"),
+        BackboneRow(
+            "timm",
+            "timm:NAME",
+            "Any network of timm, without its head.",
+            _THEIRS,
+            f"{_BUILD}timm_network",
+        ),
+        BackboneRow(
+            "custom",
+            "custom",
+            "Your own module, given from Python.",
+            frozenset(),
+            f"{_BUILD}no_network",
+        ),
     ],
 )
 """Name -> row."""
@@ -83,7 +103,9 @@ def register_backbone(build: Callable[..., Any], name: str | None = None) -> str
     origin = origin_of(build)
     name = name or str(build.__name__).lower()
     summary = (build.__doc__ or "").strip().partition("\n")[0]
-    BACKBONES.add(BackboneRow(name, name, summary, frozenset({"options"}), f"{_BUILD}own_network", origin))
+    BACKBONES.add(
+        BackboneRow(name, name, summary, frozenset({"options"}), f"{_BUILD}own_network", origin)
+    )
     BUILDERS[name] = build
     return name
 

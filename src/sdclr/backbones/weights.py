@@ -29,20 +29,33 @@ from sdclr.errors import CheckpointError, ConfigError, MissingInputError
 from sdclr.run import Run
 from sdclr.run_consistency import require_own_backbone
 from sdclr.safe_text import shown
-from sdclr.storage.checkpoint import check_fit, is_storable, load_strictly, read_tensors, write_tensors
+from sdclr.storage.checkpoint import (
+    check_fit,
+    is_storable,
+    load_strictly,
+    read_tensors,
+    write_tensors,
+)
 
 FORMAT = "sdclr-backbone-1"
 
 
-def save_backbone(path: Path, backbone: Backbone, architecture: dict[str, Any], facts: dict[str, Any]) -> None:
+def save_backbone(
+    path: Path, backbone: Backbone, architecture: dict[str, Any], facts: dict[str, Any]
+) -> None:
     """Write ``backbone.net`` with its architecture and input normalisation."""
-    described = {"architecture": architecture, "normalisation": normalisation_of(backbone).to_dict()}
+    described = {
+        "architecture": architecture,
+        "normalisation": normalisation_of(backbone).to_dict(),
+    }
     write_tensors(path, backbone.net.state_dict(), {"format": FORMAT} | described | facts)
 
 
 def normalisation_of(backbone: Backbone) -> Normalisation:
     """The constants by which a backbone normalises its input."""
-    return Normalisation.parse({"mean": backbone.mean.flatten().tolist(), "std": backbone.std.flatten().tolist()})
+    return Normalisation.parse(
+        {"mean": backbone.mean.flatten().tolist(), "std": backbone.std.flatten().tolist()}
+    )
 
 
 class BackboneFacts(Section):
@@ -70,7 +83,9 @@ class BackboneFile:
     def require_image_size(self) -> int:
         """The size of its images in pixels; CheckpointError for a file that does not tell."""
         if self.described.image_size is None:
-            raise CheckpointError(f"{self.path} does not say for which image size its network was trained.")
+            raise CheckpointError(
+                f"{self.path} does not say for which image size its network was trained."
+            )
         return self.described.image_size
 
 
@@ -85,19 +100,27 @@ def read_backbone(source: Path | str) -> BackboneFile:
         require_own_backbone(Run(path))
         path = path / "backbone.safetensors"
         if not path.is_file():
-            raise MissingInputError(f"{path} does not exist: the run is not finished, or {source} is not a run folder.")
+            raise MissingInputError(
+                f"{path} does not exist: the run is not finished, or {source} is not a run folder."
+            )
     tensors, facts = read_tensors(path)
     if facts.get("format") != FORMAT:
-        raise CheckpointError(f"{path} holds no backbone; give a run folder or its backbone.safetensors.")
+        raise CheckpointError(
+            f"{path} holds no backbone; give a run folder or its backbone.safetensors."
+        )
     try:
         described = BackboneFacts.parse(facts)
     except (ConfigError, TypeError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} does not describe its network: {shown(error, 600)}") from None
+        raise CheckpointError(
+            f"{path} does not describe its network: {shown(error, 600)}"
+        ) from None
     require_usable_weights(tensors, str(path))
     return BackboneFile(path, tensors, described, facts)
 
 
-def load_backbone(source: Path | str, network: nn.Module | None = None, *, normalise: bool = True) -> Backbone:
+def load_backbone(
+    source: Path | str, network: nn.Module | None = None, *, normalise: bool = True
+) -> Backbone:
     """The trained target backbone in eval mode: images [B, 3, S, S] in [0, 1] -> features [B, F].
 
     ``source``: a run folder or a backbone.safetensors. ``network``: your own module, for a run with a custom one.
@@ -119,7 +142,9 @@ def load_backbone(source: Path | str, network: nn.Module | None = None, *, norma
     file = read_backbone(source)
     architecture, normalisation = file.described.architecture, file.described.normalisation
     if network is None and architecture.name == "custom":
-        raise ConfigError(f"{source} was trained with your own network; pass it: load_backbone(..., network=...).")
+        raise ConfigError(
+            f"{source} was trained with your own network; pass it: load_backbone(..., network=...)."
+        )
     if network is None:
         network = _network_of(file)
     backbone = Backbone(network, *_constants(normalisation if normalise else NO_NORMALISATION))
@@ -162,7 +187,11 @@ def require_loadable(backbone: Backbone, architecture: BackboneConfig, image_siz
     name = architecture.name
     advice = f"Choose another backbone.name, or train it from Python: backbone.name=custom, network=<your {name}>."
     tensors = {key: tensor.detach() for key, tensor in backbone.net.state_dict().items()}
-    odd = [key for key, tensor in tensors.items() if not isinstance(tensor, Tensor) or not is_storable(tensor)]
+    odd = [
+        key
+        for key, tensor in tensors.items()
+        if not isinstance(tensor, Tensor) or not is_storable(tensor)
+    ]
     if odd:
         raise ConfigError(f"{shown(odd[0])} of {name} cannot be stored in a file. {advice}")
     try:
@@ -175,7 +204,9 @@ def require_loadable(backbone: Backbone, architecture: BackboneConfig, image_siz
         load_strictly(loaded.net, tensors, "its file")
     except Exception as error:  # networks of others fail in their own ways
         said = str(error) or type(error).__name__
-        raise ConfigError(f"what a run with {name} would save could not be loaded again: {said} {advice}") from error
+        raise ConfigError(
+            f"what a run with {name} would save could not be loaded again: {said} {advice}"
+        ) from error
     if not _same_features(backbone, loaded, image_size):
         raise ConfigError(
             f"{name} gives other features after it was saved and loaded: a part of it that is not in its state_dict "
@@ -198,7 +229,9 @@ def _same_features(backbone: Backbone, loaded: Backbone, image_size: int) -> boo
             after = loaded.eval()(images)
     finally:
         backbone.train(training)
-    return torch.allclose(before, after, rtol=1e-3, atol=1e-4 * float(before.abs().max()), equal_nan=True)
+    return torch.allclose(
+        before, after, rtol=1e-3, atol=1e-4 * float(before.abs().max()), equal_nan=True
+    )
 
 
 def _network_of(file: BackboneFile) -> nn.Module:
@@ -217,13 +250,19 @@ def _network_of(file: BackboneFile) -> nn.Module:
         try:
             with torch.device("meta"), at_most_modules(limit):
                 claimed = _described(architecture, where).net
-        except CheckpointError:  # some constructors read numbers, which device meta has none of: torchvision's RegNets
+        except (
+            CheckpointError
+        ):  # some constructors read numbers, which device meta has none of: torchvision's RegNets
             return _network_on_cpu(file, limit)
         check_fit(claimed.state_dict(), file.tensors, where)
         _require_memory(claimed, file)
     except TooManyModules as error:
-        raise CheckpointError(f"{where} describes a network with {error}, but holds {num_tensors} tensors.") from None
-    with default_generators(0, torch.device("cpu")):  # its first weights are replaced: the caller's draws go on
+        raise CheckpointError(
+            f"{where} describes a network with {error}, but holds {num_tensors} tensors."
+        ) from None
+    with default_generators(
+        0, torch.device("cpu")
+    ):  # its first weights are replaced: the caller's draws go on
         return _described(architecture, where).net
 
 
@@ -231,7 +270,11 @@ def _network_on_cpu(file: BackboneFile, limit: int) -> nn.Module:
     """The same where it cannot be built without data; given up as soon as it outgrows the file."""
     where = str(file.path)
     elements = sum(tensor.numel() for tensor in file.tensors.values()) + FREE_ELEMENTS
-    with default_generators(0, torch.device("cpu")), at_most_modules(limit), at_most_elements(elements):
+    with (
+        default_generators(0, torch.device("cpu")),
+        at_most_modules(limit),
+        at_most_elements(elements),
+    ):
         network = _described(file.described.architecture, where).net
     check_fit(network.state_dict(), file.tensors, where)
     _require_memory(network, file)
@@ -253,7 +296,11 @@ def _require_ordinary_options(options: Mapping[str, Any], where: str) -> None:
         seen += 1
         too_large = isinstance(value, int | float) and not abs(value) <= LARGEST_OPTION
         if too_large or seen > MOST_OPTIONS:
-            what = f"{shown(value)} among its options" if too_large else f"more than {MOST_OPTIONS} options"
+            what = (
+                f"{shown(value)} among its options"
+                if too_large
+                else f"more than {MOST_OPTIONS} options"
+            )
             raise CheckpointError(f"{where} does not describe its network: it has {what}.")
         if isinstance(value, list | tuple):
             waiting += value
@@ -276,9 +323,13 @@ def _described(architecture: BackboneConfig, where: str) -> Backbone:
         return build_backbone(architecture.model_copy(update={"pretrained": False}))
     except TooManyModules:
         raise
-    except Exception as error:  # networks of others fail in their own ways at settings that nobody would choose
+    except (
+        Exception
+    ) as error:  # networks of others fail in their own ways at settings that nobody would choose
         said = (str(error) or type(error).__name__).splitlines()[0]
-        raise CheckpointError(f"{where} does not describe its network: {shown(said, 600)}") from None
+        raise CheckpointError(
+            f"{where} does not describe its network: {shown(said, 600)}"
+        ) from None
 
 
 class TooManyModules(Exception):
@@ -329,14 +380,18 @@ def require_usable_weights(tensors: Mapping[str, Tensor], where: str) -> None:
         if not tensor.is_floating_point():
             continue
         if tensor.dtype not in WEIGHT_TYPES:
-            raise CheckpointError(f"{where}: {shown(name)} has the type {tensor.dtype}, which no layer computes in.")
+            raise CheckpointError(
+                f"{where}: {shown(name)} has the type {tensor.dtype}, which no layer computes in."
+            )
         if not tensor.isfinite().all():
             raise CheckpointError(
                 f"{where}: {shown(name)} holds numbers that are not finite. Use weights from "
                 "before the training diverged."
             )
         if name.endswith("running_var") and (tensor < 0).any():
-            raise CheckpointError(f"{where}: {shown(name)} holds a negative variance; the file is damaged.")
+            raise CheckpointError(
+                f"{where}: {shown(name)} holds a negative variance; the file is damaged."
+            )
 
 
 WEIGHT_TYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)

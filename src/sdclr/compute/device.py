@@ -36,9 +36,13 @@ def resolve_device(name: str) -> torch.device:
     except RuntimeError:
         raise ConfigError(f"device must be auto, cpu, cuda or cuda:N, got {name!r}.") from None
     if device.type not in ("cpu", "cuda"):
-        raise ConfigError(f"device {name!r} is not supported: the views need 64-bit floats. Use cpu or cuda.")
+        raise ConfigError(
+            f"device {name!r} is not supported: the views need 64-bit floats. Use cpu or cuda."
+        )
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(f"device {name!r} was asked for, but torch sees {torch.cuda.device_count()} CUDA devices.")
+        raise ConfigError(
+            f"device {name!r} was asked for, but torch sees {torch.cuda.device_count()} CUDA devices."
+        )
     return device
 
 
@@ -79,7 +83,10 @@ def _cpu_has_bf16() -> bool:
 
 def _convolution(dtype: torch.dtype) -> Callable[[], object]:
     """A layer from the middle of a ResNet, 4 images of 128 channels and 16 px, as it is trained."""
-    images, weight = torch.ones(4, 128, 16, 16, dtype=dtype), torch.ones(128, 128, 3, 3, dtype=dtype)
+    images, weight = (
+        torch.ones(4, 128, 16, 16, dtype=dtype),
+        torch.ones(128, 128, 3, 3, dtype=dtype),
+    )
     images = images.to(memory_format=torch.channels_last).requires_grad_()
     weight = weight.to(memory_format=torch.channels_last).requires_grad_()
 
@@ -97,7 +104,9 @@ def parameter_dtype(precision: Precision) -> torch.dtype:
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
     """bf16 autocast when ``precision`` says so; parameters and losses stay in fp32."""
-    return torch.autocast(device.type, dtype=torch.bfloat16) if precision == "bf16" else nullcontext()
+    return (
+        torch.autocast(device.type, dtype=torch.bfloat16) if precision == "bf16" else nullcontext()
+    )
 
 
 def resolve_compile(choice: Compile, device: torch.device, *, several: bool = False) -> CompiledAs:
@@ -111,11 +120,15 @@ def resolve_compile(choice: Compile, device: torch.device, *, several: bool = Fa
     if choice == "cuda-graphs" and several:
         raise ConfigError("compile=cuda-graphs is for one process; use compile=auto on several.")
     if choice == "cuda-graphs" and device.type != "cuda":
-        raise ConfigError(f"compile=cuda-graphs needs a CUDA device, and this run is on {device}; use compile=auto.")
+        raise ConfigError(
+            f"compile=cuda-graphs needs a CUDA device, and this run is on {device}; use compile=auto."
+        )
     return device.type == "cuda" if choice == "auto" else choice
 
 
-def compiled(function: Callable[..., Any], name: str, *, cuda_graphs: bool = False, required: bool = False) -> Compiled:
+def compiled(
+    function: Callable[..., Any], name: str, *, cuda_graphs: bool = False, required: bool = False
+) -> Compiled:
     """``function`` as one graph of torch.compile; where that fails, the function itself, after one warning.
 
     The backward pass is compiled in the first call, together with the forward pass: whatever fails to compile does so
@@ -133,18 +146,24 @@ def compiled(function: Callable[..., Any], name: str, *, cuda_graphs: bool = Fal
     from torch._functorch import config as autograd_settings
     from torch._inductor.exc import InductorError
 
-    too_many = getattr(dynamo, "FailOnRecompileLimitHit", dynamo.TorchDynamoException)  # shapes; not in every torch
+    too_many = getattr(
+        dynamo, "FailOnRecompileLimitHit", dynamo.TorchDynamoException
+    )  # shapes; not in every torch
     # full fp32 is meant; the other one is torch 2.14 warning of itself
     for message in ("TensorFloat32 tensor cores", "`torch._prims_common.check` is deprecated"):
         warnings.filterwarnings("ignore", message=message)
     ways: dict[CompiledAs, Callable[..., Any]] = {}
-    if cuda_graphs:  # whole or not at all, so that nobody has to guess what ran: torch would capture what it can
+    if (
+        cuda_graphs
+    ):  # whole or not at all, so that nobody has to guess what ran: torch would capture what it can
         options: dict[str, Any] = {
             "triton.cudagraphs": True,
             "triton.cudagraph_or_error": True,
             "graph_partition": False,
         }
-        ways["cuda-graphs"] = torch.compile(function, fullgraph=True, dynamic=False, options=options)
+        ways["cuda-graphs"] = torch.compile(
+            function, fullgraph=True, dynamic=False, options=options
+        )
     ways[True] = torch.compile(function, fullgraph=True, dynamic=False)
     ways[False] = function
     at_once = "force_non_lazy_backward_lowering"
@@ -155,7 +174,9 @@ def compiled(function: Callable[..., Any], name: str, *, cuda_graphs: bool = Fal
         required=required,
         settings=(
             dynamo_settings.patch(recompile_limit=COMPILED_SHAPES),
-            autograd_settings.patch({at_once: True}) if hasattr(autograd_settings, at_once) else nullcontext(),
+            autograd_settings.patch({at_once: True})
+            if hasattr(autograd_settings, at_once)
+            else nullcontext(),
         ),
     )
 
@@ -190,13 +211,17 @@ class Compiled:
             except self._failures as error:
                 reason = _first_line(error)
                 if self._required:
-                    raise ConfigError(f"{self._name} does not compile: {reason}. Use compile=false.") from None
+                    raise ConfigError(
+                        f"{self._name} does not compile: {reason}. Use compile=false."
+                    ) from None
                 del self._ways[self.how]
         else:
             result = self._ways[False](*args, **kwargs)
         if reason:
             words = "compiled, but without CUDA graphs" if self.how else "uncompiled"
-            warnings.warn(f"{self._name} runs {words}, because torch.compile failed: {reason}", stacklevel=2)
+            warnings.warn(
+                f"{self._name} runs {words}, because torch.compile failed: {reason}", stacklevel=2
+            )
         return result
 
     def _call_compiled(self, *args: Any, **kwargs: Any) -> Any:
@@ -206,11 +231,15 @@ class Compiled:
         limit, backward_too = self._settings
         with limit, backward_too:
             result = self._ways[self.how](*args, **kwargs)
-        return result.clone() if graphs else result  # out of the memory that the next call overwrites
+        return (
+            result.clone() if graphs else result
+        )  # out of the memory that the next call overwrites
 
 
 def _first_line(error: BaseException) -> str:
-    cause = getattr(error, "inner_exception", error)  # of a backend's failure; its own first line is a heading
+    cause = getattr(
+        error, "inner_exception", error
+    )  # of a backend's failure; its own first line is a heading
     return next((line for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
 
 
@@ -222,7 +251,10 @@ def describe_device(device: torch.device) -> str:
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         lines = cpuinfo.read_text(errors="replace").splitlines()
-        model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), model)
+        model = next(
+            (line.partition(":")[2].strip() for line in lines if line.startswith("model name")),
+            model,
+        )
     return f"CPU: {model}, {torch.get_num_threads()} of {os.cpu_count()} threads"
 
 
@@ -235,7 +267,9 @@ def free_memory_of_machine() -> int:
     """Bytes that this process can still get; a limit on its address space or its container counts."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
-        free = next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+        free = next(
+            1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable")
+        )
         return int(min(free, _free_in_container()))
     except (OSError, StopIteration):
         return _free_elsewhere()
@@ -263,18 +297,25 @@ def _free_in_container() -> float:
     """Bytes that a container's limit (cgroup 2) leaves; infinite without one."""
     folder = Path("/sys/fs/cgroup")
     with contextlib.suppress(OSError, ValueError):  # "max" is no number
-        return int((folder / "memory.max").read_text()) - int((folder / "memory.current").read_text())
+        return int((folder / "memory.max").read_text()) - int(
+            (folder / "memory.current").read_text()
+        )
     return math.inf
 
 
-def resolve_memory_format(choice: MemoryFormat, network: nn.Module, device: torch.device) -> torch.memory_format:
+def resolve_memory_format(
+    choice: MemoryFormat, network: nn.Module, device: torch.device
+) -> torch.memory_format:
     """``auto`` is channels_last, except on a CPU for networks on which its backward pass corrupts memory.
 
     Seen with torch 2.15 and oneDNN on AVX-512: the gradient of a strided 1 x 1 convolution with fewer than 16 input
     channels writes outside its buffers for odd batches on several threads. Raises ConfigError when it is asked for.
     """
     unsafe = device.type == "cpu" and any(
-        isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1) and m.stride != (1, 1) and m.in_channels < 16
+        isinstance(m, nn.Conv2d)
+        and m.kernel_size == (1, 1)
+        and m.stride != (1, 1)
+        and m.in_channels < 16
         for m in network.modules()
     )
     if choice == "channels_last" and unsafe:
@@ -293,7 +334,11 @@ def explain_out_of_memory(advice: str) -> Iterator[None]:
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         text = str(error)
         out_of_memory = isinstance(error, (torch.OutOfMemoryError, MemoryError))
-        if not out_of_memory and "can't allocate memory" not in text and "not enough memory" not in text:
+        if (
+            not out_of_memory
+            and "can't allocate memory" not in text
+            and "not enough memory" not in text
+        ):
             raise
         raise ConfigError(
             f"out of memory: {text.splitlines()[0] if text else 'allocation failed'}. {advice}"

@@ -27,8 +27,13 @@ def build_optimizer(
     else:
         decayed = [p for p in unique if p.ndim > 1]
         spared = [p for p in unique if p.ndim <= 1]
-        groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": spared, "weight_decay": 0.0}]
-    fused = any(p.is_cuda for p in unique)  # one kernel; on a CPU the update is half a percent of a step anyway
+        groups = [
+            {"params": decayed, "weight_decay": weight_decay},
+            {"params": spared, "weight_decay": 0.0},
+        ]
+    fused = any(
+        p.is_cuda for p in unique
+    )  # one kernel; on a CPU the update is half a percent of a step anyway
     if name == "sgd":
         return torch.optim.SGD(groups, lr=0.0, momentum=momentum, fused=fused)
     if name == "lars":
@@ -50,10 +55,16 @@ def state_names(name: str, momentum: float) -> tuple[str, ...]:
 def state_of(optimizer: torch.optim.Optimizer) -> dict[str, Tensor | float]:
     """<position of the weight>.<name> -> what the optimiser keeps for it."""
     state = optimizer.state_dict()["state"]
-    return {f"{position}.{name}": value for position, values in state.items() for name, value in values.items()}
+    return {
+        f"{position}.{name}": value
+        for position, values in state.items()
+        for name, value in values.items()
+    }
 
 
-def restore_state(optimizer: torch.optim.Optimizer, saved: dict[str, Any], names: tuple[str, ...], where: str) -> None:
+def restore_state(
+    optimizer: torch.optim.Optimizer, saved: dict[str, Any], names: tuple[str, ...], where: str
+) -> None:
     """Put back what :func:`state_of` gave. CheckpointError unless it is ``names``, of the weight's shape, for all."""
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     expected = {
@@ -62,7 +73,9 @@ def restore_state(optimizer: torch.optim.Optimizer, saved: dict[str, Any], names
         for name in names
     }
     found = {key: tuple(getattr(value, "shape", ())) for key, value in saved.items()}
-    if wrong := [key for key in found.keys() | expected.keys() if found.get(key) != expected.get(key)]:
+    if wrong := [
+        key for key in found.keys() | expected.keys() if found.get(key) != expected.get(key)
+    ]:
         raise CheckpointError(
             f"{where} has optimiser state that does not fit: {len(wrong)} missing, unknown or of another shape "
             f"({', '.join(sorted(wrong)[:3])}{', ...' if len(wrong) > 3 else ''})."
@@ -71,10 +84,14 @@ def restore_state(optimizer: torch.optim.Optimizer, saved: dict[str, Any], names
     for key, value in saved.items():
         position, _, name = key.partition(".")
         state.setdefault(int(position), {})[name] = value
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    optimizer.load_state_dict(
+        {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
+    )
 
 
-def learning_rate(step: int, *, peak: float, total_steps: int, warmup_steps: float, final: float = 1e-6) -> float:
+def learning_rate(
+    step: int, *, peak: float, total_steps: int, warmup_steps: float, final: float = 1e-6
+) -> float:
     """Learning rate of step 1 .. total_steps: linear warm-up from 0, then half a cosine down to ``final``.
 
     Step i uses the value at i, as the reference does: 0 is never used, and the last step uses exactly ``final``
@@ -97,7 +114,9 @@ def step_if(finite: Tensor, optimizer: torch.optim.Optimizer) -> None:
     No weight changes then, nor state that was there before, and the host does not wait to know. Gating the gradients
     would not do: momentum and weight decay move the weights without them.
     """
-    if getattr(optimizer, "_step_supports_amp_scaling", False):  # fused kernels look at found_inf themselves
+    if getattr(
+        optimizer, "_step_supports_amp_scaling", False
+    ):  # fused kernels look at found_inf themselves
         optimizer.found_inf = finite.logical_not().float()  # type: ignore[attr-defined]
         optimizer.step()
         del optimizer.found_inf  # type: ignore[attr-defined]
@@ -114,10 +133,14 @@ def _step_and_undo(finite: Tensor, optimizer: torch.optim.Optimizer) -> None:
     before = {name: tensor.clone() for name, tensor in _moving(finite.device, optimizer).items()}
     optimizer.step()
     for name, tensor in _moving(finite.device, optimizer).items():
-        tensor.copy_(torch.where(finite, tensor, before.get(name, 0.0)))  # state that was not there begins at zero
+        tensor.copy_(
+            torch.where(finite, tensor, before.get(name, 0.0))
+        )  # state that was not there begins at zero
 
 
-def _moving(device: torch.device, optimizer: torch.optim.Optimizer) -> dict[tuple[int, str], Tensor]:
+def _moving(
+    device: torch.device, optimizer: torch.optim.Optimizer
+) -> dict[tuple[int, str], Tensor]:
     """Every weight and every tensor of state on ``device``, under a name that a step does not change."""
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     moving = {(position, ""): weight for position, weight in enumerate(weights)}

@@ -72,7 +72,9 @@ def derive(*counters: int) -> int:
     """
     for counter in counters:
         if not -LARGEST_SEED - 1 <= counter <= LARGEST_SEED:
-            raise ConfigError(f"seeds and counters must lie between -2**63 and 2**63 - 1, got {counter}.")
+            raise ConfigError(
+                f"seeds and counters must lie between -2**63 and 2**63 - 1, got {counter}."
+            )
     key = 0
     for counter in counters:
         key = _mix_int((key + _GAMMA) ^ _mix_int(counter + _GAMMA))

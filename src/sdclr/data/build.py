@@ -74,7 +74,11 @@ class Data:
         """
         train = self.train if self.name == "images" else self.pretraining_images(subset)
         parts = {"train": train, "test": self.test}
-        return {part: images.files for part, images in parts.items() if images is not None and images.files is not None}
+        return {
+            part: images.files
+            for part, images in parts.items()
+            if images is not None and images.files is not None
+        }
 
     @cached_property
     def fingerprint(self) -> str:
@@ -102,15 +106,26 @@ class Data:
         """split.json: data set, class names, counts, fingerprint."""
         facts: dict[str, Any] = {"dataset": self.name, "class_names": self.class_names}
         if self.split is None or self.train.labels is None:
-            return facts | {"number": None, "source": "unlabelled", "fingerprint": self.fingerprint, "counts": {}}
+            return facts | {
+                "number": None,
+                "source": "unlabelled",
+                "fingerprint": self.fingerprint,
+                "counts": {},
+            }
         split = self.split.manifest(self.train.labels, len(self.class_names))
         if self.test is not None and self.test.labels is not None:
             counts = [int((self.test.labels == c).sum()) for c in range(len(self.class_names))]
             split["counts"]["test"] = counts
-        return facts | {"name": f"{self.name} split {self.split.number}", "fingerprint": self.fingerprint} | split
+        return (
+            facts
+            | {"name": f"{self.name} split {self.split.number}", "fingerprint": self.fingerprint}
+            | split
+        )
 
 
-def build_data(config: DataConfig, *, download: bool = False, exclude: Iterable[Path | str] = ()) -> Data:
+def build_data(
+    config: DataConfig, *, download: bool = False, exclude: Iterable[Path | str] = ()
+) -> Data:
     """Read the images and draw or read the split. Raises before any work when something does not fit.
 
     ``exclude``: folders that are left out where a folder of images is searched, such as a run folder inside it.
@@ -119,7 +134,9 @@ def build_data(config: DataConfig, *, download: bool = False, exclude: Iterable[
     labelled = read(config, download, exclude)
     split = _split(config, labelled)
     names, remarks = labelled.class_names, labelled.remarks
-    return Data(config.name, labelled.train, labelled.test, names, split, config.row.conventions, remarks)
+    return Data(
+        config.name, labelled.train, labelled.test, names, split, config.row.conventions, remarks
+    )
 
 
 def _path(config: DataConfig) -> Path:
@@ -149,7 +166,9 @@ def arrays(config: DataConfig, download: bool, exclude: Iterable[Path | str]) ->
     return read_npz(_path(config))
 
 
-def from_outside(config: DataConfig, download: bool, exclude: Iterable[Path | str]) -> LabelledImages:
+def from_outside(
+    config: DataConfig, download: bool, exclude: Iterable[Path | str]
+) -> LabelledImages:
     """One that a user has registered."""
     found = READERS[config.name](_optional_path(config.path), **config.options)
     if isinstance(found, LabelledImages):

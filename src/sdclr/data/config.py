@@ -108,12 +108,16 @@ class DataConfig(Section):
         if self.path is not None and not self.row.takes_path:
             raise ValueError(f"{self.name} come with scikit-learn and take no path.")
         if self.options and not self.row.takes_options:
-            raise ValueError(f"options are for data sets that you have registered; leave them out for {self.name}.")
+            raise ValueError(
+                f"options are for data sets that you have registered; leave them out for {self.name}."
+            )
         if self.splits_dir is not None and not self.row.authors_lists:
             known = ", ".join(name for name, row in SOURCES.items() if row.authors_lists)
             raise ValueError(f"splits_dir holds lists for {known} only, not for {self.name}.")
         if self.row.splits == "authors" and self.split != 1:
-            raise ValueError(f"split must be 1, got {self.split}: the authors published one split of {self.name}.")
+            raise ValueError(
+                f"split must be 1, got {self.split}: the authors published one split of {self.name}."
+            )
         return self
 
     @field_validator("exclude", "box_categories", mode="before")
@@ -136,7 +140,9 @@ class DataConfig(Section):
     def _count_or_share(cls, value: int | float) -> int | float:
         if isinstance(value, float) and value >= 1:
             if not value.is_integer():
-                raise ValueError(f"must be a whole number (a count) or a number below 1 (a share), got {value}.")
+                raise ValueError(
+                    f"must be a whole number (a count) or a number below 1 (a share), got {value}."
+                )
             return int(value)
         return value
 
@@ -149,9 +155,13 @@ class DataConfig(Section):
                     f"{field} is for images on disk, and those of {self.name} are in memory. Leave it out."
                 )
         if self.links != "inside" and not on_disk:
-            raise ValueError(f"links={self.links} is for images on disk, and {self.name} has no links. Leave it out.")
+            raise ValueError(
+                f"links={self.links} is for images on disk, and {self.name} has no links. Leave it out."
+            )
         if self.placement != "auto" and self.store is None:
-            raise ValueError(f"placement={self.placement} is for the pixels of a store. Add data.store=FOLDER.")
+            raise ValueError(
+                f"placement={self.placement} is for the pixels of a store. Add data.store=FOLDER."
+            )
         useless = _GENERATED_SPLITS_ONLY if self.row.splits == "own" else _IMAGES_ONLY
         for field in useless:
             value = getattr(self, field)
@@ -163,7 +173,9 @@ class DataConfig(Section):
             if value == default:
                 continue
             if self.row.splits == "own":
-                raise ValueError(f"{field}={value} does nothing for images, which are taken as they are. Leave it out.")
+                raise ValueError(
+                    f"{field}={value} does nothing for images, which are taken as they are. Leave it out."
+                )
             raise ValueError(f"{field} is for name=images only, not for {self.name}. Leave it out.")
         return self
 
@@ -198,7 +210,12 @@ class ViewsConfig(Section):
     """Smallest and largest width / height of a crop."""
     flip: Fraction = 0.5
     """Probability of a horizontal flip."""
-    jitter: tuple[Fraction, Fraction, Fraction, Annotated[float, Field(ge=0, le=0.5)]] = (0.4, 0.4, 0.4, 0.1)
+    jitter: tuple[Fraction, Fraction, Fraction, Annotated[float, Field(ge=0, le=0.5)]] = (
+        0.4,
+        0.4,
+        0.4,
+        0.1,
+    )
     """Strengths of brightness, contrast, saturation and hue."""
     jitter_probability: Fraction = 0.8
     """Probability that the colours are jittered at all."""

@@ -22,7 +22,10 @@ def steps_per_epoch(num_images: int, batch_size: int) -> int:
             f"batch_size must not exceed the {num_images} training images, got {batch_size}. Lower batch_size."
         )
     if batch_size < 2 or num_images % batch_size == 1:
-        larger, smaller = range(max(batch_size, 1) + 1, num_images + 1), range(batch_size - 1, 1, -1)
+        larger, smaller = (
+            range(max(batch_size, 1) + 1, num_images + 1),
+            range(batch_size - 1, 1, -1),
+        )
         works = next((size for size in (*larger, *smaller) if num_images % size != 1), None)
         raise ConfigError(
             f"batch_size={batch_size} leaves a last batch of one image ({num_images} images), which batch norm cannot "
@@ -32,7 +35,13 @@ def steps_per_epoch(num_images: int, batch_size: int) -> int:
 
 
 def epoch_batches(
-    num_images: int, batch_size: int, *, seed: int, epoch: int, first: int = 0, weights: Tensor | None = None
+    num_images: int,
+    batch_size: int,
+    *,
+    seed: int,
+    epoch: int,
+    first: int = 0,
+    weights: Tensor | None = None,
 ) -> Iterator[Tensor]:
     """The batches of one epoch from number ``first`` on: int64 positions [B], each image once.
 

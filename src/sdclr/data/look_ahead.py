@@ -17,12 +17,17 @@ T = TypeVar("T")
 
 def num_cores() -> int:
     """The CPU cores that this process may use, its part of them where several processes share the machine."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     return max(1, cores // processes_here())
 
 
 def look_ahead(
-    batches: Iterable[tuple[T, Sequence[Callable[[], object]]]], *, num_workers: int | None = None, ahead: int = 2
+    batches: Iterable[tuple[T, Sequence[Callable[[], object]]]],
+    *,
+    num_workers: int | None = None,
+    ahead: int = 2,
 ) -> Generator[T, None, None]:
     """Yield the item of every (item, calls) in order, as soon as all its calls have returned.
 

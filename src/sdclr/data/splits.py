@@ -87,7 +87,11 @@ SUBSETS = ("long_tail", "balanced", "few_shot", "train", "validation")
 
 
 def class_counts(
-    num_classes: int, largest: int, imbalance_ratio: float, profile: Profile = "exponential", pareto_alpha: float = 6.0
+    num_classes: int,
+    largest: int,
+    imbalance_ratio: float,
+    profile: Profile = "exponential",
+    pareto_alpha: float = 6.0,
 ) -> list[int]:
     """Images per class, head to tail, from ``largest`` down to about ``largest / imbalance_ratio``.
 
@@ -98,15 +102,22 @@ def class_counts(
     if num_classes < 2:
         raise ConfigError(f"a long tail needs at least 2 classes, got {num_classes}.")
     if not imbalance_ratio >= 1:
-        raise ConfigError(f"data.imbalance_ratio must be at least 1 (n_max / n_min), got {imbalance_ratio}.")
+        raise ConfigError(
+            f"data.imbalance_ratio must be at least 1 (n_max / n_min), got {imbalance_ratio}."
+        )
     rank = np.arange(num_classes)
     if profile == "exponential":
         # the authors' expression, term for term: int() of a float is sensitive to the last bit
-        counts = [int(largest * (1 / imbalance_ratio) ** (i / (num_classes - 1.0))) for i in range(num_classes)]
+        counts = [
+            int(largest * (1 / imbalance_ratio) ** (i / (num_classes - 1.0)))
+            for i in range(num_classes)
+        ]
     elif profile == "pareto":
         tail = (rank + 1) / (num_classes + 1)  # upper-tail probabilities, rarest quantile first
         size = tail ** (-1 / pareto_alpha) - 1
-        counts = np.maximum(int(largest / imbalance_ratio), (largest * size / size[0]).astype(int)).tolist()
+        counts = np.maximum(
+            int(largest / imbalance_ratio), (largest * size / size[0]).astype(int)
+        ).tolist()
     else:
         raise ConfigError(f"data.profile must be exponential or pareto, got {profile!r}.")
     if counts[-1] < 1:
@@ -152,7 +163,9 @@ def draw_long_tail(
     per_class_balanced, per_class_few = sum(by_rank) // num_classes, min(by_rank)
     parts: dict[str, list[Positions]] = {name: [] for name in SUBSETS}
     for c in range(num_classes):
-        validation, rest, shuffled = _shuffle_class(classes, c, validation_per_class, seed, validation_seed)
+        validation, rest, shuffled = _shuffle_class(
+            classes, c, validation_per_class, seed, validation_seed
+        )
         parts["validation"].append(validation)
         parts["train"].append(rest)
         parts["long_tail"].append(shuffled[: count_of[c]])
@@ -190,14 +203,20 @@ def natural_split(
     if validation is None:
         per_class_few = _smallest_class(classes, validation_per_class)
     else:
-        per_class_few = int(np.bincount(np.delete(classes, validation), minlength=int(classes.max()) + 1).min())
+        per_class_few = int(
+            np.bincount(np.delete(classes, validation), minlength=int(classes.max()) + 1).min()
+        )
     left_out = np.zeros(0, dtype=np.int64) if unusable is None else unusable
     held_out, ordered = [], []
     for c in range(int(classes.max()) + 1):
-        of_class, _, shuffled = _shuffle_class(classes, c, validation_per_class, seed, validation_seed, validation)
+        of_class, _, shuffled = _shuffle_class(
+            classes, c, validation_per_class, seed, validation_seed, validation
+        )
         held_out.append(of_class)
         ordered.append(shuffled[~np.isin(shuffled, left_out)])
-    present = [len(one) for one in ordered if len(one)]  # a class of which nothing is left has no shot
+    present = [
+        len(one) for one in ordered if len(one)
+    ]  # a class of which nothing is left has no shot
     per_class_few = min([per_class_few, *present])
     few_shot = [one[:per_class_few] for one in ordered]
     train = np.setdiff1d(np.arange(len(classes)), np.concatenate(held_out))
@@ -216,18 +235,29 @@ def natural_split(
 def _checked_classes(labels: Sequence[int] | npt.NDArray[Any] | torch.Tensor) -> npt.NDArray[Any]:
     """Class ids [N], 0 .. C - 1, every one of them present; ConfigError otherwise."""
     classes = np.asarray(labels)
-    if classes.ndim != 1 or not np.issubdtype(classes.dtype, np.integer) or len(classes) == 0 or classes.min() < 0:
-        raise ConfigError(f"labels must be a [N] array of class ids from 0, got {classes.dtype} {classes.shape}.")
+    if (
+        classes.ndim != 1
+        or not np.issubdtype(classes.dtype, np.integer)
+        or len(classes) == 0
+        or classes.min() < 0
+    ):
+        raise ConfigError(
+            f"labels must be a [N] array of class ids from 0, got {classes.dtype} {classes.shape}."
+        )
     available = np.bincount(classes)
     if (available == 0).any():
-        raise ConfigError(f"class {int(np.argmin(available))} has no image; number the classes 0 .. C - 1.")
+        raise ConfigError(
+            f"class {int(np.argmin(available))} has no image; number the classes 0 .. C - 1."
+        )
     return classes
 
 
 def _smallest_class(classes: npt.NDArray[Any], validation_per_class: int) -> int:
     """Images of the smallest class once validation is held out; ConfigError if there are none."""
     if validation_per_class < 0:
-        raise ConfigError(f"data.validation_per_class must be 0 or more, got {validation_per_class}.")
+        raise ConfigError(
+            f"data.validation_per_class must be 0 or more, got {validation_per_class}."
+        )
     smallest = int(np.bincount(classes).min())
     if smallest <= validation_per_class:
         raise ConfigError(

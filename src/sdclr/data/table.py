@@ -44,11 +44,28 @@ _READ = "sdclr.data.build:"
 SOURCES: Table[SourceRow] = Table(
     "data set",
     [
-        SourceRow("digits", "scikit-learn's 8 x 8 digits; no download.", f"{_READ}digits", takes_path=False),
-        SourceRow("cifar10", "CIFAR-10, torchvision's folder or a .npz.", f"{_READ}cifar", authors_lists=True),
-        SourceRow("cifar100", "CIFAR-100, torchvision's folder or a .npz.", f"{_READ}cifar", authors_lists=True),
+        SourceRow(
+            "digits",
+            "scikit-learn's 8 x 8 digits; no download.",
+            f"{_READ}digits",
+            takes_path=False,
+        ),
+        SourceRow(
+            "cifar10",
+            "CIFAR-10, torchvision's folder or a .npz.",
+            f"{_READ}cifar",
+            authors_lists=True,
+        ),
+        SourceRow(
+            "cifar100",
+            "CIFAR-100, torchvision's folder or a .npz.",
+            f"{_READ}cifar",
+            authors_lists=True,
+        ),
         SourceRow("arrays", "Your own images as one .npz.", f"{_READ}arrays"),
-        SourceRow("images", "Your own image files.", f"{_READ}own_images", splits="own", on_disk=True),
+        SourceRow(
+            "images", "Your own image files.", f"{_READ}own_images", splits="own", on_disk=True
+        ),
         SourceRow(
             "imagenet100",
             "ImageNet-100-LT: ImageNet's folder and the authors' lists.",
@@ -73,7 +90,11 @@ SOURCES: Table[SourceRow] = Table(
 
 
 def register_source(
-    read: Callable[..., Any], name: str | None = None, *, conventions: Conventions = "cifar", summary: str | None = None
+    read: Callable[..., Any],
+    name: str | None = None,
+    *,
+    conventions: Conventions = "cifar",
+    summary: str | None = None,
 ) -> str:
     """Add a data set of your own to :data:`SOURCES`; returns its name.
 
@@ -98,7 +119,14 @@ def register_source(
     name = name or str(read.__name__).lower()
     words = summary or (read.__doc__ or "").strip().partition("\n")[0]
     SOURCES.add(
-        SourceRow(name, words, f"{_READ}from_outside", conventions=conventions, takes_options=True, origin=origin)
+        SourceRow(
+            name,
+            words,
+            f"{_READ}from_outside",
+            conventions=conventions,
+            takes_options=True,
+            origin=origin,
+        )
     )
     READERS[name] = read
     return name

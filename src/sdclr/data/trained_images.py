@@ -61,7 +61,10 @@ def warn_of_changes(run: Run, data: Data) -> None:
     try:
         recorded, left_out = _recorded(run), run.skipped_images()
     except DataError as error:
-        warnings.warn(f"whether the images are those that were trained on, nobody can say: {error}", stacklevel=3)
+        warnings.warn(
+            f"whether the images are those that were trained on, nobody can say: {error}",
+            stacklevel=3,
+        )
         return
     files = data.train.files
     if not recorded or files is None:

@@ -11,7 +11,12 @@ from sdclr.data.collections.images import BadFile, Images, MaxSkipped, left_out
 
 
 def look_at(
-    images: Images, on_error: OnError, show: AnyProgress, *, max_skipped: MaxSkipped = 0.01, part: str = ""
+    images: Images,
+    on_error: OnError,
+    show: AnyProgress,
+    *,
+    max_skipped: MaxSkipped = 0.01,
+    part: str = "",
 ) -> tuple[Images, list[BadFile]]:
     """Decode every file once; the images that can be used, and those that cannot.
 

@@ -32,7 +32,11 @@ def class_groups(train_counts: Sequence[int], convention: GroupConvention) -> di
         return {"many": order[-1:], "medium": [], "few": order[:-1]}
     if convention == "thirds":
         order, third = np.argsort(counts, kind="stable"), len(counts) // 3
-        parts = {"many": order[2 * third :], "medium": order[third : 2 * third], "few": order[:third]}
+        parts = {
+            "many": order[2 * third :],
+            "medium": order[third : 2 * third],
+            "few": order[:third],
+        }
     elif convention == "thresholds":
         parts = {
             "many": np.flatnonzero(counts > 100),
@@ -68,7 +72,9 @@ class Balancedness:
 
 
 def balancedness(
-    per_class_accuracy: Sequence[float | None], train_counts: Sequence[int], convention: GroupConvention
+    per_class_accuracy: Sequence[float | None],
+    train_counts: Sequence[int],
+    convention: GroupConvention,
 ) -> Balancedness:
     """Summarise per-class accuracies [C], grouped by the long-tailed training counts [C].
 
@@ -84,7 +90,9 @@ def balancedness(
     (0.9, 0.3, 0.249)
     """
     tested = np.array([value is not None for value in per_class_accuracy], dtype=bool)
-    accuracy = np.array([0.0 if value is None else value for value in per_class_accuracy], dtype=np.float64)
+    accuracy = np.array(
+        [0.0 if value is None else value for value in per_class_accuracy], dtype=np.float64
+    )
     if accuracy.shape != (len(train_counts),) or not len(accuracy):
         raise DataError(
             f"balancedness needs one accuracy and one training count for each class, "
@@ -97,14 +105,21 @@ def balancedness(
         )
     if not tested.any():
         raise DataError("balancedness needs at least one class that was tested.")
-    groups = {name: [c for c in ids if tested[c]] for name, ids in class_groups(train_counts, convention).items()}
-    means = {name: float(accuracy[ids].mean()) if ids else float("nan") for name, ids in groups.items()}
+    groups = {
+        name: [c for c in ids if tested[c]]
+        for name, ids in class_groups(train_counts, convention).items()
+    }
+    means = {
+        name: float(accuracy[ids].mean()) if ids else float("nan") for name, ids in groups.items()
+    }
     accuracy = accuracy[tested]
     present = [m for m in means.values() if not np.isnan(m)]
     return Balancedness(
         all=float(accuracy.mean()),
         **means,
-        group_std=float(np.std(present)) if len(present) > 1 else float("nan"),  # one group alone has no spread
+        group_std=float(np.std(present))
+        if len(present) > 1
+        else float("nan"),  # one group alone has no spread
         class_std=float(accuracy.std()),
         gap=means["many"] - means["few"],
         worst_class=float(accuracy.min()),

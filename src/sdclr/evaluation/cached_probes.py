@@ -12,7 +12,11 @@ from torch import Tensor
 from sdclr.evaluation.cross_validation import stratified_folds
 from sdclr.evaluation.features import Labels
 from sdclr.evaluation.knn import knn_predict
-from sdclr.evaluation.logistic_probe import INVERSE_REGULARISATIONS, LogisticProbe, fit_logistic_probe
+from sdclr.evaluation.logistic_probe import (
+    INVERSE_REGULARISATIONS,
+    LogisticProbe,
+    fit_logistic_probe,
+)
 from sdclr.evaluation.probe import ProbeConfig, ProbeTask
 
 _CPU = torch.device("cpu")
@@ -21,7 +25,9 @@ _CPU = torch.device("cpu")
 class LogisticConfig(ProbeConfig):
     """Regularised logistic regression on standardised features."""
 
-    inverse_regularisations: tuple[PositiveFloat, ...] = Field(default=INVERSE_REGULARISATIONS, min_length=1)
+    inverse_regularisations: tuple[PositiveFloat, ...] = Field(
+        default=INVERSE_REGULARISATIONS, min_length=1
+    )
     """The values of C that are tried, from strong to weak."""
 
 
@@ -49,7 +55,9 @@ class LogisticOnFeatures:
             strengths = self.config.inverse_regularisations
             features, validation = task.features, task.validation
             held_out = validation.features
-            with task.progress(f"logistic probe ({task.subset})", len(strengths), "fits") as advance:
+            with task.progress(
+                f"logistic probe ({task.subset})", len(strengths), "fits"
+            ) as advance:
                 probe = fit_logistic_probe(
                     features,
                     task.labels,
@@ -74,7 +82,9 @@ class LogisticOnFeatures:
             strengths = self.config.inverse_regularisations
             strength = choose_strength(features, labels, task.seed, strengths, task.device)
             self._how.append("chosen inside the training folds")
-        return fit_logistic_probe(features, labels, features[:0], labels[:0], (strength,), device=task.device)
+        return fit_logistic_probe(
+            features, labels, features[:0], labels[:0], (strength,), device=task.device
+        )
 
     def predict(self, features: Tensor) -> Labels:
         assert self.probe is not None

@@ -51,7 +51,9 @@ def stratified_folds(labels: Labels, num_folds: int = NUM_FOLDS, *, seed: int = 
     if num_folds < 2:
         raise DataError("cross-validation needs a class with at least 2 labelled images.")
     folds = np.empty(len(labels), dtype=np.int64)
-    dealt = 0  # goes on from class to class, so that small classes do not all start in the first fold
+    dealt = (
+        0  # goes on from class to class, so that small classes do not all start in the first fold
+    )
     for c in range(len(counts)):
         members = np.flatnonzero(labels == c)
         order = permutation(derive(seed, Stream.FOLDS, c), len(members)).numpy()

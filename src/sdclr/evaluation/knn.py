@@ -11,7 +11,13 @@ from sdclr.evaluation.features import Labels, require_finite
 
 
 def knn_predict(
-    bank: Tensor, bank_labels: Labels, queries: Tensor, *, k: int = 10, temperature: float = 0.1, chunk: int = 1024
+    bank: Tensor,
+    bank_labels: Labels,
+    queries: Tensor,
+    *,
+    k: int = 10,
+    temperature: float = 0.1,
+    chunk: int = 1024,
 ) -> Labels:
     """Predicted classes [N] of ``queries`` [N, F] from their k most cosine-similar features in ``bank`` [M, F].
 
@@ -19,7 +25,9 @@ def knn_predict(
     features that are not finite, and DataError for a bank that is empty or does not fit its labels.
     """
     if not 0 < len(bank) == len(bank_labels):
-        raise DataError(f"kNN needs a labelled bank, got {len(bank)} features and {len(bank_labels)} labels.")
+        raise DataError(
+            f"kNN needs a labelled bank, got {len(bank)} features and {len(bank_labels)} labels."
+        )
     require_finite(bank, "bank row {}".format)
     require_finite(queries, "query {}".format)
     bank, queries = F.normalize(bank.float(), dim=1), F.normalize(queries.float(), dim=1)
@@ -29,6 +37,8 @@ def knn_predict(
     for part in queries.split(chunk):
         similarity, neighbours = (part @ bank.T).topk(min(k, len(bank)), dim=1)  # [n, k]
         votes = torch.zeros(len(part), num_classes, dtype=similarity.dtype)
-        votes.scatter_add_(1, labels[neighbours], torch.exp((similarity - similarity[:, :1]) / temperature))
+        votes.scatter_add_(
+            1, labels[neighbours], torch.exp((similarity - similarity[:, :1]) / temperature)
+        )
         predictions.append(votes.argmax(dim=1))
     return torch.cat(predictions).numpy()

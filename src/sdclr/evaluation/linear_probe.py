@@ -55,7 +55,9 @@ CIFAR = ProbeSchedules(
 )
 IMAGENET = ProbeSchedules(
     linear=ProbeSchedule(epochs=30, milestones=(11, 21), evaluate_every=2, batch_size=512, top_k=5),
-    few_shot=ProbeSchedule(epochs=100, milestones=(41, 61), evaluate_every=10, batch_size=512, top_k=5),
+    few_shot=ProbeSchedule(
+        epochs=100, milestones=(41, 61), evaluate_every=10, batch_size=512, top_k=5
+    ),
 )
 
 
@@ -114,7 +116,9 @@ def train_linear_probe(
     require_finite(validation_features, "validation image {}".format)
     parameter = next(backbone.parameters())
     device, dtype = parameter.device, parameter.dtype
-    classifier = skip_init(nn.Linear, validation_features.shape[1], num_classes, device=device, dtype=dtype)
+    classifier = skip_init(
+        nn.Linear, validation_features.shape[1], num_classes, device=device, dtype=dtype
+    )
     generator = torch.Generator().manual_seed(derive(seed, Stream.PROBE))
     with torch.no_grad():
         classifier.weight.copy_(torch.randn(classifier.weight.shape, generator=generator) * 0.01)
@@ -126,7 +130,9 @@ def train_linear_probe(
     for epoch in range(1, schedule.epochs + 1):
         for group in optimizer.param_groups:
             group["lr"] = schedule.rate(epoch)
-        batches = permutation(derive(seed, Stream.PROBE, epoch), len(labels)).split(schedule.batch_size)
+        batches = permutation(derive(seed, Stream.PROBE, epoch), len(labels)).split(
+            schedule.batch_size
+        )
         for index, images in zip(batches, crops(batches, epoch), strict=True):
             with torch.no_grad():
                 features = backbone(images.to(device).to(dtype) / 255)  # [B, F]
@@ -143,7 +149,9 @@ def train_linear_probe(
                 "protocol cached, which standardises them."
             )
         if epoch % schedule.evaluate_every == 0:
-            accuracy = top_k_accuracy(classifier, validation_features, validation_labels, schedule.top_k)
+            accuracy = top_k_accuracy(
+                classifier, validation_features, validation_labels, schedule.top_k
+            )
             if best is None or accuracy > best.validation_accuracy:
                 best = LinearProbe(copy.deepcopy(classifier), epoch, accuracy)
     assert best is not None

@@ -92,7 +92,9 @@ def fit_logistic_probe(
     require_finite(validation_features, "validation row {}".format)
     classes, columns = np.unique(labels, return_inverse=True)
     if len(classes) < 2:
-        raise DataError("a probe needs training images of at least 2 classes; these are all of one.")
+        raise DataError(
+            "a probe needs training images of at least 2 classes; these are all of one."
+        )
     features = features.float().to(device)
     standardised = Standardised.over(features)
     targets = torch.from_numpy(columns.astype(np.int64)).to(device)

@@ -126,7 +126,9 @@ def checked_predictions(found: Any, num_images: int, num_classes: int) -> Labels
     must = f"it must return the class of each image, whole numbers of shape [{num_images}]"
     if predictions.shape != (num_images,):
         shape = "one value" if predictions.ndim == 0 else f"shape {list(predictions.shape)}"
-        raise BrokenContract(f"predict returned {shape}; {must}. Accuracies are computed from these.")
+        raise BrokenContract(
+            f"predict returned {shape}; {must}. Accuracies are computed from these."
+        )
     if predictions.dtype.kind not in "iu":
         raise BrokenContract(f"predict returned {predictions.dtype}; {must}.")
     if num_images and not (int(predictions.min()) >= 0 and int(predictions.max()) < num_classes):

@@ -57,7 +57,9 @@ class ProbeRow(NamedTuple):
         """An unfitted probe and the settings it was built with."""
         self.require(protocol)
         fitter = self.fitters[protocol]
-        probe, config = (load(one) if isinstance(one, str) else one for one in (fitter.probe, fitter.config))
+        probe, config = (
+            load(one) if isinstance(one, str) else one for one in (fitter.probe, fitter.config)
+        )
         settings = config()
         return probe(settings), settings
 
@@ -85,9 +87,17 @@ class ProbeRow(NamedTuple):
             )
 
 
-_LOGISTIC = Fitter("sdclr.evaluation.cached_probes:LogisticOnFeatures", "sdclr.evaluation.cached_probes:LogisticConfig")
-_SGD = Fitter("sdclr.evaluation.sgd_probes:LinearOnCrops", "sdclr.evaluation.probe:ProbeConfig", "crops")
-_KNN = Fitter("sdclr.evaluation.cached_probes:NearestNeighbours", "sdclr.evaluation.cached_probes:NeighboursConfig")
+_LOGISTIC = Fitter(
+    "sdclr.evaluation.cached_probes:LogisticOnFeatures",
+    "sdclr.evaluation.cached_probes:LogisticConfig",
+)
+_SGD = Fitter(
+    "sdclr.evaluation.sgd_probes:LinearOnCrops", "sdclr.evaluation.probe:ProbeConfig", "crops"
+)
+_KNN = Fitter(
+    "sdclr.evaluation.cached_probes:NearestNeighbours",
+    "sdclr.evaluation.cached_probes:NeighboursConfig",
+)
 
 PROBES: Table[ProbeRow] = Table(
     "probe",

@@ -36,7 +36,12 @@ def _row(numbers: str, trust: Trust = "as reported, unverified") -> PublishedRow
 PROTOCOLS = ("sdclr", "authors_classifier")
 """What their numbers were measured by: the paper's probes, or the very classifiers that the authors trained so."""
 
-GROUPS = {"cifar10": "thirds", "cifar100": "thirds", "imagenet100": "thresholds", "imagenet_lt_exp": "thresholds"}
+GROUPS = {
+    "cifar10": "thirds",
+    "cifar100": "thirds",
+    "imagenet100": "thresholds",
+    "imagenet_lt_exp": "thresholds",
+}
 
 PUBLISHED: Mapping[tuple[str, str], Mapping[Arm, PublishedRow]] = {
     ("cifar10", "linear"): {

@@ -74,7 +74,9 @@ class Evaluation(EvaluationMade):
         if name not in self.probes:
             asked = "say of which probe" if name is None else f"it has no probe {name!r}"
             there = ", ".join(self.probes) or "none"
-            raise ConfigError(f"the evaluation by protocol {self.protocol}: {asked}; it has {there}.")
+            raise ConfigError(
+                f"the evaluation by protocol {self.protocol}: {asked}; it has {there}."
+            )
         return self.probes[name]
 
     def balancedness(self, probe: str | None = None) -> Balancedness:
@@ -113,7 +115,9 @@ class Evaluation(EvaluationMade):
         try:
             content = read_json_file(path)
         except FileNotFoundError:
-            raise MissingInputError(f"{path} does not exist; `sdclr evaluate RUN` writes it.") from None
+            raise MissingInputError(
+                f"{path} does not exist; `sdclr evaluate RUN` writes it."
+            ) from None
         except (ValueError, OSError) as error:
             raise DataError(f"{path} is damaged, it cannot be read as JSON: {error}") from None
         return cls.of_content(content, path)

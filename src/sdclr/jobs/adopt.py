@@ -20,7 +20,9 @@ from sdclr.run import CONTENTS_FILE, Run, environment
 from sdclr.settings import PretrainConfig
 
 
-def adopt(checkpoint: Path | str, config: PretrainConfig, out: Path | str, *, download: bool = False) -> Run:
+def adopt(
+    checkpoint: Path | str, config: PretrainConfig, out: Path | str, *, download: bool = False
+) -> Run:
     """Make ``out`` the run folder of ``checkpoint``; one that already is stays as it is.
 
     The target's norms are taken. A pre-training checkpoint takes the place of a fine-tuned file that stood in for it.
@@ -40,24 +42,38 @@ def adopt(checkpoint: Path | str, config: PretrainConfig, out: Path | str, *, do
     run.check(config)
     found = read_authors_checkpoint(source)
     if contradictions := _contradictions(found, config):
-        raise ConfigError(f"{source} is not a run of {config.recipe}: " + "; ".join(contradictions) + ".")
+        raise ConfigError(
+            f"{source} is not a run of {config.recipe}: " + "; ".join(contradictions) + "."
+        )
     digest = hashlib.sha256(source.read_bytes()).hexdigest()
     if run.exists:
         adopted = run.read_json("environment.json").get("adopted")
         same = adopted is not None and adopted["sha256"] == digest
         stood_in = adopted is not None and adopted["kind"] == "fine-tuned"
         if not same and not (stood_in and found.classifier is None):
-            what = "a run trained here" if adopted is None else f"the run of another file, {adopted['file']}"
+            what = (
+                "a run trained here"
+                if adopted is None
+                else f"the run of another file, {adopted['file']}"
+            )
             raise ConfigError(f"{run.folder} holds {what}. Choose another --out.")
         if same and run.backbone_path.is_file():
             return run
     data = build_data(config.data, download=download)
     with run:
         kind = "pre-training" if found.classifier is None else "fine-tuned"
-        adopted = {"file": source.name, "kind": kind, "sha256": digest, "epoch": found.epoch, "branch": "target"}
+        adopted = {
+            "file": source.name,
+            "kind": kind,
+            "sha256": digest,
+            "epoch": found.epoch,
+            "branch": "target",
+        }
         run.write_json("environment.json", environment("the authors'") | {"adopted": adopted})
         run.write_json("split.json", data.manifest())
-        contents = {part: read_contents(images) for part, images in data.files(config.data.subset).items()}
+        contents = {
+            part: read_contents(images) for part, images in data.files(config.data.subset).items()
+        }
         if contents:
             write_record(run.folder / CONTENTS_FILE, contents)
         run.write_text("config.yaml", config.to_yaml())
@@ -77,16 +93,24 @@ def adopt(checkpoint: Path | str, config: PretrainConfig, out: Path | str, *, do
 
 def _contradictions(found: AuthorsCheckpoint, config: PretrainConfig) -> list[str]:
     """What the file shows that the config says otherwise, each with the setting that would agree."""
-    shown = {f"backbone.{name}": getattr(found.architecture, name) for name in ("name", "width", "stem")}
-    if found.classifier is None:  # a fine-tuned file has neither head nor second norms, and counts the probe's epochs
+    shown = {
+        f"backbone.{name}": getattr(found.architecture, name) for name in ("name", "width", "stem")
+    }
+    if (
+        found.classifier is None
+    ):  # a fine-tuned file has neither head nor second norms, and counts the probe's epochs
         shown["method.projector_layers"] = found.projector_layers
         shown["method.name"] = "sdclr" if found.dual_norms else "simclr"
         shown["epochs"] = found.epoch
     asked = {
-        **{f"backbone.{name}": getattr(config.backbone, name) for name in ("name", "width", "stem")},
+        **{
+            f"backbone.{name}": getattr(config.backbone, name) for name in ("name", "width", "stem")
+        },
         "method.projector_layers": getattr(config.method, "projector_layers", None),
         # without own norms SDCLR leaves no trace in the file
-        "method.name": "simclr" if getattr(config.method, "norms", "own") == "shared" else config.method.name,
+        "method.name": "simclr"
+        if getattr(config.method, "norms", "own") == "shared"
+        else config.method.name,
         "epochs": config.epochs,
     }
     return [

@@ -29,7 +29,9 @@ def convert(
     if out.suffix != ".safetensors":
         raise ConfigError(f"the output must be named *.safetensors, got {out}.")
     if out.name == "backbone.safetensors" and (out.parent / "config.yaml").exists():
-        raise ConfigError(f"{out} is the backbone that the run in {out.parent} has trained; choose another output.")
+        raise ConfigError(
+            f"{out} is the backbone that the run in {out.parent} has trained; choose another output."
+        )
     require_place(out, "output")
     require_free(out, overwrite=overwrite, option="output")
     checkpoint = read_authors_checkpoint(source, branch)
@@ -43,6 +45,8 @@ def convert(
         "epochs": checkpoint.epoch,
         "data_fingerprint": None,
     }
-    with output_file(out, overwrite=overwrite, option="output"):  # nothing is written for a file that is refused
+    with output_file(
+        out, overwrite=overwrite, option="output"
+    ):  # nothing is written for a file that is refused
         save_backbone(out, checkpoint.backbone, checkpoint.architecture.to_dict(), facts)
     return checkpoint

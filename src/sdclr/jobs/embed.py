@@ -75,10 +75,14 @@ def embed(
     out, show = Path(out), progress or NoProgress()
     _check_output(out)
     if data.store is not None:
-        raise ConfigError("data.store saves decoding when images are seen again; embed sees each once. Leave it out.")
+        raise ConfigError(
+            "data.store saves decoding when images are seen again; embed sees each once. Leave it out."
+        )
     with output_file(out, overwrite=overwrite):
         _Partial.require_ours(_partial_folder(out))
-        _write_features(Run(source) if as_trained else None, source, data, out, device, show, overwrite)
+        _write_features(
+            Run(source) if as_trained else None, source, data, out, device, show, overwrite
+        )
     return out
 
 
@@ -105,16 +109,22 @@ def _write_features(
     images, bad = _usable(found.train, data, show)
     columns = _other_columns(images, out)  # before any work: it may be an error
     contents = [digest_of(read_contents(files)) for files in found.files(data.subset).values()]
-    identity = f"{_identity(source, found.fingerprint, size)} {[one.path for one in bad]} {contents}"
+    identity = (
+        f"{_identity(source, found.fingerprint, size)} {[one.path for one in bad]} {contents}"
+    )
     where = resolve_device(device)
     backbone = backbone.to(where).to(memory_format=torch.channels_last)
     parts = _Partial(_partial_folder(out), identity)
     done = parts.open(len(images))
-    task = show.add(f"features of {len(images)} images", total=len(images), unit="images", done=done)
+    task = show.add(
+        f"features of {len(images)} images", total=len(images), unit="images", done=done
+    )
     for first in range(done, len(images), ROWS_PER_PART):
         part = images.at(np.arange(first, min(first + ROWS_PER_PART, len(images))))
         name = partial(_name, part)
-        features = extract_features(backbone, part.stills(size), lambda done: show.advance(task, done), name)
+        features = extract_features(
+            backbone, part.stills(size), lambda done: show.advance(task, done), name
+        )
         parts.append(features.float().numpy())
     show.finish(task)
     facts: dict[str, Any] = {"path": _names(images)}
@@ -137,7 +147,9 @@ def _check_output(out: Path) -> None:
     if out.suffix not in FORMATS:
         raise ConfigError(f"--out must be named *.npz, *.parquet or *.csv, got {out}.")
     if out.suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
-        raise ConfigError('a .parquet file needs pyarrow: pip install "sdclr[parquet]", or write a .npz.')
+        raise ConfigError(
+            'a .parquet file needs pyarrow: pip install "sdclr[parquet]", or write a .npz.'
+        )
 
 
 def _identity(source: Path | str, fingerprint: str, size: int) -> str:
@@ -165,7 +177,9 @@ def _other_columns(images: Images, out: Path) -> dict[str, npt.NDArray[Any]]:
                 f"column {shown(name, 80)} has a text of {longest:,} characters, and a .npz takes as much for each of "
                 f"{len(cells):,} images. Write a .parquet, or take the column out of the table."
             )
-        found[_array_name(name, found)] = cells if out.suffix == ".parquet" else cells.astype(np.str_)
+        found[_array_name(name, found)] = (
+            cells if out.suffix == ".parquet" else cells.astype(np.str_)
+        )
     return found
 
 
@@ -225,7 +239,9 @@ class _Partial:
                         stacklevel=4,
                     )
                 self._remove_files()
-                write_atomically(self.folder / IDENTITY, json.dumps({"kind": KIND, "identity": self.identity}))
+                write_atomically(
+                    self.folder / IDENTITY, json.dumps({"kind": KIND, "identity": self.identity})
+                )
         while (path := self._part(self.rows)).is_file():
             self.rows += len(np.load(path, mmap_mode="r"))
         return min(self.rows, num_images)
@@ -255,7 +271,10 @@ class _Partial:
         try:
             self.folder.rmdir()
         except OSError:
-            warnings.warn(f"{self.folder} holds files that are not sdclr's; they were left there.", stacklevel=3)
+            warnings.warn(
+                f"{self.folder} holds files that are not sdclr's; they were left there.",
+                stacklevel=3,
+            )
 
     def _remove_files(self) -> None:
         """All but the identity: what has another name is not ours."""
@@ -277,7 +296,9 @@ class _Partial:
         """All rows as one memory-mapped file, so that a million images need no memory."""
         width = np.load(self._part(0), mmap_mode="r").shape[1]
         path = temporary_name(self.folder / "features.npy")
-        whole = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(self.rows, width))
+        whole = np.lib.format.open_memmap(
+            path, mode="w+", dtype=np.float32, shape=(self.rows, width)
+        )
         first = 0
         for part in self._parts():
             whole[first : first + len(part)] = part
@@ -296,7 +317,11 @@ def _read_identity(folder: Path) -> str | None:
         facts = json.loads((folder / IDENTITY).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
-    return str(facts.get("identity")) if isinstance(facts, dict) and facts.get("kind") == KIND else None
+    return (
+        str(facts.get("identity"))
+        if isinstance(facts, dict) and facts.get("kind") == KIND
+        else None
+    )
 
 
 @contextlib.contextmanager
@@ -309,7 +334,9 @@ def _new_file(path: Path) -> Iterator[tuple[Path, IO[bytes]]]:
         os.fsync(file.fileno())
 
 
-def _write_parquet(file: IO[bytes], parts: Iterator[npt.NDArray[np.float32]], facts: dict[str, Any]) -> None:
+def _write_parquet(
+    file: IO[bytes], parts: Iterator[npt.NDArray[np.float32]], facts: dict[str, Any]
+) -> None:
     """Columns path, features (a fixed-size list), label and class where known, and a table's; one row group a part."""
     import pyarrow
     import pyarrow.parquet
@@ -319,12 +346,20 @@ def _write_parquet(file: IO[bytes], parts: Iterator[npt.NDArray[np.float32]], fa
         rows = slice(first, first + len(part))
         first += len(part)
         values = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(part.ravel()), part.shape[1])
-        columns = {"path": pyarrow.array([_as_text(path) for path in facts["path"][rows].tolist()]), "features": values}
+        columns = {
+            "path": pyarrow.array([_as_text(path) for path in facts["path"][rows].tolist()]),
+            "features": values,
+        }
         if "label" in facts:
             labels = facts["label"][rows]
-            columns |= {"label": pyarrow.array(labels), "class": pyarrow.array(facts["class_names"][labels].tolist())}
+            columns |= {
+                "label": pyarrow.array(labels),
+                "class": pyarrow.array(facts["class_names"][labels].tolist()),
+            }
         for name in [name for name in facts if name not in RESERVED]:
-            columns[name] = pyarrow.array([_as_text(cell) for cell in facts[name][rows]], pyarrow.string())
+            columns[name] = pyarrow.array(
+                [_as_text(cell) for cell in facts[name][rows]], pyarrow.string()
+            )
         table = pyarrow.table(columns)
         writer = writer or pyarrow.parquet.ParquetWriter(file, table.schema)
         writer.write_table(table)
@@ -332,7 +367,9 @@ def _write_parquet(file: IO[bytes], parts: Iterator[npt.NDArray[np.float32]], fa
         writer.close()
 
 
-def _write_csv(file: IO[bytes], parts: Iterator[npt.NDArray[np.float32]], facts: dict[str, Any]) -> None:
+def _write_csv(
+    file: IO[bytes], parts: Iterator[npt.NDArray[np.float32]], facts: dict[str, Any]
+) -> None:
     """Columns path, label and class where known, a table's, then f0, f1, ...; numbers that read back to the same bits.
 
     For tools that read nothing else: it takes three times the space of a .npz.

@@ -106,8 +106,13 @@ def examine(
             task = show.add(title, total=3 * len(images), unit="images")
             features[name] = extract_features(backbone, pixels, partial(show.advance, task)).float()
             a, b = (
-                extract_features(backbone, part.split(VIEWS_PER_CALL), partial(show.advance, task), name_of).float()
-                for part, name_of in ((views.a, "view a of image {}".format), (views.b, "view b of image {}".format))
+                extract_features(
+                    backbone, part.split(VIEWS_PER_CALL), partial(show.advance, task), name_of
+                ).float()
+                for part, name_of in (
+                    (views.a, "view a of image {}".format),
+                    (views.b, "view b of image {}".format),
+                )
             )
             numbers[name] = asdict(_measured(features[name], a, b))
             show.finish(task)
@@ -116,21 +121,31 @@ def examine(
 
 def _sampled(run: Run, config: PretrainConfig, data_path: str | None) -> Images:
     """A random sample of the images that the run was trained on, in their order; always the same one."""
-    where = config.data.with_values({"store": None, "placement": "auto"} | ({"path": data_path} if data_path else {}))
+    where = config.data.with_values(
+        {"store": None, "placement": "auto"} | ({"path": data_path} if data_path else {})
+    )
     data = trained_images(run, where)
     trained_on = run.read_json("split.json", "fingerprint")["fingerprint"]
-    require_recorded(run.folder / CONTENTS_FILE, data.files(config.data.subset), trained_on, data.fingerprint)
+    require_recorded(
+        run.folder / CONTENTS_FILE, data.files(config.data.subset), trained_on, data.fingerprint
+    )
     images = data.pretraining_images(config.data.subset)
     if skipped := run.skipped_images():
         paths = getattr(images, "paths", ())
-        images = images.at(np.array([i for i, path in enumerate(paths) if path not in skipped], dtype=np.int64))
+        images = images.at(
+            np.array([i for i, path in enumerate(paths) if path not in skipped], dtype=np.int64)
+        )
     if len(images) < 2:
-        raise DataError(f"{run.folder} has {len(images)} images; an examination compares at least 2.")
+        raise DataError(
+            f"{run.folder} has {len(images)} images; an examination compares at least 2."
+        )
     order = permutation(derive(config.seed, Stream.EXAMINATION), len(images)).numpy()
     return images.at(np.flatnonzero(order < SAMPLE)).to(torch.device("cpu"))
 
 
-def _before_training(config: PretrainConfig, trained: BackboneFacts) -> tuple[Backbone | None, str | None]:
+def _before_training(
+    config: PretrainConfig, trained: BackboneFacts
+) -> tuple[Backbone | None, str | None]:
     """The network that the run started from, or a sentence that says why it is not at hand."""
     if config.backbone.name == "custom":
         return None, "the starting weights of a network of one's own are not recorded"
@@ -143,7 +158,9 @@ def _before_training(config: PretrainConfig, trained: BackboneFacts) -> tuple[Ba
             elif config.backbone.pretrained:
                 from sdclr.backbones.pretrained import load_pretrained
 
-                load_pretrained(backbone, network.name, network.width, network.stem, network.options)
+                load_pretrained(
+                    backbone, network.name, network.width, network.stem, network.options
+                )
             backbone.normalise_with(trained.normalisation.mean, trained.normalisation.std)
     except SdclrError as error:
         return None, f"the weights it started from cannot be read: {error}"
@@ -153,8 +170,12 @@ def _before_training(config: PretrainConfig, trained: BackboneFacts) -> tuple[Ba
 def _views(images: Images, config: PretrainConfig) -> Views:
     """Two views of each image as in training, of an epoch that training has not seen; on the CPU."""
     batches = torch.arange(len(images)).split(config.batch_size)
-    parts = list(images.views(iter(batches), config.views.spec(), seed=config.seed, epoch=config.epochs))
-    a, b, index = (torch.cat([getattr(part, name).cpu() for part in parts]) for name in ("a", "b", "index"))
+    parts = list(
+        images.views(iter(batches), config.views.spec(), seed=config.seed, epoch=config.epochs)
+    )
+    a, b, index = (
+        torch.cat([getattr(part, name).cpu() for part in parts]) for name in ("a", "b", "index")
+    )
     return Views(a, b, index)
 
 
@@ -200,14 +221,23 @@ def _write(
         entry: dict[str, Any] = {"image": picture(row)}
         for branch, part in (("a", views.a), ("b", views.b)):
             name = f"view-{row:04d}-{branch}.jpg"
-            write_atomically(folder / name, _jpeg((part[row] * 255).round().clamp(0, 255).to(torch.uint8)))
+            write_atomically(
+                folder / name, _jpeg((part[row] * 255).round().clamp(0, 255).to(torch.uint8))
+            )
             entry[branch] = name
         shown_views.append(entry)
-    rows = torch.from_numpy(np.unique(np.linspace(0, len(images) - 1, NUM_QUERIES).astype(np.int64)))
+    rows = torch.from_numpy(
+        np.unique(np.linspace(0, len(images) - 1, NUM_QUERIES).astype(np.int64))
+    )
     positions, similarities = nearest(features, rows, NUM_NEIGHBOURS)
     gallery = []
-    for row, others, values in zip(rows.tolist(), positions.tolist(), similarities.tolist(), strict=True):
-        neighbours = [picture(other) | {"similarity": value} for other, value in zip(others, values, strict=True)]
+    for row, others, values in zip(
+        rows.tolist(), positions.tolist(), similarities.tolist(), strict=True
+    ):
+        neighbours = [
+            picture(other) | {"similarity": value}
+            for other, value in zip(others, values, strict=True)
+        ]
         gallery.append({"image": picture(row), "neighbours": neighbours})
     content = {
         "backbone": run.backbone_identity(),

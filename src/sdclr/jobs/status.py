@@ -48,7 +48,9 @@ class RunStatus:
     def lines(self) -> list[str]:
         """For a person."""
         where = (
-            f" on {self.host} (process {self.pid}) since {self.started}" if self.state == "running" and self.pid else ""
+            f" on {self.host} (process {self.pid}) since {self.started}"
+            if self.state == "running" and self.pid
+            else ""
         )
         lines = [f"{self.run}: {self.state}{where}"]
         if self.step is not None:
@@ -64,7 +66,9 @@ class RunStatus:
             lines.append(f"  note: {self.message}")
         elif self.message is not None:
             lines.append(f"  why: {self.error} (exit code {self.exit_code}): {self.message}")
-        lines.append(f"  next: {self.next or _WITHOUT_A_COMMAND.get(self.state, 'the same command again')}")
+        lines.append(
+            f"  next: {self.next or _WITHOUT_A_COMMAND.get(self.state, 'the same command again')}"
+        )
         return lines
 
 
@@ -78,7 +82,9 @@ def read_status(folder: Path | str) -> RunStatus:
     if not run.exists and not (run.folder / STATUS_FILE).is_file():
         if not run.folder.exists():
             raise MissingInputError(f"run folder {shown(run.folder)} does not exist.")
-        raise MissingInputError(f"{run.folder} is not a run folder: it has neither config.yaml nor {STATUS_FILE}.")
+        raise MissingInputError(
+            f"{run.folder} is not a run folder: it has neither config.yaml nor {STATUS_FILE}."
+        )
     told: dict[str, Any] = {}
     metrics: list[dict[str, Any]] = []
     damage: list[str] = []  # the rest of the folder still says something
@@ -95,7 +101,11 @@ def read_status(folder: Path | str) -> RunStatus:
     last = metrics[-1] if metrics else {}
     checkpoints = run.checkpoints.steps()
     state = _state(run, told)
-    steps = [step for step in (told.get("step"), last.get("step"), *checkpoints[:1]) if isinstance(step, int)]
+    steps = [
+        step
+        for step in (told.get("step"), last.get("step"), *checkpoints[:1])
+        if isinstance(step, int)
+    ]
     ended = state in ("failed", "preempted")
     return RunStatus(
         run=str(run.folder),
@@ -107,7 +117,10 @@ def read_status(folder: Path | str) -> RunStatus:
         checkpoint_step=checkpoints[0] if checkpoints else None,
         exit_code=told.get("exit_code") if ended else 0 if state == "done" else None,
         error=told.get("error") if ended else None,
-        message=" ".join([*([str(told["message"])] if ended and told.get("message") else []), *damage]) or None,
+        message=" ".join(
+            [*([str(told["message"])] if ended and told.get("message") else []), *damage]
+        )
+        or None,
         next=run.next_command(state, told.get("exit_code")),
         pid=told.get("pid"),
         host=told.get("host"),

@@ -65,7 +65,9 @@ class SDCLRConfig(ContrastiveConfig):
     @model_validator(mode="after")
     def _random_share_fits(self) -> SDCLRConfig:
         if self.random_share > self.prune_ratio:
-            raise ValueError(f"random_share ({self.random_share}) must not exceed prune_ratio ({self.prune_ratio}).")
+            raise ValueError(
+                f"random_share ({self.random_share}) must not exceed prune_ratio ({self.prune_ratio})."
+            )
         return self
 
     def as_resolved(self, resolved: Mapping[str, Any]) -> Self:
@@ -85,7 +87,9 @@ class FocalConfig(ContrastiveConfig):
     @model_validator(mode="after")
     def _has_a_gradient(self) -> FocalConfig:
         if 0 < self.gamma < 1:
-            raise ValueError(f"gamma must be 0 or at least 1, got {self.gamma}: between them a gradient is infinite.")
+            raise ValueError(
+                f"gamma must be 0 or at least 1, got {self.gamma}: between them a gradient is infinite."
+            )
         return self
 
 

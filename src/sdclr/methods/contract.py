@@ -32,7 +32,11 @@ class StateGuard:
     def check(self, when: str) -> None:
         """Raise ConfigError where something has changed that is neither a parameter nor a persistent buffer."""
         now = _forgotten_state(self._method)
-        changed = [name for name in self._before.keys() | now.keys() if self._before.get(name) != now.get(name)]
+        changed = [
+            name
+            for name in self._before.keys() | now.keys()
+            if self._before.get(name) != now.get(name)
+        ]
         if changed:
             name = type(self._method).__name__
             raise ConfigError(
@@ -50,7 +54,10 @@ def _forgotten_state(method: Method) -> dict[str, str]:
             if name not in _MODULES_OWN:
                 state |= {f"{prefix}{name}{rest}": found for rest, found in _plain_values(value)}
         for name in module._non_persistent_buffers_set:
-            state |= {f"{prefix}{name}{rest}": found for rest, found in _plain_values(module._buffers[name])}
+            state |= {
+                f"{prefix}{name}{rest}": found
+                for rest, found in _plain_values(module._buffers[name])
+            }
     return state
 
 
@@ -69,15 +76,22 @@ def _plain_values(value: Any, depth: int = 3) -> Iterator[tuple[str, str]]:
     """Numbers, words and tensors in an attribute, those in lists and mappings too, as what can be compared."""
     if isinstance(value, Tensor):
         if not isinstance(value, nn.Parameter):
-            yield "", f"{tuple(value.shape)} {value.detach().double().sum().item()} {value._version}"
+            yield (
+                "",
+                f"{tuple(value.shape)} {value.detach().double().sum().item()} {value._version}",
+            )
     elif isinstance(value, _PLAIN):
         yield "", repr(value)  # nan equals nan here
     elif isinstance(value, list | tuple | set) and depth:
         for number, one in enumerate(value):
-            yield from ((f"[{number}]{rest}", found) for rest, found in _plain_values(one, depth - 1))
+            yield from (
+                (f"[{number}]{rest}", found) for rest, found in _plain_values(one, depth - 1)
+            )
     elif isinstance(value, dict) and depth:
         for key, one in value.items():
-            yield from ((f"[{key!r}]{rest}", found) for rest, found in _plain_values(one, depth - 1))
+            yield from (
+                (f"[{key!r}]{rest}", found) for rest, found in _plain_values(one, depth - 1)
+            )
 
 
 def require_loss_per_image(loss_per_image: Tensor, views: Views) -> None:
@@ -122,7 +136,9 @@ def require_use_of_share(method: Method, views: Views) -> None:
         return
     watched = WatchedShare(*views.share)
     with torch.no_grad(), unchanged_buffers(method):
-        type(method).forward(method, views._replace(share=watched))  # not what may have been compiled
+        type(method).forward(
+            method, views._replace(share=watched)
+        )  # not what may have been compiled
     if not watched.was_read:
         raise ConfigError(
             f"{shown(type(method).__name__)} does not look at views.share: on several processes it would contrast the "

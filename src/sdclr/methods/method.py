@@ -42,7 +42,9 @@ class Parts:
 
     def network(self, projector_layers: int, projection_dim: int) -> nn.Module:
         """The backbone with a projection head: images [B, 3, S, S] -> projections [B, D]."""
-        return self.prepare(Network(self.backbone, projector(self.feature_dim, projection_dim, projector_layers)))
+        return self.prepare(
+            Network(self.backbone, projector(self.feature_dim, projection_dim, projector_layers))
+        )
 
 
 class Method(nn.Module):

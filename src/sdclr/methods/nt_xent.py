@@ -29,7 +29,9 @@ SMALLEST_TEMPERATURE, LARGEST_TEMPERATURE = 1e-30, 1e30
 """Beyond these, logits are no numbers of fp32."""
 
 
-def nt_xent(z_a: Tensor, z_b: Tensor, temperature: float | Tensor, share: Share | None = None) -> Tensor:
+def nt_xent(
+    z_a: Tensor, z_b: Tensor, temperature: float | Tensor, share: Share | None = None
+) -> Tensor:
     """NT-Xent, SimCLR Eq. 1. Returns the loss per image [B]; its mean is the batch loss.
 
     ``z_a``, ``z_b``: projections [B, D] of two views, not normalised; row i of one is the positive of row i of the
@@ -56,7 +58,9 @@ def nt_xent(z_a: Tensor, z_b: Tensor, temperature: float | Tensor, share: Share 
     return log_partition.mean(dim=0) - positive  # [B]
 
 
-def anchor_losses(z_a: Tensor, z_b: Tensor, temperature: float | Tensor, share: Share | None = None) -> Tensor:
+def anchor_losses(
+    z_a: Tensor, z_b: Tensor, temperature: float | Tensor, share: Share | None = None
+) -> Tensor:
     """-log p of every anchor [2, B], p the softmax probability of its positive; :func:`nt_xent` is their mean.
 
     The same arguments and errors. For losses that weigh anchors by what they are.
@@ -89,7 +93,9 @@ def _whole(z: Tensor, temperature: float | Tensor) -> tuple[Tensor, Tensor]:
         itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
         log_partition = logits.masked_fill(itself, -torch.inf).logsumexp(dim=1)  # [2B]
         batch = len(z) // 2
-        positive = logits[:batch, batch:].diagonal()  # from the same matrix: the loss can never round below zero
+        positive = logits[
+            :batch, batch:
+        ].diagonal()  # from the same matrix: the loss can never round below zero
         return log_partition.view(2, batch), positive
 
 
@@ -100,7 +106,9 @@ def _require_projections(z_a: Tensor, z_b: Tensor) -> None:
             f"{list(z_a.shape)} and {list(z_b.shape)}."
         )
     if not (z_a.is_floating_point() and z_b.is_floating_point()):
-        raise ConfigError(f"nt_xent takes floating-point projections, got {z_a.dtype} and {z_b.dtype}.")
+        raise ConfigError(
+            f"nt_xent takes floating-point projections, got {z_a.dtype} and {z_b.dtype}."
+        )
 
 
 def checked_temperature(temperature: float | Tensor) -> float | Tensor:
@@ -108,7 +116,9 @@ def checked_temperature(temperature: float | Tensor) -> float | Tensor:
     if not isinstance(temperature, Tensor):
         is_number = isinstance(temperature, Real) and not isinstance(temperature, bool)
         if not (is_number and SMALLEST_TEMPERATURE <= temperature <= LARGEST_TEMPERATURE):
-            raise ConfigError(f"temperature must be a number above 0, got {shown(temperature)}. The paper's is 0.2.")
+            raise ConfigError(
+                f"temperature must be a number above 0, got {shown(temperature)}. The paper's is 0.2."
+            )
         return float(temperature)
     if temperature.numel() != 1 or not temperature.is_floating_point():
         raise ConfigError(

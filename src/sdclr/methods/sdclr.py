@@ -41,7 +41,9 @@ class SDCLR(Method):
     def from_config(cls, config: SDCLRConfig, parts: Parts) -> Self:
         competitor = config.model_dump(include={"prune_ratio", "norms", "prunable", "random_share"})
         network = parts.network(config.projector_layers, config.projection_dim)
-        return cls(network, config.temperature, **competitor, spared=("projector",), seed=parts.seed)
+        return cls(
+            network, config.temperature, **competitor, spared=("projector",), seed=parts.seed
+        )
 
     def on_epoch_start(self, epoch: int) -> None:
         self.competitor.refresh_masks(draw=epoch)  # the rival is always the latest self
@@ -55,7 +57,10 @@ class SDCLR(Method):
         return {"mask_churn": self.competitor.mask_churn, "sparsity": self.competitor.sparsity()}
 
     def facts(self) -> dict[str, Any]:
-        return {"prunable": self.competitor.prunable, "prunable_share": round(self.competitor.prunable_share, 6)}
+        return {
+            "prunable": self.competitor.prunable,
+            "prunable_share": round(self.competitor.prunable_share, 6),
+        }
 
     def describe(self, config: SDCLRConfig) -> list[str]:
         """What the competitor is pruned of, in relation to the whole backbone."""

@@ -37,7 +37,14 @@ HALF = 0.5
 MOSTLY_CONVOLUTIONS = 0.5
 """Share of a network's weights that convolutions must hold for ``auto`` to prune these alone."""
 
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_CONVOLUTIONS = (
+    nn.Conv1d,
+    nn.Conv2d,
+    nn.Conv3d,
+    nn.ConvTranspose1d,
+    nn.ConvTranspose2d,
+    nn.ConvTranspose3d,
+)
 
 
 def magnitude_masks(weights: Iterable[Tensor], prune_ratio: float) -> list[Tensor]:
@@ -120,22 +127,34 @@ class SelfCompetitor(nn.Module):
     ) -> None:
         super().__init__()
         if not 0 <= prune_ratio < 1:
-            hint = f" It is a fraction; did you mean {prune_ratio / 100:g}?" if 1 <= prune_ratio <= 100 else ""
+            hint = (
+                f" It is a fraction; did you mean {prune_ratio / 100:g}?"
+                if 1 <= prune_ratio <= 100
+                else ""
+            )
             raise ConfigError(f"method.prune_ratio must be in [0, 1), got {prune_ratio}.{hint}")
         if not 0 <= random_share <= prune_ratio:
-            raise ConfigError(f"method.random_share must be in [0, prune_ratio = {prune_ratio}], got {random_share}.")
+            raise ConfigError(
+                f"method.random_share must be in [0, prune_ratio = {prune_ratio}], got {random_share}."
+            )
         self.prune_ratio, self.random_share, self.seed = prune_ratio, random_share, seed
         _require_copyable(network)
         if prunable == "auto":
             prunable = resolve_prunable(network, spared := tuple(spared))
         self.prunable = prunable
-        targets = list(_prunable_weights(network, prunable, tuple(spared)))  # before copying: fails early
+        targets = list(
+            _prunable_weights(network, prunable, tuple(spared))
+        )  # before copying: fails early
         self.prunable_share = _prunable_share(network, targets, tuple(spared))
         if self.prunable_share < SMALL_SHARE:
             warnings.warn(
                 f"only {self.prunable_share:.1%} of the network's weights are prunable: with "
                 f"{prune_ratio:g} of these removed the competitor is nearly the network itself."
-                + (" method.prunable=conv+linear also prunes linear layers." if prunable == "conv" else ""),
+                + (
+                    " method.prunable=conv+linear also prunes linear layers."
+                    if prunable == "conv"
+                    else ""
+                ),
                 stacklevel=2,
             )
         if rescaled := _rescaled_layers(network, targets):
@@ -149,7 +168,9 @@ class SelfCompetitor(nn.Module):
         self._network = (network,)  # in a tuple: the network is no part of this module
         self.twin = _tied_twin(network, norms)
         self._masked_names = [f"{module}.{name}" if module else name for module, name in targets]
-        self._masked = [_mask_weight(self.twin.get_submodule(module), name) for module, name in targets]
+        self._masked = [
+            _mask_weight(self.twin.get_submodule(module), name) for module, name in targets
+        ]
         network_tensors = {id(tensor) for tensor in (*network.parameters(), *network.buffers())}
         state = self.state_dict(keep_vars=True)
         self._tied_keys = [key for key, tensor in state.items() if id(tensor) in network_tensors]
@@ -182,19 +203,26 @@ class SelfCompetitor(nn.Module):
                 stacklevel=2,
             )
         self._follow_attributes()
-        masks = magnitude_masks([list_.original for list_ in self._masked], self.prune_ratio - self.random_share)
+        masks = magnitude_masks(
+            [list_.original for list_ in self._masked], self.prune_ratio - self.random_share
+        )
         num_weights = sum(m.numel() for m in masks)
         changed = torch.zeros((), dtype=torch.int64, device=masks[0].device)
         for layer, (masked, mask) in enumerate(zip(self._masked, masks, strict=True)):
             if self.random_share:
-                mask &= self._survives_chance(mask, num_weights, derive(self.seed, Stream.PRUNING, draw, layer))
+                mask &= self._survives_chance(
+                    mask, num_weights, derive(self.seed, Stream.PRUNING, draw, layer)
+                )
             changed += (masked[0].mask != mask).sum()
             masked[0].mask.copy_(mask)
         self.mask_churn.copy_(changed / num_weights)
 
     def masks(self) -> dict[str, Tensor]:
         """The current masks by the name of the masked parameter in the network; True is kept."""
-        return {name: masked[0].mask for name, masked in zip(self._masked_names, self._masked, strict=True)}
+        return {
+            name: masked[0].mask
+            for name, masked in zip(self._masked_names, self._masked, strict=True)
+        }
 
     def sparsity(self) -> Tensor:
         """The share of prunable weights that are masked right now, a scalar on the masks' device."""
@@ -305,7 +333,9 @@ def _keeps_statistics(module: nn.Module) -> bool:
 def _is_own(module: nn.Module, norms: Norms) -> bool:
     if norms == "shared":
         return False
-    return _keeps_statistics(module) or (norms == "own_all" and isinstance(module, nn.LayerNorm | nn.GroupNorm))
+    return _keeps_statistics(module) or (
+        norms == "own_all" and isinstance(module, nn.LayerNorm | nn.GroupNorm)
+    )
 
 
 def _tensors(module: nn.Module) -> Iterator[tuple[dict[str, Any], str, Tensor]]:
@@ -326,7 +356,11 @@ def _is_of_masks(module: nn.Module) -> bool:
     """A weight's list of parametrisations that begins with our mask, or a module that holds such lists alone."""
     if isinstance(module, parametrize.ParametrizationList):
         return isinstance(module[0], _Mask)
-    return isinstance(module, nn.ModuleDict) and len(module) > 0 and all(map(_is_of_masks, module.values()))
+    return (
+        isinstance(module, nn.ModuleDict)
+        and len(module) > 0
+        and all(map(_is_of_masks, module.values()))
+    )
 
 
 def _tied_twin(network: nn.Module, norms: Norms) -> nn.Module:
@@ -337,7 +371,11 @@ def _tied_twin(network: nn.Module, norms: Norms) -> nn.Module:
     for module in network.modules():
         if not _is_own(module, norms):
             memo |= {id(tensor): tensor for _, _, tensor in _tensors(module)}
-            plain = (value for value in _followed_attributes(module).values() if isinstance(value, Tensor))
+            plain = (
+                value
+                for value in _followed_attributes(module).values()
+                if isinstance(value, Tensor)
+            )
             memo |= {id(tensor): tensor for tensor in plain}
         if norms == "shared" and _keeps_statistics(module):
             memo[id(module)] = module  # num_batches_tracked and friends must be one thing, not two
@@ -397,7 +435,9 @@ def _require_copyable(network: nn.Module) -> None:
                 "plain network; compile or distribute the method instead."
             )
         if isinstance(module, torch.jit.ScriptModule):
-            raise ConfigError(f"{where} is a TorchScript module, which cannot be pruned. Give the plain network.")
+            raise ConfigError(
+                f"{where} is a TorchScript module, which cannot be pruned. Give the plain network."
+            )
         replaced = vars(module).get("forward")
         if replaced is not None and not isinstance(replaced, MethodType):
             raise ConfigError(
@@ -411,8 +451,12 @@ def _changed_layers(layers: dict[str, nn.Module], twins: dict[str, nn.Module]) -
     if layers.keys() == twins.keys() and list(layers) != list(twins):
         first = next(pair for pair in zip(twins, layers, strict=True) if pair[0] != pair[1])
         return [f"its layers have another order ({first[1]} comes where {first[0]} was)"]
-    changed = [f"{name} ({type(layers[name]).__name__}) is new" for name in layers if name not in twins]
-    changed += [f"{name} ({_type(twins[name]).__name__}) is gone" for name in twins if name not in layers]
+    changed = [
+        f"{name} ({type(layers[name]).__name__}) is new" for name in layers if name not in twins
+    ]
+    changed += [
+        f"{name} ({_type(twins[name]).__name__}) is gone" for name in twins if name not in layers
+    ]
     for name in layers:
         module, twin = layers[name], twins.get(name)
         if twin is None or module is twin:
@@ -420,7 +464,9 @@ def _changed_layers(layers: dict[str, nn.Module], twins: dict[str, nn.Module]) -
         if _type(module) is not _type(twin):
             changed.append(f"{name} was {_type(twin).__name__} and is {_type(module).__name__}")
         elif (now := _tensor_names(module)) != (before := _tensor_names(twin)):
-            changed.append(f"{name} had {', '.join(sorted(before)) or 'nothing'} and has {', '.join(sorted(now))}")
+            changed.append(
+                f"{name} had {', '.join(sorted(before)) or 'nothing'} and has {', '.join(sorted(now))}"
+            )
         elif (now_shapes := _own_shapes(module)) != _own_shapes(twin) and _keeps_statistics(module):
             changed.append(f"{name} has other shapes: {now_shapes}")
     return changed
@@ -441,7 +487,12 @@ def _own_shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
     return {key: tuple(tensor.shape) for _, key, tensor in _tensors(module)}
 
 
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_forward_hooks_with_kwargs", "_forward_pre_hooks_with_kwargs")
+_HOOKS = (
+    "_forward_hooks",
+    "_forward_pre_hooks",
+    "_forward_hooks_with_kwargs",
+    "_forward_pre_hooks_with_kwargs",
+)
 
 
 def _follow_hooks(hooks: dict[int, Any], own: dict[int, Any]) -> bool:
@@ -470,7 +521,9 @@ def _is_followed(value: object) -> bool:
         return all(map(_is_followed, value))
     if isinstance(value, Mapping):
         return all(map(_is_followed, value.values()))
-    return isinstance(value, int | float | complex | str | bytes | NoneType | torch.dtype) or _is_function(value)
+    return isinstance(
+        value, int | float | complex | str | bytes | NoneType | torch.dtype
+    ) or _is_function(value)
 
 
 def _is_function(value: object) -> bool:
@@ -493,7 +546,12 @@ def _is_same(own: object, value: object) -> bool:
 
 def _as_own(value: Any) -> Any:
     """The value for the twin: containers anew, what they hold and tensors the very same."""
-    if isinstance(value, list | tuple | set | frozenset) and type(value) in (list, tuple, set, frozenset):
+    if isinstance(value, list | tuple | set | frozenset) and type(value) in (
+        list,
+        tuple,
+        set,
+        frozenset,
+    ):
         return type(value)(map(_as_own, value))
     if type(value) is dict:
         return {key: _as_own(one) for key, one in value.items()}
@@ -517,7 +575,9 @@ def _num_weights(network: nn.Module, spared: tuple[str, ...]) -> int:
     return max(sum(counted), 1)
 
 
-def _prunable_share(network: nn.Module, targets: list[tuple[str, str]], spared: tuple[str, ...]) -> float:
+def _prunable_share(
+    network: nn.Module, targets: list[tuple[str, str]], spared: tuple[str, ...]
+) -> float:
     prunable = sum(getattr(network.get_submodule(name), key).numel() for name, key in targets)
     return prunable / _num_weights(network, spared)
 
@@ -538,25 +598,39 @@ def _rescaled_layers(network: nn.Module, targets: list[tuple[str, str]]) -> list
 
 def _grows_with_its_weight(layer: Any) -> bool:
     sides = [d * (k - 1) + 2 for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]
-    images = torch.linspace(-1, 1, layer.in_channels * math.prod(sides)).view(1, -1, *sides).to(layer.weight)
+    images = (
+        torch.linspace(-1, 1, layer.in_channels * math.prod(sides))
+        .view(1, -1, *sides)
+        .to(layer.weight)
+    )
     nothing, once, twice = (
-        torch.func.functional_call(layer, {"weight": factor * layer.weight}, images) for factor in (0, 1, 2)
+        torch.func.functional_call(layer, {"weight": factor * layer.weight}, images)
+        for factor in (0, 1, 2)
     )
     grown = once - nothing
     tolerance = 1e-3 * float(once.abs().max())
-    return bool(grown.abs().max() > tolerance) and torch.allclose(twice - nothing, 2 * grown, rtol=1e-2, atol=tolerance)
+    return bool(grown.abs().max() > tolerance) and torch.allclose(
+        twice - nothing, 2 * grown, rtol=1e-2, atol=tolerance
+    )
 
 
 def _is_spared(name: str, spared: tuple[str, ...]) -> bool:
     return any(name == s or name.startswith(f"{s}.") for s in spared)
 
 
-def _prunable_weights(network: nn.Module, prunable: Prunable, spared: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+def _prunable_weights(
+    network: nn.Module, prunable: Prunable, spared: tuple[str, ...]
+) -> Iterator[tuple[str, str]]:
     """(module name, parameter name) of every weight to prune, in the network's order."""
     if isinstance(prunable, str) and prunable not in ("conv", "conv+linear"):
         raise ConfigError(f"method.prunable must be auto, conv or conv+linear, got {prunable!r}.")
     users: dict[int, list[str]] = {}
-    for name, module in network.named_modules():  # a layer that is in several places is one user, and one in the twin
+    for (
+        name,
+        module,
+    ) in (
+        network.named_modules()
+    ):  # a layer that is in several places is one user, and one in the twin
         for _, key, tensor in _tensors(module):
             users.setdefault(id(tensor), []).append(f"{name}.{key}")
     found = 0
@@ -567,11 +641,15 @@ def _prunable_weights(network: nn.Module, prunable: Prunable, spared: tuple[str,
             _require_stored(name, module, key)
             if len(users[id(getattr(module, key))]) > 1:
                 shared = " and ".join(users[id(getattr(module, key))])
-                raise ConfigError(f"{shared} are one tensor; leave them out with prunable=<function> or spared=[...].")
+                raise ConfigError(
+                    f"{shared} are one tensor; leave them out with prunable=<function> or spared=[...]."
+                )
             found += 1
             yield name, key
     if not found:
-        raise ConfigError("nothing to prune: the network has no such weights. Try method.prunable=conv+linear.")
+        raise ConfigError(
+            "nothing to prune: the network has no such weights. Try method.prunable=conv+linear."
+        )
 
 
 def _weights_of(name: str, module: nn.Module, prunable: Prunable) -> list[str]:
@@ -588,7 +666,9 @@ def _require_stored(name: str, module: nn.Module, key: str) -> None:
     """ConfigError unless the weight that the layer uses is the parameter of that name."""
     weight = module._parameters.get(key)
     if isinstance(weight, UninitializedParameter):
-        raise ConfigError(f"{name}.{key} has no shape yet. Run the network once before its competitor is built.")
+        raise ConfigError(
+            f"{name}.{key} has no shape yet. Run the network once before its competitor is built."
+        )
     if isinstance(weight, nn.Parameter):
         return
     sources = [other for other in module._parameters if other.startswith(f"{key}_")]
@@ -606,7 +686,9 @@ def _require_stored(name: str, module: nn.Module, key: str) -> None:
 
 def _mask_weight(module: nn.Module, name: str) -> Any:
     weight = getattr(module, name)
-    parametrize.register_parametrization(module, name, _Mask(weight), unsafe=True)  # shape-preserving: skip the check
+    parametrize.register_parametrization(
+        module, name, _Mask(weight), unsafe=True
+    )  # shape-preserving: skip the check
     return module.parametrizations[name]  # type: ignore[index]
 
 
@@ -617,7 +699,9 @@ def _drop_tied_keys(module: Any, state: dict[str, Any], prefix: str, _: Any) -> 
 
 def _add_tied_keys(module: Any, state: dict[str, Any], prefix: str, *_: Any) -> None:
     # loading must find every key; the tied ones are loaded as what they already are
-    current = dict(module.named_parameters(remove_duplicate=False)) | dict(module.named_buffers(remove_duplicate=False))
+    current = dict(module.named_parameters(remove_duplicate=False)) | dict(
+        module.named_buffers(remove_duplicate=False)
+    )
     for key in module._tied_keys:
         state.setdefault(prefix + key, current[key].detach())
 

@@ -31,7 +31,9 @@ class TemperatureSchedule(Method):
 
     temperature: Tensor
 
-    def __init__(self, network: nn.Module, *, period: float, lowest: float = 0.1, highest: float = 1.0) -> None:
+    def __init__(
+        self, network: nn.Module, *, period: float, lowest: float = 0.1, highest: float = 1.0
+    ) -> None:
         super().__init__()
         self.network = network
         self.period, self.lowest, self.highest = period, lowest, highest
@@ -44,7 +46,9 @@ class TemperatureSchedule(Method):
         return cls(network, period=period, lowest=config.lowest, highest=config.highest)
 
     def on_epoch_start(self, epoch: int) -> None:
-        temperature = cosine_temperature(epoch, period=self.period, lowest=self.lowest, highest=self.highest)
+        temperature = cosine_temperature(
+            epoch, period=self.period, lowest=self.lowest, highest=self.highest
+        )
         self.temperature.fill_(temperature)
 
     def forward(self, views: Views) -> Tensor:

@@ -19,7 +19,9 @@ ROWS = 512
 """Rows of a tile: its products keep any device busy, and a tile of a batch of 64k images takes 268 MB."""
 
 
-def tiled_anchor_losses(z: Tensor, temperature: float | Tensor, share: Share | None = None) -> Tensor:
+def tiled_anchor_losses(
+    z: Tensor, temperature: float | Tensor, share: Share | None = None
+) -> Tensor:
     """The loss of every own anchor [2b] from own normalised projections z [2b, D]; i and i + b are positives.
 
     Same value and gradients, a temperature tensor's too, as with the whole matrix of everyone's candidates. To
@@ -62,7 +64,9 @@ class _TiledNTXent(torch.autograd.Function):
             return *_differentiable_gradients(z, temperature, gradient, ctx.share), None
         own = _own_rows(z, ctx.share)
         partner = _partner(own, len(everyone))
-        column_partition, column_gradient = (_of_everyone(x, ctx.share) for x in (log_partition, gradient))  # [2B]
+        column_partition, column_gradient = (
+            _of_everyone(x, ctx.share) for x in (log_partition, gradient)
+        )  # [2B]
         dz = torch.empty_like(z)
         wants_temperature = ctx.needs_input_grad[1]
         excess = torch.zeros_like(gradient[0])  # Σ_i g_i (Σ_k p_ik logit_ik - logit_ij)
@@ -72,7 +76,9 @@ class _TiledNTXent(torch.autograd.Function):
                 logits = _logits(z[rows], everyone, own[rows], temperature)  # [T, 2B]
                 weights = (logits - log_partition[rows, None]).exp_().mul_(gradient[rows, None])
                 if wants_temperature:
-                    finite = logits.masked_fill(logits.isneginf(), 0)  # an anchor's own logit has weight 0
+                    finite = logits.masked_fill(
+                        logits.isneginf(), 0
+                    )  # an anchor's own logit has weight 0
                     positive = finite.gather(1, partner[rows, None]).squeeze(1)
                     excess += (weights * finite).sum() - (gradient[rows] * positive).sum()
                 weights += logits.sub_(column_partition).exp_().mul_(column_gradient)
@@ -87,7 +93,9 @@ def _differentiable_gradients(
 ) -> tuple[Tensor, Tensor | None]:
     """The same gradients with the whole matrix, for somebody who differentiates them again (create_graph=True)."""
     if share is not None:
-        raise RuntimeError("the loss of a batch on several processes can be differentiated only once.")
+        raise RuntimeError(
+            "the loss of a batch on several processes can be differentiated only once."
+        )
     own = _own_rows(z, None)
     logits = _whole_logits(z, temperature)
     positive = logits.gather(1, _partner(own, len(z))[:, None]).squeeze(1)

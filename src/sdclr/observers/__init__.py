@@ -5,4 +5,12 @@ from sdclr.observers.observer import EpochDone, Observer, StepDone, TrainingBegi
 from sdclr.observers.observers import Observers
 from sdclr.observers.progress_bar import ProgressBar
 
-__all__ = ["EpochDone", "MetricsFile", "Observer", "Observers", "ProgressBar", "StepDone", "TrainingBegins"]
+__all__ = [
+    "EpochDone",
+    "MetricsFile",
+    "Observer",
+    "Observers",
+    "ProgressBar",
+    "StepDone",
+    "TrainingBegins",
+]

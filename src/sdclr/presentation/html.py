@@ -42,7 +42,9 @@ def _template(name: str) -> Template:
 
 def render_unlabelled_html(report: UnlabelledReport) -> str:
     """The page of runs that nothing was evaluated of, pictures included, as text."""
-    runs = [{**vars(run), "curves": _curves_of(run, number)} for number, run in enumerate(report.runs)]
+    runs = [
+        {**vars(run), "curves": _curves_of(run, number)} for number, run in enumerate(report.runs)
+    ]
     return _template("unlabelled.html.j2").render(title=report.title, runs=runs)
 
 

@@ -31,7 +31,11 @@ def render_terminal(table: PaperTable, console: Console) -> None:
         console.print(_grid([["", *COLUMNS.values()]], style="bold"))
         for arm in arms:
             settings = next(row for row in arm.rows if row.kind == "mean").settings
-            console.print(Text.assemble((one_line(arm.label), "bold"), f"  {one_line(_settings_line(settings))}"))
+            console.print(
+                Text.assemble(
+                    (one_line(arm.label), "bold"), f"  {one_line(_settings_line(settings))}"
+                )
+            )
             for row in arm.rows:
                 differs = row.kind == "published" and row.settings != settings
                 label = f"{row.label}{f', {_settings_line(row.settings)}' if differs else ''}"
@@ -89,7 +93,16 @@ def to_csv(table: PaperTable) -> str:
             fields = ["" if math.isnan(number) else repr(number) for number in numbers]
             n = max((e.n for e in estimates), default=0) if row.kind != "published" else ""
             protocol = table.protocol if row.kind != "published" else table.published_protocol
-            words = [table.dataset, protocol, arm.probe, arm.label, row.kind, row.label, n, *row.settings]
+            words = [
+                table.dataset,
+                protocol,
+                arm.probe,
+                arm.label,
+                row.kind,
+                row.label,
+                n,
+                *row.settings,
+            ]
             writer.writerow([*csv_row(words), *fields])
     return stream.getvalue()
 
@@ -127,7 +140,12 @@ def _by_probe(table: PaperTable) -> dict[str, list[PaperArm]]:
 
 def _settings_line(settings: Sequence[str]) -> str:
     """ "head 3, own norms, temperature 0.2, pruned 0.9", without what the method does not have."""
-    words = {"head depth": "head {}", "norms": "{} norms", "temperature": "temperature {}", "prune ratio": "pruned {}"}
+    words = {
+        "head depth": "head {}",
+        "norms": "{} norms",
+        "temperature": "temperature {}",
+        "prune ratio": "pruned {}",
+    }
     pairs = zip(SETTINGS, settings, strict=True)
     return ", ".join(words[name].format(value) for name, value in pairs if value != "-")
 

@@ -33,7 +33,9 @@ _STYLE: dict[Any, Any] = {
     "text.parse_math": False,  # a "$" in a label is a dollar
     "font.family": ["sans-serif"],
     "font.size": 10,
-    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), _INK),
+    **dict.fromkeys(
+        ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), _INK
+    ),
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.axisbelow": True,
@@ -63,16 +65,22 @@ def class_bars_svg(bars: ClassBars, colours: Mapping[str, str], name: str) -> st
                 continue
             axes.bar(x, heights, 0.9 * width, color=colour, label=_in_legend(arm.arm))
             if max(rank.n for rank in arm.ranks) > 1:
-                axes.errorbar(x, heights, whiskers, fmt="none", ecolor=_INK, elinewidth=0.9, capsize=1.5)
+                axes.errorbar(
+                    x, heights, whiskers, fmt="none", ecolor=_INK, elinewidth=0.9, capsize=1.5
+                )
         _shade_groups(axes, bars.groups)
-        axes.axhline(100 * bars.chance, color=_INK, linewidth=0.8, linestyle=(0, (4, 3)), label="chance")
+        axes.axhline(
+            100 * bars.chance, color=_INK, linewidth=0.8, linestyle=(0, (4, 3)), label="chance"
+        )
         _label_ranks(axes, bars.counts)
         axes.set(ylim=(0, 109), yticks=range(0, 101, 20), ylabel="Accuracy (%)")
         _legend(axes, figure)
         return _svg(figure, name)
 
 
-def curves_svg(arms: Sequence[ArmCurves], colours: Mapping[str, str], ylabel: str, name: str) -> str:
+def curves_svg(
+    arms: Sequence[ArmCurves], colours: Mapping[str, str], ylabel: str, name: str
+) -> str:
     """A quantity over the epochs: a thin line for each run, a thick one for the mean of each arm's runs."""
     with rc_context(_STYLE):
         figure, axes = _canvas(3.0)
@@ -83,7 +91,13 @@ def curves_svg(arms: Sequence[ArmCurves], colours: Mapping[str, str], ylabel: st
                     axes.plot(*zip(*run, strict=True), color=colour, linewidth=0.7, alpha=0.45)
             mean = _mean_curve(arm.runs)
             marker = "o" if len(mean) < 3 else ""  # one or two epochs make no visible line
-            axes.plot(*zip(*mean, strict=True), color=colour, linewidth=2, marker=marker, label=_in_legend(arm.arm))
+            axes.plot(
+                *zip(*mean, strict=True),
+                color=colour,
+                linewidth=2,
+                marker=marker,
+                label=_in_legend(arm.arm),
+            )
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         axes.set(xlabel="Epoch", ylabel=ylabel)
         axes.grid(axis="y", color=_INK, alpha=0.12, linewidth=0.8)
@@ -112,8 +126,22 @@ def _shade_groups(axes: Axes, groups: Sequence[str]) -> None:
     start = 1
     for number, (group, members) in enumerate(groupby(groups)):
         end = start + len(list(members))
-        axes.axvspan(start - 0.5, end - 0.5, color=_INK, alpha=(0.03, 0.07, 0.11)[number % 3], linewidth=0, zorder=0)
-        axes.text((start + end - 1) / 2, 103, group.capitalize(), ha="center", va="bottom", fontweight="bold")
+        axes.axvspan(
+            start - 0.5,
+            end - 0.5,
+            color=_INK,
+            alpha=(0.03, 0.07, 0.11)[number % 3],
+            linewidth=0,
+            zorder=0,
+        )
+        axes.text(
+            (start + end - 1) / 2,
+            103,
+            group.capitalize(),
+            ha="center",
+            va="bottom",
+            fontweight="bold",
+        )
         start = end
     axes.set_xlim(0.5, len(groups) + 0.5)
 
@@ -135,13 +163,17 @@ def _in_legend(name: str) -> str:
 
 def _legend(axes: Axes, figure: Figure) -> None:
     """Arms, then chance, above the axes; long labels take more rows, and the figure grows by those."""
-    entries = sorted(zip(*axes.get_legend_handles_labels(), strict=True), key=lambda entry: entry[1] == "chance")
+    entries = sorted(
+        zip(*axes.get_legend_handles_labels(), strict=True), key=lambda entry: entry[1] == "chance"
+    )
     handles, labels = zip(*entries, strict=True)
     wrapped = [fill(label, 100) for label in labels]
     columns = min(len(labels), max(1, 110 // (8 + max(map(len, wrapped)))))
     rows = -(-len(labels) // columns) + sum(label.count("\n") for label in wrapped)
     figure.set_figheight(figure.get_figheight() + 0.22 * (rows - 1))
-    axes.legend(handles, wrapped, loc="lower right", bbox_to_anchor=(1, 1), ncols=columns, frameon=False)
+    axes.legend(
+        handles, wrapped, loc="lower right", bbox_to_anchor=(1, 1), ncols=columns, frameon=False
+    )
 
 
 def _svg(figure: Figure, name: str) -> str:

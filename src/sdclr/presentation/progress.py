@@ -99,7 +99,9 @@ class Progress:
     quiet, and the work goes on.
     """
 
-    def __init__(self, console: Console | None = None, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, console: Console | None = None, now: Callable[[], float] = time.monotonic
+    ) -> None:
         self._console = console or Console(file=cast(IO[str], EnduringStream(sys.stderr)))
         self._quiet = False
         self._now = now
@@ -108,7 +110,9 @@ class Progress:
         if self._console.is_terminal:
             self._bars = rich.progress.Progress(
                 rich.progress.TextColumn(
-                    "{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")
+                    "{task.description}",
+                    markup=False,
+                    table_column=Column(no_wrap=True, overflow="ellipsis"),
                 ),
                 rich.progress.BarColumn(bar_width=min(30, max(8, self._console.width // 2 - 35))),
                 _StatusColumn(now),
@@ -123,7 +127,10 @@ class Progress:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         for index, task in enumerate(self._tasks):
             if not task.finished:

@@ -28,7 +28,11 @@ COLUMNS = (
     Column("many", "Many", "mean accuracy of the classes with many training images", 1),
     Column("medium", "Medium", "mean accuracy of the classes in between", 2),
     Column("few", "Few", "mean accuracy of the classes with few training images"),
-    Column("group_std", "Std (lower is better)", "population std of Many, Medium and Few: the paper's balancedness"),
+    Column(
+        "group_std",
+        "Std (lower is better)",
+        "population std of Many, Medium and Few: the paper's balancedness",
+    ),
     Column("gap", "Gap", "Many - Few", 3),
     Column("worst_class", "Worst class", "accuracy of the worst class", 4),
     Column("all", "All", "mean of the per-class accuracies"),

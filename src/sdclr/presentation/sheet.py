@@ -24,7 +24,9 @@ def sheet_png(stills: Pixels, views_a: Pixels, views_b: Pixels) -> bytes:
     tile = stills.shape[1] * scale
     rows = -(-len(stills) // GROUPS_PER_ROW)
     group = 3 * (tile + MARGIN) + 2 * MARGIN
-    sheet = Image.new("RGB", (GROUPS_PER_ROW * group, HEADER + rows * (tile + MARGIN) + MARGIN), "white")
+    sheet = Image.new(
+        "RGB", (GROUPS_PER_ROW * group, HEADER + rows * (tile + MARGIN) + MARGIN), "white"
+    )
     draw = ImageDraw.Draw(sheet)
     for column in range(GROUPS_PER_ROW):
         for part, title in enumerate(("image", "view a: target", "view b: competitor")):
@@ -33,7 +35,10 @@ def sheet_png(stills: Pixels, views_a: Pixels, views_b: Pixels) -> bytes:
         row, column = divmod(number, GROUPS_PER_ROW)
         for part, pixels in enumerate(parts):
             picture = Image.fromarray(pixels).resize((tile, tile), Image.Resampling.NEAREST)
-            sheet.paste(picture, (MARGIN + column * group + part * (tile + MARGIN), HEADER + row * (tile + MARGIN)))
+            sheet.paste(
+                picture,
+                (MARGIN + column * group + part * (tile + MARGIN), HEADER + row * (tile + MARGIN)),
+            )
     mark = PngInfo()
     mark.add_text("Software", MARK)
     content = io.BytesIO()

@@ -56,15 +56,25 @@ def comparison_text(comparison: Comparison) -> str:
     """
     header, is_std = HEADERS[comparison.measure], comparison.measure == "group_std"
     if comparison.interval is None:
-        shared = "one split: no interval can be given" if comparison.n else "no split in common: nothing to compare"
+        shared = (
+            "one split: no interval can be given"
+            if comparison.n
+            else "no split in common: nothing to compare"
+        )
         return f"{header}: {shared}"
-    mean, low, high = (round(100 * value, 2) + 0.0 for value in comparison.interval)  # + 0.0: no "-0.00"
+    mean, low, high = (
+        round(100 * value, 2) + 0.0 for value in comparison.interval
+    )  # + 0.0: no "-0.00"
     basis = f"({'lower is better; ' if is_std else ''}95 % t-interval, n = {comparison.n} splits)"
     if low <= 0 <= high:
         return f"{header}: no difference shown: {mean:+.2f} [{low:.2f}, {high:.2f}] points {basis}"
     direction, near, far = ("higher", low, high) if low > 0 else ("lower", -high, -low)
     size = f"{direction} by {abs(mean):.2f} [{near:.2f}, {far:.2f}] points"
-    return f"Std {size} with {comparison.arm} {basis}" if is_std else f"{header}: {comparison.arm} {size} {basis}"
+    return (
+        f"Std {size} with {comparison.arm} {basis}"
+        if is_std
+        else f"{header}: {comparison.arm} {size} {basis}"
+    )
 
 
 def reading_notes(report: Report) -> list[str]:
@@ -73,7 +83,11 @@ def reading_notes(report: Report) -> list[str]:
         "Percent; mean ± population std over n splits (the seeds of a split are averaged first). "
         f"Std, the spread of Many, Medium and Few, is better when lower. Chance is {percent(report.chance)}.",
         GROUP_CONVENTIONS[report.group_convention],
-        *([PLAIN_ACCURACY] if any("accuracy" in detail for detail in report.probe_details.values()) else []),
+        *(
+            [PLAIN_ACCURACY]
+            if any("accuracy" in detail for detail in report.probe_details.values())
+            else []
+        ),
     ]
 
 
@@ -84,7 +98,9 @@ PLAIN_ACCURACY = "All is the mean over the classes; the accuracies of folds and 
 def probe_notes(report: Report) -> list[str]:
     """How each probe was fitted, a line each; nothing where the runs differ in it."""
     return [
-        f"{heading}: {report.probe_details[p]}" for p, heading in report.probes.items() if report.probe_details.get(p)
+        f"{heading}: {report.probe_details[p]}"
+        for p, heading in report.probes.items()
+        if report.probe_details.get(p)
     ]
 
 
@@ -98,7 +114,9 @@ def comparison_groups(report: Report) -> list[tuple[str, list[Comparison]]]:
     """(heading, comparisons) for each pair of arms under each probe."""
     groups: dict[str, list[Comparison]] = {}
     for c in report.comparisons:
-        groups.setdefault(f"{c.arm} against {c.baseline}, {report.probes[c.probe].lower()}", []).append(c)
+        groups.setdefault(
+            f"{c.arm} against {c.baseline}, {report.probes[c.probe].lower()}", []
+        ).append(c)
     return list(groups.items())
 
 
@@ -129,21 +147,32 @@ def _columns_that_fit(report: Report, console: Console) -> list[Column]:
     for level in range(max(column.drop_order for column in COLUMNS), -1, -1):
         columns = [column for column in COLUMNS if column.drop_order <= level]
         candidates = [_result_table(report, probe, columns) for probe in by_probe(report)]
-        if max(Measurement.get(console, unlimited, table).minimum for table in candidates) <= console.width:
+        if (
+            max(Measurement.get(console, unlimited, table).minimum for table in candidates)
+            <= console.width
+        ):
             break
     return columns
 
 
 def _result_table(report: Report, probe: str, columns: Sequence[Column]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    table.title, table.title_justify, table.title_style = f"\n{one_line(report.probes[probe])}", "left", "bold cyan"
+    table.title, table.title_justify, table.title_style = (
+        f"\n{one_line(report.probes[probe])}",
+        "left",
+        "bold cyan",
+    )
     # labels fold at spaces, headers too; digits never do
     table.add_column("Arm", overflow="fold", min_width=min(12, max(map(len, report.arms))))
     table.add_column("n", justify="right", no_wrap=True)
     for column in columns:
         table.add_column(column.header, justify="right", min_width=_number_width(report, column))
     for row in by_probe(report)[probe]:
-        table.add_row(Text(one_line(row.arm)), str(row.n), *(cell(row.values[column.key]) for column in columns))
+        table.add_row(
+            Text(one_line(row.arm)),
+            str(row.n),
+            *(cell(row.values[column.key]) for column in columns),
+        )
     return table
 
 
@@ -152,7 +181,9 @@ def _number_width(report: Report, column: Column) -> int:
 
 
 def _facts_table(report: Report) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="\nWhat differs (≠)", title_justify="left")
+    table = Table(
+        box=box.SIMPLE_HEAD, pad_edge=False, title="\nWhat differs (≠)", title_justify="left"
+    )
     table.title_style = "bold"
     table.add_column("")
     for arm in report.arms:
@@ -160,7 +191,9 @@ def _facts_table(report: Report) -> Table:
     for fact in report.facts:
         mark = "≠" if fact.differs and len(report.arms) > 1 else " "
         values = [Text(one_line(value)) for value in fact.values]
-        table.add_row(Text(f"{mark} {one_line(fact.name)}"), *values, style="" if mark == "≠" else "dim")
+        table.add_row(
+            Text(f"{mark} {one_line(fact.name)}"), *values, style="" if mark == "≠" else "dim"
+        )
     return table
 
 
@@ -173,7 +206,12 @@ def to_markdown(report: Report) -> str:
     parts = [f"# {markdown(report.title)}", markdown_line(report.description)]
     header = ["Probe", "Arm", "n", *(column.header for column in COLUMNS)]
     body = [
-        [report.probes[row.probe], row.arm, str(row.n), *(cell(row.values[column.key]) for column in COLUMNS)]
+        [
+            report.probes[row.probe],
+            row.arm,
+            str(row.n),
+            *(cell(row.values[column.key]) for column in COLUMNS),
+        ]
         for rows in by_probe(report).values()
         for row in rows
     ]
@@ -183,16 +221,26 @@ def to_markdown(report: Report) -> str:
         lines = [f"- {markdown(comparison_text(c))}" for c in comparisons]
         parts += [f"## {markdown(heading)}", "\n".join(lines)]
     parts += [markdown(COMPARISON_NOTE)] if report.comparisons else []
-    facts = [[f"{fact.name} (differs)" if fact.differs else fact.name, *fact.values] for fact in report.facts]
-    parts += ["## What differs", markdown_table(["", *report.arms], facts, num_text_columns=len(report.arms) + 1)]
+    facts = [
+        [f"{fact.name} (differs)" if fact.differs else fact.name, *fact.values]
+        for fact in report.facts
+    ]
+    parts += [
+        "## What differs",
+        markdown_table(["", *report.arms], facts, num_text_columns=len(report.arms) + 1),
+    ]
     return "\n\n".join(parts) + "\n"
 
 
-def markdown_table(header: Sequence[str], body: Sequence[Sequence[str]], num_text_columns: int) -> str:
+def markdown_table(
+    header: Sequence[str], body: Sequence[Sequence[str]], num_text_columns: int
+) -> str:
     """A GitHub-flavoured table; the columns after the text columns are right-aligned."""
     body = [list(map(markdown, line)) for line in body]
     rules = ["---"] * num_text_columns + ["---:"] * (len(header) - num_text_columns)
-    return "\n".join("| " + " | ".join(line) + " |" for line in [list(map(markdown, header)), rules, *body])
+    return "\n".join(
+        "| " + " | ".join(line) + " |" for line in [list(map(markdown, header)), rules, *body]
+    )
 
 
 CSV_HEADER = (
@@ -214,5 +262,7 @@ def to_csv(report: Report) -> str:
             estimates = [row.values[column.key] for column in COLUMNS]
             numbers = [n for e in estimates for n in (e.mean, e.spread)]
             fields = ["" if math.isnan(number) else repr(number) for number in numbers]
-            writer.writerow([*csv_row([report.dataset, report.protocol, row.probe, row.arm]), row.n, *fields])
+            writer.writerow(
+                [*csv_row([report.dataset, report.protocol, row.probe, row.arm]), row.n, *fields]
+            )
     return stream.getvalue()

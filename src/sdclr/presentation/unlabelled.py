@@ -180,7 +180,11 @@ def markdown_parts(run: UnlabelledRun) -> list[str]:
     """The paragraphs, tables and lists of one run, below its title."""
     parts: list[str] = []
     if run.measures:
-        header = [f"On {run.num_sampled} of {run.num_images:,} images", "before training", "after training"]
+        header = [
+            f"On {run.num_sampled} of {run.num_images:,} images",
+            "before training",
+            "after training",
+        ]
         body = [[one.name, one.before_text, one.after_text] for one in run.measures]
         parts += [markdown_line(run.verdict), markdown_table(header, body, num_text_columns=1)]
     else:
@@ -191,11 +195,22 @@ def markdown_parts(run: UnlabelledRun) -> list[str]:
             parts.append("\n".join(f"- {markdown(line)}" for line in found.lines))
     if run.choices:
         rows = [[one.setting, one.value, one.reason] for one in run.choices]
-        parts += ["## Settings", markdown_table(["setting", "value", "reason"], rows, num_text_columns=3)]
+        parts += [
+            "## Settings",
+            markdown_table(["setting", "value", "reason"], rows, num_text_columns=3),
+        ]
     return parts
 
 
-CSV_HEADER = ("run", "measure", "images", "before", "before_half_width", "after", "after_half_width")
+CSV_HEADER = (
+    "run",
+    "measure",
+    "images",
+    "before",
+    "before_half_width",
+    "after",
+    "after_half_width",
+)
 
 
 def to_csv(report: UnlabelledReport) -> str:

@@ -25,7 +25,9 @@ def check_environment() -> None:
     """DistributedError where RANK, WORLD_SIZE, LOCAL_RANK or MASTER_PORT cannot be meant: before any work or wait."""
     size, own = environment_number("WORLD_SIZE", 1), environment_number("RANK", 0)
     if size < 1:
-        raise DistributedError(f"WORLD_SIZE counts the processes and must be at least 1, got {size}.")
+        raise DistributedError(
+            f"WORLD_SIZE counts the processes and must be at least 1, got {size}."
+        )
     if own >= size:
         raise DistributedError(
             f"RANK={own} must be below WORLD_SIZE={size}: processes are numbered from 0. Start them with torchrun, or "
@@ -54,11 +56,15 @@ def processes_here() -> int:
 def require_one_process(what: str) -> None:
     """DistributedError for what works on one process alone."""
     if world_size() > 1:
-        raise DistributedError(f"{what} runs on one process; start it without torchrun (WORLD_SIZE={world_size()}).")
+        raise DistributedError(
+            f"{what} runs on one process; start it without torchrun (WORLD_SIZE={world_size()})."
+        )
 
 
 def environment_number(name: str, default: int) -> int:
     text = os.environ.get(name, "")
     if text and not (text.isascii() and text.isdecimal() and len(text) < 10):
-        raise DistributedError(f"the environment variable {name} must be a whole number, got {text[:40]!r}.")
+        raise DistributedError(
+            f"the environment variable {name} must be a whole number, got {text[:40]!r}."
+        )
     return int(text) if text else default

@@ -19,7 +19,9 @@ from types import FrameType
 from sdclr.errors import Preempted
 
 _NAMES = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP")
-_SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))  # not every system has them all
+_SIGNALS = tuple(
+    getattr(signal, name) for name in _NAMES if hasattr(signal, name)
+)  # not every system has them all
 
 
 class StoppedEarly(BaseException):
@@ -69,11 +71,16 @@ def stop_on_signal(
                 restore()
                 signal.raise_signal(number)
             return
-        request.signal_name, same_until = signal.Signals(number).name, time.monotonic() + same_for_seconds
+        request.signal_name, same_until = (
+            signal.Signals(number).name,
+            time.monotonic() + same_for_seconds,
+        )
         if not same_for_seconds:
             restore()
         if not request.awaited:
-            raise StoppedEarly(f"stopped by {request.signal_name} before the first step. Give the same command again.")
+            raise StoppedEarly(
+                f"stopped by {request.signal_name} before the first step. Give the same command again."
+            )
         again = "" if same_for_seconds else " Once more: at once."
         announce(f"{request.signal_name}: stopping after this step, everything is saved.{again}")
 

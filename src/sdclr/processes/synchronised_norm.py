@@ -50,16 +50,24 @@ class SynchronisedBatchNorm(_BatchNorm):
         count = totals[-1].detach()
         mean = totals[:-1] / count
         centred = x - mean.view(shape)
-        variance = _SumOverProcesses.apply(centred.square().sum(axes)) / count  # two passes: no cancellation
+        variance = (
+            _SumOverProcesses.apply(centred.square().sum(axes)) / count
+        )  # two passes: no cancellation
         self._move_statistics(mean.detach(), variance.detach(), count)
         scale = torch.rsqrt(variance + self.eps)
         if self.affine:
-            return torch.addcmul(self.bias.view(shape), centred, (scale * self.weight).view(shape)).to(input.dtype)
+            return torch.addcmul(
+                self.bias.view(shape), centred, (scale * self.weight).view(shape)
+            ).to(input.dtype)
         return (centred * scale.view(shape)).to(input.dtype)
 
     @torch.no_grad()
     def _move_statistics(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
-        if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
+        if (
+            self.running_mean is None
+            or self.running_var is None
+            or self.num_batches_tracked is None
+        ):
             return
         self.num_batches_tracked += 1
         weight = 1 / self.num_batches_tracked if self.momentum is None else self.momentum
@@ -102,7 +110,9 @@ def synchronise_norms(network: nn.Module, *, fused: bool) -> nn.Module:
         return _synchronised(network, {})
     network = convert_sync_batchnorm(network)
     if left := [name for name, module in network.named_modules() if type(module) in _PLAIN]:
-        raise ConfigError(f"{left[0]} is used twice and cannot be synchronised. Use compile=true, or one process.")
+        raise ConfigError(
+            f"{left[0]} is used twice and cannot be synchronised. Use compile=true, or one process."
+        )
     return network
 
 
@@ -115,7 +125,11 @@ def _synchronised(module: nn.Module, done: dict[int, nn.Module]) -> nn.Module:
 
     if isinstance(module, _BatchNorm):
         own = SynchronisedBatchNorm(
-            module.num_features, module.eps, module.momentum, module.affine, module.track_running_stats
+            module.num_features,
+            module.eps,
+            module.momentum,
+            module.affine,
+            module.track_running_stats,
         )
         own.weight, own.bias = module.weight, module.bias
         own.running_mean, own.running_var = module.running_mean, module.running_var

@@ -114,7 +114,9 @@ class World:
         """
         if self.several:
             self.publish(f"built/{self.rank}", {})
-            for other in range(self.size):  # here a failure of theirs is heard; forming the group would wait in silence
+            for other in range(
+                self.size
+            ):  # here a failure of theirs is heard; forming the group would wait in silence
                 self.wait_for(f"built/{other}", START_SECONDS)
             dist.init_process_group(
                 "nccl" if device.type == "cuda" else "gloo",
@@ -128,7 +130,9 @@ class World:
     def set_patience(self, seconds: float) -> None:
         """From now on a process that does not answer for so long is an error."""
         if self.several and seconds != self._patience_seconds:
-            set_timeout = getattr(dist, "set_timeout", None) or c10d._set_pg_timeout  # its name before torch 2.14
+            set_timeout = (
+                getattr(dist, "set_timeout", None) or c10d._set_pg_timeout
+            )  # its name before torch 2.14
             set_timeout(timedelta(seconds=seconds))
             self._patience_seconds = seconds
 
@@ -147,11 +151,15 @@ class World:
             while not self._words.check([key]):
                 self._raise_failure()
                 if until is not None and time.monotonic() > until:
-                    raise DistributedError(f"another process did not get as far in {seconds:g} s ({key}). {_CURE}")
+                    raise DistributedError(
+                        f"another process did not get as far in {seconds:g} s ({key}). {_CURE}"
+                    )
                 time.sleep(_POLL_SECONDS)
             return json.loads(self._words.get(key))
         except dist.DistError:
-            raise DistributedError(f"process 0, or what started the processes, is gone. {_CURE}") from None
+            raise DistributedError(
+                f"process 0, or what started the processes, is gone. {_CURE}"
+            ) from None
 
     def broadcast(self, key: str, words: dict[str, Any]) -> dict[str, Any]:
         """The first process's ``words``, on all of them."""
@@ -210,10 +218,20 @@ class World:
         )
         if told is not None:
             return told
-        who = f"process{'es' * (len(silent) > 1)} {', '.join(map(str, silent))}" if silent else "a process"
-        what = "does not answer" if _TIMEOUT.search(str(error)) else "ended without a word (killed, out of memory?)"
+        who = (
+            f"process{'es' * (len(silent) > 1)} {', '.join(map(str, silent))}"
+            if silent
+            else "a process"
+        )
+        what = (
+            "does not answer"
+            if _TIMEOUT.search(str(error))
+            else "ended without a word (killed, out of memory?)"
+        )
         reason = next(iter(str(error).splitlines()), "")
-        return DistributedError(f"{who} of {self.size} {what}. {_CURE} (The exchange said: {reason[:300]})")
+        return DistributedError(
+            f"{who} of {self.size} {what}. {_CURE} (The exchange said: {reason[:300]})"
+        )
 
     def _reports(self) -> tuple[SdclrError | None, list[int]]:
         """After a failed exchange: what another process has failed of, or else those who have noticed nothing."""
@@ -255,13 +273,17 @@ class World:
 ALONE = World()
 _runs = itertools.count()  # of this process; all have as many
 _CURE = "Nothing that was saved is lost: give the same command again, and it goes on from the last checkpoint."
-_EXCHANGE = re.compile(r"gloo|nccl|connection (closed|reset|refused)|broken pipe|timed? ?out", re.IGNORECASE)
+_EXCHANGE = re.compile(
+    r"gloo|nccl|connection (closed|reset|refused)|broken pipe|timed? ?out", re.IGNORECASE
+)
 _TIMEOUT = re.compile(r"timed? ?out", re.IGNORECASE)
 
 
 def _failure_of(failure: dict[str, Any]) -> SdclrError:
     """Another process's error, as this one raises it."""
-    kinds = {kind.__name__: kind for kind in SdclrError.__subclasses__()} | {StoppedEarly.__name__: Preempted}
+    kinds = {kind.__name__: kind for kind in SdclrError.__subclasses__()} | {
+        StoppedEarly.__name__: Preempted
+    }
     kind = kinds.get(failure["error"], DistributedError)
     known = failure["error"] in kinds
     message = failure["message"] if known else f"{failure['error']}: {failure['message']}"
@@ -283,7 +305,9 @@ def joined(job: str = "") -> Iterator[World]:
         yield ALONE
         return
     if dist.is_initialized():
-        raise DistributedError("torch.distributed is initialised already; let sdclr.pretrain form the process group.")
+        raise DistributedError(
+            "torch.distributed is initialised already; let sdclr.pretrain form the process group."
+        )
     world = World(rank(), world_size(), _store())
     _require_own_job(world, job)
     try:
@@ -348,7 +372,9 @@ def _launcher_keeps_store() -> bool:
 
 def _store() -> Store:
     """The key-value store all processes see; one name space for each run of theirs in each attempt of torchrun."""
-    return c10d.PrefixStore(f"sdclr/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}/{next(_runs)}", _connection())
+    return c10d.PrefixStore(
+        f"sdclr/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}/{next(_runs)}", _connection()
+    )
 
 
 @functools.cache
@@ -375,7 +401,9 @@ def _connection() -> Store:
             "torchrun --nproc-per-node N -m sdclr pretrain ..."
         ) from None
     except (dist.DistError, RuntimeError) as error:
-        raise DistributedError(f"the {world_size()} processes do not find each other: {error}") from None
+        raise DistributedError(
+            f"the {world_size()} processes do not find each other: {error}"
+        ) from None
 
 
 def _listen(host: str, port: int) -> int | None:
@@ -386,10 +414,14 @@ def _listen(host: str, port: int) -> int | None:
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
-        raise DistributedError(f"MASTER_ADDR={host!r} names no machine: {error.strerror}.") from None
+        raise DistributedError(
+            f"MASTER_ADDR={host!r} names no machine: {error.strerror}."
+        ) from None
     listening = socket.socket(family)
     try:
-        if os.name == "posix":  # a port that an ended job used is free at once; elsewhere the option means more
+        if (
+            os.name == "posix"
+        ):  # a port that an ended job used is free at once; elsewhere the option means more
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
         listening.listen(1024)

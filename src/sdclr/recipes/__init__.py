@@ -29,7 +29,9 @@ class Recipe(NamedTuple):
     """ "module:Name" of an entry from outside the package; empty for one of ours."""
 
     def __call__(self) -> PretrainConfig:
-        function: Callable[[], PretrainConfig] = recipe_functions.get(self.name) or load(f"{self.module}:{self.name}")
+        function: Callable[[], PretrainConfig] = recipe_functions.get(self.name) or load(
+            f"{self.module}:{self.name}"
+        )
         return function()
 
 
@@ -175,7 +177,11 @@ SYSTEMS: Mapping[str, Mapping[str, str]] = {
     "imagenet100": _arms("imagenet100_balanced", "imagenet100_lt"),
     "imagenet_lt_exp": _arms("imagenet_lt_exp_balanced", "imagenet_lt_exp"),
     # its published settings would be ours in any case: the arms are matched as they are
-    "digits": {"simclr_balanced": "digits_balanced_simclr", "simclr": "digits_simclr", "sdclr": "digits_sdclr"},
+    "digits": {
+        "simclr_balanced": "digits_balanced_simclr",
+        "simclr": "digits_simclr",
+        "sdclr": "digits_sdclr",
+    },
 }
 """Data set -> arm -> recipe."""
 

@@ -29,7 +29,9 @@ def _cifar(
     subset: Literal["long_tail", "balanced"] = "long_tail",
 ) -> PretrainConfig:
     # everything else of the paper's CIFAR settings is the default of PretrainConfig
-    data = DataConfig(name=dataset, subset=subset, validation_per_class=VALIDATION_PER_CLASS[dataset])
+    data = DataConfig(
+        name=dataset, subset=subset, validation_per_class=VALIDATION_PER_CLASS[dataset]
+    )
     return PretrainConfig(recipe=recipe, data=data, method=method)
 
 

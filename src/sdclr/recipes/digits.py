@@ -17,13 +17,21 @@ from sdclr.settings import OptimizerConfig, PretrainConfig
 
 
 def _digits(
-    recipe: str, method: SimCLRConfig | SDCLRConfig, subset: Literal["long_tail", "balanced"] = "long_tail"
+    recipe: str,
+    method: SimCLRConfig | SDCLRConfig,
+    subset: Literal["long_tail", "balanced"] = "long_tail",
 ) -> PretrainConfig:
     return PretrainConfig(
         recipe=recipe,
         data=DataConfig(name="digits", subset=subset, imbalance_ratio=20, validation_per_class=18),
         views=ViewsConfig(
-            size=12, area=(0.4, 1.0), flip=0.0, jitter=(0.4, 0.4, 0.0, 0.0), grey=0.0, blur=0.3, blur_sigma=(0.1, 1.0)
+            size=12,
+            area=(0.4, 1.0),
+            flip=0.0,
+            jitter=(0.4, 0.4, 0.0, 0.0),
+            grey=0.0,
+            blur=0.3,
+            blur_sigma=(0.1, 1.0),
         ),
         backbone=BackboneConfig(name="resnet10", width=16),
         method=method,

@@ -58,7 +58,9 @@ def imagenet100_lt_sdclr() -> PretrainConfig:
 
 
 def imagenet100_balanced_simclr_matched() -> PretrainConfig:
-    return _imagenet("imagenet100_balanced_simclr_matched", "imagenet100", IMAGENET100_MATCHED, "balanced")
+    return _imagenet(
+        "imagenet100_balanced_simclr_matched", "imagenet100", IMAGENET100_MATCHED, "balanced"
+    )
 
 
 def imagenet100_lt_simclr_matched() -> PretrainConfig:
@@ -66,7 +68,9 @@ def imagenet100_lt_simclr_matched() -> PretrainConfig:
 
 
 def imagenet_lt_exp_balanced_simclr() -> PretrainConfig:
-    return _imagenet("imagenet_lt_exp_balanced_simclr", "imagenet_lt_exp", SIMCLR_AS_PUBLISHED, "balanced")
+    return _imagenet(
+        "imagenet_lt_exp_balanced_simclr", "imagenet_lt_exp", SIMCLR_AS_PUBLISHED, "balanced"
+    )
 
 
 def imagenet_lt_exp_simclr() -> PretrainConfig:
@@ -78,7 +82,9 @@ def imagenet_lt_exp_sdclr() -> PretrainConfig:
 
 
 def imagenet_lt_exp_balanced_simclr_matched() -> PretrainConfig:
-    return _imagenet("imagenet_lt_exp_balanced_simclr_matched", "imagenet_lt_exp", LT_EXP_MATCHED, "balanced")
+    return _imagenet(
+        "imagenet_lt_exp_balanced_simclr_matched", "imagenet_lt_exp", LT_EXP_MATCHED, "balanced"
+    )
 
 
 def imagenet_lt_exp_simclr_matched() -> PretrainConfig:

@@ -99,8 +99,12 @@ def own_images(
     chooser = _Chooser(PretrainConfig.parse(start).with_values(given), given)
     if "backbone.name" in given and chooser.config.backbone.name != "custom":
         require_known_network(chooser.config.backbone.name)
-    _choose_views_and_network(chooser, num_images, typical_side, on_cpu=device == "cpu", trained=trained)
-    fitted_to(chooser.config.backbone, chooser.config.views.size)  # a network that takes no such views is refused here
+    _choose_views_and_network(
+        chooser, num_images, typical_side, on_cpu=device == "cpu", trained=trained
+    )
+    fitted_to(
+        chooser.config.backbone, chooser.config.views.size
+    )  # a network that takes no such views is refused here
     _choose_length(chooser, num_images, device, free_memory_bytes)
     _choose_method(chooser)
     if bf16_speedup is not None:
@@ -112,8 +116,12 @@ def _by_setting(given: Mapping[str, Any]) -> dict[str, Any]:
     """A whole section given at once, views={"size": 64}, is as many single settings."""
     settings: dict[str, Any] = {}
     for name, value in given.items():
-        is_section = name in ("views", "backbone", "method", "optimizer") and isinstance(value, Mapping)
-        settings |= {f"{name}.{key}": v for key, v in value.items()} if is_section else {name: value}
+        is_section = name in ("views", "backbone", "method", "optimizer") and isinstance(
+            value, Mapping
+        )
+        settings |= (
+            {f"{name}.{key}": v for key, v in value.items()} if is_section else {name: value}
+        )
     return settings
 
 
@@ -130,7 +138,9 @@ def _choose_views_and_network(
     if trained is not None and _is_asked_for(trained, chooser.given):
         for field, value in trained.to_dict().items():
             if field != "pretrained" and value != getattr(chooser.config.backbone, field):
-                chooser.choose(f"backbone.{field}", value, "the network of the weights it starts from")
+                chooser.choose(
+                    f"backbone.{field}", value, "the network of the weights it starts from"
+                )
         return
     large = not on_cpu and num_images >= 100_000
     if on_cpu:
@@ -155,7 +165,10 @@ def _size_taken(backbone: BackboneConfig, size: int, reason: str) -> tuple[int, 
         return sizes[0], f"{backbone.name} is built for it (backbone.options, or the weights' own)"
     for candidate in sorted({size, *OFFERED_SIZES}, key=lambda one: abs(one - size)):
         if takes(backbone, candidate):
-            return candidate, reason if candidate == size else f"{backbone.name} does not take {size} px"
+            return (
+                candidate,
+                reason if candidate == size else f"{backbone.name} does not take {size} px",
+            )
     fitted_to(backbone, size)  # raises, and says why
     raise AssertionError("a size that is not taken is refused")
 
@@ -175,7 +188,9 @@ def _choose_length(chooser: _Chooser, num_images: int, device: str, free_memory_
     peak, of_images, why = LEARNING_RATES[chooser.config.optimizer.name]
     chooser.choose("optimizer.learning_rate", peak * batch / of_images, why)
     every = max(1, chooser.config.epochs // 20)
-    chooser.choose("checkpoint_every_epochs", every, "about 20 times in a run, at most once an epoch")
+    chooser.choose(
+        "checkpoint_every_epochs", every, "about 20 times in a run, at most once an epoch"
+    )
 
 
 def _choose_method(chooser: _Chooser) -> None:
@@ -188,7 +203,9 @@ def _choose_method(chooser: _Chooser) -> None:
         chooser.choose("method.prune_ratio", max(ratio, at_random), reason)
         chooser.choose("method.projector_layers", 3, "the paper's for SDCLR")
         chooser.choose(
-            "method.prunable", "auto", "convolutions where they hold half of the weights, else linear layers too"
+            "method.prunable",
+            "auto",
+            "convolutions where they hold half of the weights, else linear layers too",
         )
     chooser.choose("views.area", [0.1 if small else 0.08, 1.0], like)
     chooser.choose("views.blur", 0.0 if small else 0.5, like)
@@ -214,7 +231,9 @@ def _size_reason(size: int, side: int, on_cpu: bool) -> str:
     return f"the largest usual size up to the images' short side, typically {side} px"
 
 
-def _batch_size(num_images: int, target: int, config: PretrainConfig, free_memory_bytes: int) -> tuple[int, str]:
+def _batch_size(
+    num_images: int, target: int, config: PretrainConfig, free_memory_bytes: int
+) -> tuple[int, str]:
     """The largest batch that memory, the number of images and the last batch of an epoch allow, and why."""
     affordable = int(0.6 * free_memory_bytes / (2 * _bytes_per_view(config)))
     batch, why = target, "the usual size for this device"
@@ -227,7 +246,10 @@ def _batch_size(num_images: int, target: int, config: PretrainConfig, free_memor
             steps_per_epoch(num_images, smaller)
         except ConfigError:
             continue
-        return smaller, why if smaller == batch else f"{why}; {batch} would leave a last batch of one image"
+        return (
+            smaller,
+            why if smaller == batch else f"{why}; {batch} would leave a last batch of one image",
+        )
     raise AssertionError("a batch of all images always works")
 
 
@@ -247,7 +269,9 @@ def _bytes_per_view(config: PretrainConfig) -> float:
     megabytes: float = MEGABYTES_PER_VIEW.get(backbone.name, OTHER_MEGABYTES_PER_VIEW)
     if backbone.is_ours:
         megabytes *= backbone.width / 64
-        megabytes *= 16 if backbone.stem == "small" else 1  # no down-sampling: 4 x 4 as many positions
+        megabytes *= (
+            16 if backbone.stem == "small" else 1
+        )  # no down-sampling: 4 x 4 as many positions
     if config.precision == "fp64":
         megabytes *= 2
     return 1e6 * megabytes * (config.views.size / 224) ** 2

@@ -23,7 +23,13 @@ from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sdclr.errors import CheckpointError, MissingInputError, RunFolderError, SdclrError, StorageError
+from sdclr.errors import (
+    CheckpointError,
+    MissingInputError,
+    RunFolderError,
+    SdclrError,
+    StorageError,
+)
 from sdclr.safe_text import shown
 from sdclr.storage.documents import parse_json
 
@@ -31,7 +37,9 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-_SUM_KEY = b'"sha256":"'  # inside JSON strings the quotes are escaped, so this byte sequence is unique
+_SUM_KEY = (
+    b'"sha256":"'  # inside JSON strings the quotes are escaped, so this byte sequence is unique
+)
 _NO_SUM = "0" * 64
 _LARGEST_HEADER = 16 * 1024 * 1024
 
@@ -153,17 +161,25 @@ def _packed(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> tuple[me
 
     header: dict[str, Any] = {"__metadata__": {"facts": json.dumps(facts), "sha256": _NO_SUM}}
     end = 0
-    in_order = sorted(tensors.items(), key=lambda item: -item[1].element_size())  # so that each is aligned
+    in_order = sorted(
+        tensors.items(), key=lambda item: -item[1].element_size()
+    )  # so that each is aligned
     for name, tensor in in_order:
         begin, end = end, end + tensor.numel() * tensor.element_size()
-        header[name] = {"dtype": _dtypes()[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [begin, end]}
+        header[name] = {
+            "dtype": _dtypes()[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [begin, end],
+        }
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     first = 8 + len(text)
     file = torch.empty(first + end, dtype=torch.uint8)
     for name, tensor in in_order:
         begin, end = header[name]["data_offsets"]
-        file[first + begin : first + end].view(tensor.dtype).view(tensor.shape).copy_(tensor.detach())
+        file[first + begin : first + end].view(tensor.dtype).view(tensor.shape).copy_(
+            tensor.detach()
+        )
     content = file.numpy().data
     content[:first] = len(text).to_bytes(8, "little") + text
     return content, content[:first].tobytes().index(_SUM_KEY) + len(_SUM_KEY)
@@ -192,24 +208,38 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise StorageError(f"{path} cannot be read: {error.strerror}.") from None
     header_size = int.from_bytes(content[:8], "little") if len(content) >= 8 else -1
     if not 2 <= header_size <= min(_LARGEST_HEADER, len(content) - 8):
-        if content[:4] == b"PK\x03\x04" or content[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
+        if content[:4] == b"PK\x03\x04" or content[:2] in (
+            b"\x80\x02",
+            b"\x80\x03",
+            b"\x80\x04",
+            b"\x80\x05",
+        ):
             raise CheckpointError(
                 f"{path} is not a safetensors file: torch.save has written it (a pickle). {_FOREIGN_CURE}"
             )
         raise CheckpointError(f"{path} is cut off or not a safetensors file. {_CURE}")
     where = content.find(_SUM_KEY, 8, 8 + header_size) + len(_SUM_KEY)
     if where < len(_SUM_KEY):
-        raise CheckpointError(f"{path} carries no sdclr checksum: it was not written by sdclr. {_CURE}")
+        raise CheckpointError(
+            f"{path} carries no sdclr checksum: it was not written by sdclr. {_CURE}"
+        )
     if _sum(content, where) != content[where : where + 64]:
-        raise CheckpointError(f"{path} is damaged: its checksum does not match its content. {_CURE}")
+        raise CheckpointError(
+            f"{path} is damaged: its checksum does not match its content. {_CURE}"
+        )
     try:
         header = json.loads(content[8 : 8 + header_size])
-        tensors, facts = safetensors.torch.load(content), json.loads(header["__metadata__"]["facts"])
+        tensors, facts = (
+            safetensors.torch.load(content),
+            json.loads(header["__metadata__"]["facts"]),
+        )
     except (ValueError, KeyError, TypeError, RecursionError, safetensors.SafetensorError) as error:
         what = str(error) or type(error).__name__
         raise CheckpointError(f"{path} is not a checkpoint of sdclr: {what}. {_CURE}") from None
     if not isinstance(facts, dict):
-        raise CheckpointError(f"{path} is not a checkpoint of sdclr: its facts are no JSON object. {_CURE}")
+        raise CheckpointError(
+            f"{path} is not a checkpoint of sdclr: its facts are no JSON object. {_CURE}"
+        )
     return tensors, facts
 
 
@@ -260,7 +290,9 @@ def write_atomically(path: Path, content: bytes | memoryview | str) -> None:
 
 def temporary_name(path: Path) -> Path:
     """A name beside ``path`` that nobody can have guessed and taken; :func:`is_leftover` knows it."""
-    return path.with_name(f".{path.name[:50]}.{secrets.token_hex(8)}.tmp")  # a long name leaves no room for more
+    return path.with_name(
+        f".{path.name[:50]}.{secrets.token_hex(8)}.tmp"
+    )  # a long name leaves no room for more
 
 
 def is_leftover(name: str) -> bool:
@@ -269,7 +301,9 @@ def is_leftover(name: str) -> bool:
 
 
 # the first as versions before random names left it
-_LEFTOVER = re.compile(r"\.ckpt-[0-9]{12}\.safetensors\.tmp|\..{1,50}\.[0-9a-f]{16}\.tmp", re.DOTALL)
+_LEFTOVER = re.compile(
+    r"\.ckpt-[0-9]{12}\.safetensors\.tmp|\..{1,50}\.[0-9a-f]{16}\.tmp", re.DOTALL
+)
 
 
 def make_folder(folder: Path) -> None:
@@ -292,18 +326,24 @@ def storage_errors(path: Path) -> Iterator[None]:
 def explained(error: OSError, path: Path, done: str = "written") -> SdclrError:
     """What the file system has refused, as an error that says what to do; ``done`` is what it would not have done."""
     what = error.strerror or str(error) or type(error).__name__
-    place, advice = _ADVICE.get(error.errno or 0, (False, "Choose another place, or mend the storage."))
+    place, advice = _ADVICE.get(
+        error.errno or 0, (False, "Choose another place, or mend the storage.")
+    )
     return (RunFolderError if place else StorageError)(f"{path} cannot be {done}: {what}. {advice}")
 
 
 _ANOTHER = "Choose another --out."
 _ADVICE: dict[int, tuple[bool, str]] = {
     **dict.fromkeys(
-        (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR), (True, _ANOTHER)
+        (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR),
+        (True, _ANOTHER),
     ),
     errno.ENOENT: (True, "A folder on the way to it is missing; make it, or choose another --out."),
     errno.ENAMETOOLONG: (True, "Choose a shorter --out."),
-    errno.ELOOP: (True, "A link on the way to it leads to itself or to nothing that may be followed; give the place."),
+    errno.ELOOP: (
+        True,
+        "A link on the way to it leads to itself or to nothing that may be followed; give the place.",
+    ),
     errno.EXDEV: (True, "It lies on two file systems, by a link or a mount; give a place on one."),
     errno.ENOSPC: (False, "Free space, then run the command again."),
     errno.EDQUOT: (False, "Free space in your quota, then run the command again."),
@@ -311,10 +351,19 @@ _ADVICE: dict[int, tuple[bool, str]] = {
         False,
         "Free space, or raise the limit on the size of files (ulimit -f), then run the command again.",
     ),
-    errno.EIO: (False, "The storage itself fails; check the disk or the network, then run the command again."),
+    errno.EIO: (
+        False,
+        "The storage itself fails; check the disk or the network, then run the command again.",
+    ),
     errno.EMFILE: (False, "This process may open no more files (ulimit -n); raise the limit."),
-    errno.ENFILE: (False, "This machine can open no more files; close other programs, then run the command again."),
-    errno.ESTALE: (False, "The network file system has lost it; mount it again, then run the command again."),
+    errno.ENFILE: (
+        False,
+        "This machine can open no more files; close other programs, then run the command again.",
+    ),
+    errno.ESTALE: (
+        False,
+        "The network file system has lost it; mount it again, then run the command again.",
+    ),
 }
 """Error number -> whether another place is the cure (RunFolderError, else StorageError), and what to do."""
 
@@ -351,7 +400,9 @@ class CheckpointFolder:
             try:
                 read_tensors(path)
             except CheckpointError as error:
-                raise StorageError(f"the storage does not give back what was written: {error}") from None
+                raise StorageError(
+                    f"the storage does not give back what was written: {error}"
+                ) from None
         with storage_errors(self.folder):
             torn = [self.folder / name for name in files.list(self.folder) if is_leftover(name)]
             for old in [*torn, *self._newest_first()[self.keep :]]:
@@ -374,7 +425,10 @@ class CheckpointFolder:
                 what = str(error).removesuffix(f" {_CURE}")
                 warnings.warn(f"{what} It was set aside as {path.name}.corrupt.", stacklevel=2)
                 continue
-            except (MissingInputError, StorageError) as error:  # a bad sector stays bad; the one before may be sound
+            except (
+                MissingInputError,
+                StorageError,
+            ) as error:  # a bad sector stays bad; the one before may be sound
                 unreadable = unreadable or error
                 warnings.warn(f"{error} The checkpoint before it is tried.", stacklevel=2)
                 continue
@@ -405,7 +459,10 @@ class CheckpointFolder:
         return self.folder / f"ckpt-{step:012d}.safetensors"
 
     def _newest_first(self) -> list[Path]:
-        return [self.folder / name for name in sorted(filter(_NAME.fullmatch, self._names()), reverse=True)]
+        return [
+            self.folder / name
+            for name in sorted(filter(_NAME.fullmatch, self._names()), reverse=True)
+        ]
 
     def _names(self) -> list[str]:
         with storage_errors(self.folder):
@@ -421,7 +478,11 @@ def first_not_finite(tensors: Mapping[str, Tensor]) -> str | None:
 
     floats = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
     for device in {tensor.device for tensor in floats.values()}:
-        here = {name: tensor.isfinite().all() for name, tensor in floats.items() if tensor.device == device}
+        here = {
+            name: tensor.isfinite().all()
+            for name, tensor in floats.items()
+            if tensor.device == device
+        }
         if not torch.stack(list(here.values())).all():
             return next(name for name, finite in here.items() if not finite)
     return None
@@ -464,7 +525,9 @@ def check_fit(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor], whe
         if names
     ]
     if problems:
-        raise CheckpointError(f"{where} does not fit this network: {'; '.join(problems)}. Was it another architecture?")
+        raise CheckpointError(
+            f"{where} does not fit this network: {'; '.join(problems)}. Was it another architecture?"
+        )
 
 
 def _kind(tensor: Tensor) -> str:

@@ -27,7 +27,10 @@ def parse_json(text: str | bytes) -> Any:
     """The value of a JSON text. ValueError for what is no JSON, nests too deep or gives a key twice."""
     try:
         return json.loads(
-            text, object_pairs_hook=_without_repetition, parse_constant=_refuse_constant, parse_float=_finite
+            text,
+            object_pairs_hook=_without_repetition,
+            parse_constant=_refuse_constant,
+            parse_float=_finite,
         )
     except RecursionError:
         raise ValueError("it nests too deep") from None
@@ -50,7 +53,9 @@ def _finite(text: str) -> float:
 
 def _plainly(error: ValueError) -> str:
     """Python's own words for a number of thousands of digits are about a setting of Python."""
-    return "a number has too many digits" if "integer string conversion" in str(error) else str(error)
+    return (
+        "a number has too many digits" if "integer string conversion" in str(error) else str(error)
+    )
 
 
 def read_json_file(path: Path) -> Any:
@@ -140,9 +145,15 @@ def _construct_float(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float:
 _PlainLoader.add_constructor("tag:yaml.org,2002:float", _construct_float)
 _NUMBER = r"-?(?:0|[1-9][0-9]*)"
 _STARTS_OF_NUMBERS = list("-0123456789")
-_PlainLoader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^(?:null|~|)$"), ["n", "~", ""])
-_PlainLoader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|false)$"), ["t", "f"])
-_PlainLoader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(rf"^{_NUMBER}$"), _STARTS_OF_NUMBERS)
+_PlainLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:null", re.compile(r"^(?:null|~|)$"), ["n", "~", ""]
+)
+_PlainLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|false)$"), ["t", "f"]
+)
+_PlainLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:int", re.compile(rf"^{_NUMBER}$"), _STARTS_OF_NUMBERS
+)
 _PlainLoader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(rf"^{_NUMBER}(?:\.[0-9]+(?:[eE][-+]?[0-9]+)?|[eE][-+]?[0-9]+)$"),

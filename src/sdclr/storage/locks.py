@@ -42,9 +42,13 @@ class Lock:
     another process (or another Lock object here) holds it, or where it cannot be made.
     """
 
-    def __init__(self, path: Path, what: str, *, removed: bool = False, advice: str = "choose another --out") -> None:
+    def __init__(
+        self, path: Path, what: str, *, removed: bool = False, advice: str = "choose another --out"
+    ) -> None:
         if fcntl is None and sys.platform != "win32":
-            path = path.with_name(f"{path.name}.held")  # a file that is there says that it is held: of its own name
+            path = path.with_name(
+                f"{path.name}.held"
+            )  # a file that is there says that it is held: of its own name
         self.path, self.what = path, what
         self._removed, self._advice = removed, advice
         self._note = path.with_name(f"{path.name}.json")
@@ -70,7 +74,12 @@ class Lock:
             raise
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
         if self._held is None:
             return
         held, self._held = self._held, None
@@ -134,18 +143,24 @@ class Lock:
             with contextlib.suppress(FileNotFoundError):
                 found = os.lstat(path)
                 foreign = not stat.S_ISREG(found.st_mode)
-                if path == self.path:  # where locks are files with a process's number, they are not empty
+                if (
+                    path == self.path
+                ):  # where locks are files with a process's number, they are not empty
                     foreign |= found.st_size > 0 and fcntl is not None
                 else:
                     foreign |= self._read_note() is None and found.st_size > 0
                 if foreign:
-                    raise RunFolderError(f"{path} exists and is no lock of sdclr; move it away, or {self._advice}.")
+                    raise RunFolderError(
+                        f"{path} exists and is no lock of sdclr; move it away, or {self._advice}."
+                    )
 
     def _write_note(self) -> None:
         facts = {"lock": "sdclr", "pid": os.getpid(), "host": platform.node(), "since": _now()}
         with contextlib.suppress(FileNotFoundError):
             self._note.unlink()
-        descriptor = os.open(self._note, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o644)
+        descriptor = os.open(
+            self._note, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o644
+        )
         # a full disk takes no words: an empty note says that somebody holds it, and not who
         with contextlib.suppress(OSError), open(descriptor, "w", encoding="utf-8") as file:
             json.dump(facts, file)
@@ -163,7 +178,11 @@ class Lock:
     def holder(self) -> str:
         """ " (process 7 on host since ...)"; empty where nobody has left a note."""
         facts = self._read_note() or {}
-        return f" (process {facts['pid']} on {facts.get('host')} since {facts.get('since')})" if "pid" in facts else ""
+        return (
+            f" (process {facts['pid']} on {facts.get('host')} since {facts.get('since')})"
+            if "pid" in facts
+            else ""
+        )
 
 
 @contextlib.contextmanager

@@ -27,7 +27,9 @@ def output_file(path: Path, *, overwrite: bool, option: str = "--out") -> Iterat
     require_place(path, option)
     require_free(path, overwrite=overwrite, option=option)
     with writing(path):
-        require_free(path, overwrite=overwrite, option=option)  # again, now that nobody else writes it
+        require_free(
+            path, overwrite=overwrite, option=option
+        )  # again, now that nobody else writes it
         yield
 
 
@@ -49,10 +51,14 @@ def require_free(path: Path, *, overwrite: bool, option: str = "--out") -> None:
     with storage_errors(path):
         taken = lexists(path)
     if taken and not overwrite:
-        raise ConfigError(f"{path} exists; give --overwrite to replace it, or choose another {option}.")
+        raise ConfigError(
+            f"{path} exists; give --overwrite to replace it, or choose another {option}."
+        )
 
 
-def write_output(path: Path, content: bytes | memoryview | str, *, overwrite: bool, option: str = "--out") -> None:
+def write_output(
+    path: Path, content: bytes | memoryview | str, *, overwrite: bool, option: str = "--out"
+) -> None:
     """Write a whole file of the user's name, as :func:`output_file` and write_atomically do."""
     with output_file(path, overwrite=overwrite, option=option):
         write_atomically(path, content)

@@ -27,9 +27,15 @@ def demo(
     out, splits = Path(out), range(1, num_splits + 1)
     require_replaceable(out / "report.html")
     cells = plan("digits", out, arms=("simclr", "sdclr"), splits=splits, overrides=overrides)
-    done = carry_out(cells, protocol="cached", probes=probes_under("cached"), progress=progress or NoProgress())
+    done = carry_out(
+        cells, protocol="cached", probes=probes_under("cached"), progress=progress or NoProgress()
+    )
     require_all(done, cells)
-    runs = [cell.run.folder for arm in ("simclr", "sdclr") for cell in done if cell.arm == arm]  # the baseline first
+    runs = [
+        cell.run.folder for arm in ("simclr", "sdclr") for cell in done if cell.arm == arm
+    ]  # the baseline first
     page = out / "report.html"
-    write_report(runs, {"terminal", "html"}, out=page, protocol="cached", console=console, ours=True)
+    write_report(
+        runs, {"terminal", "html"}, out=page, protocol="cached", console=console, ours=True
+    )
     return page

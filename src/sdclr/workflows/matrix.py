@@ -68,7 +68,11 @@ class Cell:
         if found.get("backbone") != self.run.backbone_identity():
             return list(probes)
         done = found["probes"]
-        return [name for name in probes if name not in done or not _is_measured(name, done[name], protocol)]
+        return [
+            name
+            for name in probes
+            if name not in done or not _is_measured(name, done[name], protocol)
+        ]
 
     def progress(self) -> str:
         """ "epoch 4 of 10", for an interrupted run."""
@@ -110,7 +114,11 @@ def plan(
     for split in splits:
         for arm in dict.fromkeys(arms):
             # what a person gives comes last: settings of ours do not apply to every network
-            base = recipe(recipes[arm]).with_values(values or {}).with_values({**given, "data.split": split})
+            base = (
+                recipe(recipes[arm])
+                .with_values(values or {})
+                .with_values({**given, "data.split": split})
+            )
             for seed in seeds if seeds is not None else [base.seed]:
                 config = base.with_values({"seed": seed})
                 cell = Cell(arm, config, Run(out / f"{arm}-split{split}-seed{seed}"))
@@ -135,7 +143,9 @@ def _check_origin(run: Run, adopted: bool) -> None:
         raise ConfigError(f"{run.folder} holds {what}. Choose another --out.")
 
 
-def show_plan(cells: Sequence[Cell], protocol: str, probes: Sequence[str], console: Console) -> None:
+def show_plan(
+    cells: Sequence[Cell], protocol: str, probes: Sequence[str], console: Console
+) -> None:
     """A table of what is done, running, interrupted and missing."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0))
     for header in ("Arm", "Split", "Seed", "State"):
@@ -144,8 +154,18 @@ def show_plan(cells: Sequence[Cell], protocol: str, probes: Sequence[str], conso
     for cell in cells:
         state = cell.state(protocol, probes)
         counts[state] += 1
-        words = f"{state} ({cell.progress()})" if state in ("interrupted", "running") and cell.run.exists else state
-        style = {"done": "green", "running": "cyan", "trained": "yellow", "interrupted": "yellow", "missing": ""}[state]
+        words = (
+            f"{state} ({cell.progress()})"
+            if state in ("interrupted", "running") and cell.run.exists
+            else state
+        )
+        style = {
+            "done": "green",
+            "running": "cyan",
+            "trained": "yellow",
+            "interrupted": "yellow",
+            "missing": "",
+        }[state]
         numbers = (str(cell.config.data.split), str(cell.config.seed))
         table.add_row(Text(cell.arm), *numbers, Text(one_line(words), style=style))
     console.print(table)
@@ -155,7 +175,12 @@ def show_plan(cells: Sequence[Cell], protocol: str, probes: Sequence[str], conso
 
 
 def carry_out(
-    cells: Sequence[Cell], *, protocol: Protocol, probes: Sequence[str], progress: AnyProgress, download: bool = False
+    cells: Sequence[Cell],
+    *,
+    protocol: Protocol,
+    probes: Sequence[str],
+    progress: AnyProgress,
+    download: bool = False,
 ) -> list[Cell]:
     """Train and evaluate what is missing; returns the cells that are done.
 
@@ -168,13 +193,23 @@ def carry_out(
         try:
             if state == "running":
                 raise RunFolderError
-            run = pretrain(cell.config, cell.run.folder, progress=progress, label=cell.title, download=download)
+            run = pretrain(
+                cell.config, cell.run.folder, progress=progress, label=cell.title, download=download
+            )
             if missing := cell.missing_probes(protocol, probes):
-                evaluate(run, protocol=protocol, probes=missing, device=cell.config.device, progress=progress)
+                evaluate(
+                    run,
+                    protocol=protocol,
+                    probes=missing,
+                    device=cell.config.device,
+                    progress=progress,
+                )
         except RunFolderError:
             if state != "running" and not cell.run.in_use():
                 raise
-            progress.print(f"{cell.run.folder} is in use by another process; it is left to that one.")
+            progress.print(
+                f"{cell.run.folder} is in use by another process; it is left to that one."
+            )
     return [cell for cell in cells if cell.state(protocol, probes) == "done"]
 
 
@@ -202,8 +237,18 @@ def commands(cells: Sequence[Cell], protocol: str, probes: Sequence[str]) -> lis
             "--out",
             folder,
         ]
-        missing = cell.missing_probes(protocol, probes) if cell.run.backbone_path.is_file() else probes
-        evaluating: list[object] = ["sdclr", "evaluate", folder, "--protocol", protocol, "--probes", _as_typed(missing)]
+        missing = (
+            cell.missing_probes(protocol, probes) if cell.run.backbone_path.is_file() else probes
+        )
+        evaluating: list[object] = [
+            "sdclr",
+            "evaluate",
+            folder,
+            "--protocol",
+            protocol,
+            "--probes",
+            _as_typed(missing),
+        ]
         evaluating += ["--device", cell.config.device]
         lines.append(f"{command(*pretraining)} && {command(*evaluating)}")
     return lines

@@ -20,7 +20,13 @@ from sdclr.compute.device import bf16_speedup_of_cpu, free_memory, resolve_devic
 from sdclr.config import user_path
 from sdclr.data import DataConfig, Images, build_data
 from sdclr.data.choices import TABLE_SUFFIXES, ZIP_SUFFIX
-from sdclr.data.decoding.decode import ALL_GREY_BITS, LEVELS_USED, bits_used, is_deep_grey, open_image
+from sdclr.data.decoding.decode import (
+    ALL_GREY_BITS,
+    LEVELS_USED,
+    bits_used,
+    is_deep_grey,
+    open_image,
+)
 from sdclr.data.sources.split_folders import has_splits
 from sdclr.errors import ConfigError, DataError, SdclrError
 from sdclr.jobs.pretrain import Preview, preview
@@ -44,7 +50,9 @@ DEEP_SAMPLE = 32
 """Images of 16 bits that are decoded to learn how many of them they use."""
 
 
-def own_config(path: str, values: dict[str, Any], out: Path, console: Console) -> tuple[PretrainConfig, list[Choice]]:
+def own_config(
+    path: str, values: dict[str, Any], out: Path, console: Console
+) -> tuple[PretrainConfig, list[Choice]]:
     """Settings for the images at ``path``, each automatic one printed with its reason, and these choices.
 
     ``values``: settings given by the user, by dotted name; they win, and are not explained. A run that is there already
@@ -53,10 +61,16 @@ def own_config(path: str, values: dict[str, Any], out: Path, console: Console) -
     run = Run(out)
     run.require_elsewhere(path)
     if run.exists:
-        if values.get("precision") == "auto":  # decided when the run began, maybe on another machine
+        if (
+            values.get("precision") == "auto"
+        ):  # decided when the run began, maybe on another machine
             values = {name: value for name, value in values.items() if name != "precision"}
-        return PretrainConfig.from_yaml(run.config_path).with_values({**values, "data.path": path}), []
-    data = own_data(path, {name: value for name, value in values.items() if name.startswith("data.")})
+        return PretrainConfig.from_yaml(run.config_path).with_values(
+            {**values, "data.path": path}
+        ), []
+    data = own_data(
+        path, {name: value for name, value in values.items() if name.startswith("data.")}
+    )
     seen = _layout(data, values, out)  # in the images themselves
     data = data.with_values({choice.setting.removeprefix("data."): choice.value for choice in seen})
     collection = build_data(data, exclude=[out])
@@ -67,7 +81,10 @@ def own_config(path: str, values: dict[str, Any], out: Path, console: Console) -
         data = data.with_values({"grey_bits": bits})
     device = resolve_device(str(values.get("device", "auto")))
     num_bad = _num_bad(found, data)
-    remarks = [*collection.remarks, *([f"files that cannot be decoded left out: {num_bad}"] if num_bad else [])]
+    remarks = [
+        *collection.remarks,
+        *([f"files that cannot be decoded left out: {num_bad}"] if num_bad else []),
+    ]
     config, choices = own_images(
         data,
         num_images=len(found) - num_bad,
@@ -102,7 +119,9 @@ def _trained_network(weights: object) -> BackboneConfig | None:
 def require_data_settings(values: Mapping[str, Any]) -> None:
     """ConfigError for a setting that is not of the images."""
     if foreign := [name for name in values if not name.startswith("data.")]:
-        raise ConfigError(f"only settings of the images (data.KEY=VALUE) make sense here, got {foreign[0]}.")
+        raise ConfigError(
+            f"only settings of the images (data.KEY=VALUE) make sense here, got {foreign[0]}."
+        )
 
 
 def own_data(path: str, values: dict[str, Any]) -> DataConfig:
@@ -152,9 +171,13 @@ def own_data_as_trained(source: Path, path: str, values: dict[str, Any]) -> Data
     if trained.name != "images":
         return data
     alike = list(READ_ALIKE)
-    if trained.path is not None and os.path.realpath(user_path(trained.path)) == os.path.realpath(path):
+    if trained.path is not None and os.path.realpath(user_path(trained.path)) == os.path.realpath(
+        path
+    ):
         alike += FOUND_ALIKE
-        alike += [] if trained.layout == "splits" else ["labels"]  # of splits all images count, without labels
+        alike += (
+            [] if trained.layout == "splits" else ["labels"]
+        )  # of splits all images count, without labels
     same = {name: getattr(trained, name) for name in alike if f"data.{name}" not in values}
     return DataConfig.parse(data.to_dict() | same)
 
@@ -205,7 +228,9 @@ def data_of(run: Run, given: Mapping[str, Any]) -> DataConfig:
             f"{run.folder} was trained on {data.name}; say which images to embed: sdclr embed RUN IMAGES."
         )
     aside = {"test_path": None, "store": None, "placement": "auto", "validation_per_class": 0}
-    return data.with_values({**aside, **{name.removeprefix("data."): value for name, value in given.items()}})
+    return data.with_values(
+        {**aside, **{name.removeprefix("data."): value for name, value in given.items()}}
+    )
 
 
 def typical_side(images: Images) -> int:
@@ -240,7 +265,10 @@ def dry_run(
         write_atomically(sheet, sheet_png(found.stills.permute(0, 2, 3, 1).numpy(), *pixels))
     _show(found, config, console)
     console.print(
-        Text(f"views to look at: {shown(sheet)}\nnothing was trained; leave --dry-run out to start."), soft_wrap=True
+        Text(
+            f"views to look at: {shown(sheet)}\nnothing was trained; leave --dry-run out to start."
+        ),
+        soft_wrap=True,
     )
     return found
 
@@ -262,7 +290,10 @@ def _show(found: Preview, config: PretrainConfig, console: Console) -> None:
         ("images", f"{found.num_images:,}, {found.num_skipped} left out"),
         ("decoded", f"{found.decoded_bytes / 1e9:.2f} GB"),
         ("steps", f"{found.total_steps:,} ({found.steps_per_epoch:,} an epoch, {epochs})"),
-        ("time", f"about {hours} h {rest:02d} min ({found.seconds_per_step:.2f} s a step, measured)"),
+        (
+            "time",
+            f"about {hours} h {rest:02d} min ({found.seconds_per_step:.2f} s a step, measured)",
+        ),
         ("memory", memory),
         ("device", found.device),
     ):
@@ -277,7 +308,9 @@ def _show(found: Preview, config: PretrainConfig, console: Console) -> None:
 
 
 def _explain(num_images: int, choices: Sequence[Choice], console: Console) -> None:
-    console.print(f"{num_images:,} images found. Settings chosen for them (KEY=VALUE overrides any):")
+    console.print(
+        f"{num_images:,} images found. Settings chosen for them (KEY=VALUE overrides any):"
+    )
     table = Table.grid(padding=(0, 2, 0, 0))
     for choice in choices:
         value = f"{choice.value:g}" if isinstance(choice.value, float) else str(choice.value)

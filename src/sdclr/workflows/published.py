@@ -14,7 +14,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from sdclr.errors import CheckpointError, ConfigError, DataError, MissingInputError, RunFolderError, SdclrError
+from sdclr.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    MissingInputError,
+    RunFolderError,
+    SdclrError,
+)
 from sdclr.evaluation.probes import published_probes
 from sdclr.jobs.adopt import adopt
 from sdclr.jobs.evaluate import AUTHORS_CLASSIFIER, Protocol, evaluate, evaluate_classifier
@@ -38,10 +45,19 @@ class AuthorsFiles:
 
 def authors_files(dataset: str, arm: str, split: int) -> AuthorsFiles | None:
     """None for a system that the authors did not publish."""
-    if arm.endswith("_matched") or dataset not in ("cifar10", "cifar100", "imagenet100", "imagenet_lt_exp"):
+    if arm.endswith("_matched") or dataset not in (
+        "cifar10",
+        "cifar100",
+        "imagenet100",
+        "imagenet_lt_exp",
+    ):
         return None
     if dataset in ("imagenet100", "imagenet_lt_exp"):
-        return _imagenet_files(dataset, arm) if (dataset, arm) != ("imagenet_lt_exp", "sdclr") else None
+        return (
+            _imagenet_files(dataset, arm)
+            if (dataset, arm) != ("imagenet_lt_exp", "sdclr")
+            else None
+        )
     tag, folder, prefix = {
         "cifar10": ("res18", "checkpoints", ""),
         "cifar100": ("res18_cifar100", "checkpoints_cifar100", "cifar100_"),
@@ -56,7 +72,9 @@ def authors_files(dataset: str, arm: str, split: int) -> AuthorsFiles | None:
     return AuthorsFiles(
         pretrained=Path(folder) / name / "model_2000.pt",
         linear=tuned / f"{name}__f2layer4_d10d20_wd0_lr30_freezeBN" / "best_model.pt",
-        few_shot=tuned / f"{name}__{prefix}split{split}_S_b_f2layer4_d40d60_wd0_lr30_freezeBN" / "best_model.pt",
+        few_shot=tuned
+        / f"{name}__{prefix}split{split}_S_b_f2layer4_d40d60_wd0_lr30_freezeBN"
+        / "best_model.pt",
     )
 
 
@@ -69,13 +87,19 @@ def _imagenet_files(dataset: str, arm: str) -> AuthorsFiles:
     }[dataset, arm == "simclr_balanced"]
     temperature, pruned = ("0.3", "_pruneP0.3DualBN") if arm == "sdclr" else ("0.2", "")
     name = f"{trained_on}_res50_scheduling_sgd_lr0.5_temp{temperature}_epoch500_batch256{pruned}"
-    few_shot = "imageNet_100_sub_balance_train_0.01" if dataset == "imagenet100" else "imageNet_sub_balance_train_0.01"
+    few_shot = (
+        "imageNet_100_sub_balance_train_0.01"
+        if dataset == "imagenet100"
+        else "imageNet_sub_balance_train_0.01"
+    )
     seed = "_s1" if dataset == "imagenet100" else ""
     tuned = Path("checkpoints_imagenet_tune")
     return AuthorsFiles(
         pretrained=Path("checkpoints_imagenet") / name / "model_500.pt",
         linear=tuned / f"{name}__lr30_wd0_epoch30_b512_d10d20{seed}" / "best_model.pt",
-        few_shot=tuned / f"{name}__{few_shot}_lr30_fix2layer4_wd0_epoch30_b512_d10d20" / "best_model.pt",
+        few_shot=tuned
+        / f"{name}__{few_shot}_lr30_fix2layer4_wd0_epoch30_b512_d10d20"
+        / "best_model.pt",
     )
 
 
@@ -96,11 +120,15 @@ def evaluate_published(
     their table: its error is raised afterwards. Raises MissingInputError when there is nothing at all.
     """
     if not folder.is_dir():
-        raise MissingInputError(f"--published {folder} is not a folder. It is where the archives were unzipped.")
+        raise MissingInputError(
+            f"--published {folder} is not a folder. It is where the archives were unzipped."
+        )
     require_replaceable(*report_files(out), *report_files(out / AUTHORS_CLASSIFIER))
     wanted = [(cell, authors_files(dataset, cell.arm, cell.config.data.split)) for cell in cells]
     if unpublished := [cell.arm for cell, files in wanted if files is None]:
-        raise ConfigError(f"the authors published no {unpublished[0]} on {dataset}; choose what they did publish.")
+        raise ConfigError(
+            f"the authors published no {unpublished[0]} on {dataset}; choose what they did publish."
+        )
     probed: list[Cell] = []
     tested: list[Cell] = []
     failures: list[SdclrError] = []
@@ -117,9 +145,17 @@ def evaluate_published(
             f"{folder} holds none of the authors' files for these arms and splits; the first one expected is {first}. "
             "See docs/data.md."
         )
-    for name, found, target in ((protocol, probed, out), (AUTHORS_CLASSIFIER, tested, out / AUTHORS_CLASSIFIER)):
+    for name, found, target in (
+        (protocol, probed, out),
+        (AUTHORS_CLASSIFIER, tested, out / AUTHORS_CLASSIFIER),
+    ):
         if found:
-            console.print(Text(f"\n{len(found)} of {len(cells)} published systems, protocol {name}", style="bold"))
+            console.print(
+                Text(
+                    f"\n{len(found)} of {len(cells)} published systems, protocol {name}",
+                    style="bold",
+                )
+            )
             target.mkdir(parents=True, exist_ok=True)
             summarise(found, target, name, console)
     if failures:
@@ -137,7 +173,11 @@ def _evaluate_cell(
     download: bool,
 ) -> None:
     """Evaluate what the archives hold for one cell, and note what was."""
-    present = [path for path in (files.pretrained, files.linear, files.few_shot) if (folder / path).is_file()]
+    present = [
+        path
+        for path in (files.pretrained, files.linear, files.few_shot)
+        if (folder / path).is_file()
+    ]
     for path in (files.pretrained, files.linear, files.few_shot):
         if path not in present:
             progress.print(f"not there: {path}")
@@ -147,7 +187,9 @@ def _evaluate_cell(
     run = adopt(folder / present[0], cell.config, cell.run.folder, download=download)
     if files.pretrained in present:
         if missing := cell.missing_probes(protocol, published_probes()):
-            evaluate(run, protocol=protocol, probes=missing, device=cell.config.device, progress=progress)
+            evaluate(
+                run, protocol=protocol, probes=missing, device=cell.config.device, progress=progress
+            )
         probed.append(cell)
     for probe in published_probes():
         if files.classifier(probe) in present and cell.missing_probes(AUTHORS_CLASSIFIER, [probe]):

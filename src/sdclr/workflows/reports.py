@@ -27,7 +27,9 @@ def report(
     alone (CSV) shows nothing. An examination that cannot be made is a warning: the report shows the rest.
     """
     folders = [Run(run) for run in runs]
-    are_evaluated = options.get("protocol") is not None or any(run.evaluated_protocols() for run in folders)
+    are_evaluated = options.get("protocol") is not None or any(
+        run.evaluated_protocols() for run in folders
+    )
     for run in folders:
         is_shown = has_own_images(run) and formats != {"csv"} if are_evaluated else True
         if is_shown and run.backbone_path.is_file() and not is_examined(run):

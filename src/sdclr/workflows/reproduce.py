@@ -48,7 +48,10 @@ _NARROW = (
 SCALES: Mapping[str, Mapping[str, Scale]] = {
     "full": {dataset: Scale((), "sdclr") for dataset in SYSTEMS},
     "tiny": {dataset: Scale(_NARROW, "cached") for dataset in ("cifar10", "cifar100")}
-    | {dataset: Scale((*_NARROW, "views.size=64"), "cached") for dataset in ("imagenet100", "imagenet_lt_exp")}
+    | {
+        dataset: Scale((*_NARROW, "views.size=64"), "cached")
+        for dataset in ("imagenet100", "imagenet_lt_exp")
+    }
     | {"digits": Scale(("backbone.width=8", "epochs=10", "checkpoint_every_epochs=1"), "cached")},
 }
 """full: as published, protocol sdclr. tiny: a narrow ResNet-10 for ten epochs, protocol cached.
@@ -60,9 +63,16 @@ About ten minutes a run on two CPU cores for CIFAR-10 (docs/results.md).
 def choose_arms(dataset: str, text: str) -> list[str]:
     """ "paper", "matched", or arms separated by commas. Raises ConfigError that lists what there is."""
     if dataset not in SYSTEMS:
-        raise ConfigError(f"there is no data set {dataset!r} to reproduce; choose from {', '.join(SYSTEMS)}.")
+        raise ConfigError(
+            f"there is no data set {dataset!r} to reproduce; choose from {', '.join(SYSTEMS)}."
+        )
     known = SYSTEMS[dataset]
-    arms = [arm for word in text.split(",") if (name := word.strip()) for arm in ARM_SETS.get(name, (name,))]
+    arms = [
+        arm
+        for word in text.split(",")
+        if (name := word.strip())
+        for arm in ARM_SETS.get(name, (name,))
+    ]
     unknown = [arm for arm in arms if arm not in known]
     if unknown or not arms:
         what = f"no arm {unknown[0]!r}" if unknown else "no arm without a name"
@@ -82,7 +92,9 @@ def choose_probes(names: Sequence[str] | None, protocol: Protocol) -> tuple[str,
         PROBES.require(name).require(protocol)
     if not set(names) & set(published_probes()):
         needed = " or ".join(published_probes())
-        raise ConfigError(f"the paper's table needs {needed}; got {', '.join(names) or 'no probe'}.")
+        raise ConfigError(
+            f"the paper's table needs {needed}; got {', '.join(names) or 'no probe'}."
+        )
     return tuple(dict.fromkeys(names))
 
 
@@ -98,8 +110,14 @@ def parse_numbers(text: str, what: str) -> list[int]:
     numbers: list[int] = []
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
-            raise ConfigError(f"cannot read {what} {text!r}; write numbers and ranges, for example 1-3,5.")
+        if (
+            not first.isdecimal()
+            or (dash and not last.isdecimal())
+            or (dash and int(last) < int(first))
+        ):
+            raise ConfigError(
+                f"cannot read {what} {text!r}; write numbers and ranges, for example 1-3,5."
+            )
         if int(last or first) - int(first) >= LONGEST_RANGE:
             raise ConfigError(f"{what} {text!r} names more than {LONGEST_RANGE} numbers.")
         numbers += range(int(first), int(last or first) + 1)
@@ -142,10 +160,17 @@ def report_command(cells: Sequence[Cell], protocol: str, out: Path) -> str:
 
 def summarise(cells: Sequence[Cell], out: Path, protocol: str, console: Console) -> None:
     """The paper's table on the terminal and in OUT/paper.*, the comparisons in OUT/report.html."""
-    folders = [cell.run.folder for arm in dict.fromkeys(c.arm for c in cells) for cell in cells if cell.arm == arm]
+    folders = [
+        cell.run.folder
+        for arm in dict.fromkeys(c.arm for c in cells)
+        for cell in cells
+        if cell.arm == arm
+    ]
     if not folders:
         return
     console.print()
     formats = {"terminal", "markdown", "csv", "latex"}
     write_paper_table(folders, formats, out=out, protocol=protocol, console=console, ours=True)
-    write_report(folders, {"html"}, out=out / "report.html", protocol=protocol, console=console, ours=True)
+    write_report(
+        folders, {"html"}, out=out / "report.html", protocol=protocol, console=console, ours=True
+    )

@@ -44,7 +44,9 @@ def test_the_same_bytes_elsewhere_are_the_same_images(images: ImageFiles, tmp_pa
 
 
 @pytest.mark.parametrize("place", [0, 10_000, 19_999])
-def test_a_changed_byte_at_the_beginning_in_the_middle_or_at_the_end_is_noticed(images: ImageFiles, place: int) -> None:
+def test_a_changed_byte_at_the_beginning_in_the_middle_or_at_the_end_is_noticed(
+    images: ImageFiles, place: int
+) -> None:
     before = read_contents(images)
     path = images.root / "b.jpg"
     content = bytearray(path.read_bytes())
@@ -59,8 +61,15 @@ def test_new_gone_and_exchanged_files_are_named(images: ImageFiles) -> None:
     (images.root / "a.jpg").rename(images.root / "d.jpg")
     (images.root / "b.jpg").write_bytes(b"short")
     now = read_contents(ImageFiles(images.root, ("b.jpg", "c.jpg", "d.jpg"), None), before)
-    assert differences(before, now) == ["1 new (d.jpg)", "1 gone (a.jpg)", "1 of other content (b.jpg)"]
-    assert name_differences(before, ["b.jpg", "c.jpg", "d.jpg"]) == ["1 new (d.jpg)", "1 gone (a.jpg)"]
+    assert differences(before, now) == [
+        "1 new (d.jpg)",
+        "1 gone (a.jpg)",
+        "1 of other content (b.jpg)",
+    ]
+    assert name_differences(before, ["b.jpg", "c.jpg", "d.jpg"]) == [
+        "1 new (d.jpg)",
+        "1 gone (a.jpg)",
+    ]
 
 
 def test_what_has_the_recorded_size_and_time_is_not_read_again(
@@ -74,7 +83,9 @@ def test_what_has_the_recorded_size_and_time_is_not_read_again(
 
 
 def test_a_record_survives_its_file_whatever_the_names(tmp_path: Path) -> None:
-    odd = [Content(name, "0" * 16, 5, 7) for name in ("a\tb\nc.jpg", "\udcff.jpg", '"x".jpg', "é.jpg")]
+    odd = [
+        Content(name, "0" * 16, 5, 7) for name in ("a\tb\nc.jpg", "\udcff.jpg", '"x".jpg', "é.jpg")
+    ]
     write_record(tmp_path / "r", {"train": odd, "test": odd[:1]})
     assert read_record(tmp_path / "r") == {"train": odd, "test": odd[:1]}
     assert read_record(tmp_path / "absent") is None
@@ -95,9 +106,12 @@ def test_other_fingerprints_are_explained_by_names(images: ImageFiles, tmp_path:
     more = ImageFiles(images.root, (*images.paths, "new.jpg"), None)
     with pytest.raises(ConfigError, match=r"^1 new, 0 gone: start a new run in another --out\.\n"):
         require_recorded(tmp_path / "r", {"train": more}, "aa", "bb")
-    (tmp_path / "backbone.safetensors").touch()  # the run is finished, and has weights to start from
+    (
+        tmp_path / "backbone.safetensors"
+    ).touch()  # the run is finished, and has weights to start from
     with pytest.raises(
-        ConfigError, match=r"^1 new, 0 gone: start a new run with --weights .*\n.*other data \(first new: new\.jpg\)"
+        ConfigError,
+        match=r"^1 new, 0 gone: start a new run with --weights .*\n.*other data \(first new: new\.jpg\)",
     ):
         require_recorded(tmp_path / "r", {"train": more}, "aa", "bb")
     assert require_recorded(tmp_path / "r", {"train": images}, "aa", "aa")

@@ -20,7 +20,9 @@ def collection(folder: Path, **contents: bytes) -> ImageFiles:
 
 
 def test_groups_are_equal_files_in_the_order_of_the_collection(tmp_path: Path) -> None:
-    images = collection(tmp_path, d=b"one", a=b"two", c=b"one", b=b"three", e=b"two", f=b"one", g=b"owt")
+    images = collection(
+        tmp_path, d=b"one", a=b"two", c=b"one", b=b"three", e=b"two", f=b"one", g=b"owt"
+    )
     assert duplicates(images) == [["d", "c", "f"], ["a", "e"]]
     assert duplicates(ImageFiles(tmp_path, ("a", "b", "c"), None)) == []
 
@@ -29,7 +31,9 @@ def test_only_files_of_equal_size_are_read(tmp_path: Path, monkeypatch: pytest.M
     images = collection(tmp_path, a=b"1", b=b"22", c=b"333", d=b"23")
     read: list[str] = []
     real = module._digest
-    monkeypatch.setattr(module, "_digest", lambda file: (read.append(Path(file).name), real(file))[1])
+    monkeypatch.setattr(
+        module, "_digest", lambda file: (read.append(Path(file).name), real(file))[1]
+    )
     told: list[int] = []
     assert duplicates(images, told.append) == []
     assert sorted(read) == ["b", "d"]
@@ -54,7 +58,9 @@ def test_copies_of_another_collection_are_found_by_content_and_only_equal_sizes_
     test = collection(tmp_path / "test", x=b"two", y=b"one", z=b"four", w=b"tow")
     read: list[str] = []
     real = module._digest
-    monkeypatch.setattr(module, "_digest", lambda file: (read.append(Path(file).name), real(file))[1])
+    monkeypatch.setattr(
+        module, "_digest", lambda file: (read.append(Path(file).name), real(file))[1]
+    )
     assert copies_of(train, test) == [("x", "b"), ("y", "a")]
     assert sorted(read) == ["a", "b", "d", "w", "x", "y"]
 

@@ -47,21 +47,29 @@ def test_digits_are_scikit_learns_pixels_stretched_to_255() -> None:
         for part in (digits.train, digits.test)
         for image, label in zip(part.images, part.labels, strict=True)
     )
-    levels = np.array([round(level * 255 / 16) for level in range(17)], dtype=np.uint8)  # 0 .. 16 -> 0 .. 255
+    levels = np.array(
+        [round(level * 255 / 16) for level in range(17)], dtype=np.uint8
+    )  # 0 .. 16 -> 0 .. 255
     theirs = sorted(
         (int(label), levels[image.astype(int)].tobytes())
         for image, label in zip(bunch.images, bunch.target, strict=True)
     )
-    assert ours == theirs, "train and test together are the 1,797 digits: nothing lost, nothing twice"
+    assert ours == theirs, (
+        "train and test together are the 1,797 digits: nothing lost, nothing twice"
+    )
     assert len(set(theirs)) == 1_797
 
 
 def test_no_digit_is_in_both_parts_and_the_parts_never_change() -> None:
     first, again = read_digits(), read_digits()
-    parts = [{image.numpy().tobytes() for image in part.images} for part in (first.train, first.test)]
+    parts = [
+        {image.numpy().tobytes() for image in part.images} for part in (first.train, first.test)
+    ]
     assert not parts[0] & parts[1]
     assert torch.equal(first.test.images, again.test.images)
-    assert torch.equal(first.train.images[:, 0], first.train.images[:, 2]), "grey: three equal channels"
+    assert torch.equal(first.train.images[:, 0], first.train.images[:, 2]), (
+        "grey: three equal channels"
+    )
 
 
 # ---- .npz
@@ -76,7 +84,9 @@ def test_no_digit_is_in_both_parts_and_the_parts_never_change() -> None:
         (np.asfortranarray(COLOUR), COLOUR.transpose(0, 3, 1, 2)),
     ],
 )
-def test_every_layout_becomes_three_channels_of_uint8(tmp_path: Path, array: np.ndarray, expected: np.ndarray) -> None:
+def test_every_layout_becomes_three_channels_of_uint8(
+    tmp_path: Path, array: np.ndarray, expected: np.ndarray
+) -> None:
     data = read_npz(save(tmp_path, train_images=array, train_labels=LABELS))
     assert data.train.images.dtype == torch.uint8
     np.testing.assert_array_equal(data.train.images.numpy(), expected)
@@ -139,18 +149,29 @@ def test_at_selects_images_with_their_labels(tmp_path: Path) -> None:
         ({"images": COLOUR[..., :2]}, "must be uint8"),
         ({"images": COLOUR[0, 0]}, "must be uint8"),
         ({"images": COLOUR[:0]}, "there are no images"),
-        ({"train_images": COLOUR, "train_labels": LABELS[:-1]}, "train_labels must hold one class id.*6 images"),
+        (
+            {"train_images": COLOUR, "train_labels": LABELS[:-1]},
+            "train_labels must hold one class id.*6 images",
+        ),
         ({"images": COLOUR, "labels": LABELS * 1.0}, "labels must hold one class id.*got float64"),
         ({"images": COLOUR, "labels": LABELS - 1}, "labels must hold one class id"),
         ({"images": COLOUR, "labels": LABELS[:, None]}, "labels must hold one class id"),
         ({"images": COLOUR, "labels": np.array(list("abcabc"))}, "labels must hold one class id"),
-        ({"images": COLOUR, "labels": LABELS, "class_names": np.array(["a", "b"])}, "2 entries for 3 classes"),
-        ({"images": COLOUR, "test_images": COLOUR[:2], "test_labels": LABELS}, "test_labels must hold one class id"),
+        (
+            {"images": COLOUR, "labels": LABELS, "class_names": np.array(["a", "b"])},
+            "2 entries for 3 classes",
+        ),
+        (
+            {"images": COLOUR, "test_images": COLOUR[:2], "test_labels": LABELS},
+            "test_labels must hold one class id",
+        ),
         ({"pixels": COLOUR, "y": LABELS}, "needs an array train_images; it has pixels, y"),
         ({}, "needs an array train_images; it has none"),
     ],
 )
-def test_arrays_that_do_not_fit_are_refused_by_name(tmp_path: Path, arrays: dict, message: str) -> None:
+def test_arrays_that_do_not_fit_are_refused_by_name(
+    tmp_path: Path, arrays: dict, message: str
+) -> None:
     path = save(tmp_path, **arrays)
     with pytest.raises(DataError, match=message) as caught:
         read_npz(path)
@@ -207,11 +228,15 @@ def test_a_file_that_is_not_there_is_missing(tmp_path: Path) -> None:
 
 def test_an_archive_of_another_size_is_not_cifar(tmp_path: Path) -> None:
     path = save(tmp_path, train_images=COLOUR, train_labels=LABELS)
-    with pytest.raises(DataError, match=r"is not cifar10: it has 6 training and 0 test images of 3 classes.*arrays"):
+    with pytest.raises(
+        DataError, match=r"is not cifar10: it has 6 training and 0 test images of 3 classes.*arrays"
+    ):
         read_cifar("cifar10", path)
 
 
-@pytest.mark.parametrize(("name", "folder"), [("cifar10", "cifar-10-batches-py"), ("cifar100", "cifar-100-python")])
+@pytest.mark.parametrize(
+    ("name", "folder"), [("cifar10", "cifar-10-batches-py"), ("cifar100", "cifar-100-python")]
+)
 def test_an_absent_cifar_folder_says_how_to_get_it(tmp_path: Path, name: str, folder: str) -> None:
     for path in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(MissingInputError, match=f"no {name} at .*{folder}.*--download"):
@@ -220,8 +245,12 @@ def test_an_absent_cifar_folder_says_how_to_get_it(tmp_path: Path, name: str, fo
         read_cifar(name, tmp_path / "absent.npz")
 
 
-@pytest.mark.parametrize(("name", "folder"), [("cifar10", "cifar-10-batches-py"), ("cifar100", "cifar-100-python")])
-def test_cifar_files_that_fail_their_checksums_are_refused(tmp_path: Path, name: str, folder: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "folder"), [("cifar10", "cifar-10-batches-py"), ("cifar100", "cifar-100-python")]
+)
+def test_cifar_files_that_fail_their_checksums_are_refused(
+    tmp_path: Path, name: str, folder: str
+) -> None:
     (tmp_path / folder).mkdir()
     with pytest.raises(DataError, match=f"{name} at .*fails torchvision's checksums.*--download"):
         read_cifar(name, tmp_path)
@@ -230,19 +259,27 @@ def test_cifar_files_that_fail_their_checksums_are_refused(tmp_path: Path, name:
 def test_torchvisions_layout_and_an_npz_give_the_same_cifar10(
     cifar10_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sums = json.loads((cifar10_folder / "cifar_md5.json").read_text())  # these files lack the list of file names
+    sums = json.loads(
+        (cifar10_folder / "cifar_md5.json").read_text()
+    )  # these files lack the list of file names
     base = datasets.CIFAR10
 
     class Unpacked(base):  # type: ignore[misc,valid-type]
-        train_list: ClassVar = [[name, sums[f"{base.base_folder}/{name}"]] for name, _ in base.train_list]
-        test_list: ClassVar = [[name, sums[f"{base.base_folder}/{name}"]] for name, _ in base.test_list]
+        train_list: ClassVar = [
+            [name, sums[f"{base.base_folder}/{name}"]] for name, _ in base.train_list
+        ]
+        test_list: ClassVar = [
+            [name, sums[f"{base.base_folder}/{name}"]] for name, _ in base.test_list
+        ]
         meta: ClassVar = {**base.meta, "md5": sums[f"{base.base_folder}/{base.meta['filename']}"]}
 
     with pytest.raises(DataError, match="fails torchvision's checksums"):
         read_cifar("cifar10", cifar10_folder)
     monkeypatch.setattr("torchvision.datasets.CIFAR10", Unpacked)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="dtype.*align", category=np.exceptions.VisibleDeprecationWarning)
+        warnings.filterwarnings(
+            "ignore", message="dtype.*align", category=np.exceptions.VisibleDeprecationWarning
+        )
         folder = read_cifar("cifar10", cifar10_folder)
     archive = read_cifar("cifar10", cifar10_folder / "cifar10.npz")
     assert folder.test is not None
@@ -253,12 +290,16 @@ def test_torchvisions_layout_and_an_npz_give_the_same_cifar10(
     assert folder.class_names[:2] == ["airplane", "automobile"]
 
 
-def test_two_downloads_at_once_do_not_write_into_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_downloads_at_once_do_not_write_into_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Downloading:
         base_folder = "cifar-10-batches-py"
 
         def __init__(self, path: Path, *, train: bool, download: bool) -> None:
-            with pytest.raises(RunFolderError, match=r"cifar-10-batches-py is in use by .*wait for it or .*--data"):
+            with pytest.raises(
+                RunFolderError, match=r"cifar-10-batches-py is in use by .*wait for it or .*--data"
+            ):
                 read_cifar("cifar10", tmp_path / "new", download=True)
             raise OSError("no network")
 

@@ -41,7 +41,9 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> ImageFiles:
         top, left = rng.integers(0, 427 - height), rng.integers(0, 640 - width)
         paths.append(f"class {number % 3}/{number}.{'JPEG' if number % 2 else 'png'}")
         (root / paths[-1]).parent.mkdir(exist_ok=True)
-        Image.fromarray(photo[top : top + height, left : left + width].copy()).save(root / paths[-1])
+        Image.fromarray(photo[top : top + height, left : left + width].copy()).save(
+            root / paths[-1]
+        )
     return ImageFiles(root, tuple(paths), np.arange(NUM) % 3)
 
 
@@ -70,7 +72,9 @@ def test_views_are_those_of_the_same_pixels_in_memory(photos: ImageFiles) -> Non
     differences = []
     for position in range(NUM):
         array = TF.pil_to_tensor(pixels_of(photos, position))
-        images = array.expand(NUM, -1, -1, -1)  # every position is this image: the index decides what is drawn
+        images = array.expand(
+            NUM, -1, -1, -1
+        )  # every position is this image: the index decides what is drawn
         expected = make_views(images, torch.tensor([position]), SPEC, seed=4, epoch=7)
         differences += [
             (views.a[position] - expected.a[0]).abs() * 255,
@@ -89,10 +93,18 @@ def test_views_are_pillows_crops_of_the_drawn_boxes_but_for_rounding(photos: Ima
         for position in range(NUM):
             image = pixels_of(photos, position)
             where = draw_view_parameters(
-                spec, torch.tensor([position]), image.height, image.width, seed=1, epoch=1, view=number
+                spec,
+                torch.tensor([position]),
+                image.height,
+                image.width,
+                seed=1,
+                epoch=1,
+                view=number,
             )
             top, left, height, width = where.box[0].tolist()
-            cut = image.crop((left, top, left + width, top + height)).resize((16, 16), Image.Resampling.BICUBIC)
+            cut = image.crop((left, top, left + width, top + height)).resize(
+                (16, 16), Image.Resampling.BICUBIC
+            )
             expected = TF.pil_to_tensor(TF.hflip(cut) if where.flip[0] else cut).float()
             off.append((batch[position] * 255 - expected).abs())
     levels = torch.stack(off)
@@ -144,7 +156,9 @@ def test_an_epoch_resumed_at_a_batch_goes_on_with_the_same_views(photos: ImageFi
     whole, rest = views(0), views(2)
     assert len(rest) == len(whole) - 2
     for resumed, uninterrupted in zip(rest, whole[2:], strict=True):
-        assert all(torch.equal(one, two) for one, two in zip(resumed[:3], uninterrupted[:3], strict=True))
+        assert all(
+            torch.equal(one, two) for one, two in zip(resumed[:3], uninterrupted[:3], strict=True)
+        )
 
 
 def everything(images: ImageFiles) -> list[Tensor]:
@@ -158,7 +172,9 @@ def everything(images: ImageFiles) -> list[Tensor]:
     ]
 
 
-def test_nothing_depends_on_the_number_of_threads(photos: ImageFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_depends_on_the_number_of_threads(
+    photos: ImageFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
     results = []
     for threads in (1, 4):
         monkeypatch.setattr(look_ahead_module, "num_cores", lambda threads=threads: threads)
@@ -184,11 +200,15 @@ def test_leaving_an_epoch_early_ends_its_threads(photos: ImageFiles) -> None:
 
 
 @pytest.mark.parametrize(("size", "resized"), [(224, 256), (32, 37)])
-def test_stills_are_torchvisions_resize_and_centre_crop(photos: ImageFiles, size: int, resized: int) -> None:
+def test_stills_are_torchvisions_resize_and_centre_crop(
+    photos: ImageFiles, size: int, resized: int
+) -> None:
     theirs = T.Compose([T.Resize(resized), T.CenterCrop(size), T.PILToTensor()])
     ours = torch.cat(list(photos.stills(size)))
     assert ours.dtype == torch.uint8
-    assert torch.equal(ours, torch.stack([theirs(pixels_of(photos, position)) for position in range(NUM)]))
+    assert torch.equal(
+        ours, torch.stack([theirs(pixels_of(photos, position)) for position in range(NUM)])
+    )
 
 
 def test_stills_of_real_photographs_are_torchvisions(sdclr_data: Path) -> None:
@@ -197,10 +217,14 @@ def test_stills_of_real_photographs_are_torchvisions(sdclr_data: Path) -> None:
     theirs = T.Compose([T.Resize(256), T.CenterCrop(224), T.PILToTensor()])
     images = ImageFiles(root, paths, None)
     (ours,) = images.stills(224)
-    assert torch.equal(ours, torch.stack([theirs(pixels_of(images, position)) for position in range(len(paths))]))
+    assert torch.equal(
+        ours, torch.stack([theirs(pixels_of(images, position)) for position in range(len(paths))])
+    )
 
 
-def test_stills_come_in_batches_in_order(photos: ImageFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stills_come_in_batches_in_order(
+    photos: ImageFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (whole,) = photos.stills(24)
     monkeypatch.setattr(cutting, "STILLS_PER_BATCH", 10)
     batches = list(photos.stills(24))
@@ -208,13 +232,17 @@ def test_stills_come_in_batches_in_order(photos: ImageFiles, monkeypatch: pytest
     assert torch.equal(torch.cat(batches), whole)
 
 
-def test_probe_crops_are_torchvisions_bilinear_crops_of_the_same_uniforms(photos: ImageFiles) -> None:
+def test_probe_crops_are_torchvisions_bilinear_crops_of_the_same_uniforms(
+    photos: ImageFiles,
+) -> None:
     index = torch.tensor([4, 19, 0, 8])
     (ours,) = photos.probe_crops([index], 24, seed=5, epoch=2)
     u = uniforms(derive(5, Stream.PROBE, 2, 1), index, 23)
     for row, position in enumerate(index.tolist()):
         image = pixels_of(photos, position)
-        box = cutting.draw_resized_crops(index[row : row + 1], image.height, image.width, seed=5, epoch=2)[0]
+        box = cutting.draw_resized_crops(
+            index[row : row + 1], image.height, image.width, seed=5, epoch=2
+        )[0]
         expected = TF.resized_crop(image, *box[0].tolist(), [24, 24], TF.InterpolationMode.BILINEAR)
         expected = TF.hflip(expected) if u[row, 22] < 0.5 else expected
         assert torch.equal(ours[row], TF.pil_to_tensor(expected))
@@ -232,9 +260,14 @@ def test_probe_crops_are_a_function_of_seed_epoch_and_image(photos: ImageFiles) 
 # ---- headers, bad files, fingerprints
 
 
-def test_sizes_are_heights_and_widths_from_the_headers(photos: ImageFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sizes_are_heights_and_widths_from_the_headers(
+    photos: ImageFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(image_files, "HEADERS_PER_CALL", 5)
-    expected = [(pixels_of(photos, position).height, pixels_of(photos, position).width) for position in range(NUM)]
+    expected = [
+        (pixels_of(photos, position).height, pixels_of(photos, position).width)
+        for position in range(NUM)
+    ]
     assert photos.at(np.arange(NUM)).sizes.tolist() == [list(size) for size in expected]
 
 
@@ -255,17 +288,27 @@ def test_moving_measures_once_and_absent_files_are_reported_together(
         other(photos, "a.jpg", photos.paths[0], *"bcde").to(CPU)
     message = str(caught.value)
     assert f"5 of 6 images below {photos.root} cannot be used" in message
-    assert [f"{name} does not exist" in message for name in ("a.jpg", "/b", "/c", "/d")] == [True, True, True, False]
+    assert [f"{name} does not exist" in message for name in ("a.jpg", "/b", "/c", "/d")] == [
+        True,
+        True,
+        True,
+        False,
+    ]
     assert "give the folder that holds them with --data" in message
 
 
 def test_broken_files_are_reported_before_training(photos: ImageFiles) -> None:
     (photos.root / "page.jpg").write_text("<html>")
-    with pytest.raises(DataError, match=r"2 of 3 images .*\n.*page\.jpg is not one that can be read.*\n.*absent\.jpg"):
+    with pytest.raises(
+        DataError,
+        match=r"2 of 3 images .*\n.*page\.jpg is not one that can be read.*\n.*absent\.jpg",
+    ):
         other(photos, "page.jpg", photos.paths[0], "absent.jpg").to(CPU)
 
 
-def test_a_file_that_breaks_off_after_its_header_is_named_when_it_is_met(photos: ImageFiles) -> None:
+def test_a_file_that_breaks_off_after_its_header_is_named_when_it_is_met(
+    photos: ImageFiles,
+) -> None:
     content = (photos.root / photos.paths[1]).read_bytes()
     (photos.root / "cut.jpg").write_bytes(content[: len(content) // 2])
     images = other(photos, photos.paths[0], photos.paths[2], "cut.jpg").to(CPU)
@@ -276,7 +319,10 @@ def test_a_file_that_breaks_off_after_its_header_is_named_when_it_is_met(photos:
     with pytest.raises(DataError, match=r"cut\.jpg is damaged: .*truncated"):
         next(stream)
     assert threading.active_count() == before
-    for images_of in (lambda: images.stills(24), lambda: images.probe_crops(batches, 24, seed=1, epoch=1)):
+    for images_of in (
+        lambda: images.stills(24),
+        lambda: images.probe_crops(batches, 24, seed=1, epoch=1),
+    ):
         with pytest.raises(DataError, match=r"cut\.jpg is damaged"):
             list(images_of())
 
@@ -286,7 +332,9 @@ def test_a_file_that_was_replaced_after_its_header_was_read_is_refused(photos: I
     Image.new("RGB", (50, 40)).save(path)
     images = other(photos, "replaced.png").to(CPU)
     Image.new("RGB", (40, 50)).save(path)
-    with pytest.raises(DataError, match=r"replaced\.png has changed its size since its header was read"):
+    with pytest.raises(
+        DataError, match=r"replaced\.png has changed its size since its header was read"
+    ):
         list(images.views([torch.tensor([0])], SPEC, seed=1, epoch=1))
 
 
@@ -299,14 +347,20 @@ def test_names_with_line_breaks_quotes_and_odd_bytes_are_opened(photos: ImageFil
     assert len(b"".join(images.content())) > 20
 
 
-def test_content_changes_with_names_order_and_labels_but_not_with_the_place(photos: ImageFiles) -> None:
+def test_content_changes_with_names_order_and_labels_but_not_with_the_place(
+    photos: ImageFiles,
+) -> None:
     def content(paths: tuple[str, ...], labels: list[int] | None, root: str = "/x") -> bytes:
         array = None if labels is None else np.array(labels)
         return b"|".join(bytes(part) for part in ImageFiles(Path(root), paths, array).content())
 
     base = content(("a", "b"), [0, 1])
     assert content(("a", "b"), [0, 1], "/y") == base
-    changed = [content(("a", "c"), [0, 1]), content(("b", "a"), [0, 1]), content(("a", "b"), [1, 1])]
+    changed = [
+        content(("a", "c"), [0, 1]),
+        content(("b", "a"), [0, 1]),
+        content(("a", "b"), [1, 1]),
+    ]
     changed += [content(("a", "b"), None), content(("ab",), [0])]
     assert len({base, *changed}) == 6
 
@@ -343,7 +397,9 @@ def test_every_bad_file_is_counted_before_training(photos: ImageFiles, tmp_path:
         images.verified("raise", lambda done: None)
     message = str(caught.value)
     assert f"4 of 24 images below {tmp_path} cannot be used" in message
-    assert [f"{name} is damaged" in message for name in ("002.png", "005.JPEG", "009.JPEG", "020.png")] == [1, 1, 1, 0]
+    assert [
+        f"{name} is damaged" in message for name in ("002.png", "005.JPEG", "009.JPEG", "020.png")
+    ] == [1, 1, 1, 0]
     assert "leave them out with data.on_error=skip" in message
 
 
@@ -379,10 +435,15 @@ def test_more_than_one_in_a_hundred_bad_files_are_left_out_only_where_the_user_a
             images.verified("skip", lambda done: None, too_few)
 
 
-def test_one_bad_file_of_a_few_is_left_out_and_all_of_them_are_not(photos: ImageFiles, tmp_path: Path) -> None:
+def test_one_bad_file_of_a_few_is_left_out_and_all_of_them_are_not(
+    photos: ImageFiles, tmp_path: Path
+) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-    assert len(damaged_copy(photos, tmp_path / "a", 3, num=13).verified("skip", lambda done: None)[0]) == 12
+    assert (
+        len(damaged_copy(photos, tmp_path / "a", 3, num=13).verified("skip", lambda done: None)[0])
+        == 12
+    )
     with pytest.raises(DataError, match="None is left"):
         damaged_copy(photos, tmp_path / "b", 0, 1, 2, num=3).verified("skip", lambda done: None, 3)
 
@@ -392,7 +453,9 @@ def test_verifying_names_what_is_absent_or_no_file(photos: ImageFiles) -> None:
     images = other(photos, *photos.paths, "pipe.jpg")
     kept, left_out = images.verified("skip", lambda done: None)
     assert (kept.paths, left_out[0].path) == (photos.paths, "pipe.jpg")
-    with pytest.raises(MissingInputError, match=r"2 of 26 images (?s:.*)absent\.jpg does not exist"):
+    with pytest.raises(
+        MissingInputError, match=r"2 of 26 images (?s:.*)absent\.jpg does not exist"
+    ):
         other(photos, *photos.paths, "absent.jpg", "gone.jpg").verified("raise", lambda done: None)
 
 
@@ -410,7 +473,9 @@ def test_images_are_turned_by_exif_when_that_is_asked_for(tmp_path: Path) -> Non
         assert torch.equal(one, two)
     plain = ImageFiles(tmp_path, ("tagged.png",), None)
     assert plain.sizes.tolist() == [[20, 60]]
-    assert b"".join(plain.content()) != b"".join(tagged.content()), "other pixels, another fingerprint"
+    assert b"".join(plain.content()) != b"".join(tagged.content()), (
+        "other pixels, another fingerprint"
+    )
 
 
 @pytest.mark.gpu
@@ -427,11 +492,16 @@ def test_views_on_a_cuda_device_equal_views_on_the_cpu(photos: ImageFiles) -> No
 # ---- 16-bit files that use fewer bits
 
 
-def test_dark_data_in_files_of_sixteen_bits_are_warned_of_once_and_spread_when_that_is_said(tmp_path: Path) -> None:
+def test_dark_data_in_files_of_sixteen_bits_are_warned_of_once_and_spread_when_that_is_said(
+    tmp_path: Path,
+) -> None:
     for number, top in enumerate((900, 4000)):
         Image.fromarray(np.full((4, 4), top, np.uint16)).save(tmp_path / f"{number}.png")
     images = ImageFiles(tmp_path, ("0.png", "1.png"), None)
-    with pytest.warns(UserWarning, match=r"2 images have 16 bits and use the lowest 12 .*4,000.*data\.grey_bits=12"):
+    with pytest.warns(
+        UserWarning,
+        match=r"2 images have 16 bits and use the lowest 12 .*4,000.*data\.grey_bits=12",
+    ):
         images.verified("raise", lambda done: None)
     spread = ImageFiles(tmp_path, ("0.png", "1.png"), None, grey_bits=12)
     kept, bad = spread.verified("raise", lambda done: None)
@@ -446,4 +516,7 @@ def test_dark_data_in_files_of_sixteen_bits_are_warned_of_once_and_spread_when_t
 def test_bright_data_in_files_of_sixteen_bits_are_no_reason_to_warn(tmp_path: Path) -> None:
     for number, top in enumerate((900, 60_000)):  # one may be dark
         Image.fromarray(np.full((4, 4), top, np.uint16)).save(tmp_path / f"{number}.png")
-    assert len(ImageFiles(tmp_path, ("0.png", "1.png"), None).verified("raise", lambda done: None)[0]) == 2
+    assert (
+        len(ImageFiles(tmp_path, ("0.png", "1.png"), None).verified("raise", lambda done: None)[0])
+        == 2
+    )

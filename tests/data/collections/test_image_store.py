@@ -63,7 +63,9 @@ def decodes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files that are decoded from now on."""
     opened: list[str] = []
     real = ImageFiles.picture
-    monkeypatch.setattr(ImageFiles, "picture", lambda self, i: (opened.append(self.paths[i]), real(self, i))[1])
+    monkeypatch.setattr(
+        ImageFiles, "picture", lambda self, i: (opened.append(self.paths[i]), real(self, i))[1]
+    )
     return opened
 
 
@@ -93,11 +95,16 @@ def test_pixels_of_every_shape_come_back_exactly(files: ImageFiles, tmp_path: Pa
         whole = store.picture(position).pixels(0, 0, *store.picture(position).size)
         np.testing.assert_array_equal(np.asarray(whole), expected)
     assert not store.pixels.flags.writeable
-    assert sorted(path.name for path in (tmp_path / "store").iterdir()) == ["manifest.json", "pixels.bin"]
+    assert sorted(path.name for path in (tmp_path / "store").iterdir()) == [
+        "manifest.json",
+        "pixels.bin",
+    ]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["photos", "store"]
 
 
-def test_views_stills_and_crops_are_those_of_the_files_to_the_bit(files: ImageFiles, tmp_path: Path) -> None:
+def test_views_stills_and_crops_are_those_of_the_files_to_the_bit(
+    files: ImageFiles, tmp_path: Path
+) -> None:
     store = build_store(files, tmp_path / "store")
     assert_equal(store, files)
     chosen = np.array([14, 3, 8, 0, 13, 5, 6])
@@ -109,7 +116,9 @@ def test_rotation_by_exif_is_stored(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     (tmp_path / "photos").mkdir()
-    Image.fromarray(np.arange(90, dtype=np.uint8).reshape(5, 6, 3)).save(tmp_path / "photos" / "a.png", exif=exif)
+    Image.fromarray(np.arange(90, dtype=np.uint8).reshape(5, 6, 3)).save(
+        tmp_path / "photos" / "a.png", exif=exif
+    )
     plain = ImageFiles(tmp_path / "photos", ("a.png",), None)
     turned = ImageFiles(tmp_path / "photos", ("a.png",), None, exif_rotation=True)
     assert build_store(turned, tmp_path / "turned").sizes.tolist() == [[6, 5]]
@@ -137,7 +146,9 @@ def test_a_store_moves_with_its_images(files: ImageFiles, tmp_path: Path) -> Non
     before = everything(files)
     (tmp_path / "store").rename(tmp_path / "elsewhere")
     files.root.rename(tmp_path / "moved")
-    store = open_store(tmp_path / "elsewhere", ImageFiles(tmp_path / "moved", files.paths, files.labels))
+    store = open_store(
+        tmp_path / "elsewhere", ImageFiles(tmp_path / "moved", files.paths, files.labels)
+    )
     assert all(torch.equal(a, b) for a, b in zip(before, everything(store), strict=True))
 
 
@@ -178,8 +189,12 @@ def test_what_was_spoilt_since_is_decoded_again(
     assert sorted(opened[: NUM - 6]) == sorted(files.paths[6:])
 
 
-@pytest.mark.parametrize("damage", ["half a line", "no journal", "no pixels", "empty pixels", "garbage", "too long"])
-def test_a_journal_that_does_not_fit_is_not_trusted(files: ImageFiles, tmp_path: Path, damage: str) -> None:
+@pytest.mark.parametrize(
+    "damage", ["half a line", "no journal", "no pixels", "empty pixels", "garbage", "too long"]
+)
+def test_a_journal_that_does_not_fit_is_not_trusted(
+    files: ImageFiles, tmp_path: Path, damage: str
+) -> None:
     unfinished = killed_build(files, tmp_path / "store", 8)
     journal, pixels = unfinished / "journal.jsonl", unfinished / "pixels.bin"
     if damage == "half a line":
@@ -195,7 +210,9 @@ def test_a_journal_that_does_not_fit_is_not_trusted(files: ImageFiles, tmp_path:
     assert_equal(build_store(files, tmp_path / "store"), files)
 
 
-def test_an_unfinished_build_of_other_images_is_begun_anew(files: ImageFiles, tmp_path: Path) -> None:
+def test_an_unfinished_build_of_other_images_is_begun_anew(
+    files: ImageFiles, tmp_path: Path
+) -> None:
     killed_build(files, tmp_path / "store", 12)
     fewer = files.at(np.arange(2, NUM))
     assert_equal(build_store(fewer, tmp_path / "store"), fewer)
@@ -214,13 +231,17 @@ def test_an_image_that_changed_since_a_build_was_killed_is_stored_as_it_is_now(
 
 def test_two_builds_at_once_do_not_mix(files: ImageFiles, tmp_path: Path) -> None:
     def advance(number: int) -> None:
-        with pytest.raises(DataError, match=r"another process is building the store .*store\.partial; wait for it"):
+        with pytest.raises(
+            DataError, match=r"another process is building the store .*store\.partial; wait for it"
+        ):
             build_store(files, tmp_path / "store")
 
     assert_equal(build_store(files, tmp_path / "store", advance), files)
 
 
-def test_an_image_that_cannot_be_decoded_ends_the_build_by_name(files: ImageFiles, tmp_path: Path) -> None:
+def test_an_image_that_cannot_be_decoded_ends_the_build_by_name(
+    files: ImageFiles, tmp_path: Path
+) -> None:
     content = (files.root / files.paths[5]).read_bytes()
     (files.root / files.paths[5]).write_bytes(content[: len(content) // 2])
     with pytest.raises(DataError, match=rf"{files.paths[5]} is damaged"):
@@ -234,12 +255,17 @@ def test_a_disk_that_is_too_small_is_refused_before_decoding(
     usage = shutil.disk_usage(tmp_path)._replace(free=1_000)
     monkeypatch.setattr(store_files.shutil, "disk_usage", lambda folder: usage)
     opened = decodes(monkeypatch)
-    with pytest.raises(StorageError, match=r"the decoded images take .* GB more in .*store\.partial, and 0\.0 GB are"):
+    with pytest.raises(
+        StorageError,
+        match=r"the decoded images take .* GB more in .*store\.partial, and 0\.0 GB are",
+    ):
         build_store(files, tmp_path / "store")
     assert opened == []
 
 
-def test_a_full_disk_is_a_storage_error(files: ImageFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_a_storage_error(
+    files: ImageFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*arguments: object) -> int:
         raise OSError(28, "No space left on device")
 
@@ -252,7 +278,9 @@ def test_a_full_disk_is_a_storage_error(files: ImageFiles, tmp_path: Path, monke
 
 
 @pytest.mark.parametrize("change", ["size", "time", "name", "number", "order"])
-def test_a_store_of_other_sources_is_refused_with_the_cure(files: ImageFiles, tmp_path: Path, change: str) -> None:
+def test_a_store_of_other_sources_is_refused_with_the_cure(
+    files: ImageFiles, tmp_path: Path, change: str
+) -> None:
     build_store(files, tmp_path / "store")
     path = files.root / files.paths[3]
     changed = files
@@ -264,11 +292,17 @@ def test_a_store_of_other_sources_is_refused_with_the_cure(files: ImageFiles, tm
         os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))
     elif change == "name":
         path.rename(files.root / "renamed.jpg")
-        changed = ImageFiles(files.root, (*files.paths[:3], "renamed.jpg", *files.paths[4:]), files.labels)
+        changed = ImageFiles(
+            files.root, (*files.paths[:3], "renamed.jpg", *files.paths[4:]), files.labels
+        )
     else:
-        changed = files.at(np.arange(NUM - 1) if change == "number" else np.arange(NUM)[::-1].copy())
+        changed = files.at(
+            np.arange(NUM - 1) if change == "number" else np.arange(NUM)[::-1].copy()
+        )
     for use in (open_store, lambda folder, images: build_store(images, folder)):
-        with pytest.raises(DataError, match=r"was made from other images .*remove the folder .*store"):
+        with pytest.raises(
+            DataError, match=r"was made from other images .*remove the folder .*store"
+        ):
             use(tmp_path / "store", changed)
 
 
@@ -287,23 +321,31 @@ def test_labels_are_not_in_a_store(files: ImageFiles, tmp_path: Path) -> None:
         ({"crc32": [0]}, "its manifest.json is not whole"),
     ],
 )
-def test_a_manifest_that_does_not_fit_is_refused(files: ImageFiles, tmp_path: Path, damage: dict, message: str) -> None:
+def test_a_manifest_that_does_not_fit_is_refused(
+    files: ImageFiles, tmp_path: Path, damage: dict, message: str
+) -> None:
     build_store(files, tmp_path / "store")
     manifest = tmp_path / "store" / "manifest.json"
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | damage))
-    with pytest.raises(DataError, match=rf"store cannot be used: {message}.*To decode again, remove the folder"):
+    with pytest.raises(
+        DataError, match=rf"store cannot be used: {message}.*To decode again, remove the folder"
+    ):
         open_store(tmp_path / "store", files)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "\0"])
-def test_a_manifest_that_is_none_is_refused(files: ImageFiles, tmp_path: Path, content: str) -> None:
+def test_a_manifest_that_is_none_is_refused(
+    files: ImageFiles, tmp_path: Path, content: str
+) -> None:
     build_store(files, tmp_path / "store")
     (tmp_path / "store" / "manifest.json").write_text(content)
     with pytest.raises(DataError, match=r"its manifest\.json"):
         open_store(tmp_path / "store", files)
 
 
-def test_pixels_that_were_cut_off_are_refused_when_the_store_is_opened(files: ImageFiles, tmp_path: Path) -> None:
+def test_pixels_that_were_cut_off_are_refused_when_the_store_is_opened(
+    files: ImageFiles, tmp_path: Path
+) -> None:
     build_store(files, tmp_path / "store")
     file = tmp_path / "store" / "pixels.bin"
     os.truncate(file, file.stat().st_size - 1)
@@ -311,7 +353,9 @@ def test_pixels_that_were_cut_off_are_refused_when_the_store_is_opened(files: Im
         open_store(tmp_path / "store", files)
 
 
-def test_pixels_that_changed_are_found_by_verifying_and_never_left_out(files: ImageFiles, tmp_path: Path) -> None:
+def test_pixels_that_changed_are_found_by_verifying_and_never_left_out(
+    files: ImageFiles, tmp_path: Path
+) -> None:
     store = build_store(files, tmp_path / "store")
     told: list[int] = []
     assert store.verified("raise", told.append) == (store, [])
@@ -320,7 +364,9 @@ def test_pixels_that_changed_are_found_by_verifying_and_never_left_out(files: Im
         file.seek(int(store.starts[9]))
         file.write(b"other")
     store = open_store(tmp_path / "store", files)
-    with pytest.raises(DataError, match=rf"the pixels of 1 images have changed \(first: {files.paths[9]}\)"):
+    with pytest.raises(
+        DataError, match=rf"the pixels of 1 images have changed \(first: {files.paths[9]}\)"
+    ):
         store.verified("skip", told.append)
     assert store.at(np.arange(9)).verified("skip", told.append)[1] == []
 

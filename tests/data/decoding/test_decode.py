@@ -16,11 +16,21 @@ import pytest
 from PIL import Image, features
 
 from counted_work import calls_made
-from sdclr.data.decoding.decode import FORMATS, LEVELS_USED, MAX_PIXELS, bits_used, open_image, read_size, require_file
+from sdclr.data.decoding.decode import (
+    FORMATS,
+    LEVELS_USED,
+    MAX_PIXELS,
+    bits_used,
+    open_image,
+    read_size,
+    require_file,
+)
 from sdclr.errors import DataError, MissingInputError
 
 RNG = np.random.default_rng(0)
-PIXELS = np.kron(RNG.integers(0, 256, (5, 7, 3)), np.ones((4, 4, 1))).astype(np.uint8)  # [20, 28, 3]
+PIXELS = np.kron(RNG.integers(0, 256, (5, 7, 3)), np.ones((4, 4, 1))).astype(
+    np.uint8
+)  # [20, 28, 3]
 GREY = PIXELS[:, :, 0]
 PHOTO = Image.fromarray(PIXELS)
 
@@ -45,19 +55,30 @@ def decoded(path: Path) -> np.ndarray:
 
 
 def png_chunk(kind: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+    return (
+        struct.pack(">I", len(content))
+        + kind
+        + content
+        + struct.pack(">I", zlib.crc32(kind + content))
+    )
 
 
 def png_header(width: int, height: int, depth: int = 8, colour: int = 2) -> bytes:
-    return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + png_chunk(
+        b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    )
 
 
 # ---- files that are read
 
 
 @pytest.mark.parametrize("format", ["PNG", "BMP", "TIFF", "PPM", "WEBP"])
-def test_lossless_files_give_the_very_pixels_whatever_their_name(tmp_path: Path, format: str) -> None:
-    path = written(tmp_path, encoded(PHOTO, format, **({"lossless": True} if format == "WEBP" else {})))
+def test_lossless_files_give_the_very_pixels_whatever_their_name(
+    tmp_path: Path, format: str
+) -> None:
+    path = written(
+        tmp_path, encoded(PHOTO, format, **({"lossless": True} if format == "WEBP" else {}))
+    )
     np.testing.assert_array_equal(decoded(path), PIXELS)
 
 
@@ -74,7 +95,9 @@ def test_avif_is_read(tmp_path: Path) -> None:
     assert "AVIF" in FORMATS
 
 
-@pytest.mark.parametrize(("format", "options"), [("PNG", {}), ("PPM", {}), ("JPEG", {"quality": 100})])
+@pytest.mark.parametrize(
+    ("format", "options"), [("PNG", {}), ("PPM", {}), ("JPEG", {"quality": 100})]
+)
 def test_grey_becomes_three_equal_channels(tmp_path: Path, format: str, options: dict) -> None:
     pixels = decoded(written(tmp_path, encoded(Image.fromarray(GREY), format, **options)))
     assert (pixels == pixels[:, :, :1]).all()
@@ -85,7 +108,9 @@ def test_cmyk_is_converted_as_pillow_does(tmp_path: Path) -> None:
     content = encoded(PHOTO.convert("CMYK"), "JPEG")
     with Image.open(BytesIO(content)) as image:
         assert image.mode == "CMYK"
-        np.testing.assert_array_equal(decoded(written(tmp_path, content)), np.asarray(image.convert("RGB")))
+        np.testing.assert_array_equal(
+            decoded(written(tmp_path, content)), np.asarray(image.convert("RGB"))
+        )
 
 
 @pytest.mark.parametrize("format", ["PNG", "TIFF", "PPM"])
@@ -101,19 +126,30 @@ def test_16_bit_greys_are_divided_by_257_exactly(tmp_path: Path, format: str) ->
 def test_big_endian_16_bit_greys_are_not_swapped(tmp_path: Path) -> None:
     values = (np.arange(256).reshape(16, 16) * 257).astype(">u2")
     image = Image.frombytes("I;16B", (16, 16), values.tobytes())
-    np.testing.assert_array_equal(decoded(written(tmp_path, encoded(image, "TIFF")))[:, :, 0], values // 257)
+    np.testing.assert_array_equal(
+        decoded(written(tmp_path, encoded(image, "TIFF")))[:, :, 0], values // 257
+    )
 
 
 @pytest.mark.parametrize("dtype", [np.int32, np.float32])
-def test_32_bit_greys_are_refused_because_their_range_is_unknown(tmp_path: Path, dtype: type) -> None:
+def test_32_bit_greys_are_refused_because_their_range_is_unknown(
+    tmp_path: Path, dtype: type
+) -> None:
     path = written(tmp_path, encoded(Image.fromarray(GREY.astype(dtype)), "TIFF"))
-    with pytest.raises(DataError, match=r"x\.jpg is damaged: 32-bit grey .* has no agreed range; save it as 8 or 16"):
+    with pytest.raises(
+        DataError,
+        match=r"x\.jpg is damaged: 32-bit grey .* has no agreed range; save it as 8 or 16",
+    ):
         open_image(path)
 
 
 def test_16_bit_colours_keep_their_high_byte(tmp_path: Path) -> None:
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in PIXELS.astype(int) * 256 + 99)
-    content = png_header(28, 20, depth=16) + png_chunk(b"IDAT", zlib.compress(rows)) + png_chunk(b"IEND", b"")
+    content = (
+        png_header(28, 20, depth=16)
+        + png_chunk(b"IDAT", zlib.compress(rows))
+        + png_chunk(b"IEND", b"")
+    )
     np.testing.assert_array_equal(decoded(written(tmp_path, content)), PIXELS)
 
 
@@ -131,7 +167,9 @@ def test_alpha_is_dropped_not_blended(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("transparency", [None, 3, bytes(range(200))])
-def test_palettes_give_their_colours_with_and_without_alpha(tmp_path: Path, transparency: int | bytes | None) -> None:
+def test_palettes_give_their_colours_with_and_without_alpha(
+    tmp_path: Path, transparency: int | bytes | None
+) -> None:
     image = PHOTO.quantize(200)
     options = {} if transparency is None else {"transparency": transparency}
     pixels = decoded(written(tmp_path, encoded(image, "PNG", **options)))
@@ -147,7 +185,9 @@ def test_one_bit_becomes_black_and_white(tmp_path: Path) -> None:
 def test_an_animation_gives_its_first_frame(tmp_path: Path, format: str) -> None:
     frames = [Image.new("RGB", (12, 9), colour) for colour in ("red", "blue", "lime")]
     options = {"lossless": True} if format == "WEBP" else {}
-    path = written(tmp_path, encoded(frames[0], format, save_all=True, append_images=frames[1:], **options))
+    path = written(
+        tmp_path, encoded(frames[0], format, save_all=True, append_images=frames[1:], **options)
+    )
     assert (decoded(path) == (255, 0, 0)).all()
     assert decoded(path).shape == (9, 12, 3)
 
@@ -157,12 +197,16 @@ def test_exif_rotation_is_off_unless_asked_for(tmp_path: Path) -> None:
     exif[0x0112] = 6  # to be turned clockwise
     path = written(tmp_path, encoded(PHOTO, "PNG", exif=exif))
     np.testing.assert_array_equal(decoded(path), PIXELS)
-    np.testing.assert_array_equal(np.asarray(open_image(path, exif_rotation=True)), np.rot90(PIXELS, -1))
+    np.testing.assert_array_equal(
+        np.asarray(open_image(path, exif_rotation=True)), np.rot90(PIXELS, -1)
+    )
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
 @pytest.mark.parametrize("orientation", [None, 1, 3, 5, 6, 8])
-def test_a_size_is_that_of_the_image_as_it_will_be_turned(tmp_path: Path, format: str, orientation: int | None) -> None:
+def test_a_size_is_that_of_the_image_as_it_will_be_turned(
+    tmp_path: Path, format: str, orientation: int | None
+) -> None:
     if format not in FORMATS:
         pytest.skip("this Pillow has no AVIF")
     exif = Image.Exif()
@@ -188,8 +232,12 @@ def test_extreme_shapes_are_read(tmp_path: Path, size: tuple[int, int]) -> None:
         assert decoded(path).shape == (size[1], size[0], 3)
 
 
-@pytest.mark.parametrize("name", ["a\nb.jpg", 'it\'s "one".jpg', "caf\udce9\udcff.jpg", "-x .jpg", "图.jpg"])
-def test_awkward_names_are_opened_and_shown_in_one_printable_line(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["a\nb.jpg", 'it\'s "one".jpg', "caf\udce9\udcff.jpg", "-x .jpg", "图.jpg"]
+)
+def test_awkward_names_are_opened_and_shown_in_one_printable_line(
+    tmp_path: Path, name: str
+) -> None:
     np.testing.assert_array_equal(decoded(written(tmp_path, encoded(PHOTO, "PNG"), name)), PIXELS)
     with pytest.raises(DataError) as caught:
         open_image(written(tmp_path, b"nothing", name))
@@ -207,7 +255,10 @@ def damaged() -> dict[str, tuple[bytes, str]]:
     return {
         "jpeg cut at half": (jpeg[: len(jpeg) // 2], "is damaged: .*truncated"),
         "jpeg without its last 200 bytes": (jpeg[:-200], "is damaged: .*truncated"),
-        "progressive jpeg cut": (encoded(large, "JPEG", progressive=True)[:9_000], "is damaged: .*truncated"),
+        "progressive jpeg cut": (
+            encoded(large, "JPEG", progressive=True)[:9_000],
+            "is damaged: .*truncated",
+        ),
         "jpeg cut in its header": (jpeg[:100], "x.jpg"),
         "png cut at half": (png[: len(png) // 2], "is damaged: .*truncated"),
         "png cut in its header": (png[:20], "x.jpg"),
@@ -217,7 +268,10 @@ def damaged() -> dict[str, tuple[bytes, str]]:
         "bmp cut": (encoded(large, "BMP")[:5_000], "is damaged: .*truncated"),
         "gif cut": (encoded(large.quantize(), "GIF")[:5_000], "is damaged: .*truncated"),
         "zero bytes": (b"", r"is empty \(0 bytes\)"),
-        "html": (b"<!DOCTYPE html><html>404</html>", r"is not one that can be read \(JPEG, PNG.*begins b'<!DOCTYPE"),
+        "html": (
+            b"<!DOCTYPE html><html>404</html>",
+            r"is not one that can be read \(JPEG, PNG.*begins b'<!DOCTYPE",
+        ),
         "text": (b"n", "is not one that can be read"),
         "icon": (encoded(PHOTO, "ICO"), "is not one that can be read"),
         "png of no width": (png_header(0, 5), "x.jpg"),
@@ -242,7 +296,9 @@ def test_any_flipped_bytes_give_an_image_or_a_data_error(tmp_path: Path) -> None
             broken = content.copy()
             broken[rng.integers(0, len(content), 4)] ^= rng.integers(1, 256, 4).astype(np.uint8)
             try:
-                assert open_image(written(tmp_path, broken.tobytes()), max_pixels=10_000).mode == "RGB"
+                assert (
+                    open_image(written(tmp_path, broken.tobytes()), max_pixels=10_000).mode == "RGB"
+                )
             except DataError:  # and nothing else
                 refused += 1
     assert 40 < refused < 240
@@ -280,7 +336,9 @@ def test_a_header_that_claims_too_many_pixels_is_refused_before_any_pixel(
     path = written(tmp_path, header_only(format, width, height))
 
     def refused() -> None:
-        with pytest.raises(DataError, match=rf"claims {width} x {height} pixels, more than 89,478,485 in all"):
+        with pytest.raises(
+            DataError, match=rf"claims {width} x {height} pixels, more than 89,478,485 in all"
+        ):
             read(path)
 
     tracemalloc.start()
@@ -324,7 +382,9 @@ def test_pipes_sockets_and_devices_are_refused_without_being_opened(
     (tmp_path / "device.jpg").symlink_to("/dev/zero")
     monkeypatch.setattr("builtins.open", None)
     for name in ("pipe.jpg", "link.jpg", "device.jpg"):
-        with pytest.raises(DataError, match=f"{name} is a pipe, a socket or a device. Take it off its list"):
+        with pytest.raises(
+            DataError, match=f"{name} is a pipe, a socket or a device. Take it off its list"
+        ):
             read(tmp_path / name)
 
 
@@ -346,7 +406,9 @@ def test_an_unreadable_file_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
-def test_twelve_bits_in_a_file_of_sixteen_are_spread_to_white_when_that_is_said(tmp_path: Path, suffix: str) -> None:
+def test_twelve_bits_in_a_file_of_sixteen_are_spread_to_white_when_that_is_said(
+    tmp_path: Path, suffix: str
+) -> None:
     levels = np.array([[0, 2048, 4095]], dtype=np.uint16)
     path = tmp_path / f"x.{suffix}"
     Image.fromarray(levels).save(path)
@@ -354,7 +416,8 @@ def test_twelve_bits_in_a_file_of_sixteen_are_spread_to_white_when_that_is_said(
     assert np.asarray(open_image(path, grey_bits=12))[0, :, 0].tolist() == [0, 128, 255]
     assert open_image(path).info[LEVELS_USED] == 4095
     with pytest.raises(
-        DataError, match=r"holds grey levels up to 4,095, which 10 bits cannot\. Use data\.grey_bits=12"
+        DataError,
+        match=r"holds grey levels up to 4,095, which 10 bits cannot\. Use data\.grey_bits=12",
     ):
         open_image(path, grey_bits=10)
 
@@ -362,10 +425,16 @@ def test_twelve_bits_in_a_file_of_sixteen_are_spread_to_white_when_that_is_said(
 def test_colours_of_sixteen_bits_say_how_bright_they_are(tmp_path: Path) -> None:
     """Pillow keeps their upper byte, so that 12-bit colours are black; it has no writer of such files."""
     rows = b"".join(b"\0" + np.full((4, 3), level, ">u2").tobytes() for level in (0, 4095))
-    chunks = [(b"IHDR", struct.pack(">IIBBBBB", 4, 2, 16, 2, 0, 0, 0)), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", 4, 2, 16, 2, 0, 0, 0)),
+        (b"IDAT", zlib.compress(rows)),
+        (b"IEND", b""),
+    ]
     content = b"\x89PNG\r\n\x1a\n"
     for kind, body in chunks:
-        content += struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        content += (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
     (tmp_path / "x.png").write_bytes(content)
     image = open_image(tmp_path / "x.png")
     assert (image.mode, image.info[LEVELS_USED]) == ("RGB", 15 * 257)
@@ -385,12 +454,16 @@ def test_how_many_bits_are_used_is_decided_by_the_brightest_of_all() -> None:
 def test_heic_is_read_turned_and_measured_where_its_extra_is_installed(tmp_path: Path) -> None:
     heif = pytest.importorskip("pillow_heif")
     heif.register_heif_opener()
-    upright = Image.fromarray(np.repeat(np.arange(0, 240, 4, dtype=np.uint8)[:, None, None], 80, 1).repeat(3, 2))
+    upright = Image.fromarray(
+        np.repeat(np.arange(0, 240, 4, dtype=np.uint8)[:, None, None], 80, 1).repeat(3, 2)
+    )
     exif = Image.Exif()
     exif[0x0112] = 6
     upright.save(tmp_path / "tagged.jpg", exif=exif)
     with Image.open(tmp_path / "tagged.jpg") as tagged:
-        tagged.save(tmp_path / "x.jpg", format="HEIF")  # its turn stands in its own box; some phones call it that
+        tagged.save(
+            tmp_path / "x.jpg", format="HEIF"
+        )  # its turn stands in its own box; some phones call it that
     assert read_size(tmp_path / "x.jpg") == (80, 60)
     image = open_image(tmp_path / "x.jpg")
     assert (image.mode, image.size) == ("RGB", (60, 80))
@@ -402,10 +475,13 @@ def test_heic_is_read_turned_and_measured_where_its_extra_is_installed(tmp_path:
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif", "bmp", "gif"])
-def test_a_sound_picture_above_the_cap_is_too_large_and_not_damaged(tmp_path: Path, suffix: str) -> None:
+def test_a_sound_picture_above_the_cap_is_too_large_and_not_damaged(
+    tmp_path: Path, suffix: str
+) -> None:
     Image.new("RGB", (40, 30)).save(tmp_path / f"x.{suffix}")
     for read in (open_image, read_size):
         with pytest.raises(
-            DataError, match=r"is too large: it claims 40 x 30 pixels, more than 1,000 in all\. Make it"
+            DataError,
+            match=r"is too large: it claims 40 x 30 pixels, more than 1,000 in all\. Make it",
         ):
             read(tmp_path / f"x.{suffix}", max_pixels=1_000)

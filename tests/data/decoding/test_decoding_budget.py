@@ -31,7 +31,9 @@ def written(folder: Path, content: bytes) -> Path:
         (lambda: b"P6\n#" + b"x" * 100_000 + b"\n1 1 255\n\0\0\0", "header is longer"),
     ],
 )
-def test_what_costs_too_much_is_too_large_and_not_damaged(tmp_path: Path, content, words: str) -> None:  # type: ignore[no-untyped-def]
+def test_what_costs_too_much_is_too_large_and_not_damaged(
+    tmp_path: Path, content, words: str
+) -> None:  # type: ignore[no-untyped-def]
     path = written(tmp_path, content())
     for read in (open_image, read_size):
         with pytest.raises(DataError, match=rf"is too large: .*{words}"):
@@ -50,7 +52,10 @@ def test_a_canvas_of_a_gigabyte_in_ninety_bytes_is_refused_by_its_trial(tmp_path
     [
         (-signal.SIGXCPU, "takes too many seconds to decode"),
         (-signal.SIGKILL, "takes too many seconds to decode"),
-        (-signal.SIGSEGV, r"takes more than a gigabyte of memory to decode, or breaks its decoder \(SIGSEGV\)"),
+        (
+            -signal.SIGSEGV,
+            r"takes more than a gigabyte of memory to decode, or breaks its decoder \(SIGSEGV\)",
+        ),
         (decoding_budget.MEMORY_EXIT, "takes more than a gigabyte of memory to decode$"),
     ],
 )
@@ -78,7 +83,9 @@ def test_ordinary_images_are_never_tried(tmp_path: Path, monkeypatch: pytest.Mon
     assert tried == []
 
 
-def test_many_scans_and_long_text_are_tried_and_pass_or_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_scans_and_long_text_are_tried_and_pass_or_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tried: list[str] = []
     real = try_decoding
 
@@ -96,11 +103,15 @@ def test_many_scans_and_long_text_are_tried_and_pass_or_fail(tmp_path: Path, mon
     assert tried == ["JPEG", "PPM", "PPM"]
 
 
-def test_what_passed_is_not_tried_again_until_its_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_passed_is_not_tried_again_until_its_file_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     started: list[object] = []
     run = decoding_budget.subprocess.run
     monkeypatch.setattr(
-        decoding_budget.subprocess, "run", lambda *args, **options: started.append(args) or run(*args, **options)
+        decoding_budget.subprocess,
+        "run",
+        lambda *args, **options: started.append(args) or run(*args, **options),
     )
     path = written(tmp_path, png(4, 4))
     for _ in range(3):

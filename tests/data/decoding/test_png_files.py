@@ -19,7 +19,12 @@ LONG = 3 << 20
 
 
 def chunk(kind: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+    return (
+        struct.pack(">I", len(content))
+        + kind
+        + content
+        + struct.pack(">I", zlib.crc32(kind + content))
+    )
 
 
 def png(before: bytes = b"", after: bytes = b"") -> bytes:
@@ -32,7 +37,9 @@ def png(before: bytes = b"", after: bytes = b"") -> bytes:
 
 
 def xmp(orientation: int, length: int = 0) -> bytes:
-    text = f'<x:xmpmeta><rdf:Description tiff:Orientation="{orientation}"/>{" " * length}</x:xmpmeta>'
+    text = (
+        f'<x:xmpmeta><rdf:Description tiff:Orientation="{orientation}"/>{" " * length}</x:xmpmeta>'
+    )
     return chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(text.encode()))
 
 
@@ -49,11 +56,15 @@ TEXTS = {
 def test_long_text_and_profiles_are_passed_over(tmp_path: Path, kind: str, place: str) -> None:
     path = tmp_path / "x.png"
     path.write_bytes(png(**{place: TEXTS[kind]}))
-    settings = {name: value for name, value in vars(PngImagePlugin).items() if name.startswith("MAX_")}
+    settings = {
+        name: value for name, value in vars(PngImagePlugin).items() if name.startswith("MAX_")
+    }
     for turn in (False, True):
         assert read_size(path, exif_rotation=turn) == (6, 4)
         np.testing.assert_array_equal(np.asarray(open_image(path, exif_rotation=turn)), PIXELS)
-    assert {name: value for name, value in vars(PngImagePlugin).items() if name.startswith("MAX_")} == settings
+    assert {
+        name: value for name, value in vars(PngImagePlugin).items() if name.startswith("MAX_")
+    } == settings
 
 
 @pytest.mark.parametrize("place", ["before", "after"])
@@ -66,7 +77,9 @@ def test_what_turns_an_image_is_kept_beside_long_text(tmp_path: Path, place: str
 
 def test_xmp_that_is_too_long_itself_is_dropped(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(png(before=xmp(6, LONG) + TEXTS["compressed text"]))
-    np.testing.assert_array_equal(np.asarray(open_image(tmp_path / "x.png", exif_rotation=True)), PIXELS)
+    np.testing.assert_array_equal(
+        np.asarray(open_image(tmp_path / "x.png", exif_rotation=True)), PIXELS
+    )
 
 
 @pytest.mark.parametrize("share", [0.2, 0.6, 0.95])
@@ -82,6 +95,7 @@ def test_a_heic_file_is_called_one_whatever_its_name(tmp_path: Path) -> None:
     for brand in (b"heic", b"mif1"):
         (tmp_path / "x.jpg").write_bytes(b"\0\0\0\x18ftyp" + brand + bytes(100))
         with pytest.raises(
-            DataError, match=r"x\.jpg is a HEIC/HEIF file, which cannot be read without pillow-heif\. Conv"
+            DataError,
+            match=r"x\.jpg is a HEIC/HEIF file, which cannot be read without pillow-heif\. Conv",
         ):
             open_image(tmp_path / "x.jpg")

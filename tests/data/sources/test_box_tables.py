@@ -39,7 +39,9 @@ def table(folder: Path, text: str) -> Path:
 
 
 def load(path: Path, **values: object) -> Data:
-    return build_data(DataConfig.parse({"name": "images", "path": str(path), "subset": "all"} | values))
+    return build_data(
+        DataConfig.parse({"name": "images", "path": str(path), "subset": "all"} | values)
+    )
 
 
 def pixels(data: Data, position: int) -> np.ndarray:
@@ -66,13 +68,19 @@ def test_a_box_is_cut_out_of_its_picture(folder: Path, header: str, row: str, un
     assert name.startswith("cam/a.png#")
     assert data.train.columns.keys() == {"camera"}
     assert "is an image; data.boxes=none takes whole pictures" in data.remarks[0]
-    assert load(table(folder, f"path,label,{header}\ncam/a.png,fox,{row}\n")).train.paths == ("cam/a.png",)
+    assert load(table(folder, f"path,label,{header}\ncam/a.png,fox,{row}\n")).train.paths == (
+        "cam/a.png",
+    )
 
 
 def test_boxes_count_in_the_turned_picture(folder: Path) -> None:
     file = table(folder, "path,x,y,width,height\ncam/b.png,0,0,10,20\n")
     np.testing.assert_array_equal(pixels(load(file, boxes="pixels"), 0), np.rot90(PIXELS, -1))
-    flat = load(table(folder, "path,x,y,width,height\ncam/b.png,0,0,20,10\n"), boxes="pixels", exif_rotation=False)
+    flat = load(
+        table(folder, "path,x,y,width,height\ncam/b.png,0,0,20,10\n"),
+        boxes="pixels",
+        exif_rotation=False,
+    )
     np.testing.assert_array_equal(pixels(flat, 0), PIXELS)
 
 
@@ -85,7 +93,10 @@ def test_several_boxes_of_a_file_are_several_images_everywhere(folder: Path) -> 
     assert len({one.path for one in read_contents(data.train)}) == 3
     images = data.train.to(torch.device("cpu"))
     store = build_store(data.train, folder / "store")
-    views = [next(iter(one.views([torch.arange(3)], ViewSpec(size=4), seed=1, epoch=0))) for one in (images, store)]
+    views = [
+        next(iter(one.views([torch.arange(3)], ViewSpec(size=4), seed=1, epoch=0)))
+        for one in (images, store)
+    ]
     assert torch.equal(views[0].a, views[1].a)
     part = data.train.at(np.array([1]))
     np.testing.assert_array_equal(part.picture(0).pixels(0, 0, 4, 4), PIXELS[5:9, 5:9])
@@ -93,8 +104,15 @@ def test_several_boxes_of_a_file_are_several_images_everywhere(folder: Path) -> 
 
 def test_another_box_or_another_unit_is_another_collection(folder: Path) -> None:
     prints = set()
-    for row, unit in (("0,0,1,1", "pixels"), ("0,0,1,1", "fractions"), ("0,0,2,1", "pixels"), ("0,0,1,1", "none")):
-        prints.add(load(table(folder, f"path,x,y,width,height\ncam/a.png,{row}\n"), boxes=unit).fingerprint)
+    for row, unit in (
+        ("0,0,1,1", "pixels"),
+        ("0,0,1,1", "fractions"),
+        ("0,0,2,1", "pixels"),
+        ("0,0,1,1", "none"),
+    ):
+        prints.add(
+            load(table(folder, f"path,x,y,width,height\ncam/a.png,{row}\n"), boxes=unit).fingerprint
+        )
     assert len(prints) == 4
 
 
@@ -102,20 +120,31 @@ def test_another_box_or_another_unit_is_another_collection(folder: Path) -> None
     ("rows", "message"),
     [
         (["0,0,1,1"], "0 and 1 only, which may be pixels or fractions"),
-        (["0.5,0.5,1.2,0.3"], r"reach 1\.2, which may be pixels, or fractions that leave the picture"),
-        (["1,1,12,4", "0.1,0.2,0.3,0.4"], r"line 3: .* at most 1, as fractions are, and others .* reach 12"),
+        (
+            ["0.5,0.5,1.2,0.3"],
+            r"reach 1\.2, which may be pixels, or fractions that leave the picture",
+        ),
+        (
+            ["1,1,12,4", "0.1,0.2,0.3,0.4"],
+            r"line 3: .* at most 1, as fractions are, and others .* reach 12",
+        ),
     ],
 )
 def test_a_unit_that_is_not_sure_is_asked_for(folder: Path, rows: list[str], message: str) -> None:
     file = table(folder, "path,x,y,width,height\n" + "\n".join(f"cam/a.png,{row}" for row in rows))
-    with pytest.raises(ConfigError, match=rf"{message}.*data\.boxes=pixels or data\.boxes=fractions"):
+    with pytest.raises(
+        ConfigError, match=rf"{message}.*data\.boxes=pixels or data\.boxes=fractions"
+    ):
         load(file, boxes="auto")
 
 
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("18,0,6,5", r"a\.png: its box 18,0,6,5 \(x, y, width, height in pixels\) reaches out of .* 20 x 10"),
+        (
+            "18,0,6,5",
+            r"a\.png: its box 18,0,6,5 \(x, y, width, height in pixels\) reaches out of .* 20 x 10",
+        ),
         ("0,0,0,5", "is empty"),
         ("5,5,-2,3", "is empty"),
         ("-4,0,6,5", "reaches out of"),
@@ -134,8 +163,14 @@ def test_a_box_that_is_empty_or_outside_is_a_bad_file(folder: Path, row: str, me
 
 
 def test_rounding_at_the_edge_is_no_error() -> None:
-    boxes = Boxes(("a",) * 3, np.array([[-0.4, 0, 20.6, 10], [0.1, 0, 20, 10], [19.5, 9.5, 20, 10]]), "pixels")
-    assert [boxes.pixels(row, 20, 10) for row in range(3)] == [(0, 0, 20, 10), (0, 0, 20, 10), (19, 9, 20, 10)]
+    boxes = Boxes(
+        ("a",) * 3, np.array([[-0.4, 0, 20.6, 10], [0.1, 0, 20, 10], [19.5, 9.5, 20, 10]]), "pixels"
+    )
+    assert [boxes.pixels(row, 20, 10) for row in range(3)] == [
+        (0, 0, 20, 10),
+        (0, 0, 20, 10),
+        (19, 9, 20, 10),
+    ]
     tenth = Boxes(("a",), np.array([[0.1, 0.1, 0.7, 0.3]]), "fractions")
     assert tenth.pixels(0, 1000, 1000) == (100, 100, 700, 300)
     with pytest.raises(OutsideError, match="takes no pixel"):
@@ -150,9 +185,21 @@ def test_rounding_at_the_edge_is_no_error() -> None:
             {"boxes": "pixels"},
             r"line 2: width .* must be a number, got ''",
         ),
-        ("path;x;y;width;height\ncam/a.png;1,5;1;2;5\n", {"boxes": "pixels"}, "got '1,5'. Numbers have a point"),
-        ("path,x,y,width,height\ncam/a.png,nan,1,2,5\n", {"boxes": "auto"}, "must be a number, got 'nan'"),
-        ("path,x,y\ncam/a.png,1,1\n", {"boxes": "pixels"}, r"no columns of boxes, .* It has path, x, y"),
+        (
+            "path;x;y;width;height\ncam/a.png;1,5;1;2;5\n",
+            {"boxes": "pixels"},
+            "got '1,5'. Numbers have a point",
+        ),
+        (
+            "path,x,y,width,height\ncam/a.png,nan,1,2,5\n",
+            {"boxes": "auto"},
+            "must be a number, got 'nan'",
+        ),
+        (
+            "path,x,y\ncam/a.png,1,1\n",
+            {"boxes": "pixels"},
+            r"no columns of boxes, .* It has path, x, y",
+        ),
         (
             "path,x,y,width,height\ncam/a.png,1,1,2,2\ncam/a.png,1,1,2,2\n",
             {"boxes": "pixels"},
@@ -168,7 +215,11 @@ def test_rounding_at_the_edge_is_no_error() -> None:
             {"boxes": "auto"},
             r"several sets of box columns: \(x, y, width, height\) and \(xmin, ymin, xmax, ymax\)",
         ),
-        ("path\ncam/a.png\n", {"min_confidence": 0.5}, r"data\.min_confidence is for what MegaDetector writes"),
+        (
+            "path\ncam/a.png\n",
+            {"min_confidence": 0.5},
+            r"data\.min_confidence is for what MegaDetector writes",
+        ),
     ],
 )
 def test_boxes_that_cannot_be_read_are_refused_by_line(
@@ -223,23 +274,46 @@ def test_animals_of_megadetector_are_images_in_the_turned_picture(folder: Path) 
 
 def test_other_categories_and_confidences_are_taken_when_that_is_said(folder: Path) -> None:
     assert len(load(detections(folder), min_confidence=0.05).train) == 2
-    assert load(detections(folder), box_categories="person").train.columns["category"].tolist() == ["person"]
+    assert load(detections(folder), box_categories="person").train.columns["category"].tolist() == [
+        "person"
+    ]
     assert len(load(detections(folder), box_categories=["1", "person"]).train) == 2
-    labelled = load(detections(folder), box_categories=["animal", "person"], label_column="category")
+    labelled = load(
+        detections(folder), box_categories=["animal", "person"], label_column="category"
+    )
     assert labelled.class_names == ["animal", "person"]
 
 
 @pytest.mark.parametrize(
     ("changes", "values", "message"),
     [
-        ({}, {"box_categories": "fox"}, r"box_categories=fox: .* It has 1 \(animal\), 2 \(person\), 3 \(vehicle\)"),
-        ({}, {"exif_rotation": False}, r"count in pictures that were turned .*data\.exif_rotation=true"),
+        (
+            {},
+            {"box_categories": "fox"},
+            r"box_categories=fox: .* It has 1 \(animal\), 2 \(person\), 3 \(vehicle\)",
+        ),
+        (
+            {},
+            {"exif_rotation": False},
+            r"count in pictures that were turned .*data\.exif_rotation=true",
+        ),
         ({}, {"boxes": "pixels"}, "MegaDetector writes fractions"),
         ({}, {"min_confidence": 0.95}, r"no box to cut out of 3 pictures \(detections below"),
-        ({"images": [{"file": "cam/a.png", "detections": [{"conf": 1}]}]}, {}, "image 1: a detection has a category"),
+        (
+            {"images": [{"file": "cam/a.png", "detections": [{"conf": 1}]}]},
+            {},
+            "image 1: a detection has a category",
+        ),
         ({"images": [{"detections": []}]}, {}, "image 1: an object with a file was expected"),
         (
-            {"images": [{"file": "../a.png", "detections": [{"category": "1", "conf": 1, "bbox": [0, 0, 1, 1]}]}]},
+            {
+                "images": [
+                    {
+                        "file": "../a.png",
+                        "detections": [{"category": "1", "conf": 1, "bbox": [0, 0, 1, 1]}],
+                    }
+                ]
+            },
             {},
             "image 1: .*leaves the image folder",
         ),

@@ -6,7 +6,13 @@ import unicodedata
 
 import pytest
 
-from sdclr.data.sources.exclusion import Exclusion, glob_problem, is_hidden, is_in_service_folder, is_service_folder
+from sdclr.data.sources.exclusion import (
+    Exclusion,
+    glob_problem,
+    is_hidden,
+    is_in_service_folder,
+    is_service_folder,
+)
 
 
 @pytest.mark.parametrize(
@@ -32,7 +38,13 @@ def test_a_glob_matches_paths_folders_above_and_names(glob: str, path: str) -> N
 
 @pytest.mark.parametrize(
     ("glob", "path"),
-    [("thumbs", "thumbs2/1.jpg"), ("a/*", "b/a/1.jpg"), ("*.jpg", "1.JPG"), ("b", "a/b.jpg"), ("a", "ab/1.jpg")],
+    [
+        ("thumbs", "thumbs2/1.jpg"),
+        ("a/*", "b/a/1.jpg"),
+        ("*.jpg", "1.JPG"),
+        ("b", "a/b.jpg"),
+        ("a", "ab/1.jpg"),
+    ],
 )
 def test_a_glob_leaves_everything_else_alone(glob: str, path: str) -> None:
     globs = Exclusion([glob])
@@ -60,8 +72,21 @@ def test_a_glob_that_can_match_nothing_is_a_problem(glob: str) -> None:
 @pytest.mark.parametrize(
     "folder",
     [
-        *("@eaDir", "a/@EADIR", "#recycle", "@Recycle", "$RECYCLE.BIN", "x/__MACOSX", "System Volume Information"),
-        *("Catalog Previews.lrdata", "2024/CaptureOne/Cache", "x.cocatalog/Cache", "My.photoslibrary/resources"),
+        *(
+            "@eaDir",
+            "a/@EADIR",
+            "#recycle",
+            "@Recycle",
+            "$RECYCLE.BIN",
+            "x/__MACOSX",
+            "System Volume Information",
+        ),
+        *(
+            "Catalog Previews.lrdata",
+            "2024/CaptureOne/Cache",
+            "x.cocatalog/Cache",
+            "My.photoslibrary/resources",
+        ),
         *("#snapshot", "lost+found", "appdata_oc1/preview"),
     ],
 )
@@ -70,7 +95,9 @@ def test_folders_of_servers_and_systems_are_known(folder: str) -> None:
     assert is_in_service_folder(f"{folder}/deep/1.jpg")
 
 
-@pytest.mark.parametrize("folder", ["eaDir", "recycle", "Cache", "thumbs", "CaptureOne", "lrdata", "My.photoslibrary"])
+@pytest.mark.parametrize(
+    "folder", ["eaDir", "recycle", "Cache", "thumbs", "CaptureOne", "lrdata", "My.photoslibrary"]
+)
 def test_folders_that_may_be_somebodys_own_are_not_among_them(folder: str) -> None:
     assert not is_service_folder(folder)
     assert not is_in_service_folder(f"{folder}/1.jpg")

@@ -14,7 +14,9 @@ from sdclr.errors import DataError, MissingInputError
 
 def txt(folder: Path, content: str | bytes) -> Path:
     path = folder / "list.txt"
-    path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "surrogateescape"))
+    path.write_bytes(
+        content if isinstance(content, bytes) else content.encode("utf-8", "surrogateescape")
+    )
     return path
 
 
@@ -30,7 +32,9 @@ def table(folder: Path, *rows: list[str]) -> Path:
 
 def test_lines_with_labels_are_a_labelled_list(tmp_path: Path) -> None:
     listed = read_txt_list(txt(tmp_path, "b/x 1.jpg 7\r\n\r\na.jpg 10\n"))
-    assert listed == ListedImages(["b/x 1.jpg", "a.jpg"], ["7", "10"], tmp_path / "list.txt", [1, 3])
+    assert listed == ListedImages(
+        ["b/x 1.jpg", "a.jpg"], ["7", "10"], tmp_path / "list.txt", [1, 3]
+    )
     assert listed.where(1) == f"{tmp_path / 'list.txt'}, line 3"
 
 
@@ -49,11 +53,17 @@ def test_names_that_are_no_text_survive_in_lists(tmp_path: Path) -> None:
     [
         ("a.jpg 1\nb.jpg\n", "line 2: 'b.jpg' has no label, and other lines have one"),
         ("a.jpg\nb.jpg 1\n", "line 1: 'a.jpg' has no label, and other lines have one"),
-        ("a.jpg cat\n", r"line 1: 'a.jpg cat' ends in no whole number.*write a \.csv with the columns path,label"),
+        (
+            "a.jpg cat\n",
+            r"line 1: 'a.jpg cat' ends in no whole number.*write a \.csv with the columns path,label",
+        ),
         ("a.jpg\t1\n", "line 1: 'a.jpg\\\\t1' ends in no whole number"),
         ("a\tb.jpg\n", "line 1: a tab"),
         ("a.jpg -1\n", "ends in no whole number"),
-        ("x.jpg\n/data/a.jpg\n", "line 2: '/data/a.jpg' leaves the image folder.*relative to the list's folder, or to"),
+        (
+            "x.jpg\n/data/a.jpg\n",
+            "line 2: '/data/a.jpg' leaves the image folder.*relative to the list's folder, or to",
+        ),
         ("../a.jpg 1\n", "leaves the image folder"),
         ("a\\b.jpg 1\n", "a backslash"),
         ("a.jpg\n./a.jpg\n", r"line 2: './a.jpg' is listed already, in line 1"),
@@ -73,14 +83,19 @@ def test_a_bad_line_of_a_list_is_named(tmp_path: Path, lines: str, message: str)
 @pytest.mark.parametrize("header", ["path", "File", "FILENAME", " image "])
 @pytest.mark.parametrize("label", ["label", "Class", "TARGET"])
 def test_columns_are_found_by_name(tmp_path: Path, header: str, label: str) -> None:
-    path = table(tmp_path, ["id", label, header], ["1", "a cat", "x/1.jpg"], ["2", "dog", "x/2.jpg"])
+    path = table(
+        tmp_path, ["id", label, header], ["1", "a cat", "x/1.jpg"], ["2", "dog", "x/2.jpg"]
+    )
     found = read_csv_list(path)
     assert found[:4] == (["x/1.jpg", "x/2.jpg"], ["a cat", "dog"], path, [2, 3])
     assert found.columns == {"id": ["1", "2"]}
 
 
 def test_a_table_without_labels_is_unlabelled(tmp_path: Path) -> None:
-    assert read_csv_list(table(tmp_path, ["path", "width"], ["a.jpg", "3"]))[:2] == (["a.jpg"], None)
+    assert read_csv_list(table(tmp_path, ["path", "width"], ["a.jpg", "3"]))[:2] == (
+        ["a.jpg"],
+        None,
+    )
 
 
 def test_of_several_columns_the_first_known_name_counts(tmp_path: Path) -> None:
@@ -89,7 +104,15 @@ def test_of_several_columns_the_first_known_name_counts(tmp_path: Path) -> None:
 
 
 def test_a_table_carries_any_name(tmp_path: Path) -> None:
-    names = ["a\nb.jpg", 'it\'s "one".jpg', "caf\udce9.jpg", "a, b.jpg", " spaces .jpg", "图.jpg", "a\r\nb.jpg"]
+    names = [
+        "a\nb.jpg",
+        'it\'s "one".jpg',
+        "caf\udce9.jpg",
+        "a, b.jpg",
+        " spaces .jpg",
+        "图.jpg",
+        "a\r\nb.jpg",
+    ]
     path = table(tmp_path, ["path"], *([name] for name in names))
     assert read_csv_list(path).paths == names
 
@@ -103,11 +126,20 @@ def test_a_byte_order_mark_and_blank_lines_do_not_matter(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("a.jpg,cat\nb.jpg,dog\n", r"needs a column path, file, filename or image; .* columns a\.jpg, cat\. .*commas"),
-        ("pfad;art\na.jpg;cat\n", "names the columns pfad, art. Columns are separated by semicolons"),
+        (
+            "a.jpg,cat\nb.jpg,dog\n",
+            r"needs a column path, file, filename or image; .* columns a\.jpg, cat\. .*commas",
+        ),
+        (
+            "pfad;art\na.jpg;cat\n",
+            "names the columns pfad, art. Columns are separated by semicolons",
+        ),
         ("", r"table\.csv is empty\. A table has a column path"),
         ("path,label\n", "names no image"),
-        ("path,label\na.jpg,cat\nb, c.jpg,dog\n", "line 3: 3 fields for 2 columns. Put quotes around"),
+        (
+            "path,label\na.jpg,cat\nb, c.jpg,dog\n",
+            "line 3: 3 fields for 2 columns. Put quotes around",
+        ),
         ("path,label\na.jpg\n", "line 2: 1 fields for 2 columns"),
         ("path,label\na.jpg,\n", "line 2: no label. Give every image one"),
         ("path,label\n,cat\n", "line 2: no path"),
@@ -117,7 +149,9 @@ def test_a_byte_order_mark_and_blank_lines_do_not_matter(tmp_path: Path) -> None
         ("path\n" + "x" * 200_000 + "\n", "not a table of comma-separated values: field larger"),
     ],
 )
-def test_a_bad_table_is_refused_by_line_or_columns(tmp_path: Path, content: str, message: str) -> None:
+def test_a_bad_table_is_refused_by_line_or_columns(
+    tmp_path: Path, content: str, message: str
+) -> None:
     path = tmp_path / "table.csv"
     path.write_text(content)
     with pytest.raises(DataError, match=message) as caught:
@@ -137,9 +171,14 @@ def test_an_absent_list_is_missing_and_a_folder_is_no_list(tmp_path: Path, read:
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-8-sig"])
-def test_lists_and_tables_are_read_in_the_encoding_of_their_mark(tmp_path: Path, encoding: str) -> None:
+def test_lists_and_tables_are_read_in_the_encoding_of_their_mark(
+    tmp_path: Path, encoding: str
+) -> None:
     mark = "" if encoding in ("utf-16", "utf-32", "utf-8-sig") else "\ufeff"
-    for name, text in (("a.csv", "path,label\r\nü/1.jpg,größe\r\n图.jpg,b\r\n"), ("a.txt", "ü/1.jpg\r\n图.jpg\r\n")):
+    for name, text in (
+        ("a.csv", "path,label\r\nü/1.jpg,größe\r\n图.jpg,b\r\n"),
+        ("a.txt", "ü/1.jpg\r\n图.jpg\r\n"),
+    ):
         (tmp_path / name).write_bytes((mark + text).encode(encoding))
     assert read_csv_list(tmp_path / "a.csv")[:2] == (["ü/1.jpg", "图.jpg"], ["größe", "b"])
     assert read_txt_list(tmp_path / "a.txt").paths == ["ü/1.jpg", "图.jpg"]
@@ -148,7 +187,8 @@ def test_lists_and_tables_are_read_in_the_encoding_of_their_mark(tmp_path: Path,
 def test_a_list_that_is_cut_inside_a_character_is_refused_with_a_cure(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes("path\na.jpg\n".encode("utf-16")[:-1])
     with pytest.raises(
-        DataError, match=r"a\.csv begins as UTF-16 text and is none at byte 22: .* Save it again, as UTF-8"
+        DataError,
+        match=r"a\.csv begins as UTF-16 text and is none at byte 22: .* Save it again, as UTF-8",
     ):
         read_csv_list(tmp_path / "a.csv")
 
@@ -156,7 +196,9 @@ def test_a_list_that_is_cut_inside_a_character_is_refused_with_a_cure(tmp_path: 
 def test_utf_16_without_a_mark_is_named(tmp_path: Path) -> None:
     for encoding in ("utf-16-le", "utf-16-be"):
         (tmp_path / "a.txt").write_bytes("a.jpg\n".encode(encoding))
-        with pytest.raises(DataError, match=r"a\.txt, line 1: a zero byte .* UTF-16 .* Save it again"):
+        with pytest.raises(
+            DataError, match=r"a\.txt, line 1: a zero byte .* UTF-16 .* Save it again"
+        ):
             read_txt_list(tmp_path / "a.txt")
 
 
@@ -184,20 +226,33 @@ def test_absolute_paths_below_the_root_are_relative_ones(tmp_path: Path, name: s
     (tmp_path / "link").symlink_to("real")
     read = read_txt_list if name.endswith(".txt") else read_csv_list
     begin = "" if name.endswith(".txt") else "path\n"
-    lines = [f"{tmp_path}/real/a.jpg", f"{tmp_path}/link//x/./b.jpg", f"/{tmp_path}/real/c.jpg", "d.jpg"]
+    lines = [
+        f"{tmp_path}/real/a.jpg",
+        f"{tmp_path}/link//x/./b.jpg",
+        f"/{tmp_path}/real/c.jpg",
+        "d.jpg",
+    ]
     for folder in ("real", "link"):
         file = tmp_path / folder / name
         file.write_text(begin + "\n".join(lines if folder == "link" else [lines[0], *lines[2:]]))
-        found = ["a.jpg", "x/b.jpg", "c.jpg", "d.jpg"] if folder == "link" else ["a.jpg", "c.jpg", "d.jpg"]
+        found = (
+            ["a.jpg", "x/b.jpg", "c.jpg", "d.jpg"]
+            if folder == "link"
+            else ["a.jpg", "c.jpg", "d.jpg"]
+        )
         assert read(file).paths == found
         assert read(Path(shutil.move(file, tmp_path / name)), tmp_path / folder).paths == found
 
 
-@pytest.mark.parametrize("path", ["/etc/x.jpg", "{root}2/a.jpg", "{root}/../a.jpg", "{root}/x/../../a.jpg", "~/a.jpg"])
+@pytest.mark.parametrize(
+    "path", ["/etc/x.jpg", "{root}2/a.jpg", "{root}/../a.jpg", "{root}/x/../../a.jpg", "~/a.jpg"]
+)
 def test_absolute_paths_elsewhere_are_refused(tmp_path: Path, path: str) -> None:
     (tmp_path / "root").mkdir()
     (tmp_path / "a.csv").write_text("path\n" + path.format(root=tmp_path / "root"))
-    with pytest.raises(DataError, match=r"leaves the image folder; .* absolute ones must lie below it"):
+    with pytest.raises(
+        DataError, match=r"leaves the image folder; .* absolute ones must lie below it"
+    ):
         read_csv_list(tmp_path / "a.csv", tmp_path / "root")
 
 

@@ -16,7 +16,13 @@ from sdclr.data.sources.imagenet import read_imagenet
 from sdclr.data.sources.split_files import read_image_list
 from sdclr.errors import ConfigError, DataError, MissingInputError
 
-SUBSETS = {"long_tail": "D_i", "balanced": "D_b", "few_shot": "S_b", "train": "train", "validation": "val"}
+SUBSETS = {
+    "long_tail": "D_i",
+    "balanced": "D_b",
+    "few_shot": "S_b",
+    "train": "train",
+    "validation": "val",
+}
 NAMES = ("imagenet100", "imagenet_lt_exp")
 
 
@@ -40,14 +46,20 @@ def lines_of(data: Data, subset: str) -> list[str]:
 
 @pytest.mark.parametrize("with_training_list", [True, False])
 @pytest.mark.parametrize("name", NAMES)
-def test_every_subset_holds_the_lines_of_its_list(tmp_path: Path, name: str, with_training_list: bool) -> None:
+def test_every_subset_holds_the_lines_of_its_list(
+    tmp_path: Path, name: str, with_training_list: bool
+) -> None:
     stand_in = make_imagenet(tmp_path, 4, name=name, with_training_list=with_training_list)
     data = build_data(config(stand_in, name))
     for subset, part in SUBSETS.items():
         expected = stand_in.lists[part]
-        assert lines_of(data, subset) == (sorted(expected) if subset == "train" else expected), subset
+        assert lines_of(data, subset) == (sorted(expected) if subset == "train" else expected), (
+            subset
+        )
     assert lines_of(data, "test") == stand_in.lists["test"]
-    assert data.class_names == ["n90000000", "n89998889", "n89997778", "n89996667"], "the class folder of each label"
+    assert data.class_names == ["n90000000", "n89998889", "n89997778", "n89996667"], (
+        "the class folder of each label"
+    )
     assert (data.name, data.conventions) == (name, "imagenet")
 
 
@@ -83,17 +95,25 @@ def test_only_image_files_of_the_class_folders_are_derived(stand_in: StandIn) ->
     assert build_data(config(stand_in)).fingerprint == before
     (folder / "link.JPEG").symlink_to("nowhere")
     data = build_data(config(stand_in))
-    assert "train/n90000000/link.JPEG 0" in lines_of(data, "train"), "whether a link is broken shows when it is read"
-    with pytest.raises(MissingInputError, match=r"1 of 41 images .*\n.*link\.JPEG does not exist \(a broken link\)"):
+    assert "train/n90000000/link.JPEG 0" in lines_of(data, "train"), (
+        "whether a link is broken shows when it is read"
+    )
+    with pytest.raises(
+        MissingInputError, match=r"1 of 41 images .*\n.*link\.JPEG does not exist \(a broken link\)"
+    ):
         data.pretraining_images("all").to(torch.device("cpu"))
 
 
-def test_reading_opens_no_image_and_asks_for_no_files_state(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reading_opens_no_image_and_asks_for_no_files_state(
+    stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[str] = []
     for name in ("stat", "lstat"):
         real: Callable = getattr(os, name)
         monkeypatch.setattr(
-            os, name, lambda path, *a, _real=real, **k: (asked.append(str(path)), _real(path, *a, **k))[1]
+            os,
+            name,
+            lambda path, *a, _real=real, **k: (asked.append(str(path)), _real(path, *a, **k))[1],
         )
     for image in [*stand_in.root.rglob("*.JPEG")]:
         image.write_bytes(b"")  # no image: opening one would fail
@@ -114,7 +134,9 @@ def test_views_stills_and_probe_crops_come_from_the_stand_in(stand_in: StandIn) 
     assert crops.shape == (4, 3, 16, 16)
 
 
-def test_names_and_labels_make_the_fingerprint_not_pixels_or_place(stand_in: StandIn, tmp_path: Path) -> None:
+def test_names_and_labels_make_the_fingerprint_not_pixels_or_place(
+    stand_in: StandIn, tmp_path: Path
+) -> None:
     before = build_data(config(stand_in)).fingerprint
     path = stand_in.root / stand_in.lists["D_i"][0].split()[0]
     path.write_bytes(b"other pixels")
@@ -180,7 +202,9 @@ def test_the_authors_imagenet_lt_lists_fit_together(sdclr_data: Path, tmp_path: 
     for part in ("D_i", "D_b", "S_b", "train", "val", "test"):
         path = stand_in.list_path(part, "imagenet_lt_exp")
         few_shot = published / "imageNet_sub_balance_train_0.01.txt"
-        path.write_bytes((published / path.name if part in ("val", "test") else few_shot).read_bytes())
+        path.write_bytes(
+            (published / path.name if part in ("val", "test") else few_shot).read_bytes()
+        )
     images = read_imagenet("imagenet_lt_exp", stand_in.root, splits)
     assert (len(images.train), len(images.test), len(images.class_names)) == (32_000, 50_000, 1_000)
     assert (images.class_names[0], images.class_names[999]) == ("n01440764", "n15075141")
@@ -191,16 +215,24 @@ def test_the_authors_imagenet_lt_lists_fit_together(sdclr_data: Path, tmp_path: 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_imagenet_needs_a_path_a_splits_folder_and_split_1(stand_in: StandIn, name: str) -> None:
-    with pytest.raises(ConfigError, match=f"data.path is missing: say where {name} is, with --data PATH"):
+    with pytest.raises(
+        ConfigError, match=f"data.path is missing: say where {name} is, with --data PATH"
+    ):
         build_data(config(stand_in, name, path=None))
-    with pytest.raises(ConfigError, match=f"data.splits_dir is missing: {name} .*--splits-dir FOLDER"):
+    with pytest.raises(
+        ConfigError, match=f"data.splits_dir is missing: {name} .*--splits-dir FOLDER"
+    ):
         build_data(config(stand_in, name, splits_dir=None))
-    with pytest.raises(ConfigError, match=f"split must be 1, got 2: the authors published one split of {name}"):
+    with pytest.raises(
+        ConfigError, match=f"split must be 1, got 2: the authors published one split of {name}"
+    ):
         config(stand_in, name, split=2)
 
 
 @pytest.mark.parametrize("folder", ["", "train", "val"])
-def test_a_root_without_its_folders_is_missing(stand_in: StandIn, tmp_path: Path, folder: str) -> None:
+def test_a_root_without_its_folders_is_missing(
+    stand_in: StandIn, tmp_path: Path, folder: str
+) -> None:
     (stand_in.root / folder).rename(tmp_path / "elsewhere")
     with pytest.raises(MissingInputError, match=r"must hold ImageNet's train/ and val/") as caught:
         build_data(config(stand_in))
@@ -211,7 +243,9 @@ def test_a_root_without_its_folders_is_missing(stand_in: StandIn, tmp_path: Path
 @pytest.mark.parametrize("part", ["D_i", "D_b", "S_b", "val", "test"])
 def test_an_absent_list_is_named_with_where_to_find_it(stand_in: StandIn, part: str) -> None:
     stand_in.list_path(part).unlink()
-    with pytest.raises(MissingInputError, match=r"authors' repository \(VITA-Group/SDCLR, folder split\)") as caught:
+    with pytest.raises(
+        MissingInputError, match=r"authors' repository \(VITA-Group/SDCLR, folder split\)"
+    ) as caught:
         build_data(config(stand_in))
     assert f"{stand_in.list_path(part)} does not exist" in str(caught.value)
 
@@ -240,16 +274,33 @@ def test_one_image_with_two_labels_is_refused(stand_in: StandIn) -> None:
     refused(stand_in, "S_b", "has label 2, but 1 in another list", 2)
 
 
-def test_one_class_folder_with_two_labels_or_one_label_for_two_folders_is_refused(stand_in: StandIn) -> None:
+def test_one_class_folder_with_two_labels_or_one_label_for_two_folders_is_refused(
+    stand_in: StandIn,
+) -> None:
     stand_in.write_list("test", ["val/n89998889/new.JPEG 0", *stand_in.lists["test"]])
-    refused(stand_in, "test", "label 0 for class folder n89998889, but elsewhere n90000000 has label 0", 1)
+    refused(
+        stand_in,
+        "test",
+        "label 0 for class folder n89998889, but elsewhere n90000000 has label 0",
+        1,
+    )
     stand_in.write_list("test", [*stand_in.lists["test"], "val/n00000001/new.JPEG 0"])
-    refused(stand_in, "test", "label 0 for class folder n00000001, but elsewhere n90000000 has label 0", 13)
+    refused(
+        stand_in,
+        "test",
+        "label 0 for class folder n00000001, but elsewhere n90000000 has label 0",
+        13,
+    )
 
 
 def test_labels_with_a_gap_are_refused(stand_in: StandIn) -> None:
     stand_in.write_list("val", [*stand_in.lists["val"], "train/n5/x.JPEG 999999999"])
-    refused(stand_in, "val", "label 999999999, but no list has an image of class 4. Classes are numbered 0", 9)
+    refused(
+        stand_in,
+        "val",
+        "label 999999999, but no list has an image of class 4. Classes are numbered 0",
+        9,
+    )
 
 
 def test_a_list_without_an_image_of_some_class_is_refused(stand_in: StandIn) -> None:
@@ -259,7 +310,9 @@ def test_a_list_without_an_image_of_some_class_is_refused(stand_in: StandIn) -> 
 
 @pytest.mark.parametrize("part", ["D_i", "D_b", "S_b", "train"])
 @pytest.mark.parametrize("held_out", ["val", "test"])
-def test_a_training_list_with_a_held_out_image_is_refused(stand_in: StandIn, part: str, held_out: str) -> None:
+def test_a_training_list_with_a_held_out_image_is_refused(
+    stand_in: StandIn, part: str, held_out: str
+) -> None:
     lines = [*stand_in.lists[part], stand_in.lists[held_out][0]]
     stand_in.write_list(part, lines)
     refused(stand_in, part, f"is in ImageNet_100_{held_out}.txt as well", len(lines))
@@ -281,12 +334,16 @@ def test_validation_and_test_must_not_share_images(stand_in: StandIn) -> None:
         ("x.JPEG 0", "lies in no class folder"),
     ],
 )
-def test_a_line_that_names_no_image_below_the_root_is_refused(stand_in: StandIn, line: str, message: str) -> None:
+def test_a_line_that_names_no_image_below_the_root_is_refused(
+    stand_in: StandIn, line: str, message: str
+) -> None:
     stand_in.write_list("D_i", [stand_in.lists["D_i"][0], line, *stand_in.lists["D_i"][1:]])
     refused(stand_in, "D_i", message, 2)
 
 
-@pytest.mark.parametrize(("content", "message"), [(b"", "is empty"), (bytes(range(256)) * 9, "line 1: ")])
+@pytest.mark.parametrize(
+    ("content", "message"), [(b"", "is empty"), (bytes(range(256)) * 9, "line 1: ")]
+)
 def test_a_list_that_is_no_list_is_refused(stand_in: StandIn, content: bytes, message: str) -> None:
     stand_in.list_path("D_i").write_bytes(content)
     refused(stand_in, "D_i", message)
@@ -304,10 +361,14 @@ def test_a_class_folder_that_is_gone_is_missing(stand_in: StandIn, tmp_path: Pat
 def test_a_training_list_is_not_derived_from_half_a_data_set(stand_in: StandIn) -> None:
     for line in stand_in.lists["val"][:2]:
         (stand_in.root / line.split()[0]).unlink()
-    with pytest.raises(MissingInputError, match=r"2 of \d+ listed training images are not in their class folders"):
+    with pytest.raises(
+        MissingInputError, match=r"2 of \d+ listed training images are not in their class folders"
+    ):
         build_data(config(stand_in))
 
 
 def test_a_single_class_folder_is_enough_to_read(tmp_path: Path) -> None:
     assert build_data(config(make_imagenet(tmp_path, 1))).class_names == ["n90000000"]
-    assert np.isin(build_data(config(make_imagenet(tmp_path / "two", 2))).train.labels, (0, 1)).all()
+    assert np.isin(
+        build_data(config(make_imagenet(tmp_path / "two", 2))).train.labels, (0, 1)
+    ).all()

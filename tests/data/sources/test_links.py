@@ -26,7 +26,13 @@ def touch(path: Path) -> Path:
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """root/{1.jpg,sub/2.jpg,.store/3.jpg} beside outside/{x.jpg,sub/y.jpg} and root-2/z.jpg."""
-    for name in ("root/1.jpg", "root/sub/2.jpg", "root/.store/3.jpg", "outside/x.jpg", "outside/sub/y.jpg"):
+    for name in (
+        "root/1.jpg",
+        "root/sub/2.jpg",
+        "root/.store/3.jpg",
+        "outside/x.jpg",
+        "outside/sub/y.jpg",
+    ):
         touch(tmp_path / name)
     touch(tmp_path / "root-2" / "z.jpg")
     return tmp_path / "root"
@@ -49,10 +55,22 @@ def link(at: Path, to: str | Path) -> None:
 OUTWARD: dict[str, tuple[dict[str, str], str, str]] = {
     # links to make in root -> the entry, and where it leads
     "a file": ({"a.jpg": "../outside/x.jpg"}, "a.jpg", "outside/x.jpg"),
-    "a chain": ({"a.jpg": "b.jpg", "b.jpg": "sub/c.jpg", "sub/c.jpg": "../../outside/x.jpg"}, "a.jpg", "outside/x.jpg"),
+    "a chain": (
+        {"a.jpg": "b.jpg", "b.jpg": "sub/c.jpg", "sub/c.jpg": "../../outside/x.jpg"},
+        "a.jpg",
+        "outside/x.jpg",
+    ),
     "a folder": ({"out": "../outside"}, "out/sub/y.jpg", "outside/sub/y.jpg"),
-    "a folder of a folder": ({"sub/out": "../../outside/sub"}, "sub/out/y.jpg", "outside/sub/y.jpg"),
-    "a file by way of a folder": ({"out": "../outside", "a.jpg": "out/x.jpg"}, "a.jpg", "outside/x.jpg"),
+    "a folder of a folder": (
+        {"sub/out": "../../outside/sub"},
+        "sub/out/y.jpg",
+        "outside/sub/y.jpg",
+    ),
+    "a file by way of a folder": (
+        {"out": "../outside", "a.jpg": "out/x.jpg"},
+        "a.jpg",
+        "outside/x.jpg",
+    ),
     "a neighbour of like name": ({"a.jpg": "../root-2/z.jpg"}, "a.jpg", "root-2/z.jpg"),
     "dots after a link": ({"s": "sub", "a.jpg": "s/../../outside/x.jpg"}, "a.jpg", "outside/x.jpg"),
     "the folder above": ({"up": ".."}, "up/outside/x.jpg", "outside/x.jpg"),
@@ -119,8 +137,12 @@ def test_a_root_that_is_the_whole_disk_has_no_outside(root: Path) -> None:
 def test_the_first_in_the_order_of_the_list_is_shown_and_the_others_are_counted(root: Path) -> None:
     for name in ("a.jpg", "b.jpg", "c.jpg"):
         link(root / name, "../outside/x.jpg")
-    with pytest.raises(DataError, match=r"^line 1: b\.jpg leads .*x\.jpg \(2 more links do so\)\. Put"):
-        LinkCheck(root, "inside").refuse_ways_out(["1.jpg", "b.jpg", "c.jpg", "a.jpg"], lambda row: f"line {row}")
+    with pytest.raises(
+        DataError, match=r"^line 1: b\.jpg leads .*x\.jpg \(2 more links do so\)\. Put"
+    ):
+        LinkCheck(root, "inside").refuse_ways_out(
+            ["1.jpg", "b.jpg", "c.jpg", "a.jpg"], lambda row: f"line {row}"
+        )
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root may list everything")
@@ -132,7 +154,9 @@ def test_a_folder_that_may_be_passed_but_not_listed_hides_no_way_out(root: Path)
     (root / "sub").chmod(0o700)
 
 
-def test_a_folder_that_cannot_be_listed_hides_no_way_out(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_listed_hides_no_way_out(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     link(root / "sub" / "a.jpg", "../../outside/x.jpg")
 
     def refuse(where: str) -> None:
@@ -162,7 +186,9 @@ def calls_of(monkeypatch: pytest.MonkeyPatch, *names: str) -> dict[str, int]:
     return count
 
 
-def test_files_of_folders_without_links_are_not_looked_at(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_of_folders_without_links_are_not_looked_at(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     paths = [f"{number % 10}/{number}.jpg" for number in range(1000)]
     for path in paths:
         touch(root / path)
@@ -174,12 +200,16 @@ def test_files_of_folders_without_links_are_not_looked_at(root: Path, monkeypatc
     assert count["readlink"] == 0
 
 
-def test_many_links_into_one_folder_resolve_it_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_links_into_one_folder_resolve_it_once(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for number in range(300):
         touch(root / "pool" / f"{number}.jpg")
         link(root / "class" / f"{number}.jpg", f"../pool/{number}.jpg")
     count = calls_of(monkeypatch, "stat", "lstat", "readlink")
-    LinkCheck(root, "inside").refuse_ways_out([f"class/{number}.jpg" for number in range(300)], lambda row: "")
+    LinkCheck(root, "inside").refuse_ways_out(
+        [f"class/{number}.jpg" for number in range(300)], lambda row: ""
+    )
     assert count["stat"] == 2
     assert count["readlink"] == 300
     assert count["lstat"] < 650, "its own, and that of its end"
@@ -205,7 +235,9 @@ def test_lists_tables_and_folders_have_one_rule(tmp_path: Path) -> None:
     for source, first in ((own, f"{own}/emu/ {out}"), (listed, f"line 11: emu/0.jpg {out}/0.jpg")):
         with pytest.raises(DataError, match=f"{first}.*data.links=anywhere"):
             build_data(config(source))
-    with pytest.raises(DataError, match=f"{table}, line 12: emu/0.jpg {out}/0.jpg .1 more links do so"):
+    with pytest.raises(
+        DataError, match=f"{table}, line 12: emu/0.jpg {out}/0.jpg .1 more links do so"
+    ):
         build_data(config(table))
     found = [build_data(config(source, links="anywhere")) for source in (own, listed, table)]
     assert {len(data.train) for data in found} == {14}
@@ -218,7 +250,9 @@ def test_the_root_of_a_list_is_the_fence_not_the_place_of_the_list(tmp_path: Pat
     assert len(build_data(config(listed, root=str(tmp_path / "images"))).train) == 1
     (tmp_path / "rooted").mkdir()
     (tmp_path / "rooted" / "cat").symlink_to(tmp_path / "images" / "cat")
-    with pytest.raises(DataError, match=f"line 1: cat/0.jpg leads through a link out of {tmp_path}/rooted"):
+    with pytest.raises(
+        DataError, match=f"line 1: cat/0.jpg leads through a link out of {tmp_path}/rooted"
+    ):
         build_data(config(listed, root=str(tmp_path / "rooted")))
     (tmp_path / "linked").symlink_to("images")
     assert len(build_data(config(listed, root=str(tmp_path / "linked"))).train) == 1
@@ -231,9 +265,13 @@ def test_a_test_set_has_the_rule_of_training(tmp_path: Path) -> None:
     for name in ("cat", "dog"):
         (tmp_path / "test" / name).symlink_to(tmp_path / "elsewhere" / name)
     values = {"labels": "folders", "test_path": str(tmp_path / "test")}
-    with pytest.raises(DataError, match=f"{tmp_path}/test/cat/ leads through a link out of {tmp_path}/test"):
+    with pytest.raises(
+        DataError, match=f"{tmp_path}/test/cat/ leads through a link out of {tmp_path}/test"
+    ):
         build_data(config(tmp_path / "train", **values))
-    assert len(build_data(config(tmp_path / "train", links="anywhere", **values)).part("test")) == 10
+    assert (
+        len(build_data(config(tmp_path / "train", links="anywhere", **values)).part("test")) == 10
+    )
 
 
 @pytest.mark.parametrize("with_training_list", [True, False])
@@ -244,7 +282,9 @@ def test_the_lists_of_imagenet_have_the_rule_too(tmp_path: Path, with_training_l
     path = stand_in.lists["test"][4].split()[0]
     (stand_in.root / path).rename(tmp_path / "moved.JPEG")
     (stand_in.root / path).symlink_to(tmp_path / "moved.JPEG")
-    with pytest.raises(DataError, match=f"{stand_in.list_path('test')}, line 5: {path} leads .* to .*/moved.JPEG"):
+    with pytest.raises(
+        DataError, match=f"{stand_in.list_path('test')}, line 5: {path} leads .* to .*/moved.JPEG"
+    ):
         build_data(DataConfig.parse({"name": "imagenet100"} | values))
     after = build_data(DataConfig.parse({"name": "imagenet100", "links": "anywhere"} | values))
     assert after.fingerprint == before.fingerprint
@@ -261,7 +301,10 @@ def test_derived_training_images_have_the_rule_without_a_line(tmp_path: Path) ->
 
 
 def test_the_setting_is_for_images_on_disk_and_decides_no_result() -> None:
-    with pytest.raises(ConfigError, match=r"links=anywhere is for images on disk, and digits has no links\. Leave it"):
+    with pytest.raises(
+        ConfigError,
+        match=r"links=anywhere is for images on disk, and digits has no links\. Leave it",
+    ):
         DataConfig.parse({"name": "digits", "links": "anywhere"})
     with pytest.raises(ConfigError, match="links must be 'inside' or 'anywhere', got 'nowhere'"):
         DataConfig.parse({"name": "images", "links": "nowhere"})
@@ -276,5 +319,9 @@ def test_the_file_system_is_asked_about_folders_and_not_about_every_image(tmp_pa
         for path in paths:
             touch(root / path)
         link_check = LinkCheck(root, "inside")
-        asked.append(file_calls(lambda check=link_check, paths=paths: check.refuse_ways_out(paths, lambda row: "")))  # type: ignore[misc]
+        asked.append(
+            file_calls(
+                lambda check=link_check, paths=paths: check.refuse_ways_out(paths, lambda row: "")
+            )
+        )  # type: ignore[misc]
     assert 5 <= asked[0] == asked[1]

@@ -25,7 +25,9 @@ def touch(root: Path, *names: str) -> None:
 
 @pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
 @pytest.mark.parametrize("suffix", [".txt", ".csv"])
-def test_names_in_another_form_are_matched_with_a_remark(tmp_path: Path, forms: tuple[str, str], suffix: str) -> None:
+def test_names_in_another_form_are_matched_with_a_remark(
+    tmp_path: Path, forms: tuple[str, str], suffix: str
+) -> None:
     names = ["café/größe.jpg", "café/b.jpg", "plain.jpg", "한글/ü.png"]
     listed, there = ([unicodedata.normalize(form, name) for name in names] for form in forms)
     touch(tmp_path, *there)
@@ -50,7 +52,9 @@ def test_padded_names_are_found_without_their_spaces(tmp_path: Path) -> None:
     found = read_own_images(tmp_path / "list.csv")
     assert found.train.paths == ("x/a.jpg", " b.jpg")
     assert found.class_names == ["cat", "dog"]
-    assert found.remarks == ("names of a list whose outer spaces were dropped, as no file has them: 1",)
+    assert found.remarks == (
+        "names of a list whose outer spaces were dropped, as no file has them: 1",
+    )
 
 
 def test_two_entries_for_one_file_are_refused_by_line(tmp_path: Path) -> None:

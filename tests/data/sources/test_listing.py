@@ -24,7 +24,17 @@ def touch(root: Path, *names: str) -> None:
 
 
 def test_images_are_found_at_every_depth_in_the_order_of_their_bytes(tmp_path: Path) -> None:
-    names = ["b.jpg", "a/z.png", "a.jpg", "a/b/c.webp", "B.JPG", "ä.jpg", "a b.jpg", "10.jpg", "9.jpg"]
+    names = [
+        "b.jpg",
+        "a/z.png",
+        "a.jpg",
+        "a/b/c.webp",
+        "B.JPG",
+        "ä.jpg",
+        "a b.jpg",
+        "10.jpg",
+        "9.jpg",
+    ]
     touch(tmp_path, *names)
     assert list_images(tmp_path).paths == sorted(names, key=os.fsencode)
 
@@ -65,10 +75,22 @@ def test_suffixes_count_whatever_their_case(tmp_path: Path, suffix: str) -> None
 
 
 def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
-    touch(tmp_path, "a.jpg", "notes.txt", "x/list.csv", ".hidden.jpg", ".cache/a.jpg", ".cache/b.jpg", "jpg")
+    touch(
+        tmp_path,
+        "a.jpg",
+        "notes.txt",
+        "x/list.csv",
+        ".hidden.jpg",
+        ".cache/a.jpg",
+        ".cache/b.jpg",
+        "jpg",
+    )
     listing = list_images(tmp_path)
     assert listing[:4] == (["a.jpg"], 3, 2, 0)
-    assert listing.remarks() == ["files that are no images left out: 3", "hidden files and folders left out: 2"]
+    assert listing.remarks() == [
+        "files that are no images left out: 3",
+        "hidden files and folders left out: 2",
+    ]
     assert list_images(tmp_path / "x").remarks() == ["files that are no images left out: 1"]
 
 
@@ -120,19 +142,29 @@ def test_links_out_of_the_folder_are_refused(leaky: Path, tmp_path: Path) -> Non
         list_images(leaky)
     (leaky / "again").unlink()
     (leaky / "more").unlink()
-    with pytest.raises(DataError, match=f"^{leaky}/one.jpg leads .* to {tmp_path}/elsewhere/1.jpg. Put"):
+    with pytest.raises(
+        DataError, match=f"^{leaky}/one.jpg leads .* to {tmp_path}/elsewhere/1.jpg. Put"
+    ):
         list_images(leaky)
     (leaky / "one.jpg").unlink()
-    assert list_images(leaky).paths == ["3.jpg", "broken.jpg"], "a broken link shows when it is read"
+    assert list_images(leaky).paths == ["3.jpg", "broken.jpg"], (
+        "a broken link shows when it is read"
+    )
 
 
-def test_a_folder_outside_is_refused_before_it_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_outside_is_refused_before_it_is_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     touch(tmp_path, "1.jpg")
     (tmp_path / "disk").symlink_to("/")
     listed: list[str] = []
     real = os.scandir
-    monkeypatch.setattr(module.os, "scandir", lambda where: (listed.append(os.path.realpath(where)), real(where))[1])
-    with pytest.raises(DataError, match=f"{tmp_path}/disk/ leads through a link out of {tmp_path}, to /\\. Put"):
+    monkeypatch.setattr(
+        module.os, "scandir", lambda where: (listed.append(os.path.realpath(where)), real(where))[1]
+    )
+    with pytest.raises(
+        DataError, match=f"{tmp_path}/disk/ leads through a link out of {tmp_path}, to /\\. Put"
+    ):
         list_images(tmp_path)
     assert listed == [str(tmp_path)]
 
@@ -171,7 +203,9 @@ def test_no_file_is_asked_for_its_state(tmp_path: Path, monkeypatch: pytest.Monk
     touch(tmp_path, *(f"{number % 4}/{number}.jpg" for number in range(40)))
     asked: list[str] = []
     real = os.stat
-    monkeypatch.setattr(module.os, "stat", lambda path, *a, **k: (asked.append(str(path)), real(path, *a, **k))[1])
+    monkeypatch.setattr(
+        module.os, "stat", lambda path, *a, **k: (asked.append(str(path)), real(path, *a, **k))[1]
+    )
     monkeypatch.setattr("builtins.open", None)
     assert len(list_images(tmp_path).paths) == 40
     assert len(asked) == 5, "the folders"
@@ -214,11 +248,24 @@ def test_our_own_outputs_are_no_images(tmp_path: Path) -> None:
 def test_thumbnails_and_trash_of_servers_are_not_entered_and_are_counted(tmp_path: Path) -> None:
     """Forty images with three thumbnails each are forty images."""
     names = [f"{number % 2}/{number}.jpg" for number in range(40)]
-    thumbs = [f"{n % 2}/@eaDir/{n}.jpg/SYNOPHOTO_THUMB_{size}.jpg" for n in range(40) for size in ("XL", "M")]
-    touch(tmp_path, *names, *thumbs, "#recycle/1.jpg", "x/Previews.lrdata/0/a.jpg", "$Recycle.Bin/b.png")
+    thumbs = [
+        f"{n % 2}/@eaDir/{n}.jpg/SYNOPHOTO_THUMB_{size}.jpg"
+        for n in range(40)
+        for size in ("XL", "M")
+    ]
+    touch(
+        tmp_path,
+        *names,
+        *thumbs,
+        "#recycle/1.jpg",
+        "x/Previews.lrdata/0/a.jpg",
+        "$Recycle.Bin/b.png",
+    )
     listing = list_images(tmp_path)
     assert listing.paths == sorted(names)
-    assert listing.remarks() == ["folders of thumbnails, previews or trash (first: #recycle) left out: 5"]
+    assert listing.remarks() == [
+        "folders of thumbnails, previews or trash (first: #recycle) left out: 5"
+    ]
     assert list_images(tmp_path / "#recycle").paths == ["1.jpg"], "a folder that is named is meant"
 
 

@@ -100,7 +100,9 @@ def npy(description: str, shape: str, body: bytes = b"") -> bytes:
         (b"", "is not a plain"),
     ],
 )
-def test_a_header_that_does_not_agree_is_refused(tmp_path: Path, content: bytes, words: str) -> None:
+def test_a_header_that_does_not_agree_is_refused(
+    tmp_path: Path, content: bytes, words: str
+) -> None:
     (tmp_path / "x.npy").write_bytes(content)
     with pytest.raises(DataError, match=words):
         read_npy(tmp_path / "x.npy")

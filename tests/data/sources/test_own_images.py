@@ -41,7 +41,10 @@ def config(path: Path, **values: object) -> DataConfig:
 
 
 def labelled(data: Data) -> list[tuple[str, str]]:
-    return [(path, data.class_names[c]) for path, c in zip(data.train.paths, data.train.labels, strict=True)]
+    return [
+        (path, data.class_names[c])
+        for path, c in zip(data.train.paths, data.train.labels, strict=True)
+    ]
 
 
 # ---- folders
@@ -49,7 +52,9 @@ def labelled(data: Data) -> list[tuple[str, str]]:
 
 def test_a_folder_is_taken_whole_and_without_labels(photos: Path) -> None:
     data = build_data(config(photos, subset="all"))
-    assert data.train.paths == tuple(sorted(str(path.relative_to(photos)) for path in photos.rglob("*.jpg")))
+    assert data.train.paths == tuple(
+        sorted(str(path.relative_to(photos)) for path in photos.rglob("*.jpg"))
+    )
     assert (data.split, data.test, data.class_names, data.remarks) == (None, None, [], ())
     assert data.pretraining_images("all") is data.train
     assert data.manifest()["source"] == "unlabelled"
@@ -65,18 +70,26 @@ def test_class_folders_are_classes_when_that_is_said(own: Path) -> None:
     assert all(path.split("/")[0] == name for path, name in labelled(data))
     assert data.split is not None
     assert data.split.counts("long_tail", data.train.labels, 3) == list(COUNTS.values())
-    with pytest.raises(DataError, match=r"images cannot be evaluated: .*data.labels=folders .*and data.test_path"):
+    with pytest.raises(
+        DataError, match=r"images cannot be evaluated: .*data.labels=folders .*and data.test_path"
+    ):
         data.labelled_split()
 
 
 def test_images_outside_of_class_folders_are_named(own: Path) -> None:
     shutil.copy(own / "cat" / "0.jpg", own / "stray.jpg")
-    with pytest.raises(DataError, match=r"1 of 13 images lie in no class folder .*first: stray\.jpg.*data.labels=none"):
+    with pytest.raises(
+        DataError,
+        match=r"1 of 13 images lie in no class folder .*first: stray\.jpg.*data.labels=none",
+    ):
         build_data(config(own, labels="folders"))
 
 
 def test_a_single_class_folder_is_no_classes(photos: Path) -> None:
-    with pytest.raises(DataError, match=r"has one class folder only, photos\. Give the folder whose sub-folders are"):
+    with pytest.raises(
+        DataError,
+        match=r"has one class folder only, photos\. Give the folder whose sub-folders are",
+    ):
         build_data(config(photos.parent, labels="folders"))
     assert len(build_data(config(photos.parent, subset="all")).train) == 12
 
@@ -118,7 +131,9 @@ def test_names_of_any_bytes_can_be_trained_on(own: Path) -> None:
 def test_a_labelled_list_gives_the_classes_of_its_numbers(photos: Path, tmp_path: Path) -> None:
     paths = ["yak/1.jpg", "cat/2.jpg", "dog/0.jpg", "cat/0.jpg"]
     file = tmp_path / "train.txt"
-    file.write_text("".join(f"{path} {label}\n" for path, label in zip(paths, (2, 10, 3, 10), strict=True)))
+    file.write_text(
+        "".join(f"{path} {label}\n" for path, label in zip(paths, (2, 10, 3, 10), strict=True))
+    )
     data = build_data(config(file, root=str(photos)))
     assert data.train.paths == tuple(paths), "the order of the list"
     assert data.class_names == ["2", "3", "10"], "in the order of the numbers"
@@ -129,7 +144,9 @@ def test_a_labelled_list_gives_the_classes_of_its_numbers(photos: Path, tmp_path
 def test_lists_tables_and_folders_are_the_same_collection(own: Path) -> None:
     paths = sorted(str(path.relative_to(own)) for path in own.rglob("*.jpg"))
     table = own / "table.csv"
-    table.write_text("".join(["file,class\n", *(f"{path},{path.split('/')[0]}\n" for path in paths)]))
+    table.write_text(
+        "".join(["file,class\n", *(f"{path},{path.split('/')[0]}\n" for path in paths)])
+    )
     sources = {
         "folder": build_data(config(own, labels="folders")),
         "table": build_data(config(table)),
@@ -138,7 +155,10 @@ def test_lists_tables_and_folders_are_the_same_collection(own: Path) -> None:
     assert len({data.fingerprint for data in sources.values()}) == 1
     assert sources["folder"].class_names == sources["table"].class_names == CLASSES
     assert sources["list"].class_names == ["0", "1", "2"], "a list knows numbers only"
-    unlabelled = [build_data(config(own, subset="all")), build_data(config(write_txt(own / "plain.txt", paths)))]
+    unlabelled = [
+        build_data(config(own, subset="all")),
+        build_data(config(write_txt(own / "plain.txt", paths))),
+    ]
     assert len({data.fingerprint for data in unlabelled}) == 1
     assert unlabelled[0].fingerprint != sources["folder"].fingerprint
 
@@ -148,9 +168,13 @@ def test_paths_of_a_list_begin_in_its_own_folder_or_in_the_root(own: Path, tmp_p
     there = write_txt(tmp_path / "list.txt", ["cat/0.jpg"])
     assert build_data(config(here)).train.root == own
     assert build_data(config(there, root=str(own))).train.root == own
-    with pytest.raises(MissingInputError, match=r"cat/0\.jpg is not below .*\. Add data\.root=.*photos to"):
+    with pytest.raises(
+        MissingInputError, match=r"cat/0\.jpg is not below .*\. Add data\.root=.*photos to"
+    ):
         build_data(config(there)).train.to(torch.device("cpu"))
-    with pytest.raises(MissingInputError, match=r"data.root=.*nowhere is no folder; the paths of .*list\.txt"):
+    with pytest.raises(
+        MissingInputError, match=r"data.root=.*nowhere is no folder; the paths of .*list\.txt"
+    ):
         build_data(config(there, root=str(own / "nowhere")))
 
 
@@ -172,13 +196,19 @@ def test_a_test_set_shares_the_classes_of_training(photos: Path, tmp_path: Path)
 
 def test_a_test_class_that_training_does_not_know_is_named(photos: Path, tmp_path: Path) -> None:
     make_folder(tmp_path / "held_out", {"dog": 2, "emu": 1})
-    with pytest.raises(DataError, match=r"has a class that no training image .* has: emu\. .* are cat, dog, yak"):
+    with pytest.raises(
+        DataError, match=r"has a class that no training image .* has: emu\. .* are cat, dog, yak"
+    ):
         build_data(config(photos, labels="folders", test_path=str(tmp_path / "held_out")))
 
 
-def test_a_test_set_without_labels_or_without_training_labels_is_refused(photos: Path, tmp_path: Path) -> None:
+def test_a_test_set_without_labels_or_without_training_labels_is_refused(
+    photos: Path, tmp_path: Path
+) -> None:
     make_folder(tmp_path / "held_out", {"dog": 2, "cat": 1}, seed=1)
-    with pytest.raises(ConfigError, match=r"is for evaluation, and .*photos has no labels to learn from"):
+    with pytest.raises(
+        ConfigError, match=r"is for evaluation, and .*photos has no labels to learn from"
+    ):
         build_data(config(photos, test_path=str(tmp_path / "held_out")))
     plain = write_txt(tmp_path / "held_out" / "test.txt", ["dog/0.jpg"])
     with pytest.raises(DataError, match=r"test\.txt has no labels"):
@@ -188,21 +218,26 @@ def test_a_test_set_without_labels_or_without_training_labels_is_refused(photos:
 def test_an_image_in_both_sets_is_refused_whatever_its_name(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(photos)
     for test_path in (photos, tmp_path / "link"):
-        with pytest.raises(DataError, match=r"12 of 12 test images are training images as well .*cat/0\.jpg"):
+        with pytest.raises(
+            DataError, match=r"12 of 12 test images are training images as well .*cat/0\.jpg"
+        ):
             build_data(config(photos, labels="folders", test_path=str(test_path)))
 
 
 # ---- what is no collection
 
 
-@pytest.mark.parametrize("name", ["photos.rar", "photos.tar.gz", "one.jpg", "arrays.npz", "no_suffix", "pipe.txt"])
+@pytest.mark.parametrize(
+    "name", ["photos.rar", "photos.tar.gz", "one.jpg", "arrays.npz", "no_suffix", "pipe.txt"]
+)
 def test_other_things_are_refused_with_what_is_accepted(tmp_path: Path, name: str) -> None:
     if name == "pipe.txt":
         os.mkfifo(tmp_path / name)
     else:
         (tmp_path / name).write_bytes(b"PK")
     with pytest.raises(
-        DataError, match=r"is no collection of images\. Give a folder .*\.txt.*\.csv.*\.tar shards.*\.npz of arrays"
+        DataError,
+        match=r"is no collection of images\. Give a folder .*\.txt.*\.csv.*\.tar shards.*\.npz of arrays",
     ):
         read_own_images(tmp_path / name)
 
@@ -212,17 +247,25 @@ def test_a_folder_without_images_and_an_absent_path_say_what_is_accepted(tmp_pat
     with pytest.raises(DataError, match=r"empty holds no images\. Give a folder .*\.csv"):
         read_own_images(tmp_path / "empty")
     (tmp_path / "empty" / "notes.txt").write_text("")
-    with pytest.raises(DataError, match=r"empty holds no images \(files that are no images left out: 1\)\. Give"):
+    with pytest.raises(
+        DataError, match=r"empty holds no images \(files that are no images left out: 1\)\. Give"
+    ):
         read_own_images(tmp_path / "empty")
-    with pytest.raises(MissingInputError, match=r"absent does not exist\. Images are taken from a folder"):
+    with pytest.raises(
+        MissingInputError, match=r"absent does not exist\. Images are taken from a folder"
+    ):
         read_own_images(tmp_path / "absent")
 
 
 def test_settings_that_do_nothing_for_a_source_are_refused(photos: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"data.root=.* is for a \.txt list or a \.csv, and .*photos is a folder"):
+    with pytest.raises(
+        ConfigError, match=r"data.root=.* is for a \.txt list or a \.csv, and .*photos is a folder"
+    ):
         build_data(config(photos, root=str(tmp_path)))
     listed = write_txt(tmp_path / "list.txt", ["cat/0.jpg"])
-    with pytest.raises(ConfigError, match=r"data.labels=folders is for folders; .*list\.txt is a list"):
+    with pytest.raises(
+        ConfigError, match=r"data.labels=folders is for folders; .*list\.txt is a list"
+    ):
         build_data(config(listed, labels="folders"))
 
 
@@ -240,7 +283,12 @@ def sources(own: Path, tmp_path: Path) -> list[Path]:
     table.write_text("\n".join(["path", *(f"photos/{path}" for path in paths)]))
     names = [(path, (own / path).read_bytes()) for path in paths]
     write_shard(tmp_path / "shards" / "x.tar", names)
-    return [own, write_txt(tmp_path / "list.txt", [f"photos/{path}" for path in paths]), table, tmp_path / "shards"]
+    return [
+        own,
+        write_txt(tmp_path / "list.txt", [f"photos/{path}" for path in paths]),
+        table,
+        tmp_path / "shards",
+    ]
 
 
 def test_globs_leave_the_same_out_of_every_source(sources: list[Path]) -> None:
@@ -253,9 +301,13 @@ def test_globs_leave_the_same_out_of_every_source(sources: list[Path]) -> None:
         assert "data.exclude matches left out: 2" in remark
 
 
-def test_a_glob_that_matches_nothing_is_a_warning_and_one_for_everything_an_error(sources: list[Path]) -> None:
+def test_a_glob_that_matches_nothing_is_a_warning_and_one_for_everything_an_error(
+    sources: list[Path],
+) -> None:
     for source in sources:
-        with pytest.warns(UserWarning, match=r"data\.exclude: nothing below .* matches 'thumbz'\. A glob"):
+        with pytest.warns(
+            UserWarning, match=r"data\.exclude: nothing below .* matches 'thumbz'\. A glob"
+        ):
             build_data(config(source, subset="all", exclude=["thumbz", "old"]))
         with pytest.raises(DataError, match=r"data\.exclude"):
             build_data(config(source, subset="all", exclude=["*"]))
@@ -283,7 +335,10 @@ def test_a_glob_for_test_images_leaves_them_out_and_says_so(own: Path, tmp_path:
 def test_a_folder_of_heic_alone_says_what_it_holds(tmp_path: Path) -> None:
     for number in range(3):
         (tmp_path / f"IMG_{number}.HEIC").touch()
-    with pytest.raises(DataError, match=r"holds no images \(pictures of a kind .*HEIC/HEIF.* 3 \.heic; convert them"):
+    with pytest.raises(
+        DataError,
+        match=r"holds no images \(pictures of a kind .*HEIC/HEIF.* 3 \.heic; convert them",
+    ):
         read_own_images(tmp_path)
 
 
@@ -298,14 +353,17 @@ def test_tiff_files_are_said_to_be_turned_in_any_case(own: Path) -> None:
 # ---- folders that are splits
 
 
-@pytest.mark.parametrize("names", [("train", "val"), ("Training", "Validation", "TEST"), ("train_set", "test-images")])
+@pytest.mark.parametrize(
+    "names", [("train", "val"), ("Training", "Validation", "TEST"), ("train_set", "test-images")]
+)
 def test_splits_are_not_taken_for_classes(own: Path, names: tuple[str, ...]) -> None:
     for old, new in zip(CLASSES, names, strict=False):
         (own / old).rename(own / new)
     for rest in CLASSES[len(names) :]:
         shutil.rmtree(own / rest)
     with pytest.raises(
-        DataError, match=rf"are splits by their names .*Give .*{names[0]} as data\.path .*data\.test_path"
+        DataError,
+        match=rf"are splits by their names .*Give .*{names[0]} as data\.path .*data\.test_path",
     ):
         build_data(config(own, labels="folders"))
     (remark,) = build_data(config(own, subset="all")).remarks
@@ -329,7 +387,9 @@ def test_the_clothing_lists_and_folders_are_the_same_images(sdclr_data: Path) ->
     assert len(lists.train) == len(folders.train) == 495
     assert len(lists.test) == len(folders.test) == 68
     assert folders.class_names == (root / "classes.txt").read_text().split()
-    listed, found = (set(zip(d.train.paths, d.train.labels.tolist(), strict=True)) for d in (lists, folders))
+    listed, found = (
+        set(zip(d.train.paths, d.train.labels.tolist(), strict=True)) for d in (lists, folders)
+    )
     assert {(path.removeprefix("train/"), label) for path, label in listed} == found
     split = folders.labelled_split()
     counts = split.counts("long_tail", folders.train.labels, 17)
@@ -350,16 +410,24 @@ def test_paths_that_begin_where_the_command_runs_are_answered_with_the_root(
     table = tmp_path / "tables" / "t.csv"
     table.write_text("path\nphotos/cat/0.jpg\nphotos/cat/1.jpg\n")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(MissingInputError, match=r"line 2: .*where this command runs.* data\.root=") as caught:
+    with pytest.raises(
+        MissingInputError, match=r"line 2: .*where this command runs.* data\.root="
+    ) as caught:
         build_data(config(table, subset="all"))
     root = str(caught.value).rpartition("data.root=")[2].removesuffix(" to the command.")
-    assert len(build_data(config(table, subset="all", root=root)).train.to(torch.device("cpu"))) == 2
+    assert (
+        len(build_data(config(table, subset="all", root=root)).train.to(torch.device("cpu"))) == 2
+    )
 
 
-def test_paths_that_begin_one_folder_above_the_root_are_answered_with_it(own: Path, tmp_path: Path) -> None:
+def test_paths_that_begin_one_folder_above_the_root_are_answered_with_it(
+    own: Path, tmp_path: Path
+) -> None:
     (own / "t.csv").write_text("path\nphotos/cat/0.jpg\n")
     for values in ({}, {"root": str(own)}):
-        with pytest.raises(MissingInputError, match=rf"(Add|Give) data\.root={tmp_path} to the command\."):
+        with pytest.raises(
+            MissingInputError, match=rf"(Add|Give) data\.root={tmp_path} to the command\."
+        ):
             build_data(config(own / "t.csv", subset="all", **values))
 
 
@@ -373,26 +441,39 @@ def test_a_list_whose_files_lie_a_few_folders_away_is_answered_with_the_folder(
     table.write_text("path\ncat/0.jpg\ndog/1.jpg\ndog/9999.jpg\n")
     monkeypatch.chdir(tmp_path / "work")
     for values in ({}, {"root": str(tmp_path / "work")}, {"on_error": "skip"}):
-        with pytest.raises(MissingInputError, match=r"t\.csv, line 2: .*cat/0\.jpg is not below") as caught:
-            build_data(config(tmp_path / "work" / ".." / "tables" / "t.csv", subset="all", **values))
+        with pytest.raises(
+            MissingInputError, match=r"t\.csv, line 2: .*cat/0\.jpg is not below"
+        ) as caught:
+            build_data(
+                config(tmp_path / "work" / ".." / "tables" / "t.csv", subset="all", **values)
+            )
         typed = str(caught.value).rpartition("Add " if "root" not in values else "Give ")[2]
         assert shlex.split(typed.removesuffix(" to the command.")) == [f"data.root={moved}"]
 
 
 def test_a_list_whose_files_lie_nowhere_in_sight_is_told_of_the_root(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("path\nx/0.jpg\nx/1.jpg\n")
-    with pytest.raises(MissingInputError, match=r"nor is any other of its 2 images\. Add data\.root=FOLDER"):
+    with pytest.raises(
+        MissingInputError, match=r"nor is any other of its 2 images\. Add data\.root=FOLDER"
+    ):
         build_data(config(tmp_path / "t.csv", subset="all"))
 
 
 def test_a_list_of_which_later_files_are_there_is_taken(own: Path) -> None:
     absent = "".join(f"gone/{n}.jpg\n" for n in range(100))
     (own / "t.csv").write_text(f"path\n{absent}cat/0.jpg\n")
-    assert len(build_data(config(own / "t.csv", subset="all")).train) == 101, "whoever decodes them counts the others"
+    assert len(build_data(config(own / "t.csv", subset="all")).train) == 101, (
+        "whoever decodes them counts the others"
+    )
 
 
 def test_labels_that_are_numbers_are_in_the_order_of_their_values(own: Path) -> None:
-    for texts in (["1.0", "2.0", "10.0"], ["-1", "0", "2.5"], ["2", "10", "10.5"], ["10", "9x", "a"]):
+    for texts in (
+        ["1.0", "2.0", "10.0"],
+        ["-1", "0", "2.5"],
+        ["2", "10", "10.5"],
+        ["10", "9x", "a"],
+    ):
         rows = [f"cat/{n}.jpg,{text}" for n, text in enumerate(texts)]
         (own / "t.csv").write_text("path,label\n" + "\n".join(reversed(rows)))
         assert build_data(config(own / "t.csv")).class_names == texts
@@ -402,16 +483,23 @@ def test_a_name_that_begins_with_an_apostrophe_is_found_as_it_is(own: Path) -> N
     (own / "cat" / "0.jpg").rename(own / "'=a.jpg")
     (own / "cat" / "1.jpg").rename(own / "-b.jpg")
     (own / "t.csv").write_text("path\n'=a.jpg\n'-b.jpg\n")
-    assert build_data(config(own / "t.csv")).train.paths == ("'=a.jpg", "-b.jpg"), "the guard of our CSV, and none"
+    assert build_data(config(own / "t.csv")).train.paths == ("'=a.jpg", "-b.jpg"), (
+        "the guard of our CSV, and none"
+    )
 
 
 def test_absolute_paths_elsewhere_are_answered_with_their_folder(own: Path, tmp_path: Path) -> None:
     (tmp_path / "tables").mkdir()
     table = tmp_path / "tables" / "t.csv"
     table.write_text(f"path\n{own}/cat/0.jpg\n{own}/dog/0.jpg\n")
-    with pytest.raises(DataError, match=rf"absolute ones must lie below it\. Those .* do with data\.root={own} \("):
+    with pytest.raises(
+        DataError, match=rf"absolute ones must lie below it\. Those .* do with data\.root={own} \("
+    ):
         build_data(config(table, subset="all"))
-    assert build_data(config(table, subset="all", root=str(own))).train.paths == ("cat/0.jpg", "dog/0.jpg")
+    assert build_data(config(table, subset="all", root=str(own))).train.paths == (
+        "cat/0.jpg",
+        "dog/0.jpg",
+    )
 
 
 def test_a_glob_takes_what_it_matches_and_counts_the_rest(own: Path) -> None:
@@ -424,7 +512,9 @@ def test_a_glob_takes_what_it_matches_and_counts_the_rest(own: Path) -> None:
 
 
 def test_the_other_columns_stay_with_their_images(own: Path) -> None:
-    (own / "t.csv").write_text("path;label;camera\ncat/0.jpg;a;k1\ndog/0.jpg;b;k2\nyak/0.jpg;b;k3\n")
+    (own / "t.csv").write_text(
+        "path;label;camera\ncat/0.jpg;a;k1\ndog/0.jpg;b;k2\nyak/0.jpg;b;k3\n"
+    )
     data = build_data(config(own / "t.csv", exclude=["dog"]))
     assert data.train.columns["camera"].tolist() == ["k1", "k3"]
     assert data.train.at(np.array([1])).columns["camera"].tolist() == ["k3"]
@@ -451,12 +541,20 @@ ALL = {"cat": 4, "dog": 3}
 
 
 def test_of_splits_train_is_trained_on_and_the_others_measure(tmp_path: Path) -> None:
-    root = make_splits(tmp_path / "set", train=ALL, validation={"dog": 1, "cat": 2}, test={"cat": 1, "dog": 1})
+    root = make_splits(
+        tmp_path / "set", train=ALL, validation={"dog": 1, "cat": 2}, test={"cat": 1, "dog": 1}
+    )
     data = build_data(config(root, layout="splits", labels="folders"))
     trained = data.pretraining_images("all")
-    assert trained.paths == tuple(f"train/{name}/{n}.jpg" for name, num in ALL.items() for n in range(num))
+    assert trained.paths == tuple(
+        f"train/{name}/{n}.jpg" for name, num in ALL.items() for n in range(num)
+    )
     assert data.part("long_tail").paths == trained.paths
-    assert data.part("validation").paths == ("validation/cat/0.jpg", "validation/cat/1.jpg", "validation/dog/0.jpg")
+    assert data.part("validation").paths == (
+        "validation/cat/0.jpg",
+        "validation/cat/1.jpg",
+        "validation/dog/0.jpg",
+    )
     assert data.part("test").paths == ("test/cat/0.jpg", "test/dog/0.jpg")
     assert all(path.startswith("train/") for path in data.part("few_shot").paths)
     assert data.class_names == ["cat", "dog"]
@@ -479,12 +577,16 @@ def test_without_a_test_folder_validation_is_the_test_set(tmp_path: Path) -> Non
 
 def test_splits_that_cannot_be_taken_apart_are_refused_with_a_cure(tmp_path: Path) -> None:
     full = make_splits(tmp_path / "full", train=ALL, val={"cat": 1}, test={"cat": 1})
-    with pytest.raises(ConfigError, match=r"validation_per_class holds out .* a folder of validation images"):
+    with pytest.raises(
+        ConfigError, match=r"validation_per_class holds out .* a folder of validation images"
+    ):
         build_data(config(full, layout="splits", labels="folders", validation_per_class=1))
     with pytest.raises(ConfigError, match=r"has a folder of test images, and data\.test_path="):
         build_data(config(full, layout="splits", labels="folders", test_path=str(full / "val")))
     unknown = make_splits(tmp_path / "unknown", train=ALL, val={"emu": 1}, test={"cat": 1})
-    with pytest.raises(DataError, match=r"validation set .* has a class that no training image .* has: emu"):
+    with pytest.raises(
+        DataError, match=r"validation set .* has a class that no training image .* has: emu"
+    ):
         build_data(config(unknown, layout="splits", labels="folders"))
     none = make_splits(tmp_path / "none", val=ALL, test=ALL)
     with pytest.raises(DataError, match=r"no folder of .*none is called train"):

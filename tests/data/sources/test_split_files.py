@@ -13,7 +13,10 @@ from sdclr.data.splits import draw_long_tail
 from sdclr.errors import DataError, MissingInputError
 
 DATASETS = ("cifar10", "cifar100")
-SIZES = {"cifar10": (11_165, 11_160, 450, 45_000, 5_000), "cifar100": (9_754, 9_700, 400, 40_000, 5_000)}
+SIZES = {
+    "cifar10": (11_165, 11_160, 450, 45_000, 5_000),
+    "cifar100": (9_754, 9_700, 400, 40_000, 5_000),
+}
 SHARED = {"cifar10": 5_699, "cifar100": 5_204}
 CIFAR10_HEAD_TO_TAIL = ["6841703259", "3974012685", "0428567193", "4706198325", "2481039765"]
 
@@ -28,11 +31,15 @@ def cifar_labels(folder: Path, dataset: str) -> np.ndarray:
 
 @pytest.mark.parametrize("number", range(1, 6))
 @pytest.mark.parametrize("dataset", DATASETS)
-def test_the_authors_lists_have_the_structure_of_ours(sdclr_data: Path, dataset: str, number: int) -> None:
+def test_the_authors_lists_have_the_structure_of_ours(
+    sdclr_data: Path, dataset: str, number: int
+) -> None:
     labels = cifar_labels(sdclr_data, dataset)
     num_classes = labels.max() + 1
     theirs = read_authors_cifar_split(sdclr_data / "splits", dataset, number)
-    ours = draw_long_tail(labels, imbalance_ratio=100, validation_per_class=5_000 // num_classes, seed=number)
+    ours = draw_long_tail(
+        labels, imbalance_ratio=100, validation_per_class=5_000 // num_classes, seed=number
+    )
     assert theirs.source == "authors' lists"
     names = ("long_tail", "balanced", "few_shot", "train", "validation")
     assert tuple(len(theirs.subset(name)) for name in names) == SIZES[dataset]
@@ -52,14 +59,20 @@ def test_the_authors_lists_have_the_structure_of_ours(sdclr_data: Path, dataset:
 
 
 @pytest.mark.parametrize("number", range(1, 6))
-def test_the_authors_cifar10_splits_have_the_published_class_orders(sdclr_data: Path, number: int) -> None:
+def test_the_authors_cifar10_splits_have_the_published_class_orders(
+    sdclr_data: Path, number: int
+) -> None:
     labels = cifar_labels(sdclr_data, "cifar10")
-    counts = read_authors_cifar_split(sdclr_data / "splits", "cifar10", number).counts("long_tail", labels, 10)
+    counts = read_authors_cifar_split(sdclr_data / "splits", "cifar10", number).counts(
+        "long_tail", labels, 10
+    )
     head_to_tail = "".join(map(str, np.argsort(counts)[::-1]))
     assert head_to_tail == CIFAR10_HEAD_TO_TAIL[number - 1]
 
 
-def test_the_authors_cifar100_long_tail_is_drawn_from_more_than_the_training_list(sdclr_data: Path) -> None:
+def test_the_authors_cifar100_long_tail_is_drawn_from_more_than_the_training_list(
+    sdclr_data: Path,
+) -> None:
     for number in range(1, 6):
         split = read_authors_cifar_split(sdclr_data / "splits", "cifar100", number)
         assert 0.88 <= np.isin(split.long_tail, split.train).mean() <= 0.90
@@ -71,12 +84,16 @@ def test_every_published_list_at_hand_reads(sdclr_data: Path) -> None:
     files = sorted(path for path in (sdclr_data / "splits").rglob("*") if path.is_file())
     assert len(files) == 42
     for path in files:
-        read = read_positions(path, 50_000) if path.suffix == ".npy" else read_image_list(path).labels
+        read = (
+            read_positions(path, 50_000) if path.suffix == ".npy" else read_image_list(path).labels
+        )
         assert len(read) >= 400, path
 
 
 def test_the_authors_splits_differ_from_each_other(sdclr_data: Path) -> None:
-    splits = [read_authors_cifar_split(sdclr_data / "splits", d, n) for d in DATASETS for n in range(1, 6)]
+    splits = [
+        read_authors_cifar_split(sdclr_data / "splits", d, n) for d in DATASETS for n in range(1, 6)
+    ]
     assert len({split.fingerprint for split in splits}) == 10
 
 
@@ -111,7 +128,13 @@ def test_the_clothing_lists_name_files_that_exist(sdclr_data: Path, part: str, s
 def write_authors_folder(root: Path, **lists: list[int]) -> Path:
     (root / "cifar10").mkdir()
     (root / "cifar10_imbSub_with_subsets").mkdir()
-    defaults = {"D_i": [0, 1, 2, 5], "D_b": [0, 1, 5, 6], "S_b": [0, 5], "train": [0, 1, 2, 5, 6], "val": [8, 9]}
+    defaults = {
+        "D_i": [0, 1, 2, 5],
+        "D_b": [0, 1, 5, 6],
+        "S_b": [0, 5],
+        "train": [0, 1, 2, 5, 6],
+        "val": [8, 9],
+    }
     for name, positions in (defaults | lists).items():
         place = "cifar10" if name in ("train", "val") else "cifar10_imbSub_with_subsets"
         file = f"{name}IdxList.npy" if name in ("train", "val") else f"split2_{name}.npy"
@@ -182,7 +205,9 @@ def test_a_pickled_list_is_refused_and_never_run(tmp_path: Path) -> None:
         (np.array([4, 5, 4]), "names some image twice"),
     ],
 )
-def test_a_list_that_is_not_distinct_positions_is_refused(tmp_path: Path, array: np.ndarray, message: str) -> None:
+def test_a_list_that_is_not_distinct_positions_is_refused(
+    tmp_path: Path, array: np.ndarray, message: str
+) -> None:
     path = tmp_path / "bad list.npy"
     np.save(path, array)
     with pytest.raises(DataError, match=message) as caught:
@@ -223,7 +248,15 @@ def write_list(folder: Path, content: bytes) -> Path:
 
 
 def test_names_with_spaces_quotes_and_dots_survive(tmp_path: Path) -> None:
-    names = ["a b/c  d.jpg", 'it\'s "one".png', "a..b/...jpg", "7 8 9.jpg", "$(rm -rf x);.jpg", "ünï/图.jpg", "-x.jpg"]
+    names = [
+        "a b/c  d.jpg",
+        'it\'s "one".png',
+        "a..b/...jpg",
+        "7 8 9.jpg",
+        "$(rm -rf x);.jpg",
+        "ünï/图.jpg",
+        "-x.jpg",
+    ]
     content = "\n".join(f"{name} {label}" for label, name in enumerate(names)) + "\n"
     images = read_image_list(write_list(tmp_path, content.encode()))
     assert images.paths == names
@@ -241,7 +274,10 @@ def test_windows_line_ends_and_blank_lines_do_not_matter(tmp_path: Path) -> None
     images = read_image_list(write_list(tmp_path, b"\r\na.jpg 1\r\n\r\nb.jpg 0\r\n   \n"))
     assert images.paths == ["a.jpg", "b.jpg"]
     assert images.labels.tolist() == [1, 0]
-    assert [images.where(row) for row in (0, 1)] == [f"{images.file}, line 2", f"{images.file}, line 4"]
+    assert [images.where(row) for row in (0, 1)] == [
+        f"{images.file}, line 2",
+        f"{images.file}, line 4",
+    ]
 
 
 @pytest.mark.parametrize(

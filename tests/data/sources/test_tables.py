@@ -33,23 +33,40 @@ def write(file: Path) -> Path:
         columns["id"] = [7, 8]  # type: ignore[list-item]
         parquet.write_table(pyarrow.table(columns), file)
     else:
-        delimiter = {"tsv": "\t", "tab": "\t"}.get(pieces[-1], {"semicolons": ";"}.get(pieces[0], ","))
+        delimiter = {"tsv": "\t", "tab": "\t"}.get(
+            pieces[-1], {"semicolons": ";"}.get(pieces[0], ",")
+        )
         quoted = [[f'"{cell}"' if "," in cell else cell for cell in row.values()] for row in ROWS]
         lines = [delimiter.join(cells) for cells in [list(ROWS[0]), *quoted]]
         begin = "sep=;\r\n" if "excel" in pieces else ""
-        file.write_text(begin + "\r\n".join(lines) + "\r\n", encoding="utf-16" if "16" in pieces else "utf-8")
+        file.write_text(
+            begin + "\r\n".join(lines) + "\r\n", encoding="utf-16" if "16" in pieces else "utf-8"
+        )
     return file
 
 
 @pytest.mark.parametrize(
     "name",
     [
-        *("a.csv", "semicolons.csv", "semicolons.excel.csv", "a.16.csv", "semicolons.16.csv", "a.16.tsv"),
+        *(
+            "a.csv",
+            "semicolons.csv",
+            "semicolons.excel.csv",
+            "a.16.csv",
+            "semicolons.16.csv",
+            "a.16.tsv",
+        ),
         *("a.tsv", "a.tab", "a.jsonl", "a.ndjson", "a.json", "a.parquet", "a.PQ"),
     ],
 )
-def test_every_format_gives_the_same_images_labels_and_other_columns(tmp_path: Path, name: str) -> None:
-    file = write(tmp_path / "a.pq").rename(tmp_path / name) if name == "a.PQ" else write(tmp_path / name)
+def test_every_format_gives_the_same_images_labels_and_other_columns(
+    tmp_path: Path, name: str
+) -> None:
+    file = (
+        write(tmp_path / "a.pq").rename(tmp_path / name)
+        if name == "a.PQ"
+        else write(tmp_path / name)
+    )
     found = read_listed_images(file)
     assert found.paths == ["ü/1.jpg", "b, c.jpg"]
     assert found.labels == ["a cat", "dog"]
@@ -67,7 +84,9 @@ def test_columns_of_other_names_are_taken_when_they_are_said(tmp_path: Path) -> 
 def test_an_unknown_column_is_answered_with_those_that_there_are(tmp_path: Path) -> None:
     file = tmp_path / "t.csv"
     file.write_text("path,art\na.jpg,cat\n")
-    with pytest.raises(ConfigError, match=r"data\.label_column=species: .*no such column\. It has path, art\."):
+    with pytest.raises(
+        ConfigError, match=r"data\.label_column=species: .*no such column\. It has path, art\."
+    ):
         read_listed_images(file, label_column="species")
     with pytest.raises(ConfigError, match=r"data\.path_column=bild: .*It has path, art\."):
         read_listed_images(file, path_column="bild")
@@ -81,7 +100,9 @@ def test_columns_are_for_tables_and_not_for_lists_of_lines(tmp_path: Path) -> No
         read_listed_images(tmp_path / "a.txt", path_column="x")
 
 
-def test_a_table_without_a_column_of_paths_names_its_columns_and_the_setting(tmp_path: Path) -> None:
+def test_a_table_without_a_column_of_paths_names_its_columns_and_the_setting(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "t.jsonl").write_text('{"bild": "a.jpg"}\n')
     with pytest.raises(DataError, match=r"it has the columns bild\. If .* data\.path_column=NAME"):
         read_listed_images(tmp_path / "t.jsonl")
@@ -89,7 +110,9 @@ def test_a_table_without_a_column_of_paths_names_its_columns_and_the_setting(tmp
 
 def test_rows_without_a_label_are_an_error_or_are_counted(tmp_path: Path) -> None:
     file = tmp_path / "t.jsonl"
-    file.write_text('{"path": "a.jpg", "label": 3}\n\n{"path": "b.jpg"}\n{"path": "c.jpg", "label": null}\n')
+    file.write_text(
+        '{"path": "a.jpg", "label": 3}\n\n{"path": "b.jpg"}\n{"path": "c.jpg", "label": null}\n'
+    )
     with pytest.raises(DataError, match=r"t\.jsonl, line 3: no label\. Give every image one"):
         read_listed_images(file)
     found = read_listed_images(file, partial=True)
@@ -105,16 +128,26 @@ def test_rows_without_a_label_are_an_error_or_are_counted(tmp_path: Path) -> Non
         ("a.jsonl", '{"path": "\\ud800.jpg"}\n', "line 1: .* no text that can name a file"),
         ("a.jsonl", '{"path": "/etc/a.jpg"}\n', "line 1: '/etc/a.jpg' leaves the image folder"),
         ("a.jsonl", '{"path": null}\n', "line 1: no path"),
-        ("a.json", '[{"path": "a.jpg"}, {"path": "a.jpg"}]', "row 2: 'a.jpg' is listed already, in row 1"),
+        (
+            "a.json",
+            '[{"path": "a.jpg"}, {"path": "a.jpg"}]',
+            "row 2: 'a.jpg' is listed already, in row 1",
+        ),
         ("a.json", '{"paths": ["a.jpg"]}', "is no table: a .json table is an array of objects"),
         ("a.json", "[" * 100_000, "cannot be read as JSON"),
-        ("a.json", '{"path": "a.jpg"}\n{"path": "b.jpg"}\n', r"It looks like JSON lines: name it \.jsonl"),
+        (
+            "a.json",
+            '{"path": "a.jpg"}\n{"path": "b.jpg"}\n',
+            r"It looks like JSON lines: name it \.jsonl",
+        ),
         ("a.json", '{"images": [], "annotations": []}', "looks like COCO's annotations"),
         ("a.tsv", "path\tlabel\na.jpg\n", "line 2: 1 fields for 2 columns"),
         ("a.parquet", "PAR1 of some sort", "cannot be read as Parquet"),
     ],
 )
-def test_a_damaged_table_is_named_with_its_line(tmp_path: Path, name: str, content: str, message: str) -> None:
+def test_a_damaged_table_is_named_with_its_line(
+    tmp_path: Path, name: str, content: str, message: str
+) -> None:
     if name.endswith("parquet"):
         pytest.importorskip("pyarrow")
     (tmp_path / name).write_text(content)
@@ -128,10 +161,14 @@ def test_an_absent_table_is_missing(tmp_path: Path, name: str) -> None:
         read_listed_images(tmp_path / name)
 
 
-def test_parquet_without_pyarrow_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parquet_without_pyarrow_names_the_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     (tmp_path / "a.parquet").write_bytes(b"PAR1")
-    with pytest.raises(ConfigError, match=r'needs pyarrow: pip install "sdclr\[parquet\]", or save .* CSV'):
+    with pytest.raises(
+        ConfigError, match=r'needs pyarrow: pip install "sdclr\[parquet\]", or save .* CSV'
+    ):
         read_listed_images(tmp_path / "a.parquet")
 
 
@@ -139,7 +176,9 @@ def test_columns_of_bytes_are_no_paths_and_are_remarked_on(tmp_path: Path) -> No
     pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     table = pyarrow.table({"image": [{"bytes": b"x", "path": "a.jpg"}], "n": [1]})
     parquet.write_table(table, tmp_path / "hub.parquet")
-    with pytest.raises(DataError, match=r"it has the columns n \(image holds bytes or lists and no paths\)"):
+    with pytest.raises(
+        DataError, match=r"it has the columns n \(image holds bytes or lists and no paths\)"
+    ):
         read_listed_images(tmp_path / "hub.parquet")
     parquet.write_table(table.append_column("file_name", [["a.jpg"]]), tmp_path / "both.parquet")
     found = read_listed_images(tmp_path / "both.parquet")

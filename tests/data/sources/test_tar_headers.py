@@ -54,7 +54,9 @@ def test_a_header_beyond_its_file_is_refused(tmp_path: Path, content: bytes, wor
 
 def extended(number: int) -> bytes:
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT, pax_headers={"comment": "x"}) as archive:
+    with tarfile.open(
+        fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT, pax_headers={"comment": "x"}
+    ) as archive:
         archive.addfile(tarfile.TarInfo("a.jpg"))
     content = buffer.getvalue()
     first = content[:1024]  # a header and its one block of records
@@ -72,7 +74,9 @@ def test_many_extended_headers_in_a_row_are_refused_and_a_few_are_read(tmp_path:
 @pytest.mark.parametrize("size", ["-1", "-512", "99999999999999999999"])
 def test_a_pax_size_that_is_none_is_refused(tmp_path: Path, size: str) -> None:
     record = b"%d size=%s\n" % (len(size) + 8 + (len(size) + 8 > 9), size.encode())
-    content = header(b"pax", len(record), b"x") + record.ljust(512, b"\0") + header(b"a.jpg", 0) + END
+    content = (
+        header(b"pax", len(record), b"x") + record.ljust(512, b"\0") + header(b"a.jpg", 0) + END
+    )
     (tmp_path / "x.tar").write_bytes(content)
     with pytest.raises(tarfile.ReadError):
         read(tmp_path / "x.tar")
@@ -90,11 +94,13 @@ def test_gigabytes_of_padding_are_not_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["GNU", "PAX", "USTAR"])
 def test_sound_tars_of_every_format_are_read(tmp_path: Path, name: str) -> None:
-    add: Callable[[tarfile.TarFile, str, bytes], None] = lambda archive, path, content: archive.addfile(  # noqa: E731
-        _member(path, len(content)), io.BytesIO(content)
-    )
+    def add(archive: tarfile.TarFile, path: str, content: bytes) -> None:
+        archive.addfile(_member(path, len(content)), io.BytesIO(content))
+
     names = ["a.jpg", "x/" * 40 + "b.jpg"] + (["é" * 90 + ".jpg"] if name != "USTAR" else [])
-    with tarfile.open(tmp_path / "x.tar", "w", format=getattr(tarfile, f"{name}_FORMAT")) as archive:
+    with tarfile.open(
+        tmp_path / "x.tar", "w", format=getattr(tarfile, f"{name}_FORMAT")
+    ) as archive:
         for path in names:
             add(archive, path, b"12345")
     assert read(tmp_path / "x.tar") == names

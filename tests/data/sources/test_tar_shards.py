@@ -49,16 +49,24 @@ def files_of(path: Path) -> ImageFiles:
 def test_everything_seen_of_shards_is_that_of_the_files_that_were_put_there(
     photos: tuple[Path, list[str]], shards: Path, tmp_path: Path
 ) -> None:
-    files = ImageFiles(photos[0], tuple(photos[1]), np.array([CLASSES.index(p.split("/")[0]) for p in photos[1]]))
+    files = ImageFiles(
+        photos[0], tuple(photos[1]), np.array([CLASSES.index(p.split("/")[0]) for p in photos[1]])
+    )
     images = files_of(shards)
     assert images.labels is not None
     np.testing.assert_array_equal(images.labels, files.labels)
     np.testing.assert_array_equal(images.sizes, files.sizes)
     batches = list(torch.arange(len(files)).split(5))
     store = build_store(images, tmp_path / "store")
-    for other in (images, store, images.at(np.arange(12)[::-1].copy()).at(np.arange(12)[::-1].copy())):
+    for other in (
+        images,
+        store,
+        images.at(np.arange(12)[::-1].copy()).at(np.arange(12)[::-1].copy()),
+    ):
         for ours, theirs in zip(
-            other.views(batches, SPEC, seed=1, epoch=2), files.views(batches, SPEC, seed=1, epoch=2), strict=True
+            other.views(batches, SPEC, seed=1, epoch=2),
+            files.views(batches, SPEC, seed=1, epoch=2),
+            strict=True,
         ):
             assert torch.equal(ours.a, theirs.a)
             assert torch.equal(ours.b, theirs.b)
@@ -137,7 +145,10 @@ def test_names_of_any_length_and_any_bytes_survive(tmp_path: Path) -> None:
             [("a.jpg", b"1"), ("a.cls", b"1"), ("b.jpg", b"1")],
             r"1 of 2 images have no \.cls .* \(first: a\.tar/b\.jpg\)",
         ),
-        ([("a.jpg", b"1"), ("a.cls", b"cat")], r"a\.cls must hold a class as a whole number, got b'cat'"),
+        (
+            [("a.jpg", b"1"), ("a.cls", b"cat")],
+            r"a\.cls must hold a class as a whole number, got b'cat'",
+        ),
         ([("a.jpg", b"1"), ("a.cls", b"-1")], "whole number"),
         ([("a.jpg", b"1"), ("a.cls", b"1" * 5000)], "whole number"),
         ([("a.jpg", b"1"), ("a.jpg", b"2")], "holds a.jpg twice"),
@@ -145,20 +156,26 @@ def test_names_of_any_length_and_any_bytes_survive(tmp_path: Path) -> None:
         ([("a.jpg", b"1"), ("a.cls", b"1"), ("a.CLS", b"2")], "holds a.CLS twice"),
     ],
 )
-def test_what_is_wrong_in_a_shard_is_named(tmp_path: Path, members: list[tuple[str, bytes]], words: str) -> None:
+def test_what_is_wrong_in_a_shard_is_named(
+    tmp_path: Path, members: list[tuple[str, bytes]], words: str
+) -> None:
     write_shard(tmp_path / "a.tar", members)
     with pytest.raises(DataError, match=words):
         read_shards(tmp_path, ["a.tar"])
 
 
 def test_a_shard_cut_anywhere_is_an_error(tmp_path: Path) -> None:
-    whole = write_shard(tmp_path / "a.tar", [(f"{n}.jpg", bytes([n]) * 700) for n in range(4)]).read_bytes()
+    whole = write_shard(
+        tmp_path / "a.tar", [(f"{n}.jpg", bytes([n]) * 700) for n in range(4)]
+    ).read_bytes()
     end = 4 * (512 + 1024)  # headers and padded members; what follows is the end mark
     for length in [*range(0, end, 97), 512, 1536, 3072, end - 1, end]:
         (tmp_path / "a.tar").write_bytes(whole[:length])
         with pytest.raises(DataError, match="cannot be read as an uncompressed tar"):
             read_shards(tmp_path, ["a.tar"])
-    (tmp_path / "a.tar").write_bytes(whole[:1536] + b"x" * 512 + whole[2048:])  # a header that is none
+    (tmp_path / "a.tar").write_bytes(
+        whole[:1536] + b"x" * 512 + whole[2048:]
+    )  # a header that is none
     with pytest.raises(DataError, match="no member and no end mark at byte 1,536"):
         read_shards(tmp_path, ["a.tar"])
     (tmp_path / "a.tar").write_bytes(whole[: end + 512])
@@ -184,7 +201,16 @@ def test_images_stored_with_holes_are_refused(tmp_path: Path, form: str) -> None
         file.write(b"BM")
         file.seek(1 << 20)
         file.write(b"end")
-    command = ["tar", "-S", f"--format={form}", "-C", str(tmp_path), "-cf", str(tmp_path / "a.tar"), "a.bmp"]
+    command = [
+        "tar",
+        "-S",
+        f"--format={form}",
+        "-C",
+        str(tmp_path),
+        "-cf",
+        str(tmp_path / "a.tar"),
+        "a.bmp",
+    ]
     if shutil.which("tar") is None or subprocess.run(command, check=False).returncode:
         pytest.skip("no GNU tar here")
     with pytest.raises(DataError, match=r"a\.bmp is stored with its holes left out"):
@@ -192,7 +218,9 @@ def test_images_stored_with_holes_are_refused(tmp_path: Path, form: str) -> None
 
 
 def test_what_follows_the_end_mark_is_never_lost(tmp_path: Path) -> None:
-    one, two = (write_shard(tmp_path / f"{name}.tar", [(f"{name}.jpg", b"1")]).read_bytes() for name in "ab")
+    one, two = (
+        write_shard(tmp_path / f"{name}.tar", [(f"{name}.jpg", b"1")]).read_bytes() for name in "ab"
+    )
     (tmp_path / "both.tar").write_bytes(one + two)
     with pytest.raises(DataError, match="something follows its end mark"):
         read_shards(tmp_path, ["both.tar"])
@@ -216,12 +244,16 @@ def test_a_shard_behind_a_link_is_read_where_it_is_named_and_refused_where_it_is
     (tmp_path / "own" / "train-000.tar").symlink_to(shards / "train-001.tar")
     assert len(read_own_images(tmp_path / "own" / "train-000.tar").train) == 4
     assert len(read_own_images(tmp_path / "own" / "train-{000..000}.tar").train) == 4
-    with pytest.raises(DataError, match=r"own/train-000\.tar leads .* out of .*/own, to .*data\.links=anywhere"):
+    with pytest.raises(
+        DataError, match=r"own/train-000\.tar leads .* out of .*/own, to .*data\.links=anywhere"
+    ):
         read_own_images(tmp_path / "own")
     assert len(read_own_images(tmp_path / "own", links="anywhere").train) == 4
 
 
-def test_a_test_set_of_the_training_shard_is_refused_under_whatever_link(shards: Path, tmp_path: Path) -> None:
+def test_a_test_set_of_the_training_shard_is_refused_under_whatever_link(
+    shards: Path, tmp_path: Path
+) -> None:
     (tmp_path / "t.tar").symlink_to(shards / "train-001.tar")
     with pytest.raises(DataError, match="4 of 4 test images are training images"):
         read_own_images(shards, test_path=tmp_path / "t.tar")
@@ -235,7 +267,9 @@ def test_a_compressed_shard_is_refused(tmp_path: Path) -> None:
 
 
 def test_what_is_not_there_or_no_file_is_named(tmp_path: Path, shards: Path) -> None:
-    with pytest.raises(MissingInputError, match=r"2 of 5 shards do not exist \(first: .*train-003\.tar\)"):
+    with pytest.raises(
+        MissingInputError, match=r"2 of 5 shards do not exist \(first: .*train-003\.tar\)"
+    ):
         read_own_images(shards / "train-{000..004}.tar")
     os.mkfifo(tmp_path / "pipe.tar")
     with pytest.raises(DataError, match="a pipe, a socket or a device"):
@@ -246,17 +280,22 @@ def test_what_is_not_there_or_no_file_is_named(tmp_path: Path, shards: Path) -> 
         read_own_images(shards, class_folders=True)
 
 
-def test_a_shard_that_shrinks_later_is_named_with_its_member(tmp_path: Path, photos: tuple[Path, list[str]]) -> None:
+def test_a_shard_that_shrinks_later_is_named_with_its_member(
+    tmp_path: Path, photos: tuple[Path, list[str]]
+) -> None:
     images = files_of(shards_of(*photos, tmp_path, 1))
     whole = (tmp_path / "train-000.tar").read_bytes()
     (tmp_path / "train-000.tar").write_bytes(whole[: int(images.members.start[5]) + 10])  # type: ignore[union-attr]
     with pytest.raises(
-        DataError, match=r"7 of 12 images .* cannot be used:\n  image .*train-000\.tar: 000005\.jpg is cut"
+        DataError,
+        match=r"7 of 12 images .* cannot be used:\n  image .*train-000\.tar: 000005\.jpg is cut",
     ):
         _ = images.sizes
 
 
-def test_a_damaged_image_in_a_shard_is_left_out_by_name(tmp_path: Path, photos: tuple[Path, list[str]]) -> None:
+def test_a_damaged_image_in_a_shard_is_left_out_by_name(
+    tmp_path: Path, photos: tuple[Path, list[str]]
+) -> None:
     root, paths = photos
     members = [(f"{row}.jpg", (root / paths[row % len(paths)]).read_bytes()) for row in range(30)]
     members[17] = ("17.jpg", members[17][1][:300])
@@ -323,7 +362,9 @@ def test_a_name_with_dots_has_the_class_of_its_own_file(tmp_path: Path) -> None:
 
 
 def test_a_class_by_the_first_dot_counts_for_every_image_of_the_sample(tmp_path: Path) -> None:
-    found = read(tmp_path, "x.left.jpg", "x.1.jpg", ("x.cls", b"7"), ("v.2/x.cls", b"8"), "v.2/x.a.b.jpg")
+    found = read(
+        tmp_path, "x.left.jpg", "x.1.jpg", ("x.cls", b"7"), ("v.2/x.cls", b"8"), "v.2/x.a.b.jpg"
+    )
     assert found.labels == ["7", "7", "8"]
 
 
@@ -334,13 +375,17 @@ def test_a_number_after_a_dot_is_a_name_of_its_own(tmp_path: Path) -> None:
 
 
 def test_two_classes_for_one_image_are_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"x\.left\.jpg has two classes, 1 in x\.cls and 2 in x\.left\.cls"):
+    with pytest.raises(
+        DataError, match=r"x\.left\.jpg has two classes, 1 in x\.cls and 2 in x\.left\.cls"
+    ):
         read(tmp_path, "x.left.jpg", ("x.cls", b"1"), ("x.left.cls", b"2"))
 
 
 @pytest.mark.parametrize("key", ["0001", "22.00", "d.1/0001"])
 def test_a_mask_beside_an_image_is_no_image_and_is_counted(tmp_path: Path, key: str) -> None:
-    found = read(tmp_path, f"{key}.seg.png", f"{key}.jpg", (f"{key}.cls", b"5"), f"{key}.depth.map.png")
+    found = read(
+        tmp_path, f"{key}.seg.png", f"{key}.jpg", (f"{key}.cls", b"5"), f"{key}.depth.map.png"
+    )
     assert found.paths == [f"a.tar/{key}.jpg"]
     assert found.labels == ["5"]
     (remark,) = found.remarks
@@ -357,7 +402,18 @@ def test_an_image_with_a_class_of_its_own_is_one_beside_whatever_lies_there(tmp_
 def test_every_member_that_is_not_used_is_counted(tmp_path: Path) -> None:
     found = read(
         tmp_path,
-        *("a.jpg", "a.json", "b.jpg", "b.JSON", "b.txt", "README", "c.nef", "d.cls", "e.cls", "._a.jpg"),
+        *(
+            "a.jpg",
+            "a.json",
+            "b.jpg",
+            "b.JSON",
+            "b.txt",
+            "README",
+            "c.nef",
+            "d.cls",
+            "e.cls",
+            "._a.jpg",
+        ),
         *("@eaDir/a.jpg/SYNOPHOTO_THUMB_XL.jpg", ".thumbnails/b.jpg"),
     )
     assert found.paths == ["a.tar/a.jpg", "a.tar/b.jpg"]
@@ -401,4 +457,7 @@ def test_globs_leave_members_and_shards_out_before_classes_are_asked_for(tmp_pat
     assert found.train.paths == ("x-0.tar/a.jpg", "x-1.tar/c.jpg")
     assert "members that data.exclude matches left out: 1" in found.remarks
     assert "files and folders that data.exclude matches left out: 1" in found.remarks
-    assert read_own_images(tmp_path / "x-{0..2}.tar", unwanted=["odd", "x-2.tar"]).train.paths == found.train.paths
+    assert (
+        read_own_images(tmp_path / "x-{0..2}.tar", unwanted=["odd", "x-2.tar"]).train.paths
+        == found.train.paths
+    )

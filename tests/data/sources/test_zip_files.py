@@ -40,7 +40,9 @@ def write_zip(file: Path, folder: Path, method: int = zipfile.ZIP_DEFLATED, top:
 
 
 def load(path: Path, **values: object) -> Data:
-    return build_data(DataConfig.parse({"name": "images", "path": str(path), "subset": "all"} | values))
+    return build_data(
+        DataConfig.parse({"name": "images", "path": str(path), "subset": "all"} | values)
+    )
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -60,11 +62,15 @@ def test_a_zip_gives_the_images_views_and_labels_of_its_folder(
         assert not bad
         views.append(next(iter(images.views([order], ViewSpec(size=8), seed=1, epoch=0))))
     assert torch.equal(views[0].a, views[1].a)
-    assert [one.digest for one in read_contents(zipped.train)] == [one.digest for one in read_contents(folder.train)]
+    assert [one.digest for one in read_contents(zipped.train)] == [
+        one.digest for one in read_contents(folder.train)
+    ]
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_rest_of_the_data_layer_reads_a_zip_like_a_folder(photos: Path, tmp_path: Path, method: str) -> None:
+def test_the_rest_of_the_data_layer_reads_a_zip_like_a_folder(
+    photos: Path, tmp_path: Path, method: str
+) -> None:
     (tmp_path / "folder").mkdir()
     for name in ("a", "b"):
         (tmp_path / "folder" / f"{name}.jpg").write_bytes((photos / "cat" / "0.jpg").read_bytes())
@@ -72,7 +78,9 @@ def test_the_rest_of_the_data_layer_reads_a_zip_like_a_folder(photos: Path, tmp_
     images = load(write_zip(tmp_path / "p.zip", tmp_path / "folder", METHODS[method])).train
     assert duplicates(images) == [["p.zip/a.jpg", "p.zip/b.jpg"]]
     store = build_store(images, tmp_path / "store")
-    stills = [next(iter(one.stills(16))) for one in (images, store, load(tmp_path / "folder").train)]
+    stills = [
+        next(iter(one.stills(16))) for one in (images, store, load(tmp_path / "folder").train)
+    ]
     assert torch.equal(stills[0], stills[1])
     assert torch.equal(stills[0], stills[2])
 
@@ -84,7 +92,10 @@ def test_a_costly_image_of_a_zip_is_tried_in_a_process_of_its_own(
     monkeypatch.setattr(decode_module, "is_costly", lambda *_: True)
     monkeypatch.setattr(decoding_budget, "_passed", set())
     images = load(write_zip(tmp_path / "p.zip", photos / "yak", METHODS[method])).train
-    assert images.picture(0).size == (load(photos / "yak").train.sizes[0, 1], load(photos / "yak").train.sizes[0, 0])
+    assert images.picture(0).size == (
+        load(photos / "yak").train.sizes[0, 1],
+        load(photos / "yak").train.sizes[0, 0],
+    )
     assert [str(key[0]) for key in decoding_budget._passed] == [str(tmp_path / "p.zip")]
 
 
@@ -123,7 +134,11 @@ def test_splits_and_test_sets_may_be_zips(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "set").mkdir()
     for split in ("train", "test"):
         make_folder(tmp_path / "set" / split, {"cat": 3, "dog": 2}, seed=len(split))
-    data = load(write_zip(tmp_path / "set.zip", tmp_path / "set", top="set/"), labels="folders", layout="splits")
+    data = load(
+        write_zip(tmp_path / "set.zip", tmp_path / "set", top="set/"),
+        labels="folders",
+        layout="splits",
+    )
     assert [len(data.train), len(data.part("test"))] == [5, 5]
     tests = write_zip(tmp_path / "test.zip", tmp_path / "set" / "test")
     data = load(tmp_path / "set" / "train", labels="folders", test_path=str(tests))
@@ -147,7 +162,9 @@ def test_a_member_never_unpacks_to_more_than_it_claims(tmp_path: Path) -> None:
         archive.writestr("a.jpg", bytes(50_000_000))
     assert (tmp_path / "p.zip").stat().st_size < 100_000
     images = load(claiming(tmp_path / "p.zip", 1_000)).train
-    with pytest.raises(DataError, match=r"a\.jpg is damaged: it does not unpack to the 1,000 bytes that it claims"):
+    with pytest.raises(
+        DataError, match=r"a\.jpg is damaged: it does not unpack to the 1,000 bytes that it claims"
+    ):
         images.picture(0)
 
 
@@ -179,12 +196,17 @@ def test_a_zip_that_is_cut_off_is_named(photos: Path, tmp_path: Path, kept: int)
         load(file)
 
 
-def test_random_damage_never_escapes_as_anything_but_an_error_for_the_user(photos: Path, tmp_path: Path) -> None:
+def test_random_damage_never_escapes_as_anything_but_an_error_for_the_user(
+    photos: Path, tmp_path: Path
+) -> None:
     sound, rng = write_zip(tmp_path / "p.zip", photos).read_bytes(), np.random.default_rng(0)
     outcomes = set()
     for _ in range(60):
         content = bytearray(sound)
-        for place in rng.integers(0, len(sound), 3).tolist() + rng.integers(len(sound) - 600, len(sound), 3).tolist():
+        for place in (
+            rng.integers(0, len(sound), 3).tolist()
+            + rng.integers(len(sound) - 600, len(sound), 3).tolist()
+        ):
             content[place] = int(rng.integers(256))
         (tmp_path / "p.zip").write_bytes(content)
         try:
@@ -215,10 +237,14 @@ def test_passwords_and_other_methods_are_refused_by_name(photos: Path, tmp_path:
         load(tmp_path / "q.zip")
 
 
-def test_a_zip_of_nothing_an_absent_one_and_a_root_are_refused(photos: Path, tmp_path: Path) -> None:
+def test_a_zip_of_nothing_an_absent_one_and_a_root_are_refused(
+    photos: Path, tmp_path: Path
+) -> None:
     with zipfile.ZipFile(tmp_path / "p.zip", "w") as archive:
         archive.writestr("notes.txt", "")
-    with pytest.raises(DataError, match=r"p\.zip holds no images \(members that are no images left out: 1\)"):
+    with pytest.raises(
+        DataError, match=r"p\.zip holds no images \(members that are no images left out: 1\)"
+    ):
         load(tmp_path / "p.zip")
     with pytest.raises(MissingInputError, match="does not exist"):
         load(tmp_path / "absent.zip")

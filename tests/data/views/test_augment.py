@@ -54,7 +54,9 @@ def patches(num: int, height: int, width: int) -> Tensor:
     """uint8 [num, 3, height, width] cut out of a real photograph."""
     photo = torch.from_numpy(load_sample_image("china.jpg").copy()).permute(2, 0, 1)
     rng = np.random.default_rng(0)
-    corners = zip(rng.integers(0, 427 - height, num), rng.integers(0, 640 - width, num), strict=True)
+    corners = zip(
+        rng.integers(0, 427 - height, num), rng.integers(0, 640 - width, num), strict=True
+    )
     return torch.stack([photo[:, top : top + height, left : left + width] for top, left in corners])
 
 
@@ -64,7 +66,9 @@ def clothes(folder: Path, num: int) -> Tensor:
     arrays = []
     for path in paths:
         with Image.open(folder / "clothing_lt" / path) as image:
-            arrays.append(np.asarray(image.convert("RGB").resize((48, 64), Image.Resampling.BICUBIC)))
+            arrays.append(
+                np.asarray(image.convert("RGB").resize((48, 64), Image.Resampling.BICUBIC))
+            )
     return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).contiguous()
 
 
@@ -83,7 +87,9 @@ def colours(num: int = 96) -> Tensor:
     x[0], x[1], x[2] = 0, 1, 0.5
     x[3] = x[3].mean(dim=0, keepdim=True)  # grey
     x[4] = torch.rand(3, 16, 16)
-    x[5] = (torch.rand(3, 16, 16) > 0.5).float()  # corners of the colour cube: saturated pixels and ties
+    x[5] = (
+        torch.rand(3, 16, 16) > 0.5
+    ).float()  # corners of the colour cube: saturated pixels and ties
     x[6] = torch.rand(1, 16, 16) * torch.tensor([1.0, 0, 0]).view(3, 1, 1)
     x[7, 0] = x[7, 1]  # two channels tie everywhere
     x[8, 2] = x[8, 1]
@@ -103,19 +109,29 @@ def jitter_parameters(num: int) -> tuple[Tensor, Tensor]:
 # ---- crop, resize, flip
 
 
-@pytest.mark.parametrize(("height", "width", "size"), [(64, 48, 32), (32, 32, 32), (20, 90, 32), (64, 48, 7)])
-def test_resized_crops_equal_torchvisions_antialiased_bicubic(height: int, width: int, size: int) -> None:
+@pytest.mark.parametrize(
+    ("height", "width", "size"), [(64, 48, 32), (32, 32, 32), (20, 90, 32), (64, 48, 7)]
+)
+def test_resized_crops_equal_torchvisions_antialiased_bicubic(
+    height: int, width: int, size: int
+) -> None:
     rng = np.random.default_rng(4)
     num = 130
     h, w = rng.integers(1, height + 1, num), rng.integers(1, width + 1, num)
     h[:3], w[:3] = (1, 1, height), (1, width, 1)
     h[3], w[3] = height, width
-    boxes = np.stack([rng.integers(0, height - h + 1), rng.integers(0, width - w + 1), h, w], axis=1)
+    boxes = np.stack(
+        [rng.integers(0, height - h + 1), rng.integers(0, width - w + 1), h, w], axis=1
+    )
     images = patches(num, height, width)
-    images[::2] = torch.from_numpy(rng.integers(0, 256, images[::2].shape)).byte()  # noise: the hardest to resample
+    images[::2] = torch.from_numpy(
+        rng.integers(0, 256, images[::2].shape)
+    ).byte()  # noise: the hardest to resample
     ours = resized_crop(images, torch.from_numpy(boxes), torch.zeros(num, dtype=torch.bool), size)
     for row, box in enumerate(boxes.tolist()):
-        theirs = TF.resized_crop(images[row].double(), *box, [size, size], InterpolationMode.BICUBIC, antialias=True)
+        theirs = TF.resized_crop(
+            images[row].double(), *box, [size, size], InterpolationMode.BICUBIC, antialias=True
+        )
         assert (ours[row].double() - theirs).abs().max() <= 1e-3, box
 
 
@@ -126,7 +142,9 @@ def test_a_flip_is_the_exact_reverse() -> None:
     matrix = resize_matrix(box[:, 1], box[:, 3], 48, 32, never)
     assert torch.equal(resize_matrix(box[:, 1], box[:, 3], 48, 32, always), matrix.flip(1))
     straight = resized_crop(images, box, never, 32)
-    torch.testing.assert_close(resized_crop(images, box, always, 32), straight.flip(3), rtol=0, atol=1e-4)
+    torch.testing.assert_close(
+        resized_crop(images, box, always, 32), straight.flip(3), rtol=0, atol=1e-4
+    )
     mixed = torch.arange(64) % 2 == 0
     chosen = torch.where(mixed[:, None, None, None], straight.flip(3), straight)
     torch.testing.assert_close(resized_crop(images, box, mixed, 32), chosen, rtol=0, atol=1e-4)
@@ -142,7 +160,9 @@ def test_pixels_outside_the_crop_are_never_seen() -> None:
     assert outside.any()
     expected = resized_crop(images, box, flip, 32)
     for filler in (0, 255):
-        assert torch.equal(resized_crop(images.masked_fill(outside, filler), box, flip, 32), expected)
+        assert torch.equal(
+            resized_crop(images.masked_fill(outside, filler), box, flip, 32), expected
+        )
 
 
 @pytest.mark.parametrize(("full", "size"), [(64, 32), (9, 32), (500, 32), (1, 8)])
@@ -174,7 +194,11 @@ def test_images_that_fit_are_not_resized() -> None:
 def test_resized_images_equal_torchvisions(height: int, width: int) -> None:
     images = patches(40, height, width)
     ours = resize_images(images, 32)
-    theirs = TF.resize(images.double(), [32, 32], InterpolationMode.BICUBIC, antialias=True).round().clamp(0, 255)
+    theirs = (
+        TF.resize(images.double(), [32, 32], InterpolationMode.BICUBIC, antialias=True)
+        .round()
+        .clamp(0, 255)
+    )
     assert ours.dtype == torch.uint8
     difference = (ours.double() - theirs).abs()
     assert difference.max() <= 1, "a value within float precision of a half may round either way"
@@ -248,8 +272,13 @@ def test_blur_is_within_three_levels_of_pils(size: int) -> None:
     noise = torch.from_numpy(np.random.default_rng(6).integers(0, 256, photographs.shape)).byte()
     for sigma in SIGMAS:
         ours = gaussian_blur(torch.cat([photographs, noise]).float(), torch.full((12,), sigma))
-        pil = [TF.to_pil_image(image).filter(ImageFilter.GaussianBlur(sigma)) for image in (*photographs, *noise)]
-        theirs = torch.from_numpy(np.stack([np.asarray(image) for image in pil])).permute(0, 3, 1, 2)
+        pil = [
+            TF.to_pil_image(image).filter(ImageFilter.GaussianBlur(sigma))
+            for image in (*photographs, *noise)
+        ]
+        theirs = torch.from_numpy(np.stack([np.asarray(image) for image in pil])).permute(
+            0, 3, 1, 2
+        )
         difference = (ours - theirs).abs()
         assert difference.max() <= 3, sigma
         assert difference[:6].mean() <= 0.5, sigma
@@ -258,7 +287,9 @@ def test_blur_is_within_three_levels_of_pils(size: int) -> None:
 def test_blur_weights_are_means_with_the_variance_that_was_asked_for() -> None:
     sigma = torch.tensor(SIGMAS)
     matrix = blur_matrix(sigma, 161).double()
-    torch.testing.assert_close(matrix.sum(dim=2), torch.ones(len(sigma), 161).double(), rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        matrix.sum(dim=2), torch.ones(len(sigma), 161).double(), rtol=0, atol=1e-5
+    )
     assert (matrix >= 0).all()
     offset = torch.arange(161).double() - 80
     middle = matrix[:, 80]  # far from every edge
@@ -277,7 +308,9 @@ def test_a_blur_of_sigma_zero_is_the_identity() -> None:
 def chain_by_pil(image: Tensor, parameters: ViewParameters, row: int, spec: ViewSpec) -> np.ndarray:
     """The reference's PIL chain with given parameters: uint8 [S, S, 3]."""
     pil = TF.to_pil_image(image)
-    pil = TF.resized_crop(pil, *parameters.box[row].tolist(), [spec.size, spec.size], InterpolationMode.BICUBIC)
+    pil = TF.resized_crop(
+        pil, *parameters.box[row].tolist(), [spec.size, spec.size], InterpolationMode.BICUBIC
+    )
     if parameters.flip[row]:
         pil = TF.hflip(pil)
     for operation in ORDERS[parameters.order[row]] if parameters.order[row] >= 0 else ():
@@ -291,7 +324,9 @@ def chain_by_pil(image: Tensor, parameters: ViewParameters, row: int, spec: View
 
 def test_whole_views_are_those_of_the_pil_chain(photos: Tensor) -> None:
     index = torch.arange(len(photos))
-    drawn = [draw_view_parameters(SPEC, index, 64, 48, seed=1, epoch=1, view=view) for view in range(3)]
+    drawn = [
+        draw_view_parameters(SPEC, index, 64, 48, seed=1, epoch=1, view=view) for view in range(3)
+    ]
     differences = []
     for parameters in drawn:
         ours = (apply_views(photos, parameters, SPEC) * 255).permute(0, 2, 3, 1).numpy()
@@ -342,20 +377,29 @@ def test_views_do_not_alter_the_images() -> None:
 def test_without_any_chance_a_view_is_a_plain_resize(height: int, width: int) -> None:
     images = patches(10, height, width)
     views = make_views(images, torch.arange(10), PLAIN, seed=1, epoch=1)
-    expected = TF.resize(images.double(), [32, 32], InterpolationMode.BICUBIC, antialias=True).clamp(0, 255) / 255
+    expected = (
+        TF.resize(images.double(), [32, 32], InterpolationMode.BICUBIC, antialias=True).clamp(
+            0, 255
+        )
+        / 255
+    )
     assert torch.equal(views.a, views.b)
     assert (views.a.double() - expected).abs().max() <= 1e-3 * LEVEL
 
 
 def test_grey_views_have_three_equal_channels() -> None:
-    views = make_views(patches(10, 64, 48), torch.arange(10), replace(SPEC, grey=1.0), seed=1, epoch=1)
+    views = make_views(
+        patches(10, 64, 48), torch.arange(10), replace(SPEC, grey=1.0), seed=1, epoch=1
+    )
     torch.testing.assert_close(views.a, views.a[:, :1].expand(-1, 3, -1, -1), rtol=0, atol=1e-6)
 
 
 def test_a_one_pixel_image_becomes_a_flat_view() -> None:
     image = torch.tensor([200, 100, 50], dtype=torch.uint8).view(1, 3, 1, 1)
     view = make_views(image, torch.tensor([0]), PLAIN, seed=1, epoch=1).a
-    torch.testing.assert_close(view[0].mean(dim=(1, 2)) * 255, torch.tensor([200.0, 100, 50]), rtol=0, atol=1e-3)
+    torch.testing.assert_close(
+        view[0].mean(dim=(1, 2)) * 255, torch.tensor([200.0, 100, 50]), rtol=0, atol=1e-3
+    )
     assert view.var(dim=(2, 3)).max() < 1e-10
 
 

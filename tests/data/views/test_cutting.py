@@ -26,4 +26,6 @@ def test_a_still_of_stored_pixels_is_that_of_the_image(height: int, width: int) 
     stored, image = StoredPicture(pixels), DecodedPicture(Image.fromarray(pixels))
     assert stored.size == image.size
     for size in (8, 224):
-        np.testing.assert_array_equal(np.asarray(still(stored, size)), np.asarray(still(image, size)))
+        np.testing.assert_array_equal(
+            np.asarray(still(stored, size)), np.asarray(still(image, size))
+        )

@@ -30,9 +30,13 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> DecodedStore:
     root, rng = tmp_path_factory.mktemp("photos"), np.random.default_rng(5)
     photo = load_sample_image("china.jpg")
     for number in range(NUM):
-        height, width = {3: (1, 1), 7: (2, 300), 11: (200, 3)}.get(number, tuple(rng.integers(20, 200, 2)))
+        height, width = {3: (1, 1), 7: (2, 300), 11: (200, 3)}.get(
+            number, tuple(rng.integers(20, 200, 2))
+        )
         top, left = rng.integers(0, 427 - height), rng.integers(0, 640 - width)
-        Image.fromarray(photo[top : top + height, left : left + width].copy()).save(root / f"{number:02d}.png")
+        Image.fromarray(photo[top : top + height, left : left + width].copy()).save(
+            root / f"{number:02d}.png"
+        )
     files = ImageFiles(root, tuple(f"{number:02d}.png" for number in range(NUM)), None)
     return build_store(files, tmp_path_factory.mktemp("stores") / "store")
 
@@ -42,7 +46,9 @@ def resident(store: DecodedStore, device: torch.device = CPU) -> ResidentPixels:
     return ResidentPixels(pixels, store.starts // 3, store.sizes, device)
 
 
-def both_views(pixels: ResidentPixels | DecodedStore, spec: ViewSpec, *batches: list[int]) -> torch.Tensor:
+def both_views(
+    pixels: ResidentPixels | DecodedStore, spec: ViewSpec, *batches: list[int]
+) -> torch.Tensor:
     views = list(pixels.views(map(torch.tensor, batches), spec, seed=3, epoch=4))
     return torch.cat([torch.cat([one.a, one.b]) for one in views])
 
@@ -51,7 +57,9 @@ def both_views(pixels: ResidentPixels | DecodedStore, spec: ViewSpec, *batches: 
 def test_crops_agree_with_those_of_threads_but_for_rounding(store: DecodedStore, size: int) -> None:
     """Theirs are rounded, and cut off at 0 and 255, between the two passes as well."""
     spec = replace(BARE, size=size)
-    difference = (both_views(resident(store), spec, [*range(NUM)]) - both_views(store, spec, [*range(NUM)])).abs() * 255
+    difference = (
+        both_views(resident(store), spec, [*range(NUM)]) - both_views(store, spec, [*range(NUM)])
+    ).abs() * 255
     assert difference.mean() <= 0.5
     assert (difference <= 2).float().mean() >= 0.995
 
@@ -62,14 +70,22 @@ def test_crops_are_torchs_antialiased_bicubic(store: DecodedStore) -> None:
     for view in (0, 1):
         for position in range(NUM):
             height, width = store.sizes[position].tolist()
-            drawn = draw_view_parameters(BARE, torch.tensor([position]), height, width, seed=3, epoch=4, view=view)
+            drawn = draw_view_parameters(
+                BARE, torch.tensor([position]), height, width, seed=3, epoch=4, view=view
+            )
             top, left, tall, wide = drawn.box[0].tolist()
             pixels = torch.from_numpy(
-                store.picture(position).pixels(left, top, left + wide, top + tall).astype(np.float64)
+                store.picture(position)
+                .pixels(left, top, left + wide, top + tall)
+                .astype(np.float64)
             )
-            expected = interpolate(pixels.permute(2, 0, 1)[None], (32, 32), mode="bicubic", antialias=True)[0]
+            expected = interpolate(
+                pixels.permute(2, 0, 1)[None], (32, 32), mode="bicubic", antialias=True
+            )[0]
             expected = expected.clamp(0, 255).flip(2) if drawn.flip[0] else expected.clamp(0, 255)
-            torch.testing.assert_close(ours[view * NUM + position].double() * 255, expected, rtol=0, atol=1e-2)
+            torch.testing.assert_close(
+                ours[view * NUM + position].double() * 255, expected, rtol=0, atol=1e-2
+            )
 
 
 def test_whole_views_agree_within_the_tolerance_of_rounding(store: DecodedStore) -> None:
@@ -86,12 +102,18 @@ def test_other_parameters_would_be_noticed(store: DecodedStore) -> None:
     assert (ours - others).abs().mean() * 255 > 10
 
 
-def test_no_view_depends_on_what_shares_its_canvas(store: DecodedStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_view_depends_on_what_shares_its_canvas(
+    store: DecodedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     together = both_views(resident(store), FULL, [*range(NUM)])
-    alone = torch.stack([both_views(resident(store), FULL, [position]) for position in range(NUM)], dim=1)
+    alone = torch.stack(
+        [both_views(resident(store), FULL, [position]) for position in range(NUM)], dim=1
+    )
     torch.testing.assert_close(alone.flatten(0, 1), together, rtol=0, atol=1e-5)
     monkeypatch.setattr(cutting_on_device, "CANVAS_PIXELS", 5000)
-    torch.testing.assert_close(both_views(resident(store), FULL, [*range(NUM)]), together, rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        both_views(resident(store), FULL, [*range(NUM)]), together, rtol=0, atol=1e-5
+    )
 
 
 def test_what_lies_beside_a_crop_is_never_seen(store: DecodedStore) -> None:
@@ -103,7 +125,8 @@ def test_what_lies_beside_a_crop_is_never_seen(store: DecodedStore) -> None:
             pixels = torch.full_like(whole.pixels, filling)
             pixels[first : first + length] = whole.pixels[first : first + length]
             torch.testing.assert_close(
-                both_views(replace(whole, pixels=pixels), FULL, [position]), both_views(whole, FULL, [position])
+                both_views(replace(whole, pixels=pixels), FULL, [position]),
+                both_views(whole, FULL, [position]),
             )
 
 
@@ -135,14 +158,18 @@ def test_groups_hold_every_crop_once_and_no_canvas_is_too_large() -> None:
     assert sorted(torch.cat(groups).tolist()) == list(range(500))
     assert len(groups) > 10
     for group in groups:
-        assert len(group) == 1 or len(group) * int(tall[group].max()) * int(wide[group].max()) <= 400_000
+        assert (
+            len(group) == 1
+            or len(group) * int(tall[group].max()) * int(wide[group].max()) <= 400_000
+        )
     assert [group.tolist() for group in _similar(tall[:1], wide[:1], 1)] == [[0]]
 
 
 def test_pixels_go_where_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
     cuda = torch.device("cuda")
     monkeypatch.setattr(
-        "sdclr.data.collections.image_store.free_memory", lambda device: {"cuda": 100, "cpu": 200}[device.type]
+        "sdclr.data.collections.image_store.free_memory",
+        lambda device: {"cuda": 100, "cpu": 200}[device.type],
     )
     assert [choose_placement("auto", size, cuda) for size in (1, 40, 41, 100, 101)] == [
         *("device", "device", "pinned", "pinned", "mapped")
@@ -164,4 +191,6 @@ def test_views_on_the_device_are_those_of_the_cpu(store: DecodedStore, placement
     assert len(moved.describe()) > 0
     assert (moved.resident is None) == (placement == "mapped")
     chosen = moved.at(np.array([5, 2])).to(torch.device("cuda"))
-    torch.testing.assert_close(next(chosen.stills(32)).cpu(), next(store.at(np.array([5, 2])).stills(32)))
+    torch.testing.assert_close(
+        next(chosen.stills(32)).cpu(), next(store.at(np.array([5, 2])).stills(32))
+    )

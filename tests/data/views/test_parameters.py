@@ -12,21 +12,31 @@ from scipy import stats
 from torch import Tensor
 from torchvision.transforms import RandomResizedCrop
 
-from sdclr.data.views.parameters import ORDERS, ViewParameters, ViewSpec, crop_boxes, draw_view_parameters
+from sdclr.data.views.parameters import (
+    ORDERS,
+    ViewParameters,
+    ViewSpec,
+    crop_boxes,
+    draw_view_parameters,
+)
 
 SPEC = ViewSpec(size=32, blur=0.5)
 CIFAR_AREA, IMAGENET_AREA, ASPECT = (0.1, 1.0), (0.08, 1.0), (3 / 4, 4 / 3)
 NUM = 24_000
 
 
-def draw(spec: ViewSpec = SPEC, num: int = NUM, *, seed: int = 3, epoch: int = 5, view: int = 0) -> ViewParameters:
+def draw(
+    spec: ViewSpec = SPEC, num: int = NUM, *, seed: int = 3, epoch: int = 5, view: int = 0
+) -> ViewParameters:
     return draw_view_parameters(spec, torch.arange(num), 64, 48, seed=seed, epoch=epoch, view=view)
 
 
 # ---- crops
 
 
-def box_by_loop(u: list[float], height: int, width: int, area: tuple, aspect: tuple) -> tuple[int, int, int, int]:
+def box_by_loop(
+    u: list[float], height: int, width: int, area: tuple, aspect: tuple
+) -> tuple[int, int, int, int]:
     """RandomResizedCrop.get_params, one candidate after the other, its random calls replaced by given uniforms."""
     for attempt in range(10):
         target_area = height * width * (area[0] + u[attempt] * (area[1] - area[0]))
@@ -44,7 +54,8 @@ def box_by_loop(u: list[float], height: int, width: int, area: tuple, aspect: tu
 
 
 @pytest.mark.parametrize(
-    ("area", "aspect"), [(CIFAR_AREA, ASPECT), (IMAGENET_AREA, ASPECT), ((0.9, 1.0), (0.5, 0.7)), ((1.0, 1.0), (1, 1))]
+    ("area", "aspect"),
+    [(CIFAR_AREA, ASPECT), (IMAGENET_AREA, ASPECT), ((0.9, 1.0), (0.5, 0.7)), ((1.0, 1.0), (1, 1))],
 )
 def test_boxes_equal_torchvisions_loop_fed_the_same_uniforms(area: tuple, aspect: tuple) -> None:
     rng = np.random.default_rng(0)
@@ -53,8 +64,13 @@ def test_boxes_equal_torchvisions_loop_fed_the_same_uniforms(area: tuple, aspect
     sides[: num // 2] = rng.integers(1, 40, (num // 2, 2))
     sides[:400] = np.repeat([[1, 1], [10, 20_000], [20_000, 10], [1, 20_000]], 100, axis=0)
     u = torch.from_numpy(rng.random((num, 22))).float()
-    boxes = crop_boxes(u, torch.from_numpy(sides[:, 0]), torch.from_numpy(sides[:, 1]), area, aspect)
-    slow = [box_by_loop(row, h, w, area, aspect) for row, (h, w) in zip(u.tolist(), sides.tolist(), strict=True)]
+    boxes = crop_boxes(
+        u, torch.from_numpy(sides[:, 0]), torch.from_numpy(sides[:, 1]), area, aspect
+    )
+    slow = [
+        box_by_loop(row, h, w, area, aspect)
+        for row, (h, w) in zip(u.tolist(), sides.tolist(), strict=True)
+    ]
     mismatches = (boxes != torch.tensor(slow)).any(dim=1).sum()
     assert mismatches == 0
     top, left, height, width = boxes.T.numpy()
@@ -75,11 +91,15 @@ def test_extreme_uniforms_stay_inside_the_image() -> None:
             assert box[1] + box[3] <= width
 
 
-@pytest.mark.parametrize(("height", "width", "area"), [(64, 48, CIFAR_AREA), (375, 500, IMAGENET_AREA)])
+@pytest.mark.parametrize(
+    ("height", "width", "area"), [(64, 48, CIFAR_AREA), (375, 500, IMAGENET_AREA)]
+)
 def test_crops_are_distributed_as_torchvisions(height: int, width: int, area: tuple) -> None:
     torch.manual_seed(0)
     image = torch.empty(3, height, width)
-    theirs = np.array([RandomResizedCrop.get_params(image, list(area), list(ASPECT)) for _ in range(4_000)])
+    theirs = np.array(
+        [RandomResizedCrop.get_params(image, list(area), list(ASPECT)) for _ in range(4_000)]
+    )
     spec = ViewSpec(size=32, area=area)
     drawn = draw_view_parameters(spec, torch.arange(20_000), height, width, seed=1, epoch=1, view=0)
     quantities = {
@@ -124,7 +144,10 @@ def test_probabilities_are_those_of_the_specification() -> None:
 
 @pytest.mark.parametrize("certain", [0.0, 1.0])
 def test_probabilities_of_zero_and_one_are_certain(certain: float) -> None:
-    drawn = draw(ViewSpec(size=32, flip=certain, jitter_probability=certain, grey=certain, blur=certain), 2_000)
+    drawn = draw(
+        ViewSpec(size=32, flip=certain, jitter_probability=certain, grey=certain, blur=certain),
+        2_000,
+    )
     for flags in (drawn.flip, drawn.order >= 0, drawn.grey, drawn.sigma > 0):
         assert bool(flags.all()) == bool(flags.any()) == bool(certain)
 
@@ -181,7 +204,8 @@ def as_table(drawn: ViewParameters) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    "change", [{"view": 1}, {"epoch": 6}, {"seed": 4}, {"epoch": 4, "view": 1}, {"seed": 2, "epoch": 6}]
+    "change",
+    [{"view": 1}, {"epoch": 6}, {"seed": 4}, {"epoch": 4, "view": 1}, {"seed": 2, "epoch": 6}],
 )
 def test_draws_of_another_view_epoch_or_seed_are_independent(change: dict) -> None:
     table, other = as_table(draw()), as_table(draw(**change))
@@ -224,7 +248,9 @@ def test_strength_per_image_multiplies_the_jitter_of_each_image() -> None:
     index = torch.arange(3000)
     plain = draw_view_parameters(spec, index, 8, 8, seed=1, epoch=0, view=0)
     strength = torch.tensor([0.0, 1.0, 0.5]).repeat(1000)
-    scaled = draw_view_parameters(replace(spec, strength=strength), index, 8, 8, seed=1, epoch=0, view=0)
+    scaled = draw_view_parameters(
+        replace(spec, strength=strength), index, 8, 8, seed=1, epoch=0, view=0
+    )
     neutral = torch.tensor([1.0, 1.0, 1.0, 0.0])
     assert torch.equal(scaled.factors[0::3], neutral.expand(1000, 4))
     assert torch.equal(scaled.factors[1::3], plain.factors[1::3]), "a strength of 1 changes no bit"

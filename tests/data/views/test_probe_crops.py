@@ -16,7 +16,9 @@ def noise_images(num: int) -> Tensor:
     return torch.from_numpy(np.random.default_rng(8).integers(1, 256, (num, 3, 10, 10))).byte()
 
 
-@pytest.mark.parametrize(("padding", "flip"), [(4, True), (1, False), (0, True), (0, False), (12, True)])
+@pytest.mark.parametrize(
+    ("padding", "flip"), [(4, True), (1, False), (0, True), (0, False), (12, True)]
+)
 def test_crops_are_a_slow_loops_with_the_same_uniforms(padding: int, flip: bool) -> None:
     images, index = noise_images(200), torch.arange(200) * 3
     ours = padded_crops(images, index, padding, flip, seed=5, epoch=2)
@@ -71,10 +73,16 @@ def test_resized_crops_cover_8_to_100_percent_and_half_are_flipped() -> None:
 
 
 def test_resized_crops_take_each_images_own_size_and_uniforms() -> None:
-    index, height, width = torch.tensor([7, 100, 3]), torch.tensor([30, 600, 1]), torch.tensor([500, 40, 1])
+    index, height, width = (
+        torch.tensor([7, 100, 3]),
+        torch.tensor([30, 600, 1]),
+        torch.tensor([500, 40, 1]),
+    )
     box, flip = draw_resized_crops(index, height, width, seed=3, epoch=4)
     for row, position in enumerate(index.tolist()):
         u = uniforms(derive(3, Stream.PROBE, 4, 1), torch.tensor([position]), 23)
-        alone = crop_boxes(u[:, :22], int(height[row]), int(width[row]), (0.08, 1.0), (3 / 4, 4 / 3))
+        alone = crop_boxes(
+            u[:, :22], int(height[row]), int(width[row]), (0.08, 1.0), (3 / 4, 4 / 3)
+        )
         assert box[row].tolist() == alone[0].tolist()
         assert bool(flip[row]) == (float(u[0, 22]) < 0.5)

@@ -26,7 +26,12 @@ def images() -> list[Image.Image]:
 
 
 def features(of: list[Image.Image]) -> torch.Tensor:
-    return torch.stack([torch.from_numpy(np.asarray(image.resize((8, 8))).flatten().copy()).float() for image in of])
+    return torch.stack(
+        [
+            torch.from_numpy(np.asarray(image.resize((8, 8))).flatten().copy()).float()
+            for image in of
+        ]
+    )
 
 
 def test_copies_have_one_group_and_others_are_alone(images: list[Image.Image]) -> None:

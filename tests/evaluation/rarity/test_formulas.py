@@ -39,7 +39,9 @@ def features() -> torch.Tensor:
     return x
 
 
-def slow_neighbours(rows: np.ndarray, groups: list[int]) -> tuple[list[list[float]], list[list[int]]]:
+def slow_neighbours(
+    rows: np.ndarray, groups: list[int]
+) -> tuple[list[list[float]], list[list[int]]]:
     distances, indices = [], []
     for i in range(len(rows)):
         others = [j for j in range(len(rows)) if groups[i] != groups[j]]
@@ -74,7 +76,9 @@ def test_neighbours_equal_a_loop(
 
 def test_neighbours_far_from_the_origin_keep_their_digits() -> None:
     x = torch.randn(50, 4, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    torch.testing.assert_close(nearest(x + 1e6, 5).distances, nearest(x, 5).distances, rtol=1e-7, atol=1e-7)
+    torch.testing.assert_close(
+        nearest(x + 1e6, 5).distances, nearest(x, 5).distances, rtol=1e-7, atol=1e-7
+    )
 
 
 def test_neighbours_in_two_banks_merge_to_those_in_both(features: torch.Tensor) -> None:
@@ -87,7 +91,9 @@ def test_neighbours_in_two_banks_merge_to_those_in_both(features: torch.Tensor) 
 
 
 @pytest.mark.parametrize("k", [0, 70])
-def test_a_k_that_images_have_not_that_many_neighbours_for_is_refused(features: torch.Tensor, k: int) -> None:
+def test_a_k_that_images_have_not_that_many_neighbours_for_is_refused(
+    features: torch.Tensor, k: int
+) -> None:
     with pytest.raises(ConfigError, match="k must be 1 to 69"):
         nearest(features, k)
 
@@ -101,7 +107,9 @@ def test_knn_scores_equal_loops(features: torch.Tensor) -> None:
         np.testing.assert_allclose(SCORES[name].score(evidence), slow, atol=1e-9)
 
 
-def test_fiftyone_and_cleanlab_equal_their_formulas_on_cosine_distances(features: torch.Tensor) -> None:
+def test_fiftyone_and_cleanlab_equal_their_formulas_on_cosine_distances(
+    features: torch.Tensor,
+) -> None:
     fiftyone, cleanlab = [], []
     for i, row in enumerate(features.numpy()):
         cosine = []
@@ -112,7 +120,9 @@ def test_fiftyone_and_cleanlab_equal_their_formulas_on_cosine_distances(features
         fiftyone.append((0.6 * cosine[0] + 0.3 * cosine[1] + 0.1 * cosine[2]) / 3)
         cleanlab.append(sum(cosine[:10]) / 10)
     evidence = Evidence(features)
-    np.testing.assert_allclose(SCORES["fiftyone"].score(evidence), np.array(fiftyone) / max(fiftyone), atol=1e-9)
+    np.testing.assert_allclose(
+        SCORES["fiftyone"].score(evidence), np.array(fiftyone) / max(fiftyone), atol=1e-9
+    )
     np.testing.assert_allclose(SCORES["cleanlab"].score(evidence), cleanlab, atol=1e-9)
 
 
@@ -125,9 +135,13 @@ def test_lof_is_that_of_scikit_learn(features: torch.Tensor) -> None:
 
 def test_mahalanobis_is_that_of_scikit_learn(features: torch.Tensor) -> None:
     rows = unit_rows(features).numpy()
-    squares = EmpiricalCovariance().fit(rows).mahalanobis(rows)  # of the covariance over N, not N - 1
+    squares = (
+        EmpiricalCovariance().fit(rows).mahalanobis(rows)
+    )  # of the covariance over N, not N - 1
     n = len(rows)
-    np.testing.assert_allclose(clusters.mahalanobis(features), np.sqrt(squares * (n - 1) / n), rtol=1e-6)
+    np.testing.assert_allclose(
+        clusters.mahalanobis(features), np.sqrt(squares * (n - 1) / n), rtol=1e-6
+    )
 
 
 def test_cluster_scores_equal_loops(features: torch.Tensor) -> None:
@@ -137,10 +151,14 @@ def test_cluster_scores_equal_loops(features: torch.Tensor) -> None:
         members = [features[j].numpy() for j in range(len(labels)) if labels[j] == cluster]
         centre = np.mean(members, axis=0)
         assert clusters.cluster_size(found)[i] == -len(members)
-        assert clusters.centre_distance(features, found)[i] == pytest.approx(math.dist(features[i], centre), abs=1e-6)
+        assert clusters.centre_distance(features, found)[i] == pytest.approx(
+            math.dist(features[i], centre), abs=1e-6
+        )
 
 
-def test_k_centre_equals_a_loop_and_its_beginning_does_not_depend_on_the_count(features: torch.Tensor) -> None:
+def test_k_centre_equals_a_loop_and_its_beginning_does_not_depend_on_the_count(
+    features: torch.Tensor,
+) -> None:
     rows = features.numpy()
     taken, centres = [], [rows.mean(axis=0)]
     while len(taken) < len(rows):
@@ -151,7 +169,10 @@ def test_k_centre_equals_a_loop_and_its_beginning_does_not_depend_on_the_count(f
         centres.append(rows[best])
     score = clusters.k_centre(features)
     assert score.argsort(descending=True, stable=True)[:60].tolist() == taken[:60]
-    assert clusters.k_centre(features, 20).argsort(descending=True, stable=True)[:20].tolist() == taken[:20]
+    assert (
+        clusters.k_centre(features, 20).argsort(descending=True, stable=True)[:20].tolist()
+        == taken[:20]
+    )
 
 
 def test_one_image_of_each_cluster_comes_before_the_second_of_any(features: torch.Tensor) -> None:
@@ -173,7 +194,9 @@ def test_colt_is_the_authors() -> None:
         masses = torch.full((3, num_images), torch.nan, dtype=torch.float64)
         for epoch in range(3):
             z = torch.from_numpy(golden["z"][epoch])  # rows interleaved
-            masses[epoch, golden["index"][epoch]] = training_signals.hardest_mass(z[0::2], z[1::2], 0.2, k)
+            masses[epoch, golden["index"][epoch]] = training_signals.hardest_mass(
+                z[0::2], z[1::2], 0.2, k
+            )
             so_far = training_signals.moving_average(masses[: epoch + 1], 0.97)
             np.testing.assert_allclose(so_far, golden[name][epoch], atol=1e-12)
 

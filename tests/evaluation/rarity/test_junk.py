@@ -30,7 +30,11 @@ def spoiled(picture: np.ndarray) -> dict[str, np.ndarray]:
     blurred = np.asarray(Image.fromarray(picture).filter(ImageFilter.GaussianBlur(5)))
     bright = np.clip(picture * 2.0 + 160, 0, 255).astype(np.uint8)
     return dict(
-        zip(KINDS, [np.full_like(picture, 90), blurred, bright, (picture * 0.04).astype(np.uint8)], strict=True)
+        zip(
+            KINDS,
+            [np.full_like(picture, 90), blurred, bright, (picture * 0.04).astype(np.uint8)],
+            strict=True,
+        )
     )
 
 
@@ -64,7 +68,9 @@ def test_tiny_images_have_measures() -> None:
     assert np.isfinite(measure_junk(np.zeros((1, 1), np.uint8))).all()
 
 
-@pytest.mark.parametrize("image", [np.zeros((4, 4)), np.zeros(4, np.uint8), np.zeros((0, 4), np.uint8)])
+@pytest.mark.parametrize(
+    "image", [np.zeros((4, 4)), np.zeros(4, np.uint8), np.zeros((0, 4), np.uint8)]
+)
 def test_what_is_no_image_is_refused(image: np.ndarray) -> None:
     with pytest.raises(DataError, match="must be uint8"):
         measure_junk(image)

@@ -43,7 +43,9 @@ def evidence(n: int = 60, dtype: torch.dtype = torch.float32, **changes: object)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_score_is_one_finite_number_for_each_image_deterministic_and_changes_nothing(name: str) -> None:
+def test_a_score_is_one_finite_number_for_each_image_deterministic_and_changes_nothing(
+    name: str,
+) -> None:
     given = evidence()
     before = {need: getattr(given, need).clone() for need in NEEDS}
     found = SCORES[name].score(given)
@@ -69,14 +71,18 @@ def test_a_score_reads_only_what_it_needs_and_says_what_is_lacking(name: str) ->
             row.score(poor)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if SCORES.get(name) is None or SCORES[name].needs])
+@pytest.mark.parametrize(
+    "name", [name for name in NAMES if SCORES.get(name) is None or SCORES[name].needs]
+)
 @pytest.mark.parametrize("n", [2, 3, 5])
 def test_a_score_works_on_very_few_images(name: str, n: int) -> None:
     assert SCORES[name].score(evidence(n)).shape == (n,)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_score_does_not_depend_on_the_scale_of_features_unless_it_is_from_outside(name: str) -> None:
+def test_a_score_does_not_depend_on_the_scale_of_features_unless_it_is_from_outside(
+    name: str,
+) -> None:
     row = SCORES[name]
     if row.needs != ("features",) or row.origin:
         return
@@ -88,7 +94,9 @@ def test_a_score_does_not_depend_on_the_scale_of_features_unless_it_is_from_outs
 
 def test_scores_of_rarity_put_a_far_image_first() -> None:
     torch.manual_seed(0)
-    features = torch.cat([torch.tensor([5.0, 5.0, 0.0]) + 0.3 * torch.randn(80, 3), torch.tensor([[-5.0, 5, 5]])])
+    features = torch.cat(
+        [torch.tensor([5.0, 5.0, 0.0]) + 0.3 * torch.randn(80, 3), torch.tensor([[-5.0, 5, 5]])]
+    )
     given = Evidence(features)
     for name, row in SCORES.items():
         if row.needs == ("features",) and name not in ("typiclust", "centre_distance", "length"):
@@ -130,7 +138,9 @@ def test_evidence_of_different_numbers_of_images_is_refused() -> None:
     ],
     ids=["one row", "all the same", "NaN", "no rows"],
 )
-def test_features_of_which_no_score_can_be_made_are_refused(features: torch.Tensor, message: str) -> None:
+def test_features_of_which_no_score_can_be_made_are_refused(
+    features: torch.Tensor, message: str
+) -> None:
     with pytest.raises(DataError, match=message):
         Evidence(features)
 

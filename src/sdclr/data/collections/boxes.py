@@ -40,7 +40,9 @@ class Boxes:
     unit: Unit
 
     def at(self, positions: Positions) -> Boxes:
-        return Boxes(tuple(self.files[row] for row in positions.tolist()), self.corners[positions], self.unit)
+        return Boxes(
+            tuple(self.files[row] for row in positions.tolist()), self.corners[positions], self.unit
+        )
 
     def key(self, row: int) -> tuple[float, ...]:
         """Equal for equal boxes."""
@@ -57,7 +59,10 @@ class Boxes:
         if min(left, top) < -OVERHANG or right > width + OVERHANG or bottom > height + OVERHANG:
             raise OutsideError(f"{what} reaches out of the picture of {width} x {height} pixels")
         first = [max(math.floor(value + _ROUNDING), 0) for value in (left, top)]
-        last = [min(math.ceil(value - _ROUNDING), end) for value, end in ((right, width), (bottom, height))]
+        last = [
+            min(math.ceil(value - _ROUNDING), end)
+            for value, end in ((right, width), (bottom, height))
+        ]
         if last[0] <= first[0] or last[1] <= first[1]:
             raise OutsideError(f"{what} takes no pixel of the picture of {width} x {height}")
         return first[0], first[1], last[0], last[1]

@@ -106,12 +106,16 @@ def differences(before: Sequence[Content], now: Sequence[Content]) -> list[str]:
 def changes(before: Sequence[Content], now: Sequence[Content]) -> list[str]:
     """:func:`differences` among the files that both know."""
     here, recorded = {one.path for one in now}, {one.path for one in before}
-    return differences([one for one in before if one.path in here], [one for one in now if one.path in recorded])
+    return differences(
+        [one for one in before if one.path in here], [one for one in now if one.path in recorded]
+    )
 
 
 def name_differences(before: Sequence[Content], paths: Sequence[str]) -> list[str]:
     """:func:`differences` of names alone; nothing is read."""
-    return differences([one._replace(digest="") for one in before], [Content(path, "", 0, 0) for path in paths])
+    return differences(
+        [one._replace(digest="") for one in before], [Content(path, "", 0, 0) for path in paths]
+    )
 
 
 def _other_data(
@@ -133,7 +137,9 @@ def _other_data(
             f"fingerprint {trained_on}, now {found}."
         )
     firsts = {"new": new, "gone": gone}
-    first = ", ".join(f"first {what}: {printable(names[0])}" for what, names in firsts.items() if names)
+    first = ", ".join(
+        f"first {what}: {printable(names[0])}" for what, names in firsts.items() if names
+    )
     return ConfigError(
         f"{len(new)} new, {len(gone)} gone: {_afresh(run)}\n{run} was trained on other data ({first}); to go on with "
         "it, give it those (--data, if they have moved)."
@@ -142,7 +148,9 @@ def _other_data(
 
 def _afresh(run: Path) -> str:
     """What to do with images that a run was not begun with."""
-    if not (run / "backbone.safetensors").is_file():  # it is not finished, and has no weights to start from
+    if not (
+        run / "backbone.safetensors"
+    ).is_file():  # it is not finished, and has no weights to start from
         return "start a new run in another --out."
     return f"start a new run with {command('--weights', run)} and another --out."
 
@@ -181,7 +189,9 @@ def read_record(path: Path) -> dict[str, list[Content]] | None:
                     raise ValueError("a name is no text")
                 parts.setdefault(part, []).append(Content(text, digest, int(size), int(mtime)))
     except (OSError, EOFError, ValueError) as error:
-        raise DataError(f"{path} is damaged: {str(error)[:200]}. Restore it from a backup, or remove it.") from None
+        raise DataError(
+            f"{path} is damaged: {str(error)[:200]}. Restore it from a backup, or remove it."
+        ) from None
     return parts
 
 
@@ -201,19 +211,29 @@ def require_same_names(record: Path, files: Mapping[str, ImageFiles]) -> None:
         )
 
 
-def require_recorded(record: Path, files: Mapping[str, ImageFiles], trained_on: str, found: str) -> bool:
+def require_recorded(
+    record: Path, files: Mapping[str, ImageFiles], trained_on: str, found: str
+) -> bool:
     """ConfigError that names the first few files unless the images are those of a run's ``record``.
 
     ``files``: the collections of now by part. ``trained_on`` and ``found``: fingerprints over names, labels and split.
     Returns whether there was a record; runs of earlier versions have none, and only their fingerprints are compared.
     """
     recorded = read_record(record)
-    parts = [(part, images, recorded[part]) for part, images in files.items() if recorded and part in recorded]
+    parts = [
+        (part, images, recorded[part])
+        for part, images in files.items()
+        if recorded and part in recorded
+    ]
     if found != trained_on:
-        raise _other_data(record.parent, [(images.paths, old) for _, images, old in parts], trained_on, found)
+        raise _other_data(
+            record.parent, [(images.paths, old) for _, images, old in parts], trained_on, found
+        )
     problems = []
     for part, images, old in parts:
-        now = [one for one in read_contents(images, old) if one.digest != ABSENT]  # whoever opens it says so
+        now = [
+            one for one in read_contents(images, old) if one.digest != ABSENT
+        ]  # whoever opens it says so
         problems += [f"{part}: {one}" for one in changes(old, now)]
     if problems:
         raise ConfigError(

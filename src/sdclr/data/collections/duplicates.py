@@ -17,7 +17,9 @@ from sdclr.errors import DataError, MissingInputError
 FILES_PER_CALL = 16
 
 
-def duplicates(images: ImageFiles, advance: Callable[[int], None] = lambda done: None) -> list[list[str]]:
+def duplicates(
+    images: ImageFiles, advance: Callable[[int], None] = lambda done: None
+) -> list[list[str]]:
     """Groups of two and more equal files, by path, groups and files in the order of the collection.
 
     Only files of equal size are read. ``advance`` hears of the number of files done. Raises MissingInputError or
@@ -52,11 +54,15 @@ def copies_of(originals: ImageFiles, images: ImageFiles) -> list[Copy]:
     sizes = [_sizes(one) for one in (originals, images)]
     shared = set(sizes[0]) & set(sizes[1])
     original_of: dict[Hashable, str] = {}
-    for position, digest in _digests(originals, [row for size in shared for row in sizes[0][size]]).items():
+    for position, digest in _digests(
+        originals, [row for size in shared for row in sizes[0][size]]
+    ).items():
         original_of.setdefault((digest, originals.box(position)), originals.paths[position])
     found = _digests(images, [row for size in shared for row in sizes[1][size]])
     keys = {row: (digest, images.box(row)) for row, digest in found.items()}
-    return [Copy(images.paths[row], original_of[key]) for row, key in keys.items() if key in original_of]
+    return [
+        Copy(images.paths[row], original_of[key]) for row, key in keys.items() if key in original_of
+    ]
 
 
 def _size_and_box(images: ImageFiles, position: int) -> Hashable:
@@ -82,7 +88,9 @@ def _digests(images: ImageFiles, positions: list[int]) -> dict[int, bytes]:
             with contextlib.suppress(OSError, DataError, MissingInputError):
                 digests[positions[row]] = _digest(images.file(positions[row]))
 
-    in_pieces(len(positions), FILES_PER_CALL, read, lambda done: None, num_workers=images.num_workers)
+    in_pieces(
+        len(positions), FILES_PER_CALL, read, lambda done: None, num_workers=images.num_workers
+    )
     return dict(sorted(digests.items()))
 
 

@@ -70,7 +70,9 @@ class ImageArrays:
     ) -> tuple[ImageArrays, list[BadFile]]:
         return self, []  # they were read as a whole
 
-    def views(self, batches: Iterable[Tensor], spec: ViewSpec, *, seed: int, epoch: int) -> Iterator[Views]:
+    def views(
+        self, batches: Iterable[Tensor], spec: ViewSpec, *, seed: int, epoch: int
+    ) -> Iterator[Views]:
         for index in batches:
             here = index.to(self.images.device, non_blocking=True)
             yield make_views(self.images, here, spec, seed=seed, epoch=epoch)
@@ -79,10 +81,14 @@ class ImageArrays:
         for batch in self.images.split(512):
             yield resize_images(batch, size)
 
-    def probe_crops(self, batches: Iterable[Tensor], size: int, *, seed: int, epoch: int) -> Iterator[Tensor]:
+    def probe_crops(
+        self, batches: Iterable[Tensor], size: int, *, seed: int, epoch: int
+    ) -> Iterator[Tensor]:
         for index in batches:
             images = resize_images(self.images[index], size)
-            yield padded_crops(images, index, self.probe_padding, self.probe_flip, seed=seed, epoch=epoch)
+            yield padded_crops(
+                images, index, self.probe_padding, self.probe_flip, seed=seed, epoch=epoch
+            )
 
     def content(self) -> Iterator[bytes | memoryview]:
         yield f"{tuple(self.images.shape)}".encode()

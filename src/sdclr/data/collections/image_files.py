@@ -133,7 +133,10 @@ class ImageFiles:
         sizes, failures = self._measure(decoded_size, IMAGES_PER_CALL, advance)
         _warn_of_dark(deep, self.grey_bits)
         if failures and on_error == "raise":
-            raise self._summary(failures, "Restore them, or leave them out with data.on_error=skip (data.name=images).")
+            raise self._summary(
+                failures,
+                "Restore them, or leave them out with data.on_error=skip (data.name=images).",
+            )
         allowed = allowed_to_skip(max_skipped, len(self))
         if len(failures) > allowed:
             raise self._summary(
@@ -157,7 +160,8 @@ class ImageFiles:
         sizes, failures = self._measure(self.size, HEADERS_PER_CALL, lambda done: None)
         if failures:
             raise self._summary(
-                failures, "Restore them, or give the folder that holds them with --data (of a list: data.root)."
+                failures,
+                "Restore them, or give the folder that holds them with --data (of a list: data.root).",
             )
         return sizes
 
@@ -188,16 +192,22 @@ class ImageFiles:
         if self.boxes is not None:
             image = image.crop(self._box(position, image.height, image.width))
         if (image.height, image.width) != tuple(self.sizes[position]):
-            raise DataError(f"image {printable(self.file(position))} has changed its size since its header was read.")
+            raise DataError(
+                f"image {printable(self.file(position))} has changed its size since its header was read."
+            )
         return DecodedPicture(image)
 
-    def views(self, batches: Iterable[Tensor], spec: ViewSpec, *, seed: int, epoch: int) -> Iterator[Views]:
+    def views(
+        self, batches: Iterable[Tensor], spec: ViewSpec, *, seed: int, epoch: int
+    ) -> Iterator[Views]:
         return cut_views(self, batches, spec, seed=seed, epoch=epoch)
 
     def stills(self, size: int) -> Iterator[Tensor]:
         return cut_stills(self, size)
 
-    def probe_crops(self, batches: Iterable[Tensor], size: int, *, seed: int, epoch: int) -> Iterator[Tensor]:
+    def probe_crops(
+        self, batches: Iterable[Tensor], size: int, *, seed: int, epoch: int
+    ) -> Iterator[Tensor]:
         return cut_probe_crops(self, batches, size, seed=seed, epoch=epoch)
 
     def content(self) -> Iterator[bytes | memoryview]:
@@ -234,7 +244,10 @@ class ImageFiles:
         return open_image(file, exif_rotation=self.exif_rotation, grey_bits=self.grey_bits)
 
     def _measure(
-        self, measure: Callable[[int], tuple[int, int]], files_per_call: int, advance: Callable[[int], None]
+        self,
+        measure: Callable[[int], tuple[int, int]],
+        files_per_call: int,
+        advance: Callable[[int], None],
     ) -> tuple[Positions, dict[int, SdclrError]]:
         """What ``measure`` returns for every position, int64 [N, 2], and by position, in order, what it raised."""
         sizes = np.zeros((len(self), 2), np.int64)
@@ -252,7 +265,11 @@ class ImageFiles:
 
     def _summary(self, failures: dict[int, SdclrError], cure: str) -> SdclrError:
         errors = list(failures.values())
-        kind = MissingInputError if all(isinstance(error, MissingInputError) for error in errors) else DataError
+        kind = (
+            MissingInputError
+            if all(isinstance(error, MissingInputError) for error in errors)
+            else DataError
+        )
         shown = "\n  ".join([str(error) for error in errors[:3]] + ["..."] * (len(errors) > 3))
         return kind(
             f"{len(errors)} of {len(self)} images below {printable(self.root)} cannot be used:\n  {shown}\n{cure}"

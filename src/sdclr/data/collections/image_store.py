@@ -141,7 +141,9 @@ class DecodedStore:
         if place == "mapped":
             return replace(self, device=device, resident=None)
         where = device if place == "device" else torch.device("cpu")
-        pixels = torch.empty(len(self.pixels), dtype=torch.uint8, device=where, pin_memory=place == "pinned")
+        pixels = torch.empty(
+            len(self.pixels), dtype=torch.uint8, device=where, pin_memory=place == "pinned"
+        )
         for start in range(0, len(pixels), COPIED_AT_ONCE):
             piece = slice(start, start + COPIED_AT_ONCE)
             pixels[piece] = torch.from_numpy(np.array(self.pixels[piece]))
@@ -163,20 +165,31 @@ class DecodedStore:
         Raises DataError otherwise, whatever ``on_error`` says: a damaged store is built again, not left out.
         """
         damaged = find_damage(
-            self.pixels, self.starts, self.sizes, self.checksums, advance, num_workers=self.num_workers
+            self.pixels,
+            self.starts,
+            self.sizes,
+            self.checksums,
+            advance,
+            num_workers=self.num_workers,
         )
         if damaged:
             name = printable(self.files.paths[damaged[0]])
-            raise _damaged(self.folder, f"the pixels of {len(damaged)} images have changed (first: {name})")
+            raise _damaged(
+                self.folder, f"the pixels of {len(damaged)} images have changed (first: {name})"
+            )
         return self, []
 
     def picture(self, position: int) -> StoredPicture:
         """One image, without a copy."""
         height, width = self.sizes[position].tolist()
         start = int(self.starts[position])
-        return StoredPicture(self.pixels[start : start + height * width * 3].reshape(height, width, 3))
+        return StoredPicture(
+            self.pixels[start : start + height * width * 3].reshape(height, width, 3)
+        )
 
-    def views(self, batches: Iterable[Tensor], spec: ViewSpec, *, seed: int, epoch: int) -> Iterator[Views]:
+    def views(
+        self, batches: Iterable[Tensor], spec: ViewSpec, *, seed: int, epoch: int
+    ) -> Iterator[Views]:
         if self.resident is not None:
             return self.resident.views(batches, spec, seed=seed, epoch=epoch)
         return cut_views(self, batches, spec, seed=seed, epoch=epoch)
@@ -184,7 +197,9 @@ class DecodedStore:
     def stills(self, size: int) -> Iterator[Tensor]:
         return cut_stills(self, size)
 
-    def probe_crops(self, batches: Iterable[Tensor], size: int, *, seed: int, epoch: int) -> Iterator[Tensor]:
+    def probe_crops(
+        self, batches: Iterable[Tensor], size: int, *, seed: int, epoch: int
+    ) -> Iterator[Tensor]:
         return cut_probe_crops(self, batches, size, seed=seed, epoch=epoch)
 
     def content(self) -> Iterator[bytes | memoryview]:
@@ -200,13 +215,19 @@ def choose_placement(wanted: Placement, num_bytes: int, device: torch.device) ->
     """
     if device.type != "cuda":
         if wanted in ("device", "pinned"):
-            raise ConfigError(f"data.placement={wanted} needs a CUDA device, and this run is on {device}. Use auto.")
+            raise ConfigError(
+                f"data.placement={wanted} needs a CUDA device, and this run is on {device}. Use auto."
+            )
         return "mapped"
     if wanted != "auto":
         return wanted
     if num_bytes <= LARGEST_SHARE_OF_DEVICE * free_memory(device):
         return "device"
-    return "pinned" if num_bytes <= LARGEST_SHARE_OF_MEMORY * free_memory(torch.device("cpu")) else "mapped"
+    return (
+        "pinned"
+        if num_bytes <= LARGEST_SHARE_OF_MEMORY * free_memory(torch.device("cpu"))
+        else "mapped"
+    )
 
 
 def open_store(folder: Path | str, images: ImageFiles) -> DecodedStore:
@@ -218,11 +239,15 @@ def open_store(folder: Path | str, images: ImageFiles) -> DecodedStore:
     folder = Path(folder)
     manifest = _read_manifest(folder)
     expected = _facts(images)
-    same_bits = manifest.get("grey_bits", ALL_GREY_BITS) == images.grey_bits  # earlier stores do not say
+    same_bits = (
+        manifest.get("grey_bits", ALL_GREY_BITS) == images.grey_bits
+    )  # earlier stores do not say
     if same_bits and manifest.items() >= expected.items():
         return _mapped(folder, manifest, images)
     if (manifest.get("format"), manifest.get("version")) != (FORMAT, VERSION):
-        raise _damaged(folder, f"its format is {manifest.get('format')!r}, version {manifest.get('version')!r}")
+        raise _damaged(
+            folder, f"its format is {manifest.get('format')!r}, version {manifest.get('version')!r}"
+        )
     raise DataError(
         f"the store {printable(folder)} was made from other images ({manifest.get('count')}, exif_rotation="
         f"{manifest.get('exif_rotation')}; now {len(images)}, exif_rotation={images.exif_rotation}): names, "
@@ -244,17 +269,25 @@ def build_store(
         advance(len(images))
         return store
     if folder.exists():
-        raise DataError(f"{printable(folder)} exists and is no store. Choose another folder, or remove it.")
+        raise DataError(
+            f"{printable(folder)} exists and is no store. Choose another folder, or remove it."
+        )
     unfinished = folder.with_name(f"{folder.name}.partial")
     with storage_errors(unfinished):
         unfinished.parent.mkdir(parents=True, exist_ok=True)
         with locked(unfinished):
             require_ours(unfinished)
             unfinished.mkdir(exist_ok=True)
-            write_atomically(unfinished / IDENTITY, json.dumps({"format": FORMAT, "unfinished": True}))
+            write_atomically(
+                unfinished / IDENTITY, json.dumps({"format": FORMAT, "unfinished": True})
+            )
             facts, sizes = _facts(images), images.sizes
             checksums = write_pixels(images, unfinished, facts, advance)
-            manifest = facts | {"pillow": PIL.__version__, "shapes": sizes.tolist(), "crc32": checksums.tolist()}
+            manifest = facts | {
+                "pillow": PIL.__version__,
+                "shapes": sizes.tolist(),
+                "crc32": checksums.tolist(),
+            }
             write_atomically(unfinished / MANIFEST, json.dumps(manifest))
             unfinished.rename(folder)
             sync_folder(folder.parent)
@@ -271,7 +304,9 @@ def _facts(images: ImageFiles) -> dict[str, Any]:
     digest = hashlib.sha256()
     for position, path in enumerate(images.paths):
         state = require_file(images.file(position))
-        digest.update(f"{path}\0{state.st_size} {state.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
+        digest.update(
+            f"{path}\0{state.st_size} {state.st_mtime_ns}\n".encode("utf-8", "surrogateescape")
+        )
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -285,7 +320,9 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
-        raise MissingInputError(f"{printable(folder)} holds no finished store of decoded images.") from None
+        raise MissingInputError(
+            f"{printable(folder)} holds no finished store of decoded images."
+        ) from None
     except (OSError, ValueError) as error:
         raise _damaged(folder, f"its manifest.json cannot be read ({error})") from None
     if not isinstance(manifest, dict):
@@ -308,4 +345,6 @@ def _mapped(folder: Path, manifest: dict[str, Any], images: ImageFiles) -> Decod
 
 
 def _damaged(folder: Path, what: str) -> DataError:
-    return DataError(f"the store {printable(folder)} cannot be used: {what}. To decode again, remove the folder.")
+    return DataError(
+        f"the store {printable(folder)} cannot be used: {what}. To decode again, remove the folder."
+    )

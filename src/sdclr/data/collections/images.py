@@ -96,13 +96,17 @@ class Images(Protocol):
         ``on_error`` skip only for more than ``max_skipped``.
         """
 
-    def views(self, batches: Iterable[Tensor], spec: ViewSpec, *, seed: int, epoch: int) -> Iterator[Views]:
+    def views(
+        self, batches: Iterable[Tensor], spec: ViewSpec, *, seed: int, epoch: int
+    ) -> Iterator[Views]:
         """Two random views of every image: what pre-training sees."""
 
     def stills(self, size: int) -> Iterator[Tensor]:
         """Every image once, in order, as it is: uint8 batches [B, 3, S, S] for feature extraction."""
 
-    def probe_crops(self, batches: Iterable[Tensor], size: int, *, seed: int, epoch: int) -> Iterator[Tensor]:
+    def probe_crops(
+        self, batches: Iterable[Tensor], size: int, *, seed: int, epoch: int
+    ) -> Iterator[Tensor]:
         """Randomly cropped images, uint8 [B, 3, S, S]: what the paper's linear probe trains on."""
 
     def content(self) -> Iterator[bytes | memoryview]:

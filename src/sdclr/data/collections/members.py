@@ -27,7 +27,9 @@ class Members:
 
     def at(self, positions: Positions) -> Members:
         packed = None if self.packed is None else self.packed[positions]
-        return Members(self.shards, self.shard[positions], self.start[positions], self.size[positions], packed)
+        return Members(
+            self.shards, self.shard[positions], self.start[positions], self.size[positions], packed
+        )
 
     def member(self, root: Path, position: int, name: str) -> Member:
         shard = self.shards[int(self.shard[position])]

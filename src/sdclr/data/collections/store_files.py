@@ -62,13 +62,19 @@ def find_damage(
     damaged: list[int] = []
 
     def check(rows: range) -> None:
-        damaged.extend(row for row in rows if zlib.crc32(pixels[starts[row] : ends[row]].data) != checksums[row])
+        damaged.extend(
+            row
+            for row in rows
+            if zlib.crc32(pixels[starts[row] : ends[row]].data) != checksums[row]
+        )
 
     in_pieces(len(checksums), IMAGES_PER_CALL, check, advance, num_workers=num_workers)
     return sorted(damaged)
 
 
-def write_pixels(images: ImageFiles, folder: Path, facts: dict[str, Any], advance: Callable[[int], None]) -> Positions:
+def write_pixels(
+    images: ImageFiles, folder: Path, facts: dict[str, Any], advance: Callable[[int], None]
+) -> Positions:
     """Decode every image into the folder's pixel file; returns the checksums, int64 [N].
 
     What a killed build of the same images (equal ``facts``) left whole is kept. A journal holds the checksums of all
@@ -114,20 +120,32 @@ def _decode_calls(
         yield rows, [partial(decode, row) for row in rows]
 
 
-def _written_before(folder: Path, facts: dict[str, Any], starts: Positions, images: ImageFiles) -> Positions:
+def _written_before(
+    folder: Path, facts: dict[str, Any], starts: Positions, images: ImageFiles
+) -> Positions:
     """Checksums of the images, from the first on, that a killed build of the same images wrote and that are whole."""
     nothing = np.zeros(0, np.int64)
     try:
-        header, *entries = (folder / JOURNAL).read_text(encoding="utf-8").split("\n")[:-1]  # whole lines only
+        header, *entries = (
+            (folder / JOURNAL).read_text(encoding="utf-8").split("\n")[:-1]
+        )  # whole lines only
         if json.loads(header) != facts:
             return nothing
-        checksums = np.array([number for entry in entries for number in json.loads(entry)], dtype=np.int64)
+        checksums = np.array(
+            [number for entry in entries for number in json.loads(entry)], dtype=np.int64
+        )
         pixels = map_bytes(folder / PIXELS)
-    except (FileNotFoundError, ValueError, TypeError):  # no such file, an empty one, no journal of ours
+    except (
+        FileNotFoundError,
+        ValueError,
+        TypeError,
+    ):  # no such file, an empty one, no journal of ours
         return nothing
     checksums = checksums[: len(images)]
     starts, sizes = starts[: len(checksums)], images.sizes[: len(checksums)]
-    damaged = find_damage(pixels, starts, sizes, checksums, lambda done: None, num_workers=images.num_workers)
+    damaged = find_damage(
+        pixels, starts, sizes, checksums, lambda done: None, num_workers=images.num_workers
+    )
     return checksums[: damaged[0]] if damaged else checksums
 
 
@@ -156,7 +174,10 @@ def require_ours(folder: Path) -> None:
 
 def _begun_by_us(folder: Path) -> bool:
     for name in (IDENTITY, JOURNAL):  # the journal, as versions without an identity left it
-        with contextlib.suppress(OSError, ValueError, RecursionError), (folder / name).open("rb") as file:
+        with (
+            contextlib.suppress(OSError, ValueError, RecursionError),
+            (folder / name).open("rb") as file,
+        ):
             facts = json.loads(file.readline(_LONGEST_HEADER))
             if isinstance(facts, dict) and facts.get("format") == FORMAT:
                 return True

@@ -54,7 +54,11 @@ from sdclr.storage.positioned_files import VirtualFile, read_at
 with contextlib.suppress(ImportError):  # not in every Pillow
     from PIL import AvifImagePlugin  # noqa: F401
 
-FORMATS = tuple(name for name in ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF") if name in Image.OPEN)
+FORMATS = tuple(
+    name
+    for name in ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF")
+    if name in Image.OPEN
+)
 HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"heif")
 """What HEIC and HEIF files, a phone's photographs, say that they are; some of them are called .jpg."""
 READS_HEIF = importlib.util.find_spec("pillow_heif") is not None
@@ -117,14 +121,20 @@ def open_image(
         return pixels
 
 
-def read_size(source: Source, *, max_pixels: int = MAX_PIXELS, exif_rotation: bool = False) -> tuple[int, int]:
+def read_size(
+    source: Source, *, max_pixels: int = MAX_PIXELS, exif_rotation: bool = False
+) -> tuple[int, int]:
     """(height, width) of what :func:`open_image` would return, from the header alone. Raises as it does.
 
     With ``exif_rotation`` a PNG without EXIF is decoded: its EXIF may come after its pixels.
     """
     with _opened(source, max_pixels) as image:
         # Pillow turns a TIFF by itself, and its header gives the size after that
-        turned = exif_rotation and image.format != "TIFF" and image.getexif().get(_ORIENTATION) in _QUARTER_TURNS
+        turned = (
+            exif_rotation
+            and image.format != "TIFF"
+            and image.getexif().get(_ORIENTATION) in _QUARTER_TURNS
+        )
         return (image.width, image.height) if turned else (image.height, image.width)
 
 
@@ -146,7 +156,9 @@ def require_file(source: Source) -> os.stat_result:
         if stat.S_ISDIR(state.st_mode):
             raise IsADirectoryError
         if not stat.S_ISREG(state.st_mode):
-            raise DataError(f"image {printable(path)} is a pipe, a socket or a device. Take it off its list.")
+            raise DataError(
+                f"image {printable(path)} is a pipe, a socket or a device. Take it off its list."
+            )
     return state
 
 
@@ -165,7 +177,9 @@ def open_bytes(source: Source) -> Iterator[io.BufferedReader[Any]]:
     with open(source.file, "rb", buffering=0) as whole:
         size = source.size if source.packed is None else source.packed
         if os.fstat(whole.fileno()).st_size < source.start + size:
-            raise DataError(f"image {printable(source)} is cut off: {printable(source.file)} ends before it does.")
+            raise DataError(
+                f"image {printable(source)} is cut off: {printable(source.file)} ends before it does."
+            )
         if source.packed is not None:
             yield io.BufferedReader(io.BytesIO(_unpacked(source, whole.fileno())))
             return
@@ -187,9 +201,13 @@ def _unpacked(member: Member, descriptor: int) -> bytes:
         )
     unpack = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
-        content = unpack.decompress(read_at(descriptor, member.packed, member.start), member.size + 1)
+        content = unpack.decompress(
+            read_at(descriptor, member.packed, member.start), member.size + 1
+        )
     except zlib.error as error:
-        raise DataError(f"image {printable(member)} is damaged: {error}. Replace it, or leave it out.") from None
+        raise DataError(
+            f"image {printable(member)} is damaged: {error}. Replace it, or leave it out."
+        ) from None
     if len(content) != member.size or not unpack.eof:
         raise DataError(
             f"image {printable(member)} is damaged: it does not unpack to the {member.size:,} bytes that it claims. "
@@ -239,7 +257,9 @@ def _errors_that_name(source: Source) -> Iterator[None]:
     try:
         yield
     except (FileNotFoundError, NotADirectoryError):
-        link = " (a broken link)" if not isinstance(source, Member) and os.path.islink(source) else ""
+        link = (
+            " (a broken link)" if not isinstance(source, Member) and os.path.islink(source) else ""
+        )
         raise MissingInputError(f"image {printable(source)} does not exist{link}.") from None
     except IsADirectoryError:
         raise DataError(f"image {printable(source)} is a folder.") from None
@@ -253,7 +273,9 @@ def _errors_that_name(source: Source) -> Iterator[None]:
         ) from None
     except OutOfRangeError as error:
         raise DataError(f"image {printable(source)} {error}") from None
-    except Exception as error:  # Pillow's parsers raise whatever a damaged file makes them trip over
+    except (
+        Exception
+    ) as error:  # Pillow's parsers raise whatever a damaged file makes them trip over
         cause = str(error) or type(error).__name__
         raise DataError(
             f"image {printable(source)} is damaged: {cause}. Replace it, or take it off its list."
@@ -273,8 +295,14 @@ def _read_header(file: BinaryIO, source: Source) -> ImageFile.ImageFile:
         if accept is None or accept(prefix) is not True:  # a string says why this Pillow cannot
             continue
         file.seek(0)
-        with contextlib.suppress(SyntaxError, IndexError, TypeError, struct.error):  # Pillow's "not mine after all"
-            return open_png(file, printable(source)) if name == "PNG" else factory(file, printable(source))
+        with contextlib.suppress(
+            SyntaxError, IndexError, TypeError, struct.error
+        ):  # Pillow's "not mine after all"
+            return (
+                open_png(file, printable(source))
+                if name == "PNG"
+                else factory(file, printable(source))
+            )
     if prefix[4:8] == b"ftyp" and prefix[8:12] in HEIF_BRANDS:
         if READS_HEIF:
             file.seek(0)
@@ -325,7 +353,9 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
     if max(width, height) > LARGEST_SIDE:
         raise TooCostlyError(f"it claims {width} x {height} pixels, a side above {LARGEST_SIDE:,}")
     if width * height > max_pixels:
-        raise TooCostlyError(f"it claims {width} x {height} pixels, more than {max_pixels:,} in all")
+        raise TooCostlyError(
+            f"it claims {width} x {height} pixels, more than {max_pixels:,} in all"
+        )
 
 
 def _is_deep_colour(image: Image.Image) -> bool:
@@ -349,6 +379,8 @@ def _to_rgb(image: Image.Image, grey_bits: int = ALL_GREY_BITS) -> Image.Image:
         grey.info[LEVELS_USED] = largest
         return grey
     if image.mode in ("I", "F"):
-        raise ValueError(f"32-bit grey (mode {image.mode}) has no agreed range; save it as 8 or 16 bits")
+        raise ValueError(
+            f"32-bit grey (mode {image.mode}) has no agreed range; save it as 8 or 16 bits"
+        )
     image.info.pop("transparency", None)  # to be dropped; Pillow would warn that it cannot keep it
     return image.convert("RGB")

@@ -37,7 +37,9 @@ MANY_SCANNED_PIXELS = 300_000_000
 """Pixels times scans of a progressive JPEG."""
 MEMORY_EXIT = 3
 """Exit status of a trial that ran out of memory."""
-TIME_SIGNALS = tuple(getattr(signal, name) for name in ("SIGXCPU", "SIGKILL") if hasattr(signal, name))
+TIME_SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGXCPU", "SIGKILL") if hasattr(signal, name)
+)
 """What ends a trial that reached its limit of processor time, softly and hard."""
 _PPM_HEADER = re.compile(rb"P[0-9A-Za-z]{1,5}(?:(?:\s|#[^\r\n]*[\r\n])+[-+.0-9]+){2,3}")
 _PPM_HEADER_BYTES = 4_096
@@ -52,7 +54,11 @@ _passed: set[tuple[object, ...]] = set()
 
 def refuse_costly_header(prefix: bytes) -> None:
     """ValueError for a file whose header alone, of whose first bytes this is ``prefix``, costs too much to read."""
-    if prefix[:1] == b"P" and prefix[1:2] in b"123456" and not _PPM_HEADER.match(prefix[:_PPM_HEADER_BYTES]):
+    if (
+        prefix[:1] == b"P"
+        and prefix[1:2] in b"123456"
+        and not _PPM_HEADER.match(prefix[:_PPM_HEADER_BYTES])
+    ):
         raise TooCostlyError(f"its header is longer than {_PPM_HEADER_BYTES} bytes")
     canvas = webp_canvas(prefix)
     if canvas is not None and max(canvas) > LARGEST_SIDE:
@@ -71,12 +77,16 @@ def webp_canvas(prefix: bytes) -> tuple[int, int] | None:
         return None
     kind = prefix[12:16]
     if kind == b"VP8X":
-        return 1 + int.from_bytes(prefix[24:27], "little"), 1 + int.from_bytes(prefix[27:30], "little")
+        return 1 + int.from_bytes(prefix[24:27], "little"), 1 + int.from_bytes(
+            prefix[27:30], "little"
+        )
     if kind == b"VP8L":
         bits = int.from_bytes(prefix[21:25], "little")
         return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
     if kind == b"VP8 ":
-        return int.from_bytes(prefix[26:28], "little") & 0x3FFF, int.from_bytes(prefix[28:30], "little") & 0x3FFF
+        return int.from_bytes(prefix[26:28], "little") & 0x3FFF, int.from_bytes(
+            prefix[28:30], "little"
+        ) & 0x3FFF
     return None
 
 
@@ -111,7 +121,9 @@ def _scans(file: IO[bytes]) -> int:
     return scans
 
 
-def try_decoding(path: Path | str, start: int, size: int | None, kind: str, packed: int | None = None) -> None:
+def try_decoding(
+    path: Path | str, start: int, size: int | None, kind: str, packed: int | None = None
+) -> None:
     """Decode in a process of its own; ValueError when that fails or takes more than its limits.
 
     ``start`` and ``size``: where the image lies in the file, ``size`` None for a file that is one image;
@@ -124,11 +136,24 @@ def try_decoding(path: Path | str, start: int, size: int | None, kind: str, pack
         return
     script = Path(__file__).with_name("trial_decoding.py")
     numbers = [str(-1 if number is None else number) for number in (size, packed)]
-    command = [sys.executable, "-P", str(script), os.fspath(path), str(start), numbers[0], kind, numbers[1]]
+    command = [
+        sys.executable,
+        "-P",
+        str(script),
+        os.fspath(path),
+        str(start),
+        numbers[0],
+        kind,
+        numbers[1],
+    ]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     try:
         done = subprocess.run(
-            command, capture_output=True, timeout=PATIENCE_SECONDS, env=environment, stdin=subprocess.DEVNULL
+            command,
+            capture_output=True,
+            timeout=PATIENCE_SECONDS,
+            env=environment,
+            stdin=subprocess.DEVNULL,
         )
     except subprocess.TimeoutExpired:
         raise TooCostlyError(f"it takes more than {PATIENCE_SECONDS} seconds to decode") from None
@@ -136,7 +161,9 @@ def try_decoding(path: Path | str, start: int, size: int | None, kind: str, pack
         raise TooCostlyError("it takes too many seconds to decode")
     if done.returncode < 0:  # libwebp of old Pillows does not look at what it was given
         name = signal.Signals(-done.returncode).name
-        raise TooCostlyError(f"it takes more than a gigabyte of memory to decode, or breaks its decoder ({name})")
+        raise TooCostlyError(
+            f"it takes more than a gigabyte of memory to decode, or breaks its decoder ({name})"
+        )
     if done.returncode == MEMORY_EXIT:
         raise TooCostlyError("it takes more than a gigabyte of memory to decode")
     if done.returncode:

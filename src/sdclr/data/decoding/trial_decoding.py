@@ -22,7 +22,9 @@ MOST_SECONDS = 10
 
 
 def _limit() -> None:
-    with contextlib.suppress(ImportError):  # POSIX alone has it; elsewhere the parent's patience is the only limit
+    with contextlib.suppress(
+        ImportError
+    ):  # POSIX alone has it; elsewhere the parent's patience is the only limit
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (LARGEST_MEMORY, LARGEST_MEMORY))
@@ -52,7 +54,13 @@ def _content(whole: BinaryIO, size: int, packed: int) -> bytes:
 if __name__ == "__main__":
     _limit()
     try:
-        _decode(os.fsdecode(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4], int(sys.argv[5]))
+        _decode(
+            os.fsdecode(sys.argv[1]),
+            int(sys.argv[2]),
+            int(sys.argv[3]),
+            sys.argv[4],
+            int(sys.argv[5]),
+        )
     except MemoryError:
         sys.exit(3)
     except Exception as error:

@@ -35,7 +35,9 @@ def read_digits() -> LabelledImages:
     in_test = np.zeros(len(labels), dtype=bool)
     for c in range(10):
         members = np.flatnonzero(labels == c)
-        in_test[members[permutation(derive(0, Stream.TEST_SET, c), len(members)).numpy()[:36]]] = True
+        in_test[members[permutation(derive(0, Stream.TEST_SET, c), len(members)).numpy()[:36]]] = (
+            True
+        )
     pool = ImageArrays(images, labels, probe_padding=1, probe_flip=False)
     train, test = pool.at(np.flatnonzero(~in_test)), pool.at(np.flatnonzero(in_test))
     return LabelledImages(train, test, [str(c) for c in range(10)])
@@ -79,8 +81,12 @@ def read_cifar(name: str, path: Path, *, download: bool = False) -> LabelledImag
             "Remove it and add --download, or pass a .npz of arrays."
         ) from None
     except OSError as error:
-        raise MissingInputError(f"{name} could not be read or downloaded to {path}: {error}") from None
-    train, test = (ImageArrays(_to_tensor(p.data, name), np.array(p.targets, dtype=np.int64)) for p in parts)
+        raise MissingInputError(
+            f"{name} could not be read or downloaded to {path}: {error}"
+        ) from None
+    train, test = (
+        ImageArrays(_to_tensor(p.data, name), np.array(p.targets, dtype=np.int64)) for p in parts
+    )
     return LabelledImages(train, test, list(parts[0].classes))
 
 
@@ -114,9 +120,17 @@ def labelled_arrays(
 ) -> LabelledImages:
     """The arrays of :func:`read_npz` as images. ``where``, and what it ``held``, are for errors."""
     path, held = where, arrays if held is None else held
-    train = _npz_part(path, arrays, "train_images" if "train_images" in arrays else "images", "train_labels", "labels")
+    train = _npz_part(
+        path,
+        arrays,
+        "train_images" if "train_images" in arrays else "images",
+        "train_labels",
+        "labels",
+    )
     if train is None:
-        raise DataError(f"{path} needs an array train_images; it has {', '.join(map(printable, held)) or 'none'}.")
+        raise DataError(
+            f"{path} needs an array train_images; it has {', '.join(map(printable, held)) or 'none'}."
+        )
     test = _npz_part(path, arrays, "test_images", "test_labels")
     labels = [p.labels for p in (train, test) if p is not None and p.labels is not None]
     num_classes = 1 + max((int(one.max()) for one in labels), default=-1)
@@ -141,7 +155,11 @@ def _npz_part(
     if key is None:
         return ImageArrays(images, None)
     labels = arrays[key]
-    if labels.shape != (len(images),) or labels.dtype.kind not in "iu" or (len(labels) and labels.min() < 0):
+    if (
+        labels.shape != (len(images),)
+        or labels.dtype.kind not in "iu"
+        or (len(labels) and labels.min() < 0)
+    ):
         raise DataError(
             f"{path}: {key} must hold one class id (0 or more) for each of the {len(images)} images, "
             f"got {labels.dtype} {labels.shape}."
@@ -151,7 +169,11 @@ def _npz_part(
 
 def _to_tensor(images: npt.NDArray[Any], where: str) -> Tensor:
     """uint8 [N, H, W] or [N, H, W, 1 or 3] -> uint8 [N, 3, H, W]."""
-    if images.dtype != np.uint8 or images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] not in (1, 3)):
+    if (
+        images.dtype != np.uint8
+        or images.ndim not in (3, 4)
+        or (images.ndim == 4 and images.shape[3] not in (1, 3))
+    ):
         raise DataError(
             f"{where}: images must be uint8 [N, H, W] or [N, H, W, 1 or 3], got {images.dtype} {images.shape}."
         )
@@ -159,7 +181,9 @@ def _to_tensor(images: npt.NDArray[Any], where: str) -> Tensor:
         raise DataError(f"{where}: there are no images (shape {images.shape}).")
     planes = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
     if planes.shape[1] == 3 and planes.flags.c_contiguous and planes.flags.writeable:
-        return torch.from_numpy(planes)  # as read_npz lays them out: a second copy may not fit the memory
+        return torch.from_numpy(
+            planes
+        )  # as read_npz lays them out: a second copy may not fit the memory
     copy = np.empty((len(planes), 3, *planes.shape[2:]), np.uint8)
     np.copyto(copy, planes)
     return torch.from_numpy(copy)

@@ -76,17 +76,24 @@ def _sets_of_columns(table: Table) -> list[BoxColumns]:
     return found
 
 
-def read_boxes(table: Table, columns: BoxColumns, wanted: WantedBoxes) -> tuple[list[Corners], Unit]:
+def read_boxes(
+    table: Table, columns: BoxColumns, wanted: WantedBoxes
+) -> tuple[list[Corners], Unit]:
     """The box of every row, and their unit. DataError naming the line, or ConfigError for a unit that is not sure."""
     rows: list[Corners] = []
     cells = [table.columns[name] for name in columns.names]
     for row in range(len(table.lines)):
-        values = [_number(table, row, name, column[row]) for name, column in zip(columns.names, cells, strict=True)]
+        values = [
+            _number(table, row, name, column[row])
+            for name, column in zip(columns.names, cells, strict=True)
+        ]
         x, y, third, fourth = values
         rows.append((x, y, third, fourth) if columns.are_corners else (x, y, x + third, y + fourth))
     if wanted in ("pixels", "fractions"):
         return rows, wanted
-    numbers = np.array([[float(column[row]) for column in cells] for row in range(len(table.lines))]).reshape(-1, 4)
+    numbers = np.array(
+        [[float(column[row]) for column in cells] for row in range(len(table.lines))]
+    ).reshape(-1, 4)
     return rows, _unit(table, columns, numbers)
 
 
@@ -114,7 +121,9 @@ def _unit(table: Table, columns: BoxColumns, numbers: npt.NDArray[np.float64]) -
     if largest <= 1:
         if (numbers % 1 != 0).any():
             return "fractions"
-        raise ConfigError(f"{table.file}: {names} are 0 and 1 only, which may be pixels or fractions. {cure}")
+        raise ConfigError(
+            f"{table.file}: {names} are 0 and 1 only, which may be pixels or fractions. {cure}"
+        )
     if largest <= 2:
         raise ConfigError(
             f"{table.file}: {names} reach {largest:g}, which may be pixels, or fractions that leave the picture. {cure}"
@@ -133,7 +142,11 @@ def _unit(table: Table, columns: BoxColumns, numbers: npt.NDArray[np.float64]) -
 
 def is_megadetector(value: Any) -> bool:
     """Whether a JSON value is what MegaDetector writes."""
-    return isinstance(value, Mapping) and isinstance(value.get("images"), list) and "detection_categories" in value
+    return (
+        isinstance(value, Mapping)
+        and isinstance(value.get("images"), list)
+        and "detection_categories" in value
+    )
 
 
 def megadetector_table(
@@ -190,14 +203,18 @@ def megadetector_table(
     }
     remarks = [f"{what} left out: {num}" for what, num in counts.items() if num]
     if not lines:
-        raise DataError(f"{file} has no box to cut out of {len(value['images'])} pictures ({', '.join(remarks)}).")
+        raise DataError(
+            f"{file} has no box to cut out of {len(value['images'])} pictures ({', '.join(remarks)})."
+        )
     return Table(file, columns, lines, "image"), remarks
 
 
 def _category_names(file: Any, value: Mapping[str, Any]) -> dict[str, str]:
     names = value["detection_categories"]
     if not isinstance(names, Mapping) or not all(isinstance(name, str) for name in names.values()):
-        raise DataError(f"{file}: detection_categories must name the categories, got {shown(names, 80)}.")
+        raise DataError(
+            f"{file}: detection_categories must name the categories, got {shown(names, 80)}."
+        )
     return dict(names)
 
 
@@ -206,7 +223,9 @@ def _detection(where: str, detection: Any) -> tuple[str, float, list[float]]:
     if isinstance(detection, Mapping):
         category, confidence, box = (detection.get(key) for key in ("category", "conf", "bbox"))
         numbers = [confidence, *box] if isinstance(box, list) else []
-        are_numbers = all(isinstance(one, int | float) and not isinstance(one, bool) for one in numbers)
+        are_numbers = all(
+            isinstance(one, int | float) and not isinstance(one, bool) for one in numbers
+        )
         if isinstance(category, str) and len(numbers) == 5 and are_numbers:
             return category, float(numbers[0]), [float(one) for one in numbers[1:]]
     raise DataError(

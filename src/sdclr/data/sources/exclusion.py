@@ -20,7 +20,10 @@ SERVICE_FOLDERS = (
     *("__MACOSX", "Network Trash Folder", "Temporary Items", "lost+found"),  # macOS, ext4
     *("*.lrdata", "*.cocatalog/Cache", "CaptureOne/Cache"),  # previews of Lightroom and Capture One
     *("*.photoslibrary/resources", "*.photoslibrary/Thumbnails", "*.photolibrary/Thumbnails"),
-    *("*.aplibrary/Thumbnails", "*.aplibrary/Previews"),  # Aperture; the three are packages of macOS
+    *(
+        "*.aplibrary/Thumbnails",
+        "*.aplibrary/Previews",
+    ),  # Aperture; the three are packages of macOS
     "appdata_*/preview",  # Nextcloud
 )
 """Thumbnails, previews, snapshots and trash: the last parts of a folder's path; capitals do not matter.
@@ -40,7 +43,10 @@ def is_service_folder(path: str) -> bool:
 def _is_service(parts: list[str]) -> bool:
     """``parts``: the names on the way to a folder, of which the last two decide."""
     last = parts[-1].lower()
-    return bool(_SERVICE.fullmatch(last) or (len(parts) > 1 and _SERVICE.fullmatch(f"{parts[-2].lower()}/{last}")))
+    return bool(
+        _SERVICE.fullmatch(last)
+        or (len(parts) > 1 and _SERVICE.fullmatch(f"{parts[-2].lower()}/{last}"))
+    )
 
 
 def is_in_service_folder(path: str) -> bool:
@@ -102,7 +108,11 @@ class Exclusion:
     def _matches(self, path: str) -> bool:
         path = unicodedata.normalize("NFC", path)
         name = posixpath.basename(path)
-        matching = [glob for glob, one in self._patterns.items() if one.fullmatch(path) or one.fullmatch(name)]
+        matching = [
+            glob
+            for glob, one in self._patterns.items()
+            if one.fullmatch(path) or one.fullmatch(name)
+        ]
         for glob in matching:
             self._unused.pop(glob, None)
         return bool(matching)

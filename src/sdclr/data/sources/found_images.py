@@ -41,7 +41,9 @@ class FoundImages(NamedTuple):
         return self._replace(
             paths=[self.paths[row] for row in rows],
             labels=None if self.labels is None else [self.labels[row] for row in rows],
-            members=None if self.members is None else self.members.at(np.array(rows, dtype=np.int64)),
+            members=None
+            if self.members is None
+            else self.members.at(np.array(rows, dtype=np.int64)),
             columns={name: [cells[row] for row in rows] for name, cells in self.columns.items()},
             boxes=None if self.boxes is None else self.boxes.at(np.array(rows, dtype=np.int64)),
         )
@@ -51,12 +53,16 @@ class FoundImages(NamedTuple):
         return self.paths if self.boxes is None else self.boxes.files
 
 
-def labels_by_folder(found: FoundImages, depth: int = 0, left_out: Container[str] = ()) -> list[str]:
+def labels_by_folder(
+    found: FoundImages, depth: int = 0, left_out: Container[str] = ()
+) -> list[str]:
     """The sub-folder of every image, the first one or one below; images that are ``left_out`` have none."""
     where = printable(found.root / found.prefix)
     folders = [path.removeprefix(found.prefix).split("/")[:-1] for path in found.paths]
     outside = [
-        path for path, parts in zip(found.paths, folders, strict=True) if len(parts) <= depth and path not in left_out
+        path
+        for path, parts in zip(found.paths, folders, strict=True)
+        if len(parts) <= depth and path not in left_out
     ]
     if outside:
         raise DataError(

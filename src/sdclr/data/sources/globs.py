@@ -53,7 +53,9 @@ def glob_of(path: Path) -> Glob | None:
     first = next(number for number, part in enumerate(parts) if _MAGIC.search(part))
     pattern = parts[first:]
     if ".." in pattern:
-        raise DataError(f"{shown(path)}: .. after the first * leads out of the folder. Write the path itself.")
+        raise DataError(
+            f"{shown(path)}: .. after the first * leads out of the folder. Write the path itself."
+        )
     return Glob(Path(*parts[:first]), "/".join(pattern))
 
 

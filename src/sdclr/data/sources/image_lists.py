@@ -28,13 +28,28 @@ from sdclr.data.sources.box_tables import (
 )
 from sdclr.data.sources.listing import IMAGE_SUFFIXES
 from sdclr.data.sources.split_files import path_problem, read_lines
-from sdclr.data.sources.tables import Table, delimiter_name, read_delimited, read_json, read_table, table_of_objects
+from sdclr.data.sources.tables import (
+    Table,
+    delimiter_name,
+    read_delimited,
+    read_json,
+    read_table,
+    table_of_objects,
+)
 from sdclr.errors import ConfigError, DataError
 from sdclr.safe_text import shown
 
 PATH_COLUMNS = (
     *("path", "file", "filename", "image"),
-    *("file_name", "filepath", "file_path", "image_path", "img_path", "image_file", "relative_path"),
+    *(
+        "file_name",
+        "filepath",
+        "file_path",
+        "image_path",
+        "img_path",
+        "image_file",
+        "relative_path",
+    ),
 )
 """Names of the column of paths, in small letters; the first that is there counts."""
 LABEL_COLUMNS = ("label", "class", "target")
@@ -66,7 +81,11 @@ class ListedImages(NamedTuple):
 
     def name(self, row: int) -> str:
         """What an image is called: its path, with #x,y,width,height for a box."""
-        return self.paths[row] if self.boxes is None else f"{self.paths[row]}#{written(self.boxes[row])}"
+        return (
+            self.paths[row]
+            if self.boxes is None
+            else f"{self.paths[row]}#{written(self.boxes[row])}"
+        )
 
     def where(self, row: int) -> str:
         """List and line of an entry, for messages."""
@@ -114,7 +133,9 @@ def read_listed_images(
         value = read_json(file)
         if is_megadetector(value):
             if boxes == "pixels":
-                raise ConfigError(f"data.boxes=pixels: MegaDetector writes fractions, as {file} does. Leave it out.")
+                raise ConfigError(
+                    f"data.boxes=pixels: MegaDetector writes fractions, as {file} does. Leave it out."
+                )
             table, remarks = megadetector_table(file, value, box_categories, min_confidence)
             listed = _images_of(table, root, path_column, label_column, partial, "fractions")
             each = f"each of {len(listed.paths)} boxes of {file} is an image"
@@ -158,7 +179,11 @@ def read_txt_list(file: Path, root: Path | None = None) -> ListedImages:
 def _ends_in_a_word(line: str) -> bool:
     """Whether an image's name is followed by something after white space."""
     name, *rest = line.rsplit(maxsplit=1)
-    return bool(rest) and name.lower().endswith(IMAGE_SUFFIXES) and not rest[0].lower().endswith(IMAGE_SUFFIXES)
+    return (
+        bool(rest)
+        and name.lower().endswith(IMAGE_SUFFIXES)
+        and not rest[0].lower().endswith(IMAGE_SUFFIXES)
+    )
 
 
 def read_csv_list(file: Path, root: Path | None = None) -> ListedImages:
@@ -181,10 +206,18 @@ def _images_of(
     boxes: WantedBoxes = "none",
 ) -> ListedImages:
     """The rows of a table as images."""
-    path_column = table.find(PATH_COLUMNS) if path_column is None else table.named(path_column, "data.path_column")
+    path_column = (
+        table.find(PATH_COLUMNS)
+        if path_column is None
+        else table.named(path_column, "data.path_column")
+    )
     if path_column is None:
         raise _no_paths(table)
-    label_column = table.find(LABEL_COLUMNS) if label_column is None else table.named(label_column, "data.label_column")
+    label_column = (
+        table.find(LABEL_COLUMNS)
+        if label_column is None
+        else table.named(label_column, "data.label_column")
+    )
     if path_column == label_column:
         raise ConfigError(
             f"{table.file}: {path_column} cannot be the column of paths and that of labels. "
@@ -207,7 +240,9 @@ def _images_of(
         if label == "":
             if partial:
                 continue
-            raise DataError(f"{table.where(row)}: no {label_column}. Give every image one, or rename the column.")
+            raise DataError(
+                f"{table.where(row)}: no {label_column}. Give every image one, or rename the column."
+            )
         rows.append(_Row(line, path, label, corners[row] if found is not None else None))
         kept.append(row)
     if table.lines and not rows:
@@ -227,7 +262,9 @@ def _images_of(
         for name, cells in table.columns.items()
         if name not in (path_column, label_column) and (found is None or name not in found.names)
     }
-    return _checked(table.file, rows, root, table.unit, hint=found is None and has_box_columns(table))._replace(
+    return _checked(
+        table.file, rows, root, table.unit, hint=found is None and has_box_columns(table)
+    )._replace(
         columns=others,
         num_unlabelled=len(table.lines) - len(rows),
         remarks=tuple(remarks),
@@ -267,7 +304,9 @@ def _below(roots: tuple[str, ...], path: str) -> str:
 
 def _common_folder(rows: list[_Row]) -> str:
     """A hint at the folder below which all absolute paths of a list lie."""
-    absolute = [path for row in rows if os.path.isabs(path := row.path.strip()) and "\0" not in path]
+    absolute = [
+        path for row in rows if os.path.isabs(path := row.path.strip()) and "\0" not in path
+    ]
     folder = os.path.commonpath([os.path.dirname(path) for path in absolute]) if absolute else ""
     if folder in ("", "/", "//") or ".." in folder.split("/"):
         return ""
@@ -283,14 +322,18 @@ def _is_file_name(path: str) -> bool:
     return True
 
 
-def _checked(file: Path, rows: list[_Row], root: Path | None, unit: str = "line", hint: bool = False) -> ListedImages:
+def _checked(
+    file: Path, rows: list[_Row], root: Path | None, unit: str = "line", hint: bool = False
+) -> ListedImages:
     """Rows whose paths stay below the root and are distinct, ``./a//b`` written as ``a/b``.
 
     With boxes path and box together are distinct. ``hint``: whether to say that boxes could be taken for images.
     """
     line_of: dict[tuple[str, Corners | None], int] = {}
     begin = file.parent if root is None else root
-    roots = tuple(os.path.join(name, "") for name in {os.path.abspath(begin), os.path.realpath(begin)})
+    roots = tuple(
+        os.path.join(name, "") for name in {os.path.abspath(begin), os.path.realpath(begin)}
+    )
     for row in rows:
         where = f"{file}, {unit} {row.line}"
         if not row.path.strip():
@@ -298,7 +341,9 @@ def _checked(file: Path, rows: list[_Row], root: Path | None, unit: str = "line"
         if not _is_file_name(row.path):
             raise DataError(f"{where}: {row.path[:80]!r} is no text that can name a file.")
         if "\t" in row.path and file.suffix.lower() == ".txt":
-            raise DataError(f"{where}: a tab; one space goes between path and label: {row.path[:80]!r}.")
+            raise DataError(
+                f"{where}: a tab; one space goes between path and label: {row.path[:80]!r}."
+            )
         relative = _below(roots, row.path)
         if problem := path_problem(relative):
             raise DataError(
@@ -308,11 +353,21 @@ def _checked(file: Path, rows: list[_Row], root: Path | None, unit: str = "line"
         path = posixpath.normpath(relative)
         key = path, row.box
         if key in line_of:
-            what = f"{row.path!r}" if row.box is None else f"the box {written(row.box)} of {row.path!r}"
-            boxes = " If each row is a box in a picture, use data.boxes=pixels or data.boxes=fractions." if hint else ""
+            what = (
+                f"{row.path!r}"
+                if row.box is None
+                else f"the box {written(row.box)} of {row.path!r}"
+            )
+            boxes = (
+                " If each row is a box in a picture, use data.boxes=pixels or data.boxes=fractions."
+                if hint
+                else ""
+            )
             raise DataError(f"{where}: {what} is listed already, in {unit} {line_of[key]}.{boxes}")
         line_of[key] = row.line
     if not line_of:
         raise DataError(f"image list {file} names no image.")
     labels = [row.label for row in rows if row.label is not None]
-    return ListedImages([path for path, _ in line_of], labels or None, file, list(line_of.values()), unit=unit)
+    return ListedImages(
+        [path for path, _ in line_of], labels or None, file, list(line_of.values()), unit=unit
+    )

@@ -27,7 +27,12 @@ Lists = Mapping[str, ImageList]
 
 
 def read_imagenet(
-    name: str, root: Path, splits_dir: Path, *, num_workers: int | None = None, links: Links = "inside"
+    name: str,
+    root: Path,
+    splits_dir: Path,
+    *,
+    num_workers: int | None = None,
+    links: Links = "inside",
 ) -> LabelledImages:
     """``name`` (a key of AUTHORS_IMAGENET_LISTS) from ``root``, which holds train/ and val/, and the authors' folder.
 
@@ -56,7 +61,9 @@ def read_imagenet(
     link_check.refuse_ways_out(train, lambda row: f"the class folders of {root}")
     pool, positions = _pool(lists, train)
     labels = np.array([label_of[path] for path in pool], dtype=np.int64)
-    test = ImageFiles(root, tuple(lists["test"].paths), lists["test"].labels, num_workers=num_workers)
+    test = ImageFiles(
+        root, tuple(lists["test"].paths), lists["test"].labels, num_workers=num_workers
+    )
     split = Split(
         long_tail=positions["long_tail"],
         balanced=positions["balanced"],
@@ -113,7 +120,10 @@ def _folder_of_each_class(lists: Lists) -> list[str]:
             if not class_name:
                 raise DataError(f"{images.where(row)}: {path!r} lies in no class folder.")
             known = folder_of.setdefault(label, folder)
-            if label_of.setdefault(class_name, label) != label or known.rpartition("/")[2] != class_name:
+            if (
+                label_of.setdefault(class_name, label) != label
+                or known.rpartition("/")[2] != class_name
+            ):
                 raise DataError(
                     f"{images.where(row)}: label {label} for class folder {class_name}, but elsewhere "
                     f"{known.rpartition('/')[2]} has label {label} and {class_name} has {label_of[class_name]}."
@@ -161,10 +171,18 @@ def _list_class_folders(root: Path, folders: list[str]) -> dict[str, int]:
         try:
             with os.scandir(root / folder) as entries:
                 # a link counts as a file: whether it is broken shows when it is read
-                names = sorted(e.name for e in entries if e.is_symlink() or e.is_file(follow_symlinks=False))
+                names = sorted(
+                    e.name for e in entries if e.is_symlink() or e.is_file(follow_symlinks=False)
+                )
         except (FileNotFoundError, NotADirectoryError):
-            raise MissingInputError(f"class folder {printable(root / folder)} does not exist.") from None
-        images = (name for name in names if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith("."))
+            raise MissingInputError(
+                f"class folder {printable(root / folder)} does not exist."
+            ) from None
+        images = (
+            name
+            for name in names
+            if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
+        )
         label_of |= {f"{folder}/{name}": label for name in images}
     return label_of
 
@@ -174,7 +192,9 @@ def _remaining(listed: Mapping[str, int], lists: Lists, root: Path) -> list[str]
 
     Raises MissingInputError where the other lists name files that the folders lack: what is left would be too few.
     """
-    named = {path: None for name, images in lists.items() if name != "test" for path in images.paths}
+    named = {
+        path: None for name, images in lists.items() if name != "test" for path in images.paths
+    }
     if absent := [path for path in named if path not in listed]:
         raise MissingInputError(
             f"{len(absent)} of {len(named)} listed training images are not in their class folders below {root} "
@@ -189,7 +209,12 @@ def _pool(lists: Lists, train: list[str]) -> tuple[list[str], dict[str, Position
 
     The training list is sorted, so that it does not matter whether it was read or derived.
     """
-    paths_of = {name: images.paths for name, images in lists.items() if name != "test"} | {"train": sorted(train)}
+    paths_of = {name: images.paths for name, images in lists.items() if name != "test"} | {
+        "train": sorted(train)
+    }
     pool = sorted(set().union(*paths_of.values()))
     position_of = {path: position for position, path in enumerate(pool)}
-    return pool, {name: np.array([position_of[path] for path in paths_of[name]], dtype=np.int64) for name in SUBSETS}
+    return pool, {
+        name: np.array([position_of[path] for path in paths_of[name]], dtype=np.int64)
+        for name in SUBSETS
+    }

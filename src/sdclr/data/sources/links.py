@@ -36,7 +36,11 @@ class LinkCheck:
         """DataError if one of ``paths`` below the root lies elsewhere; ``where(row)`` says which line names it."""
         if not self._refuses:
             return
-        out = {row: end for row, path in enumerate(paths) if (end := self._end_of_file(path)) is not None}
+        out = {
+            row: end
+            for row, path in enumerate(paths)
+            if (end := self._end_of_file(path)) is not None
+        }
         if out:
             row, end = next(iter(out.items()))
             raise self.refusal(f"{where(row)}: {printable(paths[row])}", end, len(out))
@@ -82,7 +86,9 @@ class LinkCheck:
         try:
             is_inside = self._is_inside(_real_path(folder))
         except OSError:
-            return _Folder(is_inside=True, may_hold_links=True)  # not there: that shows when its files are read
+            return _Folder(
+                is_inside=True, may_hold_links=True
+            )  # not there: that shows when its files are read
         try:
             with os.scandir(folder) as entries:
                 # of all, not of those that are listed: a file system may take A.jpg for a.jpg
@@ -95,5 +101,7 @@ class LinkCheck:
 
 
 def _real_path(path: str) -> str:
-    os.stat(path)  # OSError for what leads nowhere or in circles; realpath would take it for something
+    os.stat(
+        path
+    )  # OSError for what leads nowhere or in circles; realpath would take it for something
     return os.path.realpath(path)

@@ -69,7 +69,9 @@ class Listing(NamedTuple):
         return other_pictures(dict(self.pictures)) + self._counts()
 
     def _counts(self) -> list[str]:
-        service = f"folders of thumbnails, previews or trash (first: {printable(self.first_service)})"
+        service = (
+            f"folders of thumbnails, previews or trash (first: {printable(self.first_service)})"
+        )
         parts = {
             "files that are no images": self.num_other,
             "hidden files and folders": self.num_hidden,
@@ -156,7 +158,9 @@ def list_images(
         pictures.update(found.pictures)
     if ways_out:
         first = min(ways_out, key=os.fsencode)
-        raise link_check.refusal(printable(os.path.join(root, first)), ways_out[first], len(ways_out))
+        raise link_check.refusal(
+            printable(os.path.join(root, first)), ways_out[first], len(ways_out)
+        )
     paths.sort(key=os.fsencode)
     return Listing(
         paths,
@@ -190,8 +194,15 @@ class _Folder(NamedTuple):
     """The suffix of every picture that cannot be read."""
 
 
-def _read_folder(root: Path | str, prefix: str, suffixes: tuple[str, ...], unwanted: Exclusion) -> _Folder:
-    images, linked_images, folders, linked_folders = list[str](), list[str](), list[str](), list[str]()
+def _read_folder(
+    root: Path | str, prefix: str, suffixes: tuple[str, ...], unwanted: Exclusion
+) -> _Folder:
+    images, linked_images, folders, linked_folders = (
+        list[str](),
+        list[str](),
+        list[str](),
+        list[str](),
+    )
     num_other = num_hidden = num_unwanted = 0
     others, pictures = set[str](), list[str]()
     where = os.path.join(root, prefix)
@@ -201,7 +212,9 @@ def _read_folder(root: Path | str, prefix: str, suffixes: tuple[str, ...], unwan
                 name, is_link = entry.name, entry.is_symlink()
                 if name.startswith("."):
                     num_hidden += 1
-                elif os.path.isdir(entry) if is_link else entry.is_dir():  # a link may lead to itself
+                elif (
+                    os.path.isdir(entry) if is_link else entry.is_dir()
+                ):  # a link may lead to itself
                     (linked_folders if is_link else folders).append(f"{prefix}{name}/")
                 elif name.lower().endswith(suffixes) and (is_link or entry.is_file()):
                     if prefix + name in unwanted:

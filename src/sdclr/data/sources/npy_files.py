@@ -30,11 +30,15 @@ def read_npy(path: Path) -> npt.NDArray[Any]:
             return _read(file, path.stat().st_size)
     except (DataError, OSError):
         raise
-    except Exception as error:  # NumPy's parsers raise whatever a damaged header makes them trip over
+    except (
+        Exception
+    ) as error:  # NumPy's parsers raise whatever a damaged header makes them trip over
         raise DataError(f"{path} is not a plain .npy array: {_said(error)}") from None
 
 
-def read_npz_arrays(path: Path, wanted: Iterable[str]) -> tuple[dict[str, npt.NDArray[Any]], list[str]]:
+def read_npz_arrays(
+    path: Path, wanted: Iterable[str]
+) -> tuple[dict[str, npt.NDArray[Any]], list[str]]:
     """The arrays of a ``.npz`` whose names are ``wanted``, and the names of all that it holds.
 
     Raises DataError, naming the file and what is wrong, also for arrays that do not fit the free memory.
@@ -44,10 +48,14 @@ def read_npz_arrays(path: Path, wanted: Iterable[str]) -> tuple[dict[str, npt.ND
             members = {one.filename.removesuffix(".npy"): one for one in archive.infolist()}
             chosen = {name: members[name] for name in wanted if name in members}
             _require_memory(sum(member.file_size for member in chosen.values()), path)
-            return {name: _member(archive, member) for name, member in chosen.items()}, list(members)
+            return {name: _member(archive, member) for name, member in chosen.items()}, list(
+                members
+            )
     except DataError:
         raise
-    except Exception as error:  # zipfile's and NumPy's parsers raise whatever a damaged file makes them trip over
+    except (
+        Exception
+    ) as error:  # zipfile's and NumPy's parsers raise whatever a damaged file makes them trip over
         raise DataError(f"{path} is not a plain .npz archive: {_said(error)}") from None
 
 
@@ -63,18 +71,25 @@ def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> npt.NDArray[An
 def _read(file: IO[bytes], size: int) -> npt.NDArray[Any]:
     """An array whose header agrees with the ``size`` bytes that are there, read once."""
     version = np.lib.format.read_magic(file)
-    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    readers = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
     if version not in readers:
         raise ValueError(f"version {version} of the format")
     shape, fortran, dtype = readers[version](file, max_header_size=LONGEST_HEADER)
     if dtype.hasobject or dtype.kind not in "biufcSU" or dtype.itemsize == 0:
-        raise ValueError(f"its entries are {str(dtype)[:80]}, not plain numbers or text (pickled objects are refused)")
+        raise ValueError(
+            f"its entries are {str(dtype)[:80]}, not plain numbers or text (pickled objects are refused)"
+        )
     if any(side < 0 for side in shape):
         raise ValueError(f"its shape is {shape}")
     numbers = math.prod(shape)
     there = size - file.tell()
     if numbers * dtype.itemsize != there:
-        raise ValueError(f"its header claims {numbers * dtype.itemsize:,} bytes of numbers, and {there:,} follow it")
+        raise ValueError(
+            f"its header claims {numbers * dtype.itemsize:,} bytes of numbers, and {there:,} follow it"
+        )
     if dtype == np.uint8 and len(shape) == 4 and shape[3] == 3 and not fortran:
         return _colour_images(file, shape)
     array = np.empty(shape, dtype, order="F" if fortran else "C")

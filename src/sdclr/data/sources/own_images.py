@@ -37,7 +37,12 @@ from sdclr.data.sources.image_lists import ListedImages, read_listed_images
 from sdclr.data.sources.links import LinkCheck
 from sdclr.data.sources.listed_names import match_names
 from sdclr.data.sources.listing import HEIF_SUFFIXES, IMAGE_SUFFIXES, list_images
-from sdclr.data.sources.split_folders import splits_are_no_classes, splits_by_name, take_apart, trained_on_all
+from sdclr.data.sources.split_folders import (
+    splits_are_no_classes,
+    splits_by_name,
+    take_apart,
+    trained_on_all,
+)
 from sdclr.data.sources.tar_shards import expand_braces, read_shards
 from sdclr.data.sources.zip_files import read_zip
 from sdclr.data.splits import Positions
@@ -119,8 +124,12 @@ def read_own_images(
     ``exif_rotation`` False cannot be honoured for TIFF and HEIC: their readers turn them in any case. A remark counts
     such files. ``grey_bits``: how many bits 16-bit greys use.
     """
-    rules = _Rules(root, list(exclude), Exclusion(unwanted), links, path_column, label_column, in_splits)
-    rules = rules._replace(boxes=boxes, box_categories=box_categories, min_confidence=min_confidence)
+    rules = _Rules(
+        root, list(exclude), Exclusion(unwanted), links, path_column, label_column, in_splits
+    )
+    rules = rules._replace(
+        boxes=boxes, box_categories=box_categories, min_confidence=min_confidence
+    )
     sources = [path] if test_path is None else [path, test_path]
     if root is not None and all(source.is_dir() for source in sources):
         raise ConfigError(
@@ -128,7 +137,9 @@ def read_own_images(
             "Leave data.root out."
         )
     for setting, value in (("path", path_column), ("label", label_column)):
-        if value is not None and not any(source.suffix.lower() in TABLE_SUFFIXES for source in sources):
+        if value is not None and not any(
+            source.suffix.lower() in TABLE_SUFFIXES for source in sources
+        ):
             raise ConfigError(
                 f"data.{setting}_column={value} is for tables ({', '.join(TABLE_SUFFIXES)}), and "
                 f"{printable(path)} is none. Leave it out."
@@ -138,7 +149,9 @@ def read_own_images(
             f"data.labels=folders is for folders; {path} is a list or a shard, which bring their own labels."
         )
     if in_splits and not _has_folders(path):
-        raise ConfigError(f"data.layout=splits is for a folder, and {printable(path)} is none. Leave it out.")
+        raise ConfigError(
+            f"data.layout=splits is for a folder, and {printable(path)} is none. Leave it out."
+        )
     train = _find(path, class_folders, rules)
     found, validation = None, None
     if in_splits:
@@ -175,7 +188,9 @@ def read_own_images(
             stacklevel=2,
         )
     if not exif_rotation:
-        train.remarks.extend(_turned_in_any_case([*train.files(), *(found.files() if found else ())]))
+        train.remarks.extend(
+            _turned_in_any_case([*train.files(), *(found.files() if found else ())])
+        )
     return LabelledImages(
         _files(train, class_names, exif_rotation, grey_bits, num_workers),
         test,
@@ -200,17 +215,23 @@ def _find(path: Path, class_folders: bool, rules: _Rules) -> FoundImages:
     if path.suffix.lower() == ZIP_SUFFIX and path.is_file():
         return _find_in_zip(path, class_folders, rules)
     if not path.exists():
-        raise MissingInputError(f"{printable(path)} does not exist. Images are taken from {ACCEPTED}.")
+        raise MissingInputError(
+            f"{printable(path)} does not exist. Images are taken from {ACCEPTED}."
+        )
     if path.is_dir():
         return _find_in_folder(path, class_folders, rules)
     if path.suffix.lower() not in LIST_SUFFIXES or not path.is_file():
         what = (
-            "is a spreadsheet: save it as CSV" if path.suffix.lower() in SPREADSHEETS else "is no collection of images"
+            "is a spreadsheet: save it as CSV"
+            if path.suffix.lower() in SPREADSHEETS
+            else "is no collection of images"
         )
         raise DataError(f"{printable(path)} {what}. Give {ACCEPTED}.")
     root = rules.root
     if root is not None and not root.is_dir():
-        raise MissingInputError(f"data.root={printable(root)} is no folder; the paths of {path} should begin there.")
+        raise MissingInputError(
+            f"data.root={printable(root)} is no folder; the paths of {path} should begin there."
+        )
     is_table = path.suffix.lower() in TABLE_SUFFIXES  # one of two sources may be a list of lines
     listed = read_listed_images(
         path,
@@ -227,9 +248,13 @@ def _find(path: Path, class_folders: bool, rules: _Rules) -> FoundImages:
 def _find_by_glob(glob: Glob, path: Path, class_folders: bool, rules: _Rules) -> FoundImages:
     """The images below the folder before the first *, as far as their paths match."""
     if rules.root is not None:
-        raise ConfigError(f"data.root={rules.root} is for a list or a table, and not for a glob. Leave it out.")
+        raise ConfigError(
+            f"data.root={rules.root} is for a list or a table, and not for a glob. Leave it out."
+        )
     if not glob.root.is_dir():
-        raise MissingInputError(f"folder {printable(glob.root)} of the glob {printable(path)} does not exist.")
+        raise MissingInputError(
+            f"folder {printable(glob.root)} of the glob {printable(path)} does not exist."
+        )
     suffix = path.suffix.lower()
     is_shards = suffix == SHARD_SUFFIX
     suffixes = (SHARD_SUFFIX,) if is_shards else IMAGE_SUFFIXES
@@ -243,10 +268,14 @@ def _find_by_glob(glob: Glob, path: Path, class_folders: bool, rules: _Rules) ->
         )
     if is_shards:
         if class_folders:
-            raise ConfigError("data.labels=folders is for folders of images, and not for shards. Leave it out.")
+            raise ConfigError(
+                "data.labels=folders is for folders of images, and not for shards. Leave it out."
+            )
         return _find_in_shards(glob.root, paths, rules)
     others = len(listing.paths) - len(paths)
-    remarks = listing.remarks() + ([f"images that the glob does not match left out: {others}"] if others else [])
+    remarks = listing.remarks() + (
+        [f"images that the glob does not match left out: {others}"] if others else []
+    )
     taken = FoundImages(glob.root, paths, None, remarks)
     return taken._replace(labels=labels_by_folder(taken)) if class_folders else taken
 
@@ -261,10 +290,19 @@ def _find_listed(listed: ListedImages, root: Path, rules: _Rules) -> FoundImages
     paths = [matched.paths[row] for row in wanted]
     labels = None if listed.labels is None else [listed.labels[row] for row in wanted]
     LinkCheck(root, rules.links).refuse_ways_out(paths, lambda row: listed.where(wanted[row]))
-    remarks = [*listed.remarks, *matched.remarks(), *_unwanted_images(len(matched.paths) - len(wanted))]
+    remarks = [
+        *listed.remarks,
+        *matched.remarks(),
+        *_unwanted_images(len(matched.paths) - len(wanted)),
+    ]
     columns = {name: [cells[row] for row in wanted] for name, cells in listed.columns.items()}
     found = FoundImages(
-        root, paths, labels, remarks, columns=columns, is_of_turned_pictures=listed.is_of_turned_pictures
+        root,
+        paths,
+        labels,
+        remarks,
+        columns=columns,
+        is_of_turned_pictures=listed.is_of_turned_pictures,
     )
     if listed.boxes is None:
         return found
@@ -281,7 +319,9 @@ def _hint_at_the_root(listed: ListedImages, root: Path, rules: _Rules) -> None:
     sample = listed.paths[:FILES_LOOKED_FOR]
     if any(os.path.lexists(root / path) for path in sample):
         return
-    begin, add = ("data.root", "Give") if rules.root is not None else ("the list's own folder", "Add")
+    begin, add = (
+        ("data.root", "Give") if rules.root is not None else ("the list's own folder", "Add")
+    )
     first = f"{listed.where(0)}: {printable(sample[0])} is not below {printable(root)}, {begin}"
     if (place := _folder_above(sample, root)) is not None:
         here = " (where this command runs)" if place == Path.cwd() else ""
@@ -289,8 +329,12 @@ def _hint_at_the_root(listed: ListedImages, root: Path, rules: _Rules) -> None:
             f"{first}, and it is below {shown(place)}{here}. {add} {command(f'data.root={place}')} to the command."
         )
     if not any(os.path.lexists(root / path) for path in listed.paths[FILES_LOOKED_FOR:]):
-        others = f", nor is any other of its {len(listed.paths)} images" if len(listed.paths) > 1 else ""
-        raise MissingInputError(f"{first}{others}. {add} data.root=FOLDER, where its paths begin, to the command.")
+        others = (
+            f", nor is any other of its {len(listed.paths)} images" if len(listed.paths) > 1 else ""
+        )
+        raise MissingInputError(
+            f"{first}{others}. {add} data.root=FOLDER, where its paths begin, to the command."
+        )
 
 
 def _folder_above(sample: list[str], root: Path) -> Path | None:
@@ -300,7 +344,9 @@ def _folder_above(sample: list[str], root: Path) -> Path | None:
     """
     beside = Path(os.path.realpath(root))
     places = list(dict.fromkeys([Path.cwd(), beside.parent, beside]))
-    for number, place in enumerate(places):  # grows while it is gone through: the nearest come first
+    for number, place in enumerate(
+        places
+    ):  # grows while it is gone through: the nearest come first
         found = sum(os.path.lexists(place / path) for path in sample)
         if 2 * found > len(sample):
             return place
@@ -314,7 +360,11 @@ def _folders_in(place: Path) -> set[Path]:
     try:
         with os.scandir(place) as entries:
             first = islice(entries, ENTRIES_LOOKED_AT)
-            return {Path(one.path) for one in first if one.name[0] != "." and one.is_dir(follow_symlinks=False)}
+            return {
+                Path(one.path)
+                for one in first
+                if one.name[0] != "." and one.is_dir(follow_symlinks=False)
+            }
     except OSError:
         return set()
 
@@ -325,7 +375,9 @@ def _refuse_repeated(listed: ListedImages, paths: list[str]) -> None:
     for row, path in enumerate(paths):
         first = row_of.setdefault((path, None if listed.boxes is None else listed.boxes[row]), row)
         if first != row:
-            raise DataError(f"{listed.where(row)}: {path!r} is listed already, in line {listed.lines[first]}.")
+            raise DataError(
+                f"{listed.where(row)}: {path!r} is listed already, in line {listed.lines[first]}."
+            )
 
 
 def _find_in_folder(folder: Path, class_folders: bool, rules: _Rules) -> FoundImages:
@@ -337,7 +389,9 @@ def _find_in_folder(folder: Path, class_folders: bool, rules: _Rules) -> FoundIm
         remarks += [] if listing.num_unwanted else _unwanted_files(found.num_unwanted)
     if shards:
         if class_folders:
-            raise ConfigError(f"data.labels=folders is for folders of images; {folder} holds shards. Leave it out.")
+            raise ConfigError(
+                f"data.labels=folders is for folders of images; {folder} holds shards. Leave it out."
+            )
         # no image lies beside them: what was left out of the folder is what their own headers do not tell
         in_shards = _find_in_shards(folder, shards, rules._replace(root=None))
         return in_shards._replace(remarks=_unwanted_files(found.num_unwanted) + in_shards.remarks)
@@ -356,9 +410,13 @@ def _find_in_folder(folder: Path, class_folders: bool, rules: _Rules) -> FoundIm
 def _find_in_zip(path: Path, class_folders: bool, rules: _Rules) -> FoundImages:
     """As :func:`_find_in_folder` would the unpacked folder; if all lies in one folder, that is the collection."""
     if rules.root is not None:
-        raise ConfigError(f"data.root={rules.root} is for a list or a table, and not for a zip. Leave it out.")
+        raise ConfigError(
+            f"data.root={rules.root} is for a list or a table, and not for a zip. Leave it out."
+        )
     zipped = read_zip(path, rules.unwanted)
-    found = FoundImages(path.parent, zipped.paths, None, zipped.remarks, zipped.members, prefix=zipped.prefix)
+    found = FoundImages(
+        path.parent, zipped.paths, None, zipped.remarks, zipped.members, prefix=zipped.prefix
+    )
     if rules.in_splits:
         return found
     splits = splits_by_name([name.removeprefix(zipped.prefix) for name in zipped.paths])
@@ -370,10 +428,14 @@ def _find_in_zip(path: Path, class_folders: bool, rules: _Rules) -> FoundImages:
 
 def _find_in_shards(folder: Path, names: list[str], rules: _Rules) -> FoundImages:
     if rules.root is not None:
-        raise ConfigError(f"data.root={rules.root} is for a .txt list or a .csv, and not for shards. Leave it out.")
+        raise ConfigError(
+            f"data.root={rules.root} is for a .txt list or a .csv, and not for shards. Leave it out."
+        )
     wanted = [name for name in names if name not in rules.unwanted]
     if not wanted:
-        raise DataError(f"data.exclude leaves out all {len(names)} shards below {printable(folder)}. Give other globs.")
+        raise DataError(
+            f"data.exclude leaves out all {len(names)} shards below {printable(folder)}. Give other globs."
+        )
     found = read_shards(folder, wanted, rules.unwanted)
     remarks = _unwanted_files(len(names) - len(wanted)) + found.remarks
     return FoundImages(folder, found.paths, found.labels, remarks, found.members)
@@ -388,7 +450,9 @@ def _unwanted_images(number: int) -> list[str]:
 
 
 def _all_unwanted(source: Path, number: int) -> DataError:
-    return DataError(f"data.exclude leaves out all {number} images of {printable(source)}. Give other globs.")
+    return DataError(
+        f"data.exclude leaves out all {number} images of {printable(source)}. Give other globs."
+    )
 
 
 def _turned_in_any_case(paths: Iterable[str]) -> list[str]:
@@ -397,7 +461,9 @@ def _turned_in_any_case(paths: Iterable[str]) -> list[str]:
     paths = list(paths)
     for kind, suffixes in TURNED_SUFFIXES.items():
         if number := sum(path.lower().endswith(suffixes) for path in paths):
-            remarks.append(f"{kind} files, turned as they say in spite of data.exif_rotation=false: {number}")
+            remarks.append(
+                f"{kind} files, turned as they say in spite of data.exif_rotation=false: {number}"
+            )
     return remarks
 
 
@@ -410,7 +476,11 @@ def class_names_of(labels: list[str] | None) -> list[str]:
 
 
 def _files(
-    found: FoundImages, class_names: list[str], exif_rotation: bool, grey_bits: int, num_workers: int | None
+    found: FoundImages,
+    class_names: list[str],
+    exif_rotation: bool,
+    grey_bits: int,
+    num_workers: int | None,
 ) -> ImageFiles:
     labels: Positions | None = None
     if found.labels is not None:
@@ -429,7 +499,9 @@ def _files(
     )
 
 
-def _check_boxes(found: list[FoundImages], rules: _Rules, exif_rotation: bool, sources: list[Path]) -> None:
+def _check_boxes(
+    found: list[FoundImages], rules: _Rules, exif_rotation: bool, sources: list[Path]
+) -> None:
     """Refuse settings of boxes where there is nothing that they are for."""
     shown_sources = " and ".join(map(printable, sources))
     from_megadetector = any(one.is_of_turned_pictures for one in found)
@@ -438,7 +510,10 @@ def _check_boxes(found: list[FoundImages], rules: _Rules, exif_rotation: bool, s
             "MegaDetector's boxes count in pictures that were turned by EXIF, and data.exif_rotation=false does "
             "not turn them. Use data.exif_rotation=true."
         )
-    if not any(source.suffix.lower() in TABLE_SUFFIXES for source in sources) and rules.boxes != "none":
+    if (
+        not any(source.suffix.lower() in TABLE_SUFFIXES for source in sources)
+        and rules.boxes != "none"
+    ):
         raise ConfigError(
             f"data.boxes={rules.boxes} is for tables with box columns ({', '.join(TABLE_SUFFIXES)}), and "
             f"{shown_sources} is none. Leave it out."
@@ -447,8 +522,12 @@ def _check_boxes(found: list[FoundImages], rules: _Rules, exif_rotation: bool, s
         "box_categories": rules.box_categories != MEGADETECTOR_CATEGORIES,
         "min_confidence": rules.min_confidence != MEGADETECTOR_CONFIDENCE,
     }
-    if given := [name for name, is_changed in changed.items() if is_changed and not from_megadetector]:
-        raise ConfigError(f"data.{given[0]} is for what MegaDetector writes, and {shown_sources} is not. Leave it out.")
+    if given := [
+        name for name, is_changed in changed.items() if is_changed and not from_megadetector
+    ]:
+        raise ConfigError(
+            f"data.{given[0]} is for what MegaDetector writes, and {shown_sources} is not. Leave it out."
+        )
 
 
 def _of_training(labels: list[str] | None, validation: Positions | None) -> list[str] | None:
@@ -469,7 +548,9 @@ def _check_test(
             "data.labels=folders or a list with labels, or leave data.test_path out."
         )
     if test.labels is None:
-        raise DataError(f"test set {test_path} has no labels. Give a list with labels, or a folder of class folders.")
+        raise DataError(
+            f"test set {test_path} has no labels. Give a list with labels, or a folder of class folders."
+        )
     known = set(class_names)
     if unknown := sorted(set(test.labels) - known):
         raise DataError(
@@ -484,14 +565,20 @@ def _without_test_images(class_names: list[str], test: FoundImages) -> list[str]
     missing = sorted(set(class_names) - set(test.labels or ()))
     if not missing:
         return []
-    shown = ", ".join(map(printable, missing[:5])) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
-    return [f"classes without a test image: {shown} (evaluate with --untested leave_out, or add some)"]
+    shown = ", ".join(map(printable, missing[:5])) + (
+        f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+    )
+    return [
+        f"classes without a test image: {shown} (evaluate with --untested leave_out, or add some)"
+    ]
 
 
 def _refuse_overlap(train: FoundImages, test: FoundImages) -> None:
     """No image that is trained on may be one that measures, under whatever link."""
     trained_on = set(_places(train))
-    if shared := [path for path, place in zip(test.paths, _places(test), strict=True) if place in trained_on]:
+    if shared := [
+        path for path, place in zip(test.paths, _places(test), strict=True) if place in trained_on
+    ]:
         raise DataError(
             f"{len(shared)} of {len(test.paths)} test images are training images as well (first: "
             f"{printable(shared[0])}). Keep the test set outside of the training images."
@@ -503,7 +590,10 @@ def _places(found: FoundImages) -> list[tuple[str, int]]:
     root = os.path.realpath(found.root)
     if found.boxes is not None:
         files = [os.path.join(root, file) for file in found.boxes.files]
-        return [(f"{file}#{written(box)}", 0) for file, box in zip(files, found.boxes.corners.tolist(), strict=True)]
+        return [
+            (f"{file}#{written(box)}", 0)
+            for file, box in zip(files, found.boxes.corners.tolist(), strict=True)
+        ]
     if found.members is None:
         return [(os.path.join(root, path), 0) for path in found.paths]
     files = [os.path.realpath(os.path.join(root, shard)) for shard in found.members.shards]

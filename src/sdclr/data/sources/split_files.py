@@ -25,7 +25,9 @@ _BYTE_ORDER_MARKS = {
 }
 
 
-def read_authors_cifar_split(folder: Path | str, dataset: str, number: int, num_images: int = 50_000) -> Split:
+def read_authors_cifar_split(
+    folder: Path | str, dataset: str, number: int, num_images: int = 50_000
+) -> Split:
     """Split ``number`` (1-5) of cifar10 or cifar100 from the authors' ``split`` folder.
 
     Expects their layout, for example ``cifar10_imbSub_with_subsets/split1_D_i.npy`` and ``cifar10/trainIdxList.npy``.
@@ -35,7 +37,9 @@ def read_authors_cifar_split(folder: Path | str, dataset: str, number: int, num_
     folder = Path(folder)
 
     def subset(tag: str) -> Positions:
-        return read_positions(folder / subsets / f"{subset_prefix}split{number}_{tag}.npy", num_images)
+        return read_positions(
+            folder / subsets / f"{subset_prefix}split{number}_{tag}.npy", num_images
+        )
 
     validation = read_positions(folder / lists / f"{list_prefix}valIdxList.npy", num_images)
     split = Split(
@@ -60,7 +64,9 @@ def read_authors_cifar_split(folder: Path | str, dataset: str, number: int, num_
 def read_positions(path: Path, num_images: int) -> Positions:
     """A ``.npy`` list of distinct positions 0 .. num_images - 1, as int64 [n]."""
     if not path.is_file():
-        raise MissingInputError(f"split list {path} does not exist. Is data.splits_dir the authors' split folder?")
+        raise MissingInputError(
+            f"split list {path} does not exist. Is data.splits_dir the authors' split folder?"
+        )
     try:
         positions = read_npy(path)
     except OSError as error:
@@ -106,17 +112,25 @@ def read_image_list(path: Path | str) -> ImageList:
         if problem := _problem(name, label, line):
             raise DataError(f"{path}, line {number}: {problem}")
         if name in line_of:
-            raise DataError(f"{path}, line {number}: {name!r} is listed already, in line {line_of[name]}.")
+            raise DataError(
+                f"{path}, line {number}: {name!r} is listed already, in line {line_of[name]}."
+            )
         line_of[name] = number
         labels.append(int(label))
     if not line_of:
         raise DataError(f"image list {path} is empty.")
-    return ImageList(list(line_of), np.array(labels, np.int64), path, np.array(list(line_of.values()), np.int64))
+    return ImageList(
+        list(line_of), np.array(labels, np.int64), path, np.array(list(line_of.values()), np.int64)
+    )
 
 
 def read_lines(path: Path) -> list[tuple[int, str]]:
     """(number from 1, text) of every line of a list that is not blank; bytes that are no text become surrogates."""
-    return [(number, line) for number, line in enumerate(read_text(path).split("\n"), start=1) if line.strip()]
+    return [
+        (number, line)
+        for number, line in enumerate(read_text(path).split("\n"), start=1)
+        if line.strip()
+    ]
 
 
 def read_text(path: Path) -> str:
@@ -130,7 +144,9 @@ def read_text(path: Path) -> str:
         raise MissingInputError(f"image list {path} does not exist.") from None
     except OSError as error:
         raise DataError(f"image list {path} cannot be read: {error.strerror}.") from None
-    marked = next((encoding for mark, encoding in _BYTE_ORDER_MARKS.items() if content.startswith(mark)), None)
+    marked = next(
+        (encoding for mark, encoding in _BYTE_ORDER_MARKS.items() if content.startswith(mark)), None
+    )
     if marked is None and b"\0" in content[:2]:
         raise DataError(
             f"image list {path}, line 1: a zero byte among the first two, as in UTF-16 without its byte order mark. "

@@ -55,10 +55,17 @@ def has_splits(folder: Path, exclude: Iterable[Path | str] = (), links: Links = 
     """
     if not folder.is_dir() and folder.suffix.lower() == ZIP_SUFFIX:
         zipped = read_zip(folder)
-        found = {part_of(one) for one in splits_by_name([name.removeprefix(zipped.prefix) for name in zipped.paths])}
+        found = {
+            part_of(one)
+            for one in splits_by_name([name.removeprefix(zipped.prefix) for name in zipped.paths])
+        }
         return "train" in found and len(found) > 1
     try:
-        names = [entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith(".")]
+        names = [
+            entry.name
+            for entry in os.scandir(folder)
+            if entry.is_dir() and not entry.name.startswith(".")
+        ]
     except OSError:  # whoever reads the folder says so
         return False
     parts = {part_of(name) for name in names} - {None}
@@ -67,7 +74,8 @@ def has_splits(folder: Path, exclude: Iterable[Path | str] = (), links: Links = 
     others = [name for name in names if part_of(name) is None and not is_service_folder(name)]
     left_out = {os.path.realpath(one) for one in exclude}
     return not any(
-        os.path.realpath(folder / name) not in left_out and list_images(folder / name, exclude, links=links).paths
+        os.path.realpath(folder / name) not in left_out
+        and list_images(folder / name, exclude, links=links).paths
         for name in others
     )
 
@@ -100,12 +108,22 @@ def take_apart(found: FoundImages, class_folders: bool) -> _Parts:
             rows[part].append(row)
     if not rows["test"]:
         rows["test"], rows["validation"] = rows["validation"], []
-    names: dict[str, int] = Counter(first[row] for row in range(len(first)) if parts[row] is not None)
-    trained = ", ".join(f"{shown(name)} ({num})" for name, num in names.items() if part_of(name) == "train")
-    others = ", ".join(f"{shown(name)} ({num})" for name, num in names.items() if part_of(name) != "train")
-    remarks = [f"the folders of {where} are splits: pre-training uses {trained}, an evaluation {others or 'none'}"]
+    names: dict[str, int] = Counter(
+        first[row] for row in range(len(first)) if parts[row] is not None
+    )
+    trained = ", ".join(
+        f"{shown(name)} ({num})" for name, num in names.items() if part_of(name) == "train"
+    )
+    others = ", ".join(
+        f"{shown(name)} ({num})" for name, num in names.items() if part_of(name) != "train"
+    )
+    remarks = [
+        f"the folders of {where} are splits: pre-training uses {trained}, an evaluation {others or 'none'}"
+    ]
     if outside:
-        remarks.append(f"images in no split left out: {len(outside)} (first: {printable(outside[0])})")
+        remarks.append(
+            f"images in no split left out: {len(outside)} (first: {printable(outside[0])})"
+        )
     pool_rows = sorted(rows["train"] + (rows["validation"] if class_folders else []))
     pool = found.at(pool_rows)._replace(remarks=found.remarks + remarks)
     if not class_folders:

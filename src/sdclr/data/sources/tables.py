@@ -137,7 +137,10 @@ def read_delimited(file: Path, known: Collection[str] = ()) -> Table:
             f"{file}, line {reader.line_num + num_skipped}: not a table of "
             f"{_singular(delimiter)}-separated values: {error}."
         ) from None
-    columns = {name: [without_guard(fields[number]) for fields in rows] for number, name in enumerate(names)}
+    columns = {
+        name: [without_guard(fields[number]) for fields in rows]
+        for number, name in enumerate(names)
+    }
     return Table(file, columns, lines, delimiter=delimiter)
 
 
@@ -196,7 +199,11 @@ def read_json(file: Path) -> Any:
     try:
         return parse_json(text)
     except ValueError as error:
-        lines = " It looks like JSON lines: name it .jsonl." if _is_object(text.partition("\n")[0]) else ""
+        lines = (
+            " It looks like JSON lines: name it .jsonl."
+            if _is_object(text.partition("\n")[0])
+            else ""
+        )
         raise DataError(f"{file} cannot be read as JSON: {shown(error)}.{lines}") from None
 
 

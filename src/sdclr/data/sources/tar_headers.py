@@ -35,14 +35,20 @@ class _Member(tarfile.TarInfo):
         if self.size < 0:
             raise tarfile.ReadError(f"a member of {self.size} bytes at byte {self.offset:,}")
         if self.type == tarfile.GNUTYPE_SPARSE:
-            raise tarfile.ReadError(f"{self.name[:80]} is stored with its holes left out (tar --sparse)")
+            raise tarfile.ReadError(
+                f"{self.name[:80]} is stored with its holes left out (tar --sparse)"
+            )
         if self.type not in _EXTENSIONS:
             return super()._proc_member(archive)  # type: ignore[misc]
         if self.size > LONGEST_EXTENSION:
-            raise tarfile.ReadError(f"an extended header of {self.size:,} bytes at byte {self.offset:,}")
+            raise tarfile.ReadError(
+                f"an extended header of {self.size:,} bytes at byte {self.offset:,}"
+            )
         archive.extensions += 1
         if archive.extensions > MOST_EXTENSIONS:
-            raise tarfile.ReadError(f"more than {MOST_EXTENSIONS} extended headers in a row at byte {self.offset:,}")
+            raise tarfile.ReadError(
+                f"more than {MOST_EXTENSIONS} extended headers in a row at byte {self.offset:,}"
+            )
         try:
             return super()._proc_member(archive)  # type: ignore[misc]
         finally:
@@ -81,8 +87,12 @@ def members_of(shard: Path) -> Iterator[tuple[tarfile.TarInfo, tarfile.TarFile]]
             _require_end_mark(archive, size)
     except (tarfile.TarError, OSError, DataError):
         raise
-    except Exception as error:  # tarfile's parsers raise whatever a damaged header makes them trip over
-        raise tarfile.ReadError(f"a damaged header ({type(error).__name__}: {str(error)[:80]})") from None
+    except (
+        Exception
+    ) as error:  # tarfile's parsers raise whatever a damaged header makes them trip over
+        raise tarfile.ReadError(
+            f"a damaged header ({type(error).__name__}: {str(error)[:80]})"
+        ) from None
 
 
 def _require_end_mark(archive: tarfile.TarFile, size: int) -> None:
@@ -95,7 +105,9 @@ def _require_end_mark(archive: tarfile.TarFile, size: int) -> None:
     if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
         raise tarfile.ReadError(f"no member and no end mark at byte {archive.offset:,}")
     if size - archive.offset > LONGEST_PADDING:
-        raise tarfile.ReadError(f"{size - archive.offset:,} bytes follow its end mark at byte {archive.offset:,}")
+        raise tarfile.ReadError(
+            f"{size - archive.offset:,} bytes follow its end mark at byte {archive.offset:,}"
+        )
     while rest := archive.fileobj.read(1 << 20):
         if any(rest):
             raise tarfile.ReadError(f"something follows its end mark at byte {archive.offset:,}")

@@ -88,13 +88,19 @@ class _Unused:
         remarks = [f"{what} left out: {num}" for what, num in parts.items() if num]
         if self.classes:
             first = printable(min(self.classes, key=os.fsencode))
-            remarks.append(f".{CLASS_SUFFIX} files without an image: {len(self.classes)} (first: {first})")
+            remarks.append(
+                f".{CLASS_SUFFIX} files without an image: {len(self.classes)} (first: {first})"
+            )
         if self.beside:
-            remarks.append(f"images that belong to the sample of another one left out: {_by_kind(self.beside)}")
+            remarks.append(
+                f"images that belong to the sample of another one left out: {_by_kind(self.beside)}"
+            )
         remarks += other_pictures(dict(self.pictures))
         if self.others:
             kinds = _by_kind(self.others)
-            remarks.append(f"members of shards that are not used: {kinds} (a class is read from a .{CLASS_SUFFIX})")
+            remarks.append(
+                f"members of shards that are not used: {kinds} (a class is read from a .{CLASS_SUFFIX})"
+            )
         return remarks
 
 
@@ -203,7 +209,9 @@ def _name(name: str) -> _Name:
     stem, last, suffix = base.rpartition(".")
     if not last:
         stem, suffix = base, ""
-    return _Name(folder + slash + key, folder + slash + stem, f"{last}{suffix.lower()}", dot + fields)
+    return _Name(
+        folder + slash + key, folder + slash + stem, f"{last}{suffix.lower()}", dot + fields
+    )
 
 
 def _images_of(root: Path, shard: str, unwanted: Exclusion, unused: _Unused) -> list[_Found]:
@@ -223,7 +231,9 @@ def _images_of(root: Path, shard: str, unwanted: Exclusion, unused: _Unused) -> 
                 unused.hidden += is_hidden(name)
                 unused.service += not is_hidden(name)
                 continue
-            if (name in unwanted) | (f"{shard}/{name}" in unwanted):  # both are asked: a glob may match either
+            if (name in unwanted) | (
+                f"{shard}/{name}" in unwanted
+            ):  # both are asked: a glob may match either
                 unused.unwanted += 1
                 continue
             if name in images or (is_class and parts.stem in classes):
@@ -259,7 +269,10 @@ def _images_of(root: Path, shard: str, unwanted: Exclusion, unused: _Unused) -> 
 
 
 def _matched(
-    shard: Path, images: dict[str, tuple[int, int]], classes: dict[str, tuple[str, str]], unused: _Unused
+    shard: Path,
+    images: dict[str, tuple[int, int]],
+    classes: dict[str, tuple[str, str]],
+    unused: _Unused,
 ) -> list[_Found]:
     """The images that are none of another one's sample, each with its class, where it has one.
 
@@ -270,7 +283,11 @@ def _matched(
     used, found = set[str](), list[_Found]()
     for name, (start, size) in images.items():
         parts = names[name]
-        shorter = [one for one in parts.beginnings()[:-1] if one in stems and not parts.goes_on_with_a_number(one)]
+        shorter = [
+            one
+            for one in parts.beginnings()[:-1]
+            if one in stems and not parts.goes_on_with_a_number(one)
+        ]
         if shorter and parts.stem not in classes:
             unused.beside[parts.fields] += 1
             continue

@@ -67,12 +67,16 @@ def read_zip(path: Path, unwanted: Exclusion | None = None) -> ZippedImages:
         raise
     except OSError as error:
         raise DataError(f"{printable(path)} cannot be read: {error.strerror or error}.") from None
-    except Exception as error:  # zipfile's parser raises whatever a damaged directory makes it trip over
+    except (
+        Exception
+    ) as error:  # zipfile's parser raises whatever a damaged directory makes it trip over
         raise DataError(
             f"{printable(path)} cannot be read as a zip: {shown(error) or type(error).__name__}. Copy it again if it "
             "is cut off."
         ) from None
-    remarks = [f"{what} left out: {number}" for what, number in counts.items()] + other_pictures(dict(pictures))
+    remarks = [f"{what} left out: {number}" for what, number in counts.items()] + other_pictures(
+        dict(pictures)
+    )
     if not chosen:
         but = f" ({', '.join(remarks)})" if remarks else ""
         raise DataError(f"{printable(path)} holds no images{but}.")
@@ -102,7 +106,11 @@ class _Place(NamedTuple):
 
 
 def _images(
-    archive: zipfile.ZipFile, path: Path, unwanted: Exclusion, counts: Counter[str], pictures: Counter[str]
+    archive: zipfile.ZipFile,
+    path: Path,
+    unwanted: Exclusion,
+    counts: Counter[str],
+    pictures: Counter[str],
 ) -> dict[str, zipfile.ZipInfo]:
     """The members that are images, by name; counts the others."""
     found: dict[str, zipfile.ZipInfo] = {}
@@ -115,7 +123,9 @@ def _images(
             counts["hidden members of the zip"] += 1
         elif is_in_service_folder(name):
             counts["members in folders of thumbnails, previews or trash"] += 1
-        elif (name in unwanted) | (f"{path.name}/{name}" in unwanted):  # both are asked: a glob may match either
+        elif (name in unwanted) | (
+            f"{path.name}/{name}" in unwanted
+        ):  # both are asked: a glob may match either
             counts["members that data.exclude matches"] += 1
         elif suffix in OTHER_PICTURES:
             pictures[suffix] += 1
@@ -160,7 +170,9 @@ def _refuse_overlap(path: Path, places: dict[str, _Place]) -> None:
     before, end = "", 0
     for name, place in sorted(places.items(), key=lambda item: item[1]):
         if place.start < end:
-            raise DataError(f"{printable(path)}: {printable(name)} lies over {printable(before)}. It is no sound zip.")
+            raise DataError(
+                f"{printable(path)}: {printable(name)} lies over {printable(before)}. It is no sound zip."
+            )
         if place.end > size:
             raise DataError(f"{printable(path)} ends before {printable(name)} does. Copy it again.")
         before, end = name, place.end
@@ -177,7 +189,12 @@ def _require_small_directory(file: BinaryIO) -> None:
     claimed = struct.unpack_from("<I", tail, end + 12)[0]
     long_end = tail.rfind(b"PK\6\6", 0, end)
     if long_end >= 0 and len(tail) >= long_end + 48:
-        claimed = max(claimed if claimed != 0xFFFFFFFF else 0, struct.unpack_from("<Q", tail, long_end + 40)[0])
+        claimed = max(
+            claimed if claimed != 0xFFFFFFFF else 0,
+            struct.unpack_from("<Q", tail, long_end + 40)[0],
+        )
     if claimed > LARGEST_DIRECTORY:
-        raise zipfile.BadZipFile(f"its directory claims {claimed:,} bytes, more than {LARGEST_DIRECTORY:,}")
+        raise zipfile.BadZipFile(
+            f"its directory claims {claimed:,} bytes, more than {LARGEST_DIRECTORY:,}"
+        )
     file.seek(0)

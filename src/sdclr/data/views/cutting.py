@@ -65,7 +65,10 @@ def cut_views(
         for index in batches:
             both = draw_two_views(spec, index, *_sizes_at(pictures, index), seed=seed, epoch=epoch)
             out = _empty(pictures, 2 * len(index), spec.size)
-            yield (index, both, out), _crop_calls(pictures, index, both.box, both.flip, out, _resize_bicubic)
+            yield (
+                (index, both, out),
+                _crop_calls(pictures, index, both.box, both.flip, out, _resize_bicubic),
+            )
 
     device = pictures.device
     with closing(look_ahead(work(), num_workers=pictures.num_workers)) as ready:
@@ -97,7 +100,9 @@ def cut_probe_crops(
 
     def work() -> Iterator[tuple[Tensor, Calls]]:
         for index in batches:
-            box, flip = draw_resized_crops(index, *_sizes_at(pictures, index), seed=seed, epoch=epoch)
+            box, flip = draw_resized_crops(
+                index, *_sizes_at(pictures, index), seed=seed, epoch=epoch
+            )
             out = _empty(pictures, len(index), size)
             yield out, _crop_calls(pictures, index, box, flip, out, _resize_bilinear)
 
@@ -110,20 +115,29 @@ def _cut_still(pictures: Pictures, position: int, out: Bytes) -> None:
     out[:] = np.asarray(still(pictures.picture(position), out.shape[-1])).transpose(2, 0, 1)
 
 
-def _crop_calls(pictures: Pictures, index: Tensor, box: Tensor, flip: Tensor, out: Tensor, resize: Resize) -> Calls:
+def _crop_calls(
+    pictures: Pictures, index: Tensor, box: Tensor, flip: Tensor, out: Tensor, resize: Resize
+) -> Calls:
     """One call a picture, which opens it once and cuts all its views.
 
     ``box`` [V * B, 4], ``flip`` [V * B] and ``out`` [V * B, 3, S, S] hold view 0 of every picture, then view 1, ...
     """
     batch, boxes, flips, rows = len(index), box.tolist(), flip.tolist(), out.numpy()
     return [
-        partial(_cut_crops, pictures, i, boxes[row::batch], flips[row::batch], rows[row::batch], resize)
+        partial(
+            _cut_crops, pictures, i, boxes[row::batch], flips[row::batch], rows[row::batch], resize
+        )
         for row, i in enumerate(index.tolist())
     ]
 
 
 def _cut_crops(
-    pictures: Pictures, position: int, boxes: list[list[int]], flips: list[bool], out: Bytes, resize: Resize
+    pictures: Pictures,
+    position: int,
+    boxes: list[list[int]],
+    flips: list[bool],
+    out: Bytes,
+    resize: Resize,
 ) -> None:
     picture = pictures.picture(position)
     for (top, left, height, width), flip, target in zip(boxes, flips, out, strict=True):
@@ -133,13 +147,17 @@ def _cut_crops(
 
 def _resize_bicubic(pixels: Bytes, size: int) -> Bytes:
     """[H, W, 3] -> [3, S, S], antialiased, rounded after each of the two passes as Pillow does."""
-    image = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None]  # a copy: torch takes no read-only memory
+    image = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[
+        None
+    ]  # a copy: torch takes no read-only memory
     return interpolate(image, (size, size), mode="bicubic", antialias=True)[0].numpy()
 
 
 def _resize_bilinear(pixels: Bytes, size: int) -> Bytes:
     """[H, W, 3] -> [3, S, S], antialiased, by Pillow."""
-    return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
+    return np.asarray(
+        Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR)
+    ).transpose(2, 0, 1)
 
 
 def _sizes_at(pictures: Pictures, index: Tensor) -> tuple[Tensor, Tensor]:
@@ -150,4 +168,6 @@ def _sizes_at(pictures: Pictures, index: Tensor) -> tuple[Tensor, Tensor]:
 
 def _empty(pictures: Pictures, num: int, size: int) -> Tensor:
     """uint8 [num, 3, S, S] for threads to fill."""
-    return torch.empty(num, 3, size, size, dtype=torch.uint8, pin_memory=pictures.device.type == "cuda")
+    return torch.empty(
+        num, 3, size, size, dtype=torch.uint8, pin_memory=pictures.device.type == "cuda"
+    )

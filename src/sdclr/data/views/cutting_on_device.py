@@ -36,7 +36,9 @@ class ResidentPixels:
     device: torch.device
     """Where views come."""
 
-    def views(self, batches: Iterable[Tensor], spec: ViewSpec, *, seed: int, epoch: int) -> Iterator[Views]:
+    def views(
+        self, batches: Iterable[Tensor], spec: ViewSpec, *, seed: int, epoch: int
+    ) -> Iterator[Views]:
         """Two random views of every image at the positions of each batch (int64 [B], on the CPU)."""
         for index in batches:
             height, width = torch.from_numpy(self.sizes)[index].unbind(1)
@@ -56,8 +58,12 @@ class ResidentPixels:
             pixels, begin = self._crop_source(first[rows] + top * stride, tall * stride, left)
             y, x = torch.arange(int(tall.max())), torch.arange(int(wide.max()))
             begin, stride, y, x = self._here(begin, stride, y, x)
-            where = begin[:, None, None] + stride[:, None, None] * y[:, None] + x  # [n, tallest, widest]
-            canvas = pixels[where.clamp_(max=len(pixels) - 1)].permute(0, 3, 1, 2)  # beyond a crop: anything
+            where = (
+                begin[:, None, None] + stride[:, None, None] * y[:, None] + x
+            )  # [n, tallest, widest]
+            canvas = pixels[where.clamp_(max=len(pixels) - 1)].permute(
+                0, 3, 1, 2
+            )  # beyond a crop: anything
             box = torch.stack([torch.zeros_like(tall), torch.zeros_like(wide), tall, wide], dim=1)
             rows, box, flip = self._here(rows, box, drawn.flip[rows])
             out[rows] = resized_crop(canvas, box, flip, size)
@@ -68,7 +74,9 @@ class ResidentPixels:
 
     def _crop_source(self, begin: Tensor, length: Tensor, left: Tensor) -> tuple[Tensor, Tensor]:
         """Pixels on the device, and where in them crops begin: ``left`` [n] after their rows, at ``begin``."""
-        here = self.pixels.device.type == self.device.type  # by type: "cuda" names the same device as "cuda:0"
+        here = (
+            self.pixels.device.type == self.device.type
+        )  # by type: "cuda" names the same device as "cuda:0"
         return (self.pixels, begin + left) if here else self._fetched(begin, length, left)
 
     def _fetched(self, begin: Tensor, length: Tensor, left: Tensor) -> tuple[Tensor, Tensor]:
@@ -76,8 +84,12 @@ class ResidentPixels:
         ends = length.cumsum(0)
         fetched = torch.empty(int(ends[-1]), 3, dtype=torch.uint8, device=self.device)
         starts = ends - length
-        for source, target, num in zip(begin.tolist(), starts.tolist(), length.tolist(), strict=True):
-            fetched[target : target + num].copy_(self.pixels[source : source + num], non_blocking=True)
+        for source, target, num in zip(
+            begin.tolist(), starts.tolist(), length.tolist(), strict=True
+        ):
+            fetched[target : target + num].copy_(
+                self.pixels[source : source + num], non_blocking=True
+            )
         return fetched, starts + left
 
 

@@ -69,12 +69,21 @@ class ViewParameters(NamedTuple):
 
 
 def draw_view_parameters(
-    spec: ViewSpec, index: Tensor, height: Tensor | int, width: Tensor | int, *, seed: int, epoch: int, view: int
+    spec: ViewSpec,
+    index: Tensor,
+    height: Tensor | int,
+    width: Tensor | int,
+    *,
+    seed: int,
+    epoch: int,
+    view: int,
 ) -> ViewParameters:
     """Parameters for the images ``index`` [B] (int64) of ``height`` x ``width`` pixels ([B] or one for all)."""
     u = uniforms(derive(seed, Stream.VIEWS, epoch, view), index, _NUM_UNIFORMS)  # [B, 32]
     crop, rest = u[:, :NUM_CROP_UNIFORMS], u[:, NUM_CROP_UNIFORMS:]
-    strengths = torch.tensor(spec.jitter).to(u.device, non_blocking=True)  # the host does not wait for the device
+    strengths = torch.tensor(spec.jitter).to(
+        u.device, non_blocking=True
+    )  # the host does not wait for the device
     neutral = torch.tensor([1.0, 1.0, 1.0, 0.0]).to(u.device, non_blocking=True)
     jittered = rest[:, 1] < spec.jitter_probability
     if spec.strength is not None:
@@ -88,20 +97,35 @@ def draw_view_parameters(
         factors=torch.where(jittered[:, None], factors, neutral),
         order=torch.where(jittered, (rest[:, 6] * len(ORDERS)).long(), -1),
         grey=rest[:, 7] < spec.grey,
-        sigma=torch.where(rest[:, 8] < spec.blur, sigma_low + rest[:, 9] * (sigma_high - sigma_low), 0.0),
+        sigma=torch.where(
+            rest[:, 8] < spec.blur, sigma_low + rest[:, 9] * (sigma_high - sigma_low), 0.0
+        ),
     )
 
 
 def draw_two_views(
-    spec: ViewSpec, index: Tensor, height: Tensor | int, width: Tensor | int, *, seed: int, epoch: int
+    spec: ViewSpec,
+    index: Tensor,
+    height: Tensor | int,
+    width: Tensor | int,
+    *,
+    seed: int,
+    epoch: int,
 ) -> ViewParameters:
     """Parameters [2B] of view 0 of every image, then of view 1."""
-    drawn = [draw_view_parameters(spec, index, height, width, seed=seed, epoch=epoch, view=view) for view in (0, 1)]
+    drawn = [
+        draw_view_parameters(spec, index, height, width, seed=seed, epoch=epoch, view=view)
+        for view in (0, 1)
+    ]
     return ViewParameters(*(torch.cat(pair) for pair in zip(*drawn, strict=True)))
 
 
 def crop_boxes(
-    u: Tensor, height: Tensor | int, width: Tensor | int, area: tuple[float, float], aspect: tuple[float, float]
+    u: Tensor,
+    height: Tensor | int,
+    width: Tensor | int,
+    area: tuple[float, float],
+    aspect: tuple[float, float],
 ) -> Tensor:
     """Random-resized-crop boxes [B, 4] (top, left, height, width) from uniforms [B, 2 * candidates + 2].
 
@@ -113,7 +137,9 @@ def crop_boxes(
     size[:, 0], size[:, 1] = height, width
     full_height, full_width = size[:, :1], size[:, 1:]  # [B, 1]
     candidates = (u.shape[1] - 2) // 2
-    target_area = full_height * full_width * (area[0] + u[:, :candidates] * (area[1] - area[0]))  # [B, candidates]
+    target_area = (
+        full_height * full_width * (area[0] + u[:, :candidates] * (area[1] - area[0]))
+    )  # [B, candidates]
     log_low, log_high = math.log(aspect[0]), math.log(aspect[1])
     ratio = torch.exp(log_low + u[:, candidates : 2 * candidates] * (log_high - log_low))
     w, h = torch.sqrt(target_area * ratio).round(), torch.sqrt(target_area / ratio).round()
@@ -123,12 +149,18 @@ def crop_boxes(
     any_fits = fits.any(dim=1, keepdim=True)
     h = torch.where(any_fits, h.gather(1, first), fallback_h)
     w = torch.where(any_fits, w.gather(1, first), fallback_w)
-    top = torch.where(any_fits, (u[:, -2:-1] * (full_height - h + 1)).floor(), ((full_height - h) / 2).floor())
-    left = torch.where(any_fits, (u[:, -1:] * (full_width - w + 1)).floor(), ((full_width - w) / 2).floor())
+    top = torch.where(
+        any_fits, (u[:, -2:-1] * (full_height - h + 1)).floor(), ((full_height - h) / 2).floor()
+    )
+    left = torch.where(
+        any_fits, (u[:, -1:] * (full_width - w + 1)).floor(), ((full_width - w) / 2).floor()
+    )
     return torch.cat([top, left, h, w], dim=1).long()
 
 
-def _largest_central(height: Tensor, width: Tensor, aspect: tuple[float, float]) -> tuple[Tensor, Tensor]:
+def _largest_central(
+    height: Tensor, width: Tensor, aspect: tuple[float, float]
+) -> tuple[Tensor, Tensor]:
     """torchvision's fallback: the largest box of an allowed aspect."""
     ratio = width / height
     h = torch.where(ratio < aspect[0], (width / aspect[0]).round(), height)

@@ -14,7 +14,9 @@ from sdclr.compute.stateless_random import Stream, derive, uniforms
 from sdclr.data.views.parameters import NUM_CROP_UNIFORMS, crop_boxes
 
 
-def padded_crops(images: Tensor, index: Tensor, padding: int, flip: bool, *, seed: int, epoch: int) -> Tensor:
+def padded_crops(
+    images: Tensor, index: Tensor, padding: int, flip: bool, *, seed: int, epoch: int
+) -> Tensor:
     """uint8 [B, 3, S, S]: each image shifted by up to ``padding`` pixels either way (zeros come in), half flipped."""
     side = images.shape[-1]
     u = uniforms(derive(seed, Stream.PROBE, epoch, 1), index, 3)  # [B, 3]
@@ -24,7 +26,10 @@ def padded_crops(images: Tensor, index: Tensor, padding: int, flip: bool, *, see
     if flip:
         columns = torch.where(u[:, 2:] < 0.5, columns.flip(1), columns)
     padded = F.pad(images, (padding,) * 4)
-    batch, channel = torch.arange(len(images))[:, None, None, None], torch.arange(3)[None, :, None, None]
+    batch, channel = (
+        torch.arange(len(images))[:, None, None, None],
+        torch.arange(3)[None, :, None, None],
+    )
     return padded[batch, channel, rows[:, None, :, None], columns[:, None, None, :]]
 
 

@@ -89,7 +89,9 @@ def junk_flags(measures: Sequence[JunkMeasures]) -> dict[str, Flags]:
     }
 
 
-def _robust_z(values: npt.NDArray[np.float64], among: Flags, smallest_scale: float) -> npt.NDArray[np.float64]:
+def _robust_z(
+    values: npt.NDArray[np.float64], among: Flags, smallest_scale: float
+) -> npt.NDArray[np.float64]:
     """Distance from the median in robust standard deviations of the images ``among``."""
     usual = values[among] if among.any() else values
     median = np.median(usual)
@@ -100,7 +102,9 @@ def _robust_z(values: npt.NDArray[np.float64], among: Flags, smallest_scale: flo
 def _grey(image: npt.NDArray[np.uint8] | Tensor) -> npt.NDArray[np.float64]:
     pixels = image.numpy() if isinstance(image, Tensor) else image
     if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or not pixels.size:
-        raise DataError(f"an image must be uint8 [H, W], [3, H, W] or [H, W, 3], got {pixels.dtype} {pixels.shape}.")
+        raise DataError(
+            f"an image must be uint8 [H, W], [3, H, W] or [H, W, 3], got {pixels.dtype} {pixels.shape}."
+        )
     if pixels.ndim == 2:
         return pixels.astype(np.float64)
     if pixels.shape[0] == 3 and pixels.shape[2] != 3:

@@ -70,7 +70,9 @@ def nearest(features: Tensor, k: int, *, groups: Tensor | None = None) -> Neighb
     most = most_neighbours(len(features), groups)
     if not 1 <= k <= most:
         whose = "outside the largest group" if groups is not None else "besides itself"
-        raise ConfigError(f"k must be 1 to {most}, the number of images {whose}, got {k} for {len(features)} images.")
+        raise ConfigError(
+            f"k must be 1 to {most}, the number of images {whose}, got {k} for {len(features)} images."
+        )
     rows = features.double()
     own = torch.arange(len(rows)) if groups is None else groups
     return _search(rows, rows, k, own, own)
@@ -112,7 +114,9 @@ def _nearest_of(distances: Tensor, indices: Tensor, k: int) -> Neighbours:
     return Neighbours(distances.gather(1, order), indices.gather(1, order))
 
 
-def _search(bank: Tensor, queries: Tensor, k: int, bank_own: Tensor | None, query_own: Tensor | None) -> Neighbours:
+def _search(
+    bank: Tensor, queries: Tensor, k: int, bank_own: Tensor | None, query_own: Tensor | None
+) -> Neighbours:
     centre = bank.mean(dim=0)  # without it, squares of a common offset eat the digits
     bank = bank - centre
     scale = float(bank.abs().max().clamp_min(torch.finfo(bank.dtype).tiny))

@@ -19,5 +19,7 @@ def rarest_first(score: Tensor) -> Tensor:
     """
     if score.isnan().any():
         first = int(score.isnan().nonzero()[0])
-        raise DataError(f"the score of {int(score.isnan().sum())} images is NaN, of row {first} first.")
+        raise DataError(
+            f"the score of {int(score.isnan().sum())} images is NaN, of row {first} first."
+        )
     return score.argsort(descending=True, stable=True)

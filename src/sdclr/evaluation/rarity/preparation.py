@@ -26,7 +26,9 @@ def require_usable(features: Tensor) -> None:
         shape = tuple(features.shape)
         raise DataError(f"features must have the shape [images, features], got {shape}.")
     if len(features) < 2:
-        raise DataError(f"rarity compares images with each other and needs at least 2, got {len(features)}.")
+        raise DataError(
+            f"rarity compares images with each other and needs at least 2, got {len(features)}."
+        )
     finite = features.isfinite().all(dim=1)
     if not finite.all():
         first = int((~finite).nonzero()[0])
@@ -82,7 +84,9 @@ def principal_components(features: Tensor, dims: int | None = 128) -> tuple[Tens
     variances, axes = variances.flip(0), axes.flip(1)
     kept = variances > SMALLEST_SHARE * variances[0]
     if variances[0] <= SMALLEST_VARIANCE:
-        raise DataError("the features of all images point the same way, so no image is rarer than another.")
+        raise DataError(
+            "the features of all images point the same way, so no image is rarer than another."
+        )
     count = int(kept.sum())
     if dims is not None:
         count = min(count, dims)

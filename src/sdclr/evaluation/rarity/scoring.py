@@ -143,19 +143,25 @@ def colt(evidence: Evidence) -> Tensor:
 def disagreement_cosine(evidence: Evidence) -> Tensor:
     assert evidence.projections is not None
     assert evidence.competitor_projections is not None
-    return training_signals.disagreement_by_cosine(evidence.projections, evidence.competitor_projections)
+    return training_signals.disagreement_by_cosine(
+        evidence.projections, evidence.competitor_projections
+    )
 
 
 def disagreement_loss(evidence: Evidence) -> Tensor:
     assert evidence.view_losses is not None
     assert evidence.competitor_view_losses is not None
-    return training_signals.disagreement_by_loss(evidence.view_losses, evidence.competitor_view_losses)
+    return training_signals.disagreement_by_loss(
+        evidence.view_losses, evidence.competitor_view_losses
+    )
 
 
 def disagreement_rank(evidence: Evidence) -> Tensor:
     assert evidence.view_losses is not None
     assert evidence.competitor_view_losses is not None
-    return training_signals.disagreement_by_rank(evidence.view_losses, evidence.competitor_view_losses)
+    return training_signals.disagreement_by_rank(
+        evidence.view_losses, evidence.competitor_view_losses
+    )
 
 
 def blended(*scores: Tensor) -> Tensor:

@@ -48,7 +48,9 @@ class ScoreRow(NamedTuple):
         number for each image.
         """
         if lacking := [need for need in self.needs if not evidence.has(need)]:
-            raise DataError(f"the score {self.name} needs {' and '.join(lacking)}, which are not given.")
+            raise DataError(
+                f"the score {self.name} needs {' and '.join(lacking)}, which are not given."
+            )
         function = load(self.function) if isinstance(self.function, str) else self.function
         return _checked(self.name, function(evidence), evidence.num_images)
 
@@ -71,7 +73,9 @@ def _checked(name: str, values: Any, num_images: int) -> Tensor:
     return scores
 
 
-def _row(name: str, display_name: str, summary: str, *needs: str, is_order: bool = False) -> ScoreRow:
+def _row(
+    name: str, display_name: str, summary: str, *needs: str, is_order: bool = False
+) -> ScoreRow:
     function = f"sdclr.evaluation.rarity.scoring:{name}"
     return ScoreRow(name, display_name, summary, needs or _FEATURES, function, is_order)
 
@@ -79,11 +83,19 @@ def _row(name: str, display_name: str, summary: str, *needs: str, is_order: bool
 SCORES: Table[ScoreRow] = Table(
     "score",
     [
-        ScoreRow("random", "Random", "uniform numbers from the seed", (), "sdclr.evaluation.rarity.scoring:random"),
+        ScoreRow(
+            "random",
+            "Random",
+            "uniform numbers from the seed",
+            (),
+            "sdclr.evaluation.rarity.scoring:random",
+        ),
         _row("knn_1", "Nearest neighbour", "distance to the nearest other image"),
         _row("fiftyone", "FiftyOne uniqueness", "weighted distance to the 3 nearest, .6 .3 .1"),
         _row("cleanlab", "cleanlab", "mean cosine distance to the 10 nearest"),
-        _row("knn_20", "LightlyStudio typicality", "mean distance to the 20 nearest, as in TypiClust"),
+        _row(
+            "knn_20", "LightlyStudio typicality", "mean distance to the 20 nearest, as in TypiClust"
+        ),
         _row("knn_50", "50 neighbours", "mean distance to the 50 nearest"),
         _row("knn_200", "200 neighbours", "mean distance to the 200 nearest"),
         ScoreRow(
@@ -93,20 +105,43 @@ SCORES: Table[ScoreRow] = Table(
             _FEATURES,
             "sdclr.evaluation.rarity.scoring:density_of_surroundings",
         ),
-        _row("white_knn_20", "20 neighbours, whitened", "the same on 128 whitened principal components"),
-        _row("white_knn_200", "200 neighbours, whitened", "the same on 128 whitened principal components"),
+        _row(
+            "white_knn_20",
+            "20 neighbours, whitened",
+            "the same on 128 whitened principal components",
+        ),
+        _row(
+            "white_knn_200",
+            "200 neighbours, whitened",
+            "the same on 128 whitened principal components",
+        ),
         _row("lof_20", "Local outlier factor", "density of the 20 nearest over one's own"),
-        _row("centre_distance", "Distance to centre", "distance to the centre of its k-means cluster"),
+        _row(
+            "centre_distance", "Distance to centre", "distance to the centre of its k-means cluster"
+        ),
         _row("cluster_size", "Cluster size", "minus the size of its k-means cluster"),
         _row("k_centre", "k-centre", "greedy covering, farthest first", is_order=True),
-        _row("covering_2", "Covering, 2", "k-centre over modes, averages of 3 images", is_order=True),
-        _row("covering_4", "Covering, 4", "k-centre over modes, averages of 5 images", is_order=True),
+        _row(
+            "covering_2", "Covering, 2", "k-centre over modes, averages of 3 images", is_order=True
+        ),
+        _row(
+            "covering_4", "Covering, 4", "k-centre over modes, averages of 5 images", is_order=True
+        ),
         _row("typiclust", "TypiClust", "one typical image a cluster, largest first", is_order=True),
-        _row("rare_clusters", "Rare clusters", "one typical image a cluster, loneliest first", is_order=True),
+        _row(
+            "rare_clusters",
+            "Rare clusters",
+            "one typical image a cluster, loneliest first",
+            is_order=True,
+        ),
         _row("mahalanobis", "Mahalanobis", "distance from the mean of unit rows, whitened"),
         _row("loss", "Loss", "the last loss of each image", "losses"),
-        _row("loss_average", "Loss average", "moving average (.97) of the loss, as in BCL", "losses"),
-        _row("colt", "COLT", "minus the moving average of the 10 hardest negatives' mass", "masses"),
+        _row(
+            "loss_average", "Loss average", "moving average (.97) of the loss, as in BCL", "losses"
+        ),
+        _row(
+            "colt", "COLT", "minus the moving average of the 10 hardest negatives' mass", "masses"
+        ),
         _row(
             "disagreement_cosine",
             "Disagreement, cosine",
@@ -114,8 +149,18 @@ SCORES: Table[ScoreRow] = Table(
             "projections",
             "competitor_projections",
         ),
-        _row("disagreement_loss", "Disagreement, loss", "loss of the pruned less the dense branch", *_BRANCHES),
-        _row("disagreement_rank", "Disagreement, rank", "places lost when the branch is pruned", *_BRANCHES),
+        _row(
+            "disagreement_loss",
+            "Disagreement, loss",
+            "loss of the pruned less the dense branch",
+            *_BRANCHES,
+        ),
+        _row(
+            "disagreement_rank",
+            "Disagreement, rank",
+            "places lost when the branch is pruned",
+            *_BRANCHES,
+        ),
     ],
 )
 """By name, in the order of every table."""
@@ -171,7 +216,9 @@ def _row_of(score: Any) -> ScoreRow:
     def function(evidence: Evidence) -> Any:
         return score().score(evidence)
 
-    return ScoreRow(score.name, score.display_name, first_line, needs, function, is_order, origin_of(score))
+    return ScoreRow(
+        score.name, score.display_name, first_line, needs, function, is_order, origin_of(score)
+    )
 
 
 def why_no_score(score: Any) -> str:

@@ -145,14 +145,18 @@ def _require_same_shape(target: Tensor, competitor: Tensor) -> None:
         shapes = f"{tuple(target.shape)} and {tuple(competitor.shape)}"
         raise DataError(f"both branches need the same views of the same images, got {shapes}.")
     if not (target.isfinite().all() and competitor.isfinite().all()):
-        raise DataError("a branch gave numbers that are not finite. Use weights from before a training diverged.")
+        raise DataError(
+            "a branch gave numbers that are not finite. Use weights from before a training diverged."
+        )
 
 
 def _require_met(values: Tensor) -> None:
     if values.ndim != 2 or not values.numel():
         raise DataError(f"records must be [epochs, images], got {tuple(values.shape)}.")
     if values.isinf().any():
-        raise DataError("records hold infinite numbers. Use epochs from before a training diverged.")
+        raise DataError(
+            "records hold infinite numbers. Use epochs from before a training diverged."
+        )
     if (never := values.isnan().all(dim=0)).any():
         raise DataError(
             f"{int(never.sum())} of {values.shape[1]} images have no record in any epoch, the first "

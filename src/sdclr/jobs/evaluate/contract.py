@@ -21,7 +21,9 @@ LONGEST_DETAIL = 1000
 
 
 @contextmanager
-def held_to_contract(row: ProbeRow, frozen: FrozenFeatures, *, needs_crops: bool) -> Iterator[Untouched]:
+def held_to_contract(
+    row: ProbeRow, frozen: FrozenFeatures, *, needs_crops: bool
+) -> Iterator[Untouched]:
     """Errors of a probe from outside say whose they are; a probe that changed something is an error.
 
     Gives what watches the tensors that the probe reads.

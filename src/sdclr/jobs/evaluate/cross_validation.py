@@ -29,7 +29,9 @@ class CrossValidation:
         self.frozen, self.seed = frozen, seed
         self.untested = untested_classes(frozen.data, ("folds",), untested)
         if frozen.num_classes - len(self.untested) < 2:
-            raise DataError("cross-validation needs 2 classes with at least 2 usable labelled images each.")
+            raise DataError(
+                "cross-validation needs 2 classes with at least 2 usable labelled images each."
+            )
 
     def run(self, protocol: Protocol, row: ProbeRow) -> ProbeResult:
         """Raises ConfigError for a protocol or a probe that needs a test set."""
@@ -46,14 +48,18 @@ class CrossValidation:
             detail = detail_of(probe)
         num_classes = self.frozen.num_classes
         return ProbeResult(
-            per_class_accuracy=per_class_accuracy(found.predictions, labels, num_classes, self.untested),
+            per_class_accuracy=per_class_accuracy(
+                found.predictions, labels, num_classes, self.untested
+            ),
             num_test=np.bincount(labels, minlength=num_classes).tolist(),
             seconds=round(time.perf_counter() - begun, 3),
             detail="; ".join(filter(None, [f"cross-validated: {found.spread()}", detail])),
             **facts_of(row, settings),
         )
 
-    def _cross_validated(self, probe: Probe, row: ProbeRow, features: Tensor, labels: Labels) -> CrossValidated:
+    def _cross_validated(
+        self, probe: Probe, row: ProbeRow, features: Tensor, labels: Labels
+    ) -> CrossValidated:
         folds = stratified_folds(labels, seed=self.seed)
         description = f"cross-validation ({row.name})"
         with self.frozen.progress(description, len(np.unique(folds)), "folds") as advance:
@@ -70,7 +76,9 @@ class CrossValidation:
             )
 
 
-def cross_validated_rows(rows: Sequence[ProbeRow], protocol: Protocol, *, named: bool) -> list[ProbeRow]:
+def cross_validated_rows(
+    rows: Sequence[ProbeRow], protocol: Protocol, *, named: bool
+) -> list[ProbeRow]:
     """The probes that can be measured without a test set.
 
     Raises ConfigError for another protocol than cached. Of the probes, one that learns from crops is

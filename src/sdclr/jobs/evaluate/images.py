@@ -32,7 +32,13 @@ from sdclr.settings import PretrainConfig
 MOVED = ("data.path", "data.root", "data.links", "data.num_workers")
 """Settings of the training that an evaluation may give anew: where the images are now, and how they are read."""
 OWN = (
-    *("data.test_path", "data.labels", "data.on_error", "data.max_skipped", "data.validation_per_class"),
+    *(
+        "data.test_path",
+        "data.labels",
+        "data.on_error",
+        "data.max_skipped",
+        "data.validation_per_class",
+    ),
     *("data.path_column", "data.label_column"),
 )
 """Settings that decide how an evaluation is made, whatever they were in training."""
@@ -99,8 +105,12 @@ def _without_later_images(data: Data, names: Sequence[str], config: DataConfig) 
     if test is not None and test.labels is not None:
         test = test.with_labels(number_of[test.labels])
     assert train.labels is not None
-    split = natural_split(train.labels, validation_per_class=config.validation_per_class, seed=config.split)
-    return replace(data, train=train, test=test, class_names=[data.class_names[c] for c in kept], split=split)
+    split = natural_split(
+        train.labels, validation_per_class=config.validation_per_class, seed=config.split
+    )
+    return replace(
+        data, train=train, test=test, class_names=[data.class_names[c] for c in kept], split=split
+    )
 
 
 def _columns_of(labels: Path | None) -> dict[str, Any]:
@@ -124,11 +134,17 @@ def evaluation_settings(assignments: Iterable[str]) -> dict[str, Any]:
 def require_evaluation_settings(settings: Mapping[str, Any]) -> None:
     """ConfigError for a setting that is decided when a run is trained."""
     if foreign := [name for name in settings if name not in (*MOVED, *OWN)]:
-        meant = difflib.get_close_matches(f"data.{foreign[0].removeprefix('data.')}", (*OWN, *MOVED), 1, 0.8)
+        meant = difflib.get_close_matches(
+            f"data.{foreign[0].removeprefix('data.')}", (*OWN, *MOVED), 1, 0.8
+        )
         if meant:
-            raise ConfigError(f"{foreign[0]} is no setting of an evaluation; did you mean {meant[0]}?")
+            raise ConfigError(
+                f"{foreign[0]} is no setting of an evaluation; did you mean {meant[0]}?"
+            )
         names = ", ".join(name.removeprefix("data.") for name in (*OWN, *MOVED))
-        raise ConfigError(f"{foreign[0]} is decided when a run is trained. An evaluation takes data.KEY: {names}.")
+        raise ConfigError(
+            f"{foreign[0]} is decided when a run is trained. An evaluation takes data.KEY: {names}."
+        )
 
 
 def _require_labels(data: Data) -> None:
@@ -144,7 +160,9 @@ def _require_labels(data: Data) -> None:
             f"--labels FILE, a table with the columns path and label{other}."
         )
     if data.test is not None and data.test.labels is None:
-        raise DataError(f"the test set of {data.name} has no labels; give them, or leave the test set out.")
+        raise DataError(
+            f"the test set of {data.name} has no labels; give them, or leave the test set out."
+        )
     if len(np.unique(data.train.labels)) < 2:
         raise DataError(
             f"{data.name} cannot be evaluated: all its labelled training images are of one class, "
@@ -183,12 +201,16 @@ def _trained_on(run: Run, config: PretrainConfig, settings: Mapping[str, Any]) -
     """The run's data as it was trained on them; ConfigError where they are no longer the same."""
     moved = {name: value for name, value in settings.items() if name in MOVED}
     where = user_path(str(moved.get("data.path", config.data.path)))
-    if where.suffix.lower() not in LIST_SUFFIXES:  # then it is where the labels or the test list begin
+    if (
+        where.suffix.lower() not in LIST_SUFFIXES
+    ):  # then it is where the labels or the test list begin
         moved.pop("data.root", None)
     fingerprint = run.read_json("split.json", "fingerprint")["fingerprint"]
     record = run.folder / CONTENTS_FILE
     aside = "data.test_path" in settings and config.data.test_path is not None
-    if aside and record.is_file():  # the run's test set may be gone: its training images are what counts
+    if (
+        aside and record.is_file()
+    ):  # the run's test set may be gone: its training images are what counts
         config = config.with_values(moved | {"data.test_path": None})
         data = trained_images(run, config.data)
         files = data.files(config.data.subset)
@@ -225,8 +247,12 @@ def usable(run: Run, config: PretrainConfig, data: Data, progress: AnyProgress |
         parts.append(("test", data.test, 0))
     kept: dict[str, Images] = {}
     for part, images, before in parts:
-        limit = allowed_to_skip(config.data.max_skipped, len(pool) if part == "validation" else len(images))
-        kept[part], found = look_at(images, "skip", show, max_skipped=max(limit - before, 0), part=part)
+        limit = allowed_to_skip(
+            config.data.max_skipped, len(pool) if part == "validation" else len(images)
+        )
+        kept[part], found = look_at(
+            images, "skip", show, max_skipped=max(limit - before, 0), part=part
+        )
         warn_of_bad_files(found, len(images), part)
         if part == "validation":
             lost = {one.path for one in found}

@@ -122,13 +122,17 @@ def evaluate_classifier(
     """
     run = (run if isinstance(run, Run) else Run(run)).require()
     if probe not in published_probes():
-        raise ConfigError(f"a classifier was tuned for {' or '.join(published_probes())}, got {probe!r}.")
+        raise ConfigError(
+            f"a classifier was tuned for {' or '.join(published_probes())}, got {probe!r}."
+        )
     with run:
         config, data, _ = evaluated_data(run, _with_path({}, data_path), None)
         data.labelled_split()  # there is a test set
         found = read_authors_checkpoint(checkpoint)
         if found.classifier is None:
-            raise CheckpointError(f"{checkpoint} holds no classifier: it is a pre-training checkpoint. Use --protocol.")
+            raise CheckpointError(
+                f"{checkpoint} holds no classifier: it is a pre-training checkpoint. Use --protocol."
+            )
         num_classes = len(data.class_names)
         if found.architecture != config.backbone or len(found.classifier["weight"]) != num_classes:
             raise ConfigError(
@@ -140,11 +144,18 @@ def evaluate_classifier(
         load_strictly(classifier, found.classifier, str(checkpoint))
         show = progress or NoProgress()
         used = usable(run, config, data, progress)
-        measure = Measurement(FrozenFeatures(placed(found.backbone, device), used, config.views.size, show))
+        measure = Measurement(
+            FrozenFeatures(placed(found.backbone, device), used, config.views.size, show)
+        )
         theirs, ours = found.backbone.net.state_dict(), load_backbone(run.folder).net.state_dict()
         changed = [name for name in ours if not torch.equal(ours[name], theirs[name].cpu())]
-        detail = f"the authors' classifier ({Path(checkpoint).name}, epoch {found.epoch}), backbone " + (
-            f"differs from the run's in {len(changed)} tensors" if changed else "equal to the run's"
+        detail = (
+            f"the authors' classifier ({Path(checkpoint).name}, epoch {found.epoch}), backbone "
+            + (
+                f"differs from the run's in {len(changed)} tensors"
+                if changed
+                else "equal to the run's"
+            )
         )
         result = measure.classifier(classifier, detail, PROBES[probe])
         return record(run, data, AUTHORS_CLASSIFIER, {probe: result}, {})

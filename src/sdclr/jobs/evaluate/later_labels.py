@@ -30,7 +30,9 @@ NAMES_TRIED = 64
 """Rows of a table that names no image of a run, from which is guessed where its paths begin."""
 
 
-def labelled_data(trained: Data, config: DataConfig, labels: Path, *, exclude: Path) -> tuple[Data, dict[str, Any]]:
+def labelled_data(
+    trained: Data, config: DataConfig, labels: Path, *, exclude: Path
+) -> tuple[Data, dict[str, Any]]:
     """Those of the images ``trained`` that the file ``labels`` names, split as they are; and facts about them.
 
     ``config``: the evaluation's data settings; its test set is read with the same class names. ``exclude``: a folder
@@ -50,7 +52,9 @@ def labelled_data(trained: Data, config: DataConfig, labels: Path, *, exclude: P
     test = trained.test if trained.name == "arrays" else None
     if config.test_path is not None:
         test = _test_images(config, class_names, train, exclude)
-    held_out = 0 if test is None else config.validation_per_class  # cross-validation holds out by itself
+    held_out = (
+        0 if test is None else config.validation_per_class
+    )  # cross-validation holds out by itself
     split = natural_split(train.labels, validation_per_class=held_out, seed=config.split)
     names = [printable(name) for name in class_names]
     data = replace(trained, train=train, test=test, class_names=names, split=split, remarks=())
@@ -78,7 +82,9 @@ def _read(labels: Path, images: Images, config: DataConfig, begin: Path | None) 
         path_column=config.path_column,
         label_column=config.label_column,
         partial=True,
-        boxes="none" if config.boxes == "none" else "auto",  # a box of the run is named by its table or its name
+        boxes="none"
+        if config.boxes == "none"
+        else "auto",  # a box of the run is named by its table or its name
         box_categories=config.box_categories,
         min_confidence=config.min_confidence,
     )
@@ -96,12 +102,17 @@ def _found(listed: ListedImages, images: Images, begin: Path | None) -> tuple[Po
     assert labels is not None
     names = images.names
     position_of = {name: position for position, name in enumerate(names)}
-    written, below = listed, listed  # as the table writes them, and as they are where its paths begin elsewhere
+    written, below = (
+        listed,
+        listed,
+    )  # as the table writes them, and as they are where its paths begin elsewhere
     files = images.files
     if files is not None and begin is not None:
         below = listed._replace(paths=_names_below(begin, listed.paths, files))
     if files is not None and files.members is None:
-        written, below = (one._replace(paths=match_names(files.root, one.paths).paths) for one in (written, below))
+        written, below = (
+            one._replace(paths=match_names(files.root, one.paths).paths) for one in (written, below)
+        )
     archive = _archive(images)
     found: dict[int, str] = {}
     unknown: list[int] = []
@@ -170,19 +181,25 @@ def _ids(texts: Sequence[str], class_names: Sequence[str]) -> Positions:
     return np.array([id_of[text] for text in texts], dtype=np.int64)
 
 
-def _test_images(config: DataConfig, class_names: Sequence[str], train: Images, exclude: Path) -> Images:
+def _test_images(
+    config: DataConfig, class_names: Sequence[str], train: Images, exclude: Path
+) -> Images:
     """The labelled test set at ``config.test_path``, its labels numbered as the training classes."""
     assert config.test_path is not None
     path = user_path(config.test_path)
     folders = "folders" if path.is_dir() else "none"
-    alone = config.with_values({"path": str(path), "test_path": None, "labels": folders, "validation_per_class": 0})
+    alone = config.with_values(
+        {"path": str(path), "test_path": None, "labels": folders, "validation_per_class": 0}
+    )
     if path.suffix.lower() not in TABLE_SUFFIXES:
         alone = alone.with_values({"path_column": None, "label_column": None})
     if path.suffix.lower() not in LIST_SUFFIXES:
         alone = alone.with_values({"root": None})
     found = build_data(alone, exclude=[exclude])
     if found.train.labels is None:
-        raise DataError(f"test set {path} has no labels. Give a list with labels, or a folder of class folders.")
+        raise DataError(
+            f"test set {path} has no labels. Give a list with labels, or a folder of class folders."
+        )
     known = {printable(name): number for number, name in enumerate(class_names)}
     if unknown := [name for name in found.class_names if name not in known]:
         raise DataError(

@@ -64,7 +64,9 @@ class Measurement:
             progress=frozen.progress,
         )
 
-    def _measured(self, predictions: Labels, begun: float, detail: str, facts: dict[str, Any]) -> ProbeResult:
+    def _measured(
+        self, predictions: Labels, begun: float, detail: str, facts: dict[str, Any]
+    ) -> ProbeResult:
         labels, num_classes = self.test_labels, self.frozen.num_classes
         return ProbeResult(
             per_class_accuracy=per_class_accuracy(predictions, labels, num_classes, self.untested),

@@ -86,7 +86,9 @@ def build(
     if words := _fitted_words(architecture, config):
         show.print(words)
     with default_generators(derive(config.seed, Stream.WEIGHTS), device):
-        backbone, feature_dim = _starting_backbone(config, network, architecture, recorded, run, show)
+        backbone, feature_dim = _starting_backbone(
+            config, network, architecture, recorded, run, show
+        )
         memory_format = resolve_memory_format(config.memory_format, backbone, device)
         fused = device.type == "cuda" and not compiling
         prepare = partial(synchronise_norms, fused=fused) if world.several else nn.Identity()
@@ -101,7 +103,9 @@ def build(
     placed, views_cut_by = _placed(images, device, show)
     optimizer = build_optimizer(
         method.parameters(),
-        **config.optimizer.model_dump(include={"name", "momentum", "weight_decay", "decay_norms_and_biases"}),
+        **config.optimizer.model_dump(
+            include={"name", "momentum", "weight_decay", "decay_norms_and_biases"}
+        ),
     )
     return Training(
         config=config,
@@ -134,7 +138,9 @@ def memory_advice(config: PretrainConfig) -> str:
 
 
 def _data(config: PretrainConfig, run: Run | None, show: AnyProgress, *, download: bool) -> Data:
-    data = build_data(config.data, download=download, exclude=[run.folder] if run is not None else [])
+    data = build_data(
+        config.data, download=download, exclude=[run.folder] if run is not None else []
+    )
     if run is not None and run.exists:
         _require_same_names(run, config, data)  # before every file is decoded
     for remark in data.remarks:
@@ -177,7 +183,9 @@ def _starting_backbone(
     if not resuming:  # a checkpoint holds what became of them
         if not config.backbone.is_ours and network is None:  # hours later would be too late
             require_loadable(backbone, architecture, config.views.size)
-        load_starting_weights(backbone, config, architecture, show if recorded is None else NoProgress())
+        load_starting_weights(
+            backbone, config, architecture, show if recorded is None else NoProgress()
+        )
     if recorded is not None:
         backbone.normalise_with(**recorded["normalisation"])
     if config.activation_checkpointing:
@@ -185,7 +193,9 @@ def _starting_backbone(
     return backbone, feature_dim
 
 
-def _compiled(method: Method, config: PretrainConfig, compiling: str | bool, world: World) -> Compiled | None:
+def _compiled(
+    method: Method, config: PretrainConfig, compiling: str | bool, world: World
+) -> Compiled | None:
     if not compiling:
         return None
     return compiled(
@@ -231,7 +241,11 @@ def _architecture(config: PretrainConfig, recorded: dict[str, Any] | None) -> Ba
 
 def _fitted_words(architecture: BackboneConfig, config: PretrainConfig) -> str | None:
     """What views.size has made of the network; None where that is nothing."""
-    added = {key: value for key, value in architecture.options.items() if key not in config.backbone.options}
+    added = {
+        key: value
+        for key, value in architecture.options.items()
+        if key not in config.backbone.options
+    }
     if not added:
         return None
     options = ", ".join(f"{key}={value}" for key, value in added.items())
@@ -249,7 +263,9 @@ def _choices(architecture: BackboneConfig, backbone: Backbone, method: Method) -
 
 def _backbone(architecture: BackboneConfig, network: nn.Module | None) -> Backbone:
     if (network is None) == (architecture.name == "custom"):
-        raise ConfigError("backbone.name=custom and network=<your module> go together: give both or neither.")
+        raise ConfigError(
+            "backbone.name=custom and network=<your module> go together: give both or neither."
+        )
     if network is None:
         return build_backbone(architecture)
     constants = input_constants(architecture)

@@ -26,7 +26,12 @@ Choices = Sequence[tuple[str, object, str]]
 
 
 def open_folder(
-    training: Training, state: TrainingState, run: Run, saves: Saves, show: AnyProgress, choices: Choices
+    training: Training,
+    state: TrainingState,
+    run: Run,
+    saves: Saves,
+    show: AnyProgress,
+    choices: Choices,
 ) -> None:
     """Write the folder's facts and the checkpoint of step 0, or pick up the newest checkpoint."""
     if run.exists:
@@ -39,7 +44,9 @@ def open_folder(
         return
     checkpoint = run.checkpoints.newest()
     if checkpoint is not None:
-        restore(training, state, checkpoint, f"checkpoint of step {checkpoint.step} in {run.folder}")
+        restore(
+            training, state, checkpoint, f"checkpoint of step {checkpoint.step} in {run.folder}"
+        )
         saves.step = state.step
     else:
         require_no_history(run)
@@ -100,7 +107,9 @@ def _write_facts(training: Training, run: Run, show: AnyProgress, choices: Choic
         run.write_json(IMAGES_FILE, training.image_facts)
     _record_images(training, run, show)
     if choices:
-        rows = [{"setting": name, "value": value, "reason": reason} for name, value, reason in choices]
+        rows = [
+            {"setting": name, "value": value, "reason": reason} for name, value, reason in choices
+        ]
         run.write_json(CHOICES_FILE, {"choices": rows})
     run.write_text("config.yaml", training.config.to_yaml())  # last: it makes the folder a run
 
@@ -119,7 +128,10 @@ def _record_images(training: Training, run: Run, show: AnyProgress) -> None:
     if not files:
         return
     task = show.add("recording contents", total=sum(map(len, files.values())), unit="images")
-    record = {part: read_contents(images, (), partial(show.advance, task)) for part, images in files.items()}
+    record = {
+        part: read_contents(images, (), partial(show.advance, task))
+        for part, images in files.items()
+    }
     show.finish(task)
     # what was left out may be mended without harm
     left_out = {path for path, _ in (training.image_facts or {}).get("skipped", ())}
@@ -131,7 +143,9 @@ def _compare_facts(training: Training, run: Run) -> None:
     """Raise where the data are no longer the same; warn where the rest of the run agrees but for rounding."""
     config, data = training.config, training.data
     saved = run.read_json("split.json", "fingerprint")["fingerprint"]
-    require_recorded(run.folder / CONTENTS_FILE, data.files(config.data.subset), saved, data.fingerprint)
+    require_recorded(
+        run.folder / CONTENTS_FILE, data.files(config.data.subset), saved, data.fingerprint
+    )
     run.require_classes(data.class_names)
     facts = run.read_json("environment.json")
     before = facts.get("views_cut_by", training.views_cut_by)
@@ -169,6 +183,8 @@ def _say_what_begins(training: Training, state: TrainingState, show: AnyProgress
             counted(config.epochs, "epoch"),
         ]
     )
-    show.print(f"{begun}: {size}, {warmup}, {training.precision} on {describe_device(training.device)}{processes}")
+    show.print(
+        f"{begun}: {size}, {warmup}, {training.precision} on {describe_device(training.device)}{processes}"
+    )
     for line in training.method.describe(config.method):
         show.print(line)

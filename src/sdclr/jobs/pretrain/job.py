@@ -81,15 +81,29 @@ def pretrain(
             run.check(config)  # again, now that nobody else can write here
             outcome = Outcome(run, training.total_steps)
             advice = memory_advice(config)
-            with outcome.recorded(lambda: state.step), explain_out_of_memory(advice), world.explaining(), saver:
+            with (
+                outcome.recorded(lambda: state.step),
+                explain_out_of_memory(advice),
+                world.explaining(),
+                saver,
+            ):
                 folder.open_folder(training, state, run, saves, show, choices)
-                world.publish(_READY, {"step": state.step, "finished": state.step == training.total_steps})
+                world.publish(
+                    _READY, {"step": state.step, "finished": state.step == training.total_steps}
+                )
                 if state.step < training.total_steps:
                     outcome.write("running", state.step)
                     together = agree(training, state)
                     stop.awaited = True
                     watching = Observers([MetricsFile(run), ProgressBar(show), *observers])
-                    train(together, state, run, saves, watching, label or f"{config.recipe} {run.folder}")
+                    train(
+                        together,
+                        state,
+                        run,
+                        saves,
+                        watching,
+                        label or f"{config.recipe} {run.folder}",
+                    )
                 else:
                     done = f"{counted(config.epochs, 'epoch')}, {counted(state.step, 'step')}"
                     show.print(f"{run.folder} is finished: {done}.")
@@ -98,7 +112,9 @@ def pretrain(
     return run
 
 
-def _follow(config: PretrainConfig, run: Run, network: nn.Module | None, world: World, stop: StopRequest) -> None:
+def _follow(
+    config: PretrainConfig, run: Run, network: nn.Module | None, world: World, stop: StopRequest
+) -> None:
     """What every process but the first does: wait for the run folder, read it, train along, write nothing."""
     ready = world.wait_for(_READY)
     run.check(config)

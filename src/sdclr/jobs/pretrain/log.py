@@ -93,11 +93,16 @@ class LoggedProgress:
         if self._file is None or not lines:
             return
         try:
-            with open(self._file, "a", encoding="utf-8", errors="backslashreplace", opener=without_links) as file:
+            with open(
+                self._file, "a", encoding="utf-8", errors="backslashreplace", opener=without_links
+            ) as file:
                 file.write("".join(lines))
         except OSError as error:
             refused, self._file = self._file, None
-            warnings.warn(f"{refused} cannot be written ({error.strerror}); the run goes on without it.", stacklevel=3)
+            warnings.warn(
+                f"{refused} cannot be written ({error.strerror}); the run goes on without it.",
+                stacklevel=3,
+            )
 
 
 def _last_words(error: BaseException) -> str:

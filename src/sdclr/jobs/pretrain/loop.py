@@ -20,19 +20,25 @@ from sdclr.processes.signals import StopRequest
 from sdclr.run import Run
 
 
-def train(training: Training, state: TrainingState, run: Run, saves: Saves, observer: Observer, label: str) -> None:
+def train(
+    training: Training, state: TrainingState, run: Run, saves: Saves, observer: Observer, label: str
+) -> None:
     """From the step of ``state`` to the last one; the host stays at most one step ahead of the device.
 
     Raises Preempted where somebody asked for it, with everything saved.
     """
     config, world, method = training.config, training.world, training.method
     method.train()
-    observer.on_begin(TrainingBegins(label, training.total_steps, state.step, config.epochs, config.to_dict()))
+    observer.on_begin(
+        TrainingBegins(label, training.total_steps, state.step, config.epochs, config.to_dict())
+    )
     begun_epoch = state.step // training.steps_per_epoch
     asked, guard = False, StateGuard(method)
     for epoch in range(begun_epoch, config.epochs):
         clock, first = EpochClock(), state.step % training.steps_per_epoch
-        with closing(training.views(epoch, first)) as views_of_epoch:  # threads that decode ahead end with the block
+        with closing(
+            training.views(epoch, first)
+        ) as views_of_epoch:  # threads that decode ahead end with the block
             batches = clock.waiting_for(saves.before_errors(views_of_epoch, run))
             # before the epoch begins: where the data fail here, what is saved is the end of the one before
             ahead = next(batches)
@@ -42,7 +48,9 @@ def train(training: Training, state: TrainingState, run: Run, saves: Saves, obse
                 guard.check("in on_epoch_start")
             for views in itertools.chain([ahead], batches):
                 step.train_step(training, state, views)
-                if training.compiled is None or epoch > begun_epoch:  # the short last batch compiles once more
+                if (
+                    training.compiled is None or epoch > begun_epoch
+                ):  # the short last batch compiles once more
                     world.set_patience(config.patience_seconds)
                 observer.on_step(StepDone(state.step))
                 saves.saver.check()
@@ -71,7 +79,9 @@ def train(training: Training, state: TrainingState, run: Run, saves: Saves, obse
         _require_whole_metrics(run, config.epochs)
     observer.on_end(done)
     if asked or (state.stop.signal_name and not world.several):
-        raise Preempted(f"stopped by {_signal(state.stop)} after the last step: {run.folder} is finished.")
+        raise Preempted(
+            f"stopped by {_signal(state.stop)} after the last step: {run.folder} is finished."
+        )
 
 
 class EpochClock:
@@ -95,7 +105,9 @@ class EpochClock:
             yield views
 
 
-def _measured(training: Training, state: TrainingState, epoch: int, num_steps: int, clock: EpochClock) -> EpochDone:
+def _measured(
+    training: Training, state: TrainingState, epoch: int, num_steps: int, clock: EpochClock
+) -> EpochDone:
     """What an epoch has measured, the steps of this sitting only where that concerns time."""
     seconds = clock.seconds()
     num_views = 2 * len(training.images) * num_steps / training.steps_per_epoch

@@ -40,7 +40,9 @@ class Outcome:
         if not steps:
             with contextlib.suppress(SdclrError):  # damaged, and replaced now
                 facts["checkpoint_step"] = last_checkpoint_step(self._run)
-        facts["next"] = self._run.next_command(state, error.exit_code if isinstance(error, SdclrError) else None)
+        facts["next"] = self._run.next_command(
+            state, error.exit_code if isinstance(error, SdclrError) else None
+        )
         self._run.write_json(STATUS_FILE, facts | (failure if error is not None else {}))
 
     @contextlib.contextmanager
@@ -63,7 +65,9 @@ class Outcome:
         self.write("done", step())
 
     def _try_to_write(self, state: str, step: int, error: Exception | None = None) -> None:
-        with contextlib.suppress(SdclrError):  # the disk may be what failed; its error is the one to show
+        with contextlib.suppress(
+            SdclrError
+        ):  # the disk may be what failed; its error is the one to show
             self.write(state, step, error)
 
 
@@ -78,12 +82,19 @@ def require_no_history(run: Run) -> None:
     try:
         lost = last_checkpoint_step(run)
     except DataError as error:
-        raise CheckpointError(f"{run.folder} has no checkpoint, and may have had one: {error} {advice}") from None
+        raise CheckpointError(
+            f"{run.folder} has no checkpoint, and may have had one: {error} {advice}"
+        ) from None
     if lost is not None:
-        raise CheckpointError(f"{run.folder} had a checkpoint of step {lost}, and now it has none. {advice}")
-    if epochs := len(run.metrics()):  # as an earlier version left it when it was killed before its first checkpoint
+        raise CheckpointError(
+            f"{run.folder} had a checkpoint of step {lost}, and now it has none. {advice}"
+        )
+    if epochs := len(
+        run.metrics()
+    ):  # as an earlier version left it when it was killed before its first checkpoint
         warnings.warn(
-            f"{run.folder} has no checkpoint: it begins again, and its {epochs} epochs are lost.", stacklevel=3
+            f"{run.folder} has no checkpoint: it begins again, and its {epochs} epochs are lost.",
+            stacklevel=3,
         )
 
 

@@ -52,7 +52,9 @@ class Preview:
         return self.seconds_per_step * self.total_steps
 
 
-def preview(config: PretrainConfig, *, download: bool = False, progress: AnyProgress | None = None) -> Preview:
+def preview(
+    config: PretrainConfig, *, download: bool = False, progress: AnyProgress | None = None
+) -> Preview:
     """Build everything that pretrain would, take a few steps, and measure. Raises what pretrain raises."""
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else math.nan
     with explain_out_of_memory(memory_advice(config)):
@@ -63,10 +65,14 @@ def preview(config: PretrainConfig, *, download: bool = False, progress: AnyProg
         training.method.train()
         training.method.on_epoch_start(0)
         times, first = [time.perf_counter()], None
-        warm_up = 2 if training.compile == "cuda-graphs" else 1  # steps: CUDA graphs are recorded in the second one
+        warm_up = (
+            2 if training.compile == "cuda-graphs" else 1
+        )  # steps: CUDA graphs are recorded in the second one
         with closing(training.views(0)) as batches:
             for views in islice(batches, STEPS + warm_up):
-                first = first or Views(views.a[:16].cpu(), views.b[:16].cpu(), views.index[:16].cpu())
+                first = first or Views(
+                    views.a[:16].cpu(), views.b[:16].cpu(), views.index[:16].cpu()
+                )
                 train_step(training, state, views)
                 if training.device.type == "cuda":
                     torch.cuda.synchronize(training.device)
@@ -84,7 +90,12 @@ def preview(config: PretrainConfig, *, download: bool = False, progress: AnyProg
         load=load,
         device=describe_device(training.device),
         views=first,
-        stills=torch.cat([batch.cpu() for batch in training.images.at(first.index.numpy()).stills(config.views.size)]),
+        stills=torch.cat(
+            [
+                batch.cpu()
+                for batch in training.images.at(first.index.numpy()).stills(config.views.size)
+            ]
+        ),
     )
 
 

@@ -55,7 +55,11 @@ def resume(
 
 
 def _require_known_entries(run: Run) -> None:
-    known: dict[str, Mapping[str, object]] = {"method": METHODS, "backbone": BACKBONES, "data": SOURCES}
+    known: dict[str, Mapping[str, object]] = {
+        "method": METHODS,
+        "backbone": BACKBONES,
+        "data": SOURCES,
+    }
     for what, (name, _) in run.outside().items():
         if what in known and name not in known[what]:
             again = command("sdclr", "resume", run.folder, *run.use_options(*known))

@@ -24,18 +24,27 @@ class Saver:
     """Of one run. At most one write at a time: the next one waits for it. Left as a context, none is in flight."""
 
     def __init__(self, device: torch.device) -> None:
-        self._thread = ThreadPoolExecutor(1, "checkpoints") if device.type in BESIDE_DEVICES else None
+        self._thread = (
+            ThreadPoolExecutor(1, "checkpoints") if device.type in BESIDE_DEVICES else None
+        )
         self._write: Future[None] | None = None
-        self._copies: dict[str, Tensor] = {}  # kept from save to save: fresh memory costs more than the copy
+        self._copies: dict[
+            str, Tensor
+        ] = {}  # kept from save to save: fresh memory costs more than the copy
 
-    def save(self, folder: CheckpointFolder, checkpoint: Checkpoint, *, read_back: bool = False) -> None:
+    def save(
+        self, folder: CheckpointFolder, checkpoint: Checkpoint, *, read_back: bool = False
+    ) -> None:
         """Write ``checkpoint``, or leave a copy of it to the thread; with ``read_back`` it is on the disk at once."""
         self.settle()
         if self._thread is None or read_back:
             folder.save(checkpoint, read_back=read_back)
             return
         if self._copies.keys() != checkpoint.tensors.keys():
-            self._copies = {name: torch.empty_like(one, device="cpu") for name, one in checkpoint.tensors.items()}
+            self._copies = {
+                name: torch.empty_like(one, device="cpu")
+                for name, one in checkpoint.tensors.items()
+            }
         for name, tensor in checkpoint.tensors.items():
             self._copies[name].copy_(tensor.detach())
         self._write = self._thread.submit(folder.save, replace(checkpoint, tensors=self._copies))
@@ -54,7 +63,12 @@ class Saver:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
         if self._thread is not None:
             self._thread.shutdown()
         if error is None:  # else that one is told, and the checkpoint before is the last

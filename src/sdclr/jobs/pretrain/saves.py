@@ -45,18 +45,24 @@ class Saves:
         if every is not None:
             return epochs % every == 0
         paid_off = time.monotonic() - self.at_seconds >= self.cost_seconds / SAVING_SHARE
-        return paid_off and epochs - self.step // self.training.steps_per_epoch >= EPOCHS_BETWEEN_SAVES
+        return (
+            paid_off and epochs - self.step // self.training.steps_per_epoch >= EPOCHS_BETWEEN_SAVES
+        )
 
     def overdue(self) -> bool:
         """After any step: whether the last save is longer ago than checkpoint_every_minutes."""
-        return time.monotonic() - self.at_seconds > 60 * self.training.config.checkpoint_every_minutes
+        return (
+            time.monotonic() - self.at_seconds > 60 * self.training.config.checkpoint_every_minutes
+        )
 
     def before_errors(self, batches: Iterator[Views], run: Run) -> Iterator[Views]:
         """The same batches; where the data fail (an image has vanished), what was trained is saved before the error."""
         try:
             yield from batches
         except (DataError, MissingInputError, StorageError, OSError) as error:
-            if self.training.world.is_first:  # another one writes nothing; the first is in the middle of a step then
+            if (
+                self.training.world.is_first
+            ):  # another one writes nothing; the first is in the middle of a step then
                 self._save_before(error, run)
             raise
 
@@ -65,7 +71,9 @@ class Saves:
             self.save(run)
             self.saver.settle()
         except SdclrError as another:
-            warnings.warn(f"what was trained since step {self.step} is not saved: {another}", stacklevel=2)
+            warnings.warn(
+                f"what was trained since step {self.step} is not saved: {another}", stacklevel=2
+            )
             return
         if isinstance(error, SdclrError):
             again = run.next_command("preempted")

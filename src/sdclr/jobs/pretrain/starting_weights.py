@@ -18,7 +18,9 @@ def load_starting_weights(
     backbone: Backbone, config: PretrainConfig, architecture: BackboneConfig, show: AnyProgress
 ) -> None:
     if config.weights is not None and config.backbone.pretrained:
-        raise ConfigError("weights and backbone.pretrained=true are two starting points; give one of them.")
+        raise ConfigError(
+            "weights and backbone.pretrained=true are two starting points; give one of them."
+        )
     if config.weights is not None:
         file = load_weights(backbone, config.weights)
         if name := first_not_finite(backbone.net.state_dict()):
@@ -39,7 +41,9 @@ def load_starting_weights(
             architecture.options,
         )
         if not normalisation_of(backbone).is_like(input_constants(_fresh(architecture))):
-            show.print(f"input normalisation of the pre-trained weights: {_constants_words(backbone)}")
+            show.print(
+                f"input normalisation of the pre-trained weights: {_constants_words(backbone)}"
+            )
 
 
 def _fresh(architecture: BackboneConfig) -> BackboneConfig:
@@ -74,10 +78,13 @@ def _numbers(values: Sequence[float]) -> str:
     return " ".join(f"{value:.4g}" for value in values)
 
 
-def _warn_of_other_options(config: PretrainConfig, architecture: BackboneConfig, theirs: BackboneConfig) -> None:
+def _warn_of_other_options(
+    config: PretrainConfig, architecture: BackboneConfig, theirs: BackboneConfig
+) -> None:
     """Some options leave no trace in the weights: what they were trained with is another network then."""
     ours, others = (
-        {key: value for key, value in one.options.items() if key not in SIZE_OPTIONS} for one in (architecture, theirs)
+        {key: value for key, value in one.options.items() if key not in SIZE_OPTIONS}
+        for one in (architecture, theirs)
     )
     if architecture.name == theirs.name and ours != others:
         warnings.warn(

@@ -14,12 +14,18 @@ def to_checkpoint(training: Training, state: TrainingState, metrics_size: int) -
     """``metrics_size``: bytes of metrics.jsonl that belong to it. NonFiniteError for a state no run can go on from."""
     tensors = {f"method.{name}": tensor for name, tensor in training.method.state_dict().items()}
     moments = state_of(training.optimizer)
-    tensors |= {f"optimizer.{name}": value for name, value in moments.items() if isinstance(value, Tensor)}
+    tensors |= {
+        f"optimizer.{name}": value for name, value in moments.items() if isinstance(value, Tensor)
+    }
     tensors["loss_sum"] = state.loss_sum
     numbers = {name: value for name, value in moments.items() if not isinstance(value, Tensor)}
     if name := first_not_finite(tensors):
         raise _not_finite(training, state, name)
-    facts = {"config": training.config.to_dict(), "optimizer": numbers, "metrics_size": metrics_size}
+    facts = {
+        "config": training.config.to_dict(),
+        "optimizer": numbers,
+        "metrics_size": metrics_size,
+    }
     return Checkpoint(state.step, tensors, facts)
 
 
@@ -55,8 +61,12 @@ def restore(training: Training, state: TrainingState, checkpoint: Checkpoint, wh
         )
     load_strictly(training.method, parts["method"], where)
     optimizer = training.config.optimizer
-    names = state_names(optimizer.name, optimizer.momentum) if checkpoint.step else ()  # before the first step none
-    restore_state(training.optimizer, parts["optimizer"] | checkpoint.facts["optimizer"], names, where)
+    names = (
+        state_names(optimizer.name, optimizer.momentum) if checkpoint.step else ()
+    )  # before the first step none
+    restore_state(
+        training.optimizer, parts["optimizer"] | checkpoint.facts["optimizer"], names, where
+    )
     if "" not in parts["loss_sum"] or parts["loss_sum"][""].shape != ():
         raise CheckpointError(f"{where} has no loss_sum.")
     state.loss_sum.copy_(parts["loss_sum"][""])

@@ -25,8 +25,12 @@ def train_step(training: Training, state: TrainingState, views: Views) -> None:
     world, optimizer = training.world, training.optimizer
     state.step += 1
     set_learning_rate(optimizer, training.learning_rate(state.step))
-    optimizer.zero_grad(set_to_none=True)  # first: with CUDA graphs the forward pass overwrites them
-    with default_generators(_seed_of(training, state.step), training.device):  # for backbones with dropout
+    optimizer.zero_grad(
+        set_to_none=True
+    )  # first: with CUDA graphs the forward pass overwrites them
+    with default_generators(
+        _seed_of(training, state.step), training.device
+    ):  # for backbones with dropout
         with autocast(training.device, training.precision):
             loss_per_image = training.loss_per_image(laid_out(training, views))  # [B]
         require_loss_per_image(loss_per_image, views)
@@ -37,7 +41,9 @@ def train_step(training: Training, state: TrainingState, views: Views) -> None:
     loss_sum, finite = losses.sum().double(), losses.isfinite().all()
     if world.several:
         asked = torch.full_like(loss_sum, state.stop.signal_name is not None)
-        loss_sum, num_not_finite, num_asked = world.all_reduce(torch.stack([loss_sum, (~finite).double(), asked]))
+        loss_sum, num_not_finite, num_asked = world.all_reduce(
+            torch.stack([loss_sum, (~finite).double(), asked])
+        )
         finite = num_not_finite == 0
         state.votes = LateAnswer(num_asked > 0), state.votes[0]
         _share_rows(training, views)
@@ -67,7 +73,9 @@ def _seed_of(training: Training, step: int) -> int:
 def laid_out(training: Training, views: Views) -> Views:
     """The views in the dtype and memory format of the weights."""
     dtype = parameter_dtype(training.precision)
-    a, b = (view.to(dtype=dtype, memory_format=training.memory_format) for view in (views.a, views.b))
+    a, b = (
+        view.to(dtype=dtype, memory_format=training.memory_format) for view in (views.a, views.b)
+    )
     return views._replace(a=a, b=b)
 
 

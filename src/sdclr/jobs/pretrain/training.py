@@ -83,9 +83,14 @@ class Training:
 
     def batches(self, epoch: int, first: int = 0) -> Iterator[Tensor]:
         """Positions [B] of the images in the batches of one epoch, from number ``first`` on."""
-        config, weights = self.config, self._per_image(self.method.sampling_weights(), "sampling_weights")
+        config, weights = (
+            self.config,
+            self._per_image(self.method.sampling_weights(), "sampling_weights"),
+        )
         num_images, size = len(self.images), config.batch_size
-        return epoch_batches(num_images, size, seed=config.seed, epoch=epoch, first=first, weights=weights)
+        return epoch_batches(
+            num_images, size, seed=config.seed, epoch=epoch, first=first, weights=weights
+        )
 
     def _per_image(self, values: Tensor | None, what: str) -> Tensor | None:
         """What the method asks of the data side, float64 [N] on the host; ConfigError for anything else."""
@@ -107,7 +112,9 @@ class Training:
         spec = dataclasses.replace(
             config.views.spec(), strength=self._per_image(self.method.view_strength(), "strength")
         )
-        for number, views in enumerate(self.images.views(shares, spec, seed=config.seed, epoch=epoch), start=first):
+        for number, views in enumerate(
+            self.images.views(shares, spec, seed=config.seed, epoch=epoch), start=first
+        ):
             yield views._replace(share=world.share(self.batch_images(number)))
 
 

@@ -56,13 +56,21 @@ def usable_images(
         }
         if data.name == "images":
             facts["duplicates"] = _duplicates(usable, show)
-            facts["test_copies"] = copies_of(usable, test.files) if test is not None and test.files is not None else []
+            facts["test_copies"] = (
+                copies_of(usable, test.files) if test is not None and test.files is not None else []
+            )
     else:
         skipped = {path for path, _ in facts["skipped"]}
-        usable = images.at(np.array([i for i, name in enumerate(images.paths) if name not in skipped], dtype=np.int64))
+        usable = images.at(
+            np.array(
+                [i for i, name in enumerate(images.paths) if name not in skipped], dtype=np.int64
+            )
+        )
         if facts.get("sizes", found := usable.sizes_digest()) != found:
             if run is not None:  # its record names the files
-                require_recorded(run.folder / CONTENTS_FILE, {"train": usable}, fingerprint, fingerprint)
+                require_recorded(
+                    run.folder / CONTENTS_FILE, {"train": usable}, fingerprint, fingerprint
+                )
             raise ConfigError(
                 f"the images below {printable(images.root)} have the names of those that this run has begun with, but "
                 "they are other files. Restore the images, or start a new run in another --out."
@@ -75,13 +83,17 @@ def usable_images(
     return _stored(usable, data, show), facts
 
 
-def _warn_of_lost_classes(images: ImageFiles, usable: ImageFiles, class_names: Sequence[str]) -> None:
+def _warn_of_lost_classes(
+    images: ImageFiles, usable: ImageFiles, class_names: Sequence[str]
+) -> None:
     """Name the classes of which no image can be used."""
     if images.labels is None or usable.labels is None:
         return
     lost = sorted(set(images.labels.tolist()) - set(usable.labels.tolist()))
     if lost:
-        names = ", ".join(class_names[c] for c in lost[:5]) + (f" and {len(lost) - 5} more" if len(lost) > 5 else "")
+        names = ", ".join(class_names[c] for c in lost[:5]) + (
+            f" and {len(lost) - 5} more" if len(lost) > 5 else ""
+        )
         warnings.warn(
             f"no image of {names} can be used: an evaluation has to leave these classes out (--untested leave_out).",
             stacklevel=3,

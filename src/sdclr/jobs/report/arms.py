@@ -111,7 +111,9 @@ def _common_protocol(paths: Sequence[Path], wanted: str | None) -> str:
             raise MissingInputError(f"run folder {path} does not exist.")
         found[path] = Run(path).require().evaluated_protocols()
         if not found[path]:
-            raise MissingInputError(f"{path} has no evaluation; run `{command('sdclr', 'evaluate', path)}` first.")
+            raise MissingInputError(
+                f"{path} has no evaluation; run `{command('sdclr', 'evaluate', path)}` first."
+            )
     if wanted is not None:
         for path, have in found.items():
             if wanted not in have:
@@ -127,7 +129,9 @@ def _common_protocol(paths: Sequence[Path], wanted: str | None) -> str:
             f"the runs share no evaluation protocol ({each}). `sdclr evaluate RUN --protocol ...` adds one."
         )
     if len(shared) > 1:
-        raise ConfigError(f"the runs have several protocols: {', '.join(sorted(shared))}; choose with --protocol.")
+        raise ConfigError(
+            f"the runs have several protocols: {', '.join(sorted(shared))}; choose with --protocol."
+        )
     return shared.pop()
 
 
@@ -162,7 +166,8 @@ def _split(run: Run, evaluation: Evaluation) -> Mapping[str, Any]:
             return made
         if made:
             warnings.warn(
-                f"{run.folder / 'split.json'} lacks facts of a split; the evaluation's own are shown.", stacklevel=4
+                f"{run.folder / 'split.json'} lacks facts of a split; the evaluation's own are shown.",
+                stacklevel=4,
             )
         source, part = "as the evaluation says", "long_tail"
     else:
@@ -240,7 +245,11 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested settings -> dotted names."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+        flat |= (
+            flatten(value, f"{prefix}{key}.")
+            if isinstance(value, Mapping)
+            else {f"{prefix}{key}": value}
+        )
     return flat
 
 
@@ -288,7 +297,11 @@ def _group_into_arms(runs: Sequence[RunFolder]) -> list[Arm]:
     """Group the runs, in the order given, and name each group so that no two names are equal."""
     groups: dict[str, list[RunFolder]] = {}
     for run in runs:
-        same = {key: value for key, value in run.settings.items() if key not in _NOT_THE_ARM and value is not None}
+        same = {
+            key: value
+            for key, value in run.settings.items()
+            if key not in _NOT_THE_ARM and value is not None
+        }
         groups.setdefault(json.dumps(same, sort_keys=True, default=str), []).append(run)
     for group in groups.values():
         for a, b in combinations(group, 2):
@@ -300,7 +313,9 @@ def _group_into_arms(runs: Sequence[RunFolder]) -> list[Arm]:
     settings = [group[0].settings for group in groups.values()]
     names = [group[0].method for group in groups.values()]
     labels = [
-        _label(name, mine, [one for other, one in zip(names, settings, strict=True) if other == name])
+        _label(
+            name, mine, [one for other, one in zip(names, settings, strict=True) if other == name]
+        )
         for name, mine in zip(names, settings, strict=True)
     ]
     return [Arm(label, group) for label, group in zip(labels, groups.values(), strict=True)]

@@ -41,7 +41,13 @@ def check_formats(wanted: set[str], known: Mapping[str, object]) -> None:
 
 
 def places(
-    wanted: set[str], formats: Mapping[str, FileFormat[R]], out: Path | None, stem: str, *, overwrite: bool, ours: bool
+    wanted: set[str],
+    formats: Mapping[str, FileFormat[R]],
+    out: Path | None,
+    stem: str,
+    *,
+    overwrite: bool,
+    ours: bool,
 ) -> dict[str, Path | None]:
     """Where each wanted file format goes, found free before any work; None is standard output.
 
@@ -57,7 +63,13 @@ def places(
 
 
 def _places(
-    wanted: set[str], formats: Mapping[str, FileFormat[R]], out: Path | None, stem: str, *, overwrite: bool, ours: bool
+    wanted: set[str],
+    formats: Mapping[str, FileFormat[R]],
+    out: Path | None,
+    stem: str,
+    *,
+    overwrite: bool,
+    ours: bool,
 ) -> dict[str, Path | None]:
     files = {name: found for name, found in formats.items() if name in wanted}
     targets: dict[str, Path | None] = {}
@@ -72,7 +84,9 @@ def _places(
         targets[name] = target
         if target is None:
             continue
-        if not overwrite and not _may_be_replaced(target, found, named=out is not None and not ours):
+        if not overwrite and not _may_be_replaced(
+            target, found, named=out is not None and not ours
+        ):
             require_free(target, overwrite=False)
         with storage_errors(target):
             if target.is_dir():

@@ -17,7 +17,14 @@ from sdclr.errors import MissingInputError
 from sdclr.evaluation.balancedness import GroupConvention
 from sdclr.evaluation.probes import PROBES, published_probes
 from sdclr.evaluation.published import GROUPS, PROTOCOLS, PUBLISHED
-from sdclr.jobs.report.arms import Arm, differing_settings, flatten, probe_headings, read_arms, setting_text
+from sdclr.jobs.report.arms import (
+    Arm,
+    differing_settings,
+    flatten,
+    probe_headings,
+    read_arms,
+    setting_text,
+)
 from sdclr.jobs.report.files import FileFormat, check_formats, deliver, places
 from sdclr.mean_std import MeanStd
 from sdclr.presentation import paper_table
@@ -113,7 +120,9 @@ def _labels(arms: Sequence[Arm]) -> list[str]:
         f"{arm.method} on {SUBSETS.get(_key(arm)[1], _key(arm)[1])}{', their file' if _is_adopted(arm) else ''}"
         for arm in arms
     ]
-    shown = [(label, *_settings(arm.runs[0].settings)) for label, arm in zip(short, arms, strict=True)]
+    shown = [
+        (label, *_settings(arm.runs[0].settings)) for label, arm in zip(short, arms, strict=True)
+    ]
     return [
         f"{label} [{arm.label}]" if shown.count(mine) > 1 else label
         for label, arm, mine in zip(short, arms, shown, strict=True)
@@ -128,14 +137,21 @@ def _is_adopted(arm: Arm) -> bool:
 def _settings(settings: Mapping[str, Any]) -> list[str]:
     """Head depth, norms, temperature and prune ratio; "-" where the method has no such thing."""
     names = ("projector_layers", "norms", "temperature", "prune_ratio")
-    return ["-" if (value := settings.get(f"method.{name}")) is None else str(value) for name in names]
+    return [
+        "-" if (value := settings.get(f"method.{name}")) is None else str(value) for name in names
+    ]
 
 
 def _rows(arm: Arm, probe: str, dataset: str) -> list[PaperRow]:
     settings = _settings(arm.runs[0].settings)
     splits = arm.summaries(probe)
     rows = [
-        PaperRow("split", f"split {number}", settings, {key: MeanStd(getattr(one, key), 0.0, 1) for key in COLUMNS})
+        PaperRow(
+            "split",
+            f"split {number}",
+            settings,
+            {key: MeanStd(getattr(one, key), 0.0, 1) for key in COLUMNS},
+        )
         for number, one in splits.items()
     ]
     means = {key: MeanStd.over([getattr(one, key) for one in splits.values()]) for key in COLUMNS}
@@ -144,7 +160,11 @@ def _rows(arm: Arm, probe: str, dataset: str) -> list[PaperRow]:
     published = PUBLISHED.get((dataset, probe), {}).get(_key(arm))
     if published is not None:
         numbers = {key: getattr(published, key) for key in ("all", "many", "medium", "few")}
-        values = {key: MeanStd(number, math.nan, 1) for key, number in numbers.items() if number is not None}
+        values = {
+            key: MeanStd(number, math.nan, 1)
+            for key, number in numbers.items()
+            if number is not None
+        }
         theirs = _settings(_published_settings(dataset, _key(arm)))
         rows.append(PaperRow("published", f"published ({published.trust})", theirs, values))
     return rows
@@ -170,22 +190,31 @@ def _notes(arms: Sequence[Arm], dataset: str, protocol: str) -> list[str]:
     return [*notes, f"Images: {'; '.join(sources.values())}."]
 
 
-_THE_METHOD = {f"method.{name}" for name in ("name", "norms", "prune_ratio", "random_share", "prunable")}
+_THE_METHOD = {
+    f"method.{name}" for name in ("name", "norms", "prune_ratio", "random_share", "prunable")
+}
 
 
 def _confounds(arms: Sequence[Arm]) -> list[str]:
     """Settings in which the arms differ, apart from the competitor and the subset trained on."""
     settings = [arm.runs[0].settings for arm in arms]
-    names = [name for name in differing_settings(settings) if name not in _THE_METHOD | {"data.subset", "recipe"}]
+    names = [
+        name
+        for name in differing_settings(settings)
+        if name not in _THE_METHOD | {"data.subset", "recipe"}
+    ]
     return [
-        f"{name} {' and '.join(dict.fromkeys(setting_text(mine.get(name)) for mine in settings))}" for name in names
+        f"{name} {' and '.join(dict.fromkeys(setting_text(mine.get(name)) for mine in settings))}"
+        for name in names
     ]
 
 
 def _published_settings(dataset: str, arm: tuple[str, str]) -> dict[str, Any]:
     """What decides the numbers of a published arm, by dotted name: its recipe. Of one that was never published, what
     all arms of its data set share."""
-    published = {known for (name, _), rows in PUBLISHED.items() if name == dataset for known in rows}
+    published = {
+        known for (name, _), rows in PUBLISHED.items() if name == dataset for known in rows
+    }
     method, subset = arm if arm in published else ("simclr", "long_tail")
     system = "simclr_balanced" if subset == "balanced" else method
     settings = flatten(recipe(SYSTEMS[dataset][system]).to_dict())
@@ -194,7 +223,8 @@ def _published_settings(dataset: str, arm: tuple[str, str]) -> dict[str, Any]:
     return {
         name: value
         for name, value in settings.items()
-        if (name.startswith(compared) or name in ("epochs", "batch_size", "weights")) and name not in unused
+        if (name.startswith(compared) or name in ("epochs", "batch_size", "weights"))
+        and name not in unused
     }
 
 
@@ -202,7 +232,11 @@ def _unlike_published(arms: Sequence[Arm], dataset: str, protocol: str) -> list[
     """What separates these runs from the published ones, in words; nothing for a data set without published rows."""
     if dataset not in GROUPS:
         return []
-    found = [f"their protocol is {PROTOCOLS[0]}, this one {protocol}"] if protocol not in PROTOCOLS else []
+    found = (
+        [f"their protocol is {PROTOCOLS[0]}, this one {protocol}"]
+        if protocol not in PROTOCOLS
+        else []
+    )
     if {run.evaluation.group_convention for arm in arms for run in arm.runs} != {GROUPS[dataset]}:
         found.append(f"their groups are {GROUPS[dataset]}")
     if any(run.split["source"] != "authors' lists" for arm in arms for run in arm.runs):
@@ -213,6 +247,11 @@ def _unlike_published(arms: Sequence[Arm], dataset: str, protocol: str) -> list[
         ours = arm.runs[0].settings
         for name, value in theirs.items():
             if ours.get(name, value) != value:
-                differences.setdefault(f"{name} {setting_text(value)} there", []).append(setting_text(ours[name]))
-    found += [f"{theirs}, {' and '.join(dict.fromkeys(ours))} here" for theirs, ours in differences.items()]
+                differences.setdefault(f"{name} {setting_text(value)} there", []).append(
+                    setting_text(ours[name])
+                )
+    found += [
+        f"{theirs}, {' and '.join(dict.fromkeys(ours))} here"
+        for theirs, ours in differences.items()
+    ]
     return found

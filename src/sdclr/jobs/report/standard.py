@@ -35,7 +35,11 @@ from sdclr.jobs.report.arms import (
     source_name,
 )
 from sdclr.jobs.report.files import FileFormat, build_and_deliver
-from sdclr.jobs.report.unlabelled import build_unlabelled_report, has_own_images, read_without_labels
+from sdclr.jobs.report.unlabelled import (
+    build_unlabelled_report,
+    has_own_images,
+    read_without_labels,
+)
 from sdclr.mean_std import MeanStd
 from sdclr.presentation import evaluated, html, paper_table, tables
 from sdclr.presentation.evaluated import EvaluatedReport
@@ -54,7 +58,13 @@ from sdclr.presentation.report import (
     SplitCounts,
 )
 from sdclr.presentation.report_json import JSON_MARK, to_json
-from sdclr.presentation.unlabelled import CSV_HEADER, UnlabelledReport, render_terminal, to_csv, to_markdown
+from sdclr.presentation.unlabelled import (
+    CSV_HEADER,
+    UnlabelledReport,
+    render_terminal,
+    to_csv,
+    to_markdown,
+)
 from sdclr.run import Run
 from sdclr.safe_text import command, counted
 from sdclr.storage.output_files import begins_with, lexists
@@ -100,7 +110,9 @@ def build_report(
         arms=[arm.label for arm in arms],
         probes=headings,
         rows=[_row(arm, probe) for probe in probes for arm in arms if arm.by_split(probe)],
-        comparisons=[c for probe in probes for arm in arms[1:] for c in _comparisons(arms[0], arm, probe)],
+        comparisons=[
+            c for probe in probes for arm in arms[1:] for c in _comparisons(arms[0], arm, probe)
+        ],
         facts=_facts(arms, protocol),
         probe_details={probe: _probe_detail(folders, probe) for probe in probes},
         bars=[_class_bars(arms, probe) for probe in probes],
@@ -108,7 +120,10 @@ def build_report(
         class_names=folders[0].split["class_names"],
         splits=_splits(folders),
         runs=[_record(arm, run) for arm in arms for run in arm.runs],
-        versions={key: _joined(folders, key) for key in ("sdclr", "torch", "torchvision", "numpy", "python")},
+        versions={
+            key: _joined(folders, key)
+            for key in ("sdclr", "torch", "torchvision", "numpy", "python")
+        },
     )
 
 
@@ -147,7 +162,9 @@ def write_report(
     if not runs:
         raise ConfigError("report needs at least one run folder.")
     folders = [Path(os.path.realpath(run)) for run in runs]
-    page = (folders[0] if len(folders) == 1 else Path(os.path.commonpath([f.parent for f in folders]))) / "report.html"
+    page = (
+        folders[0] if len(folders) == 1 else Path(os.path.commonpath([f.parent for f in folders]))
+    ) / "report.html"
     if protocol is None and not _are_evaluated(runs):
         unlabelled: dict[str, FileFormat[UnlabelledReport]] = {
             "markdown": FileFormat(".md", to_markdown, tables.MARKDOWN_MARK),
@@ -175,7 +192,9 @@ def write_report(
     def build() -> EvaluatedReport:
         numbers = build_report(runs, protocol, groups)
         own = [] if only_numbers else [run for run in map(Run, runs) if has_own_images(run)]
-        return EvaluatedReport(numbers, [read_without_labels(run, is_evaluated=True) for run in own])
+        return EvaluatedReport(
+            numbers, [read_without_labels(run, is_evaluated=True) for run in own]
+        )
 
     delivered = build_and_deliver(
         build,
@@ -221,7 +240,9 @@ def require_replaceable(*reports: Path) -> None:
     """ConfigError for a file that exists and is no report of ours: what a workflow checks before hours of work."""
     for path in reports:
         if lexists(path) and not begins_with(path, MARKS[path.suffix]):
-            raise ConfigError(f"{path} exists and was not written by sdclr; move it away, or choose another --out.")
+            raise ConfigError(
+                f"{path} exists and was not written by sdclr; move it away, or choose another --out."
+            )
 
 
 # Numbers
@@ -229,7 +250,9 @@ def require_replaceable(*reports: Path) -> None:
 
 def _row(arm: Arm, probe: str) -> Row:
     splits = arm.summaries(probe).values()
-    values = {column.key: MeanStd.over([getattr(one, column.key) for one in splits]) for column in COLUMNS}
+    values = {
+        column.key: MeanStd.over([getattr(one, column.key) for one in splits]) for column in COLUMNS
+    }
     return Row(probe, arm.label, len(splits), values)
 
 
@@ -237,12 +260,17 @@ def _comparisons(baseline: Arm, arm: Arm, probe: str) -> list[Comparison]:
     """``arm`` against ``baseline`` over the splits that both have, for each compared quantity."""
     results = []
     for key in COMPARED:
-        a, b = (_known({s: getattr(one, key) for s, one in x.summaries(probe).items()}) for x in (baseline, arm))
+        a, b = (
+            _known({s: getattr(one, key) for s, one in x.summaries(probe).items()})
+            for x in (baseline, arm)
+        )
         if not a or not b:
             continue
         found = paired_difference(a, b, confidence=0.95)
         interval = (found.mean, found.low, found.high) if found else None
-        results.append(Comparison(probe, key, baseline.label, arm.label, len(a.keys() & b.keys()), interval))
+        results.append(
+            Comparison(probe, key, baseline.label, arm.label, len(a.keys() & b.keys()), interval)
+        )
     return results
 
 
@@ -270,7 +298,9 @@ def _class_bars(arms: Sequence[Arm], probe: str) -> ClassBars:
             bars.append(ArmBars(arm.label, ranks))
     counts = np.rint(np.mean(counts_by_run, axis=0)).astype(int)
     groups = class_groups(counts.tolist()[::-1], runs[0].evaluation.group_convention)
-    group_of = {len(counts) - 1 - index: name for name, members in groups.items() for index in members}
+    group_of = {
+        len(counts) - 1 - index: name for name, members in groups.items() for index in members
+    }
     names = [group_of[rank] for rank in range(len(counts))]
     return ClassBars(probe, counts.tolist(), names, runs[0].evaluation.chance, bars)
 
@@ -279,7 +309,9 @@ def _curves(arms: Sequence[Arm]) -> list[Curves]:
     """Each curve of the table, with the arms whose runs have all logged it."""
     found = []
     for curve in CURVES.values():
-        logged = [ArmCurves(arm.label, runs) for arm in arms if all(runs := _logged(arm, curve.key))]
+        logged = [
+            ArmCurves(arm.label, runs) for arm in arms if all(runs := _logged(arm, curve.key))
+        ]
         if logged:
             found.append(Curves(curve, logged))
     return found
@@ -323,7 +355,9 @@ def _networks(settings: Sequence[Mapping[str, Any]]) -> str:
     names: dict[str, None] = {}
     for mine in settings:
         width = _width(mine)
-        names[str(mine.get("backbone.name")) + ("" if width is None else f" (width {width})")] = None
+        names[str(mine.get("backbone.name")) + ("" if width is None else f" (width {width})")] = (
+            None
+        )
     return " or ".join(names)
 
 
@@ -402,15 +436,22 @@ def _facts(arms: Sequence[Arm], protocol: str) -> list[Fact]:
         "recipe": "recipe",
     }
     settings = [arm.runs[0].settings for arm in arms]
-    others = [key for key in differing_settings(settings) if key not in named and key != "method.name"]
+    others = [
+        key for key in differing_settings(settings) if key not in named and key != "method.name"
+    ]
     shown = [{**mine, "backbone.width": _width(mine)} for mine in settings]
-    facts = [Fact(name, [setting_text(mine.get(key)) for mine in shown]) for key, name in named.items()]
+    facts = [
+        Fact(name, [setting_text(mine.get(key)) for mine in shown]) for key, name in named.items()
+    ]
     facts += [Fact(key, [setting_text(mine.get(key)) for mine in settings]) for key in others]
     if any(prunable := [_prunable(arm) for arm in arms]):
         facts.append(Fact("prunable backbone weights", [text or "-" for text in prunable]))
     facts += [
         Fact("protocol", [protocol] * len(arms)),
-        Fact("runs (splits)", [f"{len(a.runs)} ({len({r.split_number for r in a.runs})})" for a in arms]),
+        Fact(
+            "runs (splits)",
+            [f"{len(a.runs)} ({len({r.split_number for r in a.runs})})" for a in arms],
+        ),
         Fact("views/s (median over epochs)", [_views_per_second(arm) for arm in arms]),
         Fact("hardware", [_joined(arm.runs, "device") for arm in arms]),
     ]
@@ -429,7 +470,12 @@ def _prunable(arm: Arm) -> str:
 
 
 def _views_per_second(arm: Arm) -> str:
-    speeds = [m["views_per_second"] for run in arm.runs for m in run.metrics if m.get("views_per_second") is not None]
+    speeds = [
+        m["views_per_second"]
+        for run in arm.runs
+        for m in run.metrics
+        if m.get("views_per_second") is not None
+    ]
     return f"{statistics.median(speeds):,.0f}" if speeds else "-"
 
 
@@ -441,11 +487,16 @@ def _joined(runs: Sequence[RunFolder], key: str) -> str:
 def _probe_detail(runs: Sequence[RunFolder], probe: str) -> str:
     found = [run.evaluation.probes[probe].detail for run in runs if probe in run.evaluation.probes]
     details = list(dict.fromkeys(filter(None, found)))
-    return details[0] if len(details) == 1 else ""  # where runs differ, the evaluation files say how
+    return (
+        details[0] if len(details) == 1 else ""
+    )  # where runs differ, the evaluation files say how
 
 
 def _splits(runs: Sequence[RunFolder]) -> list[SplitCounts]:
-    first = {run.split_number: run.split for run in sorted(runs, key=lambda run: run.split_number, reverse=True)}
+    first = {
+        run.split_number: run.split
+        for run in sorted(runs, key=lambda run: run.split_number, reverse=True)
+    }
     return [
         SplitCounts(number, s["name"], s["seed"], s["source"], s["fingerprint"], s["counts"])
         for number, s in sorted(first.items())
@@ -453,5 +504,7 @@ def _splits(runs: Sequence[RunFolder]) -> list[SplitCounts]:
 
 
 def _record(arm: Arm, run: RunFolder) -> RunRecord:
-    environment = {key: str(run.environment.get(key) or "") for key in ("command", "commit", "created")}
+    environment = {
+        key: str(run.environment.get(key) or "") for key in ("command", "commit", "created")
+    }
     return RunRecord(str(run.path), arm.label, run.split_number, run.seed, **environment)

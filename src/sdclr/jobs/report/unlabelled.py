@@ -36,9 +36,18 @@ LONGEST_LIST = 20
 LARGEST_PICTURE = 200_000
 """Bytes of one small JPEG, a hundredth of which is usual."""
 MEANINGS = {
-    "found": ("views that find each other", "of all second views, that of the same image is the nearest"),
-    "view_distance": ("distance of two views", "mean squared distance of normalised features: lower is more alike"),
-    "effective_rank": ("effective rank", "directions that the features use (RankMe); 1 is a collapse"),
+    "found": (
+        "views that find each other",
+        "of all second views, that of the same image is the nearest",
+    ),
+    "view_distance": (
+        "distance of two views",
+        "mean squared distance of normalised features: lower is more alike",
+    ),
+    "effective_rank": (
+        "effective rank",
+        "directions that the features use (RankMe); 1 is a collapse",
+    ),
 }
 
 
@@ -54,7 +63,9 @@ def read_without_labels(run: Run, *, is_evaluated: bool = False) -> UnlabelledRu
     """What can be said of a finished run without labels; ``is_evaluated``: whether other numbers stand beside it."""
     run.require()
     if not run.backbone_path.is_file():
-        raise MissingInputError(f"{run.folder} is not finished. Go on with: {run.next_command('interrupted')}")
+        raise MissingInputError(
+            f"{run.folder} is not finished. Go on with: {run.next_command('interrupted')}"
+        )
     require_own_backbone(run)
     settings = flatten(run.settings())
     environment, split = run.read_side_file("environment.json"), run.read_side_file("split.json")
@@ -83,7 +94,11 @@ def read_without_labels(run: Run, *, is_evaluated: bool = False) -> UnlabelledRu
         views=[row for row in views if row is not None],
         lists=_lists(images),
         choices=_choices(run),
-        settings=[(name, setting_text(value)) for name, value in settings.items() if name not in without_effect],
+        settings=[
+            (name, setting_text(value))
+            for name, value in settings.items()
+            if name not in without_effect
+        ],
         record=RunRecord(
             str(run.folder),
             method,
@@ -93,7 +108,8 @@ def read_without_labels(run: Run, *, is_evaluated: bool = False) -> UnlabelledRu
         ),
         hardware=str(environment.get("device") or "unknown hardware"),
         versions={
-            key: str(environment.get(key) or "unknown") for key in ("sdclr", "torch", "torchvision", "numpy", "python")
+            key: str(environment.get(key) or "unknown")
+            for key in ("sdclr", "torch", "torchvision", "numpy", "python")
         },
     )
 
@@ -134,16 +150,24 @@ def _why_not_examined(run: Run) -> str:
     )
 
 
-def _num_images(split: Mapping[str, Any], images: Mapping[str, Any], examination: Mapping[str, Any]) -> int:
+def _num_images(
+    split: Mapping[str, Any], images: Mapping[str, Any], examination: Mapping[str, Any]
+) -> int:
     if isinstance(found := images.get("found"), int):
         return found - len(images.get("skipped", []))
     counts = split.get("counts") or {}
     return sum(counts.get("long_tail", [])) or int(examination.get("num_images", 0))
 
 
-def _description(run: Run, method: str, settings: Mapping[str, Any], source: str, *, is_evaluated: bool) -> str:
+def _description(
+    run: Run, method: str, settings: Mapping[str, Any], source: str, *, is_evaluated: bool
+) -> str:
     entries = run.metrics()
-    loss = f"; the loss ended at {entries[-1]['loss']:.3f}" if entries and entries[-1].get("loss") is not None else ""
+    loss = (
+        f"; the loss ended at {entries[-1]['loss']:.3f}"
+        if entries and entries[-1].get("loss") is not None
+        else ""
+    )
     seconds = sum(entry.get("seconds") or 0.0 for entry in entries)
     time = f" in {_duration(seconds)}" if seconds else ""
     trained = (
@@ -173,9 +197,20 @@ def _measures(examination: Mapping[str, Any]) -> list[Measure]:
         if key == "found":
             meaning += f"; by chance {100 * examination['chance_to_find']:.1f} %"
         elif key == "effective_rank":
-            meaning += f"; at most {min(examination['num_images'] - 1, examination['feature_dim'])} here"
+            meaning += (
+                f"; at most {min(examination['num_images'] - 1, examination['feature_dim'])} here"
+            )
         rows.append(
-            Measure(key, name, meaning, before.get(key, math.nan), widths[0], after[key], widths[1], key == "found")
+            Measure(
+                key,
+                name,
+                meaning,
+                before.get(key, math.nan),
+                widths[0],
+                after[key],
+                widths[1],
+                key == "found",
+            )
         )
     return rows
 
@@ -189,7 +224,9 @@ def _verdict(examination: Mapping[str, Any]) -> str:
         return ""
     after, before = examination["trained"], examination.get("before")
     chance = 100 * examination["chance_to_find"]
-    now = f"The two views of an image find each other for {100 * after['found']:.1f} % of the images"
+    now = (
+        f"The two views of an image find each other for {100 * after['found']:.1f} % of the images"
+    )
     if before is None:
         return f"{now} (by chance {chance:.1f} %)."
     gap = after["found"] - before["found"]
@@ -201,7 +238,11 @@ def _verdict(examination: Mapping[str, Any]) -> str:
 def _curves(run: Run, label: str) -> list[Curves]:
     metrics = run.metrics()
     logged = {key: curve_points(metrics, key) for key in CURVES}
-    return [Curves(CURVES[key], [ArmCurves(label, [points])]) for key, points in logged.items() if points]
+    return [
+        Curves(CURVES[key], [ArmCurves(label, [points])])
+        for key, points in logged.items()
+        if points
+    ]
 
 
 def _choices(run: Run) -> list[Reason]:
@@ -220,7 +261,10 @@ def _lists(images: Mapping[str, Any]) -> list[ImageList]:
     skipped, groups = images.get("skipped", []), images.get("duplicates", [])
     copies = sum(map(len, groups)) - len(groups)
     lists = [
-        _list(f"{len(skipped)} files left out, which cannot be decoded", [visible(cause) for _, cause in skipped]),
+        _list(
+            f"{len(skipped)} files left out, which cannot be decoded",
+            [visible(cause) for _, cause in skipped],
+        ),
         _list(
             f"{copies} copies of other images, byte for byte; they are trained on all the same",
             [" = ".join(map(visible, group)) for group in groups],
@@ -279,7 +323,10 @@ def _jpeg_of(run: Run, name: str) -> bytes | None:
 def _neighbours(pictures: _Pictures, row: Mapping[str, Any]) -> PictureRow | None:
     """An image and its neighbours, without those whose pictures are lost; None where its own is."""
     asked = pictures.read(row["image"]["file"], row["image"]["path"])
-    found = [pictures.read(one["file"], one["path"], f"{one['similarity']:.2f}") for one in row["neighbours"]]
+    found = [
+        pictures.read(one["file"], one["path"], f"{one['similarity']:.2f}")
+        for one in row["neighbours"]
+    ]
     others = [picture for picture in found if picture is not None]
     return None if asked is None else PictureRow([asked, *others])
 
