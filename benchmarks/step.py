@@ -31,7 +31,8 @@ def step(
     compiled: Annotated[str, typer.Option("--compile", help="auto, on, off, both or cuda-graphs.")] = "auto",
     rounds: Annotated[int, typer.Option(min=1, help="Rounds at most; medians are over rounds.")] = 7,
     minutes: Annotated[
-        float | None, typer.Option(min=0, help="No round begins that would end later (default: 4; on CUDA 8).")
+        float | None,
+        typer.Option(min=0, help="For all of it; what does not fit is left out and named (default: 4; on CUDA 10)."),
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N or auto.")] = "auto",
     json_file: Annotated[
