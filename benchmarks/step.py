@@ -43,7 +43,10 @@ def step(
     ] = 7,
     minutes: Annotated[
         float | None,
-        typer.Option(min=0, help="No round begins that would end later (default: 4; on CUDA 8)."),
+        typer.Option(
+            min=0,
+            help="For all of it; what does not fit is left out and named (default: 4; on CUDA 10).",
+        ),
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N or auto.")] = "auto",
     json_file: Annotated[

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import itertools
 import json
+import math
 import os
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from rich.console import Console
 from rich.text import Text
+from sdclr.device_choices import Compile, Precision
 
 from bench.bounds import MEANINGS, SMALL, Work, judged
+from bench.budget import WARM_UP_SHARE, affordable, by_importance, indispensable
 from bench.contestants import STEPS_PER_EPOCH, Contestants, Workload, is_step, variant, warm_ups
 from bench.machine import file_name, flops_of, has_bf16, matmul_side, peak_memory
 from bench.rounds import Action, Times, cost, measure, round_ratios, summary
@@ -26,7 +31,6 @@ from bench.show import show
 from sdclr.backbones import BackboneConfig
 from sdclr.backbones.image_sizes import fitted_to
 from sdclr.compute.device import CompiledAs, describe_device, resolve_compile, resolve_device
-from sdclr.compute.device_choices import Compile, Precision
 from sdclr.compute.process_state import keep_freed_memory
 from sdclr.errors import ConfigError
 from sdclr.presentation.progress import AnyProgress, NoProgress
@@ -54,8 +58,8 @@ class Settings:
     """on, off, both, cuda-graphs, or auto: what `compile=auto` does; on CUDA, below 128 px, CUDA graphs beside it."""
     rounds: int = 7
     minutes: float | None = None
-    """After the first round, none begins that would end later than so many minutes after the start. None: 4; on CUDA,
-    where half a dozen graphs are compiled first, 8."""
+    """Of the whole, warming up included. What does not fit is left out and named; after the first round, none begins
+    that would not end in time. None: 4; on CUDA, where half a dozen graphs are compiled first, 10."""
     device: str = "auto"
 
 
@@ -115,7 +119,7 @@ def measured(settings: Settings, progress: AnyProgress) -> dict[str, Any]:
     ways = _ways(settings, precisions, device)
     main = variant(*ways[0])
     minutes = (
-        settings.minutes if settings.minutes is not None else 8.0 if device.type == "cuda" else 4.0
+        settings.minutes if settings.minutes is not None else 10.0 if device.type == "cuda" else 4.0
     )
     batch = settings.batch or (512 if device.type == "cuda" else 128)
     ours: dict[str, Any] = {
@@ -145,19 +149,21 @@ def measured(settings: Settings, progress: AnyProgress) -> dict[str, Any]:
         task = progress.add(
             "bench", total=(settings.rounds + 1) * len(entrants.actions), unit="measurements"
         )
-        memory, failed = warmed_up(
-            entrants.actions, device, main, advance=lambda: progress.advance(task)
-        )
+        names = list(entrants.actions)
+        deadline = begun + 60 * minutes
+        warm_until = begun + WARM_UP_SHARE * 60 * minutes
+        advance = partial(progress.advance, task)
+        memory, failed, once = warmed_up(entrants.actions, device, main, warm_until, advance)
         training.optimizer.zero_grad()  # gradients out of CUDA graphs must not be added to
         flops = flops_of(lambda: training.method(entrants.ready).mean().backward())
-        left = 60 * minutes - (time.perf_counter() - begun)
-        times = measure(
-            entrants.actions,
-            rounds=settings.rounds,
-            seconds=left,
-            advance=lambda: progress.advance(task),
-        )
-        progress.finish(task, f"{len(times['loss'])} rounds")
+        left = deadline - time.perf_counter()
+        chosen = {name: entrants.actions[name] for name in affordable(once, left, main)}
+        times = measure(chosen, rounds=settings.rounds, seconds=left, advance=advance)
+        left_out = {
+            name: f"left out: {minutes:g} minutes are over" for name in names if name not in chosen
+        }
+        num_rounds = len(times["mask_refresh"])
+        progress.finish(task, f"{num_rounds} rounds")
     now = datetime.datetime.now(datetime.UTC)
     facts = {
         "kind": "bench",
@@ -177,14 +183,16 @@ def measured(settings: Settings, progress: AnyProgress) -> dict[str, Any]:
             "work": list(work),
         },
         "elapsed_seconds": time.perf_counter() - begun,
-        "n": len(times["loss"]),
+        "n": num_rounds,
         "steps_per_epoch": STEPS_PER_EPOCH,
         "seconds": {name: summary(values) for name, values in times.items()},
         "peak_memory_bytes": memory,
         "flops_per_step": flops,
-        "matmul_flops_per_second": {p: _peak(times, p, device) for p in precisions},
+        "matmul_flops_per_second": {
+            p: _peak(times, p, device) for p in precisions if f"matmul[{p}]" in times
+        },
         "not_installed": entrants.not_installed,
-        "remarks": entrants.fallen_back() | failed,
+        "remarks": entrants.fallen_back() | left_out | failed,
     }
     return facts | _ratios(times, entrants.waiting_shares, facts, work, device, main)
 
@@ -193,33 +201,46 @@ def warmed_up(
     actions: dict[str, Action],
     device: torch.device,
     main: str,
+    until: float = math.inf,
     advance: Callable[[], object] = lambda: None,
-) -> tuple[dict[str, int | None], dict[str, str]]:
-    """Run everything once, or until it is compiled and recorded. Returns peak memory and what went wrong, by name.
+) -> tuple[dict[str, int | None], dict[str, str], dict[str, float]]:
+    """Run everything once, or until it is compiled and recorded.
 
-    CUDA graphs that fail are taken out of ``actions``, unless they are ``main``: what is beside them is worth having.
+    Returns peak memory, what went wrong, and the seconds that one call takes, by name. CUDA graphs that fail are taken
+    out of ``actions``, unless they are ``main``: what is beside them is worth having. So is what ``until``, a time of
+    ``time.perf_counter``, leaves no time for.
     """
     memory: dict[str, int | None] = {}
     failed: dict[str, str] = {}
-    for name, action in list(actions.items()):
+    seconds: dict[str, float] = {}
+    for name in by_importance(actions, main):
+        action = actions[name]
+
+        def once(name: str = name, action: Action = action) -> None:
+            seconds[name] = action()
+
+        if time.perf_counter() > until and not indispensable(name, main):
+            del actions[name]
+            continue
         try:
             if is_step(name) and "_end_to_end" not in name:  # workers are other processes
                 for _ in range(warm_ups(name)):
                     action()
-                memory[name] = peak_memory(action, device)
+                memory[name] = peak_memory(once, device)
             else:
-                action()
+                once()
         except RuntimeError as error:
             if "cuda-graphs" not in name or "cuda-graphs" in main:
                 raise
             failed[name] = f"failed: {str(error).partition(chr(10))[0]}"
             del actions[name]
+            seconds.pop(name, None)
         if "cuda-graphs" in name:
             memory.pop(
                 name, None
             )  # a replay allocates nothing: its memory was set aside when it was recorded
         advance()
-    return memory, failed
+    return memory, failed, {name: seconds[name] for name in actions}
 
 
 def _precisions(settings: Settings, device: torch.device) -> list[Precision]:
@@ -268,6 +289,8 @@ def _fastest(times: Times, step: str, precision: str) -> str:
     names = [
         name for name in (f"{step}[{variant(precision, way)}]" for way in ways) if name in times
     ]
+    if not names:
+        raise KeyError(step)
     return min(names, key=lambda name: statistics.median(times[name]))
 
 
@@ -280,64 +303,89 @@ def _ratios(
     main: str,
 ) -> dict[str, Any]:
     precisions = facts["settings"]["precisions"]
-    n, first = facts["n"], precisions[0]
+    first = precisions[0]
 
     def of(name: str, per_epoch: str | None = None) -> list[float]:
         return cost(times, name, per_epoch, STEPS_PER_EPOCH)
 
     ours_end_to_end, ours_step = f"sdclr_end_to_end[{main}]", f"sdclr_step[{main}]"
-    ratios = {
-        "end_to_end_over_reference": round_ratios(
-            of("reference_end_to_end", "host_sort"), of(ours_end_to_end, "mask_refresh")
+
+    def end_to_end() -> list[float]:
+        return of(ours_end_to_end, "mask_refresh")
+
+    def waits(name: str) -> list[float]:
+        return waiting[name][-len(times[name]) :]
+
+    def utilisation() -> list[float]:
+        work_rate = facts["flops_per_step"] / facts["matmul_flops_per_second"][first]
+        return [work_rate / seconds for seconds in of(ours_end_to_end)]
+
+    def fastest(step: str, precision: str) -> list[float]:
+        refresh = "mask_refresh" if step == "sdclr_step" else None
+        return of(_fastest(times, step, precision), refresh)
+
+    def bare(precision: str) -> list[float]:
+        return of(_fastest(times, "sdclr_step", precision))
+
+    def graphs(name: str) -> list[float]:
+        plain, recorded = (f"sdclr_{name}[{variant(first, way)}]" for way in (True, "cuda-graphs"))
+        return round_ratios(of(plain), of(recorded))
+
+    wanted: dict[str, Callable[[], list[float]]] = {
+        "end_to_end_over_reference": lambda: round_ratios(
+            of("reference_end_to_end", "host_sort"), end_to_end()
         ),
-        "end_to_end_over_reference_compute": round_ratios(
-            of("reference_step"), of(ours_end_to_end, "mask_refresh")
+        "end_to_end_over_reference_compute": lambda: round_ratios(
+            of("reference_step"), end_to_end()
         ),
-        "reference_step_over_sdclr_step": round_ratios(of("reference_step"), of(ours_step)),
-        "views_over_pil": round_ratios(of("pil_views"), of("views")),
-        "host_sort_over_mask_refresh": round_ratios(of("host_sort"), of("mask_refresh")),
-        "data_wait_share": waiting[ours_end_to_end][-n:],
-        "reference_data_wait_share": waiting["reference_end_to_end"][-n:],
-        "views_share_of_step": [
+        "reference_step_over_sdclr_step": lambda: round_ratios(of("reference_step"), of(ours_step)),
+        "views_over_pil": lambda: round_ratios(of("pil_views"), of("views")),
+        "host_sort_over_mask_refresh": lambda: round_ratios(of("host_sort"), of("mask_refresh")),
+        "data_wait_share": lambda: waits(ours_end_to_end),
+        "reference_data_wait_share": lambda: waits("reference_end_to_end"),
+        "views_share_of_step": lambda: [
             1 - r for r in round_ratios(of(ours_step), of(f"sdclr_with_views[{main}]"))
         ],
-        "utilisation": [
-            facts["flops_per_step"] / (seconds * facts["matmul_flops_per_second"][first])
-            for seconds in of(ours_end_to_end)
-        ],
+        "utilisation": utilisation,
     }
+
+    def over_simclr(step: str, precision: str) -> list[float]:
+        ours = fastest(step, precision) if step == "sdclr_step" else of(f"{step}[{precision}]")
+        return round_ratios(ours, fastest("simclr_step", precision))
+
     for precision in precisions:
         key = "sdclr_step_over_simclr_step" + ("" if precision == first else f"_{precision}")
-        sdclr, simclr = (_fastest(times, step, precision) for step in ("sdclr_step", "simclr_step"))
-        ratios[key] = round_ratios(of(sdclr, "mask_refresh"), of(simclr))
-        if f"lightly_step[{precision}]" in times:
-            ratios["lightly_step_over_simclr_step"] = round_ratios(
-                of(f"lightly_step[{precision}]"), of(simclr)
-            )
+        wanted[key] = partial(over_simclr, "sdclr_step", precision)
+    wanted["lightly_step_over_simclr_step"] = partial(over_simclr, "lightly_step", first)
     if {"fp32", "bf16"} <= set(precisions):
-        fp32, bf16 = (_fastest(times, "sdclr_step", precision) for precision in ("fp32", "bf16"))
-        ratios["bf16_step_speedup"] = round_ratios(of(fp32), of(bf16))
-        ratios["bf16_step_over_reference_step"] = round_ratios(of("reference_step"), of(bf16))
-        ratios["bf16_matmul_over_fp32_matmul"] = round_ratios(
+        wanted["bf16_step_speedup"] = lambda: round_ratios(bare("fp32"), bare("bf16"))
+        wanted["bf16_step_over_reference_step"] = lambda: round_ratios(
+            of("reference_step"), bare("bf16")
+        )
+        wanted["bf16_matmul_over_fp32_matmul"] = lambda: round_ratios(
             of("matmul[fp32]"), of("matmul[bf16]")
         )
-    for key, name in (
-        ("cuda_graphs_step_speedup", "step"),
-        ("cuda_graphs_end_to_end_speedup", "end_to_end"),
-    ):
-        compiled, graphs = (f"sdclr_{name}[{variant(first, way)}]" for way in (True, "cuda-graphs"))
-        if compiled in times and graphs in times:
-            ratios[key] = round_ratios(of(compiled), of(graphs))
-    if "kornia_views" in times:
-        ratios["views_over_kornia"] = round_ratios(of("kornia_views"), of("views"))
+    wanted["cuda_graphs_step_speedup"] = lambda: graphs("step")
+    wanted["cuda_graphs_end_to_end_speedup"] = lambda: graphs("end_to_end")
+    wanted["views_over_kornia"] = lambda: round_ratios(of("kornia_views"), of("views"))
+    ratios: dict[str, list[float]] = {}
+    for key, of_rounds in wanted.items():
+        with contextlib.suppress(
+            KeyError
+        ):  # one side is not there: not installed, left out, or not of this run
+            ratios[key] = of_rounds()
     if work.size == 32:
-        ratios["views_over_pil_32px"] = ratios["views_over_pil"]
-    if (work.backbone, work.size) == ("resnet50", 224):
+        ratios |= (
+            {"views_over_pil_32px": ratios["views_over_pil"]} if "views_over_pil" in ratios else {}
+        )
+    if (work.backbone, work.size) == ("resnet50", 224) and ours_end_to_end in times:
         views = 2 * work.batch
         ratios["resnet50_224px_views_per_second"] = [
             views / seconds for seconds in of(ours_end_to_end)
         ]
-    reasons = {"bf16_step_over_reference_step": "no bf16 here"}
+    reasons = {} if len(precisions) > 1 else {"bf16_step_over_reference_step": "no bf16 here"}
+    if any(words.startswith("left out") for words in facts["remarks"].values()):
+        reasons = dict.fromkeys(MEANINGS, "left out: no time") | reasons
     bounds = judged(ratios, "cuda" if device.type == "cuda" else "cpu", work, reasons)
     return {
         "ratios": {key: statistics.median(values) for key, values in ratios.items()},

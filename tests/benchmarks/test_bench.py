@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import json
 import sys
 from functools import partial
@@ -10,14 +11,17 @@ import pytest
 import torch
 import typer
 from bench.bounds import LARGE, MEANINGS, PROMISES, SMALL, Work, judged
+from bench.budget import affordable
 from bench.machine import file_name, flops_of
 from bench.reference import ReferenceStep, boolean_mask_loss, host_sort
 from bench.rounds import cost, measure, round_ratios
-from bench.run import Settings, _ways, warmed_up
+from bench.run import Settings, _ways, run_bench, warmed_up
+from rich.console import Console
 from step import step
 from torch import nn
 
 from sdclr import SDCLR, Views, nt_xent
+from sdclr.presentation.progress import Progress
 
 CPU = torch.device("cpu")
 
@@ -159,15 +163,50 @@ def test_cuda_graphs_that_fail_cost_the_bench_nothing_else() -> None:
     actions = {graphs: failing, "loss": lambda: action("loss")} | {
         n: partial(action, n) for n in others
     }
-    memory, failed = warmed_up(actions, CPU, "bf16,compiled")
+    memory, failed, seconds = warmed_up(actions, CPU, "bf16,compiled")
     assert failed == {graphs: "failed: operation not permitted when stream is capturing"}
-    assert list(actions) == ["loss", *others]
-    assert calls == ["loss", *[others[0]] * 3, *[others[1]] * 2], (
-        "warmed up, recorded, replayed; compiled, run"
+    assert list(actions) == list(seconds) == ["loss", *others]
+    assert calls == [*[others[1]] * 2, *[others[0]] * 3, "loss"], (
+        "compiled, run; warmed up, recorded, replayed"
     )
     assert list(memory) == [others[1]], "a replay has no peak of its own"
     with pytest.raises(RuntimeError, match="not permitted"):
         warmed_up({graphs: failing}, CPU, "bf16,cuda-graphs")
+
+
+def test_what_matters_most_is_measured_when_time_is_short() -> None:
+    seconds = {
+        "loss": 1.0,
+        "sdclr_step[fp32]": 50.0,
+        "simclr_step[fp32]": 50.0,
+        "mask_refresh": 1.0,
+    }
+    seconds |= {"reference_step": 60.0, "views": 2.0, "pil_views": 8.0, "sdclr_step[bf16]": 40.0}
+    assert affordable(seconds, 1000, "fp32") == list(seconds)
+    kept = affordable(seconds, 115, "fp32")
+    assert set(seconds) - set(kept) == {"reference_step", "sdclr_step[bf16]"}
+    assert set(affordable(seconds, 0, "fp32")) == {
+        "sdclr_step[fp32]",
+        "simclr_step[fp32]",
+        "mask_refresh",
+    }
+
+
+def test_a_bench_without_time_says_what_it_left_out_and_is_finished(tmp_path: Path) -> None:
+    settings = Settings("resnet10", 2, 32, 4, ("fp32",), minutes=1e-9, device="cpu")
+    out = io.StringIO()
+    with Progress(Console(file=out, width=200)) as progress:
+        console = Console(file=out, width=200)
+        facts = run_bench(
+            settings, json_file=tmp_path / "x.json", console=console, progress=progress
+        )
+    measured = {"sdclr_step[fp32]", "simclr_step[fp32]", "mask_refresh"}
+    assert set(facts["seconds"]) == measured
+    assert facts["n"] == 1
+    assert set(facts["ratios"]) == {"sdclr_step_over_simclr_step"}
+    assert "reference_step: left out" in out.getvalue()
+    assert "100 %" in out.getvalue()
+    assert {bound["why"] for bound in facts["bounds"] if bound["key"] == "views_over_pil_32px"}
 
 
 def test_flops_are_those_of_the_products() -> None:
