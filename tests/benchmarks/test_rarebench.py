@@ -40,6 +40,12 @@ def test_classes_seen_by_chance_is_the_mean_over_random_orders() -> None:
         )
 
 
+def test_classes_seen_by_chance_on_cifar_100_lt_are_the_known_numbers() -> None:
+    counts = np.array([int(450 * 0.01 ** (i / 99)) for i in range(100)])  # the authors' splits
+    seen = [measures.classes_seen_by_chance(counts, count) for count in (100, 300, 1000)]
+    assert np.round(seen, 1).tolist() == [44.8, 66.4, 86.5]
+
+
 def test_a_bootstrap_draws_whole_groups() -> None:
     groups = np.repeat(np.arange(10), 6)
     wanted = groups < 3
