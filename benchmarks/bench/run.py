@@ -20,7 +20,6 @@ from typing import Any, cast
 import torch
 from rich.console import Console
 from rich.text import Text
-from sdclr.device_choices import Compile, Precision
 
 from bench.bounds import MEANINGS, SMALL, Work, judged
 from bench.budget import WARM_UP_SHARE, affordable, by_importance, indispensable
@@ -31,6 +30,7 @@ from bench.show import show
 from sdclr.backbones import BackboneConfig
 from sdclr.backbones.image_sizes import fitted_to
 from sdclr.compute.device import CompiledAs, describe_device, resolve_compile, resolve_device
+from sdclr.compute.device_choices import Compile, Precision
 from sdclr.compute.process_state import keep_freed_memory
 from sdclr.errors import ConfigError
 from sdclr.presentation.progress import AnyProgress, NoProgress
