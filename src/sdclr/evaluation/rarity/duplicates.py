@@ -52,7 +52,8 @@ def near_duplicates(
     Two images are copies of each other where one is among the neighbours of the other (10 or 20 of
     them are a good number), and where for one of the rules (reach, bits) their distance is at most
     ``reach`` times the median distance to the last neighbour, and their hashes differ in at most
-    that many ``bits``. Copies of copies belong together.
+    that many ``bits``. Copies of copies belong together. Not to be trusted on small objects upon an
+    even ground: their hashes are alike without being copies (docs/rarebench.md, plankton).
 
     >>> from sdclr.evaluation.rarity import nearest
     >>> x = torch.tensor([[0.0], [5.0], [0.01], [9.0], [14.0]])
