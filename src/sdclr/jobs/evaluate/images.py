@@ -34,6 +34,7 @@ MOVED = ("data.path", "data.root", "data.links", "data.num_workers")
 OWN = (
     *("data.test_path", "data.labels", "data.on_error", "data.max_skipped", "data.validation_per_class"),
     *("data.path_column", "data.label_column"),
+    "precision",
 )
 """Settings that decide how an evaluation is made, whatever they were in training."""
 
@@ -106,8 +107,10 @@ def require_evaluation_settings(settings: Mapping[str, Any]) -> None:
         meant = difflib.get_close_matches(f"data.{foreign[0].removeprefix('data.')}", (*OWN, *MOVED), 1, 0.8)
         if meant:
             raise ConfigError(f"{foreign[0]} is no setting of an evaluation; did you mean {meant[0]}?")
-        names = ", ".join(name.removeprefix("data.") for name in (*OWN, *MOVED))
-        raise ConfigError(f"{foreign[0]} is decided when a run is trained. An evaluation takes data.KEY: {names}.")
+        names = ", ".join(name.removeprefix("data.") for name in (*OWN, *MOVED) if name != "precision")
+        raise ConfigError(
+            f"{foreign[0]} is decided when a run is trained. An evaluation takes precision and data.KEY: {names}."
+        )
 
 
 def _require_labels(data: Data) -> None:
