@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from sklearn.metrics import recall_score
 from torch import nn
 
@@ -131,3 +132,16 @@ def test_every_probe_refuses_features_that_are_not_finite(value: float) -> None:
     ):
         with pytest.raises(NonFiniteError, match="13"):
             call()
+
+
+def test_features_in_bf16_are_nearly_those_in_fp32_and_of_the_backbones_type() -> None:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (20, 3, 8, 8), generator=generator, dtype=torch.uint8)
+    torch.manual_seed(0)
+    backbone = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 6, 3), torch.nn.Flatten(), torch.nn.Linear(216, 5)
+    )
+    fp32, bf16 = (extract_features(backbone, images, precision=p) for p in ("fp32", "bf16"))
+    assert fp32.dtype == bf16.dtype == torch.float32
+    assert not torch.equal(fp32, bf16)
+    assert F.cosine_similarity(fp32, bf16).min() > 0.999

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from imagenet_stand_in import make_imagenet
 from sdclr import Run, evaluate, load_backbone, pretrain, recipe
@@ -15,6 +17,7 @@ from sdclr.evaluation import sgd_probes
 from sdclr.evaluation.features import extract_features, per_class_accuracy
 from sdclr.evaluation.knn import knn_predict
 from sdclr.evaluation.linear_probe import ProbeSchedule, ProbeSchedules
+from sdclr.jobs.evaluate import frozen_features
 
 TINY = ["backbone.width=4", "views.size=8", "batch_size=100", "epochs=2"]
 
@@ -162,3 +165,29 @@ def test_imagenet_lists_are_evaluated_by_the_imagenet_protocol(
     (made.root / made.lists["test"][0].split(" ")[0]).unlink()
     with pytest.raises(MissingInputError, match="1 of 21 images"):
         evaluate(run)
+
+
+def test_a_run_in_bf16_is_probed_on_features_in_bf16_unless_told_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[str] = []
+    extract = frozen_features.extract_features
+
+    def noted(*arguments: Any) -> Tensor:
+        given.append(arguments[4])
+        return extract(*arguments)
+
+    monkeypatch.setattr(frozen_features, "extract_features", noted)
+    tiny = ["backbone.width=2", "views.size=8", "epochs=1", "batch_size=200", "precision=bf16"]
+    run = pretrain(recipe("digits_simclr").with_overrides(tiny), tmp_path / "run")
+    in_bf16 = evaluate(run, probes=["knn"]).probe("knn").per_class_accuracy
+    assert set(given) == {"bf16"}
+    given.clear()
+    in_fp32 = (
+        evaluate(run, probes=["knn"], settings={"precision": "fp32"})
+        .probe("knn")
+        .per_class_accuracy
+    )
+    assert set(given) == {"fp32"}
+    assert Run(run.folder).settings()["precision"] == "bf16", "the run stays as it is"
+    assert np.abs(np.subtract(in_bf16, in_fp32)).max() < 0.15

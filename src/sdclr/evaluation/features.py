@@ -12,6 +12,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from sdclr.compute.device import autocast
+from sdclr.compute.device_choices import Precision
 from sdclr.errors import DataError, NonFiniteError
 
 Labels = npt.NDArray[np.int64]
@@ -23,8 +25,11 @@ def extract_features(
     images: Tensor | Iterable[Tensor],
     advance: Callable[[int], None] | None = None,
     name: Callable[[int], str] = "image {}".format,
+    precision: Precision = "fp32",
 ) -> Tensor:
     """[N, F] on the CPU in the backbone's dtype, with the backbone in eval mode.
+
+    ``precision``: bf16 computes them under autocast, as a run in bf16 trains.
 
     ``images``: uint8 [N, 3, S, S], or numbers in [0, 1], or batches [B, 3, S, S] of either. ``advance`` is called with
     the number of images done, ``name`` with the position of an image that an error is about. Raises NonFiniteError for
@@ -36,7 +41,9 @@ def extract_features(
     done = 0
     for batch in images.split(512) if isinstance(images, Tensor) else images:
         pixels = batch.to(weight.device).to(weight.dtype)
-        features = backbone(pixels / 255 if batch.dtype == torch.uint8 else pixels).cpu()
+        with autocast(weight.device, precision):
+            features = backbone(pixels / 255 if batch.dtype == torch.uint8 else pixels)
+        features = features.to(weight.dtype).cpu()
         require_finite(features, lambda row, first=done: name(first + row))  # type: ignore[misc]
         parts.append(features)
         done += len(batch)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from sdclr.compute.device_choices import Precision
 from sdclr.data import Data, Images
 from sdclr.data.decoding.decode import printable
 from sdclr.evaluation.features import Labels, extract_features
@@ -17,8 +18,16 @@ from sdclr.presentation.progress import AnyProgress
 class FrozenFeatures:
     """What every probe of one backbone on one split shares. Parts are "test" and the subsets of the split."""
 
-    def __init__(self, backbone: nn.Module, data: Data, size: int, show: AnyProgress) -> None:
-        """``size``: side of the images in pixels."""
+    def __init__(
+        self,
+        backbone: nn.Module,
+        data: Data,
+        size: int,
+        show: AnyProgress,
+        precision: Precision = "fp32",
+    ) -> None:
+        """``size``: side of the images in pixels; ``precision``: bf16, or anything else for the backbone's own."""
+        self.precision: Precision = precision
         self.backbone, self.data, self.size, self.show = backbone, data, size, show
         self._images: dict[str, Images] = {}
         self._features: dict[str, Tensor] = {}
@@ -42,6 +51,7 @@ class FrozenFeatures:
                 images.stills(self.size),
                 self.advance(task),
                 lambda position: _name(images, position, part),
+                self.precision,
             )
             self.show.finish(task)
         return self._features[part]

@@ -40,6 +40,7 @@ OWN = (
         "data.validation_per_class",
     ),
     *("data.path_column", "data.label_column"),
+    "precision",
 )
 """Settings that decide how an evaluation is made, whatever they were in training."""
 
@@ -141,9 +142,11 @@ def require_evaluation_settings(settings: Mapping[str, Any]) -> None:
             raise ConfigError(
                 f"{foreign[0]} is no setting of an evaluation; did you mean {meant[0]}?"
             )
-        names = ", ".join(name.removeprefix("data.") for name in (*OWN, *MOVED))
+        names = ", ".join(
+            name.removeprefix("data.") for name in (*OWN, *MOVED) if name != "precision"
+        )
         raise ConfigError(
-            f"{foreign[0]} is decided when a run is trained. An evaluation takes data.KEY: {names}."
+            f"{foreign[0]} is decided when a run is trained. An evaluation takes precision and data.KEY: {names}."
         )
 
 

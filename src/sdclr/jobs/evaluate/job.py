@@ -56,7 +56,8 @@ def evaluate(
     ``probes``: their names (default: all that the protocol has; :func:`~sdclr.register_probe` adds one of your own).
     ``labels``: a table or list with the names and labels of some or all of the run's images, for a run without labels
     or with other ones. ``settings``: by dotted name, what this evaluation does otherwise than the training, such as
-    {"data.test_path": "photos-test", "data.on_error": "skip"}; the run's own settings stay as they are. Without a test
+    {"data.test_path": "photos-test", "data.on_error": "skip"}; the run's own settings stay as they are. A run that was
+    started with precision=bf16 has its features computed in bf16, unless "precision" says otherwise. Without a test
     set the labelled images are cross-validated (protocol ``cached`` alone).
     ``data_path`` replaces the config's when the images have moved. ``network``: your own module, for a run with one.
     Probes that were measured before and are not asked for again stay in the file. ``untested``: what a class without a
@@ -86,7 +87,8 @@ def evaluate(
             show.print(remark)
         backbone = placed(load_backbone(run.folder, network), device)
         data = usable(run, found.config, found.data, progress)
-        frozen = FrozenFeatures(backbone, data, found.config.views.size, show)
+        config = found.config
+        frozen = FrozenFeatures(backbone, data, config.views.size, show, config.precision)
         measure = (
             CrossValidation(frozen, rule, seed=found.config.data.split)
             if data.test is None
