@@ -29,6 +29,7 @@ from sdclr.outside import Table
 from several_processes import codes, started
 
 OURS = tuple(METHODS)
+REFERENCE = ("simclr", "sdclr")
 EVERY = (*OURS, "hard_images")
 
 
@@ -56,7 +57,13 @@ def test_a_run_stopped_inside_an_epoch_ends_like_a_whole_one(name: str, tmp_path
     conformance.a_stopped_run_ends_like_a_whole_one(name, tmp_path)
 
 
-@pytest.mark.parametrize("name", [name for name in EVERY if name not in ("simclr", "sdclr")])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "hard_images",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in OURS if name not in REFERENCE),
+    ],
+)
 def test_two_processes_are_one(name: str, tmp_path: Path) -> None:
     """The other two: tests/reliability/test_several_processes.py."""
     conformance.two_processes_are_one(name, tmp_path)
