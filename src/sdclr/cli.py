@@ -852,6 +852,7 @@ def _settings(
     from sdclr.outside import is_outside
     from sdclr.recipes import RECIPES, like, named_recipe, recipe
     from sdclr.settings import PretrainConfig
+    from sdclr.workflows.own_entries import with_own_entries
 
     targets = [argument for argument in arguments if "=" not in argument or _is_path(argument)]
     given = parse_assignments(argument for argument in arguments if argument not in targets)
@@ -860,7 +861,7 @@ def _settings(
         for name, value in given.items()
         if name in ("data.root", "data.test_path", "data.store")
     }
-    _name_own_entries(given)
+    given = with_own_entries(given)
     values = flags | given | _paths(places)
     sources = "Images are a folder (./photos), a list or table, a glob, shards, a .zip or a .npz."
     known = f"`sdclr recipes list` names the recipes. {sources}"
@@ -905,22 +906,6 @@ def _settings(
             f"{shown(targets[0])!r} is neither a recipe nor a folder. {like(targets[0])} {sources}"
         )
     return config, out or Path("runs") / config.recipe, []
-
-
-def _name_own_entries(given: dict[str, Any]) -> None:
-    """Where a person has typed module:Name, the entry is registered, and its name takes that place."""
-    if isinstance(method := given.get("method.name"), str):
-        from sdclr.methods.table import named_method
-
-        given["method.name"] = named_method(method)
-    if isinstance(backbone := given.get("backbone.name"), str):
-        from sdclr.backbones.table import named_backbone
-
-        given["backbone.name"] = named_backbone(backbone)
-    if isinstance(source := given.get("data.name"), str):
-        from sdclr.data.table import named_source
-
-        given["data.name"] = named_source(source)
 
 
 def _is_path(argument: str) -> bool:

@@ -128,14 +128,27 @@ def origin_of(value: Any) -> str:
     return f"{value.__module__}:{value.__qualname__}"
 
 
-def load(path: str) -> Any:
+def load(entry: Any) -> Any:
     """What a row of ours names as "module:Name"; the module is imported here and not before.
 
-    >>> load("math:sqrt")(9)
-    3.0
+    A row from outside holds the object itself, which a notebook's name could not bring back.
+
+    >>> load("math:sqrt")(9), load(abs)(-9)
+    (3.0, 9)
     """
-    module, _, name = path.partition(":")
+    if not isinstance(entry, str):
+        return entry
+    module, _, name = entry.partition(":")
     return getattr(importlib.import_module(module), name)
+
+
+def summary_of(entry: Any) -> str:
+    """The first line of a docstring, for lists; empty where there is none.
+
+    >>> summary_of(summary_of)
+    'The first line of a docstring, for lists; empty where there is none.'
+    """
+    return (entry.__doc__ or "").strip().partition("\n")[0]
 
 
 def load_outside(text: str, what: str, problem: Callable[[Any], str]) -> Any:

@@ -12,7 +12,6 @@ import sdclr
 from outside_backbone import TinyNet, no_net, noisy_net
 from sdclr import PretrainConfig, SelfCompetitor, load_backbone, pretrain, recipe, resume
 from sdclr.backbones import BACKBONES, BackboneConfig, build_backbone
-from sdclr.backbones import table as table_module
 from sdclr.backbones.table import named_backbone
 from sdclr.errors import CheckpointError, ConfigError
 
@@ -22,9 +21,7 @@ SHORT = [*(["backbone.width=2"]), "views.size=8", "batch_size=200", "epochs=1"]
 
 
 @pytest.fixture(autouse=True)
-def own_entries(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(table_module, "BUILDERS", {})
-    monkeypatch.setattr("sdclr.backbones.build.BUILDERS", table_module.BUILDERS)
+def own_entries() -> Iterator[None]:
     with BACKBONES.temporarily():
         sdclr.register_backbone(TinyNet)
         yield

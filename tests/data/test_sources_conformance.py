@@ -13,7 +13,6 @@ import torch
 import sdclr
 from sdclr import PretrainConfig, pretrain, recipe, resume
 from sdclr.data import SOURCES, DataConfig, LabelledImages, ViewsConfig, build_data
-from sdclr.data import table as table_module
 from sdclr.data.collections.image_arrays import ImageArrays
 from sdclr.data.table import named_source
 from sdclr.errors import ConfigError, DataError
@@ -48,9 +47,7 @@ def no_images(path: Path | None) -> list[int]:
 
 
 @pytest.fixture(autouse=True)
-def own_entries(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(table_module, "READERS", {})
-    monkeypatch.setattr("sdclr.data.build.READERS", table_module.READERS)
+def own_entries() -> Iterator[None]:
     with SOURCES.temporarily():
         sdclr.register_source(stripes)
         yield
@@ -86,7 +83,7 @@ def test_settings_survive_yaml_and_those_without_effect_are_refused(
         if is_refused:
             with pytest.raises(ConfigError, match=r"^data: "):
                 config.with_values({f"data.{field}": "x"})
-    if not row.takes_options:
+    if row.own is None:
         with pytest.raises(ConfigError, match="options are for data sets that you have registered"):
             config.with_values({"data.options": {"classes": 3}})
 

@@ -24,7 +24,6 @@ from sdclr.cli import app
 from sdclr.errors import ConfigError
 from sdclr.jobs.pretrain import agree
 from sdclr.methods import METHODS
-from sdclr.methods import table as table_module
 from sdclr.outside import Table
 from several_processes import codes, started
 
@@ -34,9 +33,8 @@ EVERY = (*OURS, "hard_images")
 
 
 @pytest.fixture(autouse=True)
-def own_entries(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def own_entries() -> Iterator[None]:
     """A user's method among ours; the table is as it was afterwards."""
-    monkeypatch.setattr(table_module, "_CLASSES", {})
     with METHODS.temporarily():
         sdclr.register_method(HardImages)
         yield

@@ -18,13 +18,11 @@ from outside_method import HardImages, HardImagesConfig
 from sdclr import PretrainConfig, pretrain, recipe, resume
 from sdclr.errors import ConfigError, Preempted
 from sdclr.methods import METHODS, Method, MethodConfig
-from sdclr.methods import table as table_module
 from sdclr.methods.table import named_method
 
 
 @pytest.fixture(autouse=True)
-def own_entries(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(table_module, "_CLASSES", {})
+def own_entries() -> Iterator[None]:
     with METHODS.temporarily():
         yield
 

@@ -10,7 +10,7 @@ import pytest
 import sdclr
 from sdclr import PretrainConfig, cli, recipe
 from sdclr.errors import ConfigError
-from sdclr.recipes import RECIPES, recipe_functions
+from sdclr.recipes import RECIPES
 
 
 def tiny_digits() -> PretrainConfig:
@@ -30,11 +30,10 @@ OURS = tuple(RECIPES)
 
 
 @pytest.fixture(autouse=True)
-def own_entries(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def own_entries() -> Iterator[None]:
     with RECIPES.temporarily():
         sdclr.register_recipe(tiny_digits)
         yield
-    recipe_functions.clear()
 
 
 @pytest.mark.parametrize("name", [*OURS, "tiny_digits"])

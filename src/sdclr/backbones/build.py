@@ -18,7 +18,7 @@ from sdclr.backbones.config import (
     unset_value,
 )
 from sdclr.backbones.resnet import DEPTHS, ResNet
-from sdclr.backbones.table import BACKBONES, BUILDERS, BackboneRow, row_of
+from sdclr.backbones.table import BACKBONES, BackboneRow, row_of
 from sdclr.errors import ConfigError
 from sdclr.outside import load
 
@@ -124,16 +124,17 @@ def no_network(_: str, config: BackboneConfig) -> nn.Module:
 
 def own_network(_: str, config: BackboneConfig) -> nn.Module:
     """One that a user has registered."""
+    row = BACKBONES[config.name]
+    assert row.own is not None
     try:
-        network = BUILDERS[config.name](**config.options)
+        network = row.own(**config.options)
     except (TypeError, ValueError, KeyError, RuntimeError, AssertionError) as error:
         raise ConfigError(
             f"{config.name} does not take backbone.options {config.options}: {error}"
         ) from error
     if not isinstance(network, nn.Module):
-        raise ConfigError(
-            f"{BACKBONES[config.name].origin} must make a torch.nn.Module, got {type(network).__name__}."
-        )
+        got = type(network).__name__
+        raise ConfigError(f"{row.origin} must make a torch.nn.Module, got {got}.")
     return network
 
 

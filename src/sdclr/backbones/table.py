@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from sdclr.errors import ConfigError
-from sdclr.outside import Table, is_outside, load_outside, origin_of
+from sdclr.outside import Table, is_outside, load_outside, origin_of, summary_of
 from sdclr.safe_text import shown
 
 
@@ -26,6 +26,8 @@ class BackboneRow(NamedTuple):
     """ "module:function": (rest of the name, BackboneConfig) -> a headless network; imported when one is built."""
     origin: str = ""
     """ "module:Name" of an entry from outside the package; empty for one of ours."""
+    own: Callable[..., Any] | None = None
+    """What makes a network from outside; its keywords are backbone.options."""
 
 
 _OURS = frozenset({"width", "stem", "pretrained"})
@@ -100,18 +102,12 @@ def register_backbone(build: Callable[..., Any], name: str | None = None) -> str
     """
     if problem := why_no_backbone(build):
         raise ConfigError(f"{shown(repr(build))} cannot be a backbone: {problem}.")
-    origin = origin_of(build)
     name = name or str(build.__name__).lower()
-    summary = (build.__doc__ or "").strip().partition("\n")[0]
+    options, builder = frozenset({"options"}), f"{_BUILD}own_network"
     BACKBONES.add(
-        BackboneRow(name, name, summary, frozenset({"options"}), f"{_BUILD}own_network", origin)
+        BackboneRow(name, name, summary_of(build), options, builder, origin_of(build), build)
     )
-    BUILDERS[name] = build
     return name
-
-
-BUILDERS: dict[str, Callable[..., Any]] = {}
-"""What was registered: a function of a notebook cannot be imported again by its name."""
 
 
 def why_no_backbone(found: Any) -> str:

@@ -20,7 +20,7 @@ from sdclr.data.sources.imagenet import read_imagenet
 from sdclr.data.sources.own_images import read_own_images
 from sdclr.data.sources.split_files import read_authors_cifar_split
 from sdclr.data.splits import Split, draw_long_tail, natural_split
-from sdclr.data.table import READERS, Conventions
+from sdclr.data.table import Conventions
 from sdclr.errors import ConfigError, DataError
 from sdclr.outside import load
 
@@ -170,7 +170,8 @@ def from_outside(
     config: DataConfig, download: bool, exclude: Iterable[Path | str]
 ) -> LabelledImages:
     """One that a user has registered."""
-    found = READERS[config.name](_optional_path(config.path), **config.options)
+    assert config.row.own is not None
+    found = config.row.own(_optional_path(config.path), **config.options)
     if isinstance(found, LabelledImages):
         return found
     origin = config.row.origin

@@ -107,7 +107,7 @@ class DataConfig(Section):
     def _path_fits(self) -> DataConfig:
         if self.path is not None and not self.row.takes_path:
             raise ValueError(f"{self.name} come with scikit-learn and take no path.")
-        if self.options and not self.row.takes_options:
+        if self.options and self.row.own is None:
             raise ValueError(
                 f"options are for data sets that you have registered; leave them out for {self.name}."
             )

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 from sdclr.errors import ConfigError
-from sdclr.outside import Table, is_outside, load_outside, origin_of
+from sdclr.outside import Table, is_outside, load_outside, origin_of, summary_of
 from sdclr.safe_text import shown
 
 Conventions = Literal["cifar", "imagenet"]
@@ -33,10 +33,10 @@ class SourceRow(NamedTuple):
     """Whether its images are files, read while a run trains."""
     authors_lists: bool = False
     """Whether the authors published split lists, which data.splits_dir holds."""
-    takes_options: bool = False
-    """Whether data.options are keywords of its reader."""
     origin: str = ""
     """ "module:Name" of an entry from outside the package; empty for one of ours."""
+    own: Callable[..., Any] | None = None
+    """What reads a data set from outside; its keywords are data.options."""
 
 
 _READ = "sdclr.data.build:"
@@ -115,25 +115,18 @@ def register_source(
     """
     if problem := why_no_source(read):
         raise ConfigError(f"{shown(repr(read))} cannot be a data set: {problem}.")
-    origin = origin_of(read)
     name = name or str(read.__name__).lower()
-    words = summary or (read.__doc__ or "").strip().partition("\n")[0]
     SOURCES.add(
         SourceRow(
             name,
-            words,
+            summary or summary_of(read),
             f"{_READ}from_outside",
             conventions=conventions,
-            takes_options=True,
-            origin=origin,
+            origin=origin_of(read),
+            own=read,
         )
     )
-    READERS[name] = read
     return name
-
-
-READERS: dict[str, Callable[..., Any]] = {}
-"""What was registered: a function of a notebook cannot be imported again by its name."""
 
 
 def why_no_source(found: Any) -> str:

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast, get_args
 
 from sdclr.errors import ConfigError
-from sdclr.outside import Table, load, load_outside, origin_of
+from sdclr.outside import Table, load, load_outside, origin_of, summary_of
 
 if TYPE_CHECKING:
     from sdclr.evaluation.probe import Probe, ProbeConfig
@@ -57,16 +57,13 @@ class ProbeRow(NamedTuple):
         """An unfitted probe and the settings it was built with."""
         self.require(protocol)
         fitter = self.fitters[protocol]
-        probe, config = (
-            load(one) if isinstance(one, str) else one for one in (fitter.probe, fitter.config)
-        )
+        probe, config = load(fitter.probe), load(fitter.config)
         settings = config()
         return probe(settings), settings
 
     def settings(self, protocol: str) -> dict[str, Any]:
         """What it is built with, as plain values."""
-        config = self.fitters[protocol].config
-        values: dict[str, Any] = (load(config) if isinstance(config, str) else config)().to_dict()
+        values: dict[str, Any] = load(self.fitters[protocol].config)().to_dict()
         return values
 
     def has_measured(self, recorded: Mapping[str, Any], protocol: str) -> bool:
@@ -184,11 +181,10 @@ def _row(probe: Any) -> ProbeRow:
     config = getattr(probe, "Config", ProbeConfig)
     built = probe if hasattr(probe, "Config") else _WithoutSettings(probe)
     fitter = Fitter(built, config, getattr(probe, "needs", "features"))
-    first_line, *_ = (probe.__doc__ or probe.display_name).strip().splitlines()
     return ProbeRow(
         probe.name,
         probe.display_name,
-        first_line,
+        summary_of(probe) or probe.display_name,
         MappingProxyType(dict.fromkeys(getattr(probe, "protocols", ("cached",)), fitter)),
         subset=getattr(probe, "subset", "train"),
         origin=origin_of(probe),

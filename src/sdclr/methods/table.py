@@ -17,7 +17,7 @@ from sdclr.methods.config import (
     SimCLRConfig,
     TemperatureScheduleConfig,
 )
-from sdclr.outside import Table, is_outside, load, load_outside, origin_of
+from sdclr.outside import Table, is_outside, load_outside, origin_of, summary_of
 from sdclr.safe_text import shown
 
 
@@ -30,8 +30,8 @@ class MethodRow(NamedTuple):
     summary: str
     """One line for lists: what it does, who published it."""
     config: type[MethodConfig]
-    method: str
-    """ "module:Class" of the :class:`~sdclr.methods.Method`, imported when a run is built."""
+    method: Any
+    """The :class:`~sdclr.methods.Method`, or "module:Class" of it, imported when a run is built."""
     origin: str = ""
     """ "module:Name" of an entry from outside the package; empty for one of ours."""
 
@@ -98,21 +98,11 @@ def register_method(method: type[Any]) -> str:
         raise ConfigError(f"{shown(repr(method))} cannot be a method: {problem}.")
     config: type[MethodConfig] = method.config
     name = str(config.model_fields["name"].default)
-    origin = origin_of(method)
-    summary = (method.__doc__ or "").strip().partition("\n")[0]
-    METHODS.add(MethodRow(name, method.display_name, summary, config, origin, origin))
-    _CLASSES[name] = method
+    row = MethodRow(
+        name, method.display_name, summary_of(method), config, method, origin_of(method)
+    )
+    METHODS.add(row)
     return name
-
-
-_CLASSES: dict[str, type[Any]] = {}
-"""Classes that were registered: one of a notebook cannot be imported again by its name."""
-
-
-def method_class(name: str) -> type[Any]:
-    """The class of a method; imports it."""
-    found: type[Any] = _CLASSES[name] if name in _CLASSES else load(METHODS.require(name).method)
-    return found
 
 
 def display_name(name: str, recorded: object = None) -> str:

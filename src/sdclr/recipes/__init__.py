@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sdclr.errors import ConfigError
-from sdclr.outside import Table, is_outside, load, load_outside, origin_of
+from sdclr.outside import Table, is_outside, load, load_outside, origin_of, summary_of
 from sdclr.safe_text import shown
 
 if TYPE_CHECKING:
@@ -27,16 +27,12 @@ class Recipe(NamedTuple):
     module: str
     origin: str = ""
     """ "module:Name" of an entry from outside the package; empty for one of ours."""
+    own: Callable[[], PretrainConfig] | None = None
+    """The function of an entry from outside."""
 
     def __call__(self) -> PretrainConfig:
-        function: Callable[[], PretrainConfig] = recipe_functions.get(self.name) or load(
-            f"{self.module}:{self.name}"
-        )
+        function: Callable[[], PretrainConfig] = self.own or load(f"{self.module}:{self.name}")
         return function()
-
-
-recipe_functions: dict[str, Callable[[], PretrainConfig]] = {}
-"""What was registered: a function of a notebook cannot be imported again by its name."""
 
 
 _ROWS = (
@@ -207,11 +203,11 @@ def register_recipe(function: Callable[[], PretrainConfig]) -> str:
     """
     if problem := why_no_recipe(function):
         raise ConfigError(f"{shown(repr(function))} cannot be a recipe: {problem}.")
-    origin = origin_of(function)
-    summary = (function.__doc__ or "").strip().partition("\n")[0]
-    RECIPES.add(Recipe(function.__name__, summary, function.__module__, origin))
-    recipe_functions[function.__name__] = function
-    return function.__name__
+    name = function.__name__
+    RECIPES.add(
+        Recipe(name, summary_of(function), function.__module__, origin_of(function), function)
+    )
+    return name
 
 
 def why_no_recipe(found: Any) -> str:

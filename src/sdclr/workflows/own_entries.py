@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from sdclr.backbones.table import register_backbone, why_no_backbone
-from sdclr.data.table import register_source, why_no_source
+from sdclr.backbones.table import named_backbone, register_backbone, why_no_backbone
+from sdclr.data.table import named_source, register_source, why_no_source
 from sdclr.evaluation.probes import register_probe, why_no_probe
-from sdclr.methods.table import register_method, why_no_method
+from sdclr.methods.table import named_method, register_method, why_no_method
 from sdclr.outside import load_outside
 
 
@@ -25,6 +25,22 @@ _KINDS = (
     _Kind("backbone", why_no_backbone, register_backbone),
     _Kind("data set", why_no_source, register_source),
 )
+
+
+_NAMED: dict[str, Callable[[str], str]] = {
+    "method.name": named_method,
+    "backbone.name": named_backbone,
+    "data.name": named_source,
+}
+"""Setting -> what makes a name of "module:Name", which it registers."""
+
+
+def with_own_entries(given: dict[str, Any]) -> dict[str, Any]:
+    """Settings as a person typed them, by dotted name, with names of the tables for ``module:Name``."""
+    typed = {
+        name: value for name, value in given.items() if name in _NAMED and isinstance(value, str)
+    }
+    return given | {name: _NAMED[name](value) for name, value in typed.items()}
 
 
 def use(words: Iterable[str]) -> None:

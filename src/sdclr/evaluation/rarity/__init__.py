@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from sdclr.evaluation.rarity.table import DEFAULT as DEFAULT
     from sdclr.evaluation.rarity.table import DEFAULT_ORDER as DEFAULT_ORDER
     from sdclr.evaluation.rarity.table import SCORES as SCORES
-    from sdclr.evaluation.rarity.table import load_score as load_score
     from sdclr.evaluation.rarity.table import register_score as register_score
 
 _HOMES = {
@@ -39,7 +38,6 @@ _HOMES = {
     "SCORES": "table",
     "fold": "duplicates",
     "junk_flags": "junk",
-    "load_score": "table",
     "measure_junk": "junk",
     "merged": "neighbours",
     "near_duplicates": "duplicates",

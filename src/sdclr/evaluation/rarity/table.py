@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sdclr.errors import ConfigError, DataError
-from sdclr.outside import Table, load, load_outside, origin_of
+from sdclr.outside import Table, load, origin_of, summary_of
 from sdclr.safe_text import shown
 
 if TYPE_CHECKING:
@@ -51,8 +51,7 @@ class ScoreRow(NamedTuple):
             raise DataError(
                 f"the score {self.name} needs {' and '.join(lacking)}, which are not given."
             )
-        function = load(self.function) if isinstance(self.function, str) else self.function
-        return _checked(self.name, function(evidence), evidence.num_images)
+        return _checked(self.name, load(self.function)(evidence), evidence.num_images)
 
 
 def _checked(name: str, values: Any, num_images: int) -> Tensor:
@@ -203,13 +202,8 @@ def register_score(score: type) -> ScoreRow:
     return row
 
 
-def load_score(text: str) -> ScoreRow:
-    """Import a score that the command line names as ``module:Name``, and register it."""
-    return register_score(load_outside(text, "score", why_no_score))
-
-
 def _row_of(score: Any) -> ScoreRow:
-    first_line, *_ = (score.__doc__ or score.display_name).strip().splitlines()
+    summary = summary_of(score) or score.display_name
     needs = tuple(getattr(score, "needs", _FEATURES))
     is_order = bool(getattr(score, "is_order", False))
 
@@ -217,7 +211,7 @@ def _row_of(score: Any) -> ScoreRow:
         return score().score(evidence)
 
     return ScoreRow(
-        score.name, score.display_name, first_line, needs, function, is_order, origin_of(score)
+        score.name, score.display_name, summary, needs, function, is_order, origin_of(score)
     )
 
 
