@@ -152,9 +152,8 @@ def main() -> None:
         training.method.on_epoch_start(0)
         views = next(training.views(0))
         if arguments.device_step is not None:
-            views = Views(
-                views.a[:16], views.b[:16], views.index[:16]
-            )  # one step, so that the optimiser has its state
+            # one step, so that the optimiser has its state
+            views = Views(views.a[:16], views.b[:16], views.index[:16])
 
         def real_step() -> None:
             train_step(training, state, views)

@@ -74,9 +74,8 @@ def state_hash(folder: Path) -> str:
 def forked(action: Callable[[], object]) -> int:
     """The process number of a child that does ``action`` and ends: with 0, or with FAILED and a traceback."""
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", DeprecationWarning
-        )  # of forking a process that once had threads
+        # of forking a process that once had threads
+        warnings.simplefilter("ignore", DeprecationWarning)
         child = os.fork()
     if child:
         return child

@@ -69,9 +69,8 @@ def train(folder: Path, store: str | None, epochs: int) -> dict[str, Any]:
     config = recipe("digits_sdclr").with_values(
         {"data": data, "batch_size": 64, "epochs": epochs} | network
     )
-    warm = build(
-        recipe("digits_sdclr").with_values({"backbone.width": 8}), show=NoProgress()
-    )  # torch and a network
+    # torch and a network
+    warm = build(recipe("digits_sdclr").with_values({"backbone.width": 8}), show=NoProgress())
     before = sum(resident())
     del warm
     training = build(config, show=NoProgress())

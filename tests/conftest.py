@@ -22,18 +22,16 @@ def pytest_configure(config: pytest.Config) -> None:
     slow_machine = [hypothesis.HealthCheck.too_slow]  # and no deadline for an example either
     hypothesis.settings.register_profile("sdclr", deadline=None, suppress_health_check=slow_machine)
     hypothesis.settings.load_profile("sdclr")
-    if (
-        os.environ.get("SDCLR_TEST_WARNINGS") == "own"
-    ):  # old libraries warn of each other's newer versions
+    # old libraries warn of each other's newer versions
+    if os.environ.get("SDCLR_TEST_WARNINGS") == "own":
         config.addinivalue_line("filterwarnings", "default")
         config.addinivalue_line("filterwarnings", f"error:::{OWN_MODULES}")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Torch's compiler leaves threads behind, and autograd refuses to work in a fork of a process that has them."""
-    items.sort(
-        key=lambda item: item.get_closest_marker("compiles") is not None
-    )  # stable: the rest keeps its order
+    # stable: the rest keeps its order
+    items.sort(key=lambda item: item.get_closest_marker("compiles") is not None)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -76,9 +74,8 @@ def cifar10_folder(sdclr_data: Path) -> Path:
         spec.loader.exec_module(unpack)
         fresh = Path(tempfile.mkdtemp(dir=cache.parent))
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", ResourceWarning
-            )  # the data's own script leaves files to the collector
+            # the data's own script leaves files to the collector
+            warnings.simplefilter("ignore", ResourceWarning)
             unpack.write(str(sdclr_data / "cifar10"), str(fresh))
         try:
             fresh.rename(cache)  # atomic: several test processes may race

@@ -103,9 +103,8 @@ def test_the_packages_of_data_import_downwards() -> None:
 
 def test_jobs_meet_through_a_run_folder_alone() -> None:
     for path in (ROOT / "jobs").rglob("*.py"):
-        own = ".".join(
-            path.relative_to(ROOT).with_suffix("").parts[:2]
-        )  # a job may be a folder of files
+        # a job may be a folder of files
+        own = ".".join(path.relative_to(ROOT).with_suffix("").parts[:2])
         lines = path.read_text(encoding="utf-8").splitlines()
         imported = [line.split()[1] for line in lines if line.startswith("from sdclr.jobs.")]
         others = {module for module in imported if not f"{module}.".startswith(f"sdclr.{own}.")}

@@ -41,9 +41,8 @@ def test_the_example_of_a_public_name_runs(
     monkeypatch.chdir(folder)
     public = getattr(sdclr, name)
     module = importlib.import_module(public.__module__)
-    names = {
-        key: value for key, value in vars(module).items() if key != "annotations"
-    }  # as in a user's script
+    # as in a user's script
+    names = {key: value for key, value in vars(module).items() if key != "annotations"}
     (test,) = doctest.DocTestFinder(recurse=False).find(public, name, module, globs=names)
     runnable = [one for one in test.examples if not one.options.get(doctest.SKIP)]
     assert len(runnable) > (0 if name not in NEED_FILES_OF_THE_AUTHORS else -1), (

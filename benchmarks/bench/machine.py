@@ -67,9 +67,8 @@ def peak_memory(work: Callable[[], object], device: torch.device) -> int | None:
         torch.cuda.synchronize(device)
         return torch.cuda.max_memory_allocated(device) - before
     with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL("libc.so.6").malloc_trim(
-            0
-        )  # what earlier work freed must not hide what this takes
+        # what earlier work freed must not hide what this takes
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
         before = _resident("VmRSS")
         Path("/proc/self/clear_refs").write_text("5")  # Linux: forget the peak so far
         work()

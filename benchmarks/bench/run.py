@@ -236,9 +236,8 @@ def warmed_up(
             del actions[name]
             seconds.pop(name, None)
         if "cuda-graphs" in name:
-            memory.pop(
-                name, None
-            )  # a replay allocates nothing: its memory was set aside when it was recorded
+            # a replay allocates nothing: its memory was set aside when it was recorded
+            memory.pop(name, None)
         advance()
     return memory, failed, {name: seconds[name] for name in actions}
 
@@ -272,9 +271,8 @@ def _ways(
         )
     compiled = [resolve_compile(choice, device) for choice in choices[settings.compiled]]
     ways = [(precision, how) for precision in precisions for how in compiled]
-    if (
-        settings.compiled == "auto" and device.type == "cuda" and settings.size < 128
-    ):  # long steps have none to gain
+    # long steps have none to gain
+    if settings.compiled == "auto" and device.type == "cuda" and settings.size < 128:
         ways.append((precisions[0], "cuda-graphs"))
     return ways
 
@@ -370,9 +368,8 @@ def _ratios(
     wanted["views_over_kornia"] = lambda: round_ratios(of("kornia_views"), of("views"))
     ratios: dict[str, list[float]] = {}
     for key, of_rounds in wanted.items():
-        with contextlib.suppress(
-            KeyError
-        ):  # one side is not there: not installed, left out, or not of this run
+        # one side is not there: not installed, left out, or not of this run
+        with contextlib.suppress(KeyError):
             ratios[key] = of_rounds()
     if work.size == 32:
         ratios |= (

@@ -888,9 +888,8 @@ def _settings(
         from sdclr.workflows.own_images import own_config
 
         path = user_path(targets[0])
-        if (
-            path.suffix != ".tar" and not path.exists() and glob_of(path) is None
-        ):  # a range of shards is no file
+        # a range of shards is no file
+        if path.suffix != ".tar" and not path.exists() and glob_of(path) is None:
             raise MissingInputError(f"there is no folder or file {shown(targets[0])}. {known}")
         if "data.path" in flags:
             raise ConfigError(f"{shown(targets[0])} says where the images are; leave --data out.")

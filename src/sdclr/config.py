@@ -391,9 +391,8 @@ def _locate(model: type[BaseModel], location: tuple[int | str, ...]) -> tuple[st
             and part not in fields
             and any(part == _tag(section) for section in sections)
         ):
-            sections = [
-                section for section in sections if part == _tag(section)
-            ]  # a union's tag, not a field
+            # a union's tag, not a field
+            sections = [section for section in sections if part == _tag(section)]
             valid = [name for section in sections for name in section.model_fields]
             continue
         valid = list(fields) or valid

@@ -15,13 +15,14 @@ from collections.abc import Iterable
 LONGEST_NAME = 200
 """Characters of a name in a message; of a longer one both ends are shown."""
 
+# controls, invisible and turning signs, undecodable bytes, line breaks
 _HIDDEN = {
     "Cc",
     "Cf",
     "Cs",
     "Zl",
     "Zp",
-}  # controls, invisible and turning signs, undecodable bytes, line breaks
+}
 _STAY = "\n\u200c\u200d"  # line breaks, and the joiners that emoji and many scripts need
 
 
@@ -81,9 +82,8 @@ def _escape(character: str) -> str:
     )
 
 
-_MARKDOWN = re.compile(
-    r"[\\`*\[\]<|~$&]|(?<![^\W_])_|_(?![^\W_])"
-)  # not few_shot: no emphasis begins there
+# not few_shot: no emphasis begins there
+_MARKDOWN = re.compile(r"[\\`*\[\]<|~$&]|(?<![^\W_])_|_(?![^\W_])")
 _BLOCK = re.compile(r"(#|>|[-+](?=\s|$)|=+$|-+$|[0-9]+(?=[.)](\s|$)))")
 _LINK = re.compile(r"\b(https?|ftp|mailto)(:)|\b(www)(\.)", re.IGNORECASE)
 

@@ -7,12 +7,11 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 from torch import nn
 
 from sdclr import evaluate, load_backbone, pretrain, recipe
-from sdclr.compute.process_state import default_generators, recorded_warnings, silenced_warnings
+from sdclr.compute.process_state import default_generators
 from sdclr.settings import PretrainConfig
 from sdclr.storage.checkpoint import read_tensors
 
@@ -87,19 +86,3 @@ def test_the_default_generator_draws_as_after_a_seed_and_then_goes_on() -> None:
     with default_generators(5, torch.device("cpu")):
         assert torch.equal(torch.rand(3), expected)
     assert torch.equal(torch.rand(3), second)
-
-
-def test_recorded_warnings_keep_their_own_and_show_the_others() -> None:
-    messages: list[str] = []
-
-    def warn_twice() -> None:
-        with recorded_warnings(DeprecationWarning) as caught:
-            warnings.warn("mine", DeprecationWarning, stacklevel=1)
-            warnings.warn("other", UserWarning, stacklevel=1)
-        messages.extend(caught)
-
-    with pytest.warns(UserWarning, match="other"):
-        warn_twice()
-    assert messages == ["mine"]
-    with silenced_warnings("mi"):
-        warnings.warn("mine", UserWarning, stacklevel=1)

@@ -88,7 +88,6 @@ def test_a_small_temperature_is_the_nearest_neighbour_and_not_an_overflow() -> N
     nearest = knn_predict(BANK, BANK_LABELS, QUERIES, k=1)
     sharp = knn_predict(BANK, BANK_LABELS, QUERIES, k=50, temperature=1e-4)
     assert (sharp == nearest).mean() > 0.97
-    same = knn_predict(
-        BANK, BANK_LABELS, BANK, k=50, temperature=0.005
-    )  # each query is its own neighbour: exp(200)
+    # each query is its own neighbour: exp(200)
+    same = knn_predict(BANK, BANK_LABELS, BANK, k=50, temperature=0.005)
     assert same.tolist() == BANK_LABELS.tolist()

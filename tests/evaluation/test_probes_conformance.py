@@ -411,9 +411,8 @@ def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
 def test_a_probe_named_on_the_command_line_is_measured_and_later_shown_without_its_code(
     own_module: Path, run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run.evaluation_path("sdclr").unlink(
-        missing_ok=True
-    )  # one protocol, so that a report need not be told which
+    # one protocol, so that a report need not be told which
+    run.evaluation_path("sdclr").unlink(missing_ok=True)
     assert sdclr(monkeypatch, "evaluate", run.folder, "--probes", "knn,my_probes:Centroid") == 0
     assert "Nearest class mean" in capsys.readouterr().out
     del PROBES._rows["centroid"]  # as in a new process

@@ -33,13 +33,14 @@ from sdclr.methods.simclr import SimCLR
 from sdclr.presentation.progress import NoProgress
 from sdclr.storage.checkpoint import Files, read_tensors, write_tensors
 
+# 5 steps an epoch
 TINY = [
     "backbone.width=4",
     "views.size=8",
     "batch_size=100",
     "epochs=3",
     "checkpoint_every_epochs=1",
-]  # 5 steps an epoch
+]
 
 
 def tiny(method: str = "sdclr", *overrides: str) -> PretrainConfig:
@@ -144,10 +145,11 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
 ) -> None:
     config = tiny(method, f"optimizer.name={optimizer}", "optimizer.learning_rate=0.01", "epochs=2")
     whole = pretrain(config, tmp_path / "whole")
+    # twice: inside the first epoch (2), then inside the second (2 + 3 + ... = 7)
     for step in (
         2,
         3,
-    ):  # twice: inside the first epoch (2), then inside the second (2 + 3 + ... = 7)
+    ):
         with pytest.raises(Preempted, match="sdclr resume"):
             pretrain(config, tmp_path / "cut", progress=SignalAt(step if step == 2 else 5))
     pretrain(config, tmp_path / "cut")
@@ -478,9 +480,8 @@ def first_step(config: PretrainConfig) -> dict[str, torch.Tensor]:
 )
 @pytest.mark.parametrize("method", ["simclr", "sdclr"])
 def test_one_compiled_step_equals_the_eager_step(method: str, device: str) -> None:
-    config = tiny(
-        method, "precision=fp64", f"device={device}"
-    )  # fp64: in fp32 a unit at zero may flip
+    # fp64: in fp32 a unit at zero may flip
+    config = tiny(method, "precision=fp64", f"device={device}")
     eager, compiled = (
         first_step(config.with_values({"compile": choice})) for choice in (False, True)
     )
@@ -500,9 +501,8 @@ def test_the_loss_of_a_bf16_step_stays_close_to_fp32(device: str) -> None:
 
 @pytest.mark.slow
 def test_a_compiled_run_follows_the_eager_one_and_resumes_bit_for_bit(tmp_path: Path) -> None:
-    config = tiny(
-        "sdclr", "precision=fp64", "epochs=2", "batch_size=135", "compile=true"
-    )  # 3 steps an epoch
+    # 3 steps an epoch
+    config = tiny("sdclr", "precision=fp64", "epochs=2", "batch_size=135", "compile=true")
     eager = pretrain(config.with_values({"compile": False}), tmp_path / "eager")
     whole = pretrain(config, tmp_path / "whole")
     assert whole.read_json("environment.json")["compile"] is True

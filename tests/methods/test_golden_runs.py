@@ -73,9 +73,8 @@ def test_a_run_follows_the_reference_for_six_steps(golden: Path, kind: str) -> N
                 assert len(expected) > 40
                 for name, tensor in expected.items():
                     torch.testing.assert_close(state[name], tensor, rtol=0, atol=1e-10)
-    reference = values["f64_losses"][
-        :: len(values["f64_losses"]) // 6
-    ]  # SDCLR's are logged twice a step
+    # SDCLR's are logged twice a step
+    reference = values["f64_losses"][:: len(values["f64_losses"]) // 6]
     np.testing.assert_allclose(losses[:3], reference[:3], atol=1e-10)
     np.testing.assert_allclose(losses, reference, atol=1e-6)
 

@@ -38,9 +38,8 @@ def test_the_loss_of_every_image_equals_the_equation_spelt_out() -> None:
 def test_losses_and_gradients_match_the_reference(golden: Path, tag: str) -> None:
     values = np.load(golden / "nt_xent.npz")
     for j, temperature in enumerate(values["temperatures"]):
-        x = torch.tensor(
-            values[f"{tag}_single_x"], requires_grad=True
-        )  # rows alternate between the views
+        # rows alternate between the views
+        x = torch.tensor(values[f"{tag}_single_x"], requires_grad=True)
         loss = nt_xent(x[0::2], x[1::2], float(temperature)).mean()
         (gradient,) = torch.autograd.grad(loss, x)
         assert abs(loss.item() - values[f"{tag}_single_loss_{j}"]) < 1e-12

@@ -114,9 +114,8 @@ def test_each_branch_keeps_its_own_statistics_unless_they_are_shared(network: nn
         assert torch.equal(net[1].running_mean, start) is not equal
         assert (net[1] is competitor.twin[1]) is equal
         tracked = 2 if equal else 1
-        assert (
-            int(net[1].num_batches_tracked) == tracked
-        )  # one forward at construction of the fixture
+        # one forward at construction of the fixture
+        assert int(net[1].num_batches_tracked) == tracked
 
 
 def test_layer_norms_are_own_only_when_asked() -> None:
@@ -175,9 +174,8 @@ def test_the_joint_step_gives_the_two_backward_gradients_on_resnet18() -> None:
     competitor = SelfCompetitor(network, prune_ratio=0.9)
     with torch.no_grad():
         for own in set(competitor.parameters()) - set(network.parameters()):
-            own += 0.1 * torch.randn_like(
-                own
-            )  # the norms of the two branches must differ to tell them apart
+            # the norms of the two branches must differ to tell them apart
+            own += 0.1 * torch.randn_like(own)
     views = torch.stack([images(6, 32, 1), images(6, 32, 2)]).double()
     expected = two_backward_gradients(network, competitor, views)
     nt_xent(network(views[0]), competitor(views[1]), 0.2).mean().backward()

@@ -82,9 +82,8 @@ def test_an_arm_keeps_its_colour_where_others_are_missing() -> None:
 def test_long_labels_of_many_arms_leave_room_for_the_bars() -> None:
     arms = [f"SDCLR ({'a long setting, ' * 9}{number})" for number in range(5)]
     shown = [ArmBars(arm, [MeanStd(0.5, 0.1, 3)] * 10) for arm in arms]
-    svg = class_bars_svg(
-        replace(bars(), arms=shown), arm_colours(arms), "a"
-    )  # matplotlib warns where there is none
+    # matplotlib warns where there is none
+    svg = class_bars_svg(replace(bars(), arms=shown), arm_colours(arms), "a")
     left, top, right, bottom = map(float, re.findall(r'viewBox="(.*?)"', svg)[0].split())
     assert (left, top, right) == (0, 0, 648)
     assert bottom > 3.6 * 72

@@ -24,9 +24,8 @@ SHARES = (5, 2)
 def batch(dtype: torch.dtype = torch.float64) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(sum(SHARES), 3, 4, 4, generator=generator, dtype=torch.float64)
-    return (x * torch.tensor([1.0, 5.0, 0.1]).view(1, 3, 1, 1) + 30).to(
-        dtype
-    )  # a mean far from zero
+    # a mean far from zero
+    return (x * torch.tensor([1.0, 5.0, 0.1]).view(1, 3, 1, 1) + 30).to(dtype)
 
 
 def norm(**options: Any) -> nn.BatchNorm2d:
@@ -68,9 +67,8 @@ def test_it_equals_one_batch_norm_over_everyones_images(
         if name in ("out", "gradient x"):
             found = torch.cat([one[name] for one in both])
         elif name.startswith("gradient"):
-            found = (
-                both[0][name] + both[1][name]
-            )  # of their own images each: DDP puts them together
+            # of their own images each: DDP puts them together
+            found = both[0][name] + both[1][name]
         else:
             found = both[0][name]
             assert torch.equal(found, both[1][name]), "statistics are the same bits everywhere"

@@ -131,9 +131,8 @@ def open_trusting(folder: Path, out: Path) -> None:
 
 
 def test_the_witness_sees_what_a_trusting_reader_runs(tmp_path: Path) -> None:
-    files = {
-        name: content for name, content in pickles().items() if name != "torch.hub.pt"
-    }  # it would ask the network
+    # it would ask the network
+    files = {name: content for name, content in pickles().items() if name != "torch.hub.pt"}
     found = report(tmp_path, files, open_trusting)
     assert found["canary"]
     assert len(found["caught"]) >= 15, "the files are what they are meant to be"

@@ -82,12 +82,10 @@ NAMED += [
 
 def generated(seed: int) -> str:
     rng = random.Random(seed)
-    word = "".join(rng.choice(FRAGMENTS) for _ in range(rng.randint(1, 5)))[
-        :90
-    ]  # longer ones take two lines
-    return (
-        word if word.strip() else "blank"
-    )  # a label of white space is not drawn, so the tags would be others
+    # longer ones take two lines
+    word = "".join(rng.choice(FRAGMENTS) for _ in range(rng.randint(1, 5)))[:90]
+    # a label of white space is not drawn, so the tags would be others
+    return word if word.strip() else "blank"
 
 
 @pytest.fixture(scope="module")

@@ -44,9 +44,8 @@ def test_the_campaign_notices_a_run_that_forgets_its_momentum(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(state, "restore_state", lambda *_: None)
-    for seed in range(
-        3, 11
-    ):  # on a busy machine all three may come before the first step, or after the last
+    # on a busy machine all three may come before the first step, or after the last
+    for seed in range(3, 11):
         figures = kill_campaign.campaign(tmp_path / str(seed), 3, seed=seed)
         if figures.equal_endings < figures.kills:
             return

@@ -88,9 +88,8 @@ def struck_run(
     """
 
     def act(rank: int) -> None:
-        if (
-            not silent
-        ):  # on a busy machine a word takes its time, and nobody waits any longer than for the word
+        # on a busy machine a word takes its time, and nobody waits any longer than for the word
+        if not silent:
             distributed.GRACE_SECONDS = PATIENCE_SECONDS
         prepare(rank)
         pretrain(config().with_values({"patience_seconds": patience_seconds}), folder)
@@ -437,9 +436,8 @@ def test_random_kills_of_one_or_both_leave_a_run_that_ends_the_same(
     tmp_path: Path, expected: str
 ) -> None:
     rng, killed = random.Random(7), 0
-    impatient = config().with_values(
-        {"patience_seconds": 3.0}
-    )  # the end of a dead first process is waited for in vain
+    # the end of a dead first process is waited for in vain
+    impatient = config().with_values({"patience_seconds": 3.0})
     begun = time.monotonic()
     assert run_each(tmp_path / "timed") == [0, 0]
     whole_seconds = time.monotonic() - begun

@@ -192,9 +192,8 @@ def crash_violations(
 
 def _holds(folder: CheckpointFolder, acknowledged: int) -> bool:
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "error"
-        )  # a file set aside is a violation too: the rename came before its bytes
+        # a file set aside is a violation too: the rename came before its bytes
+        warnings.simplefilter("error")
         try:
             found = folder.newest()
         except (CheckpointError, UserWarning):

@@ -55,9 +55,8 @@ def test_a_lock_ends_with_its_process_and_its_note_counts_nothing(tmp_path: Path
 def test_several_askers_at_once_all_get_the_right_answer(tmp_path: Path, held: bool) -> None:
     with Run(tmp_path):
         note = (tmp_path / ".lock.json").read_text()
-    (tmp_path / ".lock.json").write_text(
-        note
-    )  # as after a kill: the askers have to look at the lock itself
+    # as after a kill: the askers have to look at the lock itself
+    (tmp_path / ".lock.json").write_text(note)
     answers: list[bool] = []
 
     def ask() -> None:

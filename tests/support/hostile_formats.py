@@ -178,9 +178,8 @@ def write_tar(draw: Draw, folder: Path) -> None:
     path = folder / "x.tar"
     path.write_bytes(content)
     if draw.random() < 0.15:
-        os.truncate(
-            path, len(content) + draw.choice([1 << 20, 6 << 30, 50 << 30])
-        )  # a hole: no bytes on the disk
+        # a hole: no bytes on the disk
+        os.truncate(path, len(content) + draw.choice([1 << 20, 6 << 30, 50 << 30]))
 
 
 def read_tar(folder: Path) -> None:
@@ -805,9 +804,8 @@ def violations(name: str, first: int, count: int) -> list[str]:
     """What went wrong in some cases of a format, a line each; empty when nothing did."""
     found: list[str] = []
     kind, seen = FORMATS[name], witness()
-    with mock.patch.object(
-        npy_files, "free_memory_of_machine", return_value=100 * MB
-    ):  # on any machine
+    # on any machine
+    with mock.patch.object(npy_files, "free_memory_of_machine", return_value=100 * MB):
         found += _violations(name, kind, seen, first, count)
     return found
 

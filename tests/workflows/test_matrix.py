@@ -301,9 +301,8 @@ def test_killed_at_random_points_it_ends_in_the_same_table(tmp_path: Path) -> No
             stderr=subprocess.DEVNULL,
         )
         before = files_written(tmp_path / "killed")
-        for goal in range(
-            before + 1, before + rng.randrange(2, 12)
-        ):  # each attempt gets on, so that it ends
+        # each attempt gets on, so that it ends
+        for goal in range(before + 1, before + rng.randrange(2, 12)):
             wait_until(
                 lambda process=process, goal=goal: (  # type: ignore[misc]
                     process.poll() is not None or files_written(tmp_path / "killed") >= goal

@@ -135,9 +135,8 @@ def test_bad_files_end_the_run_before_it_begins_or_are_left_out_with_a_list(
     assert [path for path, _ in facts["skipped"]] == ["common/1.jpg"]
     code, _, err = sdclr("embed", "runs/x", "./photos", "--out", "f.npz", "data.on_error=raise")
     assert (code, "1.jpg" in err) == (65, True)
-    code, _, err = sdclr(
-        "embed", "runs/x", "./photos", "--out", "f.npz"
-    )  # of its own images, as the run did
+    # of its own images, as the run did
+    code, _, err = sdclr("embed", "runs/x", "./photos", "--out", "f.npz")
     assert (code, "1 of 34 images cannot be decoded and are left out" in err) == (0, True)
     with np.load("f.npz") as file:
         assert len(file["features"]) == len(file["path"]) == 33
@@ -472,9 +471,8 @@ def test_what_has_changed_since_a_run_is_answered_first_with_what_to_do(
     )
     write_photos(tmp_path / "photos" / "july", 3)
     with monkeypatch.context() as patch:
-        patch.setattr(
-            ImageFiles, "verified", None
-        )  # nobody waits for a pass over all files to hear this
+        # nobody waits for a pass over all files to hear this
+        patch.setattr(ImageFiles, "verified", None)
         code, _, err = sdclr("pretrain", "photos", "--out", "runs/a", *TINY)
     assert code == 78
     assert err.startswith(
@@ -668,11 +666,12 @@ def test_a_folder_of_splits_is_trained_on_in_part_and_evaluated_on_the_rest(
 
 def test_a_table_of_boxes_is_read_alike_by_every_command(sdclr: Cli, tmp_path: Path) -> None:
     names = sorted(str(path.relative_to(tmp_path)) for path in (tmp_path / "photos").rglob("*.jpg"))
+    # the last four are the test set, two of each class
     names = [
         *names[2:-2],
         *names[:2],
         *names[-2:],
-    ]  # the last four are the test set, two of each class
+    ]
     rows = [
         json.dumps(
             {

@@ -86,15 +86,13 @@ def read_authors_checkpoint(path: Path | str, branch: Branch = "target") -> Auth
     epoch = content.get("epoch")
     tensors, classifier, left_out = _sort_keys(dict(state), branch, str(path))
     architecture = _architecture(tensors, str(path))
-    with torch.device(
-        "meta"
-    ):  # a name and a shape cost nothing; what they claim may not fit any memory
+    # a name and a shape cost nothing; what they claim may not fit any memory
+    with torch.device("meta"):
         claimed = build_backbone(architecture).net.state_dict()
     check_fit(claimed, tensors, str(path))
     require_usable_weights(tensors | (classifier or {}), str(path))
-    with default_generators(
-        0, torch.device("cpu")
-    ):  # its first weights are replaced: the caller's draws go on
+    # its first weights are replaced: the caller's draws go on
+    with default_generators(0, torch.device("cpu")):
         backbone = build_backbone(architecture)
     load_strictly(backbone.net, tensors, str(path))
     return AuthorsCheckpoint(

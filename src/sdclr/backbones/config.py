@@ -67,9 +67,8 @@ def settings_without_effect(name: str) -> dict[str, str]:
     ours = "backbone.{} applies to our ResNets only; leave it out for {}."
     theirs = "backbone.{} applies to torchvision: and timm: networks only, not to {}."
     row = row_of(name)
-    used = (
-        row.settings if row is not None else frozenset({"width", "stem"})
-    )  # its name is an error of its own
+    # its name is an error of its own
+    used = row.settings if row is not None else frozenset({"width", "stem"})
     unused = {"width": ours, "stem": ours, "options": theirs}
     if "options" in used:
         unused["width"] = f"{ours} backbone.options takes its own keywords."

@@ -108,9 +108,8 @@ def _try(config: BackboneConfig, image_size: int) -> None:
                     measure_feature_dim(backbone, image_size)
                 return
             except ConfigError as error:
-                if not isinstance(
-                    error.__cause__, NotImplementedError
-                ):  # that one needs numbers: not known yet
+                # that one needs numbers: not known yet
+                if not isinstance(error.__cause__, NotImplementedError):
                     raise
         measure_feature_dim(build_backbone(config), image_size)
 

@@ -250,9 +250,8 @@ def _network_of(file: BackboneFile) -> nn.Module:
         try:
             with torch.device("meta"), at_most_modules(limit):
                 claimed = _described(architecture, where).net
-        except (
-            CheckpointError
-        ):  # some constructors read numbers, which device meta has none of: torchvision's RegNets
+        except CheckpointError:
+            # some constructors read numbers, which device meta has none of: torchvision's RegNets
             return _network_on_cpu(file, limit)
         check_fit(claimed.state_dict(), file.tensors, where)
         _require_memory(claimed, file)
@@ -260,9 +259,8 @@ def _network_of(file: BackboneFile) -> nn.Module:
         raise CheckpointError(
             f"{where} describes a network with {error}, but holds {num_tensors} tensors."
         ) from None
-    with default_generators(
-        0, torch.device("cpu")
-    ):  # its first weights are replaced: the caller's draws go on
+    # its first weights are replaced: the caller's draws go on
+    with default_generators(0, torch.device("cpu")):
         return _described(architecture, where).net
 
 

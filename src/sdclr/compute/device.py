@@ -146,16 +146,14 @@ def compiled(
     from torch._functorch import config as autograd_settings
     from torch._inductor.exc import InductorError
 
-    too_many = getattr(
-        dynamo, "FailOnRecompileLimitHit", dynamo.TorchDynamoException
-    )  # shapes; not in every torch
+    # shapes; not in every torch
+    too_many = getattr(dynamo, "FailOnRecompileLimitHit", dynamo.TorchDynamoException)
     # full fp32 is meant; the other one is torch 2.14 warning of itself
     for message in ("TensorFloat32 tensor cores", "`torch._prims_common.check` is deprecated"):
         warnings.filterwarnings("ignore", message=message)
     ways: dict[CompiledAs, Callable[..., Any]] = {}
-    if (
-        cuda_graphs
-    ):  # whole or not at all, so that nobody has to guess what ran: torch would capture what it can
+    # whole or not at all, so that nobody has to guess what ran: torch would capture what it can
+    if cuda_graphs:
         options: dict[str, Any] = {
             "triton.cudagraphs": True,
             "triton.cudagraph_or_error": True,
@@ -231,15 +229,13 @@ class Compiled:
         limit, backward_too = self._settings
         with limit, backward_too:
             result = self._ways[self.how](*args, **kwargs)
-        return (
-            result.clone() if graphs else result
-        )  # out of the memory that the next call overwrites
+        # out of the memory that the next call overwrites
+        return result.clone() if graphs else result
 
 
 def _first_line(error: BaseException) -> str:
-    cause = getattr(
-        error, "inner_exception", error
-    )  # of a backend's failure; its own first line is a heading
+    # of a backend's failure; its own first line is a heading
+    cause = getattr(error, "inner_exception", error)
     return next((line for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
 
 

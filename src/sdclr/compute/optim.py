@@ -31,9 +31,8 @@ def build_optimizer(
             {"params": decayed, "weight_decay": weight_decay},
             {"params": spared, "weight_decay": 0.0},
         ]
-    fused = any(
-        p.is_cuda for p in unique
-    )  # one kernel; on a CPU the update is half a percent of a step anyway
+    # one kernel; on a CPU the update is half a percent of a step anyway
+    fused = any(p.is_cuda for p in unique)
     if name == "sgd":
         return torch.optim.SGD(groups, lr=0.0, momentum=momentum, fused=fused)
     if name == "lars":
@@ -114,9 +113,8 @@ def step_if(finite: Tensor, optimizer: torch.optim.Optimizer) -> None:
     No weight changes then, nor state that was there before, and the host does not wait to know. Gating the gradients
     would not do: momentum and weight decay move the weights without them.
     """
-    if getattr(
-        optimizer, "_step_supports_amp_scaling", False
-    ):  # fused kernels look at found_inf themselves
+    # fused kernels look at found_inf themselves
+    if getattr(optimizer, "_step_supports_amp_scaling", False):
         optimizer.found_inf = finite.logical_not().float()  # type: ignore[attr-defined]
         optimizer.step()
         del optimizer.found_inf  # type: ignore[attr-defined]
@@ -133,9 +131,8 @@ def _step_and_undo(finite: Tensor, optimizer: torch.optim.Optimizer) -> None:
     before = {name: tensor.clone() for name, tensor in _moving(finite.device, optimizer).items()}
     optimizer.step()
     for name, tensor in _moving(finite.device, optimizer).items():
-        tensor.copy_(
-            torch.where(finite, tensor, before.get(name, 0.0))
-        )  # state that was not there begins at zero
+        # state that was not there begins at zero
+        tensor.copy_(torch.where(finite, tensor, before.get(name, 0.0)))
 
 
 def _moving(

@@ -35,21 +35,6 @@ def default_generators(seed: int, device: torch.device) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def recorded_warnings(category: type[Warning]) -> Iterator[list[str]]:
-    """Collects the messages of ``category`` instead of showing them; others are shown when the block ends."""
-    messages: list[str] = []
-    with _FILTERS:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", category)
-            yield messages
-        for one in caught:
-            if issubclass(one.category, category):
-                messages.append(str(one.message))
-            else:
-                warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
-
-
-@contextlib.contextmanager
 def silenced_warnings(message: str = "") -> Iterator[None]:
     """No warning whose text begins like the regular expression ``message`` is shown inside."""
     with _FILTERS, warnings.catch_warnings():

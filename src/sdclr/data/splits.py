@@ -214,9 +214,8 @@ def natural_split(
         )
         held_out.append(of_class)
         ordered.append(shuffled[~np.isin(shuffled, left_out)])
-    present = [
-        len(one) for one in ordered if len(one)
-    ]  # a class of which nothing is left has no shot
+    # a class of which nothing is left has no shot
+    present = [len(one) for one in ordered if len(one)]
     per_class_few = min([per_class_few, *present])
     few_shot = [one[:per_class_few] for one in ordered]
     train = np.setdiff1d(np.arange(len(classes)), np.concatenate(held_out))

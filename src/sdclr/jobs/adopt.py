@@ -96,9 +96,8 @@ def _contradictions(found: AuthorsCheckpoint, config: PretrainConfig) -> list[st
     shown = {
         f"backbone.{name}": getattr(found.architecture, name) for name in ("name", "width", "stem")
     }
-    if (
-        found.classifier is None
-    ):  # a fine-tuned file has neither head nor second norms, and counts the probe's epochs
+    # a fine-tuned file has neither head nor second norms, and counts the probe's epochs
+    if found.classifier is None:
         shown["method.projector_layers"] = found.projector_layers
         shown["method.name"] = "sdclr" if found.dual_norms else "simclr"
         shown["epochs"] = found.epoch

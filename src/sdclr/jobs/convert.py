@@ -45,8 +45,7 @@ def convert(
         "epochs": checkpoint.epoch,
         "data_fingerprint": None,
     }
-    with output_file(
-        out, overwrite=overwrite, option="output"
-    ):  # nothing is written for a file that is refused
+    # nothing is written for a file that is refused
+    with output_file(out, overwrite=overwrite, option="output"):
         save_backbone(out, checkpoint.backbone, checkpoint.architecture.to_dict(), facts)
     return checkpoint

@@ -136,9 +136,8 @@ def require_use_of_share(method: Method, views: Views) -> None:
         return
     watched = WatchedShare(*views.share)
     with torch.no_grad(), unchanged_buffers(method):
-        type(method).forward(
-            method, views._replace(share=watched)
-        )  # not what may have been compiled
+        # not what may have been compiled
+        type(method).forward(method, views._replace(share=watched))
     if not watched.was_read:
         raise ConfigError(
             f"{shown(type(method).__name__)} does not look at views.share: on several processes it would contrast the "

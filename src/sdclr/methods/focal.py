@@ -22,9 +22,8 @@ def focal_nt_xent(
     through the weight, as in the reference.
     """
     losses = anchor_losses(z_a, z_b, temperature, share)  # [2, B], -log p
-    return ((-torch.expm1(-losses)) ** gamma * losses).mean(
-        dim=0
-    )  # expm1: 1 - p is exact where p is close to 1
+    # expm1: 1 - p is exact where p is close to 1
+    return ((-torch.expm1(-losses)) ** gamma * losses).mean(dim=0)
 
 
 class FocalNTXent(Method):

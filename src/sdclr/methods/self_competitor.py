@@ -142,9 +142,8 @@ class SelfCompetitor(nn.Module):
         if prunable == "auto":
             prunable = resolve_prunable(network, spared := tuple(spared))
         self.prunable = prunable
-        targets = list(
-            _prunable_weights(network, prunable, tuple(spared))
-        )  # before copying: fails early
+        # before copying: fails early
+        targets = list(_prunable_weights(network, prunable, tuple(spared)))
         self.prunable_share = _prunable_share(network, targets, tuple(spared))
         if self.prunable_share < SMALL_SHARE:
             warnings.warn(
@@ -625,12 +624,11 @@ def _prunable_weights(
     if isinstance(prunable, str) and prunable not in ("conv", "conv+linear"):
         raise ConfigError(f"method.prunable must be auto, conv or conv+linear, got {prunable!r}.")
     users: dict[int, list[str]] = {}
+    # a layer that is in several places is one user, and one in the twin
     for (
         name,
         module,
-    ) in (
-        network.named_modules()
-    ):  # a layer that is in several places is one user, and one in the twin
+    ) in network.named_modules():
         for _, key, tensor in _tensors(module):
             users.setdefault(id(tensor), []).append(f"{name}.{key}")
     found = 0
@@ -686,9 +684,8 @@ def _require_stored(name: str, module: nn.Module, key: str) -> None:
 
 def _mask_weight(module: nn.Module, name: str) -> Any:
     weight = getattr(module, name)
-    parametrize.register_parametrization(
-        module, name, _Mask(weight), unsafe=True
-    )  # shape-preserving: skip the check
+    # shape-preserving: skip the check
+    parametrize.register_parametrization(module, name, _Mask(weight), unsafe=True)
     return module.parametrizations[name]  # type: ignore[index]
 
 

@@ -64,9 +64,10 @@ class _TiledNTXent(torch.autograd.Function):
             return *_differentiable_gradients(z, temperature, gradient, ctx.share), None
         own = _own_rows(z, ctx.share)
         partner = _partner(own, len(everyone))
+        # [2B]
         column_partition, column_gradient = (
             _of_everyone(x, ctx.share) for x in (log_partition, gradient)
-        )  # [2B]
+        )
         dz = torch.empty_like(z)
         wants_temperature = ctx.needs_input_grad[1]
         excess = torch.zeros_like(gradient[0])  # Σ_i g_i (Σ_k p_ik logit_ik - logit_ij)
@@ -76,9 +77,8 @@ class _TiledNTXent(torch.autograd.Function):
                 logits = _logits(z[rows], everyone, own[rows], temperature)  # [T, 2B]
                 weights = (logits - log_partition[rows, None]).exp_().mul_(gradient[rows, None])
                 if wants_temperature:
-                    finite = logits.masked_fill(
-                        logits.isneginf(), 0
-                    )  # an anchor's own logit has weight 0
+                    # an anchor's own logit has weight 0
+                    finite = logits.masked_fill(logits.isneginf(), 0)
                     positive = finite.gather(1, partner[rows, None]).squeeze(1)
                     excess += (weights * finite).sum() - (gradient[rows] * positive).sum()
                 weights += logits.sub_(column_partition).exp_().mul_(column_gradient)

@@ -62,9 +62,8 @@ def comparison_text(comparison: Comparison) -> str:
             else "no split in common: nothing to compare"
         )
         return f"{header}: {shared}"
-    mean, low, high = (
-        round(100 * value, 2) + 0.0 for value in comparison.interval
-    )  # + 0.0: no "-0.00"
+    # + 0.0: no "-0.00"
+    mean, low, high = (round(100 * value, 2) + 0.0 for value in comparison.interval)
     basis = f"({'lower is better; ' if is_std else ''}95 % t-interval, n = {comparison.n} splits)"
     if low <= 0 <= high:
         return f"{header}: no difference shown: {mean:+.2f} [{low:.2f}, {high:.2f}] points {basis}"

@@ -18,9 +18,8 @@ def averaging_gradients(method: nn.Module) -> nn.Module:
     Buffers are not sent around at every step: norms are synchronised, and masks are made alike everywhere.
     """
     known = inspect.signature(DistributedDataParallel.__init__).parameters
-    name = (
-        "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
-    )  # before torch 2.14
+    # before torch 2.14
+    name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
     options: dict[str, Any] = {name: False}
     return DistributedDataParallel(method, **options)
 
@@ -29,7 +28,6 @@ def gather_rows(rows: Tensor, share: Share) -> Tensor:
     """Every process's rows [b, ...] as one batch [B, ...], the same on all of them. No gradient flows through it."""
     whole = rows.new_zeros(share.total, *rows.shape[1:])
     whole[share.first : share.first + len(rows)] = rows
-    dist.all_reduce(
-        whole
-    )  # zeros everywhere else: the sum is the batch, also of shares of different sizes
+    # zeros everywhere else: the sum is the batch, also of shares of different sizes
+    dist.all_reduce(whole)
     return whole

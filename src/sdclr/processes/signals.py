@@ -19,9 +19,8 @@ from types import FrameType
 from sdclr.errors import Preempted
 
 _NAMES = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP")
-_SIGNALS = tuple(
-    getattr(signal, name) for name in _NAMES if hasattr(signal, name)
-)  # not every system has them all
+# not every system has them all
+_SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
 
 
 class StoppedEarly(BaseException):

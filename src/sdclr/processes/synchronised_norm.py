@@ -50,9 +50,8 @@ class SynchronisedBatchNorm(_BatchNorm):
         count = totals[-1].detach()
         mean = totals[:-1] / count
         centred = x - mean.view(shape)
-        variance = (
-            _SumOverProcesses.apply(centred.square().sum(axes)) / count
-        )  # two passes: no cancellation
+        # two passes: no cancellation
+        variance = _SumOverProcesses.apply(centred.square().sum(axes)) / count
         self._move_statistics(mean.detach(), variance.detach(), count)
         scale = torch.rsqrt(variance + self.eps)
         if self.affine:

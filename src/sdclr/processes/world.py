@@ -114,9 +114,8 @@ class World:
         """
         if self.several:
             self.publish(f"built/{self.rank}", {})
-            for other in range(
-                self.size
-            ):  # here a failure of theirs is heard; forming the group would wait in silence
+            # here a failure of theirs is heard; forming the group would wait in silence
+            for other in range(self.size):
                 self.wait_for(f"built/{other}", START_SECONDS)
             dist.init_process_group(
                 "nccl" if device.type == "cuda" else "gloo",
@@ -130,9 +129,8 @@ class World:
     def set_patience(self, seconds: float) -> None:
         """From now on a process that does not answer for so long is an error."""
         if self.several and seconds != self._patience_seconds:
-            set_timeout = (
-                getattr(dist, "set_timeout", None) or c10d._set_pg_timeout
-            )  # its name before torch 2.14
+            # its name before torch 2.14
+            set_timeout = getattr(dist, "set_timeout", None) or c10d._set_pg_timeout
             set_timeout(timedelta(seconds=seconds))
             self._patience_seconds = seconds
 
@@ -419,9 +417,8 @@ def _listen(host: str, port: int) -> int | None:
         ) from None
     listening = socket.socket(family)
     try:
-        if (
-            os.name == "posix"
-        ):  # a port that an ended job used is free at once; elsewhere the option means more
+        # a port that an ended job used is free at once; elsewhere the option means more
+        if os.name == "posix":
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
         listening.listen(1024)

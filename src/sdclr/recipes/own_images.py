@@ -102,9 +102,8 @@ def own_images(
     _choose_views_and_network(
         chooser, num_images, typical_side, on_cpu=device == "cpu", trained=trained
     )
-    fitted_to(
-        chooser.config.backbone, chooser.config.views.size
-    )  # a network that takes no such views is refused here
+    # a network that takes no such views is refused here
+    fitted_to(chooser.config.backbone, chooser.config.views.size)
     _choose_length(chooser, num_images, device, free_memory_bytes)
     _choose_method(chooser)
     if bf16_speedup is not None:
@@ -269,9 +268,8 @@ def _bytes_per_view(config: PretrainConfig) -> float:
     megabytes: float = MEGABYTES_PER_VIEW.get(backbone.name, OTHER_MEGABYTES_PER_VIEW)
     if backbone.is_ours:
         megabytes *= backbone.width / 64
-        megabytes *= (
-            16 if backbone.stem == "small" else 1
-        )  # no down-sampling: 4 x 4 as many positions
+        # no down-sampling: 4 x 4 as many positions
+        megabytes *= 16 if backbone.stem == "small" else 1
     if config.precision == "fp64":
         megabytes *= 2
     return 1e6 * megabytes * (config.views.size / 224) ** 2

@@ -161,9 +161,8 @@ def _packed(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> tuple[me
 
     header: dict[str, Any] = {"__metadata__": {"facts": json.dumps(facts), "sha256": _NO_SUM}}
     end = 0
-    in_order = sorted(
-        tensors.items(), key=lambda item: -item[1].element_size()
-    )  # so that each is aligned
+    # so that each is aligned
+    in_order = sorted(tensors.items(), key=lambda item: -item[1].element_size())
     for name, tensor in in_order:
         begin, end = end, end + tensor.numel() * tensor.element_size()
         header[name] = {
@@ -290,9 +289,8 @@ def write_atomically(path: Path, content: bytes | memoryview | str) -> None:
 
 def temporary_name(path: Path) -> Path:
     """A name beside ``path`` that nobody can have guessed and taken; :func:`is_leftover` knows it."""
-    return path.with_name(
-        f".{path.name[:50]}.{secrets.token_hex(8)}.tmp"
-    )  # a long name leaves no room for more
+    # a long name leaves no room for more
+    return path.with_name(f".{path.name[:50]}.{secrets.token_hex(8)}.tmp")
 
 
 def is_leftover(name: str) -> bool:

@@ -46,9 +46,8 @@ class Lock:
         self, path: Path, what: str, *, removed: bool = False, advice: str = "choose another --out"
     ) -> None:
         if fcntl is None and sys.platform != "win32":
-            path = path.with_name(
-                f"{path.name}.held"
-            )  # a file that is there says that it is held: of its own name
+            # a file that is there says that it is held: of its own name
+            path = path.with_name(f"{path.name}.held")
         self.path, self.what = path, what
         self._removed, self._advice = removed, advice
         self._note = path.with_name(f"{path.name}.json")
@@ -143,9 +142,8 @@ class Lock:
             with contextlib.suppress(FileNotFoundError):
                 found = os.lstat(path)
                 foreign = not stat.S_ISREG(found.st_mode)
-                if (
-                    path == self.path
-                ):  # where locks are files with a process's number, they are not empty
+                # where locks are files with a process's number, they are not empty
+                if path == self.path:
                     foreign |= found.st_size > 0 and fcntl is not None
                 else:
                     foreign |= self._read_note() is None and found.st_size > 0

@@ -27,9 +27,8 @@ def output_file(path: Path, *, overwrite: bool, option: str = "--out") -> Iterat
     require_place(path, option)
     require_free(path, overwrite=overwrite, option=option)
     with writing(path):
-        require_free(
-            path, overwrite=overwrite, option=option
-        )  # again, now that nobody else writes it
+        # again, now that nobody else writes it
+        require_free(path, overwrite=overwrite, option=option)
         yield
 
 

@@ -31,9 +31,8 @@ def demo(
         cells, protocol="cached", probes=probes_under("cached"), progress=progress or NoProgress()
     )
     require_all(done, cells)
-    runs = [
-        cell.run.folder for arm in ("simclr", "sdclr") for cell in done if cell.arm == arm
-    ]  # the baseline first
+    # the baseline first
+    runs = [cell.run.folder for arm in ("simclr", "sdclr") for cell in done if cell.arm == arm]
     page = out / "report.html"
     write_report(
         runs, {"terminal", "html"}, out=page, protocol="cached", console=console, ours=True

@@ -61,9 +61,8 @@ def own_config(
     run = Run(out)
     run.require_elsewhere(path)
     if run.exists:
-        if (
-            values.get("precision") == "auto"
-        ):  # decided when the run began, maybe on another machine
+        # decided when the run began, maybe on another machine
+        if values.get("precision") == "auto":
             values = {name: value for name, value in values.items() if name != "precision"}
         return PretrainConfig.from_yaml(run.config_path).with_values(
             {**values, "data.path": path}
@@ -175,9 +174,8 @@ def own_data_as_trained(source: Path, path: str, values: dict[str, Any]) -> Data
         path
     ):
         alike += FOUND_ALIKE
-        alike += (
-            [] if trained.layout == "splits" else ["labels"]
-        )  # of splits all images count, without labels
+        # of splits all images count, without labels
+        alike += [] if trained.layout == "splits" else ["labels"]
     same = {name: getattr(trained, name) for name in alike if f"data.{name}" not in values}
     return DataConfig.parse(data.to_dict() | same)
 

@@ -47,9 +47,8 @@ def test_digits_are_scikit_learns_pixels_stretched_to_255() -> None:
         for part in (digits.train, digits.test)
         for image, label in zip(part.images, part.labels, strict=True)
     )
-    levels = np.array(
-        [round(level * 255 / 16) for level in range(17)], dtype=np.uint8
-    )  # 0 .. 16 -> 0 .. 255
+    # 0 .. 16 -> 0 .. 255
+    levels = np.array([round(level * 255 / 16) for level in range(17)], dtype=np.uint8)
     theirs = sorted(
         (int(label), levels[image.astype(int)].tobytes())
         for image, label in zip(bunch.images, bunch.target, strict=True)
@@ -259,9 +258,8 @@ def test_cifar_files_that_fail_their_checksums_are_refused(
 def test_torchvisions_layout_and_an_npz_give_the_same_cifar10(
     cifar10_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sums = json.loads(
-        (cifar10_folder / "cifar_md5.json").read_text()
-    )  # these files lack the list of file names
+    # these files lack the list of file names
+    sums = json.loads((cifar10_folder / "cifar_md5.json").read_text())
     base = datasets.CIFAR10
 
     class Unpacked(base):  # type: ignore[misc,valid-type]

@@ -72,9 +72,8 @@ def test_views_are_those_of_the_same_pixels_in_memory(photos: ImageFiles) -> Non
     differences = []
     for position in range(NUM):
         array = TF.pil_to_tensor(pixels_of(photos, position))
-        images = array.expand(
-            NUM, -1, -1, -1
-        )  # every position is this image: the index decides what is drawn
+        # every position is this image: the index decides what is drawn
+        images = array.expand(NUM, -1, -1, -1)
         expected = make_views(images, torch.tensor([position]), SPEC, seed=4, epoch=7)
         differences += [
             (views.a[position] - expected.a[0]).abs() * 255,

@@ -28,9 +28,8 @@ from sdclr.data.decoding.decode import (
 from sdclr.errors import DataError, MissingInputError
 
 RNG = np.random.default_rng(0)
-PIXELS = np.kron(RNG.integers(0, 256, (5, 7, 3)), np.ones((4, 4, 1))).astype(
-    np.uint8
-)  # [20, 28, 3]
+# [20, 28, 3]
+PIXELS = np.kron(RNG.integers(0, 256, (5, 7, 3)), np.ones((4, 4, 1))).astype(np.uint8)
 GREY = PIXELS[:, :, 0]
 PHOTO = Image.fromarray(PIXELS)
 
@@ -461,9 +460,8 @@ def test_heic_is_read_turned_and_measured_where_its_extra_is_installed(tmp_path:
     exif[0x0112] = 6
     upright.save(tmp_path / "tagged.jpg", exif=exif)
     with Image.open(tmp_path / "tagged.jpg") as tagged:
-        tagged.save(
-            tmp_path / "x.jpg", format="HEIF"
-        )  # its turn stands in its own box; some phones call it that
+        # its turn stands in its own box; some phones call it that
+        tagged.save(tmp_path / "x.jpg", format="HEIF")
     assert read_size(tmp_path / "x.jpg") == (80, 60)
     image = open_image(tmp_path / "x.jpg")
     assert (image.mode, image.size) == ("RGB", (60, 80))

@@ -173,9 +173,8 @@ def test_a_shard_cut_anywhere_is_an_error(tmp_path: Path) -> None:
         (tmp_path / "a.tar").write_bytes(whole[:length])
         with pytest.raises(DataError, match="cannot be read as an uncompressed tar"):
             read_shards(tmp_path, ["a.tar"])
-    (tmp_path / "a.tar").write_bytes(
-        whole[:1536] + b"x" * 512 + whole[2048:]
-    )  # a header that is none
+    # a header that is none
+    (tmp_path / "a.tar").write_bytes(whole[:1536] + b"x" * 512 + whole[2048:])
     with pytest.raises(DataError, match="no member and no end mark at byte 1,536"):
         read_shards(tmp_path, ["a.tar"])
     (tmp_path / "a.tar").write_bytes(whole[: end + 512])

@@ -135,9 +135,8 @@ def test_lof_is_that_of_scikit_learn(features: torch.Tensor) -> None:
 
 def test_mahalanobis_is_that_of_scikit_learn(features: torch.Tensor) -> None:
     rows = unit_rows(features).numpy()
-    squares = (
-        EmpiricalCovariance().fit(rows).mahalanobis(rows)
-    )  # of the covariance over N, not N - 1
+    # of the covariance over N, not N - 1
+    squares = EmpiricalCovariance().fit(rows).mahalanobis(rows)
     n = len(rows)
     np.testing.assert_allclose(
         clusters.mahalanobis(features), np.sqrt(squares * (n - 1) / n), rtol=1e-6

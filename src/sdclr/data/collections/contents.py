@@ -231,9 +231,8 @@ def require_recorded(
         )
     problems = []
     for part, images, old in parts:
-        now = [
-            one for one in read_contents(images, old) if one.digest != ABSENT
-        ]  # whoever opens it says so
+        # whoever opens it says so
+        now = [one for one in read_contents(images, old) if one.digest != ABSENT]
         problems += [f"{part}: {one}" for one in changes(old, now)]
     if problems:
         raise ConfigError(

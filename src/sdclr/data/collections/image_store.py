@@ -239,9 +239,8 @@ def open_store(folder: Path | str, images: ImageFiles) -> DecodedStore:
     folder = Path(folder)
     manifest = _read_manifest(folder)
     expected = _facts(images)
-    same_bits = (
-        manifest.get("grey_bits", ALL_GREY_BITS) == images.grey_bits
-    )  # earlier stores do not say
+    # earlier stores do not say
+    same_bits = manifest.get("grey_bits", ALL_GREY_BITS) == images.grey_bits
     if same_bits and manifest.items() >= expected.items():
         return _mapped(folder, manifest, images)
     if (manifest.get("format"), manifest.get("version")) != (FORMAT, VERSION):

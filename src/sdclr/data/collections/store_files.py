@@ -126,9 +126,8 @@ def _written_before(
     """Checksums of the images, from the first on, that a killed build of the same images wrote and that are whole."""
     nothing = np.zeros(0, np.int64)
     try:
-        header, *entries = (
-            (folder / JOURNAL).read_text(encoding="utf-8").split("\n")[:-1]
-        )  # whole lines only
+        # whole lines only
+        header, *entries = (folder / JOURNAL).read_text(encoding="utf-8").split("\n")[:-1]
         if json.loads(header) != facts:
             return nothing
         checksums = np.array(
@@ -139,7 +138,8 @@ def _written_before(
         FileNotFoundError,
         ValueError,
         TypeError,
-    ):  # no such file, an empty one, no journal of ours
+    ):
+        # no such file, an empty one, no journal of ours
         return nothing
     checksums = checksums[: len(images)]
     starts, sizes = starts[: len(checksums)], images.sizes[: len(checksums)]

@@ -295,9 +295,8 @@ def _read_header(file: BinaryIO, source: Source) -> ImageFile.ImageFile:
         if accept is None or accept(prefix) is not True:  # a string says why this Pillow cannot
             continue
         file.seek(0)
-        with contextlib.suppress(
-            SyntaxError, IndexError, TypeError, struct.error
-        ):  # Pillow's "not mine after all"
+        # Pillow's "not mine after all"
+        with contextlib.suppress(SyntaxError, IndexError, TypeError, struct.error):
             return (
                 open_png(file, printable(source))
                 if name == "PNG"

@@ -22,9 +22,8 @@ MOST_SECONDS = 10
 
 
 def _limit() -> None:
-    with contextlib.suppress(
-        ImportError
-    ):  # POSIX alone has it; elsewhere the parent's patience is the only limit
+    # POSIX alone has it; elsewhere the parent's patience is the only limit
+    with contextlib.suppress(ImportError):
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (LARGEST_MEMORY, LARGEST_MEMORY))

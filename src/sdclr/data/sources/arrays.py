@@ -181,9 +181,8 @@ def _to_tensor(images: npt.NDArray[Any], where: str) -> Tensor:
         raise DataError(f"{where}: there are no images (shape {images.shape}).")
     planes = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
     if planes.shape[1] == 3 and planes.flags.c_contiguous and planes.flags.writeable:
-        return torch.from_numpy(
-            planes
-        )  # as read_npz lays them out: a second copy may not fit the memory
+        # as read_npz lays them out: a second copy may not fit the memory
+        return torch.from_numpy(planes)
     copy = np.empty((len(planes), 3, *planes.shape[2:]), np.uint8)
     np.copyto(copy, planes)
     return torch.from_numpy(copy)

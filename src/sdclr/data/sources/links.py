@@ -86,9 +86,8 @@ class LinkCheck:
         try:
             is_inside = self._is_inside(_real_path(folder))
         except OSError:
-            return _Folder(
-                is_inside=True, may_hold_links=True
-            )  # not there: that shows when its files are read
+            # not there: that shows when its files are read
+            return _Folder(is_inside=True, may_hold_links=True)
         try:
             with os.scandir(folder) as entries:
                 # of all, not of those that are listed: a file system may take A.jpg for a.jpg
@@ -101,7 +100,6 @@ class LinkCheck:
 
 
 def _real_path(path: str) -> str:
-    os.stat(
-        path
-    )  # OSError for what leads nowhere or in circles; realpath would take it for something
+    # OSError for what leads nowhere or in circles; realpath would take it for something
+    os.stat(path)
     return os.path.realpath(path)

@@ -212,9 +212,8 @@ def _read_folder(
                 name, is_link = entry.name, entry.is_symlink()
                 if name.startswith("."):
                     num_hidden += 1
-                elif (
-                    os.path.isdir(entry) if is_link else entry.is_dir()
-                ):  # a link may lead to itself
+                elif os.path.isdir(entry) if is_link else entry.is_dir():
+                    # a link may lead to itself
                     (linked_folders if is_link else folders).append(f"{prefix}{name}/")
                 elif name.lower().endswith(suffixes) and (is_link or entry.is_file()):
                     if prefix + name in unwanted:

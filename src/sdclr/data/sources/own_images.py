@@ -344,9 +344,8 @@ def _folder_above(sample: list[str], root: Path) -> Path | None:
     """
     beside = Path(os.path.realpath(root))
     places = list(dict.fromkeys([Path.cwd(), beside.parent, beside]))
-    for number, place in enumerate(
-        places
-    ):  # grows while it is gone through: the nearest come first
+    # grows while it is gone through: the nearest come first
+    for number, place in enumerate(places):
         found = sum(os.path.lexists(place / path) for path in sample)
         if 2 * found > len(sample):
             return place

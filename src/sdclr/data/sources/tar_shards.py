@@ -231,9 +231,8 @@ def _images_of(root: Path, shard: str, unwanted: Exclusion, unused: _Unused) -> 
                 unused.hidden += is_hidden(name)
                 unused.service += not is_hidden(name)
                 continue
-            if (name in unwanted) | (
-                f"{shard}/{name}" in unwanted
-            ):  # both are asked: a glob may match either
+            # both are asked: a glob may match either
+            if (name in unwanted) | (f"{shard}/{name}" in unwanted):
                 unused.unwanted += 1
                 continue
             if name in images or (is_class and parts.stem in classes):

@@ -123,9 +123,8 @@ def _images(
             counts["hidden members of the zip"] += 1
         elif is_in_service_folder(name):
             counts["members in folders of thumbnails, previews or trash"] += 1
-        elif (name in unwanted) | (
-            f"{path.name}/{name}" in unwanted
-        ):  # both are asked: a glob may match either
+        elif (name in unwanted) | (f"{path.name}/{name}" in unwanted):
+            # both are asked: a glob may match either
             counts["members that data.exclude matches"] += 1
         elif suffix in OTHER_PICTURES:
             pictures[suffix] += 1

@@ -47,9 +47,8 @@ def apply_views(images: Tensor, parameters: ViewParameters, spec: ViewSpec) -> T
 
 def colour_views(x: Tensor, parameters: ViewParameters, spec: ViewSpec) -> Tensor:
     """Jitter, grey and blur of cut and flipped views [B, 3, S, S] in [0, 1]; may write into ``x``."""
-    if (
-        x.device.type == "cpu"
-    ):  # work on the rows an operation applies to; elsewhere static shapes win
+    # work on the rows an operation applies to; elsewhere static shapes win
+    if x.device.type == "cpu":
         if spec.jitter_probability and any(spec.jitter):
             x = _jitter_grouped(x, parameters.factors, parameters.order)
         if spec.grey:
@@ -88,9 +87,8 @@ def resized_crop(images: Tensor, box: Tensor, flip: Tensor, size: int) -> Tensor
     rows = resize_matrix(box[:, 0], box[:, 2], height, size)  # [B, S, H]
     columns = resize_matrix(box[:, 1], box[:, 3], width, size, flip)  # [B, S, W]
     # channels between the axes: both products are then one plain batched matmul, without a copy between them
-    source = images.permute(0, 2, 1, 3).to(
-        torch.float32, memory_format=torch.contiguous_format
-    )  # [B, H, 3, W]
+    # [B, H, 3, W]
+    source = images.permute(0, 2, 1, 3).to(torch.float32, memory_format=torch.contiguous_format)
     tall = rows @ source.reshape(batch, height, channels * width)  # [B, S, 3 * W]
     out = tall.view(batch, size * channels, width) @ columns.transpose(1, 2)  # [B, S * 3, S]
     return out.view(batch, size, channels, size).permute(0, 2, 1, 3).contiguous()
@@ -104,18 +102,18 @@ def resize_matrix(
     ``start``, ``length`` [B]: the crop along this axis. Rows sum to 1 and are zero outside the crop; ``flip`` [B]
     reverses their order.
     """
+    # fp64: the crop's edge must be exact
     start, length = (
         start.double()[:, None],
         length.double()[:, None],
-    )  # fp64: the crop's edge must be exact
+    )
     scale = length / size  # [B, 1] source pixels per output pixel
     stretch = scale.clamp(min=1)  # the filter widens when shrinking (antialiasing), never narrows
     output = torch.arange(size, device=start.device, dtype=torch.float64)[None] + 0.5
     if flip is not None:
         output = torch.where(flip[:, None], size - output, output)
-    source = (
-        torch.arange(full, device=start.device, dtype=torch.float64)[None] + 0.5 - start
-    )  # [B, full]
+    # [B, full]
+    source = torch.arange(full, device=start.device, dtype=torch.float64)[None] + 0.5 - start
     outside = (source < 0) | (source > length)
     source = torch.where(outside, 1e9, source / stretch)  # far from every centre: weight zero
     distance = (source[:, None] - (output * scale / stretch)[:, :, None]).float()  # [B, S, full]
@@ -126,10 +124,11 @@ def resize_matrix(
 def _keys_cubic(distance: Tensor) -> Tensor:
     """Keys' cubic with a = -0.5, the kernel of PIL's and torchvision's antialiased bicubic."""
     x = distance.abs_()
+    # either polynomial is 0 where the other one rules
     near, far = (
         x.clamp(max=1),
         x.clamp(min=1, max=2),
-    )  # either polynomial is 0 where the other one rules
+    )
     return ((1.5 * near - 2.5) * near * near + 1) + (((-0.5 * far + 2.5) * far - 4) * far + 2)
 
 
@@ -148,10 +147,11 @@ def rotate_hue(x: Tensor, shift: Tensor) -> Tensor:
     value = torch.maximum(torch.maximum(r, g), b)
     chroma = value - torch.minimum(torch.minimum(r, g), b)
     per_chroma = 1 / chroma.clamp(min=1e-12)  # grey pixels: 0 * 1e12 = 0
+    # masks as numbers: where() is ten times slower on a CPU
     red, green = (
         (value == r).float(),
         (value == g).float(),
-    )  # masks as numbers: where() is ten times slower on a CPU
+    )
     below_red = 4 + (r - g) * per_chroma
     below_red = below_red + green * (2 + (b - r) * per_chroma - below_red)
     sector = below_red + red * ((g - b) * per_chroma - below_red)  # hue in sixths of a turn
@@ -189,9 +189,8 @@ def _jitter_grouped(x: Tensor, factors: Tensor, order: Tensor) -> Tensor:
     ends = torch.searchsorted(order[by_order], torch.arange(-1, len(ORDERS)), right=True).tolist()
     for position in range(4):
         for operation, first, last in _runs(position):
-            for start in range(
-                ends[first], ends[last], piece
-            ):  # ends[0] is where the untouched rows (-1) end
+            # ends[0] is where the untouched rows (-1) end
+            for start in range(ends[first], ends[last], piece):
                 rows = slice(start, min(start + piece, ends[last]))
                 x[rows] = _operate(operation, x[rows], factors[rows, operation])
     return torch.empty_like(x).index_copy_(0, by_order, x)
@@ -244,10 +243,11 @@ def blur_matrix(sigma: Tensor, size: int) -> Tensor:
     offset = (position[None, :] - position[:, None]).abs()[None]  # [1, S, S]
     box = torch.where(offset <= whole, inner, torch.where(offset == whole + 1, outer, 0.0))
     # what hangs over an edge lands on the edge pixel: total weight beyond distance d
+    # nearest pixel outside, seen from each output
     beyond_left, beyond_right = (
         position + 1,
         size - position,
-    )  # nearest pixel outside, seen from each output
+    )
     for edge, nearest in ((0, beyond_left), (size - 1, beyond_right)):
         d = nearest[None, :, None]
         tail = (whole - d + 1).clamp(min=0) * inner + torch.where(d <= whole + 1, outer, 0.0)

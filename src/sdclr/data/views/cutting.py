@@ -147,9 +147,8 @@ def _cut_crops(
 
 def _resize_bicubic(pixels: Bytes, size: int) -> Bytes:
     """[H, W, 3] -> [3, S, S], antialiased, rounded after each of the two passes as Pillow does."""
-    image = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[
-        None
-    ]  # a copy: torch takes no read-only memory
+    # a copy: torch takes no read-only memory
+    image = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None]
     return interpolate(image, (size, size), mode="bicubic", antialias=True)[0].numpy()
 
 

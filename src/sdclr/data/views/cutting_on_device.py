@@ -58,12 +58,10 @@ class ResidentPixels:
             pixels, begin = self._crop_source(first[rows] + top * stride, tall * stride, left)
             y, x = torch.arange(int(tall.max())), torch.arange(int(wide.max()))
             begin, stride, y, x = self._here(begin, stride, y, x)
-            where = (
-                begin[:, None, None] + stride[:, None, None] * y[:, None] + x
-            )  # [n, tallest, widest]
-            canvas = pixels[where.clamp_(max=len(pixels) - 1)].permute(
-                0, 3, 1, 2
-            )  # beyond a crop: anything
+            # [n, tallest, widest]
+            where = begin[:, None, None] + stride[:, None, None] * y[:, None] + x
+            # beyond a crop: anything
+            canvas = pixels[where.clamp_(max=len(pixels) - 1)].permute(0, 3, 1, 2)
             box = torch.stack([torch.zeros_like(tall), torch.zeros_like(wide), tall, wide], dim=1)
             rows, box, flip = self._here(rows, box, drawn.flip[rows])
             out[rows] = resized_crop(canvas, box, flip, size)
@@ -74,9 +72,8 @@ class ResidentPixels:
 
     def _crop_source(self, begin: Tensor, length: Tensor, left: Tensor) -> tuple[Tensor, Tensor]:
         """Pixels on the device, and where in them crops begin: ``left`` [n] after their rows, at ``begin``."""
-        here = (
-            self.pixels.device.type == self.device.type
-        )  # by type: "cuda" names the same device as "cuda:0"
+        # by type: "cuda" names the same device as "cuda:0"
+        here = self.pixels.device.type == self.device.type
         return (self.pixels, begin + left) if here else self._fetched(begin, length, left)
 
     def _fetched(self, begin: Tensor, length: Tensor, left: Tensor) -> tuple[Tensor, Tensor]:

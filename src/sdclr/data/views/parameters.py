@@ -81,9 +81,8 @@ def draw_view_parameters(
     """Parameters for the images ``index`` [B] (int64) of ``height`` x ``width`` pixels ([B] or one for all)."""
     u = uniforms(derive(seed, Stream.VIEWS, epoch, view), index, _NUM_UNIFORMS)  # [B, 32]
     crop, rest = u[:, :NUM_CROP_UNIFORMS], u[:, NUM_CROP_UNIFORMS:]
-    strengths = torch.tensor(spec.jitter).to(
-        u.device, non_blocking=True
-    )  # the host does not wait for the device
+    # the host does not wait for the device
+    strengths = torch.tensor(spec.jitter).to(u.device, non_blocking=True)
     neutral = torch.tensor([1.0, 1.0, 1.0, 0.0]).to(u.device, non_blocking=True)
     jittered = rest[:, 1] < spec.jitter_probability
     if spec.strength is not None:
@@ -137,9 +136,8 @@ def crop_boxes(
     size[:, 0], size[:, 1] = height, width
     full_height, full_width = size[:, :1], size[:, 1:]  # [B, 1]
     candidates = (u.shape[1] - 2) // 2
-    target_area = (
-        full_height * full_width * (area[0] + u[:, :candidates] * (area[1] - area[0]))
-    )  # [B, candidates]
+    # [B, candidates]
+    target_area = full_height * full_width * (area[0] + u[:, :candidates] * (area[1] - area[0]))
     log_low, log_high = math.log(aspect[0]), math.log(aspect[1])
     ratio = torch.exp(log_low + u[:, candidates : 2 * candidates] * (log_high - log_low))
     w, h = torch.sqrt(target_area * ratio).round(), torch.sqrt(target_area / ratio).round()

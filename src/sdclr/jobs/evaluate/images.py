@@ -204,16 +204,14 @@ def _trained_on(run: Run, config: PretrainConfig, settings: Mapping[str, Any]) -
     """The run's data as it was trained on them; ConfigError where they are no longer the same."""
     moved = {name: value for name, value in settings.items() if name in MOVED}
     where = user_path(str(moved.get("data.path", config.data.path)))
-    if (
-        where.suffix.lower() not in LIST_SUFFIXES
-    ):  # then it is where the labels or the test list begin
+    # then it is where the labels or the test list begin
+    if where.suffix.lower() not in LIST_SUFFIXES:
         moved.pop("data.root", None)
     fingerprint = run.read_json("split.json", "fingerprint")["fingerprint"]
     record = run.folder / CONTENTS_FILE
     aside = "data.test_path" in settings and config.data.test_path is not None
-    if (
-        aside and record.is_file()
-    ):  # the run's test set may be gone: its training images are what counts
+    # the run's test set may be gone: its training images are what counts
+    if aside and record.is_file():
         config = config.with_values(moved | {"data.test_path": None})
         data = trained_images(run, config.data)
         files = data.files(config.data.subset)

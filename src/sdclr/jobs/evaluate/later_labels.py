@@ -52,9 +52,8 @@ def labelled_data(
     test = trained.test if trained.name == "arrays" else None
     if config.test_path is not None:
         test = _test_images(config, class_names, train, exclude)
-    held_out = (
-        0 if test is None else config.validation_per_class
-    )  # cross-validation holds out by itself
+    # cross-validation holds out by itself
+    held_out = 0 if test is None else config.validation_per_class
     split = natural_split(train.labels, validation_per_class=held_out, seed=config.split)
     names = [printable(name) for name in class_names]
     data = replace(trained, train=train, test=test, class_names=names, split=split, remarks=())
@@ -102,10 +101,11 @@ def _found(listed: ListedImages, images: Images, begin: Path | None) -> tuple[Po
     assert labels is not None
     names = images.names
     position_of = {name: position for position, name in enumerate(names)}
+    # as the table writes them, and as they are where its paths begin elsewhere
     written, below = (
         listed,
         listed,
-    )  # as the table writes them, and as they are where its paths begin elsewhere
+    )
     files = images.files
     if files is not None and begin is not None:
         below = listed._replace(paths=_names_below(begin, listed.paths, files))

@@ -24,9 +24,8 @@ def agree(training: Training, state: TrainingState) -> Training:
     """
     world = training.world
     _require_the_same(training, state)
-    world.connect(
-        training.device, patience=START_SECONDS * (6 if training.compile else 1)
-    )  # compilers take minutes
+    # compilers take minutes
+    world.connect(training.device, patience=START_SECONDS * (6 if training.compile else 1))
     if not world.several:
         return training
     if training.compiled is not None:

@@ -48,9 +48,8 @@ def train(
                 guard.check("in on_epoch_start")
             for views in itertools.chain([ahead], batches):
                 step.train_step(training, state, views)
-                if (
-                    training.compiled is None or epoch > begun_epoch
-                ):  # the short last batch compiles once more
+                # the short last batch compiles once more
+                if training.compiled is None or epoch > begun_epoch:
                     world.set_patience(config.patience_seconds)
                 observer.on_step(StepDone(state.step))
                 saves.saver.check()

@@ -65,9 +65,8 @@ class Outcome:
         self.write("done", step())
 
     def _try_to_write(self, state: str, step: int, error: Exception | None = None) -> None:
-        with contextlib.suppress(
-            SdclrError
-        ):  # the disk may be what failed; its error is the one to show
+        # the disk may be what failed; its error is the one to show
+        with contextlib.suppress(SdclrError):
             self.write(state, step, error)
 
 
@@ -89,9 +88,8 @@ def require_no_history(run: Run) -> None:
         raise CheckpointError(
             f"{run.folder} had a checkpoint of step {lost}, and now it has none. {advice}"
         )
-    if epochs := len(
-        run.metrics()
-    ):  # as an earlier version left it when it was killed before its first checkpoint
+    # as an earlier version left it when it was killed before its first checkpoint
+    if epochs := len(run.metrics()):
         warnings.warn(
             f"{run.folder} has no checkpoint: it begins again, and its {epochs} epochs are lost.",
             stacklevel=3,

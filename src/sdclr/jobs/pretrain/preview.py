@@ -65,9 +65,8 @@ def preview(
         training.method.train()
         training.method.on_epoch_start(0)
         times, first = [time.perf_counter()], None
-        warm_up = (
-            2 if training.compile == "cuda-graphs" else 1
-        )  # steps: CUDA graphs are recorded in the second one
+        # steps: CUDA graphs are recorded in the second one
+        warm_up = 2 if training.compile == "cuda-graphs" else 1
         with closing(training.views(0)) as batches:
             for views in islice(batches, STEPS + warm_up):
                 first = first or Views(

@@ -60,9 +60,8 @@ class Saves:
         try:
             yield from batches
         except (DataError, MissingInputError, StorageError, OSError) as error:
-            if (
-                self.training.world.is_first
-            ):  # another one writes nothing; the first is in the middle of a step then
+            # another one writes nothing; the first is in the middle of a step then
+            if self.training.world.is_first:
                 self._save_before(error, run)
             raise
 

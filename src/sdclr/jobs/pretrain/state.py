@@ -61,9 +61,8 @@ def restore(training: Training, state: TrainingState, checkpoint: Checkpoint, wh
         )
     load_strictly(training.method, parts["method"], where)
     optimizer = training.config.optimizer
-    names = (
-        state_names(optimizer.name, optimizer.momentum) if checkpoint.step else ()
-    )  # before the first step none
+    # before the first step none
+    names = state_names(optimizer.name, optimizer.momentum) if checkpoint.step else ()
     restore_state(
         training.optimizer, parts["optimizer"] | checkpoint.facts["optimizer"], names, where
     )

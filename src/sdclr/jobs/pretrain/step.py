@@ -25,12 +25,10 @@ def train_step(training: Training, state: TrainingState, views: Views) -> None:
     world, optimizer = training.world, training.optimizer
     state.step += 1
     set_learning_rate(optimizer, training.learning_rate(state.step))
-    optimizer.zero_grad(
-        set_to_none=True
-    )  # first: with CUDA graphs the forward pass overwrites them
-    with default_generators(
-        _seed_of(training, state.step), training.device
-    ):  # for backbones with dropout
+    # first: with CUDA graphs the forward pass overwrites them
+    optimizer.zero_grad(set_to_none=True)
+    # for backbones with dropout
+    with default_generators(_seed_of(training, state.step), training.device):
         with autocast(training.device, training.precision):
             loss_per_image = training.loss_per_image(laid_out(training, views))  # [B]
         require_loss_per_image(loss_per_image, views)
@@ -55,13 +53,20 @@ def train_step(training: Training, state: TrainingState, views: Views) -> None:
 
 
 def _share_rows(training: Training, views: Views) -> None:
-    """Every process gets the rows of state per image that the others have written in this step."""
+    """Every process gets the rows of state per image that the others have written in this step.
+
+    Of an image that was drawn twice all keep the later one's, on every device.
+    """
     assert views.share is not None
     method = training.method
     for name in method.per_image:
         rows = method.get_buffer(name)
-        index = gather_rows(views.index.to(rows.device), views.share)
-        rows[index] = gather_rows(rows[views.index.to(rows.device)], views.share)
+        own = views.index.to(rows.device)
+        index, written = gather_rows(own, views.share), gather_rows(rows[own], views.share)
+        place = torch.arange(len(index), device=rows.device)
+        last = place.new_full((len(rows),), -1).scatter_reduce(0, index, place, "amax")
+        kept = last[index] == place
+        rows[index[kept]] = written[kept]
 
 
 def _seed_of(training: Training, step: int) -> int:

@@ -83,13 +83,13 @@ class Training:
 
     def batches(self, epoch: int, first: int = 0) -> Iterator[Tensor]:
         """Positions [B] of the images in the batches of one epoch, from number ``first`` on."""
-        config, weights = (
-            self.config,
-            self._per_image(self.method.sampling_weights(), "sampling_weights"),
-        )
-        num_images, size = len(self.images), config.batch_size
         return epoch_batches(
-            num_images, size, seed=config.seed, epoch=epoch, first=first, weights=weights
+            len(self.images),
+            self.config.batch_size,
+            seed=self.config.seed,
+            epoch=epoch,
+            first=first,
+            weights=self._per_image(self.method.sampling_weights(), "sampling_weights"),
         )
 
     def _per_image(self, values: Tensor | None, what: str) -> Tensor | None:
@@ -109,9 +109,8 @@ class Training:
         config, world = self.config, self.world
         batches = self.batches(epoch, first)
         shares = map(world.shard, batches)
-        spec = dataclasses.replace(
-            config.views.spec(), strength=self._per_image(self.method.view_strength(), "strength")
-        )
+        strength = self._per_image(self.method.view_strength(), "view_strength")
+        spec = dataclasses.replace(config.views.spec(), strength=strength)
         for number, views in enumerate(
             self.images.views(shares, spec, seed=config.seed, epoch=epoch), start=first
         ):

@@ -487,9 +487,8 @@ def _joined(runs: Sequence[RunFolder], key: str) -> str:
 def _probe_detail(runs: Sequence[RunFolder], probe: str) -> str:
     found = [run.evaluation.probes[probe].detail for run in runs if probe in run.evaluation.probes]
     details = list(dict.fromkeys(filter(None, found)))
-    return (
-        details[0] if len(details) == 1 else ""
-    )  # where runs differ, the evaluation files say how
+    # where runs differ, the evaluation files say how
+    return details[0] if len(details) == 1 else ""
 
 
 def _splits(runs: Sequence[RunFolder]) -> list[SplitCounts]:
