@@ -86,3 +86,10 @@ def test_the_default_generator_draws_as_after_a_seed_and_then_goes_on() -> None:
     with default_generators(5, torch.device("cpu")):
         assert torch.equal(torch.rand(3), expected)
     assert torch.equal(torch.rand(3), second)
+
+
+def test_silenced_warnings_are_those_that_begin_so_and_no_others() -> None:
+    with silenced_warnings("mi"):
+        warnings.warn("mine", UserWarning, stacklevel=1)
+        with pytest.warns(UserWarning, match="other"):
+            warnings.warn("other", UserWarning, stacklevel=1)
