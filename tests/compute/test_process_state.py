@@ -7,11 +7,12 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
 from sdclr import evaluate, load_backbone, pretrain, recipe
-from sdclr.compute.process_state import default_generators
+from sdclr.compute.process_state import default_generators, silenced_warnings
 from sdclr.settings import PretrainConfig
 from sdclr.storage.checkpoint import read_tensors
 
