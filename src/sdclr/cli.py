@@ -392,6 +392,14 @@ def evaluate(
             help=f"Test the checkpoint's own classifier, which was tuned for {' or '.join(published_probes())}.",
         ),
     ] = None,
+    group_by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN|folder|PATTERN",
+            help="Images that belong together (a burst, a patient): none of a group is learned from while another is "
+            "tested. A column of the table, folder, or a pattern such as '(.*)_[0-9]+' (data.group_by).",
+        ),
+    ] = None,
     as_json: AsJson = False,
     use: Use = None,
 ) -> None:
@@ -443,6 +451,8 @@ def evaluate(
         elif not folders:
             raise ConfigError("give a run folder or a checkpoint before the settings.")
         settings = {} if checkpoint is not None else evaluation_settings(overrides)
+        if group_by is not None:
+            settings["data.group_by"] = group_by
         if checkpoint is not None and classifier is not None:
             evaluate_classifier(
                 folders[0], checkpoint, classifier, device=device, progress=progress

@@ -8,8 +8,13 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
 from sdclr.errors import DataError
-from sdclr.evaluation.cached_probes import LogisticOnFeatures
-from sdclr.evaluation.cross_validation import CrossValidated, cross_validate, stratified_folds
+from sdclr.evaluation.cached_probes import LogisticOnFeatures, choose_strength
+from sdclr.evaluation.cross_validation import (
+    CrossValidated,
+    cross_validate,
+    grouped_folds,
+    stratified_folds,
+)
 from sdclr.evaluation.probes import PROBES
 
 LABELS = np.array([0] * 23 + [1] * 9 + [2] * 4 + [3] * 2)
@@ -112,3 +117,53 @@ def test_the_spread_over_the_folds_is_said() -> None:
     found = cross_validated("knn", blobs(LABELS, 1.0), LABELS, stratified_folds(LABELS))
     low, high = 100 * min(found.accuracies), 100 * max(found.accuracies)
     assert found.spread() == f"5 folds, accuracy {low:.1f} to {high:.1f} % on them"
+
+
+def test_a_group_is_in_one_fold_and_a_class_of_two_groups_in_two() -> None:
+    groups = np.arange(len(LABELS)) // 2
+    folds = grouped_folds(LABELS, groups)
+    assert all(len(set(folds[groups == group])) == 1 for group in groups)
+    assert len(set(folds.tolist())) == 5
+    rare = folds[LABELS == 2]
+    assert len(set(rare.tolist())) == 2, "there is one to learn from while the other is predicted"
+    assert (grouped_folds(LABELS, groups, seed=0) == folds).all()
+    assert (grouped_folds(LABELS, groups, seed=1) != folds).any()
+
+
+def test_groups_of_several_classes_stay_together() -> None:
+    groups = np.arange(len(LABELS)) % 7
+    folds = grouped_folds(LABELS, groups)
+    assert all(len(set(folds[groups == group])) == 1 for group in groups)
+    with pytest.raises(DataError, match="2 groups"):
+        grouped_folds(LABELS, np.zeros(len(LABELS), dtype=np.int64))
+
+
+def test_bursts_leak_into_neighbours_unless_they_are_kept_together() -> None:
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(20), 4)
+    labels = (np.arange(20) % 2)[groups]  # no feature tells the classes apart, but bursts are alike
+    shots = torch.from_numpy(rng.normal(size=(20, 8))[groups] + 0.01 * rng.normal(size=(80, 8)))
+    leaking = cross_validated("knn", shots, labels, stratified_folds(labels))
+    honest = cross_validated("knn", shots, labels, grouped_folds(labels, groups))
+    assert (leaking.predictions == labels).mean() > 0.9
+    assert (honest.predictions == labels).mean() < 0.7
+
+
+def test_the_strength_is_chosen_on_whole_groups() -> None:
+    seen: list[np.ndarray] = []
+
+    class Spy:
+        def fit(self, task: object) -> None:
+            seen.append(task.groups)
+
+        def predict(self, features: torch.Tensor) -> np.ndarray:
+            return np.zeros(len(features), dtype=np.int64)
+
+    groups = np.arange(len(LABELS)) // 2
+    folds = grouped_folds(LABELS, groups)
+    cross_validate(Spy(), blobs(LABELS, 1.0), LABELS, folds, groups=groups)
+    for fold, given in enumerate(seen):
+        assert (given == groups[folds != fold]).all()
+    shuffled = blobs(LABELS, 0.5)
+    alone = choose_strength(shuffled, LABELS, 0, groups=np.zeros(len(LABELS), dtype=np.int64))
+    assert alone == 1.0, "one group leaves nothing to choose on"

@@ -93,6 +93,22 @@ def test_a_few_labels_that_come_later_are_cross_validated(trained: Path) -> None
     )
 
 
+def test_groups_of_the_table_are_kept_together_and_said(trained: Path) -> None:
+    rows = [f"{part}/{n:02d}.png,{part},{part}{n // 2}" for part in LEVELS for n in range(6)]
+    table = trained / "grouped.csv"
+    table.write_text("path,label,burst\n" + "\n".join(rows))
+    found = evaluate(
+        trained / "run", labels=table, settings={"data.group_by": "burst"}, probes=["knn"]
+    )
+    assert found.kept_together == "burst"
+    assert "3 folds" in found.probe("knn").detail, "as many as a class has bursts"
+    assert "No group of images (burst) was both" in build_report([trained / "run"]).description
+    alone = evaluate(trained / "run", labels=table, probes=["linear"])
+    assert list(alone.probes) == ["linear"], "what was measured otherwise is not kept beside it"
+    with pytest.raises(ConfigError, match="there are: burst"):
+        evaluate(trained / "run", labels=table, settings={"data.group_by": "brust"})
+
+
 def test_the_report_says_whose_labels_they_are_and_how_they_were_tested(trained: Path) -> None:
     evaluate(trained / "run", labels=write_labels(trained))
     report = build_report([trained / "run"])

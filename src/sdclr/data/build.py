@@ -15,11 +15,12 @@ from sdclr.config import user_path
 from sdclr.data.collections.image_files import ImageFiles
 from sdclr.data.collections.images import Images, LabelledImages
 from sdclr.data.config import DataConfig
+from sdclr.data.grouping import Groups, group_images, require_apart
 from sdclr.data.sources.arrays import labelled_arrays, read_cifar, read_digits, read_npz
 from sdclr.data.sources.imagenet import read_imagenet
 from sdclr.data.sources.own_images import read_own_images
 from sdclr.data.sources.split_files import read_authors_cifar_split
-from sdclr.data.splits import Split, draw_long_tail, natural_split
+from sdclr.data.splits import Positions, Split, draw_long_tail, natural_split
 from sdclr.data.table import Conventions
 from sdclr.errors import ConfigError, DataError
 from sdclr.outside import load
@@ -43,6 +44,8 @@ class Data:
     """How classes are grouped and how the linear probe is scheduled."""
     remarks: tuple[str, ...] = ()
     """What a reader should know of how the images were found, such as the files that were left out."""
+    groups: Groups | None = None
+    """Which images of ``train`` belong together (data.group_by)."""
 
     def pretraining_images(self, subset: str) -> Images:
         """The images a run trains on: long_tail, balanced or all."""
@@ -92,6 +95,12 @@ class Data:
                 digest.update(content)
         return digest.hexdigest()[:16]
 
+    def groups_of(self, subset: str) -> Positions | None:
+        """The group of each image of a subset of the split, int64; None where images are not grouped."""
+        if self.groups is None or self.split is None:
+            return None
+        return self.groups.of_image[self.split.subset(subset)]
+
     def labelled_split(self) -> Split:
         """The split, for a protocol that needs labels and a test set; DataError where there are none."""
         if self.split is None or self.test is None or self.test.labels is None:
@@ -132,10 +141,14 @@ def build_data(
     """
     read: Reader = load(config.row.reader)
     labelled = read(config, download, exclude)
-    split = _split(config, labelled)
+    groups = None if config.group_by is None else group_images(labelled.train, config.group_by)
+    if groups is not None and labelled.test is not None and config.group_by is not None:
+        require_apart(groups, group_images(labelled.test, config.group_by))
+    split = _split(config, labelled, groups)
     names, remarks = labelled.class_names, labelled.remarks
+    conventions = config.row.conventions
     return Data(
-        config.name, labelled.train, labelled.test, names, split, config.row.conventions, remarks
+        config.name, labelled.train, labelled.test, names, split, conventions, remarks, groups
     )
 
 
@@ -213,7 +226,7 @@ def imagenet(config: DataConfig, download: bool, exclude: Iterable[Path | str]) 
     return read_imagenet(config.name, *folders, num_workers=config.num_workers, links=config.links)
 
 
-def _split(config: DataConfig, labelled: LabelledImages) -> Split | None:
+def _split(config: DataConfig, labelled: LabelledImages, groups: Groups | None) -> Split | None:
     if labelled.split is not None:
         return labelled.split
     if config.splits_dir is not None:
@@ -225,6 +238,7 @@ def _split(config: DataConfig, labelled: LabelledImages) -> Split | None:
             labelled.train.labels,
             validation_per_class=config.validation_per_class,
             validation=labelled.validation,
+            groups=None if groups is None else groups.of_image,
             seed=config.split,
         )
     return draw_long_tail(

@@ -48,6 +48,9 @@ class DataConfig(Section):
     """Shape of the tail, for generated splits."""
     validation_per_class: Annotated[int, Field(ge=0, le=2**31)] = 0
     """Images of each class held out of all training sets, for generated splits and for images."""
+    group_by: str | None = None
+    """images: which belong together (a burst, a tile, a patient, a camera): a column of the table, or folder, or an
+    expression such as '(.*)_[0-9]+' whose parentheses find the group in a path. No group is learned from and tested."""
     root: Place = None
     """images: the folder where the paths of a list or .csv begin; without it, the list's own folder."""
     path_column: str | None = None
@@ -195,6 +198,7 @@ _IMAGES_ONLY = (
     "exif_rotation",
     "grey_bits",
     "exclude",
+    "group_by",
 )
 _GENERATED_SPLITS_ONLY = ("imbalance_ratio", "profile")
 

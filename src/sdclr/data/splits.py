@@ -187,6 +187,7 @@ def natural_split(
     *,
     validation_per_class: int = 0,
     validation: Positions | None = None,
+    groups: Positions | None = None,
     seed: int = 1,
     validation_seed: int = 0,
     unusable: Positions | None = None,
@@ -195,11 +196,14 @@ def natural_split(
 
     Held out and cut as by :func:`draw_long_tail`: S_b has as many images a class as the rarest class has left. There
     is no D_b: as many images as D_i, balanced, do not exist. ``validation``: the images that are held out, where that
-    is known; else ``validation_per_class`` are drawn. ``unusable``: images that S_b must not hold, for which
-    others of their class step in; S_b shrinks where the rarest class has too few. Raises ConfigError when the numbers
-    do not fit the data.
+    is known; else ``validation_per_class`` are drawn. ``groups`` int64 [N]: of images that belong together (a burst, a
+    patient) all or none are held out, so that of a class more than ``validation_per_class`` may be. ``unusable``:
+    images that S_b must not hold, for which others of their class step in; S_b shrinks where the rarest class has too
+    few. Raises ConfigError when the numbers do not fit the data.
     """
     classes = _checked_classes(labels)
+    if validation is None and groups is not None and validation_per_class > 0:
+        validation = hold_out_groups(classes, groups, validation_per_class, validation_seed)
     if validation is None:
         per_class_few = _smallest_class(classes, validation_per_class)
     else:
@@ -229,6 +233,40 @@ def natural_split(
         source="as given",
         seed=seed,
     )
+
+
+def hold_out_groups(
+    classes: npt.NDArray[Any], groups: Positions, per_class: int, seed: int = 0
+) -> Positions:
+    """Positions of whole groups with at least ``per_class`` images of each class, ascending.
+
+    ``classes`` and ``groups`` int64 [N]. The smallest class chooses first, at random; a group that
+    would leave nothing of a class to train on is passed over. Raises ConfigError where a class has
+    too few groups for it.
+
+    >>> hold_out_groups(np.array([0, 0, 0, 0]), np.array([5, 5, 7, 7]), per_class=1).tolist()
+    [2, 3]
+    """
+    if len(groups) != len(classes):
+        raise ConfigError(f"got {len(groups)} groups for {len(classes)} images; give one an image.")
+    counts = np.bincount(classes)
+    held_out = np.zeros(len(classes), dtype=bool)
+    for c in np.argsort(counts, kind="stable").tolist():
+        of_class = np.unique(groups[classes == c])
+        order = permutation(derive(seed, Stream.VALIDATION, c), len(of_class)).numpy()
+        for group in of_class[order]:
+            if (held_out & (classes == c)).sum() >= per_class:
+                break
+            taken = held_out | (groups == group)
+            if (np.bincount(classes[taken], minlength=len(counts)) < counts).all():
+                held_out = taken
+        if (found := int((held_out & (classes == c)).sum())) < per_class:
+            raise ConfigError(
+                f"data.validation_per_class={per_class}: class {c} has {counts[c]} images in "
+                f"{len(of_class)} groups, and whole groups of {found} can be held out at most with "
+                "something left to train on. Hold out fewer, or group them finer (data.group_by)."
+            )
+    return np.flatnonzero(held_out)
 
 
 def _checked_classes(labels: Sequence[int] | npt.NDArray[Any] | torch.Tensor) -> npt.NDArray[Any]:

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from sdclr.evaluation.cross_validation import stratified_folds
+from sdclr.evaluation.cross_validation import grouped_folds, stratified_folds
 from sdclr.evaluation.features import Labels
 from sdclr.evaluation.knn import knn_predict
 from sdclr.evaluation.logistic_probe import (
@@ -80,7 +80,9 @@ class LogisticOnFeatures:
             self._shots.append(len(labels) // len(np.unique(labels)))
         else:
             strengths = self.config.inverse_regularisations
-            strength = choose_strength(features, labels, task.seed, strengths, task.device)
+            strength = choose_strength(
+                features, labels, task.seed, strengths, task.device, task.groups
+            )
             self._how.append("chosen inside the training folds")
         return fit_logistic_probe(
             features, labels, features[:0], labels[:0], (strength,), device=task.device
@@ -111,12 +113,18 @@ def choose_strength(
     seed: int,
     strengths: Sequence[float] = INVERSE_REGULARISATIONS,
     device: torch.device = _CPU,
+    groups: Labels | None = None,
 ) -> float:
-    """The best strength on an inner fold; 1.0 where no class has an image to spare for one."""
+    """The best strength on an inner fold; 1.0 where no class has an image, or a group, to spare for one."""
     classes, inner = np.unique(labels, return_inverse=True)
     if len(classes) < 2 or np.bincount(inner).max() < 2:
         return 1.0
-    folds = stratified_folds(inner, seed=seed)
+    if groups is None:
+        folds = stratified_folds(inner, seed=seed)
+    elif max(len(np.unique(groups[inner == c])) for c in range(len(classes))) < 2:
+        return 1.0
+    else:
+        folds = grouped_folds(inner, groups, seed=seed)
     rest, held_out = np.flatnonzero(folds != 0), np.flatnonzero(folds == 0)
     if len(np.unique(labels[rest])) < 2 or not len(held_out):
         return 1.0

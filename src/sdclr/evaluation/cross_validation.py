@@ -62,6 +62,37 @@ def stratified_folds(labels: Labels, num_folds: int = NUM_FOLDS, *, seed: int = 
     return folds
 
 
+def grouped_folds(
+    labels: Labels, groups: Labels, num_folds: int = NUM_FOLDS, *, seed: int = 0
+) -> Labels:
+    """The fold of each image, int64 [N], with the images of a group in one fold.
+
+    ``groups`` int64 [N]. The groups of each class, the class of the fewest groups first, are dealt in
+    a random order to the fold that has the fewest images of it: with two groups of its own, a class
+    is in two folds, which scikit-learn's StratifiedGroupKFold does not promise. There are as many
+    folds as a class has groups, at most ``num_folds``. Raises DataError where no class has two groups.
+
+    >>> grouped_folds(np.array([0, 0, 0, 1, 1]), np.array([4, 4, 5, 6, 7])).tolist()
+    [0, 0, 1, 1, 0]
+    """
+    if len(groups) != len(labels):
+        raise DataError(f"got {len(groups)} groups for {len(labels)} images; give one an image.")
+    members = [np.unique(groups[labels == c]) for c in range(int(labels.max(initial=-1)) + 1)]
+    num_folds = min(num_folds, max(map(len, members), default=0))
+    if num_folds < 2:
+        raise DataError("cross-validation needs a class with labelled images in 2 groups.")
+    folds = np.full(len(labels), -1, dtype=np.int64)
+    for c in sorted(range(len(members)), key=lambda c: len(members[c])):
+        order = permutation(derive(seed, Stream.FOLDS, c), len(members[c])).numpy()
+        for group in members[c][order]:
+            if (folds[groups == group] >= 0).any():
+                continue  # with another class
+            of_class = np.bincount(folds[(labels == c) & (folds >= 0)], minlength=num_folds)
+            of_all = np.bincount(folds[folds >= 0], minlength=num_folds)
+            folds[groups == group] = np.lexsort((of_all, of_class))[0]
+    return folds
+
+
 def cross_validate(
     probe: Probe,
     features: Tensor,
@@ -69,6 +100,7 @@ def cross_validate(
     folds: Labels,
     *,
     num_classes: int | None = None,
+    groups: Labels | None = None,
     subset: Subset = "train",
     seed: int = 0,
     device: torch.device = _CPU,
@@ -76,7 +108,8 @@ def cross_validate(
 ) -> CrossValidated:
     """Fit ``probe`` once for each fold, on the other ones, and predict the fold.
 
-    ``features`` [N, F]. ``subset`` few_shot: of the other folds as many images of each class as
+    ``features`` [N, F]. ``groups`` int64 [N]: what a probe holds out inside a fold keeps them together too.
+    ``subset`` few_shot: of the other folds as many images of each class as
     the rarest class has there. ``num_classes``: the highest label + 1 if it is not given.
     ``device`` is where a probe may compute; ``advance`` is called after every fold.
     """
@@ -87,7 +120,8 @@ def cross_validate(
         test, rows = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
         if subset == "few_shot":
             rows = rows[_balanced(labels[rows], seed)]
-        probe.fit(_fold_task(features[rows], labels[rows], total, subset, seed, device))
+        own = None if groups is None else groups[rows]
+        probe.fit(_fold_task(features[rows], labels[rows], own, total, subset, seed, device))
         predictions[test] = checked_predictions(probe.predict(features[test]), len(test), total)
         accuracies.append(float((predictions[test] == labels[test]).mean()))
         if advance:
@@ -98,6 +132,7 @@ def cross_validate(
 def _fold_task(
     features: Tensor,
     labels: Labels,
+    groups: Labels | None,
     num_classes: int,
     subset: Subset,
     seed: int,
@@ -107,6 +142,7 @@ def _fold_task(
         training=GivenImages(features, labels),
         validation=GivenImages(features[:0], labels[:0]),
         num_classes=num_classes,
+        groups=groups,
         subset=subset,
         cross_validated=True,
         seed=seed,

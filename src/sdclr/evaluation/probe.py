@@ -89,6 +89,9 @@ class ProbeTask:
     """V is 0 where no images were held out."""
     num_classes: int
     """C."""
+    groups: Labels | None = None
+    """int64 [N]: training images that belong together, such as a burst, where that is known. What a probe holds out of
+    them should be whole groups."""
     subset: Subset = "train"
     """Which training images these are."""
     cross_validated: bool = False

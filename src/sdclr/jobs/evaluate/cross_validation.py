@@ -10,7 +10,12 @@ import numpy as np
 from torch import Tensor
 
 from sdclr.errors import ConfigError, DataError
-from sdclr.evaluation.cross_validation import CrossValidated, cross_validate, stratified_folds
+from sdclr.evaluation.cross_validation import (
+    CrossValidated,
+    cross_validate,
+    grouped_folds,
+    stratified_folds,
+)
 from sdclr.evaluation.features import Labels, per_class_accuracy
 from sdclr.evaluation.probe import Probe
 from sdclr.evaluation.probes import ProbeRow, Protocol
@@ -41,10 +46,12 @@ class CrossValidation:
         labels = self.frozen.labels("train")
         tested = np.flatnonzero(~np.isin(labels, self.untested))
         labels, features = labels[tested], self.frozen.features("train")[tested]
+        groups = self.frozen.data.groups_of("train")
+        groups = None if groups is None else groups[tested]
         with held_to_contract(row, self.frozen, needs_crops=False) as untouched:
             untouched.watch("the features", [features])
             probe, settings = row.build(protocol)
-            found = self._cross_validated(probe, row, features, labels)
+            found = self._cross_validated(probe, row, features, labels, groups)
             detail = detail_of(probe)
         num_classes = self.frozen.num_classes
         return ProbeResult(
@@ -58,9 +65,17 @@ class CrossValidation:
         )
 
     def _cross_validated(
-        self, probe: Probe, row: ProbeRow, features: Tensor, labels: Labels
+        self,
+        probe: Probe,
+        row: ProbeRow,
+        features: Tensor,
+        labels: Labels,
+        groups: Labels | None,
     ) -> CrossValidated:
-        folds = stratified_folds(labels, seed=self.seed)
+        if groups is None:
+            folds = stratified_folds(labels, seed=self.seed)
+        else:
+            folds = grouped_folds(labels, groups, seed=self.seed)
         description = f"cross-validation ({row.name})"
         with self.frozen.progress(description, len(np.unique(folds)), "folds") as advance:
             return cross_validate(
@@ -69,6 +84,7 @@ class CrossValidation:
                 labels,
                 folds,
                 num_classes=self.frozen.num_classes,
+                groups=groups,
                 subset=row.subset,
                 seed=self.seed,
                 device=self.frozen.device,

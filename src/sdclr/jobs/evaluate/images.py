@@ -20,6 +20,7 @@ from sdclr.data.choices import LIST_SUFFIXES
 from sdclr.data.collections.contents import require_recorded, require_same_names
 from sdclr.data.collections.images import allowed_to_skip
 from sdclr.data.decoding.decode import printable
+from sdclr.data.grouping import group_images
 from sdclr.data.splits import natural_split
 from sdclr.data.trained_images import trained_images
 from sdclr.data.usable import look_at, warn_of_bad_files
@@ -39,7 +40,7 @@ OWN = (
         "data.max_skipped",
         "data.validation_per_class",
     ),
-    *("data.path_column", "data.label_column"),
+    *("data.path_column", "data.label_column", "data.group_by"),
     "precision",
 )
 """Settings that decide how an evaluation is made, whatever they were in training."""
@@ -89,6 +90,8 @@ def evaluated_data(run: Run, settings: Mapping[str, Any], labels: Path | None) -
         _refuse_validation(settings)
     if data.fingerprint != trained.fingerprint:
         facts = {"trained_on": trained.fingerprint, "labels": _described(asked, data) | facts}
+    if data.groups is not None:
+        facts = facts | {"kept_together": asked.data.group_by}
     return Evaluated(asked, data, facts)
 
 
@@ -106,11 +109,16 @@ def _without_later_images(data: Data, names: Sequence[str], config: DataConfig) 
     if test is not None and test.labels is not None:
         test = test.with_labels(number_of[test.labels])
     assert train.labels is not None
+    groups = None if config.group_by is None else group_images(train, config.group_by)
     split = natural_split(
-        train.labels, validation_per_class=config.validation_per_class, seed=config.split
+        train.labels,
+        validation_per_class=config.validation_per_class,
+        groups=None if groups is None else groups.of_image,
+        seed=config.split,
     )
+    class_names = [data.class_names[c] for c in kept]
     return replace(
-        data, train=train, test=test, class_names=[data.class_names[c] for c in kept], split=split
+        data, train=train, test=test, class_names=class_names, split=split, groups=groups
     )
 
 

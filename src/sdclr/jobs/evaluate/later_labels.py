@@ -17,6 +17,7 @@ from sdclr.data import Data, DataConfig, Images, build_data
 from sdclr.data.choices import LIST_SUFFIXES, TABLE_SUFFIXES
 from sdclr.data.collections.image_files import ImageFiles
 from sdclr.data.decoding.decode import printable
+from sdclr.data.grouping import group_images, require_apart
 from sdclr.data.sources.image_lists import ListedImages, read_listed_images
 from sdclr.data.sources.listed_names import match_names
 from sdclr.data.sources.own_images import SPREADSHEETS, class_names_of
@@ -45,18 +46,32 @@ def labelled_data(
         )
     begin = None if config.root is None else user_path(config.root)
     listed = _read(labels, trained.train, config, begin)
-    positions, texts = _found(listed, trained.train, begin)
+    positions, rows = _found(listed, trained.train, begin)
+    assert listed.labels is not None
+    texts = [listed.labels[row] for row in rows]
     class_names = class_names_of(texts)
     train = trained.train.at(positions).with_labels(_ids(texts, class_names))
     assert train.labels is not None
     test = trained.test if trained.name == "arrays" else None
     if config.test_path is not None:
         test = _test_images(config, class_names, train, exclude)
+    groups = None
+    if config.group_by is not None:
+        own = {name: [cells[row] for row in rows] for name, cells in listed.columns.items()}
+        groups = group_images(train, config.group_by, own)
+        if test is not None:
+            require_apart(groups, group_images(test, config.group_by))
     # cross-validation holds out by itself
     held_out = 0 if test is None else config.validation_per_class
-    split = natural_split(train.labels, validation_per_class=held_out, seed=config.split)
+    split = natural_split(
+        train.labels,
+        validation_per_class=held_out,
+        groups=None if groups is None else groups.of_image,
+        seed=config.split,
+    )
     names = [printable(name) for name in class_names]
-    data = replace(trained, train=train, test=test, class_names=names, split=split, remarks=())
+    data = replace(trained, train=train, test=test, class_names=names, split=split)
+    data = replace(data, groups=groups, remarks=())
     return data, {
         "source": labels.name,
         "sha256": hashlib.sha256(labels.read_bytes()).hexdigest(),
@@ -95,8 +110,8 @@ def _read(labels: Path, images: Images, config: DataConfig, begin: Path | None) 
     return listed
 
 
-def _found(listed: ListedImages, images: Images, begin: Path | None) -> tuple[Positions, list[str]]:
-    """Positions of the named images, ascending, and the label of each."""
+def _found(listed: ListedImages, images: Images, begin: Path | None) -> tuple[Positions, list[int]]:
+    """Positions of the named images, ascending, and the row of the file that names each."""
     labels = listed.labels
     assert labels is not None
     names = images.names
@@ -114,9 +129,9 @@ def _found(listed: ListedImages, images: Images, begin: Path | None) -> tuple[Po
             one._replace(paths=match_names(files.root, one.paths).paths) for one in (written, below)
         )
     archive = _archive(images)
-    found: dict[int, str] = {}
+    found: dict[int, int] = {}
     unknown: list[int] = []
-    for row, label in enumerate(labels):
+    for row in range(len(labels)):
         name = written.name(row)
         names_tried = (below.name(row), name, f"{archive}{name}")
         position = next((position_of[one] for one in names_tried if one in position_of), None)
@@ -125,7 +140,7 @@ def _found(listed: ListedImages, images: Images, begin: Path | None) -> tuple[Po
         elif position in found:
             raise DataError(f"{listed.where(row)}: {printable(name)} has a label already.")
         else:
-            found[position] = label
+            found[position] = row
     if unknown:
         _say_unknown(listed, unknown, images)
     in_order = sorted(found)

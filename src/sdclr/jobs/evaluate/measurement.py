@@ -56,6 +56,7 @@ class Measurement:
             training=WatchedImages(frozen, row.subset, untouched),
             validation=WatchedImages(frozen, "validation", untouched),
             num_classes=frozen.num_classes,
+            groups=frozen.data.groups_of(row.subset),
             subset=row.subset,
             conventions=frozen.data.conventions,
             network=frozen.backbone if needs_crops else None,

@@ -53,6 +53,6 @@ def record(
 def _measured_before(run: Run, protocol: str, facts: dict[str, Any]) -> dict[str, Any]:
     """Probes of the same backbone, split and classes; what was measured on others is not kept beside this one's."""
     earlier = run.read_evaluation(protocol)
-    same = ("backbone", "split", "class_names", "train_counts", "tested_on")
+    same = ("backbone", "split", "class_names", "train_counts", "tested_on", "kept_together")
     earlier.setdefault("tested_on", "test set")  # an earlier version had no other way
-    return earlier["probes"] if all(earlier.get(key) == facts[key] for key in same) else {}
+    return earlier["probes"] if all(earlier.get(key) == facts.get(key) for key in same) else {}

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from sdclr.data import Data
+from sdclr.data.splits import Positions
 from sdclr.errors import DataError
 from sdclr.jobs.evaluate.choices import Untested
 
@@ -26,14 +27,13 @@ def untested_classes(data: Data, parts: Sequence[str], untested: Untested) -> li
     """
     lost: dict[str, list[int]] = {}
     for part in parts:
-        labels = data.part("train" if part == "folds" else part).labels
-        counts = np.bincount([] if labels is None else labels, minlength=len(data.class_names))
+        counts = _counts(data, part)
         if classes := np.flatnonzero(counts < _NEEDED[part][1]).tolist():
             lost[part] = classes
     classes = sorted({c for found in lost.values() for c in found})
     if not classes:
         return []
-    said = "; ".join(f"{_NEEDED[part][0]}: {_names(data, found)}" for part, found in lost.items())
+    said = "; ".join(f"{_lack(data, part)}: {_names(data, found)}" for part, found in lost.items())
     total = len(data.class_names)
     if len(classes) == total:
         raise DataError(f"no class can be measured ({said}).")
@@ -44,6 +44,24 @@ def untested_classes(data: Data, parts: Sequence[str], untested: Untested) -> li
         )
     warnings.warn(f"{len(classes)} of {total} classes are left out ({said}).", stacklevel=4)
     return classes
+
+
+def _lack(data: Data, part: str) -> str:
+    if part == "folds" and data.groups is not None:
+        return "labelled images in fewer than 2 groups"
+    return _NEEDED[part][0]
+
+
+def _counts(data: Data, part: str) -> Positions:
+    """Images of each class [C] in a part; of folds its groups, where images are grouped."""
+    num_classes = len(data.class_names)
+    labels = data.part("train" if part == "folds" else part).labels
+    if labels is None:
+        return np.zeros(num_classes, dtype=np.int64)
+    groups = data.groups_of("train")
+    if part == "folds" and groups is not None:
+        labels = np.unique(np.stack([labels, groups]), axis=1)[0]
+    return np.bincount(labels, minlength=num_classes)
 
 
 def _names(data: Data, classes: Sequence[int]) -> str:

@@ -384,6 +384,8 @@ def _how_tested(runs: Sequence[RunFolder]) -> str:
                 " Cross-validated: every labelled image is predicted once, by probes that were fitted on others; "
                 "pre-training has seen all of them, without labels."
             ] = None
+        if (by := run.evaluation.kept_together) is not None:
+            said[f" No group of images ({by}) was both learned from and tested on."] = None
     return "".join(said)
 
 

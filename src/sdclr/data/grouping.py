@@ -1,0 +1,118 @@
+"""Groups of images that belong together: a burst, a tile, a patient, a camera.
+
+N images, G groups. Images of one group are alike for a reason that is not their class. Where one is
+learned from and another is tested, the test measures that reason.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sdclr.data.collections.images import Images
+from sdclr.data.decoding.decode import printable
+from sdclr.data.splits import Positions
+from sdclr.errors import ConfigError, DataError
+from sdclr.safe_text import shown
+
+FOLDER = "folder"
+"""What ``data.group_by`` calls the folder of an image."""
+_NO_COLUMNS: Mapping[str, Any] = {}
+
+
+class Groups(NamedTuple):
+    """Which group each image belongs to."""
+
+    of_image: Positions
+    """int64 [N], 0 .. G - 1 in the order of the names."""
+    names: list[str]
+    """[G], ascending."""
+
+
+def group_images(images: Images, by: str, columns: Mapping[str, Any] = _NO_COLUMNS) -> Groups:
+    """The groups of N images.
+
+    ``by``: a column of their table (or of ``columns``, texts [N] by name, which are looked at
+    first); or ``folder``; or a regular expression with one pair of parentheses, which is searched in
+    the path of each image and finds the name of its group there. An empty cell of a column is a
+    group of its own, with a warning. Raises ConfigError for what is none of these, and DataError
+    where the expression finds nothing in a path, and for images in memory, which have no paths.
+
+    >>> from sdclr.data.sources.arrays import read_digits
+    >>> digits = read_digits().train
+    >>> group_images(digits, "camera", {"camera": ["a", "b"] * (len(digits) // 2) + ["a"]}).names
+    ['a', 'b']
+    """
+    own = {} if images.files is None else images.files.columns
+    for table in (columns, own):
+        if by in table:
+            return _by_column(by, [str(cell).strip() for cell in table[by]])
+    if images.files is None:
+        raise ConfigError(
+            f"data.group_by={shown(by, 80)}: these images lie in memory and have neither paths nor "
+            "columns to group them by. Leave it out."
+        )
+    if by == FOLDER:
+        return _numbered([name.rpartition("/")[0] for name in images.names])
+    return _by_pattern(_pattern(by, [*columns, *own]), images.names)
+
+
+def _by_column(name: str, cells: Sequence[str]) -> Groups:
+    if empty := sum(not cell for cell in cells):
+        warnings.warn(
+            f"column {shown(name, 80)} is empty for {empty} of {len(cells)} images: each of them is "
+            "a group of its own.",
+            stacklevel=3,
+        )
+    return _numbered([cell or f"(row {row})" for row, cell in enumerate(cells)])
+
+
+def _pattern(text: str, columns: Sequence[str]) -> re.Pattern[str]:
+    known = ", ".join(shown(name, 40) for name in columns) or "none"
+    say = (
+        f"Give a column of the table (there are: {known}), {FOLDER}, or an expression with one pair "
+        r"of parentheses that finds the group in a path, such as '(.*)_\d+\.jpg'."
+    )
+    try:
+        pattern = re.compile(text)
+    except re.error as error:
+        raise ConfigError(
+            f"data.group_by={shown(text, 80)} is no regular expression ({error}). {say}"
+        ) from None
+    if pattern.groups != 1:
+        raise ConfigError(
+            f"data.group_by={shown(text, 80)} has {pattern.groups} pairs of parentheses. {say}"
+        )
+    return pattern
+
+
+def _by_pattern(pattern: re.Pattern[str], names: Sequence[str]) -> Groups:
+    found = [pattern.search(name) for name in names]
+    groups = [None if match is None else match[1] for match in found]
+    if None in groups:
+        first = printable(str(names[groups.index(None)]))
+        raise DataError(
+            f"data.group_by={shown(pattern.pattern, 80)} finds no group in {groups.count(None)} of "
+            f"{len(names)} paths (first: {first})."
+        )
+    return _numbered([str(group) for group in groups])
+
+
+def _numbered(names: Sequence[str]) -> Groups:
+    distinct = sorted(set(names))
+    number_of = {name: number for number, name in enumerate(distinct)}
+    return Groups(np.array([number_of[name] for name in names], dtype=np.int64), distinct)
+
+
+def require_apart(train: Groups, test: Groups) -> None:
+    """DataError where a group has images to learn from and images to be tested on."""
+    if shared := sorted(set(train.names) & set(test.names)):
+        raise DataError(
+            f"{len(shared)} of {len(test.names)} groups of the test set are among the training "
+            f"images as well (first: {shown(shared[0], 80)}): what is alike within a group would be "
+            "measured as if it were learned. Move them to one side, or leave data.group_by out."
+        )
