@@ -30,7 +30,7 @@ from patience import PATIENCE_SECONDS, wait_until
 from sdclr.errors import SdclrError
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["several_processes"])
+_context.set_forkserver_preload(["imported_before_forking"])
 
 
 def _ready() -> None:

@@ -6,6 +6,7 @@ steps there is one here, of plain arithmetic. B images of this process, C channe
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import torch
@@ -97,17 +98,22 @@ def synchronise_norms(network: nn.Module, *, fused: bool) -> nn.Module:
     ``fused``: by torch's kernels, for CUDA without a compiler. Raises ConfigError for a batch norm that is neither
     torch's nor timm's.
     """
-    from timm.layers.norm_act import BatchNormAct2d, convert_sync_batchnorm
-
+    with_activation = _timm_norm()
+    known = _PLAIN if with_activation is None else (*_PLAIN, with_activation)
     for name, module in network.named_modules():
-        if isinstance(module, _BatchNorm) and type(module) not in (*_PLAIN, BatchNormAct2d):
+        if isinstance(module, _BatchNorm) and type(module) not in known:
             raise ConfigError(
                 f"{name} is a {type(module).__name__}: several processes cannot share its statistics. Use one process, "
                 "or a backbone with torch's or timm's batch norms."
             )
     if not fused:
         return _synchronised(network, {})
-    network = convert_sync_batchnorm(network)
+    if with_activation is None:
+        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    else:
+        from timm.layers.norm_act import convert_sync_batchnorm
+
+        network = convert_sync_batchnorm(network)
     if left := [name for name, module in network.named_modules() if type(module) in _PLAIN]:
         raise ConfigError(
             f"{left[0]} is used twice and cannot be synchronised. Use compile=true, or one process."
@@ -115,13 +121,17 @@ def synchronise_norms(network: nn.Module, *, fused: bool) -> nn.Module:
     return network
 
 
+def _timm_norm() -> type[Any] | None:
+    """timm's batch norm with an activation; None where timm, which takes seconds, was not imported by anybody."""
+    found = sys.modules.get("timm.layers.norm_act")
+    return None if found is None else found.BatchNormAct2d
+
+
 def _synchronised(module: nn.Module, done: dict[int, nn.Module]) -> nn.Module:
     """``done``: what modules met before have become; one that is used twice stays one."""
     if id(module) in done:
         return done[id(module)]
     done[id(module)] = module
-    from timm.layers.norm_act import BatchNormAct2d
-
     if isinstance(module, _BatchNorm):
         own = SynchronisedBatchNorm(
             module.num_features,
@@ -134,7 +144,7 @@ def _synchronised(module: nn.Module, done: dict[int, nn.Module]) -> nn.Module:
         own.running_mean, own.running_var = module.running_mean, module.running_var
         own.num_batches_tracked = module.num_batches_tracked
         own.training = module.training
-        if isinstance(module, BatchNormAct2d):
+        if (with_activation := _timm_norm()) and isinstance(module, with_activation):
             own.drop, own.act = module.drop, module.act
         done[id(module)] = own
         return own
