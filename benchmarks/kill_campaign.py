@@ -37,7 +37,8 @@ from sdclr.compute.device import describe_device
 from sdclr.errors import CheckpointError
 from sdclr.jobs.pretrain import saver
 from sdclr.jobs.status import read_status
-from sdclr.storage.checkpoint import CheckpointFolder, read_tensors
+from sdclr.storage.checkpoint import CheckpointFolder
+from sdclr.storage.tensor_files import read_tensors
 
 SETTINGS = [
     "backbone.width=2",

@@ -16,7 +16,7 @@ from sdclr.data import DataConfig
 from sdclr.errors import ConfigError, SdclrError
 from sdclr.jobs.report import build_report
 from sdclr.jobs.status import read_status
-from sdclr.storage.checkpoint import read_tensors, write_tensors
+from sdclr.storage.tensor_files import read_tensors, write_tensors
 
 TINY = ["backbone.name=resnet10", "backbone.width=2", "epochs=1", "batch_size=128", "views.size=8"]
 

@@ -35,7 +35,7 @@ from sdclr.compute.process_state import keep_freed_memory
 from sdclr.errors import ConfigError
 from sdclr.presentation.progress import AnyProgress, NoProgress
 from sdclr.safe_text import shown
-from sdclr.storage.checkpoint import write_atomically
+from sdclr.storage.durable_files import write_atomically
 from sdclr.storage.output_files import lexists, output_file, write_output
 
 RESULTS = Path("benchmarks/results")

@@ -39,16 +39,16 @@ from sdclr.errors import (
 )
 from sdclr.run_records import KINDS, Epoch, check, sound_evaluation
 from sdclr.safe_text import command, shown
-from sdclr.storage import checkpoint
-from sdclr.storage.checkpoint import (
-    CheckpointFolder,
+from sdclr.storage import durable_files
+from sdclr.storage.checkpoint import CheckpointFolder
+from sdclr.storage.documents import parse_json, read_json_file, read_yaml_file
+from sdclr.storage.durable_files import (
+    append_line,
     is_leftover,
     make_folder,
     storage_errors,
-    without_links,
     write_atomically,
 )
-from sdclr.storage.documents import parse_json, read_json_file, read_yaml_file
 from sdclr.storage.locks import Lock
 
 LOCK_FILE = ".lock"
@@ -247,8 +247,8 @@ class Run:
         """Half-written files of processes that were killed; who holds the lock is the only one that writes."""
         for folder in (self.folder, self.folder / "evaluation"):
             with contextlib.suppress(OSError):
-                for name in filter(is_leftover, checkpoint.files.list(folder)):
-                    checkpoint.files.unlink(folder / name)
+                for name in filter(is_leftover, durable_files.files.list(folder)):
+                    durable_files.files.unlink(folder / name)
 
     def in_use(self) -> bool:
         """Whether another process (or another Run object here) is writing to this folder now."""
@@ -433,13 +433,8 @@ class Run:
         return [by_epoch[epoch] for epoch in sorted(by_epoch)], damage
 
     def append_metrics(self, line: Mapping[str, Any]) -> None:
-        with (
-            storage_errors(self.metrics_path),
-            open(self.metrics_path, "a", encoding="utf-8", opener=without_links) as file,
-        ):
-            file.write(json.dumps(line) + "\n")
-            file.flush()
-            os.fsync(file.fileno())  # the next checkpoint counts on it
+        """On the disk when this returns: the next checkpoint counts on it."""
+        append_line(self.metrics_path, json.dumps(line))
 
     def metrics_size(self) -> int:
         """Bytes of metrics.jsonl; a checkpoint remembers it."""

@@ -13,7 +13,7 @@ from sdclr.config import differing_fields
 from sdclr.errors import ConfigError
 from sdclr.run import Run
 from sdclr.safe_text import command, shown
-from sdclr.storage.checkpoint import read_facts
+from sdclr.storage.tensor_files import read_facts
 
 
 def require_own_backbone(run: Run) -> None:

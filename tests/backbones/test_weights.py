@@ -15,7 +15,7 @@ from sdclr import load_backbone
 from sdclr.backbones import Backbone, BackboneConfig, build_backbone
 from sdclr.backbones.weights import FORMAT, load_weights, read_backbone
 from sdclr.errors import CheckpointError
-from sdclr.storage.checkpoint import write_tensors
+from sdclr.storage.tensor_files import write_tensors
 
 SMALL = BackboneConfig(name="resnet10", width=2)
 

@@ -14,7 +14,7 @@ from torch import nn
 from sdclr import evaluate, load_backbone, pretrain, recipe
 from sdclr.compute.process_state import default_generators, silenced_warnings
 from sdclr.settings import PretrainConfig
-from sdclr.storage.checkpoint import read_tensors
+from sdclr.storage.tensor_files import read_tensors
 
 
 def config(seed: int) -> PretrainConfig:

@@ -31,7 +31,8 @@ from sdclr.errors import (
 from sdclr.jobs.pretrain.training import Training, TrainingState
 from sdclr.methods.simclr import SimCLR
 from sdclr.presentation.progress import NoProgress
-from sdclr.storage.checkpoint import Files, read_tensors, write_tensors
+from sdclr.storage.durable_files import Files
+from sdclr.storage.tensor_files import read_tensors, write_tensors
 
 # 5 steps an epoch
 TINY = [

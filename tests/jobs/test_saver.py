@@ -20,8 +20,10 @@ from sdclr.errors import StorageError
 from sdclr.jobs.pretrain import saves as saves_module
 from sdclr.jobs.pretrain.saver import Saver
 from sdclr.jobs.pretrain.saves import Saves
-from sdclr.storage import checkpoint as module
-from sdclr.storage.checkpoint import Checkpoint, CheckpointFolder, Files
+from sdclr.storage import durable_files
+from sdclr.storage.checkpoint import Checkpoint, CheckpointFolder
+from sdclr.storage.durable_files import Files
+from sdclr.storage.tensor_files import read_tensors
 
 CPU = torch.device("cpu")
 
@@ -52,7 +54,7 @@ class WatchedDisk(Files):
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[WatchedDisk]:
     watched = WatchedDisk()
-    monkeypatch.setattr(module, "files", watched)
+    monkeypatch.setattr(durable_files, "files", watched)
     yield watched
     watched.released.set()
 
@@ -196,7 +198,7 @@ def test_a_run_with_a_thread_writes_the_same_files(
     for mine, theirs in zip(
         *(sorted(run.checkpoints.folder.iterdir()) for run in (plain, threaded)), strict=True
     ):
-        (tensors, _), (others, _) = module.read_tensors(mine), module.read_tensors(theirs)
+        (tensors, _), (others, _) = read_tensors(mine), read_tensors(theirs)
         assert tensors.keys() == others.keys()
         assert all(torch.equal(tensor, others[name]) for name, tensor in tensors.items())
 

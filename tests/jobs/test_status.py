@@ -125,7 +125,7 @@ def test_a_disk_that_fails_shows_its_own_error_though_nobody_can_be_told(
             CONFIG,
             tmp_path / "x",
             progress=CallAt(
-                1, lambda: monkeypatch.setattr("sdclr.storage.checkpoint.os.fsync", full)
+                1, lambda: monkeypatch.setattr("sdclr.storage.durable_files.os.fsync", full)
             ),
         )
     assert read_status(tmp_path / "x").state == "interrupted"
@@ -181,7 +181,7 @@ def test_a_run_that_ended_before_its_settings_were_written_is_begun_again(
         monkeypatch.undo()
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("sdclr.storage.checkpoint.os.fsync", full)
+    monkeypatch.setattr("sdclr.storage.durable_files.os.fsync", full)
     (tmp_path / "x").mkdir()
     with pytest.raises(StorageError):
         pretrain(CONFIG, tmp_path / "x")

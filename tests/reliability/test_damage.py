@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sdclr.storage import checkpoint
+from sdclr.storage import tensor_files
 from sdclr.storage.checkpoint import Checkpoint, CheckpointFolder
 
 PAGE = 512  # of the small file here; what a disk loses are multiples of it
@@ -98,6 +98,6 @@ def test_every_single_byte(tmp_path: Path, kind: str) -> None:
 def test_the_survey_notices_a_checksum_that_is_not_looked_at(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoint, "_sum", lambda content, where: content[where : where + 64])
+    monkeypatch.setattr(tensor_files, "_sum", lambda content, where: content[where : where + 64])
     damages, noticed = survey(tmp_path, "flipped", FAST)
     assert noticed < damages / 2

@@ -29,7 +29,7 @@ from sdclr.errors import EXIT_BUG
 from sdclr.jobs.evaluate import evaluate
 from sdclr.jobs.pretrain.training import TrainingState
 from sdclr.safe_text import command
-from sdclr.storage.checkpoint import write_tensors
+from sdclr.storage.tensor_files import write_tensors
 
 TINY = [
     "backbone.name=resnet10",

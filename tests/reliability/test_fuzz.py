@@ -24,7 +24,8 @@ from sdclr import PretrainConfig, load_backbone, recipe
 from sdclr.data.sources.image_lists import read_csv_list, read_txt_list
 from sdclr.data.sources.split_files import read_image_list, read_positions
 from sdclr.errors import SdclrError
-from sdclr.storage.checkpoint import CheckpointFolder, read_tensors, write_tensors
+from sdclr.storage.checkpoint import CheckpointFolder
+from sdclr.storage.tensor_files import read_tensors, write_tensors
 
 FAST = settings(
     max_examples=150,

@@ -20,7 +20,8 @@ from killing import ended, forked
 from sdclr import convert, load_backbone
 from sdclr.backbones.authors_checkpoint import read_authors_checkpoint
 from sdclr.errors import CheckpointError, SdclrError
-from sdclr.storage.checkpoint import CheckpointFolder, read_tensors
+from sdclr.storage.checkpoint import CheckpointFolder
+from sdclr.storage.tensor_files import read_tensors
 
 MOST_BYTES = 200_000_000
 COUNTED_BYTES = 50_000

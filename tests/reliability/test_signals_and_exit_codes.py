@@ -23,7 +23,8 @@ from sdclr.jobs.pretrain import job as job_module
 from sdclr.jobs.pretrain import step as step_module
 from sdclr.jobs.pretrain.training import TrainingState
 from sdclr.jobs.status import read_status
-from sdclr.storage.checkpoint import CheckpointFolder, Files
+from sdclr.storage.checkpoint import CheckpointFolder
+from sdclr.storage.durable_files import Files
 
 
 @pytest.fixture(scope="module")

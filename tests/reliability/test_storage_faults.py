@@ -31,8 +31,9 @@ from killing import config, ended, forked, state_hash
 from sdclr import pretrain
 from sdclr.errors import CheckpointError, RunFolderError, StorageError
 from sdclr.jobs.status import read_status
-from sdclr.storage import checkpoint
-from sdclr.storage.checkpoint import Checkpoint, CheckpointFolder, Files
+from sdclr.storage import durable_files
+from sdclr.storage.checkpoint import Checkpoint, CheckpointFolder
+from sdclr.storage.durable_files import Files
 
 
 def moment(step: int) -> Checkpoint:
@@ -60,7 +61,7 @@ def saved_with(
     folder: CheckpointFolder, files: Files, monkeypatch: pytest.MonkeyPatch, step: int = 3
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "files", files)
+        patch.setattr(durable_files, "files", files)
         folder.save(moment(step))
 
 
@@ -133,7 +134,7 @@ def test_a_file_system_that_takes_a_few_bytes_at_a_time_gets_all_of_them(tmp_pat
             return SlowFile(path, "wb")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checkpoint, "files", Slow())
+        patch.setattr(durable_files, "files", Slow())
         CheckpointFolder(tmp_path).save(moment(1))
     assert is_whole(CheckpointFolder(tmp_path).newest())
 
@@ -175,7 +176,7 @@ def crash_violations(
 
     disk.after_operation = crash
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "files", disk)
+        patch.setattr(durable_files, "files", disk)
         for step in (1, 2, 3, 4):
             CheckpointFolder(tmp_path).save(moment(step))
             saved = step
@@ -212,7 +213,7 @@ def test_no_crash_loses_an_acknowledged_checkpoint(
 def prune_first(self: CheckpointFolder, moment: Checkpoint, *, read_back: bool = False) -> None:
     """Mutant: the old checkpoint goes before the new one is safe."""
     for old in self._newest_first():
-        checkpoint.files.unlink(old)
+        durable_files.files.unlink(old)
     _save(self, moment, read_back=read_back)
 
 
@@ -245,7 +246,7 @@ def faulty_run(tmp_path: Path, at: int, number: int, monkeypatch: pytest.MonkeyP
     files = Failing(at, number)
     out = tmp_path / f"{at}-{number}"
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "files", files)
+        patch.setattr(durable_files, "files", files)
         with contextlib.suppress(StorageError, RunFolderError):
             pretrain(config(), out)
     pretrain(config(), out)
@@ -292,7 +293,7 @@ def test_a_disk_that_fails_a_thread_ends_the_run_with_its_code_and_the_run_goes_
             super().sync(file)
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "files", FailsThreads())
+        patch.setattr(durable_files, "files", FailsThreads())
         with pytest.raises(
             (StorageError, RunFolderError), match=r"ckpt-0000.* cannot be written: injected"
         ):

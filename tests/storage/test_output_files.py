@@ -10,8 +10,8 @@ import pytest
 
 from sdclr.errors import ConfigError, RunFolderError, StorageError
 from sdclr.run import Run
-from sdclr.storage import checkpoint
-from sdclr.storage.checkpoint import explained, is_leftover, temporary_name, write_atomically
+from sdclr.storage import durable_files
+from sdclr.storage.durable_files import explained, is_leftover, temporary_name, write_atomically
 from sdclr.storage.output_files import begins_with, output_file, write_output
 
 
@@ -78,7 +78,7 @@ def test_a_temporary_name_cannot_be_guessed_and_what_bears_it_is_not_written_to(
     victim.write_text("precious")
     planted = tmp_path / ".planted.tmp"
     planted.symlink_to(victim)
-    monkeypatch.setattr(checkpoint, "temporary_name", lambda path: planted)
+    monkeypatch.setattr(durable_files, "temporary_name", lambda path: planted)
     with pytest.raises(RunFolderError, match="File exists"):
         write_atomically(tmp_path / "o.txt", "new")
     assert victim.read_text() == "precious"

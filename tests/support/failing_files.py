@@ -1,4 +1,4 @@
-"""File systems that fail, kill and forget, in the place of sdclr.storage.checkpoint.files."""
+"""File systems that fail, kill and forget, in the place of sdclr.storage.durable_files.files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from sdclr.storage.checkpoint import Files
+from sdclr.storage.durable_files import Files
 
 OPERATIONS = (
     "open",

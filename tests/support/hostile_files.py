@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from sdclr.storage import checkpoint
+from sdclr.storage import tensor_files
 
 CANARY = "sdclr-canary"
 CODE = f"open({CANARY!r}, 'w').close()"
@@ -217,10 +217,10 @@ def greedy() -> dict[str, bytes]:
 def summed(header: bytes, data: bytes = b"") -> bytes:
     """A safetensors file with any header, its checksum made right where it has one."""
     content = struct.pack("<Q", len(header)) + header + data
-    where = content.find(checkpoint._SUM_KEY, 8, 8 + len(header)) + len(checkpoint._SUM_KEY)
-    if where < len(checkpoint._SUM_KEY):
+    where = content.find(tensor_files._SUM_KEY, 8, 8 + len(header)) + len(tensor_files._SUM_KEY)
+    if where < len(tensor_files._SUM_KEY):
         return content
-    return content[:where] + checkpoint._sum(content, where) + content[where + 64 :]
+    return content[:where] + tensor_files._sum(content, where) + content[where + 64 :]
 
 
 def header(entries: dict[str, Any], facts: Any = None) -> bytes:

@@ -26,7 +26,7 @@ from sdclr.evaluation.probes import PROBES as TABLE
 from sdclr.jobs.evaluate.measurement import Measurement
 from sdclr.presentation.progress import NoProgress
 from sdclr.storage import locks
-from sdclr.storage.checkpoint import write_tensors
+from sdclr.storage.tensor_files import write_tensors
 from sdclr.workflows.matrix import Cell, carry_out, commands, plan, show_plan
 
 TINY = (

@@ -24,7 +24,7 @@ from sdclr.backbones.resnet import DEPTHS, BasicBlock, Bottleneck
 from sdclr.backbones.weights import require_usable_weights
 from sdclr.compute.process_state import default_generators, silenced_warnings
 from sdclr.errors import CheckpointError, ConfigError, MissingInputError
-from sdclr.storage.checkpoint import check_fit, load_strictly
+from sdclr.storage.named_tensors import check_fit, load_strictly
 
 Branch = Literal["target", "competitor"]
 

@@ -13,7 +13,7 @@ from sdclr.backbones.config import IMAGENET_MEAN, IMAGENET_STD
 from sdclr.compute.wrapped_modules import unwrapped, wraps_another
 from sdclr.errors import ConfigError, DataError
 from sdclr.stills import DecodedPicture, eight_bits, has_deep_grey, still
-from sdclr.storage.checkpoint import is_storable
+from sdclr.storage.tensor_files import is_storable
 
 SMALLEST_INPUT, LARGEST_INPUT = -0.5, 1.5
 """What images in [0, 1] may reach: a resize that sharpens edges overshoots, 0 .. 255 and mean 0 lie far outside."""

@@ -17,7 +17,7 @@ from torchvision.models.vision_transformer import interpolate_embeddings
 from sdclr.backbones.backbone import Backbone
 from sdclr.backbones.table import row_of
 from sdclr.errors import ConfigError, MissingInputError, SdclrError
-from sdclr.storage.checkpoint import load_strictly
+from sdclr.storage.named_tensors import load_strictly
 
 
 def load_pretrained(

@@ -29,13 +29,8 @@ from sdclr.errors import CheckpointError, ConfigError, MissingInputError
 from sdclr.run import Run
 from sdclr.run_consistency import require_own_backbone
 from sdclr.safe_text import shown
-from sdclr.storage.checkpoint import (
-    check_fit,
-    is_storable,
-    load_strictly,
-    read_tensors,
-    write_tensors,
-)
+from sdclr.storage.named_tensors import check_fit, load_strictly
+from sdclr.storage.tensor_files import is_storable, read_tensors, write_tensors
 
 FORMAT = "sdclr-backbone-1"
 

@@ -36,7 +36,12 @@ from sdclr.evaluation.features import extract_features
 from sdclr.presentation.progress import AnyProgress, NoProgress
 from sdclr.run import Run
 from sdclr.safe_text import csv_row, shown
-from sdclr.storage.checkpoint import is_leftover, storage_errors, temporary_name, write_atomically
+from sdclr.storage.durable_files import (
+    is_leftover,
+    storage_errors,
+    temporary_name,
+    write_atomically,
+)
 from sdclr.storage.output_files import lexists, output_file, require_free
 
 FORMATS = (".npz", ".parquet", ".csv")

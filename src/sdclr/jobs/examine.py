@@ -39,7 +39,7 @@ from sdclr.evaluation.representation import (
 from sdclr.presentation.progress import AnyProgress, NoProgress
 from sdclr.run import CONTENTS_FILE, EXAMINATION_FOLDER, Run
 from sdclr.settings import PretrainConfig
-from sdclr.storage.checkpoint import make_folder, write_atomically
+from sdclr.storage.durable_files import make_folder, write_atomically
 
 SAMPLE = 512
 """Images at most: each goes three times through two networks, a minute for a ResNet-18 on two cores."""

@@ -22,7 +22,7 @@ from typing import Any, Self
 import filelock
 
 from sdclr.errors import RunFolderError
-from sdclr.storage.checkpoint import explained
+from sdclr.storage.durable_files import explained
 
 try:
     import fcntl

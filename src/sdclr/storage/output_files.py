@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sdclr.errors import ConfigError, RunFolderError
 from sdclr.run import OWN_PARTS, looks_like_a_run
-from sdclr.storage.checkpoint import explained, storage_errors, write_atomically
+from sdclr.storage.durable_files import explained, storage_errors, write_atomically
 from sdclr.storage.locks import writing
 
 

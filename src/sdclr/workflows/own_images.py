@@ -36,7 +36,7 @@ from sdclr.recipes.own_images import Choice, advice, own_images
 from sdclr.run import Run
 from sdclr.safe_text import one_line, shown
 from sdclr.settings import PretrainConfig
-from sdclr.storage.checkpoint import make_folder, storage_errors, write_atomically
+from sdclr.storage.durable_files import make_folder, storage_errors, write_atomically
 from sdclr.storage.output_files import output_file
 
 BUSY = 0.5

@@ -21,7 +21,7 @@ from sdclr.data.decoding.decode import Member, Source, open_bytes, printable
 from sdclr.data.look_ahead import in_pieces
 from sdclr.errors import ConfigError, DataError, SdclrError
 from sdclr.safe_text import command
-from sdclr.storage.checkpoint import write_atomically
+from sdclr.storage.durable_files import write_atomically
 
 SAMPLE = 4096
 """Bytes from each of three places."""

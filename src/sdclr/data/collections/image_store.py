@@ -48,7 +48,7 @@ from sdclr.data.views.cutting_on_device import ResidentPixels
 from sdclr.data.views.parameters import ViewSpec
 from sdclr.errors import ConfigError, DataError, MissingInputError
 from sdclr.stills import Bytes
-from sdclr.storage.checkpoint import storage_errors, sync_folder, write_atomically
+from sdclr.storage.durable_files import storage_errors, sync_folder, write_atomically
 
 VERSION = 1
 MANIFEST = "manifest.json"

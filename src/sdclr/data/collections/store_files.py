@@ -23,7 +23,7 @@ from sdclr.data.look_ahead import in_pieces, look_ahead
 from sdclr.data.splits import Positions
 from sdclr.errors import DataError, RunFolderError, StorageError
 from sdclr.stills import Bytes
-from sdclr.storage.checkpoint import is_leftover, write_atomically
+from sdclr.storage.durable_files import is_leftover, write_atomically
 from sdclr.storage.locks import Lock
 from sdclr.storage.positioned_files import write_at
 

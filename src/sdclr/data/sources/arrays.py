@@ -21,7 +21,7 @@ from sdclr.data.collections.images import LabelledImages
 from sdclr.data.decoding.decode import printable
 from sdclr.data.sources.npy_files import read_npz_arrays
 from sdclr.errors import DataError, MissingInputError
-from sdclr.storage.checkpoint import make_folder
+from sdclr.storage.durable_files import make_folder
 from sdclr.storage.locks import writing
 
 

@@ -35,7 +35,7 @@ from sdclr.jobs.evaluate.measurement import Measurement
 from sdclr.jobs.evaluate.record import record
 from sdclr.presentation.progress import AnyProgress, NoProgress
 from sdclr.run import Run
-from sdclr.storage.checkpoint import load_strictly
+from sdclr.storage.named_tensors import load_strictly
 
 
 def evaluate(

@@ -14,7 +14,7 @@ from sdclr.errors import Interrupted, Preempted, SdclrError
 from sdclr.processes.signals import StoppedEarly
 from sdclr.run import LOG_FILE
 from sdclr.safe_text import one_line
-from sdclr.storage.checkpoint import without_links
+from sdclr.storage.durable_files import without_links
 
 
 class LoggedProgress:

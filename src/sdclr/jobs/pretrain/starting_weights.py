@@ -11,7 +11,7 @@ from sdclr.backbones.image_sizes import SIZE_OPTIONS
 from sdclr.backbones.weights import load_weights, normalisation_of
 from sdclr.errors import CheckpointError, ConfigError
 from sdclr.settings import PretrainConfig
-from sdclr.storage.checkpoint import first_not_finite
+from sdclr.storage.named_tensors import first_not_finite
 
 
 def load_starting_weights(

@@ -7,7 +7,8 @@ from torch import Tensor
 from sdclr.compute.optim import restore_state, state_names, state_of
 from sdclr.errors import CheckpointError, ConfigError, NonFiniteError
 from sdclr.jobs.pretrain.training import Training, TrainingState
-from sdclr.storage.checkpoint import Checkpoint, first_not_finite, load_strictly
+from sdclr.storage.checkpoint import Checkpoint
+from sdclr.storage.named_tensors import first_not_finite, load_strictly
 
 
 def to_checkpoint(training: Training, state: TrainingState, metrics_size: int) -> Checkpoint:

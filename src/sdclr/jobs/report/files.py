@@ -12,7 +12,7 @@ from rich.text import Text
 
 from sdclr.errors import ConfigError, RunFolderError, StorageError
 from sdclr.safe_text import shown
-from sdclr.storage.checkpoint import make_folder, storage_errors, write_atomically
+from sdclr.storage.durable_files import make_folder, storage_errors, write_atomically
 from sdclr.storage.locks import writing
 from sdclr.storage.output_files import begins_with, require_free
 

@@ -29,7 +29,7 @@ from sdclr.presentation.unlabelled import (
 from sdclr.run import CHOICES_FILE, EXAMINATION_FOLDER, IMAGES_FILE, Run
 from sdclr.run_consistency import require_own_backbone
 from sdclr.safe_text import command, counted, visible
-from sdclr.storage.checkpoint import files
+from sdclr.storage import durable_files
 
 EXAMINATION = f"{EXAMINATION_FOLDER}/numbers.json"
 LONGEST_LIST = 20
@@ -314,7 +314,7 @@ def _jpeg_of(run: Run, name: str) -> bytes | None:
     """A JPEG of examination/; None for anything else under that name."""
     file = run.folder / EXAMINATION_FOLDER / name
     try:
-        content = files.read(file) if file.stat().st_size <= LARGEST_PICTURE else b""
+        content = durable_files.files.read(file) if file.stat().st_size <= LARGEST_PICTURE else b""
     except OSError:
         return None
     return content if content.startswith(b"\xff\xd8\xff") else None

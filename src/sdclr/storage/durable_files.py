@@ -1,0 +1,187 @@
+"""Files that are whole or absent: temporary name, fsync, rename, fsync of the folder.
+
+Whatever touches the file system goes through ``files``, so that tests can make every single operation fail.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from io import FileIO
+from pathlib import Path
+
+from sdclr.errors import RunFolderError, SdclrError, StorageError
+
+
+class Files:
+    """The few operations that durable files take; tests put another in its stead that fails, dies or forgets."""
+
+    def open(self, path: Path) -> FileIO:
+        """A new, empty, unbuffered file; FileExistsError where the name is taken, by a link for example."""
+        return FileIO(path, "wb", opener=_open_new)
+
+    def write(self, file: FileIO, content: bytes | memoryview) -> None:
+        rest = memoryview(content)
+        while rest:  # one call writes 2 GB at most
+            rest = rest[file.write(rest) :]
+
+    def sync(self, file: FileIO) -> None:
+        os.fsync(file.fileno())
+
+    def replace(self, source: Path, target: Path) -> None:
+        source.replace(target)
+
+    def sync_folder(self, folder: Path) -> None:
+        sync_folder(folder)
+
+    def make_folder(self, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
+
+    def unlink(self, path: Path) -> None:
+        path.unlink(missing_ok=True)
+
+    def list(self, folder: Path) -> list[str]:
+        """Names, in no order; of a folder that is not there, none."""
+        try:
+            return os.listdir(folder)
+        except FileNotFoundError:
+            return []
+
+    def read(self, path: Path) -> bytes:
+        """FileNotFoundError also for what is no regular file: to open a pipe may block for ever."""
+        if not path.is_file():
+            raise FileNotFoundError
+        return path.read_bytes()
+
+
+def sync_folder(folder: Path) -> None:
+    """Make names in ``folder`` last, where the system lets a folder be opened for that (Windows does not)."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _open_new(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o666)
+
+
+def without_links(path: str, flags: int) -> int:
+    """An opener for files of ours that grow: a link in place of one is an error."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+
+
+files = Files()
+
+
+def write_atomically(path: Path, content: bytes | memoryview | str) -> None:
+    """Replace ``path`` by ``content`` so that a crash leaves the old file or the new one, never a mixture."""
+    raw = content.encode() if isinstance(content, str) else content
+    temporary = temporary_name(path)
+    try:
+        with files.open(temporary) as file:
+            files.write(file, raw)
+            files.sync(file)
+        files.replace(temporary, path)
+        files.sync_folder(path.parent)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            files.unlink(temporary)
+        raise explained(error, path) from None
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add a line to a file of ours that grows; it is on the disk when this returns."""
+    with (
+        storage_errors(path),
+        open(path, "a", encoding="utf-8", opener=without_links) as file,
+    ):
+        file.write(f"{line}\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def temporary_name(path: Path) -> Path:
+    """A name beside ``path`` that nobody can have guessed and taken; :func:`is_leftover` knows it."""
+    # a long name leaves no room for more
+    return path.with_name(f".{path.name[:50]}.{secrets.token_hex(8)}.tmp")
+
+
+def is_leftover(name: str) -> bool:
+    """Whether a file of this name is what a killed process has half written."""
+    return _LEFTOVER.fullmatch(name) is not None
+
+
+# the first as versions before random names left it
+_LEFTOVER = re.compile(
+    r"\.ckpt-[0-9]{12}\.safetensors\.tmp|\..{1,50}\.[0-9a-f]{16}\.tmp", re.DOTALL
+)
+
+
+def make_folder(folder: Path) -> None:
+    """Make ``folder`` and whatever is missing above it, so that a crash does not lose it with all it holds."""
+    with storage_errors(folder):
+        for missing in reversed([one for one in (folder, *folder.parents) if not one.is_dir()]):
+            files.make_folder(missing)
+            files.sync_folder(missing.parent)
+
+
+@contextlib.contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn what the file system refuses into RunFolderError or StorageError, naming ``path``."""
+    try:
+        yield
+    except OSError as error:
+        raise explained(error, path) from None
+
+
+def explained(error: OSError, path: Path, done: str = "written") -> SdclrError:
+    """What the file system has refused, as an error that says what to do; ``done`` is what it would not have done."""
+    what = error.strerror or str(error) or type(error).__name__
+    place, advice = _ADVICE.get(
+        error.errno or 0, (False, "Choose another place, or mend the storage.")
+    )
+    return (RunFolderError if place else StorageError)(f"{path} cannot be {done}: {what}. {advice}")
+
+
+_ANOTHER = "Choose another --out."
+_ADVICE: dict[int, tuple[bool, str]] = {
+    **dict.fromkeys(
+        (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR),
+        (True, _ANOTHER),
+    ),
+    errno.ENOENT: (True, "A folder on the way to it is missing; make it, or choose another --out."),
+    errno.ENAMETOOLONG: (True, "Choose a shorter --out."),
+    errno.ELOOP: (
+        True,
+        "A link on the way to it leads to itself or to nothing that may be followed; give the place.",
+    ),
+    errno.EXDEV: (True, "It lies on two file systems, by a link or a mount; give a place on one."),
+    errno.ENOSPC: (False, "Free space, then run the command again."),
+    errno.EDQUOT: (False, "Free space in your quota, then run the command again."),
+    errno.EFBIG: (
+        False,
+        "Free space, or raise the limit on the size of files (ulimit -f), then run the command again.",
+    ),
+    errno.EIO: (
+        False,
+        "The storage itself fails; check the disk or the network, then run the command again.",
+    ),
+    errno.EMFILE: (False, "This process may open no more files (ulimit -n); raise the limit."),
+    errno.ENFILE: (
+        False,
+        "This machine can open no more files; close other programs, then run the command again.",
+    ),
+    errno.ESTALE: (
+        False,
+        "The network file system has lost it; mount it again, then run the command again.",
+    ),
+}
+"""Error number -> whether another place is the cure (RunFolderError, else StorageError), and what to do."""
