@@ -20,6 +20,7 @@ from sdclr.data.choices import (
 )
 from sdclr.data.collections.boxes import Corners, Unit, written
 from sdclr.data.sources.box_tables import (
+    BoxColumns,
     find_box_columns,
     has_box_columns,
     is_megadetector,
@@ -223,17 +224,7 @@ def _images_of(
             f"{table.file}: {path_column} cannot be the column of paths and that of labels. "
             "Say which is which with data.path_column and data.label_column."
         )
-    found, corners = None, list[Corners]()
-    unit: Unit = "pixels"
-    if boxes != "none":
-        found = find_box_columns(table)
-        if found is not None:
-            corners, unit = read_boxes(table, found, boxes)
-        elif boxes != "auto":
-            raise ConfigError(
-                f"data.boxes={boxes}: {table.file} has no columns of boxes, such as x, y, width, height or xmin, ymin, "
-                f"xmax, ymax. It has {table.names()}."
-            )
+    found, corners, unit = _boxes_of(table, boxes)
     rows, kept = list[_Row](), list[int]()
     for row, (line, path) in enumerate(zip(table.lines, table.columns[path_column], strict=True)):
         label = None if label_column is None else table.columns[label_column][row].strip()
@@ -247,16 +238,6 @@ def _images_of(
         kept.append(row)
     if table.lines and not rows:
         raise DataError(f"{table.file}: no row has a {label_column}.")
-    remarks = []
-    if found is not None:
-        columns = ", ".join(found.names)
-        remarks.append(
-            f"each of {len(rows)} boxes of {table.file} ({columns}, in {unit}) is an image; data.boxes=none takes "
-            "whole pictures"
-        )
-    if table.left_out:
-        names = ", ".join(table.left_out)
-        remarks.append(f"columns of {table.file} that hold no text or numbers left out: {names}")
     others = {
         name: [cells[row] for row in kept]
         for name, cells in table.columns.items()
@@ -267,10 +248,39 @@ def _images_of(
     )._replace(
         columns=others,
         num_unlabelled=len(table.lines) - len(rows),
-        remarks=tuple(remarks),
+        remarks=_remarks(table, found, unit, len(rows)),
         boxes=None if found is None else [row.box for row in rows if row.box is not None],
         box_unit=unit,
     )
+
+
+def _boxes_of(table: Table, wanted: WantedBoxes) -> tuple[BoxColumns | None, list[Corners], Unit]:
+    """The columns of boxes, where they are wanted; the box of each row; their unit."""
+    if wanted == "none":
+        return None, [], "pixels"
+    columns = find_box_columns(table)
+    if columns is not None:
+        return columns, *read_boxes(table, columns, wanted)
+    if wanted != "auto":
+        raise ConfigError(
+            f"data.boxes={wanted}: {table.file} has no columns of boxes, such as x, y, width, height or xmin, ymin, "
+            f"xmax, ymax. It has {table.names()}."
+        )
+    return None, [], "pixels"
+
+
+def _remarks(table: Table, boxes: BoxColumns | None, unit: Unit, num_rows: int) -> tuple[str, ...]:
+    remarks = []
+    if boxes is not None:
+        columns = ", ".join(boxes.names)
+        remarks.append(
+            f"each of {num_rows} boxes of {table.file} ({columns}, in {unit}) is an image; data.boxes=none takes "
+            "whole pictures"
+        )
+    if table.left_out:
+        names = ", ".join(table.left_out)
+        remarks.append(f"columns of {table.file} that hold no text or numbers left out: {names}")
+    return tuple(remarks)
 
 
 def _no_paths(table: Table) -> DataError:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from itertools import islice
 from pathlib import Path
@@ -131,41 +131,12 @@ def read_own_images(
         boxes=boxes, box_categories=box_categories, min_confidence=min_confidence
     )
     sources = [path] if test_path is None else [path, test_path]
-    if root is not None and all(source.is_dir() for source in sources):
-        raise ConfigError(
-            f"data.root={root} is for a .txt list or a .csv, and {path} is a folder: its paths begin there. "
-            "Leave data.root out."
-        )
-    for setting, value in (("path", path_column), ("label", label_column)):
-        if value is not None and not any(
-            source.suffix.lower() in TABLE_SUFFIXES for source in sources
-        ):
-            raise ConfigError(
-                f"data.{setting}_column={value} is for tables ({', '.join(TABLE_SUFFIXES)}), and "
-                f"{printable(path)} is none. Leave it out."
-            )
-    if class_folders and path.is_file() and path.suffix.lower() != ZIP_SUFFIX:
-        raise ConfigError(
-            f"data.labels=folders is for folders; {path} is a list or a shard, which bring their own labels."
-        )
-    if in_splits and not _has_folders(path):
-        raise ConfigError(
-            f"data.layout=splits is for a folder, and {printable(path)} is none. Leave it out."
-        )
+    _require_fitting(rules, path, sources, class_folders)
     train = _find(path, class_folders, rules)
     found, validation = None, None
     if in_splits:
         train, found, validation = take_apart(train, class_folders)
-        if validation is not None and validation_is_drawn:
-            raise ConfigError(
-                f"data.validation_per_class holds out training images, and {printable(path)} has a folder of "
-                "validation images. Leave it out, or use data.layout=flat."
-            )
-        if found is not None and test_path is not None:
-            raise ConfigError(
-                f"{printable(path)} has a folder of test images, and data.test_path={printable(test_path)} is another "
-                "test set. Give one of them (data.exclude leaves a folder out)."
-            )
+        _require_one_of_each(path, found, validation, test_path, validation_is_drawn)
     _check_boxes([train] if found is None else [train, found], rules, exif_rotation, sources)
     class_names = class_names_of(_of_training(train.labels, validation))
     if validation is not None:
@@ -180,13 +151,7 @@ def read_own_images(
         test = _files(found, class_names, exif_rotation, grey_bits, num_workers)
         train.remarks.extend(f"test set: {remark}" for remark in found.remarks)
         train.remarks.extend(_without_test_images(class_names, found))
-    if unused := rules.unwanted.unused():
-        shown = ", ".join(map(repr, unused[:5])) + ", ..." * (len(unused) > 5)
-        warnings.warn(
-            f"data.exclude: nothing below {printable(path)} matches {shown}. A glob is compared with relative paths, "
-            "the folders above them and their names, capitals included.",
-            stacklevel=2,
-        )
+    _warn_of_useless_globs(rules.unwanted, path)
     if not exif_rotation:
         train.remarks.extend(
             _turned_in_any_case([*train.files(), *(found.files() if found else ())])
@@ -198,6 +163,64 @@ def read_own_images(
         validation=validation,
         remarks=tuple(train.remarks),
     )
+
+
+def _require_fitting(
+    rules: _Rules, path: Path, sources: Sequence[Path], class_folders: bool
+) -> None:
+    """ConfigError for a setting that does nothing for what lies at ``path``, before anything is read."""
+    root = rules.root
+    if root is not None and all(source.is_dir() for source in sources):
+        raise ConfigError(
+            f"data.root={root} is for a .txt list or a .csv, and {path} is a folder: its paths begin there. "
+            "Leave data.root out."
+        )
+    columns = (("path", rules.path_column), ("label", rules.label_column))
+    tables = any(source.suffix.lower() in TABLE_SUFFIXES for source in sources)
+    for setting, value in columns:
+        if value is not None and not tables:
+            raise ConfigError(
+                f"data.{setting}_column={value} is for tables ({', '.join(TABLE_SUFFIXES)}), and "
+                f"{printable(path)} is none. Leave it out."
+            )
+    if class_folders and path.is_file() and path.suffix.lower() != ZIP_SUFFIX:
+        raise ConfigError(
+            f"data.labels=folders is for folders; {path} is a list or a shard, which bring their own labels."
+        )
+    if rules.in_splits and not _has_folders(path):
+        raise ConfigError(
+            f"data.layout=splits is for a folder, and {printable(path)} is none. Leave it out."
+        )
+
+
+def _require_one_of_each(
+    path: Path,
+    test: FoundImages | None,
+    validation: Positions | None,
+    test_path: Path | None,
+    validation_is_drawn: bool,
+) -> None:
+    """ConfigError where a folder brings validation or test images and the settings ask for others."""
+    if validation is not None and validation_is_drawn:
+        raise ConfigError(
+            f"data.validation_per_class holds out training images, and {printable(path)} has a folder of "
+            "validation images. Leave it out, or use data.layout=flat."
+        )
+    if test is not None and test_path is not None:
+        raise ConfigError(
+            f"{printable(path)} has a folder of test images, and data.test_path={printable(test_path)} is another "
+            "test set. Give one of them (data.exclude leaves a folder out)."
+        )
+
+
+def _warn_of_useless_globs(unwanted: Exclusion, path: Path) -> None:
+    if unused := unwanted.unused():
+        shown = ", ".join(map(repr, unused[:5])) + ", ..." * (len(unused) > 5)
+        warnings.warn(
+            f"data.exclude: nothing below {printable(path)} matches {shown}. A glob is compared with relative paths, "
+            "the folders above them and their names, capitals included.",
+            stacklevel=3,
+        )
 
 
 def _has_folders(path: Path) -> bool:
