@@ -5,9 +5,7 @@ import functools
 import math
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
-import numpy as np
 import pytest
 import timm
 import torch
@@ -19,7 +17,6 @@ from torch.nn.utils import prune
 
 from sdclr import SelfCompetitor, nt_xent
 from sdclr.errors import ConfigError
-from sdclr.methods.self_competitor import magnitude_masks
 
 
 def images(count: int = 4, size: int = 32, seed: int = 0) -> torch.Tensor:
@@ -39,36 +36,6 @@ def network() -> nn.Module:
     network = small_network()
     network(images(size=8))
     return network
-
-
-def test_masks_equal_the_reference_exactly(golden: Path) -> None:
-    values = np.load(golden / "magnitude_mask.npz")
-    for tag in ("plain", "ties", "const", "zeros"):
-        weights = [torch.tensor(values[f"{tag}_w{i}"]) for i in range(int(values[f"{tag}_n"]))]
-        for j, ratio in enumerate(values["fractions"]):
-            for i, mask in enumerate(magnitude_masks(weights, float(ratio))):
-                np.testing.assert_array_equal(mask.numpy(), values[f"{tag}_mask{i}_{j}"])
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-@pytest.mark.parametrize("prune_ratio", [0.0, 0.3, 0.5, 0.9, 0.999])
-def test_masks_are_those_of_a_full_sort_whatever_ties(
-    dtype: torch.dtype, prune_ratio: float
-) -> None:
-    generator = torch.Generator().manual_seed(1)
-    weights = [
-        torch.randn(7, 5, generator=generator),
-        torch.randint(-2, 3, (40,), generator=generator) / 4,
-    ]
-    weights = [w.to(dtype) for w in weights]
-    before = [w.clone() for w in weights]
-    magnitudes = torch.cat([w.abs().flatten() for w in weights]).sort().values
-    threshold = magnitudes[min(math.ceil(prune_ratio * 75), 74)]
-    for mask, weight, old in zip(
-        magnitude_masks(weights, prune_ratio), weights, before, strict=True
-    ):
-        assert torch.equal(mask, weight.abs() >= threshold)
-        assert torch.equal(weight, old), "weights keep their order"
 
 
 def test_masks_keep_the_largest_weights_under_one_threshold(network: nn.Module) -> None:

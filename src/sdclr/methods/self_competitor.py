@@ -24,6 +24,7 @@ from torch.nn.utils import parametrize
 from sdclr.compute.stateless_random import Stream, derive, uniforms
 from sdclr.compute.wrapped_modules import wraps_another
 from sdclr.errors import ConfigError
+from sdclr.methods.magnitude_masks import magnitude_masks
 
 Norms = Literal["own", "own_all", "shared"]
 Layers = Literal["conv", "conv+linear"]
@@ -45,32 +46,6 @@ _CONVOLUTIONS = (
     nn.ConvTranspose2d,
     nn.ConvTranspose3d,
 )
-
-
-def magnitude_masks(weights: Iterable[Tensor], prune_ratio: float) -> list[Tensor]:
-    """bool masks of the weights' shapes that keep the largest magnitudes under ONE threshold for all of them.
-
-    A weight is kept when |w| >= the ceil(prune_ratio * n)-th smallest of all n magnitudes (0-based, at most n - 1),
-    so ties at the threshold are all kept and at least one weight always survives.
-    """
-    weights = [w.detach() for w in weights]
-    magnitudes = torch.cat([w.abs().flatten() for w in weights])
-    k = min(math.ceil(prune_ratio * magnitudes.numel()), magnitudes.numel() - 1)
-    threshold = _smallest(magnitudes, k)  # exact with ties, unlike an interpolating quantile
-    return [w.abs() >= threshold for w in weights]
-
-
-def _smallest(values: Tensor, k: int) -> Tensor:
-    """The k-th smallest of values [n], 0-based, as a scalar; their order may change.
-
-    On a CPU by NumPy's partition: it finds the same number as torch's ``kthvalue`` in a third of the
-    time or half of it. NumPy has no bf16.
-    """
-    if values.device.type != "cpu" or values.dtype not in (torch.float32, torch.float64):
-        return values.kthvalue(k + 1).values  # 1-based
-    array = values.numpy()
-    array.partition(k)
-    return values[k].clone()
 
 
 class SelfCompetitor(nn.Module):
