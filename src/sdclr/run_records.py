@@ -102,6 +102,8 @@ class EvaluationMade(Record):
     backbone: Text | None = None
     """16 hex digits over the weights that were measured."""
     tested_on: Literal["test set", "cross-validation"] | None = None
+    features_in: Literal["bf16"] | None = None
+    """The precision of the backbone's passes, where it was not its own."""
     kept_together: Text | None = None
     """What images were grouped by (data.group_by): no group was learned from and tested."""
     trained_on: Text | None = None

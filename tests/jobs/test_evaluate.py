@@ -180,14 +180,17 @@ def test_a_run_in_bf16_is_probed_on_features_in_bf16_unless_told_otherwise(
     monkeypatch.setattr(frozen_features, "extract_features", noted)
     tiny = ["backbone.width=2", "views.size=8", "epochs=1", "batch_size=200", "precision=bf16"]
     run = pretrain(recipe("digits_simclr").with_overrides(tiny), tmp_path / "run")
-    in_bf16 = evaluate(run, probes=["knn"]).probe("knn").per_class_accuracy
+    found = evaluate(run, probes=["knn"])
+    in_bf16 = found.probe("knn").per_class_accuracy
+    assert found.features_in == "bf16"
     assert set(given) == {"bf16"}
     given.clear()
-    in_fp32 = (
-        evaluate(run, probes=["knn"], settings={"precision": "fp32"})
-        .probe("knn")
-        .per_class_accuracy
-    )
+    found = evaluate(run, probes=["few_shot"], settings={"precision": "fp32"})
+    assert list(found.probes) == ["few_shot"], "features of two precisions share no file"
+    assert found.features_in is None
+    found = evaluate(run, probes=["knn"], settings={"precision": "fp32"})
+    assert list(found.probes) == ["few_shot", "knn"]
+    in_fp32 = found.probe("knn").per_class_accuracy
     assert set(given) == {"fp32"}
     assert Run(run.folder).settings()["precision"] == "bf16", "the run stays as it is"
     assert np.abs(np.subtract(in_bf16, in_fp32)).max() < 0.15

@@ -94,10 +94,11 @@ def evaluate(
             if data.test is None
             else Measurement(frozen, rule)
         )
+        facts = found.facts | ({"features_in": "bf16"} if config.precision == "bf16" else {})
         for row in rows:
             result = measure.run(protocol, row)
             # at once: what one probe measured is not lost where the next one fails
-            evaluation = record(run, found.data, protocol, {row.name: result}, found.facts)
+            evaluation = record(run, found.data, protocol, {row.name: result}, facts)
         return evaluation
 
 

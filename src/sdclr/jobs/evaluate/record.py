@@ -17,11 +17,11 @@ def record(
     data: Data,
     protocol: str,
     results: dict[str, ProbeResult],
-    labels: dict[str, Any],
+    more: dict[str, Any],
 ) -> Evaluation:
     """Write the results beside those of other probes; returns all that the file then holds.
 
-    ``labels``: what is to be said of labels that are not those of the training; empty where they are.
+    ``more``: what else is to be said, such as whose labels they are where they are not the training's.
     """
     assert data.train.labels is not None
     assert data.split is not None
@@ -42,7 +42,7 @@ def record(
         "chance": 1 / num_classes,
         "backbone": run.backbone_identity(),
         "tested_on": "cross-validation" if data.test is None else "test set",
-        **labels,
+        **more,
     }
     probes = _measured_before(run, protocol, facts) if path.exists() else {}
     evaluation = Evaluation.model_validate(facts | {"probes": probes | results})
@@ -53,6 +53,7 @@ def record(
 def _measured_before(run: Run, protocol: str, facts: dict[str, Any]) -> dict[str, Any]:
     """Probes of the same backbone, split and classes; what was measured on others is not kept beside this one's."""
     earlier = run.read_evaluation(protocol)
-    same = ("backbone", "split", "class_names", "train_counts", "tested_on", "kept_together")
+    same = ["backbone", "split", "class_names", "train_counts", "tested_on"]
+    same += ["kept_together", "features_in"]
     earlier.setdefault("tested_on", "test set")  # an earlier version had no other way
     return earlier["probes"] if all(earlier.get(key) == facts.get(key) for key in same) else {}
