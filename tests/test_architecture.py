@@ -15,6 +15,7 @@ ROOMS = {"data", "backbones", "methods", "evaluation", "observers", "presentatio
 BASE = {"batch", "config", "errors", "run", "storage", "compute", "processes"}
 BASE |= {
     "any_progress",
+    "image_records",
     "lazy_names",
     "mean_std",
     "output_streams",

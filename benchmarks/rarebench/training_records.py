@@ -13,10 +13,10 @@ from rarebench.sets import Collection
 from sdclr import PretrainConfig, nt_xent
 from sdclr.compute.stateless_random import permutation
 from sdclr.evaluation.rarity import Evidence
-from sdclr.evaluation.rarity.training_signals import hardest_mass
 from sdclr.jobs.pretrain.build import build
 from sdclr.jobs.pretrain.state import restore
 from sdclr.jobs.pretrain.training import Training, TrainingState
+from sdclr.methods.hardest_mass import hardest_mass
 from sdclr.presentation.progress import NoProgress
 from sdclr.storage.checkpoint import CheckpointFolder
 

@@ -6,6 +6,8 @@ split.json          data set, counts, fingerprint       evaluation/*.json     on
 metrics.jsonl       one line per epoch                  report.html
 images.json         which files cannot be decoded, and which are copies, for images on disk
 images.tsv.gz       a digest of each of them
+image_records.f32   loss, hardest mass and disagreement of each image by epoch, with record_images=true;
+images.parquet      the same as a table, once the run is finished
 status.json         running, done, preempted or failed and why; see sdclr status
 """
 
@@ -57,6 +59,7 @@ IMAGES_FILE = "images.json"
 CONTENTS_FILE = "images.tsv.gz"
 CHOICES_FILE = "choices.json"
 LOG_FILE = "log.txt"
+RECORDS_FILE, TABLE_FILE = "image_records.f32", "images.parquet"
 FEATURES_FILE = "features.npz"
 """Where a run's own images are embedded, if nothing else is asked for."""
 EXAMINATION_FOLDER = "examination"
@@ -71,7 +74,7 @@ OWN_PARTS = frozenset(
         "split.json",
         STATUS_FILE,
     }
-    | {IMAGES_FILE, CONTENTS_FILE, CHOICES_FILE, LOG_FILE}
+    | {IMAGES_FILE, CONTENTS_FILE, CHOICES_FILE, LOG_FILE, RECORDS_FILE, TABLE_FILE}
 )
 """What a run has written itself, and no command of the user's may write over."""
 RUN_FILES = frozenset({"config.yaml", "split.json", "environment.json", STATUS_FILE})

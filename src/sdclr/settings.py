@@ -81,6 +81,9 @@ class PretrainConfig(Section):
     """Longest time between two checkpoints, whatever an epoch lasts; has no influence on the result."""
     patience_seconds: Annotated[float, Field(gt=0, le=1e9, json_schema_extra=INCIDENTAL)] = 120.0
     """Of several processes: how long one waits for another's answer before the run ends; more than a save may take."""
+    record_images: bool = False
+    """Keep loss, COLT's mass and disagreement of every image by epoch: RUN/image_records.f32, and images.parquet at the
+    end. Changes no weight; 12 bytes an image and epoch."""
     weights: str | None = None
     """A run folder or backbone.safetensors to start the backbone from."""
 

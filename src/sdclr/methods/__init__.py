@@ -8,6 +8,7 @@ from sdclr.methods.table import METHODS, register_method
 
 if TYPE_CHECKING:
     from sdclr.methods.build import build_method
+    from sdclr.methods.contrastive import ContrastiveMethod
     from sdclr.methods.method import Method, Parts
     from sdclr.methods.sdclr import SDCLR
     from sdclr.methods.simclr import SimCLR
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = [
     "METHODS",
     "SDCLR",
+    "ContrastiveMethod",
     "Method",
     "MethodConfig",
     "Parts",
@@ -28,6 +30,7 @@ __all__ = [
 __getattr__ = names_from(
     __name__,
     {
+        "ContrastiveMethod": "sdclr.methods.contrastive",
         "Method": "sdclr.methods.method",
         "Parts": "sdclr.methods.method",
         "SDCLR": "sdclr.methods.sdclr",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sdclr.batch import Share, Views
-from sdclr.methods.method import Method
+from sdclr.methods.contrastive import ContrastiveMethod, in_one_pass
 from sdclr.methods.nt_xent import anchor_losses, checked_temperature
 
 
@@ -26,7 +26,7 @@ def focal_nt_xent(
     return ((-torch.expm1(-losses)) ** gamma * losses).mean(dim=0)
 
 
-class FocalNTXent(Method):
+class FocalNTXent(ContrastiveMethod):
     """SimCLR with a focal weight. ``network`` maps images [B, 3, S, S] to projections [B, D]."""
 
     def __init__(self, network: nn.Module, temperature: float = 0.2, gamma: float = 2.0) -> None:
@@ -35,6 +35,8 @@ class FocalNTXent(Method):
         self.temperature = checked_temperature(temperature)
         self.gamma = gamma
 
-    def forward(self, views: Views) -> Tensor:
-        z_a, z_b = self.network(torch.cat([views.a, views.b])).chunk(2)  # [B, D] each
+    def project(self, views: Views) -> tuple[Tensor, Tensor]:
+        return in_one_pass(self.network, views)
+
+    def losses(self, z_a: Tensor, z_b: Tensor, views: Views) -> Tensor:
         return focal_nt_xent(z_a, z_b, self.temperature, self.gamma, views.share)

@@ -9,12 +9,13 @@ from torch import Tensor, nn
 
 from sdclr.batch import Views
 from sdclr.methods.config import SDCLRConfig
-from sdclr.methods.method import Method, Parts
+from sdclr.methods.contrastive import ContrastiveMethod
+from sdclr.methods.method import Parts
 from sdclr.methods.nt_xent import checked_temperature, nt_xent
 from sdclr.methods.self_competitor import HALF, SMALL_SHARE, SelfCompetitor
 
 
-class SDCLR(Method):
+class SDCLR(ContrastiveMethod):
     """Contrast a network with its own pruned self.
 
     Images the pruned self has forgotten, mostly rare ones, agree least and so weigh most. ``network`` maps images
@@ -48,10 +49,13 @@ class SDCLR(Method):
     def on_epoch_start(self, epoch: int) -> None:
         self.competitor.refresh_masks(draw=epoch)  # the rival is always the latest self
 
-    def forward(self, views: Views) -> Tensor:
+    def project(self, views: Views) -> tuple[Tensor, Tensor]:
         z_target = self.network(views.a)  # [B, D] dense weights, target norms
         z_competitor = self.competitor(views.b)  # [B, D] the tied twin: masked weights, own norms
-        return nt_xent(z_target, z_competitor, self.temperature, views.share)
+        return z_target, z_competitor
+
+    def losses(self, z_a: Tensor, z_b: Tensor, views: Views) -> Tensor:
+        return nt_xent(z_a, z_b, self.temperature, views.share)
 
     def measurements(self) -> dict[str, Tensor]:
         return {"mask_churn": self.competitor.mask_churn, "sparsity": self.competitor.sparsity()}

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from sdclr.batch import Views
-from sdclr.methods.method import Method
+from sdclr.methods.contrastive import ContrastiveMethod, in_one_pass
 from sdclr.methods.nt_xent import checked_temperature, nt_xent
 
 
-class SimCLR(Method):
+class SimCLR(ContrastiveMethod):
     """Contrast two views of every image. ``network`` maps images [B, 3, S, S] to projections [B, D].
 
+    >>> import torch
     >>> from sdclr import Views
     >>> network = nn.Sequential(nn.Flatten(), nn.Linear(12, 4))
     >>> a, b = torch.rand(2, 6, 3, 2, 2)
@@ -25,7 +25,8 @@ class SimCLR(Method):
         self.network = network
         self.temperature = checked_temperature(temperature)
 
-    def forward(self, views: Views) -> Tensor:
-        # one forward, so that batch norm sees both views, as in the reference
-        z_a, z_b = self.network(torch.cat([views.a, views.b])).chunk(2)  # [B, D] each
+    def project(self, views: Views) -> tuple[Tensor, Tensor]:
+        return in_one_pass(self.network, views)
+
+    def losses(self, z_a: Tensor, z_b: Tensor, views: Views) -> Tensor:
         return nt_xent(z_a, z_b, self.temperature, views.share)

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from sdclr.batch import Views
 from sdclr.methods.config import TemperatureScheduleConfig
-from sdclr.methods.method import Method, Parts
+from sdclr.methods.contrastive import ContrastiveMethod, in_one_pass
+from sdclr.methods.method import Parts
 from sdclr.methods.nt_xent import nt_xent
 
 
@@ -26,7 +27,7 @@ def cosine_temperature(epoch: int, *, period: float, lowest: float, highest: flo
     return lowest + (highest - lowest) / 2 * (1 + math.cos(2 * math.pi * (epoch + 1) / period))
 
 
-class TemperatureSchedule(Method):
+class TemperatureSchedule(ContrastiveMethod):
     """SimCLR whose temperature changes from epoch to epoch. ``period`` in epochs."""
 
     temperature: Tensor
@@ -51,8 +52,10 @@ class TemperatureSchedule(Method):
         )
         self.temperature.fill_(temperature)
 
-    def forward(self, views: Views) -> Tensor:
-        z_a, z_b = self.network(torch.cat([views.a, views.b])).chunk(2)  # [B, D] each
+    def project(self, views: Views) -> tuple[Tensor, Tensor]:
+        return in_one_pass(self.network, views)
+
+    def losses(self, z_a: Tensor, z_b: Tensor, views: Views) -> Tensor:
         return nt_xent(z_a, z_b, self.temperature, views.share)
 
     def measurements(self) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from torch import nn
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,9 @@ class EpochDone:
     steps waited for views), seconds, and what the method measures."""
     backbone: nn.Module
     """As it is now, in train mode, and to be left in it. Images [B, 3, S, S] -> features [B, F]."""
+    image_records: Tensor | None = None
+    """With record_images: what sdclr.methods.contrastive.RECORDED says of each training image, float32 [N, 3], NaN
+    where an image was not met."""
 
 
 class Observer:

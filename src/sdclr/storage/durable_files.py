@@ -99,11 +99,13 @@ def write_atomically(path: Path, content: bytes | memoryview | str) -> None:
 
 def append_line(path: Path, line: str) -> None:
     """Add a line to a file of ours that grows; it is on the disk when this returns."""
-    with (
-        storage_errors(path),
-        open(path, "a", encoding="utf-8", opener=without_links) as file,
-    ):
-        file.write(f"{line}\n")
+    append_bytes(path, f"{line}\n".encode())
+
+
+def append_bytes(path: Path, content: bytes) -> None:
+    """Add bytes to a file of ours that grows; they are on the disk when this returns."""
+    with storage_errors(path), open(path, "ab", opener=without_links) as file:
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
 

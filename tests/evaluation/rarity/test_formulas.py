@@ -26,6 +26,8 @@ from sdclr.evaluation.rarity import (
 )
 from sdclr.evaluation.rarity import neighbours as search
 from sdclr.evaluation.rarity.table import SCORES
+from sdclr.image_records import moving_average
+from sdclr.methods.hardest_mass import hardest_mass
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 PARTS = "preparation neighbours density clusters training_signals order duplicates junk evidence scoring table"
@@ -193,10 +195,8 @@ def test_colt_is_the_authors() -> None:
         masses = torch.full((3, num_images), torch.nan, dtype=torch.float64)
         for epoch in range(3):
             z = torch.from_numpy(golden["z"][epoch])  # rows interleaved
-            masses[epoch, golden["index"][epoch]] = training_signals.hardest_mass(
-                z[0::2], z[1::2], 0.2, k
-            )
-            so_far = training_signals.moving_average(masses[: epoch + 1], 0.97)
+            masses[epoch, golden["index"][epoch]] = hardest_mass(z[0::2], z[1::2], 0.2, k)
+            so_far = moving_average(masses[: epoch + 1], 0.97)
             np.testing.assert_allclose(so_far, golden[name][epoch], atol=1e-12)
 
 

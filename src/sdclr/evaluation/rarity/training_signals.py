@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sdclr.errors import ConfigError, DataError
+from sdclr.errors import DataError
+from sdclr.image_records import moving_average
 
 
 def loss(losses: Tensor) -> Tensor:
@@ -37,49 +38,6 @@ def loss_average(losses: Tensor, momentum: float = 0.97) -> Tensor:
     """
     _require_met(losses)
     return moving_average(losses, momentum)
-
-
-def moving_average(values: Tensor, momentum: float) -> Tensor:
-    """The average itself, float64 [N], NaN where an image was never met.
-
-    >>> moving_average(torch.tensor([[1.0], [3.0]]), momentum=0.5).tolist()
-    [2.0]
-    """
-    if not 0 <= momentum < 1:
-        raise ConfigError(f"momentum must be in [0, 1), got {momentum}.")
-    memory = values[0].double().clone()
-    for epoch in values[1:].double():
-        later = (1 - momentum) * epoch + momentum * memory
-        met = torch.where(memory.isnan(), epoch, later)
-        memory = torch.where(epoch.isnan(), memory, met)
-    return memory
-
-
-def hardest_mass(z_a: Tensor, z_b: Tensor, temperature: float = 0.2, k: int = 10) -> Tensor:
-    """COLT's mass of the k hardest negatives of each image of a batch, [B]; LOW = tail.
-
-    a_ij = exp(s_ij) / sum over l != i of exp(s_il), the cosines s over the temperature; rows of the
-    two views are averaged column by column over the same 2B - 2 negatives, then the k largest are
-    summed (Bai et al., ICLR 2023). With fewer negatives than k all are summed.
-
-    >>> z = torch.eye(3, dtype=torch.float64)
-    >>> hardest_mass(z, z, temperature=1.0, k=4).round(decimals=4).tolist()
-    [0.5954, 0.5954, 0.5954]
-    """
-    if z_a.shape != z_b.shape or z_a.ndim != 2 or len(z_a) < 2:
-        shapes = f"{tuple(z_a.shape)} and {tuple(z_b.shape)}"
-        raise DataError(f"two views of at least 2 images are needed, [B, D] each, got {shapes}.")
-    if k < 1 or temperature <= 0:
-        raise ConfigError(f"k and temperature must be positive, got {k} and {temperature}.")
-    b = len(z_a)
-    z = F.normalize(torch.cat([z_a, z_b]), dim=1)
-    logits = z @ z.T / temperature
-    logits.fill_diagonal_(-torch.inf)
-    mass = logits.softmax(dim=1)  # [2B, 2B]
-    mean = (mass[:b] + mass[b:]) / 2  # [B, 2B]
-    own = torch.eye(b, dtype=torch.bool, device=mean.device).repeat(1, 2)
-    negatives = mean[~own].view(b, 2 * b - 2)
-    return negatives.topk(min(k, 2 * b - 2), dim=1).values.sum(dim=1)
 
 
 def hardest_mass_average(masses: Tensor, momentum: float = 0.97) -> Tensor:

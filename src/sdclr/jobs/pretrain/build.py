@@ -43,7 +43,7 @@ from sdclr.errors import ConfigError
 from sdclr.jobs.pretrain.starting_weights import load_starting_weights
 from sdclr.jobs.pretrain.training import VIEWS_CUT_BY_DEVICE, VIEWS_CUT_BY_HOST, Training
 from sdclr.jobs.pretrain.usable import usable_images
-from sdclr.methods import Method, Parts, build_method
+from sdclr.methods import ContrastiveMethod, Method, Parts, build_method
 from sdclr.processes.synchronised_norm import synchronise_norms
 from sdclr.processes.world import ALONE, World
 from sdclr.run import CONTENTS_FILE, Run
@@ -94,6 +94,8 @@ def build(
         prepare = partial(synchronise_norms, fused=fused) if world.several else nn.Identity()
         parts = Parts(backbone, feature_dim, len(images), config.epochs, config.seed, prepare)
         method = build_method(config.method.as_resolved(recorded or {}), parts)
+        if config.record_images:
+            _recording(method).start_recording(len(images))
         resolved = _choices(architecture, backbone, method)
         method = method.to(device, parameter_dtype(precision)).to(memory_format=memory_format)
     if config.memory_format == "auto" and device.type == "cpu":
@@ -128,6 +130,15 @@ def build(
         optimizer=optimizer,
         resolved=resolved,
         views_cut_by=views_cut_by,
+    )
+
+
+def _recording(method: Method) -> ContrastiveMethod:
+    if isinstance(method, ContrastiveMethod):
+        return method
+    raise ConfigError(
+        f"record_images is for methods that contrast two projections of every image; {type(method).__name__} does not "
+        "say what they are. Make it a subclass of sdclr.methods.ContrastiveMethod, or leave record_images out."
     )
 
 

@@ -11,6 +11,7 @@ from sdclr.backbones.table import row_of
 from sdclr.backbones.weights import save_backbone as write_backbone
 from sdclr.compute.device import describe_device
 from sdclr.data.collections.contents import read_contents, require_recorded, write_record
+from sdclr.image_records import cut_records
 from sdclr.jobs.pretrain.outcome import require_no_history
 from sdclr.jobs.pretrain.saves import Saves
 from sdclr.jobs.pretrain.state import restore
@@ -51,6 +52,8 @@ def open_folder(
     else:
         require_no_history(run)
     run.cut_metrics(checkpoint.facts["metrics_size"] if checkpoint else 0)
+    if training.config.record_images:
+        cut_records(run.folder, state.step // training.steps_per_epoch, len(training.images))
     if checkpoint is None:
         saves.save(run, read_back=True)  # a full or faulty disk shows before hours are spent
     if state.step < training.total_steps:

@@ -23,7 +23,7 @@ from sdclr.jobs.pretrain.outcome import Outcome
 from sdclr.jobs.pretrain.saver import Saver
 from sdclr.jobs.pretrain.saves import Saves
 from sdclr.jobs.pretrain.training import TrainingState
-from sdclr.observers import MetricsFile, Observer, Observers, ProgressBar
+from sdclr.observers import ImageRecordsFile, MetricsFile, Observer, Observers, ProgressBar
 from sdclr.processes.environment import world_size
 from sdclr.processes.signals import StopRequest, stop_on_signal
 from sdclr.processes.world import GRACE_SECONDS, World, joined
@@ -95,7 +95,8 @@ def pretrain(
                     outcome.write("running", state.step)
                     together = agree(training, state)
                     stop.awaited = True
-                    watching = Observers([MetricsFile(run), ProgressBar(show), *observers])
+                    records = ImageRecordsFile(run, training.images.names)
+                    watching = Observers([MetricsFile(run), records, ProgressBar(show), *observers])
                     train(
                         together,
                         state,

@@ -14,6 +14,7 @@ from sdclr.jobs.pretrain import step
 from sdclr.jobs.pretrain.folder import save_backbone
 from sdclr.jobs.pretrain.saves import Saves
 from sdclr.jobs.pretrain.training import Training, TrainingState
+from sdclr.methods import ContrastiveMethod
 from sdclr.methods.contract import StateGuard
 from sdclr.observers import EpochDone, Observer, StepDone, TrainingBegins
 from sdclr.processes.signals import StopRequest
@@ -44,6 +45,8 @@ def train(
             ahead = next(batches)
             if first == 0:
                 state.loss_sum.zero_()
+                if isinstance(method, ContrastiveMethod):
+                    method.forget_records()
                 method.on_epoch_start(epoch)
                 guard.check("in on_epoch_start")
             for views in itertools.chain([ahead], batches):
@@ -118,7 +121,11 @@ def _measured(
         "seconds": seconds,
         **{name: float(value) for name, value in training.method.measurements().items()},
     }
-    return EpochDone(epoch + 1, training.config.epochs, state.step, measured, training.backbone)
+    method = training.method
+    records = method.epoch_records() if isinstance(method, ContrastiveMethod) else None
+    return EpochDone(
+        epoch + 1, training.config.epochs, state.step, measured, training.backbone, records
+    )
 
 
 def _record_compiling(training: Training, run: Run) -> None:

@@ -1,0 +1,104 @@
+"""What methods share that contrast two projections of every image, and what they can record of each image.
+
+N training images, B images of this process's share of a batch, D projection dim.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sdclr.batch import Views
+from sdclr.methods.hardest_mass import hardest_mass
+from sdclr.methods.method import Method
+from sdclr.processes.exchange import gather_rows
+
+RECORDED = ("loss", "hardest_mass", "disagreement")
+"""What a record holds of an image: its loss; COLT's mass of its 10 hardest negatives at temperature 0.2 (low = rare);
+1 - cosine of its two projections, which are those of the two branches where there is a competitor."""
+_MASS_TEMPERATURE = 0.2
+
+
+def in_one_pass(network: nn.Module, views: Views) -> tuple[Tensor, Tensor]:
+    """Projections of both views by one pass, so that batch norm sees both, as in the reference; [B, D] each."""
+    z_a, z_b = network(torch.cat([views.a, views.b])).chunk(2)
+    return z_a, z_b
+
+
+class ContrastiveMethod(Method):
+    """Two projections of every image, then a loss of them: a subclass says how each is made.
+
+    >>> from torch import nn
+    >>> from sdclr import nt_xent
+    >>> class Mine(ContrastiveMethod):
+    ...     def __init__(self, network):
+    ...         super().__init__()
+    ...         self.network = network
+    ...     def project(self, views):
+    ...         return self.network(views.a), self.network(views.b)
+    ...     def losses(self, z_a, z_b, views):
+    ...         return nt_xent(z_a, z_b, 0.2, views.share)
+    >>> a, b = torch.rand(2, 5, 3, 2, 2)
+    >>> Mine(nn.Flatten())(Views(a, b, torch.arange(5))).shape
+    torch.Size([5])
+    """
+
+    image_records: Tensor
+    """[N, 4]: RECORDED, and 1 where the image was met in this epoch; there after start_recording."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records_images = False
+
+    def project(self, views: Views) -> tuple[Tensor, Tensor]:
+        """The projections of view a and of view b, [B, D] each."""
+        raise NotImplementedError
+
+    def losses(self, z_a: Tensor, z_b: Tensor, views: Views) -> Tensor:
+        """Loss per image [B]."""
+        raise NotImplementedError
+
+    def forward(self, views: Views) -> Tensor:
+        z_a, z_b = self.project(views)
+        losses = self.losses(z_a, z_b, views)
+        if self.records_images:
+            self._record(losses.detach(), z_a.detach(), z_b.detach(), views)
+        return losses
+
+    def start_recording(self, num_images: int) -> None:
+        """Keep a record of each training image; call once, before the first step."""
+        self.records_images = True
+        self.register_per_image("image_records", torch.zeros(num_images, len(RECORDED) + 1))
+
+    def forget_records(self) -> None:
+        """An epoch begins: no image has been met."""
+        if self.records_images:
+            self.image_records.zero_()
+
+    def epoch_records(self) -> Tensor | None:
+        """RECORDED of this epoch, float32 [N, 3] on the CPU, NaN where an image was not met.
+
+        None where nothing is recorded.
+        """
+        if not self.records_images:
+            return None
+        rows = self.image_records.float().cpu()
+        return rows[:, :-1].masked_fill(rows[:, -1:] == 0, torch.nan)
+
+    @torch.no_grad()
+    def _record(self, losses: Tensor, z_a: Tensor, z_b: Tensor, views: Views) -> None:
+        with torch.autocast(z_a.device.type, enabled=False):
+            mass = self._hardest_mass(z_a.float(), z_b.float(), views)
+            disagreement = 1 - F.cosine_similarity(z_a.float(), z_b.float(), dim=1)
+        rows = torch.stack([losses.float(), mass, disagreement, torch.ones_like(mass)], dim=1)
+        self.image_records[views.index] = rows.to(self.image_records.dtype)
+
+    def _hardest_mass(self, z_a: Tensor, z_b: Tensor, views: Views) -> Tensor:
+        share = views.share
+        if (share.total if share else len(z_a)) < 2:  # a last batch of one image has no negatives
+            return z_a.new_zeros(len(z_a))
+        if share is None:
+            return hardest_mass(z_a, z_b, _MASS_TEMPERATURE)
+        whole = hardest_mass(gather_rows(z_a, share), gather_rows(z_b, share), _MASS_TEMPERATURE)
+        return whole[share.first : share.first + len(z_a)]
