@@ -60,8 +60,10 @@ def collection(
     n = len(names)
     squares = (features**2).sum(axis=1)
     distance = np.sqrt(np.maximum(squares[:, None] + squares - 2 * features @ features.T, 0))
-    near = np.sort(distance, axis=1)
-    score = near[:, 1 : min(10, n)].mean(axis=1) / 10
+    distance[distance < 1e-6] = np.inf  # itself, and its copies
+    near = np.sort(distance, axis=1)[:, : min(10, n) - 1]
+    near = np.minimum(near, distance[np.isfinite(distance)].max())
+    score = near.mean(axis=1) / 10
     labels = KMeans(min(num_groups, n), n_init=1, random_state=seed).fit(features).labels_
     centred = features - features.mean(axis=0)
     _, _, directions = np.linalg.svd(centred, full_matrices=False)
@@ -78,7 +80,7 @@ def collection(
         twins,
         {"blank": blank, "blurred": blurred},
         (centred @ directions[:2].T).astype(np.float32),
-        {"knn_1": near[:, min(1, n - 1)] / 10, "lof_20": score / near[:, -1]},
+        {"knn_1": near[:, 0] / 10, "lof_20": score / near[:, -1]},
     )
 
 

@@ -65,6 +65,13 @@ def csv_cells(mined: MinedImages, row: int, marks: Marks) -> list[str]:
     return [str(csv_cell(cell)) for cell in cells]
 
 
+def in_sheet_order(mined: MinedImages, rows: Iterable[int]) -> list[int]:
+    """``rows`` as the page writes them: in the order of the sheet, behind them the others by rank."""
+    places = {row: place for place, row in enumerate(mined.sheet.tolist())}
+    last = len(places)
+    return sorted(rows, key=lambda row: (places.get(row, last), int(mined.rank[row])))
+
+
 def first_marks(mined: MinedImages) -> dict[int, bool]:
     """The marks that the user's table came with, in a column "wanted": row -> wanted or not.
 
@@ -82,7 +89,7 @@ def number(value: float) -> str:
     >>> number(0.1), number(5.0), number(float("nan"))
     ('0.1', '5.0', '')
     """
-    return "" if math.isnan(value) else repr(value)
+    return "" if math.isnan(value) else repr(float(value))
 
 
 def write_paths(mined: MinedImages, rows: Iterable[int], marks: Marks) -> bytes:

@@ -95,12 +95,13 @@ def render_mined_html(mined: MinedImages, thumbnails: Mapping[int, bytes], *, to
 
 
 def short_number(value: float) -> str:
-    """A number at a glance: four digits, as the page's script rounds it, or a dash for NaN.
+    """A number at a glance, as the page's script rounds it: four digits below 10,000; a dash for NaN.
 
-    >>> short_number(0.123456), short_number(5.0), short_number(1e-7)
-    ('0.1235', '5.0', '1e-07')
+    >>> short_number(0.123456), short_number(5.0), short_number(12345.678)
+    ('0.1235', '5.0', '12345.678')
     """
-    return exports.number(float(f"{value:.4g}")) or "–"
+    rounded = float(f"{value:.4g}") if abs(value) < 10_000 else value
+    return exports.number(rounded) or "–"
 
 
 def _groups(
@@ -118,7 +119,7 @@ def _groups(
             break
         num_pictures += len(kept)
         size = int(mined.group_size[number])
-        alike = f"{size:,} images look alike" if size > 1 else "1 image, like no other"
+        alike = f"{size:,} images look alike" if size > 1 else "1 image alone"
         tiles = [_tile(mined, row, thumbnails) for row in kept]
         groups.append(Group(number, alike, short_number(float(mined.group_score[number])), tiles))
     return groups

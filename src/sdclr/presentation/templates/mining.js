@@ -85,7 +85,7 @@
   }
   const decimals = (mantissa) => (mantissa.split(".")[1] ?? "").length;
   const shortNumber = (value) => (
-    Number.isFinite(value) ? pythonNumber(Number(value.toPrecision(4))) : pythonNumber(value) || "–"
+    Math.abs(value) < 10000 ? pythonNumber(Number(value.toPrecision(4))) : pythonNumber(value) || "–"
   );
 
   // ---- exports: the bytes of exports.py -----------------------------------------------------------
@@ -310,14 +310,14 @@
   function groupBox({ number, rows }) {
     const size = groupSize[number];
     const title = element("h3", { id: `group-${number}` }, `Group ${number} `, element(
-      "span", {}, size > 1 ? `${size.toLocaleString("en")} images look alike` : "1 image, like no other",
+      "span", {}, size > 1 ? `${size.toLocaleString("en")} images look alike` : "1 image alone",
     ));
     const select = element("button", { type: "button", className: "group-select" }, "Select");
     select.setAttribute("aria-label", `Select group ${number}, all ${count(size, "image")}`);
     select.addEventListener("click", () => chooseGroup(number));
     const here = rows.length < size ? ` · ${rows.length.toLocaleString("en")} here` : "";
     const box = element(
-      "div", { className: "group", role: "group" },
+      "div", { className: rows.length === 1 ? "group one" : "group", role: "group" },
       element("div", { className: "group-head" }, title, select),
       element("p", { className: "muted" }, `score ${shortNumber(groupScore[number])}${here}`),
       element("ul", { className: "tiles" }, ...rows.map((row) => tile(row))),
@@ -615,17 +615,15 @@
     context.clearRect(0, 0, map.canvas.clientWidth, map.canvas.clientHeight);
     const side = N > 20000 ? 1.6 : N > 3000 ? 3 : 5;
     const colours = Array.from({ length: COLOURS }, (_, i) => ramp(i / (COLOURS - 1), dark));
-    const rows = sorted.get("score") ?? byRank();
-    sorted.set("score", rows);
-    let last = "";
-    for (let i = N - 1; i >= 0; i--) { // the rare ones on top
-      const row = rows[i];
-      const share = N > 1 ? (N - rank[row]) / (N - 1) : 1;
-      const colour = colours[Math.round(share * (COLOURS - 1))];
-      if (colour !== last) context.fillStyle = last = colour;
-      context.globalAlpha = passes[row] ? 0.9 : 0.08;
-      const width = isPictured[row] ? side + 1.5 : side;
-      context.fillRect(map.x[row] - width / 2, map.y[row] - width / 2, width, width);
+    for (const pictured of [0, 1]) { // those with pictures on top; the others as they come
+      const width = pictured ? side + 2 : side;
+      for (let row = 0; row < N; row++) {
+        if (isPictured[row] !== pictured) continue;
+        const share = N > 1 ? (N - rank[row]) / (N - 1) : 1;
+        context.fillStyle = colours[Math.round(share * (COLOURS - 1))];
+        context.globalAlpha = passes[row] ? 0.9 : 0.08;
+        context.fillRect(map.x[row] - width / 2, map.y[row] - width / 2, width, width);
+      }
     }
     context.globalAlpha = 1;
     context.strokeStyle = getComputedStyle(document.documentElement).getPropertyValue("--ink");
@@ -742,7 +740,7 @@
     const format = byId("format").value;
     const changed = changedNames(rows, format);
     const remark = changed
-      ? ` ${count(changed, "path")} cannot be written as they are in this format: line breaks, hidden signs or bytes that are no text are escapes there.`
+      ? ` ${count(changed, "path")} of ${rows.length.toLocaleString("en")} cannot be written as they are in this format: line breaks, hidden signs or bytes that are no text are escapes there.`
       : "";
     return { rows, format, text: WRITERS[format](rows), remark };
   }
@@ -793,7 +791,7 @@
       typing = setTimeout(applyFilters, BUSY_TYPING_MS);
     });
     byId("filters").addEventListener("submit", (event) => event.preventDefault());
-    byId("reset").addEventListener("click", () => {
+    byId("clear-filters").addEventListener("click", () => {
       byId("filters").reset();
       applyFilters();
     });
