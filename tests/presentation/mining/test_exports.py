@@ -98,7 +98,10 @@ def test_label_studio_gets_the_score_of_each_image_and_a_path_that_comes_back() 
         _, _, quoted = task["data"]["image"].partition("?d=")
         assert unquote_to_bytes(quoted) == mined.names[row].encode("utf-8", "surrogateescape")
         assert task["data"]["path"] == mined.names[row]
-        assert task["predictions"][0]["score"] == mined.score[row]
+        assert task["data"]["score"] == mined.score[row]
+    shares = [task["predictions"][0]["score"] for task in tasks]
+    assert sorted(shares, reverse=True) == [shares[row] for row in np.argsort(mined.rank)]
+    assert (min(shares), max(shares)) == (1 / len(mined), 1)
     assert tasks[2]["predictions"][0]["result"][0]["value"] == {"choices": ["not wanted"]}
     assert tasks[3]["predictions"][0]["result"] == []
 

@@ -20,6 +20,9 @@ from sdclr.safe_text import one_line
 
 pytestmark = pytest.mark.tools
 
+SHOWN = 300
+"""Images of the sheet that are shown as pictures."""
+
 Made = Callable[[], tuple[MinedImages, dict[int, bytes]]]
 
 
@@ -37,7 +40,7 @@ def file_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Made], Path]:
     def write(made: Made) -> Path:
         path = folder / f"{made.__name__}.html"
         if not path.exists():
-            top = 1000 if made is many else 200
+            top = 1000 if made is many else SHOWN
             path.write_text(render_mined_html(*made(), top=top), encoding="utf-8")
         return path
 
@@ -152,9 +155,9 @@ def test_groups_are_in_the_order_of_the_sheet_and_say_how_many_look_alike(
     mined, _ = digits()
     with open_page(browser, file_of(digits)) as page:
         show_all_groups(page)
-        assert tiles(page) == mined.sheet[:200].tolist()
+        assert tiles(page) == mined.sheet[:SHOWN].tolist()
         titles = page.locator("#sheet h3").all_text_contents()
-        groups = list(dict.fromkeys(mined.group[mined.sheet[:200]].tolist()))
+        groups = list(dict.fromkeys(mined.group[mined.sheet[:SHOWN]].tolist()))
         for title, number in zip(titles, groups, strict=True):
             size = int(mined.group_size[number])
             words = f"{size} images look alike" if size > 1 else "1 image alone"
@@ -183,7 +186,7 @@ def test_sorting_orders_table_and_groups(browser: Any, file_of: Callable[[Made],
             filter_by(page, sort=key)
             assert table(page) == order[:50].tolist(), key
             show_all_groups(page)
-            shown = set(mined.sheet[:200].tolist())
+            shown = set(mined.sheet[:SHOWN].tolist())
             first = next(row for row in order.tolist() if row in shown)
             assert tiles(page)[0] == first, key
             assert sorted(tiles(page)) == sorted(shown), key
@@ -209,7 +212,7 @@ def test_filters_leave_what_passes_them(browser: Any, file_of: Callable[[Made], 
             assert table(page) == order[:50], values
             assert f"{len(order)} image" in str(page.locator("#all-words").text_content())
             show_all_groups(page)
-            assert tiles(page) == [row for row in mined.sheet[:200].tolist() if passes[row]], values
+            assert tiles(page) == [row for row in mined.sheet[:SHOWN].tolist() if passes[row]], values
             page.locator("#clear-filters").click()
         assert len(table(page)) == 50
 

@@ -115,14 +115,22 @@ def write_fiftyone(mined: MinedImages, rows: Iterable[int], marks: Marks) -> byt
 
 
 def write_label_studio(mined: MinedImages, rows: Iterable[int], marks: Marks) -> bytes:
-    """Tasks for Label Studio's import, the score as each prediction's; marks are its choices."""
+    """Tasks for Label Studio's import; marks are choices.
+
+    It takes scores from 0 to 1 alone: a prediction's is the share of all images that are not rarer,
+    1.0 for rank 1. The score itself is with the task's data.
+    """
     tasks = []
     for row in rows:
         score = float(mined.score[row])
-        data = {"image": _LOCAL_FILES + _quoted(mined.names[row]), "path": mined.names[row]}
+        data = {
+            "image": _LOCAL_FILES + _quoted(mined.names[row]),
+            "path": mined.names[row],
+            "score": score if math.isfinite(score) else None,
+        }
         prediction = {
             "model_version": f"sdclr {mined.score_name}",
-            "score": score if math.isfinite(score) else None,
+            "score": (len(mined) + 1 - int(mined.rank[row])) / len(mined),
             "result": _choice(marks[row]) if row in marks else [],
         }
         tasks.append({"data": data, "predictions": [prediction]})

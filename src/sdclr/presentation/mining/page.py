@@ -53,6 +53,7 @@ class Group:
     number: int
     alike: str
     score: str
+    """Of the group; empty for one image, which shows its own."""
     tiles: Sequence[Tile]
 
 
@@ -120,8 +121,8 @@ def _groups(
         num_pictures += len(kept)
         size = int(mined.group_size[number])
         alike = f"{size:,} images look alike" if size > 1 else "1 image alone"
-        tiles = [_tile(mined, row, thumbnails) for row in kept]
-        groups.append(Group(number, alike, short_number(float(mined.group_score[number])), tiles))
+        score = short_number(float(mined.group_score[number])) if size > 1 else ""
+        groups.append(Group(number, alike, score, [_tile(mined, row, thumbnails) for row in kept]))
     return groups
 
 

@@ -164,11 +164,12 @@
     });
     const prediction = {
       model_version: `sdclr ${data.scoreName}`,
-      score: Number.isFinite(score[row]) ? new Float(score[row]) : null,
+      score: new Float((N + 1 - rank[row]) / N),
       result: marks[row] ? [choice(marks[row] > 0)] : [],
     };
     const image = `/data/local-files/?d=${quotedPath(names[row])}`;
-    return { data: { image, path: names[row] }, predictions: [prediction] };
+    const own = Number.isFinite(score[row]) ? new Float(score[row]) : null;
+    return { data: { image, path: names[row], score: own }, predictions: [prediction] };
   }
 
   const WRITERS = {
@@ -318,8 +319,8 @@
     const here = rows.length < size ? ` · ${rows.length.toLocaleString("en")} here` : "";
     const box = element(
       "div", { className: rows.length === 1 ? "group one" : "group", role: "group" },
-      element("div", { className: "group-head" }, title, select),
-      element("p", { className: "muted" }, `score ${shortNumber(groupScore[number])}${here}`),
+      title,
+      element("p", { className: "muted" }, size > 1 ? `score ${shortNumber(groupScore[number])}${here}` : "", select),
       element("ul", { className: "tiles" }, ...rows.map((row) => tile(row))),
     );
     box.dataset.group = number;
@@ -545,12 +546,12 @@
     if (row === state.seen) return;
     state.seen = row;
     const words = [`score ${pythonNumber(score[row]) || "–"}`, `rank ${rank[row].toLocaleString("en")} of ${N.toLocaleString("en")}`];
-    words.push(...components.map(({ name, values }) => `${name} ${pythonNumber(values[row]) || "–"}`));
     words.push(`group ${group[row]} of ${count(groupSize[group[row]], "image")}`);
     if (duplicateOf[row] !== row) words.push(`copy of ${shownName(duplicateOf[row])}`);
     if (copies.has(row)) words.push(count(copies.get(row).length, "copy", "copies"));
     if (junk[row]) words.push(`suspected junk: ${junkKinds(row).join(", ")}`);
     words.push(...data.columns.map(({ name, values }) => `${name}: ${values[row]}`));
+    words.push(...components.map(({ name, values }) => `${name} ${pythonNumber(values[row]) || "–"}`));
     if (marks[row]) words.push(markWords(row));
     byId("seen").replaceChildren(element("b", {}, shownName(row)), element("br"), words.join(" · "));
     const picture = pictures.get(row);
