@@ -11,7 +11,9 @@ from browsers import chromium
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     """Headless Chromium, for tests marked tools."""
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is missing: make test-tools")
+    api = pytest.importorskip(
+        "playwright.sync_api", reason="playwright is missing: make test-tools"
+    )
     with api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
         yield browser

@@ -31,13 +31,19 @@ def tools_python() -> str:
     """The Python that has other people's tools, or a skip that says how to get it."""
     found = Path(os.environ.get("SDCLR_TOOLS_PYTHON", TOOLS_PYTHON))
     if not found.exists():
-        pytest.skip(f"{found} does not exist: make test-tools builds it, or SDCLR_TOOLS_PYTHON names one")
+        pytest.skip(
+            f"{found} does not exist: make test-tools builds it, or SDCLR_TOOLS_PYTHON names one"
+        )
     return str(found)
 
 
 @contextmanager
 def open_page(
-    browser: Any, path: Path, size: tuple[int, int] = DESKTOP, scheme: str = "light", script: bool = True
+    browser: Any,
+    path: Path,
+    size: tuple[int, int] = DESKTOP,
+    scheme: str = "light",
+    script: bool = True,
 ) -> Iterator[Any]:
     """The page of a file; at the end nothing may have gone wrong: no message, no request, no dialog."""
     context = browser.new_context(

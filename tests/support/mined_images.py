@@ -1,4 +1,4 @@
-"""Collections as mining leaves them: real digits, rows without pictures, and names that mean harm."""
+"""Collections as mining leaves them: real digits and names that mean harm."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+from mined_page import assembled
 from PIL import Image
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits
@@ -18,7 +19,7 @@ HOSTILE_NAMES = [
     '"><img src=x onerror="alert(1)">.jpg',
     "</script><script>alert(1)</script>.jpg",
     "<!--<script>.jpg",
-    "it's \"quoted\", twice.jpg",
+    'it\'s "quoted", twice.jpg',
     "two\nlines.jpg",
     "carriage\rreturn\tand tab.jpg",
     "turned\u202egpj.exe",
@@ -40,7 +41,9 @@ def digits(num_images: int = 360, seed: int = 0) -> tuple[MinedImages, dict[int,
     """Digits of scikit-learn with many zeros and few of the others; pictures of all of them."""
     found = load_digits()
     rng = np.random.default_rng(seed)
-    keep = np.concatenate([rng.permutation(np.flatnonzero(found.target == digit)) for digit in range(10)])
+    keep = np.concatenate(
+        [rng.permutation(np.flatnonzero(found.target == digit)) for digit in range(10)]
+    )
     keep = keep[len(keep) - num_images + 12 :]
     keep = np.concatenate([keep, keep[-4:], keep[-4:], keep[-4:]])
     pixels = found.images[keep]
@@ -48,7 +51,9 @@ def digits(num_images: int = 360, seed: int = 0) -> tuple[MinedImages, dict[int,
     features = pixels.reshape(len(keep), -1)
     pictures = {}
     for row, grey in enumerate(pixels):
-        image = Image.fromarray((grey * 15.9).astype(np.uint8)).resize((64, 64), Image.Resampling.NEAREST)
+        image = Image.fromarray((grey * 15.9).astype(np.uint8)).resize(
+            (64, 64), Image.Resampling.NEAREST
+        )
         pictures[row] = jpeg(image)
     return collection(names, features, seed), pictures
 
@@ -84,49 +89,6 @@ def collection(
     )
 
 
-def assembled(
-    names: Sequence[str],
-    score: npt.NDArray[np.float64],
-    labels: npt.NDArray[np.int64],
-    duplicate_of: npt.NDArray[np.int64],
-    junk: dict[str, npt.NDArray[np.bool_]],
-    place: npt.NDArray[np.float32],
-    components: dict[str, npt.NDArray[np.float64]],
-) -> MinedImages:
-    """Groups are numbered by their mean score; the sheet goes group by group."""
-    n = len(names)
-    sizes = np.bincount(labels)
-    means = np.bincount(labels, weights=score) / np.maximum(sizes, 1)
-    by_score = np.argsort(-means, kind="stable")
-    number = np.empty(len(means), dtype=np.int64)
-    number[by_score] = np.arange(len(means))
-    group = number[labels]
-    rank = np.empty(n, dtype=np.int64)
-    rank[np.argsort(-score, kind="stable")] = np.arange(1, n + 1)
-    worth = (duplicate_of == np.arange(n)) & ~np.logical_or.reduce(list(junk.values()))
-    order = np.lexsort((rank, group))
-    return MinedImages(
-        title="Digits, mined with the pixels themselves",
-        names=list(names),
-        root="/photos",
-        score_name="knn_10",
-        order_name="groups by their mean score, in each the highest score first",
-        score=score,
-        rank=rank,
-        components=components,
-        group=group,
-        group_score=means[by_score],
-        duplicate_of=duplicate_of,
-        junk=junk,
-        sheet=order[worth[order]],
-        place=place,
-        quality=RankingQuality(
-            True, "Two halves of the features agree on the order: Spearman 0.71 (n = 20 draws)."
-        ),
-        remarks=["2 files are damaged and were left out: a.jpg, b.jpg."],
-    )
-
-
 def hostile() -> tuple[MinedImages, dict[int, bytes]]:
     """Names that mean harm, as names, in a user's column and in every other text."""
     n = len(HOSTILE_NAMES)
@@ -151,24 +113,6 @@ def hostile() -> tuple[MinedImages, dict[int, bytes]]:
         ),
         {row: jpeg(Image.new("L", (32, 24), 10 * row)) for row in range(0, n, 2)},
     )
-
-
-def many_rows(n: int = 100_000) -> MinedImages:
-    """Rows as a large collection has them; nothing is computed from pictures."""
-    rng = np.random.default_rng(7)
-    labels = np.minimum(rng.zipf(1.3, n) - 1, 1999).astype(np.int64)
-    twins = np.arange(n, dtype=np.int64)
-    copies = rng.choice(np.arange(1, n), n // 50, replace=False)
-    copies = copies[~np.isin(copies - 1, copies)]
-    twins[copies] = copies - 1
-    labels[copies] = labels[copies - 1]
-    score = rng.gamma(2, 1, n) + 4 / (1 + np.bincount(labels, minlength=2000)[labels])
-    centres = rng.normal(size=(2000, 2)) * 10
-    junk = {kind: rng.random(n) < 0.002 for kind in ("blank", "blurred", "overexposed")}
-    components = {name: rng.gamma(2, 1, n) for name in ("knn_1", "knn_20", "lof_20", "loss")}
-    names = [f"2025/camera {row % 37:02d}/session_{row // 1000:03d}/IMG_{row:06d}.jpg" for row in range(n)]
-    place = (centres[labels] + rng.normal(size=(n, 2))).astype(np.float32)
-    return assembled(names, score, labels, twins, junk, place, components)
 
 
 def jpeg(image: Image.Image) -> bytes:

@@ -27,7 +27,12 @@ LABEL_STUDIO_CONFIG = """
 def fiftyone(path: Path) -> Any:
     from fiftyone.utils.csv import CSVDatasetImporter
 
-    fields: dict[str, Any] = {"filepath": None, "rarity": float, "rarity_rank": int, "rarity_group": int}
+    fields: dict[str, Any] = {
+        "filepath": None,
+        "rarity": float,
+        "rarity_rank": int,
+        "rarity_group": int,
+    }
     fields["rarity_wanted"] = {"1": True, "0": False}.get
     names = list(fields)  # the importer takes some of them out
     importer = CSVDatasetImporter(labels_path=str(path), fields=fields)

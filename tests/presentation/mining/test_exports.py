@@ -48,7 +48,11 @@ def test_the_plain_list_has_the_bytes_of_the_file_system() -> None:
     lines = EXPORTS["paths"].write(mined, range(len(mined)), {}).split(b"\n")[:-1]
     whole = [name for name in HOSTILE_NAMES if "\n" not in name and "\r" not in name]
     assert len(lines) == len(HOSTILE_NAMES)
-    assert [line.decode("utf-8", "surrogateescape") for line in lines if rb"\n" not in line and rb"\r" not in line] == whole
+    assert [
+        line.decode("utf-8", "surrogateescape")
+        for line in lines
+        if rb"\n" not in line and rb"\r" not in line
+    ] == whole
     assert b"no text \xff\x80.jpg" in lines
     assert b"two\\nlines.jpg" in lines
 

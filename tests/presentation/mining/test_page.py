@@ -41,7 +41,13 @@ def test_the_page_is_known_for_ours() -> None:
 def test_verdict_order_score_and_remarks_are_on_the_page() -> None:
     mined, _ = digits()
     page = page_of_digits()
-    for text in (mined.title, mined.order_name, mined.score_name, mined.quality.sentence, *mined.remarks):
+    for text in (
+        mined.title,
+        mined.order_name,
+        mined.score_name,
+        mined.quality.sentence,
+        *mined.remarks,
+    ):
         assert text in page
     assert "<strong>Better than chance.</strong>" in page
     assert "360 images of /photos in 40 groups; 12 copies folded" in page
@@ -50,9 +56,13 @@ def test_verdict_order_score_and_remarks_are_on_the_page() -> None:
 @pytest.mark.parametrize(
     ("verdict", "words"), [(False, "No better than chance."), (None, "Quality not known.")]
 )
-def test_the_page_says_when_the_ranking_is_not_shown_to_work(verdict: bool | None, words: str) -> None:
+def test_the_page_says_when_the_ranking_is_not_shown_to_work(
+    verdict: bool | None, words: str
+) -> None:
     mined, pictures = digits(60)
-    page = render_mined_html(replace(mined, quality=RankingQuality(verdict, "Because.")), pictures, top=9)
+    page = render_mined_html(
+        replace(mined, quality=RankingQuality(verdict, "Because.")), pictures, top=9
+    )
     assert f"<strong>{words}</strong> Because." in page
 
 
@@ -101,7 +111,9 @@ def test_the_data_are_those_of_the_collection() -> None:
     np.testing.assert_array_equal(numbers(data["junk"], "<i4") != 0, mined.is_junk)
 
 
-def test_the_first_groups_are_there_without_the_script_and_their_pictures_are_not_there_twice() -> None:
+def test_the_first_groups_are_there_without_the_script_and_their_pictures_are_not_there_twice() -> (
+    None
+):
     mined, pictures = digits()
     page = page_of_digits()
     rows = [int(row) for row in re.findall(r'class="tile" data-row="(\d+)"', page)]

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mined_page import many_rows
 
 from browsers import DESKTOP, PHONE, open_page, serious_findings, sideways
-from mined_images import digits, hostile, many_rows
+from mined_images import digits, hostile
 from sdclr.presentation.mined import MinedImages
 from sdclr.presentation.mining import exports
 from sdclr.presentation.mining.exports import EXPORTS
@@ -142,8 +143,14 @@ def test_numbers_on_the_page_are_those_of_the_collection(
                 assert one.locator(".score").text_content() == short_number(mined.score[row])
                 one.focus()
                 words = str(page.locator("#seen").text_content())
-                assert f"score {float(mined.score[row])!r} · rank {mined.rank[row]} of {len(mined)}" in words
-                assert f"group {mined.group[row]} of {mined.group_size[mined.group[row]]} image" in words
+                assert (
+                    f"score {float(mined.score[row])!r} · rank {mined.rank[row]} of {len(mined)}"
+                    in words
+                )
+                assert (
+                    f"group {mined.group[row]} of {mined.group_size[mined.group[row]]} image"
+                    in words
+                )
                 for name, values in mined.components.items():
                     if not np.isnan(values[row]):
                         assert f"{one_line(name)} {float(values[row])!r}" in words
@@ -212,7 +219,9 @@ def test_filters_leave_what_passes_them(browser: Any, file_of: Callable[[Made], 
             assert table(page) == order[:50], values
             assert f"{len(order)} image" in str(page.locator("#all-words").text_content())
             show_all_groups(page)
-            assert tiles(page) == [row for row in mined.sheet[:SHOWN].tolist() if passes[row]], values
+            assert tiles(page) == [row for row in mined.sheet[:SHOWN].tolist() if passes[row]], (
+                values
+            )
             page.locator("#clear-filters").click()
         assert len(table(page)) == 50
 
@@ -306,7 +315,9 @@ def test_a_download_has_the_bytes_that_python_writes(
         chosen = [int(mined.sheet[1]), int(mined.sheet[4])]
         assert download(page, name) == EXPORTS[name].write(mined, chosen, marks)
         assert download(page, name, "listed") == EXPORTS[name].write(mined, everything, marks)
-        assert exports.warning(mined, name, everything) in str(page.locator("#status").text_content())
+        assert exports.warning(mined, name, everything) in str(
+            page.locator("#status").text_content()
+        )
         marked = exports.in_sheet_order(mined, marks)
         assert download(page, name, "marked") == EXPORTS[name].write(mined, marked, marks)
 
@@ -314,7 +325,9 @@ def test_a_download_has_the_bytes_that_python_writes(
 def test_the_selected_paths_are_copied(browser: Any, file_of: Callable[[Made], Path]) -> None:
     mined, _ = digits()
     with open_page(browser, file_of(digits)) as page:
-        page.evaluate("navigator.clipboard.writeText = async (text) => { document.body.dataset.copied = text; }; 1")
+        page.evaluate(
+            "navigator.clipboard.writeText = async (text) => { document.body.dataset.copied = text; }; 1"
+        )
         choose(page, mined.sheet[[2, 0]].tolist())
         page.locator("#leave summary").click()
         page.locator("#copy").click()

@@ -105,9 +105,7 @@ def short_number(value: float) -> str:
     return exports.number(rounded) or "–"
 
 
-def _groups(
-    mined: MinedImages, shown: Rows, thumbnails: Mapping[int, bytes]
-) -> Sequence[Group]:
+def _groups(mined: MinedImages, shown: Rows, thumbnails: Mapping[int, bytes]) -> Sequence[Group]:
     """The first groups of the sheet, whole, until their pictures are enough."""
     members: dict[int, list[int]] = {}
     for row in shown.tolist():
@@ -189,7 +187,10 @@ def _data(
         "numShown": num_shown,
         "place": _numbers(mined.place, "<f4"),
         "columns": [
-            {"name": one_line(name), "values": [str(csv_cell(cell)) for cell in mined.columns[name]]}
+            {
+                "name": one_line(name),
+                "values": [str(csv_cell(cell)) for cell in mined.columns[name]],
+            }
             for name in others
         ],
         "csvHeader": exports.csv_header(mined),
