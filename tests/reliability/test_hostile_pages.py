@@ -9,7 +9,7 @@ import jinja2
 import pytest
 
 from html_page import Page, report
-from sdclr.presentation import html
+from sdclr.presentation import pages
 from sdclr.presentation.html import render_html
 
 FRAGMENTS = [

@@ -14,7 +14,7 @@ from mined_images import HOSTILE_NAMES, digits, hostile
 from sdclr.errors import ConfigError
 from sdclr.presentation.mining import exports
 from sdclr.presentation.mining.exports import EXPORTS, Export
-from sdclr.safe_text import one_line, without_guard
+from sdclr.safe_text import as_text, one_line, without_guard
 
 
 def rows_of(content: bytes) -> list[dict[str, str]]:
@@ -66,9 +66,10 @@ def test_every_number_of_the_csv_reads_back_to_the_same_bits() -> None:
     np.testing.assert_array_equal(
         [int(row["group_size"]) for row in found], mined.group_size[mined.group]
     )
-    component = [float(row["path_"] or "nan") for row in found]
+    component = [float(row["path_"]) for row in found]
     np.testing.assert_array_equal(component, mined.components["path"])
-    assert [without_guard(row["path"]) for row in found] == [one_line(name) for name in mined.names]
+    written = [one_line(as_text(name)) for name in mined.names]
+    assert [without_guard(row["path"]) for row in found] == written
 
 
 def test_the_csv_says_which_are_copies_junk_and_wanted() -> None:

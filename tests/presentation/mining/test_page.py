@@ -66,6 +66,13 @@ def test_the_page_says_when_the_ranking_is_not_shown_to_work(
     assert f"<strong>{words}</strong> Because." in page
 
 
+def test_a_ranking_by_something_else_is_not_called_rarity() -> None:
+    mined, pictures = digits(60)
+    page = render_mined_html(replace(mined, ranks_rarity=False), pictures, top=9)
+    assert "higher comes first" in page
+    assert not re.search("rarer|Rarest|>rare<", page)
+
+
 def test_the_policy_allows_this_script_and_this_style_alone() -> None:
     page = page_of_digits()
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)

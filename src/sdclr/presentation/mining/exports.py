@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from sdclr.outside import Table
 from sdclr.presentation.mined import MinedImages
-from sdclr.safe_text import counted, csv_cell, csv_row, one_line
+from sdclr.safe_text import as_text, counted, csv_cell, csv_row, one_line
 
 Marks = Mapping[int, bool]
 Writer = Callable[[MinedImages, Iterable[int], Marks], bytes]
@@ -45,24 +45,24 @@ def csv_header(mined: MinedImages) -> list[str]:
     """
     header = ["path", "score", "rank"]
     for name in mined.components:
-        header.append(_free(name, [*header, *_LATER]))
-    header += _LATER
+        header.append(_free(name, header))
+    header += ["group", "group_size", "duplicate_of", "junk"]
     for name in _other_columns(mined):
-        header.append(_free(name, [*header, WANTED]))
-    return [str(cell) for cell in csv_row([*header, WANTED])]
+        header.append(_free(name, header))
+    return [str(cell) for cell in csv_row([*map(as_text, header), WANTED])]
 
 
 def csv_cells(mined: MinedImages, row: int, marks: Marks) -> list[str]:
-    """One image: numbers that read back to the same bits, empty where they are not known."""
+    """One image: numbers that read back to the same bits."""
     original = int(mined.duplicate_of[row])
     kinds = [kind for kind, flags in mined.junk.items() if flags[row]]
     cells = [mined.names[row], number(float(mined.score[row])), str(int(mined.rank[row]))]
     cells += [number(float(values[row])) for values in mined.components.values()]
     cells += [str(int(mined.group[row])), str(int(mined.group_size[mined.group[row]]))]
-    cells += ["" if original == row else mined.names[original], " ".join(kinds)]
+    cells += ["" if original == row else mined.names[original], ";".join(kinds)]
     cells += [mined.columns[name][row] for name in _other_columns(mined)]
-    cells.append({None: "", True: "1", False: "0"}[marks.get(row)])
-    return [str(csv_cell(cell)) for cell in cells]
+    cells.append(_mark_cell(marks.get(row)))
+    return [str(csv_cell(as_text(cell))) for cell in cells]
 
 
 def in_sheet_order(mined: MinedImages, rows: Iterable[int]) -> list[int]:
@@ -84,12 +84,12 @@ def first_marks(mined: MinedImages) -> dict[int, bool]:
 
 
 def number(value: float) -> str:
-    """The shortest text that reads back as the same number; empty for NaN.
+    """The shortest text that reads back as the same number.
 
     >>> number(0.1), number(5.0), number(float("nan"))
-    ('0.1', '5.0', '')
+    ('0.1', '5.0', 'nan')
     """
-    return "" if math.isnan(value) else repr(float(value))
+    return repr(float(value))
 
 
 def write_paths(mined: MinedImages, rows: Iterable[int], marks: Marks) -> bytes:
@@ -108,9 +108,9 @@ def write_fiftyone(mined: MinedImages, rows: Iterable[int], marks: Marks) -> byt
     header = ["filepath", "rarity", "rarity_rank", "rarity_group", "rarity_wanted"]
     lines = []
     for row in rows:
-        mark = {None: "", True: "1", False: "0"}[marks.get(row)]
-        cells = [number(float(mined.score[row])), str(int(mined.rank[row]))]
-        lines.append([full_path(mined, row), *cells, str(int(mined.group[row])), mark])
+        cells = [as_text(full_path(mined, row)), number(float(mined.score[row]))]
+        cells += [str(int(mined.rank[row])), str(int(mined.group[row]))]
+        lines.append([*cells, _mark_cell(marks.get(row))])
     return _table(header, lines)
 
 
@@ -189,7 +189,7 @@ def _changes(name: str, export: str) -> bool:
     return export in ("csv", "fiftyone") and one_line(name) != name
 
 
-_LATER = ["group", "group_size", "duplicate_of", "junk"]
+_OWN_COLUMNS = ("path", "score", "rank", "group", "group_size", "duplicate_of", "junk", WANTED)
 _LOCAL_FILES = "/data/local-files/?d="
 
 
@@ -198,9 +198,13 @@ def _other_columns(mined: MinedImages) -> list[str]:
 
 
 def _free(name: str, taken: Sequence[str]) -> str:
-    while name in taken:
+    while name in taken or name in _OWN_COLUMNS:
         name += "_"
     return name
+
+
+def _mark_cell(mark: bool | None) -> str:
+    return "" if mark is None else str(int(mark))
 
 
 def _read_mark(text: str) -> bool | None:

@@ -13,7 +13,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +24,7 @@ from markupsafe import Markup
 from sdclr.presentation.mined import MinedImages, Rows
 from sdclr.presentation.mining import exports
 from sdclr.presentation.pages import source, template
-from sdclr.safe_text import counted, csv_cell, one_line
+from sdclr.safe_text import as_text, counted, csv_cell, one_line
 
 MOST_PICTURES = 1000
 """Images that a page has pictures of; the others are rows of its table."""
@@ -102,7 +103,7 @@ def short_number(value: float) -> str:
     ('0.1235', '5.0', '12345.678')
     """
     rounded = float(f"{value:.4g}") if abs(value) < 10_000 else value
-    return exports.number(rounded) or "–"
+    return "–" if math.isnan(value) else exports.number(rounded)
 
 
 def _groups(mined: MinedImages, shown: Rows, thumbnails: Mapping[int, bytes]) -> Sequence[Group]:
@@ -163,14 +164,13 @@ def _data(
     junk = np.zeros(len(mined), dtype=np.int64)
     for bit, flags in enumerate(mined.junk.values()):
         junk |= flags.astype(np.int64) << bit
-    shown = {row: one_line(name) for row, name in enumerate(mined.names)}
-    cells = {row: str(csv_cell(name)) for row, name in enumerate(mined.names)}
     others = [name for name in mined.columns if name != exports.WANTED]
     values = {
         "names": list(mined.names),
-        "shown": {row: text for row, text in shown.items() if text != mined.names[row]},
-        "cells": {row: text for row, text in cells.items() if text != mined.names[row]},
-        "root": one_line(mined.root),
+        "shown": _changed(mined.names, one_line),
+        "texts": _changed(mined.names, lambda name: one_line(as_text(name))),
+        "cells": _changed(mined.names, lambda name: str(csv_cell(as_text(name)))),
+        "root": one_line(as_text(mined.root)),
         "scoreName": mined.score_name,
         "score": _numbers(mined.score, "<f8"),
         "rank": _numbers(mined.rank, "<i4"),
@@ -189,7 +189,7 @@ def _data(
         "columns": [
             {
                 "name": one_line(name),
-                "values": [str(csv_cell(cell)) for cell in mined.columns[name]],
+                "values": [str(csv_cell(as_text(cell))) for cell in mined.columns[name]],
             }
             for name in others
         ],
@@ -205,6 +205,12 @@ def _data(
     }
     text = json.dumps(values, separators=(",", ":"))  # all in ASCII, lone surrogates as well
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _changed(names: Sequence[str], written: Callable[[str], str]) -> dict[int, str]:
+    """Row -> how its name is written, where that is not the name itself."""
+    texts = map(written, names)
+    return {row: text for row, text in enumerate(texts) if text != names[row]}
 
 
 def _numbers(values: npt.NDArray[np.generic], kind: str) -> str:

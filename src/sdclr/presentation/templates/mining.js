@@ -71,7 +71,7 @@
   // ---- numbers as Python writes them ------------------------------------------------------------
 
   function pythonNumber(value) {
-    if (Number.isNaN(value)) return "";
+    if (Number.isNaN(value)) return "nan";
     if (!Number.isFinite(value)) return value > 0 ? "inf" : "-inf";
     if (value === 0) return Object.is(value, -0) ? "-0.0" : "0.0";
     const [mantissa, power] = value.toExponential().split("e");
@@ -84,9 +84,10 @@
     return plain.includes(".") ? plain : `${plain}.0`;
   }
   const decimals = (mantissa) => (mantissa.split(".")[1] ?? "").length;
-  const shortNumber = (value) => (
-    Math.abs(value) < 10000 ? pythonNumber(Number(value.toPrecision(4))) : pythonNumber(value) || "–"
-  );
+  const orDash = (text) => text === "nan" ? "–" : text;
+  const shortNumber = (value) => orDash(pythonNumber(
+    Math.abs(value) < 10000 ? Number(value.toPrecision(4)) : value,
+  ));
 
   // ---- exports: the bytes of exports.py -----------------------------------------------------------
 
@@ -110,8 +111,9 @@
   const quotedCell = (cell) => /[",\r\n]/.test(cell) ? `"${cell.replaceAll('"', '""')}"` : cell;
   const csvLine = (cells) => `${cells.map(quotedCell).join(",")}\n`;
   const markCell = (row) => ["0", "", "1"][marks[row] + 1];
+  const textName = (row) => data.texts[row] ?? names[row];
   const fullPath = (row) => (
-    data.root ? `${data.root.replace(/\/+$/, "")}/${shownName(row)}` : shownName(row)
+    data.root ? `${data.root.replace(/\/+$/, "")}/${textName(row)}` : textName(row)
   );
 
   class Float {
@@ -143,7 +145,7 @@
       cell(row), pythonNumber(score[row]), String(rank[row]),
       ...components.map(({ values }) => pythonNumber(values[row])),
       String(group[row]), String(groupSize[group[row]]),
-      original === row ? "" : cell(original), junkKinds(row).join(" "),
+      original === row ? "" : cell(original), junkKinds(row).join(";"),
       ...data.columns.map(({ values }) => values[row]),
       markCell(row),
     ];
@@ -545,13 +547,13 @@
   function see(row) {
     if (row === state.seen) return;
     state.seen = row;
-    const words = [`score ${pythonNumber(score[row]) || "–"}`, `rank ${rank[row].toLocaleString("en")} of ${N.toLocaleString("en")}`];
+    const words = [`score ${orDash(pythonNumber(score[row]))}`, `rank ${rank[row].toLocaleString("en")} of ${N.toLocaleString("en")}`];
     words.push(`group ${group[row]} of ${count(groupSize[group[row]], "image")}`);
     if (duplicateOf[row] !== row) words.push(`copy of ${shownName(duplicateOf[row])}`);
     if (copies.has(row)) words.push(count(copies.get(row).length, "copy", "copies"));
     if (junk[row]) words.push(`suspected junk: ${junkKinds(row).join(", ")}`);
     words.push(...data.columns.map(({ name, values }) => `${name}: ${values[row]}`));
-    words.push(...components.map(({ name, values }) => `${name} ${pythonNumber(values[row]) || "–"}`));
+    words.push(...components.map(({ name, values }) => `${name} ${orDash(pythonNumber(values[row]))}`));
     if (marks[row]) words.push(markWords(row));
     byId("seen").replaceChildren(element("b", {}, shownName(row)), element("br"), words.join(" · "));
     const picture = pictures.get(row);
