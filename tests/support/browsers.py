@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from patience import PATIENCE_SECONDS
+
 ROOT = Path(__file__).parents[2]
 AXE = ROOT / "build" / "tools" / "node_modules" / "axe-core" / "axe.min.js"
 TOOLS_PYTHON = ROOT / "build" / "tools" / "bin" / "python"
@@ -52,6 +54,7 @@ def open_page(
         java_script_enabled=script,
         accept_downloads=True,
     )
+    context.set_default_timeout(1000 * PATIENCE_SECONDS)
     page = context.new_page()
     trouble: list[str] = []
     address = path.as_uri()
