@@ -322,7 +322,9 @@
     const box = element(
       "div", { className: rows.length === 1 ? "group one" : "group", role: "group" },
       title,
-      element("p", { className: "muted" }, size > 1 ? `group score ${shortNumber(groupScore[number])}${here}` : "", select),
+      ...(size > 1
+        ? [element("p", { className: "muted" }, `group score ${shortNumber(groupScore[number])}${here}`, select)]
+        : []),
       element("ul", { className: "tiles" }, ...rows.map((row) => tile(row))),
     );
     box.dataset.group = number;
