@@ -3,22 +3,27 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 FLOORS := build/floors
+TOOLS := build/tools
 OLDEST_PYTHON ?= python3.11
 NEXT_PYTHON ?= python3.13
 
-.PHONY: demo rarebench test test-all test-gpu check check-floors check-newest newest-on bench bench-large clean
+.PHONY: demo rarebench test test-all test-gpu test-tools check check-floors check-newest newest-on bench bench-large clean
 
 demo: $(VENV)/.run  ## SimCLR against SDCLR on long-tailed digits, minutes on a CPU
 	$(BIN)/sdclr demo
 
-test: $(VENV)/.dev  ## everything but the tests marked slow and gpu; on the CPU, whose bits they compare
+test: $(VENV)/.dev  ## everything but the tests marked slow, gpu and tools; on the CPU, whose bits they compare
 	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest -n 2
 
 test-all: $(VENV)/.dev  ## the slow ones too
-	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest -n 2 -m "not gpu"
+	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest -n 2 -m "not gpu and not tools"
 
 test-gpu: $(VENV)/.dev  ## what needs a CUDA device
 	$(BIN)/python -m pytest -m gpu
+
+# label-studio-sdk, cvat-sdk and fiftyone are 1.2 GB with what they need, so they get an environment of their own
+test-tools: $(VENV)/.tools $(TOOLS)/.ready  ## what needs a browser (Debian's chromium, or SDCLR_CHROMIUM), npm, or other tools' packages
+	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest -m tools
 
 check: $(VENV)/.dev  ## formatter, linter, type checker; the wheel builds and imports in a clean environment
 	$(BIN)/ruff format --check src tests benchmarks examples
@@ -81,6 +86,20 @@ $(VENV)/.dev: pyproject.toml
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --editable ".[dev]"
 	touch $@ $(VENV)/.run
+
+$(VENV)/.tools: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --editable ".[dev, tools]"
+	touch $@
+
+$(TOOLS)/.ready: tests/support/tools.txt
+	$(PYTHON) -m venv --clear $(TOOLS)
+	$(TOOLS)/bin/python -m pip install --quiet --requirement tests/support/tools.txt
+	@if command -v npm > /dev/null; then \
+	  npm install --prefix $(TOOLS) --no-save --no-audit --no-fund --loglevel=error axe-core@4; \
+	else \
+	  echo "npm was not found, so the tests of accessibility will skip. Install it, then: make -B $(TOOLS)/.ready"; \
+	fi
+	touch $@
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache

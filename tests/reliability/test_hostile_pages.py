@@ -9,7 +9,7 @@ import jinja2
 import pytest
 
 from html_page import Page, report
-from sdclr.presentation import html
+from sdclr.presentation import pages
 from sdclr.presentation.html import render_html
 
 FRAGMENTS = [
@@ -119,7 +119,7 @@ def test_a_page_that_does_not_escape_is_noticed(
 ) -> None:
     environment: Callable[..., jinja2.Environment] = jinja2.Environment
     monkeypatch.setattr(
-        html, "Environment", lambda **keywords: environment(**keywords | {"autoescape": False})
+        pages, "Environment", lambda **keywords: environment(**keywords | {"autoescape": False})
     )
     with pytest.raises(AssertionError):
         check(NAMED[0], skeleton)

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from sdclr.presentation import tables
+from sdclr.presentation.pages import MARK as MARK
+from sdclr.presentation.pages import template
 from sdclr.presentation.report import COLUMNS, Report, SplitCounts
 from sdclr.presentation.unlabelled import UnlabelledReport, UnlabelledRun
-from sdclr.safe_text import visible
 
 
 @dataclass(frozen=True)
@@ -28,24 +28,12 @@ class Plot:
     svg: Markup
 
 
-def _template(name: str) -> Template:
-    environment = Environment(
-        loader=PackageLoader("sdclr.presentation", "templates"),
-        autoescape=True,
-        finalize=_visible,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(name)
-
-
 def render_unlabelled_html(report: UnlabelledReport) -> str:
     """The page of runs that nothing was evaluated of, pictures included, as text."""
     runs = [
         {**vars(run), "curves": _curves_of(run, number)} for number, run in enumerate(report.runs)
     ]
-    return _template("unlabelled.html.j2").render(title=report.title, runs=runs)
+    return template("unlabelled.html.j2").render(title=report.title, runs=runs)
 
 
 def _curves_of(run: UnlabelledRun, number: int) -> list[Plot]:
@@ -65,7 +53,7 @@ def render_html(report: Report, runs: Sequence[UnlabelledRun] = ()) -> str:
     from sdclr.presentation import plots  # matplotlib, which only a page needs
 
     colours = plots.arm_colours(report.arms)
-    return _template("report.html.j2").render(
+    return template("report.html.j2").render(
         report=report,
         runs=[{**vars(run), "curves": []} for run in runs],  # the page has the curves of all runs
         tables=tables,
@@ -75,19 +63,6 @@ def render_html(report: Report, runs: Sequence[UnlabelledRun] = ()) -> str:
         colours=colours,
         image_counts=_image_counts,
     )
-
-
-def _visible(value: object) -> object:
-    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
-MARK = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="generator" content="sdclr">
-"""
-"""What our pages begin with: by it they are known for ours."""
 
 
 def _bar_plots(report: Report, colours: Mapping[str, str]) -> list[Plot]:
