@@ -8,7 +8,15 @@ import torch
 from PIL import Image, ImageEnhance
 
 from sdclr.errors import DataError
-from sdclr.evaluation.rarity import fold, near_duplicates, nearest, perceptual_hashes
+from sdclr.evaluation.rarity import (
+    alike_by_chance,
+    fold,
+    near_duplicates,
+    nearest,
+    perceptual_hashes,
+    trusted_rules,
+)
+from sdclr.evaluation.rarity.duplicates import COPY_RULES
 
 
 def picture(seed: int) -> Image.Image:
@@ -76,3 +84,29 @@ def test_layouts_give_the_same_hash() -> None:
     hashes = perceptual_hashes([pixels, planes, Image.fromarray(pixels)])
     assert (hashes == hashes[0]).all()
     assert perceptual_hashes([]).shape == (0, 8)
+
+
+def test_rules_are_lowered_where_hashes_are_alike_by_chance(images: list[Image.Image]) -> None:
+    x = torch.randn(300, 16, generator=torch.Generator().manual_seed(0))
+    neighbours = nearest(x, 200)
+    rng = np.random.default_rng(0)
+    unlike = rng.integers(0, 256, (300, 8), dtype=np.uint8)
+    assert trusted_rules(neighbours, unlike) == list(COPY_RULES)
+    alike = unlike.copy()
+    alike[:, :7] = 7  # only the last 8 bits differ: 4 of them between any two
+    ((_, bits), *_) = trusted_rules(neighbours, alike, rules=[(10.0, 14)], most_false=0.2)
+    assert bits == 0
+    assert trusted_rules(neighbours, np.zeros((300, 8), np.uint8)) == []
+
+
+def test_shares_of_chance_are_those_of_a_slow_count() -> None:
+    x = torch.randn(30, 4, generator=torch.Generator().manual_seed(0))
+    hashes = np.random.default_rng(1).integers(0, 4, (30, 8), dtype=np.uint8)
+    neighbours = nearest(x, 12)
+    counted = [0] * 65
+    for row in range(30):
+        for other in neighbours.indices[row, 3:].tolist():
+            pairs = zip(hashes[row].tolist(), hashes[other].tolist(), strict=True)
+            counted[sum((a ^ b).bit_count() for a, b in pairs)] += 1
+    expected = np.cumsum(counted) / (30 * 9)
+    np.testing.assert_allclose(alike_by_chance(neighbours, hashes), expected)

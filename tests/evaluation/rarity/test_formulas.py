@@ -28,7 +28,10 @@ from sdclr.evaluation.rarity import neighbours as search
 from sdclr.evaluation.rarity.table import SCORES
 
 GOLDEN = Path(__file__).parents[2] / "golden"
-PARTS = "preparation neighbours density clusters training_signals order duplicates junk evidence scoring table"
+PARTS = (
+    "preparation neighbours density clusters training_signals order duplicates junk evidence scoring "
+    "table alike wanted quality"
+)
 
 
 @pytest.fixture(scope="module")
