@@ -18,7 +18,13 @@ import numpy as np
 import numpy.typing as npt
 
 from sdclr.errors import RunFolderError
-from sdclr.storage.checkpoint import is_leftover, storage_errors, temporary_name, write_atomically
+from sdclr.storage.checkpoint import (
+    is_leftover,
+    storage_errors,
+    sync_folder,
+    temporary_name,
+    write_atomically,
+)
 from sdclr.storage.output_files import lexists
 
 IDENTITY = "identity.json"
@@ -142,3 +148,11 @@ def new_file(path: Path) -> Iterator[tuple[Path, IO[bytes]]]:
         yield temporary, file
         file.flush()
         os.fsync(file.fileno())
+
+
+def put_in_place(temporary: Path, path: Path) -> None:
+    """Give a finished file its name; on the disk when this returns."""
+    with temporary.open("rb+") as file:
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    sync_folder(path.parent)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sdclr.evaluation.rarity.duplicates import fold as fold
     from sdclr.evaluation.rarity.duplicates import near_duplicates as near_duplicates
     from sdclr.evaluation.rarity.duplicates import perceptual_hashes as perceptual_hashes
+    from sdclr.evaluation.rarity.duplicates import represented as represented
     from sdclr.evaluation.rarity.duplicates import trusted_rules as trusted_rules
     from sdclr.evaluation.rarity.evidence import Evidence as Evidence
     from sdclr.evaluation.rarity.junk import JunkMeasures as JunkMeasures
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from sdclr.evaluation.rarity.neighbours import merged as merged
     from sdclr.evaluation.rarity.neighbours import nearest as nearest
     from sdclr.evaluation.rarity.neighbours import nearest_in as nearest_in
+    from sdclr.evaluation.rarity.neighbours import without_own_group as without_own_group
     from sdclr.evaluation.rarity.order import rarest_first as rarest_first
     from sdclr.evaluation.rarity.preparation import unit_rows as unit_rows
     from sdclr.evaluation.rarity.preparation import whitened as whitened
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from sdclr.evaluation.rarity.table import DEFAULT as DEFAULT
     from sdclr.evaluation.rarity.table import DEFAULT_ORDER as DEFAULT_ORDER
     from sdclr.evaluation.rarity.table import SCORES as SCORES
+    from sdclr.evaluation.rarity.table import load_score as load_score
     from sdclr.evaluation.rarity.table import register_score as register_score
     from sdclr.evaluation.rarity.wanted import Feedback as Feedback
     from sdclr.evaluation.rarity.wanted import from_feedback as from_feedback
@@ -59,6 +62,9 @@ _HOMES = {
     "register_score": "table",
     "unit_rows": "preparation",
     "whitened": "preparation",
+    "load_score": "table",
+    "without_own_group": "neighbours",
+    "represented": "duplicates",
     "stability_over_images": "quality",
     "stability_over_dims": "quality",
     "spread": "quality",

@@ -137,6 +137,22 @@ def trusted_rules(
     return trusted
 
 
+def represented(groups: Tensor, unfit: npt.NDArray[np.bool_]) -> Tensor:
+    """``groups`` of near_duplicates, each named by its first image that is not ``unfit`` (bool [N]).
+
+    A blurred copy does not stand for the sharp one. Where all are unfit the first one stays.
+
+    >>> represented(torch.tensor([0, 1, 0]), np.array([True, False, False])).tolist()
+    [2, 1, 2]
+    """
+    n = len(groups)
+    order = np.lexsort((np.arange(n), unfit, groups.numpy()))  # by group, fit ones first
+    _, first = np.unique(groups.numpy()[order], return_index=True)
+    stands_for = np.arange(n)
+    stands_for[np.unique(groups.numpy())] = order[first]
+    return torch.from_numpy(stands_for)[groups]
+
+
 def usual_reach(neighbours: Neighbours) -> float:
     """Median distance to the last neighbour given; above 0 even where all of them are copies.
 
