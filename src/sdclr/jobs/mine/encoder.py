@@ -76,7 +76,12 @@ def _of_a_library(name: str, weights: Path | None, image_size: int | None) -> tu
     fitted = fitted_to(config, size).model_copy(update={"pretrained": known})
     backbone = build_backbone(fitted)
     if weights is None:
-        load_pretrained(backbone, name, options=fitted.options)
+        try:
+            load_pretrained(backbone, name, options=fitted.options)
+        except MissingInputError as error:
+            raise MissingInputError(
+                f"{error} Or give a file that holds them: --weights FILE."
+            ) from None
     else:
         load_weights_file(backbone, name, weights)
     return backbone.eval(), size

@@ -140,8 +140,8 @@ def mine(
         require_empty(Path(copy_to))
     with claimed(out, overwrite=overwrite):
         RowParts.require_ours(out / UNFINISHED, "mine")
-        encoder = open_encoder(source, weights=_path(weights), image_size=image_size)
         found = _images(source, data, out, as_trained=as_trained)
+        encoder = open_encoder(source, weights=_path(weights), image_size=image_size)
         images, remarks = _usable(found, data, show)
         now = listed(images, data)
         if not as_trained:
@@ -195,8 +195,6 @@ def _images(source: Path | str, data: DataConfig, out: Path, *, as_trained: bool
 
 def _usable(found: Data, data: DataConfig, show: AnyProgress) -> tuple[Images, list[str]]:
     """The images, looked for by their headers; with data.on_error=skip decoded once, and the bad ones left out."""
-    for remark in found.remarks:
-        show.print(remark)
     require_enough(len(found.train))
     if data.on_error == "raise":
         return found.train.to(torch.device("cpu")), list(found.remarks)
