@@ -143,6 +143,8 @@ def mine(
         found = _images(source, data, out, as_trained=as_trained)
         encoder = open_encoder(source, weights=_path(weights), image_size=image_size)
         images, remarks = _usable(found, data, show)
+        if asked.against is None:
+            require_enough(len(images))
         now = listed(images, data)
         if not as_trained:
             remarks += _of_other_data(source, now)
@@ -195,7 +197,6 @@ def _images(source: Path | str, data: DataConfig, out: Path, *, as_trained: bool
 
 def _usable(found: Data, data: DataConfig, show: AnyProgress) -> tuple[Images, list[str]]:
     """The images, looked for by their headers; with data.on_error=skip decoded once, and the bad ones left out."""
-    require_enough(len(found.train))
     if data.on_error == "raise":
         return found.train.to(torch.device("cpu")), list(found.remarks)
     images, bad = look_at_all(found.train, data.on_error, show, max_skipped=data.max_skipped)
