@@ -33,8 +33,6 @@ NEAR = 20
 """Among how many nearest neighbours copies are looked for."""
 MOST_FALSE = 0.01
 """False pairs for each image that are put up with: one in a hundred images."""
-SAMPLED = 5000
-"""Images whose neighbours say how alike the hashes of different pictures are."""
 
 
 def perceptual_hashes(images: Iterable[npt.NDArray[np.uint8] | Tensor | Image.Image]) -> Hashes:
@@ -85,23 +83,26 @@ def near_duplicates(
     return torch.from_numpy(first[labels].astype(np.int64))
 
 
-def alike_by_chance(neighbours: Neighbours, hashes: Hashes) -> npt.NDArray[np.float64]:
+def alike_by_chance(
+    neighbours: Neighbours, hashes: Hashes, rows: Tensor
+) -> npt.NDArray[np.float64]:
     """How often hashes of different pictures that look alike differ in at most b bits, [65].
 
-    Pairs of an image and its neighbours behind the first quarter of those given (200 are a good
-    number): like it in kind, and too many to be its copies. Of random pairs the share is smaller.
+    ``neighbours`` of the images ``rows`` int64 [M] among all N (200 are a good number): pairs with
+    those behind the first quarter are counted, like the image in kind and too many to be its
+    copies. Of random pairs the share is smaller.
 
     >>> from sdclr.evaluation.rarity import nearest
     >>> hashes = np.zeros((8, 8), np.uint8)
     >>> hashes[4:] = 255
-    >>> shares = alike_by_chance(nearest(torch.arange(8.0).unsqueeze(1), k=7), hashes)
-    >>> shares[[0, 63, 64]].round(2).tolist()
+    >>> neighbours = nearest(torch.arange(8.0).unsqueeze(1), k=7)
+    >>> alike_by_chance(neighbours, hashes, torch.arange(8))[[0, 63, 64]].round(2).tolist()
     [0.35, 0.35, 1.0]
     """
-    n, k = neighbours.indices.shape
-    rows = np.unique(np.linspace(0, n - 1, min(n, SAMPLED)).astype(np.int64))
-    far = neighbours.indices.numpy()[rows][:, k // 4 :]
-    bits = np.bitwise_count(hashes[rows][:, None] ^ hashes[far]).sum(axis=2)
+    if len(rows) != len(neighbours.indices):
+        raise DataError(f"got neighbours of {len(neighbours.indices)} images for {len(rows)} rows.")
+    far = neighbours.indices.numpy()[:, neighbours.indices.shape[1] // 4 :]
+    bits = np.bitwise_count(hashes[rows.numpy()][:, None] ^ hashes[far]).sum(axis=2)
     counts = np.bincount(bits.ravel(), minlength=65)
     shares: npt.NDArray[np.float64] = counts.cumsum() / counts.sum()
     return shares
@@ -109,29 +110,27 @@ def alike_by_chance(neighbours: Neighbours, hashes: Hashes) -> npt.NDArray[np.fl
 
 def trusted_rules(
     neighbours: Neighbours,
-    hashes: Hashes,
+    by_chance: npt.NDArray[np.float64],
     rules: Sequence[tuple[float, int]] = COPY_RULES,
     most_false: float = MOST_FALSE,
 ) -> list[tuple[float, int]]:
     """``rules`` with fewer bits where this collection's hashes are alike without being copies.
 
-    A rule (reach, bits) lets m x p false pairs for each image be expected: m is how many of its
-    NEAR neighbours lie within the reach, p the share of :func:`alike_by_chance` at that many bits.
-    The bits are lowered until that is at most ``most_false``; a rule that cannot be trusted with 0
-    bits is left out. ``neighbours``: 200 of them, or as many as there are.
+    A rule (reach, bits) lets m x p false pairs for each image be expected: m is how many of the
+    ``neighbours``, which near_duplicates looks at, lie within the reach, p the share of
+    ``by_chance`` [65] (alike_by_chance) at that many bits. The bits are lowered until that is at
+    most ``most_false``; a rule that cannot be trusted with 0 bits is left out.
 
     >>> from sdclr.evaluation.rarity import nearest
-    >>> x = torch.arange(40.0).unsqueeze(1)
-    >>> trusted_rules(nearest(x, k=39), np.zeros((40, 8), np.uint8))
-    []
+    >>> near = nearest(torch.arange(40.0).unsqueeze(1), k=20)
+    >>> trusted_rules(near, np.linspace(0, 1, 65) ** 4), trusted_rules(near, np.ones(65))
+    ([(0.7, 10), (1.1, 6)], [])
     """
-    shares = alike_by_chance(neighbours, hashes)
-    near = neighbours.first(min(NEAR, neighbours.distances.shape[1]))
-    reach = near.distances.numpy() / usual_reach(near)
+    reach = neighbours.distances.numpy() / usual_reach(neighbours)
     trusted = []
     for largest_reach, most_bits in rules:
         within = float((reach <= largest_reach).sum(axis=1).mean())
-        allowed = np.flatnonzero(within * shares <= most_false)
+        allowed = np.flatnonzero(within * by_chance <= most_false)
         if len(allowed):
             trusted.append((largest_reach, min(most_bits, int(allowed[-1]))))
     return trusted

@@ -28,7 +28,7 @@ from sdclr.evaluation.rarity.preparation import (
 )
 
 MOST_NEIGHBOURS = 200
-"""Neighbours that are searched at once; no score of the table reads more."""
+"""No score of the table reads more."""
 
 
 ENOUGH_NEIGHBOURS = 50
@@ -63,6 +63,8 @@ class Evidence:
     competitor_view_losses: Tensor | None = None
     """[V, N], of the pruned branch, of the same views."""
     seed: int = 0
+    searched: int = MOST_NEIGHBOURS
+    """Neighbours that are searched at once; a score that reads more searches again."""
     watch: Callable[[int], Callable[[int], None]] | None = None
     """Called when a search for neighbours begins, with N; what it returns, with the rows done."""
     _neighbours: dict[str, Neighbours] = field(default_factory=dict, init=False, repr=False)
@@ -129,7 +131,7 @@ class Evidence:
         k is capped at the number of images that all can have, as it is in small collections.
         ``preparation``: "unit" rows, "components", "directions" or "white".
         """
-        most = min(most_neighbours(self.num_images, self.groups), max(k, MOST_NEIGHBOURS))
+        most = min(most_neighbours(self.num_images, self.groups), max(k, self.searched))
         found = self._neighbours.get(preparation)
         if found is None or found.distances.shape[1] < min(k, most):
             advance = self.watch(self.num_images) if self.watch is not None else None

@@ -19,9 +19,11 @@ from sdclr.evaluation.rarity import (
     DEFAULT_ORDER,
     SCORES,
     Evidence,
+    alike_by_chance,
     junk_flags,
     look_alike,
     near_duplicates,
+    nearest_in,
     rarest_first,
     rarest_group_first,
     represented,
@@ -35,6 +37,10 @@ from sdclr.presentation.mined import Flags, MinedImages
 from sdclr.presentation.progress import AnyProgress
 from sdclr.safe_text import counted
 
+SEARCHED = 80
+"""Neighbours of each image: of 50 that the default score reads up to 30 may be copies of it."""
+SAMPLED = 5000
+"""Images whose surroundings say how alike the hashes of different pictures are."""
 FEWEST = 32
 """Images below which nothing is common enough for anything to be rare."""
 
@@ -102,13 +108,13 @@ def ranked(
             f"all {len(features)} images are suspected junk ({kinds}), so there is nothing to rank. "
             "Look at the images, and at data.grey_bits if they have 16 bits."
         )
-    alone = Evidence(features, watch=_watch(show, "neighbours"))
+    alone = Evidence(features, searched=SEARCHED, watch=_watch(show, "neighbours"))
     copy_of, rules, said = _folded(alone, looks, is_junk, groups)
     evidence = _without_copies(alone, copy_of, groups)
     score_name, score, components, note = _scores(evidence, wish, show)
     is_copy = copy_of.numpy() != np.arange(len(copy_of))
     fit = torch.from_numpy(~is_copy & ~is_junk)
-    alike = look_alike(alone.neighbours(MOST_NEIGHBOURS), copy_of)
+    alike = look_alike(alone.neighbours(SEARCHED), copy_of)
     group, group_score = rarest_group_first(alike, score, fit)
     listable = fit if shown is None else fit & torch.from_numpy(shown)
     if wish.other is None:
@@ -163,10 +169,12 @@ def _folded(
     evidence: Evidence, looks: Looks, is_junk: Flags, groups: Tensor | None
 ) -> tuple[Tensor, list[tuple[float, int]], list[str]]:
     """The image that stands for each, the rules by which that was found, and remarks on them."""
-    neighbours = evidence.neighbours(MOST_NEIGHBOURS)
+    n = len(looks)
     hashes = np.ascontiguousarray(looks["hash"])
-    rules = trusted_rules(neighbours, hashes)
-    near = neighbours.first(min(NEAR, neighbours.distances.shape[1]))
+    near = evidence.neighbours(min(NEAR, n - 1))
+    sample = torch.linspace(0, n - 1, min(n, SAMPLED)).long().unique()
+    around = nearest_in(evidence.unit, evidence.unit[sample], min(MOST_NEIGHBOURS, n))
+    rules = trusted_rules(near, alike_by_chance(around, hashes, sample))
     copies = near_duplicates(near, hashes, rules)
     remarks = []
     if int(torch.bincount(copies).max()) == len(copies):
