@@ -10,6 +10,7 @@ import torch
 
 from sdclr.backbones import Backbone, BackboneConfig, build_backbone, offers_pretrained
 from sdclr.backbones.authors_checkpoint import read_authors_checkpoint
+from sdclr.backbones.build import require_known_network
 from sdclr.backbones.image_sizes import fitted_to
 from sdclr.backbones.weights import load_backbone, normalisation_of
 from sdclr.errors import ConfigError, MissingInputError
@@ -70,8 +71,12 @@ def _of_a_library(name: str, weights: Path | None, image_size: int | None) -> tu
 
     config = BackboneConfig(name=name)
     # with weights of a file the input is normalised as for the library's own, where it has some
-    known = weights is None or offers_pretrained(config)
-    build_backbone(config.model_copy(update={"pretrained": known}))  # a wrong name is an error
+    require_known_network(name)
+    known = offers_pretrained(config)
+    if weights is None and not known:
+        raise ConfigError(
+            f"nobody offers weights for {name}; give a file that has some: --weights FILE."
+        )
     size = image_size or trained_size(name) or USUAL_SIZE
     fitted = fitted_to(config, size).model_copy(update={"pretrained": known})
     backbone = build_backbone(fitted)
