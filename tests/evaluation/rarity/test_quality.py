@@ -42,6 +42,16 @@ def test_constant_scores_agree_with_nothing_and_do_not_spread() -> None:
     assert spread(constant) == 0
 
 
+def test_features_that_are_all_the_same_are_no_error_but_say_nothing() -> None:
+    dead = torch.zeros(60, 8)
+    dead[:, 0] = torch.arange(60.0)
+    dead[:, 1] = 1
+    assert stability_over_dims(dead) == 0
+    mostly_equal = torch.ones(60, 3)
+    mostly_equal[7] = torch.tensor([3.0, 1.0, 0.0])
+    assert -1 <= stability_over_images(mostly_equal) <= 1
+
+
 def test_what_cannot_be_measured_is_refused() -> None:
     with pytest.raises(DataError, match="at least two scores"):
         agreement({"a": torch.ones(3)})

@@ -31,6 +31,8 @@ MOST_NEIGHBOURS = 200
 """No score of the table reads more."""
 
 
+FEW_NEIGHBOURS = 8
+"""Of directions and components, which are only smoothed."""
 ENOUGH_NEIGHBOURS = 50
 """As many as the default score reads; a score that reads more searches again."""
 
@@ -131,7 +133,8 @@ class Evidence:
         k is capped at the number of images that all can have, as it is in small collections.
         ``preparation``: "unit" rows, "components", "directions" or "white".
         """
-        most = min(most_neighbours(self.num_images, self.groups), max(k, self.searched))
+        least = self.searched if preparation in ("unit", "white") else FEW_NEIGHBOURS
+        most = min(most_neighbours(self.num_images, self.groups), max(k, least))
         found = self._neighbours.get(preparation)
         if found is None or found.distances.shape[1] < min(k, most):
             advance = self.watch(self.num_images) if self.watch is not None else None
@@ -158,7 +161,8 @@ class Evidence:
         for name, found in self._neighbours.items():
             left = without_own_group(found, groups)
             # all that a score asks for, or all that there are
-            if left.distances.shape[1] >= min(ENOUGH_NEIGHBOURS, most):
+            enough = ENOUGH_NEIGHBOURS if name in ("unit", "white") else FEW_NEIGHBOURS
+            if left.distances.shape[1] >= min(enough, most):
                 grouped._neighbours[name] = left
         return grouped
 

@@ -34,6 +34,8 @@ def stability_over_images(features: Tensor, seed: int = 0) -> float:
     True
     """
     rows = unit_rows(_sample(features, seed))
+    if (rows == rows[0]).all():
+        return 0.0
     order = _permutation(len(rows), seed + 1)
     queries, a, b = order.chunk(3)
     return _rank_correlation(
@@ -59,6 +61,8 @@ def stability_over_dims(features: Tensor, seed: int = 0) -> float:
     scores = []
     for dims in (first, second):
         rows = unit_rows(sample[:, dims])
+        if (rows == rows[0]).all():  # dead features say nothing
+            return 0.0
         k = min(surroundings(len(rows)), len(rows) - 1)
         distances = nearest_in(rows, rows, k + 1).distances
         scores.append(distances[:, 1:].mean(dim=1))  # the nearest is the image itself
@@ -91,6 +95,8 @@ def spread(score: Tensor) -> float:
 
 
 def _density(bank: Tensor, queries: Tensor) -> Tensor:
+    if (bank == queries[0]).all() and (queries == queries[0]).all():
+        return torch.zeros(len(queries), dtype=torch.float64)
     k = min(surroundings(len(bank)), len(bank))
     return nearest_in(bank, queries, k).distances.mean(dim=1)
 
