@@ -43,6 +43,15 @@ def one_line(text: str) -> str:
     return visible(text).replace("\n", "\\n")
 
 
+def as_text(name: str) -> str:
+    """A file name as valid Unicode, for tables and JSON: bytes that are no text become escapes.
+
+    >>> as_text("photo \\udcff.jpg")
+    'photo \\\\xff.jpg'
+    """
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def shown(name: object, longest: int = LONGEST_NAME) -> str:
     """A name for a message, on one line and short."""
     text = os.fspath(name) if isinstance(name, os.PathLike) else str(name)

@@ -32,7 +32,7 @@ from sdclr.errors import ConfigError
 from sdclr.evaluation.features import extract_features
 from sdclr.presentation.progress import AnyProgress, NoProgress
 from sdclr.run import Run
-from sdclr.safe_text import csv_row, shown
+from sdclr.safe_text import as_text, csv_row, shown
 from sdclr.storage.checkpoint import storage_errors
 from sdclr.storage.output_files import output_file, require_free
 from sdclr.storage.row_parts import RowParts, new_file
@@ -229,7 +229,7 @@ def _write_parquet(
         first += len(part)
         values = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(part.ravel()), part.shape[1])
         columns = {
-            "path": pyarrow.array([_as_text(path) for path in facts["path"][rows].tolist()]),
+            "path": pyarrow.array([as_text(path) for path in facts["path"][rows].tolist()]),
             "features": values,
         }
         if "label" in facts:
@@ -240,7 +240,7 @@ def _write_parquet(
             }
         for name in [name for name in facts if name not in RESERVED]:
             columns[name] = pyarrow.array(
-                [_as_text(cell) for cell in facts[name][rows]], pyarrow.string()
+                [as_text(cell) for cell in facts[name][rows]], pyarrow.string()
             )
         table = pyarrow.table(columns)
         writer = writer or pyarrow.parquet.ParquetWriter(file, table.schema)
@@ -264,18 +264,13 @@ def _write_csv(
         if first == 0:
             known = ["label", "class"] if "label" in facts else []
             features = [f"f{number}" for number in range(part.shape[1])]
-            writer.writerow(["path", *known, *csv_row(map(_as_text, others)), *features])
+            writer.writerow(["path", *known, *csv_row(map(as_text, others)), *features])
         for row, values in enumerate(part, start=first):
-            cells: list[object] = [_as_text(str(facts["path"][row]))]
+            cells: list[object] = [as_text(str(facts["path"][row]))]
             if "label" in facts:
                 label = int(facts["label"][row])
-                cells += [label, _as_text(str(facts["class_names"][label]))]
-            cells += [_as_text(str(facts[name][row])) for name in others]
+                cells += [label, as_text(str(facts["class_names"][label]))]
+            cells += [as_text(str(facts[name][row])) for name in others]
             writer.writerow([*csv_row(cells), *map(str, values)])
         first += len(part)
     text.detach()
-
-
-def _as_text(path: str) -> str:
-    """A file name as valid Unicode; bytes that are no text become escapes, for which tables have no place."""
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

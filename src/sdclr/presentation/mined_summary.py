@@ -14,7 +14,7 @@ def summary(mined: MinedImages) -> str:
     lines = [
         f"{counted(len(mined), 'image')} in {counted(len(mined.group_score), 'group')}, "
         f"{num_copies:,} folded as copies, {num_junk:,} put aside as suspected junk",
-        f"first by {mined.score_name}:",
+        f"{'rarest' if mined.ranks_rarity else 'first'} by {mined.score_name}:",
     ]
     sizes = mined.group_size
     listed: dict[int, str] = {}

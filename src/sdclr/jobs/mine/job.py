@@ -6,9 +6,8 @@ goes on, and the next one looks at new images only. Trains nothing, needs no lab
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,10 @@ import torch
 from torch import Tensor
 
 from sdclr.compute.device import resolve_device
-from sdclr.data import Data, DataConfig, Images, build_data
-from sdclr.data.collections.contents import Content, digest_of, read_record
-from sdclr.data.trained_images import images_of, warn_of_changes
-from sdclr.data.usable import look_at as look_at_all
-from sdclr.data.usable import warn_of_bad_files
-from sdclr.errors import ConfigError
+from sdclr.data import DataConfig, Images
+from sdclr.errors import ConfigError, DataError
 from sdclr.evaluation.rarity import DEFAULT, SCORES, load_score
-from sdclr.jobs.mine.collection import Joined, Listed, join, keep, listed, require_same_kind
+from sdclr.jobs.mine.collection import Joined, listed
 from sdclr.jobs.mine.copies import copy_chosen, require_empty
 from sdclr.jobs.mine.encoder import Encoder, open_encoder
 from sdclr.jobs.mine.folder import (
@@ -32,12 +27,9 @@ from sdclr.jobs.mine.folder import (
     SCORES_FILE,
     UNFINISHED,
     MineRecord,
-    Stored,
     claimed,
-    read_stored,
     write_state,
 )
-from sdclr.jobs.mine.looking import look_at
 from sdclr.jobs.mine.marks import (
     Marks,
     by_feedback,
@@ -47,13 +39,19 @@ from sdclr.jobs.mine.marks import (
     require_both_kinds,
 )
 from sdclr.jobs.mine.page import write_page
-from sdclr.jobs.mine.ranking import Found, OtherScore, Wish, ranked, require_enough
+from sdclr.jobs.mine.ranking import Found, Wish, ranked, require_enough
+from sdclr.jobs.mine.seeing import (
+    found_images,
+    joined_with_earlier,
+    remarks_on_training,
+    see,
+    usable_images,
+)
 from sdclr.jobs.mine.tables import WANTED, write_csv, write_parquet
 from sdclr.outside import is_outside
-from sdclr.presentation.mined import MinedImages
+from sdclr.presentation.mined import Flags, MinedImages
 from sdclr.presentation.progress import AnyProgress, NoProgress
-from sdclr.run import CONTENTS_FILE, Run, environment
-from sdclr.safe_text import counted, shown
+from sdclr.run import environment
 from sdclr.storage.row_parts import RowParts
 
 
@@ -138,20 +136,38 @@ def mine(
     _check(data, asked)
     if copy_to is not None:
         require_empty(Path(copy_to))
+    where = resolve_device(device)
     with claimed(out, overwrite=overwrite):
         RowParts.require_ours(out / UNFINISHED, "mine")
-        found = _images(source, data, out, as_trained=as_trained)
+        found = found_images(source, data, out, as_trained=as_trained)
         encoder = open_encoder(source, weights=_path(weights), image_size=image_size)
-        images, remarks = _usable(found, data, show)
-        if asked.against is None:
-            require_enough(len(images))
+        images, remarks = usable_images(found, data, show)
         now = listed(images, data)
         if not as_trained:
-            remarks += _of_other_data(source, now)
-        where = resolve_device(device)
-        seen, joined = _seen(now, encoder, out, asked.against, where, show)
-        ranking = _ranking(
-            asked, seen, joined, found, images, data, encoder, out, groups, remarks, show
+            remarks += remarks_on_training(source, now)
+        joined, earlier = joined_with_earlier(now, encoder, out, asked.against)
+        names = [one.path for one in joined.contents]
+        require_enough(len(names))
+        columns = _columns(images, found.class_names, joined)
+        listable, said = _shown(asked, joined, columns)
+        marks = _marks(asked, out, names)
+        if marks:
+            columns[WANTED] = mark_column(len(names), marks)
+        encoder.backbone.to(where).to(memory_format=torch.channels_last)
+        wish = _wish(asked, marks, names, joined, encoder, data)
+        seen = see(now, joined, earlier, encoder, out, show)
+        ranking = ranked(
+            torch.from_numpy(seen.features),
+            seen.looks,
+            names,
+            wish,
+            show,
+            title=f"{len(names):,} images by {encoder.name}",
+            root=joined.root,
+            groups=groups,
+            columns=columns,
+            shown=listable,
+            remarks=[*remarks, *joined.remarks, *said],
         )
         mined = ranking.mined
         write_csv(mined, out / SCORES_FILE)
@@ -182,144 +198,28 @@ def _check(data: DataConfig, asked: Asked) -> None:
         )
     if asked.like and asked.feedback is not None:
         raise ConfigError("--like and --feedback are two rankings; give one of them.")
+    for name in (asked.score, *asked.scores):
+        if lacking := [need for need in SCORES[name].needs if need != "features"]:
+            raise DataError(
+                f"the score {name} needs {' and '.join(lacking)}, which are not given; mining knows "
+                "features alone."
+            )
     if asked.top < 1:
         raise ConfigError(f"--top must be 1 or more, got {asked.top}.")
 
 
-def _images(source: Path | str, data: DataConfig, out: Path, *, as_trained: bool) -> Data:
-    if not as_trained:
-        return build_data(data, exclude=[out])
-    run = Run(source)
-    found = images_of(run, data, "data.path=")
-    warn_of_changes(run, found)
-    return found
-
-
-def _usable(found: Data, data: DataConfig, show: AnyProgress) -> tuple[Images, list[str]]:
-    """The images, looked for by their headers; with data.on_error=skip decoded once, and the bad ones left out."""
-    if data.on_error == "raise":
-        return found.train.to(torch.device("cpu")), list(found.remarks)
-    images, bad = look_at_all(found.train, data.on_error, show, max_skipped=data.max_skipped)
-    warn_of_bad_files(bad, len(found.train))
-    left = [f"{counted(len(bad), 'image')} cannot be decoded and are left out."] if bad else []
-    return images, [*found.remarks, *left]
-
-
-def _of_other_data(source: Path | str, now: Listed) -> list[str]:
-    """A remark where a run has not seen all of these images; a warning where it has seen none."""
-    record = Path(source) / CONTENTS_FILE
-    trained_on = (read_record(record) or {}).get("train", []) if record.is_file() else []
-    if not trained_on or now.images.files is None:
-        return []
-    seen = {one.digest for one in trained_on}
-    num_other = sum(one.digest not in seen for one in now.contents)
-    if num_other == len(now.contents):
-        warnings.warn(
-            f"{shown(source)} was trained on none of these images. Its features may not tell their "
-            "kinds apart; a run on these images, or timm:NAME, may be better.",
-            stacklevel=4,
-        )
-    if not num_other:
-        return []
-    return [f"The backbone was not trained on {num_other:,} of {len(now.contents):,} images."]
-
-
-def _seen(
-    now: Listed,
-    encoder: Encoder,
-    out: Path,
-    against: Path | None,
-    device: torch.device,
-    show: AnyProgress,
-) -> tuple[Stored, Joined]:
-    """What is seen of all images: that of earlier calls, and of new ones, which are looked at here."""
-    own = read_stored(out)
-    if own is not None and (own.record.encoder, own.record.reading) != (
-        encoder.digest,
-        now.reading,
-    ):
-        own = None
-    earlier = own
-    if against is not None:
-        earlier = read_stored(against)
-        if earlier is None:
-            raise ConfigError(f"--against {shown(against)}: that call has not come to its end.")
-        require_same_kind(earlier, encoder.digest, encoder.name, now.reading)
-    joined = join(now, earlier, keep_others=against is not None)
-    require_enough(len(joined.contents))
-    if own is not None and _holds(own, joined):
-        return own, joined
-    unseen = now.images.at(joined.unseen)
-    contents = [now.contents[row] for row in joined.unseen.tolist()]
-    identity = f"{encoder.digest} {now.reading} {now.root} {digest_of(contents)}"
-    parts = RowParts(out / UNFINISHED, identity)
-    parts.open(len(unseen))
-    if len(unseen):
-        encoder.backbone.to(device).to(memory_format=torch.channels_last)
-        look_at(unseen, encoder, parts, show)
-    record = MineRecord(
-        state="features",
-        encoder=encoder.digest,
-        encoder_name=encoder.name,
-        reading=now.reading,
-    )
-    kept = keep(out, record, joined, earlier, parts)
-    parts.remove()
-    return kept, joined
-
-
-def _holds(own: Stored, joined: Joined) -> bool:
-    """Whether an earlier call with this folder has seen these very images."""
-    return own.record.root == joined.root and _contents(own.contents) == _contents(joined.contents)
-
-
-def _contents(images: Sequence[Content]) -> list[tuple[str, str]]:
-    return [(one.path, one.digest) for one in images]
-
-
-def _ranking(
-    asked: Asked,
-    seen: Stored,
-    joined: Joined,
-    found: Data,
-    images: Images,
-    data: DataConfig,
-    encoder: Encoder,
-    out: Path,
-    groups: Tensor | None,
-    remarks: Sequence[str],
-    show: AnyProgress,
-) -> Found:
-    names = [one.path for one in joined.contents]
-    marks = _marks(asked, out, names)
-    columns = _columns(images, found.class_names, joined)
+def _shown(
+    asked: Asked, joined: Joined, columns: dict[str, Sequence[str]]
+) -> tuple[Flags | None, list[str]]:
+    """Which images may come onto the sheet: against an earlier collection the new ones; and a remark."""
+    if asked.against is None:
+        return None, []
     is_new = joined.is_listed & (joined.stored_row < 0)
-    remarks = [*remarks, *joined.remarks]
-    listable = None
-    if asked.against is not None:
-        columns["new"] = ["yes" if new else "" for new in is_new.tolist()]
-        listable = is_new if is_new.any() else joined.is_listed
-        what = (
-            "shown are these" if is_new.any() else "no image is new; shown are all that are listed"
-        )
-        remarks.append(f"{int(is_new.sum()):,} images are new, of {len(names):,}; {what}.")
-    if marks:
-        columns[WANTED] = mark_column(len(names), marks)
-    return ranked(
-        torch.from_numpy(seen.features),
-        seen.looks,
-        names,
-        Wish(
-            asked.score, asked.scores, *_other_ranking(asked, marks, names, joined, encoder, data)
-        ),
-        show,
-        title=f"{len(names):,} images by {encoder.name}",
-        root=joined.root,
-        groups=groups,
-        columns=columns,
-        shown=listable,
-        remarks=remarks,
-    )
+    columns["new"] = ["yes" if new else "" for new in is_new.tolist()]
+    counts = f"{int(is_new.sum()):,} images are new, of {len(is_new):,}"
+    if is_new.any():
+        return is_new, [f"{counts}; shown are these."]
+    return joined.is_listed, [f"{counts}; no image is new, shown are all that are listed."]
 
 
 def _marks(asked: Asked, out: Path, names: Sequence[str]) -> Marks:
@@ -327,25 +227,26 @@ def _marks(asked: Asked, out: Path, names: Sequence[str]) -> Marks:
     earlier = out / SCORES_FILE
     marks = read_marks(earlier, names, strict=False) if earlier.is_file() else {}
     if asked.feedback is not None:
-        given = read_marks(asked.feedback, names)
-        require_both_kinds(given, asked.feedback)
-        marks |= given
+        marks |= read_marks(asked.feedback, names)
+        require_both_kinds(marks, asked.feedback)
     return marks
 
 
-def _other_ranking(
+def _wish(
     asked: Asked,
     marks: Marks,
     names: Sequence[str],
     joined: Joined,
     encoder: Encoder,
     data: DataConfig,
-) -> tuple[OtherScore | None, str]:
+) -> Wish:
+    wish = Wish(asked.score, asked.scores)
     if asked.feedback is not None:
-        return by_feedback(marks), "feedback"
+        return replace(wish, other=by_feedback(marks), other_name="feedback")
     if asked.like:
-        return by_likeness(asked.like, names, joined.root, encoder, data), "likeness"
-    return None, ""
+        other = by_likeness(asked.like, names, joined.root, encoder, data)
+        return replace(wish, other=other, other_name="likeness")
+    return wish
 
 
 def _columns(

@@ -18,8 +18,8 @@ from sdclr.evaluation.rarity import Feedback, from_feedback, likeness
 from sdclr.jobs.mine.encoder import Encoder
 from sdclr.jobs.mine.looking import features_of
 from sdclr.jobs.mine.ranking import OtherScore
-from sdclr.jobs.mine.tables import WANTED, as_text
-from sdclr.safe_text import counted, one_line, shown
+from sdclr.jobs.mine.tables import WANTED
+from sdclr.safe_text import as_text, counted, one_line, shown
 
 YES, NO = ("1", "yes", "true", "y", "wanted"), ("0", "no", "false", "n", "not wanted")
 Marks = dict[int, bool]

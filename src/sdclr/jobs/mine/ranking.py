@@ -142,6 +142,7 @@ def ranked(
         quality=quality,
         columns=dict(columns or {}),
         remarks=[*remarks, *said, *note],
+        ranks_rarity=wish.other is None,
     )
     return Found(mined, rules, measures)
 

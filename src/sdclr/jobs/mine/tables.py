@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from sdclr.presentation.mined import MinedImages
-from sdclr.safe_text import csv_row
+from sdclr.safe_text import as_text, csv_row
 from sdclr.storage.checkpoint import storage_errors
 from sdclr.storage.row_parts import new_file, put_in_place
 
@@ -104,8 +104,3 @@ def _free(name: str, taken: dict[str, Any]) -> str:
     while name in taken or name in OWN_COLUMNS:
         name = f"{name}_"
     return name
-
-
-def as_text(name: str) -> str:
-    """A name as valid Unicode; bytes that are no text become escapes, for which tables have no place."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
