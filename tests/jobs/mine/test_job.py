@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from photo_folder import make_photos, photo
-from sdclr import Run
+from sdclr import Run, pretrain, recipe
 from sdclr.data import DataConfig, build_data
 from sdclr.errors import (
     ConfigError,
@@ -22,6 +22,7 @@ from sdclr.errors import (
     MissingInputError,
     NonFiniteError,
     RunFolderError,
+    SdclrError,
 )
 from sdclr.evaluation.rarity import SCORES, Evidence
 from sdclr.jobs.mine import looking, mine
@@ -442,6 +443,73 @@ def test_what_cannot_be_ranked_gets_one_sentence(
     monkeypatch.setattr(looking, "extract_features", broken)
     with pytest.raises(NonFiniteError, match=r"0_002\.png"):
         mine(digits_run.folder, data(photos), tmp_path / "g")
+
+
+def test_what_is_wrong_with_the_wishes_is_said_before_a_picture_is_looked_at(
+    digits_run: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(looking, "extract_features", lambda *_, **__: pytest.fail("looked at"))
+    marks = tmp_path / "marks.csv"
+    wishes: list[tuple[str, dict[str, Any], str]] = [
+        ("path,wanted\n0_000.png,1\n", {"feedback": marks}, "all of them as wanted"),
+        ("path,wanted\n0_000.png,\n", {"feedback": marks}, "marks no image"),
+        ("path,wanted\nnone.png,1\n", {"feedback": marks}, "that the collection does not have"),
+        ("", {"score": "loss"}, "needs losses"),
+        ("", {"like": ["none.png"]}, "no such file"),
+        ("", {"device": "cuda:99"}, "cuda"),
+        ("", {"top": 0}, "1 or more"),
+    ]
+    for number, (text, wish, words) in enumerate(wishes):
+        marks.write_text(text)
+        with pytest.raises(SdclrError, match=words):
+            mine(digits_run.folder, data(photos), tmp_path / f"rare{number}", **wish)
+
+
+def test_a_run_on_other_images_is_said_so(digits_run: Run, photos: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    make_photos(other, {5: 40})
+    config = recipe("digits_sdclr").with_values(
+        {"backbone.width": 4, "views.size": 8, "batch_size": 10, "epochs": 1}
+    )
+    run = pretrain(config.model_copy(update={"data": data(other)}), tmp_path / "run")
+    with pytest.warns(UserWarning, match="was trained on none of these images"):
+        mine(run.folder, data(photos), tmp_path / "a")
+    mined = mine(run.folder, data(other), tmp_path / "b", as_trained=True)
+    assert not [remark for remark in mined.remarks if "trained" in remark]
+    make_photos(other, {6: 2})
+    mined = mine(run.folder, data(other), tmp_path / "c")
+    assert "The backbone was not trained on 2 of 42 images." in mined.remarks
+
+
+def test_a_score_of_ones_own_ranks(digits_run: Run, photos: Path, tmp_path: Path) -> None:
+    with SCORES.temporarily():
+        mined = mine(
+            digits_run.folder, data(photos), tmp_path / "rare", score="outside_scores:Length"
+        )
+    assert mined.score_name == "length"
+    features = np.load(tmp_path / "rare" / "features.npy").astype(np.float64)
+    np.testing.assert_allclose(mined.score, np.linalg.norm(features, axis=1), rtol=1e-5)
+
+
+def test_boxes_are_images_of_their_own(digits_run: Run, photos: Path, tmp_path: Path) -> None:
+    table = tmp_path / "boxes.csv"
+    lines = [
+        f"photos/{path.name},{x},{y},20,20"
+        for path in sorted(photos.iterdir())[:20]
+        for x, y in ((0, 0), (20, 20))
+    ]
+    table.write_text("path,x,y,width,height\n" + "\n".join(lines) + "\n")
+    mined = mine(
+        digits_run.folder,
+        data(table, boxes="auto"),
+        tmp_path / "rare",
+        copy_to=tmp_path / "chosen",
+        top=3,
+    )
+    assert len(mined) == 40
+    first = sorted((tmp_path / "chosen").iterdir())[0]
+    with Image.open(first) as image:
+        assert (image.format, image.size) == ("PNG", (20, 20))
 
 
 def test_bad_files_are_an_error_or_left_out_with_a_warning(
