@@ -7,13 +7,13 @@ import doctest
 import numpy as np
 import pytest
 import torch
-from rarebench import cells, choice, encoders, measures, page, planted, sets
+from rarebench import cells, choice, encoders, measures, mining, page, planted, sets
 from sklearn.metrics import roc_auc_score
 
 from sdclr.evaluation.rarity import SCORES
 
 
-@pytest.mark.parametrize("module", [measures, choice, sets], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [measures, choice, sets, mining], ids=lambda module: module.__name__)
 def test_the_examples_give_what_they_show(module: object) -> None:
     found = doctest.testmod(module)  # type: ignore[arg-type]
     assert found.failed == 0
