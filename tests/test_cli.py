@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from photo_folder import make_photos
 from sdclr import __version__, cli, recipe
 from sdclr.recipes import RECIPES
 
@@ -89,6 +90,10 @@ def test_the_verbs_work_one_after_another(sdclr: Cli, tmp_path: Path) -> None:
         (["report", "nowhere"], 66, ["nowhere"]),
         (["resume", "nowhere"], 66, ["run folder nowhere does not exist"]),
         (["embed", "nowhere"], 66, ["no run folder and no file nowhere"]),
+        (["mine", "nowhere"], 66, ["no run folder and no file nowhere"]),
+        (["mine", "."], 78, ["is no run folder", "--backbone timm:NAME"]),
+        (["mine", "a", "b", "c"], 78, ["takes RUN [IMAGES]", "got a, b, c"]),
+        (["mine", "--backbone", "x.safetensors"], 78, ["takes --backbone", "got nothing"]),
         (["recipes", "show", "x"], 78, ["there is no recipe 'x'"]),
         (["train"], 2, ["No such command"]),
         (["pretrain", "--frobnicate"], 2, ["No such option"]),
@@ -135,7 +140,7 @@ def test_help_does_not_wait_for_torch() -> None:
     assert "pretrain" in result.stdout
 
 
-@pytest.mark.parametrize(("verb", "goes_on"), [("embed", True), ("convert", False)])
+@pytest.mark.parametrize(("verb", "goes_on"), [("embed", True), ("mine", True), ("convert", False)])
 def test_ctrl_c_is_no_error(
     sdclr: Cli, monkeypatch: pytest.MonkeyPatch, verb: str, goes_on: bool
 ) -> None:
@@ -143,6 +148,7 @@ def test_ctrl_c_is_no_error(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(f"sdclr.jobs.{verb}.{verb}", pressed)
+    Path("a.safetensors").touch()
     code, out, err = sdclr(verb, "a.safetensors", "b.npz")
     assert (code, out) == (130, "")
     assert err.startswith("stopped: by Ctrl-C")
@@ -202,3 +208,32 @@ def test_what_scripts_read_is_json(sdclr: Cli) -> None:
     assert report["rows"][0]["all"]["std"] is None, "one split has no spread"
     code, _, err = sdclr("report", "runs/x", "--json", "--format", "csv")
     assert (code, "--json is --format json" in err) == (78, True)
+
+
+def test_rare_images_are_found_from_the_command_line(sdclr: Cli, tmp_path: Path) -> None:
+    make_photos(tmp_path / "photos", {0: 29, 1: 8, 2: 3})
+    assert sdclr("pretrain", "./photos", "--out", "run", *TINY[:-1], "batch_size=20")[0] == 0
+    code, out, err = sdclr(
+        "mine", "run", "--scores", "knn_1,cleanlab", "--top", "5", "--copy-to", "c"
+    )
+    assert code == 0, err
+    assert out.startswith("40 images in ")
+    assert "scores: run/rare/scores.csv" in out
+    assert "cannot be said without labels" in out
+    assert len(list((tmp_path / "c").iterdir())) == 5
+    header = (tmp_path / "run/rare/scores.csv").read_text().splitlines()[0]
+    assert header.startswith("path,score,rank,knn_1,cleanlab,")
+    code, _, err = sdclr("mine", "run")
+    assert (code, "give --overwrite" in err) == (78, True)
+    weights = ["--backbone", "run/backbone.safetensors"]
+    code, out, err = sdclr("mine", "./photos", *weights, "--like", "photos/2_000.png")
+    assert code == 0, err
+    assert "first by likeness" in out
+    assert "scores: rare/scores.csv" in out
+    code, out, err = sdclr("mine", "run", "./photos", "--against", "rare", "--out", "again")
+    assert code == 0, err
+    assert "0 images are new, of 40" in out
+    code, _, err = sdclr("mine", "run", "./photos", "--out", "b", "--feedback", "rare/scores.csv")
+    assert (code, "marks no image" in err) == (65, True)
+    code, _, err = sdclr("mine", "run", "./photos", "--out", "b", "--score", "rarest")
+    assert (code, "density" in err) == (78, True)

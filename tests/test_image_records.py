@@ -39,7 +39,14 @@ def test_every_image_has_a_loss_a_mass_and_a_disagreement_in_every_epoch(whole: 
     assert ((records.masses >= 0) & (records.masses <= 1)).all()
     assert ((records.disagreements > -1e-6) & (records.disagreements <= 2)).all()
     table = pyarrow.parquet.read_table(whole / "images.parquet")
-    assert table.column_names == ["epoch", "path", "loss", "hardest_mass", "disagreement", "loss_average"]
+    assert table.column_names == [
+        "epoch",
+        "path",
+        "loss",
+        "hardest_mass",
+        "disagreement",
+        "loss_average",
+    ]
     assert len(table) == 3 * N
     np.testing.assert_array_equal(table["loss"].to_numpy(), records.losses.flatten())
     assert table["epoch"].to_pylist()[-N:] == [3] * N

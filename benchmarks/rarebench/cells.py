@@ -25,6 +25,7 @@ from sdclr.evaluation.rarity import (
     SCORES,
     Evidence,
     fold,
+    judging,
     junk_flags,
     measure_junk,
     near_duplicates,
@@ -119,7 +120,7 @@ def budgets(collection: Collection) -> dict[str, int]:
 
 def _chance(collection: Collection) -> dict[str, float]:
     return {
-        name: round(measures.classes_seen_by_chance(collection.counts, count), 2)
+        name: round(judging.classes_seen_by_chance(collection.counts, count), 2)
         for name, count in budgets(collection).items()
     }
 
@@ -143,14 +144,14 @@ def _scores(collection: Collection, cell: Cell) -> dict[str, Any]:
             found[name] = row.score(evidence).numpy()
             seconds[name] = round(time.perf_counter() - before, 2)
     few, rarest = collection.of_smallest(1 / 3), collection.of_smallest(1 / 10)
-    resampled = measures.bootstrap(found, few, collection.groups)
+    resampled = judging.bootstrap(found, few, collection.groups)
     shuffled = np.random.default_rng(0).permutation(len(few))  # ties must not follow the labels
     content = {}
     for name, score in found.items():
         content[name] = {
-            "auroc_few": _rounded(measures.auroc(score, few)),
-            "auroc_few_interval": [_rounded(end) for end in measures.interval(resampled[name])],
-            "auroc_rarest": _rounded(measures.auroc(score, rarest)),
+            "auroc_few": _rounded(judging.auroc(score, few)),
+            "auroc_few_interval": [_rounded(end) for end in judging.interval(resampled[name])],
+            "auroc_rarest": _rounded(judging.auroc(score, rarest)),
             "ap_few": _rounded(measures.average_precision(score, few)),
             "ap_rarest": _rounded(measures.average_precision(score, rarest)),
             "lift_few_1": _rounded(measures.lift(score[shuffled], few[shuffled], 0.01)),
@@ -163,19 +164,19 @@ def _scores(collection: Collection, cell: Cell) -> dict[str, Any]:
 
 
 def _classes_seen(
-    collection: Collection, score: measures.Floats, shuffled: Positions
+    collection: Collection, score: judging.Floats, shuffled: Positions
 ) -> dict[str, int]:
     order = shuffled[np.argsort(-score[shuffled], kind="stable")]
     return {
-        name: measures.classes_seen(order, collection.labels, count)
+        name: judging.classes_seen(order, collection.labels, count)
         for name, count in budgets(collection).items()
     }
 
 
-def _compared(name: str, resampled: dict[str, measures.Floats]) -> dict[str, list[float]]:
+def _compared(name: str, resampled: dict[str, judging.Floats]) -> dict[str, list[float]]:
     """95 % interval of the AUROC of each candidate less this score's, in the same resamples."""
     differences = {
-        candidate: measures.interval(resampled[candidate] - resampled[name])
+        candidate: judging.interval(resampled[candidate] - resampled[name])
         for candidate in CANDIDATES
         if candidate in resampled and candidate != name
     }
@@ -233,16 +234,16 @@ def _planted(collection: Collection, encoder: str) -> dict[str, Any]:
         sheet = fold(order[~torch.from_numpy(suspected)[order]], torch.from_numpy(folded)).numpy()
         unflagged = np.flatnonzero(~suspected & ~is_junk)
         content["scores"][name] = {
-            "auroc_few_clean": _rounded(measures.auroc(before, few)),
-            "auroc_few_plain": _rounded(measures.auroc(plain[~is_junk], of_few[~is_junk])),
-            "auroc_few_folded": _rounded(measures.auroc(with_groups[unflagged], of_few[unflagged])),
+            "auroc_few_clean": _rounded(judging.auroc(before, few)),
+            "auroc_few_plain": _rounded(judging.auroc(plain[~is_junk], of_few[~is_junk])),
+            "auroc_few_folded": _rounded(judging.auroc(with_groups[unflagged], of_few[unflagged])),
             "junk_in_top_plain": int(is_junk[np.argsort(-plain, kind="stable")[:TOP]].sum()),
             "junk_in_top": int(is_junk[sheet[:TOP]].sum()),
         }
     return content
 
 
-def _folded_share(folded: Positions, sources: Positions, chosen: measures.Flags, n: int) -> float:
+def _folded_share(folded: Positions, sources: Positions, chosen: judging.Flags, n: int) -> float:
     planted = n + np.flatnonzero(chosen)
     return _rounded((folded[planted] == folded[sources[chosen]]).mean())
 

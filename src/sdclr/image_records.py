@@ -115,8 +115,8 @@ def cut_records(folder: Path, epochs: int, num_images: int) -> None:
             os.truncate(path, size)
 
 
-def read_records(folder: Path, num_images: int) -> ImageRecords:
-    """The records of a run of ``num_images`` training images, mapped.
+def read_records(folder: Path, num_images: int, num_epochs: int | None = None) -> ImageRecords:
+    """The records of a run of ``num_images`` training images (and ``num_epochs`` epochs, where that is known), mapped.
 
     Raises MissingInputError where it kept none, and DataError where the file is of other images.
     """
@@ -126,7 +126,8 @@ def read_records(folder: Path, num_images: int) -> ImageRecords:
             f"{path} does not exist: the run kept no records of its images. Train with record_images=true."
         )
     size = path.stat().st_size
-    if num_images < 1 or size == 0 or size % (num_images * _EACH):
+    each = max(num_images, 1) * _EACH
+    if size == 0 or size % each or num_epochs not in (None, size // each):
         raise DataError(f"{path} is damaged, or holds records of other than {num_images} images.")
     shape = (size // (num_images * _EACH), num_images, len(COLUMNS))
     return ImageRecords(np.memmap(path, dtype="<f4", mode="r", shape=shape))

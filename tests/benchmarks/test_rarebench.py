@@ -7,13 +7,13 @@ import doctest
 import numpy as np
 import pytest
 import torch
-from rarebench import cells, choice, encoders, measures, page, planted, sets
+from rarebench import cells, choice, encoders, mining, page, planted, sets
 from sklearn.metrics import roc_auc_score
 
-from sdclr.evaluation.rarity import SCORES
+from sdclr.evaluation.rarity import SCORES, judging
 
 
-@pytest.mark.parametrize("module", [measures, choice, sets], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [choice, sets, mining], ids=lambda module: module.__name__)
 def test_the_examples_give_what_they_show(module: object) -> None:
     found = doctest.testmod(module)  # type: ignore[arg-type]
     assert found.failed == 0
@@ -23,10 +23,10 @@ def test_the_examples_give_what_they_show(module: object) -> None:
 def test_auroc_is_that_of_scikit_learn_ties_included() -> None:
     rng = np.random.default_rng(0)
     score, wanted = rng.integers(0, 5, 80).astype(float), rng.random(80) < 0.3
-    assert measures.auroc(score, wanted) == pytest.approx(roc_auc_score(wanted, score))
+    assert judging.auroc(score, wanted) == pytest.approx(roc_auc_score(wanted, score))
     weights = rng.integers(0, 3, 80).astype(float)
     theirs = roc_auc_score(wanted, score, sample_weight=weights)
-    assert measures._weighted_auroc(score, wanted, weights) == pytest.approx(theirs)
+    assert judging._weighted_auroc(score, wanted, weights) == pytest.approx(theirs)
 
 
 def test_classes_seen_by_chance_is_the_mean_over_random_orders() -> None:
@@ -34,15 +34,15 @@ def test_classes_seen_by_chance_is_the_mean_over_random_orders() -> None:
     labels = np.repeat(np.arange(5), counts)
     rng = np.random.default_rng(1)
     for count in (1, 5, 20, 54, 55):
-        drawn = [measures.classes_seen(rng.permutation(55), labels, count) for _ in range(2000)]
-        assert measures.classes_seen_by_chance(counts, count) == pytest.approx(
+        drawn = [judging.classes_seen(rng.permutation(55), labels, count) for _ in range(2000)]
+        assert judging.classes_seen_by_chance(counts, count) == pytest.approx(
             np.mean(drawn), abs=0.08
         )
 
 
 def test_classes_seen_by_chance_on_cifar_100_lt_are_the_known_numbers() -> None:
     counts = np.array([int(450 * 0.01 ** (i / 99)) for i in range(100)])  # the authors' splits
-    seen = [measures.classes_seen_by_chance(counts, count) for count in (100, 300, 1000)]
+    seen = [judging.classes_seen_by_chance(counts, count) for count in (100, 300, 1000)]
     assert np.round(seen, 1).tolist() == [44.8, 66.4, 86.5]
 
 
@@ -50,8 +50,8 @@ def test_a_bootstrap_draws_whole_groups() -> None:
     groups = np.repeat(np.arange(10), 6)
     wanted = groups < 3
     score = groups.astype(float) + np.linspace(0, 0.5, 60)
-    together = measures.bootstrap({"one": score}, wanted, groups)["one"]
-    alone = measures.bootstrap({"one": score}, wanted, None)["one"]
+    together = judging.bootstrap({"one": score}, wanted, groups)["one"]
+    alone = judging.bootstrap({"one": score}, wanted, None)["one"]
     assert np.nanstd(together) >= np.nanstd(alone)
 
 

@@ -71,7 +71,7 @@ def read_authors_checkpoint(path: Path | str, branch: Branch = "target") -> Auth
     """Read ``path`` and load its backbone strictly. Raises CheckpointError for anything that does not fit exactly."""
     if branch not in ("target", "competitor"):
         raise ConfigError(f"branch must be target or competitor, got {branch!r}.")
-    content = _load(Path(path))
+    content = read_tensors_of_torch(Path(path))
     state = content.get("state_dict", content)
     if (
         not isinstance(state, Mapping)
@@ -110,7 +110,8 @@ def read_authors_checkpoint(path: Path | str, branch: Branch = "target") -> Auth
     )
 
 
-def _load(path: Path) -> Mapping[str, Any]:
+def read_tensors_of_torch(path: Path) -> Mapping[str, Any]:
+    """What torch.save wrote into ``path``, a mapping of tensors and plain values; nothing pickled is executed."""
     if not path.is_file():
         raise MissingInputError(f"checkpoint {path} does not exist or is not a file.")
     _refuse_compressed(path)

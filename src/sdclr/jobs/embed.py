@@ -6,15 +6,12 @@ on from there. Trains nothing, knows no method.
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import hashlib
 import importlib.util
 import io
-import json
 import os
 import re
-import warnings
 from collections.abc import Container, Iterator
 from functools import partial
 from pathlib import Path
@@ -31,18 +28,14 @@ from sdclr.data.collections.contents import digest_of, read_contents
 from sdclr.data.decoding.decode import printable
 from sdclr.data.trained_images import images_of, warn_of_changes
 from sdclr.data.usable import look_at, warn_of_bad_files
-from sdclr.errors import ConfigError, RunFolderError
+from sdclr.errors import ConfigError
 from sdclr.evaluation.features import extract_features
 from sdclr.presentation.progress import AnyProgress, NoProgress
 from sdclr.run import Run
-from sdclr.safe_text import csv_row, shown
-from sdclr.storage.durable_files import (
-    is_leftover,
-    storage_errors,
-    temporary_name,
-    write_atomically,
-)
-from sdclr.storage.output_files import lexists, output_file, require_free
+from sdclr.safe_text import as_text, csv_row, shown
+from sdclr.storage.durable_files import storage_errors
+from sdclr.storage.output_files import output_file, require_free
+from sdclr.storage.row_parts import RowParts, new_file
 
 FORMATS = (".npz", ".parquet", ".csv")
 ROWS_PER_PART = 4096
@@ -84,7 +77,7 @@ def embed(
             "data.store saves decoding when images are seen again; embed sees each once. Leave it out."
         )
     with output_file(out, overwrite=overwrite):
-        _Partial.require_ours(_partial_folder(out))
+        RowParts.require_ours(_partial_folder(out), "embed")
         _write_features(
             Run(source) if as_trained else None, source, data, out, device, show, overwrite
         )
@@ -119,7 +112,7 @@ def _write_features(
     )
     where = resolve_device(device)
     backbone = backbone.to(where).to(memory_format=torch.channels_last)
-    parts = _Partial(_partial_folder(out), identity)
+    parts = RowParts(_partial_folder(out), identity)
     done = parts.open(len(images))
     task = show.add(
         f"features of {len(images)} images", total=len(images), unit="images", done=done
@@ -136,7 +129,7 @@ def _write_features(
     if images.labels is not None:
         facts |= {"label": images.labels, "class_names": np.array(found.class_names)}
     facts |= columns
-    parts.finish(out, facts, overwrite=overwrite)
+    _finish(parts, out, facts, overwrite=overwrite)
 
 
 def _usable(images: Images, data: DataConfig, show: AnyProgress) -> tuple[Images, list[BadFile]]:
@@ -208,135 +201,19 @@ def _names(images: Images) -> npt.NDArray[np.str_]:
     return np.array(images.names)
 
 
-class _Partial:
-    """Finished rows, part by part, each written atomically.
-
-    The folder is ours by its identity.json alone, or where it is empty; of its files those are that have our names.
-    """
-
-    def __init__(self, folder: Path, identity: str) -> None:
-        self.folder, self.identity = folder, identity
-        self.rows = 0
-
-    @staticmethod
-    def require_ours(folder: Path) -> None:
-        """RunFolderError for a folder, or whatever it is, that an earlier call has not made."""
-        with storage_errors(folder):
-            if not lexists(folder):
-                return
-            ours = folder.is_dir() and not folder.is_symlink()
-            if ours and not _read_identity(folder):
-                ours = all(is_leftover(name) for name in os.listdir(folder))
-        if not ours:
-            raise RunFolderError(
-                f"{folder} exists and was not made by sdclr embed; move it away, or choose another --out."
-            )
-
-    def open(self, num_images: int) -> int:
-        """Rows that an earlier call has finished; what belongs to other images or weights is thrown away."""
-        with storage_errors(self.folder):
-            self.folder.mkdir(exist_ok=True)
-            if _read_identity(self.folder) != self.identity:
-                if self._part(0).is_file():
-                    warnings.warn(
-                        f"{self.folder} holds features of other images or of another backbone (or these have changed "
-                        "since): they are made anew.",
-                        stacklevel=4,
-                    )
-                self._remove_files()
-                write_atomically(
-                    self.folder / IDENTITY, json.dumps({"kind": KIND, "identity": self.identity})
-                )
-        while (path := self._part(self.rows)).is_file():
-            self.rows += len(np.load(path, mmap_mode="r"))
-        return min(self.rows, num_images)
-
-    def append(self, features: npt.NDArray[np.float32]) -> None:
-        path = self._part(self.rows)
-        with storage_errors(path):
-            with _new_file(path) as (temporary, file):
-                np.save(file, features)
-            os.replace(temporary, path)
-        self.rows += len(features)
-
-    def finish(self, out: Path, facts: dict[str, Any], *, overwrite: bool) -> None:
-        """Put the parts together under the name that was asked for, and remove them."""
-        with storage_errors(out):
-            with _new_file(self.folder / f"whole{out.suffix}") as (temporary, file):
-                if out.suffix == ".npz":
-                    np.savez(file, features=self._features(), **facts)
-                elif out.suffix == ".csv":
-                    _write_csv(file, self._parts(), facts)
-                else:
-                    _write_parquet(file, self._parts(), facts)
-            require_free(out, overwrite=overwrite)  # hours have passed
-            os.replace(temporary, out)
-            self._remove_files()
-            (self.folder / IDENTITY).unlink()
-        try:
-            self.folder.rmdir()
-        except OSError:
-            warnings.warn(
-                f"{self.folder} holds files that are not sdclr's; they were left there.",
-                stacklevel=3,
-            )
-
-    def _remove_files(self) -> None:
-        """All but the identity: what has another name is not ours."""
-        for name in os.listdir(self.folder):
-            if _OURS.fullmatch(name) or is_leftover(name):
-                (self.folder / name).unlink()
-
-    def _part(self, first: int) -> Path:
-        return self.folder / f"{first:012d}.npy"
-
-    def _parts(self) -> Iterator[npt.NDArray[np.float32]]:
-        first = 0
-        while (path := self._part(first)).is_file():
-            part = np.load(path)
-            yield part
-            first += len(part)
-
-    def _features(self) -> npt.NDArray[np.float32]:
-        """All rows as one memory-mapped file, so that a million images need no memory."""
-        width = np.load(self._part(0), mmap_mode="r").shape[1]
-        path = temporary_name(self.folder / "features.npy")
-        whole = np.lib.format.open_memmap(
-            path, mode="w+", dtype=np.float32, shape=(self.rows, width)
-        )
-        first = 0
-        for part in self._parts():
-            whole[first : first + len(part)] = part
-            first += len(part)
-        return whole
-
-
-IDENTITY = "identity.json"
-KIND = "sdclr features, unfinished"
-_OURS = re.compile(r"[0-9]{12}\.npy")
-
-
-def _read_identity(folder: Path) -> str | None:
-    """What the finished rows in ``folder`` belong to; None where it is not ours."""
-    try:
-        facts = json.loads((folder / IDENTITY).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    return (
-        str(facts.get("identity"))
-        if isinstance(facts, dict) and facts.get("kind") == KIND
-        else None
-    )
-
-
-@contextlib.contextmanager
-def _new_file(path: Path) -> Iterator[tuple[Path, IO[bytes]]]:
-    """A file that did not exist, under a temporary name beside ``path``; on the disk when the block ends."""
-    temporary = temporary_name(path)
-    with temporary.open("xb") as file:
-        yield temporary, file
-        file.flush()
-        os.fsync(file.fileno())
+def _finish(parts: RowParts, out: Path, facts: dict[str, Any], *, overwrite: bool) -> None:
+    """Put the parts together under the name that was asked for, and remove them."""
+    with storage_errors(out):
+        with new_file(parts.folder / f"whole{out.suffix}") as (temporary, file):
+            if out.suffix == ".npz":
+                np.savez(file, features=parts.as_mapped_file(), **facts)
+            elif out.suffix == ".csv":
+                _write_csv(file, parts.parts(), facts)
+            else:
+                _write_parquet(file, parts.parts(), facts)
+        require_free(out, overwrite=overwrite)  # hours have passed
+        os.replace(temporary, out)
+        parts.remove()
 
 
 def _write_parquet(
@@ -352,7 +229,7 @@ def _write_parquet(
         first += len(part)
         values = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(part.ravel()), part.shape[1])
         columns = {
-            "path": pyarrow.array([_as_text(path) for path in facts["path"][rows].tolist()]),
+            "path": pyarrow.array([as_text(path) for path in facts["path"][rows].tolist()]),
             "features": values,
         }
         if "label" in facts:
@@ -363,7 +240,7 @@ def _write_parquet(
             }
         for name in [name for name in facts if name not in RESERVED]:
             columns[name] = pyarrow.array(
-                [_as_text(cell) for cell in facts[name][rows]], pyarrow.string()
+                [as_text(cell) for cell in facts[name][rows]], pyarrow.string()
             )
         table = pyarrow.table(columns)
         writer = writer or pyarrow.parquet.ParquetWriter(file, table.schema)
@@ -387,18 +264,13 @@ def _write_csv(
         if first == 0:
             known = ["label", "class"] if "label" in facts else []
             features = [f"f{number}" for number in range(part.shape[1])]
-            writer.writerow(["path", *known, *csv_row(map(_as_text, others)), *features])
+            writer.writerow(["path", *known, *csv_row(map(as_text, others)), *features])
         for row, values in enumerate(part, start=first):
-            cells: list[object] = [_as_text(str(facts["path"][row]))]
+            cells: list[object] = [as_text(str(facts["path"][row]))]
             if "label" in facts:
                 label = int(facts["label"][row])
-                cells += [label, _as_text(str(facts["class_names"][label]))]
-            cells += [_as_text(str(facts[name][row])) for name in others]
+                cells += [label, as_text(str(facts["class_names"][label]))]
+            cells += [as_text(str(facts[name][row])) for name in others]
             writer.writerow([*csv_row(cells), *map(str, values)])
         first += len(part)
     text.detach()
-
-
-def _as_text(path: str) -> str:
-    """A file name as valid Unicode; bytes that are no text become escapes, for which tables have no place."""
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

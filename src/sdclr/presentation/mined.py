@@ -66,6 +66,8 @@ class MinedImages:
     """Other columns of the user's table, text [N] each."""
     remarks: Sequence[str] = ()
     """What a reader should know: left-out images, doubtful folding, other data than trained on."""
+    rarest_first: bool = True
+    """Whether ``sheet`` begins with the highest score."""
     ranks_rarity: bool = True
     """False where something else ranks: likeness to given images, or the reader's marks."""
 

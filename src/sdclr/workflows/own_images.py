@@ -214,7 +214,7 @@ def _sample(images: Images) -> list[int]:
     return [int(position) for position in np.unique(positions)]
 
 
-def data_of(run: Run, given: Mapping[str, Any]) -> DataConfig:
+def data_of(run: Run, given: Mapping[str, Any], verb: str = "embed") -> DataConfig:
     """The images that a run was trained on, without its test set, as an embedding reads them.
 
     ``given``: settings by dotted name, data.* alone, that win.
@@ -223,7 +223,7 @@ def data_of(run: Run, given: Mapping[str, Any]) -> DataConfig:
     data = PretrainConfig.from_yaml(run.require().config_path, foreign=True).data
     if data.name not in ("images", "arrays"):
         raise ConfigError(
-            f"{run.folder} was trained on {data.name}; say which images to embed: sdclr embed RUN IMAGES."
+            f"{run.folder} was trained on {data.name}; say which images to {verb}: sdclr {verb} RUN IMAGES."
         )
     aside = {"test_path": None, "store": None, "placement": "auto", "validation_per_class": 0}
     return data.with_values(

@@ -13,6 +13,7 @@ import torch
 from sklearn.datasets import load_digits
 from torchvision import datasets
 
+from sdclr.data.collections.image_arrays import ImageArrays
 from sdclr.data.sources.arrays import read_cifar, read_digits, read_npz
 from sdclr.errors import DataError, MissingInputError, RunFolderError
 
@@ -305,3 +306,12 @@ def test_two_downloads_at_once_do_not_write_into_each_other(
     with pytest.raises(MissingInputError, match="no network"):
         read_cifar("cifar10", tmp_path / "new", download=True)
     assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_whoever_looks_at_arrays_sees_whole_pictures_beside_their_stills() -> None:
+    pixels = torch.randint(0, 256, (5, 3, 8, 6), dtype=torch.uint8)
+    images = ImageArrays(pixels, None)
+    ((stills, seen),) = images.looked_at(4, lambda picture: picture.pixels(0, 0, *picture.size))
+    assert torch.equal(stills, next(images.stills(4)))
+    for shown, image in zip(seen, pixels, strict=True):
+        assert torch.equal(torch.from_numpy(shown.copy()).permute(2, 0, 1), image)

@@ -519,3 +519,24 @@ def test_bright_data_in_files_of_sixteen_bits_are_no_reason_to_warn(tmp_path: Pa
         len(ImageFiles(tmp_path, ("0.png", "1.png"), None).verified("raise", lambda done: None)[0])
         == 2
     )
+
+
+def test_a_picture_is_decoded_once_for_its_still_and_for_whoever_looks_at_it(
+    photos: ImageFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    open_image = image_files.open_image
+
+    def counting(file: str, **how: object) -> Image.Image:
+        opened.append(file)
+        return open_image(file, **how)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(image_files, "open_image", counting)
+    monkeypatch.setattr(cutting, "STILLS_PER_BATCH", 7)
+    batches = list(photos.looked_at(16, lambda picture: picture.size))
+    assert len(opened) == NUM
+    pixels = torch.cat([pixels for pixels, _ in batches])
+    assert torch.equal(pixels, torch.cat(list(photos.stills(16))))
+    assert [size for _, seen in batches for size in seen] == [
+        pixels_of(photos, position).size for position in range(NUM)
+    ]

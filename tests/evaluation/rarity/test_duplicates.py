@@ -8,7 +8,17 @@ import torch
 from PIL import Image, ImageEnhance
 
 from sdclr.errors import DataError
-from sdclr.evaluation.rarity import fold, near_duplicates, nearest, perceptual_hashes
+from sdclr.evaluation.rarity import (
+    alike_by_chance,
+    fold,
+    near_duplicates,
+    nearest,
+    perceptual_hashes,
+    represented,
+    trusted_rules,
+)
+from sdclr.evaluation.rarity.duplicates import COPY_RULES
+from sdclr.evaluation.rarity.neighbours import Neighbours
 
 
 def picture(seed: int) -> Image.Image:
@@ -76,3 +86,40 @@ def test_layouts_give_the_same_hash() -> None:
     hashes = perceptual_hashes([pixels, planes, Image.fromarray(pixels)])
     assert (hashes == hashes[0]).all()
     assert perceptual_hashes([]).shape == (0, 8)
+
+
+def test_rules_are_lowered_where_hashes_are_alike_by_chance() -> None:
+    x = torch.randn(300, 16, generator=torch.Generator().manual_seed(0))
+    around, near, rows = nearest(x, 200), nearest(x, 20), torch.arange(300)
+    unlike = np.random.default_rng(0).integers(0, 256, (300, 8), dtype=np.uint8)
+    assert trusted_rules(near, alike_by_chance(around, unlike, rows)) == list(COPY_RULES)
+    alike = unlike.copy()
+    alike[:, :7] = 7  # only the last 8 bits differ: 4 of them between any two
+    by_chance = alike_by_chance(around, alike, rows)
+    ((_, bits),) = trusted_rules(near, by_chance, rules=[(10.0, 14)], most_false=0.2)
+    assert bits == 0
+    nothing = np.zeros((300, 8), np.uint8)
+    assert trusted_rules(near, alike_by_chance(around, nothing, rows)) == []
+
+
+def test_shares_of_chance_are_those_of_a_slow_count() -> None:
+    x = torch.randn(30, 4, generator=torch.Generator().manual_seed(0))
+    hashes = np.random.default_rng(1).integers(0, 4, (30, 8), dtype=np.uint8)
+    rows = torch.arange(0, 30, 2)
+    whole = nearest(x, 12)
+    neighbours = Neighbours(whole.distances[rows], whole.indices[rows])
+    counted = [0] * 65
+    for row in rows.tolist():
+        for other in whole.indices[row, 3:].tolist():
+            pairs = zip(hashes[row].tolist(), hashes[other].tolist(), strict=True)
+            counted[sum((a ^ b).bit_count() for a, b in pairs)] += 1
+    expected = np.cumsum(counted) / (15 * 9)
+    np.testing.assert_allclose(alike_by_chance(neighbours, hashes, rows), expected)
+    with pytest.raises(DataError, match="neighbours of 15 images for 3 rows"):
+        alike_by_chance(neighbours, hashes, rows[:3])
+
+
+def test_a_blurred_copy_does_not_stand_for_a_sharp_one() -> None:
+    groups = torch.tensor([0, 1, 0, 0, 4, 4])
+    unfit = np.array([True, False, False, False, True, True])
+    assert represented(groups, unfit).tolist() == [2, 1, 2, 2, 4, 4]

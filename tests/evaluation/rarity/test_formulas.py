@@ -30,7 +30,10 @@ from sdclr.image_records import moving_average
 from sdclr.methods.hardest_mass import hardest_mass
 
 GOLDEN = Path(__file__).parents[2] / "golden"
-PARTS = "preparation neighbours density clusters training_signals order duplicates junk evidence scoring table"
+PARTS = (
+    "preparation neighbours density clusters training_signals order duplicates junk evidence scoring "
+    "table alike wanted quality"
+)
 
 
 @pytest.fixture(scope="module")
@@ -226,3 +229,29 @@ def test_disagreements_equal_loops() -> None:
         assert float(cosine[i]) == pytest.approx(1 - np.mean(cosines), abs=1e-9)
         assert float(by_loss[i]) == pytest.approx(np.mean(losses), abs=1e-9)
         assert float(by_rank[i]) == pytest.approx(np.mean(ranks), abs=1e-9)
+
+
+def test_evidence_with_groups_finds_what_a_new_search_finds(features: torch.Tensor) -> None:
+    groups = torch.arange(70)
+    groups[10:16] = 9
+    alone = Evidence(features)
+    alone.neighbours(3)
+    grouped, afresh = alone.with_groups(groups), Evidence(features, groups)
+    assert "unit" in grouped._neighbours, "nothing is searched again"
+    for k in (1, 20, 50):
+        assert torch.equal(grouped.neighbours(k).indices, afresh.neighbours(k).indices)
+        assert torch.equal(grouped.neighbours(k).distances, afresh.neighbours(k).distances)
+    few = Evidence(features, searched=12)
+    few.neighbours(3)
+    assert torch.equal(
+        few.with_groups(groups).neighbours(20).indices, afresh.neighbours(20).indices
+    )
+
+
+def test_a_search_says_how_far_it_is() -> None:
+    done: list[int] = []
+    x = torch.randn(2500, 3, generator=torch.Generator().manual_seed(0))
+    Evidence(x, watch=lambda total: done.append(-total) or done.append).neighbours(2)  # type: ignore[func-returns-value]
+    assert done[0] == -2500
+    assert sum(done[1:]) == 2500
+    assert len(done) > 2

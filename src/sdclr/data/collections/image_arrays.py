@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from sdclr.batch import Views
 from sdclr.data.choices import OnError
-from sdclr.data.collections.images import BadFile, MaxSkipped
+from sdclr.data.collections.images import BadFile, MaxSkipped, T
 from sdclr.data.splits import Positions
 from sdclr.data.views.augment import make_views, resize_images
 from sdclr.data.views.parameters import ViewSpec
 from sdclr.data.views.probe_crops import padded_crops
+from sdclr.stills import DecodedPicture, Picture
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,16 @@ class ImageArrays:
     def stills(self, size: int) -> Iterator[Tensor]:
         for batch in self.images.split(512):
             yield resize_images(batch, size)
+
+    def looked_at(
+        self, size: int, look: Callable[[Picture], T]
+    ) -> Iterator[tuple[Tensor, list[T]]]:
+        for batch in self.images.split(512):
+            pixels = batch.cpu().permute(0, 2, 3, 1).numpy()
+            pictures = [
+                DecodedPicture(Image.fromarray(np.ascontiguousarray(one))) for one in pixels
+            ]
+            yield resize_images(batch, size), [look(picture) for picture in pictures]
 
     def probe_crops(
         self, batches: Iterable[Tensor], size: int, *, seed: int, epoch: int

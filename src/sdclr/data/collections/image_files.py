@@ -23,7 +23,7 @@ from torch import Tensor
 from sdclr.batch import Views
 from sdclr.data.choices import OnError
 from sdclr.data.collections.boxes import Boxes, OutsideError
-from sdclr.data.collections.images import BadFile, MaxSkipped, allowed_to_skip
+from sdclr.data.collections.images import BadFile, MaxSkipped, T, allowed_to_skip
 from sdclr.data.collections.members import Members
 from sdclr.data.decoding.decode import (
     ALL_GREY_BITS,
@@ -37,10 +37,10 @@ from sdclr.data.decoding.decode import (
 )
 from sdclr.data.look_ahead import in_pieces
 from sdclr.data.splits import Positions
-from sdclr.data.views.cutting import cut_probe_crops, cut_stills, cut_views
+from sdclr.data.views.cutting import cut_probe_crops, cut_stills, cut_views, look_at_stills
 from sdclr.data.views.parameters import ViewSpec
 from sdclr.errors import DataError, MissingInputError, SdclrError
-from sdclr.stills import DecodedPicture
+from sdclr.stills import DecodedPicture, Picture
 
 CPU = torch.device("cpu")
 HEADERS_PER_CALL = 256
@@ -204,6 +204,11 @@ class ImageFiles:
 
     def stills(self, size: int) -> Iterator[Tensor]:
         return cut_stills(self, size)
+
+    def looked_at(
+        self, size: int, look: Callable[[Picture], T]
+    ) -> Iterator[tuple[Tensor, list[T]]]:
+        return look_at_stills(self, size, look)
 
     def probe_crops(
         self, batches: Iterable[Tensor], size: int, *, seed: int, epoch: int

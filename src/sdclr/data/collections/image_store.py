@@ -28,7 +28,7 @@ from sdclr.batch import Views
 from sdclr.compute.device import free_memory
 from sdclr.data.choices import OnError, Placement
 from sdclr.data.collections.image_files import ImageFiles
-from sdclr.data.collections.images import BadFile, MaxSkipped
+from sdclr.data.collections.images import BadFile, MaxSkipped, T
 from sdclr.data.collections.store_files import (
     FORMAT,
     IDENTITY,
@@ -43,11 +43,11 @@ from sdclr.data.collections.store_files import (
 )
 from sdclr.data.decoding.decode import ALL_GREY_BITS, printable, require_file
 from sdclr.data.splits import Positions
-from sdclr.data.views.cutting import cut_probe_crops, cut_stills, cut_views
+from sdclr.data.views.cutting import cut_probe_crops, cut_stills, cut_views, look_at_stills
 from sdclr.data.views.cutting_on_device import ResidentPixels
 from sdclr.data.views.parameters import ViewSpec
 from sdclr.errors import ConfigError, DataError, MissingInputError
-from sdclr.stills import Bytes
+from sdclr.stills import Bytes, Picture
 from sdclr.storage.durable_files import storage_errors, sync_folder, write_atomically
 
 VERSION = 1
@@ -196,6 +196,11 @@ class DecodedStore:
 
     def stills(self, size: int) -> Iterator[Tensor]:
         return cut_stills(self, size)
+
+    def looked_at(
+        self, size: int, look: Callable[[Picture], T]
+    ) -> Iterator[tuple[Tensor, list[T]]]:
+        return look_at_stills(self, size, look)
 
     def probe_crops(
         self, batches: Iterable[Tensor], size: int, *, seed: int, epoch: int

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,10 +16,12 @@ from sdclr.batch import Views
 from sdclr.data.choices import OnError
 from sdclr.data.splits import Positions, Split
 from sdclr.data.views.parameters import ViewSpec
+from sdclr.stills import Picture
 
 if TYPE_CHECKING:
     from sdclr.data.collections.image_files import ImageFiles
 
+T = TypeVar("T")
 MaxSkipped = int | float
 """How many files may be left out: a whole number is a count, a number below 1 a share of the collection."""
 
@@ -103,6 +105,14 @@ class Images(Protocol):
 
     def stills(self, size: int) -> Iterator[Tensor]:
         """Every image once, in order, as it is: uint8 batches [B, 3, S, S] for feature extraction."""
+
+    def looked_at(
+        self, size: int, look: Callable[[Picture], T]
+    ) -> Iterator[tuple[Tensor, list[T]]]:
+        """Batches of stills with what ``look`` returns for each whole picture, which is decoded once for both.
+
+        ``look`` is called in threads.
+        """
 
     def probe_crops(
         self, batches: Iterable[Tensor], size: int, *, seed: int, epoch: int

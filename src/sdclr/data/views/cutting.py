@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from functools import partial
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -29,6 +29,8 @@ from sdclr.data.views.probe_crops import draw_resized_crops
 from sdclr.stills import Bytes, Picture, still
 
 STILLS_PER_BATCH = 128
+
+T = TypeVar("T")
 
 Calls = list[Callable[[], object]]
 Resize = Callable[[Bytes, int], Bytes]
@@ -81,16 +83,30 @@ def cut_views(
 
 def cut_stills(pictures: Pictures, size: int) -> Iterator[Tensor]:
     """Every picture once, in order: uint8 [B, 3, S, S]."""
+    for pixels, _ in look_at_stills(pictures, size, lambda picture: None):
+        yield pixels
 
-    def work() -> Iterator[tuple[Tensor, Calls]]:
+
+def look_at_stills(
+    pictures: Pictures, size: int, look: Callable[[Picture], T]
+) -> Iterator[tuple[Tensor, list[T]]]:
+    """The same, with what ``look`` returns for each picture; each is opened once. ``look`` is called in threads."""
+
+    def work() -> Iterator[tuple[tuple[Tensor, dict[int, T]], Calls]]:
         for index in torch.arange(len(pictures)).split(STILLS_PER_BATCH):
-            out = _empty(pictures, len(index), size)
+            out, seen = _empty(pictures, len(index), size), dict[int, T]()
             rows = zip(index.tolist(), out.numpy(), strict=True)
-            yield out, [partial(_cut_still, pictures, position, row) for position, row in rows]
+            calls: Calls = [
+                partial(_look, pictures, position, row, look, seen) for position, row in rows
+            ]
+            yield (out, seen), calls
 
     with closing(look_ahead(work(), num_workers=pictures.num_workers)) as ready:
-        for pixels in ready:
-            yield pixels.to(pictures.device, non_blocking=True)
+        for pixels, seen in ready:
+            yield (
+                pixels.to(pictures.device, non_blocking=True),
+                [seen[position] for position in sorted(seen)],
+            )
 
 
 def cut_probe_crops(
@@ -111,8 +127,16 @@ def cut_probe_crops(
             yield pixels.to(pictures.device, non_blocking=True)
 
 
-def _cut_still(pictures: Pictures, position: int, out: Bytes) -> None:
-    out[:] = np.asarray(still(pictures.picture(position), out.shape[-1])).transpose(2, 0, 1)
+def _look(
+    pictures: Pictures,
+    position: int,
+    out: Bytes,
+    look: Callable[[Picture], T],
+    seen: dict[int, T],
+) -> None:
+    picture = pictures.picture(position)
+    out[:] = np.asarray(still(picture, out.shape[-1])).transpose(2, 0, 1)
+    seen[position] = look(picture)
 
 
 def _crop_calls(

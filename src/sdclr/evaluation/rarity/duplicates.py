@@ -29,6 +29,12 @@ differ between unrelated images on average, and 0 to 8 between an image and its 
 """
 
 
+NEAR = 20
+"""Among how many nearest neighbours copies are looked for."""
+MOST_FALSE = 0.01
+"""False pairs for each image that are put up with: one in a hundred images."""
+
+
 def perceptual_hashes(images: Iterable[npt.NDArray[np.uint8] | Tensor | Image.Image]) -> Hashes:
     """The 64 bits of each image's perceptual hash (imagehash.phash), uint8 [N, 8].
 
@@ -52,8 +58,9 @@ def near_duplicates(
     Two images are copies of each other where one is among the neighbours of the other (10 or 20 of
     them are a good number), and where for one of the rules (reach, bits) their distance is at most
     ``reach`` times the median distance to the last neighbour, and their hashes differ in at most
-    that many ``bits``. Copies of copies belong together. Not to be trusted on small objects upon an
-    even ground: their hashes are alike without being copies (docs/rarebench.md, plankton).
+    that many ``bits``. Copies of copies belong together. COPY_RULES are not to be trusted on small
+    objects upon an even ground, whose hashes are alike without being copies (docs/rarebench.md,
+    plankton): :func:`trusted_rules` are those that fit a collection.
 
     >>> from sdclr.evaluation.rarity import nearest
     >>> x = torch.tensor([[0.0], [5.0], [0.01], [9.0], [14.0]])
@@ -74,6 +81,75 @@ def near_duplicates(
     _, labels = connected_components(coo_array(pairs, shape=(n, n)), directed=False)
     _, first = np.unique(labels, return_index=True)
     return torch.from_numpy(first[labels].astype(np.int64))
+
+
+def alike_by_chance(
+    neighbours: Neighbours, hashes: Hashes, rows: Tensor
+) -> npt.NDArray[np.float64]:
+    """How often hashes of different pictures that look alike differ in at most b bits, [65].
+
+    ``neighbours`` of the images ``rows`` int64 [M] among all N (200 are a good number): pairs with
+    those behind the first quarter are counted, like the image in kind and too many to be its
+    copies. Of random pairs the share is smaller.
+
+    >>> from sdclr.evaluation.rarity import nearest
+    >>> hashes = np.zeros((8, 8), np.uint8)
+    >>> hashes[4:] = 255
+    >>> neighbours = nearest(torch.arange(8.0).unsqueeze(1), k=7)
+    >>> alike_by_chance(neighbours, hashes, torch.arange(8))[[0, 63, 64]].round(2).tolist()
+    [0.35, 0.35, 1.0]
+    """
+    if len(rows) != len(neighbours.indices):
+        raise DataError(f"got neighbours of {len(neighbours.indices)} images for {len(rows)} rows.")
+    far = neighbours.indices.numpy()[:, neighbours.indices.shape[1] // 4 :]
+    bits = np.bitwise_count(hashes[rows.numpy()][:, None] ^ hashes[far]).sum(axis=2)
+    counts = np.bincount(bits.ravel(), minlength=65)
+    shares: npt.NDArray[np.float64] = counts.cumsum() / counts.sum()
+    return shares
+
+
+def trusted_rules(
+    neighbours: Neighbours,
+    by_chance: npt.NDArray[np.float64],
+    rules: Sequence[tuple[float, int]] = COPY_RULES,
+    most_false: float = MOST_FALSE,
+) -> list[tuple[float, int]]:
+    """``rules`` with fewer bits where this collection's hashes are alike without being copies.
+
+    A rule (reach, bits) lets m x p false pairs for each image be expected: m is how many of the
+    ``neighbours``, which near_duplicates looks at, lie within the reach, p the share of
+    ``by_chance`` [65] (alike_by_chance) at that many bits. The bits are lowered until that is at
+    most ``most_false``; a rule that cannot be trusted with 0 bits is left out.
+
+    >>> from sdclr.evaluation.rarity import nearest
+    >>> near = nearest(torch.arange(40.0).unsqueeze(1), k=20)
+    >>> trusted_rules(near, np.linspace(0, 1, 65) ** 4), trusted_rules(near, np.ones(65))
+    ([(0.7, 10), (1.1, 6)], [])
+    """
+    reach = neighbours.distances.numpy() / usual_reach(neighbours)
+    trusted = []
+    for largest_reach, most_bits in rules:
+        within = float((reach <= largest_reach).sum(axis=1).mean())
+        allowed = np.flatnonzero(within * by_chance <= most_false)
+        if len(allowed):
+            trusted.append((largest_reach, min(most_bits, int(allowed[-1]))))
+    return trusted
+
+
+def represented(groups: Tensor, unfit: npt.NDArray[np.bool_]) -> Tensor:
+    """``groups`` of near_duplicates, each named by its first image that is not ``unfit`` (bool [N]).
+
+    A blurred copy does not stand for the sharp one. Where all are unfit the first one stays.
+
+    >>> represented(torch.tensor([0, 1, 0]), np.array([True, False, False])).tolist()
+    [2, 1, 2]
+    """
+    n = len(groups)
+    order = np.lexsort((np.arange(n), unfit, groups.numpy()))  # by group, fit ones first
+    _, first = np.unique(groups.numpy()[order], return_index=True)
+    stands_for = np.arange(n)
+    stands_for[np.unique(groups.numpy())] = order[first]
+    return torch.from_numpy(stands_for)[groups]
 
 
 def usual_reach(neighbours: Neighbours) -> float:

@@ -5,7 +5,8 @@ N images, F feature dim, E epochs, V views, D projection dim.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -13,7 +14,12 @@ from torch import Tensor
 
 from sdclr.errors import DataError
 from sdclr.evaluation.rarity.clusters import Clusters, k_means, usual_number_of_clusters
-from sdclr.evaluation.rarity.neighbours import Neighbours, most_neighbours, nearest
+from sdclr.evaluation.rarity.neighbours import (
+    Neighbours,
+    most_neighbours,
+    nearest,
+    without_own_group,
+)
 from sdclr.evaluation.rarity.preparation import (
     principal_components,
     require_usable,
@@ -22,7 +28,13 @@ from sdclr.evaluation.rarity.preparation import (
 )
 
 MOST_NEIGHBOURS = 200
-"""Neighbours that are searched at once; no score of the table reads more."""
+"""No score of the table reads more."""
+
+
+FEW_NEIGHBOURS = 8
+"""Of directions and components, which are only smoothed."""
+ENOUGH_NEIGHBOURS = 50
+"""As many as the default score reads; a score that reads more searches again."""
 
 
 @dataclass(eq=False)
@@ -53,6 +65,10 @@ class Evidence:
     competitor_view_losses: Tensor | None = None
     """[V, N], of the pruned branch, of the same views."""
     seed: int = 0
+    searched: int = MOST_NEIGHBOURS
+    """Neighbours that are searched at once; a score that reads more searches again."""
+    watch: Callable[[int], Callable[[int], None]] | None = None
+    """Called when a search for neighbours begins, with N; what it returns, with the rows done."""
     _neighbours: dict[str, Neighbours] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -117,12 +133,38 @@ class Evidence:
         k is capped at the number of images that all can have, as it is in small collections.
         ``preparation``: "unit" rows, "components", "directions" or "white".
         """
-        most = min(most_neighbours(self.num_images, self.groups), max(k, MOST_NEIGHBOURS))
+        least = self.searched if preparation in ("unit", "white") else FEW_NEIGHBOURS
+        most = min(most_neighbours(self.num_images, self.groups), max(k, least))
         found = self._neighbours.get(preparation)
         if found is None or found.distances.shape[1] < min(k, most):
-            found = nearest(getattr(self, preparation), most, groups=self.groups)
+            advance = self.watch(self.num_images) if self.watch is not None else None
+            rows = getattr(self, preparation)
+            found = nearest(rows, most, groups=self.groups, advance=advance)
             self._neighbours[preparation] = found
         return found.first(min(k, most))
+
+    def with_groups(self, groups: Tensor) -> Evidence:
+        """The same images in groups; what was searched is not searched again where enough is left.
+
+        Raises DataError where one group covers all images.
+
+        >>> evidence = Evidence(torch.tensor([[1.0, 0.0], [1.0, 0.1], [1.0, 0.3], [0.0, 1.0]]))
+        >>> grouped = evidence.with_groups(torch.tensor([0, 0, 1, 2]))
+        >>> int(evidence.neighbours(1).indices[0]), int(grouped.neighbours(1).indices[0])
+        (1, 2)
+        """
+        grouped = replace(self, groups=groups)
+        for name in ("unit", "white", "components", "directions", "clusters"):
+            if name in self.__dict__:  # computed already
+                grouped.__dict__[name] = self.__dict__[name]
+        most = most_neighbours(self.num_images, groups)
+        for name, found in self._neighbours.items():
+            left = without_own_group(found, groups)
+            # all that a score asks for, or all that there are
+            enough = ENOUGH_NEIGHBOURS if name in ("unit", "white") else FEW_NEIGHBOURS
+            if left.distances.shape[1] >= min(enough, most):
+                grouped._neighbours[name] = left
+        return grouped
 
     def distances(self, k: int, preparation: str = "unit") -> Tensor:
         """Euclidean distances to them, float64 [N, at most k]."""

@@ -6,6 +6,7 @@ searches of scikit-learn and FAISS were 1.5 and 3 times as fast, and know neithe
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -56,12 +57,19 @@ def most_neighbours(num_images: int, groups: Tensor | None = None) -> int:
     return num_images - largest
 
 
-def nearest(features: Tensor, k: int, *, groups: Tensor | None = None) -> Neighbours:
+def nearest(
+    features: Tensor,
+    k: int,
+    *,
+    groups: Tensor | None = None,
+    advance: Callable[[int], None] | None = None,
+) -> Neighbours:
     """The k nearest other rows of each row of ``features`` [N, F], by Euclidean distance.
 
     ``groups`` int64 [N]: images of one group (a burst, a tile, a patient) are no neighbours of
-    each other. Ties go to the row that comes first. Raises DataError for features of which no
-    score can be made, and ConfigError for a k that some image has not that many neighbours for.
+    each other. Ties go to the row that comes first. ``advance`` is called with the number of rows
+    done. Raises DataError for features of which no score can be made, and ConfigError for a k that
+    some image has not that many neighbours for.
 
     >>> nearest(torch.tensor([[0.0], [1.0], [3.0]]), k=1).distances.flatten().tolist()
     [1.0, 1.0, 2.0]
@@ -75,7 +83,7 @@ def nearest(features: Tensor, k: int, *, groups: Tensor | None = None) -> Neighb
         )
     rows = features.double()
     own = torch.arange(len(rows)) if groups is None else groups
-    return _search(rows, rows, k, own, own)
+    return _search(rows, rows, k, own, own, advance)
 
 
 def nearest_in(bank: Tensor, queries: Tensor, k: int) -> Neighbours:
@@ -88,6 +96,22 @@ def nearest_in(bank: Tensor, queries: Tensor, k: int) -> Neighbours:
     if not 1 <= k <= len(bank):
         raise ConfigError(f"k must be 1 to {len(bank)}, the rows of the bank, got {k}.")
     return _search(bank.double(), queries.double(), k, None, None)
+
+
+def without_own_group(neighbours: Neighbours, groups: Tensor) -> Neighbours:
+    """Of the nearest of each image those of other groups, as many as all images have left.
+
+    That is what :func:`nearest` finds with these ``groups`` (int64 [N]), without another search; no
+    column may be left.
+
+    >>> found = nearest(torch.tensor([[0.0], [1.0], [3.0], [7.0]]), k=3)
+    >>> without_own_group(found, torch.tensor([0, 0, 1, 2])).indices.tolist()
+    [[2, 3], [2, 3], [1, 0], [2, 1]]
+    """
+    other = groups[neighbours.indices] != groups.unsqueeze(1)
+    left = int(other.sum(dim=1).min())
+    places = (~other).to(torch.int8).argsort(dim=1, stable=True)[:, :left]
+    return Neighbours(neighbours.distances.gather(1, places), neighbours.indices.gather(1, places))
 
 
 def merged(a: Neighbours, b: Neighbours) -> Neighbours:
@@ -115,7 +139,12 @@ def _nearest_of(distances: Tensor, indices: Tensor, k: int) -> Neighbours:
 
 
 def _search(
-    bank: Tensor, queries: Tensor, k: int, bank_own: Tensor | None, query_own: Tensor | None
+    bank: Tensor,
+    queries: Tensor,
+    k: int,
+    bank_own: Tensor | None,
+    query_own: Tensor | None,
+    advance: Callable[[int], None] | None = None,
 ) -> Neighbours:
     centre = bank.mean(dim=0)  # without it, squares of a common offset eat the digits
     bank = bank - centre
@@ -129,6 +158,8 @@ def _search(
         candidates, excluded = rough.candidates((rows / scale).float(), k + SPARE, own)
         distances = _exact_distances(bank, rows, candidates)
         parts.append(_nearest_of(distances.masked_fill(excluded, torch.inf), candidates, k))
+        if advance is not None:
+            advance(len(rows))
     distances, indices = (torch.cat(part) for part in zip(*parts, strict=True))
     return Neighbours(distances, indices)
 

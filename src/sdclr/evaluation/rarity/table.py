@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sdclr.errors import ConfigError, DataError
-from sdclr.outside import Table, load, origin_of, summary_of
+from sdclr.outside import Table, load, load_outside, origin_of, summary_of
 from sdclr.safe_text import shown
 
 if TYPE_CHECKING:
@@ -200,6 +200,11 @@ def register_score(score: type) -> ScoreRow:
     row = _row_of(score)
     SCORES.add(row)
     return row
+
+
+def load_score(text: str) -> ScoreRow:
+    """Import a score that the command line names as ``module:Name``, and register it."""
+    return register_score(load_outside(text, "score", why_no_score))
 
 
 def _row_of(score: Any) -> ScoreRow:

@@ -17,13 +17,11 @@ from urllib.parse import quote
 
 from sdclr.outside import Table
 from sdclr.presentation.mined import MinedImages
-from sdclr.safe_text import as_text, counted, csv_cell, csv_row, one_line
+from sdclr.presentation.mining.columns import WANTED, table_columns
+from sdclr.safe_text import as_text, counted, csv_row, one_line
 
 Marks = Mapping[int, bool]
 Writer = Callable[[MinedImages, Iterable[int], Marks], bytes]
-
-WANTED = "wanted"
-"""The column of the reader's marks: 1, 0 or empty. As a column of the user's table it is where marks start from."""
 
 
 @dataclass(frozen=True)
@@ -39,30 +37,8 @@ class Export:
 
 
 def csv_header(mined: MinedImages) -> list[str]:
-    """The columns of ``scores.csv``; ``csv_cells`` are the cells below them.
-
-    Other scores, and other columns of the user's table, get a _ behind their name where it is taken.
-    """
-    header = ["path", "score", "rank"]
-    for name in mined.components:
-        header.append(_free(name, header))
-    header += ["group", "group_size", "duplicate_of", "junk"]
-    for name in _other_columns(mined):
-        header.append(_free(name, header))
-    return [str(cell) for cell in csv_row([*map(as_text, header), WANTED])]
-
-
-def csv_cells(mined: MinedImages, row: int, marks: Marks) -> list[str]:
-    """One image: numbers that read back to the same bits."""
-    original = int(mined.duplicate_of[row])
-    kinds = [kind for kind, flags in mined.junk.items() if flags[row]]
-    cells = [mined.names[row], number(float(mined.score[row])), str(int(mined.rank[row]))]
-    cells += [number(float(values[row])) for values in mined.components.values()]
-    cells += [str(int(mined.group[row])), str(int(mined.group_size[mined.group[row]]))]
-    cells += ["" if original == row else mined.names[original], ";".join(kinds)]
-    cells += [mined.columns[name][row] for name in _other_columns(mined)]
-    cells.append(_mark_cell(marks.get(row)))
-    return [str(csv_cell(as_text(cell))) for cell in cells]
+    """The columns of ``scores.csv`` as they are written."""
+    return [str(cell) for cell in csv_row(table_columns(mined))]
 
 
 def in_sheet_order(mined: MinedImages, rows: Iterable[int]) -> list[int]:
@@ -100,7 +76,10 @@ def write_paths(mined: MinedImages, rows: Iterable[int], marks: Marks) -> bytes:
 
 def write_csv(mined: MinedImages, rows: Iterable[int], marks: Marks) -> bytes:
     """The columns of ``scores.csv``: a table for spreadsheets, and for ``sdclr mine --feedback``."""
-    return _table(csv_header(mined), (csv_cells(mined, row, marks) for row in rows))
+    columns = table_columns(mined)
+    columns[WANTED] = lambda row: _mark_cell(marks.get(row))
+    lines = ([str(one) for one in csv_row(cell(row) for cell in columns.values())] for row in rows)
+    return _table(csv_header(mined), lines)
 
 
 def write_fiftyone(mined: MinedImages, rows: Iterable[int], marks: Marks) -> bytes:
@@ -189,18 +168,7 @@ def _changes(name: str, export: str) -> bool:
     return export in ("csv", "fiftyone") and one_line(name) != name
 
 
-_OWN_COLUMNS = ("path", "score", "rank", "group", "group_size", "duplicate_of", "junk", WANTED)
 _LOCAL_FILES = "/data/local-files/?d="
-
-
-def _other_columns(mined: MinedImages) -> list[str]:
-    return [name for name in mined.columns if name != WANTED]
-
-
-def _free(name: str, taken: Sequence[str]) -> str:
-    while name in taken or name in _OWN_COLUMNS:
-        name += "_"
-    return name
 
 
 def _mark_cell(mark: bool | None) -> str:

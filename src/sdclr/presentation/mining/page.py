@@ -23,6 +23,7 @@ from markupsafe import Markup
 
 from sdclr.presentation.mined import MinedImages, Rows
 from sdclr.presentation.mining import exports
+from sdclr.presentation.mining.columns import WANTED
 from sdclr.presentation.pages import source, template
 from sdclr.safe_text import as_text, counted, csv_cell, one_line
 
@@ -164,7 +165,7 @@ def _data(
     junk = np.zeros(len(mined), dtype=np.int64)
     for bit, flags in enumerate(mined.junk.values()):
         junk |= flags.astype(np.int64) << bit
-    others = [name for name in mined.columns if name != exports.WANTED]
+    others = [name for name in mined.columns if name != WANTED]
     values = {
         "names": list(mined.names),
         "shown": _changed(mined.names, one_line),

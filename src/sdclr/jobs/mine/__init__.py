@@ -1,0 +1,6 @@
+"""JOB: any images -> how rare each of them is, what looks alike, and a page to look at."""
+
+from sdclr.jobs.mine.job import mine as mine
+from sdclr.jobs.mine.ranking import check_order as check_order
+
+__all__ = ["check_order", "mine"]

@@ -1,0 +1,203 @@
+"""Which images are mined: those that are listed now, with those of an earlier call.
+
+N images. An image is known where its name and its content are; only the others are looked at.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sdclr.data import DataConfig, Images
+from sdclr.data.collections.contents import ABSENT, Content, read_contents
+from sdclr.errors import ConfigError
+from sdclr.jobs.mine.folder import FEATURES, MineRecord, Stored, store
+from sdclr.jobs.mine.looking import LOOK
+from sdclr.presentation.mined import Rows
+from sdclr.safe_text import shown
+from sdclr.storage.durable_files import storage_errors, temporary_name
+from sdclr.storage.row_parts import RowParts
+
+BLOCK = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class Listed:
+    """Images before they are looked at."""
+
+    images: Images
+    root: str
+    """Absolute; empty for images in memory."""
+    contents: Sequence[Content]
+    """[N], their names and what their files hold."""
+    reading: dict[str, Any]
+    """How files become pixels, where that can differ."""
+
+
+@dataclass(frozen=True, eq=False)
+class Joined:
+    """N images of now and of an earlier call."""
+
+    root: str
+    contents: list[Content]
+    """[N], with names below ``root``."""
+    stored_row: Rows
+    """[N], the row of an earlier call; -1 for images that are to be looked at."""
+    listed_row: Rows
+    """[N], the row among the listed images; -1 for those that only the earlier call had."""
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def is_listed(self) -> npt.NDArray[np.bool_]:
+        """[N]"""
+        return self.listed_row >= 0
+
+    @property
+    def unseen(self) -> Rows:
+        """Rows among the listed images that are to be looked at, in order of the collection."""
+        rows: Rows = self.listed_row[self.stored_row < 0]
+        return rows
+
+
+def listed(images: Images, data: DataConfig) -> Listed:
+    """What is there, by name and content; reads a few KB of each file."""
+    reading: dict[str, Any] = {}
+    if images.files is None:
+        pixels = images.looked_at(1, lambda picture: _digest(picture.pixels(0, 0, *picture.size)))
+        digests = [digest for _, part in pixels for digest in part]
+        contents = [
+            Content(name, digest, 0, 0) for name, digest in zip(images.names, digests, strict=True)
+        ]
+        return Listed(images, "", contents, reading)
+    reading = {"exif_rotation": data.exif_rotation, "grey_bits": data.grey_bits}
+    root = os.path.realpath(images.files.root)
+    return Listed(images, root, read_contents(images.files), reading)
+
+
+def _digest(pixels: npt.NDArray[np.uint8]) -> str:
+    return hashlib.blake2b(pixels.tobytes(), digest_size=8).hexdigest()
+
+
+def join(now: Listed, stored: Stored | None, *, keep_others: bool) -> Joined:
+    """The listed images, and with ``keep_others`` those that only the earlier call had.
+
+    Of an earlier collection in the same folder, or below it, images that are gone are left out.
+    With others the images are in the order of their names below the common folder, as they would be
+    if all of them were listed at once.
+    """
+    old = [] if stored is None else stored.contents
+    old_root = now.root if stored is None else stored.record.root
+    root = _common(now.root, old_root) if keep_others else now.root
+    row_of = {_below(root, old_root, one.path): row for row, one in enumerate(old)}
+    contents, stored_rows = [], []
+    for one in now.contents:
+        name = _below(root, now.root, one.path)
+        row = row_of.get(name, -1)
+        same = row >= 0 and one.digest not in (ABSENT, "") and old[row].digest == one.digest
+        contents.append(one._replace(path=name))
+        stored_rows.append(row if same else -1)
+    listed_rows = list(range(len(contents)))
+    remarks: list[str] = []
+    if keep_others:
+        here = {one.path for one in contents}
+        others = [(name, row) for name, row in row_of.items() if name not in here]
+        if _is_inside(old_root, now.root):
+            if others:
+                remarks.append(
+                    f"{len(others):,} images of the earlier collection are gone and left out."
+                )
+            others = []
+        contents += [old[row]._replace(path=name) for name, row in others]
+        stored_rows += [row for _, row in others]
+        listed_rows += [-1] * len(others)
+        if others:
+            order = sorted(range(len(contents)), key=lambda i: os.fsencode(contents[i].path))
+            contents = [contents[i] for i in order]
+            stored_rows = [stored_rows[i] for i in order]
+            listed_rows = [listed_rows[i] for i in order]
+    return Joined(
+        root,
+        contents,
+        np.array(stored_rows, dtype=np.int64),
+        np.array(listed_rows, dtype=np.int64),
+        tuple(remarks),
+    )
+
+
+def _common(a: str, b: str) -> str:
+    if a == b:
+        return a
+    try:
+        return os.path.commonpath([a, b])
+    except ValueError:  # on two drives of Windows, or of images in memory
+        raise ConfigError(
+            "--against needs two collections of image files with a common folder above them."
+        ) from None
+
+
+def _below(root: str, own_root: str, name: str) -> str:
+    """A name below ``own_root`` as one below ``root``."""
+    if root == own_root:
+        return name
+    return "/".join([*Path(os.path.relpath(own_root, root)).parts, name])
+
+
+def _is_inside(folder: str, root: str) -> bool:
+    return folder == root or folder.startswith(os.path.join(root, ""))
+
+
+def require_same_kind(
+    stored: Stored, encoder: str, encoder_name: str, reading: dict[str, Any]
+) -> None:
+    """ConfigError unless features of now and of the earlier call may be mixed."""
+    theirs = stored.record
+    if theirs.encoder != encoder:
+        raise ConfigError(
+            f"--against {shown(stored.folder)} was mined with another backbone "
+            f"({shown(theirs.encoder_name)}, {theirs.encoder}), this one is {shown(encoder_name)} "
+            f"({encoder}): their features cannot be compared. Use the same one, or mine both "
+            "collections anew."
+        )
+    if theirs.reading != reading:
+        raise ConfigError(
+            f"--against {shown(stored.folder)} has read its images with {theirs.reading}, here it "
+            f"is {reading}: give the same settings (data.KEY=VALUE)."
+        )
+
+
+def keep(
+    folder: Path, record: MineRecord, joined: Joined, stored: Stored | None, parts: RowParts
+) -> Stored:
+    """Put the earlier rows and those of ``parts`` together in ``folder``, block by block."""
+    n = len(joined.contents)
+    looks = np.empty(n, dtype=LOOK)
+    unseen = np.flatnonzero(joined.stored_row < 0)
+    known = np.flatnonzero(joined.stored_row >= 0)
+    widths = [part["features"].shape[1] for part in parts.parts()]
+    widths += [] if stored is None else [stored.features.shape[1]]
+    with storage_errors(folder):
+        path = temporary_name(folder / FEATURES)
+        features = np.lib.format.open_memmap(
+            path, mode="w+", dtype=np.float32, shape=(n, widths[0])
+        )
+        first = 0
+        for part in parts.parts():
+            here = unseen[first : first + len(part)]
+            features[here], looks[here] = part["features"], part["look"]
+            first += len(part)
+        for start in range(0, len(known), BLOCK):
+            assert stored is not None
+            here = known[start : start + BLOCK]
+            rows = joined.stored_row[here]
+            features[here], looks[here] = stored.features[rows], stored.looks[rows]
+        features.flush()
+    del features
+    facts = {"num_images": n, "root": joined.root}
+    return store(folder, record.model_copy(update=facts), joined.contents, path, looks)

@@ -1,0 +1,100 @@
+"""--copy-to: the chosen pictures in a folder of their own, under safe and distinct names."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shutil
+from pathlib import Path
+
+import torch
+
+from sdclr.data import Images
+from sdclr.data.collections.image_files import ImageFiles
+from sdclr.data.decoding.decode import Member, open_bytes
+from sdclr.errors import ConfigError, RunFolderError
+from sdclr.presentation.mined import MinedImages, Rows
+from sdclr.presentation.progress import AnyProgress
+from sdclr.storage.durable_files import make_folder, storage_errors, write_atomically
+
+LONGEST_STEM = 80
+
+
+def require_empty(folder: Path) -> None:
+    """Nothing is ever written over: ConfigError unless ``folder`` is missing or empty."""
+    with storage_errors(folder):
+        if os.path.lexists(folder) and not folder.is_dir():
+            raise RunFolderError(f"--copy-to {folder} is not a folder; choose another.")
+        if folder.is_dir() and os.listdir(folder):
+            raise ConfigError(f"--copy-to {folder} holds files already; give a new folder.")
+        if not folder.parent.is_dir():
+            raise ConfigError(
+                f"--copy-to: the folder {folder.parent} does not exist; make it first."
+            )
+
+
+def copy_chosen(
+    mined: MinedImages, images: Images, listed_row: Rows, folder: Path, top: int, show: AnyProgress
+) -> int:
+    """Copy the first ``top`` images of the sheet; returns how many were copied.
+
+    A file is copied as it is; a box of a picture, and an image in memory, becomes a PNG. Names
+    begin with the place on the sheet: 0001_NAME.
+    """
+    require_empty(folder)
+    make_folder(folder)
+    rows = [row for row in mined.sheet[:top].tolist() if listed_row[row] >= 0]
+    task = show.add(f"copying {len(rows)} images", total=len(rows), unit="images")
+    digits = max(4, len(str(len(rows))))
+    for place, row in enumerate(rows, start=1):
+        position = int(listed_row[row])
+        files = images.files
+        whole = files is not None and files.boxes is None
+        name = f"{place:0{digits}d}_{safe_name(mined.names[row], keep_suffix=whole)}"
+        path = folder / (name if whole else f"{name}.png")
+        with storage_errors(path):
+            if whole:
+                assert files is not None
+                _copy_file(files, position, path)
+            else:
+                write_atomically(path, _png(images, position))
+        show.advance(task)
+    show.finish(task)
+    return len(rows)
+
+
+def safe_name(name: str, *, keep_suffix: bool) -> str:
+    """The last part of a name, with _ for what a shell, a spreadsheet or another system may not like.
+
+    >>> safe_name("a/=b c.jpg", keep_suffix=True), safe_name("x.png#1,2,3,4", keep_suffix=False)
+    ('_b_c.jpg', 'x_png_1_2_3_4')
+    """
+    stem, dot, suffix = name.rsplit("/", 1)[-1].rpartition(".")
+    if not keep_suffix or not dot or not re.fullmatch(r"[A-Za-z0-9]{1,8}", suffix):
+        stem, suffix = name.rsplit("/", 1)[-1], ""
+    safe = re.sub(r"[^A-Za-z0-9-]", "_", stem)[:LONGEST_STEM]
+    return f"{safe}.{suffix}" if suffix else safe
+
+
+def _copy_file(files: ImageFiles, position: int, path: Path) -> None:
+    source = files.file(position)
+    if isinstance(source, Member):
+        with open_bytes(source) as member, path.open("xb") as file:
+            shutil.copyfileobj(member, file)
+    else:
+        with open(source, "rb") as original, path.open("xb") as file:
+            shutil.copyfileobj(original, file)
+        shutil.copystat(source, path)
+
+
+def _png(images: Images, position: int) -> bytes:
+    from PIL import Image
+
+    one = images.at(torch.tensor([position]).numpy())
+    if one.files is not None:
+        one = one.to(torch.device("cpu"))
+    ((_, (pixels,)),) = one.looked_at(1, lambda picture: picture.pixels(0, 0, *picture.size))
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()

@@ -1,0 +1,100 @@
+"""The network that turns images into features: a run's, a file's, or one that others have trained."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from sdclr.backbones import Backbone, BackboneConfig, build_backbone, offers_pretrained
+from sdclr.backbones.authors_checkpoint import read_authors_checkpoint
+from sdclr.backbones.build import require_known_network
+from sdclr.backbones.image_sizes import fitted_to
+from sdclr.backbones.weights import load_backbone, normalisation_of
+from sdclr.errors import ConfigError, MissingInputError
+from sdclr.safe_text import shown
+
+LIBRARIES = ("timm:", "torchvision:")
+AUTHORS_SUFFIXES = (".pt", ".pth", ".tar")
+USUAL_SIZE = 224
+
+
+@dataclass(frozen=True, eq=False)
+class Encoder:
+    """A network in eval mode, and what makes its features what they are."""
+
+    backbone: Backbone
+    image_size: int
+    """Side in pixels of the images that it sees."""
+    name: str
+    """For people: where it came from."""
+    digest: str
+    """Equal for equal features: of its weights, its input normalisation and the image size."""
+
+
+def open_encoder(
+    source: Path | str, *, weights: Path | None = None, image_size: int | None = None
+) -> Encoder:
+    """The encoder that ``source`` names.
+
+    A run folder, a backbone.safetensors, a checkpoint of the method's authors (.pt, .pth), or
+    timm:NAME or torchvision:NAME: with ImageNet's weights, which are downloaded once, or with those
+    of the file ``weights``. ``image_size``: which images it sees; default: as it was trained.
+    """
+    if isinstance(source, str) and source.startswith(LIBRARIES):
+        backbone, size = _of_a_library(source, weights, image_size)
+        return _described(backbone, size, source if weights is None else f"{source} from {weights}")
+    path = Path(source)
+    if weights is not None:
+        raise ConfigError(
+            f"--weights goes with --backbone timm:NAME or torchvision:NAME; {shown(path)} has its own."
+        )
+    if not path.exists():
+        raise MissingInputError(f"there is no run folder and no file {shown(path)}.")
+    if path.suffix in AUTHORS_SUFFIXES and path.is_file():
+        checkpoint = read_authors_checkpoint(path)
+        usual = 32 if checkpoint.architecture.stem == "small" else USUAL_SIZE
+        return _described(checkpoint.backbone, image_size or usual, str(path))
+    backbone = load_backbone(path)
+    trained_size = image_size or backbone.image_size
+    if trained_size is None:
+        raise ConfigError(
+            f"{shown(path)} does not say for which image size it was trained; give --image-size."
+        )
+    return _described(backbone, trained_size, str(path))
+
+
+def _of_a_library(name: str, weights: Path | None, image_size: int | None) -> tuple[Backbone, int]:
+    from sdclr.backbones.pretrained import load_pretrained, load_weights_file, trained_size
+
+    config = BackboneConfig(name=name)
+    # with weights of a file the input is normalised as for the library's own, where it has some
+    require_known_network(name)
+    known = offers_pretrained(config)
+    if weights is None and not known:
+        raise ConfigError(
+            f"nobody offers weights for {name}; give a file that has some: --weights FILE."
+        )
+    size = image_size or trained_size(name) or USUAL_SIZE
+    fitted = fitted_to(config, size).model_copy(update={"pretrained": known})
+    backbone = build_backbone(fitted)
+    if weights is None:
+        try:
+            load_pretrained(backbone, name, options=fitted.options)
+        except MissingInputError as error:
+            raise MissingInputError(
+                f"{error} Or give a file that holds them: --weights FILE."
+            ) from None
+    else:
+        load_weights_file(backbone, name, weights)
+    return backbone.eval(), size
+
+
+def _described(backbone: Backbone, size: int, name: str) -> Encoder:
+    digest = hashlib.sha256(f"{normalisation_of(backbone).to_dict()} {size}".encode())
+    for key, tensor in sorted(backbone.net.state_dict().items()):
+        digest.update(f"{key} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return Encoder(backbone, size, name, digest.hexdigest()[:16])

@@ -1,0 +1,74 @@
+"""What can be said of a ranking's quality from the collection alone: numbers, and no verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+
+from sdclr.evaluation.rarity import (
+    DEFAULT_ORDER,
+    agreement,
+    spread,
+    stability_over_dims,
+    stability_over_images,
+)
+from sdclr.evaluation.rarity.judging import Labels, judged
+from sdclr.presentation.mined import RankingQuality
+from sdclr.safe_text import counted, shown
+
+
+def estimated(
+    features: Tensor, scores: Mapping[str, Tensor]
+) -> tuple[dict[str, float], RankingQuality]:
+    """The measures by name, and the sentence for people.
+
+    ``scores``: the one that ranks first. Orders, which are no degrees of rarity, are left out of
+    the agreement.
+    """
+    degrees = {name: score for name, score in scores.items() if name != DEFAULT_ORDER}
+    measures = {
+        "stability_over_images": stability_over_images(features),
+        "spread": spread(next(iter(scores.values()))),
+    }
+    if features.shape[1] > 1:
+        measures["stability_over_features"] = stability_over_dims(features)
+    if len(degrees) > 1:
+        measures["agreement"] = agreement(degrees)
+    measures = {name: round(value, 4) for name, value in measures.items()}
+    said = [f"between random halves of the images {measures['stability_over_images']:.2f}"]
+    if "stability_over_features" in measures:
+        said.append(f"of the features {measures['stability_over_features']:.2f}")
+    sentence = (
+        "Whether this ranking beats chance cannot be said without labels. It is this stable: rank "
+        f"correlation {', '.join(said)}. A stable ranking can still rank the wrong thing; look at "
+        "the first images."
+    )
+    return measures, RankingQuality(better_than_chance=None, sentence=sentence)
+
+
+def judged_by_labels(score: Tensor, labels: Labels, class_names: Sequence[str]) -> RankingQuality:
+    """What the labels that are known say of the ranking: they judge it, and no score has seen them."""
+    found = judged(score.numpy(), labels)
+    names = ", ".join(shown(class_names[c], 40) for c in found.few[:5])
+    names += ", ..." * (len(found.few) > 5)
+    better = True if found.low > 0.5 else None if found.high > 0.5 else False
+    verdict = {
+        True: "By the labels that are known it beats chance",
+        False: "By the labels that are known it is no better than chance",
+        None: "By the labels that are known it cannot be told from chance",
+    }[better]
+    sentence = (
+        f"{verdict}: AUROC {found.auroc:.2f} (95 % interval {found.low:.2f} to {found.high:.2f}; chance is .50) for "
+        f"the {counted(found.num_images, 'image')} of the few classes, the last third by size ({names}). No score has "
+        "seen a label."
+    )
+    return RankingQuality(better_than_chance=better, sentence=sentence)
+
+
+def not_rarity(name: str) -> RankingQuality:
+    """Of a ranking by likeness or feedback, which does not claim to find what is rare."""
+    return RankingQuality(
+        better_than_chance=None,
+        sentence=f"Ranked by {name}, not by rarity: how good that is shows in the first images.",
+    )

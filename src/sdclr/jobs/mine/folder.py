@@ -1,0 +1,177 @@
+"""The folder that mining writes: what was computed, kept for the next call, and what it says of itself.
+
+mine.json says whose the folder is and how far it came; features.npy, looks.npy and images.tsv.gz
+have one row an image, in the order of scores.csv.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from sdclr.config import Section
+from sdclr.data.collections.contents import Content, read_record, write_record
+from sdclr.errors import ConfigError, DataError, MissingInputError, RunFolderError
+from sdclr.jobs.mine.looking import LOOK, Looks
+from sdclr.safe_text import shown
+from sdclr.storage.documents import read_json_file
+from sdclr.storage.durable_files import (
+    is_leftover,
+    make_folder,
+    storage_errors,
+    temporary_name,
+    write_atomically,
+)
+from sdclr.storage.locks import writing
+from sdclr.storage.output_files import lexists
+from sdclr.storage.row_parts import put_in_place
+
+RECORD = "mine.json"
+FEATURES, LOOKS, IMAGES = "features.npy", "looks.npy", "images.tsv.gz"
+SCORES_FILE, PARQUET, PAGE = "scores.csv", "scores.parquet", "index.html"
+UNFINISHED = "features.partial"
+
+
+class MineRecord(Section):
+    """mine.json."""
+
+    sdclr_mine: Literal[1] = 1
+    """Version of the folder."""
+    state: Literal["computing", "features", "finished"]
+    """computing: images are looked at; features: what was seen of all of them is kept; finished."""
+    encoder: str = ""
+    """Encoder.digest: features of equal digests may be mixed."""
+    encoder_name: str = ""
+    reading: dict[str, Any] = Field(default_factory=dict)
+    """How files become pixels, where that can differ."""
+    root: str = ""
+    num_images: int = 0
+    title: str = ""
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """What the ranking was asked for."""
+    copy_rules: list[tuple[float, int]] = Field(default_factory=list)
+    """By which near-duplicates were folded: (reach, bits), see rarity's near_duplicates."""
+    quality: dict[str, Any] = Field(default_factory=dict)
+    remarks: list[str] = Field(default_factory=list)
+    environment: dict[str, Any] = Field(default_factory=dict)
+    """Command, versions and device, as in a run."""
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """What an earlier call has seen of N images."""
+
+    folder: Path
+    record: MineRecord
+    contents: list[Content]
+    features: npt.NDArray[np.float32]
+    """[N, F], mapped from the file."""
+    looks: Looks
+
+
+@contextmanager
+def claimed(folder: Path, *, overwrite: bool) -> Iterator[None]:
+    """The folder is ours to write in, and nobody else's, for the block.
+
+    Raises RunFolderError for a folder with something else in it, and ConfigError for one in which
+    mining is finished, unless ``overwrite``.
+    """
+    with storage_errors(folder):
+        if folder.name in ("", ".."):
+            raise ConfigError(f"--out {shown(folder)} needs a name of its own; give a folder.")
+        if not folder.parent.is_dir():
+            raise ConfigError(f"--out: the folder {folder.parent} does not exist; make it first.")
+        if folder.is_symlink() or (lexists(folder) and not folder.is_dir()):
+            raise RunFolderError(f"{folder} is not a folder; choose another --out.")
+    with writing(folder):
+        make_folder(folder)
+        record = _require_ours(folder)
+        if record is not None and record.state == "finished" and not overwrite:
+            raise ConfigError(
+                f"{folder} holds finished results; give --overwrite to replace them (features and "
+                "your marks are kept), or choose another --out."
+            )
+        if record is None:
+            write_state(folder, MineRecord(state="computing"))
+        yield
+
+
+def _require_ours(folder: Path) -> MineRecord | None:
+    with storage_errors(folder):
+        names = [name for name in os.listdir(folder) if not is_leftover(name)]
+    if RECORD in names:
+        return read_state(folder)
+    if names:
+        raise RunFolderError(
+            f"{folder} holds files and was not made by sdclr mine; choose another --out."
+        )
+    return None
+
+
+def read_state(folder: Path) -> MineRecord:
+    """mine.json. Raises MissingInputError where there is none, DataError where it is damaged."""
+    path = folder / RECORD
+    try:
+        return MineRecord.parse(read_json_file(path))
+    except FileNotFoundError:
+        raise MissingInputError(
+            f"{folder} is no folder of sdclr mine: {path} does not exist."
+        ) from None
+    except (OSError, ValueError, TypeError, ConfigError) as error:
+        raise DataError(
+            f"{path} is damaged: {shown(error, 300)}. Restore it, or mine into another folder."
+        ) from None
+
+
+def write_state(folder: Path, record: MineRecord) -> None:
+    write_atomically(folder / RECORD, record.model_dump_json(indent=1) + "\n")
+
+
+def read_stored(folder: Path) -> Stored | None:
+    """What is kept in ``folder``; None where no call has come so far. DataError where it is damaged."""
+    record = read_state(folder)
+    if record.state == "computing":
+        return None
+    contents = (read_record(folder / IMAGES) or {}).get("images", [])
+    try:
+        features = np.load(folder / FEATURES, mmap_mode="c")
+        looks = np.load(folder / LOOKS)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(
+            f"what {folder} has kept cannot be read: {shown(error, 300)}. Mine into another folder."
+        ) from None
+    n = record.num_images
+    fits = features.ndim == 2 and features.dtype == np.float32 and looks.dtype == LOOK
+    if not fits or not len(features) == len(looks) == len(contents) == n:
+        raise DataError(
+            f"the files in {folder} do not belong together: {len(features)} rows in {FEATURES}, "
+            f"{len(looks)} in {LOOKS}, {len(contents)} in {IMAGES}, {n} in {RECORD}. Mine into "
+            "another folder."
+        )
+    return Stored(folder, record, contents, features, looks)
+
+
+def store(
+    folder: Path, record: MineRecord, contents: list[Content], features: Path, looks: Looks
+) -> Stored:
+    """Keep what was seen; ``features`` is a finished file beside its final name."""
+    with storage_errors(folder):
+        temporary = temporary_name(folder / LOOKS)
+        with temporary.open("xb") as file:
+            np.save(file, looks)
+        write_state(folder, record.model_copy(update={"state": "computing"}))
+        put_in_place(features, folder / FEATURES)
+        put_in_place(temporary, folder / LOOKS)
+        write_record(folder / IMAGES, {"images": contents})
+        write_state(folder, record.model_copy(update={"state": "features"}))
+    found = read_stored(folder)
+    assert found is not None
+    return found

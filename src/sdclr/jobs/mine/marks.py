@@ -1,0 +1,184 @@
+"""What the user has said of images: marks in a table, and images to look for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sdclr.data import DataConfig
+from sdclr.data.collections.image_files import ImageFiles
+from sdclr.data.sources.tables import read_table
+from sdclr.errors import ConfigError, DataError, MissingInputError
+from sdclr.evaluation.rarity import Feedback, from_feedback, likeness
+from sdclr.jobs.mine.encoder import Encoder
+from sdclr.jobs.mine.looking import features_of
+from sdclr.jobs.mine.ranking import OtherScore
+from sdclr.presentation.mining.columns import WANTED
+from sdclr.safe_text import as_text, counted, one_line, shown
+
+YES, NO = ("1", "yes", "true", "y", "wanted"), ("0", "no", "false", "n", "not wanted")
+Marks = dict[int, bool]
+"""Row -> whether it is wanted; rows without a mark are missing."""
+
+
+def read_marks(file: Path, names: Sequence[str], *, strict: bool = True) -> Marks:
+    """The column "wanted" of a table with a column "path": scores.csv, the page's download, or the like.
+
+    Raises DataError for a mark that is neither yes nor no, and, unless not ``strict``, for a marked
+    image that is not in the collection.
+    """
+    table = read_table(file, known=("path", WANTED))
+    path, wanted = table.find(["path", "filepath"]), table.find([WANTED, "rarity_wanted"])
+    if path is None or wanted is None:
+        raise DataError(
+            f"{file} needs the columns path and {WANTED}; it has {table.names()}. Mark images in "
+            "scores.csv, or download the marks from the page."
+        )
+    rows = _rows_by_text(names)
+    marks: Marks = {}
+    unknown: list[str] = []
+    for i, (name, said) in enumerate(zip(table.columns[path], table.columns[wanted], strict=True)):
+        mark = _mark(said, table.where(i))
+        if mark is None:
+            continue
+        row = rows.get(name)
+        if row is None:
+            unknown.append(name)
+        else:
+            marks[row] = mark
+    if unknown and strict:
+        raise DataError(
+            f"{file} marks {counted(len(unknown), 'image')} that the collection does not have, "
+            f"the first is {shown(unknown[0])}. Give marks of the images that are mined."
+        )
+    return marks
+
+
+def _mark(said: str, where: str) -> bool | None:
+    word = said.strip().lower()
+    if not word:
+        return None
+    number = word.removesuffix(".0")  # a spreadsheet's or a data frame's
+    if number in YES or number in NO:
+        return number in YES
+    raise DataError(f"{where}: {WANTED} must be yes, no, 1, 0 or empty, got {shown(said, 40)}.")
+
+
+def _rows_by_text(names: Sequence[str]) -> dict[str, int]:
+    """Names as they are, and as tables have them."""
+    as_written: dict[str, int] = {}
+    for row, name in enumerate(names):
+        as_written.setdefault(one_line(as_text(name)), row)
+    return as_written | {name: row for row, name in enumerate(names)}
+
+
+def mark_column(num_images: int, marks: Mapping[int, bool]) -> list[str]:
+    """The cells of the column "wanted", [N]."""
+    cells = [""] * num_images
+    for row, wanted in marks.items():
+        cells[row] = "1" if wanted else "0"
+    return cells
+
+
+def by_feedback(marks: Marks) -> OtherScore:
+    """What ranks by these marks."""
+    rows = torch.tensor(sorted(marks), dtype=torch.int64)
+    wanted = torch.tensor([marks[row] for row in rows.tolist()], dtype=torch.bool)
+
+    def score(features: Tensor) -> tuple[Tensor, str]:
+        found = from_feedback(features, rows, wanted)
+        return found.score, _expectation(found, marks)
+
+    return score
+
+
+def require_both_kinds(marks: Marks, file: Path) -> None:
+    """DataError unless some images are wanted and some are not."""
+    num_wanted = sum(marks.values())
+    if not marks:
+        raise DataError(
+            f"{file} marks no image: fill in its column {WANTED} with yes or no (1 or 0)."
+        )
+    if num_wanted in (0, len(marks)):
+        said = "wanted" if num_wanted else "not wanted"
+        raise DataError(
+            f"{file} marks {counted(len(marks), 'image')}, all of them as {said}; mark at least "
+            "one of each kind. Looking for images like given ones needs no other: --like IMAGE."
+        )
+
+
+def _expectation(found: Feedback, marks: Marks) -> str:
+    """What the feedback promises, in a sentence."""
+    num_wanted = sum(marks.values())
+    said = f"{num_wanted} marked as wanted, {len(marks) - num_wanted} as not wanted"
+    if found.expected_next is None:
+        return (
+            f"How many of the next {found.num_next} images are wanted cannot be said: too few "
+            f"marks ({said}; at least 3 of each are needed)."
+        )
+    return (
+        f"About {found.expected_next:.0f} of the next {found.num_next} unmarked images are "
+        f"expected to be wanted ({said}; by cross-validation, as far as the marked images are "
+        "like the others)."
+    )
+
+
+def by_likeness(
+    wanted: Sequence[str],
+    names: Sequence[str],
+    root: str,
+    encoder: Encoder,
+    data: DataConfig,
+) -> OtherScore:
+    """What ranks by likeness to images of the collection (by name or path), or to other files."""
+    if not wanted:
+        raise ConfigError("--like needs at least one image.")
+    rows = _rows_by_text(names)
+    inside: list[int] = []
+    outside: list[str] = []
+    for text in wanted:
+        row = _row_of(text, rows, root)
+        if row is not None:
+            inside.append(row)
+        elif os.path.isfile(text):
+            outside.append(text)
+        else:
+            raise MissingInputError(
+                f"--like {shown(text)}: there is no such file, and no image of that name is mined."
+            )
+    others = _features_of_files(outside, encoder, data) if outside else None
+
+    def score(features: Tensor) -> tuple[Tensor, str]:
+        queries = [features[inside]] if inside else []
+        queries += [] if others is None else [others]
+        return likeness(features, torch.cat(queries)), ""
+
+    return score
+
+
+def _row_of(text: str, rows: Mapping[str, int], root: str) -> int | None:
+    if text in rows:
+        return rows[text]
+    if not root or not os.path.lexists(text):
+        return None
+    below = os.path.relpath(os.path.realpath(text), root)
+    return rows.get(Path(below).as_posix())
+
+
+def _features_of_files(paths: Sequence[str], encoder: Encoder, data: DataConfig) -> Tensor:
+    found = []
+    for path in paths:
+        images = ImageFiles(
+            Path(path).parent,
+            (Path(path).name,),
+            None,
+            exif_rotation=data.exif_rotation,
+            grey_bits=data.grey_bits,
+        )
+        found.append(features_of(encoder, images.at(np.array([0])).to(torch.device("cpu"))))
+    return torch.cat(found)

@@ -1,0 +1,299 @@
+"""What was seen of N images -> MinedImages: copies folded, junk aside, scores, groups, order.
+
+N images, F feature dim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from sdclr.errors import ConfigError, DataError
+from sdclr.evaluation.rarity import (
+    DEFAULT,
+    DEFAULT_ORDER,
+    SCORES,
+    Evidence,
+    alike_by_chance,
+    junk_flags,
+    look_alike,
+    near_duplicates,
+    nearest_in,
+    rarest_first,
+    rarest_group_first,
+    represented,
+    trusted_rules,
+)
+from sdclr.evaluation.rarity.duplicates import COPY_RULES, NEAR
+from sdclr.evaluation.rarity.evidence import MOST_NEIGHBOURS
+from sdclr.evaluation.rarity.judging import Labels
+from sdclr.image_records import ImageRecords
+from sdclr.jobs.mine.estimate import estimated, judged_by_labels, not_rarity
+from sdclr.jobs.mine.looking import Looks, junk_measures
+from sdclr.presentation.mined import Flags, MinedImages
+from sdclr.presentation.progress import AnyProgress
+from sdclr.safe_text import counted, shown
+
+SEARCHED = 80
+"""Neighbours of each image: of 50 that the default score reads up to 30 may be copies of it."""
+SAMPLED = 5000
+"""Images whose surroundings say how alike the hashes of different pictures are."""
+FEWEST = 32
+"""Images below which nothing is common enough for anything to be rare."""
+
+
+Order = Literal["rarest", "kinds"]
+"""Of the groups of a sheet: by the mean score, or by how little a group is like those before it."""
+
+
+def check_order(text: str) -> Order:
+    """Raises ConfigError for what is no order."""
+    if text not in ("rarest", "kinds"):
+        raise ConfigError(f"--order must be rarest or kinds, got {shown(repr(text))}.")
+    return cast(Order, text)
+
+
+OtherScore = Callable[[Tensor], tuple[Tensor, str]]
+"""Features [N, F] -> a score [N], higher = first, and a remark on it."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the ranking is to be."""
+
+    score: str = DEFAULT
+    extra: Sequence[str] = ()
+    """Further scores, for columns."""
+    order: Order = "rarest"
+    other: OtherScore | None = None
+    """What ranks in the place of ``score``."""
+    other_name: str = ""
+    labels: Labels | None = None
+    """int64 [N], where they are known: they judge the ranking and make nothing of it."""
+    class_names: Sequence[str] = ()
+    records: ImageRecords | None = None
+    """What a training kept of each image, for the scores that read it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """A ranking and how it was made."""
+
+    mined: MinedImages
+    copy_rules: list[tuple[float, int]]
+    measures: dict[str, float] = field(default_factory=dict)
+    """What the collection says of the ranking's quality."""
+
+
+def require_enough(num_images: int) -> None:
+    """DataError for fewer than FEWEST images."""
+    if num_images < FEWEST:
+        raise DataError(
+            f"mining compares images with many others and needs at least {FEWEST}, got {num_images}."
+        )
+
+
+def ranked(
+    features: Tensor,
+    looks: Looks,
+    names: Sequence[str],
+    wish: Wish,
+    show: AnyProgress,
+    *,
+    title: str = "",
+    root: str = "",
+    groups: Tensor | None = None,
+    columns: Mapping[str, Sequence[str]] | None = None,
+    shown: Flags | None = None,
+    remarks: Sequence[str] = (),
+) -> Found:
+    """Rank images by what was seen of them: ``features`` [N, F] and ``looks`` [N].
+
+    ``groups`` int64 [N]: bursts, tiles and the like; images of one are no neighbours of each other.
+    ``shown`` bool [N]: which may come onto the sheet at all. Raises DataError where nothing can be
+    ranked: few images, equal features, junk alone.
+    """
+    require_enough(len(features))
+    junk = junk_flags(junk_measures(looks))
+    is_junk = np.logical_or.reduce(list(junk.values()))
+    if is_junk.all():
+        kinds = ", ".join(f"{int(flags.sum())} {kind}" for kind, flags in junk.items())
+        raise DataError(
+            f"all {len(features)} images are suspected junk ({kinds}), so there is nothing to rank. "
+            "Look at the images, and at data.grey_bits if they have 16 bits."
+        )
+    records = wish.records
+    alone = Evidence(
+        features,
+        losses=None if records is None else records.losses,
+        masses=None if records is None else records.masses,
+        searched=SEARCHED,
+        watch=_watch(show, "neighbours"),
+    )
+    copy_of, rules, said = _folded(alone, looks, is_junk, groups)
+    evidence = _without_copies(alone, copy_of, groups)
+    score_name, score, components, note = _scores(evidence, wish, show)
+    is_copy = copy_of.numpy() != np.arange(len(copy_of))
+    fit = torch.from_numpy(~is_copy & ~is_junk)
+    alike = look_alike(alone.neighbours(SEARCHED), copy_of)
+    by_kinds = wish.order == "kinds"
+    leading = components.get(DEFAULT_ORDER, score) if by_kinds else score
+    group, group_score = rarest_group_first(alike, leading, fit, by="best" if by_kinds else "mean")
+    listable = fit if shown is None else fit & torch.from_numpy(shown)
+    if wish.other is None:
+        measures, quality = estimated(features, {score_name: score, **components})
+        if wish.labels is not None and len(np.unique(wish.labels)) > 1:
+            quality = judged_by_labels(score, wish.labels, wish.class_names)
+    else:
+        measures, quality = {}, not_rarity(score_name)
+    mined = MinedImages(
+        title=title,
+        names=names,
+        root=root,
+        score_name=score_name,
+        order_name=_order_name(wish.order, score_name),
+        rarest_first=not by_kinds,
+        score=score.numpy(),
+        rank=_ranks(score),
+        components={name: values.numpy() for name, values in components.items()},
+        group=group.numpy(),
+        group_score=group_score.numpy(),
+        duplicate_of=copy_of.numpy(),
+        junk=junk,
+        sheet=_sheet(group, score, listable),
+        place=_place(evidence),
+        quality=quality,
+        columns=dict(columns or {}),
+        remarks=[*remarks, *said, *note],
+        ranks_rarity=wish.other is None,
+    )
+    return Found(mined, rules, measures)
+
+
+def _order_name(order: Order, score_name: str) -> str:
+    inside = f"within a group by {score_name}"
+    if order == "kinds":
+        return (
+            f"groups of images that look alike, the one that is least like all before it first ({DEFAULT_ORDER}), so "
+            f"that many kinds are seen early; {inside}"
+        )
+    return f"groups of images that look alike, by the mean {score_name} of each; {inside}"
+
+
+def _watch(show: AnyProgress, what: str) -> Callable[[int], Callable[[int], None]]:
+    """A search for neighbours takes the longest; how far it is, is shown."""
+
+    def begin(num_images: int) -> Callable[[int], None]:
+        task = show.add(f"{what} of {num_images} images", total=num_images, unit="images")
+        left = num_images
+
+        def advance(done: int) -> None:
+            nonlocal left
+            left -= done
+            show.advance(task, done)
+            if left <= 0:
+                show.finish(task)
+
+        return advance
+
+    return begin
+
+
+def _folded(
+    evidence: Evidence, looks: Looks, is_junk: Flags, groups: Tensor | None
+) -> tuple[Tensor, list[tuple[float, int]], list[str]]:
+    """The image that stands for each, the rules by which that was found, and remarks on them."""
+    n = len(looks)
+    hashes = np.ascontiguousarray(looks["hash"])
+    near = evidence.neighbours(min(NEAR, n - 1))
+    sample = torch.linspace(0, n - 1, min(n, SAMPLED)).long().unique()
+    around = nearest_in(evidence.unit, evidence.unit[sample], min(MOST_NEIGHBOURS, n))
+    rules = trusted_rules(near, alike_by_chance(around, hashes, sample))
+    copies = near_duplicates(near, hashes, rules)
+    remarks = []
+    if int(torch.bincount(copies).max()) == len(copies):
+        copies, rules = torch.arange(len(copies)), []
+    if not rules:
+        remarks.append(
+            "Near-duplicates are not folded: different pictures of this collection have hashes as "
+            "alike as those of copies."
+        )
+    elif rules != list(COPY_RULES):
+        bits = " and ".join(str(bits) for _, bits in rules)
+        usual = " and ".join(str(bits) for _, bits in COPY_RULES)
+        remarks.append(
+            f"Different pictures of this collection have hashes that are alike, so two count as "
+            f"copies only where at most {bits} bits differ (usually {usual}); some copies are not "
+            "folded."
+        )
+    if groups is not None and len(groups) != len(copies):
+        raise DataError(f"got {len(groups)} groups for {len(copies)} images; give one an image.")
+    return represented(copies, is_junk), rules, remarks
+
+
+def _without_copies(evidence: Evidence, copy_of: Tensor, groups: Tensor | None) -> Evidence:
+    """The evidence in which copies, and images of one group, are no neighbours of each other."""
+    if groups is None:
+        if (copy_of == torch.arange(len(copy_of))).all():
+            return evidence
+        return evidence.with_groups(copy_of)
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    n = len(copy_of)
+    _, number = torch.unique(groups, return_inverse=True)
+    rows = np.concatenate([np.arange(n), np.arange(n)])
+    ends = np.concatenate([copy_of.numpy(), n + number.numpy()])
+    size = n + int(number.max()) + 1
+    pairs = coo_array((np.ones(2 * n, dtype=np.int8), (rows, ends)), shape=(size, size))
+    _, labels = connected_components(pairs, directed=False)
+    joined = torch.from_numpy(labels[:n].astype(np.int64))
+    if len(torch.unique(joined)) == 1:  # copies join all groups: the user's count
+        joined = number
+    return evidence.with_groups(joined)
+
+
+def _scores(
+    evidence: Evidence, wish: Wish, show: AnyProgress
+) -> tuple[str, Tensor, dict[str, Tensor], list[str]]:
+    """Name and values of the score that ranks, the others by name, and remarks."""
+    wanted = [wish.score, *wish.extra, DEFAULT, DEFAULT_ORDER]
+    names = list(dict.fromkeys(wanted))
+    rows = {name: SCORES.require(name) for name in names}
+    task = show.add(f"{counted(len(names), 'score')}", total=len(names), unit="scores")
+    found: dict[str, Tensor] = {}
+    for name, row in rows.items():
+        found[name] = row.score(evidence)
+        show.advance(task, 1, note=name)
+    show.finish(task)
+    if wish.other is None:
+        return wish.score, found.pop(wish.score), found, []
+    assert evidence.features is not None
+    score, note = wish.other(evidence.features)
+    return wish.other_name, score.double(), found, [note] if note else []
+
+
+def _ranks(score: Tensor) -> npt.NDArray[np.int64]:
+    ranks = np.empty(len(score), dtype=np.int64)
+    ranks[rarest_first(score).numpy()] = np.arange(1, len(score) + 1)
+    return ranks
+
+
+def _sheet(group: Tensor, score: Tensor, listable: Tensor) -> npt.NDArray[np.int64]:
+    order = np.lexsort((-score.numpy(), group.numpy()))
+    rows: npt.NDArray[np.int64] = order[listable.numpy()[order]]
+    return rows
+
+
+def _place(evidence: Evidence) -> npt.NDArray[np.float32]:
+    """The first two principal components of unit rows; the second is 0 where there is one alone."""
+    place = np.zeros((evidence.num_images, 2), dtype=np.float32)
+    first = evidence.components[:, :2].numpy()
+    place[:, : first.shape[1]] = first
+    return place

@@ -1,0 +1,127 @@
+"""Images -> what is seen of all of them: that of earlier calls, and of the others, which are looked at.
+
+N images. Which images there are and which of them are known is decided before any is looked at.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from sdclr.data import Data, DataConfig, Images, build_data
+from sdclr.data.collections.contents import Content, digest_of, read_record
+from sdclr.data.trained_images import images_of, warn_of_changes
+from sdclr.data.usable import look_at as look_at_all
+from sdclr.data.usable import warn_of_bad_files
+from sdclr.errors import ConfigError
+from sdclr.jobs.mine.collection import Joined, Listed, join, keep, require_same_kind
+from sdclr.jobs.mine.encoder import Encoder
+from sdclr.jobs.mine.folder import UNFINISHED, MineRecord, Stored, read_stored
+from sdclr.jobs.mine.looking import look_at
+from sdclr.presentation.progress import AnyProgress
+from sdclr.run import CONTENTS_FILE, Run
+from sdclr.safe_text import counted, shown
+from sdclr.storage.row_parts import RowParts
+
+
+def found_images(source: Path | str, data: DataConfig, out: Path, *, as_trained: bool) -> Data:
+    if not as_trained:
+        return build_data(data, exclude=[out])
+    run = Run(source)
+    found = images_of(run, data, "data.path=")
+    warn_of_changes(run, found)
+    return replace(found, train=found.pretraining_images(data.subset))
+
+
+def usable_images(found: Data, data: DataConfig, show: AnyProgress) -> tuple[Images, list[str]]:
+    """The images, looked for by their headers; with data.on_error=skip decoded once, and the bad ones left out."""
+    if data.on_error == "raise":
+        return found.train.to(torch.device("cpu")), list(found.remarks)
+    images, bad = look_at_all(found.train, data.on_error, show, max_skipped=data.max_skipped)
+    warn_of_bad_files(bad, len(found.train))
+    left = [f"{counted(len(bad), 'image')} cannot be decoded and are left out."] if bad else []
+    return images, [*found.remarks, *left]
+
+
+def remarks_on_training(source: Path | str, now: Listed) -> list[str]:
+    """A remark where a run has not seen all of these images; a warning where it has seen none."""
+    record = Path(source) / CONTENTS_FILE
+    trained_on = (read_record(record) or {}).get("train", []) if record.is_file() else []
+    if not trained_on or now.images.files is None:
+        return []
+    seen = {one.digest for one in trained_on}
+    num_other = sum(one.digest not in seen for one in now.contents)
+    if num_other == len(now.contents):
+        warnings.warn(
+            f"{shown(source)} was trained on none of these images. Its features may not tell their "
+            "kinds apart; a run on these images, or timm:NAME, may be better.",
+            stacklevel=4,
+        )
+    if not num_other:
+        return []
+    return [f"The backbone was not trained on {num_other:,} of {len(now.contents):,} images."]
+
+
+def joined_with_earlier(
+    now: Listed, encoder: Encoder, out: Path, against: Path | None
+) -> tuple[Joined, Stored | None]:
+    """The images to rank, and the earlier call that knows some of them: ``against``, or the last one with ``out``.
+
+    Raises ConfigError where ``against`` is of another backbone.
+    """
+    earlier = read_stored(out)
+    if earlier is not None and not _is_like(earlier, now, encoder):
+        earlier = None
+    if against is not None:
+        earlier = read_stored(against)
+        if earlier is None:
+            raise ConfigError(f"--against {shown(against)}: that call has not come to its end.")
+        require_same_kind(earlier, encoder.digest, encoder.name, now.reading)
+    return join(now, earlier, keep_others=against is not None), earlier
+
+
+def see(
+    now: Listed,
+    joined: Joined,
+    earlier: Stored | None,
+    encoder: Encoder,
+    out: Path,
+    show: AnyProgress,
+) -> Stored:
+    """What is seen of the ``joined`` images, kept in ``out``; only those are looked at that ``earlier`` has not."""
+    own = read_stored(out)
+    if own is not None and _is_like(own, now, encoder) and _holds(own, joined):
+        return own
+    unseen = now.images.at(joined.unseen)
+    contents = [now.contents[row] for row in joined.unseen.tolist()]
+    identity = f"{encoder.digest} {now.reading} {now.root} {digest_of(contents)}"
+    parts = RowParts(out / UNFINISHED, identity)
+    parts.open(len(unseen))
+    if len(unseen):
+        look_at(unseen, encoder, parts, show)
+    record = MineRecord(
+        state="features",
+        encoder=encoder.digest,
+        encoder_name=encoder.name,
+        reading=now.reading,
+    )
+    kept = keep(out, record, joined, earlier, parts)
+    parts.remove()
+    return kept
+
+
+def _is_like(stored: Stored, now: Listed, encoder: Encoder) -> bool:
+    return (stored.record.encoder, stored.record.reading) == (encoder.digest, now.reading)
+
+
+def _holds(own: Stored, joined: Joined) -> bool:
+    """Whether an earlier call with this folder has seen these very images."""
+    return own.record.root == joined.root and _contents(own.contents) == _contents(joined.contents)
+
+
+def _contents(images: Sequence[Content]) -> list[tuple[str, str]]:
+    return [(one.path, one.digest) for one in images]

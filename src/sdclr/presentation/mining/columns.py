@@ -1,0 +1,49 @@
+"""The columns of scores.csv, of scores.parquet and of a table of chosen images: one layout for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from sdclr.presentation.mined import MinedImages
+from sdclr.safe_text import as_text
+
+WANTED = "wanted"
+"""The column of the reader's marks: 1, 0 or empty. As a column of the user's table it is where marks start from."""
+OWN_COLUMNS = ("path", "score", "rank", "group", "group_size", "duplicate_of", "junk", WANTED)
+
+
+def table_columns(mined: MinedImages) -> dict[str, Callable[[int], Any]]:
+    """Name -> the cell of a row. The user's columns come last but one, under names that are free."""
+    names, junk = mined.names, mined.junk
+    sizes = mined.group_size
+    columns: dict[str, Callable[[int], Any]] = {
+        "path": lambda row: as_text(names[row]),
+        "score": lambda row: float(mined.score[row]),
+        "rank": lambda row: int(mined.rank[row]),
+    }
+    for name, values in mined.components.items():
+        columns[_free(name, columns)] = lambda row, values=values: float(values[row])  # type: ignore[misc]
+    columns |= {
+        "group": lambda row: int(mined.group[row]),
+        "group_size": lambda row: int(sizes[mined.group[row]]),
+        "duplicate_of": lambda row: _original(mined, row),
+        "junk": lambda row: ";".join(kind for kind, flags in junk.items() if flags[row]),
+    }
+    for name, cells in mined.columns.items():
+        if name != WANTED:
+            columns[_free(name, columns)] = lambda row, cells=cells: as_text(str(cells[row]))  # type: ignore[misc]
+    marks = mined.columns.get(WANTED)
+    columns[WANTED] = lambda row: "" if marks is None else marks[row]
+    return columns
+
+
+def _original(mined: MinedImages, row: int) -> str:
+    original = int(mined.duplicate_of[row])
+    return "" if original == row else as_text(mined.names[original])
+
+
+def _free(name: str, taken: dict[str, Any]) -> str:
+    while name in taken or name in OWN_COLUMNS:
+        name = f"{name}_"
+    return name

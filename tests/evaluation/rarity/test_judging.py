@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from sdclr.errors import DataError
+from sdclr.evaluation.rarity.judging import few_classes, judged
+
+
+def test_few_are_the_last_third_of_the_classes_by_size() -> None:
+    labels = np.repeat([4, 2, 7, 1, 0, 9], [3, 50, 20, 2, 9, 4])
+    assert few_classes(labels) == [4, 1]
+    assert few_classes(np.array([0, 0, 1])) == [1]
+    with pytest.raises(DataError, match="at least 2 classes"):
+        few_classes(np.zeros(3, dtype=np.int64))
+
+
+def test_the_auroc_is_scikit_learns_and_lies_in_its_interval() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.choice(3, 400, p=[0.7, 0.2, 0.1])
+    score = rng.normal(size=400) + (labels == 2)
+    found = judged(score, labels)
+    assert found.few == [2]
+    assert found.auroc == pytest.approx(roc_auc_score(labels == 2, score))
+    assert found.low < found.auroc < found.high
+    assert found.low > 0.5, "a shift of one standard deviation shows"
+    by_chance = judged(rng.normal(size=400), labels)
+    assert by_chance.low < 0.5 < by_chance.high
+
+
+def test_bursts_widen_the_interval() -> None:
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(40), 10)
+    labels = (np.arange(40) >= 30).astype(np.int64)[groups]
+    score = rng.normal(size=40)[groups] + labels
+    alone, together = judged(score, labels), judged(score, labels, groups)
+    assert together.high - together.low > 1.5 * (alone.high - alone.low)

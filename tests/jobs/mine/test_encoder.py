@@ -1,0 +1,80 @@
+"""Every way to name a network gives the network that was named, and a wrong one a sentence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import timm
+import torch
+
+from sdclr import Run
+from sdclr.errors import CheckpointError, ConfigError, MissingInputError
+from sdclr.jobs.mine.encoder import open_encoder
+
+TINY = "test_resnet"
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("weights")
+    torch.manual_seed(1)
+    network = timm.create_model(TINY, pretrained=False)
+    torch.save({"state_dict": network.state_dict()}, folder / "w.pth")
+    safetensors.torch.save_file(network.state_dict(), folder / "w.safetensors")
+    return folder
+
+
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+def test_weights_of_a_library_come_from_a_file_without_their_classifier(
+    weights: Path, suffix: str
+) -> None:
+    encoder = open_encoder(f"timm:{TINY}", weights=weights / f"w.{suffix}", image_size=64)
+    torch.manual_seed(1)
+    network = timm.create_model(TINY, pretrained=False).eval()
+    images = torch.rand(2, 3, 64, 64)
+    normal = (images - encoder.backbone.mean) / encoder.backbone.std
+    expected = network.forward_head(network.forward_features(normal), pre_logits=True)
+    torch.testing.assert_close(encoder.backbone(images), expected)
+    assert encoder.image_size == 64
+
+
+def test_the_digest_tells_networks_and_image_sizes_apart(digits_run: Run, weights: Path) -> None:
+    one = open_encoder(digits_run.folder)
+    assert one.image_size == 8
+    assert one.digest == open_encoder(digits_run.folder / "backbone.safetensors").digest
+    assert one.digest != open_encoder(digits_run.folder, image_size=16).digest
+    other = open_encoder(f"timm:{TINY}", weights=weights / "w.pth", image_size=8)
+    assert one.digest != other.digest
+
+
+def test_a_checkpoint_of_the_authors_is_an_encoder(golden: Path) -> None:
+    encoder = open_encoder(golden / "upstream_sdclr_resnet18_w8.pt")
+    assert encoder.backbone(torch.rand(2, 3, 32, 32)).shape == (2, 64)
+    assert encoder.image_size == 32
+
+
+def test_what_is_no_network_gets_a_sentence(
+    digits_run: Run, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(MissingInputError, match="no run folder and no file"):
+        open_encoder(tmp_path / "nothing")
+    with pytest.raises(ConfigError, match="timm has no model"):
+        open_encoder("timm:resnet_18")
+    with pytest.raises(MissingInputError, match="no file of weights"):
+        open_encoder(f"timm:{TINY}", weights=tmp_path / "nothing.pth")
+    with pytest.raises(CheckpointError, match=r"w\.pth"):
+        open_encoder("timm:test_vit", weights=weights / "w.pth")
+    with pytest.raises(ConfigError, match="has its own"):
+        open_encoder(digits_run.folder, weights=weights / "w.pth")
+    (tmp_path / "broken.safetensors").write_bytes(b"nothing")
+    with pytest.raises(CheckpointError, match="damaged or no safetensors"):
+        open_encoder(f"timm:{TINY}", weights=tmp_path / "broken.safetensors")
+
+    def offline(*_: object, **__: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr("sdclr.backbones.pretrained._timm_weights", offline)
+    with pytest.raises(MissingInputError, match=r"--weights FILE"):
+        open_encoder(f"timm:{TINY}")

@@ -1,0 +1,606 @@
+"""Mining from files to files: equal however it was interrupted or split, and refused where nothing could come."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+import torch
+from PIL import Image
+from sklearn.metrics import roc_auc_score
+
+from photo_folder import make_photos, photo
+from sdclr import PretrainConfig, Run, pretrain, recipe
+from sdclr.data import DataConfig, build_data
+from sdclr.errors import (
+    ConfigError,
+    DataError,
+    MissingInputError,
+    NonFiniteError,
+    RunFolderError,
+    SdclrError,
+)
+from sdclr.evaluation.rarity import SCORES, Evidence
+from sdclr.evaluation.rarity.judging import few_classes
+from sdclr.image_records import moving_average, read_records
+from sdclr.jobs.mine import looking, mine
+from sdclr.jobs.mine.folder import read_state, read_stored
+from sdclr.presentation.mined import MinedImages
+from sdclr.presentation.progress import NoProgress
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*trained on none of these images")
+
+
+def data(folder: Path, **settings: Any) -> DataConfig:
+    return DataConfig(name="images", path=str(folder), subset="all", **settings)
+
+
+def rows_of(out: Path) -> list[dict[str, str]]:
+    with (out / "scores.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def assert_same(a: MinedImages, b: MinedImages) -> None:
+    assert list(a.names) == list(b.names)
+    np.testing.assert_array_equal(a.score, b.score)
+    for name, values in a.components.items():
+        np.testing.assert_array_equal(values, b.components[name])
+    np.testing.assert_array_equal(a.duplicate_of, b.duplicate_of)
+    np.testing.assert_array_equal(a.group, b.group)
+
+
+class StopAfter(NoProgress):
+    """Fails after so many images, as a kill would; remembers what was done before."""
+
+    def __init__(self, images: int = 10**9) -> None:
+        self.left = images
+        self.begun_at: dict[str, int] = {}
+
+    def add(self, description: str, total: int, unit: str = "steps", done: int = 0) -> int:
+        self.begun_at[description] = done
+        return 0
+
+    def advance(self, task: int, amount: int = 1, note: str | None = None) -> None:
+        self.left -= amount
+        if self.left < 0:
+            raise KeyboardInterrupt
+
+
+def test_every_image_gets_a_row_with_its_score_rank_and_group(
+    digits_run: Run, photos: Path, tmp_path: Path
+) -> None:
+    mined = mine(digits_run.folder, data(photos), tmp_path / "rare", scores=["knn_1"])
+    rows = rows_of(tmp_path / "rare")
+    assert [row["path"] for row in rows] == sorted(path.name for path in photos.iterdir())
+    assert list(rows[0]) == (
+        [
+            "path",
+            "score",
+            "rank",
+            "knn_1",
+            "covering_4",
+            "group",
+            "group_size",
+            "duplicate_of",
+            "junk",
+            "wanted",
+        ]
+    )
+    assert [float(row["score"]) for row in rows] == mined.score.tolist()
+    assert sorted(int(row["rank"]) for row in rows) == list(range(1, 61))
+    by_score = sorted(rows, key=lambda row: -float(row["score"]))
+    assert [int(row["rank"]) for row in by_score] == list(range(1, 61))
+    table = pyarrow.parquet.read_table(tmp_path / "rare" / "scores.parquet")
+    assert table["score"].to_pylist() == mined.score.tolist()
+    assert table.column_names == list(rows[0])
+    features = np.load(tmp_path / "rare" / "features.npy")
+    score = SCORES["knn_1"].score(Evidence(torch.from_numpy(features)))
+    np.testing.assert_allclose(mined.components["knn_1"], score.numpy(), rtol=1e-12)
+    assert read_state(tmp_path / "rare").state == "finished"
+
+
+def test_features_are_those_that_embed_writes(
+    digits_run: Run, photos: Path, tmp_path: Path
+) -> None:
+    from sdclr.jobs.embed import embed
+
+    mine(digits_run.folder, data(photos), tmp_path / "rare")
+    embedded = np.load(embed(digits_run.folder, data(photos), tmp_path / "f.npz"))["features"]
+    np.testing.assert_allclose(np.load(tmp_path / "rare" / "features.npy"), embedded, rtol=1e-5)
+
+
+def test_groups_are_from_the_rarest_on_and_the_sheet_follows_them(
+    digits_run: Run, photos: Path, tmp_path: Path
+) -> None:
+    mined = mine(digits_run.folder, data(photos), tmp_path / "rare")
+    assert (np.diff(mined.group_score) <= 0).all()
+    assert set(mined.group.tolist()) == set(range(len(mined.group_score)))
+    for number, score in enumerate(mined.group_score):
+        members = (mined.group == number) & ~mined.is_copy & ~mined.is_junk
+        assert mined.score[members].mean() == pytest.approx(score)
+    places = [(mined.group[row], -mined.score[row]) for row in mined.sheet]
+    assert places == sorted(places)
+    fit = np.flatnonzero(~mined.is_copy & ~mined.is_junk)
+    assert sorted(mined.sheet.tolist()) == fit.tolist()
+    assert mined.place.shape == (60, 2)
+
+
+def test_copies_are_folded_and_junk_stays_off_the_sheet(digits_run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    # kinds that differ in everything: hashes of different ones are not alike
+    make_photos(folder, dict.fromkeys(range(120), 1))
+    photo(7, 0).save(folder / "zz_copy.png")
+    photo(7, 0).save(folder / "zz_copy_again.jpg", quality=95)
+    Image.new("RGB", (48, 48), (90, 90, 90)).save(folder / "a_blank.png")
+    mined = mine(digits_run.folder, data(folder), tmp_path / "rare")
+    names = list(mined.names)
+    original = names.index("7_000.png")
+    assert mined.duplicate_of[names.index("zz_copy.png")] == original
+    assert mined.duplicate_of[names.index("zz_copy_again.jpg")] == original
+    assert mined.copies[original] == 2
+    shown = {names[row] for row in mined.sheet}
+    assert "7_000.png" in shown
+    assert not shown & {"zz_copy.png", "zz_copy_again.jpg", "a_blank.png"}
+    rows = {row["path"]: row for row in rows_of(tmp_path / "rare")}
+    assert rows["a_blank.png"]["junk"] == "blank"
+    assert rows["zz_copy.png"]["duplicate_of"] == "7_000.png"
+    assert rows["zz_copy.png"]["group"] == rows["7_000.png"]["group"]
+
+
+def test_an_interrupted_call_goes_on_and_gives_the_same(
+    digits_run: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(looking, "ROWS_PER_PART", 20)
+    whole = mine(digits_run.folder, data(photos), tmp_path / "whole")
+    for images in (30, 15, 30):
+        with pytest.raises(KeyboardInterrupt):
+            mine(digits_run.folder, data(photos), tmp_path / "rare", progress=StopAfter(images))
+    last = StopAfter()
+    again = mine(digits_run.folder, data(photos), tmp_path / "rare", progress=last)
+    assert last.begun_at.get("features of 60 images", 60) > 0, "finished parts are kept"
+    assert_same(whole, again)
+    kept = {path.name for path in (tmp_path / "rare").iterdir()}
+    assert not [name for name in kept if "partial" in name or name.endswith(".tmp")]
+
+
+def test_a_call_that_was_killed_while_it_ranked_looks_at_nothing_again(
+    digits_run: Run, photos: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        mine(digits_run.folder, data(photos), tmp_path / "rare", progress=StopAfter(70))
+    last = StopAfter()
+    mine(digits_run.folder, data(photos), tmp_path / "rare", progress=last)
+    assert not [task for task in last.begun_at if task.startswith("features")]
+
+
+def test_against_an_earlier_folder_the_scores_are_those_from_scratch(
+    digits_run: Run, tmp_path: Path
+) -> None:
+    make_photos(tmp_path / "all" / "june", {0: 20, 1: 17, 2: 8})
+    make_photos(tmp_path / "all" / "july", {0: 5, 3: 3}, start=50)
+    mine(digits_run.folder, data(tmp_path / "all" / "june"), tmp_path / "june")
+    seen = StopAfter()
+    both = mine(
+        digits_run.folder,
+        data(tmp_path / "all" / "july"),
+        tmp_path / "july",
+        against=tmp_path / "june",
+        progress=seen,
+    )
+    assert "features of 8 images" in seen.begun_at, "only new images are looked at"
+    scratch = mine(digits_run.folder, data(tmp_path / "all"), tmp_path / "scratch")
+    assert_same(scratch, both)
+    assert sorted(both.names[row].split("/")[0] for row in both.sheet) == ["july"] * 8
+    rows = rows_of(tmp_path / "july")
+    assert [row["path"] for row in rows if row["new"]] == [
+        row["path"] for row in rows if row["path"].startswith("july/")
+    ]
+
+
+def test_of_a_folder_that_has_grown_only_new_and_changed_images_are_looked_at(
+    digits_run: Run, photos: Path, tmp_path: Path
+) -> None:
+    mine(digits_run.folder, data(photos), tmp_path / "first")
+    make_photos(photos, {3: 2}, start=90)
+    photo(5, 5).save(photos / "0_000.png")
+    (photos / "1_000.png").unlink()
+    for how in ("against", "again"):
+        seen = StopAfter()
+        if how == "against":
+            out, more = tmp_path / "second", {"against": tmp_path / "first"}
+        else:
+            out, more = tmp_path / "first", {"overwrite": True}
+        grown = mine(digits_run.folder, data(photos), out, progress=seen, **more)  # type: ignore[arg-type]
+        assert "features of 3 images" in seen.begun_at
+        scratch = mine(digits_run.folder, data(photos), tmp_path / f"scratch {how}")
+        assert_same(scratch, grown)
+    assert "1 images of the earlier collection are gone" in " ".join(
+        read_state(tmp_path / "second").remarks
+    )
+
+
+def test_against_a_folder_of_another_backbone_is_refused(
+    digits_run: Run, photos: Path, tmp_path: Path
+) -> None:
+    mine(digits_run.folder, data(photos), tmp_path / "first")
+    with pytest.raises(ConfigError, match="another backbone"):
+        mine(
+            digits_run.folder,
+            data(photos),
+            tmp_path / "second",
+            against=tmp_path / "first",
+            image_size=16,
+        )
+    with pytest.raises(ConfigError, match="grey_bits"):
+        mine(
+            digits_run.folder,
+            data(photos, grey_bits=12),
+            tmp_path / "third",
+            against=tmp_path / "first",
+        )
+    with pytest.raises(MissingInputError, match="is no folder of sdclr mine"):
+        mine(digits_run.folder, data(photos), tmp_path / "fourth", against=photos)
+
+
+def test_marks_survive_and_rank_what_is_like_them(
+    digits_run: Run, photos: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "rare"
+    mine(digits_run.folder, data(photos), out)
+    rows = rows_of(out)
+    marks = {f"2_00{i}.png": "yes" for i in range(4)} | {f"0_00{i}.png": "no" for i in range(6)}
+    for row in rows:
+        row["wanted"] = marks.get(row["path"], "")
+    with (out / "scores.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    shutil.copy(out / "scores.csv", tmp_path / "marks.csv")
+    mined = mine(
+        digits_run.folder,
+        data(photos),
+        out,
+        feedback=tmp_path / "marks.csv",
+        overwrite=True,
+    )
+    assert mined.score_name == "feedback"
+    first = [mined.names[row] for row in np.argsort(-mined.score, kind="stable")[:10]]
+    assert sum(name.startswith("2_") for name in first) >= 7
+    assert "are expected to be wanted" in " ".join(mined.remarks)
+    mine(digits_run.folder, data(photos), out, overwrite=True)
+    kept = {row["path"]: row["wanted"] for row in rows_of(out) if row["wanted"]}
+    assert kept == {name: "1" if said == "yes" else "0" for name, said in marks.items()}
+
+
+def test_likeness_puts_images_of_the_kind_first(
+    digits_run: Run, photos: Path, tmp_path: Path
+) -> None:
+    inside = mine(digits_run.folder, data(photos), tmp_path / "a", like=[str(photos / "2_001.png")])
+    by_name = mine(digits_run.folder, data(photos), tmp_path / "b", like=["2_001.png"])
+    photo(2, 1).save(tmp_path / "elsewhere.png")
+    outside = mine(
+        digits_run.folder, data(photos), tmp_path / "c", like=[str(tmp_path / "elsewhere.png")]
+    )
+    for mined in (inside, by_name, outside):
+        assert mined.score_name == "likeness"
+        best = int(mined.score.argmax())
+        assert mined.names[best] == "2_001.png"
+        assert mined.score[best] == pytest.approx(1, abs=1e-6)
+    with pytest.raises(MissingInputError, match="no such file, and no image of that name"):
+        mine(digits_run.folder, data(photos), tmp_path / "d", like=["nothing.png"])
+
+
+def test_arrays_are_mined_as_files_are(digits_run: Run, tmp_path: Path) -> None:
+    mined = mine(digits_run.folder, DataConfig(name="digits"), tmp_path / "rare", like=["17"])
+    assert mined.score.argmax() == 17
+    labels = build_data(DataConfig(name="digits")).train.labels
+    assert labels is not None
+    assert mined.columns["class"] == [str(label) for label in labels.tolist()]
+    stored = read_stored(tmp_path / "rare")
+    assert stored is not None
+    assert stored.features.shape == (1437, 32)
+
+
+def test_other_columns_of_a_table_and_odd_names_reach_the_tables(
+    digits_run: Run, photos: Path, tmp_path: Path
+) -> None:
+    names = ["=1+1.png", 'a "b",c.png', "naïve <script>.png", "line\nbreak.png"]
+    for name in names:
+        shutil.copy(photos / "0_000.png", photos / name)
+    odd = b"caf\xe9.png".decode("utf-8", "surrogateescape")
+    shutil.copy(photos / "0_001.png", photos / odd)
+    mined = mine(digits_run.folder, data(photos), tmp_path / "rare")
+    assert set(names) | {odd} <= set(mined.names)
+    paths = [row["path"] for row in rows_of(tmp_path / "rare")]
+    assert {"'=1+1.png", 'a "b",c.png', "naïve <script>.png"} <= set(paths)
+    assert {"line\\nbreak.png", "caf\\xe9.png"} <= set(paths)
+    table = pyarrow.parquet.read_table(tmp_path / "rare" / "scores.parquet")
+    assert {"=1+1.png", "line\nbreak.png", "caf\\xe9.png"} <= set(table["path"].to_pylist())
+
+    listed = tmp_path / "photos.csv"
+    lines = [
+        f"photos/{name},{i}"
+        for i, name in enumerate(sorted(p.name for p in photos.iterdir() if "_" in p.name))
+    ]
+    listed.write_text("path,score\n" + "\n".join(lines) + "\n")
+    mine(digits_run.folder, data(listed), tmp_path / "listed")
+    rows = rows_of(tmp_path / "listed")
+    assert [row["score_"] for row in rows] == [line.rsplit(",", 1)[1] for line in lines]
+
+
+def test_groups_of_the_user_are_no_neighbours_of_each_other(
+    digits_run: Run, photos: Path, tmp_path: Path
+) -> None:
+    plain = mine(digits_run.folder, data(photos), tmp_path / "plain")
+    pairs = torch.arange(60) // 2
+    grouped = mine(
+        digits_run.folder, data(photos), tmp_path / "grouped", groups=pairs, score="knn_1"
+    )
+    features = torch.from_numpy(np.load(tmp_path / "grouped" / "features.npy"))
+    if not grouped.is_copy.any():
+        expected = SCORES["knn_1"].score(Evidence(features, pairs)).numpy()
+        np.testing.assert_allclose(grouped.score, expected, rtol=1e-12)
+    assert plain.names == grouped.names
+    with pytest.raises(DataError, match="got 3 groups for 60 images"):
+        mine(digits_run.folder, data(photos), tmp_path / "g", groups=torch.arange(3))
+    with pytest.raises(DataError, match="one group covers all"):
+        mine(
+            digits_run.folder,
+            data(photos),
+            tmp_path / "h",
+            groups=torch.zeros(60, dtype=torch.int64),
+        )
+
+
+def test_groups_named_by_a_pattern_are_the_same_as_given_ones(
+    digits_run: Run, photos: Path, tmp_path: Path
+) -> None:
+    names = sorted(path.name for path in photos.iterdir())
+    by = r"^([0-9])_"
+    given = torch.tensor([int(name[0]) for name in names])
+    named = data(photos).with_values({"group_by": by})
+    found = mine(digits_run.folder, named, tmp_path / "named", score="knn_1")
+    expected = mine(
+        digits_run.folder, data(photos), tmp_path / "given", score="knn_1", groups=given
+    )
+    np.testing.assert_array_equal(found.score, expected.score)
+    one = data(photos).with_values({"group_by": r"(\.png)"})
+    with pytest.raises(DataError, match="into one group"):
+        mine(digits_run.folder, one, tmp_path / "one")
+    with pytest.raises(ConfigError, match="say the same thing"):
+        mine(digits_run.folder, named, tmp_path / "twice", groups=given)
+    some = tmp_path / "some"
+    some.mkdir()
+    for name in names[:40]:
+        shutil.copy(photos / name, some / name)
+    fewer = data(some).with_values({"group_by": by})
+    with pytest.raises(ConfigError, match="not known of the earlier collection"):
+        mine(digits_run.folder, fewer, tmp_path / "later", against=tmp_path / "given")
+
+
+def test_kinds_first_orders_groups_by_how_little_they_are_like_those_before(
+    digits_run: Run, photos: Path, tmp_path: Path
+) -> None:
+    mined = mine(digits_run.folder, data(photos), tmp_path / "rare", order="kinds")
+    covering = mined.components["covering_4"]
+    for number, score in enumerate(mined.group_score):
+        members = (mined.group == number) & ~mined.is_copy & ~mined.is_junk
+        assert covering[members].max() == score
+    assert (np.diff(mined.group_score) <= 0).all()
+    assert "many kinds are seen early" in mined.order_name
+    with pytest.raises(ConfigError, match="--order must be rarest or kinds"):
+        mine(digits_run.folder, data(photos), tmp_path / "odd", order="odd")
+
+
+def test_a_run_that_kept_records_ranks_by_them(photos: Path, tmp_path: Path) -> None:
+    values = {
+        "data": {"name": "images", "subset": "all", "path": str(photos)},
+        "views": {"size": 8},
+        "backbone": {"name": "resnet10", "width": 2},
+        "method": {"name": "simclr"},
+        "epochs": 2,
+        "batch_size": 20,
+    }
+    kept = pretrain(PretrainConfig.parse(values | {"record_images": True}), tmp_path / "kept")
+    config = PretrainConfig.from_yaml(kept.config_path)
+    mined = mine(kept, config.data, tmp_path / "r", score="loss", scores=["colt"], as_trained=True)
+    records = read_records(kept.folder, 60)
+    np.testing.assert_array_equal(mined.score, records.losses[-1].double())
+    expected = -moving_average(records.masses, 0.97)
+    np.testing.assert_array_equal(mined.components["colt"], expected)
+    plain = pretrain(PretrainConfig.parse(values), tmp_path / "plain")
+    with pytest.raises(DataError, match="record_images=true"):
+        mine(plain, config.data, tmp_path / "p", score="loss", as_trained=True)
+
+
+def test_labels_that_are_known_judge_the_ranking_and_change_nothing(
+    digits_run: Run, photos: Path, tmp_path: Path
+) -> None:
+    names = sorted(path.name for path in photos.iterdir())
+    labels = [name[0] for name in names]
+    table = photos.parent / "labelled.csv"
+    lines = [f"{photos.name}/{name},{label}" for name, label in zip(names, labels, strict=True)]
+    table.write_text("path,label\n" + "\n".join(lines) + "\n")
+    known = mine(digits_run.folder, data(table), tmp_path / "known")
+    plain = mine(digits_run.folder, data(photos), tmp_path / "plain")
+    np.testing.assert_array_equal(known.score, plain.score)
+    assert "cannot be said without labels" in plain.quality.sentence
+    few = few_classes(np.unique(labels, return_inverse=True)[1])
+    wanted = np.isin(np.unique(labels, return_inverse=True)[1], few)
+    assert f"AUROC {roc_auc_score(wanted, known.score):.2f}" in known.quality.sentence
+
+
+def test_chosen_images_are_copied_under_safe_names_and_nothing_is_written_over(
+    digits_run: Run, photos: Path, tmp_path: Path
+) -> None:
+    shutil.copy(photos / "0_000.png", photos / "=odd name.png")
+    chosen = tmp_path / "chosen"
+    mined = mine(
+        digits_run.folder,
+        data(photos),
+        tmp_path / "rare",
+        copy_to=chosen,
+        top=len(list(photos.iterdir())),
+    )
+    copies = sorted(chosen.iterdir())
+    assert len(copies) == len(mined.sheet)
+    for path, row in zip(copies, mined.sheet.tolist(), strict=True):
+        assert path.read_bytes() == (photos / mined.names[row]).read_bytes()
+        assert path.name.isascii()
+        assert " " not in path.name
+        assert "=" not in path.name
+    with pytest.raises(ConfigError, match="holds files already"):
+        mine(digits_run.folder, data(photos), tmp_path / "b", copy_to=chosen)
+    assert not (tmp_path / "b").exists(), "before any work"
+
+
+def test_finished_results_and_foreign_folders_are_not_written_over(
+    digits_run: Run, photos: Path, tmp_path: Path
+) -> None:
+    mine(digits_run.folder, data(photos), tmp_path / "rare")
+    before = (tmp_path / "rare" / "scores.csv").read_bytes()
+    with pytest.raises(ConfigError, match="give --overwrite"):
+        mine(digits_run.folder, data(photos), tmp_path / "rare")
+    assert (tmp_path / "rare" / "scores.csv").read_bytes() == before
+    foreign = tmp_path / "thesis"
+    foreign.mkdir()
+    (foreign / "thesis.txt").write_text("years of work")
+    with pytest.raises(RunFolderError, match="was not made by sdclr mine"):
+        mine(digits_run.folder, data(photos), foreign)
+    assert [path.name for path in foreign.iterdir()] == ["thesis.txt"]
+
+
+def test_damaged_folders_are_named(digits_run: Run, photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "rare"
+    mine(digits_run.folder, data(photos), out)
+    features = np.load(out / "features.npy")
+    np.save(out / "features.npy", features[:-1])
+    with pytest.raises(DataError, match="do not belong together: 59 rows"):
+        mine(digits_run.folder, data(photos), tmp_path / "b", against=out)
+    (out / "mine.json").write_text('{"sdclr_mine": 1, "state": "nearly"}')
+    with pytest.raises(DataError, match=r"mine\.json is damaged"):
+        mine(digits_run.folder, data(photos), tmp_path / "c", against=out)
+
+
+def test_what_cannot_be_ranked_gets_one_sentence(
+    digits_run: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_photos(tmp_path / "few", {0: 31})
+    with pytest.raises(DataError, match="needs at least 32, got 31"):
+        mine(digits_run.folder, data(tmp_path / "few"), tmp_path / "a")
+    same = tmp_path / "same"
+    same.mkdir()
+    for number in range(40):
+        photo(1, 1).save(same / f"{number}.png")
+    with pytest.raises(DataError, match="features of all 40 images are the same"):
+        mine(digits_run.folder, data(same), tmp_path / "b")
+    blank = tmp_path / "blank"
+    blank.mkdir()
+    for number in range(40):
+        Image.new("RGB", (16, 16), (number, 2 * number, 90)).save(blank / f"{number}.png")
+    with pytest.raises(DataError, match="all 40 images are suspected junk"):
+        mine(digits_run.folder, data(blank), tmp_path / "c")
+    with pytest.raises(ConfigError, match="rarest"):
+        mine(digits_run.folder, data(photos), tmp_path / "d", score="rarest")
+    with pytest.raises(DataError, match="needs losses, which are not given"):
+        mine(digits_run.folder, data(photos), tmp_path / "e", score="loss")
+    with pytest.raises(ConfigError, match="give one of them"):
+        mine(digits_run.folder, data(photos), tmp_path / "f", like=["0_000.png"], feedback=photos)
+    extract = looking.extract_features
+
+    def broken(backbone: Any, images: Any, name: Any) -> torch.Tensor:
+        from sdclr.evaluation.features import require_finite
+
+        features = extract(backbone, images, name=name)
+        features[2] = torch.nan
+        require_finite(features, name)
+        return features
+
+    monkeypatch.setattr(looking, "extract_features", broken)
+    with pytest.raises(NonFiniteError, match=r"0_002\.png"):
+        mine(digits_run.folder, data(photos), tmp_path / "g")
+
+
+def test_what_is_wrong_with_the_wishes_is_said_before_a_picture_is_looked_at(
+    digits_run: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(looking, "extract_features", lambda *_, **__: pytest.fail("looked at"))
+    marks = tmp_path / "marks.csv"
+    wishes: list[tuple[str, dict[str, Any], str]] = [
+        ("path,wanted\n0_000.png,1\n", {"feedback": marks}, "all of them as wanted"),
+        ("path,wanted\n0_000.png,\n", {"feedback": marks}, "marks no image"),
+        ("path,wanted\nnone.png,1\n", {"feedback": marks}, "that the collection does not have"),
+        ("", {"score": "loss"}, "needs losses"),
+        ("", {"like": ["none.png"]}, "no such file"),
+        ("", {"device": "cuda:99"}, "cuda"),
+        ("", {"top": 0}, "1 or more"),
+    ]
+    for number, (text, wish, words) in enumerate(wishes):
+        marks.write_text(text)
+        with pytest.raises(SdclrError, match=words):
+            mine(digits_run.folder, data(photos), tmp_path / f"rare{number}", **wish)
+
+
+def test_a_run_on_other_images_is_said_so(digits_run: Run, photos: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    make_photos(other, {5: 40})
+    config = recipe("digits_sdclr").with_values(
+        {"backbone.width": 4, "views.size": 8, "batch_size": 10, "epochs": 1}
+    )
+    run = pretrain(config.model_copy(update={"data": data(other)}), tmp_path / "run")
+    with pytest.warns(UserWarning, match="was trained on none of these images"):
+        mine(run.folder, data(photos), tmp_path / "a")
+    mined = mine(run.folder, data(other), tmp_path / "b", as_trained=True)
+    assert not [remark for remark in mined.remarks if "trained" in remark]
+    make_photos(other, {6: 2})
+    mined = mine(run.folder, data(other), tmp_path / "c")
+    assert "The backbone was not trained on 2 of 42 images." in mined.remarks
+
+
+def test_a_score_of_ones_own_ranks(digits_run: Run, photos: Path, tmp_path: Path) -> None:
+    with SCORES.temporarily():
+        mined = mine(
+            digits_run.folder, data(photos), tmp_path / "rare", score="outside_scores:Length"
+        )
+    assert mined.score_name == "length"
+    features = np.load(tmp_path / "rare" / "features.npy").astype(np.float64)
+    np.testing.assert_allclose(mined.score, np.linalg.norm(features, axis=1), rtol=1e-5)
+
+
+def test_boxes_are_images_of_their_own(digits_run: Run, photos: Path, tmp_path: Path) -> None:
+    table = tmp_path / "boxes.csv"
+    lines = [
+        f"photos/{path.name},{x},{y},20,20"
+        for path in sorted(photos.iterdir())[:20]
+        for x, y in ((0, 0), (20, 20))
+    ]
+    table.write_text("path,x,y,width,height\n" + "\n".join(lines) + "\n")
+    mined = mine(
+        digits_run.folder,
+        data(table, boxes="auto"),
+        tmp_path / "rare",
+        copy_to=tmp_path / "chosen",
+        top=3,
+    )
+    assert len(mined) == 40
+    first = sorted((tmp_path / "chosen").iterdir())[0]
+    with Image.open(first) as image:
+        assert (image.format, image.size) == ("PNG", (20, 20))
+
+
+def test_bad_files_are_an_error_or_left_out_with_a_warning(
+    digits_run: Run, photos: Path, tmp_path: Path
+) -> None:
+    content = (photos / "0_003.png").read_bytes()
+    (photos / "0_003.png").write_bytes(content[: len(content) // 2])
+    with pytest.raises(DataError, match=r"0_003\.png"):
+        mine(digits_run.folder, data(photos), tmp_path / "a")
+    with pytest.warns(UserWarning, match="cannot be decoded"):
+        mined = mine(digits_run.folder, data(photos, on_error="skip"), tmp_path / "b")
+    assert len(mined) == 59
+    assert any("left out" in remark for remark in mined.remarks)

@@ -1,0 +1,70 @@
+"""Marks are read as people write them, and never guessed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sdclr.errors import DataError
+from sdclr.jobs.mine.marks import mark_column, read_marks, require_both_kinds
+
+ODD = b"caf\xe9.png".decode("utf-8", "surrogateescape")
+NAMES = ["a.png", "b c.png", "=1.png", "line\nbreak.png", ODD, "d.png"]
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8", newline="")
+    return path
+
+
+def test_marks_are_found_by_the_names_that_tables_have(tmp_path: Path) -> None:
+    file = write(
+        tmp_path / "m.csv",
+        "score,path,wanted\n1,a.png,yes\n2,b c.png,No\n3,'=1.png,1\n4,line\\nbreak.png,0.0\n"
+        "5,caf\\xe9.png,TRUE\n6,d.png,\n",
+    )
+    assert read_marks(file, NAMES) == {0: True, 1: False, 2: True, 3: False, 4: True}
+
+
+def test_a_table_of_fiftyone_and_json_lines_are_tables_too(tmp_path: Path) -> None:
+    file = write(
+        tmp_path / "m.jsonl", '{"path": "a.png", "wanted": 1}\n{"path": "d.png", "wanted": false}\n'
+    )
+    assert read_marks(file, NAMES) == {0: True, 5: False}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("path,wanted\na.png,maybe\n", "line 2: wanted must be yes, no, 1, 0 or empty, got maybe"),
+        ("path,score\na.png,1\n", "needs the columns path and wanted"),
+        (
+            "path,wanted\nz.png,1\ny.png,0\n",
+            "2 images that the collection does not have, the first is z.png",
+        ),
+    ],
+)
+def test_what_is_no_mark_is_named(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        read_marks(write(tmp_path / "m.csv", text), NAMES)
+
+
+def test_unknown_images_without_a_mark_do_not_matter(tmp_path: Path) -> None:
+    file = write(tmp_path / "m.csv", "path,wanted\nz.png,\na.png,1\n")
+    assert read_marks(file, NAMES) == {0: True}
+    gone = write(tmp_path / "gone.csv", "path,wanted\nz.png,1\na.png,1\n")
+    assert read_marks(gone, NAMES, strict=False) == {0: True}
+
+
+@pytest.mark.parametrize(
+    ("marks", "words"),
+    [({}, "marks no image"), ({0: True}, "all of them as wanted"), ({0: False}, "as not wanted")],
+)
+def test_one_kind_of_marks_ranks_nothing(marks: dict[int, bool], words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        require_both_kinds(marks, Path("m.csv"))
+
+
+def test_the_column_has_what_was_read() -> None:
+    assert mark_column(4, {2: True, 0: False}) == ["0", "", "1", ""]

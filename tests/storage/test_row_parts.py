@@ -1,0 +1,65 @@
+"""Rows that are kept part by part: what is finished stays, what is not ours stays as well."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sdclr.errors import RunFolderError
+from sdclr.storage.row_parts import RowParts
+
+ROW = np.dtype([("features", np.float32, (3,)), ("hash", np.uint8, (8,))])
+
+
+def rows(first: int, last: int) -> np.ndarray:
+    made = np.zeros(last - first, dtype=ROW)
+    made["features"][:, 0] = np.arange(first, last)
+    return made
+
+
+def test_rows_of_any_type_come_back_in_order_and_whole(tmp_path: Path) -> None:
+    begun = RowParts(tmp_path / "parts", "one")
+    assert begun.open(7) == 0
+    begun.append(rows(0, 4))
+    again = RowParts(tmp_path / "parts", "one")
+    assert again.open(7) == 4, "a killed command goes on after the parts that were finished"
+    again.append(rows(4, 7))
+    whole = again.as_mapped_file()
+    assert whole.dtype == ROW
+    assert whole["features"][:, 0].tolist() == list(range(7))
+    assert sum(len(part) for part in again.parts()) == 7
+    again.remove()
+    assert not (tmp_path / "parts").exists()
+
+
+def test_half_of_a_part_counts_for_nothing(tmp_path: Path) -> None:
+    parts = RowParts(tmp_path / "parts", "one")
+    parts.open(8)
+    parts.append(rows(0, 4))
+    (tmp_path / "parts" / ".000000000004.npy.0123456789abcdef.tmp").write_bytes(b"half")
+    assert RowParts(tmp_path / "parts", "one").open(8) == 4
+
+
+def test_rows_of_something_else_are_made_anew_with_a_warning(tmp_path: Path) -> None:
+    parts = RowParts(tmp_path / "parts", "one")
+    parts.open(4)
+    parts.append(rows(0, 4))
+    with pytest.warns(UserWarning, match="made anew"):
+        assert RowParts(tmp_path / "parts", "other").open(4) == 0
+
+
+def test_what_is_not_ours_is_refused_before_and_left_after(tmp_path: Path) -> None:
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    (folder / "thesis.txt").write_text("years of work")
+    with pytest.raises(RunFolderError, match=r"was not made by sdclr mine"):
+        RowParts.require_ours(folder, "mine")
+    (folder / "thesis.txt").unlink()
+    parts = RowParts(folder, "one")
+    parts.open(1)
+    (folder / "thesis.txt").write_text("years of work")
+    with pytest.warns(UserWarning, match="not sdclr's"):
+        parts.remove()
+    assert (folder / "thesis.txt").read_text() == "years of work"
