@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from sdclr.jobs.mine import mine as mine
     from sdclr.jobs.pretrain import pretrain as pretrain
     from sdclr.jobs.pretrain import resume as resume
+    from sdclr.jobs.profile import profile as profile
     from sdclr.jobs.report import build_paper_table as build_paper_table
     from sdclr.jobs.report import build_report as build_report
     from sdclr.jobs.report import write_paper_table as write_paper_table

@@ -1,0 +1,256 @@
+"""JOB: a folder of sdclr mine -> what the collection looks like as a whole: modes, copies, junk.
+
+N images. Reads features.npy and scores.csv, which mining has left; writes profile.json, profile.html and
+questions.csv beside them. What two images have in common, only a person can say: questions.csv asks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sdclr.data.decoding.decode import open_image
+from sdclr.errors import DataError, MissingInputError, SdclrError
+from sdclr.evaluation.rarity.modes import (
+    MOST_MODES,
+    Answer,
+    Between,
+    CollectionModes,
+    Covering,
+    collection_modes,
+    questions,
+)
+from sdclr.presentation.profile import CollectionProfile, Interval
+from sdclr.presentation.profile_page import render_profile_html
+from sdclr.presentation.progress import AnyProgress, NoProgress
+from sdclr.safe_text import command, csv_row, shown, without_guard
+from sdclr.storage.documents import read_json_file
+from sdclr.storage.durable_files import write_atomically
+from sdclr.storage.locks import writing
+
+QUESTIONS = 50
+SHOWN = 12
+"""Modes of which a typical image is named."""
+FEATURES_FILE, SCORES_FILE = "features.npy", "scores.csv"
+QUESTIONS_FILE, PROFILE_FILE, PAGE_FILE = "questions.csv", "profile.json", "profile.html"
+PICTURE_SIDE = 128
+YES, NO = ("same", "yes", "y", "1", "true"), ("different", "no", "n", "0", "false")
+Ask = Callable[[str, str], bool | None]
+"""Two names of images -> whether they are of the same kind; None: no more questions."""
+
+
+def profile(
+    folder: Path | str,
+    *,
+    answers: Path | str | None = None,
+    ask: Ask | None = None,
+    num_questions: int = QUESTIONS,
+    progress: AnyProgress | None = None,
+) -> CollectionProfile:
+    """What is known of the collection that ``folder``, which :func:`sdclr.mine` has written, is about.
+
+    Without labels the number of kinds is an interval, and mostly a wide one. ``questions.csv`` in the folder holds
+    ``num_questions`` pairs of images with an empty column ``same``; filled in with yes or no it narrows the interval,
+    and so does ``ask``, which is called with the two names of each pair that is not answered yet. ``answers``: another
+    file of the same form. Writes ``profile.json``. Raises MissingInputError for a folder of something else, and
+    DataError for answers that are neither yes nor no, or about images that are not there.
+
+    >>> import sdclr
+    >>> config = sdclr.recipe("digits_sdclr").with_values({"epochs": 1, "views.size": 8, "backbone.width": 4})
+    >>> run = sdclr.pretrain(config, "runs/tiny")
+    >>> mined = sdclr.mine(run.folder, config.data, "rare", overwrite=True)
+    >>> found = sdclr.profile("rare")
+    >>> found.num_images, found.modes.low <= found.modes.estimate <= found.modes.high
+    (1437, True)
+    """
+    folder = Path(folder)
+    rows, title, root = _rows(folder)
+    features = torch.from_numpy(np.load(folder / FEATURES_FILE))
+    if len(features) != len(rows):
+        raise DataError(
+            f"{folder} is inconsistent: {SCORES_FILE} has {len(rows)} rows and {FEATURES_FILE} {len(features)}. "
+            "Mine again with --overwrite."
+        )
+    names = [row["path"] for row in rows]
+    covering = _covering(features, progress or NoProgress())
+    with writing(folder / QUESTIONS_FILE):
+        asked = _asked(folder, names, covering, num_questions)
+        if answers is not None:
+            asked = _merged(asked, _read_questions(Path(answers), names))
+        if ask is not None:
+            asked = _ask(asked, names, ask, folder)
+        _write_questions(folder / QUESTIONS_FILE, asked, names)
+        known = [Answer(a, b, same) for a, b, _, same in asked if same is not None]
+        random = [Answer(a, b, s) for a, b, kind, s in asked if s is not None and kind == "random"]
+        found = _profile(title, rows, covering, collection_modes(covering, known, random))
+        write_atomically(folder / PROFILE_FILE, json.dumps(found.to_dict(), indent=1) + "\n")
+        pictures = _pictures(root, [*found.largest, *found.rarest])
+        write_atomically(folder / PAGE_FILE, render_profile_html(found, pictures))
+    return found
+
+
+def _covering(features: Tensor, show: AnyProgress) -> Covering:
+    total = min(MOST_MODES, len(features)) - 1
+    task = show.add(f"modes of {len(features)} images", total=total, unit="modes")
+    found = Covering(features, advance=lambda done: show.advance(task, done))
+    show.finish(task)
+    return found
+
+
+Question = tuple[int, int, str, bool | None]
+"""Two rows, how the pair was drawn, and the answer."""
+
+
+def _rows(folder: Path) -> tuple[list[dict[str, str]], str, str]:
+    """scores.csv, what was mined, and where the paths begin."""
+    record = folder / "mine.json"
+    if not (folder / SCORES_FILE).is_file() or not record.is_file():
+        raise MissingInputError(
+            f"{shown(folder)} is no finished folder of sdclr mine. Make one: "
+            f"{command('sdclr', 'mine', 'RUN', 'IMAGES', '--out', folder)}."
+        )
+    facts = read_json_file(record)
+    title, root = str(facts.get("title", "")), str(facts.get("root", ""))
+    with (folder / SCORES_FILE).open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        row["path"] = str(without_guard(row["path"]))
+    return rows, title, root
+
+
+def _asked(
+    folder: Path, names: list[str], covering: Covering, num_questions: int
+) -> list[Question]:
+    """The pairs of an earlier call with their answers, or new ones."""
+    path = folder / QUESTIONS_FILE
+    if path.is_file():
+        return _read_questions(path, names)
+    return [(a, b, kind, None) for a, b, kind in questions(covering, num_questions)]
+
+
+def _read_questions(path: Path, names: list[str]) -> list[Question]:
+    row_of = {name: row for row, name in enumerate(names)}
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            table = csv.DictReader(file)
+            lines = list(table)
+            columns = table.fieldnames or []
+    except FileNotFoundError:
+        raise MissingInputError(f"{shown(path)} does not exist.") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{shown(path)} cannot be read: {error}") from None
+    if not {"a", "b", "same"} <= set(columns):
+        raise DataError(
+            f"{shown(path)} needs the columns a, b and same; it has {', '.join(map(shown, columns))}."
+        )
+    found: list[Question] = []
+    for number, line in enumerate(lines, start=2):
+        where = f"{shown(path)}, line {number}"
+        pair = []
+        for side in ("a", "b"):
+            name = str(without_guard(line[side] or ""))
+            if name not in row_of:
+                raise DataError(f"{where}: {shown(name)} is no image of this collection.")
+            pair.append(row_of[name])
+        found.append((pair[0], pair[1], line.get("kind") or "given", _said(line["same"], where)))
+    return found
+
+
+def _said(text: str | None, where: str) -> bool | None:
+    word = (text or "").strip().lower().removesuffix(".0")
+    if not word:
+        return None
+    if word in YES or word in NO:
+        return word in YES
+    raise DataError(f"{where}: same must be yes, no or empty, got {shown(text, 40)}.")
+
+
+def _merged(asked: list[Question], given: list[Question]) -> list[Question]:
+    """The questions with the answers that were given; other pairs are added."""
+    answers = {frozenset(one[:2]): one for one in given}
+    merged: list[Question] = []
+    for a, b, kind, same in asked:
+        new = answers.pop(frozenset((a, b)), None)
+        merged.append((a, b, kind, same if new is None or new[3] is None else new[3]))
+    return [*merged, *answers.values()]
+
+
+def _ask(asked: list[Question], names: list[str], ask: Ask, folder: Path) -> list[Question]:
+    """Every answer is kept at once: nobody answers fifty questions twice."""
+    for number, (a, b, kind, same) in enumerate(asked):
+        if same is not None:
+            continue
+        answer = ask(names[a], names[b])
+        if answer is None:
+            break
+        asked[number] = (a, b, kind, answer)
+        _write_questions(folder / QUESTIONS_FILE, asked, names)
+    return asked
+
+
+def _write_questions(path: Path, asked: list[Question], names: list[str]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["a", "b", "kind", "same"])
+    for a, b, kind, same in asked:
+        said = "" if same is None else "yes" if same else "no"
+        writer.writerow(csv_row([names[a], names[b], kind, said]))
+    write_atomically(path, text.getvalue())
+
+
+def _profile(
+    title: str, rows: list[dict[str, str]], covering: Covering, modes: CollectionModes
+) -> CollectionProfile:
+    kinds = [row["junk"].split(";") if row["junk"] else [] for row in rows]
+    names = sorted({kind for found in kinds for kind in found})
+    largest, rarest = _typical(covering, modes.radius.estimate)
+    return CollectionProfile(
+        title=title,
+        num_images=len(rows),
+        modes=_interval(modes.number),
+        rare_modes=_interval(modes.rare),
+        effective_modes=None if modes.effective is None else _interval(modes.effective),
+        gini=round(modes.gini, 4),
+        copies=sum(bool(row["duplicate_of"]) for row in rows) / len(rows),
+        junk={kind: sum(kind in found for found in kinds) / len(rows) for kind in names},
+        sizes=modes.sizes,
+        largest=[rows[row]["path"] for row in largest],
+        rarest=[rows[row]["path"] for row in rarest],
+        num_answers=modes.num_answers,
+    )
+
+
+def _typical(covering: Covering, radius: float) -> tuple[list[int], list[int]]:
+    """The centres of the largest and of the smallest modes."""
+    sizes = torch.bincount(covering.modes(radius))
+    order = sizes.argsort(descending=True, stable=True)
+    centres = covering.centres[order].tolist()
+    return centres[:SHOWN], centres[SHOWN:][::-1][:SHOWN]
+
+
+def _pictures(root: str, names: list[str]) -> dict[str, bytes]:
+    """Small JPEGs of those that are image files; of members of archives and boxes there are none."""
+    found: dict[str, bytes] = {}
+    for name in names:
+        path = Path(root) / name
+        if not root or not path.is_file():
+            continue
+        with contextlib.suppress(SdclrError):  # its name is shown in any case
+            picture = open_image(path)
+            picture.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
+            content = io.BytesIO()
+            picture.save(content, "JPEG", quality=80)
+            found[name] = content.getvalue()
+    return found
+
+
+def _interval(value: Between) -> Interval:
+    return Interval(*value, value.is_known)

@@ -1,0 +1,128 @@
+"""What a collection looks like as a whole, as data and as lines for the terminal."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+BANDS = (1, 2, 5, 10, 50, 100, 500, 1000)
+"""Where the bands of the spectrum begin, in images of a mode."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A number, the interval it lies in, and whether that says something."""
+
+    estimate: float
+    low: float
+    high: float
+    is_known: bool
+
+    def words(self) -> str:
+        """ "about 14 (6 to 25)"; infinite ends are said."""
+        ends = f"{_number(self.low)} to {_number(self.high)}"
+        return f"about {_number(self.estimate)} ({ends})" if self.is_known else f"unknown ({ends})"
+
+
+@dataclass(frozen=True)
+class CollectionProfile:
+    """A collection of N images without labels."""
+
+    title: str
+    num_images: int
+    modes: Interval
+    rare_modes: Interval
+    """Modes with less than 1 % of the images."""
+    effective_modes: Interval | None
+    """1 / P(two random images are of the same mode), from answers; None without any."""
+    gini: float
+    """Inequality of the modes' sizes, 0 to 1."""
+    copies: float
+    """Share of images that are folded as copies of another."""
+    junk: dict[str, float]
+    """Kind of suspected junk -> share of images."""
+    sizes: list[int]
+    """Images of each mode at the estimated radius, largest first."""
+    largest: list[str]
+    """A typical image of each of the largest modes."""
+    rarest: list[str]
+    """Likewise of the smallest ones."""
+    num_answers: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """For profile.json; infinite numbers are null."""
+        from dataclasses import asdict
+
+        return _finite({**asdict(self), "verdict": self.verdict()})
+
+    def spectrum(self) -> list[tuple[str, int, int]]:
+        """(band of sizes, modes in it, images in them), by BANDS, those that hold a mode."""
+        found = []
+        for low, high in zip(BANDS, [*BANDS[1:], None], strict=True):
+            inside = [s for s in self.sizes if s >= low and (high is None or s < high)]
+            if inside:
+                last = "" if high is None else f" to {high - 1:,}" * (high - 1 > low)
+                words = f"{low:,}{last}" + (" or more" if high is None else "")
+                found.append((words, len(inside), sum(inside)))
+        return found
+
+    def verdict(self) -> str:
+        """What can be said of the number of kinds, one sentence."""
+        if self.modes.is_known:
+            modes = f"{self.num_images:,} images of {self.modes.words()} modes"
+            return f"{modes}, as far as {self.num_answers} answers say."
+        more = (
+            "more answers to `sdclr profile FOLDER --ask 50`"
+            if self.num_answers
+            else "50 answers to `sdclr profile FOLDER --ask 50`"
+        )
+        return (
+            f"How many kinds of images there are cannot be known from these images and {self.num_answers} answers: "
+            f"between {_number(self.modes.low)} and {_number(self.modes.high)}. It takes {more}, or labels."
+        )
+
+    def rows(self) -> list[tuple[str, str]]:
+        """What is known, and how it is said."""
+        rows = [
+            ("images", f"{self.num_images:,}"),
+            ("modes", self.modes.words()),
+            ("rare modes (below 1 % of the images)", self.rare_modes.words()),
+        ]
+        if self.effective_modes is not None:
+            rows.append(("effective modes, by your answers", self.effective_modes.words()))
+        rows += [
+            ("inequality of their sizes (Gini)", f"{self.gini:.2f}"),
+            ("near-duplicates", f"{self.copies:.1%}"),
+            ("suspected junk", _shares(self.junk)),
+        ]
+        return rows
+
+    def lines(self) -> list[str]:
+        """For the terminal."""
+        rows = self.rows()
+        width = max(len(name) for name, _ in rows)
+        lines = [self.title, *(f"  {name:<{width}}  {value}" for name, value in rows)]
+        lines.append("  sizes of modes at the estimated radius:")
+        lines += [
+            f"    {band + (' image' if band == '1' else ' images'):<22}{modes:>7,} modes{images:>11,} images"
+            for band, modes, images in self.spectrum()
+        ]
+        return [*lines, self.verdict()]
+
+
+def _shares(junk: dict[str, float]) -> str:
+    found = [f"{kind} {share:.1%}" for kind, share in junk.items() if share]
+    return ", ".join(found) or "none"
+
+
+def _number(value: float) -> str:
+    return "any number" if math.isinf(value) else f"{value:,.0f}" if value >= 10 else f"{value:.3g}"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {name: _finite(one) for name, one in value.items()}
+    return [_finite(one) for one in value] if isinstance(value, list | tuple) else value

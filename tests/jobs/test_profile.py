@@ -1,0 +1,120 @@
+"""sdclr profile: what is known of a mined collection, and the questions that narrow it."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from photo_folder import make_photos
+from sdclr import cli, mine, pretrain, profile, recipe
+from sdclr.data import DataConfig
+from sdclr.errors import DataError, MissingInputError
+
+
+@pytest.fixture(scope="module")
+def mined(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("profile")
+    config = recipe("digits_simclr").with_overrides(
+        ["epochs=1", "views.size=8", "backbone.width=2", "batch_size=400"]
+    )
+    run = pretrain(config, root / "run")
+    make_photos(root / "photos", {0: 30, 1: 17, 2: 10, 3: 3})
+    data = DataConfig(name="images", path=str(root / "photos"), subset="all")
+    mine(run.folder, data, root / "rare")
+    return root / "rare"
+
+
+def fresh(mined: Path) -> Path:
+    for name in ("questions.csv", "profile.json", "profile.html"):
+        (mined / name).unlink(missing_ok=True)
+    return mined
+
+
+def pairs_of(folder: Path) -> list[dict[str, str]]:
+    with (folder / "questions.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def write_answers(path: Path, pairs: list[dict[str, str]], same: str | None = None) -> Path:
+    """Answers by the first letter of the file name, the digit; or ``same`` for all."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, ["a", "b", "kind", "same"])
+        writer.writeheader()
+        for pair in pairs:
+            alike = "yes" if pair["a"][0] == pair["b"][0] else "no"
+            writer.writerow({**pair, "same": same or alike})
+    return path
+
+
+def test_the_profile_is_written_as_numbers_page_and_questions(mined: Path) -> None:
+    found = profile(fresh(mined))
+    assert found.num_images == 60
+    assert sum(found.sizes) == 60
+    written = json.loads((mined / "profile.json").read_text())
+    assert written["num_images"] == 60
+    assert written["modes"]["low"] == found.modes.low
+    assert len(pairs_of(mined)) >= 45
+    page = (mined / "profile.html").read_text()
+    assert found.largest[0] in page
+    assert page.count("data:image/jpeg") >= 1
+    assert f"{found.gini:.2f}" in page
+
+
+def test_answers_in_the_file_are_kept_and_count(mined: Path, tmp_path: Path) -> None:
+    profile(fresh(mined))
+    given = write_answers(tmp_path / "given.csv", pairs_of(mined)[:30])
+    found = profile(mined, answers=given)
+    assert found.num_answers == 30
+    assert found.effective_modes is not None
+    again = profile(mined)
+    assert again == found, "they are in questions.csv now"
+    assert sum(pair["same"] != "" for pair in pairs_of(mined)) == 30
+
+
+def test_every_answer_on_the_terminal_is_kept_at_once(mined: Path) -> None:
+    fresh(mined)
+    runner = CliRunner()
+    stopped = runner.invoke(
+        cli.app, ["profile", str(mined), "--ask", "50"], input="y\nmaybe\nn\nq\n"
+    )
+    assert stopped.exit_code == 0, stopped.output
+    assert [pair["same"] for pair in pairs_of(mined)][:3] == ["yes", "no", ""]
+    assert "same kind?" in stopped.output
+    more = runner.invoke(cli.app, ["profile", str(mined), "--ask", "1"], input="n\n")
+    assert [pair["same"] for pair in pairs_of(mined)][:4] == ["yes", "no", "no", ""], more.output
+
+
+def test_it_can_be_read_by_a_script(mined: Path) -> None:
+    found = CliRunner().invoke(cli.app, ["profile", str(fresh(mined)), "--json"])
+    assert json.loads(found.stdout)["num_images"] == 60
+
+
+def test_what_cannot_be_is_one_clear_error(mined: Path, tmp_path: Path) -> None:
+    with pytest.raises(MissingInputError, match="sdclr mine RUN IMAGES --out"):
+        profile(tmp_path)
+    profile(fresh(mined))
+    pairs = pairs_of(mined)
+    with pytest.raises(DataError, match="same must be yes, no or empty, got perhaps"):
+        profile(mined, answers=write_answers(tmp_path / "odd.csv", pairs, "perhaps"))
+    with pytest.raises(DataError, match="is no image of this collection"):
+        profile(mined, answers=write_answers(tmp_path / "else.csv", [{**pairs[0], "a": "no.png"}]))
+    (tmp_path / "columns.csv").write_text("x,y\n1,2\n")
+    with pytest.raises(DataError, match="needs the columns a, b and same"):
+        profile(mined, answers=tmp_path / "columns.csv")
+    with pytest.raises(MissingInputError):
+        profile(mined, answers=tmp_path / "absent.csv")
+
+
+def test_features_of_other_images_are_noticed(mined: Path) -> None:
+    features = np.load(mined / "features.npy")
+    np.save(mined / "features.npy", features[:-1])
+    try:
+        with pytest.raises(DataError, match=r"60 rows and features\.npy 59"):
+            profile(mined)
+    finally:
+        np.save(mined / "features.npy", features)
