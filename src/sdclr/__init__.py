@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from sdclr.jobs.adopt import adopt as adopt
     from sdclr.jobs.convert import convert as convert
     from sdclr.jobs.embed import embed as embed
+    from sdclr.jobs.evaluate import compare as compare
     from sdclr.jobs.evaluate import evaluate as evaluate
     from sdclr.jobs.evaluate import evaluate_classifier as evaluate_classifier
     from sdclr.jobs.examine import examine as examine

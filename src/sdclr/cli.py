@@ -402,6 +402,14 @@ def evaluate(
         ),
     ] = None,
     group_by: GroupBy = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,...",
+            help="Did pre-training pay? The same probes on what one would have used without it, paired: untrained, "
+            "pixels, colours, imagenet, timm:NAME, or a run or file of weights; comma-separated.",
+        ),
+    ] = None,
     as_json: AsJson = False,
     use: Use = None,
 ) -> None:
@@ -476,6 +484,16 @@ def evaluate(
                     untested=None if untested is None else check_untested(untested),
                     progress=progress,
                 )
+    if against is not None:
+        _compare(
+            folders,
+            against,
+            names_of_probes=probes,
+            labels=labels,
+            settings=settings,
+            device=device,
+        )
+        return
     chosen = AUTHORS_CLASSIFIER if classifier is not None else rule
     if as_json:
         for folder in folders:
@@ -483,6 +501,41 @@ def evaluate(
         return
     write_report(folders, {"terminal"}, protocol=chosen, console=_console(), only_numbers=True)
     typer.echo(f"next: {command('sdclr', 'report', *folders)}")
+
+
+def _compare(
+    folders: list[Path],
+    against: str,
+    *,
+    names_of_probes: str | None,
+    labels: Path | None,
+    settings: dict[str, Any],
+    device: str,
+) -> None:
+    """Every run beside its rivals: a sentence for each probe and rival."""
+    from sdclr.jobs.evaluate import compare
+    from sdclr.presentation.progress import Progress
+
+    rivals = [word.strip() for word in against.split(",") if word.strip()]
+    for folder in folders:
+        with Progress(_stderr) as progress:
+            found = compare(
+                folder,
+                rivals,
+                probes=_probes(names_of_probes),
+                labels=labels,
+                settings=settings,
+                device=device,
+                progress=progress,
+            )
+        typer.echo(f"{shown(folder)}:")
+        for pair in found.pairs:
+            typer.echo(f"  {one_line(pair.sentence())}")
+        if found.num_leaks:
+            typer.echo(
+                f"{found.num_leaks} test images are hardly another picture than a training image (first: "
+                f"{', '.join(shown(name, 60) for name in found.leaks[:3])}): what is measured on them is no test."
+            )
 
 
 def _adopt(

@@ -8,6 +8,7 @@ images.json         which files cannot be decoded, and which are copies, for ima
 images.tsv.gz       a digest of each of them
 image_records.f32   loss, hardest mass and disagreement of each image by epoch, with record_images=true;
 images.parquet      the same as a table, once the run is finished
+against.json        what `sdclr evaluate --against` has found
 status.json         running, done, preempted or failed and why; see sdclr status
 """
 
@@ -59,6 +60,7 @@ IMAGES_FILE = "images.json"
 CONTENTS_FILE = "images.tsv.gz"
 CHOICES_FILE = "choices.json"
 LOG_FILE = "log.txt"
+AGAINST_FILE = "against.json"
 RECORDS_FILE, TABLE_FILE = "image_records.f32", "images.parquet"
 FEATURES_FILE = "features.npz"
 """Where a run's own images are embedded, if nothing else is asked for."""
@@ -74,7 +76,7 @@ OWN_PARTS = frozenset(
         "split.json",
         STATUS_FILE,
     }
-    | {IMAGES_FILE, CONTENTS_FILE, CHOICES_FILE, LOG_FILE, RECORDS_FILE, TABLE_FILE}
+    | {IMAGES_FILE, CONTENTS_FILE, CHOICES_FILE, LOG_FILE, RECORDS_FILE, TABLE_FILE, AGAINST_FILE}
 )
 """What a run has written itself, and no command of the user's may write over."""
 RUN_FILES = frozenset({"config.yaml", "split.json", "environment.json", STATUS_FILE})

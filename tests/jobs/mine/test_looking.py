@@ -10,9 +10,9 @@ from PIL import Image
 
 from photo_folder import photo
 from sdclr import Run
+from sdclr.backbones.encoder import open_encoder
 from sdclr.data.collections.image_arrays import ImageArrays
 from sdclr.evaluation.rarity import measure_junk, perceptual_hashes
-from sdclr.jobs.mine.encoder import open_encoder
 from sdclr.jobs.mine.looking import features_of, junk_measures, look, thumbnails
 from sdclr.presentation.progress import NoProgress
 from sdclr.stills import DecodedPicture

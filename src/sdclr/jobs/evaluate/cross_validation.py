@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -40,9 +41,29 @@ class CrossValidation:
 
     def run(self, protocol: Protocol, row: ProbeRow) -> ProbeResult:
         """Raises ConfigError for a protocol or a probe that needs a test set."""
+        begun = time.perf_counter()
+        labels, found, detail, facts = self._predicted(protocol, row)
+        num_classes = self.frozen.num_classes
+        return ProbeResult(
+            per_class_accuracy=per_class_accuracy(
+                found.predictions, labels, num_classes, self.untested
+            ),
+            num_test=np.bincount(labels, minlength=num_classes).tolist(),
+            seconds=round(time.perf_counter() - begun, 3),
+            detail="; ".join(filter(None, [f"cross-validated: {found.spread()}", detail])),
+            **facts,
+        )
+
+    def predictions(self, protocol: Protocol, row: ProbeRow) -> tuple[Labels, Labels]:
+        """Of the images that are tested: their classes [N], and those that the probes predict."""
+        labels, found, _, _ = self._predicted(protocol, row)
+        return labels, found.predictions
+
+    def _predicted(
+        self, protocol: Protocol, row: ProbeRow
+    ) -> tuple[Labels, CrossValidated, str, dict[str, Any]]:
         require_cross_validated(protocol)
         require_features(row, protocol)
-        begun = time.perf_counter()
         labels = self.frozen.labels("train")
         tested = np.flatnonzero(~np.isin(labels, self.untested))
         labels, features = labels[tested], self.frozen.features("train")[tested]
@@ -53,16 +74,7 @@ class CrossValidation:
             probe, settings = row.build(protocol)
             found = self._cross_validated(probe, row, features, labels, groups)
             detail = detail_of(probe)
-        num_classes = self.frozen.num_classes
-        return ProbeResult(
-            per_class_accuracy=per_class_accuracy(
-                found.predictions, labels, num_classes, self.untested
-            ),
-            num_test=np.bincount(labels, minlength=num_classes).tolist(),
-            seconds=round(time.perf_counter() - begun, 3),
-            detail="; ".join(filter(None, [f"cross-validated: {found.spread()}", detail])),
-            **facts_of(row, settings),
-        )
+        return labels, found, detail, facts_of(row, settings)
 
     def _cross_validated(
         self,

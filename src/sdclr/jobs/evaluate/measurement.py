@@ -29,7 +29,16 @@ class Measurement:
         self.test_labels = frozen.labels("test")
 
     def run(self, protocol: Protocol, row: ProbeRow) -> ProbeResult:
+        """What the probe measures."""
         begun = time.perf_counter()
+        predictions, detail, facts = self._predicted(protocol, row)
+        return self._measured(predictions, begun, detail, facts)
+
+    def predictions(self, protocol: Protocol, row: ProbeRow) -> tuple[Labels, Labels]:
+        """Of the test images: their classes [N], and those that the probe predicts."""
+        return self.test_labels, self._predicted(protocol, row)[0]
+
+    def _predicted(self, protocol: Protocol, row: ProbeRow) -> tuple[Labels, str, dict[str, Any]]:
         needs_crops = row.fitters[protocol].needs == "crops"
         with held_to_contract(row, self.frozen, needs_crops=needs_crops) as untouched:
             probe, settings = row.build(protocol)
@@ -38,7 +47,7 @@ class Measurement:
             found = probe.predict(tested.features)
             predictions = checked_predictions(found, len(self.test_labels), self.frozen.num_classes)
             detail = detail_of(probe)
-        return self._measured(predictions, begun, detail, facts_of(row, settings))
+        return predictions, detail, facts_of(row, settings)
 
     def classifier(self, classifier: nn.Linear, detail: str, row: ProbeRow) -> ProbeResult:
         """A ready classifier [F -> C] on the test set; ``row``: the probe it was tuned as."""

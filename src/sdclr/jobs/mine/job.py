@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sdclr.backbones.encoder import Encoder, open_encoder
 from sdclr.compute.device import resolve_device
 from sdclr.data import DataConfig, Images
 from sdclr.data.grouping import group_images
@@ -23,7 +24,6 @@ from sdclr.evaluation.rarity import DEFAULT, SCORES, load_score
 from sdclr.image_records import read_records
 from sdclr.jobs.mine.collection import Joined, listed
 from sdclr.jobs.mine.copies import copy_chosen, require_empty
-from sdclr.jobs.mine.encoder import Encoder, open_encoder
 from sdclr.jobs.mine.folder import (
     PAGE,
     PARQUET,

@@ -16,11 +16,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from sdclr.backbones.encoder import Encoder
 from sdclr.data import Images
 from sdclr.data.decoding.decode import printable
 from sdclr.evaluation.features import extract_features
 from sdclr.evaluation.rarity import JunkMeasures, measure_junk, perceptual_hashes
-from sdclr.jobs.mine.encoder import Encoder
 from sdclr.presentation.progress import AnyProgress
 from sdclr.stills import Picture
 from sdclr.storage.row_parts import RowParts

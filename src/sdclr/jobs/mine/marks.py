@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sdclr.backbones.encoder import Encoder
 from sdclr.data import DataConfig
 from sdclr.data.collections.image_files import ImageFiles
 from sdclr.data.sources.tables import read_table
 from sdclr.errors import ConfigError, DataError, MissingInputError
 from sdclr.evaluation.rarity import Feedback, from_feedback, likeness
-from sdclr.jobs.mine.encoder import Encoder
 from sdclr.jobs.mine.looking import features_of
 from sdclr.jobs.mine.ranking import OtherScore
 from sdclr.presentation.mining.columns import WANTED

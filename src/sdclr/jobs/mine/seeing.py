@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from sdclr.backbones.encoder import Encoder
 from sdclr.data import Data, DataConfig, Images, build_data
 from sdclr.data.collections.contents import Content, digest_of, read_record
 from sdclr.data.trained_images import images_of, warn_of_changes
@@ -19,7 +20,6 @@ from sdclr.data.usable import look_at as look_at_all
 from sdclr.data.usable import warn_of_bad_files
 from sdclr.errors import ConfigError
 from sdclr.jobs.mine.collection import Joined, Listed, join, keep, require_same_kind
-from sdclr.jobs.mine.encoder import Encoder
 from sdclr.jobs.mine.folder import UNFINISHED, MineRecord, Stored, read_stored
 from sdclr.jobs.mine.looking import look_at
 from sdclr.presentation.progress import AnyProgress

@@ -9,11 +9,20 @@ import safetensors.torch
 import timm
 import torch
 
-from sdclr import Run
+from sdclr import Run, pretrain, recipe
+from sdclr.backbones.encoder import open_encoder
 from sdclr.errors import CheckpointError, ConfigError, MissingInputError
-from sdclr.jobs.mine.encoder import open_encoder
 
 TINY = "test_resnet"
+
+
+@pytest.fixture(scope="module")
+def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A backbone that gives 32 features of any pictures."""
+    tiny = ["backbone.width=4", "views.size=8", "batch_size=100", "epochs=1"]
+    return pretrain(
+        recipe("digits_sdclr").with_overrides(tiny), tmp_path_factory.mktemp("runs") / "x"
+    )
 
 
 @pytest.fixture(scope="module")

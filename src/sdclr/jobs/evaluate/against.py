@@ -1,0 +1,282 @@
+"""Did pre-training pay? A run's probes beside those of what one would have used without it, paired image by image.
+
+N test images. RUN/against.json keeps the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from sdclr.backbones import BackboneConfig, build_backbone
+from sdclr.backbones.encoder import LIBRARIES, open_encoder
+from sdclr.backbones.weights import load_backbone, read_backbone
+from sdclr.compute.process_state import default_generators
+from sdclr.compute.stateless_random import Stream, derive
+from sdclr.config import user_path
+from sdclr.data import Data
+from sdclr.errors import ConfigError, DataError
+from sdclr.evaluation.balancedness import class_groups
+from sdclr.evaluation.features import Labels
+from sdclr.evaluation.paired import Floats, PairedDifference, paired_difference
+from sdclr.evaluation.probes import ProbeRow, Protocol
+from sdclr.evaluation.rarity import nearest_in, perceptual_hashes
+from sdclr.evaluation.rivals import Colours, Pixels
+from sdclr.jobs.evaluate.choices import Untested, check_untested, chosen_probes
+from sdclr.jobs.evaluate.cross_validation import CrossValidation, cross_validated_rows
+from sdclr.jobs.evaluate.frozen_features import FrozenFeatures
+from sdclr.jobs.evaluate.images import evaluated_data, usable
+from sdclr.jobs.evaluate.job import placed
+from sdclr.jobs.evaluate.measurement import Measurement
+from sdclr.jobs.evaluate.record import GROUP_CONVENTIONS
+from sdclr.presentation.progress import AnyProgress, NoProgress
+from sdclr.run import AGAINST_FILE, Run
+from sdclr.safe_text import shown
+from sdclr.settings import PretrainConfig
+
+FOLD_SEEDS = 3
+"""Ways to deal out the folds, where there is no test set: probes on a test set have no seed of their own."""
+LEAK_BITS = 2
+"""Of 64 bits of the perceptual hashes: a test image and its nearest training image are hardly two pictures."""
+OURS = "this run"
+
+
+@dataclass(frozen=True)
+class Against:
+    """One probe of one rival beside the run's."""
+
+    probe: str
+    rival: str
+    ours: float
+    """Accuracy, mean over the classes, in [0, 1]."""
+    theirs: float
+    all: PairedDifference
+    few: PairedDifference
+    """Over the few classes alone."""
+    num_tested: int
+
+    def sentence(self) -> str:
+        """The verdict on this pair."""
+        said = {
+            "better": f"pre-training paid against {self.rival}",
+            "worse": f"{self.rival} would have been better than pre-training",
+            "open": f"no difference to {self.rival} is shown",
+        }[self.all.verdict]
+        d = [100 * value for value in self.all]
+        return (
+            f"{self.probe}: {said}: {100 * self.ours:.1f} % and {100 * self.theirs:.1f} %, {d[0]:+.1f} points "
+            f"[{d[1]:+.1f}, {d[2]:+.1f}], n = {self.num_tested} images."
+        )
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All rivals and probes."""
+
+    pairs: list[Against]
+    num_leaks: int | None
+    """Test images that are hardly another picture than a training image; None without a test set."""
+    leaks: list[str]
+    """The first of them."""
+
+    def verdict(self) -> str:
+        """One sentence for all rivals, by the first probe."""
+        first = [pair for pair in self.pairs if pair.probe == self.pairs[0].probe]
+        return " ".join(pair.sentence() for pair in first)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For RUN/against.json."""
+        pairs = [
+            {**asdict(p), "all": p.all._asdict(), "few": p.few._asdict(), "verdict": p.all.verdict}
+            for p in self.pairs
+        ]
+        leaks = {"num_leaks": self.num_leaks, "leaks": self.leaks}
+        return {"pairs": pairs, **leaks, "verdict": self.verdict()}
+
+
+def compare(
+    run: Run | Path | str,
+    against: Sequence[str],
+    *,
+    probes: Sequence[str] | None = None,
+    labels: Path | str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    device: str = "auto",
+    untested: Untested | None = None,
+    progress: AnyProgress | None = None,
+) -> Comparison:
+    """Measure a run and its rivals with the same probes on the same images; writes RUN/against.json.
+
+    ``against``: untrained (the run's network as it started, or would have), pixels (the image reduced to 8 x 8),
+    colours (a histogram), imagenet (the run's network with ImageNet weights, downloaded once), timm:NAME or
+    torchvision:NAME likewise, or a run folder or file of weights. ``probes``, ``labels``, ``settings`` and ``untested``
+    as of :func:`evaluate`, protocol ``cached``. Intervals are paired: images are resampled within their class, the same
+    for both sides; what another training run would give is not in them. Raises ConfigError for a rival that is none.
+
+    >>> import sdclr
+    >>> config = sdclr.recipe("digits_sdclr").with_values({"epochs": 1, "views.size": 8, "backbone.width": 4})
+    >>> run = sdclr.pretrain(config, "runs/tiny")
+    >>> found = sdclr.compare(run, ["untrained", "pixels"], probes=["knn"])
+    >>> [pair.rival for pair in found.pairs]
+    ['untrained', 'pixels']
+    """
+    run = (run if isinstance(run, Run) else Run(run)).require()
+    show = progress or NoProgress()
+    protocol: Protocol = "cached"
+    rows = chosen_probes(probes, protocol, run)
+    if not against:
+        raise ConfigError(f"--against needs a rival: {', '.join(PLAIN)}, timm:NAME, or a FILE.")
+    later = labels is not None or "data.labels" in (settings or {})
+    rule = check_untested(untested or ("leave_out" if later else "raise"))
+    with run:
+        found = evaluated_data(
+            run, dict(settings or {}), None if labels is None else user_path(str(labels))
+        )
+        if found.data.test is None:
+            rows = cross_validated_rows(rows, protocol, named=probes is not None)
+        data = usable(run, found.config, found.data, progress)
+        rivals = [
+            _rival(name, run, found.config) for name in against
+        ]  # all of them before any work
+        own = load_backbone(run.folder), found.config.views.size
+        measured: dict[str, dict[str, _Right]] = {}
+        leaks: list[str] = []
+        for name, (network, size) in zip([OURS, *against], [own, *rivals], strict=True):
+            precision = found.config.precision if name == OURS else "fp32"
+            frozen = FrozenFeatures(placed(network, device), data, size, show, precision)
+            measured[name] = _measured(frozen, rows, protocol, rule, found.config.data.split)
+            if name == OURS and data.test is not None:
+                leaks = _leaks(frozen)
+        comparison = Comparison(
+            _pairs(measured, rows, data), None if data.test is None else len(leaks), leaks[:5]
+        )
+        run.write_json(AGAINST_FILE, comparison.to_dict())
+    return comparison
+
+
+@dataclass(frozen=True)
+class _Right:
+    """How often each tested image was classified right, [N] in [0, 1], over the seeds of the folds."""
+
+    labels: Labels
+    right: Floats
+
+
+def _measured(
+    frozen: FrozenFeatures, rows: Sequence[ProbeRow], protocol: Protocol, rule: Untested, seed: int
+) -> dict[str, _Right]:
+    measures: list[Measurement | CrossValidation]
+    if frozen.data.test is not None:
+        measures = [Measurement(frozen, rule)]
+    else:
+        measures = [CrossValidation(frozen, rule, seed=seed + n) for n in range(FOLD_SEEDS)]
+    found = {}
+    for row in rows:
+        predicted = [measure.predictions(protocol, row) for measure in measures]
+        labels = predicted[0][0]
+        right = np.mean([guess == labels for _, guess in predicted], axis=0)
+        found[row.name] = _Right(labels, right.astype(np.float64))
+    return found
+
+
+def _pairs(
+    measured: Mapping[str, Mapping[str, _Right]], rows: Sequence[ProbeRow], data: Data
+) -> list[Against]:
+    assert data.split is not None
+    assert data.train.labels is not None
+    counts = data.split.counts("long_tail", data.train.labels, len(data.class_names))
+    few = class_groups(counts, GROUP_CONVENTIONS[data.conventions])["few"]
+    pairs = []
+    for row in rows:
+        ours = measured[OURS][row.name]
+        for rival, theirs in measured.items():
+            if rival == OURS:
+                continue
+            other, labels = theirs[row.name].right, ours.labels
+            tested = [c for c in few if (labels == c).any()]
+            pairs.append(
+                Against(
+                    row.name,
+                    rival,
+                    _mean_over_classes(ours.right, labels),
+                    _mean_over_classes(other, labels),
+                    paired_difference(ours.right, other, labels),
+                    paired_difference(ours.right, other, labels, tested),
+                    len(labels),
+                )
+            )
+    return pairs
+
+
+def _mean_over_classes(right: Floats, labels: Labels) -> float:
+    return float(np.mean([right[labels == c].mean() for c in np.unique(labels)]))
+
+
+_Rival = tuple[nn.Module, int]
+"""A network, and the side of the images that it sees."""
+
+
+def _rival(name: str, run: Run, config: PretrainConfig) -> _Rival:
+    if name in PLAIN:
+        return PLAIN[name](run, config)
+    if not name.startswith(LIBRARIES) and not user_path(name).exists():
+        raise ConfigError(
+            f"there is no rival {shown(name)}: {', '.join(PLAIN)}, timm:NAME, torchvision:NAME, or a run folder or "
+            "file of weights that exists."
+        )
+    encoder = open_encoder(name if name.startswith(LIBRARIES) else user_path(name))
+    return encoder.backbone, encoder.image_size
+
+
+def _untrained(run: Run, config: PretrainConfig) -> _Rival:
+    """The run's own network with fresh weights, from the run's seed."""
+    architecture = read_backbone(run.folder).described.architecture
+    if architecture.name == "custom":
+        raise ConfigError(
+            "untrained is not known for a network of your own, whose first weights are yours; give a file of them."
+        )
+    fresh = architecture.model_copy(update={"pretrained": False})
+    with default_generators(derive(config.seed, Stream.WEIGHTS), torch.device("cpu")):
+        return build_backbone(fresh), config.views.size
+
+
+def _imagenet(run: Run, config: PretrainConfig) -> _Rival:
+    architecture: BackboneConfig = read_backbone(run.folder).described.architecture
+    if not architecture.name.startswith(LIBRARIES):
+        raise ConfigError(
+            f"nobody offers ImageNet weights for {architecture.name} as it is here; name a network: --against "
+            "timm:resnet18."
+        )
+    encoder = open_encoder(architecture.name)
+    return encoder.backbone, encoder.image_size
+
+
+PLAIN: Mapping[str, Callable[[Run, PretrainConfig], _Rival]] = {
+    "untrained": _untrained,
+    "pixels": lambda run, config: (Pixels(), config.views.size),
+    "colours": lambda run, config: (Colours(), config.views.size),
+    "imagenet": _imagenet,
+}
+"""Rivals that have a name of their own."""
+
+
+def _leaks(frozen: FrozenFeatures) -> list[str]:
+    """Names of test images whose nearest training image is hardly another picture."""
+    if len(frozen.images("train")) < 2:
+        raise DataError("a leak check needs at least 2 training images.")
+    near = nearest_in(frozen.features("train").float(), frozen.features("test").float(), 1)
+    learned, tested = (perceptual_hashes(_each(frozen, part)) for part in ("train", "test"))
+    bits = np.bitwise_count(learned[near.indices[:, 0].numpy()] ^ tested).sum(axis=1)
+    names = frozen.images("test").names
+    return [str(names[row]) for row in np.flatnonzero(bits <= LEAK_BITS).tolist()]
+
+
+def _each(frozen: FrozenFeatures, part: str) -> Iterator[torch.Tensor]:
+    for batch in frozen.images(part).stills(frozen.size):
+        yield from batch
