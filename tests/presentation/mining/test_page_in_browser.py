@@ -72,8 +72,10 @@ def filter_by(page: Any, **values: str) -> None:
 
 
 def show_all_groups(page: Any) -> None:
-    while page.locator("#more").is_visible():
-        page.locator("#more").click()
+    # at once: scrolling shows more groups as well, and the button is gone with the last
+    page.evaluate(
+        "() => { const more = document.querySelector('#more'); while (!more.hidden) more.click(); }"
+    )
 
 
 def choose(page: Any, rows: list[int]) -> None:
