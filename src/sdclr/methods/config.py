@@ -40,7 +40,18 @@ class ContrastiveConfig(MethodConfig):
     """Size D of a projection."""
 
 
-class SimCLRConfig(ContrastiveConfig):
+Passes = Literal["joint", "separate"]
+
+
+class OneNetworkConfig(ContrastiveConfig):
+    """What methods share that send both views through one network."""
+
+    passes: Passes = "joint"
+    """joint: one forward pass of both views, batch norms see 2B images; separate: one pass for each
+    view, batch norms see B images, as in each branch of SDCLR."""
+
+
+class SimCLRConfig(OneNetworkConfig):
     """The baseline: one network, two views."""
 
     name: Literal["simclr"] = "simclr"
@@ -77,7 +88,7 @@ class SDCLRConfig(ContrastiveConfig):
         return self.model_copy(update={"prunable": before})
 
 
-class FocalConfig(ContrastiveConfig):
+class FocalConfig(OneNetworkConfig):
     """SimCLR with a focal weight: images that are told apart already weigh less."""
 
     name: Literal["focal"] = "focal"
@@ -109,12 +120,26 @@ class TemperatureScheduleConfig(MethodConfig):
     """Layers of the projection head."""
     projection_dim: Annotated[int, Field(ge=2, le=2**20)] = 128
     """Size D of a projection."""
+    passes: Passes = "joint"
+    """joint: one forward pass of both views, batch norms see 2B images; separate: one pass for each
+    view, batch norms see B images."""
 
     @model_validator(mode="after")
     def _is_a_range(self) -> TemperatureScheduleConfig:
         if self.lowest > self.highest:
             raise ValueError(f"lowest ({self.lowest}) must not exceed highest ({self.highest}).")
         return self
+
+
+class LoTaRConfig(OneNetworkConfig):
+    """SimCLR whose images are weighted by the distance between their two projections."""
+
+    name: Literal["lotar"] = "lotar"
+    sign: Literal[1, -1] = 1
+    """1: distant pairs weigh more (the published formula); -1: less (later code of its authors)."""
+    passes: Passes = "separate"
+    """joint: one forward pass of both views, batch norms see 2B images; separate: one pass for each
+    view, batch norms see B images, as in the authors' code."""
 
 
 class ForeignMethodConfig(MethodConfig):

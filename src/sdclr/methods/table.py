@@ -12,6 +12,7 @@ from sdclr.errors import ConfigError
 from sdclr.methods.config import (
     FocalConfig,
     ForeignMethodConfig,
+    LoTaRConfig,
     MethodConfig,
     SDCLRConfig,
     SimCLRConfig,
@@ -66,6 +67,14 @@ METHODS: Table[MethodRow] = Table(
             "SimCLR with a temperature that follows a cosine of the epoch (Kukleva et al., ICLR 2023).",
             TemperatureScheduleConfig,
             "sdclr.methods.temperature_schedule:TemperatureSchedule",
+        ),
+        MethodRow(
+            "lotar",
+            "LoTaR",
+            "SimCLR with a weight by the distance of an image's two projections: a control for mere "
+            "re-weighting.",
+            LoTaRConfig,
+            "sdclr.methods.lotar:LoTaR",
         ),
     ],
 )
