@@ -72,6 +72,12 @@ class SDCLRConfig(ContrastiveConfig):
     prunable: Literal["auto", "conv", "conv+linear"] = "conv"
     """Which of the backbone's layers may be pruned; the projector never is. auto: convolutions where they hold at least
     half of the backbone's weights, else the linear layers too."""
+    dropout: ProperFraction = 0.0
+    """Share of the outputs of each prunable layer that the competitor drops, others at every step; with prune_ratio=0
+    its only damage."""
+    stale: bool = False
+    """The competitor is a pruned copy of the network as it was when the epoch began, and gets no gradient; needs
+    norms=shared. A control: others published this arm as SDCLR."""
 
     @model_validator(mode="after")
     def _random_share_fits(self) -> SDCLRConfig:
@@ -79,6 +85,17 @@ class SDCLRConfig(ContrastiveConfig):
             raise ValueError(
                 f"random_share ({self.random_share}) must not exceed prune_ratio ({self.prune_ratio})."
             )
+        return self
+
+    @model_validator(mode="after")
+    def _stale_copy_is_no_more_than_that(self) -> SDCLRConfig:
+        if self.stale and self.norms != "shared":
+            raise ValueError(
+                f"stale=true needs norms=shared, got norms={self.norms}: without a gradient, norms of the "
+                "competitor's own would never be trained."
+            )
+        if self.stale and self.dropout:
+            raise ValueError("stale=true and dropout are two controls; choose one of them.")
         return self
 
     def as_resolved(self, resolved: Mapping[str, Any]) -> Self:

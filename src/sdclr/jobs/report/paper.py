@@ -190,9 +190,8 @@ def _notes(arms: Sequence[Arm], dataset: str, protocol: str) -> list[str]:
     return [*notes, f"Images: {'; '.join(sources.values())}."]
 
 
-_THE_METHOD = {
-    f"method.{name}" for name in ("name", "norms", "prune_ratio", "random_share", "prunable")
-}
+_COMPETITOR = ("norms", "prune_ratio", "random_share", "prunable", "dropout", "stale")
+_THE_METHOD = {f"method.{name}" for name in ("name", *_COMPETITOR)}
 
 
 def _confounds(arms: Sequence[Arm]) -> list[str]:
