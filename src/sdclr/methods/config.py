@@ -148,6 +148,45 @@ class TemperatureScheduleConfig(MethodConfig):
         return self
 
 
+class _BCLSettings(MethodConfig):
+    """What BCL adds to its base's settings."""
+
+    memory_keep: ProperFraction = 0.97
+    """What an image's average loss keeps of itself when the image is met."""
+    weights: Literal["loss", "constant"] = "loss"
+    """loss: the higher an image's average loss, the more augmentation; constant: 1/2 for all, a control with as much
+    augmentation on average."""
+    num_operations: Annotated[int, Field(ge=1, le=15)] = 1
+    """Operations of RandAugment drawn for each view."""
+    lowest_strength: Annotated[float, Field(ge=0, le=30)] = 10.0
+    """Strength of an operation at weight 0; at weight 1 it is 30. With several operations a part of that, drawn for
+    each image."""
+
+    def added_settings(self) -> dict[str, Any]:
+        """The settings that are not the base method's."""
+        names = {"weights", "num_operations", "lowest_strength"}
+        return {"keep": self.memory_keep, **self.model_dump(include=names)}
+
+
+class BCLIConfig(SimCLRConfig, _BCLSettings):
+    """BCL on SimCLR: stronger augmentation for images with a high loss."""
+
+    name: Literal["bcl_i"] = "bcl_i"  # type: ignore[assignment]
+
+
+class BCLDConfig(SDCLRConfig, _BCLSettings):
+    """BCL on SDCLR: stronger augmentation for images with a high loss."""
+
+    name: Literal["bcl_d"] = "bcl_d"  # type: ignore[assignment]
+    projector_layers: Annotated[int, Field(ge=2, le=3)] = 2
+    """Layers of the projection head: 2 in the authors' code."""
+    num_operations: Annotated[int, Field(ge=1, le=15)] = 2
+    """Operations of RandAugment drawn for each view."""
+    lowest_strength: Annotated[float, Field(ge=0, le=30)] = 5.0
+    """Strength of an operation at weight 0; at weight 1 it is 30. With several operations a part of that, drawn for
+    each image."""
+
+
 class LoTaRConfig(OneNetworkConfig):
     """SimCLR whose images are weighted by the distance between their two projections."""
 

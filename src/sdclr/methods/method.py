@@ -9,7 +9,8 @@ The contract. It is checked while a run trains, and by one suite of tests that r
 - On several processes ``views.share`` says which images of the batch are here. A method whose losses depend on the
   other images of the batch passes it on (``nt_xent`` takes it); one whose losses do not says ``batch_matters = False``.
 - The data side never sees a method: what a method asks of it (:meth:`Method.view_strength`,
-  :meth:`Method.sampling_weights`) is a plain tensor [N], asked for once before every epoch.
+  :meth:`Method.random_operations`, :meth:`Method.sampling_weights`) is plain values, a tensor [N] among them, asked for
+  once before every epoch.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any, ClassVar, Self
 
 from torch import Tensor, nn
 
-from sdclr.batch import Views
+from sdclr.batch import RandomOperations, Views
 from sdclr.errors import ConfigError
 from sdclr.methods.config import MethodConfig
 from sdclr.methods.projector import Network, projector
@@ -97,6 +98,13 @@ class Method(nn.Module):
         """[N] at least 0: what multiplies the colour jitter of each training image; None: 1 for all.
 
         Asked for before an epoch, again when a run resumes inside it: only the epoch hooks may change it.
+        """
+        return None
+
+    def random_operations(self) -> RandomOperations | None:
+        """Operations of RandAugment on the finished views, image by image; None: none.
+
+        Asked for before an epoch, as :meth:`view_strength`.
         """
         return None
 

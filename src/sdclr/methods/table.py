@@ -10,6 +10,8 @@ from typing import Any, NamedTuple, get_args
 from sdclr.config import OneOf
 from sdclr.errors import ConfigError
 from sdclr.methods.config import (
+    BCLDConfig,
+    BCLIConfig,
     FocalConfig,
     ForeignMethodConfig,
     LoTaRConfig,
@@ -75,6 +77,20 @@ METHODS: Table[MethodRow] = Table(
             "re-weighting.",
             LoTaRConfig,
             "sdclr.methods.lotar:LoTaR",
+        ),
+        MethodRow(
+            "bcl_i",
+            "BCL-I",
+            "SimCLR with stronger augmentation for images of a high loss (Zhou et al., ICML 2022).",
+            BCLIConfig,
+            "sdclr.methods.bcl:BCLI",
+        ),
+        MethodRow(
+            "bcl_d",
+            "BCL-D",
+            "SDCLR with stronger augmentation for images of a high loss (Zhou et al., ICML 2022).",
+            BCLDConfig,
+            "sdclr.methods.bcl:BCLD",
         ),
     ],
 )

@@ -17,6 +17,7 @@ from torch import Tensor
 from sdclr.batch import Views
 from sdclr.compute.device import compiled
 from sdclr.data.views.parameters import ORDERS, ViewParameters, ViewSpec, draw_two_views
+from sdclr.data.views.random_operations import apply_operations
 
 _PIXELS_IN_CACHE = 1 << 16
 """Pixels on which a CPU does one colour operation after another without going to memory for each."""
@@ -29,7 +30,8 @@ def make_views(images: Tensor, index: Tensor, spec: ViewSpec, *, seed: int, epoc
     height, width = images.shape[-2:]
     both = draw_two_views(spec, index, height, width, seed=seed, epoch=epoch)
     apply = _compiled_apply_views() if images.is_cuda else apply_views
-    a, b = apply(torch.cat([batch, batch]), both, spec).chunk(2)
+    x = apply(torch.cat([batch, batch]), both, spec)
+    a, b = apply_operations(x, both.operations).chunk(2)
     return Views(a, b, index)
 
 

@@ -26,6 +26,7 @@ from sdclr.data.splits import Positions
 from sdclr.data.views.augment import colour_views
 from sdclr.data.views.parameters import ViewParameters, ViewSpec, draw_two_views
 from sdclr.data.views.probe_crops import draw_resized_crops
+from sdclr.data.views.random_operations import apply_operations
 from sdclr.stills import Bytes, Picture, still
 
 STILLS_PER_BATCH = 128
@@ -75,7 +76,8 @@ def cut_views(
         for index, both, pixels in ready:
             x = pixels.to(device, non_blocking=True).float().mul_(1 / 255)
             drawn = ViewParameters(*(tensor.to(device, non_blocking=True) for tensor in both))
-            a, b = colour_views(x, drawn, spec).chunk(2)
+            x = colour_views(x, drawn, spec)
+            a, b = apply_operations(x, drawn.operations).chunk(2)
             yield Views(a, b, index.to(device, non_blocking=True))
 
 

@@ -15,7 +15,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from sdclr.batch import RandomOperations
 from sdclr.compute.stateless_random import Stream, derive, uniforms
+from sdclr.data.views.random_operations import draw_operations
 
 OPERATIONS = ("brightness", "contrast", "saturation", "hue")
 ORDERS = tuple(permutations(range(4)))
@@ -49,6 +51,8 @@ class ViewSpec:
     """Standard deviation of the blur, in pixels of the view."""
     strength: Tensor | None = field(default=None, compare=False)
     """[N] at least 0, by the images' position: multiplies the strengths of the jitter; None is 1 for all."""
+    operations: RandomOperations | None = field(default=None, compare=False)
+    """Applied to the finished view; None is none."""
 
 
 class ViewParameters(NamedTuple):
@@ -66,6 +70,8 @@ class ViewParameters(NamedTuple):
     """[B] bool."""
     sigma: Tensor
     """[B] float32: blur in pixels; 0 where not blurred."""
+    operations: Tensor
+    """[B, k, 4] float64: operation (-1: none), parameter and place of k operations; k is 0 where none are asked for."""
 
 
 def draw_view_parameters(
@@ -99,6 +105,7 @@ def draw_view_parameters(
         sigma=torch.where(
             rest[:, 8] < spec.blur, sigma_low + rest[:, 9] * (sigma_high - sigma_low), 0.0
         ),
+        operations=draw_operations(spec.operations, index, seed=seed, epoch=epoch, view=view),
     )
 
 

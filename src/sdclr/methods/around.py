@@ -1,0 +1,58 @@
+"""What methods share that lie around another one: everything is the other method's, but for what they add."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from sdclr.batch import RandomOperations, Views
+from sdclr.methods.contrastive import ContrastiveMethod
+
+
+class MethodAround(ContrastiveMethod):
+    """A method that adds something to ``base``, a contrastive method of any kind.
+
+    The network, the projections, the losses and what is asked of the data are those of ``base``; a
+    subclass overrides what it changes, and calls the base's where it adds to it.
+    """
+
+    def __init__(self, base: ContrastiveMethod) -> None:
+        super().__init__()
+        self.base = base
+        self.per_image = tuple(f"base.{name}" for name in base.per_image)
+
+    @property
+    def network(self) -> nn.Module:  # type: ignore[override]
+        """The base's own: it would be in a checkpoint twice if it were held here, too."""
+        return self.base.network
+
+    def project(self, views: Views) -> tuple[Tensor, Tensor]:
+        return self.base.project(views)
+
+    def losses(self, z_a: Tensor, z_b: Tensor, views: Views) -> Tensor:
+        return self.base.losses(z_a, z_b, views)
+
+    def on_epoch_start(self, epoch: int) -> None:
+        self.base.on_epoch_start(epoch)
+
+    def on_epoch_end(self, epoch: int) -> None:
+        self.base.on_epoch_end(epoch)
+
+    def view_strength(self) -> Tensor | None:
+        return self.base.view_strength()
+
+    def random_operations(self) -> RandomOperations | None:
+        return self.base.random_operations()
+
+    def sampling_weights(self) -> Tensor | None:
+        return self.base.sampling_weights()
+
+    def measurements(self) -> dict[str, Tensor]:
+        return self.base.measurements()
+
+    def facts(self) -> dict[str, Any]:
+        return self.base.facts()
+
+    def describe(self, config: Any) -> list[str]:
+        return self.base.describe(getattr(config, "base", config))
