@@ -35,6 +35,8 @@ SIZE = 32
 EPOCHS = 10
 STEPS: dict[str, tuple[str, dict[str, Any]]] = {
     "lotar": ("simclr", {"passes": "joint"}),
+    "moco": ("simclr", {}),
+    "vicreg": ("simclr", {}),
     "bcl_i": ("simclr", {}),
     "bcl_d": ("sdclr", {"projector_layers": 3}),
 }

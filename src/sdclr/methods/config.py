@@ -148,6 +148,35 @@ class TemperatureScheduleConfig(MethodConfig):
         return self
 
 
+class MoCoConfig(ContrastiveConfig):
+    """A momentum copy gives keys, and a queue of them the negatives."""
+
+    name: Literal["moco"] = "moco"
+    key_momentum: Fraction = 0.999
+    """What the copy that gives keys keeps of its weights at every step."""
+    queue_size: Annotated[int, Field(ge=1, le=2**24)] = 4096
+    """Keys in the queue: the paper has 65,536 for ImageNet's 1.28 million images."""
+
+
+class VICRegConfig(MethodConfig):
+    """No negatives: two views agree, variances stay, covariances vanish."""
+
+    name: Literal["vicreg"] = "vicreg"
+    invariance: Annotated[float, Field(ge=0, le=1e6)] = 25.0
+    """Weight of the distance between the two views."""
+    variance: Annotated[float, Field(ge=0, le=1e6)] = 25.0
+    """Weight of what the deviation of each dimension lacks to 1."""
+    covariance: Annotated[float, Field(ge=0, le=1e6)] = 1.0
+    """Weight of the covariances between dimensions."""
+    projector_layers: Annotated[int, Field(ge=2, le=3)] = 3
+    """Layers of the projection head, which has no norm at its end."""
+    projection_dim: Annotated[int, Field(ge=2, le=2**20)] = 2048
+    """Size D of a projection: the paper has 8192."""
+    passes: Passes = "separate"
+    """joint: one forward pass of both views, batch norms see 2B images; separate: one pass for each
+    view, batch norms see B images, as in the authors' code."""
+
+
 class _BCLSettings(MethodConfig):
     """What BCL adds to its base's settings."""
 

@@ -41,11 +41,12 @@ class Parts:
     prepare: Callable[[nn.Module], nn.Module] = lambda network: network
     """What is done to the whole network before a method copies it."""
 
-    def network(self, projector_layers: int, projection_dim: int) -> nn.Module:
+    def network(
+        self, projector_layers: int, projection_dim: int, *, last_norm: bool = True
+    ) -> nn.Module:
         """The backbone with a projection head: images [B, 3, S, S] -> projections [B, D]."""
-        return self.prepare(
-            Network(self.backbone, projector(self.feature_dim, projection_dim, projector_layers))
-        )
+        head = projector(self.feature_dim, projection_dim, projector_layers, last_norm=last_norm)
+        return self.prepare(Network(self.backbone, head))
 
 
 class Method(nn.Module):

@@ -16,9 +16,11 @@ from sdclr.methods.config import (
     ForeignMethodConfig,
     LoTaRConfig,
     MethodConfig,
+    MoCoConfig,
     SDCLRConfig,
     SimCLRConfig,
     TemperatureScheduleConfig,
+    VICRegConfig,
 )
 from sdclr.outside import Table, is_outside, load_outside, origin_of, summary_of
 from sdclr.safe_text import shown
@@ -77,6 +79,20 @@ METHODS: Table[MethodRow] = Table(
             "re-weighting.",
             LoTaRConfig,
             "sdclr.methods.lotar:LoTaR",
+        ),
+        MethodRow(
+            "moco",
+            "MoCo v2",
+            "A momentum copy gives keys, a queue of them the negatives (Chen et al., 2020).",
+            MoCoConfig,
+            "sdclr.methods.moco:MoCo",
+        ),
+        MethodRow(
+            "vicreg",
+            "VICReg",
+            "No negatives: variances stay, covariances vanish (Bardes et al., ICLR 2022).",
+            VICRegConfig,
+            "sdclr.methods.vicreg:VICReg",
         ),
         MethodRow(
             "bcl_i",
