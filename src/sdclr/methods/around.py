@@ -7,7 +7,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from sdclr.batch import RandomOperations, Views
+from sdclr.errors import ConfigError
+from sdclr.methods.build import build_method
+from sdclr.methods.config import MethodConfig
 from sdclr.methods.contrastive import ContrastiveMethod
+from sdclr.methods.method import Parts
 
 
 class MethodAround(ContrastiveMethod):
@@ -56,3 +60,14 @@ class MethodAround(ContrastiveMethod):
 
     def describe(self, config: Any) -> list[str]:
         return self.base.describe(getattr(config, "base", config))
+
+
+def build_base(config: MethodConfig, parts: Parts) -> ContrastiveMethod:
+    """The method that something is added to. Raises ConfigError for one that gives no projections."""
+    base = build_method(config, parts)
+    if not isinstance(base, ContrastiveMethod):
+        raise ConfigError(
+            f"method.base.name={config.name} does not say what the two projections of an image are. "
+            "Make it a subclass of sdclr.methods.ContrastiveMethod, or choose another base."
+        )
+    return base

@@ -27,7 +27,8 @@ def augmentation_weights(memory: Tensor, known: Tensor) -> Tensor:
     memory is the same, which the formula leaves open.
 
     >>> memory = torch.tensor([1.0, 2.0, 6.0, 0.0])
-    >>> augmentation_weights(memory, torch.tensor([True, True, True, False])).round(decimals=3).tolist()
+    >>> known = torch.tensor([True, True, True, False])
+    >>> [round(weight, 3) for weight in augmentation_weights(memory, known).tolist()]
     [0.167, 0.333, 1.0, 0.0]
     """
     num = known.sum().clamp(min=1)

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from sdclr.config import Fraction, ProperFraction, Section
+from sdclr.config import Fraction, OneOf, ProperFraction, Section
+from sdclr.outside import Table
 
 Temperature = Annotated[float, Field(ge=1e-6, le=1e6)]
 
@@ -232,3 +233,40 @@ class ForeignMethodConfig(MethodConfig):
 
     is_foreign = True
     model_config = ConfigDict(extra="allow")
+
+
+def _methods() -> Table[Any]:
+    from sdclr.methods.table import METHODS  # whose rows hold the sections of this module
+
+    return METHODS
+
+
+class AroundConfig(MethodConfig):
+    """What methods share that add something to another one."""
+
+    base: Annotated[MethodConfig, OneOf("method", _methods, ForeignMethodConfig)] = SimCLRConfig()
+    """The method that something is added to, with all its settings: any that contrasts two projections."""
+
+    def as_resolved(self, resolved: Mapping[str, Any]) -> Self:
+        return self.model_copy(update={"base": self.base.as_resolved(resolved)})
+
+
+class GHConfig(AroundConfig):
+    """Soft labels of a fixed simplex of directions, balanced by how many images lie nearest to each."""
+
+    name: Literal["gh"] = "gh"
+    variant: Literal["cifar", "imagenet"] = "cifar"
+    """The published form: on CIFAR, or on ImageNet-LT and Places-LT; docs/method.md tells them apart."""
+    num_directions: Annotated[int, Field(ge=2, le=2**16)] = 100
+    """Directions K, at most the projection's size."""
+    warmup_share: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """Share of the run's epochs before the loss sets in: .5 on CIFAR, .8 on ImageNet-LT."""
+    ramp_epochs: Annotated[int, Field(ge=1, le=10**6)] = 10
+    """Epochs in which the loss's weight goes from 0 to 1: 10 on CIFAR, 30 on ImageNet-LT."""
+    rebuild_every_epochs: Annotated[int, Field(ge=1, le=10**6)] = 20
+    """Epochs from one finding of the prior to the next."""
+
+    @property
+    def earliest_warmup(self) -> int:
+        """Epochs without which there is no prior yet."""
+        return 2 if self.variant == "imagenet" else 1

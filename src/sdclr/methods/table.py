@@ -5,6 +5,7 @@ A row is light: help, lists and reports import no torch. Adding a method to the 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple, get_args
 
 from sdclr.config import OneOf
@@ -14,6 +15,7 @@ from sdclr.methods.config import (
     BCLIConfig,
     FocalConfig,
     ForeignMethodConfig,
+    GHConfig,
     LoTaRConfig,
     MethodConfig,
     MoCoConfig,
@@ -108,6 +110,14 @@ METHODS: Table[MethodRow] = Table(
             BCLDConfig,
             "sdclr.methods.bcl:BCLD",
         ),
+        MethodRow(
+            "gh",
+            "GH",
+            "Any contrastive method and soft labels of fixed, balanced directions (Zhou et al., NeurIPS "
+            "2023).",
+            GHConfig,
+            "sdclr.methods.gh:GH",
+        ),
     ],
 )
 """Name -> row."""
@@ -151,6 +161,38 @@ def display_name(name: str, recorded: object = None) -> str:
     if name in METHODS:
         return METHODS[name].display_name
     return recorded if isinstance(recorded, str) else name
+
+
+def method_title(settings: Mapping[str, Any], recorded: object = None) -> str:
+    """How tables write the method of flattened settings, with what it lies around.
+
+    ``recorded``: what its run has written, for a method that is not in the table.
+
+    >>> method_title({"method.name": "gh", "method.base.name": "sdclr"})
+    'GH on SDCLR'
+    """
+    names, key = [], "method.name"
+    while key in settings:
+        names.append(str(settings[key]))
+        key = key.removesuffix("name") + "base.name"
+    if isinstance(recorded, str) and any(name not in METHODS for name in names):
+        return recorded
+    return " on ".join(map(display_name, names))
+
+
+def method_names(config: MethodConfig) -> dict[str, str]:
+    """The setting and the name of a method, and of those that it lies around.
+
+    >>> method_names(METHODS["gh"].config())
+    {'method.name': 'gh', 'method.base.name': 'simclr'}
+    """
+    names: dict[str, str] = {}
+    key = "method.name"
+    current: MethodConfig | None = config
+    while current is not None:
+        names[key] = current.name
+        key, current = key.removesuffix("name") + "base.name", getattr(current, "base", None)
+    return names
 
 
 def why_no_method(found: Any) -> str:
