@@ -40,6 +40,7 @@ STEPS: dict[str, tuple[str, dict[str, Any]]] = {
     "bcl_i": ("simclr", {}),
     "bcl_d": ("sdclr", {"projector_layers": 3}),
     "gh": ("simclr", {}),
+    "cluster_balanced": ("simclr", {}),
 }
 """Method -> its base, and the settings that make it comparable."""
 VIEWS = {"bcl_i": (1, 10.0), "bcl_d": (2, 5.0)}

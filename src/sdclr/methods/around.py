@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from sdclr.batch import RandomOperations, Views
 from sdclr.errors import ConfigError
 from sdclr.methods.build import build_method
-from sdclr.methods.config import MethodConfig
+from sdclr.methods.config import AroundConfig, MethodConfig
 from sdclr.methods.contrastive import ContrastiveMethod
 from sdclr.methods.method import Parts
 
@@ -60,6 +60,19 @@ class MethodAround(ContrastiveMethod):
 
     def describe(self, config: Any) -> list[str]:
         return self.base.describe(getattr(config, "base", config))
+
+
+def projection_dim_of(config: MethodConfig) -> int:
+    """The size of the projections that a base makes, by its settings or those of its own base."""
+    while isinstance(config, AroundConfig):
+        config = config.base
+    found = getattr(config, "projection_dim", None)
+    if not isinstance(found, int):
+        raise ConfigError(
+            f"method.base.name={config.name} has no setting projection_dim, the size of its projections. "
+            "Give it one, or choose another base."
+        )
+    return found
 
 
 def build_base(config: MethodConfig, parts: Parts) -> ContrastiveMethod:

@@ -251,6 +251,30 @@ class AroundConfig(MethodConfig):
         return self.model_copy(update={"base": self.base.as_resolved(resolved)})
 
 
+class ClusterBalancedConfig(AroundConfig):
+    """Images are drawn so that clusters of their features come equally often."""
+
+    name: Literal["cluster_balanced"] = "cluster_balanced"
+    clusters: tuple[Annotated[int, Field(ge=1, le=10**6)], ...] = (100, 10)
+    """Numbers of clusters, from those of images to the coarsest, which are clusters of clusters."""
+    refresh_every_epochs: Annotated[int, Field(ge=1, le=10**6)] | None = None
+    """Epochs from one clustering of the run's own projections to the next; a tenth of the run by default."""
+    features: str | None = None
+    """A .npy file of features [N, D] in the order of the training images, to cluster once instead."""
+
+    @model_validator(mode="after")
+    def _clusters_once_or_again(self) -> ClusterBalancedConfig:
+        if self.features is not None and self.refresh_every_epochs is not None:
+            raise ValueError(
+                "given features are clustered once: leave refresh_every_epochs or features out."
+            )
+        if not self.clusters or list(self.clusters) != sorted(set(self.clusters), reverse=True):
+            raise ValueError(
+                f"clusters must become fewer from level to level, got {list(self.clusters)}."
+            )
+        return self
+
+
 class GHConfig(AroundConfig):
     """Soft labels of a fixed simplex of directions, balanced by how many images lie nearest to each."""
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from sdclr.batch import Share, Views
 from sdclr.compute.stateless_random import Stream, derive
 from sdclr.errors import ConfigError
-from sdclr.methods.around import MethodAround, build_base
+from sdclr.methods.around import MethodAround, build_base, projection_dim_of
 from sdclr.methods.config import GHConfig
 from sdclr.methods.contrastive import ContrastiveMethod
 from sdclr.methods.method import Parts
@@ -174,9 +174,7 @@ class GH(MethodAround):
                 f"GH's loss would set in after epoch {warmup}, and the run has {parts.num_epochs}. "
                 "Lower method.warmup_share, or raise epochs."
             )
-        dim = getattr(config.base, "projection_dim", None)
-        if dim is None:
-            raise ConfigError(f"method.base={config.base.name} has no projection_dim.")
+        dim = projection_dim_of(config.base)
         directions = simplex(config.num_directions, dim, parts.seed)
         names = {"ramp_epochs", "rebuild_every_epochs", "variant"}
         settings = config.model_dump(include=names)

@@ -13,6 +13,7 @@ from sdclr.errors import ConfigError
 from sdclr.methods.config import (
     BCLDConfig,
     BCLIConfig,
+    ClusterBalancedConfig,
     FocalConfig,
     ForeignMethodConfig,
     GHConfig,
@@ -117,6 +118,14 @@ METHODS: Table[MethodRow] = Table(
             "2023).",
             GHConfig,
             "sdclr.methods.gh:GH",
+        ),
+        MethodRow(
+            "cluster_balanced",
+            "Cluster-balanced",
+            "Any contrastive method on images drawn so that clusters come equally often (after Vo et al., "
+            "2024).",
+            ClusterBalancedConfig,
+            "sdclr.methods.cluster_balanced:ClusterBalanced",
         ),
     ],
 )

@@ -34,6 +34,13 @@ def gather_rows(rows: Tensor, share: Share) -> Tensor:
     return whole
 
 
+def of_first_process(values: Tensor) -> Tensor:
+    """The first process's tensor, on all of them; on one process the tensor itself."""
+    if dist.is_initialized() and dist.get_world_size() > 1:
+        dist.broadcast(values, src=0)
+    return values
+
+
 def gather_rows_with_gradient(rows: Tensor, share: Share | None) -> Tensor:
     """The same, and the gradient flows through it: that of the sum of all processes' losses.
 
