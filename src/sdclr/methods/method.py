@@ -112,7 +112,8 @@ class Method(nn.Module):
     def sampling_weights(self) -> Tensor | None:
         """[N] at least 0: how often each training image is drawn, relative to the others; None: each one once an epoch.
 
-        Asked for before an epoch, as :meth:`view_strength`. An image may then come twice in a batch.
+        Asked for before an epoch, as :meth:`view_strength`. An image may then come twice in a
+        batch, with other views each time.
         """
         return None
 

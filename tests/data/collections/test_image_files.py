@@ -519,3 +519,13 @@ def test_bright_data_in_files_of_sixteen_bits_are_no_reason_to_warn(tmp_path: Pa
         len(ImageFiles(tmp_path, ("0.png", "1.png"), None).verified("raise", lambda done: None)[0])
         == 2
     )
+
+
+def test_an_image_that_comes_again_in_an_epoch_gets_other_views(photos: ImageFiles) -> None:
+    spec = ViewSpec(size=8)
+    again = torch.tensor([0, len(photos), 1])
+    (found,) = photos.views([again], spec, seed=1, epoch=0)
+    assert found.index.tolist() == [0, 0, 1]
+    assert not torch.equal(found.a[0], found.a[1])
+    (first,) = photos.views([torch.tensor([0, 1])], spec, seed=1, epoch=0)
+    assert torch.equal(found.a[[0, 2]], first.a)

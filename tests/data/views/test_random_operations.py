@@ -176,3 +176,16 @@ def test_operations_come_one_after_another_in_the_order_drawn() -> None:
     torch.testing.assert_close(apply_operations(view.clone(), drawn), expected / 255)
     turned = apply_operations(view.clone(), drawn.flip(1))
     torch.testing.assert_close(turned, (255 - pixels) // 16 * 16 / 255)
+
+
+def test_an_image_that_comes_again_in_an_epoch_gets_other_views_and_operations() -> None:
+    images = torch.randint(0, 256, (3, 3, 10, 10), generator=torch.Generator().manual_seed(0))
+    strength = torch.tensor([0.0, 1.0, 2.0])
+    asked = RandomOperations(torch.tensor([1.0, 0.0, 1.0]), 1, 10.0)
+    spec = ViewSpec(size=8, strength=strength, operations=asked)
+    found = make_views(images.byte(), torch.tensor([1, 4, 0, 3]), spec, seed=3, epoch=0)
+    assert found.index.tolist() == [1, 1, 0, 0]
+    for first, second in ((0, 1), (2, 3)):
+        assert not torch.equal(found.a[first], found.a[second])
+    plain = make_views(images.byte(), torch.tensor([1]), spec, seed=3, epoch=0)
+    assert torch.equal(found.a[:1], plain.a)

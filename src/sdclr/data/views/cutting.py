@@ -60,11 +60,12 @@ class Pictures(Protocol):
 def cut_views(
     pictures: Pictures, batches: Iterable[Tensor], spec: ViewSpec, *, seed: int, epoch: int
 ) -> Iterator[Views]:
-    """Two random views of every picture at the positions of each batch (int64 [B])."""
+    """Two random views of every picture at the positions, or of the draws, of each batch (int64 [B])."""
 
     def work() -> Iterator[tuple[tuple[Tensor, ViewParameters, Tensor], Calls]]:
-        for index in batches:
-            both = draw_two_views(spec, index, *_sizes_at(pictures, index), seed=seed, epoch=epoch)
+        for draws in batches:
+            index = draws % len(pictures)
+            both = draw_two_views(spec, draws, *_sizes_at(pictures, index), seed=seed, epoch=epoch)
             out = _empty(pictures, 2 * len(index), spec.size)
             yield (
                 (index, both, out),

@@ -40,10 +40,11 @@ class ResidentPixels:
     def views(
         self, batches: Iterable[Tensor], spec: ViewSpec, *, seed: int, epoch: int
     ) -> Iterator[Views]:
-        """Two random views of every image at the positions of each batch (int64 [B], on the CPU)."""
-        for index in batches:
+        """Two random views of every image at the positions, or of the draws, of each batch (int64 [B], on the CPU)."""
+        for draws in batches:
+            index = draws % len(self.sizes)
             height, width = torch.from_numpy(self.sizes)[index].unbind(1)
-            both = draw_two_views(spec, index, height, width, seed=seed, epoch=epoch)
+            both = draw_two_views(spec, draws, height, width, seed=seed, epoch=epoch)
             first = torch.from_numpy(self.first)[index]
             x = self._crops(first.repeat(2), width.repeat(2), both, spec.size)
             drawn = ViewParameters(*self._here(*both))

@@ -1,8 +1,9 @@
 """What every view looks like: parameters drawn for a whole batch at once, a pure function of their counters.
 
-B images. The parameters of a view depend on (seed, epoch, image index, view number) alone: not on the batch, the
-device, the number of workers or of processes. Distributions are torchvision's RandomResizedCrop, ColorJitter and
-friends. Draws only numbers; :mod:`sdclr.data.views.augment` applies them.
+B images. The parameters of a view depend on (seed, epoch, image index, view number) alone: not on
+the batch, the device, the number of workers or of processes. An image that comes again in an epoch
+has another index there. Distributions are torchvision's RandomResizedCrop, ColorJitter and friends.
+Draws only numbers; :mod:`sdclr.data.views.augment` applies them.
 """
 
 from __future__ import annotations
@@ -84,7 +85,10 @@ def draw_view_parameters(
     epoch: int,
     view: int,
 ) -> ViewParameters:
-    """Parameters for the images ``index`` [B] (int64) of ``height`` x ``width`` pixels ([B] or one for all)."""
+    """Parameters for the images ``index`` [B] (int64) of ``height`` x ``width`` pixels ([B] or one for all).
+
+    ``index``: positions, or the draws of :func:`~sdclr.data.epoch_order.epoch_draws`.
+    """
     u = uniforms(derive(seed, Stream.VIEWS, epoch, view), index, _NUM_UNIFORMS)  # [B, 32]
     crop, rest = u[:, :NUM_CROP_UNIFORMS], u[:, NUM_CROP_UNIFORMS:]
     # the host does not wait for the device
@@ -92,7 +96,9 @@ def draw_view_parameters(
     neutral = torch.tensor([1.0, 1.0, 1.0, 0.0]).to(u.device, non_blocking=True)
     jittered = rest[:, 1] < spec.jitter_probability
     if spec.strength is not None:
-        strengths = strengths * spec.strength.to(index.device)[index, None].float()  # [B, 4]
+        strengths = (
+            strengths * spec.strength.to(index.device)[index % len(spec.strength), None].float()
+        )  # [B, 4]
     lowest = torch.where(neutral == 1, (neutral - strengths).clamp(min=0), -strengths)
     factors = lowest + rest[:, 2:6] * (neutral + strengths - lowest)
     sigma_low, sigma_high = spec.blur_sigma

@@ -48,7 +48,7 @@ def draw_operations(
     """
     if asked is None:
         return torch.zeros(len(index), 0, 4, dtype=torch.float64, device=index.device)
-    weight = asked.weight.to(index.device)[index].double()  # [B]
+    weight = asked.weight.to(index.device)[index % len(asked.weight)].double()  # [B]
     u = uniforms(derive(seed, Stream.OPERATIONS, epoch, view), index, 5 * asked.number)
     u = u.double().view(len(index), asked.number, 5)
     span = (STRONGEST - asked.lowest_strength) * weight
