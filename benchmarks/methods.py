@@ -3,6 +3,7 @@
     python benchmarks/methods.py [--only views ...] [--rounds 7] [--width 64] [--batch 128] [--json FILE]
 
 steps   forward, backward and update of each method over its base's: ResNet-18, 32 px, views not counted
+clusters   one clustering of 10,000 projections of 128 numbers for cluster_balanced, over a step of SimCLR
 views   two views of a batch of 32 px with RandAugment at the weights of BCL over the same views without it
 
 The methods take turns, so that a drifting machine hits them alike; CPU seconds, so that other work disturbs little.
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from bench.rounds import measure, round_ratios, summary
 
 from sdclr.backbones import BackboneConfig, build_backbone
@@ -30,7 +32,9 @@ from sdclr.compute.optim import build_optimizer, set_learning_rate
 from sdclr.compute.process_state import keep_freed_memory
 from sdclr.data import ViewSpec, make_views
 from sdclr.methods import METHODS, Parts, build_method
+from sdclr.methods.cluster_balanced import balanced_weights
 
+SUBJECTS = ("steps", "clusters", "views")
 SIZE = 32
 EPOCHS = 10
 STEPS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -51,7 +55,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", nargs="+", choices=("steps", "views"), default=["steps", "views"])
+    parser.add_argument("--only", nargs="+", choices=SUBJECTS, default=SUBJECTS)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--batch", type=int, default=128)
@@ -62,6 +66,8 @@ def main() -> None:
     subjects: dict[str, Any] = {}
     if "steps" in arguments.only:
         subjects["steps"] = steps(arguments.rounds, arguments.width, arguments.batch)
+    if "clusters" in arguments.only:
+        subjects["clusters"] = clusters(arguments.rounds, arguments.width, arguments.batch)
     if "views" in arguments.only:
         subjects["views"] = views(arguments.rounds, arguments.batch)
     facts = {
@@ -78,7 +84,7 @@ def main() -> None:
     for subject, found in subjects.items():
         for name, ratio in found.items():
             text = "{median:.3f} ({low:.3f} .. {high:.3f})".format(**ratio)
-            print(f"{subject:6} {name:32} {text}")
+            print(f"{subject:9} {name:32} {text}")
     if arguments.json:
         arguments.json.write_text(json.dumps(facts, indent=1) + "\n")
 
@@ -117,6 +123,22 @@ def step(name: str, width: int, batch: int) -> Callable[[], object]:
         optimizer.step()
 
     return work
+
+
+def clusters(rounds: int, width: int, batch: int) -> dict[str, Any]:
+    """A clustering of 10,000 projections into 100 and 10 clusters over a step; it is done once in many epochs."""
+    projections = F.normalize(torch.randn(10_000, 128), dim=1)
+    actions = {
+        "clustering": cpu_seconds(lambda: balanced_weights(projections, (100, 10), key=0)),
+        "step": cpu_seconds(step("simclr", width, batch)),
+    }
+    for action in actions.values():
+        action()
+    times = measure(actions, rounds=rounds, seconds=1e9)
+    return {
+        "clustering / simclr": summary(round_ratios(times["clustering"], times["step"])),
+        "clustering, CPU seconds": summary(times["clustering"]),
+    }
 
 
 def views(rounds: int, batch: int) -> dict[str, Any]:
