@@ -1,4 +1,4 @@
-"""What travels from the data room to a method: two views of the same images.
+"""What travels between the data room and a method: two views of the same images, and wishes.
 
 B images, S view size in pixels.
 """
@@ -37,3 +37,23 @@ class Views(NamedTuple):
     """[B] int64, the images' positions in the training set."""
     share: Share | None = None
     """None: this is the whole batch."""
+
+
+STRONGEST = 30.0
+"""The strength at which an operation of RandAugment reaches the end of its range; 0 is the beginning."""
+
+
+class RandomOperations(NamedTuple):
+    """Operations of RandAugment that a method asks of the views, image by image.
+
+    A view gets ``number`` operations, drawn with replacement, each applied with the image's
+    probability. Their strength is ``lowest_strength + (30 - lowest_strength) * weight``; where
+    there are several, ``weight * u`` with a uniform u that both views of an image share.
+    """
+
+    weight: Tensor
+    """[N] in [0, 1], by the images' position."""
+    number: int
+    """Operations drawn for each view, at least 1."""
+    lowest_strength: float
+    """In [0, 30]."""

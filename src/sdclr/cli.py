@@ -335,11 +335,13 @@ def methods(as_json: AsJson = False) -> None:
     """List the methods that method.name may choose."""
     from sdclr.methods.table import METHODS
 
+    names = max(len(row.name) for row in METHODS.values()) + 2
+    titles = max(len(row.display_name) for row in METHODS.values()) + 2
     for row in METHODS.values():
         if as_json:
             _echo_json({"name": row.name, "display_name": row.display_name, "summary": row.summary})
         else:
-            typer.echo(f"{row.name:<22}{row.display_name:<15}{row.summary}")
+            typer.echo(f"{row.name:<{names}}{row.display_name:<{titles}}{row.summary}")
 
 
 @app.command()

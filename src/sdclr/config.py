@@ -10,7 +10,7 @@ import difflib
 import json
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
@@ -153,8 +153,15 @@ class OneOf:
     section for a name that is not in the table, where ``parse`` was told to allow one.
     """
 
-    def __init__(self, what: str, table: Table[Any], foreign: type[Section]) -> None:
-        self._what, self._table, self._foreign = what, table, foreign
+    def __init__(
+        self, what: str, table: Table[Any] | Callable[[], Table[Any]], foreign: type[Section]
+    ) -> None:
+        """``table``: a function where a row of the table has such a field itself."""
+        self._what, self._given, self._foreign = what, table, foreign
+
+    @property
+    def _table(self) -> Table[Any]:
+        return self._given() if callable(self._given) else self._given
 
     def sections(self) -> list[type[Section]]:
         return [row.config for row in self._table.values()]
@@ -257,14 +264,19 @@ def differing_fields(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "
     return lines
 
 
-def _incidental(section: type[BaseModel], prefix: str = "") -> set[str]:
+def _incidental(
+    section: type[BaseModel], prefix: str = "", around: tuple[type[BaseModel], ...] = ()
+) -> set[str]:
+    """``around``: the sections that this one lies in; none of them is entered again."""
     names: set[str] = set()
+    around = (*around, section)
     for name, field in section.model_fields.items():
         extra = field.json_schema_extra
         if isinstance(extra, dict) and extra.get("incidental"):
             names.add(f"{prefix}{name}")
         for part in _sections_of(field):
-            names |= _incidental(part, f"{prefix}{name}.")
+            if part not in around:
+                names |= _incidental(part, f"{prefix}{name}.", around)
     return names
 
 

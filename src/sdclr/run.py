@@ -342,7 +342,7 @@ class Run:
         )
 
     def outside(self) -> dict[str, tuple[str, str]]:
-        """What is not part of the package: "method" or "backbone" -> its name and its "module:Name"."""
+        """What is not part of the package: "method", "method.base", ... -> its name and its "module:Name"."""
         found: dict[str, tuple[str, str]] = {}
         with contextlib.suppress(DataError, MissingInputError):
             origins, settings = (
@@ -350,7 +350,10 @@ class Run:
                 self.settings(),
             )
             for what, origin in origins.items():
-                name = _section(settings, what).get("name")
+                section: Mapping[str, Any] = settings
+                for part in what.split("."):  # "method.base": what another method lies around
+                    section = _section(section, part)
+                name = section.get("name")
                 if isinstance(origin, str) and isinstance(name, str):
                     found[what] = name, origin
         return found
@@ -358,7 +361,12 @@ class Run:
     def use_options(self, *kinds: str) -> list[str]:
         """The --use options with which a command knows what this run has from outside the package."""
         outside = self.outside()
-        return [word for what in kinds if what in outside for word in ("--use", outside[what][1])]
+        words: list[str] = []
+        for kind in kinds:
+            for what, (_, origin) in outside.items():
+                if what == kind or what.startswith(f"{kind}."):
+                    words += ["--use", origin]
+        return words
 
     def _next_when_done(self) -> str | None:
         """Evaluate where there are labels, then report, then the features of one's own images; then nothing is left."""

@@ -106,7 +106,12 @@ class PretrainConfig(Section):
                     raise ConfigError(words)
                 if "backbone.name" in values:
                     taken_back[f"backbone.{field}"] = unset_value(field)
-        method = values.get("method.name")
-        if method != self.method.name and method in METHODS and "method" not in values:
-            taken_back["method"] = {"name": method}
+        place: str = "method"
+        current: MethodConfig | None = self.method
+        while current is not None:
+            chosen = values.get(f"{place}.name")
+            if chosen != current.name and chosen in METHODS and place not in values:
+                taken_back[place] = {"name": chosen}
+                break
+            place, current = f"{place}.base", getattr(current, "base", None)
         return taken_back

@@ -7,7 +7,7 @@ import re
 import pytest
 import torch
 
-from sdclr.data.epoch_order import epoch_batches, steps_per_epoch
+from sdclr.data.epoch_order import epoch_batches, epoch_draws, steps_per_epoch
 from sdclr.errors import ConfigError
 
 
@@ -133,3 +133,24 @@ def test_weighted_batches_are_a_function_of_seed_and_epoch_and_first_skips_batch
 def test_weights_of_zero_alone_are_refused() -> None:
     with pytest.raises(ConfigError, match="no image can be drawn"):
         list(epoch_batches(3, 2, seed=1, epoch=0, weights=torch.zeros(3)))
+
+
+def test_an_image_that_comes_again_is_another_draw() -> None:
+    weights = torch.tensor([5.0, 1.0, 0.0, 1.0])
+    settings = {"seed": 1, "epoch": 2, "weights": weights}
+    draws = torch.cat(list(epoch_draws(4, 3, **settings)))
+    positions = torch.cat(list(epoch_batches(4, 3, **settings)))
+    assert torch.equal(draws % 4, positions)
+    assert len(draws.unique()) == 4
+    times: dict[int, int] = {}
+    for draw, position in zip(draws.tolist(), positions.tolist(), strict=True):
+        assert draw // 4 == times.get(position, 0)
+        times[position] = times.get(position, 0) + 1
+    assert max(times.values()) > 1
+    rest = list(epoch_draws(4, 3, first=1, **settings))
+    assert torch.equal(torch.cat(rest), draws[3:]), "also where a run goes on"
+
+
+def test_without_weights_a_draw_is_a_position() -> None:
+    draws = list(epoch_draws(10, 4, seed=1, epoch=2))
+    assert all(map(torch.equal, draws, epoch_batches(10, 4, seed=1, epoch=2)))

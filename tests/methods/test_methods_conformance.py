@@ -88,7 +88,8 @@ def test_a_method_is_listed(name: str) -> None:
         json.loads, lines
     )
     assert any(
-        line.startswith(name) for line in CliRunner().invoke(app, ["methods"]).output.splitlines()
+        line.startswith(f"{name} ") and f" {row.display_name}  " in line
+        for line in CliRunner().invoke(app, ["methods"]).output.splitlines()
     )
 
 

@@ -16,6 +16,7 @@ from torch._dynamo.testing import CompileCounter
 from killing import state_hash
 from sdclr import PretrainConfig, Run, pretrain, recipe
 from sdclr.batch import Views
+from sdclr.config import parse_assignment
 from sdclr.errors import Preempted
 from sdclr.methods import METHODS, Method, Parts, build_method
 from sdclr.methods.table import named_method
@@ -44,10 +45,12 @@ def backbone() -> nn.Module:
     )
 
 
-def built(name: str) -> Method:
-    """In float64, its first epoch begun."""
+def built(name: str, *overrides: str) -> Method:
+    """In float64, its first epoch begun; overrides are of its own settings, as ``prune_ratio=0``."""
+    own = dict(map(parse_assignment, overrides))
+    config = METHODS[name].config.parse(own)
     parts = Parts(backbone(), 8, num_images=IMAGES, num_epochs=3, seed=0)
-    method = build_method(METHODS[name].config(), parts).double().train()
+    method = build_method(config, parts).double().train()
     method.on_epoch_start(0)
     return method
 
@@ -59,19 +62,19 @@ def views() -> Views:
     return Views(a, b, torch.arange(IMAGES))
 
 
-def loss_is_per_image(name: str) -> None:
+def loss_is_per_image(name: str, *overrides: str) -> None:
     """[B], finite; it goes with its image when the batch is in another order, and differs from image to image."""
-    loss = built(name)(views())
+    loss = built(name, *overrides)(views())
     assert loss.shape == (IMAGES,)
     assert loss.isfinite().all()
     assert len(loss.unique()) > 1, "every image has the same loss: is it a mean?"
     order = torch.arange(IMAGES - 1, -1, -1)
-    turned = built(name)(Views(*(part[order] for part in views()[:3])))
+    turned = built(name, *overrides)(Views(*(part[order] for part in views()[:3])))
     torch.testing.assert_close(turned, loss[order])
 
 
-def gradients_reach_every_parameter(name: str) -> None:
-    method = built(name)
+def gradients_reach_every_parameter(name: str, *overrides: str) -> None:
+    method = built(name, *overrides)
     method(views()).mean().backward()
     without = [
         key
@@ -92,18 +95,19 @@ class SignalAt(NoProgress):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-def a_stopped_run_ends_like_a_whole_one(name: str, folder: Path) -> None:
+def a_stopped_run_ends_like_a_whole_one(name: str, folder: Path, *overrides: str) -> None:
     """Stopped inside its second epoch; bit for bit."""
-    whole = pretrain(run_config(name), folder / "whole")
+    config = run_config(name, *overrides)
+    whole = pretrain(config, folder / "whole")
     with pytest.raises(Preempted):
-        pretrain(run_config(name), folder / "stopped", progress=SignalAt(5))
-    pretrain(run_config(name), folder / "stopped")
+        pretrain(config, folder / "stopped", progress=SignalAt(5))
+    pretrain(config, folder / "stopped")
     assert state_hash(folder / "stopped") == state_hash(whole.folder)
 
 
-def two_processes_are_one(name: str, folder: Path) -> None:
+def two_processes_are_one(name: str, folder: Path, *overrides: str) -> None:
     """fp64; the last batch of an epoch, 405 - 2 * 151 = 103 images, cannot be halved."""
-    config = run_config(name, "precision=fp64", "batch_size=151", "epochs=2")
+    config = run_config(name, "precision=fp64", "batch_size=151", "epochs=2", *overrides)
     expected = _final(pretrain(config, folder / "one"))
     assert codes(started(2, training(name, config, folder / "two"))) == [0, 0]
     found = _final(Run(folder / "two"))
@@ -126,9 +130,9 @@ def _final(run: Run) -> dict[str, Tensor]:
     return newest.tensors
 
 
-def one_compilation_over_three_epochs(name: str) -> None:
+def one_compilation_over_three_epochs(name: str, *overrides: str) -> None:
     torch._dynamo.reset()
-    method, counter = built(name), CompileCounter()
+    method, counter = built(name, *overrides), CompileCounter()
     compiled = torch.compile(method, backend=counter, fullgraph=True)
     for epoch in range(3):
         method.on_epoch_start(epoch)

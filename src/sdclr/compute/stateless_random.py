@@ -32,6 +32,9 @@ class Stream(IntEnum):
     FOLDS = 11
     EXAMINATION = 12
     RARITY = 13
+    OPERATIONS = 14
+    DIRECTIONS = 15
+    CLUSTERS = 16
 
 
 _GAMMA = 0x9E3779B97F4A7C15

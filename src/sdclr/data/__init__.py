@@ -9,7 +9,7 @@ from sdclr.lazy_names import names_from
 if TYPE_CHECKING:
     from sdclr.data.build import Data, build_data
     from sdclr.data.collections.images import BadFile, Images, LabelledImages
-    from sdclr.data.epoch_order import epoch_batches, steps_per_epoch
+    from sdclr.data.epoch_order import epoch_batches, epoch_draws, steps_per_epoch
     from sdclr.data.splits import draw_long_tail
     from sdclr.data.views.augment import make_views
     from sdclr.data.views.parameters import ViewSpec
@@ -26,6 +26,7 @@ __all__ = [
     "build_data",
     "draw_long_tail",
     "epoch_batches",
+    "epoch_draws",
     "make_views",
     "register_source",
     "steps_per_epoch",
@@ -42,6 +43,7 @@ __getattr__ = names_from(
         "build_data": "sdclr.data.build",
         "draw_long_tail": "sdclr.data.splits",
         "epoch_batches": "sdclr.data.epoch_order",
+        "epoch_draws": "sdclr.data.epoch_order",
         "make_views": "sdclr.data.views.augment",
         "steps_per_epoch": "sdclr.data.epoch_order",
     },

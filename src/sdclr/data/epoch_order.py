@@ -48,9 +48,40 @@ def epoch_batches(
     ``weights`` [N], at least 0: instead, N draws with replacement, each image in proportion to its weight. ConfigError
     where all are 0.
     """
+    for draws in epoch_draws(
+        num_images, batch_size, seed=seed, epoch=epoch, first=first, weights=weights
+    ):
+        yield draws % num_images
+
+
+def epoch_draws(
+    num_images: int,
+    batch_size: int,
+    *,
+    seed: int,
+    epoch: int,
+    first: int = 0,
+    weights: Tensor | None = None,
+) -> Iterator[Tensor]:
+    """The same batches as draws: position + N x how often the image has come before in this epoch.
+
+    What is random about a view is a function of the draw, so that an image that comes again in the
+    same epoch gets other views. One that comes for the first time has its position as its draw.
+    """
     key = derive(seed, Stream.EPOCH_ORDER, epoch)
-    order = permutation(key, num_images) if weights is None else _drawn(key, weights)
+    if weights is None:
+        order = permutation(key, num_images)
+    else:
+        order = _drawn(key, weights)
+        order = order + num_images * _times_before(order)
     yield from order[first * batch_size :].split(batch_size)
+
+
+def _times_before(order: Tensor) -> Tensor:
+    """How often each value of ``order`` has come before it."""
+    values, place = order.sort(stable=True)
+    times = torch.arange(len(order)) - torch.searchsorted(values, values)
+    return torch.empty_like(order).index_copy_(0, place, times)
 
 
 def _drawn(key: int, weights: Tensor) -> Tensor:

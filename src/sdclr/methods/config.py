@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from sdclr.config import Fraction, ProperFraction, Section
+from sdclr.config import Fraction, OneOf, ProperFraction, Section
+from sdclr.outside import Table
 
 Temperature = Annotated[float, Field(ge=1e-6, le=1e6)]
 
@@ -40,7 +41,18 @@ class ContrastiveConfig(MethodConfig):
     """Size D of a projection."""
 
 
-class SimCLRConfig(ContrastiveConfig):
+Passes = Literal["joint", "separate"]
+
+
+class OneNetworkConfig(ContrastiveConfig):
+    """What methods share that send both views through one network."""
+
+    passes: Passes = "joint"
+    """joint: one forward pass of both views, batch norms see 2B images; separate: one pass for each
+    view, batch norms see B images, as in each branch of SDCLR."""
+
+
+class SimCLRConfig(OneNetworkConfig):
     """The baseline: one network, two views."""
 
     name: Literal["simclr"] = "simclr"
@@ -61,6 +73,12 @@ class SDCLRConfig(ContrastiveConfig):
     prunable: Literal["auto", "conv", "conv+linear"] = "conv"
     """Which of the backbone's layers may be pruned; the projector never is. auto: convolutions where they hold at least
     half of the backbone's weights, else the linear layers too."""
+    dropout: ProperFraction = 0.0
+    """Share of the outputs of each prunable layer that the competitor drops, others at every step; with prune_ratio=0
+    its only damage."""
+    stale: bool = False
+    """The competitor is a pruned copy of the network as it was when the epoch began, and gets no gradient; needs
+    norms=shared. A control: others published this arm as SDCLR."""
 
     @model_validator(mode="after")
     def _random_share_fits(self) -> SDCLRConfig:
@@ -70,6 +88,17 @@ class SDCLRConfig(ContrastiveConfig):
             )
         return self
 
+    @model_validator(mode="after")
+    def _stale_copy_is_no_more_than_that(self) -> SDCLRConfig:
+        if self.stale and self.norms != "shared":
+            raise ValueError(
+                f"stale=true needs norms=shared, got norms={self.norms}: without a gradient, norms of the "
+                "competitor's own would never be trained."
+            )
+        if self.stale and self.dropout:
+            raise ValueError("stale=true and dropout are two controls; choose one of them.")
+        return self
+
     def as_resolved(self, resolved: Mapping[str, Any]) -> Self:
         before = resolved.get("prunable")
         if self.prunable != "auto" or before is None:
@@ -77,7 +106,7 @@ class SDCLRConfig(ContrastiveConfig):
         return self.model_copy(update={"prunable": before})
 
 
-class FocalConfig(ContrastiveConfig):
+class FocalConfig(OneNetworkConfig):
     """SimCLR with a focal weight: images that are told apart already weigh less."""
 
     name: Literal["focal"] = "focal"
@@ -109,6 +138,9 @@ class TemperatureScheduleConfig(MethodConfig):
     """Layers of the projection head."""
     projection_dim: Annotated[int, Field(ge=2, le=2**20)] = 128
     """Size D of a projection."""
+    passes: Passes = "joint"
+    """joint: one forward pass of both views, batch norms see 2B images; separate: one pass for each
+    view, batch norms see B images."""
 
     @model_validator(mode="after")
     def _is_a_range(self) -> TemperatureScheduleConfig:
@@ -117,8 +149,148 @@ class TemperatureScheduleConfig(MethodConfig):
         return self
 
 
+class MoCoConfig(ContrastiveConfig):
+    """A momentum copy gives keys, and a queue of them the negatives."""
+
+    name: Literal["moco"] = "moco"
+    key_momentum: Fraction = 0.999
+    """What the copy that gives keys keeps of its weights at every step."""
+    queue_size: Annotated[int, Field(ge=1, le=2**24)] = 4096
+    """Keys in the queue: the paper has 65,536 for ImageNet's 1.28 million images."""
+
+
+class VICRegConfig(MethodConfig):
+    """No negatives: two views agree, variances stay, covariances vanish."""
+
+    name: Literal["vicreg"] = "vicreg"
+    invariance: Annotated[float, Field(ge=0, le=1e6)] = 25.0
+    """Weight of the distance between the two views."""
+    variance: Annotated[float, Field(ge=0, le=1e6)] = 25.0
+    """Weight of what the deviation of each dimension lacks to 1."""
+    covariance: Annotated[float, Field(ge=0, le=1e6)] = 1.0
+    """Weight of the covariances between dimensions."""
+    projector_layers: Annotated[int, Field(ge=2, le=3)] = 3
+    """Layers of the projection head, which has no norm at its end."""
+    projection_dim: Annotated[int, Field(ge=2, le=2**20)] = 2048
+    """Size D of a projection: the paper has 8192."""
+    passes: Passes = "separate"
+    """joint: one forward pass of both views, batch norms see 2B images; separate: one pass for each
+    view, batch norms see B images, as in the authors' code."""
+
+
+class _BCLSettings(MethodConfig):
+    """What BCL adds to its base's settings."""
+
+    memory_keep: ProperFraction = 0.97
+    """What an image's average loss keeps of itself when the image is met."""
+    weights: Literal["loss", "constant"] = "loss"
+    """loss: the higher an image's average loss, the more augmentation; constant: 1/2 for all, a control with as much
+    augmentation on average."""
+    num_operations: Annotated[int, Field(ge=1, le=15)] = 1
+    """Operations of RandAugment drawn for each view."""
+    lowest_strength: Annotated[float, Field(ge=0, le=30)] = 10.0
+    """Strength of an operation at weight 0; at weight 1 it is 30. With several operations a part of that, drawn for
+    each image."""
+
+    def added_settings(self) -> dict[str, Any]:
+        """The settings that are not the base method's."""
+        names = {"weights", "num_operations", "lowest_strength"}
+        return {"keep": self.memory_keep, **self.model_dump(include=names)}
+
+
+class BCLIConfig(SimCLRConfig, _BCLSettings):
+    """BCL on SimCLR: stronger augmentation for images with a high loss."""
+
+    name: Literal["bcl_i"] = "bcl_i"  # type: ignore[assignment]
+
+
+class BCLDConfig(SDCLRConfig, _BCLSettings):
+    """BCL on SDCLR: stronger augmentation for images with a high loss."""
+
+    name: Literal["bcl_d"] = "bcl_d"  # type: ignore[assignment]
+    projector_layers: Annotated[int, Field(ge=2, le=3)] = 2
+    """Layers of the projection head: 2 in the authors' code."""
+    num_operations: Annotated[int, Field(ge=1, le=15)] = 2
+    """Operations of RandAugment drawn for each view."""
+    lowest_strength: Annotated[float, Field(ge=0, le=30)] = 5.0
+    """Strength of an operation at weight 0; at weight 1 it is 30. With several operations a part of that, drawn for
+    each image."""
+
+
+class LoTaRConfig(OneNetworkConfig):
+    """SimCLR whose images are weighted by the distance between their two projections."""
+
+    name: Literal["lotar"] = "lotar"
+    sign: Literal[1, -1] = 1
+    """1: distant pairs weigh more (the published formula); -1: less (later code of its authors)."""
+    passes: Passes = "separate"
+    """joint: one forward pass of both views, batch norms see 2B images; separate: one pass for each
+    view, batch norms see B images, as in the authors' code."""
+
+
 class ForeignMethodConfig(MethodConfig):
     """Settings of a method that is not known here: they can be shown and kept, and nothing can be trained with them."""
 
     is_foreign = True
     model_config = ConfigDict(extra="allow")
+
+
+def _methods() -> Table[Any]:
+    from sdclr.methods.table import METHODS  # whose rows hold the sections of this module
+
+    return METHODS
+
+
+class AroundConfig(MethodConfig):
+    """What methods share that add something to another one."""
+
+    base: Annotated[MethodConfig, OneOf("method", _methods, ForeignMethodConfig)] = SimCLRConfig()
+    """The method that something is added to, with all its settings: any that contrasts two projections."""
+
+    def as_resolved(self, resolved: Mapping[str, Any]) -> Self:
+        return self.model_copy(update={"base": self.base.as_resolved(resolved)})
+
+
+class ClusterBalancedConfig(AroundConfig):
+    """Images are drawn so that clusters of their features come equally often."""
+
+    name: Literal["cluster_balanced"] = "cluster_balanced"
+    clusters: tuple[Annotated[int, Field(ge=1, le=10**6)], ...] = (100, 10)
+    """Numbers of clusters, from those of images to the coarsest, which are clusters of clusters."""
+    refresh_every_epochs: Annotated[int, Field(ge=1, le=10**6)] | None = None
+    """Epochs from one clustering of the run's own projections to the next; a tenth of the run by default."""
+    features: str | None = None
+    """A .npy file of features [N, D] in the order of the training images, to cluster once instead."""
+
+    @model_validator(mode="after")
+    def _clusters_once_or_again(self) -> ClusterBalancedConfig:
+        if self.features is not None and self.refresh_every_epochs is not None:
+            raise ValueError(
+                "given features are clustered once: leave refresh_every_epochs or features out."
+            )
+        if not self.clusters or list(self.clusters) != sorted(set(self.clusters), reverse=True):
+            raise ValueError(
+                f"clusters must become fewer from level to level, got {list(self.clusters)}."
+            )
+        return self
+
+
+class GHConfig(AroundConfig):
+    """Soft labels of a fixed simplex of directions, balanced by how many images lie nearest to each."""
+
+    name: Literal["gh"] = "gh"
+    variant: Literal["cifar", "imagenet"] = "cifar"
+    """The published form: on CIFAR, or on ImageNet-LT and Places-LT; docs/method.md tells them apart."""
+    num_directions: Annotated[int, Field(ge=2, le=2**16)] = 100
+    """Directions K, at most the projection's size."""
+    warmup_share: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """Share of the run's epochs before the loss sets in: .5 on CIFAR, .8 on ImageNet-LT."""
+    ramp_epochs: Annotated[int, Field(ge=1, le=10**6)] = 10
+    """Epochs in which the loss's weight goes from 0 to 1: 10 on CIFAR, 30 on ImageNet-LT."""
+    rebuild_every_epochs: Annotated[int, Field(ge=1, le=10**6)] = 20
+    """Epochs from one finding of the prior to the next."""
+
+    @property
+    def earliest_warmup(self) -> int:
+        """Epochs without which there is no prior yet."""
+        return 2 if self.variant == "imagenet" else 1

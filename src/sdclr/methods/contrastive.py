@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sdclr.batch import Views
+from sdclr.methods.config import Passes
 from sdclr.methods.hardest_mass import hardest_mass
 from sdclr.methods.method import Method
 from sdclr.processes.exchange import gather_rows
@@ -24,6 +25,17 @@ def in_one_pass(network: nn.Module, views: Views) -> tuple[Tensor, Tensor]:
     """Projections of both views by one pass, so that batch norm sees both, as in the reference; [B, D] each."""
     z_a, z_b = network(torch.cat([views.a, views.b])).chunk(2)
     return z_a, z_b
+
+
+def in_passes(network: nn.Module, views: Views, passes: Passes) -> tuple[Tensor, Tensor]:
+    """Projections of both views, [B, D] each.
+
+    ``joint``: by one pass, where batch norm sees 2B images. ``separate``: by one pass for each view,
+    where it sees B images of one view, as in each branch of SDCLR.
+    """
+    if passes == "separate":
+        return network(views.a), network(views.b)
+    return in_one_pass(network, views)
 
 
 class ContrastiveMethod(Method):

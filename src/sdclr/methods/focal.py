@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from sdclr.batch import Share, Views
-from sdclr.methods.contrastive import ContrastiveMethod, in_one_pass
+from sdclr.methods.config import Passes
+from sdclr.methods.contrastive import ContrastiveMethod, in_passes
 from sdclr.methods.nt_xent import anchor_losses, checked_temperature
 
 
@@ -29,14 +30,20 @@ def focal_nt_xent(
 class FocalNTXent(ContrastiveMethod):
     """SimCLR with a focal weight. ``network`` maps images [B, 3, S, S] to projections [B, D]."""
 
-    def __init__(self, network: nn.Module, temperature: float = 0.2, gamma: float = 2.0) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        temperature: float = 0.2,
+        gamma: float = 2.0,
+        passes: Passes = "joint",
+    ) -> None:
         super().__init__()
         self.network = network
         self.temperature = checked_temperature(temperature)
-        self.gamma = gamma
+        self.gamma, self.passes = gamma, passes
 
     def project(self, views: Views) -> tuple[Tensor, Tensor]:
-        return in_one_pass(self.network, views)
+        return in_passes(self.network, views, self.passes)
 
     def losses(self, z_a: Tensor, z_b: Tensor, views: Views) -> Tensor:
         return focal_nt_xent(z_a, z_b, self.temperature, self.gamma, views.share)

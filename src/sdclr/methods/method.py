@@ -9,7 +9,8 @@ The contract. It is checked while a run trains, and by one suite of tests that r
 - On several processes ``views.share`` says which images of the batch are here. A method whose losses depend on the
   other images of the batch passes it on (``nt_xent`` takes it); one whose losses do not says ``batch_matters = False``.
 - The data side never sees a method: what a method asks of it (:meth:`Method.view_strength`,
-  :meth:`Method.sampling_weights`) is a plain tensor [N], asked for once before every epoch.
+  :meth:`Method.random_operations`, :meth:`Method.sampling_weights`) is plain values, a tensor [N] among them, asked for
+  once before every epoch.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any, ClassVar, Self
 
 from torch import Tensor, nn
 
-from sdclr.batch import Views
+from sdclr.batch import RandomOperations, Views
 from sdclr.errors import ConfigError
 from sdclr.methods.config import MethodConfig
 from sdclr.methods.projector import Network, projector
@@ -40,11 +41,12 @@ class Parts:
     prepare: Callable[[nn.Module], nn.Module] = lambda network: network
     """What is done to the whole network before a method copies it."""
 
-    def network(self, projector_layers: int, projection_dim: int) -> nn.Module:
+    def network(
+        self, projector_layers: int, projection_dim: int, *, last_norm: bool = True
+    ) -> nn.Module:
         """The backbone with a projection head: images [B, 3, S, S] -> projections [B, D]."""
-        return self.prepare(
-            Network(self.backbone, projector(self.feature_dim, projection_dim, projector_layers))
-        )
+        head = projector(self.feature_dim, projection_dim, projector_layers, last_norm=last_norm)
+        return self.prepare(Network(self.backbone, head))
 
 
 class Method(nn.Module):
@@ -100,10 +102,18 @@ class Method(nn.Module):
         """
         return None
 
+    def random_operations(self) -> RandomOperations | None:
+        """Operations of RandAugment on the finished views, image by image; None: none.
+
+        Asked for before an epoch, as :meth:`view_strength`.
+        """
+        return None
+
     def sampling_weights(self) -> Tensor | None:
         """[N] at least 0: how often each training image is drawn, relative to the others; None: each one once an epoch.
 
-        Asked for before an epoch, as :meth:`view_strength`. An image may then come twice in a batch.
+        Asked for before an epoch, as :meth:`view_strength`. An image may then come twice in a
+        batch, with other views each time.
         """
         return None
 

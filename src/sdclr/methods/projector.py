@@ -7,10 +7,13 @@ from torch import Tensor, nn
 from sdclr.errors import ConfigError
 
 
-def projector(feature_dim: int, projection_dim: int = 128, num_layers: int = 2) -> nn.Sequential:
+def projector(
+    feature_dim: int, projection_dim: int = 128, num_layers: int = 2, *, last_norm: bool = True
+) -> nn.Sequential:
     """The reference's head with 2 layers (its SimCLR) or 3 (its SDCLR): every layer ends in an affine batch norm.
 
-    Hidden layers keep the feature size; only the first linear map has a bias.
+    Hidden layers keep the feature size; only the first linear map has a bias. Without
+    ``last_norm`` the last layer is a linear map alone.
     """
     if num_layers not in (2, 3):
         raise ConfigError(f"method.projector_layers must be 2 or 3, got {num_layers}.")
@@ -20,7 +23,7 @@ def projector(feature_dim: int, projection_dim: int = 128, num_layers: int = 2) 
         width = projection_dim if last else feature_dim
         layers += [nn.Linear(feature_dim, width, bias=layer == 0), nn.BatchNorm1d(width)]
         layers += [] if last else [nn.ReLU(inplace=True)]
-    return nn.Sequential(*layers)
+    return nn.Sequential(*(layers if last_norm else layers[:-1]))
 
 
 class Network(nn.Module):

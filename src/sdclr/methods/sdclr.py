@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from sdclr.batch import Views
 from sdclr.methods.config import SDCLRConfig
 from sdclr.methods.contrastive import ContrastiveMethod
+from sdclr.methods.frozen_copy import FrozenCopy
 from sdclr.methods.method import Parts
 from sdclr.methods.nt_xent import checked_temperature, nt_xent
 from sdclr.methods.self_competitor import HALF, SMALL_SHARE, SelfCompetitor
@@ -32,15 +33,25 @@ class SDCLR(ContrastiveMethod):
     >>> loss.mean().backward()
     """
 
-    def __init__(self, network: nn.Module, temperature: float = 0.2, **competitor: Any) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        temperature: float = 0.2,
+        *,
+        stale: bool = False,
+        **competitor: Any,
+    ) -> None:
+        """``stale``: the rival is a pruned copy from the epoch's beginning, without gradient; a control."""
         super().__init__()
         self.network = network
         self.competitor = SelfCompetitor(network, **competitor)
+        self.stale_copy = FrozenCopy(network) if stale else None
         self.temperature = checked_temperature(temperature)
 
     @classmethod
     def from_config(cls, config: SDCLRConfig, parts: Parts) -> Self:
-        competitor = config.model_dump(include={"prune_ratio", "norms", "prunable", "random_share"})
+        names = {"prune_ratio", "norms", "prunable", "random_share", "dropout", "stale"}
+        competitor = config.model_dump(include=names)
         network = parts.network(config.projector_layers, config.projection_dim)
         return cls(
             network, config.temperature, **competitor, spared=("projector",), seed=parts.seed
@@ -48,8 +59,13 @@ class SDCLR(ContrastiveMethod):
 
     def on_epoch_start(self, epoch: int) -> None:
         self.competitor.refresh_masks(draw=epoch)  # the rival is always the latest self
+        if self.stale_copy is not None:
+            self.stale_copy.become(self.network)
+            self.stale_copy.mask(self.competitor.masks())
 
     def project(self, views: Views) -> tuple[Tensor, Tensor]:
+        if self.stale_copy is not None:
+            return self.network(views.a), self.stale_copy(views.b)
         z_target = self.network(views.a)  # [B, D] dense weights, target norms
         z_competitor = self.competitor(views.b)  # [B, D] the tied twin: masked weights, own norms
         return z_target, z_competitor

@@ -17,6 +17,7 @@ from types import BuiltinFunctionType, FunctionType, MethodType, NoneType
 from typing import Any, Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 from torch.nn.utils import parametrize
@@ -58,7 +59,8 @@ class SelfCompetitor(nn.Module):
     where convolutions hold at least half of the network's weights, else ``conv+linear``), or a function
     (name, module) -> bool; ``spared`` names submodules that are never pruned, such as the projector.
     ``random_share``: share of the prunable weights removed at random instead of by magnitude, at most prune_ratio;
-    drawn anew at every refresh from ``seed``.
+    drawn anew at every refresh from ``seed``. ``dropout``: share of the outputs of each prunable layer that this branch
+    drops while it trains, drawn from torch's default generator.
 
     Train it together with the network: one optimiser over the parameters of both (duplicates count once), one loss,
     one backward. Call :meth:`refresh_masks` at the start of every epoch. Its state_dict holds only what is its own:
@@ -98,6 +100,7 @@ class SelfCompetitor(nn.Module):
         prunable: Prunable = "conv",
         spared: Iterable[str] = (),
         random_share: float = 0.0,
+        dropout: float = 0.0,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -112,6 +115,8 @@ class SelfCompetitor(nn.Module):
             raise ConfigError(
                 f"method.random_share must be in [0, prune_ratio = {prune_ratio}], got {random_share}."
             )
+        if not 0 <= dropout < 1:
+            raise ConfigError(f"method.dropout must be in [0, 1), got {dropout}.")
         self.prune_ratio, self.random_share, self.seed = prune_ratio, random_share, seed
         _require_copyable(network)
         if prunable == "auto":
@@ -145,6 +150,13 @@ class SelfCompetitor(nn.Module):
         self._masked = [
             _mask_weight(self.twin.get_submodule(module), name) for module, name in targets
         ]
+        self._own_hooks: frozenset[int] = frozenset()
+        if dropout:
+            hooks = [
+                self.twin.get_submodule(name).register_forward_hook(_Dropout(dropout))
+                for name, _ in targets
+            ]
+            self._own_hooks = frozenset(hook.id for hook in hooks)
         network_tensors = {id(tensor) for tensor in (*network.parameters(), *network.buffers())}
         state = self.state_dict(keep_vars=True)
         self._tied_keys = [key for key, tensor in state.items() if id(tensor) in network_tensors]
@@ -249,7 +261,10 @@ class SelfCompetitor(nn.Module):
             for key, value in _followed_attributes(module).items():
                 if key not in vars(twin) or not _is_same(vars(twin)[key], value):
                     object.__setattr__(twin, key, _as_own(value))
-            followed = [_follow_hooks(vars(module)[kind], vars(twin)[kind]) for kind in _HOOKS]
+            followed = [
+                _follow_hooks(vars(module)[kind], vars(twin)[kind], self._own_hooks)
+                for kind in _HOOKS
+            ]
             if any(followed):
                 warnings.warn(
                     f"the forward hooks of {name or 'the network'} have changed; the competitor follows them.",
@@ -273,6 +288,18 @@ class _Mask(nn.Module):
         """Keep all of a weight that was replaced by one of another shape, until the next refresh."""
         if self.mask.shape != weight.shape or self.mask.device != weight.device:
             self.mask = torch.ones_like(weight, dtype=torch.bool)
+
+
+class _Dropout:
+    """A forward hook that drops a share of a layer's outputs while the layer trains."""
+
+    def __init__(self, share: float) -> None:
+        self.share = share
+
+    def __call__(self, module: nn.Module, inputs: Any, output: Any) -> Any:
+        if isinstance(output, tuple):  # attention returns its weights, too
+            return self(module, inputs, output[0]), *output[1:]
+        return F.dropout(output, self.share, module.training)
 
 
 class _Tie(NamedTuple):
@@ -469,9 +496,12 @@ _HOOKS = (
 )
 
 
-def _follow_hooks(hooks: dict[int, Any], own: dict[int, Any]) -> bool:
-    """Make the twin's hooks those of the network, by their numbers; whether that changed anything."""
-    gone = [number for number in own if number not in hooks]
+def _follow_hooks(hooks: dict[int, Any], own: dict[int, Any], kept: frozenset[int]) -> bool:
+    """Make the twin's hooks those of the network, by their numbers; whether that changed anything.
+
+    ``kept``: hooks that are the twin's alone.
+    """
+    gone = [number for number in own if number not in hooks and number not in kept]
     new = {number: hook for number, hook in hooks.items() if number not in own}
     for number in gone:
         del own[number]

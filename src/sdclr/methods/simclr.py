@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from sdclr.batch import Views
-from sdclr.methods.contrastive import ContrastiveMethod, in_one_pass
+from sdclr.methods.config import Passes
+from sdclr.methods.contrastive import ContrastiveMethod, in_passes
 from sdclr.methods.nt_xent import checked_temperature, nt_xent
 
 
@@ -20,13 +21,16 @@ class SimCLR(ContrastiveMethod):
     torch.Size([6])
     """
 
-    def __init__(self, network: nn.Module, temperature: float = 0.2) -> None:
+    def __init__(
+        self, network: nn.Module, temperature: float = 0.2, passes: Passes = "joint"
+    ) -> None:
         super().__init__()
         self.network = network
         self.temperature = checked_temperature(temperature)
+        self.passes = passes
 
     def project(self, views: Views) -> tuple[Tensor, Tensor]:
-        return in_one_pass(self.network, views)
+        return in_passes(self.network, views, self.passes)
 
     def losses(self, z_a: Tensor, z_b: Tensor, views: Views) -> Tensor:
         return nt_xent(z_a, z_b, self.temperature, views.share)

@@ -5,17 +5,25 @@ A row is light: help, lists and reports import no torch. Adding a method to the 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple, get_args
 
 from sdclr.config import OneOf
 from sdclr.errors import ConfigError
 from sdclr.methods.config import (
+    BCLDConfig,
+    BCLIConfig,
+    ClusterBalancedConfig,
     FocalConfig,
     ForeignMethodConfig,
+    GHConfig,
+    LoTaRConfig,
     MethodConfig,
+    MoCoConfig,
     SDCLRConfig,
     SimCLRConfig,
     TemperatureScheduleConfig,
+    VICRegConfig,
 )
 from sdclr.outside import Table, is_outside, load_outside, origin_of, summary_of
 from sdclr.safe_text import shown
@@ -67,6 +75,58 @@ METHODS: Table[MethodRow] = Table(
             TemperatureScheduleConfig,
             "sdclr.methods.temperature_schedule:TemperatureSchedule",
         ),
+        MethodRow(
+            "lotar",
+            "LoTaR",
+            "SimCLR with a weight by the distance of an image's two projections: a control for mere "
+            "re-weighting.",
+            LoTaRConfig,
+            "sdclr.methods.lotar:LoTaR",
+        ),
+        MethodRow(
+            "moco",
+            "MoCo v2",
+            "A momentum copy gives keys, a queue of them the negatives (Chen et al., 2020).",
+            MoCoConfig,
+            "sdclr.methods.moco:MoCo",
+        ),
+        MethodRow(
+            "vicreg",
+            "VICReg",
+            "No negatives: variances stay, covariances vanish (Bardes et al., ICLR 2022).",
+            VICRegConfig,
+            "sdclr.methods.vicreg:VICReg",
+        ),
+        MethodRow(
+            "bcl_i",
+            "BCL-I",
+            "SimCLR with stronger augmentation for images of a high loss (Zhou et al., ICML 2022).",
+            BCLIConfig,
+            "sdclr.methods.bcl:BCLI",
+        ),
+        MethodRow(
+            "bcl_d",
+            "BCL-D",
+            "SDCLR with stronger augmentation for images of a high loss (Zhou et al., ICML 2022).",
+            BCLDConfig,
+            "sdclr.methods.bcl:BCLD",
+        ),
+        MethodRow(
+            "gh",
+            "GH",
+            "Any contrastive method and soft labels of fixed, balanced directions (Zhou et al., NeurIPS "
+            "2023).",
+            GHConfig,
+            "sdclr.methods.gh:GH",
+        ),
+        MethodRow(
+            "cluster_balanced",
+            "Cluster-balanced",
+            "Any contrastive method on images drawn so that clusters come equally often (after Vo et al., "
+            "2024).",
+            ClusterBalancedConfig,
+            "sdclr.methods.cluster_balanced:ClusterBalanced",
+        ),
     ],
 )
 """Name -> row."""
@@ -110,6 +170,38 @@ def display_name(name: str, recorded: object = None) -> str:
     if name in METHODS:
         return METHODS[name].display_name
     return recorded if isinstance(recorded, str) else name
+
+
+def method_title(settings: Mapping[str, Any], recorded: object = None) -> str:
+    """How tables write the method of flattened settings, with what it lies around.
+
+    ``recorded``: what its run has written, for a method that is not in the table.
+
+    >>> method_title({"method.name": "gh", "method.base.name": "sdclr"})
+    'GH on SDCLR'
+    """
+    names, key = [], "method.name"
+    while key in settings:
+        names.append(str(settings[key]))
+        key = key.removesuffix("name") + "base.name"
+    if isinstance(recorded, str) and any(name not in METHODS for name in names):
+        return recorded
+    return " on ".join(map(display_name, names))
+
+
+def method_names(config: MethodConfig) -> dict[str, str]:
+    """The setting and the name of a method, and of those that it lies around.
+
+    >>> method_names(METHODS["gh"].config())
+    {'method.name': 'gh', 'method.base.name': 'simclr'}
+    """
+    names: dict[str, str] = {}
+    key = "method.name"
+    current: MethodConfig | None = config
+    while current is not None:
+        names[key] = current.name
+        key, current = key.removesuffix("name") + "base.name", getattr(current, "base", None)
+    return names
 
 
 def why_no_method(found: Any) -> str:

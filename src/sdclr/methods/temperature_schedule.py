@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from sdclr.batch import Views
-from sdclr.methods.config import TemperatureScheduleConfig
-from sdclr.methods.contrastive import ContrastiveMethod, in_one_pass
+from sdclr.methods.config import Passes, TemperatureScheduleConfig
+from sdclr.methods.contrastive import ContrastiveMethod, in_passes
 from sdclr.methods.method import Parts
 from sdclr.methods.nt_xent import nt_xent
 
@@ -33,10 +33,16 @@ class TemperatureSchedule(ContrastiveMethod):
     temperature: Tensor
 
     def __init__(
-        self, network: nn.Module, *, period: float, lowest: float = 0.1, highest: float = 1.0
+        self,
+        network: nn.Module,
+        *,
+        period: float,
+        lowest: float = 0.1,
+        highest: float = 1.0,
+        passes: Passes = "joint",
     ) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.passes = network, passes
         self.period, self.lowest, self.highest = period, lowest, highest
         self.register_buffer("temperature", torch.tensor(highest))
 
@@ -44,7 +50,13 @@ class TemperatureSchedule(ContrastiveMethod):
     def from_config(cls, config: TemperatureScheduleConfig, parts: Parts) -> Self:
         period = config.period_epochs or config.period_share * parts.num_epochs
         network = parts.network(config.projector_layers, config.projection_dim)
-        return cls(network, period=period, lowest=config.lowest, highest=config.highest)
+        return cls(
+            network,
+            period=period,
+            lowest=config.lowest,
+            highest=config.highest,
+            passes=config.passes,
+        )
 
     def on_epoch_start(self, epoch: int) -> None:
         temperature = cosine_temperature(
@@ -53,7 +65,7 @@ class TemperatureSchedule(ContrastiveMethod):
         self.temperature.fill_(temperature)
 
     def project(self, views: Views) -> tuple[Tensor, Tensor]:
-        return in_one_pass(self.network, views)
+        return in_passes(self.network, views, self.passes)
 
     def losses(self, z_a: Tensor, z_b: Tensor, views: Views) -> Tensor:
         return nt_xent(z_a, z_b, self.temperature, views.share)

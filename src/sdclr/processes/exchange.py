@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -31,3 +32,41 @@ def gather_rows(rows: Tensor, share: Share) -> Tensor:
     # zeros everywhere else: the sum is the batch, also of shares of different sizes
     dist.all_reduce(whole)
     return whole
+
+
+def of_first_process(values: Tensor) -> Tensor:
+    """The first process's tensor, on all of them; on one process the tensor itself."""
+    if dist.is_initialized() and dist.get_world_size() > 1:
+        dist.broadcast(values, src=0)
+    return values
+
+
+def gather_rows_with_gradient(rows: Tensor, share: Share | None) -> Tensor:
+    """The same, and the gradient flows through it: that of the sum of all processes' losses.
+
+    Without a share the rows are the whole batch.
+    """
+    if share is None:
+        return rows
+    before = rows.new_zeros(share.first, *rows.shape[1:])
+    after = rows.new_zeros(share.total - share.first - len(rows), *rows.shape[1:])
+    return sum_over_processes(torch.cat([before, rows, after]))
+
+
+def sum_over_processes(values: Tensor) -> Tensor:
+    """The sum of every process's tensor; so is its gradient, since each process's loss depends on it."""
+    return _SumOverProcesses.apply(values)
+
+
+class _SumOverProcesses(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        total = gradient.contiguous().clone()
+        dist.all_reduce(total)
+        return total

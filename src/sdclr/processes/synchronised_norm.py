@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from sdclr.errors import ConfigError
+from sdclr.processes.exchange import sum_over_processes
 
 _PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
@@ -47,12 +48,12 @@ class SynchronisedBatchNorm(_BatchNorm):
         shape = [-1 if axis == 1 else 1 for axis in range(input.dim())]
         x = input if input.dtype == torch.float64 else input.float()
         num = x.new_full((1,), x.numel() / x.shape[1])
-        totals = _SumOverProcesses.apply(torch.cat([x.sum(axes), num]))  # [C + 1]
+        totals = sum_over_processes(torch.cat([x.sum(axes), num]))  # [C + 1]
         count = totals[-1].detach()
         mean = totals[:-1] / count
         centred = x - mean.view(shape)
         # two passes: no cancellation
-        variance = _SumOverProcesses.apply(centred.square().sum(axes)) / count
+        variance = sum_over_processes(centred.square().sum(axes)) / count
         self._move_statistics(mean.detach(), variance.detach(), count)
         scale = torch.rsqrt(variance + self.eps)
         if self.affine:
@@ -74,22 +75,6 @@ class SynchronisedBatchNorm(_BatchNorm):
         unbiased = variance * (count / (count - 1))
         self.running_mean += weight * (mean.to(self.running_mean.dtype) - self.running_mean)
         self.running_var += weight * (unbiased.to(self.running_var.dtype) - self.running_var)
-
-
-class _SumOverProcesses(torch.autograd.Function):
-    """The sum of every process's tensor; so is the gradient, since each process's loss depends on it."""
-
-    @staticmethod
-    def forward(ctx: Any, values: Tensor) -> Tensor:
-        total = values.clone()
-        dist.all_reduce(total)
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        total = gradient.contiguous().clone()
-        dist.all_reduce(total)
-        return total
 
 
 def synchronise_norms(network: nn.Module, *, fused: bool) -> nn.Module:

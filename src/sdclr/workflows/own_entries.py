@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -34,13 +35,18 @@ _NAMED: dict[str, Callable[[str], str]] = {
 }
 """Setting -> what makes a name of "module:Name", which it registers."""
 
+_BASE = re.compile(r"(?<=^method)(\.base)+(?=\.name$)")
+
 
 def with_own_entries(given: dict[str, Any]) -> dict[str, Any]:
     """Settings as a person typed them, by dotted name, with names of the tables for ``module:Name``."""
-    typed = {
-        name: value for name, value in given.items() if name in _NAMED and isinstance(value, str)
-    }
-    return given | {name: _NAMED[name](value) for name, value in typed.items()}
+    known = dict(given)
+    for setting, value in given.items():
+        # a method that lies around another one has the other as its base
+        plain = _BASE.sub("", setting)
+        if plain in _NAMED and isinstance(value, str):
+            known[setting] = _NAMED[plain](value)
+    return known
 
 
 def use(words: Iterable[str]) -> None:

@@ -540,3 +540,13 @@ def test_a_picture_is_decoded_once_for_its_still_and_for_whoever_looks_at_it(
     assert [size for _, seen in batches for size in seen] == [
         pixels_of(photos, position).size for position in range(NUM)
     ]
+
+
+def test_an_image_that_comes_again_in_an_epoch_gets_other_views(photos: ImageFiles) -> None:
+    spec = ViewSpec(size=8)
+    again = torch.tensor([0, len(photos), 1])
+    (found,) = photos.views([again], spec, seed=1, epoch=0)
+    assert found.index.tolist() == [0, 0, 1]
+    assert not torch.equal(found.a[0], found.a[1])
+    (first,) = photos.views([torch.tensor([0, 1])], spec, seed=1, epoch=0)
+    assert torch.equal(found.a[[0, 2]], first.a)

@@ -238,9 +238,11 @@ def test_an_images_parameters_do_not_depend_on_its_batch() -> None:
 def test_parameters_have_the_documented_types() -> None:
     drawn = draw(num=8)
     assert [part.dtype for part in drawn] == [
-        torch.int64, torch.bool, torch.float32, torch.int64, torch.bool, torch.float32,
+        torch.int64, torch.bool, torch.float32, torch.int64, torch.bool, torch.float32, torch.float64,
     ]  # fmt: skip
-    assert [tuple(part.shape) for part in drawn] == [(8, 4), (8,), (8, 4), (8,), (8,), (8,)]
+    assert [tuple(part.shape) for part in drawn] == [
+        (8, 4), (8,), (8, 4), (8,), (8,), (8,), (8, 0, 4),
+    ]  # fmt: skip
 
 
 def test_strength_per_image_multiplies_the_jitter_of_each_image() -> None:

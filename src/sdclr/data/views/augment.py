@@ -17,6 +17,7 @@ from torch import Tensor
 from sdclr.batch import Views
 from sdclr.compute.device import compiled
 from sdclr.data.views.parameters import ORDERS, ViewParameters, ViewSpec, draw_two_views
+from sdclr.data.views.random_operations import apply_operations
 
 _PIXELS_IN_CACHE = 1 << 16
 """Pixels on which a CPU does one colour operation after another without going to memory for each."""
@@ -24,13 +25,18 @@ _LUMA = (0.2989, 0.587, 0.114)  # torchvision's rgb_to_grayscale
 
 
 def make_views(images: Tensor, index: Tensor, spec: ViewSpec, *, seed: int, epoch: int) -> Views:
-    """Two views of the images at positions ``index`` [B] of ``images`` [N, 3, H, W] (uint8), on the images' device."""
-    batch = images[index]
+    """Two views of the images at positions ``index`` [B] of ``images`` [N, 3, H, W] (uint8), on the images' device.
+
+    ``index`` may be the draws of :func:`~sdclr.data.epoch_order.epoch_draws`; that of the views is positions.
+    """
+    position = index % len(images)
+    batch = images[position]
     height, width = images.shape[-2:]
     both = draw_two_views(spec, index, height, width, seed=seed, epoch=epoch)
     apply = _compiled_apply_views() if images.is_cuda else apply_views
-    a, b = apply(torch.cat([batch, batch]), both, spec).chunk(2)
-    return Views(a, b, index)
+    x = apply(torch.cat([batch, batch]), both, spec)
+    a, b = apply_operations(x, both.operations).chunk(2)
+    return Views(a, b, position)
 
 
 @cache

@@ -26,6 +26,7 @@ from sdclr.data.splits import Positions
 from sdclr.data.views.augment import colour_views
 from sdclr.data.views.parameters import ViewParameters, ViewSpec, draw_two_views
 from sdclr.data.views.probe_crops import draw_resized_crops
+from sdclr.data.views.random_operations import apply_operations
 from sdclr.stills import Bytes, Picture, still
 
 STILLS_PER_BATCH = 128
@@ -61,11 +62,12 @@ class Pictures(Protocol):
 def cut_views(
     pictures: Pictures, batches: Iterable[Tensor], spec: ViewSpec, *, seed: int, epoch: int
 ) -> Iterator[Views]:
-    """Two random views of every picture at the positions of each batch (int64 [B])."""
+    """Two random views of every picture at the positions, or of the draws, of each batch (int64 [B])."""
 
     def work() -> Iterator[tuple[tuple[Tensor, ViewParameters, Tensor], Calls]]:
-        for index in batches:
-            both = draw_two_views(spec, index, *_sizes_at(pictures, index), seed=seed, epoch=epoch)
+        for draws in batches:
+            index = draws % len(pictures)
+            both = draw_two_views(spec, draws, *_sizes_at(pictures, index), seed=seed, epoch=epoch)
             out = _empty(pictures, 2 * len(index), spec.size)
             yield (
                 (index, both, out),
@@ -77,7 +79,8 @@ def cut_views(
         for index, both, pixels in ready:
             x = pixels.to(device, non_blocking=True).float().mul_(1 / 255)
             drawn = ViewParameters(*(tensor.to(device, non_blocking=True) for tensor in both))
-            a, b = colour_views(x, drawn, spec).chunk(2)
+            x = colour_views(x, drawn, spec)
+            a, b = apply_operations(x, drawn.operations).chunk(2)
             yield Views(a, b, index.to(device, non_blocking=True))
 
 

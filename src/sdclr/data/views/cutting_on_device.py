@@ -18,6 +18,7 @@ from sdclr.batch import Views
 from sdclr.data.splits import Positions
 from sdclr.data.views.augment import colour_views, resized_crop
 from sdclr.data.views.parameters import ViewParameters, ViewSpec, draw_two_views
+from sdclr.data.views.random_operations import apply_operations
 
 CANVAS_PIXELS = 1 << 24
 """Pixels that are cut at one time: 17 million take about 0.6 GB while they are."""
@@ -39,14 +40,16 @@ class ResidentPixels:
     def views(
         self, batches: Iterable[Tensor], spec: ViewSpec, *, seed: int, epoch: int
     ) -> Iterator[Views]:
-        """Two random views of every image at the positions of each batch (int64 [B], on the CPU)."""
-        for index in batches:
+        """Two random views of every image at the positions, or of the draws, of each batch (int64 [B], on the CPU)."""
+        for draws in batches:
+            index = draws % len(self.sizes)
             height, width = torch.from_numpy(self.sizes)[index].unbind(1)
-            both = draw_two_views(spec, index, height, width, seed=seed, epoch=epoch)
+            both = draw_two_views(spec, draws, height, width, seed=seed, epoch=epoch)
             first = torch.from_numpy(self.first)[index]
             x = self._crops(first.repeat(2), width.repeat(2), both, spec.size)
             drawn = ViewParameters(*self._here(*both))
-            a, b = colour_views(x.mul_(1 / 255).clamp_(0, 1), drawn, spec).chunk(2)
+            x = colour_views(x.mul_(1 / 255).clamp_(0, 1), drawn, spec)
+            a, b = apply_operations(x, drawn.operations).chunk(2)
             yield Views(a, b, index.to(self.device, non_blocking=True))
 
     def _crops(self, first: Tensor, width: Tensor, drawn: ViewParameters, size: int) -> Tensor:

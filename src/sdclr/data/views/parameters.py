@@ -1,8 +1,9 @@
 """What every view looks like: parameters drawn for a whole batch at once, a pure function of their counters.
 
-B images. The parameters of a view depend on (seed, epoch, image index, view number) alone: not on the batch, the
-device, the number of workers or of processes. Distributions are torchvision's RandomResizedCrop, ColorJitter and
-friends. Draws only numbers; :mod:`sdclr.data.views.augment` applies them.
+B images. The parameters of a view depend on (seed, epoch, image index, view number) alone: not on
+the batch, the device, the number of workers or of processes. An image that comes again in an epoch
+has another index there. Distributions are torchvision's RandomResizedCrop, ColorJitter and friends.
+Draws only numbers; :mod:`sdclr.data.views.augment` applies them.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from sdclr.batch import RandomOperations
 from sdclr.compute.stateless_random import Stream, derive, uniforms
+from sdclr.data.views.random_operations import draw_operations
 
 OPERATIONS = ("brightness", "contrast", "saturation", "hue")
 ORDERS = tuple(permutations(range(4)))
@@ -49,6 +52,8 @@ class ViewSpec:
     """Standard deviation of the blur, in pixels of the view."""
     strength: Tensor | None = field(default=None, compare=False)
     """[N] at least 0, by the images' position: multiplies the strengths of the jitter; None is 1 for all."""
+    operations: RandomOperations | None = field(default=None, compare=False)
+    """Applied to the finished view; None is none."""
 
 
 class ViewParameters(NamedTuple):
@@ -66,6 +71,8 @@ class ViewParameters(NamedTuple):
     """[B] bool."""
     sigma: Tensor
     """[B] float32: blur in pixels; 0 where not blurred."""
+    operations: Tensor
+    """[B, k, 4] float64: operation (-1: none), parameter and place of k operations; k is 0 where none are asked for."""
 
 
 def draw_view_parameters(
@@ -78,7 +85,10 @@ def draw_view_parameters(
     epoch: int,
     view: int,
 ) -> ViewParameters:
-    """Parameters for the images ``index`` [B] (int64) of ``height`` x ``width`` pixels ([B] or one for all)."""
+    """Parameters for the images ``index`` [B] (int64) of ``height`` x ``width`` pixels ([B] or one for all).
+
+    ``index``: positions, or the draws of :func:`~sdclr.data.epoch_order.epoch_draws`.
+    """
     u = uniforms(derive(seed, Stream.VIEWS, epoch, view), index, _NUM_UNIFORMS)  # [B, 32]
     crop, rest = u[:, :NUM_CROP_UNIFORMS], u[:, NUM_CROP_UNIFORMS:]
     # the host does not wait for the device
@@ -86,7 +96,9 @@ def draw_view_parameters(
     neutral = torch.tensor([1.0, 1.0, 1.0, 0.0]).to(u.device, non_blocking=True)
     jittered = rest[:, 1] < spec.jitter_probability
     if spec.strength is not None:
-        strengths = strengths * spec.strength.to(index.device)[index, None].float()  # [B, 4]
+        strengths = (
+            strengths * spec.strength.to(index.device)[index % len(spec.strength), None].float()
+        )  # [B, 4]
     lowest = torch.where(neutral == 1, (neutral - strengths).clamp(min=0), -strengths)
     factors = lowest + rest[:, 2:6] * (neutral + strengths - lowest)
     sigma_low, sigma_high = spec.blur_sigma
@@ -99,6 +111,7 @@ def draw_view_parameters(
         sigma=torch.where(
             rest[:, 8] < spec.blur, sigma_low + rest[:, 9] * (sigma_high - sigma_low), 0.0
         ),
+        operations=draw_operations(spec.operations, index, seed=seed, epoch=epoch, view=view),
     )
 
 

@@ -48,6 +48,20 @@ def perceptual_hashes(images: Iterable[npt.NDArray[np.uint8] | Tensor | Image.Im
     return np.packbits(np.array(bits, dtype=bool).reshape(-1, 64), axis=1)
 
 
+_BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1)
+"""Bits of every byte; NumPy counts them itself from 2.0 on."""
+
+
+def differing_bits(a: Hashes, b: Hashes) -> npt.NDArray[np.int64]:
+    """How many of the 64 bits of two hashes differ, over the last axis of [..., 8].
+
+    >>> differing_bits(np.array([[255, 1]], np.uint8), np.array([[0, 3]], np.uint8)).tolist()
+    [9]
+    """
+    found: npt.NDArray[np.int64] = _BITS[a ^ b].sum(axis=-1, dtype=np.int64)
+    return found
+
+
 def near_duplicates(
     neighbours: Neighbours,
     hashes: Hashes,
@@ -73,7 +87,7 @@ def near_duplicates(
     rows = np.repeat(np.arange(n), k)
     columns = neighbours.indices.numpy().ravel()
     reach = neighbours.distances.numpy().ravel() / usual_reach(neighbours)
-    bits = np.bitwise_count(hashes[rows] ^ hashes[columns]).sum(axis=1)
+    bits = differing_bits(hashes[rows], hashes[columns])
     same = np.zeros(len(rows), dtype=bool)
     for largest_reach, most_bits in rules:
         same |= (reach <= largest_reach) & (bits <= most_bits)
@@ -102,7 +116,7 @@ def alike_by_chance(
     if len(rows) != len(neighbours.indices):
         raise DataError(f"got neighbours of {len(neighbours.indices)} images for {len(rows)} rows.")
     far = neighbours.indices.numpy()[:, neighbours.indices.shape[1] // 4 :]
-    bits = np.bitwise_count(hashes[rows.numpy()][:, None] ^ hashes[far]).sum(axis=2)
+    bits = differing_bits(hashes[rows.numpy()][:, None], hashes[far])
     counts = np.bincount(bits.ravel(), minlength=65)
     shares: npt.NDArray[np.float64] = counts.cumsum() / counts.sum()
     return shares

@@ -27,6 +27,7 @@ from sdclr.evaluation.features import Labels
 from sdclr.evaluation.paired import Floats, PairedDifference, paired_difference
 from sdclr.evaluation.probes import ProbeRow, Protocol
 from sdclr.evaluation.rarity import nearest_in, perceptual_hashes
+from sdclr.evaluation.rarity.duplicates import differing_bits
 from sdclr.evaluation.rivals import Colours, Pixels
 from sdclr.jobs.evaluate.choices import Untested, check_untested, chosen_probes
 from sdclr.jobs.evaluate.cross_validation import CrossValidation, cross_validated_rows
@@ -272,7 +273,7 @@ def _leaks(frozen: FrozenFeatures) -> list[str]:
         raise DataError("a leak check needs at least 2 training images.")
     near = nearest_in(frozen.features("train").float(), frozen.features("test").float(), 1)
     learned, tested = (perceptual_hashes(_each(frozen, part)) for part in ("train", "test"))
-    bits = np.bitwise_count(learned[near.indices[:, 0].numpy()] ^ tested).sum(axis=1)
+    bits = differing_bits(learned[near.indices[:, 0].numpy()], tested)
     names = frozen.images("test").names
     return [str(names[row]) for row in np.flatnonzero(bits <= LEAK_BITS).tolist()]
 

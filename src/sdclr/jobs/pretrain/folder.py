@@ -16,7 +16,7 @@ from sdclr.jobs.pretrain.outcome import require_no_history
 from sdclr.jobs.pretrain.saves import Saves
 from sdclr.jobs.pretrain.state import restore
 from sdclr.jobs.pretrain.training import Training, TrainingState
-from sdclr.methods import METHODS
+from sdclr.methods.table import METHODS, method_names, method_title
 from sdclr.run import CHOICES_FILE, CONTENTS_FILE, IMAGES_FILE, Run, environment
 from sdclr.run_consistency import require_own_backbone
 from sdclr.safe_text import counted
@@ -101,7 +101,7 @@ def _write_facts(training: Training, run: Run, show: AnyProgress, choices: Choic
         "compile": training.compile,
         "views_cut_by": training.views_cut_by,
         "resolved": training.resolved,
-        "method": METHODS[training.config.method.name].display_name,
+        "method": method_title(method_names(training.config.method)),
         "outside": _origins(training.config),
     }
     run.write_json("environment.json", facts)
@@ -119,7 +119,11 @@ def _write_facts(training: Training, run: Run, show: AnyProgress, choices: Choic
 
 def _origins(config: PretrainConfig) -> dict[str, str]:
     """Where to find what is not part of the package."""
-    origins = {"method": METHODS[config.method.name].origin, "data": config.data.row.origin}
+    names = method_names(config.method)
+    origins = {
+        setting.removesuffix(".name"): METHODS[name].origin for setting, name in names.items()
+    }
+    origins["data"] = config.data.row.origin
     if (row := row_of(config.backbone.name)) is not None:
         origins["backbone"] = row.origin
     return {what: origin for what, origin in origins.items() if origin}

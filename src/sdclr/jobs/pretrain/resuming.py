@@ -61,10 +61,11 @@ def _require_known_entries(run: Run) -> None:
         "data": SOURCES,
     }
     for what, (name, _) in run.outside().items():
-        if what in known and name not in known[what]:
+        kind = what.partition(".")[0]  # "method.base" is a method, too
+        if kind in known and name not in known[kind]:
             again = command("sdclr", "resume", run.folder, *run.use_options(*known))
             raise ConfigError(
-                f"{run.folder} was trained with the {what} {shown(name)}, which is not part of sdclr. "
+                f"{run.folder} was trained with the {kind} {shown(name)}, which is not part of sdclr. "
                 f"Name it again: {again}"
             )
 

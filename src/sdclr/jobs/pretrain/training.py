@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from sdclr.backbones import Backbone, BackboneConfig
-from sdclr.batch import Views
+from sdclr.batch import STRONGEST, RandomOperations, Views
 from sdclr.compute.device import Compiled, LateAnswer
 from sdclr.compute.device_choices import Precision
 from sdclr.compute.optim import learning_rate
-from sdclr.data import Data, Images, epoch_batches
+from sdclr.data import Data, Images, epoch_draws
 from sdclr.errors import ConfigError
 from sdclr.methods import Method
 from sdclr.processes.signals import StopRequest
@@ -83,7 +83,11 @@ class Training:
 
     def batches(self, epoch: int, first: int = 0) -> Iterator[Tensor]:
         """Positions [B] of the images in the batches of one epoch, from number ``first`` on."""
-        return epoch_batches(
+        return (draws % len(self.images) for draws in self._draws(epoch, first))
+
+    def _draws(self, epoch: int, first: int) -> Iterator[Tensor]:
+        """The same, as what views are random functions of: an image that comes again has other views."""
+        return epoch_draws(
             len(self.images),
             self.config.batch_size,
             seed=self.config.seed,
@@ -104,13 +108,29 @@ class Training:
             )
         return values
 
+    def _operations(self) -> RandomOperations | None:
+        """What the method asks for, its weights on the host."""
+        asked = self.method.random_operations()
+        if asked is None:
+            return None
+        weight = self._per_image(asked.weight, "random_operations")
+        assert weight is not None
+        if asked.number < 1 or not 0 <= asked.lowest_strength <= STRONGEST or (weight > 1).any():
+            raise ConfigError(
+                f"{type(self.method).__name__}.random_operations must ask for at least 1 operation, weights in [0, 1] "
+                f"and a lowest strength in [0, {STRONGEST:g}]; got {asked.number}, weights up to "
+                f"{float(weight.max()):g} and {asked.lowest_strength:g}."
+            )
+        return asked._replace(weight=weight)
+
     def views(self, epoch: int, first: int = 0) -> Generator[Views, None, None]:
         """The batches of one epoch, from number ``first`` on; of several processes' batches this one's share."""
         config, world = self.config, self.world
-        batches = self.batches(epoch, first)
-        shares = map(world.shard, batches)
+        shares = map(world.shard, self._draws(epoch, first))
         strength = self._per_image(self.method.view_strength(), "view_strength")
-        spec = dataclasses.replace(config.views.spec(), strength=strength)
+        spec = dataclasses.replace(
+            config.views.spec(), strength=strength, operations=self._operations()
+        )
         for number, views in enumerate(
             self.images.views(shares, spec, seed=config.seed, epoch=epoch), start=first
         ):

@@ -20,7 +20,7 @@ from sdclr.errors import ConfigError, DataError, MissingInputError
 from sdclr.evaluation.balancedness import Balancedness, GroupConvention
 from sdclr.evaluation.probes import PROBES
 from sdclr.evaluation.results import Evaluation, ProbeResult
-from sdclr.methods.table import display_name
+from sdclr.methods.table import method_title
 from sdclr.run import Run
 from sdclr.run_consistency import foreign_metrics, require_own_backbone, require_own_evaluation
 from sdclr.safe_text import command, shown
@@ -46,7 +46,7 @@ class RunFolder:
     @property
     def method(self) -> str:
         """As the paper writes it."""
-        return display_name(str(self.settings["method.name"]), self.environment.get("method"))
+        return method_title(self.settings, self.environment.get("method"))
 
     @property
     def split_number(self) -> int:

@@ -190,14 +190,18 @@ def _notes(arms: Sequence[Arm], dataset: str, protocol: str) -> list[str]:
     return [*notes, f"Images: {'; '.join(sources.values())}."]
 
 
-_THE_METHOD = {
-    f"method.{name}" for name in ("name", "norms", "prune_ratio", "random_share", "prunable")
-}
+_COMPETITOR = ("norms", "prune_ratio", "random_share", "prunable", "dropout", "stale")
+_THE_METHOD = {f"method.{name}" for name in ("name", *_COMPETITOR)}
+
+
+def _passes(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """method.passes of a method that has no choice: each branch of SDCLR is a pass of its own."""
+    return {"method.passes": "separate" if "method.norms" in settings else "joint"}
 
 
 def _confounds(arms: Sequence[Arm]) -> list[str]:
     """Settings in which the arms differ, apart from the competitor and the subset trained on."""
-    settings = [arm.runs[0].settings for arm in arms]
+    settings = [{**_passes(arm.runs[0].settings), **arm.runs[0].settings} for arm in arms]
     names = [
         name
         for name in differing_settings(settings)

@@ -15,7 +15,7 @@ from typing import Any
 from sdclr.backbones.config import settings_without_effect
 from sdclr.errors import DataError, MissingInputError
 from sdclr.jobs.report.arms import curve_points, flatten, setting_text, source_name
-from sdclr.methods.table import display_name
+from sdclr.methods.table import method_title
 from sdclr.presentation.report import CURVES, ArmCurves, Curves, RunRecord
 from sdclr.presentation.unlabelled import (
     ImageList,
@@ -71,7 +71,7 @@ def read_without_labels(run: Run, *, is_evaluated: bool = False) -> UnlabelledRu
     environment, split = run.read_side_file("environment.json"), run.read_side_file("split.json")
     images = run.read_side_file(IMAGES_FILE, optional=True)
     examination = _examination(run)
-    method = display_name(str(settings.get("method.name")), environment.get("method"))
+    method = method_title(settings, environment.get("method"))
     measures = _measures(examination)
     source = source_name(settings, str(split.get("dataset") or settings.get("data.name")))
     unused = settings_without_effect(str(settings.get("backbone.name")))

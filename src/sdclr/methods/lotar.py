@@ -1,0 +1,66 @@
+"""LoTaR: NT-Xent with a weight by the distance between an image's two projections (andrew15818/SimCLR).
+
+B images of this process's share of a batch.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from sdclr.batch import Share, Views
+from sdclr.methods.config import Passes
+from sdclr.methods.contrastive import ContrastiveMethod, in_passes
+from sdclr.methods.nt_xent import checked_temperature, nt_xent
+from sdclr.processes.exchange import gather_rows_with_gradient
+
+
+def distance_weights(
+    z_a: Tensor, z_b: Tensor, sign: Literal[1, -1] = 1, share: Share | None = None
+) -> Tensor:
+    """w_i = 1 + sign * (d_i - mean d) / (max d - min d) over the whole batch, [B].
+
+    d_i is the Euclidean distance between the two projections of image i, as they are: not
+    normalised. The gradient flows through d, its mean, its maximum and its minimum. The weights
+    have mean 1 and span 1; where all distances are equal, which the formula leaves open, every
+    weight is 1.
+
+    >>> a = torch.tensor([[0.0], [0.0], [0.0]])
+    >>> b = torch.tensor([[1.0], [2.0], [6.0]])
+    >>> [round(weight, 2) for weight in distance_weights(a, b).tolist()]
+    [0.6, 0.8, 1.6]
+    >>> distance_weights(a, a).tolist()
+    [1.0, 1.0, 1.0]
+    """
+    with torch.autocast(z_a.device.type, enabled=False):
+        difference = z_a - z_b if z_a.dtype == torch.float64 else z_a.float() - z_b.float()
+        own = difference.norm(dim=1)  # [B]
+        every = gather_rows_with_gradient(own, share)
+        span = every.max() - every.min()
+        # where all are equal the numerator is 0, whatever it is divided by
+        return 1 + sign * (own - every.mean()) / torch.where(span > 0, span, 1)
+
+
+class LoTaR(ContrastiveMethod):
+    """SimCLR with distance weights. ``network`` maps images [B, 3, S, S] to projections [B, D]."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        temperature: float = 0.2,
+        sign: Literal[1, -1] = 1,
+        passes: Passes = "separate",
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.temperature = checked_temperature(temperature)
+        self.sign, self.passes = sign, passes
+
+    def project(self, views: Views) -> tuple[Tensor, Tensor]:
+        return in_passes(self.network, views, self.passes)
+
+    def losses(self, z_a: Tensor, z_b: Tensor, views: Views) -> Tensor:
+        weights = distance_weights(z_a, z_b, self.sign, views.share)
+        return weights * nt_xent(z_a, z_b, self.temperature, views.share)
