@@ -278,7 +278,7 @@ def _training(finished: Cells) -> str:
             rows.append([f"`{name}`", *(_with_interval(value) for value in values)])
     return (
         "## Signals of training: AUROC for the few classes\n\nRecomputed from the final checkpoint "
-        "over 4 pairs of views, since runs do not record them yet; an average over epochs is "
+        "over 4 pairs of views, since these runs were made without record_images; an average over epochs is "
         "therefore one over views.\n\n" + _table(("Score", *heads), rows)
     )
 

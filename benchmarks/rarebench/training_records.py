@@ -1,6 +1,6 @@
 """What a run's networks make of its own images: losses, masses and projections over several views.
 
-A run keeps no records of its images yet; these are made again from its newest checkpoint.
+The runs are made without record_images; these are made again from the newest checkpoint.
 """
 
 from __future__ import annotations
