@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sdclr.errors import DataError
 from sdclr.evaluation import health
+from sdclr.evaluation.knn import knn_predict
 from sdclr.methods.focal import focal_nt_xent
 from sdclr.methods.nt_xent import nt_xent
 
@@ -126,6 +127,19 @@ def test_a_power_law_is_found(alpha: float) -> None:
 def test_too_few_directions_are_no_power_law() -> None:
     assert health.alpha_req(torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]])) is None
     assert health.alpha_req(torch.ones(5, 8)) is None
+
+
+def test_nearest_neighbours_vote_as_the_probe_does_with_each_image_left_out() -> None:
+    a, _ = views(num=30, dim=3)
+    labels = np.arange(30) % 3
+    a[np.arange(30), labels] += 1.0
+    expected = []
+    for row in range(30):
+        rest = np.array([i for i in range(30) if i != row])
+        predicted = knn_predict(a[rest], labels[rest], a[row : row + 1], k=5)
+        expected.append(bool(predicted[0] == labels[row]))
+    assert health.knn_hits(a, labels, k=5).tolist() == expected
+    assert 5 < sum(expected) < 30
 
 
 @pytest.mark.parametrize("temperature", [0.001, 0.07, 0.2, 1.0, 50.0])

@@ -32,6 +32,7 @@ class Stream(IntEnum):
     FOLDS = 11
     EXAMINATION = 12
     RARITY = 13
+    HEALTH = 14
 
 
 _GAMMA = 0x9E3779B97F4A7C15

@@ -10,13 +10,15 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from sdclr.errors import DataError
-from sdclr.evaluation.features import require_finite
-from sdclr.evaluation.representation import spectrum, view_distances
+from sdclr.evaluation.features import Labels, require_finite
+from sdclr.evaluation.representation import nearest, spectrum, view_distances
 
 _WITHIN = 1e-4
 """LiDAR's delta: what is added to the covariance within images."""
@@ -210,6 +212,23 @@ def power_law(eigenvalues: Tensor) -> float | None:
     x = torch.arange(1, len(kept) + 1, dtype=torch.float64).log()
     x = x - x.mean()
     return -float((x * kept.log()).sum() / x.square().sum())
+
+
+def knn_hits(features: Tensor, labels: Labels, k: int = 10) -> npt.NDArray[np.bool_]:
+    """Whether each row of features [N, F] is classified right by its nearest other rows: [N].
+
+    Each in turn is left out, and the vote is :func:`~sdclr.evaluation.knn.knn_predict`'s.
+
+    >>> knn_hits(torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0]]), np.array([0, 0, 1]), k=1)
+    array([ True,  True, False])
+    """
+    require_finite(features)
+    positions, similarities = nearest(features, torch.arange(len(features)), k)
+    votes = torch.zeros(len(features), int(labels.max()) + 1, dtype=similarities.dtype)
+    weights = ((similarities - similarities[:, :1]) / 0.1).exp()
+    votes.scatter_add_(1, torch.from_numpy(labels)[positions], weights)
+    hits: npt.NDArray[np.bool_] = votes.argmax(dim=1).numpy() == labels
+    return hits
 
 
 class FittedTemperature(NamedTuple):
