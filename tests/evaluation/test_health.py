@@ -142,6 +142,17 @@ def test_nearest_neighbours_vote_as_the_probe_does_with_each_image_left_out() ->
     assert 5 < sum(expected) < 30
 
 
+def test_labels_in_a_random_order_lie_within_the_deviations_of_chance() -> None:
+    a, _ = views(num=60, dim=4)
+    found = [
+        health.deviations_from_chance(a, np.random.default_rng(seed).integers(0, 5, 60))
+        for seed in range(60)
+    ]
+    assert abs(np.mean(found)) < 0.5
+    assert 0.7 < np.std(found) < 1.4
+    assert health.deviations_from_chance(a, np.zeros(60, dtype=np.int64)) == 0
+
+
 @pytest.mark.parametrize("temperature", [0.001, 0.07, 0.2, 1.0, 50.0])
 def test_the_temperature_of_a_loss_is_measured(temperature: float) -> None:
     a, b = views(num=32, dim=16)

@@ -101,17 +101,11 @@ class HealthCheck(Observer):
         assert self._watch is not None
         changes, layers = self._watch.look()
         values = self._views | measure_network(self._training, self._sample) | changes
-        found = Findings(
-            values,
-            layers,
-            self._untrained,
-            self._first,
-            len(self._sample.views.a),
-            _classes(self._sample),
-        )
+        num = len(self._sample.views.a)
+        found = Findings(values, layers, self._untrained, self._first, num)
         self._first = self._first or values
         raised = alarms(found)
-        self._show.print(_line(done.epoch, values, len(self._sample.views.a)))
+        self._show.print(_line(done.epoch, values, num))
         for alarm in raised:
             warnings.warn(f"epoch {done.epoch}: {alarm.words}", stacklevel=2)
         fresh, self._fresh = self._fresh, {}
@@ -136,10 +130,6 @@ class HealthCheck(Observer):
                 stacklevel=3,
             )
             return None
-
-
-def _classes(sample: HealthSample) -> int:
-    return 0 if sample.labels is None else len(set(sample.labels.tolist()))
 
 
 def _recorded(lines: Sequence[dict[str, Any]], prefix: str) -> dict[str, float]:

@@ -141,6 +141,7 @@ def _of_features(features: Tensor, sample: HealthSample) -> dict[str, float]:
     if sample.labels is not None:
         hits = health.knn_hits(features, sample.labels)
         found["knn"] = float(hits.mean())
+        found["knn_deviations"] = health.deviations_from_chance(features, sample.labels)
         for name, classes in sample.groups.items():
             rows = torch.isin(torch.from_numpy(sample.labels), torch.tensor(classes)).numpy()
             if rows.any():
@@ -156,7 +157,9 @@ def _of_the_loss(method: Method, z: _Projected) -> dict[str, float]:
     found = {"sample_loss": float(_losses(method, z.a.to(device), z.b.to(device)).mean())}
     generator = torch.Generator().manual_seed(0)
     a, noise = torch.randn(2, _PROBED, max(z.a.shape[1], 2), generator=generator)
-    b = a + noise
+    b = (
+        0.2 * a + noise
+    )  # positives that are hardly nearer than the rest: at any temperature the losses differ
     fitted = health.fitted_temperature(a, b, _losses(method, a.to(device), b.to(device)).cpu())
     if fitted.residual < 0.01:
         found["temperature"] = fitted.temperature
