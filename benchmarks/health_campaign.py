@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import platform
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -29,6 +28,7 @@ from torch import Tensor, nn
 import sdclr
 from sdclr import PretrainConfig, recipe
 from sdclr.batch import Views
+from sdclr.compute.device import describe_device
 from sdclr.data.collections import image_arrays
 from sdclr.data.sources.arrays import read_digits
 from sdclr.data.views import augment
@@ -324,6 +324,24 @@ def see(case: Case, folder: Path) -> Seen:
     return Seen(case, causes, lines)
 
 
+def ranges(rows: list[dict[str, Any]]) -> dict[str, list[float]]:
+    """Smallest and largest value of each measure over all checks of the healthy runs."""
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        for line in row["measured"] if row["expected"] is None else []:
+            for name, value in line.items():
+                if name.startswith(("health_", "untrained_")):
+                    found.setdefault(name, []).append(value)
+    return {name: [min(values), max(values)] for name, values in found.items()}
+
+
+def write(out: Path, facts: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+    """The alarms of every run, and between which numbers the healthy ones lay."""
+    alarms = [{name: value for name, value in row.items() if name != "measured"} for row in rows]
+    content = {**facts, "healthy_ranges": ranges(rows), "runs": alarms}
+    out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
@@ -346,7 +364,7 @@ def main() -> None:
             print(f"{'ok   ' if seen.right else 'WRONG'} {case.name}: {seen.by_epoch}", flush=True)
     facts = {
         "command": f"python benchmarks/health_campaign.py --healthy {options.healthy}",
-        "machine": platform.processor() or platform.machine(),
+        "machine": describe_device(torch.device("cpu")),
         "torch": torch.__version__,
         "failures_named": sum(row["right"] for row in rows if row["expected"]),
         "failures": sum(row["expected"] is not None for row in rows),
@@ -354,7 +372,7 @@ def main() -> None:
         "healthy": options.healthy,
     }
     print(facts)
-    options.out.write_text(json.dumps({**facts, "runs": rows}, indent=1), encoding="utf-8")
+    write(options.out, facts, rows)
 
 
 if __name__ == "__main__":

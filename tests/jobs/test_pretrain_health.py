@@ -156,10 +156,10 @@ def test_three_images_are_too_few_and_nothing_is_said(tmp_path: Path) -> None:
 def test_by_itself_a_check_is_made_first_last_and_as_seldom_as_its_cost_asks(
     tmp_path: Path,
 ) -> None:
-    assert every_epochs(50_000, 256) == 3
+    assert every_epochs(50_000, 256) == 7
     for num_images, num_sampled in [(405, 256), (12406, 256), (10**6, 64)]:
         every = every_epochs(num_images, num_sampled)
-        assert 4 * 3 * num_sampled / (6 * num_images) <= 0.005 * every
+        assert 12 * 3 * num_sampled / (6 * num_images) <= 0.005 * every
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         run = pretrain(config("health_every_epochs=null", "epochs=4"), tmp_path / "x")
