@@ -60,7 +60,7 @@ def test_healthy_numbers_raise_nothing() -> None:
         ("identical_views", {"identical_views": 0.3}, {"identical_views": 0.31}),
         ("temperature", {"temperature": 5.0}, {"temperature": 5.1}),
         ("temperature", {"temperature": 0.02}, {"temperature": 0.019}),
-        ("learning_rate", {"weight_change": 40.0}, {"weight_change": 41.0}),
+        ("learning_rate", {"weight_change": 120.0}, {"weight_change": 121.0}),
         ("stale_masks", {"masks_changed": 1e-6}, {"masks_changed": 0.0}),
         ("collapsed", {"spread": 0.021, "top1": 0.002}, {"spread": 0.02, "top1": 0.002}),
         ("collapsed", {"spread": 0.01, "top1": 0.006}, {"spread": 0.01, "top1": 0.0058}),
@@ -97,16 +97,19 @@ def test_layers_are_named() -> None:
     assert causes({"weight_change": 0.0}, layers={"frozen": names}) == []
 
 
-def test_labels_are_doubted_where_features_are_good_and_neighbours_guess() -> None:
-    guess = {"knn_deviations": 1.0}
-    assert causes(guess, untrained={"knn_deviations": 1.5}) == ["labels"]
+def test_labels_are_doubted_where_features_and_pixels_guess_although_features_are_good() -> None:
+    guess = {"knn_deviations": 1.0, "pixel_knn_deviations": 0.5}
+    before = {"knn_deviations": 1.5}
+    assert causes(guess, untrained=before) == causes(guess, untrained={}) == ["labels"]
     assert causes(guess) == []  # the untrained network knew them: training has lost it
-    assert causes(guess | {"top1": 0.005}, untrained={"knn_deviations": 1.5}) == []
+    assert causes(guess | {"pixel_knn_deviations": 4.0}, untrained=before) == []  # hard, but right
+    assert causes(guess | {"top1": 0.005}, untrained=before) == []
+    assert causes({"knn_deviations": 1.0}, untrained=before) == []  # nothing is known of pixels
 
 
 def test_consequences_are_not_named_beside_their_cause() -> None:
     collapsed = {"spread": 0.0, "top1": 0.002}
-    black = {"blank_views": 1.0, "identical_views": 1.0, "weight_change": 90.0}
+    black = {"blank_views": 1.0, "identical_views": 1.0, "weight_change": 190.0}
     assert causes(collapsed | black) == ["blank_images"]
     assert causes(collapsed | {"temperature": 100.0}) == ["temperature"]
     assert causes(collapsed, layers={"dead_norms": ["x"]}) == ["dead_norms"]

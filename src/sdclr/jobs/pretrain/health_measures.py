@@ -40,7 +40,12 @@ def measure_views(sample: HealthSample) -> dict[str, float]:
     blank = torch.cat([a, b]).flatten(1).std(dim=1) < _BLANK
     same = (a - b).abs().flatten(1).mean(dim=1) < _SAME_PIXEL
     likeness = _likeness_of_crops(sample.copies.float())
+    by_pixels: dict[str, float] = {}
+    if sample.labels is not None and sample.pixels is not None:
+        deviations = health.deviations_from_chance(sample.pixels, sample.labels)
+        by_pixels["pixel_knn_deviations"] = deviations
     return {
+        **by_pixels,
         "blank_views": float(blank.float().mean()),
         "identical_views": float(same.float().mean()),
         **({"crop_likeness": likeness} if likeness is not None else {}),

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from sdclr.batch import Views
@@ -22,6 +23,7 @@ LARGEST_SAMPLE = 256
 LARGEST_BYTES = 1 << 26
 """Of the views, which stay in memory: 256 images of up to 104 px, 55 of 224 px."""
 _CUT_AT_ONCE = 64
+_COARSE = 8
 COPIES, PICTURES = 8, 4
 """How often each of how many pictures is cut to see whether crops differ."""
 
@@ -36,6 +38,8 @@ class HealthSample:
     """float32 [PICTURES, COPIES, 3, S, S]: each of a few pictures, cut as if it were as many."""
     labels: Positions | None
     """int64 [n], or None where there are none."""
+    pixels: Tensor | None
+    """With labels: the images as they are, 8 x 8, less their mean: float32 [n, 192]."""
     groups: dict[str, list[int]]
     """Class ids of many, medium and few; empty without labels."""
 
@@ -61,8 +65,18 @@ def health_sample(training: Training) -> HealthSample | None:
         views._replace(index=torch.from_numpy(positions)),
         copies.unflatten(0, (-1, COPIES)),
         None if labels is None else labels[positions],
+        None if labels is None else _pixels(training, images.at(positions)),
         {} if labels is None else _groups(training, labels),
     )
+
+
+def _pixels(training: Training, images: Images) -> Tensor:
+    small = [
+        F.adaptive_avg_pool2d(batch.cpu().float() / 255, _COARSE).flatten(1)
+        for batch in images.stills(training.config.views.size)
+    ]
+    pixels = torch.cat(small)
+    return pixels - pixels.mean(dim=0)
 
 
 def _classes_in_turn(order: Positions, labels: Positions) -> Positions:
