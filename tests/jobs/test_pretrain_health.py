@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from killing import state_hash
+from killing import SignalAt, state_hash
 from one_training import OneTraining, interrupting, patch_steps
 from sdclr import PretrainConfig, pretrain, recipe, resume
+from sdclr.errors import Preempted
 from sdclr.evaluation.health import collapsed_loss
 from sdclr.jobs.pretrain import health as health_module
 from sdclr.jobs.pretrain.health import every_epochs
@@ -107,6 +108,15 @@ def test_a_run_that_goes_on_measures_the_same_numbers(
             pretrain(config(), tmp_path / "x")
     parts = resume(tmp_path / "x").metrics()
     assert _measured(parts) == _measured(whole)
+
+
+def test_a_run_that_goes_on_inside_an_epoch_takes_no_masks_for_stale(tmp_path: Path) -> None:
+    with pytest.raises(Preempted):
+        pretrain(config(), tmp_path / "x", progress=SignalAt(4))
+    lines = resume(tmp_path / "x").metrics()  # a warning would be an error
+    assert "health_masks_changed" in lines[0]
+    assert "health_masks_changed" not in lines[1]
+    assert not any(name.startswith("alarm_") for line in lines for name in line)
 
 
 def _measured(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -41,7 +41,7 @@ THRESHOLDS: Mapping[str, Threshold] = {
     ),
     "change_high": Threshold(
         120.0,
-        "the same, since the last check; batches of 8 at the usual rate have 10, of 3 have 100, and neither is a surprise",
+        "the same, since the last check; batches of 8 at the usual rate have 10, of 3 have 100",
     ),
     "change_of_others": Threshold(
         1e-6,

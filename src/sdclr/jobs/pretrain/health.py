@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sdclr.any_progress import AnyProgress
@@ -48,17 +48,20 @@ class HealthCheck(Observer):
         training: Training,
         inner: Observer,
         show: AnyProgress,
-        before: Sequence[dict[str, Any]] = (),
+        before: Callable[[], Sequence[dict[str, Any]]] = tuple,
     ) -> None:
-        """``before``: the lines of metrics.jsonl that are there already."""
+        """``before`` reads the lines of metrics.jsonl that are there already."""
         self._training, self._inner, self._show = training, inner, show
         self._every = training.config.health_every_epochs
         self._sample: HealthSample | None = None
-        self._untrained = _recorded(before, "untrained_")
-        self._first = _recorded(before, "health_")
+        self._before = before
+        self._untrained: dict[str, float] = {}
+        self._first: dict[str, float] = {}
         self._fresh: dict[str, float] = {}
         self._views: dict[str, float] = {}
         self._watch: WeightWatch | None = None
+        self._inside_epoch = False
+        """Whether the masks that the watch began with are those of the epoch that ends next."""
 
     def on_begin(self, begins: TrainingBegins) -> None:
         self._inner.on_begin(begins)
@@ -86,6 +89,10 @@ class HealthCheck(Observer):
             return
         if self._every is None:
             self._every = every_epochs(len(training.images), len(sample.views.a))
+        lines = self._before()
+        self._untrained = _recorded(lines, "untrained_")
+        self._first = _recorded(lines, "health_")
+        self._inside_epoch = step % training.steps_per_epoch != 0
         self._views = measure_views(sample)
         self._watch = WeightWatch(training.method)
         if step == 0:
@@ -100,6 +107,9 @@ class HealthCheck(Observer):
         assert self._sample is not None
         assert self._watch is not None
         changes, layers = self._watch.look()
+        if self._inside_epoch:  # masks rest inside an epoch, and this sitting began there
+            changes.pop("masks_changed", None)
+            self._inside_epoch = False
         values = self._views | measure_network(self._training, self._sample) | changes
         num = len(self._sample.views.a)
         found = Findings(values, layers, self._untrained, self._first, num)

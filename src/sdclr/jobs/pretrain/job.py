@@ -100,7 +100,7 @@ def pretrain(
                     watching: Observer = Observers(
                         [MetricsFile(run), records, ProgressBar(show), *observers]
                     )
-                    watching = HealthCheck(training, watching, show, run.sound_metrics()[0])
+                    watching = HealthCheck(training, watching, show, lambda: run.sound_metrics()[0])
                     train(
                         together,
                         state,
