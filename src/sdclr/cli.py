@@ -290,6 +290,7 @@ def pretrain(
         raise ConfigError(
             "--overwrite is for the sheet of --dry-run; a run folder is gone on with, never replaced."
         )
+    observers = logs_named(log) if is_first() else []
     settings, out, choices = _settings(arguments or [], config, paths, out)
     if dry:
         from sdclr.workflows.own_images import dry_run
@@ -302,7 +303,6 @@ def pretrain(
     if not is_first():  # the first process speaks for all
         run_pretrain(settings, out, download=download)
         return
-    observers = logs_named(log)
     with Progress(_stderr) as progress:
         run = run_pretrain(
             settings,
