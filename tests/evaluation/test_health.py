@@ -113,6 +113,13 @@ def test_lidar_counts_directions_of_images_not_of_views() -> None:
     assert health.lidar(torch.ones(5, 2, 3)) == 1.0
 
 
+def test_lidar_of_long_projections_in_few_directions_is_a_number() -> None:
+    a, b = views(num=10, dim=3)
+    lift = torch.randn(3, 40, generator=torch.Generator().manual_seed(2))
+    z = 1e7 * torch.stack([a @ lift, b @ lift], dim=1)
+    assert 1 <= health.lidar(z) <= 9
+
+
 @pytest.mark.parametrize("alpha", [0.3, 1.0, 2.0])
 def test_a_power_law_is_found(alpha: float) -> None:
     basis = torch.linalg.qr(

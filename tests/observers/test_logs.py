@@ -45,7 +45,7 @@ def config() -> PretrainConfig:
 def test_a_missing_package_is_an_error_that_names_the_extra(
     name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(logged_values.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(logged_values, "find_spec", lambda _: None)
     with pytest.raises(ConfigError, match=rf'pip install "sdclr\[{name}\]"'):
         LOGS[name]()
     out = tmp_path / "x"
@@ -262,7 +262,7 @@ def test_a_folder_that_cannot_be_written_ends_the_log_and_not_the_run(
 def test_a_log_that_fails_in_an_epoch_never_harms_the_run(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(logged_values.importlib.util, "find_spec", lambda _: object())
+    monkeypatch.setattr(logged_values, "find_spec", lambda _: object())
     log = LOGS[name]()
 
     def fail(done: EpochDone) -> None:

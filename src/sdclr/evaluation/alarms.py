@@ -37,8 +37,9 @@ THRESHOLDS: Mapping[str, Threshold] = {
         5.0, "above, the loss can leave log(2B - 1) by 2/5 at most, and gradients vanish"
     ),
     "change_low": Threshold(
-        1e-4, "relative change of the weights in the first epoch; 0.002 to 10 with a usual rate"
+        2e-5, "relative change of the weights in the first epoch; 0.002 to 10 with a usual rate"
     ),
+    "steps": Threshold(3, "steps of an epoch: one or two may be those of a warm-up or of the end"),
     "change_high": Threshold(
         120.0,
         "the same, since the last check; batches of 8 at the usual rate have 10, of 3 have 100",
@@ -48,7 +49,8 @@ THRESHOLDS: Mapping[str, Threshold] = {
         "below this the whole network rests, as at the end of a schedule, and no layer is judged",
     ),
     "change_with_masks": Threshold(
-        1e-3, "weights that change more than this change some of the smallest, and so the masks"
+        1e-2,
+        "weights that change more than this move some across the border, in small networks, too",
     ),
     "spread": Threshold(
         0.02, "share of the largest deviation 1/sqrt(D); untrained networks have 0.1 and more"
@@ -78,6 +80,10 @@ class Findings:
     """The same at the run's first check; empty at that check itself."""
     num_images: int = 256
     """B of the sample."""
+    num_steps: int = 100
+    """Steps since the last check."""
+    is_last: bool = False
+    """Whether the run ends here: its last steps are small ones."""
 
     def get(self, name: str, otherwise: float) -> float:
         return self.values.get(name, otherwise)
@@ -194,7 +200,9 @@ def _learning_rate(found: Findings) -> str | None:
         return None
     if change > _limit("change_high"):
         return f"the weights have changed by {change:.3g} times their size, usual is below 10: steps are far too large"
-    if not found.first and found.untrained and change < _limit("change_low"):
+    warmed_up = found.num_steps >= _limit("steps") and not found.is_last
+    is_first = not found.first and bool(found.untrained)
+    if is_first and warmed_up and change < _limit("change_low"):
         return (
             f"the weights have changed by {change:.2g} of their size in the first epoch, usual is 0.002 to 10: "
             "the network hardly learns"

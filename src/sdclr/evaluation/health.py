@@ -175,11 +175,10 @@ def lidar(views: Tensor) -> float:
     between = centred.T @ centred / (num - 1)
     inner = (x - means.unsqueeze(1)).reshape(-1, dim)
     within = inner.T @ inner / (num * (num_views - 1))
-    within.diagonal().add_(_WITHIN)
-    root = torch.linalg.cholesky(within)
-    half = torch.linalg.solve_triangular(root, between, upper=False)
-    whitened = torch.linalg.solve_triangular(root, half.T, upper=False)
-    values = torch.linalg.eigvalsh((whitened + whitened.T) / 2).clamp(min=0)
+    # by eigenvalues: projections of any length have a root, where a Cholesky factor may not exist
+    spread, axes = torch.linalg.eigh(within)
+    root = axes / (spread.clamp(min=0) + _WITHIN).sqrt()
+    values = torch.linalg.eigvalsh(root.T @ between @ root).clamp(min=0)
     if float(values.sum()) <= 1e-12:
         return 1.0
     shares = values / values.sum()

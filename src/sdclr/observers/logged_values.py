@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from sdclr.observers.observer import TrainingBegins
 
 def require_package(name: str) -> None:
     """ConfigError that names the extra where a package is not installed."""
-    if importlib.util.find_spec(name) is None:
+    if find_spec(name) is None:
         raise ConfigError(
             f'logging to {name} needs the package {name}: pip install "sdclr[{name}]", or leave --log {name} out.'
         )

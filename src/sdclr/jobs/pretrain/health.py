@@ -60,6 +60,8 @@ class HealthCheck(Observer):
         self._fresh: dict[str, float] = {}
         self._views: dict[str, float] = {}
         self._watch: WeightWatch | None = None
+        self._step = 0
+        """Of the last check, or where this sitting began."""
         self._inside_epoch = False
         """Whether the masks that the watch began with are those of the epoch that ends next."""
 
@@ -89,6 +91,7 @@ class HealthCheck(Observer):
             return
         if self._every is None:
             self._every = every_epochs(len(training.images), len(sample.views.a))
+        self._step = step
         lines = self._before()
         self._untrained = _recorded(lines, "untrained_")
         self._first = _recorded(lines, "health_")
@@ -112,7 +115,16 @@ class HealthCheck(Observer):
             self._inside_epoch = False
         values = self._views | measure_network(self._training, self._sample) | changes
         num = len(self._sample.views.a)
-        found = Findings(values, layers, self._untrained, self._first, num)
+        found = Findings(
+            values,
+            layers,
+            self._untrained,
+            self._first,
+            num,
+            num_steps=done.step - self._step,
+            is_last=done.epoch == done.num_epochs,
+        )
+        self._step = done.step
         self._first = self._first or values
         raised = alarms(found)
         self._show.print(_line(done.epoch, values, num))
