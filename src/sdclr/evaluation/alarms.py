@@ -58,6 +58,7 @@ THRESHOLDS: Mapping[str, Threshold] = {
     "top1_of_chance": Threshold(
         3.0, "as multiples of 1/(2B - 1), which a collapsed network has exactly"
     ),
+    "top1": Threshold(0.05, "the same where a sample is so small that chance is no small number"),
     "knn_deviations": Threshold(
         2.0,
         "standard deviations above the same vote with labels in a random order; pixels alone have 4 to 40 on digits, "
@@ -227,7 +228,8 @@ def _stale_masks(found: Findings) -> str | None:
 def _collapsed(found: Findings) -> str | None:
     top1, spread = found.get("top1", 1), found.get("spread", 1)
     chance = collapsed_top1(found.num_images)
-    if spread > _limit("spread") or top1 > _limit("top1_of_chance") * chance:
+    limit = min(_limit("top1_of_chance") * chance, _limit("top1"))
+    if spread > _limit("spread") or top1 > limit:
         return None
     before = found.untrained.get("spread")
     was = "" if before is None else f", {before:.2f} before training"
