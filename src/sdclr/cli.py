@@ -113,6 +113,15 @@ Download = Annotated[
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output file that exists.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:N or auto.")]
+Log = Annotated[
+    str,
+    typer.Option(
+        "--log",
+        metavar="NAMES",
+        help="Log to tensorboard, wandb (offline), mlflow, or several with commas (docs/health.md).",
+        show_default=False,
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line, for scripts.")]
 
 
@@ -253,6 +262,7 @@ def pretrain(
             "--overwrite", help="With --dry-run: replace a file that has the sheet's name."
         ),
     ] = False,
+    log: Log = "",
     use: Use = None,
 ) -> None:
     """Pre-train a backbone. The same command on an existing --out goes on where it stopped.
@@ -270,6 +280,7 @@ def pretrain(
     Several GPUs: torchrun --nproc-per-node N -m sdclr pretrain ..., the same words; they share every batch.
     """
     from sdclr.jobs.pretrain import pretrain as run_pretrain
+    from sdclr.observers import logs_named
     from sdclr.presentation.progress import Progress
     from sdclr.processes.environment import is_first, require_one_process
 
@@ -279,6 +290,7 @@ def pretrain(
         raise ConfigError(
             "--overwrite is for the sheet of --dry-run; a run folder is gone on with, never replaced."
         )
+    observers = logs_named(log) if is_first() else []
     settings, out, choices = _settings(arguments or [], config, paths, out)
     if dry:
         from sdclr.workflows.own_images import dry_run
@@ -292,7 +304,14 @@ def pretrain(
         run_pretrain(settings, out, download=download)
         return
     with Progress(_stderr) as progress:
-        run = run_pretrain(settings, out, download=download, progress=progress, choices=choices)
+        run = run_pretrain(
+            settings,
+            out,
+            download=download,
+            progress=progress,
+            choices=choices,
+            observers=observers,
+        )
     typer.echo(f"backbone: {shown(run.backbone_path)}")
     _say_next(run)
 
@@ -313,10 +332,13 @@ def _sheet_of(out: Path) -> Path:
 
 @app.command()
 def resume(
-    folder: Annotated[Path, typer.Argument(metavar="RUN", callback=_expanded)], use: Use = None
+    folder: Annotated[Path, typer.Argument(metavar="RUN", callback=_expanded)],
+    log: Log = "",
+    use: Use = None,
 ) -> None:
     """Go on with a run that stopped; the result is the same as if it had not."""
     from sdclr.jobs.pretrain import resume as run_resume
+    from sdclr.observers import logs_named
     from sdclr.presentation.progress import Progress
     from sdclr.processes.environment import is_first
 
@@ -324,8 +346,9 @@ def resume(
     if not is_first():
         run_resume(folder)
         return
+    observers = logs_named(log)
     with Progress(_stderr) as progress:
-        run = run_resume(folder, progress=progress)
+        run = run_resume(folder, progress=progress, observers=observers)
     typer.echo(f"backbone: {shown(run.backbone_path)}")
     _say_next(run)
 

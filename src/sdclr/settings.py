@@ -81,6 +81,11 @@ class PretrainConfig(Section):
     """Longest time between two checkpoints, whatever an epoch lasts; has no influence on the result."""
     patience_seconds: Annotated[float, Field(gt=0, le=1e9, json_schema_extra=INCIDENTAL)] = 120.0
     """Of several processes: how long one waits for another's answer before the run ends; more than a save may take."""
+    health_every_epochs: Annotated[
+        int | None, Field(ge=0, le=10**7, json_schema_extra=INCIDENTAL)
+    ] = None
+    """How often the health of the training is measured on a few of its images (docs/health.md); 0: never. None: after
+    the first and the last epoch, and between them as seldom as costs at most 0.5 % of the time. Changes no weight."""
     record_images: bool = False
     """Keep loss, COLT's mass and disagreement of every image by epoch: RUN/image_records.f32, and images.parquet at the
     end. Changes no weight; 12 bytes an image and epoch."""

@@ -35,6 +35,7 @@ class Stream(IntEnum):
     OPERATIONS = 14
     DIRECTIONS = 15
     CLUSTERS = 16
+    HEALTH = 17
 
 
 _GAMMA = 0x9E3779B97F4A7C15

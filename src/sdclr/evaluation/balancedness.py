@@ -18,6 +18,10 @@ GroupConvention = Literal["thirds", "thresholds"]
 GROUPS = ("many", "medium", "few")
 
 
+OF_DATA: dict[str, GroupConvention] = {"cifar": "thirds", "imagenet": "thresholds"}
+"""The convention of a data set, by its data.conventions."""
+
+
 def class_groups(train_counts: Sequence[int], convention: GroupConvention) -> dict[str, list[int]]:
     """The class ids of each group, by the number of long-tailed training images.
 

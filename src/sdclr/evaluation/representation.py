@@ -23,9 +23,25 @@ def effective_rank(features: Tensor) -> float:
     >>> effective_rank(torch.eye(4))
     3.0
     """
+    return rank_of(spectrum(features))
+
+
+def spectrum(features: Tensor) -> Tensor:
+    """Singular values of centred features [N, F], float64, descending; NonFiniteError as above.
+
+    >>> spectrum(torch.tensor([[3.0, 0.0], [-3.0, 0.0]])).round(decimals=3).tolist()
+    [4.243, 0.0]
+    """
     require_finite(features)
-    centred = features.double() - features.double().mean(dim=0)
-    singular = torch.linalg.svdvals(centred)
+    return torch.linalg.svdvals(features.double() - features.double().mean(dim=0))
+
+
+def rank_of(singular: Tensor) -> float:
+    """exp of the entropy of singular values, divided by their sum; 1.0 where all are zero.
+
+    >>> rank_of(torch.tensor([2.0, 2.0, 0.0]))
+    2.0
+    """
     if float(singular.sum()) <= 1e-12:
         return 1.0
     shares = singular / singular.sum()

@@ -21,6 +21,8 @@ class TrainingBegins:
     num_epochs: int
     settings: Mapping[str, Any]
     """The whole config as nested plain values."""
+    folder: str = ""
+    """Of the run; empty where there is none."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class EpochDone:
     step: int
     measured: Mapping[str, float]
     """loss (mean over the epoch's images), learning_rate, views_per_second, data_share (of the time, in [0, 1], that
-    steps waited for views), seconds, and what the method measures."""
+    steps waited for views), seconds, what the method measures, and what a check of health does (docs/health.md)."""
     backbone: nn.Module
     """As it is now, in train mode, and to be left in it. Images [B, 3, S, S] -> features [B, F]."""
     image_records: Tensor | None = None

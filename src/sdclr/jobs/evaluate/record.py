@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from sdclr.data import Data
-from sdclr.evaluation.balancedness import GroupConvention
+from sdclr.evaluation.balancedness import OF_DATA
 from sdclr.evaluation.results import Evaluation, ProbeResult
 from sdclr.run import Run
-
-GROUP_CONVENTIONS: dict[str, GroupConvention] = {"cifar": "thirds", "imagenet": "thresholds"}
 
 
 def record(
@@ -30,7 +28,7 @@ def record(
     facts = {
         "protocol": protocol,
         "dataset": data.name,
-        "group_convention": GROUP_CONVENTIONS[data.conventions],
+        "group_convention": OF_DATA[data.conventions],
         # the long-tailed counts, also for a run on the balanced twin: the paper's groups
         "train_counts": split.counts("long_tail", data.train.labels, num_classes),
         "class_names": data.class_names,

@@ -17,6 +17,7 @@ from sdclr.jobs.pretrain import folder
 from sdclr.jobs.pretrain.agree import agree
 from sdclr.jobs.pretrain.build import build, memory_advice
 from sdclr.jobs.pretrain.folder import Choices
+from sdclr.jobs.pretrain.health import HealthCheck
 from sdclr.jobs.pretrain.log import LoggedProgress
 from sdclr.jobs.pretrain.loop import train
 from sdclr.jobs.pretrain.outcome import Outcome
@@ -96,7 +97,10 @@ def pretrain(
                     together = agree(training, state)
                     stop.awaited = True
                     records = ImageRecordsFile(run, training.images.names)
-                    watching = Observers([MetricsFile(run), records, ProgressBar(show), *observers])
+                    watching: Observer = Observers(
+                        [MetricsFile(run), records, ProgressBar(show), *observers]
+                    )
+                    watching = HealthCheck(training, watching, show, lambda: run.sound_metrics()[0])
                     train(
                         together,
                         state,

@@ -31,7 +31,14 @@ def train(
     config, world, method = training.config, training.world, training.method
     method.train()
     observer.on_begin(
-        TrainingBegins(label, training.total_steps, state.step, config.epochs, config.to_dict())
+        TrainingBegins(
+            label,
+            training.total_steps,
+            state.step,
+            config.epochs,
+            config.to_dict(),
+            str(run.folder),
+        )
     )
     begun_epoch = state.step // training.steps_per_epoch
     asked, guard = False, StateGuard(method)

@@ -1,0 +1,107 @@
+"""The few training images that the health of a run is measured on: always the same views of the same ones.
+
+n images of the sample, S side of a view, C classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sdclr.batch import Views
+from sdclr.compute.stateless_random import Stream, derive, permutation
+from sdclr.data import Images
+from sdclr.data.splits import Positions
+from sdclr.evaluation.balancedness import OF_DATA, class_groups
+from sdclr.jobs.pretrain.training import Training
+
+LARGEST_SAMPLE = 256
+LARGEST_BYTES = 1 << 26
+"""Of the views, which stay in memory: 256 images of up to 104 px, 55 of 224 px."""
+_CUT_AT_ONCE = 64
+_COARSE = 8
+COPIES, PICTURES = 8, 4
+"""How often each of how many pictures is cut to see whether crops differ."""
+
+
+@dataclass(frozen=True)
+class HealthSample:
+    """What is measured; on the CPU."""
+
+    views: Views
+    """float32 [n, 3, S, S] each; ``index`` are positions in the training images."""
+    copies: Tensor
+    """float32 [PICTURES, COPIES, 3, S, S]: each of a few pictures, cut as if it were as many."""
+    labels: Positions | None
+    """int64 [n], or None where there are none."""
+    pixels: Tensor | None
+    """With labels: the images as they are, 8 x 8, less their mean: float32 [n, 192]."""
+    groups: dict[str, list[int]]
+    """Class ids of many, medium and few; empty without labels."""
+
+
+def health_sample(training: Training) -> HealthSample | None:
+    """Views of an epoch that the run never reaches; None for fewer than four images.
+
+    With labels the classes are represented as evenly as they allow, or the rare ones would have no image in it.
+    """
+    images, config = training.images, training.config
+    num = min(len(images), LARGEST_SAMPLE, LARGEST_BYTES // (24 * config.views.size**2))
+    if num < 4:
+        return None
+    order = permutation(derive(config.seed, Stream.HEALTH), len(images)).numpy()
+    labels = images.labels
+    if labels is not None:
+        order = _classes_in_turn(order, labels)
+    positions = np.sort(order[:num])
+    views = _views(training, images.at(positions))
+    pictures = np.repeat(positions[:: max(num // PICTURES, 1)][:PICTURES], COPIES)
+    copies = _views(training, images.at(pictures)).a
+    return HealthSample(
+        views._replace(index=torch.from_numpy(positions)),
+        copies.unflatten(0, (-1, COPIES)),
+        None if labels is None else labels[positions],
+        None if labels is None else _pixels(training, images.at(positions)),
+        {} if labels is None else _groups(training, labels),
+    )
+
+
+def _pixels(training: Training, images: Images) -> Tensor:
+    small = [
+        F.adaptive_avg_pool2d(batch.cpu().float() / 255, _COARSE).flatten(1)
+        for batch in images.stills(training.config.views.size)
+    ]
+    pixels = torch.cat(small)
+    return pixels - pixels.mean(dim=0)
+
+
+def _classes_in_turn(order: Positions, labels: Positions) -> Positions:
+    """The same positions: first one of every class, then the second of each, and so on."""
+    turn = np.empty(len(order), dtype=np.int64)
+    seen: dict[int, int] = {}
+    for place, label in enumerate(labels[order].tolist()):
+        turn[place] = seen.get(label, 0)
+        seen[label] = turn[place] + 1
+    return order[np.argsort(turn, kind="stable")]
+
+
+def _groups(training: Training, labels: Positions) -> dict[str, list[int]]:
+    counts = np.bincount(labels, minlength=len(training.data.class_names)).tolist()
+    return class_groups(counts, OF_DATA[training.data.conventions])
+
+
+def _views(training: Training, images: Images) -> Views:
+    """Views as in training, on the CPU."""
+    config = training.config
+    batches = torch.arange(len(images)).split(_CUT_AT_ONCE)
+    parts = list(
+        images.views(iter(batches), config.views.spec(), seed=config.seed, epoch=config.epochs)
+    )
+    a, b, index = (
+        torch.cat([getattr(part, name).cpu() for part in parts]) for name in ("a", "b", "index")
+    )
+    return Views(a, b, index)

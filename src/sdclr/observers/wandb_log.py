@@ -1,0 +1,53 @@
+"""What every epoch measured, for Weights & Biases; without a network unless it is asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+from sdclr.observers.logged_values import finite, folder_of, require_package
+from sdclr.observers.observer import EpochDone, Observer, TrainingBegins
+
+
+class WandbLog(Observer):
+    """A run of Weights & Biases in RUN/wandb; needs ``sdclr[wandb]``.
+
+    ``mode``: offline (``wandb sync`` sends it later), online or disabled; None: what the variable WANDB_MODE says, else
+    offline. ``project``: where it belongs. ``folder``: another place than RUN. A run that goes on has the id that it
+    had. Raises ConfigError where the package is not installed.
+
+    >>> log = WandbLog("rare-birds", mode="online")  # doctest: +SKIP
+    >>> sdclr.pretrain(config, "runs/x", observers=[log])  # doctest: +SKIP
+    """
+
+    def __init__(
+        self, project: str = "sdclr", *, mode: str | None = None, folder: Path | str | None = None
+    ) -> None:
+        require_package("wandb")
+        self._project, self._mode, self._folder = project, mode, folder
+        self._run: Any = None
+
+    def on_begin(self, begins: TrainingBegins) -> None:
+        import wandb
+
+        folder = folder_of(begins, ".", self._folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        place = os.path.abspath(begins.folder or folder)
+        self._run = wandb.init(
+            project=self._project,
+            name=begins.label,
+            id=hashlib.sha256(place.encode()).hexdigest()[:16],
+            resume="allow",
+            mode=self._mode or os.environ.get("WANDB_MODE", "offline"),
+            dir=str(folder),
+            config=dict(begins.settings),
+            settings=wandb.Settings(silent=True, console="off"),
+        )
+
+    def on_epoch(self, done: EpochDone) -> None:
+        self._run.log({**finite(done.measured), "epoch": done.epoch}, step=done.step)
+
+    def on_end(self, done: EpochDone) -> None:
+        self._run.finish()
