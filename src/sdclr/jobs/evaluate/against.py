@@ -22,7 +22,7 @@ from sdclr.compute.stateless_random import Stream, derive
 from sdclr.config import user_path
 from sdclr.data import Data
 from sdclr.errors import ConfigError, DataError
-from sdclr.evaluation.balancedness import class_groups
+from sdclr.evaluation.balancedness import OF_DATA, class_groups
 from sdclr.evaluation.features import Labels
 from sdclr.evaluation.paired import Floats, PairedDifference, paired_difference
 from sdclr.evaluation.probes import ProbeRow, Protocol
@@ -35,7 +35,6 @@ from sdclr.jobs.evaluate.frozen_features import FrozenFeatures
 from sdclr.jobs.evaluate.images import evaluated_data, usable
 from sdclr.jobs.evaluate.job import placed
 from sdclr.jobs.evaluate.measurement import Measurement
-from sdclr.jobs.evaluate.record import GROUP_CONVENTIONS
 from sdclr.presentation.progress import AnyProgress, NoProgress
 from sdclr.run import AGAINST_FILE, Run
 from sdclr.safe_text import shown
@@ -192,7 +191,7 @@ def _pairs(
     assert data.split is not None
     assert data.train.labels is not None
     counts = data.split.counts("long_tail", data.train.labels, len(data.class_names))
-    few = class_groups(counts, GROUP_CONVENTIONS[data.conventions])["few"]
+    few = class_groups(counts, OF_DATA[data.conventions])["few"]
     pairs = []
     for row in rows:
         ours = measured[OURS][row.name]
