@@ -7,13 +7,16 @@ TOOLS := build/tools
 OLDEST_PYTHON ?= python3.11
 NEXT_PYTHON ?= python3.13
 
+# on the CPU, one thread for each of two workers: with more they wait for each other
+ONE_EACH := CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1
+
 .PHONY: demo rarebench test test-all test-gpu test-tools check check-floors check-newest newest-on bench bench-large clean
 
 demo: $(VENV)/.run  ## SimCLR against SDCLR on long-tailed digits, minutes on a CPU
 	$(BIN)/sdclr demo
 
 test: $(VENV)/.dev  ## everything but the tests marked slow, gpu and tools; on the CPU, whose bits they compare
-	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest -n 2
+	$(ONE_EACH) $(BIN)/python -m pytest -n 2
 
 test-all: $(VENV)/.dev  ## the slow ones too
 	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest -n 2 -m "not gpu and not tools"
@@ -23,7 +26,7 @@ test-gpu: $(VENV)/.dev  ## what needs a CUDA device
 
 # label-studio-sdk, cvat-sdk and fiftyone are 1.2 GB with what they need, so they get an environment of their own
 test-tools: $(VENV)/.tools $(TOOLS)/.ready  ## what needs a browser (Debian's chromium, or SDCLR_CHROMIUM), npm, or other tools' packages
-	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest -m tools
+	$(ONE_EACH) $(BIN)/python -m pytest -m tools
 
 check: $(VENV)/.dev  ## formatter, linter, type checker; the wheel builds and imports in a clean environment
 	$(BIN)/ruff format --check src tests benchmarks examples
@@ -39,7 +42,7 @@ check: $(VENV)/.dev  ## formatter, linter, type checker; the wheel builds and im
 define suite
 	$(1)/bin/python -m pip install --quiet --no-deps --force-reinstall $(2) .
 	$(1)/bin/python -m pip check
-	PYTHONPATH= CUDA_VISIBLE_DEVICES= $(3) $(1)/bin/python -m pytest -n 2 $(TESTS)
+	PYTHONPATH= $(ONE_EACH) $(3) $(1)/bin/python -m pytest -n 2 $(TESTS)
 endef
 
 check-floors: $(FLOORS)/.ready  ## the suite with the oldest versions that pyproject.toml allows, on the oldest Python

@@ -30,6 +30,8 @@ from several_processes import codes, started
 OURS = tuple(METHODS)
 REFERENCE = ("simclr", "sdclr")
 EVERY = (*OURS, "hard_images")
+STATELESS = ("focal", "lotar", "vicreg")
+"""They keep nothing that SimCLR does not keep."""
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +52,10 @@ def test_gradients_reach_every_parameter(name: str) -> None:
     conformance.gradients_reach_every_parameter(name)
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow) if name in STATELESS else name for name in EVERY],
+)
 def test_a_run_stopped_inside_an_epoch_ends_like_a_whole_one(name: str, tmp_path: Path) -> None:
     conformance.a_stopped_run_ends_like_a_whole_one(name, tmp_path)
 

@@ -59,6 +59,10 @@ THRESHOLDS: Mapping[str, Threshold] = {
         3.0, "as multiples of 1/(2B - 1), which a collapsed network has exactly"
     ),
     "top1": Threshold(0.05, "the same where a sample is so small that chance is no small number"),
+    "images_for_labels": Threshold(
+        100,
+        "in fewer images of a few classes good labels, too, are often within two deviations of chance",
+    ),
     "knn_deviations": Threshold(
         2.0,
         "standard deviations above the same vote with labels in a random order; pixels alone have 4 to 40 on digits, "
@@ -241,7 +245,7 @@ def _collapsed(found: Findings) -> str | None:
 
 def _labels(found: Findings) -> str | None:
     now, pixels = found.values.get("knn_deviations"), found.values.get("pixel_knn_deviations")
-    if now is None or pixels is None:
+    if now is None or pixels is None or found.num_images < _limit("images_for_labels"):
         return None
     if max(now, pixels, found.untrained.get("knn_deviations", now)) >= _limit("knn_deviations"):
         return None
