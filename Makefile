@@ -19,7 +19,7 @@ test: $(VENV)/.dev  ## everything but the tests marked slow, gpu and tools; on t
 	$(ONE_EACH) $(BIN)/python -m pytest -n 2
 
 test-all: $(VENV)/.dev  ## the slow ones too
-	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest -n 2 -m "not gpu and not tools"
+	$(ONE_EACH) $(BIN)/python -m pytest -n 2 -m "not gpu and not tools"
 
 test-gpu: $(VENV)/.dev  ## what needs a CUDA device
 	$(BIN)/python -m pytest -m gpu
