@@ -35,12 +35,15 @@ class WandbLog(Observer):
         folder = folder_of(begins, ".", self._folder)
         folder.mkdir(parents=True, exist_ok=True)
         place = os.path.abspath(begins.folder or folder)
+        mode: Any = self._mode or os.environ.get(
+            "WANDB_MODE", "offline"
+        )  # wandb says which there are
         self._run = wandb.init(
             project=self._project,
             name=begins.label,
             id=hashlib.sha256(place.encode()).hexdigest()[:16],
             resume="allow",
-            mode=self._mode or os.environ.get("WANDB_MODE", "offline"),
+            mode=mode,
             dir=str(folder),
             config=dict(begins.settings),
             settings=wandb.Settings(silent=True, console="off"),
