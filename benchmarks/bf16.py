@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from bench.rounds import summary
+from bench.rounds import cpu_seconds, summary
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
@@ -85,12 +85,6 @@ def pass_of(name: str, width: int, side: int, precision: str) -> Callable[[], No
         found.float().square().mean().backward()
 
     return work
-
-
-def cpu_seconds(work: Callable[[], object]) -> float:
-    begun = time.process_time()
-    work()
-    return time.process_time() - begun
 
 
 def profiles(rounds: int) -> dict[str, Any]:

@@ -33,7 +33,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from bench.machine import peak_memory
-from bench.rounds import summary
+from bench.rounds import cpu_seconds, summary
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -117,12 +117,6 @@ def _series(subject: Subject, rounds: int, most: int) -> dict[str, Any]:
             for name in names
         },
     }
-
-
-def cpu_seconds(work: Callable[[], object]) -> float:
-    begun = time.process_time()
-    work()
-    return time.process_time() - begun
 
 
 # file

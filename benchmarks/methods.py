@@ -16,14 +16,14 @@ import argparse
 import datetime
 import json
 import os
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from bench.rounds import measure, round_ratios, summary
+from bench.rounds import cpu_seconds, measure, round_ratios, summary
 
 from sdclr.backbones import BackboneConfig, build_backbone
 from sdclr.batch import RandomOperations, Views
@@ -92,7 +92,7 @@ def main() -> None:
 def steps(rounds: int, width: int, batch: int) -> dict[str, Any]:
     """Every method's step over its base's."""
     names = {base for base, _ in STEPS.values()} | STEPS.keys()
-    actions = {name: cpu_seconds(step(name, width, batch)) for name in sorted(names)}
+    actions = {name: partial(cpu_seconds, step(name, width, batch)) for name in sorted(names)}
     for action in actions.values():
         action()
     times = measure(actions, rounds=rounds, seconds=1e9)
@@ -129,8 +129,8 @@ def clusters(rounds: int, width: int, batch: int) -> dict[str, Any]:
     """A clustering of 10,000 projections into 100 and 10 clusters over a step; it is done once in many epochs."""
     projections = F.normalize(torch.randn(10_000, 128), dim=1)
     actions = {
-        "clustering": cpu_seconds(lambda: balanced_weights(projections, (100, 10), key=0)),
-        "step": cpu_seconds(step("simclr", width, batch)),
+        "clustering": partial(cpu_seconds, lambda: balanced_weights(projections, (100, 10), key=0)),
+        "step": partial(cpu_seconds, step("simclr", width, batch)),
     }
     for action in actions.values():
         action()
@@ -150,9 +150,9 @@ def views(rounds: int, batch: int) -> dict[str, Any]:
         spec = ViewSpec(size=SIZE, operations=operations)
         return lambda: [make_views(images, index, spec, seed=0, epoch=e) for e in range(8)]
 
-    actions = {"plain": cpu_seconds(work(None))}
+    actions = {"plain": partial(cpu_seconds, work(None))}
     for name, asked in VIEWS.items():
-        actions[name] = cpu_seconds(work(RandomOperations(weight, *asked)))
+        actions[name] = partial(cpu_seconds, work(RandomOperations(weight, *asked)))
     for action in actions.values():
         action()
     times = measure(actions, rounds=rounds, seconds=1e9)
@@ -160,15 +160,6 @@ def views(rounds: int, batch: int) -> dict[str, Any]:
         f"{name} / views without": summary(round_ratios(times[name], times["plain"]))
         for name in VIEWS
     }
-
-
-def cpu_seconds(work: Callable[[], object]) -> Callable[[], float]:
-    def action() -> float:
-        begun = time.process_time()
-        work()
-        return time.process_time() - begun
-
-    return action
 
 
 if __name__ == "__main__":

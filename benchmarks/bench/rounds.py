@@ -30,6 +30,13 @@ def timed(work: Callable[[], object], device: torch.device) -> Action:
     return action
 
 
+def cpu_seconds(work: Callable[[], object]) -> float:
+    """CPU seconds of this process for ``work`` done once: other work on the machine disturbs little."""
+    begun = time.process_time()
+    work()
+    return time.process_time() - begun
+
+
 def wait_for(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)

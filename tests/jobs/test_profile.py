@@ -76,6 +76,24 @@ def test_answers_in_the_file_are_kept_and_count(mined: Path, tmp_path: Path) -> 
     assert sum(pair["same"] != "" for pair in pairs_of(mined)) == 30
 
 
+def test_a_spreadsheet_may_sort_the_rows_and_write_semicolons(mined: Path, tmp_path: Path) -> None:
+    expected = profile(fresh(mined))
+    before = (mined / "scores.csv").read_text()
+    header, *lines = before.splitlines()
+    saved = [header, *sorted(lines, reverse=True)]
+    try:
+        (mined / "scores.csv").write_text("\n".join(saved).replace(",", ";") + "\n")
+        assert profile(mined) == expected
+        (mined / "scores.csv").write_text("\n".join(saved[:-1]) + "\n")
+        with pytest.raises(DataError, match="no row for 1 images"):
+            profile(mined)
+    finally:
+        (mined / "scores.csv").write_text(before)
+    given = write_answers(tmp_path / "given.csv", pairs_of(mined)[:20])
+    given.write_text(given.read_text().replace(",", ";"))
+    assert profile(mined, answers=given).num_answers == 20
+
+
 def test_every_answer_on_the_terminal_is_kept_at_once(mined: Path) -> None:
     fresh(mined)
     runner = CliRunner()
@@ -99,7 +117,7 @@ def test_what_cannot_be_is_one_clear_error(mined: Path, tmp_path: Path) -> None:
         profile(tmp_path)
     profile(fresh(mined))
     pairs = pairs_of(mined)
-    with pytest.raises(DataError, match="same must be yes, no or empty, got perhaps"):
+    with pytest.raises(DataError, match="same must be yes, no, 1, 0 or empty, got perhaps"):
         profile(mined, answers=write_answers(tmp_path / "odd.csv", pairs, "perhaps"))
     with pytest.raises(DataError, match="is no image of this collection"):
         profile(mined, answers=write_answers(tmp_path / "else.csv", [{**pairs[0], "a": "no.png"}]))
@@ -114,7 +132,7 @@ def test_features_of_other_images_are_noticed(mined: Path) -> None:
     features = np.load(mined / "features.npy")
     np.save(mined / "features.npy", features[:-1])
     try:
-        with pytest.raises(DataError, match=r"60 rows and features\.npy 59"):
+        with pytest.raises(DataError, match=r"60 images and 59 rows in features\.npy"):
             profile(mined)
     finally:
         np.save(mined / "features.npy", features)

@@ -12,12 +12,15 @@ import io
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from sdclr.data.collections.contents import read_record
 from sdclr.data.decoding.decode import open_image
+from sdclr.data.sources.tables import read_mark, read_table
 from sdclr.errors import DataError, MissingInputError, SdclrError
 from sdclr.evaluation.rarity.modes import (
     MOST_MODES,
@@ -31,7 +34,7 @@ from sdclr.evaluation.rarity.modes import (
 from sdclr.presentation.profile import CollectionProfile, Interval
 from sdclr.presentation.profile_page import render_profile_html
 from sdclr.presentation.progress import AnyProgress, NoProgress
-from sdclr.safe_text import command, csv_row, shown, without_guard
+from sdclr.safe_text import as_text, command, csv_row, one_line, shown
 from sdclr.storage.documents import read_json_file
 from sdclr.storage.durable_files import write_atomically
 from sdclr.storage.locks import writing
@@ -42,7 +45,7 @@ SHOWN = 12
 FEATURES_FILE, SCORES_FILE = "features.npy", "scores.csv"
 QUESTIONS_FILE, PROFILE_FILE, PAGE_FILE = "questions.csv", "profile.json", "profile.html"
 PICTURE_SIDE = 128
-YES, NO = ("same", "yes", "y", "1", "true"), ("different", "no", "n", "0", "false")
+AGAIN = "Mine again with --overwrite, which keeps features and marks."
 Ask = Callable[[str, str], bool | None]
 """Two names of images -> whether they are of the same kind; None: no more questions."""
 
@@ -72,14 +75,13 @@ def profile(
     (1437, True)
     """
     folder = Path(folder)
-    rows, title, root = _rows(folder)
+    mined = _read_mined(folder)
     features = torch.from_numpy(np.load(folder / FEATURES_FILE))
-    if len(features) != len(rows):
+    names = mined.names
+    if len(features) != len(names):
         raise DataError(
-            f"{folder} is inconsistent: {SCORES_FILE} has {len(rows)} rows and {FEATURES_FILE} {len(features)}. "
-            "Mine again with --overwrite."
+            f"{folder} is inconsistent: {len(names)} images and {len(features)} rows in {FEATURES_FILE}. {AGAIN}"
         )
-    names = [row["path"] for row in rows]
     covering = _covering(features, progress or NoProgress())
     with writing(folder / QUESTIONS_FILE):
         asked = _asked(folder, names, covering, num_questions)
@@ -90,9 +92,9 @@ def profile(
         _write_questions(folder / QUESTIONS_FILE, asked, names)
         known = [Answer(a, b, same) for a, b, _, same in asked if same is not None]
         random = [Answer(a, b, s) for a, b, kind, s in asked if s is not None and kind == "random"]
-        found = _profile(title, rows, covering, collection_modes(covering, known, random))
+        found = _profile(mined, covering, collection_modes(covering, known, random))
         write_atomically(folder / PROFILE_FILE, json.dumps(found.to_dict(), indent=1) + "\n")
-        pictures = _pictures(root, [*found.largest, *found.rarest])
+        pictures = _pictures(mined.root, [*found.largest, *found.rarest])
         write_atomically(folder / PAGE_FILE, render_profile_html(found, pictures))
     return found
 
@@ -109,21 +111,46 @@ Question = tuple[int, int, str, bool | None]
 """Two rows, how the pair was drawn, and the answer."""
 
 
-def _rows(folder: Path) -> tuple[list[dict[str, str]], str, str]:
-    """scores.csv, what was mined, and where the paths begin."""
-    record = folder / "mine.json"
-    if not (folder / SCORES_FILE).is_file() or not record.is_file():
+class _Mined(NamedTuple):
+    """What mining has left, a row an image in the order of the features."""
+
+    title: str
+    root: str
+    names: list[str]
+    """[N], as scores.csv writes them."""
+    is_copy: list[bool]
+    junk: list[list[str]]
+    """[N], kinds of suspected junk."""
+
+
+def _read_mined(folder: Path) -> _Mined:
+    """images.tsv.gz has the order: scores.csv may have been sorted or saved again by a spreadsheet."""
+    scores, record = folder / SCORES_FILE, folder / "mine.json"
+    if not scores.is_file() or not record.is_file():
         raise MissingInputError(
             f"{shown(folder)} is no finished folder of sdclr mine. Make one: "
             f"{command('sdclr', 'mine', 'RUN', 'IMAGES', '--out', folder)}."
         )
     facts = read_json_file(record)
-    title, root = str(facts.get("title", "")), str(facts.get("root", ""))
-    with (folder / SCORES_FILE).open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    for row in rows:
-        row["path"] = str(without_guard(row["path"]))
-    return rows, title, root
+    contents = (read_record(folder / "images.tsv.gz") or {}).get("images", [])
+    names = [one_line(as_text(one.path)) for one in contents]
+    table = read_table(scores, known=("path", "score"))
+    if missing := {"path", "duplicate_of", "junk"} - set(table.columns):
+        raise DataError(f"{shown(scores)} has no column {min(missing)}. {AGAIN}")
+    row_of = {path: row for row, path in enumerate(table.columns["path"])}
+    if lost := [name for name in names if name not in row_of]:
+        raise DataError(
+            f"{shown(scores)} has no row for {len(lost)} images (first: {shown(lost[0])}). {AGAIN}"
+        )
+    rows = [row_of[name] for name in names]
+    copies, junk = table.columns["duplicate_of"], table.columns["junk"]
+    return _Mined(
+        str(facts.get("title", "")),
+        str(facts.get("root", "")),
+        names,
+        [bool(copies[row]) for row in rows],
+        [[kind for kind in junk[row].split(";") if kind] for row in rows],
+    )
 
 
 def _asked(
@@ -138,39 +165,23 @@ def _asked(
 
 def _read_questions(path: Path, names: list[str]) -> list[Question]:
     row_of = {name: row for row, name in enumerate(names)}
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            table = csv.DictReader(file)
-            lines = list(table)
-            columns = table.fieldnames or []
-    except FileNotFoundError:
-        raise MissingInputError(f"{shown(path)} does not exist.") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{shown(path)} cannot be read: {error}") from None
-    if not {"a", "b", "same"} <= set(columns):
-        raise DataError(
-            f"{shown(path)} needs the columns a, b and same; it has {', '.join(map(shown, columns))}."
-        )
+    table = read_table(path, known=("a", "b", "same"))
+    if not {"a", "b", "same"} <= set(table.columns):
+        raise DataError(f"{shown(path)} needs the columns a, b and same; it has {table.names()}.")
+    kinds = table.columns.get("kind", [""] * len(table.lines))
     found: list[Question] = []
-    for number, line in enumerate(lines, start=2):
-        where = f"{shown(path)}, line {number}"
+    for line, said in enumerate(table.columns["same"]):
         pair = []
         for side in ("a", "b"):
-            name = str(without_guard(line[side] or ""))
+            name = table.columns[side][line]
             if name not in row_of:
-                raise DataError(f"{where}: {shown(name)} is no image of this collection.")
+                raise DataError(
+                    f"{table.where(line)}: {shown(name)} is no image of this collection."
+                )
             pair.append(row_of[name])
-        found.append((pair[0], pair[1], line.get("kind") or "given", _said(line["same"], where)))
+        same = read_mark(said, table.where(line), "same", ("same", "different"))
+        found.append((pair[0], pair[1], kinds[line] or "given", same))
     return found
-
-
-def _said(text: str | None, where: str) -> bool | None:
-    word = (text or "").strip().lower().removesuffix(".0")
-    if not word:
-        return None
-    if word in YES or word in NO:
-        return word in YES
-    raise DataError(f"{where}: same must be yes, no or empty, got {shown(text, 40)}.")
 
 
 def _merged(asked: list[Question], given: list[Question]) -> list[Question]:
@@ -206,24 +217,22 @@ def _write_questions(path: Path, asked: list[Question], names: list[str]) -> Non
     write_atomically(path, text.getvalue())
 
 
-def _profile(
-    title: str, rows: list[dict[str, str]], covering: Covering, modes: CollectionModes
-) -> CollectionProfile:
-    kinds = [row["junk"].split(";") if row["junk"] else [] for row in rows]
-    names = sorted({kind for found in kinds for kind in found})
+def _profile(mined: _Mined, covering: Covering, modes: CollectionModes) -> CollectionProfile:
+    num_images = len(mined.names)
+    kinds = sorted({kind for found in mined.junk for kind in found})
     largest, rarest = _typical(covering, modes.radius.estimate)
     return CollectionProfile(
-        title=title,
-        num_images=len(rows),
+        title=mined.title,
+        num_images=num_images,
         modes=_interval(modes.number),
         rare_modes=_interval(modes.rare),
         effective_modes=None if modes.effective is None else _interval(modes.effective),
         gini=round(modes.gini, 4),
-        copies=sum(bool(row["duplicate_of"]) for row in rows) / len(rows),
-        junk={kind: sum(kind in found for found in kinds) / len(rows) for kind in names},
+        copies=sum(mined.is_copy) / num_images,
+        junk={kind: sum(kind in found for found in mined.junk) / num_images for kind in kinds},
         sizes=modes.sizes,
-        largest=[rows[row]["path"] for row in largest],
-        rarest=[rows[row]["path"] for row in rarest],
+        largest=[mined.names[row] for row in largest],
+        rarest=[mined.names[row] for row in rarest],
         num_answers=modes.num_answers,
     )
 

@@ -86,6 +86,23 @@ def read_table(file: Path, known: Collection[str] = ()) -> Table:
     return read_delimited(file, known)
 
 
+_YES, _NO = ("1", "yes", "true", "y"), ("0", "no", "false", "n")
+
+
+def read_mark(said: str, where: str, column: str, words: tuple[str, str]) -> bool | None:
+    """A person's yes or no in a cell; None where it is empty. ``words`` say the same for this column.
+
+    Raises DataError for anything else.
+    """
+    word = said.strip().lower().removesuffix(".0")  # a spreadsheet's or a data frame's
+    if not word:
+        return None
+    yes, no = words
+    if word in (*_YES, yes, *_NO, no):
+        return word in (*_YES, yes)
+    raise DataError(f"{where}: {column} must be yes, no, 1, 0 or empty, got {shown(said, 40)}.")
+
+
 # ---- CSV and TSV
 
 

@@ -20,7 +20,6 @@ from sdclr.evaluation.rarity.preparation import require_usable, unit_rows
 PENALTY = 1.0
 """Inverse of the strength of the L2 penalty (scikit-learn's C), on unit rows."""
 FEWEST_FOLDS, MOST_FOLDS = 3, 10
-BINS = 10
 
 
 class Feedback(NamedTuple):

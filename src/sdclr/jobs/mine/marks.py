@@ -13,7 +13,7 @@ from torch import Tensor
 from sdclr.backbones.encoder import Encoder
 from sdclr.data import DataConfig
 from sdclr.data.collections.image_files import ImageFiles
-from sdclr.data.sources.tables import read_table
+from sdclr.data.sources.tables import read_mark, read_table
 from sdclr.errors import ConfigError, DataError, MissingInputError
 from sdclr.evaluation.rarity import Feedback, from_feedback, likeness
 from sdclr.jobs.mine.looking import features_of
@@ -21,7 +21,6 @@ from sdclr.jobs.mine.ranking import OtherScore
 from sdclr.presentation.mining.columns import WANTED
 from sdclr.safe_text import as_text, counted, one_line, shown
 
-YES, NO = ("1", "yes", "true", "y", "wanted"), ("0", "no", "false", "n", "not wanted")
 Marks = dict[int, bool]
 """Row -> whether it is wanted; rows without a mark are missing."""
 
@@ -43,7 +42,7 @@ def read_marks(file: Path, names: Sequence[str], *, strict: bool = True) -> Mark
     marks: Marks = {}
     unknown: list[str] = []
     for i, (name, said) in enumerate(zip(table.columns[path], table.columns[wanted], strict=True)):
-        mark = _mark(said, table.where(i))
+        mark = read_mark(said, table.where(i), WANTED, ("wanted", "not wanted"))
         if mark is None:
             continue
         row = rows.get(name)
@@ -57,16 +56,6 @@ def read_marks(file: Path, names: Sequence[str], *, strict: bool = True) -> Mark
             f"the first is {shown(unknown[0])}. Give marks of the images that are mined."
         )
     return marks
-
-
-def _mark(said: str, where: str) -> bool | None:
-    word = said.strip().lower()
-    if not word:
-        return None
-    number = word.removesuffix(".0")  # a spreadsheet's or a data frame's
-    if number in YES or number in NO:
-        return number in YES
-    raise DataError(f"{where}: {WANTED} must be yes, no, 1, 0 or empty, got {shown(said, 40)}.")
 
 
 def _rows_by_text(names: Sequence[str]) -> dict[str, int]:
