@@ -12,6 +12,8 @@ from browsers import DESKTOP, PHONE, open_page, serious_findings, sideways
 from html_page import report
 from mined_images import HOSTILE_NAMES, digits
 from sdclr.presentation.html import render_html, render_unlabelled_html
+from sdclr.presentation.profile import CollectionProfile, Interval
+from sdclr.presentation.profile_page import render_profile_html
 from sdclr.presentation.report import CURVES, ArmCurves, Curves, RunRecord
 from sdclr.presentation.unlabelled import (
     ImageList,
@@ -59,10 +61,29 @@ def unlabelled_page(word: str) -> str:
     return render_unlabelled_html(UnlabelledReport([unlabelled(word)] * 2))
 
 
+def profile_page(word: str) -> str:
+    wide = Interval(100.0, 14.0, float("inf"), is_known=False)
+    profile = CollectionProfile(
+        title=word,
+        num_images=1234,
+        modes=wide,
+        rare_modes=wide,
+        effective_modes=Interval(5.0, 2.5, 14.6, is_known=False),
+        gini=0.4,
+        copies=0.02,
+        junk={"blank": 0.001},
+        sizes=[900, 300, 30, 3, 1],
+        largest=[word, "b.jpg"],
+        rarest=[word],
+        num_answers=12,
+    )
+    return render_profile_html(profile, {"b.jpg": digits()[1][0]})
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
 @pytest.mark.parametrize("word", ["SDCLR", *HOSTILE_NAMES[1:3], HOSTILE_NAMES[-1]], ids=range(4))
-@pytest.mark.parametrize("page_of", [evaluated_page, unlabelled_page])
+@pytest.mark.parametrize("page_of", [evaluated_page, unlabelled_page, profile_page])
 def test_everybody_can_read_a_report_and_nothing_sticks_out(
     browser: Any, tmp_path: Path, page_of: Any, word: str, size: tuple[int, int], scheme: str
 ) -> None:
