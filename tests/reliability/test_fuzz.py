@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from hostile_files import summed
 from sdclr import PretrainConfig, load_backbone, recipe
-from sdclr.data.sources.image_lists import read_csv_list, read_txt_list
+from sdclr.data.sources.image_lists import read_listed_images, read_txt_list
 from sdclr.data.sources.split_files import read_image_list, read_positions
 from sdclr.errors import SdclrError
 from sdclr.storage.checkpoint import CheckpointFolder
@@ -296,7 +296,7 @@ TABLES = st.one_of(
 def check_table(content: bytes) -> None:
     path = FOLDER / "table.csv"
     path.write_bytes(content)
-    found = outcome(read_csv_list, path)
+    found = outcome(read_listed_images, path)
     if found is not None:
         stay_below_the_root(found.paths)
 

@@ -37,7 +37,7 @@ from sdclr.backbones import BackboneConfig, build_backbone
 from sdclr.data.decoding.decode import open_image, read_size
 from sdclr.data.sources import npy_files
 from sdclr.data.sources.arrays import read_npz
-from sdclr.data.sources.image_lists import read_csv_list, read_txt_list
+from sdclr.data.sources.image_lists import read_listed_images, read_txt_list
 from sdclr.data.sources.split_files import read_image_list, read_positions
 from sdclr.data.sources.tar_shards import read_shards
 from sdclr.errors import SdclrError
@@ -759,7 +759,7 @@ FORMATS = {
         write_lists,
         (
             lambda f: stay_inside(read_txt_list(f / "x.txt")),
-            lambda f: stay_inside(read_csv_list(f / "x.csv")),
+            lambda f: stay_inside(read_listed_images(f / "x.csv")),
             lambda f: stay_inside(read_image_list(f / "x.txt")),
         ),
         64 * MB,

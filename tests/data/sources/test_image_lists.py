@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sdclr.data.sources.image_lists import ListedImages, read_csv_list, read_txt_list
+from sdclr.data.sources.image_lists import ListedImages, read_listed_images, read_txt_list
 from sdclr.errors import DataError, MissingInputError
 
 
@@ -86,13 +86,13 @@ def test_columns_are_found_by_name(tmp_path: Path, header: str, label: str) -> N
     path = table(
         tmp_path, ["id", label, header], ["1", "a cat", "x/1.jpg"], ["2", "dog", "x/2.jpg"]
     )
-    found = read_csv_list(path)
+    found = read_listed_images(path)
     assert found[:4] == (["x/1.jpg", "x/2.jpg"], ["a cat", "dog"], path, [2, 3])
     assert found.columns == {"id": ["1", "2"]}
 
 
 def test_a_table_without_labels_is_unlabelled(tmp_path: Path) -> None:
-    assert read_csv_list(table(tmp_path, ["path", "width"], ["a.jpg", "3"]))[:2] == (
+    assert read_listed_images(table(tmp_path, ["path", "width"], ["a.jpg", "3"]))[:2] == (
         ["a.jpg"],
         None,
     )
@@ -100,7 +100,7 @@ def test_a_table_without_labels_is_unlabelled(tmp_path: Path) -> None:
 
 def test_of_several_columns_the_first_known_name_counts(tmp_path: Path) -> None:
     path = table(tmp_path, ["image", "class", "path", "label"], ["no.jpg", "no", "a.jpg", "yes"])
-    assert read_csv_list(path)[:2] == (["a.jpg"], ["yes"])
+    assert read_listed_images(path)[:2] == (["a.jpg"], ["yes"])
 
 
 def test_a_table_carries_any_name(tmp_path: Path) -> None:
@@ -114,13 +114,13 @@ def test_a_table_carries_any_name(tmp_path: Path) -> None:
         "a\r\nb.jpg",
     ]
     path = table(tmp_path, ["path"], *([name] for name in names))
-    assert read_csv_list(path).paths == names
+    assert read_listed_images(path).paths == names
 
 
 def test_a_byte_order_mark_and_blank_lines_do_not_matter(tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
     path.write_bytes(b"\xef\xbb\xbfpath,label\r\na.jpg,1\r\n\r\n,\r\nb.jpg,2\r\n")
-    assert read_csv_list(path) == ListedImages(["a.jpg", "b.jpg"], ["1", "2"], path, [2, 5])
+    assert read_listed_images(path) == ListedImages(["a.jpg", "b.jpg"], ["1", "2"], path, [2, 5])
 
 
 @pytest.mark.parametrize(
@@ -155,11 +155,11 @@ def test_a_bad_table_is_refused_by_line_or_columns(
     path = tmp_path / "table.csv"
     path.write_text(content)
     with pytest.raises(DataError, match=message) as caught:
-        read_csv_list(path)
+        read_listed_images(path)
     assert str(path) in str(caught.value)
 
 
-@pytest.mark.parametrize("read", [read_txt_list, read_csv_list])
+@pytest.mark.parametrize("read", [read_txt_list, read_listed_images])
 def test_an_absent_list_is_missing_and_a_folder_is_no_list(tmp_path: Path, read: object) -> None:
     with pytest.raises(MissingInputError, match="absent does not exist"):
         read(tmp_path / "absent")
@@ -180,7 +180,7 @@ def test_lists_and_tables_are_read_in_the_encoding_of_their_mark(
         ("a.txt", "ü/1.jpg\r\n图.jpg\r\n"),
     ):
         (tmp_path / name).write_bytes((mark + text).encode(encoding))
-    assert read_csv_list(tmp_path / "a.csv")[:2] == (["ü/1.jpg", "图.jpg"], ["größe", "b"])
+    assert read_listed_images(tmp_path / "a.csv")[:2] == (["ü/1.jpg", "图.jpg"], ["größe", "b"])
     assert read_txt_list(tmp_path / "a.txt").paths == ["ü/1.jpg", "图.jpg"]
 
 
@@ -190,7 +190,7 @@ def test_a_list_that_is_cut_inside_a_character_is_refused_with_a_cure(tmp_path: 
         DataError,
         match=r"a\.csv begins as UTF-16 text and is none at byte 22: .* Save it again, as UTF-8",
     ):
-        read_csv_list(tmp_path / "a.csv")
+        read_listed_images(tmp_path / "a.csv")
 
 
 def test_utf_16_without_a_mark_is_named(tmp_path: Path) -> None:
@@ -211,20 +211,20 @@ def test_utf_16_without_a_mark_is_named(tmp_path: Path) -> None:
 )
 def test_spaces_around_fields_of_a_table_do_not_count(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.csv").write_bytes(text.encode())
-    assert read_csv_list(tmp_path / "a.csv")[:2] == (["a, 1.jpg", "b.jpg"], ["a cat", "dog"])
+    assert read_listed_images(tmp_path / "a.csv")[:2] == (["a, 1.jpg", "b.jpg"], ["a cat", "dog"])
 
 
 def test_quotes_that_are_padded_inside_a_field_stay(tmp_path: Path) -> None:
     names = ['a, "b" ,c.jpg', 'x" y.jpg', '"q" .jpg']
     path = table(tmp_path, ["path", "label"], *([name, ' "u" , v '] for name in names))
-    assert read_csv_list(path)[:2] == (names, ['"u" , v'] * 3)
+    assert read_listed_images(path)[:2] == (names, ['"u" , v'] * 3)
 
 
 @pytest.mark.parametrize("name", ["list.txt", "list.csv"])
 def test_absolute_paths_below_the_root_are_relative_ones(tmp_path: Path, name: str) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
-    read = read_txt_list if name.endswith(".txt") else read_csv_list
+    read = read_txt_list if name.endswith(".txt") else read_listed_images
     begin = "" if name.endswith(".txt") else "path\n"
     lines = [
         f"{tmp_path}/real/a.jpg",
@@ -253,7 +253,7 @@ def test_absolute_paths_elsewhere_are_refused(tmp_path: Path, path: str) -> None
     with pytest.raises(
         DataError, match=r"leaves the image folder; .* absolute ones must lie below it"
     ):
-        read_csv_list(tmp_path / "a.csv", tmp_path / "root")
+        read_listed_images(tmp_path / "a.csv", tmp_path / "root")
 
 
 def test_an_image_listed_in_both_ways_is_listed_twice(tmp_path: Path) -> None:

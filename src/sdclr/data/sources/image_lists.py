@@ -32,7 +32,6 @@ from sdclr.data.sources.split_files import path_problem, read_lines
 from sdclr.data.sources.tables import (
     Table,
     delimiter_name,
-    read_delimited,
     read_json,
     read_table,
     table_of_objects,
@@ -185,17 +184,6 @@ def _ends_in_a_word(line: str) -> bool:
         and name.lower().endswith(IMAGE_SUFFIXES)
         and not rest[0].lower().endswith(IMAGE_SUFFIXES)
     )
-
-
-def read_csv_list(file: Path, root: Path | None = None) -> ListedImages:
-    """A table with a column of paths and, where there is one, a column of labels, any text.
-
-    Columns are found by name (PATH_COLUMNS, LABEL_COLUMNS; capitals do not matter), the first of these that is there.
-    Spaces around quoted fields and labels do not count; those around a path may belong to its name, and stay here.
-    An absolute path below ``root`` (default: the list's folder) stands for the relative one.
-    Raises DataError naming the columns or the line.
-    """
-    return _images_of(read_delimited(file, PATH_COLUMNS), root)
 
 
 def _images_of(
