@@ -24,7 +24,8 @@ from sdclr.safe_text import visible
 from sdclr.storage.durable_files import append_bytes, storage_errors, temporary_name
 
 COLUMNS = ("loss", "hardest_mass", "disagreement")
-"""sdclr.methods.contrastive.RECORDED says what each is."""
+"""Of an image in an epoch: its loss; COLT's mass of its 10 hardest negatives at temperature 0.2 (low = rare);
+1 - cosine of its two projections, which are those of the two branches where there is a competitor."""
 MEMORY = 0.97
 """Momentum of the moving average of the loss, BCL's (Zhou et al., ICML 2022)."""
 _EACH = 4 * len(COLUMNS)

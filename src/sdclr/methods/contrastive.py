@@ -10,14 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sdclr.batch import Views
+from sdclr.image_records import COLUMNS
 from sdclr.methods.config import Passes
 from sdclr.methods.hardest_mass import hardest_mass
 from sdclr.methods.method import Method
 from sdclr.processes.exchange import gather_rows
 
-RECORDED = ("loss", "hardest_mass", "disagreement")
-"""What a record holds of an image: its loss; COLT's mass of its 10 hardest negatives at temperature 0.2 (low = rare);
-1 - cosine of its two projections, which are those of the two branches where there is a competitor."""
 _MASS_TEMPERATURE = 0.2
 
 
@@ -57,7 +55,7 @@ class ContrastiveMethod(Method):
     """
 
     image_records: Tensor
-    """[N, 4]: RECORDED, and 1 where the image was met in this epoch; there after start_recording."""
+    """[N, 4]: image_records.COLUMNS, and 1 where the image was met in this epoch; there after start_recording."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -81,7 +79,7 @@ class ContrastiveMethod(Method):
     def start_recording(self, num_images: int) -> None:
         """Keep a record of each training image; call once, before the first step."""
         self.records_images = True
-        self.register_per_image("image_records", torch.zeros(num_images, len(RECORDED) + 1))
+        self.register_per_image("image_records", torch.zeros(num_images, len(COLUMNS) + 1))
 
     def forget_records(self) -> None:
         """An epoch begins: no image has been met."""
@@ -89,7 +87,7 @@ class ContrastiveMethod(Method):
             self.image_records.zero_()
 
     def epoch_records(self) -> Tensor | None:
-        """RECORDED of this epoch, float32 [N, 3] on the CPU, NaN where an image was not met.
+        """image_records.COLUMNS of this epoch, float32 [N, 3] on the CPU, NaN where an image was not met.
 
         None where nothing is recorded.
         """

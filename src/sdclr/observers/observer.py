@@ -47,7 +47,7 @@ class EpochDone:
     backbone: nn.Module
     """As it is now, in train mode, and to be left in it. Images [B, 3, S, S] -> features [B, F]."""
     image_records: Tensor | None = None
-    """With record_images: what sdclr.methods.contrastive.RECORDED says of each training image, float32 [N, 3], NaN
+    """With record_images: what sdclr.image_records.COLUMNS says of each training image, float32 [N, 3], NaN
     where an image was not met."""
 
 
