@@ -45,6 +45,16 @@ def _compiled_apply_views() -> Callable[[Tensor, ViewParameters, ViewSpec], Tens
     return compiled(apply_views, "views")
 
 
+@cache
+def _compiled_colour_views() -> Callable[[Tensor, ViewParameters, ViewSpec], Tensor]:
+    return compiled(colour_views, "colours of views")
+
+
+def coloured(x: Tensor, parameters: ViewParameters, spec: ViewSpec) -> Tensor:
+    """:func:`colour_views` in the way that is fast on the pixels' device; may write into ``x``."""
+    return (_compiled_colour_views() if x.is_cuda else colour_views)(x, parameters, spec)
+
+
 def apply_views(images: Tensor, parameters: ViewParameters, spec: ViewSpec) -> Tensor:
     """float32 views [B, 3, S, S] in [0, 1] of uint8 images [B, 3, H, W], one set of parameters per image."""
     x = resized_crop(images, parameters.box, parameters.flip, spec.size).mul_(1 / 255).clamp_(0, 1)

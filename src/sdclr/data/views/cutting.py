@@ -23,7 +23,7 @@ from torch.nn.functional import interpolate
 from sdclr.batch import Views
 from sdclr.data.look_ahead import look_ahead
 from sdclr.data.splits import Positions
-from sdclr.data.views.augment import colour_views
+from sdclr.data.views.augment import coloured
 from sdclr.data.views.parameters import ViewParameters, ViewSpec, draw_two_views
 from sdclr.data.views.probe_crops import draw_resized_crops
 from sdclr.data.views.random_operations import apply_operations
@@ -79,7 +79,7 @@ def cut_views(
         for index, both, pixels in ready:
             x = pixels.to(device, non_blocking=True).float().mul_(1 / 255)
             drawn = ViewParameters(*(tensor.to(device, non_blocking=True) for tensor in both))
-            x = colour_views(x, drawn, spec)
+            x = coloured(x, drawn, spec)
             a, b = apply_operations(x, drawn.operations).chunk(2)
             yield Views(a, b, index.to(device, non_blocking=True))
 

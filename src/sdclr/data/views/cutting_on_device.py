@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sdclr.batch import Views
 from sdclr.data.splits import Positions
-from sdclr.data.views.augment import colour_views, resized_crop
+from sdclr.data.views.augment import coloured, resized_crop
 from sdclr.data.views.parameters import ViewParameters, ViewSpec, draw_two_views
 from sdclr.data.views.random_operations import apply_operations
 
@@ -48,7 +48,7 @@ class ResidentPixels:
             first = torch.from_numpy(self.first)[index]
             x = self._crops(first.repeat(2), width.repeat(2), both, spec.size)
             drawn = ViewParameters(*self._here(*both))
-            x = colour_views(x.mul_(1 / 255).clamp_(0, 1), drawn, spec)
+            x = coloured(x.mul_(1 / 255).clamp_(0, 1), drawn, spec)
             a, b = apply_operations(x, drawn.operations).chunk(2)
             yield Views(a, b, index.to(self.device, non_blocking=True))
 
