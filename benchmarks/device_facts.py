@@ -23,7 +23,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -238,7 +238,8 @@ def _sort(values: Tensor, k: int) -> Tensor:
 
 
 def views(size: Size) -> Iterator[tuple[str, Any]]:
-    spec, device = ViewsConfig(size=32).spec(), size.device
+    device = size.device
+    spec = replace(ViewsConfig(size=32).spec(), compiled=True)
     index = torch.arange(size.batch, device=device)
     small = torch.randint(0, 256, (size.batch, 3, 32, 32), dtype=torch.uint8, device=device)
 
@@ -252,7 +253,7 @@ def views(size: Size) -> Iterator[tuple[str, Any]]:
     for name, work in small_works.items():
         yield name, _cost(work, size)
     side = size.large_side
-    spec = ViewsConfig(size=side).spec()
+    spec = replace(ViewsConfig(size=side).spec(), compiled=True)
     index = torch.arange(2 * size.large_batch, device=device)
     drawn = draw_two_views(spec, index[: size.large_batch], side, side, seed=0, epoch=1)
     large = torch.rand(2 * size.large_batch, 3, side, side, device=device)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -152,7 +152,8 @@ class Contestants:
         }
 
     def _add_data(self, training: Training, state: TrainingState, how: str) -> None:
-        images, spec = self.pixels.to(self.device), training.config.views.spec()
+        images = self.pixels.to(self.device)
+        spec = replace(training.config.views.spec(), compiled=training.compiles_views)
 
         def step() -> None:
             train_step(training, state, make_views(images, self.ready.index, spec, seed=0, epoch=0))

@@ -14,6 +14,7 @@ from sdclr.compute.device import (
     autocast,
     bf16_speedup_of_cpu,
     compiled,
+    compiles_views,
     describe_device,
     explain_out_of_memory,
     resolve_compile,
@@ -102,9 +103,14 @@ def test_more_shapes_than_torch_compiles_run_as_they_are_after_one_warning(
     assert torch.equal(call(torch.ones(4)), torch.full((4,), 3.0))
 
 
-def test_compiling_is_automatic_on_cuda_only_and_cuda_graphs_nowhere() -> None:
+def test_compiling_is_automatic_on_cuda_for_long_runs_only_and_cuda_graphs_for_small_views() -> (
+    None
+):
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
-    assert [resolve_compile("auto", device) for device in (cpu, cuda)] == [False, True]
+    assert [resolve_compile("auto", device) for device in (cpu, cuda)] == [False, "cuda-graphs"]
+    assert resolve_compile("auto", cuda, side=224) is True
+    assert resolve_compile("auto", cuda, num_steps=2200) is False
+    assert resolve_compile(True, cuda, num_steps=1, side=224) is True
     assert resolve_compile(True, cpu) is True
     assert resolve_compile("cuda-graphs", cuda) == "cuda-graphs"
     with pytest.raises(
@@ -115,6 +121,14 @@ def test_compiling_is_automatic_on_cuda_only_and_cuda_graphs_nowhere() -> None:
     assert resolve_compile(True, cpu, several=True) is True
     with pytest.raises(ConfigError, match="cuda-graphs is for one process"):
         resolve_compile("cuda-graphs", cuda, several=True)
+
+
+def test_views_are_compiled_where_their_pixels_are_many_and_never_against_compile_false() -> None:
+    assert compiles_views("auto", 10_000, 32)
+    assert not compiles_views("auto", 2200, 32)
+    assert compiles_views("auto", 300, 224)
+    assert compiles_views(True, 1, 8)
+    assert not compiles_views(False, 10**6, 224)
 
 
 def test_a_series_of_runs_compiles_more_shapes_than_torchs_own_limit(

@@ -613,8 +613,8 @@ def test_the_host_never_waits_for_the_device_inside_an_epoch(
         for views in one.views(epoch):
             one.step(views)
     torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode("error")
     try:
+        torch.cuda.set_sync_debug_mode("error")
         for views in one.views(2):
             one.step(views)
     finally:

@@ -47,6 +47,13 @@ def test_a_loss_is_one_number_per_image(name: str) -> None:
     conformance.loss_is_per_image(name)
 
 
+@pytest.mark.filterwarnings("ignore:the network's tensors were replaced")
+@pytest.mark.parametrize("name", [name for name in EVERY if name != "cluster_balanced"])
+def test_everything_is_made_on_the_device_that_a_method_was_moved_to(name: str) -> None:
+    # clusters are read on the host, and without a device there is nothing to read
+    conformance.everything_is_made_on_the_device(name)
+
+
 @pytest.mark.parametrize("name", EVERY)
 def test_gradients_reach_every_parameter(name: str) -> None:
     conformance.gradients_reach_every_parameter(name)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounter
 
 from killing import state_hash
+from pretend_cuda import moved, pretended_cuda
 from sdclr import PretrainConfig, Run, pretrain, recipe
 from sdclr.batch import Views
 from sdclr.config import parse_assignment
@@ -83,6 +84,18 @@ def gradients_reach_every_parameter(name: str, *overrides: str) -> None:
     ]
     # a norm takes the mean out: a bias before it has no influence
     assert [key for key in without if not key.endswith("bias")] == []
+
+
+def everything_is_made_on_the_device(name: str) -> None:
+    """An epoch of one step of a method that has been moved to CUDA, without a device: nothing is computed."""
+    method = built(name)
+    with pretended_cuda() as cuda, torch.no_grad():
+        moved(method, cuda)
+        method.on_epoch_start(1)
+        a, b = torch.rand(2, IMAGES, 3, 8, 8, dtype=torch.float64, device=cuda)
+        loss = method(Views(a, b, torch.arange(IMAGES, device=cuda)))
+        method.on_epoch_end(1)
+        assert loss.device.type == "cuda"
 
 
 class SignalAt(NoProgress):

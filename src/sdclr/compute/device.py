@@ -109,21 +109,45 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
     )
 
 
-def resolve_compile(choice: Compile, device: torch.device, *, several: bool = False) -> CompiledAs:
-    """``auto`` compiles on one CUDA device only: a CPU gains a few percent a step for minutes of compiling.
+COMPILED_STEPS = 10_000
+"""Steps from which compiling pays on a CUDA device: it takes 15 to 30 seconds for each of two sizes of a batch, and
+CUDA graphs save 7 ms of 21 a step (docs/results.md)."""
+COMPILED_PIXELS = COMPILED_STEPS * 32**2
+"""Steps times pixels of a view from which compiling the views pays: 28 ms a step at 224 px, 3 at 32 px."""
+GRAPHS_BELOW = 128
+"""Side in pixels from which a step's kernels are long enough to hide their launches."""
 
-    It never takes CUDA graphs, which nobody has timed yet; to ask for them without CUDA, or on ``several`` processes
-    (which exchange tensors inside a step), is a ConfigError.
+
+def resolve_compile(
+    choice: Compile,
+    device: torch.device,
+    *,
+    several: bool = False,
+    num_steps: int = COMPILED_STEPS,
+    side: int = 32,
+) -> CompiledAs:
+    """How to compile a method for ``num_steps`` steps on views of ``side`` pixels.
+
+    ``auto`` compiles long runs on one CUDA device, small views with CUDA graphs; a CPU gains a few percent a step for
+    minutes of compiling. To ask for CUDA graphs without CUDA, or on ``several`` processes (which exchange tensors
+    inside a step), is a ConfigError.
     """
-    if choice == "auto" and several:
-        return False  # nobody has seen it on several devices
+    if choice == "auto":
+        if several or device.type != "cuda" or num_steps < COMPILED_STEPS:
+            return False  # on several devices nobody has seen it
+        return "cuda-graphs" if side < GRAPHS_BELOW else True
     if choice == "cuda-graphs" and several:
         raise ConfigError("compile=cuda-graphs is for one process; use compile=auto on several.")
     if choice == "cuda-graphs" and device.type != "cuda":
         raise ConfigError(
             f"compile=cuda-graphs needs a CUDA device, and this run is on {device}; use compile=auto."
         )
-    return device.type == "cuda" if choice == "auto" else choice
+    return choice
+
+
+def compiles_views(choice: Compile, num_steps: int, side: int) -> bool:
+    """Whether a CUDA device should compile what makes views; on a CPU nothing of them is compiled."""
+    return bool(choice) and (choice != "auto" or num_steps * side**2 >= COMPILED_PIXELS)
 
 
 def compiled(
@@ -139,7 +163,7 @@ def compiled(
     ``cuda_graphs``: torch.compile's ``reduce-overhead``, for a function that returns one tensor, one backward a call,
     gradients set to None before the next call. ``required``: a failure is a ConfigError (of several processes one alone
     must not run something else). Where torch declines to capture any part, it is compiled without; what
-    fails while it is being recorded, in the second call of a shape, ends the run. It has not run on a device yet.
+    fails while it is being recorded, in the second call of a shape, ends the run.
     """
     from torch._dynamo import config as dynamo_settings  # here: the compiler is slow to import
     from torch._dynamo import exc as dynamo

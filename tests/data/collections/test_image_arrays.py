@@ -13,6 +13,8 @@ import torch
 from sklearn.datasets import load_digits
 from torchvision import datasets
 
+from pretend_cuda import pretended_cuda
+from sdclr.data import ViewsConfig
 from sdclr.data.collections.image_arrays import ImageArrays
 from sdclr.data.sources.arrays import read_cifar, read_digits, read_npz
 from sdclr.errors import DataError, MissingInputError, RunFolderError
@@ -315,3 +317,22 @@ def test_whoever_looks_at_arrays_sees_whole_pictures_beside_their_stills() -> No
     assert torch.equal(stills, next(images.stills(4)))
     for shown, image in zip(seen, pixels, strict=True):
         assert torch.equal(torch.from_numpy(shown.copy()).permute(2, 0, 1), image)
+
+
+def test_everything_made_of_images_on_a_device_is_made_there() -> None:
+    with pretended_cuda() as cuda:
+        images = ImageArrays(torch.zeros(40, 3, 32, 32, dtype=torch.uint8, device=cuda), None)
+        batches = [torch.arange(16), torch.arange(16, 21)]
+        for size in (32, 16):  # as they are, and resized
+            spec = ViewsConfig(size=size, blur=0.5).spec()
+            made = [
+                *images.stills(size),
+                *images.probe_crops(batches, size, seed=0, epoch=0),
+                *(
+                    view
+                    for views in images.views(batches, spec, seed=0, epoch=0)
+                    for view in views[:3]
+                ),
+            ]
+            assert {tensor.device.type for tensor in made} == {"cuda"}
+            assert len(made) == 1 + 2 + 6

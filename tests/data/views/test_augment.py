@@ -20,6 +20,7 @@ from torchvision.transforms import InterpolationMode
 from sdclr.data.sources.split_files import read_image_list
 from sdclr.data.views import augment as views_module
 from sdclr.data.views.augment import (
+    _in_groups,
     apply_views,
     blur_matrix,
     gaussian_blur,
@@ -424,6 +425,22 @@ def test_the_compiled_device_form_equals_the_eager_one() -> None:
     compiled = torch.compile(device_form, fullgraph=True)
     expected = device_form(images, parameters, 32)
     torch.testing.assert_close(compiled(images, parameters, 32), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("together", [1, 3, 64])
+def test_views_drawn_for_many_batches_together_are_those_of_each_batch(
+    together: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sdclr.data.views.augment.DRAWN_AT_ONCE", together)
+    images, order = patches(50, 24, 20), torch.arange(100).roll(7)  # draws: every image comes twice
+    batches, spec = order.split(17), ViewSpec(16, blur=0.5)
+    expected = [make_views(images, index, spec, seed=3, epoch=2) for index in batches]
+    found = list(_in_groups(images, batches, spec, seed=3, epoch=2))
+    assert len(found) == len(expected)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert torch.equal(ours.index, theirs.index)
+        torch.testing.assert_close(ours.a, theirs.a, rtol=0, atol=1e-6)
+        torch.testing.assert_close(ours.b, theirs.b, rtol=0, atol=1e-6)
 
 
 @pytest.mark.gpu

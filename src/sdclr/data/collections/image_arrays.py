@@ -14,7 +14,7 @@ from sdclr.batch import Views
 from sdclr.data.choices import OnError
 from sdclr.data.collections.images import BadFile, MaxSkipped, T
 from sdclr.data.splits import Positions
-from sdclr.data.views.augment import make_views, resize_images
+from sdclr.data.views.augment import make_views_of_batches, resize_images
 from sdclr.data.views.parameters import ViewSpec
 from sdclr.data.views.probe_crops import padded_crops
 from sdclr.stills import DecodedPicture, Picture
@@ -76,9 +76,7 @@ class ImageArrays:
     def views(
         self, batches: Iterable[Tensor], spec: ViewSpec, *, seed: int, epoch: int
     ) -> Iterator[Views]:
-        for index in batches:
-            here = index.to(self.images.device, non_blocking=True)
-            yield make_views(self.images, here, spec, seed=seed, epoch=epoch)
+        return make_views_of_batches(self.images, batches, spec, seed=seed, epoch=epoch)
 
     def stills(self, size: int) -> Iterator[Tensor]:
         for batch in self.images.split(512):

@@ -8,15 +8,22 @@ reference's: crop, flip, jitter, grey, blur.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
+from itertools import islice
 
 import torch
 from torch import Tensor
 
 from sdclr.batch import Views
 from sdclr.compute.device import compiled
-from sdclr.data.views.parameters import ORDERS, ViewParameters, ViewSpec, draw_two_views
+from sdclr.data.views.parameters import (
+    ORDERS,
+    ViewParameters,
+    ViewSpec,
+    draw_two_views,
+    draw_view_parameters,
+)
 from sdclr.data.views.random_operations import apply_operations
 
 _PIXELS_IN_CACHE = 1 << 16
@@ -29,11 +36,52 @@ def make_views(images: Tensor, index: Tensor, spec: ViewSpec, *, seed: int, epoc
 
     ``index`` may be the draws of :func:`~sdclr.data.epoch_order.epoch_draws`; that of the views is positions.
     """
-    position = index % len(images)
-    batch = images[position]
     height, width = images.shape[-2:]
     both = draw_two_views(spec, index, height, width, seed=seed, epoch=epoch)
-    apply = _compiled_apply_views() if images.is_cuda else apply_views
+    return _views_of(images, index, both, spec)
+
+
+DRAWN_AT_ONCE = 64
+"""Batches whose parameters are drawn together on CUDA: 6 MB of them at 512 images a batch."""
+
+
+def make_views_of_batches(
+    images: Tensor, batches: Iterable[Tensor], spec: ViewSpec, *, seed: int, epoch: int
+) -> Iterator[Views]:
+    """:func:`make_views` of one batch of positions, or draws, after another.
+
+    On CUDA the parameters of many batches are drawn together: some 230 launches for all of them instead of each.
+    """
+    if not images.is_cuda:
+        for index in batches:
+            yield make_views(images, index.to(images.device), spec, seed=seed, epoch=epoch)
+        return
+    yield from _in_groups(images, batches, spec, seed=seed, epoch=epoch)
+
+
+def _in_groups(
+    images: Tensor, batches: Iterable[Tensor], spec: ViewSpec, *, seed: int, epoch: int
+) -> Iterator[Views]:
+    height, width = images.shape[-2:]
+    remaining = iter(batches)
+    while some := list(islice(remaining, DRAWN_AT_ONCE)):
+        draws = torch.cat(some).to(images.device, non_blocking=True)
+        sizes = [len(index) for index in some]
+        views = [
+            draw_view_parameters(spec, draws, height, width, seed=seed, epoch=epoch, view=view)
+            for view in (0, 1)
+        ]
+        parts = [[tensor.split(sizes) for tensor in drawn] for drawn in views]
+        for number, index in enumerate(draws.split(sizes)):
+            pairs = zip(*parts, strict=True)
+            both = ViewParameters(*(torch.cat([a[number], b[number]]) for a, b in pairs))
+            yield _views_of(images, index, both, spec)
+
+
+def _views_of(images: Tensor, index: Tensor, both: ViewParameters, spec: ViewSpec) -> Views:
+    position = index % len(images)
+    batch = images[position]
+    apply = _compiled_apply_views() if images.is_cuda and spec.compiled else apply_views
     x = apply(torch.cat([batch, batch]), both, spec)
     a, b = apply_operations(x, both.operations).chunk(2)
     return Views(a, b, position)
@@ -41,7 +89,7 @@ def make_views(images: Tensor, index: Tensor, spec: ViewSpec, *, seed: int, epoc
 
 @cache
 def _compiled_apply_views() -> Callable[[Tensor, ViewParameters, ViewSpec], Tensor]:
-    """On CUDA: some 30 fused kernels instead of 500 launches that each read and write every pixel."""
+    """On CUDA: 14 fused kernels instead of 330 launches that each read and write every pixel."""
     return compiled(apply_views, "views")
 
 
@@ -52,7 +100,8 @@ def _compiled_colour_views() -> Callable[[Tensor, ViewParameters, ViewSpec], Ten
 
 def coloured(x: Tensor, parameters: ViewParameters, spec: ViewSpec) -> Tensor:
     """:func:`colour_views` in the way that is fast on the pixels' device; may write into ``x``."""
-    return (_compiled_colour_views() if x.is_cuda else colour_views)(x, parameters, spec)
+    colour = _compiled_colour_views() if x.is_cuda and spec.compiled else colour_views
+    return colour(x, parameters, spec)
 
 
 def apply_views(images: Tensor, parameters: ViewParameters, spec: ViewSpec) -> Tensor:
@@ -85,9 +134,14 @@ def resize_images(images: Tensor, size: int) -> Tensor:
     """uint8 [N, 3, S, S] of uint8 images [N, 3, H, W], bicubic and antialiased; the very same images if they fit."""
     if tuple(images.shape[2:]) == (size, size):
         return images
-    box = torch.tensor([0, 0, *images.shape[2:]]).expand(len(images), 4)
-    unflipped = torch.zeros(len(images), dtype=torch.bool)
-    return resized_crop(images, box, unflipped, size).round_().clamp_(0, 255).byte()
+    whole = torch.tensor([0, 0, *images.shape[2:]]).to(images.device, non_blocking=True)
+    unflipped = torch.zeros(len(images), dtype=torch.bool, device=images.device)
+    return (
+        resized_crop(images, whole.expand(len(images), 4), unflipped, size)
+        .round_()
+        .clamp_(0, 255)
+        .byte()
+    )
 
 
 # ---- crop, resize, flip

@@ -54,6 +54,8 @@ class ViewSpec:
     """[N] at least 0, by the images' position: multiplies the strengths of the jitter; None is 1 for all."""
     operations: RandomOperations | None = field(default=None, compare=False)
     """Applied to the finished view; None is none."""
+    compiled: bool = field(default=False, compare=False)
+    """Whether a CUDA device compiles what makes these views: for many batches of one size."""
 
 
 class ViewParameters(NamedTuple):

@@ -18,17 +18,17 @@ def padded_crops(
     images: Tensor, index: Tensor, padding: int, flip: bool, *, seed: int, epoch: int
 ) -> Tensor:
     """uint8 [B, 3, S, S]: each image shifted by up to ``padding`` pixels either way (zeros come in), half flipped."""
-    side = images.shape[-1]
-    u = uniforms(derive(seed, Stream.PROBE, epoch, 1), index, 3)  # [B, 3]
+    side, device = images.shape[-1], images.device
+    u = uniforms(derive(seed, Stream.PROBE, epoch, 1), index, 3).to(device)  # [B, 3]
     shift = (u[:, :2] * (2 * padding + 1)).long()
-    span = torch.arange(side)
+    span = torch.arange(side, device=device)
     rows, columns = shift[:, :1] + span, shift[:, 1:] + span  # [B, S]
     if flip:
         columns = torch.where(u[:, 2:] < 0.5, columns.flip(1), columns)
     padded = F.pad(images, (padding,) * 4)
     batch, channel = (
-        torch.arange(len(images))[:, None, None, None],
-        torch.arange(3)[None, :, None, None],
+        torch.arange(len(images), device=device)[:, None, None, None],
+        torch.arange(3, device=device)[None, :, None, None],
     )
     return padded[batch, channel, rows[:, None, :, None], columns[:, None, None, :]]
 

@@ -28,6 +28,7 @@ from sdclr.batch import Views
 from sdclr.compute.device import (
     Compiled,
     compiled,
+    compiles_views,
     parameter_dtype,
     resolve_compile,
     resolve_device,
@@ -66,7 +67,9 @@ def build(
     """
     device = world.device(resolve_device(config.device))
     precision = resolve_precision(config.precision, device)
-    compiling = resolve_compile(config.compile, device, several=world.several)
+    resolve_compile(
+        config.compile, device, several=world.several
+    )  # refused before anything is read
     data = _data(config, run, show, download=download)
     images, image_facts = usable_images(
         data.pretraining_images(config.data.subset),
@@ -80,6 +83,13 @@ def build(
     )
     num_steps = steps_per_epoch(len(images), config.batch_size)
     world.require_images(len(images) - (num_steps - 1) * config.batch_size)
+    compiling = resolve_compile(
+        config.compile,
+        device,
+        several=world.several,
+        num_steps=config.epochs * num_steps,
+        side=config.views.size,
+    )
     warmup_epochs = _warmup_epochs(config)
     recorded = _recorded_choices(run, config)
     architecture = _architecture(config, recorded)
@@ -115,6 +125,7 @@ def build(
         device=device,
         precision=precision,
         compile=compiling,
+        compiles_views=compiles_views(config.compile, config.epochs * num_steps, config.views.size),
         memory_format=memory_format,
         data=data,
         images=placed,

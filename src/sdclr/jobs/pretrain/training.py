@@ -36,6 +36,8 @@ class Training:
     precision: Precision
     compile: str | bool
     """How the method is to be compiled; what became of it, ``compiled`` knows."""
+    compiles_views: bool
+    """Whether a CUDA device compiles what makes the views, too."""
     memory_format: torch.memory_format
     data: Data
     images: Images
@@ -129,7 +131,10 @@ class Training:
         shares = map(world.shard, self._draws(epoch, first))
         strength = self._per_image(self.method.view_strength(), "view_strength")
         spec = dataclasses.replace(
-            config.views.spec(), strength=strength, operations=self._operations()
+            config.views.spec(),
+            strength=strength,
+            operations=self._operations(),
+            compiled=self.compiles_views,
         )
         for number, views in enumerate(
             self.images.views(shares, spec, seed=config.seed, epoch=epoch), start=first
