@@ -7,7 +7,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
-from sdclr.backbones.config import BackboneConfig, settings_without_effect, unset_value
+from sdclr.backbones.config import (
+    BackboneConfig,
+    WeightsMatch,
+    settings_without_effect,
+    unset_value,
+)
 from sdclr.compute.device_choices import Compile, MemoryFormat, Precision
 from sdclr.config import INCIDENTAL, LARGEST_SEED, Section
 from sdclr.data.config import DataConfig, ViewsConfig
@@ -90,7 +95,11 @@ class PretrainConfig(Section):
     """Keep loss, COLT's mass and disagreement of every image by epoch: RUN/image_records.f32, and images.parquet at the
     end. Changes no weight; 12 bytes an image and epoch."""
     weights: str | None = None
-    """A run folder or backbone.safetensors to start the backbone from."""
+    """What the backbone starts from: a run folder, a backbone.safetensors, or a file of weights that something else has
+    written (.safetensors, .pt, .pth, .ckpt, .bin, or a Hugging Face folder): docs/backbones.md."""
+    weights_match: WeightsMatch = "exact"
+    """How a file that sdclr has not written must fit: exact; partial: what it lacks stays fresh; order: by the order of
+    its tensors, whatever their names."""
 
     def with_values(self, values: Mapping[str, Any]) -> Self:
         """A copy with dotted names set to plain values, validated again.

@@ -34,12 +34,18 @@ def input_constants(config: BackboneConfig) -> Normalisation:
         and config.pretrained
         and "transform_input" not in config.options
     ):
-        from sdclr.backbones.pretrained import trained_with
-
-        constants = trained_with(config.name)
-        if constants is not None:
-            return Normalisation(mean=_three(constants[0]), std=_three(constants[1]))
+        return normalisation_of_library(config.name) or IMAGENET
     return IMAGENET
+
+
+def normalisation_of_library(name: str) -> Normalisation | None:
+    """The constants with which timm or torchvision has trained its weights of a network; None where nobody says so."""
+    from sdclr.backbones.pretrained import trained_with
+
+    constants = trained_with(name)
+    if constants is None:
+        return None
+    return Normalisation(mean=_three(constants[0]), std=_three(constants[1]))
 
 
 def _three(values: Sequence[float]) -> tuple[float, float, float]:

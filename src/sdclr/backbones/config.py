@@ -10,6 +10,8 @@ from pydantic import Field, PositiveFloat
 from sdclr.backbones.table import OUR_RESNETS, row_of
 from sdclr.config import Section
 
+WeightsMatch = Literal["exact", "partial", "order"]
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 

@@ -12,6 +12,7 @@ from sdclr.backbones import Backbone, BackboneConfig, build_backbone, offers_pre
 from sdclr.backbones.authors_checkpoint import read_authors_checkpoint
 from sdclr.backbones.build import require_known_network
 from sdclr.backbones.image_sizes import fitted_to
+from sdclr.backbones.others_weights import load_others, read_others
 from sdclr.backbones.weights import load_backbone, normalisation_of
 from sdclr.errors import ConfigError, MissingInputError
 from sdclr.safe_text import shown
@@ -67,7 +68,7 @@ def open_encoder(
 
 
 def _of_a_library(name: str, weights: Path | None, image_size: int | None) -> tuple[Backbone, int]:
-    from sdclr.backbones.pretrained import load_pretrained, load_weights_file, trained_size
+    from sdclr.backbones.pretrained import load_pretrained, trained_size
 
     config = BackboneConfig(name=name)
     # with weights of a file the input is normalised as for the library's own, where it has some
@@ -88,7 +89,7 @@ def _of_a_library(name: str, weights: Path | None, image_size: int | None) -> tu
                 f"{error} Or give a file that holds them: --weights FILE."
             ) from None
     else:
-        load_weights_file(backbone, name, weights)
+        load_others(backbone.net, read_others(weights))
     return backbone.eval(), size
 
 

@@ -6,23 +6,17 @@ What is downloaded holds tensors alone (weights_only); nothing pickled is execut
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import timm
 import torch
 import torchvision
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 from torchvision.models.vision_transformer import interpolate_embeddings
 
-from sdclr.backbones.authors_checkpoint import read_tensors_of_torch
 from sdclr.backbones.backbone import Backbone
 from sdclr.backbones.table import row_of
-from sdclr.backbones.weights import require_usable_weights
-from sdclr.errors import CheckpointError, ConfigError, MissingInputError, SdclrError
-from sdclr.safe_text import shown
+from sdclr.errors import ConfigError, MissingInputError, SdclrError
 from sdclr.storage.named_tensors import load_strictly
 
 
@@ -55,39 +49,6 @@ def load_pretrained(
     load_strictly(
         backbone.net, {key: tensor for key, tensor in tensors.items() if key in wanted}, name
     )
-
-
-def load_weights_file(backbone: Backbone, name: str, path: Path) -> None:
-    """Load weights of the network ``name`` (timm:NAME, torchvision:NAME) from a file of its library.
-
-    ``path``: .safetensors, or what torch.save wrote, with the tensors themselves or under
-    state_dict or model. The classifier is left out; all else must fit exactly. Raises
-    MissingInputError for no file, and CheckpointError.
-    """
-    if not path.is_file():
-        raise MissingInputError(f"there is no file of weights {shown(path)}.")
-    content: Mapping[str, Any]
-    if path.suffix == ".safetensors":
-        try:
-            content = load_file(path)
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(f"{path} is damaged or no safetensors file: {error}") from None
-    else:
-        content = read_tensors_of_torch(path)
-    for key in ("state_dict", "model"):
-        inner = content.get(key)
-        if isinstance(inner, Mapping):
-            content = inner
-    tensors = {
-        key.removeprefix("module."): tensor
-        for key, tensor in content.items()
-        if isinstance(tensor, Tensor)
-    }
-    wanted = backbone.net.state_dict()
-    load_strictly(
-        backbone.net, {key: tensor for key, tensor in tensors.items() if key in wanted}, str(path)
-    )
-    require_usable_weights(backbone.net.state_dict(), str(path))
 
 
 def trained_size(name: str) -> int | None:

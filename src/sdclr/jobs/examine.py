@@ -19,11 +19,13 @@ from PIL import Image
 from torch import Tensor, nn
 
 from sdclr.backbones import Backbone, build_backbone
+from sdclr.backbones.others_weights import is_others, load_others, read_others
 from sdclr.backbones.weights import BackboneFacts, load_backbone, load_weights, read_backbone
 from sdclr.batch import Views
 from sdclr.compute.device import resolve_device
 from sdclr.compute.process_state import default_generators
 from sdclr.compute.stateless_random import Stream, derive, permutation
+from sdclr.config import user_path
 from sdclr.data import Images
 from sdclr.data.collections.contents import require_recorded
 from sdclr.data.decoding.decode import printable
@@ -154,7 +156,7 @@ def _before_training(
             network = trained.architecture
             backbone = build_backbone(network)
             if config.weights is not None:
-                load_weights(backbone, config.weights)
+                _load_weights(backbone, config)
             elif config.backbone.pretrained:
                 from sdclr.backbones.pretrained import load_pretrained
 
@@ -165,6 +167,14 @@ def _before_training(
     except SdclrError as error:
         return None, f"the weights it started from cannot be read: {error}"
     return backbone, None
+
+
+def _load_weights(backbone: Backbone, config: PretrainConfig) -> None:
+    source = user_path(str(config.weights))
+    if is_others(source):
+        load_others(backbone.net, read_others(source), config.weights_match)
+    else:
+        load_weights(backbone, source)
 
 
 def _views(images: Images, config: PretrainConfig) -> Views:

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sdclr.backbones import BackboneConfig
+from sdclr.backbones.others_weights import is_others, read_others
 from sdclr.backbones.weights import read_backbone
 from sdclr.compute.device import bf16_speedup_of_cpu, free_memory, resolve_device
 from sdclr.config import user_path
@@ -111,8 +112,12 @@ def _num_bad(images: Images, data: DataConfig) -> int:
 
 
 def _trained_network(weights: object) -> BackboneConfig | None:
-    """The network of the weights that a run starts from; None where it starts from none."""
-    return read_backbone(weights).described.architecture if isinstance(weights, str) else None
+    """The network of the weights that a run starts from; None where it starts from none, or they do not say."""
+    if not isinstance(weights, str):
+        return None
+    if is_others(user_path(weights)):
+        return read_others(user_path(weights)).architecture
+    return read_backbone(weights).described.architecture
 
 
 def require_data_settings(values: Mapping[str, Any]) -> None:

@@ -7,8 +7,11 @@ from collections.abc import Sequence
 
 from sdclr.any_progress import AnyProgress
 from sdclr.backbones import Backbone, BackboneConfig, Normalisation, input_constants
+from sdclr.backbones.build import normalisation_of_library
 from sdclr.backbones.image_sizes import SIZE_OPTIONS
+from sdclr.backbones.others_weights import is_others, load_others, read_others
 from sdclr.backbones.weights import load_weights, normalisation_of
+from sdclr.config import user_path
 from sdclr.errors import CheckpointError, ConfigError
 from sdclr.settings import PretrainConfig
 from sdclr.storage.named_tensors import first_not_finite
@@ -21,7 +24,9 @@ def load_starting_weights(
         raise ConfigError(
             "weights and backbone.pretrained=true are two starting points; give one of them."
         )
-    if config.weights is not None:
+    if config.weights is not None and is_others(user_path(config.weights)):
+        _start_from_others(backbone, config, show)
+    elif config.weights is not None:
         file = load_weights(backbone, config.weights)
         if name := first_not_finite(backbone.net.state_dict()):
             raise CheckpointError(
@@ -44,6 +49,21 @@ def load_starting_weights(
             show.print(
                 f"input normalisation of the pre-trained weights: {_constants_words(backbone)}"
             )
+
+
+def _start_from_others(backbone: Backbone, config: PretrainConfig, show: AnyProgress) -> None:
+    file = read_others(user_path(str(config.weights)))
+    account = load_others(backbone.net, file, config.weights_match)
+    show.print(account.words())
+    if account.missing:
+        warnings.warn(
+            f"{len(account.missing)} of the network's tensors are not in {file.path} and stay fresh "
+            f"({', '.join(account.missing[:3])}, ...), as weights_match=partial allows.",
+            stacklevel=5,
+        )
+    theirs = file.normalisation or normalisation_of_library(config.backbone.name)
+    if theirs is not None:
+        _take_over_normalisation(backbone, config, theirs, show)
 
 
 def _fresh(architecture: BackboneConfig) -> BackboneConfig:
