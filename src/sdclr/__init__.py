@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from sdclr.errors import SdclrError as SdclrError
     from sdclr.evaluation.balancedness import Balancedness as Balancedness
     from sdclr.evaluation.balancedness import balancedness as balancedness
-    from sdclr.evaluation.probe import ProbeConfig as ProbeConfig
     from sdclr.evaluation.probe import ProbeTask as ProbeTask
+    from sdclr.evaluation.probe_settings import ProbeConfig as ProbeConfig
     from sdclr.evaluation.probes import register_probe as register_probe
     from sdclr.evaluation.rarity.table import register_score as register_score
     from sdclr.evaluation.results import Evaluation as Evaluation

@@ -19,9 +19,7 @@ from rich.text import Text
 
 from sdclr.config import parse_assignment
 from sdclr.errors import ConfigError, RunFolderError
-from sdclr.evaluation.probes import PROBES
-from sdclr.jobs.evaluate import Protocol, evaluate
-from sdclr.jobs.pretrain import pretrain
+from sdclr.evaluation.probes import PROBES, Protocol
 from sdclr.presentation.progress import AnyProgress
 from sdclr.recipes import SYSTEMS, recipe
 from sdclr.run import Run
@@ -186,6 +184,10 @@ def carry_out(
 
     A cell that another process holds is left to it. Raises what pretrain and evaluate raise; what is finished stays.
     """
+    # with torch, which a plan does without
+    from sdclr.jobs.evaluate import evaluate
+    from sdclr.jobs.pretrain import pretrain
+
     for cell in cells:
         state = cell.state(protocol, probes)
         if state == "done":
