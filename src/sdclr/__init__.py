@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from sdclr.recipes import register_recipe as register_recipe
     from sdclr.run import Run as Run
     from sdclr.settings import PretrainConfig as PretrainConfig
+    from sdclr.workflows.grid.run import grid as grid
 
 __version__ = "0.1.0"
 

@@ -67,6 +67,16 @@ class ProbeRow(NamedTuple):
         values: dict[str, Any] = load(self.fitters[protocol].config)().to_dict()
         return values
 
+    def completed_settings(self, recorded: Mapping[str, Any], protocol: str) -> dict[str, Any]:
+        """Settings that an earlier version recorded, with the defaults of newer ones; as they are where that fails."""
+        if protocol not in self.fitters:
+            return dict(recorded)
+        try:
+            values: dict[str, Any] = load(self.fitters[protocol].config).parse(recorded).to_dict()
+        except (ConfigError, TypeError, ValueError):
+            return dict(recorded)
+        return values
+
     def has_measured(self, recorded: Mapping[str, Any], protocol: str) -> bool:
         """Whether this very probe, with these settings, has made a result of an evaluation's file.
 
