@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from sdclr.errors import SdclrError as SdclrError
     from sdclr.evaluation.balancedness import Balancedness as Balancedness
     from sdclr.evaluation.balancedness import balancedness as balancedness
-    from sdclr.evaluation.probe import ProbeConfig as ProbeConfig
     from sdclr.evaluation.probe import ProbeTask as ProbeTask
+    from sdclr.evaluation.probe_settings import ProbeConfig as ProbeConfig
     from sdclr.evaluation.probes import register_probe as register_probe
     from sdclr.evaluation.rarity.table import register_score as register_score
     from sdclr.evaluation.results import Evaluation as Evaluation
@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from sdclr.recipes import register_recipe as register_recipe
     from sdclr.run import Run as Run
     from sdclr.settings import PretrainConfig as PretrainConfig
+    from sdclr.workflows.grid.run import grid as grid
 
 __version__ = "0.1.0"
 

@@ -65,7 +65,7 @@ class _Verbs(TyperGroup):
         return found
 
 
-GO_ON = ("demo", "embed", "mine", "pretrain", "reproduce", "resume")
+GO_ON = ("demo", "embed", "grid", "mine", "pretrain", "reproduce", "resume")
 """Verbs that take up an interrupted piece of work."""
 
 app = typer.Typer(
@@ -805,6 +805,106 @@ def reproduce(
             console=console,
             download=download,
         )
+
+
+@app.command()
+def grid(
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="The grid's file (docs/grid.md).", callback=_expanded),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of all runs (default: the file's, else runs/grid-NAME).",
+            callback=_expanded,
+        ),
+    ] = None,
+    records: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Where a finished cell leaves its small JSON file, and counts as done by it (default: OUT/records).",
+            callback=_expanded,
+        ),
+    ] = None,
+    workers: Annotated[
+        int, typer.Option(metavar="N", help="Processes on this machine that share the grid.")
+    ] = 1,
+    data: DataPath = None,
+    splits_dir: SplitsDir = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, cuda:N or auto (default: the settings').")
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CELL", help="Work on this cell alone, without a report; may be repeated."
+        ),
+    ] = None,
+    only_plan: Annotated[
+        bool, typer.Option("--plan", help="Show what is done and what is missing, and stop.")
+    ] = False,
+    report_only: Annotated[
+        bool, typer.Option("--report-only", help="Run nothing; report what the records hold.")
+    ] = False,
+    print_commands: Annotated[
+        bool,
+        typer.Option(
+            "--print-commands",
+            help="Print a command for each cell that is missing, for a scheduler, and stop.",
+        ),
+    ] = False,
+    download: Download = False,
+    use: Use = None,
+) -> None:
+    """Answer a question with a grid of runs, any arms x splits x seeds of a file, ending in a verdict by its rule.
+
+    Killed anywhere, the same command goes on; workers, and several such commands, share one --out.
+    """
+    from sdclr.presentation.progress import Progress
+    from sdclr.workflows.grid import run as workflow
+
+    if report_only + only_plan + print_commands > 1:
+        raise ConfigError("give one of --plan, --report-only and --print-commands.")
+    if report_only and only:
+        raise ConfigError("--report-only reports the whole grid; leave out --only.")
+    _use(use)
+    places = {"data": data, "splits_dir": splits_dir, "device": device}
+    cells, values = workflow.open_grid(file, out, records, only=only or (), **places)
+    console = _console()
+    global _only_text
+    _only_text = print_commands or only_plan
+    if print_commands:
+        options = [
+            word
+            for name, given in places.items()
+            if given is not None
+            for word in (f"--{name.replace('_', '-')}", given)
+        ]
+        options += ["--download"] * download + [
+            word for one in use or [] for word in ("--use", one)
+        ]
+        typer.echo("\n".join(workflow.grid_commands(cells, file, options)))
+        return
+    if only_plan:
+        workflow.show_grid_plan(cells, console)
+        return
+    if not report_only:
+        with Progress(_stderr) as progress:
+            workflow.carry_out_grid(
+                cells,
+                values,
+                workers=workers,
+                use=use or (),
+                progress=progress,
+                live=_stderr.is_terminal,
+                download=download,
+            )
+    if not only:
+        workflow.write_grid_report(cells, file, console=console)
+    if not report_only:
+        workflow.require_all_done(cells)
 
 
 @app.command()

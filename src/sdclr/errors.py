@@ -10,7 +10,8 @@
     ├── Interrupted          130     Ctrl-C in a verb that keeps nothing half done
     ├── CheckpointError      76      a checkpoint is damaged, foreign or does not fit
     ├── NonFiniteError       79      the loss is no longer a finite number
-    └── DistributedError     80      the process group could not be used
+    ├── DistributedError     80      the process group could not be used
+    └── FailedRunsError      81      some runs of a grid failed; the others are done
 
 A command that cannot be parsed exits with 2. Anything else that escapes is a bug of ours (exit code 70) and is shown
 with its traceback.
@@ -74,3 +75,7 @@ class NonFiniteError(SdclrError):
 
 class DistributedError(SdclrError):
     exit_code = 80
+
+
+class FailedRunsError(SdclrError):
+    exit_code = 81

@@ -40,6 +40,6 @@ def test_the_demo_compares_both_methods_and_skips_what_is_done(
     assert tags.seen.count("svg") >= 4
     assert not tags.external, "the page stands alone"
     monkeypatch.setattr(
-        "sdclr.workflows.matrix.evaluate", lambda *_, **__: pytest.fail("measured twice")
+        "sdclr.jobs.evaluate.evaluate", lambda *_, **__: pytest.fail("measured twice")
     )
     demo(tmp_path / "demo", num_splits=2, overrides=TINY, console=console)

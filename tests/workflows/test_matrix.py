@@ -95,9 +95,7 @@ def test_a_cell_goes_from_missing_to_done_and_is_not_done_again(
     run_all(cells)
     assert states(cells) == ["done", "done"]
     for name in ("pretrain", "evaluate"):
-        monkeypatch.setattr(
-            f"sdclr.workflows.matrix.{name}", lambda *_, **__: pytest.fail("done twice")
-        )
+        monkeypatch.setattr(f"sdclr.jobs.{name}.{name}", lambda *_, **__: pytest.fail("done twice"))
     assert run_all(cells) == cells
 
 

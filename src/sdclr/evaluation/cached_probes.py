@@ -6,29 +6,20 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from sdclr.evaluation.cross_validation import grouped_folds, stratified_folds
 from sdclr.evaluation.features import Labels
 from sdclr.evaluation.knn import knn_predict
-from sdclr.evaluation.logistic_probe import (
+from sdclr.evaluation.logistic_probe import LogisticProbe, fit_logistic_probe
+from sdclr.evaluation.probe import ProbeTask
+from sdclr.evaluation.probe_settings import (
     INVERSE_REGULARISATIONS,
-    LogisticProbe,
-    fit_logistic_probe,
+    LogisticConfig,
+    NeighboursConfig,
 )
-from sdclr.evaluation.probe import ProbeConfig, ProbeTask
 
 _CPU = torch.device("cpu")
-
-
-class LogisticConfig(ProbeConfig):
-    """Regularised logistic regression on standardised features."""
-
-    inverse_regularisations: tuple[PositiveFloat, ...] = Field(
-        default=INVERSE_REGULARISATIONS, min_length=1
-    )
-    """The values of C that are tried, from strong to weak."""
 
 
 class LogisticOnFeatures:
@@ -137,15 +128,6 @@ def choose_strength(
         device=device,
     )
     return probe.inverse_regularisation
-
-
-class NeighboursConfig(ProbeConfig):
-    """Weighted nearest neighbours by cosine similarity."""
-
-    k: PositiveInt = 10
-    """Neighbours that vote."""
-    temperature: PositiveFloat = 0.1
-    """A neighbour's vote is exp(similarity / temperature)."""
 
 
 class NearestNeighbours:

@@ -12,8 +12,8 @@ from torch import Tensor
 from sdclr.errors import DataError
 from sdclr.evaluation.features import Labels, require_finite
 from sdclr.evaluation.logistic_regression import COARSE, ROWS, LogisticRegression, Weights
+from sdclr.evaluation.probe_settings import INVERSE_REGULARISATIONS as INVERSE_REGULARISATIONS
 
-INVERSE_REGULARISATIONS = (0.001, 0.01, 0.1, 1.0)
 _MAX_ITERATIONS = 500
 _CPU = torch.device("cpu")
 

@@ -17,24 +17,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sdclr.config import Section
 from sdclr.errors import ConfigError
 from sdclr.evaluation.features import Labels
+from sdclr.evaluation.probe_settings import ProbeConfig as ProbeConfig  # handed on
 from sdclr.evaluation.probes import Subset
 
 Advance = Callable[[int], None]
 _CPU = torch.device("cpu")
 Crops = Callable[[Iterable[Tensor], int], Iterator[Tensor]]
-
-
-class ProbeConfig(Section):
-    """Settings of a probe; this base has none.
-
-    >>> class RidgeConfig(ProbeConfig):
-    ...     alpha: float = 10.0
-    >>> RidgeConfig(alpha=1.0).to_dict()
-    {'alpha': 1.0}
-    """
 
 
 class Probe(Protocol):

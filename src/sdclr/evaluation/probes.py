@@ -14,7 +14,8 @@ from sdclr.errors import ConfigError
 from sdclr.outside import Table, load, load_outside, origin_of, summary_of
 
 if TYPE_CHECKING:
-    from sdclr.evaluation.probe import Probe, ProbeConfig
+    from sdclr.evaluation.probe import Probe
+    from sdclr.evaluation.probe_settings import ProbeConfig
 
 Protocol = Literal["cached", "sdclr"]
 """How an evaluation is made. Numbers of two protocols never share a table."""
@@ -66,6 +67,16 @@ class ProbeRow(NamedTuple):
         values: dict[str, Any] = load(self.fitters[protocol].config)().to_dict()
         return values
 
+    def completed_settings(self, recorded: Mapping[str, Any], protocol: str) -> dict[str, Any]:
+        """Settings that an earlier version recorded, with the defaults of newer ones; as they are where that fails."""
+        if protocol not in self.fitters:
+            return dict(recorded)
+        try:
+            values: dict[str, Any] = load(self.fitters[protocol].config).parse(recorded).to_dict()
+        except (ConfigError, TypeError, ValueError):
+            return dict(recorded)
+        return values
+
     def has_measured(self, recorded: Mapping[str, Any], protocol: str) -> bool:
         """Whether this very probe, with these settings, has made a result of an evaluation's file.
 
@@ -86,14 +97,16 @@ class ProbeRow(NamedTuple):
 
 _LOGISTIC = Fitter(
     "sdclr.evaluation.cached_probes:LogisticOnFeatures",
-    "sdclr.evaluation.cached_probes:LogisticConfig",
+    "sdclr.evaluation.probe_settings:LogisticConfig",
 )
 _SGD = Fitter(
-    "sdclr.evaluation.sgd_probes:LinearOnCrops", "sdclr.evaluation.probe:ProbeConfig", "crops"
+    "sdclr.evaluation.sgd_probes:LinearOnCrops",
+    "sdclr.evaluation.probe_settings:ProbeConfig",
+    "crops",
 )
 _KNN = Fitter(
     "sdclr.evaluation.cached_probes:NearestNeighbours",
-    "sdclr.evaluation.cached_probes:NeighboursConfig",
+    "sdclr.evaluation.probe_settings:NeighboursConfig",
 )
 
 PROBES: Table[ProbeRow] = Table(
@@ -176,7 +189,7 @@ def load_probe(text: str) -> ProbeRow:
 
 
 def _row(probe: Any) -> ProbeRow:
-    from sdclr.evaluation.probe import ProbeConfig
+    from sdclr.evaluation.probe_settings import ProbeConfig
 
     config = getattr(probe, "Config", ProbeConfig)
     built = probe if hasattr(probe, "Config") else _WithoutSettings(probe)
@@ -219,7 +232,7 @@ def why_no_probe(probe: Any) -> str:
 
 
 def _wrong_choice(probe: Any) -> str:
-    from sdclr.evaluation.probe import ProbeConfig
+    from sdclr.evaluation.probe_settings import ProbeConfig
 
     protocols = getattr(probe, "protocols", ("cached",))
     if not isinstance(protocols, tuple | list) or not protocols or set(protocols) - set(PROTOCOLS):

@@ -7,10 +7,10 @@ and several processes can share one (a cell that another process holds is left t
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from rich import box
 from rich.console import Console
@@ -19,9 +19,7 @@ from rich.text import Text
 
 from sdclr.config import parse_assignment
 from sdclr.errors import ConfigError, RunFolderError
-from sdclr.evaluation.probes import PROBES
-from sdclr.jobs.evaluate import Protocol, evaluate
-from sdclr.jobs.pretrain import pretrain
+from sdclr.evaluation.probes import PROBES, Protocol
 from sdclr.presentation.progress import AnyProgress
 from sdclr.recipes import SYSTEMS, recipe
 from sdclr.run import Run
@@ -38,6 +36,37 @@ STATES: Mapping[State, str] = {
 }
 
 
+SplitOrigin = Literal["", "authors", "generated"]
+"""Where a split has to come from; empty: as the settings say."""
+
+
+class SplitChoice(NamedTuple):
+    """A split by number, and where it has to come from."""
+
+    number: int
+    origin: SplitOrigin = ""
+
+    def __str__(self) -> str:
+        return f"generated {self.number}" if self.origin == "generated" else str(self.number)
+
+    def settings(self) -> dict[str, Any]:
+        """What it sets, by dotted name."""
+        chosen: dict[str, Any] = {"data.split": self.number}
+        if self.origin == "generated":
+            chosen["data.splits_dir"] = None
+        return chosen
+
+
+class PlannedArm(NamedTuple):
+    """An arm of a matrix: its settings, on which splits, with which seeds."""
+
+    name: str
+    base: PretrainConfig
+    splits: Sequence[SplitChoice]
+    seeds: Sequence[int] | None = None
+    """None: the one of ``base``."""
+
+
 @dataclass(frozen=True)
 class Cell:
     """One run of the matrix."""
@@ -45,10 +74,11 @@ class Cell:
     arm: str
     config: PretrainConfig
     run: Run
+    split: SplitChoice
 
     @property
     def title(self) -> str:
-        return f"{self.arm}, split {self.config.data.split}, seed {self.config.seed}"
+        return f"{self.arm}, split {self.split}, seed {self.config.seed}"
 
     def state(self, protocol: str, probes: Sequence[str]) -> State:
         """What its folder says."""
@@ -86,6 +116,26 @@ def _is_measured(name: str, recorded: Mapping[str, Any], protocol: str) -> bool:
     return PROBES[name].has_measured(recorded, protocol)
 
 
+def cells_of(
+    arms: Sequence[PlannedArm], folder: Callable[[str, SplitChoice, PretrainConfig], Path]
+) -> list[Cell]:
+    """Every cell of the matrix, split by split, the arms of a split in their order.
+
+    So that a matrix that was interrupted is balanced. ``folder``: where the run of an arm, split and settings lies.
+    """
+    cells = []
+    for split in dict.fromkeys(split for arm in arms for split in arm.splits):
+        for arm in arms:
+            if split not in arm.splits:
+                continue
+            on_split = arm.base.with_values(split.settings())
+            for seed in arm.seeds if arm.seeds is not None else [on_split.seed]:
+                config = on_split.with_values({"seed": seed})
+                run = Run(folder(arm.name, split, config))
+                cells.append(Cell(arm.name, config, run, split))
+    return cells
+
+
 def plan(
     dataset: str,
     out: Path,
@@ -97,7 +147,7 @@ def plan(
     values: Mapping[str, Any] | None = None,
     adopted: bool = False,
 ) -> list[Cell]:
-    """Every cell of the matrix, split by split, in the folders OUT/<arm>-split<S>-seed<N>.
+    """Every cell of the paper's matrix, split by split, in the folders OUT/<arm>-split<S>-seed<N>.
 
     ``seeds``: None is the recipe's own. ``values``: plain settings by dotted name, ``overrides``: ``name=value`` texts.
     ``adopted``: whether the runs are to be the authors' checkpoints. Raises ConfigError before any work when an arm
@@ -110,21 +160,20 @@ def plan(
     for name, by in DECIDED.items():
         if name in given:
             raise ConfigError(f"{name} is decided by {by}; leave it out.")
-    cells = []
-    for split in splits:
-        for arm in dict.fromkeys(arms):
-            # what a person gives comes last: settings of ours do not apply to every network
-            base = (
-                recipe(recipes[arm])
-                .with_values(values or {})
-                .with_values({**given, "data.split": split})
-            )
-            for seed in seeds if seeds is not None else [base.seed]:
-                config = base.with_values({"seed": seed})
-                cell = Cell(arm, config, Run(out / f"{arm}-split{split}-seed{seed}"))
-                cell.run.check(config)
-                _check_origin(cell.run, adopted)
-                cells.append(cell)
+    chosen = [SplitChoice(number) for number in splits]
+    planned = []
+    for arm in dict.fromkeys(arms):
+        # what a person gives comes last: settings of ours do not apply to every network
+        base = recipe(recipes[arm]).with_values(values or {}).with_values(given)
+        planned.append(PlannedArm(arm, base, chosen, seeds))
+
+    def folder(arm: str, split: SplitChoice, config: PretrainConfig) -> Path:
+        return out / f"{arm}-split{split}-seed{config.seed}"
+
+    cells = cells_of(planned, folder)
+    for cell in cells:
+        cell.run.check(cell.config)
+        _check_origin(cell.run, adopted)
     return cells
 
 
@@ -174,6 +223,27 @@ def show_plan(
     console.print(Text(f"{len(cells)} runs in {shown(where)}: {', '.join(found)}."), soft_wrap=True)
 
 
+def complete(
+    cell: Cell,
+    protocol: Protocol,
+    probes: Sequence[str],
+    progress: AnyProgress,
+    *,
+    download: bool = False,
+) -> None:
+    """Train and evaluate what is missing of one cell. Raises what pretrain and evaluate raise."""
+    # with torch, which a plan does without
+    from sdclr.jobs.evaluate import evaluate
+    from sdclr.jobs.pretrain import pretrain
+
+    run = pretrain(
+        cell.config, cell.run.folder, progress=progress, label=cell.title, download=download
+    )
+    if missing := cell.missing_probes(protocol, probes):
+        device = cell.config.device
+        evaluate(run, protocol=protocol, probes=missing, device=device, progress=progress)
+
+
 def carry_out(
     cells: Sequence[Cell],
     *,
@@ -193,17 +263,7 @@ def carry_out(
         try:
             if state == "running":
                 raise RunFolderError
-            run = pretrain(
-                cell.config, cell.run.folder, progress=progress, label=cell.title, download=download
-            )
-            if missing := cell.missing_probes(protocol, probes):
-                evaluate(
-                    run,
-                    protocol=protocol,
-                    probes=missing,
-                    device=cell.config.device,
-                    progress=progress,
-                )
+            complete(cell, protocol, probes, progress, download=download)
         except RunFolderError:
             if state != "running" and not cell.run.in_use():
                 raise

@@ -1,0 +1,110 @@
+"""A verdict by a rule written down beforehand: paired differences, their interval, and d, the least that matters.
+
+n pairs of runs, each pair on one split with one seed; m comparisons in the same question. The interval is Student's t
+at 1 - 0.05 / m (Bonferroni), so that all m of them hold at once with 95 %: what is shown is what decides.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+import numpy as np
+
+Verdict = Literal["helps", "harms", "no effect worth having", "open"]
+Key = TypeVar("Key", bound=Hashable)
+LARGEST_N = 10**7
+
+
+@dataclass(frozen=True)
+class Effect:
+    """Arm less baseline over the cells that both have, in the unit of the values."""
+
+    mean: float
+    low: float
+    """nan for fewer than two pairs, of which no interval can be given."""
+    high: float
+    std: float
+    """Of the differences, ddof 1."""
+    n: int
+    num_comparisons: int
+
+    @property
+    def confidence(self) -> float:
+        """Of this interval alone: 1 - 0.05 / m."""
+        return 1 - 0.05 / self.num_comparisons
+
+    def verdict(self, d: float) -> Verdict:
+        """helps: the interval lies above +d; harms: below -d; no effect worth having: within -d .. d; else open.
+
+        >>> paired_effect({1: 0.0, 2: 0.0}, {1: 5.0, 2: 5.1}, 1).verdict(1.0)
+        'helps'
+        """
+        if math.isnan(self.low):
+            return "open"
+        if self.low > d:
+            return "helps"
+        if self.high < -d:
+            return "harms"
+        return "no effect worth having" if self.low >= -d and self.high <= d else "open"
+
+    def cells_needed(self, half_width: float) -> int | None:
+        """How many pairs make the interval's half-width that small, if they spread as those so far.
+
+        None where the spread is not known yet, or where more than LARGEST_N would be needed.
+        """
+        if self.n < 2:
+            return None
+        return cells_needed(self.std, half_width, self.num_comparisons)
+
+
+def paired_effect(
+    baseline: Mapping[Key, float], arm: Mapping[Key, float], num_comparisons: int = 1
+) -> Effect:
+    """Compare two arms cell by cell; the keys pair their values.
+
+    >>> found = paired_effect({"a": 1.0, "b": 2.0}, {"a": 2.0, "b": 5.0, "c": 9.0})
+    >>> found.mean, found.n
+    (2.0, 2)
+    """
+    differences = np.array([arm[key] - baseline[key] for key in baseline if key in arm])
+    n = len(differences)
+    if n < 2:
+        mean = float(differences[0]) if n else math.nan
+        return Effect(mean, math.nan, math.nan, math.nan, n, num_comparisons)
+    mean, std = float(differences.mean()), float(differences.std(ddof=1))
+    half = half_width(std, n, num_comparisons)
+    return Effect(mean, mean - half, mean + half, std, n, num_comparisons)
+
+
+def half_width(std: float, n: int, num_comparisons: int = 1) -> float:
+    """Of the interval of n differences: t(1 - 0.025 / m, n - 1) std / sqrt(n).
+
+    >>> round(half_width(1.0, 5), 2)
+    1.24
+    """
+    from scipy.stats import t  # a second, and only intervals need it
+
+    return float(t.ppf(1 - 0.025 / num_comparisons, n - 1)) * std / math.sqrt(n)
+
+
+def cells_needed(std: float, wanted: float, num_comparisons: int = 1) -> int | None:
+    """The smallest n of at least 2 whose interval has a half-width of at most ``wanted``.
+
+    >>> cells_needed(1.0, 1.25), cells_needed(1.0, 1.24)
+    (5, 6)
+    """
+    low, high = 1, 2  # the half-width shrinks as n grows: double, then halve
+    while half_width(std, high, num_comparisons) > wanted:
+        low, high = high, 2 * high
+        if high > LARGEST_N:
+            return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        if half_width(std, middle, num_comparisons) > wanted:
+            low = middle
+        else:
+            high = middle
+    return high

@@ -1,0 +1,191 @@
+"""The cells of a grid: which are done, and how one of several workers claims one.
+
+Everything is read off files: a record says that a cell is done, a lock that somebody works on it, the run folder how
+far it is, a file of failures/ why it failed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from sdclr.errors import ConfigError, RunFolderError
+from sdclr.safe_text import shown
+from sdclr.settings import PretrainConfig
+from sdclr.storage.documents import read_json_file
+from sdclr.storage.durable_files import make_folder, write_atomically
+from sdclr.storage.locks import Lock
+from sdclr.workflows.grid.file import Grid
+from sdclr.workflows.grid.records import (
+    CellRecord,
+    Records,
+    fingerprint,
+    training_fingerprint,
+)
+from sdclr.workflows.matrix import Cell, SplitChoice, cells_of
+
+State = Literal["done", "running", "trained", "interrupted", "failed", "missing"]
+STATES: dict[State, str] = {
+    "done": "recorded",
+    "running": "another process holds it",
+    "trained": "to be evaluated or recorded",
+    "interrupted": "goes on where it stopped",
+    "failed": "is tried again",
+    "missing": "to be trained",
+}
+LONGEST_MESSAGE = 2000
+
+
+def name_of(cell: Cell) -> str:
+    """ "sdclr-split1-seed10": the name of its folder without the digits of its settings."""
+    return cell.run.folder.name.rpartition("-")[0]
+
+
+@dataclass
+class GridCells:
+    """The cells of a grid in the order in which they run, with their runs in ``out``."""
+
+    grid: Grid
+    out: Path
+    records: Records
+    only: Sequence[str] = ()
+    """Names of the cells that are worked on; none named: all."""
+    sitting: str = ""
+    """Names one start of the command: what failed in it is not tried again in it."""
+    _done: set[str] = field(default_factory=set)
+
+    @cached_property
+    def cells(self) -> Sequence[Cell]:
+        return cells_of(self.grid.arms, self._folder)
+
+    @cached_property
+    def wanted(self) -> Sequence[Cell]:
+        """The cells that are worked on. Raises ConfigError for a name in ``only`` that no cell has."""
+        names = {name_of(cell): cell for cell in self.cells}
+        for name in self.only:
+            if name not in names:
+                close = difflib.get_close_matches(name, names, n=1)
+                meant = f"did you mean {close[0]}?" if close else "--print-commands names them."
+                raise ConfigError(f"the grid has no cell {shown(repr(name))}; {meant}")
+        return [names[name] for name in dict.fromkeys(self.only)] or self.cells
+
+    def _folder(self, arm: str, split: SplitChoice, config: PretrainConfig) -> Path:
+        from sdclr.run import Run
+
+        bare = Cell(arm, config, Run(self.out), split)
+        kind = "generated" if split.origin == "generated" else "split"
+        name = f"{arm}-{kind}{split.number}-seed{config.seed}-{training_fingerprint(bare)}"
+        return self.out / name
+
+    @cached_property
+    def fingerprints(self) -> dict[Path, str]:
+        """Run folder -> fingerprint of its cell."""
+        measured = self.grid.protocol, self.grid.probes
+        return {cell.run.folder: fingerprint(cell, *measured) for cell in self.cells}
+
+    def fingerprint(self, cell: Cell) -> str:
+        return self.fingerprints[cell.run.folder]
+
+    def read_records(self) -> dict[Path, CellRecord]:
+        """Run folder -> record, of the cells that are done."""
+        found = self.records.read(self.grid.probes)
+        self._done |= found.keys()
+        return {folder: found[one] for folder, one in self.fingerprints.items() if one in found}
+
+    def is_done(self, cell: Cell) -> bool:
+        """Whether the cell's record was there when records were read, or is there now."""
+        mark = self.fingerprint(cell)
+        return mark in self._done or self.records.path(cell, mark).is_file()
+
+    def state(self, cell: Cell) -> State:
+        if self.is_done(cell):
+            return "done"
+        if self.claim_lock(cell).held_elsewhere():
+            return "running"
+        state = cell.state(self.grid.protocol, self.grid.probes)
+        if state == "done":
+            return "trained"
+        return "failed" if state != "running" and self.failure(cell) else state
+
+    def claim_lock(self, cell: Cell) -> Lock:
+        """Held by who works on the cell, from its training to its record."""
+        name = cell.run.folder.name
+        return Lock(self.out / f".{name}.claim", f"the cell {name}", removed=True)
+
+    @contextlib.contextmanager
+    def claim(self, cell: Cell) -> Iterator[bool]:
+        """Whether the cell is ours inside: nobody else holds it, and it is not done.
+
+        Of any number of processes and threads that claim a cell at once, one gets it.
+        """
+        lock = self.claim_lock(cell)
+        if lock.held_elsewhere():
+            yield False
+            return
+        make_folder(self.out)
+        try:
+            lock.__enter__()
+        except RunFolderError:
+            if not lock.held_elsewhere():
+                raise
+            yield False
+            return
+        with contextlib.ExitStack() as stack:
+            stack.push(lock)
+            # again, now that nobody else can finish it
+            yield not self.is_done(cell) and not cell.run.in_use()
+
+    def failure_path(self, cell: Cell) -> Path:
+        return self.out / "failures" / f"{cell.run.folder.name}.json"
+
+    def failure(self, cell: Cell) -> dict[str, Any] | None:
+        """What is written of the cell's last failure; None where it has not failed."""
+        try:
+            found = read_json_file(self.failure_path(cell))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            return {"message": f"its failure cannot be read: {error}", "sitting": None}
+        return found if isinstance(found, dict) else {"message": "unknown", "sitting": None}
+
+    def failed_now(self, cell: Cell) -> bool:
+        """Whether it has failed since the command was started."""
+        failure = self.failure(cell)
+        return failure is not None and failure.get("sitting") == self.sitting
+
+    def record_failure(self, cell: Cell, kind: str, message: str, detail: str = "") -> None:
+        """Write down why a cell failed."""
+        content = {
+            "arm": cell.arm,
+            "split": str(cell.split),
+            "seed": cell.config.seed,
+            "error": kind,
+            "message": message[:LONGEST_MESSAGE],
+            "detail": detail[-LONGEST_MESSAGE:],
+            "when": datetime.now(UTC).isoformat(timespec="seconds"),
+            "sitting": self.sitting,
+        }
+        path = self.failure_path(cell)
+        make_folder(path.parent)
+        write_atomically(path, json.dumps(content, indent=1) + "\n")
+
+    def forget_failure(self, cell: Cell) -> None:
+        self.failure_path(cell).unlink(missing_ok=True)
+
+    def require_lists(self) -> None:
+        """ConfigError where a cell that is still to be run needs the authors' lists, and nobody said where they are."""
+        for cell in self.wanted:
+            wants = cell.split.origin == "authors" and cell.config.data.splits_dir is None
+            if wants and not self.is_done(cell):
+                raise ConfigError(
+                    f"{cell.arm} runs on the authors' split {cell.split.number}, and nobody has said where "
+                    f"their split folder is: give --splits-dir FOLDER, or write generated {cell.split.number} "
+                    f"in {shown(self.grid.name)}."
+                )

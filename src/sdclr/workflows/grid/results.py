@@ -1,0 +1,267 @@
+"""Records -> the report of a grid. Reads nothing but records and failures."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from sdclr.errors import ConfigError
+from sdclr.evaluation.balancedness import Balancedness
+from sdclr.evaluation.probes import PROBES
+from sdclr.evaluation.verdict import half_width, paired_effect
+from sdclr.mean_std import MeanStd
+from sdclr.presentation.grid import (
+    MEASURES,
+    ArmRow,
+    Asked,
+    ComparedArm,
+    GridReport,
+    Interval,
+    MiningCurve,
+    Sweep,
+    SweepPoint,
+)
+from sdclr.safe_text import command, shown
+from sdclr.workflows.grid.cells import GridCells
+from sdclr.workflows.grid.file import Metric, setting_of
+from sdclr.workflows.grid.records import CellRecord
+
+BESIDE: Sequence[str] = ("few", "many", "group_std")
+"""What is shown beside the verdict's number."""
+_NAMES: Mapping[str, str] = {**MEASURES, "worst_class": "Worst class"}
+_ByArm = Mapping[str, Sequence[CellRecord]]
+
+
+def build_grid_report(cells: GridCells, file: Path) -> GridReport:
+    """The report of what is done. Raises ConfigError for records whose numbers do not belong in one table."""
+    grid, found = cells.grid, cells.read_records()
+    by_arm: dict[str, list[CellRecord]] = {arm.name: [] for arm in grid.arms}
+    for cell in cells.cells:
+        if cell.run.folder in found:
+            by_arm[cell.arm].append(found[cell.run.folder])
+    records = [record for arm in by_arm.values() for record in arm]
+    _require_same_data(records)
+    datasets = {record.measured().dataset for record in records}
+    rows = [
+        _row(cells, arm.name, by_arm[arm.name], probe) for probe in grid.probes for arm in grid.arms
+    ]
+    failed = [cell for cell in cells.cells if not cells.is_done(cell) and cells.failure(cell)]
+    return GridReport(
+        title=grid.file.title or grid.name,
+        protocol=grid.protocol,
+        dataset=", ".join(sorted(datasets)) or grid.arms[0].base.data.name,
+        probes={name: PROBES[name].display_name for name in grid.probes},
+        rows=rows,
+        cells=[
+            _csv_cell(grid.titles[arm], record, probe)
+            for arm, arm_records in by_arm.items()
+            for record in arm_records
+            for probe in grid.probes
+        ],
+        num_done=len(records),
+        num_failed=len(failed),
+        num_planned=len(cells.cells),
+        failures=_failures({cell.title: _reason(cells.failure(cell)) for cell in failed}),
+        asked=_asked(cells, by_arm),
+        sweep=_sweep(cells, by_arm),
+        mining=_mining(cells, by_arm),
+        hardware=_kinds(records, ("device", "precision")),
+        versions=_kinds(records, ("sdclr", "torch", "python")),
+        seconds=sum(sum(record.seconds.values()) for record in records),
+        command=command("sdclr", "grid", file),
+        notes=_notes(records),
+    )
+
+
+def _require_same_data(records: Sequence[CellRecord]) -> None:
+    """ConfigError where two cells name the same split of different images."""
+    seen: dict[str, CellRecord] = {}
+    for record in records:
+        first = seen.setdefault(record.key[0], record)
+        if first.data != record.data:
+            raise ConfigError(
+                f"the records of {shown(first.arm)} and {shown(record.arm)} both name split {record.key[0]}, but "
+                f"their images differ (fingerprints {first.data} and {record.data}): their numbers "
+                "are not comparable. Remove the records of one, or give both the same --data and --splits-dir."
+            )
+
+
+def _balancedness(record: CellRecord, probe: str) -> Balancedness:
+    return record.measured().balancedness(probe)
+
+
+def _row(cells: GridCells, arm: str, records: Sequence[CellRecord], probe: str) -> ArmRow:
+    measured = [_balancedness(record, probe) for record in records]
+    means = {
+        key: MeanStd.over([getattr(one, key) for one in measured])
+        if measured
+        else MeanStd(math.nan, math.nan, 0)
+        for key in MEASURES
+    }
+    return ArmRow(cells.grid.titles[arm], probe, means, len(measured), _planned(cells, arm))
+
+
+def _planned(cells: GridCells, arm: str) -> int:
+    return sum(cell.arm == arm for cell in cells.cells)
+
+
+def _csv_cell(title: str, record: CellRecord, probe: str) -> dict[str, Any]:
+    return {
+        "arm": title,
+        "split": record.key[0],
+        "seed": record.seed,
+        "probe": probe,
+        **asdict(_balancedness(record, probe)),
+        "seconds": record.seconds.get("training", 0.0),
+        "fingerprint": record.fingerprint,
+    }
+
+
+def _asked(cells: GridCells, by_arm: _ByArm) -> Asked | None:
+    question = cells.grid.file.question
+    if question is None:
+        return None
+    titles, compared = cells.grid.titles, cells.grid.compared
+    return Asked(
+        text=question.text,
+        baseline=titles[question.baseline],
+        probe=PROBES[question.probe].display_name.lower(),
+        metric=_NAMES[question.metric],
+        d=question.d,
+        num_comparisons=len(compared),
+        arms=[_compared(cells, by_arm, arm) for arm in compared],
+    )
+
+
+def _values(
+    records: Sequence[CellRecord], probe: str, measure: str
+) -> dict[tuple[str, int], float]:
+    """Cell -> percent."""
+    found = {r.key: 100 * getattr(_balancedness(r, probe), measure) for r in records}
+    return {key: value for key, value in found.items() if not math.isnan(value)}
+
+
+def _compared(cells: GridCells, by_arm: _ByArm, arm: str) -> ComparedArm:
+    question = cells.grid.file.question
+    assert question is not None
+    num = len(cells.grid.compared)
+
+    def effect(measure: str) -> Any:
+        ours, theirs = (
+            _values(by_arm[name], question.probe, measure) for name in (arm, question.baseline)
+        )
+        return paired_effect(theirs, ours, num)
+
+    decisive = effect(question.metric)
+    beside = {key: effect(key) for key in BESIDE if key != question.metric}
+    shared = _keys(cells, arm) & _keys(cells, question.baseline)
+    return ComparedArm(
+        arm=cells.grid.titles[arm],
+        effect=Interval(decisive.mean, decisive.low, decisive.high),
+        n=decisive.n,
+        planned=len(shared),
+        std=decisive.std,
+        verdict=decisive.verdict(question.d),
+        beside={key: Interval(one.mean, one.low, one.high) for key, one in beside.items()},
+        needed=decisive.cells_needed(question.d),
+        needed_for_half=decisive.cells_needed(question.d / 2),
+    )
+
+
+def _keys(cells: GridCells, arm: str) -> set[tuple[str, int]]:
+    return {(str(cell.split), cell.config.seed) for cell in cells.cells if cell.arm == arm}
+
+
+def _sweep(cells: GridCells, by_arm: _ByArm) -> Sweep | None:
+    sweep, question = cells.grid.file.sweep, cells.grid.file.question
+    if sweep is None:
+        return None
+    probe = question.probe if question else cells.grid.probes[0]
+    metric: Metric = question.metric if question else "all"
+    found = []
+    for arm in cells.grid.arms:
+        value = setting_of(arm.base, sweep.setting)
+        if value is None or (sweep.arms and arm.name not in sweep.arms):
+            continue
+        measured = list(_values(by_arm[arm.name], probe, metric).values())
+        title = cells.grid.titles[arm.name]
+        found.append(SweepPoint(title, value, _mean_interval(measured), len(measured)))
+    found.sort(key=lambda point: point.value)
+    measure = f"{_NAMES[metric]} ({PROBES[probe].display_name.lower()})"
+    return Sweep(sweep.setting, measure, found)
+
+
+def _mean_interval(values: Sequence[float]) -> Interval:
+    """The mean with its own 95 % t-interval."""
+    if len(values) < 2:
+        return Interval(values[0] if values else math.nan, math.nan, math.nan)
+    mean = statistics.fmean(values)
+    half = half_width(statistics.stdev(values), len(values))
+    return Interval(mean, mean - half, mean + half)
+
+
+def _mining(cells: GridCells, by_arm: _ByArm) -> list[MiningCurve]:
+    found = []
+    for arm, records in by_arm.items():
+        columns = dict.fromkeys(
+            column for record in records for epoch in record.mining for column in epoch.auroc
+        )
+        for column in columns:
+            runs = [
+                [
+                    (epoch.epoch, epoch.auroc[column])
+                    for epoch in record.mining
+                    if column in epoch.auroc
+                ]
+                for record in records
+            ]
+            curves = [run for run in runs if run]
+            found.append(MiningCurve(cells.grid.titles[arm], column, curves))
+    return found
+
+
+def _kinds(records: Sequence[CellRecord], names: Sequence[str]) -> list[str]:
+    """What the records say of these facts, each once, with how many cells say so."""
+    counts: dict[str, int] = {}
+    for record in records:
+        words = ", ".join(
+            f"{name} {value}" if name not in ("device", "precision") else str(value)
+            for name in names
+            if (value := record.environment.get(name))
+        )
+        counts[words] = counts.get(words, 0) + 1
+    if len(counts) == 1:
+        return list(counts)
+    return [f"{words} ({count})" for words, count in counts.items()]
+
+
+def _notes(records: Sequence[CellRecord]) -> list[str]:
+    sources: dict[str, list[str]] = {"as the settings say": [], "generated": []}
+    for record in records:
+        kind = "generated" if record.split_origin == "generated" else "as the settings say"
+        if str(record.split) not in sources[kind]:
+            sources[kind].append(str(record.split))
+    if not sources["generated"]:
+        return []
+    drawn = sorted(map(int, sources["generated"]))
+    return [f"Generated splits (drawn from their number): {', '.join(map(str, drawn))}."]
+
+
+def _failures(reasons: Mapping[str, str]) -> list[tuple[str, str]]:
+    """(cells, reason): cells that failed for the same reason together."""
+    by_reason: dict[str, list[str]] = {}
+    for cell, reason in reasons.items():
+        by_reason.setdefault(reason, []).append(cell)
+    found = []
+    for reason, cells in by_reason.items():
+        more = f" and {len(cells) - 1} more" if len(cells) > 1 else ""
+        found.append((f"{cells[0]}{more}", reason))
+    return found
+
+
+def _reason(failure: Mapping[str, Any] | None) -> str:
+    return str((failure or {}).get("message", "unknown"))

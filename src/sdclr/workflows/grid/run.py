@@ -1,0 +1,297 @@
+"""From a grid's file to its report: what is missing is run, by one worker or several, and the records are judged."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from sdclr.any_progress import AnyProgress, NoProgress
+from sdclr.config import user_path
+from sdclr.errors import ConfigError, FailedRunsError, RunFolderError
+from sdclr.presentation.grid import GridReport
+from sdclr.safe_text import command, counted, one_line, shown
+from sdclr.storage.durable_files import make_folder
+from sdclr.workflows.grid.cells import STATES, GridCells, State, name_of
+from sdclr.workflows.grid.file import read_grid
+from sdclr.workflows.grid.records import Records
+from sdclr.workflows.grid.workers import Watcher, run_workers
+from sdclr.workflows.matrix import Cell
+
+MOST_WORKERS = 1024
+
+
+def open_grid(
+    file: Path | str,
+    out: Path | str | None = None,
+    records: Path | str | None = None,
+    *,
+    data: str | None = None,
+    splits_dir: str | None = None,
+    device: str | None = None,
+    only: Sequence[str] = (),
+) -> tuple[GridCells, dict[str, Any]]:
+    """The cells of a grid's file, and the settings that the machine decides. Imports no torch."""
+    given = {"data.path": data, "data.splits_dir": splits_dir}
+    values: dict[str, Any] = {
+        name: str(user_path(place).absolute()) for name, place in given.items() if place is not None
+    }
+    if device is not None:
+        values["device"] = device
+    found = read_grid(file, values)
+    folder = Path(out or found.file.out or Path("runs") / f"grid-{found.name}")
+    kept = Records(Path(records) if records is not None else folder / "records")
+    sitting = f"{time.time_ns()}-{os.getpid()}"
+    cells = GridCells(found, folder, kept, only=only, sitting=sitting)
+    if folder.exists() and not folder.is_dir():
+        raise RunFolderError(f"{shown(folder)} is a file; choose another --out.")
+    cells.read_records()
+    return cells, values
+
+
+def grid(
+    file: Path | str,
+    out: Path | str | None = None,
+    *,
+    records: Path | str | None = None,
+    workers: int = 1,
+    data: str | None = None,
+    splits_dir: str | None = None,
+    device: str | None = None,
+    download: bool = False,
+    progress: AnyProgress | None = None,
+    console: Console | None = None,
+) -> GridReport:
+    """Run what is missing of the grid in ``file``, and report: OUT/grid.md, grid.csv, grid.json and grid.html.
+
+    ``out``: folder of the runs (default: the file's, else runs/grid-NAME). ``records``: folder of the small files by
+    which a cell counts as done (default: OUT/records). ``workers``: processes; with 1 the work is done in this one.
+    ``data``, ``splits_dir``, ``device``: as the settings data.path, data.splits_dir and device, for all arms.
+    Killed anywhere, the same call goes on. Raises ConfigError for a mistake in the file; FailedRunsError, after the
+    report is written, when a run has failed; RunFolderError when other processes hold some.
+
+    >>> import sdclr
+    >>> text = "base: digits_sdclr\\nprobes: [knn]\\narms: {half: {settings: {method.prune_ratio: 0.5}}}\\n"
+    >>> text += "overrides: {epochs: 1, views.size: 8, backbone.width: 4}\\n"
+    >>> _ = Path("small.yaml").write_text(text)
+    >>> report = sdclr.grid("small.yaml", "runs/small", console=Console(quiet=True))
+    >>> report.num_done, [row.arm for row in report.rows]
+    (1, ['half'])
+    """
+    cells, values = open_grid(file, out, records, data=data, splits_dir=splits_dir, device=device)
+    show = progress or NoProgress()
+    carry_out_grid(cells, values, workers=workers, progress=show, download=download)
+    report = write_grid_report(cells, Path(file), console=console)
+    require_all_done(cells)
+    return report
+
+
+def carry_out_grid(
+    cells: GridCells,
+    values: Mapping[str, Any],
+    *,
+    workers: int = 1,
+    use: Sequence[str] = (),
+    progress: AnyProgress,
+    live: bool = False,
+    download: bool = False,
+) -> None:
+    """Work on what is missing. ``live``: whether ``progress`` has room for every task, or shows lines alone."""
+    if not 1 <= workers <= MOST_WORKERS:
+        raise ConfigError(f"--workers must be from 1 to {MOST_WORKERS}, got {workers}.")
+    cells.require_lists()
+    left = [cell for cell in cells.wanted if not cells.is_done(cell)]
+    if not left:
+        return
+    watcher = Shown(cells, progress, live=live)
+    if workers == 1:
+        from sdclr.workflows.grid.work import work
+
+        by_name = {cell.run.folder.name: cell for cell in cells.cells}
+
+        def say(event: dict[str, Any]) -> None:
+            cell = by_name[event["cell"]]
+            if event["event"] == "done":
+                watcher.done(cell, event["seconds"])
+            elif event["event"] == "failed":
+                watcher.failed(cell, event["reason"])
+
+        work(cells, say, progress if live else NoProgress(), download=download)
+    else:
+        run_workers(
+            cells,
+            min(workers, len(left)),
+            watcher,
+            values=values,
+            use=use,
+            download=download,
+            detailed=live,
+        )
+    watcher.end()
+
+
+class Shown(Watcher):
+    """A line for every finished cell, with what is left; and, where there is room, how far each worker is."""
+
+    def __init__(self, cells: GridCells, progress: AnyProgress, *, live: bool) -> None:
+        self._progress, self._live = progress, live
+        self._total = len(cells.wanted)
+        self._done = sum(cells.is_done(cell) for cell in cells.wanted)
+        self._new, self._failed, self._began = 0, 0, time.monotonic()
+        self._tasks: dict[tuple[int, int], tuple[int, int]] = {}
+        """(worker, its task) -> (ours, what is counted of it)"""
+        self._all: int | None = None
+        if live:
+            self._all = progress.add("grid", self._total, "runs", done=self._done)
+
+    def done(self, cell: Cell, seconds: float) -> None:
+        self._new += 1
+        self._say(f"{cell.title}: done in {_clock(seconds)}")
+
+    def failed(self, cell: Cell, reason: str) -> None:
+        self._failed += 1
+        self._say(one_line(f"{cell.title}: FAILED, {reason}"))
+
+    def warning(self, text: str) -> None:
+        self._progress.print(one_line(f"warning: {text}"))
+
+    def progress(self, worker: int, event: Mapping[str, Any]) -> None:
+        key = worker, int(event["task"])
+        fresh = key not in self._tasks or event["done"] < self._tasks[key][1]
+        if fresh:
+            words = str(event["description"]), int(event["total"]), str(event["unit"])
+            self._tasks[key] = self._progress.add(*words, done=int(event["done"])), event["done"]
+        ours, counted_so_far = self._tasks[key]
+        self._progress.advance(ours, event["done"] - counted_so_far, event["note"])
+        self._tasks[key] = ours, event["done"]
+        if event["over"]:
+            self._progress.finish(ours)
+            del self._tasks[key]
+
+    def end(self) -> None:
+        if self._all is not None:
+            self._progress.finish(self._all)
+
+    def _say(self, words: str) -> None:
+        over, elapsed = self._done + self._new, time.monotonic() - self._began
+        left = self._total - over - self._failed
+        words = f"{words}; {over}/{self._total} done, {left} left"
+        if self._failed:
+            words += f", {self._failed} failed"
+        if self._new and left and elapsed > 0:
+            each = elapsed / (self._new + self._failed)
+            words += f", {3600 / each:.3g} an hour, {_clock(left * each)} to go"
+        self._progress.print(words)
+        if self._all is not None:
+            self._progress.advance(self._all)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}"
+
+
+def require_all_done(cells: GridCells) -> None:
+    """FailedRunsError where runs have failed, RunFolderError where other processes hold some."""
+    left = [cell for cell in cells.wanted if not cells.is_done(cell)]
+    failed = [cell for cell in left if cells.failure(cell) is not None]
+    if failed:
+        reason = (cells.failure(failed[0]) or {}).get("message", "unknown")
+        raise FailedRunsError(
+            f"{len(failed)} of {counted(len(cells.wanted), 'run')} failed; the first is {failed[0].title}: "
+            f"{one_line(str(reason))} ({shown(cells.out / 'failures')} has all reasons.) The same command "
+            "tries them again."
+        )
+    if left:
+        raise RunFolderError(
+            f"{len(left)} of {len(cells.wanted)} runs are held by other processes and not in the report; "
+            "run this again later."
+        )
+
+
+def write_grid_report(
+    cells: GridCells, file: Path, *, console: Console | None = None
+) -> GridReport:
+    """Build the report from records, print it, and write OUT/grid.md, grid.csv, grid.json and grid.html."""
+    from sdclr.jobs.report.files import deliver, places
+    from sdclr.presentation import grid as presentation
+    from sdclr.workflows.grid.results import build_grid_report
+
+    make_folder(cells.out)
+    formats = report_formats()
+    wanted = {"terminal", *formats}
+    targets = places(wanted, formats, cells.out, "grid", overwrite=False, ours=True)
+    report = build_grid_report(cells, file)
+    deliver(report, wanted, presentation.render_terminal, formats, targets, console)
+    return report
+
+
+def report_formats() -> Mapping[str, Any]:
+    from sdclr.jobs.report.files import FileFormat
+    from sdclr.presentation import grid as presentation
+
+    return {
+        "markdown": FileFormat(".md", presentation.to_markdown, presentation.MARKDOWN_MARK),
+        "csv": FileFormat(".csv", presentation.to_csv, ",".join(presentation.CSV_HEADER)),
+        "json": FileFormat(".json", presentation.to_json, presentation.JSON_MARK),
+    }
+
+
+def show_grid_plan(cells: GridCells, console: Console) -> None:
+    """A row for each arm, what is under way or has failed, and the whole count."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0))
+    for header in ("Arm", "Splits", "Seeds", "Runs"):
+        table.add_column(header)
+    states = {cell.run.folder: cells.state(cell) for cell in cells.wanted}
+    for arm in cells.grid.arms:
+        own = [cell for cell in cells.wanted if cell.arm == arm.name]
+        mine = [states[cell.run.folder] for cell in own]
+        counts = [f"{mine.count(state)} {state}" for state in STATES if state in mine]
+        splits = _ranges([(cell.split.origin, cell.split.number) for cell in own])
+        seeds = _ranges([("", cell.config.seed) for cell in own])
+        title = one_line(cells.grid.titles[arm.name])
+        table.add_row(Text(title), Text(splits), Text(seeds), Text(", ".join(counts)))
+    console.print(table)
+    for cell in cells.wanted:
+        state = states[cell.run.folder]
+        if state in ("running", "interrupted") and cell.run.exists:
+            console.print(Text(f"{cell.title}: {state}, {cell.progress()}"), soft_wrap=True)
+        elif state == "failed":
+            reason = str((cells.failure(cell) or {}).get("message", "unknown"))
+            console.print(Text(one_line(f"{cell.title}: failed, {reason}")), soft_wrap=True)
+    totals: dict[State, int] = {state: list(states.values()).count(state) for state in STATES}
+    found = [f"{count} {state} ({STATES[state]})" for state, count in totals.items() if count]
+    words_of_all = f"{counted(len(cells.wanted), 'run')} in {shown(cells.out)}: {', '.join(found)}."
+    console.print(Text(words_of_all), soft_wrap=True)
+
+
+def _ranges(numbers: Sequence[tuple[str, int]]) -> str:
+    """ "1-5, generated 101-110" """
+    found: list[list[Any]] = []
+    for origin, number in sorted(set(numbers)):
+        if found and found[-1][0] == origin and found[-1][2] == number - 1:
+            found[-1][2] = number
+        else:
+            found.append([origin, number, number])
+    words = [f"{origin} {a}-{b}" if a < b else f"{origin} {a}" for origin, a, b in found]
+    return ", ".join(word.strip() for word in words)
+
+
+def grid_commands(cells: GridCells, file: Path, options: Sequence[str]) -> list[str]:
+    """A shell line for each cell that is not done, in the order of their worth, and one for the report.
+
+    ``options``: what was given besides the file, such as --data.
+    """
+    shared: list[object] = ["sdclr", "grid", file, "--out", cells.out]
+    shared += ["--records", cells.records.folder, *options]
+    left = [cell for cell in cells.wanted if not cells.is_done(cell)]
+    lines = [command(*shared, "--only", name_of(cell)) for cell in left]
+    return [*lines, command(*shared, "--report-only")]

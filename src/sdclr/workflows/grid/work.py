@@ -1,0 +1,95 @@
+"""One worker of a grid: claims a cell, trains, evaluates and records it, and takes the next one."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import traceback
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from sdclr.any_progress import AnyProgress
+from sdclr.errors import DataError, Interrupted, MissingInputError, Preempted, SdclrError
+from sdclr.processes.signals import stop_on_signal
+from sdclr.safe_text import one_line
+from sdclr.workflows.grid.cells import GridCells
+from sdclr.workflows.grid.records import record_of
+from sdclr.workflows.matrix import Cell, complete
+
+Say = Callable[[dict[str, Any]], None]
+"""Receives what happens: ``{"event": "started" | "done" | "failed" | "released", "cell": folder name, ...}``."""
+
+
+def work(cells: GridCells, say: Say, progress: AnyProgress, *, download: bool = False) -> None:
+    """Work on cells until nothing is left that this worker may do.
+
+    A cell that another worker holds is left to it, and one that fails is written down and not tried again in this
+    sitting. Raises Preempted after a signal: the cell at hand goes on where it stopped at the next start.
+    """
+    with stop_on_signal():
+        while _one_round(cells, say, progress, download=download):
+            pass  # what another worker has let go of meanwhile
+
+
+def _one_round(cells: GridCells, say: Say, progress: AnyProgress, *, download: bool) -> bool:
+    """Whether something was done."""
+    active = False
+    for cell in cells.wanted:
+        if cells.is_done(cell) or cells.failed_now(cell):
+            continue
+        with cells.claim(cell) as ours:
+            # once more: another worker may have written it down just before it let go
+            if ours and not cells.failed_now(cell):
+                active = True
+                _do(cells, cell, say, progress, download=download)
+    return active
+
+
+def _do(cells: GridCells, cell: Cell, say: Say, progress: AnyProgress, *, download: bool) -> None:
+    name, began = cell.run.folder.name, time.monotonic()
+    say({"event": "started", "cell": name})
+    try:
+        _complete_and_record(cells, cell, progress, download=download)
+    except (Preempted, Interrupted):
+        say({"event": "released", "cell": name})
+        raise
+    except Exception as error:  # of any kind: one run's error must not end the others
+        detail = "" if isinstance(error, SdclrError) else traceback.format_exc()
+        with contextlib.suppress(SdclrError, OSError):
+            cells.record_failure(cell, type(error).__name__, str(error), detail)
+        say({"event": "failed", "cell": name, "reason": f"{type(error).__name__}: {error}"})
+    else:
+        with contextlib.suppress(OSError):
+            cells.forget_failure(cell)
+        say({"event": "done", "cell": name, "seconds": time.monotonic() - began})
+
+
+def _complete_and_record(
+    cells: GridCells, cell: Cell, progress: AnyProgress, *, download: bool
+) -> None:
+    grid = cells.grid
+    complete(cell, grid.protocol, grid.probes, progress, download=download)
+    if missing := cell.missing_probes(grid.protocol, grid.probes):
+        raise DataError(f"{cell.run.folder} was evaluated, and {', '.join(missing)} is not there.")
+    mark, mining = cells.fingerprint(cell), _mining_signal(cell)
+    cells.records.write(cell, mark, record_of(cell, mark, grid.protocol, grid.probes, mining))
+
+
+def _mining_signal(cell: Cell) -> list[dict[str, Any]]:
+    """Empty, with a warning, where it cannot be computed: the accuracies are recorded in any case."""
+    # with torch, which a plan does without
+    from sdclr.workflows.grid.mining_signal import mining_signal
+
+    try:
+        return mining_signal(cell)
+    except (DataError, MissingInputError) as error:
+        warnings.warn(f"{cell.title}: its mining signal is not recorded: {error}", stacklevel=2)
+        return []
+
+
+def line_of(event: dict[str, Any], title: str) -> str:
+    """What happened to a cell, for a person."""
+    if event["event"] == "done":
+        return f"{title}: done in {event['seconds']:.0f} s"
+    return one_line(f"{title}: failed, {event['reason']}")

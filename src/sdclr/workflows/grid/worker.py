@@ -1,0 +1,116 @@
+"""The process of one worker: reads what to do on standard input, says what happens on standard output.
+
+    python -m sdclr.workflows.grid.worker
+
+The first line of standard input is the job as JSON; when standard input ends, whoever started it has gone, and it
+stops as after a signal. Standard output has one JSON object a line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+from sdclr.any_progress import NoProgress
+from sdclr.compute.process_state import keep_freed_memory
+from sdclr.errors import Interrupted, Preempted
+from sdclr.workflows.grid.cells import GridCells
+from sdclr.workflows.grid.file import parse_grid
+from sdclr.workflows.grid.records import Records
+from sdclr.workflows.grid.work import work
+
+INTERVAL_SECONDS = 0.5
+"""Between two words about how far a task is."""
+
+
+class SaidProgress(NoProgress):
+    """Progress as events; the one who started the worker shows it."""
+
+    def __init__(self, say: Any, *, detailed: bool) -> None:
+        self._say, self._detailed = say, detailed
+        self._tasks: list[dict[str, Any]] = []
+        self._said: list[float] = []
+
+    def add(self, description: str, total: int, unit: str = "steps", done: int = 0) -> int:
+        task = {"task": len(self._tasks), "description": description, "total": total}
+        self._tasks.append(task | {"unit": unit, "done": done, "note": None, "over": False})
+        self._said.append(-INTERVAL_SECONDS)
+        self._tell(len(self._tasks) - 1)
+        return len(self._tasks) - 1
+
+    def advance(self, task: int, amount: int = 1, note: str | None = None) -> None:
+        ours = self._tasks[task]
+        ours["done"] += amount
+        ours["note"] = ours["note"] if note is None else note
+        if time.monotonic() - self._said[task] >= INTERVAL_SECONDS:
+            self._tell(task)
+
+    def finish(self, task: int, note: str | None = None) -> None:
+        ours = self._tasks[task]
+        ours["over"], ours["note"] = True, ours["note"] if note is None else note
+        self._tell(task)
+
+    def _tell(self, task: int) -> None:
+        self._said[task] = time.monotonic()
+        if self._detailed:
+            self._say({"event": "progress", **self._tasks[task]})
+
+
+def main() -> int:
+    """The exit code."""
+    # to read and write as bytes that nothing else in this process can disturb
+    events = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8", buffering=1)
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    lock = threading.Lock()
+
+    def say(event: dict[str, Any]) -> None:
+        with lock:
+            events.write(json.dumps(event) + "\n")
+            events.flush()
+
+    def show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+        say({"event": "warning", "text": str(message)})
+
+    warnings.showwarning = show_warning
+    job = json.loads(sys.stdin.readline())
+    threading.Thread(target=_stop_when_alone, daemon=True).start()
+    keep_freed_memory()
+    _share_threads(int(job["threads"]))
+    if job["use"]:
+        from sdclr.workflows.own_entries import use
+
+        use(job["use"])
+    grid = parse_grid(job["text"], job["name"], job["values"])
+    records = Records(Path(job["records"]))
+    cells = GridCells(grid, Path(job["out"]), records, job["only"], job["sitting"])
+    cells.read_records()
+    try:
+        progress = SaidProgress(say, detailed=bool(job["detailed"]))
+        work(cells, say, progress, download=bool(job["download"]))
+    except (Preempted, Interrupted) as stopped:
+        return stopped.exit_code
+    except BrokenPipeError:  # nobody listens any more
+        return Preempted.exit_code
+    return 0
+
+
+def _stop_when_alone() -> None:
+    sys.stdin.read()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _share_threads(threads: int) -> None:
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
