@@ -242,6 +242,7 @@ def test_a_run_starts_from_others_weights_with_their_normalisation(
         "batch_size": 203,
         "weights": str(tmp_path / "vit.pth"),
         "optimizer.learning_rate": 1e-12,
+        "optimizer.final_learning_rate": 1e-12,
         "optimizer.weight_decay": 0.0,
     }
     run = pretrain(recipe("digits_simclr").with_values(values), tmp_path / "run")
