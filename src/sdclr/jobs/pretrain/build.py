@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from sdclr.any_progress import AnyProgress, NoProgress
 from sdclr.backbones import (
@@ -24,9 +23,9 @@ from sdclr.backbones import (
 from sdclr.backbones.backbone import require_trainable_and_storable
 from sdclr.backbones.image_sizes import fitted_to
 from sdclr.backbones.weights import normalisation_of, require_loadable
-from sdclr.batch import Views
 from sdclr.compute.device import (
     Compiled,
+    CompiledAs,
     compiled,
     compiles_views,
     parameter_dtype,
@@ -35,6 +34,7 @@ from sdclr.compute.device import (
     resolve_memory_format,
     resolve_precision,
 )
+from sdclr.compute.device_choices import Precision
 from sdclr.compute.optim import build_optimizer
 from sdclr.compute.process_state import default_generators
 from sdclr.compute.stateless_random import Stream, derive
@@ -66,10 +66,8 @@ def build(
     own module.
     """
     device = world.device(resolve_device(config.device))
-    precision = resolve_precision(config.precision, device)
-    resolve_compile(
-        config.compile, device, several=world.several
-    )  # refused before anything is read
+    # what cannot be compiled is refused before anything is read
+    resolve_compile(config.compile, device, several=world.several)
     data = _data(config, run, show, download=download)
     images, image_facts = usable_images(
         data.pretraining_images(config.data.subset),
@@ -81,16 +79,65 @@ def build(
         data.class_names,
         data.test,
     )
-    num_steps = steps_per_epoch(len(images), config.batch_size)
-    world.require_images(len(images) - (num_steps - 1) * config.batch_size)
+    steps = steps_per_epoch(len(images), config.batch_size)
+    world.require_images(len(images) - (steps - 1) * config.batch_size)
+    num_steps, side = config.epochs * steps, config.views.size
     compiling = resolve_compile(
-        config.compile,
-        device,
-        several=world.several,
-        num_steps=config.epochs * num_steps,
-        side=config.views.size,
+        config.compile, device, several=world.several, num_steps=num_steps, side=side
     )
     warmup_epochs = _warmup_epochs(config)
+    made = _method(config, network, len(images), device, compiling, world, run, show)
+    compiled_method = _compiled(made.method, config, compiling, world)
+    placed, views_cut_by = _placed(images, device, show)
+    return Training(
+        config=config,
+        world=world,
+        device=device,
+        precision=made.precision,
+        compile=compiling,
+        compiles_views=compiles_views(config.compile, num_steps, side),
+        memory_format=made.memory_format,
+        data=data,
+        images=placed,
+        image_facts=image_facts,
+        steps_per_epoch=steps,
+        warmup_epochs=warmup_epochs,
+        backbone=made.backbone,
+        architecture=made.architecture,
+        feature_dim=made.feature_dim,
+        method=made.method,
+        compiled=compiled_method,
+        loss_per_image=compiled_method or made.method,
+        optimizer=_optimizer(made.method, config),
+        resolved=made.resolved,
+        views_cut_by=views_cut_by,
+    )
+
+
+class _Made(NamedTuple):
+    """The method on its device, and what it was made of."""
+
+    method: Method
+    backbone: Backbone
+    architecture: BackboneConfig
+    feature_dim: int
+    precision: Precision
+    memory_format: torch.memory_format
+    resolved: dict[str, Any]
+
+
+def _method(
+    config: PretrainConfig,
+    network: nn.Module | None,
+    num_images: int,
+    device: torch.device,
+    compiling: CompiledAs,
+    world: World,
+    run: Run | None,
+    show: AnyProgress,
+) -> _Made:
+    """The method around the starting backbone, in the run's precision and layout."""
+    precision = resolve_precision(config.precision, device)
     recorded = _recorded_choices(run, config)
     architecture = _architecture(config, recorded)
     if words := _fitted_words(architecture, config):
@@ -99,49 +146,23 @@ def build(
         backbone, feature_dim = _starting_backbone(
             config, network, architecture, recorded, run, show
         )
-        memory_format = resolve_memory_format(config.memory_format, backbone, device)
+        layout = resolve_memory_format(config.memory_format, backbone, device)
         fused = device.type == "cuda" and not compiling
         prepare = partial(synchronise_norms, fused=fused) if world.several else nn.Identity()
-        parts = Parts(backbone, feature_dim, len(images), config.epochs, config.seed, prepare)
+        parts = Parts(backbone, feature_dim, num_images, config.epochs, config.seed, prepare)
         method = build_method(config.method.as_resolved(recorded or {}), parts)
         if config.record_images:
-            _recording(method).start_recording(len(images))
+            _recording(method).start_recording(num_images)
         resolved = _choices(architecture, backbone, method)
-        method = method.to(device, parameter_dtype(precision)).to(memory_format=memory_format)
+        method = method.to(device, parameter_dtype(precision)).to(memory_format=layout)
     if config.memory_format == "auto" and device.type == "cpu":
         contiguous_tails(method, config.views.size)
-    compiled_method = _compiled(method, config, compiling, world)
-    loss_per_image: Callable[[Views], Tensor] = compiled_method or method
-    placed, views_cut_by = _placed(images, device, show)
-    optimizer = build_optimizer(
-        method.parameters(),
-        **config.optimizer.model_dump(
-            include={"name", "momentum", "weight_decay", "decay_norms_and_biases"}
-        ),
-    )
-    return Training(
-        config=config,
-        world=world,
-        device=device,
-        precision=precision,
-        compile=compiling,
-        compiles_views=compiles_views(config.compile, config.epochs * num_steps, config.views.size),
-        memory_format=memory_format,
-        data=data,
-        images=placed,
-        image_facts=image_facts,
-        steps_per_epoch=num_steps,
-        warmup_epochs=warmup_epochs,
-        backbone=backbone,
-        architecture=architecture,
-        feature_dim=feature_dim,
-        method=method,
-        compiled=compiled_method,
-        loss_per_image=loss_per_image,
-        optimizer=optimizer,
-        resolved=resolved,
-        views_cut_by=views_cut_by,
-    )
+    return _Made(method, backbone, architecture, feature_dim, precision, layout, resolved)
+
+
+def _optimizer(method: Method, config: PretrainConfig) -> torch.optim.Optimizer:
+    names = {"name", "momentum", "weight_decay", "decay_norms_and_biases"}
+    return build_optimizer(method.parameters(), **config.optimizer.model_dump(include=names))
 
 
 def _recording(method: Method) -> ContrastiveMethod:

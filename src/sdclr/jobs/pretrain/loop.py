@@ -28,8 +28,8 @@ def train(
 
     Raises Preempted where somebody asked for it, with everything saved.
     """
-    config, world, method = training.config, training.world, training.method
-    method.train()
+    config = training.config
+    training.method.train()
     observer.on_begin(
         TrainingBegins(
             label,
@@ -40,57 +40,99 @@ def train(
             str(run.folder),
         )
     )
-    begun_epoch = state.step // training.steps_per_epoch
-    asked, guard = False, StateGuard(method)
-    for epoch in range(begun_epoch, config.epochs):
-        clock, first = EpochClock(), state.step % training.steps_per_epoch
-        with closing(
-            training.views(epoch, first)
-        ) as views_of_epoch:  # threads that decode ahead end with the block
-            batches = clock.waiting_for(saves.before_errors(views_of_epoch, run))
-            # before the epoch begins: where the data fail here, what is saved is the end of the one before
-            ahead = next(batches)
-            if first == 0:
-                state.loss_sum.zero_()
-                if isinstance(method, ContrastiveMethod):
-                    method.forget_records()
-                method.on_epoch_start(epoch)
-                guard.check("in on_epoch_start")
-            for views in itertools.chain([ahead], batches):
-                step.train_step(training, state, views)
-                # the short last batch compiles once more
-                if training.compiled is None or epoch > begun_epoch:
-                    world.set_patience(config.patience_seconds)
-                observer.on_step(StepDone(state.step))
-                saves.saver.check()
-                if state.step % training.steps_per_epoch == 0:
-                    continue  # the end of the epoch comes first
-                if _to_stop(training, state):
-                    _stop(state, training, run, saves)
-                if world.is_first and saves.overdue():
-                    saves.save(run)
-        guard.check("during an epoch")
-        method.on_epoch_end(epoch)
-        guard.check("in on_epoch_end")
-        asked = _to_stop(training, state, now=True)
-        step.require_finite(training, state)
-        done = _measured(training, state, epoch, training.steps_per_epoch - first, clock)
-        observer.on_epoch(done)
-        if world.is_first:
-            _record_compiling(training, run)
-        if asked and epoch + 1 < config.epochs:
-            _stop(state, training, run, saves)
-        if epoch + 1 == config.epochs or (world.is_first and (saves.due() or saves.overdue())):
-            saves.save(run)
+    epochs = Epochs(training, state, run, saves, observer)
+    done, asked = None, False
+    for epoch in range(epochs.begun, config.epochs):
+        clock = EpochClock()
+        num_steps = epochs.steps(epoch, clock)
+        done, asked = epochs.end(epoch, num_steps, clock)
+    assert done is not None
     saves.saver.settle()
-    if world.is_first:
+    if training.world.is_first:
         save_backbone(training, state, run)
         _require_whole_metrics(run, config.epochs)
     observer.on_end(done)
-    if asked or (state.stop.signal_name and not world.several):
+    if asked or (state.stop.signal_name and not training.world.several):
         raise Preempted(
             f"stopped by {_signal(state.stop)} after the last step: {run.folder} is finished."
         )
+
+
+class Epochs:
+    """The epochs of one sitting: what comes before, between and after the steps of each."""
+
+    def __init__(
+        self,
+        training: Training,
+        state: TrainingState,
+        run: Run,
+        saves: Saves,
+        observer: Observer,
+    ) -> None:
+        self._training, self._state, self._run = training, state, run
+        self._saves, self._observer = saves, observer
+        self._guard = StateGuard(training.method)
+        self.begun = state.step // training.steps_per_epoch
+        """The first epoch of this sitting, which may have begun in an earlier one."""
+
+    def steps(self, epoch: int, clock: EpochClock) -> int:
+        """All steps of an epoch that are left; returns how many they were."""
+        training, state = self._training, self._state
+        first = state.step % training.steps_per_epoch
+        # threads that decode ahead end with the block
+        with closing(training.views(epoch, first)) as views_of_epoch:
+            batches = clock.waiting_for(self._saves.before_errors(views_of_epoch, self._run))
+            # before the epoch begins: where the data fail here, what is saved is the end of the one before
+            ahead = next(batches)
+            if first == 0:
+                self._begin(epoch)
+            for views in itertools.chain([ahead], batches):
+                step.train_step(training, state, views)
+                self._after_step(epoch)
+        return training.steps_per_epoch - first
+
+    def _begin(self, epoch: int) -> None:
+        method = self._training.method
+        self._state.loss_sum.zero_()
+        if isinstance(method, ContrastiveMethod):
+            method.forget_records()
+        method.on_epoch_start(epoch)
+        self._guard.check("in on_epoch_start")
+
+    def _after_step(self, epoch: int) -> None:
+        """Show, save where the clock says so, and stop where somebody asks; the end of an epoch comes first."""
+        training, state, saves = self._training, self._state, self._saves
+        # the short last batch compiles once more
+        if training.compiled is None or epoch > self.begun:
+            training.world.set_patience(training.config.patience_seconds)
+        self._observer.on_step(StepDone(state.step))
+        saves.saver.check()
+        if state.step % training.steps_per_epoch == 0:
+            return
+        if _to_stop(training, state):
+            _stop(state, training, self._run, saves)
+        if training.world.is_first and saves.overdue():
+            saves.save(self._run)
+
+    def end(self, epoch: int, num_steps: int, clock: EpochClock) -> tuple[EpochDone, bool]:
+        """What the epoch has measured, and whether somebody asked to stop; saved where it is time."""
+        training, state, saves = self._training, self._state, self._saves
+        config, world = training.config, training.world
+        self._guard.check("during an epoch")
+        training.method.on_epoch_end(epoch)
+        self._guard.check("in on_epoch_end")
+        asked = _to_stop(training, state, now=True)
+        step.require_finite(training, state)
+        done = _measured(training, state, epoch, num_steps, clock)
+        self._observer.on_epoch(done)
+        if world.is_first:
+            _record_compiling(training, self._run)
+        if asked and epoch + 1 < config.epochs:
+            _stop(state, training, self._run, saves)
+        is_last = epoch + 1 == config.epochs
+        if is_last or (world.is_first and (saves.due() or saves.overdue())):
+            saves.save(self._run)
+        return done, asked
 
 
 class EpochClock:
