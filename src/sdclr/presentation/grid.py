@@ -87,7 +87,12 @@ class Asked:
     arms: Sequence[ComparedArm]
 
     @property
+    def heading(self) -> str:
+        return f"Against {self.baseline}"
+
+    @property
     def rule(self) -> str:
+        """The rule in words."""
         each = 100 * (1 - 0.05 / self.num_comparisons)
         times = counted(self.num_comparisons, "comparison")
         return (
@@ -117,6 +122,10 @@ class Sweep:
     setting: str
     measure: str
     points: Sequence[SweepPoint]
+
+    @property
+    def heading(self) -> str:
+        return f"Sweep of {self.setting}"
 
 
 @dataclass(frozen=True)
@@ -154,6 +163,10 @@ class GridReport:
     """Of all cells' training and probes."""
     command: str
     notes: Sequence[str]
+
+
+Section = tuple[str, list[str], list[list[str]], list[str]]
+"""Heading, header, rows and notes of a table."""
 
 
 def points(interval: Interval) -> str:
@@ -197,12 +210,14 @@ def _table_notes(report: GridReport) -> list[str]:
     ]
 
 
-def _facts(report: GridReport) -> list[str]:
-    hours = report.seconds / 3600
+def facts(report: GridReport) -> list[str]:
+    """What a reader needs to know of how the numbers were made."""
+    minutes, seconds = divmod(round(report.seconds), 60)
+    hours, minutes = divmod(minutes, 60)
     return [
         f"Hardware: {'; '.join(report.hardware) or '-'}",
         f"Versions: {'; '.join(report.versions) or '-'}",
-        f"Time: {hours:.2f} hours of training and probes in all",
+        f"Time: {hours}:{minutes:02d}:{seconds:02d} of training and probes in all",
         f"Command: {report.command}",
     ]
 
@@ -260,9 +275,9 @@ MINING_NOTE = (
 )
 
 
-def sections(report: GridReport) -> list[tuple[str, list[str], list[list[str]], list[str]]]:
-    """(heading, header, rows, notes) of every table, in order."""
-    found = []
+def sections(report: GridReport) -> list[Section]:
+    """Every table, in order."""
+    found: list[Section] = []
     for probe, heading in report.probes.items():
         rows = [_arm_cells(row) for row in report.rows if row.probe == probe]
         notes = _table_notes(report) if probe == list(report.probes)[-1] else []
@@ -277,12 +292,12 @@ def sections(report: GridReport) -> list[tuple[str, list[str], list[list[str]], 
             "How many cells would be needed, by the spread so far:",
             *power,
         ]
-        found.append((f"Against {asked.baseline}", _verdict_header(asked), rows, notes))
+        found.append((asked.heading, _verdict_header(asked), rows, notes))
     if report.sweep is not None:
         header = ["Arm", report.sweep.setting, f"{report.sweep.measure}, percent", "n"]
         rows = [_sweep_cells(point) for point in report.sweep.points]
         notes = ["Mean with its 95 % t-interval over the cells; not paired, not corrected."]
-        found.append((f"Sweep of {report.sweep.setting}", header, rows, notes))
+        found.append((report.sweep.heading, header, rows, notes))
     if report.mining:
         epochs = _mining_epochs(report)
         header = ["Arm", "Signal", "n", *(f"epoch {epoch}" for epoch in epochs)]
@@ -311,7 +326,7 @@ def render_terminal(report: GridReport, console: Console) -> None:
     console.print()
     for cell, reason in report.failures:
         console.print(Text(one_line(f"failed: {cell}: {reason}"), style="red"), soft_wrap=True)
-    for fact in _facts(report):
+    for fact in facts(report):
         console.print(Text(one_line(fact), style="dim"), soft_wrap=True)
 
 
@@ -336,7 +351,7 @@ def to_markdown(report: GridReport, figures: Mapping[str, str] | None = None) ->
         lines += ["## Failed", ""]
         lines += [f"- {markdown_line(f'{cell}: {reason}')}" for cell, reason in report.failures]
         lines += [""]
-    lines += [f"- {markdown_line(fact)}" for fact in _facts(report)]
+    lines += [f"- {markdown_line(fact)}" for fact in facts(report)]
     return "\n".join(lines) + "\n"
 
 

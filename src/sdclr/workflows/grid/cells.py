@@ -102,7 +102,9 @@ class GridCells:
     def is_done(self, cell: Cell) -> bool:
         """Whether the cell's record was there when records were read, or is there now."""
         mark = self.fingerprint(cell)
-        return mark in self._done or self.records.path(cell, mark).is_file()
+        if mark not in self._done and self.records.has(cell, mark):
+            self._done.add(mark)
+        return mark in self._done
 
     def state(self, cell: Cell) -> State:
         if self.is_done(cell):

@@ -19,6 +19,7 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -217,6 +218,7 @@ def _grid(content: Mapping[str, Any], text: str, name: str, values: Mapping[str,
         )
     for one in planned:
         _check_origins(one)
+        _check_numbers(one)
     _check_distinct(planned)
     protocol: Protocol = next(known for known in PROTOCOLS if known == file.protocol)
     probes = _probes(file, protocol)
@@ -353,6 +355,14 @@ def _check_origins(arm: PlannedArm) -> None:
             raise ConfigError(
                 f"arms.{arm.name}: splits of {row.name} are not generated; write their numbers alone."
             )
+
+
+def _check_numbers(arm: PlannedArm) -> None:
+    """ConfigError where a split or a seed is no number that the settings take."""
+    for split in (min(arm.splits), max(arm.splits)):
+        _within(f"splits of {arm.name}", partial(arm.base.with_values, split.settings()))
+    for seed in (min(arm.seeds), max(arm.seeds)) if arm.seeds else ():
+        _within(f"seeds of {arm.name}", partial(arm.base.with_values, {"seed": seed}))
 
 
 def _check_distinct(arms: Sequence[PlannedArm]) -> None:

@@ -156,6 +156,17 @@ class Records:
         """Where the record of a cell is written."""
         return self.folder / f"{cell.run.folder.name.rpartition('-')[0]}-{fingerprint}.json"
 
+    def has(self, cell: Cell, fingerprint: str) -> bool:
+        """Whether the cell has a sound record under its own name."""
+        path = self.path(cell, fingerprint)
+        if not path.is_file():
+            return False
+        try:
+            read_record(path)
+        except DataError:  # said by read(), and written anew
+            return False
+        return True
+
     def read(self, probes: Sequence[str]) -> dict[str, CellRecord]:
         """Fingerprint -> record, of the records that have these probes.
 

@@ -107,6 +107,7 @@ def carry_out_grid(
     if not 1 <= workers <= MOST_WORKERS:
         raise ConfigError(f"--workers must be from 1 to {MOST_WORKERS}, got {workers}.")
     cells.require_lists()
+    require_report_places(cells)
     left = [cell for cell in cells.wanted if not cells.is_done(cell)]
     if not left:
         return
@@ -187,7 +188,7 @@ class Shown(Watcher):
             words += f", {self._failed} failed"
         if self._new and left and elapsed > 0:
             each = elapsed / (self._new + self._failed)
-            words += f", {3600 / each:.3g} an hour, {_clock(left * each)} to go"
+            words += f", {3600 / each:.1f} an hour, {_clock(left * each)} to go"
         self._progress.print(words)
         if self._all is not None:
             self._progress.advance(self._all)
@@ -220,29 +221,62 @@ def require_all_done(cells: GridCells) -> None:
 def write_grid_report(
     cells: GridCells, file: Path, *, console: Console | None = None
 ) -> GridReport:
-    """Build the report from records, print it, and write OUT/grid.md, grid.csv, grid.json and grid.html."""
+    """Build the report from records, print it, and write OUT/grid.md, .csv, .json, .html and its figures."""
     from sdclr.jobs.report.files import deliver, places
-    from sdclr.presentation import grid as presentation
+    from sdclr.presentation.grid import render_terminal
+    from sdclr.presentation.grid_figures import figures
     from sdclr.workflows.grid.results import build_grid_report
 
     make_folder(cells.out)
-    formats = report_formats()
+    report = build_grid_report(cells, file)
+    drawn = figures(report)
+    names = {heading: f"grid-{heading.partition(' ')[0].lower()}.svg" for heading in drawn}
+    formats = report_formats(names)
+    for heading, svg in drawn.items():
+        formats[names[heading]] = _figure_format(names[heading], svg)
     wanted = {"terminal", *formats}
     targets = places(wanted, formats, cells.out, "grid", overwrite=False, ours=True)
-    report = build_grid_report(cells, file)
-    deliver(report, wanted, presentation.render_terminal, formats, targets, console)
+    deliver(report, wanted, render_terminal, formats, targets, console)
     return report
 
 
-def report_formats() -> Mapping[str, Any]:
+SVG_MARK = "<svg "
+
+
+def _figure_format(name: str, svg: str) -> Any:
+    from sdclr.jobs.report.files import FileFormat
+
+    def render(_: GridReport) -> str:
+        return svg
+
+    return FileFormat(name.removeprefix("grid"), render, SVG_MARK)
+
+
+def report_formats(figures: Mapping[str, str]) -> dict[str, Any]:
+    """The files of a report. ``figures``: heading of a table -> name of the figure's file."""
     from sdclr.jobs.report.files import FileFormat
     from sdclr.presentation import grid as presentation
+    from sdclr.presentation.grid_page import render_grid_html
+    from sdclr.presentation.pages import MARK
+
+    def markdown(report: GridReport) -> str:
+        return presentation.to_markdown(report, figures)
 
     return {
-        "markdown": FileFormat(".md", presentation.to_markdown, presentation.MARKDOWN_MARK),
+        "markdown": FileFormat(".md", markdown, presentation.MARKDOWN_MARK),
         "csv": FileFormat(".csv", presentation.to_csv, ",".join(presentation.CSV_HEADER)),
         "json": FileFormat(".json", presentation.to_json, presentation.JSON_MARK),
+        "html": FileFormat(".html", render_grid_html, MARK),
     }
+
+
+def require_report_places(cells: GridCells) -> None:
+    """ConfigError, before any work, where a file of somebody else lies in a report's place."""
+    from sdclr.jobs.report.files import places
+
+    if cells.out.is_dir():
+        formats = report_formats({})
+        places(set(formats), formats, cells.out, "grid", overwrite=False, ours=True)
 
 
 def show_grid_plan(cells: GridCells, console: Console) -> None:

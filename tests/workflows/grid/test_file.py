@@ -1,0 +1,179 @@
+"""A grid's file: what it plans, and one clear error for each mistake."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sdclr.errors import ConfigError, MissingInputError
+from sdclr.workflows.grid.cells import name_of
+from sdclr.workflows.grid.file import parse_grid, read_grid, shipped_grids
+from sdclr.workflows.grid.run import open_grid
+from small_grid import TINY, small_file, small_grid
+
+
+def arm(**own: Any) -> dict[str, Any]:
+    return {"arms": {"simclr": {"recipe": "digits_simclr"}, "sdclr": own}}
+
+
+def test_cells_run_split_by_split_in_the_order_of_the_arms(tmp_path: Path) -> None:
+    arms = {
+        "simclr": {"recipe": "digits_simclr", "splits": ["1-2", "generated 101-102"]},
+        "sdclr": {"splits": ["1-2", "generated 101-102"]},
+        "half": {"settings": {"method.prune_ratio": 0.5}, "seeds": [1, 2]},
+    }
+    cells = small_grid(tmp_path, arms=arms).cells
+    assert [name_of(cell) for cell in cells] == [
+        "simclr-split1-seed10",
+        "sdclr-split1-seed10",
+        "half-split1-seed1",
+        "half-split1-seed2",
+        "simclr-split2-seed10",
+        "sdclr-split2-seed10",
+        "half-split2-seed1",
+        "half-split2-seed2",
+        "simclr-generated101-seed10",
+        "sdclr-generated101-seed10",
+        "simclr-generated102-seed10",
+        "sdclr-generated102-seed10",
+    ]
+    assert cells[2].config.method.to_dict()["prune_ratio"] == 0.5
+    assert cells[2].config.epochs == TINY["epochs"]
+
+
+def test_settings_can_be_nested_or_texts(tmp_path: Path) -> None:
+    nested = small_grid(tmp_path, **arm(settings={"method": {"prune_ratio": 0.5}}))
+    texts = small_grid(tmp_path, **arm(settings=["method.prune_ratio=0.5"]))
+    assert [cell.config for cell in nested.cells] == [cell.config for cell in texts.cells]
+
+
+def test_a_generated_split_is_drawn_where_the_authors_lists_are_given(tmp_path: Path) -> None:
+    file = small_file(
+        tmp_path,
+        base="cifar10_lt_sdclr",
+        overrides={"epochs": 1},
+        arms={"sdclr": {}},
+        splits=["authors 1-2", "generated 101"],
+        question=None,
+    )
+    cells, _ = open_grid(file, tmp_path / "out", splits_dir=str(tmp_path))
+    assert [cell.config.data.splits_dir for cell in cells.cells] == [str(tmp_path)] * 2 + [None]
+    assert [cell.config.data.split for cell in cells.cells] == [1, 2, 101]
+
+
+MISTAKES: list[tuple[dict[str, Any], str]] = [
+    ({"base": None}, "base is missing"),
+    ({"arms": None}, "arms is missing"),
+    ({"arms": {}}, "arms"),
+    ({"arm": {}}, "arm is not a setting; did you mean arms?"),
+    ({"base": "digits_sdlcr"}, "no recipe 'digits_sdlcr'. Did you mean digits_sdclr?"),
+    (arm(recipe="digits_sdlcr"), "arms.sdclr.recipe: there is no recipe"),
+    (arm(setings={}), "arms.sdclr: setings is not a setting; did you mean settings?"),
+    (
+        arm(settings={"method.prune_rato": 0.5}),
+        "arms.sdclr.settings: method.prune_rato is not a setting; did you mean method.prune_ratio?",
+    ),
+    (arm(settings={"method.prune_ratio": 90}), "It is a fraction; did you mean 0.9?"),
+    (arm(settings={"seed": 3}), "arms.sdclr.settings: seed is decided by seeds"),
+    ({"overrides": {"data.split": 3}}, "overrides: data.split is decided by splits"),
+    ({"overrides": {"epoch": 3}}, "overrides: epoch is not a setting"),
+    ({"splits": []}, "splits is empty"),
+    (arm(splits=[]), "arms.sdclr.splits is empty"),
+    ({"splits": ["1-"]}, "cannot read splits '1-'"),
+    ({"splits": [0]}, "data.split"),
+    ({"splits": ["autors 1"]}, "Did you mean authors?"),
+    ({"splits": ["authors 1"]}, "there are no authors' lists of digits"),
+    ({"splits": [1, "generated 1"]}, "split 1 is named with and without its origin"),
+    ({"seeds": []}, "seeds is empty"),
+    ({"probes": []}, "probes is empty"),
+    ({"probes": ["kn"]}, "there is no probe 'kn'"),
+    ({"protocol": "cache"}, "protocol: must be"),
+    ({"question": {"d": 1.0}}, "question.baseline is missing"),
+    ({"question": {"baseline": "simclr", "probe": "knn"}}, "question.d is missing"),
+    ({"question": {"baseline": "simclr", "probe": "knn", "d": 0}}, "question.d"),
+    (
+        {"question": {"baseline": "simcrl", "probe": "knn", "d": 1.0}},
+        "question.baseline: there is no arm 'simcrl'; did you mean simclr?",
+    ),
+    (
+        {"question": {"baseline": "simclr", "compare": ["simclr"], "probe": "knn", "d": 1.0}},
+        "simclr is the baseline itself",
+    ),
+    ({"question": {"baseline": "simclr", "d": 1.0}}, "question.probe is 'linear'"),
+    ({"sweep": {"setting": "method.prune_ratios"}}, "is not a number that differs"),
+    (arm(recipe="digits_simclr"), "arms simclr and sdclr have the same settings"),
+    ({"arms": {"a/b": {}}}, "cannot be an arm's name"),
+    ({"arms": {"simclr": {"title": "x"}, "b": {"title": "x", "seeds": 1}}}, "the same settings"),
+    ({"arms": {"simclr": 3}}, "arms.simclr must be a mapping"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), MISTAKES)
+def test_a_mistake_is_one_error_that_names_the_file_and_the_key(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    file = small_file(tmp_path, **{"question": None, **changes})
+    with pytest.raises(ConfigError) as caught:
+        open_grid(file, tmp_path / "out")
+    assert message in str(caught.value)
+    assert "small.yaml" in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_arms_of_one_name_are_refused() -> None:
+    with pytest.raises(ConfigError, match="'sdclr' is given twice, the second time in line 4"):
+        parse_grid("base: digits_sdclr\narms:\n  sdclr: {}\n  sdclr: {}\n", "twice")
+
+
+def test_a_file_that_is_not_there_is_said_with_the_grids_that_are() -> None:
+    with pytest.raises(
+        MissingInputError, match=r"laptop, laptop_ratio, paper\. Did you mean laptop"
+    ):
+        read_grid("laptp")
+
+
+@pytest.mark.parametrize("name", shipped_grids())
+def test_a_grid_that_comes_with_the_package_is_sound(name: str) -> None:
+    grid = read_grid(name)
+    assert grid.file.out
+    ours = grid.arms[0].base
+    for one in grid.arms:
+        assert one.base.epochs == ours.epochs
+        assert one.base.method.to_dict()["projector_layers"] == 3, "the head is matched"
+
+
+def test_the_laptops_ratio_is_chosen_on_a_split_that_it_does_not_report() -> None:
+    chosen_on = {split.number for arm in read_grid("laptop_ratio").arms for split in arm.splits}
+    reported = {split.number for arm in read_grid("laptop").arms for split in arm.splits}
+    assert not chosen_on & reported
+    same = ("backbone", "views", "optimizer", "epochs", "batch_size", "data")
+    first, second = (read_grid(name).arms[0].base.to_dict() for name in ("laptop", "laptop_ratio"))
+    assert [first[key] for key in same] == [second[key] for key in same]
+
+
+def test_a_plan_of_five_hundred_cells_imports_no_torch(tmp_path: Path) -> None:
+    arms = {f"p{n}": {"settings": {"method.prune_ratio": n / 100}} for n in range(50)}
+    file = small_file(tmp_path, arms=arms, splits=["1-10"], question=None)
+    look = (
+        "import sys; from sdclr.cli import main\n"
+        "try: main()\nexcept SystemExit as end: assert not end.code\n"
+        "assert not {'torch', 'scipy', 'matplotlib'} & sys.modules.keys()"
+    )
+    command = [
+        sys.executable,
+        "-c",
+        look,
+        "grid",
+        str(file),
+        "--plan",
+        "--out",
+        str(tmp_path / "o"),
+    ]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "500 missing" in result.stdout
+    assert not (tmp_path / "o").exists(), "a plan writes nothing"

@@ -1,0 +1,370 @@
+"""From a file to its report: resumed, killed, failed, changed, and from records alone."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import random
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+import sdclr
+from patience import wait_until
+from sdclr import cli
+from sdclr.errors import DataError, FailedRunsError, Preempted, RunFolderError
+from sdclr.presentation.progress import NoProgress
+from sdclr.workflows.grid.cells import GridCells, name_of
+from sdclr.workflows.grid.run import carry_out_grid, grid_commands, open_grid
+from small_grid import small_file, small_grid
+
+QUIET = Console(quiet=True)
+
+
+def run(folder: Path, **changes: Any) -> Any:
+    return sdclr.grid(small_file(folder, **changes), folder / "out", console=QUIET)
+
+
+def table(folder: Path) -> str:
+    """The numbers, without how long they took."""
+    rows = json.loads((folder / "grid.json").read_text())
+    kept = ("rows", "asked", "sweep", "mining", "num_done")
+    return json.dumps({name: rows[name] for name in kept}, sort_keys=True)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a grid that was run without a break, in out/."""
+    folder = tmp_path_factory.mktemp("whole")
+    run(folder)
+    return folder
+
+
+def fail_on(monkeypatch: pytest.MonkeyPatch, arm: str, error: Exception) -> list[str]:
+    """pretrain raises for this arm; the list has the folders of the calls."""
+    from sdclr.jobs import pretrain as job
+
+    real, called = job.pretrain, []
+
+    def pretrain(config: Any, out: Path, **options: Any) -> Any:
+        called.append(out.name)
+        if out.name.startswith(f"{arm}-"):
+            raise error
+        return real(config, out, **options)
+
+    monkeypatch.setattr("sdclr.jobs.pretrain.pretrain", pretrain)
+    return called
+
+
+def test_it_ends_in_tables_with_the_verdict_and_is_not_run_again(
+    whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = whole / "out"
+    text = (out / "grid.md").read_text()
+    for words in (
+        "4 of 4 cells done",
+        "Against simclr",
+        "Bonferroni",
+        "half-width",
+        "Hardware: CPU",
+    ):
+        assert words in text
+    assert len((out / "grid.csv").read_text().splitlines()) == 1 + 4
+    assert "<svg" in (out / "grid.html").read_text()
+    assert len(list((out / "records").glob("*.json"))) == 4
+    before = table(out)
+    monkeypatch.setattr("sdclr.jobs.pretrain.pretrain", lambda *_, **__: pytest.fail("run again"))
+    run(whole)
+    assert table(out) == before
+
+
+def test_records_alone_give_the_same_table(whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole / "out" / "records", tmp_path / "records")
+    file = small_file(tmp_path)
+    report = sdclr.grid(file, tmp_path / "out", records=tmp_path / "records", console=QUIET)
+    assert report.num_done == 4
+    assert table(tmp_path / "out") == table(whole / "out")
+    assert not [path for path in (tmp_path / "out").iterdir() if path.is_dir()], "nothing was run"
+
+
+def test_a_record_holds_no_path_of_this_machine(whole: Path) -> None:
+    for path in (whole / "out" / "records").glob("*.json"):
+        assert str(whole) not in path.read_text()
+        assert path.stat().st_size < 20_000
+
+
+def test_a_changed_arm_is_a_new_arm(whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole / "out", tmp_path / "out")
+    arms = {
+        "simclr": {"recipe": "digits_simclr"},
+        "sdclr": {"settings": {"method.prune_ratio": 0.5}},
+    }
+    cells = small_grid(tmp_path, arms=arms)
+    assert [cells.state(cell) for cell in cells.cells] == ["done", "missing"] * 2
+    run(tmp_path, arms=arms)
+    assert len(list((tmp_path / "out" / "records").glob("*.json"))) == 6
+    assert small_grid(tmp_path).read_records().keys() == small_grid(tmp_path).fingerprints.keys(), (
+        "the old arm's runs are still there for the old file"
+    )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"probes": ["knn", "few_shot"]},
+        {"overrides": {"epochs": 2, "backbone.width": 2, "views.size": 8}},
+        {"seeds": [3]},
+        {"splits": ["3-4"]},
+    ],
+)
+def test_what_decides_the_numbers_decides_whether_a_record_counts(
+    whole: Path, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    shutil.copytree(whole / "out" / "records", tmp_path / "out" / "records")
+    cells = small_grid(tmp_path, **changes)
+    assert not any(cells.is_done(cell) for cell in cells.cells)
+
+
+def test_what_decides_no_number_does_not(whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole / "out" / "records", tmp_path / "out" / "records")
+    arms = {"simclr": {"recipe": "digits_simclr"}, "renamed": {"title": "SDCLR, published"}}
+    file = small_file(tmp_path, arms=arms)
+    cells, _ = open_grid(file, tmp_path / "out", device="cuda:3")
+    assert all(cells.is_done(cell) for cell in cells.cells)
+
+
+def test_a_record_of_before_a_setting_existed_counts_with_its_default(
+    whole: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(whole / "out" / "records", tmp_path / "out" / "records")
+    for path in (tmp_path / "out" / "records").glob("*.json"):
+        content = json.loads(path.read_text())
+        del content["config"]["record_images"], content["config"]["method"]["temperature"]
+        content["evaluation"]["probes"]["knn"]["settings"].pop("k")
+        path.write_text(json.dumps(content))
+    cells = small_grid(tmp_path)
+    assert all(cells.is_done(cell) for cell in cells.cells)
+
+
+@pytest.mark.parametrize("damage", ["", "[]", '{"kind": "sdclr grid record"}', '{"kind": 3}'])
+def test_a_damaged_record_is_named_and_its_cell_is_run_again(
+    whole: Path, tmp_path: Path, damage: str
+) -> None:
+    shutil.copytree(whole / "out" / "records", tmp_path / "records")
+    victim = next((tmp_path / "records").glob("sdclr-split1-*.json"))
+    victim.write_text(damage)
+    with pytest.warns(UserWarning, match=victim.name):
+        cells, _ = open_grid(small_file(tmp_path), tmp_path / "out", tmp_path / "records")
+    left = [name_of(cell) for cell in cells.cells if not cells.is_done(cell)]
+    assert left == ["sdclr-split1-seed10"]
+
+
+@pytest.mark.parametrize("error", [DataError("no images"), ZeroDivisionError("a bug")])
+def test_a_failed_run_is_reported_and_the_rest_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    called = fail_on(monkeypatch, "simclr", error)
+    with pytest.raises(FailedRunsError, match=f"2 of 4 runs failed.*{error}"):
+        run(tmp_path)
+    assert len(called) == len(set(called)) == 4, "a failed run is not tried again in this sitting"
+    text = (tmp_path / "out" / "grid.md").read_text()
+    assert "2 of 4 cells done, 2 failed" in text
+    assert str(error) in text
+    failures = list((tmp_path / "out" / "failures").glob("*.json"))
+    assert {json.loads(path.read_text())["error"] for path in failures} == {type(error).__name__}
+    assert [small_grid(tmp_path).state(cell) for cell in small_grid(tmp_path).cells] == [
+        "failed",
+        "done",
+    ] * 2
+    monkeypatch.undo()
+    assert run(tmp_path).num_done == 4, "the next start tries it again"
+    assert not list((tmp_path / "out" / "failures").glob("*.json"))
+
+
+class StopAfter(NoProgress):
+    """Asks the work to stop once so much is done: steps, then images of an evaluation."""
+
+    def __init__(self, step: int) -> None:
+        self.left = step
+
+    def advance(self, task: int, amount: int = 1, note: str | None = None) -> None:
+        before, self.left = self.left, self.left - amount
+        if before > 0 >= self.left:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize("step", [1, 3, 100, 2000])
+def test_stopped_at_any_step_and_started_again_it_gives_the_same_table(
+    whole: Path, tmp_path: Path, step: int
+) -> None:
+    cells = small_grid(tmp_path)
+    with pytest.raises(Preempted):
+        carry_out_grid(cells, {}, progress=StopAfter(step), live=True)
+    run(tmp_path)
+    assert table(tmp_path / "out") == table(whole / "out")
+
+
+def test_a_cell_that_another_process_holds_is_left_to_it_and_said(tmp_path: Path) -> None:
+    cells = small_grid(tmp_path)
+    with cells.claim(cells.cells[0]), pytest.raises(RunFolderError, match="1 of 4 runs are held"):
+        run(tmp_path)
+    assert small_grid(tmp_path).state(cells.cells[0]) == "missing"
+
+
+def test_a_run_that_was_done_without_the_grid_is_recorded_and_not_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells = small_grid(tmp_path)
+    first = cells.cells[0]
+    sdclr.pretrain(first.config, first.run.folder)
+    weights = first.run.backbone_path.stat().st_mtime_ns
+    assert cells.state(first) == "trained"
+    run(tmp_path)
+    assert first.run.backbone_path.stat().st_mtime_ns == weights
+
+
+def test_the_printed_commands_do_the_cells_and_the_report(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cells = small_grid(tmp_path)
+    lines = grid_commands(cells, tmp_path / "small.yaml", [])
+    assert len(lines) == 5
+    for line in lines:
+        monkeypatch.setattr(sys, "argv", shlex.split(line))
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        assert not stop.value.code
+    capsys.readouterr()
+    assert table(tmp_path / "out") == table(whole / "out")
+
+
+def test_records_of_other_images_under_the_same_split_are_refused(
+    whole: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(whole / "out" / "records", tmp_path / "out" / "records")
+    victim = next((tmp_path / "out" / "records").glob("sdclr-split1-*.json"))
+    victim.write_text(json.dumps(json.loads(victim.read_text()) | {"data": "other"}))
+    with pytest.raises(sdclr.errors.ConfigError, match="both name split 1"):
+        run(tmp_path)
+
+
+def test_the_mining_signal_is_recorded_by_epoch_where_images_are(tmp_path: Path) -> None:
+    overrides = {
+        "backbone.width": 2,
+        "views.size": 8,
+        "epochs": 2,
+        "batch_size": 200,
+        "record_images": True,
+    }
+    report = run(tmp_path, overrides=overrides, splits=[1])
+    columns = {curve.column for curve in report.mining}
+    assert columns == {"loss", "hardest_mass", "disagreement"}
+    assert all([epoch for epoch, _ in curve.runs[0]] == [1, 2] for curve in report.mining)
+    assert all(0 <= value <= 1 for curve in report.mining for _, value in curve.runs[0])
+    assert "Mining signal" in (tmp_path / "out" / "grid.md").read_text()
+
+
+def test_somebody_elses_file_in_the_reports_place_is_found_before_any_run(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "grid.md").write_text("my notes")
+    with pytest.raises(sdclr.errors.ConfigError, match=r"grid\.md"):
+        run(tmp_path)
+    assert not (tmp_path / "out" / "records").exists()
+
+
+def workers_command(folder: Path, workers: int) -> list[str]:
+    arguments = ["grid", str(small_file(folder)), "--out", str(folder / "out")]
+    return [sys.executable, "-m", "sdclr", *arguments, "--workers", str(workers)]
+
+
+def test_two_workers_give_the_table_of_one_and_do_nothing_twice(
+    whole: Path, tmp_path: Path
+) -> None:
+    done = subprocess.run(workers_command(tmp_path, 2), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert table(tmp_path / "out") == table(whole / "out")
+    finished = [line for line in done.stderr.splitlines() if ": done in" in line]
+    assert len(finished) == len({line.partition(": done")[0] for line in finished}) == 4
+
+
+def children(pid: int) -> list[int]:
+    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [int(word) for word in text.split()]
+
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
+
+
+@needs_proc
+@pytest.mark.slow
+def test_a_worker_that_is_killed_loses_its_cell_and_the_others_go_on(
+    whole: Path, tmp_path: Path
+) -> None:
+    process = subprocess.Popen(
+        workers_command(tmp_path, 2), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    wait_until(lambda: bool(list((tmp_path / "out").glob(".*.claim"))), "no cell is claimed")
+    os.kill(children(process.pid)[0], signal.SIGKILL)
+    _, said = process.communicate()
+    assert process.returncode in (0, FailedRunsError.exit_code), said
+    assert "SIGKILL" in said
+    run(tmp_path)
+    assert table(tmp_path / "out") == table(whole / "out")
+
+
+@needs_proc
+@pytest.mark.slow
+def test_killed_at_random_points_it_ends_in_the_same_table(whole: Path, tmp_path: Path) -> None:
+    """SIGKILL of the whole command, again and again; its workers notice that they are alone."""
+    rng, kills = random.Random(0), 0
+    for _ in range(30):
+        process = subprocess.Popen(
+            workers_command(tmp_path, 2), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        goal = written(tmp_path / "out") + rng.randrange(5, 20)
+        wait_until(
+            lambda process=process, goal=goal: (  # type: ignore[misc]
+                process.poll() is not None or written(tmp_path / "out") >= goal
+            ),
+            "nothing more is written",
+        )
+        if process.poll() is not None:
+            break
+        process.kill()
+        process.wait()
+        kills += 1
+    assert kills >= 2, "killed too rarely to show anything"
+    wait_until(lambda: not held(small_grid(tmp_path)), "a worker outlives its command")
+    run(tmp_path)
+    assert table(tmp_path / "out") == table(whole / "out")
+
+
+def held(cells: GridCells) -> bool:
+    return any(cells.claim_lock(cell).held_elsewhere() for cell in cells.cells)
+
+
+def written(folder: Path) -> int:
+    return sum(1 for path in folder.rglob("*") if path.is_file()) if folder.exists() else 0
+
+
+def test_a_plan_shows_what_is_done_failed_and_missing(whole: Path, tmp_path: Path) -> None:
+    from sdclr.workflows.grid.run import show_grid_plan
+
+    shutil.copytree(whole / "out" / "records", tmp_path / "out" / "records")
+    next((tmp_path / "out" / "records").glob("sdclr-split1-*.json")).unlink()
+    next((tmp_path / "out" / "records").glob("sdclr-split2-*.json")).unlink()
+    cells = small_grid(tmp_path)
+    cells.record_failure(cells.cells[1], "DataError", "no images")
+    console = Console(file=io.StringIO(), width=100)
+    show_grid_plan(cells, console)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "2 done (recorded), 1 failed (is tried again), 1 missing (to be trained)" in text
+    assert "sdclr, split 1, seed 10: failed, no images" in text
