@@ -2,13 +2,19 @@
 
 from sdclr.jobs.report.paper import build_paper_table, write_paper_table
 from sdclr.jobs.report.standard import build_report, require_replaceable, write_report
-from sdclr.jobs.report.unlabelled import build_unlabelled_report, has_own_images, is_examined
+from sdclr.jobs.report.unlabelled import (
+    build_unlabelled_report,
+    has_own_images,
+    is_analysed,
+    is_examined,
+)
 
 __all__ = [
     "build_paper_table",
     "build_report",
     "build_unlabelled_report",
     "has_own_images",
+    "is_analysed",
     "is_examined",
     "require_replaceable",
     "write_paper_table",
