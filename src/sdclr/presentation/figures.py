@@ -122,7 +122,8 @@ def class_bars(material: Material) -> list[Figure]:
         said = caption if bars is report.bars[-1] else ""  # once, below them all
         name = f"accuracy_by_class_{number + 1}"
         drawing = Bars(bars, material.colours)
-        figures.append(Figure(name, report.probes[bars.probe], drawing, said))
+        title = f"Accuracy by class, {report.probes[bars.probe].lower()}"
+        figures.append(Figure(name, title, drawing, said))
     return figures
 
 
@@ -142,7 +143,8 @@ def balancedness(material: Material) -> list[Figure]:
         caption = (
             "Mean and population std over the splits. A level row is a balanced representation."
         )
-        figures.append(Figure(f"balancedness_{number + 1}", heading, drawing, caption))
+        title = f"Balancedness, {heading.lower()}"
+        figures.append(Figure(f"balancedness_{number + 1}", title, drawing, caption))
     return figures
 
 
@@ -172,7 +174,8 @@ def prune_ratios(material: Material) -> list[Figure]:
                 lines.append(Line(f"{norm} norms", colour, [points]))
         if lines:
             drawing = Lines(lines, "Prune ratio", "Accuracy (%)", percent=True, whole_x=False)
-            figures.append(Figure(f"prune_ratio_{number + 1}", heading, drawing))
+            title = f"Accuracy against prune ratio, {heading.lower()}"
+            figures.append(Figure(f"prune_ratio_{number + 1}", title, drawing))
     return figures
 
 
@@ -274,7 +277,13 @@ FIGURES: Mapping[str, FigureRow] = {
         "method.prune_ratio=RATIO method.norms=NORMS --out RUN",
     ),
     "groups": FigureRow(
-        "groups", "Groups over the epochs", curve_figures("groups"), f"{_RECORDS}, and labels"
+        "groups", "Groups over the epochs", curve_figures("groups"), f"labels; {_HEALTH}"
+    ),
+    "records": FigureRow(
+        "groups",
+        "Loss, disagreement and mining share of each group by epoch",
+        curve_figures("records"),
+        f"{_RECORDS}, and labels",
     ),
     "training": FigureRow(
         "training", "Training", curve_figures("training"), "needs metrics.jsonl of a run"

@@ -54,9 +54,6 @@ _STYLE: dict[Any, Any] = {
     "axes.spines.right": False,
     "axes.axisbelow": True,
 }
-_PRINTED: dict[Any, Any] = dict.fromkeys(
-    ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), PRINTED_INK
-)
 
 
 def arm_colours(arms: Sequence[str]) -> dict[str, str]:
@@ -70,28 +67,33 @@ def svg_of(drawing: object, name: str, *, small: bool = False) -> str:
         return _svg(_drawn(drawing, small), name)
 
 
-def svg_file(drawing: object) -> str:
-    """The same as a file of its own: dark ink on white."""
+def svg_file(drawing: object, title: str) -> str:
+    """The same as a file of its own, under its title: dark ink on white."""
     head = '<?xml version="1.0" encoding="utf-8"?>\n'
     white = '<rect width="100%" height="100%" fill="#ffffff"/>'
-    text = svg_of(drawing, "figure").replace("currentColor", PRINTED_INK)
+    with rc_context(_STYLE):
+        text = _svg(_titled(_drawn(drawing, False), title), "figure")
+    text = text.replace("currentColor", PRINTED_INK)
     begin = text.index(">") + 1
     return f"{head}{text[:begin]}{white}{text[begin:]}\n"
 
 
-def png_of(drawing: object, dpi: int = 150) -> bytes:
+def png_of(drawing: object, title: str, dpi: int = 150) -> bytes:
     """The same as pixels, on white; the same bytes for the same input."""
-    with rc_context(_STYLE | _PRINTED):
-        figure = _drawn(drawing, False)
+    with rc_context(_STYLE):
+        figure = _titled(_drawn(drawing, False), title)
         figure.patch.set_alpha(1)
         figure.patch.set_facecolor("white")
-        for artist in figure.findobj(lambda one: hasattr(one, "get_color")):
-            if artist.get_color() == _INK:  # type: ignore[attr-defined]
-                artist.set_color(PRINTED_INK)  # type: ignore[attr-defined]
         stream = io.BytesIO()
         with silenced_warnings("Glyph .* missing from"):
             figure.savefig(stream, format="png", dpi=dpi, metadata={"Software": None})
         return stream.getvalue()
+
+
+def _titled(figure: Figure, title: str) -> Figure:
+    figure.set_figheight(figure.get_figheight() + 0.3)
+    figure.suptitle(one_line(title), x=0.01, ha="left", fontweight="bold")
+    return figure
 
 
 def _drawn(drawing: object, small: bool) -> Figure:
@@ -120,10 +122,11 @@ def _bars(drawing: Bars, _: bool) -> Figure:
         heights = 100 * np.array([rank.mean for rank in arm.ranks])
         whiskers = 100 * np.array([rank.std for rank in arm.ranks])
         colour = drawing.colours[arm.arm]
+        label = _in_legend(arm.arm, max(rank.n for rank in arm.ranks))
         if len(ranks) * len(bars.arms) > _MAX_BARS:
-            axes.plot(x, heights, ".", markersize=3, color=colour, label=_in_legend(arm.arm))
+            axes.plot(x, heights, ".", markersize=3, color=colour, label=label)
             continue
-        axes.bar(x, heights, 0.9 * width, color=colour, label=_in_legend(arm.arm))
+        axes.bar(x, heights, 0.9 * width, color=colour, label=label)
         if max(rank.n for rank in arm.ranks) > 1:
             axes.errorbar(
                 x, heights, whiskers, fmt="none", ecolor=_INK, elinewidth=0.9, capsize=1.5
@@ -156,7 +159,7 @@ def _lines(drawing: Lines, small: bool) -> Figure:
             linewidth=2,
             marker=marker,
             markersize=4,
-            label=_in_legend(line.label),
+            label=_in_legend(line.label, len(runs)),
             **look,
         )
     if drawing.reference is not None:
@@ -265,7 +268,7 @@ def _dots(drawing: Dots, _: bool) -> Figure:
             markersize=6,
             color=drawing.colours[arm],
             capsize=3,
-            label=_in_legend(arm),
+            label=_in_legend(arm, max(value.n for value in values)),
         )
     axes.set_xticks(range(len(drawing.quantities)), [*drawing.quantities])
     axes.set_ylabel(drawing.ylabel)
@@ -367,9 +370,12 @@ def _step_without_overlap(labels: Sequence[str]) -> int:
     return step
 
 
-def _in_legend(name: str) -> str:
-    """A name as a legend takes it: matplotlib leaves out what begins with an underscore, and cannot show nothing."""
-    name = one_line(name)
+def _in_legend(name: str, n: int = 1) -> str:
+    """A name as a legend takes it, with the number of runs or splits where it is a mean.
+
+    matplotlib leaves out what begins with an underscore, and cannot show nothing.
+    """
+    name = one_line(name) + (f" (n = {n})" if n > 1 else "")
     return name if name and not name.startswith("_") else f" {name}"
 
 

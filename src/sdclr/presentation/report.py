@@ -189,7 +189,7 @@ _BY_GROUP = (
         "Loss",
         "Mean over the training images of each group of classes, as each epoch recorded it.",
         parts=_GROUPS,
-        section="groups",
+        section="records",
     ),
     Curve(
         "record_disagreement",
@@ -198,7 +198,7 @@ _BY_GROUP = (
         "Distance of an image's two projections (of the two branches, where there is a competitor), mean over the "
         "training images of each group.",
         parts=_GROUPS,
-        section="groups",
+        section="records",
     ),
     Curve(
         "health_disagreement",
@@ -216,7 +216,7 @@ _BY_GROUP = (
         "which is their share of all images, disagreement finds rare images.",
         parts={"1_few": "Among the top 1 %", "10_few": "Among the top 10 %"},
         percent=True,
-        section="groups",
+        section="records",
     ),
 )
 _HEALTH = tuple(

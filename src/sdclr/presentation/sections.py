@@ -179,6 +179,8 @@ def missing(subject: Subject) -> list[tuple[str, str]]:
         if name != "missing" and section.needs and not section.shown(subject):
             words = details.why_missing.get(name) or section.needs
             rows.append((section.title, _about(run, words)))
+    if SECTIONS["groups"].shown(subject) and not FIGURES["records"].make(subject.material):
+        rows.append((FIGURES["records"].title, _about(run, FIGURES["records"].needs)))
     # named parts of sections that are there in part
     rows += [
         (title, _about(run, words))

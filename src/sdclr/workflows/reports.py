@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sdclr.errors import MissingInputError, SdclrError
-from sdclr.jobs.report import has_own_images, is_analysed, is_examined, write_report
+from sdclr.jobs.report import (
+    WrittenFigures,
+    has_own_images,
+    is_analysed,
+    is_examined,
+    write_figures,
+    write_report,
+)
 from sdclr.presentation.progress import AnyProgress
 from sdclr.run import GROUPS_FILE, LAYERS_FILE, RECORDS_FILE, Run
 
@@ -87,6 +94,21 @@ def report(
             wanted |= {"groups", "layers"}
         why_missing[str(place)] = analyse(run, wanted, data_path, progress)
     write_report(runs, formats, why_missing=why_missing, **options)
+
+
+def figures(
+    runs: Sequence[Path],
+    out: Path,
+    *,
+    data_path: str | None = None,
+    progress: AnyProgress,
+    **options: Any,
+) -> WrittenFigures:
+    """As :func:`write_figures`; what is drawn of weights and records is made first. What cannot be is a warning."""
+    for run in map(Run, runs):
+        if run.exists and run.backbone_path.is_file():
+            analyse(run, {"groups", "layers"}, data_path, progress)
+    return write_figures(runs, out, **options)
 
 
 def analyse(

@@ -156,6 +156,7 @@ def _glance(
         ("How it went", f"{_loss(entries)}; health: {health}"),
         ("Run", str(run.folder)),
     ]
+    more = [one[:1].upper() + one[1:] for one in more]
     return Glance(verdict[:1].upper() + verdict[1:], kind, answer, rows, more)
 
 
