@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from sdclr.jobs.profile import profile as profile
     from sdclr.jobs.report import build_paper_table as build_paper_table
     from sdclr.jobs.report import build_report as build_report
+    from sdclr.jobs.report import write_figures as write_figures
     from sdclr.jobs.report import write_paper_table as write_paper_table
     from sdclr.jobs.report import write_report as write_report
     from sdclr.methods.config import MethodConfig as MethodConfig

@@ -672,6 +672,49 @@ def report(
 
 
 @app.command()
+def figures(
+    folders: Annotated[list[Path], typer.Argument(metavar="RUN...", callback=_expanded)],
+    out: Annotated[Path, typer.Option(help="Folder of the figures.", callback=_expanded)] = Path(
+        "figures"
+    ),
+    protocol: Annotated[
+        str | None, typer.Option(help="Which protocol, if the runs have several.")
+    ] = None,
+    groups: Annotated[
+        Groups | None,
+        typer.Option(help="thirds of the classes, or thresholds (> 100, 20-100, < 20 images)."),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option("--data", metavar="PATH", help="Where the images of the runs are now."),
+    ] = None,
+    overwrite: Overwrite = False,
+    use: Use = None,
+) -> None:
+    """Each figure that the runs give, as SVG, PNG and CSV; of the others, the command that makes what they lack."""
+    from sdclr.config import user_path
+    from sdclr.presentation.progress import Progress
+    from sdclr.workflows.reports import figures as draw
+
+    _use(use)
+    moved = str(user_path(data).absolute()) if data is not None else None
+    with Progress(_stderr) as progress:
+        written = draw(
+            folders,
+            out,
+            data_path=moved,
+            progress=progress,
+            protocol=protocol,
+            groups=groups.value if groups else None,
+            overwrite=overwrite,
+        )
+    for path in written.files:
+        typer.echo(shown(path))
+    for title, needs in written.missing.items():
+        typer.echo(f"not drawn: {title}: {needs}")
+
+
+@app.command()
 def reproduce(
     dataset: Annotated[
         str,

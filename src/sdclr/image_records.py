@@ -28,7 +28,8 @@ COLUMNS = ("loss", "hardest_mass", "disagreement")
 1 - cosine of its two projections, which are those of the two branches where there is a competitor."""
 MEMORY = 0.97
 """Momentum of the moving average of the loss, BCL's (Zhou et al., ICML 2022)."""
-_EACH = 4 * len(COLUMNS)
+BYTES_EACH = 4 * len(COLUMNS)
+"""Of an image in an epoch."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +98,7 @@ def append_records(folder: Path, records: Tensor) -> None:
 
 def cut_records(folder: Path, epochs: int, num_images: int) -> None:
     """Forget what was written after the checkpoint that a run goes on from; lost epochs become NaN, with a warning."""
-    path, size = folder / RECORDS_FILE, epochs * num_images * _EACH
+    path, size = folder / RECORDS_FILE, epochs * num_images * BYTES_EACH
     found = path.stat().st_size if path.exists() else 0
     if found < size:
         warnings.warn(
@@ -105,10 +106,10 @@ def cut_records(folder: Path, epochs: int, num_images: int) -> None:
             "lost and are NaN from here on. The weights are not concerned.",
             stacklevel=3,
         )
-        whole = found // (num_images * _EACH)
+        whole = found // (num_images * BYTES_EACH)
         with storage_errors(path):
             if path.exists():
-                os.truncate(path, whole * num_images * _EACH)
+                os.truncate(path, whole * num_images * BYTES_EACH)
         for _ in range(whole, epochs):
             append_records(folder, torch.full((num_images, len(COLUMNS)), torch.nan))
     elif found > size:
@@ -127,10 +128,10 @@ def read_records(folder: Path, num_images: int, num_epochs: int | None = None) -
             f"{path} does not exist: the run kept no records of its images. Train with record_images=true."
         )
     size = path.stat().st_size
-    each = max(num_images, 1) * _EACH
+    each = max(num_images, 1) * BYTES_EACH
     if size == 0 or size % each or num_epochs not in (None, size // each):
         raise DataError(f"{path} is damaged, or holds records of other than {num_images} images.")
-    shape = (size // (num_images * _EACH), num_images, len(COLUMNS))
+    shape = (size // (num_images * BYTES_EACH), num_images, len(COLUMNS))
     return ImageRecords(np.memmap(path, dtype="<f4", mode="r", shape=shape))
 
 

@@ -65,6 +65,9 @@ RECORDS_FILE, TABLE_FILE = "image_records.f32", "images.parquet"
 FEATURES_FILE = "features.npz"
 """Where a run's own images are embedded, if nothing else is asked for."""
 EXAMINATION_FOLDER = "examination"
+LAYERS_FILE = f"{EXAMINATION_FOLDER}/layers.json"
+GROUPS_FILE = f"{EXAMINATION_FOLDER}/groups.json"
+MAP_FILE = f"{EXAMINATION_FOLDER}/map.json"
 
 
 OWN_PARTS = frozenset(
@@ -489,6 +492,8 @@ def _remedy(name: str) -> str:
         return "Remove it, and evaluate again."
     if name.startswith(f"{EXAMINATION_FOLDER}/"):
         return "Remove that folder, and report again."
+    if name == AGAINST_FILE:
+        return "Remove it, and run sdclr evaluate --against again."
     if name in (IMAGES_FILE, CHOICES_FILE, STATUS_FILE):
         return "Restore it from a backup, or remove it."
     return "Restore it from a backup."

@@ -188,6 +188,98 @@ class Examination(Record):
     gallery: list[Neighbours]
 
 
+class PlaceOnMap(Record):
+    """An image of the sample on the map of the features."""
+
+    path: Text
+    x: float
+    y: float
+    label: Text | None = None
+    picture: Text
+    """A small JPEG, in base64."""
+
+
+class EmbeddingMapped(Record):
+    """examination/map.json."""
+
+    backbone: Text
+    num_images: Count
+    explained: Share
+    """Of the variance of the features, by the two axes."""
+    images: list[PlaceOnMap]
+
+
+class LayerMasked(Record):
+    """What the competitor keeps of one layer."""
+
+    name: Text
+    density: Share
+    num_weights: Count
+
+
+class LayersMasked(Record):
+    """examination/layers.json."""
+
+    backbone: Text
+    layers: list[LayerMasked]
+
+
+class GroupEpoch(Record):
+    """What the records of the images say of the groups in one epoch."""
+
+    __pydantic_extra__: dict[str, float | None]
+
+    epoch: Annotated[int, Field(ge=1, le=2**53)]
+
+
+class BinsCounted(Record):
+    """A distribution: the edges of its bins, and the images of each group in every bin."""
+
+    edges: list[float]
+    counts: dict[str, list[Count]]
+
+
+class GroupsRecorded(Record):
+    """examination/groups.json."""
+
+    why_no_groups: Text | None = None
+    num_images: dict[str, Count]
+    """Training images of each group."""
+    epochs: list[GroupEpoch]
+    disagreement: BinsCounted
+
+
+class DifferencePaired(Record):
+    """A difference of accuracies with its interval."""
+
+    difference: float
+    low: float
+    high: float
+
+
+class RivalMeasured(Record):
+    """One probe of one rival beside the run's."""
+
+    probe: Text
+    rival: Text
+    ours: Share
+    theirs: Share
+    all: DifferencePaired
+    few: DifferencePaired | None = None
+    num_tested: Count
+    verdict: Literal["better", "worse", "open"]
+
+
+class RivalsCompared(Record):
+    """against.json."""
+
+    backbone: Text | None = None
+    """16 hex digits over the weights that were measured; an earlier version did not write them."""
+    pairs: list[RivalMeasured]
+    num_leaks: Count | None = None
+    verdict: Text
+
+
 class ImagesLookedAt(Record):
     """images.json."""
 
@@ -246,7 +338,11 @@ KINDS: Mapping[str, type[Record]] = {
     "status.json": StatusTold,
     "choices.json": SettingsChosen,
     "images.json": ImagesLookedAt,
+    "against.json": RivalsCompared,
     "examination/numbers.json": Examination,
+    "examination/map.json": EmbeddingMapped,
+    "examination/layers.json": LayersMasked,
+    "examination/groups.json": GroupsRecorded,
 }
 """File -> its model."""
 

@@ -1,98 +1,151 @@
-"""One self-contained HTML page from a report: no script, no font, image or style from elsewhere.
+"""One self-contained HTML page from a report: no font, image, style or script from elsewhere.
 
 The template escapes everything; only the SVG made by ``plots`` is inserted as it is (matplotlib escapes its labels).
-Controls and turning signs are shown as escapes. A Content-Security-Policy lets the page load and run nothing, whatever
-a name in it holds.
+Controls and turning signs are shown as escapes. A Content-Security-Policy lets the page load nothing, and run nothing
+but the one script that sorts its tables, whatever a name in it holds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from urllib.parse import quote
 
 from markupsafe import Markup
 
 from sdclr.presentation import tables
+from sdclr.presentation.drawings import Figure
+from sdclr.presentation.figures import Material
+from sdclr.presentation.map import map_tiles
 from sdclr.presentation.pages import MARK as MARK
-from sdclr.presentation.pages import template
+from sdclr.presentation.pages import allowed, has_template, source, template
 from sdclr.presentation.report import COLUMNS, Report, SplitCounts
+from sdclr.presentation.sections import SECTIONS, Subject, arrangement, missing
 from sdclr.presentation.unlabelled import UnlabelledReport, UnlabelledRun
+from sdclr.safe_text import command
 
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure with its heading and the words under it."""
+    """A figure as the page has it."""
 
     title: str
     caption: str
+    alternative: str
+    """What a screen reader says of it."""
     svg: Markup
+    file: str
+    data: str
+    """A data: address of the numbers, as CSV."""
+    small: bool
+
+
+@dataclass(frozen=True)
+class Part:
+    """One section of the page."""
+
+    id: str
+    title: str
+    hint: str
+    template: str
+    subject: Subject
+    plots: Sequence[Plot]
 
 
 def render_unlabelled_html(report: UnlabelledReport) -> str:
     """The page of runs that nothing was evaluated of, pictures included, as text."""
-    runs = [
-        {**vars(run), "curves": _curves_of(run, number)} for number, run in enumerate(report.runs)
-    ]
-    return template("unlabelled.html.j2").render(title=report.title, runs=runs)
-
-
-def _curves_of(run: UnlabelledRun, number: int) -> list[Plot]:
-    from sdclr.presentation import plots  # matplotlib, which only a page needs
-
-    colours = plots.arm_colours([run.record.arm])
-    figures = []
-    for place, curves in enumerate(run.curves):
-        svg = plots.curves_svg(curves.arms, colours, curves.curve.ylabel, f"curve-{number}-{place}")
-        caption = curves.curve.caption_alone or curves.curve.caption
-        figures.append(Plot(curves.curve.title, caption, Markup(svg)))
-    return figures
+    lead = [run.description for run in report.runs]
+    return _page(report.title, lead, None, report.runs, [run.record.arm for run in report.runs])
 
 
 def render_html(report: Report, runs: Sequence[UnlabelledRun] = ()) -> str:
     """The whole page as text; ``runs``: what is to be shown of their images besides the numbers."""
-    from sdclr.presentation import plots  # matplotlib, which only a page needs
+    return _page(report.title, [report.description], report, runs, report.arms)
 
-    colours = plots.arm_colours(report.arms)
+
+def material_of(
+    report: Report | None, runs: Sequence[UnlabelledRun], arms: Sequence[str]
+) -> Material:
+    """What figures are drawn from, with the colour of each arm."""
+    from sdclr.presentation import plots  # matplotlib, which only figures need
+
+    return Material(report, runs, plots.arm_colours(list(dict.fromkeys(arms))), plots.GROUP_COLOURS)
+
+
+def _page(
+    title: str,
+    lead: Sequence[str],
+    report: Report | None,
+    runs: Sequence[UnlabelledRun],
+    arms: Sequence[str],
+) -> str:
+    material = material_of(report, runs, arms)
+    parts = [
+        _part(number, name, subject) for number, (name, subject) in enumerate(arrangement(material))
+    ]
+    script = source("report.js")
     return template("report.html.j2").render(
+        title=title,
+        lead=lead,
+        blocks=[
+            (run if len(runs) > 1 else None, list(of_run))
+            for run, of_run in groupby(parts, key=lambda part: part.subject.run)
+        ],
+        parts=parts,
         report=report,
-        runs=[{**vars(run), "curves": []} for run in runs],  # the page has the curves of all runs
         tables=tables,
         columns=COLUMNS,
-        bars=_bar_plots(report, colours),
-        curves=_curve_plots(report, colours),
-        colours=colours,
+        colours=material.colours,
         image_counts=_image_counts,
+        missing=missing,
+        map_tiles=map_tiles,
+        profile_commands=_profile_commands,
+        script=Markup(script),
+        script_hash=Markup(allowed(script)),
     )
 
 
-def _bar_plots(report: Report, colours: Mapping[str, str]) -> list[Plot]:
-    from sdclr.presentation import plots  # matplotlib, which only a page needs
-
-    caption = (
-        "Classes sorted from the most to the fewest training images in each split; what is averaged over the splits is "
-        "the rank, not the class. Whiskers: population std over the splits."
+def _part(number: int, name: str, subject: Subject) -> Part:
+    row = SECTIONS[name]
+    file = f"sections/{row.template or name}.html.j2"
+    return Part(
+        # ids of an SVG are not escaped: no name of a file is in them
+        f"{name.replace('_', '-')}-{number}",
+        row.title,
+        row.hint,
+        file if has_template(file) else "sections/figures.html.j2",
+        subject,
+        [_plot(figure, f"{name}-{number}-{n}") for n, figure in enumerate(subject.figures(name))],
     )
-    figures = []
-    for number, bars in enumerate(report.bars):
-        # by number: a probe's name may come from a file, and ids of an SVG are not escaped
-        svg = plots.class_bars_svg(bars, colours, f"bars-{number}")
-        said = caption if bars is report.bars[-1] else ""  # once, below them all
-        figures.append(Plot(report.probes[bars.probe], said, Markup(svg)))
-    return figures
 
 
-def _curve_plots(report: Report, colours: Mapping[str, str]) -> list[Plot]:
-    from sdclr.presentation import plots  # matplotlib, which only a page needs
+def _plot(figure: Figure, name: str) -> Plot:
+    from sdclr.presentation import plots  # matplotlib, which only figures need
 
-    figures = []
-    for number, curves in enumerate(report.curves):
-        svg = plots.curves_svg(curves.arms, colours, curves.curve.ylabel, f"curve-{number}")
-        caption = f"{curves.curve.caption} Thin lines are runs, thick ones their mean.".lstrip()
-        figures.append(Plot(curves.curve.title, caption, Markup(svg)))
-    return figures
+    svg = plots.svg_of(figure.drawing, name, small=figure.small)
+    return Plot(
+        figure.title,
+        figure.caption,
+        figure.alternative,
+        Markup(svg),
+        f"{figure.name}.csv",
+        f"data:text/csv;charset=utf-8,{quote(figure.to_csv(), safe=_PLAIN)}",
+        figure.small,
+    )
+
+
+_PLAIN = ",.;:()[]/-_+*@!~"
+"""Signs that stand for themselves in a data: address."""
 
 
 def _image_counts(split: SplitCounts, subset: str) -> tuple[str, str]:
     """("1,240", "500 … 5"): the images of a subset, and those of its largest and smallest class."""
     counts: Sequence[int] = split.counts.get(subset, ())
     return (f"{sum(counts):,}", f"{max(counts):,} … {min(counts):,}") if counts else ("-", "")
+
+
+def _profile_commands(folder: str) -> str:
+    """What shows the images as a collection."""
+    out = f"{folder}-rare"
+    return f"{command('sdclr', 'mine', folder, '--out', out)}\n{command('sdclr', 'profile', out)}"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
@@ -19,6 +22,19 @@ MARK = """<!doctype html>
 def template(name: str) -> Template:
     """A template of ``templates``: it escapes everything, and shows what is invisible as escapes."""
     return _environment().get_template(name)
+
+
+def has_template(name: str) -> bool:
+    """Whether there is a template of that name."""
+    environment = _environment()
+    assert environment.loader is not None
+    return name in environment.loader.list_templates()
+
+
+def allowed(text: str) -> str:
+    """A source of a Content-Security-Policy that allows this very text as a script or a style."""
+    digest = hashlib.sha256(text.encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"
 
 
 def source(name: str) -> str:

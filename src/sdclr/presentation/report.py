@@ -7,7 +7,8 @@ result, and says nothing of how a table is printed: ``tables``, ``html`` and ``r
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 from sdclr.errors import ConfigError
 from sdclr.mean_std import MeanStd
@@ -98,6 +99,21 @@ class ClassBars:
     """many, medium or few, for each rank [C]."""
     chance: float
     arms: Sequence[ArmBars]
+    names: Sequence[str] = ()
+    """Of the class at each rank [C]; empty where it differs from split to split."""
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """One class of a single evaluated run."""
+
+    name: str
+    group: str
+    """many, medium or few."""
+    num_train: int
+    num_test: int | None
+    accuracy: Mapping[str, float]
+    """Probe -> accuracy; nan where the class was not tested."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +122,8 @@ class ArmCurves:
 
     arm: str
     runs: Sequence[Sequence[tuple[int, float]]]
+    part: str = ""
+    """Key of the curve's part, such as few; empty for a curve without parts."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +138,12 @@ class Curve:
     """Under the figure of several arms."""
     caption_alone: str = ""
     """Under the figure of a run that is shown alone, where that is to say something else."""
+    parts: Mapping[str, str] = field(default_factory=dict)
+    """Where it is several quantities: what follows ``key`` and _ in metrics.jsonl -> its name."""
+    percent: bool = False
+    """Whether it is a share, to be shown in percent."""
+    section: str = "training"
+    """The section of the page it belongs to."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +152,10 @@ class Curves:
 
     curve: Curve
     arms: Sequence[ArmCurves]
+    marks: Sequence[tuple[int, str]] = ()
+    """(epoch, cause) of the alarms that were raised."""
+    reference: tuple[float, str] | None = None
+    """A level to compare with, and what it is."""
 
 
 _LOSS = Curve(
@@ -140,10 +168,116 @@ _LOSS = Curve(
 _MASK_CHURN = Curve(
     "mask_churn",
     "Mask churn",
-    "Mask churn",
+    "Mask churn (%)",
     "Share of the mask that changed when it was refreshed at the start of the epoch.",
+    percent=True,
 )
-CURVES: dict[str, Curve] = {curve.key: curve for curve in (_LOSS, _MASK_CHURN)}
+_GROUPS = {"many": "Many", "medium": "Medium", "few": "Few", "all": "All images"}
+_BY_GROUP = (
+    Curve(
+        "health_knn",
+        "Accuracy by group while training",
+        "kNN accuracy (%)",
+        "k-nearest neighbours within the images that the health of a run is measured on; epoch 0 is before training.",
+        parts={name: _GROUPS[name] for name in ("many", "medium", "few")},
+        percent=True,
+        section="groups",
+    ),
+    Curve(
+        "record_loss",
+        "Loss by group",
+        "Loss",
+        "Mean over the training images of each group of classes, as each epoch recorded it.",
+        parts=_GROUPS,
+        section="records",
+    ),
+    Curve(
+        "record_disagreement",
+        "Disagreement by group",
+        "1 - cosine",
+        "Distance of an image's two projections (of the two branches, where there is a competitor), mean over the "
+        "training images of each group.",
+        parts=_GROUPS,
+        section="records",
+    ),
+    Curve(
+        "health_disagreement",
+        "Disagreement of the branches by group",
+        "1 - cosine",
+        "Between the network and its competitor, on the images that the health of a run is measured on.",
+        parts={name: _GROUPS[name] for name in ("many", "medium", "few")},
+        section="groups",
+    ),
+    Curve(
+        "mined",
+        "Rare classes among the images that disagree most",
+        "Images of few classes (%)",
+        "Share of the images with the largest disagreement of an epoch that are of few classes. Above the dashed line, "
+        "which is their share of all images, disagreement finds rare images.",
+        parts={"1_few": "Among the top 1 %", "10_few": "Among the top 10 %"},
+        percent=True,
+        section="records",
+    ),
+)
+_HEALTH = tuple(
+    Curve(f"health_{key}", title, ylabel, meaning, percent=percent, section="health")
+    for key, title, ylabel, meaning, percent in (
+        (
+            "top1",
+            "Views find each other",
+            "Images (%)",
+            "Share of views whose partner is the most similar of all.",
+            True,
+        ),
+        (
+            "spread",
+            "Spread of the projections",
+            "Of the largest possible",
+            "0 is a collapse, 1 is spread evenly over all dimensions.",
+            False,
+        ),
+        (
+            "rank",
+            "Effective rank of the features",
+            "RankMe",
+            "Directions that the features use. Compares runs of one method only.",
+            False,
+        ),
+        (
+            "alignment",
+            "Alignment",
+            "Squared distance",
+            "Of two views of an image; lower is more alike.",
+            False,
+        ),
+        (
+            "uniformity",
+            "Uniformity",
+            "Log of mean potential",
+            "Lower is more spread out.",
+            False,
+        ),
+        ("lidar", "LiDAR", "LiDAR", "Compares runs of one method only.", False),
+        ("alpha_req", "Power law of the spectrum", "α", "Compares runs of one method only.", False),
+        (
+            "competitor_rank",
+            "Rank of the positive by the competitor",
+            "Mean rank",
+            "How many candidates the pruned branch finds more similar than the right one.",
+            False,
+        ),
+        (
+            "weight_change",
+            "Change of the weights",
+            "Of their size",
+            "Since the check before.",
+            False,
+        ),
+    )
+)
+CURVES: dict[str, Curve] = {
+    curve.key: curve for curve in (_LOSS, _MASK_CHURN, *_BY_GROUP, *_HEALTH)
+}
 """Key of metrics.jsonl -> how it is drawn, in the order of every report; a new curve is one row."""
 
 
@@ -191,6 +325,21 @@ class RunRecord:
 
 
 @dataclass(frozen=True)
+class Glance:
+    """The first thing that a reader sees."""
+
+    verdict: str
+    """Whether it worked, with its interval; or why that is not known."""
+    kind: Literal["good", "bad", "open"]
+    command: str
+    """What answers the question where it is open; empty where it is answered."""
+    rows: Sequence[tuple[str, str]]
+    """What was trained, on what, for how long: (question, answer)."""
+    more: Sequence[str] = ()
+    """Further sentences of the verdict."""
+
+
+@dataclass(frozen=True)
 class Report:
     """All that is shown, in the order of the arms."""
 
@@ -215,3 +364,6 @@ class Report:
     splits: Sequence[SplitCounts]
     runs: Sequence[RunRecord]
     versions: Mapping[str, str]
+    classes: Sequence[ClassRow] = ()
+    """Of a single run: its classes, most training images first."""
+    glance: Glance | None = None

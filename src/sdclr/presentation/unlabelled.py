@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from sdclr.presentation.details import RunDetails
 from sdclr.presentation.report import Curves, RunRecord
 from sdclr.presentation.tables import markdown_table
 from sdclr.safe_text import csv_row, markdown, markdown_line, one_line
@@ -112,6 +113,8 @@ class UnlabelledRun:
     record: RunRecord
     hardware: str
     versions: Mapping[str, str]
+    details: RunDetails | None = None
+    """What a page shows besides; None where a run is one of several that are compared."""
 
 
 @dataclass(frozen=True)

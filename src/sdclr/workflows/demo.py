@@ -13,6 +13,7 @@ from sdclr.presentation.progress import AnyProgress, NoProgress
 from sdclr.run import Run
 from sdclr.settings import PretrainConfig
 from sdclr.workflows.matrix import carry_out, plan, require_all
+from sdclr.workflows.reports import report
 
 
 def demo(
@@ -26,7 +27,8 @@ def demo(
     """Pre-train, evaluate and compare both methods over ``num_splits`` splits; returns the HTML report's path.
 
     Same projector, same budget, same splits, same seeds. Finished parts are not done again. Beside the report lies
-    ``rare/``, the rare digits of the first split as the first SDCLR run finds them, without labels.
+    ``rare/``, the rare digits of the first split as the first SDCLR run finds them, without labels; and that run has a
+    page of its own.
     """
     out, splits = Path(out), range(1, num_splits + 1)
     require_replaceable(out / "report.html")
@@ -40,7 +42,9 @@ def demo(
     write_report(
         runs, {"terminal", "html"}, out=page, protocol="cached", console=console, ours=True
     )
-    _mine_rare_digits(next(cell.run for cell in done if cell.arm == "sdclr"), out / "rare", show)
+    first = next(cell.run for cell in done if cell.arm == "sdclr")
+    report([first.folder], {"html"}, progress=show, protocol="cached", console=console)
+    _mine_rare_digits(first, out / "rare", show)
     return page
 
 

@@ -1,16 +1,68 @@
-"""A report of any runs: those on images of one's own, or without an evaluation, are examined first."""
+"""A report of any runs: what needs their networks or images is made first; what cannot be made keeps nothing back."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from sdclr.errors import SdclrError
-from sdclr.jobs.report import has_own_images, is_examined, write_report
+from sdclr.errors import MissingInputError, SdclrError
+from sdclr.jobs.report import (
+    WrittenFigures,
+    has_own_images,
+    is_analysed,
+    is_examined,
+    write_figures,
+    write_report,
+)
 from sdclr.presentation.progress import AnyProgress
-from sdclr.run import Run
+from sdclr.run import GROUPS_FILE, LAYERS_FILE, RECORDS_FILE, Run
+
+
+class Analysis(NamedTuple):
+    """One thing that is made of a run before it is reported."""
+
+    is_wanted: Callable[[Run], bool]
+    """Whether the run has what it is made of, and does not have it yet."""
+    make: Callable[[Run, str | None, AnyProgress], object]
+    """Of a run, and of where its data are now."""
+    brings: tuple[str, ...]
+    """The sections of the page that are missing without it."""
+
+
+def _layers(run: Run, _: str | None, __: AnyProgress) -> None:
+    from sdclr.jobs.examine import (
+        layer_densities,
+    )  # torch, which a report of examined runs does without
+
+    layer_densities(run)
+
+
+def _groups(run: Run, data_path: str | None, _: AnyProgress) -> None:
+    from sdclr.jobs.examine import group_records
+
+    group_records(run, data_path)
+
+
+def _examined(run: Run, data_path: str | None, progress: AnyProgress) -> None:
+    from sdclr.jobs.examine import examine
+
+    examine(run, data_path=data_path, progress=progress)
+
+
+def _wants_groups(run: Run) -> bool:
+    return (run.folder / RECORDS_FILE).is_file() and not is_analysed(run, GROUPS_FILE)
+
+
+ANALYSES: Mapping[str, Analysis] = {
+    "layers": Analysis(lambda run: not is_analysed(run, LAYERS_FILE), _layers, ("competitor",)),
+    "groups": Analysis(_wants_groups, _groups, ("groups",)),
+    "examination": Analysis(
+        lambda run: not is_examined(run), _examined, ("neighbours", "map", "views")
+    ),
+}
+"""Name -> what is made of a run, each by itself: one that cannot be made leaves the others."""
 
 
 def report(
@@ -23,24 +75,58 @@ def report(
 ) -> None:
     """As :func:`write_report`, with ``options`` handed on; ``data_path``: where the images of the runs are now.
 
-    Examined are runs without an evaluation, and evaluated ones on somebody's own images, of which a table of numbers
-    alone (CSV) shows nothing. An examination that cannot be made is a warning: the report shows the rest.
+    Examined are runs without an evaluation, a single run that gets a page, and evaluated ones on somebody's own
+    images, of which a table of numbers alone (CSV) shows nothing. An examination that cannot be made is a warning: the
+    report shows the rest, and says what is missing and why.
     """
     folders = [Run(run) for run in runs]
     are_evaluated = options.get("protocol") is not None or any(
         run.evaluated_protocols() for run in folders
     )
-    for run in folders:
+    has_page = "html" in formats
+    why_missing: dict[str, dict[str, str]] = {}
+    for place, run in zip(runs, folders, strict=True):
+        if not run.backbone_path.is_file() or not run.exists:
+            continue
         is_shown = has_own_images(run) and formats != {"csv"} if are_evaluated else True
-        if is_shown and run.backbone_path.is_file() and not is_examined(run):
-            _examine(run, data_path, progress)
-    write_report(runs, formats, **options)
+        wanted = {"examination"} if is_shown or (has_page and len(folders) == 1) else set()
+        if has_page:
+            wanted |= {"groups", "layers"}
+        why_missing[str(place)] = analyse(run, wanted, data_path, progress)
+    write_report(runs, formats, why_missing=why_missing, **options)
 
 
-def _examine(run: Run, data_path: str | None, progress: AnyProgress) -> None:
-    from sdclr.jobs.examine import examine  # torch, which a report of examined runs does without
+def figures(
+    runs: Sequence[Path],
+    out: Path,
+    *,
+    data_path: str | None = None,
+    progress: AnyProgress,
+    **options: Any,
+) -> WrittenFigures:
+    """As :func:`write_figures`; what is drawn of weights and records is made first. What cannot be is a warning."""
+    for run in map(Run, runs):
+        if run.exists and run.backbone_path.is_file():
+            analyse(run, {"groups", "layers"}, data_path, progress)
+    return write_figures(runs, out, **options)
 
-    try:
-        examine(run, data_path=data_path, progress=progress)
-    except SdclrError as error:
-        warnings.warn(f"{run.folder} is reported without measurements: {error}", stacklevel=3)
+
+def analyse(
+    run: Run, wanted: set[str], data_path: str | None, progress: AnyProgress
+) -> dict[str, str]:
+    """Make what is ``wanted`` and not there yet; section of the page -> why it will be missing."""
+    why: dict[str, str] = {}
+    for name, analysis in ANALYSES.items():
+        if name not in wanted or not analysis.is_wanted(run):
+            continue
+        try:
+            analysis.make(run, data_path, progress)
+        except SdclrError as error:
+            why |= dict.fromkeys(analysis.brings, str(error))
+            if name == "examination":
+                warnings.warn(
+                    f"{run.folder} is reported without measurements: {error}", stacklevel=3
+                )
+            elif not isinstance(error, MissingInputError):
+                warnings.warn(f"{run.folder} is reported without {name}: {error}", stacklevel=3)
+    return why

@@ -156,7 +156,8 @@ def compare(
         comparison = Comparison(
             _pairs(measured, rows, data), None if data.test is None else len(leaks), leaks[:5]
         )
-        run.write_json(AGAINST_FILE, comparison.to_dict())
+        identity = {"backbone": run.backbone_identity()}
+        run.write_json(AGAINST_FILE, identity | comparison.to_dict())
     return comparison
 
 

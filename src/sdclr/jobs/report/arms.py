@@ -20,6 +20,7 @@ from sdclr.errors import ConfigError, DataError, MissingInputError
 from sdclr.evaluation.balancedness import Balancedness, GroupConvention
 from sdclr.evaluation.probes import PROBES
 from sdclr.evaluation.results import Evaluation, ProbeResult
+from sdclr.jobs.report.curves import measured_by_epoch, share_of_few
 from sdclr.methods.table import method_title
 from sdclr.run import Run
 from sdclr.run_consistency import foreign_metrics, require_own_backbone, require_own_evaluation
@@ -40,7 +41,9 @@ class RunFolder:
     split: Mapping[str, Any]
     environment: Mapping[str, Any]
     metrics: Sequence[Mapping[str, float]]
-    """One entry an epoch, in order."""
+    """One entry an epoch, in order, with what the records of the images say by group."""
+    share_of_few: float | None
+    """Of the training images, where that is known."""
     evaluation: Evaluation
 
     @property
@@ -150,7 +153,8 @@ def _read_run(path: Path, protocol: str, groups: GroupConvention | None) -> RunF
         settings=settings,
         split=_split(run, evaluation),
         environment=run.read_side_file("environment.json"),
-        metrics=run.metrics(),
+        metrics=measured_by_epoch(run),
+        share_of_few=share_of_few(run),
         evaluation=evaluation.grouped_by(groups) if groups else evaluation,
     )
 
@@ -226,12 +230,6 @@ def _warn_of_different_probes(name: str, results: Sequence[tuple[Path, ProbeResu
             stacklevel=4,
         )
         return
-
-
-def curve_points(metrics: Sequence[Mapping[str, Any]], key: str) -> list[tuple[int, float]]:
-    """(epoch from 1, value) of what metrics.jsonl has logged under ``key``."""
-    logged = [entry for entry in metrics if entry.get(key) is not None]
-    return [(int(entry["epoch"]), float(entry[key])) for entry in logged]
 
 
 def source_name(settings: Mapping[str, Any], dataset: str) -> str:

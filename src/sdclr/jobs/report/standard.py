@@ -12,7 +12,7 @@ import statistics
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from rich.console import Console
@@ -24,16 +24,18 @@ from sdclr.evaluation.balancedness import (
     class_groups,
     paired_difference,
 )
+from sdclr.evaluation.probes import PROBES
 from sdclr.jobs.report.arms import (
     Arm,
     RunFolder,
-    curve_points,
     differing_settings,
     probe_headings,
     read_arms,
     setting_text,
     source_name,
 )
+from sdclr.jobs.report.curves import gathered
+from sdclr.jobs.report.details import duration
 from sdclr.jobs.report.files import FileFormat, build_and_deliver
 from sdclr.jobs.report.unlabelled import (
     build_unlabelled_report,
@@ -47,11 +49,12 @@ from sdclr.presentation.report import (
     COLUMNS,
     CURVES,
     ArmBars,
-    ArmCurves,
     ClassBars,
+    ClassRow,
     Comparison,
     Curves,
     Fact,
+    Glance,
     Report,
     Row,
     RunRecord,
@@ -61,6 +64,7 @@ from sdclr.presentation.report_json import JSON_MARK, to_json
 from sdclr.presentation.unlabelled import (
     CSV_HEADER,
     UnlabelledReport,
+    UnlabelledRun,
     render_terminal,
     to_csv,
     to_markdown,
@@ -100,6 +104,9 @@ def build_report(
         raise MissingInputError(
             f"no probe has a result in {folders[0].path}; run `{command('sdclr', 'evaluate', folders[0].path)}` first."
         )
+    comparisons = [
+        c for probe in probes for arm in arms[1:] for c in _comparisons(arms[0], arm, probe)
+    ]
     return Report(
         title=f"{' against '.join(dict.fromkeys(arm.method for arm in arms))} on {_source(folders)}",
         description=_description(arms, protocol),
@@ -110,9 +117,7 @@ def build_report(
         arms=[arm.label for arm in arms],
         probes=headings,
         rows=[_row(arm, probe) for probe in probes for arm in arms if arm.by_split(probe)],
-        comparisons=[
-            c for probe in probes for arm in arms[1:] for c in _comparisons(arms[0], arm, probe)
-        ],
+        comparisons=comparisons,
         facts=_facts(arms, protocol),
         probe_details={probe: _probe_detail(folders, probe) for probe in probes},
         bars=[_class_bars(arms, probe) for probe in probes],
@@ -124,6 +129,8 @@ def build_report(
             key: _joined(folders, key)
             for key in ("sdclr", "torch", "torchvision", "numpy", "python")
         },
+        classes=_class_rows(folders[0], probes) if len(folders) == 1 else [],
+        glance=_glance(arms, comparisons),
     )
 
 
@@ -138,13 +145,15 @@ def write_report(
     overwrite: bool = False,
     ours: bool = False,
     only_numbers: bool = False,
+    why_missing: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Report | UnlabelledReport:
     """Build the report and deliver it in each of ``formats``: "terminal", "markdown", "csv", "json", "html".
 
     Of runs of which none was evaluated it shows what needs no labels; their :func:`~sdclr.jobs.examine.examine` brings
     the measurements and pictures. Of evaluated runs on somebody's own images it shows that below the numbers, unless
     ``only_numbers``. Evaluated runs and others do not go into one report. An evaluation that is damaged is left out
-    with a warning where the runs have no other.
+    with a warning where the runs have no other. The page of a single run shows that of any run, and of what it lacks
+    says what brings it; ``why_missing`` (run folder -> section -> words) why it could not be made.
 
     Markdown, CSV and JSON are printed unless ``out`` is given; HTML goes to ``out``, else to RUN/report.html, for
     several runs to report.html in the folder that holds them. ``out`` may be a folder; with several file formats it
@@ -173,7 +182,7 @@ def write_report(
             "html": FileFormat(".html", html.render_unlabelled_html, html.MARK, default=page),
         }
         return build_and_deliver(
-            lambda: build_unlabelled_report(runs),
+            lambda: build_unlabelled_report(runs, why_missing),
             formats,
             render_terminal,
             unlabelled,
@@ -189,12 +198,11 @@ def write_report(
         "html": FileFormat(".html", evaluated.render_html, html.MARK, default=page),
     }
 
+    why = why_missing or {}
+
     def build() -> EvaluatedReport:
         numbers = build_report(runs, protocol, groups)
-        own = [] if only_numbers else [run for run in map(Run, runs) if has_own_images(run)]
-        return EvaluatedReport(
-            numbers, [read_without_labels(run, is_evaluated=True) for run in own]
-        )
+        return EvaluatedReport(numbers, [] if only_numbers else _own_parts(runs, numbers, why))
 
     delivered = build_and_deliver(
         build,
@@ -207,6 +215,23 @@ def write_report(
         ours=ours,
     )
     return delivered.numbers
+
+
+def _own_parts(
+    runs: Sequence[Path | str], numbers: Report, why: Mapping[str, Mapping[str, str]]
+) -> list[UnlabelledRun]:
+    """What is shown of each run besides the numbers: of those on somebody's own images, and of a single one."""
+    parts = []
+    for place in runs:
+        run = Run(place)
+        if has_own_images(run) or (len(runs) == 1 and run.backbone_path.is_file()):
+            label = numbers.arms[0] if len(runs) == 1 else None
+            parts.append(
+                read_without_labels(
+                    run, is_evaluated=True, why_missing=why.get(str(place)), label=label
+                )
+            )
+    return parts
 
 
 def _are_evaluated(runs: Sequence[Path | str]) -> bool:
@@ -302,24 +327,85 @@ def _class_bars(arms: Sequence[Arm], probe: str) -> ClassBars:
         len(counts) - 1 - index: name for name, members in groups.items() for index in members
     }
     names = [group_of[rank] for rank in range(len(counts))]
-    return ClassBars(probe, counts.tolist(), names, runs[0].evaluation.chance, bars)
+    classes: list[str] = []
+    if len(runs) == 1:  # of several splits each has another class at a rank
+        evaluation = runs[0].evaluation
+        order = np.argsort(np.asarray(evaluation.train_counts), kind="stable")[::-1]
+        classes = [evaluation.class_names[index] for index in order.tolist()]
+    return ClassBars(probe, counts.tolist(), names, runs[0].evaluation.chance, bars, classes)
 
 
 def _curves(arms: Sequence[Arm]) -> list[Curves]:
     """Each curve of the table, with the arms whose runs have all logged it."""
-    found = []
-    for curve in CURVES.values():
-        logged = [
-            ArmCurves(arm.label, runs) for arm in arms if all(runs := _logged(arm, curve.key))
-        ]
-        if logged:
-            found.append(Curves(curve, logged))
-    return found
+    runs = [run for arm in arms for run in arm.runs]
+    known = [run.share_of_few for run in runs if run.share_of_few is not None]
+    few = statistics.mean(known) if len(known) == len(runs) else None
+    logged = {arm.label: [run.metrics for run in arm.runs] for arm in arms}
+    return gathered(CURVES.values(), logged, few, with_marks=len(runs) == 1)
 
 
-def _logged(arm: Arm, key: str) -> list[list[tuple[int, float]]]:
-    """(epoch, value) of each run of the arm."""
-    return [curve_points(run.metrics, key) for run in arm.runs]
+def _class_rows(run: RunFolder, probes: Sequence[str]) -> list[ClassRow]:
+    """The classes of a single run, most training images first."""
+    evaluation = run.evaluation
+    counts = np.asarray(evaluation.train_counts)
+    groups = class_groups(evaluation.train_counts, evaluation.group_convention)
+    group_of = {index: name for name, members in groups.items() for index in members}
+    rows = []
+    for index in np.argsort(counts, kind="stable")[::-1].tolist():
+        accuracy = {}
+        tested: int | None = None
+        for probe in probes:
+            result = evaluation.probes[probe]
+            measured = result.per_class_accuracy[index]
+            accuracy[probe] = math.nan if measured is None else measured
+            tested = result.num_test[index] if tested is None and result.num_test else tested
+        name, group = evaluation.class_names[index], group_of[index]
+        rows.append(ClassRow(name, group, int(counts[index]), tested, accuracy))
+    return rows
+
+
+def _glance(arms: Sequence[Arm], comparisons: Sequence[Comparison]) -> Glance | None:
+    """Of several runs: the difference of all classes by the first probe, in a sentence for each arm."""
+    runs = [run for arm in arms for run in arm.runs]
+    if len(runs) == 1:
+        return None
+    first = [c for c in comparisons if c.measure == "all" and c.probe == comparisons[0].probe]
+    said = [f"{c.arm} against {c.baseline}: {tables.comparison_text(c)}." for c in first]
+    kinds = {_direction(c) for c in first}
+    counts = runs[0].evaluation.train_counts
+    seconds = sum(one.get("seconds") or 0.0 for run in runs for one in run.metrics)
+    epochs = " or ".join(dict.fromkeys(setting_text(run.settings.get("epochs")) for run in runs))
+    rows = [
+        ("What was trained", ", ".join(arm.label for arm in arms)),
+        (
+            "On what",
+            f"{_source(runs)}: {sum(counts):,} images of {len(counts):,} classes, imbalance ratio "
+            f"{_imbalance_ratio(counts)}",
+        ),
+        (
+            "How long",
+            f"{counted(len(runs), 'run')} of {counted(epochs, 'epoch')}"
+            + (f", {duration(seconds)} together" if seconds else "")
+            + f", on {_joined(runs, 'device')}",
+        ),
+    ]
+    if not first:
+        words = "One arm alone: there is nothing to compare it with."
+        return Glance(words, "open", "", rows)
+    probe = PROBES[first[0].probe].display_name if first[0].probe in PROBES else first[0].probe
+    kind: Literal["good", "bad", "open"] = "open"
+    if len(kinds) == 1:
+        kind = kinds.pop()
+    return Glance(
+        f"By the {probe.lower()}, mean over all classes: {' '.join(said)}", kind, "", rows
+    )
+
+
+def _direction(comparison: Comparison) -> Literal["good", "bad", "open"]:
+    if comparison.interval is None:
+        return "open"
+    low, high = (round(100 * end, 2) for end in comparison.interval[1:])
+    return "good" if low > 0 else "bad" if high < 0 else "open"
 
 
 # Words and facts

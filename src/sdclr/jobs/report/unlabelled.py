@@ -14,9 +14,11 @@ from typing import Any
 
 from sdclr.backbones.config import settings_without_effect
 from sdclr.errors import DataError, MissingInputError
-from sdclr.jobs.report.arms import curve_points, flatten, setting_text, source_name
+from sdclr.jobs.report.arms import flatten, setting_text, source_name
+from sdclr.jobs.report.curves import gathered, measured_by_epoch, share_of_few
+from sdclr.jobs.report.details import duration, read_details
 from sdclr.methods.table import method_title
-from sdclr.presentation.report import CURVES, ArmCurves, Curves, RunRecord
+from sdclr.presentation.report import CURVES, Curves, RunRecord
 from sdclr.presentation.unlabelled import (
     ImageList,
     Measure,
@@ -26,7 +28,7 @@ from sdclr.presentation.unlabelled import (
     UnlabelledReport,
     UnlabelledRun,
 )
-from sdclr.run import CHOICES_FILE, EXAMINATION_FOLDER, IMAGES_FILE, Run
+from sdclr.run import CHOICES_FILE, EXAMINATION_FOLDER, IMAGES_FILE, MAP_FILE, Run
 from sdclr.run_consistency import require_own_backbone
 from sdclr.safe_text import command, counted, visible
 from sdclr.storage import durable_files
@@ -51,16 +53,31 @@ MEANINGS = {
 }
 
 
-def build_unlabelled_report(runs: Sequence[Path | str]) -> UnlabelledReport:
+def build_unlabelled_report(
+    runs: Sequence[Path | str], why_missing: Mapping[str, Mapping[str, str]] | None = None
+) -> UnlabelledReport:
     """Gather finished runs that nothing was evaluated of. Raises MissingInputError for one that is not finished.
 
     Side files that are damaged or lost (choices, pictures, the examination, versions) are left out with a warning.
+    ``why_missing``: run folder -> section of the page -> why it is not there.
     """
-    return UnlabelledReport([read_without_labels(Run(run)) for run in runs])
+    why = why_missing or {}
+    return UnlabelledReport(
+        [read_without_labels(Run(run), why_missing=why.get(str(run))) for run in runs]
+    )
 
 
-def read_without_labels(run: Run, *, is_evaluated: bool = False) -> UnlabelledRun:
-    """What can be said of a finished run without labels; ``is_evaluated``: whether other numbers stand beside it."""
+def read_without_labels(
+    run: Run,
+    *,
+    is_evaluated: bool = False,
+    why_missing: Mapping[str, str] | None = None,
+    label: str | None = None,
+) -> UnlabelledRun:
+    """What can be said of a finished run without labels; ``is_evaluated``: whether other numbers stand beside it.
+
+    ``why_missing``: section of the page -> why it is not there. ``label``: of the arm, where it is not the method.
+    """
     run.require()
     if not run.backbone_path.is_file():
         raise MissingInputError(
@@ -101,7 +118,7 @@ def read_without_labels(run: Run, *, is_evaluated: bool = False) -> UnlabelledRu
         ],
         record=RunRecord(
             str(run.folder),
-            method,
+            label or method,
             int(settings.get("data.split") or 1),
             int(settings.get("seed") or 0),
             **{key: str(environment.get(key) or "") for key in ("command", "commit", "created")},
@@ -111,6 +128,7 @@ def read_without_labels(run: Run, *, is_evaluated: bool = False) -> UnlabelledRu
             key: str(environment.get(key) or "unknown")
             for key in ("sdclr", "torch", "torchvision", "numpy", "python")
         },
+        details=read_details(run, source, _verdict(examination), why_missing),
     )
 
 
@@ -120,10 +138,20 @@ def _examination(run: Run) -> Mapping[str, Any]:
     return content if content and content["backbone"] == run.backbone_identity() else {}
 
 
+def is_analysed(run: Run, name: str) -> bool:
+    """Whether a file of RUN/examination/ is sound, and about the backbone that lies there now."""
+    try:
+        content = run.read_json(name)
+    except (DataError, MissingInputError):
+        return False
+    return content.get("backbone") in (None, run.backbone_identity())
+
+
 def is_examined(run: Run) -> bool:
     """Whether RUN/examination/ is whole, and belongs to the backbone that lies there now."""
     try:
         content = run.read_json(EXAMINATION)
+        run.read_json(MAP_FILE)  # an earlier version did not write it
     except (DataError, MissingInputError):
         return False
     names = [row["image"]["file"] for row in (*content["gallery"], *content["views"])]
@@ -169,7 +197,7 @@ def _description(
         else ""
     )
     seconds = sum(entry.get("seconds") or 0.0 for entry in entries)
-    time = f" in {_duration(seconds)}" if seconds else ""
+    time = f" in {duration(seconds)}" if seconds else ""
     trained = (
         f"{settings.get('backbone.name')} pre-trained by {method} on {source} for "
         f"{counted(settings.get('epochs'), 'epoch')}{time}{loss}."
@@ -178,13 +206,6 @@ def _description(
         return trained
     later = command("sdclr", "evaluate", run.folder, "--labels")
     return f"{trained} Nothing was evaluated. With labels for some of the images: {later} FILE"
-
-
-def _duration(seconds: float) -> str:
-    hours, minutes = divmod(round(seconds / 60), 60)
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min" if minutes else f"{seconds:.0f} s"
 
 
 def _measures(examination: Mapping[str, Any]) -> list[Measure]:
@@ -236,13 +257,8 @@ def _verdict(examination: Mapping[str, Any]) -> str:
 
 
 def _curves(run: Run, label: str) -> list[Curves]:
-    metrics = run.metrics()
-    logged = {key: curve_points(metrics, key) for key in CURVES}
-    return [
-        Curves(CURVES[key], [ArmCurves(label, [points])])
-        for key, points in logged.items()
-        if points
-    ]
+    logged = {label: [measured_by_epoch(run)]}
+    return gathered(CURVES.values(), logged, share_of_few(run), with_marks=True)
 
 
 def _choices(run: Run) -> list[Reason]:

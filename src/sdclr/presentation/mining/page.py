@@ -11,7 +11,6 @@ N images.
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +23,7 @@ from markupsafe import Markup
 from sdclr.presentation.mined import MinedImages, Rows
 from sdclr.presentation.mining import exports
 from sdclr.presentation.mining.columns import WANTED
-from sdclr.presentation.pages import source, template
+from sdclr.presentation.pages import allowed, source, template
 from sdclr.safe_text import as_text, counted, csv_cell, one_line
 
 MOST_PICTURES = 1000
@@ -90,9 +89,9 @@ def render_mined_html(mined: MinedImages, thumbnails: Mapping[int, bytes], *, to
         groups=groups,
         exports=list(exports.EXPORTS.values()),
         style=Markup(style),
-        style_hash=_hash(style),
+        style_hash=allowed(style),
         script=Markup(script),
-        script_hash=_hash(script),
+        script_hash=allowed(script),
         data=Markup(_data(mined, thumbnails, in_html, len(shown))),
     )
 
@@ -220,8 +219,3 @@ def _numbers(values: npt.NDArray[np.generic], kind: str) -> str:
 
 def _base64(content: bytes) -> str:
     return base64.b64encode(content).decode("ascii")
-
-
-def _hash(text: str) -> str:
-    """A source of a Content-Security-Policy that allows this very text."""
-    return f"'sha256-{_base64(hashlib.sha256(text.encode()).digest())}'"

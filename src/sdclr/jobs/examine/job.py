@@ -1,13 +1,15 @@
 """JOB: a finished run -> what can be said of it without labels, in RUN/examination/.
 
 A sample of the run's images goes through the trained network and through the one it started from.
-The folder holds numbers.json and small pictures: views, and images with their nearest neighbours.
+The folder holds numbers.json and small pictures: views, and images with their nearest neighbours; and map.json.
 Trains nothing; a report reads the folder without the images and without torch.
 """
 
 from __future__ import annotations
 
+import base64
 import io
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -32,6 +34,7 @@ from sdclr.data.decoding.decode import printable
 from sdclr.data.trained_images import trained_images
 from sdclr.errors import DataError, SdclrError
 from sdclr.evaluation.features import extract_features
+from sdclr.evaluation.rarity.preparation import principal_components
 from sdclr.evaluation.representation import (
     effective_rank,
     nearest,
@@ -39,7 +42,7 @@ from sdclr.evaluation.representation import (
     views_that_find_each_other,
 )
 from sdclr.presentation.progress import AnyProgress, NoProgress
-from sdclr.run import CONTENTS_FILE, EXAMINATION_FOLDER, Run
+from sdclr.run import CONTENTS_FILE, EXAMINATION_FOLDER, MAP_FILE, Run
 from sdclr.settings import PretrainConfig
 from sdclr.storage.durable_files import make_folder, write_atomically
 
@@ -53,6 +56,8 @@ NUM_NEIGHBOURS = 5
 VIEWS_PER_CALL = 64
 THUMBNAIL = 112
 """Side of a picture in pixels."""
+MAP_THUMBNAIL = 48
+"""The same on the map."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,7 @@ def examine(
     run, show = (run if isinstance(run, Run) else Run(run)).require(), progress or NoProgress()
     with run:
         config = PretrainConfig.from_yaml(run.config_path, foreign=True)
-        images = _sampled(run, config, data_path)
+        images, class_names = _sampled(run, config, data_path)
         where = resolve_device(device)
         trained = load_backbone(run.folder, network)
         before, why_not = _before_training(config, read_backbone(run.folder).described)
@@ -118,11 +123,17 @@ def examine(
             )
             numbers[name] = asdict(_measured(features[name], a, b))
             show.finish(task)
+        _write_map(run, images, class_names, pixels, features["trained"])
         return _write(run, images, views, pixels, features["trained"], numbers, why_not)
 
 
-def _sampled(run: Run, config: PretrainConfig, data_path: str | None) -> Images:
-    """A random sample of the images that the run was trained on, in their order; always the same one."""
+def _sampled(
+    run: Run, config: PretrainConfig, data_path: str | None
+) -> tuple[Images, Sequence[str]]:
+    """A random sample of the images that the run was trained on, in their order; always the same one.
+
+    And the names of the classes, where there are labels.
+    """
     where = config.data.with_values(
         {"store": None, "placement": "auto"} | ({"path": data_path} if data_path else {})
     )
@@ -142,7 +153,8 @@ def _sampled(run: Run, config: PretrainConfig, data_path: str | None) -> Images:
             f"{run.folder} has {len(images)} images; an examination compares at least 2."
         )
     order = permutation(derive(config.seed, Stream.EXAMINATION), len(images)).numpy()
-    return images.at(np.flatnonzero(order < SAMPLE)).to(torch.device("cpu"))
+    sample = images.at(np.flatnonzero(order < SAMPLE)).to(torch.device("cpu"))
+    return sample, data.class_names
 
 
 def _before_training(
@@ -263,14 +275,42 @@ def _write(
     return content
 
 
-def _jpeg(pixels: Tensor) -> bytes:
+def _write_map(
+    run: Run, images: Images, class_names: Sequence[str], pixels: Tensor, features: Tensor
+) -> None:
+    """Each image of the sample on the two largest principal axes, as the map of mined images has them."""
+    make_folder(run.folder / EXAMINATION_FOLDER)
+    entries: list[dict[str, Any]] = []
+    explained = 0.0
+    try:
+        places, variances = principal_components(features, None)
+        explained = float(variances[:2].sum() / variances.sum())
+    except DataError:  # all features are one point, and a map of it is empty
+        places = torch.zeros(0, 2)
+    for row, place in enumerate(places[:, :2].tolist()):
+        entry: dict[str, Any] = {"path": printable(images.names[row])}
+        if images.labels is not None and class_names:
+            entry["label"] = class_names[int(images.labels[row])]
+        x, y = (*place, 0.0)[:2]
+        small = base64.b64encode(_jpeg(pixels[row], MAP_THUMBNAIL)).decode("ascii")
+        entries.append(entry | {"x": x, "y": y, "picture": small})
+    content = {
+        "backbone": run.backbone_identity(),
+        "num_images": len(images),
+        "explained": min(explained, 1.0),
+        "images": entries,
+    }
+    run.write_json(MAP_FILE, content)
+
+
+def _jpeg(pixels: Tensor, longest: int = THUMBNAIL) -> bytes:
     """uint8 [3, S, S] as a small picture; enlarged by whole factors, so that pixels stay pixels."""
     picture = Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
-    if picture.width < THUMBNAIL:
-        side = picture.width * -(-THUMBNAIL // picture.width)
+    if picture.width < longest:
+        side = picture.width * -(-longest // picture.width)
         picture = picture.resize((side, side), Image.Resampling.NEAREST)
     else:
-        picture.thumbnail((THUMBNAIL, THUMBNAIL))
+        picture.thumbnail((longest, longest))
     content = io.BytesIO()
     picture.save(content, "JPEG", quality=85)
     return content.getvalue()

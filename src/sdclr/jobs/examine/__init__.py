@@ -1,0 +1,7 @@
+"""JOB: a finished run -> RUN/examination/: what a report shows beside the numbers that other jobs have written."""
+
+from sdclr.jobs.examine.by_group import group_records
+from sdclr.jobs.examine.job import examine
+from sdclr.jobs.examine.layers import layer_densities
+
+__all__ = ["examine", "group_records", "layer_densities"]

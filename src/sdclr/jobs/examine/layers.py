@@ -1,0 +1,62 @@
+"""How much of each layer the competitor keeps: RUN/examination/layers.json, from the trained weights alone."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from sdclr.backbones.weights import load_backbone
+from sdclr.errors import MissingInputError
+from sdclr.methods.self_competitor import SelfCompetitor
+from sdclr.run import LAYERS_FILE, Run
+from sdclr.safe_text import shown
+
+
+def layer_densities(run: Run, network: nn.Module | None = None) -> dict[str, Any]:
+    """The share of each prunable layer's weights that the finished network's competitor would keep.
+
+    The masks are made anew from the final weights, by the run's own rule; weights that a run prunes at random
+    (``method.random_share``) are drawn as at the beginning of an epoch after the last. Needs no images. Raises
+    MissingInputError for a run whose method has no competitor.
+    """
+    rule = pruning(run.settings())
+    if rule is None:
+        raise MissingInputError(
+            f"{shown(run.folder)} has no pruned layers: its method has no competitor. Train with method.name=sdclr."
+        )
+    backbone = load_backbone(run.folder, network)
+    resolved = run.read_side_file("environment.json").get("resolved") or {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the training has said so
+        competitor = SelfCompetitor(
+            backbone.net,
+            prune_ratio=rule["prune_ratio"],
+            prunable=resolved.get("prunable") or rule.get("prunable", "conv"),
+            random_share=rule.get("random_share") or 0.0,
+            seed=int(run.settings().get("seed") or 0),
+        )
+    layers = [
+        {
+            "name": name.removesuffix(".weight"),
+            "density": float(mask.float().mean()),
+            "num_weights": mask.numel(),
+        }
+        for name, mask in competitor.masks().items()
+    ]
+    content = {"backbone": run.backbone_identity(), "layers": layers}
+    with run:
+        run.write_json(LAYERS_FILE, content)
+    return content
+
+
+def pruning(settings: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The settings of the method, or of the one it lies around, that has a competitor; None where none has."""
+    method: Any = settings.get("method")
+    while isinstance(method, Mapping):
+        if method.get("prune_ratio") is not None:
+            return method
+        method = method.get("base")
+    return None

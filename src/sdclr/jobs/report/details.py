@@ -1,0 +1,230 @@
+"""A run folder -> what the page of this run alone shows besides: verdict, rivals, layers, map, alarms, environment.
+
+Reads what other jobs have written; what is not there stays empty, and the page says what brings it.
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sdclr.evaluation.alarms import CAUSES
+from sdclr.evaluation.probes import PROBES
+from sdclr.jobs.report.arms import flatten, setting_text
+from sdclr.jobs.report.curves import measured_by_epoch, raised_alarms
+from sdclr.methods.table import method_title
+from sdclr.presentation.details import (
+    Distribution,
+    EmbeddingMap,
+    Layer,
+    PlacedImage,
+    RaisedAlarm,
+    Rival,
+    RunDetails,
+)
+from sdclr.presentation.report import Glance
+from sdclr.run import AGAINST_FILE, GROUPS_FILE, LAYERS_FILE, MAP_FILE, Run
+from sdclr.safe_text import command, counted
+
+RIVALS = "untrained,pixels"
+"""Which the page proposes to compare a run with."""
+
+
+def read_details(
+    run: Run, source: str, examined: str, why_missing: Mapping[str, str] | None = None
+) -> RunDetails:
+    """``source``: what the images are called. ``examined``: what was measured without labels, in a sentence.
+
+    ``why_missing``: name of a section of the page -> why this run cannot have it.
+    """
+    entries = measured_by_epoch(run)
+    against = _own(run, AGAINST_FILE)
+    alarms = [
+        RaisedAlarm(epoch, cause, CAUSES[cause].remedy if cause in CAUSES else "see docs/health.md")
+        for epoch, cause in raised_alarms(entries)
+    ]
+    num_checks = sum(any(key.startswith("health_") for key in one) for one in entries)
+    groups = run.read_side_file(GROUPS_FILE, optional=True)
+    why = dict(why_missing or {})
+    if groups.get("why_no_groups"):
+        why["Groups in the records of the images"] = str(groups["why_no_groups"])
+    if not run.evaluated_protocols():
+        why.setdefault("differences", _needs_labels(run))
+        why.setdefault("classes", _needs_labels(run))
+    return RunDetails(
+        glance=_glance(run, source, examined, against, alarms, num_checks, entries),
+        rivals=_rivals(against),
+        layers=[
+            Layer(one["name"], one["density"], one["num_weights"])
+            for one in _own(run, LAYERS_FILE).get("layers", [])
+        ],
+        disagreement=_distribution(groups),
+        map=_map(_own(run, MAP_FILE)),
+        alarms=alarms,
+        num_checks=num_checks,
+        environment=[
+            (name, setting_text(value))
+            for name, value in flatten(run.read_side_file("environment.json")).items()
+        ],
+        why_missing=why,
+    )
+
+
+def _own(run: Run, name: str) -> Mapping[str, Any]:
+    """A side file about the backbone that lies there now; empty for another one's, with a warning."""
+    content = run.read_side_file(name, optional=True)
+    measured = content.get("backbone")
+    is_known = measured is not None and run.backbone_path.is_file()
+    if is_known and measured != run.backbone_identity():
+        warnings.warn(
+            f"{run.folder / name} was measured on another backbone and is not shown.", stacklevel=3
+        )
+        return {}
+    return content
+
+
+def _needs_labels(run: Run) -> str:
+    return f"needs labels for some of the images: {command('sdclr', 'evaluate', run.folder, '--labels')} FILE"
+
+
+def _rivals(against: Mapping[str, Any]) -> list[Rival]:
+    return [
+        Rival(
+            PROBES[pair["probe"]].display_name if pair["probe"] in PROBES else pair["probe"],
+            pair["rival"],
+            pair["ours"],
+            pair["theirs"],
+            _interval(pair["all"]),
+            _interval(pair["few"]) if pair.get("few") else None,
+            pair["num_tested"],
+            pair["verdict"],
+        )
+        for pair in against.get("pairs", [])
+    ]
+
+
+def _interval(found: Mapping[str, float]) -> tuple[float, float, float]:
+    return found["difference"], found["low"], found["high"]
+
+
+def _distribution(groups: Mapping[str, Any]) -> Distribution | None:
+    found = groups.get("disagreement") or {}
+    return Distribution(found["edges"], found["counts"]) if found.get("edges") else None
+
+
+def _map(content: Mapping[str, Any]) -> EmbeddingMap | None:
+    if not content.get("images"):
+        return None
+    images = [
+        PlacedImage(
+            one["path"],
+            one.get("label") or "",
+            one["x"],
+            one["y"],
+            f"data:image/jpeg;base64,{one['picture']}",
+        )
+        for one in content["images"]
+    ]
+    return EmbeddingMap(images, content["explained"])
+
+
+def _glance(
+    run: Run,
+    source: str,
+    examined: str,
+    against: Mapping[str, Any],
+    alarms: Sequence[RaisedAlarm],
+    num_checks: int,
+    entries: Sequence[Mapping[str, Any]],
+) -> Glance:
+    verdict, kind, answer = _verdict(run, examined, against)
+    verdict, *more = re.split(r"(?<= images\.) ", verdict)  # one sentence of each rival
+    settings = flatten(run.settings())
+    environment = run.read_side_file("environment.json")
+    health = "not measured"
+    if num_checks:
+        named = ", ".join(dict.fromkeys(one.cause.replace("_", " ") for one in alarms))
+        health = f"{counted(len(alarms), 'alarm')} ({named})" if alarms else "no alarm"
+        health += f" in {counted(num_checks, 'check')}"
+    rows = [
+        ("What was trained", _network(settings)),
+        ("On what", _images(run, source)),
+        ("How long", _time(settings, environment, entries)),
+        ("How it went", f"{_loss(entries)}; health: {health}"),
+        ("Run", str(run.folder)),
+    ]
+    more = [one[:1].upper() + one[1:] for one in more]
+    return Glance(verdict[:1].upper() + verdict[1:], kind, answer, rows, more)
+
+
+def _verdict(run: Run, examined: str, against: Mapping[str, Any]) -> tuple[str, Any, str]:
+    """The sentence, how it turned out, and the command that answers what is open."""
+    if against.get("pairs"):
+        first = against["pairs"][0]["probe"]
+        verdicts = {one["verdict"] for one in against["pairs"] if one["probe"] == first}
+        kind = "bad" if "worse" in verdicts else "good" if verdicts == {"better"} else "open"
+        leaks = against.get("num_leaks") or 0
+        leak = f" Beware: {counted(leaks, 'test image')} are near-copies of training images."
+        return f"{against['verdict']}{leak if leaks else ''}", kind, ""
+    if run.evaluated_protocols():
+        asked = command("sdclr", "evaluate", run.folder, "--against", RIVALS)
+        return (
+            "Whether pre-training paid is not known: the run was compared with nothing.",
+            "open",
+            f"{asked} && {command('sdclr', 'report', run.folder)}",
+        )
+    asked = command("sdclr", "evaluate", run.folder, "--labels")
+    labels = "Whether the classes are told apart, nobody can say without labels; some hundred of them are enough."
+    return f"{examined} {labels}".lstrip(), "open", f"{asked} FILE"
+
+
+def _network(settings: Mapping[str, Any]) -> str:
+    width = settings.get("backbone.width")
+    named = f"{settings.get('backbone.name')}" + (f" (width {width})" if width else "")
+    return f"{named}, by {method_title(settings)}"
+
+
+def _images(run: Run, source: str) -> str:
+    counts = (run.read_side_file("split.json").get("counts") or {}).get("long_tail") or []
+    if not counts:
+        return source
+    words = f"{source}: {sum(counts):,} images of {len(counts):,} classes"
+    if min(counts) > 0:
+        words += f", {max(counts):,} of the largest and {min(counts):,} of the smallest"
+        words += f" (imbalance ratio {max(counts) / min(counts):.4g})"
+    return words
+
+
+def _time(
+    settings: Mapping[str, Any],
+    environment: Mapping[str, Any],
+    entries: Sequence[Mapping[str, Any]],
+) -> str:
+    words = [counted(settings.get("epochs"), "epoch")]
+    if seconds := sum(one.get("seconds") or 0.0 for one in entries):
+        words.append(duration(seconds))
+    if speeds := [one["views_per_second"] for one in entries if one.get("views_per_second")]:
+        words.append(f"{statistics.median(speeds):,.0f} views/s (median)")
+    if environment.get("device"):
+        words.append(f"on {environment['device']}")
+    if environment.get("created"):
+        words.append(f"begun {environment['created']}")
+    return ", ".join(words)
+
+
+def duration(seconds: float) -> str:
+    """12 s, 3 min, 2 h 05 min."""
+    hours, minutes = divmod(round(seconds / 60), 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min" if minutes else f"{seconds:.0f} s"
+
+
+def _loss(entries: Sequence[Mapping[str, Any]]) -> str:
+    losses = [one["loss"] for one in entries if one.get("loss") is not None]
+    if not losses:
+        return "no loss is recorded"
+    return f"the loss went from {losses[0]:.3f} to {losses[-1]:.3f}"

@@ -1,0 +1,318 @@
+"""The figures that can be drawn of runs: FIGURES, one row each, with the command that brings what a figure lacks.
+
+The page shows them in its sections (``sections``), ``sdclr figures`` writes each to files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from sdclr.presentation.details import RunDetails
+from sdclr.presentation.drawings import (
+    Bars,
+    Dots,
+    Figure,
+    Forest,
+    Histogram,
+    Interval,
+    Layers,
+    Line,
+    Lines,
+)
+from sdclr.presentation.report import HEADERS, ArmCurves, Curves, Report
+from sdclr.presentation.unlabelled import UnlabelledRun
+from sdclr.safe_text import command
+
+
+@dataclass(frozen=True)
+class Material:
+    """What there is to draw from."""
+
+    report: Report | None
+    """Of evaluated runs."""
+    runs: Sequence[UnlabelledRun]
+    """Each run that has more to show than numbers."""
+    colours: Mapping[str, str]
+    """Arm -> colour, the same in every figure."""
+    group_colours: Mapping[str, str]
+
+    @property
+    def details(self) -> RunDetails | None:
+        """Of a single run."""
+        return self.runs[0].details if len(self.runs) == 1 else None
+
+    @property
+    def curves(self) -> Sequence[Curves]:
+        if self.report is not None:
+            return self.report.curves
+        return self.runs[0].curves if len(self.runs) == 1 else ()
+
+
+@dataclass(frozen=True)
+class FigureRow:
+    """One figure, or several of one kind."""
+
+    section: str
+    """Of the page, where it belongs."""
+    title: str
+    make: Callable[[Material], Sequence[Figure]]
+    """Empty where the runs do not have what it needs."""
+    needs: str
+    """What brings it, as a sentence with a command in which RUN stands for a run."""
+
+
+def comparison_forest(material: Material) -> list[Figure]:
+    """Paired differences of arms over the splits that they share."""
+    report = material.report
+    if report is None:
+        return []
+    rows = [
+        Interval(
+            f"{c.arm} - {c.baseline}, {report.probes[c.probe].lower()}",
+            HEADERS[c.measure] + (" (lower is better)" if c.measure == "group_std" else ""),
+            *c.interval,
+            c.n,
+            c.measure == "group_std",
+        )
+        for c in report.comparisons
+        if c.interval is not None
+    ]
+    caption = (
+        "95 % t-intervals over the splits; green is better, orange worse, grey shows no difference."
+    )
+    drawing = Forest(rows, "Difference (percentage points)")
+    return [Figure("paired_differences", "Paired differences", drawing, caption)] if rows else []
+
+
+def rivals_forest(material: Material) -> list[Figure]:
+    """The run against what one would have used without it."""
+    if material.details is None or not material.details.rivals:
+        return []
+    names = dict.fromkeys(rival.rival for rival in material.details.rivals)
+    rows = []
+    for rival in sorted(material.details.rivals, key=lambda one: [*names].index(one.rival)):
+        group, num = f"against {rival.rival}", rival.num_tested
+        rows.append(Interval(group, rival.probe, *rival.all, num))
+        if rival.few is not None:
+            rows.append(Interval(group, f"{rival.probe}, few classes", *rival.few, num))
+    caption = (
+        "Accuracy (mean over the classes) of this run less that of its rival, by the same probe on the same n test "
+        "images. 95 % intervals by resampling images within their class; what another training run would give is not "
+        "in them. Green is better, orange worse, grey shows no difference."
+    )
+    drawing = Forest(rows, "This run less its rival (percentage points)")
+    return [Figure("against", "Did pre-training pay?", drawing, caption)]
+
+
+def class_bars(material: Material) -> list[Figure]:
+    """A figure for each probe."""
+    report = material.report
+    if report is None:
+        return []
+    if report.classes:
+        caption = "Classes from the most to the fewest training images; accuracy on the test images of each."
+    else:
+        caption = (
+            "Classes sorted from the most to the fewest training images in each split; what is averaged over the "
+            "splits is the rank, not the class. Whiskers: population std over the splits."
+        )
+    figures = []
+    for number, bars in enumerate(report.bars):
+        said = caption if bars is report.bars[-1] else ""  # once, below them all
+        name = f"accuracy_by_class_{number + 1}"
+        drawing = Bars(bars, material.colours)
+        title = f"Accuracy by class, {report.probes[bars.probe].lower()}"
+        figures.append(Figure(name, title, drawing, said))
+    return figures
+
+
+def balancedness(material: Material) -> list[Figure]:
+    """Many, medium and few of each arm, a figure for each probe."""
+    report = material.report
+    if report is None:
+        return []
+    figures = []
+    for number, (probe, heading) in enumerate(report.probes.items()):
+        arms = {
+            row.arm: [row.values[key] for key in ("many", "medium", "few", "all")]
+            for row in report.rows
+            if row.probe == probe
+        }
+        drawing = Dots(["Many", "Medium", "Few", "All"], arms, material.colours, "Accuracy (%)")
+        caption = (
+            "Mean and population std over the splits. A level row is a balanced representation."
+        )
+        title = f"Balancedness, {heading.lower()}"
+        figures.append(Figure(f"balancedness_{number + 1}", title, drawing, caption))
+    return figures
+
+
+def prune_ratios(material: Material) -> list[Figure]:
+    """Accuracy against the prune ratio, a line for each kind of norms; of arms that differ in it."""
+    report = material.report
+    if report is None:
+        return []
+    facts = {fact.name: fact.values for fact in report.facts}
+    ratios, norms = facts.get("prune ratio", ()), facts.get("norms", ())
+    places = {
+        arm: (float(ratio), norm)
+        for arm, ratio, norm in zip(report.arms, ratios, norms, strict=False)
+        if ratio != "-"
+    }
+    figures = []
+    for number, (probe, heading) in enumerate(report.probes.items()):
+        lines = []
+        for index, norm in enumerate(dict.fromkeys(norm for _, norm in places.values())):
+            points = sorted(
+                (places[row.arm][0], row.values["all"].mean)
+                for row in report.rows
+                if row.probe == probe and row.arm in places and places[row.arm][1] == norm
+            )
+            if len({ratio for ratio, _ in points}) > 1:
+                colour = list(material.group_colours.values())[index % 4]
+                lines.append(Line(f"{norm} norms", colour, [points]))
+        if lines:
+            drawing = Lines(lines, "Prune ratio", "Accuracy (%)", percent=True, whole_x=False)
+            title = f"Accuracy against prune ratio, {heading.lower()}"
+            figures.append(Figure(f"prune_ratio_{number + 1}", title, drawing))
+    return figures
+
+
+def curve_figures(section: str) -> Callable[[Material], list[Figure]]:
+    """The curves of the table that belong to a section."""
+
+    def make(material: Material) -> list[Figure]:
+        chosen = [one for one in material.curves if one.curve.section == section]
+        return [curve_figure(one, material) for one in chosen]
+
+    return make
+
+
+def curve_figure(curves: Curves, material: Material) -> Figure:
+    """One curve of all arms; of a curve with parts a line for each of them."""
+    curve = curves.curve
+    arms = list(dict.fromkeys(arm.arm for arm in curves.arms))
+    is_alone = len(arms) == 1
+    caption = (curve.caption_alone if is_alone else "") or curve.caption
+    if any(len(arm.runs) > 1 for arm in curves.arms):
+        caption = f"{caption} Thin lines are runs, thick ones their mean.".lstrip()
+    drawing = Lines(
+        [_line(arm, curves, material, is_alone=is_alone) for arm in curves.arms],
+        "Epoch",
+        curve.ylabel,
+        curve.percent,
+        curves.marks,
+        curves.reference,
+    )
+    small = curve.section == "health"
+    return Figure(curve.key, curve.title, drawing, caption, small)
+
+
+def _line(arm: ArmCurves, curves: Curves, material: Material, *, is_alone: bool) -> Line:
+    parts = curves.curve.parts
+    if not arm.part:
+        return Line(arm.arm, material.colours[arm.arm], arm.runs)
+    place = list(parts).index(arm.part)
+    if is_alone:
+        colours = list(material.group_colours.values())
+        colour = material.group_colours.get(arm.part, colours[place % len(colours)])
+        return Line(parts[arm.part], colour, arm.runs)
+    return Line(f"{arm.arm}, {parts[arm.part]}", material.colours[arm.arm], arm.runs, place)
+
+
+def layers(material: Material) -> list[Figure]:
+    """What the competitor is pruned of, layer by layer; of several runs the first of each arm."""
+    arms = {}
+    for run in material.runs:
+        if run.details is not None and run.details.layers and run.record.arm not in arms:
+            arms[run.record.arm] = [
+                (one.name, 1 - one.density, one.num_weights) for one in run.details.layers
+            ]
+    if not arms:
+        return []
+    drawing = Layers(arms, material.colours, "Weights removed (%)")
+    caption = "Share of each prunable layer's weights that the competitor does without, first layer to last."
+    return [Figure("sparsity_by_layer", "Sparsity by layer", drawing, caption)]
+
+
+def disagreement(material: Material) -> list[Figure]:
+    """How the images of each group disagree at the end."""
+    found = material.details.disagreement if material.details is not None else None
+    if found is None or not found.edges:
+        return []
+    colours = {name: material.group_colours.get(name, "#0072B2") for name in found.counts}
+    drawing = Histogram(found.edges, found.counts, colours, "Disagreement (1 - cosine)")
+    caption = "Of the training images in the last epoch; each group's bars add up to 100 %."
+    return [Figure("disagreement", "Distribution of disagreement", drawing, caption)]
+
+
+_EVALUATE = f"needs labels and an evaluation: {command('sdclr', 'evaluate', 'RUN')}"
+_RECORDS = (
+    "needs a run with records of its images: sdclr pretrain RECIPE record_images=true --out RUN"
+)
+_HEALTH = "needs a run whose health was measured, as it is unless health_every_epochs=0"
+_COMPETITOR = "needs a run with a competitor: sdclr pretrain RECIPE method.name=sdclr --out RUN"
+
+FIGURES: Mapping[str, FigureRow] = {
+    "against": FigureRow(
+        "differences",
+        "Did pre-training pay?",
+        rivals_forest,
+        "needs one run and its rivals: sdclr evaluate RUN --against untrained,pixels",
+    ),
+    "paired_differences": FigureRow(
+        "differences",
+        "Paired differences",
+        comparison_forest,
+        "needs runs of two arms over at least two splits: sdclr reproduce DATASET --out RUNS",
+    ),
+    "accuracy_by_class": FigureRow("classes", "Accuracy by class", class_bars, _EVALUATE),
+    "balancedness": FigureRow("", "Balancedness", balancedness, _EVALUATE),
+    "prune_ratio": FigureRow(
+        "prune_ratio",
+        "Accuracy against prune ratio",
+        prune_ratios,
+        "needs evaluated runs that differ in method.prune_ratio, with shared and own norms: sdclr pretrain RECIPE "
+        "method.prune_ratio=RATIO method.norms=NORMS --out RUN",
+    ),
+    "groups": FigureRow(
+        "groups", "Groups over the epochs", curve_figures("groups"), f"labels; {_HEALTH}"
+    ),
+    "records": FigureRow(
+        "groups",
+        "Loss, disagreement and mining share of each group by epoch",
+        curve_figures("records"),
+        f"{_RECORDS}, and labels",
+    ),
+    "training": FigureRow(
+        "training", "Training", curve_figures("training"), "needs metrics.jsonl of a run"
+    ),
+    "sparsity_by_layer": FigureRow("competitor", "Sparsity by layer", layers, _COMPETITOR),
+    "disagreement": FigureRow(
+        "competitor", "Distribution of disagreement", disagreement, f"one run; {_RECORDS}"
+    ),
+    "health": FigureRow("health", "Health", curve_figures("health"), _HEALTH),
+}
+"""Name -> figure, in the order in which they are written; a new figure is one row."""
+
+
+def figures_of(section: str, material: Material) -> list[Figure]:
+    """All figures of a section of the page."""
+    found: list[Figure] = []
+    for row in FIGURES.values():
+        if row.section == section:
+            found += row.make(material)
+    return found
+
+
+def missing_figures(material: Material) -> dict[str, str]:
+    """Title -> what brings it, of every figure that these runs do not give."""
+    return {row.title: row.needs for row in FIGURES.values() if not row.make(material)}
+
+
+def all_figures(material: Material) -> list[Figure]:
+    """Every figure that the runs give, none of them small, each under a name of its own."""
+    return [
+        replace(figure, small=False) for row in FIGURES.values() for figure in row.make(material)
+    ]
