@@ -56,6 +56,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pixels = rng.integers(0, 256, (12, 12, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / "photos" / f"{number:02d}.png")
     shutil.copy(UPSTREAM, folder / "theirs.pt")
+    (folder / "grid.yaml").write_text("base: digits_sdclr\narms: {sdclr: {}}\n", encoding="utf-8")
     return folder
 
 
@@ -79,6 +80,7 @@ VERBS = {
     "report as csv": ["report", "run", "--format", "csv"],
     "paper": ["report", "run", "--paper", "--format", "latex", "--out", "paper.tex"],
     "reproduce": ["reproduce", "digits", "--plan", "--out", "all"],
+    "grid": ["grid", "grid.yaml", "--plan", "--out", "all"],
     "embed": ["embed", "run", "photos", "--out", "o.npz", "--device", "cpu"],
     "mine": ["mine", "run", "photos", "--out", "rare", "--device", "cpu"],
     "convert": ["convert", "theirs.pt", "o.safetensors"],
@@ -97,7 +99,17 @@ MADE = {
     "convert": "o.safetensors",
 }
 """What a verb leaves, whether or not anybody reads its messages."""
-TEXTS = {"status", "report", "report as csv", "paper", "reproduce", "recipes", "recipe", "help"}
+TEXTS = {
+    "status",
+    "report",
+    "report as csv",
+    "paper",
+    "reproduce",
+    "grid",
+    "recipes",
+    "recipe",
+    "help",
+}
 """Verbs whose result is what they print."""
 
 
@@ -229,6 +241,9 @@ PATHS: dict[str, list[str]] = {
     "report": ["report", "{}"],
     "report --out": ["report", "run", "--out", "{}"],
     "reproduce --out": ["reproduce", "digits", "--plan", "--out", "{}"],
+    "grid": ["grid", "{}", "--out", "new"],
+    "grid --out": ["grid", "grid.yaml", "--report-only", "--out", "{}"],
+    "grid --records": ["grid", "grid.yaml", "--out", "new", "--records", "{}"],
     "reproduce --published": [
         "reproduce",
         "cifar10",

@@ -94,16 +94,17 @@ def current_fingerprint(record: CellRecord, probes: Sequence[str]) -> str | None
 
     Settings that are newer than the record have their defaults. None where a probe was not measured.
     """
-    evaluation = record.measured()
-    if any(name not in evaluation.probes for name in probes):
+    evaluation = record.evaluation
+    protocol, recorded = str(evaluation.get("protocol")), evaluation["probes"]
+    if any(name not in recorded for name in probes):
         return None
     config = _without(PretrainConfig.completed(record.config), "")
     measured = {}
     for name in probes:
-        probe = evaluation.probes[name]
-        settings = PROBES[name].completed_settings(probe.settings or {}, evaluation.protocol)
-        measured[name] = {"origin": probe.origin or "", "settings": settings}
-    return _fingerprint(config, record.split_source, evaluation.protocol, measured)
+        probe = recorded[name]
+        settings = PROBES[name].completed_settings(probe.get("settings") or {}, protocol)
+        measured[name] = {"origin": probe.get("origin") or "", "settings": settings}
+    return _fingerprint(config, record.split_source, protocol, measured)
 
 
 def _fingerprint(
@@ -209,10 +210,10 @@ def read_record(path: Path) -> CellRecord:
         raise DataError(f"{shown(path)} is damaged, it cannot be read as JSON: {error}.") from None
     if not isinstance(content, dict) or content.get("kind") != KIND:
         raise DataError(f"{shown(path)} is no record of a grid.")
-    check(CellRecord, content, str(path))
+    check(CellRecord, content, shown(path))
     record = CellRecord.model_validate(content)
-    record.measured()
-    return record
+    evaluation = record.measured()  # a damaged probe is left out, with a warning
+    return record.model_copy(update={"evaluation": evaluation.to_dict()})
 
 
 def record_of(

@@ -46,8 +46,9 @@ def open_grid(
     if device is not None:
         values["device"] = device
     found = read_grid(file, values)
-    folder = Path(out or found.file.out or Path("runs") / f"grid-{found.name}")
-    kept = Records(Path(records) if records is not None else folder / "records")
+    place = out or found.file.out
+    folder = user_path(str(place)) if place else Path("runs") / f"grid-{found.name}"
+    kept = Records(user_path(str(records)) if records is not None else folder / "records")
     sitting = f"{time.time_ns()}-{os.getpid()}"
     cells = GridCells(found, folder, kept, only=only, sitting=sitting)
     if folder.exists() and not folder.is_dir():
@@ -111,6 +112,11 @@ def carry_out_grid(
     left = [cell for cell in cells.wanted if not cells.is_done(cell)]
     if not left:
         return
+    # a record that could not be written would be found after the first run
+    for folder in (cells.out, cells.records.folder):
+        make_folder(folder)
+        if not os.access(folder, os.W_OK):
+            raise RunFolderError(f"{shown(folder)} is not writable; choose another folder.")
     watcher = Shown(cells, progress, live=live)
     if workers == 1:
         from sdclr.workflows.grid.work import work
