@@ -175,7 +175,7 @@ def test_a_run_whose_images_are_gone_has_a_page_that_says_so(tmp_path: Path) -> 
     assert {"training", "health", "settings"} <= set(found)
     assert not {"neighbours", "map", "views", "results", "groups"} & set(found)
     missing = page[page.index('<section id="missing') :]
-    for words in ("are not where they were", "record_images=true", "--labels", "no competitor"):
+    for words in ("are not where they were", "record_images=true", "--labels", "with a competitor"):
         assert words in missing
     assert "RUN" not in re.sub(r"<[^>]*>", "", missing[: missing.index("</section>")])
 

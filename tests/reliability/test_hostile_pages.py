@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable
 
 import jinja2
@@ -11,6 +12,7 @@ import pytest
 from html_page import Page, report
 from sdclr.presentation import pages
 from sdclr.presentation.html import render_html
+from sdclr.presentation.pages import allowed, source
 
 FRAGMENTS = [
     "<script>alert(1)</script>",
@@ -98,7 +100,14 @@ def check(word: str, skeleton: list[str]) -> None:
     page = Page(text)
     assert page.tags == skeleton
     assert page.open == []
-    assert not {"script", "img", "iframe", "object", "embed", "base", "form"} & set(page.tags)
+    assert not {"img", "iframe", "object", "embed", "base", "form"} & set(page.tags)
+    # one script, the page's own: the policy lets no other run
+    assert page.tags.count("script") == 1
+    assert text.count(f"<script>{source('report.js')}</script>") == 1
+    assert f"script-src {allowed(source('report.js'))};" in text
+    assert not [
+        href for href in re.findall(r'href="([^"#][^"]*)"', text) if href[:9] != "data:text"
+    ]
     assert not {name for name in page.attributes if name.startswith("on")}
     assert "javascript:" not in set(page.ids)
 

@@ -14,6 +14,7 @@ from html_page import report
 from sdclr.mean_std import MeanStd
 from sdclr.presentation import paper_table, tables
 from sdclr.presentation.html import render_html
+from sdclr.presentation.pages import allowed, source
 from sdclr.presentation.paper import COLUMNS, SETTINGS, PaperArm, PaperRow, PaperTable
 
 HOSTILE = [
@@ -98,12 +99,15 @@ def test_latex_has_the_same_commands_whatever_the_names(word: str) -> None:
 
 
 @pytest.mark.parametrize("word", HOSTILE)
-def test_a_page_may_load_and_run_nothing_and_shows_what_is_not_seen(word: str) -> None:
+def test_a_page_loads_nothing_runs_its_own_script_alone_and_shows_what_is_not_seen(
+    word: str,
+) -> None:
     page = render_html(report(word))
     policy = re.search(r'<meta http-equiv="Content-Security-Policy" content="([^"]*)">', page)
     assert policy is not None
     assert "default-src 'none'" in policy[1]
-    assert "script-src" not in policy[1]
+    assert f"script-src {allowed(source('report.js'))};" in policy[1], "the page's own, no other"
+    assert "unsafe" not in policy[1].replace("style-src 'unsafe-inline'", "")
     assert page.index("Content-Security-Policy") < page.index("<title>"), (
         "before anything that it is for"
     )

@@ -23,7 +23,7 @@ class Tags(HTMLParser):
         self.external += [
             value
             for name, value in attrs
-            if name in ("src", "href") and value and not value.startswith("#")
+            if name in ("src", "href") and value and not value.startswith(("#", "data:"))
         ]
 
 
@@ -39,6 +39,8 @@ def test_the_demo_compares_both_methods_and_skips_what_is_done(
     tags.feed(page.read_text(encoding="utf-8"))
     assert tags.seen.count("svg") >= 4
     assert not tags.external, "the page stands alone"
+    own = (tmp_path / "demo/sdclr-split1-seed10/report.html").read_text(encoding="utf-8")
+    assert "Map of the features" in own, "one run has a page of its own"
     monkeypatch.setattr(
         "sdclr.jobs.evaluate.evaluate", lambda *_, **__: pytest.fail("measured twice")
     )

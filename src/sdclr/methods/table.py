@@ -189,6 +189,22 @@ def method_title(settings: Mapping[str, Any], recorded: object = None) -> str:
     return " on ".join(map(display_name, names))
 
 
+def competitor_settings(settings: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The settings of the method, or of the one it lies around, that has a competitor; None where none has.
+
+    ``settings``: of a run, nested.
+
+    >>> competitor_settings({"method": {"name": "gh", "base": {"name": "sdclr", "prune_ratio": 0.9}}})["prune_ratio"]
+    0.9
+    """
+    method: Any = settings.get("method")
+    while isinstance(method, Mapping):
+        if method.get("prune_ratio") is not None:
+            return method
+        method = method.get("base")
+    return None
+
+
 def method_names(config: MethodConfig) -> dict[str, str]:
     """The setting and the name of a method, and of those that it lies around.
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sdclr.errors import MissingInputError, SdclrError
+from sdclr.errors import DataError, MissingInputError, SdclrError
 from sdclr.jobs.report import (
     WrittenFigures,
     has_own_images,
@@ -16,6 +16,7 @@ from sdclr.jobs.report import (
     write_figures,
     write_report,
 )
+from sdclr.methods.table import competitor_settings
 from sdclr.presentation.progress import AnyProgress
 from sdclr.run import GROUPS_FILE, LAYERS_FILE, RECORDS_FILE, Run
 
@@ -55,8 +56,16 @@ def _wants_groups(run: Run) -> bool:
     return (run.folder / RECORDS_FILE).is_file() and not is_analysed(run, GROUPS_FILE)
 
 
+def _wants_layers(run: Run) -> bool:
+    try:
+        has_competitor = competitor_settings(run.settings()) is not None
+    except DataError:  # whoever reads the settings says so
+        return False
+    return has_competitor and not is_analysed(run, LAYERS_FILE)
+
+
 ANALYSES: Mapping[str, Analysis] = {
-    "layers": Analysis(lambda run: not is_analysed(run, LAYERS_FILE), _layers, ("competitor",)),
+    "layers": Analysis(_wants_layers, _layers, ("competitor",)),
     "groups": Analysis(_wants_groups, _groups, ("groups",)),
     "examination": Analysis(
         lambda run: not is_examined(run), _examined, ("neighbours", "map", "views")

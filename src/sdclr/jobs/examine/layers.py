@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
@@ -11,6 +10,7 @@ from torch import nn
 from sdclr.backbones.weights import load_backbone
 from sdclr.errors import MissingInputError
 from sdclr.methods.self_competitor import SelfCompetitor
+from sdclr.methods.table import competitor_settings
 from sdclr.run import LAYERS_FILE, Run
 from sdclr.safe_text import shown
 
@@ -22,7 +22,7 @@ def layer_densities(run: Run, network: nn.Module | None = None) -> dict[str, Any
     (``method.random_share``) are drawn as at the beginning of an epoch after the last. Needs no images. Raises
     MissingInputError for a run whose method has no competitor.
     """
-    rule = pruning(run.settings())
+    rule = competitor_settings(run.settings())
     if rule is None:
         raise MissingInputError(
             f"{shown(run.folder)} has no pruned layers: its method has no competitor. Train with method.name=sdclr."
@@ -50,13 +50,3 @@ def layer_densities(run: Run, network: nn.Module | None = None) -> dict[str, Any
     with run:
         run.write_json(LAYERS_FILE, content)
     return content
-
-
-def pruning(settings: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The settings of the method, or of the one it lies around, that has a competitor; None where none has."""
-    method: Any = settings.get("method")
-    while isinstance(method, Mapping):
-        if method.get("prune_ratio") is not None:
-            return method
-        method = method.get("base")
-    return None

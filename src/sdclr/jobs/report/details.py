@@ -9,9 +9,9 @@ import re
 import statistics
 import warnings
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
-from sdclr.evaluation.alarms import CAUSES
 from sdclr.evaluation.probes import PROBES
 from sdclr.jobs.report.arms import flatten, setting_text
 from sdclr.jobs.report.curves import measured_by_epoch, raised_alarms
@@ -42,10 +42,7 @@ def read_details(
     """
     entries = measured_by_epoch(run)
     against = _own(run, AGAINST_FILE)
-    alarms = [
-        RaisedAlarm(epoch, cause, CAUSES[cause].remedy if cause in CAUSES else "see docs/health.md")
-        for epoch, cause in raised_alarms(entries)
-    ]
+    alarms = _alarms(entries)
     num_checks = sum(any(key.startswith("health_") for key in one) for one in entries)
     groups = run.read_side_file(GROUPS_FILE, optional=True)
     why = dict(why_missing or {})
@@ -71,6 +68,20 @@ def read_details(
         ],
         why_missing=why,
     )
+
+
+def _alarms(entries: Sequence[Mapping[str, Any]]) -> list[RaisedAlarm]:
+    raised = raised_alarms(entries)
+    if not raised:
+        return []
+    from sdclr.evaluation.alarms import (
+        CAUSES,  # torch, which a report of a healthy run does without
+    )
+
+    return [
+        RaisedAlarm(epoch, cause, CAUSES[cause].remedy if cause in CAUSES else "see docs/health.md")
+        for epoch, cause in raised
+    ]
 
 
 def _own(run: Run, name: str) -> Mapping[str, Any]:
@@ -111,8 +122,11 @@ def _interval(found: Mapping[str, float]) -> tuple[float, float, float]:
 
 
 def _distribution(groups: Mapping[str, Any]) -> Distribution | None:
-    found = groups.get("disagreement") or {}
-    return Distribution(found["edges"], found["counts"]) if found.get("edges") else None
+    found = groups.get("disagreement") or {"edges": [], "counts": {}}
+    edges, counts = found["edges"], found["counts"]
+    rises = all(low < high for low, high in pairwise(edges))
+    fits = all(len(one) == len(edges) - 1 for one in counts.values())
+    return Distribution(edges, counts) if edges and rises and fits else None
 
 
 def _map(content: Mapping[str, Any]) -> EmbeddingMap | None:

@@ -3,29 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from browsers import DESKTOP, PHONE, chromium, open_page, serious_findings, sideways
+from browsers import DESKTOP, PHONE, open_page, serious_findings, sideways
 from sdclr import Run, compare, evaluate, pretrain, recipe
 from sdclr.presentation.progress import NoProgress
 from sdclr.workflows.reports import report
 
 pytestmark = pytest.mark.tools
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    api = pytest.importorskip(
-        "playwright.sync_api", reason="playwright is missing: make test-tools"
-    )
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
