@@ -22,7 +22,7 @@ test-all: $(VENV)/.dev  ## the slow ones too
 	$(ONE_EACH) $(BIN)/python -m pytest -n 2 -m "not gpu and not tools"
 
 test-gpu: $(VENV)/.dev  ## what needs a CUDA device
-	$(BIN)/python -m pytest -m gpu
+	$(BIN)/python -m pytest -m gpu -v --tb=short  # names as they end: what is cut off has then said what it can
 
 # label-studio-sdk, cvat-sdk and fiftyone are 1.2 GB with what they need, so they get an environment of their own
 test-tools: $(VENV)/.tools $(TOOLS)/.ready  ## what needs a browser (Debian's chromium, or SDCLR_CHROMIUM), npm, or other tools' packages

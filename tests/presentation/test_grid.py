@@ -24,6 +24,7 @@ from sdclr.presentation.grid import (
     SweepPoint,
     points,
     render_terminal,
+    sections,
     to_csv,
     to_json,
     to_markdown,
@@ -123,3 +124,15 @@ def test_few_and_many_arms_fit_a_figure(n: int) -> None:
     arms = [found.asked.arms[0]] * n
     asked = Asked("", "SimCLR", "kNN", "All", 1.0, n, arms)
     assert "<svg" in figures(GridReport(**{**vars(found), "asked": asked}))["Against SimCLR"]
+
+
+@pytest.mark.parametrize("width", [40, 80, 110, 200])
+def test_no_number_is_cut_at_any_width(width: int) -> None:
+    found = report()
+    stream = io.StringIO()
+    render_terminal(found, Console(file=stream, width=width))
+    printed = stream.getvalue()
+    assert "…" not in printed
+    for _, _, rows, _ in sections(found):
+        for word in (word for row in rows for text in row for word in text.split()):
+            assert word in printed, word

@@ -313,14 +313,16 @@ def render_terminal(report: GridReport, console: Console) -> None:
         console.print(Text(one_line(report.asked.text)))
     console.print(Text(f"{state_text(report)}; {report.dataset}, protocol {report.protocol}"))
     for heading, header, rows, notes in sections(report):
-        table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0))
-        for number, name in enumerate(header):
-            # an interval may take two lines; names and counts are kept whole
-            table.add_column(Text(one_line(name)), no_wrap=number < 2)
+        table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+        lines = [[one_line(word) for word in row] for row in (header, *rows)]
+        widths = _widths(lines, console.width)
+        table.width = sum(widths) + 2 * (len(widths) - 1)
+        for name, width in zip(header, widths, strict=True):
+            table.add_column(Text(one_line(name)), width=width)
         for row in rows:
             table.add_row(*(Text(one_line(word)) for word in row))
         console.print(Text(f"\n{one_line(heading)}", style="bold"))
-        console.print(table)
+        console.print(table, crop=False)
         for note in notes:
             console.print(Text(one_line(note), style="dim"))
     console.print()
@@ -328,6 +330,20 @@ def render_terminal(report: GridReport, console: Console) -> None:
         console.print(Text(one_line(f"failed: {cell}: {reason}"), style="red"), soft_wrap=True)
     for fact in facts(report):
         console.print(Text(one_line(fact), style="dim"), soft_wrap=True)
+
+
+def _widths(lines: Sequence[Sequence[str]], available: int) -> list[int]:
+    """Characters of each column. What does not fit goes on in the next line, at a space: a number is never cut."""
+    columns = list(zip(*lines, strict=True))
+    least = [
+        max(len(word) for text in column for word in (text.split() or [""])) for column in columns
+    ]
+    widths = [max(map(len, column)) for column in columns]
+    between = 2 * (len(widths) - 1)
+    while sum(widths) + between > available and widths != least:
+        gains = [width - minimum for width, minimum in zip(widths, least, strict=True)]
+        widths[gains.index(max(gains))] -= 1
+    return widths
 
 
 def to_markdown(report: GridReport, figures: Mapping[str, str] | None = None) -> str:
