@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import subprocess
 import sys
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import sdclr
 from sdclr.config import Section
 from sdclr.errors import ConfigError, DataError, MissingInputError, RunFolderError
 from sdclr.run import Run, environment
@@ -110,3 +112,15 @@ def test_the_environment_names_versions_and_device() -> None:
         "world_size",
     } <= facts.keys()
     assert facts["device"] == "CPU: test"
+
+
+def test_a_copy_of_the_source_that_is_not_installed_knows_its_version(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def nothing(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", nothing)
+    found = environment("cpu")
+    assert found["sdclr"] == sdclr.__version__
+    assert found["timm"] is None

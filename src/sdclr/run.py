@@ -507,9 +507,9 @@ def _section(settings: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 def environment(device: str, world_size: int = 1) -> dict[str, Any]:
     """environment.json: what a reader needs to trust or repeat the numbers."""
-    packages = ("sdclr", "torch", "torchvision", "timm", "numpy")
     return {
-        **{name: importlib.metadata.version(name) for name in packages},
+        "sdclr": own_version(),
+        **{name: _version(name) for name in ("torch", "torchvision", "timm", "numpy")},
         "python": platform.python_version(),
         "device": device,
         "world_size": world_size,
@@ -517,6 +517,21 @@ def environment(device: str, world_size: int = 1) -> dict[str, Any]:
         "commit": _commit(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def own_version() -> str:
+    """Of the code that runs, which need not be installed."""
+    import sdclr
+
+    return sdclr.__version__
+
+
+def _version(package: str) -> str | None:
+    """None for one that was put there without its metadata."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _commit() -> str | None:

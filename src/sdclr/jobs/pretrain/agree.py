@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from contextlib import closing
 
 import torch
@@ -15,6 +14,7 @@ from sdclr.jobs.pretrain.training import Training, TrainingState
 from sdclr.methods.contract import require_use_of_share, unchanged_buffers
 from sdclr.processes.exchange import averaging_gradients
 from sdclr.processes.world import START_SECONDS
+from sdclr.run import own_version
 
 
 def agree(training: Training, state: TrainingState) -> Training:
@@ -38,7 +38,7 @@ def agree(training: Training, state: TrainingState) -> Training:
 def _require_the_same(training: Training, state: TrainingState) -> None:
     config = training.config
     facts = {
-        "sdclr": importlib.metadata.version("sdclr"),
+        "sdclr": own_version(),
         "torch": torch.__version__,
         "data": training.data.fingerprint,
         "images": len(training.images),
