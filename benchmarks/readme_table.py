@@ -40,7 +40,9 @@ def section() -> str:
         for cuda in filter(None, found):
             parts += [_conditions(cuda), _promises(cuda, "cuda"), _steps(cuda)]
     else:
-        parts.append("On CUDA: `make bench` has not been run there yet; the parts of a step have, on an H100: docs/results.md.")
+        parts.append(
+            "On CUDA: `make bench` has not been run there yet; the parts of a step have, on an H100: docs/results.md."
+        )
     return "\n\n".join(parts)
 
 

@@ -1,0 +1,243 @@
+"""Everything that a CUDA device is wanted for, in one command that fits ten minutes and goes on where it stopped.
+
+    python benchmarks/on_device.py --out DIR --minutes 10 [--data CIFAR --splits-dir SPLITS] [--only tests ...]
+    python benchmarks/on_device.py --out DIR --rehearse
+
+What is missing (a package, the data, a device) is said before anything is begun. Stages run in the order of their
+worth, each with a limit; one that could not end in the time that is left is not begun. After each, DIR/device.json says
+what became of it, and DIR/<stage>.log holds its words; the same command leaves out what is done or has failed, and
+begins again what was stopped (the paper's runs go on where they were). ``--rehearse`` shows on a CPU that stages start
+and are written down, with work of seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+PACKAGES = ("torch", "torchvision", "timm", "pydantic", "typer", "safetensors", "imagehash")
+GPU_TESTS = (
+    "jobs/test_pretrain.py",
+    "evaluation/test_logistic_probe.py",
+    "methods/test_magnitude_masks.py",
+    "data/views/test_augment.py",
+    "data/views/test_cutting_on_device.py",
+    "data/collections/test_image_files.py",
+)
+RESERVE_SECONDS = 10.0
+"""What is left for the end of the command."""
+PATIENCE_SECONDS = 10.0
+"""What a stage gets to write itself down after it was told to stop."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One thing to do."""
+
+    name: str
+    command: tuple[str, ...]
+    least: float
+    """Seconds without which it is not worth beginning."""
+    most: float
+    """Seconds after which it is stopped; what it has written by then stays."""
+
+
+@dataclass
+class Outcome:
+    """What became of a stage."""
+
+    state: str
+    """done, failed, stopped, or left out."""
+    seconds: float = 0.0
+    code: int | None = None
+    why: str = ""
+
+
+@dataclass
+class Session:
+    """The stages of one command, and what the commands before it have done."""
+
+    out: Path
+    stages: Sequence[Stage]
+    minutes: float
+    clock: Callable[[], float] = time.monotonic
+    run: Callable[[Stage, Path, float], int | None] | None = None
+    """Runs a stage into a log within so many seconds; None where they did not suffice."""
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._end = self.clock() + 60 * self.minutes - RESERVE_SECONDS
+        if self._file.is_file():
+            found = json.loads(self._file.read_text())["stages"]
+            self.outcomes = {name: Outcome(**outcome) for name, outcome in found.items()}
+
+    @property
+    def _file(self) -> Path:
+        return self.out / "device.json"
+
+    def carry_out(self, say: Callable[[str], object] = print) -> bool:
+        """Every stage that is not done and fits; whether all are done."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        for stage in self.stages:
+            if self.outcomes.get(stage.name, Outcome("")).state in ("done", "failed"):
+                continue
+            left = self._end - self.clock()
+            if left < stage.least:
+                before = self.outcomes.get(stage.name)
+                if before is None or before.state != "stopped":
+                    why = f"needs {stage.least:.0f} s, {max(left, 0):.0f} s are left"
+                    self.outcomes[stage.name] = Outcome("left out", why=why)
+            else:
+                self.outcomes[stage.name] = self._one(stage, min(stage.most, left))
+            self._write()
+            say(f"{stage.name}: {_words(self.outcomes[stage.name])}")
+        return all(self.outcomes[stage.name].state == "done" for stage in self.stages)
+
+    def _one(self, stage: Stage, seconds: float) -> Outcome:
+        begun = self.clock()
+        code = (self.run or run_stage)(stage, self.out / f"{stage.name}.log", seconds)
+        spent = self.clock() - begun
+        if code is None:
+            return Outcome("stopped", spent, why=f"its {seconds:.0f} s were over")
+        return Outcome("done" if code == 0 else "failed", spent, code)
+
+    def _write(self) -> None:
+        facts = {
+            "kind": "device session",
+            "date": datetime.date.today().isoformat(),
+            "stages": {name: asdict(outcome) for name, outcome in self.outcomes.items()},
+        }
+        temporary = self._file.with_suffix(".tmp")
+        temporary.write_text(json.dumps(facts, indent=1) + "\n")
+        temporary.replace(self._file)
+
+
+def _words(outcome: Outcome) -> str:
+    code = "" if outcome.code in (None, 0) else f", exit code {outcome.code}"
+    why = f", {outcome.why}" if outcome.why else ""
+    return f"{outcome.state} after {outcome.seconds:.0f} s{code}{why}"
+
+
+def run_stage(stage: Stage, log: Path, seconds: float) -> int | None:
+    """Its exit code; None where it was stopped. Its whole process group is stopped with it."""
+    with log.open("ab") as file:
+        process = subprocess.Popen(
+            stage.command,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env={**os.environ, "PYTHONPATH": _search_path(), "PYTHONUNBUFFERED": "1"},
+        )
+        try:
+            return process.wait(timeout=max(seconds - PATIENCE_SECONDS, 1))
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGTERM)
+            try:
+                process.wait(timeout=PATIENCE_SECONDS)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+            return None
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+
+
+def _search_path() -> str:
+    """This checkout's code first, which need not be installed."""
+    ours = [HERE.parent / "src", HERE.parent / "tests" / "support", HERE]
+    return os.pathsep.join([*map(str, ours), os.environ.get("PYTHONPATH", "")])
+
+
+def planned(out: Path, data: Path | None, splits: Path | None, python: str) -> list[Stage]:
+    """In the order of their worth."""
+    tests = [str(HERE.parent / "tests" / name) for name in GPU_TESTS]
+    quiet = ["-p", "no:cacheprovider", "-p", "no:benchmark", "--tb=short", "-v"]
+    facts = [f"{HERE}/device_facts.py", "--json", f"{out}/facts.json"]
+    step = [f"{HERE}/step.py", "--minutes", "4", "--overwrite", "--json"]
+    large = [f"{out}/bench-large.json", "--backbone", "resnet50", "--size", "224", "--batch", "256"]
+    stages = [
+        Stage("tests", (python, "-m", "pytest", "-m", "gpu", *quiet, *tests), 90, 240),
+        Stage("facts", (python, *facts), 60, 240),
+        Stage("bench", (python, *step, f"{out}/bench.json"), 250, 300),
+        Stage("bench-large", (python, *step, *large), 250, 300),
+    ]
+    if data is not None and splits is not None:
+        grid = ["-m", "sdclr", "grid", "paper", "--device", "cuda", "--out", f"{out}/paper"]
+        places = ["--data", str(data), "--splits-dir", str(splits)]
+        stages.append(Stage("paper", (python, *grid, *places), 60, 3600))
+    return stages
+
+
+def rehearsed(out: Path, python: str) -> list[Stage]:
+    """The same commands as far as a CPU can start them, with work of seconds."""
+    facts = [f"{HERE}/device_facts.py", "--json", f"{out}/facts.json"]
+    return [
+        Stage("tests", (python, "-m", "pytest", "--version"), 1, 60),
+        Stage("facts", (python, *facts, "--small", "--only", "selection"), 1, 60),
+        Stage("bench", (python, f"{HERE}/step.py", "--help"), 1, 60),
+        Stage("paper", (python, "-m", "sdclr", "grid", "paper", "--help"), 1, 60),
+    ]
+
+
+def problems(data: Path | None, splits: Path | None, *, rehearse: bool) -> list[str]:
+    """What would waste the time of a device."""
+    found = [
+        f"the package {name} is missing"
+        for name in PACKAGES
+        if importlib.util.find_spec(name) is None
+    ]
+    if found:
+        return found
+    import torch
+
+    if not rehearse and not torch.cuda.is_available():
+        found.append("torch sees no CUDA device")
+    found += [
+        f"{path} is not there" for path in (data, splits) if path is not None and not path.exists()
+    ]
+    if (data is None) != (splits is None):
+        found.append("--data and --splits-dir go together")
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--splits-dir", type=Path)
+    parser.add_argument("--only", nargs="+", metavar="STAGE")
+    parser.add_argument("--rehearse", action="store_true")
+    arguments = parser.parse_args()
+    if found := problems(arguments.data, arguments.splits_dir, rehearse=arguments.rehearse):
+        parser.exit(78, "".join(f"error: {words}.\n" for words in found))
+    out, python = arguments.out.absolute(), sys.executable
+    data, splits = (path and path.absolute() for path in (arguments.data, arguments.splits_dir))
+    stages = rehearsed(out, python) if arguments.rehearse else planned(out, data, splits, python)
+    names = [stage.name for stage in stages]
+    if unknown := set(arguments.only or names) - set(names):
+        parser.exit(
+            78,
+            f"error: there is no stage {', '.join(sorted(unknown))}; there are {', '.join(names)}.\n",
+        )
+    chosen = [stage for stage in stages if stage.name in (arguments.only or names)]
+    all_done = Session(out, chosen, arguments.minutes).carry_out()
+    sys.exit(0 if all_done else 1)
+
+
+if __name__ == "__main__":
+    main()

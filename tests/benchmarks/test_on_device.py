@@ -1,0 +1,107 @@
+"""What a device's time is spent on: nothing twice, nothing that cannot end, nothing unsaid."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from on_device import GPU_TESTS, Session, Stage, planned, problems, run_stage
+
+ROOT = Path(__file__).parents[2]
+
+
+class Clock:
+    """Time that passes as stages say."""
+
+    def __init__(self, takes: dict[str, float]) -> None:
+        self.now, self.takes, self.ran = 0.0, takes, list[str]()
+
+    def __call__(self) -> float:
+        return self.now
+
+    def run(self, stage: Stage, log: Path, seconds: float) -> int | None:
+        self.ran.append(stage.name)
+        needed = self.takes[stage.name]
+        self.now += min(needed, seconds)
+        if needed > seconds:
+            return None
+        return 1 if stage.name == "bad" else 0
+
+
+def session(folder: Path, clock: Clock, minutes: float) -> Session:
+    limits = {"first": (60, 120), "bad": (10, 50), "long": (60, 900), "last": (5, 20)}
+    stages = [Stage(name, (), *limits[name]) for name in clock.takes]
+    return Session(folder, stages, minutes, clock, clock.run)
+
+
+TAKES = {"first": 100.0, "bad": 10.0, "long": 700.0, "last": 10.0}
+
+
+def test_what_does_not_fit_is_left_out_and_the_next_command_goes_on(tmp_path: Path) -> None:
+    clock = Clock(TAKES)
+    assert not session(tmp_path, clock, 5).carry_out(lambda words: None)
+    states = json.loads((tmp_path / "device.json").read_text())["stages"]
+    assert {name: found["state"] for name, found in states.items()} == {
+        "first": "done",
+        "bad": "failed",
+        "long": "stopped",
+        "last": "left out",
+    }
+    assert "needs 5 s, 0 s are left" in states["last"]["why"]
+    clock.ran.clear()
+    clock.now = 0
+    assert not session(tmp_path, clock, 15).carry_out(lambda words: None), "one has failed"
+    assert clock.ran == ["long", "last"]
+    clock.ran.clear()
+    session(tmp_path, clock, 15).carry_out(lambda words: None)
+    assert clock.ran == []
+
+
+def test_a_stage_that_cannot_end_is_not_begun_and_one_that_was_stopped_stays_so(
+    tmp_path: Path,
+) -> None:
+    clock = Clock({"long": 700.0})
+    session(tmp_path, clock, 5).carry_out(lambda words: None)
+    said: list[str] = []
+    session(tmp_path, clock, 1).carry_out(said.append)
+    assert clock.ran == ["long"]
+    assert said == ["long: stopped after 290 s, its 290 s were over"]
+
+
+def test_a_stage_is_stopped_with_its_children_and_keeps_its_words(tmp_path: Path) -> None:
+    script = "print('begun', flush=True); import time; time.sleep(60)"
+    log = tmp_path / "log"
+    assert run_stage(Stage("s", (sys.executable, "-c", script), 1, 1), log, 11.5) is None
+    assert log.read_text() == "begun\n"
+    assert run_stage(Stage("s", (sys.executable, "-c", "raise SystemExit(3)"), 1, 1), log, 60) == 3
+
+
+def test_every_file_with_tests_for_a_device_is_among_those_that_are_run() -> None:
+    marked = {
+        str(path.relative_to(ROOT / "tests"))
+        for path in (ROOT / "tests").rglob("test_*.py")
+        if "mark.gpu" in path.read_text() and path.name != "test_on_device.py"
+    }
+    assert marked == set(GPU_TESTS)
+
+
+def test_what_would_waste_a_device_is_said_first(tmp_path: Path) -> None:
+    absent = tmp_path / "c.npz"
+    assert f"{absent} is not there" in problems(absent, tmp_path, rehearse=True)
+    assert "--data and --splits-dir go together" in problems(None, tmp_path, rehearse=True)
+    names = [stage.name for stage in planned(tmp_path, tmp_path, tmp_path, "python")]
+    assert names == ["tests", "facts", "bench", "bench-large", "paper"]
+
+
+@pytest.mark.slow
+def test_the_rehearsal_starts_every_stage_and_writes_it_down(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "benchmarks/on_device.py"), "--rehearse", "--out"]
+    result = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    stages = json.loads((tmp_path / "device.json").read_text())["stages"]
+    assert {found["state"] for found in stages.values()} == {"done"}
+    assert json.loads((tmp_path / "facts.json").read_text())["small"] is True
