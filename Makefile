@@ -10,7 +10,7 @@ NEXT_PYTHON ?= python3.13
 # on the CPU, one thread for each of two workers: with more they wait for each other
 ONE_EACH := CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1
 
-.PHONY: demo rarebench test test-all test-gpu test-tools check check-floors check-newest newest-on bench bench-large clean
+.PHONY: demo device rarebench test test-all test-gpu test-tools check check-floors check-newest newest-on bench bench-large clean
 
 demo: $(VENV)/.run  ## SimCLR against SDCLR on long-tailed digits, minutes on a CPU
 	$(BIN)/sdclr demo
@@ -71,6 +71,9 @@ $(FLOORS)/.ready: pyproject.toml
 
 bench: $(VENV)/.run  ## what a step costs, against SimCLR and the 2021 reference's way; under 5 minutes on two cores
 	$(BIN)/python benchmarks/step.py
+
+device: $(VENV)/.dev  ## all that a CUDA device is wanted for, within MINUTES, written to OUT; the same command goes on
+	$(BIN)/python benchmarks/on_device.py --out "$(or $(OUT),runs/device)" --minutes "$(or $(MINUTES),10)" $(if $(DATA),--data "$(DATA)" --splits-dir "$(SPLITS)")
 
 rarebench: $(VENV)/.dev  ## how well scores find rare classes; SDCLR_DATA names a folder with the larger sets
 	$(BIN)/python -m benchmarks.rarebench

@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from on_device import GPU_TESTS, Session, Stage, planned, problems, run_stage
 
 ROOT = Path(__file__).parents[2]
