@@ -133,14 +133,22 @@ class Data:
 
 
 def build_data(
-    config: DataConfig, *, download: bool = False, exclude: Iterable[Path | str] = ()
+    config: DataConfig,
+    *,
+    download: bool = False,
+    exclude: Iterable[Path | str] = (),
+    given: LabelledImages | None = None,
 ) -> Data:
     """Read the images and draw or read the split. Raises before any work when something does not fit.
 
     ``exclude``: folders that are left out where a folder of images is searched, such as a run folder inside it.
+    ``given``: the images of data.name=given.
     """
-    read: Reader = load(config.row.reader)
-    labelled = read(config, download, exclude)
+    if given is not None:
+        labelled = given
+    else:
+        read: Reader = load(config.row.reader)
+        labelled = read(config, download, exclude)
     groups = None if config.group_by is None else group_images(labelled.train, config.group_by)
     if groups is not None and labelled.test is not None and config.group_by is not None:
         require_apart(groups, group_images(labelled.test, config.group_by))
@@ -177,6 +185,12 @@ def cifar(config: DataConfig, download: bool, exclude: Iterable[Path | str]) -> 
 
 def arrays(config: DataConfig, download: bool, exclude: Iterable[Path | str]) -> LabelledImages:
     return read_npz(_path(config))
+
+
+def given(config: DataConfig, download: bool, exclude: Iterable[Path | str]) -> LabelledImages:
+    raise ConfigError(
+        "these images were given from Python, and only Python can give them again: pass images=... as before."
+    )
 
 
 def from_outside(

@@ -109,7 +109,8 @@ class DataConfig(Section):
     @model_validator(mode="after")
     def _path_fits(self) -> DataConfig:
         if self.path is not None and not self.row.takes_path:
-            raise ValueError(f"{self.name} come with scikit-learn and take no path.")
+            why = "come with scikit-learn" if self.name == "digits" else "come from Python"
+            raise ValueError(f"{self.name} {why} and take no path.")
         if self.options and self.row.own is None:
             raise ValueError(
                 f"options are for data sets that you have registered; leave them out for {self.name}."

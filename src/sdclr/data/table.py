@@ -64,6 +64,13 @@ SOURCES: Table[SourceRow] = Table(
         ),
         SourceRow("arrays", "Your own images as one .npz.", f"{_READ}arrays"),
         SourceRow(
+            "given",
+            "Images out of Python objects: sdclr.pretrain(images=...).",
+            f"{_READ}given",
+            splits="own",
+            takes_path=False,
+        ),
+        SourceRow(
             "images", "Your own image files.", f"{_READ}own_images", splits="own", on_disk=True
         ),
         SourceRow(

@@ -38,7 +38,7 @@ from sdclr.compute.device_choices import Precision
 from sdclr.compute.optim import build_optimizer
 from sdclr.compute.process_state import default_generators
 from sdclr.compute.stateless_random import Stream, derive
-from sdclr.data import Data, Images, build_data, steps_per_epoch
+from sdclr.data import Data, Images, LabelledImages, build_data, steps_per_epoch
 from sdclr.data.collections.contents import require_recorded
 from sdclr.errors import ConfigError
 from sdclr.jobs.pretrain.starting_weights import load_starting_weights
@@ -59,16 +59,17 @@ def build(
     run: Run | None = None,
     world: World = ALONE,
     download: bool = False,
+    given: LabelledImages | None = None,
 ) -> Training:
     """Everything that a run needs; whatever does not fit is an error here.
 
     ``run``: the folder it is for, which may already contain a part of it; None for a preview. ``network``: the user's
-    own module.
+    own module. ``given``: the images of data.name=given.
     """
     device = world.device(resolve_device(config.device))
     # what cannot be compiled is refused before anything is read
     resolve_compile(config.compile, device, several=world.several)
-    data = _data(config, run, show, download=download)
+    data = _data(config, run, show, download=download, given=given)
     images, image_facts = usable_images(
         data.pretraining_images(config.data.subset),
         config.data,
@@ -180,10 +181,16 @@ def memory_advice(config: PretrainConfig) -> str:
     return f"Lower {cost}; or set activation_checkpointing=true, or precision=bf16."
 
 
-def _data(config: PretrainConfig, run: Run | None, show: AnyProgress, *, download: bool) -> Data:
-    data = build_data(
-        config.data, download=download, exclude=[run.folder] if run is not None else []
-    )
+def _data(
+    config: PretrainConfig,
+    run: Run | None,
+    show: AnyProgress,
+    *,
+    download: bool,
+    given: LabelledImages | None,
+) -> Data:
+    exclude = [run.folder] if run is not None else []
+    data = build_data(config.data, download=download, exclude=exclude, given=given)
     if run is not None and run.exists:
         _require_same_names(run, config, data)  # before every file is decoded
     for remark in data.remarks:

@@ -5,18 +5,22 @@ settings ─► build ─► folder ─► agree ─► loop: epochs, steps, che
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
 from sdclr.any_progress import AnyProgress, NoProgress
 from sdclr.compute.device import explain_out_of_memory
 from sdclr.compute.process_state import silenced_warnings
+from sdclr.data import LabelledImages
+from sdclr.errors import ConfigError
 from sdclr.jobs.pretrain import folder
 from sdclr.jobs.pretrain.agree import agree
 from sdclr.jobs.pretrain.build import build, memory_advice
 from sdclr.jobs.pretrain.folder import Choices
+from sdclr.jobs.pretrain.given import look_at_given, settings_for
 from sdclr.jobs.pretrain.health import HealthCheck
 from sdclr.jobs.pretrain.log import LoggedProgress
 from sdclr.jobs.pretrain.loop import train
@@ -36,9 +40,11 @@ _READY = "run folder ready at step"
 
 
 def pretrain(
-    config: PretrainConfig,
+    config: PretrainConfig | None = None,
     out: Path | str | None = None,
     *,
+    images: Any = None,
+    labels: Sequence[Any] | None = None,
     network: nn.Module | None = None,
     download: bool = False,
     progress: AnyProgress | None = None,
@@ -48,6 +54,10 @@ def pretrain(
 ) -> Run:
     """Pre-train as ``config`` says in the run folder ``out`` (default runs/<recipe>), going on where it stopped.
 
+    ``images``: train on these instead of what the config's data section names: a torch or Hugging Face dataset, PIL
+    images, arrays, tensors or paths in a list, one array, or a pandas table with a column of paths; ``labels`` [N] of
+    them, as numbers or words (docs/data.md). Without a ``config`` the settings are chosen for them, as for a folder of
+    photographs. The same call goes on with a run that stopped.
     ``network``: your own headless module, images [B, 3, S, S] -> features [B, F], with backbone.name=custom. It gets
     normalised images; one that normalises them itself needs backbone.normalisation=none.
     ``progress``: where to show progress (default: nowhere). ``choices``: settings that were chosen for the user, each
@@ -61,20 +71,31 @@ def pretrain(
     >>> run.backbone_path.is_file()
     True
     """
-    run = Run(out if out is not None else Path("runs") / config.recipe)
     show = LoggedProgress(progress or NoProgress())
+    given = None
+    if images is not None:
+        given = look_at_given(images, labels, show)
+        config, choices = settings_for(given, config, choices)
+    elif config is None or labels is not None:
+        raise ConfigError(
+            "pretrain needs a config, for example sdclr.recipe(...), or images=... to choose one for; labels=... are "
+            "those of images=... ."
+        )
+    run = Run(out if out is not None else Path("runs") / config.recipe)
     grace = GRACE_SECONDS if world_size() > 1 else 0
     with (
         stop_on_signal(same_for_seconds=grace, announce=show.announce) as stop,
         joined(str(run.folder)) as world,
     ):
         if not world.is_first:
-            _follow(config, run, network, world, stop)
+            _follow(config, run, network, world, stop, given)
             return run
         run.require_elsewhere(config.data.path, config.data.test_path)
         run.check(config)
         with explain_out_of_memory(memory_advice(config)):
-            training = build(config, network, download=download, run=run, show=show, world=world)
+            training = build(
+                config, network, download=download, run=run, show=show, world=world, given=given
+            )
             state, saver = TrainingState.begin(training.device), Saver(training.device)
             state.stop = stop
             saves = Saves(training, state, saver)
@@ -118,7 +139,12 @@ def pretrain(
 
 
 def _follow(
-    config: PretrainConfig, run: Run, network: nn.Module | None, world: World, stop: StopRequest
+    config: PretrainConfig,
+    run: Run,
+    network: nn.Module | None,
+    world: World,
+    stop: StopRequest,
+    given: LabelledImages | None,
 ) -> None:
     """What every process but the first does: wait for the run folder, read it, train along, write nothing."""
     ready = world.wait_for(_READY)
@@ -127,7 +153,7 @@ def _follow(
         return
     with explain_out_of_memory(memory_advice(config)), world.explaining():
         with silenced_warnings():  # the first process has said the same
-            training = build(config, network, run=run, show=NoProgress(), world=world)
+            training = build(config, network, run=run, show=NoProgress(), world=world, given=given)
             state = TrainingState.begin(training.device)
             state.stop = stop
             folder.follow(training, state, run, ready["step"])

@@ -1,0 +1,122 @@
+"""Images that lie in Python objects: opened one at a time, in threads, whenever they are looked at.
+
+N images. What is read of each once, before training, are its size and a digest of its pixels, so that a run knows
+whether it goes on with the same images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from sdclr.batch import Views
+from sdclr.data.choices import OnError
+from sdclr.data.collections.images import BadFile, MaxSkipped, T
+from sdclr.data.splits import Positions
+from sdclr.data.views.cutting import cut_probe_crops, cut_stills, cut_views, look_at_stills
+from sdclr.data.views.parameters import ViewSpec
+from sdclr.errors import DataError
+from sdclr.stills import DecodedPicture, Picture
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True, eq=False)
+class GivenImages:
+    """Images of any size, behind a function that opens one."""
+
+    open: Callable[[int], Image.Image]
+    """Place in what was given -> an image in mode RGB; called in threads."""
+    places: Positions
+    """int64 [N], into what was given."""
+    names: tuple[str, ...]
+    """[N]."""
+    sizes: Positions
+    """int64 [N, 2]: heights and widths."""
+    digests: tuple[bytes, ...]
+    """[N], of the pixels."""
+    labels: Positions | None
+    """int64 [N], or None."""
+    device: torch.device = CPU
+    """Where views, stills and crops come."""
+    num_workers: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @property
+    def files(self) -> None:
+        return None
+
+    @property
+    def cut_on_device(self) -> bool:
+        return False
+
+    def describe(self) -> None:
+        return None
+
+    def size(self, position: int) -> tuple[int, int]:
+        height, width = self.sizes[position].tolist()
+        return height, width
+
+    def decoded_bytes(self) -> int:
+        return 3 * int(self.sizes.prod(axis=1).sum())
+
+    def at(self, positions: Positions) -> GivenImages:
+        chosen = positions.tolist()
+        return replace(
+            self,
+            places=self.places[positions],
+            names=tuple(self.names[i] for i in chosen),
+            sizes=self.sizes[positions],
+            digests=tuple(self.digests[i] for i in chosen),
+            labels=None if self.labels is None else self.labels[positions],
+        )
+
+    def with_labels(self, labels: Positions | None) -> GivenImages:
+        return replace(self, labels=labels)
+
+    def to(self, device: torch.device) -> GivenImages:
+        return replace(self, device=device)
+
+    def verified(
+        self, on_error: OnError, advance: Callable[[int], None], max_skipped: MaxSkipped = 0.01
+    ) -> tuple[GivenImages, list[BadFile]]:
+        return self, []  # each was opened when it was given
+
+    def picture(self, position: int) -> DecodedPicture:
+        """One of them. DataError if it is no longer as large as it was."""
+        image = self.open(int(self.places[position]))
+        if (image.height, image.width) != self.size(position):
+            raise DataError(
+                f"image {self.names[position]} has changed its size since it was first looked at. Give images that "
+                "are the same whenever they are read: without random transforms, which sdclr adds itself."
+            )
+        return DecodedPicture(image)
+
+    def views(
+        self, batches: Iterable[Tensor], spec: ViewSpec, *, seed: int, epoch: int
+    ) -> Iterator[Views]:
+        return cut_views(self, batches, spec, seed=seed, epoch=epoch)
+
+    def stills(self, size: int) -> Iterator[Tensor]:
+        return cut_stills(self, size)
+
+    def looked_at(
+        self, size: int, look: Callable[[Picture], T]
+    ) -> Iterator[tuple[Tensor, list[T]]]:
+        return look_at_stills(self, size, look)
+
+    def probe_crops(
+        self, batches: Iterable[Tensor], size: int, *, seed: int, epoch: int
+    ) -> Iterator[Tensor]:
+        return cut_probe_crops(self, batches, size, seed=seed, epoch=epoch)
+
+    def content(self) -> Iterator[bytes | memoryview]:
+        yield f"{len(self)} given".encode()
+        yield b"unlabelled" if self.labels is None else self.labels.tobytes()
+        yield from self.digests

@@ -1,0 +1,231 @@
+"""Images out of Python: a torch or Hugging Face dataset, a list of PIL images, arrays or paths, an array, a table.
+
+What is given must have a length and be indexed by number; one item is an image, or a pair or mapping that holds one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+from sdclr.data.collections.given_images import GivenImages
+from sdclr.data.collections.images import LabelledImages
+from sdclr.data.decoding.decode import open_image
+from sdclr.data.look_ahead import in_pieces
+from sdclr.data.splits import Positions
+from sdclr.errors import DataError, MissingInputError
+from sdclr.safe_text import shown
+from sdclr.stills import eight_bits, has_deep_grey
+
+IMAGE_COLUMNS = ("image", "img", "picture")
+PATH_COLUMNS = ("path", "image_path", "file_path", "filepath", "file", "filename", "file_name")
+LABEL_COLUMNS = ("label", "labels", "class", "target")
+_CURE = "Give PIL images, uint8 arrays [H, W, 3], uint8 or [0, 1] tensors [3, H, W], or paths."
+
+
+def given_images(
+    images: Any,
+    labels: Sequence[Any] | None = None,
+    *,
+    num_workers: int | None = None,
+    advance: Callable[[int], None] = lambda done: None,
+) -> LabelledImages:
+    """The images in a Python object, every one opened once, in its order.
+
+    ``images``: a torch Dataset, a Hugging Face Dataset with a column of images, a sequence of PIL images, arrays,
+    tensors or paths, one array [N, H, W, 3] or tensor [N, 3, H, W], or a pandas table with a column of paths.
+    ``labels`` [N]: classes as numbers or words; by default those that pairs, a column of labels or
+    ``images.targets`` say, or none. Raises DataError for what is no image, counting from 0, and for labels that do not
+    fit; MissingInputError for a path without a file.
+    """
+    items, found = _items(images)
+    labels = found if labels is None else labels
+    num = len(items)
+    sizes, digests = np.zeros((num, 2), np.int64), [b""] * num
+    inner: list[Any] = [None] * num
+    lock = threading.Lock()  # of a dataset nobody knows whether several threads may ask it at once
+    errors: dict[int, Exception] = {}
+
+    def item(place: int) -> Any:
+        if isinstance(items, list | tuple | np.ndarray | torch.Tensor):
+            return items[place]
+        with lock:
+            return items[place]
+
+    def opened(place: int) -> Image.Image:
+        return _picture(_image_of(item(place)), place)
+
+    def look(places: range) -> None:
+        for place in places:
+            try:
+                one = item(place)
+                image = _picture(_image_of(one), place)
+            except Exception as error:  # a dataset may raise anything
+                errors[place] = error
+                continue
+            inner[place] = _label_of(one)
+            sizes[place] = image.height, image.width
+            digests[place] = hashlib.blake2b(image.tobytes(), digest_size=16).digest()
+
+    in_pieces(num, 8, look, advance, num_workers=num_workers)
+    if errors:
+        raise _summary(errors, num)
+    if labels is None and num and all(label is not None for label in inner):
+        labels = inner
+    numbers, names = _classes(labels, num, getattr(images, "classes", None))
+    places = np.arange(num, dtype=np.int64)
+    texts = tuple(_name(items, place) for place in range(num))
+    collection = GivenImages(
+        opened, places, texts, sizes, tuple(digests), numbers, num_workers=num_workers
+    )
+    return LabelledImages(collection, None, names)
+
+
+def _items(images: Any) -> tuple[Any, Sequence[Any] | None]:
+    """What can be indexed by number, and the labels that lie beside it."""
+    if isinstance(images, str | Path):
+        raise DataError(
+            f"images={shown(str(images))} is a path: a folder, list or table of files is data.path. {_CURE}"
+        )
+    if hasattr(images, "columns") and hasattr(images, "iloc"):  # a table of pandas
+        columns = {str(name).lower(): name for name in images.columns}
+        return list(_column(images, columns, PATH_COLUMNS)), _labels_in(images, columns)
+    if hasattr(images, "column_names"):  # a dataset of Hugging Face
+        columns = {str(name).lower(): name for name in images.column_names}
+        _require_column(columns, (*IMAGE_COLUMNS, *PATH_COLUMNS))
+        return images, _labels_in(images, columns)
+    if not hasattr(images, "__len__") or not hasattr(images, "__getitem__"):
+        raise DataError(
+            f"images must have a length and be indexed by number, got {type(images).__name__}. Put it into a list "
+            "first."
+        )
+    if isinstance(images, np.ndarray | torch.Tensor) and images.ndim not in (3, 4):
+        raise DataError(
+            f"one array of images has 3 or 4 dimensions, got {list(images.shape)}. {_CURE}"
+        )
+    return images, getattr(images, "targets", None)
+
+
+def _column(table: Any, columns: Mapping[str, Any], wanted: Sequence[str]) -> Any:
+    return table[_require_column(columns, wanted)]
+
+
+def _require_column(columns: Mapping[str, Any], wanted: Sequence[str]) -> Any:
+    for name in wanted:
+        if name in columns:
+            return columns[name]
+    held = ", ".join(shown(name) for name in columns) or "none"
+    raise DataError(f"the table needs a column {' or '.join(wanted)}; it has {held}.")
+
+
+def _labels_in(table: Any, columns: Mapping[str, Any]) -> list[Any] | None:
+    name = next((columns[one] for one in LABEL_COLUMNS if one in columns), None)
+    return None if name is None else list(table[name])
+
+
+def _image_of(item: Any) -> Any:
+    """The image in an item: itself, the first of a pair, or what a mapping calls so."""
+    if isinstance(item, Mapping):
+        names = {str(name).lower(): name for name in item}
+        return item[_require_column(names, (*IMAGE_COLUMNS, *PATH_COLUMNS))]
+    return item[0] if isinstance(item, tuple | list) and item else item
+
+
+def _label_of(item: Any) -> Any:
+    if (
+        isinstance(item, tuple | list)
+        and len(item) > 1
+        and isinstance(item[1], int | str | np.integer)
+    ):
+        return item[1]
+    return None
+
+
+def _name(items: Any, place: int) -> str:
+    """A path where it is one; else the place."""
+    item = items[place] if isinstance(items, list | tuple) else None
+    item = _image_of(item) if isinstance(item, tuple | list | Mapping) else item
+    return str(item) if isinstance(item, str | Path) else str(place)
+
+
+def _picture(image: Any, place: int) -> Image.Image:
+    """In mode RGB."""
+    if isinstance(image, str | Path):
+        return open_image(str(image))
+    if isinstance(image, torch.Tensor):
+        image = _channels_last(image.detach().cpu())
+    if isinstance(image, np.ndarray):
+        image = Image.fromarray(_bytes(image))
+    if not isinstance(image, Image.Image):
+        raise DataError(f"a {type(image).__name__} is no image. {_CURE}")
+    if has_deep_grey(image):
+        levels = np.asarray(image).astype(np.uint32)
+        return Image.fromarray(eight_bits(levels)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise DataError(f"an image of mode {image.mode} has no agreed range. Scale it to 8 bits.")
+    return image if image.mode == "RGB" else ImageOps.exif_transpose(image).convert("RGB")
+
+
+def _channels_last(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
+    if tensor.ndim == 3 and tensor.shape[0] in (1, 3):
+        tensor = tensor.permute(1, 2, 0)
+    return tensor.contiguous().numpy()
+
+
+def _bytes(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """uint8 [H, W] or [H, W, 3]."""
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3):
+        raise DataError(f"an image of shape {list(array.shape)} is none of RGB or grey. {_CURE}")
+    if array.dtype == np.uint8:
+        return np.ascontiguousarray(array)
+    if not np.issubdtype(array.dtype, np.floating):
+        raise DataError(f"an image of {array.dtype} has no agreed range. {_CURE}")
+    low, high = (float(array.min()), float(array.max())) if array.size else (0.0, 0.0)
+    if not (low >= 0 and high <= 1):
+        raise DataError(
+            f"floats of an image lie in [0, 1], got {low:.3g} to {high:.3g}. Give images as they are: without "
+            "normalisation and random transforms, which sdclr adds itself."
+        )
+    return np.ascontiguousarray((array * 255).round().astype(np.uint8))
+
+
+def _classes(
+    labels: Sequence[Any] | None, num: int, names: Sequence[str] | None
+) -> tuple[Positions | None, list[str]]:
+    if labels is None:
+        return None, []
+    values = [value.item() if hasattr(value, "item") else value for value in labels]
+    if len(values) != num:
+        raise DataError(f"there are {len(values)} labels for {num} images.")
+    if all(isinstance(value, int) for value in values):
+        if any(value < 0 for value in values):
+            raise DataError(f"labels are numbers from 0 on or words, got {min(values)}.")
+        highest = max(values, default=-1) + 1
+        known = list(map(str, names)) if names is not None and len(names) >= highest else None
+        return np.array(values, np.int64), known or [str(number) for number in range(highest)]
+    if not all(isinstance(value, str) for value in values):
+        raise DataError("labels are numbers from 0 on or words, one kind for all images.")
+    words = sorted(set(values))
+    numbers = {word: number for number, word in enumerate(words)}
+    return np.array([numbers[value] for value in values], np.int64), words
+
+
+def _summary(errors: Mapping[int, Exception], num: int) -> Exception:
+    first = min(errors)
+    error = errors[first]
+    kind = MissingInputError if isinstance(error, MissingInputError) else DataError
+    said = (
+        str(error)
+        if isinstance(error, DataError | MissingInputError)
+        else f"{type(error).__name__}: {error}"
+    )
+    return kind(f"{len(errors)} of {num} images cannot be used; the first is image {first}: {said}")

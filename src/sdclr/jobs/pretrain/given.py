@@ -1,0 +1,48 @@
+"""A run on images out of Python objects: looked at once, and settings for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from sdclr.any_progress import AnyProgress
+from sdclr.compute.device import bf16_speedup_of_cpu, free_memory, resolve_device
+from sdclr.data import DataConfig, LabelledImages
+from sdclr.data.collections.given_images import GivenImages
+from sdclr.data.sources.python_objects import given_images
+from sdclr.jobs.pretrain.folder import Choices
+from sdclr.recipes.own_images import own_images
+from sdclr.settings import PretrainConfig
+
+
+def look_at_given(images: Any, labels: Sequence[Any] | None, show: AnyProgress) -> LabelledImages:
+    """Every image once, with progress."""
+    total = len(images) if hasattr(images, "__len__") else 0
+    task = show.add("images given", total=total, unit="images")
+    found = given_images(images, labels, advance=lambda done: show.advance(task, done))
+    show.finish(task)
+    return found
+
+
+def settings_for(
+    given: LabelledImages, config: PretrainConfig | None, choices: Choices
+) -> tuple[PretrainConfig, Choices]:
+    """The config with these images as its data; chosen for them, with reasons, where there is none."""
+    train = given.train
+    data = DataConfig(name="given", subset="all" if train.labels is None else "long_tail")
+    if config is not None:
+        if config.data.name == "given":
+            return config, choices
+        return config.with_values({"data": data.to_dict()}), choices
+    assert isinstance(train, GivenImages)
+    device = resolve_device("auto")
+    return own_images(
+        data,
+        num_images=len(train),
+        typical_side=int(np.median(train.sizes.min(axis=1))) if len(train) else 0,
+        device=device.type,
+        free_memory_bytes=free_memory(device),
+        bf16_speedup=bf16_speedup_of_cpu() if device.type == "cpu" else None,
+    )

@@ -1,0 +1,192 @@
+"""Images out of Python objects become the same images whatever holds them; what is none is refused with its place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sdclr.data.collections.given_images import GivenImages
+from sdclr.data.sources.python_objects import given_images
+from sdclr.errors import DataError, MissingInputError
+
+RNG = np.random.default_rng(0)
+ARRAYS = RNG.integers(0, 256, (6, 10, 8, 3)).astype(np.uint8)
+LABELS = [0, 1, 1, 0, 2, 1]
+
+
+class Pairs(torch.utils.data.Dataset[Any]):
+    """As torchvision's data sets are: pairs, with classes beside them."""
+
+    classes = ("ant", "bee", "cat")
+
+    def __len__(self) -> int:
+        return len(ARRAYS)
+
+    def __getitem__(self, place: int) -> tuple[Image.Image, int]:
+        return Image.fromarray(ARRAYS[place]), LABELS[place]
+
+
+class Columns:
+    """As a dataset of Hugging Face answers."""
+
+    column_names = ("image", "label")
+
+    def __len__(self) -> int:
+        return len(ARRAYS)
+
+    def __getitem__(self, key: int | str) -> Any:
+        if key == "label":
+            return LABELS
+        assert isinstance(key, int)
+        return {"image": Image.fromarray(ARRAYS[key]), "label": LABELS[key]}
+
+
+class Table:
+    """As a table of pandas answers."""
+
+    iloc = None
+
+    def __init__(self, **columns: list[Any]) -> None:
+        self._columns = columns
+        self.columns = list(columns)
+
+    def __getitem__(self, name: str) -> list[Any]:
+        return self._columns[name]
+
+
+def files(folder: Path) -> list[str]:
+    paths = [folder / f"{place}.png" for place in range(len(ARRAYS))]
+    for path, array in zip(paths, ARRAYS, strict=True):
+        Image.fromarray(array).save(path)
+    return list(map(str, paths))
+
+
+def held(kind: str, folder: Path) -> Any:
+    images = [Image.fromarray(array) for array in ARRAYS]
+    tensor = torch.from_numpy(ARRAYS).permute(0, 3, 1, 2)
+    return {
+        "PIL": lambda: images,
+        "arrays": lambda: list(ARRAYS),
+        "one array": lambda: ARRAYS,
+        "one tensor": lambda: tensor,
+        "floats": lambda: [one.float() / 255 for one in tensor],
+        "paths": lambda: files(folder),
+        "Path": lambda: tuple(map(Path, files(folder))),
+        "pairs": lambda: list(zip(images, LABELS, strict=True)),
+        "dataset": Pairs,
+        "columns": Columns,
+        "table": lambda: Table(Path=files(folder), label=LABELS),
+    }[kind]()
+
+
+KINDS = [
+    "PIL",
+    "arrays",
+    "one array",
+    "one tensor",
+    "floats",
+    "paths",
+    "Path",
+    "pairs",
+    "dataset",
+    "columns",
+    "table",
+]
+LABELLED = ("pairs", "dataset", "columns", "table")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_same_images_come_out_of_everything_that_holds_them(kind: str, tmp_path: Path) -> None:
+    found = given_images(held(kind, tmp_path))
+    train = found.train
+    assert isinstance(train, GivenImages)
+    for place, expected in enumerate(ARRAYS):
+        np.testing.assert_array_equal(np.asarray(train.picture(place).image), expected)
+    assert train.sizes.tolist() == [[10, 8]] * 6
+    same = given_images(list(ARRAYS), LABELS if kind in LABELLED else None).train
+    assert b"".join(train.content()) == b"".join(same.content())
+    assert (train.labels is None) == (kind not in LABELLED)
+    if train.labels is not None:
+        assert train.labels.tolist() == LABELS
+    assert found.class_names == (
+        list(Pairs.classes)
+        if kind == "dataset"
+        else []
+        if train.labels is None
+        else ["0", "1", "2"]
+    )
+
+
+def test_words_become_classes_and_a_selection_keeps_names_labels_and_pixels(tmp_path: Path) -> None:
+    found = given_images(files(tmp_path), ["b", "a", "a", "b", "c", "a"])
+    assert found.class_names == ["a", "b", "c"]
+    some = found.train.at(np.array([4, 1]))
+    assert some.labels is not None
+    assert some.labels.tolist() == [2, 0]
+    assert [Path(name).name for name in some.names] == ["4.png", "1.png"]
+    np.testing.assert_array_equal(np.asarray(some.picture(0).image), ARRAYS[4])
+    (stills,) = some.stills(8)
+    assert stills.shape == (2, 3, 8, 8)
+
+
+def test_other_pixels_are_other_data() -> None:
+    changed = ARRAYS.copy()
+    changed[3, 0, 0, 0] ^= 1
+    contents = [b"".join(given_images(list(one)).train.content()) for one in (ARRAYS, changed)]
+    assert contents[0] != contents[1]
+
+
+def test_an_image_that_comes_out_of_another_size_later_is_an_error() -> None:
+    class Random(Pairs):
+        calls = 0
+
+        def __getitem__(self, place: int) -> tuple[Image.Image, int]:
+            Random.calls += 1
+            side = 8 if Random.calls <= len(ARRAYS) else 9
+            return Image.fromarray(ARRAYS[place][:side, :side]), LABELS[place]
+
+    train = given_images(Random()).train
+    assert isinstance(train, GivenImages)
+    with pytest.raises(
+        DataError, match=r"image 2 has changed its size .* without random transforms"
+    ):
+        train.picture(2)
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "words"),
+    [
+        ("./photos", None, r"is a path: a folder, list or table of files is data\.path"),
+        (iter([1]), None, "must have a length and be indexed by number, got list_iterator"),
+        (
+            [None, None],
+            None,
+            "2 of 2 images cannot be used; the first is image 0: a NoneType is no image",
+        ),
+        (
+            [ARRAYS[0], ARRAYS[1].astype(np.int64)],
+            None,
+            "image 1: an image of int64 has no agreed range",
+        ),
+        ([np.zeros((4, 4, 7), np.uint8)], None, r"an image of shape \[4, 4, 7\]"),
+        ([np.full((4, 4, 3), -1.5)], None, r"lie in \[0, 1\], got -1.5 to -1.5. .* normalisation"),
+        (np.zeros((5, 4)), None, "one array of images has 3 or 4 dimensions"),
+        (list(ARRAYS), [0, 1], "there are 2 labels for 6 images"),
+        (list(ARRAYS), [0, "a", 1, 1, 1, 1], "numbers from 0 on or words"),
+        (list(ARRAYS), [-1, 0, 0, 0, 0, 0], "got -1"),
+        (Table(name=["x"]), None, "needs a column path or .* it has name"),
+    ],
+)
+def test_what_is_no_image_and_no_label_is_refused(images: Any, labels: Any, words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        given_images(images, labels)
+
+
+def test_a_path_without_a_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MissingInputError, match=r"1 of 1 .*absent\.png"):
+        given_images([tmp_path / "absent.png"])
