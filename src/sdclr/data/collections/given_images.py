@@ -6,27 +6,24 @@ whether it goes on with the same images.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
 from PIL import Image
-from torch import Tensor
 
-from sdclr.batch import Views
 from sdclr.data.choices import OnError
-from sdclr.data.collections.images import BadFile, MaxSkipped, T
+from sdclr.data.collections.images import BadFile, MaxSkipped
+from sdclr.data.collections.opened_pictures import OpenedPictures
 from sdclr.data.splits import Positions
-from sdclr.data.views.cutting import cut_probe_crops, cut_stills, cut_views, look_at_stills
-from sdclr.data.views.parameters import ViewSpec
 from sdclr.errors import DataError
-from sdclr.stills import DecodedPicture, Picture
+from sdclr.stills import DecodedPicture
 
 CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, eq=False)
-class GivenImages:
+class GivenImages(OpenedPictures):
     """Images of any size, behind a function that opens one."""
 
     open: Callable[[int], Image.Image]
@@ -97,24 +94,6 @@ class GivenImages:
                 "are the same whenever they are read: without random transforms, which sdclr adds itself."
             )
         return DecodedPicture(image)
-
-    def views(
-        self, batches: Iterable[Tensor], spec: ViewSpec, *, seed: int, epoch: int
-    ) -> Iterator[Views]:
-        return cut_views(self, batches, spec, seed=seed, epoch=epoch)
-
-    def stills(self, size: int) -> Iterator[Tensor]:
-        return cut_stills(self, size)
-
-    def looked_at(
-        self, size: int, look: Callable[[Picture], T]
-    ) -> Iterator[tuple[Tensor, list[T]]]:
-        return look_at_stills(self, size, look)
-
-    def probe_crops(
-        self, batches: Iterable[Tensor], size: int, *, seed: int, epoch: int
-    ) -> Iterator[Tensor]:
-        return cut_probe_crops(self, batches, size, seed=seed, epoch=epoch)
 
     def content(self) -> Iterator[bytes | memoryview]:
         yield f"{len(self)} given".encode()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,13 +18,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
-from torch import Tensor
 
-from sdclr.batch import Views
 from sdclr.data.choices import OnError
 from sdclr.data.collections.boxes import Boxes, OutsideError
-from sdclr.data.collections.images import BadFile, MaxSkipped, T, allowed_to_skip
+from sdclr.data.collections.images import BadFile, MaxSkipped, allowed_to_skip
 from sdclr.data.collections.members import Members
+from sdclr.data.collections.opened_pictures import OpenedPictures
 from sdclr.data.decoding.decode import (
     ALL_GREY_BITS,
     LEVELS_USED,
@@ -37,10 +36,8 @@ from sdclr.data.decoding.decode import (
 )
 from sdclr.data.look_ahead import in_pieces
 from sdclr.data.splits import Positions
-from sdclr.data.views.cutting import cut_probe_crops, cut_stills, cut_views, look_at_stills
-from sdclr.data.views.parameters import ViewSpec
 from sdclr.errors import DataError, MissingInputError, SdclrError
-from sdclr.stills import DecodedPicture, Picture
+from sdclr.stills import DecodedPicture
 
 CPU = torch.device("cpu")
 HEADERS_PER_CALL = 256
@@ -48,7 +45,7 @@ IMAGES_PER_CALL = 8
 
 
 @dataclass(frozen=True)
-class ImageFiles:
+class ImageFiles(OpenedPictures):
     """Image files of any size and format that :mod:`sdclr.data.decoding.decode` reads."""
 
     root: Path
@@ -196,24 +193,6 @@ class ImageFiles:
                 f"image {printable(self.file(position))} has changed its size since its header was read."
             )
         return DecodedPicture(image)
-
-    def views(
-        self, batches: Iterable[Tensor], spec: ViewSpec, *, seed: int, epoch: int
-    ) -> Iterator[Views]:
-        return cut_views(self, batches, spec, seed=seed, epoch=epoch)
-
-    def stills(self, size: int) -> Iterator[Tensor]:
-        return cut_stills(self, size)
-
-    def looked_at(
-        self, size: int, look: Callable[[Picture], T]
-    ) -> Iterator[tuple[Tensor, list[T]]]:
-        return look_at_stills(self, size, look)
-
-    def probe_crops(
-        self, batches: Iterable[Tensor], size: int, *, seed: int, epoch: int
-    ) -> Iterator[Tensor]:
-        return cut_probe_crops(self, batches, size, seed=seed, epoch=epoch)
 
     def content(self) -> Iterator[bytes | memoryview]:
         """Labels, then names: not the pixels, so that a million files need not be read, and not the root."""

@@ -28,7 +28,8 @@ from sdclr.batch import Views
 from sdclr.compute.device import free_memory
 from sdclr.data.choices import OnError, Placement
 from sdclr.data.collections.image_files import ImageFiles
-from sdclr.data.collections.images import BadFile, MaxSkipped, T
+from sdclr.data.collections.images import BadFile, MaxSkipped
+from sdclr.data.collections.opened_pictures import OpenedPictures
 from sdclr.data.collections.store_files import (
     FORMAT,
     IDENTITY,
@@ -43,11 +44,10 @@ from sdclr.data.collections.store_files import (
 )
 from sdclr.data.decoding.decode import ALL_GREY_BITS, printable, require_file
 from sdclr.data.splits import Positions
-from sdclr.data.views.cutting import cut_probe_crops, cut_stills, cut_views, look_at_stills
 from sdclr.data.views.cutting_on_device import ResidentPixels
 from sdclr.data.views.parameters import ViewSpec
 from sdclr.errors import ConfigError, DataError, MissingInputError
-from sdclr.stills import Bytes, Picture
+from sdclr.stills import Bytes
 from sdclr.storage.durable_files import storage_errors, sync_folder, write_atomically
 
 VERSION = 1
@@ -77,7 +77,7 @@ class StoredPicture(NamedTuple):
 
 
 @dataclass(frozen=True)
-class DecodedStore:
+class DecodedStore(OpenedPictures):
     """Images whose decoded pixels lie in a store; everything cut out of them is that of their files, to the bit."""
 
     folder: Path
@@ -192,20 +192,7 @@ class DecodedStore:
     ) -> Iterator[Views]:
         if self.resident is not None:
             return self.resident.views(batches, spec, seed=seed, epoch=epoch)
-        return cut_views(self, batches, spec, seed=seed, epoch=epoch)
-
-    def stills(self, size: int) -> Iterator[Tensor]:
-        return cut_stills(self, size)
-
-    def looked_at(
-        self, size: int, look: Callable[[Picture], T]
-    ) -> Iterator[tuple[Tensor, list[T]]]:
-        return look_at_stills(self, size, look)
-
-    def probe_crops(
-        self, batches: Iterable[Tensor], size: int, *, seed: int, epoch: int
-    ) -> Iterator[Tensor]:
-        return cut_probe_crops(self, batches, size, seed=seed, epoch=epoch)
+        return super().views(batches, spec, seed=seed, epoch=epoch)
 
     def content(self) -> Iterator[bytes | memoryview]:
         """Those of the files: where the pixels come from does not matter."""
