@@ -25,7 +25,7 @@ BASE |= {
     "safe_text",
     "stills",
 }
-LEVELS = {"cli": 6, "workflows": 5, "jobs": 4, "recipes": 3, "settings": 2}
+LEVELS = {"cli": 6, "sklearn": 6, "workflows": 5, "jobs": 4, "recipes": 3, "settings": 2}
 LEVELS |= dict.fromkeys(ROOMS, 1) | dict.fromkeys(BASE, 0)
 FILES = sorted(
     path

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from sdclr.jobs.evaluate import evaluate as evaluate
     from sdclr.jobs.evaluate import evaluate_classifier as evaluate_classifier
     from sdclr.jobs.examine import examine as examine
+    from sdclr.jobs.export import export as export
     from sdclr.jobs.mine import mine as mine
     from sdclr.jobs.pretrain import pretrain as pretrain
     from sdclr.jobs.pretrain import resume as resume

@@ -22,6 +22,7 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 import sdclr
+from sdclr.backbones.exports.table import EXPORTS
 from sdclr.compute.process_state import keep_freed_memory
 from sdclr.errors import (
     EXIT_BUG,
@@ -152,6 +153,10 @@ def _probes(text: str | None) -> list[str] | None:
         return None
     words = [word.strip() for word in text.split(",") if word.strip()]
     return [load_probe(word).name if is_outside(word) else word for word in words]
+
+
+def _formats_help() -> str:
+    return " ".join(f"{row.name}: {row.summary}" for row in EXPORTS.values())
 
 
 def _probes_help() -> str:
@@ -1256,6 +1261,31 @@ def convert(
     # branch is checked there, with a better message
     checkpoint = run_convert(source, out, branch, overwrite=overwrite)  # type: ignore[arg-type]
     typer.echo(f"{visible(checkpoint.summary())}\nbackbone: {shown(out)}")
+
+
+@app.command(no_args_is_help=True)
+def export(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN", help="Run folder or backbone.safetensors.", callback=_expanded
+        ),
+    ],
+    format: Annotated[str, typer.Option(help=_formats_help(), show_default=False)],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="File or folder to write (default: RUN/exports/FORMAT).", callback=_expanded
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+    use: Use = None,
+) -> None:
+    """Write the trained backbone for another program; it is read back and compared before it is kept."""
+    from sdclr.jobs.export import export as run_export
+
+    _use(use)
+    typer.echo(f"{format}: {shown(run_export(source, format, out, overwrite=overwrite))}")
 
 
 @recipes_app.command("list")

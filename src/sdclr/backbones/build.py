@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -166,32 +166,57 @@ def timm_network(name: str, config: BackboneConfig) -> nn.Module:
 def torchvision_network(name: str, config: BackboneConfig) -> nn.Module:
     import torchvision
 
-    options = config.options
-    if name in ("googlenet", "inception_v3"):
-        options = {
-            "aux_logits": False,
-            "init_weights": True,
-        } | options  # their defaults return tuples, and warn
+    options = torchvision_options(name, config.options)
     try:
         if name == "maxvit_t" and options:
-            network = torchvision.models.MaxVit(**_MAXVIT_T | options)
+            network = torchvision.models.MaxVit(**options)
         else:
             network = torchvision.models.get_model(name, weights=None, **options)
     except (TypeError, ValueError, KeyError, RuntimeError, AssertionError) as error:
         raise ConfigError(
-            f"torchvision:{name} does not take backbone.options {options}: {error}"
+            f"torchvision:{name} does not take backbone.options {config.options}: {error}"
         ) from error
+    place = _head_of(network, name)
+    owner, _, last = place.rpartition(".")
+    head = nn.AdaptiveAvgPool2d(1) if name.startswith("squeezenet") else nn.Identity()
+    setattr(network.get_submodule(owner), last, head)
+    return network
+
+
+def torchvision_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The keywords of torchvision's constructor."""
+    if name in ("googlenet", "inception_v3"):
+        # their defaults return tuples, and warn
+        return {"aux_logits": False, "init_weights": True} | dict(options)
+    if name == "maxvit_t" and options:
+        return _MAXVIT_T | dict(options)
+    return dict(options)
+
+
+def torchvision_code(name: str, options: Mapping[str, Any], network: nn.Module) -> str:
+    """Python that makes ``network``, which :func:`torchvision_network` has made."""
+    given = torchvision_options(name, options)
+    words = ", ".join(f"{key}={value!r}" for key, value in given.items())
+    maker = f'torchvision.models.get_model("{name}"{", " if words else ""}{words})'
+    if name == "maxvit_t" and options:
+        maker = f"torchvision.models.MaxVit({words})"
+    place = _head_of(network, name)
+    owner, _, last = place.rpartition(".")
+    target = f"network.{owner}[{last}]" if last.isdecimal() else f"network.{place}"
+    head = "AdaptiveAvgPool2d(1)" if name.startswith("squeezenet") else "Identity()"
+    return f"network = {maker}\n{target} = torch.nn.{head}"
+
+
+def _head_of(network: nn.Module, name: str) -> str:
+    """The name of the classifier's last layer in a network of torchvision, or of what stands in its place."""
     if name.startswith("squeezenet"):  # its classifier is a convolution and the pooling behind it
-        network.classifier = nn.AdaptiveAvgPool2d(1)
-        return network
+        return "classifier"
     for attribute in ("fc", "head", "heads", "classifier"):
         head = getattr(network, attribute, None)
-        if isinstance(head, nn.Linear):
-            setattr(network, attribute, nn.Identity())
-            return network
-        if isinstance(head, nn.Sequential) and isinstance(head[-1], nn.Linear):
-            head[-1] = nn.Identity()
-            return network
+        if isinstance(head, nn.Linear | nn.Identity):
+            return attribute
+        if isinstance(head, nn.Sequential) and isinstance(head[-1], nn.Linear | nn.Identity):
+            return f"{attribute}.{list(dict(head.named_children()))[-1]}"
     raise ConfigError(
         f"torchvision:{name} has no linear classifier to remove; use its timm: counterpart."
     )

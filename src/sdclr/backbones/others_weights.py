@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from pydantic import ConfigDict, Field
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -27,8 +27,12 @@ from sdclr.backbones.weights import require_usable_weights
 from sdclr.config import Section
 from sdclr.errors import CheckpointError, ConfigError, MissingInputError
 from sdclr.safe_text import shown
+from sdclr.storage.documents import parse_json, read_json_file
 from sdclr.storage.named_tensors import check_fit, load_strictly
 
+EXPORT_FORMAT = "sdclr-export-1"
+"""By this the facts of a file are known that `sdclr export` has written."""
+PROGRAMS = (".pt2", ".onnx")
 HUGGING_FACE_FILES = ("model.safetensors", "pytorch_model.bin")
 _WRAPPERS = ("module", "_orig_mod")
 """Parts of names that DataParallel and torch.compile put in."""
@@ -112,6 +116,16 @@ class _HuggingFaceFacts(Section):
     pretrained_cfg: dict[str, Any] = Field(default_factory=dict)
 
 
+class _ExportFacts(Section):
+    """What `sdclr export` writes into the metadata of a .safetensors file, and into the .json beside a .pth."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    normalisation: Normalisation
+    architecture: BackboneConfig
+    image_size: int
+
+
 def is_others(source: Path | str) -> bool:
     """Whether ``source`` is weights that something else than sdclr has written, as far as a glance tells."""
     path = Path(source)
@@ -125,7 +139,10 @@ def is_others(source: Path | str) -> bool:
         header = file.read(min(size, 2**24)) if path.suffix == ".safetensors" else b""
     if path.suffix != ".safetensors":
         return True
-    return header[:1] == b"{" and b'"sha256"' not in header and b"sdclr" not in header
+    if header[:1] != b"{" or b'"sha256"' in header:
+        return False
+    # an export of ours is as everybody's; another file with our name in it was one of ours, and is damaged
+    return b"sdclr" not in header or EXPORT_FORMAT.encode() in header
 
 
 def _of_hugging_face(folder: Path) -> Path | None:
@@ -143,6 +160,11 @@ def read_others(source: Path | str) -> OthersFile:
         return _read_folder(path)
     if not path.is_file():
         raise MissingInputError(f"there is no file of weights {shown(path)}.")
+    if path.suffix in PROGRAMS:
+        raise CheckpointError(
+            f"{path} is a program that only runs; no training starts from it. Give the run or file that it was "
+            "exported from, or one of `sdclr export --format safetensors`."
+        )
     content = _content(path)
     if any(".bn_list." in str(key) for key in content.get("state_dict", content)):
         return _of_the_authors(path)
@@ -150,7 +172,37 @@ def read_others(source: Path | str) -> OthersFile:
     if not groups:
         held = ", ".join(shown(key) for key in list(content)[:5]) or "nothing"
         raise CheckpointError(f"{path} holds no weights; it has {held}.")
-    return OthersFile(path, groups)
+    facts = _export_facts(path)
+    if facts is None:
+        return OthersFile(path, groups)
+    return OthersFile(path, groups, facts.architecture, facts.normalisation, facts.image_size)
+
+
+def _export_facts(path: Path) -> _ExportFacts | None:
+    """What `sdclr export` wrote about these weights; None for a file that something else has written."""
+    beside = path.with_suffix(".json")
+    where = path if path.suffix == ".safetensors" else beside
+    content: Any
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, "pt") as file:
+                texts = file.metadata() or {}
+            if texts.get("sdclr_format") != EXPORT_FORMAT:
+                return None
+            content = {key: parse_json(texts[key]) for key in _FACTS}
+        else:
+            content = read_json_file(beside) if beside.is_file() else None
+            if not isinstance(content, dict) or content.get("format") != EXPORT_FORMAT:
+                return None
+        constants = {"mean": content["mean"], "std": content["std"]}
+        return _ExportFacts.parse({**content, "normalisation": constants})
+    except (KeyError, ValueError, TypeError, OSError, ConfigError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{where} does not describe its weights as sdclr export does: {shown(error, 600)} Export them again."
+        ) from None
+
+
+_FACTS = ("mean", "std", "image_size", "architecture")
 
 
 def _content(path: Path) -> Mapping[str, Any]:

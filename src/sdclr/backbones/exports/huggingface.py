@@ -1,0 +1,50 @@
+"""A Hugging Face folder in timm's format: model.safetensors, config.json and a model card."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import timm
+from safetensors.torch import load_file, save_file
+
+from sdclr.backbones.exports.network import Exported, Features
+from sdclr.backbones.exports.weights import normalised, tensors_of
+from sdclr.backbones.weights import normalisation_of
+
+
+def write_folder(trained: Exported, folder: Path, stem: str) -> None:
+    save_file(tensors_of(trained), folder / "model.safetensors", {"format": "pt"})
+    text = json.dumps(_config(trained), indent=2) + "\n"
+    (folder / "config.json").write_text(text, encoding="utf-8")
+    (folder / "README.md").write_text(trained.card, encoding="utf-8")
+
+
+def read_folder(trained: Exported, folder: Path, stem: str) -> Features:
+    network = timm.create_model(f"local-dir:{folder}", pretrained=True)
+    cfg: Any = network.pretrained_cfg
+    tensors = load_file(folder / "model.safetensors")
+    return normalised(network, list(cfg["mean"]), list(cfg["std"]), tensors)
+
+
+def _config(trained: Exported) -> dict[str, Any]:
+    """As timm.models.save_for_hf writes it: the network, and how its images are prepared."""
+    size, constants = trained.image_size, normalisation_of(trained.backbone)
+    prepared = {
+        "input_size": [3, size, size],
+        "mean": list(constants.mean),
+        "std": list(constants.std),
+        # what `preprocess` and `sdclr embed` do: the middle, 224/256 of the short side
+        "crop_pct": 224 / 256,
+        "crop_mode": "center",
+        "interpolation": "bilinear",
+        "num_classes": 0,
+    }
+    return {
+        "architecture": trained.name,
+        "num_classes": 0,
+        "num_features": trained.feature_dim,
+        "model_args": trained.architecture.options,
+        "pretrained_cfg": prepared,
+    }

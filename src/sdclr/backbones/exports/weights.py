@@ -1,0 +1,73 @@
+"""Exports that hold weights alone: a state_dict of torch with a JSON file beside it, and plain safetensors."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from sdclr.backbones.build import build_backbone
+from sdclr.backbones.exports.network import Exported, Features
+from sdclr.compute.process_state import default_generators
+from sdclr.storage.named_tensors import load_strictly
+
+
+def write_state_dict(trained: Exported, folder: Path, stem: str) -> None:
+    torch.save(tensors_of(trained), folder / f"{stem}.pth")
+    text = json.dumps(trained.facts(), indent=1) + "\n"
+    (folder / f"{stem}.json").write_text(text, encoding="utf-8")
+
+
+def read_state_dict(trained: Exported, folder: Path, stem: str) -> Features:
+    """As a reader does: a new network of the library, the tensors, and the constants of the JSON file."""
+    facts = json.loads((folder / f"{stem}.json").read_text(encoding="utf-8"))
+    with default_generators(0, torch.device("cpu")):
+        network = build_backbone(trained.architecture).net
+    tensors = torch.load(folder / f"{stem}.pth", weights_only=True)
+    load_strictly(network, tensors, stem)
+    return normalised(network, facts["mean"], facts["std"], tensors)
+
+
+def write_safetensors(trained: Exported, folder: Path, stem: str) -> None:
+    facts = trained.facts()
+    # "pt" is what Hugging Face's tools ask for; ours has another name
+    metadata = as_texts(facts) | {"format": "pt", "sdclr_format": facts["format"]}
+    save_file(tensors_of(trained), folder / f"{stem}.safetensors", metadata)
+
+
+def read_safetensors(trained: Exported, folder: Path, stem: str) -> Features:
+    path = folder / f"{stem}.safetensors"
+    network, tensors = copy.deepcopy(trained.backbone.net), load_file(path)
+    load_strictly(network, tensors, stem)
+    with safetensors.safe_open(path, "pt") as file:
+        facts = file.metadata()
+    return normalised(network, json.loads(facts["mean"]), json.loads(facts["std"]), tensors)
+
+
+def as_texts(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Values that are no texts as JSON: metadata of files hold texts alone."""
+    return {key: one if isinstance(one, str) else json.dumps(one) for key, one in facts.items()}
+
+
+def tensors_of(trained: Exported) -> dict[str, Tensor]:
+    """Each a copy of its own: safetensors refuses tensors that share memory."""
+    state = trained.backbone.net.state_dict()
+    return {name: tensor.detach().clone().contiguous() for name, tensor in state.items()}
+
+
+def normalised(
+    network: nn.Module, mean: list[float], std: list[float], tensors: dict[str, Any]
+) -> Features:
+    """Images in [0, 1] -> features, normalised with these constants, in the precision of the weights."""
+    floats = [tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()]
+    network = network.to(floats[0]).eval()
+    subtracted = torch.tensor(mean, dtype=floats[0]).view(1, -1, 1, 1)
+    divided_by = torch.tensor(std, dtype=floats[0]).view(1, -1, 1, 1)
+    return lambda images: network((images - subtracted) / divided_by)

@@ -1,0 +1,194 @@
+"""A model card (README.md of a Hugging Face folder): what a network is, what it learned from, how well, and its limits.
+
+Names no place of the machine, and chooses no licence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from scipy.stats import binomtest
+
+from sdclr.presentation.tables import percent
+from sdclr.safe_text import counted, markdown
+
+HEADER = """---
+library_name: timm
+pipeline_tag: image-feature-extraction
+tags:
+- timm
+- image-feature-extraction
+- self-supervised-learning
+- sdclr
+---
+"""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One probe of one evaluation. Accuracies are fractions."""
+
+    protocol: str
+    probe: str
+    tested_on: str
+    dataset: str
+    accuracy: float | None
+    """Share of the test images that are predicted right; None where their number is not known."""
+    num_tested: int | None
+    summary: Mapping[str, float]
+    """all, many, medium, few, group_std; nan for an empty group."""
+    chance: float
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """What is known of a network; empty or None where nothing is."""
+
+    name: str
+    network: str
+    num_parameters: int
+    image_size: int
+    feature_dim: int
+    mean: Sequence[float]
+    std: Sequence[float]
+    dataset: str | None
+    num_images: int | None
+    class_counts: Sequence[int]
+    method: str | None
+    method_settings: Mapping[str, Any]
+    training: Mapping[str, Any]
+    start: str
+    measured: Sequence[Measured]
+    versions: Mapping[str, str]
+
+
+def model_card(facts: CardFacts) -> str:
+    """The card as Markdown, with the header that the Hugging Face hub reads."""
+    parts = [
+        f"{HEADER}\n# {markdown(facts.name)}\n",
+        f"Image features from a {markdown(facts.network)} that was pre-trained without labels"
+        f"{f' by {markdown(facts.method)}' if facts.method else ''}: images of {facts.image_size} x "
+        f"{facts.image_size} px to {facts.feature_dim:,} numbers. It has {facts.num_parameters:,} parameters "
+        "and no classifier.\n",
+        _use(facts),
+        _data(facts),
+        _method(facts),
+        _numbers(facts.measured),
+        _limits(facts),
+        "## Licence\n\nNot chosen. Whoever hands this network on chooses one that fits its images, and adds "
+        "`license: ...` to the header of this file.\n",
+        _origin(facts),
+    ]
+    return "\n".join(parts)
+
+
+def _use(facts: CardFacts) -> str:
+    return f"""## How to load it
+
+```python
+import timm
+import torch
+from PIL import Image
+
+network = timm.create_model("local-dir:PATH", pretrained=True).eval()   # PATH: this folder
+prepare = timm.data.create_transform(**timm.data.resolve_model_data_config(network))
+image = prepare(Image.open("a.jpg").convert("RGB"))
+with torch.no_grad():
+    features = network(image[None])                                     # [1, {facts.feature_dim}]
+```
+
+The transform resizes, takes the middle and normalises the channels: mean {_list(facts.mean)}, std
+{_list(facts.std)}, of images in [0, 1].
+"""
+
+
+def _data(facts: CardFacts) -> str:
+    lines = ["## Data\n"]
+    if facts.dataset is None:
+        lines.append(
+            "Not known: this folder was written from a file of weights, without its run.\n"
+        )
+        return "\n".join(lines)
+    number = f": {counted(facts.num_images, 'training image')}" if facts.num_images else ""
+    lines.append(f"{markdown(facts.dataset)}{number}. No label was used for training.")
+    if facts.class_counts:
+        counts = facts.class_counts
+        lines.append(
+            f"The images are of {len(counts):,} classes, with "
+            f"{min(counts):,} to {max(counts):,} images a class."
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _method(facts: CardFacts) -> str:
+    if facts.method is None:
+        return "## Training\n\nNot known.\n"
+    settings = {**facts.method_settings, **facts.training}
+    rows = [
+        f"| {markdown(name)} | {markdown(str(value))} |"
+        for name, value in settings.items()
+        if not isinstance(value, Mapping)
+    ]
+    table = "\n".join(["| setting | value |", "|---|---|", *rows])
+    return f"## Training\n\n{markdown(facts.method)}, from {markdown(facts.start)}.\n\n{table}\n"
+
+
+def _numbers(measured: Sequence[Measured]) -> str:
+    if not measured:
+        return "## Numbers\n\nNot evaluated: how good these features are is not known.\n"
+    head = "| probe | protocol | tested on | n | right, % (95 % interval) | All | Many | Medium | Few | Std | chance |"
+    rows = [head, "|---|---|---|---|---|---|---|---|---|---|---|"]
+    for one in measured:
+        cells = [one.probe, one.protocol, f"{one.dataset}, {one.tested_on}"]
+        numbers = [
+            "-" if one.num_tested is None else f"{one.num_tested:,}",
+            _with_interval(one),
+            *(percent(one.summary[key]) for key in ("all", "many", "medium", "few", "group_std")),
+            percent(one.chance),
+        ]
+        rows.append(f"| {' | '.join([*map(markdown, cells), *numbers])} |")
+    table = "\n".join(rows)
+    return f"""## Numbers
+
+Accuracies of probes on the frozen features, in percent.
+
+{table}
+
+n: test images. The interval is Wilson's, over the test images alone. This is one run on one split (n = 1): how much
+another seed or split would change is not part of it. All is the mean over the classes, Many, Medium and Few that over
+groups of them by their number of training images, Std the spread of the three groups (lower is better).
+"""
+
+
+def _with_interval(one: Measured) -> str:
+    if one.accuracy is None or not one.num_tested:
+        return "-"
+    right = round(one.accuracy * one.num_tested)
+    interval = binomtest(right, one.num_tested).proportion_ci(method="wilson")
+    return f"{percent(one.accuracy)} ({percent(interval.low)} to {percent(interval.high)})"
+
+
+def _limits(facts: CardFacts) -> str:
+    limits = [
+        f"It was trained on images of {facts.image_size} x {facts.image_size} px; of other sizes its features are "
+        "not tested.",
+        "What its training images do not show, it has not learned. Rare kinds of images have weaker features than "
+        "common ones, unless the numbers above say otherwise.",
+        "Features carry whatever bias the images have. Nothing was filtered or balanced for people or places.",
+        "It is no classifier: a probe, a neighbour search or a fine-tuning goes on top.",
+    ]
+    return "## Limits\n\n" + "\n".join(f"- {one}" for one in limits) + "\n"
+
+
+def _origin(facts: CardFacts) -> str:
+    versions = ", ".join(
+        f"{markdown(name)} {markdown(one)}" for name, one in facts.versions.items()
+    )
+    with_versions = f" with {versions}" if versions else ""
+    return f"Written by `sdclr export --format huggingface`{with_versions}.\n"
+
+
+def _list(values: Sequence[float]) -> str:
+    return "[" + ", ".join(f"{value:.4g}" for value in values) + "]"

@@ -1,0 +1,410 @@
+"""Exports: another program reads them and gets the backbone's features; what a format cannot hold leaves nothing."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors
+import timm
+import torch
+import torchvision
+from PIL import Image
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from typer.testing import CliRunner
+
+import sdclr
+from sdclr import cli, export, load_backbone, pretrain, recipe
+from sdclr.any_progress import NoProgress
+from sdclr.backbones import BackboneConfig, build_backbone
+from sdclr.backbones.exports import network as exported_network
+from sdclr.backbones.exports import weights as weight_files
+from sdclr.backbones.exports.table import EXPORTS
+from sdclr.backbones.weights import save_backbone
+from sdclr.errors import CheckpointError, ConfigError, MissingInputError
+from sdclr.jobs.pretrain.starting_weights import load_starting_weights
+
+SIZE = 32
+needs_onnx = pytest.mark.skipif(
+    importlib.util.find_spec("onnxruntime") is None, reason='pip install "sdclr[onnx]"'
+)
+NO_EXTRA = [name for name, row in EXPORTS.items() if not row.extra]
+
+
+def saved(path: Path, name: str, **values: Any) -> Path:
+    """A backbone file whose weights, running statistics and normalisation are nobody's defaults."""
+    torch.manual_seed(0)
+    constants = {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.4]}
+    config = BackboneConfig.parse({"name": name, "normalisation": constants} | values)
+    backbone = build_backbone(config)
+    for key, tensor in backbone.net.state_dict().items():
+        if key.endswith("running_mean"):
+            tensor.uniform_(-0.1, 0.1)
+        elif key.endswith("running_var"):
+            tensor.uniform_(0.8, 1.2)
+    save_backbone(path, backbone, config.to_dict(), {"image_size": SIZE})
+    return path
+
+
+@pytest.fixture(scope="module")
+def resnet18(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The network that all formats can hold."""
+    folder = tmp_path_factory.mktemp("resnet18")
+    return saved(folder / "b.safetensors", "resnet18", stem="large")
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network of ours that no library has."""
+    return saved(tmp_path_factory.mktemp("small") / "b.safetensors", "resnet10", width=4)
+
+
+def images(number: int = 3) -> Tensor:
+    return torch.rand(number, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
+
+
+def features(source: Path) -> Tensor:
+    with torch.no_grad():
+        return load_backbone(source)(images())
+
+
+def normalised(facts: dict[str, Any]) -> Tensor:
+    mean, std = (torch.tensor(facts[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
+    return (images() - mean) / std
+
+
+def read_state_dict(out: Path) -> Tensor:
+    """As the JSON file beside it says."""
+    facts = json.loads(out.with_suffix(".json").read_text())
+    names: dict[str, Any] = {"timm": timm, "torchvision": torchvision, "torch": torch}
+    exec(facts["load_with"], names)
+    network: nn.Module = names["network"]
+    network.load_state_dict(torch.load(out, weights_only=True), strict=True)
+    return network.eval()(normalised(facts))
+
+
+def read_safetensors(out: Path) -> Tensor:
+    with safetensors.safe_open(out, "pt") as file:
+        facts = file.metadata()
+    assert facts["format"] == "pt"
+    assert (json.loads(facts["image_size"]), json.loads(facts["feature_dim"])) == (SIZE, 512)
+    network = build_backbone(BackboneConfig.parse(json.loads(facts["architecture"]))).net
+    network.load_state_dict(load_file(out), strict=True)
+    return network.eval()(normalised({key: json.loads(facts[key]) for key in ("mean", "std")}))
+
+
+def read_program(out: Path) -> Tensor:
+    return torch.export.load(out).module()(images())
+
+
+def read_onnx(out: Path) -> Tensor:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(out, providers=["CPUExecutionProvider"])
+    facts = session.get_modelmeta().custom_metadata_map
+    assert (facts["image_size"], facts["feature_dim"], facts["source"]) == (
+        str(SIZE),
+        "512",
+        "b.safetensors",
+    )
+    assert session.get_inputs()[0].shape == ["batch", 3, SIZE, SIZE]
+    return torch.from_numpy(session.run(["features"], {"images": images().numpy()})[0])
+
+
+def read_huggingface(out: Path) -> Tensor:
+    network = timm.create_model(f"local-dir:{out}", pretrained=True).eval()
+    return network(normalised(timm.data.resolve_model_data_config(network)))
+
+
+READERS: dict[str, Callable[[Path], Tensor]] = {
+    "timm": read_state_dict,
+    "torchvision": read_state_dict,
+    "safetensors": read_safetensors,
+    "torch-export": read_program,
+    "onnx": read_onnx,
+    "huggingface": read_huggingface,
+}
+
+
+def formats() -> Iterator[Any]:
+    """One parameter a format; those that need other people's packages are of the tier tools."""
+    for name, row in EXPORTS.items():
+        yield pytest.param(name, marks=[pytest.mark.tools, needs_onnx] if row.extra else [])
+
+
+@pytest.mark.parametrize("format", list(formats()))
+def test_another_program_computes_the_same_features(
+    format: str, resnet18: Path, tmp_path: Path
+) -> None:
+    row = EXPORTS[format]
+    out = export(resnet18, format, tmp_path / f"theirs{row.suffix}")
+    with torch.no_grad():
+        found, wanted = READERS[format](out), features(resnet18)
+    assert wanted.abs().max() > 0.1
+    torch.testing.assert_close(found, wanted, rtol=0, atol=row.tolerance)
+    files = [name.format(stem="theirs") for name in row.files]
+    assert sorted(os.listdir(out if row.is_folder else tmp_path)) == sorted(files)
+    for path in tmp_path.rglob("*"):
+        if path.is_file():
+            assert str(resnet18.parent).encode() not in path.read_bytes(), "places stay private"
+            assert b"sdclr/backbones/" not in path.read_bytes(), f"a line of the source in {path}"
+
+
+@pytest.mark.parametrize("format", [name for name in NO_EXTRA if name != "torch-export"])
+def test_a_new_run_starts_from_what_was_exported(
+    format: str, resnet18: Path, tmp_path: Path
+) -> None:
+    out = export(resnet18, format, tmp_path / f"theirs{EXPORTS[format].suffix}")
+    values = {"name": "resnet18", "stem": "large", "width": 64}
+    config = recipe("digits_simclr").with_values({"weights": str(out), "backbone": values})
+    backbone = build_backbone(config.backbone)
+    load_starting_weights(backbone, config, config.backbone, NoProgress())
+    with torch.no_grad():
+        found = backbone.eval()(images())
+    torch.testing.assert_close(found, features(resnet18), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("format", ["torch-export"])
+def test_no_training_starts_from_a_program(format: str, small: Path, tmp_path: Path) -> None:
+    out = export(small, format, tmp_path / "p.pt2")
+    config = recipe("digits_simclr").with_values({"weights": str(out), "epochs": 1})
+    with pytest.raises(CheckpointError, match="only runs"):
+        pretrain(config, tmp_path / "run")
+
+
+@pytest.mark.parametrize("format", ["timm", "torchvision", "huggingface"])
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"name": "resnet18", "stem": "small"},
+        {"name": "resnet18", "stem": "large", "width": 8},
+        {"name": "resnet10", "stem": "large"},
+    ],
+    ids=str,
+)
+def test_a_network_that_a_format_cannot_hold_names_those_that_can(
+    format: str, values: dict[str, Any], tmp_path: Path
+) -> None:
+    name, others = values["name"], {key: one for key, one in values.items() if key != "name"}
+    source = saved(tmp_path / "b.safetensors", name, **others)
+    with pytest.raises(ConfigError) as raised:
+        export(source, format, tmp_path / f"out{EXPORTS[format].suffix}")
+    words = str(raised.value)
+    assert f"--format {format} cannot hold this network, {name} with backbone.width=" in words
+    assert words.endswith("Formats that can: safetensors, torch-export, onnx.")
+    assert os.listdir(tmp_path) == ["b.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "wanted"),
+    [
+        ("torchvision:resnet18", {}, {"timm", "torchvision", "huggingface"}),
+        ("timm:resnet18", {}, {"timm", "torchvision", "huggingface"}),
+        ("timm:resnet10t", {}, {"timm", "huggingface"}),
+        ("timm:efficientnet_b0", {}, {"timm", "huggingface"}),
+        ("torchvision:shufflenet_v2_x0_5", {}, {"torchvision"}),
+        ("torchvision:squeezenet1_1", {}, {"torchvision"}),
+        ("timm:test_vit", {"options": {"img_size": SIZE}}, {"timm", "huggingface"}),
+    ],
+)
+def test_the_networks_of_a_library_go_where_they_compute_the_same(
+    name: str, values: dict[str, Any], wanted: set[str], tmp_path: Path
+) -> None:
+    source, held = saved(tmp_path / "b.safetensors", name, **values), set()
+    for format in ("timm", "torchvision", "huggingface"):
+        try:
+            out = export(source, format, tmp_path / f"{format}{EXPORTS[format].suffix}")
+        except ConfigError:
+            continue
+        held.add(format)
+        with torch.no_grad():
+            torch.testing.assert_close(READERS[format](out), features(source), rtol=0, atol=1e-5)
+    assert held == wanted
+
+
+def test_what_does_not_read_back_the_same_is_not_kept(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+
+    monkeypatch.setattr(
+        weight_files,
+        "read_safetensors",
+        lambda trained, folder, stem: lambda pictures: trained.backbone(pictures) + 1e-3,
+    )
+    with pytest.raises(ConfigError, match=r"differ by 0\.00.*nothing was kept"):
+        export(small, "safetensors", tmp_path / "o.safetensors")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_writer_that_fails_leaves_nothing(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(trained: object, folder: Path, stem: str) -> None:
+        (folder / "half").write_text("")
+        raise RuntimeError("no such operator\nat line 3")
+
+    monkeypatch.setattr("sdclr.backbones.exports.programs.write_program", fail)
+    with pytest.raises(ConfigError, match="no such operator Nothing was kept"):
+        export(small, "torch-export", tmp_path / "o.pt2")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_number_that_is_none_and_another_shape_count_as_different() -> None:
+    difference = exported_network.difference
+    one = torch.tensor([[100.0, 2.0]])
+    assert difference(one, one) == 0
+    assert difference(one + 1e-3, one) == pytest.approx(1e-5, rel=0.05)
+    assert difference(one * float("nan"), one) == float("inf")
+    assert difference(one.repeat(2, 1), one) == float("inf")
+
+
+@pytest.mark.parametrize("missing", ["onnx", "onnxruntime"])
+def test_a_missing_package_says_what_to_install(
+    missing: str, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: None if name == missing else found(name)
+    )
+    with pytest.raises(ConfigError, match=rf'needs .*{missing}.*pip install "sdclr\[onnx\]"'):
+        export(small, "onnx", tmp_path / "o.onnx")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("format", [name for name in NO_EXTRA if name != "torch-export"])
+def test_what_is_there_stays_unless_it_is_to_be_replaced(
+    format: str, resnet18: Path, tmp_path: Path
+) -> None:
+    row = EXPORTS[format]
+    out = tmp_path / f"theirs{row.suffix}"
+    files = [name.format(stem="theirs") for name in row.files]
+    folder = out if row.is_folder else tmp_path
+    folder.mkdir(exist_ok=True)
+    (folder / files[0]).write_text("precious")
+    (folder / "thesis.txt").write_text("precious")
+    with pytest.raises(ConfigError, match="--overwrite"):
+        export(resnet18, format, out)
+    assert (folder / files[0]).read_text() == "precious"
+    export(resnet18, format, out, overwrite=True)
+    assert (folder / files[0]).read_bytes() != b"precious"
+    assert (folder / "thesis.txt").read_text() == "precious"
+    assert sorted(os.listdir(folder)) == sorted({*files, "thesis.txt"})
+
+
+def test_a_wrong_format_name_or_place_is_refused_before_any_work(
+    small: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=r"no format 'pickle'; there are timm, .*huggingface\."):
+        export(small, "pickle")
+    with pytest.raises(ConfigError, match=r"named \*\.pth"):
+        export(small, "timm", tmp_path / "out.pt")
+    with pytest.raises(ConfigError, match="make it first"):
+        export(small, "safetensors", tmp_path / "no" / "o.safetensors")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="is a file"):
+        export(small, "huggingface", tmp_path / "file")
+    with pytest.raises(MissingInputError):
+        export(tmp_path / "nothing", "safetensors", tmp_path / "o.safetensors")
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_network_of_the_users_own_is_exported_with_it(tmp_path: Path) -> None:
+    def network() -> nn.Module:
+        layers = [nn.Conv2d(3, 5, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+        return nn.Sequential(*layers)
+
+    settings = {"backbone.name": "custom", "epochs": 1, "views.size": 8, "batch_size": 200}
+    run = pretrain(
+        recipe("digits_simclr").with_values(settings), tmp_path / "run", network=network()
+    )
+    out = export(run, "safetensors", network=network())
+    assert out == tmp_path / "run" / "exports" / "safetensors.safetensors"
+    assert set(load_file(out)) == {"0.weight", "0.bias"}
+    with pytest.raises(ConfigError, match=r"none of timm's.*safetensors, torch-export, onnx"):
+        export(run, "timm", network=network())
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory: pytest.TempPathFactory) -> sdclr.Run:
+    """A run that all formats can hold, evaluated."""
+    settings = [
+        "backbone.name=resnet18",
+        "backbone.stem=large",
+        "backbone.width=64",
+        "views.size=8",
+        "epochs=1",
+        "batch_size=200",
+        "device=cpu",
+        "data.imbalance_ratio=100",
+    ]
+    config = recipe("digits_sdclr").with_overrides(settings)
+    run = pretrain(config, tmp_path_factory.mktemp("evaluated") / "my_run")
+    sdclr.evaluate(run, probes=["knn"], device="cpu")
+    return run
+
+
+def test_the_command_line_writes_a_folder_with_a_card_of_the_run(evaluated: sdclr.Run) -> None:
+    result = CliRunner().invoke(
+        cli.app, ["export", str(evaluated.folder), "--format", "huggingface"]
+    )
+    assert result.exit_code == 0, result.output
+    folder = evaluated.folder / "exports" / "huggingface"
+    assert result.output == f"huggingface: {folder}\n"
+    card = (folder / "README.md").read_text()
+    probe = evaluated.read_evaluation("cached")["probes"]["knn"]
+    right = 100 * np.mean(probe["per_class_accuracy"])  # as many test images of each class
+    for words in (
+        "# my_run",
+        "SDCLR",
+        "digits split 1",
+        "| prune_ratio | 0.9 |",
+        "| epochs | 1 |",
+        "No label was used",
+        f"| 360 | {right:.2f} (",
+        "## Limits",
+        "Not chosen.",
+        'create_model("local-dir:PATH", pretrained=True)',
+    ):
+        assert words in card, words
+    assert "license:" not in card.split("---")[1], "the user's choice"
+    assert str(evaluated.folder.parent) not in card
+
+
+def test_the_code_of_the_card_runs(
+    evaluated: sdclr.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = export(evaluated, "huggingface", tmp_path / "theirs")
+    card = (out / "README.md").read_text()
+    waves = np.sin(np.linspace(0, 6, 3 * 50 * 60)).reshape(50, 60, 3)
+    Image.fromarray((127 + 120 * waves).astype(np.uint8)).save(tmp_path / "a.jpg")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(card.split("```python\n")[1].split("```")[0].replace("PATH", str(out)), names)
+    assert names["features"].shape == (1, 512)
+    backbone = load_backbone(evaluated)
+    with torch.no_grad():
+        ours = backbone(backbone.preprocess(Image.open("a.jpg"))[None])
+    # their sides are rounded in another way before the middle is cut
+    assert torch.cosine_similarity(names["features"], ours).item() > 0.99
+
+
+def test_numbers_of_another_backbone_are_left_out_of_the_card(
+    evaluated: sdclr.Run, tmp_path: Path
+) -> None:
+    path = evaluated.evaluation_path("cached")
+    before = path.read_text()
+    content = json.loads(before) | {"backbone": "0" * 16}
+    try:
+        path.write_text(json.dumps(content))
+        with pytest.warns(UserWarning, match="measured on another backbone"):
+            out = export(evaluated, "huggingface", tmp_path / "theirs")
+    finally:
+        path.write_text(before)
+    assert "Not evaluated" in (out / "README.md").read_text()
