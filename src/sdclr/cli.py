@@ -33,7 +33,7 @@ from sdclr.errors import (
     SdclrError,
     StorageError,
 )
-from sdclr.evaluation.probes import PROBES, published_probes
+from sdclr.evaluation.probes import PROBES, PROTOCOLS, protocols_help, published_probes
 from sdclr.output_streams import endure
 from sdclr.safe_text import command, one_line, shown, visible
 
@@ -393,7 +393,7 @@ def evaluate(
         ),
     ] = None,
     protocol: Annotated[
-        str, typer.Option(help="cached (seconds, for development) or sdclr (the paper's).")
+        str, typer.Option(help=f"How: {protocols_help()}. Their numbers never share a table.")
     ] = "cached",
     probes: Annotated[str | None, typer.Option(help=_probes_help())] = None,
     data: DataPath = None,
@@ -753,7 +753,11 @@ def reproduce(
         ),
     ] = "full",
     protocol: Annotated[
-        str | None, typer.Option(help="sdclr or cached (default: sdclr; with --scale tiny cached).")
+        str | None,
+        typer.Option(
+            help=f"{', '.join(name for name in PROTOCOLS if published_probes(name))} "
+            "(default: sdclr; with --scale tiny cached)."
+        ),
     ] = None,
     published: Annotated[
         Path | None,

@@ -1,7 +1,8 @@
 """JOB: a finished run -> probes on its frozen backbone -> accuracy per class, in RUN/evaluation/<protocol>.json.
 
 Protocols carry names and never mix: ``sdclr`` is the paper's (SGD on augmented images, epoch chosen on validation),
-``cached`` extracts features once and fits regularised logistic regressions: seconds instead of minutes.
+``cached`` extracts features once and fits regularised logistic regressions: seconds instead of minutes. ``bcl`` and
+``ts`` measure as two later papers do.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from sdclr.jobs.evaluate.frozen_features import FrozenFeatures
 from sdclr.jobs.evaluate.images import evaluated_data, usable
 from sdclr.jobs.evaluate.measurement import Measurement
 from sdclr.jobs.evaluate.record import record
+from sdclr.jobs.evaluate.untested import rows_with_enough_images
 from sdclr.presentation.progress import AnyProgress, NoProgress
 from sdclr.run import Run
 from sdclr.storage.named_tensors import load_strictly
@@ -83,6 +85,7 @@ def evaluate(
         found = evaluated_data(run, settings, None if labels is None else user_path(str(labels)))
         if found.data.test is None:
             rows = cross_validated_rows(rows, protocol, named=probes is not None)
+        rows = rows_with_enough_images(rows, found.data, named=probes is not None)
         for remark in found.data.remarks:
             show.print(remark)
         backbone = placed(load_backbone(run.folder, network), device)
