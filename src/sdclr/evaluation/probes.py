@@ -222,6 +222,15 @@ def probes_under(protocol: str) -> tuple[str, ...]:
     return tuple(row.name for row in PROBES.values() if protocol in row.fitters)
 
 
+def few_label_probe(protocol: str) -> ProbeRow:
+    """The probe by which a protocol measures few labels: its few-shot probe, else its linear probe on few images."""
+    ours = [row for row in PROBES.values() if not row.origin and protocol in row.fitters]
+    for row in ours:
+        if row.subset == "few_shot":
+            return row
+    return next(row for row in ours if row.name == "linear")._replace(subset="few_shot")
+
+
 def protocols_help() -> str:
     """Every protocol and what it is, in one line."""
     return "; ".join(f"{name}, {summary}" for name, summary in PROTOCOL_SUMMARIES.items())

@@ -78,7 +78,7 @@ def evaluate(
     check_protocol(protocol)
     rows = chosen_probes(probes, protocol, run)
     show = progress or NoProgress()
-    settings = _with_path(settings or {}, data_path)
+    settings = with_path(settings or {}, data_path)
     came_later = labels is not None or "data.labels" in settings
     rule = check_untested(untested or ("leave_out" if came_later else "raise"))
     with run:  # from start to end: nobody measures the same thing meanwhile
@@ -132,7 +132,7 @@ def evaluate_classifier(
             f"a classifier was tuned for {' or '.join(published_probes())}, got {probe!r}."
         )
     with run:
-        config, data, _ = evaluated_data(run, _with_path({}, data_path), None)
+        config, data, _ = evaluated_data(run, with_path({}, data_path), None)
         data.labelled_split()  # there is a test set
         found = read_authors_checkpoint(checkpoint)
         if found.classifier is None:
@@ -167,7 +167,8 @@ def evaluate_classifier(
         return record(run, data, AUTHORS_CLASSIFIER, {probe: result}, {})
 
 
-def _with_path(settings: Mapping[str, Any], data_path: str | None) -> dict[str, Any]:
+def with_path(settings: Mapping[str, Any], data_path: str | None) -> dict[str, Any]:
+    """The settings of an evaluation, ``data_path`` among them. ConfigError where both say it."""
     if data_path is None:
         return dict(settings)
     if "data.path" in settings:
