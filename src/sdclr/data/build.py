@@ -22,6 +22,7 @@ from sdclr.data.sources.own_images import read_own_images
 from sdclr.data.sources.split_files import read_authors_cifar_split
 from sdclr.data.splits import Positions, Split, draw_long_tail, natural_split
 from sdclr.data.table import Conventions
+from sdclr.data.usual_splits import draw_usual_long_tail
 from sdclr.errors import ConfigError, DataError
 from sdclr.outside import load
 
@@ -172,7 +173,8 @@ def digits(config: DataConfig, download: bool, exclude: Iterable[Path | str]) ->
 
 
 def cifar(config: DataConfig, download: bool, exclude: Iterable[Path | str]) -> LabelledImages:
-    return read_cifar(config.name, _path(config), download=download)
+    # the same images, whichever family the splits are of
+    return read_cifar(config.name.removesuffix("_50k"), _path(config), download=download)
 
 
 def arrays(config: DataConfig, download: bool, exclude: Iterable[Path | str]) -> LabelledImages:
@@ -240,6 +242,10 @@ def _split(config: DataConfig, labelled: LabelledImages, groups: Groups | None) 
             validation=labelled.validation,
             groups=None if groups is None else groups.of_image,
             seed=config.split,
+        )
+    if config.row.splits == "usual":
+        return draw_usual_long_tail(
+            labelled.train.labels, imbalance_ratio=config.imbalance_ratio, seed=config.split
         )
     return draw_long_tail(
         labelled.train.labels,

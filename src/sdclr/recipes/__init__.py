@@ -102,6 +102,36 @@ _ROWS = (
         "sdclr.recipes.cifar",
     ),
     Recipe(
+        "cifar10_50k_lt_simclr",
+        "SimCLR on the usual CIFAR-10-LT (all 50,000 images drawn from), 2-layer head.",
+        "sdclr.recipes.cifar",
+    ),
+    Recipe(
+        "cifar10_50k_lt_sdclr",
+        "SDCLR on the usual CIFAR-10-LT, 3-layer head, 90 % pruned, own norms.",
+        "sdclr.recipes.cifar",
+    ),
+    Recipe(
+        "cifar10_50k_lt_simclr_matched",
+        "SimCLR on the usual CIFAR-10-LT with SDCLR's 3-layer head: the baseline of cifar10_50k_lt_sdclr.",
+        "sdclr.recipes.cifar",
+    ),
+    Recipe(
+        "cifar100_50k_lt_simclr",
+        "SimCLR on the usual CIFAR-100-LT (all 50,000 images drawn from), 2-layer head.",
+        "sdclr.recipes.cifar",
+    ),
+    Recipe(
+        "cifar100_50k_lt_sdclr",
+        "SDCLR on the usual CIFAR-100-LT, 3-layer head, 90 % pruned, own norms.",
+        "sdclr.recipes.cifar",
+    ),
+    Recipe(
+        "cifar100_50k_lt_simclr_matched",
+        "SimCLR on the usual CIFAR-100-LT with SDCLR's 3-layer head: the baseline of cifar100_50k_lt_sdclr.",
+        "sdclr.recipes.cifar",
+    ),
+    Recipe(
         "imagenet100_balanced_simclr",
         "SimCLR on the balanced twin of ImageNet-100-LT, as published: 2-layer head.",
         "sdclr.recipes.imagenet",
