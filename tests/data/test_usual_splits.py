@@ -22,8 +22,14 @@ def cifar_labels(num_classes: int) -> np.ndarray:
 
 @pytest.mark.parametrize(
     ("num_classes", "ratio", "total", "smallest"),
-    [(10, 100, 12_406, 50), (100, 100, 10_847, 5), (10, 10, 20_431, 500), (100, 10, 19_573, 50)]
-    + [(10, 50, 13_996, 100), (100, 50, 12_608, 10)],
+    [
+        (10, 100, 12_406, 50),
+        (10, 50, 13_996, 100),
+        (10, 10, 20_431, 500),
+        (100, 100, 10_847, 5),
+        (100, 50, 12_608, 10),
+        (100, 10, 19_573, 50),
+    ],
 )
 def test_the_sets_have_the_sizes_that_papers_give(
     num_classes: int, ratio: int, total: int, smallest: int

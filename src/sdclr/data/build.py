@@ -19,6 +19,7 @@ from sdclr.data.grouping import Groups, group_images, require_apart
 from sdclr.data.sources.arrays import labelled_arrays, read_cifar, read_digits, read_npz
 from sdclr.data.sources.imagenet import read_imagenet
 from sdclr.data.sources.own_images import read_own_images
+from sdclr.data.sources.published_lists import read_published_lists
 from sdclr.data.sources.split_files import read_authors_cifar_split
 from sdclr.data.splits import Positions, Split, draw_long_tail, natural_split
 from sdclr.data.table import Conventions
@@ -162,8 +163,8 @@ def _path(config: DataConfig) -> Path:
 def _splits_dir(config: DataConfig) -> Path:
     if config.splits_dir is None:
         raise ConfigError(
-            f"data.splits_dir is missing: {config.name} is split by the authors' lists. Say where their split "
-            "folder is, with --splits-dir FOLDER."
+            f"data.splits_dir is missing: {config.name} is split by the authors' lists. Say in which folder they "
+            "are, with --splits-dir FOLDER."
         )
     return user_path(config.splits_dir)
 
@@ -226,6 +227,15 @@ def _optional_path(path: str | None) -> Path | None:
 def imagenet(config: DataConfig, download: bool, exclude: Iterable[Path | str]) -> LabelledImages:
     folders = _path(config), _splits_dir(config)
     return read_imagenet(config.name, *folders, num_workers=config.num_workers, links=config.links)
+
+
+def published_lists(
+    config: DataConfig, download: bool, exclude: Iterable[Path | str]
+) -> LabelledImages:
+    folders = _path(config), _splits_dir(config)
+    return read_published_lists(
+        config.name, *folders, num_workers=config.num_workers, links=config.links
+    )
 
 
 def _split(config: DataConfig, labelled: LabelledImages, groups: Groups | None) -> Split | None:

@@ -97,6 +97,24 @@ SOURCES: Table[SourceRow] = Table(
             on_disk=True,
             authors_lists=True,
         ),
+        SourceRow(
+            "places_lt",
+            "Places-LT: the folder of Places and the published lists.",
+            f"{_READ}published_lists",
+            splits="authors",
+            conventions="imagenet",
+            on_disk=True,
+            authors_lists=True,
+        ),
+        SourceRow(
+            "inaturalist2018",
+            "iNaturalist 2018: its folder and the published lists.",
+            f"{_READ}published_lists",
+            splits="authors",
+            conventions="imagenet",
+            on_disk=True,
+            authors_lists=True,
+        ),
     ],
 )
 """Name -> row."""

@@ -1,8 +1,8 @@
 """The long-tailed CIFAR sets that most papers use, drawn from all 50,000 training images.
 
-At imbalance ratio 100 they have 12,406 images on CIFAR-10 and 10,847 on CIFAR-100. The authors' splits (``splits``) hold
-images out for validation first, begin with another class in each split, and are smaller: numbers of the two families
-never belong in one table, and their data sets have names of their own.
+At imbalance ratio 100 they have 12,406 images on CIFAR-10 and 10,847 on CIFAR-100. The authors' splits (``splits``)
+hold images out for validation first, begin with another class in each split, and are smaller: numbers of the two
+families never belong in one table, and their data sets have names of their own.
 """
 
 from __future__ import annotations

@@ -181,6 +181,26 @@ _ROWS = (
         "SimCLR on ImageNet-LT-exp with the 3-layer head: the fair baseline of imagenet_lt_exp_sdclr.",
         "sdclr.recipes.imagenet",
     ),
+    Recipe(
+        "places_lt_simclr_matched",
+        "SimCLR on Places-LT with SDCLR's 2-layer head. Not run.",
+        "sdclr.recipes.published_lists",
+    ),
+    Recipe(
+        "places_lt_sdclr",
+        "SDCLR on Places-LT: 2-layer head, 10 % pruned, own norms. Not run.",
+        "sdclr.recipes.published_lists",
+    ),
+    Recipe(
+        "inaturalist2018_simclr_matched",
+        "SimCLR on iNaturalist 2018 with SDCLR's 2-layer head. Not run.",
+        "sdclr.recipes.published_lists",
+    ),
+    Recipe(
+        "inaturalist2018_sdclr",
+        "SDCLR on iNaturalist 2018: 2-layer head, 10 % pruned, own norms. Not run.",
+        "sdclr.recipes.published_lists",
+    ),
 )
 
 RECIPES: Table[Recipe] = Table("recipe", _ROWS)
