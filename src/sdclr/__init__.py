@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from sdclr.jobs.evaluate import compare as compare
     from sdclr.jobs.evaluate import evaluate as evaluate
     from sdclr.jobs.evaluate import evaluate_classifier as evaluate_classifier
+    from sdclr.jobs.evaluate import few_labels as few_labels
     from sdclr.jobs.examine import examine as examine
     from sdclr.jobs.export import export as export
     from sdclr.jobs.mine import mine as mine

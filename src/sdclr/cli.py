@@ -34,7 +34,7 @@ from sdclr.errors import (
     SdclrError,
     StorageError,
 )
-from sdclr.evaluation.probes import PROBES, published_probes
+from sdclr.evaluation.probes import PROBES, PROTOCOLS, protocols_help, published_probes
 from sdclr.output_streams import endure
 from sdclr.safe_text import command, one_line, shown, visible
 
@@ -398,7 +398,7 @@ def evaluate(
         ),
     ] = None,
     protocol: Annotated[
-        str, typer.Option(help="cached (seconds, for development) or sdclr (the paper's).")
+        str, typer.Option(help=f"How: {protocols_help()}. Their numbers never share a table.")
     ] = "cached",
     probes: Annotated[str | None, typer.Option(help=_probes_help())] = None,
     data: DataPath = None,
@@ -432,6 +432,36 @@ def evaluate(
         ),
     ] = None,
     group_by: GroupBy = None,
+    few_shot: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Few labels of one's own: the protocol's few-shot probe on the training images "
+            "that FILE names: .npy of positions, a text with a name a line, or a table with a column path.",
+            callback=_expanded,
+        ),
+    ] = None,
+    labels_per_class: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N[,N...]",
+            help="The same on N labelled images of each class, drawn from a seed; several make a curve.",
+        ),
+    ] = None,
+    label_share: Annotated[
+        str | None,
+        typer.Option(
+            metavar="P[,P...]",
+            help="The same on a share of the training images of each class, such as 0.01,0.1.",
+        ),
+    ] = None,
+    label_seeds: Annotated[
+        int | None,
+        typer.Option(
+            metavar="K",
+            help="How often the labelled images are drawn, for a mean and an interval (default: 5).",
+        ),
+    ] = None,
     against: Annotated[
         str | None,
         typer.Option(
@@ -471,6 +501,12 @@ def evaluate(
     overrides = [argument for argument in arguments if argument not in targets]
     folders = list(dict.fromkeys(map(user_path, targets)))
     rule = check_protocol(protocol)
+    wanted = _few_labels_asked(few_shot, labels_per_class, label_share, label_seeds)
+    if wanted and (probes is not None or classifier is not None or against is not None):
+        raise ConfigError(
+            "few labels are measured by the protocol's few-shot probe alone; leave out --probes, "
+            "--classifier and --against."
+        )
     checkpoint = next((path for path in folders if path.is_file()), None)
     if checkpoint is not None and checkpoint.suffix.lower() in COLLECTION_SUFFIXES:
         raise ConfigError(
@@ -502,6 +538,20 @@ def evaluate(
             moved = (
                 str(user_path(data).absolute()) if data is not None and checkpoint is None else None
             )
+            if wanted:
+                _few_labels(
+                    folders,
+                    wanted,
+                    as_json=as_json,
+                    protocol=rule,
+                    labels=labels,
+                    settings=settings,
+                    data_path=moved,
+                    device=device,
+                    untested=None if untested is None else check_untested(untested),
+                    progress=progress,
+                )
+                return
             for folder in folders:
                 run_evaluate(
                     folder,
@@ -531,6 +581,63 @@ def evaluate(
         return
     write_report(folders, {"terminal"}, protocol=chosen, console=_console(), only_numbers=True)
     typer.echo(f"next: {command('sdclr', 'report', *folders)}")
+
+
+def _few_labels_asked(
+    file: Path | None, per_class: str | None, share: str | None, seeds: int | None
+) -> dict[str, Any]:
+    """The options as few_labels takes them; empty where none was given."""
+    if per_class is None and share is None and seeds is not None:
+        raise ConfigError(
+            "--label-seeds is for sets that are drawn: --labels-per-class N or --label-share P."
+        )
+    if file is None and per_class is None and share is None:
+        return {}
+    return {
+        "few_shot": file,
+        "labels_per_class": _numbers(per_class, "--labels-per-class", int),
+        "label_share": _numbers(share, "--label-share", float),
+        "label_seeds": 5 if seeds is None else seeds,
+    }
+
+
+def _numbers(text: str | None, flag: str, kind: type[int] | type[float]) -> list[Any]:
+    """ "1,5" -> [1, 5]."""
+    if text is None:
+        return []
+    numbers = []
+    for word in text.split(","):
+        try:
+            numbers.append(kind(word))
+        except ValueError:
+            what = "whole numbers" if kind is int else "fractions"
+            raise ConfigError(
+                f"{flag} takes {what} separated by commas, got {shown(repr(text))}."
+            ) from None
+    return numbers
+
+
+def _few_labels(
+    folders: list[Path], wanted: dict[str, Any], *, as_json: bool, progress: Any, **options: Any
+) -> None:
+    """The curve of each run on the terminal."""
+    from sdclr.jobs.evaluate import few_labels
+    from sdclr.run import FEW_LABELS_FILE, Run
+
+    for folder in folders:
+        points = few_labels(folder, **wanted, **options, progress=progress)
+        if as_json:
+            _echo_json({"run": str(folder), **Run(folder).read_json(FEW_LABELS_FILE)})
+            continue
+        first = points[0]
+        typer.echo(
+            f"{shown(folder)}, {first.probe}, protocol {first.protocol}, mean over the classes:"
+        )
+        for point in points:
+            typer.echo(f"  {one_line(point.sentence())}")
+        typer.echo(f"  all points: {shown(folder / FEW_LABELS_FILE)}")
+    if not as_json:
+        typer.echo(f"next: {command('sdclr', 'report', *folders)}")
 
 
 def _compare(
@@ -758,7 +865,11 @@ def reproduce(
         ),
     ] = "full",
     protocol: Annotated[
-        str | None, typer.Option(help="sdclr or cached (default: sdclr; with --scale tiny cached).")
+        str | None,
+        typer.Option(
+            help=f"{', '.join(name for name in PROTOCOLS if published_probes(name))} "
+            "(default: sdclr; with --scale tiny cached)."
+        ),
     ] = None,
     published: Annotated[
         Path | None,

@@ -9,6 +9,7 @@ images.tsv.gz       a digest of each of them
 image_records.f32   loss, hardest mass and disagreement of each image by epoch, with record_images=true;
 images.parquet      the same as a table, once the run is finished
 against.json        what `sdclr evaluate --against` has found
+few_labels.json     accuracy with few labels: `sdclr evaluate --few-shot`, `--labels-per-class`, `--label-share`
 status.json         running, done, preempted or failed and why; see sdclr status
 """
 
@@ -61,6 +62,7 @@ CONTENTS_FILE = "images.tsv.gz"
 CHOICES_FILE = "choices.json"
 LOG_FILE = "log.txt"
 AGAINST_FILE = "against.json"
+FEW_LABELS_FILE = "few_labels.json"
 RECORDS_FILE, TABLE_FILE = "image_records.f32", "images.parquet"
 FEATURES_FILE = "features.npz"
 """Where a run's own images are embedded, if nothing else is asked for."""
@@ -80,6 +82,7 @@ OWN_PARTS = frozenset(
         STATUS_FILE,
     }
     | {IMAGES_FILE, CONTENTS_FILE, CHOICES_FILE, LOG_FILE, RECORDS_FILE, TABLE_FILE, AGAINST_FILE}
+    | {FEW_LABELS_FILE}
 )
 """What a run has written itself, and no command of the user's may write over."""
 RUN_FILES = frozenset({"config.yaml", "split.json", "environment.json", STATUS_FILE})
@@ -494,6 +497,8 @@ def _remedy(name: str) -> str:
         return "Remove that folder, and report again."
     if name == AGAINST_FILE:
         return "Remove it, and run sdclr evaluate --against again."
+    if name == FEW_LABELS_FILE:
+        return "Remove it, and run sdclr evaluate --labels-per-class N again."
     if name in (IMAGES_FILE, CHOICES_FILE, STATUS_FILE):
         return "Restore it from a backup, or remove it."
     return "Restore it from a backup."

@@ -280,6 +280,40 @@ class RivalsCompared(Record):
     verdict: Text
 
 
+class FewLabelsMeasured(Record):
+    """One point of few_labels.json: a probe on sets of labelled images of one size."""
+
+    protocol: Text
+    probe: Text
+    """Its heading in tables."""
+    kind: Literal["labels_per_class", "label_share", "file"]
+    value: float | None = None
+    """Images of each class, or the share of each; None of a file."""
+    source: Text | None = None
+    """The file's name."""
+    sha256: Text | None = None
+    num_labelled: Annotated[int, Field(ge=1, le=2**53)]
+    """Labelled images of a set."""
+    num_classes: Annotated[int, Field(ge=1, le=2**53)]
+    """Classes that have one."""
+    seeds: Annotated[list[Count], Field(min_length=1)]
+    """By which the sets were drawn; [0] of a file."""
+    accuracies: Annotated[list[Share], Field(min_length=1)]
+    """Mean over the classes, of each seed."""
+    few: list[Share | None]
+    """Over the few classes alone, of each seed."""
+
+
+class FewLabels(Record):
+    """few_labels.json."""
+
+    backbone: Text
+    """16 hex digits over the weights that were measured."""
+    fingerprint: Text
+    """Of the data."""
+    points: list[FewLabelsMeasured]
+
+
 class ImagesLookedAt(Record):
     """images.json."""
 
@@ -339,6 +373,7 @@ KINDS: Mapping[str, type[Record]] = {
     "choices.json": SettingsChosen,
     "images.json": ImagesLookedAt,
     "against.json": RivalsCompared,
+    "few_labels.json": FewLabels,
     "examination/numbers.json": Examination,
     "examination/map.json": EmbeddingMapped,
     "examination/layers.json": LayersMasked,

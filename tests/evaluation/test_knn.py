@@ -91,3 +91,19 @@ def test_a_small_temperature_is_the_nearest_neighbour_and_not_an_overflow() -> N
     # each query is its own neighbour: exp(200)
     same = knn_predict(BANK, BANK_LABELS, BANK, k=50, temperature=0.005)
     assert same.tolist() == BANK_LABELS.tolist()
+
+
+@pytest.mark.parametrize("k", [1, 10, 57])
+def test_without_a_temperature_every_neighbour_has_one_vote_as_sklearns(k: int) -> None:
+    unit = torch.nn.functional.normalize(BANK.double(), dim=1).numpy()
+    theirs = KNeighborsClassifier(k, algorithm="brute").fit(unit, BANK_LABELS)
+    queries = torch.nn.functional.normalize(QUERIES.double(), dim=1).numpy()
+    ours = knn_predict(BANK, BANK_LABELS, QUERIES, k=k, temperature=None)
+    assert ours.tolist() == theirs.predict(queries).tolist()
+
+
+def test_the_lower_class_wins_a_tie_of_equal_votes() -> None:
+    bank = torch.tensor([[1.0, 0.1], [1.0, 0.0], [1.0, 0.2], [1.0, 0.3]])
+    labels = np.array([2, 1, 1, 2])
+    found = knn_predict(bank, labels, torch.tensor([[1.0, 0.3]]), k=4, temperature=None)
+    assert found.tolist() == [1]

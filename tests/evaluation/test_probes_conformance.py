@@ -33,7 +33,15 @@ from sdclr import (
 from sdclr.errors import ConfigError
 from sdclr.evaluation import sgd_probes
 from sdclr.evaluation.linear_probe import ProbeSchedule, ProbeSchedules
-from sdclr.evaluation.probes import PROBES, ProbeRow, Protocol, published_probes
+from sdclr.evaluation.probes import (
+    PROBES,
+    PROTOCOL_SUMMARIES,
+    PROTOCOLS,
+    ProbeRow,
+    Protocol,
+    probes_under,
+    published_probes,
+)
 from sdclr.jobs.report import build_paper_table, build_report, write_paper_table, write_report
 from sdclr.jobs.report.arms import probe_headings, read_arms
 
@@ -90,26 +98,30 @@ def test_a_probe_measures_every_class_under_each_of_its_protocols(name: str, run
         check_on_run(PROBES[name], run, protocol)  # type: ignore[arg-type]
 
 
-def shown_everywhere(run: Run) -> Iterator[tuple[str, str]]:
-    """(where, text) of everything that shows probes."""
-    for kind in ("terminal", "markdown", "csv", "json", "html"):
+def shown_everywhere(run: Run, protocol: str) -> Iterator[tuple[str, str]]:
+    """(where, text) of everything that shows the probes of a protocol."""
+    # the page takes seconds; one protocol stands for all
+    pages = ("html",) if protocol == "cached" else ()
+    for kind in ("terminal", "markdown", "csv", "json", *pages):
         stream, out = io.StringIO(), run.folder / f"shown.{kind}"
         console = Console(file=stream, width=200)
         write_report(
             [run.folder],
             {kind},
             None if kind == "terminal" else out,
+            protocol=protocol,
             console=console,
             overwrite=True,
         )
         yield kind, stream.getvalue() if kind == "terminal" else out.read_text()
-    for kind in ("terminal", "markdown", "csv", "latex"):
+    for kind in ("terminal", "markdown", "csv", "latex") if published_probes(protocol) else ():
         stream, out = io.StringIO(), run.folder / f"paper.{kind}"
         console = Console(file=stream, width=200)
         write_paper_table(
             [run.folder],
             {kind},
             None if kind == "terminal" else out,
+            protocol=protocol,
             console=console,
             overwrite=True,
         )
@@ -125,16 +137,17 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Run:
     )
     with PROBES.temporarily():
         register_probe(outside_probes.Ridge)
-        evaluate(run)
+        for protocol in PROTOCOLS:
+            evaluate(run, protocol=protocol)
     return run
 
 
 @pytest.fixture(scope="module")
-def everywhere(measured: Run) -> dict[str, str]:
-    """Where probes are shown -> its text."""
+def everywhere(measured: Run) -> dict[str, dict[str, str]]:
+    """Protocol -> where its probes are shown -> text."""
     with PROBES.temporarily():
         register_probe(outside_probes.Ridge)
-        return dict(shown_everywhere(measured))
+        return {protocol: dict(shown_everywhere(measured, protocol)) for protocol in PROTOCOLS}
 
 
 def expected(where: str, row: ProbeRow) -> str:
@@ -144,15 +157,19 @@ def expected(where: str, row: ProbeRow) -> str:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_probe_is_in_every_table_in_json_in_the_help_and_in_the_docs(
-    name: str, measured: Run, everywhere: dict[str, str]
+    name: str, measured: Run, everywhere: dict[str, dict[str, str]]
 ) -> None:
     row = PROBES[name]
-    for where, text in everywhere.items():
-        assert expected(where, row) in text, where
-    content = json.loads(measured.evaluation_path("cached").read_text())
-    assert content["probes"][name]["display_name"] == row.display_name
+    for protocol in PROTOCOLS:
+        content = json.loads(measured.evaluation_path(protocol).read_text())
+        for where, text in everywhere[protocol].items():
+            shown = expected(where, row) in text
+            assert shown == (protocol in row.fitters), (protocol, where)
+        assert (name in content["probes"]) == (protocol in row.fitters)
+        if protocol in row.fitters:
+            assert content["probes"][name]["display_name"] == row.display_name
     help_text = " ".join(
-        CliRunner().invoke(cli.app, ["evaluate", "--help"], env={"COLUMNS": "400"}).output.split()
+        CliRunner().invoke(cli.app, ["evaluate", "--help"], env={"COLUMNS": "4000"}).output.split()
     )
     assert f"{name}, {row.summary}" in help_text
     docs = (DOCS / "extending.md").read_text()
@@ -162,21 +179,21 @@ def test_a_probe_is_in_every_table_in_json_in_the_help_and_in_the_docs(
 
 
 def test_a_probe_whose_code_is_not_at_hand_is_shown_by_its_recorded_heading(
-    measured: Run, everywhere: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    measured: Run, everywhere: dict[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delitem(PROBES._rows, "ridge")
-    report = build_report([measured.folder])
+    report = build_report([measured.folder], protocol="cached")
     assert list(report.probes.items())[-1] == ("ridge", "Ridge classifier")
     assert [row.values["all"].mean for row in report.rows if row.probe == "ridge"] == [
         Evaluation.load(measured.evaluation_path("cached")).balancedness("ridge").all
     ]
-    assert dict(shown_everywhere(measured)) == everywhere, (
+    assert dict(shown_everywhere(measured, "cached")) == everywhere["cached"], (
         "nothing is lost where the code is not at hand"
     )
 
 
 def test_the_paper_table_has_the_published_probes_first(measured: Run) -> None:
-    assert tuple(build_paper_table([measured.folder]).probes) == (
+    assert tuple(build_paper_table([measured.folder], protocol="cached").probes) == (
         *published_probes(),
         "knn",
         "ridge",
@@ -250,11 +267,11 @@ class NoDefault(ProbeConfig):
         ({"display_name": 3}, "it needs display_name, a text"),
         ({"fit": None}, r"it has no fit\(\)"),
         ({"predict": None}, r"it has no predict\(\)"),
-        ({"subset": "test"}, "subset must be train or few_shot, got 'test'"),
-        ({"needs": "labels"}, "needs must be features or crops, got 'labels'"),
-        ({"protocols": ("bcl",)}, "protocols must be a tuple of cached and sdclr"),
-        ({"protocols": ()}, "protocols must be a tuple of cached and sdclr"),
-        ({"protocols": "cached"}, "protocols must be a tuple of cached and sdclr"),
+        ({"subset": "test"}, "subset must be one of train, few_shot, long_tail, got 'test'"),
+        ({"needs": "labels"}, "needs must be one of features, crops, got 'labels'"),
+        ({"protocols": ("linear",)}, "protocols must be a tuple of some of cached, sdclr, bcl, ts"),
+        ({"protocols": ()}, "protocols must be a tuple of some of cached, sdclr, bcl, ts"),
+        ({"protocols": "cached"}, "protocols must be a tuple of some of cached, sdclr, bcl, ts"),
         ({"Config": dict}, "Config must be a subclass of ProbeConfig"),
         ({"Config": NoDefault}, "every field of Config needs a default: alpha is missing"),
         ({"name": "knn"}, "there is a probe 'knn' already, from sdclr itself"),
@@ -338,7 +355,7 @@ def test_without_a_test_set_probes_on_crops_are_refused_or_left_out_with_a_warni
     assert not run.evaluation_path("cached").exists(), "before any work"
     with pytest.warns(UserWarning, match="needs_crops is left out: it learns from random crops"):
         evaluation = evaluate(run, labels=labels)
-    assert list(evaluation.probes) == [*PROBES][:-1]
+    assert list(evaluation.probes) == [*probes_under("cached")][:-1]
     assert evaluation.probe("ridge").detail is not None
     assert str(evaluation.probe("ridge").detail).endswith("% on them; alpha = 1")
 
@@ -412,7 +429,8 @@ def test_a_probe_named_on_the_command_line_is_measured_and_later_shown_without_i
     own_module: Path, run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # one protocol, so that a report need not be told which
-    run.evaluation_path("sdclr").unlink(missing_ok=True)
+    for other in set(PROTOCOLS) - {"cached"}:
+        run.evaluation_path(other).unlink(missing_ok=True)
     assert sdclr(monkeypatch, "evaluate", run.folder, "--probes", "knn,my_probes:Centroid") == 0
     assert "Nearest class mean" in capsys.readouterr().out
     del PROBES._rows["centroid"]  # as in a new process
@@ -470,7 +488,7 @@ def test_a_probe_that_cannot_be_loaded_is_refused_before_any_work(
 
 
 def test_one_name_for_two_probes_in_one_report_is_a_warning(measured: Run) -> None:
-    (arm,), _ = read_arms([measured.folder])
+    (arm,), _ = read_arms([measured.folder], "cached")
     (ours,) = arm.runs
     theirs = ours.evaluation.probe("ridge").model_copy(update={"origin": "theirs:Ridge"})
     changed = ours.evaluation.model_copy(
@@ -491,3 +509,16 @@ def test_every_row_is_light_and_complete() -> None:
         assert row.summary
         for protocol in row.fitters:
             assert protocol in Protocol.__args__  # type: ignore[attr-defined]
+
+
+def test_every_protocol_is_said_in_the_help_and_in_the_docs_and_has_probes() -> None:
+    assert tuple(PROTOCOL_SUMMARIES) == PROTOCOLS
+    help_text = " ".join(
+        CliRunner().invoke(cli.app, ["evaluate", "--help"], env={"COLUMNS": "4000"}).output.split()
+    )
+    docs = (DOCS / "protocols.md").read_text()
+    for protocol, summary in PROTOCOL_SUMMARIES.items():
+        assert f"{protocol}, {summary}" in help_text
+        assert f"| `{protocol}` |" in docs
+        for name in probes_under(protocol):
+            assert f"`{name}`" in docs or PROBES[name].origin

@@ -17,6 +17,7 @@ from sdclr.evaluation import sgd_probes
 from sdclr.evaluation.features import extract_features, per_class_accuracy
 from sdclr.evaluation.knn import knn_predict
 from sdclr.evaluation.linear_probe import ProbeSchedule, ProbeSchedules
+from sdclr.evaluation.probes import PROBES
 from sdclr.jobs.evaluate import frozen_features
 
 TINY = ["backbone.width=4", "views.size=8", "batch_size=100", "epochs=2"]
@@ -73,9 +74,45 @@ def test_the_sdclr_protocol_leaves_the_weights_alone_and_never_mixes_with_cached
     assert list(later.probes) == ["linear", "few_shot", "knn"], "earlier probes stay"
 
 
+def test_other_papers_protocols_measure_their_own_probes_into_files_of_their_own(run: Run) -> None:
+    before = run.backbone_path.read_bytes()
+    by_bcl = evaluate(run, protocol="bcl")
+    by_ts = evaluate(run, protocol="ts")
+    assert run.backbone_path.read_bytes() == before
+    assert list(by_bcl.probes) == ["linear", "shot_100", "shot_50"]
+    assert list(by_ts.probes) == ["knn_1", "knn_10", "few_shot_svm", "long_tail_svm"]
+    for protocol, result in (("bcl", by_bcl), ("ts", by_ts)):
+        assert result.to_dict() == json.loads(run.evaluation_path(protocol).read_text())
+        assert all(result.balancedness(name).all > 0.3 for name in result.probes)
+    counts = run.read_json("split.json")["counts"]
+    learned = {
+        "linear": sum(counts["train"]),
+        "shot_100": 1000,
+        "shot_50": 500,
+    }
+    for name, num in learned.items():
+        assert str(by_bcl.probe(name).detail).startswith(f"{num:,} images, 500 epochs of Adam")
+    bank = sum(counts["long_tail"])
+    assert str(by_ts.probe("knn_1").detail).endswith(f"{bank:,} images of the long-tailed set")
+    assert f"{sum(counts['few_shot'])} images" in str(by_ts.probe("few_shot_svm").detail)
+    assert f"{bank:,} images" in str(by_ts.probe("long_tail_svm").detail)
+
+
+def test_a_probe_on_more_images_than_a_class_has_is_left_out_or_refused(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PROBES._rows, "shot_100", PROBES["shot_100"]._replace(shots=200))
+    fewest = min(run.read_json("split.json")["counts"]["train"])
+    said = rf"shot_100 .*learns from 200 images of each class, and \d has {fewest}"
+    with pytest.warns(UserWarning, match=said):
+        assert "shot_50" in evaluate(run, protocol="bcl", probes=None).probes
+    with pytest.raises(ConfigError, match=said):
+        evaluate(run, protocol="bcl", probes=["shot_100"])
+
+
 def test_wrong_requests_are_refused_before_any_work(run: Run, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cached or sdclr"):
-        evaluate(run, protocol="bcl")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="one of cached, sdclr, bcl, ts"):
+        evaluate(run, protocol="lotar")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="among linear, few_shot, knn"):
         evaluate(run, probes=["linear", "svm"])
     with pytest.raises(MissingInputError, match="not a run folder"):

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from sdclr import PretrainConfig, Run, cli, compare, evaluate, pretrain, recipe
+from sdclr import PretrainConfig, Run, cli, compare, evaluate, few_labels, pretrain, recipe
 from sdclr.backbones.weights import load_backbone
 from sdclr.image_records import ImageRecords
 from sdclr.jobs.examine import group_records, layer_densities
@@ -34,6 +34,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Run:
     run = pretrain(recipe("digits_sdclr").with_overrides([*TINY, "record_images=true"]), folder)
     evaluate(run, probes=["knn", "linear"])
     compare(run, ["untrained", "pixels"], probes=["linear"])
+    few_labels(run, labels_per_class=[1, 5], label_seeds=2)
     report([folder], {"html"}, progress=NoProgress())
     return run
 
@@ -57,8 +58,18 @@ def sections(page: str) -> list[str]:
 
 def test_a_run_with_everything_has_every_section(page: str) -> None:
     assert sections(page) == [
-        *("glance", "results", "differences", "classes", "groups", "training", "competitor"),
-        *("health", "changed", "neighbours", "map", "views", "images", "facts", "splits"),
+        *("glance", "results", "differences", "classes", "few-labels", "groups", "training"),
+        *(
+            "competitor",
+            "health",
+            "changed",
+            "neighbours",
+            "map",
+            "views",
+            "images",
+            "facts",
+            "splits",
+        ),
         *("settings", "provenance"),
     ]
     assert len(page) < 5_000_000

@@ -13,7 +13,14 @@ from sdclr import cli
 from sdclr.errors import ConfigError
 from sdclr.evaluation.probes import PROBES as TABLE
 from sdclr.recipes import ARM_SETS, SYSTEMS, recipe
-from sdclr.workflows.reproduce import SCALES, SPLITS, choose_arms, choose_scale, parse_numbers
+from sdclr.workflows.reproduce import (
+    SCALES,
+    SPLITS,
+    choose_arms,
+    choose_probes,
+    choose_scale,
+    parse_numbers,
+)
 
 TINY = ["backbone.width=2", "views.size=8", "epochs=1", "batch_size=200"]
 
@@ -140,3 +147,11 @@ def test_probes_that_make_no_table_are_refused_before_any_work(
     assert code == 78
     assert message in " ".join(err.split())
     assert not Path("runs").exists()
+
+
+def test_a_protocol_without_the_papers_probes_cannot_make_its_table() -> None:
+    assert choose_probes(None, "bcl") == ("linear",)
+    with pytest.raises(
+        ConfigError, match=r"protocol ts has none .* choose from cached, sdclr, bcl"
+    ):
+        choose_probes(None, "ts")

@@ -36,6 +36,7 @@ class Stream(IntEnum):
     DIRECTIONS = 15
     CLUSTERS = 16
     HEALTH = 17
+    LABELS = 18
 
 
 _GAMMA = 0x9E3779B97F4A7C15

@@ -19,9 +19,11 @@ from sdclr.data.grouping import Groups, group_images, require_apart
 from sdclr.data.sources.arrays import labelled_arrays, read_cifar, read_digits, read_npz
 from sdclr.data.sources.imagenet import read_imagenet
 from sdclr.data.sources.own_images import read_own_images
+from sdclr.data.sources.published_lists import read_published_lists
 from sdclr.data.sources.split_files import read_authors_cifar_split
 from sdclr.data.splits import Positions, Split, draw_long_tail, natural_split
 from sdclr.data.table import Conventions
+from sdclr.data.usual_splits import draw_usual_long_tail
 from sdclr.errors import ConfigError, DataError
 from sdclr.outside import load
 
@@ -169,8 +171,8 @@ def _path(config: DataConfig) -> Path:
 def _splits_dir(config: DataConfig) -> Path:
     if config.splits_dir is None:
         raise ConfigError(
-            f"data.splits_dir is missing: {config.name} is split by the authors' lists. Say where their split "
-            "folder is, with --splits-dir FOLDER."
+            f"data.splits_dir is missing: {config.name} is split by the authors' lists. Say in which folder they "
+            "are, with --splits-dir FOLDER."
         )
     return user_path(config.splits_dir)
 
@@ -180,7 +182,8 @@ def digits(config: DataConfig, download: bool, exclude: Iterable[Path | str]) ->
 
 
 def cifar(config: DataConfig, download: bool, exclude: Iterable[Path | str]) -> LabelledImages:
-    return read_cifar(config.name, _path(config), download=download)
+    # the same images, whichever family the splits are of
+    return read_cifar(config.name.removesuffix("_50k"), _path(config), download=download)
 
 
 def arrays(config: DataConfig, download: bool, exclude: Iterable[Path | str]) -> LabelledImages:
@@ -240,6 +243,15 @@ def imagenet(config: DataConfig, download: bool, exclude: Iterable[Path | str]) 
     return read_imagenet(config.name, *folders, num_workers=config.num_workers, links=config.links)
 
 
+def published_lists(
+    config: DataConfig, download: bool, exclude: Iterable[Path | str]
+) -> LabelledImages:
+    folders = _path(config), _splits_dir(config)
+    return read_published_lists(
+        config.name, *folders, num_workers=config.num_workers, links=config.links
+    )
+
+
 def _split(config: DataConfig, labelled: LabelledImages, groups: Groups | None) -> Split | None:
     if labelled.split is not None:
         return labelled.split
@@ -254,6 +266,10 @@ def _split(config: DataConfig, labelled: LabelledImages, groups: Groups | None) 
             validation=labelled.validation,
             groups=None if groups is None else groups.of_image,
             seed=config.split,
+        )
+    if config.row.splits == "usual":
+        return draw_usual_long_tail(
+            labelled.train.labels, imbalance_ratio=config.imbalance_ratio, seed=config.split
         )
     return draw_long_tail(
         labelled.train.labels,

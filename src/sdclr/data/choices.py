@@ -42,6 +42,19 @@ AUTHORS_CIFAR_FOLDERS = {
     "cifar100": ("cifar100", "cifar100_imbSub_with_subsets", "cifar100_", "cifar100_"),
 }
 
+PUBLISHED_LISTS = {
+    "places_lt": {
+        "train": "Places_LT_train.txt",
+        "validation": "Places_LT_val.txt",
+        "test": "Places_LT_test.txt",
+    },
+    "inaturalist2018": {
+        "train": "iNaturalist18_train.txt",
+        "test": "iNaturalist18_val.txt",
+    },
+}
+"""Lists of naturally long-tailed sets as they go round; those of iNaturalist 2018 test on its validation images."""
+
 AUTHORS_IMAGENET_LISTS = {
     "imagenet100": {
         "long_tail": "imagenet-100/imageNet_100_LT_train.txt",

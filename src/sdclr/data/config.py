@@ -30,8 +30,10 @@ class DataConfig(Section):
     """Which images to pre-train on."""
 
     name: str
-    """digits, cifar10, cifar100, arrays, images, imagenet100, imagenet_lt_exp, or one that you have registered. digits
-    comes with scikit-learn; the others need a path, and imagenet100 and imagenet_lt_exp a splits_dir too."""
+    """digits, cifar10, cifar100, cifar10_50k, cifar100_50k, arrays, images, imagenet100, imagenet_lt_exp, places_lt,
+    inaturalist2018, or one that you have registered. digits comes with scikit-learn; the others need a path, and the
+    four that are split by lists a splits_dir too. The names in _50k have the usual long tail of all training images
+    (docs/data.md)."""
     path: Place = None
     """CIFAR: folder or .npz; arrays: .npz; images: folder, list, table, glob, zip, tar; ImageNet: train/ and val/."""
     options: dict[str, Any] = Field(default_factory=dict)
@@ -118,6 +120,14 @@ class DataConfig(Section):
         if self.splits_dir is not None and not self.row.authors_lists:
             known = ", ".join(name for name, row in SOURCES.items() if row.authors_lists)
             raise ValueError(f"splits_dir holds lists for {known} only, not for {self.name}.")
+        if self.row.splits == "usual":
+            for field in ("profile", "validation_per_class"):
+                if getattr(self, field) != type(self).model_fields[field].default:
+                    raise ValueError(
+                        f"{field}={getattr(self, field)} is not for {self.name}, whose sets have an "
+                        "exponential profile and hold nothing out. Leave it out, or use the data set of the name "
+                        "without _50k."
+                    )
         if self.row.splits == "authors" and self.split != 1:
             raise ValueError(
                 f"split must be 1, got {self.split}: the authors published one split of {self.name}."

@@ -148,7 +148,7 @@ def draw_long_tail(
     >>> sorted(torch.bincount(labels[split.long_tail]).tolist(), reverse=True)
     [20, 11, 6, 3, 2]
     """
-    classes = _checked_classes(labels)
+    classes = checked_classes(labels)
     num_classes = int(classes.max()) + 1
     largest = _smallest_class(classes, validation_per_class)
     by_rank = class_counts(num_classes, largest, imbalance_ratio, profile)
@@ -201,7 +201,7 @@ def natural_split(
     images that S_b must not hold, for which others of their class step in; S_b shrinks where the rarest class has too
     few. Raises ConfigError when the numbers do not fit the data.
     """
-    classes = _checked_classes(labels)
+    classes = checked_classes(labels)
     if validation is None and groups is not None and validation_per_class > 0:
         validation = hold_out_groups(classes, groups, validation_per_class, validation_seed)
     if validation is None:
@@ -269,7 +269,7 @@ def hold_out_groups(
     return np.flatnonzero(held_out)
 
 
-def _checked_classes(labels: Sequence[int] | npt.NDArray[Any] | torch.Tensor) -> npt.NDArray[Any]:
+def checked_classes(labels: Sequence[int] | npt.NDArray[Any] | torch.Tensor) -> npt.NDArray[Any]:
     """Class ids [N], 0 .. C - 1, every one of them present; ConfigError otherwise."""
     classes = np.asarray(labels)
     if (

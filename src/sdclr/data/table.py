@@ -15,8 +15,9 @@ from sdclr.safe_text import shown
 Conventions = Literal["cifar", "imagenet"]
 """Which of the paper's conventions apply: thirds of the classes and its CIFAR probe, or > 100 / < 20 images and that of
 ImageNet."""
-Splits = Literal["generated", "authors", "own"]
-"""Where a split comes from: drawn with a long tail; the authors' lists alone; the images as they are."""
+Splits = Literal["generated", "usual", "authors", "own"]
+"""Where a split comes from: drawn with a long tail; drawn as most papers on CIFAR-LT do; the authors' lists alone; the
+images as they are."""
 
 
 class SourceRow(NamedTuple):
@@ -62,6 +63,18 @@ SOURCES: Table[SourceRow] = Table(
             f"{_READ}cifar",
             authors_lists=True,
         ),
+        SourceRow(
+            "cifar10_50k",
+            "CIFAR-10 with the usual long tail, of all 50,000 training images: 12,406 at ratio 100.",
+            f"{_READ}cifar",
+            splits="usual",
+        ),
+        SourceRow(
+            "cifar100_50k",
+            "CIFAR-100 with the usual long tail, of all 50,000 training images: 10,847 at ratio 100.",
+            f"{_READ}cifar",
+            splits="usual",
+        ),
         SourceRow("arrays", "Your own images as one .npz.", f"{_READ}arrays"),
         SourceRow(
             "given",
@@ -86,6 +99,24 @@ SOURCES: Table[SourceRow] = Table(
             "imagenet_lt_exp",
             "ImageNet-LT-exp: ImageNet's folder and the authors' lists.",
             f"{_READ}imagenet",
+            splits="authors",
+            conventions="imagenet",
+            on_disk=True,
+            authors_lists=True,
+        ),
+        SourceRow(
+            "places_lt",
+            "Places-LT: the folder of Places and the published lists.",
+            f"{_READ}published_lists",
+            splits="authors",
+            conventions="imagenet",
+            on_disk=True,
+            authors_lists=True,
+        ),
+        SourceRow(
+            "inaturalist2018",
+            "iNaturalist 2018: its folder and the published lists.",
+            f"{_READ}published_lists",
             splits="authors",
             conventions="imagenet",
             on_disk=True,

@@ -15,6 +15,7 @@ from sdclr.evaluation.logistic_probe import LogisticProbe, fit_logistic_probe
 from sdclr.evaluation.probe import ProbeTask
 from sdclr.evaluation.probe_settings import (
     INVERSE_REGULARISATIONS,
+    EqualNeighboursConfig,
     LogisticConfig,
     NeighboursConfig,
 )
@@ -155,3 +156,28 @@ class NearestNeighbours:
         assert self.task is not None
         bank = "the other folds" if self.task.cross_validated else "every training image"
         return f"k = {self.config.k}, cosine, bank: {bank}"
+
+
+class EqualNeighbours:
+    """The nearest images of the long-tailed set vote, each once, as TS's authors count.
+
+    They take the Euclidean distance of features of length 1, which sorts as the cosine does.
+    """
+
+    def __init__(self, config: EqualNeighboursConfig) -> None:
+        self.config = config
+        self.task: ProbeTask | None = None
+
+    def fit(self, task: ProbeTask) -> None:
+        self.task = task
+
+    def predict(self, features: Tensor) -> Labels:
+        assert self.task is not None
+        bank, labels = self.task.features, self.task.labels
+        return knn_predict(bank, labels, features, k=self.config.k, temperature=None)
+
+    @property
+    def detail(self) -> str:
+        assert self.task is not None
+        num = len(self.task.labels)
+        return f"k = {self.config.k}, one vote each, bank: {num:,} images of the long-tailed set"

@@ -1,4 +1,4 @@
-"""Weighted nearest neighbours on frozen features: a probe with nothing to train."""
+"""Nearest neighbours on frozen features: a probe with nothing to train."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ def knn_predict(
     queries: Tensor,
     *,
     k: int = 10,
-    temperature: float = 0.1,
+    temperature: float | None = 0.1,
     chunk: int = 1024,
 ) -> Labels:
     """Predicted classes [N] of ``queries`` [N, F] from their k most cosine-similar features in ``bank`` [M, F].
 
-    A neighbour votes with exp(similarity / temperature). k is capped at M. Raises NonFiniteError that names the rows of
+    A neighbour votes with exp(similarity / temperature), or, where ``temperature`` is None, as much as any other; the
+    lowest class wins a tie. k is capped at M. Raises NonFiniteError that names the rows of
     features that are not finite, and DataError for a bank that is empty or does not fit its labels.
     """
     if not 0 < len(bank) == len(bank_labels):
@@ -37,8 +38,10 @@ def knn_predict(
     for part in queries.split(chunk):
         similarity, neighbours = (part @ bank.T).topk(min(k, len(bank)), dim=1)  # [n, k]
         votes = torch.zeros(len(part), num_classes, dtype=similarity.dtype)
-        votes.scatter_add_(
-            1, labels[neighbours], torch.exp((similarity - similarity[:, :1]) / temperature)
-        )
+        if temperature is None:
+            weights = torch.ones_like(similarity)
+        else:
+            weights = torch.exp((similarity - similarity[:, :1]) / temperature)
+        votes.scatter_add_(1, labels[neighbours], weights)
         predictions.append(votes.argmax(dim=1))
     return torch.cat(predictions).numpy()

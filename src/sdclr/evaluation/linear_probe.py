@@ -111,7 +111,8 @@ def train_linear_probe(
     if not len(validation_labels):
         raise DataError(
             "protocol sdclr chooses its epoch on validation images, and this split holds none out. "
-            "Pre-train with data.validation_per_class=N, or use protocol cached."
+            "Pre-train with data.validation_per_class=N where the data set has it, or use a protocol that needs none: "
+            "cached, bcl or ts."
         )
     require_finite(validation_features, "validation image {}".format)
     parameter = next(backbone.parameters())

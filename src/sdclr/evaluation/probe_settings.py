@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from sdclr.config import Section
 
@@ -35,3 +35,41 @@ class NeighboursConfig(ProbeConfig):
     """Neighbours that vote."""
     temperature: PositiveFloat = 0.1
     """A neighbour's vote is exp(similarity / temperature)."""
+
+
+class EqualNeighboursConfig(ProbeConfig):
+    """Nearest neighbours of which each has one vote."""
+
+    k: PositiveInt = 10
+    """Neighbours that vote."""
+
+
+class NearestConfig(EqualNeighboursConfig):
+    """The nearest neighbour alone."""
+
+    k: PositiveInt = 1
+    """Neighbours that vote."""
+
+
+class AdamConfig(ProbeConfig):
+    """A linear classifier trained by Adam on fixed features; the defaults are those of BCL's authors."""
+
+    epochs: PositiveInt = 500
+    """The classifier of the last one counts; nothing is chosen on validation."""
+    batch_size: PositiveInt = 1000
+    """Images of a step."""
+    learning_rate: PositiveFloat = 1e-2
+    """Of the first epoch."""
+    final_learning_rate: PositiveFloat = 1e-6
+    """What it falls to, by the same factor each epoch: the rate that would follow the last epoch."""
+    weight_decay: NonNegativeFloat = 5e-6
+    """Added to the gradient, as Adam does, not as AdamW."""
+
+
+class SVMConfig(ProbeConfig):
+    """scikit-learn's LinearSVC on features of length 1."""
+
+    inverse_regularisation: PositiveFloat = 1.0
+    """C: from strong to weak."""
+    max_iterations: PositiveInt = 1000
+    """Of its solver."""

@@ -17,10 +17,17 @@ if TYPE_CHECKING:
     from sdclr.evaluation.probe import Probe
     from sdclr.evaluation.probe_settings import ProbeConfig
 
-Protocol = Literal["cached", "sdclr"]
+Protocol = Literal["cached", "sdclr", "bcl", "ts"]
 """How an evaluation is made. Numbers of two protocols never share a table."""
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
-Subset = Literal["train", "few_shot"]
+PROTOCOL_SUMMARIES: Mapping[Protocol, str] = {
+    "cached": "seconds, for development",
+    "sdclr": "the paper's: SGD on random crops",
+    "bcl": "as BCL's authors evaluate: Adam on fixed features, with all labels and few",
+    "ts": "as TS's authors do: nearest neighbours and linear SVMs of the long-tailed images",
+}
+"""What each is, for help and documentation."""
+Subset = Literal["train", "few_shot", "long_tail"]
 SUBSETS: tuple[Subset, ...] = get_args(Subset)
 Need = Literal["features", "crops"]
 NEEDS: tuple[Need, ...] = get_args(Need)
@@ -49,6 +56,8 @@ class ProbeRow(NamedTuple):
     """By protocol; a probe need not have all of them."""
     subset: Subset = "train"
     """The training images that it learns from."""
+    shots: int | None = None
+    """So many labelled images of each class, drawn from these; None: all of them."""
     published: bool = False
     """Whether the paper reports it."""
     origin: str = ""
@@ -109,6 +118,15 @@ _KNN = Fitter(
     "sdclr.evaluation.probe_settings:NeighboursConfig",
 )
 
+_ADAM = Fitter(
+    "sdclr.evaluation.adam_probe:LinearByAdam",
+    "sdclr.evaluation.probe_settings:AdamConfig",
+)
+_SVM = Fitter(
+    "sdclr.evaluation.svm_probe:LinearSVM",
+    "sdclr.evaluation.probe_settings:SVMConfig",
+)
+
 PROBES: Table[ProbeRow] = Table(
     "probe",
     [
@@ -116,7 +134,7 @@ PROBES: Table[ProbeRow] = Table(
             "linear",
             "Linear probe",
             "a linear classifier fitted on all labelled training images",
-            {"cached": _LOGISTIC, "sdclr": _SGD},
+            {"cached": _LOGISTIC, "sdclr": _SGD, "bcl": _ADAM},
             published=True,
         ),
         ProbeRow(
@@ -133,19 +151,89 @@ PROBES: Table[ProbeRow] = Table(
             "a vote of the nearest training images, nothing is fitted",
             {"cached": _KNN, "sdclr": _KNN},
         ),
+        ProbeRow(
+            "shot_100",
+            "100-shot linear probe",
+            "the linear probe of bcl on 100 labelled images of each class",
+            {"bcl": _ADAM},
+            shots=100,
+        ),
+        ProbeRow(
+            "shot_50",
+            "50-shot linear probe",
+            "the same on 50",
+            {"bcl": _ADAM},
+            shots=50,
+        ),
+        ProbeRow(
+            "knn_1",
+            "kNN@1",
+            "the class of the nearest image of the long-tailed set",
+            {
+                "ts": Fitter(
+                    "sdclr.evaluation.cached_probes:EqualNeighbours",
+                    "sdclr.evaluation.probe_settings:NearestConfig",
+                )
+            },
+            subset="long_tail",
+        ),
+        ProbeRow(
+            "knn_10",
+            "kNN@10",
+            "the class of most of its 10 nearest images, each with one vote",
+            {
+                "ts": Fitter(
+                    "sdclr.evaluation.cached_probes:EqualNeighbours",
+                    "sdclr.evaluation.probe_settings:EqualNeighboursConfig",
+                )
+            },
+            subset="long_tail",
+        ),
+        ProbeRow(
+            "few_shot_svm",
+            "Few-shot linear SVM",
+            "a linear SVM fitted on the small balanced subset",
+            {"ts": _SVM},
+            subset="few_shot",
+        ),
+        ProbeRow(
+            "long_tail_svm",
+            "Long-tail linear SVM",
+            "a linear SVM fitted on the whole long-tailed set",
+            {"ts": _SVM},
+            subset="long_tail",
+        ),
     ],
 )
 """By name, in the order of every table."""
 
 
-def published_probes() -> tuple[str, ...]:
-    """The probes of the paper's tables."""
-    return tuple(row.name for row in PROBES.values() if row.published)
+def published_probes(protocol: str | None = None) -> tuple[str, ...]:
+    """The probes of the paper's tables; with ``protocol`` those that are defined under it."""
+    return tuple(
+        row.name
+        for row in PROBES.values()
+        if row.published and (protocol is None or protocol in row.fitters)
+    )
 
 
 def probes_under(protocol: str) -> tuple[str, ...]:
     """All probes that are defined under this protocol, in the order of every table."""
     return tuple(row.name for row in PROBES.values() if protocol in row.fitters)
+
+
+def few_label_probe(protocol: str) -> ProbeRow:
+    """The probe by which a protocol measures few labels: its few-shot probe, else its linear probe on few images."""
+    ours = [row for row in PROBES.values() if not row.origin and protocol in row.fitters]
+    for row in ours:
+        if row.subset == "few_shot":
+            return row
+    return next(row for row in ours if row.name == "linear")._replace(subset="few_shot")
+
+
+def protocols_help() -> str:
+    """Every protocol and what it is, in one line."""
+    return "; ".join(f"{name}, {summary}" for name, summary in PROTOCOL_SUMMARIES.items())
 
 
 def register_probe(probe: type) -> ProbeRow:
@@ -157,8 +245,8 @@ def register_probe(probe: type) -> ProbeRow:
     - ``fit(self, task)``: learn from a :class:`~sdclr.evaluation.probe.ProbeTask`;
     - ``predict(self, features)``: features [N, F] -> the class of each image, whole numbers [N].
 
-    Optional are ``detail`` (a text: what was chosen while fitting), ``subset`` ("train" or
-    "few_shot"), ``protocols`` (``("cached",)``), ``needs`` ("features" or "crops") and ``Config``,
+    Optional are ``detail`` (a text: what was chosen while fitting), ``subset`` ("train", "few_shot" or
+    "long_tail"), ``protocols`` (``("cached",)``), ``needs`` ("features" or "crops") and ``Config``,
     a subclass of :class:`~sdclr.evaluation.probe.ProbeConfig`; with it the class is called with
     its settings, else without arguments. A probe is deterministic, and changes neither the features nor
     the network. Raises ConfigError that says what is missing.
@@ -236,10 +324,10 @@ def _wrong_choice(probe: Any) -> str:
 
     protocols = getattr(probe, "protocols", ("cached",))
     if not isinstance(protocols, tuple | list) or not protocols or set(protocols) - set(PROTOCOLS):
-        return f"protocols must be a tuple of {' and '.join(PROTOCOLS)}, got {protocols!r}"
+        return f"protocols must be a tuple of some of {', '.join(PROTOCOLS)}, got {protocols!r}"
     for name, choices in (("subset", SUBSETS), ("needs", NEEDS)):
         if (value := getattr(probe, name, choices[0])) not in choices:
-            return f"{name} must be {' or '.join(choices)}, got {value!r}"
+            return f"{name} must be one of {', '.join(choices)}, got {value!r}"
     config = getattr(probe, "Config", ProbeConfig)
     if not isinstance(config, type) or not issubclass(config, ProbeConfig):
         return "Config must be a subclass of ProbeConfig"

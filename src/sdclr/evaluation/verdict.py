@@ -7,7 +7,7 @@ at 1 - 0.05 / m (Bonferroni), so that all m of them hold at once with 95 %: what
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -77,6 +77,19 @@ def paired_effect(
     mean, std = float(differences.mean()), float(differences.std(ddof=1))
     half = half_width(std, n, num_comparisons)
     return Effect(mean, mean - half, mean + half, std, n, num_comparisons)
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, tuple[float, float] | None]:
+    """The mean and its 95 % t-interval; None for a single value, whose spread is not known.
+
+    >>> mean_interval([0.5])
+    (0.5, None)
+    """
+    mean, n = float(np.mean(values)), len(values)
+    if n < 2:
+        return mean, None
+    half = half_width(float(np.std(values, ddof=1)), n)
+    return mean, (mean - half, mean + half)
 
 
 def half_width(std: float, n: int, num_comparisons: int = 1) -> float:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sdclr.presentation.report import Glance
+from sdclr.safe_text import counted
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,40 @@ class Rival:
     num_tested: int
     verdict: str
     """better, worse or open."""
+
+
+def labelled_title(kind: str, value: float | None, source: str | None) -> str:
+    """What a set of labelled images is called.
+
+    >>> labelled_title("labels_per_class", 5, None), labelled_title("label_share", 0.01, None)
+    ('5 labels a class', '1 % of the labels')
+    """
+    if kind == "file" or value is None:
+        return str(source)
+    if kind == "label_share":
+        return f"{100 * value:g} % of the labels"
+    return f"{counted(int(value), 'label')} a class"
+
+
+@dataclass(frozen=True)
+class FewLabelsRow:
+    """A probe on sets of labelled images of one size; fractions."""
+
+    protocol: str
+    probe: str
+    kind: str
+    """How the sets are said: labels_per_class, label_share or file."""
+    title: str
+    num_labelled: int
+    per_class: float
+    """Labelled images of a class, on average."""
+    accuracies: Sequence[float]
+    """Of each drawn set."""
+    mean: float
+    interval: tuple[float, float] | None
+    """95 %, over the drawn sets."""
+    few: float | None
+    """Mean over the few classes."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +116,7 @@ class RunDetails:
 
     glance: Glance
     rivals: Sequence[Rival] = ()
+    few_labels: Sequence[FewLabelsRow] = ()
     layers: Sequence[Layer] = ()
     disagreement: Distribution | None = None
     map: EmbeddingMap | None = None

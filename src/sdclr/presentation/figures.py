@@ -105,6 +105,42 @@ def rivals_forest(material: Material) -> list[Figure]:
     return [Figure("against", "Did pre-training pay?", drawing, caption)]
 
 
+_SETS = {
+    "labels_per_class": "so many of each class",
+    "label_share": "a share of each class",
+    "file": "given lists",
+}
+
+
+def few_labels(material: Material) -> list[Figure]:
+    """Accuracy against the number of labels, a figure for each protocol: their numbers never mix."""
+    rows = material.details.few_labels if material.details is not None else ()
+    palette = [*material.group_colours.values(), "#0072B2"]
+    figures = []
+    for number, protocol in enumerate(dict.fromkeys(row.protocol for row in rows), start=1):
+        own = [row for row in rows if row.protocol == protocol]
+        lines = []
+        for colour, (kind, label) in zip(palette, _SETS.items(), strict=False):
+            curves: dict[int, list[tuple[float, float]]] = {}
+            for row in own:
+                if row.kind == kind:
+                    for drawn, accuracy in enumerate(row.accuracies):
+                        curves.setdefault(drawn, []).append((row.per_class, accuracy))
+            if curves:
+                lines.append(Line(label, colour, list(curves.values())))
+        title = f"Accuracy with few labels, {own[0].probe.lower()}, protocol {protocol}"
+        drawing = Lines(
+            lines,
+            "Labelled images of a class (mean)",
+            "Accuracy (%)",
+            percent=True,
+            whole_x=False,
+        )
+        caption = "Mean over the classes. A thin line is one draw of the labelled images, the thick one their mean."
+        figures.append(Figure(f"few_labels_{number}", title, drawing, caption))
+    return figures
+
+
 def class_bars(material: Material) -> list[Figure]:
     """A figure for each probe."""
     report = material.report
@@ -269,6 +305,12 @@ FIGURES: Mapping[str, FigureRow] = {
     ),
     "accuracy_by_class": FigureRow("classes", "Accuracy by class", class_bars, _EVALUATE),
     "balancedness": FigureRow("", "Balancedness", balancedness, _EVALUATE),
+    "few_labels": FigureRow(
+        "few_labels",
+        "Accuracy with few labels",
+        few_labels,
+        "needs one run measured with few labels: sdclr evaluate RUN --labels-per-class 1,5,10",
+    ),
     "prune_ratio": FigureRow(
         "prune_ratio",
         "Accuracy against prune ratio",

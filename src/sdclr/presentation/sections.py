@@ -87,6 +87,12 @@ SECTIONS: Mapping[str, Section] = {
         _of_figures("classes"),
         needs=_needs("classes"),
     ),
+    "few_labels": Section(
+        "Few labels",
+        _of_figures("few_labels"),
+        hint="the few-shot probe on other numbers of labelled images",
+        needs=_needs("few_labels"),
+    ),
     "prune_ratio": Section("Accuracy against prune ratio", _of_figures("prune_ratio")),
     "groups": Section(
         "Rare and frequent classes while training",

@@ -102,6 +102,36 @@ _ROWS = (
         "sdclr.recipes.cifar",
     ),
     Recipe(
+        "cifar10_50k_lt_simclr",
+        "SimCLR on the usual CIFAR-10-LT (all 50,000 images drawn from), 2-layer head.",
+        "sdclr.recipes.cifar",
+    ),
+    Recipe(
+        "cifar10_50k_lt_sdclr",
+        "SDCLR on the usual CIFAR-10-LT, 3-layer head, 90 % pruned, own norms.",
+        "sdclr.recipes.cifar",
+    ),
+    Recipe(
+        "cifar10_50k_lt_simclr_matched",
+        "SimCLR on the usual CIFAR-10-LT with SDCLR's 3-layer head: the baseline of cifar10_50k_lt_sdclr.",
+        "sdclr.recipes.cifar",
+    ),
+    Recipe(
+        "cifar100_50k_lt_simclr",
+        "SimCLR on the usual CIFAR-100-LT (all 50,000 images drawn from), 2-layer head.",
+        "sdclr.recipes.cifar",
+    ),
+    Recipe(
+        "cifar100_50k_lt_sdclr",
+        "SDCLR on the usual CIFAR-100-LT, 3-layer head, 90 % pruned, own norms.",
+        "sdclr.recipes.cifar",
+    ),
+    Recipe(
+        "cifar100_50k_lt_simclr_matched",
+        "SimCLR on the usual CIFAR-100-LT with SDCLR's 3-layer head: the baseline of cifar100_50k_lt_sdclr.",
+        "sdclr.recipes.cifar",
+    ),
+    Recipe(
         "imagenet100_balanced_simclr",
         "SimCLR on the balanced twin of ImageNet-100-LT, as published: 2-layer head.",
         "sdclr.recipes.imagenet",
@@ -150,6 +180,26 @@ _ROWS = (
         "imagenet_lt_exp_simclr_matched",
         "SimCLR on ImageNet-LT-exp with the 3-layer head: the fair baseline of imagenet_lt_exp_sdclr.",
         "sdclr.recipes.imagenet",
+    ),
+    Recipe(
+        "places_lt_simclr_matched",
+        "SimCLR on Places-LT with SDCLR's 2-layer head. Not run.",
+        "sdclr.recipes.published_lists",
+    ),
+    Recipe(
+        "places_lt_sdclr",
+        "SDCLR on Places-LT: 2-layer head, 10 % pruned, own norms. Not run.",
+        "sdclr.recipes.published_lists",
+    ),
+    Recipe(
+        "inaturalist2018_simclr_matched",
+        "SimCLR on iNaturalist 2018 with SDCLR's 2-layer head. Not run.",
+        "sdclr.recipes.published_lists",
+    ),
+    Recipe(
+        "inaturalist2018_sdclr",
+        "SDCLR on iNaturalist 2018: 2-layer head, 10 % pruned, own norms. Not run.",
+        "sdclr.recipes.published_lists",
     ),
 )
 

@@ -186,7 +186,7 @@ def _evaluate_cell(
     # the classifiers' own files hold the frozen backbone, too
     run = adopt(folder / present[0], cell.config, cell.run.folder, download=download)
     if files.pretrained in present:
-        if missing := cell.missing_probes(protocol, published_probes()):
+        if missing := cell.missing_probes(protocol, published_probes(protocol)):
             evaluate(
                 run, protocol=protocol, probes=missing, device=cell.config.device, progress=progress
             )

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from sdclr.errors import ConfigError
-from sdclr.evaluation.probes import PROBES, Protocol, published_probes
+from sdclr.evaluation.probes import PROBES, PROTOCOLS, Protocol, published_probes
 from sdclr.jobs.report import require_replaceable, write_paper_table, write_report
 from sdclr.presentation.progress import AnyProgress
 from sdclr.recipes import ARM_SETS, SYSTEMS
@@ -86,8 +86,14 @@ def choose_probes(names: Sequence[str] | None, protocol: Protocol) -> tuple[str,
 
     Raises ConfigError, before any work, for one that cannot be measured, and for none of the paper's.
     """
+    if not (defined := published_probes(protocol)):
+        known = ", ".join(one for one in PROTOCOLS if published_probes(one))
+        raise ConfigError(
+            f"protocol {protocol} has none of the probes of the paper's table; choose from {known}, "
+            "or measure a grid by it (docs/grid.md)."
+        )
     if names is None:
-        return published_probes()
+        return defined
     for name in names:
         PROBES.require(name).require(protocol)
     if not set(names) & set(published_probes()):

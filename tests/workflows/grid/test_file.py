@@ -177,3 +177,21 @@ def test_a_plan_of_five_hundred_cells_imports_no_torch(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     assert "500 missing" in result.stdout
     assert not (tmp_path / "o").exists(), "a plan writes nothing"
+
+
+@pytest.mark.parametrize(
+    ("protocol", "probes"),
+    [
+        ("cached", ["linear", "few_shot"]),
+        ("sdclr", ["linear", "few_shot"]),
+        ("bcl", ["linear", "shot_100", "shot_50"]),
+        ("ts", ["knn_1", "knn_10", "few_shot_svm", "long_tail_svm"]),
+    ],
+)
+def test_a_grid_measures_the_papers_probes_or_all_of_another_papers_protocol(
+    protocol: str, probes: list[str]
+) -> None:
+    text = f"base: digits_sdclr\nprotocol: {protocol}\narms: {{sdclr: {{}}}}\n"
+    grid = parse_grid(text, "g")
+    assert grid.protocol == protocol
+    assert list(grid.probes) == probes

@@ -20,7 +20,7 @@ AUTHORS_CLASSIFIER = "authors_classifier"
 def check_protocol(name: str) -> Protocol:
     """The protocol of this name; ConfigError for one that does not exist."""
     if name not in PROTOCOLS:
-        raise ConfigError(f"protocol must be {' or '.join(PROTOCOLS)}, got {name!r}.")
+        raise ConfigError(f"protocol must be one of {', '.join(PROTOCOLS)}, got {name!r}.")
     return name
 
 

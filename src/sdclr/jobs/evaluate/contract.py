@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from sdclr.data.splits import Positions
 from sdclr.errors import ConfigError, SdclrError
 from sdclr.evaluation.features import Labels
 from sdclr.evaluation.probe import BrokenContract, Probe, ProbeConfig, Untouched
@@ -51,22 +52,32 @@ def held_to_contract(
 class WatchedImages:
     """One part of the data as a probe sees it; an error follows where the probe writes into it."""
 
-    def __init__(self, frozen: FrozenFeatures, part: str, untouched: Untouched) -> None:
+    def __init__(
+        self,
+        frozen: FrozenFeatures,
+        part: str,
+        untouched: Untouched,
+        positions: Positions | None = None,
+    ) -> None:
+        """``positions``: of the images of the part that the probe sees; None: all of them."""
         self.frozen, self.part, self.untouched = frozen, part, untouched
+        self.positions = positions
         self._features: Tensor | None = None
 
     @property
     def features(self) -> Tensor:
         """[N, F], extracted at the first look."""
         if self._features is None:
-            self._features = self.frozen.features(self.part)
+            features = self.frozen.features(self.part)
+            self._features = features if self.positions is None else features[self.positions]
             self.untouched.watch("the features", [self._features])
         return self._features
 
     @property
     def labels(self) -> Labels:
         """int64 [N]."""
-        return self.frozen.labels(self.part)
+        labels = self.frozen.labels(self.part)
+        return labels if self.positions is None else labels[self.positions]
 
 
 def facts_of(row: ProbeRow, settings: ProbeConfig) -> dict[str, Any]:

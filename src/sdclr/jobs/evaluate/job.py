@@ -1,7 +1,8 @@
 """JOB: a finished run -> probes on its frozen backbone -> accuracy per class, in RUN/evaluation/<protocol>.json.
 
 Protocols carry names and never mix: ``sdclr`` is the paper's (SGD on augmented images, epoch chosen on validation),
-``cached`` extracts features once and fits regularised logistic regressions: seconds instead of minutes.
+``cached`` extracts features once and fits regularised logistic regressions: seconds instead of minutes. ``bcl`` and
+``ts`` measure as two later papers do.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from sdclr.jobs.evaluate.frozen_features import FrozenFeatures
 from sdclr.jobs.evaluate.images import evaluated_data, usable
 from sdclr.jobs.evaluate.measurement import Measurement
 from sdclr.jobs.evaluate.record import record
+from sdclr.jobs.evaluate.untested import rows_with_enough_images
 from sdclr.presentation.progress import AnyProgress, NoProgress
 from sdclr.run import Run
 from sdclr.storage.named_tensors import load_strictly
@@ -76,13 +78,14 @@ def evaluate(
     check_protocol(protocol)
     rows = chosen_probes(probes, protocol, run)
     show = progress or NoProgress()
-    settings = _with_path(settings or {}, data_path)
+    settings = with_path(settings or {}, data_path)
     came_later = labels is not None or "data.labels" in settings
     rule = check_untested(untested or ("leave_out" if came_later else "raise"))
     with run:  # from start to end: nobody measures the same thing meanwhile
         found = evaluated_data(run, settings, None if labels is None else user_path(str(labels)))
         if found.data.test is None:
             rows = cross_validated_rows(rows, protocol, named=probes is not None)
+        rows = rows_with_enough_images(rows, found.data, named=probes is not None)
         for remark in found.data.remarks:
             show.print(remark)
         backbone = placed(load_backbone(run.folder, network), device)
@@ -129,7 +132,7 @@ def evaluate_classifier(
             f"a classifier was tuned for {' or '.join(published_probes())}, got {probe!r}."
         )
     with run:
-        config, data, _ = evaluated_data(run, _with_path({}, data_path), None)
+        config, data, _ = evaluated_data(run, with_path({}, data_path), None)
         data.labelled_split()  # there is a test set
         found = read_authors_checkpoint(checkpoint)
         if found.classifier is None:
@@ -164,7 +167,8 @@ def evaluate_classifier(
         return record(run, data, AUTHORS_CLASSIFIER, {probe: result}, {})
 
 
-def _with_path(settings: Mapping[str, Any], data_path: str | None) -> dict[str, Any]:
+def with_path(settings: Mapping[str, Any], data_path: str | None) -> dict[str, Any]:
+    """The settings of an evaluation, ``data_path`` among them. ConfigError where both say it."""
     if data_path is None:
         return dict(settings)
     if "data.path" in settings:

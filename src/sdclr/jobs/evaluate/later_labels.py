@@ -112,10 +112,28 @@ def _read(labels: Path, images: Images, config: DataConfig, begin: Path | None) 
 
 def _found(listed: ListedImages, images: Images, begin: Path | None) -> tuple[Positions, list[int]]:
     """Positions of the named images, ascending, and the row of the file that names each."""
-    labels = listed.labels
-    assert labels is not None
-    names = images.names
-    position_of = {name: position for position, name in enumerate(names)}
+    found: dict[int, int] = {}
+    unknown: list[int] = []
+    for row, position in enumerate(positions_of(listed, images, begin)):
+        if position is None:
+            unknown.append(row)
+        elif position in found:
+            name = listed.name(row)
+            raise DataError(f"{listed.where(row)}: {printable(name)} has a label already.")
+        else:
+            found[position] = row
+    if unknown:
+        _say_unknown(listed, unknown, images)
+    in_order = sorted(found)
+    return np.array(in_order, dtype=np.int64), [found[position] for position in in_order]
+
+
+def positions_of(listed: ListedImages, images: Images, begin: Path | None) -> list[int | None]:
+    """Which of the images each entry of a list names, [rows]; None for a name that none of them has.
+
+    ``begin``: where the paths of the list begin, if not where those of the images do.
+    """
+    position_of = {name: position for position, name in enumerate(images.names)}
     # as the table writes them, and as they are where its paths begin elsewhere
     written, below = (
         listed,
@@ -129,22 +147,14 @@ def _found(listed: ListedImages, images: Images, begin: Path | None) -> tuple[Po
             one._replace(paths=match_names(files.root, one.paths).paths) for one in (written, below)
         )
     archive = _archive(images)
-    found: dict[int, int] = {}
-    unknown: list[int] = []
-    for row in range(len(labels)):
+    positions = []
+    for row in range(len(listed.paths)):
         name = written.name(row)
         names_tried = (below.name(row), name, f"{archive}{name}")
-        position = next((position_of[one] for one in names_tried if one in position_of), None)
-        if position is None:
-            unknown.append(row)
-        elif position in found:
-            raise DataError(f"{listed.where(row)}: {printable(name)} has a label already.")
-        else:
-            found[position] = row
-    if unknown:
-        _say_unknown(listed, unknown, images)
-    in_order = sorted(found)
-    return np.array(in_order, dtype=np.int64), [found[position] for position in in_order]
+        positions.append(
+            next((position_of[one] for one in names_tried if one in position_of), None)
+        )
+    return positions
 
 
 def _archive(images: Images) -> str:

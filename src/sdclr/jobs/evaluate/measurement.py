@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
+from sdclr.data.label_sets import draw_labelled
+from sdclr.data.splits import Positions
 from sdclr.evaluation.features import Labels, per_class_accuracy
 from sdclr.evaluation.linear_probe import predict
 from sdclr.evaluation.probe import ProbeTask, Untouched, checked_predictions
@@ -28,21 +30,25 @@ class Measurement:
         self.untested = untested_classes(frozen.data, ("test", "train"), untested)
         self.test_labels = frozen.labels("test")
 
-    def run(self, protocol: Protocol, row: ProbeRow) -> ProbeResult:
-        """What the probe measures."""
+    def run(
+        self, protocol: Protocol, row: ProbeRow, learned: Positions | None = None
+    ) -> ProbeResult:
+        """What the probe measures; ``learned``: of its subset's images, those it learns from (None: its own)."""
         begun = time.perf_counter()
-        predictions, detail, facts = self._predicted(protocol, row)
+        predictions, detail, facts = self._predicted(protocol, row, learned)
         return self._measured(predictions, begun, detail, facts)
 
     def predictions(self, protocol: Protocol, row: ProbeRow) -> tuple[Labels, Labels]:
         """Of the test images: their classes [N], and those that the probe predicts."""
         return self.test_labels, self._predicted(protocol, row)[0]
 
-    def _predicted(self, protocol: Protocol, row: ProbeRow) -> tuple[Labels, str, dict[str, Any]]:
+    def _predicted(
+        self, protocol: Protocol, row: ProbeRow, learned: Positions | None = None
+    ) -> tuple[Labels, str, dict[str, Any]]:
         needs_crops = row.fitters[protocol].needs == "crops"
         with held_to_contract(row, self.frozen, needs_crops=needs_crops) as untouched:
             probe, settings = row.build(protocol)
-            probe.fit(self._task(row, needs_crops, untouched))
+            probe.fit(self._task(row, needs_crops, untouched, learned))
             tested = WatchedImages(self.frozen, "test", untouched)
             found = probe.predict(tested.features)
             predictions = checked_predictions(found, len(self.test_labels), self.frozen.num_classes)
@@ -55,17 +61,31 @@ class Measurement:
         predictions = predict(classifier, self.frozen.features("test"))
         return self._measured(predictions, begun, detail, {"display_name": row.display_name})
 
-    def _task(self, row: ProbeRow, needs_crops: bool, untouched: Untouched) -> ProbeTask:
+    def _task(
+        self,
+        row: ProbeRow,
+        needs_crops: bool,
+        untouched: Untouched,
+        learned: Positions | None,
+    ) -> ProbeTask:
         frozen, images = self.frozen, self.frozen.images(row.subset)
+        if learned is None and row.shots is not None:
+            split = frozen.data.labelled_split()
+            per_class = [row.shots] * frozen.num_classes
+            learned = draw_labelled(frozen.labels(row.subset), per_class, split.number)
+        groups = frozen.data.groups_of(row.subset)
+        if learned is not None:
+            images = images.at(learned)
+            groups = None if groups is None else groups[learned]
 
         def crops(batches: Iterable[Tensor], epoch: int) -> Iterator[Tensor]:
             return images.probe_crops(batches, frozen.size, seed=0, epoch=epoch)
 
         return ProbeTask(
-            training=WatchedImages(frozen, row.subset, untouched),
+            training=WatchedImages(frozen, row.subset, untouched, learned),
             validation=WatchedImages(frozen, "validation", untouched),
             num_classes=frozen.num_classes,
-            groups=frozen.data.groups_of(row.subset),
+            groups=groups,
             subset=row.subset,
             conventions=frozen.data.conventions,
             network=frozen.backbone if needs_crops else None,

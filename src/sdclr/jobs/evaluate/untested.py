@@ -1,4 +1,4 @@
-"""Classes that cannot be measured: an error that names them, or left out of every mean."""
+"""Classes, and probes, that cannot be measured: an error that names them, or left out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import numpy as np
 
 from sdclr.data import Data
 from sdclr.data.splits import Positions
-from sdclr.errors import DataError
+from sdclr.errors import ConfigError, DataError
+from sdclr.evaluation.probes import ProbeRow
 from sdclr.jobs.evaluate.choices import Untested
 
 _NEEDED = {
@@ -18,6 +19,31 @@ _NEEDED = {
     "folds": ("fewer than 2 usable labelled images", 2),
 }
 """Part of the data -> what a class lacks there, and how many images it needs; folds are made of the training images."""
+
+
+def rows_with_enough_images(rows: Sequence[ProbeRow], data: Data, *, named: bool) -> list[ProbeRow]:
+    """The probes that find as many training images of each class as they learn from.
+
+    Another one is a ConfigError where it was ``named``, and else left out with a warning; ConfigError
+    where none is left.
+    """
+    kept, said = [], ""
+    for row in rows:
+        if row.shots is None:
+            kept.append(row)
+            continue
+        counts = _counts(data, row.subset)
+        if counts.min() >= row.shots:
+            kept.append(row)
+            continue
+        smallest = f"{data.class_names[int(np.argmin(counts))]} has {counts.min()}"
+        said = f"it learns from {row.shots} images of each class, and {smallest}"
+        if named:
+            raise ConfigError(f"probe {row.name} cannot be measured: {said}.")
+        warnings.warn(f"probe {row.name} is left out: {said}.", stacklevel=3)
+    if not kept:
+        raise ConfigError(f"no probe can be measured ({said}).")
+    return kept
 
 
 def untested_classes(data: Data, parts: Sequence[str], untested: Untested) -> list[int]:

@@ -13,20 +13,23 @@ from itertools import pairwise
 from typing import Any
 
 from sdclr.evaluation.probes import PROBES
+from sdclr.evaluation.verdict import mean_interval
 from sdclr.jobs.report.arms import flatten, setting_text
 from sdclr.jobs.report.curves import measured_by_epoch, raised_alarms
 from sdclr.methods.table import method_title
 from sdclr.presentation.details import (
     Distribution,
     EmbeddingMap,
+    FewLabelsRow,
     Layer,
     PlacedImage,
     RaisedAlarm,
     Rival,
     RunDetails,
+    labelled_title,
 )
 from sdclr.presentation.report import Glance
-from sdclr.run import AGAINST_FILE, GROUPS_FILE, LAYERS_FILE, MAP_FILE, Run
+from sdclr.run import AGAINST_FILE, FEW_LABELS_FILE, GROUPS_FILE, LAYERS_FILE, MAP_FILE, Run
 from sdclr.safe_text import command, counted
 
 RIVALS = "untrained,pixels"
@@ -54,6 +57,7 @@ def read_details(
     return RunDetails(
         glance=_glance(run, source, examined, against, alarms, num_checks, entries),
         rivals=_rivals(against),
+        few_labels=_few_labels(_own(run, FEW_LABELS_FILE)),
         layers=[
             Layer(one["name"], one["density"], one["num_weights"])
             for one in _own(run, LAYERS_FILE).get("layers", [])
@@ -115,6 +119,29 @@ def _rivals(against: Mapping[str, Any]) -> list[Rival]:
         )
         for pair in against.get("pairs", [])
     ]
+
+
+def _few_labels(content: Mapping[str, Any]) -> list[FewLabelsRow]:
+    rows = []
+    for one in content.get("points", []):
+        accuracies = one["accuracies"]
+        mean, interval = mean_interval(accuracies)
+        known = [value for value in one["few"] if value is not None]
+        rows.append(
+            FewLabelsRow(
+                one["protocol"],
+                one["probe"],
+                one["kind"],
+                labelled_title(one["kind"], one.get("value"), one.get("source")),
+                one["num_labelled"],
+                one["num_labelled"] / one["num_classes"],
+                accuracies,
+                mean,
+                interval,
+                statistics.fmean(known) if known else None,
+            )
+        )
+    return sorted(rows, key=lambda row: (row.protocol, row.kind, row.per_class))
 
 
 def _interval(found: Mapping[str, float]) -> tuple[float, float, float]:

@@ -27,7 +27,7 @@ from pydantic import Field, field_validator
 
 from sdclr.config import Section, parse_assignment
 from sdclr.errors import ConfigError, MissingInputError
-from sdclr.evaluation.probes import PROBES, PROTOCOLS, Protocol, published_probes
+from sdclr.evaluation.probes import PROBES, PROTOCOLS, Protocol, probes_under, published_probes
 from sdclr.recipes import recipe
 from sdclr.safe_text import shown
 from sdclr.settings import PretrainConfig
@@ -101,7 +101,7 @@ class GridFile(Section):
     protocol: str = "cached"
     """How the runs are evaluated."""
     probes: list[str] | None = None
-    """Which probes; without them those of the paper."""
+    """Which probes; without them those of the paper, or all of another paper's protocol."""
     out: str | None = None
     """Folder of the runs, where --out is not given."""
     question: QuestionFile | None = None
@@ -113,7 +113,7 @@ class GridFile(Section):
     @classmethod
     def _is_protocol(cls, value: str) -> str:
         if value not in PROTOCOLS:
-            raise ValueError(f"must be {' or '.join(PROTOCOLS)}, got {shown(repr(value))}.")
+            raise ValueError(f"must be one of {', '.join(PROTOCOLS)}, got {shown(repr(value))}.")
         return value
 
 
@@ -378,7 +378,12 @@ def _check_distinct(arms: Sequence[PlannedArm]) -> None:
 
 
 def _probes(file: GridFile, protocol: Protocol) -> Sequence[str]:
-    names = list(published_probes()) if file.probes is None else list(dict.fromkeys(file.probes))
+    if file.probes is not None:
+        names = list(dict.fromkeys(file.probes))
+    else:
+        names = list(published_probes(protocol))
+        if set(names) != set(published_probes()):
+            names = list(probes_under(protocol))  # another paper's protocol, with probes of its own
     if not names:
         raise ConfigError(f"probes is empty; choose from {', '.join(PROBES)}.")
     for name in names:

@@ -1,0 +1,31 @@
+"""Which training images have a label where labels are few: drawn from a seed.
+
+Labels and numbers in, positions out; this file opens no images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from sdclr.compute.stateless_random import Stream, derive, permutation
+from sdclr.data.splits import Positions
+
+
+def draw_labelled(labels: Positions, per_class: Sequence[int], seed: int) -> Positions:
+    """Positions of ``per_class[c]`` images of each class c, ascending.
+
+    ``labels`` int64 [N]; a class needs that many images. One random order of each class is cut, so that of one seed
+    a larger set holds the smaller ones, whatever the other classes get.
+
+    >>> draw_labelled(np.array([0, 0, 0, 1, 1]), [1, 2], seed=1).tolist()
+    [1, 3, 4]
+    """
+    drawn = []
+    for c, wanted in enumerate(per_class):
+        members = np.flatnonzero(labels == c)
+        assert wanted <= len(members)
+        order = permutation(derive(seed, Stream.LABELS, c), len(members)).numpy()
+        drawn.append(members[order[:wanted]])
+    return np.sort(np.concatenate(drawn))

@@ -1,0 +1,76 @@
+"""The ``ts`` protocol's classifier: a linear SVM on features of length 1.
+
+As TS's authors use it: scikit-learn's LinearSVC with its defaults, one class against the rest.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sdclr.errors import DataError
+from sdclr.evaluation.features import Labels, require_finite
+from sdclr.evaluation.probe import ProbeTask
+from sdclr.evaluation.probe_settings import SVMConfig
+
+SOLVER_SEED = 42
+"""Of LinearSVC's order of images, as in the authors' notebooks; it does not change what the optimum is."""
+
+
+class LinearSVM:
+    """The few-shot and the long-tail linear SVM of protocol ts."""
+
+    def __init__(self, config: SVMConfig) -> None:
+        self.config = config
+        self._num_images = 0
+        self._converged = True
+
+    def fit(self, task: ProbeTask) -> None:
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.svm import LinearSVC  # takes long to import: not before it is needed
+
+        if len(np.unique(task.labels)) < 2:
+            raise DataError(
+                "a probe needs training images of at least 2 classes; these are all of one."
+            )
+        require_finite(task.features, "training row {}".format)
+        self.svm = LinearSVC(
+            C=self.config.inverse_regularisation,
+            max_iter=self.config.max_iterations,
+            # the same optimum either way; by the faster solver
+            dual=len(task.labels) < task.features.shape[1],
+            random_state=SOLVER_SEED,
+        )
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", ConvergenceWarning)
+            self.svm.fit(_unit_length(task.features), task.labels)
+        self._converged = True
+        for warning in caught:
+            if issubclass(warning.category, ConvergenceWarning):
+                self._converged = False
+            else:
+                warnings.warn_explicit(
+                    warning.message, warning.category, warning.filename, warning.lineno
+                )
+        self._num_images = len(task.labels)
+
+    def predict(self, features: Tensor) -> Labels:
+        require_finite(features)
+        found: Labels = self.svm.predict(_unit_length(features)).astype(np.int64)
+        return found
+
+    @property
+    def detail(self) -> str:
+        found = f"C = {self.config.inverse_regularisation:g}, {self._num_images:,} images"
+        return found if self._converged else f"{found}, NOT converged"
+
+
+def _unit_length(features: Tensor) -> npt.NDArray[np.float64]:
+    """fp64 [N, F] of length 1; a feature vector of zeros stays one."""
+    unit: npt.NDArray[np.float64] = F.normalize(features.to(torch.float64), dim=1).numpy()
+    return unit

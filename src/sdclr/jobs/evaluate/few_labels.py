@@ -1,0 +1,195 @@
+"""JOB: a finished run -> accuracy of its few-shot probe against the number of labels, in RUN/few_labels.json."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sdclr.backbones.weights import load_backbone
+from sdclr.config import user_path
+from sdclr.data import Data
+from sdclr.errors import ConfigError
+from sdclr.evaluation.balancedness import OF_DATA, balancedness
+from sdclr.evaluation.probes import ProbeRow, Protocol, few_label_probe
+from sdclr.evaluation.verdict import mean_interval
+from sdclr.jobs.evaluate.choices import Untested, check_protocol, check_untested
+from sdclr.jobs.evaluate.frozen_features import FrozenFeatures
+from sdclr.jobs.evaluate.images import evaluated_data, usable
+from sdclr.jobs.evaluate.job import placed, with_path
+from sdclr.jobs.evaluate.label_sets import Asked, Kind, LabelSets, label_sets
+from sdclr.jobs.evaluate.measurement import Measurement
+from sdclr.presentation.details import labelled_title
+from sdclr.presentation.progress import AnyProgress, NoProgress
+from sdclr.run import FEW_LABELS_FILE, Run
+
+
+@dataclass(frozen=True)
+class FewLabelsPoint:
+    """Accuracy with sets of labelled images of one size; fractions."""
+
+    protocol: str
+    probe: str
+    """Its heading in tables."""
+    kind: Kind
+    value: float | None
+    source: str | None
+    sha256: str | None
+    num_labelled: int
+    num_classes: int
+    seeds: list[int]
+    accuracies: list[float]
+    """Mean over the classes, of each seed."""
+    few: list[float | None]
+    """Over the few classes alone."""
+
+    @property
+    def mean(self) -> float:
+        return mean_interval(self.accuracies)[0]
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """95 % t-interval over the sets that were drawn; None for a single one."""
+        return mean_interval(self.accuracies)[1]
+
+    def sentence(self) -> str:
+        """One line for a terminal."""
+        title = labelled_title(self.kind, self.value, self.source)
+        drawn = "one set: no interval"
+        if self.interval is not None:
+            low, high = (100 * end for end in self.interval)
+            drawn = f"[{low:.2f}, {high:.2f}] over {len(self.seeds)} drawn sets"
+        return f"{title} ({self.num_labelled:,} images): {100 * self.mean:.2f} % {drawn}"
+
+
+def few_labels(
+    run: Run | Path | str,
+    *,
+    few_shot: Path | str | None = None,
+    labels_per_class: Sequence[int] = (),
+    label_share: Sequence[float] = (),
+    label_seeds: int = 5,
+    protocol: Protocol = "cached",
+    labels: Path | str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    data_path: str | None = None,
+    device: str = "auto",
+    untested: Untested | None = None,
+    progress: AnyProgress | None = None,
+) -> list[FewLabelsPoint]:
+    """Measure a run with few labels; writes RUN/few_labels.json and returns the points that were asked for.
+
+    The probe is the few-shot probe of ``protocol``. ``few_shot``: a list of labelled training images: a .npy of
+    positions from 0, a text with a name in each line, or a table with a column path. ``labels_per_class``: so many
+    images of each class; ``label_share``: a share of the training images of each class, in (0, 1]. These are drawn
+    ``label_seeds`` times, by the seeds 1, 2, ...; of one seed a larger set holds the smaller ones. ``labels``,
+    ``settings``, ``data_path`` and ``untested`` as of :func:`evaluate`. Points that were measured before stay in the
+    file where they are of the same weights and data. Raises ConfigError, DataError or MissingInputError, before any
+    work, for a set that cannot be had.
+
+    >>> import sdclr
+    >>> config = sdclr.recipe("digits_sdclr").with_values({"epochs": 1, "views.size": 8, "backbone.width": 4})
+    >>> run = sdclr.pretrain(config, "runs/tiny")
+    >>> points = sdclr.few_labels(run, labels_per_class=[1, 5], label_seeds=2)
+    >>> [(point.value, point.num_labelled, len(point.accuracies)) for point in points]
+    [(1, 10, 2), (5, 50, 2)]
+    """
+    run = (run if isinstance(run, Run) else Run(run)).require()
+    show = progress or NoProgress()
+    file = None if few_shot is None else user_path(str(few_shot))
+    asked = Asked(file, tuple(labels_per_class), tuple(label_share), label_seeds)
+    row = few_label_probe(check_protocol(protocol))
+    settings = with_path(settings or {}, data_path)
+    came_later = labels is not None or "data.labels" in settings
+    rule = check_untested(untested or ("leave_out" if came_later else "raise"))
+    with run:
+        found = evaluated_data(run, settings, None if labels is None else user_path(str(labels)))
+        _require_test_set(found.data)
+        label_sets(asked, found.data, rule)  # before any image is opened
+        backbone = placed(load_backbone(run.folder), device)
+        data = usable(run, found.config, found.data, progress)
+        sets = label_sets(asked, data, rule)
+        frozen = _frozen(
+            FrozenFeatures(backbone, data, found.config.views.size, show, found.config.precision),
+            sets,
+        )
+        measure = Measurement(frozen, rule)
+        points = []
+        for one in sets:
+            points.append(_point(measure, frozen, one, protocol, row, show))
+            _record(run, found.data.fingerprint, points[-1])  # at once
+    return points
+
+
+def _require_test_set(data: Data) -> None:
+    if data.test is None:
+        raise ConfigError(
+            "few labels are measured on a labelled test set, and this run has none: give data.test_path=FOLDER or a "
+            "list. Without one, sdclr evaluate cross-validates the labelled images."
+        )
+
+
+def _frozen(frozen: FrozenFeatures, sets: Sequence[LabelSets]) -> FrozenFeatures:
+    """The same, its few-shot part all images that any of the sets has: their features are extracted once."""
+    split = frozen.data.labelled_split()
+    everything = np.unique(np.concatenate([one for point in sets for one in point.sets]))
+    frozen.data = replace(frozen.data, split=replace(split, few_shot=everything))
+    return frozen
+
+
+def _point(
+    measure: Measurement,
+    frozen: FrozenFeatures,
+    asked: LabelSets,
+    protocol: Protocol,
+    row: ProbeRow,
+    show: AnyProgress,
+) -> FewLabelsPoint:
+    data = frozen.data
+    split = data.labelled_split()
+    assert data.train.labels is not None
+    num_classes = len(data.class_names)
+    counts = split.counts("long_tail", data.train.labels, num_classes)
+    accuracies, few = list[float](), list[float | None]()
+    task = show.add(asked.title, total=len(asked.sets), unit="sets")
+    for positions in asked.sets:
+        learned = np.searchsorted(split.few_shot, positions)
+        measured = measure.run(protocol, row, learned).per_class_accuracy
+        groups = balancedness(measured, counts, OF_DATA[data.conventions])
+        accuracies.append(groups.all)
+        few.append(None if math.isnan(groups.few) else groups.few)
+        show.advance(task, 1)
+    show.finish(task)
+    drawn = asked.kind != "file"
+    return FewLabelsPoint(
+        protocol,
+        row.display_name,
+        asked.kind,
+        asked.value,
+        asked.source,
+        asked.sha256,
+        num_labelled=len(asked.sets[0]),
+        num_classes=len(np.unique(data.train.labels[asked.sets[0]])),
+        seeds=list(range(1, len(asked.sets) + 1)) if drawn else [0],
+        accuracies=accuracies,
+        few=few,
+    )
+
+
+def _record(run: Run, fingerprint: str, point: FewLabelsPoint) -> None:
+    """Add the point to the file; one of the same sets, and those of other weights or data, are replaced."""
+    identity = {"backbone": run.backbone_identity(), "fingerprint": fingerprint}
+    content = run.read_side_file(FEW_LABELS_FILE, optional=True)
+    before = content["points"] if {key: content.get(key) for key in identity} == identity else []
+    new = asdict(point)
+    kept = [one for one in before if not _same_sets(one, new)]
+    run.write_json(FEW_LABELS_FILE, identity | {"points": [*kept, new]})
+
+
+def _same_sets(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    key = ("protocol", "kind", "value", "sha256")
+    return all(one.get(name) == other.get(name) for name in key)
