@@ -1089,6 +1089,13 @@ def embed(
             callback=_expanded,
         ),
     ] = None,
+    shards: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Write a new folder --out instead: part-00000.npz, ... of N images each, and index.json.",
+        ),
+    ] = None,
     device: Device = "auto",
     overwrite: Overwrite = False,
     use: Use = None,
@@ -1101,6 +1108,10 @@ def embed(
     from sdclr.workflows.own_images import data_of, own_data_as_trained
 
     _use(use)
+    if shards is not None and (out is None or overwrite):
+        raise ConfigError(
+            "--shards makes a new folder and replaces none: give --out FOLDER, and leave --overwrite out."
+        )
     places = [argument for argument in arguments or [] if "=" not in argument or _is_path(argument)]
     given = parse_assignments(argument for argument in arguments or [] if argument not in places)
     if len(places) > 1:
@@ -1128,6 +1139,7 @@ def embed(
             progress=progress,
             overwrite=overwrite,
             as_trained=not places,
+            images_per_shard=shards,
         )
     typer.echo(f"features: {shown(path)}")
 

@@ -11,10 +11,11 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from image_folder_stand_in import make_folder
 from imagenet_stand_in import make_imagenet
-from sdclr import Run, load_backbone, pretrain, recipe
+from sdclr import Run, cli, load_backbone, pretrain, recipe
 from sdclr.data import DataConfig, build_data
 from sdclr.errors import CheckpointError, ConfigError, MissingInputError
 from sdclr.jobs import embed as embed_module
@@ -91,6 +92,50 @@ def test_an_interrupted_call_goes_on_where_it_stopped(
     with np.load(whole) as a, np.load(tmp_path / "f.npz") as b:
         for name in a.files:
             np.testing.assert_array_equal(a[name], b[name])
+
+
+def test_a_folder_of_shards_holds_what_one_file_does_and_goes_on_where_it_stopped(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embed_module, "ROWS_PER_PART", 300)
+    whole = embed(run.folder, DIGITS, tmp_path / "whole.npz")
+    out = tmp_path / "shards"
+    with pytest.raises(KeyboardInterrupt):
+        embed(run.folder, DIGITS, out, progress=StopAfter(700), images_per_shard=500)
+    assert not out.exists(), "the folder is whole or not there"
+    last = StopAfter(10_000)
+    embed(run.folder, DIGITS, out, progress=last, images_per_shard=500)
+    assert last.begun_at == [600]
+    index = json.loads((out / "index.json").read_text())
+    assert (index["num_images"], index["feature_dim"]) == (1_437, 32)
+    assert [(one["first"], one["num_images"]) for one in index["shards"]] == [
+        (0, 500),
+        (500, 500),
+        (1000, 437),
+    ]
+    names = [one["file"] for one in index["shards"]]
+    assert sorted(os.listdir(out)) == ["index.json", *names]
+    assert sorted(os.listdir(tmp_path)) == ["shards", "whole.npz"]
+    with np.load(whole) as file:
+        for name in file.files:
+            parts = [np.load(out / one)[name] for one in names]
+            found = parts[0] if name == "class_names" else np.concatenate(parts)
+            np.testing.assert_array_equal(found, file[name])
+
+
+def test_a_folder_of_shards_replaces_nothing(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    for out, images, words in (
+        ("there", 5, "exists"),
+        ("f.npz", 5, r"without \.npz"),
+        ("new", 0, "at least 1"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            embed(run.folder, DIGITS, tmp_path / out, images_per_shard=images)
+    result = CliRunner().invoke(cli.app, ["embed", str(run.folder), "x", "--shards", "5"])
+    assert isinstance(result.exception, ConfigError)
+    assert "give --out FOLDER" in str(result.exception)
+    assert os.listdir(tmp_path) == ["there"]
 
 
 def test_what_belongs_to_other_weights_is_not_gone_on_with(

@@ -29,6 +29,7 @@ from sdclr.backbones.exports import weights as weight_files
 from sdclr.backbones.exports.table import EXPORTS
 from sdclr.backbones.weights import save_backbone
 from sdclr.errors import CheckpointError, ConfigError, MissingInputError
+from sdclr.jobs.export import _num_found
 from sdclr.jobs.pretrain.starting_weights import load_starting_weights
 
 SIZE = 32
@@ -329,6 +330,10 @@ def test_a_network_of_the_users_own_is_exported_with_it(tmp_path: Path) -> None:
     assert set(load_file(out)) == {"0.weight", "0.bias"}
     with pytest.raises(ConfigError, match=r"none of timm's.*safetensors, torch-export, onnx"):
         export(run, "timm", network=network())
+    out.unlink()
+    with pytest.raises(ConfigError):
+        export(run, "timm", network=network())
+    assert not out.parent.exists(), "an empty folder is not left behind"
 
 
 @pytest.fixture(scope="module")
@@ -393,6 +398,13 @@ def test_the_code_of_the_card_runs(
         ours = backbone(backbone.preprocess(Image.open("a.jpg"))[None])
     # their sides are rounded in another way before the middle is cut
     assert torch.cosine_similarity(names["features"], ours).item() > 0.99
+
+
+def test_a_card_counts_the_images_of_a_run_without_labels(tmp_path: Path) -> None:
+    run = sdclr.Run(tmp_path)
+    assert _num_found(run) is None
+    run.write_json("images.json", {"fingerprint": "00", "found": 40, "skipped": [], "sizes": "00"})
+    assert _num_found(run) == 40
 
 
 def test_numbers_of_another_backbone_are_left_out_of_the_card(

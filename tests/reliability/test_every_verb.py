@@ -84,6 +84,7 @@ VERBS = {
     "embed": ["embed", "run", "photos", "--out", "o.npz", "--device", "cpu"],
     "mine": ["mine", "run", "photos", "--out", "rare", "--device", "cpu"],
     "convert": ["convert", "theirs.pt", "o.safetensors"],
+    "export": ["export", "run", "--format", "safetensors", "--out", "e.safetensors"],
     "recipes": ["recipes", "list"],
     "recipe": ["recipes", "show", "digits_sdclr"],
     "help": ["--help"],
@@ -97,6 +98,7 @@ MADE = {
     "embed": "o.npz",
     "mine": "rare/scores.csv",
     "convert": "o.safetensors",
+    "export": "e.safetensors",
 }
 """What a verb leaves, whether or not anybody reads its messages."""
 TEXTS = {
@@ -267,6 +269,9 @@ PATHS: dict[str, list[str]] = {
     "mine --copy-to": ["mine", "run", "photos", "--out", "rare", "--copy-to", "{}"],
     "convert in": ["convert", "{}", "o.safetensors"],
     "convert out": ["convert", "theirs.pt", "{}.safetensors"],
+    "export source": ["export", "{}", "--format", "safetensors", "--out", "e.safetensors"],
+    "export --out": ["export", "run", "--format", "safetensors", "--out", "{}.safetensors"],
+    "export --out of a folder": ["export", "run", "--format", "huggingface", "--out", "{}"],
     "bench --json": ["bench", "--json", "{}"],
 }
 IMPOSSIBLE = {
@@ -445,6 +450,11 @@ DERIVED: dict[str, list[tuple[str, str]]] = {
         (".o.safetensors.tmp", "link"),
         (".o.safetensors.lock", "link"),
     ],
+    "export": [
+        ("e.safetensors", "file"),
+        ("e.safetensors", "link"),
+        (".e.safetensors.lock", "link"),
+    ],
     "report": [
         ("run/report.html", "file"),
         ("run/report.html", "link"),
@@ -512,6 +522,7 @@ def test_a_foreign_file_under_a_name_of_ours_stays(
 OVERWRITING = {
     "embed": ("o.npz", VERBS["embed"]),
     "convert": ("o.safetensors", VERBS["convert"]),
+    "export": ("e.safetensors", VERBS["export"]),
     "report": ("o.html", ["report", "run", "--format", "html", "--out", "o.html"]),
     "report into a folder": ("report.md", ["report", "run", "--format", "markdown", "--out", "."]),
     "paper": ("paper.tex", VERBS["paper"]),
@@ -565,6 +576,7 @@ def test_a_runs_own_backbone_is_not_replaced_by_another(here: Path) -> None:
     [
         ("embed", "sdclr.jobs.embed", "load_backbone"),
         pytest.param("convert", "sdclr.jobs.convert", "save_backbone", marks=pytest.mark.slow),
+        pytest.param("export", "sdclr.jobs.export", "read_backbone", marks=pytest.mark.slow),
         pytest.param("dry run", "sdclr.workflows.own_images", "preview", marks=pytest.mark.slow),
         pytest.param(
             "evaluate", "sdclr.jobs.evaluate.job", "load_backbone", marks=pytest.mark.slow

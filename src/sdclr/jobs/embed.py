@@ -10,9 +10,11 @@ import csv
 import hashlib
 import importlib.util
 import io
+import json
 import os
 import re
-from collections.abc import Container, Iterator
+import shutil
+from collections.abc import Callable, Container, Iterator
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -33,8 +35,13 @@ from sdclr.evaluation.features import extract_features
 from sdclr.presentation.progress import AnyProgress, NoProgress
 from sdclr.run import Run
 from sdclr.safe_text import as_text, csv_row, shown
-from sdclr.storage.durable_files import storage_errors
-from sdclr.storage.output_files import output_file, require_free
+from sdclr.storage.durable_files import (
+    storage_errors,
+    sync_folder,
+    temporary_name,
+    write_atomically,
+)
+from sdclr.storage.output_files import lexists, output_file, require_free
 from sdclr.storage.row_parts import RowParts, new_file
 
 FORMATS = (".npz", ".parquet", ".csv")
@@ -50,6 +57,7 @@ def embed(
     progress: AnyProgress | None = None,
     overwrite: bool = False,
     as_trained: bool = False,
+    images_per_shard: int | None = None,
 ) -> Path:
     """Write the features of every image of ``data`` (its training part) to ``out``, a .npz, .parquet or .csv file.
 
@@ -59,7 +67,9 @@ def embed(
     an array, is called table_NAME, with _ for every sign but letters, digits, spaces, dots and hyphens. An interrupted
     call goes on where it stopped, if backbone and images are the same. Files that cannot be decoded are an error, or
     left out with a warning (data.on_error=skip). ``as_trained``: ``data`` are to be the images that the run ``source``
-    was trained on; a warning says which are not. Raises ConfigError for another kind of output, and for one that exists
+    was trained on; a warning says which are not. ``images_per_shard``: ``out`` is a new folder instead, with files
+    part-00000.npz, part-00001.npz, ... of so many images each, and index.json. Raises ConfigError for another kind of
+    output, and for one that exists
     unless ``overwrite``; RunFolderError where another process is writing it, or where OUT.partial is not ours.
 
     >>> import sdclr
@@ -71,16 +81,19 @@ def embed(
     (1437, 32)
     """
     out, show = Path(out), progress or NoProgress()
-    _check_output(out)
+    _check_output(out, images_per_shard)
     if data.store is not None:
         raise ConfigError(
             "data.store saves decoding when images are seen again; embed sees each once. Leave it out."
         )
-    with output_file(out, overwrite=overwrite):
+    replaced = overwrite and images_per_shard is None
+    with output_file(out, overwrite=replaced):
         RowParts.require_ours(_partial_folder(out), "embed")
-        _write_features(
-            Run(source) if as_trained else None, source, data, out, device, show, overwrite
-        )
+        trained = Run(source) if as_trained else None
+        finish: Callable[..., None] = partial(_finish, overwrite=replaced)
+        if images_per_shard is not None:
+            finish = partial(_finish_shards, images_per_shard=images_per_shard)
+        _write_features(trained, source, data, out, device, show, finish)
     return out
 
 
@@ -95,7 +108,7 @@ def _write_features(
     out: Path,
     device: str,
     show: AnyProgress,
-    overwrite: bool,
+    finish: Callable[[RowParts, Path, dict[str, Any]], None],
 ) -> None:
     backbone = load_backbone(source)
     size = read_backbone(source).require_image_size()
@@ -129,7 +142,7 @@ def _write_features(
     if images.labels is not None:
         facts |= {"label": images.labels, "class_names": np.array(found.class_names)}
     facts |= columns
-    _finish(parts, out, facts, overwrite=overwrite)
+    finish(parts, out, facts)
 
 
 def _usable(images: Images, data: DataConfig, show: AnyProgress) -> tuple[Images, list[BadFile]]:
@@ -141,7 +154,17 @@ def _usable(images: Images, data: DataConfig, show: AnyProgress) -> tuple[Images
     return usable, bad
 
 
-def _check_output(out: Path) -> None:
+def _check_output(out: Path, images_per_shard: int | None) -> None:
+    if images_per_shard is not None:
+        if images_per_shard < 1:
+            raise ConfigError(f"--shards must be at least 1 image a shard, got {images_per_shard}.")
+        if out.suffix in FORMATS:
+            raise ConfigError(
+                f"--shards writes a folder of .npz files; give --out without {out.suffix}."
+            )
+        if lexists(out):
+            raise ConfigError(f"{out} exists; --shards makes a new folder. Choose another --out.")
+        return
     if out.suffix not in FORMATS:
         raise ConfigError(f"--out must be named *.npz, *.parquet or *.csv, got {out}.")
     if out.suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
@@ -170,7 +193,7 @@ def _other_columns(images: Images, out: Path) -> dict[str, npt.NDArray[Any]]:
         return found
     for name, cells in images.files.columns.items():
         longest = max((len(cell) for cell in cells), default=0)
-        if out.suffix == ".npz" and 4 * longest * len(cells) > LARGEST_COLUMN:
+        if out.suffix not in (".parquet", ".csv") and 4 * longest * len(cells) > LARGEST_COLUMN:
             raise ConfigError(
                 f"column {shown(name, 80)} has a text of {longest:,} characters, and a .npz takes as much for each of "
                 f"{len(cells):,} images. Write a .parquet, or take the column out of the table."
@@ -214,6 +237,43 @@ def _finish(parts: RowParts, out: Path, facts: dict[str, Any], *, overwrite: boo
         require_free(out, overwrite=overwrite)  # hours have passed
         os.replace(temporary, out)
         parts.remove()
+
+
+def _finish_shards(
+    parts: RowParts, out: Path, facts: dict[str, Any], *, images_per_shard: int
+) -> None:
+    """A folder of .npz files with the same arrays as one file, and an index; whole or not there."""
+    temporary = temporary_name(out)
+    try:
+        with storage_errors(out):
+            temporary.mkdir()
+            features = parts.as_mapped_file()
+            shards: list[dict[str, Any]] = []
+            for first in range(0, len(features), images_per_shard):
+                rows = slice(first, min(first + images_per_shard, len(features)))
+                name = f"part-{len(shards):05d}.npz"
+                arrays = {
+                    key: values if key == "class_names" else values[rows]
+                    for key, values in facts.items()
+                }
+                with (temporary / name).open("xb") as file:
+                    np.savez(file, features=features[rows], **arrays)
+                    file.flush()
+                    os.fsync(file.fileno())
+                shards.append({"file": name, "first": first, "num_images": rows.stop - first})
+            index = {
+                "num_images": len(features),
+                "feature_dim": features.shape[1],
+                "columns": ["features", *facts],
+                "shards": shards,
+            }
+            write_atomically(temporary / "index.json", json.dumps(index, indent=1) + "\n")
+            require_free(out, overwrite=False)  # hours have passed
+            os.replace(temporary, out)
+            sync_folder(out.parent)
+            parts.remove()
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _write_parquet(

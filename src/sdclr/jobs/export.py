@@ -26,7 +26,7 @@ from sdclr.evaluation.results import Evaluation
 from sdclr.methods.table import method_title
 from sdclr.outside import load
 from sdclr.presentation.model_card import CardFacts, Measured, model_card
-from sdclr.run import Run
+from sdclr.run import IMAGES_FILE, Run
 from sdclr.safe_text import shown
 from sdclr.storage import durable_files
 from sdclr.storage.durable_files import make_folder, storage_errors, temporary_name
@@ -73,11 +73,16 @@ def export(
         raise ConfigError(
             f"--out must be named *{row.suffix} for --format {row.name}, got {shown(out)}."
         )
-    with _place(out, row, overwrite=overwrite):
-        trained = fitted_to_format(_read(source, network), row)
-        if row.name == "huggingface":
-            trained = dataclasses.replace(trained, card=_card(source, trained))
-        _write(trained, row, out, overwrite=overwrite)
+    try:
+        with _place(out, row, overwrite=overwrite):
+            trained = fitted_to_format(_read(source, network), row)
+            if row.name == "huggingface":
+                trained = dataclasses.replace(trained, card=_card(source, trained))
+            _write(trained, row, out, overwrite=overwrite)
+    finally:
+        if source.is_dir():
+            with contextlib.suppress(OSError):
+                (source / EXPORTS_FOLDER).rmdir()  # only where it is empty: nothing was kept
     return out
 
 
@@ -200,11 +205,17 @@ def _card(source: Path, trained: Exported) -> str:
             feature_dim=trained.feature_dim,
             mean=constants.mean,
             std=constants.std,
-            dataset=split.get("name") or split.get("dataset"),
+            dataset="own images"
+            if data.get("name") == "images"
+            else split.get("name") or split.get("dataset"),
             class_counts=list(counts) if counts and len(counts) > 1 else [],
-            num_images=sum(counts) if counts else None,
+            num_images=sum(counts) if counts else _num_found(run),
             method=method_title(flat, environment.get("method")) if method else None,
-            method_settings={key.removeprefix("method."): value for key, value in flat.items()},
+            method_settings={
+                key.removeprefix("method."): value
+                for key, value in flat.items()
+                if not key.endswith(".name")
+            },
             training={
                 key: settings[key] for key in ("epochs", "batch_size", "seed") if key in settings
             },
@@ -213,6 +224,13 @@ def _card(source: Path, trained: Exported) -> str:
             versions={key: environment[key] for key in ("sdclr", "torch") if key in environment},
         )
     )
+
+
+def _num_found(run: Run) -> int | None:
+    """The images of a run without labels; None where it has not counted them."""
+    content = run.read_side_file(IMAGES_FILE, optional=True)
+    found = content.get("found")
+    return found - len(content.get("skipped", [])) if isinstance(found, int) else None
 
 
 def _start(weights: object, backbone: Mapping[str, Any]) -> str:
