@@ -42,7 +42,7 @@ def arrays(folder: Path, **parts: np.ndarray) -> DataConfig:
         ({"path": "x"}, "digits come with scikit-learn and take no path"),
         (
             {"name": "arrays", "splits_dir": "x"},
-            "splits_dir holds lists for cifar10, .*imagenet_lt_exp only, not for arrays",
+            "splits_dir holds lists for cifar10, .*inaturalist2018 only, not for arrays",
         ),
         ({"subset": "longtail"}, "subset must be 'long_tail', 'balanced' or 'all', got 'longtail'"),
         ({"split": 0}, "split must be greater than or equal to 1, got 0"),

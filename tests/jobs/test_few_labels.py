@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from sdclr import Run, cli, few_labels, load_backbone, pretrain, recipe
+from sdclr import PretrainConfig, Run, cli, few_labels, load_backbone, pretrain, recipe
 from sdclr.data import build_data
 from sdclr.data.label_sets import draw_labelled
+from sdclr.data.trained_images import trained_images
 from sdclr.errors import ConfigError, DataError, MissingInputError, SdclrError
 from sdclr.evaluation.features import extract_features
 from sdclr.evaluation.probe import GivenImages, ProbeTask
@@ -254,3 +256,20 @@ def test_options_that_do_not_go_together_are_refused(
     found = CliRunner().invoke(cli.app, ["evaluate", str(run.folder), *options])
     assert isinstance(found.exception, SdclrError)
     assert message in str(found.exception)
+
+
+def test_files_that_the_run_left_out_as_unusable_are_refused(photos: Run, tmp_path: Path) -> None:
+    data = trained_images(photos, PretrainConfig.from_yaml(photos.config_path).data)
+    assert data.split is not None
+    without = replace(data.split, train=data.split.train[1:], long_tail=data.split.long_tail[1:])
+    np.save(tmp_path / "all.npy", np.arange(len(data.train)))
+    with pytest.raises(DataError, match=r"names cat/0\.png, which the run has left out"):
+        label_sets(Asked(file=tmp_path / "all.npy"), replace(data, split=without), "raise")
+
+
+def test_the_result_can_be_read_as_json(run: Run) -> None:
+    code, out = sdclr(
+        "evaluate", run.folder, "--labels-per-class", "2", "--label-seeds", "1", "--json"
+    )
+    assert code == 0
+    assert json.loads(out.splitlines()[-1])["points"] == points(run)

@@ -46,9 +46,13 @@ class LinearSVM:
             dual=len(task.labels) < task.features.shape[1],
             random_state=SOLVER_SEED,
         )
-        with warnings.catch_warnings(record=True) as caught:
+        with (
+            task.progress(f"linear SVM ({task.subset})", 1, "fits") as advance,
+            warnings.catch_warnings(record=True) as caught,
+        ):
             warnings.simplefilter("always", ConvergenceWarning)
             self.svm.fit(_unit_length(task.features), task.labels)
+            advance(1)
         self._converged = True
         for warning in caught:
             if issubclass(warning.category, ConvergenceWarning):

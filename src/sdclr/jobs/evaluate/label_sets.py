@@ -153,14 +153,13 @@ def _of_file(file: Path, data: Data, rule: Untested) -> Positions:
             f"{_named(data.train, held_out[0])}). Take them out of the file."
         )
     known = np.union1d(split.train, split.long_tail)
-    if unusable := np.setdiff1d(positions, known).tolist():
-        # files that are unusable; all others of a split as given, and a generated one's, are known
-        lost = [one for one in unusable if split.source != "authors' lists"]
-        if lost:
-            raise DataError(
-                f"{shown(file)} names {_named(data.train, lost[0])}, which the run has left out as unusable. "
-                "Take it out of the file."
-            )
+    unusable = np.setdiff1d(positions, known)
+    # the authors' lists leave images aside that may well be labelled; elsewhere they are unusable
+    if len(unusable) and split.source != "authors' lists":
+        raise DataError(
+            f"{shown(file)} names {_named(data.train, int(unusable[0]))}, which the run has left out as unusable. "
+            "Take it out of the file."
+        )
     counts = np.bincount(labels[positions], minlength=len(data.class_names))
     there = np.bincount(labels[known], minlength=len(data.class_names))
     missing = [c for c in np.flatnonzero(counts == 0) if there[c] or rule == "raise"]
