@@ -29,7 +29,6 @@ import sdclr
 from sdclr import PretrainConfig, recipe
 from sdclr.batch import Views
 from sdclr.compute.device import describe_device
-from sdclr.data.collections import image_arrays
 from sdclr.data.sources.arrays import read_digits
 from sdclr.data.views import augment
 from sdclr.data.views.parameters import ViewParameters
@@ -104,14 +103,14 @@ def _flatten_weights(how_many: slice) -> AfterStep:
 
 @contextlib.contextmanager
 def _identical_views(share: float) -> Iterator[None]:
-    made = image_arrays.make_views  # type: ignore[attr-defined]
+    made = augment.make_views
 
     def make(images: Tensor, index: Tensor, *more: Any, **named: Any) -> Views:
         views = made(images, index, *more, **named)
         same = (index % 100 < 100 * share).view(-1, 1, 1, 1)
         return views._replace(b=torch.where(same, views.a, views.b))
 
-    with patch.object(image_arrays, "make_views", make):
+    with patch.object(augment, "make_views", make):
         yield
 
 

@@ -192,6 +192,7 @@ CODES = {
     "CheckpointError": 76,
     "NonFiniteError": 79,
     "DistributedError": 80,
+    "FailedRunsError": 81,
     "Interrupted": 130,
 }
 
