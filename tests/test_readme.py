@@ -110,7 +110,7 @@ def test_the_section_on_speed_takes_the_newest_file_and_says_what_is_not_met(
     assert "| ours / theirs | 1.50 | 1.00 .. 4.00 | at least 2 | not met |" in section
     assert "straw man" not in section, "a comparison that was withdrawn since"
     assert "| sdclr_step[fp32] | 2 | 128 | 50% |" in section
-    assert "On CUDA: not measured yet" in section
+    assert "On CUDA: `make bench` has not been run there yet" in section
 
 
 def test_every_file_the_readme_links_to_exists() -> None:
