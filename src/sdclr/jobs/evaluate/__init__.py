@@ -3,9 +3,9 @@
 from sdclr.evaluation.probes import Protocol
 from sdclr.jobs.evaluate.against import compare
 from sdclr.jobs.evaluate.choices import AUTHORS_CLASSIFIER, Untested, check_protocol, check_untested
-from sdclr.jobs.evaluate.label_budgets import few_labels
 from sdclr.jobs.evaluate.images import evaluation_settings
 from sdclr.jobs.evaluate.job import evaluate, evaluate_classifier
+from sdclr.jobs.evaluate.label_budgets import few_labels
 
 __all__ = [
     "AUTHORS_CLASSIFIER",
