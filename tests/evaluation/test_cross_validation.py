@@ -101,7 +101,7 @@ def test_labels_of_the_predicted_fold_are_not_learned_from() -> None:
     features = torch.from_numpy(
         rng.normal(size=(200, 60))
     ).float()  # enough to learn 160 rows by heart
-    for probe in PROBES:
+    for probe in (name for name, row in PROBES.items() if "cached" in row.fitters):
         found = cross_validated(probe, features, labels, stratified_folds(labels))
         assert abs((found.predictions == labels).mean() - 0.25) < 0.11, probe
 

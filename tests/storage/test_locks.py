@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -111,3 +112,22 @@ def test_without_fcntl_askers_still_learn_who_holds_it(
         assert Lock(tmp_path / "a.lock", "x").held_elsewhere()
         assert not lock.held_elsewhere()
     assert not Lock(tmp_path / "a.lock", "x").held_elsewhere()
+
+
+def test_a_note_that_goes_away_while_it_is_looked_at_is_no_foreign_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another taker may let go of the lock between two looks at its note."""
+    lock = Lock(tmp_path / ".x.lock", "x")
+    with Lock(tmp_path / ".x.lock", "x"):
+        (note,) = [path for path in tmp_path.iterdir() if path.read_bytes()]
+        opened = Path.open
+
+        def gone(path: Path, *arguments: Any, **options: Any) -> Any:
+            if path == note:
+                note.unlink()
+            return opened(path, *arguments, **options)
+
+        monkeypatch.setattr(Path, "open", gone)
+        assert not lock._is_foreign_note()
+    assert not note.exists()

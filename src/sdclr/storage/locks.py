@@ -138,19 +138,33 @@ class Lock:
 
     def _require_ours(self) -> None:
         """RunFolderError for a file of that name which is no lock: some versions of filelock would empty it."""
-        for path in (self.path, self._note):
-            with contextlib.suppress(FileNotFoundError):
-                found = os.lstat(path)
-                foreign = not stat.S_ISREG(found.st_mode)
-                # where locks are files with a process's number, they are not empty
-                if path == self.path:
-                    foreign |= found.st_size > 0 and fcntl is not None
-                else:
-                    foreign |= self._read_note() is None and found.st_size > 0
-                if foreign:
-                    raise RunFolderError(
-                        f"{path} exists and is no lock of sdclr; move it away, or {self._advice}."
-                    )
+        foreign = {self.path: self._is_foreign_lock(), self._note: self._is_foreign_note()}
+        for path, is_foreign in foreign.items():
+            if is_foreign:
+                raise RunFolderError(
+                    f"{path} exists and is no lock of sdclr; move it away, or {self._advice}."
+                )
+
+    def _is_foreign_lock(self) -> bool:
+        try:
+            found = os.lstat(self.path)
+        except FileNotFoundError:
+            return False
+        # where locks are files with a process's number, they are not empty
+        return not stat.S_ISREG(found.st_mode) or (found.st_size > 0 and fcntl is not None)
+
+    def _is_foreign_note(self) -> bool:
+        """A note that its holder takes away while it is looked at is none."""
+        try:
+            if not stat.S_ISREG(os.lstat(self._note).st_mode):
+                return True
+            with self._note.open("rb") as file:
+                content = file.read(_LONGEST_NOTE)
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True
+        return bool(content) and _parsed(content) is None
 
     def _write_note(self) -> None:
         facts = {"lock": "sdclr", "pid": os.getpid(), "host": platform.node(), "since": _now()}
@@ -168,10 +182,9 @@ class Lock:
             if not stat.S_ISREG(os.lstat(self._note).st_mode):
                 return None
             with self._note.open("rb") as file:
-                facts = json.loads(file.read(_LONGEST_NOTE))
-        except (OSError, ValueError, RecursionError):
+                return _parsed(file.read(_LONGEST_NOTE))
+        except OSError:
             return None
-        return facts if isinstance(facts, dict) and facts.get("lock") == "sdclr" else None
 
     def holder(self) -> str:
         """ " (process 7 on host since ...)"; empty where nobody has left a note."""
@@ -188,6 +201,15 @@ def writing(path: Path, advice: str = "choose another --out") -> Iterator[None]:
     """Nobody else writes the file or folder ``path`` meanwhile; RunFolderError says who does, and ``advice``."""
     with Lock(path.with_name(f".{path.name[:50]}.lock"), str(path), removed=True, advice=advice):
         yield
+
+
+def _parsed(note: bytes) -> dict[str, Any] | None:
+    """None for what no lock of ours has written."""
+    try:
+        facts = json.loads(note)
+    except (ValueError, RecursionError):
+        return None
+    return facts if isinstance(facts, dict) and facts.get("lock") == "sdclr" else None
 
 
 def _sentence(words: str) -> str:
