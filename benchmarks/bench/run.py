@@ -55,8 +55,8 @@ class Settings:
     """The first is the main one, which also runs end to end. None: fp32, then bf16 where the device has it; on CUDA
     bf16 first."""
     compiled: str = "auto"
-    """on, off, both, cuda-graphs, or auto: what `compile=auto` does for a long run; where that is CUDA graphs, the main
-    precision also without them."""
+    """on, off, both, cuda-graphs, or auto: what `compile=auto` does for a long run; on CUDA, below 128 px, CUDA
+    graphs beside it."""
     rounds: int = 7
     minutes: float | None = None
     """Of the whole, warming up included. What does not fit is left out and named; after the first round, none begins
@@ -138,7 +138,7 @@ def measured(settings: Settings, progress: AnyProgress) -> dict[str, Any]:
         entrants = Contestants(
             Workload(backbone, settings.size, batch, device, Path(folder) / "images.npz")
         )
-        end_to_end = {main, *(variant(precisions[0], how) for how in (True, "cuda-graphs"))}
+        end_to_end = {main, variant(precisions[0], "cuda-graphs")}
         for precision, how in ways:
             training = entrants.add_steps(
                 precision, how, with_data=variant(precision, how) in end_to_end
@@ -270,12 +270,11 @@ def _ways(
         raise ConfigError(
             f"--compile must be auto, on, off, both or cuda-graphs, got {settings.compiled!r}."
         )
-    compiled = [
-        resolve_compile(choice, device, side=settings.size) for choice in choices[settings.compiled]
-    ]
+    compiled = [resolve_compile(choice, device) for choice in choices[settings.compiled]]
     ways = [(precision, how) for precision in precisions for how in compiled]
-    if settings.compiled == "auto" and compiled == ["cuda-graphs"]:
-        ways.append((precisions[0], True))  # what the graphs give
+    # long steps have none to gain
+    if settings.compiled == "auto" and device.type == "cuda" and settings.size < 128:
+        ways.append((precisions[0], "cuda-graphs"))
     return ways
 
 

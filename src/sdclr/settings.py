@@ -70,9 +70,10 @@ class PretrainConfig(Section):
     memory_format: MemoryFormat = "auto"
     """Layout of images and convolution weights; auto is channels_last, the faster one, where that is safe and pays."""
     compile: Compile = "auto"
-    """torch.compile of the method, in one graph; auto: on one CUDA device, for runs of 10,000 steps or more, with
-    cuda-graphs where views are smaller than 128 px. cuda-graphs (CUDA only): also replay each pass's kernels in one
-    launch. What does not compile runs as it is; on several processes it is an error."""
+    """torch.compile of the method, in one graph; auto: on one CUDA device, for runs of 10,000 steps or more.
+    cuda-graphs (small images, CUDA only): also replay each pass's kernels in one launch; a third faster for SDCLR on an
+    H100, its tests not yet seen to pass on a device. What does not compile runs as it is; on several processes it is an
+    error."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more compute, same gradients."""
     checkpoint_every_epochs: Annotated[int, Field(ge=1, le=10**7)] | None = Field(

@@ -133,15 +133,15 @@ def test_wrong_options_are_refused_before_anything_is_measured(
     assert words in " ".join(capsys.readouterr().err.split())
 
 
-def test_on_cuda_the_bench_shows_what_cuda_graphs_give_for_small_images() -> None:
-    cuda, compiled = torch.device("cuda"), ("bf16", True)
+def test_on_cuda_the_bench_sets_cuda_graphs_beside_what_auto_does_for_small_images() -> None:
+    cuda, main = torch.device("cuda"), ("bf16", True)
     assert _ways(Settings(), ["bf16", "fp32"], cuda) == [
+        main,
+        ("fp32", True),
         ("bf16", "cuda-graphs"),
-        ("fp32", "cuda-graphs"),
-        compiled,
     ]
-    assert _ways(Settings(size=224), ["bf16"], cuda) == [compiled]
-    assert _ways(Settings(compiled="both"), ["bf16"], cuda) == [compiled, ("bf16", False)]
+    assert _ways(Settings(size=224), ["bf16"], cuda) == [main]
+    assert _ways(Settings(compiled="both"), ["bf16"], cuda) == [main, ("bf16", False)]
     assert _ways(Settings(compiled="cuda-graphs"), ["bf16"], cuda) == [("bf16", "cuda-graphs")]
     assert _ways(Settings(), ["fp32"], CPU) == [("fp32", False)]
 

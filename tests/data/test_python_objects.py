@@ -187,6 +187,23 @@ def test_what_is_no_image_and_no_label_is_refused(images: Any, labels: Any, word
         given_images(images, labels)
 
 
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P", "I;16"])
+def test_images_of_every_mode_are_seen_as_files_of_them_are(mode: str, tmp_path: Path) -> None:
+    """And none is turned, whatever its EXIF tag says."""
+    if mode == "I;16":
+        image = Image.fromarray(ARRAYS[0, :, :, 0].astype(np.uint16) * 257)
+    else:
+        image = Image.fromarray(ARRAYS[0]).convert(mode)
+    image.getexif()[0x0112] = 6
+    image.save(tmp_path / "a.png", exif=image.getexif())
+    found = given_images([image, Image.open(tmp_path / "a.png"), tmp_path / "a.png"]).train
+    assert isinstance(found, GivenImages)
+    assert found.sizes.tolist() == [[10, 8]] * 3
+    assert len(set(found.digests)) == 1
+    with pytest.raises(DataError, match="image 0: it is 32-bit grey"):
+        given_images([image.convert("F")])
+
+
 def test_a_path_without_a_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(MissingInputError, match=r"1 of 1 .*absent\.png"):
         given_images([tmp_path / "absent.png"])

@@ -111,11 +111,9 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
 
 COMPILED_STEPS = 10_000
 """Steps from which compiling pays on a CUDA device: it takes 15 to 30 seconds for each of two sizes of a batch, and
-CUDA graphs save 7 ms of 21 a step (docs/results.md)."""
+saves 4 ms of 18 a step of SimCLR (docs/results.md)."""
 COMPILED_PIXELS = COMPILED_STEPS * 32**2
-"""Steps times pixels of a view from which compiling the views pays: 28 ms a step at 224 px, 3 at 32 px."""
-GRAPHS_BELOW = 128
-"""Side in pixels from which a step's kernels are long enough to hide their launches."""
+"""Steps times pixels of a view from which the views are compiled too: 200 steps at 224 px; each saves 28 ms."""
 
 
 def resolve_compile(
@@ -124,18 +122,16 @@ def resolve_compile(
     *,
     several: bool = False,
     num_steps: int = COMPILED_STEPS,
-    side: int = 32,
 ) -> CompiledAs:
-    """How to compile a method for ``num_steps`` steps on views of ``side`` pixels.
+    """How to compile a method for ``num_steps`` steps.
 
-    ``auto`` compiles long runs on one CUDA device, small views with CUDA graphs; a CPU gains a few percent a step for
-    minutes of compiling. To ask for CUDA graphs without CUDA, or on ``several`` processes (which exchange tensors
-    inside a step), is a ConfigError.
+    ``auto`` compiles long runs on one CUDA device; a CPU gains a few percent a step for minutes of compiling. It never
+    takes CUDA graphs, which are faster, but whose tests have not been seen to pass on a device. To ask for CUDA graphs
+    without CUDA, or on ``several`` processes (which exchange tensors inside a step), is a ConfigError.
     """
     if choice == "auto":
-        if several or device.type != "cuda" or num_steps < COMPILED_STEPS:
-            return False  # on several devices nobody has seen it
-        return "cuda-graphs" if side < GRAPHS_BELOW else True
+        # on several devices nobody has seen it
+        return device.type == "cuda" and not several and num_steps >= COMPILED_STEPS
     if choice == "cuda-graphs" and several:
         raise ConfigError("compile=cuda-graphs is for one process; use compile=auto on several.")
     if choice == "cuda-graphs" and device.type != "cuda":

@@ -115,7 +115,7 @@ def open_image(
             _try(source, str(image.format))
         is_deep_colour = _is_deep_colour(image)
         image.load()
-        pixels = _to_rgb(ImageOps.exif_transpose(image) if exif_rotation else image, grey_bits)
+        pixels = to_rgb(ImageOps.exif_transpose(image) if exif_rotation else image, grey_bits)
         if is_deep_colour:  # as it was before Pillow kept the upper byte
             pixels.info[LEVELS_USED] = 257 * max(int(high) for _, high in pixels.getextrema())  # type: ignore[misc]
         return pixels
@@ -364,7 +364,7 @@ def _is_deep_colour(image: Image.Image) -> bool:
     return isinstance(raw, str) and ";16" in raw and not image.mode.startswith("I")
 
 
-def _to_rgb(image: Image.Image, grey_bits: int = ALL_GREY_BITS) -> Image.Image:
+def to_rgb(image: Image.Image, grey_bits: int = ALL_GREY_BITS) -> Image.Image:
     """Mode RGB, detached from the file."""
     if has_deep_grey(image):
         values = np.asarray(image).astype(np.uint32)

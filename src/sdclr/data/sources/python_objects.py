@@ -13,16 +13,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 
 from sdclr.data.collections.given_images import GivenImages
 from sdclr.data.collections.images import LabelledImages
-from sdclr.data.decoding.decode import open_image
+from sdclr.data.decoding.decode import open_image, to_rgb
 from sdclr.data.look_ahead import in_pieces
 from sdclr.data.splits import Positions
 from sdclr.errors import DataError, MissingInputError
 from sdclr.safe_text import shown
-from sdclr.stills import eight_bits, has_deep_grey
 
 IMAGE_COLUMNS = ("image", "img", "picture")
 PATH_COLUMNS = ("path", "image_path", "file_path", "filepath", "file", "filename", "file_name")
@@ -156,7 +155,7 @@ def _name(items: Any, place: int) -> str:
 
 
 def _picture(image: Any, place: int) -> Image.Image:
-    """In mode RGB."""
+    """In mode RGB, not turned by EXIF: images of a program are as it sees them."""
     if isinstance(image, str | Path):
         return open_image(str(image))
     if isinstance(image, torch.Tensor):
@@ -165,12 +164,12 @@ def _picture(image: Any, place: int) -> Image.Image:
         image = Image.fromarray(_bytes(image))
     if not isinstance(image, Image.Image):
         raise DataError(f"a {type(image).__name__} is no image. {_CURE}")
-    if has_deep_grey(image):
-        levels = np.asarray(image).astype(np.uint32)
-        return Image.fromarray(eight_bits(levels)).convert("RGB")
-    if image.mode in ("I", "F"):
-        raise DataError(f"an image of mode {image.mode} has no agreed range. Scale it to 8 bits.")
-    return image if image.mode == "RGB" else ImageOps.exif_transpose(image).convert("RGB")
+    if image.mode == "RGB":
+        return image
+    try:
+        return to_rgb(image.copy())  # which takes a note of transparency out of it
+    except ValueError as error:
+        raise DataError(f"it is {error}.") from None
 
 
 def _channels_last(tensor: torch.Tensor) -> np.ndarray[Any, Any]:

@@ -42,7 +42,7 @@ def make_views(images: Tensor, index: Tensor, spec: ViewSpec, *, seed: int, epoc
 
 
 DRAWN_AT_ONCE = 64
-"""Batches whose parameters are drawn together on CUDA: 6 MB of them at 512 images a batch."""
+"""Batches whose parameters are drawn together on CUDA: 4 MB of them at 512 images a batch."""
 
 
 def make_views_of_batches(

@@ -83,9 +83,7 @@ def build(
     steps = steps_per_epoch(len(images), config.batch_size)
     world.require_images(len(images) - (steps - 1) * config.batch_size)
     num_steps, side = config.epochs * steps, config.views.size
-    compiling = resolve_compile(
-        config.compile, device, several=world.several, num_steps=num_steps, side=side
-    )
+    compiling = resolve_compile(config.compile, device, several=world.several, num_steps=num_steps)
     warmup_epochs = _warmup_epochs(config)
     made = _method(config, network, len(images), device, compiling, world, run, show)
     compiled_method = _compiled(made.method, config, compiling, world)
