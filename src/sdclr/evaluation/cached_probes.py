@@ -135,37 +135,8 @@ class NearestNeighbours:
     """The nearest training images vote; nothing is fitted."""
 
     def __init__(self, config: NeighboursConfig) -> None:
-        self.config = config
-        self.task: ProbeTask | None = None
-
-    def fit(self, task: ProbeTask) -> None:
-        self.task = task
-
-    def predict(self, features: Tensor) -> Labels:
-        assert self.task is not None
-        return knn_predict(
-            self.task.features,
-            self.task.labels,
-            features,
-            k=self.config.k,
-            temperature=self.config.temperature,
-        )
-
-    @property
-    def detail(self) -> str:
-        assert self.task is not None
-        bank = "the other folds" if self.task.cross_validated else "every training image"
-        return f"k = {self.config.k}, cosine, bank: {bank}"
-
-
-class EqualNeighbours:
-    """The nearest images of the long-tailed set vote, each once, as TS's authors count.
-
-    They take the Euclidean distance of features of length 1, which sorts as the cosine does.
-    """
-
-    def __init__(self, config: EqualNeighboursConfig) -> None:
-        self.config = config
+        self.k = config.k
+        self.temperature: float | None = config.temperature
         self.task: ProbeTask | None = None
 
     def fit(self, task: ProbeTask) -> None:
@@ -174,10 +145,28 @@ class EqualNeighbours:
     def predict(self, features: Tensor) -> Labels:
         assert self.task is not None
         bank, labels = self.task.features, self.task.labels
-        return knn_predict(bank, labels, features, k=self.config.k, temperature=None)
+        return knn_predict(bank, labels, features, k=self.k, temperature=self.temperature)
+
+    @property
+    def detail(self) -> str:
+        assert self.task is not None
+        bank = "the other folds" if self.task.cross_validated else "every training image"
+        return f"k = {self.k}, cosine, bank: {bank}"
+
+
+class EqualNeighbours(NearestNeighbours):
+    """The nearest images of the long-tailed set vote, each once, as TS's authors count.
+
+    They take the Euclidean distance of features of length 1, which sorts as the cosine does.
+    """
+
+    def __init__(self, config: EqualNeighboursConfig) -> None:
+        self.k = config.k
+        self.temperature = None
+        self.task = None
 
     @property
     def detail(self) -> str:
         assert self.task is not None
         num = len(self.task.labels)
-        return f"k = {self.config.k}, one vote each, bank: {num:,} images of the long-tailed set"
+        return f"k = {self.k}, one vote each, bank: {num:,} images of the long-tailed set"
