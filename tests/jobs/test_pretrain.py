@@ -29,6 +29,7 @@ from sdclr.errors import (
     Preempted,
     StorageError,
 )
+from sdclr.jobs.pretrain.build import graphs_hold
 from sdclr.jobs.pretrain.training import Training, TrainingState
 from sdclr.methods.simclr import SimCLR
 from sdclr.presentation.progress import NoProgress
@@ -552,6 +553,27 @@ def test_cuda_graphs_are_refused_on_a_cpu_before_anything_is_read_or_written(
     with pytest.raises(ConfigError, match="compile=cuda-graphs needs a CUDA device"):
         pretrain(config, tmp_path / "run")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "override", "holds"),
+    [
+        ("cifar10_lt_sdclr", "seed=1", True),
+        ("cifar100_lt_simclr", "method.passes=separate", True),
+        ("cifar10_lt_sdclr", "method.random_share=0.9", True),
+        ("cifar10_lt_sdclr", "method.dropout=0.5", False),  # draws inside a step
+        ("cifar10_lt_sdclr", "method.name=bcl_d", False),
+        ("cifar10_lt_simclr", "method.name=moco", False),
+        ("cifar10_lt_sdclr", "record_images=true", False),
+        ("cifar10_lt_sdclr", "activation_checkpointing=true", False),
+        ("cifar10_lt_sdclr", "backbone.name=timm:resnet18", False),
+        ("imagenet100_lt_sdclr", "seed=1", False),
+    ],
+)
+def test_cuda_graphs_are_taken_unasked_only_where_a_device_has_shown_that_they_hold(
+    name: str, override: str, holds: bool
+) -> None:
+    assert graphs_hold(recipe(name).with_overrides([override])) is holds
 
 
 @pytest.mark.gpu
