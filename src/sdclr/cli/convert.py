@@ -10,13 +10,17 @@ import typer
 from sdclr.cli.options import Overwrite, expanded
 from sdclr.safe_text import shown, visible
 
+CheckpointFile = Annotated[Path, typer.Argument(metavar="IN.pt", callback=expanded)]
+BackboneOut = Annotated[Path, typer.Argument(metavar="OUT.safetensors", callback=expanded)]
+Branch = Annotated[
+    str, typer.Option(help="Whose norms to take: target (dense) or competitor (pruned).")
+]
+
 
 def convert(
-    source: Annotated[Path, typer.Argument(metavar="IN.pt", callback=expanded)],
-    out: Annotated[Path, typer.Argument(metavar="OUT.safetensors", callback=expanded)],
-    branch: Annotated[
-        str, typer.Option(help="Whose norms to take: target (dense) or competitor (pruned).")
-    ] = "target",
+    source: CheckpointFile,
+    out: BackboneOut,
+    branch: Branch = "target",
     overwrite: Overwrite = False,
 ) -> None:
     """Turn a checkpoint of the method's authors into a backbone that load_backbone and --weights take."""

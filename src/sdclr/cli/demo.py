@@ -8,18 +8,17 @@ from typing import Annotated
 import typer
 
 from sdclr.cli.consoles import stderr, terminal
-from sdclr.cli.options import expanded
+from sdclr.cli.options import Overrides, expanded
 from sdclr.safe_text import shown
+
+DemoOut = Annotated[
+    Path, typer.Option(help="Folder of the demo's runs and report.", callback=expanded)
+]
+NumSplits = Annotated[int, typer.Option(min=1, help="Number of long-tailed splits.")]
 
 
 def demo(
-    out: Annotated[
-        Path, typer.Option(help="Folder of the demo's runs and report.", callback=expanded)
-    ] = Path("runs/demo"),
-    splits: Annotated[int, typer.Option(min=1, help="Number of long-tailed splits.")] = 3,
-    overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", show_default=False)
-    ] = None,
+    out: DemoOut = Path("runs/demo"), splits: NumSplits = 3, overrides: Overrides = None
 ) -> None:
     """Compare SimCLR and SDCLR on long-tailed digits: minutes on a CPU, ends in a table and an HTML page."""
     from sdclr.presentation.progress import Progress

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,96 +22,113 @@ from sdclr.cli.options import (
     probe_names,
     probes_help,
 )
-from sdclr.cli.settings import absolute_paths
+from sdclr.cli.settings import absolute_paths, moved_to
 from sdclr.errors import (
     ConfigError,
 )
-from sdclr.evaluation.probes import protocols_help, published_probes
+from sdclr.evaluation.probes import Protocol, protocols_help, published_probes
 from sdclr.safe_text import command, one_line, shown
+
+if TYPE_CHECKING:
+    from sdclr.jobs.evaluate import Untested
+
+RunsOrCheckpoint = Annotated[
+    list[str], typer.Argument(metavar="RUN...|CHECKPOINT.pt [KEY=VALUE]...")
+]
+Labels = Annotated[
+    Path | None,
+    typer.Option(
+        help="Table (.csv, .parquet, ...) or list with the names and labels of some or all of the run's images.",
+        callback=expanded,
+    ),
+]
+ProtocolName = Annotated[
+    str, typer.Option(help=f"How: {protocols_help()}. Their numbers never share a table.")
+]
+Probes = Annotated[str | None, typer.Option(help=probes_help())]
+RecipeName = Annotated[
+    str | None,
+    typer.Option(help="For an authors' checkpoint: the recipe it belongs to; settings may follow."),
+]
+AdoptedOut = Annotated[
+    Path | None,
+    typer.Option(
+        help="For an authors' checkpoint: its run folder (default: runs/FILENAME).",
+        callback=expanded,
+    ),
+]
+UntestedClasses = Annotated[
+    str | None,
+    typer.Option(
+        help="Classes with too few usable images: raise (an error that names them) or leave_out (a warning). "
+        "Default: raise; of labels that came later leave_out."
+    ),
+]
+Classifier = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PROBE",
+        help=f"Test the checkpoint's own classifier, which was tuned for {' or '.join(published_probes())}.",
+    ),
+]
+FewShotFile = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Few labels of one's own: the protocol's few-shot probe on the training images "
+        "that FILE names: .npy of positions, a text with a name a line, or a table with a column path.",
+        callback=expanded,
+    ),
+]
+LabelsPerClass = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N[,N...]",
+        help="The same on N labelled images of each class, drawn from a seed; several make a curve.",
+    ),
+]
+LabelShare = Annotated[
+    str | None,
+    typer.Option(
+        metavar="P[,P...]",
+        help="The same on a share of the training images of each class, such as 0.01,0.1.",
+    ),
+]
+LabelSeeds = Annotated[
+    int | None,
+    typer.Option(
+        metavar="K",
+        help="How often the labelled images are drawn, for a mean and an interval (default: 5).",
+    ),
+]
+Rivals = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME,...",
+        help="Did pre-training pay? The same probes on what one would have used without it, paired: untrained, "
+        "pixels, colours, imagenet, timm:NAME, or a run or file of weights; comma-separated.",
+    ),
+]
 
 
 def evaluate(
-    arguments: Annotated[list[str], typer.Argument(metavar="RUN...|CHECKPOINT.pt [KEY=VALUE]...")],
-    labels: Annotated[
-        Path | None,
-        typer.Option(
-            help="Table (.csv, .parquet, ...) or list with the names and labels of some or all of the run's images.",
-            callback=expanded,
-        ),
-    ] = None,
-    protocol: Annotated[
-        str, typer.Option(help=f"How: {protocols_help()}. Their numbers never share a table.")
-    ] = "cached",
-    probes: Annotated[str | None, typer.Option(help=probes_help())] = None,
+    arguments: RunsOrCheckpoint,
+    labels: Labels = None,
+    protocol: ProtocolName = "cached",
+    probes: Probes = None,
     data: DataPath = None,
     device: Device = "auto",
-    recipe: Annotated[
-        str | None,
-        typer.Option(
-            help="For an authors' checkpoint: the recipe it belongs to; settings may follow."
-        ),
-    ] = None,
+    recipe: RecipeName = None,
     splits_dir: SplitsDir = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="For an authors' checkpoint: its run folder (default: runs/FILENAME).",
-            callback=expanded,
-        ),
-    ] = None,
-    untested: Annotated[
-        str | None,
-        typer.Option(
-            help="Classes with too few usable images: raise (an error that names them) or leave_out (a warning). "
-            "Default: raise; of labels that came later leave_out."
-        ),
-    ] = None,
-    classifier: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PROBE",
-            help=f"Test the checkpoint's own classifier, which was tuned for {' or '.join(published_probes())}.",
-        ),
-    ] = None,
+    out: AdoptedOut = None,
+    untested: UntestedClasses = None,
+    classifier: Classifier = None,
     group_by: GroupBy = None,
-    few_shot: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Few labels of one's own: the protocol's few-shot probe on the training images "
-            "that FILE names: .npy of positions, a text with a name a line, or a table with a column path.",
-            callback=expanded,
-        ),
-    ] = None,
-    labels_per_class: Annotated[
-        str | None,
-        typer.Option(
-            metavar="N[,N...]",
-            help="The same on N labelled images of each class, drawn from a seed; several make a curve.",
-        ),
-    ] = None,
-    label_share: Annotated[
-        str | None,
-        typer.Option(
-            metavar="P[,P...]",
-            help="The same on a share of the training images of each class, such as 0.01,0.1.",
-        ),
-    ] = None,
-    label_seeds: Annotated[
-        int | None,
-        typer.Option(
-            metavar="K",
-            help="How often the labelled images are drawn, for a mean and an interval (default: 5).",
-        ),
-    ] = None,
-    against: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME,...",
-            help="Did pre-training pay? The same probes on what one would have used without it, paired: untrained, "
-            "pixels, colours, imagenet, timm:NAME, or a run or file of weights; comma-separated.",
-        ),
-    ] = None,
+    few_shot: FewShotFile = None,
+    labels_per_class: LabelsPerClass = None,
+    label_share: LabelShare = None,
+    label_seeds: LabelSeeds = None,
+    against: Rivals = None,
     as_json: AsJson = False,
     use: Use = None,
 ) -> None:
@@ -122,123 +141,155 @@ def evaluate(
     An authors' checkpoint:
     sdclr evaluate model_2000.pt --recipe cifar10_lt_sdclr --data PATH --splits-dir DIR data.split=1 --protocol sdclr
     """
-    from sdclr.config import user_path
-    from sdclr.data.choices import COLLECTION_SUFFIXES
-    from sdclr.jobs.evaluate import (
-        AUTHORS_CLASSIFIER,
-        check_protocol,
-        check_untested,
-        evaluate_classifier,
-        evaluation_settings,
-    )
-    from sdclr.jobs.evaluate import evaluate as run_evaluate
-    from sdclr.jobs.report import write_report
-    from sdclr.presentation.progress import Progress
-    from sdclr.run import Run
+    from sdclr.jobs.evaluate import check_protocol, check_untested, evaluation_settings
 
     import_used(use)
-    targets = [argument for argument in arguments if "=" not in argument or Path(argument).exists()]
-    overrides = [argument for argument in arguments if argument not in targets]
-    folders = list(dict.fromkeys(map(user_path, targets)))
+    folders, overrides = _files_and_settings(arguments)
     rule = check_protocol(protocol)
-    wanted = _few_labels_asked(few_shot, labels_per_class, label_share, label_seeds)
-    if wanted and (probes is not None or classifier is not None or against is not None):
+    few = _few_labels_asked(few_shot, labels_per_class, label_share, label_seeds)
+    checkpoint = _checkpoint_among(folders)
+    _refuse_together(few, protocol, probes, classifier, against)
+    data_path = moved_to(data)
+    if checkpoint is not None:
+        flags = absolute_paths({"data.path": data, "data.splits_dir": splits_dir})
+        folders = [_adopt(folders, recipe, overrides, flags, out)]
+        overrides, data_path = [], None
+    elif recipe or out or classifier or splits_dir:
+        raise ConfigError(
+            "--recipe, --out, --classifier and --splits-dir are for a checkpoint file."
+        )
+    elif not folders:
+        raise ConfigError("give a run folder or a checkpoint before the settings.")
+    settings = evaluation_settings(overrides)
+    if group_by is not None:
+        settings["data.group_by"] = group_by
+    rest = None if untested is None else check_untested(untested)
+    how = _How(labels, settings, data_path, device, rest)
+    if few is not None:
+        _few_labels(folders, few, rule, how, as_json=as_json)
+        return
+    if checkpoint is not None and classifier is not None:
+        shown_protocol = _test_classifier(folders[0], checkpoint, classifier, device)
+    else:
+        _evaluate(folders, rule, probe_names(probes), how)
+        shown_protocol = rule
+    if against is not None:
+        _compare(folders, against, probe_names(probes), how)
+    else:
+        _show(folders, shown_protocol, as_json=as_json)
+
+
+@dataclass(frozen=True)
+class _How:
+    """How runs are evaluated, whatever is measured."""
+
+    labels: Path | None
+    settings: dict[str, Any]
+    data_path: str | None
+    device: str
+    untested: Untested | None
+
+
+@dataclass(frozen=True)
+class _FewLabels:
+    """Which few labels are learned from."""
+
+    few_shot: Path | None
+    labels_per_class: Sequence[int]
+    label_share: Sequence[float]
+    label_seeds: int
+
+
+def _files_and_settings(arguments: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """Run folders or a checkpoint, each once; and KEY=VALUE."""
+    from sdclr.config import user_path
+
+    targets = [word for word in arguments if "=" not in word or Path(word).exists()]
+    overrides = [word for word in arguments if word not in targets]
+    return list(dict.fromkeys(map(user_path, targets))), overrides
+
+
+def _refuse_together(
+    few: _FewLabels | None,
+    protocol: str,
+    probes: str | None,
+    classifier: str | None,
+    against: str | None,
+) -> None:
+    """ConfigError for flags that exclude each other."""
+    if few is not None and (probes is not None or classifier is not None or against is not None):
         raise ConfigError(
             "few labels are measured by the protocol's few-shot probe alone; leave out --probes, "
             "--classifier and --against."
-        )
-    checkpoint = next((path for path in folders if path.is_file()), None)
-    if checkpoint is not None and checkpoint.suffix.lower() in COLLECTION_SUFFIXES:
-        raise ConfigError(
-            f"{shown(checkpoint)} is no run and no checkpoint; labels are given as --labels FILE."
         )
     if classifier is not None and (protocol, probes) != ("cached", None):
         raise ConfigError(
             "--classifier tests a ready classifier; leave out --protocol and --probes."
         )
-    with Progress(stderr) as progress:
-        if checkpoint is not None:
-            flags = absolute_paths({"data.path": data, "data.splits_dir": splits_dir})
-            folders = [_adopt(folders, recipe, overrides, flags, out)]
-        elif recipe or out or classifier or splits_dir:
-            raise ConfigError(
-                "--recipe, --out, --classifier and --splits-dir are for a checkpoint file."
-            )
-        elif not folders:
-            raise ConfigError("give a run folder or a checkpoint before the settings.")
-        settings = {} if checkpoint is not None else evaluation_settings(overrides)
-        if group_by is not None:
-            settings["data.group_by"] = group_by
-        if checkpoint is not None and classifier is not None:
-            evaluate_classifier(
-                folders[0], checkpoint, classifier, device=device, progress=progress
-            )
-        else:
-            names = probe_names(probes)
-            moved = (
-                str(user_path(data).absolute()) if data is not None and checkpoint is None else None
-            )
-            if wanted:
-                _few_labels(
-                    folders,
-                    wanted,
-                    as_json=as_json,
-                    protocol=rule,
-                    labels=labels,
-                    settings=settings,
-                    data_path=moved,
-                    device=device,
-                    untested=None if untested is None else check_untested(untested),
-                    progress=progress,
-                )
-                return
-            for folder in folders:
-                run_evaluate(
-                    folder,
-                    protocol=rule,
-                    probes=names,
-                    labels=labels,
-                    settings=settings,
-                    data_path=moved,
-                    device=device,
-                    untested=None if untested is None else check_untested(untested),
-                    progress=progress,
-                )
-    if against is not None:
-        _compare(
-            folders,
-            against,
-            names_of_probes=probes,
-            labels=labels,
-            settings=settings,
-            device=device,
+
+
+def _checkpoint_among(paths: Sequence[Path]) -> Path | None:
+    """The authors' checkpoint, where a file is given instead of run folders."""
+    from sdclr.data.choices import COLLECTION_SUFFIXES
+
+    file = next((path for path in paths if path.is_file()), None)
+    if file is not None and file.suffix.lower() in COLLECTION_SUFFIXES:
+        raise ConfigError(
+            f"{shown(file)} is no run and no checkpoint; labels are given as --labels FILE."
         )
-        return
-    chosen = AUTHORS_CLASSIFIER if classifier is not None else rule
+    return file
+
+
+def _evaluate(
+    folders: Sequence[Path], protocol: Protocol, probes: list[str] | None, how: _How
+) -> None:
+    from sdclr.jobs.evaluate import evaluate
+    from sdclr.presentation.progress import Progress
+
+    with Progress(stderr) as progress:
+        for folder in folders:
+            evaluate(folder, protocol=protocol, probes=probes, progress=progress, **vars(how))
+
+
+def _test_classifier(folder: Path, checkpoint: Path, probe: str, device: str) -> str:
+    """The name under which its numbers are kept."""
+    from sdclr.jobs.evaluate import AUTHORS_CLASSIFIER, evaluate_classifier
+    from sdclr.presentation.progress import Progress
+
+    with Progress(stderr) as progress:
+        evaluate_classifier(folder, checkpoint, probe, device=device, progress=progress)
+    return AUTHORS_CLASSIFIER
+
+
+def _show(folders: Sequence[Path], protocol: str, *, as_json: bool) -> None:
+    """What was measured, as a table or as a line of JSON for each run."""
+    from sdclr.jobs.report import write_report
+    from sdclr.run import Run
+
     if as_json:
         for folder in folders:
-            echo_json({"run": str(folder), **Run(folder).read_evaluation(chosen)})
+            echo_json({"run": str(folder), **Run(folder).read_evaluation(protocol)})
         return
-    write_report(folders, {"terminal"}, protocol=chosen, console=terminal(), only_numbers=True)
+    write_report(folders, {"terminal"}, protocol=protocol, console=terminal(), only_numbers=True)
     typer.echo(f"next: {command('sdclr', 'report', *folders)}")
 
 
 def _few_labels_asked(
     file: Path | None, per_class: str | None, share: str | None, seeds: int | None
-) -> dict[str, Any]:
-    """The options as few_labels takes them; empty where none was given."""
+) -> _FewLabels | None:
+    """None where no flag asks for few labels."""
     if per_class is None and share is None and seeds is not None:
         raise ConfigError(
             "--label-seeds is for sets that are drawn: --labels-per-class N or --label-share P."
         )
     if file is None and per_class is None and share is None:
-        return {}
-    return {
-        "few_shot": file,
-        "labels_per_class": _numbers(per_class, "--labels-per-class", int),
-        "label_share": _numbers(share, "--label-share", float),
-        "label_seeds": 5 if seeds is None else seeds,
-    }
+        return None
+    return _FewLabels(
+        few_shot=file,
+        labels_per_class=_numbers(per_class, "--labels-per-class", int),
+        label_share=_numbers(share, "--label-share", float),
+        label_seeds=5 if seeds is None else seeds,
+    )
 
 
 def _numbers(text: str | None, flag: str, kind: type[int] | type[float]) -> list[Any]:
@@ -258,37 +309,31 @@ def _numbers(text: str | None, flag: str, kind: type[int] | type[float]) -> list
 
 
 def _few_labels(
-    folders: list[Path], wanted: dict[str, Any], *, as_json: bool, progress: Any, **options: Any
+    folders: Sequence[Path], few: _FewLabels, protocol: Protocol, how: _How, *, as_json: bool
 ) -> None:
     """The curve of each run on the terminal."""
     from sdclr.jobs.evaluate import few_labels
+    from sdclr.presentation.progress import Progress
     from sdclr.run import FEW_LABELS_FILE, Run
 
-    for folder in folders:
-        points = few_labels(folder, **wanted, **options, progress=progress)
-        if as_json:
-            echo_json({"run": str(folder), **Run(folder).read_json(FEW_LABELS_FILE)})
-            continue
-        first = points[0]
-        typer.echo(
-            f"{shown(folder)}, {first.probe}, protocol {first.protocol}, mean over the classes:"
-        )
-        for point in points:
-            typer.echo(f"  {one_line(point.sentence())}")
-        typer.echo(f"  all points: {shown(folder / FEW_LABELS_FILE)}")
+    with Progress(stderr) as progress:
+        for folder in folders:
+            points = few_labels(
+                folder, protocol=protocol, progress=progress, **vars(few), **vars(how)
+            )
+            if as_json:
+                echo_json({"run": str(folder), **Run(folder).read_json(FEW_LABELS_FILE)})
+                continue
+            measured = f"{points[0].probe}, protocol {points[0].protocol}"
+            typer.echo(f"{shown(folder)}, {measured}, mean over the classes:")
+            for point in points:
+                typer.echo(f"  {one_line(point.sentence())}")
+            typer.echo(f"  all points: {shown(folder / FEW_LABELS_FILE)}")
     if not as_json:
         typer.echo(f"next: {command('sdclr', 'report', *folders)}")
 
 
-def _compare(
-    folders: list[Path],
-    against: str,
-    *,
-    names_of_probes: str | None,
-    labels: Path | None,
-    settings: dict[str, Any],
-    device: str,
-) -> None:
+def _compare(folders: Sequence[Path], against: str, probes: list[str] | None, how: _How) -> None:
     """Every run beside its rivals: a sentence for each probe and rival."""
     from sdclr.jobs.evaluate import compare
     from sdclr.presentation.progress import Progress
@@ -299,10 +344,10 @@ def _compare(
             found = compare(
                 folder,
                 rivals,
-                probes=probe_names(names_of_probes),
-                labels=labels,
-                settings=settings,
-                device=device,
+                probes=probes,
+                labels=how.labels,
+                settings=how.settings,
+                device=how.device,
                 progress=progress,
             )
         typer.echo(f"{shown(folder)}:")
@@ -316,7 +361,7 @@ def _compare(
 
 
 def _adopt(
-    files: list[Path],
+    files: Sequence[Path],
     recipe_name: str | None,
     overrides: list[str],
     flags: dict[str, Any],

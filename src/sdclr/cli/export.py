@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sdclr.backbones.exports.table import EXPORTS
-from sdclr.cli.options import Overwrite, Use, expanded, import_used
+from sdclr.cli.options import Overwrite, Source, Use, expanded, import_used
 from sdclr.safe_text import shown
 
 
@@ -16,20 +16,17 @@ def _formats_help() -> str:
     return " ".join(f"{row.name}: {row.summary}" for row in EXPORTS.values())
 
 
+ExportFormat = Annotated[str, typer.Option(help=_formats_help(), show_default=False)]
+ExportOut = Annotated[
+    Path | None,
+    typer.Option(help="File or folder to write (default: RUN/exports/FORMAT).", callback=expanded),
+]
+
+
 def export(
-    source: Annotated[
-        Path,
-        typer.Argument(
-            metavar="RUN", help="Run folder or backbone.safetensors.", callback=expanded
-        ),
-    ],
-    format: Annotated[str, typer.Option(help=_formats_help(), show_default=False)],
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="File or folder to write (default: RUN/exports/FORMAT).", callback=expanded
-        ),
-    ] = None,
+    source: Source,
+    format: ExportFormat,
+    out: ExportOut = None,
     overwrite: Overwrite = False,
     use: Use = None,
 ) -> None:

@@ -26,6 +26,17 @@ def expanded(value: Path | list[Path] | None) -> Path | list[Path] | None:
     )
 
 
+Source = Annotated[
+    Path,
+    typer.Argument(metavar="RUN", help="Run folder or backbone.safetensors.", callback=expanded),
+]
+RunFolders = Annotated[list[Path], typer.Argument(metavar="RUN...", callback=expanded)]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", show_default=False)
+]
+OnlyPlan = Annotated[
+    bool, typer.Option("--plan", help="Show what is done and what is missing, and stop.")
+]
 Out = Annotated[
     Path | None,
     typer.Option(
@@ -33,29 +44,17 @@ Out = Annotated[
         callback=expanded,
     ),
 ]
-
-
 DataPath = Annotated[
     str | None, typer.Option("--data", metavar="PATH", help="Where the images are (data.path).")
 ]
-
-
 SplitsDir = Annotated[
     str | None, typer.Option(metavar="FOLDER", help="The authors' split folder (data.splits_dir).")
 ]
-
-
 Download = Annotated[
     bool, typer.Option("--download", help="Download the data set to --data if it is not there.")
 ]
-
-
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output file that exists.")]
-
-
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:N or auto.")]
-
-
 Log = Annotated[
     str,
     typer.Option(
@@ -65,8 +64,6 @@ Log = Annotated[
         show_default=False,
     ),
 ]
-
-
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line, for scripts.")]
 
 

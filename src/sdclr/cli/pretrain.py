@@ -16,35 +16,39 @@ from sdclr.errors import (
 )
 from sdclr.safe_text import shown
 
+RecipeOrImages = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[RECIPE] [SECTION.KEY=VALUE]...", show_default=False),
+]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(help="Saved config.yaml to run instead of a recipe.", callback=expanded),
+]
+StartingWeights = Annotated[
+    str | None, typer.Option(help="Run or backbone.safetensors to start a NEW run from.")
+]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run", help="Show steps, time and memory, write a sheet of view pairs, and stop."
+    ),
+]
+OverwriteSheet = Annotated[
+    bool,
+    typer.Option("--overwrite", help="With --dry-run: replace a file that has the sheet's name."),
+]
+
 
 def pretrain(
-    arguments: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[RECIPE] [SECTION.KEY=VALUE]...", show_default=False),
-    ] = None,
+    arguments: RecipeOrImages = None,
     data: DataPath = None,
     out: Out = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(help="Saved config.yaml to run instead of a recipe.", callback=expanded),
-    ] = None,
-    weights: Annotated[
-        str | None, typer.Option(help="Run or backbone.safetensors to start a NEW run from.")
-    ] = None,
+    config: ConfigFile = None,
+    weights: StartingWeights = None,
     splits_dir: SplitsDir = None,
     download: Download = False,
-    dry: Annotated[
-        bool,
-        typer.Option(
-            "--dry-run", help="Show steps, time and memory, write a sheet of view pairs, and stop."
-        ),
-    ] = False,
-    overwrite: Annotated[
-        bool,
-        typer.Option(
-            "--overwrite", help="With --dry-run: replace a file that has the sheet's name."
-        ),
-    ] = False,
+    dry: DryRun = False,
+    overwrite: OverwriteSheet = False,
     log: Log = "",
     use: Use = None,
 ) -> None:
@@ -107,11 +111,10 @@ def _sheet_of(out: Path) -> Path:
     return folder.with_name(f"{folder.name}-views.png")
 
 
-def resume(
-    folder: Annotated[Path, typer.Argument(metavar="RUN", callback=expanded)],
-    log: Log = "",
-    use: Use = None,
-) -> None:
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", callback=expanded)]
+
+
+def resume(folder: RunFolder, log: Log = "", use: Use = None) -> None:
     """Go on with a run that stopped; the result is the same as if it had not."""
     from sdclr.jobs.pretrain import resume as run_resume
     from sdclr.observers import logs_named

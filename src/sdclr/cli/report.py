@@ -8,52 +8,57 @@ from typing import Annotated, Any
 import typer
 
 from sdclr.cli.consoles import say_next, stderr, terminal
-from sdclr.cli.options import Groups, Overwrite, Use, expanded, import_used
+from sdclr.cli.options import Groups, Overwrite, RunFolders, Use, expanded, import_used
+from sdclr.cli.settings import moved_to
 from sdclr.errors import (
     ConfigError,
 )
 from sdclr.safe_text import shown
 
+Formats = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        help="terminal, markdown, csv, json, html (with --paper: latex instead of html and json); comma-separated. "
+        "Default: terminal,html; with --paper terminal.",
+    ),
+]
+ReportOut = Annotated[
+    Path | None,
+    typer.Option(help="File (or folder) for markdown, csv or html.", callback=expanded),
+]
+WhichProtocol = Annotated[
+    str | None, typer.Option(help="Which protocol, if the runs have several.")
+]
+GroupsBy = Annotated[
+    Groups | None,
+    typer.Option(help="thirds of the classes, or thresholds (> 100, 20-100, < 20 images)."),
+]
+AsPaper = Annotated[
+    bool,
+    typer.Option("--paper", help="The paper's table: every split, mean ± std, the published rows."),
+]
+ImagesNow = Annotated[
+    str | None,
+    typer.Option("--data", metavar="PATH", help="Where the images of an unlabelled run are now."),
+]
+NumbersAsJson = Annotated[
+    bool,
+    typer.Option(
+        "--json", help="The numbers as one JSON object on standard output (--format json)."
+    ),
+]
+
 
 def report(
-    folders: Annotated[list[Path], typer.Argument(metavar="RUN...", callback=expanded)],
-    formats: Annotated[
-        str | None,
-        typer.Option(
-            "--format",
-            help="terminal, markdown, csv, json, html (with --paper: latex instead of html and json); comma-separated. "
-            "Default: terminal,html; with --paper terminal.",
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="File (or folder) for markdown, csv or html.", callback=expanded),
-    ] = None,
-    protocol: Annotated[
-        str | None, typer.Option(help="Which protocol, if the runs have several.")
-    ] = None,
-    groups: Annotated[
-        Groups | None,
-        typer.Option(help="thirds of the classes, or thresholds (> 100, 20-100, < 20 images)."),
-    ] = None,
-    paper: Annotated[
-        bool,
-        typer.Option(
-            "--paper", help="The paper's table: every split, mean ± std, the published rows."
-        ),
-    ] = False,
-    data: Annotated[
-        str | None,
-        typer.Option(
-            "--data", metavar="PATH", help="Where the images of an unlabelled run are now."
-        ),
-    ] = None,
-    as_json: Annotated[
-        bool,
-        typer.Option(
-            "--json", help="The numbers as one JSON object on standard output (--format json)."
-        ),
-    ] = False,
+    folders: RunFolders,
+    formats: Formats = None,
+    out: ReportOut = None,
+    protocol: WhichProtocol = None,
+    groups: GroupsBy = None,
+    paper: AsPaper = False,
+    data: ImagesNow = None,
+    as_json: NumbersAsJson = False,
     overwrite: Overwrite = False,
     use: Use = None,
 ) -> None:
@@ -63,7 +68,6 @@ def report(
     neighbours, and what the network knows that it did not know before training. No labels are needed.
     Of evaluated runs on your own images the same is shown below the numbers.
     """
-    from sdclr.config import user_path
     from sdclr.jobs.report import write_paper_table
     from sdclr.presentation.progress import Progress
     from sdclr.run import Run
@@ -87,44 +91,38 @@ def report(
             raise ConfigError("--data is for runs without an evaluation; leave it out of --paper.")
         write_paper_table(folders, chosen, **options)
         return
-    moved = str(user_path(data).absolute()) if data is not None else None
     with Progress(stderr) as progress:
-        run_report(folders, chosen, data_path=moved, progress=progress, **options)
+        run_report(folders, chosen, data_path=moved_to(data), progress=progress, **options)
     if len(folders) == 1 and "terminal" in chosen:
         say_next(Run(folders[0]))
 
 
+FiguresOut = Annotated[Path, typer.Option(help="Folder of the figures.", callback=expanded)]
+FiguresImagesNow = Annotated[
+    str | None,
+    typer.Option("--data", metavar="PATH", help="Where the images of the runs are now."),
+]
+
+
 def figures(
-    folders: Annotated[list[Path], typer.Argument(metavar="RUN...", callback=expanded)],
-    out: Annotated[Path, typer.Option(help="Folder of the figures.", callback=expanded)] = Path(
-        "figures"
-    ),
-    protocol: Annotated[
-        str | None, typer.Option(help="Which protocol, if the runs have several.")
-    ] = None,
-    groups: Annotated[
-        Groups | None,
-        typer.Option(help="thirds of the classes, or thresholds (> 100, 20-100, < 20 images)."),
-    ] = None,
-    data: Annotated[
-        str | None,
-        typer.Option("--data", metavar="PATH", help="Where the images of the runs are now."),
-    ] = None,
+    folders: RunFolders,
+    out: FiguresOut = Path("figures"),
+    protocol: WhichProtocol = None,
+    groups: GroupsBy = None,
+    data: FiguresImagesNow = None,
     overwrite: Overwrite = False,
     use: Use = None,
 ) -> None:
     """Each figure that the runs give, as SVG, PNG and CSV; of the others, the command that makes what they lack."""
-    from sdclr.config import user_path
     from sdclr.presentation.progress import Progress
     from sdclr.workflows.reports import figures as draw
 
     import_used(use)
-    moved = str(user_path(data).absolute()) if data is not None else None
     with Progress(stderr) as progress:
         written = draw(
             folders,
             out,
-            data_path=moved,
+            data_path=moved_to(data),
             progress=progress,
             protocol=protocol,
             groups=groups.value if groups else None,

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
 import typer
 
 from sdclr.cli.consoles import echo_json
-from sdclr.cli.options import AsJson, expanded
+from sdclr.cli.options import AsJson, RunFolders
 from sdclr.safe_text import one_line
 
 
-def status(
-    folders: Annotated[list[Path], typer.Argument(metavar="RUN...", callback=expanded)],
-    as_json: AsJson = False,
-) -> None:
+def status(folders: RunFolders, as_json: AsJson = False) -> None:
     """How runs stand: running, done, preempted, interrupted, or failed and why; and what to do next."""
     from sdclr.jobs.status import read_status
 
