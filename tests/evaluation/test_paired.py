@@ -42,3 +42,45 @@ def test_equals_are_open_and_pairing_helps() -> None:
     better[np.flatnonzero(right == 0)[:8]] = 1
     assert paired_difference(better, right, labels).verdict == "better"
     assert paired_difference(right, better, labels).verdict == "worse"
+
+
+def test_the_interval_of_groups_is_that_of_resampling_groups_one_by_one() -> None:
+    rng = np.random.default_rng(3)
+    groups = np.repeat(np.arange(30), 6)
+    labels = np.repeat(np.arange(30) % 3, 6)
+    labels[:3] = 1  # a group of two classes
+    gain = np.repeat(rng.integers(-1, 2, 30), 6).astype(float)  # alike within a group
+    ours, theirs = np.maximum(gain, 0), np.maximum(-gain, 0)
+    found = paired_difference(ours, theirs, labels, groups=groups)
+    slow = []
+    for _ in range(2000):
+        rows = np.concatenate([np.flatnonzero(groups == g) for g in rng.choice(30, 30)])
+        present = [c for c in range(3) if (labels[rows] == c).any()]
+        slow.append(np.mean([gain[rows][labels[rows] == c].mean() for c in present]))
+    assert found.low == pytest.approx(np.percentile(slow, 2.5), abs=0.04)
+    assert found.high == pytest.approx(np.percentile(slow, 97.5), abs=0.04)
+    alone = paired_difference(ours, theirs, labels)
+    assert found.difference == alone.difference
+    # six pictures of one burst are no six witnesses
+    assert found.high - found.low > 1.8 * (alone.high - alone.low)
+
+
+def test_groups_of_one_image_are_images() -> None:
+    rng = np.random.default_rng(4)
+    labels = np.repeat([0, 1], [150, 150])
+    ours, theirs = (rng.random((2, 300)) < [[0.7], [0.5]]).astype(float)
+    one_by_one = paired_difference(ours, theirs, labels)
+    grouped = paired_difference(ours, theirs, labels, groups=np.arange(300))
+    assert grouped.low == pytest.approx(one_by_one.low, abs=0.02)
+    assert grouped.high == pytest.approx(one_by_one.high, abs=0.02)
+
+
+def test_a_class_that_a_resample_lacks_does_not_count_in_it() -> None:
+    # one group holds all of class 1
+    found = paired_difference(
+        np.ones(9),
+        np.zeros(9),
+        np.array([0] * 6 + [1] * 3),
+        groups=np.array([0, 0, 1, 1, 2, 2, 3, 3, 3]),
+    )
+    assert tuple(found) == (1, 1, 1)

@@ -7,14 +7,27 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import torch
 
+from sdclr.batch import Views
+from sdclr.compute.stateless_random import Stream, derive, permutation
 from sdclr.config import user_path
-from sdclr.data import Data, DataConfig, build_data
-from sdclr.data.collections.contents import ABSENT, Content, differences, read_contents, read_record
+from sdclr.data import Data, DataConfig, Images, ViewSpec, build_data
+from sdclr.data.collections.contents import (
+    ABSENT,
+    Content,
+    differences,
+    read_contents,
+    read_record,
+    require_recorded,
+)
 from sdclr.data.decoding.decode import printable
 from sdclr.errors import DataError, MissingInputError
 from sdclr.run import CONTENTS_FILE, Run
 from sdclr.safe_text import command, shown
+
+BATCH = 64
+"""Images of which views are made at a time."""
 
 
 def trained_images(run: Run, config: DataConfig) -> Data:
@@ -38,6 +51,47 @@ def trained_images(run: Run, config: DataConfig) -> Data:
         stacklevel=3,
     )
     return replace(data, train=data.train.at(np.array(old, dtype=np.int64)))
+
+
+def sampled_images(
+    run: Run, config: DataConfig, num: int, seed: int, *, data_path: str | None = None
+) -> tuple[Images, Sequence[str]]:
+    """A random sample of at most ``num`` of the images that a run was trained on, in their order; always the same one.
+
+    And the names of the classes, where there are labels. ``data_path`` is where the images are now. Raises ConfigError
+    where they are not those of the training, and DataError for fewer than 2.
+    """
+    where = config.with_values(
+        {"store": None, "placement": "auto"} | ({"path": data_path} if data_path else {})
+    )
+    data = trained_images(run, where)
+    trained_on = run.read_json("split.json", "fingerprint")["fingerprint"]
+    require_recorded(
+        run.folder / CONTENTS_FILE, data.files(config.subset), trained_on, data.fingerprint
+    )
+    images = data.pretraining_images(config.subset)
+    if skipped := run.skipped_images():
+        paths = getattr(images, "paths", ())
+        images = images.at(
+            np.array([i for i, path in enumerate(paths) if path not in skipped], dtype=np.int64)
+        )
+    if len(images) < 2:
+        raise DataError(
+            f"{run.folder} has {len(images)} images; an examination compares at least 2."
+        )
+    order = permutation(derive(seed, Stream.EXAMINATION), len(images)).numpy()
+    sample = images.at(np.flatnonzero(order < num)).to(torch.device("cpu"))
+    return sample, data.class_names
+
+
+def unseen_views(images: Images, spec: ViewSpec, seed: int, *, epoch: int) -> Views:
+    """Two views of each image as in training, of an ``epoch`` that training has not seen; on the CPU."""
+    batches = torch.arange(len(images)).split(BATCH)
+    parts = list(images.views(iter(batches), spec, seed=seed, epoch=epoch))
+    a, b, index = (
+        torch.cat([getattr(part, name).cpu() for part in parts]) for name in ("a", "b", "index")
+    )
+    return Views(a, b, index)
 
 
 def images_of(run: Run, config: DataConfig, option: str = "--data ") -> Data:

@@ -31,24 +31,62 @@ class PairedDifference(NamedTuple):
 
 
 def paired_difference(
-    ours: Floats, theirs: Floats, labels: Labels, classes: Collection[int] = (), seed: int = 0
+    ours: Floats,
+    theirs: Floats,
+    labels: Labels,
+    classes: Collection[int] = (),
+    seed: int = 0,
+    groups: Labels | None = None,
 ) -> PairedDifference:
     """Whether ``ours`` is better than ``theirs``, [N] each: how often an image was classified right, in [0, 1].
 
-    ``classes``: which count (default: all that have images). Images are resampled within their class, the same for
+    ``classes``: which count (default: all that have images). ``groups`` [N]: which images belong together, such as the
+    pictures of one burst. Images are resampled within their class, or whole groups where there are any, the same for
     both sides; what another training run would give is not in the interval.
 
     >>> paired_difference(np.ones(4), np.zeros(4), np.array([0, 0, 1, 1])).verdict
     'better'
     """
-    rng = np.random.default_rng(seed)
     present = [c for c in np.unique(labels).tolist() if not classes or c in classes]
-    totals, found = np.zeros(RESAMPLES), 0.0
-    for c in present:
-        gain = (ours - theirs)[labels == c]
-        n = len(gain)
-        drawn = rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
-        totals += drawn @ gain / n
-        found += float(gain.mean())
-    low, high = np.percentile(totals / len(present), [2.5, 97.5])
-    return PairedDifference(found / len(present), float(low), float(high))
+    gain, rng = ours - theirs, np.random.default_rng(seed)
+    means = np.array([gain[labels == c].mean() for c in present])
+    if groups is None:
+        resampled = _of_images(gain, labels, present, rng)
+    else:
+        resampled = _of_groups(gain, labels, present, groups, rng)
+    low, high = np.percentile(resampled, [2.5, 97.5])
+    return PairedDifference(float(means.mean()), float(low), float(high))
+
+
+def _of_images(
+    gain: Floats, labels: Labels, classes: Collection[int], rng: np.random.Generator
+) -> Floats:
+    """The mean over the classes in each resample, [RESAMPLES]."""
+    totals = np.zeros(RESAMPLES)
+    for c in classes:
+        own = gain[labels == c]
+        n = len(own)
+        totals += rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLES) @ own / n
+    return totals / len(classes)
+
+
+def _of_groups(
+    gain: Floats,
+    labels: Labels,
+    classes: Collection[int],
+    groups: Labels,
+    rng: np.random.Generator,
+) -> Floats:
+    """The same, resampling groups; a class that a resample has no image of does not count in it."""
+    counted = np.isin(labels, list(classes))
+    names, of_image = np.unique(groups[counted], return_inverse=True)
+    gain, labels, num = gain[counted], labels[counted], len(names)
+    drawn = rng.multinomial(num, np.full(num, 1 / num), size=RESAMPLES)
+    sums, sizes = np.zeros((2, num, len(classes)))
+    for place, c in enumerate(classes):
+        own = labels == c
+        np.add.at(sums[:, place], of_image[own], gain[own])
+        np.add.at(sizes[:, place], of_image[own], 1)
+    sizes = drawn @ sizes
+    means = np.divide(drawn @ sums, sizes, out=np.full(sizes.shape, np.nan), where=sizes > 0)
+    return np.asarray(np.nanmean(means, axis=1))

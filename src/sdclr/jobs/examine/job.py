@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,23 +26,17 @@ from sdclr.backbones.weights import BackboneFacts, load_backbone, load_weights, 
 from sdclr.batch import Views
 from sdclr.compute.device import resolve_device
 from sdclr.compute.process_state import default_generators
-from sdclr.compute.stateless_random import Stream, derive, permutation
+from sdclr.compute.stateless_random import Stream, derive
 from sdclr.config import user_path
 from sdclr.data import Images
-from sdclr.data.collections.contents import require_recorded
 from sdclr.data.decoding.decode import printable
-from sdclr.data.trained_images import trained_images
+from sdclr.data.trained_images import sampled_images, unseen_views
 from sdclr.errors import DataError, SdclrError
-from sdclr.evaluation.features import extract_features
 from sdclr.evaluation.rarity.preparation import principal_components
-from sdclr.evaluation.representation import (
-    effective_rank,
-    nearest,
-    view_distances,
-    views_that_find_each_other,
-)
+from sdclr.evaluation.representation import nearest
+from sdclr.evaluation.without_labels import measure_without_labels, sample_features
 from sdclr.presentation.progress import AnyProgress, NoProgress
-from sdclr.run import CONTENTS_FILE, EXAMINATION_FOLDER, MAP_FILE, Run
+from sdclr.run import EXAMINATION_FOLDER, MAP_FILE, Run
 from sdclr.settings import PretrainConfig
 from sdclr.storage.durable_files import make_folder, write_atomically
 
@@ -53,25 +47,10 @@ NUM_VIEWS = 8
 NUM_QUERIES = 12
 """Images whose neighbours are shown."""
 NUM_NEIGHBOURS = 5
-VIEWS_PER_CALL = 64
 THUMBNAIL = 112
 """Side of a picture in pixels."""
 MAP_THUMBNAIL = 48
 """The same on the map."""
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One network on the sample."""
-
-    effective_rank: float
-    view_distance: float
-    """Mean squared distance of two views of an image, features normalised: alignment."""
-    view_distance_half_width: float
-    """Of its 95 % interval over the images."""
-    found: float
-    """Share of the images whose two views are nearest to each other among all."""
-    found_half_width: float
 
 
 def examine(
@@ -98,11 +77,14 @@ def examine(
     run, show = (run if isinstance(run, Run) else Run(run)).require(), progress or NoProgress()
     with run:
         config = PretrainConfig.from_yaml(run.config_path, foreign=True)
-        images, class_names = _sampled(run, config, data_path)
+        images, class_names = sampled_images(
+            run, config.data, SAMPLE, config.seed, data_path=data_path
+        )
         where = resolve_device(device)
         trained = load_backbone(run.folder, network)
         before, why_not = _before_training(config, read_backbone(run.folder).described)
-        views, stills = _views(images, config), images.stills(config.views.size)
+        views = unseen_views(images, config.views.spec(), config.seed, epoch=config.epochs)
+        stills = images.stills(config.views.size)
         pixels = torch.cat([batch.cpu() for batch in stills])
         networks = {"trained": trained, **({"before": before} if before is not None else {})}
         numbers: dict[str, Any] = {}
@@ -111,50 +93,12 @@ def examine(
             backbone = backbone.to(where).to(memory_format=torch.channels_last)
             title = "features before training" if name == "before" else "features after training"
             task = show.add(title, total=3 * len(images), unit="images")
-            features[name] = extract_features(backbone, pixels, partial(show.advance, task)).float()
-            a, b = (
-                extract_features(
-                    backbone, part.split(VIEWS_PER_CALL), partial(show.advance, task), name_of
-                ).float()
-                for part, name_of in (
-                    (views.a, "view a of image {}".format),
-                    (views.b, "view b of image {}".format),
-                )
-            )
-            numbers[name] = asdict(_measured(features[name], a, b))
+            measured = sample_features(backbone, pixels, views, partial(show.advance, task))
+            features[name] = measured.stills
+            numbers[name] = asdict(measure_without_labels(measured))
             show.finish(task)
         _write_map(run, images, class_names, pixels, features["trained"])
         return _write(run, images, views, pixels, features["trained"], numbers, why_not)
-
-
-def _sampled(
-    run: Run, config: PretrainConfig, data_path: str | None
-) -> tuple[Images, Sequence[str]]:
-    """A random sample of the images that the run was trained on, in their order; always the same one.
-
-    And the names of the classes, where there are labels.
-    """
-    where = config.data.with_values(
-        {"store": None, "placement": "auto"} | ({"path": data_path} if data_path else {})
-    )
-    data = trained_images(run, where)
-    trained_on = run.read_json("split.json", "fingerprint")["fingerprint"]
-    require_recorded(
-        run.folder / CONTENTS_FILE, data.files(config.data.subset), trained_on, data.fingerprint
-    )
-    images = data.pretraining_images(config.data.subset)
-    if skipped := run.skipped_images():
-        paths = getattr(images, "paths", ())
-        images = images.at(
-            np.array([i for i, path in enumerate(paths) if path not in skipped], dtype=np.int64)
-        )
-    if len(images) < 2:
-        raise DataError(
-            f"{run.folder} has {len(images)} images; an examination compares at least 2."
-        )
-    order = permutation(derive(config.seed, Stream.EXAMINATION), len(images)).numpy()
-    sample = images.at(np.flatnonzero(order < SAMPLE)).to(torch.device("cpu"))
-    return sample, data.class_names
 
 
 def _before_training(
@@ -187,34 +131,6 @@ def _load_weights(backbone: Backbone, config: PretrainConfig) -> None:
         load_others(backbone.net, read_others(source), config.weights_match)
     else:
         load_weights(backbone, source)
-
-
-def _views(images: Images, config: PretrainConfig) -> Views:
-    """Two views of each image as in training, of an epoch that training has not seen; on the CPU."""
-    batches = torch.arange(len(images)).split(config.batch_size)
-    parts = list(
-        images.views(iter(batches), config.views.spec(), seed=config.seed, epoch=config.epochs)
-    )
-    a, b, index = (
-        torch.cat([getattr(part, name).cpu() for part in parts]) for name in ("a", "b", "index")
-    )
-    return Views(a, b, index)
-
-
-def _measured(stills: Tensor, a: Tensor, b: Tensor) -> Measured:
-    distances, found = view_distances(a, b), views_that_find_each_other(a, b).float()
-    return Measured(
-        effective_rank=effective_rank(stills),
-        view_distance=float(distances.mean()),
-        view_distance_half_width=_half_width(distances),
-        found=float(found.mean()),
-        found_half_width=_half_width(found),
-    )
-
-
-def _half_width(values: Tensor) -> float:
-    """Of the 95 % interval of the mean over images."""
-    return float(1.96 * values.double().std(unbiased=True) / len(values) ** 0.5)
 
 
 def _write(

@@ -1,0 +1,78 @@
+"""One network on a sample of images, measured without labels: two views of each image, and its still.
+
+N images, F feature dim. The numbers are for comparing networks on the same sample; none says that one is good.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from sdclr.batch import Views
+from sdclr.evaluation.features import extract_features
+from sdclr.evaluation.representation import (
+    effective_rank,
+    view_distances,
+    views_that_find_each_other,
+)
+
+VIEWS_PER_CALL = 64
+
+
+class SampleFeatures(NamedTuple):
+    """Of a sample, each [N, F]."""
+
+    stills: Tensor
+    a: Tensor
+    b: Tensor
+
+
+@dataclass(frozen=True)
+class WithoutLabels:
+    """One network on a sample."""
+
+    effective_rank: float
+    view_distance: float
+    """Mean squared distance of two views of an image, features normalised: alignment."""
+    view_distance_half_width: float
+    """Of its 95 % interval over the images."""
+    found: float
+    """Share of the images whose two views are nearest to each other among all."""
+    found_half_width: float
+
+
+def sample_features(
+    backbone: nn.Module, pixels: Tensor, views: Views, advance: Callable[[int], None]
+) -> SampleFeatures:
+    """``pixels``: the stills, uint8 [N, 3, S, S]; ``views`` of the same images, in the same order."""
+    parts = (
+        (views.a, "view a of image {}".format),
+        (views.b, "view b of image {}".format),
+    )
+    stills = extract_features(backbone, pixels, advance).float()
+    a, b = (
+        extract_features(backbone, part.split(VIEWS_PER_CALL), advance, name_of).float()
+        for part, name_of in parts
+    )
+    return SampleFeatures(stills, a, b)
+
+
+def measure_without_labels(features: SampleFeatures) -> WithoutLabels:
+    """What the features of a sample show."""
+    distances = view_distances(features.a, features.b)
+    found = views_that_find_each_other(features.a, features.b).float()
+    return WithoutLabels(
+        effective_rank=effective_rank(features.stills),
+        view_distance=float(distances.mean()),
+        view_distance_half_width=_half_width(distances),
+        found=float(found.mean()),
+        found_half_width=_half_width(found),
+    )
+
+
+def _half_width(values: Tensor) -> float:
+    """Of the 95 % interval of the mean over images."""
+    return float(1.96 * values.double().std(unbiased=True) / len(values) ** 0.5)
