@@ -45,6 +45,10 @@ class DataError(SdclrError):
     exit_code = 65
 
 
+class NoLabelsError(DataError):
+    """There are images, but no labels of them."""
+
+
 class MissingInputError(SdclrError):
     exit_code = 66
 

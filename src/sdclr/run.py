@@ -63,9 +63,13 @@ CHOICES_FILE = "choices.json"
 LOG_FILE = "log.txt"
 AGAINST_FILE = "against.json"
 FEW_LABELS_FILE = "few_labels.json"
+TO_LABEL_FILE = "to_label.csv"
+"""Images that a person is asked to label, and then their labels."""
 RECORDS_FILE, TABLE_FILE = "image_records.f32", "images.parquet"
 FEATURES_FILE = "features.npz"
 """Where a run's own images are embedded, if nothing else is asked for."""
+MINED_FOLDER, PROFILE_FILE = "rare", "profile.json"
+"""Where a run's own images are mined, and what is known of them as a collection."""
 EXAMINATION_FOLDER = "examination"
 LAYERS_FILE = f"{EXAMINATION_FOLDER}/layers.json"
 GROUPS_FILE = f"{EXAMINATION_FOLDER}/groups.json"
@@ -82,7 +86,7 @@ OWN_PARTS = frozenset(
         STATUS_FILE,
     }
     | {IMAGES_FILE, CONTENTS_FILE, CHOICES_FILE, LOG_FILE, RECORDS_FILE, TABLE_FILE, AGAINST_FILE}
-    | {FEW_LABELS_FILE}
+    | {FEW_LABELS_FILE, TO_LABEL_FILE}
 )
 """What a run has written itself, and no command of the user's may write over."""
 RUN_FILES = frozenset({"config.yaml", "split.json", "environment.json", STATUS_FILE})
@@ -495,6 +499,8 @@ def _remedy(name: str) -> str:
         return "Remove it, and evaluate again."
     if name.startswith(f"{EXAMINATION_FOLDER}/"):
         return "Remove that folder, and report again."
+    if name == f"{MINED_FOLDER}/{PROFILE_FILE}":
+        return "Remove it, and run sdclr profile again."
     if name == AGAINST_FILE:
         return "Remove it, and run sdclr evaluate --against again."
     if name == FEW_LABELS_FILE:

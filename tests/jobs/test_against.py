@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from sdclr import PretrainConfig, Run, cli, compare, evaluate, pretrain, recipe
-from sdclr.errors import ConfigError
+from sdclr import PretrainConfig, Run, cli, compare, evaluate, examine, pretrain, recipe
+from sdclr.errors import ConfigError, DataError
+from sdclr.jobs.evaluate import against_unlabelled
 
 
 @pytest.fixture(scope="module")
@@ -89,16 +90,7 @@ def test_leaks_are_counted_and_folds_are_dealt_three_times_without_a_test_set(
         write_photos(tmp_path / "photos" / part, level, 12, 0)
         write_photos(tmp_path / "test" / part, level, 5, 1)
     shutil.copy(tmp_path / "photos" / "dark" / "3.png", tmp_path / "test" / "dark" / "again.png")
-    config = PretrainConfig.parse(
-        {
-            "data": {"name": "images", "path": str(tmp_path / "photos"), "labels": "folders"},
-            "views": {"size": 16},
-            "backbone": {"name": "resnet10", "width": 2},
-            "method": {"name": "simclr"},
-            "epochs": 1,
-            "batch_size": 24,
-        }
-    )
+    config = photos_config(tmp_path / "photos", labels="folders")
     run = pretrain(config, tmp_path / "run")
     folds = compare(run, ["pixels"], probes=["knn"])
     assert folds.num_leaks is None
@@ -107,3 +99,88 @@ def test_leaks_are_counted_and_folds_are_dealt_three_times_without_a_test_set(
     tested = compare(run, ["pixels"], probes=["knn"], settings=settings)
     assert (tested.num_leaks, tested.leaks) == (1, ["dark/again.png"])
     assert tested.pairs[0].num_tested == 11
+
+
+def photos_config(folder: Path, **data: object) -> PretrainConfig:
+    return PretrainConfig.parse(
+        {
+            "data": {"name": "images", "path": str(folder), **data},
+            "views": {"size": 16},
+            "backbone": {"name": "resnet10", "width": 2},
+            "method": {"name": "simclr"},
+            "epochs": 1,
+            "batch_size": 24,
+        }
+    )
+
+
+def test_without_labels_it_says_what_can_be_measured_and_which_labels_would_answer(
+    tmp_path: Path,
+) -> None:
+    for part, level in (("dark", 60), ("bright", 190)):
+        write_photos(tmp_path / "photos" / part, level, 12, 0)
+    run = pretrain(photos_config(tmp_path / "photos", subset="all"), tmp_path / "run")
+    words = ["evaluate", str(run.folder), "--against", "untrained,pixels"]
+    found = CliRunner().invoke(cli.app, words)
+    assert found.exit_code == 0, found.output
+    assert "nobody can say without labels" in found.output
+    assert "by untrained" in found.output
+    to_label = run.folder / "to_label.csv"
+    lines = to_label.read_text().splitlines()
+    assert lines[0] == "path,label"
+    assert sorted(lines[1:]) == sorted(
+        f"{part}/{n}.png," for part in ("dark", "bright") for n in range(12)
+    )
+    written = json.loads((run.folder / "against.json").read_text())
+    assert set(written["without_labels"]) == {"this run", "untrained", "pixels"}
+    # the numbers are those of examine, on the same sample and views
+    examined = examine(run)
+    assert written["without_labels"]["this run"] == examined["trained"]
+    assert written["without_labels"]["untrained"] == examined["before"]
+
+    # a person labels some of them; what is filled in is never written over
+    to_label.write_text("\n".join(["path,label", *(f"{x}{x.split('/')[0]}" for x in lines[1:21])]))
+    assert compare(run, ["pixels"]).unlabelled is not None
+    assert to_label.read_text().count("bright/") + to_label.read_text().count("dark/") == 20
+    command = written["next"].split()
+    assert command[:2] == ["sdclr", "evaluate"]
+    (tmp_path / "photos").rename(tmp_path / "moved")
+    words = [*command[1:], "--probes", "knn", "--data", str(tmp_path / "moved")]
+    answered = CliRunner().invoke(cli.app, words)
+    assert answered.exit_code == 0, answered.output
+    assert "n = 20 images" in answered.output
+    with pytest.raises(DataError, match="without labels"):  # what was asked for cannot be measured
+        compare(run, ["pixels"], probes=["knn"], settings={"data.path": str(tmp_path / "moved")})
+
+
+def test_images_to_label_are_of_different_groups_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for burst in range(6):
+        write_photos(tmp_path / "photos" / f"burst{burst}", 100, 4, burst)
+    monkeypatch.setattr(against_unlabelled, "labels_wanted", lambda: 8)
+    config = photos_config(tmp_path / "photos", labels="none", subset="all", group_by="folder")
+    run = pretrain(config, tmp_path / "run")
+    compare(run, ["pixels"])
+    named = (run.folder / "to_label.csv").read_text().splitlines()[1:]
+    assert len(named) == 8
+    assert {name.split("/")[0] for name in named} == {f"burst{n}" for n in range(6)}
+
+
+def test_intervals_resample_whole_groups_where_images_are_grouped(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for part in ("dark", "bright"):
+        (tmp_path / "photos" / part).mkdir(parents=True)
+        for burst in range(5):  # a colour by the burst, hardly one by the class
+            level = int(rng.integers(40, 215))
+            pixels = rng.integers(level - 20, level + 20, (24, 24, 3)).astype(np.uint8)
+            for shot in range(4):
+                Image.fromarray(pixels + shot).save(
+                    tmp_path / "photos" / part / f"{part}{burst}_{shot}.png"
+                )
+    settings = {"labels": "folders", "group_by": r"(\w+)_\d\.png"}
+    run = pretrain(photos_config(tmp_path / "photos", **settings), tmp_path / "run")
+    found = compare(run, ["pixels"], probes=["knn"])
+    assert found.num_groups == 10
+    assert found.pairs[0].num_tested == 40
+    assert json.loads((run.folder / "against.json").read_text())["num_groups"] == 10

@@ -15,7 +15,19 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from sdclr import PretrainConfig, Run, cli, compare, evaluate, few_labels, pretrain, recipe
+from sdclr import (
+    PretrainConfig,
+    Run,
+    cli,
+    compare,
+    evaluate,
+    few_labels,
+    mine,
+    pretrain,
+    profile,
+    recipe,
+    write_report,
+)
 from sdclr.backbones.weights import load_backbone
 from sdclr.image_records import ImageRecords
 from sdclr.jobs.examine import group_records, layer_densities
@@ -35,6 +47,8 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Run:
     evaluate(run, probes=["knn", "linear"])
     compare(run, ["untrained", "pixels"], probes=["linear"])
     few_labels(run, labels_per_class=[1, 5], label_seeds=2)
+    mine(folder, PretrainConfig.from_yaml(run.config_path).data, folder / "rare")
+    profile(folder / "rare")
     report([folder], {"html"}, progress=NoProgress())
     return run
 
@@ -67,12 +81,44 @@ def test_a_run_with_everything_has_every_section(page: str) -> None:
             "map",
             "views",
             "images",
+            "collection",
             "facts",
             "splits",
         ),
         *("settings", "provenance"),
     ]
     assert len(page) < 5_000_000
+
+
+def test_the_collection_is_that_of_profile_json_of_this_backbone(
+    full: Run, page: str, tmp_path: Path
+) -> None:
+    found = json.loads((full.folder / "rare" / "profile.json").read_text())
+    assert found["verdict"].replace("`", "") in page
+    assert f"<td>{found['gini']:.2f}</td>" in page
+    folder = tmp_path / "other"
+    shutil.copytree(full.folder, folder)
+    (folder / "rare" / "profile.json").write_text(json.dumps(found | {"backbone": "0" * 16}))
+    with pytest.warns(UserWarning, match=r"profile\.json was measured on another backbone"):
+        report([folder], {"html"}, progress=NoProgress())
+    again = (folder / "report.html").read_text(encoding="utf-8")
+    assert "collection" not in sections(again)
+    assert f"sdclr mine {folder} &amp;&amp; sdclr profile {folder}/rare" in again
+
+
+def test_the_json_has_the_verdict_and_the_rivals(
+    full: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    against = json.loads((full.folder / "against.json").read_text())
+    write_report([full.folder], {"json"})
+    (line,) = capsys.readouterr().out.splitlines()
+    (run,) = json.loads(line)["without_labels"]
+    assert " ".join(run["verdict"]["sentences"]).lower() == against["verdict"].lower()
+    assert run["verdict"]["kind"] in ("good", "bad", "open")
+    assert [one["rival"] for one in run["against"]] == ["untrained", "pixels"]
+    assert run["against"][0]["all"] == {
+        name: against["pairs"][0]["all"][name] for name in ("difference", "low", "high")
+    }
 
 
 def test_the_verdict_and_the_forest_are_those_of_against_json(full: Run, page: str) -> None:
@@ -233,7 +279,7 @@ def test_accuracy_against_the_prune_ratio_is_drawn_of_runs_that_differ_in_it(
 ) -> None:
     runs = []
     for ratio in ("0.5", "0.9"):
-        settings = [*TINY, "epochs=1", f"method.prune_ratio={ratio}"]
+        settings = [*TINY, "epochs=1", f"method.prune_ratio={ratio}", "record_images=true"]
         run = pretrain(recipe("digits_sdclr").with_overrides(settings), tmp_path / ratio)
         evaluate(run, probes=["knn"])
         runs.append(run.folder)
@@ -246,3 +292,16 @@ def test_accuracy_against_the_prune_ratio_is_drawn_of_runs_that_differ_in_it(
         for run in runs
     ]
     assert [float(row["value"]) for row in rows] == pytest.approx(measured)
+
+    # the competitors beside each other, each arm's own
+    assert not {"Sparsity by layer", "Distribution of disagreement"} & set(written.missing)
+    report(runs, {"html"}, progress=NoProgress())
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "competitor" in sections(page)
+    arms = {row["arm"] for row in table(page, "sparsity_by_layer")}
+    assert arms == {"SDCLR (prune_ratio 0.5)", "SDCLR (prune_ratio 0.9)"}
+    for number, run_folder in enumerate(runs, start=1):
+        groups = json.loads((run_folder / "examination" / "groups.json").read_text())
+        counts = groups["disagreement"]["counts"]["few"]
+        rows = table(page, f"disagreement_{number}")
+        assert [int(row["images"]) for row in rows if row["group"] == "few"] == counts

@@ -23,9 +23,7 @@ from sdclr.cli.options import (
     probes_help,
 )
 from sdclr.cli.settings import absolute_paths, moved_to
-from sdclr.errors import (
-    ConfigError,
-)
+from sdclr.errors import ConfigError, NoLabelsError
 from sdclr.evaluation.probes import Protocol, protocols_help, published_probes
 from sdclr.safe_text import command, one_line, shown
 
@@ -171,7 +169,9 @@ def evaluate(
     if checkpoint is not None and classifier is not None:
         shown_protocol = _test_classifier(folders[0], checkpoint, classifier, device)
     else:
-        _evaluate(folders, rule, probe_names(probes), how)
+        names = probe_names(probes)
+        # of a comparison there is something to say without labels, too
+        _evaluate(folders, rule, names, how, needs_labels=against is None or names is not None)
         shown_protocol = rule
     if against is not None:
         _compare(folders, against, probe_names(probes), how)
@@ -241,14 +241,23 @@ def _checkpoint_among(paths: Sequence[Path]) -> Path | None:
 
 
 def _evaluate(
-    folders: Sequence[Path], protocol: Protocol, probes: list[str] | None, how: _How
+    folders: Sequence[Path],
+    protocol: Protocol,
+    probes: list[str] | None,
+    how: _How,
+    *,
+    needs_labels: bool,
 ) -> None:
     from sdclr.jobs.evaluate import evaluate
     from sdclr.presentation.progress import Progress
 
     with Progress(stderr) as progress:
         for folder in folders:
-            evaluate(folder, protocol=protocol, probes=probes, progress=progress, **vars(how))
+            try:
+                evaluate(folder, protocol=protocol, probes=probes, progress=progress, **vars(how))
+            except NoLabelsError:
+                if needs_labels:
+                    raise
 
 
 def _test_classifier(folder: Path, checkpoint: Path, probe: str, device: str) -> str:
@@ -339,6 +348,9 @@ def _compare(folders: Sequence[Path], against: str, probes: list[str] | None, ho
     from sdclr.presentation.progress import Progress
 
     rivals = [word.strip() for word in against.split(",") if word.strip()]
+    settings = dict(how.settings)
+    if how.data_path is not None:
+        settings["data.path"] = how.data_path
     for folder in folders:
         with Progress(stderr) as progress:
             found = compare(
@@ -346,13 +358,17 @@ def _compare(folders: Sequence[Path], against: str, probes: list[str] | None, ho
                 rivals,
                 probes=probes,
                 labels=how.labels,
-                settings=how.settings,
+                settings=settings,
                 device=how.device,
                 progress=progress,
             )
         typer.echo(f"{shown(folder)}:")
-        for pair in found.pairs:
-            typer.echo(f"  {one_line(pair.sentence())}")
+        for sentence in found.sentences():
+            typer.echo(f"  {one_line(sentence)}")
+        if found.num_groups is not None:
+            typer.echo(f"  Intervals resample {found.num_groups} groups, not single images.")
+        if found.unlabelled is not None:
+            typer.echo(f"next: {found.unlabelled.next_command}")
         if found.num_leaks:
             typer.echo(
                 f"{found.num_leaks} test images are hardly another picture than a training image (first: "

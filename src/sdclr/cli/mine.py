@@ -210,7 +210,7 @@ def _what_to_mine(places: Sequence[str], backbone: str | None, given: dict[str, 
 
 def _own_images_of_run(source: Path, given: dict[str, Any]) -> _Mined:
     """The images that a run was trained on."""
-    from sdclr.run import Run
+    from sdclr.run import MINED_FOLDER, Run
     from sdclr.workflows.own_images import data_of
 
     if not source.is_dir():
@@ -222,4 +222,6 @@ def _own_images_of_run(source: Path, given: dict[str, Any]) -> _Mined:
             f"{shown(source)} is no run folder. To mine a folder of images, give a run before it, or "
             f"--backbone: {command('sdclr', 'mine', source, '--backbone', 'timm:NAME')}."
         )
-    return _Mined(source, data_of(Run(source), given, "mine"), source / "rare", as_trained=True)
+    return _Mined(
+        source, data_of(Run(source), given, "mine"), source / MINED_FOLDER, as_trained=True
+    )

@@ -6,6 +6,7 @@ questions.csv beside them. What two images have in common, only a person can say
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import csv
 import io
@@ -18,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sdclr.backbones.encoder import open_encoder
 from sdclr.data.collections.contents import read_record
 from sdclr.data.decoding.decode import open_image
 from sdclr.data.sources.tables import read_mark, read_table
@@ -34,6 +36,7 @@ from sdclr.evaluation.rarity.modes import (
 from sdclr.presentation.profile import CollectionProfile, Interval
 from sdclr.presentation.profile_page import render_profile_html
 from sdclr.presentation.progress import AnyProgress, NoProgress
+from sdclr.run import PROFILE_FILE, Run
 from sdclr.safe_text import as_text, command, csv_row, one_line, shown
 from sdclr.storage.documents import read_json_file
 from sdclr.storage.durable_files import write_atomically
@@ -42,8 +45,8 @@ from sdclr.storage.locks import writing
 QUESTIONS = 50
 SHOWN = 12
 """Modes of which a typical image is named."""
-FEATURES_FILE, SCORES_FILE = "features.npy", "scores.csv"
-QUESTIONS_FILE, PROFILE_FILE, PAGE_FILE = "questions.csv", "profile.json", "profile.html"
+FEATURES_FILE, SCORES_FILE, RECORD_FILE = "features.npy", "scores.csv", "mine.json"
+QUESTIONS_FILE, PAGE_FILE = "questions.csv", "profile.html"
 PICTURE_SIDE = 128
 AGAIN = "Mine again with --overwrite, which keeps features and marks."
 Ask = Callable[[str, str], bool | None]
@@ -93,10 +96,20 @@ def profile(
         known = [Answer(a, b, same) for a, b, _, same in asked if same is not None]
         random = [Answer(a, b, s) for a, b, kind, s in asked if s is not None and kind == "random"]
         found = _profile(mined, covering, collection_modes(covering, known, random))
-        write_atomically(folder / PROFILE_FILE, json.dumps(found.to_dict(), indent=1) + "\n")
         pictures = _pictures(mined.root, [*found.largest, *found.rarest])
+        content = {**found.to_dict(), "backbone": _backbone(folder), "pictures": pictures}
+        write_atomically(folder / PROFILE_FILE, json.dumps(content, indent=1) + "\n")
         write_atomically(folder / PAGE_FILE, render_profile_html(found, pictures))
     return found
+
+
+def _backbone(folder: Path) -> str | None:
+    """Of the run that ``folder`` lies in, where its features are; the run's page then shows the profile."""
+    run = Run(folder.absolute().parent)
+    if not run.exists or not run.backbone_path.is_file():
+        return None
+    encoder = str(read_json_file(folder / RECORD_FILE).get("encoder"))
+    return run.backbone_identity() if open_encoder(run.folder).digest == encoder else None
 
 
 def _covering(features: Tensor, show: AnyProgress) -> Covering:
@@ -125,7 +138,7 @@ class _Mined(NamedTuple):
 
 def _read_mined(folder: Path) -> _Mined:
     """images.tsv.gz has the order: scores.csv may have been sorted or saved again by a spreadsheet."""
-    scores, record = folder / SCORES_FILE, folder / "mine.json"
+    scores, record = folder / SCORES_FILE, folder / RECORD_FILE
     if not scores.is_file() or not record.is_file():
         raise MissingInputError(
             f"{shown(folder)} is no finished folder of sdclr mine. Make one: "
@@ -245,9 +258,9 @@ def _typical(covering: Covering, radius: float) -> tuple[list[int], list[int]]:
     return centres[:SHOWN], centres[SHOWN:][::-1][:SHOWN]
 
 
-def _pictures(root: str, names: list[str]) -> dict[str, bytes]:
-    """Small JPEGs of those that are image files; of members of archives and boxes there are none."""
-    found: dict[str, bytes] = {}
+def _pictures(root: str, names: list[str]) -> dict[str, str]:
+    """Small JPEGs in base64 of those that are image files; of members of archives and boxes there are none."""
+    found: dict[str, str] = {}
     for name in names:
         path = Path(root) / name
         if not root or not path.is_file():
@@ -257,7 +270,7 @@ def _pictures(root: str, names: list[str]) -> dict[str, bytes]:
             picture.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
             content = io.BytesIO()
             picture.save(content, "JPEG", quality=80)
-            found[name] = content.getvalue()
+            found[name] = base64.b64encode(content.getvalue()).decode("ascii")
     return found
 
 

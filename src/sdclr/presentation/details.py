@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from sdclr.presentation.competitor import Competitor
+from sdclr.presentation.profile import CollectionProfile
 from sdclr.presentation.report import Glance
 from sdclr.safe_text import counted
 
@@ -61,26 +63,6 @@ class FewLabelsRow:
 
 
 @dataclass(frozen=True)
-class Layer:
-    """One prunable layer."""
-
-    name: str
-    density: float
-    """Share of its weights that the competitor keeps."""
-    num_weights: int
-
-
-@dataclass(frozen=True)
-class Distribution:
-    """How many images of each group lie in each bin."""
-
-    edges: Sequence[float]
-    """[bins + 1]"""
-    counts: Mapping[str, Sequence[int]]
-    """Group -> [bins]"""
-
-
-@dataclass(frozen=True)
 class PlacedImage:
     """An image on the map."""
 
@@ -117,9 +99,12 @@ class RunDetails:
     glance: Glance
     rivals: Sequence[Rival] = ()
     few_labels: Sequence[FewLabelsRow] = ()
-    layers: Sequence[Layer] = ()
-    disagreement: Distribution | None = None
+    competitor: Competitor = field(default_factory=Competitor)
     map: EmbeddingMap | None = None
+    collection: CollectionProfile | None = None
+    """Of the run's own images, once they were mined and profiled."""
+    collection_pictures: Mapping[str, str] = field(default_factory=dict)
+    """Name -> a small JPEG in base64."""
     alarms: Sequence[RaisedAlarm] = ()
     num_checks: int = 0
     """Epochs in which the health of the run was measured."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from sdclr.presentation.competitor import Competitor
 from sdclr.presentation.details import RunDetails
 from sdclr.presentation.drawings import (
     Bars,
@@ -41,6 +42,17 @@ class Material:
     def details(self) -> RunDetails | None:
         """Of a single run."""
         return self.runs[0].details if len(self.runs) == 1 else None
+
+    @property
+    def competitors(self) -> Mapping[str, Competitor]:
+        """Arm -> the competitor of its first run that has one."""
+        if self.report is not None and self.report.competitors:
+            return self.report.competitors
+        found: dict[str, Competitor] = {}
+        for run in self.runs:
+            if run.details is not None:
+                found.setdefault(run.record.arm, run.details.competitor)
+        return found
 
     @property
     def curves(self) -> Sequence[Curves]:
@@ -259,28 +271,38 @@ def _line(arm: ArmCurves, curves: Curves, material: Material, *, is_alone: bool)
 
 def layers(material: Material) -> list[Figure]:
     """What the competitor is pruned of, layer by layer; of several runs the first of each arm."""
-    arms = {}
-    for run in material.runs:
-        if run.details is not None and run.details.layers and run.record.arm not in arms:
-            arms[run.record.arm] = [
-                (one.name, 1 - one.density, one.num_weights) for one in run.details.layers
-            ]
+    arms = {
+        arm: [(one.name, 1 - one.density, one.num_weights) for one in found.layers]
+        for arm, found in material.competitors.items()
+        if found.layers
+    }
     if not arms:
         return []
     drawing = Layers(arms, material.colours, "Weights removed (%)")
     caption = "Share of each prunable layer's weights that the competitor does without, first layer to last."
+    if len(arms) < len(material.competitors) or len(material.runs) > 1 or len(arms) > 1:
+        caption += " Of the first run of each arm that has a competitor."
     return [Figure("sparsity_by_layer", "Sparsity by layer", drawing, caption)]
 
 
 def disagreement(material: Material) -> list[Figure]:
-    """How the images of each group disagree at the end."""
-    found = material.details.disagreement if material.details is not None else None
-    if found is None or not found.edges:
-        return []
-    colours = {name: material.group_colours.get(name, "#0072B2") for name in found.counts}
-    drawing = Histogram(found.edges, found.counts, colours, "Disagreement (1 - cosine)")
-    caption = "Of the training images in the last epoch; each group's bars add up to 100 %."
-    return [Figure("disagreement", "Distribution of disagreement", drawing, caption)]
+    """How the images of each group disagree at the end, a figure for each arm."""
+    arms = {
+        arm: found.disagreement
+        for arm, found in material.competitors.items()
+        if found.disagreement is not None and found.disagreement.edges
+    }
+    figures = []
+    for number, (arm, found) in enumerate(arms.items(), start=1):
+        colours = {name: material.group_colours.get(name, "#0072B2") for name in found.counts}
+        drawing = Histogram(found.edges, found.counts, colours, "Disagreement (1 - cosine)")
+        caption = "Of the training images in the last epoch; each group's bars add up to 100 %."
+        name, title = "disagreement", "Distribution of disagreement"
+        if len(arms) > 1:
+            name, title = f"{name}_{number}", f"{title}, {arm}"
+            caption = f"{caption} Of the first run of each arm." if number == len(arms) else ""
+        figures.append(Figure(name, title, drawing, caption))
+    return figures
 
 
 _EVALUATE = f"needs labels and an evaluation: {command('sdclr', 'evaluate', 'RUN')}"
@@ -331,9 +353,7 @@ FIGURES: Mapping[str, FigureRow] = {
         "training", "Training", curve_figures("training"), "needs metrics.jsonl of a run"
     ),
     "sparsity_by_layer": FigureRow("competitor", "Sparsity by layer", layers, _COMPETITOR),
-    "disagreement": FigureRow(
-        "competitor", "Distribution of disagreement", disagreement, f"one run; {_RECORDS}"
-    ),
+    "disagreement": FigureRow("competitor", "Distribution of disagreement", disagreement, _RECORDS),
     "health": FigureRow("health", "Health", curve_figures("health"), _HEALTH),
 }
 """Name -> figure, in the order in which they are written; a new figure is one row."""

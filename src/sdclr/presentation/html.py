@@ -23,7 +23,6 @@ from sdclr.presentation.pages import allowed, has_template, source, template
 from sdclr.presentation.report import COLUMNS, Report, SplitCounts
 from sdclr.presentation.sections import SECTIONS, Subject, arrangement, missing
 from sdclr.presentation.unlabelled import UnlabelledReport, UnlabelledRun
-from sdclr.safe_text import command
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,6 @@ def _page(
         image_counts=_image_counts,
         missing=missing,
         map_tiles=map_tiles,
-        profile_commands=_profile_commands,
         script=Markup(script),
         script_hash=Markup(allowed(script)),
     )
@@ -143,9 +141,3 @@ def _image_counts(split: SplitCounts, subset: str) -> tuple[str, str]:
     """("1,240", "500 … 5"): the images of a subset, and those of its largest and smallest class."""
     counts: Sequence[int] = split.counts.get(subset, ())
     return (f"{sum(counts):,}", f"{max(counts):,} … {min(counts):,}") if counts else ("-", "")
-
-
-def _profile_commands(folder: str) -> str:
-    """What shows the images as a collection."""
-    out = f"{folder}-rare"
-    return f"{command('sdclr', 'mine', folder, '--out', out)}\n{command('sdclr', 'profile', out)}"

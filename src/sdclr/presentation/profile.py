@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +57,17 @@ class CollectionProfile:
 
         return _finite({**asdict(self), "verdict": self.verdict()})
 
+    @classmethod
+    def of_content(cls, content: Mapping[str, Any]) -> CollectionProfile:
+        """What :meth:`to_dict` gave; KeyError or TypeError for anything else."""
+        fields = {name: content[name] for name in cls.__dataclass_fields__}
+        for name in ("modes", "rare_modes", "effective_modes"):
+            if fields[name] is not None:
+                fields[name] = Interval(
+                    **{**fields[name], "high": _or_infinite(fields[name]["high"])}
+                )
+        return cls(**fields)
+
     def spectrum(self) -> list[tuple[str, int, int]]:
         """(band of sizes, modes in it, images in them), by BANDS, those that hold a mode."""
         found = []
@@ -98,6 +110,18 @@ class CollectionProfile:
         ]
         return rows
 
+    def galleries(self, pictures: Mapping[str, str]) -> list[tuple[str, list[tuple[str, str]]]]:
+        """(heading, [(name, data: address or "")]); ``pictures``: name -> a small JPEG in base64."""
+        rows = (
+            ("A typical image of each of the largest modes", self.largest),
+            ("And of the smallest ones", self.rarest),
+        )
+        return [
+            (heading, [(name, _address(pictures.get(name))) for name in names])
+            for heading, names in rows
+            if names
+        ]
+
     def lines(self) -> list[str]:
         """For the terminal."""
         rows = self.rows()
@@ -118,6 +142,14 @@ def _shares(junk: dict[str, float]) -> str:
 
 def _number(value: float) -> str:
     return "any number" if math.isinf(value) else f"{value:,.0f}" if value >= 10 else f"{value:.3g}"
+
+
+def _address(picture: str | None) -> str:
+    return "" if picture is None else f"data:image/jpeg;base64,{picture}"
+
+
+def _or_infinite(value: float | None) -> float:
+    return math.inf if value is None else value
 
 
 def _finite(value: Any) -> Any:

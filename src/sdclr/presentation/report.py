@@ -12,6 +12,7 @@ from typing import Literal
 
 from sdclr.errors import ConfigError
 from sdclr.mean_std import MeanStd
+from sdclr.presentation.competitor import Competitor
 
 
 @dataclass(frozen=True)
@@ -367,3 +368,5 @@ class Report:
     classes: Sequence[ClassRow] = ()
     """Of a single run: its classes, most training images first."""
     glance: Glance | None = None
+    competitors: Mapping[str, Competitor] = field(default_factory=dict)
+    """Of the first run of each arm that has one."""

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from sdclr.presentation.evaluated import EvaluatedReport
-from sdclr.presentation.report import Report
+from sdclr.presentation.report import Glance, Report
 from sdclr.presentation.unlabelled import UnlabelledReport, UnlabelledRun
 
 JSON_MARK = '{"sdclr_report": 1'
@@ -47,13 +47,29 @@ def _evaluated(report: Report) -> dict[str, Any]:
         "facts": {fact.name: list(fact.values) for fact in report.facts},
         "runs": [asdict(run) for run in report.runs],
         "versions": dict(report.versions),
+        **_said(report.glance),
     }
+
+
+def _said(glance: Glance | None) -> dict[str, Any]:
+    """The verdict as the page has it, and whether it is good, bad or open."""
+    if glance is None:
+        return {}
+    sentences = [glance.verdict, *glance.more]
+    return {"verdict": {"kind": glance.kind, "sentences": sentences, "next": glance.command}}
 
 
 def _comparison(fields: dict[str, Any]) -> dict[str, Any]:
     interval = fields.pop("interval")
     names = ("difference", "low", "high")
     return {**fields, **dict(zip(names, interval or (None, None, None), strict=True))}
+
+
+def _rival(fields: dict[str, Any]) -> dict[str, Any]:
+    names = ("difference", "low", "high")
+    for name in ("all", "few"):
+        fields[name] = fields[name] and dict(zip(names, fields[name], strict=True))
+    return fields
 
 
 def _unlabelled(report: UnlabelledReport) -> dict[str, Any]:
@@ -70,6 +86,11 @@ def _unlabelled_run(run: UnlabelledRun) -> dict[str, Any]:
             "after": one.after,
             "after_half_width": one.after_half_width,
         }
+    details: dict[str, Any] = {}
+    if run.details is not None:
+        details = _said(run.details.glance)
+        details["against"] = [_rival(asdict(one)) for one in run.details.rivals]
+        details["alarms"] = [asdict(one) for one in run.details.alarms]
     return {
         "run": run.record.folder,
         "description": run.description,
@@ -82,6 +103,7 @@ def _unlabelled_run(run: UnlabelledRun) -> dict[str, Any]:
         "command": run.record.command,
         "hardware": run.hardware,
         "versions": dict(run.versions),
+        **details,
     }
 
 

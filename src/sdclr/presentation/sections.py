@@ -14,6 +14,7 @@ from sdclr.presentation.drawings import Figure
 from sdclr.presentation.figures import FIGURES, Material, figures_of
 from sdclr.presentation.report import Glance, Report
 from sdclr.presentation.unlabelled import UnlabelledRun
+from sdclr.run import MINED_FOLDER
 from sdclr.safe_text import command
 
 
@@ -142,6 +143,13 @@ SECTIONS: Mapping[str, Section] = {
         needs=_IMAGES,
     ),
     "images": Section("Images", lambda subject: subject.run is not None, of_each_run=True),
+    "collection": Section(
+        "The collection as a whole",
+        lambda subject: bool(subject.details is not None and subject.details.collection),
+        hint="by the trained features, without labels",
+        of_each_run=True,
+        needs=f"needs the images as a collection: sdclr mine RUN && sdclr profile RUN/{MINED_FOLDER}",
+    ),
     "differs": Section(
         "What differs",
         lambda subject: subject.report is not None and len(subject.report.arms) > 1,

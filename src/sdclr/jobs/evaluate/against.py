@@ -21,7 +21,8 @@ from sdclr.compute.process_state import default_generators
 from sdclr.compute.stateless_random import Stream, derive
 from sdclr.config import user_path
 from sdclr.data import Data
-from sdclr.errors import ConfigError, DataError
+from sdclr.data.grouping import group_images
+from sdclr.errors import ConfigError, DataError, NoLabelsError
 from sdclr.evaluation.balancedness import OF_DATA, class_groups
 from sdclr.evaluation.features import Labels
 from sdclr.evaluation.paired import Floats, PairedDifference, paired_difference
@@ -29,10 +30,11 @@ from sdclr.evaluation.probes import ProbeRow, Protocol
 from sdclr.evaluation.rarity import nearest_in, perceptual_hashes
 from sdclr.evaluation.rarity.duplicates import differing_bits
 from sdclr.evaluation.rivals import Colours, Pixels
+from sdclr.jobs.evaluate.against_unlabelled import Unlabelled, compare_without_labels
 from sdclr.jobs.evaluate.choices import Untested, check_untested, chosen_probes
 from sdclr.jobs.evaluate.cross_validation import CrossValidation, cross_validated_rows
 from sdclr.jobs.evaluate.frozen_features import FrozenFeatures
-from sdclr.jobs.evaluate.images import evaluated_data, usable
+from sdclr.jobs.evaluate.images import Evaluated, evaluated_data, usable
 from sdclr.jobs.evaluate.job import placed
 from sdclr.jobs.evaluate.measurement import Measurement
 from sdclr.presentation.progress import AnyProgress, NoProgress
@@ -45,6 +47,7 @@ FOLD_SEEDS = 3
 LEAK_BITS = 2
 """Of 64 bits of the perceptual hashes: a test image and its nearest training image are hardly two pictures."""
 OURS = "this run"
+PROTOCOL: Protocol = "cached"
 
 
 @dataclass(frozen=True)
@@ -84,20 +87,39 @@ class Comparison:
     """Test images that are hardly another picture than a training image; None without a test set."""
     leaks: list[str]
     """The first of them."""
+    num_groups: int | None = None
+    """Of the tested images, which are resampled whole; None where images are not grouped."""
+    unlabelled: Unlabelled | None = None
+    """What there is instead where nobody has labels."""
+
+    def sentences(self) -> list[str]:
+        """One for each probe and rival; without labels what can be said all the same."""
+        if self.unlabelled is not None:
+            return self.unlabelled.sentences()
+        return [pair.sentence() for pair in self.pairs]
 
     def verdict(self) -> str:
         """One sentence for all rivals, by the first probe."""
+        if self.unlabelled is not None:
+            return " ".join(self.unlabelled.sentences())
         first = [pair for pair in self.pairs if pair.probe == self.pairs[0].probe]
         return " ".join(pair.sentence() for pair in first)
 
     def to_dict(self) -> dict[str, Any]:
         """For RUN/against.json."""
+        if self.unlabelled is not None:
+            return self.unlabelled.to_dict()
         pairs = [
             {**asdict(p), "all": p.all._asdict(), "few": p.few._asdict(), "verdict": p.all.verdict}
             for p in self.pairs
         ]
         leaks = {"num_leaks": self.num_leaks, "leaks": self.leaks}
-        return {"pairs": pairs, **leaks, "verdict": self.verdict()}
+        return {
+            "pairs": pairs,
+            **leaks,
+            "num_groups": self.num_groups,
+            "verdict": self.verdict(),
+        }
 
 
 def compare(
@@ -116,8 +138,10 @@ def compare(
     ``against``: untrained (the run's network as it started, or would have), pixels (the image reduced to 8 x 8),
     colours (a histogram), imagenet (the run's network with ImageNet weights, downloaded once), timm:NAME or
     torchvision:NAME likewise, or a run folder or file of weights. ``probes``, ``labels``, ``settings`` and ``untested``
-    as of :func:`evaluate`, protocol ``cached``. Intervals are paired: images are resampled within their class, the same
-    for both sides; what another training run would give is not in them. Raises ConfigError for a rival that is none.
+    as of :func:`evaluate`, protocol ``cached``. Intervals are paired: images are resampled within their class, or whole
+    groups where data.group_by gives any, the same for both sides; what another training run would give is not in them.
+    Without any labels ``pairs`` is empty, ``unlabelled`` has what can be measured, and RUN/to_label.csv names images
+    whose labels would answer. Raises ConfigError for a rival that is none.
 
     >>> import sdclr
     >>> config = sdclr.recipe("digits_sdclr").with_values({"epochs": 1, "views.size": 8, "backbone.width": 4})
@@ -128,37 +152,75 @@ def compare(
     """
     run = (run if isinstance(run, Run) else Run(run)).require()
     show = progress or NoProgress()
-    protocol: Protocol = "cached"
-    rows = chosen_probes(probes, protocol, run)
+    rows = chosen_probes(probes, PROTOCOL, run)
     if not against:
         raise ConfigError(f"--against needs a rival: {', '.join(PLAIN)}, timm:NAME, or a FILE.")
     later = labels is not None or "data.labels" in (settings or {})
     rule = check_untested(untested or ("leave_out" if later else "raise"))
     with run:
-        found = evaluated_data(
-            run, dict(settings or {}), None if labels is None else user_path(str(labels))
-        )
-        if found.data.test is None:
-            rows = cross_validated_rows(rows, protocol, named=probes is not None)
-        data = usable(run, found.config, found.data, progress)
-        rivals = [
-            _rival(name, run, found.config) for name in against
-        ]  # all of them before any work
-        own = load_backbone(run.folder), found.config.views.size
-        measured: dict[str, dict[str, _Right]] = {}
-        leaks: list[str] = []
-        for name, (network, size) in zip([OURS, *against], [own, *rivals], strict=True):
-            precision = found.config.precision if name == OURS else "fp32"
-            frozen = FrozenFeatures(placed(network, device), data, size, show, precision)
-            measured[name] = _measured(frozen, rows, protocol, rule, found.config.data.split)
-            if name == OURS and data.test is not None:
-                leaks = _leaks(frozen)
-        comparison = Comparison(
-            _pairs(measured, rows, data), None if data.test is None else len(leaks), leaks[:5]
-        )
+        try:
+            found = evaluated_data(
+                run, dict(settings or {}), None if labels is None else user_path(str(labels))
+            )
+        except NoLabelsError:
+            if probes is not None:  # they cannot be measured
+                raise
+            comparison = _without_labels(run, against, settings or {}, device, show)
+        else:
+            if found.data.test is None:
+                rows = cross_validated_rows(rows, PROTOCOL, named=probes is not None)
+            comparison = _with_labels(run, against, found, rows, rule, device, show)
         identity = {"backbone": run.backbone_identity()}
         run.write_json(AGAINST_FILE, identity | comparison.to_dict())
     return comparison
+
+
+def _without_labels(
+    run: Run, against: Sequence[str], settings: Mapping[str, Any], device: str, show: AnyProgress
+) -> Comparison:
+    config = PretrainConfig.from_yaml(run.config_path, foreign=True).with_values(settings)
+    return Comparison(
+        [],
+        None,
+        [],
+        unlabelled=compare_without_labels(
+            run, config, _networks(run, against, config), device, show
+        ),
+    )
+
+
+def _with_labels(
+    run: Run,
+    against: Sequence[str],
+    found: Evaluated,
+    rows: Sequence[ProbeRow],
+    rule: Untested,
+    device: str,
+    show: AnyProgress,
+) -> Comparison:
+    data = usable(run, found.config, found.data, show)
+    measured: dict[str, dict[str, _Right]] = {}
+    leaks: list[str] = []
+    group_by = found.config.data.group_by
+    for name, (network, size) in _networks(run, against, found.config).items():
+        precision = found.config.precision if name == OURS else "fp32"
+        frozen = FrozenFeatures(placed(network, device), data, size, show, precision)
+        measured[name] = _measured(frozen, rows, PROTOCOL, rule, found.config.data.split, group_by)
+        if name == OURS and data.test is not None:
+            leaks = _leaks(frozen)
+    groups = next(iter(measured[OURS].values())).groups
+    return Comparison(
+        _pairs(measured, rows, data),
+        None if data.test is None else len(leaks),
+        leaks[:5],
+        None if groups is None else len(np.unique(groups)),
+    )
+
+
+def _networks(run: Run, against: Sequence[str], config: PretrainConfig) -> dict[str, _Rival]:
+    """The run's own and those of its rivals; all of them before any work."""
+    rivals = {name: _rival(name, run, config) for name in against}
+    return {OURS: (load_backbone(run.folder), config.views.size), **rivals}
 
 
 @dataclass(frozen=True)
@@ -167,22 +229,31 @@ class _Right:
 
     labels: Labels
     right: Floats
+    groups: Labels | None
+    """Which of them belong together."""
 
 
 def _measured(
-    frozen: FrozenFeatures, rows: Sequence[ProbeRow], protocol: Protocol, rule: Untested, seed: int
+    frozen: FrozenFeatures,
+    rows: Sequence[ProbeRow],
+    protocol: Protocol,
+    rule: Untested,
+    seed: int,
+    group_by: str | None,
 ) -> dict[str, _Right]:
     measures: list[Measurement | CrossValidation]
-    if frozen.data.test is not None:
+    if (test := frozen.data.test) is not None:
         measures = [Measurement(frozen, rule)]
+        groups = None if group_by is None else group_images(test, group_by).of_image
     else:
-        measures = [CrossValidation(frozen, rule, seed=seed + n) for n in range(FOLD_SEEDS)]
+        folds = [CrossValidation(frozen, rule, seed=seed + n) for n in range(FOLD_SEEDS)]
+        groups, measures = folds[0].tested_groups(), [*folds]
     found = {}
     for row in rows:
         predicted = [measure.predictions(protocol, row) for measure in measures]
         labels = predicted[0][0]
         right = np.mean([guess == labels for _, guess in predicted], axis=0)
-        found[row.name] = _Right(labels, right.astype(np.float64))
+        found[row.name] = _Right(labels, right.astype(np.float64), groups)
     return found
 
 
@@ -207,8 +278,8 @@ def _pairs(
                     rival,
                     _mean_over_classes(ours.right, labels),
                     _mean_over_classes(other, labels),
-                    paired_difference(ours.right, other, labels),
-                    paired_difference(ours.right, other, labels, tested),
+                    paired_difference(ours.right, other, labels, groups=ours.groups),
+                    paired_difference(ours.right, other, labels, tested, groups=ours.groups),
                     len(labels),
                 )
             )

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from sdclr.data.splits import Positions
 from sdclr.errors import ConfigError, DataError
 from sdclr.evaluation.cross_validation import (
     CrossValidated,
@@ -59,16 +60,22 @@ class CrossValidation:
         labels, found, _, _ = self._predicted(protocol, row)
         return labels, found.predictions
 
+    def tested_groups(self) -> Labels | None:
+        """Which of the tested images belong together, [N]; None where images are not grouped."""
+        groups = self.frozen.data.groups_of("train")
+        return None if groups is None else groups[self._tested()]
+
+    def _tested(self) -> Positions:
+        return np.flatnonzero(~np.isin(self.frozen.labels("train"), self.untested))
+
     def _predicted(
         self, protocol: Protocol, row: ProbeRow
     ) -> tuple[Labels, CrossValidated, str, dict[str, Any]]:
         require_cross_validated(protocol)
         require_features(row, protocol)
         labels = self.frozen.labels("train")
-        tested = np.flatnonzero(~np.isin(labels, self.untested))
+        tested, groups = self._tested(), self.tested_groups()
         labels, features = labels[tested], self.frozen.features("train")[tested]
-        groups = self.frozen.data.groups_of("train")
-        groups = None if groups is None else groups[tested]
         with held_to_contract(row, self.frozen, needs_crops=False) as untouched:
             untouched.watch("the features", [features])
             probe, settings = row.build(protocol)

@@ -24,7 +24,7 @@ from sdclr.data.grouping import group_images
 from sdclr.data.splits import natural_split
 from sdclr.data.trained_images import trained_images
 from sdclr.data.usable import look_at, warn_of_bad_files
-from sdclr.errors import ConfigError, DataError
+from sdclr.errors import ConfigError, DataError, NoLabelsError
 from sdclr.jobs.evaluate.later_labels import labelled_data
 from sdclr.presentation.progress import AnyProgress, NoProgress
 from sdclr.run import CONTENTS_FILE, Run
@@ -60,8 +60,8 @@ def evaluated_data(run: Run, settings: Mapping[str, Any], labels: Path | None) -
     """The run's own images, with the labels and the test set that it is evaluated on.
 
     ``settings``: by dotted name, of MOVED and OWN. ``labels``: a table or list of names and labels, for some or all of
-    the images. Raises ConfigError for other settings and for images that the run was not trained on, and DataError
-    where there are no labels.
+    the images. Raises ConfigError for other settings and for images that the run was not trained on, and NoLabelsError
+    where there are none.
     """
     require_evaluation_settings(settings)
     config = PretrainConfig.from_yaml(run.config_path, foreign=True)
@@ -166,7 +166,7 @@ def _require_labels(data: Data) -> None:
             if data.name == "arrays"
             else "; or use data.labels=folders where the sub-folders are the classes"
         )
-        raise DataError(
+        raise NoLabelsError(
             f"{data.name} cannot be evaluated without labels. Give those you have, for all images or some: "
             f"--labels FILE, a table with the columns path and label{other}."
         )

@@ -17,19 +17,28 @@ from sdclr.evaluation.verdict import mean_interval
 from sdclr.jobs.report.arms import flatten, setting_text
 from sdclr.jobs.report.curves import measured_by_epoch, raised_alarms
 from sdclr.methods.table import method_title
+from sdclr.presentation.competitor import Competitor, Distribution, Layer
 from sdclr.presentation.details import (
-    Distribution,
     EmbeddingMap,
     FewLabelsRow,
-    Layer,
     PlacedImage,
     RaisedAlarm,
     Rival,
     RunDetails,
     labelled_title,
 )
+from sdclr.presentation.profile import CollectionProfile
 from sdclr.presentation.report import Glance
-from sdclr.run import AGAINST_FILE, FEW_LABELS_FILE, GROUPS_FILE, LAYERS_FILE, MAP_FILE, Run
+from sdclr.run import (
+    AGAINST_FILE,
+    FEW_LABELS_FILE,
+    GROUPS_FILE,
+    LAYERS_FILE,
+    MAP_FILE,
+    MINED_FOLDER,
+    PROFILE_FILE,
+    Run,
+)
 from sdclr.safe_text import command, counted
 
 RIVALS = "untrained,pixels"
@@ -54,15 +63,14 @@ def read_details(
     if not run.evaluated_protocols():
         why.setdefault("differences", _needs_labels(run))
         why.setdefault("classes", _needs_labels(run))
+    collection, collection_pictures = _collection(run)
     return RunDetails(
+        collection=collection,
+        collection_pictures=collection_pictures,
         glance=_glance(run, source, examined, against, alarms, num_checks, entries),
         rivals=_rivals(against),
         few_labels=_few_labels(_own(run, FEW_LABELS_FILE)),
-        layers=[
-            Layer(one["name"], one["density"], one["num_weights"])
-            for one in _own(run, LAYERS_FILE).get("layers", [])
-        ],
-        disagreement=_distribution(groups),
+        competitor=read_competitor(run),
         map=_map(_own(run, MAP_FILE)),
         alarms=alarms,
         num_checks=num_checks,
@@ -72,6 +80,32 @@ def read_details(
         ],
         why_missing=why,
     )
+
+
+def read_competitor(run: Run) -> Competitor:
+    """What is known of it; empty where the run has none, or nothing was made of it yet."""
+    layers = [
+        Layer(one["name"], one["density"], one["num_weights"])
+        for one in _own(run, LAYERS_FILE).get("layers", [])
+    ]
+    return Competitor(layers, _distribution(run.read_side_file(GROUPS_FILE, optional=True)))
+
+
+def _collection(run: Run) -> tuple[CollectionProfile | None, Mapping[str, str]]:
+    """What sdclr profile has left of the run's own images, and its pictures."""
+    name = f"{MINED_FOLDER}/{PROFILE_FILE}"
+    content = run.read_side_file(name, optional=True)
+    if content.get("backbone") is None or not _own(run, name):
+        return None, {}
+    try:
+        return CollectionProfile.of_content(content), dict(content["pictures"])
+    except (KeyError, TypeError, ValueError):
+        warnings.warn(
+            f"{run.folder / name} is damaged and is left out. Make it anew: "
+            f"{command('sdclr', 'profile', run.folder / MINED_FOLDER)}",
+            stacklevel=3,
+        )
+        return None, {}
 
 
 def _alarms(entries: Sequence[Mapping[str, Any]]) -> list[RaisedAlarm]:
@@ -210,6 +244,8 @@ def _verdict(run: Run, examined: str, against: Mapping[str, Any]) -> tuple[str, 
         leaks = against.get("num_leaks") or 0
         leak = f" Beware: {counted(leaks, 'test image')} are near-copies of training images."
         return f"{against['verdict']}{leak if leaks else ''}", kind, ""
+    if against.get("without_labels") and not run.evaluated_protocols():
+        return str(against["verdict"]), "open", str(against["next"])
     if run.evaluated_protocols():
         asked = command("sdclr", "evaluate", run.folder, "--against", RIVALS)
         return (

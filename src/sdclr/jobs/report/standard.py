@@ -35,7 +35,7 @@ from sdclr.jobs.report.arms import (
     source_name,
 )
 from sdclr.jobs.report.curves import gathered
-from sdclr.jobs.report.details import duration
+from sdclr.jobs.report.details import duration, read_competitor
 from sdclr.jobs.report.files import FileFormat, build_and_deliver
 from sdclr.jobs.report.unlabelled import (
     build_unlabelled_report,
@@ -44,6 +44,7 @@ from sdclr.jobs.report.unlabelled import (
 )
 from sdclr.mean_std import MeanStd
 from sdclr.presentation import evaluated, html, paper_table, tables
+from sdclr.presentation.competitor import Competitor
 from sdclr.presentation.evaluated import EvaluatedReport
 from sdclr.presentation.report import (
     COLUMNS,
@@ -131,6 +132,7 @@ def build_report(
         },
         classes=_class_rows(folders[0], probes) if len(folders) == 1 else [],
         glance=_glance(arms, comparisons),
+        competitors=_competitors(arms) if len(folders) > 1 else {},  # else its details have it
     )
 
 
@@ -268,6 +270,18 @@ def require_replaceable(*reports: Path) -> None:
             raise ConfigError(
                 f"{path} exists and was not written by sdclr; move it away, or choose another --out."
             )
+
+
+def _competitors(arms: Sequence[Arm]) -> dict[str, Competitor]:
+    """Of the first run of each arm that has one to show."""
+    found: dict[str, Competitor] = {}
+    for arm in arms:
+        for run in arm.runs:
+            one = read_competitor(Run(run.path))
+            if one.layers or one.disagreement is not None:
+                found[arm.label] = one
+                break
+    return found
 
 
 # Numbers

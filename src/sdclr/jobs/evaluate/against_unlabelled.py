@@ -1,0 +1,154 @@
+"""A run beside its rivals where nobody has labels: what can be measured all the same, and which labels would answer.
+
+RUN/to_label.csv names the images to label; it is the user's from then on.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from sdclr.compute.stateless_random import Stream, derive, permutation
+from sdclr.data import Images
+from sdclr.data.grouping import group_images
+from sdclr.data.trained_images import sampled_images, unseen_views
+from sdclr.evaluation.without_labels import (
+    WithoutLabels,
+    measure_without_labels,
+    sample_features,
+)
+from sdclr.jobs.evaluate.job import placed
+from sdclr.presentation.progress import AnyProgress
+from sdclr.run import TO_LABEL_FILE, Run
+from sdclr.safe_text import command, csv_row
+from sdclr.settings import PretrainConfig
+from sdclr.storage.durable_files import write_atomically
+
+SAMPLE = 512
+"""Images at most that networks are compared on."""
+TOLD_APART = 0.05
+"""The difference of two accuracies that the proposed labels should tell from none."""
+ONE_SIDED = 0.25
+"""Assumed share of the images that only one of two networks gets right; less among networks that are alike."""
+
+
+def labels_wanted() -> int:
+    """How many labelled images tell TOLD_APART: a paired 95 % interval is then as wide to either side.
+
+    >>> labels_wanted()
+    385
+    """
+    return math.ceil(ONE_SIDED * (1.96 / TOLD_APART) ** 2)
+
+
+@dataclass(frozen=True)
+class Unlabelled:
+    """What is known of a run and its rivals without labels."""
+
+    measured: Mapping[str, WithoutLabels]
+    """By name, the run first."""
+    num_images: int
+    """That they were measured on."""
+    to_label: str
+    """The file that names images to label."""
+    num_to_label: int
+    next_command: str
+
+    def sentences(self) -> list[str]:
+        """The answer, what was measured, and what to do."""
+        found = ", ".join(
+            f"{100 * one.found:.1f} ± {100 * one.found_half_width:.1f} % by {name}"
+            for name, one in self.measured.items()
+        )
+        return [
+            "Whether pre-training paid, nobody can say without labels.",
+            f"Of {self.num_images} images, so many have two views that are nearest to each other among all: {found}. "
+            "That is what training asks for, and no proof of use.",
+            f"Label the {self.num_to_label} images that {self.to_label} names, drawn at random; as many tell a "
+            f"difference of about {100 * TOLD_APART:g} points.",
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For RUN/against.json."""
+        return {
+            "pairs": [],
+            "without_labels": {name: asdict(one) for name, one in self.measured.items()},
+            "num_images": self.num_images,
+            "to_label": self.to_label,
+            "next": self.next_command,
+            "verdict": " ".join(self.sentences()),
+        }
+
+
+def compare_without_labels(
+    run: Run,
+    config: PretrainConfig,
+    networks: Mapping[str, tuple[nn.Module, int]],
+    device: str,
+    show: AnyProgress,
+) -> Unlabelled:
+    """``networks``: name -> (network, side of the images that it sees), the run's own first."""
+    images, _ = sampled_images(run, config.data, SAMPLE, config.seed)
+    measured = {}
+    for name, (network, size) in networks.items():
+        spec = replace(config.views.spec(), size=size)
+        views = unseen_views(images, spec, config.seed, epoch=config.epochs)
+        pixels = torch.cat([batch.cpu() for batch in images.stills(size)])
+        task = show.add(f"features of {name}", total=3 * len(images), unit="images")
+        features = sample_features(
+            placed(network, device), pixels, views, partial(show.advance, task)
+        )
+        measured[name] = measure_without_labels(features)
+        show.finish(task)
+    num = _propose(run, config)
+    rivals = ",".join([*networks][1:])
+    asked = command(
+        "sdclr",
+        "evaluate",
+        run.folder,
+        "--against",
+        rivals,
+        "--labels",
+        run.folder / TO_LABEL_FILE,
+    )
+    return Unlabelled(measured, len(images), str(run.folder / TO_LABEL_FILE), num, asked)
+
+
+def _propose(run: Run, config: PretrainConfig) -> int:
+    """Write the images to label, unless the file is there; how many it names."""
+    path = run.folder / TO_LABEL_FILE
+    if path.exists():  # with the first labels in it, perhaps
+        return max(
+            sum(1 for _ in csv.reader(io.StringIO(path.read_text("utf-8", errors="replace")))) - 1,
+            0,
+        )
+    images, _ = sampled_images(run, config.data, 2**62, config.seed)
+    chosen = _drawn(images, config)
+    table = io.StringIO()
+    writer = csv.writer(table)
+    writer.writerow(["path", "label"])
+    for row in chosen:
+        # of images in memory their position is what --labels takes
+        name = images.names[row] if images.files is not None else row
+        writer.writerow([*csv_row([name]), ""])
+    write_atomically(path, table.getvalue().encode("utf-8", "surrogateescape"))
+    return len(chosen)
+
+
+def _drawn(images: Images, config: PretrainConfig) -> list[int]:
+    """Rows at random, one of each group as long as there are groups, in the order of the images."""
+    order = permutation(derive(config.seed, Stream.EXAMINATION, 1), len(images)).argsort().numpy()
+    if config.data.group_by is not None:
+        groups = group_images(images, config.data.group_by).of_image[order]
+        firsts = np.unique(groups, return_index=True)[1]
+        order = np.concatenate([order[np.sort(firsts)], np.delete(order, firsts)])
+    return sorted(order[: labels_wanted()].tolist())
