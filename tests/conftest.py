@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import os
 import shutil
 import tempfile
@@ -9,10 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
+import PIL.Image
 import pytest
 import torch
 
 from sdclr.jobs.pretrain import saver
+from sdclr.presentation import plots
 
 OWN_MODULES = r"(sdclr|tests|test_\w+|conftest|__main__)(\.|$)"
 """Of a warning: it was raised by us, or on behalf of us. pytest names its tests by path or by file."""
@@ -54,6 +57,29 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 def writing_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """A thread writes the checkpoints of runs on the CPU too, as it does beside a CUDA device; forked ones' as well."""
     monkeypatch.setattr(saver, "BESIDE_DEVICES", ("cpu",))
+
+
+@pytest.fixture
+def light_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages with empty figures, where drawings are not the point: matplotlib takes seconds for a page.
+
+    tests/presentation/test_plots.py and tests/jobs/test_run_page.py are about what is drawn.
+    """
+
+    def empty(drawing: object, name: str, *, small: bool = False) -> str:
+        return f'<svg id="{name}-figure" viewBox="0 0 9 3"></svg>'
+
+    def empty_file(drawing: object, title: str) -> str:
+        return empty(drawing, title)
+
+    def empty_png(drawing: object, title: str, dpi: int = 150) -> bytes:
+        stream = io.BytesIO()
+        PIL.Image.new("L", (9, 3)).save(stream, format="png")
+        return stream.getvalue()
+
+    monkeypatch.setattr(plots, "svg_of", empty)
+    monkeypatch.setattr(plots, "svg_file", empty_file)
+    monkeypatch.setattr(plots, "png_of", empty_png)
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,8 @@ from photo_folder import make_photos
 from sdclr import __version__, cli, recipe
 from sdclr.recipes import RECIPES
 
+pytestmark = pytest.mark.usefixtures("light_figures")
+
 TINY = ["backbone.width=2", "views.size=8", "epochs=1", "batch_size=200"]
 
 

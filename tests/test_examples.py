@@ -15,6 +15,8 @@ from PIL import Image
 
 from sdclr import Run, cli
 
+pytestmark = pytest.mark.usefixtures("light_figures")
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 TINY = ["epochs=1", "backbone.name=resnet10", "backbone.width=2", "views.size=32"]
 

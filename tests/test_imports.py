@@ -18,13 +18,16 @@ HEAVY = ("torch", "torchvision", "timm", "sklearn", "scipy", "torch._dynamo")
 LOOK = f"""
 import json, sys
 from sdclr.cli import main
-try:
-    main()
-except SystemExit as ended:
-    code = ended.code or 0
-found = [name for name in {HEAVY!r} if name in sys.modules]
-print(json.dumps({{"code": code, "found": found, "matplotlib": "matplotlib" in sys.modules}}))
+for arguments in json.loads(sys.argv[1]):
+    sys.argv = ["sdclr", *arguments]
+    try:
+        main()
+    except SystemExit as ended:
+        code = ended.code or 0
+    found = [name for name in {HEAVY!r} if name in sys.modules]
+    print(json.dumps({{"code": code, "found": found, "matplotlib": "matplotlib" in sys.modules}}))
 """
+"""Commands one after another in one process: what the first imports is there for all, so the order counts."""
 
 
 @pytest.fixture(scope="module")
@@ -38,18 +41,19 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     return found
 
 
-def imported_by(*arguments: str) -> dict[str, object]:
-    command = [sys.executable, "-c", LOOK, *arguments]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+def imported_by(*commands: list[str]) -> list[dict[str, object]]:
+    """What is imported after each of the commands."""
+    ran = [sys.executable, "-c", LOOK, json.dumps(commands)]
+    result = subprocess.run(ran, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
-    found: dict[str, object] = json.loads(result.stdout.splitlines()[-1])
-    assert found["code"] == 0, result.stderr
+    lines = [line for line in result.stdout.splitlines() if line.startswith('{"code": ')]
+    found: list[dict[str, object]] = [json.loads(line) for line in lines]
+    assert [one["code"] for one in found] == [0] * len(commands), result.stderr
     return found
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
+def test_a_command_that_only_answers_imports_nothing_heavy(runs: dict[str, Run]) -> None:
+    commands = [
         ["--help"],
         ["--version"],
         ["pretrain", "--help"],
@@ -57,32 +61,23 @@ def imported_by(*arguments: str) -> dict[str, object]:
         ["reproduce", "--help"],
         ["recipes", "list"],
         ["recipes", "show", "cifar10_lt_sdclr"],
-        ["status", "RUN"],
-    ],
-    ids=" ".join,
-)
-def test_a_command_that_only_answers_imports_nothing_heavy(
-    runs: dict[str, Run], arguments: list[str]
-) -> None:
-    filled = [str(runs["evaluated"].folder) if word == "RUN" else word for word in arguments]
-    assert imported_by(*filled) == {"code": 0, "found": [], "matplotlib": False}
+        ["status", str(runs["evaluated"].folder)],
+    ]
+    for words, found in zip(commands, imported_by(*commands), strict=True):
+        assert found == {"code": 0, "found": [], "matplotlib": False}, words
 
 
-@pytest.mark.parametrize(
-    ("name", "formats"), [("evaluated", "terminal,html"), ("examined", "terminal,html")]
-)
-def test_a_report_of_finished_runs_does_without_torch(
-    runs: dict[str, Run], name: str, formats: str
+def test_a_report_of_finished_runs_does_without_torch_and_numbers_without_scipy(
+    runs: dict[str, Run], light_figures: None
 ) -> None:
     # the first page has made what needs the network: layers, neighbours, map
-    write_first_page([runs[name].folder], {"html"}, progress=NoProgress())
-    found = imported_by("report", str(runs[name].folder), "--format", formats)
-    assert found["found"] == []
-    assert (runs[name].folder / "report.html").is_file()
-
-
-def test_only_intervals_over_several_splits_import_scipy(runs: dict[str, Run]) -> None:
-    assert imported_by("report", str(runs["evaluated"].folder), "--json")["matplotlib"] is False
+    for run in runs.values():
+        write_first_page([run.folder], {"html"}, progress=NoProgress())
+    pages = [["report", str(run.folder), "--format", "terminal,html"] for run in runs.values()]
+    numbers, *drawn = imported_by(["report", str(runs["evaluated"].folder), "--json"], *pages)
+    assert numbers["matplotlib"] is False
+    assert numbers["found"] == []
+    assert [found["found"] for found in drawn] == [[], []]
 
 
 def imported_with(module: str) -> set[str]:
@@ -101,10 +96,14 @@ def test_a_training_imports_torch_and_neither_timm_nor_torchvision_nor_scikit_le
 
 
 @pytest.mark.parametrize(
-    "module", ["sdclr.settings", "sdclr.recipes.cifar", "sdclr.run", "sdclr.jobs.status"]
+    "modules",
+    [
+        "sdclr.settings, sdclr.recipes.cifar, sdclr.run, sdclr.jobs.status",
+        "sdclr.evaluation.probes, sdclr.evaluation.results, sdclr.presentation.report",
+    ],
 )
-def test_settings_and_run_folders_are_read_without_torch(module: str) -> None:
-    assert not imported_with(module) & {*HEAVY}
+def test_settings_run_folders_tables_and_results_are_read_without_torch(modules: str) -> None:
+    assert not imported_with(modules) & {*HEAVY}
 
 
 def test_a_run_started_with_a_network_of_ours_needs_no_network_library(tmp_path: Path) -> None:
@@ -119,10 +118,3 @@ def test_a_run_started_with_a_network_of_ours_needs_no_network_library(tmp_path:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert result.stdout.split() == ["done"]
-
-
-@pytest.mark.parametrize(
-    "module", ["sdclr.evaluation.probes", "sdclr.evaluation.results", "sdclr.presentation.report"]
-)
-def test_tables_and_results_are_read_without_torch(module: str) -> None:
-    assert not imported_with(module) & {*HEAVY}

@@ -18,6 +18,8 @@ from sdclr.jobs.report import build_report
 from sdclr.jobs.status import read_status
 from sdclr.storage.tensor_files import read_tensors, write_tensors
 
+pytestmark = pytest.mark.usefixtures("light_figures")
+
 TINY = ["backbone.name=resnet10", "backbone.width=2", "epochs=1", "batch_size=128", "views.size=8"]
 
 

@@ -27,6 +27,8 @@ from sdclr.presentation.progress import NoProgress
 from sdclr.presentation.unlabelled import to_csv, to_markdown
 from sdclr.workflows.reports import report
 
+pytestmark = pytest.mark.usefixtures("light_figures")
+
 SETTINGS = {
     "views": {"size": 16},
     "backbone": {"name": "resnet10", "width": 2},

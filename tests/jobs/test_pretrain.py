@@ -42,6 +42,7 @@ TINY = [
     "views.size=8",
     "batch_size=100",
     "epochs=3",
+    "health_every_epochs=0",  # tests/jobs/test_pretrain_health.py is about it
     "checkpoint_every_epochs=1",
 ]
 
@@ -665,11 +666,14 @@ def test_training_on_cuda_follows_the_cpu_and_resumes(tmp_path: Path) -> None:
 def test_every_kind_of_competitor_is_saved_and_resumed(
     tmp_path: Path, override: str, backbone: dict[str, Any]
 ) -> None:
+    size = 16
     if "vit" in backbone["name"]:
-        backbone = backbone | {"options": {"img_size": 32, "depth": 1}}
+        size = 32
+        backbone = backbone | {"options": {"img_size": size, "depth": 1}}
     values = {
         "backbone": backbone,
-        "views.size": 32,
+        "views.size": size,
+        "health_every_epochs": 0,
         "batch_size": 203,
         "method.prunable": "conv+linear",
         "epochs": 2,

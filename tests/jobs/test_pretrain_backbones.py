@@ -26,6 +26,7 @@ IMAGENET_MEAN = [0.485, 0.456, 0.406]
 def tiny(*overrides: str) -> PretrainConfig:
     few = [
         "views.size=8",
+        "health_every_epochs=0",
         "batch_size=135",
         "epochs=2",
         "checkpoint_every_epochs=1",

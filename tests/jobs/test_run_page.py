@@ -275,7 +275,7 @@ def test_figures_are_written_three_times_each_and_what_lacks_has_its_command(
 
 
 def test_accuracy_against_the_prune_ratio_is_drawn_of_runs_that_differ_in_it(
-    tmp_path: Path,
+    tmp_path: Path, light_figures: None
 ) -> None:
     runs = []
     for ratio in ("0.5", "0.9"):

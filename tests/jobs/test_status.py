@@ -16,6 +16,8 @@ from sdclr.jobs.status import read_status
 from sdclr.methods.simclr import SimCLR
 from sdclr.presentation.progress import NoProgress
 
+pytestmark = pytest.mark.usefixtures("light_figures")
+
 # 3 steps an epoch
 CONFIG = recipe("digits_simclr").with_overrides(
     ["backbone.width=2", "views.size=8", "batch_size=200", "epochs=2", "checkpoint_every_epochs=1"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -102,10 +103,24 @@ print("imported my_methods")
 """
 
 
-def command(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+COMMANDS = """
+import json, sys
+from sdclr.cli import main
+for words in json.loads(sys.argv[1]):
+    sys.argv = ["sdclr", *words]
+    try:
+        main()
+    except SystemExit as ended:
+        if ended.code:
+            raise
+"""
+
+
+def commands(folder: Path, *lines: list[str]) -> subprocess.CompletedProcess[str]:
+    """Commands one after another in a process that knows of nothing registered here."""
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        [sys.executable, "-m", "sdclr", *words],
+        [sys.executable, "-c", COMMANDS, json.dumps(lines)],
         cwd=folder,
         env=environment,
         capture_output=True,
@@ -117,16 +132,17 @@ def command(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 def test_the_command_line_takes_a_class_and_no_file_imports_it(tmp_path: Path) -> None:
     (tmp_path / "my_methods.py").write_text(SCRIPT)
     words = ["digits_simclr", "method.name=my_methods:Mine", *conformance.TINY, "--out", "x"]
-    trained = command(tmp_path, "pretrain", *words)
+    trained = commands(tmp_path, ["pretrain", *words])
     assert trained.returncode == 0, trained.stderr
     assert "imported my_methods" in trained.stdout
     config = (tmp_path / "x" / "config.yaml").read_text()
     assert "name: mine" in config
     assert "my_methods" not in config
-    for words in (["evaluate", "x", "--probes", "knn"], ["report", "x"], ["status", "x"]):
-        found = command(tmp_path, *words)
-        assert found.returncode == 0, found.stderr
-        assert "imported my_methods" not in found.stdout, "a run folder imports nothing"
+    found = commands(
+        tmp_path, ["evaluate", "x", "--probes", "knn"], ["report", "x"], ["status", "x"]
+    )
+    assert found.returncode == 0, found.stderr
+    assert "imported my_methods" not in found.stdout, "a run folder imports nothing"
     assert "Mine &amp; co" in (tmp_path / "x" / "report.html").read_text(), (
         "the name in tables is kept in the run"
     )

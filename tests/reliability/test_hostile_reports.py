@@ -17,6 +17,8 @@ from sdclr.presentation.html import render_html
 from sdclr.presentation.pages import allowed, source
 from sdclr.presentation.paper import COLUMNS, SETTINGS, PaperArm, PaperRow, PaperTable
 
+pytestmark = pytest.mark.usefixtures("light_figures")
+
 HOSTILE = [
     "\x1b[2J\x1b]0;title\x07",
     "a\nerror: forged",

@@ -20,6 +20,8 @@ from sdclr.presentation.progress import NoProgress
 from sdclr.workflows.own_images import data_of
 from sdclr.workflows.reports import report
 
+pytestmark = pytest.mark.usefixtures("light_figures")
+
 SIDE_FILES = (
     "choices.json",
     "environment.json",

@@ -9,6 +9,8 @@ from rich.console import Console
 
 from sdclr.workflows.demo import demo
 
+pytestmark = pytest.mark.usefixtures("light_figures")
+
 TINY = ("backbone.width=2", "views.size=8", "epochs=1", "batch_size=200")
 
 

@@ -117,13 +117,9 @@ def train_linear_probe(
     require_finite(validation_features, "validation image {}".format)
     parameter = next(backbone.parameters())
     device, dtype = parameter.device, parameter.dtype
-    classifier = skip_init(
-        nn.Linear, validation_features.shape[1], num_classes, device=device, dtype=dtype
+    classifier = _fresh_classifier(validation_features.shape[1], num_classes, seed).to(
+        device, dtype
     )
-    generator = torch.Generator().manual_seed(derive(seed, Stream.PROBE))
-    with torch.no_grad():
-        classifier.weight.copy_(torch.randn(classifier.weight.shape, generator=generator) * 0.01)
-        classifier.bias.zero_()
     optimizer = torch.optim.SGD(classifier.parameters(), lr=schedule.learning_rate, momentum=0.9)
     targets = torch.from_numpy(labels)
     best: LinearProbe | None = None
@@ -143,12 +139,7 @@ def train_linear_probe(
             optimizer.step()
             if advance:
                 advance(len(index))
-        if not all(parameter.isfinite().all() for parameter in classifier.parameters()):
-            raise NonFiniteError(
-                f"the linear probe diverged in epoch {epoch}: its weights are not finite (learning rate "
-                f"{schedule.learning_rate:g}). The features of some images are not finite or very large; use the "
-                "protocol cached, which standardises them."
-            )
+        _require_finite_weights(classifier, epoch, schedule.learning_rate)
         if epoch % schedule.evaluate_every == 0:
             accuracy = top_k_accuracy(
                 classifier, validation_features, validation_labels, schedule.top_k
@@ -157,3 +148,22 @@ def train_linear_probe(
                 best = LinearProbe(copy.deepcopy(classifier), epoch, accuracy)
     assert best is not None
     return best
+
+
+def _fresh_classifier(num_features: int, num_classes: int, seed: int) -> nn.Linear:
+    """Weights from N(0, 0.01²), drawn on the CPU in float32 so that every device starts alike; no bias."""
+    classifier = skip_init(nn.Linear, num_features, num_classes)
+    generator = torch.Generator().manual_seed(derive(seed, Stream.PROBE))
+    with torch.no_grad():
+        classifier.weight.copy_(torch.randn(classifier.weight.shape, generator=generator) * 0.01)
+        classifier.bias.zero_()
+    return classifier
+
+
+def _require_finite_weights(classifier: nn.Linear, epoch: int, learning_rate: float) -> None:
+    if not all(parameter.isfinite().all() for parameter in classifier.parameters()):
+        raise NonFiniteError(
+            f"the linear probe diverged in epoch {epoch}: its weights are not finite (learning rate "
+            f"{learning_rate:g}). The features of some images are not finite or very large; use the "
+            "protocol cached, which standardises them."
+        )

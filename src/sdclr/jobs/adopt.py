@@ -7,12 +7,14 @@ norms, epoch); environment.json names the file and its hash.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from sdclr.backbones.authors_checkpoint import AuthorsCheckpoint, read_authors_checkpoint
 from sdclr.backbones.backbone import measure_feature_dim
 from sdclr.backbones.weights import save_backbone
-from sdclr.data import build_data
+from sdclr.data import Data, build_data
 from sdclr.data.choices import AUTHORS_CIFAR_FOLDERS
 from sdclr.data.collections.contents import read_contents, write_record
 from sdclr.errors import ConfigError
@@ -45,30 +47,17 @@ def adopt(
         raise ConfigError(
             f"{source} is not a run of {config.recipe}: " + "; ".join(contradictions) + "."
         )
-    digest = hashlib.sha256(source.read_bytes()).hexdigest()
-    if run.exists:
-        adopted = run.read_json("environment.json").get("adopted")
-        same = adopted is not None and adopted["sha256"] == digest
-        stood_in = adopted is not None and adopted["kind"] == "fine-tuned"
-        if not same and not (stood_in and found.classifier is None):
-            what = (
-                "a run trained here"
-                if adopted is None
-                else f"the run of another file, {adopted['file']}"
-            )
-            raise ConfigError(f"{run.folder} holds {what}. Choose another --out.")
-        if same and run.backbone_path.is_file():
-            return run
+    adopted = {
+        "file": source.name,
+        "kind": "pre-training" if found.classifier is None else "fine-tuned",
+        "sha256": hashlib.sha256(source.read_bytes()).hexdigest(),
+        "epoch": found.epoch,
+        "branch": "target",
+    }
+    if run.exists and _is_of(run, adopted) and run.backbone_path.is_file():
+        return run
     data = build_data(config.data, download=download)
     with run:
-        kind = "pre-training" if found.classifier is None else "fine-tuned"
-        adopted = {
-            "file": source.name,
-            "kind": kind,
-            "sha256": digest,
-            "epoch": found.epoch,
-            "branch": "target",
-        }
         run.write_json("environment.json", environment("the authors'") | {"adopted": adopted})
         run.write_json("split.json", data.manifest())
         contents = {
@@ -77,18 +66,39 @@ def adopt(
         if contents:
             write_record(run.folder / CONTENTS_FILE, contents)
         run.write_text("config.yaml", config.to_yaml())
-        facts = {
-            "feature_dim": measure_feature_dim(found.backbone, config.views.size),
-            "image_size": config.views.size,
-            "recipe": config.recipe,
-            "method": config.method.to_dict(),
-            "epochs": found.epoch,
-            "data": data.name,
-            "data_fingerprint": data.fingerprint,
-            "source": source.name,
-        }
+        facts = _facts(found, config, data) | {"source": source.name}
         save_backbone(run.backbone_path, found.backbone, found.architecture.to_dict(), facts)
     return run
+
+
+def _is_of(run: Run, file: Mapping[str, Any]) -> bool:
+    """Whether the run folder is that of this file; False where a fine-tuned one stood in for it.
+
+    ConfigError for another run's.
+    """
+    earlier = run.read_json("environment.json").get("adopted")
+    if earlier is not None and earlier["sha256"] == file["sha256"]:
+        return True
+    stood_in = earlier is not None and earlier["kind"] == "fine-tuned"
+    if stood_in and file["kind"] == "pre-training":
+        return False
+    what = "a run trained here"
+    if earlier is not None:
+        what = f"the run of another file, {earlier['file']}"
+    raise ConfigError(f"{run.folder} holds {what}. Choose another --out.")
+
+
+def _facts(found: AuthorsCheckpoint, config: PretrainConfig, data: Data) -> dict[str, Any]:
+    """What the backbone's file says of itself."""
+    return {
+        "feature_dim": measure_feature_dim(found.backbone, config.views.size),
+        "image_size": config.views.size,
+        "recipe": config.recipe,
+        "method": config.method.to_dict(),
+        "epochs": found.epoch,
+        "data": data.name,
+        "data_fingerprint": data.fingerprint,
+    }
 
 
 def _contradictions(found: AuthorsCheckpoint, config: PretrainConfig) -> list[str]:

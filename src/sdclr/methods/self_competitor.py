@@ -104,19 +104,7 @@ class SelfCompetitor(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if not 0 <= prune_ratio < 1:
-            hint = (
-                f" It is a fraction; did you mean {prune_ratio / 100:g}?"
-                if 1 <= prune_ratio <= 100
-                else ""
-            )
-            raise ConfigError(f"method.prune_ratio must be in [0, 1), got {prune_ratio}.{hint}")
-        if not 0 <= random_share <= prune_ratio:
-            raise ConfigError(
-                f"method.random_share must be in [0, prune_ratio = {prune_ratio}], got {random_share}."
-            )
-        if not 0 <= dropout < 1:
-            raise ConfigError(f"method.dropout must be in [0, 1), got {dropout}.")
+        _check_shares(prune_ratio, random_share, dropout)
         self.prune_ratio, self.random_share, self.seed = prune_ratio, random_share, seed
         _require_copyable(network)
         if prunable == "auto":
@@ -125,24 +113,8 @@ class SelfCompetitor(nn.Module):
         # before copying: fails early
         targets = list(_prunable_weights(network, prunable, tuple(spared)))
         self.prunable_share = _prunable_share(network, targets, tuple(spared))
-        if self.prunable_share < SMALL_SHARE:
-            warnings.warn(
-                f"only {self.prunable_share:.1%} of the network's weights are prunable: with "
-                f"{prune_ratio:g} of these removed the competitor is nearly the network itself."
-                + (
-                    " method.prunable=conv+linear also prunes linear layers."
-                    if prunable == "conv"
-                    else ""
-                ),
-                stacklevel=2,
-            )
-        if rescaled := _rescaled_layers(network, targets):
-            warnings.warn(
-                f"{len(rescaled)} of {len(targets)} layers ({', '.join(rescaled[:3])}, ...) do not use their weight as "
-                "it is stored (weight standardisation, or another parameter): what is masked there is not zero, and "
-                "the competitor is damaged less than prune_ratio says.",
-                stacklevel=2,
-            )
+        for words in _doubts(network, targets, prunable, self.prunable_share, prune_ratio):
+            warnings.warn(words, stacklevel=2)
         self._norms = norms
         self._network = (network,)  # in a tuple: the network is no part of this module
         self.twin = _tied_twin(network, norms)
@@ -424,6 +396,47 @@ def _can_be_copied(value: object) -> bool:
 def _holds_a_module(value: object) -> bool:
     parts = value.values() if isinstance(value, Mapping) else value
     return isinstance(parts, Iterable) and any(isinstance(part, nn.Module) for part in parts)
+
+
+def _check_shares(prune_ratio: float, random_share: float, dropout: float) -> None:
+    """ConfigError for a share out of its range."""
+    if not 0 <= prune_ratio < 1:
+        hint = ""
+        if 1 <= prune_ratio <= 100:
+            hint = f" It is a fraction; did you mean {prune_ratio / 100:g}?"
+        raise ConfigError(f"method.prune_ratio must be in [0, 1), got {prune_ratio}.{hint}")
+    if not 0 <= random_share <= prune_ratio:
+        raise ConfigError(
+            f"method.random_share must be in [0, prune_ratio = {prune_ratio}], got {random_share}."
+        )
+    if not 0 <= dropout < 1:
+        raise ConfigError(f"method.dropout must be in [0, 1), got {dropout}.")
+
+
+def _doubts(
+    network: nn.Module,
+    targets: list[tuple[str, str]],
+    prunable: Prunable,
+    prunable_share: float,
+    prune_ratio: float,
+) -> list[str]:
+    """Why the competitor may be damaged less than ``prune_ratio`` says."""
+    found = []
+    if prunable_share < SMALL_SHARE:
+        words = (
+            f"only {prunable_share:.1%} of the network's weights are prunable: with "
+            f"{prune_ratio:g} of these removed the competitor is nearly the network itself."
+        )
+        if prunable == "conv":
+            words += " method.prunable=conv+linear also prunes linear layers."
+        found.append(words)
+    if rescaled := _rescaled_layers(network, targets):
+        found.append(
+            f"{len(rescaled)} of {len(targets)} layers ({', '.join(rescaled[:3])}, ...) do not use their weight as "
+            "it is stored (weight standardisation, or another parameter): what is masked there is not zero, and "
+            "the competitor is damaged less than prune_ratio says."
+        )
+    return found
 
 
 def _require_copyable(network: nn.Module) -> None:

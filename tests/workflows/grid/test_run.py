@@ -26,6 +26,8 @@ from sdclr.workflows.grid.cells import GridCells, name_of
 from sdclr.workflows.grid.run import carry_out_grid, grid_commands, open_grid
 from small_grid import small_file, small_grid
 
+pytestmark = pytest.mark.usefixtures("light_figures")
+
 QUIET = Console(quiet=True)
 
 

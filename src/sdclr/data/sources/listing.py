@@ -112,67 +112,104 @@ def list_images(
     own name rather than a link's: loops of links end. Raises MissingInputError for an absent folder and DataError for
     one that may not be listed, and unless ``links`` may lead anywhere for one that leads out of ``root``.
     """
-    link_check, ways_out = LinkCheck(root, links), dict[str, str]()
-    excluded = {_identity(folder) for folder in exclude if os.path.isdir(folder)}
-    seen: set[tuple[int, int]] = set()
-    paths: list[str] = []
-    num_other = num_hidden = num_excluded = num_ours = num_unwanted = 0
-    unwanted, services, pictures = unwanted or Exclusion(), list[str](), Counter[str]()
+    walk = _Walk(root, exclude, suffixes, links, unwanted or Exclusion())
     folders, linked_folders = [""], list[str]()
     while folders or linked_folders:
         if not folders:  # every folder proper was entered before the first link is followed
             linked_folders.sort(key=os.fsencode, reverse=True)
             folders.append(linked_folders.pop())
         prefix = folders.pop()
-        identity = _identity(os.path.join(root, prefix))
-        if identity in seen:
-            continue
-        seen.add(identity)
-        if identity in excluded:
-            num_excluded += 1
-            continue
-        if prefix and is_service_folder(prefix[:-1]):
-            services.append(prefix[:-1])
-            continue
-        if prefix and prefix[:-1] in unwanted:
-            num_unwanted += 1
-            continue
-        if prefix and (end := link_check.end_of_link(os.path.join(root, prefix[:-1]))) is not None:
-            ways_out[prefix] = end  # and is not entered: it may be the whole disk
-            continue
-        found = _read_folder(root, prefix, suffixes, unwanted)
+        if (found := walk.enter(prefix)) is not None:
+            folders += found.folders
+            linked_folders += found.linked_folders
+    return walk.listing()
+
+
+class _Walk:
+    """What was found below a root so far, and what was left out."""
+
+    def __init__(
+        self,
+        root: Path | str,
+        exclude: Iterable[Path | str],
+        suffixes: tuple[str, ...],
+        links: Links,
+        unwanted: Exclusion,
+    ) -> None:
+        self._root, self._suffixes, self._unwanted = root, suffixes, unwanted
+        self._excluded = {_identity(folder) for folder in exclude if os.path.isdir(folder)}
+        self._seen: set[tuple[int, int]] = set()
+        self._links = LinkCheck(root, links)
+        self._ways_out: dict[str, str] = {}
+        self._paths: list[str] = []
+        self._services: list[str] = []
+        self._pictures = Counter[str]()
+        self._num_other = self._num_hidden = self._num_excluded = 0
+        self._num_ours = self._num_unwanted = 0
+
+    def enter(self, prefix: str) -> _Folder | None:
+        """Take the images of a folder; None for one that was entered before or is left out."""
+        if not self._is_entered(prefix):
+            return None
+        found = _read_folder(self._root, prefix, self._suffixes, self._unwanted)
         if prefix and found.is_run:
-            num_ours += 1
-            continue
-        sheets = {path for path in found.images if _is_sheet(os.path.join(root, path))}
-        num_ours += len(sheets)
-        paths += [path for path in found.images if path not in sheets]
-        folders += found.folders
-        linked_folders += found.linked_folders
+            self._num_ours += 1
+            return None
+        sheets = {path for path in found.images if _is_sheet(os.path.join(self._root, path))}
+        self._num_ours += len(sheets)
+        self._paths += [path for path in found.images if path not in sheets]
         for path in found.linked_images:
-            if (end := link_check.end_of_link(os.path.join(root, path))) is not None:
-                ways_out[path] = end
-        num_other += found.num_other
-        num_hidden += found.num_hidden
-        num_unwanted += found.num_unwanted
-        pictures.update(found.pictures)
-    if ways_out:
-        first = min(ways_out, key=os.fsencode)
-        raise link_check.refusal(
-            printable(os.path.join(root, first)), ways_out[first], len(ways_out)
+            self._leads_out(path, path)
+        self._num_other += found.num_other
+        self._num_hidden += found.num_hidden
+        self._num_unwanted += found.num_unwanted
+        self._pictures.update(found.pictures)
+        return found
+
+    def _is_entered(self, prefix: str) -> bool:
+        identity = _identity(os.path.join(self._root, prefix))
+        if identity in self._seen:
+            return False
+        self._seen.add(identity)
+        if identity in self._excluded:
+            self._num_excluded += 1
+            return False
+        if not prefix:
+            return True
+        name = prefix[:-1]
+        if is_service_folder(name):
+            self._services.append(name)
+            return False
+        if name in self._unwanted:
+            self._num_unwanted += 1
+            return False
+        # one that leads out is not entered: it may be the whole disk
+        return not self._leads_out(name, prefix)
+
+    def _leads_out(self, path: str, name: str) -> bool:
+        """Whether a link leads out of the root; it is kept under ``name``."""
+        end = self._links.end_of_link(os.path.join(self._root, path))
+        if end is not None:
+            self._ways_out[name] = end
+        return end is not None
+
+    def listing(self) -> Listing:
+        """All of it; DataError where a link leads out."""
+        if self._ways_out:
+            first = min(self._ways_out, key=os.fsencode)
+            place = printable(os.path.join(self._root, first))
+            raise self._links.refusal(place, self._ways_out[first], len(self._ways_out))
+        return Listing(
+            sorted(self._paths, key=os.fsencode),
+            self._num_other,
+            self._num_hidden,
+            self._num_excluded,
+            self._num_ours,
+            num_service=len(self._services),
+            first_service=min(self._services, key=os.fsencode, default=""),
+            num_unwanted=self._num_unwanted,
+            pictures=tuple(sorted(self._pictures.items())),
         )
-    paths.sort(key=os.fsencode)
-    return Listing(
-        paths,
-        num_other,
-        num_hidden,
-        num_excluded,
-        num_ours,
-        num_service=len(services),
-        first_service=min(services, key=os.fsencode, default=""),
-        num_unwanted=num_unwanted,
-        pictures=tuple(sorted(pictures.items())),
-    )
 
 
 class _Folder(NamedTuple):

@@ -10,6 +10,7 @@ import re
 import warnings
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -141,24 +142,27 @@ def read_own_images(
     class_names = class_names_of(_of_training(train.labels, validation))
     if validation is not None:
         _check_test(train.at(validation.tolist()), path, class_names, path, "validation")
-    test = None
     if test_path is not None:
         found = _find(test_path, _has_folders(test_path), rules._replace(in_splits=False))
     if found is not None:
-        test_path = path if test_path is None else test_path
-        _check_test(found, test_path, class_names, path)
+        _check_test(found, path if test_path is None else test_path, class_names, path)
         _refuse_overlap(train, found)
-        test = _files(found, class_names, exif_rotation, grey_bits, num_workers)
         train.remarks.extend(f"test set: {remark}" for remark in found.remarks)
         train.remarks.extend(_without_test_images(class_names, found))
     _warn_of_useless_globs(rules.unwanted, path)
     if not exif_rotation:
-        train.remarks.extend(
-            _turned_in_any_case([*train.files(), *(found.files() if found else ())])
-        )
+        turned = [*train.files(), *(found.files() if found else ())]
+        train.remarks.extend(_turned_in_any_case(turned))
+    as_images = partial(
+        _files,
+        class_names=class_names,
+        exif_rotation=exif_rotation,
+        grey_bits=grey_bits,
+        num_workers=num_workers,
+    )
     return LabelledImages(
-        _files(train, class_names, exif_rotation, grey_bits, num_workers),
-        test,
+        as_images(train),
+        None if found is None else as_images(found),
         [printable(name) for name in class_names],
         validation=validation,
         remarks=tuple(train.remarks),

@@ -174,18 +174,9 @@ def mine(
         if marks:
             columns[WANTED] = mark_column(len(names), marks)
         encoder.backbone.to(where).to(memory_format=torch.channels_last)
-        if groups is None:
-            groups = _groups(data, images, joined)
-        elif data.group_by is not None:
-            raise ConfigError("groups and data.group_by say the same thing; give one of them.")
+        groups = _groups(data, images, joined, groups)
         wish = _wish(asked, marks, names, joined, encoder, data)
-        if images.labels is not None and joined.is_listed.all():
-            labels = images.labels[joined.listed_row]
-            wish = replace(wish, labels=labels, class_names=found.class_names)
-        if records is not None:
-            wish = replace(
-                wish, records=read_records(records.folder, len(names), len(records.metrics()))
-            )
+        wish = _with_what_is_known(wish, images, found.class_names, joined, records)
         seen = see(now, joined, earlier, encoder, out, show)
         ranking = ranked(
             torch.from_numpy(seen.features),
@@ -200,15 +191,18 @@ def mine(
             shown=listable,
             remarks=[*remarks, *joined.remarks, *said],
         )
-        mined = ranking.mined
-        write_csv(mined, out / SCORES_FILE)
-        if not write_parquet(mined, out / PARQUET):
-            show.print("scores.parquet needs pyarrow and is left out; scores.csv has the same.")
-        write_page(mined, images, joined.listed_row, out / PAGE, show, top=top)
+        _write_tables(ranking.mined, out, show)
+        write_page(ranking.mined, images, joined.listed_row, out / PAGE, show, top=top)
         if copy_to is not None:
-            copy_chosen(mined, images, joined.listed_row, Path(copy_to), top, show)
+            copy_chosen(ranking.mined, images, joined.listed_row, Path(copy_to), top, show)
         write_state(out, _record(seen.record, ranking, asked, str(where)))
-    return mined
+    return ranking.mined
+
+
+def _write_tables(mined: MinedImages, out: Path, show: AnyProgress) -> None:
+    write_csv(mined, out / SCORES_FILE)
+    if not write_parquet(mined, out / PARQUET):
+        show.print("scores.parquet needs pyarrow and is left out; scores.csv has the same.")
 
 
 def _path(path: Path | str | None) -> Path | None:
@@ -229,10 +223,14 @@ def _records(source: Path | str, asked: Asked, *, as_trained: bool) -> Run | Non
     return run if (run.folder / RECORDS_FILE).is_file() else None
 
 
-def _groups(data: DataConfig, images: Images, joined: Joined) -> Tensor | None:
-    """Which images belong together, int64 [N]."""
+def _groups(
+    data: DataConfig, images: Images, joined: Joined, given: Tensor | None
+) -> Tensor | None:
+    """Which images belong together, int64 [N]: as ``given``, or as data.group_by says."""
     if data.group_by is None:
-        return None
+        return given
+    if given is not None:
+        raise ConfigError("groups and data.group_by say the same thing; give one of them.")
     if not joined.is_listed.all():
         raise ConfigError(
             "data.group_by is not known of the earlier collection of --against. Mine all images together, or leave it "
@@ -304,6 +302,20 @@ def _wish(
     if asked.like:
         other = by_likeness(asked.like, names, joined.root, encoder, data)
         return replace(wish, other=other, other_name="likeness")
+    return wish
+
+
+def _with_what_is_known(
+    wish: Wish, images: Images, class_names: Sequence[str], joined: Joined, records: Run | None
+) -> Wish:
+    """The labels of the images, where all have one, and what a run has recorded of them."""
+    if images.labels is not None and joined.is_listed.all():
+        labels = images.labels[joined.listed_row]
+        wish = replace(wish, labels=labels, class_names=class_names)
+    if records is not None:
+        num_epochs = len(records.metrics())
+        recorded = read_records(records.folder, len(joined.contents), num_epochs)
+        wish = replace(wish, records=recorded)
     return wish
 
 

@@ -36,7 +36,7 @@ from sdclr.evaluation.rarity.judging import Labels
 from sdclr.image_records import ImageRecords
 from sdclr.jobs.mine.estimate import estimated, judged_by_labels, not_rarity
 from sdclr.jobs.mine.looking import Looks, junk_measures
-from sdclr.presentation.mined import Flags, MinedImages
+from sdclr.presentation.mined import Flags, MinedImages, RankingQuality
 from sdclr.presentation.progress import AnyProgress
 from sdclr.safe_text import counted, shown
 
@@ -122,12 +122,7 @@ def ranked(
     require_enough(len(features))
     junk = junk_flags(junk_measures(looks))
     is_junk = np.logical_or.reduce(list(junk.values()))
-    if is_junk.all():
-        kinds = ", ".join(f"{int(flags.sum())} {kind}" for kind, flags in junk.items())
-        raise DataError(
-            f"all {len(features)} images are suspected junk ({kinds}), so there is nothing to rank. "
-            "Look at the images, and at data.grey_bits if they have 16 bits."
-        )
+    _require_others(junk, is_junk)
     records = wish.records
     alone = Evidence(
         features,
@@ -146,12 +141,7 @@ def ranked(
     leading = components.get(DEFAULT_ORDER, score) if by_kinds else score
     group, group_score = rarest_group_first(alike, leading, fit, by="best" if by_kinds else "mean")
     listable = fit if shown is None else fit & torch.from_numpy(shown)
-    if wish.other is None:
-        measures, quality = estimated(features, {score_name: score, **components})
-        if wish.labels is not None and len(np.unique(wish.labels)) > 1:
-            quality = judged_by_labels(score, wish.labels, wish.class_names)
-    else:
-        measures, quality = {}, not_rarity(score_name)
+    measures, quality = _judged(features, score_name, score, components, wish)
     mined = MinedImages(
         title=title,
         names=names,
@@ -174,6 +164,33 @@ def ranked(
         ranks_rarity=wish.other is None,
     )
     return Found(mined, rules, measures)
+
+
+def _require_others(junk: Mapping[str, Flags], is_junk: Flags) -> None:
+    """DataError where all images are suspected junk."""
+    if not is_junk.all():
+        return
+    kinds = ", ".join(f"{int(flags.sum())} {kind}" for kind, flags in junk.items())
+    raise DataError(
+        f"all {len(is_junk)} images are suspected junk ({kinds}), so there is nothing to rank. "
+        "Look at the images, and at data.grey_bits if they have 16 bits."
+    )
+
+
+def _judged(
+    features: Tensor,
+    score_name: str,
+    score: Tensor,
+    components: Mapping[str, Tensor],
+    wish: Wish,
+) -> tuple[dict[str, float], RankingQuality]:
+    """How well the score finds what is rare: by the labels where there are some, else estimated."""
+    if wish.other is not None:
+        return {}, not_rarity(score_name)
+    measures, quality = estimated(features, {score_name: score, **components})
+    if wish.labels is not None and len(np.unique(wish.labels)) > 1:
+        quality = judged_by_labels(score, wish.labels, wish.class_names)
+    return measures, quality
 
 
 def _order_name(order: Order, score_name: str) -> str:

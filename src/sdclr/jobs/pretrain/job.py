@@ -27,7 +27,7 @@ from sdclr.jobs.pretrain.loop import train
 from sdclr.jobs.pretrain.outcome import Outcome
 from sdclr.jobs.pretrain.saver import Saver
 from sdclr.jobs.pretrain.saves import Saves
-from sdclr.jobs.pretrain.training import TrainingState
+from sdclr.jobs.pretrain.training import Training, TrainingState
 from sdclr.observers import ImageRecordsFile, MetricsFile, Observer, Observers, ProgressBar
 from sdclr.processes.environment import world_size
 from sdclr.processes.signals import StopRequest, stop_on_signal
@@ -72,15 +72,8 @@ def pretrain(
     True
     """
     show = LoggedProgress(progress or NoProgress())
-    given = None
-    if images is not None:
-        given = look_at_given(images, labels, show)
-        config, choices = settings_for(given, config, choices)
-    elif config is None or labels is not None:
-        raise ConfigError(
-            "pretrain needs a config, for example sdclr.recipe(...), or images=... to choose one for; labels=... are "
-            "those of images=... ."
-        )
+    given = None if images is None else look_at_given(images, labels, show)
+    config, choices = _settings(config, given, labels, choices)
     run = Run(out if out is not None else Path("runs") / config.recipe)
     grace = GRACE_SECONDS if world_size() > 1 else 0
     with (
@@ -117,25 +110,41 @@ def pretrain(
                     outcome.write("running", state.step)
                     together = agree(training, state)
                     stop.awaited = True
-                    records = ImageRecordsFile(run, training.images.names)
-                    watching: Observer = Observers(
-                        [MetricsFile(run), records, ProgressBar(show), *observers]
-                    )
-                    watching = HealthCheck(training, watching, show, lambda: run.sound_metrics()[0])
-                    train(
-                        together,
-                        state,
-                        run,
-                        saves,
-                        watching,
-                        label or f"{config.recipe} {run.folder}",
-                    )
+                    watching = _watching(training, run, show, observers)
+                    title = label or f"{config.recipe} {run.folder}"
+                    train(together, state, run, saves, watching, title)
                 else:
                     done = f"{counted(config.epochs, 'epoch')}, {counted(state.step, 'step')}"
                     show.print(f"{run.folder} is finished: {done}.")
                 if not run.backbone_path.is_file():
                     folder.save_backbone(training, state, run)
     return run
+
+
+def _settings(
+    config: PretrainConfig | None,
+    given: LabelledImages | None,
+    labels: Sequence[Any] | None,
+    choices: Choices,
+) -> tuple[PretrainConfig, Choices]:
+    """The config, or the settings chosen for the images that were given, and why. ConfigError for neither."""
+    if given is not None:
+        return settings_for(given, config, choices)
+    if config is None or labels is not None:
+        raise ConfigError(
+            "pretrain needs a config, for example sdclr.recipe(...), or images=... to choose one for; labels=... are "
+            "those of images=... ."
+        )
+    return config, choices
+
+
+def _watching(
+    training: Training, run: Run, show: LoggedProgress, observers: Iterable[Observer]
+) -> Observer:
+    """Who is told of every step and epoch: the files of the run, the progress, the health, and ``observers``."""
+    records = ImageRecordsFile(run, training.images.names)
+    told = Observers([MetricsFile(run), records, ProgressBar(show), *observers])
+    return HealthCheck(training, told, show, lambda: run.sound_metrics()[0])
 
 
 def _follow(

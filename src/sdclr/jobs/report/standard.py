@@ -172,51 +172,60 @@ def write_report(
     """
     if not runs:
         raise ConfigError("report needs at least one run folder.")
-    folders = [Path(os.path.realpath(run)) for run in runs]
-    page = (
-        folders[0] if len(folders) == 1 else Path(os.path.commonpath([f.parent for f in folders]))
-    ) / "report.html"
     if protocol is None and not _are_evaluated(runs):
-        unlabelled: dict[str, FileFormat[UnlabelledReport]] = {
-            "markdown": FileFormat(".md", to_markdown, tables.MARKDOWN_MARK),
-            "csv": FileFormat(".csv", to_csv, ",".join(CSV_HEADER)),
-            "json": FileFormat(".json", to_json, JSON_MARK),
-            "html": FileFormat(".html", html.render_unlabelled_html, html.MARK, default=page),
-        }
         return build_and_deliver(
             lambda: build_unlabelled_report(runs, why_missing),
             formats,
             render_terminal,
-            unlabelled,
+            _unlabelled_files(_usual_page(runs)),
             out,
             console,
             overwrite=overwrite,
             ours=ours,
         )
-    files: dict[str, FileFormat[EvaluatedReport]] = {
-        "markdown": FileFormat(".md", evaluated.to_markdown, tables.MARKDOWN_MARK),
-        "csv": FileFormat(".csv", evaluated.to_csv, ",".join(tables.CSV_HEADER)),
-        "json": FileFormat(".json", to_json, JSON_MARK),
-        "html": FileFormat(".html", evaluated.render_html, html.MARK, default=page),
-    }
-
-    why = why_missing or {}
 
     def build() -> EvaluatedReport:
         numbers = build_report(runs, protocol, groups)
-        return EvaluatedReport(numbers, [] if only_numbers else _own_parts(runs, numbers, why))
+        parts = [] if only_numbers else _own_parts(runs, numbers, why_missing or {})
+        return EvaluatedReport(numbers, parts)
 
     delivered = build_and_deliver(
         build,
         formats,
         evaluated.render_terminal,
-        files,
+        _evaluated_files(_usual_page(runs)),
         out,
         console,
         overwrite=overwrite,
         ours=ours,
     )
     return delivered.numbers
+
+
+def _usual_page(runs: Sequence[Path | str]) -> Path:
+    """Where the page goes unless somebody says so: into the run, or the folder that holds the runs."""
+    folders = [Path(os.path.realpath(run)) for run in runs]
+    if len(folders) == 1:
+        return folders[0] / "report.html"
+    return Path(os.path.commonpath([folder.parent for folder in folders])) / "report.html"
+
+
+def _unlabelled_files(page: Path) -> dict[str, FileFormat[UnlabelledReport]]:
+    return {
+        "markdown": FileFormat(".md", to_markdown, tables.MARKDOWN_MARK),
+        "csv": FileFormat(".csv", to_csv, ",".join(CSV_HEADER)),
+        "json": FileFormat(".json", to_json, JSON_MARK),
+        "html": FileFormat(".html", html.render_unlabelled_html, html.MARK, default=page),
+    }
+
+
+def _evaluated_files(page: Path) -> dict[str, FileFormat[EvaluatedReport]]:
+    return {
+        "markdown": FileFormat(".md", evaluated.to_markdown, tables.MARKDOWN_MARK),
+        "csv": FileFormat(".csv", evaluated.to_csv, ",".join(tables.CSV_HEADER)),
+        "json": FileFormat(".json", to_json, JSON_MARK),
+        "html": FileFormat(".html", evaluated.render_html, html.MARK, default=page),
+    }
 
 
 def _own_parts(
