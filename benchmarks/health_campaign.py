@@ -35,6 +35,7 @@ from sdclr.data.views.parameters import ViewParameters
 from sdclr.jobs.pretrain import step as step_module
 from sdclr.jobs.pretrain.training import Training, TrainingState
 from sdclr.methods.self_competitor import SelfCompetitor
+from sdclr.methods.table import METHODS
 
 MILD, SEVERE = "mild", "severe"
 AfterStep = Callable[[nn.Module], None]
@@ -271,14 +272,14 @@ def failures() -> list[Case]:
 
 def healthy(count: int) -> list[Case]:
     """Runs without a failure, each another one: methods in turn, and every second or third thing changed."""
-    methods = ("sdclr", "simclr", "focal", "temperature_schedule")
+    methods = tuple(name for name in METHODS if not METHODS[name].origin)
     cases = []
     for number in range(count):
-        method = methods[number % 4]
+        method = methods[number % len(methods)]
         more = [
             f"seed={number}",
             f"batch_size={(64, 8, 128, 32, 16)[number % 5]}",
-            f"precision={('fp32', 'bf16')[number // 4 % 2]}",
+            f"precision={('fp32', 'bf16')[number // len(methods) % 2]}",
             f"backbone.width={(4, 2, 8)[number % 3]}",
             f"optimizer.learning_rate={(0.3, 0.1, 0.03)[number // 3 % 3]}",
             f"epochs={(2, 3)[number // 2 % 2]}",

@@ -85,6 +85,9 @@ class PretrainConfig(Section):
         float, Field(gt=0, le=1e9, json_schema_extra=INCIDENTAL)
     ] = 10.0
     """Longest time between two checkpoints, whatever an epoch lasts; has no influence on the result."""
+    start_seconds: Annotated[float, Field(gt=0, le=1e9, json_schema_extra=INCIDENTAL)] = 300.0
+    """Of several processes: how long they wait for each other until the first step is done, while images are listed and
+    networks built. Slow file systems and many processes want more."""
     patience_seconds: Annotated[float, Field(gt=0, le=1e9, json_schema_extra=INCIDENTAL)] = 120.0
     """Of several processes: how long one waits for another's answer before the run ends; more than a save may take."""
     health_every_epochs: Annotated[

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import types
 
 import pytest
 import torch
@@ -63,6 +64,42 @@ def test_a_gpu_that_is_not_its_own_is_refused(
         ConfigError, match=f"device={name} cannot be given to process {local} of this machine"
     ):
         World(int(local), 10).device(torch.device(name))
+
+
+def seeing(monkeypatch: pytest.MonkeyPatch, num_gpus: int, gpu: str = "") -> None:
+    """A machine on which this process sees so many GPUs."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: num_gpus)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda _: None)
+    monkeypatch.setattr(
+        torch.cuda, "get_device_properties", lambda _: types.SimpleNamespace(uuid=gpu)
+    )
+
+
+@pytest.mark.parametrize(
+    ("num_gpus", "local", "own"), [(4, "2", "cuda:2"), (1, "2", "cuda:0"), (1, "0", "cuda:0")]
+)
+def test_a_process_takes_the_gpu_of_its_number_or_the_only_one_that_it_is_shown(
+    monkeypatch: pytest.MonkeyPatch, num_gpus: int, local: str, own: str
+) -> None:
+    seeing(monkeypatch, num_gpus)
+    monkeypatch.setenv("LOCAL_RANK", local)
+    assert World(int(local), 4).device(torch.device("cuda")) == torch.device(own)
+
+
+def test_two_processes_with_one_gpu_are_told_before_they_meet(
+    monkeypatch: pytest.MonkeyPatch, store: c10d.Store
+) -> None:
+    seeing(monkeypatch, 1, gpu="GPU-7")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    first, second = World(0, 2, store), World(1, 2, store)
+    first.publish("built/0", {"gpu": "GPU-7"})
+    with pytest.raises(ConfigError, match=r"processes 0 and 1 have taken one GPU \(GPU-7\)"):
+        second.connect(second.device(torch.device("cuda")))
+
+
+def test_how_long_the_start_may_take_is_a_setting(store: c10d.Store) -> None:
+    with pytest.raises(DistributedError, match=r"did not get as far in 0\.2 s \(facts\)"):
+        World(1, 2, store, start_seconds=0.2).broadcast("facts", {})
 
 
 def test_a_store_that_does_not_answer_is_given_up() -> None:

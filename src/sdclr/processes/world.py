@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
 import itertools
 import json
 import os
@@ -49,8 +48,17 @@ _POLL_SECONDS = 0.05
 class World:
     """The processes of a run, as one of them sees them; by itself it is alone."""
 
-    def __init__(self, rank: int = 0, size: int = 1, store: Store | None = None) -> None:
+    def __init__(
+        self,
+        rank: int = 0,
+        size: int = 1,
+        store: Store | None = None,
+        *,
+        start_seconds: float = START_SECONDS,
+    ) -> None:
+        """``start_seconds``: how long this process waits for the others until the first step is done."""
         self.rank, self.size = rank, size
+        self.start_seconds = start_seconds
         self._store = store
         self._patience_seconds = MEET_SECONDS
 
@@ -64,16 +72,20 @@ class World:
         return self.size > 1
 
     def device(self, device: torch.device) -> torch.device:
-        """A device of this process's own: of several processes on a machine each takes another GPU."""
+        """A device of this process's own: of several processes on a machine each takes another GPU.
+
+        A launcher may let each process see one GPU alone; :meth:`connect` makes sure that it is not the same one.
+        """
         if not self.several or device.type != "cuda":
             return device
-        local = environment_number("LOCAL_RANK", self.rank)
-        if device.index is not None or local >= torch.cuda.device_count():
+        local, num_seen = environment_number("LOCAL_RANK", self.rank), torch.cuda.device_count()
+        number = 0 if num_seen == 1 else local
+        if device.index is not None or number >= num_seen:
             raise errors.ConfigError(
                 f"device={device} cannot be given to process {local} of this machine: every process takes a GPU of its "
-                f"own, and there are {torch.cuda.device_count()}. Use device=cuda, and one process for each GPU."
+                f"own, and there are {num_seen}. Use device=cuda, and one process for each GPU."
             )
-        own = torch.device("cuda", local)
+        own = torch.device("cuda", number)
         torch.cuda.set_device(own)
         return own
 
@@ -107,16 +119,20 @@ class World:
             dist.all_reduce(values)
         return values
 
-    def connect(self, device: torch.device, *, patience: float = START_SECONDS) -> None:
+    def connect(self, device: torch.device, *, patience: float | None = None) -> None:
         """Form the process group, once every process has built its part.
 
-        ``patience``: seconds an exchange may take until :meth:`set_patience` is called.
+        ``patience``: seconds an exchange may take until :meth:`set_patience` is called (default: ``start_seconds``).
+        Raises ConfigError where two processes have taken one GPU.
         """
         if self.several:
-            self.publish(f"built/{self.rank}", {})
+            self.publish(f"built/{self.rank}", {"gpu": _identity_of(device)})
             # here a failure of theirs is heard; forming the group would wait in silence
-            for other in range(self.size):
-                self.wait_for(f"built/{other}", START_SECONDS)
+            gpus = [
+                self.wait_for(f"built/{other}", self.start_seconds)["gpu"]
+                for other in range(self.size)
+            ]
+            _require_one_each(gpus)
             dist.init_process_group(
                 "nccl" if device.type == "cuda" else "gloo",
                 store=c10d.PrefixStore("group", self._words),
@@ -124,7 +140,7 @@ class World:
                 world_size=self.size,
                 timeout=timedelta(seconds=MEET_SECONDS),
             )
-            self.set_patience(patience)
+            self.set_patience(self.start_seconds if patience is None else patience)
 
     def set_patience(self, seconds: float) -> None:
         """From now on a process that does not answer for so long is an error."""
@@ -164,13 +180,13 @@ class World:
         if self.is_first:
             self.publish(key, words)
             return words
-        return self.wait_for(key, START_SECONDS)
+        return self.wait_for(key, self.start_seconds)
 
     def claim(self, key: str, words: dict[str, str]) -> dict[str, str]:
         """What the first process has written under ``key``; the first to be there writes ``words``."""
         if self.is_first:
             return json.loads(self._words.compare_set(key, "", json.dumps(words)))
-        return self.wait_for(key, START_SECONDS)
+        return self.wait_for(key, self.start_seconds)
 
     def take_number(self) -> bool:
         """Whether no other process of the same number was here before."""
@@ -277,6 +293,21 @@ _EXCHANGE = re.compile(
 _TIMEOUT = re.compile(r"timed? ?out", re.IGNORECASE)
 
 
+def _identity_of(device: torch.device) -> str | None:
+    """What no other GPU of any machine is called; None for a CPU."""
+    return None if device.type != "cuda" else str(torch.cuda.get_device_properties(device).uuid)
+
+
+def _require_one_each(gpus: list[str | None]) -> None:
+    """ConfigError where two processes have the same GPU."""
+    for number, gpu in enumerate(gpus):
+        if gpu is not None and gpu in gpus[:number]:
+            raise errors.ConfigError(
+                f"processes {gpus.index(gpu)} and {number} have taken one GPU ({gpu}). Start one process for each GPU, "
+                "or let the launcher show each process another one (srun --gpus-per-task=1)."
+            )
+
+
 def _failure_of(failure: dict[str, Any]) -> SdclrError:
     """Another process's error, as this one raises it."""
     kinds = {kind.__name__: kind for kind in SdclrError.__subclasses__()} | {
@@ -291,9 +322,10 @@ def _failure_of(failure: dict[str, Any]) -> SdclrError:
 
 
 @contextlib.contextmanager
-def joined(job: str = "") -> Iterator[World]:
+def joined(job: str = "", *, start_seconds: float = START_SECONDS) -> Iterator[World]:
     """This process among those it was started with; alone where it was started alone.
 
+    ``start_seconds``: how long they wait for each other until the first step is done.
     ``job``: the same words on every process of a job, and others on those of another job: a process that finds another
     job, or another process of its own number, behind its MASTER_PORT ends, and leaves the others alone.
     An error of one process ends the others too, with the same exit code. Preempted and NonFiniteError are raised by all
@@ -306,7 +338,7 @@ def joined(job: str = "") -> Iterator[World]:
         raise DistributedError(
             "torch.distributed is initialised already; let sdclr.pretrain form the process group."
         )
-    world = World(rank(), world_size(), _store())
+    world = World(rank(), world_size(), _store(start_seconds), start_seconds=start_seconds)
     _require_own_job(world, job)
     try:
         yield world
@@ -368,15 +400,25 @@ def _launcher_keeps_store() -> bool:
     return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
 
 
-def _store() -> Store:
+def _store(start_seconds: float) -> Store:
     """The key-value store all processes see; one name space for each run of theirs in each attempt of torchrun."""
     return c10d.PrefixStore(
-        f"sdclr/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}/{next(_runs)}", _connection()
+        f"sdclr/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}/{next(_runs)}",
+        _connection(start_seconds),
     )
 
 
-@functools.cache
-def _connection() -> Store:
+_connections: list[Store] = []
+
+
+def _connection(start_seconds: float) -> Store:
+    """The one of this process, which it keeps."""
+    if not _connections:
+        _connections.append(_connected(start_seconds))
+    return _connections[0]
+
+
+def _connected(start_seconds: float) -> Store:
     """Kept from run to run: another process may already use it for the next one."""
     try:
         host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
@@ -389,7 +431,7 @@ def _connection() -> Store:
             port,
             world_size(),
             is_master=keeps,
-            timeout=timedelta(seconds=START_SECONDS),
+            timeout=timedelta(seconds=start_seconds),
             wait_for_workers=False,  # in the store's own code, no signal would be heard
             **options,
         )

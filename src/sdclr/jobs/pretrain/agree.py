@@ -13,7 +13,6 @@ from sdclr.jobs.pretrain.step import laid_out
 from sdclr.jobs.pretrain.training import Training, TrainingState
 from sdclr.methods.contract import require_use_of_share, unchanged_buffers
 from sdclr.processes.exchange import averaging_gradients
-from sdclr.processes.world import START_SECONDS
 from sdclr.run import own_version
 
 
@@ -25,7 +24,8 @@ def agree(training: Training, state: TrainingState) -> Training:
     world = training.world
     _require_the_same(training, state)
     # compilers take minutes
-    world.connect(training.device, patience=START_SECONDS * (6 if training.compile else 1))
+    patience = world.start_seconds * (6 if training.compile else 1)
+    world.connect(training.device, patience=patience)
     if not world.several:
         return training
     if training.compiled is not None:

@@ -78,7 +78,7 @@ def pretrain(
     grace = GRACE_SECONDS if world_size() > 1 else 0
     with (
         stop_on_signal(same_for_seconds=grace, announce=show.announce) as stop,
-        joined(str(run.folder)) as world,
+        joined(str(run.folder), start_seconds=config.start_seconds) as world,
     ):
         if not world.is_first:
             _follow(config, run, network, world, stop, given)
