@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+import sdclr
 from killing import state_hash
 from method_conformance import SignalAt
-from sdclr import pretrain, recipe, resume
-from sdclr.errors import ConfigError, Preempted
+from sdclr import PretrainConfig, pretrain, recipe, resume
+from sdclr.errors import ConfigError, DataError, Preempted
 
 ARRAYS = np.random.default_rng(0).integers(0, 256, (40, 12, 12, 3)).astype(np.uint8)
 CONFIG = recipe("digits_sdclr").with_overrides(
@@ -46,3 +48,68 @@ def test_settings_are_chosen_for_images_without_a_config(tmp_path: Path) -> None
     assert config.data.to_dict()["name"] == "given"
     assert config.data.subset == "long_tail"
     assert {choice[0] for choice in choices} >= {"views.size", "epochs"}
+
+
+PARTS = np.where(np.arange(40) % 4 == 0, 200, 60)[:, None, None, None]
+COLOURED = (
+    np.random.default_rng(1).integers(PARTS - 50, PARTS + 50, (40, 12, 12, 3)).astype(np.uint8)
+)
+LABELS = ["bright" if place % 4 == 0 else "dark" for place in range(40)]
+
+
+def test_inside_given_everything_that_works_on_a_runs_images_finds_them(tmp_path: Path) -> None:
+    run = pretrain(CONFIG, tmp_path / "run", images=COLOURED, labels=LABELS)
+    with pytest.raises(ConfigError, match=r"inside `with sdclr\.given\(images\):`"):
+        sdclr.evaluate(run, probes=["knn"])
+    with sdclr.given([Image.fromarray(one) for one in COLOURED], LABELS):
+        evaluation = sdclr.evaluate(run, probes=["knn"])
+        compared = sdclr.compare(run, ["pixels"], probes=["knn"])
+        embedded = sdclr.embed(
+            run, PretrainConfig.from_yaml(run.config_path).data, tmp_path / "f.npz"
+        )
+        mined = sdclr.mine(
+            run.folder, PretrainConfig.from_yaml(run.config_path).data, tmp_path / "rare"
+        )
+        numbers = sdclr.examine(run)
+    assert evaluation.class_names == ["bright", "dark"]
+    assert evaluation.balancedness("knn").all > 0.9
+    assert compared.pairs[0].num_tested == 40
+    assert embedded is not None
+    features = np.load(tmp_path / "f.npz")["features"]
+    net = sdclr.load_backbone(run.folder)
+    by_hand = net(torch.stack([net.preprocess(Image.fromarray(one), 8) for one in COLOURED[:3]]))
+    np.testing.assert_allclose(features[:3], by_hand.detach().numpy(), rtol=1e-4, atol=1e-5)
+    assert mined.title
+    assert numbers["num_images"] == 40
+
+
+def test_a_stopped_run_is_resumed_inside_given_and_other_images_are_refused(tmp_path: Path) -> None:
+    images = list(ARRAYS)
+    whole = pretrain(CONFIG, tmp_path / "whole", images=images)
+    with pytest.raises(Preempted):
+        pretrain(CONFIG, tmp_path / "cut", images=images, progress=SignalAt(40 + 3))
+    with sdclr.given(ARRAYS[::-1]), pytest.raises(ConfigError, match="other images, other labels"):
+        resume(tmp_path / "cut")
+    with sdclr.given(ARRAYS):
+        assert state_hash(resume(tmp_path / "cut")) == state_hash(whole)
+
+
+def test_a_given_test_set_is_tested_on_in_the_classes_of_the_training_images(
+    tmp_path: Path,
+) -> None:
+    tests = {"test_images": COLOURED[[1, 0, 4]], "test_labels": ["dark", "bright", "bright"]}
+    config = CONFIG.with_values({"data": {"name": "given"}})
+    with sdclr.given(COLOURED, LABELS, **tests):
+        run = pretrain(config, tmp_path / "run")
+        evaluation = sdclr.evaluate(run, probes=["knn"])
+    assert evaluation.probes["knn"].num_test == [2, 1]
+    with (
+        pytest.raises(DataError, match="no training image is of class green"),
+        sdclr.given(COLOURED, LABELS, test_images=COLOURED[:1], test_labels=["green"]),
+    ):
+        pass
+    with (
+        pytest.raises(DataError, match="those of test_images"),
+        sdclr.given(COLOURED, LABELS, test_labels=["dark"]),
+    ):
+        pass

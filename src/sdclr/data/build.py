@@ -15,6 +15,7 @@ from sdclr.config import user_path
 from sdclr.data.collections.image_files import ImageFiles
 from sdclr.data.collections.images import Images, LabelledImages
 from sdclr.data.config import DataConfig
+from sdclr.data.given import AT_HAND
 from sdclr.data.grouping import Groups, group_images, require_apart
 from sdclr.data.sources.arrays import labelled_arrays, read_cifar, read_digits, read_npz
 from sdclr.data.sources.imagenet import read_imagenet
@@ -191,9 +192,12 @@ def arrays(config: DataConfig, download: bool, exclude: Iterable[Path | str]) ->
 
 
 def given(config: DataConfig, download: bool, exclude: Iterable[Path | str]) -> LabelledImages:
-    raise ConfigError(
-        "these images were given from Python, and only Python can give them again: pass images=... as before."
-    )
+    if (found := AT_HAND.get()) is None:
+        raise ConfigError(
+            "these images were given from Python, and only Python can give them again: pass images=... as before, or "
+            "work on the run inside `with sdclr.given(images):`."
+        )
+    return found
 
 
 def from_outside(

@@ -1,0 +1,70 @@
+"""Images out of Python objects, at hand for as long as a block lasts: data.name=given means these."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import numpy as np
+
+from sdclr.data.collections.images import LabelledImages
+from sdclr.data.sources.python_objects import given_images
+from sdclr.errors import DataError
+from sdclr.safe_text import shown
+
+AT_HAND: ContextVar[LabelledImages | None] = ContextVar("given", default=None)
+
+
+@contextmanager
+def given(
+    images: Any,
+    labels: Sequence[Any] | None = None,
+    *,
+    test_images: Any = None,
+    test_labels: Sequence[Any] | None = None,
+    advance: Callable[[int], None] = lambda done: None,
+) -> Iterator[LabelledImages]:
+    """Inside the block, whatever works on a run's images finds those of a run on ``images=...`` here.
+
+    For :func:`evaluate`, :func:`compare`, :func:`embed`, :func:`mine`, :func:`examine`, :func:`resume` and reports.
+    ``images`` and ``labels`` as of :func:`pretrain`, the same in the same order; other images are an error of whoever
+    compares them with the run's. ``test_images``, ``test_labels``: a test set; a run that is evaluated on it is
+    trained inside such a block, too, since its images are checked together. ``advance`` is called with the number of
+    images looked at. Raises DataError for what is no image, and for test labels that no training image has.
+
+    >>> import numpy as np
+    >>> import sdclr
+    >>> images = np.random.default_rng(0).integers(0, 256, (24, 12, 12, 3), dtype=np.uint8)
+    >>> labels = ["cat", "dog"] * 12
+    >>> config = sdclr.recipe("digits_simclr").with_values({"epochs": 1, "views.size": 8, "backbone.width": 4})
+    >>> run = sdclr.pretrain(config, "runs/given", images=images, labels=labels)
+    >>> with sdclr.given(images, labels):
+    ...     print(sdclr.evaluate(run, probes=["knn"]).class_names)
+    ['cat', 'dog']
+    """
+    found = given_images(images, labels, advance=advance)
+    if test_images is not None:
+        test = given_images(test_images, test_labels, advance=advance)
+        found = LabelledImages(found.train, _in_terms_of(found, test), found.class_names)
+    elif test_labels is not None:
+        raise DataError("test_labels are those of test_images; give both.")
+    before = AT_HAND.set(found)
+    try:
+        yield found
+    finally:
+        AT_HAND.reset(before)
+
+
+def _in_terms_of(found: LabelledImages, test: LabelledImages) -> Any:
+    """The test images with the classes of the training images."""
+    if test.train.labels is None:
+        raise DataError("the test images have no labels; give them as test_labels.")
+    if unknown := [name for name in test.class_names if name not in found.class_names]:
+        raise DataError(
+            f"no training image is of class {shown(unknown[0])}, which test images have; the classes are "
+            f"{', '.join(map(shown, found.class_names)) or 'none, for want of labels'}."
+        )
+    numbers = np.array([found.class_names.index(name) for name in test.class_names], dtype=np.int64)
+    return test.train.with_labels(numbers[test.train.labels])
