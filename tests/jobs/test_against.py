@@ -107,3 +107,8 @@ def test_leaks_are_counted_and_folds_are_dealt_three_times_without_a_test_set(
     tested = compare(run, ["pixels"], probes=["knn"], settings=settings)
     assert (tested.num_leaks, tested.leaks) == (1, ["dark/again.png"])
     assert tested.pairs[0].num_tested == 11
+    (tmp_path / "photos").rename(tmp_path / "moved")
+    words = ["evaluate", str(run.folder), "--probes", "knn", "--against", "pixels"]
+    moved = CliRunner().invoke(cli.app, [*words, "--data", str(tmp_path / "moved")])
+    assert moved.exit_code == 0, moved.output
+    assert "n = 24 images" in moved.output, "the rivals see the images where they are now"

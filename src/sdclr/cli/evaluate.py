@@ -339,6 +339,7 @@ def _compare(folders: Sequence[Path], against: str, probes: list[str] | None, ho
     from sdclr.presentation.progress import Progress
 
     rivals = [word.strip() for word in against.split(",") if word.strip()]
+    moved = {} if how.data_path is None else {"data.path": how.data_path}
     for folder in folders:
         with Progress(stderr) as progress:
             found = compare(
@@ -346,8 +347,9 @@ def _compare(folders: Sequence[Path], against: str, probes: list[str] | None, ho
                 rivals,
                 probes=probes,
                 labels=how.labels,
-                settings=how.settings,
+                settings=how.settings | moved,
                 device=how.device,
+                untested=how.untested,
                 progress=progress,
             )
         typer.echo(f"{shown(folder)}:")
