@@ -174,7 +174,7 @@ def evaluate(
         _evaluate(folders, rule, probe_names(probes), how)
         shown_protocol = rule
     if against is not None:
-        _compare(folders, against, probe_names(probes), how)
+        _compare(folders, against, probe_names(probes), how, as_json=as_json)
     else:
         _show(folders, shown_protocol, as_json=as_json)
 
@@ -333,7 +333,9 @@ def _few_labels(
         typer.echo(f"next: {command('sdclr', 'report', *folders)}")
 
 
-def _compare(folders: Sequence[Path], against: str, probes: list[str] | None, how: _How) -> None:
+def _compare(
+    folders: Sequence[Path], against: str, probes: list[str] | None, how: _How, *, as_json: bool
+) -> None:
     """Every run beside its rivals: a sentence for each probe and rival."""
     from sdclr.jobs.evaluate import compare
     from sdclr.presentation.progress import Progress
@@ -352,6 +354,9 @@ def _compare(folders: Sequence[Path], against: str, probes: list[str] | None, ho
                 untested=how.untested,
                 progress=progress,
             )
+        if as_json:
+            echo_json({"run": str(folder), **found.to_dict()})
+            continue
         typer.echo(f"{shown(folder)}:")
         for pair in found.pairs:
             typer.echo(f"  {one_line(pair.sentence())}")
