@@ -20,7 +20,14 @@ from sdclr.storage.tensor_files import read_tensors, write_tensors
 
 pytestmark = pytest.mark.usefixtures("light_figures")
 
-TINY = ["backbone.name=resnet10", "backbone.width=2", "epochs=1", "batch_size=128", "views.size=8"]
+TINY = [
+    "backbone.name=resnet10",
+    "backbone.width=2",
+    "epochs=1",
+    "batch_size=128",
+    "views.size=8",
+    "health_every_epochs=0",
+]
 
 
 @pytest.fixture(scope="module")

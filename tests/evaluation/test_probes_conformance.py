@@ -45,8 +45,6 @@ from sdclr.evaluation.probes import (
 from sdclr.jobs.report import build_paper_table, build_report, write_paper_table, write_report
 from sdclr.jobs.report.arms import probe_headings, read_arms
 
-pytestmark = pytest.mark.usefixtures("light_figures")
-
 NAMES = [*PROBES, "ridge"]
 DOCS = Path(__file__).parents[2] / "docs"
 OWN_MODULE = '''

@@ -73,6 +73,9 @@ def test_the_command_says_a_sentence_for_each_rival(run: Run) -> None:
     assert found.exit_code == 0, found.output
     assert "points [" in found.output
     assert "n = 360 images" in found.output
+    as_json = CliRunner().invoke(cli.app, [*words[:-1], "pixels", "--json"])
+    (line,) = as_json.stdout.splitlines()
+    assert json.loads(line)["pairs"][0]["rival"] == "pixels"
 
 
 def write_photos(folder: Path, level: int, count: int, seed: int) -> None:

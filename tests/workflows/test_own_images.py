@@ -27,8 +27,14 @@ from shard_stand_in import shards_of
 
 pytestmark = pytest.mark.usefixtures("light_figures")
 
-TINY = ["backbone.width=2", "views.size=32", "epochs=2"]
+TINY = ["backbone.width=2", "views.size=32", "epochs=2", "health_every_epochs=0"]
 Cli = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(autouse=True)
+def a_cpu_without_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How fast this one is takes a tenth of a second to measure: tests/compute/test_device.py does."""
+    monkeypatch.setattr(own_images_module, "bf16_speedup_of_cpu", lambda: 0.0)
 
 
 @pytest.fixture

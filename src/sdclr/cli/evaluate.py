@@ -174,7 +174,7 @@ def evaluate(
         _evaluate(folders, rule, names, how, needs_labels=against is None or names is not None)
         shown_protocol = rule
     if against is not None:
-        _compare(folders, against, probe_names(probes), how)
+        _compare(folders, against, probe_names(probes), how, as_json=as_json)
     else:
         _show(folders, shown_protocol, as_json=as_json)
 
@@ -342,15 +342,15 @@ def _few_labels(
         typer.echo(f"next: {command('sdclr', 'report', *folders)}")
 
 
-def _compare(folders: Sequence[Path], against: str, probes: list[str] | None, how: _How) -> None:
+def _compare(
+    folders: Sequence[Path], against: str, probes: list[str] | None, how: _How, *, as_json: bool
+) -> None:
     """Every run beside its rivals: a sentence for each probe and rival."""
     from sdclr.jobs.evaluate import compare
     from sdclr.presentation.progress import Progress
 
     rivals = [word.strip() for word in against.split(",") if word.strip()]
-    settings = dict(how.settings)
-    if how.data_path is not None:
-        settings["data.path"] = how.data_path
+    moved = {} if how.data_path is None else {"data.path": how.data_path}
     for folder in folders:
         with Progress(stderr) as progress:
             found = compare(
@@ -358,10 +358,14 @@ def _compare(folders: Sequence[Path], against: str, probes: list[str] | None, ho
                 rivals,
                 probes=probes,
                 labels=how.labels,
-                settings=settings,
+                settings=how.settings | moved,
                 device=how.device,
+                untested=how.untested,
                 progress=progress,
             )
+        if as_json:
+            echo_json({"run": str(folder), **found.to_dict()})
+            continue
         typer.echo(f"{shown(folder)}:")
         for sentence in found.sentences():
             typer.echo(f"  {one_line(sentence)}")
