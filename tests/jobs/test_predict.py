@@ -1,4 +1,4 @@
-"""Predictions: those of the classifier, one row an image, the same file after a kill; nothing is left out in silence."""
+"""Predictions: those of the classifier, one row an image, the same file after a kill; nothing is left out unsaid."""
 
 from __future__ import annotations
 

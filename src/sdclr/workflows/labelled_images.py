@@ -67,10 +67,15 @@ def _place_of_run(source: Path | str, labels: Path, values: Mapping[str, Any]) -
     place = data.get("root") or data.get("path")
     if data.get("name") != "images" or not isinstance(place, str) or not user_path(place).is_dir():
         return None
-    columns = {name: values.get(f"data.{name}") for name in ("path_column", "label_column")}
     for root in (labels.parent, user_path(place)):
         with contextlib.suppress(SdclrError):  # whoever reads it says what is wrong
-            listed = read_listed_images(labels, root, partial=True, **columns)
+            listed = read_listed_images(
+                labels,
+                root,
+                path_column=values.get("data.path_column"),
+                label_column=values.get("data.label_column"),
+                partial=True,
+            )
             if any(os.path.lexists(root / path) for path in listed.paths[:ROWS_LOOKED_FOR]):
                 return None if root == labels.parent else root
     return None
