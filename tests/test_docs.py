@@ -10,6 +10,7 @@ import pytest
 import typer.main
 
 from sdclr import cli
+from sdclr.cli.settings import pretrain_settings
 from sdclr.data import SOURCES
 from sdclr.errors import EXIT_BUG, SdclrError
 from sdclr.recipes import SYSTEMS, recipe
@@ -66,7 +67,7 @@ def test_every_command_parses(command: str) -> None:
     given = [a for a in values.get("arguments") or [] if "=" in a]
     if verb == "pretrain":
         flags = {"data.path": values["data"], "data.splits_dir": values["splits_dir"]}
-        cli._settings(values["arguments"], None, flags, None)
+        pretrain_settings(values["arguments"], None, flags, None)
     elif verb == "evaluate" and values["recipe"]:
         recipe(values["recipe"]).with_overrides(given)
     elif verb == "reproduce":

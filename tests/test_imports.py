@@ -110,6 +110,8 @@ def test_settings_and_run_folders_are_read_without_torch(module: str) -> None:
 def test_a_run_started_with_a_network_of_ours_needs_no_network_library(tmp_path: Path) -> None:
     code = (
         "import sys, sdclr\n"
+        "from sdclr.backbones import BackboneConfig, offers_pretrained\n"
+        "assert offers_pretrained(BackboneConfig(stem='large'))  # asked of one's own images\n"
         f"sdclr.pretrain(sdclr.recipe('digits_simclr').with_overrides({TINY!r}), {str(tmp_path / 'x')!r})\n"
         "print(*[name for name in ('timm', 'torchvision') if name in sys.modules], 'done')"
     )

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from sdclr import cli
+from sdclr.cli.settings import pretrain_settings
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 
@@ -56,7 +57,7 @@ def test_the_commands_that_need_cifar_name_settings_that_exist() -> None:
     assert len(checked) >= 3
     for command in checked:
         positional = [a for a in command[2:] if "=" in a or a.startswith("cifar")]
-        config, _, _ = cli._settings(positional, None, {"data.path": "PATH"}, None)
+        config, _, _ = pretrain_settings(positional, None, {"data.path": "PATH"}, None)
         assert config.data.path == "PATH"
 
 

@@ -72,8 +72,8 @@ class PretrainConfig(Section):
     compile: Compile = "auto"
     """torch.compile of the method, in one graph; auto: on one CUDA device, for runs of 10,000 steps or more.
     cuda-graphs (small images, CUDA only): also replay each pass's kernels in one launch; a third faster for SDCLR on an
-    H100, its tests not yet seen to pass on a device. What does not compile runs as it is; on several processes it is an
-    error."""
+    H100. auto does so for SimCLR and SDCLR in the package's ResNets on views up to 64 px, where tests on a device have
+    shown that it trains the same. What does not compile runs as it is; on several processes it is an error."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more compute, same gradients."""
     checkpoint_every_epochs: Annotated[int, Field(ge=1, le=10**7)] | None = Field(

@@ -18,6 +18,7 @@ from sdclr.backbones import (
     contiguous_tails,
     measure_feature_dim,
 )
+from sdclr.backbones.build import OURS_IN_TORCHVISION
 from sdclr.backbones.config import OUR_RESNETS
 from sdclr.backbones.resnet import DEPTHS, ResNet
 from sdclr.backbones.weights import load_weights, save_backbone
@@ -255,3 +256,8 @@ def test_our_blocks_compute_what_torchvisions_do_to_the_bit(name: str, theirs: s
 
 def test_the_names_of_our_networks_are_those_that_are_built() -> None:
     assert tuple(DEPTHS) == OUR_RESNETS
+
+
+def test_our_networks_that_torchvision_has_weights_for_are_known_without_it() -> None:
+    names = torchvision.models.list_models(module=torchvision.models)
+    assert set(OURS_IN_TORCHVISION) == set(names) & {*OUR_RESNETS}

@@ -103,11 +103,15 @@ def test_more_shapes_than_torch_compiles_run_as_they_are_after_one_warning(
     assert torch.equal(call(torch.ones(4)), torch.full((4,), 3.0))
 
 
-def test_compiling_is_automatic_on_cuda_for_long_runs_only_and_cuda_graphs_nowhere() -> None:
+def test_compiling_is_automatic_on_cuda_for_long_runs_only() -> None:
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
     assert [resolve_compile("auto", device) for device in (cpu, cuda)] == [False, True]
     assert resolve_compile("auto", cuda, num_steps=2200) is False
-    assert resolve_compile(True, cuda, num_steps=1) is True
+    assert resolve_compile("auto", cuda, graphs_hold=True) == "cuda-graphs"
+    assert resolve_compile("auto", cuda, num_steps=2200, graphs_hold=True) is False
+    assert resolve_compile("auto", cuda, several=True, graphs_hold=True) is False
+    assert resolve_compile("auto", cpu, graphs_hold=True) is False
+    assert resolve_compile(True, cuda, num_steps=1, graphs_hold=True) is True
     assert resolve_compile(True, cpu) is True
     assert resolve_compile("cuda-graphs", cuda) == "cuda-graphs"
     with pytest.raises(

@@ -12,8 +12,10 @@ from sdclr.compute.optim import (
     _step_and_undo,
     build_optimizer,
     learning_rate,
+    restore_state,
     set_learning_rate,
     state_names,
+    state_of,
     step_if,
 )
 from sdclr.errors import ConfigError
@@ -138,3 +140,23 @@ def test_the_names_of_the_state_are_what_an_optimiser_keeps(name: str, momentum:
     assert {k for k, v in optimizer.state[weight].items() if v is not None} == set(
         state_names(name, momentum)
     )
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw", "lars"])
+def test_restored_state_has_the_layout_of_its_weight(name: str) -> None:
+    # a fused update on CUDA refuses any other, so that no run of a channels_last network could go on
+    def stepped() -> tuple[nn.Module, torch.optim.Optimizer]:
+        layer = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+        optimizer = build_optimizer(layer.parameters(), name=name, momentum=0.9, weight_decay=0.0)
+        layer(torch.ones(1, 3, 4, 4)).sum().backward()
+        optimizer.step()
+        return layer, optimizer
+
+    _, before = stepped()
+    saved = {key: value.contiguous() for key, value in state_of(before).items()}  # as a file has it
+    layer, after = stepped()
+    restore_state(after, saved, state_names(name, 0.9), "the checkpoint")
+    restored = after.state[layer.weight]
+    for kind in set(restored) - {"step"}:
+        assert restored[kind].stride() == layer.weight.stride()
+        assert torch.equal(restored[kind], before.state_dict()["state"][0][kind])

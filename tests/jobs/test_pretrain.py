@@ -20,6 +20,7 @@ from torch import nn
 
 from one_training import OneTraining, patch_steps
 from sdclr import PretrainConfig, Run, load_backbone, pretrain, recipe, resume
+from sdclr.batch import Views
 from sdclr.errors import (
     CheckpointError,
     ConfigError,
@@ -28,6 +29,7 @@ from sdclr.errors import (
     Preempted,
     StorageError,
 )
+from sdclr.jobs.pretrain.build import graphs_hold
 from sdclr.jobs.pretrain.training import Training, TrainingState
 from sdclr.methods.simclr import SimCLR
 from sdclr.presentation.progress import NoProgress
@@ -467,10 +469,10 @@ def test_a_run_of_a_version_without_compile_goes_on_bit_for_bit(
     assert final_state(resume(tmp_path / "x")) == final_state(finished)
 
 
-def first_step(config: PretrainConfig) -> dict[str, torch.Tensor]:
-    """Gradients of the first step, and the sum of its losses."""
+def first_step(config: PretrainConfig, views: Views | None = None) -> dict[str, torch.Tensor]:
+    """Gradients of the first step, and the sum of its losses; on ``views`` instead of its own."""
     one = OneTraining(config)
-    one.step(next(one.views(0)))
+    one.step(views or next(one.views(0)))
     gradients = {name: p.grad for name, p in one.method.named_parameters() if p.grad is not None}
     return gradients | {"loss": one.state.loss_sum}
 
@@ -482,9 +484,10 @@ def first_step(config: PretrainConfig) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("method", ["simclr", "sdclr"])
 def test_one_compiled_step_equals_the_eager_step(method: str, device: str) -> None:
     # fp64: in fp32 a unit at zero may flip
-    config = tiny(method, "precision=fp64", f"device={device}")
+    config = tiny(method, "precision=fp64", f"device={device}", "compile=false")
+    views = next(OneTraining(config).views(0))  # compiled views differ from these by a rounding
     eager, compiled = (
-        first_step(config.with_values({"compile": choice})) for choice in (False, True)
+        first_step(config.with_values({"compile": choice}), views) for choice in (False, True)
     )
     assert len(eager) > 30
     for name, expected in eager.items():
@@ -552,17 +555,38 @@ def test_cuda_graphs_are_refused_on_a_cpu_before_anything_is_read_or_written(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("name", "override", "holds"),
+    [
+        ("cifar10_lt_sdclr", "seed=1", True),
+        ("cifar100_lt_simclr", "method.passes=separate", True),
+        ("cifar10_lt_sdclr", "method.random_share=0.9", True),
+        ("cifar10_lt_sdclr", "method.dropout=0.5", False),  # draws inside a step
+        ("cifar10_lt_sdclr", "method.name=bcl_d", False),
+        ("cifar10_lt_simclr", "method.name=moco", False),
+        ("cifar10_lt_sdclr", "record_images=true", False),
+        ("cifar10_lt_sdclr", "activation_checkpointing=true", False),
+        ("cifar10_lt_sdclr", "backbone.name=timm:resnet18", False),
+        ("imagenet100_lt_sdclr", "seed=1", False),
+    ],
+)
+def test_cuda_graphs_are_taken_unasked_only_where_a_device_has_shown_that_they_hold(
+    name: str, override: str, holds: bool
+) -> None:
+    assert graphs_hold(recipe(name).with_overrides([override])) is holds
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize(
-    ("method", "precision", "other", "rtol"),
+    ("method", "precision", "rtol"),
     [
-        ("simclr", "fp64", False, 1e-7),
-        ("sdclr", "fp64", False, 1e-7),
-        ("sdclr", "bf16", True, 0.02),  # the same kernels; some add up in an order of their own
+        ("simclr", "fp64", 1e-7),
+        ("sdclr", "fp64", 1e-7),
+        ("sdclr", "bf16", 0.02),  # the same kernels; some add up in an order of their own
     ],
 )
 def test_a_run_with_cuda_graphs_follows_the_run_without(
-    tmp_path: Path, method: str, precision: str, other: bool, rtol: float
+    tmp_path: Path, method: str, precision: str, rtol: float
 ) -> None:
     """Four epochs of three steps: full and short batches are warmed up, recorded and replayed, masks change between."""
     from torch._dynamo.utils import counters
@@ -570,7 +594,7 @@ def test_a_run_with_cuda_graphs_follows_the_run_without(
     config = tiny(method, "device=cuda", f"precision={precision}", "epochs=4", "batch_size=135")
     runs = [
         pretrain(config.with_values({"compile": how}), tmp_path / str(how))
-        for how in (other, "cuda-graphs")
+        for how in (True, "cuda-graphs")  # compiled: the views are then the same
     ]
     assert runs[1].read_json("environment.json")["compile"] == "cuda-graphs", "nothing fell back"
     assert not counters["inductor"]["cudagraph_skips"], "nor was anything left uncaptured"

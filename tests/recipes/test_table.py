@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 import sdclr
-from sdclr import PretrainConfig, cli, recipe
+from sdclr import PretrainConfig, recipe
+from sdclr.cli.settings import pretrain_settings
 from sdclr.errors import ConfigError
 from sdclr.recipes import RECIPES
 
@@ -50,7 +51,7 @@ def test_the_command_line_takes_a_function(tmp_path: Path, monkeypatch: pytest.M
         "import sdclr\ndef short():\n    return sdclr.recipe('digits_sdclr').with_values({'epochs': 2})\n"
     )
     monkeypatch.chdir(tmp_path)
-    config, out, _ = cli._settings(["my_recipes:short", "seed=3"], None, {}, None)
+    config, out, _ = pretrain_settings(["my_recipes:short", "seed=3"], None, {}, None)
     assert (config.epochs, config.seed) == (2, 3)
     assert out == Path("runs/digits_sdclr")
     assert "short" in RECIPES

@@ -63,8 +63,6 @@ def build_backbone(config: BackboneConfig) -> Backbone:
         if getattr(config, field) != unset_value(field):
             raise ConfigError(words)
     if config.pretrained:
-        from sdclr.backbones.pretrained import check_pretrained
-
         check_pretrained(config.name, config.width, config.stem)
     require_known_network(config.name)
     build: Callable[[str, BackboneConfig], nn.Module] = load(row.builder)
@@ -107,10 +105,50 @@ def require_known_network(backbone: str) -> None:
             )
 
 
+def check_pretrained(name: str, width: int, stem: str) -> None:
+    """Raise ConfigError where nobody offers weights for this network, before any download.
+
+    A library is imported for its own networks alone: that takes seconds, and ours are known.
+    """
+    kind, _, model = name.rpartition(":")
+    row = row_of(name)
+    if row is not None and "pretrained" not in row.settings:
+        raise ConfigError(
+            f"nobody offers pre-trained weights for {name}; start from your own with weights=FILE."
+        )
+    if kind == "timm":
+        import timm
+
+        if not timm.is_model_pretrained(model):
+            raise ConfigError(
+                f"timm offers no pre-trained weights for {model}; set backbone.pretrained=false."
+            )
+        return
+    if not kind and (width, stem) != (64, "large"):
+        raise ConfigError(
+            f"backbone.pretrained=true needs {name} with backbone.width=64 backbone.stem=large, the network that was "
+            f"trained on ImageNet; got width {width}, stem {stem}."
+        )
+    if model not in (_of_torchvision() if kind else OURS_IN_TORCHVISION):
+        raise ConfigError(
+            f"torchvision offers no pre-trained {model}; use {', '.join(OURS_IN_TORCHVISION[:-1])} "
+            f"or {OURS_IN_TORCHVISION[-1]}."
+        )
+
+
+OURS_IN_TORCHVISION = ("resnet18", "resnet34", "resnet50")
+"""Our networks that torchvision has weights for."""
+
+
+def _of_torchvision() -> list[str]:
+    import torchvision
+
+    names: list[str] = torchvision.models.list_models(module=torchvision.models)
+    return names
+
+
 def offers_pretrained(config: BackboneConfig) -> bool:
     """Whether there are ImageNet weights for this network; nothing is downloaded."""
-    from sdclr.backbones.pretrained import check_pretrained
-
     try:
         check_pretrained(config.name, config.width, config.stem)
     except ConfigError:

@@ -15,8 +15,8 @@ from torch import Tensor
 from torchvision.models.vision_transformer import interpolate_embeddings
 
 from sdclr.backbones.backbone import Backbone
-from sdclr.backbones.table import row_of
-from sdclr.errors import ConfigError, MissingInputError, SdclrError
+from sdclr.backbones.build import check_pretrained
+from sdclr.errors import MissingInputError, SdclrError
 from sdclr.storage.named_tensors import load_strictly
 
 
@@ -86,30 +86,6 @@ def _torchvision_entry(model: str) -> Any:
     """The weights that the paper's time knew, or the only ones there are."""
     weights = torchvision.models.get_model_weights(model)
     return weights.__members__.get("IMAGENET1K_V1", weights.DEFAULT)
-
-
-def check_pretrained(name: str, width: int, stem: str) -> None:
-    """Raise ConfigError where nobody offers weights for this network, before any download."""
-    kind, _, model = name.rpartition(":")
-    row = row_of(name)
-    if row is not None and "pretrained" not in row.settings:
-        raise ConfigError(
-            f"nobody offers pre-trained weights for {name}; start from your own with weights=FILE."
-        )
-    if kind == "timm":
-        if not timm.is_model_pretrained(model):
-            raise ConfigError(
-                f"timm offers no pre-trained weights for {model}; set backbone.pretrained=false."
-            )
-    elif not kind and (width, stem) != (64, "large"):
-        raise ConfigError(
-            f"backbone.pretrained=true needs {name} with backbone.width=64 backbone.stem=large, the network that was "
-            f"trained on ImageNet; got width {width}, stem {stem}."
-        )
-    elif model not in torchvision.models.list_models(module=torchvision.models):
-        raise ConfigError(
-            f"torchvision offers no pre-trained {model}; use resnet18, resnet34 or resnet50."
-        )
 
 
 def _torchvision_weights(model: str, options: Mapping[str, Any]) -> Mapping[str, Tensor]:

@@ -122,16 +122,18 @@ def resolve_compile(
     *,
     several: bool = False,
     num_steps: int = COMPILED_STEPS,
+    graphs_hold: bool = False,
 ) -> CompiledAs:
     """How to compile a method for ``num_steps`` steps.
 
-    ``auto`` compiles long runs on one CUDA device; a CPU gains a few percent a step for minutes of compiling. It never
-    takes CUDA graphs, which are faster, but whose tests have not been seen to pass on a device. To ask for CUDA graphs
-    without CUDA, or on ``several`` processes (which exchange tensors inside a step), is a ConfigError.
+    ``auto`` compiles long runs on one CUDA device; a CPU gains a few percent a step for minutes of compiling. It takes
+    CUDA graphs where ``graphs_hold``: where tests on a device have shown that they compute the same. To ask for CUDA
+    graphs without CUDA, or on ``several`` processes (which exchange tensors inside a step), is a ConfigError.
     """
     if choice == "auto":
         # on several devices nobody has seen it
-        return device.type == "cuda" and not several and num_steps >= COMPILED_STEPS
+        long = device.type == "cuda" and not several and num_steps >= COMPILED_STEPS
+        return "cuda-graphs" if long and graphs_hold else long
     if choice == "cuda-graphs" and several:
         raise ConfigError("compile=cuda-graphs is for one process; use compile=auto on several.")
     if choice == "cuda-graphs" and device.type != "cuda":

@@ -82,6 +82,8 @@ def restore_state(
     state: dict[int, dict[str, Any]] = {}
     for key, value in saved.items():
         position, _, name = key.partition(".")
+        if name != "step":  # in the layout of its weight: a fused update refuses any other
+            value = torch.empty_like(weights[int(position)]).copy_(value)
         state.setdefault(int(position), {})[name] = value
     optimizer.load_state_dict(
         {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}

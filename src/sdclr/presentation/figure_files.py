@@ -7,14 +7,19 @@ from collections.abc import Sequence
 from sdclr.presentation.drawings import Figure
 
 
+def file_names(figure: Figure) -> tuple[str, str, str]:
+    """Of the drawing as SVG, as PNG, and of the numbers."""
+    return f"{figure.name}.svg", f"{figure.name}.png", f"{figure.name}.csv"
+
+
 def figure_files(figures: Sequence[Figure]) -> dict[str, bytes]:
     """Name of a file -> its content."""
     from sdclr.presentation import plots  # matplotlib, which only figures need
 
     files: dict[str, bytes] = {}
     for figure in figures:
-        title = figure.title
-        files[f"{figure.name}.svg"] = plots.svg_file(figure.drawing, title).encode()
-        files[f"{figure.name}.png"] = plots.png_of(figure.drawing, title)
-        files[f"{figure.name}.csv"] = figure.to_csv().encode()
+        svg, png, csv = file_names(figure)
+        files[svg] = plots.svg_file(figure.drawing, figure.title).encode()
+        files[png] = plots.png_of(figure.drawing, figure.title)
+        files[csv] = figure.to_csv().encode()
     return files

@@ -92,7 +92,6 @@ def parse_yaml(text: str) -> Any:
     if len(text) > LARGEST_YAML:
         raise ValueError(f"it is larger than {LARGEST_YAML:,} bytes")
     try:
-        _require_plain(text)
         return yaml.load(text, Loader=_PlainLoader)
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from None
@@ -102,27 +101,29 @@ def parse_yaml(text: str) -> Any:
         raise ValueError(_plainly(error)) from None
 
 
-def _require_plain(text: str) -> None:
-    """Refuse what makes a small text a large value, or a word another thing than it looks like."""
-    depth = 0
-    for event in yaml.parse(text, Loader=_PlainLoader):
+class _PlainLoader(yaml.SafeLoader):
+    """Resolves only what JSON knows."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - the name and the kind are PyYAML's
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Refuse what makes a small text a large value, or a word another thing than it looks like."""
+        event = self.peek_event()
         line = event.start_mark.line + 1
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
             raise ValueError(f"line {line} has an anchor or alias (& or *); write the value out")
         if getattr(event, "tag", None) is not None:
             raise ValueError(f"line {line} has a tag (!); write the plain value")
-        if isinstance(event, yaml.CollectionStartEvent):
-            depth += 1
-            if depth > DEEPEST:
-                raise ValueError(f"line {line} nests more than {DEEPEST} levels deep")
-        elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
-
-
-class _PlainLoader(yaml.SafeLoader):
-    """Resolves only what JSON knows."""
-
-    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - the name and the kind are PyYAML's
+        if self._depth == DEEPEST and isinstance(event, yaml.CollectionStartEvent):
+            raise ValueError(f"line {line} nests more than {DEEPEST} levels deep")
+        self._depth += 1
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         keys: set[str] = set()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,9 @@ from sdclr.storage.locks import writing
 
 def read_digits() -> LabelledImages:
     """scikit-learn's 1,797 real 8 x 8 digits; 36 a class, fixed for ever, are the test set."""
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    images = _to_tensor((bunch.images * (255 / 16)).round().astype(np.uint8), "digits")
-    labels = bunch.target.astype(np.int64)
+    pixels, targets = _digits()
+    images = _to_tensor((pixels * (255 / 16)).round().astype(np.uint8), "digits")
+    labels = targets.astype(np.int64)
     in_test = np.zeros(len(labels), dtype=bool)
     for c in range(10):
         members = np.flatnonzero(labels == c)
@@ -41,6 +40,15 @@ def read_digits() -> LabelledImages:
     pool = ImageArrays(images, labels, probe_padding=1, probe_flip=False)
     train, test = pool.at(np.flatnonzero(~in_test)), pool.at(np.flatnonzero(in_test))
     return LabelledImages(train, test, [str(c) for c in range(10)])
+
+
+@cache
+def _digits() -> tuple[np.ndarray, np.ndarray]:
+    """Pixels in 0 ... 16 and labels, read once a process: they are numbers written out as text."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    return bunch.images, bunch.target
 
 
 CIFAR = {"cifar10": ("CIFAR10", 10), "cifar100": ("CIFAR100", 100)}

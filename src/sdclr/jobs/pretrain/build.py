@@ -45,10 +45,14 @@ from sdclr.jobs.pretrain.starting_weights import load_starting_weights
 from sdclr.jobs.pretrain.training import VIEWS_CUT_BY_DEVICE, VIEWS_CUT_BY_HOST, Training
 from sdclr.jobs.pretrain.usable import usable_images
 from sdclr.methods import ContrastiveMethod, Method, Parts, build_method
+from sdclr.methods.config import SDCLRConfig
 from sdclr.processes.synchronised_norm import synchronise_norms
 from sdclr.processes.world import ALONE, World
 from sdclr.run import CONTENTS_FILE, Run
 from sdclr.settings import PretrainConfig
+
+GRAPHED_SIDE = 64
+"""Views up to so many pixels a side: of larger ones the kernels outlast their launches."""
 
 
 def build(
@@ -83,7 +87,13 @@ def build(
     steps = steps_per_epoch(len(images), config.batch_size)
     world.require_images(len(images) - (steps - 1) * config.batch_size)
     num_steps, side = config.epochs * steps, config.views.size
-    compiling = resolve_compile(config.compile, device, several=world.several, num_steps=num_steps)
+    compiling = resolve_compile(
+        config.compile,
+        device,
+        several=world.several,
+        num_steps=num_steps,
+        graphs_hold=network is None and graphs_hold(config),
+    )
     warmup_epochs = _warmup_epochs(config)
     made = _method(config, network, len(images), device, compiling, world, run, show)
     compiled_method = _compiled(made.method, config, compiling, world)
@@ -239,6 +249,26 @@ def _starting_backbone(
     if config.activation_checkpointing:
         checkpoint_activations(backbone.net)
     return backbone, feature_dim
+
+
+def graphs_hold(config: PretrainConfig) -> bool:
+    """Whether CUDA graphs have been seen, on a device, to train such a run as it is trained without them.
+
+    Those were SimCLR and SDCLR in the package's ResNets on small images, which also are what launches hold up.
+    """
+    method = config.method
+    plain = method.name == "simclr" or (
+        method.name == "sdclr"  # not those that build on it
+        and isinstance(method, SDCLRConfig)
+        and not (method.dropout or method.stale)
+    )
+    return (
+        plain
+        and config.backbone.is_ours
+        and config.views.size <= GRAPHED_SIDE
+        and not config.activation_checkpointing
+        and not config.record_images
+    )
 
 
 def _compiled(

@@ -10,7 +10,8 @@ from sdclr.errors import ConfigError, MissingInputError, RunFolderError, Storage
 from sdclr.evaluation.balancedness import GroupConvention
 from sdclr.jobs.report.standard import build_report
 from sdclr.jobs.report.unlabelled import read_without_labels
-from sdclr.presentation.figure_files import figure_files
+from sdclr.presentation.drawings import Figure
+from sdclr.presentation.figure_files import figure_files, file_names
 from sdclr.presentation.figures import all_figures, missing_figures
 from sdclr.presentation.html import material_of
 from sdclr.presentation.report import Report
@@ -70,18 +71,23 @@ def write_figures(
     ]
     arms = report.arms if report is not None else [part.record.arm for part in parts]
     material = material_of(report, parts, arms)
-    content = figure_files(all_figures(material))
-    files = _write(Path(out), content, overwrite=overwrite)
+    figures = all_figures(material)
+    if not overwrite:
+        _require_free(Path(out), figures)
+    files = _write(Path(out), figure_files(figures))
     return WrittenFigures(files, missing_figures(material))
 
 
-def _write(out: Path, content: dict[str, bytes], *, overwrite: bool) -> list[Path]:
-    """All names are found free before the first file is written."""
-    for name in content:
-        if (out / name).exists() and not overwrite:
+def _require_free(out: Path, figures: Sequence[Figure]) -> None:
+    """ConfigError for a file that exists, before anything is drawn."""
+    for name in (name for figure in figures for name in file_names(figure)):
+        if (out / name).exists():
             raise ConfigError(
                 f"{shown(out / name)} exists; give --overwrite to replace it, or another --out."
             )
+
+
+def _write(out: Path, content: dict[str, bytes]) -> list[Path]:
     try:
         make_folder(out)
         for name, data in content.items():

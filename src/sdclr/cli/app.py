@@ -1,0 +1,81 @@
+"""The app that the verbs belong to, and what is done before any of them."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+import sdclr
+from sdclr.cli.lost_output import asked
+from sdclr.cli.options import probes_help
+from sdclr.errors import (
+    Interrupted,
+)
+
+
+class Verbs(TyperGroup):
+    """The verbs; Ctrl-C in one that has no way of its own to stop is no error and no bug."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            verb = ctx.invoked_subcommand
+            goes_on = " The same command goes on from here." if verb in GO_ON else ""
+            raise Interrupted(
+                f"by Ctrl-C; nothing half-written is left under its own name.{goes_on}"
+            ) from None
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """A verb; its help lists what the tables hold now, entries from outside included."""
+        found: Any = super().get_command(ctx, cmd_name)
+        for option in found.params if found is not None and cmd_name == "evaluate" else []:
+            if option.name == "probes":
+                option.help = probes_help()
+        return found
+
+
+GO_ON = ("demo", "embed", "grid", "mine", "pretrain", "reproduce", "resume")
+"""Verbs that take up an interrupted piece of work."""
+
+
+app = typer.Typer(
+    name="sdclr",
+    cls=Verbs,
+    help="Self-supervised pre-training for long-tailed, unlabeled image collections.",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+)
+
+
+FOR_SEVERAL_PROCESSES = ("pretrain", "resume")
+"""Verbs that torchrun may start."""
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"sdclr {sdclr.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def before_any_verb(
+    context: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Show the version and stop.", callback=_show_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    asked.verb, asked.only_text = context.invoked_subcommand, False
+    if "WORLD_SIZE" in os.environ or "RANK" in os.environ:
+        from sdclr.processes.environment import check_environment, require_one_process
+
+        check_environment()
+        if context.invoked_subcommand not in FOR_SEVERAL_PROCESSES:
+            require_one_process(f"sdclr {context.invoked_subcommand}")

@@ -1,0 +1,58 @@
+"""What the verbs print with: standard output as it is, and messages on standard error."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from sdclr.safe_text import shown, visible
+
+if TYPE_CHECKING:
+    from sdclr.run import Run
+
+
+def say_next(run: Run) -> None:
+    """The next command for a finished run; nothing where none is left."""
+    if (words := run.next_command("done")) is not None:
+        typer.echo(f"next: {words}")
+
+
+def echo_json(value: Mapping[str, Any]) -> None:
+    """One JSON object on a line of its own."""
+    import json
+
+    typer.echo(json.dumps(value, allow_nan=False))
+
+
+stderr = Console(stderr=True, markup=False, emoji=False, highlight=False)
+
+
+def terminal(*, quiet: bool = False, width: int | None = None, markup: bool = False) -> Console:
+    """Standard output; a path with [red] or :fire: in it is printed as it is."""
+    return Console(quiet=quiet, width=width, markup=markup, emoji=False, highlight=False)
+
+
+def speaker() -> str:
+    """Who says it, where it is not the first or only process."""
+    number = os.environ.get("RANK", "0")
+    return "" if number == "0" else f"process {shown(number)}: "
+
+
+_LONG_WORD = re.compile(r"\S{400,}")
+"""No word of a message needs so many characters; a path of thousands would hide the rest of it."""
+
+
+def say(kind: str, style: str, text: str) -> None:
+    """A message on standard error; what it holds of names is shown as it is, and forges no further message."""
+    lines = _LONG_WORD.sub(lambda found: shown(found[0]), visible(text)).replace("\n", "\n  ")
+    stderr.print(Text.assemble(speaker(), (f"{kind}:", style), " ", lines), soft_wrap=True)
+
+
+def show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    say("warning", "yellow", str(message))

@@ -1,0 +1,96 @@
+"""The entry point: one sentence and the documented exit code for every error meant for the user."""
+
+from __future__ import annotations
+
+import errno
+import sys
+import traceback
+import warnings
+
+from rich.text import Text
+
+from sdclr.cli.app import app
+from sdclr.cli.consoles import say, show_warning, speaker, stderr
+from sdclr.cli.lost_output import asked, not_shown
+from sdclr.compute.process_state import keep_freed_memory
+from sdclr.errors import (
+    EXIT_BUG,
+    Interrupted,
+    MissingInputError,
+    Preempted,
+    RunFolderError,
+    SdclrError,
+    StorageError,
+)
+from sdclr.output_streams import endure
+from sdclr.safe_text import shown
+
+
+def main() -> None:
+    """Entry point: one sentence and the documented exit code for every error meant for the user."""
+    before = sys.stdout, sys.stderr, warnings.showwarning
+    out, _ = endure()
+    warnings.showwarning = show_warning
+    keep_freed_memory()
+    try:
+        code = _run()
+        out.flush()
+        if out.failure is not None and not out.unread:
+            code = not_shown(out.failure, code)
+    finally:
+        sys.stdout, sys.stderr, warnings.showwarning = before
+    sys.exit(code)
+
+
+def _run() -> int:
+    """The exit code of the command line."""
+    asked.verb, asked.only_text = None, False
+    try:
+        app()  # usage errors and --help end here, with typer's own message and exit code
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else 0
+    except SdclrError as error:
+        if not error.reported_elsewhere or not speaker():
+            if isinstance(error, Preempted | Interrupted):  # somebody wanted it: no error
+                say("stopped", "yellow", str(error).removeprefix("stopped "))
+            else:
+                say("error", "red", str(error))
+        return error.exit_code
+    except OSError as error:
+        refused = _refused(error)
+        say("error", "red", str(refused))
+        return refused.exit_code
+    except Exception:
+        traceback.print_exc()
+        stderr.print(
+            Text.assemble(
+                ("This is a bug in sdclr;", "red"), " please report it with the lines above."
+            )
+        )
+        return EXIT_BUG
+    return 0
+
+
+def _refused(error: OSError) -> SdclrError:
+    """What the system has refused where nobody has said what that means there."""
+    what = error.strerror or str(error) or type(error).__name__
+    if error.filename is None:
+        return StorageError(f"the system has refused an operation: {what}.")
+    where = shown(error.filename if isinstance(error.filename, str) else repr(error.filename))
+    if error.errno == errno.ENOENT:
+        return MissingInputError(f"{where} does not exist.")
+    advice = _ADVICE.get(error.errno or 0, "Check the storage, or give another path.")
+    kind = RunFolderError if error.errno in _ADVICE else StorageError
+    return kind(f"{where} cannot be used: {what}. {advice}")
+
+
+_ADVICE = {
+    errno.ENAMETOOLONG: "Give a shorter path.",
+    errno.EACCES: "Its permissions, or those of a folder above it, do not allow that; give another path.",
+    errno.EPERM: "The system does not allow that; give another path.",
+    errno.EROFS: "It is on a read-only file system; give another path.",
+    errno.ELOOP: "A link there leads to itself; give another path.",
+    errno.ENOTDIR: "What is taken for a folder on the way to it is a file; give another path.",
+    errno.EISDIR: "It is a folder; give a file.",
+    errno.EEXIST: "It exists already; give another path.",
+}

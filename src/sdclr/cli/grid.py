@@ -1,0 +1,141 @@
+"""sdclr grid."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sdclr.cli.consoles import stderr, terminal
+from sdclr.cli.lost_output import asked
+from sdclr.cli.options import DataPath, Download, OnlyPlan, SplitsDir, Use, expanded, import_used
+from sdclr.errors import (
+    ConfigError,
+)
+
+if TYPE_CHECKING:
+    from sdclr.workflows.grid.cells import GridCells
+
+GridFile = Annotated[
+    Path,
+    typer.Argument(metavar="FILE", help="The grid's file (docs/grid.md).", callback=expanded),
+]
+GridOut = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of all runs (default: the file's, else runs/grid-NAME).",
+        callback=expanded,
+    ),
+]
+RecordsFolder = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Where a finished cell leaves its small JSON file, and counts as done by it (default: OUT/records).",
+        callback=expanded,
+    ),
+]
+Workers = Annotated[
+    int, typer.Option(metavar="N", help="Processes on this machine that share the grid.")
+]
+OtherDevice = Annotated[
+    str | None, typer.Option(help="cpu, cuda, cuda:N or auto (default: the settings').")
+]
+OnlyCells = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="CELL", help="Work on this cell alone, without a report; may be repeated."
+    ),
+]
+ReportOnly = Annotated[
+    bool, typer.Option("--report-only", help="Run nothing; report what the records hold.")
+]
+PrintCellCommands = Annotated[
+    bool,
+    typer.Option(
+        "--print-commands",
+        help="Print a command for each cell that is missing, for a scheduler, and stop.",
+    ),
+]
+
+
+def grid(
+    file: GridFile,
+    out: GridOut = None,
+    records: RecordsFolder = None,
+    workers: Workers = 1,
+    data: DataPath = None,
+    splits_dir: SplitsDir = None,
+    device: OtherDevice = None,
+    only: OnlyCells = None,
+    only_plan: OnlyPlan = False,
+    report_only: ReportOnly = False,
+    print_commands: PrintCellCommands = False,
+    download: Download = False,
+    use: Use = None,
+) -> None:
+    """Answer a question with a grid of runs, any arms x splits x seeds of a file, ending in a verdict by its rule.
+
+    Killed anywhere, the same command goes on; workers, and several such commands, share one --out.
+    """
+    from sdclr.workflows.grid import run as workflow
+
+    if report_only + only_plan + print_commands > 1:
+        raise ConfigError("give one of --plan, --report-only and --print-commands.")
+    if report_only and only:
+        raise ConfigError("--report-only reports the whole grid; leave out --only.")
+    import_used(use)
+    places = {"data": data, "splits_dir": splits_dir, "device": device}
+    cells, values = workflow.open_grid(file, out, records, only=only or (), **places)
+    asked.only_text = print_commands or only_plan
+    if print_commands:
+        options = _as_words(places, download=download, use=use or ())
+        typer.echo("\n".join(workflow.grid_commands(cells, file, options)))
+        return
+    if only_plan:
+        workflow.show_grid_plan(cells, terminal())
+        return
+    if not report_only:
+        _carry_out(cells, values, workers=workers, use=use or (), download=download)
+    if not only:
+        workflow.write_grid_report(cells, file, console=terminal())
+    if not report_only:
+        workflow.require_all_done(cells)
+
+
+def _as_words(places: Mapping[str, str | None], *, download: bool, use: Sequence[str]) -> list[str]:
+    """The options that each cell's own command is given, too."""
+    words: list[str] = []
+    for name, value in places.items():
+        if value is not None:
+            words += [f"--{name.replace('_', '-')}", value]
+    if download:
+        words.append("--download")
+    for entry in use:
+        words += ["--use", entry]
+    return words
+
+
+def _carry_out(
+    cells: GridCells,
+    values: Mapping[str, Any],
+    *,
+    workers: int,
+    use: Sequence[str],
+    download: bool,
+) -> None:
+    from sdclr.presentation.progress import Progress
+    from sdclr.workflows.grid.run import carry_out_grid
+
+    with Progress(stderr) as progress:
+        carry_out_grid(
+            cells,
+            values,
+            workers=workers,
+            use=use,
+            progress=progress,
+            live=stderr.is_terminal,
+            download=download,
+        )

@@ -1,0 +1,73 @@
+"""sdclr profile."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sdclr.cli.consoles import echo_json, stderr
+from sdclr.cli.options import AsJson, expanded
+from sdclr.safe_text import shown
+
+MinedFolder = Annotated[
+    Path,
+    typer.Argument(metavar="FOLDER", help="What sdclr mine has written.", callback=expanded),
+]
+Questions = Annotated[
+    int,
+    typer.Option(
+        min=0, help="Ask about so many pairs of images on the terminal: same or different?"
+    ),
+]
+AnswersFile = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Answers in a file, as FOLDER/questions.csv with its column same filled in.",
+        callback=expanded,
+    ),
+]
+
+
+def profile(
+    folder: MinedFolder,
+    ask: Questions = 0,
+    answers: AnswersFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """How many kinds of images a mined collection has, rare ones among them, as far as that can be known."""
+    from sdclr.jobs.profile import profile as run_profile
+    from sdclr.presentation.progress import Progress
+
+    if ask:  # bars and questions do not share a terminal
+        found = run_profile(folder, answers=answers, ask=_AskOnTerminal(ask))
+    else:
+        with Progress(stderr) as progress:
+            found = run_profile(folder, answers=answers, progress=progress)
+    if as_json:
+        echo_json(found.to_dict())
+        return
+    typer.echo("\n".join(found.lines()))
+    typer.echo(
+        f"page: {shown(folder / 'profile.html')}\nquestions: {shown(folder / 'questions.csv')}"
+    )
+
+
+class _AskOnTerminal:
+    """Asks on the terminal whether two images are of one kind, so many times at most."""
+
+    def __init__(self, most: int) -> None:
+        self.left = most
+
+    def __call__(self, a: str, b: str) -> bool | None:
+        """None: no further question."""
+        if self.left == 0:
+            return None
+        self.left -= 1
+        typer.echo(f"\n  {shown(a, 200)}\n  {shown(b, 200)}")
+        word = ""
+        while word not in ("y", "n", "q"):
+            word = typer.prompt("same kind? (y, n, or q to stop)").strip().lower()[:1]
+        return None if word == "q" else word == "y"

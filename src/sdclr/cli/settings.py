@@ -1,0 +1,130 @@
+"""Words of the command line -> settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sdclr.cli.consoles import speaker, terminal
+from sdclr.errors import (
+    ConfigError,
+    MissingInputError,
+)
+from sdclr.safe_text import shown
+
+if TYPE_CHECKING:
+    from sdclr.recipes.own_images import Choice
+    from sdclr.settings import PretrainConfig
+
+
+def absolute_paths(flags: Mapping[str, str | None]) -> dict[str, Any]:
+    """The paths that were given, absolute, so that the saved config runs again from anywhere."""
+    from sdclr.config import user_path
+
+    return {
+        key: str(user_path(value).absolute()) for key, value in flags.items() if value is not None
+    }
+
+
+def paths_and_settings(arguments: Sequence[str] | None) -> tuple[list[str], dict[str, Any]]:
+    """Words of the command line -> those that name something, and the values of KEY=VALUE."""
+    from sdclr.config import parse_assignments
+
+    words = list(arguments or [])
+    targets = [word for word in words if "=" not in word or is_path(word)]
+    return targets, parse_assignments(word for word in words if word not in targets)
+
+
+def moved_to(data: str | None) -> str | None:
+    """Where the images are now, as an absolute path."""
+    return absolute_paths({"data": data}).get("data")
+
+
+SOURCES = "Images are a folder (./photos), a list or table, a glob, shards, a .zip or a .npz."
+KNOWN = f"`sdclr recipes list` names the recipes. {SOURCES}"
+
+
+def pretrain_settings(
+    arguments: list[str], config_file: Path | None, flags: dict[str, Any], out: Path | None
+) -> tuple[PretrainConfig, Path, Sequence[Choice]]:
+    """Recipe, file or images, then flags, then overrides; the run folder; and what was chosen for the images."""
+    from sdclr.settings import PretrainConfig
+    from sdclr.workflows.own_entries import with_own_entries
+
+    targets, given = paths_and_settings(arguments)
+    in_place = ("data.root", "data.test_path", "data.store")
+    places = {name: str(value) for name, value in given.items() if name in in_place}
+    values = flags | with_own_entries(given) | absolute_paths(places)
+    _require_one(targets, config_file)
+    if config_file is not None:
+        config = PretrainConfig.from_yaml(config_file).with_values(values)
+    elif (found := _recipe_of(targets[0])) is not None:
+        config = found.with_values(values)
+    else:
+        return _own_images_settings(targets[0], flags, values, out)
+    return config, out or Path("runs") / config.recipe, []
+
+
+def _require_one(targets: Sequence[str], config_file: Path | None) -> None:
+    """ConfigError unless there is one recipe, one source of images or one file of settings."""
+    if len(targets) + (config_file is not None) == 1:
+        return
+    got = ", ".join(map(shown, targets[:5])) + ", ..." * (len(targets) > 5) or "neither"
+    several = len(targets) > 1 and config_file is None
+    if several and all(Path(target).is_file() for target in targets):
+        raise ConfigError(
+            f"got {len(targets)} files ({got}): a shell has put them in the place of a glob. Quote it, as in "
+            "'photos/*.jpg', or give their folder."
+        )
+    raise ConfigError(f"give one recipe name or --config FILE, got {got}. {KNOWN}")
+
+
+def _recipe_of(target: str) -> PretrainConfig | None:
+    """The recipe of this name, or of module:name; None where it names images."""
+    from sdclr.outside import is_outside
+    from sdclr.recipes import RECIPES, like, named_recipe, recipe
+
+    if target in RECIPES:
+        return recipe(target)
+    if is_path(target) or Path(target).exists():
+        return None
+    if is_outside(target):
+        return recipe(named_recipe(target))
+    raise ConfigError(
+        f"{shown(target)!r} is neither a recipe nor a folder. {like(target)} {SOURCES}"
+    )
+
+
+def _own_images_settings(
+    target: str, flags: Mapping[str, Any], values: dict[str, Any], out: Path | None
+) -> tuple[PretrainConfig, Path, Sequence[Choice]]:
+    """The settings chosen for one's own images, where they are written, and why they were chosen."""
+    from sdclr.config import user_path
+    from sdclr.data.sources.globs import glob_of
+    from sdclr.workflows.own_images import own_config
+
+    path = user_path(target)
+    glob = glob_of(path)
+    # a range of shards is no file
+    if path.suffix != ".tar" and not path.exists() and glob is None:
+        raise MissingInputError(f"there is no folder or file {shown(target)}. {KNOWN}")
+    if "data.path" in flags:
+        raise ConfigError(f"{shown(target)} says where the images are; leave --data out.")
+    named = path.absolute() if glob is None else glob.root.absolute()
+    out = out or Path("runs") / named.stem.partition("-{")[0]
+    console = terminal(quiet=bool(speaker()))
+    config, choices = own_config(str(path.absolute()), values, out, console)
+    return config, out, choices
+
+
+def is_path(argument: str) -> bool:
+    """./photos, list.csv, 'x*.jpg': whatever has a slash before any =, a sign of a glob, or such a suffix."""
+    from sdclr.data.choices import COLLECTION_SUFFIXES
+
+    head, equals, _ = argument.partition("=")
+    if "/" in head:
+        return True
+    return not equals and (
+        any(sign in head for sign in "*?[") or Path(argument).suffix.lower() in COLLECTION_SUFFIXES
+    )
