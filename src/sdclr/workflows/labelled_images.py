@@ -17,7 +17,12 @@ from sdclr.data.sources.own_images import SPREADSHEETS
 from sdclr.errors import ConfigError, DataError, MissingInputError, SdclrError
 from sdclr.run import Run
 from sdclr.safe_text import shown
-from sdclr.workflows.own_images import own_data, own_data_as_trained
+from sdclr.settings import PretrainConfig
+from sdclr.workflows.own_images import (
+    own_data,
+    own_data_as_trained,
+    require_data_settings,
+)
 
 ROWS_LOOKED_FOR = 64
 """Of a table, from which is told where its paths begin."""
@@ -56,6 +61,18 @@ def labelled_images(
     if isinstance(source, str) and source.startswith(LIBRARIES):
         return own_data(path, given)
     return own_data_as_trained(Path(source), path, given)
+
+
+def labels_of_run(run: Run, values: Mapping[str, Any]) -> DataConfig:
+    """The images that a run was trained on, with the labels that they bring themselves, without their test set.
+
+    ``values``: settings by dotted name, data.* alone, that win. Whether there are labels shows when they are read.
+    """
+    require_data_settings(values)
+    data = PretrainConfig.from_yaml(run.require().config_path, foreign=True).data
+    aside = {"test_path": None, "store": None, "placement": "auto"}
+    given = {name.removeprefix("data."): value for name, value in values.items()}
+    return data.with_values(aside | given)
 
 
 def _place_of_run(source: Path | str, labels: Path, values: Mapping[str, Any]) -> Path | None:
