@@ -113,6 +113,7 @@ def predict(
         raise ConfigError(
             "data.store saves decoding when images are seen again; predict sees each once. Leave it out."
         )
+    where = resolve_device(device)  # before any work
     _warn_of_other_reading(classifier, data)
     with output_file(out, overwrite=overwrite), explain_out_of_memory("Use --device cpu."):
         RowParts.require_ours(RowParts.beside(out), "predict")
@@ -121,7 +122,7 @@ def predict(
             show.print(remark)
         images, bad = usable_images(found.train, data, show)
         parts = RowParts(RowParts.beside(out), _identity(Path(model), found, images), "predictions")
-        _compute(classifier, Path(model), images, parts, device, show)
+        _compute(classifier, Path(model), images, parts, where, show)
         table = _Table(classifier, found, images, bad, data.on_error == "skip", top)
         columns = table.columns(probabilities=probabilities, entropy=entropy)
 
@@ -159,12 +160,12 @@ def _compute(
     model: Path,
     images: Images,
     parts: RowParts,
-    device: str,
+    device: torch.device,
     show: AnyProgress,
 ) -> None:
     """Logits [N, C] of all images, in the order of their collection."""
     size = read_backbone(model / BACKBONE_FILE).require_image_size()
-    network = classifier.to(resolve_device(device)).to(memory_format=torch.channels_last)
+    network = classifier.to(device).to(memory_format=torch.channels_last)
     done = parts.open(len(images))
     what = f"predictions for {len(images)} images"
     task = show.add(what, total=len(images), unit="images", done=done)

@@ -196,6 +196,9 @@ def test_a_finished_model_is_returned_as_it_is_and_others_are_refused(
         finetune(run, DIGITS, tmp_path / "m", epochs=3)
     with pytest.raises(ConfigError, match=r"begun with others[\s\S]*classes: 10 -> 3"):
         finetune(run, labels_of(photos), tmp_path / "m", epochs=2)
+    with pytest.raises(ConfigError, match="device must be auto"):
+        finetune(run, DIGITS, tmp_path / "new", device="tpu")
+    assert not (tmp_path / "new").exists(), "nothing was begun"
     with pytest.raises(ConfigError, match="is a run folder"):
         finetune(run, DIGITS, run.folder)
     (tmp_path / "thesis").mkdir()
@@ -203,6 +206,21 @@ def test_a_finished_model_is_returned_as_it_is_and_others_are_refused(
     with pytest.raises(ConfigError, match=r"holds something else \(a\.txt\)"):
         finetune(run, DIGITS, tmp_path / "thesis")
     assert contents(model.folder) == before
+
+
+def test_a_folder_in_which_nothing_was_trained_takes_other_settings(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(loop_module, "train_step", _killed)
+        with pytest.raises(Killed):
+            finetune(run, DIGITS, tmp_path / "m", epochs=3)
+    assert not (tmp_path / "m" / "checkpoints").exists()
+    assert finetune(run, DIGITS, tmp_path / "m", epochs=2).result["epochs_trained"] == 2
+
+
+def _killed(*_: object) -> None:
+    raise Killed
 
 
 def test_an_earlier_model_is_a_start_with_its_head(run: Run, tmp_path: Path) -> None:

@@ -22,7 +22,6 @@ from sdclr.backbones.classifier import is_classifier, load_classifier
 from sdclr.backbones.encoder import open_encoder
 from sdclr.compute.device import (
     parameter_dtype,
-    resolve_device,
     resolve_memory_format,
     resolve_precision,
 )
@@ -112,6 +111,7 @@ def build(
     start: Start,
     labelled: Labelled,
     config: FinetuneConfig,
+    device: torch.device,
     folder: Path,
     show: AnyProgress,
 ) -> tuple[Training, Callable[[], Tensor] | None]:
@@ -119,7 +119,6 @@ def build(
 
     Features that do not change are computed once, part by part in ``folder``, so that a killed command goes on.
     """
-    device = resolve_device(config.device)
     precision = resolve_precision(config.precision, device)
     dtype = parameter_dtype(precision)
     layout = resolve_memory_format("auto", start.backbone, device)

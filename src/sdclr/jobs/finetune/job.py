@@ -21,7 +21,7 @@ from sdclr.backbones.classifier import (
     is_classifier,
     save_classifier,
 )
-from sdclr.compute.device import describe_device, explain_out_of_memory
+from sdclr.compute.device import describe_device, explain_out_of_memory, resolve_device
 from sdclr.data import DataConfig
 from sdclr.errors import ConfigError, DataError, RunFolderError
 from sdclr.evaluation.features import extract_features
@@ -91,6 +91,7 @@ def finetune(
     config = FinetuneConfig.parse(settings) if config is None else config.with_values(settings)
     show, folder = progress or NoProgress(), Path(out)
     _require_ours(folder, data)
+    device = resolve_device(config.device)  # before any work
     with stop_on_signal(announce=show.announce) as stop, explain_out_of_memory(MEMORY_ADVICE):
         start = open_start(source, config, weights, network)
         labelled = labelled_images(data, config, folder, show)
@@ -100,7 +101,7 @@ def finetune(
                 show.print(f"{shown(folder)} is finished.")
                 return Finetuned(folder, run.read_json(RESULT_FILE, "validation", "calibration"))
             _say_what_begins(start, labelled, config, show)
-            training, logits = build(start, labelled, config, folder, show)
+            training, logits = build(start, labelled, config, device, folder, show)
             state = State.begin(training.device)
             _restore(run, training, state, show)
             stop.awaited = True
@@ -162,7 +163,9 @@ def _agree(
         )
     elif _at(saved["data"], "fingerprint") != labelled.fingerprint:
         differences.append("the labelled images, their content or their labels")
-    if differences:
+    if differences and not run.checkpoints and not is_classifier(run.folder):
+        run.write_json(SETTINGS_FILE, facts)  # nothing was trained yet: the first try was a mistake
+    elif differences:
         raise ConfigError(
             f"{shown(run.folder)} was begun with others (begun with -> now):\n  "
             + "\n  ".join(differences)
