@@ -245,6 +245,21 @@ def test_a_model_is_a_backbone_like_any_other(run: Run, tmp_path: Path) -> None:
         assert torch.equal(load_backbone(frozen)(pictures), load_backbone(run)(pictures))
 
 
+def test_the_full_mode_begins_at_the_linear_fit_and_keeps_the_statistics_of_batch_norms(
+    run: Run, tmp_path: Path
+) -> None:
+    """With the statistics of batches it would begin at chance after so short a pre-training."""
+    rates = {"head_learning_rate": 1e-9, "backbone_learning_rate": 1e-9}
+    model = finetune(run, DIGITS, tmp_path / "m", mode="full", epochs=1, **rates)
+    linear = finetune(run, DIGITS, tmp_path / "l", epochs=200, patience=0, weight_decay=1e-3)
+    start = model.result["validation"]["balanced_accuracy"]
+    assert start >= linear.result["validation"]["balanced_accuracy"] - 0.06
+    before, after = (load_backbone(one).net.state_dict() for one in (run, model))
+    for name in before:
+        if "running" in name or "num_batches" in name:
+            assert torch.equal(before[name], after[name]), name
+
+
 def test_head_and_backbone_that_do_not_belong_together_are_refused(
     run: Run, tmp_path: Path
 ) -> None:

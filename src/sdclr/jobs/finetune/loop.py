@@ -55,8 +55,7 @@ def train(
         began, first = time.perf_counter(), state.step % per_epoch
         if first == 0:
             state.loss_sum.zero_()
-        training.backbone.train(training.is_full)
-        training.head.train()
+        training.to_train()
         with closing(training.inputs(epoch, first)) as inputs:
             for images, labels in inputs:
                 train_step(training, state, images, labels)

@@ -112,6 +112,18 @@ class Training:
                 labels = self.labels[next(rows).to(self.device)]
                 yield batch.to(self.device).float() / 255, labels
 
+    def to_train(self) -> None:
+        """Dropout draws in mode full; batch norms keep their statistics, only their weights are trained.
+
+        With those of a batch the features of training would not be those of a test: a linear head that was fitted on
+        the latter loses more in the first steps than few labels can give back.
+        """
+        self.head.train()
+        self.backbone.train(self.is_full)
+        for module in self.backbone.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+
     def standardised(self, features: Tensor) -> Tensor:
         """What the head sees of features [B, F]."""
         return (features - self.mean) / self.std
