@@ -110,9 +110,13 @@ TogetherOption = Annotated[
         "(data.group_by).",
     ),
 ]
-PatienceOption = Annotated[
+EarlyStopOption = Annotated[
     int,
-    typer.Option(help="Epochs without improvement on validation images before it stops; 0: never."),
+    typer.Option(
+        "--early-stop",
+        metavar="EPOCHS",
+        help="Epochs without improvement on validation images before it stops; 0: never.",
+    ),
 ]
 SeedOption = Annotated[int, typer.Option(help="Of the validation images, the order, the crops.")]
 PrecisionOption = Annotated[str, typer.Option(help="auto, fp32, bf16 or fp64.")]
@@ -148,7 +152,7 @@ def finetune(
     weight_decay: Decay = 0.01,
     validation: ValidationOption = 0.2,
     group_by: TogetherOption = None,
-    patience: PatienceOption = 10,
+    early_stop: EarlyStopOption = 10,
     seed: SeedOption = 1,
     precision: PrecisionOption = "auto",
     weights: WeightsOption = None,
@@ -202,7 +206,7 @@ def finetune(
             "batch_size": batch_size,
             "weight_decay": weight_decay,
             "validation_share": validation,
-            "patience": patience,
+            "early_stop_epochs": early_stop,
             "seed": seed,
             "precision": precision,
             "device": device,

@@ -62,7 +62,9 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_the_linear_mode_is_as_good_as_scikit_learns_logistic_regression(
     run: Run, tmp_path: Path
 ) -> None:
-    model = finetune(run, DIGITS, tmp_path / "m", epochs=200, patience=0, weight_decay=1e-3)
+    model = finetune(
+        run, DIGITS, tmp_path / "m", epochs=200, early_stop_epochs=0, weight_decay=1e-3
+    )
     found = build_data(DIGITS)
     split = found.labelled_split()
     parts = {}
@@ -251,7 +253,9 @@ def test_the_full_mode_begins_at_the_linear_fit_and_keeps_the_statistics_of_batc
     """With the statistics of batches it would begin at chance after so short a pre-training."""
     rates = {"head_learning_rate": 1e-9, "backbone_learning_rate": 1e-9}
     model = finetune(run, DIGITS, tmp_path / "m", mode="full", epochs=1, **rates)
-    linear = finetune(run, DIGITS, tmp_path / "l", epochs=200, patience=0, weight_decay=1e-3)
+    linear = finetune(
+        run, DIGITS, tmp_path / "l", epochs=200, early_stop_epochs=0, weight_decay=1e-3
+    )
     start = model.result["validation"]["balanced_accuracy"]
     assert start >= linear.result["validation"]["balanced_accuracy"] - 0.06
     before, after = (load_backbone(one).net.state_dict() for one in (run, model))
@@ -366,7 +370,9 @@ def test_weights_are_those_of_the_closed_form() -> None:
 def test_every_way_to_balance_helps_the_rare_classes(run: Run, tmp_path: Path) -> None:
     few = {}
     for balance in ("none", "weights", "sampling", "logits"):
-        model = finetune(run, DIGITS, tmp_path / balance, balance=balance, epochs=40, patience=0)
+        model = finetune(
+            run, DIGITS, tmp_path / balance, balance=balance, epochs=40, early_stop_epochs=0
+        )
         few[balance] = model.result["validation"]["groups"]["few"]["accuracy"]
     for balance in ("weights", "sampling", "logits"):
         assert few[balance] > few["none"], few
@@ -380,7 +386,7 @@ def test_a_last_batch_of_one_image_joins_the_one_before() -> None:
 
 
 def test_training_ends_early_where_nothing_becomes_better(run: Run, tmp_path: Path) -> None:
-    model = finetune(run, DIGITS, tmp_path / "m", epochs=500, patience=3)
+    model = finetune(run, DIGITS, tmp_path / "m", epochs=500, early_stop_epochs=3)
     trained = model.result["epochs_trained"]
     assert trained < 500
     assert trained == model.result["epoch"] + 3

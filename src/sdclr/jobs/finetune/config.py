@@ -51,7 +51,7 @@ class FinetuneConfig(Section):
     the pre-training of the run. By default none, and crops for full."""
     validation_share: ProperFraction = 0.2
     """Of each class, held out to choose the epoch, to calibrate and to measure; 0 holds nothing out."""
-    patience: Annotated[int, Field(ge=0, le=100_000)] = 10
+    early_stop_epochs: Annotated[int, Field(ge=0, le=100_000)] = 10
     """Epochs without a better balanced accuracy on validation images after which training stops; 0: never."""
     seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)] = 1
     """Of the validation images, the order and the views."""

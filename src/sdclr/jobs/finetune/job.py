@@ -28,7 +28,7 @@ from sdclr.evaluation.features import extract_features
 from sdclr.jobs.finetune.build import KEPT_FEATURES, Start, build, open_start
 from sdclr.jobs.finetune.config import FinetuneConfig
 from sdclr.jobs.finetune.labelled import Labelled, labelled_images
-from sdclr.jobs.finetune.loop import patience_is_over, train
+from sdclr.jobs.finetune.loop import is_to_stop_early, train
 from sdclr.jobs.finetune.record import (
     summary,
     temperature_of,
@@ -105,7 +105,7 @@ def finetune(
             state = State.begin(training.device)
             _restore(run, training, state, show)
             stop.awaited = True
-            if not patience_is_over(training, state):
+            if not is_to_stop_early(training, state):
                 train(training, state, run, stop, show, logits, labelled.labels[1])
             result = _finish(training, state, start, labelled, run)
     return Finetuned(folder, result)

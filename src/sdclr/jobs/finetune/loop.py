@@ -50,7 +50,7 @@ def train(
     )
     first_epoch = state.step // per_epoch
     for epoch in range(first_epoch, config.epochs):
-        if patience_is_over(training, state):
+        if is_to_stop_early(training, state):
             break
         began, first = time.perf_counter(), state.step % per_epoch
         if first == 0:
@@ -77,11 +77,11 @@ def train(
     show.finish(task, f"epoch {state.best_epoch} kept")
 
 
-def patience_is_over(training: Training, state: State) -> bool:
+def is_to_stop_early(training: Training, state: State) -> bool:
     """Whether so many epochs have passed without a better one."""
     epochs = state.step // training.steps_per_epoch
-    patience = training.config.patience
-    return patience > 0 and state.best_score is not None and epochs - state.best_epoch >= patience
+    longest = training.config.early_stop_epochs
+    return longest > 0 and state.best_score is not None and epochs - state.best_epoch >= longest
 
 
 def measured(logits: Tensor, labels: Positions) -> Validated:
