@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sdclr.backbones.classifier import load_classifier as load_classifier
     from sdclr.backbones.table import register_backbone as register_backbone
     from sdclr.backbones.weights import load_backbone as load_backbone
     from sdclr.batch import Views as Views
@@ -36,7 +37,10 @@ if TYPE_CHECKING:
     from sdclr.jobs.evaluate import few_labels as few_labels
     from sdclr.jobs.examine import examine as examine
     from sdclr.jobs.export import export as export
+    from sdclr.jobs.finetune import FinetuneConfig as FinetuneConfig
+    from sdclr.jobs.finetune import finetune as finetune
     from sdclr.jobs.mine import mine as mine
+    from sdclr.jobs.predict import predict as predict
     from sdclr.jobs.pretrain import pretrain as pretrain
     from sdclr.jobs.pretrain import resume as resume
     from sdclr.jobs.profile import profile as profile

@@ -12,7 +12,7 @@ from PIL import Image
 
 from sdclr.data import DataConfig, build_data
 from sdclr.data.grouping import group_images
-from sdclr.data.splits import hold_out_groups, natural_split
+from sdclr.data.splits import hold_out_groups, hold_out_share, natural_split
 from sdclr.errors import ConfigError, DataError
 
 
@@ -106,3 +106,31 @@ def test_a_group_in_training_and_test_is_refused_before_any_work(tmp_path: Path)
     )
     with pytest.raises(DataError, match="1 of 2 groups"):
         build_data(config)
+
+
+@given(data=st.data())
+@settings(max_examples=60)
+def test_a_share_of_each_class_is_held_out_and_something_is_left_of_each(
+    data: st.DataObject,
+) -> None:
+    counts = data.draw(st.lists(st.integers(1, 12), min_size=1, max_size=5))
+    share = data.draw(st.floats(0, 0.99))
+    labels = np.repeat(np.arange(len(counts)), counts)
+    held_out = hold_out_share(labels, share, seed=3)
+    assert len(set(held_out.tolist())) == len(held_out)
+    for c, count in enumerate(counts):
+        expected = min(int(count * share + 0.5), count - 1)
+        assert (labels[held_out] == c).sum() == expected
+    assert held_out.tolist() == hold_out_share(labels, share, seed=3).tolist()
+    groups = data.draw(st.lists(st.integers(0, 4), min_size=len(labels), max_size=len(labels)))
+    in_groups = hold_out_share(labels, share, seed=3, groups=np.array(groups))
+    outside = np.setdiff1d(np.arange(len(labels)), in_groups)
+    assert not set(np.array(groups)[in_groups]) & set(np.array(groups)[outside])
+    assert set(labels[outside]) == set(labels), "each class is trained on"
+
+
+def test_another_seed_holds_out_other_images() -> None:
+    labels = np.zeros(100, dtype=np.int64)
+    first, second = (set(hold_out_share(labels, 0.5, seed=seed).tolist()) for seed in (1, 2))
+    assert len(first) == len(second) == 50
+    assert first != second

@@ -23,7 +23,7 @@ from PIL import Image
 from killing import state_hash
 from one_training import patch_steps
 from permissions import permissions_count
-from sdclr import Run, cli, pretrain, recipe
+from sdclr import Run, cli, finetune, pretrain, recipe
 from sdclr.backbones.weights import read_backbone
 from sdclr.errors import EXIT_BUG
 from sdclr.jobs.evaluate import evaluate
@@ -52,11 +52,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made")
     run = pretrain(recipe("digits_sdclr").with_overrides(TINY), folder / "run")
     evaluate(run, protocol="cached", probes=["knn", "linear"], device="cpu")
+    finetune(run, recipe("digits_sdclr").data, folder / "model", epochs=1, device="cpu")
     (folder / "photos").mkdir()
     rng = np.random.default_rng(0)
     for number in range(40):
         pixels = rng.integers(0, 256, (12, 12, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / "photos" / f"{number:02d}.png")
+    rows = [f"photos/{number:02d}.png,{number % 2}\n" for number in range(40)]
+    (folder / "labels.csv").write_text("path,label\n" + "".join(rows), encoding="utf-8")
     shutil.copy(UPSTREAM, folder / "theirs.pt")
     (folder / "grid.yaml").write_text("base: digits_sdclr\narms: {sdclr: {}}\n", encoding="utf-8")
     return folder
@@ -85,6 +88,8 @@ VERBS = {
     "grid": ["grid", "grid.yaml", "--plan", "--out", "all"],
     "embed": ["embed", "run", "photos", "--out", "o.npz", "--device", "cpu"],
     "mine": ["mine", "run", "photos", "--out", "rare", "--device", "cpu"],
+    "finetune": ["finetune", "run", "--out", "new", "--epochs", "1", "--device", "cpu"],
+    "predict": ["predict", "model", "photos", "--out", "p.csv", "--device", "cpu"],
     "convert": ["convert", "theirs.pt", "o.safetensors"],
     "export": ["export", "run", "--format", "safetensors", "--out", "e.safetensors"],
     "recipes": ["recipes", "list"],
@@ -99,6 +104,8 @@ MADE = {
     "report": "run/report.html",
     "embed": "o.npz",
     "mine": "rare/scores.csv",
+    "finetune": "new/classifier.safetensors",
+    "predict": "p.csv",
     "convert": "o.safetensors",
     "export": "e.safetensors",
 }
@@ -269,6 +276,20 @@ PATHS: dict[str, list[str]] = {
     "mine --feedback": ["mine", "run", "photos", "--out", "rare", "--feedback", "{}"],
     "mine --like": ["mine", "run", "photos", "--out", "rare", "--like", "{}"],
     "mine --copy-to": ["mine", "run", "photos", "--out", "rare", "--copy-to", "{}"],
+    "finetune source": ["finetune", "{}", "--labels", "labels.csv", "--out", "new"],
+    "finetune --labels": ["finetune", "run", "--labels", "{}", "--out", "new"],
+    "finetune --images": [
+        *("finetune", "run", "--labels", "labels.csv"),
+        *("--images", "{}", "--out", "new"),
+    ],
+    "finetune --weights": [
+        *("finetune", "timm:resnet18", "--labels", "labels.csv"),
+        *("--weights", "{}", "--out", "new"),
+    ],
+    "finetune --out": ["finetune", "run", "--epochs", "1", "--out", "{}"],
+    "predict model": ["predict", "{}", "photos", "--out", "p.csv"],
+    "predict images": ["predict", "model", "{}", "--out", "p.csv"],
+    "predict --out": ["predict", "model", "photos", "--out", "{}.csv"],
     "convert in": ["convert", "{}", "o.safetensors"],
     "convert out": ["convert", "theirs.pt", "{}.safetensors"],
     "export source": ["export", "{}", "--format", "safetensors", "--out", "e.safetensors"],
@@ -446,6 +467,22 @@ DERIVED: dict[str, list[tuple[str, str]]] = {
         (".rare.lock", "file"),
         (".rare.lock", "link"),
     ],
+    "finetune": [
+        ("new", "file"),
+        ("new", "link"),
+        ("new/thesis.txt", "file"),
+        ("new/.lock", "file"),
+        ("new/.lock", "link"),
+    ],
+    "predict": [
+        ("p.csv", "file"),
+        ("p.csv", "link"),
+        ("p.csv.partial", "folder"),
+        ("p.csv.partial", "folder link"),
+        ("p.csv.partial", "file"),
+        (".p.csv.lock", "file"),
+        (".p.csv.lock", "link"),
+    ],
     "convert": [
         ("o.safetensors", "file"),
         ("o.safetensors", "link"),
@@ -523,6 +560,7 @@ def test_a_foreign_file_under_a_name_of_ours_stays(
 
 OVERWRITING = {
     "embed": ("o.npz", VERBS["embed"]),
+    "predict": ("p.csv", VERBS["predict"]),
     "convert": ("o.safetensors", VERBS["convert"]),
     "export": ("e.safetensors", VERBS["export"]),
     "report": ("o.html", ["report", "run", "--format", "html", "--out", "o.html"]),

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sdclr.errors import RunFolderError
+from sdclr.errors import ConfigError, RunFolderError
 from sdclr.storage.row_parts import RowParts
 
 ROW = np.dtype([("features", np.float32, (3,)), ("hash", np.uint8, (8,))])
@@ -63,3 +63,29 @@ def test_what_is_not_ours_is_refused_before_and_left_after(tmp_path: Path) -> No
     with pytest.warns(UserWarning, match="not sdclr's"):
         parts.remove()
     assert (folder / "thesis.txt").read_text() == "years of work"
+
+
+def test_what_is_missing_is_computed_part_by_part_and_kept_under_the_name_asked_for(
+    tmp_path: Path,
+) -> None:
+    asked: list[range] = []
+
+    def rows_of(wanted: range) -> np.ndarray:
+        asked.append(wanted)
+        return rows(wanted.start, wanted.stop)
+
+    out = tmp_path / "out.npy"
+    begun = RowParts(RowParts.beside(out), "one")
+    begun.open(7)
+    begun.append(rows(0, 3))
+    again = RowParts(RowParts.beside(out), "one")
+    again.open(7)
+    again.complete(7, rows_of, rows_per_part=3)
+    assert asked == [range(3, 6), range(6, 7)], "what was finished is not computed again"
+    again.keep_as(out, lambda file: np.save(file, np.concatenate(list(again.parts()))))
+    assert np.load(out)["features"][:, 0].tolist() == list(range(7))
+    assert [path.name for path in tmp_path.iterdir()] == ["out.npy"]
+    again.open(7)
+    again.complete(7, rows_of)
+    with pytest.raises(ConfigError, match="exists"):
+        again.keep_as(out, lambda file: None)

@@ -214,7 +214,7 @@ def torchvision_network(name: str, config: BackboneConfig) -> nn.Module:
         raise ConfigError(
             f"torchvision:{name} does not take backbone.options {config.options}: {error}"
         ) from error
-    place = _head_of(network, name)
+    place = head_of_torchvision(network, name)
     owner, _, last = place.rpartition(".")
     head = nn.AdaptiveAvgPool2d(1) if name.startswith("squeezenet") else nn.Identity()
     setattr(network.get_submodule(owner), last, head)
@@ -238,14 +238,14 @@ def torchvision_code(name: str, options: Mapping[str, Any], network: nn.Module) 
     maker = f'torchvision.models.get_model("{name}"{", " if words else ""}{words})'
     if name == "maxvit_t" and options:
         maker = f"torchvision.models.MaxVit({words})"
-    place = _head_of(network, name)
+    place = head_of_torchvision(network, name)
     owner, _, last = place.rpartition(".")
     target = f"network.{owner}[{last}]" if last.isdecimal() else f"network.{place}"
     head = "AdaptiveAvgPool2d(1)" if name.startswith("squeezenet") else "Identity()"
     return f"network = {maker}\n{target} = torch.nn.{head}"
 
 
-def _head_of(network: nn.Module, name: str) -> str:
+def head_of_torchvision(network: nn.Module, name: str) -> str:
     """The name of the classifier's last layer in a network of torchvision, or of what stands in its place."""
     if name.startswith("squeezenet"):  # its classifier is a convolution and the pooling behind it
         return "classifier"

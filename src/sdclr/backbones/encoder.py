@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from sdclr.backbones import Backbone, BackboneConfig, build_backbone, offers_pretrained
 from sdclr.backbones.authors_checkpoint import read_authors_checkpoint
 from sdclr.backbones.build import require_known_network
 from sdclr.backbones.image_sizes import fitted_to
 from sdclr.backbones.others_weights import load_others, read_others
-from sdclr.backbones.weights import load_backbone, normalisation_of
+from sdclr.backbones.weights import load_backbone, normalisation_of, read_backbone
 from sdclr.errors import ConfigError, MissingInputError
 from sdclr.safe_text import shown
 
@@ -31,22 +32,30 @@ class Encoder:
     """Side in pixels of the images that it sees."""
     name: str
     """For people: where it came from."""
+    architecture: BackboneConfig
+    """What the network is built from."""
     digest: str
     """Equal for equal features: of its weights, its input normalisation and the image size."""
 
 
 def open_encoder(
-    source: Path | str, *, weights: Path | None = None, image_size: int | None = None
+    source: Path | str,
+    *,
+    weights: Path | None = None,
+    image_size: int | None = None,
+    network: nn.Module | None = None,
 ) -> Encoder:
     """The encoder that ``source`` names.
 
     A run folder, a backbone.safetensors, a checkpoint of the method's authors (.pt, .pth), or
     timm:NAME or torchvision:NAME: with ImageNet's weights, which are downloaded once, or with those
-    of the file ``weights``. ``image_size``: which images it sees; default: as it was trained.
+    of the file ``weights``. ``image_size``: which images it sees; default: as it was trained. ``network``: your own
+    module, for a run with a custom one.
     """
     if isinstance(source, str) and source.startswith(LIBRARIES):
-        backbone, size = _of_a_library(source, weights, image_size)
-        return _described(backbone, size, source if weights is None else f"{source} from {weights}")
+        backbone, architecture = _of_a_library(source, weights, image_size)
+        name = source if weights is None else f"{source} from {weights}"
+        return _described(backbone, architecture, image_size or _usual_size(source), name)
     path = Path(source)
     if weights is not None:
         raise ConfigError(
@@ -57,18 +66,27 @@ def open_encoder(
     if path.suffix in AUTHORS_SUFFIXES and path.is_file():
         checkpoint = read_authors_checkpoint(path)
         usual = 32 if checkpoint.architecture.stem == "small" else USUAL_SIZE
-        return _described(checkpoint.backbone, image_size or usual, str(path))
-    backbone = load_backbone(path)
+        size = image_size or usual
+        return _described(checkpoint.backbone, checkpoint.architecture, size, str(path))
+    backbone = load_backbone(path, network)
     trained_size = image_size or backbone.image_size
     if trained_size is None:
         raise ConfigError(
             f"{shown(path)} does not say for which image size it was trained; give --image-size."
         )
-    return _described(backbone, trained_size, str(path))
+    return _described(backbone, read_backbone(path).described.architecture, trained_size, str(path))
 
 
-def _of_a_library(name: str, weights: Path | None, image_size: int | None) -> tuple[Backbone, int]:
-    from sdclr.backbones.pretrained import load_pretrained, trained_size
+def _usual_size(name: str) -> int:
+    from sdclr.backbones.pretrained import trained_size
+
+    return trained_size(name) or USUAL_SIZE
+
+
+def _of_a_library(
+    name: str, weights: Path | None, image_size: int | None
+) -> tuple[Backbone, BackboneConfig]:
+    from sdclr.backbones.pretrained import load_pretrained
 
     config = BackboneConfig(name=name)
     # with weights of a file the input is normalised as for the library's own, where it has some
@@ -78,8 +96,9 @@ def _of_a_library(name: str, weights: Path | None, image_size: int | None) -> tu
         raise ConfigError(
             f"nobody offers weights for {name}; give a file that has some: --weights FILE."
         )
-    size = image_size or trained_size(name) or USUAL_SIZE
-    fitted = fitted_to(config, size).model_copy(update={"pretrained": known})
+    fitted = fitted_to(config, image_size or _usual_size(name)).model_copy(
+        update={"pretrained": known}
+    )
     backbone = build_backbone(fitted)
     if weights is None:
         try:
@@ -90,12 +109,12 @@ def _of_a_library(name: str, weights: Path | None, image_size: int | None) -> tu
             ) from None
     else:
         load_others(backbone.net, read_others(weights))
-    return backbone.eval(), size
+    return backbone.eval(), fitted
 
 
-def _described(backbone: Backbone, size: int, name: str) -> Encoder:
+def _described(backbone: Backbone, architecture: BackboneConfig, size: int, name: str) -> Encoder:
     digest = hashlib.sha256(f"{normalisation_of(backbone).to_dict()} {size}".encode())
     for key, tensor in sorted(backbone.net.state_dict().items()):
         digest.update(f"{key} {tensor.dtype} {list(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return Encoder(backbone, size, name, digest.hexdigest()[:16])
+    return Encoder(backbone, size, name, architecture, digest.hexdigest()[:16])

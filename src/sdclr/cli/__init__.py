@@ -10,9 +10,11 @@ from sdclr.cli import (
     embed,
     evaluate,
     export,
+    finetune,
     grid,
     methods,
     mine,
+    predict,
     pretrain,
     profile,
     recipes,
@@ -37,6 +39,8 @@ app.command()(reproduce.reproduce)
 app.command()(grid.grid)
 app.command()(embed.embed)
 app.command(no_args_is_help=True)(mine.mine)
+app.command(no_args_is_help=True)(finetune.finetune)
+app.command(no_args_is_help=True)(predict.predict)
 app.command()(profile.profile)
 app.command()(convert.convert)
 app.command(no_args_is_help=True)(export.export)

@@ -38,7 +38,10 @@ class Verbs(TyperGroup):
         return found
 
 
-GO_ON = ("demo", "embed", "grid", "mine", "pretrain", "reproduce", "resume")
+GO_ON = (
+    *("demo", "embed", "finetune", "grid", "mine"),
+    *("predict", "pretrain", "reproduce", "resume"),
+)
 """Verbs that take up an interrupted piece of work."""
 
 

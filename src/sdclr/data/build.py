@@ -141,14 +141,18 @@ def build_data(
     download: bool = False,
     exclude: Iterable[Path | str] = (),
     given: LabelledImages | None = None,
+    partial: bool = False,
 ) -> Data:
     """Read the images and draw or read the split. Raises before any work when something does not fit.
 
     ``exclude``: folders that are left out where a folder of images is searched, such as a run folder inside it.
-    ``given``: the images of data.name=given.
+    ``given``: the images of data.name=given. ``partial``: of somebody's own images in a table, those without a label
+    are left out, with a remark; else they are an error.
     """
     if given is not None:
         labelled = given
+    elif partial and config.name == "images":
+        labelled = own_images(config, download, exclude, partial=True)
     else:
         read: Reader = load(config.row.reader)
         labelled = read(config, download, exclude)
@@ -216,7 +220,9 @@ def from_outside(
     return labelled_arrays({name: np.asarray(array) for name, array in found.items()}, origin)
 
 
-def own_images(config: DataConfig, download: bool, exclude: Iterable[Path | str]) -> LabelledImages:
+def own_images(
+    config: DataConfig, download: bool, exclude: Iterable[Path | str], *, partial: bool = False
+) -> LabelledImages:
     return read_own_images(
         _path(config),
         root=_optional_path(config.root),
@@ -235,6 +241,7 @@ def own_images(config: DataConfig, download: bool, exclude: Iterable[Path | str]
         boxes=config.boxes,
         box_categories=config.box_categories,
         min_confidence=config.min_confidence,
+        partial=partial,
     )
 
 

@@ -250,16 +250,10 @@ def hold_out_groups(
     if len(groups) != len(classes):
         raise ConfigError(f"got {len(groups)} groups for {len(classes)} images; give one an image.")
     counts = np.bincount(classes)
-    held_out = np.zeros(len(classes), dtype=bool)
+    wanted = np.full(len(counts), per_class)
+    held_out = _held_out_groups(classes, groups, wanted, seed)
     for c in np.argsort(counts, kind="stable").tolist():
         of_class = np.unique(groups[classes == c])
-        order = permutation(derive(seed, Stream.VALIDATION, c), len(of_class)).numpy()
-        for group in of_class[order]:
-            if (held_out & (classes == c)).sum() >= per_class:
-                break
-            taken = held_out | (groups == group)
-            if (np.bincount(classes[taken], minlength=len(counts)) < counts).all():
-                held_out = taken
         if (found := int((held_out & (classes == c)).sum())) < per_class:
             raise ConfigError(
                 f"data.validation_per_class={per_class}: class {c} has {counts[c]} images in "
@@ -267,6 +261,48 @@ def hold_out_groups(
                 "something left to train on. Hold out fewer, or group them finer (data.group_by)."
             )
     return np.flatnonzero(held_out)
+
+
+def _held_out_groups(
+    classes: npt.NDArray[Any], groups: Positions, wanted: Positions, seed: int
+) -> npt.NDArray[np.bool_]:
+    """Which images [N] are in whole groups with ``wanted`` [C] images of each class, or as many as there can be."""
+    counts = np.bincount(classes)
+    held_out = np.zeros(len(classes), dtype=bool)
+    for c in np.argsort(counts, kind="stable").tolist():
+        of_class = np.unique(groups[classes == c])
+        order = permutation(derive(seed, Stream.VALIDATION, c), len(of_class)).numpy()
+        for group in of_class[order]:
+            if (held_out & (classes == c)).sum() >= wanted[c]:
+                break
+            taken = held_out | (groups == group)
+            if (np.bincount(classes[taken], minlength=len(counts)) < counts).all():
+                held_out = taken
+    return held_out
+
+
+def hold_out_share(
+    classes: Positions, share: float, *, seed: int = 0, groups: Positions | None = None
+) -> Positions:
+    """Positions of a share of each class, ascending; of a class with too few images none.
+
+    ``classes`` int64 [N]. Of n images of a class share * n are held out, rounded half up, and at least one is left to
+    train on. ``groups`` int64 [N]: of images that belong together all or none are held out, so that the shares are met
+    as far as whole groups can. A group that would leave nothing of a class to train on is passed over.
+
+    >>> hold_out_share(np.array([0] * 10 + [1] * 3 + [2] * 2), 0.2).tolist()
+    [2, 7, 12]
+    """
+    counts = np.bincount(classes)
+    wanted = np.minimum(np.floor(counts * share + 0.5).astype(np.int64), np.maximum(counts - 1, 0))
+    if groups is not None:
+        return np.flatnonzero(_held_out_groups(classes, groups, wanted, seed))
+    held_out = []
+    for c, num in enumerate(wanted.tolist()):
+        members = np.flatnonzero(classes == c)
+        order = permutation(derive(seed, Stream.VALIDATION, c), len(members)).numpy()
+        held_out.append(members[order[:num]])
+    return np.sort(np.concatenate(held_out))
 
 
 def checked_classes(labels: Sequence[int] | npt.NDArray[Any] | torch.Tensor) -> npt.NDArray[Any]:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 
+import torch
+
 from sdclr.any_progress import AnyProgress
 from sdclr.data.choices import OnError
 from sdclr.data.collections.images import BadFile, Images, MaxSkipped, left_out
+from sdclr.data.config import DataConfig
 
 
 def look_at(
@@ -29,6 +32,20 @@ def look_at(
     task = show.add(what, total=len(images), unit="images")
     usable, bad = images.verified(on_error, lambda done: show.advance(task, done), max_skipped)
     show.finish(task, f"{len(bad)} left out" if bad else "")
+    return usable, bad
+
+
+def usable_images(
+    images: Images, config: DataConfig, show: AnyProgress
+) -> tuple[Images, list[BadFile]]:
+    """The images, looked for by their headers; with data.on_error=skip decoded once, the bad ones left out.
+
+    A warning says which. For what looks at each image once or a few times.
+    """
+    if config.on_error == "raise":
+        return images.to(torch.device("cpu")), []
+    usable, bad = look_at(images, config.on_error, show, max_skipped=config.max_skipped)
+    warn_of_bad_files(bad, len(images))
     return usable, bad
 
 

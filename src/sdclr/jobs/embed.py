@@ -25,11 +25,11 @@ import torch
 
 from sdclr.backbones.weights import load_backbone, read_backbone
 from sdclr.compute.device import resolve_device
-from sdclr.data import BadFile, DataConfig, Images, build_data
+from sdclr.data import DataConfig, Images, build_data
 from sdclr.data.collections.contents import digest_of, read_contents
 from sdclr.data.decoding.decode import printable
 from sdclr.data.trained_images import images_of, warn_of_changes
-from sdclr.data.usable import look_at, warn_of_bad_files
+from sdclr.data.usable import usable_images
 from sdclr.errors import ConfigError
 from sdclr.evaluation.features import extract_features
 from sdclr.presentation.progress import AnyProgress, NoProgress
@@ -42,7 +42,7 @@ from sdclr.storage.durable_files import (
     write_atomically,
 )
 from sdclr.storage.output_files import lexists, output_file, require_free
-from sdclr.storage.row_parts import RowParts, new_file
+from sdclr.storage.row_parts import RowParts
 
 FORMATS = (".npz", ".parquet", ".csv")
 ROWS_PER_PART = 4096
@@ -88,17 +88,13 @@ def embed(
         )
     replaced = overwrite and images_per_shard is None
     with output_file(out, overwrite=replaced):
-        RowParts.require_ours(_partial_folder(out), "embed")
+        RowParts.require_ours(RowParts.beside(out), "embed")
         trained = Run(source) if as_trained else None
         finish: Callable[..., None] = partial(_finish, overwrite=replaced)
         if images_per_shard is not None:
             finish = partial(_finish_shards, images_per_shard=images_per_shard)
         _write_features(trained, source, data, out, device, show, finish)
     return out
-
-
-def _partial_folder(out: Path) -> Path:
-    return out.with_name(f"{out.name}.partial")
 
 
 def _write_features(
@@ -117,7 +113,7 @@ def _write_features(
         show.print(remark)
     if trained is not None:
         warn_of_changes(trained, found)
-    images, bad = _usable(found.train, data, show)
+    images, bad = usable_images(found.train, data, show)
     columns = _other_columns(images, out)  # before any work: it may be an error
     contents = [digest_of(read_contents(files)) for files in found.files(data.subset).values()]
     identity = (
@@ -125,33 +121,26 @@ def _write_features(
     )
     where = resolve_device(device)
     backbone = backbone.to(where).to(memory_format=torch.channels_last)
-    parts = RowParts(_partial_folder(out), identity)
+    parts = RowParts(RowParts.beside(out), identity)
     done = parts.open(len(images))
     task = show.add(
         f"features of {len(images)} images", total=len(images), unit="images", done=done
     )
-    for first in range(done, len(images), ROWS_PER_PART):
-        part = images.at(np.arange(first, min(first + ROWS_PER_PART, len(images))))
-        name = partial(_name, part)
+
+    def features_of(rows: range) -> npt.NDArray[np.float32]:
+        part = images.at(np.arange(rows.start, rows.stop))
         features = extract_features(
-            backbone, part.stills(size), lambda done: show.advance(task, done), name
+            backbone, part.stills(size), lambda done: show.advance(task, done), partial(_name, part)
         )
-        parts.append(features.float().numpy())
+        return features.float().numpy()
+
+    parts.complete(len(images), features_of, ROWS_PER_PART)
     show.finish(task)
     facts: dict[str, Any] = {"path": _names(images)}
     if images.labels is not None:
         facts |= {"label": images.labels, "class_names": np.array(found.class_names)}
     facts |= columns
     finish(parts, out, facts)
-
-
-def _usable(images: Images, data: DataConfig, show: AnyProgress) -> tuple[Images, list[BadFile]]:
-    """The images, looked for by their headers; with data.on_error=skip decoded once, and the bad ones left out."""
-    if data.on_error == "raise":
-        return images.to(torch.device("cpu")), []
-    usable, bad = look_at(images, data.on_error, show, max_skipped=data.max_skipped)
-    warn_of_bad_files(bad, len(images))
-    return usable, bad
 
 
 def _check_output(out: Path, images_per_shard: int | None) -> None:
@@ -226,17 +215,16 @@ def _names(images: Images) -> npt.NDArray[np.str_]:
 
 def _finish(parts: RowParts, out: Path, facts: dict[str, Any], *, overwrite: bool) -> None:
     """Put the parts together under the name that was asked for, and remove them."""
-    with storage_errors(out):
-        with new_file(parts.folder / f"whole{out.suffix}") as (temporary, file):
-            if out.suffix == ".npz":
-                np.savez(file, features=parts.as_mapped_file(), **facts)
-            elif out.suffix == ".csv":
-                _write_csv(file, parts.parts(), facts)
-            else:
-                _write_parquet(file, parts.parts(), facts)
-        require_free(out, overwrite=overwrite)  # hours have passed
-        os.replace(temporary, out)
-        parts.remove()
+
+    def write(file: IO[bytes]) -> None:
+        if out.suffix == ".npz":
+            np.savez(file, features=parts.as_mapped_file(), **facts)
+        elif out.suffix == ".csv":
+            _write_csv(file, parts.parts(), facts)
+        else:
+            _write_parquet(file, parts.parts(), facts)
+
+    parts.keep_as(out, write, overwrite=overwrite)
 
 
 def _finish_shards(

@@ -1,4 +1,4 @@
-"""JOB: a trained backbone -> a file or folder of another program's format, read back and compared before it is kept."""
+"""JOB: a trained backbone, or a classifier -> another program's format, read back and compared before it is kept."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any
 from torch import nn
 
 from sdclr.backbones.backbone import measure_feature_dim
+from sdclr.backbones.classifier import is_classifier, load_classifier
 from sdclr.backbones.exports.network import (
     Exported,
     fitted_to_format,
@@ -25,7 +26,7 @@ from sdclr.errors import ConfigError, SdclrError
 from sdclr.evaluation.results import Evaluation
 from sdclr.methods.table import method_title
 from sdclr.outside import load
-from sdclr.presentation.model_card import CardFacts, Measured, model_card
+from sdclr.presentation.model_card import CardFacts, ClassifierCard, Measured, model_card
 from sdclr.run import IMAGES_FILE, Run
 from sdclr.safe_text import shown
 from sdclr.storage import durable_files
@@ -46,12 +47,12 @@ def export(
 ) -> Path:
     """Write a trained backbone in the format of another program; returns the file or folder that it reads.
 
-    ``source``: a run folder or a backbone.safetensors. ``format``: timm, torchvision, safetensors, torch-export, onnx
-    or huggingface (docs/exports.md). ``out``: default RUN/exports/FORMAT, or FORMAT beside a file, with the format's
-    suffix. ``network``: your own module, for a run with a custom one. What is written is read back the way that program
-    reads it, and kept only if the features are equal: to 1e-5, for ONNX 1e-4. Raises ConfigError for a network that the
-    format cannot hold, which names the formats that can, for a missing package, and for an ``out`` that exists unless
-    ``overwrite``.
+    ``source``: a run folder, a backbone.safetensors, or a model of :func:`sdclr.finetune`, whose classifier goes along.
+    ``format``: timm, torchvision, safetensors, torch-export, onnx or huggingface (docs/exports.md). ``out``: default
+    RUN/exports/FORMAT, or FORMAT beside a file, with the format's suffix. ``network``: your own module, for a run with
+    a custom one. What is written is read back the way that program reads it, and kept only if the features (of a
+    classifier the logits) are equal: to 1e-5, for ONNX 1e-4. Raises ConfigError for a network that the format cannot
+    hold, which names the formats that can, for a missing package, and for an ``out`` that exists unless ``overwrite``.
 
     >>> import sdclr
     >>> config = sdclr.recipe("digits_sdclr").with_values({"epochs": 1, "views.size": 8, "backbone.width": 4})
@@ -127,7 +128,8 @@ def _require_free_folder(out: Path, row: ExportRow, *, overwrite: bool) -> None:
 
 def _read(source: Path, network: nn.Module | None) -> Exported:
     file = read_backbone(source)
-    backbone = load_backbone(source, network)
+    classifier = load_classifier(source, network) if is_classifier(source) else None
+    backbone = load_backbone(source, network) if classifier is None else classifier.backbone
     backbone.checks_input = False
     size = file.require_image_size()
     return Exported(
@@ -136,6 +138,7 @@ def _read(source: Path, network: nn.Module | None) -> Exported:
         image_size=size,
         feature_dim=backbone.feature_dim or measure_feature_dim(backbone, size),
         source=source.resolve().name,
+        classifier=classifier,
     )
 
 
@@ -186,7 +189,8 @@ def _keep(temporary: Path, row: ExportRow, out: Path, *, overwrite: bool) -> Non
 
 def _card(source: Path, trained: Exported) -> str:
     run = Run(source)
-    settings: Mapping[str, Any] = run.settings() if source.is_dir() else {}
+    is_run = source.is_dir() and trained.classifier is None
+    settings: Mapping[str, Any] = run.settings() if is_run else {}
     split = run.read_side_file("split.json") if settings else {}
     data, method = settings.get("data") or {}, settings.get("method") or {}
     counts = (split.get("counts") or {}).get(data.get("subset")) if split else None
@@ -194,7 +198,9 @@ def _card(source: Path, trained: Exported) -> str:
     flat = {f"method.{key}": value for key, value in method.items()}
     base = method.get("base")
     flat |= {f"method.base.{key}": value for key, value in (base or {}).items()}
-    environment = run.read_side_file("environment.json", optional=True) if settings else {}
+    environment: Mapping[str, Any] = {}
+    if source.is_dir():
+        environment = run.read_side_file("environment.json", optional=True)
     weights = settings.get("weights")
     return model_card(
         CardFacts(
@@ -222,7 +228,24 @@ def _card(source: Path, trained: Exported) -> str:
             start=_start(weights, settings.get("backbone") or {}),
             measured=_measured(run) if settings else [],
             versions={key: environment[key] for key in ("sdclr", "torch") if key in environment},
+            classifier=None if trained.classifier is None else _classifier_facts(source, trained),
         )
+    )
+
+
+def _classifier_facts(source: Path, trained: Exported) -> ClassifierCard:
+    """What finetune has written of the classifier; a warning where it cannot be read."""
+    assert trained.classifier is not None
+    run = Run(source)
+    begun, result = run.read_side_file("finetune.json"), run.read_side_file("model.json")
+    return ClassifierCard(
+        class_names=trained.classifier.class_names,
+        temperature=trained.classifier.temperature,
+        settings=begun.get("settings") or {},
+        start=Path(str((begun.get("start") or {}).get("name", "weights that are not known"))).name,
+        num_train=begun.get("num_train"),
+        validation=result.get("validation") or {},
+        calibration=result.get("calibration") or {},
     )
 
 

@@ -27,6 +27,20 @@ tags:
 
 
 @dataclass(frozen=True)
+class ClassifierCard:
+    """What is known of a classifier that was trained on labels."""
+
+    class_names: Sequence[str]
+    temperature: float | None
+    settings: Mapping[str, Any]
+    start: str
+    num_train: int | None
+    validation: Mapping[str, Any]
+    """As model.json has it; empty where nothing was held out."""
+    calibration: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Measured:
     """One probe of one evaluation. Accuracies are fractions."""
 
@@ -62,10 +76,13 @@ class CardFacts:
     start: str
     measured: Sequence[Measured]
     versions: Mapping[str, str]
+    classifier: ClassifierCard | None = None
 
 
 def model_card(facts: CardFacts) -> str:
     """The card as Markdown, with the header that the Hugging Face hub reads."""
+    if facts.classifier is not None:
+        return _classifier_card(facts, facts.classifier)
     parts = [
         f"{HEADER}\n# {markdown(facts.name)}\n",
         f"Image features from a {markdown(facts.network)} that was pre-trained without labels"
@@ -77,11 +94,98 @@ def model_card(facts: CardFacts) -> str:
         _method(facts),
         _numbers(facts.measured),
         _limits(facts),
-        "## Licence\n\nNot chosen. Whoever hands this network on chooses one that fits its images, and adds "
-        "`license: ...` to the header of this file.\n",
+        LICENCE,
         _origin(facts),
     ]
     return "\n".join(parts)
+
+
+LICENCE = (
+    "## Licence\n\nNot chosen. Whoever hands this network on chooses one that fits its images, and adds "
+    "`license: ...` to the header of this file.\n"
+)
+
+
+def _classifier_card(facts: CardFacts, classifier: ClassifierCard) -> str:
+    names = classifier.class_names
+    header = HEADER.replace("image-feature-extraction", "image-classification")
+    how = "a linear head on frozen features"
+    if classifier.settings.get("mode") == "full":
+        how = "all layers were trained"
+    rows = [
+        f"| {markdown(name)} | {markdown(str(value))} |"
+        for name, value in classifier.settings.items()
+        if value is not None and name != "device"
+    ]
+    table = "\n".join(["| setting | value |", "|---|---|", *rows])
+    number = (
+        f" on {counted(classifier.num_train, 'labelled image')}" if classifier.num_train else ""
+    )
+    parts = [
+        f"{header}\n# {markdown(facts.name)}\n",
+        f"A {markdown(facts.network)} that tells {len(names):,} classes apart: images of {facts.image_size} x "
+        f"{facts.image_size} px to {len(names):,} logits. It has {facts.num_parameters:,} parameters before its "
+        "classifier.\n",
+        _use_of_classifier(facts, classifier),
+        f"## Classes\n\n{', '.join(map(markdown, names))}\n",
+        f"## Training\n\nFrom {markdown(classifier.start)}{number}: {how}.\n\n{table}\n",
+        _numbers_of_classifier(classifier),
+        "## Limits\n\n- Every image gets one of these classes, also one that shows none of them.\n"
+        "- Rare classes have few images to learn from and few to be measured on; their numbers vary most.\n"
+        "- Labels carry whatever bias the people and the images have.\n",
+        LICENCE,
+        _origin(facts),
+    ]
+    return "\n".join(parts)
+
+
+def _use_of_classifier(facts: CardFacts, classifier: ClassifierCard) -> str:
+    divided = f" / {classifier.temperature:.6g}" if classifier.temperature else ""
+    said = "calibrated by this temperature" if divided else "not calibrated"
+    return f"""## How to load it
+
+```python
+import timm
+import torch
+from PIL import Image
+
+network = timm.create_model("local-dir:PATH", pretrained=True).eval()   # PATH: this folder
+prepare = timm.data.create_transform(**timm.data.resolve_model_data_config(network))
+image = prepare(Image.open("a.jpg").convert("RGB"))
+with torch.no_grad():
+    probabilities = (network(image[None]){divided}).softmax(dim=1)
+label = network.pretrained_cfg["label_names"][int(probabilities.argmax())]
+```
+
+The probabilities are {said}. The transform normalises the channels: mean {_list(facts.mean)}, std
+{_list(facts.std)}, of images in [0, 1].
+"""
+
+
+def _numbers_of_classifier(classifier: ClassifierCard) -> str:
+    found = classifier.validation
+    if not found:
+        return "## Numbers\n\nNo image was held out: how good this classifier is, is not known.\n"
+    low, high = found["accuracy_interval"]
+    rows = [
+        "| class | training images | validation images | right, % |",
+        "|---|---|---|---|",
+    ]
+    for one in found["classes"]:
+        right = "-" if one["accuracy"] is None else percent(one["accuracy"])
+        numbers = f"{one['num_train']:,} | {one['num_validation']:,} | {right}"
+        rows.append(f"| {markdown(one['name'])} | {numbers} |")
+    table = "\n".join(rows)
+    error = classifier.calibration.get("ece_after")
+    calibrated = f" Expected calibration error: {error:.3f}." if error is not None else ""
+    return f"""## Numbers
+
+{percent(found["accuracy"])} % of {found["num_images"]:,} validation images are right (95 % interval {percent(low)} to
+{percent(high)}, Wilson's); the mean over the classes is {percent(found["balanced_accuracy"])} %.{calibrated}
+{found["note"]}
+
+{table}
+"""
 
 
 def _use(facts: CardFacts) -> str:

@@ -10,7 +10,7 @@ import json
 import os
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,10 +25,11 @@ from sdclr.storage.durable_files import (
     temporary_name,
     write_atomically,
 )
-from sdclr.storage.output_files import lexists
+from sdclr.storage.output_files import lexists, require_free
 
 IDENTITY = "identity.json"
 KIND = "sdclr features, unfinished"
+ROWS_PER_PART = 4096
 _OURS = re.compile(r"[0-9]{12}\.npy")
 
 
@@ -38,9 +39,14 @@ class RowParts:
     The folder is ours by its identity.json alone, or where it is empty; of its files those are that have our names.
     """
 
-    def __init__(self, folder: Path, identity: str) -> None:
-        self.folder, self.identity = folder, identity
+    def __init__(self, folder: Path, identity: str, what: str = "features") -> None:
+        self.folder, self.identity, self.what = folder, identity, what
         self.rows = 0
+
+    @staticmethod
+    def beside(out: Path) -> Path:
+        """The folder that holds the rows of ``out`` until all are there."""
+        return out.with_name(f"{out.name}.partial")
 
     @staticmethod
     def require_ours(folder: Path, verb: str) -> None:
@@ -63,8 +69,8 @@ class RowParts:
             if _read_identity(self.folder) != self.identity:
                 if self._part(0).is_file():
                     warnings.warn(
-                        f"{self.folder} holds features of other images or of another backbone (or these have changed "
-                        "since): they are made anew.",
+                        f"{self.folder} holds {self.what} of other images or of another backbone (or "
+                        "these have changed since): they are made anew.",
                         stacklevel=4,
                     )
                 self._remove_files()
@@ -83,6 +89,28 @@ class RowParts:
                 np.save(file, rows)
             os.replace(temporary, path)
         self.rows += len(rows)
+
+    def complete(
+        self,
+        num_rows: int,
+        rows_of: Callable[[range], npt.NDArray[Any]],
+        rows_per_part: int = ROWS_PER_PART,
+    ) -> None:
+        """Append what is missing of ``num_rows``; ``rows_of`` computes the rows of one part."""
+        for first in range(self.rows, num_rows, rows_per_part):
+            self.append(rows_of(range(first, min(first + rows_per_part, num_rows))))
+
+    def keep_as(
+        self, out: Path, write: Callable[[IO[bytes]], None], *, overwrite: bool = False
+    ) -> None:
+        """Write the finished file, give it the name that was asked for, and remove the parts."""
+        with storage_errors(out):
+            with new_file(self.folder / f"whole{out.suffix}") as (temporary, file):
+                write(file)
+            require_free(out, overwrite=overwrite)  # hours have passed
+            os.replace(temporary, out)
+            sync_folder(out.parent)
+            self.remove()
 
     def remove(self) -> None:
         """The folder and what is ours in it; a warning where it holds something else."""

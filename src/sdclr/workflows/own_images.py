@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sdclr.backbones import BackboneConfig
+from sdclr.backbones.classifier import CLASSIFIER_FILE, is_classifier
 from sdclr.backbones.others_weights import is_others, read_others
 from sdclr.backbones.weights import read_backbone
 from sdclr.compute.device import bf16_speedup_of_cpu, free_memory, resolve_device
@@ -39,6 +40,7 @@ from sdclr.safe_text import one_line, shown
 from sdclr.settings import PretrainConfig
 from sdclr.storage.durable_files import make_folder, storage_errors, write_atomically
 from sdclr.storage.output_files import output_file
+from sdclr.storage.tensor_files import read_facts
 
 BUSY = 0.5
 """Cores kept busy by other work from which a measured time is not the machine's own."""
@@ -166,9 +168,14 @@ def _layout(data: DataConfig, values: Mapping[str, Any], out: Path) -> list[Choi
 def own_data_as_trained(source: Path, path: str, values: dict[str, Any]) -> DataConfig:
     """:func:`own_data`, read as the run in ``source`` has read its own images, where nothing else is said.
 
-    The very images that it was trained on need none of their settings again.
+    The very images that it was trained on need none of their settings again. ``source`` may also be a model of
+    sdclr finetune, which knows how its images were read.
     """
     data, run = own_data(path, values), Run(source)
+    if data.name == "images" and is_classifier(source):
+        facts = read_facts(source / CLASSIFIER_FILE)
+        alike = [name for name in READ_ALIKE if name in facts and f"data.{name}" not in values]
+        return DataConfig.parse(data.to_dict() | {name: facts[name] for name in alike})
     if data.name != "images" or not run.exists:
         return data
     trained = PretrainConfig.from_yaml(run.config_path, foreign=True).data

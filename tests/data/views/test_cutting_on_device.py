@@ -11,6 +11,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 from torch.nn.functional import interpolate
 
+from sdclr.data.collections.image_arrays import ImageArrays
 from sdclr.data.collections.image_files import ImageFiles
 from sdclr.data.collections.image_store import DecodedStore, build_store, choose_placement
 from sdclr.data.views import cutting_on_device
@@ -194,3 +195,17 @@ def test_views_on_the_device_are_those_of_the_cpu(store: DecodedStore, placement
     torch.testing.assert_close(
         next(chosen.stills(32)).cpu(), next(store.at(np.array([5, 2])).stills(32))
     )
+
+
+def test_a_single_view_is_the_first_of_two_wherever_the_pixels_lie(store: DecodedStore) -> None:
+    arrays = ImageArrays(torch.arange(4 * 3 * 8 * 8, dtype=torch.uint8).view(4, 3, 8, 8), None)
+    for images in (store, resident(store), store.files, arrays):
+        batches = [torch.tensor([3, 0]), torch.tensor([2])]
+        for both, one in zip(
+            images.views(batches, FULL, seed=3, epoch=4),
+            images.views(batches, replace(FULL, single=True), seed=3, epoch=4),
+            strict=True,
+        ):
+            assert one.a.equal(both.a)
+            assert one.index.equal(both.index)
+            assert one.b.shape == (0, 3, 32, 32)

@@ -41,10 +41,16 @@ def _config(trained: Exported) -> dict[str, Any]:
         "interpolation": "bilinear",
         "num_classes": 0,
     }
-    return {
+    config = {
         "architecture": trained.name,
         "num_classes": 0,
         "num_features": trained.feature_dim,
         "model_args": trained.architecture.options,
         "pretrained_cfg": prepared,
     }
+    if trained.classifier is None:
+        return config
+    names = list(trained.classifier.class_names)
+    prepared["num_classes"] = len(names)
+    labels = {"label_names": names, "temperature": trained.classifier.temperature}
+    return config | {"num_classes": len(names), **labels}

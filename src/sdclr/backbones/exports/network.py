@@ -1,4 +1,4 @@
-"""What is exported: a trained backbone, and the network of timm or torchvision that computes the same.
+"""What is exported: a trained backbone, or a classifier, and the network of timm or torchvision that computes the same.
 
 Whether a library has such a network is tried, not assumed: it takes all the tensors, and gives the same features.
 """
@@ -15,7 +15,15 @@ from torch import Tensor, nn
 import sdclr
 from sdclr.backbones.backbone import Backbone
 from sdclr.backbones.build import build_backbone, torchvision_code
+from sdclr.backbones.classifier import Classifier
 from sdclr.backbones.config import BackboneConfig
+from sdclr.backbones.exports.headed import (
+    HeadedNetwork,
+    NoSuchHead,
+    headed_code,
+    headed_like,
+    headed_network,
+)
 from sdclr.backbones.exports.table import EXPORTS, ExportRow
 from sdclr.backbones.others_weights import EXPORT_FORMAT
 from sdclr.backbones.weights import normalisation_of
@@ -29,7 +37,7 @@ Features = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Exported:
-    """A backbone in eval mode on the CPU, and the facts that go with it."""
+    """A backbone in eval mode on the CPU, with a head where there is one, and the facts that go with it."""
 
     backbone: Backbone
     architecture: BackboneConfig
@@ -40,6 +48,46 @@ class Exported:
     """The name of the run or the file it comes from; no path, as files are handed on."""
     card: str = field(default="", repr=False)
     """The model card, for formats that have one."""
+    classifier: Classifier | None = None
+    """The whole classifier, where that is what is exported; its backbone computes what ``backbone`` does."""
+    library: str = ""
+    """timm or torchvision, where the format asks for one of its networks."""
+
+    @property
+    def output(self) -> str:
+        """What comes out: features [B, F] or logits [B, C]."""
+        return "features" if self.classifier is None else "logits"
+
+    def outputs(self, images: Tensor) -> Tensor:
+        """Of images in [0, 1]: what every format has to give."""
+        found: Tensor = self.module(images)
+        return found
+
+    @property
+    def module(self) -> nn.Module:
+        """Images in [0, 1] -> outputs."""
+        return self.backbone if self.classifier is None else self.classifier
+
+    def network(self) -> nn.Module:
+        """What a file of weights holds: normalised images -> outputs, under the names of the format."""
+        if self.classifier is None:
+            return self.backbone.net
+        if self.library:
+            return headed_like(self.architecture, self.backbone.net, self.classifier.head)
+        return HeadedNetwork(self.backbone.net, self.classifier.head)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Those of :meth:`network`, by the names that they have in a file."""
+        network = self.network()
+        if isinstance(network, HeadedNetwork):
+            return network.named_tensors()
+        return dict(network.state_dict())
+
+    def fresh_network(self) -> nn.Module:
+        """The same network as a reader makes it, before the weights are loaded."""
+        if self.classifier is None or not self.library:
+            return build_backbone(self.architecture).net
+        return headed_network(self.architecture, len(self.classifier.class_names))
 
     @property
     def name(self) -> str:
@@ -57,12 +105,20 @@ class Exported:
             "architecture": self.architecture.to_dict() | {"pretrained": False},
             "written_by": f"sdclr {sdclr.__version__}",
         }
+        if self.classifier is not None:
+            facts |= {
+                "num_classes": len(self.classifier.class_names),
+                "class_names": list(self.classifier.class_names),
+                "temperature": self.classifier.temperature,
+            }
         return facts | ({"load_with": code} if (code := self.code()) else {})
 
     def code(self) -> str:
         """Python that makes the network of a library, ready for load_state_dict; empty for other networks."""
         library = self.architecture.name.rpartition(":")[0]
         options = self.architecture.options
+        if self.classifier is not None and library:
+            return headed_code(self.architecture, len(self.classifier.class_names))
         if library == "timm":
             words = "".join(f", {key}={value!r}" for key, value in options.items())
             return f'network = timm.create_model("{self.name}", num_classes=0{words})'
@@ -81,10 +137,14 @@ class Exported:
 
 def fitted_to_format(trained: Exported, row: ExportRow) -> Exported:
     """``trained`` as ``row`` writes it. Raises ConfigError that names the formats that can hold the network."""
-    fitted, problem = _in_library(trained, row.library)
+    fitted, problem = _as_the_library_has_it(trained, row.library)
     if fitted is not None:
         return fitted
-    others = [one for one in EXPORTS.values() if _in_library(trained, one.library)[0] is not None]
+    others = [
+        one
+        for one in EXPORTS.values()
+        if _as_the_library_has_it(trained, one.library)[0] is not None
+    ]
     raise ConfigError(
         f"--format {row.name} cannot hold this network, {_words(trained.architecture)}: {problem}. "
         f"Formats that can: {', '.join(one.name for one in others)}."
@@ -99,6 +159,29 @@ def _words(architecture: BackboneConfig) -> str:
         )
     options = f" with backbone.options={architecture.options}" if architecture.options else ""
     return f"{shown(architecture.name)}{options}"
+
+
+def _as_the_library_has_it(trained: Exported, library: str) -> tuple[Exported | None, str]:
+    """The same network as one of the library's, its head included, or why there is none."""
+    fitted, problem = _in_library(trained, library)
+    if fitted is None or fitted.classifier is None or not library:
+        return fitted, problem
+    fitted = replace(fitted, library=library)
+    try:
+        network = fitted.network().eval()
+    except NoSuchHead as error:
+        return None, f"with a classifier, {error}"
+    images = fitted.images(2)
+    constants = normalisation_of(fitted.backbone)
+    mean, std = (
+        torch.tensor(one, dtype=images.dtype).view(1, -1, 1, 1)
+        for one in (constants.mean, constants.std)
+    )
+    with torch.no_grad():
+        found = network((images - mean) / std)
+        if difference(found, trained.outputs(images)) > 1e-5:
+            return None, f"the classifier of {library}'s {fitted.name} computes something else"
+    return fitted, ""
 
 
 def _in_library(trained: Exported, library: str) -> tuple[Exported | None, str]:
@@ -145,12 +228,12 @@ def difference(one: Tensor, other: Tensor) -> float:
 
 @torch.no_grad()
 def require_same_features(read: Features, trained: Exported, row: ExportRow) -> None:
-    """ConfigError unless what was read back gives the backbone's features, for batches of several sizes."""
+    """ConfigError unless what was read back gives the same features or logits, for batches of several sizes."""
     for number in (3, 1):  # traced was another number
         images = trained.images(number)
-        found = difference(read(images), trained.backbone(images))
+        found = difference(read(images), trained.outputs(images))
         if not found <= row.tolerance:
             raise ConfigError(
-                f"--format {row.name}: read back, this network gives features that differ by {found:.2g} of the "
-                f"largest one, more than {row.tolerance:g}; nothing was kept. Choose another format."
+                f"--format {row.name}: read back, this network gives {trained.output} that differ by {found:.2g} of "
+                f"the largest one, more than {row.tolerance:g}; nothing was kept. Choose another format."
             )

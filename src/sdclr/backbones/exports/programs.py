@@ -1,6 +1,7 @@
 """Exports that run by themselves: torch.export and ONNX. Images [B, 3, S, S] in [0, 1] -> features [B, F], float32.
 
-The normalisation is inside and B is free. Nothing in them names a place of the machine that wrote them.
+Of a classifier logits [B, C]. The normalisation is inside and B is free.
+Nothing in them names a place of the machine that wrote them.
 """
 
 from __future__ import annotations
@@ -14,9 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from sdclr.backbones.backbone import Backbone
 from sdclr.backbones.exports.network import Exported, Features
 from sdclr.backbones.exports.weights import as_texts
 from sdclr.compute.process_state import silenced_warnings
@@ -53,7 +53,7 @@ def write_onnx(trained: Exported, folder: Path, stem: str) -> None:
             (trained.images(2).float(),),
             dynamic_shapes=_FREE_BATCH,
             input_names=["images"],
-            output_names=["features"],
+            output_names=[trained.output],
             dynamo=True,
             verbose=False,
         )
@@ -73,14 +73,14 @@ def read_onnx(trained: Exported, folder: Path, stem: str) -> Features:
     )
 
     def features(images: Tensor) -> Tensor:
-        (found,) = session.run(["features"], {"images": images.float().numpy()})
+        (found,) = session.run([trained.output], {"images": images.float().numpy()})
         return torch.from_numpy(found)
 
     return features
 
 
-def _plain(trained: Exported) -> Backbone:
-    return copy.deepcopy(trained.backbone).float().eval()
+def _plain(trained: Exported) -> nn.Module:
+    return copy.deepcopy(trained.module).float().eval()
 
 
 def _traced(trained: Exported) -> Any:

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from sdclr.backbones.build import build_backbone
+from sdclr.backbones.exports.headed import HeadedNetwork
 from sdclr.backbones.exports.network import Exported, Features
 from sdclr.compute.process_state import default_generators
 from sdclr.storage.named_tensors import load_strictly
@@ -29,7 +29,7 @@ def read_state_dict(trained: Exported, folder: Path, stem: str) -> Features:
     """As a reader does: a new network of the library, the tensors, and the constants of the JSON file."""
     facts = json.loads((folder / f"{stem}.json").read_text(encoding="utf-8"))
     with default_generators(0, torch.device("cpu")):
-        network = build_backbone(trained.architecture).net
+        network = trained.fresh_network()
     tensors = torch.load(folder / f"{stem}.pth", weights_only=True)
     load_strictly(network, tensors, stem)
     return normalised(network, facts["mean"], facts["std"], tensors)
@@ -44,8 +44,11 @@ def write_safetensors(trained: Exported, folder: Path, stem: str) -> None:
 
 def read_safetensors(trained: Exported, folder: Path, stem: str) -> Features:
     path = folder / f"{stem}.safetensors"
-    network, tensors = copy.deepcopy(trained.backbone.net), load_file(path)
-    load_strictly(network, tensors, stem)
+    network, tensors = copy.deepcopy(trained.network()), load_file(path)
+    if isinstance(network, HeadedNetwork):
+        network.load_tensors(tensors, stem)
+    else:
+        load_strictly(network, tensors, stem)
     with safetensors.safe_open(path, "pt") as file:
         facts = file.metadata()
     return normalised(network, json.loads(facts["mean"]), json.loads(facts["std"]), tensors)
@@ -58,8 +61,7 @@ def as_texts(facts: Mapping[str, Any]) -> dict[str, str]:
 
 def tensors_of(trained: Exported) -> dict[str, Tensor]:
     """Each a copy of its own: safetensors refuses tensors that share memory."""
-    state = trained.backbone.net.state_dict()
-    return {name: tensor.detach().clone().contiguous() for name, tensor in state.items()}
+    return {name: one.detach().clone().contiguous() for name, one in trained.tensors().items()}
 
 
 def normalised(

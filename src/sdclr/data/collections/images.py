@@ -101,7 +101,10 @@ class Images(Protocol):
     def views(
         self, batches: Iterable[Tensor], spec: ViewSpec, *, seed: int, epoch: int
     ) -> Iterator[Views]:
-        """Two random views of every image: what pre-training sees. A batch is positions, or draws of epoch_draws."""
+        """Two random views of every image: what pre-training sees. A batch is positions, or draws of epoch_draws.
+
+        With ``spec.single`` one, as ``a``; ``b`` is empty.
+        """
 
     def stills(self, size: int) -> Iterator[Tensor]:
         """Every image once, in order, as it is: uint8 batches [B, 3, S, S] for feature extraction."""

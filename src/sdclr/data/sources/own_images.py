@@ -85,6 +85,8 @@ class _Rules(NamedTuple):
     """Whether the first folders are splits; they are taken apart later."""
     boxes: WantedBoxes = "none"
     """Of tables: whether each row is a box in a picture."""
+    partial: bool = False
+    """Of tables: whether rows without a label are left out; else they are an error."""
     box_categories: tuple[str, ...] = MEGADETECTOR_CATEGORIES
     min_confidence: float = MEGADETECTOR_CONFIDENCE
 
@@ -108,6 +110,7 @@ def read_own_images(
     boxes: WantedBoxes = "none",
     box_categories: tuple[str, ...] = MEGADETECTOR_CATEGORIES,
     min_confidence: float = MEGADETECTOR_CONFIDENCE,
+    partial: bool = False,
 ) -> LabelledImages:
     """The images at ``path``, and the labelled test set at ``test_path``: each a folder, a list, a .csv or shards.
 
@@ -119,6 +122,7 @@ def read_own_images(
     of tables are called, in both sets. ``in_splits``: the first folders of ``path`` are splits by their names; training
     images are trained on, and where ``class_folders`` are known the others are the validation and the test set.
     ``boxes``, ``box_categories`` and ``min_confidence``: see :mod:`sdclr.data.sources.image_lists`.
+    ``partial``: rows of a table that have no label are left out, and a remark counts them; else they are an error.
     ``validation_is_drawn``: whether validation images are to be drawn from the training images, which is an error where
     a folder holds them.
 
@@ -129,7 +133,10 @@ def read_own_images(
         root, list(exclude), Exclusion(unwanted), links, path_column, label_column, in_splits
     )
     rules = rules._replace(
-        boxes=boxes, box_categories=box_categories, min_confidence=min_confidence
+        boxes=boxes,
+        box_categories=box_categories,
+        min_confidence=min_confidence,
+        partial=partial,
     )
     sources = [path] if test_path is None else [path, test_path]
     _require_fitting(rules, path, sources, class_folders)
@@ -268,6 +275,7 @@ def _find(path: Path, class_folders: bool, rules: _Rules) -> FoundImages:
         boxes=rules.boxes,
         box_categories=rules.box_categories,
         min_confidence=rules.min_confidence,
+        partial=rules.partial,
     )
     return _find_listed(listed, path.parent if root is None else root, rules)
 
@@ -317,8 +325,10 @@ def _find_listed(listed: ListedImages, root: Path, rules: _Rules) -> FoundImages
     paths = [matched.paths[row] for row in wanted]
     labels = None if listed.labels is None else [listed.labels[row] for row in wanted]
     LinkCheck(root, rules.links).refuse_ways_out(paths, lambda row: listed.where(wanted[row]))
+    unlabelled = f"rows of {listed.file} without a label left out: {listed.num_unlabelled}"
     remarks = [
         *listed.remarks,
+        *([unlabelled] if listed.num_unlabelled else []),
         *matched.remarks(),
         *_unwanted_images(len(matched.paths) - len(wanted)),
     ]

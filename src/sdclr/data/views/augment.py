@@ -69,12 +69,12 @@ def _in_groups(
         sizes = [len(index) for index in some]
         views = [
             draw_view_parameters(spec, draws, height, width, seed=seed, epoch=epoch, view=view)
-            for view in (0, 1)
+            for view in spec.views
         ]
         parts = [[tensor.split(sizes) for tensor in drawn] for drawn in views]
         for number, index in enumerate(draws.split(sizes)):
-            pairs = zip(*parts, strict=True)
-            both = ViewParameters(*(torch.cat([a[number], b[number]]) for a, b in pairs))
+            tuples = zip(*parts, strict=True)
+            both = ViewParameters(*(torch.cat([one[number] for one in some]) for some in tuples))
             yield _views_of(images, index, both, spec)
 
 
@@ -82,8 +82,8 @@ def _views_of(images: Tensor, index: Tensor, both: ViewParameters, spec: ViewSpe
     position = index % len(images)
     batch = images[position]
     apply = _compiled_apply_views() if images.is_cuda and spec.compiled else apply_views
-    x = apply(torch.cat([batch, batch]), both, spec)
-    a, b = apply_operations(x, both.operations).chunk(2)
+    x = apply(torch.cat([batch] * len(spec.views)), both, spec)
+    a, b = apply_operations(x, both.operations).tensor_split([len(position)])
     return Views(a, b, position)
 
 

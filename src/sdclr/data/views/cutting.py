@@ -68,7 +68,7 @@ def cut_views(
         for draws in batches:
             index = draws % len(pictures)
             both = draw_two_views(spec, draws, *_sizes_at(pictures, index), seed=seed, epoch=epoch)
-            out = _empty(pictures, 2 * len(index), spec.size)
+            out = _empty(pictures, len(both.box), spec.size)
             yield (
                 (index, both, out),
                 _crop_calls(pictures, index, both.box, both.flip, out, _resize_bicubic),
@@ -80,7 +80,7 @@ def cut_views(
             x = pixels.to(device, non_blocking=True).float().mul_(1 / 255)
             drawn = ViewParameters(*(tensor.to(device, non_blocking=True) for tensor in both))
             x = coloured(x, drawn, spec)
-            a, b = apply_operations(x, drawn.operations).chunk(2)
+            a, b = apply_operations(x, drawn.operations).tensor_split([len(index)])
             yield Views(a, b, index.to(device, non_blocking=True))
 
 

@@ -46,10 +46,11 @@ class ResidentPixels:
             height, width = torch.from_numpy(self.sizes)[index].unbind(1)
             both = draw_two_views(spec, draws, height, width, seed=seed, epoch=epoch)
             first = torch.from_numpy(self.first)[index]
-            x = self._crops(first.repeat(2), width.repeat(2), both, spec.size)
+            times = len(spec.views)
+            x = self._crops(first.repeat(times), width.repeat(times), both, spec.size)
             drawn = ViewParameters(*self._here(*both))
             x = coloured(x.mul_(1 / 255).clamp_(0, 1), drawn, spec)
-            a, b = apply_operations(x, drawn.operations).chunk(2)
+            a, b = apply_operations(x, drawn.operations).tensor_split([len(index)])
             yield Views(a, b, index.to(self.device, non_blocking=True))
 
     def _crops(self, first: Tensor, width: Tensor, drawn: ViewParameters, size: int) -> Tensor:

@@ -54,8 +54,15 @@ class ViewSpec:
     """[N] at least 0, by the images' position: multiplies the strengths of the jitter; None is 1 for all."""
     operations: RandomOperations | None = field(default=None, compare=False)
     """Applied to the finished view; None is none."""
+    single: bool = False
+    """Whether each image gets view 0 alone: that of a classifier, which compares nothing."""
     compiled: bool = field(default=False, compare=False)
     """Whether a CUDA device compiles what makes these views: for many batches of one size."""
+
+    @property
+    def views(self) -> tuple[int, ...]:
+        """The numbers of the views of an image."""
+        return (0,) if self.single else (0, 1)
 
 
 class ViewParameters(NamedTuple):
@@ -126,10 +133,10 @@ def draw_two_views(
     seed: int,
     epoch: int,
 ) -> ViewParameters:
-    """Parameters [2B] of view 0 of every image, then of view 1."""
+    """Parameters [2B] of view 0 of every image, then of view 1; [B] with ``spec.single``."""
     drawn = [
         draw_view_parameters(spec, index, height, width, seed=seed, epoch=epoch, view=view)
-        for view in (0, 1)
+        for view in spec.views
     ]
     return ViewParameters(*(torch.cat(pair) for pair in zip(*drawn, strict=True)))
 

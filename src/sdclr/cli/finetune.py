@@ -1,0 +1,220 @@
+"""sdclr finetune."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sdclr.cli.consoles import stderr
+from sdclr.cli.options import Device, Use, expanded, import_used
+from sdclr.cli.settings import paths_and_settings
+from sdclr.errors import ConfigError, MissingInputError
+from sdclr.safe_text import command, shown
+
+Start = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN",
+        help="What to start from: a run folder, backbone.safetensors, an earlier model, or timm:NAME or "
+        "torchvision:NAME with ImageNet weights.",
+    ),
+]
+DataSettings = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[data.KEY=VALUE]...",
+        help="How the images are read, such as data.label_column=species or data.on_error=skip.",
+        show_default=False,
+    ),
+]
+LabelsOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="PATH",
+        help="A table with the columns path and label, a list, a folder whose sub-folders are the classes, or a .npz. "
+        "Default: the labels of RUN's own images, where they have some.",
+        callback=expanded,
+    ),
+]
+ImagesOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="Where the paths of the table begin. Default: its own folder, or the folder RUN was trained on.",
+        callback=expanded,
+    ),
+]
+ModelOut = Annotated[
+    Path,
+    typer.Option(help="Folder of the model; one that stopped there goes on.", callback=expanded),
+]
+ModeOption = Annotated[
+    str,
+    typer.Option(
+        help="linear: a linear head on frozen features. full: the backbone is trained, too, from that head on."
+    ),
+]
+BalanceOption = Annotated[
+    str,
+    typer.Option(
+        help="What rare classes get: none; weights (each class the same weight in the loss); sampling (each class "
+        "drawn equally often); logits (logit adjustment)."
+    ),
+]
+AugmentOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Images in training: none (as they are tested), crops (random crops and flips) or views (as RUN's "
+        "pre-training). Default: none, and crops for full.",
+        show_default=False,
+    ),
+]
+EpochsOption = Annotated[
+    int | None,
+    typer.Option(help="At most so many. Default: 100, and 30 for full.", show_default=False),
+]
+BatchOption = Annotated[int, typer.Option("--batch-size", help="Images of a step.")]
+HeadRate = Annotated[
+    float | None,
+    typer.Option(
+        "--head-lr",
+        help="Learning rate of the head. Default: 0.01, and 0.001 for full.",
+        show_default=False,
+    ),
+]
+BackboneRate = Annotated[
+    float | None,
+    typer.Option(
+        "--backbone-lr",
+        help="full: learning rate of the backbone. Default: 0.0001.",
+        show_default=False,
+    ),
+]
+Decay = Annotated[float, typer.Option("--weight-decay", help="AdamW's.")]
+ValidationOption = Annotated[
+    float,
+    typer.Option(
+        "--validation",
+        metavar="SHARE",
+        help="Of each class, held out to choose the epoch, to calibrate and to measure; 0 holds nothing out.",
+    ),
+]
+TogetherOption = Annotated[
+    str | None,
+    typer.Option(
+        "--group-by",
+        metavar="COLUMN|folder|PATTERN",
+        help="Images that belong together (a burst, a patient): none is learned from while another is held out "
+        "(data.group_by).",
+    ),
+]
+EarlyStopOption = Annotated[
+    int,
+    typer.Option(
+        "--early-stop",
+        metavar="EPOCHS",
+        help="Epochs without improvement on validation images before it stops; 0: never.",
+    ),
+]
+SeedOption = Annotated[int, typer.Option(help="Of the validation images, the order, the crops.")]
+PrecisionOption = Annotated[str, typer.Option(help="auto, fp32, bf16 or fp64.")]
+WeightsOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="With timm:NAME or torchvision:NAME: a file of weights instead of the library's.",
+        callback=expanded,
+    ),
+]
+SizeOption = Annotated[
+    int | None,
+    typer.Option(
+        "--image-size", help="Side in pixels of what the network sees. Default: as it was trained."
+    ),
+]
+
+
+def finetune(
+    source: Start,
+    out: ModelOut,
+    arguments: DataSettings = None,
+    labels: LabelsOption = None,
+    images: ImagesOption = None,
+    mode: ModeOption = "linear",
+    balance: BalanceOption = "none",
+    augment: AugmentOption = None,
+    epochs: EpochsOption = None,
+    batch_size: BatchOption = 64,
+    head_lr: HeadRate = None,
+    backbone_lr: BackboneRate = None,
+    weight_decay: Decay = 0.01,
+    validation: ValidationOption = 0.2,
+    group_by: TogetherOption = None,
+    early_stop: EarlyStopOption = 10,
+    seed: SeedOption = 1,
+    precision: PrecisionOption = "auto",
+    weights: WeightsOption = None,
+    image_size: SizeOption = None,
+    device: Device = "auto",
+    use: Use = None,
+) -> None:
+    """Train a classifier on labelled images, and say what it is worth. The same command goes on if stopped."""
+    from sdclr.config import user_path
+    from sdclr.data import DataConfig
+    from sdclr.jobs.finetune import FinetuneConfig
+    from sdclr.jobs.finetune import finetune as run_finetune
+    from sdclr.presentation.progress import Progress
+    from sdclr.run import Run
+    from sdclr.workflows.labelled_images import labelled_images, labels_of_run
+
+    import_used(use)
+    places, given = paths_and_settings(arguments)
+    if places:
+        raise ConfigError(
+            f"labels are named with --labels, got {shown(places[0])}: "
+            f"{command('sdclr', 'finetune', source, '--labels', places[0], '--out', out)}."
+        )
+    if group_by is not None:
+        given["data.group_by"] = group_by
+    start = source if source.startswith(("timm:", "torchvision:")) else user_path(source)
+    if isinstance(start, Path) and not start.exists():
+        raise MissingInputError(f"there is no run folder and no file {shown(start)}.")
+    data: DataConfig
+    if labels is not None:
+        data = labelled_images(start, labels, images, given)
+    elif images is not None:
+        raise ConfigError("--images says where the paths of a table begin: add --labels TABLE.")
+    elif isinstance(start, Path) and Run(start).exists:
+        data = labels_of_run(Run(start), given)
+    else:
+        raise ConfigError(
+            f"{shown(start)} has no images of its own; say which are labelled: --labels TABLE."
+        )
+    named = {
+        "augment": augment,
+        "epochs": epochs,
+        "head_learning_rate": head_lr,
+        "backbone_learning_rate": backbone_lr,
+        "image_size": image_size,
+    }
+    config = FinetuneConfig.parse(
+        {
+            "mode": mode,
+            "balance": balance,
+            "batch_size": batch_size,
+            "weight_decay": weight_decay,
+            "validation_share": validation,
+            "early_stop_epochs": early_stop,
+            "seed": seed,
+            "precision": precision,
+            "device": device,
+            **{name: value for name, value in named.items() if value is not None},
+        }
+    )
+    with Progress(stderr) as progress:
+        model = run_finetune(start, data, out, config, weights=weights, progress=progress)
+    typer.echo(model.summary())
+    typer.echo(f"model: {shown(model.folder)}")
+    typer.echo(f"next: {command('sdclr', 'predict', model.folder)} IMAGES --out predictions.csv")

@@ -1,0 +1,77 @@
+"""Whether confidences are what they say, and one number that mends them: temperature scaling (Guo et al., ICML 2017).
+
+N images, C classes. Dividing all logits by a temperature changes no prediction, only how sure it is.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+BINS = 15
+"""Of equal width, as in the paper."""
+
+
+class Temperature(NamedTuple):
+    """What the logits are divided by."""
+
+    value: float
+    problem: str
+    """Why no temperature fits best, in words; ``value`` is 1 then. Empty where one does."""
+
+
+def fit_temperature(logits: Tensor, labels: Tensor) -> Temperature:
+    """The temperature at which the mean negative log-likelihood is smallest.
+
+    ``logits`` [N, C], ``labels`` int64 [N], of images that were not trained on. The likelihood is convex in 1 / T, and
+    L-BFGS finds its minimum in fp64. There is none in two cases, which ``problem`` says: where every image is predicted
+    right (the surer, the better) and where the logits say nothing of the labels (the less sure, the better).
+
+    >>> logits = torch.tensor([[2.0, 0.0], [2.0, 0.0], [0.0, 2.0], [2.0, 0.0]])
+    >>> found = fit_temperature(logits, torch.tensor([0, 0, 1, 1]))     # right in 3 of 4
+    >>> round(found.value, 3), round(float((logits / found.value).softmax(1).max()), 3)
+    (1.82, 0.75)
+    """
+    logits, labels = logits.double(), labels.long()
+    own = logits.gather(1, labels[:, None]).squeeze(1)
+    others = logits.scatter(1, labels[:, None], float("-inf")).amax(dim=1)
+    if (own >= others).all():
+        return Temperature(1.0, "every validation image is predicted right")
+    if (own - logits.mean(dim=1)).mean() <= 0:
+        return Temperature(1.0, "the logits say nothing of the validation labels")
+    log_inverse = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    search = torch.optim.LBFGS(
+        [log_inverse],
+        max_iter=200,
+        tolerance_grad=1e-10,
+        tolerance_change=1e-14,
+        line_search_fn="strong_wolfe",
+    )
+
+    def objective() -> Tensor:
+        search.zero_grad()
+        loss = F.cross_entropy(logits * log_inverse.exp(), labels)
+        loss.backward()
+        return loss
+
+    with torch.enable_grad():
+        search.step(objective)
+    return Temperature(float((-log_inverse.detach()).exp()), "")
+
+
+def expected_calibration_error(probabilities: Tensor, labels: Tensor, bins: int = BINS) -> float:
+    """Mean distance between confidence and accuracy, over bins of the confidence, weighted by their images.
+
+    ``probabilities`` [N, C], ``labels`` int64 [N]. Bins are (low, high], of equal width. In [0, 1], lower is better.
+
+    >>> round(expected_calibration_error(torch.tensor([[0.9, 0.1]] * 2), torch.tensor([0, 1])), 6)
+    0.4
+    """
+    confidence, predicted = probabilities.double().max(dim=1)
+    right = (predicted == labels).double()
+    place = ((confidence * bins).ceil().long() - 1).clamp(0, bins - 1)
+    gaps = torch.zeros(bins, dtype=torch.float64).index_add_(0, place, confidence - right)
+    return float(gaps.abs().sum() / len(labels))

@@ -1,0 +1,46 @@
+"""What rare classes get in training, in closed form. N images, C classes, n_c training images of class c."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sdclr.data.splits import Positions
+from sdclr.jobs.finetune.config import Balance
+
+
+class Balanced(NamedTuple):
+    """How a loss is balanced; None where that is left alone."""
+
+    loss_weights: Tensor | None
+    """[C], with mean 1 over the images."""
+    sampling: Tensor | None
+    """[N], images are drawn in proportion."""
+    log_shares: Tensor | None
+    """[C], added to the logits in training."""
+
+    def to(self, device: torch.device) -> Balanced:
+        """The same beside the weights; who is drawn is decided on the CPU."""
+        weights, shares = (
+            None if one is None else one.to(device) for one in (self.loss_weights, self.log_shares)
+        )
+        return Balanced(weights, self.sampling, shares)
+
+
+def balanced(labels: Positions, num_classes: int, balance: Balance) -> Balanced:
+    """weights: N / (C n_c), as scikit-learn's "balanced"; sampling: 1 / n_c; logits: log(n_c / N).
+
+    >>> balanced(np.array([0, 0, 0, 1]), 2, "weights").loss_weights
+    tensor([0.6667, 2.0000])
+    """
+    counts = torch.from_numpy(np.bincount(labels, minlength=num_classes)).double()
+    if balance == "weights":
+        return Balanced((len(labels) / (num_classes * counts)).float(), None, None)
+    if balance == "sampling":
+        return Balanced(None, (1 / counts)[torch.from_numpy(labels)], None)
+    if balance == "logits":
+        return Balanced(None, None, (counts / len(labels)).log().float())
+    return Balanced(None, None, None)

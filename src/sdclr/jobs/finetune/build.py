@@ -1,0 +1,278 @@
+"""From settings, a start and labelled images to the parts of a fine-tuning."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sdclr.any_progress import AnyProgress
+from sdclr.backbones import Backbone, BackboneConfig
+from sdclr.backbones.backbone import measure_feature_dim
+from sdclr.backbones.classifier import is_classifier, load_classifier
+from sdclr.backbones.encoder import open_encoder
+from sdclr.compute.device import (
+    parameter_dtype,
+    resolve_memory_format,
+    resolve_precision,
+)
+from sdclr.compute.optim import build_optimizer
+from sdclr.data.collections.images import Images
+from sdclr.data.config import ViewsConfig
+from sdclr.data.decoding.decode import printable
+from sdclr.data.views.parameters import ViewSpec
+from sdclr.errors import ConfigError, DataError, MissingInputError
+from sdclr.evaluation.features import extract_features
+from sdclr.evaluation.logistic_regression import LogisticRegression
+from sdclr.jobs.finetune.balance import balanced
+from sdclr.jobs.finetune.config import FinetuneConfig
+from sdclr.jobs.finetune.labelled import Labelled
+from sdclr.jobs.finetune.training import Training
+from sdclr.run import Run
+from sdclr.storage.row_parts import RowParts
+
+KEPT_FEATURES = "features-{part}.partial"
+"""Folders of features until the model is written."""
+SMALLEST_CROP = 0.25
+"""Share of the image that a crop of augment=crops covers at least: what is to be named should be in it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """What a fine-tuning starts from."""
+
+    backbone: Backbone
+    architecture: BackboneConfig
+    image_size: int
+    feature_dim: int
+    name: str
+    digest: str
+    views: ViewsConfig
+    """Of the pre-training, where the start is a run."""
+    head: nn.Linear | None = None
+    """Of an earlier model, with the names of its classes."""
+    class_names: tuple[str, ...] = ()
+
+
+def open_start(
+    source: Path | str, config: FinetuneConfig, weights: Path | None, network: nn.Module | None
+) -> Start:
+    """A run, a backbone file, an earlier model, or a network of timm or torchvision."""
+    encoder = open_encoder(source, weights=weights, image_size=config.image_size, network=network)
+    backbone, size = encoder.backbone, encoder.image_size
+    backbone.checks_input = False
+    backbone.image_size, backbone.feature_dim = size, measure_feature_dim(backbone, size)
+    start = Start(
+        backbone,
+        encoder.architecture.model_copy(update={"pretrained": False}),
+        size,
+        backbone.feature_dim,
+        encoder.name,
+        encoder.digest,
+        _views_of(source, size),
+    )
+    if isinstance(source, str) and source.startswith(("timm:", "torchvision:")):
+        return start
+    if not is_classifier(source):
+        return start
+    earlier = load_classifier(source, network)
+    digest = hashlib.sha256(earlier.head.weight.detach().numpy().tobytes()).hexdigest()[:16]
+    return replace(
+        start,
+        digest=f"{encoder.digest} {digest}",
+        head=earlier.head,
+        class_names=earlier.class_names,
+    )
+
+
+def _views_of(source: Path | str, size: int) -> ViewsConfig:
+    """Those of a run's pre-training; else the usual ones."""
+    usual = ViewsConfig(size=size)
+    run = Run(Path(source))
+    if not run.exists:
+        return usual
+    with contextlib.suppress(DataError, MissingInputError, ConfigError):
+        views = run.settings().get("views")
+        if isinstance(views, dict):
+            return ViewsConfig.parse(views | {"size": size})
+    return usual
+
+
+def build(
+    start: Start,
+    labelled: Labelled,
+    config: FinetuneConfig,
+    device: torch.device,
+    folder: Path,
+    show: AnyProgress,
+) -> tuple[Training, Callable[[], Tensor] | None]:
+    """All parts, and what gives the logits of the validation images [N, C] on the CPU; None where there are none.
+
+    Features that do not change are computed once, part by part in ``folder``, so that a killed command goes on.
+    """
+    precision = resolve_precision(config.precision, device)
+    dtype = parameter_dtype(precision)
+    layout = resolve_memory_format("auto", start.backbone, device)
+    backbone = start.backbone.to(device=device, dtype=dtype).to(memory_format=layout)
+    num_classes = len(labelled.class_names)
+    head = nn.Linear(start.feature_dim, num_classes, device=device, dtype=dtype)
+    is_full = config.mode == "full"
+    if not is_full:
+        backbone.requires_grad_(False)
+    identity = f"{start.digest} {labelled.fingerprint}"
+    extract = partial(_kept_features, backbone, start, folder, identity, show)
+    features = extract(labelled.train, "training").to(device)
+    validation_features = None
+    if len(labelled.validation) and not is_full:
+        validation_features = extract(labelled.validation, "validation")
+    mean, std = features.mean(dim=0), features.std(dim=0, correction=0)
+    # a feature that is always the same stays what it is
+    std = torch.where(std > 1e-6 * std.max().clamp(min=1e-30), std, torch.ones_like(std))
+    training = Training(
+        config=config,
+        backbone=backbone,
+        head=head,
+        mean=mean,
+        std=std,
+        optimizer=_optimizer(backbone if is_full else None, head, config),
+        images=labelled.train.to(device),
+        labels=torch.from_numpy(labelled.labels[0]).to(device),
+        balanced=balanced(labelled.labels[0], num_classes, config.balance).to(device),
+        spec=_spec(config, start),
+        features=None if is_full or config.augment != "none" else features,
+        device=device,
+        precision=precision,
+    )
+    _start_head(training, start, labelled, features, show)
+    if not len(labelled.validation):
+        return training, None
+    return training, partial(_logits, training, labelled.validation, validation_features)
+
+
+def _start_head(
+    training: Training, start: Start, labelled: Labelled, features: Tensor, show: AnyProgress
+) -> None:
+    """Where an earlier model of the same classes has left it; else at zero, and in mode full at a linear fit.
+
+    A backbone that is trained under a head which knows nothing loses what it knew (Kumar et al., ICLR 2022).
+    """
+    head, mean, std = training.head, training.mean, training.std
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
+    if start.head is not None and tuple(labelled.class_names) == start.class_names:
+        weight, bias = (one.detach().to(mean) for one in (start.head.weight, start.head.bias))
+        weight, bias = weight * std, bias + weight @ mean
+    elif training.is_full:
+        standardised = training.standardised(features).float()
+        weight, bias = _linear_fit(standardised, training.labels, len(labelled.class_names))
+    else:
+        if start.head is not None:
+            show.print("the classes are not those of the earlier model: its head is not used.")
+        return
+    with torch.no_grad():
+        head.weight.copy_(weight)
+        head.bias.copy_(bias)
+
+
+def _linear_fit(features: Tensor, labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
+    """Logistic regression of labels on standardised features [N, F]: weights [C, F] and intercepts [C]."""
+    found = LogisticRegression(features, labels, num_classes).fit(1.0).weights
+    missing = num_classes - len(found.intercept)  # of two classes the first scores 0
+    return F.pad(found.weight.T, (0, 0, missing, 0)), F.pad(found.intercept, (missing, 0))
+
+
+def _optimizer(
+    backbone: nn.Module | None, head: nn.Linear, config: FinetuneConfig
+) -> torch.optim.Optimizer:
+    """AdamW over the head and, where it is given, the backbone; every group knows its peak learning rate."""
+    optimizer = build_optimizer(
+        head.parameters(),
+        name="adamw",
+        momentum=0.9,
+        weight_decay=config.weight_decay,
+        decay_norms_and_biases=False,
+    )
+    for group in optimizer.param_groups:
+        group["peak"] = config.head_learning_rate
+    if backbone is not None:
+        slow = build_optimizer(
+            backbone.parameters(),
+            name="adamw",
+            momentum=0.9,
+            weight_decay=config.weight_decay,
+            decay_norms_and_biases=False,
+        )
+        for group in slow.param_groups:
+            group["peak"] = config.backbone_learning_rate
+            optimizer.add_param_group(group)
+    return optimizer
+
+
+def _spec(config: FinetuneConfig, start: Start) -> ViewSpec | None:
+    if config.augment == "none":
+        return None
+    views = start.views
+    if config.augment == "crops":
+        views = ViewsConfig(
+            size=start.image_size,
+            area=(SMALLEST_CROP, 1.0),
+            flip=views.flip,  # of digits and letters none
+            jitter_probability=0.0,
+            grey=0.0,
+        )
+    spec = views.spec()
+    return replace(spec, single=True)
+
+
+def _kept_features(
+    backbone: Backbone,
+    start: Start,
+    folder: Path,
+    identity: str,
+    show: AnyProgress,
+    images: Images,
+    part: str,
+) -> Tensor:
+    """Features of all images [N, F] on the CPU, those that an earlier command has finished among them."""
+    parts = RowParts(folder / KEPT_FEATURES.format(part=part), identity)
+    done = parts.open(len(images))
+    what = f"features of {len(images)} {part} images"
+    task = show.add(what, total=len(images), unit="images", done=done)
+
+    def features_of(rows: range) -> npt.NDArray[np.floating]:
+        some = images.at(np.arange(rows.start, rows.stop))
+        advance = partial(show.advance, task)
+        name = partial(_name, some.names)
+        found = extract_features(backbone, some.stills(start.image_size), advance, name)
+        return found.numpy()
+
+    parts.complete(len(images), features_of)
+    show.finish(task)
+    return torch.from_numpy(np.concatenate(list(parts.parts())))
+
+
+def _name(names: Sequence[str], row: int) -> str:
+    return printable(str(names[row]))
+
+
+@torch.no_grad()
+def _logits(training: Training, images: Images, features: Tensor | None) -> Tensor:
+    """Of the validation images, from their features where these do not change."""
+    training.head.eval()
+    if features is None:
+        size = training.backbone.image_size
+        assert size is not None
+        features = extract_features(
+            training.backbone, images.stills(size), precision=training.precision
+        )
+    given = features.to(training.mean)
+    return training.head(training.standardised(given)).cpu()

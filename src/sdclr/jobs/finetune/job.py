@@ -1,0 +1,240 @@
+"""A trained backbone + labelled images -> MODEL/, a classifier that predicts and exports.
+
+finetune.json            settings, start, data            classifier.safetensors   head, classes, temperature
+model.json               what it is worth on validation   backbone.safetensors     as every backbone file
+validation.csv           each validation image            metrics.jsonl            one line an epoch
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from sdclr.any_progress import AnyProgress, NoProgress
+from sdclr.backbones.classifier import (
+    Classifier,
+    is_classifier,
+    save_classifier,
+)
+from sdclr.compute.device import describe_device, explain_out_of_memory, resolve_device
+from sdclr.data import DataConfig
+from sdclr.errors import ConfigError, DataError, RunFolderError
+from sdclr.evaluation.features import extract_features
+from sdclr.jobs.finetune.build import KEPT_FEATURES, Start, build, open_start
+from sdclr.jobs.finetune.config import FinetuneConfig
+from sdclr.jobs.finetune.labelled import Labelled, labelled_images
+from sdclr.jobs.finetune.loop import is_to_stop_early, train
+from sdclr.jobs.finetune.record import (
+    summary,
+    temperature_of,
+    validation_result,
+    validation_table,
+)
+from sdclr.jobs.finetune.training import State, Training, load_weights_of, restore
+from sdclr.processes.signals import stop_on_signal
+from sdclr.run import LOCK_FILE, Run, environment, looks_like_a_run
+from sdclr.safe_text import counted, shown
+from sdclr.storage.durable_files import is_leftover, storage_errors
+from sdclr.storage.row_parts import RowParts
+
+FORMAT = "sdclr finetune 1"
+SETTINGS_FILE, RESULT_FILE, VALIDATION_FILE = "finetune.json", "model.json", "validation.csv"
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """A classifier in its folder, which can be given wherever a model is asked for."""
+
+    folder: Path
+    result: dict[str, Any]
+    """model.json: validation accuracies with their interval, calibration, the epoch that was kept."""
+
+    def __fspath__(self) -> str:
+        return str(self.folder)
+
+    def summary(self) -> str:
+        """A few lines for a reader."""
+        return summary(self.result)
+
+
+def finetune(
+    source: Path | str,
+    data: DataConfig,
+    out: Path | str,
+    config: FinetuneConfig | None = None,
+    *,
+    weights: Path | None = None,
+    network: nn.Module | None = None,
+    progress: AnyProgress | None = None,
+    **settings: Any,
+) -> Finetuned:
+    """Train a classifier on the labelled images ``data``, in the new folder ``out``; an interrupted call goes on there.
+
+    ``source``: a run folder, a backbone.safetensors, an earlier model, or timm:NAME or torchvision:NAME (with the
+    ImageNet weights of the library, or those of the file ``weights``). ``config``, or ``settings`` by name: see
+    FinetuneConfig. ``network``: your own module, for a run with a custom one. A share of each class is held out, by
+    which the epoch is chosen, confidences are calibrated and the result is measured. Raises an SdclrError that says
+    what to change; Preempted after a signal, with everything saved.
+
+    >>> import sdclr
+    >>> config = sdclr.recipe("digits_sdclr").with_values({"epochs": 1, "views.size": 8, "backbone.width": 4})
+    >>> run = sdclr.pretrain(config, "runs/tiny")
+    >>> model = sdclr.finetune(run, config.data, "models/digits", epochs=20, balance="weights")
+    >>> model.result["validation"]["balanced_accuracy"] > 0.3
+    True
+    """
+    config = FinetuneConfig.parse(settings) if config is None else config.with_values(settings)
+    show, folder = progress or NoProgress(), Path(out)
+    _require_ours(folder, data)
+    device = resolve_device(config.device)  # before any work
+    with stop_on_signal(announce=show.announce) as stop, explain_out_of_memory(MEMORY_ADVICE):
+        start = open_start(source, config, weights, network)
+        labelled = labelled_images(data, config, folder, show)
+        with Run(folder) as run:
+            _agree(run, start, labelled, data, config)
+            if is_classifier(folder):
+                show.print(f"{shown(folder)} is finished.")
+                return Finetuned(folder, run.read_json(RESULT_FILE, "validation", "calibration"))
+            _say_what_begins(start, labelled, config, show)
+            training, logits = build(start, labelled, config, device, folder, show)
+            state = State.begin(training.device)
+            _restore(run, training, state, show)
+            stop.awaited = True
+            if not is_to_stop_early(training, state):
+                train(training, state, run, stop, show, logits, labelled.labels[1])
+            result = _finish(training, state, start, labelled, run)
+    return Finetuned(folder, result)
+
+
+MEMORY_ADVICE = "Lower --batch-size or --image-size, or use --mode linear."
+
+
+def _require_ours(folder: Path, data: DataConfig) -> None:
+    """ConfigError or RunFolderError for a folder that holds something else, before any work."""
+    Run(folder).require_elsewhere(data.path, data.root)
+    with storage_errors(folder):
+        if os.path.lexists(folder) and not folder.is_dir():
+            raise RunFolderError(f"{shown(folder)} is a file; choose another --out.")
+        names = os.listdir(folder) if folder.is_dir() else []
+    if looks_like_a_run(names):
+        raise ConfigError(
+            f"{shown(folder)} is a run folder; a model needs one of its own. Choose another --out."
+        )
+    ours = (LOCK_FILE, f"{LOCK_FILE}.json", f"{LOCK_FILE}.held", f"{LOCK_FILE}.held.json")
+    others = [name for name in names if name not in ours and not is_leftover(name)]
+    if others and SETTINGS_FILE not in names:
+        raise ConfigError(
+            f"{shown(folder)} holds something else ({shown(sorted(others)[0])}); choose another --out."
+        )
+
+
+def _agree(
+    run: Run, start: Start, labelled: Labelled, data: DataConfig, config: FinetuneConfig
+) -> None:
+    """Write down what is asked for, or compare it with what was asked for before."""
+    train, validation = labelled.labels
+    facts = {
+        "format": FORMAT,
+        "settings": config.to_dict(),
+        "start": {"name": start.name, "digest": start.digest},
+        "data": {"name": data.name, "path": data.path, "fingerprint": labelled.fingerprint},
+        "class_names": labelled.class_names,
+        "num_train": len(train),
+        "num_validation": len(validation),
+    }
+    if not (run.folder / SETTINGS_FILE).is_file():
+        run.write_json("environment.json", environment(config.device))
+        run.write_json(SETTINGS_FILE, facts)
+        return
+    saved = run.read_json(SETTINGS_FILE, *facts)
+    if saved["format"] != FORMAT:
+        raise DataError(f"{run.folder / SETTINGS_FILE} is not of sdclr finetune.")
+    differences = config.differences(saved["settings"])
+    if _at(saved["start"], "digest") != start.digest:
+        differences.append(f"start: {shown(_at(saved['start'], 'name'))} -> {shown(start.name)}")
+    if saved["class_names"] != labelled.class_names:
+        differences.append(
+            f"classes: {len(saved['class_names'])} -> {len(labelled.class_names)}, or other names"
+        )
+    elif _at(saved["data"], "fingerprint") != labelled.fingerprint:
+        differences.append("the labelled images, their content or their labels")
+    if differences and not run.checkpoints and not is_classifier(run.folder):
+        run.write_json(SETTINGS_FILE, facts)  # nothing was trained yet: the first try was a mistake
+    elif differences:
+        raise ConfigError(
+            f"{shown(run.folder)} was begun with others (begun with -> now):\n  "
+            + "\n  ".join(differences)
+            + "\nPut them back to go on, or choose another --out."
+        )
+
+
+def _at(section: object, name: str) -> object:
+    return section.get(name) if isinstance(section, dict) else None
+
+
+def _say_what_begins(
+    start: Start, labelled: Labelled, config: FinetuneConfig, show: AnyProgress
+) -> None:
+    train, validation = labelled.labels
+    show.print(
+        f"{config.mode} from {shown(start.name)}: {counted(len(train), 'training image')} and "
+        f"{counted(len(validation), 'validation image')} of {len(labelled.class_names)} classes, "
+        f"{start.image_size} px, balance {config.balance}, augment {config.augment}"
+    )
+
+
+def _restore(run: Run, training: Training, state: State, show: AnyProgress) -> None:
+    checkpoint = run.checkpoints.newest()
+    if checkpoint is None:
+        run.cut_metrics(0)
+        return
+    where = f"checkpoint of step {checkpoint.step} in {run.folder}"
+    restore(training, state, checkpoint, where)
+    run.cut_metrics(checkpoint.facts["metrics_size"])
+    show.print(f"resuming at step {state.step} of {training.total_steps}")
+
+
+def _finish(
+    training: Training, state: State, start: Start, labelled: Labelled, run: Run
+) -> dict[str, Any]:
+    """Measure the model that is written, with the weights of the best epoch; its own file comes last."""
+    load_weights_of(training, state.best, "the best epoch")
+    classifier = Classifier(training.backbone, training.plain_head(), labelled.class_names).eval()
+    classifier.requires_grad_(False)
+    logits = None
+    validation = labelled.labels[1]
+    if len(validation):
+        # in fp32, as sdclr predict computes
+        logits = extract_features(classifier, labelled.validation.stills(start.image_size)).cpu()
+    temperature, calibration = temperature_of(logits, validation)
+    classifier.temperature = temperature
+    files = labelled.train.files
+    if files is not None:
+        classifier.exif_rotation, classifier.grey_bits = files.exif_rotation, files.grey_bits
+    if logits is not None:
+        table = validation_table(
+            labelled.validation, validation, classifier.probabilities(logits), labelled.class_names
+        )
+        run.write_text(VALIDATION_FILE, table)
+    result = {
+        "epoch": state.best_epoch,
+        "epochs_trained": state.step // training.steps_per_epoch,
+        "device": describe_device(training.device),
+        "precision": training.precision,
+        "validation": validation_result(logits, labelled),
+        "calibration": calibration,
+    }
+    run.write_json(RESULT_FILE, result)
+    facts = {"mode": training.config.mode, "balance": training.config.balance}
+    save_classifier(run.folder, classifier.cpu(), start.architecture.to_dict(), facts)
+    shutil.rmtree(run.checkpoints.folder, ignore_errors=True)
+    for part in ("training", "validation"):
+        kept = run.folder / KEPT_FEATURES.format(part=part)
+        if kept.is_dir():
+            RowParts(kept, "").remove()
+    return result

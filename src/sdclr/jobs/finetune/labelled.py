@@ -1,0 +1,154 @@
+"""Which images are learned from and which are held out; an error or a warning for each class that cannot be used so."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sdclr.any_progress import AnyProgress
+from sdclr.data import DataConfig, Images, build_data
+from sdclr.data.collections.contents import digest_of, read_contents
+from sdclr.data.grouping import group_images
+from sdclr.data.splits import Positions, hold_out_share
+from sdclr.data.usable import usable_images
+from sdclr.errors import ConfigError, DataError
+from sdclr.evaluation.balancedness import OF_DATA, GroupConvention
+from sdclr.jobs.finetune.config import FinetuneConfig
+from sdclr.safe_text import counted
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Labelled images in two parts; every class has images to train on."""
+
+    train: Images
+    validation: Images
+    """May be empty, or lack classes."""
+    class_names: list[str]
+    convention: GroupConvention
+    """By which classes are many, medium or few."""
+    fingerprint: str
+    """Equal for equal images, labels and parts."""
+
+    @property
+    def labels(self) -> tuple[Positions, Positions]:
+        """Of both parts, int64 each."""
+        train, validation = self.train.labels, self.validation.labels
+        assert train is not None
+        assert validation is not None
+        return train, validation
+
+
+def labelled_images(
+    data: DataConfig, config: FinetuneConfig, out: Path, show: AnyProgress
+) -> Labelled:
+    """The labelled images of ``data``; those that its folders or its split hold out are the validation images.
+
+    Else a share of each class is drawn (groups of ``data.group_by`` stay together). Raises DataError for images
+    without labels, of one class, and for a class of which no image can be used.
+    """
+    if data.test_path is not None:
+        raise ConfigError(
+            "data.test_path does nothing here: finetune measures on validation images. Leave it out, and use "
+            "sdclr predict on the test images."
+        )
+    found = build_data(data, exclude=[out], partial=True)
+    for remark in found.remarks:
+        show.print(remark)
+    if found.split is None or found.train.labels is None:
+        raise DataError(
+            f"{_named(data)} has no labels to learn from. Give a table with the columns path and label (another "
+            "name: data.label_column=NAME), or a folder whose sub-folders are the classes with data.labels=folders."
+        )
+    held_out = found.split.validation
+    wanted = found.split.subset("train" if data.subset == "all" else data.subset)
+    rows = np.union1d(wanted, held_out)
+    usable, bad = usable_images(found.train.at(rows), data, show)
+    if bad:
+        place_of = {name: place for place, name in enumerate(found.train.names)}
+        rows = np.array([place_of[name] for name in usable.names], dtype=np.int64)
+    labels = usable.labels
+    assert labels is not None
+    _require_classes(labels, found.class_names, data)
+    if len(held_out):
+        validation = np.flatnonzero(np.isin(rows, held_out))
+    else:
+        groups = None if data.group_by is None else group_images(usable, data.group_by).of_image
+        validation = hold_out_share(
+            labels, config.validation_share, seed=config.seed, groups=groups
+        )
+    train = np.setdiff1d(np.arange(len(rows)), validation)
+    _require_trained_classes(labels[train], found.class_names)
+    _warn_of_classes_without_validation(
+        labels[validation], labels, found.class_names, config.validation_share
+    )
+    contents = "" if usable.files is None else digest_of(read_contents(usable.files))
+    return Labelled(
+        usable.at(train),
+        usable.at(validation),
+        found.class_names,
+        OF_DATA[found.conventions],
+        f"{found.fingerprint} {contents} {hashlib.sha256(rows.tobytes()).hexdigest()[:16]} "
+        f"{hashlib.sha256(validation.tobytes()).hexdigest()[:16]}",
+    )
+
+
+def _named(data: DataConfig) -> str:
+    return data.name if data.path is None else data.path
+
+
+def _require_classes(labels: Positions, names: Sequence[str], data: DataConfig) -> None:
+    if len(names) < 2:
+        raise DataError(
+            f"{_named(data)} has one class only, {names[0] if names else 'none'}: there is nothing to tell apart. "
+            "Label images of at least two."
+        )
+    empty = np.flatnonzero(np.bincount(labels, minlength=len(names)) == 0)
+    if len(empty):
+        raise DataError(
+            f"{len(empty)} of {len(names)} classes have no usable image ({_list(names, empty)}). Restore their files, "
+            "or take the classes out of the labels."
+        )
+
+
+def _require_trained_classes(labels: Positions, names: Sequence[str]) -> None:
+    empty = np.flatnonzero(np.bincount(labels, minlength=len(names)) == 0)
+    if len(empty):
+        raise DataError(
+            f"{len(empty)} of {len(names)} classes have validation images and none to train on "
+            f"({_list(names, empty)}). Move some over."
+        )
+
+
+def _warn_of_classes_without_validation(
+    held_out: Positions, labels: Positions, names: Sequence[str], share: float
+) -> None:
+    """Of the classes that are trained on and never tested."""
+    if share == 0 and not len(held_out):
+        warnings.warn(
+            "no validation images (validation share 0): all epochs are trained, the last one is kept, and nobody "
+            "knows how good the model is; its confidences are not calibrated.",
+            stacklevel=4,
+        )
+        return
+    counts = np.bincount(labels, minlength=len(names))
+    missing = np.flatnonzero(np.bincount(held_out, minlength=len(names)) == 0)
+    if not len(missing):
+        return
+    few = counted(int(counts[missing].max()), "image")
+    warnings.warn(
+        f"{len(missing)} of {len(names)} classes have too few labels to hold any out for validation "
+        f"({_list(names, missing)}; at most {few} each): all their images are trained on, and their accuracy is not "
+        "known. Label more of them, or raise the validation share.",
+        stacklevel=4,
+    )
+
+
+def _list(names: Sequence[str], which: Positions) -> str:
+    shown = ", ".join(names[c] for c in which[:5])
+    return f"{shown} and {len(which) - 5} more" if len(which) > 5 else shown

@@ -1,0 +1,143 @@
+"""The epochs of a fine-tuning: train, look at the validation images, keep the best, save, stop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sdclr.any_progress import AnyProgress
+from sdclr.data.splits import Positions
+from sdclr.errors import NonFiniteError, Preempted
+from sdclr.jobs.finetune.training import State, Training, to_checkpoint, train_step, weights_of
+from sdclr.processes.signals import StopRequest
+from sdclr.run import Run
+from sdclr.safe_text import command, shown
+
+
+class Validated(NamedTuple):
+    """One look at the validation images."""
+
+    loss: float
+    accuracy: float
+    balanced_accuracy: float
+    """Mean over the classes that have validation images."""
+
+
+def train(
+    training: Training,
+    state: State,
+    run: Run,
+    stop: StopRequest,
+    show: AnyProgress,
+    validation_logits: Callable[[], Tensor] | None,
+    validation_labels: Positions,
+) -> None:
+    """From the step of ``state`` to the last epoch, or to the one after which nothing has become better.
+
+    Raises Preempted where somebody asked for it, with everything saved.
+    """
+    config, per_epoch = training.config, training.steps_per_epoch
+    task = show.add(
+        f"fine-tuning {run.folder}", total=training.total_steps, unit="steps", done=state.step
+    )
+    first_epoch = state.step // per_epoch
+    for epoch in range(first_epoch, config.epochs):
+        if is_to_stop_early(training, state):
+            break
+        began, first = time.perf_counter(), state.step % per_epoch
+        if first == 0:
+            state.loss_sum.zero_()
+        training.to_train()
+        with closing(training.inputs(epoch, first)) as inputs:
+            for images, labels in inputs:
+                train_step(training, state, images, labels)
+                show.advance(task)
+                if stop.signal_name is not None and state.step % per_epoch:
+                    _require_finite(training, state, run.folder)
+                    _save(training, state, run)
+                    raise _stopped(training, state, run, stop)
+        _require_finite(training, state, run.folder)
+        validated = None
+        if validation_logits is not None:
+            validated = measured(validation_logits(), validation_labels)
+        _keep_the_best(training, state, epoch + 1, validated)
+        note = _record(training, state, run, epoch + 1, validated, time.perf_counter() - began)
+        show.advance(task, 0, note=note)
+        _save(training, state, run)
+        if stop.signal_name is not None and epoch + 1 < config.epochs:
+            raise _stopped(training, state, run, stop)
+    show.finish(task, f"epoch {state.best_epoch} kept")
+
+
+def is_to_stop_early(training: Training, state: State) -> bool:
+    """Whether so many epochs have passed without a better one."""
+    epochs = state.step // training.steps_per_epoch
+    longest = training.config.early_stop_epochs
+    return longest > 0 and state.best_score is not None and epochs - state.best_epoch >= longest
+
+
+def measured(logits: Tensor, labels: Positions) -> Validated:
+    """Of logits [N, C] on the CPU."""
+    truth = torch.from_numpy(labels)
+    right = (logits.argmax(dim=1) == truth).numpy()
+    totals = np.bincount(labels)
+    per_class = np.bincount(labels, weights=right)[totals > 0] / totals[totals > 0]
+    loss = float(F.cross_entropy(logits.double(), truth))
+    return Validated(loss, float(right.mean()), float(per_class.mean()))
+
+
+def _keep_the_best(
+    training: Training, state: State, epoch: int, validated: Validated | None
+) -> None:
+    """By balanced accuracy, of equal ones the smaller loss; without validation images the last."""
+    score = None if validated is None else (validated.balanced_accuracy, -validated.loss)
+    if score is None or state.best_score is None or score > state.best_score:
+        state.best = {name: one.detach().clone() for name, one in weights_of(training).items()}
+        state.best_epoch, state.best_score = epoch, score
+
+
+def _record(
+    training: Training,
+    state: State,
+    run: Run,
+    epoch: int,
+    validated: Validated | None,
+    seconds: float,
+) -> str:
+    loss = float(state.loss_sum) / len(training.labels)
+    line = {"epoch": epoch, "step": state.step, "loss": loss}
+    line |= {"learning_rate": training.optimizer.param_groups[0]["lr"], "seconds": seconds}
+    note = f"loss {loss:.3f}, epoch {epoch}/{training.config.epochs}"
+    if validated is not None:
+        line |= {f"validation_{name}": value for name, value in validated._asdict().items()}
+        note += f", validation {validated.balanced_accuracy:.1%} balanced"
+    run.append_metrics(line)
+    return note
+
+
+def _save(training: Training, state: State, run: Run) -> None:
+    run.checkpoints.save(to_checkpoint(training, state, run.metrics_size()))
+
+
+def _require_finite(training: Training, state: State, folder: Path) -> None:
+    if bool(state.finite):
+        return
+    raise NonFiniteError(
+        f"the loss is not a finite number in epoch {state.step // training.steps_per_epoch}; nothing of that epoch was "
+        f"saved in {shown(folder)}. Lower --head-lr (and --backbone-lr), or use --precision fp32, in a new --out."
+    )
+
+
+def _stopped(training: Training, state: State, run: Run, stop: StopRequest) -> Preempted:
+    return Preempted(
+        f"stopped by {stop.signal_name} at step {state.step} of {training.total_steps}, everything saved. Give the "
+        f"same command again to go on: {command('sdclr', 'finetune')} ... --out {shown(run.folder)}"
+    )

@@ -1,0 +1,278 @@
+"""What a fine-tuning consists of, one step of it, and how it becomes a checkpoint and back.
+
+B images, C classes, F feature dim. The head sees features that were standardised by the mean and spread which the
+backbone gives at the start, so that one learning rate suits every network; the written head takes plain features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sdclr.backbones import Backbone
+from sdclr.compute.device import autocast
+from sdclr.compute.optim import learning_rate, restore_state, state_names, state_of, step_if
+from sdclr.compute.process_state import default_generators
+from sdclr.compute.stateless_random import Stream, derive
+from sdclr.data.collections.images import Images
+from sdclr.data.epoch_order import epoch_draws
+from sdclr.data.views.parameters import ViewSpec
+from sdclr.errors import CheckpointError
+from sdclr.jobs.finetune.balance import Balanced
+from sdclr.jobs.finetune.config import FinetuneConfig
+from sdclr.storage.checkpoint import Checkpoint
+from sdclr.storage.named_tensors import load_strictly
+
+LOWEST_RATE = 1e-3
+"""The learning rate at the end, as a share of its peak."""
+WARMUP_SHARE = 0.05
+
+
+@dataclass
+class Training:
+    """The parts of one fine-tuning."""
+
+    config: FinetuneConfig
+    backbone: Backbone
+    head: nn.Linear
+    mean: Tensor
+    """[F], of the features at the start."""
+    std: Tensor
+    """[F], at least 1e-6 of the largest."""
+    optimizer: torch.optim.Optimizer
+    images: Images
+    labels: Tensor
+    """int64 [N], on the device."""
+    balanced: Balanced
+    spec: ViewSpec | None
+    """None: images as they are tested."""
+    features: Tensor | None
+    """[N, F] on the device, where neither backbone nor images change."""
+    device: torch.device
+    precision: Any
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """The short last batch included, unless it is one image."""
+        return len(_sizes(len(self.labels), self.config.batch_size))
+
+    @property
+    def total_steps(self) -> int:
+        return self.steps_per_epoch * self.config.epochs
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the backbone is trained, too."""
+        return self.config.mode == "full"
+
+    def batches(self, epoch: int, first: int) -> Iterator[Tensor]:
+        """Draws of an epoch from step ``first`` on, int64 [B] each."""
+        draws = epoch_draws(
+            len(self.labels),
+            len(self.labels),
+            seed=self.config.seed,
+            epoch=epoch,
+            weights=self.balanced.sampling,
+        )
+        yield from next(draws).split(_sizes(len(self.labels), self.config.batch_size))[first:]
+
+    def inputs(self, epoch: int, first: int) -> Generator[tuple[Tensor, Tensor], None, None]:
+        """Of every step: images [B, 3, S, S] in [0, 1] or features [B, F], and labels [B]."""
+        batches = self.batches(epoch, first)
+        num = len(self.labels)
+        if self.features is not None:
+            for draws in batches:
+                rows = (draws % num).to(self.device)
+                yield self.features[rows], self.labels[rows]
+        elif self.spec is not None:
+            seed = self.config.seed
+            for views in self.images.views(batches, self.spec, seed=seed, epoch=epoch):
+                yield views.a, self.labels[views.index]
+        else:
+            yield from self._stills([draws % num for draws in batches])
+
+    def _stills(self, batches: list[Tensor]) -> Generator[tuple[Tensor, Tensor], None, None]:
+        """Images as they are tested, read ahead in the order of the epoch and put together to batches."""
+        assert self.backbone.image_size is not None
+        order = torch.cat(batches)
+        waiting: list[Tensor] = []
+        sizes = [len(one) for one in batches]
+        rows = iter(batches)
+        for pixels in self.images.at(order.numpy()).stills(self.backbone.image_size):
+            waiting.append(pixels)
+            while sizes and sum(map(len, waiting)) >= sizes[0]:
+                together = torch.cat(waiting)
+                batch, rest = together[: sizes[0]], together[sizes[0] :]
+                waiting, sizes = [rest], sizes[1:]
+                labels = self.labels[next(rows).to(self.device)]
+                yield batch.to(self.device).float() / 255, labels
+
+    def to_train(self) -> None:
+        """Dropout draws in mode full; batch norms keep their statistics, only their weights are trained.
+
+        With those of a batch the features of training would not be those of a test: a linear head that was fitted on
+        the latter loses more in the first steps than few labels can give back.
+        """
+        self.head.train()
+        self.backbone.train(self.is_full)
+        for module in self.backbone.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+
+    def standardised(self, features: Tensor) -> Tensor:
+        """What the head sees of features [B, F]."""
+        return (features - self.mean) / self.std
+
+    def plain_head(self) -> nn.Linear:
+        """The same head for features as the backbone gives them."""
+        weight = self.head.weight.detach().double() / self.std.double()
+        bias = self.head.bias.detach().double() - weight @ self.mean.double()
+        head = nn.Linear(weight.shape[1], len(weight), device=weight.device, dtype=self.mean.dtype)
+        with torch.no_grad():
+            head.weight.copy_(weight)
+            head.bias.copy_(bias)
+        return head
+
+
+def _sizes(num_images: int, batch_size: int) -> list[int]:
+    """Images of each step: a last batch of one, which batch norm cannot train on, joins the one before it."""
+    sizes = [batch_size] * (num_images // batch_size)
+    rest = num_images % batch_size
+    if rest == 1 and sizes:
+        sizes[-1] += 1
+    elif rest:
+        sizes.append(rest)
+    return sizes
+
+
+@dataclass
+class State:
+    """Where a fine-tuning is."""
+
+    loss_sum: Tensor
+    """float64, over the images of this epoch."""
+    finite: Tensor
+    """bool, whether all losses were; once false no step moves a weight."""
+    step: int = 0
+    best: dict[str, Tensor] = field(default_factory=dict)
+    """The weights of the best epoch."""
+    best_epoch: int = 0
+    """From 1; 0 before the first."""
+    best_score: tuple[float, float] | None = None
+    """Balanced accuracy and minus the log loss on validation images; None without any."""
+
+    @classmethod
+    def begin(cls, device: torch.device) -> State:
+        return cls(
+            torch.zeros((), dtype=torch.float64, device=device),
+            torch.ones((), dtype=torch.bool, device=device),
+        )
+
+
+def train_step(training: Training, state: State, inputs: Tensor, labels: Tensor) -> None:
+    """Forward, backward, update."""
+    config, optimizer = training.config, training.optimizer
+    state.step += 1
+    rate = learning_rate(
+        state.step,
+        peak=1.0,
+        total_steps=training.total_steps,
+        warmup_steps=WARMUP_SHARE * training.total_steps,
+        final=LOWEST_RATE,
+    )
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["peak"]
+    optimizer.zero_grad(set_to_none=True)
+    # for backbones with dropout
+    with default_generators(derive(config.seed, Stream.STEP, state.step), training.device):
+        features = inputs
+        if training.features is None:
+            with (
+                torch.set_grad_enabled(training.is_full),
+                autocast(training.device, training.precision),
+            ):
+                features = training.backbone(inputs.to(training.mean.dtype))
+        logits = training.head(training.standardised(features.to(training.mean.dtype)))  # [B, C]
+        if training.balanced.log_shares is not None:
+            logits = logits + training.balanced.log_shares
+        losses = F.cross_entropy(logits, labels, reduction="none")  # [B]
+        if training.balanced.loss_weights is not None:
+            losses = losses * training.balanced.loss_weights[labels]
+        losses.mean().backward()
+    state.finite &= losses.detach().isfinite().all()
+    step_if(state.finite, optimizer)
+    state.loss_sum += losses.detach().sum().double()
+
+
+def weights_of(training: Training) -> dict[str, Tensor]:
+    """What is trained: the head, and in mode full the backbone with its running statistics."""
+    tensors = {f"head.{name}": one for name, one in training.head.state_dict().items()}
+    if training.is_full:
+        network = training.backbone.net.state_dict()
+        tensors |= {f"backbone.{name}": one for name, one in network.items()}
+    return tensors
+
+
+def load_weights_of(training: Training, tensors: dict[str, Tensor], where: str) -> None:
+    """Put back what :func:`weights_of` gave."""
+    parts: dict[str, dict[str, Tensor]] = {"head": {}, "backbone": {}}
+    for name, tensor in tensors.items():
+        part, _, rest = name.partition(".")
+        parts.setdefault(part, {})[rest] = tensor
+    load_strictly(training.head, parts["head"], where)
+    if training.is_full:
+        load_strictly(training.backbone.net, parts["backbone"], where)
+
+
+def to_checkpoint(training: Training, state: State, metrics_size: int) -> Checkpoint:
+    """``metrics_size``: bytes of metrics.jsonl that belong to it."""
+    moments = state_of(training.optimizer)
+    tensors = {f"now.{name}": one for name, one in weights_of(training).items()}
+    tensors |= {f"best.{name}": one for name, one in state.best.items()}
+    tensors |= {
+        f"optimizer.{name}": one for name, one in moments.items() if isinstance(one, Tensor)
+    }
+    tensors |= {"mean": training.mean, "std": training.std, "loss_sum": state.loss_sum}
+    facts = {
+        "best_epoch": state.best_epoch,
+        "best_score": state.best_score,
+        "optimizer": {name: one for name, one in moments.items() if not isinstance(one, Tensor)},
+        "metrics_size": metrics_size,
+    }
+    return Checkpoint(state.step, tensors, facts)
+
+
+def restore(training: Training, state: State, checkpoint: Checkpoint, where: str) -> None:
+    """Load a checkpoint; CheckpointError for one that is not of such a fine-tuning."""
+    needed = {"best_epoch", "best_score", "optimizer", "metrics_size"}
+    if missing := needed - checkpoint.facts.keys():
+        raise CheckpointError(
+            f"{where} is not of a fine-tuning: it has no {', '.join(sorted(missing))}."
+        )
+    parts: dict[str, dict[str, Tensor]] = {"now": {}, "best": {}, "optimizer": {}}
+    for name, tensor in checkpoint.tensors.items():
+        part, _, rest = name.partition(".")
+        parts.setdefault(part, {})[rest] = tensor
+    load_weights_of(training, parts["now"], where)
+    names = state_names("adamw", 0.9) if checkpoint.step else ()
+    saved: dict[str, Any] = parts["optimizer"] | checkpoint.facts["optimizer"]
+    restore_state(training.optimizer, saved, names, where)
+    for name, target in (
+        ("mean", training.mean),
+        ("std", training.std),
+        ("loss_sum", state.loss_sum),
+    ):
+        found = parts.get(name, {}).get("")
+        if found is None or found.shape != target.shape:
+            raise CheckpointError(f"{where} has no {name} of this backbone.")
+        target.copy_(found)
+    state.step = checkpoint.step
+    state.best = {name: one.to(training.device) for name, one in parts["best"].items()}
+    state.best_epoch = checkpoint.facts["best_epoch"]
+    score = checkpoint.facts["best_score"]
+    state.best_score = None if score is None else (float(score[0]), float(score[1]))

@@ -1,0 +1,282 @@
+"""JOB: a classifier + any images -> a label and a confidence for each in one table, streamed and resumable.
+
+N images, C classes. As with embed, what is done lies in OUT.partial/ until everything is; the same command goes on from
+there. Memory does not grow with N but for the names of the images.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.stats import binomtest
+from torch import Tensor, nn
+
+from sdclr.any_progress import AnyProgress, NoProgress
+from sdclr.backbones.classifier import BACKBONE_FILE, CLASSIFIER_FILE, Classifier, load_classifier
+from sdclr.backbones.weights import read_backbone
+from sdclr.compute.device import explain_out_of_memory, resolve_device
+from sdclr.data import BadFile, Data, DataConfig, Images, build_data
+from sdclr.data.collections.contents import digest_of, read_contents
+from sdclr.data.decoding.decode import printable
+from sdclr.data.usable import usable_images
+from sdclr.errors import ConfigError
+from sdclr.evaluation.features import extract_features
+from sdclr.safe_text import counted, shown
+from sdclr.storage.output_files import output_file
+from sdclr.storage.row_parts import RowParts
+from sdclr.storage.table_files import Block, Kind, require_table_suffix, write_table
+
+ROWS_PER_PART = 4096
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What was predicted, in numbers."""
+
+    path: Path
+    """The table."""
+    num_images: int
+    num_unreadable: int
+    """Of these, rows without a label."""
+    is_calibrated: bool
+    num_right: int | None = None
+    """Where the images have labels of the model's classes; None where they have none."""
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def summary(self) -> str:
+        """A line for a reader."""
+        parts = [counted(self.num_images, "image")]
+        if self.num_unreadable:
+            parts.append(f"{self.num_unreadable} of them unreadable (column error)")
+        if self.num_right is not None:
+            num = self.num_images - self.num_unreadable
+            interval = binomtest(self.num_right, num).proportion_ci(method="wilson")
+            parts.append(
+                f"{self.num_right / num:.1%} right by their labels "
+                f"({interval.low:.1%} to {interval.high:.1%})"
+            )
+        if not self.is_calibrated:
+            parts.append("confidences are not calibrated (column calibrated)")
+        return "; ".join(parts)
+
+
+def predict(
+    model: Path | str,
+    data: DataConfig,
+    out: Path | str,
+    *,
+    top: int = 1,
+    probabilities: bool = False,
+    entropy: bool = False,
+    device: str = "auto",
+    network: nn.Module | None = None,
+    progress: AnyProgress | None = None,
+    overwrite: bool = False,
+) -> Predicted:
+    """Write a label and a confidence for every image of ``data`` (its training part) to ``out``, a .csv or .parquet.
+
+    ``model``: what :func:`sdclr.finetune` has returned, or its folder. Columns: ``path``, ``label``, ``confidence``,
+    ``calibrated`` (whether the confidence is: the model had validation images), ``label_2``, ``confidence_2``, ... up
+    to ``top``, ``entropy`` in nats, with ``probabilities`` ``p_CLASS`` of every class, and ``known_label`` where images
+    have labels. Files that cannot be decoded are an error, or with data.on_error=skip rows with an empty label and
+    the cause in the column ``error``, and a warning. An interrupted call goes on where it stopped, if model and images
+    are the same. Raises ConfigError for a file that exists unless ``overwrite``.
+
+    >>> import sdclr
+    >>> config = sdclr.recipe("digits_sdclr").with_values({"epochs": 1, "views.size": 8, "backbone.width": 4})
+    >>> run = sdclr.pretrain(config, "runs/tiny")
+    >>> model = sdclr.finetune(run, config.data, "models/digits", epochs=20, balance="weights")
+    >>> found = sdclr.predict(model, config.data, "predictions.csv", overwrite=True)
+    >>> import csv
+    >>> with open(found) as file:
+    ...     found.num_images, next(csv.reader(file))
+    (1437, ['path', 'label', 'confidence', 'calibrated', 'known_label'])
+    """
+    out, show = Path(out), progress or NoProgress()
+    require_table_suffix(out.suffix, shown(out))
+    classifier = load_classifier(model, network)
+    num_classes = len(classifier.class_names)
+    if not 1 <= top <= num_classes:
+        raise ConfigError(f"--top must be in 1 .. {num_classes}, the model's classes, got {top}.")
+    if data.store is not None:
+        raise ConfigError(
+            "data.store saves decoding when images are seen again; predict sees each once. Leave it out."
+        )
+    where = resolve_device(device)  # before any work
+    _warn_of_other_reading(classifier, data)
+    with output_file(out, overwrite=overwrite), explain_out_of_memory("Use --device cpu."):
+        RowParts.require_ours(RowParts.beside(out), "predict")
+        found = build_data(data)
+        for remark in found.remarks:
+            show.print(remark)
+        images, bad = usable_images(found.train, data, show)
+        parts = RowParts(RowParts.beside(out), _identity(Path(model), found, images), "predictions")
+        _compute(classifier, Path(model), images, parts, where, show)
+        table = _Table(classifier, found, images, bad, data.on_error == "skip", top)
+        columns = table.columns(probabilities=probabilities, entropy=entropy)
+
+        def write(file: IO[bytes]) -> None:
+            write_table(file, out.suffix, columns, table.blocks(parts, columns))
+
+        parts.keep_as(out, write, overwrite=overwrite)
+    return Predicted(
+        out, len(found.train), len(bad), classifier.temperature is not None, table.num_right
+    )
+
+
+def _warn_of_other_reading(classifier: Classifier, data: DataConfig) -> None:
+    if data.name != "images":
+        return
+    for name in ("exif_rotation", "grey_bits"):
+        mine, theirs = getattr(data, name), getattr(classifier, name)
+        if mine != theirs:
+            warnings.warn(
+                f"data.{name}={mine}, and the images that this model learned from were read with {theirs}.",
+                stacklevel=3,
+            )
+
+
+def _identity(model: Path, found: Data, images: Images) -> str:
+    """What must be equal for a partial result to be gone on with."""
+    files = (model / CLASSIFIER_FILE, model / BACKBONE_FILE)
+    weights = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+    contents = "" if images.files is None else digest_of(read_contents(images.files))
+    return f"predictions {weights} {found.fingerprint} {len(images)} {contents}"
+
+
+def _compute(
+    classifier: Classifier,
+    model: Path,
+    images: Images,
+    parts: RowParts,
+    device: torch.device,
+    show: AnyProgress,
+) -> None:
+    """Logits [N, C] of all images, in the order of their collection."""
+    size = read_backbone(model / BACKBONE_FILE).require_image_size()
+    network = classifier.to(device).to(memory_format=torch.channels_last)
+    done = parts.open(len(images))
+    what = f"predictions for {len(images)} images"
+    task = show.add(what, total=len(images), unit="images", done=done)
+
+    def logits_of(rows: range) -> npt.NDArray[np.float32]:
+        part = images.at(np.arange(rows.start, rows.stop))
+        advance, name = partial(show.advance, task), partial(_name, part.names)
+        return extract_features(network, part.stills(size), advance, name).float().numpy()
+
+    parts.complete(len(images), logits_of, ROWS_PER_PART)
+    show.finish(task)
+
+
+def _name(names: Sequence[str], row: int) -> str:
+    return printable(str(names[row]))
+
+
+class _Table:
+    """The table of predictions, block by block; rows of unreadable images stand in their places."""
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        found: Data,
+        images: Images,
+        bad: Sequence[BadFile],
+        says_errors: bool,
+        top: int,
+    ) -> None:
+        self._classifier, self._top, self._says_errors = classifier, top, says_errors
+        self._names = found.train.names
+        cause_of = {one.path: one.cause for one in bad}
+        self._causes = [cause_of.get(str(name)) for name in self._names] if bad else []
+        self._known = None
+        if found.train.labels is not None:
+            self._known = np.array(found.class_names, dtype=object)[found.train.labels]
+        self.num_right = self._count_begins()
+
+    def _count_begins(self) -> int | None:
+        known = self._known
+        of_model = known is not None and set(known) <= set(self._classifier.class_names)
+        return 0 if of_model else None
+
+    def columns(self, *, probabilities: bool, entropy: bool) -> dict[str, Kind]:
+        """Names and kinds of the columns."""
+        columns: dict[str, Kind] = {"path": "text", "label": "text", "confidence": "number"}
+        columns["calibrated"] = "flag"
+        for place in range(2, self._top + 1):
+            columns |= {f"label_{place}": "text", f"confidence_{place}": "number"}
+        if entropy:
+            columns["entropy"] = "number"
+        if probabilities:
+            columns |= {f"p_{name}": "number" for name in self._classifier.class_names}
+        if self._known is not None:
+            columns["known_label"] = "text"
+        if self._says_errors:
+            columns["error"] = "text"
+        return columns
+
+    def blocks(self, parts: RowParts, columns: dict[str, Kind]) -> Iterator[Block]:
+        """One for each part of the logits, with the unreadable images before and between its rows."""
+        readable = np.arange(len(self._names))
+        if self._causes:
+            readable = np.flatnonzero([cause is None for cause in self._causes])
+        first = begin = 0
+        for logits in parts.parts():
+            last = first + len(logits)
+            end = len(self._names) if last == len(readable) else int(readable[last - 1]) + 1
+            places = readable[first:last] - begin
+            yield self._block(torch.from_numpy(logits), places, begin, end, columns)
+            first, begin = last, end
+
+    def _block(
+        self,
+        logits: Tensor,
+        places: npt.NDArray[np.int64],
+        begin: int,
+        end: int,
+        columns: dict[str, Kind],
+    ) -> Block:
+        names = self._classifier.class_names
+        shares = self._classifier.probabilities(logits)
+        sure, order = shares.topk(self._top, dim=1)
+        values: dict[str, list[Any]] = {}
+        for place in range(self._top):
+            end_of_name = f"_{place + 1}" if place else ""
+            values[f"label{end_of_name}"] = [names[c] for c in order[:, place].tolist()]
+            values[f"confidence{end_of_name}"] = sure[:, place].tolist()
+        values["calibrated"] = [self._classifier.temperature is not None] * len(logits)
+        if "entropy" in columns:
+            values["entropy"] = torch.special.entr(shares).sum(dim=1).tolist()
+        if f"p_{names[0]}" in columns:
+            values |= {f"p_{name}": shares[:, c].tolist() for c, name in enumerate(names)}
+        spread = {name: _spread(cells, places, end - begin) for name, cells in values.items()}
+        whole: dict[str, Sequence[Any]] = {"path": list(self._names[begin:end]), **spread}
+        if self._known is not None:
+            known = self._known[begin:end].tolist()
+            whole["known_label"] = known
+            if self.num_right is not None:
+                pairs = zip(spread["label"], known, strict=True)
+                self.num_right += sum(label == truth for label, truth in pairs)
+        if self._says_errors:
+            whole["error"] = self._causes[begin:end] or [None] * (end - begin)
+        return whole
+
+
+def _spread(cells: list[Any], places: npt.NDArray[np.int64], num: int) -> list[Any]:
+    """``cells`` at their places among ``num`` rows; None at the others."""
+    if len(cells) == num:
+        return cells
+    whole = [None] * num
+    for place, cell in zip(places.tolist(), cells, strict=True):
+        whole[place] = cell
+    return whole

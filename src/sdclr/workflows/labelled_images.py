@@ -1,0 +1,98 @@
+"""Labels as people bring them, to be learned from: a table or list, class folders, a .npz."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sdclr.backbones.encoder import LIBRARIES
+from sdclr.config import user_path
+from sdclr.data import DataConfig
+from sdclr.data.choices import LIST_SUFFIXES
+from sdclr.data.sources.image_lists import read_listed_images
+from sdclr.data.sources.own_images import SPREADSHEETS
+from sdclr.errors import ConfigError, DataError, MissingInputError, SdclrError
+from sdclr.run import Run
+from sdclr.safe_text import shown
+from sdclr.settings import PretrainConfig
+from sdclr.workflows.own_images import (
+    own_data,
+    own_data_as_trained,
+    require_data_settings,
+)
+
+ROWS_LOOKED_FOR = 64
+"""Of a table, from which is told where its paths begin."""
+
+
+def labelled_images(
+    source: Path | str, labels: Path, root: Path | None, values: Mapping[str, Any]
+) -> DataConfig:
+    """The labelled images of a table or list, of a folder whose sub-folders are the classes, or of a .npz.
+
+    ``root``: where the paths of a table begin; without it in its own folder or, where none of them is there, in the
+    folder that the run ``source`` was trained on. They are read as that run or model has read its images. ``values``:
+    settings by dotted name, data.* alone, that win. Raises MissingInputError where nothing is there, ConfigError for a
+    root of what is no table, DataError for a spreadsheet.
+    """
+    if not labels.exists():
+        raise MissingInputError(
+            f"there is no file or folder of labels {shown(labels)}. A table has the columns path and label."
+        )
+    given = dict(values)
+    is_list = labels.suffix.lower() in LIST_SUFFIXES and labels.is_file()
+    if labels.suffix.lower() in SPREADSHEETS:
+        raise DataError(f"{shown(labels)} is a spreadsheet: save it as CSV.")
+    if root is not None and not is_list:
+        raise ConfigError(
+            f"--images is where the paths of a table or list begin, and {shown(labels)} is none. Leave it out."
+        )
+    if labels.is_dir():
+        given = {"data.labels": "folders"} | given
+    elif root is not None:
+        given["data.root"] = str(root.absolute())
+    elif is_list and "data.root" not in given:
+        place = _place_of_run(source, labels, given)
+        given |= {} if place is None else {"data.root": str(place.absolute())}
+    path = str(labels.absolute())
+    if isinstance(source, str) and source.startswith(LIBRARIES):
+        return own_data(path, given)
+    return own_data_as_trained(Path(source), path, given)
+
+
+def labels_of_run(run: Run, values: Mapping[str, Any]) -> DataConfig:
+    """The images that a run was trained on, with the labels that they bring themselves, without their test set.
+
+    ``values``: settings by dotted name, data.* alone, that win. Whether there are labels shows when they are read.
+    """
+    require_data_settings(values)
+    data = PretrainConfig.from_yaml(run.require().config_path, foreign=True).data
+    aside = {"test_path": None, "store": None, "placement": "auto"}
+    given = {name.removeprefix("data."): value for name, value in values.items()}
+    return data.with_values(aside | given)
+
+
+def _place_of_run(source: Path | str, labels: Path, values: Mapping[str, Any]) -> Path | None:
+    """The folder a run was trained on, where paths of a table begin there and not beside it; else None."""
+    run = Run(Path(source))
+    if not run.exists:
+        return None
+    data = run.settings().get("data") or {}
+    place = data.get("root") or data.get("path")
+    if data.get("name") != "images" or not isinstance(place, str) or not user_path(place).is_dir():
+        return None
+    for root in (labels.parent, user_path(place)):
+        with contextlib.suppress(SdclrError):  # whoever reads it says what is wrong
+            listed = read_listed_images(
+                labels,
+                root,
+                path_column=values.get("data.path_column"),
+                label_column=values.get("data.label_column"),
+                partial=True,
+            )
+            if any(os.path.lexists(root / path) for path in listed.paths[:ROWS_LOOKED_FOR]):
+                return None if root == labels.parent else root
+    return None

@@ -1,0 +1,69 @@
+"""Temperature scaling against a one-dimensional minimisation, the calibration error against a slow loop."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
+
+from sdclr.evaluation.calibration import expected_calibration_error, fit_temperature
+
+
+def sure(num: int, classes: int, seed: int, scale: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits that are right most of the time and ``scale`` times too sure."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, classes, num)
+    logits = rng.normal(size=(num, classes))
+    logits[np.arange(num), labels] += 1.5
+    return torch.from_numpy(logits * scale).float(), torch.from_numpy(labels)
+
+
+@pytest.mark.parametrize("scale", [0.05, 1.0, 8.0, 300.0])
+@pytest.mark.parametrize("classes", [2, 10])
+def test_the_temperature_is_that_of_a_plain_minimisation(scale: float, classes: int) -> None:
+    logits, labels = sure(200, classes, seed=classes, scale=scale)
+    z, y = logits.double().numpy(), labels.numpy()
+
+    def loss(log_temperature: float) -> float:
+        return -log_softmax(z / np.exp(log_temperature), axis=1)[np.arange(len(y)), y].mean()
+
+    wanted = np.exp(minimize_scalar(loss, bounds=(-12, 12), options={"xatol": 1e-10}).x)
+    found = fit_temperature(logits, labels)
+    assert found.problem == ""
+    assert found.value == pytest.approx(wanted, rel=1e-4)
+
+
+def test_where_no_temperature_fits_best_it_says_why() -> None:
+    right = torch.tensor([[3.0, 0.0], [0.0, 1.0]])
+    assert fit_temperature(right, torch.tensor([0, 1])) == (
+        1.0,
+        "every validation image is predicted right",
+    )
+    value, problem = fit_temperature(right, torch.tensor([1, 0]))
+    assert (value, problem) == (1.0, "the logits say nothing of the validation labels")
+
+
+@pytest.mark.parametrize("bins", [1, 5, 15])
+def test_the_calibration_error_is_that_of_a_slow_loop(bins: int) -> None:
+    logits, labels = sure(300, 4, seed=3, scale=3.0)
+    probabilities = logits.double().softmax(dim=1)
+    wanted = 0.0
+    for number in range(bins):
+        low, high = number / bins, (number + 1) / bins
+        inside = [
+            (float(row.max()), int(row.argmax()) == int(label))
+            for row, label in zip(probabilities, labels, strict=True)
+            if low < float(row.max()) <= high
+        ]
+        if inside:
+            confidence, right = (np.mean(one) for one in zip(*inside, strict=True))
+            wanted += len(inside) / len(labels) * abs(confidence - right)
+    assert expected_calibration_error(probabilities, labels, bins) == pytest.approx(wanted)
+    assert wanted > 0.01
+
+
+def test_a_confidence_on_the_border_of_a_bin_belongs_to_the_lower_one() -> None:
+    probabilities = torch.tensor([[0.5, 0.5], [1.0, 0.0]])
+    assert expected_calibration_error(probabilities, torch.tensor([1, 0]), bins=2) == 0.25

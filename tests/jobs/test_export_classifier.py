@@ -1,0 +1,217 @@
+"""A classifier goes out with its head: another program gets the same logits, and starts a new run without the head."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors
+import timm
+import torch
+import torchvision
+from PIL import Image
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from sdclr import export, load_classifier, recipe
+from sdclr.any_progress import NoProgress
+from sdclr.backbones import BackboneConfig, build_backbone
+from sdclr.backbones.backbone import measure_feature_dim
+from sdclr.backbones.classifier import Classifier, save_classifier
+from sdclr.backbones.exports.table import EXPORTS
+from sdclr.errors import ConfigError
+from sdclr.jobs.pretrain.starting_weights import load_starting_weights
+
+SIZE = 32
+NAMES = ("cat", "dog|small", "=yak", "é")
+needs_onnx = pytest.mark.skipif(
+    importlib.util.find_spec("onnxruntime") is None, reason='pip install "sdclr[onnx]"'
+)
+
+
+def model(folder: Path, name: str, **values: Any) -> Path:
+    """A model folder whose weights, running statistics, head and normalisation are nobody's defaults."""
+    torch.manual_seed(0)
+    constants = {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.4]}
+    config = BackboneConfig.parse({"name": name, "normalisation": constants} | values)
+    backbone = build_backbone(config)
+    for key, tensor in backbone.net.state_dict().items():
+        if key.endswith("running_mean"):
+            tensor.uniform_(-0.1, 0.1)
+        elif key.endswith("running_var"):
+            tensor.uniform_(0.8, 1.2)
+    backbone.image_size, backbone.feature_dim = SIZE, measure_feature_dim(backbone, SIZE)
+    head = nn.Linear(backbone.feature_dim, len(NAMES))
+    nn.init.normal_(head.bias)
+    folder.mkdir()
+    (folder / "finetune.json").write_text('{"settings": {"mode": "full"}, "num_train": 12}')
+    (folder / "model.json").write_text('{"validation": null, "calibration": {}}')
+    save_classifier(folder, Classifier(backbone.eval(), head, NAMES, 1.7), config.to_dict(), {})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def resnet18(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The network that all formats can hold."""
+    return model(tmp_path_factory.mktemp("models") / "m", "resnet18", stem="large")
+
+
+def images() -> Tensor:
+    return torch.rand(3, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
+
+
+def logits(source: Path) -> Tensor:
+    with torch.no_grad():
+        return load_classifier(source)(images())
+
+
+def normalised(facts: dict[str, Any]) -> Tensor:
+    mean, std = (torch.tensor(facts[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
+    return (images() - mean) / std
+
+
+def read_state_dict(out: Path) -> Tensor:
+    """As the JSON file beside it says."""
+    facts = json.loads(out.with_suffix(".json").read_text())
+    assert facts["class_names"] == list(NAMES)
+    assert facts["temperature"] == 1.7
+    names: dict[str, Any] = {"timm": timm, "torchvision": torchvision}
+    exec(facts["load_with"], names)
+    network: nn.Module = names["network"]
+    network.load_state_dict(torch.load(out, weights_only=True), strict=True)
+    return network.eval()(normalised(facts))
+
+
+def read_safetensors(out: Path) -> Tensor:
+    with safetensors.safe_open(out, "pt") as file:
+        facts = file.metadata()
+    assert json.loads(facts["class_names"]) == list(NAMES)
+    tensors = load_file(out)
+    weight, bias = tensors.pop("classifier.weight"), tensors.pop("classifier.bias")
+    network = build_backbone(BackboneConfig.parse(json.loads(facts["architecture"]))).net
+    network.load_state_dict(tensors, strict=True)
+    constants = {key: json.loads(facts[key]) for key in ("mean", "std")}
+    return network.eval()(normalised(constants)) @ weight.T + bias
+
+
+def read_program(out: Path) -> Tensor:
+    return torch.export.load(out).module()(images())
+
+
+def read_onnx(out: Path) -> Tensor:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(out, providers=["CPUExecutionProvider"])
+    facts = session.get_modelmeta().custom_metadata_map
+    assert json.loads(facts["class_names"]) == list(NAMES)
+    return torch.from_numpy(session.run(["logits"], {"images": images().numpy()})[0])
+
+
+def read_huggingface(out: Path) -> Tensor:
+    network = timm.create_model(f"local-dir:{out}", pretrained=True).eval()
+    assert network.num_classes == len(NAMES)
+    assert network.pretrained_cfg["label_names"] == list(NAMES)
+    return network(normalised(timm.data.resolve_model_data_config(network)))
+
+
+READERS: dict[str, Callable[[Path], Tensor]] = {
+    "timm": read_state_dict,
+    "torchvision": read_state_dict,
+    "safetensors": read_safetensors,
+    "torch-export": read_program,
+    "onnx": read_onnx,
+    "huggingface": read_huggingface,
+}
+
+
+def formats() -> Iterator[Any]:
+    for name, row in EXPORTS.items():
+        yield pytest.param(name, marks=[pytest.mark.tools, needs_onnx] if row.extra else [])
+
+
+@pytest.mark.parametrize("format", list(formats()))
+def test_another_program_computes_the_same_logits(
+    format: str, resnet18: Path, tmp_path: Path
+) -> None:
+    row = EXPORTS[format]
+    out = export(resnet18, format, tmp_path / f"theirs{row.suffix}")
+    with torch.no_grad():
+        found, wanted = READERS[format](out), logits(resnet18)
+    assert wanted.shape == (3, len(NAMES))
+    torch.testing.assert_close(found, wanted, rtol=0, atol=row.tolerance)
+
+
+@pytest.mark.parametrize("format", ["timm", "torchvision", "safetensors", "huggingface"])
+def test_a_new_run_starts_from_the_backbone_and_leaves_the_head(
+    format: str, resnet18: Path, tmp_path: Path
+) -> None:
+    out = export(resnet18, format, tmp_path / f"theirs{EXPORTS[format].suffix}")
+    values = {"name": "resnet18", "stem": "large", "width": 64}
+    config = recipe("digits_simclr").with_values({"weights": str(out), "backbone": values})
+    backbone = build_backbone(config.backbone)
+    load_starting_weights(backbone, config, config.backbone, NoProgress())
+    with torch.no_grad():
+        found, wanted = backbone.eval()(images()), load_classifier(resnet18).backbone(images())
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "wanted"),
+    [
+        ("torchvision:resnet18", {}, {"timm", "torchvision", "huggingface"}),
+        ("timm:efficientnet_b0", {}, {"timm", "huggingface"}),
+        ("torchvision:mobilenet_v2", {}, {"torchvision"}),
+        ("torchvision:squeezenet1_1", {}, set()),
+        ("timm:test_vit", {"options": {"img_size": SIZE}}, {"timm", "huggingface"}),
+        ("resnet10", {"width": 4}, set()),
+    ],
+)
+def test_the_networks_of_a_library_go_with_their_head_where_they_compute_the_same(
+    name: str, values: dict[str, Any], wanted: set[str], tmp_path: Path
+) -> None:
+    source, held, said = model(tmp_path / "m", name, **values), set[str](), list[str]()
+    for format in ("timm", "torchvision", "huggingface"):
+        try:
+            out = export(source, format, tmp_path / f"{format}{EXPORTS[format].suffix}")
+        except ConfigError as error:
+            said.append(str(error))
+            continue
+        held.add(format)
+        with torch.no_grad():
+            torch.testing.assert_close(READERS[format](out), logits(source), rtol=0, atol=1e-5)
+    assert held == wanted
+    for words in said:
+        assert "Formats that can: " in words
+        assert "safetensors, torch-export, onnx" in words
+    for format in ("safetensors", "torch-export"):
+        out = export(source, format, tmp_path / f"own{EXPORTS[format].suffix}")
+        with torch.no_grad():
+            torch.testing.assert_close(READERS[format](out), logits(source), rtol=0, atol=1e-5)
+
+
+def test_the_card_of_a_classifier_names_its_classes_and_its_code_runs(
+    resnet18: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = export(resnet18, "huggingface", tmp_path / "folder")
+    card = (out / "README.md").read_text()
+    assert "all layers were trained" in card
+    assert "12 labelled images" in card
+    (code,) = re.findall(r"^```python\n(.*?)^```", card, flags=re.MULTILINE | re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (40, 50), (200, 30, 90)).save("a.jpg")
+    names: dict[str, Any] = {}
+    exec(code.replace("PATH", str(out), 1), names)
+    assert names["label"] in NAMES
+    assert float(names["probabilities"].sum()) == pytest.approx(1.0)
+    assert "pipeline_tag: image-classification" in card
+    assert r"cat, dog\|small, =yak, é" in card
+    assert "/ 1.7)" in card
+    assert "how good this classifier is, is not known" in card
+    assert str(tmp_path) not in card
+    assert sorted(os.listdir(out)) == ["README.md", "config.json", "model.safetensors"]
