@@ -5,12 +5,12 @@ N images, C classes. Labels are known where a list brings them, or where sub-fol
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import warnings
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -160,7 +160,7 @@ def read_own_images(
     if not exif_rotation:
         turned = [*train.files(), *(found.files() if found else ())]
         train.remarks.extend(_turned_in_any_case(turned))
-    as_images = partial(
+    as_images = functools.partial(
         _files,
         class_names=class_names,
         exif_rotation=exif_rotation,
