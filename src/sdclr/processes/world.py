@@ -361,6 +361,30 @@ def joined(job: str = "", *, start_seconds: float = START_SECONDS) -> Iterator[W
             dist.destroy_process_group()
 
 
+@contextlib.contextmanager
+def shared_work(job: str) -> Iterator[World]:
+    """Processes of which the first one does a job, and the others help where it lets them.
+
+    The first one calls ``publish(BEGUN, {})`` once it may write; until then the others wait here, so that what it
+    refuses is refused before they do anything. They stay until it has finished, however long that takes. A program that
+    has formed a process group of its own shares its work out itself: its process is alone here.
+    """
+    if dist.is_initialized():
+        yield ALONE
+        return
+    with joined(job) as world:
+        if not world.is_first:
+            world.wait_for(BEGUN)
+        yield world
+        if world.is_first:
+            world.publish(_FINISHED, {})
+        else:
+            world.wait_for(_FINISHED)
+
+
+BEGUN, _FINISHED = "the first process may write", "the first process has written"
+
+
 def _require_own_job(world: World, job: str) -> None:
     """DistributedError where this process has come to another job's port. Says nothing to whoever is there."""
     where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
