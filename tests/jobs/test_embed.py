@@ -20,7 +20,7 @@ from sdclr.data import DataConfig, build_data
 from sdclr.errors import CheckpointError, ConfigError, MissingInputError
 from sdclr.jobs import embed as embed_module
 from sdclr.jobs.embed import embed
-from sdclr.presentation.progress import NoProgress
+from stop_after import StopAfter
 
 DIGITS = DataConfig(name="digits")
 
@@ -39,23 +39,6 @@ def expected(run: Run) -> np.ndarray:
         return torch.cat(
             [load_backbone(run.folder)(batch / 255) for batch in images.stills(8)]
         ).numpy()
-
-
-class StopAfter(NoProgress):
-    """Fails after so many images, as a kill would."""
-
-    def __init__(self, images: int) -> None:
-        self.left = images
-        self.begun_at: list[int] = []
-
-    def add(self, description: str, total: int, unit: str = "steps", done: int = 0) -> int:
-        self.begun_at.append(done)
-        return 0
-
-    def advance(self, task: int, amount: int = 1, note: str | None = None) -> None:
-        self.left -= amount
-        if self.left < 0:
-            raise KeyboardInterrupt
 
 
 def test_a_npz_holds_features_names_and_labels(run: Run, tmp_path: Path) -> None:
