@@ -1,8 +1,8 @@
-"""Write README's section on speed from the newest results of `make bench`, one CPU's and one CUDA device's.
+"""Write the tables of docs/speed.md from the newest results of `make bench`, one CPU's and one CUDA device's.
 
-    python benchmarks/readme_table.py
+    python benchmarks/speed_page.py
 
-Rewrites what stands between the two markers in README.md; tests/test_readme.py holds README to it.
+Rewrites what stands between the two markers in docs/speed.md; tests/test_speed_page.py holds the page to it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from bench.bounds import LARGE, MEANINGS, SMALL, Work
 from bench.contestants import is_step
 
 ROOT = Path(__file__).parent.parent
-BEGIN, END = "<!-- speed: written by benchmarks/readme_table.py -->", "<!-- /speed -->"
+BEGIN, END = "<!-- speed: written by benchmarks/speed_page.py -->", "<!-- /speed -->"
 
 
 def newest(kind: str, work: Work) -> dict[str, Any] | None:
@@ -41,15 +41,15 @@ def section() -> str:
             parts += [_conditions(cuda), _promises(cuda, "cuda"), _steps(cuda)]
     else:
         parts.append(
-            "On CUDA: `make bench` has not been run there yet; the parts of a step have, on an H100: docs/results.md."
+            "On CUDA: `make bench` has not been run there yet; the parts of a step have, on an H100: [results](results.md#the-parts-of-a-step-on-an-h100-2026-11-26)."
         )
     return "\n\n".join(parts)
 
 
-def rewritten(readme: str) -> str:
-    head, _, rest = readme.partition(BEGIN)
+def rewritten(page: str) -> str:
+    head, _, rest = page.partition(BEGIN)
     _, _, tail = rest.partition(END)
-    assert tail, "README.md has lost its markers"
+    assert tail, "docs/speed.md has lost its markers"
     return f"{head}{BEGIN}\n{section()}\n{END}{tail}"
 
 
@@ -109,5 +109,5 @@ def _steps(facts: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    path = ROOT / "README.md"
+    path = ROOT / "docs" / "speed.md"
     path.write_text(rewritten(path.read_text(encoding="utf-8")), encoding="utf-8")
