@@ -42,6 +42,7 @@ from sdclr.data.collections.image_store import build_store
 from sdclr.data.decoding.decode import open_bytes
 from sdclr.data.sources.listing import list_images
 from sdclr.data.sources.own_images import read_own_images
+from sdclr.stills import whole
 
 HEIGHT, WIDTH = 400, 533
 CPU = torch.device("cpu")
@@ -117,9 +118,7 @@ def variants(files: ImageFiles, folder: Path, size: int) -> dict[str, Callable[[
     pairs, index = PillowPairs(small, 32), torch.arange(len(files))
     return {
         "pil_views": pil_views(files, size),
-        "pixels_of_files": pixels(
-            lambda position: np.asarray(files.picture(position).image), len(files)
-        ),
+        "pixels_of_files": pixels(lambda position: whole(files.picture(position)), len(files)),
         "pixels_of_store": pixels(lambda position: store.picture(position).whole, len(files)),
         "views_of_files": lambda: list(files.views(batches, spec, seed=0, epoch=0)),
         "views_of_store": lambda: list(store.views(batches, spec, seed=0, epoch=0)),

@@ -20,6 +20,7 @@ BASE |= {
     "mean_std",
     "output_streams",
     "outside",
+    "planes",
     "run_consistency",
     "run_records",
     "safe_text",

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from sdclr.backbones import measure_feature_dim
+from sdclr.backbones import Backbone, measure_feature_dim
 
 
 def kornia_views(images: Tensor, size: int) -> Callable[[], object] | None:
@@ -31,7 +31,7 @@ def kornia_views(images: Tensor, size: int) -> Callable[[], object] | None:
 
 
 def lightly_step(
-    backbone: nn.Module, a: Tensor, b: Tensor, precision: str
+    backbone: Backbone, a: Tensor, b: Tensor, precision: str
 ) -> Callable[[], None] | None:
     """A SimCLR step on ready views of lightly's head and loss, as its documentation puts them together."""
     try:

@@ -327,8 +327,8 @@ class ImagesLookedAt(Record):
 class ConstantsUsed(Record):
     """By which a backbone's input is normalised."""
 
-    mean: Annotated[list[float], Field(min_length=3, max_length=3)]
-    std: Annotated[list[PositiveFloat], Field(min_length=3, max_length=3)]
+    mean: Annotated[list[float], Field(min_length=1)]
+    std: Annotated[list[PositiveFloat], Field(min_length=1)]
 
 
 class ChoicesMade(Record):

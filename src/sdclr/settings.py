@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from sdclr.backbones.config import (
     BackboneConfig,
@@ -105,18 +105,39 @@ class PretrainConfig(Section):
     """How a file that sdclr has not written must fit: exact; partial: what it lacks stays fresh; order: by the order of
     its tensors, whatever their names."""
 
+    @classmethod
+    def parse(cls, values: Mapping[str, Any], *, foreign: bool = False) -> Self:
+        """Validate plain nested values; see :meth:`Section.parse`.
+
+        Of images with other than 3 channels, settings of colours that are not given are 0.
+        """
+        return super().parse(_without_colours(values), foreign=foreign)
+
+    @model_validator(mode="after")
+    def _views_fit_the_channels(self) -> PretrainConfig:
+        channels, views = self.data.channels, self.views
+        if channels != 3 and (views.grey or any(views.jitter[2:])):
+            brightness, contrast = views.jitter[:2]
+            raise ValueError(
+                f"views.grey={views.grey:g} and views.jitter={list(views.jitter)} change colours (saturation, hue, "
+                f"grey), which images of {channels} channels (data.channels) do not have. Set views.grey=0 and "
+                f"views.jitter=[{brightness:g},{contrast:g},0,0], or leave both out."
+            )
+        return self
+
     def with_values(self, values: Mapping[str, Any]) -> Self:
         """A copy with dotted names set to plain values, validated again.
 
-        Where they choose another backbone, settings of this config that do not apply to it (the width of a ResNet) go
-        back to their defaults; one that ``values`` give themselves is a ConfigError. Where they choose another method,
-        all of its settings begin at that method's own defaults: what suits one need not suit the other.
+        Where they choose other than 3 channels, colours are jittered no more; to jitter them in spite of it is a
+        ConfigError. Where they choose another backbone, settings of this config that do not apply to it (the width of a
+        ResNet) go back to their defaults; one that ``values`` give themselves is a ConfigError. Where they choose
+        another method, all of its settings begin at that method's own defaults: what suits one need not suit the other.
         """
         return super().with_values(self._left_behind(values) | dict(values))
 
     def _left_behind(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """What takes back the settings that another backbone or method has no use for."""
-        taken_back: dict[str, Any] = {}
+        taken_back = self._colours_left_behind(values)
         name = values.get("backbone.name", self.backbone.name)
         if isinstance(name, str) and "backbone" not in values:
             for field, words in settings_without_effect(name).items():
@@ -133,3 +154,25 @@ class PretrainConfig(Section):
                 break
             place, current = f"{place}.base", getattr(current, "base", None)
         return taken_back
+
+    def _colours_left_behind(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """What takes back the settings of colours where the images are to have other channels."""
+        section = values.get("data")
+        within = section.get("channels") if isinstance(section, Mapping) else None
+        if values.get("data.channels", within) in (None, 3) or "views" in values:
+            return {}
+        brightness, contrast, *_ = self.views.jitter
+        colourless = {"views.jitter": [brightness, contrast, 0.0, 0.0], "views.grey": 0.0}
+        return {name: value for name, value in colourless.items() if name not in values}
+
+
+def _without_colours(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The same settings, with those of colours that are not given at 0 where images have other channels."""
+    data, views = values.get("data"), values.get("views", {})
+    if not isinstance(data, Mapping) or not isinstance(views, Mapping):
+        return values
+    if data.get("channels", 3) == 3:
+        return values
+    brightness, contrast, *_ = ViewsConfig().jitter
+    colourless = {"jitter": [brightness, contrast, 0.0, 0.0], "grey": 0.0}
+    return {**values, "views": colourless | dict(views)}

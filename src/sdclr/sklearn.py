@@ -26,7 +26,7 @@ from sklearn.utils.validation import check_is_fitted
 from sdclr.backbones.backbone import Backbone, measure_feature_dim
 from sdclr.backbones.encoder import open_encoder
 from sdclr.compute.device import resolve_device
-from sdclr.data.decoding.decode import open_image
+from sdclr.data.decoding.decode import open_picture
 from sdclr.errors import ConfigError, DataError, MissingInputError
 from sdclr.evaluation.features import require_finite
 from sdclr.jobs.pretrain import pretrain
@@ -193,9 +193,13 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
             if isinstance(image, str | os.PathLike):
                 if not Path(image).is_file():
                     raise MissingInputError(f"image {row}: there is no file {shown(image)}.")
-                picture = open_image(Path(image), **self._reading)
-                return self.backbone_.preprocess(picture, self.image_size_, exif_rotation=False)
-            return self.backbone_.preprocess(_as_picture(image), self.image_size_, **self._reading)
+                channels = self.backbone_.channels
+                picture, _ = open_picture(Path(image), channels=channels, **self._reading)
+                seen = picture.pixels(0, 0, *picture.size)
+                return self.backbone_.preprocess(seen, self.image_size_)
+            if self.backbone_.channels == 3:
+                image = _as_picture(image)
+            return self.backbone_.preprocess(image, self.image_size_, **self._reading)
         except (DataError, OSError, ValueError, SyntaxError) as error:
             named = f" ({shown(image)})" if isinstance(image, str | os.PathLike) else ""
             raise DataError(f"image {row}{named} cannot be used: {shown(error, 300)}") from None

@@ -15,14 +15,14 @@ Bytes = npt.NDArray[np.uint8]
 
 
 class Picture(Protocol):
-    """The pixels of one image, 8-bit RGB."""
+    """The pixels of one image, 8-bit RGB, or with C channels of 8 bits."""
 
     @property
     def size(self) -> tuple[int, int]:
         """(width, height)."""
 
     def pixels(self, left: int, top: int, right: int, bottom: int) -> Bytes:
-        """[bottom - top, right - left, 3] of a box that lies inside the image; not to be written to."""
+        """[bottom - top, right - left, C] of a box that lies inside the image; not to be written to."""
 
 
 class DecodedPicture(NamedTuple):
@@ -40,6 +40,13 @@ class DecodedPicture(NamedTuple):
         return np.asarray(self.image.crop((left, top, right, bottom)))
 
 
+def whole(picture: Picture) -> Bytes:
+    """All its pixels, [H, W, C]."""
+    if isinstance(picture, DecodedPicture):
+        return np.asarray(picture.image)
+    return picture.pixels(0, 0, *picture.size)
+
+
 def has_deep_grey(image: Image.Image) -> bool:
     """Whether its levels reach up to 65,535."""
     return image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM")
@@ -52,15 +59,30 @@ def eight_bits(levels: npt.NDArray[np.uint32], bits: int = 16) -> Bytes:
     return scaled.astype(np.uint8)
 
 
-def still(picture: Picture, size: int) -> Image.Image:
-    """The middle S x S of a picture whose short side was resized to S * 256 / 224 (bilinear): 224 out of 256."""
+def still(picture: Picture, size: int) -> Bytes:
+    """[S, S, C]: the middle of a picture whose short side was resized to S * 256 / 224 (bilinear): 224 out of 256."""
     short, resized = min(picture.size), round(size * 256 / 224)
     # resizing all of a long strip would take gigabytes
     width, height = (min(side, LONGEST_STRIP * short) for side in picture.size)
-    image = Image.fromarray(picture.pixels(*_middle(picture.size, width, height)))
-    width, height = (int(resized * side / short) for side in image.size)
-    image = image.resize((width, height), Image.Resampling.BILINEAR)
-    return image.crop(_middle(image.size, size, size))
+    pixels = picture.pixels(*_middle(picture.size, width, height))
+    width, height = (int(resized * side / short) for side in (width, height))
+    middle = _middle((width, height), size, size)
+    return resized_by_pillow(pixels, (width, height), middle)
+
+
+def resized_by_pillow(
+    pixels: Bytes, size: tuple[int, int], box: tuple[int, int, int, int] | None = None
+) -> Bytes:
+    """[H, W, C] resized to ``size`` (width, height), bilinear and antialiased, and of that the ``box``.
+
+    Pillow knows one band and three: others go one by one, with the same numbers.
+    """
+    bands = [pixels] if pixels.shape[2] == 3 else [pixels[:, :, c] for c in range(pixels.shape[2])]
+    resized = []
+    for band in bands:
+        image = Image.fromarray(band).resize(size, Image.Resampling.BILINEAR)
+        resized.append(np.asarray(image if box is None else image.crop(box)))
+    return resized[0] if pixels.shape[2] == 3 else np.stack(resized, axis=2)
 
 
 def _middle(size: tuple[int, int], width: int, height: int) -> tuple[int, int, int, int]:

@@ -133,7 +133,7 @@ def test_a_photograph_is_turned_as_its_exif_tag_says(loaded: Backbone, tmp_path:
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        (np.zeros((40, 40, 3), np.uint8), "got ndarray"),
+        (np.zeros((40, 40, 3), np.int64), "numbers of int64"),
         ("photo.jpg", "got str.*open"),
         ([], "empty list"),
         (Image.new("I", (40, 40)), "mode I has no agreed range"),

@@ -129,9 +129,9 @@ def test_any_network_loads_where_nothing_can_be_built_without_data(
     backbone, real = build_backbone(config).eval(), build_backbone
     save_backbone(tmp_path / "b.safetensors", backbone, config.to_dict(), {})
 
-    def reads_numbers(config: BackboneConfig) -> Any:
+    def reads_numbers(config: BackboneConfig, channels: int) -> Any:
         torch.linspace(0, 1, 3).tolist()
-        return real(config)
+        return real(config, channels)
 
     monkeypatch.setattr(backbone_files, "build_backbone", reads_numbers)
     images = torch.rand(2, 3, 32, 32)

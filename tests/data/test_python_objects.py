@@ -13,6 +13,7 @@ from PIL import Image
 from sdclr.data.collections.given_images import GivenImages
 from sdclr.data.sources.python_objects import given_images
 from sdclr.errors import DataError, MissingInputError
+from sdclr.stills import whole
 
 RNG = np.random.default_rng(0)
 ARRAYS = RNG.integers(0, 256, (6, 10, 8, 3)).astype(np.uint8)
@@ -106,7 +107,7 @@ def test_the_same_images_come_out_of_everything_that_holds_them(kind: str, tmp_p
     train = found.train
     assert isinstance(train, GivenImages)
     for place, expected in enumerate(ARRAYS):
-        np.testing.assert_array_equal(np.asarray(train.picture(place).image), expected)
+        np.testing.assert_array_equal(whole(train.picture(place)), expected)
     assert train.sizes.tolist() == [[10, 8]] * 6
     same = given_images(list(ARRAYS), LABELS if kind in LABELLED else None).train
     assert b"".join(train.content()) == b"".join(same.content())
@@ -171,9 +172,9 @@ def test_an_image_that_comes_out_of_another_size_later_is_an_error() -> None:
         (
             [ARRAYS[0], ARRAYS[1].astype(np.int64)],
             None,
-            "image 1: an image of int64 has no agreed range",
+            "image 1: it has numbers of int64, which have no agreed range",
         ),
-        ([np.zeros((4, 4, 7), np.uint8)], None, r"an image of shape \[4, 4, 7\]"),
+        ([np.zeros((4, 4, 17), np.uint8)], None, r"has the shape \[4, 4, 17\].*data\.channels=3"),
         ([np.full((4, 4, 3), -1.5)], None, r"lie in \[0, 1\], got -1.5 to -1.5. .* normalisation"),
         (np.zeros((5, 4)), None, "one array of images has 3 or 4 dimensions"),
         (list(ARRAYS), [0, 1], "there are 2 labels for 6 images"),

@@ -20,7 +20,7 @@ from sdclr.data import DataConfig, build_data
 from sdclr.errors import CheckpointError, ConfigError, MissingInputError
 from sdclr.jobs import embed as embed_module
 from sdclr.jobs.embed import embed
-from sdclr.presentation.progress import NoProgress
+from stop_after import StopAfter
 
 DIGITS = DataConfig(name="digits")
 
@@ -39,23 +39,6 @@ def expected(run: Run) -> np.ndarray:
         return torch.cat(
             [load_backbone(run.folder)(batch / 255) for batch in images.stills(8)]
         ).numpy()
-
-
-class StopAfter(NoProgress):
-    """Fails after so many images, as a kill would."""
-
-    def __init__(self, images: int) -> None:
-        self.left = images
-        self.begun_at: list[int] = []
-
-    def add(self, description: str, total: int, unit: str = "steps", done: int = 0) -> int:
-        self.begun_at.append(done)
-        return 0
-
-    def advance(self, task: int, amount: int = 1, note: str | None = None) -> None:
-        self.left -= amount
-        if self.left < 0:
-            raise KeyboardInterrupt
 
 
 def test_a_npz_holds_features_names_and_labels(run: Run, tmp_path: Path) -> None:
@@ -78,26 +61,23 @@ def test_parquet_says_the_same(run: Run, tmp_path: Path, monkeypatch: pytest.Mon
     assert table["class"].to_pylist() == [str(label) for label in table["label"].to_pylist()]
 
 
-def test_an_interrupted_call_goes_on_where_it_stopped(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(embed_module, "ROWS_PER_PART", 300)
+def test_an_interrupted_call_goes_on_where_it_stopped(run: Run, tmp_path: Path) -> None:
+    # parts of 256 images
     whole = embed(run.folder, DIGITS, tmp_path / "whole.npz")
     for images in (700, 400):
         with pytest.raises(KeyboardInterrupt):
             embed(run.folder, DIGITS, tmp_path / "f.npz", progress=StopAfter(images))
     last = StopAfter(10_000)
     embed(run.folder, DIGITS, tmp_path / "f.npz", progress=last)
-    assert last.begun_at == [900], "two parts of the first call, one of the second"
+    assert last.begun_at == [768], "two parts of the first call, one of the second"
     with np.load(whole) as a, np.load(tmp_path / "f.npz") as b:
         for name in a.files:
             np.testing.assert_array_equal(a[name], b[name])
 
 
 def test_a_folder_of_shards_holds_what_one_file_does_and_goes_on_where_it_stopped(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(embed_module, "ROWS_PER_PART", 300)
     whole = embed(run.folder, DIGITS, tmp_path / "whole.npz")
     out = tmp_path / "shards"
     with pytest.raises(KeyboardInterrupt):
@@ -105,7 +85,7 @@ def test_a_folder_of_shards_holds_what_one_file_does_and_goes_on_where_it_stoppe
     assert not out.exists(), "the folder is whole or not there"
     last = StopAfter(10_000)
     embed(run.folder, DIGITS, out, progress=last, images_per_shard=500)
-    assert last.begun_at == [600]
+    assert last.begun_at == [512]
     index = json.loads((out / "index.json").read_text())
     assert (index["num_images"], index["feature_dim"]) == (1_437, 32)
     assert [(one["first"], one["num_images"]) for one in index["shards"]] == [
@@ -141,7 +121,6 @@ def test_a_folder_of_shards_replaces_nothing(run: Run, tmp_path: Path) -> None:
 def test_what_belongs_to_other_weights_is_not_gone_on_with(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embed_module, "ROWS_PER_PART", 300)
     with pytest.raises(KeyboardInterrupt):
         embed(run.folder, DIGITS, tmp_path / "f.npz", progress=StopAfter(700))
     identity = tmp_path / "f.npz.partial" / "identity.json"

@@ -16,11 +16,11 @@ from scipy.stats import entropy as entropy_of
 
 from image_folder_stand_in import make_folder
 from sdclr import Run, finetune, load_classifier, predict, pretrain, recipe
-from sdclr.any_progress import NoProgress
 from sdclr.data import DataConfig
 from sdclr.errors import ConfigError, DataError, MissingInputError, RunFolderError
 from sdclr.jobs import predict as predict_module
 from sdclr.jobs.finetune import Finetuned
+from stop_after import StopAfter
 
 
 @pytest.fixture(scope="module")
@@ -54,23 +54,6 @@ def images_in(folder: Path, **values: Any) -> DataConfig:
 def rows_of(path: Path) -> list[dict[str, str]]:
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
-
-
-class StopAfter(NoProgress):
-    """Fails after so many images, as a kill would."""
-
-    def __init__(self, images: int) -> None:
-        self.left = images
-        self.begun_at: list[int] = []
-
-    def add(self, description: str, total: int, unit: str = "steps", done: int = 0) -> int:
-        self.begun_at.append(done)
-        return 0
-
-    def advance(self, task: int, amount: int = 1, note: str | None = None) -> None:
-        self.left -= amount
-        if self.left < 0:
-            raise KeyboardInterrupt
 
 
 def test_a_row_says_what_the_classifier_does(

@@ -94,7 +94,8 @@ def test_the_collection_is_that_of_profile_json_of_this_backbone(
     full: Run, page: str, tmp_path: Path
 ) -> None:
     found = json.loads((full.folder / "rare" / "profile.json").read_text())
-    assert found["verdict"].replace("`", "") in page
+    said = found["verdict"].replace("`", "").replace("FOLDER", str(full.folder / "rare"))
+    assert said in page
     assert f"<td>{found['gini']:.2f}</td>" in page
     folder = tmp_path / "other"
     shutil.copytree(full.folder, folder)

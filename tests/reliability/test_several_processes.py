@@ -197,6 +197,36 @@ def test_a_signal_to_one_process_saves_and_ends_both_within_two_steps(
     goes_on(tmp_path / "x", expected)
 
 
+@pytest.mark.parametrize("dies", [True, False])
+def test_a_signal_in_the_start_up_is_the_death_of_another_where_one_has_died(
+    tmp_path: Path, dies: bool
+) -> None:
+    """A launcher ends all others when one has died; the status says which it was."""
+    waiting = tmp_path / "waiting"
+
+    def act(rank: int) -> None:
+        def strike(*_: Any) -> None:
+            waiting.touch()
+            if dies:
+                os.kill(os.getpid(), signal.SIGKILL)
+            signal.pause()
+
+        if rank == 1:
+            folder_module.follow = strike
+        pretrain(config(), tmp_path / "x")
+
+    children = started(2, act)
+    wait_until(waiting.exists, "the second process does not come as far")
+    if dies:
+        wait_until(lambda: children[1].exitcode is not None, "it does not die")
+    for child in children:
+        kill(child, signal.SIGTERM)
+    assert codes(children) == ([80, -signal.SIGKILL] if dies else [75, 75])
+    status = read_status(tmp_path / "x")
+    assert status.state == ("failed" if dies else "preempted")
+    assert ("process 1 of 2 ended without a word" in str(status.message)) == dies
+
+
 # The death of one.
 
 

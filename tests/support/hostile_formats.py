@@ -34,8 +34,8 @@ from counted_work import bytes_read
 from hostile_files import Witness, header, peak_bytes
 from sdclr import PretrainConfig, Run, load_backbone, recipe
 from sdclr.backbones import BackboneConfig, build_backbone
+from sdclr.data.decoding import npy_files
 from sdclr.data.decoding.decode import open_image, read_size
-from sdclr.data.sources import npy_files
 from sdclr.data.sources.arrays import read_npz
 from sdclr.data.sources.image_lists import read_listed_images, read_txt_list
 from sdclr.data.sources.split_files import read_image_list, read_positions
@@ -871,7 +871,7 @@ HUGE = 1 << 62
 BOUNDS: dict[str, tuple[str, str, str, Any]] = {
     "long extended headers": ("tar", "sdclr.data.sources.tar_headers", "LONGEST_EXTENSION", HUGE),
     "padding": ("tar", "sdclr.data.sources.tar_headers", "LONGEST_PADDING", HUGE),
-    "memory for arrays": ("arrays", "sdclr.data.sources.npy_files", "_require_memory", lambda *_: None),
+    "memory for arrays": ("arrays", "sdclr.data.decoding.npy_files", "_require_memory", lambda *_: None),
     "size of YAML": ("yaml", "sdclr.storage.documents", "LARGEST_YAML", HUGE),
     "plain YAML": ("yaml", "sdclr.storage.documents", "_require_plain", lambda *_: None),
     "longest side": ("images", "sdclr.data.decoding.decode", "LARGEST_SIDE", HUGE),

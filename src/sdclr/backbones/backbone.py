@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor, nn
 
 from sdclr.backbones.config import IMAGENET_MEAN, IMAGENET_STD
 from sdclr.compute.wrapped_modules import unwrapped, wraps_another
 from sdclr.errors import ConfigError, DataError
-from sdclr.stills import DecodedPicture, eight_bits, has_deep_grey, still
+from sdclr.planes import (
+    ArrayPicture,
+    ChannelsError,
+    levels_of_array,
+    levels_of_picture,
+    turned_by_exif,
+)
+from sdclr.stills import DecodedPicture, Picture, eight_bits, has_deep_grey, still
 from sdclr.storage.tensor_files import is_storable
+
+Array = npt.NDArray[Any]
 
 SMALLEST_INPUT, LARGEST_INPUT = -0.5, 1.5
 """What images in [0, 1] may reach: a resize that sharpens edges overshoots, 0 .. 255 and mean 0 lie far outside."""
 
 
 class Backbone(nn.Module):
-    """Images [B, 3, S, S] in [0, 1] -> features [B, F]. ``net`` is the stock network with its own plain keys.
+    """Images [B, C, S, S] in [0, 1] -> features [B, F]. ``net`` is the stock network with its own plain keys.
 
     A network that torch.compile or DataParallel wraps is taken out of its wrapper. The input is normalised here, with
     ``mean`` and ``std``: a network that does the same itself needs a mean of 0 and a std of 1.
@@ -47,9 +58,16 @@ class Backbone(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
 
+    @property
+    def channels(self) -> int:
+        """C: one mean and one std each."""
+        return self.mean.shape[1]
+
     def forward(self, images: Tensor) -> Tensor:
         if self.checks_input:
-            require_images(images)
+            require_images(images, self.channels)
+        elif not isinstance(images, torch.fx.Proxy) and images.shape[1] != self.channels:
+            raise _other_channels(images, self.channels)  # one mean would fit several channels
         return self.net((images - self.mean) / self.std)
 
     @torch.no_grad()
@@ -60,13 +78,15 @@ class Backbone(nn.Module):
 
     def preprocess(
         self,
-        image: Image.Image | Sequence[Image.Image],
+        image: Image.Image | Array | Sequence[Image.Image | Array],
         size: int | None = None,
         *,
         exif_rotation: bool = True,
         grey_bits: int = 16,
     ) -> Tensor:
-        """A PIL image as this backbone takes it: [3, S, S] in [0, 1]; of a list of images, a batch [B, 3, S, S].
+        """A PIL image as this backbone takes it: [C, S, S] in [0, 1]; of a list of images, a batch [B, C, S, S].
+
+        An image may be an array [H, W, C] or [C, H, W] of 8 or 16 bits, too; other than 3 channels often are.
 
         The middle of the image, resized so that ``size`` (default: ``image_size``) is 224/256 of its short side, as
         ``sdclr embed`` cuts image files. ``exif_rotation``: turn a photograph as its EXIF tag says. ``grey_bits``: how
@@ -79,7 +99,7 @@ class Backbone(nn.Module):
             raise ConfigError(
                 "this backbone does not know for which image size it was trained; give it: preprocess(image, size=224)."
             )
-        if not isinstance(image, Image.Image):
+        if not isinstance(image, Image.Image | np.ndarray):
             if not isinstance(image, Sequence) or isinstance(image, str | bytes):
                 raise _no_image(image)
             if not image:
@@ -89,40 +109,55 @@ class Backbone(nn.Module):
                 for one in image
             ]
             return torch.stack(batch)
-        picture = DecodedPicture(
-            _rgb(ImageOps.exif_transpose(image) if exif_rotation else image, grey_bits)
-        )
-        pixels = np.array(still(picture, side))  # [S, S, 3]
+        picture = self._picture(image, exif_rotation, grey_bits)
+        pixels = np.array(still(picture, side))  # [S, S, C]
         weight = next(self.parameters(), self.mean)
         tensor = torch.from_numpy(pixels).permute(2, 0, 1).to(weight.device, weight.dtype)
         return tensor / 255
 
+    def _picture(self, image: Image.Image | Array, exif_rotation: bool, grey_bits: int) -> Picture:
+        try:
+            if isinstance(image, np.ndarray):
+                return ArrayPicture(levels_of_array(image, self.channels, grey_bits).pixels)
+            turned = turned_by_exif(image) if exif_rotation else image
+            if self.channels == 3:
+                return DecodedPicture(_rgb(turned, grey_bits))
+            return ArrayPicture(levels_of_picture(turned, self.channels, grey_bits).pixels)
+        except ChannelsError as error:
+            raise DataError(f"an image {error}") from None
+        except ValueError as error:
+            raise DataError(f"an image is {error}.") from None
 
-def require_images(images: Tensor) -> None:
-    """DataError unless ``images`` are floats [B, 3, H, W] in [0, 1].
+
+def require_images(images: Tensor, channels: int = 3) -> None:
+    """DataError unless ``images`` are floats [B, C, H, W] in [0, 1].
 
     A resize may overshoot this range a little. The range is not looked at while a compiler traces.
     """
+    wanted = f"the backbone takes float images [B, {channels}, H, W] in [0, 1]"
     if isinstance(images, torch.fx.Proxy):  # torch.fx traces the network: no images are there
         return
     if not isinstance(images, Tensor):
         raise DataError(
-            f"the backbone takes float images [B, 3, H, W] in [0, 1], got {type(images).__name__}. "
+            f"{wanted}, got {type(images).__name__}. "
             "backbone.preprocess(pil_image) makes them of PIL images, torch.as_tensor of arrays."
         )
     given = f"got {images.dtype} {list(images.shape)}"
     if not images.is_floating_point():
         raise DataError(
-            f"the backbone takes float images [B, 3, H, W] in [0, 1], {given}. "
+            f"{wanted}, {given}. "
             "Divide 8-bit images by 255: images.float() / 255, or use backbone.preprocess(pil_image)."
         )
-    if images.ndim != 4 or images.shape[1] != 3:
+    if images.ndim == 4 and images.shape[1] != channels != 3:
+        raise _other_channels(images, channels)
+    if images.ndim != 4 or images.shape[1] != channels:
+        kind = "RGB images" if channels == 3 else f"images of {channels} channels"
         hint = (
             "Move the channels to the front."
-            if images.shape[-1:] == (3,)
-            else "Give RGB images in a batch."
+            if images.shape[-1:] == (channels,)
+            else f"Give {kind} in a batch."
         )
-        raise DataError(f"the backbone takes float images [B, 3, H, W] in [0, 1], {given}. {hint}")
+        raise DataError(f"{wanted}, {given}. {hint}")
     if torch.compiler.is_compiling() or images.is_meta or not images.numel():
         return
     low, high = (float(value) for value in images.detach().aminmax())
@@ -136,6 +171,13 @@ def require_images(images: Tensor) -> None:
             f"the backbone takes images in [0, 1], got values from {low:.3g} to {high:.3g}. {cure} "
             "backbone.preprocess(pil_image) gives what it takes."
         )
+
+
+def _other_channels(images: Tensor, channels: int) -> DataError:
+    return DataError(
+        f"this network takes images of {channels} channels, and these were read with {images.shape[1]}. Set "
+        f"data.channels={channels}, if that is what the images have."
+    )
 
 
 def _rgb(image: Image.Image, grey_bits: int) -> Image.Image:
@@ -189,14 +231,17 @@ def require_trainable_and_storable(network: nn.Module) -> None:
 
 
 @torch.no_grad()
-def measure_feature_dim(backbone: nn.Module, image_size: int) -> int:
+def measure_feature_dim(backbone: Backbone, image_size: int) -> int:
     """F, from one forward of two grey images in eval mode. Raises ConfigError when the output is not [B, F]."""
     training = backbone.training
     reference = next(backbone.parameters(), None)
     if reference is None:
         raise ConfigError("the backbone has no parameters, so there is nothing to train.")
     images = torch.full(
-        (2, 3, image_size, image_size), 0.5, device=reference.device, dtype=reference.dtype
+        (2, backbone.channels, image_size, image_size),
+        0.5,
+        device=reference.device,
+        dtype=reference.dtype,
     )
     try:
         features = backbone.eval()(images)
@@ -211,7 +256,7 @@ def measure_feature_dim(backbone: nn.Module, image_size: int) -> int:
     if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != 2:
         shape = list(features.shape) if isinstance(features, Tensor) else type(features).__name__
         raise ConfigError(
-            f"the backbone must map [2, 3, {image_size}, {image_size}] images to [2, F] features, got {shape}. "
+            f"the backbone must map {list(images.shape)} images to [2, F] features, got {shape}. "
             "Remove its classifier head and end it in global pooling and flatten(1)."
         )
     return features.shape[1]

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+import inspect
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import nn
 
 from sdclr.backbones.backbone import Backbone
 from sdclr.backbones.config import (
     IMAGENET,
-    NO_NORMALISATION,
     BackboneConfig,
     Normalisation,
+    no_normalisation,
     settings_without_effect,
     unset_value,
 )
@@ -23,17 +26,29 @@ from sdclr.errors import ConfigError
 from sdclr.outside import load
 
 
-def input_constants(config: BackboneConfig) -> Normalisation:
-    """The mean and std that a fresh backbone of these settings has, before any weights are loaded."""
-    if isinstance(config.normalisation, Normalisation):
-        return config.normalisation
-    if config.normalisation == "none":
-        return NO_NORMALISATION
-    if (
-        config.normalisation == "auto"
-        and config.pretrained
-        and "transform_input" not in config.options
-    ):
+def input_constants(config: BackboneConfig, channels: int = 3) -> Normalisation:
+    """The mean and std that a fresh backbone of these settings has, before any weights are loaded.
+
+    Of other than 3 channels and with normalisation=auto, mean 0.5 and std 0.5: whoever has the images measures them.
+    """
+    given = config.normalisation
+    if isinstance(given, Normalisation):
+        if given.channels != channels:
+            raise ConfigError(
+                f"backbone.normalisation has {given.channels} numbers, and images have {channels} channels "
+                "(data.channels). Give a mean and a std for each."
+            )
+        return given
+    if given == "none":
+        return no_normalisation(channels)
+    if channels != 3:
+        if given == "imagenet":
+            raise ConfigError(
+                f"backbone.normalisation=imagenet is for 3 channels, and data.channels is {channels}. Use auto, none, "
+                'or {"mean": [...], "std": [...]}.'
+            )
+        return Normalisation(mean=(0.5,) * channels, std=(0.5,) * channels)
+    if given == "auto" and config.pretrained and "transform_input" not in config.options:
         return normalisation_of_library(config.name) or IMAGENET
     return IMAGENET
 
@@ -45,18 +60,15 @@ def normalisation_of_library(name: str) -> Normalisation | None:
     constants = trained_with(name)
     if constants is None:
         return None
-    return Normalisation(mean=_three(constants[0]), std=_three(constants[1]))
+    mean, std = (tuple(map(float, values)) for values in constants)
+    return Normalisation(mean=mean, std=std)
 
 
-def _three(values: Sequence[float]) -> tuple[float, float, float]:
-    first, second, third = map(float, values)
-    return first, second, third
-
-
-def build_backbone(config: BackboneConfig) -> Backbone:
+def build_backbone(config: BackboneConfig, channels: int = 3) -> Backbone:
     """The network named in the config, headless, with fresh weights, also where pretrained ones are to follow.
 
-    Raises ConfigError for unknown names, and where nobody offers the pretrained weights that are asked for.
+    Its first convolution takes images of so many ``channels``. Raises ConfigError for unknown names, where nobody
+    offers the pretrained weights that are asked for, and for a network that has no such convolution.
     """
     row = require_row(config.name)
     for field, words in settings_without_effect(config.name).items():
@@ -64,10 +76,15 @@ def build_backbone(config: BackboneConfig) -> Backbone:
             raise ConfigError(words)
     if config.pretrained:
         check_pretrained(config.name, config.width, config.stem)
+        if channels != 3:
+            raise ConfigError(
+                f"backbone.pretrained=true starts from weights for images of 3 channels, and data.channels is "
+                f"{channels}. Use backbone.pretrained=false, or data.channels=3."
+            )
     require_known_network(config.name)
-    build: Callable[[str, BackboneConfig], nn.Module] = load(row.builder)
-    network = build(config.name.partition(":")[2], config)
-    constants = input_constants(config)
+    build: Callable[[str, BackboneConfig, int], nn.Module] = load(row.builder)
+    network = build(config.name.partition(":")[2], config, channels)
+    constants = input_constants(config, channels)
     return Backbone(network, constants.mean, constants.std)
 
 
@@ -156,22 +173,32 @@ def offers_pretrained(config: BackboneConfig) -> bool:
     return True
 
 
-def our_resnet(_: str, config: BackboneConfig) -> nn.Module:
-    return ResNet(config.name, config.width, config.stem)
+def our_resnet(_: str, config: BackboneConfig, channels: int) -> nn.Module:
+    return ResNet(config.name, config.width, config.stem, channels)
 
 
-def no_network(_: str, config: BackboneConfig) -> nn.Module:
+def no_network(_: str, config: BackboneConfig, channels: int) -> nn.Module:
     raise ConfigError(
         "backbone.name=custom is a module of your own: pass it from Python, network=<your module>."
     )
 
 
-def own_network(_: str, config: BackboneConfig) -> nn.Module:
-    """One that a user has registered."""
+CHANNEL_KEYWORDS = ("channels", "in_chans", "in_channels")
+"""What a function of somebody's own that makes a network may call the number of channels of its images."""
+
+
+def own_network(_: str, config: BackboneConfig, channels: int) -> nn.Module:
+    """One that a user has registered; it is told the channels where it has a keyword for them."""
     row = BACKBONES[config.name]
     assert row.own is not None
+    options = dict(config.options)
+    if channels != 3:
+        known = inspect.signature(row.own).parameters
+        name = next((one for one in CHANNEL_KEYWORDS if one in known), None)
+        if name is not None:
+            options = {name: channels} | options
     try:
-        network = row.own(**config.options)
+        network = row.own(**options)
     except (TypeError, ValueError, KeyError, RuntimeError, AssertionError) as error:
         raise ConfigError(
             f"{config.name} does not take backbone.options {config.options}: {error}"
@@ -182,10 +209,22 @@ def own_network(_: str, config: BackboneConfig) -> nn.Module:
     return network
 
 
-def timm_network(name: str, config: BackboneConfig) -> nn.Module:
+def _require_free(options: Mapping[str, Any]) -> None:
+    """ConfigError where the options say the channels, which data.channels does."""
+    if "in_chans" in options and options["in_chans"] != 3:
+        raise ConfigError(
+            f"backbone.options.in_chans={options['in_chans']!r}: the channels of the images are data.channels, which "
+            "the network follows. Leave it out."
+        )
+
+
+def timm_network(name: str, config: BackboneConfig, channels: int) -> nn.Module:
     import timm
 
     options = config.options
+    _require_free(options)
+    if channels != 3:
+        options = {**options, "in_chans": channels}
 
     if loading := [
         key for key in options if key.startswith(("checkpoint", "pretrained")) or key == "cache_dir"
@@ -201,7 +240,7 @@ def timm_network(name: str, config: BackboneConfig) -> nn.Module:
         ) from error
 
 
-def torchvision_network(name: str, config: BackboneConfig) -> nn.Module:
+def torchvision_network(name: str, config: BackboneConfig, channels: int) -> nn.Module:
     import torchvision
 
     options = torchvision_options(name, config.options)
@@ -218,7 +257,43 @@ def torchvision_network(name: str, config: BackboneConfig) -> nn.Module:
     owner, _, last = place.rpartition(".")
     head = nn.AdaptiveAvgPool2d(1) if name.startswith("squeezenet") else nn.Identity()
     setattr(network.get_submodule(owner), last, head)
+    if channels != 3:
+        _replace_first_convolution(network, name, channels)
     return network
+
+
+def _replace_first_convolution(network: nn.Module, name: str, channels: int) -> None:
+    """In place of the first convolution one for so many channels, with fresh weights.
+
+    They are normal and so wide that outputs vary as the network's authors have made them for 3 channels.
+    """
+    found = next((one for one in network.named_modules() if isinstance(one[1], nn.Conv2d)), None)
+    transforms = getattr(network, "transform_input", False)
+    if found is None or found[1].in_channels != 3 or found[1].groups != 1 or transforms:
+        why = "transform_input is for 3 channels" if transforms else "its first layer is another"
+        raise ConfigError(
+            f"torchvision:{name} cannot take images of {channels} channels: {why}. Use its timm: counterpart."
+        )
+    place, first = found
+    assert isinstance(first, nn.Conv2d)
+    wide = nn.Conv2d(
+        channels,
+        first.out_channels,
+        first.kernel_size,  # type: ignore[arg-type]
+        first.stride,  # type: ignore[arg-type]
+        first.padding,  # type: ignore[arg-type]
+        first.dilation,  # type: ignore[arg-type]
+        bias=first.bias is not None,
+        padding_mode=first.padding_mode,
+    ).to(first.weight.device, first.weight.dtype)
+    with torch.no_grad():
+        if not first.weight.is_meta:
+            spread = float(first.weight.std()) * math.sqrt(3 / channels)
+            nn.init.normal_(wide.weight, std=spread)
+        if first.bias is not None and wide.bias is not None:
+            wide.bias.copy_(first.bias)
+    owner, _, last = place.rpartition(".")
+    setattr(network.get_submodule(owner), last, wide)
 
 
 def torchvision_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:

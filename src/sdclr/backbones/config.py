@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat
+from pydantic import Field, PositiveFloat, model_validator
 
 from sdclr.backbones.table import OUR_RESNETS, row_of
 from sdclr.config import Section
@@ -17,19 +17,41 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class Normalisation(Section):
-    """What is subtracted from the input's channels, and what they are divided by."""
+    """What is subtracted from the input's channels, and what they are divided by; one number for each."""
 
-    mean: tuple[float, float, float]
-    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat]
+    mean: Annotated[tuple[float, ...], Field(min_length=1)]
+    std: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _one_for_each_channel(self) -> Normalisation:
+        if len(self.mean) != len(self.std):
+            raise ValueError(
+                f"mean and std need a number for each channel, got {len(self.mean)} and {len(self.std)}."
+            )
+        return self
+
+    @property
+    def channels(self) -> int:
+        """Of the images that it is for."""
+        return len(self.mean)
 
     def is_like(self, other: Normalisation) -> bool:
         """Whether both are the same but for rounding to float32."""
+        if self.channels != other.channels:
+            return False
         pairs = zip(self.mean + self.std, other.mean + other.std, strict=True)
         return all(math.isclose(mine, theirs, rel_tol=1e-6) for mine, theirs in pairs)
 
 
 IMAGENET = Normalisation(mean=IMAGENET_MEAN, std=IMAGENET_STD)
-NO_NORMALISATION = Normalisation(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+
+
+def no_normalisation(channels: int = 3) -> Normalisation:
+    """What leaves images as they are."""
+    return Normalisation(mean=(0.0,) * channels, std=(1.0,) * channels)
+
+
+NO_NORMALISATION = no_normalisation()
 
 
 class BackboneConfig(Section):
@@ -47,8 +69,9 @@ class BackboneConfig(Section):
     """Further keywords for the constructor of a torchvision or timm network, e.g. {"depth": 6}. A network that is built
     for one image size gets views.size by itself."""
     normalisation: Literal["auto", "imagenet", "none"] | Normalisation = "auto"
-    """How images in [0, 1] are normalised: auto (as the weights that the run starts from were trained, else imagenet),
-    imagenet, none (for a network that normalises its input itself), or {"mean": [...], "std": [...]}."""
+    """How images in [0, 1] are normalised: auto (as the weights that the run starts from were trained, else imagenet;
+    other than 3 channels by the mean and std of a sample of the images), imagenet, none (for a network that normalises
+    its input itself), or {"mean": [...], "std": [...]} with a number for each channel."""
 
     @property
     def is_ours(self) -> bool:

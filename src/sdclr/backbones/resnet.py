@@ -70,15 +70,21 @@ DEPTHS: dict[str, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, ...]]] =
 
 
 class ResNet(nn.Module):
-    """Images [B, 3, S, S] -> features [B, F], F = 8 * width * expansion (512 for resnet18 at width 64)."""
+    """Images [B, C, S, S] -> features [B, F], F = 8 * width * expansion (512 for resnet18 at width 64)."""
 
     def __init__(
-        self, name: str, width: int = 64, stem: Literal["small", "large"] = "small"
+        self,
+        name: str,
+        width: int = 64,
+        stem: Literal["small", "large"] = "small",
+        image_channels: int = 3,
     ) -> None:
         super().__init__()
         block, depths = DEPTHS[name]
         kernel, stride = (3, 1) if stem == "small" else (7, 2)
-        self.conv1 = nn.Conv2d(3, width, kernel, stride, padding=kernel // 2, bias=False)
+        self.conv1 = nn.Conv2d(
+            image_channels, width, kernel, stride, padding=kernel // 2, bias=False
+        )
         self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.Identity() if stem == "small" else nn.MaxPool2d(3, stride=2, padding=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from torch.nn.modules.module import (
 
 from sdclr.backbones import BackboneConfig, Normalisation, build_backbone
 from sdclr.backbones.backbone import Backbone, measure_feature_dim
-from sdclr.backbones.config import NO_NORMALISATION
+from sdclr.backbones.config import no_normalisation
 from sdclr.backbones.image_sizes import named_sizes
 from sdclr.backbones.table import row_of
 from sdclr.compute.process_state import default_generators
@@ -116,7 +117,7 @@ def read_backbone(source: Path | str) -> BackboneFile:
 def load_backbone(
     source: Path | str, network: nn.Module | None = None, *, normalise: bool = True
 ) -> Backbone:
-    """The trained target backbone in eval mode: images [B, 3, S, S] in [0, 1] -> features [B, F].
+    """The trained target backbone in eval mode: images [B, C, S, S] in [0, 1] -> features [B, F].
 
     ``source``: a run folder or a backbone.safetensors. ``network``: your own module, for a run with a custom one.
     ``normalise``: whether the backbone normalises its input as it did in training (the file says how). A ``network``
@@ -142,7 +143,9 @@ def load_backbone(
         )
     if network is None:
         network = _network_of(file)
-    backbone = Backbone(network, *_constants(normalisation if normalise else NO_NORMALISATION))
+    if not normalise:
+        normalisation = no_normalisation(normalisation.channels)
+    backbone = Backbone(network, *_constants(normalisation))
     load_strictly(backbone.net, file.tensors, str(source))
     dtype = next((t.dtype for t in file.tensors.values() if t.is_floating_point()), torch.float32)
     backbone = backbone.to(dtype).eval()
@@ -216,7 +219,8 @@ def _constants(normalisation: Normalisation) -> tuple[tuple[float, ...], tuple[f
 @torch.no_grad()
 def _same_features(backbone: Backbone, loaded: Backbone, image_size: int) -> bool:
     training = backbone.training
-    images = torch.linspace(0, 1, 2 * 3 * image_size**2).view(2, 3, image_size, image_size)
+    shape = 2, backbone.channels, image_size, image_size
+    images = torch.linspace(0, 1, math.prod(shape)).view(shape)
     try:
         with default_generators(0, torch.device("cpu")):  # for what draws in eval mode, too
             before = backbone.eval()(images)
@@ -231,7 +235,7 @@ def _same_features(backbone: Backbone, loaded: Backbone, image_size: int) -> boo
 
 def _network_of(file: BackboneFile) -> nn.Module:
     """The network that a file describes. What the description claims is measured before it gets any memory."""
-    architecture = file.described.architecture
+    architecture, channels = file.described.architecture, file.described.normalisation.channels
     where, num_tensors = str(file.path), len(file.tensors)
     if row_of(architecture.name) is None:
         raise CheckpointError(
@@ -244,7 +248,7 @@ def _network_of(file: BackboneFile) -> nn.Module:
     try:
         try:
             with torch.device("meta"), at_most_modules(limit):
-                claimed = _described(architecture, where).net
+                claimed = _described(architecture, channels, where).net
         except CheckpointError:
             # some constructors read numbers, which device meta has none of: torchvision's RegNets
             return _network_on_cpu(file, limit)
@@ -256,7 +260,7 @@ def _network_of(file: BackboneFile) -> nn.Module:
         ) from None
     # its first weights are replaced: the caller's draws go on
     with default_generators(0, torch.device("cpu")):
-        return _described(architecture, where).net
+        return _described(architecture, channels, where).net
 
 
 def _network_on_cpu(file: BackboneFile, limit: int) -> nn.Module:
@@ -268,7 +272,8 @@ def _network_on_cpu(file: BackboneFile, limit: int) -> nn.Module:
         at_most_modules(limit),
         at_most_elements(elements),
     ):
-        network = _described(file.described.architecture, where).net
+        described = file.described
+        network = _described(described.architecture, described.normalisation.channels, where).net
     check_fit(network.state_dict(), file.tensors, where)
     _require_memory(network, file)
     return network
@@ -311,9 +316,11 @@ def _require_memory(claimed: nn.Module, file: BackboneFile) -> None:
         )
 
 
-def _described(architecture: BackboneConfig, where: str) -> Backbone:
+def _described(architecture: BackboneConfig, channels: int, where: str) -> Backbone:
+    # what it says of its input counts, and not the settings of its run
+    fresh = architecture.model_copy(update={"pretrained": False, "normalisation": "auto"})
     try:
-        return build_backbone(architecture.model_copy(update={"pretrained": False}))
+        return build_backbone(fresh, channels)
     except TooManyModules:
         raise
     except (

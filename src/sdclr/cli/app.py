@@ -55,7 +55,7 @@ app = typer.Typer(
 )
 
 
-FOR_SEVERAL_PROCESSES = ("pretrain", "resume")
+FOR_SEVERAL_PROCESSES = ("embed", "evaluate", "predict", "pretrain", "resume")
 """Verbs that torchrun may start."""
 
 

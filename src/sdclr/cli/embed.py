@@ -55,6 +55,7 @@ def embed(
     """Write the features of any images: path, feature, and label where known. The same command goes on if killed."""
     from sdclr.jobs.embed import embed as run_embed
     from sdclr.presentation.progress import Progress
+    from sdclr.processes.environment import is_first
 
     import_used(use)
     if shards is not None and (out is None or overwrite):
@@ -74,7 +75,8 @@ def embed(
             as_trained=not places,
             images_per_shard=shards,
         )
-    typer.echo(f"features: {shown(path)}")
+    if is_first():  # it speaks for all
+        typer.echo(f"features: {shown(path)}")
 
 
 def _images_to_embed(

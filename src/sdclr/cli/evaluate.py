@@ -140,6 +140,7 @@ def evaluate(
     sdclr evaluate model_2000.pt --recipe cifar10_lt_sdclr --data PATH --splits-dir DIR data.split=1 --protocol sdclr
     """
     from sdclr.jobs.evaluate import check_protocol, check_untested, evaluation_settings
+    from sdclr.processes.environment import is_first, require_one_process
 
     import_used(use)
     folders, overrides = _files_and_settings(arguments)
@@ -147,6 +148,8 @@ def evaluate(
     few = _few_labels_asked(few_shot, labels_per_class, label_share, label_seeds)
     checkpoint = _checkpoint_among(folders)
     _refuse_together(few, protocol, probes, classifier, against)
+    if few is not None or checkpoint is not None or against is not None:
+        require_one_process("evaluate --against, with few labels or of a checkpoint")
     data_path = moved_to(data)
     if checkpoint is not None:
         flags = absolute_paths({"data.path": data, "data.splits_dir": splits_dir})
@@ -173,6 +176,8 @@ def evaluate(
         # of a comparison there is something to say without labels, too
         _evaluate(folders, rule, names, how, needs_labels=against is None or names is not None)
         shown_protocol = rule
+    if not is_first():  # it speaks for all
+        return
     if against is not None:
         _compare(folders, against, probe_names(probes), how, as_json=as_json)
     else:

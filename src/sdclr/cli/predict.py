@@ -50,6 +50,7 @@ def predict(
     from sdclr.config import user_path
     from sdclr.jobs.predict import predict as run_predict
     from sdclr.presentation.progress import Progress
+    from sdclr.processes.environment import is_first
     from sdclr.workflows.own_images import own_data_as_trained
 
     import_used(use)
@@ -74,5 +75,6 @@ def predict(
             progress=progress,
             overwrite=overwrite,
         )
-    typer.echo(found.summary())
-    typer.echo(f"predictions: {shown(found.path)}")
+    if is_first():  # it speaks for all
+        typer.echo(found.summary())
+        typer.echo(f"predictions: {shown(found.path)}")

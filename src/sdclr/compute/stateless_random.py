@@ -37,6 +37,7 @@ class Stream(IntEnum):
     CLUSTERS = 16
     HEALTH = 17
     LABELS = 18
+    CHANNELS = 19
 
 
 _GAMMA = 0x9E3779B97F4A7C15

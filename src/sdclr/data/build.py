@@ -156,6 +156,7 @@ def build_data(
     else:
         read: Reader = load(config.row.reader)
         labelled = read(config, download, exclude)
+    _require_channels(config, labelled)
     groups = None if config.group_by is None else group_images(labelled.train, config.group_by)
     if groups is not None and labelled.test is not None and config.group_by is not None:
         require_apart(groups, group_images(labelled.test, config.group_by))
@@ -165,6 +166,20 @@ def build_data(
     return Data(
         config.name, labelled.train, labelled.test, names, split, conventions, remarks, groups
     )
+
+
+def _require_channels(config: DataConfig, labelled: LabelledImages) -> None:
+    """ConfigError for images that were given or read by somebody else with other channels than the settings say."""
+    for images in (labelled.train, labelled.test):
+        if images is None or images.channels == config.channels:
+            continue
+        how = f"data.channels={images.channels}"
+        if config.name == "given":
+            how = f"sdclr.given(images, channels={config.channels})"
+        raise ConfigError(
+            f"the images of {config.name} have {images.channels} channels, and data.channels is {config.channels}. "
+            f"Use {how}."
+        )
 
 
 def _path(config: DataConfig) -> Path:
@@ -183,7 +198,7 @@ def _splits_dir(config: DataConfig) -> Path:
 
 
 def digits(config: DataConfig, download: bool, exclude: Iterable[Path | str]) -> LabelledImages:
-    return read_digits()
+    return read_digits(config.channels)
 
 
 def cifar(config: DataConfig, download: bool, exclude: Iterable[Path | str]) -> LabelledImages:
@@ -192,7 +207,7 @@ def cifar(config: DataConfig, download: bool, exclude: Iterable[Path | str]) -> 
 
 
 def arrays(config: DataConfig, download: bool, exclude: Iterable[Path | str]) -> LabelledImages:
-    return read_npz(_path(config))
+    return read_npz(_path(config), config.channels, config.grey_bits)
 
 
 def given(config: DataConfig, download: bool, exclude: Iterable[Path | str]) -> LabelledImages:
@@ -217,7 +232,8 @@ def from_outside(
         raise DataError(
             f"{origin} must return sdclr.data.LabelledImages or a mapping of arrays, got {type(found).__name__}."
         )
-    return labelled_arrays({name: np.asarray(array) for name, array in found.items()}, origin)
+    arrays = {name: np.asarray(array) for name, array in found.items()}
+    return labelled_arrays(arrays, origin, channels=config.channels)
 
 
 def own_images(
@@ -232,6 +248,7 @@ def own_images(
         test_path=_optional_path(config.test_path),
         exif_rotation=config.exif_rotation,
         grey_bits=config.grey_bits,
+        channels=config.channels,
         num_workers=config.num_workers,
         exclude=exclude,
         unwanted=config.exclude,

@@ -73,3 +73,5 @@ AUTHORS_IMAGENET_LISTS = {
         "test": "ImageNet_LT/ImageNet_LT_test.txt",
     },
 }
+MOST_CHANNELS = 256
+"""Of an image; more are a shape that was misread."""

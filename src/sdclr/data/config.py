@@ -10,6 +10,7 @@ from sdclr.config import INCIDENTAL, LARGEST_SEED, Fraction, Section
 from sdclr.data.choices import (
     MEGADETECTOR_CATEGORIES,
     MEGADETECTOR_CONFIDENCE,
+    MOST_CHANNELS,
     Links,
     OnError,
     Placement,
@@ -36,6 +37,10 @@ class DataConfig(Section):
     (docs/data.md)."""
     path: Place = None
     """CIFAR: folder or .npz; arrays: .npz; images: folder, list, table, glob, zip, tar; ImageNet: train/ and val/."""
+    channels: Annotated[int, Field(ge=1, le=MOST_CHANNELS)] = 3
+    """Channels of every image: 3 are red, green and blue, as which greys are read, too; 1 greys; 4 and more as they
+    are, in TIFF, .npy, .npz or from Python. Network and views follow; other than 3 have no colour jitter (saturation,
+    hue, grey). docs/data.md says which files hold how many."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Keywords for the reader of a data set that you have registered."""
     subset: Literal["long_tail", "balanced", "all"] = "long_tail"
@@ -83,7 +88,7 @@ class DataConfig(Section):
     """images: turn every image as its EXIF tag says, as phones mean it; the reference does not. TIFF and HEIC files are
     turned in any case."""
     grey_bits: Annotated[int, Field(ge=8, le=16)] = 16
-    """images: how many bits 16-bit grey files use; 12, for data of many cameras, makes level 4,095 white."""
+    """images, arrays, given: how many bits 16-bit greys use; 12, for data of many cameras, makes level 4,095 white."""
     exclude: tuple[str, ...] = ()
     """images: globs of what to leave out, such as thumbs or *_mask.png: compared with the path below the folder (or the
     list's root), with that of every folder above, and with their names. * matches / too; capitals matter."""
@@ -120,6 +125,14 @@ class DataConfig(Section):
         if self.splits_dir is not None and not self.row.authors_lists:
             known = ", ".join(name for name, row in SOURCES.items() if row.authors_lists)
             raise ValueError(f"splits_dir holds lists for {known} only, not for {self.name}.")
+        if self.channels != 3 and self.store is not None:
+            raise ValueError(
+                f"store keeps images of 3 channels, and channels is {self.channels}. Leave it out."
+            )
+        if self.channels != 3 and self.name in _IN_COLOURS:
+            raise ValueError(
+                f"channels={self.channels} is not for {self.name}, whose images have 3. Leave it out."
+            )
         if self.row.splits == "usual":
             for field in ("profile", "validation_per_class"):
                 if getattr(self, field) != type(self).model_fields[field].default:
@@ -184,7 +197,7 @@ class DataConfig(Section):
                 .model_fields[field]
                 .get_default(call_default_factory=True, validated_data={"name": self.name})
             )
-            if value == default:
+            if value == default or (field == "grey_bits" and self.name == "arrays"):
                 continue
             if self.row.splits == "own":
                 raise ValueError(
@@ -194,6 +207,10 @@ class DataConfig(Section):
         return self
 
 
+_IN_COLOURS = frozenset(
+    name for name, row in SOURCES.items() if name not in ("arrays", "images", "given", "digits")
+)
+"""Data sets of the package whose images are photographs."""
 _IMAGES_ONLY = (
     "root",
     "path_column",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,8 @@ def given(
     *,
     test_images: Any = None,
     test_labels: Sequence[Any] | None = None,
+    channels: int | None = None,
+    grey_bits: int = 16,
     advance: Callable[[int], None] = lambda done: None,
 ) -> Iterator[LabelledImages]:
     """Inside the block, whatever works on a run's images finds those of a run on ``images=...`` here.
@@ -31,22 +34,24 @@ def given(
     For :func:`evaluate`, :func:`compare`, :func:`embed`, :func:`mine`, :func:`examine`, :func:`resume` and reports.
     ``images`` and ``labels`` as of :func:`pretrain`, the same in the same order; other images are an error of whoever
     compares them with the run's. ``test_images``, ``test_labels``: a test set; a run that is evaluated on it is
-    trained inside such a block, too, since its images are checked together. ``advance`` is called with the number of
-    images looked at. Raises DataError for what is no image, and for test labels that no training image has.
+    trained inside such a block, too, since its images are checked together. ``channels``, ``grey_bits``: data.channels
+    and data.grey_bits of the run. ``advance`` is called with the number of images looked at.
+    Raises DataError for what is no image, and for test labels that no training image has.
 
     >>> import numpy as np
     >>> import sdclr
     >>> images = np.random.default_rng(0).integers(0, 256, (24, 12, 12, 3), dtype=np.uint8)
     >>> labels = ["cat", "dog"] * 12
-    >>> config = sdclr.recipe("digits_simclr").with_values({"epochs": 1, "views.size": 8, "backbone.width": 4})
+    >>> config = sdclr.recipe("digits_simclr").with_values({"epochs": 1, "views.size": 8, "batch_size": 12})
     >>> run = sdclr.pretrain(config, "runs/given", images=images, labels=labels)
     >>> with sdclr.given(images, labels):
     ...     print(sdclr.evaluate(run, probes=["knn"]).class_names)
     ['cat', 'dog']
     """
-    found = given_images(images, labels, advance=advance)
+    read = partial(given_images, channels=channels, grey_bits=grey_bits, advance=advance)
+    found = read(images, labels)
     if test_images is not None:
-        test = given_images(test_images, test_labels, advance=advance)
+        test = read(test_images, test_labels)
         found = LabelledImages(found.train, _in_terms_of(found, test), found.class_names)
     elif test_labels is not None:
         raise DataError("test_labels are those of test_images; give both.")

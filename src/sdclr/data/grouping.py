@@ -48,17 +48,26 @@ def group_images(images: Images, by: str, columns: Mapping[str, Any] = _NO_COLUM
     ['a', 'b']
     """
     own = {} if images.files is None else images.files.columns
-    for table in (columns, own):
-        if by in table:
-            return _by_column(by, [str(cell).strip() for cell in table[by]])
-    if images.files is None:
+    names = None if images.files is None else images.names
+    return group_names(names, by, {**own, **columns})
+
+
+def group_names(names: Sequence[str] | None, by: str, columns: Mapping[str, Any]) -> Groups:
+    """The groups of images with these ``names``, None of images without paths; otherwise as :func:`group_images`.
+
+    >>> group_names(["a/1.jpg", "b/2.jpg", "a/3.jpg"], "folder", {}).of_image.tolist()
+    [0, 1, 0]
+    """
+    if by in columns:
+        return _by_column(by, [str(cell).strip() for cell in columns[by]])
+    if names is None:
         raise ConfigError(
             f"data.group_by={shown(by, 80)}: these images lie in memory and have neither paths nor "
             "columns to group them by. Leave it out."
         )
     if by == FOLDER:
-        return _numbered([name.rpartition("/")[0] for name in images.names])
-    return _by_pattern(_pattern(by, [*columns, *own]), images.names)
+        return _numbered([name.rpartition("/")[0] for name in names])
+    return _by_pattern(_pattern(by, list(columns)), names)
 
 
 def _by_column(name: str, cells: Sequence[str]) -> Groups:

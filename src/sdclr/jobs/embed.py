@@ -25,6 +25,7 @@ import torch
 
 from sdclr.backbones.weights import load_backbone, read_backbone
 from sdclr.compute.device import resolve_device
+from sdclr.compute.process_state import silenced_warnings
 from sdclr.data import DataConfig, Images, build_data
 from sdclr.data.collections.contents import digest_of, read_contents
 from sdclr.data.decoding.decode import printable
@@ -33,6 +34,7 @@ from sdclr.data.usable import usable_images
 from sdclr.errors import ConfigError
 from sdclr.evaluation.features import extract_features
 from sdclr.presentation.progress import AnyProgress, NoProgress
+from sdclr.processes.world import BEGUN, World, shared_work
 from sdclr.run import Run
 from sdclr.safe_text import as_text, csv_row, shown
 from sdclr.storage.durable_files import (
@@ -42,7 +44,7 @@ from sdclr.storage.durable_files import (
     write_atomically,
 )
 from sdclr.storage.output_files import lexists, output_file, require_free
-from sdclr.storage.row_parts import RowParts
+from sdclr.storage.row_parts import RowParts, rows_per_part
 
 FORMATS = (".npz", ".parquet", ".csv")
 ROWS_PER_PART = 4096
@@ -68,8 +70,8 @@ def embed(
     call goes on where it stopped, if backbone and images are the same. Files that cannot be decoded are an error, or
     left out with a warning (data.on_error=skip). ``as_trained``: ``data`` are to be the images that the run ``source``
     was trained on; a warning says which are not. ``images_per_shard``: ``out`` is a new folder instead, with files
-    part-00000.npz, part-00001.npz, ... of so many images each, and index.json. Raises ConfigError for another kind of
-    output, and for one that exists
+    part-00000.npz, part-00001.npz, ... of so many images each, and index.json. Several processes (torchrun) share the
+    images out and write the same file as one. Raises ConfigError for another kind of output, and for one that exists
     unless ``overwrite``; RunFolderError where another process is writing it, or where OUT.partial is not ours.
 
     >>> import sdclr
@@ -87,13 +89,19 @@ def embed(
             "data.store saves decoding when images are seen again; embed sees each once. Leave it out."
         )
     replaced = overwrite and images_per_shard is None
-    with output_file(out, overwrite=replaced):
-        RowParts.require_ours(RowParts.beside(out), "embed")
-        trained = Run(source) if as_trained else None
-        finish: Callable[..., None] = partial(_finish, overwrite=replaced)
-        if images_per_shard is not None:
-            finish = partial(_finish_shards, images_per_shard=images_per_shard)
-        _write_features(trained, source, data, out, device, show, finish)
+    trained = Run(source) if as_trained else None
+    finish: Callable[..., None] = partial(_finish, overwrite=replaced)
+    if images_per_shard is not None:
+        finish = partial(_finish_shards, images_per_shard=images_per_shard)
+    with shared_work(f"embed {out.absolute()}") as world:
+        if world.is_first:
+            with output_file(out, overwrite=replaced):
+                RowParts.require_ours(RowParts.beside(out), "embed")
+                world.publish(BEGUN, {})
+                _write_features(trained, source, data, out, device, show, finish, world)
+        else:
+            with silenced_warnings():  # the first process has said the same
+                _write_features(trained, source, data, out, device, NoProgress(), finish, world)
     return out
 
 
@@ -105,6 +113,7 @@ def _write_features(
     device: str,
     show: AnyProgress,
     finish: Callable[[RowParts, Path, dict[str, Any]], None],
+    world: World,
 ) -> None:
     backbone = load_backbone(source)
     size = read_backbone(source).require_image_size()
@@ -119,13 +128,15 @@ def _write_features(
     identity = (
         f"{_identity(source, found.fingerprint, size)} {[one.path for one in bad]} {contents}"
     )
-    where = resolve_device(device)
+    where = world.device(resolve_device(device))
     backbone = backbone.to(where).to(memory_format=torch.channels_last)
-    parts = RowParts(RowParts.beside(out), identity)
-    done = parts.open(len(images))
-    task = show.add(
-        f"features of {len(images)} images", total=len(images), unit="images", done=done
-    )
+    parts = RowParts(RowParts.beside(out), identity, team=world)
+    done, per_part = parts.open(len(images)), min(rows_per_part(len(images)), ROWS_PER_PART)
+    what = f"features of {len(images)} images"
+    if world.several:
+        what = f"a share of the {what}, {world.size} processes"
+    total = done + parts.own_rows(len(images), per_part)
+    task = show.add(what, total=total, unit="images", done=done)
 
     def features_of(rows: range) -> npt.NDArray[np.float32]:
         part = images.at(np.arange(rows.start, rows.stop))
@@ -134,8 +145,10 @@ def _write_features(
         )
         return features.float().numpy()
 
-    parts.complete(len(images), features_of, ROWS_PER_PART)
+    parts.complete(len(images), features_of, per_part)
     show.finish(task)
+    if not world.is_first:
+        return
     facts: dict[str, Any] = {"path": _names(images)}
     if images.labels is not None:
         facts |= {"label": images.labels, "class_names": np.array(found.class_names)}

@@ -24,15 +24,17 @@ from sdclr.any_progress import AnyProgress, NoProgress
 from sdclr.backbones.classifier import BACKBONE_FILE, CLASSIFIER_FILE, Classifier, load_classifier
 from sdclr.backbones.weights import read_backbone
 from sdclr.compute.device import explain_out_of_memory, resolve_device
+from sdclr.compute.process_state import silenced_warnings
 from sdclr.data import BadFile, Data, DataConfig, Images, build_data
 from sdclr.data.collections.contents import digest_of, read_contents
 from sdclr.data.decoding.decode import printable
 from sdclr.data.usable import usable_images
 from sdclr.errors import ConfigError
 from sdclr.evaluation.features import extract_features
+from sdclr.processes.world import BEGUN, World, shared_work
 from sdclr.safe_text import counted, shown
 from sdclr.storage.output_files import output_file
-from sdclr.storage.row_parts import RowParts
+from sdclr.storage.row_parts import RowParts, rows_per_part
 from sdclr.storage.table_files import Block, Kind, require_table_suffix, write_table
 
 ROWS_PER_PART = 4096
@@ -113,26 +115,41 @@ def predict(
         raise ConfigError(
             "data.store saves decoding when images are seen again; predict sees each once. Leave it out."
         )
-    where = resolve_device(device)  # before any work
-    _warn_of_other_reading(classifier, data)
-    with output_file(out, overwrite=overwrite), explain_out_of_memory("Use --device cpu."):
-        RowParts.require_ours(RowParts.beside(out), "predict")
-        found = build_data(data)
-        for remark in found.remarks:
-            show.print(remark)
-        images, bad = usable_images(found.train, data, show)
-        parts = RowParts(RowParts.beside(out), _identity(Path(model), found, images), "predictions")
-        _compute(classifier, Path(model), images, parts, where, show)
-        table = _Table(classifier, found, images, bad, data.on_error == "skip", top)
-        columns = table.columns(probabilities=probabilities, entropy=entropy)
+    with shared_work(f"predict {out.absolute()}") as world:
+        where = world.device(resolve_device(device))  # before any work
+        if not world.is_first:
+            with silenced_warnings():  # the first process has said the same
+                found = build_data(data)
+                images, _ = usable_images(found.train, data, NoProgress())
+                _compute(classifier, Path(model), found, images, out, where, NoProgress(), world)
+            return Predicted(out, **world.wait_for(_PREDICTED))
+        _warn_of_other_reading(classifier, data)
+        with output_file(out, overwrite=overwrite), explain_out_of_memory("Use --device cpu."):
+            RowParts.require_ours(RowParts.beside(out), "predict")
+            world.publish(BEGUN, {})
+            found = build_data(data)
+            for remark in found.remarks:
+                show.print(remark)
+            images, bad = usable_images(found.train, data, show)
+            parts = _compute(classifier, Path(model), found, images, out, where, show, world)
+            table = _Table(classifier, found, images, bad, data.on_error == "skip", top)
+            columns = table.columns(probabilities=probabilities, entropy=entropy)
 
-        def write(file: IO[bytes]) -> None:
-            write_table(file, out.suffix, columns, table.blocks(parts, columns))
+            def write(file: IO[bytes]) -> None:
+                write_table(file, out.suffix, columns, table.blocks(parts, columns))
 
-        parts.keep_as(out, write, overwrite=overwrite)
-    return Predicted(
-        out, len(found.train), len(bad), classifier.temperature is not None, table.num_right
-    )
+            parts.keep_as(out, write, overwrite=overwrite)
+        counts: dict[str, Any] = {
+            "num_images": len(found.train),
+            "num_unreadable": len(bad),
+            "is_calibrated": classifier.temperature is not None,
+            "num_right": table.num_right,
+        }
+        world.publish(_PREDICTED, counts)
+    return Predicted(out, **counts)
+
+
+_PREDICTED = "predicted"
 
 
 def _warn_of_other_reading(classifier: Classifier, data: DataConfig) -> None:
@@ -158,25 +175,35 @@ def _identity(model: Path, found: Data, images: Images) -> str:
 def _compute(
     classifier: Classifier,
     model: Path,
+    found: Data,
     images: Images,
-    parts: RowParts,
+    out: Path,
     device: torch.device,
     show: AnyProgress,
-) -> None:
-    """Logits [N, C] of all images, in the order of their collection."""
+    world: World,
+) -> RowParts:
+    """Logits [N, C] of all images, in the order of their collection; of several processes each computes a share."""
+    parts = RowParts(
+        RowParts.beside(out), _identity(model, found, images), "predictions", team=world
+    )
     size = read_backbone(model / BACKBONE_FILE).require_image_size()
     network = classifier.to(device).to(memory_format=torch.channels_last)
     done = parts.open(len(images))
-    what = f"predictions for {len(images)} images"
-    task = show.add(what, total=len(images), unit="images", done=done)
+    what, per_part = f"predictions for {len(images)} images", rows_per_part(len(images))
+    per_part = min(per_part, ROWS_PER_PART)
+    if world.several:
+        what = f"a share of the {what}, {world.size} processes"
+    total = done + parts.own_rows(len(images), per_part)
+    task = show.add(what, total=total, unit="images", done=done)
 
     def logits_of(rows: range) -> npt.NDArray[np.float32]:
         part = images.at(np.arange(rows.start, rows.stop))
         advance, name = partial(show.advance, task), partial(_name, part.names)
         return extract_features(network, part.stills(size), advance, name).float().numpy()
 
-    parts.complete(len(images), logits_of, ROWS_PER_PART)
+    parts.complete(len(images), logits_of, per_part)
     show.finish(task)
+    return parts
 
 
 def _name(names: Sequence[str], row: int) -> str:

@@ -139,7 +139,33 @@ def _classifier_card(facts: CardFacts, classifier: ClassifierCard) -> str:
     return "\n".join(parts)
 
 
+def _use_of_other_channels(facts: CardFacts, outcome: str) -> str:
+    """The way without timm's transforms, which take photographs alone."""
+    channels = len(facts.mean)
+    return f"""## How to load it
+
+```python
+import numpy as np
+import timm
+import torch
+
+network = timm.create_model("local-dir:PATH", pretrained=True).eval()   # PATH: this folder
+pixels = torch.from_numpy(np.load("a.npy"))    # uint8 [{facts.image_size}, {facts.image_size}, {channels}]
+mean, std = torch.tensor({_list(facts.mean)}), torch.tensor({_list(facts.std)})
+image = ((pixels / 255 - mean) / std).permute(2, 0, 1)
+with torch.no_grad():
+    {outcome}
+```
+
+Images have {channels} channels: the middle of each, resized to {facts.image_size} px.
+"""
+
+
 def _use_of_classifier(facts: CardFacts, classifier: ClassifierCard) -> str:
+    if len(facts.mean) != 3:
+        scaled = f" / {classifier.temperature:.6g}" if classifier.temperature else ""
+        outcome = f"probabilities = (network(image[None]){scaled}).softmax(dim=1)"
+        return _use_of_other_channels(facts, outcome)
     divided = f" / {classifier.temperature:.6g}" if classifier.temperature else ""
     said = "calibrated by this temperature" if divided else "not calibrated"
     return f"""## How to load it
@@ -189,6 +215,8 @@ def _numbers_of_classifier(classifier: ClassifierCard) -> str:
 
 
 def _use(facts: CardFacts) -> str:
+    if len(facts.mean) != 3:
+        return _use_of_other_channels(facts, "features = network(image[None])")
     return f"""## How to load it
 
 ```python

@@ -215,14 +215,33 @@ class World:
 
     @contextlib.contextmanager
     def explaining(self) -> Iterator[None]:
-        """Inside, a failed exchange is raised as what it means: another process's failure, or who does not answer."""
+        """Inside, a failed exchange is raised as what it means: another process's failure, or who does not answer.
+
+        So is, in the first process, a signal before the first step, where it came because another process has died.
+        """
         try:
             yield
+        except StoppedEarly as stopped:
+            if self.several and self.is_first and (gone := self._gone()):
+                raise DistributedError(
+                    f"process{'es' * (len(gone) > 1)} {', '.join(map(str, gone))} of {self.size} ended without a word "
+                    f"before the first step (killed, out of memory?), and then this one was {stopped}"
+                ) from stopped
+            raise
         except RuntimeError as error:
             exchange = isinstance(error, dist.DistError) or _EXCHANGE.search(str(error))
             if not self.several or not exchange:
                 raise
             raise self._explanation(error) from error
+
+    def _gone(self) -> list[int]:
+        """Who was here, and has no signal to tell of now: a launcher ends all others when one has died."""
+        here = {rank for rank in range(1, self.size) if self._words.check([f"taken/{rank}"])}
+        until = time.monotonic() + GRACE_SECONDS
+        while here and time.monotonic() < until:
+            here = {rank for rank in here if not self._words.check([_STOPPED.format(rank)])}
+            time.sleep(_POLL_SECONDS)
+        return sorted(here)
 
     def _explanation(self, error: RuntimeError) -> SdclrError:
         # who keeps the store may be who is gone
@@ -285,6 +304,7 @@ class World:
 
 
 ALONE = World()
+_STOPPED = "stopped/{}"
 _runs = itertools.count()  # of this process; all have as many
 _CURE = "Nothing that was saved is lost: give the same command again, and it goes on from the last checkpoint."
 _EXCHANGE = re.compile(
@@ -344,6 +364,8 @@ def joined(job: str = "", *, start_seconds: float = START_SECONDS) -> Iterator[W
         yield world
         world.wait_until_over()
     except BaseException as error:
+        if isinstance(error, StoppedEarly):
+            world.publish(_STOPPED.format(world.rank), {})
         agreed = isinstance(error, Preempted | NonFiniteError) and not error.reported_elsewhere
         if agreed and not world.is_first:  # the first process raises the same, and has to save
             error.reported_elsewhere = True  # type: ignore[attr-defined]
@@ -359,6 +381,30 @@ def joined(job: str = "", *, start_seconds: float = START_SECONDS) -> Iterator[W
         world.leave()
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+@contextlib.contextmanager
+def shared_work(job: str) -> Iterator[World]:
+    """Processes of which the first one does a job, and the others help where it lets them.
+
+    The first one calls ``publish(BEGUN, {})`` once it may write; until then the others wait here, so that what it
+    refuses is refused before they do anything. They stay until it has finished, however long that takes. A program that
+    has formed a process group of its own shares its work out itself: its process is alone here.
+    """
+    if dist.is_initialized():
+        yield ALONE
+        return
+    with joined(job) as world:
+        if not world.is_first:
+            world.wait_for(BEGUN)
+        yield world
+        if world.is_first:
+            world.publish(_FINISHED, {})
+        else:
+            world.wait_for(_FINISHED)
+
+
+BEGUN, _FINISHED = "the first process may write", "the first process has written"
 
 
 def _require_own_job(world: World, job: str) -> None:

@@ -1,23 +1,26 @@
 """Finished rows of a long computation, part by part, so that the same command goes on where it was killed.
 
-Each part is a .npy file, written whole or not at all. Knows nothing of what the rows are.
+Each part is a .npy file, written whole or not at all. Several processes share the parts out, in a folder that all of
+them see; the first one opens the folder, waits for the others and alone goes on with the rows. Knows nothing of what
+the rows are.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import re
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from sdclr.errors import RunFolderError
+from sdclr.errors import DistributedError, RunFolderError
 from sdclr.storage.durable_files import (
     is_leftover,
     storage_errors,
@@ -27,9 +30,25 @@ from sdclr.storage.durable_files import (
 )
 from sdclr.storage.output_files import lexists, require_free
 
+
+class Team(Protocol):
+    """The processes that compute the rows together (``processes.world.World``)."""
+
+    rank: int
+    size: int
+
+    @property
+    def is_first(self) -> bool: ...
+
+    def publish(self, key: str, words: dict[str, Any]) -> None: ...
+
+    def wait_for(self, key: str, seconds: float | None = None) -> dict[str, Any]: ...
+
+
 IDENTITY = "identity.json"
 KIND = "sdclr features, unfinished"
 ROWS_PER_PART = 4096
+FEWEST_ROWS, MOST_PARTS = 256, 64
 _OURS = re.compile(r"[0-9]{12}\.npy")
 
 
@@ -39,9 +58,14 @@ class RowParts:
     The folder is ours by its identity.json alone, or where it is empty; of its files those are that have our names.
     """
 
-    def __init__(self, folder: Path, identity: str, what: str = "features") -> None:
+    def __init__(
+        self, folder: Path, identity: str, what: str = "features", *, team: Team | None = None
+    ) -> None:
+        """``team``: who computes; None where this process is alone."""
         self.folder, self.identity, self.what = folder, identity, what
         self.rows = 0
+        self._team = team if team is not None and team.size > 1 else None
+        self._key = f"rows/{hashlib.sha256(str(folder).encode()).hexdigest()[:16]}"
 
     @staticmethod
     def beside(out: Path) -> Path:
@@ -63,7 +87,19 @@ class RowParts:
             )
 
     def open(self, num_images: int) -> int:
-        """Rows that an earlier call has finished; what belongs to other images or weights is thrown away."""
+        """Rows that an earlier call has finished; what belongs to other images or weights is thrown away.
+
+        DistributedError where another process of the team has opened rows of something else.
+        """
+        if self._team is not None and not self._team.is_first:
+            found = self._team.wait_for(f"{self._key}/open")
+            if found["identity"] != self.identity:
+                raise DistributedError(
+                    f"process {self._team.rank} sees other images or another backbone than process 0. Every process "
+                    "needs the same files, on a file system that all of them see."
+                )
+            self.rows = found["rows"]
+            return min(self.rows, num_images)
         with storage_errors(self.folder):
             self.folder.mkdir(exist_ok=True)
             if _read_identity(self.folder) != self.identity:
@@ -79,16 +115,21 @@ class RowParts:
                 )
         while (path := self._part(self.rows)).is_file():
             self.rows += len(np.load(path, mmap_mode="r"))
+        if self._team is not None:
+            self._team.publish(f"{self._key}/open", {"identity": self.identity, "rows": self.rows})
         return min(self.rows, num_images)
 
     def append(self, rows: npt.NDArray[Any]) -> None:
         """The next part; it may have any type without objects, the same for all parts."""
-        path = self._part(self.rows)
+        self._write(self.rows, rows)
+        self.rows += len(rows)
+
+    def _write(self, first: int, rows: npt.NDArray[Any]) -> None:
+        path = self._part(first)
         with storage_errors(path):
             with new_file(path) as (temporary, file):
                 np.save(file, rows)
             os.replace(temporary, path)
-        self.rows += len(rows)
 
     def complete(
         self,
@@ -96,9 +137,35 @@ class RowParts:
         rows_of: Callable[[range], npt.NDArray[Any]],
         rows_per_part: int = ROWS_PER_PART,
     ) -> None:
-        """Append what is missing of ``num_rows``; ``rows_of`` computes the rows of one part."""
-        for first in range(self.rows, num_rows, rows_per_part):
-            self.append(rows_of(range(first, min(first + rows_per_part, num_rows))))
+        """Append what is missing of ``num_rows``; ``rows_of`` computes the rows of one part.
+
+        Of a team each process computes every so-manieth part, and the first one returns when all are there.
+        """
+        for rows in self._own(num_rows, rows_per_part):
+            self._write(rows.start, rows_of(rows))
+            if self._team is None:
+                self.rows = rows.stop
+        self.rows = max(self.rows, num_rows)
+        if self._team is None:
+            return
+        self._team.publish(f"{self._key}/done/{self._team.rank}", {})
+        if self._team.is_first:
+            for other in range(1, self._team.size):
+                self._team.wait_for(f"{self._key}/done/{other}")
+
+    def own_rows(self, num_rows: int, rows_per_part: int = ROWS_PER_PART) -> int:
+        """How many rows :meth:`complete` is going to compute in this process."""
+        return sum(map(len, self._own(num_rows, rows_per_part)))
+
+    def _own(self, num_rows: int, rows_per_part: int) -> list[range]:
+        """The parts that are missing and are this process's."""
+        rank, size = (0, 1) if self._team is None else (self._team.rank, self._team.size)
+        firsts = range(self.rows, num_rows, rows_per_part)[rank::size]
+        return [
+            range(first, min(first + rows_per_part, num_rows))
+            for first in firsts
+            if not self._part(first).is_file()
+        ]
 
     def keep_as(
         self, out: Path, write: Callable[[IO[bytes]], None], *, overwrite: bool = False
@@ -153,6 +220,16 @@ class RowParts:
 
     def _part(self, first: int) -> Path:
         return self.folder / f"{first:012d}.npy"
+
+
+def rows_per_part(num_rows: int) -> int:
+    """A multiple of FEWEST_ROWS that gives several processes parts of a small collection, too.
+
+    >>> rows_per_part(1000), rows_per_part(100_000), rows_per_part(10**7)
+    (256, 1792, 4096)
+    """
+    wanted = -(-num_rows // MOST_PARTS)
+    return min(max(-(-wanted // FEWEST_ROWS) * FEWEST_ROWS, FEWEST_ROWS), ROWS_PER_PART)
 
 
 def _read_identity(folder: Path) -> str | None:

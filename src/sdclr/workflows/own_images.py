@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from sdclr.backbones import BackboneConfig
-from sdclr.backbones.classifier import CLASSIFIER_FILE, is_classifier
+from sdclr.backbones.classifier import BACKBONE_FILE, CLASSIFIER_FILE, is_classifier
 from sdclr.backbones.others_weights import is_others, read_others
 from sdclr.backbones.weights import read_backbone
 from sdclr.compute.device import bf16_speedup_of_cpu, free_memory, resolve_device
@@ -24,14 +23,15 @@ from sdclr.data import DataConfig, Images, build_data
 from sdclr.data.choices import TABLE_SUFFIXES, ZIP_SUFFIX
 from sdclr.data.decoding.decode import (
     ALL_GREY_BITS,
-    LEVELS_USED,
     bits_used,
     is_deep_grey,
-    open_image,
+    is_npy,
+    open_picture,
 )
 from sdclr.data.sources.split_folders import has_splits
 from sdclr.errors import ConfigError, DataError, SdclrError
 from sdclr.jobs.pretrain import Preview, preview
+from sdclr.planes import in_colours
 from sdclr.presentation.progress import AnyProgress
 from sdclr.presentation.sheet import is_sheet, sheet_png
 from sdclr.recipes.own_images import Choice, advice, own_images
@@ -171,15 +171,19 @@ def own_data_as_trained(source: Path, path: str, values: dict[str, Any]) -> Data
     The very images that it was trained on need none of their settings again. ``source`` may also be a model of
     sdclr finetune, which knows how its images were read.
     """
+    if "data.channels" not in values:
+        values = {**values, "data.channels": _channels_of(source)}
     data, run = own_data(path, values), Run(source)
     if data.name == "images" and is_classifier(source):
         facts = read_facts(source / CLASSIFIER_FILE)
         alike = [name for name in READ_ALIKE if name in facts and f"data.{name}" not in values]
         return DataConfig.parse(data.to_dict() | {name: facts[name] for name in alike})
-    if data.name != "images" or not run.exists:
+    if not run.exists:
         return data
     trained = PretrainConfig.from_yaml(run.config_path, foreign=True).data
-    if trained.name != "images":
+    if data.name != "images" or trained.name != "images":
+        if "data.grey_bits" not in values and trained.name in WITH_GREY_BITS:
+            return data.with_values({"grey_bits": trained.grey_bits})
         return data
     alike = list(READ_ALIKE)
     if trained.path is not None and os.path.realpath(user_path(trained.path)) == os.path.realpath(
@@ -192,8 +196,18 @@ def own_data_as_trained(source: Path, path: str, values: dict[str, Any]) -> Data
     return DataConfig.parse(data.to_dict() | same)
 
 
+def _channels_of(source: Path) -> int:
+    """Of the images that a run's network, a model's or a backbone file's takes; 3 for a file that does not say."""
+    path = source / BACKBONE_FILE if source.is_dir() else source
+    with contextlib.suppress(SdclrError, TypeError, KeyError):
+        return len(read_facts(path)["normalisation"]["mean"])
+    return 3
+
+
 READ_ALIKE = ("exif_rotation", "grey_bits")
 """What decides how the pixels of a file become those of an image."""
+WITH_GREY_BITS = ("images", "arrays", "given")
+"""Data sets whose images may have 16 bits."""
 FOUND_ALIKE = (
     *("root", "path_column", "label_column", "exclude", "links"),
     *("boxes", "box_categories", "min_confidence", "on_error", "max_skipped"),
@@ -212,9 +226,11 @@ def grey_bits(images: Images) -> int | None:
     levels: list[int] = []
     for position in _sample(images):
         with contextlib.suppress(SdclrError):
-            if not is_deep_grey(files.file(position)):
+            file = files.file(position)
+            if not is_npy(file) and not is_deep_grey(file):
                 continue
-            levels.append(open_image(files.file(position)).info[LEVELS_USED])
+            if (largest := open_picture(file, channels=files.channels)[1]) is not None:
+                levels.append(largest)
         if len(levels) == DEEP_SAMPLE:
             break
     bits = bits_used(levels) if levels else ALL_GREY_BITS
@@ -269,10 +285,11 @@ def dry_run(
     with output_file(sheet, overwrite=overwrite or _is_sheet(sheet)):
         found = preview(config, download=download, progress=progress)
         pixels = [
-            (view.permute(0, 2, 3, 1) * 255).round().clamp(0, 255).to(torch.uint8).numpy()
+            in_colours((view.permute(0, 2, 3, 1) * 255).round().clamp(0, 255).byte().numpy())
             for view in (found.views.a, found.views.b)
         ]
-        write_atomically(sheet, sheet_png(found.stills.permute(0, 2, 3, 1).numpy(), *pixels))
+        stills = in_colours(found.stills.permute(0, 2, 3, 1).numpy())
+        write_atomically(sheet, sheet_png(stills, *pixels))
     _show(found, config, console)
     console.print(
         Text(

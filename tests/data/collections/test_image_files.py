@@ -526,13 +526,13 @@ def test_a_picture_is_decoded_once_for_its_still_and_for_whoever_looks_at_it(
     photos: ImageFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[str] = []
-    open_image = image_files.open_image
+    open_picture = image_files.open_picture
 
-    def counting(file: str, **how: object) -> Image.Image:
+    def counting(file: str, **how: object) -> object:
         opened.append(file)
-        return open_image(file, **how)  # type: ignore[arg-type]
+        return open_picture(file, **how)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(image_files, "open_image", counting)
+    monkeypatch.setattr(image_files, "open_picture", counting)
     monkeypatch.setattr(cutting, "STILLS_PER_BATCH", 7)
     batches = list(photos.looked_at(16, lambda picture: picture.size))
     assert len(opened) == NUM

@@ -374,13 +374,46 @@ def test_groups_named_by_a_pattern_are_the_same_as_given_ones(
         mine(digits_run.folder, one, tmp_path / "one")
     with pytest.raises(ConfigError, match="say the same thing"):
         mine(digits_run.folder, named, tmp_path / "twice", groups=given)
-    some = tmp_path / "some"
-    some.mkdir()
-    for name in names[:40]:
-        shutil.copy(photos / name, some / name)
-    fewer = data(some).with_values({"group_by": by})
-    with pytest.raises(ConfigError, match="not known of the earlier collection"):
-        mine(digits_run.folder, fewer, tmp_path / "later", against=tmp_path / "given")
+
+
+@pytest.mark.parametrize("by", [r"([0-9])_\d+\.png$", "camera"])
+def test_against_an_earlier_folder_groups_are_those_from_scratch(
+    digits_run: Run, tmp_path: Path, by: str
+) -> None:
+    make_photos(tmp_path / "all" / "june", {0: 20, 1: 17, 2: 8})
+    make_photos(tmp_path / "all" / "july", {0: 5, 3: 3}, start=50)
+
+    def table(*months: str) -> DataConfig:
+        listed = tmp_path / f"{'-'.join(months)}.csv"
+        paths = [path for month in months for path in sorted((tmp_path / "all" / month).iterdir())]
+        lines = [f"{path},camera {path.name[0]}" for path in paths]
+        listed.write_text("\n".join(["path,camera", *lines]))
+        root = tmp_path / "all" / (months[0] if len(months) == 1 else "")
+        named = {"root": str(root), "subset": "all", "group_by": by}
+        return DataConfig.parse({"name": "images", "path": str(listed), **named})
+
+    how: dict[str, Any] = {"score": "knn_1"}
+    mine(digits_run.folder, table("june"), tmp_path / "june", **how)
+    both = mine(
+        digits_run.folder, table("july"), tmp_path / "july", against=tmp_path / "june", **how
+    )
+    scratch = mine(digits_run.folder, table("july", "june"), tmp_path / "scratch", **how)
+    assert_same(scratch, both)
+    alone = mine(digits_run.folder, data(tmp_path / "all"), tmp_path / "alone", **how)
+    assert not np.array_equal(alone.score, both.score), "groups have been respected"
+
+
+def test_against_an_earlier_folder_without_the_column_of_groups_is_an_error(
+    digits_run: Run, photos: Path, tmp_path: Path
+) -> None:
+    mine(digits_run.folder, data(photos), tmp_path / "first")
+    make_photos(tmp_path / "new", {3: 2}, start=90)
+    lines = [f"{path},{path.name}" for path in sorted((tmp_path / "new").iterdir())]
+    (tmp_path / "new.csv").write_text("\n".join(["path,camera", *lines]))
+    named = {"root": str(tmp_path / "new"), "subset": "all", "group_by": "camera"}
+    new = DataConfig.parse({"name": "images", "path": str(tmp_path / "new.csv"), **named})
+    with pytest.raises(ConfigError, match="has no such column"):
+        mine(digits_run.folder, new, tmp_path / "later", against=tmp_path / "first")
 
 
 def test_kinds_first_orders_groups_by_how_little_they_are_like_those_before(

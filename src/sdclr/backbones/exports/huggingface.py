@@ -32,7 +32,7 @@ def _config(trained: Exported) -> dict[str, Any]:
     """As timm.models.save_for_hf writes it: the network, and how its images are prepared."""
     size, constants = trained.image_size, normalisation_of(trained.backbone)
     prepared = {
-        "input_size": [3, size, size],
+        "input_size": [constants.channels, size, size],
         "mean": list(constants.mean),
         "std": list(constants.std),
         # what `preprocess` and `sdclr embed` do: the middle, 224/256 of the short side
@@ -45,7 +45,7 @@ def _config(trained: Exported) -> dict[str, Any]:
         "architecture": trained.name,
         "num_classes": 0,
         "num_features": trained.feature_dim,
-        "model_args": trained.architecture.options,
+        "model_args": trained.as_built.options,
         "pretrained_cfg": prepared,
     }
     if trained.classifier is None:

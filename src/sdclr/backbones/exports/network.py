@@ -73,7 +73,7 @@ class Exported:
         if self.classifier is None:
             return self.backbone.net
         if self.library:
-            return headed_like(self.architecture, self.backbone.net, self.classifier.head)
+            return headed_like(self.as_built, self.backbone.net, self.classifier.head)
         return HeadedNetwork(self.backbone.net, self.classifier.head)
 
     def tensors(self) -> dict[str, Tensor]:
@@ -86,8 +86,17 @@ class Exported:
     def fresh_network(self) -> nn.Module:
         """The same network as a reader makes it, before the weights are loaded."""
         if self.classifier is None or not self.library:
-            return build_backbone(self.architecture).net
-        return headed_network(self.architecture, len(self.classifier.class_names))
+            return build_backbone(self.architecture, self.backbone.channels).net
+        return headed_network(self.as_built, len(self.classifier.class_names))
+
+    @property
+    def as_built(self) -> BackboneConfig:
+        """The architecture with all that its library's own constructor has to be told: the channels, too."""
+        channels = self.backbone.channels
+        if channels == 3 or not self.architecture.name.startswith("timm:"):
+            return self.architecture
+        options = {**self.architecture.options, "in_chans": channels}
+        return self.architecture.model_copy(update={"options": options})
 
     @property
     def name(self) -> str:
@@ -116,9 +125,11 @@ class Exported:
     def code(self) -> str:
         """Python that makes the network of a library, ready for load_state_dict; empty for other networks."""
         library = self.architecture.name.rpartition(":")[0]
-        options = self.architecture.options
+        options = self.as_built.options
+        if library == "torchvision" and self.backbone.channels != 3:
+            return ""  # its constructors know 3 channels alone
         if self.classifier is not None and library:
-            return headed_code(self.architecture, len(self.classifier.class_names))
+            return headed_code(self.as_built, len(self.classifier.class_names))
         if library == "timm":
             words = "".join(f", {key}={value!r}" for key, value in options.items())
             return f'network = timm.create_model("{self.name}", num_classes=0{words})'
@@ -127,12 +138,11 @@ class Exported:
         return torchvision_code(self.name, options, self.backbone.net)
 
     def images(self, number: int) -> Tensor:
-        """The same images at every call, [number, 3, S, S] in [0, 1]."""
+        """The same images at every call, [number, C, S, S] in [0, 1]."""
         generator = torch.Generator().manual_seed(0)
         dtype = next(self.backbone.parameters()).dtype
-        return torch.rand(number, 3, self.image_size, self.image_size, generator=generator).to(
-            dtype
-        )
+        shape = number, self.backbone.channels, self.image_size, self.image_size
+        return torch.rand(shape, generator=generator).to(dtype)
 
 
 def fitted_to_format(trained: Exported, row: ExportRow) -> Exported:
@@ -188,6 +198,9 @@ def _in_library(trained: Exported, library: str) -> tuple[Exported | None, str]:
     """The same network as one of the library's, or why there is none."""
     architecture = trained.architecture
     theirs, _, name = architecture.name.rpartition(":")
+    if library == "torchvision" and trained.backbone.channels != 3:
+        channels = trained.backbone.channels
+        return None, f"torchvision's networks take 3 channels, and this one takes {channels}"
     if library in ("", theirs):
         return trained, ""
     if not theirs and not architecture.is_ours:
@@ -197,7 +210,9 @@ def _in_library(trained: Exported, library: str) -> tuple[Exported | None, str]:
         return None, f"{library} does not take its options"
     try:
         with default_generators(0, torch.device("cpu")):
-            network = build_backbone(twin).net.to(next(trained.backbone.parameters()).dtype)
+            network = build_backbone(twin, trained.backbone.channels).net.to(
+                next(trained.backbone.parameters()).dtype
+            )
         load_strictly(network, trained.backbone.net.state_dict(), "it")
         same = _equal_features(network.eval(), trained)
     except ConfigError:

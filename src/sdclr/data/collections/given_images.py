@@ -10,14 +10,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
-from PIL import Image
 
 from sdclr.data.choices import OnError
 from sdclr.data.collections.images import BadFile, MaxSkipped
 from sdclr.data.collections.opened_pictures import OpenedPictures
 from sdclr.data.splits import Positions
 from sdclr.errors import DataError
-from sdclr.stills import DecodedPicture
+from sdclr.stills import Picture
 
 CPU = torch.device("cpu")
 
@@ -26,8 +25,8 @@ CPU = torch.device("cpu")
 class GivenImages(OpenedPictures):
     """Images of any size, behind a function that opens one."""
 
-    open: Callable[[int], Image.Image]
-    """Place in what was given -> an image in mode RGB; called in threads."""
+    open: Callable[[int], Picture]
+    """Place in what was given -> an image; called in threads."""
     places: Positions
     """int64 [N], into what was given."""
     names: tuple[str, ...]
@@ -41,6 +40,7 @@ class GivenImages(OpenedPictures):
     device: torch.device = CPU
     """Where views, stills and crops come."""
     num_workers: int | None = None
+    channels: int = 3
 
     def __len__(self) -> int:
         return len(self.places)
@@ -61,7 +61,7 @@ class GivenImages(OpenedPictures):
         return height, width
 
     def decoded_bytes(self) -> int:
-        return 3 * int(self.sizes.prod(axis=1).sum())
+        return self.channels * int(self.sizes.prod(axis=1).sum())
 
     def at(self, positions: Positions) -> GivenImages:
         chosen = positions.tolist()
@@ -85,17 +85,19 @@ class GivenImages(OpenedPictures):
     ) -> tuple[GivenImages, list[BadFile]]:
         return self, []  # each was opened when it was given
 
-    def picture(self, position: int) -> DecodedPicture:
+    def picture(self, position: int) -> Picture:
         """One of them. DataError if it is no longer as large as it was."""
-        image = self.open(int(self.places[position]))
-        if (image.height, image.width) != self.size(position):
+        picture = self.open(int(self.places[position]))
+        if picture.size[::-1] != self.size(position):
             raise DataError(
                 f"image {self.names[position]} has changed its size since it was first looked at. Give images that "
                 "are the same whenever they are read: without random transforms, which sdclr adds itself."
             )
-        return DecodedPicture(image)
+        return picture
 
     def content(self) -> Iterator[bytes | memoryview]:
         yield f"{len(self)} given".encode()
         yield b"unlabelled" if self.labels is None else self.labels.tobytes()
         yield from self.digests
+        if self.channels != 3:
+            yield f"{self.channels} channels".encode()

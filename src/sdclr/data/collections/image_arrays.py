@@ -1,4 +1,4 @@
-"""Images of one size as one uint8 array in memory: [N, 3, H, W]."""
+"""Images of one size as one uint8 array in memory: [N, C, H, W]."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from sdclr.data.splits import Positions
 from sdclr.data.views.augment import make_views_of_batches, resize_images
 from sdclr.data.views.parameters import ViewSpec
 from sdclr.data.views.probe_crops import padded_crops
-from sdclr.stills import DecodedPicture, Picture
+from sdclr.planes import ArrayPicture
+from sdclr.stills import Bytes, DecodedPicture, Picture
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class ImageArrays:
     """Images of one size, all in memory."""
 
     images: Tensor
-    """uint8 [N, 3, H, W]."""
+    """uint8 [N, C, H, W]."""
     labels: Positions | None
     """int64 [N], or None."""
     probe_padding: int = 4
@@ -39,6 +40,10 @@ class ImageArrays:
     @property
     def names(self) -> list[str]:
         return [str(position) for position in range(len(self))]
+
+    @property
+    def channels(self) -> int:
+        return self.images.shape[1]
 
     @property
     def files(self) -> None:
@@ -87,10 +92,7 @@ class ImageArrays:
     ) -> Iterator[tuple[Tensor, list[T]]]:
         for batch in self.images.split(512):
             pixels = batch.cpu().permute(0, 2, 3, 1).numpy()
-            pictures = [
-                DecodedPicture(Image.fromarray(np.ascontiguousarray(one))) for one in pixels
-            ]
-            yield resize_images(batch, size), [look(picture) for picture in pictures]
+            yield resize_images(batch, size), [look(_picture(one)) for one in pixels]
 
     def probe_crops(
         self, batches: Iterable[Tensor], size: int, *, seed: int, epoch: int
@@ -105,3 +107,10 @@ class ImageArrays:
         yield f"{tuple(self.images.shape)}".encode()
         yield self.images.numpy().data
         yield b"unlabelled" if self.labels is None else self.labels.tobytes()
+
+
+def _picture(pixels: Bytes) -> Picture:
+    pixels = np.ascontiguousarray(pixels)
+    if pixels.shape[2] == 3:
+        return DecodedPicture(Image.fromarray(pixels))
+    return ArrayPicture(pixels)

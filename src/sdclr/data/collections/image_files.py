@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
 
 from sdclr.data.choices import OnError
 from sdclr.data.collections.boxes import Boxes, OutsideError
@@ -26,10 +25,9 @@ from sdclr.data.collections.members import Members
 from sdclr.data.collections.opened_pictures import OpenedPictures
 from sdclr.data.decoding.decode import (
     ALL_GREY_BITS,
-    LEVELS_USED,
     Source,
     bits_used,
-    open_image,
+    open_picture,
     printable,
     read_size,
     size_in_bytes,
@@ -37,7 +35,8 @@ from sdclr.data.decoding.decode import (
 from sdclr.data.look_ahead import in_pieces
 from sdclr.data.splits import Positions
 from sdclr.errors import DataError, MissingInputError, SdclrError
-from sdclr.stills import DecodedPicture
+from sdclr.planes import cut_out
+from sdclr.stills import Picture
 
 CPU = torch.device("cpu")
 HEADERS_PER_CALL = 256
@@ -59,6 +58,8 @@ class ImageFiles(OpenedPictures):
     """Whether images are turned as their EXIF tag says."""
     grey_bits: int = ALL_GREY_BITS
     """How many bits 16-bit greys use."""
+    channels: int = 3
+    """Of every image; 3 are colours, as which greys are read, too."""
     num_workers: int | None = None
     """Threads that read and decode; None: one for every core. Nothing but speed depends on it."""
     members: Members | None = None
@@ -87,7 +88,7 @@ class ImageFiles(OpenedPictures):
         return None
 
     def decoded_bytes(self) -> int:
-        return 3 * int(self.sizes.prod(axis=1).sum())
+        return self.channels * int(self.sizes.prod(axis=1).sum())
 
     def at(self, positions: Positions) -> ImageFiles:
         labels = None if self.labels is None else self.labels[positions]
@@ -122,10 +123,10 @@ class ImageFiles(OpenedPictures):
 
         def decoded_size(row: int) -> tuple[int, int]:
             file = self.file(row)
-            image = self._decoded(file)
-            if (largest := image.info.get(LEVELS_USED)) is not None:
+            picture, largest = self._decoded(file)
+            if largest is not None:
                 deep[printable(file)] = largest
-            return self._size_in(row, image.height, image.width)
+            return self._size_in(row, *picture.size[::-1])
 
         sizes, failures = self._measure(decoded_size, IMAGES_PER_CALL, advance)
         _warn_of_dark(deep, self.grey_bits)
@@ -164,7 +165,9 @@ class ImageFiles(OpenedPictures):
 
     def size(self, position: int) -> tuple[int, int]:
         """(height, width) of one image, by the header of its file."""
-        height, width = read_size(self.file(position), exif_rotation=self.exif_rotation)
+        height, width = read_size(
+            self.file(position), exif_rotation=self.exif_rotation, channels=self.channels
+        )
         return self._size_in(position, height, width)
 
     def _size_in(self, position: int, height: int, width: int) -> tuple[int, int]:
@@ -183,16 +186,17 @@ class ImageFiles(OpenedPictures):
                 f"image {printable(self.file(position))}: {error}. Mend it, or take it off its list."
             ) from None
 
-    def picture(self, position: int) -> DecodedPicture:
+    def picture(self, position: int) -> Picture:
         """One decoded image. DataError if its size is not what its header said before."""
-        image = self._decoded(self.file(position))
+        picture, _ = self._decoded(self.file(position))
         if self.boxes is not None:
-            image = image.crop(self._box(position, image.height, image.width))
-        if (image.height, image.width) != tuple(self.sizes[position]):
+            width, height = picture.size
+            picture = cut_out(picture, self._box(position, height, width))
+        if picture.size[::-1] != tuple(self.sizes[position]):
             raise DataError(
                 f"image {printable(self.file(position))} has changed its size since its header was read."
             )
-        return DecodedPicture(image)
+        return picture
 
     def content(self) -> Iterator[bytes | memoryview]:
         """Labels, then names: not the pixels, so that a million files need not be read, and not the root."""
@@ -205,6 +209,8 @@ class ImageFiles(OpenedPictures):
             yield f"boxes in {self.boxes.unit}".encode()
         if self.grey_bits != ALL_GREY_BITS:
             yield f"grey of {self.grey_bits} bits".encode()
+        if self.channels != 3:
+            yield f"{self.channels} channels".encode()
 
     def sizes_digest(self) -> str:
         """16 hex digits over the sizes of all files in bytes: other files under the same names have others."""
@@ -224,8 +230,14 @@ class ImageFiles(OpenedPictures):
         """What is cut out of the file: equal for equal boxes; None for the whole picture."""
         return None if self.boxes is None else self.boxes.key(position)
 
-    def _decoded(self, file: Source) -> Image.Image:
-        return open_image(file, exif_rotation=self.exif_rotation, grey_bits=self.grey_bits)
+    def _decoded(self, file: Source) -> tuple[Picture, int | None]:
+        """The image in a file, and its largest level if it came with 16 bits."""
+        return open_picture(
+            file,
+            channels=self.channels,
+            exif_rotation=self.exif_rotation,
+            grey_bits=self.grey_bits,
+        )
 
     def _measure(
         self,

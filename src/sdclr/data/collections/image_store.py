@@ -122,6 +122,10 @@ class DecodedStore(OpenedPictures):
         height, width = self.sizes[position].tolist()
         return height, width
 
+    @property
+    def channels(self) -> int:
+        return 3  # DataConfig refuses a store of others
+
     def decoded_bytes(self) -> int:
         return 3 * int(self.sizes.prod(axis=1).sum())
 

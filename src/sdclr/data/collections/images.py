@@ -1,6 +1,6 @@
 """What a collection of images can do for a job, whether it lies in memory or on disk.
 
-N images, B images a batch, S side of a view in pixels.
+N images, B images a batch, C channels, S side of a view in pixels.
 """
 
 from __future__ import annotations
@@ -59,6 +59,10 @@ class Images(Protocol):
         """[N]: paths below the root of the collection, with / between folders; of images in memory their positions."""
 
     @property
+    def channels(self) -> int:
+        """C, of every image."""
+
+    @property
     def files(self) -> ImageFiles | None:
         """The image files whose pixels these are; None for images in memory."""
 
@@ -73,7 +77,7 @@ class Images(Protocol):
         """Height and width of one image in pixels. Raises DataError for a file that does not tell."""
 
     def decoded_bytes(self) -> int:
-        """Of all images as 8-bit RGB."""
+        """Of all images with 8 bits a channel."""
 
     def __len__(self) -> int: ...
 
@@ -107,7 +111,7 @@ class Images(Protocol):
         """
 
     def stills(self, size: int) -> Iterator[Tensor]:
-        """Every image once, in order, as it is: uint8 batches [B, 3, S, S] for feature extraction."""
+        """Every image once, in order, as it is: uint8 batches [B, C, S, S] for feature extraction."""
 
     def looked_at(
         self, size: int, look: Callable[[Picture], T]
@@ -120,7 +124,7 @@ class Images(Protocol):
     def probe_crops(
         self, batches: Iterable[Tensor], size: int, *, seed: int, epoch: int
     ) -> Iterator[Tensor]:
-        """Randomly cropped images, uint8 [B, 3, S, S]: what the paper's linear probe trains on."""
+        """Randomly cropped images, uint8 [B, C, S, S]: what the paper's linear probe trains on."""
 
     def content(self) -> Iterator[bytes | memoryview]:
         """Bytes that change when an image or a label does, for fingerprints; of images on disk, when a name does."""

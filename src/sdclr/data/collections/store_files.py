@@ -22,7 +22,7 @@ from sdclr.data.decoding.decode import printable
 from sdclr.data.look_ahead import in_pieces, look_ahead
 from sdclr.data.splits import Positions
 from sdclr.errors import DataError, RunFolderError, StorageError
-from sdclr.stills import Bytes
+from sdclr.stills import Bytes, whole
 from sdclr.storage.durable_files import is_leftover, write_atomically
 from sdclr.storage.locks import Lock
 from sdclr.storage.positioned_files import write_at
@@ -111,7 +111,7 @@ def _decode_calls(
     """The images of one entry of the journal after another, one call an image."""
 
     def decode(position: int) -> None:
-        content = np.asarray(images.picture(position).image).reshape(-1).data
+        content = np.ascontiguousarray(whole(images.picture(position))).reshape(-1).data
         checksums[position] = zlib.crc32(content)
         write_at(descriptor, content, int(starts[position]))
 

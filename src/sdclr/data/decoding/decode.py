@@ -1,8 +1,9 @@
 """Open one image file, with Pillow alone: header first, then pixels, and an error that names the file and the cause.
 
-What every file becomes: 8-bit RGB of its first frame. Alpha is dropped, as the reference drops it; 16-bit greys are
-scaled (Pillow's own conversion turns them white), from as many bits as it is said that they use; 32-bit integer and
-float greys have no agreed range and are refused. Of 16-bit colours Pillow keeps the upper 8 bits.
+What every file becomes: 8-bit RGB of its first frame, or where another number of channels is asked for, those. Alpha
+is dropped, as the reference drops it; 16-bit greys are scaled (Pillow's own conversion turns them white), from as many
+bits as it is said that they use; 32-bit integer and float greys have no agreed range and are refused. Of 16-bit colours
+Pillow keeps the upper 8 bits.
 A file that is cut off is an error, never filled up with grey. Does not resize, crop or batch.
 """
 
@@ -46,9 +47,19 @@ from sdclr.data.decoding.decoding_budget import (
     try_decoding,
     webp_canvas,
 )
+from sdclr.data.decoding.npy_files import npy_array, npy_shape
 from sdclr.data.decoding.png_files import open_png
 from sdclr.errors import DataError, MissingInputError, SdclrError
-from sdclr.stills import eight_bits, has_deep_grey
+from sdclr.planes import (
+    ArrayPicture,
+    ChannelsError,
+    bits_for,
+    levels_of_array,
+    levels_of_picture,
+    size_of_shape,
+    turned_by_exif,
+)
+from sdclr.stills import DecodedPicture, Picture, eight_bits, has_deep_grey
 from sdclr.storage.positioned_files import VirtualFile, read_at
 
 with contextlib.suppress(ImportError):  # not in every Pillow
@@ -63,6 +74,9 @@ HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"
 """What HEIC and HEIF files, a phone's photographs, say that they are; some of them are called .jpg."""
 READS_HEIF = importlib.util.find_spec("pillow_heif") is not None
 """Whether the extra heif is installed; it is imported for the first such file."""
+NPY_SUFFIX = ".npy"
+"""Files that hold an array of NumPy's, one image each."""
+TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 ALL_GREY_BITS = 16
 """What 16-bit greys use where nothing else is said."""
 LEVELS_USED = "sdclr largest level"
@@ -121,13 +135,79 @@ def open_image(
         return pixels
 
 
+def open_picture(
+    source: Source,
+    *,
+    channels: int = 3,
+    max_pixels: int = MAX_PIXELS,
+    exif_rotation: bool = False,
+    grey_bits: int = ALL_GREY_BITS,
+) -> tuple[Picture, int | None]:
+    """An image file with so many channels, and its largest level if it came with 16 bits.
+
+    Three channels are those of :func:`open_image`. Others are what :func:`~sdclr.planes.levels_of_picture` makes of the
+    file; ``.npy`` files hold one image each, of any number of channels. Raises as :func:`open_image` does, and
+    DataError for a file with another number of channels.
+    """
+    if is_npy(source):
+        with _npy(source) as (file, size):
+            height, width = size_of_shape(npy_shape(file, size), channels)
+            _check_size(width, height, max_pixels)
+            file.seek(0)
+            levels = levels_of_array(npy_array(file, size), channels, grey_bits)
+            return ArrayPicture(levels.pixels), levels.largest
+    if channels == 3:
+        image = open_image(
+            source, max_pixels=max_pixels, exif_rotation=exif_rotation, grey_bits=grey_bits
+        )
+        return DecodedPicture(image), image.info.get(LEVELS_USED)
+    with _opened(source, max_pixels) as image:
+        assert image.fp is not None
+        if is_costly(image, image.fp, size_in_bytes(source)):
+            _try(source, str(image.format))
+        if channels > 1 and _is_deep_colour(image):
+            raise ChannelsError(
+                f"has colours of 16 bits, of which Pillow keeps 8, and data.channels is {channels}. Save it as a .npy "
+                "array [H, W, C] of uint16, or as a TIFF with a page for each channel."
+            )
+        image.load()
+        turned = turned_by_exif(image) if exif_rotation else image
+        levels = levels_of_picture(turned, channels, grey_bits)
+        return ArrayPicture(levels.pixels), levels.largest
+
+
+def is_npy(source: Source) -> bool:
+    """Whether a file is an array of NumPy's, by its name."""
+    name = source.name if isinstance(source, Member) else os.fspath(source)
+    return name.lower().endswith(NPY_SUFFIX)
+
+
+@contextlib.contextmanager
+def _npy(source: Source) -> Iterator[tuple[BinaryIO, int]]:
+    """An open .npy file and its size; whatever goes wrong until the end of the block names it."""
+    size = size_in_bytes(source)
+    with _errors_that_name(source), open_bytes(source) as file:
+        if size > LARGEST_FILE:
+            raise TooCostlyError(f"it has {size:,} bytes, more than {LARGEST_FILE:,}")
+        yield file, size
+
+
 def read_size(
-    source: Source, *, max_pixels: int = MAX_PIXELS, exif_rotation: bool = False
+    source: Source,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    exif_rotation: bool = False,
+    channels: int = 3,
 ) -> tuple[int, int]:
-    """(height, width) of what :func:`open_image` would return, from the header alone. Raises as it does.
+    """(height, width) of what :func:`open_picture` would return, from the header alone. Raises as it does.
 
     With ``exif_rotation`` a PNG without EXIF is decoded: its EXIF may come after its pixels.
     """
+    if is_npy(source):
+        with _npy(source) as (file, size):
+            height, width = size_of_shape(npy_shape(file, size), channels)
+            _check_size(width, height, max_pixels)
+            return height, width
     with _opened(source, max_pixels) as image:
         # Pillow turns a TIFF by itself, and its header gives the size after that
         turned = (
@@ -271,7 +351,7 @@ def _errors_that_name(source: Source) -> Iterator[None]:
         raise DataError(
             f"image {printable(source)} is too large: {error}. Make it smaller, or take it off its list."
         ) from None
-    except OutOfRangeError as error:
+    except (OutOfRangeError, ChannelsError) as error:
         raise DataError(f"image {printable(source)} {error}") from None
     except (
         Exception
@@ -310,6 +390,12 @@ def _read_header(file: BinaryIO, source: Source) -> ImageFile.ImageFile:
             f"image {printable(source)} is a HEIC/HEIF file, which cannot be read without pillow-heif. Convert it to "
             'JPEG or PNG, pip install "sdclr[heif]", or take it off its list.'
         )
+    if prefix.startswith(TIFF_MARKS):
+        raise DataError(
+            f"image {printable(source)} is a TIFF of a kind that Pillow cannot read, such as one of more than 4 "
+            "channels a pixel. Save it as a .npy array [H, W, C], or as a TIFF with a page for each channel (and set "
+            "data.channels)."
+        )
     raise DataError(
         f"image {printable(source)} is not one that can be read ({', '.join(FORMATS)}); it begins {prefix!r}."
     )
@@ -332,18 +418,13 @@ def _try(source: Source, kind: str) -> None:
         try_decoding(source, 0, None, kind)
 
 
-def _bits_for(largest: int) -> int:
-    """How many bits data up to this level use, of the numbers that cameras and scanners have."""
-    return next(bits for bits in (8, 10, 12, 14, ALL_GREY_BITS) if largest < 1 << bits)
-
-
 def bits_used(levels: Sequence[int]) -> int:
     """How many bits some images of 16 bits use together, by their largest levels: 8, 10, 12, 14 or 16.
 
     14 and fewer mean that even the brightest of all is darker than a quarter of white: nobody's photographs are, so the
     data have fewer bits than their files. An image alone may be dark, so that one image decides nothing.
     """
-    return _bits_for(max(levels))
+    return bits_for(max(levels))
 
 
 def _check_size(width: int, height: int, max_pixels: int) -> None:
@@ -372,7 +453,7 @@ def to_rgb(image: Image.Image, grey_bits: int = ALL_GREY_BITS) -> Image.Image:
         if largest > white:
             raise OutOfRangeError(
                 f"holds grey levels up to {largest:,}, which {grey_bits} bits cannot. Use "
-                f"data.grey_bits={_bits_for(largest)}, or take it off its list."
+                f"data.grey_bits={bits_for(largest)}, or take it off its list."
             )
         grey = Image.fromarray(eight_bits(values, grey_bits)).convert("RGB")
         grey.info[LEVELS_USED] = largest

@@ -1,11 +1,13 @@
 """Readers of images in memory: digits, CIFAR, ``.npz``.
 
-N images, H x W pixels. Everything is [N, 3, H, W] uint8 in memory; grey images get three equal channels.
+N images, C channels, H x W pixels. Everything is [N, C, H, W] uint8 in memory; where C is 3, grey images get three
+equal channels.
 """
 
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -17,19 +19,22 @@ import torch
 from torch import Tensor
 
 from sdclr.compute.stateless_random import Stream, derive, permutation
+from sdclr.data.choices import MOST_CHANNELS
 from sdclr.data.collections.image_arrays import ImageArrays
 from sdclr.data.collections.images import LabelledImages
 from sdclr.data.decoding.decode import printable
-from sdclr.data.sources.npy_files import read_npz_arrays
+from sdclr.data.decoding.npy_files import read_npz_arrays
 from sdclr.errors import DataError, MissingInputError
+from sdclr.planes import bits_for
+from sdclr.stills import eight_bits
 from sdclr.storage.durable_files import make_folder
 from sdclr.storage.locks import writing
 
 
-def read_digits() -> LabelledImages:
+def read_digits(channels: int = 3) -> LabelledImages:
     """scikit-learn's 1,797 real 8 x 8 digits; 36 a class, fixed for ever, are the test set."""
     pixels, targets = _digits()
-    images = _to_tensor((pixels * (255 / 16)).round().astype(np.uint8), "digits")
+    images = _to_tensor((pixels * (255 / 16)).round().astype(np.uint8), "digits", channels)
     labels = targets.astype(np.int64)
     in_test = np.zeros(len(labels), dtype=bool)
     for c in range(10):
@@ -111,20 +116,26 @@ _ARRAYS = (
 )  # fmt: skip
 
 
-def read_npz(path: Path) -> LabelledImages:
+def read_npz(path: Path, channels: int = 3, bits: int = 16) -> LabelledImages:
     """``.npz`` with ``train_images`` and, where known, ``train_labels``, ``test_images``, ``test_labels``.
 
-    Images: uint8 [N, H, W, 3], [N, H, W, 1] or [N, H, W]. ``images`` and ``labels`` are read as the training part.
+    Images: uint8 [N, H, W, 3], [N, H, W, 1] or [N, H, W]; of other ``channels`` [N, H, W, C] or [N, C, H, W]. uint16
+    becomes 8 bits, of the ``bits`` that it uses. ``images`` and ``labels`` are read as the training part.
     Optional ``class_names``. Pickled arrays are refused.
     """
     if not path.is_file():
         raise MissingInputError(f"array file {path} does not exist.")
     arrays, held = read_npz_arrays(path, _ARRAYS)
-    return labelled_arrays(arrays, str(path), held)
+    return labelled_arrays(arrays, str(path), held, channels=channels, bits=bits)
 
 
 def labelled_arrays(
-    arrays: Mapping[str, npt.NDArray[Any]], where: str, held: Iterable[str] | None = None
+    arrays: Mapping[str, npt.NDArray[Any]],
+    where: str,
+    held: Iterable[str] | None = None,
+    *,
+    channels: int = 3,
+    bits: int = 16,
 ) -> LabelledImages:
     """The arrays of :func:`read_npz` as images. ``where``, and what it ``held``, are for errors."""
     path, held = where, arrays if held is None else held
@@ -134,12 +145,14 @@ def labelled_arrays(
         "train_images" if "train_images" in arrays else "images",
         "train_labels",
         "labels",
+        channels=channels,
+        bits=bits,
     )
     if train is None:
         raise DataError(
             f"{path} needs an array train_images; it has {', '.join(map(printable, held)) or 'none'}."
         )
-    test = _npz_part(path, arrays, "test_images", "test_labels")
+    test = _npz_part(path, arrays, "test_images", "test_labels", channels=channels, bits=bits)
     labels = [p.labels for p in (train, test) if p is not None and p.labels is not None]
     num_classes = 1 + max((int(one.max()) for one in labels), default=-1)
     num_labels = sum(len(one) for one in labels)
@@ -154,11 +167,16 @@ def labelled_arrays(
 
 
 def _npz_part(
-    path: str, arrays: Mapping[str, npt.NDArray[Any]], images_key: str, *label_keys: str
+    path: str,
+    arrays: Mapping[str, npt.NDArray[Any]],
+    images_key: str,
+    *label_keys: str,
+    channels: int,
+    bits: int,
 ) -> ImageArrays | None:
     if images_key not in arrays:
         return None
-    images = _to_tensor(arrays[images_key], f"{path}: {images_key}")
+    images = _to_tensor(arrays[images_key], f"{path}: {images_key}", channels, bits)
     key = next((k for k in label_keys if k in arrays), None)
     if key is None:
         return ImageArrays(images, None)
@@ -175,22 +193,64 @@ def _npz_part(
     return ImageArrays(images, labels.astype(np.int64))
 
 
-def _to_tensor(images: npt.NDArray[Any], where: str) -> Tensor:
-    """uint8 [N, H, W] or [N, H, W, 1 or 3] -> uint8 [N, 3, H, W]."""
-    if (
-        images.dtype != np.uint8
-        or images.ndim not in (3, 4)
-        or (images.ndim == 4 and images.shape[3] not in (1, 3))
-    ):
+def _to_tensor(images: npt.NDArray[Any], where: str, channels: int = 3, bits: int = 16) -> Tensor:
+    """uint8 or uint16 [N, H, W], [N, H, W, 1 or C] -> uint8 [N, C, H, W]; of other than 3 also [N, C, H, W]."""
+    planes = _channels_first(images, channels)
+    if images.dtype not in (np.uint8, np.uint16) or planes is None:
         raise DataError(
-            f"{where}: images must be uint8 [N, H, W] or [N, H, W, 1 or 3], got {images.dtype} {images.shape}."
+            f"{where}: images must be uint8 {_shapes(channels)}, got {images.dtype} {images.shape}."
+            f"{_other_channels(images, channels)}"
         )
     if 0 in images.shape:
         raise DataError(f"{where}: there are no images (shape {images.shape}).")
-    planes = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
-    if planes.shape[1] == 3 and planes.flags.c_contiguous and planes.flags.writeable:
+    if images.dtype == np.uint16:
+        planes = _in_eight_bits(planes, where, bits)
+    if planes.shape[1] == channels and planes.flags.c_contiguous and planes.flags.writeable:
         # as read_npz lays them out: a second copy may not fit the memory
         return torch.from_numpy(planes)
-    copy = np.empty((len(planes), 3, *planes.shape[2:]), np.uint8)
+    copy = np.empty((len(planes), channels, *planes.shape[2:]), np.uint8)
     np.copyto(copy, planes)
     return torch.from_numpy(copy)
+
+
+def _channels_first(images: npt.NDArray[Any], channels: int) -> npt.NDArray[Any] | None:
+    """[N, 1 or C, H, W]; None where the shape is another."""
+    if images.ndim == 3 and channels in (1, 3):
+        return images[:, None]
+    if images.ndim != 4:
+        return None
+    if images.shape[3] == channels or (channels == 3 and images.shape[3] == 1):
+        return images.transpose(0, 3, 1, 2)
+    return images if images.shape[1] == channels != 3 else None
+
+
+def _shapes(channels: int) -> str:
+    if channels == 3:
+        return "[N, H, W] or [N, H, W, 1 or 3]"
+    return f"{'[N, H, W], ' if channels == 1 else ''}[N, H, W, {channels}] or [N, {channels}, H, W]"
+
+
+def _other_channels(images: npt.NDArray[Any], channels: int) -> str:
+    """What to set where the images have another number of channels than was said."""
+    if images.ndim != 4 or images.shape[3] > MOST_CHANNELS or images.shape[3] == channels:
+        return ""
+    return f" For images of {images.shape[3]} channels set data.channels={images.shape[3]}."
+
+
+def _in_eight_bits(planes: npt.NDArray[Any], where: str, bits: int) -> npt.NDArray[np.uint8]:
+    largest = int(planes.max())
+    if largest >= 1 << bits:
+        raise DataError(
+            f"{where}: holds levels up to {largest:,}, which {bits} bits cannot. Use "
+            f"data.grey_bits={bits_for(largest)}."
+        )
+    if (used := bits_for(largest)) < bits:
+        warnings.warn(
+            f"{where}: has 16 bits and uses the lowest {used} of them only (largest level {largest:,}): the images "
+            f"are almost black. Use data.grey_bits={used}.",
+            stacklevel=4,
+        )
+    scaled = np.empty(planes.shape, np.uint8)
+    for image, target in zip(planes, scaled, strict=True):  # a copy of 32 bits is as large as four
+        target[:] = eight_bits(image.astype(np.uint32), bits)
+    return scaled

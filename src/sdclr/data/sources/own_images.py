@@ -30,7 +30,7 @@ from sdclr.data.choices import (
 from sdclr.data.collections.boxes import Boxes, written
 from sdclr.data.collections.image_files import ImageFiles
 from sdclr.data.collections.images import LabelledImages
-from sdclr.data.decoding.decode import ALL_GREY_BITS, printable
+from sdclr.data.decoding.decode import ALL_GREY_BITS, NPY_SUFFIX, printable
 from sdclr.data.sources.exclusion import Exclusion
 from sdclr.data.sources.found_images import FoundImages, labels_by_folder
 from sdclr.data.sources.globs import Glob, glob_of
@@ -89,6 +89,8 @@ class _Rules(NamedTuple):
     """Of tables: whether rows without a label are left out; else they are an error."""
     box_categories: tuple[str, ...] = MEGADETECTOR_CATEGORIES
     min_confidence: float = MEGADETECTOR_CONFIDENCE
+    also: tuple[str, ...] = ()
+    """Suffixes of further files that are images."""
 
 
 def read_own_images(
@@ -101,6 +103,7 @@ def read_own_images(
     test_path: Path | None = None,
     exif_rotation: bool = False,
     grey_bits: int = ALL_GREY_BITS,
+    channels: int = 3,
     num_workers: int | None = None,
     exclude: Iterable[Path | str] = (),
     unwanted: Iterable[str] = (),
@@ -127,7 +130,8 @@ def read_own_images(
     a folder holds them.
 
     ``exif_rotation`` False cannot be honoured for TIFF and HEIC: their readers turn them in any case. A remark counts
-    such files. ``grey_bits``: how many bits 16-bit greys use.
+    such files. ``grey_bits``: how many bits 16-bit greys use. ``channels``: of every image; of other than 3, .npy files
+    are images wherever they lie, and else only where a list names them.
     """
     rules = _Rules(
         root, list(exclude), Exclusion(unwanted), links, path_column, label_column, in_splits
@@ -137,6 +141,7 @@ def read_own_images(
         box_categories=box_categories,
         min_confidence=min_confidence,
         partial=partial,
+        also=() if channels == 3 else (NPY_SUFFIX,),
     )
     sources = [path] if test_path is None else [path, test_path]
     _require_fitting(rules, path, sources, class_folders)
@@ -165,6 +170,7 @@ def read_own_images(
         class_names=class_names,
         exif_rotation=exif_rotation,
         grey_bits=grey_bits,
+        channels=channels,
         num_workers=num_workers,
     )
     return LabelledImages(
@@ -292,7 +298,7 @@ def _find_by_glob(glob: Glob, path: Path, class_folders: bool, rules: _Rules) ->
         )
     suffix = path.suffix.lower()
     is_shards = suffix == SHARD_SUFFIX
-    suffixes = (SHARD_SUFFIX,) if is_shards else IMAGE_SUFFIXES
+    suffixes = (SHARD_SUFFIX,) if is_shards else IMAGE_SUFFIXES + rules.also
     listing = list_images(glob.root, rules.exclude, suffixes, rules.links, rules.unwanted)
     paths = glob.matching(listing.paths)
     if not paths:
@@ -417,7 +423,8 @@ def _refuse_repeated(listed: ListedImages, paths: list[str]) -> None:
 
 
 def _find_in_folder(folder: Path, class_folders: bool, rules: _Rules) -> FoundImages:
-    listing = list_images(folder, rules.exclude, links=rules.links, unwanted=rules.unwanted)
+    suffixes = IMAGE_SUFFIXES + rules.also
+    listing = list_images(folder, rules.exclude, suffixes, rules.links, rules.unwanted)
     remarks, shards = listing.remarks(), list[str]()
     if not listing.paths:
         found = list_images(folder, rules.exclude, (SHARD_SUFFIX,), rules.links, rules.unwanted)
@@ -449,7 +456,7 @@ def _find_in_zip(path: Path, class_folders: bool, rules: _Rules) -> FoundImages:
         raise ConfigError(
             f"data.root={rules.root} is for a list or a table, and not for a zip. Leave it out."
         )
-    zipped = read_zip(path, rules.unwanted)
+    zipped = read_zip(path, rules.unwanted, rules.also)
     found = FoundImages(
         path.parent, zipped.paths, None, zipped.remarks, zipped.members, prefix=zipped.prefix
     )
@@ -472,7 +479,7 @@ def _find_in_shards(folder: Path, names: list[str], rules: _Rules) -> FoundImage
         raise DataError(
             f"data.exclude leaves out all {len(names)} shards below {printable(folder)}. Give other globs."
         )
-    found = read_shards(folder, wanted, rules.unwanted)
+    found = read_shards(folder, wanted, rules.unwanted, rules.also)
     remarks = _unwanted_files(len(names) - len(wanted)) + found.remarks
     return FoundImages(folder, found.paths, found.labels, remarks, found.members)
 
@@ -516,6 +523,7 @@ def _files(
     class_names: list[str],
     exif_rotation: bool,
     grey_bits: int,
+    channels: int,
     num_workers: int | None,
 ) -> ImageFiles:
     labels: Positions | None = None
@@ -528,6 +536,7 @@ def _files(
         labels,
         exif_rotation=exif_rotation,
         grey_bits=grey_bits,
+        channels=channels,
         num_workers=num_workers,
         members=found.members,
         columns={name: np.array(cells, dtype=object) for name, cells in found.columns.items()},

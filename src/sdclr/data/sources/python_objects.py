@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,15 +18,25 @@ from PIL import Image
 
 from sdclr.data.collections.given_images import GivenImages
 from sdclr.data.collections.images import LabelledImages
-from sdclr.data.decoding.decode import open_image, to_rgb
+from sdclr.data.decoding.decode import (
+    LEVELS_USED,
+    OutOfRangeError,
+    bits_used,
+    open_picture,
+    to_rgb,
+)
 from sdclr.data.look_ahead import in_pieces
 from sdclr.data.splits import Positions
 from sdclr.errors import DataError, MissingInputError
+from sdclr.planes import ArrayPicture, ChannelsError, levels_of_array, levels_of_picture
 from sdclr.safe_text import shown
+from sdclr.stills import DecodedPicture, Picture, whole
 
 IMAGE_COLUMNS = ("image", "img", "picture")
 PATH_COLUMNS = ("path", "image_path", "file_path", "filepath", "file", "filename", "file_name")
 LABEL_COLUMNS = ("label", "labels", "class", "target")
+MOST_GUESSED = 16
+"""Channels that a shape is taken to mean without being told."""
 _CURE = "Give PIL images, uint8 arrays [H, W, 3], uint8 or [0, 1] tensors [3, H, W], or paths."
 
 
@@ -33,6 +44,8 @@ def given_images(
     images: Any,
     labels: Sequence[Any] | None = None,
     *,
+    channels: int | None = None,
+    grey_bits: int = 16,
     num_workers: int | None = None,
     advance: Callable[[int], None] = lambda done: None,
 ) -> LabelledImages:
@@ -41,7 +54,9 @@ def given_images(
     ``images``: a torch Dataset, a Hugging Face Dataset with a column of images, a sequence of PIL images, arrays,
     tensors or paths, one array [N, H, W, 3] or tensor [N, 3, H, W], or a pandas table with a column of paths.
     ``labels`` [N]: classes as numbers or words; by default those that pairs, a column of labels or
-    ``images.targets`` say, or none. Raises DataError for what is no image, counting from 0, and for labels that do not
+    ``images.targets`` say, or none. ``channels``: of every image, by default those of the first one if it is an array
+    or tensor of 2 or more than 3, else 3, as which greys are read. ``grey_bits``: how many bits images of 16 use.
+    Raises DataError for what is no image, counting from 0, and for labels that do not
     fit; MissingInputError for a path without a file.
     """
     items, found = _items(images)
@@ -49,6 +64,7 @@ def given_images(
     num = len(items)
     sizes, digests = np.zeros((num, 2), np.int64), [b""] * num
     inner: list[Any] = [None] * num
+    levels: dict[int, int] = {}  # the largest of every image of 16 bits
     lock = threading.Lock()  # of a dataset nobody knows whether several threads may ask it at once
     errors: dict[int, Exception] = {}
 
@@ -58,31 +74,45 @@ def given_images(
         with lock:
             return items[place]
 
-    def opened(place: int) -> Image.Image:
-        return _picture(_image_of(item(place)), place)
+    wanted = _channels_of(item(0)) if channels is None and num else channels or 3
+
+    def opened(place: int) -> Picture:
+        return _picture(_image_of(item(place)), wanted, grey_bits)[0]
 
     def look(places: range) -> None:
         for place in places:
             try:
                 one = item(place)
-                image = _picture(_image_of(one), place)
+                picture, largest = _picture(_image_of(one), wanted, grey_bits)
             except Exception as error:  # a dataset may raise anything
                 errors[place] = error
                 continue
             inner[place] = _label_of(one)
-            sizes[place] = image.height, image.width
-            digests[place] = hashlib.blake2b(image.tobytes(), digest_size=16).digest()
+            if largest is not None:
+                levels[place] = largest
+            width, height = picture.size
+            sizes[place] = height, width
+            pixels = np.ascontiguousarray(whole(picture))
+            digests[place] = hashlib.blake2b(pixels.data, digest_size=16).digest()
 
     in_pieces(num, 8, look, advance, num_workers=num_workers)
     if errors:
         raise _summary(errors, num)
+    _warn_of_dark(levels, grey_bits)
     if labels is None and num and all(label is not None for label in inner):
         labels = inner
     numbers, names = _classes(labels, num, getattr(images, "classes", None))
     places = np.arange(num, dtype=np.int64)
     texts = tuple(_name(items, place) for place in range(num))
     collection = GivenImages(
-        opened, places, texts, sizes, tuple(digests), numbers, num_workers=num_workers
+        opened,
+        places,
+        texts,
+        sizes,
+        tuple(digests),
+        numbers,
+        num_workers=num_workers,
+        channels=wanted,
     )
     return LabelledImages(collection, None, names)
 
@@ -154,47 +184,59 @@ def _name(items: Any, place: int) -> str:
     return str(item) if isinstance(item, str | Path) else str(place)
 
 
-def _picture(image: Any, place: int) -> Image.Image:
-    """In mode RGB, not turned by EXIF: images of a program are as it sees them."""
+def _channels_of(item: Any) -> int:
+    """How many the first image has, where its shape says so beyond doubt; else 3."""
+    image = _image_of(item)
+    shape = tuple(image.shape) if isinstance(image, torch.Tensor | np.ndarray) else ()
+    if len(shape) != 3:
+        return 3
+    channels = shape[0] if isinstance(image, torch.Tensor) else shape[2]
+    return channels if 1 < channels <= MOST_GUESSED else 3
+
+
+def _picture(image: Any, channels: int, bits: int) -> tuple[Picture, int | None]:
+    """Not turned by EXIF, since images of a program are as it sees them; and the largest level, if it had 16 bits."""
     if isinstance(image, str | Path):
-        return open_image(str(image))
-    if isinstance(image, torch.Tensor):
-        image = _channels_last(image.detach().cpu())
-    if isinstance(image, np.ndarray):
-        image = Image.fromarray(_bytes(image))
-    if not isinstance(image, Image.Image):
-        raise DataError(f"a {type(image).__name__} is no image. {_CURE}")
-    if image.mode == "RGB":
-        return image
+        return open_picture(str(image), channels=channels, grey_bits=bits)
     try:
-        return to_rgb(image.copy())  # which takes a note of transparency out of it
+        if isinstance(image, torch.Tensor):
+            image = _channels_last(image.detach().cpu(), channels)
+        if isinstance(image, np.ndarray):
+            levels = levels_of_array(image, channels, bits)
+            return ArrayPicture(levels.pixels), levels.largest
+        if not isinstance(image, Image.Image):
+            raise DataError(f"a {type(image).__name__} is no image. {_CURE}")
+        if channels != 3:
+            levels = levels_of_picture(image, channels, bits)
+            return ArrayPicture(levels.pixels), levels.largest
+        if image.mode == "RGB":
+            return DecodedPicture(image), None
+        # a copy, which takes a note of transparency out of it
+        rgb = to_rgb(image.copy(), bits)
+        return DecodedPicture(rgb), rgb.info.get(LEVELS_USED)
+    except ChannelsError as error:
+        raise DataError(f"it {error}") from None
+    except OutOfRangeError as error:
+        raise DataError(f"it {error}") from None
     except ValueError as error:
         raise DataError(f"it is {error}.") from None
 
 
-def _channels_last(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
-    if tensor.ndim == 3 and tensor.shape[0] in (1, 3):
+def _channels_last(tensor: torch.Tensor, channels: int) -> np.ndarray[Any, Any]:
+    if tensor.ndim == 3 and tensor.shape[0] in {1, 3, channels}:
         tensor = tensor.permute(1, 2, 0)
     return tensor.contiguous().numpy()
 
 
-def _bytes(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """uint8 [H, W] or [H, W, 3]."""
-    if array.ndim == 3 and array.shape[2] == 1:
-        array = array[:, :, 0]
-    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3):
-        raise DataError(f"an image of shape {list(array.shape)} is none of RGB or grey. {_CURE}")
-    if array.dtype == np.uint8:
-        return np.ascontiguousarray(array)
-    if not np.issubdtype(array.dtype, np.floating):
-        raise DataError(f"an image of {array.dtype} has no agreed range. {_CURE}")
-    low, high = (float(array.min()), float(array.max())) if array.size else (0.0, 0.0)
-    if not (low >= 0 and high <= 1):
-        raise DataError(
-            f"floats of an image lie in [0, 1], got {low:.3g} to {high:.3g}. Give images as they are: without "
-            "normalisation and random transforms, which sdclr adds itself."
-        )
-    return np.ascontiguousarray((array * 255).round().astype(np.uint8))
+def _warn_of_dark(levels: Mapping[int, int], grey_bits: int) -> None:
+    """Warn of images of 16 bits that are almost black, since their data have fewer bits than their numbers."""
+    if not levels or (bits := bits_used(list(levels.values()))) >= grey_bits:
+        return
+    warnings.warn(
+        f"{len(levels)} images have 16 bits and use the lowest {bits} of them only (largest level "
+        f"{max(levels.values()):,}): they are almost black. Use data.grey_bits={bits} in the config.",
+        stacklevel=3,
+    )
 
 
 def _classes(

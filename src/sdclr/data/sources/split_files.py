@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sdclr.data.choices import AUTHORS_CIFAR_FOLDERS
-from sdclr.data.sources.npy_files import read_npy
+from sdclr.data.decoding.npy_files import read_npy
 from sdclr.data.splits import Positions, Split
 from sdclr.errors import DataError, MissingInputError
 

@@ -134,7 +134,12 @@ def expand_braces(name: str) -> list[str]:
     return names
 
 
-def read_shards(root: Path, shards: list[str], unwanted: Exclusion | None = None) -> ShardedImages:
+def read_shards(
+    root: Path,
+    shards: list[str],
+    unwanted: Exclusion | None = None,
+    also: tuple[str, ...] = (),
+) -> ShardedImages:
     """The images in tar files below ``root``, from their headers alone; members that are ``unwanted`` do not count.
 
     A glob is compared with the member's name, and with SHARD/MEMBER.
@@ -151,7 +156,8 @@ def read_shards(root: Path, shards: list[str], unwanted: Exclusion | None = None
     found: list[tuple[int, _Found]] = []
     unused = _Unused()
     for number, shard in enumerate(shards):
-        found += [(number, one) for one in _images_of(root, shard, unwanted or Exclusion(), unused)]
+        here = _images_of(root, shard, unwanted or Exclusion(), unused, also)
+        found += [(number, one) for one in here]
     if not found:
         but = f"; {', '.join(unused.remarks())}" if unused.remarks() else ""
         raise DataError(
@@ -214,7 +220,9 @@ def _name(name: str) -> _Name:
     )
 
 
-def _images_of(root: Path, shard: str, unwanted: Exclusion, unused: _Unused) -> list[_Found]:
+def _images_of(
+    root: Path, shard: str, unwanted: Exclusion, unused: _Unused, also: tuple[str, ...]
+) -> list[_Found]:
     """The images of one shard; a class may stand before or after. Counts in ``unused`` what is not used."""
     path = root / shard
     _require_shard(path)
@@ -224,7 +232,8 @@ def _images_of(root: Path, shard: str, unwanted: Exclusion, unused: _Unused) -> 
         for member, archive in members_of(path):
             name = member.name.removeprefix("./")
             parts = _name(name)
-            is_class, is_image = parts.suffix == f".{CLASS_SUFFIX}", parts.suffix in IMAGE_SUFFIXES
+            is_class = parts.suffix == f".{CLASS_SUFFIX}"
+            is_image = parts.suffix in IMAGE_SUFFIXES + also
             if member.isdir():
                 continue
             if is_hidden(name) or is_in_service_folder(name):

@@ -45,7 +45,9 @@ class ZippedImages(NamedTuple):
     """What was left out, one phrase each."""
 
 
-def read_zip(path: Path, unwanted: Exclusion | None = None) -> ZippedImages:
+def read_zip(
+    path: Path, unwanted: Exclusion | None = None, also: tuple[str, ...] = ()
+) -> ZippedImages:
     """The images in a zip, from its directory alone; members that are ``unwanted`` do not count.
 
     Raises MissingInputError for an absent file, and DataError for one that is damaged, cut off, no
@@ -61,7 +63,7 @@ def read_zip(path: Path, unwanted: Exclusion | None = None) -> ZippedImages:
         with path.open("rb") as file:
             _require_small_directory(file)
             with zipfile.ZipFile(file) as archive:
-                chosen = _images(archive, path, unwanted or Exclusion(), counts, pictures)
+                chosen = _images(archive, path, unwanted or Exclusion(), counts, pictures, also)
                 places = {name: _place(file, info) for name, info in chosen.items()}
     except (DataError, MissingInputError):
         raise
@@ -111,6 +113,7 @@ def _images(
     unwanted: Exclusion,
     counts: Counter[str],
     pictures: Counter[str],
+    also: tuple[str, ...],
 ) -> dict[str, zipfile.ZipInfo]:
     """The members that are images, by name; counts the others."""
     found: dict[str, zipfile.ZipInfo] = {}
@@ -128,7 +131,7 @@ def _images(
             counts["members that data.exclude matches"] += 1
         elif suffix in OTHER_PICTURES:
             pictures[suffix] += 1
-        elif suffix not in IMAGE_SUFFIXES:
+        elif suffix not in IMAGE_SUFFIXES + also:
             counts["members that are no images"] += 1
         elif stat.S_ISLNK(info.external_attr >> 16):
             counts["links in the zip"] += 1

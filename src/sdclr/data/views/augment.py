@@ -1,9 +1,10 @@
 """Batched per-image augmentation: every image of a batch gets its own crop, colours and blur, in whole-tensor work.
 
-B images, H x W source pixels, S view size. Pixels are floats in [0, 1]. Crop + resize + flip is one separable product
-out = Ry · image · Rx^T with antialiased Keys-cubic rows (a = -0.5), equal to torchvision's antialiased bicubic; colour
-operations equal torchvision's float functionals; blur equals PIL's (three extended box blurs). The order is the
-reference's: crop, flip, jitter, grey, blur.
+B images, C channels, H x W source pixels, S view size. Pixels are floats in [0, 1]. Crop + resize + flip is one
+separable product out = Ry · image · Rx^T with antialiased Keys-cubic rows (a = -0.5), equal to torchvision's
+antialiased bicubic; colour operations equal torchvision's float functionals; blur equals PIL's (three extended box
+blurs). The order is the reference's: crop, flip, jitter, grey, blur. Of other than 3 channels each is treated as a
+grey image of its own, with the same parameters, and nothing changes colours.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _LUMA = (0.2989, 0.587, 0.114)  # torchvision's rgb_to_grayscale
 
 
 def make_views(images: Tensor, index: Tensor, spec: ViewSpec, *, seed: int, epoch: int) -> Views:
-    """Two views of the images at positions ``index`` [B] of ``images`` [N, 3, H, W] (uint8), on the images' device.
+    """Two views of the images at positions ``index`` [B] of ``images`` [N, C, H, W] (uint8), on the images' device.
 
     ``index`` may be the draws of :func:`~sdclr.data.epoch_order.epoch_draws`; that of the views is positions.
     """
@@ -105,18 +106,22 @@ def coloured(x: Tensor, parameters: ViewParameters, spec: ViewSpec) -> Tensor:
 
 
 def apply_views(images: Tensor, parameters: ViewParameters, spec: ViewSpec) -> Tensor:
-    """float32 views [B, 3, S, S] in [0, 1] of uint8 images [B, 3, H, W], one set of parameters per image."""
+    """float32 views [B, C, S, S] in [0, 1] of uint8 images [B, C, H, W], one set of parameters per image."""
     x = resized_crop(images, parameters.box, parameters.flip, spec.size).mul_(1 / 255).clamp_(0, 1)
     return colour_views(x, parameters, spec)
 
 
 def colour_views(x: Tensor, parameters: ViewParameters, spec: ViewSpec) -> Tensor:
-    """Jitter, grey and blur of cut and flipped views [B, 3, S, S] in [0, 1]; may write into ``x``."""
+    """Jitter, grey and blur of cut and flipped views [B, C, S, S] in [0, 1]; may write into ``x``.
+
+    Of other than 3 channels brightness, contrast (each channel around its own mean) and blur alone.
+    """
+    has_colours = x.shape[1] == 3
     # work on the rows an operation applies to; elsewhere static shapes win
     if x.device.type == "cpu":
         if spec.jitter_probability and any(spec.jitter):
             x = _jitter_grouped(x, parameters.factors, parameters.order)
-        if spec.grey:
+        if spec.grey and has_colours:
             rows = parameters.grey.nonzero().squeeze(1)
             x[rows] = greyscale(x[rows]).expand(-1, 3, -1, -1)
         if spec.blur:
@@ -125,13 +130,13 @@ def colour_views(x: Tensor, parameters: ViewParameters, spec: ViewSpec) -> Tenso
         return x
     if spec.jitter_probability and any(spec.jitter):
         x = _jitter_static(x, parameters.factors, parameters.order)
-    if spec.grey:
+    if spec.grey and has_colours:
         x = torch.where(parameters.grey[:, None, None, None], greyscale(x), x)
     return gaussian_blur(x, parameters.sigma) if spec.blur else x
 
 
 def resize_images(images: Tensor, size: int) -> Tensor:
-    """uint8 [N, 3, S, S] of uint8 images [N, 3, H, W], bicubic and antialiased; the very same images if they fit."""
+    """uint8 [N, C, S, S] of uint8 images [N, C, H, W], bicubic and antialiased; the very same images if they fit."""
     if tuple(images.shape[2:]) == (size, size):
         return images
     whole = torch.tensor([0, 0, *images.shape[2:]]).to(images.device, non_blocking=True)
@@ -148,7 +153,7 @@ def resize_images(images: Tensor, size: int) -> Tensor:
 
 
 def resized_crop(images: Tensor, box: Tensor, flip: Tensor, size: int) -> Tensor:
-    """Crop ``box`` [B, 4] out of images [B, 3, H, W], resize it to S x S (bicubic, antialiased), flip where asked.
+    """Crop ``box`` [B, 4] out of images [B, C, H, W], resize it to S x S (bicubic, antialiased), flip where asked.
 
     float32, in the units of the input. The filter never sees a pixel outside the crop. Values may leave the input's
     range by the cubic's overshoot.
@@ -157,10 +162,10 @@ def resized_crop(images: Tensor, box: Tensor, flip: Tensor, size: int) -> Tensor
     rows = resize_matrix(box[:, 0], box[:, 2], height, size)  # [B, S, H]
     columns = resize_matrix(box[:, 1], box[:, 3], width, size, flip)  # [B, S, W]
     # channels between the axes: both products are then one plain batched matmul, without a copy between them
-    # [B, H, 3, W]
+    # [B, H, C, W]
     source = images.permute(0, 2, 1, 3).to(torch.float32, memory_format=torch.contiguous_format)
-    tall = rows @ source.reshape(batch, height, channels * width)  # [B, S, 3 * W]
-    out = tall.view(batch, size * channels, width) @ columns.transpose(1, 2)  # [B, S * 3, S]
+    tall = rows @ source.reshape(batch, height, channels * width)  # [B, S, C * W]
+    out = tall.view(batch, size * channels, width) @ columns.transpose(1, 2)  # [B, S * C, S]
     return out.view(batch, size, channels, size).permute(0, 2, 1, 3).contiguous()
 
 
@@ -241,9 +246,11 @@ def _blend(x: Tensor, other: Tensor | float, factor: Tensor) -> Tensor:
 
 
 def _operate(operation: int, x: Tensor, factor: Tensor) -> Tensor:
-    """One colour operation (its number in OPERATIONS) on [n, 3, S, S] with factors [n]."""
+    """One colour operation (its number in OPERATIONS) on [n, C, S, S] with factors [n]."""
     if operation == 0:
         return (factor[:, None, None, None] * x).clamp_(0, 1)
+    if x.shape[1] != 3:  # what colours are, nobody knows
+        return _blend(x, x.mean(dim=(2, 3), keepdim=True), factor) if operation == 1 else x
     if operation == 1:
         return _blend(x, greyscale(x).mean(dim=(1, 2, 3), keepdim=True), factor)
     if operation == 2:
@@ -285,6 +292,9 @@ def _jitter_static(x: Tensor, factors: Tensor, order: Tensor) -> Tensor:
         operation = table[:, position]
         factor = factors.gather(1, operation[:, None]).squeeze(1)
         which = operation[:, None, None, None]
+        if x.shape[1] != 3:
+            x = _jitter_channels(x, factor, which, order)
+            continue
         grey = greyscale(x)
         other = torch.where(
             which == 0, 0.0, torch.where(which == 1, grey.mean(dim=(1, 2, 3), keepdim=True), grey)
@@ -294,11 +304,18 @@ def _jitter_static(x: Tensor, factors: Tensor, order: Tensor) -> Tensor:
     return x
 
 
+def _jitter_channels(x: Tensor, factor: Tensor, which: Tensor, order: Tensor) -> Tensor:
+    """One position of the jitter where channels are no colours: brightness and contrast alone."""
+    other = torch.where(which == 0, 0.0, x.mean(dim=(2, 3), keepdim=True))
+    applies = (which <= 1) & (order[:, None, None, None] >= 0)
+    return torch.where(applies, _blend(x, other, factor), x)
+
+
 # ---- blur
 
 
 def gaussian_blur(x: Tensor, sigma: Tensor) -> Tensor:
-    """PIL's GaussianBlur of [B, 3, S, S] with ``sigma`` [B] pixels; sigma 0 leaves the image as it is."""
+    """PIL's GaussianBlur of [B, C, S, S] with ``sigma`` [B] pixels; sigma 0 leaves the image as it is."""
     blur = blur_matrix(sigma, x.shape[-1])[:, None]  # [B, 1, S, S]
     return blur @ x @ blur.transpose(2, 3)
 

@@ -1,10 +1,10 @@
 """Cut views, stills and probe crops out of pictures of any size, in threads while the training step runs.
 
-N pictures, B pictures a batch, S side of a view. Views are resized by torch's own uint8 kernel (a third of Pillow's
-time, at most two grey levels from it), stills and probe crops by Pillow, as the reference does; both let go of the
-interpreter's lock. Colours and blur are batched on the device. The random numbers are those of images in memory, and
-nothing depends on the number of threads. Where a picture comes from, a file or a store of decoded pixels, is not known
-here; :mod:`sdclr.data.views.cutting_on_device` is the form for pixels that are on a device or pinned.
+N pictures, B pictures a batch, C channels, S side of a view. Views are resized by torch's own uint8 kernel (a third of
+Pillow's time, at most two grey levels from it), stills and probe crops by Pillow, as the reference does; both let go of
+the interpreter's lock. Colours and blur are batched on the device. The random numbers are those of images in memory,
+and nothing depends on the number of threads. Where a picture comes from, a file or a store of decoded pixels, is not
+known here; :mod:`sdclr.data.views.cutting_on_device` is the form for pixels that are on a device or pinned.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -27,7 +26,7 @@ from sdclr.data.views.augment import coloured
 from sdclr.data.views.parameters import ViewParameters, ViewSpec, draw_two_views
 from sdclr.data.views.probe_crops import draw_resized_crops
 from sdclr.data.views.random_operations import apply_operations
-from sdclr.stills import Bytes, Picture, still
+from sdclr.stills import Bytes, Picture, resized_by_pillow, still
 
 STILLS_PER_BATCH = 128
 
@@ -35,7 +34,7 @@ T = TypeVar("T")
 
 Calls = list[Callable[[], object]]
 Resize = Callable[[Bytes, int], Bytes]
-"""From [H, W, 3] and S to [3, S, S]."""
+"""From [H, W, C] and S to [C, S, S]."""
 
 
 class Pictures(Protocol):
@@ -48,6 +47,10 @@ class Pictures(Protocol):
     @property
     def num_workers(self) -> int | None:
         """Threads that open and cut; None: one for every core."""
+
+    @property
+    def channels(self) -> int:
+        """C, of every picture."""
 
     @property
     def sizes(self) -> Positions:
@@ -85,7 +88,7 @@ def cut_views(
 
 
 def cut_stills(pictures: Pictures, size: int) -> Iterator[Tensor]:
-    """Every picture once, in order: uint8 [B, 3, S, S]."""
+    """Every picture once, in order: uint8 [B, C, S, S]."""
     for pixels, _ in look_at_stills(pictures, size, lambda picture: None):
         yield pixels
 
@@ -115,7 +118,7 @@ def look_at_stills(
 def cut_probe_crops(
     pictures: Pictures, batches: Iterable[Tensor], size: int, *, seed: int, epoch: int
 ) -> Iterator[Tensor]:
-    """A random crop of every picture at the positions of each batch: uint8 [B, 3, S, S]."""
+    """A random crop of every picture at the positions of each batch: uint8 [B, C, S, S]."""
 
     def work() -> Iterator[tuple[Tensor, Calls]]:
         for index in batches:
@@ -138,7 +141,7 @@ def _look(
     seen: dict[int, T],
 ) -> None:
     picture = pictures.picture(position)
-    out[:] = np.asarray(still(picture, out.shape[-1])).transpose(2, 0, 1)
+    out[:] = still(picture, out.shape[-1]).transpose(2, 0, 1)
     seen[position] = look(picture)
 
 
@@ -147,7 +150,7 @@ def _crop_calls(
 ) -> Calls:
     """One call a picture, which opens it once and cuts all its views.
 
-    ``box`` [V * B, 4], ``flip`` [V * B] and ``out`` [V * B, 3, S, S] hold view 0 of every picture, then view 1, ...
+    ``box`` [V * B, 4], ``flip`` [V * B] and ``out`` [V * B, C, S, S] hold view 0 of every picture, then view 1, ...
     """
     batch, boxes, flips, rows = len(index), box.tolist(), flip.tolist(), out.numpy()
     return [
@@ -173,17 +176,15 @@ def _cut_crops(
 
 
 def _resize_bicubic(pixels: Bytes, size: int) -> Bytes:
-    """[H, W, 3] -> [3, S, S], antialiased, rounded after each of the two passes as Pillow does."""
+    """[H, W, C] -> [C, S, S], antialiased, rounded after each of the two passes as Pillow does."""
     # a copy: torch takes no read-only memory
     image = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None]
     return interpolate(image, (size, size), mode="bicubic", antialias=True)[0].numpy()
 
 
 def _resize_bilinear(pixels: Bytes, size: int) -> Bytes:
-    """[H, W, 3] -> [3, S, S], antialiased, by Pillow."""
-    return np.asarray(
-        Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR)
-    ).transpose(2, 0, 1)
+    """[H, W, C] -> [C, S, S], antialiased, by Pillow."""
+    return resized_by_pillow(pixels, (size, size)).transpose(2, 0, 1)
 
 
 def _sizes_at(pictures: Pictures, index: Tensor) -> tuple[Tensor, Tensor]:
@@ -193,7 +194,6 @@ def _sizes_at(pictures: Pictures, index: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _empty(pictures: Pictures, num: int, size: int) -> Tensor:
-    """uint8 [num, 3, S, S] for threads to fill."""
-    return torch.empty(
-        num, 3, size, size, dtype=torch.uint8, pin_memory=pictures.device.type == "cuda"
-    )
+    """uint8 [num, C, S, S] for threads to fill."""
+    shape = num, pictures.channels, size, size
+    return torch.empty(shape, dtype=torch.uint8, pin_memory=pictures.device.type == "cuda")

@@ -1,6 +1,6 @@
 """The random crops on which the paper's linear probe trains its classifier.
 
-B images, S side in pixels. Small images are shifted after zero padding; large ones (ImageNet) are cut by a
+B images, C channels, S side in pixels. Small images are shifted after zero padding; large ones (ImageNet) are cut by a
 random-resized crop. Every draw is a pure function of (seed, epoch, image index).
 """
 
@@ -17,7 +17,7 @@ from sdclr.data.views.parameters import NUM_CROP_UNIFORMS, crop_boxes
 def padded_crops(
     images: Tensor, index: Tensor, padding: int, flip: bool, *, seed: int, epoch: int
 ) -> Tensor:
-    """uint8 [B, 3, S, S]: each image shifted by up to ``padding`` pixels either way (zeros come in), half flipped."""
+    """uint8 [B, C, S, S]: each image shifted by up to ``padding`` pixels either way (zeros come in), half flipped."""
     side, device = images.shape[-1], images.device
     u = uniforms(derive(seed, Stream.PROBE, epoch, 1), index, 3).to(device)  # [B, 3]
     shift = (u[:, :2] * (2 * padding + 1)).long()
@@ -28,7 +28,7 @@ def padded_crops(
     padded = F.pad(images, (padding,) * 4)
     batch, channel = (
         torch.arange(len(images), device=device)[:, None, None, None],
-        torch.arange(3, device=device)[None, :, None, None],
+        torch.arange(images.shape[1], device=device)[None, :, None, None],
     )
     return padded[batch, channel, rows[:, None, :, None], columns[:, None, None, :]]
 

@@ -295,6 +295,11 @@ _Rival = tuple[nn.Module, int]
 
 
 def _rival(name: str, run: Run, config: PretrainConfig) -> _Rival:
+    if name == "colours" and config.data.channels != 3:
+        raise ConfigError(
+            f"the rival colours counts red, green and blue, and the images of {shown(run.folder)} have "
+            f"{config.data.channels} channels. Use pixels or untrained."
+        )
     if name in PLAIN:
         return PLAIN[name](run, config)
     if not name.startswith(LIBRARIES) and not user_path(name).exists():
@@ -315,7 +320,7 @@ def _untrained(run: Run, config: PretrainConfig) -> _Rival:
         )
     fresh = architecture.model_copy(update={"pretrained": False})
     with default_generators(derive(config.seed, Stream.WEIGHTS), torch.device("cpu")):
-        return build_backbone(fresh), config.views.size
+        return build_backbone(fresh, config.data.channels), config.views.size
 
 
 def _imagenet(run: Run, config: PretrainConfig) -> _Rival:

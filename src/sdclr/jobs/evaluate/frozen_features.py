@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -13,6 +17,19 @@ from sdclr.data import Data, Images
 from sdclr.data.decoding.decode import printable
 from sdclr.evaluation.features import Labels, extract_features
 from sdclr.presentation.progress import AnyProgress
+from sdclr.processes.world import World
+from sdclr.storage.durable_files import make_folder
+from sdclr.storage.row_parts import RowParts, rows_per_part
+
+
+class Shared(NamedTuple):
+    """How several processes compute features together."""
+
+    world: World
+    folder: Path
+    """Where the shares meet, on a file system that all of them see."""
+    identity: str
+    """Of the backbone."""
 
 
 class FrozenFeatures:
@@ -25,9 +42,15 @@ class FrozenFeatures:
         size: int,
         show: AnyProgress,
         precision: Precision = "fp32",
+        shared: Shared | None = None,
     ) -> None:
-        """``size``: side of the images in pixels; ``precision``: bf16, or anything else for the backbone's own."""
+        """``size``: side of the images in pixels; ``precision``: bf16, or anything else for the backbone's own.
+
+        ``shared``: with which other processes the features are computed.
+        """
         self.precision: Precision = precision
+        self._shared = shared if shared is not None and shared.world.several else None
+        self._asked = 0
         self.backbone, self.data, self.size, self.show = backbone, data, size, show
         self._images: dict[str, Images] = {}
         self._features: dict[str, Tensor] = {}
@@ -45,16 +68,67 @@ class FrozenFeatures:
         """[N, F], extracted at the first call."""
         if part not in self._features:
             images = self.images(part)
-            task = self.show.add(f"features ({part})", total=len(images), unit="images")
-            self._features[part] = extract_features(
-                self.backbone,
-                images.stills(self.size),
-                self.advance(task),
-                lambda position: _name(images, position, part),
-                self.precision,
-            )
+            if self._shared is None:
+                task = self.show.add(f"features ({part})", total=len(images), unit="images")
+                self._features[part] = self._extracted(images, part, 0, task)
+            else:
+                self._ask(part)
+                task = self.show.add(
+                    f"features ({part}), a share", total=len(images), unit="images"
+                )
+                self._features[part] = self._extracted_together(self._shared, images, part, task)
             self.show.finish(task)
         return self._features[part]
+
+    def help(self) -> None:
+        """In every process but the first: compute shares of what the first one asks for, until it needs no more."""
+        assert self._shared is not None
+        while True:
+            part = self._shared.world.wait_for(f"features/{self._asked}")["part"]
+            self._asked += 1
+            if part is None:
+                return
+            images = self.images(part)
+            task = self.show.add(f"features ({part})", total=len(images), unit="images")
+            self._extracted_together(self._shared, images, part, task)
+
+    def dismiss(self) -> None:
+        """The first process needs no more help."""
+        if self._shared is not None:
+            self._ask(None)
+
+    def _ask(self, part: str | None) -> None:
+        assert self._shared is not None
+        self._shared.world.publish(f"features/{self._asked}", {"part": part})
+        self._asked += 1
+
+    def _extracted(self, images: Images, part: str, first: int, task: int) -> Tensor:
+        return extract_features(
+            self.backbone,
+            images.stills(self.size),
+            self.advance(task),
+            lambda position: _name(images, position, f"{part}, from {first}" if first else part),
+            self.precision,
+        )
+
+    def _extracted_together(self, shared: Shared, images: Images, part: str, task: int) -> Tensor:
+        """All rows in the first process; in the others none."""
+        make_folder(shared.folder)
+        identity = f"{shared.identity} {self.data.fingerprint} {part} {len(images)} {self.size} {self.precision}"
+        folder = shared.folder / f"features-{part}.partial"
+        parts = RowParts(folder, identity, team=shared.world)
+        parts.open(len(images))
+
+        def rows_of(rows: range) -> npt.NDArray[np.float32]:
+            own = images.at(np.arange(rows.start, rows.stop))
+            return self._extracted(own, part, rows.start, task).float().numpy()
+
+        parts.complete(len(images), rows_of, rows_per_part(len(images)))
+        if not shared.world.is_first:
+            return torch.empty(0)
+        found = torch.from_numpy(np.concatenate(list(parts.parts())))
+        parts.remove()
+        return found
 
     def images(self, part: str) -> Images:
         """The images, all looked for at the first call, before any work."""

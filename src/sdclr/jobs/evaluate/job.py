@@ -18,9 +18,10 @@ from torch.nn.utils import skip_init
 from sdclr.backbones.authors_checkpoint import read_authors_checkpoint
 from sdclr.backbones.weights import load_backbone
 from sdclr.compute.device import resolve_device
+from sdclr.compute.process_state import silenced_warnings
 from sdclr.config import user_path
 from sdclr.errors import CheckpointError, ConfigError
-from sdclr.evaluation.probes import PROBES, Protocol, published_probes
+from sdclr.evaluation.probes import PROBES, ProbeRow, Protocol, published_probes
 from sdclr.evaluation.results import Evaluation
 from sdclr.jobs.evaluate.choices import (
     AUTHORS_CLASSIFIER,
@@ -30,12 +31,13 @@ from sdclr.jobs.evaluate.choices import (
     chosen_probes,
 )
 from sdclr.jobs.evaluate.cross_validation import CrossValidation, cross_validated_rows
-from sdclr.jobs.evaluate.frozen_features import FrozenFeatures
-from sdclr.jobs.evaluate.images import evaluated_data, usable
+from sdclr.jobs.evaluate.frozen_features import FrozenFeatures, Shared
+from sdclr.jobs.evaluate.images import Evaluated, evaluated_data, usable
 from sdclr.jobs.evaluate.measurement import Measurement
 from sdclr.jobs.evaluate.record import record
 from sdclr.jobs.evaluate.untested import rows_with_enough_images
 from sdclr.presentation.progress import AnyProgress, NoProgress
+from sdclr.processes.world import ALONE, BEGUN, World, shared_work
 from sdclr.run import Run
 from sdclr.storage.named_tensors import load_strictly
 
@@ -81,28 +83,52 @@ def evaluate(
     settings = with_path(settings or {}, data_path)
     came_later = labels is not None or "data.labels" in settings
     rule = check_untested(untested or ("leave_out" if came_later else "raise"))
-    with run:  # from start to end: nobody measures the same thing meanwhile
-        found = evaluated_data(run, settings, None if labels is None else user_path(str(labels)))
-        if found.data.test is None:
-            rows = cross_validated_rows(rows, protocol, named=probes is not None)
-        rows = rows_with_enough_images(rows, found.data, named=probes is not None)
-        for remark in found.data.remarks:
-            show.print(remark)
-        backbone = placed(load_backbone(run.folder, network), device)
-        data = usable(run, found.config, found.data, progress)
-        config = found.config
-        frozen = FrozenFeatures(backbone, data, config.views.size, show, config.precision)
-        measure = (
-            CrossValidation(frozen, rule, seed=found.config.data.split)
-            if data.test is None
-            else Measurement(frozen, rule)
-        )
-        facts = found.facts | ({"features_in": "bf16"} if config.precision == "bf16" else {})
-        for row in rows:
-            result = measure.run(protocol, row)
-            # at once: what one probe measured is not lost where the next one fails
-            evaluation = record(run, found.data, protocol, {row.name: result}, facts)
-        return evaluation
+    given = None if labels is None else user_path(str(labels))
+
+    def frozen_of(found: Evaluated, world: World, show: AnyProgress) -> FrozenFeatures:
+        backbone = placed(load_backbone(run.folder, network), device, world)
+        data, config = usable(run, found.config, found.data, show), found.config
+        shared = Shared(world, run.folder / "evaluation", run.backbone_identity())
+        size, precision = config.views.size, config.precision
+        return FrozenFeatures(backbone, data, size, show, precision, shared)
+
+    with shared_work(f"evaluate {run.folder}") as world:
+        if not world.is_first:
+            with silenced_warnings():  # the first process has said the same
+                frozen_of(evaluated_data(run, settings, given), world, NoProgress()).help()
+        else:
+            with run:  # from start to end: nobody measures the same thing meanwhile
+                world.publish(BEGUN, {})
+                found = evaluated_data(run, settings, given)
+                if found.data.test is None:
+                    rows = cross_validated_rows(rows, protocol, named=probes is not None)
+                rows = rows_with_enough_images(rows, found.data, named=probes is not None)
+                for remark in found.data.remarks:
+                    show.print(remark)
+                frozen = frozen_of(found, world, show)
+                _measure(run, found, frozen, protocol, rows, rule)
+                frozen.dismiss()
+    return Evaluation.of_content(run.read_evaluation(protocol), run.evaluation_path(protocol))
+
+
+def _measure(
+    run: Run,
+    found: Evaluated,
+    frozen: FrozenFeatures,
+    protocol: Protocol,
+    rows: Sequence[ProbeRow],
+    rule: Untested,
+) -> None:
+    measure = (
+        CrossValidation(frozen, rule, seed=found.config.data.split)
+        if frozen.data.test is None
+        else Measurement(frozen, rule)
+    )
+    facts = found.facts | ({"features_in": "bf16"} if found.config.precision == "bf16" else {})
+    for row in rows:
+        result = measure.run(protocol, row)
+        # at once: what one probe measured is not lost where the next one fails
+        record(run, found.data, protocol, {row.name: result}, facts)
 
 
 def evaluate_classifier(
@@ -176,5 +202,6 @@ def with_path(settings: Mapping[str, Any], data_path: str | None) -> dict[str, A
     return {**settings, "data.path": data_path}
 
 
-def placed(backbone: nn.Module, device: str) -> nn.Module:
-    return backbone.to(resolve_device(device)).to(memory_format=torch.channels_last)
+def placed(backbone: nn.Module, device: str, world: World = ALONE) -> nn.Module:
+    where = world.device(resolve_device(device))
+    return backbone.to(where).to(memory_format=torch.channels_last)

@@ -18,9 +18,9 @@ import numpy as np
 
 from sdclr.data import Data, Images
 from sdclr.data.decoding.decode import printable
+from sdclr.data.decoding.npy_files import read_npy
 from sdclr.data.label_sets import draw_labelled
 from sdclr.data.sources.image_lists import ListedImages, read_listed_images
-from sdclr.data.sources.npy_files import read_npy
 from sdclr.data.splits import Positions
 from sdclr.errors import ConfigError, DataError, MissingInputError
 from sdclr.jobs.evaluate.choices import Untested

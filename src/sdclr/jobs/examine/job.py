@@ -35,6 +35,7 @@ from sdclr.errors import DataError, SdclrError
 from sdclr.evaluation.rarity.preparation import principal_components
 from sdclr.evaluation.representation import nearest
 from sdclr.evaluation.without_labels import measure_without_labels, sample_features
+from sdclr.planes import in_colours
 from sdclr.presentation.progress import AnyProgress, NoProgress
 from sdclr.run import EXAMINATION_FOLDER, MAP_FILE, Run
 from sdclr.settings import PretrainConfig
@@ -110,7 +111,7 @@ def _before_training(
     try:
         with default_generators(derive(config.seed, Stream.WEIGHTS), torch.device("cpu")):
             network = trained.architecture
-            backbone = build_backbone(network)
+            backbone = build_backbone(network, trained.normalisation.channels)
             if config.weights is not None:
                 _load_weights(backbone, config)
             elif config.backbone.pretrained:
@@ -220,8 +221,8 @@ def _write_map(
 
 
 def _jpeg(pixels: Tensor, longest: int = THUMBNAIL) -> bytes:
-    """uint8 [3, S, S] as a small picture; enlarged by whole factors, so that pixels stay pixels."""
-    picture = Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
+    """uint8 [C, S, S] as a small picture; enlarged by whole factors, so that pixels stay pixels."""
+    picture = Image.fromarray(in_colours(pixels.permute(1, 2, 0).contiguous().numpy()))
     if picture.width < longest:
         side = picture.width * -(-longest // picture.width)
         picture = picture.resize((side, side), Image.Resampling.NEAREST)

@@ -77,6 +77,8 @@ def listed(images: Images, data: DataConfig) -> Listed:
         ]
         return Listed(images, "", contents, reading)
     reading = {"exif_rotation": data.exif_rotation, "grey_bits": data.grey_bits}
+    if data.channels != 3:
+        reading["channels"] = data.channels
     root = os.path.realpath(images.files.root)
     return Listed(images, root, read_contents(images.files), reading)
 

@@ -14,6 +14,7 @@ from sdclr.data import Images
 from sdclr.data.collections.image_files import ImageFiles
 from sdclr.data.decoding.decode import Member, open_bytes
 from sdclr.errors import ConfigError, RunFolderError
+from sdclr.planes import in_colours
 from sdclr.presentation.mined import MinedImages, Rows
 from sdclr.presentation.progress import AnyProgress
 from sdclr.storage.durable_files import make_folder, storage_errors, write_atomically
@@ -96,5 +97,5 @@ def _png(images: Images, position: int) -> bytes:
         one = one.to(torch.device("cpu"))
     ((_, (pixels,)),) = one.looked_at(1, lambda picture: picture.pixels(0, 0, *picture.size))
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
+    Image.fromarray(in_colours(pixels)).save(buffer, "PNG")
     return buffer.getvalue()

@@ -11,14 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from sdclr.backbones.encoder import Encoder, open_encoder
 from sdclr.compute.device import resolve_device
 from sdclr.data import DataConfig, Images
-from sdclr.data.grouping import group_images
 from sdclr.errors import ConfigError, DataError
 from sdclr.evaluation.rarity import DEFAULT, SCORES, load_score
 from sdclr.image_records import read_records
@@ -33,6 +31,7 @@ from sdclr.jobs.mine.folder import (
     claimed,
     write_state,
 )
+from sdclr.jobs.mine.grouped import groups_of
 from sdclr.jobs.mine.marks import (
     Marks,
     by_feedback,
@@ -63,7 +62,6 @@ from sdclr.presentation.mined import Flags, MinedImages
 from sdclr.presentation.mining.columns import WANTED
 from sdclr.presentation.progress import AnyProgress, NoProgress
 from sdclr.run import RECORDS_FILE, Run, environment
-from sdclr.safe_text import shown
 from sdclr.storage.row_parts import RowParts
 
 
@@ -174,7 +172,7 @@ def mine(
         if marks:
             columns[WANTED] = mark_column(len(names), marks)
         encoder.backbone.to(where).to(memory_format=torch.channels_last)
-        groups = _groups(data, images, joined, groups)
+        groups = groups_of(data, images, joined, earlier, groups)
         wish = _wish(asked, marks, names, joined, encoder, data)
         wish = _with_what_is_known(wish, images, found.class_names, joined, records)
         seen = see(now, joined, earlier, encoder, out, show)
@@ -221,28 +219,6 @@ def _records(source: Path | str, asked: Asked, *, as_trained: bool) -> Run | Non
         return None
     run = Run(source)
     return run if (run.folder / RECORDS_FILE).is_file() else None
-
-
-def _groups(
-    data: DataConfig, images: Images, joined: Joined, given: Tensor | None
-) -> Tensor | None:
-    """Which images belong together, int64 [N]: as ``given``, or as data.group_by says."""
-    if data.group_by is None:
-        return given
-    if given is not None:
-        raise ConfigError("groups and data.group_by say the same thing; give one of them.")
-    if not joined.is_listed.all():
-        raise ConfigError(
-            "data.group_by is not known of the earlier collection of --against. Mine all images together, or leave it "
-            "out."
-        )
-    found = group_images(images, data.group_by).of_image[joined.listed_row]
-    if len(np.unique(found)) == 1:
-        raise DataError(
-            f"data.group_by={shown(data.group_by, 80)} puts all {len(found)} images into one group, so no image has a "
-            "neighbour outside its own. Give finer groups, or leave it out."
-        )
-    return torch.from_numpy(found)
 
 
 def _check(data: DataConfig, asked: Asked, *, has_records: bool) -> None:

@@ -21,6 +21,7 @@ from sdclr.data import Images
 from sdclr.data.decoding.decode import printable
 from sdclr.evaluation.features import extract_features
 from sdclr.evaluation.rarity import JunkMeasures, measure_junk, perceptual_hashes
+from sdclr.planes import in_colours
 from sdclr.presentation.progress import AnyProgress
 from sdclr.stills import Picture
 from sdclr.storage.row_parts import RowParts
@@ -90,7 +91,7 @@ def features_of(encoder: Encoder, images: Images) -> Tensor:
 def look(picture: Picture) -> Looks:
     """Hash and junk measures of the whole picture, a scalar of LOOK."""
     width, height = picture.size
-    image = Image.fromarray(picture.pixels(0, 0, width, height))
+    image = Image.fromarray(in_colours(picture.pixels(0, 0, width, height)))
     if max(width, height) > SMALL_SIDE:
         smaller = min(width, SMALL_SIDE), min(height, SMALL_SIDE)
         image = image.resize(smaller, Image.Resampling.BILINEAR)
@@ -118,7 +119,7 @@ def thumbnails(images: Images, show: AnyProgress) -> list[bytes]:
 
 def _thumbnail(picture: Picture) -> bytes:
     width, height = picture.size
-    image = Image.fromarray(picture.pixels(0, 0, width, height))
+    image = Image.fromarray(in_colours(picture.pixels(0, 0, width, height)))
     scale = THUMBNAIL_SIDE / max(width, height)
     small = image.resize(
         (max(1, round(width * scale)), max(1, round(height * scale))),

@@ -168,6 +168,7 @@ def _features_of_files(paths: Sequence[str], encoder: Encoder, data: DataConfig)
             None,
             exif_rotation=data.exif_rotation,
             grey_bits=data.grey_bits,
+            channels=data.channels,
         )
         found.append(features_of(encoder, images.at(np.array([0])).to(torch.device("cpu"))))
     return torch.cat(found)

@@ -41,6 +41,7 @@ from sdclr.compute.stateless_random import Stream, derive
 from sdclr.data import Data, Images, LabelledImages, build_data, steps_per_epoch
 from sdclr.data.collections.contents import require_recorded
 from sdclr.errors import ConfigError
+from sdclr.jobs.pretrain.channel_levels import measured_normalisation, normalisation_words
 from sdclr.jobs.pretrain.starting_weights import load_starting_weights
 from sdclr.jobs.pretrain.training import VIEWS_CUT_BY_DEVICE, VIEWS_CUT_BY_HOST, Training
 from sdclr.jobs.pretrain.usable import usable_images
@@ -95,10 +96,10 @@ def build(
         graphs_hold=network is None and graphs_hold(config),
     )
     warmup_epochs = _warmup_epochs(config)
-    made = _method(config, network, len(images), device, compiling, world, run, show)
+    made = _method(config, network, images, device, compiling, world, run, show)
     compiled_method = _compiled(made.method, config, compiling, world)
     placed, views_cut_by = _placed(images, device, show)
-    return Training(
+    training = Training(
         config=config,
         world=world,
         device=device,
@@ -121,6 +122,9 @@ def build(
         resolved=made.resolved,
         views_cut_by=views_cut_by,
     )
+    if images.channels != 3:
+        training.operations()  # refused now, and not when the first epoch begins
+    return training
 
 
 class _Made(NamedTuple):
@@ -138,7 +142,7 @@ class _Made(NamedTuple):
 def _method(
     config: PretrainConfig,
     network: nn.Module | None,
-    num_images: int,
+    images: Images,
     device: torch.device,
     compiling: CompiledAs,
     world: World,
@@ -153,15 +157,15 @@ def _method(
         show.print(words)
     with default_generators(derive(config.seed, Stream.WEIGHTS), device):
         backbone, feature_dim = _starting_backbone(
-            config, network, architecture, recorded, run, show
+            config, network, architecture, images, recorded, run, show
         )
         layout = resolve_memory_format(config.memory_format, backbone, device)
         fused = device.type == "cuda" and not compiling
         prepare = partial(synchronise_norms, fused=fused) if world.several else nn.Identity()
-        parts = Parts(backbone, feature_dim, num_images, config.epochs, config.seed, prepare)
+        parts = Parts(backbone, feature_dim, len(images), config.epochs, config.seed, prepare)
         method = build_method(config.method.as_resolved(recorded or {}), parts)
         if config.record_images:
-            _recording(method).start_recording(num_images)
+            _recording(method).start_recording(len(images))
         resolved = _choices(architecture, backbone, method)
         method = method.to(device, parameter_dtype(precision)).to(memory_format=layout)
     if config.memory_format == "auto" and device.type == "cpu":
@@ -230,14 +234,19 @@ def _starting_backbone(
     config: PretrainConfig,
     network: nn.Module | None,
     architecture: BackboneConfig,
+    images: Images,
     recorded: dict[str, Any] | None,
     run: Run | None,
     show: AnyProgress,
 ) -> tuple[Backbone, int]:
     """The network with the weights it starts from, and its feature dim; a run that goes on gets its own later."""
-    backbone = _backbone(architecture, network)
+    backbone = _backbone(architecture, network, images.channels)
     feature_dim = measure_feature_dim(backbone, config.views.size)
     resuming = run is not None and (bool(run.checkpoints) or run.backbone_path.is_file())
+    if recorded is None and images.channels != 3 and config.backbone.normalisation == "auto":
+        measured = measured_normalisation(images, config.views.size, config.seed)
+        backbone.normalise_with(measured.mean, measured.std)
+        show.print(normalisation_words(measured))
     if not resuming:  # a checkpoint holds what became of them
         if not config.backbone.is_ours and network is None:  # hours later would be too late
             require_loadable(backbone, architecture, config.views.size)
@@ -339,14 +348,14 @@ def _choices(architecture: BackboneConfig, backbone: Backbone, method: Method) -
     }
 
 
-def _backbone(architecture: BackboneConfig, network: nn.Module | None) -> Backbone:
+def _backbone(architecture: BackboneConfig, network: nn.Module | None, channels: int) -> Backbone:
     if (network is None) == (architecture.name == "custom"):
         raise ConfigError(
             "backbone.name=custom and network=<your module> go together: give both or neither."
         )
     if network is None:
-        return build_backbone(architecture)
-    constants = input_constants(architecture)
+        return build_backbone(architecture, channels)
+    constants = input_constants(architecture, channels)
     backbone = Backbone(network, constants.mean, constants.std)
     require_trainable_and_storable(backbone.net)
     return backbone

@@ -17,11 +17,19 @@ from sdclr.recipes.own_images import own_images
 from sdclr.settings import PretrainConfig
 
 
-def look_at_given(images: Any, labels: Sequence[Any] | None, show: AnyProgress) -> LabelledImages:
-    """Every image once, with progress."""
+def look_at_given(
+    images: Any, labels: Sequence[Any] | None, config: PretrainConfig | None, show: AnyProgress
+) -> LabelledImages:
+    """Every image once, with progress; as the config says, if there is one."""
     total = len(images) if hasattr(images, "__len__") else 0
     task = show.add("images given", total=total, unit="images")
-    found = given_images(images, labels, advance=lambda done: show.advance(task, done))
+    found = given_images(
+        images,
+        labels,
+        channels=None if config is None else config.data.channels,
+        grey_bits=16 if config is None else config.data.grey_bits,
+        advance=lambda done: show.advance(task, done),
+    )
     show.finish(task)
     return found
 
@@ -31,7 +39,12 @@ def settings_for(
 ) -> tuple[PretrainConfig, Choices]:
     """The config with these images as its data; chosen for them, with reasons, where there is none."""
     train = given.train
-    data = DataConfig(name="given", subset="all" if train.labels is None else "long_tail")
+    data = DataConfig(
+        name="given",
+        subset="all" if train.labels is None else "long_tail",
+        channels=train.channels,
+        grey_bits=16 if config is None else config.data.grey_bits,
+    )
     if config is not None:
         if config.data.name == "given":
             return config, choices

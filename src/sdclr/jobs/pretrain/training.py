@@ -110,11 +110,16 @@ class Training:
             )
         return values
 
-    def _operations(self) -> RandomOperations | None:
-        """What the method asks for, its weights on the host."""
+    def operations(self) -> RandomOperations | None:
+        """What the method asks for, its weights on the host; ConfigError where it cannot be done."""
         asked = self.method.random_operations()
         if asked is None:
             return None
+        if self.images.channels != 3:
+            raise ConfigError(
+                f"{type(self.method).__name__} asks for operations of RandAugment, which are defined for 3 channels, "
+                f"and data.channels is {self.images.channels}. Choose another method.name."
+            )
         weight = self._per_image(asked.weight, "random_operations")
         assert weight is not None
         if asked.number < 1 or not 0 <= asked.lowest_strength <= STRONGEST or (weight > 1).any():
@@ -133,7 +138,7 @@ class Training:
         spec = dataclasses.replace(
             config.views.spec(),
             strength=strength,
-            operations=self._operations(),
+            operations=self.operations(),
             compiled=self.compiles_views,
         )
         for number, views in enumerate(

@@ -36,6 +36,17 @@ def read_npy(path: Path) -> npt.NDArray[Any]:
         raise DataError(f"{path} is not a plain .npy array: {_said(error)}") from None
 
 
+def npy_shape(file: IO[bytes], size: int) -> tuple[int, ...]:
+    """The shape that the header of an open ``.npy`` of ``size`` bytes says; ValueError where it cannot be."""
+    shape, _, _ = _header(file, size)
+    return shape
+
+
+def npy_array(file: IO[bytes], size: int) -> npt.NDArray[Any]:
+    """The array in an open ``.npy`` of ``size`` bytes. Raises ValueError for what is none."""
+    return _read(file, size)
+
+
 def read_npz_arrays(
     path: Path, wanted: Iterable[str]
 ) -> tuple[dict[str, npt.NDArray[Any]], list[str]]:
@@ -68,8 +79,8 @@ def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> npt.NDArray[An
         return _read(file, member.file_size)
 
 
-def _read(file: IO[bytes], size: int) -> npt.NDArray[Any]:
-    """An array whose header agrees with the ``size`` bytes that are there, read once."""
+def _header(file: IO[bytes], size: int) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether it is in Fortran's order, and type: a header that agrees with the ``size`` bytes there."""
     version = np.lib.format.read_magic(file)
     readers = {
         (1, 0): np.lib.format.read_array_header_1_0,
@@ -90,6 +101,13 @@ def _read(file: IO[bytes], size: int) -> npt.NDArray[Any]:
         raise ValueError(
             f"its header claims {numbers * dtype.itemsize:,} bytes of numbers, and {there:,} follow it"
         )
+    return shape, fortran, dtype
+
+
+def _read(file: IO[bytes], size: int) -> npt.NDArray[Any]:
+    """An array whose header agrees with the ``size`` bytes that are there, read once."""
+    shape, fortran, dtype = _header(file, size)
+    there = size - file.tell()
     if dtype == np.uint8 and len(shape) == 4 and shape[3] == 3 and not fortran:
         return _colour_images(file, shape)
     array = np.empty(shape, dtype, order="F" if fortran else "C")

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from sdclr.data.collections.image_arrays import ImageArrays
-from sdclr.data.sources import npy_files
+from sdclr.data.decoding import npy_files
+from sdclr.data.decoding.npy_files import read_npy, read_npz_arrays
 from sdclr.data.sources.arrays import read_npz
-from sdclr.data.sources.npy_files import read_npy, read_npz_arrays
 from sdclr.errors import DataError
 
 
