@@ -148,17 +148,10 @@ def mined(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("mined")
     small_photos(place / "photos" / "a", 24)
     small_photos(place / "photos" / "b", 24, first=24)
-    photos = DataConfig(name="images", path=str(place / "photos"))
-    values = {
-        "epochs": 1,
-        "batch_size": 24,
-        "backbone.name": "resnet18",
-        "backbone.stem": "large",
-        "backbone.width": 64,
-        "views.size": 16,
-        "data": photos.model_dump(),
-    }
-    run = sdclr.pretrain(sdclr.recipe("digits_sdclr").with_values(values), place / "run")
+    photos = DataConfig(name="images", path=str(place / "photos"), subset="all")
+    values = {"epochs": 1, "batch_size": 24, "views.size": 16, "backbone.width": 4}
+    config = sdclr.recipe("digits_sdclr").with_values(values | {"data": photos.model_dump()})
+    run = sdclr.pretrain(config, place / "run")
     sdclr.embed(run, photos, place / "features.npz")
     sdclr.mine(run, photos, place / "rare", top=5)
     return place
@@ -251,12 +244,19 @@ def test_faiss_finds_the_nearest_images(mined: Path) -> None:
     assert [cosine for _, cosine in found] == pytest.approx(np.sort(cosines)[::-1][:3], abs=1e-5)
 
 
-def test_timm_finetunes_the_exported_folder(mined: Path) -> None:
-    sdclr.export(Run(mined / "run"), "huggingface", mined / "exported", overwrite=True)
+@pytest.mark.slow
+def test_timm_finetunes_the_exported_folder(tmp_path: Path) -> None:
+    network = {"backbone.name": "resnet18", "backbone.stem": "large", "backbone.width": 64}
+    config = sdclr.recipe("digits_sdclr").with_values({"epochs": 1, "views.size": 16} | network)
+    run = sdclr.pretrain(config, tmp_path / "run")
+    sdclr.export(run, "huggingface", tmp_path / "exported")
+    for number in range(16):
+        kind = tmp_path / "labelled" / ("dark" if number % 2 else "bright")
+        small_photos(kind, 1, first=number)
     accuracy = example("finetune_huggingface").finetune(
-        str(mined / "exported"), str(mined / "photos"), epochs=1
+        str(tmp_path / "exported"), str(tmp_path / "labelled"), epochs=4, batch=16
     )
-    assert 0 <= accuracy <= 1
+    assert accuracy > 0.9
 
 
 @pytest.mark.tools
