@@ -199,6 +199,8 @@ def test_the_built_site_has_every_name_and_command(site: Path) -> None:
         assert f'id="sdclr.{name}"' in api, name
     assert "&gt;&gt;&gt; " in api or ">>> " in api
     assert ":class:" not in api
+    assert "prune_ratio" in api.partition('id="sdclr.SelfCompetitor"')[2][:3000], "its signature"
+    assert 'id="sdclr.PretrainConfig.batch_size"' in api, "the fields of a config"
     commands = (site / "commands.html").read_text(encoding="utf-8")
     for verb in ("pretrain", "mine", "predict"):
         assert f"<code>sdclr {verb}</code>" in commands
