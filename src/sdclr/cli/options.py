@@ -80,7 +80,8 @@ Use = Annotated[
     typer.Option(
         "--use",
         metavar="MODULE:NAME",
-        help="A method, probe, backbone or data set of your own that a saved file names; nothing else is imported.",
+        help="A method, probe, backbone, data set or views of your own that a saved file names; "
+        "nothing else is imported.",
     ),
 ]
 
