@@ -15,8 +15,10 @@ from typer.testing import CliRunner
 
 import own_views as theirs
 import sdclr
+from sdclr.backbones import BACKBONES
 from sdclr.batch import Views
 from sdclr.cli import app
+from sdclr.data import SOURCES
 from sdclr.data.collections.image_arrays import ImageArrays
 from sdclr.data.config import ViewsConfig
 from sdclr.data.own_views import OWN_VIEWS
@@ -32,7 +34,8 @@ INDEX = torch.arange(24)
 
 @pytest.fixture(autouse=True)
 def _forgotten_afterwards() -> Iterator[None]:
-    with OWN_VIEWS.temporarily():
+    # a function that --use names is known as whatever it may be
+    with OWN_VIEWS.temporarily(), BACKBONES.temporarily(), SOURCES.temporarily():
         yield
 
 
@@ -71,6 +74,31 @@ def test_a_torchvision_transform_draws_what_it_draws_with_the_seed_of_the_view()
         torch.manual_seed(derive(5, Stream.OWN_VIEWS, 1, 1, row))
         alone = theirs.torchvision_views(ARRAYS.images[row])
         torch.testing.assert_close(found[1, row], alone.clamp(0, 1), rtol=0, atol=1e-6)
+
+
+class _LikeAlbumentations:
+    """Draws from a generator that it keeps, and takes and gives arrays by name."""
+
+    __module__ = "albumentations.of_a_test"
+
+    def __init__(self) -> None:
+        self.random = random.Random(0)
+
+    def set_random_seed(self, seed: int) -> None:
+        self.random.seed(seed)
+
+    def __call__(self, *, image: np.ndarray) -> dict[str, np.ndarray]:
+        top = self.random.randrange(image.shape[0] - 7)
+        return {"image": image[top : top + 8, :8]}
+
+
+def test_a_transform_that_keeps_its_generator_is_seeded_for_each_view() -> None:
+    sdclr.register_views(_LikeAlbumentations(), "like")
+    spec = ViewsConfig(size=8, area=(1.0, 1.0), aspect=(1.0, 1.0), own="like").spec()
+    few, many = (given_images(list(IMAGES), num_workers=number).train for number in (1, 7))
+    found = views(spec, few)
+    assert torch.equal(found, views(spec, many))
+    assert not torch.equal(found, views(spec, epoch=2))
 
 
 def test_generators_of_the_process_are_as_they_were() -> None:
