@@ -10,7 +10,7 @@ NEXT_PYTHON ?= python3.13
 # on the CPU, one thread for each of two workers: with more they wait for each other
 ONE_EACH := CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1
 
-.PHONY: demo device rarebench test test-all test-gpu test-tools check check-floors check-newest newest-on bench bench-large clean
+.PHONY: demo device rarebench test test-all test-gpu test-tools check check-floors check-newest newest-on bench bench-large docs gallery clean
 
 demo: $(VENV)/.run  ## SimCLR against SDCLR on long-tailed digits, minutes on a CPU
 	$(BIN)/sdclr demo
@@ -28,9 +28,16 @@ test-gpu: $(VENV)/.dev  ## what needs a CUDA device
 test-tools: $(VENV)/.tools $(TOOLS)/.ready  ## what needs a browser (Debian's chromium, or SDCLR_CHROMIUM), npm, or other tools' packages
 	$(ONE_EACH) $(BIN)/python -m pytest -m tools
 
-check: $(VENV)/.dev  ## formatter, linter, type checker; the wheel builds and imports in a clean environment
-	$(BIN)/ruff format --check src tests benchmarks examples
-	$(BIN)/ruff check src tests benchmarks examples
+docs: $(VENV)/.docs  ## the documentation as a site in build/site, which opens from a disk; a dead link is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+
+gallery: $(VENV)/.tools  ## the pictures of docs/gallery.md anew, from the pages of `make demo`
+	$(BIN)/python docs/site/drawings.py
+	$(BIN)/python docs/site/gallery.py runs/demo
+
+check: $(VENV)/.dev docs  ## formatter, linter, type checker, site; the wheel builds and imports in a clean environment
+	$(BIN)/ruff format --check src tests benchmarks examples docs/site
+	$(BIN)/ruff check src tests benchmarks examples docs/site
 	$(BIN)/mypy
 	rm -rf build/wheel && $(BIN)/python -m build --wheel --outdir build/wheel
 	$(PYTHON) -m venv --clear build/clean
@@ -92,6 +99,10 @@ $(VENV)/.dev: pyproject.toml
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --editable ".[dev]"
 	touch $@ $(VENV)/.run
+
+$(VENV)/.docs: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --editable ".[dev, docs]"
+	touch $@
 
 $(VENV)/.tools: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --editable ".[dev, tools]"

@@ -41,7 +41,8 @@ def section() -> str:
             parts += [_conditions(cuda), _promises(cuda, "cuda"), _steps(cuda)]
     else:
         parts.append(
-            "On CUDA: `make bench` has not been run there yet; the parts of a step have, on an H100: [results](results.md#the-parts-of-a-step-on-an-h100-2026-11-26)."
+            "On CUDA: `make bench` has not been run there yet; the parts of a step have, on an H100: "
+            "[results](results.md#the-parts-of-a-step-on-an-h100-2026-11-26)."
         )
     return "\n\n".join(parts)
 

@@ -28,6 +28,8 @@ def test_the_blocks_run_one_after_another(tmp_path: Path, monkeypatch: pytest.Mo
     names = run([block for block in BLOCKS if block not in OF_ONNX])
     assert len(BLOCKS) == 8
     assert list(names["constants"]["input_size"]) == [3, 8, 8]
+    theirs, tuned = names["network"].state_dict(), names["tuned"].state_dict()
+    assert set(tuned) - set(theirs) == {"fc.weight", "fc.bias"}
     assert names["accuracies"].mean() > 0.9
     for library in ("timm", "torchvision"):
         assert f"network = {library}." in "".join(BLOCKS)

@@ -141,7 +141,12 @@ def mask() -> str:
                     sign = "first" if weights[row, column] > 0 else "second"
                     parts.append(cell(x + middle, y + middle, side, sign))
     parts += [
-        text(20, 272, "Blue is positive, orange negative; the larger the square, the larger the", "small"),
+        text(
+            20,
+            272,
+            "Blue is positive, orange negative; the larger the square, the larger the",
+            "small",
+        ),
         text(20, 290, "weight. The choice is made anew at the beginning of each epoch.", "small"),
     ]
     return picture(760, 300, "A mask keeps the weights with the largest magnitudes", parts)

@@ -56,7 +56,9 @@ def main(demo: Path) -> None:
             )
             page.goto((demo.absolute() / shot.page).as_uri())
             if shot.start is not None:
-                for _ in range(3):  # what comes into sight is laid out only then, and moves the rest
+                for _ in range(
+                    3
+                ):  # what comes into sight is laid out only then, and moves the rest
                     page.locator(shot.start).evaluate("(element) => element.scrollIntoView()")
                     page.wait_for_timeout(300)
             picture = Image.open(io.BytesIO(page.screenshot()))

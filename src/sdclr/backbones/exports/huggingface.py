@@ -41,6 +41,10 @@ def _config(trained: Exported) -> dict[str, Any]:
         "interpolation": "bilinear",
         "num_classes": 0,
     }
+    known = timm.get_pretrained_cfg(trained.name)
+    if known is not None and known.classifier:
+        # so that create_model(..., num_classes=N) puts a fresh layer there instead of missing it
+        prepared["classifier"] = known.classifier
     config = {
         "architecture": trained.name,
         "num_classes": 0,
