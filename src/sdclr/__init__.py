@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sdclr.batch import Views as Views
     from sdclr.compute.process_state import keep_freed_memory as keep_freed_memory
     from sdclr.data.given import given as given
+    from sdclr.data.own_views import register_views as register_views
     from sdclr.data.splits import Split as Split
     from sdclr.data.splits import draw_long_tail as draw_long_tail
     from sdclr.data.table import register_source as register_source

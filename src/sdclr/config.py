@@ -146,6 +146,11 @@ class Section(BaseModel):
 _FOREIGN = "foreign"
 
 
+def allows_foreign(info: ValidationInfo) -> bool:
+    """Whether the settings are only read, so that an entry that no table knows may stand in them."""
+    return bool((info.context or {}).get(_FOREIGN))
+
+
 class OneOf:
     """Annotation of a field that holds one of several sections, told apart by their ``name``.
 
@@ -185,7 +190,7 @@ class OneOf:
         if not isinstance(name, str):
             raise self._mistake(value, InitErrorDetails(type="missing", loc=("name",), input=value))
         section = self._table[name].config if name in self._table else self._foreign
-        if section is self._foreign and not (info.context or {}).get(_FOREIGN):
+        if section is self._foreign and not allows_foreign(info):
             unknown = ValueError(
                 f"there is no {self._what} {shown(repr(name))}. {self._table.choice(name)}"
             )

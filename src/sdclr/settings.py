@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -109,9 +109,10 @@ class PretrainConfig(Section):
     def parse(cls, values: Mapping[str, Any], *, foreign: bool = False) -> Self:
         """Validate plain nested values; see :meth:`Section.parse`.
 
-        Of images with other than 3 channels, settings of colours that are not given are 0.
+        Of images with other than 3 channels, settings of colours that are not given are 0; with views.own, those of all
+        that its callable does instead.
         """
-        return super().parse(_without_colours(values), foreign=foreign)
+        return super().parse(_completed_views(values), foreign=foreign)
 
     @model_validator(mode="after")
     def _views_fit_the_channels(self) -> PretrainConfig:
@@ -137,7 +138,7 @@ class PretrainConfig(Section):
 
     def _left_behind(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """What takes back the settings that another backbone or method has no use for."""
-        taken_back = self._colours_left_behind(values)
+        taken_back = self._views_left_behind(values)
         name = values.get("backbone.name", self.backbone.name)
         if isinstance(name, str) and "backbone" not in values:
             for field, words in settings_without_effect(name).items():
@@ -155,24 +156,45 @@ class PretrainConfig(Section):
             place, current = f"{place}.base", getattr(current, "base", None)
         return taken_back
 
-    def _colours_left_behind(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """What takes back the settings of colours where the images are to have other channels."""
+    def _views_left_behind(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """What takes back the settings of views that do not go with the chosen channels, or with views of one's own."""
+        if "views" in values:
+            return {}
         section = values.get("data")
         within = section.get("channels") if isinstance(section, Mapping) else None
-        if values.get("data.channels", within) in (None, 3) or "views" in values:
-            return {}
-        brightness, contrast, *_ = self.views.jitter
-        colourless = {"views.jitter": [brightness, contrast, 0.0, 0.0], "views.grey": 0.0}
-        return {name: value for name, value in colourless.items() if name not in values}
+        found: dict[str, Any] = {}
+        if values.get("data.channels", within) not in (None, 3):
+            found |= _colourless(self.views.jitter)
+        if values.get("views.own") is not None and self.views.own is None:
+            found |= NOTHING_BUT_OWN
+        named = {f"views.{name}": value for name, value in found.items()}
+        return {name: value for name, value in named.items() if name not in values}
 
 
-def _without_colours(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The same settings, with those of colours that are not given at 0 where images have other channels."""
+NOTHING_BUT_OWN: Mapping[str, Any] = {
+    "area": [1.0, 1.0],
+    "aspect": [1.0, 1.0],
+    "flip": 0.0,
+    "jitter_probability": 0.0,
+    "grey": 0.0,
+    "blur": 0.0,
+}
+"""Settings of views that do nothing to what a callable of the user's own has made."""
+
+
+def _colourless(jitter: Sequence[float]) -> dict[str, Any]:
+    """Settings of views that leave colours alone."""
+    return {"jitter": [*jitter[:2], 0.0, 0.0], "grey": 0.0}
+
+
+def _completed_views(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The same settings, with those of the views that are not given as the channels and views.own want them."""
     data, views = values.get("data"), values.get("views", {})
     if not isinstance(data, Mapping) or not isinstance(views, Mapping):
         return values
-    if data.get("channels", 3) == 3:
-        return values
-    brightness, contrast, *_ = ViewsConfig().jitter
-    colourless = {"jitter": [brightness, contrast, 0.0, 0.0], "grey": 0.0}
-    return {**values, "views": colourless | dict(views)}
+    chosen: dict[str, Any] = {}
+    if data.get("channels", 3) != 3:
+        chosen |= _colourless(ViewsConfig().jitter)
+    if views.get("own") is not None:
+        chosen |= NOTHING_BUT_OWN
+    return {**values, "views": chosen | dict(views)} if chosen else values

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -274,3 +275,15 @@ def test_grey_digits_in_one_channel_resume_as_if_never_stopped(tmp_path: Path) -
     # the same call finds it finished, with the same constants
     again = sdclr.load_backbone(sdclr.pretrain(config, tmp_path / "run"))
     assert torch.equal(again.mean, backbone.mean)
+
+
+def test_the_block_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+    section = page.partition("### Channels")[2].partition("\n### ")[0]
+    (block,) = re.findall(r"^```python\n(.*?)^```", section, flags=re.MULTILINE | re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    exec(compile(block, "docs/data.md", "exec", dont_inherit=True), names)
+    features = names["features"]
+    assert isinstance(features, torch.Tensor)
+    assert len(features) == 1

@@ -203,14 +203,18 @@ def test_a_network_that_a_format_cannot_hold_names_those_that_can(
     assert os.listdir(tmp_path) == ["b.safetensors"]
 
 
+def slow(*values: Any) -> Any:
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize(
     ("name", "values", "wanted"),
     [
         ("torchvision:resnet18", {}, {"timm", "torchvision", "huggingface"}),
-        ("timm:resnet18", {}, {"timm", "torchvision", "huggingface"}),
+        slow("timm:resnet18", {}, {"timm", "torchvision", "huggingface"}),
         ("timm:resnet10t", {}, {"timm", "huggingface"}),
-        ("timm:efficientnet_b0", {}, {"timm", "huggingface"}),
-        ("torchvision:shufflenet_v2_x0_5", {}, {"torchvision"}),
+        slow("timm:efficientnet_b0", {}, {"timm", "huggingface"}),
+        slow("torchvision:shufflenet_v2_x0_5", {}, {"torchvision"}),
         ("torchvision:squeezenet1_1", {}, {"torchvision"}),
         ("timm:test_vit", {"options": {"img_size": SIZE}}, {"timm", "huggingface"}),
     ],

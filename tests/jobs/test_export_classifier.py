@@ -161,12 +161,16 @@ def test_a_new_run_starts_from_the_backbone_and_leaves_the_head(
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5)
 
 
+def slow(*values: Any) -> Any:
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize(
     ("name", "values", "wanted"),
     [
         ("torchvision:resnet18", {}, {"timm", "torchvision", "huggingface"}),
-        ("timm:efficientnet_b0", {}, {"timm", "huggingface"}),
-        ("torchvision:mobilenet_v2", {}, {"torchvision"}),
+        slow("timm:efficientnet_b0", {}, {"timm", "huggingface"}),
+        slow("torchvision:mobilenet_v2", {}, {"torchvision"}),
         ("torchvision:squeezenet1_1", {}, set()),
         ("timm:test_vit", {"options": {"img_size": SIZE}}, {"timm", "huggingface"}),
         ("resnet10", {"width": 4}, set()),

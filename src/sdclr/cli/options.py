@@ -64,6 +64,14 @@ Log = Annotated[
         show_default=False,
     ),
 ]
+Observe = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--observe",
+        metavar="MODULE:CLASS",
+        help="An observer of your own (sdclr.Observer) that watches the training; may be given several times.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line, for scripts.")]
 
 
@@ -80,7 +88,8 @@ Use = Annotated[
     typer.Option(
         "--use",
         metavar="MODULE:NAME",
-        help="A method, probe, backbone or data set of your own that a saved file names; nothing else is imported.",
+        help="A method, probe, backbone, data set or views of your own that a saved file names; "
+        "nothing else is imported.",
     ),
 ]
 

@@ -9,7 +9,17 @@ from typing import Annotated
 import typer
 
 from sdclr.cli.consoles import say_next, stderr, terminal
-from sdclr.cli.options import DataPath, Download, Log, Out, SplitsDir, Use, expanded, import_used
+from sdclr.cli.options import (
+    DataPath,
+    Download,
+    Log,
+    Observe,
+    Out,
+    SplitsDir,
+    Use,
+    expanded,
+    import_used,
+)
 from sdclr.cli.settings import absolute_paths, pretrain_settings
 from sdclr.errors import (
     ConfigError,
@@ -50,6 +60,7 @@ def pretrain(
     dry: DryRun = False,
     overwrite: OverwriteSheet = False,
     log: Log = "",
+    observe: Observe = None,
     use: Use = None,
 ) -> None:
     """Pre-train a backbone. The same command on an existing --out goes on where it stopped.
@@ -67,7 +78,7 @@ def pretrain(
     Several GPUs: torchrun --nproc-per-node N -m sdclr pretrain ..., the same words; they share every batch.
     """
     from sdclr.jobs.pretrain import pretrain as run_pretrain
-    from sdclr.observers import logs_named
+    from sdclr.observers import logs_named, own_observers
     from sdclr.presentation.progress import Progress
     from sdclr.processes.environment import is_first, require_one_process
 
@@ -77,7 +88,7 @@ def pretrain(
         raise ConfigError(
             "--overwrite is for the sheet of --dry-run; a run folder is gone on with, never replaced."
         )
-    observers = logs_named(log) if is_first() else []
+    observers = [*logs_named(log), *own_observers(observe or [])] if is_first() else []
     settings, out, choices = pretrain_settings(arguments or [], config, paths, out)
     if dry:
         from sdclr.workflows.own_images import dry_run
@@ -114,10 +125,10 @@ def _sheet_of(out: Path) -> Path:
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", callback=expanded)]
 
 
-def resume(folder: RunFolder, log: Log = "", use: Use = None) -> None:
+def resume(folder: RunFolder, log: Log = "", observe: Observe = None, use: Use = None) -> None:
     """Go on with a run that stopped; the result is the same as if it had not."""
     from sdclr.jobs.pretrain import resume as run_resume
-    from sdclr.observers import logs_named
+    from sdclr.observers import logs_named, own_observers
     from sdclr.presentation.progress import Progress
     from sdclr.processes.environment import is_first
 
@@ -125,7 +136,7 @@ def resume(folder: RunFolder, log: Log = "", use: Use = None) -> None:
     if not is_first():
         run_resume(folder)
         return
-    observers = logs_named(log)
+    observers = [*logs_named(log), *own_observers(observe or [])]
     with Progress(stderr) as progress:
         run = run_resume(folder, progress=progress, observers=observers)
     typer.echo(f"backbone: {shown(run.backbone_path)}")

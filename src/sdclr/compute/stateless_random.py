@@ -38,6 +38,7 @@ class Stream(IntEnum):
     HEALTH = 17
     LABELS = 18
     CHANNELS = 19
+    OWN_VIEWS = 20
 
 
 _GAMMA = 0x9E3779B97F4A7C15

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from sdclr.config import INCIDENTAL, LARGEST_SEED, Fraction, Section
+from sdclr.config import INCIDENTAL, LARGEST_SEED, Fraction, Section, allows_foreign
 from sdclr.data.choices import (
     MEGADETECTOR_CATEGORIES,
     MEGADETECTOR_CONFIDENCE,
@@ -16,8 +16,10 @@ from sdclr.data.choices import (
     Placement,
     WantedBoxes,
 )
+from sdclr.data.own_views import OWN_VIEWS, OwnViewsRow
 from sdclr.data.sources.exclusion import glob_problem
 from sdclr.data.table import SOURCES, SourceRow
+from sdclr.errors import ConfigError
 from sdclr.safe_text import shown
 
 if TYPE_CHECKING:
@@ -258,6 +260,34 @@ class ViewsConfig(Section):
     blur_sigma: tuple[float, float] = (0.1, 2.0)
     """Smallest and largest standard deviation of the blur, in pixels of the view."""
 
+    own: str | None = None
+    """A callable of yours that makes each view of a whole image, in place of the crop: module:name on the command line
+    (docs/own-views.md). Flip, jitter, grey and blur are then done only where they are asked for."""
+    own_batch: str | None = None
+    """A module of yours that changes the finished views of a batch, [B, C, S, S] to the same: module:name."""
+
+    @property
+    def is_foreign(self) -> bool:  # type: ignore[override]
+        """Whether it names a callable that is not known here."""
+        names = {self.own, self.own_batch} - {None}
+        return not names <= OWN_VIEWS.keys()
+
+    @field_validator("own", "own_batch")
+    @classmethod
+    def _is_registered(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is None or value in OWN_VIEWS or allows_foreign(info):
+            return value
+        raise ValueError(_unknown_views(value))
+
+    @model_validator(mode="after")
+    def _own_views_are_whole(self) -> ViewsConfig:
+        if self.own is not None and (self.area != (1, 1) or self.aspect != (1, 1)):
+            raise ValueError(
+                "own makes the whole view, and nothing is cropped after it. Leave area and aspect out, or set both to "
+                "[1, 1]."
+            )
+        return self
+
     @model_validator(mode="after")
     def _ranges_ascend(self) -> ViewsConfig:
         for name in ("area", "aspect", "blur_sigma"):
@@ -269,6 +299,27 @@ class ViewsConfig(Section):
         return self
 
     def spec(self) -> ViewSpec:
+        from sdclr.data.views.own import OwnBatch, OwnView
         from sdclr.data.views.parameters import ViewSpec
 
-        return ViewSpec(**self.model_dump())
+        plain = self.model_dump(exclude={"own", "own_batch"})
+        return ViewSpec(
+            **plain,
+            own=None if self.own is None else OwnView.of(_require_views(self.own)),
+            own_batch=None
+            if self.own_batch is None
+            else OwnBatch.of(_require_views(self.own_batch)),
+        )
+
+
+def _unknown_views(name: str) -> str:
+    return (
+        f"there are no views {shown(repr(name))} here. Name their code: --use module:name (of a new run "
+        "views.own=module:name), or sdclr.register_views(...) from Python."
+    )
+
+
+def _require_views(name: str) -> OwnViewsRow:
+    if name not in OWN_VIEWS:
+        raise ConfigError(_unknown_views(name))
+    return OWN_VIEWS[name]

@@ -42,7 +42,8 @@ def given(
     >>> import sdclr
     >>> images = np.random.default_rng(0).integers(0, 256, (24, 12, 12, 3), dtype=np.uint8)
     >>> labels = ["cat", "dog"] * 12
-    >>> config = sdclr.recipe("digits_simclr").with_values({"epochs": 1, "views.size": 8, "batch_size": 12})
+    >>> small = {"epochs": 1, "batch_size": 8, "views.size": 8, "backbone.width": 4}
+    >>> config = sdclr.recipe("digits_simclr").with_values(small)
     >>> run = sdclr.pretrain(config, "runs/given", images=images, labels=labels)
     >>> with sdclr.given(images, labels):
     ...     print(sdclr.evaluate(run, probes=["knn"]).class_names)

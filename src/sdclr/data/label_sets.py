@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from sdclr.compute.stateless_random import Stream, derive, permutation
-from sdclr.data.splits import Positions
+from sdclr.data.splits import Positions, members_of_classes
 
 
 def draw_labelled(labels: Positions, per_class: Sequence[int], seed: int) -> Positions:
@@ -23,8 +23,8 @@ def draw_labelled(labels: Positions, per_class: Sequence[int], seed: int) -> Pos
     [1, 3, 4]
     """
     drawn = []
-    for c, wanted in enumerate(per_class):
-        members = np.flatnonzero(labels == c)
+    of_class = members_of_classes(labels, len(per_class))
+    for c, (members, wanted) in enumerate(zip(of_class, per_class, strict=True)):
         assert wanted <= len(members)
         order = permutation(derive(seed, Stream.LABELS, c), len(members)).numpy()
         drawn.append(members[order[:wanted]])

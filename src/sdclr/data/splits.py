@@ -162,9 +162,9 @@ def draw_long_tail(
     count_of = dict(zip(order, by_rank, strict=True))
     per_class_balanced, per_class_few = sum(by_rank) // num_classes, min(by_rank)
     parts: dict[str, list[Positions]] = {name: [] for name in SUBSETS}
-    for c in range(num_classes):
+    for c, members in enumerate(members_of_classes(classes)):
         validation, rest, shuffled = _shuffle_class(
-            classes, c, validation_per_class, seed, validation_seed
+            members, c, validation_per_class, seed, validation_seed
         )
         parts["validation"].append(validation)
         parts["train"].append(rest)
@@ -210,14 +210,15 @@ def natural_split(
         per_class_few = int(
             np.bincount(np.delete(classes, validation), minlength=int(classes.max()) + 1).min()
         )
-    left_out = np.zeros(0, dtype=np.int64) if unusable is None else unusable
+    left_out = _flags(len(classes), unusable)
+    is_held_out = None if validation is None else _flags(len(classes), validation)
     held_out, ordered = [], []
-    for c in range(int(classes.max()) + 1):
+    for c, members in enumerate(members_of_classes(classes)):
         of_class, _, shuffled = _shuffle_class(
-            classes, c, validation_per_class, seed, validation_seed, validation
+            members, c, validation_per_class, seed, validation_seed, is_held_out
         )
         held_out.append(of_class)
-        ordered.append(shuffled[~np.isin(shuffled, left_out)])
+        ordered.append(shuffled[~left_out[shuffled]])
     # a class of which nothing is left has no shot
     present = [len(one) for one in ordered if len(one)]
     per_class_few = min([per_class_few, *present])
@@ -252,9 +253,10 @@ def hold_out_groups(
     counts = np.bincount(classes)
     wanted = np.full(len(counts), per_class)
     held_out = _held_out_groups(classes, groups, wanted, seed)
+    members = members_of_classes(classes)
     for c in np.argsort(counts, kind="stable").tolist():
-        of_class = np.unique(groups[classes == c])
-        if (found := int((held_out & (classes == c)).sum())) < per_class:
+        of_class = np.unique(groups[members[c]])
+        if (found := int(held_out[members[c]].sum())) < per_class:
             raise ConfigError(
                 f"data.validation_per_class={per_class}: class {c} has {counts[c]} images in "
                 f"{len(of_class)} groups, and whole groups of {found} can be held out at most with "
@@ -269,11 +271,12 @@ def _held_out_groups(
     """Which images [N] are in whole groups with ``wanted`` [C] images of each class, or as many as there can be."""
     counts = np.bincount(classes)
     held_out = np.zeros(len(classes), dtype=bool)
+    members = members_of_classes(classes)
     for c in np.argsort(counts, kind="stable").tolist():
-        of_class = np.unique(groups[classes == c])
+        of_class = np.unique(groups[members[c]])
         order = permutation(derive(seed, Stream.VALIDATION, c), len(of_class)).numpy()
         for group in of_class[order]:
-            if (held_out & (classes == c)).sum() >= wanted[c]:
+            if held_out[members[c]].sum() >= wanted[c]:
                 break
             taken = held_out | (groups == group)
             if (np.bincount(classes[taken], minlength=len(counts)) < counts).all():
@@ -298,11 +301,25 @@ def hold_out_share(
     if groups is not None:
         return np.flatnonzero(_held_out_groups(classes, groups, wanted, seed))
     held_out = []
-    for c, num in enumerate(wanted.tolist()):
-        members = np.flatnonzero(classes == c)
+    for c, (members, num) in enumerate(
+        zip(members_of_classes(classes), wanted.tolist(), strict=True)
+    ):
         order = permutation(derive(seed, Stream.VALIDATION, c), len(members)).numpy()
         held_out.append(members[order[:num]])
     return np.sort(np.concatenate(held_out))
+
+
+def members_of_classes(
+    classes: npt.NDArray[Any], num_classes: int | None = None
+) -> list[Positions]:
+    """The positions of each class, ascending: one sort, however many classes there are.
+
+    >>> [members.tolist() for members in members_of_classes(np.array([1, 0, 1]))]
+    [[1], [0, 2]]
+    """
+    counts = np.bincount(classes, minlength=num_classes or 0)
+    order = np.argsort(classes, kind="stable").astype(np.int64)
+    return np.split(order, np.cumsum(counts)[:-1])
 
 
 def checked_classes(labels: Sequence[int] | npt.NDArray[Any] | torch.Tensor) -> npt.NDArray[Any]:
@@ -340,21 +357,28 @@ def _smallest_class(classes: npt.NDArray[Any], validation_per_class: int) -> int
     return smallest - validation_per_class
 
 
+def _flags(num: int, positions: Positions | None) -> npt.NDArray[np.bool_]:
+    """bool [num]: whether a position is among these."""
+    flags = np.zeros(num, dtype=bool)
+    if positions is not None:
+        flags[positions] = True
+    return flags
+
+
 def _shuffle_class(
-    classes: npt.NDArray[Any],
+    members: Positions,
     c: int,
     validation_per_class: int,
     seed: int,
     validation_seed: int,
-    validation: Positions | None = None,
+    is_held_out: npt.NDArray[np.bool_] | None = None,
 ) -> tuple[Positions, Positions, Positions]:
     """Validation and the rest of one class, both in order, and the rest in the random order that is cut."""
-    members = np.flatnonzero(classes == c)
-    if validation is None:
+    if is_held_out is None:
         order = permutation(derive(validation_seed, Stream.VALIDATION, c), len(members)).numpy()
         held_out = order < validation_per_class
     else:
-        held_out = np.isin(members, validation)
+        held_out = is_held_out[members]
     rest = members[~held_out]
     shuffled = rest[permutation(derive(seed, Stream.IMAGE_ORDER, c), len(rest)).numpy()]
     return members[held_out], rest, shuffled

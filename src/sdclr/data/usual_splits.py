@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sdclr.data.splits import Positions, Split, checked_classes, class_counts
+from sdclr.data.splits import Positions, Split, checked_classes, class_counts, members_of_classes
 
 
 def draw_usual_long_tail(
@@ -39,8 +39,8 @@ def draw_usual_long_tail(
     counts = class_counts(len(available), int(available.min()), imbalance_ratio)
     generator = np.random.RandomState(seed - 1)
     orders: list[Positions] = []
-    for c in range(len(available)):
-        members = np.flatnonzero(classes == c)
+    for members in members_of_classes(classes):
+        members = members.copy()  # a part of one array
         generator.shuffle(members)
         orders.append(members)
     balanced, few = sum(counts) // len(counts), min(counts)

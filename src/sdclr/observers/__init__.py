@@ -6,6 +6,7 @@ from sdclr.observers.metrics_file import MetricsFile
 from sdclr.observers.mlflow_log import MLflowLog
 from sdclr.observers.observer import EpochDone, Observer, StepDone, TrainingBegins
 from sdclr.observers.observers import Observers
+from sdclr.observers.own import own_observers
 from sdclr.observers.progress_bar import ProgressBar
 from sdclr.observers.tensorboard_log import TensorBoardLog
 from sdclr.observers.wandb_log import WandbLog
@@ -24,4 +25,5 @@ __all__ = [
     "TrainingBegins",
     "WandbLog",
     "logs_named",
+    "own_observers",
 ]

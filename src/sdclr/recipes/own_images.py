@@ -206,6 +206,8 @@ def _choose_method(chooser: _Chooser) -> None:
             "auto",
             "convolutions where they hold half of the weights, else linear layers too",
         )
+    if chooser.config.views.own is not None:
+        return  # which crops as it likes
     chooser.choose("views.area", [0.1 if small else 0.08, 1.0], like)
     chooser.choose("views.blur", 0.0 if small else 0.5, like)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from sdclr.backbones.table import named_backbone, register_backbone, why_no_backbone
+from sdclr.data.own_views import named_views, use_views, why_no_views
 from sdclr.data.table import named_source, register_source, why_no_source
 from sdclr.evaluation.probes import register_probe, why_no_probe
 from sdclr.methods.table import named_method, register_method, why_no_method
@@ -17,14 +18,16 @@ class _Kind(NamedTuple):
     what: str
     problem: Callable[[Any], str]
     """What keeps an object from being one, in words; empty where nothing does."""
-    register: Callable[[Any], object]
+    register: Callable[[Any, str], object]
+    """The object, and "module:Name" as a person typed it."""
 
 
 _KINDS = (
-    _Kind("method", why_no_method, register_method),
-    _Kind("probe", why_no_probe, register_probe),
-    _Kind("backbone", why_no_backbone, register_backbone),
-    _Kind("data set", why_no_source, register_source),
+    _Kind("method", why_no_method, lambda found, text: register_method(found)),
+    _Kind("probe", why_no_probe, lambda found, text: register_probe(found)),
+    _Kind("backbone", why_no_backbone, lambda found, text: register_backbone(found)),
+    _Kind("data set", why_no_source, lambda found, text: register_source(found)),
+    _Kind("view transform", why_no_views, use_views),
 )
 
 
@@ -32,6 +35,8 @@ _NAMED: dict[str, Callable[[str], str]] = {
     "method.name": named_method,
     "backbone.name": named_backbone,
     "data.name": named_source,
+    "views.own": named_views,
+    "views.own_batch": named_views,
 }
 """Setting -> what makes a name of "module:Name", which it registers."""
 
@@ -52,13 +57,15 @@ def with_own_entries(given: dict[str, Any]) -> dict[str, Any]:
 def use(words: Iterable[str]) -> None:
     """Import and register each ``module:Name``. Raises ConfigError for one that fits no table.
 
-    A function may make a network or read a data set: it is known as both, and a setting decides which it is.
+    A function may make a network, read a data set or make views: it is known as all, and a setting decides which it is.
     """
     for text in words:
-        found = load_outside(text, "method, probe, backbone or data set", _why_nothing)
+        found = load_outside(
+            text, "method, probe, backbone, data set or view transform", _why_nothing
+        )
         for kind in _KINDS:
             if not kind.problem(found):
-                kind.register(found)
+                kind.register(found, text)
 
 
 def _why_nothing(found: Any) -> str:

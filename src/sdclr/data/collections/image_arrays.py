@@ -15,6 +15,7 @@ from sdclr.data.choices import OnError
 from sdclr.data.collections.images import BadFile, MaxSkipped, T
 from sdclr.data.splits import Positions
 from sdclr.data.views.augment import make_views_of_batches, resize_images
+from sdclr.data.views.cutting import cut_views
 from sdclr.data.views.parameters import ViewSpec
 from sdclr.data.views.probe_crops import padded_crops
 from sdclr.planes import ArrayPicture
@@ -81,6 +82,9 @@ class ImageArrays:
     def views(
         self, batches: Iterable[Tensor], spec: ViewSpec, *, seed: int, epoch: int
     ) -> Iterator[Views]:
+        if spec.own is not None:
+            opened = _OpenedArrays(self.images.cpu(), self.images.device)
+            return cut_views(opened, batches, spec, seed=seed, epoch=epoch)
         return make_views_of_batches(self.images, batches, spec, seed=seed, epoch=epoch)
 
     def stills(self, size: int) -> Iterator[Tensor]:
@@ -107,6 +111,34 @@ class ImageArrays:
         yield f"{tuple(self.images.shape)}".encode()
         yield self.images.numpy().data
         yield b"unlabelled" if self.labels is None else self.labels.tobytes()
+
+
+@dataclass(frozen=True)
+class _OpenedArrays:
+    """The same images one at a time, for what looks at each in threads."""
+
+    images: Tensor
+    """uint8 [N, C, H, W], on the CPU."""
+    device: torch.device
+    num_workers: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def channels(self) -> int:
+        return self.images.shape[1]
+
+    @property
+    def names(self) -> list[str]:
+        return [str(position) for position in range(len(self))]
+
+    @property
+    def sizes(self) -> Positions:
+        return np.tile(np.array(self.images.shape[2:], np.int64), (len(self), 1))
+
+    def picture(self, position: int) -> Picture:
+        return _picture(self.images[position].permute(1, 2, 0).numpy())
 
 
 def _picture(pixels: Bytes) -> Picture:

@@ -194,7 +194,7 @@ class DecodedStore(OpenedPictures):
     def views(
         self, batches: Iterable[Tensor], spec: ViewSpec, *, seed: int, epoch: int
     ) -> Iterator[Views]:
-        if self.resident is not None:
+        if self.resident is not None and spec.own is None:
             return self.resident.views(batches, spec, seed=seed, epoch=epoch)
         return super().views(batches, spec, seed=seed, epoch=epoch)
 

@@ -39,7 +39,7 @@ def make_views(images: Tensor, index: Tensor, spec: ViewSpec, *, seed: int, epoc
     """
     height, width = images.shape[-2:]
     both = draw_two_views(spec, index, height, width, seed=seed, epoch=epoch)
-    return _views_of(images, index, both, spec)
+    return _views_of(images, index, both, spec, seed=seed, epoch=epoch)
 
 
 DRAWN_AT_ONCE = 64
@@ -76,15 +76,26 @@ def _in_groups(
         for number, index in enumerate(draws.split(sizes)):
             tuples = zip(*parts, strict=True)
             both = ViewParameters(*(torch.cat([one[number] for one in some]) for some in tuples))
-            yield _views_of(images, index, both, spec)
+            yield _views_of(images, index, both, spec, seed=seed, epoch=epoch)
 
 
-def _views_of(images: Tensor, index: Tensor, both: ViewParameters, spec: ViewSpec) -> Views:
+def _views_of(
+    images: Tensor,
+    index: Tensor,
+    both: ViewParameters,
+    spec: ViewSpec,
+    *,
+    seed: int,
+    epoch: int,
+) -> Views:
     position = index % len(images)
     batch = images[position]
     apply = _compiled_apply_views() if images.is_cuda and spec.compiled else apply_views
     x = apply(torch.cat([batch] * len(spec.views)), both, spec)
-    a, b = apply_operations(x, both.operations).tensor_split([len(position)])
+    x = apply_operations(x, both.operations)
+    if spec.own_batch is not None:
+        x = spec.own_batch.views(x, index, seed=seed, epoch=epoch)
+    a, b = x.tensor_split([len(position)])
     return Views(a, b, position)
 
 

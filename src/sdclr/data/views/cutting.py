@@ -9,12 +9,13 @@ known here; :mod:`sdclr.data.views.cutting_on_device` is the form for pixels tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from typing import Protocol, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -53,6 +54,10 @@ class Pictures(Protocol):
         """C, of every picture."""
 
     @property
+    def names(self) -> Sequence[str]:
+        """[N], for errors."""
+
+    @property
     def sizes(self) -> Positions:
         """int64 [N, 2]: heights and widths."""
 
@@ -71,19 +76,28 @@ def cut_views(
         for draws in batches:
             index = draws % len(pictures)
             both = draw_two_views(spec, draws, *_sizes_at(pictures, index), seed=seed, epoch=epoch)
-            out = _empty(pictures, len(both.box), spec.size)
-            yield (
-                (index, both, out),
-                _crop_calls(pictures, index, both.box, both.flip, out, _resize_bicubic),
-            )
+            if spec.own is not None:
+                out = torch.empty(len(both.box), pictures.channels, spec.size, spec.size)
+                calls = _own_calls(pictures, spec, draws, both.flip, out, seed=seed, epoch=epoch)
+            else:
+                out = _empty(pictures, len(both.box), spec.size)
+                calls = _crop_calls(pictures, index, both.box, both.flip, out, _resize_bicubic)
+            yield (draws, both, out), calls
 
     device = pictures.device
     with closing(look_ahead(work(), num_workers=pictures.num_workers)) as ready:
-        for index, both, pixels in ready:
-            x = pixels.to(device, non_blocking=True).float().mul_(1 / 255)
+        for draws, both, pixels in ready:
+            index = draws % len(pictures)
+            x = pixels.to(device, non_blocking=True)
+            if spec.own is None:
+                x = x.float().mul_(1 / 255)
             drawn = ViewParameters(*(tensor.to(device, non_blocking=True) for tensor in both))
             x = coloured(x, drawn, spec)
-            a, b = apply_operations(x, drawn.operations).tensor_split([len(index)])
+            x = apply_operations(x, drawn.operations)
+            if spec.own_batch is not None:
+                names = pictures.names
+                x = spec.own_batch.views(x, draws, seed=seed, epoch=epoch, names=names)
+            a, b = x.tensor_split([len(index)])
             yield Views(a, b, index.to(device, non_blocking=True))
 
 
@@ -159,6 +173,45 @@ def _crop_calls(
         )
         for row, i in enumerate(index.tolist())
     ]
+
+
+def _own_calls(
+    pictures: Pictures,
+    spec: ViewSpec,
+    draws: Tensor,
+    flip: Tensor,
+    out: Tensor,
+    *,
+    seed: int,
+    epoch: int,
+) -> Calls:
+    """One call a picture, which opens it once and has all its views made; ``flip`` and ``out`` as in _crop_calls."""
+    batch, flips, rows = len(draws), flip.tolist(), out.numpy()
+    make = partial(_make_own, pictures, spec, seed=seed, epoch=epoch)
+    return [
+        partial(make, draw, flips[row::batch], rows[row::batch])
+        for row, draw in enumerate(draws.tolist())
+    ]
+
+
+def _make_own(
+    pictures: Pictures,
+    spec: ViewSpec,
+    draw: int,
+    flips: list[bool],
+    out: npt.NDArray[np.float32],
+    *,
+    seed: int,
+    epoch: int,
+) -> None:
+    assert spec.own is not None
+    position = draw % len(pictures)
+    picture, name = pictures.picture(position), pictures.names[position]
+    for number, flip, target in zip(spec.views, flips, out, strict=True):
+        view = spec.own.view(
+            picture, name, spec.size, seed=seed, epoch=epoch, draw=draw, number=number
+        )
+        target[:] = view[:, :, :: -1 if flip else 1]
 
 
 def _cut_crops(

@@ -50,7 +50,10 @@ class ResidentPixels:
             x = self._crops(first.repeat(times), width.repeat(times), both, spec.size)
             drawn = ViewParameters(*self._here(*both))
             x = coloured(x.mul_(1 / 255).clamp_(0, 1), drawn, spec)
-            a, b = apply_operations(x, drawn.operations).tensor_split([len(index)])
+            x = apply_operations(x, drawn.operations)
+            if spec.own_batch is not None:
+                x = spec.own_batch.views(x, draws, seed=seed, epoch=epoch)
+            a, b = x.tensor_split([len(index)])
             yield Views(a, b, index.to(self.device, non_blocking=True))
 
     def _crops(self, first: Tensor, width: Tensor, drawn: ViewParameters, size: int) -> Tensor:

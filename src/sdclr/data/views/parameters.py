@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from itertools import permutations
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,6 +19,9 @@ from torch import Tensor
 from sdclr.batch import RandomOperations
 from sdclr.compute.stateless_random import Stream, derive, uniforms
 from sdclr.data.views.random_operations import draw_operations
+
+if TYPE_CHECKING:
+    from sdclr.data.views.own import OwnBatch, OwnView
 
 OPERATIONS = ("brightness", "contrast", "saturation", "hue")
 ORDERS = tuple(permutations(range(4)))
@@ -56,6 +59,10 @@ class ViewSpec:
     """Applied to the finished view; None is none."""
     single: bool = False
     """Whether each image gets view 0 alone: that of a classifier, which compares nothing."""
+    own: OwnView | None = field(default=None, compare=False)
+    """What makes a view of a whole image, in place of the crop."""
+    own_batch: OwnBatch | None = field(default=None, compare=False)
+    """What changes the finished views of a batch."""
     compiled: bool = field(default=False, compare=False)
     """Whether a CUDA device compiles what makes these views: for many batches of one size."""
 

@@ -102,7 +102,7 @@ def _views_of(source: Path | str, size: int) -> ViewsConfig:
         return usual
     with contextlib.suppress(DataError, MissingInputError, ConfigError):
         views = run.settings().get("views")
-        if isinstance(views, dict):
+        if isinstance(views, dict) and views.get("own") is None and views.get("own_batch") is None:
             return ViewsConfig.parse(views | {"size": size})
     return usual
 

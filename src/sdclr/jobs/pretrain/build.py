@@ -42,6 +42,7 @@ from sdclr.data import Data, Images, LabelledImages, build_data, steps_per_epoch
 from sdclr.data.collections.contents import require_recorded
 from sdclr.errors import ConfigError
 from sdclr.jobs.pretrain.channel_levels import measured_normalisation, normalisation_words
+from sdclr.jobs.pretrain.own_views import own_view_facts
 from sdclr.jobs.pretrain.starting_weights import load_starting_weights
 from sdclr.jobs.pretrain.training import VIEWS_CUT_BY_DEVICE, VIEWS_CUT_BY_HOST, Training
 from sdclr.jobs.pretrain.usable import usable_images
@@ -119,7 +120,7 @@ def build(
         compiled=compiled_method,
         loss_per_image=compiled_method or made.method,
         optimizer=_optimizer(made.method, config),
-        resolved=made.resolved,
+        resolved=made.resolved | own_view_facts(placed, config, show),
         views_cut_by=views_cut_by,
     )
     if images.channels != 3:

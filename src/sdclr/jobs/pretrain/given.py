@@ -18,7 +18,10 @@ from sdclr.settings import PretrainConfig
 
 
 def look_at_given(
-    images: Any, labels: Sequence[Any] | None, config: PretrainConfig | None, show: AnyProgress
+    images: Any,
+    labels: Sequence[Any] | None,
+    show: AnyProgress,
+    config: PretrainConfig | None = None,
 ) -> LabelledImages:
     """Every image once, with progress; as the config says, if there is one."""
     total = len(images) if hasattr(images, "__len__") else 0

@@ -72,7 +72,7 @@ def pretrain(
     True
     """
     show = LoggedProgress(progress or NoProgress())
-    given = None if images is None else look_at_given(images, labels, config, show)
+    given = None if images is None else look_at_given(images, labels, show, config)
     config, choices = _settings(config, given, labels, choices)
     run = Run(out if out is not None else Path("runs") / config.recipe)
     grace = GRACE_SECONDS if world_size() > 1 else 0

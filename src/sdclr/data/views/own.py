@@ -1,0 +1,284 @@
+"""Views of a user's own: called for each image in threads, or on the views of a batch, with draws that can be repeated.
+
+B images, C channels, S side of a view. What is drawn is a function of (seed, epoch, image index, view number), as all
+views are: torch's functions draw from a generator of the call's own (in this thread alone, so that the training step is
+not touched), albumentations gets its seed, a function that takes ``rng`` or ``generator`` gets one. Of other functions
+``random`` and ``numpy.random`` are seeded, one call at a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import inspect
+import random
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from sdclr.compute.process_state import default_generators
+from sdclr.compute.stateless_random import Stream, derive
+from sdclr.data.own_views import OwnViewsRow
+from sdclr.errors import ConfigError, DataError, SdclrError
+from sdclr.safe_text import shown
+from sdclr.stills import Picture, whole
+
+LOWEST, HIGHEST = -0.5, 1.5
+"""What views in [0, 1] may reach: a resize that sharpens edges overshoots; beyond it they were normalised."""
+Kind = Literal["torch", "albumentations", "function"]
+_GLOBAL = threading.Lock()
+"""Held while the generators of ``random`` and ``numpy.random``, which a process has once, are a call's own."""
+_BATCH = 2
+"""The number of no view: what a module draws for a whole batch."""
+
+
+@dataclass(frozen=True)
+class OwnView:
+    """A callable that makes a view of an image."""
+
+    name: str
+    transform: Callable[..., Any]
+    kind: Kind
+    keywords: frozenset[str] = frozenset()
+    """Of "rng" and "generator" those that it takes."""
+    copies: threading.local = field(default_factory=threading.local)
+    """Of a transform that keeps its generator in itself: one for each thread."""
+
+    @classmethod
+    def of(cls, row: OwnViewsRow) -> OwnView:
+        """Raises ConfigError where it cannot be made."""
+        transform = _made(row)
+        if type(transform).__module__.partition(".")[0] == "albumentations":
+            return cls(row.name, transform, "albumentations")
+        if isinstance(transform, nn.Module):
+            return cls(row.name, transform, "torch")
+        return cls(row.name, transform, "function", _keywords(transform))
+
+    def view(
+        self,
+        picture: Picture,
+        name: str,
+        size: int,
+        *,
+        seed: int,
+        epoch: int,
+        draw: int,
+        number: int,
+    ) -> npt.NDArray[np.float32]:
+        """float32 [C, S, S] in [0, 1]: view ``number`` of an image; ``name`` is for errors, which are DataErrors."""
+        pixels = whole(picture)
+        key = derive(seed, Stream.OWN_VIEWS, epoch, number, draw)
+        where = f"views.own={self.name} on image {shown(name)}"
+        try:
+            found = self._called(np.array(pixels), key)
+        except SdclrError:
+            raise
+        except Exception as error:  # it is the user's, and may raise anything
+            raise DataError(
+                f"{where} failed: {type(error).__name__}: {shown(error, 400)}. It is called with "
+                f"{_input_words(self.kind, pixels.shape)}."
+            ) from error
+        return _checked(_channels_first(found, where), (pixels.shape[2], size, size), where).numpy()
+
+    def _called(self, pixels: npt.NDArray[np.uint8], key: int) -> Any:
+        if self.kind == "albumentations":
+            return self._seeded_copy(key)(image=pixels)["image"]
+        generator = torch.Generator().manual_seed(key)
+        image = torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+        given: dict[str, Any] = {"rng": np.random.default_rng(key), "generator": generator}
+        keywords = {name: given[name] for name in self.keywords}
+        alone = self.kind == "function" and not keywords
+        with torch.no_grad(), _DrawsFrom(generator), _seeded(key) if alone else _NOTHING:
+            return self.transform(image, **keywords)
+
+    def _seeded_copy(self, key: int) -> Any:
+        """Its generator lies in the transform, which several threads call: each has its own."""
+        if not hasattr(self.copies, "transform"):
+            self.copies.transform = copy.deepcopy(self.transform)
+        mine = self.copies.transform
+        if hasattr(mine, "set_random_seed"):
+            mine.set_random_seed(key % (1 << 32))
+        return mine
+
+
+@dataclass(frozen=True)
+class OwnBatch:
+    """A module on the finished views of a batch."""
+
+    name: str
+    module: Callable[[Tensor], Any]
+
+    @classmethod
+    def of(cls, row: OwnViewsRow) -> OwnBatch:
+        """Raises ConfigError where it cannot be made."""
+        return cls(row.name, _made(row))
+
+    @torch.no_grad()
+    def views(
+        self, x: Tensor, draws: Tensor, *, seed: int, epoch: int, names: Sequence[str] = ()
+    ) -> Tensor:
+        """[V * B, C, S, S] of as many; ``draws`` [B] are of the batch, ``names`` those of all images, for errors.
+
+        The host waits for the device. What is drawn depends on the first image of the batch, so that several processes,
+        each with a part of a batch, draw otherwise than one.
+        """
+        module = self.module.to(x.device) if isinstance(self.module, nn.Module) else self.module
+        key = derive(seed, Stream.OWN_VIEWS, epoch, _BATCH, int(draws[0]))
+        where = f"views.own_batch={self.name}"
+        try:
+            with default_generators(key, x.device), _seeded(key):
+                found = module(x)
+        except SdclrError:
+            raise
+        except Exception as error:  # it is the user's, and may raise anything
+            first = _named(int(draws[0]), names)
+            raise DataError(
+                f"{where} failed on the batch that begins with image {first}: {type(error).__name__}: "
+                f"{shown(error, 400)}. It is called with a float tensor {list(x.shape)} in [0, 1]."
+            ) from error
+        if isinstance(found, Tensor) and found.shape == x.shape and found.is_floating_point():
+            bad = (~found.isfinite()).flatten(1).any(dim=1).nonzero().flatten()
+            if len(bad):
+                image = _named(int(draws[int(bad[0]) % len(draws)]), names)
+                raise DataError(f"{where} made numbers that are not finite of image {image}.")
+        return _checked(found, tuple(x.shape), where).to(x.dtype)
+
+
+def _made(row: OwnViewsRow) -> Any:
+    try:
+        made = row.made()
+    except Exception as error:
+        raise ConfigError(
+            f"{row.origin} cannot be made without arguments: {type(error).__name__}: {shown(error)}. Name an object "
+            "instead: mine = Mine(...), then module:mine."
+        ) from error
+    if not callable(made):
+        raise ConfigError(f"{row.origin} makes a {type(made).__name__}, which cannot be called.")
+    return made
+
+
+def _keywords(transform: Callable[..., Any]) -> frozenset[str]:
+    try:
+        known = inspect.signature(transform).parameters
+    except (TypeError, ValueError):  # of some callables nobody knows
+        return frozenset()
+    return frozenset({"rng", "generator"} & known.keys())
+
+
+def _input_words(kind: Kind, shape: tuple[int, ...]) -> str:
+    if kind == "albumentations":
+        return f"image=<uint8 array {list(shape)}>"
+    height, width, channels = shape
+    return f"a uint8 tensor {[channels, height, width]}"
+
+
+def _channels_first(found: Any, where: str) -> Any:
+    """A tensor [C, h, w] of what a transform has returned."""
+    if isinstance(found, Image.Image):
+        found = np.array(found)
+    if isinstance(found, np.ndarray):
+        found = torch.from_numpy(found if found.ndim != 2 else found[:, :, None])
+        return found.permute(2, 0, 1) if found.ndim == 3 else found
+    if not isinstance(found, Tensor):
+        raise DataError(
+            f"{where} returned a {type(found).__name__}; a view is a tensor, an array or a PIL image."
+        )
+    return found.as_subclass(Tensor)
+
+
+def _checked(found: Any, shape: tuple[int, ...], where: str) -> Tensor:
+    """Floats in [0, 1] of this shape; DataError that says what is wrong with others."""
+    if not isinstance(found, Tensor):
+        raise DataError(f"{where} returned a {type(found).__name__}, and not a tensor.")
+    if tuple(found.shape) != shape:
+        raise DataError(
+            f"{where} returned the shape {list(found.shape)}; it must be {list(shape)} (views.size={shape[-1]})."
+        )
+    if found.dtype == torch.uint8:
+        return found.float() / 255
+    if not found.is_floating_point():
+        raise DataError(
+            f"{where} returned numbers of {found.dtype}; a view is uint8, or floats in [0, 1]."
+        )
+    found = found.detach().float()
+    low, high = (float(one) for one in found.aminmax())
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise DataError(f"{where} returned numbers that are not finite.")
+    if low < LOWEST or high > HIGHEST:
+        raise DataError(
+            f"{where} returned values from {low:.3g} to {high:.3g}; views lie in [0, 1]. Leave normalisation out: the "
+            "network does that itself."
+        )
+    return found.clamp(0, 1)
+
+
+def _named(draw: int, names: Sequence[str]) -> str:
+    return shown(names[draw % len(names)]) if len(names) else str(draw)
+
+
+_NOTHING = contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def _seeded(key: int) -> Iterator[None]:
+    """``random`` and ``numpy.random`` draw from this key inside, and go on as before afterwards."""
+    # what a user's function draws from is not ours to choose
+    with _GLOBAL:
+        before, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
+        random.seed(key)
+        np.random.seed(key % (1 << 32))  # noqa: NPY002
+        try:
+            yield
+        finally:
+            random.setstate(before)
+            np.random.set_state(legacy)  # noqa: NPY002
+
+
+_DRAWING = frozenset(
+    {
+        *(torch.rand, torch.randn, torch.randint, torch.randperm, torch.normal, torch.bernoulli),
+        *(torch.multinomial, torch.poisson),
+        *(torch.Tensor.uniform_, torch.Tensor.normal_, torch.Tensor.random_),
+        *(torch.Tensor.bernoulli_, torch.Tensor.exponential_, torch.Tensor.geometric_),
+        *(torch.Tensor.cauchy_, torch.Tensor.log_normal_, torch.Tensor.bernoulli),
+        torch.Tensor.multinomial,
+    }
+)
+"""Functions that take a generator."""
+_LIKE: dict[Any, Callable[..., Tensor]] = {
+    torch.rand_like: torch.rand,
+    torch.randn_like: torch.randn,
+}
+"""Functions that take none in every version, and those that do the same with one."""
+
+
+class _DrawsFrom(TorchFunctionMode):
+    """Inside, this thread's draws come from a generator, where no other is given."""
+
+    def __init__(self, generator: torch.Generator) -> None:
+        super().__init__()
+        self._generator = generator
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        given = dict(kwargs or {})
+        if func in _LIKE:
+            like, wanted = args[0], {"dtype": args[0].dtype, "device": args[0].device}
+            drawn = {key: one for key, one in given.items() if key in ("dtype", "device")}
+            return _LIKE[func](like.shape, generator=self._generator, **wanted | drawn)
+        if func in _DRAWING and given.get("generator") is None:
+            given["generator"] = self._generator
+        return func(*args, **given)

@@ -1,0 +1,51 @@
+"""Views of a user's own are tried on a few images before a run begins: what fails fails here, and not hours later."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+
+from sdclr.any_progress import AnyProgress
+from sdclr.data import Images
+from sdclr.data.own_views import OWN_VIEWS
+from sdclr.settings import PretrainConfig
+
+TRIED = 8
+"""Images whose views are made twice."""
+
+
+def own_view_facts(images: Images, config: PretrainConfig, show: AnyProgress) -> dict[str, Any]:
+    """For environment.json: where the callables come from, and whether what they draw can be repeated.
+
+    Empty where the views are the package's. Warns of views that differ from one time to the next, though they are of
+    the same image, epoch and seed. Raises DataError for what the callables do wrong.
+    """
+    views = config.views
+    names = {"own": views.own, "own_batch": views.own_batch}
+    origins = {key: OWN_VIEWS[name].origin for key, name in names.items() if name is not None}
+    if not origins:
+        return {}
+    some = images.at(np.arange(min(TRIED, len(images)), dtype=np.int64))
+    first, second = (_views(some, config) for _ in range(2))
+    repeatable = torch.equal(first, second)
+    if not repeatable:
+        warnings.warn(
+            f"the views of {', '.join(origins.values())} differ from one time to the next for the same image, epoch "
+            "and seed: a run that is stopped and goes on does not equal one that is not, and the same command does not "
+            "give the same run twice. Draw with torch's functions, or take a keyword rng (a numpy Generator) or "
+            "generator (a torch one).",
+            stacklevel=2,
+        )
+    else:
+        show.print(f"views of your own: {', '.join(origins.values())}; what they draw is repeated")
+    return {"own_views": origins | {"repeatable": repeatable}}
+
+
+def _views(images: Images, config: PretrainConfig) -> torch.Tensor:
+    """Of an epoch that the run never reaches; on the CPU."""
+    batch = iter([torch.arange(len(images))])
+    (found,) = images.views(batch, config.views.spec(), seed=config.seed, epoch=config.epochs)
+    return torch.cat([found.a, found.b]).cpu()
