@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import re
 import shlex
-import sys
 from pathlib import Path
 from typing import Any, get_args
 
 import pandas
 import pytest
 
-from sdclr import cli
+from page_blocks import run_command
 from sdclr.jobs.finetune.config import Balance
 
 PAGE = (Path(__file__).parent.parent / "docs" / "finetune.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(python|bash)\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
-
-
-def run_command(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", shlex.split(line))
-    with pytest.raises(SystemExit) as stop:
-        cli.main()
-    assert not stop.value.code, line
 
 
 def test_the_whole_example_runs(
@@ -35,7 +27,7 @@ def test_the_whole_example_runs(
             exec(compile(block, "docs/finetune.md", "exec", dont_inherit=True), names)
             continue
         for line in block.splitlines():
-            run_command(line, monkeypatch)
+            run_command(shlex.split(line), monkeypatch)
     said = capsys.readouterr().out
     assert re.search(r"^validation: [\d.]+% right of \d+ images", said, flags=re.MULTILINE)
     assert "sdclr predict models/photos IMAGES" in said

@@ -42,8 +42,9 @@ def pages_of(nav: Any) -> list[str]:
     return [page for part in parts for page in pages_of(part)]
 
 
-def drawings() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("drawings", DOCS / "site" / "drawings.py")
+def builder(name: str) -> ModuleType:
+    """A module of docs/site, which is no package."""
+    spec = importlib.util.spec_from_file_location(name, DOCS / "site" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -64,7 +65,7 @@ def test_every_public_name_is_on_one_page_of_the_reference() -> None:
 
 
 def test_the_pictures_of_the_idea_are_what_the_script_draws() -> None:
-    for name, draw in drawings().DRAWINGS.items():
+    for name, draw in builder("drawings").DRAWINGS.items():
         assert (DOCS / "figures" / name).read_text(encoding="utf-8") == draw(), (
             "run: python docs/site/drawings.py"
         )
@@ -190,6 +191,28 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return out
+
+
+@pytest.mark.tools
+def test_docstrings_become_markdown() -> None:
+    pytest.importorskip("griffe")
+    as_markdown = builder("docstrings").as_markdown
+    docstring = "Half.\n>>> half(4)\n2\n\nSee :class:`~sdclr.Run`, :func:`half`.\n\n>>> half(2)\n1"
+    assert as_markdown(docstring).splitlines() == [
+        "Half.",
+        "",
+        "```pycon",
+        ">>> half(4)",
+        "2",
+        "```",
+        "",
+        "See [`Run`][sdclr.Run], `half`.",
+        "",
+        "```pycon",
+        ">>> half(2)",
+        "1",
+        "```",
+    ]
 
 
 @pytest.mark.tools
