@@ -12,6 +12,7 @@ import timm
 import torch
 import torchvision
 from safetensors.torch import save_file
+from timm.models.vision_transformer import checkpoint_filter_fn
 from torch import Tensor, nn
 
 import sdclr
@@ -293,3 +294,24 @@ def test_nothing_else_is_taken_for_weights(tmp_path: Path) -> None:
     torch.save({"w": torch.full((3,), torch.nan)}, tmp_path / "nan.pt")
     with pytest.raises(CheckpointError):
         load_others(network(), read_others(tmp_path / "nan.pt"))
+
+
+@pytest.mark.parametrize("prefix_tokens", [True, False])
+def test_position_embeddings_of_another_image_size_are_resampled_as_timm_does(
+    tmp_path: Path, prefix_tokens: bool
+) -> None:
+    options = {"depth": 1, "num_classes": 0, "no_embed_class": not prefix_tokens}
+    theirs = timm.create_model("vit_tiny_patch16_224", img_size=96, **options)
+    torch.save(under("backbone.", theirs.state_dict()), tmp_path / "vit.pth")
+    ours = timm.create_model("vit_tiny_patch16_224", img_size=64, **options)
+    account = load_others(ours, read_others(tmp_path / "vit.pth"))
+    assert "position embeddings resampled to its image size" in account.words()
+    expected = timm.create_model("vit_tiny_patch16_224", img_size=64, **options)
+    expected.load_state_dict(checkpoint_filter_fn(theirs.state_dict(), expected))
+    for name, tensor in expected.state_dict().items():
+        torch.testing.assert_close(ours.state_dict()[name], tensor, msg=name)
+    same = timm.create_model("vit_tiny_patch16_224", img_size=96, **options)
+    assert "resampled" not in load_others(same, read_others(tmp_path / "vit.pth")).words()
+    wider = timm.create_model("vit_small_patch16_224", img_size=64, **options)
+    with pytest.raises(CheckpointError, match="does not fit this network"):
+        load_others(wider, read_others(tmp_path / "vit.pth"))

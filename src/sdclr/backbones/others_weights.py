@@ -8,10 +8,11 @@ may lie beside it; the one whose names and shapes fit is taken, whole. Nothing p
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,8 @@ class Account:
     """Names of the network that the file lacks, allowed by weights_match=partial."""
     found_under: str
     """What stands before the names in the file."""
+    resampled: str = ""
+    """Which tensors were made to fit another image size, in words; empty where none was."""
 
     def words(self) -> str:
         """One line for a person."""
@@ -103,6 +106,7 @@ class Account:
         counts = Counter(self.left_out.values())
         reasons = [f"{count} {reason}" for reason, count in counts.items()]
         missing = [f"{len(self.missing)} stay fresh"] if self.missing else []
+        missing += [self.resampled] if self.resampled else []
         more = [*missing, *([f"left out: {', '.join(reasons)}"] if reasons else [])]
         return "; ".join([line, *more])
 
@@ -278,8 +282,13 @@ def account_for(file: OthersFile, network: nn.Module, match: WeightsMatch = "exa
         names = _plain_names(group, network)
         for prefix in _prefixes(names):
             found = _under(prefix, names, expected)
-            if best is None or len(found) > len(best.tensors):
-                best = _account(file, where, prefix, names, found, expected)
+            positions = _resampled_positions(prefix, names, network)
+            if best is None or len(found) + len(positions) > len(best.tensors):
+                best = _account(file, where, prefix, names, found | positions, expected)
+                if positions:
+                    best = replace(
+                        best, resampled="position embeddings resampled to its image size"
+                    )
     assert best is not None
     _require_fit(best, file, expected, match)
     require_usable_weights(best.tensors, best.where)
@@ -357,6 +366,32 @@ def _under(
         if tensor is not None and tensor.shape == wanted.shape:
             found[name] = tensor
     return found
+
+
+def _resampled_positions(
+    prefix: str, names: Mapping[str, tuple[str, Tensor]], network: nn.Module
+) -> dict[str, Tensor]:
+    """A transformer's position embeddings [1, P + G * G, D] of another image size, as timm brings them to this one.
+
+    P prefix tokens, G x G patches; none where they fit already, or where the network is no such transformer.
+    """
+    name = "pos_embed"
+    _, tensor = names.get(prefix + name, ("", None))
+    own = getattr(network, name, None)
+    grid = getattr(getattr(network, "patch_embed", None), "grid_size", None)
+    num_prefix = getattr(network, "num_prefix_tokens", None)
+    if not isinstance(own, Tensor) or tensor is None or grid is None or num_prefix is None:
+        return {}
+    if getattr(network, "no_embed_class", False):
+        num_prefix = 0
+    num_patches = tensor.shape[1] - num_prefix if tensor.ndim == 3 else -1
+    side = math.isqrt(max(num_patches, 0))
+    is_other = tensor.shape != own.shape and own.shape[1] == grid[0] * grid[1] + num_prefix
+    if not is_other or side**2 != num_patches or tensor.shape[::2] != own.shape[::2]:
+        return {}
+    from timm.layers.pos_embed import resample_abs_pos_embed  # timm takes seconds to import
+
+    return {name: resample_abs_pos_embed(tensor, list(grid), [side, side], num_prefix)}
 
 
 def _account(
