@@ -33,6 +33,7 @@ docs: $(VENV)/.docs  ## the documentation as a site in build/site, which opens f
 
 gallery: $(VENV)/.tools  ## the pictures of docs/gallery.md anew, from the pages of `make demo`
 	$(BIN)/python docs/site/drawings.py
+	$(BIN)/sdclr profile runs/demo/rare
 	$(BIN)/python docs/site/gallery.py runs/demo
 
 check: $(VENV)/.dev docs  ## formatter, linter, type checker, site; the wheel builds and imports in a clean environment
