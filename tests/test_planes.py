@@ -52,6 +52,15 @@ def test_pages_of_a_tiff_are_channels(dtype: type, tmp_path: Path) -> None:
         levels_of_picture(image, 5)
 
 
+def test_pages_are_counted_as_far_as_matters(tmp_path: Path) -> None:
+    page = Image.new("L", (1, 1))
+    page.save(tmp_path / "a.tif", save_all=True, append_images=[page] * 300)
+    with Image.open(tmp_path / "a.tif") as image:
+        with pytest.raises(ChannelsError, match="in 257 pages"):
+            levels_of_picture(image, 4)
+        assert image.tell() == 0
+
+
 def test_pages_of_several_sizes_are_no_channels(tmp_path: Path) -> None:
     Image.new("L", (4, 4)).save(
         tmp_path / "a.tif", save_all=True, append_images=[Image.new("L", (4, 5))]

@@ -5,6 +5,7 @@ Images of 3 channels are Pillow's, in mode RGB, and are not handled here but for
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +14,8 @@ from PIL import Image, ImageOps
 
 from sdclr.stills import Bytes, DecodedPicture, Picture, eight_bits, has_deep_grey
 
+MOST_PAGES = 256
+"""More are no channels."""
 SPOKEN_BITS = (8, 10, 12, 14, 16)
 """The numbers of bits that cameras and scanners have."""
 
@@ -78,14 +81,27 @@ def levels_of_picture(image: Image.Image, channels: int, bits: int = 16) -> Leve
     bands = image.getbands()
     if len(bands) == channels:
         return Levels(np.ascontiguousarray(image))
-    pages = getattr(image, "n_frames", 1)
-    if len(bands) == 1 and pages == channels and image.format == "TIFF":
+    pages = _num_pages(image)
+    if len(bands) == 1 and pages == channels:
         return _pages(image, channels, bits)
     held = f"{len(bands)} ({', '.join(bands)})" + (f" in {pages} pages" if pages > 1 else "")
     raise ChannelsError(
         f"has {held} channels, and data.channels is {channels}. Set data.channels to what the "
         "images have, or save them as .npy arrays [H, W, C]."
     )
+
+
+def _num_pages(image: Image.Image) -> int:
+    """Of a TIFF, counted as far as matters: a hostile file may have millions; 1 for other formats."""
+    if image.format != "TIFF":
+        return 1
+    before, pages = image.tell(), 1
+    with contextlib.suppress(EOFError):
+        while pages <= MOST_PAGES:
+            image.seek(pages)
+            pages += 1
+    image.seek(before)
+    return pages
 
 
 def _grey(image: Image.Image, bits: int) -> Levels:

@@ -287,3 +287,27 @@ def test_the_block_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     features = names["features"]
     assert isinstance(features, torch.Tensor)
     assert len(features) == 1
+
+
+def test_timm_loads_an_export_of_five_channels_as_its_card_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = {"name": "given", "subset": "all", "channels": 5}
+    config = sdclr.recipe("digits_simclr").with_values(
+        {"data": data, "backbone.name": "timm:test_resnet", "epochs": 1, "views.size": 32}
+    )
+    run = sdclr.pretrain(config.with_values({"batch_size": 20}), "run", images=PIXELS)
+    sdclr.export(run.folder, "huggingface", Path("hub"))
+    card = Path("hub", "README.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```python\n(.*?)^```", card, flags=re.MULTILINE | re.DOTALL)
+    pixels = np.random.default_rng(3).integers(0, 256, (32, 32, 5), dtype=np.uint8)
+    np.save("a.npy", pixels)
+    names: dict[str, object] = {}
+    exec(compile(block.replace("PATH", "hub", 1), "card", "exec", dont_inherit=True), names)
+    with torch.no_grad():
+        expected = sdclr.load_backbone(run)(torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255)
+    features = names["features"]
+    assert isinstance(features, torch.Tensor)
+    # the card writes four digits of mean and std
+    torch.testing.assert_close(features, expected, rtol=0, atol=5e-3 * float(expected.abs().max()))

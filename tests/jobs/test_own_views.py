@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 from typer.testing import CliRunner
 
@@ -18,7 +19,7 @@ import sdclr
 from sdclr.backbones import BACKBONES
 from sdclr.batch import Views
 from sdclr.cli import app
-from sdclr.data import SOURCES
+from sdclr.data import SOURCES, DataConfig
 from sdclr.data.collections.image_arrays import ImageArrays
 from sdclr.data.config import ViewsConfig
 from sdclr.data.own_views import OWN_VIEWS
@@ -146,8 +147,6 @@ def test_an_error_names_the_callable_and_the_image(name: str, words: str, tmp_pa
         views(spec)
     assert f"views.own={name} on image 0" in str(said.value)
     paths = tmp_path / "cat.png"
-    from PIL import Image
-
     Image.fromarray(IMAGES[0]).save(paths)
     with pytest.raises(DataError, match=r"cat\.png"):
         list(given_images([paths]).train.views([torch.tensor([0])], spec, seed=0, epoch=0))
@@ -286,3 +285,21 @@ def test_views_of_other_channels_go_through_too() -> None:
     (found,) = images.views([torch.arange(6)], spec, seed=0, epoch=0)
     assert isinstance(found, Views)
     assert found.a.shape == (6, 5, 8, 8)
+
+
+def test_a_fine_tuning_uses_own_views_or_asks_for_them(tmp_path: Path) -> None:
+    labels = ["a", "b"] * 48
+    (tmp_path / "images").mkdir()
+    for number, pixels in enumerate(NOISE):
+        Image.fromarray(pixels).save(tmp_path / "images" / f"{number:02d}.png")
+    lines = [f"images/{number:02d}.png,{label}" for number, label in enumerate(labels)]
+    (tmp_path / "labels.csv").write_text("\n".join(["path,label", *lines]))
+    sdclr.register_views(theirs.with_rng)
+    run = sdclr.pretrain(config_of("own", "with_rng", 1), tmp_path / "run")
+    data = DataConfig(name="images", path=str(tmp_path / "labels.csv"), subset="all")
+    sdclr.finetune(run, data, tmp_path / "model", epochs=1, augment="views")
+    assert (tmp_path / "model" / "classifier.safetensors").is_file()
+    OWN_VIEWS._rows.clear()
+    with pytest.raises(ConfigError, match="no views 'with_rng' here"):
+        sdclr.finetune(run, data, tmp_path / "other", epochs=1, augment="views")
+    sdclr.finetune(run, data, tmp_path / "plain", epochs=1)

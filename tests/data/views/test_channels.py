@@ -100,3 +100,15 @@ def test_probe_crops_and_stills_have_the_channels_of_their_images() -> None:
         (crops,) = images.probe_crops([INDEX], 12, seed=0, epoch=1)
         assert crops.shape == (24, 5, 12, 12)
         assert torch.cat(list(images.stills(12))).shape == (24, 5, 12, 12)
+
+
+def test_the_form_for_devices_is_one_graph_and_does_what_the_other_does() -> None:
+    drawn = parameters()
+    x = torch.cat([IMAGES, IMAGES]).float() / 255
+    static = torch.compile(_jitter_static, fullgraph=True, backend="eager")
+    torch.testing.assert_close(
+        static(x, drawn.factors, drawn.order),
+        _jitter_grouped(x.clone(), drawn.factors, drawn.order),
+        rtol=0,
+        atol=1e-6,
+    )

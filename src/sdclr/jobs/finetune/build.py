@@ -102,8 +102,9 @@ def _views_of(source: Path | str, size: int) -> ViewsConfig:
         return usual
     with contextlib.suppress(DataError, MissingInputError, ConfigError):
         views = run.settings().get("views")
-        if isinstance(views, dict) and views.get("own") is None and views.get("own_batch") is None:
-            return ViewsConfig.parse(views | {"size": size})
+        if isinstance(views, dict):
+            # views of one's own are asked for only where they are used
+            return ViewsConfig.parse(views | {"size": size}, foreign=True)
     return usual
 
 

@@ -78,9 +78,10 @@ def _take_over_normalisation(
         return
     if config.backbone.normalisation == "auto":
         backbone.normalise_with(theirs.mean, theirs.std)
+        other = " (backbone.normalisation=imagenet would take ImageNet's)"
         show.print(
-            f"input normalisation of the weights: {_constants_words(backbone)} "
-            "(backbone.normalisation=imagenet would take ImageNet's)"
+            f"input normalisation of the weights: {_constants_words(backbone)}"
+            f"{other if backbone.channels == 3 else ''}"
         )
         return
     show.print(
