@@ -263,15 +263,15 @@ def test_features_of_exchanged_images_are_not_mixed_into_one_file(
     job = importlib.import_module("sdclr.jobs.embed")
     monkeypatch.setattr(job, "ROWS_PER_PART", 10)
     data = DataConfig(name="images", path=str(folders / "train"), subset="all", labels="folders")
-    append = job.RowParts.append
+    write = job.RowParts._write
 
-    def stop_in_the_second_part(self: Any, features: np.ndarray) -> None:
-        if self.rows:
+    def stop_in_the_second_part(self: Any, first: int, features: np.ndarray) -> None:
+        if first:
             raise KeyboardInterrupt
-        append(self, features)
+        write(self, first, features)
 
     with monkeypatch.context() as patch:
-        patch.setattr(job.RowParts, "append", stop_in_the_second_part)
+        patch.setattr(job.RowParts, "_write", stop_in_the_second_part)
         with pytest.raises(KeyboardInterrupt):
             embed(run.folder, data, tmp_path / "f.npz")
     exchange(folders / "train" / "ok", folders / "train" / "defect")
