@@ -208,3 +208,24 @@ def test_images_of_every_mode_are_seen_as_files_of_them_are(mode: str, tmp_path:
 def test_a_path_without_a_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(MissingInputError, match=r"1 of 1 .*absent\.png"):
         given_images([tmp_path / "absent.png"])
+
+
+@pytest.mark.tools
+def test_a_dataset_of_hugging_face_brings_its_images_labels_and_names_of_classes() -> None:
+    datasets = pytest.importorskip("datasets")
+    rng = np.random.default_rng(0)
+    pictures = [
+        Image.fromarray(rng.integers(0, 256, (12, 12, 3), dtype=np.uint8)) for _ in range(6)
+    ]
+    labels = [place % 2 for place in range(6)]
+    features = {"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])}
+    theirs = datasets.Dataset.from_dict(
+        {"image": pictures, "label": labels}, features=datasets.Features(features)
+    )
+    found, same = given_images(theirs), given_images(pictures, labels)
+    assert found.class_names == ["cat", "dog"]
+    assert found.train.labels is not None
+    assert found.train.labels.tolist() == labels
+    assert [*found.train.content()] == [*same.train.content()]
+    stills = [torch.cat(list(one.train.stills(12))) for one in (found, same)]
+    assert torch.equal(*stills)

@@ -101,7 +101,7 @@ def given_images(
     _warn_of_dark(levels, grey_bits)
     if labels is None and num and all(label is not None for label in inner):
         labels = inner
-    numbers, names = _classes(labels, num, getattr(images, "classes", None))
+    numbers, names = _classes(labels, num, _known_names(images))
     places = np.arange(num, dtype=np.int64)
     texts = tuple(_name(items, place) for place in range(num))
     collection = GivenImages(
@@ -237,6 +237,17 @@ def _warn_of_dark(levels: Mapping[int, int], grey_bits: int) -> None:
         f"{max(levels.values()):,}): they are almost black. Use data.grey_bits={bits} in the config.",
         stacklevel=3,
     )
+
+
+def _known_names(images: Any) -> Sequence[str] | None:
+    """What the classes are called: by torchvision's datasets ``classes``, by Hugging Face's the column of labels."""
+    features = getattr(images, "features", None)
+    if isinstance(features, Mapping):
+        columns = {str(name).lower(): name for name in features}
+        name = next((columns[one] for one in LABEL_COLUMNS if one in columns), None)
+        if names := getattr(features.get(name), "names", None):
+            return list(names)
+    return getattr(images, "classes", None)
 
 
 def _classes(
