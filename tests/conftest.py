@@ -8,12 +8,14 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import PIL.Image
 import pytest
 import torch
 
+from browsers import chromium
 from sdclr.jobs.pretrain import saver
 from sdclr.presentation import plots
 
@@ -145,3 +147,15 @@ def without_heif(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listing.list_images, "__defaults__", defaults)
     for module in (listing, image_lists, imagenet, own_images, tar_shards, zip_files):
         monkeypatch.setattr(module, "IMAGE_SUFFIXES", plain)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Headless Chromium, for tests marked tools; a process can drive one only."""
+    api = pytest.importorskip(
+        "playwright.sync_api", reason="playwright is missing: make test-tools"
+    )
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
+        yield browser
+        browser.close()

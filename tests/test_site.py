@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 import sdclr
-from browsers import DESKTOP, PHONE, chromium, sideways
+from browsers import DESKTOP, PHONE, sideways
 from page_blocks import DOCS, blocks, labelled_photos, run_page, small_photos
 from sdclr import cli
 
@@ -233,27 +233,26 @@ def test_the_built_site_has_every_name_and_command(site: Path) -> None:
 @pytest.mark.tools
 @pytest.mark.parametrize("size", [PHONE, DESKTOP])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_site_works_from_a_disk(site: Path, size: tuple[int, int], scheme: Any) -> None:
-    playwright = pytest.importorskip("playwright.sync_api")
+def test_the_site_works_from_a_disk(
+    site: Path, browser: Any, size: tuple[int, int], scheme: Any
+) -> None:
     trouble: list[str] = []
-    with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": size[0], "height": size[1]}, color_scheme=scheme)
-        page.on(
-            "request",
-            lambda request: (
-                trouble.append(request.url)
-                if not request.url.startswith(("file:", "data:", "about:"))
-                else None
-            ),
-        )
-        page.on("pageerror", lambda error: trouble.append(str(error)))
-        for name in ("index", "concepts", "troubleshooting", "api/images", "results", "commands"):
-            page.goto((site / f"{name}.html").as_uri())
-            assert sideways(page) == 0, name
-        if size == DESKTOP:
-            page.locator(".md-search__input").click()
-            page.keyboard.type("prune_ratio", delay=20)
-            page.wait_for_selector(".md-search-result__item")
-        browser.close()
+    page = browser.new_page(viewport={"width": size[0], "height": size[1]}, color_scheme=scheme)
+    page.on(
+        "request",
+        lambda request: (
+            trouble.append(request.url)
+            if not request.url.startswith(("file:", "data:", "about:"))
+            else None
+        ),
+    )
+    page.on("pageerror", lambda error: trouble.append(str(error)))
+    for name in ("index", "concepts", "troubleshooting", "api/images", "results", "commands"):
+        page.goto((site / f"{name}.html").as_uri())
+        assert sideways(page) == 0, name
+    if size == DESKTOP:
+        page.locator(".md-search__input").click()
+        page.keyboard.type("prune_ratio", delay=20)
+        page.wait_for_selector(".md-search-result__item")
+    page.close()
     assert trouble == []

@@ -77,7 +77,7 @@ def profile_page(word: str) -> str:
         rarest=[word],
         num_answers=12,
     )
-    return render_profile_html(profile, {"b.jpg": digits()[1][0]})
+    return render_profile_html(profile, {"b.jpg": base64.b64encode(digits()[1][0]).decode("ascii")})
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
