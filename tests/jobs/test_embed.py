@@ -20,6 +20,7 @@ from sdclr.data import DataConfig, build_data
 from sdclr.errors import CheckpointError, ConfigError, MissingInputError
 from sdclr.jobs import embed as embed_module
 from sdclr.jobs.embed import embed
+from sdclr.storage import row_parts
 from stop_after import StopAfter
 
 DIGITS = DataConfig(name="digits")
@@ -53,7 +54,7 @@ def test_a_npz_holds_features_names_and_labels(run: Run, tmp_path: Path) -> None
 
 
 def test_parquet_says_the_same(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embed_module, "ROWS_PER_PART", 500)
+    monkeypatch.setattr(row_parts, "ROWS_PER_PART", 500)
     table = pyarrow.parquet.read_table(embed(run.folder, DIGITS, tmp_path / "f.parquet"))
     assert table.column_names == ["path", "features", "label", "class"]
     features = np.array(table["features"].to_pylist(), dtype=np.float32)

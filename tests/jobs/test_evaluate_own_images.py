@@ -18,6 +18,7 @@ from sdclr.errors import ConfigError, DataError
 from sdclr.jobs.report import build_report
 from sdclr.presentation.html import render_html
 from sdclr.presentation.tables import to_csv, to_markdown
+from sdclr.storage import row_parts
 
 SETTINGS = {
     "views": {"size": 16},
@@ -261,7 +262,7 @@ def test_features_of_exchanged_images_are_not_mixed_into_one_file(
 ) -> None:
     run = pretrain(config(folders), folders / "run")
     job = importlib.import_module("sdclr.jobs.embed")
-    monkeypatch.setattr(job, "ROWS_PER_PART", 10)
+    monkeypatch.setattr(row_parts, "ROWS_PER_PART", 10)
     data = DataConfig(name="images", path=str(folders / "train"), subset="all", labels="folders")
     write = job.RowParts._write
 

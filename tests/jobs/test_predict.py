@@ -18,8 +18,8 @@ from image_folder_stand_in import make_folder
 from sdclr import Run, finetune, load_classifier, predict, pretrain, recipe
 from sdclr.data import DataConfig
 from sdclr.errors import ConfigError, DataError, MissingInputError, RunFolderError
-from sdclr.jobs import predict as predict_module
 from sdclr.jobs.finetune import Finetuned
+from sdclr.storage import row_parts
 from stop_after import StopAfter
 
 
@@ -103,7 +103,7 @@ def test_a_killed_call_goes_on_and_ends_in_the_same_file(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(predict_module, "ROWS_PER_PART", 4)
+    monkeypatch.setattr(row_parts, "ROWS_PER_PART", 4)
     whole, out = tmp_path / f"whole{suffix}", tmp_path / f"p{suffix}"
     predict(model, images_in(photos), whole)
     for killed_after in (5, 9, 0):
@@ -120,7 +120,7 @@ def test_a_killed_call_goes_on_and_ends_in_the_same_file(
 def test_rows_of_another_model_are_not_gone_on_with(
     model: Finetuned, run: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(predict_module, "ROWS_PER_PART", 4)
+    monkeypatch.setattr(row_parts, "ROWS_PER_PART", 4)
     other = finetune(run, images_in(photos, labels="folders"), tmp_path / "other", epochs=1)
     with pytest.raises(KeyboardInterrupt):
         predict(other, images_in(photos), tmp_path / "p.csv", progress=StopAfter(9))
@@ -133,7 +133,7 @@ def test_rows_of_another_model_are_not_gone_on_with(
 def test_unreadable_images_keep_their_rows_with_the_cause(
     model: Finetuned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(predict_module, "ROWS_PER_PART", 2)
+    monkeypatch.setattr(row_parts, "ROWS_PER_PART", 2)
     root = tmp_path / "photos"
     make_folder(root, {"a": 3, "c": 2})
     for name in ("0.jpg", "a/1a.jpg", "b/x.jpg", "d.jpg"):

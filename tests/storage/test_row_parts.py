@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from sdclr.errors import ConfigError, RunFolderError
+from sdclr.storage import row_parts
 from sdclr.storage.row_parts import RowParts
 
 ROW = np.dtype([("features", np.float32, (3,)), ("hash", np.uint8, (8,))])
@@ -67,7 +68,9 @@ def test_what_is_not_ours_is_refused_before_and_left_after(tmp_path: Path) -> No
 
 def test_what_is_missing_is_computed_part_by_part_and_kept_under_the_name_asked_for(
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(row_parts, "ROWS_PER_PART", 3)
     asked: list[range] = []
 
     def rows_of(wanted: range) -> np.ndarray:
@@ -80,7 +83,7 @@ def test_what_is_missing_is_computed_part_by_part_and_kept_under_the_name_asked_
     begun.append(rows(0, 3))
     again = RowParts(RowParts.beside(out), "one")
     again.open(7)
-    again.complete(7, rows_of, rows_per_part=3)
+    again.complete(7, rows_of)
     assert asked == [range(3, 6), range(6, 7)], "what was finished is not computed again"
     again.keep_as(out, lambda file: np.save(file, np.concatenate(list(again.parts()))))
     assert np.load(out)["features"][:, 0].tolist() == list(range(7))

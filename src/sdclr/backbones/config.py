@@ -51,9 +51,6 @@ def no_normalisation(channels: int = 3) -> Normalisation:
     return Normalisation(mean=(0.0,) * channels, std=(1.0,) * channels)
 
 
-NO_NORMALISATION = no_normalisation()
-
-
 class BackboneConfig(Section):
     """The network f that turns an image into a feature; it normalises its input itself."""
 

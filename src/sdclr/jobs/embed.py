@@ -44,10 +44,9 @@ from sdclr.storage.durable_files import (
     write_atomically,
 )
 from sdclr.storage.output_files import lexists, output_file, require_free
-from sdclr.storage.row_parts import RowParts, rows_per_part
+from sdclr.storage.row_parts import RowParts
 
 FORMATS = (".npz", ".parquet", ".csv")
-ROWS_PER_PART = 4096
 
 
 def embed(
@@ -131,11 +130,11 @@ def _write_features(
     where = world.device(resolve_device(device))
     backbone = backbone.to(where).to(memory_format=torch.channels_last)
     parts = RowParts(RowParts.beside(out), identity, team=world)
-    done, per_part = parts.open(len(images)), min(rows_per_part(len(images)), ROWS_PER_PART)
+    done = parts.open(len(images))
     what = f"features of {len(images)} images"
     if world.several:
         what = f"a share of the {what}, {world.size} processes"
-    total = done + parts.own_rows(len(images), per_part)
+    total = done + parts.own_rows(len(images))
     task = show.add(what, total=total, unit="images", done=done)
 
     def features_of(rows: range) -> npt.NDArray[np.float32]:
@@ -145,7 +144,7 @@ def _write_features(
         )
         return features.float().numpy()
 
-    parts.complete(len(images), features_of, per_part)
+    parts.complete(len(images), features_of)
     show.finish(task)
     if not world.is_first:
         return

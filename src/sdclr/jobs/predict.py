@@ -34,10 +34,8 @@ from sdclr.evaluation.features import extract_features
 from sdclr.processes.world import BEGUN, World, shared_work
 from sdclr.safe_text import counted, shown
 from sdclr.storage.output_files import output_file
-from sdclr.storage.row_parts import RowParts, rows_per_part
+from sdclr.storage.row_parts import RowParts
 from sdclr.storage.table_files import Block, Kind, require_table_suffix, write_table
-
-ROWS_PER_PART = 4096
 
 
 @dataclass(frozen=True)
@@ -189,11 +187,10 @@ def _compute(
     size = read_backbone(model / BACKBONE_FILE).require_image_size()
     network = classifier.to(device).to(memory_format=torch.channels_last)
     done = parts.open(len(images))
-    what, per_part = f"predictions for {len(images)} images", rows_per_part(len(images))
-    per_part = min(per_part, ROWS_PER_PART)
+    what = f"predictions for {len(images)} images"
     if world.several:
         what = f"a share of the {what}, {world.size} processes"
-    total = done + parts.own_rows(len(images), per_part)
+    total = done + parts.own_rows(len(images))
     task = show.add(what, total=total, unit="images", done=done)
 
     def logits_of(rows: range) -> npt.NDArray[np.float32]:
@@ -201,7 +198,7 @@ def _compute(
         advance, name = partial(show.advance, task), partial(_name, part.names)
         return extract_features(network, part.stills(size), advance, name).float().numpy()
 
-    parts.complete(len(images), logits_of, per_part)
+    parts.complete(len(images), logits_of)
     show.finish(task)
     return parts
 

@@ -131,17 +131,12 @@ class RowParts:
                 np.save(file, rows)
             os.replace(temporary, path)
 
-    def complete(
-        self,
-        num_rows: int,
-        rows_of: Callable[[range], npt.NDArray[Any]],
-        rows_per_part: int = ROWS_PER_PART,
-    ) -> None:
+    def complete(self, num_rows: int, rows_of: Callable[[range], npt.NDArray[Any]]) -> None:
         """Append what is missing of ``num_rows``; ``rows_of`` computes the rows of one part.
 
-        Of a team each process computes every so-manieth part, and the first one returns when all are there.
+        The processes of a team take turns at the parts, and the first one returns when all are there.
         """
-        for rows in self._own(num_rows, rows_per_part):
+        for rows in self._own(num_rows):
             self._write(rows.start, rows_of(rows))
             if self._team is None:
                 self.rows = rows.stop
@@ -153,16 +148,17 @@ class RowParts:
             for other in range(1, self._team.size):
                 self._team.wait_for(f"{self._key}/done/{other}")
 
-    def own_rows(self, num_rows: int, rows_per_part: int = ROWS_PER_PART) -> int:
+    def own_rows(self, num_rows: int) -> int:
         """How many rows :meth:`complete` is going to compute in this process."""
-        return sum(map(len, self._own(num_rows, rows_per_part)))
+        return sum(map(len, self._own(num_rows)))
 
-    def _own(self, num_rows: int, rows_per_part: int) -> list[range]:
+    def _own(self, num_rows: int) -> list[range]:
         """The parts that are missing and are this process's."""
         rank, size = (0, 1) if self._team is None else (self._team.rank, self._team.size)
-        firsts = range(self.rows, num_rows, rows_per_part)[rank::size]
+        step = rows_per_part(num_rows)
+        firsts = range(self.rows, num_rows, step)[rank::size]
         return [
-            range(first, min(first + rows_per_part, num_rows))
+            range(first, min(first + step, num_rows))
             for first in firsts
             if not self._part(first).is_file()
         ]

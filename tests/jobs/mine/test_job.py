@@ -32,6 +32,7 @@ from sdclr.jobs.mine import looking, mine
 from sdclr.jobs.mine.folder import read_state, read_stored
 from sdclr.presentation.mined import MinedImages
 from sdclr.presentation.progress import NoProgress
+from sdclr.storage import row_parts
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*trained on none of these images")
 
@@ -155,7 +156,7 @@ def test_copies_are_folded_and_junk_stays_off_the_sheet(digits_run: Run, tmp_pat
 def test_an_interrupted_call_goes_on_and_gives_the_same(
     digits_run: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(looking, "ROWS_PER_PART", 20)
+    monkeypatch.setattr(row_parts, "ROWS_PER_PART", 20)
     whole = mine(digits_run.folder, data(photos), tmp_path / "whole")
     for images in (30, 15, 30):
         with pytest.raises(KeyboardInterrupt):

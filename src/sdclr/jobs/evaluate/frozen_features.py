@@ -19,7 +19,7 @@ from sdclr.evaluation.features import Labels, extract_features
 from sdclr.presentation.progress import AnyProgress
 from sdclr.processes.world import World
 from sdclr.storage.durable_files import make_folder
-from sdclr.storage.row_parts import RowParts, rows_per_part
+from sdclr.storage.row_parts import RowParts
 
 
 class Shared(NamedTuple):
@@ -123,7 +123,7 @@ class FrozenFeatures:
             own = images.at(np.arange(rows.start, rows.stop))
             return self._extracted(own, part, rows.start, task).float().numpy()
 
-        parts.complete(len(images), rows_of, rows_per_part(len(images)))
+        parts.complete(len(images), rows_of)
         if not shared.world.is_first:
             return torch.empty(0)
         found = torch.from_numpy(np.concatenate(list(parts.parts())))

@@ -195,25 +195,22 @@ def _optimizer(
     backbone: nn.Module | None, head: nn.Linear, config: FinetuneConfig
 ) -> torch.optim.Optimizer:
     """AdamW over the head and, where it is given, the backbone; every group knows its peak learning rate."""
-    optimizer = build_optimizer(
-        head.parameters(),
-        name="adamw",
-        momentum=0.9,
-        weight_decay=config.weight_decay,
-        decay_norms_and_biases=False,
-    )
-    for group in optimizer.param_groups:
-        group["peak"] = config.head_learning_rate
-    if backbone is not None:
-        slow = build_optimizer(
-            backbone.parameters(),
+
+    def adamw(module: nn.Module, peak: float) -> torch.optim.Optimizer:
+        optimizer = build_optimizer(
+            module.parameters(),
             name="adamw",
             momentum=0.9,
             weight_decay=config.weight_decay,
             decay_norms_and_biases=False,
         )
-        for group in slow.param_groups:
-            group["peak"] = config.backbone_learning_rate
+        for group in optimizer.param_groups:
+            group["peak"] = peak
+        return optimizer
+
+    optimizer = adamw(head, config.head_learning_rate)
+    if backbone is not None:
+        for group in adamw(backbone, config.backbone_learning_rate).param_groups:
             optimizer.add_param_group(group)
     return optimizer
 

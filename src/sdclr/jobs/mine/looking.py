@@ -26,7 +26,6 @@ from sdclr.presentation.progress import AnyProgress
 from sdclr.stills import Picture
 from sdclr.storage.row_parts import RowParts
 
-ROWS_PER_PART = 4096
 BATCH = 32
 """Images that the network always sees at once, the last ones repeated if need be: features then do
 not depend on which images come together, and new ones are as from scratch."""
@@ -49,14 +48,17 @@ def look_at(images: Images, encoder: Encoder, parts: RowParts, show: AnyProgress
     done = parts.rows
     what = f"features of {len(images)} images"
     task = show.add(what, total=len(images), unit="images", done=done)
-    for first in range(done, len(images), ROWS_PER_PART):
-        part = images.at(np.arange(first, min(first + ROWS_PER_PART, len(images))))
+
+    def rows_of(places: range) -> npt.NDArray[Any]:
+        part = images.at(np.arange(places.start, places.stop))
         rows: list[npt.NDArray[Any]] = []
         for pixels, looks in part.looked_at(encoder.image_size, look):
             before = sum(map(len, rows))
             rows.append(_rows(encoder, part, before, pixels, looks))
             show.advance(task, len(pixels))
-        parts.append(np.concatenate(rows))
+        return np.concatenate(rows)
+
+    parts.complete(len(images), rows_of)
     show.finish(task)
 
 
