@@ -21,8 +21,6 @@ BASE |= {
     "output_streams",
     "outside",
     "planes",
-    "run_consistency",
-    "run_records",
     "safe_text",
     "stills",
 }

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from sdclr.errors import ConfigError, DataError, MissingInputError
-from sdclr.run import RECORDS_FILE, TABLE_FILE
+from sdclr.run.files import RECORDS_FILE, TABLE_FILE
 from sdclr.safe_text import visible
 from sdclr.storage.durable_files import append_bytes, storage_errors, temporary_name
 

@@ -14,6 +14,7 @@ from sdclr import PretrainConfig, SelfCompetitor, load_backbone, pretrain, recip
 from sdclr.backbones import BACKBONES, BackboneConfig, build_backbone
 from sdclr.backbones.table import named_backbone
 from sdclr.errors import CheckpointError, ConfigError
+from sdclr.run.next_step import next_command
 
 OURS = tuple(BACKBONES)
 OUTSIDE = ("tinynet",)
@@ -95,8 +96,8 @@ def test_a_network_from_outside_trains_resumes_and_loads(tmp_path: Path) -> None
         load_backbone(run.folder)
     with pytest.raises(ConfigError, match=r"sdclr resume .*/x --use outside_backbone:TinyNet"):
         resume(run.folder)
-    assert run.next_command("done") is not None
-    assert "--use outside_backbone:TinyNet" in str(run.next_command("done"))
+    assert next_command(run, "done") is not None
+    assert "--use outside_backbone:TinyNet" in str(next_command(run, "done"))
     assert named_backbone("outside_backbone:TinyNet") == "tinynet"
     assert resume(run.folder).folder == run.folder
 

@@ -24,7 +24,7 @@ from sdclr.evaluation.svm_probe import LinearSVM
 from sdclr.jobs.evaluate import frozen_features
 from sdclr.jobs.evaluate.label_sets import Asked, label_sets
 from sdclr.presentation.progress import NoProgress
-from sdclr.run import FEW_LABELS_FILE
+from sdclr.run.files import FEW_LABELS_FILE
 from sdclr.workflows.reports import report
 
 TINY = ["backbone.width=4", "views.size=8", "batch_size=200", "epochs=1"]

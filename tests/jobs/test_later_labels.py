@@ -16,6 +16,7 @@ from sdclr.data import DataConfig
 from sdclr.errors import ConfigError, DataError
 from sdclr.jobs.evaluate import evaluation_settings
 from sdclr.presentation.html import render_html
+from sdclr.run.next_step import next_command
 
 LEVELS = {"dark": 50, "bright": 200}
 
@@ -412,10 +413,10 @@ def test_the_evaluation_that_a_run_with_a_class_of_one_image_proposes_works(
     data = {"name": "images", "path": str(table), "root": str(trained / "photos"), "subset": "all"}
     config = PretrainConfig.from_yaml(trained / "run" / "config.yaml").with_values({"data": data})
     run = pretrain(config, tmp_path / "run")
-    assert run.next_command("done") == f"sdclr evaluate {tmp_path / 'run'} --untested leave_out"
+    assert next_command(run, "done") == f"sdclr evaluate {tmp_path / 'run'} --untested leave_out"
     with pytest.warns(UserWarning, match="1 of 3 classes are left out"):
         evaluate(run, untested="leave_out", probes=["knn"])
-    assert run.next_command("done") == f"sdclr report {tmp_path / 'run'}"
+    assert next_command(run, "done") == f"sdclr report {tmp_path / 'run'}"
 
 
 @pytest.mark.parametrize("place", ["", "photos/dark"])

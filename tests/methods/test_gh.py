@@ -23,6 +23,7 @@ from sdclr.methods.contrastive import ContrastiveMethod
 from sdclr.methods.gh import GH, gh_losses, nearest_share, scores, simplex, sinkhorn
 from sdclr.methods.simclr import SimCLR
 from sdclr.methods.table import method_title
+from sdclr.run.outside import outside_parts, use_options
 
 EXACT = {"rtol": 1e-12, "atol": 1e-13}
 
@@ -246,8 +247,8 @@ def test_a_run_around_a_base_from_outside_names_it_to_whoever_goes_on(tmp_path: 
             conformance.run_config("gh", "method.base.name=calm", "epochs=2"), tmp_path / "x"
         )
         assert run.read_json("environment.json")["method"] == "GH on Calm"
-    assert set(run.outside()) == {"method.base"}
-    assert run.use_options("method") == ["--use", run.outside()["method.base"][1]]
+    assert set(outside_parts(run)) == {"method.base"}
+    assert use_options(run, "method") == ["--use", outside_parts(run)["method.base"][1]]
     with pytest.raises(ConfigError, match=r"trained with the method calm, .*--use \S+:Calm"):
         resume(run.folder)
 

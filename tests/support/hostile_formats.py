@@ -43,7 +43,7 @@ from sdclr.data.sources.tar_shards import read_shards
 from sdclr.errors import SdclrError
 from sdclr.jobs.report import build_report
 from sdclr.jobs.status import read_status
-from sdclr.run_consistency import require_own_backbone
+from sdclr.run.consistency import require_own_backbone
 from sdclr.storage.tensor_files import read_tensors, write_tensors
 
 MB = 1 << 20

@@ -28,7 +28,7 @@ from sdclr.compute.process_state import default_generators
 from sdclr.config import Section
 from sdclr.errors import CheckpointError, ConfigError, MissingInputError
 from sdclr.run import Run
-from sdclr.run_consistency import require_own_backbone
+from sdclr.run.consistency import require_own_backbone
 from sdclr.safe_text import shown
 from sdclr.storage.named_tensors import check_fit, load_strictly
 from sdclr.storage.tensor_files import is_storable, read_tensors, write_tensors

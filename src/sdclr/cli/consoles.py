@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from sdclr.run.next_step import next_command
 from sdclr.safe_text import shown, visible
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 def say_next(run: Run) -> None:
     """The next command for a finished run; nothing where none is left."""
-    if (words := run.next_command("done")) is not None:
+    if (words := next_command(run, "done")) is not None:
         typer.echo(f"next: {words}")
 
 

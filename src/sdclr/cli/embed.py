@@ -84,7 +84,8 @@ def _images_to_embed(
 ) -> tuple[DataConfig, Path]:
     """The images, those of the run where no others are named; and where their features go."""
     from sdclr.config import user_path
-    from sdclr.run import FEATURES_FILE, Run
+    from sdclr.run import Run
+    from sdclr.run.files import FEATURES_FILE
     from sdclr.workflows.own_images import data_of, own_data_as_trained
 
     if len(places) > 1:

@@ -328,7 +328,8 @@ def _few_labels(
     """The curve of each run on the terminal."""
     from sdclr.jobs.evaluate import few_labels
     from sdclr.presentation.progress import Progress
-    from sdclr.run import FEW_LABELS_FILE, Run
+    from sdclr.run import Run
+    from sdclr.run.files import FEW_LABELS_FILE
 
     with Progress(stderr) as progress:
         for folder in folders:

@@ -210,7 +210,8 @@ def _what_to_mine(places: Sequence[str], backbone: str | None, given: dict[str, 
 
 def _own_images_of_run(source: Path, given: dict[str, Any]) -> _Mined:
     """The images that a run was trained on."""
-    from sdclr.run import MINED_FOLDER, Run
+    from sdclr.run import Run
+    from sdclr.run.files import MINED_FOLDER
     from sdclr.workflows.own_images import data_of
 
     if not source.is_dir():

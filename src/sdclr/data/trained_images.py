@@ -23,7 +23,8 @@ from sdclr.data.collections.contents import (
 )
 from sdclr.data.decoding.decode import printable
 from sdclr.errors import DataError, MissingInputError
-from sdclr.run import CONTENTS_FILE, Run
+from sdclr.run import Run
+from sdclr.run.files import CONTENTS_FILE
 from sdclr.safe_text import command, shown
 
 BATCH = 64

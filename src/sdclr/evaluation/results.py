@@ -16,7 +16,7 @@ from pydantic import ConfigDict
 
 from sdclr.errors import ConfigError, DataError, MissingInputError
 from sdclr.evaluation.balancedness import Balancedness, GroupConvention, balancedness
-from sdclr.run_records import EvaluationMade, ProbeMeasured, Text, sound_evaluation
+from sdclr.run.records import EvaluationMade, ProbeMeasured, Text, sound_evaluation
 from sdclr.storage.documents import read_json_file
 from sdclr.storage.durable_files import make_folder, write_atomically
 

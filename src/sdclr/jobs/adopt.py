@@ -18,7 +18,10 @@ from sdclr.data import Data, build_data
 from sdclr.data.choices import AUTHORS_CIFAR_FOLDERS
 from sdclr.data.collections.contents import read_contents, write_record
 from sdclr.errors import ConfigError
-from sdclr.run import CONTENTS_FILE, Run, environment
+from sdclr.run import Run
+from sdclr.run.environment import environment
+from sdclr.run.files import CONTENTS_FILE
+from sdclr.run.refusals import require_same_settings
 from sdclr.settings import PretrainConfig
 
 
@@ -41,7 +44,7 @@ def adopt(
             f"{source} was trained on the authors' split lists, and a generated split has other classes in its tail. "
             "Give their split folder with --splits-dir (docs/data.md)."
         )
-    run.check(config)
+    require_same_settings(run, config)
     found = read_authors_checkpoint(source)
     if contradictions := _contradictions(found, config):
         raise ConfigError(

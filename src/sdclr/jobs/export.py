@@ -27,7 +27,8 @@ from sdclr.evaluation.results import Evaluation
 from sdclr.methods.table import method_title
 from sdclr.outside import load
 from sdclr.presentation.model_card import CardFacts, ClassifierCard, Measured, model_card
-from sdclr.run import IMAGES_FILE, Run
+from sdclr.run import Run
+from sdclr.run.files import IMAGES_FILE
 from sdclr.safe_text import shown
 from sdclr.storage import durable_files
 from sdclr.storage.durable_files import make_folder, storage_errors, temporary_name

@@ -36,7 +36,8 @@ from sdclr.evaluation.rarity.modes import (
 from sdclr.presentation.profile import CollectionProfile, Interval
 from sdclr.presentation.profile_page import render_profile_html
 from sdclr.presentation.progress import AnyProgress, NoProgress
-from sdclr.run import PROFILE_FILE, Run
+from sdclr.run import Run
+from sdclr.run.files import PROFILE_FILE
 from sdclr.safe_text import as_text, command, csv_row, one_line, shown
 from sdclr.storage.documents import read_json_file
 from sdclr.storage.durable_files import write_atomically

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sdclr.errors import DataError, MissingInputError, SdclrError
-from sdclr.run import STATUS_FILE, Run
-from sdclr.run_consistency import foreign_metrics, require_own_backbone
+from sdclr.run import Run
+from sdclr.run.consistency import foreign_metrics, require_own_backbone
+from sdclr.run.files import STATUS_FILE
+from sdclr.run.next_step import next_command
 from sdclr.safe_text import shown
 
 State = Literal["running", "done", "preempted", "interrupted", "failed"]
@@ -93,7 +95,7 @@ def read_status(folder: Path | str) -> RunStatus:
     except DataError as error:
         damage.append(str(error))
     try:
-        metrics, damaged_lines = run.sound_metrics()
+        metrics, damaged_lines = run.metrics_file.sound()
         damage += damaged_lines[:3]
     except DataError as error:
         damage.append(str(error))
@@ -121,7 +123,7 @@ def read_status(folder: Path | str) -> RunStatus:
             [*([str(told["message"])] if ended and told.get("message") else []), *damage]
         )
         or None,
-        next=run.next_command(state, told.get("exit_code")),
+        next=next_command(run, state, told.get("exit_code")),
         pid=told.get("pid"),
         host=told.get("host"),
         started=told.get("started"),

@@ -15,4 +15,4 @@ class MetricsFile(Observer):
         self._run = run
 
     def on_epoch(self, done: EpochDone) -> None:
-        self._run.append_metrics({"epoch": done.epoch, "step": done.step, **done.measured})
+        self._run.metrics_file.append({"epoch": done.epoch, "step": done.step, **done.measured})

@@ -14,7 +14,7 @@ from sdclr.presentation.drawings import Figure
 from sdclr.presentation.figures import FIGURES, Material, figures_of
 from sdclr.presentation.report import Glance, Report
 from sdclr.presentation.unlabelled import UnlabelledRun
-from sdclr.run import MINED_FOLDER
+from sdclr.run.files import MINED_FOLDER
 from sdclr.safe_text import command
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sdclr.errors import ConfigError, RunFolderError
-from sdclr.run import OWN_PARTS, looks_like_a_run
+from sdclr.run.files import OWN_PARTS, looks_like_a_run
 from sdclr.storage.durable_files import explained, storage_errors, write_atomically
 from sdclr.storage.locks import writing
 

@@ -23,6 +23,7 @@ from sdclr.evaluation.probes import PROBES, Protocol
 from sdclr.presentation.progress import AnyProgress
 from sdclr.recipes import SYSTEMS, recipe
 from sdclr.run import Run
+from sdclr.run.refusals import require_same_settings
 from sdclr.safe_text import command, one_line, shown
 from sdclr.settings import PretrainConfig
 
@@ -172,7 +173,7 @@ def plan(
 
     cells = cells_of(planned, folder)
     for cell in cells:
-        cell.run.check(cell.config)
+        require_same_settings(cell.run, cell.config)
         _check_origin(cell.run, adopted)
     return cells
 

@@ -36,6 +36,7 @@ from sdclr.presentation.progress import AnyProgress
 from sdclr.presentation.sheet import is_sheet, sheet_png
 from sdclr.recipes.own_images import Choice, advice, own_images
 from sdclr.run import Run
+from sdclr.run.refusals import require_elsewhere
 from sdclr.safe_text import one_line, shown
 from sdclr.settings import PretrainConfig
 from sdclr.storage.durable_files import make_folder, storage_errors, write_atomically
@@ -62,7 +63,7 @@ def own_config(
     keeps the settings it was started with: automatic ones depend on the machine's memory at that moment.
     """
     run = Run(out)
-    run.require_elsewhere(path)
+    require_elsewhere(run, path)
     if run.exists:
         # decided when the run began, maybe on another machine
         if values.get("precision") == "auto":

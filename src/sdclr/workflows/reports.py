@@ -18,7 +18,8 @@ from sdclr.jobs.report import (
 )
 from sdclr.methods.table import competitor_settings
 from sdclr.presentation.progress import AnyProgress
-from sdclr.run import GROUPS_FILE, LAYERS_FILE, RECORDS_FILE, Run
+from sdclr.run import Run
+from sdclr.run.files import GROUPS_FILE, LAYERS_FILE, RECORDS_FILE
 
 
 class Analysis(NamedTuple):

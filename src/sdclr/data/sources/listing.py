@@ -21,7 +21,7 @@ from sdclr.data.decoding.decode import READS_HEIF, printable
 from sdclr.data.sources.exclusion import Exclusion, is_service_folder
 from sdclr.data.sources.links import LinkCheck
 from sdclr.errors import DataError, MissingInputError
-from sdclr.run import RUN_FILES, looks_like_a_run
+from sdclr.run.files import RUN_FILES, looks_like_a_run
 
 HEIF_SUFFIXES = (".heic", ".heif", ".hif")
 """Phones' photographs; they are images where the extra heif is installed."""

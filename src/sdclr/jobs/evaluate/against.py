@@ -38,7 +38,8 @@ from sdclr.jobs.evaluate.images import Evaluated, evaluated_data, usable
 from sdclr.jobs.evaluate.job import placed
 from sdclr.jobs.evaluate.measurement import Measurement
 from sdclr.presentation.progress import AnyProgress, NoProgress
-from sdclr.run import AGAINST_FILE, Run
+from sdclr.run import Run
+from sdclr.run.files import AGAINST_FILE
 from sdclr.safe_text import shown
 from sdclr.settings import PretrainConfig
 

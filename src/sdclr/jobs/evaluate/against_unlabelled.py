@@ -28,7 +28,8 @@ from sdclr.evaluation.without_labels import (
 )
 from sdclr.jobs.evaluate.job import placed
 from sdclr.presentation.progress import AnyProgress
-from sdclr.run import TO_LABEL_FILE, Run
+from sdclr.run import Run
+from sdclr.run.files import TO_LABEL_FILE
 from sdclr.safe_text import command, csv_row
 from sdclr.settings import PretrainConfig
 from sdclr.storage.durable_files import write_atomically

@@ -27,7 +27,9 @@ from sdclr.data.usable import look_at, warn_of_bad_files
 from sdclr.errors import ConfigError, DataError, NoLabelsError
 from sdclr.jobs.evaluate.later_labels import labelled_data
 from sdclr.presentation.progress import AnyProgress, NoProgress
-from sdclr.run import CONTENTS_FILE, Run
+from sdclr.run import Run
+from sdclr.run.files import CONTENTS_FILE
+from sdclr.run.refusals import require_classes
 from sdclr.settings import PretrainConfig
 
 MOVED = ("data.path", "data.root", "data.links", "data.num_workers")
@@ -236,7 +238,7 @@ def _trained_on(run: Run, config: PretrainConfig, settings: Mapping[str, Any]) -
             "labels are those of the run; whether the pixels are, nobody can say.",
             stacklevel=4,
         )
-    run.require_classes(data.class_names)
+    require_classes(run, data.class_names)
     return _TrainedOn(config, data, fingerprint)
 
 

@@ -25,7 +25,8 @@ from sdclr.jobs.evaluate.label_sets import Asked, Kind, LabelSets, label_sets
 from sdclr.jobs.evaluate.measurement import Measurement
 from sdclr.presentation.details import labelled_title
 from sdclr.presentation.progress import AnyProgress, NoProgress
-from sdclr.run import FEW_LABELS_FILE, Run
+from sdclr.run import Run
+from sdclr.run.files import FEW_LABELS_FILE
 
 
 @dataclass(frozen=True)

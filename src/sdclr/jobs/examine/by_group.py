@@ -16,7 +16,8 @@ from sdclr.data.trained_images import trained_images
 from sdclr.errors import ConfigError, DataError, MissingInputError, SdclrError
 from sdclr.evaluation.balancedness import OF_DATA, class_groups
 from sdclr.image_records import BYTES_EACH, COLUMNS, ImageRecords, read_records
-from sdclr.run import GROUPS_FILE, RECORDS_FILE, Run
+from sdclr.run import Run
+from sdclr.run.files import GROUPS_FILE, RECORDS_FILE
 from sdclr.safe_text import command, shown
 from sdclr.settings import PretrainConfig
 

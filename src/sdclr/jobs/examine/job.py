@@ -37,7 +37,8 @@ from sdclr.evaluation.representation import nearest
 from sdclr.evaluation.without_labels import measure_without_labels, sample_features
 from sdclr.planes import in_colours
 from sdclr.presentation.progress import AnyProgress, NoProgress
-from sdclr.run import EXAMINATION_FOLDER, MAP_FILE, Run
+from sdclr.run import Run
+from sdclr.run.files import EXAMINATION_FOLDER, MAP_FILE
 from sdclr.settings import PretrainConfig
 from sdclr.storage.durable_files import make_folder, write_atomically
 

@@ -11,7 +11,8 @@ from sdclr.backbones.weights import load_backbone
 from sdclr.errors import MissingInputError
 from sdclr.methods.self_competitor import SelfCompetitor
 from sdclr.methods.table import competitor_settings
-from sdclr.run import LAYERS_FILE, Run
+from sdclr.run import Run
+from sdclr.run.files import LAYERS_FILE
 from sdclr.safe_text import shown
 
 

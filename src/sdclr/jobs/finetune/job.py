@@ -37,7 +37,10 @@ from sdclr.jobs.finetune.record import (
 )
 from sdclr.jobs.finetune.training import State, Training, load_weights_of, restore
 from sdclr.processes.signals import stop_on_signal
-from sdclr.run import LOCK_FILE, Run, environment, looks_like_a_run
+from sdclr.run import Run
+from sdclr.run.environment import environment
+from sdclr.run.files import LOCK_FILE, looks_like_a_run
+from sdclr.run.refusals import require_elsewhere
 from sdclr.safe_text import counted, shown
 from sdclr.storage.durable_files import is_leftover, storage_errors
 from sdclr.storage.row_parts import RowParts
@@ -116,7 +119,7 @@ MEMORY_ADVICE = "Lower --batch-size or --image-size, or use --mode linear."
 
 def _require_ours(folder: Path, data: DataConfig) -> None:
     """ConfigError or RunFolderError for a folder that holds something else, before any work."""
-    Run(folder).require_elsewhere(data.path, data.root)
+    require_elsewhere(Run(folder), data.path, data.root)
     with storage_errors(folder):
         if os.path.lexists(folder) and not folder.is_dir():
             raise RunFolderError(f"{shown(folder)} is a file; choose another --out.")
@@ -191,11 +194,11 @@ def _say_what_begins(
 def _restore(run: Run, training: Training, state: State, show: AnyProgress) -> None:
     checkpoint = run.checkpoints.newest()
     if checkpoint is None:
-        run.cut_metrics(0)
+        run.metrics_file.cut(0)
         return
     where = f"checkpoint of step {checkpoint.step} in {run.folder}"
     restore(training, state, checkpoint, where)
-    run.cut_metrics(checkpoint.facts["metrics_size"])
+    run.metrics_file.cut(checkpoint.facts["metrics_size"])
     show.print(f"resuming at step {state.step} of {training.total_steps}")
 
 

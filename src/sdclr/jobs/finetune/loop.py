@@ -119,12 +119,12 @@ def _record(
     if validated is not None:
         line |= {f"validation_{name}": value for name, value in validated._asdict().items()}
         note += f", validation {validated.balanced_accuracy:.1%} balanced"
-    run.append_metrics(line)
+    run.metrics_file.append(line)
     return note
 
 
 def _save(training: Training, state: State, run: Run) -> None:
-    run.checkpoints.save(to_checkpoint(training, state, run.metrics_size()))
+    run.checkpoints.save(to_checkpoint(training, state, run.metrics_file.size()))
 
 
 def _require_finite(training: Training, state: State, folder: Path) -> None:

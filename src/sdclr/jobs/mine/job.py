@@ -61,7 +61,9 @@ from sdclr.outside import is_outside
 from sdclr.presentation.mined import Flags, MinedImages
 from sdclr.presentation.mining.columns import WANTED
 from sdclr.presentation.progress import AnyProgress, NoProgress
-from sdclr.run import RECORDS_FILE, Run, environment
+from sdclr.run import Run
+from sdclr.run.environment import environment
+from sdclr.run.files import RECORDS_FILE
 from sdclr.storage.row_parts import RowParts
 
 

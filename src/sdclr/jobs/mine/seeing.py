@@ -23,7 +23,8 @@ from sdclr.jobs.mine.collection import Joined, Listed, join, keep, require_same_
 from sdclr.jobs.mine.folder import UNFINISHED, MineRecord, Stored, read_stored
 from sdclr.jobs.mine.looking import look_at
 from sdclr.presentation.progress import AnyProgress
-from sdclr.run import CONTENTS_FILE, Run
+from sdclr.run import Run
+from sdclr.run.files import CONTENTS_FILE
 from sdclr.safe_text import counted, shown
 from sdclr.storage.row_parts import RowParts
 

@@ -13,7 +13,7 @@ from sdclr.jobs.pretrain.step import laid_out
 from sdclr.jobs.pretrain.training import Training, TrainingState
 from sdclr.methods.contract import require_use_of_share, unchanged_buffers
 from sdclr.processes.exchange import averaging_gradients
-from sdclr.run import own_version
+from sdclr.run.environment import own_version
 
 
 def agree(training: Training, state: TrainingState) -> Training:

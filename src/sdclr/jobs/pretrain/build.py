@@ -50,7 +50,8 @@ from sdclr.methods import ContrastiveMethod, Method, Parts, build_method
 from sdclr.methods.config import SDCLRConfig
 from sdclr.processes.synchronised_norm import synchronise_norms
 from sdclr.processes.world import ALONE, World
-from sdclr.run import CONTENTS_FILE, Run
+from sdclr.run import Run
+from sdclr.run.files import CONTENTS_FILE
 from sdclr.settings import PretrainConfig
 
 GRAPHED_SIDE = 64

@@ -17,8 +17,11 @@ from sdclr.jobs.pretrain.saves import Saves
 from sdclr.jobs.pretrain.state import restore
 from sdclr.jobs.pretrain.training import Training, TrainingState
 from sdclr.methods.table import METHODS, method_names, method_title
-from sdclr.run import CHOICES_FILE, CONTENTS_FILE, IMAGES_FILE, Run, environment
-from sdclr.run_consistency import require_own_backbone
+from sdclr.run import Run
+from sdclr.run.consistency import require_own_backbone
+from sdclr.run.environment import environment
+from sdclr.run.files import CHOICES_FILE, CONTENTS_FILE, IMAGES_FILE
+from sdclr.run.refusals import require_classes
 from sdclr.safe_text import counted
 from sdclr.settings import PretrainConfig
 
@@ -51,7 +54,7 @@ def open_folder(
         saves.step = state.step
     else:
         require_no_history(run)
-    run.cut_metrics(checkpoint.facts["metrics_size"] if checkpoint else 0)
+    run.metrics_file.cut(checkpoint.facts["metrics_size"] if checkpoint else 0)
     if training.config.record_images:
         cut_records(run.folder, state.step // training.steps_per_epoch, len(training.images))
     if checkpoint is None:
@@ -153,7 +156,7 @@ def _compare_facts(training: Training, run: Run) -> None:
     require_recorded(
         run.folder / CONTENTS_FILE, data.files(config.data.subset), saved, data.fingerprint
     )
-    run.require_classes(data.class_names)
+    require_classes(run, data.class_names)
     facts = run.read_json("environment.json")
     before = facts.get("views_cut_by", training.views_cut_by)
     if before != training.views_cut_by:

@@ -33,6 +33,7 @@ from sdclr.processes.environment import world_size
 from sdclr.processes.signals import StopRequest, stop_on_signal
 from sdclr.processes.world import GRACE_SECONDS, World, joined
 from sdclr.run import Run
+from sdclr.run.refusals import require_elsewhere, require_same_settings
 from sdclr.safe_text import counted
 from sdclr.settings import PretrainConfig
 
@@ -83,8 +84,8 @@ def pretrain(
         if not world.is_first:
             _follow(config, run, network, world, stop, given)
             return run
-        run.require_elsewhere(config.data.path, config.data.test_path)
-        run.check(config)
+        require_elsewhere(run, config.data.path, config.data.test_path)
+        require_same_settings(run, config)
         with explain_out_of_memory(memory_advice(config)):
             training = build(
                 config, network, download=download, run=run, show=show, world=world, given=given
@@ -93,7 +94,7 @@ def pretrain(
             state.stop = stop
             saves = Saves(training, state, saver)
         with run, show.written_to(run.folder):
-            run.check(config)  # again, now that nobody else can write here
+            require_same_settings(run, config)  # again, now that nobody else can write here
             outcome = Outcome(run, training.total_steps)
             advice = memory_advice(config)
             with (
@@ -144,7 +145,7 @@ def _watching(
     """Who is told of every step and epoch: the files of the run, the progress, the health, and ``observers``."""
     records = ImageRecordsFile(run, training.images.names)
     told = Observers([MetricsFile(run), records, ProgressBar(show), *observers])
-    return HealthCheck(training, told, show, lambda: run.sound_metrics()[0])
+    return HealthCheck(training, told, show, lambda: run.metrics_file.sound()[0])
 
 
 def _follow(
@@ -157,7 +158,7 @@ def _follow(
 ) -> None:
     """What every process but the first does: wait for the run folder, read it, train along, write nothing."""
     ready = world.wait_for(_READY)
-    run.check(config)
+    require_same_settings(run, config)
     if ready["finished"]:
         return
     with explain_out_of_memory(memory_advice(config)), world.explaining():

@@ -12,7 +12,7 @@ from typing import Any
 from sdclr.any_progress import AnyProgress
 from sdclr.errors import Interrupted, Preempted, SdclrError
 from sdclr.processes.signals import StoppedEarly
-from sdclr.run import LOG_FILE
+from sdclr.run.files import LOG_FILE
 from sdclr.safe_text import one_line
 from sdclr.storage.durable_files import without_links
 

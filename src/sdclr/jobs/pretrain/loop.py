@@ -19,6 +19,7 @@ from sdclr.methods.contract import StateGuard
 from sdclr.observers import EpochDone, Observer, StepDone, TrainingBegins
 from sdclr.processes.signals import StopRequest
 from sdclr.run import Run
+from sdclr.run.next_step import next_command
 
 
 def train(
@@ -200,7 +201,7 @@ def _stop(state: TrainingState, training: Training, run: Run, saves: Saves) -> N
     saves.saver.settle()
     raise Preempted(
         f"stopped by {_signal(state.stop)} at step {state.step} of {training.total_steps}, everything saved. "
-        f"Go on with: {run.next_command('preempted')}"
+        f"Go on with: {next_command(run, 'preempted')}"
     )
 
 
@@ -210,7 +211,7 @@ def _signal(stop: StopRequest) -> str:
 
 def _require_whole_metrics(run: Run, epochs: int) -> None:
     """Warn when somebody has removed or cut the metrics while the run wrote them."""
-    entries, damaged = run.sound_metrics()
+    entries, damaged = run.metrics_file.sound()
     if len(entries) < epochs:
         warnings.warn(
             f"{run.metrics_path} holds {len(entries)} of {epochs} epochs"

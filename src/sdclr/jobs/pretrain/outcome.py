@@ -12,7 +12,9 @@ from typing import Any
 
 from sdclr.errors import EXIT_BUG, CheckpointError, DataError, Preempted, SdclrError
 from sdclr.processes.signals import StoppedEarly
-from sdclr.run import STATUS_FILE, Run
+from sdclr.run import Run
+from sdclr.run.files import STATUS_FILE
+from sdclr.run.next_step import next_command
 
 
 class Outcome:
@@ -40,8 +42,8 @@ class Outcome:
         if not steps:
             with contextlib.suppress(SdclrError):  # damaged, and replaced now
                 facts["checkpoint_step"] = last_checkpoint_step(self._run)
-        facts["next"] = self._run.next_command(
-            state, error.exit_code if isinstance(error, SdclrError) else None
+        facts["next"] = next_command(
+            self._run, state, error.exit_code if isinstance(error, SdclrError) else None
         )
         self._run.write_json(STATUS_FILE, facts | (failure if error is not None else {}))
 

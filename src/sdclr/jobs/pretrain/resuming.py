@@ -18,6 +18,7 @@ from sdclr.methods import METHODS
 from sdclr.observers import Observer
 from sdclr.processes.environment import is_first
 from sdclr.run import Run
+from sdclr.run.outside import outside_parts, use_options
 from sdclr.safe_text import command, shown
 from sdclr.settings import PretrainConfig
 
@@ -60,10 +61,10 @@ def _require_known_entries(run: Run) -> None:
         "backbone": BACKBONES,
         "data": SOURCES,
     }
-    for what, (name, _) in run.outside().items():
+    for what, (name, _) in outside_parts(run).items():
         kind = what.partition(".")[0]  # "method.base" is a method, too
         if kind in known and name not in known[kind]:
-            again = command("sdclr", "resume", run.folder, *run.use_options(*known))
+            again = command("sdclr", "resume", run.folder, *use_options(run, *known))
             raise ConfigError(
                 f"{run.folder} was trained with the {kind} {shown(name)}, which is not part of sdclr. "
                 f"Name it again: {again}"

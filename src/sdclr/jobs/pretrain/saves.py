@@ -13,6 +13,7 @@ from sdclr.jobs.pretrain.state import to_checkpoint
 from sdclr.jobs.pretrain.step import require_finite
 from sdclr.jobs.pretrain.training import Training, TrainingState
 from sdclr.run import Run
+from sdclr.run.next_step import next_command
 
 EPOCHS_BETWEEN_SAVES = 10
 SAVING_SHARE = 0.02
@@ -33,7 +34,7 @@ class Saves:
         require_finite(self.training, self.state)
         if not self.training.world.is_first:
             return
-        checkpoint = to_checkpoint(self.training, self.state, run.metrics_size())
+        checkpoint = to_checkpoint(self.training, self.state, run.metrics_file.size())
         self.saver.save(run.checkpoints, checkpoint, read_back=read_back)
         self.step, self.at_seconds = self.state.step, time.monotonic()
         self.cost_seconds = self.at_seconds - begun
@@ -75,6 +76,6 @@ class Saves:
             )
             return
         if isinstance(error, SdclrError):
-            again = run.next_command("preempted")
+            again = next_command(run, "preempted")
             up_to = f"Everything up to step {self.state.step} is saved; mend this, then go on with: {again}"
             error.args = (f"{error} {up_to}",)

@@ -20,7 +20,8 @@ from sdclr.data.collections.image_store import build_store, choose_placement
 from sdclr.data.decoding.decode import printable
 from sdclr.data.usable import look_at, warn_of_bad_files
 from sdclr.errors import ConfigError
-from sdclr.run import CONTENTS_FILE, IMAGES_FILE, Run
+from sdclr.run import Run
+from sdclr.run.files import CONTENTS_FILE, IMAGES_FILE
 
 
 def usable_images(

@@ -23,7 +23,7 @@ from sdclr.evaluation.results import Evaluation, ProbeResult
 from sdclr.jobs.report.curves import measured_by_epoch, share_of_few
 from sdclr.methods.table import method_title
 from sdclr.run import Run
-from sdclr.run_consistency import foreign_metrics, require_own_backbone, require_own_evaluation
+from sdclr.run.consistency import foreign_metrics, require_own_backbone, require_own_evaluation
 from sdclr.safe_text import command, shown
 from sdclr.settings import PretrainConfig
 

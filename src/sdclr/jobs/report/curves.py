@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sdclr.presentation.report import ArmCurves, Curve, Curves
-from sdclr.run import GROUPS_FILE, Run
+from sdclr.run import Run
+from sdclr.run.files import GROUPS_FILE
 
 Entries = Sequence[Mapping[str, Any]]
 """One an epoch, in order."""

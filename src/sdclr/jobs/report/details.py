@@ -29,7 +29,8 @@ from sdclr.presentation.details import (
 )
 from sdclr.presentation.profile import CollectionProfile
 from sdclr.presentation.report import Glance
-from sdclr.run import (
+from sdclr.run import Run
+from sdclr.run.files import (
     AGAINST_FILE,
     FEW_LABELS_FILE,
     GROUPS_FILE,
@@ -37,7 +38,6 @@ from sdclr.run import (
     MAP_FILE,
     MINED_FOLDER,
     PROFILE_FILE,
-    Run,
 )
 from sdclr.safe_text import command, counted
 

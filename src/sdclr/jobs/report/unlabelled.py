@@ -28,8 +28,10 @@ from sdclr.presentation.unlabelled import (
     UnlabelledReport,
     UnlabelledRun,
 )
-from sdclr.run import CHOICES_FILE, EXAMINATION_FOLDER, IMAGES_FILE, MAP_FILE, Run
-from sdclr.run_consistency import require_own_backbone
+from sdclr.run import Run
+from sdclr.run.consistency import require_own_backbone
+from sdclr.run.files import CHOICES_FILE, EXAMINATION_FOLDER, IMAGES_FILE, MAP_FILE
+from sdclr.run.next_step import next_command
 from sdclr.safe_text import command, counted, visible
 from sdclr.storage import durable_files
 
@@ -81,7 +83,7 @@ def read_without_labels(
     run.require()
     if not run.backbone_path.is_file():
         raise MissingInputError(
-            f"{run.folder} is not finished. Go on with: {run.next_command('interrupted')}"
+            f"{run.folder} is not finished. Go on with: {next_command(run, 'interrupted')}"
         )
     require_own_backbone(run)
     settings = flatten(run.settings())

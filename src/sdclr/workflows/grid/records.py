@@ -20,7 +20,7 @@ from pydantic import Field
 from sdclr.errors import DataError
 from sdclr.evaluation.probes import PROBES, Protocol
 from sdclr.evaluation.results import Evaluation
-from sdclr.run_records import Count, Record, Share, Text, check
+from sdclr.run.records import Count, Record, Share, Text, check
 from sdclr.safe_text import shown
 from sdclr.settings import PretrainConfig
 from sdclr.storage.documents import read_json_file

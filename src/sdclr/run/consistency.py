@@ -11,7 +11,7 @@ from typing import Any
 
 from sdclr.config import differing_fields
 from sdclr.errors import ConfigError
-from sdclr.run import Run
+from sdclr.run.folder import Run
 from sdclr.safe_text import command, shown
 from sdclr.storage.tensor_files import read_facts
 
@@ -63,7 +63,7 @@ def foreign_metrics(run: Run) -> str | None:
     epochs, loss = facts.get("epochs"), facts.get("loss")
     if not isinstance(epochs, int) or not isinstance(loss, int | float):
         return None
-    entries, _ = run.sound_metrics()
+    entries, _ = run.metrics_file.sound()
     if len(entries) < epochs:
         return f"{run.metrics_path} holds {len(entries)} of {epochs} epochs; the others are lost."
     if entries[-1].get("loss") != loss:

@@ -16,6 +16,7 @@ from sdclr.data import DataConfig
 from sdclr.errors import ConfigError, SdclrError
 from sdclr.jobs.report import build_report
 from sdclr.jobs.status import read_status
+from sdclr.run.next_step import next_command
 from sdclr.storage.tensor_files import read_tensors, write_tensors
 
 pytestmark = pytest.mark.usefixtures("light_figures")
@@ -199,9 +200,9 @@ def test_the_settings_of_another_run_are_named_by_status_and_resume(
 
 def test_the_next_step_is_one_that_works(runs: Path, tmp_path: Path) -> None:
     run = copy_of(runs / "plain", tmp_path)
-    assert run.next_command("done") == f"sdclr report {run.folder}"
+    assert next_command(run, "done") == f"sdclr report {run.folder}"
     shutil.rmtree(run.folder / "evaluation")
-    assert run.next_command("done") == f"sdclr evaluate {run.folder}"
+    assert next_command(run, "done") == f"sdclr evaluate {run.folder}"
 
 
 @pytest.mark.parametrize(
@@ -223,4 +224,4 @@ def test_an_evaluation_is_proposed_as_far_as_its_classes_have_images(
     run = copy_of(runs / "plain", tmp_path)
     shutil.rmtree(run.folder / "evaluation")
     run.write_json("split.json", run.read_json("split.json") | {"counts": counts})
-    assert run.next_command("done") == f"sdclr {words.format(run.folder)}"
+    assert next_command(run, "done") == f"sdclr {words.format(run.folder)}"

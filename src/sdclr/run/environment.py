@@ -1,0 +1,63 @@
+"""environment.json of a run folder: versions, device, command."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import shlex
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+
+def environment(device: str, world_size: int = 1) -> dict[str, Any]:
+    """environment.json: what a reader needs to trust or repeat the numbers."""
+    return {
+        "sdclr": own_version(),
+        **{name: _version(name) for name in ("torch", "torchvision", "timm", "numpy")},
+        "python": platform.python_version(),
+        "device": device,
+        "world_size": world_size,
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "commit": _commit(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def own_version() -> str:
+    """Of the code that runs, which need not be installed."""
+    import sdclr
+
+    return sdclr.__version__
+
+
+def _version(package: str) -> str | None:
+    """None for one that was put there without its metadata."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """The package's git commit when it runs from a checkout, with + when there are changes."""
+    here = Path(__file__).resolve().parent
+    git = ["git", "-C", str(here)]
+    try:
+        top = subprocess.run(
+            [*git, "rev-parse", "--show-toplevel"], capture_output=True, text=True, timeout=5
+        )
+        if (
+            top.returncode
+            or not (Path(top.stdout.strip()) / "src" / "sdclr" / "run" / "environment.py").exists()
+        ):
+            return None
+        commit = subprocess.run(
+            [*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, timeout=5
+        )
+        dirty = subprocess.run([*git, "diff", "--quiet", "HEAD"], capture_output=True, timeout=5)
+        return commit.stdout.strip() + ("+" if dirty.returncode else "") or None
+    except (OSError, subprocess.TimeoutExpired):
+        return None

@@ -1,0 +1,205 @@
+"""A run folder: what was asked, with what, what came of it. Its name carries no facts; its files do.
+
+config.yaml         runs again as it is                 checkpoints/          the newest two moments of the run
+environment.json    versions, device, command           backbone.safetensors  the trained target backbone
+split.json          data set, counts, fingerprint       evaluation/*.json     one file per protocol
+metrics.jsonl       one line per epoch                  report.html
+images.json         which files cannot be decoded, and which are copies, for images on disk
+images.tsv.gz       a digest of each of them
+image_records.f32   loss, hardest mass and disagreement of each image by epoch, with record_images=true;
+images.parquet      the same as a table, once the run is finished
+against.json        what `sdclr evaluate --against` has found
+few_labels.json     accuracy with few labels: `sdclr evaluate --few-shot`, `--labels-per-class`, `--label-share`
+status.json         running, done, preempted or failed and why; see sdclr status
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from sdclr.errors import DataError, MissingInputError
+from sdclr.run.files import IMAGES_FILE, LOCK_FILE, STATUS_FILE, remedy
+from sdclr.run.metrics import MetricsFile
+from sdclr.run.records import KINDS, check, sound_evaluation
+from sdclr.safe_text import shown
+from sdclr.storage import durable_files
+from sdclr.storage.checkpoint import CheckpointFolder
+from sdclr.storage.documents import read_json_file, read_yaml_file
+from sdclr.storage.durable_files import is_leftover, make_folder, write_atomically
+from sdclr.storage.locks import Lock
+
+
+class Run:
+    """One run folder. Reading needs no lock; use it as a context manager to write.
+
+    >>> import sdclr
+    >>> config = sdclr.recipe("digits_sdclr").with_values({"epochs": 1, "views.size": 8, "backbone.width": 4})
+    >>> run = sdclr.pretrain(config, "runs/tiny")
+    >>> run.backbone_path.name, len(run.metrics()), sorted(run.metrics()[0])[:2]
+    ('backbone.safetensors', 1, ['data_share', 'epoch'])
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = Path(folder)
+        self.checkpoints = CheckpointFolder(self.folder / "checkpoints")
+        self.metrics_file = MetricsFile(self.folder / "metrics.jsonl")
+        self._lock = Lock(self.folder / LOCK_FILE, str(self.folder))
+
+    @property
+    def config_path(self) -> Path:
+        return self.folder / "config.yaml"
+
+    @property
+    def backbone_path(self) -> Path:
+        return self.folder / "backbone.safetensors"
+
+    @property
+    def metrics_path(self) -> Path:
+        return self.metrics_file.path
+
+    def evaluation_path(self, protocol: str) -> Path:
+        return self.folder / "evaluation" / f"{protocol}.json"
+
+    def backbone_identity(self) -> str:
+        """16 hex digits over the trained backbone: an evaluation belongs to one."""
+        return hashlib.sha256(self.backbone_path.read_bytes()).hexdigest()[:16]
+
+    def read_evaluation(self, protocol: str) -> dict[str, Any]:
+        """evaluation/<protocol>.json; DataError when it is damaged. A damaged probe is left out with a warning."""
+        path = self.evaluation_path(protocol)
+        return sound_evaluation(self.read_json(str(path.relative_to(self.folder))), str(path))
+
+    @property
+    def exists(self) -> bool:
+        return self.config_path.is_file()
+
+    def evaluated_protocols(self) -> set[str]:
+        """The protocols under which something was evaluated."""
+        return {file.stem for file in (self.folder / "evaluation").glob("*.json") if file.is_file()}
+
+    def skipped_images(self) -> set[str]:
+        """The files that pre-training has left out, by their names in the collection."""
+        if not (self.folder / IMAGES_FILE).is_file():
+            return set()
+        return {path for path, _ in self.read_json(IMAGES_FILE, "skipped")["skipped"]}
+
+    def require(self) -> Self:
+        """Itself, if this is a run folder; MissingInputError otherwise."""
+        if not self.exists:
+            if not os.path.lexists(self.folder):
+                raise MissingInputError(f"run folder {shown(self.folder)} does not exist.")
+            raise MissingInputError(
+                f"{self.folder} is not a run folder: it has no config.yaml (sdclr pretrain makes one)."
+            )
+        return self
+
+    def __enter__(self) -> Self:
+        make_folder(self.folder)
+        self._lock.__enter__()
+        self._remove_leftovers()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self._lock.__exit__(kind, error, tb)
+
+    def _remove_leftovers(self) -> None:
+        """Half-written files of processes that were killed; who holds the lock is the only one that writes."""
+        for folder in (self.folder, self.folder / "evaluation"):
+            with contextlib.suppress(OSError):
+                for name in filter(is_leftover, durable_files.files.list(folder)):
+                    durable_files.files.unlink(folder / name)
+
+    def in_use(self) -> bool:
+        """Whether another process (or another Run object here) is writing to this folder now."""
+        return self._lock.held_elsewhere()
+
+    def write_text(self, name: str, content: str) -> None:
+        write_atomically(self.folder / name, content)
+
+    def __fspath__(self) -> str:
+        """A run can be given wherever its folder can."""
+        return str(self.folder)
+
+    def write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        path = self.folder / name
+        make_folder(path.parent)
+        write_atomically(path, json.dumps(content, indent=1) + "\n")
+
+    def read_json(self, name: str, *required: str) -> dict[str, Any]:
+        """A JSON object of this folder that has the ``required`` keys; DataError when it is damaged."""
+        path, cure = self.folder / name, remedy(name)
+        try:
+            content = read_json_file(path)
+        except FileNotFoundError:
+            raise MissingInputError(
+                f"{path} does not exist; a complete run folder has it. {cure}"
+            ) from None
+        except (ValueError, OSError) as error:
+            raise DataError(
+                f"{path} is damaged, it cannot be read as JSON: {error}. {cure}"
+            ) from None
+        if not isinstance(content, dict):
+            raise DataError(
+                f"{path} is damaged: it must hold a JSON object, got {type(content).__name__}. {cure}"
+            )
+        if missing := [key for key in required if key not in content]:
+            raise DataError(f"{path} is damaged: it has no {', '.join(missing)}. {cure}")
+        if name in KINDS:
+            try:
+                check(KINDS[name], content, str(path))
+            except DataError as error:
+                raise DataError(f"{error} {cure}") from None
+        return content
+
+    def read_side_file(self, name: str, *, optional: bool = False) -> dict[str, Any]:
+        """:meth:`read_json` for readers that do without the file: empty, with a warning, where it cannot be read.
+
+        ``optional``: runs need not have it, and its absence is no warning.
+        """
+        if optional and not os.path.lexists(self.folder / name):
+            return {}
+        try:
+            return self.read_json(name)
+        except (DataError, MissingInputError) as error:
+            # from this line alone, so that readers of one file say it once
+            warnings.warn(f"{error} Until then this goes on without it.", stacklevel=1)
+            return {}
+
+    def read_status(self) -> dict[str, Any]:
+        """status.json; empty for a run of a version without one. DataError when it is damaged."""
+        return self.read_json(STATUS_FILE, "state") if (self.folder / STATUS_FILE).is_file() else {}
+
+    def settings(self) -> dict[str, Any]:
+        """config.yaml as nested plain values, not validated."""
+        try:
+            content = read_yaml_file(self.config_path)
+        except (ValueError, OSError) as error:
+            raise DataError(
+                f"{self.config_path} is damaged, it cannot be read as YAML: {error}. {remedy('config.yaml')}"
+            ) from None
+        if not isinstance(content, dict):
+            raise DataError(
+                f"{self.config_path} is damaged: it must hold settings, got {type(content).__name__}. "
+                f"{remedy('config.yaml')}"
+            )
+        return content
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """metrics.jsonl, one entry an epoch, in order; of an epoch that was repeated after a crash, the last.
+
+        A damaged line is left out with a warning, and so is a whole file that cannot be read.
+        """
+        return self.metrics_file.entries()

@@ -1,0 +1,77 @@
+"""What to do next with a run folder, as a command to type."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sdclr.errors import EXIT_BUG, CheckpointError, DataError, MissingInputError, NonFiniteError
+from sdclr.run.files import FEATURES_FILE
+from sdclr.run.folder import Run
+from sdclr.run.outside import section, use_options
+from sdclr.safe_text import command
+
+
+def next_command(run: Run, state: str, exit_code: int | None = None) -> str | None:
+    """What to do with a run in this state; ``exit_code`` of the one that failed. None: to wait, or not known."""
+    if state == "running":
+        return None
+    if not run.exists:  # it ended before its settings were written
+        return None
+    if state == "done":
+        return _next_when_done(run)
+    afresh = command("sdclr", "pretrain", "--config", run.config_path, "--out", "ANOTHER")
+    if exit_code == CheckpointError.exit_code:
+        return afresh
+    settings: dict[str, Any] = {}
+    with contextlib.suppress(DataError):
+        settings = run.settings()
+    if exit_code == NonFiniteError.exit_code:  # the same settings would end in the same step
+        rate = section(settings, "optimizer").get("learning_rate")
+        smaller = f"{rate / 10:g}" if isinstance(rate, int | float) else "SMALLER"
+        return f"{afresh} optimizer.learning_rate={smaller}"
+    if exit_code == EXIT_BUG:
+        return "report it"
+    if section(settings, "backbone").get("name") == "custom":
+        return f"from Python: sdclr.resume({str(run.folder)!a}, network=...)"
+    return command("sdclr", "resume", run.folder, *use_options(run, "method", "backbone", "data"))
+
+
+def _next_when_done(run: Run) -> str | None:
+    """Evaluate where there are labels, then report, then the features of one's own images; then nothing is left."""
+    split: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
+    with contextlib.suppress(DataError, MissingInputError):
+        split, settings = run.read_json("split.json"), run.settings()
+    evaluations = [run.evaluation_path(name).stat().st_mtime for name in run.evaluated_protocols()]
+    if not evaluations and not split:
+        return command("sdclr", "evaluate", run.folder, *use_options(run, "backbone", "data"))
+    if not evaluations and (options := _evaluable(split.get("counts") or {})) is not None:
+        return command(
+            "sdclr", "evaluate", run.folder, *options, *use_options(run, "backbone", "data")
+        )
+    page = run.folder / "report.html"
+    if not page.is_file() or page.stat().st_mtime < max(evaluations, default=0.0):
+        return command("sdclr", "report", run.folder, *use_options(run, "backbone", "data"))
+    data, features = section(settings, "data"), run.folder / FEATURES_FILE
+    if data.get("name") in ("images", "arrays") and not features.is_file():
+        return command("sdclr", "embed", run.folder, *use_options(run, "backbone", "data"))
+    return None
+
+
+def _evaluable(counts: Mapping[str, Sequence[int]]) -> list[str] | None:
+    """The options with which an evaluation of these images per class ends well; None where none does.
+
+    Without a test set the images are cross-validated: a class needs two, one to learn from and one to predict.
+    """
+    train, test = counts.get("train") or [], counts.get("test") or []
+    if len(train) < 2:  # no labels, or one class alone
+        return None
+    if test:
+        measurable = [bool(known and tested) for known, tested in zip(train, test, strict=False)]
+    else:
+        measurable = [known > 1 for known in train]
+    if sum(measurable) < (1 if test else 2):
+        return None
+    return [] if all(measurable) else ["--untested", "leave_out"]

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import importlib.metadata
+
+import pytest
+
+import sdclr
+from sdclr.run.environment import environment
+
+
+def test_the_environment_names_versions_and_device() -> None:
+    facts = environment("CPU: test")
+    assert {
+        "sdclr",
+        "torch",
+        "python",
+        "device",
+        "command",
+        "commit",
+        "created",
+        "world_size",
+    } <= facts.keys()
+    assert facts["device"] == "CPU: test"
+
+
+def test_a_copy_of_the_source_that_is_not_installed_knows_its_version(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def nothing(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", nothing)
+    found = environment("cpu")
+    assert found["sdclr"] == sdclr.__version__
+    assert found["timm"] is None

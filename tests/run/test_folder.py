@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sdclr.errors import DataError, MissingInputError
+from sdclr.run import Run
+
+
+def test_in_use_is_seen_from_outside_only(tmp_path: Path) -> None:
+    mine, other = Run(tmp_path / "x"), Run(tmp_path / "x")
+    assert not other.in_use(), "no folder yet"
+    with mine:
+        assert other.in_use()
+        assert not mine.in_use(), "the one that writes is not another"
+    assert not other.in_use()
+
+
+def test_two_processes_cannot_use_one_folder(tmp_path: Path) -> None:
+    code = "import sys; from sdclr.run import Run\nwith Run(sys.argv[1]): pass"
+    with Run(tmp_path / "x"):
+        held = subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path / "x")], capture_output=True, text=True
+        )
+    assert held.returncode != 0
+    assert "in use by another process" in held.stderr
+    free = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "x")], capture_output=True, text=True
+    )
+    assert free.returncode == 0
+
+
+def test_reading_what_is_not_there_or_not_json_names_the_file(tmp_path: Path) -> None:
+    with pytest.raises(MissingInputError, match=r"no config\.yaml"):
+        Run(tmp_path).require()
+    with pytest.raises(MissingInputError, match=r"split\.json"):
+        Run(tmp_path).read_json("split.json")
+    (tmp_path / "split.json").write_text("{")
+    with pytest.raises(DataError, match="cannot be read as JSON"):
+        Run(tmp_path).read_json("split.json")
