@@ -126,7 +126,7 @@ def settings(arguments: argparse.Namespace, folder: Path) -> PretrainConfig:
     return recipe("cifar10_lt_sdclr").with_values(values)
 
 
-def main() -> None:
+def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -141,7 +141,11 @@ def main() -> None:
     )
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", type=Path)
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = _arguments()
     if arguments.device_step is not None:
         torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:

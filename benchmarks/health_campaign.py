@@ -204,6 +204,10 @@ def _labels_of_others(share: float) -> Callable[[Path], PretrainConfig]:
 def failures() -> list[Case]:
     """Eleven kinds at two severities."""
     plain = _settings()
+
+    def sown(name: str, finding: str, harm: AfterStep) -> Case:
+        return Case(name, plain, finding, 1, lambda: after_steps(harm))
+
     return [
         Case("collapse, mild", _settings("optimizer.weight_decay=1"), "collapsed", 2),
         Case("collapse, severe", _settings("optimizer.weight_decay=3"), "collapsed", 2),
@@ -217,20 +221,8 @@ def failures() -> list[Case]:
         Case("learning rate, severe", _settings("optimizer.learning_rate=1e-7"), "learning_rate"),
         Case("identical views, mild", plain, "identical_views", 1, lambda: _identical_views(0.6)),
         Case("identical views, severe", plain, "identical_views", 1, lambda: _identical_views(1.0)),
-        Case(
-            "dead norms, mild",
-            plain,
-            "dead_norms",
-            1,
-            lambda: after_steps(_kill_norms(slice(1, 2))),
-        ),
-        Case(
-            "dead norms, severe",
-            plain,
-            "dead_norms",
-            1,
-            lambda: after_steps(_kill_norms(slice(None))),
-        ),
+        sown("dead norms, mild", "dead_norms", _kill_norms(slice(1, 2))),
+        sown("dead norms, severe", "dead_norms", _kill_norms(slice(None))),
         Case("stale masks, mild", _settings("epochs=3"), "stale_masks", 3, lambda: _stale_masks(1)),
         Case("stale masks, severe", plain, "stale_masks", 2, lambda: _stale_masks(0)),
         Case("one crop, mild", plain, "one_crop", 1, lambda: _one_crop(False)),
@@ -239,34 +231,10 @@ def failures() -> list[Case]:
         Case("labels of another set, severe", _labels_of_others(1.0), "labels"),
         Case("black images, mild", _blacked(0.6), "blank_images"),
         Case("black images, severe", _blacked(1.0), "blank_images"),
-        Case(
-            "a frozen layer, mild",
-            plain,
-            "frozen_layer",
-            1,
-            lambda: after_steps(_freeze(slice(3, 4))),
-        ),
-        Case(
-            "frozen layers, severe",
-            plain,
-            "frozen_layer",
-            1,
-            lambda: after_steps(_freeze(slice(None))),
-        ),
-        Case(
-            "constant weights, mild",
-            plain,
-            "constant_weights",
-            1,
-            lambda: after_steps(_flatten_weights(slice(3, 4))),
-        ),
-        Case(
-            "constant weights, severe",
-            plain,
-            "constant_weights",
-            1,
-            lambda: after_steps(_flatten_weights(slice(None))),
-        ),
+        sown("a frozen layer, mild", "frozen_layer", _freeze(slice(3, 4))),
+        sown("frozen layers, severe", "frozen_layer", _freeze(slice(None))),
+        sown("constant weights, mild", "constant_weights", _flatten_weights(slice(3, 4))),
+        sown("constant weights, severe", "constant_weights", _flatten_weights(slice(None))),
     ]
 
 

@@ -41,6 +41,22 @@ def timed(training: Training, action: Callable[[], None]) -> float:
     return time.perf_counter() - begun
 
 
+def _training(num_images: int, width: int) -> Training:
+    """Of SDCLR on images of chance."""
+    random = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "images.npz"
+        pixels = random.integers(0, 256, (num_images, 32, 32, 3), dtype=np.uint8)
+        np.savez(path, train_images=pixels, train_labels=np.arange(num_images) % 10)
+        config = recipe("cifar10_lt_sdclr").with_values(
+            {
+                "data": {"name": "arrays", "path": str(path), "subset": "all"},
+                "backbone.width": width,
+            }
+        )
+        return build(config, show=NoProgress())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
@@ -48,18 +64,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=12406)
     parser.add_argument("--steps", type=int, default=5)
     options = parser.parse_args()
-    random = np.random.default_rng(0)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "images.npz"
-        pixels = random.integers(0, 256, (options.images, 32, 32, 3), dtype=np.uint8)
-        np.savez(path, train_images=pixels, train_labels=np.arange(options.images) % 10)
-        config = recipe("cifar10_lt_sdclr").with_values(
-            {
-                "data": {"name": "arrays", "path": str(path), "subset": "all"},
-                "backbone.width": options.width,
-            }
-        )
-        training = build(config, show=NoProgress())
+    training = _training(options.images, options.width)
     state = TrainingState.begin(training.device)
     training.method.train()
     training.method.on_epoch_start(0)

@@ -26,6 +26,7 @@ import torch
 from bench.contestants import PROJECTION_DIM, Workload
 from bench.machine import flops_of, peak_memory
 from bench.rounds import Action, measure, summary, timed
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sdclr import Views
@@ -126,6 +127,7 @@ def over_losses(device: torch.device, folder: Path) -> tuple[dict[str, list[Work
     return {"plain": plain, "tiled": tiled}, {"x": LOSS_BATCHES}
 
 
+COLOURS = ("#0072B2", "#D55E00")
 SUBJECTS = {
     "batch": (over_batches, "images a batch (ResNet-10 width 16, 32 px)"),
     "size": (over_sizes, "side of a view in pixels (ResNet-10 width 16, batch 32)"),
@@ -172,63 +174,61 @@ def draw(facts: dict[str, Any], folder: Path) -> None:
     """One PNG a subject: seconds, and of the loss also memory."""
     folder.mkdir(parents=True, exist_ok=True)
     for subject, found in facts["subjects"].items():
-        panels: list[tuple[str, dict[str, list[float]]]] = [
-            (
-                "seconds",
-                {
-                    name: [point["median"] for point in points]
-                    for name, points in found["seconds"].items()
-                },
-            )
-        ]
+        panels = {"seconds": _medians(found["seconds"])}
         if "peak_bytes" in found:
-            panels.append(
-                (
-                    "peak memory, MB",
-                    {k: [v / 1e6 for v in vs] for k, vs in found["peak_bytes"].items()},
-                )
-            )
+            panels["peak memory, MB"] = _megabytes(found["peak_bytes"])
         figure = Figure(figsize=(5.4 * len(panels), 3.4), layout="constrained", dpi=100)
-        for number, (label, lines) in enumerate(panels, 1):
+        for number, (label, lines) in enumerate(panels.items(), 1):
             axes = figure.add_subplot(1, len(panels), number)
-            for colour, (name, y) in zip(("#0072B2", "#D55E00"), lines.items(), strict=False):
-                x = list(found["x"])[: len(y)]
-                axes.plot(
-                    x,
-                    y,
-                    "o-",
-                    color=colour,
-                    label=f"{name}: exponent {exponent(x, y):.1f} at the end",
-                    markersize=4,
-                )
-                if label == "seconds":
-                    low, high = (
-                        [point[end] for point in found["seconds"][name]] for end in ("low", "high")
-                    )
-                    axes.vlines(x, low, high, color=colour, linewidth=1.5, alpha=0.5)
-            axes.set_xscale("log")
-            axes.set_yscale("log")
-            if names := found.get("labels"):
-                for x_, y_, name in zip(found["x"], *lines.values(), names, strict=True):
-                    left = x_ == max(found["x"])
-                    axes.annotate(name, (x_, y_), (-6 if left else 6, 2 if left else -9), textcoords="offset points",
-                                  fontsize=7, ha="right" if left else "left")  # fmt: skip
-                axes.margins(x=0.2)
-            else:
-                axes.set_xticks(found["x"], [f"{tick:,.0f}" for tick in found["x"]], fontsize=8)
-                axes.set_xticks([], minor=True)
+            _lines(axes, lines, found["x"])
+            if label == "seconds":
+                _ranges(axes, found)
+            _ticks(axes, lines, found)
             axes.set_xlabel(SUBJECTS[subject][1])
             axes.set_ylabel(label)
-            axes.grid(True, which="major", color="#dddddd", linewidth=0.6)
-            axes.spines[["top", "right"]].set_visible(False)
-            axes.legend(
-                frameon=False,
-                fontsize=9,
-                loc="lower left",
-                bbox_to_anchor=(0, 1),
-                borderaxespad=0.2,
-            )
         figure.savefig(folder / f"{subject}.png", metadata={"Software": None})
+
+
+def _medians(seconds: dict[str, list[dict[str, float]]]) -> dict[str, list[float]]:
+    return {name: [point["median"] for point in points] for name, points in seconds.items()}
+
+
+def _megabytes(peaks: dict[str, list[float]]) -> dict[str, list[float]]:
+    return {name: [peak / 1e6 for peak in values] for name, values in peaks.items()}
+
+
+def _lines(axes: Axes, lines: dict[str, list[float]], places: list[float]) -> None:
+    for colour, (name, y) in zip(COLOURS, lines.items(), strict=False):
+        x = list(places)[: len(y)]
+        label = f"{name}: exponent {exponent(x, y):.1f} at the end"
+        axes.plot(x, y, "o-", color=colour, label=label, markersize=4)
+    axes.grid(True, which="major", color="#dddddd", linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(
+        frameon=False, fontsize=9, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2
+    )
+
+
+def _ranges(axes: Axes, found: dict[str, Any]) -> None:
+    """From the fastest round to the slowest."""
+    for colour, points in zip(COLOURS, found["seconds"].values(), strict=False):
+        low, high = ([point[end] for point in points] for end in ("low", "high"))
+        axes.vlines(found["x"][: len(points)], low, high, color=colour, linewidth=1.5, alpha=0.5)
+
+
+def _ticks(axes: Axes, lines: dict[str, list[float]], found: dict[str, Any]) -> None:
+    """Both axes logarithmic; points have names, or their places are written below."""
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    if not (names := found.get("labels")):
+        axes.set_xticks(found["x"], [f"{tick:,.0f}" for tick in found["x"]], fontsize=8)
+        axes.set_xticks([], minor=True)
+        return
+    for x, y, name in zip(found["x"], *lines.values(), names, strict=True):
+        last = x == max(found["x"])
+        offset, side = ((-6, 2), "right") if last else ((6, -9), "left")
+        axes.annotate(name, (x, y), offset, textcoords="offset points", fontsize=7, ha=side)
+    axes.margins(x=0.2)
 
 
 def show(facts: dict[str, Any]) -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import itertools
 import json
 import math
 import os
-import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -21,11 +19,12 @@ import torch
 from rich.console import Console
 from rich.text import Text
 
-from bench.bounds import MEANINGS, SMALL, Work, judged
+from bench.bounds import SMALL, Work
 from bench.budget import WARM_UP_SHARE, affordable, by_importance, indispensable
 from bench.contestants import STEPS_PER_EPOCH, Contestants, Workload, is_step, variant, warm_ups
-from bench.machine import file_name, flops_of, has_bf16, matmul_side, peak_memory
-from bench.rounds import Action, Times, cost, measure, round_ratios, summary
+from bench.machine import file_name, flops_of, has_bf16, peak_memory
+from bench.ratios import Measured, ratios_of
+from bench.rounds import Action, measure, summary
 from bench.show import show
 from sdclr.backbones import BackboneConfig
 from sdclr.backbones.image_sizes import fitted_to
@@ -33,6 +32,7 @@ from sdclr.compute.device import CompiledAs, describe_device, resolve_compile, r
 from sdclr.compute.device_choices import Compile, Precision
 from sdclr.compute.process_state import keep_freed_memory
 from sdclr.errors import ConfigError
+from sdclr.jobs.pretrain.training import Training
 from sdclr.presentation.progress import AnyProgress, NoProgress
 from sdclr.safe_text import shown
 from sdclr.storage.durable_files import write_atomically
@@ -111,78 +111,61 @@ def _load() -> float | None:
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
 
 
+@dataclass(frozen=True)
+class _Bench:
+    """Settings with what suits the device filled in."""
+
+    settings: Settings
+    device: torch.device
+    precisions: list[Precision]
+    """The first is the main one."""
+    ways: list[tuple[Precision, CompiledAs]]
+    work: Work
+    backbone: BackboneConfig
+    minutes: float
+
+    @property
+    def main(self) -> str:
+        return variant(*self.ways[0])
+
+
 def measured(settings: Settings, progress: AnyProgress) -> dict[str, Any]:
+    """Everything that the JSON file says."""
     begun, load = time.perf_counter(), _load()
-    device = resolve_device(settings.device)
-    if device.type == "cpu":
+    bench = _prepared(settings)
+    if bench.device.type == "cpu":
         keep_freed_memory()
-    precisions = _precisions(settings, device)
-    ways = _ways(settings, precisions, device)
-    main = variant(*ways[0])
-    minutes = (
-        settings.minutes if settings.minutes is not None else 10.0 if device.type == "cuda" else 4.0
-    )
-    batch = settings.batch or (512 if device.type == "cuda" else 128)
-    ours: dict[str, Any] = {
-        "width": settings.width,
-        "stem": "large" if settings.size >= 128 else "small",
-    }
-    if ":" in settings.backbone and settings.width != 64:
-        raise ConfigError(
-            f"--width is for our own ResNets; {settings.backbone} has its own. Leave it out."
-        )
-    work = Work(settings.backbone, settings.width, settings.size, batch)
-    asked = BackboneConfig(name=settings.backbone, **(ours if ":" not in settings.backbone else {}))
-    backbone = fitted_to(asked, settings.size)
     with tempfile.TemporaryDirectory() as folder:
-        entrants = Contestants(
-            Workload(backbone, settings.size, batch, device, Path(folder) / "images.npz")
-        )
-        end_to_end = {main, variant(precisions[0], "cuda-graphs")}
-        for precision, how in ways:
-            training = entrants.add_steps(
-                precision, how, with_data=variant(precision, how) in end_to_end
-            )
-        entrants.add_reference()
-        entrants.add_views()
-        entrants.add_losses()
-        entrants.add_lightly(precisions[0])
-        task = progress.add(
-            "bench", total=(settings.rounds + 1) * len(entrants.actions), unit="measurements"
-        )
+        entrants, training = _entrants(bench, Path(folder) / "images.npz")
+        total = (settings.rounds + 1) * len(entrants.actions)
+        task = progress.add("bench", total=total, unit="measurements")
         names = list(entrants.actions)
-        deadline = begun + 60 * minutes
-        warm_until = begun + WARM_UP_SHARE * 60 * minutes
+        deadline = begun + 60 * bench.minutes
+        warm_until = begun + WARM_UP_SHARE * 60 * bench.minutes
         advance = partial(progress.advance, task)
-        memory, failed, once = warmed_up(entrants.actions, device, main, warm_until, advance)
+        memory, failed, once = warmed_up(
+            entrants.actions, bench.device, bench.main, warm_until, advance
+        )
         training.optimizer.zero_grad()  # gradients out of CUDA graphs must not be added to
         flops = flops_of(lambda: training.method(entrants.ready).mean().backward())
         left = deadline - time.perf_counter()
-        chosen = {name: entrants.actions[name] for name in affordable(once, left, main)}
+        chosen = {name: entrants.actions[name] for name in affordable(once, left, bench.main)}
         times = measure(chosen, rounds=settings.rounds, seconds=left, advance=advance)
-        left_out = {
-            name: f"left out: {minutes:g} minutes are over" for name in names if name not in chosen
-        }
         num_rounds = len(times["mask_refresh"])
         progress.finish(task, f"{num_rounds} rounds")
-    now = datetime.datetime.now(datetime.UTC)
-    facts = {
-        "kind": "bench",
-        "date": now.date().isoformat(),
-        "created": now.isoformat(timespec="seconds"),
-        "hardware": describe_device(device),
-        "host": describe_device(torch.device("cpu")),
-        "load_before": load,
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
-        "settings": asdict(settings)
-        | {
-            "batch": batch,
-            "precisions": precisions,
-            "minutes": minutes,
-            "main": main,
-            "work": list(work),
-        },
+    late = f"left out: {bench.minutes:g} minutes are over"
+    left_out = {name: late for name in names if name not in chosen}
+    remarks = entrants.fallen_back() | left_out | failed
+    found = Measured(
+        times,
+        entrants.waiting_shares,
+        bench.precisions,
+        bench.main,
+        bench.work,
+        bench.device,
+        flops,
+    )
+    measurements = {
         "elapsed_seconds": time.perf_counter() - begun,
         "n": num_rounds,
         "steps_per_epoch": STEPS_PER_EPOCH,
@@ -190,12 +173,76 @@ def measured(settings: Settings, progress: AnyProgress) -> dict[str, Any]:
         "peak_memory_bytes": memory,
         "flops_per_step": flops,
         "matmul_flops_per_second": {
-            p: _peak(times, p, device) for p in precisions if f"matmul[{p}]" in times
+            p: found.peak(p) for p in bench.precisions if f"matmul[{p}]" in times
         },
         "not_installed": entrants.not_installed,
-        "remarks": entrants.fallen_back() | left_out | failed,
+        "remarks": remarks,
     }
-    return facts | _ratios(times, entrants.waiting_shares, facts, work, device, main)
+    return _circumstances(bench, load) | measurements | ratios_of(found, remarks)
+
+
+def _prepared(settings: Settings) -> _Bench:
+    """ConfigError for settings that do not fit together."""
+    device = resolve_device(settings.device)
+    on_cuda, own = device.type == "cuda", ":" not in settings.backbone
+    precisions = _precisions(settings, device)
+    ways = _ways(settings, precisions, device)
+    if not own and settings.width != 64:
+        raise ConfigError(
+            f"--width is for our own ResNets; {settings.backbone} has its own. Leave it out."
+        )
+    stem = "large" if settings.size >= 128 else "small"
+    ours: dict[str, Any] = {"width": settings.width, "stem": stem} if own else {}
+    batch = settings.batch or (512 if on_cuda else 128)
+    usual_minutes = 10.0 if on_cuda else 4.0
+    return _Bench(
+        settings,
+        device,
+        precisions,
+        ways,
+        Work(settings.backbone, settings.width, settings.size, batch),
+        fitted_to(BackboneConfig(name=settings.backbone, **ours), settings.size),
+        usual_minutes if settings.minutes is None else settings.minutes,
+    )
+
+
+def _entrants(bench: _Bench, images: Path) -> tuple[Contestants, Training]:
+    """All that is to be timed, and the training of the last way of running steps."""
+    work = bench.work
+    entrants = Contestants(Workload(bench.backbone, work.size, work.batch, bench.device, images))
+    first = bench.precisions[0]
+    end_to_end = {bench.main, variant(first, "cuda-graphs")}
+    for precision, how in bench.ways:
+        with_data = variant(precision, how) in end_to_end
+        training = entrants.add_steps(precision, how, with_data=with_data)
+    entrants.add_reference()
+    entrants.add_views()
+    entrants.add_losses()
+    entrants.add_lightly(first)
+    return entrants, training
+
+
+def _circumstances(bench: _Bench, load: float | None) -> dict[str, Any]:
+    """When, on what, and with which settings."""
+    now = datetime.datetime.now(datetime.UTC)
+    resolved = {
+        "batch": bench.work.batch,
+        "precisions": bench.precisions,
+        "minutes": bench.minutes,
+        "main": bench.main,
+        "work": list(bench.work),
+    }
+    return {
+        "kind": "bench",
+        "date": now.date().isoformat(),
+        "created": now.isoformat(timespec="seconds"),
+        "hardware": describe_device(bench.device),
+        "host": describe_device(torch.device("cpu")),
+        "load_before": load,
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "settings": asdict(bench.settings) | resolved,
+    }
 
 
 def warmed_up(
@@ -276,122 +323,3 @@ def _ways(
     if settings.compiled == "auto" and device.type == "cuda" and settings.size < 128:
         ways.append((precisions[0], "cuda-graphs"))
     return ways
-
-
-def _peak(times: Times, precision: str, device: torch.device) -> float:
-    return 2 * matmul_side(device) ** 3 / min(times[f"matmul[{precision}]"])
-
-
-def _fastest(times: Times, step: str, precision: str) -> str:
-    """The fastest of the plain step, the compiled one and the one with CUDA graphs."""
-    ways: tuple[CompiledAs, ...] = (False, True, "cuda-graphs")
-    names = [
-        name for name in (f"{step}[{variant(precision, way)}]" for way in ways) if name in times
-    ]
-    if not names:
-        raise KeyError(step)
-    return min(names, key=lambda name: statistics.median(times[name]))
-
-
-def _ratios(
-    times: Times,
-    waiting: dict[str, list[float]],
-    facts: dict[str, Any],
-    work: Work,
-    device: torch.device,
-    main: str,
-) -> dict[str, Any]:
-    precisions = facts["settings"]["precisions"]
-    first = precisions[0]
-
-    def of(name: str, per_epoch: str | None = None) -> list[float]:
-        return cost(times, name, per_epoch, STEPS_PER_EPOCH)
-
-    ours_end_to_end, ours_step = f"sdclr_end_to_end[{main}]", f"sdclr_step[{main}]"
-
-    def end_to_end() -> list[float]:
-        return of(ours_end_to_end, "mask_refresh")
-
-    def waits(name: str) -> list[float]:
-        return waiting[name][-len(times[name]) :]
-
-    def utilisation() -> list[float]:
-        work_rate = facts["flops_per_step"] / facts["matmul_flops_per_second"][first]
-        return [work_rate / seconds for seconds in of(ours_end_to_end)]
-
-    def fastest(step: str, precision: str) -> list[float]:
-        refresh = "mask_refresh" if step == "sdclr_step" else None
-        return of(_fastest(times, step, precision), refresh)
-
-    def bare(precision: str) -> list[float]:
-        return of(_fastest(times, "sdclr_step", precision))
-
-    def graphs(name: str) -> list[float]:
-        plain, recorded = (f"sdclr_{name}[{variant(first, way)}]" for way in (True, "cuda-graphs"))
-        return round_ratios(of(plain), of(recorded))
-
-    wanted: dict[str, Callable[[], list[float]]] = {
-        "end_to_end_over_reference": lambda: round_ratios(
-            of("reference_end_to_end", "host_sort"), end_to_end()
-        ),
-        "end_to_end_over_reference_compute": lambda: round_ratios(
-            of("reference_step"), end_to_end()
-        ),
-        "reference_step_over_sdclr_step": lambda: round_ratios(of("reference_step"), of(ours_step)),
-        "views_over_pil": lambda: round_ratios(of("pil_views"), of("views")),
-        "host_sort_over_mask_refresh": lambda: round_ratios(of("host_sort"), of("mask_refresh")),
-        "data_wait_share": lambda: waits(ours_end_to_end),
-        "reference_data_wait_share": lambda: waits("reference_end_to_end"),
-        "views_share_of_step": lambda: [
-            1 - r for r in round_ratios(of(ours_step), of(f"sdclr_with_views[{main}]"))
-        ],
-        "utilisation": utilisation,
-    }
-
-    def over_simclr(step: str, precision: str) -> list[float]:
-        ours = fastest(step, precision) if step == "sdclr_step" else of(f"{step}[{precision}]")
-        return round_ratios(ours, fastest("simclr_step", precision))
-
-    for precision in precisions:
-        key = "sdclr_step_over_simclr_step" + ("" if precision == first else f"_{precision}")
-        wanted[key] = partial(over_simclr, "sdclr_step", precision)
-    wanted["lightly_step_over_simclr_step"] = partial(over_simclr, "lightly_step", first)
-    if {"fp32", "bf16"} <= set(precisions):
-        wanted["bf16_step_speedup"] = lambda: round_ratios(bare("fp32"), bare("bf16"))
-        wanted["bf16_step_over_reference_step"] = lambda: round_ratios(
-            of("reference_step"), bare("bf16")
-        )
-        wanted["bf16_matmul_over_fp32_matmul"] = lambda: round_ratios(
-            of("matmul[fp32]"), of("matmul[bf16]")
-        )
-    wanted["cuda_graphs_step_speedup"] = lambda: graphs("step")
-    wanted["cuda_graphs_end_to_end_speedup"] = lambda: graphs("end_to_end")
-    wanted["views_over_kornia"] = lambda: round_ratios(of("kornia_views"), of("views"))
-    ratios: dict[str, list[float]] = {}
-    for key, of_rounds in wanted.items():
-        # one side is not there: not installed, left out, or not of this run
-        with contextlib.suppress(KeyError):
-            ratios[key] = of_rounds()
-    if work.size == 32:
-        ratios |= (
-            {"views_over_pil_32px": ratios["views_over_pil"]} if "views_over_pil" in ratios else {}
-        )
-    if (work.backbone, work.size) == ("resnet50", 224) and ours_end_to_end in times:
-        views = 2 * work.batch
-        ratios["resnet50_224px_views_per_second"] = [
-            views / seconds for seconds in of(ours_end_to_end)
-        ]
-    reasons = {} if len(precisions) > 1 else {"bf16_step_over_reference_step": "no bf16 here"}
-    if any(words.startswith("left out") for words in facts["remarks"].values()):
-        reasons = dict.fromkeys(MEANINGS, "left out: no time") | reasons
-    bounds = judged(ratios, "cuda" if device.type == "cuda" else "cpu", work, reasons)
-    return {
-        "ratios": {key: statistics.median(values) for key, values in ratios.items()},
-        "ratio_ranges": {key: [min(values), max(values)] for key, values in ratios.items()},
-        "ratio_meanings": {key: MEANINGS[_plain(key)] for key in ratios},
-        "bounds": [bound.to_dict() for bound in bounds],
-    }
-
-
-def _plain(key: str) -> str:
-    return key if key in MEANINGS else key.rpartition("_")[0]

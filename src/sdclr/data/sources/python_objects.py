@@ -5,6 +5,7 @@ What is given must have a length and be indexed by number; one item is an image,
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import threading
 import warnings
@@ -62,59 +63,71 @@ def given_images(
     items, found = _items(images)
     labels = found if labels is None else labels
     num = len(items)
-    sizes, digests = np.zeros((num, 2), np.int64), [b""] * num
-    inner: list[Any] = [None] * num
-    levels: dict[int, int] = {}  # the largest of every image of 16 bits
-    lock = threading.Lock()  # of a dataset nobody knows whether several threads may ask it at once
-    errors: dict[int, Exception] = {}
-
-    def item(place: int) -> Any:
-        if isinstance(items, list | tuple | np.ndarray | torch.Tensor):
-            return items[place]
-        with lock:
-            return items[place]
-
-    wanted = _channels_of(item(0)) if channels is None and num else channels or 3
-
-    def opened(place: int) -> Picture:
-        return _picture(_image_of(item(place)), wanted, grey_bits)[0]
-
-    def look(places: range) -> None:
-        for place in places:
-            try:
-                one = item(place)
-                picture, largest = _picture(_image_of(one), wanted, grey_bits)
-            except Exception as error:  # a dataset may raise anything
-                errors[place] = error
-                continue
-            inner[place] = _label_of(one)
-            if largest is not None:
-                levels[place] = largest
-            width, height = picture.size
-            sizes[place] = height, width
-            pixels = np.ascontiguousarray(whole(picture))
-            digests[place] = hashlib.blake2b(pixels.data, digest_size=16).digest()
-
-    in_pieces(num, 8, look, advance, num_workers=num_workers)
-    if errors:
-        raise _summary(errors, num)
-    _warn_of_dark(levels, grey_bits)
-    if labels is None and num and all(label is not None for label in inner):
-        labels = inner
+    looking = _Looking(items, channels, grey_bits)
+    in_pieces(num, 8, looking.look, advance, num_workers=num_workers)
+    if looking.errors:
+        raise _summary(looking.errors, num)
+    _warn_of_dark(looking.levels, grey_bits)
+    if labels is None and num and all(label is not None for label in looking.labels):
+        labels = looking.labels
     numbers, names = _classes(labels, num, _known_names(images))
-    places = np.arange(num, dtype=np.int64)
-    texts = tuple(_name(items, place) for place in range(num))
     collection = GivenImages(
-        opened,
-        places,
-        texts,
-        sizes,
-        tuple(digests),
+        looking.picture,
+        np.arange(num, dtype=np.int64),
+        tuple(_name(items, place) for place in range(num)),
+        looking.sizes,
+        tuple(looking.digests),
         numbers,
         num_workers=num_workers,
-        channels=wanted,
+        channels=looking.channels,
     )
     return LabelledImages(collection, None, names)
+
+
+class _Looking:
+    """Opens what was given, in any thread, and keeps what the first look at each has found."""
+
+    def __init__(self, items: Any, channels: int | None, grey_bits: int) -> None:
+        num = len(items)
+        self._items, self._grey_bits = items, grey_bits
+        # of a dataset nobody knows whether several threads may ask it at once
+        several = isinstance(items, list | tuple | np.ndarray | torch.Tensor)
+        self._turn = contextlib.nullcontext() if several else threading.Lock()
+        self.sizes, self.digests = np.zeros((num, 2), np.int64), [b""] * num
+        self.labels: list[Any] = [None] * num
+        """What each says of its class beside its image."""
+        self.levels: dict[int, int] = {}
+        """The largest of every image of 16 bits."""
+        self.errors: dict[int, Exception] = {}
+        if channels is None:
+            channels = _channels_of(self._item(0)) if num else 3
+        self.channels = channels
+
+    def picture(self, place: int) -> Picture:
+        return self._opened(self._item(place))[0]
+
+    def look(self, places: range) -> None:
+        for place in places:
+            try:
+                item = self._item(place)
+                picture, largest = self._opened(item)
+            except Exception as error:  # a dataset may raise anything
+                self.errors[place] = error
+                continue
+            self.labels[place] = _label_of(item)
+            if largest is not None:
+                self.levels[place] = largest
+            width, height = picture.size
+            self.sizes[place] = height, width
+            pixels = np.ascontiguousarray(whole(picture))
+            self.digests[place] = hashlib.blake2b(pixels.data, digest_size=16).digest()
+
+    def _item(self, place: int) -> Any:
+        with self._turn:
+            return self._items[place]
+
+    def _opened(self, item: Any) -> tuple[Picture, int | None]:
+        return _picture(_image_of(item), self.channels, self._grey_bits)
 
 
 def _items(images: Any) -> tuple[Any, Sequence[Any] | None]:

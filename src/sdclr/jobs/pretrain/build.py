@@ -77,16 +77,7 @@ def build(
     # what cannot be compiled is refused before anything is read
     resolve_compile(config.compile, device, several=world.several)
     data = _data(config, run, show, download=download, given=given)
-    images, image_facts = usable_images(
-        data.pretraining_images(config.data.subset),
-        config.data,
-        data.fingerprint,
-        device,
-        run,
-        show,
-        data.class_names,
-        data.test,
-    )
+    images, image_facts = usable_images(data, config.data, device, run, show)
     steps = steps_per_epoch(len(images), config.batch_size)
     world.require_images(len(images) - (steps - 1) * config.batch_size)
     num_steps, side = config.epochs * steps, config.views.size

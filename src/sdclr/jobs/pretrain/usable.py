@@ -12,7 +12,7 @@ import torch
 
 from sdclr.any_progress import AnyProgress
 from sdclr.config import user_path
-from sdclr.data import BadFile, DataConfig, Images
+from sdclr.data import BadFile, Data, DataConfig, Images
 from sdclr.data.collections.contents import require_recorded
 from sdclr.data.collections.duplicates import copies_of, duplicates
 from sdclr.data.collections.image_files import ImageFiles
@@ -25,63 +25,71 @@ from sdclr.run.files import CONTENTS_FILE, IMAGES_FILE
 
 
 def usable_images(
-    images: Images,
+    found: Data,
     data: DataConfig,
-    fingerprint: str,
     device: torch.device,
     run: Run | None,
     show: AnyProgress,
-    class_names: Sequence[str] = (),
-    test: Images | None = None,
 ) -> tuple[Images, dict[str, Any] | None]:
     """The images that can be decoded, and the facts for images.json (None for images in memory).
 
     Every file is decoded once; a run that has its images.json already is not made to do so again, and leaves out the
-    very same files. Raises DataError for bad files, with data.on_error=skip for too many of them. Images of ``test``
-    that are copies of training images are a warning.
+    very same files. Raises DataError for bad files, with data.on_error=skip for too many of them. Test images that are
+    copies of training images are a warning.
     """
-    if images.files is None:
-        return images, None
-    images = images.files
+    wanted = found.pretraining_images(data.subset)
+    if wanted.files is None:
+        return wanted, None
+    images = wanted.files
     choose_placement(data.placement, 0, device)  # before anything is decoded
-    facts = _remembered(run, fingerprint)
+    facts = _remembered(run, found.fingerprint)
     if facts is None:
-        kept, bad = look_at(images, data.on_error, show, max_skipped=data.max_skipped)
-        assert kept.files is not None
-        usable = kept.files
-        facts = {
-            "fingerprint": fingerprint,
-            "found": len(images),
-            "skipped": [[one.path, one.cause] for one in bad],
-            "sizes": usable.sizes_digest(),
-        }
-        if data.name == "images":
-            facts["duplicates"] = _duplicates(usable, show)
-            facts["test_copies"] = (
-                copies_of(usable, test.files) if test is not None and test.files is not None else []
-            )
+        usable, facts = _first_look(images, found, data, show)
     else:
-        skipped = {path for path, _ in facts["skipped"]}
-        usable = images.at(
-            np.array(
-                [i for i, name in enumerate(images.paths) if name not in skipped], dtype=np.int64
-            )
-        )
-        if facts.get("sizes", found := usable.sizes_digest()) != found:
-            if run is not None:  # its record names the files
-                require_recorded(
-                    run.folder / CONTENTS_FILE, {"train": usable}, fingerprint, fingerprint
-                )
-            raise ConfigError(
-                f"the images below {printable(images.root)} have the names of those that this run has begun with, but "
-                "they are other files. Restore the images, or start a new run in another --out."
-            )
+        usable = _as_remembered(images, facts, run)
     if facts["skipped"]:
         warn_of_bad_files([BadFile(*one) for one in facts["skipped"]], len(images))
-        _warn_of_lost_classes(images, usable, class_names)
+        _warn_of_lost_classes(images, usable, found.class_names)
     if copies := facts.get("test_copies"):  # runs of earlier versions have not looked
-        _warn_of_test_copies(copies, len(test) if test is not None else 0)
+        _warn_of_test_copies(copies, len(found.test) if found.test is not None else 0)
     return _stored(usable, data, show), facts
+
+
+def _first_look(
+    images: ImageFiles, found: Data, data: DataConfig, show: AnyProgress
+) -> tuple[ImageFiles, dict[str, Any]]:
+    """Those that can be decoded, and what images.json says of all."""
+    kept, bad = look_at(images, data.on_error, show, max_skipped=data.max_skipped)
+    assert kept.files is not None
+    usable = kept.files
+    facts: dict[str, Any] = {
+        "fingerprint": found.fingerprint,
+        "found": len(images),
+        "skipped": [[one.path, one.cause] for one in bad],
+        "sizes": usable.sizes_digest(),
+    }
+    if data.name == "images":
+        tested = None if found.test is None else found.test.files
+        facts["duplicates"] = _duplicates(usable, show)
+        facts["test_copies"] = [] if tested is None else copies_of(usable, tested)
+    return usable, facts
+
+
+def _as_remembered(images: ImageFiles, facts: dict[str, Any], run: Run | None) -> ImageFiles:
+    """Without those that the first look has left out; ConfigError where the files are others than then."""
+    skipped = {path for path, _ in facts["skipped"]}
+    kept = [i for i, name in enumerate(images.paths) if name not in skipped]
+    usable = images.at(np.array(kept, dtype=np.int64))
+    if facts.get("sizes", sizes := usable.sizes_digest()) != sizes:
+        if run is not None:  # its record names the files
+            fingerprint = facts["fingerprint"]
+            record = run.folder / CONTENTS_FILE
+            require_recorded(record, {"train": usable}, fingerprint, fingerprint)
+        raise ConfigError(
+            f"the images below {printable(images.root)} have the names of those that this run has begun with, but "
+            "they are other files. Restore the images, or start a new run in another --out."
+        )
+    return usable
 
 
 def _warn_of_lost_classes(

@@ -93,8 +93,6 @@ def read_without_labels(
     method = method_title(settings, environment.get("method"))
     measures = _measures(examination)
     source = source_name(settings, str(split.get("dataset") or settings.get("data.name")))
-    unused = settings_without_effect(str(settings.get("backbone.name")))
-    without_effect = {f"backbone.{name}" for name in unused}
     pictures = _Pictures(run)
     gallery = [_neighbours(pictures, row) for row in examination.get("gallery", [])]
     views = [_pair(pictures, row) for row in examination.get("views", [])]
@@ -113,18 +111,8 @@ def read_without_labels(
         views=[row for row in views if row is not None],
         lists=_lists(images),
         choices=_choices(run),
-        settings=[
-            (name, setting_text(value))
-            for name, value in settings.items()
-            if name not in without_effect
-        ],
-        record=RunRecord(
-            str(run.folder),
-            label or method,
-            int(settings.get("data.split") or 1),
-            int(settings.get("seed") or 0),
-            **{key: str(environment.get(key) or "") for key in ("command", "commit", "created")},
-        ),
+        settings=_with_effect(settings),
+        record=_record(run, label or method, settings, environment),
         hardware=str(environment.get("device") or "unknown hardware"),
         versions={
             key: str(environment.get(key) or "unknown")
@@ -132,6 +120,22 @@ def read_without_labels(
         },
         details=read_details(run, source, _verdict(examination), why_missing),
     )
+
+
+def _with_effect(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Names and values, without what the run's backbone has no use for."""
+    unused = settings_without_effect(str(settings.get("backbone.name")))
+    hidden = {f"backbone.{name}" for name in unused}
+    return [(name, setting_text(value)) for name, value in settings.items() if name not in hidden]
+
+
+def _record(
+    run: Run, label: str, settings: Mapping[str, Any], environment: Mapping[str, Any]
+) -> RunRecord:
+    """The run's row in the table of runs."""
+    split, seed = int(settings.get("data.split") or 1), int(settings.get("seed") or 0)
+    origin = {key: str(environment.get(key) or "") for key in ("command", "commit", "created")}
+    return RunRecord(str(run.folder), label, split, seed, **origin)
 
 
 def _examination(run: Run) -> Mapping[str, Any]:
