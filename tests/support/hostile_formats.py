@@ -9,6 +9,7 @@ package taken out, to show that the series would notice.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import json
 import os
@@ -843,7 +844,8 @@ def _violations(name: str, kind: Format, seen: Witness, first: int, count: int) 
 @cache
 def witness() -> Witness:
     """One a process: an audit hook stays for ever."""
-    for kind in FORMATS.values():  # what is imported at the first use is imported now
+    importlib.import_module("timm")  # what is imported at the first use is imported now
+    for kind in FORMATS.values():
         with tempfile.TemporaryDirectory(prefix="sdclr-hostile-") as place:
             kind.write(random.Random("warm"), Path(place))
             for reader in kind.readers:
@@ -878,7 +880,7 @@ BOUNDS: dict[str, tuple[str, str, str, Any]] = {
     "canvas of a WebP": ("images", "sdclr.data.decoding.decoding_budget", "MANY_PIXELS", HUGE),
     "number of layers": ("backbones", "sdclr.backbones.weights", "FREE_MODULES", HUGE),
     "options": ("backbones", "sdclr.backbones.weights", "_require_ordinary_options", lambda *_: None),
-    "records of a run": ("runs", "sdclr.run", "check", lambda *_: None),
+    "records of a run": ("runs", "sdclr.run.folder", "check", lambda *_: None),
 }  # fmt: skip
 """Name -> format, module, attribute, and what stands there when the bound is taken out."""
 
@@ -888,8 +890,6 @@ def main(name: str, first: str, count: str, without: str | None = None) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (megabytes * MB, megabytes * MB))
     resource.setrlimit(resource.RLIMIT_CPU, (300, 301))
     if without is not None:
-        import importlib
-
         _, module, attribute, value = BOUNDS[without]
         assert hasattr(importlib.import_module(module), attribute)
         setattr(importlib.import_module(module), attribute, value)

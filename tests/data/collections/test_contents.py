@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import shutil
 from pathlib import Path
@@ -17,7 +18,9 @@ from sdclr.data.collections.contents import (
     name_differences,
     read_contents,
     read_record,
+    recorded_sizes,
     require_recorded,
+    with_pixels,
     write_record,
 )
 from sdclr.data.collections.image_files import ImageFiles
@@ -116,3 +119,35 @@ def test_other_fingerprints_are_explained_by_names(images: ImageFiles, tmp_path:
         require_recorded(tmp_path / "r", {"train": more}, "aa", "bb")
     assert require_recorded(tmp_path / "r", {"train": images}, "aa", "aa")
     assert not require_recorded(tmp_path / "none", {"train": images}, "aa", "aa")
+
+
+def test_sizes_are_as_recorded_only_while_every_file_is(images: ImageFiles, tmp_path: Path) -> None:
+    sizes = np.array([[30, 40], [50, 60], [70, 80]])
+    write_record(
+        tmp_path / "r", {"train": with_pixels(read_contents(images), images.with_sizes(sizes))}
+    )
+    recorded = (read_record(tmp_path / "r") or {})["train"]
+    found = recorded_sizes(images.at(np.array([2, 0])), recorded)
+    assert found is not None
+    assert found.tolist() == [[70, 80], [30, 40]]
+    for without in (recorded[:2], [recorded[0], recorded[1], recorded[2]._replace(height=0)]):
+        assert recorded_sizes(images, without) is None, "one that nobody has measured"
+    os.utime(images.root / "b.jpg", ns=(0, 7))
+    assert recorded_sizes(images, recorded) is None
+    (images.root / "b.jpg").unlink()
+    assert recorded_sizes(images, recorded) is None
+
+
+def test_a_record_of_an_earlier_version_has_no_sizes(images: ImageFiles, tmp_path: Path) -> None:
+    write_record(tmp_path / "r", {"train": read_contents(images)})
+    lines = gzip.decompress((tmp_path / "r").read_bytes()).splitlines()
+    assert [line.count(b"\t") for line in lines] == [4, 4, 4]
+    assert recorded_sizes(images, (read_record(tmp_path / "r") or {})["train"]) is None
+
+
+@pytest.mark.parametrize("pixels", ["3", "-3\t4", "0\t4", "3\t4\t5", "a\tb"])
+def test_damaged_sizes_of_a_record_are_named(tmp_path: Path, pixels: str) -> None:
+    line = f'train\t{"0" * 16}\t5\t7\t"a.jpg"\t{pixels}\n'
+    (tmp_path / "r").write_bytes(gzip.compress(line.encode()))
+    with pytest.raises(DataError, match="r is damaged"):
+        read_record(tmp_path / "r")

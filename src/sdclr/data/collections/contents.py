@@ -16,9 +16,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from sdclr.data.collections.image_files import ImageFiles
 from sdclr.data.decoding.decode import Member, Source, open_bytes, printable
 from sdclr.data.look_ahead import in_pieces
+from sdclr.data.splits import Positions
 from sdclr.errors import ConfigError, DataError, SdclrError
 from sdclr.safe_text import command
 from sdclr.storage.durable_files import write_atomically
@@ -42,6 +45,9 @@ class Content(NamedTuple):
     """In bytes."""
     mtime_ns: int
     """When it was last written; of a member, when its shard was."""
+    height: int = 0
+    """Of the image that a run makes of it, in pixels; 0 where nobody has looked."""
+    width: int = 0
 
 
 def read_contents(
@@ -83,6 +89,39 @@ def _digest(source: Source, size: int) -> str:
             file.seek(start)
             digest.update(file.read(SAMPLE))
     return digest.hexdigest()
+
+
+def with_pixels(contents: Sequence[Content], images: ImageFiles) -> list[Content]:
+    """The same, with height and width of those that are in ``images``."""
+    sizes = dict(zip(images.paths, images.sizes.tolist(), strict=True))
+    return [
+        one._replace(height=sizes[one.path][0], width=sizes[one.path][1])
+        if one.path in sizes
+        else one
+        for one in contents
+    ]
+
+
+def recorded_sizes(images: ImageFiles, recorded: Iterable[Content]) -> Positions | None:
+    """int64 [N, 2]: heights and widths as recorded, no header read; None unless every file is as it was then."""
+    known = {one.path: one for one in recorded if one.height}
+    sizes = np.zeros((len(images), 2), np.int64)
+    for row, path in enumerate(images.paths):
+        one = known.get(path)
+        if one is None or _state(images.file(row)) != (one.size, one.mtime_ns):
+            return None
+        sizes[row] = one.height, one.width
+    return sizes
+
+
+def _state(source: Source) -> tuple[int, int] | None:
+    """Size in bytes and modification time; None where there is no such file."""
+    try:
+        state = os.stat(source.file if isinstance(source, Member) else source)
+    except OSError:
+        return None
+    size = source.size if isinstance(source, Member) else state.st_size
+    return size, state.st_mtime_ns
 
 
 def digest_of(contents: Sequence[Content]) -> str:
@@ -161,13 +200,15 @@ def _first(paths: Sequence[str]) -> str:
 
 
 def write_record(path: Path, parts: Mapping[str, Sequence[Content]]) -> None:
-    """One gzipped line a file: part, digest, size, modification time, name as a JSON string."""
+    """One gzipped line a file: part, digest, size, modification time, name as a JSON string; pixels where known."""
     buffer = io.BytesIO()
     with gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0) as packed:
         for part, contents in parts.items():
             for one in contents:
-                name = json.dumps(one.path)
-                packed.write(f"{part}\t{one.digest}\t{one.size}\t{one.mtime_ns}\t{name}\n".encode())
+                cells = [part, one.digest, one.size, one.mtime_ns, json.dumps(one.path)]
+                if one.height:
+                    cells += [one.height, one.width]
+                packed.write(("\t".join(map(str, cells)) + "\n").encode())
     write_atomically(path, buffer.getvalue())
 
 
@@ -183,16 +224,27 @@ def read_record(path: Path) -> dict[str, list[Content]] | None:
                 num_bytes += len(line)
                 if num_bytes > _LONGEST_RECORD:
                     raise ValueError("it is too long")
-                part, digest, size, mtime, name = line.rstrip("\n").split("\t")
-                text = json.loads(name)
-                if not isinstance(text, str):
-                    raise ValueError("a name is no text")
-                parts.setdefault(part, []).append(Content(text, digest, int(size), int(mtime)))
+                part, content = _line(line)
+                parts.setdefault(part, []).append(content)
     except (OSError, EOFError, ValueError) as error:
         raise DataError(
             f"{path} is damaged: {str(error)[:200]}. Restore it from a backup, or remove it."
         ) from None
     return parts
+
+
+def _line(line: str) -> tuple[str, Content]:
+    """Part and content; ValueError for a damaged line."""
+    part, digest, size, mtime, name, *pixels = line.rstrip("\n").split("\t")
+    text = json.loads(name)
+    if not isinstance(text, str):
+        raise ValueError("a name is no text")
+    if len(pixels) not in (0, 2):
+        raise ValueError("a line has too many cells")
+    height, width = map(int, pixels or (0, 0))
+    if min(height, width) < 0 or (height == 0) != (width == 0):
+        raise ValueError(f"an image of {height} x {width} pixels")
+    return part, Content(text, digest, int(size), int(mtime), height, width)
 
 
 def require_same_names(record: Path, files: Mapping[str, ImageFiles]) -> None:

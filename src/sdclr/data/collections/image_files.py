@@ -107,9 +107,13 @@ class ImageFiles(OpenedPictures):
 
     def to(self, device: torch.device) -> ImageFiles:
         """The same files, every one of them found and its header read; their views come on ``device``."""
-        moved = replace(self, device=device)
-        moved.__dict__["sizes"] = self.sizes  # hand on what was measured
-        return moved
+        return replace(self, device=device).with_sizes(self.sizes)
+
+    def with_sizes(self, sizes: Positions) -> ImageFiles:
+        """The same files, whose headers need not be read: int64 [N, 2], heights and widths."""
+        known = replace(self)
+        known.__dict__["sizes"] = sizes
+        return known
 
     def verified(
         self, on_error: OnError, advance: Callable[[int], None], max_skipped: MaxSkipped = 0.01
@@ -145,9 +149,9 @@ class ImageFiles(OpenedPictures):
         if failures and len(failures) == len(self):
             raise self._summary(failures, "None is left.")
         good = np.array([row for row in range(len(self)) if row not in failures], dtype=np.int64)
-        kept = self.at(good)
-        kept.__dict__["sizes"] = sizes[good]
-        return kept, [BadFile(self.paths[row], str(error)) for row, error in failures.items()]
+        return self.at(good).with_sizes(sizes[good]), [
+            BadFile(self.paths[row], str(error)) for row, error in failures.items()
+        ]
 
     @cached_property
     def sizes(self) -> Positions:

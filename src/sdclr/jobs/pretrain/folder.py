@@ -10,7 +10,12 @@ from sdclr.any_progress import AnyProgress
 from sdclr.backbones.table import row_of
 from sdclr.backbones.weights import save_backbone as write_backbone
 from sdclr.compute.device import describe_device
-from sdclr.data.collections.contents import read_contents, require_recorded, write_record
+from sdclr.data.collections.contents import (
+    read_contents,
+    require_recorded,
+    with_pixels,
+    write_record,
+)
 from sdclr.image_records import cut_records
 from sdclr.jobs.pretrain.outcome import require_no_history
 from sdclr.jobs.pretrain.saves import Saves
@@ -145,7 +150,9 @@ def _record_images(training: Training, run: Run, show: AnyProgress) -> None:
     show.finish(task)
     # what was left out may be mended without harm
     left_out = {path for path, _ in (training.image_facts or {}).get("skipped", ())}
-    record["train"] = [one for one in record["train"] if one.path not in left_out]
+    train = [one for one in record["train"] if one.path not in left_out]
+    used = training.images.files
+    record["train"] = train if used is None else with_pixels(train, used)
     write_record(run.folder / CONTENTS_FILE, record)
 
 

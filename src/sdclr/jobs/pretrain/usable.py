@@ -13,7 +13,7 @@ import torch
 from sdclr.any_progress import AnyProgress
 from sdclr.config import user_path
 from sdclr.data import BadFile, Data, DataConfig, Images
-from sdclr.data.collections.contents import require_recorded
+from sdclr.data.collections.contents import read_record, recorded_sizes, require_recorded
 from sdclr.data.collections.duplicates import copies_of, duplicates
 from sdclr.data.collections.image_files import ImageFiles
 from sdclr.data.collections.image_store import build_store, choose_placement
@@ -80,11 +80,15 @@ def _as_remembered(images: ImageFiles, facts: dict[str, Any], run: Run | None) -
     skipped = {path for path, _ in facts["skipped"]}
     kept = [i for i, name in enumerate(images.paths) if name not in skipped]
     usable = images.at(np.array(kept, dtype=np.int64))
-    if facts.get("sizes", sizes := usable.sizes_digest()) != sizes:
-        if run is not None:  # its record names the files
-            fingerprint = facts["fingerprint"]
-            record = run.folder / CONTENTS_FILE
-            require_recorded(record, {"train": usable}, fingerprint, fingerprint)
+    if run is None:
+        return usable
+    record = run.folder / CONTENTS_FILE
+    recorded = read_record(record) or {}
+    if (known := recorded_sizes(usable, recorded.get("train", ()))) is not None:
+        return usable.with_sizes(known)
+    if facts.get("sizes", found := usable.sizes_digest()) != found:
+        fingerprint = facts["fingerprint"]
+        require_recorded(record, {"train": usable}, fingerprint, fingerprint)  # names the files
         raise ConfigError(
             f"the images below {printable(images.root)} have the names of those that this run has begun with, but "
             "they are other files. Restore the images, or start a new run in another --out."
