@@ -27,6 +27,7 @@ from sdclr import PretrainConfig, Run, pretrain
 from sdclr.batch import Views
 from sdclr.errors import DataError, MissingInputError, StorageError
 from sdclr.jobs.pretrain import folder as folder_module
+from sdclr.jobs.pretrain import job as job_module
 from sdclr.jobs.pretrain import step as step_module
 from sdclr.jobs.pretrain.training import Training, TrainingState
 from sdclr.jobs.status import read_status
@@ -397,7 +398,7 @@ def test_what_a_follower_cannot_do_ends_the_first_too(tmp_path: Path) -> None:
 def test_processes_that_would_not_do_the_same_are_refused(tmp_path: Path) -> None:
     def act(rank: int) -> None:
         if rank == 1:
-            Run.check = lambda *_: None  # type: ignore[method-assign]
+            job_module.require_same_settings = lambda *_: None
             folder_module.restore = lambda *_: None
         pretrain(
             config().with_values({"optimizer.learning_rate": 0.3 + 0.1 * rank}), tmp_path / "x"

@@ -103,7 +103,7 @@ def test_a_log_of_metrics_that_is_a_link_is_not_followed(tmp_path: Path) -> None
     victim.write_text("precious")
     (tmp_path / "metrics.jsonl").symlink_to(victim)
     with pytest.raises(RunFolderError, match="link"):
-        Run(tmp_path).append_metrics({"epoch": 1})
+        Run(tmp_path).metrics_file.append({"epoch": 1})
     assert victim.read_text() == "precious"
 
 
