@@ -23,6 +23,7 @@ def run(blocks: list[str]) -> dict[str, Any]:
     return names
 
 
+@pytest.mark.tools
 def test_the_blocks_run_one_after_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     names = run([block for block in BLOCKS if block not in OF_ONNX])

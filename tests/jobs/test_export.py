@@ -5,22 +5,19 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import safetensors
-import timm
 import torch
-import torchvision
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
 import sdclr
+from read_exports import READERS, SIZE, formats, images
 from sdclr import cli, export, load_backbone, pretrain, recipe
 from sdclr.any_progress import NoProgress
 from sdclr.backbones import BackboneConfig, build_backbone
@@ -32,10 +29,11 @@ from sdclr.errors import CheckpointError, ConfigError, MissingInputError
 from sdclr.jobs.export import _num_found
 from sdclr.jobs.pretrain.starting_weights import load_starting_weights
 
-SIZE = 32
-needs_onnx = pytest.mark.skipif(
-    importlib.util.find_spec("onnxruntime") is None, reason='pip install "sdclr[onnx]"'
-)
+OF_ITSELF = {
+    "safetensors": ("image_size", "feature_dim"),
+    "onnx": ("image_size", "feature_dim", "source"),
+}
+"""What an export says of itself, by format."""
 NO_EXTRA = [name for name, row in EXPORTS.items() if not row.extra]
 
 
@@ -67,79 +65,12 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return saved(tmp_path_factory.mktemp("small") / "b.safetensors", "resnet10", width=4)
 
 
-def images(number: int = 3) -> Tensor:
-    return torch.rand(number, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
-
-
 def features(source: Path) -> Tensor:
     with torch.no_grad():
         return load_backbone(source)(images())
 
 
-def normalised(facts: dict[str, Any]) -> Tensor:
-    mean, std = (torch.tensor(facts[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
-    return (images() - mean) / std
-
-
-def read_state_dict(out: Path) -> Tensor:
-    """As the JSON file beside it says."""
-    facts = json.loads(out.with_suffix(".json").read_text())
-    names: dict[str, Any] = {"timm": timm, "torchvision": torchvision, "torch": torch}
-    exec(facts["load_with"], names)
-    network: nn.Module = names["network"]
-    network.load_state_dict(torch.load(out, weights_only=True), strict=True)
-    return network.eval()(normalised(facts))
-
-
-def read_safetensors(out: Path) -> Tensor:
-    with safetensors.safe_open(out, "pt") as file:
-        facts = file.metadata()
-    assert facts["format"] == "pt"
-    assert (json.loads(facts["image_size"]), json.loads(facts["feature_dim"])) == (SIZE, 512)
-    network = build_backbone(BackboneConfig.parse(json.loads(facts["architecture"]))).net
-    network.load_state_dict(load_file(out), strict=True)
-    return network.eval()(normalised({key: json.loads(facts[key]) for key in ("mean", "std")}))
-
-
-def read_program(out: Path) -> Tensor:
-    return torch.export.load(out).module()(images())
-
-
-def read_onnx(out: Path) -> Tensor:
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(out, providers=["CPUExecutionProvider"])
-    facts = session.get_modelmeta().custom_metadata_map
-    assert (facts["image_size"], facts["feature_dim"], facts["source"]) == (
-        str(SIZE),
-        "512",
-        "b.safetensors",
-    )
-    assert session.get_inputs()[0].shape == ["batch", 3, SIZE, SIZE]
-    return torch.from_numpy(session.run(["features"], {"images": images().numpy()})[0])
-
-
-def read_huggingface(out: Path) -> Tensor:
-    network = timm.create_model(f"local-dir:{out}", pretrained=True).eval()
-    return network(normalised(timm.data.resolve_model_data_config(network)))
-
-
-READERS: dict[str, Callable[[Path], Tensor]] = {
-    "timm": read_state_dict,
-    "torchvision": read_state_dict,
-    "safetensors": read_safetensors,
-    "torch-export": read_program,
-    "onnx": read_onnx,
-    "huggingface": read_huggingface,
-}
-
-
-def formats() -> Iterator[Any]:
-    """One parameter a format; those that need other people's packages are of the tier tools."""
-    for name, row in EXPORTS.items():
-        yield pytest.param(name, marks=[pytest.mark.tools, needs_onnx] if row.extra else [])
-
-
+@pytest.mark.tools
 @pytest.mark.parametrize("format", list(formats()))
 def test_another_program_computes_the_same_features(
     format: str, resnet18: Path, tmp_path: Path
@@ -147,9 +78,12 @@ def test_another_program_computes_the_same_features(
     row = EXPORTS[format]
     out = export(resnet18, format, tmp_path / f"theirs{row.suffix}")
     with torch.no_grad():
-        found, wanted = READERS[format](out), features(resnet18)
+        (found, facts), wanted = READERS[format](out), features(resnet18)
     assert wanted.abs().max() > 0.1
     torch.testing.assert_close(found, wanted, rtol=0, atol=row.tolerance)
+    known = {"image_size": SIZE, "feature_dim": 512, "source": "b.safetensors"}
+    told = {name: facts[name] for name in OF_ITSELF.get(format, ())}
+    assert told == {name: known[name] for name in told}
     files = [name.format(stem="theirs") for name in row.files]
     assert sorted(os.listdir(out if row.is_folder else tmp_path)) == sorted(files)
     for path in tmp_path.rglob("*"):
@@ -158,6 +92,7 @@ def test_another_program_computes_the_same_features(
             assert b"sdclr/backbones/" not in path.read_bytes(), f"a line of the source in {path}"
 
 
+@pytest.mark.tools
 @pytest.mark.parametrize("format", [name for name in NO_EXTRA if name != "torch-export"])
 def test_a_new_run_starts_from_what_was_exported(
     format: str, resnet18: Path, tmp_path: Path
@@ -207,6 +142,7 @@ def slow(*values: Any) -> Any:
     return pytest.param(*values, marks=pytest.mark.slow)
 
 
+@pytest.mark.tools
 @pytest.mark.parametrize(
     ("name", "values", "wanted"),
     [
@@ -230,7 +166,9 @@ def test_the_networks_of_a_library_go_where_they_compute_the_same(
             continue
         held.add(format)
         with torch.no_grad():
-            torch.testing.assert_close(READERS[format](out), features(source), rtol=0, atol=1e-5)
+            torch.testing.assert_close(
+                READERS[format](out).output, features(source), rtol=0, atol=1e-5
+            )
     assert held == wanted
 
 

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
-import json
 import os
 import re
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import safetensors
-import timm
 import torch
-import torchvision
 from PIL import Image
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from read_exports import READERS, SIZE, formats, images
 from sdclr import export, load_classifier, recipe
 from sdclr.any_progress import NoProgress
 from sdclr.backbones import BackboneConfig, build_backbone
@@ -28,11 +22,9 @@ from sdclr.backbones.exports.table import EXPORTS
 from sdclr.errors import ConfigError
 from sdclr.jobs.pretrain.starting_weights import load_starting_weights
 
-SIZE = 32
 NAMES = ("cat", "dog|small", "=yak", "é")
-needs_onnx = pytest.mark.skipif(
-    importlib.util.find_spec("onnxruntime") is None, reason='pip install "sdclr[onnx]"'
-)
+NAMED_AS = {"huggingface": "label_names", "torch-export": None}
+"""What the classes are called in an export, by format; class_names elsewhere."""
 
 
 def model(folder: Path, name: str, **values: Any) -> Path:
@@ -62,79 +54,12 @@ def resnet18(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return model(tmp_path_factory.mktemp("models") / "m", "resnet18", stem="large")
 
 
-def images() -> Tensor:
-    return torch.rand(3, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
-
-
 def logits(source: Path) -> Tensor:
     with torch.no_grad():
         return load_classifier(source)(images())
 
 
-def normalised(facts: dict[str, Any]) -> Tensor:
-    mean, std = (torch.tensor(facts[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
-    return (images() - mean) / std
-
-
-def read_state_dict(out: Path) -> Tensor:
-    """As the JSON file beside it says."""
-    facts = json.loads(out.with_suffix(".json").read_text())
-    assert facts["class_names"] == list(NAMES)
-    assert facts["temperature"] == 1.7
-    names: dict[str, Any] = {"timm": timm, "torchvision": torchvision}
-    exec(facts["load_with"], names)
-    network: nn.Module = names["network"]
-    network.load_state_dict(torch.load(out, weights_only=True), strict=True)
-    return network.eval()(normalised(facts))
-
-
-def read_safetensors(out: Path) -> Tensor:
-    with safetensors.safe_open(out, "pt") as file:
-        facts = file.metadata()
-    assert json.loads(facts["class_names"]) == list(NAMES)
-    tensors = load_file(out)
-    weight, bias = tensors.pop("classifier.weight"), tensors.pop("classifier.bias")
-    network = build_backbone(BackboneConfig.parse(json.loads(facts["architecture"]))).net
-    network.load_state_dict(tensors, strict=True)
-    constants = {key: json.loads(facts[key]) for key in ("mean", "std")}
-    return network.eval()(normalised(constants)) @ weight.T + bias
-
-
-def read_program(out: Path) -> Tensor:
-    return torch.export.load(out).module()(images())
-
-
-def read_onnx(out: Path) -> Tensor:
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(out, providers=["CPUExecutionProvider"])
-    facts = session.get_modelmeta().custom_metadata_map
-    assert json.loads(facts["class_names"]) == list(NAMES)
-    return torch.from_numpy(session.run(["logits"], {"images": images().numpy()})[0])
-
-
-def read_huggingface(out: Path) -> Tensor:
-    network = timm.create_model(f"local-dir:{out}", pretrained=True).eval()
-    assert network.num_classes == len(NAMES)
-    assert network.pretrained_cfg["label_names"] == list(NAMES)
-    return network(normalised(timm.data.resolve_model_data_config(network)))
-
-
-READERS: dict[str, Callable[[Path], Tensor]] = {
-    "timm": read_state_dict,
-    "torchvision": read_state_dict,
-    "safetensors": read_safetensors,
-    "torch-export": read_program,
-    "onnx": read_onnx,
-    "huggingface": read_huggingface,
-}
-
-
-def formats() -> Iterator[Any]:
-    for name, row in EXPORTS.items():
-        yield pytest.param(name, marks=[pytest.mark.tools, needs_onnx] if row.extra else [])
-
-
+@pytest.mark.tools
 @pytest.mark.parametrize("format", list(formats()))
 def test_another_program_computes_the_same_logits(
     format: str, resnet18: Path, tmp_path: Path
@@ -142,11 +67,17 @@ def test_another_program_computes_the_same_logits(
     row = EXPORTS[format]
     out = export(resnet18, format, tmp_path / f"theirs{row.suffix}")
     with torch.no_grad():
-        found, wanted = READERS[format](out), logits(resnet18)
+        (found, facts), wanted = READERS[format](out), logits(resnet18)
+    if (key := NAMED_AS.get(format, "class_names")) is not None:
+        assert list(facts[key]) == list(NAMES)
+    assert facts.get("temperature", 1.7) == 1.7
+    assert facts.get("output_names", ["logits"]) == ["logits"]
+    assert facts.get("num_classes", len(NAMES)) == len(NAMES)
     assert wanted.shape == (3, len(NAMES))
     torch.testing.assert_close(found, wanted, rtol=0, atol=row.tolerance)
 
 
+@pytest.mark.tools
 @pytest.mark.parametrize("format", ["timm", "torchvision", "safetensors", "huggingface"])
 def test_a_new_run_starts_from_the_backbone_and_leaves_the_head(
     format: str, resnet18: Path, tmp_path: Path
@@ -165,6 +96,7 @@ def slow(*values: Any) -> Any:
     return pytest.param(*values, marks=pytest.mark.slow)
 
 
+@pytest.mark.tools
 @pytest.mark.parametrize(
     ("name", "values", "wanted"),
     [
@@ -188,7 +120,9 @@ def test_the_networks_of_a_library_go_with_their_head_where_they_compute_the_sam
             continue
         held.add(format)
         with torch.no_grad():
-            torch.testing.assert_close(READERS[format](out), logits(source), rtol=0, atol=1e-5)
+            torch.testing.assert_close(
+                READERS[format](out).output, logits(source), rtol=0, atol=1e-5
+            )
     assert held == wanted
     for words in said:
         assert "Formats that can: " in words
@@ -196,7 +130,9 @@ def test_the_networks_of_a_library_go_with_their_head_where_they_compute_the_sam
     for format in ("safetensors", "torch-export"):
         out = export(source, format, tmp_path / f"own{EXPORTS[format].suffix}")
         with torch.no_grad():
-            torch.testing.assert_close(READERS[format](out), logits(source), rtol=0, atol=1e-5)
+            torch.testing.assert_close(
+                READERS[format](out).output, logits(source), rtol=0, atol=1e-5
+            )
 
 
 def test_the_card_of_a_classifier_names_its_classes_and_its_code_runs(
