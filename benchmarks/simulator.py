@@ -105,7 +105,7 @@ def step_model(one: float, two: float, cores: int = 2) -> tuple[float, float]:
     return one, two - one / min(2, cores)
 
 
-def step_seconds(processes: int, work: float, exchange: float, cores: int = 2) -> float:
+def step_seconds(processes: float, work: float, exchange: float, cores: int = 2) -> float:
     return work / min(processes, cores) + exchange * (processes - 1)
 
 
@@ -124,7 +124,7 @@ def line(x: Sequence[float], y: Sequence[float]) -> tuple[float, float]:
 def held_out() -> list[Fit]:
     """Every prediction of a point that the fit has not seen."""
     counts, seconds = medians(read(PROCESSES)["processes"], "seconds a step")
-    work, exchange = step_model(*seconds[:2])
+    work, exchange = step_model(seconds[0], seconds[1])
     found = [
         Fit(f"a step, {count} processes", step_seconds(count, work, exchange), seen, "s")
         for count, seen in zip(counts[2:], seconds[2:], strict=True)
