@@ -40,22 +40,39 @@ def test_python_blocks_run(block: str, tmp_path: Path, monkeypatch: pytest.Monke
     exec(compile(block, "README.md", "exec"), {"__name__": "readme"})
 
 
-def test_shell_commands_that_need_no_other_data_run_one_after_another(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    runnable = [
+def runnable() -> list[list[str]]:
+    """The commands that need no other data."""
+    return [
         c
         for c in commands()
         if not of_photos(c) and not any("PATH" in a or a.startswith("runs/c10") for a in c)
     ]
-    assert len(runnable) >= 5
-    for command in runnable:
+
+
+def run_all(chosen: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    for command in chosen:
         assert command[0] == "sdclr"
         monkeypatch.setattr(sys, "argv", command)
         with pytest.raises(SystemExit) as stop:
             cli.main()
         assert not stop.value.code, command
+
+
+def test_shell_commands_that_need_no_other_data_run_one_after_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    chosen = [command for command in runnable() if command[1] != "reproduce"]
+    assert len(chosen) >= 5
+    run_all(chosen, monkeypatch)
+
+
+@pytest.mark.slow
+def test_the_comparison_of_a_minute_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    chosen = [command for command in runnable() if command[1] == "reproduce"]
+    assert len(chosen) == 1
+    run_all(chosen, monkeypatch)
 
 
 def test_the_commands_that_need_cifar_name_settings_that_exist() -> None:

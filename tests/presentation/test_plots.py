@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, product
 from xml.etree import ElementTree
 
 import numpy as np
@@ -135,9 +135,16 @@ def words_that_touch(drawing: object, *, small: bool = False) -> list[tuple[str,
     return touching + leaving
 
 
-@pytest.mark.parametrize("named", [True, False], ids=["named", "ranks"])
-@pytest.mark.parametrize("lopsided", [False, True], ids=["thirds", "lopsided"])
-@pytest.mark.parametrize("largest", [10, 1280, 130_000])
+def kinds_of_bars() -> list[object]:
+    """Largest class, whether one group has nearly all classes, whether classes have names; two kinds at once."""
+    at_once = {(1280, False, True), (130_000, True, False)}
+    return [
+        pytest.param(*kind, marks=() if kind in at_once else pytest.mark.slow)
+        for kind in product((10, 1280, 130_000), (False, True), (True, False))
+    ]
+
+
+@pytest.mark.parametrize(("largest", "lopsided", "named"), kinds_of_bars())
 @pytest.mark.parametrize("num_classes", [1, 2, 10, 100, 1000])
 def test_no_labels_touch_at_any_number_of_classes(
     num_classes: int, largest: int, lopsided: bool, named: bool

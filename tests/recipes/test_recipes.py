@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,30 +15,23 @@ from sdclr.errors import ConfigError
 from sdclr.methods import SDCLRConfig
 from sdclr.recipes import ARM_SETS, RECIPES, SYSTEMS
 
+StandIn = Callable[[str], dict[str, str | None]]
+
 
 @pytest.fixture(scope="module")
-def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str | None]]:
-    """Where each data set is: CIFAR's exact sizes with noise for pixels, ImageNet's folders, lists and classes."""
-    rng, folder = np.random.default_rng(0), tmp_path_factory.mktemp("data")
-    places: dict[str, dict[str, str | None]] = {"digits": {}}
-    for name, classes in (("cifar10", 10), ("cifar100", 100)):
-        arrays = {
-            f"{part}_{kind}": values
-            for part, count in (("train", 50_000), ("test", 10_000))
-            for kind, values in (
-                (
-                    "images",
-                    np.broadcast_to(
-                        rng.integers(0, 256, (32, 32, 3), dtype=np.uint8), (count, 32, 32, 3)
-                    ),
-                ),
-                ("labels", np.arange(count) % classes),
-            )
-        }
-        np.savez(folder / f"{name}.npz", **arrays)
-        places[name] = {"data.path": str(folder / f"{name}.npz")}
-    for name, classes, per_class in (("imagenet100", 100, 10), ("imagenet_lt_exp", 1000, 3)):
-        made = make_imagenet(
+def stand_in(tmp_path_factory: pytest.TempPathFactory) -> StandIn:
+    """Where a data set is: CIFAR's exact sizes with noise for pixels, ImageNet's folders, lists and classes."""
+    folder = tmp_path_factory.mktemp("data")
+
+    @cache
+    def made(name: str) -> dict[str, str | None]:
+        if name == "digits":
+            return {}
+        if name in ("cifar10", "cifar100"):
+            write_cifar(folder / f"{name}.npz", classes=10 if name == "cifar10" else 100)
+            return {"data.path": str(folder / f"{name}.npz")}
+        classes, per_class = {"imagenet100": (100, 10), "imagenet_lt_exp": (1000, 3)}[name]
+        found = make_imagenet(
             folder / name,
             classes,
             name=name,
@@ -45,8 +39,18 @@ def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, s
             validation_per_class=1,
             test_per_class=1,
         )
-        places[name] = {"data.path": str(made.root), "data.splits_dir": str(made.splits_dir)}
-    return places
+        return {"data.path": str(found.root), "data.splits_dir": str(found.splits_dir)}
+
+    return made
+
+
+def write_cifar(file: Path, classes: int) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    arrays = {}
+    for part, count in (("train", 50_000), ("test", 10_000)):
+        arrays[f"{part}_images"] = np.broadcast_to(image, (count, 32, 32, 3))
+        arrays[f"{part}_labels"] = np.arange(count) % classes
+    np.savez(file, **arrays)
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -59,7 +63,7 @@ def test_every_recipe_resolves(name: str) -> None:
 SYSTEM_RECIPES = [SYSTEMS[dataset][arm] for dataset in SYSTEMS for arm in ARM_SETS["paper"]]
 
 
-AT_ONCE = ("cifar10_lt_simclr", "cifar10_lt_sdclr", "imagenet_lt_exp_sdclr")
+AT_ONCE = ("cifar10_lt_sdclr",)
 """The others are the same code with other numbers."""
 
 
@@ -71,7 +75,7 @@ AT_ONCE = ("cifar10_lt_simclr", "cifar10_lt_sdclr", "imagenet_lt_exp_sdclr")
     ],
 )
 def test_every_system_runs_two_epochs_on_data_of_its_shape(
-    name: str, tmp_path: Path, stand_ins: dict[str, dict[str, str | None]]
+    name: str, tmp_path: Path, stand_in: StandIn
 ) -> None:
     """The published systems, and ours on ImageNet-LT-exp: real numbers of images on CIFAR, of classes always."""
     config = recipe(name)
@@ -81,7 +85,7 @@ def test_every_system_runs_two_epochs_on_data_of_its_shape(
     }  # labels of a stand-in have nothing to do with its pixels, and it says so
     if config.backbone.stem == "large":
         small |= {"views.size": 32}
-    run = pretrain(config.with_values(small | stand_ins[config.data.name]), tmp_path / "run")
+    run = pretrain(config.with_values(small | stand_in(config.data.name)), tmp_path / "run")
     assert [line["epoch"] for line in run.metrics()] == [1, 2]
     assert run.backbone_path.is_file()
     if config.data.name.startswith("cifar"):

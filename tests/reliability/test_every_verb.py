@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -187,11 +188,30 @@ def _drop(file: io.TextIOWrapper) -> None:
     file.close()
 
 
-@pytest.mark.parametrize("name", verbs(VERBS))
-@pytest.mark.parametrize("kind", ["full", "unread", "closed", "ascii"])
-@pytest.mark.parametrize("which", ["out", "err", "both"])
+STREAMS = list(product(["out", "err", "both"], ["full", "unread", "closed", "ascii"]))
+"""Which stream, and what is wrong with it."""
+
+
+def on_streams() -> list[object]:
+    """Every verb on every stream; at once only the fast ones, and those that do work on both streams together."""
+    return [
+        pytest.param(
+            name,
+            which,
+            kind,
+            marks=()
+            if name in {"status", "recipes"} or (name in FAST and which == "both")
+            else pytest.mark.slow,
+            id=f"{name}-{which}-{kind}",
+        )
+        for name in VERBS
+        for which, kind in STREAMS
+    ]
+
+
+@pytest.mark.parametrize(("name", "which", "kind"), on_streams())
 def test_work_is_done_whoever_reads_of_it(
-    here: Path, name: str, kind: str, which: str, full: io.TextIOWrapper, unread: io.TextIOWrapper
+    here: Path, name: str, which: str, kind: str, full: io.TextIOWrapper, unread: io.TextIOWrapper
 ) -> None:
     closed = io.StringIO()
     closed.close()

@@ -31,6 +31,7 @@ TINY = [
     "batch_size=200",
     "epochs=3",
     "checkpoint_every_epochs=1",
+    "health_every_epochs=0",
 ]
 
 

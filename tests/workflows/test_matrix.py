@@ -35,6 +35,7 @@ TINY = (
     "epochs=2",
     "batch_size=100",
     "checkpoint_every_epochs=1",
+    "health_every_epochs=0",
 )
 PROBES = ("linear", "few_shot")
 ARMS = ("simclr", "sdclr")
