@@ -116,6 +116,9 @@ def test_the_maths_never_sees_a_config() -> None:
         "methods/nt_xent.py",
         "methods/tiled_nt_xent.py",
         "methods/self_competitor.py",
+        "methods/tied_twin.py",
+        "methods/prunable_weights.py",
+        "methods/weight_mask.py",
         "data/splits.py",
         "evaluation/balancedness.py",
     ]

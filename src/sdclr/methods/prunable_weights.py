@@ -1,0 +1,162 @@
+"""Which weights of a network can be pruned, and how much of it they are."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
+from torch.nn.utils import parametrize
+
+from sdclr.errors import ConfigError
+from sdclr.methods.tied_twin import tensors
+
+Layers = Literal["conv", "conv+linear"]
+"""Kinds of layers that are pruned."""
+
+
+Prunable = Literal["auto"] | Layers | Callable[[str, nn.Module], bool]
+
+
+MOSTLY_CONVOLUTIONS = 0.5
+"""Share of a network's weights that convolutions must hold for ``auto`` to prune these alone."""
+
+
+_CONVOLUTIONS = (
+    nn.Conv1d,
+    nn.Conv2d,
+    nn.Conv3d,
+    nn.ConvTranspose1d,
+    nn.ConvTranspose2d,
+    nn.ConvTranspose3d,
+)
+
+
+def resolve_prunable(network: nn.Module, spared: Iterable[str] = ()) -> Layers:
+    """``auto``: convolutions alone where they hold at least half of the network's weights, else linear layers too."""
+    spared = tuple(spared)
+    held = sum(
+        module.weight.numel()
+        for name, module in network.named_modules()
+        if isinstance(module, _CONVOLUTIONS) and not _is_spared(name, spared)
+    )
+    return "conv" if held >= MOSTLY_CONVOLUTIONS * _num_weights(network, spared) else "conv+linear"
+
+
+def _num_weights(network: nn.Module, spared: tuple[str, ...]) -> int:
+    parameters = dict(network.named_parameters())
+    counted = [p.numel() for name, p in parameters.items() if not _is_spared(name, spared)]
+    return max(sum(counted), 1)
+
+
+def prunable_share(
+    network: nn.Module, targets: list[tuple[str, str]], spared: tuple[str, ...]
+) -> float:
+    """Of all the weights that are not spared, those of ``targets``."""
+    prunable = sum(getattr(network.get_submodule(name), key).numel() for name, key in targets)
+    return prunable / _num_weights(network, spared)
+
+
+@torch.no_grad()
+def rescaled_layers(network: nn.Module, targets: list[tuple[str, str]]) -> list[str]:
+    """Convolutions with a forward of their own whose output does not grow with their weight."""
+    found = []
+    for name, _ in targets:
+        layer = network.get_submodule(name)
+        plain = next((kind for kind in _CONVOLUTIONS if isinstance(layer, kind)), None)
+        if plain is not None and type(layer).forward is not plain.forward:
+            with contextlib.suppress(Exception):  # a forward that wants other arguments: not known
+                if not _grows_with_its_weight(layer):
+                    found.append(name)
+    return found
+
+
+def _grows_with_its_weight(layer: Any) -> bool:
+    sides = [d * (k - 1) + 2 for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]
+    images = (
+        torch.linspace(-1, 1, layer.in_channels * math.prod(sides))
+        .view(1, -1, *sides)
+        .to(layer.weight)
+    )
+    nothing, once, twice = (
+        torch.func.functional_call(layer, {"weight": factor * layer.weight}, images)
+        for factor in (0, 1, 2)
+    )
+    grown = once - nothing
+    tolerance = 1e-3 * float(once.abs().max())
+    return bool(grown.abs().max() > tolerance) and torch.allclose(
+        twice - nothing, 2 * grown, rtol=1e-2, atol=tolerance
+    )
+
+
+def _is_spared(name: str, spared: tuple[str, ...]) -> bool:
+    return any(name == s or name.startswith(f"{s}.") for s in spared)
+
+
+def prunable_weights(
+    network: nn.Module, prunable: Prunable, spared: tuple[str, ...]
+) -> Iterator[tuple[str, str]]:
+    """(module name, parameter name) of every weight to prune, in the network's order."""
+    if isinstance(prunable, str) and prunable not in ("conv", "conv+linear"):
+        raise ConfigError(f"method.prunable must be auto, conv or conv+linear, got {prunable!r}.")
+    users: dict[int, list[str]] = {}
+    # a layer that is in several places is one user, and one in the twin
+    for (
+        name,
+        module,
+    ) in network.named_modules():
+        for _, key, tensor in tensors(module):
+            users.setdefault(id(tensor), []).append(f"{name}.{key}")
+    found = 0
+    for name, module in network.named_modules():
+        if _is_spared(name, spared):
+            continue
+        for key in _weights_of(name, module, prunable):
+            _require_stored(name, module, key)
+            if len(users[id(getattr(module, key))]) > 1:
+                shared = " and ".join(users[id(getattr(module, key))])
+                raise ConfigError(
+                    f"{shared} are one tensor; leave them out with prunable=<function> or spared=[...]."
+                )
+            found += 1
+            yield name, key
+    if not found:
+        raise ConfigError(
+            "nothing to prune: the network has no such weights. Try method.prunable=conv+linear."
+        )
+
+
+def _weights_of(name: str, module: nn.Module, prunable: Prunable) -> list[str]:
+    if callable(prunable):
+        chosen = prunable(name, module)
+    else:
+        linear = (nn.Linear, nn.MultiheadAttention) if prunable == "conv+linear" else ()
+        chosen = isinstance(module, (*_CONVOLUTIONS, *linear))
+    keys = ("weight", "in_proj_weight") if chosen else ()  # packed attention has no .weight
+    return [key for key in keys if isinstance(getattr(module, key, None), Tensor)]
+
+
+def _require_stored(name: str, module: nn.Module, key: str) -> None:
+    """ConfigError unless the weight that the layer uses is the parameter of that name."""
+    weight = module._parameters.get(key)
+    if isinstance(weight, UninitializedParameter):
+        raise ConfigError(
+            f"{name}.{key} has no shape yet. Run the network once before its competitor is built."
+        )
+    if isinstance(weight, nn.Parameter):
+        return
+    sources = [other for other in module._parameters if other.startswith(f"{key}_")]
+    if parametrize.is_parametrized(module, key):
+        why = "is parametrised already (torch.nn.utils.parametrize)"
+    elif sources:
+        why = f"is computed from {' and '.join(sources)} (torch.nn.utils.prune, spectral_norm or weight_norm)"
+    else:
+        why = "is no parameter"
+    raise ConfigError(
+        f"{name}.{key} {why}, so a mask on it would have no effect. Remove that first, or leave the layer out with "
+        "prunable=<function> or spared=[...]."
+    )

@@ -1,0 +1,189 @@
+"""A deep copy of a network whose tensors are the network's very own, but for norms of its own."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator, Mapping
+from types import MethodType
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from sdclr.compute.wrapped_modules import wraps_another
+from sdclr.errors import ConfigError
+from sdclr.methods.module_attributes import HELD_BY_TORCH, followed_attributes
+from sdclr.methods.weight_mask import is_of_masks
+
+Norms = Literal["own", "own_all", "shared"]
+
+
+def tied_twin(network: nn.Module, norms: Norms) -> nn.Module:
+    """A deep copy of the network in which everything but the twin's own norms is the network's very own tensor."""
+    if norms not in ("own", "own_all", "shared"):
+        raise ConfigError(f"method.norms must be own, own_all or shared, got {norms!r}.")
+    memo: dict[int, Any] = {}
+    for module in network.modules():
+        if not is_own(module, norms):
+            memo |= {id(tensor): tensor for _, _, tensor in tensors(module)}
+            plain = (
+                value for value in followed_attributes(module).values() if isinstance(value, Tensor)
+            )
+            memo |= {id(tensor): tensor for tensor in plain}
+        if norms == "shared" and _keeps_statistics(module):
+            memo[id(module)] = module  # num_batches_tracked and friends must be one thing, not two
+    try:
+        return copy.deepcopy(network, dict(memo))
+    except Exception:  # some attribute refuses, in whatever way: a lock, a result of a forward pass
+        return copy.deepcopy(network, memo | _shared_attributes(network))
+
+
+def _shared_attributes(network: nn.Module) -> dict[int, Any]:
+    """What a module holds beside tensors and modules and what cannot be copied: both branches use the same object.
+
+    A tensor that a forward pass left behind is shared without its graph.
+    """
+    shared: dict[int, Any] = {}
+    for name, module in layers(network):
+        held = {key: value for key, value in vars(module).items() if key not in HELD_BY_TORCH}
+        for key, value in held.items():
+            if isinstance(value, Tensor):
+                shared[id(value)] = value.detach()
+            elif isinstance(value, nn.Module) or _can_be_copied(value):
+                continue
+            elif _holds_a_module(value):
+                raise ConfigError(
+                    f"{name or 'the network'}.{key} ({type(value).__name__}) holds a module and cannot be copied, so "
+                    "the network has no competitor. Register its modules as sub-modules (nn.ModuleList)."
+                )
+            else:
+                shared[id(value)] = value
+    return shared
+
+
+def _can_be_copied(value: object) -> bool:
+    try:
+        copy.deepcopy(value)
+    except Exception:
+        return False
+    return True
+
+
+def _holds_a_module(value: object) -> bool:
+    parts = value.values() if isinstance(value, Mapping) else value
+    return isinstance(parts, Iterable) and any(isinstance(part, nn.Module) for part in parts)
+
+
+class Tie(NamedTuple):
+    """One tensor that both branches use: where the network keeps it and where the twin does."""
+
+    network_slot: dict[str, Any]
+    twin: nn.Module
+    key: str
+
+    def network_tensor(self) -> Tensor:
+        return self.network_slot[self.key]
+
+    def _twin_slot(self) -> tuple[dict[str, Any], str]:
+        if parametrize.is_parametrized(self.twin, self.key):
+            return self.twin.parametrizations[self.key]._parameters, "original"  # type: ignore[union-attr,index]
+        slot = self.twin._parameters if self.key in self.twin._parameters else self.twin._buffers
+        return slot, self.key
+
+    def twin_tensor(self) -> Tensor:
+        slot, key = self._twin_slot()
+        return slot[key]
+
+    def restore(self) -> None:
+        slot, key = self._twin_slot()
+        slot[key] = self.network_tensor()
+
+
+def require_copyable(network: nn.Module) -> None:
+    """Refuse what a copy would still call the original's code in: its competitor would be the network itself."""
+    for name, module in layers(network):
+        where = name or "the network"
+        if wraps_another(module):
+            raise ConfigError(
+                f"{where} is wrapped ({type(module).__name__}), and a copy of it would call the original. Give the "
+                "plain network; compile or distribute the method instead."
+            )
+        if isinstance(module, torch.jit.ScriptModule):
+            raise ConfigError(
+                f"{where} is a TorchScript module, which cannot be pruned. Give the plain network."
+            )
+        replaced = vars(module).get("forward")
+        if replaced is not None and not isinstance(replaced, MethodType):
+            raise ConfigError(
+                f"{where}.forward was replaced by a function, and a copy of it would call the original. Write it as a "
+                "method of the module's class."
+            )
+
+
+def changed_layers(layers: dict[str, nn.Module], twins: dict[str, nn.Module]) -> list[str]:
+    """What cannot be followed, in words: layers that are new, gone, of another type or with other parameters."""
+    if layers.keys() == twins.keys() and list(layers) != list(twins):
+        first = next(pair for pair in zip(twins, layers, strict=True) if pair[0] != pair[1])
+        return [f"its layers have another order ({first[1]} comes where {first[0]} was)"]
+    changed = [
+        f"{name} ({type(layers[name]).__name__}) is new" for name in layers if name not in twins
+    ]
+    changed += [
+        f"{name} ({_type(twins[name]).__name__}) is gone" for name in twins if name not in layers
+    ]
+    for name in layers:
+        module, twin = layers[name], twins.get(name)
+        if twin is None or module is twin:
+            continue
+        if _type(module) is not _type(twin):
+            changed.append(f"{name} was {_type(twin).__name__} and is {_type(module).__name__}")
+        elif (now := _tensor_names(module)) != (before := _tensor_names(twin)):
+            changed.append(
+                f"{name} had {', '.join(sorted(before)) or 'nothing'} and has {', '.join(sorted(now))}"
+            )
+        elif (now_shapes := _own_shapes(module)) != _own_shapes(twin) and _keeps_statistics(module):
+            changed.append(f"{name} has other shapes: {now_shapes}")
+    return changed
+
+
+def _type(module: nn.Module) -> type[nn.Module]:
+    return parametrize.type_before_parametrizations(module)
+
+
+def _tensor_names(module: nn.Module) -> set[str]:
+    names = {key for _, key, _ in tensors(module)}
+    if isinstance(lists := module._modules.get("parametrizations"), nn.ModuleDict):
+        names |= {key for key, one in lists.items() if is_of_masks(one)}
+    return names
+
+
+def _own_shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {key: tuple(tensor.shape) for _, key, tensor in tensors(module)}
+
+
+def _keeps_statistics(module: nn.Module) -> bool:
+    return getattr(module, "running_mean", None) is not None
+
+
+def is_own(module: nn.Module, norms: Norms) -> bool:
+    """Whether the twin has a layer of its own here, instead of the network's."""
+    if norms == "shared":
+        return False
+    return _keeps_statistics(module) or (
+        norms == "own_all" and isinstance(module, nn.LayerNorm | nn.GroupNorm)
+    )
+
+
+def tensors(module: nn.Module) -> Iterator[tuple[dict[str, Any], str, Tensor]]:
+    """The tensors a module holds itself: (the dict that holds it, its name there, the tensor)."""
+    for slot in (module._parameters, module._buffers):
+        yield from ((slot, key, tensor) for key, tensor in slot.items() if tensor is not None)
+
+
+def layers(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """All modules of a tree by name, repeated ones too, without our masks and what holds them."""
+    yield prefix, module
+    for name, child in module._modules.items():
+        if child is not None and not is_of_masks(child):
+            yield from layers(child, f"{prefix}.{name}" if prefix else name)
