@@ -56,7 +56,7 @@ app = typer.Typer(
 
 
 FOR_SEVERAL_PROCESSES = (
-    *("embed", "evaluate", "mine"),
+    *("embed", "evaluate", "finetune", "mine"),
     *("predict", "pretrain", "resume"),
 )
 """Verbs that torchrun may start."""

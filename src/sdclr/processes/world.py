@@ -59,6 +59,8 @@ class World:
         """``start_seconds``: how long this process waits for the others until the first step is done."""
         self.rank, self.size = rank, size
         self.start_seconds = start_seconds
+        self.act_as_one = True
+        """Whether all processes raise Preempted and NonFiniteError in the same step; else one alone may."""
         self._store = store
         self._patience_seconds = MEET_SECONDS
 
@@ -196,6 +198,11 @@ class World:
     def _words(self) -> Store:
         assert self._store is not None
         return self._store
+
+    def raise_failure(self) -> None:
+        """Raise here what another process has failed of, if one has."""
+        if self.several:
+            self._raise_failure()
 
     def _raise_failure(self) -> None:
         if self._words.check(["failure"]):
@@ -348,8 +355,9 @@ def joined(job: str = "", *, start_seconds: float = START_SECONDS) -> Iterator[W
     ``start_seconds``: how long they wait for each other until the first step is done.
     ``job``: the same words on every process of a job, and others on those of another job: a process that finds another
     job, or another process of its own number, behind its MASTER_PORT ends, and leaves the others alone.
-    An error of one process ends the others too, with the same exit code. Preempted and NonFiniteError are raised by all
-    of them in the same step; nobody leaves before the first process has written everything.
+    An error of one process ends the others too, with the same exit code. While they ``act_as_one``, Preempted and
+    NonFiniteError are raised by all of them in the same step; nobody leaves before the first process has written
+    everything.
     """
     if world_size() == 1:
         yield ALONE
@@ -367,7 +375,9 @@ def joined(job: str = "", *, start_seconds: float = START_SECONDS) -> Iterator[W
         if isinstance(error, StoppedEarly):
             world.publish(_STOPPED.format(world.rank), {})
         agreed = isinstance(error, Preempted | NonFiniteError) and not error.reported_elsewhere
-        if agreed and not world.is_first:  # the first process raises the same, and has to save
+        if (
+            agreed and world.act_as_one and not world.is_first
+        ):  # the first process raises the same, and has to save
             error.reported_elsewhere = True  # type: ignore[attr-defined]
             try:
                 world.wait_until_over()
@@ -395,6 +405,7 @@ def shared_work(job: str) -> Iterator[World]:
         yield ALONE
         return
     with joined(job) as world:
+        world.act_as_one = False
         if not world.is_first:
             world.wait_for(BEGUN)
         yield world

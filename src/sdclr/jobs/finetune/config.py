@@ -62,6 +62,11 @@ class FinetuneConfig(Section):
     device: Annotated[str, Field(json_schema_extra=INCIDENTAL)] = "auto"
     """cpu, cuda, cuda:N or auto."""
 
+    @property
+    def fixes_features(self) -> bool:
+        """Whether neither the backbone nor what it sees changes: features are then computed once."""
+        return self.mode == "linear" and self.augment == "none"
+
     @model_validator(mode="after")
     def _settings_do_something(self) -> FinetuneConfig:
         if self.mode == "linear" and self.backbone_learning_rate != BACKBONE_LEARNING_RATE:
