@@ -78,6 +78,8 @@ class World:
 
         A launcher may let each process see one GPU alone; :meth:`connect` makes sure that it is not the same one.
         """
+        if self.several and device.type == "mps":
+            raise errors.ConfigError("device=mps is for one process; start it without torchrun.")
         if not self.several or device.type != "cuda":
             return device
         local, num_seen = environment_number("LOCAL_RANK", self.rank), torch.cuda.device_count()

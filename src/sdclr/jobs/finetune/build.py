@@ -21,6 +21,7 @@ from sdclr.backbones.backbone import measure_feature_dim
 from sdclr.backbones.classifier import is_classifier, load_classifier
 from sdclr.backbones.encoder import open_encoder
 from sdclr.compute.device import (
+    device_of_draws,
     parameter_dtype,
     resolve_memory_format,
     resolve_precision,
@@ -212,7 +213,8 @@ def _start_head(
 
 def _linear_fit(features: Tensor, labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
     """Logistic regression of labels on standardised features [N, F]: weights [C, F] and intercepts [C]."""
-    found = LogisticRegression(features, labels, num_classes).fit(1.0).weights
+    where = device_of_draws(features.device)
+    found = LogisticRegression(features.to(where), labels.to(where), num_classes).fit(1.0).weights
     missing = num_classes - len(found.intercept)  # of two classes the first scores 0
     return F.pad(found.weight.T, (0, 0, missing, 0)), F.pad(found.intercept, (missing, 0))
 

@@ -60,7 +60,7 @@ class FinetuneConfig(Section):
     image_size: Annotated[int, Field(ge=4, le=8192)] | None = None
     """Side in pixels of what the network sees; None: as it was trained."""
     device: Annotated[str, Field(json_schema_extra=INCIDENTAL)] = "auto"
-    """cpu, cuda, cuda:N or auto."""
+    """cpu, cuda, cuda:N, mps or auto."""
 
     @property
     def fixes_features(self) -> bool:

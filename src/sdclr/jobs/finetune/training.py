@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sdclr.backbones import Backbone
-from sdclr.compute.device import LateAnswer, autocast
+from sdclr.compute.device import LateAnswer, autocast, in_float64, widest_float
 from sdclr.compute.optim import learning_rate, restore_state, state_names, state_of, step_if
 from sdclr.compute.process_state import default_generators
 from sdclr.compute.stateless_random import Stream, derive
@@ -149,12 +149,15 @@ class Training:
 
     def plain_head(self) -> nn.Linear:
         """The same head for features as the backbone gives them."""
-        weight = self.head.weight.detach().double() / self.std.double()
-        bias = self.head.bias.detach().double() - weight @ self.mean.double()
-        head = nn.Linear(weight.shape[1], len(weight), device=weight.device, dtype=self.mean.dtype)
+        mean, std = in_float64(self.mean), in_float64(self.std)
+        weight = in_float64(self.head.weight.detach()) / std
+        bias = in_float64(self.head.bias.detach()) - weight @ mean
+        head = nn.Linear(
+            weight.shape[1], len(weight), device=self.mean.device, dtype=self.mean.dtype
+        )
         with torch.no_grad():
-            head.weight.copy_(weight)
-            head.bias.copy_(bias)
+            head.weight.copy_(weight.to(self.mean.dtype))
+            head.bias.copy_(bias.to(self.mean.dtype))
         return head
 
 
@@ -174,7 +177,7 @@ class State:
     """Where a fine-tuning is."""
 
     loss_sum: Tensor
-    """float64, over the images of this epoch."""
+    """float64 (float32 where the device has none), over the images of this epoch."""
     finite: Tensor
     """bool, whether all losses were; once false no step moves a weight."""
     step: int = 0
@@ -192,7 +195,7 @@ class State:
     @classmethod
     def begin(cls, device: torch.device) -> State:
         return cls(
-            torch.zeros((), dtype=torch.float64, device=device),
+            torch.zeros((), dtype=widest_float(device), device=device),
             torch.ones((), dtype=torch.bool, device=device),
         )
 
@@ -242,7 +245,7 @@ def train_step(training: Training, state: State, inputs: Tensor, labels: Tensor)
         # the processes' sum is the batch's mean
         (losses.sum() / training.images_of_step(state.step)).backward()
     losses = losses.detach()
-    loss_sum, finite = losses.sum().double(), losses.isfinite().all()
+    loss_sum, finite = losses.sum().to(state.loss_sum), losses.isfinite().all()
     if training.is_shared:
         sum_gradients(one for group in optimizer.param_groups for one in group["params"])
         asked = torch.full_like(loss_sum, state.stop.signal_name is not None)

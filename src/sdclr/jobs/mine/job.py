@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from sdclr.backbones.encoder import Encoder, open_encoder
-from sdclr.compute.device import resolve_device
+from sdclr.compute.device import placed_on, resolve_device
 from sdclr.compute.process_state import silenced_warnings
 from sdclr.data import Data, DataConfig, Images
 from sdclr.errors import ConfigError, DataError
@@ -185,7 +185,7 @@ def mine(
             marks = _marks(asked, out, names)
             if marks:
                 columns[WANTED] = mark_column(len(names), marks)
-            encoder.backbone.to(where).to(memory_format=torch.channels_last)
+            placed_on(encoder.backbone, where)
             groups = groups_of(data, images, joined, earlier, groups)
             wish = _wish(asked, marks, names, joined, encoder, data)
             wish = _with_what_is_known(wish, images, found.class_names, joined, records)
@@ -238,7 +238,7 @@ def _help(looked_at: _LookedAt, device: str, world: World) -> None:
     images, _ = usable_images(found, looked_at.data, NoProgress())
     now = listed(images, looked_at.data)
     joined, _ = joined_with_earlier(now, encoder, looked_at.out, looked_at.against)
-    encoder.backbone.to(where).to(memory_format=torch.channels_last)
+    placed_on(encoder.backbone, where)
     help_to_see(now, joined, encoder, looked_at.out, world)
 
 
