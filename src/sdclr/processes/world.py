@@ -303,7 +303,8 @@ class World:
         if not self.is_first:
             _within(GRACE_SECONDS, lambda: self._words.add("left", 1))
         elif not _launcher_keeps_store():
-            _within(GRACE_SECONDS, self._wait_for_the_others)
+            # twice: a thread that is still in the store when Python ends would abort the process
+            _within(2 * GRACE_SECONDS, self._wait_for_the_others)
 
     def _wait_for_the_others(self) -> int:
         until = time.monotonic() + GRACE_SECONDS
