@@ -279,6 +279,17 @@ def test_a_signal_to_one_that_waits_ends_the_one_that_learns(tmp_path: Path, run
     assert Run(tmp_path / "x").checkpoints.newest() is not None
 
 
+def test_a_signal_to_the_one_that_learns_ends_those_that_wait_and_they_go_on(
+    tmp_path: Path, run: Run
+) -> None:
+    settings = {"epochs": 3, "batch_size": 100}
+    one = finetune(run, DIGITS, tmp_path / "one", **settings)
+    prepare = at_step(5, 0, lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    assert finetune_each(run, tmp_path / "x", 2, prepare, **settings) == [75, 75]
+    assert finetune_each(run, tmp_path / "x", 3, **settings) == [0, 0, 0]
+    assert contents(tmp_path / "x") == contents(one.folder)
+
+
 def test_what_is_refused_is_refused_by_all_before_any_work(tmp_path: Path, run: Run) -> None:
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "a.txt").write_text("precious")
