@@ -65,6 +65,8 @@ ALLOWED = {
         "reliability/test_several_processes.py",
         "test_a_process_that_hangs_is_noticed_after_the_patience",
     ): ("the patience that is waited for; being noticed later is no failure"),
+    ("support/two_hosts.py", "run"): "delays packets, as a cable does; nobody waits for how long",
+    ("support/two_hosts.py", "_take"): "delays packets, as a cable does; nobody waits for how long",
 }
 """(file, function) -> why its clock, sleep or short limit cannot fail on a busy machine."""
 

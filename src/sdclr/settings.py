@@ -66,7 +66,7 @@ class PretrainConfig(Section):
     precision: Precision = "auto"
     """fp32, bf16 (autocast; losses stay fp32), fp64, or auto: bf16 on a CUDA device that has it, else fp32."""
     device: str = "auto"
-    """cpu, cuda, cuda:N, or auto: CUDA where there is one."""
+    """cpu, cuda, cuda:N, mps (Apple's GPU), or auto: CUDA where there is one, else the CPU."""
     memory_format: MemoryFormat = "auto"
     """Layout of images and convolution weights; auto is channels_last, the faster one, where that is safe and pays."""
     compile: Compile = "auto"

@@ -49,7 +49,7 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
     batch_size : int, default 64
         Images that are embedded at once; it changes the memory that is needed, and no feature but for rounding.
     device : str, default "auto"
-        cpu, cuda, cuda:N or auto.
+        cpu, cuda, cuda:N, mps or auto.
     image_size : int, default None
         Side in pixels of what the network sees; None: as it was trained. The middle of an image is taken.
     pretrain : mapping, default None

@@ -30,7 +30,8 @@ pytestmark = pytest.mark.compiles
 def test_what_cannot_compute_here_is_refused() -> None:
     assert resolve_device("cpu").type == "cpu"
     for name, words in (
-        ("mps", "not supported"),
+        ("mps", "sees no such GPU of Apple"),
+        ("xpu", "is not supported"),
         ("gpu", "must be auto, cpu, cuda"),
         ("cuda:99", "CUDA devices"),
     ):

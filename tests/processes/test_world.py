@@ -168,3 +168,14 @@ def test_an_address_of_no_interface_is_warned_of() -> None:
         assert distributed._listen("192.0.2.1", 0) is None
     with pytest.raises(DistributedError, match="names no machine"):
         distributed._listen("no.such.machine.invalid", 0)
+
+
+def test_who_leaves_leaves_no_thread_in_the_store(
+    store: c10d.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread that asks for the interpreter's lock when Python ends, out of torch's store, aborts the process."""
+    monkeypatch.setattr(distributed, "GRACE_SECONDS", 0.1)
+    before = set(threading.enumerate())
+    for _ in range(3):  # the other one never leaves
+        World(0, 2, store).leave()
+        assert set(threading.enumerate()) <= before

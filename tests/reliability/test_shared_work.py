@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from sdclr import Run, cli, embed, evaluate, finetune, predict, pretrain, recipe
-from sdclr.errors import DistributedError
+from sdclr.errors import DistributedError, NonFiniteError
 from sdclr.evaluation.results import Evaluation
 from sdclr.jobs import embed as embed_module
 from sdclr.storage.row_parts import RowParts
@@ -98,6 +98,16 @@ def test_an_error_of_one_ends_both_and_another_number_of_processes_goes_on(
         RowParts._write = write  # type: ignore[method-assign]
     assert not parts & set(looked_at), "what was done is not done again"
     assert arrays(tmp_path / "f.npz") == expected
+
+
+@pytest.mark.parametrize("struck", [0, 1])
+def test_a_feature_that_is_not_finite_on_one_ends_both_at_once(
+    tmp_path: Path, run: Run, struck: int
+) -> None:
+    def fail() -> None:
+        raise NonFiniteError("a feature is not finite")
+
+    assert embed_each(run, tmp_path / "f.npz", 2, striking(fail, struck)) == [79, 79]
 
 
 def test_after_the_death_of_one_the_same_command_goes_on(

@@ -55,7 +55,10 @@ app = typer.Typer(
 )
 
 
-FOR_SEVERAL_PROCESSES = ("embed", "evaluate", "predict", "pretrain", "resume")
+FOR_SEVERAL_PROCESSES = (
+    *("embed", "evaluate", "finetune", "mine"),
+    *("predict", "pretrain", "resume"),
+)
 """Verbs that torchrun may start."""
 
 

@@ -166,6 +166,7 @@ def finetune(
     from sdclr.jobs.finetune import FinetuneConfig
     from sdclr.jobs.finetune import finetune as run_finetune
     from sdclr.presentation.progress import Progress
+    from sdclr.processes.environment import is_first
     from sdclr.run import Run
     from sdclr.workflows.labelled_images import labelled_images, labels_of_run
 
@@ -215,6 +216,8 @@ def finetune(
     )
     with Progress(stderr) as progress:
         model = run_finetune(start, data, out, config, weights=weights, progress=progress)
+    if not is_first():  # it speaks for all
+        return
     typer.echo(model.summary())
     typer.echo(f"model: {shown(model.folder)}")
     typer.echo(f"next: {command('sdclr', 'predict', model.folder)} IMAGES --out predictions.csv")

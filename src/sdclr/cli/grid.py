@@ -41,7 +41,7 @@ Workers = Annotated[
     int, typer.Option(metavar="N", help="Processes on this machine that share the grid.")
 ]
 OtherDevice = Annotated[
-    str | None, typer.Option(help="cpu, cuda, cuda:N or auto (default: the settings').")
+    str | None, typer.Option(help="cpu, cuda, cuda:N, mps or auto (default: the settings').")
 ]
 OnlyCells = Annotated[
     list[str] | None,

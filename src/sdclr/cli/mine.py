@@ -138,6 +138,7 @@ def mine(
     from sdclr.jobs.mine import mine as run_mine
     from sdclr.presentation.mined_summary import summary
     from sdclr.presentation.progress import Progress
+    from sdclr.processes.environment import is_first
 
     import_used(use)
     places, given = paths_and_settings(arguments)
@@ -165,6 +166,8 @@ def mine(
             overwrite=overwrite,
             as_trained=asked.as_trained,
         )
+    if not is_first():  # it speaks for all
+        return
     typer.echo(summary(mined))
     typer.echo(f"scores: {shown(out / 'scores.csv')}")
     page = out / "index.html"

@@ -54,7 +54,7 @@ Download = Annotated[
     bool, typer.Option("--download", help="Download the data set to --data if it is not there.")
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output file that exists.")]
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:N or auto.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:N, mps or auto.")]
 Log = Annotated[
     str,
     typer.Option(

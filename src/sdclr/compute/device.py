@@ -12,13 +12,15 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from sdclr.compute.device_choices import Compile, MemoryFormat, Precision
 from sdclr.errors import ConfigError
+
+Network = TypeVar("Network", bound=nn.Module)
 
 CompiledAs = bool | Literal["cuda-graphs"]
 """False: as it is; True: one graph of torch.compile; cuda-graphs: that, each pass's kernels replayed in one launch."""
@@ -28,16 +30,22 @@ COMPILED_SHAPES = 64
 
 
 def resolve_device(name: str) -> torch.device:
-    """``auto`` is CUDA where there is one, else the CPU. Raises ConfigError for anything that cannot run here."""
+    """``auto`` is CUDA where there is one, else the CPU. Raises ConfigError for anything that cannot run here.
+
+    Apple's GPU has to be named (mps): nobody has run this package on one.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise ConfigError(f"device must be auto, cpu, cuda or cuda:N, got {name!r}.") from None
-    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"device must be auto, cpu, cuda, cuda:N or mps, got {name!r}.") from None
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise ConfigError(f"device {name!r} is not supported. Use cpu, cuda, cuda:N or mps.")
+    if device.type == "mps" and (device.index or not mps_is_available()):
         raise ConfigError(
-            f"device {name!r} is not supported: the views need 64-bit floats. Use cpu or cuda."
+            f"device {name!r} was asked for, and torch sees no such GPU of Apple's here. Use cpu, or mps on a Mac with "
+            "Apple silicon and macOS 14 or later."
         )
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(
@@ -46,12 +54,46 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
+def mps_is_available() -> bool:
+    """Whether torch can compute on a GPU of Apple's here; before macOS 14 it lacks bf16 and more."""
+    return torch.backends.mps.is_available() and torch.backends.mps.is_macos_or_newer(14, 0)
+
+
+def has_float64(device: torch.device) -> bool:
+    """Whether the device knows 64-bit floats; Apple's GPU does not."""
+    return device.type != "mps"
+
+
+def widest_float(device: torch.device) -> torch.dtype:
+    """For sums over many numbers that stay on the device."""
+    return torch.float64 if has_float64(device) else torch.float32
+
+
+def in_float64(values: Tensor) -> Tensor:
+    """The same in float64, on the CPU where their device has none."""
+    return values.double() if has_float64(values.device) else values.cpu().double()
+
+
+def device_of_draws(device: torch.device) -> torch.device:
+    """Where what needs 64 bits is drawn for views on ``device``: there, or on the CPU where it has none."""
+    return device if has_float64(device) else torch.device("cpu")
+
+
+def placed_on(network: Network, device: torch.device) -> Network:
+    """The network on ``device``, in the layout in which it computes features there."""
+    network = network.to(device)
+    # on Apple's GPU nobody has tried another layout than the usual one
+    return network if device.type == "mps" else network.to(memory_format=torch.channels_last)
+
+
 def resolve_precision(precision: Precision, device: torch.device) -> Precision:
     """``auto`` is bf16 autocast on a CUDA device that has it, else fp32.
 
     Never bf16 on a CPU: a recipe has to give the same numbers on every machine. For own images, whose settings follow
     the machine, ``recipes.own_images`` chooses by ``bf16_speedup_of_cpu`` and puts the answer into the config.
     """
+    if precision == "fp64" and not has_float64(device):
+        raise ConfigError(f"precision=fp64 cannot run on {device}, which has no 64-bit floats.")
     if precision != "auto":
         return precision
     return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
@@ -134,6 +176,8 @@ def resolve_compile(
         # on several devices nobody has seen it
         long = device.type == "cuda" and not several and num_steps >= COMPILED_STEPS
         return "cuda-graphs" if long and graphs_hold else long
+    if choice and choice != "auto" and device.type == "mps":
+        raise ConfigError(f"compile={choice} is not for {device}; use compile=auto.")
     if choice == "cuda-graphs" and several:
         raise ConfigError("compile=cuda-graphs is for one process; use compile=auto on several.")
     if choice == "cuda-graphs" and device.type != "cuda":
@@ -262,9 +306,11 @@ def _first_line(error: BaseException) -> str:
 
 
 def describe_device(device: torch.device) -> str:
-    """For reports: ``CPU: <model>, 2 threads`` or the CUDA device's name."""
+    """For reports: ``CPU: <model>, 2 threads`` or the GPU's name."""
     if device.type == "cuda":
         return f"CUDA: {torch.cuda.get_device_name(device)}"
+    if device.type == "mps":
+        return f"MPS: the GPU of a Mac ({platform.machine()})"
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -324,7 +370,7 @@ def _free_in_container() -> float:
 def resolve_memory_format(
     choice: MemoryFormat, network: nn.Module, device: torch.device
 ) -> torch.memory_format:
-    """``auto`` is channels_last, except on a CPU for networks on which its backward pass corrupts memory.
+    """``auto`` is channels_last, but contiguous on Apple's GPU, and on a CPU where channels_last corrupts memory.
 
     Seen with torch 2.15 and oneDNN on AVX-512: the gradient of a strided 1 x 1 convolution with fewer than 16 input
     channels writes outside its buffers for odd batches on several threads. Raises ConfigError when it is asked for.
@@ -341,7 +387,9 @@ def resolve_memory_format(
             "memory_format=channels_last can crash on a CPU with this backbone: it has strided 1 x 1 convolutions of "
             "fewer than 16 channels. Use memory_format=auto, or a wider backbone."
         )
-    return torch.contiguous_format if choice == "contiguous" or unsafe else torch.channels_last
+    untried = choice == "auto" and device.type == "mps"
+    contiguous = choice == "contiguous" or unsafe or untried
+    return torch.contiguous_format if contiguous else torch.channels_last
 
 
 @contextmanager
@@ -355,6 +403,7 @@ def explain_out_of_memory(advice: str) -> Iterator[None]:
         if (
             not out_of_memory
             and "can't allocate memory" not in text
+            and "MPS backend out of memory" not in text
             and "not enough memory" not in text
         ):
             raise
@@ -367,7 +416,8 @@ class LateAnswer:
     """A boolean of the device on its way to the host: asked for now, read a step later, while the device is busy."""
 
     def __init__(self, answer: Tensor) -> None:
-        self._value = answer.to("cpu", non_blocking=True, copy=True)
+        # elsewhere than on CUDA nothing says when a copy that nobody waits for has arrived
+        self._value = answer.to("cpu", non_blocking=answer.is_cuda, copy=True)
         self._arrived = torch.cuda.Event() if answer.is_cuda else None
         if self._arrived is not None:
             self._arrived.record(torch.cuda.current_stream(answer.device))

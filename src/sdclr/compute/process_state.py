@@ -31,7 +31,15 @@ def default_generators(seed: int, device: torch.device) -> Iterator[None]:
         torch.default_generator.manual_seed(seed)
         if index is not None:
             torch.cuda.default_generators[index].manual_seed(seed)
-        yield
+        if device.type != "mps":
+            yield
+            return
+        before = torch.mps.get_rng_state()
+        torch.mps.manual_seed(seed)
+        try:
+            yield
+        finally:
+            torch.mps.set_rng_state(before)
 
 
 @contextlib.contextmanager

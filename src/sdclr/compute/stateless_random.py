@@ -90,11 +90,16 @@ def derive(*counters: int) -> int:
 
 def random_bits(key: int, index: Tensor) -> Tensor:
     """int64 of index's shape: 64 random bits for every int64 counter in ``index``, on its device."""
+    if index.device.type == "mps":
+        return random_bits(key, index.cpu()).to(index.device)
     return _mix(_mix(index * _STRIDE + _signed(key)) + _STRIDE)
 
 
 def uniforms(key: int, index: Tensor, count: int) -> Tensor:
     """float32 [B, count] in [0, 1) for int64 counters ``index`` [B]: multiples of 2**-24, exact on every device."""
+    if index.device.type == "mps":
+        # whether its integers wrap at 64 bits as they must, nobody here can test
+        return uniforms(key, index.cpu(), count).to(index.device)
     streams = torch.arange(1, count + 1, device=index.device, dtype=torch.int64) * _STRIDE
     bits = _mix(_mix(index * _STRIDE + _signed(key)).unsqueeze(1) + streams)
     return _shift_right(bits, 40).to(torch.float32) * (2.0**-24)

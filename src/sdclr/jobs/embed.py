@@ -21,10 +21,9 @@ from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from sdclr.backbones.weights import load_backbone, read_backbone
-from sdclr.compute.device import resolve_device
+from sdclr.compute.device import placed_on, resolve_device
 from sdclr.compute.process_state import silenced_warnings
 from sdclr.data import DataConfig, Images, build_data
 from sdclr.data.collections.contents import digest_of, read_contents
@@ -128,7 +127,7 @@ def _write_features(
         f"{_identity(source, found.fingerprint, size)} {[one.path for one in bad]} {contents}"
     )
     where = world.device(resolve_device(device))
-    backbone = backbone.to(where).to(memory_format=torch.channels_last)
+    backbone = placed_on(backbone, where)
     parts = RowParts(RowParts.beside(out), identity, team=world)
     done = parts.open(len(images))
     what = f"features of {len(images)} images"

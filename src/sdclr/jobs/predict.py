@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from sdclr.any_progress import AnyProgress, NoProgress
 from sdclr.backbones.classifier import BACKBONE_FILE, CLASSIFIER_FILE, Classifier, load_classifier
 from sdclr.backbones.weights import read_backbone
-from sdclr.compute.device import explain_out_of_memory, resolve_device
+from sdclr.compute.device import explain_out_of_memory, placed_on, resolve_device
 from sdclr.compute.process_state import silenced_warnings
 from sdclr.data import BadFile, Data, DataConfig, Images, build_data
 from sdclr.data.collections.contents import digest_of, read_contents
@@ -185,7 +185,7 @@ def _compute(
         RowParts.beside(out), _identity(model, found, images), "predictions", team=world
     )
     size = read_backbone(model / BACKBONE_FILE).require_image_size()
-    network = classifier.to(device).to(memory_format=torch.channels_last)
+    network = placed_on(classifier, device)
     done = parts.open(len(images))
     what = f"predictions for {len(images)} images"
     if world.several:

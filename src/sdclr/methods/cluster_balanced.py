@@ -39,7 +39,7 @@ def balanced_weights(features: Tensor, clusters: tuple[int, ...], key: int) -> T
     [0.667, 0.667, 0.667, 2.0]
     """
     parents = []  # of each level's members: [N], then [K], ...
-    members = features.double().cpu()
+    members = features.cpu().double()
     for level, num in enumerate(clusters):
         labels, members = _k_means(members, num, derive(key, level))
         parents.append(labels)

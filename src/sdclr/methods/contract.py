@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sdclr.batch import Share, Views
+from sdclr.compute.device import in_float64
 from sdclr.errors import ConfigError
 from sdclr.methods.method import Method
 from sdclr.safe_text import shown
@@ -78,7 +79,7 @@ def _plain_values(value: Any, depth: int = 3) -> Iterator[tuple[str, str]]:
         if not isinstance(value, nn.Parameter):
             yield (
                 "",
-                f"{tuple(value.shape)} {value.detach().double().sum().item()} {value._version}",
+                f"{tuple(value.shape)} {in_float64(value.detach()).sum().item()} {value._version}",
             )
     elif isinstance(value, _PLAIN):
         yield "", repr(value)  # nan equals nan here

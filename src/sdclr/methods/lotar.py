@@ -36,7 +36,7 @@ def distance_weights(
     """
     with torch.autocast(z_a.device.type, enabled=False):
         difference = z_a - z_b if z_a.dtype == torch.float64 else z_a.float() - z_b.float()
-        own = difference.norm(dim=1)  # [B]
+        own = torch.linalg.vector_norm(difference, dim=1)  # [B]
         every = gather_rows_with_gradient(own, share)
         span = every.max() - every.min()
         # where all are equal the numerator is 0, whatever it is divided by

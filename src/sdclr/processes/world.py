@@ -59,6 +59,8 @@ class World:
         """``start_seconds``: how long this process waits for the others until the first step is done."""
         self.rank, self.size = rank, size
         self.start_seconds = start_seconds
+        self.act_as_one = True
+        """Whether all processes raise Preempted and NonFiniteError in the same step; else one alone may."""
         self._store = store
         self._patience_seconds = MEET_SECONDS
 
@@ -76,6 +78,8 @@ class World:
 
         A launcher may let each process see one GPU alone; :meth:`connect` makes sure that it is not the same one.
         """
+        if self.several and device.type == "mps":
+            raise errors.ConfigError("device=mps is for one process; start it without torchrun.")
         if not self.several or device.type != "cuda":
             return device
         local, num_seen = environment_number("LOCAL_RANK", self.rank), torch.cuda.device_count()
@@ -197,6 +201,11 @@ class World:
         assert self._store is not None
         return self._store
 
+    def raise_failure(self) -> None:
+        """Raise here what another process has failed of, if one has."""
+        if self.several:
+            self._raise_failure()
+
     def _raise_failure(self) -> None:
         if self._words.check(["failure"]):
             failure = json.loads(self._words.get("failure"))
@@ -294,7 +303,8 @@ class World:
         if not self.is_first:
             _within(GRACE_SECONDS, lambda: self._words.add("left", 1))
         elif not _launcher_keeps_store():
-            _within(GRACE_SECONDS, self._wait_for_the_others)
+            # twice: a thread that is still in the store when Python ends would abort the process
+            _within(2 * GRACE_SECONDS, self._wait_for_the_others)
 
     def _wait_for_the_others(self) -> int:
         until = time.monotonic() + GRACE_SECONDS
@@ -348,8 +358,9 @@ def joined(job: str = "", *, start_seconds: float = START_SECONDS) -> Iterator[W
     ``start_seconds``: how long they wait for each other until the first step is done.
     ``job``: the same words on every process of a job, and others on those of another job: a process that finds another
     job, or another process of its own number, behind its MASTER_PORT ends, and leaves the others alone.
-    An error of one process ends the others too, with the same exit code. Preempted and NonFiniteError are raised by all
-    of them in the same step; nobody leaves before the first process has written everything.
+    An error of one process ends the others too, with the same exit code. While they ``act_as_one``, Preempted and
+    NonFiniteError are raised by all of them in the same step; nobody leaves before the first process has written
+    everything.
     """
     if world_size() == 1:
         yield ALONE
@@ -367,7 +378,9 @@ def joined(job: str = "", *, start_seconds: float = START_SECONDS) -> Iterator[W
         if isinstance(error, StoppedEarly):
             world.publish(_STOPPED.format(world.rank), {})
         agreed = isinstance(error, Preempted | NonFiniteError) and not error.reported_elsewhere
-        if agreed and not world.is_first:  # the first process raises the same, and has to save
+        if (
+            agreed and world.act_as_one and not world.is_first
+        ):  # the first process raises the same, and has to save
             error.reported_elsewhere = True  # type: ignore[attr-defined]
             try:
                 world.wait_until_over()
@@ -395,6 +408,7 @@ def shared_work(job: str) -> Iterator[World]:
         yield ALONE
         return
     with joined(job) as world:
+        world.act_as_one = False
         if not world.is_first:
             world.wait_for(BEGUN)
         yield world

@@ -67,6 +67,11 @@ class RowParts:
         self._team = team if team is not None and team.size > 1 else None
         self._key = f"rows/{hashlib.sha256(str(folder).encode()).hexdigest()[:16]}"
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether several processes compute the rows."""
+        return self._team is not None
+
     @staticmethod
     def beside(out: Path) -> Path:
         """The folder that holds the rows of ``out`` until all are there."""

@@ -20,7 +20,7 @@ from sdclr.errors import CheckpointError, ConfigError, DataError, MissingInputEr
 from sdclr.jobs.finetune import FinetuneConfig
 from sdclr.jobs.finetune import loop as loop_module
 from sdclr.jobs.finetune.balance import balanced
-from sdclr.jobs.finetune.training import _sizes
+from sdclr.jobs.finetune.training import batch_sizes
 from sdclr.storage.checkpoint import CheckpointFolder
 
 DIGITS = DataConfig(name="digits", validation_per_class=18)
@@ -379,10 +379,10 @@ def test_every_way_to_balance_helps_the_rare_classes(run: Run, tmp_path: Path) -
 
 
 def test_a_last_batch_of_one_image_joins_the_one_before() -> None:
-    assert _sizes(129, 64) == [64, 65]
-    assert _sizes(130, 64) == [64, 64, 2]
-    assert _sizes(3, 64) == [3]
-    assert sum(_sizes(12_345, 64)) == 12_345
+    assert batch_sizes(129, 64) == [64, 65]
+    assert batch_sizes(130, 64) == [64, 64, 2]
+    assert batch_sizes(3, 64) == [3]
+    assert sum(batch_sizes(12_345, 64)) == 12_345
 
 
 def test_training_ends_early_where_nothing_becomes_better(run: Run, tmp_path: Path) -> None:

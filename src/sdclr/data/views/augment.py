@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from sdclr.batch import Views
-from sdclr.compute.device import compiled
+from sdclr.compute.device import compiled, device_of_draws
 from sdclr.data.views.parameters import (
     ORDERS,
     ViewParameters,
@@ -35,8 +35,10 @@ _LUMA = (0.2989, 0.587, 0.114)  # torchvision's rgb_to_grayscale
 def make_views(images: Tensor, index: Tensor, spec: ViewSpec, *, seed: int, epoch: int) -> Views:
     """Two views of the images at positions ``index`` [B] of ``images`` [N, C, H, W] (uint8), on the images' device.
 
-    ``index`` may be the draws of :func:`~sdclr.data.epoch_order.epoch_draws`; that of the views is positions.
+    ``index`` may be the draws of :func:`~sdclr.data.epoch_order.epoch_draws`; that of the views is positions. Where the
+    device has no 64-bit floats, ``index`` and all that is drawn stay on the CPU.
     """
+    index = index.to(device_of_draws(images.device))
     height, width = images.shape[-2:]
     both = draw_two_views(spec, index, height, width, seed=seed, epoch=epoch)
     return _views_of(images, index, both, spec, seed=seed, epoch=epoch)
@@ -55,7 +57,8 @@ def make_views_of_batches(
     """
     if not images.is_cuda:
         for index in batches:
-            yield make_views(images, index.to(images.device), spec, seed=seed, epoch=epoch)
+            draws = index.to(device_of_draws(images.device))
+            yield make_views(images, draws, spec, seed=seed, epoch=epoch)
         return
     yield from _in_groups(images, batches, spec, seed=seed, epoch=epoch)
 
@@ -88,7 +91,7 @@ def _views_of(
     seed: int,
     epoch: int,
 ) -> Views:
-    position = index % len(images)
+    position = (index % len(images)).to(images.device)
     batch = images[position]
     apply = _compiled_apply_views() if images.is_cuda and spec.compiled else apply_views
     x = apply(torch.cat([batch] * len(spec.views)), both, spec)
@@ -139,10 +142,12 @@ def colour_views(x: Tensor, parameters: ViewParameters, spec: ViewSpec) -> Tenso
             rows = (parameters.sigma > 0).nonzero().squeeze(1)
             x[rows] = gaussian_blur(x[rows], parameters.sigma[rows])
         return x
+    # what was drawn may be on the CPU
     if spec.jitter_probability and any(spec.jitter):
-        x = _jitter_static(x, parameters.factors, parameters.order)
+        x = _jitter_static(x, parameters.factors.to(x.device), parameters.order.to(x.device))
     if spec.grey and has_colours:
-        x = torch.where(parameters.grey[:, None, None, None], greyscale(x), x)
+        grey = parameters.grey.to(x.device)[:, None, None, None]
+        x = torch.where(grey, greyscale(x), x)
     return gaussian_blur(x, parameters.sigma) if spec.blur else x
 
 
@@ -150,8 +155,9 @@ def resize_images(images: Tensor, size: int) -> Tensor:
     """uint8 [N, C, S, S] of uint8 images [N, C, H, W], bicubic and antialiased; the very same images if they fit."""
     if tuple(images.shape[2:]) == (size, size):
         return images
-    whole = torch.tensor([0, 0, *images.shape[2:]]).to(images.device, non_blocking=True)
-    unflipped = torch.zeros(len(images), dtype=torch.bool, device=images.device)
+    where = device_of_draws(images.device)
+    whole = torch.tensor([0, 0, *images.shape[2:]]).to(where, non_blocking=True)
+    unflipped = torch.zeros(len(images), dtype=torch.bool, device=where)
     return (
         resized_crop(images, whole.expand(len(images), 4), unflipped, size)
         .round_()
@@ -166,12 +172,13 @@ def resize_images(images: Tensor, size: int) -> Tensor:
 def resized_crop(images: Tensor, box: Tensor, flip: Tensor, size: int) -> Tensor:
     """Crop ``box`` [B, 4] out of images [B, C, H, W], resize it to S x S (bicubic, antialiased), flip where asked.
 
-    float32, in the units of the input. The filter never sees a pixel outside the crop. Values may leave the input's
-    range by the cubic's overshoot.
+    float32, in the units of the input, on their device; box and flip may be on the CPU. The filter never sees a pixel
+    outside the crop. Values may leave the input's range by the cubic's overshoot.
     """
     batch, channels, height, width = images.shape
     rows = resize_matrix(box[:, 0], box[:, 2], height, size)  # [B, S, H]
     columns = resize_matrix(box[:, 1], box[:, 3], width, size, flip)  # [B, S, W]
+    rows, columns = rows.to(images.device), columns.to(images.device)
     # channels between the axes: both products are then one plain batched matmul, without a copy between them
     # [B, H, C, W]
     source = images.permute(0, 2, 1, 3).to(torch.float32, memory_format=torch.contiguous_format)
@@ -327,7 +334,7 @@ def _jitter_channels(x: Tensor, factor: Tensor, which: Tensor, order: Tensor) ->
 
 def gaussian_blur(x: Tensor, sigma: Tensor) -> Tensor:
     """PIL's GaussianBlur of [B, C, S, S] with ``sigma`` [B] pixels; sigma 0 leaves the image as it is."""
-    blur = blur_matrix(sigma, x.shape[-1])[:, None]  # [B, 1, S, S]
+    blur = blur_matrix(sigma, x.shape[-1]).to(x.device)[:, None]  # [B, 1, S, S]
     return blur @ x @ blur.transpose(2, 3)
 
 

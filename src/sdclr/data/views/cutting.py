@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from sdclr.batch import Views
+from sdclr.compute.device import device_of_draws
 from sdclr.data.look_ahead import look_ahead
 from sdclr.data.splits import Positions
 from sdclr.data.views.augment import coloured
@@ -91,7 +92,8 @@ def cut_views(
             x = pixels.to(device, non_blocking=True)
             if spec.own is None:
                 x = x.float().mul_(1 / 255)
-            drawn = ViewParameters(*(tensor.to(device, non_blocking=True) for tensor in both))
+            where = device_of_draws(device)
+            drawn = ViewParameters(*(tensor.to(where, non_blocking=True) for tensor in both))
             x = coloured(x, drawn, spec)
             x = apply_operations(x, drawn.operations)
             if spec.own_batch is not None:

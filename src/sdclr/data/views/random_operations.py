@@ -77,7 +77,7 @@ def apply_operations(x: Tensor, operations: Tensor) -> Tensor:
     """Views [V, 3, S, S] in [0, 1] after the operations drawn for them [V, k, 4].
 
     May write into ``x``. A view that gets an operation is rounded to 8 bits first; the others stay
-    as they are. On CUDA the host waits once for what was drawn.
+    as they are. On CUDA the host waits once for what was drawn. Pixels are where ``operations`` are, and then go back.
     """
     if not operations.shape[1]:
         return x
@@ -85,7 +85,7 @@ def apply_operations(x: Tensor, operations: Tensor) -> Tensor:
     touched = (drawn >= 0).any(dim=1).nonzero().squeeze(1)
     if not len(touched):
         return x
-    pixels = x[touched].mul(255).round_().clamp_(0, 255).byte()
+    pixels = x[touched].mul(255).round_().clamp_(0, 255).byte().to(operations.device)
     for slot in range(drawn.shape[1]):
         chosen, settings = drawn[touched, slot], operations[touched, slot]
         for number, operation in enumerate(OPERATIONS):
@@ -93,7 +93,7 @@ def apply_operations(x: Tensor, operations: Tensor) -> Tensor:
             if len(rows):
                 here = settings[rows]
                 pixels[rows] = operation.apply(pixels[rows], here[:, 1], here[:, 2:])
-    x[touched] = pixels.to(x.dtype).mul_(1 / 255)
+    x[touched] = pixels.to(x.device).to(x.dtype).mul_(1 / 255)
     return x
 
 

@@ -106,7 +106,7 @@ class CrossValidation:
                 groups=groups,
                 subset=row.subset,
                 seed=self.seed,
-                device=self.frozen.device,
+                device=self.frozen.probe_device,
                 advance=advance,
             )
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from sdclr.compute.device import device_of_draws
 from sdclr.compute.device_choices import Precision
 from sdclr.data import Data, Images
 from sdclr.data.decoding.decode import printable
@@ -59,6 +60,11 @@ class FrozenFeatures:
     def device(self) -> torch.device:
         """Where the backbone is."""
         return next(self.backbone.parameters()).device
+
+    @property
+    def probe_device(self) -> torch.device:
+        """Where probes compute: there, too, unless it has no 64-bit floats."""
+        return device_of_draws(self.device)
 
     @property
     def num_classes(self) -> int:

@@ -17,7 +17,7 @@ from torch.nn.utils import skip_init
 
 from sdclr.backbones.authors_checkpoint import read_authors_checkpoint
 from sdclr.backbones.weights import load_backbone
-from sdclr.compute.device import resolve_device
+from sdclr.compute.device import placed_on, resolve_device
 from sdclr.compute.process_state import silenced_warnings
 from sdclr.config import user_path
 from sdclr.errors import CheckpointError, ConfigError
@@ -204,4 +204,4 @@ def with_path(settings: Mapping[str, Any], data_path: str | None) -> dict[str, A
 
 def placed(backbone: nn.Module, device: str, world: World = ALONE) -> nn.Module:
     where = world.device(resolve_device(device))
-    return backbone.to(where).to(memory_format=torch.channels_last)
+    return placed_on(backbone, where)

@@ -90,7 +90,7 @@ class Measurement:
             conventions=frozen.data.conventions,
             network=frozen.backbone if needs_crops else None,
             crops=crops if needs_crops else None,
-            device=frozen.device,
+            device=frozen.probe_device,
             progress=frozen.progress,
         )
 

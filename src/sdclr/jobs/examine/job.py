@@ -24,7 +24,7 @@ from sdclr.backbones import Backbone, build_backbone
 from sdclr.backbones.others_weights import is_others, load_others, read_others
 from sdclr.backbones.weights import BackboneFacts, load_backbone, load_weights, read_backbone
 from sdclr.batch import Views
-from sdclr.compute.device import resolve_device
+from sdclr.compute.device import placed_on, resolve_device
 from sdclr.compute.process_state import default_generators
 from sdclr.compute.stateless_random import Stream, derive
 from sdclr.config import user_path
@@ -92,7 +92,7 @@ def examine(
         numbers: dict[str, Any] = {}
         features: dict[str, Tensor] = {}
         for name, backbone in networks.items():
-            backbone = backbone.to(where).to(memory_format=torch.channels_last)
+            backbone = placed_on(backbone, where)
             title = "features before training" if name == "before" else "features after training"
             task = show.add(title, total=3 * len(images), unit="images")
             measured = sample_features(backbone, pixels, views, partial(show.advance, task))

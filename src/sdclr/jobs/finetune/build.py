@@ -21,6 +21,7 @@ from sdclr.backbones.backbone import measure_feature_dim
 from sdclr.backbones.classifier import is_classifier, load_classifier
 from sdclr.backbones.encoder import open_encoder
 from sdclr.compute.device import (
+    device_of_draws,
     parameter_dtype,
     resolve_memory_format,
     resolve_precision,
@@ -30,13 +31,15 @@ from sdclr.data.collections.images import Images
 from sdclr.data.config import ViewsConfig
 from sdclr.data.decoding.decode import printable
 from sdclr.data.views.parameters import ViewSpec
-from sdclr.errors import ConfigError, DataError, MissingInputError
-from sdclr.evaluation.features import extract_features
+from sdclr.errors import ConfigError, DataError, MissingInputError, NonFiniteError
+from sdclr.evaluation.features import extract_features, require_finite
 from sdclr.evaluation.logistic_regression import LogisticRegression
 from sdclr.jobs.finetune.balance import balanced
 from sdclr.jobs.finetune.config import FinetuneConfig
 from sdclr.jobs.finetune.labelled import Labelled
 from sdclr.jobs.finetune.training import Training
+from sdclr.processes.exchange import gather_rows, of_first_process
+from sdclr.processes.world import ALONE, World
 from sdclr.run import Run
 from sdclr.storage.row_parts import RowParts
 
@@ -115,10 +118,12 @@ def build(
     device: torch.device,
     folder: Path,
     show: AnyProgress,
+    world: World = ALONE,
 ) -> tuple[Training, Callable[[], Tensor] | None]:
     """All parts, and what gives the logits of the validation images [N, C] on the CPU; None where there are none.
 
-    Features that do not change are computed once, part by part in ``folder``, so that a killed command goes on.
+    Features that do not change are computed once, part by part in ``folder``, so that a killed command goes on. Several
+    processes share the parts out, and the first one alone has them all: what comes of them, ``agree`` gives the others.
     """
     precision = resolve_precision(config.precision, device)
     dtype = parameter_dtype(precision)
@@ -130,14 +135,14 @@ def build(
     if not is_full:
         backbone.requires_grad_(False)
     identity = f"{start.digest} {labelled.fingerprint}"
-    extract = partial(_kept_features, backbone, start, folder, identity, show)
+    if world.several and is_full:
+        _require_norms_of_images(backbone)
+    extract = partial(_kept_features, backbone, start, folder, identity, show, world)
     features = extract(labelled.train, "training").to(device)
     validation_features = None
     if len(labelled.validation) and not is_full:
         validation_features = extract(labelled.validation, "validation")
-    mean, std = features.mean(dim=0), features.std(dim=0, correction=0)
-    # a feature that is always the same stays what it is
-    std = torch.where(std > 1e-6 * std.max().clamp(min=1e-30), std, torch.ones_like(std))
+    mean, std = _mean_and_std(features)
     training = Training(
         config=config,
         backbone=backbone,
@@ -149,14 +154,36 @@ def build(
         labels=torch.from_numpy(labelled.labels[0]).to(device),
         balanced=balanced(labelled.labels[0], num_classes, config.balance).to(device),
         spec=_spec(config, start),
-        features=None if is_full or config.augment != "none" else features,
+        features=features if config.fixes_features else None,
         device=device,
         precision=precision,
+        world=world,
     )
-    _start_head(training, start, labelled, features, show)
+    if world.is_first:
+        _start_head(training, start, labelled, features, show)
     if not len(labelled.validation):
         return training, None
     return training, partial(_logits, training, labelled.validation, validation_features)
+
+
+def _mean_and_std(features: Tensor) -> tuple[Tensor, Tensor]:
+    """[F] each, of features [N, F]; a place for them where this process has none."""
+    if not len(features):
+        return features.new_zeros(features.shape[1]), features.new_ones(features.shape[1])
+    mean, std = features.mean(dim=0), features.std(dim=0, correction=0)
+    # a feature that is always the same stays what it is
+    return mean, torch.where(std > 1e-6 * std.max().clamp(min=1e-30), std, torch.ones_like(std))
+
+
+def _require_norms_of_images(backbone: Backbone) -> None:
+    """ConfigError for a batch norm without running statistics, which would see this process's images alone."""
+    for name, module in backbone.named_modules():
+        is_batch_norm = isinstance(module, nn.modules.batchnorm._BatchNorm)
+        if is_batch_norm and module.running_mean is None:
+            raise ConfigError(
+                f"the backbone's batch norm {name} keeps no running statistics, so that several processes would not "
+                "train what one does. Start one process, or use --mode linear."
+            )
 
 
 def _start_head(
@@ -186,7 +213,8 @@ def _start_head(
 
 def _linear_fit(features: Tensor, labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
     """Logistic regression of labels on standardised features [N, F]: weights [C, F] and intercepts [C]."""
-    found = LogisticRegression(features, labels, num_classes).fit(1.0).weights
+    where = device_of_draws(features.device)
+    found = LogisticRegression(features.to(where), labels.to(where), num_classes).fit(1.0).weights
     missing = num_classes - len(found.intercept)  # of two classes the first scores 0
     return F.pad(found.weight.T, (0, 0, missing, 0)), F.pad(found.intercept, (missing, 0))
 
@@ -237,14 +265,21 @@ def _kept_features(
     folder: Path,
     identity: str,
     show: AnyProgress,
+    world: World,
     images: Images,
     part: str,
 ) -> Tensor:
-    """Features of all images [N, F] on the CPU, those that an earlier command has finished among them."""
-    parts = RowParts(folder / KEPT_FEATURES.format(part=part), identity)
+    """Features of all images [N, F] on the CPU, those that an earlier command has finished among them.
+
+    Of several processes each computes a share; all but the first one return none [0, F].
+    """
+    parts = RowParts(folder / KEPT_FEATURES.format(part=part), identity, team=world)
     done = parts.open(len(images))
     what = f"features of {len(images)} {part} images"
-    task = show.add(what, total=len(images), unit="images", done=done)
+    if world.several:
+        what = f"a share of the {what}"
+    total = done + parts.own_rows(len(images))
+    task = show.add(what, total=total, unit="images", done=done)
 
     def features_of(rows: range) -> npt.NDArray[np.floating]:
         some = images.at(np.arange(rows.start, rows.stop))
@@ -255,6 +290,9 @@ def _kept_features(
 
     parts.complete(len(images), features_of)
     show.finish(task)
+    if not world.is_first:
+        dtype = next(backbone.parameters()).dtype
+        return torch.zeros(0, start.feature_dim, dtype=dtype)
     return torch.from_numpy(np.concatenate(list(parts.parts())))
 
 
@@ -264,13 +302,42 @@ def _name(names: Sequence[str], row: int) -> str:
 
 @torch.no_grad()
 def _logits(training: Training, images: Images, features: Tensor | None) -> Tensor:
-    """Of the validation images, from their features where these do not change."""
+    """Of the validation images, from their features where these do not change; the same on all that share steps."""
     training.head.eval()
+    if training.is_shared:
+        return _shared_logits(training, images, features)
     if features is None:
-        size = training.backbone.image_size
-        assert size is not None
-        features = extract_features(
-            training.backbone, images.stills(size), precision=training.precision
-        )
-    given = features.to(training.mean)
-    return training.head(training.standardised(given)).cpu()
+        features = _features(training, images)
+    return _logits_of(training, features).cpu()
+
+
+def _features(training: Training, images: Images) -> Tensor:
+    size = training.backbone.image_size
+    assert size is not None
+    return extract_features(training.backbone, images.stills(size), precision=training.precision)
+
+
+def _logits_of(training: Training, features: Tensor) -> Tensor:
+    return training.head(training.standardised(features.to(training.mean)))
+
+
+def _shared_logits(training: Training, images: Images, features: Tensor | None) -> Tensor:
+    """Each process looks at a share; of features that do not change the first one has them all."""
+    world, num_classes = training.world, training.head.out_features
+    if features is not None:
+        logits = training.mean.new_empty(len(images), num_classes)
+        if world.is_first:
+            logits = _logits_of(training, features).contiguous()
+        return of_first_process(logits).cpu()
+    own = world.shard(torch.arange(len(images)))
+    logits = training.mean.new_zeros(len(own), num_classes)
+    if len(own):
+        try:
+            logits = _logits_of(training, _features(training, images.at(own.numpy())))
+        except NonFiniteError:
+            logits.fill_(torch.nan)  # all processes are to say so
+    share = world.share(len(images))
+    assert share is not None
+    whole = gather_rows(logits, share).cpu()
+    require_finite(whole, lambda row: printable(str(images.names[row])))
+    return whole

@@ -60,7 +60,12 @@ class FinetuneConfig(Section):
     image_size: Annotated[int, Field(ge=4, le=8192)] | None = None
     """Side in pixels of what the network sees; None: as it was trained."""
     device: Annotated[str, Field(json_schema_extra=INCIDENTAL)] = "auto"
-    """cpu, cuda, cuda:N or auto."""
+    """cpu, cuda, cuda:N, mps or auto."""
+
+    @property
+    def fixes_features(self) -> bool:
+        """Whether neither the backbone nor what it sees changes: features are then computed once."""
+        return self.mode == "linear" and self.augment == "none"
 
     @model_validator(mode="after")
     def _settings_do_something(self) -> FinetuneConfig:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from sdclr.any_progress import AnyProgress, NoProgress
@@ -22,8 +23,9 @@ from sdclr.backbones.classifier import (
     save_classifier,
 )
 from sdclr.compute.device import describe_device, explain_out_of_memory, resolve_device
+from sdclr.compute.process_state import silenced_warnings
 from sdclr.data import DataConfig
-from sdclr.errors import ConfigError, DataError, RunFolderError
+from sdclr.errors import ConfigError, DataError, DistributedError, RunFolderError
 from sdclr.evaluation.features import extract_features
 from sdclr.jobs.finetune.build import KEPT_FEATURES, Start, build, open_start
 from sdclr.jobs.finetune.config import FinetuneConfig
@@ -35,13 +37,23 @@ from sdclr.jobs.finetune.record import (
     validation_result,
     validation_table,
 )
-from sdclr.jobs.finetune.training import State, Training, load_weights_of, restore
-from sdclr.processes.signals import stop_on_signal
+from sdclr.jobs.finetune.training import (
+    State,
+    Training,
+    agree,
+    batch_sizes,
+    load_weights_of,
+    restore,
+)
+from sdclr.processes.environment import world_size
+from sdclr.processes.signals import StopRequest, stop_on_signal
+from sdclr.processes.world import BEGUN, GRACE_SECONDS, World, shared_work
 from sdclr.run import Run
-from sdclr.run.environment import environment
+from sdclr.run.environment import environment, own_version
 from sdclr.run.files import LOCK_FILE, looks_like_a_run
 from sdclr.run.refusals import require_elsewhere
 from sdclr.safe_text import counted, shown
+from sdclr.storage.checkpoint import Checkpoint
 from sdclr.storage.durable_files import is_leftover, storage_errors
 from sdclr.storage.row_parts import RowParts
 
@@ -81,8 +93,9 @@ def finetune(
     ``source``: a run folder, a backbone.safetensors, an earlier model, or timm:NAME or torchvision:NAME (with the
     ImageNet weights of the library, or those of the file ``weights``). ``config``, or ``settings`` by name: see
     FinetuneConfig. ``network``: your own module, for a run with a custom one. A share of each class is held out, by
-    which the epoch is chosen, confidences are calibrated and the result is measured. Raises an SdclrError that says
-    what to change; Preempted after a signal, with everything saved.
+    which the epoch is chosen, confidences are calibrated and the result is measured. Several processes (torchrun) share
+    the images out: of fixed features the first one then learns, else all take each step together, and every one returns
+    the model. Raises an SdclrError that says what to change; Preempted after a signal, with everything saved.
 
     >>> import sdclr
     >>> config = sdclr.recipe("digits_sdclr").with_values({"epochs": 1, "views.size": 8, "backbone.width": 4})
@@ -93,25 +106,101 @@ def finetune(
     """
     config = FinetuneConfig.parse(settings) if config is None else config.with_values(settings)
     show, folder = progress or NoProgress(), Path(out)
-    _require_ours(folder, data)
-    device = resolve_device(config.device)  # before any work
-    with stop_on_signal(announce=show.announce) as stop, explain_out_of_memory(MEMORY_ADVICE):
-        start = open_start(source, config, weights, network)
-        labelled = labelled_images(data, config, folder, show)
-        with Run(folder) as run:
-            _agree(run, start, labelled, data, config)
-            if is_classifier(folder):
-                show.print(f"{shown(folder)} is finished.")
-                return Finetuned(folder, run.read_json(RESULT_FILE, "validation", "calibration"))
-            _say_what_begins(start, labelled, config, show)
-            training, logits = build(start, labelled, config, device, folder, show)
-            state = State.begin(training.device)
-            _restore(run, training, state, show)
-            stop.awaited = True
-            if not is_to_stop_early(training, state):
-                train(training, state, run, stop, show, logits, labelled.labels[1])
-            result = _finish(training, state, start, labelled, run)
-    return Finetuned(folder, result)
+    grace = GRACE_SECONDS if world_size() > 1 else 0.0
+    with (
+        stop_on_signal(same_for_seconds=grace, announce=show.announce) as stop,
+        shared_work(f"finetune {folder.absolute()}") as world,
+        explain_out_of_memory(MEMORY_ADVICE),
+        world.explaining(),
+    ):
+        if not world.is_first:
+            with silenced_warnings():  # the first process has said the same
+                start = open_start(source, config, weights, network)
+                _follow(start, data, config, folder, world, stop)
+        else:
+            _require_ours(folder, data)
+            device = world.device(resolve_device(config.device))  # before any work
+            start = open_start(source, config, weights, network)
+            world.publish(BEGUN, {})  # what is downloaded is there
+            labelled = labelled_images(data, config, folder, show)
+            _require_images(labelled, config, world)
+            with Run(folder) as run:
+                _agree(run, start, labelled, data, config)
+                finished = is_classifier(folder)
+                checkpoint = None if finished else run.checkpoints.newest()
+                facts = {"finished": finished, "step": checkpoint.step if checkpoint else None}
+                world.publish(_READY, facts | _compared(start, labelled, config))
+                if finished:
+                    show.print(f"{shown(folder)} is finished.")
+                    return _finished(run)
+                _say_what_begins(start, labelled, config, show, world)
+                training, logits = build(start, labelled, config, device, folder, show, world)
+                state = State.begin(training.device)
+                agree(training)
+                _restore(run, training, state, checkpoint, show)
+                stop.awaited = True
+                if not is_to_stop_early(training, state):
+                    train(training, state, run, stop, show, logits, labelled.labels[1])
+                result = _finish(training, state, start, labelled, run)
+                return Finetuned(folder, result)
+    return _finished(Run(folder))
+
+
+_READY = "the model's folder is ready"
+
+
+def _finished(run: Run) -> Finetuned:
+    return Finetuned(run.folder, run.read_json(RESULT_FILE, "validation", "calibration"))
+
+
+def _require_images(labelled: Labelled, config: FinetuneConfig, world: World) -> None:
+    """ConfigError where processes are to share steps of fewer images than there are processes."""
+    if world.several and not config.fixes_features:
+        world.require_images(min(batch_sizes(len(labelled.labels[0]), config.batch_size)))
+
+
+def _compared(start: Start, labelled: Labelled, config: FinetuneConfig) -> dict[str, Any]:
+    """What must be the same on every process."""
+    return {
+        "sdclr": own_version(),
+        "torch": torch.__version__,
+        "start": start.digest,
+        "images": labelled.fingerprint,
+        "settings": config.to_dict(),
+    }
+
+
+def _follow(
+    start: Start,
+    data: DataConfig,
+    config: FinetuneConfig,
+    folder: Path,
+    world: World,
+    stop: StopRequest,
+) -> None:
+    """In every process but the first: compute features, and share the steps where images go through the backbone."""
+    device = world.device(resolve_device(config.device))
+    labelled, run = labelled_images(data, config, folder, NoProgress()), Run(folder)
+    ready = world.wait_for(_READY)
+    here = _compared(start, labelled, config)
+    if differing := [name for name in here if here[name] != ready[name]]:
+        raise DistributedError(
+            f"process {world.rank} differs from process 0 in: {', '.join(differing)}. Every process needs the same "
+            "package, the same start and the same images, on a file system that all of them see."
+        )
+    if ready["finished"]:
+        return
+    training, logits = build(start, labelled, config, device, folder, NoProgress(), world)
+    if not training.is_shared:
+        return
+    state = State.begin(training.device)
+    agree(training)
+    if ready["step"] is not None:
+        checkpoint = run.checkpoints.at(ready["step"])
+        restore(training, state, checkpoint, f"checkpoint of step {ready['step']} in {folder}")
+    stop.awaited = True
+    if not is_to_stop_early(training, state):
+        train(training, state, run, stop, NoProgress(), logits, labelled.labels[1])
 
 
 MEMORY_ADVICE = "Lower --batch-size or --image-size, or use --mode linear."
@@ -181,18 +270,23 @@ def _at(section: object, name: str) -> object:
 
 
 def _say_what_begins(
-    start: Start, labelled: Labelled, config: FinetuneConfig, show: AnyProgress
+    start: Start, labelled: Labelled, config: FinetuneConfig, show: AnyProgress, world: World
 ) -> None:
     train, validation = labelled.labels
+    processes = ""
+    if world.several:
+        what = "the features" if config.fixes_features else "every step"
+        processes = f"; {world.size} processes share {what}"
     show.print(
         f"{config.mode} from {shown(start.name)}: {counted(len(train), 'training image')} and "
         f"{counted(len(validation), 'validation image')} of {len(labelled.class_names)} classes, "
-        f"{start.image_size} px, balance {config.balance}, augment {config.augment}"
+        f"{start.image_size} px, balance {config.balance}, augment {config.augment}{processes}"
     )
 
 
-def _restore(run: Run, training: Training, state: State, show: AnyProgress) -> None:
-    checkpoint = run.checkpoints.newest()
+def _restore(
+    run: Run, training: Training, state: State, checkpoint: Checkpoint | None, show: AnyProgress
+) -> None:
     if checkpoint is None:
         run.metrics_file.cut(0)
         return

@@ -45,6 +45,7 @@ def train(
     Raises Preempted where somebody asked for it, with everything saved.
     """
     config, per_epoch = training.config, training.steps_per_epoch
+    state.stop = stop
     task = show.add(
         f"fine-tuning {run.folder}", total=training.total_steps, unit="steps", done=state.step
     )
@@ -60,7 +61,7 @@ def train(
             for images, labels in inputs:
                 train_step(training, state, images, labels)
                 show.advance(task)
-                if stop.signal_name is not None and state.step % per_epoch:
+                if state.step % per_epoch and _to_stop(training, state):
                     _require_finite(training, state, run.folder)
                     _save(training, state, run)
                     raise _stopped(training, state, run, stop)
@@ -72,9 +73,20 @@ def train(
         note = _record(training, state, run, epoch + 1, validated, time.perf_counter() - began)
         show.advance(task, 0, note=note)
         _save(training, state, run)
-        if stop.signal_name is not None and epoch + 1 < config.epochs:
+        if _to_stop(training, state, now=True) and epoch + 1 < config.epochs:
             raise _stopped(training, state, run, stop)
+        if not training.is_shared:
+            training.world.raise_failure()  # of those that wait, or were stopped
     show.finish(task, f"epoch {state.best_epoch} kept")
+
+
+def _to_stop(training: Training, state: State, *, now: bool = False) -> bool:
+    """Whether to save and end here: of processes that share steps once all know of it, a step late unless ``now``."""
+    if not training.is_shared:
+        return state.stop.signal_name is not None
+    latest, before = state.votes
+    vote = latest if now else before
+    return vote is not None and vote.read()
 
 
 def is_to_stop_early(training: Training, state: State) -> bool:
@@ -119,12 +131,14 @@ def _record(
     if validated is not None:
         line |= {f"validation_{name}": value for name, value in validated._asdict().items()}
         note += f", validation {validated.balanced_accuracy:.1%} balanced"
-    run.metrics_file.append(line)
+    if training.world.is_first:
+        run.metrics_file.append(line)
     return note
 
 
 def _save(training: Training, state: State, run: Run) -> None:
-    run.checkpoints.save(to_checkpoint(training, state, run.metrics_file.size()))
+    if training.world.is_first:  # it writes for all
+        run.checkpoints.save(to_checkpoint(training, state, run.metrics_file.size()))
 
 
 def _require_finite(training: Training, state: State, folder: Path) -> None:
@@ -137,7 +151,8 @@ def _require_finite(training: Training, state: State, folder: Path) -> None:
 
 
 def _stopped(training: Training, state: State, run: Run, stop: StopRequest) -> Preempted:
+    signal = stop.signal_name or "a signal to another process"
     return Preempted(
-        f"stopped by {stop.signal_name} at step {state.step} of {training.total_steps}, everything saved. Give the "
+        f"stopped by {signal} at step {state.step} of {training.total_steps}, everything saved. Give the "
         f"same command again to go on: {command('sdclr', 'finetune')} ... --out {shown(run.folder)}"
     )

@@ -1,6 +1,8 @@
 """What a fine-tuning consists of, one step of it, and how it becomes a checkpoint and back.
 
-B images, C classes, F feature dim. The head sees features that were standardised by the mean and spread which the
+B images of a batch or of this process's share of it, C classes, F feature dim.
+
+The head sees features that were standardised by the mean and spread which the
 backbone gives at the start, so that one learning rate suits every network; the written head takes plain features.
 """
 
@@ -15,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sdclr.backbones import Backbone
-from sdclr.compute.device import autocast
+from sdclr.compute.device import LateAnswer, autocast, in_float64, widest_float
 from sdclr.compute.optim import learning_rate, restore_state, state_names, state_of, step_if
 from sdclr.compute.process_state import default_generators
 from sdclr.compute.stateless_random import Stream, derive
@@ -25,6 +27,9 @@ from sdclr.data.views.parameters import ViewSpec
 from sdclr.errors import CheckpointError
 from sdclr.jobs.finetune.balance import Balanced
 from sdclr.jobs.finetune.config import FinetuneConfig
+from sdclr.processes.exchange import of_first_process, sum_gradients
+from sdclr.processes.signals import StopRequest
+from sdclr.processes.world import ALONE, World
 from sdclr.storage.checkpoint import Checkpoint
 from sdclr.storage.named_tensors import load_strictly
 
@@ -55,11 +60,18 @@ class Training:
     """[N, F] on the device, where neither backbone nor images change."""
     device: torch.device
     precision: Any
+    world: World = ALONE
+    """The processes that were started together."""
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether several processes take each step together; of fixed features the first one alone learns."""
+        return self.world.several and not self.config.fixes_features
 
     @property
     def steps_per_epoch(self) -> int:
         """The short last batch included, unless it is one image."""
-        return len(_sizes(len(self.labels), self.config.batch_size))
+        return len(batch_sizes(len(self.labels), self.config.batch_size))
 
     @property
     def total_steps(self) -> int:
@@ -70,8 +82,13 @@ class Training:
         """Whether the backbone is trained, too."""
         return self.config.mode == "full"
 
+    def images_of_step(self, step: int) -> int:
+        """Images of the whole batch of a step, counted from 1."""
+        sizes = batch_sizes(len(self.labels), self.config.batch_size)
+        return sizes[(step - 1) % len(sizes)]
+
     def batches(self, epoch: int, first: int) -> Iterator[Tensor]:
-        """Draws of an epoch from step ``first`` on, int64 [B] each."""
+        """Draws of an epoch from step ``first`` on, int64 [B] each: this process's share of each batch."""
         draws = epoch_draws(
             len(self.labels),
             len(self.labels),
@@ -79,7 +96,9 @@ class Training:
             epoch=epoch,
             weights=self.balanced.sampling,
         )
-        yield from next(draws).split(_sizes(len(self.labels), self.config.batch_size))[first:]
+        sizes = batch_sizes(len(self.labels), self.config.batch_size)
+        for batch in next(draws).split(sizes)[first:]:
+            yield self.world.shard(batch) if self.is_shared else batch
 
     def inputs(self, epoch: int, first: int) -> Generator[tuple[Tensor, Tensor], None, None]:
         """Of every step: images [B, 3, S, S] in [0, 1] or features [B, F], and labels [B]."""
@@ -130,16 +149,19 @@ class Training:
 
     def plain_head(self) -> nn.Linear:
         """The same head for features as the backbone gives them."""
-        weight = self.head.weight.detach().double() / self.std.double()
-        bias = self.head.bias.detach().double() - weight @ self.mean.double()
-        head = nn.Linear(weight.shape[1], len(weight), device=weight.device, dtype=self.mean.dtype)
+        mean, std = in_float64(self.mean), in_float64(self.std)
+        weight = in_float64(self.head.weight.detach()) / std
+        bias = in_float64(self.head.bias.detach()) - weight @ mean
+        head = nn.Linear(
+            weight.shape[1], len(weight), device=self.mean.device, dtype=self.mean.dtype
+        )
         with torch.no_grad():
-            head.weight.copy_(weight)
-            head.bias.copy_(bias)
+            head.weight.copy_(weight.to(self.mean.dtype))
+            head.bias.copy_(bias.to(self.mean.dtype))
         return head
 
 
-def _sizes(num_images: int, batch_size: int) -> list[int]:
+def batch_sizes(num_images: int, batch_size: int) -> list[int]:
     """Images of each step: a last batch of one, which batch norm cannot train on, joins the one before it."""
     sizes = [batch_size] * (num_images // batch_size)
     rest = num_images % batch_size
@@ -155,7 +177,7 @@ class State:
     """Where a fine-tuning is."""
 
     loss_sum: Tensor
-    """float64, over the images of this epoch."""
+    """float64 (float32 where the device has none), over the images of this epoch."""
     finite: Tensor
     """bool, whether all losses were; once false no step moves a weight."""
     step: int = 0
@@ -165,17 +187,32 @@ class State:
     """From 1; 0 before the first."""
     best_score: tuple[float, float] | None = None
     """Balanced accuracy and minus the log loss on validation images; None without any."""
+    votes: tuple[LateAnswer | None, LateAnswer | None] = (None, None)
+    """Of processes that share steps: whether any was asked to stop by the last step, and by the one before."""
+    stop: StopRequest = field(default_factory=StopRequest)
+    """Whether this process was asked to stop."""
 
     @classmethod
     def begin(cls, device: torch.device) -> State:
         return cls(
-            torch.zeros((), dtype=torch.float64, device=device),
+            torch.zeros((), dtype=widest_float(device), device=device),
             torch.ones((), dtype=torch.bool, device=device),
         )
 
 
+def agree(training: Training) -> None:
+    """Of processes that share steps: all begin where the first one does."""
+    if not training.is_shared:
+        return
+    training.world.connect(training.device)
+    training.world.act_as_one = True
+    with torch.no_grad():
+        for tensor in (training.mean, training.std, training.head.weight, training.head.bias):
+            of_first_process(tensor)
+
+
 def train_step(training: Training, state: State, inputs: Tensor, labels: Tensor) -> None:
-    """Forward, backward, update."""
+    """Forward, backward, update. Processes that share steps add up gradients, losses, and whether one is to stop."""
     config, optimizer = training.config, training.optimizer
     state.step += 1
     rate = learning_rate(
@@ -188,8 +225,10 @@ def train_step(training: Training, state: State, inputs: Tensor, labels: Tensor)
     for group in optimizer.param_groups:
         group["lr"] = rate * group["peak"]
     optimizer.zero_grad(set_to_none=True)
-    # for backbones with dropout
-    with default_generators(derive(config.seed, Stream.STEP, state.step), training.device):
+    # for backbones with dropout: every process drops other units, the first those of one process
+    rank = training.world.rank
+    seed = derive(config.seed, Stream.STEP, state.step, *((rank,) if rank else ()))
+    with default_generators(seed, training.device):
         features = inputs
         if training.features is None:
             with (
@@ -203,10 +242,21 @@ def train_step(training: Training, state: State, inputs: Tensor, labels: Tensor)
         losses = F.cross_entropy(logits, labels, reduction="none")  # [B]
         if training.balanced.loss_weights is not None:
             losses = losses * training.balanced.loss_weights[labels]
-        losses.mean().backward()
-    state.finite &= losses.detach().isfinite().all()
+        # the processes' sum is the batch's mean
+        (losses.sum() / training.images_of_step(state.step)).backward()
+    losses = losses.detach()
+    loss_sum, finite = losses.sum().to(state.loss_sum), losses.isfinite().all()
+    if training.is_shared:
+        sum_gradients(one for group in optimizer.param_groups for one in group["params"])
+        asked = torch.full_like(loss_sum, state.stop.signal_name is not None)
+        loss_sum, num_not_finite, num_asked = training.world.all_reduce(
+            torch.stack([loss_sum, (~finite).double(), asked])
+        )
+        finite = num_not_finite == 0
+        state.votes = LateAnswer(num_asked > 0), state.votes[0]
+    state.finite &= finite
     step_if(state.finite, optimizer)
-    state.loss_sum += losses.detach().sum().double()
+    state.loss_sum += loss_sum
 
 
 def weights_of(training: Training) -> dict[str, Tensor]:

@@ -2,6 +2,8 @@
 
 N images, F feature dim. What was seen of the images stays in the folder, so that a killed command
 goes on, and the next one looks at new images only. Trains nothing, needs no label.
+
+Several processes (torchrun) look at the images together; the first one alone ranks and writes.
 """
 
 from __future__ import annotations
@@ -15,8 +17,9 @@ import torch
 from torch import Tensor
 
 from sdclr.backbones.encoder import Encoder, open_encoder
-from sdclr.compute.device import resolve_device
-from sdclr.data import DataConfig, Images
+from sdclr.compute.device import placed_on, resolve_device
+from sdclr.compute.process_state import silenced_warnings
+from sdclr.data import Data, DataConfig, Images
 from sdclr.errors import ConfigError, DataError
 from sdclr.evaluation.rarity import DEFAULT, SCORES, load_score
 from sdclr.image_records import read_records
@@ -32,6 +35,7 @@ from sdclr.jobs.mine.folder import (
     write_state,
 )
 from sdclr.jobs.mine.grouped import groups_of
+from sdclr.jobs.mine.handed_over import hand_over, handed_over
 from sdclr.jobs.mine.marks import (
     Marks,
     by_feedback,
@@ -51,6 +55,7 @@ from sdclr.jobs.mine.ranking import (
 )
 from sdclr.jobs.mine.seeing import (
     found_images,
+    help_to_see,
     joined_with_earlier,
     remarks_on_training,
     see,
@@ -61,6 +66,7 @@ from sdclr.outside import is_outside
 from sdclr.presentation.mined import Flags, MinedImages
 from sdclr.presentation.mining.columns import WANTED
 from sdclr.presentation.progress import AnyProgress, NoProgress
+from sdclr.processes.world import BEGUN, World, shared_work
 from sdclr.run import Run
 from sdclr.run.environment import environment
 from sdclr.run.files import RECORDS_FILE
@@ -128,6 +134,8 @@ def mine(
     group that is least like all before it first, so that many kinds are seen early. With the images of a run that kept
     records (record_images), the scores loss, loss_average and colt can rank as well.
     ``as_trained``: ``data`` are to be those that the run ``source`` was trained on.
+    Several processes (torchrun) look at the images together, the first one ranks and writes the same
+    files as one process, and all return the same.
 
     An interrupted call goes on where it stopped. Raises ConfigError for settings that do not fit
     and for a finished folder unless ``overwrite`` (marks in its scores.csv are kept); DataError for
@@ -142,61 +150,98 @@ def mine(
     (1437, 'density', 1, True)
     """
     out, show = Path(out), progress or NoProgress()
-    asked = Asked(
-        score=_known_score(score),
-        scores=[_known_score(name) for name in scores],
-        like=list(like),
-        feedback=_path(feedback),
-        against=_path(against),
-        top=top,
-        order=order,
-    )
-    records = _records(source, asked, as_trained=as_trained)
-    check_order(order)
-    _check(data, asked, has_records=records is not None)
-    if copy_to is not None:
-        require_empty(Path(copy_to))
-    where = resolve_device(device)
-    with claimed(out, overwrite=overwrite):
-        RowParts.require_ours(out / UNFINISHED, "mine")
-        found = found_images(source, data, out, as_trained=as_trained)
-        encoder = open_encoder(source, weights=_path(weights), image_size=image_size)
-        images, remarks = usable_images(found, data, show)
-        now = listed(images, data)
-        if not as_trained:
-            remarks += remarks_on_training(source, now)
-        joined, earlier = joined_with_earlier(now, encoder, out, asked.against)
-        names = [one.path for one in joined.contents]
-        require_enough(len(names))
-        columns = _columns(images, found.class_names, joined)
-        listable, said = _shown(asked, joined, columns)
-        marks = _marks(asked, out, names)
-        if marks:
-            columns[WANTED] = mark_column(len(names), marks)
-        encoder.backbone.to(where).to(memory_format=torch.channels_last)
-        groups = groups_of(data, images, joined, earlier, groups)
-        wish = _wish(asked, marks, names, joined, encoder, data)
-        wish = _with_what_is_known(wish, images, found.class_names, joined, records)
-        seen = see(now, joined, earlier, encoder, out, show)
-        ranking = ranked(
-            torch.from_numpy(seen.features),
-            seen.looks,
-            names,
-            wish,
-            show,
-            title=f"{len(names):,} images by {encoder.name}",
-            root=joined.root,
-            groups=groups,
-            columns=columns,
-            shown=listable,
-            remarks=[*remarks, *joined.remarks, *said],
+    looked_at = _LookedAt(source, data, out, _path(against), _path(weights), image_size, as_trained)
+    with shared_work(f"mine {out.absolute()}") as world:
+        if not world.is_first:
+            with silenced_warnings():  # the first process has said the same
+                _help(looked_at, device, world)
+            return handed_over(out, world)
+        asked = Asked(
+            score=_known_score(score),
+            scores=[_known_score(name) for name in scores],
+            like=list(like),
+            feedback=_path(feedback),
+            against=looked_at.against,
+            top=top,
+            order=order,
         )
-        _write_tables(ranking.mined, out, show)
-        write_page(ranking.mined, images, joined.listed_row, out / PAGE, show, top=top)
+        records = _records(source, asked, as_trained=as_trained)
+        check_order(order)
+        _check(data, asked, has_records=records is not None)
         if copy_to is not None:
-            copy_chosen(ranking.mined, images, joined.listed_row, Path(copy_to), top, show)
-        write_state(out, _record(seen.record, ranking, asked, str(where)))
+            require_empty(Path(copy_to))
+        where = world.device(resolve_device(device))
+        with claimed(out, overwrite=overwrite):
+            RowParts.require_ours(out / UNFINISHED, "mine")
+            found, encoder = looked_at.found(), looked_at.encoder()
+            world.publish(BEGUN, {})  # what is downloaded is there, and out may be read
+            images, remarks = usable_images(found, data, show)
+            now = listed(images, data)
+            if not as_trained:
+                remarks += remarks_on_training(source, now)
+            joined, earlier = joined_with_earlier(now, encoder, out, asked.against)
+            names = [one.path for one in joined.contents]
+            require_enough(len(names))
+            columns = _columns(images, found.class_names, joined)
+            listable, said = _shown(asked, joined, columns)
+            marks = _marks(asked, out, names)
+            if marks:
+                columns[WANTED] = mark_column(len(names), marks)
+            placed_on(encoder.backbone, where)
+            groups = groups_of(data, images, joined, earlier, groups)
+            wish = _wish(asked, marks, names, joined, encoder, data)
+            wish = _with_what_is_known(wish, images, found.class_names, joined, records)
+            seen = see(now, joined, earlier, encoder, out, show, world)
+            ranking = ranked(
+                torch.from_numpy(seen.features),
+                seen.looks,
+                names,
+                wish,
+                show,
+                title=f"{len(names):,} images by {encoder.name}",
+                root=joined.root,
+                groups=groups,
+                columns=columns,
+                shown=listable,
+                remarks=[*remarks, *joined.remarks, *said],
+            )
+            _write_tables(ranking.mined, out, show)
+            write_page(ranking.mined, images, joined.listed_row, out / PAGE, show, top=top)
+            if copy_to is not None:
+                copy_chosen(ranking.mined, images, joined.listed_row, Path(copy_to), top, show)
+            write_state(out, _record(seen.record, ranking, asked, str(where)))
+            hand_over(ranking.mined, out, world)
     return ranking.mined
+
+
+@dataclass(frozen=True)
+class _LookedAt:
+    """Which images are looked at, and by which network: the same on every process."""
+
+    source: Path | str
+    data: DataConfig
+    out: Path
+    against: Path | None
+    weights: Path | None
+    image_size: int | None
+    as_trained: bool
+
+    def found(self) -> Data:
+        return found_images(self.source, self.data, self.out, as_trained=self.as_trained)
+
+    def encoder(self) -> Encoder:
+        return open_encoder(self.source, weights=self.weights, image_size=self.image_size)
+
+
+def _help(looked_at: _LookedAt, device: str, world: World) -> None:
+    """In every process but the first: look at a share of the images; writes nothing else."""
+    where = world.device(resolve_device(device))
+    found, encoder = looked_at.found(), looked_at.encoder()
+    images, _ = usable_images(found, looked_at.data, NoProgress())
+    now = listed(images, looked_at.data)
+    joined, _ = joined_with_earlier(now, encoder, looked_at.out, looked_at.against)
+    placed_on(encoder.backbone, where)
+    help_to_see(now, joined, encoder, looked_at.out, world)
 
 
 def _write_tables(mined: MinedImages, out: Path, show: AnyProgress) -> None:

@@ -45,9 +45,14 @@ def row_type(feature_dim: int) -> np.dtype[Any]:
 
 def look_at(images: Images, encoder: Encoder, parts: RowParts, show: AnyProgress) -> None:
     """Append what is missing in ``parts``, which are open. NonFiniteError names images without usable features."""
-    done = parts.rows
+    if not len(images):
+        parts.complete(0, lambda places: np.empty(0))
+        return
+    done, own = parts.rows, parts.own_rows(len(images))
     what = f"features of {len(images)} images"
-    task = show.add(what, total=len(images), unit="images", done=done)
+    if parts.is_shared:
+        what = f"a share of the {what}"
+    task = show.add(what, total=done + own, unit="images", done=done)
 
     def rows_of(places: range) -> npt.NDArray[Any]:
         part = images.at(np.arange(places.start, places.stop))

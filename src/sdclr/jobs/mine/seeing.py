@@ -18,11 +18,12 @@ from sdclr.data.collections.contents import Content, digest_of, read_record
 from sdclr.data.trained_images import images_of, warn_of_changes
 from sdclr.data.usable import look_at as look_at_all
 from sdclr.data.usable import warn_of_bad_files
-from sdclr.errors import ConfigError
+from sdclr.errors import ConfigError, DistributedError
 from sdclr.jobs.mine.collection import Joined, Listed, join, keep, require_same_kind
 from sdclr.jobs.mine.folder import UNFINISHED, MineRecord, Stored, read_stored
 from sdclr.jobs.mine.looking import look_at
-from sdclr.presentation.progress import AnyProgress
+from sdclr.presentation.progress import AnyProgress, NoProgress
+from sdclr.processes.world import ALONE, World
 from sdclr.run import Run
 from sdclr.run.files import CONTENTS_FILE
 from sdclr.safe_text import counted, shown
@@ -92,18 +93,18 @@ def see(
     encoder: Encoder,
     out: Path,
     show: AnyProgress,
+    world: World = ALONE,
 ) -> Stored:
-    """What is seen of the ``joined`` images, kept in ``out``; only those are looked at that ``earlier`` has not."""
-    own = read_stored(out)
-    if own is not None and _is_like(own, now, encoder) and _holds(own, joined):
+    """What is seen of the ``joined`` images, kept in ``out``; only those are looked at that ``earlier`` has not.
+
+    The other processes of ``world`` are to call :func:`help_to_see`.
+    """
+    own = _seen_before(now, joined, encoder, out)
+    identity = "" if own is not None else _identity(now, joined, encoder)
+    world.publish(_TO_SEE, {"identity": identity})
+    if own is not None:
         return own
-    unseen = now.images.at(joined.unseen)
-    contents = [now.contents[row] for row in joined.unseen.tolist()]
-    identity = f"{encoder.digest} {now.reading} {now.root} {digest_of(contents)}"
-    parts = RowParts(out / UNFINISHED, identity)
-    parts.open(len(unseen))
-    if len(unseen):
-        look_at(unseen, encoder, parts, show)
+    parts = _look(now, joined, encoder, out, identity, show, world)
     record = MineRecord(
         state="features",
         encoder=encoder.digest,
@@ -113,6 +114,57 @@ def see(
     kept = keep(out, record, joined, earlier, parts)
     parts.remove()
     return kept
+
+
+def help_to_see(now: Listed, joined: Joined, encoder: Encoder, out: Path, world: World) -> None:
+    """Look at this process's share of what the first one wants to see.
+
+    DistributedError where this process would look at something else.
+    """
+    # before the first process knows that this one has looked, it changes nothing there
+    own = _seen_before(now, joined, encoder, out)
+    identity = "" if own is not None else _identity(now, joined, encoder)
+    if world.wait_for(_TO_SEE)["identity"] != identity:
+        raise DistributedError(
+            f"process {world.rank} sees other images or another backbone than process 0. Every process needs the same "
+            "files, on a file system that all of them see."
+        )
+    if identity:
+        _look(now, joined, encoder, out, identity, NoProgress(), world)
+
+
+_TO_SEE = "what is to be looked at"
+
+
+def _seen_before(now: Listed, joined: Joined, encoder: Encoder, out: Path) -> Stored | None:
+    """What an earlier call with this folder has seen, if that is all."""
+    own = read_stored(out)
+    if own is None or not _is_like(own, now, encoder) or not _holds(own, joined):
+        return None
+    return own
+
+
+def _identity(now: Listed, joined: Joined, encoder: Encoder) -> str:
+    """What must be equal for images that were looked at to be kept."""
+    contents = [now.contents[row] for row in joined.unseen.tolist()]
+    return f"{encoder.digest} {now.reading} {now.root} {digest_of(contents)}"
+
+
+def _look(
+    now: Listed,
+    joined: Joined,
+    encoder: Encoder,
+    out: Path,
+    identity: str,
+    show: AnyProgress,
+    world: World,
+) -> RowParts:
+    """The rows of all images that no call has seen; of several processes each computes a share."""
+    unseen = now.images.at(joined.unseen)
+    parts = RowParts(out / UNFINISHED, identity, team=world)
+    parts.open(len(unseen))
+    look_at(unseen, encoder, parts, show)
+    return parts
 
 
 def _is_like(stored: Stored, now: Listed, encoder: Encoder) -> bool:

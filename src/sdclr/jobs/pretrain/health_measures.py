@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from sdclr.batch import Views
-from sdclr.compute.device import autocast
+from sdclr.compute.device import autocast, in_float64
 from sdclr.compute.process_state import default_generators
 from sdclr.compute.stateless_random import Stream, derive
 from sdclr.evaluation import health
@@ -59,7 +59,7 @@ def _likeness_of_crops(copies: Tensor) -> float | None:
     """
     grey = copies.mean(dim=2)  # [pictures, copies, S, S]
     grey = grey - grey.mean(dim=(2, 3), keepdim=True)
-    length = grey.flatten(2).norm(dim=2, keepdim=True)
+    length = torch.linalg.vector_norm(grey.flatten(2), dim=2, keepdim=True)
     side = grey.shape[-1]
     grey = grey[(length > _BLANK * side).all(dim=(1, 2))]
     if not len(grey):
@@ -224,8 +224,8 @@ class WeightWatch:
         change, size = [], []
         for name, weight in now.items():
             before = self._weights[name]
-            change.append((weight - before).double().norm())
-            size.append(before.double().norm())
+            change.append(in_float64(weight - before).norm())
+            size.append(in_float64(before).norm())
             before.copy_(weight)
         moved, was = torch.stack(change).cpu(), torch.stack(size).cpu()
         layers = {

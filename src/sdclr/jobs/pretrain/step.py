@@ -36,7 +36,7 @@ def train_step(training: Training, state: TrainingState, views: Views) -> None:
         # the processes' mean is the batch's mean
         (loss_per_image.sum() / (num_images / world.size)).backward()
     losses = loss_per_image.detach()
-    loss_sum, finite = losses.sum().double(), losses.isfinite().all()
+    loss_sum, finite = losses.sum().to(state.loss_sum), losses.isfinite().all()
     if world.several:
         asked = torch.full_like(loss_sum, state.stop.signal_name is not None)
         loss_sum, num_not_finite, num_asked = world.all_reduce(

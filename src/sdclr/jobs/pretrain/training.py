@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sdclr.backbones import Backbone, BackboneConfig
 from sdclr.batch import STRONGEST, RandomOperations, Views
-from sdclr.compute.device import Compiled, LateAnswer
+from sdclr.compute.device import Compiled, LateAnswer, widest_float
 from sdclr.compute.device_choices import Precision
 from sdclr.compute.optim import learning_rate
 from sdclr.data import Data, Images, epoch_draws
@@ -102,7 +102,7 @@ class Training:
         """What the method asks of the data side, float64 [N] on the host; ConfigError for anything else."""
         if values is None:
             return None
-        values = values.detach().double().cpu()
+        values = values.detach().cpu().double()
         if values.shape != (len(self.images),) or not values.isfinite().all() or (values < 0).any():
             raise ConfigError(
                 f"{type(self.method).__name__}.{what} must return {len(self.images)} finite numbers of at least 0, one "
@@ -154,7 +154,7 @@ class TrainingState:
     step: int
     """Steps done."""
     loss_sum: Tensor
-    """float64 scalar on the device: over the images of the epoch so far."""
+    """float64 scalar on the device (float32 where it has none): over the images of the epoch so far."""
     finite: Tensor
     """bool scalar on the device: whether every loss up to now was finite."""
     unread: tuple[LateAnswer, int] | None = None
@@ -169,7 +169,7 @@ class TrainingState:
         """Before the first step."""
         return cls(
             step=0,
-            loss_sum=torch.zeros((), dtype=torch.float64, device=device),
+            loss_sum=torch.zeros((), dtype=widest_float(device), device=device),
             finite=torch.ones((), dtype=torch.bool, device=device),
         )
 
