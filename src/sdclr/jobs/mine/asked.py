@@ -1,0 +1,59 @@
+"""What a call of mining asks for, and what is refused of it before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sdclr.data import DataConfig
+from sdclr.errors import ConfigError, DataError
+from sdclr.evaluation.rarity import SCORES, load_score
+from sdclr.jobs.mine.ranking import Order, check_order
+from sdclr.outside import is_outside
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the ranking is asked for."""
+
+    score: str
+    scores: Sequence[str]
+    like: Sequence[str]
+    feedback: Path | None
+    against: Path | None
+    top: int
+    order: Order
+
+    def as_facts(self) -> dict[str, Any]:
+        """For mine.json."""
+        facts = {"score": self.score, "scores": list(self.scores), "like": list(self.like)}
+        paths = {"feedback": self.feedback, "against": self.against}
+        said = {name: None if path is None else str(path) for name, path in paths.items()}
+        return {**facts, **said, "top": self.top, "order": self.order}
+
+
+def known_score(name: str) -> str:
+    """A row of SCORES; what is named as module:Name is imported. ConfigError for an unknown one."""
+    return load_score(name).name if is_outside(name) else SCORES.require(name).name
+
+
+def require_possible(data: DataConfig, asked: Asked, *, has_records: bool) -> None:
+    """ConfigError or DataError for what cannot be done with these images."""
+    check_order(asked.order)
+    if data.store is not None:
+        raise ConfigError(
+            "data.store saves decoding when images are seen again; mine sees each once. Leave it out."
+        )
+    if asked.like and asked.feedback is not None:
+        raise ConfigError("--like and --feedback are two rankings; give one of them.")
+    for name in (asked.score, *asked.scores):
+        known = {"features", *(("losses", "masses") if has_records else ())}
+        if lacking := [need for need in SCORES[name].needs if need not in known]:
+            raise DataError(
+                f"the score {name} needs {' and '.join(lacking)}, which are not given: mining knows features, and "
+                "losses and masses of the own images of a run that was trained with record_images=true."
+            )
+    if asked.top < 1:
+        raise ConfigError(f"--top must be 1 or more, got {asked.top}.")

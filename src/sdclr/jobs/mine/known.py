@@ -1,0 +1,181 @@
+"""What is known of a collection before it is looked at: which images, whose labels, marks and groups they have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from sdclr.backbones.encoder import Encoder
+from sdclr.data import Data, DataConfig, Images
+from sdclr.image_records import read_records
+from sdclr.jobs.mine.asked import Asked
+from sdclr.jobs.mine.collection import Joined, Listed, listed
+from sdclr.jobs.mine.folder import SCORES_FILE, Stored
+from sdclr.jobs.mine.grouped import groups_of
+from sdclr.jobs.mine.marks import (
+    Marks,
+    by_feedback,
+    by_likeness,
+    mark_column,
+    read_marks,
+    require_both_kinds,
+)
+from sdclr.jobs.mine.ranking import Found, Wish, ranked, require_enough
+from sdclr.jobs.mine.seeing import joined_with_earlier, remarks_on_training, usable_images
+from sdclr.presentation.mined import Flags
+from sdclr.presentation.mining.columns import WANTED
+from sdclr.presentation.progress import AnyProgress
+from sdclr.run import Run
+
+
+@dataclass(frozen=True)
+class Known:
+    """The images to rank, N with those of an earlier call, and all that is known of them but their looks."""
+
+    images: Images
+    """Those that are listed now."""
+    now: Listed
+    joined: Joined
+    earlier: Stored | None
+    names: list[str]
+    """[N]."""
+    groups: Tensor | None
+    """int64 [N]."""
+    columns: dict[str, Sequence[str]]
+    """Text by column, [N] each."""
+    shown: Flags | None
+    """bool [N]: which may come onto the sheet; None: all."""
+    remarks: list[str]
+    wish: Wish
+
+    def ranked(self, seen: Stored, title: str, show: AnyProgress) -> Found:
+        """By what was seen of them."""
+        return ranked(
+            torch.from_numpy(seen.features),
+            seen.looks,
+            self.names,
+            self.wish,
+            show,
+            title=title,
+            root=self.joined.root,
+            groups=self.groups,
+            columns=self.columns,
+            shown=self.shown,
+            remarks=self.remarks,
+        )
+
+
+def known_images(
+    found: Data,
+    data: DataConfig,
+    asked: Asked,
+    encoder: Encoder,
+    out: Path,
+    show: AnyProgress,
+    *,
+    groups: Tensor | None,
+    records: Run | None,
+    trained_elsewhere: Path | str | None,
+) -> Known:
+    """Everything that can be wrong with a collection is an error here, before any image is looked at.
+
+    ``trained_elsewhere``: where the network comes from, if it may not have been trained on these images.
+    """
+    images, remarks = usable_images(found, data, show)
+    now = listed(images, data)
+    if trained_elsewhere is not None:
+        remarks += remarks_on_training(trained_elsewhere, now)
+    joined, earlier = joined_with_earlier(now, encoder, out, asked.against)
+    names = [one.path for one in joined.contents]
+    require_enough(len(names))
+    columns = _columns(images, found.class_names, joined)
+    shown, said = _shown(asked, joined, columns)
+    marks = _marks(asked, out, names)
+    if marks:
+        columns[WANTED] = mark_column(len(names), marks)
+    wish = _wish(asked, marks, names, joined, encoder, data)
+    return Known(
+        images,
+        now,
+        joined,
+        earlier,
+        names,
+        groups_of(data, images, joined, earlier, groups),
+        columns,
+        shown,
+        [*remarks, *joined.remarks, *said],
+        _with_what_is_known(wish, images, found.class_names, joined, records),
+    )
+
+
+def _shown(
+    asked: Asked, joined: Joined, columns: dict[str, Sequence[str]]
+) -> tuple[Flags | None, list[str]]:
+    """Which images may come onto the sheet: against an earlier collection the new ones; and a remark."""
+    if asked.against is None:
+        return None, []
+    is_new = joined.is_listed & (joined.stored_row < 0)
+    columns["new"] = ["yes" if new else "" for new in is_new.tolist()]
+    counts = f"{int(is_new.sum()):,} images are new, of {len(is_new):,}"
+    if is_new.any():
+        return is_new, [f"{counts}; shown are these."]
+    return joined.is_listed, [f"{counts}; no image is new, shown are all that are listed."]
+
+
+def _marks(asked: Asked, out: Path, names: Sequence[str]) -> Marks:
+    """The user's marks: those in an earlier scores.csv, which are never lost, and those of the feedback."""
+    earlier = out / SCORES_FILE
+    marks = read_marks(earlier, names, strict=False) if earlier.is_file() else {}
+    if asked.feedback is not None:
+        marks |= read_marks(asked.feedback, names)
+        require_both_kinds(marks, asked.feedback)
+    return marks
+
+
+def _wish(
+    asked: Asked,
+    marks: Marks,
+    names: Sequence[str],
+    joined: Joined,
+    encoder: Encoder,
+    data: DataConfig,
+) -> Wish:
+    wish = Wish(asked.score, asked.scores, asked.order)
+    if asked.feedback is not None:
+        return replace(wish, other=by_feedback(marks), other_name="feedback")
+    if asked.like:
+        other = by_likeness(asked.like, names, joined.root, encoder, data)
+        return replace(wish, other=other, other_name="likeness")
+    return wish
+
+
+def _with_what_is_known(
+    wish: Wish, images: Images, class_names: Sequence[str], joined: Joined, records: Run | None
+) -> Wish:
+    """The labels of the images, where all have one, and what a run has recorded of them."""
+    if images.labels is not None and joined.is_listed.all():
+        labels = images.labels[joined.listed_row]
+        wish = replace(wish, labels=labels, class_names=class_names)
+    if records is not None:
+        num_epochs = len(records.metrics())
+        recorded = read_records(records.folder, len(joined.contents), num_epochs)
+        wish = replace(wish, records=recorded)
+    return wish
+
+
+def _columns(
+    images: Images, class_names: Sequence[str], joined: Joined
+) -> dict[str, Sequence[str]]:
+    """What else is known of each image, text [N]; nothing of those that only an earlier call had."""
+    known: dict[str, Sequence[str]] = {}
+    if images.labels is not None:
+        known["class"] = [class_names[label] for label in images.labels.tolist()]
+    if images.files is not None:
+        for name, cells in images.files.columns.items():
+            known[name] = [str(cell) for cell in cells.tolist()]
+    rows = joined.listed_row.tolist()
+    return {name: [cells[row] if row >= 0 else "" for row in rows] for name, cells in known.items()}
