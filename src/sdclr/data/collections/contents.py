@@ -11,13 +11,12 @@ import gzip
 import hashlib
 import io
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from sdclr.data.collections.image_files import ImageFiles
-from sdclr.data.decoding.decode import Member, Source, open_bytes, printable
+from sdclr.data.decoding.decode import Member, Source, open_bytes, printable, state_of
 from sdclr.data.look_ahead import in_pieces
 from sdclr.errors import ConfigError, DataError, SdclrError
 from sdclr.safe_text import command
@@ -67,11 +66,11 @@ def read_contents(
 
 def _content(source: Source, path: str, recorded: Content | None) -> Content:
     try:
-        state = os.stat(source.file if isinstance(source, Member) else source)
-        size = source.size if isinstance(source, Member) else state.st_size
-        if recorded is not None and (recorded.size, recorded.mtime_ns) == (size, state.st_mtime_ns):
+        state = state_of(source)
+        size = source.size if isinstance(source, Member) else state.size
+        if recorded is not None and (recorded.size, recorded.mtime_ns) == (size, state.changed_ns):
             return recorded
-        return Content(path, _digest(source, size), size, state.st_mtime_ns)
+        return Content(path, _digest(source, size), size, state.changed_ns)
     except (OSError, SdclrError):
         return Content(path, ABSENT, 0, 0)
 

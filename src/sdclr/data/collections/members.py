@@ -6,6 +6,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from sdclr.data.decoding.decode import Member
 from sdclr.data.splits import Positions
 
@@ -16,12 +19,12 @@ class Members:
 
     shards: tuple[str, ...]
     """[S], below the root of the collection."""
-    shard: Positions
-    """int64 [N], which of them."""
+    shard: npt.NDArray[np.integer]
+    """[N], which of them."""
     start: Positions
     """int64 [N], the first byte there."""
-    size: Positions
-    """int64 [N], in bytes; of packed ones when they are unpacked."""
+    size: npt.NDArray[np.integer]
+    """[N], in bytes; of packed ones when they are unpacked."""
     packed: Positions | None = None
     """int64 [N], the bytes that each takes where it is packed (deflate), -1 where it is not; None: none is."""
 

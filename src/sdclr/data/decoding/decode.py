@@ -242,9 +242,24 @@ def require_file(source: Source) -> os.stat_result:
     return state
 
 
+class FileState(NamedTuple):
+    """What tells that a file is still the same, without reading it."""
+
+    size: int
+    """In bytes."""
+    changed_ns: int
+    """When it was last written."""
+
+
+def state_of(source: Source) -> FileState:
+    """Of a file; of a member, that of the file it is a part of. Raises as :func:`require_file` does."""
+    state = require_file(source)
+    return FileState(state.st_size, state.st_mtime_ns)
+
+
 def size_in_bytes(source: Source) -> int:
     """Of an image file, without opening it."""
-    return source.size if isinstance(source, Member) else require_file(source).st_size
+    return source.size if isinstance(source, Member) else state_of(source).size
 
 
 @contextlib.contextmanager
@@ -316,8 +331,8 @@ def printable(source: Source) -> str:
 @contextlib.contextmanager
 def _opened(source: Source, max_pixels: int) -> Iterator[ImageFile.ImageFile]:
     """An image whose header was read and found sound; whatever goes wrong until the end of the block names the file."""
-    state = require_file(source)
-    size = source.size if isinstance(source, Member) else state.st_size
+    state = state_of(source)
+    size = source.size if isinstance(source, Member) else state.size
     with _errors_that_name(source), open_bytes(source) as file:
         if size > LARGEST_FILE:
             raise TooCostlyError(f"it has {size:,} bytes, more than {LARGEST_FILE:,}")

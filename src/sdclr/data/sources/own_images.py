@@ -30,6 +30,7 @@ from sdclr.data.choices import (
 from sdclr.data.collections.boxes import Boxes, written
 from sdclr.data.collections.image_files import ImageFiles
 from sdclr.data.collections.images import LabelledImages
+from sdclr.data.collections.packed_names import PackedNames
 from sdclr.data.decoding.decode import ALL_GREY_BITS, NPY_SUFFIX, printable
 from sdclr.data.sources.exclusion import Exclusion
 from sdclr.data.sources.found_images import FoundImages, labels_by_folder
@@ -532,7 +533,7 @@ def _files(
         labels = np.array([id_of[label] for label in found.labels], dtype=np.int64)
     return ImageFiles(
         found.root,
-        tuple(found.paths),
+        found.paths if isinstance(found.paths, PackedNames) else tuple(found.paths),
         labels,
         exif_rotation=exif_rotation,
         grey_bits=grey_bits,

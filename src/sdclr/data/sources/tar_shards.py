@@ -22,17 +22,23 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from sdclr.data.collections.members import Members
+from sdclr.data.collections.packed_names import PackedNames, packed, starts_of
 from sdclr.data.decoding.decode import printable
 from sdclr.data.sources.exclusion import Exclusion, is_hidden, is_in_service_folder
 from sdclr.data.sources.listing import IMAGE_SUFFIXES, OTHER_PICTURES, other_pictures
-from sdclr.data.sources.tar_headers import members_of
+from sdclr.data.sources.shard_members import (
+    CLASS_SUFFIX,
+    LONGEST_CLASS,
+    ShardMember,
+    members_on_disk,
+)
+from sdclr.data.splits import Positions
 from sdclr.errors import DataError, MissingInputError
 from sdclr.safe_text import shown
 
-CLASS_SUFFIX = "cls"
-LONGEST_CLASS = 20
 MOST_DOTS = 8
 """In a name, between which a sample or a class is looked for."""
 _BRACES = re.compile(r"\{([0-9]{1,15})\.\.([0-9]{1,15})\}")
@@ -42,7 +48,7 @@ _MOST_SHARDS = 100_000
 class ShardedImages(NamedTuple):
     """The images of some shards, in the order of the shards and, inside each, of the tar."""
 
-    paths: list[str]
+    paths: PackedNames
     """[N], SHARD/MEMBER."""
     labels: list[str] | None
     """[N], the class of each, where every image has one."""
@@ -76,6 +82,17 @@ class _Unused:
     """Those that cannot be read, by suffix."""
     others: Counter[str] = field(default_factory=Counter)
     """All others by suffix."""
+
+    def add(self, other: _Unused) -> None:
+        """Count what another shard has, too."""
+        self.links += other.links
+        self.hidden += other.hidden
+        self.service += other.service
+        self.unwanted += other.unwanted
+        self.classes += other.classes
+        self.beside += other.beside
+        self.pictures += other.pictures
+        self.others += other.others
 
     def remarks(self) -> list[str]:
         """What was left out, one phrase each."""
@@ -153,35 +170,78 @@ def read_shards(
         )
     if repeated := [shard for shard, times in Counter(shards).items() if times > 1]:
         raise DataError(f"shard {printable(repeated[0])} is named twice.")
-    found: list[tuple[int, _Found]] = []
+    unwanted = unwanted or Exclusion()
+    found = [_images_of(root, shard, unwanted, also) for shard in shards]
     unused = _Unused()
-    for number, shard in enumerate(shards):
-        here = _images_of(root, shard, unwanted or Exclusion(), unused, also)
-        found += [(number, one) for one in here]
-    if not found:
+    for one in found:
+        unused.add(one.unused)
+    if not any(len(one.lengths) for one in found):
         but = f"; {', '.join(unused.remarks())}" if unused.remarks() else ""
         raise DataError(
             f"{len(shards)} shards below {printable(root)} hold no images ({', '.join(IMAGE_SUFFIXES)}){but}."
         )
-    paths = [f"{shards[number]}/{one.name}" for number, one in found]
-    unlabelled = [path for path, (_, one) in zip(paths, found, strict=True) if one.label is None]
-    if 0 < len(unlabelled) < len(found):
-        raise DataError(
-            f"{len(unlabelled)} of {len(found)} images have no .{CLASS_SUFFIX} beside them, and others have one "
-            f"(first: {printable(unlabelled[0])}). Give every image a class, or none; leave out with data.exclude what "
-            "is no image of its own."
-        )
-    return ShardedImages(
-        paths,
-        None if unlabelled else [one.label or "" for _, one in found],
-        Members(
-            tuple(shards),
-            np.array([number for number, _ in found], dtype=np.int64),
-            np.array([one.start for _, one in found], dtype=np.int64),
-            np.array([one.size for _, one in found], dtype=np.int64),
-        ),
-        unused.remarks(),
+    paths, members = _joined(shards, found)
+    return ShardedImages(paths, _labels(paths, found), members, unused.remarks())
+
+
+class _ShardImages(NamedTuple):
+    """The images of one shard, n of them, as arrays."""
+
+    letters: npt.NDArray[np.uint8]
+    """Of all names, in UTF-8."""
+    lengths: npt.NDArray[np.int32]
+    """[n], of each name."""
+    starts: Positions
+    """[n], first bytes."""
+    sizes: Positions
+    """[n], in bytes."""
+    label_of: npt.NDArray[np.int32]
+    """[n], which of ``labels``; -1: it has none."""
+    labels: list[str]
+    unused: _Unused
+
+
+def _as_arrays(found: list[_Found], unused: _Unused) -> _ShardImages:
+    letters, lengths = packed(one.name for one in found)
+    labels = list(dict.fromkeys(one.label for one in found if one.label is not None))
+    number_of = {label: number for number, label in enumerate(labels)}
+    return _ShardImages(
+        letters,
+        lengths,
+        np.array([one.start for one in found], dtype=np.int64),
+        np.array([one.size for one in found], dtype=np.int64),
+        np.array([number_of.get(one.label or "", -1) for one in found], dtype=np.int32),
+        labels,
+        unused,
     )
+
+
+def _joined(shards: list[str], found: list[_ShardImages]) -> tuple[PackedNames, Members]:
+    """The images of all shards, one shard after the other."""
+    which = np.repeat(np.arange(len(found), dtype=np.int32), [len(one.lengths) for one in found])
+    lengths = np.concatenate([one.lengths for one in found])
+    letters = np.concatenate([one.letters for one in found])
+    sizes = np.concatenate([one.sizes for one in found])
+    if sizes.max() < 1 << 32:
+        sizes = sizes.astype(np.uint32)  # half the memory of very many
+    starts = np.concatenate([one.starts for one in found])
+    beginnings = [f"{shard}/" for shard in shards]
+    paths = PackedNames(beginnings, which, letters, starts_of(lengths), lengths)
+    return paths, Members(tuple(shards), which, starts, sizes)
+
+
+def _labels(paths: PackedNames, found: list[_ShardImages]) -> list[str] | None:
+    """The class of each image; None where none has one. DataError where some have."""
+    unlabelled = np.concatenate([one.label_of for one in found]) < 0
+    if unlabelled.all():
+        return None
+    if unlabelled.any():
+        raise DataError(
+            f"{unlabelled.sum()} of {len(paths)} images have no .{CLASS_SUFFIX} beside them, and others have one "
+            f"(first: {printable(paths[int(unlabelled.argmax())])}). Give every image a class, or none; leave out with "
+            "data.exclude what is no image of its own."
+        )
+    return [one.labels[number] for one in found for number in one.label_of.tolist()]
 
 
 class _Name(NamedTuple):
@@ -220,21 +280,24 @@ def _name(name: str) -> _Name:
     )
 
 
-def _images_of(
-    root: Path, shard: str, unwanted: Exclusion, unused: _Unused, also: tuple[str, ...]
-) -> list[_Found]:
-    """The images of one shard; a class may stand before or after. Counts in ``unused`` what is not used."""
+class _Contents(NamedTuple):
+    """What counts in one shard."""
+
+    images: dict[str, tuple[int, int]]
+    """First byte and size, by name."""
+    classes: dict[str, tuple[str, str]]
+    """Name and class of every ``.cls``, by what stands before its last dot."""
+
+
+def _images_of(root: Path, shard: str, unwanted: Exclusion, also: tuple[str, ...]) -> _ShardImages:
+    """The images of one shard; a class may stand before or after. What is not used is counted."""
     path = root / shard
     _require_shard(path)
-    images: dict[str, tuple[int, int]] = {}
-    classes: dict[str, tuple[str, str]] = {}
+    found, unused = _Contents({}, {}), _Unused()
     try:
-        for member, archive in members_of(path):
-            name = member.name.removeprefix("./")
-            parts = _name(name)
-            is_class = parts.suffix == f".{CLASS_SUFFIX}"
-            is_image = parts.suffix in IMAGE_SUFFIXES + also
-            if member.isdir():
+        for member in members_on_disk(path):
+            name = member.name
+            if member.kind == "folder":
                 continue
             if is_hidden(name) or is_in_service_folder(name):
                 unused.hidden += is_hidden(name)
@@ -244,28 +307,7 @@ def _images_of(
             if (name in unwanted) | (f"{shard}/{name}" in unwanted):
                 unused.unwanted += 1
                 continue
-            if name in images or (is_class and parts.stem in classes):
-                raise DataError(f"shard {printable(path)} holds {printable(name)} twice.")
-            if member.issparse() and is_image:
-                raise DataError(
-                    f"shard {printable(path)}: {printable(name)} is stored with its holes left out. Write the "
-                    "shard again without tar's --sparse."
-                )
-            target = member.linkname.removeprefix("./") if member.islnk() else ""
-            if is_image and target in images:
-                images[name] = images[target]
-            elif is_class and (known := classes.get(_name(target).stem)) and known[0] == target:
-                classes[parts.stem] = (name, known[1])
-            elif (member.islnk() or member.issym()) and (is_image or is_class):
-                unused.links += 1
-            elif member.isreg() and is_class:
-                classes[parts.stem] = (name, _read_class(archive, member, path))
-            elif member.isreg() and is_image:
-                images[name] = (member.offset_data, member.size)
-            elif parts.suffix in OTHER_PICTURES:
-                unused.pictures[parts.suffix] += 1
-            else:
-                unused.others[parts.suffix or "without a suffix"] += 1
+            _sort_in(member, path, found, unused, also)
     except tarfile.ReadError as error:
         raise DataError(
             f"shard {printable(path)} cannot be read as an uncompressed tar: {error}. Copy it again if it is cut off; "
@@ -273,7 +315,40 @@ def _images_of(
         ) from None
     except OSError as error:
         raise DataError(f"shard {printable(path)} cannot be read: {error.strerror}.") from None
-    return _matched(path, images, classes, unused)
+    return _as_arrays(_matched(path, found.images, found.classes, unused), unused)
+
+
+def _sort_in(
+    member: ShardMember, shard: Path, found: _Contents, unused: _Unused, also: tuple[str, ...]
+) -> None:
+    """Take a member for an image, a class or neither."""
+    name, parts = member.name, _name(member.name)
+    images, classes = found
+    is_class = parts.suffix == f".{CLASS_SUFFIX}"
+    is_image = parts.suffix in IMAGE_SUFFIXES + also
+    if name in images or (is_class and parts.stem in classes):
+        raise DataError(f"shard {printable(shard)} holds {printable(name)} twice.")
+    if member.kind == "holes" and is_image:
+        raise DataError(
+            f"shard {printable(shard)}: {printable(name)} is stored with its holes left out. Write the "
+            "shard again without tar's --sparse."
+        )
+    if is_image and member.target in images:
+        images[name] = images[member.target]
+    elif (
+        is_class and (known := classes.get(_name(member.target).stem)) and known[0] == member.target
+    ):
+        classes[parts.stem] = (name, known[1])
+    elif member.kind in ("hard link", "link") and (is_image or is_class):
+        unused.links += 1
+    elif member.kind in ("file", "holes") and is_class:
+        classes[parts.stem] = (name, _class_in(member, shard))
+    elif member.kind == "file" and is_image:
+        images[name] = (member.start, member.size)
+    elif parts.suffix in OTHER_PICTURES:
+        unused.pictures[parts.suffix] += 1
+    else:
+        unused.others[parts.suffix or "without a suffix"] += 1
 
 
 def _matched(
@@ -320,13 +395,11 @@ def _require_shard(shard: Path) -> None:
         raise DataError(f"shard {printable(shard)} is a folder, a pipe, a socket or a device.")
 
 
-def _read_class(archive: tarfile.TarFile, member: tarfile.TarInfo, shard: Path) -> str:
-    file = archive.extractfile(member)
-    content = file.read(LONGEST_CLASS + 1) if file is not None else b""
-    text = content.decode("ascii", "replace").strip()
-    if len(content) > LONGEST_CLASS or not text.isdigit():
+def _class_in(member: ShardMember, shard: Path) -> str:
+    text = member.content.decode("ascii", "replace").strip()
+    if len(member.content) > LONGEST_CLASS or not text.isdigit():
         raise DataError(
             f"shard {printable(shard)}: {printable(member.name)} must hold a class as a whole number, "
-            f"got {content[:LONGEST_CLASS]!r}."
+            f"got {member.content[:LONGEST_CLASS]!r}."
         )
     return str(int(text))
