@@ -194,6 +194,7 @@ CODES = {
     "DistributedError": 80,
     "FailedRunsError": 81,
     "Interrupted": 130,
+    "RemoteError": 69,
 }
 
 

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from sdclr.data.collections.image_files import ImageFiles
 from sdclr.data.decoding.decode import Member, Source, open_bytes, printable, state_of
 from sdclr.data.look_ahead import in_pieces
-from sdclr.errors import ConfigError, DataError, SdclrError
+from sdclr.errors import ConfigError, DataError, RemoteError, SdclrError
 from sdclr.safe_text import command
 from sdclr.storage.durable_files import write_atomically
 
@@ -71,6 +71,8 @@ def _content(source: Source, path: str, recorded: Content | None) -> Content:
         if recorded is not None and (recorded.size, recorded.mtime_ns) == (size, state.changed_ns):
             return recorded
         return Content(path, _digest(source, size), size, state.changed_ns)
+    except RemoteError:  # that a server does not answer is not to be recorded
+        raise
     except (OSError, SdclrError):
         return Content(path, ABSENT, 0, 0)
 

@@ -12,12 +12,12 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from sdclr.addresses import Place
 from sdclr.data.choices import OnError
 from sdclr.data.collections.boxes import Boxes, OutsideError
 from sdclr.data.collections.images import BadFile, MaxSkipped, allowed_to_skip
@@ -35,7 +35,7 @@ from sdclr.data.decoding.decode import (
 )
 from sdclr.data.look_ahead import in_pieces
 from sdclr.data.splits import Positions
-from sdclr.errors import DataError, MissingInputError, SdclrError
+from sdclr.errors import DataError, MissingInputError, RemoteError, SdclrError
 from sdclr.planes import cut_out
 from sdclr.stills import Picture
 
@@ -49,7 +49,7 @@ NAMES_AT_ONCE = 65_536
 class ImageFiles(OpenedPictures):
     """Image files of any size and format that :mod:`sdclr.data.decoding.decode` reads."""
 
-    root: Path
+    root: Place
     paths: Sequence[str]
     """[N], below root, with / between folders."""
     labels: Positions | None
@@ -257,6 +257,8 @@ class ImageFiles(OpenedPictures):
             for row in rows:
                 try:
                     sizes[row] = measure(row)
+                except RemoteError:  # no image is bad because its server does not answer
+                    raise
                 except SdclrError as error:
                     failures[row] = error
 

@@ -6,11 +6,11 @@ N images.
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from sdclr.addresses import Place
 from sdclr.data.collections.boxes import Boxes
 from sdclr.data.collections.members import Members
 from sdclr.data.collections.packed_names import names_at
@@ -21,7 +21,7 @@ from sdclr.errors import DataError
 class FoundImages(NamedTuple):
     """Image files that one source names."""
 
-    root: Path
+    root: Place
     paths: Sequence[str]
     labels: list[str] | None
     """[N], the class of each as text."""
