@@ -15,7 +15,9 @@ from pathlib import Path
 from sdclr.errors import ConfigError
 
 CONNECTIONS = 16
-"""Requests at once: a server's answer takes longer than its bytes."""
+"""Images that are read at once, where nothing else is asked for: an answer takes longer than its bytes."""
+INDEX_CONNECTIONS = 64
+"""Shards whose headers are read at once: each waits for one small answer after the other."""
 
 
 def cache_folder() -> Path:

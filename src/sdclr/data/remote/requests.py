@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from sdclr.addresses import HTTP, Address, with_secrets
-from sdclr.data.remote.limits import patience_seconds
+from sdclr.data.remote.limits import INDEX_CONNECTIONS, patience_seconds
 from sdclr.errors import ConfigError
 
 S3 = ("s3", "s3a")
@@ -71,7 +71,7 @@ def file_system(address: str) -> Any:
     if key not in _opened:
         fsspec = _fsspec()
         try:
-            _opened[key] = fsspec.filesystem(protocol)
+            _opened[key] = fsspec.filesystem(protocol, **_options(fsspec, protocol))
         except ValueError:
             known = ", ".join(f"{one}://" for one in ("s3", "https", "file"))
             raise ConfigError(
@@ -83,6 +83,14 @@ def file_system(address: str) -> Any:
                 f"{INSTALL}."
             ) from None
     return _opened[key]
+
+
+def _options(fsspec: Any, protocol: str) -> dict[str, Any]:
+    """As many connections as are used at once, where fsspec's configuration says nothing else: botocore has 10."""
+    if protocol not in S3:
+        return {}
+    configured = fsspec.config.conf.get(protocol, {}).get("config_kwargs", {})
+    return {"config_kwargs": {"max_pool_connections": INDEX_CONNECTIONS, **configured}}
 
 
 def _fsspec() -> Any:

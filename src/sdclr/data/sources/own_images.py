@@ -56,8 +56,8 @@ from sdclr.errors import ConfigError, DataError, MissingInputError
 from sdclr.safe_text import command, shown
 
 ACCEPTED = (
-    "a folder of images, a .txt list, a table (.csv, .tsv, .jsonl, .json, .parquet), .tar shards, a .zip, a quoted "
-    "glob ('photos/**/*.jpg'), or a .npz of arrays (data.name=arrays)"
+    "a folder of images, a .txt list, a table (.csv, .tsv, .jsonl, .json, .parquet), .tar shards (also at s3:// or "
+    "https://), a .zip, a quoted glob ('photos/**/*.jpg'), or a .npz of arrays (data.name=arrays)"
 )
 """What a collection may be; docs/own-images.md has the details."""
 SPREADSHEETS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")

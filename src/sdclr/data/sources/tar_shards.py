@@ -32,7 +32,7 @@ from sdclr.data.collections.members import Members
 from sdclr.data.collections.packed_names import PackedNames, packed, starts_of
 from sdclr.data.decoding.decode import printable
 from sdclr.data.look_ahead import in_pieces
-from sdclr.data.remote.limits import CONNECTIONS
+from sdclr.data.remote.limits import INDEX_CONNECTIONS
 from sdclr.data.remote.ranges import Version, version_of
 from sdclr.data.sources.exclusion import (
     SERVICE_FOLDERS,
@@ -366,7 +366,7 @@ def _images_at(
         for row in rows:
             read(shards[row])
 
-    in_pieces(len(shards), 1, read_piece, advance, num_workers=CONNECTIONS)
+    in_pieces(len(shards), 1, read_piece, advance, num_workers=INDEX_CONNECTIONS)
     return [found[one][0] for one in shards], tuple(found[one][1] for one in shards)
 
 
