@@ -17,6 +17,8 @@ from sdclr.errors import ConfigError
 
 S3 = ("s3", "s3a")
 IN_THIS_PROCESS = ("memory",)
+CONNECT_SECONDS = 10.0
+"""How long a server may take to accept a connection, over http."""
 INSTALL = 'pip install "sdclr[remote]"'
 
 
@@ -137,7 +139,9 @@ async def _get(files: Any, url: str, start: int, size: int) -> Answer:
     headers = {"Accept-Encoding": "identity", **given.pop("headers", {})}
     headers["Range"] = f"bytes={start}-{start + size - 1}"
     patience = aiohttp.ClientTimeout(
-        total=None, sock_connect=patience_seconds(), sock_read=patience_seconds()
+        total=None,
+        sock_connect=min(patience_seconds(), CONNECT_SECONDS),
+        sock_read=patience_seconds(),
     )
     given.setdefault("timeout", patience)
     async with session.get(_as_given(files, url), headers=headers, **given) as answer:
