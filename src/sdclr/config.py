@@ -25,6 +25,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_core import InitErrorDetails, core_schema
 
+from sdclr.addresses import Address, Place, is_address, local_path, without_secrets
 from sdclr.errors import ConfigError, MissingInputError
 from sdclr.outside import Table
 from sdclr.safe_text import shown
@@ -255,6 +256,19 @@ def user_path(text: str) -> Path:
         raise ConfigError(
             f"{shown(text)}: no home folder is known for {shown(name)}. Write ./{shown(name)} for a file of this name."
         ) from None
+
+
+def user_place(text: str) -> Place:
+    """A path as people write it, or an address such as s3://bucket/train.tar, without its secrets."""
+    if is_address(text):
+        return Address(without_secrets(text))
+    return user_path(local_path(text))
+
+
+def absolute_place(text: str) -> str:
+    """The same place from anywhere: an absolute path, or an address."""
+    place = user_place(text)
+    return str(place if isinstance(place, Address) else place.absolute())
 
 
 def differing_fields(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> list[str]:

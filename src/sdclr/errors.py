@@ -11,7 +11,8 @@
     ├── CheckpointError      76      a checkpoint is damaged, foreign or does not fit
     ├── NonFiniteError       79      the loss is no longer a finite number
     ├── DistributedError     80      the process group could not be used
-    └── FailedRunsError      81      some runs of a grid failed; the others are done
+    ├── FailedRunsError      81      some runs of a grid failed; the others are done
+    └── RemoteError          69      data at an address cannot be read, are gone or have changed
 
 A command that cannot be parsed exits with 2. Anything else that escapes is a bug of ours (exit code 70) and is shown
 with its traceback.
@@ -83,3 +84,7 @@ class DistributedError(SdclrError):
 
 class FailedRunsError(SdclrError):
     exit_code = 81
+
+
+class RemoteError(SdclrError):
+    exit_code = 69

@@ -194,6 +194,7 @@ CODES = {
     "DistributedError": 80,
     "FailedRunsError": 81,
     "Interrupted": 130,
+    "RemoteError": 69,
 }
 
 
@@ -227,8 +228,8 @@ def test_several_processes_are_refused_with_80_where_one_would_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert quick_exit("mine", str(tmp_path)) == 80
-    assert "sdclr mine runs on one process" in capfd.readouterr().err
+    assert quick_exit("report", str(tmp_path)) == 80
+    assert "sdclr report runs on one process" in capfd.readouterr().err
     assert quick_exit("pretrain", "digits_sdclr", "--out", str(tmp_path / "x"), "--dry-run") == 80
     capfd.readouterr()
     assert ended_soon(forked(lambda: pretrain_command(tmp_path / "x"))) == 80

@@ -83,7 +83,7 @@ def _images_to_embed(
     source: Path, places: list[str], given: dict[str, Any]
 ) -> tuple[DataConfig, Path]:
     """The images, those of the run where no others are named; and where their features go."""
-    from sdclr.config import user_path
+    from sdclr.config import absolute_place
     from sdclr.run import Run
     from sdclr.run.files import FEATURES_FILE
     from sdclr.workflows.own_images import data_of, own_data_as_trained
@@ -93,7 +93,7 @@ def _images_to_embed(
             f"give one folder, list or file of images, got {', '.join(map(shown, places[:5]))}."
         )
     if places:
-        path = str(user_path(places[0]).absolute())
+        path = absolute_place(places[0])
         return own_data_as_trained(source, path, given), Path("features.npz")
     if not source.exists():
         raise MissingInputError(f"there is no run folder and no file {shown(source)}.")

@@ -30,12 +30,11 @@ DataSettings = Annotated[
     ),
 ]
 LabelsOption = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         metavar="PATH",
         help="A table with the columns path and label, a list, a folder whose sub-folders are the classes, or a .npz. "
         "Default: the labels of RUN's own images, where they have some.",
-        callback=expanded,
     ),
 ]
 ImagesOption = Annotated[
@@ -161,7 +160,7 @@ def finetune(
     use: Use = None,
 ) -> None:
     """Train a classifier on labelled images, and say what it is worth. The same command goes on if stopped."""
-    from sdclr.config import user_path
+    from sdclr.config import user_path, user_place
     from sdclr.data import DataConfig
     from sdclr.jobs.finetune import FinetuneConfig
     from sdclr.jobs.finetune import finetune as run_finetune
@@ -184,7 +183,7 @@ def finetune(
         raise MissingInputError(f"there is no run folder and no file {shown(start)}.")
     data: DataConfig
     if labels is not None:
-        data = labelled_images(start, labels, images, given)
+        data = labelled_images(start, user_place(labels), images, given)
     elif images is not None:
         raise ConfigError("--images says where the paths of a table begin: add --labels TABLE.")
     elif isinstance(start, Path) and Run(start).exists:

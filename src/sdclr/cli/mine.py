@@ -189,7 +189,7 @@ class _Mined:
 
 def _what_to_mine(places: Sequence[str], backbone: str | None, given: dict[str, Any]) -> _Mined:
     """RUN, RUN IMAGES, or --backbone NAME IMAGES. ConfigError for anything else."""
-    from sdclr.config import user_path
+    from sdclr.config import absolute_place, user_path
     from sdclr.workflows.own_images import own_data, own_data_as_trained
 
     most = 1 if backbone is not None else 2
@@ -197,7 +197,7 @@ def _what_to_mine(places: Sequence[str], backbone: str | None, given: dict[str, 
         form = "--backbone FILE|timm:NAME IMAGES" if backbone is not None else "RUN [IMAGES]"
         got = ", ".join(map(shown, places[:5])) or "nothing"
         raise ConfigError(f"sdclr mine takes {form}, got {got}.")
-    path = str(user_path(places[-1]).absolute())
+    path = absolute_place(places[-1])
     if backbone is not None:
         named = backbone.startswith(("timm:", "torchvision:"))
         network = backbone if named else user_path(backbone)

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from sdclr.errors import ConfigError
 from sdclr.evaluation.probes import PROBES
 
 
 def expanded(value: Path | list[Path] | None) -> Path | list[Path] | None:
-    """Paths with ~ and ~name as the shell would have expanded them, had they not been quoted."""
-    if not any(
-        str(path).startswith("~") for path in (value if isinstance(value, list) else [value])
-    ):
+    """Paths with ~ and ~name as the shell would have expanded them, had they not been quoted.
+
+    ConfigError for an address (s3://bucket/x), which as a path would be a folder called s3: here.
+    """
+    paths = value if isinstance(value, list) else [value]
+    for path in paths:
+        _require_path(path)
+    if not any(str(path).startswith("~") for path in paths):
         return value
     from sdclr.config import user_path
 
@@ -23,6 +30,20 @@ def expanded(value: Path | list[Path] | None) -> Path | list[Path] | None:
         [user_path(str(path)) for path in value]
         if isinstance(value, list)
         else user_path(str(value))
+    )
+
+
+def _require_path(path: Path | None) -> None:
+    first = "" if path is None or path.is_absolute() or not path.parts else path.parts[0]
+    if (
+        path is None
+        or not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]+:", first)
+        or os.path.lexists(first)
+    ):
+        return
+    raise ConfigError(
+        f"an address ({first}//) was given where a path on this machine is needed. Only images in shards are read from "
+        f"other machines; for a folder that is called {first} write ./{first}"
     )
 
 

@@ -47,7 +47,7 @@ def predict(
     use: Use = None,
 ) -> None:
     """Write a label and a confidence for each image. The same command goes on if killed."""
-    from sdclr.config import user_path
+    from sdclr.config import absolute_place
     from sdclr.jobs.predict import predict as run_predict
     from sdclr.presentation.progress import Progress
     from sdclr.processes.environment import is_first
@@ -62,7 +62,7 @@ def predict(
     if len(places) != 1:
         got = ", ".join(map(shown, places[:5])) or "none"
         raise ConfigError(f"give one folder, list or file of images, got {got}.")
-    data = own_data_as_trained(model, str(user_path(places[0]).absolute()), given)
+    data = own_data_as_trained(model, absolute_place(places[0]), given)
     with Progress(stderr) as progress:
         found = run_predict(
             model,

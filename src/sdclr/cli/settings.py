@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,12 +20,10 @@ if TYPE_CHECKING:
 
 
 def absolute_paths(flags: Mapping[str, str | None]) -> dict[str, Any]:
-    """The paths that were given, absolute, so that the saved config runs again from anywhere."""
-    from sdclr.config import user_path
+    """The paths that were given, absolute, so that the saved config runs again from anywhere; addresses as they are."""
+    from sdclr.config import absolute_place
 
-    return {
-        key: str(user_path(value).absolute()) for key, value in flags.items() if value is not None
-    }
+    return {key: absolute_place(value) for key, value in flags.items() if value is not None}
 
 
 def paths_and_settings(arguments: Sequence[str] | None) -> tuple[list[str], dict[str, Any]]:
@@ -100,21 +99,23 @@ def _own_images_settings(
     target: str, flags: Mapping[str, Any], values: dict[str, Any], out: Path | None
 ) -> tuple[PretrainConfig, Path, Sequence[Choice]]:
     """The settings chosen for one's own images, where they are written, and why they were chosen."""
-    from sdclr.config import user_path
+    from sdclr.addresses import Address
+    from sdclr.config import user_place
     from sdclr.data.sources.globs import glob_of
     from sdclr.workflows.own_images import own_config
 
-    path = user_path(target)
-    glob = glob_of(path)
+    path = user_place(target)
+    glob = None if isinstance(path, Address) else glob_of(path)
     # a range of shards is no file
-    if path.suffix != ".tar" and not path.exists() and glob is None:
+    is_named = path.suffix == ".tar" or isinstance(path, Address)
+    if not is_named and not path.exists() and glob is None:
         raise MissingInputError(f"there is no folder or file {shown(target)}. {KNOWN}")
     if "data.path" in flags:
-        raise ConfigError(f"{shown(target)} says where the images are; leave --data out.")
-    named = path.absolute() if glob is None else glob.root.absolute()
+        raise ConfigError(f"{shown(path)} says where the images are; leave --data out.")
+    named = Path(os.path.abspath(path) if glob is None else glob.root.absolute())
     out = out or Path("runs") / named.stem.partition("-{")[0]
     console = terminal(quiet=bool(speaker()))
-    config, choices = own_config(str(path.absolute()), values, out, console)
+    config, choices = own_config(absolute_paths({"path": target})["path"], values, out, console)
     return config, out, choices
 
 

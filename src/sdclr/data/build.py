@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from sdclr.config import user_path
+from sdclr.addresses import Place
+from sdclr.config import user_path, user_place
 from sdclr.data.collections.image_files import ImageFiles
 from sdclr.data.collections.images import Images, LabelledImages
 from sdclr.data.config import DataConfig
@@ -182,10 +183,17 @@ def _require_channels(config: DataConfig, labelled: LabelledImages) -> None:
         )
 
 
-def _path(config: DataConfig) -> Path:
+def _place(config: DataConfig) -> Place:
     if config.path is None:
         raise ConfigError(f"data.path is missing: say where {config.name} is, with --data PATH.")
-    return user_path(config.path)
+    return user_place(config.path)
+
+
+def _path(config: DataConfig) -> Path:
+    """Of a data set that must lie on a disk: DataConfig has seen to that."""
+    place = _place(config)
+    assert isinstance(place, Path)
+    return place
 
 
 def _splits_dir(config: DataConfig) -> Path:
@@ -240,12 +248,12 @@ def own_images(
     config: DataConfig, download: bool, exclude: Iterable[Path | str], *, partial: bool = False
 ) -> LabelledImages:
     return read_own_images(
-        _path(config),
+        _place(config),
         root=_optional_path(config.root),
         class_folders=config.labels == "folders",
         in_splits=config.layout == "splits",
         validation_is_drawn=config.validation_per_class > 0,
-        test_path=_optional_path(config.test_path),
+        test_path=None if config.test_path is None else user_place(config.test_path),
         exif_rotation=config.exif_rotation,
         grey_bits=config.grey_bits,
         channels=config.channels,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from sdclr.addresses import is_address, local_path, redacted, without_secrets
 from sdclr.config import INCIDENTAL, LARGEST_SEED, Fraction, Section, allows_foreign
 from sdclr.data.choices import (
     MEGADETECTOR_CATEGORIES,
@@ -38,7 +39,8 @@ class DataConfig(Section):
     four that are split by lists a splits_dir too. The names in _50k have the usual long tail of all training images
     (docs/data.md)."""
     path: Place = None
-    """CIFAR: folder or .npz; arrays: .npz; images: folder, list, table, glob, zip, tar; ImageNet: train/ and val/."""
+    """CIFAR: folder or .npz; arrays: .npz; images: folder, list, table, glob, zip, tar, also at s3:// or https://;
+    ImageNet: train/ and val/."""
     channels: Annotated[int, Field(ge=1, le=MOST_CHANNELS)] = 3
     """Channels of every image: 3 are red, green and blue, as which greys are read, too; 1 greys; 4 and more as they
     are, in TIFF, .npy, .npz or from Python. Network and views follow; other than 3 have no colour jitter (saturation,
@@ -115,8 +117,33 @@ class DataConfig(Section):
             raise ValueError(f"there is no data set {shown(repr(value))}. {SOURCES.choice(value)}")
         return value
 
+    @field_validator("path", "test_path")
+    @classmethod
+    def _without_secrets(cls, value: str | None) -> str | None:
+        return None if value is None else without_secrets(local_path(value))
+
+    @field_validator("root", "splits_dir", "store")
+    @classmethod
+    def _is_on_a_disk(cls, value: str | None) -> str | None:
+        if value is not None and is_address(value):
+            raise ValueError(
+                f"{shown(redacted(value))} is an address; this must be a folder on a disk. Only shards (data.path, "
+                "data.test_path) are read from other machines."
+            )
+        return None if value is None else local_path(value)
+
     @model_validator(mode="after")
     def _path_fits(self) -> DataConfig:
+        if (
+            self.path is not None
+            and is_address(self.path)
+            and self.name != "images"
+            and self.row.own is None
+        ):
+            raise ValueError(
+                f"{shown(self.path)} is an address, where shards of images alone are read (name=images); "
+                f"{self.name} must lie on a disk. Copy it there."
+            )
         if self.path is not None and not self.row.takes_path:
             why = "come with scikit-learn" if self.name == "digits" else "come from Python"
             raise ValueError(f"{self.name} {why} and take no path.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,6 +24,20 @@ def num_cores() -> int:
     return max(1, cores // processes_here())
 
 
+_of_thread = threading.local()
+_NEVER = threading.Event()
+
+
+def _begin(is_over: threading.Event) -> None:
+    _of_thread.is_over = is_over
+
+
+def abandoned() -> threading.Event:
+    """Set once nobody waits any more for what this thread does, so that it need not wait for others either."""
+    found: threading.Event = getattr(_of_thread, "is_over", _NEVER)
+    return found
+
+
 def look_ahead(
     batches: Iterable[tuple[T, Sequence[Callable[[], object]]]],
     *,
@@ -35,7 +50,13 @@ def look_ahead(
     every core that this process may use); nothing but speed depends on their number. The first call in order that
     raised raises here. However this ends, early or by an exception, calls that have not begun never will.
     """
-    pool = ThreadPoolExecutor(num_workers or num_cores(), thread_name_prefix="sdclr-images")
+    is_over = threading.Event()
+    pool = ThreadPoolExecutor(
+        num_workers or num_cores(),
+        thread_name_prefix="sdclr-images",
+        initializer=_begin,
+        initargs=(is_over,),
+    )
     waiting: deque[tuple[T, list[Future[object]]]] = deque()
 
     def finished() -> T:
@@ -52,6 +73,7 @@ def look_ahead(
         while waiting:
             yield finished()
     finally:
+        is_over.set()
         pool.shutdown(wait=True, cancel_futures=True)
 
 

@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from sdclr.addresses import redacted
+
 
 def environment(device: str, world_size: int = 1) -> dict[str, Any]:
     """environment.json: what a reader needs to trust or repeat the numbers."""
@@ -20,7 +22,7 @@ def environment(device: str, world_size: int = 1) -> dict[str, Any]:
         "python": platform.python_version(),
         "device": device,
         "world_size": world_size,
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": shlex.join([Path(sys.argv[0]).name, *map(redacted, sys.argv[1:])]),
         "commit": _commit(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sdclr.addresses import Address, Place
 from sdclr.backbones.encoder import LIBRARIES
 from sdclr.config import user_path
 from sdclr.data import DataConfig
@@ -29,16 +30,17 @@ ROWS_LOOKED_FOR = 64
 
 
 def labelled_images(
-    source: Path | str, labels: Path, root: Path | None, values: Mapping[str, Any]
+    source: Path | str, labels: Place, root: Path | None, values: Mapping[str, Any]
 ) -> DataConfig:
-    """The labelled images of a table or list, of a folder whose sub-folders are the classes, or of a .npz.
+    """The labelled images of a table or list, of a folder whose sub-folders are the classes, of shards, or of a .npz.
 
     ``root``: where the paths of a table begin; without it in its own folder or, where none of them is there, in the
     folder that the run ``source`` was trained on. They are read as that run or model has read its images. ``values``:
     settings by dotted name, data.* alone, that win. Raises MissingInputError where nothing is there, ConfigError for a
     root of what is no table, DataError for a spreadsheet.
     """
-    if not labels.exists():
+    at_address = isinstance(labels, Address)  # whoever reads it says whether it is there
+    if not at_address and not labels.exists():
         raise MissingInputError(
             f"there is no file or folder of labels {shown(labels)}. A table has the columns path and label."
         )
@@ -54,10 +56,10 @@ def labelled_images(
         given = {"data.labels": "folders"} | given
     elif root is not None:
         given["data.root"] = str(root.absolute())
-    elif is_list and "data.root" not in given:
+    elif isinstance(labels, Path) and is_list and "data.root" not in given:
         place = _place_of_run(source, labels, given)
         given |= {} if place is None else {"data.root": str(place.absolute())}
-    path = str(labels.absolute())
+    path = str(labels.absolute() if isinstance(labels, Path) else labels)
     if isinstance(source, str) and source.startswith(LIBRARIES):
         return own_data(path, given)
     return own_data_as_trained(Path(source), path, given)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from sdclr.addresses import Address
 from sdclr.backbones import BackboneConfig
 from sdclr.backbones.classifier import BACKBONE_FILE, CLASSIFIER_FILE, is_classifier
 from sdclr.backbones.others_weights import is_others, read_others
 from sdclr.backbones.weights import read_backbone
 from sdclr.compute.device import bf16_speedup_of_cpu, free_memory, resolve_device
-from sdclr.config import user_path
+from sdclr.config import user_path, user_place
 from sdclr.data import DataConfig, Images, build_data
 from sdclr.data.choices import TABLE_SUFFIXES, ZIP_SUFFIX
 from sdclr.data.decoding.decode import (
@@ -29,7 +30,7 @@ from sdclr.data.decoding.decode import (
     open_picture,
 )
 from sdclr.data.sources.split_folders import has_splits
-from sdclr.errors import ConfigError, DataError, SdclrError
+from sdclr.errors import ConfigError, DataError, RemoteError, SdclrError
 from sdclr.jobs.pretrain import Preview, preview
 from sdclr.planes import in_colours
 from sdclr.presentation.progress import AnyProgress
@@ -146,9 +147,11 @@ def _layout(data: DataConfig, values: Mapping[str, Any], out: Path) -> list[Choi
 
     The classes must be those of a test set, too: labels change nothing about what is trained on.
     """
-    folder = user_path(str(data.path))
+    folder = user_place(str(data.path))
     chosen: list[Choice] = []
-    if data.name != "images" or not (folder.is_dir() or folder.suffix.lower() == ZIP_SUFFIX):
+    if isinstance(folder, Address) or data.name != "images":
+        return chosen
+    if not (folder.is_dir() or folder.suffix.lower() == ZIP_SUFFIX):
         return chosen
     if "data.layout" not in values:
         if not has_splits(folder, [out], data.links):
@@ -226,7 +229,7 @@ def grey_bits(images: Images) -> int | None:
         return None
     levels: list[int] = []
     for position in _sample(images):
-        with contextlib.suppress(SdclrError):
+        with _bad_files_passed_over():
             file = files.file(position)
             if not is_npy(file) and not is_deep_grey(file):
                 continue
@@ -236,6 +239,17 @@ def grey_bits(images: Images) -> int | None:
             break
     bits = bits_used(levels) if levels else ALL_GREY_BITS
     return bits if bits < ALL_GREY_BITS else None
+
+
+@contextlib.contextmanager
+def _bad_files_passed_over() -> Iterator[None]:
+    """The pass that verifies all files says what is wrong with one; that a server does not answer is said now."""
+    try:
+        yield
+    except RemoteError:
+        raise
+    except SdclrError:
+        pass
 
 
 def _sample(images: Images) -> list[int]:
@@ -264,7 +278,7 @@ def typical_side(images: Images) -> int:
     """Median short side in pixels, of a sample; files that cannot be read are left to the pass that verifies them."""
     sides = []
     for position in _sample(images):
-        with contextlib.suppress(SdclrError):
+        with _bad_files_passed_over():
             sides.append(min(images.size(position)))
     return int(np.median(sides)) if sides else 1
 

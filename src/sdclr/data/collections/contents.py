@@ -11,7 +11,6 @@ import gzip
 import hashlib
 import io
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -19,10 +18,10 @@ from typing import NamedTuple
 import numpy as np
 
 from sdclr.data.collections.image_files import ImageFiles
-from sdclr.data.decoding.decode import Member, Source, open_bytes, printable
+from sdclr.data.decoding.decode import Member, Source, open_bytes, printable, state_of
 from sdclr.data.look_ahead import in_pieces
 from sdclr.data.splits import Positions
-from sdclr.errors import ConfigError, DataError, SdclrError
+from sdclr.errors import ConfigError, DataError, RemoteError, SdclrError
 from sdclr.safe_text import command
 from sdclr.storage.durable_files import write_atomically
 
@@ -73,11 +72,12 @@ def read_contents(
 
 def _content(source: Source, path: str, recorded: Content | None) -> Content:
     try:
-        state = os.stat(source.file if isinstance(source, Member) else source)
-        size = source.size if isinstance(source, Member) else state.st_size
-        if recorded is not None and (recorded.size, recorded.mtime_ns) == (size, state.st_mtime_ns):
+        size, changed = _state(source)
+        if recorded is not None and (recorded.size, recorded.mtime_ns) == (size, changed):
             return recorded
-        return Content(path, _digest(source, size), size, state.st_mtime_ns)
+        return Content(path, _digest(source, size), size, changed)
+    except RemoteError:  # that a server does not answer is not to be recorded
+        raise
     except (OSError, SdclrError):
         return Content(path, ABSENT, 0, 0)
 
@@ -108,20 +108,19 @@ def recorded_sizes(images: ImageFiles, recorded: Iterable[Content]) -> Positions
     sizes = np.zeros((len(images), 2), np.int64)
     for row, path in enumerate(images.paths):
         one = known.get(path)
-        if one is None or _state(images.file(row)) != (one.size, one.mtime_ns):
+        try:
+            if one is None or _state(images.file(row)) != (one.size, one.mtime_ns):
+                return None
+        except (OSError, SdclrError):  # whoever reads its header says why
             return None
         sizes[row] = one.height, one.width
     return sizes
 
 
-def _state(source: Source) -> tuple[int, int] | None:
-    """Size in bytes and modification time; None where there is no such file."""
-    try:
-        state = os.stat(source.file if isinstance(source, Member) else source)
-    except OSError:
-        return None
-    size = source.size if isinstance(source, Member) else state.st_size
-    return size, state.st_mtime_ns
+def _state(source: Source) -> tuple[int, int]:
+    """Size in bytes and when it was last written; of a member, when its shard was."""
+    state = state_of(source)
+    return source.size if isinstance(source, Member) else state.size, state.changed_ns
 
 
 def digest_of(contents: Sequence[Content]) -> str:

@@ -9,20 +9,21 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from sdclr.addresses import Place
 from sdclr.data.choices import OnError
 from sdclr.data.collections.boxes import Boxes, OutsideError
 from sdclr.data.collections.images import BadFile, MaxSkipped, allowed_to_skip
 from sdclr.data.collections.members import Members
 from sdclr.data.collections.opened_pictures import OpenedPictures
+from sdclr.data.collections.packed_names import names_at
 from sdclr.data.decoding.decode import (
     ALL_GREY_BITS,
     Source,
@@ -34,21 +35,22 @@ from sdclr.data.decoding.decode import (
 )
 from sdclr.data.look_ahead import in_pieces
 from sdclr.data.splits import Positions
-from sdclr.errors import DataError, MissingInputError, SdclrError
+from sdclr.errors import DataError, MissingInputError, RemoteError, SdclrError
 from sdclr.planes import cut_out
 from sdclr.stills import Picture
 
 CPU = torch.device("cpu")
 HEADERS_PER_CALL = 256
 IMAGES_PER_CALL = 8
+NAMES_AT_ONCE = 65_536
 
 
 @dataclass(frozen=True)
 class ImageFiles(OpenedPictures):
     """Image files of any size and format that :mod:`sdclr.data.decoding.decode` reads."""
 
-    root: Path
-    paths: tuple[str, ...]
+    root: Place
+    paths: Sequence[str]
     """[N], below root, with / between folders."""
     labels: Positions | None
     """int64 [N], or None."""
@@ -73,7 +75,7 @@ class ImageFiles(OpenedPictures):
         return len(self.paths)
 
     @property
-    def names(self) -> tuple[str, ...]:
+    def names(self) -> Sequence[str]:
         return self.paths
 
     @property
@@ -95,7 +97,7 @@ class ImageFiles(OpenedPictures):
         members = None if self.members is None else self.members.at(positions)
         return replace(
             self,
-            paths=tuple(self.paths[i] for i in positions.tolist()),
+            paths=names_at(self.paths, positions),
             labels=labels,
             members=members,
             boxes=None if self.boxes is None else self.boxes.at(positions),
@@ -206,7 +208,9 @@ class ImageFiles(OpenedPictures):
         """Labels, then names: not the pixels, so that a million files need not be read, and not the root."""
         yield f"{len(self)} files".encode()
         yield b"unlabelled" if self.labels is None else self.labels.tobytes()
-        yield "\0".join(self.paths).encode("utf-8", "surrogateescape")
+        for first in range(0, len(self), NAMES_AT_ONCE):
+            names = "\0".join(self.paths[first : first + NAMES_AT_ONCE])
+            yield ("\0" * (first > 0) + names).encode("utf-8", "surrogateescape")
         if self.exif_rotation:
             yield b"turned by EXIF"
         if self.boxes is not None:
@@ -257,6 +261,8 @@ class ImageFiles(OpenedPictures):
             for row in rows:
                 try:
                     sizes[row] = measure(row)
+                except RemoteError:  # no image is bad because its server does not answer
+                    raise
                 except SdclrError as error:
                     failures[row] = error
 

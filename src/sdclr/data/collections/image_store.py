@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -42,7 +42,7 @@ from sdclr.data.collections.store_files import (
     require_ours,
     write_pixels,
 )
-from sdclr.data.decoding.decode import ALL_GREY_BITS, printable, require_file
+from sdclr.data.decoding.decode import ALL_GREY_BITS, printable, state_of
 from sdclr.data.splits import Positions
 from sdclr.data.views.cutting_on_device import ResidentPixels
 from sdclr.data.views.parameters import ViewSpec
@@ -111,7 +111,7 @@ class DecodedStore(OpenedPictures):
         return len(self.files)
 
     @property
-    def names(self) -> tuple[str, ...]:
+    def names(self) -> Sequence[str]:
         return self.files.names
 
     @property
@@ -298,9 +298,9 @@ def _facts(images: ImageFiles) -> dict[str, Any]:
     """What must be equal for a store to be the images'."""
     digest = hashlib.sha256()
     for position, path in enumerate(images.paths):
-        state = require_file(images.file(position))
+        state = state_of(images.file(position))
         digest.update(
-            f"{path}\0{state.st_size} {state.st_mtime_ns}\n".encode("utf-8", "surrogateescape")
+            f"{path}\0{state.size} {state.changed_ns}\n".encode("utf-8", "surrogateescape")
         )
     return {
         "format": FORMAT,

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
+from sdclr.addresses import Place
 from sdclr.data.decoding.decode import Member
+from sdclr.data.remote.ranges import Version
 from sdclr.data.splits import Positions
 
 
@@ -16,24 +20,38 @@ class Members:
 
     shards: tuple[str, ...]
     """[S], below the root of the collection."""
-    shard: Positions
-    """int64 [N], which of them."""
+    shard: npt.NDArray[np.integer]
+    """[N], which of them."""
     start: Positions
     """int64 [N], the first byte there."""
-    size: Positions
-    """int64 [N], in bytes; of packed ones when they are unpacked."""
+    size: npt.NDArray[np.integer]
+    """[N], in bytes; of packed ones when they are unpacked."""
     packed: Positions | None = None
     """int64 [N], the bytes that each takes where it is packed (deflate), -1 where it is not; None: none is."""
+    versions: tuple[Version, ...] | None = None
+    """[S], the state in which each was found, where they lie at addresses."""
 
     def at(self, positions: Positions) -> Members:
         packed = None if self.packed is None else self.packed[positions]
         return Members(
-            self.shards, self.shard[positions], self.start[positions], self.size[positions], packed
+            self.shards,
+            self.shard[positions],
+            self.start[positions],
+            self.size[positions],
+            packed,
+            self.versions,
         )
 
-    def member(self, root: Path, position: int, name: str) -> Member:
+    def member(self, root: Place, position: int, name: str) -> Member:
         shard = self.shards[int(self.shard[position])]
         own = name.removeprefix(f"{shard}/")
         packed = -1 if self.packed is None else int(self.packed[position])
         start, size = int(self.start[position]), int(self.size[position])
-        return Member(os.path.join(root, shard), start, size, own, packed if packed >= 0 else None)
+        return Member(
+            os.path.join(root, shard),
+            start,
+            size,
+            own,
+            packed if packed >= 0 else None,
+            None if self.versions is None else self.versions[int(self.shard[position])],
+        )

@@ -14,8 +14,10 @@ import importlib
 import importlib.util
 import io
 import os
+import shutil
 import stat
 import struct
+import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -37,6 +39,7 @@ from PIL import (  # noqa: F401
     WebPImagePlugin,
 )
 
+from sdclr.addresses import Place
 from sdclr.data.decoding.decoding_budget import (
     LARGEST_FILE,
     LARGEST_SIDE,
@@ -49,6 +52,8 @@ from sdclr.data.decoding.decoding_budget import (
 )
 from sdclr.data.decoding.npy_files import npy_array, npy_shape
 from sdclr.data.decoding.png_files import open_png
+from sdclr.data.remote.members import RemoteMember
+from sdclr.data.remote.ranges import Version
 from sdclr.errors import DataError, MissingInputError, SdclrError
 from sdclr.planes import (
     ArrayPicture,
@@ -99,6 +104,8 @@ class Member(NamedTuple):
     """Its own, inside of ``file``."""
     packed: int | None = None
     """How many bytes it takes there, if it is packed (deflate)."""
+    version: Version | None = None
+    """Where ``file`` is an address, the state in which the member was found."""
 
 
 Source = Path | str | Member
@@ -208,7 +215,7 @@ def read_size(
             height, width = size_of_shape(npy_shape(file, size), channels)
             _check_size(width, height, max_pixels)
             return height, width
-    with _opened(source, max_pixels) as image:
+    with _opened(source, max_pixels, head=True) as image:
         # Pillow turns a TIFF by itself, and its header gives the size after that
         turned = (
             exif_rotation
@@ -220,7 +227,7 @@ def read_size(
 
 def is_deep_grey(source: Source) -> bool:
     """Whether a file holds greys of 16 bits, by its header. Raises as :func:`open_image` does."""
-    with _opened(source, MAX_PIXELS) as image:
+    with _opened(source, MAX_PIXELS, head=True) as image:
         return has_deep_grey(image)
 
 
@@ -242,14 +249,42 @@ def require_file(source: Source) -> os.stat_result:
     return state
 
 
+class FileState(NamedTuple):
+    """What tells that a file is still the same, without reading it."""
+
+    size: int
+    """In bytes."""
+    changed_ns: int
+    """When it was last written."""
+
+
+def state_of(source: Source) -> FileState:
+    """Of a file; of a member, that of the file it is a part of. Raises as :func:`require_file` does.
+
+    Of a member at an address, the state in which it was found: nobody is asked.
+    """
+    if isinstance(source, Member) and source.version is not None:
+        return FileState(source.version.size, source.version.number)
+    state = require_file(source)
+    return FileState(state.st_size, state.st_mtime_ns)
+
+
 def size_in_bytes(source: Source) -> int:
     """Of an image file, without opening it."""
-    return source.size if isinstance(source, Member) else require_file(source).st_size
+    return source.size if isinstance(source, Member) else state_of(source).size
 
 
 @contextlib.contextmanager
-def open_bytes(source: Source) -> Iterator[io.BufferedReader[Any]]:
-    """The bytes of one image file, for reading. DataError for a member that goes beyond the end of its file."""
+def open_bytes(source: Source, *, head: bool = False) -> Iterator[io.BufferedReader[Any]]:
+    """The bytes of one image file, for reading. DataError for a member that goes beyond the end of its file.
+
+    ``head``: perhaps its header alone will be read, which is worth knowing where it lies on another machine.
+    """
+    if isinstance(source, Member) and source.version is not None:
+        member = RemoteMember(source.file, source.version, source.start, source.size, head=head)
+        with io.BufferedReader(member) as file:
+            yield file
+        return
     if not isinstance(source, Member):
         with open(source, "rb") as file:
             yield file
@@ -307,18 +342,20 @@ class _Part(VirtualFile):
         return read_at(self._descriptor, size, self._start + start)
 
 
-def printable(source: Source) -> str:
+def printable(source: Source | Place) -> str:
     """A name for a message: as it is, or in quotes with escapes if it holds line breaks or bytes that are no text."""
     text = f"{source.file}: {source.name}" if isinstance(source, Member) else os.fspath(source)
     return text if text.isprintable() else repr(text)
 
 
 @contextlib.contextmanager
-def _opened(source: Source, max_pixels: int) -> Iterator[ImageFile.ImageFile]:
+def _opened(
+    source: Source, max_pixels: int, *, head: bool = False
+) -> Iterator[ImageFile.ImageFile]:
     """An image whose header was read and found sound; whatever goes wrong until the end of the block names the file."""
-    state = require_file(source)
-    size = source.size if isinstance(source, Member) else state.st_size
-    with _errors_that_name(source), open_bytes(source) as file:
+    state = state_of(source)
+    size = source.size if isinstance(source, Member) else state.size
+    with _errors_that_name(source), open_bytes(source, head=head) as file:
         if size > LARGEST_FILE:
             raise TooCostlyError(f"it has {size:,} bytes, more than {LARGEST_FILE:,}")
         prefix = file.read(4_096)
@@ -412,7 +449,14 @@ def _open_heif(file: BinaryIO, name: str) -> ImageFile.ImageFile:
 
 
 def _try(source: Source, kind: str) -> None:
-    if isinstance(source, Member):
+    if isinstance(source, Member) and source.version is not None:
+        # the process that tries it reads files alone
+        with tempfile.NamedTemporaryFile() as copy, open_bytes(source) as file:
+            shutil.copyfileobj(file, copy)
+            copy.flush()
+            known_as = (source.file, source.start, source.size, source.version)
+            try_decoding(copy.name, 0, None, kind, known_as=known_as)
+    elif isinstance(source, Member):
         try_decoding(source.file, source.start, source.size, kind, source.packed)
     else:
         try_decoding(source, 0, None, kind)

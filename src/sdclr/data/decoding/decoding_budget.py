@@ -122,16 +122,25 @@ def _scans(file: IO[bytes]) -> int:
 
 
 def try_decoding(
-    path: Path | str, start: int, size: int | None, kind: str, packed: int | None = None
+    path: Path | str,
+    start: int,
+    size: int | None,
+    kind: str,
+    packed: int | None = None,
+    *,
+    known_as: tuple[object, ...] | None = None,
 ) -> None:
     """Decode in a process of its own; ValueError when that fails or takes more than its limits.
 
     ``start`` and ``size``: where the image lies in the file, ``size`` None for a file that is one image;
     ``packed``: how many bytes it takes there, where it is packed. What passed
-    once is not tried again while its file stays as it is.
+    once is not tried again while its file stays as it is. ``known_as``: what stays as it is, where the file is a copy.
     """
     state = os.stat(path)
-    key = (os.fspath(path), start, size, packed, state.st_size, state.st_mtime_ns, state.st_ino)
+    key = known_as or (
+        *(os.fspath(path), start, size, packed),
+        *(state.st_size, state.st_mtime_ns, state.st_ino),
+    )
     if key in _passed:
         return
     script = Path(__file__).with_name("trial_decoding.py")

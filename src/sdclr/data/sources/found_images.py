@@ -6,13 +6,14 @@ N images.
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from sdclr.addresses import Place
 from sdclr.data.collections.boxes import Boxes
 from sdclr.data.collections.members import Members
+from sdclr.data.collections.packed_names import names_at
 from sdclr.data.decoding.decode import printable
 from sdclr.errors import DataError
 
@@ -20,8 +21,8 @@ from sdclr.errors import DataError
 class FoundImages(NamedTuple):
     """Image files that one source names."""
 
-    root: Path
-    paths: list[str]
+    root: Place
+    paths: Sequence[str]
     labels: list[str] | None
     """[N], the class of each as text."""
     remarks: list[str]
@@ -39,7 +40,7 @@ class FoundImages(NamedTuple):
     def at(self, rows: list[int]) -> FoundImages:
         """The images of these rows."""
         return self._replace(
-            paths=[self.paths[row] for row in rows],
+            paths=names_at(self.paths, np.array(rows, dtype=np.int64)),
             labels=None if self.labels is None else [self.labels[row] for row in rows],
             members=None
             if self.members is None

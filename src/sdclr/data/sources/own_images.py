@@ -11,12 +11,13 @@ import re
 import warnings
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from sdclr.addresses import Address, Place
 from sdclr.data.choices import (
     LIST_SUFFIXES,
     MEGADETECTOR_CATEGORIES,
@@ -30,7 +31,10 @@ from sdclr.data.choices import (
 from sdclr.data.collections.boxes import Boxes, written
 from sdclr.data.collections.image_files import ImageFiles
 from sdclr.data.collections.images import LabelledImages
+from sdclr.data.collections.packed_names import PackedNames
 from sdclr.data.decoding.decode import ALL_GREY_BITS, NPY_SUFFIX, printable
+from sdclr.data.look_ahead import num_cores
+from sdclr.data.remote.limits import CONNECTIONS
 from sdclr.data.sources.exclusion import Exclusion
 from sdclr.data.sources.found_images import FoundImages, labels_by_folder
 from sdclr.data.sources.globs import Glob, glob_of
@@ -38,6 +42,7 @@ from sdclr.data.sources.image_lists import ListedImages, read_listed_images
 from sdclr.data.sources.links import LinkCheck
 from sdclr.data.sources.listed_names import match_names
 from sdclr.data.sources.listing import HEIF_SUFFIXES, IMAGE_SUFFIXES, list_images
+from sdclr.data.sources.remote_shards import shards_at
 from sdclr.data.sources.split_folders import (
     splits_are_no_classes,
     splits_by_name,
@@ -51,8 +56,8 @@ from sdclr.errors import ConfigError, DataError, MissingInputError
 from sdclr.safe_text import command, shown
 
 ACCEPTED = (
-    "a folder of images, a .txt list, a table (.csv, .tsv, .jsonl, .json, .parquet), .tar shards, a .zip, a quoted "
-    "glob ('photos/**/*.jpg'), or a .npz of arrays (data.name=arrays)"
+    "a folder of images, a .txt list, a table (.csv, .tsv, .jsonl, .json, .parquet), .tar shards (also at s3:// or "
+    "https://), a .zip, a quoted glob ('photos/**/*.jpg'), or a .npz of arrays (data.name=arrays)"
 )
 """What a collection may be; docs/own-images.md has the details."""
 SPREADSHEETS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
@@ -94,13 +99,13 @@ class _Rules(NamedTuple):
 
 
 def read_own_images(
-    path: Path,
+    path: Place,
     *,
     root: Path | None = None,
     class_folders: bool = False,
     in_splits: bool = False,
     validation_is_drawn: bool = False,
-    test_path: Path | None = None,
+    test_path: Place | None = None,
     exif_rotation: bool = False,
     grey_bits: int = ALL_GREY_BITS,
     channels: int = 3,
@@ -117,6 +122,7 @@ def read_own_images(
 ) -> LabelledImages:
     """The images at ``path``, and the labelled test set at ``test_path``: each a folder, a list, a .csv or shards.
 
+    Either may be an address of shards (:mod:`sdclr.addresses`), a pattern of such or a folder of them.
     ``root``: what the paths of lists are relative to (default: each list's own folder). ``class_folders``: the
     sub-folders of ``path`` are its classes; those of a test folder always are. ``exclude``: folders to leave out.
     ``unwanted``: globs of names to leave out (:class:`Exclusion`), in both sets; one that matches nothing is a warning.
@@ -163,7 +169,7 @@ def read_own_images(
         train.remarks.extend(_without_test_images(class_names, found))
     _warn_of_useless_globs(rules.unwanted, path)
     if not exif_rotation:
-        turned = [*train.files(), *(found.files() if found else ())]
+        turned = chain(train.files(), found.files() if found else ())
         train.remarks.extend(_turned_in_any_case(turned))
     as_images = functools.partial(
         _files,
@@ -183,7 +189,7 @@ def read_own_images(
 
 
 def _require_fitting(
-    rules: _Rules, path: Path, sources: Sequence[Path], class_folders: bool
+    rules: _Rules, path: Place, sources: Sequence[Place], class_folders: bool
 ) -> None:
     """ConfigError for a setting that does nothing for what lies at ``path``, before anything is read."""
     root = rules.root
@@ -200,6 +206,11 @@ def _require_fitting(
                 f"data.{setting}_column={value} is for tables ({', '.join(TABLE_SUFFIXES)}), and "
                 f"{printable(path)} is none. Leave it out."
             )
+    if class_folders and isinstance(path, Address):
+        raise ConfigError(
+            f"data.labels=folders is for folders of images; {path} are shards, whose classes lie beside the images "
+            "(.cls). Leave it out."
+        )
     if class_folders and path.is_file() and path.suffix.lower() != ZIP_SUFFIX:
         raise ConfigError(
             f"data.labels=folders is for folders; {path} is a list or a shard, which bring their own labels."
@@ -211,10 +222,10 @@ def _require_fitting(
 
 
 def _require_one_of_each(
-    path: Path,
+    path: Place,
     test: FoundImages | None,
     validation: Positions | None,
-    test_path: Path | None,
+    test_path: Place | None,
     validation_is_drawn: bool,
 ) -> None:
     """ConfigError where a folder brings validation or test images and the settings ask for others."""
@@ -230,7 +241,7 @@ def _require_one_of_each(
         )
 
 
-def _warn_of_useless_globs(unwanted: Exclusion, path: Path) -> None:
+def _warn_of_useless_globs(unwanted: Exclusion, path: Place) -> None:
     if unused := unwanted.unused():
         shown = ", ".join(map(repr, unused[:5])) + ", ..." * (len(unused) > 5)
         warnings.warn(
@@ -240,12 +251,15 @@ def _warn_of_useless_globs(unwanted: Exclusion, path: Path) -> None:
         )
 
 
-def _has_folders(path: Path) -> bool:
+def _has_folders(path: Place) -> bool:
     """Whether a collection is a folder, or a zip of one."""
     return path.is_dir() or path.suffix.lower() == ZIP_SUFFIX
 
 
-def _find(path: Path, class_folders: bool, rules: _Rules) -> FoundImages:
+def _find(path: Place, class_folders: bool, rules: _Rules) -> FoundImages:
+    if isinstance(path, Address):
+        folder, names = shards_at(path)
+        return _find_in_shards(folder, names, rules)
     if (glob := glob_of(path)) is not None:
         return _find_by_glob(glob, path, class_folders, rules)
     if path.suffix.lower() == SHARD_SUFFIX and not path.is_dir():
@@ -469,7 +483,7 @@ def _find_in_zip(path: Path, class_folders: bool, rules: _Rules) -> FoundImages:
     return found._replace(labels=labels_by_folder(found)) if class_folders else found
 
 
-def _find_in_shards(folder: Path, names: list[str], rules: _Rules) -> FoundImages:
+def _find_in_shards(folder: Place, names: list[str], rules: _Rules) -> FoundImages:
     if rules.root is not None:
         raise ConfigError(
             f"data.root={rules.root} is for a .txt list or a .csv, and not for shards. Leave it out."
@@ -500,14 +514,15 @@ def _all_unwanted(source: Path, number: int) -> DataError:
 
 def _turned_in_any_case(paths: Iterable[str]) -> list[str]:
     """A remark on files for which data.exif_rotation=false cannot be honoured."""
-    remarks = []
-    paths = list(paths)
-    for kind, suffixes in TURNED_SUFFIXES.items():
-        if number := sum(path.lower().endswith(suffixes) for path in paths):
-            remarks.append(
-                f"{kind} files, turned as they say in spite of data.exif_rotation=false: {number}"
-            )
-    return remarks
+    counts = dict.fromkeys(TURNED_SUFFIXES, 0)
+    for path in paths:
+        for kind, suffixes in TURNED_SUFFIXES.items():
+            counts[kind] += path.lower().endswith(suffixes)
+    return [
+        f"{kind} files, turned as they say in spite of data.exif_rotation=false: {number}"
+        for kind, number in counts.items()
+        if number
+    ]
 
 
 def class_names_of(labels: list[str] | None) -> list[str]:
@@ -527,17 +542,18 @@ def _files(
     num_workers: int | None,
 ) -> ImageFiles:
     labels: Positions | None = None
+    at_address = isinstance(found.root, Address)
     if found.labels is not None:
         id_of = {name: number for number, name in enumerate(class_names)}
         labels = np.array([id_of[label] for label in found.labels], dtype=np.int64)
     return ImageFiles(
         found.root,
-        tuple(found.paths),
+        found.paths if isinstance(found.paths, PackedNames) else tuple(found.paths),
         labels,
         exif_rotation=exif_rotation,
         grey_bits=grey_bits,
         channels=channels,
-        num_workers=num_workers,
+        num_workers=num_workers if num_workers or not at_address else max(CONNECTIONS, num_cores()),
         members=found.members,
         columns={name: np.array(cells, dtype=object) for name, cells in found.columns.items()},
         boxes=found.boxes,
@@ -545,7 +561,7 @@ def _files(
 
 
 def _check_boxes(
-    found: list[FoundImages], rules: _Rules, exif_rotation: bool, sources: list[Path]
+    found: list[FoundImages], rules: _Rules, exif_rotation: bool, sources: list[Place]
 ) -> None:
     """Refuse settings of boxes where there is nothing that they are for."""
     shown_sources = " and ".join(map(printable, sources))
@@ -584,7 +600,11 @@ def _of_training(labels: list[str] | None, validation: Positions | None) -> list
 
 
 def _check_test(
-    test: FoundImages, test_path: Path, class_names: list[str], train_path: Path, what: str = "test"
+    test: FoundImages,
+    test_path: Place,
+    class_names: list[str],
+    train_path: Place,
+    what: str = "test",
 ) -> None:
     """A test set has labels, and no class that training does not have."""
     if not class_names:

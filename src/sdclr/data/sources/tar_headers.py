@@ -9,8 +9,9 @@ from __future__ import annotations
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
-from sdclr.errors import DataError
+from sdclr.errors import SdclrError
 
 LONGEST_EXTENSION = 1 << 20
 """Bytes of a long name or of a pax header; both hold names, times and a comment."""
@@ -68,14 +69,19 @@ class _Archive(tarfile.TarFile):
 
 
 def members_of(shard: Path) -> Iterator[tuple[tarfile.TarInfo, tarfile.TarFile]]:
-    """Every member of an uncompressed tar, with the archive to read it from.
+    """:func:`members_in` a file on a disk; raises OSError as open does, too."""
+    with shard.open("rb") as file:
+        yield from members_in(file, shard.stat().st_size)
+
+
+def members_in(file: BinaryIO, size: int) -> Iterator[tuple[tarfile.TarInfo, tarfile.TarFile]]:
+    """Every member of an uncompressed tar of ``size`` bytes, with the archive to read it from.
 
     Raises tarfile.ReadError for one that is damaged, cut off, compressed or beyond the limits of this file, whatever
-    its headers claim, and OSError as open does.
+    its headers claim, and what reading ``file`` raises.
     """
-    size = shard.stat().st_size
     try:
-        with _Archive.open(shard, "r:") as archive:
+        with _Archive.open(fileobj=file, mode="r:") as archive:
             for member in archive:
                 archive.members.clear()  # type: ignore[attr-defined]  # known to lack; a shard may hold millions
                 stored = member.isreg() and not member.issparse()
@@ -85,7 +91,7 @@ def members_of(shard: Path) -> Iterator[tuple[tarfile.TarInfo, tarfile.TarFile]]
                     )
                 yield member, archive
             _require_end_mark(archive, size)
-    except (tarfile.TarError, OSError, DataError):
+    except (tarfile.TarError, OSError, SdclrError):
         raise
     except (
         Exception

@@ -2,7 +2,7 @@
 
 An uncompressed tar is an archive that can be read anywhere: once its headers are known, images in shards are images in
 files, in any order, each exactly once an epoch. So there is no stream, no shuffle buffer and no other order than that
-of every collection; shards must lie on a disk.
+of every collection. Shards lie on a disk, or at addresses (:mod:`sdclr.data.sources.shard_index`).
 
 A sample is what has one name up to the first dot of its last part, as WebDataset has it; its class is the number in its
 ``.cls``. A name may have dots of its own, though (22.00.jpg with 22.00.cls): where no ``.cls`` has the name up to the
@@ -13,26 +13,46 @@ its own, and where what stands between the dots is a number. What is not used is
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
 import re
 import tarfile
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
+from sdclr.addresses import Address, Place
 from sdclr.data.collections.members import Members
+from sdclr.data.collections.packed_names import PackedNames, packed, starts_of
 from sdclr.data.decoding.decode import printable
-from sdclr.data.sources.exclusion import Exclusion, is_hidden, is_in_service_folder
+from sdclr.data.look_ahead import in_pieces
+from sdclr.data.remote.limits import INDEX_CONNECTIONS
+from sdclr.data.remote.ranges import Version, version_of
+from sdclr.data.sources.exclusion import (
+    SERVICE_FOLDERS,
+    Exclusion,
+    is_hidden,
+    is_in_service_folder,
+)
 from sdclr.data.sources.listing import IMAGE_SUFFIXES, OTHER_PICTURES, other_pictures
-from sdclr.data.sources.tar_headers import members_of
+from sdclr.data.sources.shard_index import indexed_members, kept_arrays
+from sdclr.data.sources.shard_members import (
+    CLASS_SUFFIX,
+    LONGEST_CLASS,
+    ShardMember,
+    members_on_disk,
+)
+from sdclr.data.splits import Positions
 from sdclr.errors import DataError, MissingInputError
 from sdclr.safe_text import shown
+from sdclr.storage.array_files import Arrays
 
-CLASS_SUFFIX = "cls"
-LONGEST_CLASS = 20
 MOST_DOTS = 8
 """In a name, between which a sample or a class is looked for."""
 _BRACES = re.compile(r"\{([0-9]{1,15})\.\.([0-9]{1,15})\}")
@@ -42,7 +62,7 @@ _MOST_SHARDS = 100_000
 class ShardedImages(NamedTuple):
     """The images of some shards, in the order of the shards and, inside each, of the tar."""
 
-    paths: list[str]
+    paths: PackedNames
     """[N], SHARD/MEMBER."""
     labels: list[str] | None
     """[N], the class of each, where every image has one."""
@@ -76,6 +96,17 @@ class _Unused:
     """Those that cannot be read, by suffix."""
     others: Counter[str] = field(default_factory=Counter)
     """All others by suffix."""
+
+    def add(self, other: _Unused) -> None:
+        """Count what another shard has, too."""
+        self.links += other.links
+        self.hidden += other.hidden
+        self.service += other.service
+        self.unwanted += other.unwanted
+        self.classes += other.classes
+        self.beside += other.beside
+        self.pictures += other.pictures
+        self.others += other.others
 
     def remarks(self) -> list[str]:
         """What was left out, one phrase each."""
@@ -135,7 +166,7 @@ def expand_braces(name: str) -> list[str]:
 
 
 def read_shards(
-    root: Path,
+    root: Place,
     shards: list[str],
     unwanted: Exclusion | None = None,
     also: tuple[str, ...] = (),
@@ -147,41 +178,112 @@ def read_shards(
     Raises MissingInputError for an absent shard, and DataError for one that is compressed, cut off or no tar, for one
     that holds a name twice, and where only some images have a class.
     """
-    if absent := [shard for shard in shards if not (root / shard).exists()]:
+    at_address = isinstance(root, Address)
+    if not at_address and (absent := [one for one in shards if not (root / one).exists()]):
         raise MissingInputError(
             f"{len(absent)} of {len(shards)} shards do not exist (first: {printable(root / absent[0])}). Restore them."
         )
     if repeated := [shard for shard, times in Counter(shards).items() if times > 1]:
         raise DataError(f"shard {printable(repeated[0])} is named twice.")
-    found: list[tuple[int, _Found]] = []
+    unwanted = unwanted or Exclusion()
+    versions: tuple[Version, ...] | None = None
+    if isinstance(root, Address):
+        found, versions = _images_at(root, shards, unwanted, also)
+    else:
+        found = [_images_on_disk(root / shard, shard, unwanted, also) for shard in shards]
     unused = _Unused()
-    for number, shard in enumerate(shards):
-        here = _images_of(root, shard, unwanted or Exclusion(), unused, also)
-        found += [(number, one) for one in here]
-    if not found:
+    for one in found:
+        unused.add(one.unused)
+    if not any(len(one.lengths) for one in found):
         but = f"; {', '.join(unused.remarks())}" if unused.remarks() else ""
         raise DataError(
             f"{len(shards)} shards below {printable(root)} hold no images ({', '.join(IMAGE_SUFFIXES)}){but}."
         )
-    paths = [f"{shards[number]}/{one.name}" for number, one in found]
-    unlabelled = [path for path, (_, one) in zip(paths, found, strict=True) if one.label is None]
-    if 0 < len(unlabelled) < len(found):
-        raise DataError(
-            f"{len(unlabelled)} of {len(found)} images have no .{CLASS_SUFFIX} beside them, and others have one "
-            f"(first: {printable(unlabelled[0])}). Give every image a class, or none; leave out with data.exclude what "
-            "is no image of its own."
-        )
-    return ShardedImages(
-        paths,
-        None if unlabelled else [one.label or "" for _, one in found],
-        Members(
-            tuple(shards),
-            np.array([number for number, _ in found], dtype=np.int64),
-            np.array([one.start for _, one in found], dtype=np.int64),
-            np.array([one.size for _, one in found], dtype=np.int64),
-        ),
-        unused.remarks(),
+    joined = _joined(shards, found)
+    return joined._replace(
+        members=replace(joined.members, versions=versions), remarks=unused.remarks()
     )
+
+
+class _ShardImages(NamedTuple):
+    """The images of one shard, n of them, as arrays."""
+
+    letters: npt.NDArray[np.uint8]
+    """Of all names, in UTF-8."""
+    lengths: npt.NDArray[np.int32]
+    """[n], of each name."""
+    starts: Positions
+    """[n], first bytes."""
+    sizes: Positions
+    """[n], in bytes."""
+    label_of: npt.NDArray[np.int32]
+    """[n], which of ``labels``; -1: it has none."""
+    labels: list[str]
+    unused: _Unused
+
+
+def _as_arrays(found: list[_Found], unused: _Unused) -> _ShardImages:
+    letters, lengths = packed(one.name for one in found)
+    labels = list(dict.fromkeys(one.label for one in found if one.label is not None))
+    number_of = {label: number for number, label in enumerate(labels)}
+    return _ShardImages(
+        letters,
+        lengths,
+        np.array([one.start for one in found], dtype=np.int64),
+        np.array([one.size for one in found], dtype=np.int64),
+        np.array([number_of.get(one.label or "", -1) for one in found], dtype=np.int32),
+        labels,
+        unused,
+    )
+
+
+def _joined(shards: list[str], found: list[_ShardImages]) -> ShardedImages:
+    """The images of all shards, one shard after the other. Empties ``found``: twice very many are too many."""
+    num_images = [len(one.lengths) for one in found]
+    texts = [one.labels for one in found]
+    columns = {name: [getattr(one, name) for one in found] for name in _ARRAYS}
+    found.clear()
+
+    def column(name: str) -> npt.NDArray[Any]:
+        joined: npt.NDArray[Any] = np.concatenate(columns[name])
+        columns[name].clear()
+        return joined
+
+    letters, lengths = column("letters"), column("lengths")
+    which = np.repeat(np.arange(len(shards), dtype=np.int32), num_images)
+    paths = PackedNames(
+        [f"{shard}/" for shard in shards], which, letters, starts_of(lengths), lengths
+    )
+    starts, sizes = column("starts"), column("sizes")
+    if sizes.max() < 1 << 32:
+        sizes = sizes.astype(np.uint32)  # half the memory of very many
+    labels = _labels(paths, columns["label_of"], texts)
+    return ShardedImages(paths, labels, Members(tuple(shards), which, starts, sizes), [])
+
+
+def _labels(
+    paths: PackedNames, numbers: list[npt.NDArray[np.int32]], texts: list[list[str]]
+) -> list[str] | None:
+    """The class of each image; None where none has one. DataError where some have.
+
+    ``numbers``: by shard, which of the ``texts`` of that shard.
+    """
+    unlabelled = np.concatenate([one < 0 for one in numbers])
+    if unlabelled.all():
+        return None
+    if unlabelled.any():
+        raise DataError(
+            f"{unlabelled.sum()} of {len(paths)} images have no .{CLASS_SUFFIX} beside them, and others have one "
+            f"(first: {printable(paths[int(unlabelled.argmax())])}). Give every image a class, or none; leave out with "
+            "data.exclude what is no image of its own."
+        )
+    one_text: dict[str, str] = {}
+    found: list[str] = []
+    for row, of_shard in enumerate(numbers):
+        # the same text for the same class in all shards: one object each
+        own = [one_text.setdefault(text, text) for text in texts[row]]
+        found += [own[number] for number in of_shard.tolist()]
+    return found
 
 
 class _Name(NamedTuple):
@@ -220,64 +322,155 @@ def _name(name: str) -> _Name:
     )
 
 
-def _images_of(
-    root: Path, shard: str, unwanted: Exclusion, unused: _Unused, also: tuple[str, ...]
-) -> list[_Found]:
-    """The images of one shard; a class may stand before or after. Counts in ``unused`` what is not used."""
-    path = root / shard
+class _Contents(NamedTuple):
+    """What counts in one shard."""
+
+    images: dict[str, tuple[int, int]]
+    """First byte and size, by name."""
+    classes: dict[str, tuple[str, str]]
+    """Name and class of every ``.cls``, by what stands before its last dot."""
+
+
+def _images_on_disk(
+    path: Path, shard: str, unwanted: Exclusion, also: tuple[str, ...]
+) -> _ShardImages:
     _require_shard(path)
-    images: dict[str, tuple[int, int]] = {}
-    classes: dict[str, tuple[str, str]] = {}
     try:
-        for member, archive in members_of(path):
-            name = member.name.removeprefix("./")
-            parts = _name(name)
-            is_class = parts.suffix == f".{CLASS_SUFFIX}"
-            is_image = parts.suffix in IMAGE_SUFFIXES + also
-            if member.isdir():
-                continue
-            if is_hidden(name) or is_in_service_folder(name):
-                unused.hidden += is_hidden(name)
-                unused.service += not is_hidden(name)
-                continue
-            # both are asked: a glob may match either
-            if (name in unwanted) | (f"{shard}/{name}" in unwanted):
-                unused.unwanted += 1
-                continue
-            if name in images or (is_class and parts.stem in classes):
-                raise DataError(f"shard {printable(path)} holds {printable(name)} twice.")
-            if member.issparse() and is_image:
-                raise DataError(
-                    f"shard {printable(path)}: {printable(name)} is stored with its holes left out. Write the "
-                    "shard again without tar's --sparse."
-                )
-            target = member.linkname.removeprefix("./") if member.islnk() else ""
-            if is_image and target in images:
-                images[name] = images[target]
-            elif is_class and (known := classes.get(_name(target).stem)) and known[0] == target:
-                classes[parts.stem] = (name, known[1])
-            elif (member.islnk() or member.issym()) and (is_image or is_class):
-                unused.links += 1
-            elif member.isreg() and is_class:
-                classes[parts.stem] = (name, _read_class(archive, member, path))
-            elif member.isreg() and is_image:
-                images[name] = (member.offset_data, member.size)
-            elif parts.suffix in OTHER_PICTURES:
-                unused.pictures[parts.suffix] += 1
-            else:
-                unused.others[parts.suffix or "without a suffix"] += 1
-    except tarfile.ReadError as error:
-        raise DataError(
-            f"shard {printable(path)} cannot be read as an uncompressed tar: {error}. Copy it again if it is cut off; "
-            "unpack it if it is compressed (images in it are)."
-        ) from None
+        with _tar_errors(path):
+            return _images_of(members_on_disk(path), path, shard, unwanted, also)
     except OSError as error:
         raise DataError(f"shard {printable(path)} cannot be read: {error.strerror}.") from None
-    return _matched(path, images, classes, unused)
+
+
+def _images_at(
+    root: Address, shards: list[str], unwanted: Exclusion, also: tuple[str, ...]
+) -> tuple[list[_ShardImages], tuple[Version, ...]]:
+    """The images of shards at addresses, and the state of each: several servers' answers are waited for at once."""
+    found: dict[str, tuple[_ShardImages, Version]] = {}
+
+    def read(shard: str) -> None:
+        address = root / shard
+        version = version_of(str(address))
+        with _tar_errors(address):
+            if unwanted:  # which globs have matched is to be found out
+                members = indexed_members(str(address), version)
+                images = _images_of(members, address, shard, unwanted, also)
+            else:
+                images = _kept_images(address, shard, version, also)
+        found[shard] = images, version
+
+    def advance(done: int) -> None:
+        return None
+
+    def read_piece(rows: range) -> None:
+        for row in rows:
+            read(shards[row])
+
+    in_pieces(len(shards), 1, read_piece, advance, num_workers=INDEX_CONNECTIONS)
+    return [found[one][0] for one in shards], tuple(found[one][1] for one in shards)
+
+
+def _kept_images(
+    address: Address, shard: str, version: Version, also: tuple[str, ...]
+) -> _ShardImages:
+    """The images of a shard at an address, where nothing is left out by name: looked for once, and then kept."""
+
+    def look() -> Arrays:
+        members = indexed_members(str(address), version)
+        images = _images_of(members, address, shard, Exclusion(), also)
+        facts = {"labels": images.labels, "unused": vars(images.unused)}
+        return Arrays(facts, {name: getattr(images, name) for name in _ARRAYS})
+
+    kept = kept_arrays(str(address), version, kept_images_name(also), look)
+    unused = _Unused(**kept.facts["unused"])
+    for name in ("beside", "pictures", "others"):
+        setattr(unused, name, Counter(kept.facts["unused"][name]))
+    arrays = {name: kept.arrays[name] for name in _ARRAYS}
+    return _ShardImages(**arrays, labels=kept.facts["labels"], unused=unused)
+
+
+def kept_images_name(also: tuple[str, ...]) -> str:
+    """What the file of a shard's images is called: another name where other members would count as images."""
+    rules = repr((_RULES, IMAGE_SUFFIXES, also, sorted(OTHER_PICTURES), SERVICE_FOLDERS))
+    return f"images-{hashlib.blake2b(rules.encode(), digest_size=8).hexdigest()}"
+
+
+_ARRAYS = ("letters", "lengths", "starts", "sizes", "label_of")
+_RULES = 1
+"""Of what counts as an image and as its class; a new number where they change, so that what was kept counts no more."""
+
+
+@contextlib.contextmanager
+def _tar_errors(shard: Place) -> Iterator[None]:
+    try:
+        yield
+    except tarfile.ReadError as error:
+        raise DataError(
+            f"shard {printable(shard)} cannot be read as an uncompressed tar: {error}. Copy it again if it is cut off; "
+            "unpack it if it is compressed (images in it are)."
+        ) from None
+
+
+def _images_of(
+    members: Iterable[ShardMember],
+    path: Place,
+    shard: str,
+    unwanted: Exclusion,
+    also: tuple[str, ...],
+) -> _ShardImages:
+    """The images of one shard; a class may stand before or after. What is not used is counted."""
+    found, unused = _Contents({}, {}), _Unused()
+    for member in members:
+        name = member.name
+        if member.kind == "folder":
+            continue
+        if is_hidden(name) or is_in_service_folder(name):
+            unused.hidden += is_hidden(name)
+            unused.service += not is_hidden(name)
+            continue
+        # both are asked: a glob may match either
+        if (name in unwanted) | (f"{shard}/{name}" in unwanted):
+            unused.unwanted += 1
+            continue
+        _sort_in(member, path, found, unused, also)
+    return _as_arrays(_matched(path, found.images, found.classes, unused), unused)
+
+
+def _sort_in(
+    member: ShardMember, shard: Place, found: _Contents, unused: _Unused, also: tuple[str, ...]
+) -> None:
+    """Take a member for an image, a class or neither."""
+    name, parts = member.name, _name(member.name)
+    images, classes = found
+    is_class = parts.suffix == f".{CLASS_SUFFIX}"
+    is_image = parts.suffix in IMAGE_SUFFIXES + also
+    if name in images or (is_class and parts.stem in classes):
+        raise DataError(f"shard {printable(shard)} holds {printable(name)} twice.")
+    if member.kind == "holes" and is_image:
+        raise DataError(
+            f"shard {printable(shard)}: {printable(name)} is stored with its holes left out. Write the "
+            "shard again without tar's --sparse."
+        )
+    if is_image and member.target in images:
+        images[name] = images[member.target]
+    elif (
+        is_class and (known := classes.get(_name(member.target).stem)) and known[0] == member.target
+    ):
+        classes[parts.stem] = (name, known[1])
+    elif member.kind in ("hard link", "link") and (is_image or is_class):
+        unused.links += 1
+    elif member.kind in ("file", "holes") and is_class:
+        classes[parts.stem] = (name, _class_in(member, shard))
+    elif member.kind == "file" and is_image:
+        images[name] = (member.start, member.size)
+    elif parts.suffix in OTHER_PICTURES:
+        unused.pictures[parts.suffix] += 1
+    else:
+        unused.others[parts.suffix or "without a suffix"] += 1
 
 
 def _matched(
-    shard: Path,
+    shard: Place,
     images: dict[str, tuple[int, int]],
     classes: dict[str, tuple[str, str]],
     unused: _Unused,
@@ -320,13 +513,11 @@ def _require_shard(shard: Path) -> None:
         raise DataError(f"shard {printable(shard)} is a folder, a pipe, a socket or a device.")
 
 
-def _read_class(archive: tarfile.TarFile, member: tarfile.TarInfo, shard: Path) -> str:
-    file = archive.extractfile(member)
-    content = file.read(LONGEST_CLASS + 1) if file is not None else b""
-    text = content.decode("ascii", "replace").strip()
-    if len(content) > LONGEST_CLASS or not text.isdigit():
+def _class_in(member: ShardMember, shard: Place) -> str:
+    text = member.content.decode("ascii", "replace").strip()
+    if len(member.content) > LONGEST_CLASS or not text.isdigit():
         raise DataError(
             f"shard {printable(shard)}: {printable(member.name)} must hold a class as a whole number, "
-            f"got {content[:LONGEST_CLASS]!r}."
+            f"got {member.content[:LONGEST_CLASS]!r}."
         )
     return str(int(text))

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sdclr.config import parse_assignments, user_path
+from sdclr.config import absolute_place, parse_assignments, user_place
 from sdclr.data import Data, DataConfig, Images, build_data
 from sdclr.data.choices import LIST_SUFFIXES
 from sdclr.data.collections.contents import require_recorded, require_same_names
@@ -138,7 +138,7 @@ def evaluation_settings(assignments: Iterable[str]) -> dict[str, Any]:
     require_evaluation_settings(settings)
     for name in ("data.path", "data.root", "data.test_path"):
         if settings.get(name) is not None:
-            settings[name] = str(user_path(str(settings[name])).absolute())
+            settings[name] = absolute_place(str(settings[name]))
     return settings
 
 
@@ -213,7 +213,7 @@ class _TrainedOn(NamedTuple):
 def _trained_on(run: Run, config: PretrainConfig, settings: Mapping[str, Any]) -> _TrainedOn:
     """The run's data as it was trained on them; ConfigError where they are no longer the same."""
     moved = {name: value for name, value in settings.items() if name in MOVED}
-    where = user_path(str(moved.get("data.path", config.data.path)))
+    where = user_place(str(moved.get("data.path", config.data.path)))
     # then it is where the labels or the test list begin
     if where.suffix.lower() not in LIST_SUFFIXES:
         moved.pop("data.root", None)

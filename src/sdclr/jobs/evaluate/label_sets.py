@@ -203,7 +203,8 @@ def _positions_of_npy(file: Path, num_images: int) -> Positions:
 
 def _positions_of_list(file: Path, images: Images) -> Positions:
     """The images that lines of text or the rows of a table name; labels beside them are not read."""
-    root = Path() if images.files is None else images.files.root
+    found = None if images.files is None else images.files.root
+    root = found if isinstance(found, Path) else Path()
     listed = read_listed_images(file, root, partial=True)
     if listed.num_unlabelled:
         raise DataError(

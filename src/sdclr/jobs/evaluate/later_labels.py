@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from sdclr.config import user_path
+from sdclr.addresses import Place
+from sdclr.config import user_path, user_place
 from sdclr.data import Data, DataConfig, Images, build_data
 from sdclr.data.choices import LIST_SUFFIXES, TABLE_SUFFIXES
 from sdclr.data.collections.image_files import ImageFiles
@@ -92,7 +93,7 @@ def _read(labels: Path, images: Images, config: DataConfig, begin: Path | None) 
         raise DataError(f"{shown(labels)} is a spreadsheet: save it as CSV.")
     listed = read_listed_images(
         labels,
-        images.files.root if begin is None and images.files is not None else begin,
+        _root_on_disk(images) if begin is None else begin,
         path_column=config.path_column,
         label_column=config.label_column,
         partial=True,
@@ -128,6 +129,12 @@ def _found(listed: ListedImages, images: Images, begin: Path | None) -> tuple[Po
     return np.array(in_order, dtype=np.int64), [found[position] for position in in_order]
 
 
+def _root_on_disk(images: Images) -> Path | None:
+    """The folder where the names of images begin; None for images that are no files, or not on a disk."""
+    root = None if images.files is None else images.files.root
+    return root if isinstance(root, Path) else None
+
+
 def positions_of(listed: ListedImages, images: Images, begin: Path | None) -> list[int | None]:
     """Which of the images each entry of a list names, [rows]; None for a name that none of them has.
 
@@ -142,7 +149,7 @@ def positions_of(listed: ListedImages, images: Images, begin: Path | None) -> li
     files = images.files
     if files is not None and begin is not None:
         below = listed._replace(paths=_names_below(begin, listed.paths, files))
-    if files is not None and files.members is None:
+    if files is not None and isinstance(files.root, Path) and files.members is None:
         written, below = (
             one._replace(paths=match_names(files.root, one.paths).paths) for one in (written, below)
         )
@@ -195,6 +202,8 @@ def _where_names_begin(paths: Sequence[str], images: ImageFiles) -> Path | None:
     """The place below which the first of these paths are images of the run, of those that people mean."""
     known, sample = set(images.paths), paths[:NAMES_TRIED]
     common = os.path.commonpath([os.path.dirname(path) for path in images.paths])
+    if not isinstance(images.root, Path):
+        return None
     for place in (Path.cwd(), images.root.parent, images.root / common):
         if known.intersection(_names_below(place, sample, images)):
             return place.absolute()
@@ -211,7 +220,7 @@ def _test_images(
 ) -> Images:
     """The labelled test set at ``config.test_path``, its labels numbered as the training classes."""
     assert config.test_path is not None
-    path = user_path(config.test_path)
+    path = user_place(config.test_path)
     folders = "folders" if path.is_dir() else "none"
     alone = config.with_values(
         {"path": str(path), "test_path": None, "labels": folders, "validation_per_class": 0}
@@ -237,7 +246,7 @@ def _test_images(
     return found.train.with_labels(number_of[found.train.labels])
 
 
-def _refuse_shared(train: Images, test: Images, path: Path) -> None:
+def _refuse_shared(train: Images, test: Images, path: Place) -> None:
     """No labelled training image may be a test image; that it was seen without its label is another matter."""
     learned = set(_places(train))
     if shared := [place for place in _places(test) if place in learned]:

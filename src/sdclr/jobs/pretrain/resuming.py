@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import nn
 
+from sdclr.addresses import is_address
 from sdclr.any_progress import AnyProgress
 from sdclr.backbones import BACKBONES
 from sdclr.config import user_path
@@ -75,6 +76,8 @@ def _is_gone(data: DataConfig, name: str) -> bool:
     """Whether a setting names something that is not there; of a glob or shards the folder they are in."""
     value = getattr(data, name)
     if value is None:
+        return False
+    if is_address(value):  # whoever reads it says so
         return False
     place = user_path(value)
     if (glob := glob_of(place)) is not None:

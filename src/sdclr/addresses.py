@@ -1,0 +1,151 @@
+"""Addresses of data on other machines (``s3://bucket/train.tar``), kept apart from paths, and without their secrets.
+
+A signed query or a password in an address opens it to whoever reads it. So it is taken off as soon as an address
+comes in, and kept in the memory of this process alone: settings, messages, run folders and caches hold the address
+without it.
+Opens nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+from urllib.parse import unquote
+
+_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_IN_A_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]+")
+HTTP = ("http", "https")
+
+
+class _Secret(NamedTuple):
+    user: str
+    """USER:PASSWORD@, or nothing."""
+    query: str
+    """?KEY=VALUE, or nothing."""
+
+
+_secrets: dict[str, _Secret] = {}
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where data lie on another machine, without secrets; it answers as a path of that name which is not on a disk.
+
+    >>> shard = Address("s3://bucket/photos/train-000.tar")
+    >>> shard.suffix, shard.name, str(shard.parent), shard.is_dir(), os.fspath(shard.parent / "x.tar")
+    ('.tar', 'train-000.tar', 's3://bucket/photos', False, 's3://bucket/photos/x.tar')
+    """
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __fspath__(self) -> str:
+        return self.text
+
+    def __truediv__(self, name: str) -> Address:
+        return Address(f"{self.text.rstrip('/')}/{name}")
+
+    @property
+    def protocol(self) -> str:
+        """s3, https and so on."""
+        return self.text.partition("://")[0].lower()
+
+    @property
+    def name(self) -> str:
+        """What follows the last slash; empty for a folder that is written with one at its end."""
+        return self.text.partition("://")[2].rpartition("/")[2]
+
+    @property
+    def suffix(self) -> str:
+        return PurePosixPath(self.name).suffix
+
+    @property
+    def parent(self) -> Address:
+        """The folder: what precedes the last slash."""
+        return Address(self.text[: len(self.text) - len(self.name)].rstrip("/"))
+
+    def exists(self) -> bool:
+        """Whether it is on a disk: never."""
+        return False
+
+    is_dir = is_file = exists
+
+
+Place = Path | Address
+
+
+def is_address(text: str | os.PathLike[str]) -> bool:
+    """Whether a text is an address and no path; those of files (``file:///data/x.tar``) are paths.
+
+    >>> is_address("https://host/a.tar"), is_address("photos/a.tar"), is_address("file:///data/a.tar")
+    (True, False, False)
+    """
+    found = _ADDRESS.match(os.fspath(text))
+    return found is not None and found[1].lower() not in ("file", "local")
+
+
+def local_path(text: str) -> str:
+    """A path as it is, and that of a ``file://`` address.
+
+    >>> local_path("file:///data/my%20shards/a.tar"), local_path("photos/a.tar")
+    ('/data/my shards/a.tar', 'photos/a.tar')
+    """
+    found = _ADDRESS.match(text)
+    if found is None or is_address(text):
+        return text
+    rest = text[found.end() :].removeprefix("localhost/")
+    return unquote(rest if rest.startswith("/") else f"/{rest}")
+
+
+def without_secrets(text: str) -> str:
+    """An address without query and password, which this process remembers for reading; other texts as they are.
+
+    >>> without_secrets("https://me:word@host/a.tar?signature=1")
+    'https://host/a.tar'
+    """
+    if not is_address(text):
+        return text
+    clean, secret = _apart(text)
+    if secret != _Secret("", ""):
+        _secrets[clean] = secret
+    return clean
+
+
+def with_secrets(address: str) -> str:
+    """The address to ask a server for."""
+    secret = _secrets.get(address)
+    if secret is None:
+        return address
+    protocol, _, rest = address.partition("://")
+    return f"{protocol}://{secret.user}{rest}{secret.query}"
+
+
+def share_secrets(address: str, others: list[str]) -> None:
+    """What opens ``address`` opens ``others``, too: the shards that one pattern stands for."""
+    if (secret := _secrets.get(address)) is not None:
+        _secrets.update(dict.fromkeys(others, secret))
+
+
+def redacted(text: str) -> str:
+    """Any text without queries and passwords of the addresses in it.
+
+    >>> redacted("GET https://host/a.tar?signature=1: 403")
+    'GET https://host/a.tar 403'
+    """
+    return _IN_A_TEXT.sub(lambda found: _apart(found[0])[0], text)
+
+
+def _apart(text: str) -> tuple[str, _Secret]:
+    protocol, _, rest = text.partition("://")
+    query = ""
+    if protocol.lower() in HTTP:  # a name in a bucket may have a ? in it
+        rest, mark, query = rest.partition("#")[0].partition("?")
+        query = mark + query
+    server, slash, path = rest.partition("/")
+    user, at, server = server.rpartition("@")
+    return f"{protocol}://{server}{slash}{path}", _Secret(user + at, query)

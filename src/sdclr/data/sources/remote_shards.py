@@ -1,0 +1,49 @@
+"""Which shards an address names: one, a range {000..146}, a glob, or all of a folder. Opens none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sdclr.addresses import HTTP, Address, share_secrets
+from sdclr.data.choices import SHARD_SUFFIX
+from sdclr.data.remote.ranges import names_below
+from sdclr.data.sources.globs import Glob
+from sdclr.data.sources.tar_shards import expand_braces
+from sdclr.errors import DataError
+from sdclr.safe_text import shown
+
+_MAGIC = "*?["
+
+
+def shards_at(address: Address) -> tuple[Address, list[str]]:
+    """The folder of the shards, and their names in it.
+
+    Raises DataError for an address that names no shards, ConfigError where a server has no list of its files.
+    """
+    name, folder = address.name, address.parent
+    is_glob = any(sign in name for sign in _MAGIC) and address.protocol not in HTTP
+    if is_glob and name.lower().endswith(SHARD_SUFFIX):
+        names = Glob(Path(), name).matching(_shards_below(folder))
+        if not names:
+            raise DataError(
+                f"no shard below {shown(folder)} matches {shown(name)}. * stays inside a folder, capitals matter."
+            )
+        return folder, names
+    if address.suffix.lower() == SHARD_SUFFIX:
+        names = expand_braces(name)
+        share_secrets(str(address), [str(folder / one) for one in names])
+        return folder, names
+    if name and address.suffix:
+        raise DataError(
+            f"{shown(address)} is no shard: at an address, images are taken from {SHARD_SUFFIX} shards alone "
+            "(train-{000..146}.tar, or their folder). Copy other collections to a disk."
+        )
+    folder = address if name else folder
+    if not (names := _shards_below(folder)):
+        raise DataError(f"{shown(folder)} holds no {SHARD_SUFFIX} shards. Give their folder.")
+    return folder, names
+
+
+def _shards_below(folder: Address) -> list[str]:
+    names = names_below(str(folder))
+    return [name for name in names if name.lower().endswith(SHARD_SUFFIX) and name[0] != "."]

@@ -1,0 +1,60 @@
+"""Arrays and facts in one file with a checksum, for what can be made again: what is damaged is not there."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from sdclr.storage.durable_files import write_atomically
+
+_MARK = b"sdclr arrays 1\n"
+_DIGEST = 32
+_FACTS = "facts"
+
+
+class Arrays(NamedTuple):
+    """What a file of arrays holds."""
+
+    facts: dict[str, Any]
+    arrays: dict[str, npt.NDArray[Any]]
+
+
+class DamagedArraysError(Exception):
+    """A file that is there, and is not what was written."""
+
+
+def write_arrays(path: Path, facts: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
+    """Replace ``path`` by these, whole or not at all. ``facts`` go through JSON."""
+    buffer = io.BytesIO()
+    text = json.dumps(dict(facts)).encode()
+    everything: dict[str, Any] = {_FACTS: np.frombuffer(text, np.uint8), **arrays}
+    np.savez(buffer, **everything)
+    body = buffer.getvalue()
+    write_atomically(path, _MARK + hashlib.sha256(body).digest() + body)
+
+
+def read_arrays(path: Path) -> Arrays | None:
+    """What was written; None where there is no such file. DamagedArraysError for anything else."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise DamagedArraysError(str(error)) from None
+    begin = len(_MARK) + _DIGEST
+    body = memoryview(content)[begin:]
+    if (
+        not content.startswith(_MARK)
+        or hashlib.sha256(body).digest() != content[len(_MARK) : begin]
+    ):
+        raise DamagedArraysError("its checksum does not fit")
+    with np.load(io.BytesIO(body), allow_pickle=False) as found:
+        arrays = {name: found[name] for name in found.files}
+    return Arrays(json.loads(arrays.pop(_FACTS).tobytes()), arrays)

@@ -1,0 +1,151 @@
+"""An index says what a shard's headers say, costs little of the shard, and is built once."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from range_server import RangeServer, range_server
+from sdclr.data.remote.ranges import version_of
+from sdclr.data.sources import shard_index
+from sdclr.data.sources.shard_index import FOLDER, indexed_members
+from sdclr.data.sources.shard_members import members_on_disk
+from sdclr.errors import RemoteError
+from shard_stand_in import write_shard
+
+NUM = 20
+MEMBERS = [
+    member
+    for number in range(NUM)
+    for member in (
+        (f"{'long/' * (40 if number == 3 else 0)}{number:04d}.jpg", os.urandom(40_000)),
+        (f"{number:04d}.cls", b"%d" % (number % 3)),
+        (f"{number:04d}.json", b'{"x": "\xc3\xa9"}'),
+    )
+]
+
+
+@pytest.fixture(scope="module")
+def shard(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Photographs of 40 KB, a class and a line of JSON beside each; one name is too long for a header."""
+    file = write_shard(tmp_path_factory.mktemp("shard") / "a.tar", MEMBERS)
+    with tarfile.open(file, "a") as archive:
+        for name, kind, target in (
+            ("hard.jpg", tarfile.LNKTYPE, "0001.jpg"),
+            ("d", tarfile.DIRTYPE, ""),
+        ):
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, target
+            archive.addfile(info)
+    return file
+
+
+@pytest.fixture
+def server(shard: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RangeServer]:
+    monkeypatch.setenv("SDCLR_CACHE", str(tmp_path))
+    with range_server({"/a.tar": shard.read_bytes()}) as state:
+        yield state
+
+
+def test_members_are_those_of_the_same_shard_on_a_disk(server: RangeServer, shard: Path) -> None:
+    address = f"{server.address}/a.tar"
+    expected = list(members_on_disk(shard))
+    assert {one.kind for one in expected} == {"file", "hard link", "folder"}
+    assert indexed_members(address, version_of(address)) == expected
+    assert indexed_members(address, version_of(address)) == expected  # from the index
+
+
+def test_reading_headers_costs_a_part_of_the_shard_and_the_second_time_nothing(
+    server: RangeServer, shard: Path
+) -> None:
+    address = f"{server.address}/a.tar"
+    version = version_of(address)
+    server.asked.clear()
+    indexed_members(address, version)
+    assert server.num_bytes < 0.15 * shard.stat().st_size
+    assert len(server.asked) <= NUM + 4
+    server.asked.clear()
+    indexed_members(address, version)
+    assert server.asked == []
+
+
+def test_headers_of_small_members_are_read_in_pieces_that_grow(server: RangeServer) -> None:
+    file = write_shard(
+        Path(os.environ["SDCLR_CACHE"]) / "small.tar",
+        [(f"{n:05d}.jpg", bytes(700)) for n in range(900)],
+    )
+    server.files["/small.tar"] = file.read_bytes()
+    address = f"{server.address}/small.tar"
+    version = version_of(address)
+    server.asked.clear()
+    assert len(indexed_members(address, version)) == 900
+    assert len(server.asked) <= 12
+    assert server.num_bytes <= 1.1 * file.stat().st_size
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed", "empty"])
+def test_a_damaged_index_is_built_again_with_a_warning(server: RangeServer, damage: str) -> None:
+    address = f"{server.address}/a.tar"
+    version = version_of(address)
+    expected = indexed_members(address, version)
+    (file,) = (Path(os.environ["SDCLR_CACHE"]) / FOLDER).glob("*.members")
+    content = file.read_bytes()
+    changed = content[:-1] + bytes([content[-1] ^ 1])
+    file.write_bytes({"cut": content[:-100], "changed": changed, "empty": b""}[damage])
+    with pytest.warns(UserWarning, match=r"the index .* is damaged .* and is built again"):
+        assert indexed_members(address, version) == expected
+    server.asked.clear()
+    assert indexed_members(address, version) == expected
+    assert server.asked == []
+
+
+def test_an_index_of_another_state_is_built_again(server: RangeServer, tmp_path: Path) -> None:
+    address = f"{server.address}/a.tar"
+    indexed_members(address, version_of(address))
+    server.files["/a.tar"] = write_shard(tmp_path / "b.tar", [("other.jpg", b"x")]).read_bytes()
+    assert [one.name for one in indexed_members(address, version_of(address))] == ["other.jpg"]
+
+
+def test_of_two_processes_one_builds_an_index(server: RangeServer) -> None:
+    address = f"{server.address}/a.tar"
+    version = version_of(address)
+    server.asked.clear()
+    children = []
+    for _ in range(2):
+        if not (child := os.fork()):
+            os._exit(len(indexed_members(address, version)) != len(MEMBERS) + 2)
+        children.append(child)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]
+    assert len(server.asked) <= NUM + 4
+
+
+def test_a_build_that_is_cut_off_leaves_nothing_and_the_next_is_whole(
+    server: RangeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = f"{server.address}/a.tar"
+    version = version_of(address)
+    monkeypatch.setenv("SDCLR_REMOTE_RETRIES", "0")
+    server.faults[:] = ["busy"] + [None] * 5
+    with pytest.raises(RemoteError):
+        indexed_members(address, version)
+    assert not list((Path(os.environ["SDCLR_CACHE"]) / FOLDER).glob("*.members"))
+    assert len(indexed_members(address, version)) == len(MEMBERS) + 2
+
+
+def test_a_shard_that_is_no_tar_is_a_read_error(server: RangeServer) -> None:
+    for name, content in (
+        ("/x.tar", b"no tar at all" * 100),
+        ("/gz.tar", b"\x1f\x8b" + bytes(600)),
+    ):
+        server.files[name] = content
+        with pytest.raises(tarfile.ReadError):
+            indexed_members(server.address + name, version_of(server.address + name))
+    cut = server.files["/a.tar"][:300_000]
+    server.files["/cut.tar"] = cut
+    with pytest.raises(tarfile.ReadError, match="end"):
+        indexed_members(f"{server.address}/cut.tar", version_of(f"{server.address}/cut.tar"))
+    assert not list((Path(os.environ["SDCLR_CACHE"]) / shard_index.FOLDER).glob("*.members"))
