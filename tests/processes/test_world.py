@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import socket
-import threading
 import types
 
 import pytest
@@ -12,7 +9,6 @@ import torch
 import torch.distributed as dist
 from torch.distributed import distributed_c10d as c10d
 
-from patience import PATIENCE_SECONDS
 from sdclr.errors import ConfigError, DistributedError
 from sdclr.processes import world as distributed
 from sdclr.processes.environment import processes_here, require_one_process, world_size
@@ -30,7 +26,7 @@ def test_one_process_is_the_identity() -> None:
     world.require_images(2)
     world.connect(torch.device("cpu"))
     world.set_patience(1.0)
-    assert world.broadcast("facts", {"a": 1}) == {"a": 1}
+    assert world.messages.broadcast("facts", {"a": 1}) == {"a": 1}
 
 
 def test_an_environment_that_makes_no_sense_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,30 +88,14 @@ def test_two_processes_with_one_gpu_are_told_before_they_meet(
     seeing(monkeypatch, 1, gpu="GPU-7")
     monkeypatch.setenv("LOCAL_RANK", "1")
     first, second = World(0, 2, store), World(1, 2, store)
-    first.publish("built/0", {"gpu": "GPU-7"})
+    first.messages.publish("built/0", {"gpu": "GPU-7"})
     with pytest.raises(ConfigError, match=r"processes 0 and 1 have taken one GPU \(GPU-7\)"):
         second.connect(second.device(torch.device("cuda")))
 
 
 def test_how_long_the_start_may_take_is_a_setting(store: c10d.Store) -> None:
     with pytest.raises(DistributedError, match=r"did not get as far in 0\.2 s \(facts\)"):
-        World(1, 2, store, start_seconds=0.2).broadcast("facts", {})
-
-
-def test_a_store_that_does_not_answer_is_given_up() -> None:
-    answer = threading.Event()
-    assert distributed._within(0.05, lambda: answer.wait(PATIENCE_SECONDS)) is None, (
-        "it was not waited for"
-    )
-    answer.set()
-
-
-def test_an_error_in_a_thread_is_no_answer() -> None:
-    def fail() -> int:
-        raise RuntimeError("connection reset")
-
-    assert distributed._within(PATIENCE_SECONDS, fail) is None
-    assert distributed._within(PATIENCE_SECONDS, lambda: 3) == 3
+        World(1, 2, store, start_seconds=0.2).messages.broadcast("facts", {})
 
 
 @pytest.fixture
@@ -137,45 +117,5 @@ def test_a_process_that_meets_another_job_ends_alone(store: c10d.Store) -> None:
         distributed._require_own_job(World(1, 2, store), "runs/a")
     with pytest.raises(DistributedError, match="another process 0 has joined the job"):
         distributed._require_own_job(World(0, 2, store), "runs/a")
-    second.publish("built", {"well": 1})
-    assert first.wait_for("built") == {"well": 1}, "nobody has told these two of a failure"
-
-
-def test_a_failure_is_still_told_to_ones_own(store: c10d.Store) -> None:
-    first, second = World(0, 2, store), World(1, 2, store)
-    second.report_failure(ConfigError("a wrong setting"))
-    with pytest.raises(ConfigError, match="process 1: a wrong setting"):
-        first.wait_for("never")
-    assert json.loads(store.get("failure"))["rank"] == 1
-
-
-def test_the_store_listens_at_its_address_alone() -> None:
-    descriptor = distributed._listen("127.0.0.1", 0)
-    assert descriptor is not None
-    with socket.socket(fileno=descriptor) as listening:
-        host, port = listening.getsockname()
-        assert host == "127.0.0.1"
-        with pytest.raises(
-            DistributedError, match=f"port {port} at 127.0.0.1 cannot be used.*another MASTER_PORT"
-        ):
-            distributed._listen("127.0.0.1", port)
-
-
-def test_an_address_of_no_interface_is_warned_of() -> None:
-    with pytest.warns(
-        UserWarning, match="no interface of this machine has the address MASTER_ADDR=192.0.2.1"
-    ):
-        assert distributed._listen("192.0.2.1", 0) is None
-    with pytest.raises(DistributedError, match="names no machine"):
-        distributed._listen("no.such.machine.invalid", 0)
-
-
-def test_who_leaves_leaves_no_thread_in_the_store(
-    store: c10d.Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A thread that asks for the interpreter's lock when Python ends, out of torch's store, aborts the process."""
-    monkeypatch.setattr(distributed, "GRACE_SECONDS", 0.1)
-    before = set(threading.enumerate())
-    for _ in range(3):  # the other one never leaves
-        World(0, 2, store).leave()
-        assert set(threading.enumerate()) <= before
+    second.messages.publish("built", {"well": 1})
+    assert first.messages.wait_for("built") == {"well": 1}, "nobody has told these two of a failure"

@@ -31,7 +31,7 @@ from sdclr.jobs.pretrain import job as job_module
 from sdclr.jobs.pretrain import step as step_module
 from sdclr.jobs.pretrain.training import Training, TrainingState
 from sdclr.jobs.status import read_status
-from sdclr.processes import world as distributed
+from sdclr.processes import messages
 from sdclr.storage.checkpoint import CheckpointFolder
 from several_processes import codes, free_port, kill, started
 
@@ -91,7 +91,7 @@ def struck_run(
     def act(rank: int) -> None:
         # on a busy machine a word takes its time, and nobody waits any longer than for the word
         if not silent:
-            distributed.GRACE_SECONDS = PATIENCE_SECONDS
+            messages.GRACE_SECONDS = PATIENCE_SECONDS
         prepare(rank)
         pretrain(config().with_values({"patience_seconds": patience_seconds}), folder)
 

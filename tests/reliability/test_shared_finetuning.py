@@ -22,6 +22,7 @@ from sdclr.errors import ConfigError
 from sdclr.jobs.finetune import build as build_module
 from sdclr.jobs.finetune import loop as loop_module
 from sdclr.jobs.finetune.training import State, Training
+from sdclr.processes import messages as messages_module
 from sdclr.processes import world as world_module
 from several_processes import codes, started
 
@@ -265,14 +266,14 @@ def test_a_loss_that_is_not_finite_on_one_moves_no_weight_of_any(
 def test_a_signal_to_one_that_waits_ends_the_one_that_learns(tmp_path: Path, run: Run) -> None:
     def prepare(rank: int) -> None:
         if rank == 1:
-            wait_for = world_module.World.wait_for
+            wait_for = messages_module.Messages.wait_for
 
             def waiting(*arguments: Any) -> dict[str, Any]:
                 if world_module._FINISHED in arguments:
                     os.kill(os.getpid(), signal.SIGTERM)
                 return wait_for(*arguments)
 
-            world_module.World.wait_for = waiting  # type: ignore[method-assign]
+            messages_module.Messages.wait_for = waiting  # type: ignore[method-assign]
 
     settings = {"epochs": 100_000, "early_stop_epochs": 0, "batch_size": 1000}
     assert finetune_each(run, tmp_path / "x", 2, prepare, **settings) == [75, 75]

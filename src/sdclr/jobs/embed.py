@@ -95,7 +95,7 @@ def embed(
         if world.is_first:
             with output_file(out, overwrite=replaced):
                 RowParts.require_ours(RowParts.beside(out), "embed")
-                world.publish(BEGUN, {})
+                world.messages.publish(BEGUN, {})
                 _write_features(trained, source, data, out, device, show, finish, world)
         else:
             with silenced_warnings():  # the first process has said the same
@@ -128,7 +128,7 @@ def _write_features(
     )
     where = world.device(resolve_device(device))
     backbone = placed_on(backbone, where)
-    parts = RowParts(RowParts.beside(out), identity, team=world)
+    parts = RowParts(RowParts.beside(out), identity, team=world.messages)
     done = parts.open(len(images))
     what = f"features of {len(images)} images"
     if world.several:

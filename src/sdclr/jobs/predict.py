@@ -120,11 +120,11 @@ def predict(
                 found = build_data(data)
                 images, _ = usable_images(found.train, data, NoProgress())
                 _compute(classifier, Path(model), found, images, out, where, NoProgress(), world)
-            return Predicted(out, **world.wait_for(_PREDICTED))
+            return Predicted(out, **world.messages.wait_for(_PREDICTED))
         _warn_of_other_reading(classifier, data)
         with output_file(out, overwrite=overwrite), explain_out_of_memory("Use --device cpu."):
             RowParts.require_ours(RowParts.beside(out), "predict")
-            world.publish(BEGUN, {})
+            world.messages.publish(BEGUN, {})
             found = build_data(data)
             for remark in found.remarks:
                 show.print(remark)
@@ -143,7 +143,7 @@ def predict(
             "is_calibrated": classifier.temperature is not None,
             "num_right": table.num_right,
         }
-        world.publish(_PREDICTED, counts)
+        world.messages.publish(_PREDICTED, counts)
     return Predicted(out, **counts)
 
 
@@ -182,7 +182,7 @@ def _compute(
 ) -> RowParts:
     """Logits [N, C] of all images, in the order of their collection; of several processes each computes a share."""
     parts = RowParts(
-        RowParts.beside(out), _identity(model, found, images), "predictions", team=world
+        RowParts.beside(out), _identity(model, found, images), "predictions", team=world.messages
     )
     size = read_backbone(model / BACKBONE_FILE).require_image_size()
     network = placed_on(classifier, device)

@@ -9,18 +9,10 @@ key-value store, which answers also when a process has died. Knows no method and
 from __future__ import annotations
 
 import contextlib
-import errno
-import itertools
-import json
 import os
 import re
-import socket
-import threading
-import time
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -32,17 +24,14 @@ from sdclr import errors
 from sdclr.batch import Share
 from sdclr.errors import DistributedError, NonFiniteError, Preempted, SdclrError
 from sdclr.processes.environment import environment_number, rank, world_size
+from sdclr.processes.meeting import store_of_all
+from sdclr.processes.messages import Messages
 from sdclr.processes.signals import StoppedEarly
-
-T = TypeVar("T")
 
 START_SECONDS = 300.0
 """How long a process waits for the others until the first step is done."""
 MEET_SECONDS = 60.0
 """How long forming the group may take, once every process is there."""
-GRACE_SECONDS = 2.0
-"""How long a process waits for what others have to say of a failure before it ends."""
-_POLL_SECONDS = 0.05
 
 
 class World:
@@ -61,8 +50,9 @@ class World:
         self.start_seconds = start_seconds
         self.act_as_one = True
         """Whether all processes raise Preempted and NonFiniteError in the same step; else one alone may."""
+        self.messages = Messages(rank, size, store, start_seconds)
         self._store = store
-        self._patience_seconds = MEET_SECONDS
+        self.patience_seconds = MEET_SECONDS
 
     @property
     def is_first(self) -> bool:
@@ -130,97 +120,33 @@ class World:
         Raises ConfigError where two processes have taken one GPU.
         """
         if self.several:
-            self.publish(f"built/{self.rank}", {"gpu": _identity_of(device)})
+            self.messages.publish(f"built/{self.rank}", {"gpu": _identity_of(device)})
             # here a failure of theirs is heard; forming the group would wait in silence
             gpus = [
-                self.wait_for(f"built/{other}", self.start_seconds)["gpu"]
+                self.messages.wait_for(f"built/{other}", self.start_seconds)["gpu"]
                 for other in range(self.size)
             ]
             _require_one_each(gpus)
             dist.init_process_group(
                 "nccl" if device.type == "cuda" else "gloo",
-                store=c10d.PrefixStore("group", self._words),
+                store=self._store_of_group(),
                 rank=self.rank,
                 world_size=self.size,
                 timeout=timedelta(seconds=MEET_SECONDS),
             )
             self.set_patience(self.start_seconds if patience is None else patience)
 
+    def _store_of_group(self) -> Store:
+        assert self._store is not None
+        return c10d.PrefixStore("group", self._store)
+
     def set_patience(self, seconds: float) -> None:
         """From now on a process that does not answer for so long is an error."""
-        if self.several and seconds != self._patience_seconds:
+        if self.several and seconds != self.patience_seconds:
             # its name before torch 2.14
             set_timeout = getattr(dist, "set_timeout", None) or c10d._set_pg_timeout
             set_timeout(timedelta(seconds=seconds))
-            self._patience_seconds = seconds
-
-    def publish(self, key: str, words: dict[str, Any]) -> None:
-        """Leave a message for the others."""
-        if self.several:
-            self._words.set(key, json.dumps(words))
-
-    def wait_for(self, key: str, seconds: float | None = None) -> dict[str, Any]:
-        """The message of that name, as soon as somebody has left it; meanwhile a failure of theirs is raised here.
-
-        Waits for ever where ``seconds`` is None: whoever has started the processes ends them when one dies.
-        """
-        until = None if seconds is None else time.monotonic() + seconds
-        try:
-            while not self._words.check([key]):
-                self._raise_failure()
-                if until is not None and time.monotonic() > until:
-                    raise DistributedError(
-                        f"another process did not get as far in {seconds:g} s ({key}). {_CURE}"
-                    )
-                time.sleep(_POLL_SECONDS)
-            return json.loads(self._words.get(key))
-        except dist.DistError:
-            raise DistributedError(
-                f"process 0, or what started the processes, is gone. {_CURE}"
-            ) from None
-
-    def broadcast(self, key: str, words: dict[str, Any]) -> dict[str, Any]:
-        """The first process's ``words``, on all of them."""
-        if self.is_first:
-            self.publish(key, words)
-            return words
-        return self.wait_for(key, self.start_seconds)
-
-    def claim(self, key: str, words: dict[str, str]) -> dict[str, str]:
-        """What the first process has written under ``key``; the first to be there writes ``words``."""
-        if self.is_first:
-            return json.loads(self._words.compare_set(key, "", json.dumps(words)))
-        return self.wait_for(key, self.start_seconds)
-
-    def take_number(self) -> bool:
-        """Whether no other process of the same number was here before."""
-        return self._words.add(f"taken/{self.rank}", 1) == 1
-
-    @property
-    def _words(self) -> Store:
-        assert self._store is not None
-        return self._store
-
-    def raise_failure(self) -> None:
-        """Raise here what another process has failed of, if one has."""
-        if self.several:
-            self._raise_failure()
-
-    def _raise_failure(self) -> None:
-        if self._words.check(["failure"]):
-            failure = json.loads(self._words.get("failure"))
-            if failure["rank"] != self.rank:
-                raise _failure_of(failure)
-
-    def report_failure(self, error: BaseException) -> None:
-        """Let the others know why this process ends; only the first to fail is heard."""
-        failure = {
-            "rank": self.rank,
-            "error": type(error).__name__,
-            "exit_code": error.exit_code if isinstance(error, SdclrError) else errors.EXIT_BUG,
-            "message": str(error),
-        }
-        _within(GRACE_SECONDS, lambda: self._words.compare_set("failure", "", json.dumps(failure)))
+            self.patience_seconds = seconds
 
     @contextlib.contextmanager
     def explaining(self) -> Iterator[None]:
@@ -231,7 +157,7 @@ class World:
         try:
             yield
         except StoppedEarly as stopped:
-            if self.several and self.is_first and (gone := self._gone()):
+            if self.several and self.is_first and (gone := self.messages.gone()):
                 raise DistributedError(
                     f"process{'es' * (len(gone) > 1)} {', '.join(map(str, gone))} of {self.size} ended without a word "
                     f"before the first step (killed, out of memory?), and then this one was {stopped}"
@@ -241,86 +167,13 @@ class World:
             exchange = isinstance(error, dist.DistError) or _EXCHANGE.search(str(error))
             if not self.several or not exchange:
                 raise
-            raise self._explanation(error) from error
-
-    def _gone(self) -> list[int]:
-        """Who was here, and has no signal to tell of now: a launcher ends all others when one has died."""
-        here = {rank for rank in range(1, self.size) if self._words.check([f"taken/{rank}"])}
-        until = time.monotonic() + GRACE_SECONDS
-        while here and time.monotonic() < until:
-            here = {rank for rank in here if not self._words.check([_STOPPED.format(rank)])}
-            time.sleep(_POLL_SECONDS)
-        return sorted(here)
-
-    def _explanation(self, error: RuntimeError) -> SdclrError:
-        # who keeps the store may be who is gone
-        told, silent = _within(2 * GRACE_SECONDS, self._reports) or (
-            None,
-            [0],
-        )
-        if told is not None:
-            return told
-        who = (
-            f"process{'es' * (len(silent) > 1)} {', '.join(map(str, silent))}"
-            if silent
-            else "a process"
-        )
-        what = (
-            "does not answer"
-            if _TIMEOUT.search(str(error))
-            else "ended without a word (killed, out of memory?)"
-        )
-        reason = next(iter(str(error).splitlines()), "")
-        return DistributedError(
-            f"{who} of {self.size} {what}. {_CURE} (The exchange said: {reason[:300]})"
-        )
-
-    def _reports(self) -> tuple[SdclrError | None, list[int]]:
-        """After a failed exchange: what another process has failed of, or else those who have noticed nothing."""
-        self._words.set(f"noticed/{self.rank}", "")
-        silent, until = list(range(self.size)), time.monotonic() + GRACE_SECONDS
-        while silent and time.monotonic() < until:
-            time.sleep(_POLL_SECONDS)
-            try:
-                self._raise_failure()
-            except SdclrError as told:
-                return told, []
-            silent = [other for other in silent if not self._words.check([f"noticed/{other}"])]
-        return None, silent
-
-    def wait_until_over(self) -> None:
-        """Until the first process has written everything: a launcher ends them all when one has ended with an error."""
-        if self.is_first:
-            self.publish("over", {})
-        else:
-            self.wait_for("over", self._patience_seconds)
-
-    def leave(self) -> None:
-        """The last thing to do; the first process, if it keeps the store, stays a moment for those who still listen.
-
-        With a launcher's store nobody needs it: who waits for it in an exchange hears of its end when it has ended.
-        """
-        if not self.is_first:
-            _within(GRACE_SECONDS, lambda: self._words.add("left", 1))
-        elif not _launcher_keeps_store():
-            # twice: a thread that is still in the store when Python ends would abort the process
-            _within(2 * GRACE_SECONDS, self._wait_for_the_others)
-
-    def _wait_for_the_others(self) -> int:
-        until = time.monotonic() + GRACE_SECONDS
-        while (left := self._words.add("left", 0)) < self.size - 1 and time.monotonic() < until:
-            time.sleep(_POLL_SECONDS)
-        return left
+            raise self.messages.explanation(error) from error
 
 
 ALONE = World()
-_STOPPED = "stopped/{}"
-_runs = itertools.count()  # of this process; all have as many
-_CURE = "Nothing that was saved is lost: give the same command again, and it goes on from the last checkpoint."
 _EXCHANGE = re.compile(
     r"gloo|nccl|connection (closed|reset|refused)|broken pipe|timed? ?out", re.IGNORECASE
 )
-_TIMEOUT = re.compile(r"timed? ?out", re.IGNORECASE)
 
 
 def _identity_of(device: torch.device) -> str | None:
@@ -336,19 +189,6 @@ def _require_one_each(gpus: list[str | None]) -> None:
                 f"processes {gpus.index(gpu)} and {number} have taken one GPU ({gpu}). Start one process for each GPU, "
                 "or let the launcher show each process another one (srun --gpus-per-task=1)."
             )
-
-
-def _failure_of(failure: dict[str, Any]) -> SdclrError:
-    """Another process's error, as this one raises it."""
-    kinds = {kind.__name__: kind for kind in SdclrError.__subclasses__()} | {
-        StoppedEarly.__name__: Preempted
-    }
-    kind = kinds.get(failure["error"], DistributedError)
-    known = failure["error"] in kinds
-    message = failure["message"] if known else f"{failure['error']}: {failure['message']}"
-    error = kind(f"process {failure['rank']}: {message}")
-    error.reported_elsewhere = True
-    return error
 
 
 @contextlib.contextmanager
@@ -369,29 +209,29 @@ def joined(job: str = "", *, start_seconds: float = START_SECONDS) -> Iterator[W
         raise DistributedError(
             "torch.distributed is initialised already; let sdclr.pretrain form the process group."
         )
-    world = World(rank(), world_size(), _store(start_seconds), start_seconds=start_seconds)
+    world = World(rank(), world_size(), store_of_all(start_seconds), start_seconds=start_seconds)
     _require_own_job(world, job)
     try:
         yield world
-        world.wait_until_over()
+        world.messages.wait_until_over(world.patience_seconds)
     except BaseException as error:
         if isinstance(error, StoppedEarly):
-            world.publish(_STOPPED.format(world.rank), {})
+            world.messages.report_stop()
         agreed = isinstance(error, Preempted | NonFiniteError) and not error.reported_elsewhere
         if (
             agreed and world.act_as_one and not world.is_first
         ):  # the first process raises the same, and has to save
             error.reported_elsewhere = True  # type: ignore[attr-defined]
             try:
-                world.wait_until_over()
+                world.messages.wait_until_over(world.patience_seconds)
             except SdclrError as told:
                 if type(told) is not type(error):  # it could not save, for example
                     raise told from error
         else:
-            world.report_failure(error)
+            world.messages.report_failure(error)
         raise
     finally:
-        world.leave()
+        world.messages.leave()
         if dist.is_initialized():
             dist.destroy_process_group()
 
@@ -410,12 +250,12 @@ def shared_work(job: str) -> Iterator[World]:
     with joined(job) as world:
         world.act_as_one = False
         if not world.is_first:
-            world.wait_for(BEGUN)
+            world.messages.wait_for(BEGUN)
         yield world
         if world.is_first:
-            world.publish(_FINISHED, {})
+            world.messages.publish(_FINISHED, {})
         else:
-            world.wait_for(_FINISHED)
+            world.messages.wait_for(_FINISHED)
 
 
 BEGUN, _FINISHED = "the first process may write", "the first process has written"
@@ -426,7 +266,7 @@ def _require_own_job(world: World, job: str) -> None:
     where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
     ours = {name: os.environ.get(name, "") for name in ("TORCHELASTIC_RUN_ID", "SLURM_JOB_ID")}
     ours |= {"job": job, "WORLD_SIZE": str(world.size)}
-    found = world.claim("job", ours)
+    found = world.messages.claim("job", ours)
     names = [name for name in ours if ours[name] != found.get(name)]
     if names:
         differences = [f"{name} {found.get(name)!r} there, {ours[name]!r} here" for name in names]
@@ -434,107 +274,8 @@ def _require_own_job(world: World, job: str) -> None:
             f"another job uses MASTER_ADDR and MASTER_PORT, {where}: {'; '.join(differences)}. Give one of the two "
             "another MASTER_PORT."
         )
-    if not world.take_number():
+    if not world.messages.take_number():
         raise DistributedError(
             f"another process {world.rank} has joined the job at {where} already. Give every process a RANK of its "
             "own, and every job a MASTER_PORT of its own."
         )
-
-
-def _within(seconds: float, action: Callable[[], T]) -> T | None:
-    """What ``action`` returns; None when it fails or takes longer: a store whose keeper hangs never answers."""
-    results: list[T] = []
-
-    def act() -> None:
-        with contextlib.suppress(RuntimeError):
-            results.append(action())
-
-    thread = threading.Thread(target=act, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    return results[0] if results else None
-
-
-def _launcher_keeps_store() -> bool:
-    """Whether the store outlives every process, as torchrun's does."""
-    return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-
-
-def _store(start_seconds: float) -> Store:
-    """The key-value store all processes see; one name space for each run of theirs in each attempt of torchrun."""
-    return c10d.PrefixStore(
-        f"sdclr/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}/{next(_runs)}",
-        _connection(start_seconds),
-    )
-
-
-_connections: list[Store] = []
-
-
-def _connection(start_seconds: float) -> Store:
-    """The one of this process, which it keeps."""
-    if not _connections:
-        _connections.append(_connected(start_seconds))
-    return _connections[0]
-
-
-def _connected(start_seconds: float) -> Store:
-    """Kept from run to run: another process may already use it for the next one."""
-    try:
-        host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-        keeps = rank() == 0 and not _launcher_keeps_store()
-        options: dict[str, Any] = {}
-        if keeps and (listening := _listen(host, port)) is not None:
-            options["master_listen_fd"] = listening
-        return dist.TCPStore(  # type: ignore[attr-defined]
-            host,
-            port,
-            world_size(),
-            is_master=keeps,
-            timeout=timedelta(seconds=start_seconds),
-            wait_for_workers=False,  # in the store's own code, no signal would be heard
-            **options,
-        )
-    except (KeyError, ValueError):
-        raise DistributedError(
-            f"WORLD_SIZE={world_size()} needs RANK, MASTER_ADDR and MASTER_PORT too. Start the processes with "
-            "torchrun --nproc-per-node N -m sdclr pretrain ..."
-        ) from None
-    except (dist.DistError, RuntimeError) as error:
-        raise DistributedError(
-            f"the {world_size()} processes do not find each other: {error}"
-        ) from None
-
-
-def _listen(host: str, port: int) -> int | None:
-    """A listening socket at ``host`` alone: by itself the store would listen on every interface of this machine.
-
-    None, with a warning, where no interface has that address, behind a service's name for example.
-    """
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except OSError as error:
-        raise DistributedError(
-            f"MASTER_ADDR={host!r} names no machine: {error.strerror}."
-        ) from None
-    listening = socket.socket(family)
-    try:
-        # a port that an ended job used is free at once; elsewhere the option means more
-        if os.name == "posix":
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
-        listening.listen(1024)
-    except OSError as error:
-        listening.close()
-        if error.errno == errno.EADDRNOTAVAIL:
-            warnings.warn(
-                f"no interface of this machine has the address MASTER_ADDR={host}: the processes meet on port {port} "
-                "of every interface.",
-                stacklevel=2,
-            )
-            return None
-        raise DistributedError(
-            f"port {port} at {host} cannot be used: {error.strerror}. Another job may use it; choose another "
-            "MASTER_PORT."
-        ) from None
-    return listening.detach()

@@ -32,7 +32,7 @@ from sdclr.storage.output_files import lexists, require_free
 
 
 class Team(Protocol):
-    """The processes that compute the rows together (``processes.world.World``)."""
+    """The processes that compute the rows together (``processes.messages.Messages``)."""
 
     rank: int
     size: int

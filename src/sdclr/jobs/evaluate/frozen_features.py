@@ -90,7 +90,7 @@ class FrozenFeatures:
         """In every process but the first: compute shares of what the first one asks for, until it needs no more."""
         assert self._shared is not None
         while True:
-            part = self._shared.world.wait_for(f"features/{self._asked}")["part"]
+            part = self._shared.world.messages.wait_for(f"features/{self._asked}")["part"]
             self._asked += 1
             if part is None:
                 return
@@ -105,7 +105,7 @@ class FrozenFeatures:
 
     def _ask(self, part: str | None) -> None:
         assert self._shared is not None
-        self._shared.world.publish(f"features/{self._asked}", {"part": part})
+        self._shared.world.messages.publish(f"features/{self._asked}", {"part": part})
         self._asked += 1
 
     def _extracted(self, images: Images, part: str, first: int, task: int) -> Tensor:
@@ -122,7 +122,7 @@ class FrozenFeatures:
         make_folder(shared.folder)
         identity = f"{shared.identity} {self.data.fingerprint} {part} {len(images)} {self.size} {self.precision}"
         folder = shared.folder / f"features-{part}.partial"
-        parts = RowParts(folder, identity, team=shared.world)
+        parts = RowParts(folder, identity, team=shared.world.messages)
         parts.open(len(images))
 
         def rows_of(rows: range) -> npt.NDArray[np.float32]:

@@ -98,7 +98,7 @@ def evaluate(
                 frozen_of(evaluated_data(run, settings, given), world, NoProgress()).help()
         else:
             with run:  # from start to end: nobody measures the same thing meanwhile
-                world.publish(BEGUN, {})
+                world.messages.publish(BEGUN, {})
                 found = evaluated_data(run, settings, given)
                 if found.data.test is None:
                     rows = cross_validated_rows(rows, protocol, named=probes is not None)

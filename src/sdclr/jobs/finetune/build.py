@@ -273,7 +273,7 @@ def _kept_features(
 
     Of several processes each computes a share; all but the first one return none [0, F].
     """
-    parts = RowParts(folder / KEPT_FEATURES.format(part=part), identity, team=world)
+    parts = RowParts(folder / KEPT_FEATURES.format(part=part), identity, team=world.messages)
     done = parts.open(len(images))
     what = f"features of {len(images)} {part} images"
     if world.several:

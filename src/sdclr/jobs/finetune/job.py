@@ -46,8 +46,9 @@ from sdclr.jobs.finetune.training import (
     restore,
 )
 from sdclr.processes.environment import world_size
+from sdclr.processes.messages import GRACE_SECONDS
 from sdclr.processes.signals import StopRequest, stop_on_signal
-from sdclr.processes.world import BEGUN, GRACE_SECONDS, World, shared_work
+from sdclr.processes.world import BEGUN, World, shared_work
 from sdclr.run import Run
 from sdclr.run.environment import environment, own_version
 from sdclr.run.files import LOCK_FILE, looks_like_a_run
@@ -121,7 +122,7 @@ def finetune(
             _require_ours(folder, data)
             device = world.device(resolve_device(config.device))  # before any work
             start = open_start(source, config, weights, network)
-            world.publish(BEGUN, {})  # what is downloaded is there
+            world.messages.publish(BEGUN, {})  # what is downloaded is there
             labelled = labelled_images(data, config, folder, show)
             _require_images(labelled, config, world)
             with Run(folder) as run:
@@ -129,7 +130,7 @@ def finetune(
                 finished = is_classifier(folder)
                 checkpoint = None if finished else run.checkpoints.newest()
                 facts = {"finished": finished, "step": checkpoint.step if checkpoint else None}
-                world.publish(_READY, facts | _compared(start, labelled, config))
+                world.messages.publish(_READY, facts | _compared(start, labelled, config))
                 if finished:
                     show.print(f"{shown(folder)} is finished.")
                     return _finished(run)
@@ -181,7 +182,7 @@ def _follow(
     """In every process but the first: compute features, and share the steps where images go through the backbone."""
     device = world.device(resolve_device(config.device))
     labelled, run = labelled_images(data, config, folder, NoProgress()), Run(folder)
-    ready = world.wait_for(_READY)
+    ready = world.messages.wait_for(_READY)
     here = _compared(start, labelled, config)
     if differing := [name for name in here if here[name] != ready[name]]:
         raise DistributedError(

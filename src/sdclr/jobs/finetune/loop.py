@@ -76,7 +76,7 @@ def train(
         if _to_stop(training, state, now=True) and epoch + 1 < config.epochs:
             raise _stopped(training, state, run, stop)
         if not training.is_shared:
-            training.world.raise_failure()  # of those that wait, or were stopped
+            training.world.messages.raise_failure()  # of those that wait, or were stopped
     show.finish(task, f"epoch {state.best_epoch} kept")
 
 

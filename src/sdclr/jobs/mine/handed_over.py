@@ -28,19 +28,19 @@ def hand_over(mined: MinedImages, folder: Path, world: World) -> None:
     try:
         with storage_errors(path), path.open("xb") as file:
             np.savez(file, **_arrays_of(mined))
-        world.publish(_RANKED, {"name": path.name})
+        world.messages.publish(_RANKED, {"name": path.name})
         for other in range(1, world.size):
-            world.wait_for(_READ.format(other))
+            world.messages.wait_for(_READ.format(other))
     finally:
         path.unlink(missing_ok=True)
 
 
 def handed_over(folder: Path, world: World) -> MinedImages:
     """In every other process: what the first one has made."""
-    path = folder / world.wait_for(_RANKED)["name"]
+    path = folder / world.messages.wait_for(_RANKED)["name"]
     with storage_errors(path), np.load(path) as file:
         mined = _mined_of(dict(file.items()))
-    world.publish(_READ.format(world.rank), {})
+    world.messages.publish(_READ.format(world.rank), {})
     return mined
 
 

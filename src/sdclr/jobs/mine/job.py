@@ -135,7 +135,7 @@ def mine(
         with claimed(out, overwrite=overwrite):
             RowParts.require_ours(out / UNFINISHED, "mine")
             found, encoder = looked_at.found(), looked_at.encoder()
-            world.publish(BEGUN, {})  # what is downloaded is there, and out may be read
+            world.messages.publish(BEGUN, {})  # what is downloaded is there, and out may be read
             placed_on(encoder.backbone, where)
             known = known_images(
                 found,

@@ -101,7 +101,7 @@ def see(
     """
     own = _seen_before(now, joined, encoder, out)
     identity = "" if own is not None else _identity(now, joined, encoder)
-    world.publish(_TO_SEE, {"identity": identity})
+    world.messages.publish(_TO_SEE, {"identity": identity})
     if own is not None:
         return own
     parts = _look(now, joined, encoder, out, identity, show, world)
@@ -124,7 +124,7 @@ def help_to_see(now: Listed, joined: Joined, encoder: Encoder, out: Path, world:
     # before the first process knows that this one has looked, it changes nothing there
     own = _seen_before(now, joined, encoder, out)
     identity = "" if own is not None else _identity(now, joined, encoder)
-    if world.wait_for(_TO_SEE)["identity"] != identity:
+    if world.messages.wait_for(_TO_SEE)["identity"] != identity:
         raise DistributedError(
             f"process {world.rank} sees other images or another backbone than process 0. Every process needs the same "
             "files, on a file system that all of them see."
@@ -161,7 +161,7 @@ def _look(
 ) -> RowParts:
     """The rows of all images that no call has seen; of several processes each computes a share."""
     unseen = now.images.at(joined.unseen)
-    parts = RowParts(out / UNFINISHED, identity, team=world)
+    parts = RowParts(out / UNFINISHED, identity, team=world.messages)
     parts.open(len(unseen))
     look_at(unseen, encoder, parts, show)
     return parts

@@ -45,7 +45,7 @@ def _require_the_same(training: Training, state: TrainingState) -> None:
         "step": state.step,
         "precision": training.precision,
     }
-    first = training.world.broadcast("facts", facts | {"settings": config.to_dict()})
+    first = training.world.messages.broadcast("facts", facts | {"settings": config.to_dict()})
     differences = differing_fields({key: first[key] for key in facts}, facts)
     differences += config.differences(first["settings"])
     if differences:

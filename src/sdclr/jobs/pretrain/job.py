@@ -30,8 +30,9 @@ from sdclr.jobs.pretrain.saves import Saves
 from sdclr.jobs.pretrain.training import Training, TrainingState
 from sdclr.observers import ImageRecordsFile, MetricsFile, Observer, Observers, ProgressBar
 from sdclr.processes.environment import world_size
+from sdclr.processes.messages import GRACE_SECONDS
 from sdclr.processes.signals import StopRequest, stop_on_signal
-from sdclr.processes.world import GRACE_SECONDS, World, joined
+from sdclr.processes.world import World, joined
 from sdclr.run import Run
 from sdclr.run.refusals import require_elsewhere, require_same_settings
 from sdclr.safe_text import counted
@@ -104,7 +105,7 @@ def pretrain(
                 saver,
             ):
                 folder.open_folder(training, state, run, saves, show, choices)
-                world.publish(
+                world.messages.publish(
                     _READY, {"step": state.step, "finished": state.step == training.total_steps}
                 )
                 if state.step < training.total_steps:
@@ -157,7 +158,7 @@ def _follow(
     given: LabelledImages | None,
 ) -> None:
     """What every process but the first does: wait for the run folder, read it, train along, write nothing."""
-    ready = world.wait_for(_READY)
+    ready = world.messages.wait_for(_READY)
     require_same_settings(run, config)
     if ready["finished"]:
         return

@@ -1,0 +1,105 @@
+"""How the processes of a run find each other: a key-value store behind MASTER_ADDR and MASTER_PORT."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import socket
+import warnings
+from datetime import timedelta
+from typing import Any
+
+import torch.distributed as dist
+from torch.distributed import distributed_c10d as c10d
+from torch.distributed.distributed_c10d import Store
+
+from sdclr.errors import DistributedError
+from sdclr.processes.environment import rank, world_size
+
+_runs = itertools.count()  # of this process; all have as many
+
+
+_connections: list[Store] = []
+
+
+def store_of_all(start_seconds: float) -> Store:
+    """The key-value store all processes see; one name space for each run of theirs in each attempt of torchrun."""
+    return c10d.PrefixStore(
+        f"sdclr/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}/{next(_runs)}",
+        _connection(start_seconds),
+    )
+
+
+def _connection(start_seconds: float) -> Store:
+    """The one of this process, which it keeps."""
+    if not _connections:
+        _connections.append(_connected(start_seconds))
+    return _connections[0]
+
+
+def _connected(start_seconds: float) -> Store:
+    """Kept from run to run: another process may already use it for the next one."""
+    try:
+        host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        keeps = rank() == 0 and not launcher_keeps_store()
+        options: dict[str, Any] = {}
+        if keeps and (listening := _listen(host, port)) is not None:
+            options["master_listen_fd"] = listening
+        return dist.TCPStore(  # type: ignore[attr-defined]
+            host,
+            port,
+            world_size(),
+            is_master=keeps,
+            timeout=timedelta(seconds=start_seconds),
+            wait_for_workers=False,  # in the store's own code, no signal would be heard
+            **options,
+        )
+    except (KeyError, ValueError):
+        raise DistributedError(
+            f"WORLD_SIZE={world_size()} needs RANK, MASTER_ADDR and MASTER_PORT too. Start the processes with "
+            "torchrun --nproc-per-node N -m sdclr pretrain ..."
+        ) from None
+    except (dist.DistError, RuntimeError) as error:
+        raise DistributedError(
+            f"the {world_size()} processes do not find each other: {error}"
+        ) from None
+
+
+def _listen(host: str, port: int) -> int | None:
+    """A listening socket at ``host`` alone: by itself the store would listen on every interface of this machine.
+
+    None, with a warning, where no interface has that address, behind a service's name for example.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise DistributedError(
+            f"MASTER_ADDR={host!r} names no machine: {error.strerror}."
+        ) from None
+    listening = socket.socket(family)
+    try:
+        # a port that an ended job used is free at once; elsewhere the option means more
+        if os.name == "posix":
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(1024)
+    except OSError as error:
+        listening.close()
+        if error.errno == errno.EADDRNOTAVAIL:
+            warnings.warn(
+                f"no interface of this machine has the address MASTER_ADDR={host}: the processes meet on port {port} "
+                "of every interface.",
+                stacklevel=2,
+            )
+            return None
+        raise DistributedError(
+            f"port {port} at {host} cannot be used: {error.strerror}. Another job may use it; choose another "
+            "MASTER_PORT."
+        ) from None
+    return listening.detach()
+
+
+def launcher_keeps_store() -> bool:
+    """Whether the store outlives every process, as torchrun's does."""
+    return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"

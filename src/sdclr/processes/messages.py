@@ -1,0 +1,208 @@
+"""What processes tell each other in words: ready, failed and why, over."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch.distributed as dist
+from torch.distributed.distributed_c10d import Store
+
+from sdclr import errors
+from sdclr.errors import DistributedError, Preempted, SdclrError
+from sdclr.processes.meeting import launcher_keeps_store
+from sdclr.processes.signals import StoppedEarly
+
+T = TypeVar("T")
+GRACE_SECONDS = 2.0
+"""How long a process waits for what others have to say of a failure before it ends."""
+_POLL_SECONDS = 0.05
+_STOPPED = "stopped/{}"
+_CURE = "Nothing that was saved is lost: give the same command again, and it goes on from the last checkpoint."
+_TIMEOUT = re.compile(r"timed? ?out", re.IGNORECASE)
+
+
+class Messages:
+    """Words that processes leave for each other in a store, which answers also when one of them has died.
+
+    On one process there is no store: nothing is left, and there is nobody to wait for.
+    """
+
+    def __init__(self, rank: int, size: int, store: Store | None, start_seconds: float) -> None:
+        self.rank, self.size = rank, size
+        self._kept = store
+        self._start_seconds = start_seconds
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process prepares, writes and speaks for all."""
+        return self.rank == 0
+
+    @property
+    def _store(self) -> Store:
+        assert self._kept is not None, "one process has nobody to hear from"
+        return self._kept
+
+    def publish(self, key: str, words: dict[str, Any]) -> None:
+        """Leave a message for the others."""
+        if self.size > 1:
+            self._store.set(key, json.dumps(words))
+
+    def wait_for(self, key: str, seconds: float | None = None) -> dict[str, Any]:
+        """The message of that name, as soon as somebody has left it; meanwhile a failure of theirs is raised here.
+
+        Waits for ever where ``seconds`` is None: whoever has started the processes ends them when one dies.
+        """
+        until = None if seconds is None else time.monotonic() + seconds
+        try:
+            while not self._store.check([key]):
+                self.raise_failure()
+                if until is not None and time.monotonic() > until:
+                    raise DistributedError(
+                        f"another process did not get as far in {seconds:g} s ({key}). {_CURE}"
+                    )
+                time.sleep(_POLL_SECONDS)
+            return json.loads(self._store.get(key))
+        except dist.DistError:
+            raise DistributedError(
+                f"process 0, or what started the processes, is gone. {_CURE}"
+            ) from None
+
+    def broadcast(self, key: str, words: dict[str, Any]) -> dict[str, Any]:
+        """The first process's ``words``, on all of them."""
+        if self.is_first:
+            self.publish(key, words)
+            return words
+        return self.wait_for(key, self._start_seconds)
+
+    def claim(self, key: str, words: dict[str, str]) -> dict[str, str]:
+        """What the first process has written under ``key``; the first to be there writes ``words``."""
+        if self.is_first:
+            return json.loads(self._store.compare_set(key, "", json.dumps(words)))
+        return self.wait_for(key, self._start_seconds)
+
+    def take_number(self) -> bool:
+        """Whether no other process of the same number was here before."""
+        return self._store.add(f"taken/{self.rank}", 1) == 1
+
+    def raise_failure(self) -> None:
+        """Raise here what another process has failed of, if one has."""
+        if self.size > 1 and self._store.check(["failure"]):
+            failure = json.loads(self._store.get("failure"))
+            if failure["rank"] != self.rank:
+                raise _failure_of(failure)
+
+    def report_failure(self, error: BaseException) -> None:
+        """Let the others know why this process ends; only the first to fail is heard."""
+        failure = {
+            "rank": self.rank,
+            "error": type(error).__name__,
+            "exit_code": error.exit_code if isinstance(error, SdclrError) else errors.EXIT_BUG,
+            "message": str(error),
+        }
+        within(GRACE_SECONDS, lambda: self._store.compare_set("failure", "", json.dumps(failure)))
+
+    def gone(self) -> list[int]:
+        """Who was here, and has no signal to tell of now: a launcher ends all others when one has died."""
+        here = {rank for rank in range(1, self.size) if self._store.check([f"taken/{rank}"])}
+        until = time.monotonic() + GRACE_SECONDS
+        while here and time.monotonic() < until:
+            here = {rank for rank in here if not self._store.check([_STOPPED.format(rank)])}
+            time.sleep(_POLL_SECONDS)
+        return sorted(here)
+
+    def explanation(self, error: RuntimeError) -> SdclrError:
+        # who keeps the store may be who is gone
+        told, silent = within(2 * GRACE_SECONDS, self._reports) or (
+            None,
+            [0],
+        )
+        if told is not None:
+            return told
+        who = (
+            f"process{'es' * (len(silent) > 1)} {', '.join(map(str, silent))}"
+            if silent
+            else "a process"
+        )
+        what = (
+            "does not answer"
+            if _TIMEOUT.search(str(error))
+            else "ended without a word (killed, out of memory?)"
+        )
+        reason = next(iter(str(error).splitlines()), "")
+        return DistributedError(
+            f"{who} of {self.size} {what}. {_CURE} (The exchange said: {reason[:300]})"
+        )
+
+    def _reports(self) -> tuple[SdclrError | None, list[int]]:
+        """After a failed exchange: what another process has failed of, or else those who have noticed nothing."""
+        self._store.set(f"noticed/{self.rank}", "")
+        silent, until = list(range(self.size)), time.monotonic() + GRACE_SECONDS
+        while silent and time.monotonic() < until:
+            time.sleep(_POLL_SECONDS)
+            try:
+                self.raise_failure()
+            except SdclrError as told:
+                return told, []
+            silent = [other for other in silent if not self._store.check([f"noticed/{other}"])]
+        return None, silent
+
+    def report_stop(self) -> None:
+        """Let the others know that a signal has come here, too."""
+        self.publish(_STOPPED.format(self.rank), {})
+
+    def wait_until_over(self, seconds: float) -> None:
+        """Until the first process has written everything: a launcher ends them all when one has ended with an error."""
+        if self.is_first:
+            self.publish("over", {})
+        else:
+            self.wait_for("over", seconds)
+
+    def leave(self) -> None:
+        """The last thing to do; the first process, if it keeps the store, stays a moment for those who still listen.
+
+        With a launcher's store nobody needs it: who waits for it in an exchange hears of its end when it has ended.
+        """
+        if not self.is_first:
+            within(GRACE_SECONDS, lambda: self._store.add("left", 1))
+        elif not launcher_keeps_store():
+            # twice: a thread that is still in the store when Python ends would abort the process
+            within(2 * GRACE_SECONDS, self._wait_for_the_others)
+
+    def _wait_for_the_others(self) -> int:
+        until = time.monotonic() + GRACE_SECONDS
+        while (left := self._store.add("left", 0)) < self.size - 1 and time.monotonic() < until:
+            time.sleep(_POLL_SECONDS)
+        return left
+
+
+def _failure_of(failure: dict[str, Any]) -> SdclrError:
+    """Another process's error, as this one raises it."""
+    kinds = {kind.__name__: kind for kind in SdclrError.__subclasses__()} | {
+        StoppedEarly.__name__: Preempted
+    }
+    kind = kinds.get(failure["error"], DistributedError)
+    known = failure["error"] in kinds
+    message = failure["message"] if known else f"{failure['error']}: {failure['message']}"
+    error = kind(f"process {failure['rank']}: {message}")
+    error.reported_elsewhere = True
+    return error
+
+
+def within(seconds: float, action: Callable[[], T]) -> T | None:
+    """What ``action`` returns; None when it fails or takes longer: a store whose keeper hangs never answers."""
+    results: list[T] = []
+
+    def act() -> None:
+        with contextlib.suppress(RuntimeError):
+            results.append(action())
+
+    thread = threading.Thread(target=act, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return results[0] if results else None

@@ -1,0 +1,55 @@
+"""Words between processes: who waits, who fails, who leaves."""
+
+from __future__ import annotations
+
+import json
+import threading
+
+import pytest
+import torch.distributed as dist
+from torch.distributed import distributed_c10d as c10d
+
+from patience import PATIENCE_SECONDS
+from sdclr.errors import ConfigError
+from sdclr.processes import messages
+from sdclr.processes.world import World
+
+
+@pytest.fixture
+def store() -> c10d.Store:
+    return dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+
+
+def test_a_store_that_does_not_answer_is_given_up() -> None:
+    answer = threading.Event()
+    assert messages.within(0.05, lambda: answer.wait(PATIENCE_SECONDS)) is None, (
+        "it was not waited for"
+    )
+    answer.set()
+
+
+def test_an_error_in_a_thread_is_no_answer() -> None:
+    def fail() -> int:
+        raise RuntimeError("connection reset")
+
+    assert messages.within(PATIENCE_SECONDS, fail) is None
+    assert messages.within(PATIENCE_SECONDS, lambda: 3) == 3
+
+
+def test_a_failure_is_still_told_to_ones_own(store: c10d.Store) -> None:
+    first, second = World(0, 2, store), World(1, 2, store)
+    second.messages.report_failure(ConfigError("a wrong setting"))
+    with pytest.raises(ConfigError, match="process 1: a wrong setting"):
+        first.messages.wait_for("never")
+    assert json.loads(store.get("failure"))["rank"] == 1
+
+
+def test_who_leaves_leaves_no_thread_in_the_store(
+    store: c10d.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread that asks for the interpreter's lock when Python ends, out of torch's store, aborts the process."""
+    monkeypatch.setattr(messages, "GRACE_SECONDS", 0.1)
+    before = set(threading.enumerate())
+    for _ in range(3):  # the other one never leaves
+        World(0, 2, store).messages.leave()
+        assert set(threading.enumerate()) <= before
