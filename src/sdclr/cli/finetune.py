@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,9 @@ from sdclr.cli.options import Device, Use, expanded, import_used
 from sdclr.cli.settings import paths_and_settings
 from sdclr.errors import ConfigError, MissingInputError
 from sdclr.safe_text import command, shown
+
+if TYPE_CHECKING:
+    from sdclr.data import DataConfig
 
 Start = Annotated[
     str,
@@ -160,38 +163,13 @@ def finetune(
     use: Use = None,
 ) -> None:
     """Train a classifier on labelled images, and say what it is worth. The same command goes on if stopped."""
-    from sdclr.config import user_path, user_place
-    from sdclr.data import DataConfig
     from sdclr.jobs.finetune import FinetuneConfig
     from sdclr.jobs.finetune import finetune as run_finetune
     from sdclr.presentation.progress import Progress
     from sdclr.processes.environment import is_first
-    from sdclr.run import Run
-    from sdclr.workflows.labelled_images import labelled_images, labels_of_run
 
     import_used(use)
-    places, given = paths_and_settings(arguments)
-    if places:
-        raise ConfigError(
-            f"labels are named with --labels, got {shown(places[0])}: "
-            f"{command('sdclr', 'finetune', source, '--labels', places[0], '--out', out)}."
-        )
-    if group_by is not None:
-        given["data.group_by"] = group_by
-    start = source if source.startswith(("timm:", "torchvision:")) else user_path(source)
-    if isinstance(start, Path) and not start.exists():
-        raise MissingInputError(f"there is no run folder and no file {shown(start)}.")
-    data: DataConfig
-    if labels is not None:
-        data = labelled_images(start, user_place(labels), images, given)
-    elif images is not None:
-        raise ConfigError("--images says where the paths of a table begin: add --labels TABLE.")
-    elif isinstance(start, Path) and Run(start).exists:
-        data = labels_of_run(Run(start), given)
-    else:
-        raise ConfigError(
-            f"{shown(start)} has no images of its own; say which are labelled: --labels TABLE."
-        )
+    start, data = _start_and_data(source, out, arguments, labels, images, group_by)
     named = {
         "augment": augment,
         "epochs": epochs,
@@ -220,3 +198,38 @@ def finetune(
     typer.echo(model.summary())
     typer.echo(f"model: {shown(model.folder)}")
     typer.echo(f"next: {command('sdclr', 'predict', model.folder)} IMAGES --out predictions.csv")
+
+
+def _start_and_data(
+    source: str,
+    out: Path,
+    arguments: list[str] | None,
+    labels: str | None,
+    images: str | None,
+    group_by: str | None,
+) -> tuple[Path | str, DataConfig]:
+    """What is fine-tuned, and on which labelled images. ConfigError or MissingInputError where that is not said."""
+    from sdclr.config import user_path, user_place
+    from sdclr.run import Run
+    from sdclr.workflows.labelled_images import labelled_images, labels_of_run
+
+    places, given = paths_and_settings(arguments)
+    if places:
+        raise ConfigError(
+            f"labels are named with --labels, got {shown(places[0])}: "
+            f"{command('sdclr', 'finetune', source, '--labels', places[0], '--out', out)}."
+        )
+    if group_by is not None:
+        given["data.group_by"] = group_by
+    start = source if source.startswith(("timm:", "torchvision:")) else user_path(source)
+    if isinstance(start, Path) and not start.exists():
+        raise MissingInputError(f"there is no run folder and no file {shown(start)}.")
+    if labels is not None:
+        return start, labelled_images(start, user_place(labels), images, given)
+    if images is not None:
+        raise ConfigError("--images says where the paths of a table begin: add --labels TABLE.")
+    if isinstance(start, Path) and Run(start).exists:
+        return start, labels_of_run(Run(start), given)
+    raise ConfigError(
+        f"{shown(start)} has no images of its own; say which are labelled: --labels TABLE."
+    )
