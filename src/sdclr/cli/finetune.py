@@ -205,7 +205,7 @@ def _start_and_data(
     out: Path,
     arguments: list[str] | None,
     labels: str | None,
-    images: str | None,
+    images: Path | None,
     group_by: str | None,
 ) -> tuple[Path | str, DataConfig]:
     """What is fine-tuned, and on which labelled images. ConfigError or MissingInputError where that is not said."""
