@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sdclr.presentation.competitor import Competitor
-from sdclr.presentation.details import RunDetails
+from sdclr.presentation.details import FewLabelsRow, RunDetails
 from sdclr.presentation.drawings import (
     Bars,
     Dots,
@@ -133,13 +133,8 @@ def few_labels(material: Material) -> list[Figure]:
         own = [row for row in rows if row.protocol == protocol]
         lines = []
         for colour, (kind, label) in zip(palette, _SETS.items(), strict=False):
-            curves: dict[int, list[tuple[float, float]]] = {}
-            for row in own:
-                if row.kind == kind:
-                    for drawn, accuracy in enumerate(row.accuracies):
-                        curves.setdefault(drawn, []).append((row.per_class, accuracy))
-            if curves:
-                lines.append(Line(label, colour, list(curves.values())))
+            if curves := _curves_of_draws([row for row in own if row.kind == kind]):
+                lines.append(Line(label, colour, curves))
         title = f"Accuracy with few labels, {own[0].probe.lower()}, protocol {protocol}"
         drawing = Lines(
             lines,
@@ -151,6 +146,15 @@ def few_labels(material: Material) -> list[Figure]:
         caption = "Mean over the classes. A thin line is one draw of the labelled images, the thick one their mean."
         figures.append(Figure(f"few_labels_{number}", title, drawing, caption))
     return figures
+
+
+def _curves_of_draws(rows: Sequence[FewLabelsRow]) -> list[list[tuple[float, float]]]:
+    """A curve for each draw of the labelled images: labels of a class, accuracy."""
+    curves: dict[int, list[tuple[float, float]]] = {}
+    for row in rows:
+        for drawn, accuracy in enumerate(row.accuracies):
+            curves.setdefault(drawn, []).append((row.per_class, accuracy))
+    return list(curves.values())
 
 
 def class_bars(material: Material) -> list[Figure]:

@@ -127,17 +127,21 @@ def make_room(folder: Path, limit: int) -> None:
 
 def _entries(folder: Path) -> Iterator[_Entry]:
     now = time.time()
+    for one in _files_below(folder):
+        with contextlib.suppress(OSError):  # an entry may go while it is looked at
+            state = one.stat(follow_symlinks=False)
+            if is_leftover(one.name) and now - state.st_mtime > OLD_SECONDS:
+                os.unlink(one.path)
+                continue
+            yield _Entry(state.st_mtime, state.st_size, one.path)
+
+
+def _files_below(folder: Path) -> Iterator[os.DirEntry[str]]:
+    """What lies in the folders of this one; what cannot be listed has none."""
     with contextlib.suppress(OSError):
         for part in list(os.scandir(folder)):
             with contextlib.suppress(OSError):
-                for one in os.scandir(part.path):
-                    # an entry may go while it is looked at
-                    with contextlib.suppress(OSError):
-                        state = one.stat(follow_symlinks=False)
-                        if is_leftover(one.name) and now - state.st_mtime > OLD_SECONDS:
-                            os.unlink(one.path)
-                            continue
-                        yield _Entry(state.st_mtime, state.st_size, one.path)
+                yield from os.scandir(part.path)
 
 
 def _warn(folder: Path, error: OSError) -> None:

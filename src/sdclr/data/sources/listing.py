@@ -244,27 +244,26 @@ def _read_folder(
     others, pictures = set[str](), list[str]()
     where = os.path.join(root, prefix)
     try:
-        with os.scandir(where) as entries:
-            for entry in entries:
-                name, is_link = entry.name, entry.is_symlink()
-                if name.startswith("."):
-                    num_hidden += 1
-                elif os.path.isdir(entry) if is_link else entry.is_dir():
-                    # a link may lead to itself
-                    (linked_folders if is_link else folders).append(f"{prefix}{name}/")
-                elif name.lower().endswith(suffixes) and (is_link or entry.is_file()):
-                    if prefix + name in unwanted:
-                        num_unwanted += 1
-                        continue
-                    images.append(prefix + name)
-                    if is_link:
-                        linked_images.append(prefix + name)
-                elif name.lower().endswith(OTHER_PICTURES) and prefix + name not in unwanted:
-                    pictures.append(os.path.splitext(name)[1].lower())
-                else:
-                    num_other += 1
-                    if name in RUN_FILES:
-                        others.add(name)
+        for entry in _entries_of(where):
+            name, is_link = entry.name, entry.is_symlink()
+            if name.startswith("."):
+                num_hidden += 1
+            elif os.path.isdir(entry) if is_link else entry.is_dir():
+                # a link may lead to itself
+                (linked_folders if is_link else folders).append(f"{prefix}{name}/")
+            elif name.lower().endswith(suffixes) and (is_link or entry.is_file()):
+                if prefix + name in unwanted:
+                    num_unwanted += 1
+                    continue
+                images.append(prefix + name)
+                if is_link:
+                    linked_images.append(prefix + name)
+            elif name.lower().endswith(OTHER_PICTURES) and prefix + name not in unwanted:
+                pictures.append(os.path.splitext(name)[1].lower())
+            else:
+                num_other += 1
+                if name in RUN_FILES:
+                    others.add(name)
     except OSError as error:
         raise _cannot_be_listed(where, error) from None
     is_run = looks_like_a_run(others)
@@ -279,6 +278,11 @@ def _read_folder(
         num_unwanted,
         pictures,
     )
+
+
+def _entries_of(folder: Path | str) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        return list(entries)
 
 
 def _is_sheet(path: str) -> bool:
