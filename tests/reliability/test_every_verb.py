@@ -315,7 +315,6 @@ PATHS: dict[str, list[str]] = {
     "export source": ["export", "{}", "--format", "safetensors", "--out", "e.safetensors"],
     "export --out": ["export", "run", "--format", "safetensors", "--out", "{}.safetensors"],
     "export --out of a folder": ["export", "run", "--format", "huggingface", "--out", "{}"],
-    "bench --json": ["bench", "--json", "{}"],
 }
 IMPOSSIBLE = {
     "300 characters": "x" * 300,
@@ -456,7 +455,7 @@ def test_an_error_shows_a_name_as_it_is(here: Path, kind: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("verb", [name for name in PATHS if name != "bench --json"])
+@pytest.mark.parametrize("verb", PATHS)
 @pytest.mark.parametrize("kind", NAMES)
 def test_every_path_may_have_any_name(here: Path, verb: str, kind: str) -> None:
     code, out, err = main([word.replace("{}", NAMES[kind]) for word in PATHS[verb]])

@@ -800,3 +800,11 @@ def test_the_precision_that_a_machine_chose_stays_the_runs_on_any_other(
     assert (code, "is finished" in err) == (0, True), "the same command goes on"
     code, _, _ = sdclr("pretrain", "./photos", "--out", "runs/slow", *TINY)
     assert (code, Run("runs/slow").settings()["precision"]) == (0, "fp32")
+
+
+def test_a_folder_with_an_equals_sign_in_its_name_is_no_setting(sdclr: Cli, tmp_path: Path) -> None:
+    (tmp_path / "photos").rename(tmp_path / "date=2024")
+    code, _, err = sdclr("pretrain", "date=2024", "--out", "runs/a", *TINY)
+    assert code == 0, err
+    code, _, err = sdclr("pretrain", "date=2025", "--out", "runs/b", *TINY)
+    assert (code, "date" in err) == (78, True), "nothing of that name is there"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -209,7 +210,7 @@ def _files_and_settings(arguments: Sequence[str]) -> tuple[list[Path], list[str]
     """Run folders or a checkpoint, each once; and KEY=VALUE."""
     from sdclr.config import user_path
 
-    targets = [word for word in arguments if "=" not in word or Path(word).exists()]
+    targets = [word for word in arguments if "=" not in word or os.path.exists(word)]
     overrides = [word for word in arguments if word not in targets]
     return list(dict.fromkeys(map(user_path, targets))), overrides
 

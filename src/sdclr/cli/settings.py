@@ -27,11 +27,14 @@ def absolute_paths(flags: Mapping[str, str | None]) -> dict[str, Any]:
 
 
 def paths_and_settings(arguments: Sequence[str] | None) -> tuple[list[str], dict[str, Any]]:
-    """Words of the command line -> those that name something, and the values of KEY=VALUE."""
+    """Words of the command line -> those that name something, and the values of KEY=VALUE.
+
+    A folder or file that is there is itself, also where its name has a = in it (date=2024).
+    """
     from sdclr.config import parse_assignments
 
     words = list(arguments or [])
-    targets = [word for word in words if "=" not in word or is_path(word)]
+    targets = [word for word in words if "=" not in word or is_path(word) or os.path.exists(word)]
     return targets, parse_assignments(word for word in words if word not in targets)
 
 
@@ -55,7 +58,7 @@ def pretrain_settings(
     in_place = ("data.root", "data.test_path", "data.store")
     places = {name: str(value) for name, value in given.items() if name in in_place}
     values = flags | with_own_entries(given) | absolute_paths(places)
-    _require_one(targets, config_file)
+    _require_one(targets, config_file, given)
     if config_file is not None:
         config = PretrainConfig.from_yaml(config_file).with_values(values)
     elif (found := _recipe_of(targets[0])) is not None:
@@ -65,7 +68,9 @@ def pretrain_settings(
     return config, out or Path("runs") / config.recipe, []
 
 
-def _require_one(targets: Sequence[str], config_file: Path | None) -> None:
+def _require_one(
+    targets: Sequence[str], config_file: Path | None, settings: Collection[str]
+) -> None:
     """ConfigError unless there is one recipe, one source of images or one file of settings."""
     if len(targets) + (config_file is not None) == 1:
         return
@@ -76,6 +81,8 @@ def _require_one(targets: Sequence[str], config_file: Path | None) -> None:
             f"got {len(targets)} files ({got}): a shell has put them in the place of a glob. Quote it, as in "
             "'photos/*.jpg', or give their folder."
         )
+    if not targets and settings:
+        got += f", and settings ({shown(next(iter(settings)))}=...)"
     raise ConfigError(f"give one recipe name or --config FILE, got {got}. {KNOWN}")
 
 
