@@ -24,10 +24,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from marked_pages import Markers
+
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "scaling.md"
-BEGIN, END = "<!-- simulator: written by benchmarks/simulator.py -->", "<!-- /simulator -->"
+MARKERS = Markers("<!-- simulator: written by benchmarks/simulator.py -->", "<!-- /simulator -->")
 
 PROCESSES = "2026-11-26-amd-epyc-growth-processes.json"
 STARTS = "2026-11-26-amd-epyc-2-threads-growth.json"
@@ -272,10 +274,7 @@ def section() -> str:
 
 
 def rewritten(page: str) -> str:
-    head, _, rest = page.partition(BEGIN)
-    _, _, tail = rest.partition(END)
-    assert tail, "docs/scaling.md has lost its markers"
-    return f"{head}{BEGIN}\n{section()}\n{END}{tail}"
+    return MARKERS.rewritten(page, section())
 
 
 def main() -> None:

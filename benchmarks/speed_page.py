@@ -13,9 +13,10 @@ from typing import Any
 
 from bench.bounds import LARGE, MEANINGS, SMALL, Work
 from bench.contestants import is_step
+from marked_pages import Markers
 
 ROOT = Path(__file__).parent.parent
-BEGIN, END = "<!-- speed: written by benchmarks/speed_page.py -->", "<!-- /speed -->"
+MARKERS = Markers("<!-- speed: written by benchmarks/speed_page.py -->", "<!-- /speed -->")
 
 
 def newest(kind: str, work: Work) -> dict[str, Any] | None:
@@ -48,10 +49,7 @@ def section() -> str:
 
 
 def rewritten(page: str) -> str:
-    head, _, rest = page.partition(BEGIN)
-    _, _, tail = rest.partition(END)
-    assert tail, "docs/speed.md has lost its markers"
-    return f"{head}{BEGIN}\n{section()}\n{END}{tail}"
+    return MARKERS.rewritten(page, section())
 
 
 def _conditions(facts: dict[str, Any]) -> str:

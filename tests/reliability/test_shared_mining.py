@@ -20,7 +20,7 @@ from sdclr.errors import ConfigError
 from sdclr.jobs.mine import seeing
 from sdclr.jobs.mine.handed_over import _arrays_of, _mined_of
 from sdclr.storage.row_parts import RowParts
-from several_processes import codes, started
+from several_processes import codes, started, striking_parts
 
 CONFIG = recipe("digits_simclr").with_overrides(
     ["epochs=1", "views.size=8", "backbone.width=2", "batch_size=400", "health_every_epochs=0"]
@@ -87,22 +87,6 @@ def test_what_is_handed_over_is_the_same_ranking(run: Run, alone: Path) -> None:
             assert getattr(again, name) == value or list(getattr(again, name)) == list(value)
 
 
-def striking(strike: Callable[[], object], struck: int) -> Callable[[int], None]:
-    """What makes process ``struck`` do ``strike`` when it is about to write its second part."""
-
-    def prepare(rank: int) -> None:
-        written = RowParts._write
-
-        def write(self: RowParts, first: int, rows: np.ndarray) -> None:
-            if rank == struck and first >= 512:
-                strike()
-            written(self, first, rows)
-
-        RowParts._write = write  # type: ignore[method-assign]
-
-    return prepare
-
-
 def seen_parts(out: Path) -> dict[str, bytes]:
     folder = out / "features.partial"
     return {path.name: path.read_bytes() for path in folder.glob("0*.npy")}
@@ -116,7 +100,7 @@ def test_an_error_of_one_ends_both_and_one_process_goes_on(
         raise ConfigError("no disk")
 
     out = tmp_path / "rare"
-    assert mine_each(run, out, 2, striking(fail, struck)) == [78, 78]
+    assert mine_each(run, out, 2, striking_parts(fail, struck)) == [78, 78]
     done = seen_parts(out)
     assert 2 <= len(done) <= 5, "of six parts"
     written = []
@@ -142,7 +126,7 @@ def test_after_the_death_of_one_three_processes_go_on(
     out = tmp_path / "rare"
 
     def act(rank: int) -> None:
-        striking(die, 0)(rank)
+        striking_parts(die, 0)(rank)
         mine(run.folder, CONFIG.data, out, top=5)
 
     # the other one waits for its launcher, which ends it; here the test does

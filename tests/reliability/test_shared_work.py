@@ -19,7 +19,7 @@ from sdclr.errors import DistributedError, NonFiniteError
 from sdclr.evaluation.results import Evaluation
 from sdclr.jobs import embed as embed_module
 from sdclr.storage.row_parts import RowParts
-from several_processes import codes, free_port, started
+from several_processes import codes, free_port, started, striking_parts
 
 CONFIG = recipe("digits_simclr").with_overrides(
     ["epochs=1", "views.size=8", "backbone.width=2", "batch_size=400", "health_every_epochs=0"]
@@ -59,22 +59,6 @@ def test_three_processes_write_the_file_of_one(
     assert [path.name for path in tmp_path.iterdir()] == ["f.npz"]
 
 
-def striking(strike: Callable[[], object], struck: int) -> Callable[[int], None]:
-    """What makes process ``struck`` do ``strike`` when it is about to write its second part."""
-
-    def prepare(rank: int) -> None:
-        written = RowParts._write
-
-        def write(self: RowParts, first: int, rows: np.ndarray) -> None:
-            if rank == struck and first >= 512:
-                strike()
-            written(self, first, rows)
-
-        RowParts._write = write  # type: ignore[method-assign]
-
-    return prepare
-
-
 @pytest.mark.parametrize("struck", [0, 1])
 def test_an_error_of_one_ends_both_and_another_number_of_processes_goes_on(
     tmp_path: Path, run: Run, expected: dict[str, bytes], struck: int
@@ -82,7 +66,7 @@ def test_an_error_of_one_ends_both_and_another_number_of_processes_goes_on(
     def fail() -> None:
         raise embed_module.ConfigError("no disk")
 
-    ended = embed_each(run, tmp_path / "f.npz", 2, striking(fail, struck))
+    ended = embed_each(run, tmp_path / "f.npz", 2, striking_parts(fail, struck))
     assert ended == [78, 78]
     parts = {path.name for path in (tmp_path / "f.npz.partial").glob("0*.npy")}
     assert 2 <= len(parts) <= 5, "of six parts"
@@ -107,7 +91,7 @@ def test_a_feature_that_is_not_finite_on_one_ends_both_at_once(
     def fail() -> None:
         raise NonFiniteError("a feature is not finite")
 
-    assert embed_each(run, tmp_path / "f.npz", 2, striking(fail, struck)) == [79, 79]
+    assert embed_each(run, tmp_path / "f.npz", 2, striking_parts(fail, struck)) == [79, 79]
 
 
 def test_after_the_death_of_one_the_same_command_goes_on(
@@ -117,7 +101,7 @@ def test_after_the_death_of_one_the_same_command_goes_on(
         os.kill(os.getpid(), signal.SIGKILL)
 
     def act(rank: int) -> None:
-        striking(die, 0)(rank)
+        striking_parts(die, 0)(rank)
         embed(run.folder, CONFIG.data, tmp_path / "f.npz")
 
     # the other one waits for its launcher, which ends it; here the test does

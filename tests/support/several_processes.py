@@ -22,12 +22,14 @@ from pathlib import Path
 from typing import Any
 
 import cloudpickle
+import numpy as np
 import torch
 import torch.distributed as dist
 
 from killing import kill_campaign
 from patience import PATIENCE_SECONDS, wait_until
 from sdclr.errors import SdclrError
+from sdclr.storage.row_parts import RowParts
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["imported_before_forking"])
@@ -144,3 +146,19 @@ def on_each(size: int, folder: Path, compute: Callable[[int], Any]) -> list[Any]
 
     assert codes(started(size, act)) == [0] * size
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(size)]
+
+
+def striking_parts(strike: Callable[[], object], struck: int) -> Callable[[int], None]:
+    """What makes process ``struck`` do ``strike`` when it is about to write its second part."""
+
+    def prepare(rank: int) -> None:
+        written = RowParts._write
+
+        def write(self: RowParts, first: int, rows: np.ndarray) -> None:
+            if rank == struck and first >= 512:
+                strike()
+            written(self, first, rows)
+
+        RowParts._write = write  # type: ignore[method-assign]
+
+    return prepare
