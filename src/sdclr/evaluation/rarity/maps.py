@@ -1,0 +1,72 @@
+"""A map of a collection: two numbers for each image, so that images near each other on it look alike.
+
+N images, D principal components. UMAP (McInnes et al. 2018, the package umap-learn) keeps neighbours together; where it
+is not installed, or would take too long, the map is the first two principal components.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from typing import Literal, NamedTuple, get_args
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from sdclr.errors import ConfigError
+
+MapName = Literal["auto", "pca", "umap"]
+UMAP_UP_TO = 10_000
+"""Images for which ``auto`` takes UMAP: about a minute on one core."""
+NEIGHBOURS = 15
+
+
+class Map(NamedTuple):
+    """Where each image is."""
+
+    place: npt.NDArray[np.float32]
+    """[N, 2]."""
+    words: str
+    """What the two numbers are."""
+
+
+def require_map(name: str) -> None:
+    """ConfigError for a map that is none, or that is not installed."""
+    if name not in get_args(MapName):
+        raise ConfigError(f"--map must be {', '.join(get_args(MapName))}, got {name!r}.")
+    if name == "umap" and not _is_installed():
+        raise ConfigError('--map umap needs umap-learn: pip install "sdclr[map]".')
+
+
+def map_of(components: Tensor, name: str = "auto") -> Map:
+    """The map by ``name``; ``auto`` is UMAP where it is installed, up to 10,000 images.
+
+    ``components`` [N, D]: principal components, largest first. The same numbers on every call.
+
+    >>> import torch
+    >>> map_of(torch.eye(3), "pca").place.tolist()
+    [[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]]
+    """
+    require_map(name)
+    if name == "umap" or (name == "auto" and len(components) <= UMAP_UP_TO and _is_installed()):
+        return Map(_umap(components), "UMAP of the principal components of their features")
+    place = np.zeros((len(components), 2), dtype=np.float32)
+    first = components[:, :2].numpy()  # one alone where all images lie on a line
+    place[:, : first.shape[1]] = first
+    return Map(place, "the two largest principal components of their features")
+
+
+def _umap(components: Tensor) -> npt.NDArray[np.float32]:
+    import umap  # compiles for seconds
+
+    neighbours = min(NEIGHBOURS, len(components) - 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of its own defaults
+        reducer = umap.UMAP(n_neighbors=neighbours, random_state=0, n_jobs=1)
+        placed = reducer.fit_transform(components.numpy().astype(np.float32))
+    return np.ascontiguousarray(placed, dtype=np.float32)
+
+
+def _is_installed() -> bool:
+    return importlib.util.find_spec("umap") is not None
