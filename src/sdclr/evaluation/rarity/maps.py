@@ -1,7 +1,8 @@
 """A map of a collection: two numbers for each image, so that images near each other on it look alike.
 
-N images, D principal components. UMAP (McInnes et al. 2018, the package umap-learn) keeps neighbours together; where it
-is not installed, or would take too long, the map is the first two principal components.
+N images, D principal components. The first two of them by default; UMAP (McInnes et al. 2018, the package umap-learn)
+keeps neighbours together and takes its time: about a minute for 10,000 images on one core. It is asked for by name, so
+that a page does not depend on what else is installed.
 """
 
 from __future__ import annotations
@@ -16,9 +17,7 @@ from torch import Tensor
 
 from sdclr.errors import ConfigError
 
-MapName = Literal["auto", "pca", "umap"]
-UMAP_UP_TO = 10_000
-"""Images for which ``auto`` takes UMAP: about a minute on one core."""
+MapName = Literal["pca", "umap"]
 NEIGHBOURS = 15
 
 
@@ -39,8 +38,8 @@ def require_map(name: str) -> None:
         raise ConfigError('--map umap needs umap-learn: pip install "sdclr[map]".')
 
 
-def map_of(components: Tensor, name: str = "auto") -> Map:
-    """The map by ``name``; ``auto`` is UMAP where it is installed, up to 10,000 images.
+def map_of(components: Tensor, name: str = "pca") -> Map:
+    """The map by ``name``. Raises ConfigError for umap where umap-learn is not installed.
 
     ``components`` [N, D]: principal components, largest first. The same numbers on every call.
 
@@ -49,7 +48,7 @@ def map_of(components: Tensor, name: str = "auto") -> Map:
     [[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]]
     """
     require_map(name)
-    if name == "umap" or (name == "auto" and len(components) <= UMAP_UP_TO and _is_installed()):
+    if name == "umap":
         return Map(_umap(components), "UMAP of the principal components of their features")
     place = np.zeros((len(components), 2), dtype=np.float32)
     first = components[:, :2].numpy()  # one alone where all images lie on a line
