@@ -102,6 +102,14 @@ GroupOrder = Annotated[
         "before it first: many kinds early)."
     ),
 ]
+MapOption = Annotated[
+    str,
+    typer.Option(
+        "--map",
+        help="What the page's map is made of: pca (the two largest principal components) or umap (neighbours; a "
+        'minute for 10,000 images, and pip install "sdclr\\[map]").',
+    ),
+]
 CopyTo = Annotated[
     Path | None,
     typer.Option(metavar="FOLDER", help="Copy the top images to a new folder.", callback=expanded),
@@ -126,6 +134,7 @@ def mine(
     against: EarlierMine = None,
     order: GroupOrder = "rarest",
     group_by: GroupBy = None,
+    map_name: MapOption = "pca",
     copy_to: CopyTo = None,
     device: Device = "auto",
     overwrite: OverwriteResults = False,
@@ -134,6 +143,7 @@ def mine(
     """Find the rare images: a score for each, groups that look alike, a page. The same command goes on if killed."""
     from sdclr.config import user_path
     from sdclr.evaluation.rarity import DEFAULT
+    from sdclr.evaluation.rarity.maps import checked_map
     from sdclr.jobs.mine import check_order
     from sdclr.jobs.mine import mine as run_mine
     from sdclr.presentation.mined_summary import summary
@@ -161,6 +171,7 @@ def mine(
             weights=weights,
             image_size=image_size,
             order=check_order(order),
+            map=checked_map(map_name),
             device=device,
             progress=progress,
             overwrite=overwrite,

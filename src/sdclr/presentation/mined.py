@@ -68,6 +68,8 @@ class MinedImages:
     """What a reader should know: left-out images, doubtful folding, other data than trained on."""
     rarest_first: bool = True
     """Whether ``sheet`` begins with the highest score."""
+    map_words: str = "the two largest principal components of their features"
+    """What the two numbers of ``place`` are."""
     ranks_rarity: bool = True
     """False where something else ranks: likeness to given images, or the reader's marks."""
 

@@ -11,7 +11,7 @@ import torch
 
 from sdclr.errors import ConfigError
 from sdclr.evaluation.rarity import maps
-from sdclr.evaluation.rarity.maps import map_of, require_map
+from sdclr.evaluation.rarity.maps import checked_map, map_of
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_umap_is_asked_for_by_name_and_repeats_itself(stand_in: list[dict[str, o
 
 def test_a_map_of_another_name_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"--map must be pca, umap, got 'tsne'"):
-        require_map("tsne")
+        checked_map("tsne")
 
 
 @pytest.mark.tools

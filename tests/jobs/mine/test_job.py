@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from sdclr.errors import (
     RunFolderError,
     SdclrError,
 )
-from sdclr.evaluation.rarity import SCORES, Evidence
+from sdclr.evaluation.rarity import SCORES, Evidence, maps
 from sdclr.evaluation.rarity.judging import few_classes
 from sdclr.image_records import moving_average, read_records
 from sdclr.jobs.mine import looking, mine
@@ -638,3 +639,25 @@ def test_bad_files_are_an_error_or_left_out_with_a_warning(
         mined = mine(digits_run.folder, data(photos, on_error="skip"), tmp_path / "b")
     assert len(mined) == 59
     assert any("left out" in remark for remark in mined.remarks)
+
+
+def test_the_map_is_named_on_the_page_and_a_wrong_one_is_refused_before_any_work(
+    digits_run: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "rare"
+
+    def mined(**settings: Any) -> MinedImages:
+        return mine(digits_run.folder, data(photos), out, overwrite=True, **settings)
+
+    monkeypatch.setattr(maps, "_is_installed", lambda: False)
+    with pytest.raises(ConfigError, match=r'pip install "sdclr\[map\]"'):
+        mined(map="umap")
+    assert not out.exists()
+    before = mined()
+    assert before.map_words == "the two largest principal components of their features"
+    assert "placed by the two largest principal" in (out / "index.html").read_text()
+    assert json.loads((out / "mine.json").read_text())["settings"]["map"] == "pca"
+    monkeypatch.setattr(maps, "_is_installed", lambda: True)
+    monkeypatch.setattr(maps, "_umap", lambda rows: rows[:, :2].float().numpy() * 2)
+    np.testing.assert_allclose(mined(map="umap").place, 2 * before.place, rtol=1e-6)
+    assert "placed by UMAP of the principal" in (out / "index.html").read_text()

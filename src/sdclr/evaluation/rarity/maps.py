@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -30,12 +30,13 @@ class Map(NamedTuple):
     """What the two numbers are."""
 
 
-def require_map(name: str) -> None:
-    """ConfigError for a map that is none, or that is not installed."""
+def checked_map(name: str) -> MapName:
+    """The same name. Raises ConfigError for a map that is none, or that is not installed."""
     if name not in get_args(MapName):
         raise ConfigError(f"--map must be {', '.join(get_args(MapName))}, got {name!r}.")
     if name == "umap" and not _is_installed():
         raise ConfigError('--map umap needs umap-learn: pip install "sdclr[map]".')
+    return cast(MapName, name)
 
 
 def map_of(components: Tensor, name: str = "pca") -> Map:
@@ -47,7 +48,7 @@ def map_of(components: Tensor, name: str = "pca") -> Map:
     >>> map_of(torch.eye(3), "pca").place.tolist()
     [[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]]
     """
-    require_map(name)
+    checked_map(name)
     if name == "umap":
         return Map(_umap(components), "UMAP of the principal components of their features")
     place = np.zeros((len(components), 2), dtype=np.float32)

@@ -10,6 +10,7 @@ from typing import Any
 from sdclr.data import DataConfig
 from sdclr.errors import ConfigError, DataError
 from sdclr.evaluation.rarity import SCORES, load_score
+from sdclr.evaluation.rarity.maps import checked_map
 from sdclr.jobs.mine.ranking import Order, check_order
 from sdclr.outside import is_outside
 
@@ -25,13 +26,14 @@ class Asked:
     against: Path | None
     top: int
     order: Order
+    map: str
 
     def as_facts(self) -> dict[str, Any]:
         """For mine.json."""
         facts = {"score": self.score, "scores": list(self.scores), "like": list(self.like)}
         paths = {"feedback": self.feedback, "against": self.against}
         said = {name: None if path is None else str(path) for name, path in paths.items()}
-        return {**facts, **said, "top": self.top, "order": self.order}
+        return {**facts, **said, "top": self.top, "order": self.order, "map": self.map}
 
 
 def known_score(name: str) -> str:
@@ -42,6 +44,7 @@ def known_score(name: str) -> str:
 def require_possible(data: DataConfig, asked: Asked, *, has_records: bool) -> None:
     """ConfigError or DataError for what cannot be done with these images."""
     check_order(asked.order)
+    checked_map(asked.map)
     if data.store is not None:
         raise ConfigError(
             "data.store saves decoding when images are seen again; mine sees each once. Leave it out."

@@ -19,6 +19,7 @@ from sdclr.compute.device import placed_on, resolve_device
 from sdclr.compute.process_state import silenced_warnings
 from sdclr.data import Data, DataConfig
 from sdclr.evaluation.rarity import DEFAULT, SCORES
+from sdclr.evaluation.rarity.maps import MapName
 from sdclr.jobs.mine.asked import Asked, known_score, require_possible
 from sdclr.jobs.mine.collection import listed
 from sdclr.jobs.mine.copies import copy_chosen, require_empty
@@ -71,6 +72,7 @@ def mine(
     image_size: int | None = None,
     groups: Tensor | None = None,
     order: Order = "rarest",
+    map: MapName = "pca",
     device: str = "auto",
     progress: AnyProgress | None = None,
     overwrite: bool = False,
@@ -93,7 +95,8 @@ def mine(
     earlier call: its images are what is compared with, those of ``data`` are shown. ``groups``
     int64 [N]: images of one group (a burst, a tile) are no neighbours of each other; or name a column, a folder or a
     pattern by ``data.group_by``. ``order`` of the sheet: rarest, the group with the highest score first; kinds, the
-    group that is least like all before it first, so that many kinds are seen early. With the images of a run that kept
+    group that is least like all before it first, so that many kinds are seen early. ``map`` of the page: pca, or umap,
+    which is installed separately. With the images of a run that kept
     records (record_images), the scores loss, loss_average and colt can rank as well.
     ``as_trained``: ``data`` are to be those that the run ``source`` was trained on.
     Several processes (torchrun) look at the images together, the first one ranks and writes the same
@@ -126,6 +129,7 @@ def mine(
             against=looked_at.against,
             top=top,
             order=order,
+            map=map,
         )
         records = _records(source, asked, as_trained=as_trained)
         require_possible(data, asked, has_records=records is not None)

@@ -144,7 +144,7 @@ def _wish(
     encoder: Encoder,
     data: DataConfig,
 ) -> Wish:
-    wish = Wish(asked.score, asked.scores, asked.order)
+    wish = Wish(asked.score, asked.scores, asked.order, asked.map)
     if asked.feedback is not None:
         return replace(wish, other=by_feedback(marks), other_name="feedback")
     if asked.like:

@@ -33,6 +33,7 @@ from sdclr.evaluation.rarity import (
 from sdclr.evaluation.rarity.duplicates import COPY_RULES, NEAR
 from sdclr.evaluation.rarity.evidence import MOST_NEIGHBOURS
 from sdclr.evaluation.rarity.judging import Labels
+from sdclr.evaluation.rarity.maps import map_of
 from sdclr.image_records import ImageRecords
 from sdclr.jobs.mine.estimate import estimated, judged_by_labels, not_rarity
 from sdclr.jobs.mine.looking import Looks, junk_measures
@@ -71,6 +72,8 @@ class Wish:
     extra: Sequence[str] = ()
     """Further scores, for columns."""
     order: Order = "rarest"
+    map: str = "pca"
+    """A name of rarity's maps."""
     other: OtherScore | None = None
     """What ranks in the place of ``score``."""
     other_name: str = ""
@@ -141,6 +144,7 @@ def ranked(
     leading = components.get(DEFAULT_ORDER, score) if by_kinds else score
     group, group_score = rarest_group_first(alike, leading, fit, by="best" if by_kinds else "mean")
     listable = fit if shown is None else fit & torch.from_numpy(shown)
+    placed = map_of(alone.components, wish.map)
     measures, quality = _judged(features, score_name, score, components, wish)
     mined = MinedImages(
         title=title,
@@ -157,7 +161,8 @@ def ranked(
         duplicate_of=copy_of.numpy(),
         junk=junk,
         sheet=_sheet(group, score, listable),
-        place=_place(evidence),
+        place=placed.place,
+        map_words=placed.words,
         quality=quality,
         columns=dict(columns or {}),
         remarks=[*remarks, *said, *note],
@@ -306,11 +311,3 @@ def _sheet(group: Tensor, score: Tensor, listable: Tensor) -> npt.NDArray[np.int
     order = np.lexsort((-score.numpy(), group.numpy()))
     rows: npt.NDArray[np.int64] = order[listable.numpy()[order]]
     return rows
-
-
-def _place(evidence: Evidence) -> npt.NDArray[np.float32]:
-    """The first two principal components of unit rows; the second is 0 where there is one alone."""
-    place = np.zeros((evidence.num_images, 2), dtype=np.float32)
-    first = evidence.components[:, :2].numpy()
-    place[:, : first.shape[1]] = first
-    return place
