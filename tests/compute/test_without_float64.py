@@ -189,6 +189,7 @@ def test_a_run_on_image_files_trains_with_every_kind_of_draws(
     np.testing.assert_allclose(losses(found), losses(expected), rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_features_probes_and_pages_are_those_of_the_cpu(
     mps: torch.device, run: Run, tmp_path: Path
 ) -> None:
@@ -203,7 +204,7 @@ def test_features_probes_and_pages_are_those_of_the_cpu(
     examine(run, device="mps")
 
 
-@pytest.mark.parametrize("mode", ["linear", "full"])
+@pytest.mark.parametrize("mode", ["linear", pytest.param("full", marks=pytest.mark.slow)])
 def test_a_classifier_is_learned_and_predicts(
     mps: torch.device, run: Run, tmp_path: Path, mode: str
 ) -> None:

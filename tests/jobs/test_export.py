@@ -115,13 +115,14 @@ def test_no_training_starts_from_a_program(format: str, small: Path, tmp_path: P
         pretrain(config, tmp_path / "run")
 
 
-@pytest.mark.parametrize("format", ["timm", "torchvision", "huggingface"])
 @pytest.mark.parametrize(
-    "values",
+    ("format", "values"),
     [
-        {"name": "resnet18", "stem": "small"},
-        {"name": "resnet18", "stem": "large", "width": 8},
-        {"name": "resnet10", "stem": "large"},
+        ("timm", {"name": "resnet18", "stem": "small"}),
+        ("torchvision", {"name": "resnet18", "stem": "large", "width": 8}),
+        ("huggingface", {"name": "resnet10", "stem": "large"}),
+        ("torchvision", {"name": "resnet10", "stem": "large"}),
+        ("timm", {"name": "resnet18", "stem": "large", "width": 8}),
     ],
     ids=str,
 )

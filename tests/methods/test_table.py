@@ -18,6 +18,7 @@ import sdclr
 from outside_method import HardImages, HardImagesConfig
 from sdclr import PretrainConfig, pretrain, recipe, resume
 from sdclr.errors import ConfigError, Preempted
+from sdclr.jobs.report import write_report
 from sdclr.methods import METHODS, Method, MethodConfig
 from sdclr.methods.table import named_method
 
@@ -129,6 +130,7 @@ def commands(folder: Path, *lines: list[str]) -> subprocess.CompletedProcess[str
     )
 
 
+@pytest.mark.usefixtures("light_figures")
 def test_the_command_line_takes_a_class_and_no_file_imports_it(tmp_path: Path) -> None:
     (tmp_path / "my_methods.py").write_text(SCRIPT)
     words = ["digits_simclr", "method.name=my_methods:Mine", *conformance.TINY, "--out", "x"]
@@ -138,14 +140,14 @@ def test_the_command_line_takes_a_class_and_no_file_imports_it(tmp_path: Path) -
     config = (tmp_path / "x" / "config.yaml").read_text()
     assert "name: mine" in config
     assert "my_methods" not in config
-    found = commands(
-        tmp_path, ["evaluate", "x", "--probes", "knn"], ["report", "x"], ["status", "x"]
-    )
+    found = commands(tmp_path, ["evaluate", "x", "--probes", "knn"], ["status", "x"])
     assert found.returncode == 0, found.stderr
     assert "imported my_methods" not in found.stdout, "a run folder imports nothing"
-    assert "Mine &amp; co" in (tmp_path / "x" / "report.html").read_text(), (
-        "the name in tables is kept in the run"
-    )
+    with pytest.raises(ConfigError, match="there is no method 'mine'"):
+        recipe("digits_simclr").with_overrides(["method.name=mine"])  # here nobody knows it
+    write_report([tmp_path / "x"], {"html"}, tmp_path / "page.html", overwrite=True)
+    page = (tmp_path / "page.html").read_text()
+    assert "Mine &amp; co" in page, "the name in tables is kept in the run"
 
 
 def test_a_run_that_goes_on_asks_for_its_method(tmp_path: Path) -> None:

@@ -116,7 +116,22 @@ STRIKES += [
 ]
 
 
-@pytest.mark.parametrize(("where", "number"), STRIKES)
+AT_ONCE = {
+    ("start-up", signal.SIGINT),
+    ("a step", signal.SIGTERM),
+    ("a step", signal.SIGUSR1),
+    ("a save", signal.SIGTERM),
+}
+"""The others differ from one of these in the place or in the signal alone."""
+
+
+@pytest.mark.parametrize(
+    ("where", "number"),
+    [
+        pytest.param(*strike, marks=() if strike in AT_ONCE else pytest.mark.slow)
+        for strike in STRIKES
+    ],
+)
 def test_a_signal_ends_with_75_and_the_run_goes_on(
     tmp_path: Path, expected: str, where: str, number: int
 ) -> None:

@@ -265,7 +265,9 @@ def faults_everywhere(
     assert at > 80
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+@pytest.mark.parametrize(
+    "number", [errno.ENOSPC, pytest.param(errno.EROFS, marks=pytest.mark.slow)]
+)
 def test_a_run_whose_disk_fails_ends_with_the_storage_error_and_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expected: str, number: int
 ) -> None:
