@@ -102,6 +102,15 @@ GroupOrder = Annotated[
         "before it first: many kinds early)."
     ),
 ]
+ExactUpTo = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        metavar="IMAGES",
+        help="Of more images neighbours are searched approximately, in a fraction of the time; how many are found is "
+        "estimated and shown.",
+    ),
+]
 CopyTo = Annotated[
     Path | None,
     typer.Option(metavar="FOLDER", help="Copy the top images to a new folder.", callback=expanded),
@@ -125,6 +134,7 @@ def mine(
     feedback: FeedbackFile = None,
     against: EarlierMine = None,
     order: GroupOrder = "rarest",
+    exact_up_to: ExactUpTo = 100_000,
     group_by: GroupBy = None,
     copy_to: CopyTo = None,
     device: Device = "auto",
@@ -161,6 +171,7 @@ def mine(
             weights=weights,
             image_size=image_size,
             order=check_order(order),
+            exact_up_to=exact_up_to,
             device=device,
             progress=progress,
             overwrite=overwrite,

@@ -22,6 +22,7 @@ from sdclr.compute.process_state import silenced_warnings
 from sdclr.data import Data, DataConfig, Images
 from sdclr.errors import ConfigError, DataError
 from sdclr.evaluation.rarity import DEFAULT, SCORES, load_score
+from sdclr.evaluation.rarity.evidence import EXACT_UP_TO
 from sdclr.image_records import read_records
 from sdclr.jobs.mine.collection import Joined, listed
 from sdclr.jobs.mine.copies import copy_chosen, require_empty
@@ -84,13 +85,15 @@ class Asked:
     against: Path | None
     top: int
     order: Order
+    exact_up_to: int
 
     def as_facts(self) -> dict[str, Any]:
         """For mine.json."""
         facts = {"score": self.score, "scores": list(self.scores), "like": list(self.like)}
         paths = {"feedback": self.feedback, "against": self.against}
         said = {name: None if path is None else str(path) for name, path in paths.items()}
-        return {**facts, **said, "top": self.top, "order": self.order}
+        chosen = {"top": self.top, "order": self.order, "exact_up_to": self.exact_up_to}
+        return {**facts, **said, **chosen}
 
 
 def mine(
@@ -109,6 +112,7 @@ def mine(
     image_size: int | None = None,
     groups: Tensor | None = None,
     order: Order = "rarest",
+    exact_up_to: int = EXACT_UP_TO,
     device: str = "auto",
     progress: AnyProgress | None = None,
     overwrite: bool = False,
@@ -133,6 +137,8 @@ def mine(
     pattern by ``data.group_by``. ``order`` of the sheet: rarest, the group with the highest score first; kinds, the
     group that is least like all before it first, so that many kinds are seen early. With the images of a run that kept
     records (record_images), the scores loss, loss_average and colt can rank as well.
+    ``exact_up_to``: of more images neighbours are searched approximately; how many are found is estimated, and said in
+    the remarks and in mine.json.
     ``as_trained``: ``data`` are to be those that the run ``source`` was trained on.
     Several processes (torchrun) look at the images together, the first one ranks and writes the same
     files as one process, and all return the same.
@@ -164,6 +170,7 @@ def mine(
             against=looked_at.against,
             top=top,
             order=order,
+            exact_up_to=exact_up_to,
         )
         records = _records(source, asked, as_trained=as_trained)
         check_order(order)
@@ -285,6 +292,8 @@ def _check(data: DataConfig, asked: Asked, *, has_records: bool) -> None:
             )
     if asked.top < 1:
         raise ConfigError(f"--top must be 1 or more, got {asked.top}.")
+    if asked.exact_up_to < 0:
+        raise ConfigError(f"--exact-up-to must be 0 or more, got {asked.exact_up_to}.")
 
 
 def _shown(
@@ -319,7 +328,7 @@ def _wish(
     encoder: Encoder,
     data: DataConfig,
 ) -> Wish:
-    wish = Wish(asked.score, asked.scores, asked.order)
+    wish = Wish(asked.score, asked.scores, asked.order, exact_up_to=asked.exact_up_to)
     if asked.feedback is not None:
         return replace(wish, other=by_feedback(marks), other_name="feedback")
     if asked.like:
@@ -364,6 +373,7 @@ def _record(seen: MineRecord, ranking: Found, asked: Asked, device: str) -> Mine
             "title": mined.title,
             "settings": asked.as_facts(),
             "copy_rules": ranking.copy_rules,
+            "approximations": {name: one._asdict() for name, one in ranking.approximations.items()},
             "quality": {**ranking.measures, "sentence": mined.quality.sentence},
             "remarks": list(mined.remarks),
             "environment": environment(device),
