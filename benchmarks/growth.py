@@ -1,12 +1,14 @@
 """How the cost of what surrounds training grows: reading, starting, splitting, judging, and several processes.
 
     python benchmarks/growth.py [--only file ...] [--rounds 3] [--most N] [--json FILE] [--plots FOLDER]
+    python benchmarks/growth.py --only mining --rounds 1 --json FILE --plots docs/scaling
     python benchmarks/growth.py --draw FILE --plots docs/scaling
 
 file       a .npz of N images of 32 px, read and fingerprinted: CPU seconds, and the growth of memory at its peak
 folder     a folder of N photographs (64 px), until the first step is taken: the first start and the second
 classes    10^6 labels of C classes: a long-tailed split drawn, and accuracies summed up
 splits     N labels of 100 classes: the same
+mining     N rows of 512 features, given: the ranking, tables and page of `sdclr mine`, in a process of its own
 processes  a step of SDCLR (ResNet-10 of width 16, 32 px, 256 images) shared by P processes of one thread each
 
 CPU seconds are those of one process; seconds on a clock are given beside them, or alone, where several threads or
@@ -62,6 +64,9 @@ def main() -> None:
     if arguments.step is not None:
         _steps_of_a_process(Path(arguments.step))
         return
+    if arguments.mine is not None:
+        print(json.dumps(_mine(arguments.mine)))
+        return
     if arguments.draw:
         facts = json.loads(arguments.draw.read_text())
     else:
@@ -95,6 +100,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--plots", type=Path)
     parser.add_argument("--draw", type=Path, metavar="FILE")
     parser.add_argument("--start", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--mine", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--step", help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -294,6 +300,90 @@ def _steps_of_a_process(out: Path) -> None:
         out.write_text(json.dumps({"seconds a step": float(np.median(steps))}))
 
 
+# mining
+
+
+def measure_mining(num: int, _: Path) -> Point:
+    words = [sys.executable, __file__, "--mine", str(num)]
+    found = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return dict(json.loads(found))
+
+
+def _mine(num: int) -> Point:
+    """Rank made-up features, and write the tables and the page, which has no pictures here."""
+    import resource
+
+    from rich.console import Console
+
+    from sdclr.jobs.mine.ranking import Wish, ranked
+    from sdclr.jobs.mine.tables import write_csv, write_parquet
+    from sdclr.presentation.mining.page import render_mined_html
+    from sdclr.presentation.progress import Progress
+
+    features, looks, copies = _made_up_features(num)
+    names = [f"session_{row // 1000:04d}/IMG_{row:07d}.jpg" for row in range(num)]
+    times, cpu = [time.perf_counter()], time.process_time()
+    with Progress(Console(stderr=True)) as progress, tempfile.TemporaryDirectory() as folder:
+        ranking = ranked(features, looks, names, Wish(), progress)
+        times.append(time.perf_counter())
+        cpu = time.process_time() - cpu
+        write_csv(ranking.mined, Path(folder) / "scores.csv")
+        write_parquet(ranking.mined, Path(folder) / "scores.parquet")
+        times.append(time.perf_counter())
+        (Path(folder) / "index.html").write_text(
+            render_mined_html(ranking.mined, {}, top=200), encoding="utf-8"
+        )
+        times.append(time.perf_counter())
+        page_bytes = (Path(folder) / "index.html").stat().st_size
+    duplicate_of = ranking.mined.duplicate_of
+    point = {
+        "ranking, seconds": times[1] - times[0],
+        "ranking, CPU seconds": cpu,
+        "tables, seconds": times[2] - times[1],
+        "page, seconds": times[3] - times[2],
+        "peak memory, GB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
+        "of the features, GB": features.numel() * 4 / 1e9,
+        "of the page, GB": page_bytes / 1e9,
+        "of planted copies folded": float((duplicate_of[copies] == copies - 1).mean()),
+    }
+    for name in ("unit", "directions"):
+        one = ranking.approximations.get(name)
+        point |= {
+            f"of neighbours found, {name}": 1.0 if one is None else one.recall,
+            f"of the nearest found, {name}": 1.0 if one is None else one.recall_of_nearest,
+            f"of cells searched, {name}": 1.0
+            if one is None
+            else one.searched_cells / one.num_cells,
+        }
+    return point
+
+
+def _made_up_features(num: int) -> tuple[torch.Tensor, Any, Any]:
+    """1,000 kinds, the k-th 1 / k as often, varying in 64 directions, the k-th 1 / k as far; and copies, 1 %."""
+    from sdclr.jobs.mine.looking import LOOK
+
+    rng = np.random.default_rng(0)
+    often = 1 / np.arange(1, 1001)
+    centres = rng.standard_normal((1000, 512), dtype=np.float32)
+    directions = rng.standard_normal((64, 512), dtype=np.float32)
+    directions *= np.float32(0.5) / np.arange(1, 65, dtype=np.float32)[:, None]
+    features = torch.empty(num, 512)
+    for start in range(0, num, 50_000):
+        rows = features[start : start + 50_000].numpy()
+        kinds = rng.choice(1000, len(rows), p=often / often.sum())
+        inside = rng.standard_normal((len(rows), 64), dtype=np.float32)
+        rows[:] = centres[kinds] + inside @ directions
+        rows += np.float32(0.1) * rng.standard_normal(rows.shape, dtype=np.float32)
+    looks = np.zeros(num, LOOK)
+    looks["hash"] = rng.integers(0, 256, (num, 8))
+    looks["junk"][:, :3] = rng.uniform(0.2, 0.4, (num, 3))
+    copies = np.arange(99, num, 100)
+    blur = torch.from_numpy(rng.standard_normal((len(copies), 512), dtype=np.float32))
+    features[copies] = features[copies - 1] + 0.01 * blur
+    looks["hash"][copies] = looks["hash"][copies - 1]
+    return features, looks, copies
+
+
 SUBJECTS: Mapping[str, Subject] = {
     "file": Subject("images of a .npz (32 px)", (10_000, 100_000, 1_000_000), measure_file),
     "folder": Subject("photographs of a folder (64 px)", (1_000, 10_000, 50_000), measure_folder),
@@ -306,6 +396,9 @@ SUBJECTS: Mapping[str, Subject] = {
         "images of 100 classes",
         (10_000, 100_000, 1_000_000),
         lambda size, _: measure_labels(size, 100),
+    ),
+    "mining": Subject(
+        "images, 512 features", (10_000, 100_000, 200_000, 1_000_000), measure_mining
     ),
     "processes": Subject("processes of one thread", (1, 2, 3, 4), measure_processes),
 }
@@ -337,7 +430,7 @@ def draw(facts: Mapping[str, Any], folder: Path) -> None:
     for name, found in facts["subjects"].items():
         figure = Figure(figsize=(6.4, 3.6), layout="constrained", dpi=100)
         axes = figure.add_subplot()
-        shown = [what for what in found["points"] if not what.startswith("of the first")]
+        shown = [what for what in found["points"] if not what.startswith("of ")]
         for colour, what in zip(COLOURS, shown, strict=False):
             points = found["points"][what]
             axes.plot(
@@ -358,7 +451,7 @@ def draw(facts: Mapping[str, Any], folder: Path) -> None:
         figure.savefig(folder / f"{name}.png", metadata={"Software": None})
 
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
 
 if __name__ == "__main__":
     main()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import json
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from photo_folder import make_photos
 from sdclr import cli, mine, pretrain, profile, recipe
 from sdclr.data import DataConfig
 from sdclr.errors import DataError, MissingInputError
+from sdclr.evaluation.rarity import modes
+from sdclr.presentation.progress import NoProgress
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +66,26 @@ def test_the_profile_is_written_as_numbers_page_and_questions(mined: Path) -> No
     assert found.largest[0] in page
     assert page.count("data:image/jpeg") >= 1
     assert f"{found.gini:.2f}" in page
+
+
+def test_an_approximate_search_is_printed_and_recorded(
+    mined: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    printed: list[str] = []
+
+    class Printed(NoProgress):
+        def print(self, text: str) -> None:
+            printed.append(text)
+
+    profile(fresh(mined), progress=Printed())
+    assert "approximation" not in json.loads((mined / "profile.json").read_text())
+    assert printed == []
+    monkeypatch.setattr(modes, "Evidence", functools.partial(modes.Evidence, exact_up_to=59))
+    profile(fresh(mined), progress=Printed())
+    recall = json.loads((mined / "profile.json").read_text())["approximation"]["recall"]
+    assert 0.5 < recall <= 1
+    assert len(printed) == 1
+    assert f"searched approximately: {recall:.1%}".replace("%", " %") in printed[0]
 
 
 def test_answers_in_the_file_are_kept_and_count(mined: Path, tmp_path: Path) -> None:

@@ -110,6 +110,15 @@ MapOption = Annotated[
         'minute for 10,000 images, and pip install "sdclr\\[map]").',
     ),
 ]
+ExactUpTo = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        metavar="IMAGES",
+        help="Of more images neighbours are searched approximately, in a fraction of the time; how many are found is "
+        "estimated and shown.",
+    ),
+]
 CopyTo = Annotated[
     Path | None,
     typer.Option(metavar="FOLDER", help="Copy the top images to a new folder.", callback=expanded),
@@ -133,6 +142,7 @@ def mine(
     feedback: FeedbackFile = None,
     against: EarlierMine = None,
     order: GroupOrder = "rarest",
+    exact_up_to: ExactUpTo = 100_000,
     group_by: GroupBy = None,
     map_name: MapOption = "pca",
     copy_to: CopyTo = None,
@@ -172,6 +182,7 @@ def mine(
             image_size=image_size,
             order=check_order(order),
             map=checked_map(map_name),
+            exact_up_to=exact_up_to,
             device=device,
             progress=progress,
             overwrite=overwrite,

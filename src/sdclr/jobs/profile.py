@@ -99,6 +99,8 @@ def profile(
         found = _profile(mined, covering, collection_modes(covering, known, random))
         pictures = _pictures(mined.root, [*found.largest, *found.rarest])
         content = {**found.to_dict(), "backbone": _backbone(folder), "pictures": pictures}
+        if covering.approximation is not None:
+            content["approximation"] = covering.approximation._asdict()
         write_atomically(folder / PROFILE_FILE, json.dumps(content, indent=1) + "\n")
         write_atomically(folder / PAGE_FILE, render_profile_html(found, pictures))
     return found
@@ -118,6 +120,11 @@ def _covering(features: Tensor, show: AnyProgress) -> Covering:
     task = show.add(f"modes of {len(features)} images", total=total, unit="modes")
     found = Covering(features, advance=lambda done: show.advance(task, done))
     show.finish(task)
+    if found.approximation is not None:
+        show.print(
+            f"Neighbours were searched approximately: {found.approximation.in_words()}. Modes are "
+            "averaged over those found."
+        )
     return found
 
 

@@ -26,7 +26,7 @@ from sdclr.errors import (
     RunFolderError,
     SdclrError,
 )
-from sdclr.evaluation.rarity import SCORES, Evidence, maps
+from sdclr.evaluation.rarity import SCORES, Evidence, cells, maps
 from sdclr.evaluation.rarity.judging import few_classes
 from sdclr.image_records import moving_average, read_records
 from sdclr.jobs.mine import looking, mine
@@ -661,3 +661,38 @@ def test_the_map_is_named_on_the_page_and_a_wrong_one_is_refused_before_any_work
     monkeypatch.setattr(maps, "_umap", lambda rows: rows[:, :2].float().numpy() * 2)
     np.testing.assert_allclose(mined(map="umap").place, 2 * before.place, rtol=1e-6)
     assert "placed by UMAP of the principal" in (out / "index.html").read_text()
+
+
+def test_an_approximate_search_is_said_on_the_page_in_mine_json_and_in_the_remarks(
+    digits_run: Run, photos: Path, tmp_path: Path
+) -> None:
+    mined = mine(digits_run.folder, data(photos), tmp_path / "rare", exact_up_to=59)
+    [said] = [remark for remark in mined.remarks if "approximately" in remark]
+    assert "as 60 images are more than 59: for scores and copies 100.0 %" in said
+    assert "20 nearest of 60 random images" in said
+    assert "for covering_4" in said
+    assert said in (tmp_path / "rare" / "index.html").read_text(encoding="utf-8")
+    record = read_state(tmp_path / "rare")
+    assert said in record.remarks
+    assert record.settings["exact_up_to"] == 59
+    assert set(record.approximations) == {"unit", "directions"}
+    assert f"{record.approximations['unit']['recall']:.1%}".replace("%", " %") in said
+    exact = mine(digits_run.folder, data(photos), tmp_path / "exact", exact_up_to=60)
+    assert read_state(tmp_path / "exact").approximations == {}
+    assert not any("approximately" in remark for remark in exact.remarks)
+
+
+def test_a_search_that_misses_many_neighbours_is_warned_of(
+    digits_run: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cells, "DOUBTFUL_RECALL", 1.01)
+    with pytest.warns(UserWarning, match="copies and groups may be off. --exact-up-to 60 searches"):
+        mine(digits_run.folder, data(photos), tmp_path / "rare", exact_up_to=0)
+
+
+def test_a_limit_below_0_is_refused_before_any_work(
+    digits_run: Run, photos: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="--exact-up-to must be 0 or more, got -1"):
+        mine(digits_run.folder, data(photos), tmp_path / "rare", exact_up_to=-1)
+    assert not (tmp_path / "rare").exists()

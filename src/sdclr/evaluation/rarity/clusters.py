@@ -13,7 +13,7 @@ from sklearn.cluster import KMeans
 from torch import Tensor
 
 from sdclr.errors import ConfigError, DataError
-from sdclr.evaluation.rarity.preparation import require_usable, whitened
+from sdclr.evaluation.rarity.preparation import blocks_of, require_usable, whitened
 
 
 class Clusters(NamedTuple):
@@ -121,8 +121,12 @@ def smoothed(features: Tensor, neighbours: Tensor) -> Tensor:
     >>> smoothed(torch.tensor([[0.0], [1.0], [5.0]]), torch.tensor([[1], [0], [1]])).tolist()
     [[0.5], [0.5], [3.0]]
     """
-    rows = features.double()
-    return (rows + rows[neighbours].sum(dim=1)) / (neighbours.shape[1] + 1)
+    found = torch.empty(features.shape, dtype=torch.float64)
+    parts = zip(blocks_of(found), blocks_of(features), blocks_of(neighbours), strict=True)
+    for part, rows, near in parts:
+        around = features[near].double().sum(dim=1)
+        part.copy_((rows.double() + around) / (neighbours.shape[1] + 1))
+    return found
 
 
 def one_per_cluster(clusters: Clusters, cluster_score: Tensor, image_score: Tensor) -> Tensor:

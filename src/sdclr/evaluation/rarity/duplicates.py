@@ -19,6 +19,7 @@ from torch import Tensor
 
 from sdclr.errors import DataError
 from sdclr.evaluation.rarity.neighbours import Neighbours
+from sdclr.evaluation.rarity.preparation import BLOCK_ROWS
 
 Hashes = npt.NDArray[np.uint8]
 COPY_RULES = ((0.7, 14), (1.1, 6))
@@ -84,14 +85,17 @@ def near_duplicates(
     n, k = neighbours.indices.shape
     if len(hashes) != n:
         raise DataError(f"got {len(hashes)} hashes for {n} images; give one an image.")
-    rows = np.repeat(np.arange(n), k)
-    columns = neighbours.indices.numpy().ravel()
-    reach = neighbours.distances.numpy().ravel() / usual_reach(neighbours)
-    bits = differing_bits(hashes[rows], hashes[columns])
-    same = np.zeros(len(rows), dtype=bool)
-    for largest_reach, most_bits in rules:
-        same |= (reach <= largest_reach) & (bits <= most_bits)
-    pairs = (np.ones(int(same.sum()), dtype=np.int8), (rows[same], columns[same]))
+    usual = usual_reach(neighbours)
+    same = np.zeros((n, k), dtype=bool)
+    for start in range(0, n, BLOCK_ROWS):
+        part = slice(start, start + BLOCK_ROWS)
+        reach = neighbours.distances[part].numpy() / usual
+        bits = differing_bits(hashes[part, None], hashes[neighbours.indices[part].numpy()])
+        for largest_reach, most_bits in rules:
+            same[part] |= (reach <= largest_reach) & (bits <= most_bits)
+    rows, places = np.nonzero(same)
+    columns = neighbours.indices.numpy()[rows, places]
+    pairs = (np.ones(len(rows), dtype=np.int8), (rows, columns))
     _, labels = connected_components(coo_array(pairs, shape=(n, n)), directed=False)
     _, first = np.unique(labels, return_index=True)
     return torch.from_numpy(first[labels].astype(np.int64))

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from sdclr.errors import DataError
+from sdclr.evaluation.rarity.cells import Approximation, nearest_in_cells
 from sdclr.evaluation.rarity.clusters import Clusters, k_means, usual_number_of_clusters
 from sdclr.evaluation.rarity.neighbours import (
     Neighbours,
@@ -35,6 +36,8 @@ FEW_NEIGHBOURS = 8
 """Of directions and components, which are only smoothed."""
 ENOUGH_NEIGHBOURS = 50
 """As many as the default score reads; a score that reads more searches again."""
+EXACT_UP_TO = 100_000
+"""Images up to which neighbours are searched exactly; the time of that grows with N x N."""
 
 
 @dataclass(eq=False)
@@ -69,6 +72,10 @@ class Evidence:
     """Neighbours that are searched at once; a score that reads more searches again."""
     watch: Callable[[int], Callable[[int], None]] | None = None
     """Called when a search for neighbours begins, with N; what it returns, with the rows done."""
+    exact_up_to: int = EXACT_UP_TO
+    """Of more images neighbours are searched approximately, and rows kept in float32."""
+    approximations: dict[str, Approximation] = field(default_factory=dict, init=False, repr=False)
+    """How far the approximate searches were approximate, by preparation; empty where none was."""
     _neighbours: dict[str, Neighbours] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -104,11 +111,20 @@ class Evidence:
         """
         return max(1, min(128, self.num_images // 4))
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether neighbours are searched exactly."""
+        return self.num_images <= self.exact_up_to
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return torch.float64 if self.is_exact else torch.float32
+
     @cached_property
     def unit(self) -> Tensor:
-        """Features with rows of length one, float64 [N, F]."""
+        """Features with rows of length one, float64 [N, F]; float32 where it is not exact."""
         assert self.features is not None
-        return unit_rows(self.features)
+        return unit_rows(self.features, self._dtype)
 
     @cached_property
     def white(self) -> Tensor:
@@ -125,7 +141,7 @@ class Evidence:
     @cached_property
     def directions(self) -> Tensor:
         """Principal components as rows of length one: the direction from the mean, [N, D]."""
-        return unit_rows(self.components)
+        return unit_rows(self.components, self._dtype)
 
     def neighbours(self, k: int, preparation: str = "unit") -> Neighbours:
         """The k nearest of each image, of another group where groups are given.
@@ -137,11 +153,18 @@ class Evidence:
         most = min(most_neighbours(self.num_images, self.groups), max(k, least))
         found = self._neighbours.get(preparation)
         if found is None or found.distances.shape[1] < min(k, most):
-            advance = self.watch(self.num_images) if self.watch is not None else None
-            rows = getattr(self, preparation)
-            found = nearest(rows, most, groups=self.groups, advance=advance)
+            found = self._search(preparation, most)
             self._neighbours[preparation] = found
         return found.first(min(k, most))
+
+    def _search(self, preparation: str, k: int) -> Neighbours:
+        rows = getattr(self, preparation)
+        advance = self.watch(self.num_images) if self.watch is not None else None
+        if self.is_exact:
+            return nearest(rows, k, groups=self.groups, advance=advance)
+        found, how = nearest_in_cells(rows, k, groups=self.groups, advance=advance)
+        self.approximations[preparation] = how
+        return found
 
     def with_groups(self, groups: Tensor) -> Evidence:
         """The same images in groups; what was searched is not searched again where enough is left.
@@ -164,6 +187,8 @@ class Evidence:
             enough = ENOUGH_NEIGHBOURS if name in ("unit", "white") else FEW_NEIGHBOURS
             if left.distances.shape[1] >= min(enough, most):
                 grouped._neighbours[name] = left
+                if name in self.approximations:
+                    grouped.approximations[name] = self.approximations[name]
         return grouped
 
     def distances(self, k: int, preparation: str = "unit") -> Tensor:

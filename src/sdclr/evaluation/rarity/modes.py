@@ -82,6 +82,8 @@ class Covering:
         if averaged and (k := min(averaged, evidence.num_images // 10)):
             nearest = evidence.neighbours(k, "directions").indices
             self.rows = unit_rows(smoothed(directions, nearest))
+        self.approximation = evidence.approximations.get("directions")
+        """Of the search for the neighbours that are averaged; None where it was exact."""
         self.centres, self.radii = _centres(self.rows, MOST_MODES, advance)
         """[K] rows, and how far each was from all taken before it, falling."""
 

@@ -2,6 +2,7 @@
 
 N images, F feature dim, k neighbours. Compared in benchmarks/rarebench/neighbours.md: the exact
 searches of scikit-learn and FAISS were 1.5 and 3 times as fast, and know neither groups nor float64.
+Time grows with N x N; cells.py has the search for collections that are too large for that.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from sdclr.errors import ConfigError, DataError
-from sdclr.evaluation.rarity.preparation import require_usable
+from sdclr.evaluation.rarity.preparation import BLOCK_ROWS, blocks_of, mean_of, require_usable
 
 QUERY_ROWS, BANK_ROWS = 1024, 8192
 """Rows of a block: its products take 32 MB."""
@@ -75,15 +76,19 @@ def nearest(
     [1.0, 1.0, 2.0]
     """
     require_usable(features)
-    most = most_neighbours(len(features), groups)
+    require_k(k, len(features), groups)
+    own = torch.arange(len(features)) if groups is None else groups
+    return exact_search(features, features, k, own, own, advance)
+
+
+def require_k(k: int, num_images: int, groups: Tensor | None = None) -> None:
+    """ConfigError for a k that some image has not that many neighbours for."""
+    most = most_neighbours(num_images, groups)
     if not 1 <= k <= most:
         whose = "outside the largest group" if groups is not None else "besides itself"
         raise ConfigError(
-            f"k must be 1 to {most}, the number of images {whose}, got {k} for {len(features)} images."
+            f"k must be 1 to {most}, the number of images {whose}, got {k} for {num_images} images."
         )
-    rows = features.double()
-    own = torch.arange(len(rows)) if groups is None else groups
-    return _search(rows, rows, k, own, own, advance)
 
 
 def nearest_in(bank: Tensor, queries: Tensor, k: int) -> Neighbours:
@@ -92,10 +97,10 @@ def nearest_in(bank: Tensor, queries: Tensor, k: int) -> Neighbours:
     >>> nearest_in(torch.tensor([[0.0], [2.0]]), torch.tensor([[1.5]]), k=1)
     Neighbours(distances=tensor([[0.5000]], dtype=torch.float64), indices=tensor([[1]]))
     """
-    require_usable(torch.cat([bank, queries]))
+    require_usable(bank, queries)
     if not 1 <= k <= len(bank):
         raise ConfigError(f"k must be 1 to {len(bank)}, the rows of the bank, got {k}.")
-    return _search(bank.double(), queries.double(), k, None, None)
+    return exact_search(bank, queries, k, None, None)
 
 
 def without_own_group(neighbours: Neighbours, groups: Tensor) -> Neighbours:
@@ -108,10 +113,18 @@ def without_own_group(neighbours: Neighbours, groups: Tensor) -> Neighbours:
     >>> without_own_group(found, torch.tensor([0, 0, 1, 2])).indices.tolist()
     [[2, 3], [2, 3], [1, 0], [2, 1]]
     """
-    other = groups[neighbours.indices] != groups.unsqueeze(1)
-    left = int(other.sum(dim=1).min())
-    places = (~other).to(torch.int8).argsort(dim=1, stable=True)[:, :left]
-    return Neighbours(neighbours.distances.gather(1, places), neighbours.indices.gather(1, places))
+    blocks = list(zip(neighbours.indices.split(BLOCK_ROWS), groups.split(BLOCK_ROWS), strict=True))
+    counts = [(groups[near] != own.unsqueeze(1)).sum(dim=1).min() for near, own in blocks]
+    left = int(torch.stack(counts).min())
+    distances = neighbours.distances.new_empty(len(groups), left)
+    indices = neighbours.indices.new_empty(len(groups), left)
+    for number, (near, own) in enumerate(blocks):
+        part = slice(number * BLOCK_ROWS, (number + 1) * BLOCK_ROWS)
+        same = groups[near] == own.unsqueeze(1)
+        places = same.to(torch.int8).argsort(dim=1, stable=True)[:, :left]
+        distances[part] = neighbours.distances[part].gather(1, places)
+        indices[part] = near.gather(1, places)
+    return Neighbours(distances, indices)
 
 
 def merged(a: Neighbours, b: Neighbours) -> Neighbours:
@@ -124,21 +137,22 @@ def merged(a: Neighbours, b: Neighbours) -> Neighbours:
     >>> merged(one, two._replace(indices=two.indices + 2)).indices.tolist()
     [[2]]
     """
-    return _nearest_of(
+    return nearest_first(
         torch.cat([a.distances, b.distances], dim=1),
         torch.cat([a.indices, b.indices], dim=1),
         a.distances.shape[1],
     )
 
 
-def _nearest_of(distances: Tensor, indices: Tensor, k: int) -> Neighbours:
+def nearest_first(distances: Tensor, indices: Tensor, k: int) -> Neighbours:
+    """The k nearest of candidates [n, m], in order."""
     by_index = indices.argsort(dim=1)  # ties go to the row that comes first
     distances, indices = distances.gather(1, by_index), indices.gather(1, by_index)
     order = distances.argsort(dim=1, stable=True)[:, :k]
     return Neighbours(distances.gather(1, order), indices.gather(1, order))
 
 
-def _search(
+def exact_search(
     bank: Tensor,
     queries: Tensor,
     k: int,
@@ -146,18 +160,21 @@ def _search(
     query_own: Tensor | None,
     advance: Callable[[int], None] | None = None,
 ) -> Neighbours:
-    centre = bank.mean(dim=0)  # without it, squares of a common offset eat the digits
-    bank = bank - centre
-    scale = float(bank.abs().max().clamp_min(torch.finfo(bank.dtype).tiny))
-    rough = _Rough((bank / scale).float(), bank_own)
+    """The k nearest rows of ``bank`` [M, F] of each of ``queries`` [N, F].
+
+    ``bank_own``, ``query_own`` int64: rows of equal numbers are no neighbours of each other.
+    """
+    centre = mean_of(bank)  # without it, squares of a common offset eat the digits
+    scale = largest_entry(bank, centre)
+    rough = _Rough(rough_rows(bank, centre, scale), bank_own)
     parts = []
     for first in range(0, len(queries), QUERY_ROWS):
         block = slice(first, first + QUERY_ROWS)
-        rows = queries[block] - centre
+        rows = queries[block].double() - centre
         own = None if query_own is None else query_own[block]
         candidates, excluded = rough.candidates((rows / scale).float(), k + SPARE, own)
-        distances = _exact_distances(bank, rows, candidates)
-        parts.append(_nearest_of(distances.masked_fill(excluded, torch.inf), candidates, k))
+        distances = exact_distances(bank, rows, candidates, centre)
+        parts.append(nearest_first(distances.masked_fill(excluded, torch.inf), candidates, k))
         if advance is not None:
             advance(len(rows))
     distances, indices = (torch.cat(part) for part in zip(*parts, strict=True))
@@ -191,12 +208,32 @@ class _Rough(NamedTuple):
         return indices, values.isinf()
 
 
-def _exact_distances(bank: Tensor, rows: Tensor, indices: Tensor) -> Tensor:
-    """From differences, not from the product: equal rows are at distance 0. [n, m]"""
+def rough_rows(bank: Tensor, centre: Tensor, scale: float) -> Tensor:
+    """Centred rows as float32 [M, F], entries of at most 1."""
+    rough = torch.empty(bank.shape, dtype=torch.float32)
+    for part, block in zip(rough.split(BANK_ROWS), bank.split(BANK_ROWS), strict=True):
+        part.copy_((block.double() - centre) / scale)
+    return rough
+
+
+def largest_entry(bank: Tensor, centre: Tensor) -> float:
+    """Of the centred rows, by its absolute value; above 0."""
+    found = max(float((part.double() - centre).abs().max()) for part in blocks_of(bank))
+    return max(found, torch.finfo(torch.float64).tiny)
+
+
+def exact_distances(bank: Tensor, rows: Tensor, indices: Tensor, centre: Tensor) -> Tensor:
+    """From differences, not from the product: equal rows are at distance 0. [n, m]
+
+    ``rows`` float64 [n, F] are centred, those of ``bank`` are not.
+    """
     distances = torch.empty(indices.shape, dtype=rows.dtype)
     for start in range(0, len(rows), 64):
         block = slice(start, start + 64)
         chosen = bank.index_select(0, indices[block].flatten())  # 4 times as fast as bank[...]
-        difference = chosen.view(*indices[block].shape, -1).sub_(rows[block].unsqueeze(1))
+        centred = (
+            chosen.double().sub_(centre) if chosen.dtype != torch.float64 else chosen.sub_(centre)
+        )
+        difference = centred.view(*indices[block].shape, -1).sub_(rows[block].unsqueeze(1))
         distances[block] = difference.norm(dim=2)
     return distances

@@ -5,6 +5,8 @@ N images, F feature dim.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import torch
 from torch import Tensor
 
@@ -16,44 +18,66 @@ SMALLEST_SHARE = 1e-10
 SMALLEST_VARIANCE = 1e-24
 """Of unit rows: below it they differ by rounding alone."""
 
+BLOCK_ROWS = 131_072
+"""Rows that are turned into float64 at once; one block is all of most collections."""
 
-def require_usable(features: Tensor) -> None:
+
+def blocks_of(rows: Tensor) -> Iterator[Tensor]:
+    """The rows [N, F] in blocks, so that what is made of them is small beside them."""
+    yield from rows.split(BLOCK_ROWS)
+
+
+def mean_of(rows: Tensor) -> Tensor:
+    """The mean row, float64 [F]."""
+    total = sum(part.double().sum(dim=0) for part in blocks_of(rows))
+    assert isinstance(total, Tensor)
+    return total / len(rows)
+
+
+def require_usable(features: Tensor, *others: Tensor) -> None:
     """DataError where no score can be made of these features [N, F].
 
-    That is: fewer than two rows, numbers that are not finite, rows that are all the same.
+    That is: fewer than two rows, numbers that are not finite, rows that are all the same. ``others``
+    are further rows of the same kind.
     """
     if features.ndim != 2 or not features.shape[1]:
         shape = tuple(features.shape)
         raise DataError(f"features must have the shape [images, features], got {shape}.")
-    if len(features) < 2:
+    blocks = [block for rows in (features, *others) for block in blocks_of(rows)]
+    num_images = sum(map(len, blocks))
+    if num_images < 2:
         raise DataError(
-            f"rarity compares images with each other and needs at least 2, got {len(features)}."
+            f"rarity compares images with each other and needs at least 2, got {num_images}."
         )
-    finite = features.isfinite().all(dim=1)
+    finite = torch.cat([block.isfinite().all(dim=1) for block in blocks])
     if not finite.all():
         first = int((~finite).nonzero()[0])
         raise DataError(
-            f"the features of {int((~finite).sum())} of {len(features)} images are not finite "
+            f"the features of {int((~finite).sum())} of {num_images} images are not finite "
             f"numbers, the first of them in row {first}. Leave these images out, or use weights "
             "from before a training diverged."
         )
-    if (features == features[0]).all():
+    if all(bool((block == features[0]).all()) for block in blocks):
         raise DataError(
-            f"the features of all {len(features)} images are the same, so no image is rarer than "
+            f"the features of all {num_images} images are the same, so no image is rarer than "
             "another. Look whether the images differ, and whether the weights are a trained "
             "network's."
         )
 
 
-def unit_rows(features: Tensor) -> Tensor:
-    """Rows of length one, float64 [N, F]: distances between them rank as cosines do.
+def unit_rows(features: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Rows of length one, [N, F]: distances between them rank as cosines do.
 
-    A row of zeros stays as it is.
+    A row of zeros stays as it is. ``dtype`` float32 takes half the memory; rows are divided in
+    float64 before they are rounded.
 
     >>> unit_rows(torch.tensor([[3.0, 4.0], [0.0, 0.0]])).tolist()
     [[0.6, 0.8], [0.0, 0.0]]
     """
-    return torch.nn.functional.normalize(features.double(), dim=1)
+    found = torch.empty(features.shape, dtype=dtype)
+    for part, block in zip(blocks_of(found), blocks_of(features), strict=True):
+        part.copy_(torch.nn.functional.normalize(block.double(), dim=1))
+    return found
 
 
 def whitened(features: Tensor, dims: int | None = 128) -> Tensor:
@@ -78,9 +102,9 @@ def principal_components(features: Tensor, dims: int | None = 128) -> tuple[Tens
     [torch.Size([4, 1]), torch.Size([1])]
     """
     require_usable(features)
-    rows = unit_rows(features)
-    rows = rows - rows.mean(dim=0)
-    variances, axes = torch.linalg.eigh(rows.T @ rows / (len(rows) - 1))  # smallest first
+    mean = _sum_over_unit_rows(features, lambda rows: rows.sum(dim=0)) / len(features)
+    products = _sum_over_unit_rows(features, lambda rows: (rows - mean).T @ (rows - mean))
+    variances, axes = torch.linalg.eigh(products / (len(features) - 1))  # smallest first
     variances, axes = variances.flip(0), axes.flip(1)
     kept = variances > SMALLEST_SHARE * variances[0]
     if variances[0] <= SMALLEST_VARIANCE:
@@ -93,4 +117,14 @@ def principal_components(features: Tensor, dims: int | None = 128) -> tuple[Tens
     # the sign of an axis is arbitrary: the largest entry is made positive, on any machine
     axes = axes[:, :count]
     largest = axes.gather(0, axes.abs().argmax(dim=0, keepdim=True))
-    return rows @ (axes * largest.sign()), variances[:count]
+    axes = axes * largest.sign()
+    components = torch.empty(len(features), count, dtype=torch.float64)
+    for part, block in zip(blocks_of(components), blocks_of(features), strict=True):
+        part.copy_((unit_rows(block) - mean) @ axes)
+    return components, variances[:count]
+
+
+def _sum_over_unit_rows(features: Tensor, of: Callable[[Tensor], Tensor]) -> Tensor:
+    total = sum(of(unit_rows(block)) for block in blocks_of(features))
+    assert isinstance(total, Tensor)
+    return total

@@ -27,13 +27,15 @@ class Asked:
     top: int
     order: Order
     map: str
+    exact_up_to: int
 
     def as_facts(self) -> dict[str, Any]:
         """For mine.json."""
         facts = {"score": self.score, "scores": list(self.scores), "like": list(self.like)}
         paths = {"feedback": self.feedback, "against": self.against}
         said = {name: None if path is None else str(path) for name, path in paths.items()}
-        return {**facts, **said, "top": self.top, "order": self.order, "map": self.map}
+        chosen = {"top": self.top, "order": self.order, "map": self.map}
+        return {**facts, **said, **chosen, "exact_up_to": self.exact_up_to}
 
 
 def known_score(name: str) -> str:
@@ -60,3 +62,5 @@ def require_possible(data: DataConfig, asked: Asked, *, has_records: bool) -> No
             )
     if asked.top < 1:
         raise ConfigError(f"--top must be 1 or more, got {asked.top}.")
+    if asked.exact_up_to < 0:
+        raise ConfigError(f"--exact-up-to must be 0 or more, got {asked.exact_up_to}.")

@@ -59,6 +59,8 @@ class MineRecord(Section):
     """What the ranking was asked for."""
     copy_rules: list[tuple[float, int]] = Field(default_factory=list)
     """By which near-duplicates were folded: (reach, bits), see rarity's near_duplicates."""
+    approximations: dict[str, dict[str, float]] = Field(default_factory=dict)
+    """How far each approximate search for neighbours was approximate, see rarity's cells."""
     quality: dict[str, Any] = Field(default_factory=dict)
     remarks: list[str] = Field(default_factory=list)
     environment: dict[str, Any] = Field(default_factory=dict)

@@ -19,6 +19,7 @@ from sdclr.compute.device import placed_on, resolve_device
 from sdclr.compute.process_state import silenced_warnings
 from sdclr.data import Data, DataConfig
 from sdclr.evaluation.rarity import DEFAULT, SCORES
+from sdclr.evaluation.rarity.evidence import EXACT_UP_TO
 from sdclr.evaluation.rarity.maps import MapName
 from sdclr.jobs.mine.asked import Asked, known_score, require_possible
 from sdclr.jobs.mine.collection import listed
@@ -73,6 +74,7 @@ def mine(
     groups: Tensor | None = None,
     order: Order = "rarest",
     map: MapName = "pca",
+    exact_up_to: int = EXACT_UP_TO,
     device: str = "auto",
     progress: AnyProgress | None = None,
     overwrite: bool = False,
@@ -98,6 +100,8 @@ def mine(
     group that is least like all before it first, so that many kinds are seen early. ``map`` of the page: pca, or umap,
     which is installed separately. With the images of a run that kept
     records (record_images), the scores loss, loss_average and colt can rank as well.
+    ``exact_up_to``: of more images neighbours are searched approximately; how many are found is estimated, and said in
+    the remarks and in mine.json.
     ``as_trained``: ``data`` are to be those that the run ``source`` was trained on.
     Several processes (torchrun) look at the images together, the first one ranks and writes the same
     files as one process, and all return the same.
@@ -130,6 +134,7 @@ def mine(
             top=top,
             order=order,
             map=map,
+            exact_up_to=exact_up_to,
         )
         records = _records(source, asked, as_trained=as_trained)
         require_possible(data, asked, has_records=records is not None)
@@ -222,6 +227,7 @@ def _record(seen: MineRecord, ranking: Found, asked: Asked, device: str) -> Mine
             "title": mined.title,
             "settings": asked.as_facts(),
             "copy_rules": ranking.copy_rules,
+            "approximations": {name: one._asdict() for name, one in ranking.approximations.items()},
             "quality": {**ranking.measures, "sentence": mined.quality.sentence},
             "remarks": list(mined.remarks),
             "environment": environment(device),

@@ -144,7 +144,13 @@ def _wish(
     encoder: Encoder,
     data: DataConfig,
 ) -> Wish:
-    wish = Wish(asked.score, asked.scores, asked.order, asked.map)
+    wish = Wish(
+        asked.score,
+        asked.scores,
+        asked.order,
+        map=asked.map,
+        exact_up_to=asked.exact_up_to,
+    )
     if asked.feedback is not None:
         return replace(wish, other=by_feedback(marks), other_name="feedback")
     if asked.like:

@@ -5,6 +5,7 @@ N images, F feature dim.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, cast
@@ -30,8 +31,9 @@ from sdclr.evaluation.rarity import (
     represented,
     trusted_rules,
 )
+from sdclr.evaluation.rarity.cells import Approximation
 from sdclr.evaluation.rarity.duplicates import COPY_RULES, NEAR
-from sdclr.evaluation.rarity.evidence import MOST_NEIGHBOURS
+from sdclr.evaluation.rarity.evidence import EXACT_UP_TO, MOST_NEIGHBOURS
 from sdclr.evaluation.rarity.judging import Labels
 from sdclr.evaluation.rarity.maps import map_of
 from sdclr.image_records import ImageRecords
@@ -80,6 +82,8 @@ class Wish:
     labels: Labels | None = None
     """int64 [N], where they are known: they judge the ranking and make nothing of it."""
     class_names: Sequence[str] = ()
+    exact_up_to: int = EXACT_UP_TO
+    """Of more images neighbours are searched approximately."""
     records: ImageRecords | None = None
     """What a training kept of each image, for the scores that read it."""
 
@@ -92,6 +96,8 @@ class Found:
     copy_rules: list[tuple[float, int]]
     measures: dict[str, float] = field(default_factory=dict)
     """What the collection says of the ranking's quality."""
+    approximations: dict[str, Approximation] = field(default_factory=dict)
+    """How far each approximate search for neighbours was approximate; empty where none was."""
 
 
 def require_enough(num_images: int) -> None:
@@ -133,18 +139,20 @@ def ranked(
         masses=None if records is None else records.masses,
         searched=SEARCHED,
         watch=_watch(show, "neighbours"),
+        exact_up_to=wish.exact_up_to,
     )
     copy_of, rules, said = _folded(alone, looks, is_junk, groups)
+    alike = look_alike(alone.neighbours(SEARCHED), copy_of)
     evidence = _without_copies(alone, copy_of, groups)
+    del alone  # its neighbours are large
     score_name, score, components, note = _scores(evidence, wish, show)
     is_copy = copy_of.numpy() != np.arange(len(copy_of))
     fit = torch.from_numpy(~is_copy & ~is_junk)
-    alike = look_alike(alone.neighbours(SEARCHED), copy_of)
     by_kinds = wish.order == "kinds"
     leading = components.get(DEFAULT_ORDER, score) if by_kinds else score
     group, group_score = rarest_group_first(alike, leading, fit, by="best" if by_kinds else "mean")
     listable = fit if shown is None else fit & torch.from_numpy(shown)
-    placed = map_of(alone.components, wish.map)
+    placed = map_of(evidence.components, wish.map)
     measures, quality = _judged(features, score_name, score, components, wish)
     mined = MinedImages(
         title=title,
@@ -165,10 +173,10 @@ def ranked(
         map_words=placed.words,
         quality=quality,
         columns=dict(columns or {}),
-        remarks=[*remarks, *said, *note],
+        remarks=[*remarks, *said, *_approximate(evidence), *note],
         ranks_rarity=wish.other is None,
     )
-    return Found(mined, rules, measures)
+    return Found(mined, rules, measures, evidence.approximations)
 
 
 def _require_others(junk: Mapping[str, Flags], is_junk: Flags) -> None:
@@ -257,6 +265,27 @@ def _folded(
     if groups is not None and len(groups) != len(copies):
         raise DataError(f"got {len(groups)} groups for {len(copies)} images; give one an image.")
     return represented(copies, is_junk), rules, remarks
+
+
+_READ_FOR = {"unit": "scores and copies", "directions": DEFAULT_ORDER, "white": "whitened scores"}
+
+
+def _approximate(evidence: Evidence) -> list[str]:
+    """A remark where neighbours were searched approximately, and a warning where many were missed."""
+    found = evidence.approximations
+    if not found:
+        return []
+    said = [f"for {_READ_FOR.get(name, name)} {one.in_words()}" for name, one in found.items()]
+    counts = f"{evidence.num_images:,} images are more than {evidence.exact_up_to:,}"
+    remark = f"Neighbours were searched approximately, as {counts}: {'; '.join(said)}."
+    if any(one.is_doubtful for one in found.values()):
+        warnings.warn(
+            f"{remark} That is few, so scores, copies and groups may be off. --exact-up-to "
+            f"{evidence.num_images} searches exactly, in time that grows with the square of the "
+            "number of images.",
+            stacklevel=2,
+        )
+    return [remark]
 
 
 def _without_copies(evidence: Evidence, copy_of: Tensor, groups: Tensor | None) -> Evidence:
