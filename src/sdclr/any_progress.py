@@ -1,9 +1,19 @@
-"""What a job asks of a progress display, and one that shows nothing."""
+"""What a job asks of a progress display, one that shows nothing, and the display that is open."""
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import Protocol, Self
+
+from sdclr.processes.environment import is_first
+
+PATIENCE_SECONDS = 2.0
+"""How long work that is mostly short goes on before it is shown."""
 
 
 class AnyProgress(Protocol):
@@ -48,3 +58,58 @@ class NoProgress:
 
     def announce(self, text: str) -> None:
         pass
+
+
+_OPEN: ContextVar[AnyProgress | None] = ContextVar("progress", default=None)
+
+
+def opened(show: AnyProgress) -> Token[AnyProgress | None]:
+    """``show`` is the display that is open, until :func:`closed` is given what this returns."""
+    return _OPEN.set(show)
+
+
+def closed(before: Token[AnyProgress | None]) -> None:
+    _OPEN.reset(before)
+
+
+def open_progress() -> AnyProgress:
+    """The display that is open here; one that shows nothing in all processes but the first."""
+    show = _OPEN.get()
+    return show if show is not None and is_first() else NoProgress()
+
+
+class LateTask:
+    """Counted work of any number of threads, shown once it has taken ``PATIENCE_SECONDS``."""
+
+    def __init__(
+        self, show: AnyProgress, description: str, total: int, unit: str, done: int
+    ) -> None:
+        self._show, self._started = show, time.monotonic()
+        self._facts = description, total, unit, done
+        self._new = 0
+        """Counted, and not yet shown."""
+        self._task: int | None = None
+        self._lock = threading.Lock()
+
+    def advance(self, amount: int = 1) -> None:
+        """Count ``amount`` more units."""
+        with self._lock:
+            self._new += amount
+            if self._task is None and time.monotonic() - self._started >= PATIENCE_SECONDS:
+                self._task = self._show.add(*self._facts)
+            if self._task is not None and self._new:
+                self._show.advance(self._task, self._new)
+                self._new = 0
+
+    def finish(self) -> None:
+        """The work is over."""
+        if self._task is not None:
+            self._show.finish(self._task)
+
+
+@contextmanager
+def late_task(description: str, total: int, unit: str, done: int = 0) -> Iterator[LateTask]:
+    """A task on the display that is open; one that an error ends is left to the display."""
+    task = LateTask(open_progress(), description, total, unit, done)
+    yield task
+    task.finish()

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import os
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from range_server import RangeServer, range_server
+from sdclr import any_progress
+from sdclr.addresses import Address, Place
 from sdclr.data.remote.ranges import version_of
-from sdclr.data.sources import shard_index
+from sdclr.data.sources import headers_read, shard_index
 from sdclr.data.sources.shard_index import FOLDER, indexed_members
 from sdclr.data.sources.shard_members import members_on_disk
+from sdclr.data.sources.tar_shards import read_shards
 from sdclr.errors import RemoteError
+from sdclr.presentation.progress import Progress
 from shard_stand_in import write_shard
 
 NUM = 20
@@ -149,3 +155,54 @@ def test_a_shard_that_is_no_tar_is_a_read_error(server: RangeServer) -> None:
     with pytest.raises(tarfile.ReadError, match="end"):
         indexed_members(f"{server.address}/cut.tar", version_of(f"{server.address}/cut.tar"))
     assert not list((Path(os.environ["SDCLR_CACHE"]) / shard_index.FOLDER).glob("*.members"))
+
+
+@pytest.fixture
+def log(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """What a display says, of work that takes no time, too."""
+    monkeypatch.setattr(any_progress, "PATIENCE_SECONDS", 0.0)
+    return io.StringIO()
+
+
+def lines_of_reading(place: Place, shards: list[str], log: io.StringIO) -> list[str]:
+    """What a display shows while the images of some shards are looked for, without the times."""
+    log.truncate(log.seek(0))
+    with Progress(Console(file=log, width=200), now=lambda: 0.0):
+        read_shards(place, shards)
+    return log.getvalue().splitlines()
+
+
+def test_indexing_shows_the_bytes_of_all_shards_and_those_of_an_earlier_start(
+    server: RangeServer, log: io.StringIO, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(headers_read, "MEGABYTE", 1000)
+    photographs = write_shard(tmp_path / "0.tar", MEMBERS[::3])
+    server.files |= {f"/{number}.tar": photographs.read_bytes() for number in range(3)}
+    place, size = Address(server.address), photographs.stat().st_size
+    read_shards(place, ["0.tar"])
+    lines = lines_of_reading(place, ["0.tar", "1.tar", "2.tar"], log)
+    assert "asking for 3 shards: finished, 3/3 shards, 100 %, took 0:00:00" in lines
+    total, begun = 3 * size // 1000, size // 1000
+    assert f"indexing 2 shards: {begun}/{total} MB, 33 %" in lines
+    assert lines[-1] == f"indexing 2 shards: finished, {total}/{total} MB, 100 %, took 0:00:00"
+
+
+def test_headers_on_a_disk_are_shown_where_they_take_long(
+    log: io.StringIO, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_shard(tmp_path / "0.tar", MEMBERS[::3])
+    lines = lines_of_reading(tmp_path, ["0.tar"], log)
+    assert lines[-1].startswith("reading the headers of 1 shards: finished")
+    monkeypatch.setattr(any_progress, "PATIENCE_SECONDS", 60.0)
+    assert lines_of_reading(tmp_path, ["0.tar"], log) == []
+
+
+def test_a_display_hears_of_a_large_shard_while_it_is_indexed(
+    server: RangeServer, shard: Path
+) -> None:
+    address, ends = f"{server.address}/a.tar", list[int]()
+    version = version_of(address)
+    indexed_members(address, version, ends.append)
+    assert len(ends) > NUM / 2
+    assert ends == sorted(ends)
+    assert ends[-1] == version.size

@@ -35,15 +35,33 @@ NEAR = 1 << 14
 KINDS: tuple[Kind, ...] = ("file", "holes", "folder", "hard link", "link", "other")
 
 
-def indexed_members(address: str, version: Version) -> list[ShardMember]:
+Reached = Callable[[int], object]
+"""Hears up to which byte a shard has been gone through."""
+
+
+def _unheard(_: int) -> None:
+    """Nobody wants to know."""
+
+
+def indexed_members(
+    address: str, version: Version, reached: Reached = _unheard
+) -> list[ShardMember]:
     """The members of a shard in this state, from its index, which is built where it is not there.
 
     Raises tarfile.ReadError for a shard that is no sound tar, and RemoteError for one that cannot be read.
     """
     found = kept_arrays(
-        address, version, "members", lambda: _as_arrays(list(_scanned(address, version)))
+        address,
+        version,
+        "members",
+        lambda: _as_arrays(list(_scanned(address, version, reached))),
     )
     return list(_from_arrays(found))
+
+
+def is_indexed(address: str, version: Version, what: str = "members") -> bool:
+    """Whether :func:`kept_arrays` has it already; a damaged file has not."""
+    return _current(_file(address, what), address, version) is not None
 
 
 def kept_arrays(address: str, version: Version, what: str, make: Callable[[], Arrays]) -> Arrays:
@@ -89,8 +107,9 @@ def _current(file: Path, address: str, version: Version) -> Arrays | None:
 class _Headers(VirtualFile):
     """A shard as a file whose headers alone are read."""
 
-    def __init__(self, address: str, version: Version) -> None:
+    def __init__(self, address: str, version: Version, reached: Reached) -> None:
         super().__init__(version.size)
+        self._reached = reached
         self._address, self._version = address, version
         self._start, self._piece = 0, b""
         self._length = SMALLEST_PIECE // 2
@@ -104,11 +123,12 @@ class _Headers(VirtualFile):
             length = min(max(length, size), self._size - start)
             self._piece = read_range(self._address, self._version, start, length)
             self._start = start
+            self._reached(start + length)
         return self._piece[start - self._start : start - self._start + size]
 
 
-def _scanned(address: str, version: Version) -> Iterator[ShardMember]:
-    return shard_members(cast(BinaryIO, _Headers(address, version)), version.size)
+def _scanned(address: str, version: Version, reached: Reached) -> Iterator[ShardMember]:
+    return shard_members(cast(BinaryIO, _Headers(address, version, reached)), version.size)
 
 
 def _as_arrays(members: list[ShardMember]) -> Arrays:
