@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import tarfile
@@ -19,8 +20,9 @@ from sdclr.data.sources import headers_read, shard_index
 from sdclr.data.sources.shard_index import FOLDER, indexed_members
 from sdclr.data.sources.shard_members import members_on_disk
 from sdclr.data.sources.tar_shards import read_shards
-from sdclr.errors import RemoteError
+from sdclr.errors import ConfigError, RemoteError
 from sdclr.presentation.progress import Progress
+from sdclr.storage import durable_files
 from shard_stand_in import write_shard
 
 NUM = 20
@@ -106,6 +108,38 @@ def test_a_damaged_index_is_built_again_with_a_warning(server: RangeServer, dama
         assert indexed_members(address, version) == expected
     server.asked.clear()
     assert indexed_members(address, version) == expected
+    assert server.asked == []
+
+
+@pytest.mark.parametrize("trouble", ["a file", "no room"])
+def test_where_no_index_can_be_kept_a_warning_says_so_and_the_members_are_there(
+    server: RangeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    address = f"{server.address}/a.tar"
+    version = version_of(address)
+    expected = indexed_members(address, version)
+    monkeypatch.setenv("SDCLR_CACHE", str(tmp_path / trouble))
+    if trouble == "a file":
+        (tmp_path / trouble).touch()
+    else:
+
+        def full(*_: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(durable_files.files, "write", full)
+    with pytest.warns(UserWarning, match="cannot be kept there .*Set SDCLR_CACHE") as said:
+        assert [indexed_members(address, version) for _ in range(2)] == [expected] * 2
+    assert len(said) == 1
+    assert not list(tmp_path.glob(f"{trouble}/**/*.tmp"))
+
+
+@pytest.mark.parametrize("name", ["SDCLR_CACHE_GB", "SDCLR_REMOTE_RETRIES", "SDCLR_REMOTE_SECONDS"])
+def test_a_limit_that_is_no_number_is_a_mistake_of_the_setting_before_any_request(
+    server: RangeServer, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "many")
+    with pytest.raises(ConfigError, match=f"{name} must be a number .*'many'"):
+        read_shards(Address(server.address), ["a.tar"])
     assert server.asked == []
 
 

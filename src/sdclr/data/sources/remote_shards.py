@@ -9,10 +9,11 @@ from sdclr.data.choices import SHARD_SUFFIX
 from sdclr.data.remote.ranges import names_below
 from sdclr.data.sources.globs import Glob
 from sdclr.data.sources.tar_shards import expand_braces
-from sdclr.errors import DataError
+from sdclr.errors import ConfigError, DataError
 from sdclr.safe_text import shown
 
 _MAGIC = "*?["
+_BUCKETS = ("s3", "s3a", "gs", "gcs")
 
 
 def shards_at(address: Address) -> tuple[Address, list[str]]:
@@ -21,6 +22,16 @@ def shards_at(address: Address) -> tuple[Address, list[str]]:
     Raises DataError for an address that names no shards, ConfigError where a server has no list of its files.
     """
     name, folder = address.name, address.parent
+    if not address.server and address.protocol in (*HTTP, *_BUCKETS):
+        raise ConfigError(
+            f"{shown(address)} names no server or bucket. Write it as in s3://bucket/train-000.tar."
+        )
+    if not name and folder.suffix.lower() == SHARD_SUFFIX and address.protocol in HTTP:
+        raise ConfigError(
+            f"{shown(address)} ends with a slash, and a shard does not. Leave it out."
+        )
+    if "*" in name and address.protocol in HTTP:
+        raise _no_list(folder)
     is_glob = any(sign in name for sign in _MAGIC) and address.protocol not in HTTP
     if is_glob and name.lower().endswith(SHARD_SUFFIX):
         names = Glob(Path(), name).matching(_shards_below(folder))
@@ -44,6 +55,15 @@ def shards_at(address: Address) -> tuple[Address, list[str]]:
     return folder, names
 
 
+def _no_list(folder: Address) -> ConfigError:
+    return ConfigError(
+        f"{shown(folder)}: a web server has no list of its files. Name the shards, as in "
+        f"{shown(folder / 'train-{000..146}.tar')}."
+    )
+
+
 def _shards_below(folder: Address) -> list[str]:
+    if folder.protocol in HTTP:
+        raise _no_list(folder)
     names = names_below(str(folder))
     return [name for name in names if name.lower().endswith(SHARD_SUFFIX) and name[0] != "."]

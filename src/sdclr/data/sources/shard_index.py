@@ -4,13 +4,15 @@ The headers of a tar lie between its files. They are read by range, in pieces th
 small where files lie between them, so that a shard of photographs costs a few percent of its bytes. What they say is
 written to an index of each shard as soon as that shard is done: a start that is cut off goes on with the next shard. An
 index counts while the shard is as it was (size and ETag); a damaged one is built again, with a warning. Of several
-processes that want the same index one builds it, and the others wait for it.
+processes that want the same index one builds it, and the others wait for it. Nothing depends on an index but time: a
+folder where none can be written is a warning.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +25,7 @@ from sdclr.data.collections.packed_names import packed, starts_of
 from sdclr.data.remote.limits import cache_folder
 from sdclr.data.remote.ranges import Version, read_range
 from sdclr.data.sources.shard_members import Kind, ShardMember, shard_members
+from sdclr.errors import RunFolderError, StorageError
 from sdclr.storage.array_files import Arrays, DamagedArraysError, read_arrays, write_arrays
 from sdclr.storage.durable_files import make_folder
 from sdclr.storage.positioned_files import VirtualFile
@@ -32,6 +35,9 @@ SMALLEST_PIECE = 1 << 12
 LARGEST_PIECE = 1 << 20
 NEAR = 1 << 14
 """Bytes to the next header up to which what lies between is read, too."""
+_lock = threading.Lock()
+_warned: set[Path] = set()
+"""Folders where nothing can be kept, of which was warned."""
 KINDS: tuple[Kind, ...] = ("file", "holes", "folder", "hard link", "link", "other")
 
 
@@ -69,14 +75,45 @@ def kept_arrays(address: str, version: Version, what: str, make: Callable[[], Ar
     file = _file(address, what)
     if (found := _current(file, address, version)) is not None:
         return found
-    make_folder(file.parent)
-    # the lock ends with its process, however that ends
-    with filelock.FileLock(file.with_name(f"{file.name}.lock")):
+    with _claimed(file):
         if (found := _current(file, address, version)) is not None:
             return found
         made = make()
-        write_arrays(file, made.facts | _identity(address, version), made.arrays)
+        try:
+            write_arrays(file, made.facts | _identity(address, version), made.arrays)
+        except (RunFolderError, StorageError, OSError) as error:
+            _warn_of_no_room(file.parent, error)
         return made
+
+
+@contextlib.contextmanager
+def _claimed(file: Path) -> Iterator[None]:
+    """Inside, no other process makes this file; a warning where nothing can be written there."""
+    # the lock ends with its process, however that ends
+    lock = filelock.FileLock(file.with_name(f"{file.name}.lock"))
+    try:
+        make_folder(file.parent)
+        lock.acquire()
+    except (RunFolderError, StorageError, OSError) as error:
+        _warn_of_no_room(file.parent, error)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _warn_of_no_room(folder: Path, error: Exception) -> None:
+    """Once a process and folder."""
+    with _lock:
+        first = folder not in _warned
+        _warned.add(folder)
+    if first:
+        cause = error.strerror if isinstance(error, OSError) else str(error).partition(". ")[0]
+        warnings.warn(
+            f"{folder}: what the headers of shards say cannot be kept there ({cause}), and is read anew at every "
+            "start. Set SDCLR_CACHE to a folder that can be written to.",
+            stacklevel=4,
+        )
 
 
 def _file(address: str, what: str) -> Path:

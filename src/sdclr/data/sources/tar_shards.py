@@ -34,7 +34,7 @@ from sdclr.data.collections.members import Members
 from sdclr.data.collections.packed_names import PackedNames, packed, starts_of
 from sdclr.data.decoding.decode import printable
 from sdclr.data.look_ahead import in_pieces
-from sdclr.data.remote.limits import INDEX_CONNECTIONS
+from sdclr.data.remote.limits import INDEX_CONNECTIONS, require_valid
 from sdclr.data.remote.ranges import Version, version_of
 from sdclr.data.sources.exclusion import (
     SERVICE_FOLDERS,
@@ -373,6 +373,7 @@ def _images_at(
 
     The states of all are asked for first, so that a shard that is gone is told before the others are indexed.
     """
+    require_valid()
     # which globs have matched is to be found out, where there are some
     what = "members" if unwanted else kept_images_name(also)
     versions: dict[str, Version] = {}
