@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
@@ -79,37 +78,59 @@ def open_progress() -> AnyProgress:
 
 
 class LateTask:
-    """Counted work of any number of threads, shown once it has taken ``PATIENCE_SECONDS``."""
+    """Counted work of any number of threads, shown once it has taken ``PATIENCE_SECONDS``, done or not."""
 
     def __init__(
         self, show: AnyProgress, description: str, total: int, unit: str, done: int
     ) -> None:
-        self._show, self._started = show, time.monotonic()
+        self._show = show
         self._facts = description, total, unit, done
         self._new = 0
         """Counted, and not yet shown."""
         self._task: int | None = None
+        self._is_over = False
         self._lock = threading.Lock()
+        self._timer = threading.Timer(PATIENCE_SECONDS, self.begin)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def begin(self) -> None:
+        """Show it from here on."""
+        with self._lock:
+            if self._task is None and not self._is_over:
+                description, total, unit, done = self._facts
+                # what was counted unseen is no part of the rate
+                self._task = self._show.add(description, total, unit, done + self._new)
+                self._new = 0
 
     def advance(self, amount: int = 1) -> None:
         """Count ``amount`` more units."""
         with self._lock:
             self._new += amount
-            if self._task is None and time.monotonic() - self._started >= PATIENCE_SECONDS:
-                self._task = self._show.add(*self._facts)
-            if self._task is not None and self._new:
-                self._show.advance(self._task, self._new)
-                self._new = 0
+            self._show_new()
 
-    def finish(self) -> None:
-        """The work is over."""
-        if self._task is not None:
-            self._show.finish(self._task)
+    def _show_new(self) -> None:
+        if self._task is not None and self._new:
+            self._show.advance(self._task, self._new)
+            self._new = 0
+
+    def end(self, *, finished: bool) -> None:
+        """The work is over; one that an error ends is left to the display."""
+        self._timer.cancel()
+        with self._lock:
+            self._is_over = True
+            if finished and self._task is not None:
+                self._show.finish(self._task)
 
 
 @contextmanager
 def late_task(description: str, total: int, unit: str, done: int = 0) -> Iterator[LateTask]:
-    """A task on the display that is open; one that an error ends is left to the display."""
-    task = LateTask(open_progress(), description, total, unit, done)
-    yield task
-    task.finish()
+    """A task on the display that is open, which is shown if it takes long."""
+    task, finished = LateTask(open_progress(), description, total, unit, done), False
+    if PATIENCE_SECONDS <= 0:
+        task.begin()
+    try:
+        yield task
+        finished = True
+    finally:
+        task.end(finished=finished)

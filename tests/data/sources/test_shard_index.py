@@ -6,12 +6,15 @@ import errno
 import io
 import os
 import tarfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
+from patience import PATIENCE_SECONDS
 from range_server import RangeServer, range_server
 from sdclr import any_progress
 from sdclr.addresses import Address, Place
@@ -21,7 +24,7 @@ from sdclr.data.sources.shard_index import FOLDER, indexed_members
 from sdclr.data.sources.shard_members import members_on_disk
 from sdclr.data.sources.tar_shards import read_shards
 from sdclr.errors import ConfigError, RemoteError
-from sdclr.presentation.progress import Progress
+from sdclr.presentation.progress import NoProgress, Progress
 from sdclr.storage import durable_files
 from shard_stand_in import write_shard
 
@@ -229,6 +232,35 @@ def test_headers_on_a_disk_are_shown_where_they_take_long(
     assert lines[-1].startswith("reading the headers of 1 shards: finished")
     monkeypatch.setattr(any_progress, "PATIENCE_SECONDS", 60.0)
     assert lines_of_reading(tmp_path, ["0.tar"], log) == []
+
+
+def test_a_server_that_does_not_answer_is_shown_to_be_waited_for(
+    server: RangeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(any_progress, "PATIENCE_SECONDS", 0.001)
+    server.files["/0.tar"] = write_shard(tmp_path / "0.tar", MEMBERS[::3]).read_bytes()
+    answers = threading.Event()
+    ask = shard_index.read_range
+    seen = list[str]()
+
+    def late(*given: Any) -> bytes:
+        answers.wait(PATIENCE_SECONDS)
+        return ask(*given)
+
+    class Seen(NoProgress):
+        def add(self, description: str, total: int, unit: str = "steps", done: int = 0) -> int:
+            seen.append(description)
+            if "indexing" in description:
+                answers.set()
+            return 0
+
+    monkeypatch.setattr(shard_index, "read_range", late)
+    token = any_progress.opened(Seen())
+    try:
+        read_shards(Address(server.address), ["0.tar"])
+    finally:
+        any_progress.closed(token)
+    assert "indexing 1 shards" in seen
 
 
 def test_a_display_hears_of_a_large_shard_while_it_is_indexed(

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import threading
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -35,9 +34,8 @@ SMALLEST_PIECE = 1 << 12
 LARGEST_PIECE = 1 << 20
 NEAR = 1 << 14
 """Bytes to the next header up to which what lies between is read, too."""
-_lock = threading.Lock()
-_warned: set[Path] = set()
-"""Folders where nothing can be kept, of which was warned."""
+_warned: dict[Path, object] = {}
+"""Folders where nothing can be kept, of which was warned; each by whom."""
 KINDS: tuple[Kind, ...] = ("file", "holes", "folder", "hard link", "link", "other")
 
 
@@ -104,10 +102,8 @@ def _claimed(file: Path) -> Iterator[None]:
 
 def _warn_of_no_room(folder: Path, error: Exception) -> None:
     """Once a process and folder."""
-    with _lock:
-        first = folder not in _warned
-        _warned.add(folder)
-    if first:
+    mine = object()
+    if _warned.setdefault(folder, mine) is mine:  # of many threads one
         cause = error.strerror if isinstance(error, OSError) else str(error).partition(". ")[0]
         warnings.warn(
             f"{folder}: what the headers of shards say cannot be kept there ({cause}), and is read anew at every "
