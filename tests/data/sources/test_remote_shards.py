@@ -184,6 +184,19 @@ def test_what_is_wrong_is_one_error_that_names_the_shard(
         images_at(f"{server.address}/{name}")
 
 
+def test_in_a_bucket_names_with_signs_slashes_and_globs_are_what_they_are(shards: Path) -> None:
+    bucket = fsspec.filesystem("memory")
+    content = next(shards.iterdir()).read_bytes()
+    bucket.pipe("/signs/a[1].tar", content)
+    bucket.pipe("/signs/a1.tar", content)
+    assert {one.split("/")[0] for one in images_at("memory://signs/a[1].tar").paths} == {"a[1].tar"}
+    assert {one.split("/")[0] for one in images_at("memory://signs/a[12].tar").paths} == {"a1.tar"}
+    with pytest.raises(ConfigError, match="ends with a slash, and a shard does not"):
+        images_at("memory://signs/a1.tar/")
+    with pytest.raises(ConfigError, match="a glob names shards of one folder"):
+        images_at("memory://*/a1.tar")
+
+
 def test_a_bucket_without_shards_is_an_error() -> None:
     fsspec.filesystem("memory").pipe("/none/x.jpg", b"x")
     for address, words in (
