@@ -110,6 +110,12 @@ def test_the_slashes_of_a_protocol_are_no_folder() -> None:
     assert Address("http:///x.tar").server == ""
 
 
+def test_two_slashes_in_a_bucket_are_not_one() -> None:
+    shard = Address("s3://bucket/d//a.tar")
+    assert str(shard.parent) == "s3://bucket/d/"
+    assert shard.parent / shard.name == shard
+
+
 @pytest.mark.parametrize("text", ["https:/host/a.tar", "S3:/bucket/a.tar"])
 def test_one_slash_is_told_as_a_slip(
     text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

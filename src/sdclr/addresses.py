@@ -48,13 +48,7 @@ class Address:
         return self.text
 
     def __truediv__(self, name: str) -> Address:
-        folder = self._without_last_slashes(self.text)
-        return Address(f"{folder}{'' if folder.endswith('://') else '/'}{name}")
-
-    def _without_last_slashes(self, text: str) -> str:
-        """Those of PROTOCOL:// stay."""
-        start = len(self.text.partition("://")[0]) + len("://")
-        return text[:start] + text[start:].rstrip("/")
+        return Address(f"{self.text}{'' if self.text.endswith('://') else '/'}{name}")
 
     @property
     def protocol(self) -> str:
@@ -72,8 +66,9 @@ class Address:
 
     @property
     def parent(self) -> Address:
-        """The folder: what precedes the last slash."""
-        return Address(self._without_last_slashes(self.text[: len(self.text) - len(self.name)]))
+        """The folder: what precedes the last slash; in a bucket two slashes are not one."""
+        folder = self.text[: len(self.text) - len(self.name)]
+        return Address(folder if folder.endswith("://") else folder.removesuffix("/"))
 
     @property
     def server(self) -> str:

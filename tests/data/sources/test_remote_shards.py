@@ -189,6 +189,8 @@ def test_in_a_bucket_names_with_signs_slashes_and_globs_are_what_they_are(shards
     content = next(shards.iterdir()).read_bytes()
     bucket.pipe("/signs/a[1].tar", content)
     bucket.pipe("/signs/a1.tar", content)
+    bucket.pipe("/signs//b.tar", content)
+    assert len(read_contents(images_at("memory://signs//b.tar"))) == 4
     assert {one.split("/")[0] for one in images_at("memory://signs/a[1].tar").paths} == {"a[1].tar"}
     assert {one.split("/")[0] for one in images_at("memory://signs/a[12].tar").paths} == {"a1.tar"}
     with pytest.raises(ConfigError, match="ends with a slash, and a shard does not"):
