@@ -17,9 +17,10 @@ from sdclr.addresses import (
     with_secrets,
     without_secrets,
 )
-from sdclr.config import absolute_place, user_place
+from sdclr.config import absolute_place, user_path, user_place
 from sdclr.data.config import DataConfig
 from sdclr.errors import ConfigError
+from sdclr.recipes import recipe
 
 SIGNED = "https://host/d/a.tar?X-Amz-Signature=LETMEIN&b=1"
 
@@ -72,6 +73,8 @@ def test_an_address_answers_as_a_path_that_is_not_there() -> None:
         ("https://me:LETMEIN@host:8000/a.tar", "https://host:8000/a.tar"),
         ("s3://me:LETMEIN@bucket/a.tar", "s3://bucket/a.tar"),
         ("http://host/a.tar?x=LETMEIN#part", "http://host/a.tar"),
+        ("http://me:LET/LETMEIN@host:80/a.tar", "http://host:80/a.tar"),
+        ("http://[::1]:80/@LETMEOUT/a.tar", "http://[::1]:80/@LETMEOUT/a.tar"),
     ],
 )
 def test_a_secret_is_taken_off_and_known_to_requests_alone(text: str, clean: str) -> None:
@@ -93,6 +96,44 @@ def test_what_opens_a_pattern_opens_its_shards() -> None:
     assert with_secrets("https://h/1.tar") == "https://h/1.tar?k=1"
     share_secrets("https://h/open.tar", ["https://h/2.tar"])
     assert with_secrets("https://h/2.tar") == "https://h/2.tar"
+
+
+@pytest.mark.parametrize("text", ["HTTPS://host/A.tar", "https://host/A.tar"])
+def test_a_protocol_in_capitals_is_the_same_place(text: str) -> None:
+    assert str(user_place(text)) == without_secrets(text) == "https://host/A.tar"
+
+
+def test_the_slashes_of_a_protocol_are_no_folder() -> None:
+    shard = Address("memory://x.tar")
+    assert str(shard.parent) == "memory://"
+    assert shard.parent / "x.tar" == shard
+    assert Address("http:///x.tar").server == ""
+
+
+def test_two_slashes_in_a_bucket_are_not_one() -> None:
+    shard = Address("s3://bucket/d//a.tar")
+    assert str(shard.parent) == "s3://bucket/d/"
+    assert shard.parent / shard.name == shard
+
+
+@pytest.mark.parametrize("text", ["https:/host/a.tar", "S3:/bucket/a.tar"])
+def test_one_slash_is_told_as_a_slip(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ConfigError, match="an address has two slashes"):
+        user_place(text)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / text.partition("/")[0]).mkdir()
+    assert user_place(text) == Path(text)
+
+
+def test_an_address_is_no_path_of_anything_else() -> None:
+    with pytest.raises(ConfigError, match="https://host/run is an address") as found:
+        user_path("https://me:LETMEIN@host/run?k=LETMEIN")
+    assert "LETMEIN" not in str(found.value)
+    with pytest.raises(ConfigError, match="weights: https://host/run is an address") as found:
+        recipe("digits_simclr").with_values({"weights": "https://host/run?k=LETMEIN"})
+    assert "LETMEIN" not in str(found.value)
 
 
 @pytest.mark.parametrize("field", ["root", "store"])

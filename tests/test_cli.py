@@ -239,3 +239,26 @@ def test_rare_images_are_found_from_the_command_line(sdclr: Cli, tmp_path: Path)
     assert (code, "marks no image" in err) == (65, True)
     code, _, err = sdclr("mine", "run", "./photos", "--out", "b", "--score", "rarest")
     assert (code, "density" in err) == (78, True)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["evaluate", "ADDRESS"],
+        ["evaluate", "runs/x", "--against", "pixels,ADDRESS"],
+        ["mine", "./photos", "--backbone", "timm:resnet18", "--out", "m", "--like", "ADDRESS"],
+        ["pretrain", "photos", "--out", "runs/x", "--weights", "ADDRESS"],
+        ["pretrain", "digits_sdclr", "--out", "runs/x", "weights=ADDRESS"],
+    ],
+    ids=" ".join,
+)
+def test_an_address_where_a_path_is_needed_is_one_refusal_without_its_secrets(
+    sdclr: Cli, tmp_path: Path, words: list[str]
+) -> None:
+    make_photos(tmp_path / "photos", {0: 2})
+    secret = "https://me:LETMEIN@host/run?token=LETMEIN"
+    code, out, err = sdclr(*(word.replace("ADDRESS", secret) for word in words))
+    assert code == 78
+    assert "https://host/run is an address" in err
+    assert "LETMEIN" not in out + err
+    assert [path.name for path in tmp_path.iterdir()] == ["photos"]

@@ -48,7 +48,7 @@ class Address:
         return self.text
 
     def __truediv__(self, name: str) -> Address:
-        return Address(f"{self.text.rstrip('/')}/{name}")
+        return Address(f"{self.text}{'' if self.text.endswith('://') else '/'}{name}")
 
     @property
     def protocol(self) -> str:
@@ -66,8 +66,14 @@ class Address:
 
     @property
     def parent(self) -> Address:
-        """The folder: what precedes the last slash."""
-        return Address(self.text[: len(self.text) - len(self.name)].rstrip("/"))
+        """The folder: what precedes the last slash; in a bucket two slashes are not one."""
+        folder = self.text[: len(self.text) - len(self.name)]
+        return Address(folder if folder.endswith("://") else folder.removesuffix("/"))
+
+    @property
+    def server(self) -> str:
+        """The server or bucket; empty where the address names none."""
+        return self.text.partition("://")[2].partition("/")[0]
 
     def exists(self) -> bool:
         """Whether it is on a disk: never."""
@@ -106,6 +112,8 @@ def without_secrets(text: str) -> str:
     """An address without query and password, which this process remembers for reading; other texts as they are.
 
     >>> without_secrets("https://me:word@host/a.tar?signature=1")
+    'https://host/a.tar'
+    >>> without_secrets("HTTPS://host/a.tar")  # one place, one name
     'https://host/a.tar'
     """
     if not is_address(text):
@@ -147,5 +155,15 @@ def _apart(text: str) -> tuple[str, _Secret]:
         rest, mark, query = rest.partition("#")[0].partition("?")
         query = mark + query
     server, slash, path = rest.partition("/")
+    if "@" in path and _is_cut_password(server):
+        whole, _, rest = rest.rpartition("@")
+        server, slash, path = rest.partition("/")
+        server = f"{whole}@{server}"
     user, at, server = server.rpartition("@")
-    return f"{protocol}://{server}{slash}{path}", _Secret(user + at, query)
+    return f"{protocol.lower()}://{server}{slash}{path}", _Secret(user + at, query)
+
+
+def _is_cut_password(server: str) -> bool:
+    """Whether USER:PASSWORD@ was cut at a slash in the password: what follows the colon is no port."""
+    _, colon, port = server.rpartition(":")
+    return bool(colon) and not port.endswith("]") and not port.isdigit()

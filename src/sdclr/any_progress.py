@@ -1,9 +1,18 @@
-"""What a job asks of a progress display, and one that shows nothing."""
+"""What a job asks of a progress display, one that shows nothing, and the display that is open."""
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import Protocol, Self
+
+from sdclr.processes.environment import is_first
+
+PATIENCE_SECONDS = 2.0
+"""How long work that is mostly short goes on before it is shown."""
 
 
 class AnyProgress(Protocol):
@@ -48,3 +57,80 @@ class NoProgress:
 
     def announce(self, text: str) -> None:
         pass
+
+
+_OPEN: ContextVar[AnyProgress | None] = ContextVar("progress", default=None)
+
+
+def opened(show: AnyProgress) -> Token[AnyProgress | None]:
+    """``show`` is the display that is open, until :func:`closed` is given what this returns."""
+    return _OPEN.set(show)
+
+
+def closed(before: Token[AnyProgress | None]) -> None:
+    _OPEN.reset(before)
+
+
+def open_progress() -> AnyProgress:
+    """The display that is open here; one that shows nothing in all processes but the first."""
+    show = _OPEN.get()
+    return show if show is not None and is_first() else NoProgress()
+
+
+class LateTask:
+    """Counted work of any number of threads, shown once it has taken ``PATIENCE_SECONDS``, done or not."""
+
+    def __init__(
+        self, show: AnyProgress, description: str, total: int, unit: str, done: int
+    ) -> None:
+        self._show = show
+        self._facts = description, total, unit, done
+        self._new = 0
+        """Counted, and not yet shown."""
+        self._task: int | None = None
+        self._is_over = False
+        self._lock = threading.Lock()
+        self._timer = threading.Timer(PATIENCE_SECONDS, self.begin)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def begin(self) -> None:
+        """Show it from here on."""
+        with self._lock:
+            if self._task is None and not self._is_over:
+                description, total, unit, done = self._facts
+                # what was counted unseen is no part of the rate
+                self._task = self._show.add(description, total, unit, done + self._new)
+                self._new = 0
+
+    def advance(self, amount: int = 1) -> None:
+        """Count ``amount`` more units."""
+        with self._lock:
+            self._new += amount
+            self._show_new()
+
+    def _show_new(self) -> None:
+        if self._task is not None and self._new:
+            self._show.advance(self._task, self._new)
+            self._new = 0
+
+    def end(self, *, finished: bool) -> None:
+        """The work is over; one that an error ends is left to the display."""
+        self._timer.cancel()
+        with self._lock:
+            self._is_over = True
+            if finished and self._task is not None:
+                self._show.finish(self._task)
+
+
+@contextmanager
+def late_task(description: str, total: int, unit: str, done: int = 0) -> Iterator[LateTask]:
+    """A task on the display that is open, which is shown if it takes long."""
+    task, finished = LateTask(open_progress(), description, total, unit, done), False
+    if PATIENCE_SECONDS <= 0:
+        task.begin()
+    try:
+        yield task
+        finished = True
+    finally:
+        task.end(finished=finished)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
+import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
@@ -25,7 +27,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_core import InitErrorDetails, core_schema
 
-from sdclr.addresses import Address, Place, is_address, local_path, without_secrets
+from sdclr.addresses import Address, Place, is_address, local_path, redacted, without_secrets
 from sdclr.errors import ConfigError, MissingInputError
 from sdclr.outside import Table
 from sdclr.safe_text import shown
@@ -247,8 +249,24 @@ def parse_assignments(texts: Iterable[str]) -> dict[str, Any]:
     return values
 
 
+_ONE_SLASH = re.compile(r"(https?|s3a?|gs):/(?!/)", re.IGNORECASE)
+
+
+def require_on_disk(text: str) -> None:
+    """ConfigError for an address, where only what lies on a disk is read or written."""
+    if is_address(text):
+        raise ConfigError(
+            f"{shown(redacted(text))} is an address, and a path on this machine is needed. Only images in shards are "
+            "read from other machines."
+        )
+
+
 def user_path(text: str) -> Path:
-    """A path as people write it, ~ and ~name for home folders. ConfigError where there is no such user."""
+    """A path as people write it, ~ and ~name for home folders.
+
+    ConfigError where there is no such user, and for an address: only shards are read from other machines.
+    """
+    require_on_disk(text)
     try:
         return Path(text).expanduser()
     except RuntimeError:
@@ -262,6 +280,11 @@ def user_place(text: str) -> Place:
     """A path as people write it, or an address such as s3://bucket/train.tar, without its secrets."""
     if is_address(text):
         return Address(without_secrets(text))
+    if (found := _ONE_SLASH.match(text)) and not os.path.lexists(found[0]):
+        raise ConfigError(
+            f"{shown(redacted(text))}: an address has two slashes, {found[0]}/ and so on. For a folder that is called "
+            f"{found[1]}: write ./{found[1]}:"
+        )
     return user_path(local_path(text))
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from sdclr.addresses import is_address, redacted
 from sdclr.backbones.config import (
     BackboneConfig,
     WeightsMatch,
@@ -20,6 +21,7 @@ from sdclr.errors import ConfigError
 from sdclr.methods.config import MethodConfig
 from sdclr.methods.table import METHODS
 from sdclr.methods.table import SECTION as METHOD_SECTION
+from sdclr.safe_text import shown
 
 
 class OptimizerConfig(Section):
@@ -104,6 +106,16 @@ class PretrainConfig(Section):
     weights_match: WeightsMatch = "exact"
     """How a file that sdclr has not written must fit: exact; partial: what it lacks stays fresh; order: by the order of
     its tensors, whatever their names."""
+
+    @field_validator("weights")
+    @classmethod
+    def _is_on_a_disk(cls, value: str | None) -> str | None:
+        if value is not None and is_address(value):
+            raise ValueError(
+                f"{shown(redacted(value))} is an address, and weights are read from a path on this machine. "
+                "Copy them there."
+            )
+        return value
 
     @classmethod
     def parse(cls, values: Mapping[str, Any], *, foreign: bool = False) -> Self:

@@ -35,6 +35,8 @@ class RangeServer:
     faults: list[Fault | None] = field(default_factory=list)
     """One for each of the next requests, taken from the end; None: it is answered as it should be."""
     ignores_ranges: bool = False
+    instead: tuple[int, dict[str, str], bytes] | None = None
+    """Status, headers and body that every request gets."""
     query: str | None = None
     """The query that opens its files; None: they are open."""
     asked: list[Asked] = field(default_factory=list)
@@ -84,6 +86,10 @@ def answer(request: BaseHTTPRequestHandler, state: RangeServer) -> None:
     if fault == "dropped":
         state.asked.append(Asked(path, query, 0, 0))
         request.close_connection = True
+        return
+    if state.instead is not None:
+        state.asked.append(Asked(path, query, 0, len(state.instead[2])))
+        _send(request, *state.instead)
         return
     status = 503 if fault == "busy" else 404 if path not in state.files else 0
     if state.query not in (None, query):

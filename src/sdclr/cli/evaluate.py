@@ -140,12 +140,18 @@ def evaluate(
     An authors' checkpoint:
     sdclr evaluate model_2000.pt --recipe cifar10_lt_sdclr --data PATH --splits-dir DIR data.split=1 --protocol sdclr
     """
-    from sdclr.jobs.evaluate import check_protocol, check_untested, evaluation_settings
+    from sdclr.jobs.evaluate import (
+        check_protocol,
+        check_rivals,
+        check_untested,
+        evaluation_settings,
+    )
     from sdclr.processes.environment import is_first, require_one_process
 
     import_used(use)
     folders, overrides = _files_and_settings(arguments)
     rule = check_protocol(protocol)
+    check_rivals(_rivals(against or ""))
     few = _few_labels_asked(few_shot, labels_per_class, label_share, label_seeds)
     checkpoint = _checkpoint_among(folders)
     _refuse_together(few, protocol, probes, classifier, against)
@@ -208,9 +214,12 @@ class _FewLabels:
 
 def _files_and_settings(arguments: Sequence[str]) -> tuple[list[Path], list[str]]:
     """Run folders or a checkpoint, each once; and KEY=VALUE."""
+    from sdclr.addresses import is_address
     from sdclr.config import user_path
 
-    targets = [word for word in arguments if "=" not in word or os.path.exists(word)]
+    targets = [
+        word for word in arguments if "=" not in word or is_address(word) or os.path.exists(word)
+    ]
     overrides = [word for word in arguments if word not in targets]
     return list(dict.fromkeys(map(user_path, targets))), overrides
 
@@ -349,6 +358,10 @@ def _few_labels(
         typer.echo(f"next: {command('sdclr', 'report', *folders)}")
 
 
+def _rivals(against: str) -> list[str]:
+    return [word.strip() for word in against.split(",") if word.strip()]
+
+
 def _compare(
     folders: Sequence[Path], against: str, probes: list[str] | None, how: _How, *, as_json: bool
 ) -> None:
@@ -356,7 +369,7 @@ def _compare(
     from sdclr.jobs.evaluate import compare
     from sdclr.presentation.progress import Progress
 
-    rivals = [word.strip() for word in against.split(",") if word.strip()]
+    rivals = _rivals(against)
     moved = {} if how.data_path is None else {"data.path": how.data_path}
     for folder in folders:
         with Progress(stderr) as progress:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sdclr.cli.consoles import speaker, terminal
+from sdclr.cli.consoles import speaker, stderr, terminal
 from sdclr.errors import (
     ConfigError,
     MissingInputError,
@@ -109,6 +109,7 @@ def _own_images_settings(
     from sdclr.addresses import Address
     from sdclr.config import user_place
     from sdclr.data.sources.globs import glob_of
+    from sdclr.presentation.progress import Progress
     from sdclr.workflows.own_images import own_config
 
     path = user_place(target)
@@ -122,7 +123,9 @@ def _own_images_settings(
     named = Path(os.path.abspath(path) if glob is None else glob.root.absolute())
     out = out or Path("runs") / named.stem.partition("-{")[0]
     console = terminal(quiet=bool(speaker()))
-    config, choices = own_config(absolute_paths({"path": target})["path"], values, out, console)
+    whole = absolute_paths({"path": target})["path"]
+    with Progress(stderr):  # reading the headers of many shards takes long
+        config, choices = own_config(whole, values, out, console)
     return config, out, choices
 
 

@@ -11,7 +11,7 @@ import torch
 
 from sdclr.batch import Views
 from sdclr.compute.stateless_random import Stream, derive, permutation
-from sdclr.config import user_path
+from sdclr.config import user_place
 from sdclr.data import Data, DataConfig, Images, ViewSpec, build_data
 from sdclr.data.collections.contents import (
     ABSENT,
@@ -103,7 +103,7 @@ def images_of(run: Run, config: DataConfig, option: str = "--data ") -> Data:
     try:
         return build_data(config, exclude=[run.folder])
     except MissingInputError:
-        if config.path is None or user_path(config.path).exists():
+        if config.path is None or user_place(config.path).exists():
             raise
         raise MissingInputError(
             f"the images of {shown(run.folder)} are not where they were: {shown(config.path)} does not exist. "

@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextvars import Token
 from dataclasses import dataclass
 from types import TracebackType
 from typing import IO, Self, cast
@@ -21,6 +22,7 @@ from rich.text import Text
 
 from sdclr.any_progress import AnyProgress as AnyProgress  # handed on
 from sdclr.any_progress import NoProgress as NoProgress
+from sdclr.any_progress import closed, opened
 from sdclr.output_streams import EnduringStream
 from sdclr.safe_text import one_line, shown
 
@@ -106,6 +108,7 @@ class Progress:
         self._quiet = False
         self._now = now
         self._tasks: list[Task] = []
+        self._before: list[Token[AnyProgress | None]] = []
         self._bars: rich.progress.Progress | None = None
         if self._console.is_terminal:
             self._bars = rich.progress.Progress(
@@ -124,6 +127,7 @@ class Progress:
             )
 
     def __enter__(self) -> Self:
+        self._before.append(opened(self))
         return self
 
     def __exit__(
@@ -132,6 +136,7 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        closed(self._before.pop())
         for index, task in enumerate(self._tasks):
             if not task.finished:
                 self._end(index, "finished" if task.done >= task.total else "stopped")

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from sdclr.config import Section, user_path
+from sdclr.config import Section, user_place
 from sdclr.errors import ConfigError, RunFolderError
 from sdclr.run.files import (
     CHOICES_FILE,
@@ -76,7 +76,9 @@ def require_classes(run: Run, class_names: Sequence[str]) -> None:
 def require_elsewhere(run: Run, *places: str | None) -> None:
     """ConfigError where this folder is one of ``places``, folders of images, which stay as they are."""
     for place in places:
-        if place is not None and os.path.realpath(user_path(place)) == os.path.realpath(run.folder):
+        if place is not None and os.path.realpath(user_place(place)) == os.path.realpath(
+            run.folder
+        ):
             raise ConfigError(
                 f"{run.folder} is the folder of the images; a run needs one of its own. Choose another --out."
             )

@@ -44,7 +44,7 @@ def read_arrays(path: Path) -> Arrays | None:
     """What was written; None where there is no such file. DamagedArraysError for anything else."""
     try:
         content = path.read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise DamagedArraysError(str(error)) from None

@@ -10,7 +10,7 @@ from typing import Any
 
 from sdclr.addresses import Address, Place
 from sdclr.backbones.encoder import LIBRARIES
-from sdclr.config import user_path
+from sdclr.config import user_place
 from sdclr.data import DataConfig
 from sdclr.data.choices import LIST_SUFFIXES
 from sdclr.data.sources.image_lists import read_listed_images
@@ -84,9 +84,12 @@ def _place_of_run(source: Path | str, labels: Path, values: Mapping[str, Any]) -
         return None
     data = run.settings().get("data") or {}
     place = data.get("root") or data.get("path")
-    if data.get("name") != "images" or not isinstance(place, str) or not user_path(place).is_dir():
+    if data.get("name") != "images" or not isinstance(place, str):
         return None
-    for root in (labels.parent, user_path(place)):
+    folder = user_place(place)
+    if isinstance(folder, Address) or not folder.is_dir():
+        return None
+    for root in (labels.parent, folder):
         with contextlib.suppress(SdclrError):  # whoever reads it says what is wrong
             listed = read_listed_images(
                 labels,

@@ -190,7 +190,7 @@ def own_data_as_trained(source: Path, path: str, values: dict[str, Any]) -> Data
             return data.with_values({"grey_bits": trained.grey_bits})
         return data
     alike = list(READ_ALIKE)
-    if trained.path is not None and os.path.realpath(user_path(trained.path)) == os.path.realpath(
+    if trained.path is not None and os.path.realpath(user_place(trained.path)) == os.path.realpath(
         path
     ):
         alike += FOUND_ALIKE

@@ -145,7 +145,7 @@ def test_a_record_of_an_earlier_version_has_no_sizes(images: ImageFiles, tmp_pat
     assert recorded_sizes(images, (read_record(tmp_path / "r") or {})["train"]) is None
 
 
-@pytest.mark.parametrize("pixels", ["3", "-3\t4", "0\t4", "3\t4\t5", "a\tb"])
+@pytest.mark.parametrize("pixels", ["3", "-3\t4", "0\t4", "3\t4\t5", "a\tb", f"{10**30}\t4"])
 def test_damaged_sizes_of_a_record_are_named(tmp_path: Path, pixels: str) -> None:
     line = f'train\t{"0" * 16}\t5\t7\t"a.jpg"\t{pixels}\n'
     (tmp_path / "r").write_bytes(gzip.compress(line.encode()))

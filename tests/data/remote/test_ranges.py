@@ -12,10 +12,12 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from patience import PATIENCE_SECONDS
 from range_server import Fault, RangeServer, range_server
 from sdclr.addresses import without_secrets
+from sdclr.config import user_place
 from sdclr.data.look_ahead import look_ahead
 from sdclr.data.remote import ranges, requests
 from sdclr.data.remote.ranges import Version, read_range, version_of
@@ -91,6 +93,73 @@ def test_tries_end_and_the_error_says_after_how_many(server: RangeServer) -> Non
     with pytest.raises(RemoteError, match=r"/a\.tar cannot be read after 4 tries: .*503"):
         read_range(address, version, 0, 10)
     assert len(server.asked) - before == 4
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "words"),
+    [
+        (200, {"Content-Type": "text/html; charset=utf-8"}, "sends a web page instead"),
+        (
+            206,
+            {"Content-Range": "bytes 0-511/9000", "Content-Encoding": "gzip"},
+            r"packs.*\(gzip\)",
+        ),
+        (206, {"Content-Range": "bytes 0-511/*"}, "does not say how large the whole file is"),
+        (302, {"Location": "/a.tar"}, "from one address to the next without an end"),
+    ],
+)
+def test_what_no_further_try_makes_better_is_said_at_once(
+    server: RangeServer, status: int, headers: dict[str, str], words: str
+) -> None:
+    server.instead = status, headers, bytes(512)
+    with pytest.raises(RemoteError, match=rf"/a\.tar cannot be read: its server .*{words}"):
+        version_of(f"{server.address}/a.tar")
+    assert len(server.asked) == 1 or status == 302
+
+
+@pytest.mark.parametrize("place", ["127.0.0.1:99999", "127.0.0.1:port", "[::1", "me:LET/ME@h:1"])
+def test_what_is_no_address_of_a_server_is_a_mistake_of_the_setting(place: str) -> None:
+    address = str(user_place(f"http://{place}/a.tar"))
+    with pytest.raises(ConfigError, match="is no address of a web server") as found:
+        version_of(address)
+    assert "LET" not in str(found.value) + address
+
+
+def test_a_server_that_nobody_finds_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with pytest.raises(RemoteError, match=r"there is no server called host\.invalid.*Correct the"):
+        version_of("http://host.invalid/a.tar")
+
+
+def test_a_file_system_of_one_server_is_told_which_and_who_asks() -> None:
+    class Place(MemoryFileSystem):
+        protocol = "place"
+        cachable = False
+
+        def __init__(self, host: str, username: str) -> None:
+            super().__init__()
+            self.store = {"/x.tar": self.store[f"/{host}-{username}.tar"]}
+
+        @classmethod
+        def _strip_protocol(cls, path: str) -> str:
+            return f"/{path.rpartition('/')[2]}"
+
+        @staticmethod
+        def _get_kwargs_from_urls(path: str) -> dict[str, str]:
+            user, _, host = path.split("/")[2].partition("@")
+            return {"host": host, "username": user} if host else {}
+
+    fsspec.register_implementation("place", Place, clobber=True)
+    for number, host in enumerate("ab"):
+        fsspec.filesystem("memory").pipe(f"/{host}-me.tar", bytes(number + 1))
+        address = str(user_place(f"place://me@{host}/x.tar"))
+        assert address == f"place://{host}/x.tar"
+        assert version_of(address).size == number + 1
+    with pytest.raises(ConfigError, match=r"place://c/x\.tar cannot be opened: .*host"):
+        version_of("place://c/x.tar")
 
 
 def test_pauses_grow_and_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -159,7 +159,14 @@ def test_what_is_not_used_is_counted_from_the_index_too(
         ("d/train-{2..0}.tar", DataError, "must ascend"),
         ("d/list.csv", DataError, r"list\.csv is no shard: .*Copy other collections to a disk"),
         ("d/", ConfigError, r"a web server has no list of its files.*train-\{000\.\.146\}\.tar"),
-        ("gz.tar", DataError, r"gz\.tar cannot be read as an uncompressed tar.*unpack it"),
+        ("d/train-*.tar", ConfigError, "a web server has no list of its files"),
+        ("d/train-000.tar/", ConfigError, "ends with a slash, and a shard does not"),
+        ("gz.tar", DataError, r"gz\.tar cannot be .* tar: it is compressed \(gzip\).*unpack it"),
+        (
+            "page.tar",
+            DataError,
+            r"page\.tar cannot be read as an uncompressed tar: it is a web page",
+        ),
         ("cut.tar", DataError, r"cut\.tar cannot be read as an uncompressed tar.*cut off"),
         ("empty.tar", DataError, r"empty\.tar cannot be read"),
         ("none.tar", DataError, "hold no images"),
@@ -169,11 +176,27 @@ def test_what_is_wrong_is_one_error_that_names_the_shard(
     server: RangeServer, tmp_path: Path, name: str, error: type[Exception], words: str
 ) -> None:
     server.files["/gz.tar"] = b"\x1f\x8b" + bytes(1_000)
+    server.files["/page.tar"] = b"\n<!DOCTYPE HTML><title>no</title>" + bytes(1_000)
     server.files["/cut.tar"] = server.files["/d/train-000.tar"][:1_500]
     server.files["/empty.tar"] = b""
     server.files["/none.tar"] = write_shard(tmp_path / "n.tar", [("a.txt", b"x")]).read_bytes()
     with pytest.raises(error, match=words):
         images_at(f"{server.address}/{name}")
+
+
+def test_in_a_bucket_names_with_signs_slashes_and_globs_are_what_they_are(shards: Path) -> None:
+    bucket = fsspec.filesystem("memory")
+    content = next(shards.iterdir()).read_bytes()
+    bucket.pipe("/signs/a[1].tar", content)
+    bucket.pipe("/signs/a1.tar", content)
+    bucket.pipe("/signs//b.tar", content)
+    assert len(read_contents(images_at("memory://signs//b.tar"))) == 4
+    assert {one.split("/")[0] for one in images_at("memory://signs/a[1].tar").paths} == {"a[1].tar"}
+    assert {one.split("/")[0] for one in images_at("memory://signs/a[12].tar").paths} == {"a1.tar"}
+    with pytest.raises(ConfigError, match="ends with a slash, and a shard does not"):
+        images_at("memory://signs/a1.tar/")
+    with pytest.raises(ConfigError, match="a glob names shards of one folder"):
+        images_at("memory://*/a1.tar")
 
 
 def test_a_bucket_without_shards_is_an_error() -> None:

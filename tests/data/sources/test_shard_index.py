@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import tarfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from rich.console import Console
 
+from patience import PATIENCE_SECONDS
 from range_server import RangeServer, range_server
+from sdclr import any_progress
+from sdclr.addresses import Address, Place
 from sdclr.data.remote.ranges import version_of
-from sdclr.data.sources import shard_index
+from sdclr.data.sources import headers_read, shard_index
 from sdclr.data.sources.shard_index import FOLDER, indexed_members
 from sdclr.data.sources.shard_members import members_on_disk
-from sdclr.errors import RemoteError
+from sdclr.data.sources.tar_shards import read_shards
+from sdclr.errors import ConfigError, RemoteError
+from sdclr.presentation.progress import NoProgress, Progress
+from sdclr.storage import durable_files
 from shard_stand_in import write_shard
 
 NUM = 20
@@ -103,6 +114,38 @@ def test_a_damaged_index_is_built_again_with_a_warning(server: RangeServer, dama
     assert server.asked == []
 
 
+@pytest.mark.parametrize("trouble", ["a file", "no room"])
+def test_where_no_index_can_be_kept_a_warning_says_so_and_the_members_are_there(
+    server: RangeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    address = f"{server.address}/a.tar"
+    version = version_of(address)
+    expected = indexed_members(address, version)
+    monkeypatch.setenv("SDCLR_CACHE", str(tmp_path / trouble))
+    if trouble == "a file":
+        (tmp_path / trouble).touch()
+    else:
+
+        def full(*_: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(durable_files.files, "write", full)
+    with pytest.warns(UserWarning, match="cannot be kept there .*Set SDCLR_CACHE") as said:
+        assert [indexed_members(address, version) for _ in range(2)] == [expected] * 2
+    assert len(said) == 1
+    assert not list(tmp_path.glob(f"{trouble}/**/*.tmp"))
+
+
+@pytest.mark.parametrize("name", ["SDCLR_CACHE_GB", "SDCLR_REMOTE_RETRIES", "SDCLR_REMOTE_SECONDS"])
+def test_a_limit_that_is_no_number_is_a_mistake_of_the_setting_before_any_request(
+    server: RangeServer, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "many")
+    with pytest.raises(ConfigError, match=f"{name} must be a number .*'many'"):
+        read_shards(Address(server.address), ["a.tar"])
+    assert server.asked == []
+
+
 def test_an_index_of_another_state_is_built_again(server: RangeServer, tmp_path: Path) -> None:
     address = f"{server.address}/a.tar"
     indexed_members(address, version_of(address))
@@ -149,3 +192,83 @@ def test_a_shard_that_is_no_tar_is_a_read_error(server: RangeServer) -> None:
     with pytest.raises(tarfile.ReadError, match="end"):
         indexed_members(f"{server.address}/cut.tar", version_of(f"{server.address}/cut.tar"))
     assert not list((Path(os.environ["SDCLR_CACHE"]) / shard_index.FOLDER).glob("*.members"))
+
+
+@pytest.fixture
+def log(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """What a display says, of work that takes no time, too."""
+    monkeypatch.setattr(any_progress, "PATIENCE_SECONDS", 0.0)
+    return io.StringIO()
+
+
+def lines_of_reading(place: Place, shards: list[str], log: io.StringIO) -> list[str]:
+    """What a display shows while the images of some shards are looked for, without the times."""
+    log.truncate(log.seek(0))
+    with Progress(Console(file=log, width=200), now=lambda: 0.0):
+        read_shards(place, shards)
+    return log.getvalue().splitlines()
+
+
+def test_indexing_shows_the_bytes_of_all_shards_and_those_of_an_earlier_start(
+    server: RangeServer, log: io.StringIO, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(headers_read, "MEGABYTE", 1000)
+    photographs = write_shard(tmp_path / "0.tar", MEMBERS[::3])
+    server.files |= {f"/{number}.tar": photographs.read_bytes() for number in range(3)}
+    place, size = Address(server.address), photographs.stat().st_size
+    read_shards(place, ["0.tar"])
+    lines = lines_of_reading(place, ["0.tar", "1.tar", "2.tar"], log)
+    assert "asking for 3 shards: finished, 3/3 shards, 100 %, took 0:00:00" in lines
+    total, begun = 3 * size // 1000, size // 1000
+    assert f"indexing 2 shards: {begun}/{total} MB, 33 %" in lines
+    assert lines[-1] == f"indexing 2 shards: finished, {total}/{total} MB, 100 %, took 0:00:00"
+
+
+def test_headers_on_a_disk_are_shown_where_they_take_long(
+    log: io.StringIO, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_shard(tmp_path / "0.tar", MEMBERS[::3])
+    lines = lines_of_reading(tmp_path, ["0.tar"], log)
+    assert lines[-1].startswith("reading the headers of 1 shards: finished")
+    monkeypatch.setattr(any_progress, "PATIENCE_SECONDS", 60.0)
+    assert lines_of_reading(tmp_path, ["0.tar"], log) == []
+
+
+def test_a_server_that_does_not_answer_is_shown_to_be_waited_for(
+    server: RangeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(any_progress, "PATIENCE_SECONDS", 0.001)
+    server.files["/0.tar"] = write_shard(tmp_path / "0.tar", MEMBERS[::3]).read_bytes()
+    answers = threading.Event()
+    ask = shard_index.read_range
+    seen = list[str]()
+
+    def late(*given: Any) -> bytes:
+        answers.wait(PATIENCE_SECONDS)
+        return ask(*given)
+
+    class Seen(NoProgress):
+        def add(self, description: str, total: int, unit: str = "steps", done: int = 0) -> int:
+            seen.append(description)
+            if "indexing" in description:
+                answers.set()
+            return 0
+
+    monkeypatch.setattr(shard_index, "read_range", late)
+    token = any_progress.opened(Seen())
+    try:
+        read_shards(Address(server.address), ["0.tar"])
+    finally:
+        any_progress.closed(token)
+    assert "indexing 1 shards" in seen
+
+
+def test_a_display_hears_of_a_large_shard_while_it_is_indexed(
+    server: RangeServer, shard: Path
+) -> None:
+    address, ends = f"{server.address}/a.tar", list[int]()
+    version = version_of(address)
+    indexed_members(address, version, ends.append)
+    assert len(ends) > NUM / 2
+    assert ends == sorted(ends)
+    assert ends[-1] == version.size

@@ -20,7 +20,7 @@ from rich.console import Console
 import sdclr
 from patience import wait_until
 from sdclr import cli
-from sdclr.errors import DataError, FailedRunsError, Preempted, RunFolderError
+from sdclr.errors import ConfigError, DataError, FailedRunsError, Preempted, RunFolderError
 from sdclr.presentation.progress import NoProgress
 from sdclr.workflows.grid.cells import GridCells, name_of
 from sdclr.workflows.grid.run import carry_out_grid, grid_commands, open_grid
@@ -141,6 +141,11 @@ def test_what_decides_no_number_does_not(whole: Path, tmp_path: Path) -> None:
     file = small_file(tmp_path, arms=arms)
     cells, _ = open_grid(file, tmp_path / "out", device="cuda:3")
     assert all(cells.is_done(cell) for cell in cells.cells)
+
+
+def test_images_at_an_address_are_no_folder_of_this_machine(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"data: s3://bucket/a\.tar is an address"):
+        open_grid(small_file(tmp_path), tmp_path / "out", data="s3://bucket/a.tar")
 
 
 def test_a_record_of_before_a_setting_existed_counts_with_its_default(

@@ -31,6 +31,8 @@ FILES_PER_CALL = 64
 ABSENT = "absent"
 _LONGEST_RECORD = 1 << 31
 """Bytes of a record when it is unpacked: 20 million files."""
+_LONGEST_SIDE = 1 << 31
+"""Pixels of an image's side; what says more is damaged."""
 
 
 class Content(NamedTuple):
@@ -241,7 +243,9 @@ def _line(line: str) -> tuple[str, Content]:
     if len(pixels) not in (0, 2):
         raise ValueError("a line has too many cells")
     height, width = map(int, pixels or (0, 0))
-    if min(height, width) < 0 or (height == 0) != (width == 0):
+    if not 0 <= min(height, width) <= max(height, width) <= _LONGEST_SIDE:
+        raise ValueError(f"an image of {height} x {width} pixels")
+    if (height == 0) != (width == 0):
         raise ValueError(f"an image of {height} x {width} pixels")
     return part, Content(text, digest, int(size), int(mtime), height, width)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sdclr.addresses import Place
+from sdclr.addresses import Address, Place
 from sdclr.data.decoding.decode import Member
 from sdclr.data.remote.ranges import Version
 from sdclr.data.splits import Positions
@@ -48,7 +48,7 @@ class Members:
         packed = -1 if self.packed is None else int(self.packed[position])
         start, size = int(self.start[position]), int(self.size[position])
         return Member(
-            os.path.join(root, shard),
+            str(root / shard) if isinstance(root, Address) else os.path.join(root, shard),
             start,
             size,
             own,

@@ -42,6 +42,12 @@ def patience_seconds() -> float:
     return max(_number("SDCLR_REMOTE_SECONDS", 60.0), 0.1)
 
 
+def require_valid() -> None:
+    """ConfigError for a limit that is no number: before anything is read, so that no image is blamed for it."""
+    for ask in (cache_bytes, num_retries, patience_seconds):
+        ask()
+
+
 def _number(name: str, usual: float) -> float:
     text = os.environ.get(name, "")
     if not text:

@@ -16,7 +16,7 @@ from sdclr.data.remote.requests import (
     ForbiddenError,
     GoneError,
     OutsideError,
-    WholeOnlyError,
+    UnfitError,
     ask,
     forget,
 )
@@ -135,18 +135,18 @@ def _repeated(address: str, attempt: Callable[[], T]) -> T:
                 f"{shown(address)} may not be read: {shown(redacted(str(error)))}. Give this machine the right "
                 "to, as fsspec takes it (docs/data.md); a signed address has to be given whole, with its query."
             ) from None
-        except WholeOnlyError:
+        except UnfitError as error:
             raise RemoteError(
-                f"{shown(address)} cannot be read: its server sends whole files alone, and no part that is asked "
-                "for (HTTP Range). Copy the shards to a disk, or to a server that sends ranges."
+                f"{shown(address)} cannot be read: {shown(redacted(str(error)))}. Correct the address if it is wrong; "
+                "else copy the shards to a disk, or to a server that sends ranges."
             ) from None
         except (
             Exception
         ) as error:  # whatever a library raises for a bad connection or a busy server
             cause = redacted(str(error)) or type(error).__name__
     raise RemoteError(
-        f"{shown(address)} cannot be read after {tries} tries: {shown(cause)}. Give the same command again when "
-        "the server answers."
+        f"{shown(address)} cannot be read after {tries} tries: {shown(cause)}. Correct the address if it is "
+        "wrong, else give the same command again when the server answers."
     )
 
 

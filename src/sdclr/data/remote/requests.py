@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any, NamedTuple
 
-from sdclr.addresses import HTTP, Address, with_secrets
+from sdclr.addresses import HTTP, Address, redacted, with_secrets
 from sdclr.data.remote.limits import INDEX_CONNECTIONS, patience_seconds
 from sdclr.errors import ConfigError
 
@@ -44,11 +44,21 @@ class OutsideError(Exception):
     """The file does not have the bytes that were asked for."""
 
 
-class WholeOnlyError(Exception):
+class UnfitError(Exception):
+    """The server answers with what no further try makes better; says what."""
+
+
+class WholeOnlyError(UnfitError):
     """The server sends whole files alone."""
 
+    def __init__(self) -> None:
+        super().__init__(
+            "its server sends whole files alone, and no part that is asked for (HTTP Range)"
+        )
 
-_opened: dict[tuple[int, str], Any] = {}
+
+_opened: dict[tuple[int, str, str], Any] = {}
+"""By process, protocol, and the server where a file system is one server's."""
 _tags: dict[tuple[int, str], tuple[int, str]] = {}
 
 
@@ -69,15 +79,21 @@ def ask(address: str, start: int, size: int) -> Answer:
 def file_system(address: str) -> Any:
     """fsspec's file system of an address, of this process. ConfigError where no package reads such addresses."""
     protocol = Address(address).protocol
-    key = (os.getpid(), protocol)
+    server = Address(address).server if protocol not in (*HTTP, *S3) else ""
+    key = (os.getpid(), protocol, server)
     if key not in _opened:
         fsspec = _fsspec()
         try:
-            _opened[key] = fsspec.filesystem(protocol, **_options(fsspec, protocol))
+            _opened[key] = fsspec.filesystem(protocol, **_options(fsspec, protocol, address))
         except ValueError:
             known = ", ".join(f"{one}://" for one in ("s3", "https", "file"))
             raise ConfigError(
                 f"{address}: addresses {protocol}:// are not known. Give {known} or what fsspec reads besides."
+            ) from None
+        except TypeError as error:  # what opens it is not in the address
+            raise ConfigError(
+                f"{address} cannot be opened: {redacted(str(error))}. Give what is missing in fsspec's configuration "
+                "(docs/data.md)."
             ) from None
         except ImportError as error:
             raise ConfigError(
@@ -87,10 +103,17 @@ def file_system(address: str) -> Any:
     return _opened[key]
 
 
-def _options(fsspec: Any, protocol: str) -> dict[str, Any]:
-    """As many connections as are used at once, where fsspec's configuration says nothing else: botocore has 10."""
-    if protocol not in S3:
+def _options(fsspec: Any, protocol: str, address: str) -> dict[str, Any]:
+    """What an address says of its server; of s3 as many connections as are used at once.
+
+    botocore has 10, where fsspec's configuration says nothing else.
+    """
+    if protocol in HTTP:
         return {}
+    if protocol not in S3:  # a server and a user, of ftp:// and its like
+        kind = fsspec.get_filesystem_class(protocol)
+        found: dict[str, Any] = kind._get_kwargs_from_urls(with_secrets(address))
+        return found
     configured = fsspec.config.conf.get(protocol, {}).get("config_kwargs", {})
     return {"config_kwargs": {"max_pool_connections": INDEX_CONNECTIONS, **configured}}
 
@@ -144,7 +167,10 @@ async def _get(files: Any, url: str, start: int, size: int) -> Answer:
         sock_read=patience_seconds(),
     )
     given.setdefault("timeout", patience)
-    async with session.get(_as_given(files, url), headers=headers, **given) as answer:
+    async with (
+        _http_errors(url),
+        session.get(_as_given(files, url), headers=headers, **given) as answer,
+    ):
         whole = _size_of_whole(answer, start, size)
         tag = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
         content = bytearray()
@@ -155,6 +181,26 @@ async def _get(files: Any, url: str, start: int, size: int) -> Answer:
                 if len(content) >= size:
                     break
         return Answer(bytes(content[:size]), whole, tag)
+
+
+@contextlib.asynccontextmanager
+async def _http_errors(url: str) -> AsyncIterator[None]:
+    """Say in words what aiohttp finds wrong with an address, a server's name or a chain of answers."""
+    import aiohttp
+
+    try:
+        yield
+    except aiohttp.TooManyRedirects:
+        raise UnfitError("its server sends from one address to the next without an end") from None
+    except aiohttp.ClientConnectorDNSError as error:
+        raise OSError(
+            f"there is no server called {error.host}, or this machine does not find it ({error.strerror})"
+        ) from None
+    except ValueError as error:  # InvalidURL is one
+        clean = redacted(url)
+        raise ConfigError(
+            f"{clean} is no address of a web server: {redacted(str(error))}."
+        ) from None
 
 
 def _as_given(files: Any, url: str) -> Any:
@@ -175,13 +221,20 @@ def _size_of_whole(answer: Any, start: int, size: int) -> int:
     if status == 416:
         raise OutsideError
     if status == 200:
+        if answer.content_type == "text/html":
+            raise UnfitError(
+                "its server sends a web page instead, perhaps one to log in or one that says no"
+            )
         length = answer.headers.get("Content-Length", "")
         if start == 0 and length.isdigit() and int(length) <= size:
             return int(length)
         raise WholeOnlyError
     if answer.headers.get("Content-Encoding", "identity") not in ("identity", ""):
-        raise OSError(f"the server packs what it sends ({answer.headers['Content-Encoding']})")
+        packed = answer.headers["Content-Encoding"]
+        raise UnfitError(f"its server packs what it sends ({packed}), though asked not to")
     span, _, whole = answer.headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
+    if status == 206 and whole == "*":
+        raise UnfitError("its server does not say how large the whole file is (Content-Range)")
     if status != 206 or not whole.isdigit() or not span.startswith(f"{start}-"):
         raise OSError(f"the server answers {status} {answer.reason}")
     return int(whole)
@@ -263,12 +316,7 @@ def _tag_of(facts: dict[str, Any]) -> str:
 
 
 def names_below(address: str) -> list[str]:
-    """The names of all entries of a folder. ConfigError where the server has no folders (http)."""
-    if Address(address).protocol in HTTP:
-        raise ConfigError(
-            f"{address}: a web server has no list of its files. Name the shards, as in "
-            f"{address.rstrip('/')}/train-{{000..146}}.tar."
-        )
+    """The names of all entries of a folder."""
     files = file_system(address)
     with _known_errors():
         found = files.ls(address, detail=False)

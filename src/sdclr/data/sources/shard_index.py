@@ -4,7 +4,8 @@ The headers of a tar lie between its files. They are read by range, in pieces th
 small where files lie between them, so that a shard of photographs costs a few percent of its bytes. What they say is
 written to an index of each shard as soon as that shard is done: a start that is cut off goes on with the next shard. An
 index counts while the shard is as it was (size and ETag); a damaged one is built again, with a warning. Of several
-processes that want the same index one builds it, and the others wait for it.
+processes that want the same index one builds it, and the others wait for it. Nothing depends on an index but time: a
+folder where none can be written is a warning.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from sdclr.data.collections.packed_names import packed, starts_of
 from sdclr.data.remote.limits import cache_folder
 from sdclr.data.remote.ranges import Version, read_range
 from sdclr.data.sources.shard_members import Kind, ShardMember, shard_members
+from sdclr.errors import RunFolderError, StorageError
 from sdclr.storage.array_files import Arrays, DamagedArraysError, read_arrays, write_arrays
 from sdclr.storage.durable_files import make_folder
 from sdclr.storage.positioned_files import VirtualFile
@@ -32,18 +34,38 @@ SMALLEST_PIECE = 1 << 12
 LARGEST_PIECE = 1 << 20
 NEAR = 1 << 14
 """Bytes to the next header up to which what lies between is read, too."""
+_warned: dict[Path, object] = {}
+"""Folders where nothing can be kept, of which was warned; each by whom."""
 KINDS: tuple[Kind, ...] = ("file", "holes", "folder", "hard link", "link", "other")
 
 
-def indexed_members(address: str, version: Version) -> list[ShardMember]:
+Reached = Callable[[int], object]
+"""Hears up to which byte a shard has been gone through."""
+
+
+def _unheard(_: int) -> None:
+    """Nobody wants to know."""
+
+
+def indexed_members(
+    address: str, version: Version, reached: Reached = _unheard
+) -> list[ShardMember]:
     """The members of a shard in this state, from its index, which is built where it is not there.
 
     Raises tarfile.ReadError for a shard that is no sound tar, and RemoteError for one that cannot be read.
     """
     found = kept_arrays(
-        address, version, "members", lambda: _as_arrays(list(_scanned(address, version)))
+        address,
+        version,
+        "members",
+        lambda: _as_arrays(list(_scanned(address, version, reached))),
     )
     return list(_from_arrays(found))
+
+
+def is_indexed(address: str, version: Version, what: str = "members") -> bool:
+    """Whether :func:`kept_arrays` has it already; a damaged file has not."""
+    return _current(_file(address, what), address, version) is not None
 
 
 def kept_arrays(address: str, version: Version, what: str, make: Callable[[], Arrays]) -> Arrays:
@@ -51,14 +73,43 @@ def kept_arrays(address: str, version: Version, what: str, make: Callable[[], Ar
     file = _file(address, what)
     if (found := _current(file, address, version)) is not None:
         return found
-    make_folder(file.parent)
-    # the lock ends with its process, however that ends
-    with filelock.FileLock(file.with_name(f"{file.name}.lock")):
+    with _claimed(file):
         if (found := _current(file, address, version)) is not None:
             return found
         made = make()
-        write_arrays(file, made.facts | _identity(address, version), made.arrays)
+        try:
+            write_arrays(file, made.facts | _identity(address, version), made.arrays)
+        except (RunFolderError, StorageError, OSError) as error:
+            _warn_of_no_room(file.parent, error)
         return made
+
+
+@contextlib.contextmanager
+def _claimed(file: Path) -> Iterator[None]:
+    """Inside, no other process makes this file; a warning where nothing can be written there."""
+    # the lock ends with its process, however that ends
+    lock = filelock.FileLock(file.with_name(f"{file.name}.lock"))
+    try:
+        make_folder(file.parent)
+        lock.acquire()
+    except (RunFolderError, StorageError, OSError) as error:
+        _warn_of_no_room(file.parent, error)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _warn_of_no_room(folder: Path, error: Exception) -> None:
+    """Once a process and folder."""
+    mine = object()
+    if _warned.setdefault(folder, mine) is mine:  # of many threads one
+        cause = error.strerror if isinstance(error, OSError) else str(error).partition(". ")[0]
+        warnings.warn(
+            f"{folder}: what the headers of shards say cannot be kept there ({cause}), and is read anew at every "
+            "start. Set SDCLR_CACHE to a folder that can be written to.",
+            stacklevel=4,
+        )
 
 
 def _file(address: str, what: str) -> Path:
@@ -89,8 +140,9 @@ def _current(file: Path, address: str, version: Version) -> Arrays | None:
 class _Headers(VirtualFile):
     """A shard as a file whose headers alone are read."""
 
-    def __init__(self, address: str, version: Version) -> None:
+    def __init__(self, address: str, version: Version, reached: Reached) -> None:
         super().__init__(version.size)
+        self._reached = reached
         self._address, self._version = address, version
         self._start, self._piece = 0, b""
         self._length = SMALLEST_PIECE // 2
@@ -104,11 +156,12 @@ class _Headers(VirtualFile):
             length = min(max(length, size), self._size - start)
             self._piece = read_range(self._address, self._version, start, length)
             self._start = start
+            self._reached(start + length)
         return self._piece[start - self._start : start - self._start + size]
 
 
-def _scanned(address: str, version: Version) -> Iterator[ShardMember]:
-    return shard_members(cast(BinaryIO, _Headers(address, version)), version.size)
+def _scanned(address: str, version: Version, reached: Reached) -> Iterator[ShardMember]:
+    return shard_members(cast(BinaryIO, _Headers(address, version, reached)), version.size)
 
 
 def _as_arrays(members: list[ShardMember]) -> Arrays:

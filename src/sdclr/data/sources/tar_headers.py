@@ -91,6 +91,8 @@ def members_in(file: BinaryIO, size: int) -> Iterator[tuple[tarfile.TarInfo, tar
                     )
                 yield member, archive
             _require_end_mark(archive, size)
+    except tarfile.ReadError as error:
+        raise tarfile.ReadError(_other_kind(file) or str(error)) from None
     except (tarfile.TarError, OSError, SdclrError):
         raise
     except (
@@ -99,6 +101,29 @@ def members_in(file: BinaryIO, size: int) -> Iterator[tuple[tarfile.TarInfo, tar
         raise tarfile.ReadError(
             f"a damaged header ({type(error).__name__}: {str(error)[:80]})"
         ) from None
+
+
+_KINDS = {
+    b"\x1f\x8b": "it is compressed (gzip)",
+    b"BZh": "it is compressed (bzip2)",
+    b"\xfd7zXZ": "it is compressed (xz)",
+    b"\x28\xb5\x2f\xfd": "it is compressed (zstd)",
+    b"PK\x03\x04": "it is a zip",
+    b"<!doctype": "it is a web page",
+    b"<html": "it is a web page",
+    b"<?xml": "it is XML, perhaps a server's refusal",
+}
+"""By their first bytes, what is taken for a tar most often."""
+
+
+def _other_kind(file: BinaryIO) -> str | None:
+    """What a file is that is no tar, where its first bytes say so."""
+    file.seek(0)
+    beginning = file.read(tarfile.BLOCKSIZE).lstrip()
+    said = (
+        kind for first, kind in _KINDS.items() if beginning[: len(first)].lower() == first.lower()
+    )
+    return next(said, None)
 
 
 def _require_end_mark(archive: tarfile.TarFile, size: int) -> None:

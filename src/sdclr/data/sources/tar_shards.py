@@ -19,8 +19,9 @@ import os
 import re
 import tarfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,11 +29,12 @@ import numpy as np
 import numpy.typing as npt
 
 from sdclr.addresses import Address, Place
+from sdclr.any_progress import late_task
 from sdclr.data.collections.members import Members
 from sdclr.data.collections.packed_names import PackedNames, packed, starts_of
 from sdclr.data.decoding.decode import printable
 from sdclr.data.look_ahead import in_pieces
-from sdclr.data.remote.limits import INDEX_CONNECTIONS
+from sdclr.data.remote.limits import INDEX_CONNECTIONS, require_valid
 from sdclr.data.remote.ranges import Version, version_of
 from sdclr.data.sources.exclusion import (
     SERVICE_FOLDERS,
@@ -40,8 +42,9 @@ from sdclr.data.sources.exclusion import (
     is_hidden,
     is_in_service_folder,
 )
+from sdclr.data.sources.headers_read import headers_read
 from sdclr.data.sources.listing import IMAGE_SUFFIXES, OTHER_PICTURES, other_pictures
-from sdclr.data.sources.shard_index import indexed_members, kept_arrays
+from sdclr.data.sources.shard_index import Reached, indexed_members, is_indexed, kept_arrays
 from sdclr.data.sources.shard_members import (
     CLASS_SUFFIX,
     LONGEST_CLASS,
@@ -57,6 +60,8 @@ MOST_DOTS = 8
 """In a name, between which a sample or a class is looked for."""
 _BRACES = re.compile(r"\{([0-9]{1,15})\.\.([0-9]{1,15})\}")
 _MOST_SHARDS = 100_000
+_MEMBERS_PER_WORD = 256
+"""How often a display hears of the headers that were read on a disk: they come fast."""
 
 
 class ShardedImages(NamedTuple):
@@ -190,7 +195,7 @@ def read_shards(
     if isinstance(root, Address):
         found, versions = _images_at(root, shards, unwanted, also)
     else:
-        found = [_images_on_disk(root / shard, shard, unwanted, also) for shard in shards]
+        found = _images_on_disk(root, shards, unwanted, also)
     unused = _Unused()
     for one in found:
         unused.add(one.unused)
@@ -332,51 +337,94 @@ class _Contents(NamedTuple):
 
 
 def _images_on_disk(
-    path: Path, shard: str, unwanted: Exclusion, also: tuple[str, ...]
-) -> _ShardImages:
-    _require_shard(path)
-    try:
-        with _tar_errors(path):
-            return _images_of(members_on_disk(path), path, shard, unwanted, also)
-    except OSError as error:
-        raise DataError(f"shard {printable(path)} cannot be read: {error.strerror}.") from None
+    root: Path, shards: list[str], unwanted: Exclusion, also: tuple[str, ...]
+) -> list[_ShardImages]:
+    """The images of each shard of a folder, one after the other."""
+    for shard in shards:
+        _require_shard(root / shard)
+    sizes = {shard: (root / shard).stat().st_size for shard in shards}
+    found: list[_ShardImages] = []
+    with headers_read(f"reading the headers of {len(shards)} shards", sizes) as reach:
+        for shard in shards:
+            path = root / shard
+            members = _heard(members_on_disk(path), partial(reach, shard))
+            try:
+                with _tar_errors(path):
+                    found.append(_images_of(members, path, shard, unwanted, also))
+            except OSError as error:
+                raise DataError(
+                    f"shard {printable(path)} cannot be read: {error.strerror}."
+                ) from None
+            reach(shard, sizes[shard])
+    return found
+
+
+def _heard(members: Iterable[ShardMember], reached: Reached) -> Iterator[ShardMember]:
+    for number, member in enumerate(members):
+        if number % _MEMBERS_PER_WORD == 0:
+            reached(member.start)
+        yield member
 
 
 def _images_at(
     root: Address, shards: list[str], unwanted: Exclusion, also: tuple[str, ...]
 ) -> tuple[list[_ShardImages], tuple[Version, ...]]:
-    """The images of shards at addresses, and the state of each: several servers' answers are waited for at once."""
-    found: dict[str, tuple[_ShardImages, Version]] = {}
+    """The images of shards at addresses, and the state of each: several servers' answers are waited for at once.
+
+    The states of all are asked for first, so that a shard that is gone is told before the others are indexed.
+    """
+    require_valid()
+    # which globs have matched is to be found out, where there are some
+    what = "members" if unwanted else kept_images_name(also)
+    versions: dict[str, Version] = {}
+    indexed = set[str]()
+    found: dict[str, _ShardImages] = {}
+
+    def ask(shard: str) -> None:
+        address = str(root / shard)
+        versions[shard] = version_of(address)
+        if is_indexed(address, versions[shard], what):
+            indexed.add(shard)
+
+    with late_task(f"asking for {len(shards)} shards", len(shards), "shards") as task:
+        _at_once(ask, shards, task.advance)
 
     def read(shard: str) -> None:
-        address = root / shard
-        version = version_of(str(address))
+        address, version = root / shard, versions[shard]
+        reached = partial(reach, shard)
         with _tar_errors(address):
             if unwanted:  # which globs have matched is to be found out
-                members = indexed_members(str(address), version)
-                images = _images_of(members, address, shard, unwanted, also)
+                members = indexed_members(str(address), version, reached)
+                found[shard] = _images_of(members, address, shard, unwanted, also)
             else:
-                images = _kept_images(address, shard, version, also)
-        found[shard] = images, version
+                found[shard] = _kept_images(address, shard, version, also, reached)
+        reached(version.size)
 
-    def advance(done: int) -> None:
-        return None
+    sizes = {shard: version.size for shard, version in versions.items()}
+    with headers_read(f"indexing {len(shards) - len(indexed)} shards", sizes, indexed) as reach:
+        _at_once(read, shards, lambda _: None)
+    return [found[one] for one in shards], tuple(versions[one] for one in shards)
 
-    def read_piece(rows: range) -> None:
+
+def _at_once(
+    work: Callable[[str], None], shards: list[str], advance: Callable[[int], None]
+) -> None:
+    """Call ``work`` for each of the shards, for many at once."""
+
+    def piece(rows: range) -> None:
         for row in rows:
-            read(shards[row])
+            work(shards[row])
 
-    in_pieces(len(shards), 1, read_piece, advance, num_workers=INDEX_CONNECTIONS)
-    return [found[one][0] for one in shards], tuple(found[one][1] for one in shards)
+    in_pieces(len(shards), 1, piece, advance, num_workers=INDEX_CONNECTIONS)
 
 
 def _kept_images(
-    address: Address, shard: str, version: Version, also: tuple[str, ...]
+    address: Address, shard: str, version: Version, also: tuple[str, ...], reached: Reached
 ) -> _ShardImages:
     """The images of a shard at an address, where nothing is left out by name: looked for once, and then kept."""
 
     def look() -> Arrays:
-        members = indexed_members(str(address), version)
+        members = indexed_members(str(address), version, reached)
         images = _images_of(members, address, shard, Exclusion(), also)
         facts = {"labels": images.labels, "unused": vars(images.unused)}
         return Arrays(facts, {name: getattr(images, name) for name in _ARRAYS})

@@ -156,6 +156,7 @@ def compare(
     rows = chosen_probes(probes, PROTOCOL, run)
     if not against:
         raise ConfigError(f"--against needs a rival: {', '.join(PLAIN)}, timm:NAME, or a FILE.")
+    check_rivals(against)
     later = labels is not None or "data.labels" in (settings or {})
     rule = check_untested(untested or ("leave_out" if later else "raise"))
     with run:
@@ -295,6 +296,20 @@ _Rival = tuple[nn.Module, int]
 """A network, and the side of the images that it sees."""
 
 
+def check_rivals(names: Sequence[str]) -> None:
+    """ConfigError for a rival that is none."""
+    for name in names:
+        _require_known(name)
+
+
+def _require_known(name: str) -> None:
+    if name not in PLAIN and not name.startswith(LIBRARIES) and not user_path(name).exists():
+        raise ConfigError(
+            f"there is no rival {shown(name)}: {', '.join(PLAIN)}, timm:NAME, torchvision:NAME, or a run folder or "
+            "file of weights that exists."
+        )
+
+
 def _rival(name: str, run: Run, config: PretrainConfig) -> _Rival:
     if name == "colours" and config.data.channels != 3:
         raise ConfigError(
@@ -303,11 +318,6 @@ def _rival(name: str, run: Run, config: PretrainConfig) -> _Rival:
         )
     if name in PLAIN:
         return PLAIN[name](run, config)
-    if not name.startswith(LIBRARIES) and not user_path(name).exists():
-        raise ConfigError(
-            f"there is no rival {shown(name)}: {', '.join(PLAIN)}, timm:NAME, torchvision:NAME, or a run folder or "
-            "file of weights that exists."
-        )
     encoder = open_encoder(name if name.startswith(LIBRARIES) else user_path(name))
     return encoder.backbone, encoder.image_size
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from sdclr.backbones.encoder import Encoder, open_encoder
 from sdclr.compute.device import placed_on, resolve_device
 from sdclr.compute.process_state import silenced_warnings
+from sdclr.config import require_on_disk
 from sdclr.data import Data, DataConfig
 from sdclr.evaluation.rarity import DEFAULT, SCORES
 from sdclr.evaluation.rarity.evidence import EXACT_UP_TO
@@ -119,6 +120,8 @@ def mine(
     (1437, 'density', 1, True)
     """
     out, show = Path(out), progress or NoProgress()
+    for image in like:
+        require_on_disk(image)
     looked_at = _LookedAt(source, data, out, _path(against), _path(weights), image_size, as_trained)
     with shared_work(f"mine {out.absolute()}") as world:
         if not world.is_first:

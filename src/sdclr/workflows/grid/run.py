@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sdclr.any_progress import AnyProgress, NoProgress
-from sdclr.config import user_path
+from sdclr.config import absolute_place, user_path
 from sdclr.errors import ConfigError, FailedRunsError, RunFolderError
 from sdclr.presentation.grid import GridReport
 from sdclr.safe_text import command, counted, one_line, shown
@@ -41,7 +41,7 @@ def open_grid(
     """The cells of a grid's file, and the settings that the machine decides. Imports no torch."""
     given = {"data.path": data, "data.splits_dir": splits_dir}
     values: dict[str, Any] = {
-        name: str(user_path(place).absolute()) for name, place in given.items() if place is not None
+        name: absolute_place(place) for name, place in given.items() if place is not None
     }
     if device is not None:
         values["device"] = device
