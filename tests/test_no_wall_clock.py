@@ -58,7 +58,7 @@ ALLOWED = {
         "test_random_kills_of_one_or_both_leave_a_run_that_ends_the_same",
     ): "kills at random instants; every instant must end the same",
     (
-        "processes/test_world.py",
+        "processes/test_messages.py",
         "test_a_store_that_does_not_answer_is_given_up",
     ): "the time after which it gives up",
     (
