@@ -40,7 +40,7 @@ WAITS = {
     "wait_for": 1,
     "alarm": 0,
     "setitimer": 1,
-    "_within": 0,
+    "within": 0,
     "select": 3,
 }
 """Calls that give up after some seconds, and the place of that number among their arguments."""
