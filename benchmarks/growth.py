@@ -351,7 +351,9 @@ def _mine(num: int) -> Point:
         point |= {
             f"of neighbours found, {name}": 1.0 if one is None else one.recall,
             f"of the nearest found, {name}": 1.0 if one is None else one.recall_of_nearest,
-            f"of cells searched, {name}": 1.0 if one is None else one.searched_cells / one.num_cells,
+            f"of cells searched, {name}": 1.0
+            if one is None
+            else one.searched_cells / one.num_cells,
         }
     return point
 
