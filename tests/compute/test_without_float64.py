@@ -153,6 +153,7 @@ def test_a_run_trains_as_on_the_cpu(mps: torch.device, run: Run, tmp_path: Path)
     assert found.read_json("environment.json")["device"].startswith("MPS")
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_bit_for_bit(mps: torch.device, tmp_path: Path) -> None:
     config = CONFIG.with_values({"device": "mps", "method": {"name": "simclr"}})
     expected = pretrain(config, tmp_path / "whole")

@@ -826,6 +826,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_the_package_works_without_what_only_posix_has(here: Path) -> None:
     """What stands for Windows here: the names are gone, the rest is this system's."""
     arguments = [*VERBS["pretrain a folder"], f"data.store={here / 'store'}"]

@@ -24,6 +24,7 @@ def test_runs_killed_at_random_instants_end_as_if_nobody_had_killed_them(tmp_pat
     check(tmp_path, 3, seed=1)
 
 
+@pytest.mark.slow
 def test_runs_whose_checkpoints_a_thread_writes_end_so_too(tmp_path: Path) -> None:
     check(tmp_path, 2, seed=4, thread=True)
 
@@ -40,6 +41,7 @@ def test_two_hundred_kills_of_which_many_inside_a_save(tmp_path: Path) -> None:
     assert check(tmp_path, 200, seed=2) >= 10, "66 are aimed; on a busy machine many come late"
 
 
+@pytest.mark.slow
 def test_the_campaign_notices_a_run_that_forgets_its_momentum(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

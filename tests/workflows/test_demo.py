@@ -29,6 +29,7 @@ class Tags(HTMLParser):
         ]
 
 
+@pytest.mark.slow
 def test_the_demo_compares_both_methods_and_skips_what_is_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -35,6 +35,7 @@ def sdclr(
     return int(stop.value.code or 0), out.out, out.err
 
 
+@pytest.mark.slow
 def test_it_ends_in_the_papers_table_and_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

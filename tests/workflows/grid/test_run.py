@@ -292,6 +292,7 @@ def workers_command(folder: Path, workers: int) -> list[str]:
     return [sys.executable, "-m", "sdclr", *arguments, "--workers", str(workers)]
 
 
+@pytest.mark.slow
 def test_two_workers_give_the_table_of_one_and_do_nothing_twice(
     whole: Path, tmp_path: Path
 ) -> None:
