@@ -32,7 +32,7 @@ PAGE = ROOT / "docs" / "scaling.md"
 MARKERS = Markers("<!-- simulator: written by benchmarks/simulator.py -->", "<!-- /simulator -->")
 
 PROCESSES = "2026-11-26-amd-epyc-growth-processes.json"
-STARTS = "2026-11-26-amd-epyc-2-threads-growth.json"
+STARTS = "2026-11-27-amd-epyc-growth-starts.json"
 SPLITS = "2026-11-26-amd-epyc-growth-labels.json"
 ON_H100 = "2026-11-26-nvidia-h100-device-facts.json"
 DECODING = "2026-11-24-amd-epyc-images-1-core.json"

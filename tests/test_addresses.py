@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -150,3 +151,13 @@ def test_arrays_at_an_address_are_refused() -> None:
         ConfigError, match=r"https://host/a\.npz is an address.*arrays must lie on a"
     ):
         DataConfig.parse({"name": "arrays", "path": "https://host/a.npz"})
+
+
+def test_secrets_go_to_a_process_that_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(addresses, "_secrets", {})
+    clean = without_secrets("https://me:word@host/a.tar?sig=1")
+    carried = json.loads(json.dumps(addresses.all_secrets()))
+    monkeypatch.setattr(addresses, "_secrets", {})
+    assert with_secrets(clean) == clean
+    addresses.remember_secrets(carried)
+    assert with_secrets(clean) == "https://me:word@host/a.tar?sig=1"

@@ -1,8 +1,8 @@
 """Addresses of data on other machines (``s3://bucket/train.tar``), kept apart from paths, and without their secrets.
 
 A signed query or a password in an address opens it to whoever reads it. So it is taken off as soon as an address
-comes in, and kept in the memory of this process alone: settings, messages, run folders and caches hold the address
-without it.
+comes in, and kept in the memory of this process and of the workers that it starts: settings, messages, run folders and
+caches hold the address without it.
 Opens nothing.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -137,6 +138,16 @@ def share_secrets(address: str, others: list[str]) -> None:
     """What opens ``address`` opens ``others``, too: the shards that one pattern stands for."""
     if (secret := _secrets.get(address)) is not None:
         _secrets.update(dict.fromkeys(others, secret))
+
+
+def all_secrets() -> dict[str, tuple[str, str]]:
+    """What this process remembers, for another one that it starts; a pipe may carry it, a file must not."""
+    return {address: (secret.user, secret.query) for address, secret in _secrets.items()}
+
+
+def remember_secrets(secrets: Mapping[str, Sequence[str]]) -> None:
+    """What :func:`all_secrets` gave in another process."""
+    _secrets.update({address: _Secret(*secret) for address, secret in secrets.items()})
 
 
 def redacted(text: str) -> str:

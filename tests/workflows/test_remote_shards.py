@@ -173,3 +173,23 @@ def test_results_are_written_to_this_machine_and_an_address_is_refused(
         assert "was given where a path on this machine is needed" in said
         assert "LETMEIN" not in said
     assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_workers_of_a_grid_open_what_a_signed_address_opens(
+    sdclr: Cli, server: RangeServer, tmp_path: Path
+) -> None:
+    Path("grid.yaml").write_text(
+        "base: digits_sdclr\nprobes: [knn]\nseeds: [1, 2]\narms: {half: {settings: {method.prune_ratio: 0.5}}}\n"
+        "overrides: {data.name: images, data.imbalance_ratio: 100, data.validation_per_class: 3, batch_size: 8, "
+        "epochs: 1, views.size: 32, backbone.width: 2, health_every_epochs: 0}\n"
+    )
+    signed = f"{server.address}/d/{RANGE}?sig=LETMEIN"
+    code, said = sdclr("grid", "grid.yaml", "--data", signed, "--workers", "2", "--out", "out")
+    assert (code, "LETMEIN" in said) == (0, False), said
+    code, said = sdclr("grid", "grid.yaml", "--data", signed, "--print-commands", "--out", "out")
+    assert (code, "LETMEIN" in said) == (0, False), said
+    assert "the address of --data without its query" in said
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not [path for path in written if b"LETMEIN" in path.read_bytes()]

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sdclr.addresses import redacted
 from sdclr.cli.consoles import stderr, terminal
 from sdclr.cli.lost_output import asked
 from sdclr.cli.options import DataPath, Download, OnlyPlan, SplitsDir, Use, expanded, import_used
-from sdclr.errors import (
-    ConfigError,
-)
+from sdclr.errors import ConfigError
 
 if TYPE_CHECKING:
     from sdclr.workflows.grid.cells import GridCells
@@ -109,8 +109,15 @@ def _as_words(places: Mapping[str, str | None], *, download: bool, use: Sequence
     """The options that each cell's own command is given, too."""
     words: list[str] = []
     for name, value in places.items():
-        if value is not None:
-            words += [f"--{name.replace('_', '-')}", value]
+        if value is None:
+            continue
+        option = f"--{name.replace('_', '-')}"
+        if (clean := redacted(value)) != value:
+            warnings.warn(
+                f"the commands have the address of {option} without its query or password. Add it where they run.",
+                stacklevel=2,
+            )
+        words += [option, clean]
     if download:
         words.append("--download")
     for entry in use:

@@ -18,6 +18,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from sdclr.addresses import remember_secrets
 from sdclr.any_progress import NoProgress
 from sdclr.compute.process_state import keep_freed_memory
 from sdclr.errors import Interrupted, Preempted
@@ -83,6 +84,7 @@ def main() -> int:
     threading.Thread(target=_stop_when_alone, daemon=True).start()
     keep_freed_memory()
     _share_threads(int(job["threads"]))
+    remember_secrets(job["secrets"])
     if job["use"]:
         from sdclr.workflows.own_entries import use
 

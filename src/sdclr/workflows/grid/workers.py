@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sdclr.addresses import all_secrets
 from sdclr.errors import Preempted, RunFolderError
 from sdclr.processes.signals import stop_on_signal
 from sdclr.safe_text import one_line, shown
@@ -85,6 +86,7 @@ def run_workers(
         "download": download,
         "detailed": detailed,
         "threads": threads_each(number),
+        "secrets": all_secrets(),
     }
     _Crew(cells, watcher, job).run(number)
 
