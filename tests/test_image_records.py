@@ -21,7 +21,13 @@ N = 405
 
 
 def config(*overrides: str) -> PretrainConfig:
-    tiny = ["backbone.width=2", "views.size=8", "batch_size=200", "epochs=3"]
+    tiny = [
+        "backbone.width=2",
+        "views.size=8",
+        "batch_size=200",
+        "epochs=3",
+        "health_every_epochs=0",
+    ]
     more = ["checkpoint_every_epochs=1", "record_images=true", *overrides]
     return recipe("digits_sdclr").with_overrides([*tiny, *more])
 

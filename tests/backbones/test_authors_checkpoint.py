@@ -77,7 +77,13 @@ LAYOUTS = {
 }
 
 
-@pytest.mark.parametrize("kind", LAYOUTS)
+AT_ONCE = ("pretrain_sdclr_dual_resnet50_imagenet", "tuned_classifier_resnet18_cifar10")
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [k if k in AT_ONCE else pytest.param(k, marks=pytest.mark.slow) for k in LAYOUTS],
+)
 def test_every_full_size_layout_converts_with_nothing_unexplained(
     kind: str, golden: Path, tmp_path: Path
 ) -> None:

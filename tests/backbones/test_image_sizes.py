@@ -12,19 +12,23 @@ from sdclr.backbones.image_sizes import fitted_to, named_sizes
 from sdclr.errors import ConfigError
 
 
+def slow(*values: object) -> Any:
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize(
     ("name", "size", "added"),
     [
         ("timm:deit_tiny_patch16_224", 96, {"img_size": 96}),
-        ("timm:vit_small_patch16_224", 96, {"img_size": 96}),
-        ("timm:swin_tiny_patch4_window7_224", 96, {"img_size": 96}),
+        slow("timm:vit_small_patch16_224", 96, {"img_size": 96}),
+        slow("timm:swin_tiny_patch4_window7_224", 96, {"img_size": 96}),
         ("timm:test_resnet", 96, {}),
         ("timm:convnext_atto", 64, {}),
         ("torchvision:vit_b_16", 96, {"image_size": 96}),
         ("torchvision:maxvit_t", 96, {"input_size": [96, 96], "partition_size": 3}),
-        ("torchvision:maxvit_t", 224, {}),
+        slow("torchvision:maxvit_t", 224, {}),
         ("torchvision:swin_t", 96, {}),
-        ("torchvision:regnet_y_400mf", 96, {}),
+        slow("torchvision:regnet_y_400mf", 96, {}),
         ("resnet18", 96, {}),
         ("custom", 96, {}),
     ],

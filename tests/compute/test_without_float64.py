@@ -175,7 +175,7 @@ def test_a_run_goes_on_bit_for_bit(mps: torch.device, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "method",
-    ["lotar", *(pytest.param(m, marks=pytest.mark.slow) for m in ("gh", "moco", "vicreg"))],
+    [pytest.param(m, marks=pytest.mark.slow) for m in ("lotar", "gh", "moco", "vicreg")],
 )
 def test_a_run_on_image_files_trains_with_every_kind_of_draws(
     mps: torch.device, tmp_path: Path, method: str

@@ -21,6 +21,8 @@ from sdclr.errors import ConfigError, DataError
 from sdclr.run import Run
 from sdclr.settings import PretrainConfig
 
+pytestmark = pytest.mark.usefixtures("light_figures")
+
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (40, 18, 20, 5), dtype=np.uint8)
 SMALL = {"epochs": 1, "views.size": 8, "backbone.width": 4, "batch_size": 20}

@@ -20,12 +20,15 @@ from sdclr.presentation.html import render_html
 from sdclr.presentation.tables import to_csv, to_markdown
 from sdclr.storage import row_parts
 
+pytestmark = pytest.mark.usefixtures("light_figures")
+
 SETTINGS = {
     "views": {"size": 16},
     "backbone": {"name": "resnet10", "width": 2},
     "method": {"name": "sdclr"},
     "epochs": 1,
     "batch_size": 20,
+    "health_every_epochs": 0,
 }
 
 

@@ -18,6 +18,8 @@ from sdclr.jobs.evaluate import evaluation_settings
 from sdclr.presentation.html import render_html
 from sdclr.run.next_step import next_command
 
+pytestmark = pytest.mark.usefixtures("light_figures")
+
 LEVELS = {"dark": 50, "bright": 200}
 
 

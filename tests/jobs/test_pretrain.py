@@ -203,7 +203,14 @@ STATE += [
 ]
 
 
-@pytest.mark.parametrize("name", STATE)
+@pytest.mark.parametrize(
+    "name",
+    [
+        *STATE[2:5],
+        *STATE[6:],
+        *(pytest.param(n, marks=pytest.mark.slow) for n in (*STATE[:2], STATE[5])),
+    ],
+)
 def test_a_change_to_any_part_of_the_saved_state_changes_the_result(
     tmp_path: Path, finished: Run, name: str
 ) -> None:
@@ -662,7 +669,11 @@ def test_training_on_cuda_follows_the_cpu_and_resumes(tmp_path: Path) -> None:
     "override", ["method.norms=shared", "method.norms=own_all", "method.random_share=0.3"]
 )
 @pytest.mark.parametrize(
-    "backbone", [{"name": "resnet10", "width": 4}, {"name": "timm:vit_tiny_patch16_224"}]
+    "backbone",
+    [
+        {"name": "resnet10", "width": 4},
+        pytest.param({"name": "timm:vit_tiny_patch16_224"}, marks=pytest.mark.slow),
+    ],
 )
 def test_every_kind_of_competitor_is_saved_and_resumed(
     tmp_path: Path, override: str, backbone: dict[str, Any]

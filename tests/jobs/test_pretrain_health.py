@@ -45,9 +45,9 @@ class Said(NoProgress):
     [
         ("sdclr", []),
         ("sdclr", ["precision=bf16", "record_images=true"]),
-        ("simclr", ["batch_size=7"]),
-        ("focal", []),
-        ("temperature_schedule", []),
+        pytest.param("simclr", ["batch_size=7"], marks=pytest.mark.slow),
+        pytest.param("focal", [], marks=pytest.mark.slow),
+        pytest.param("temperature_schedule", [], marks=pytest.mark.slow),
     ],
 )
 def test_a_run_with_checks_is_bit_for_bit_one_without(

@@ -91,7 +91,7 @@ def test_a_run_with_everything_has_every_section(page: str) -> None:
 
 
 def test_the_collection_is_that_of_profile_json_of_this_backbone(
-    full: Run, page: str, tmp_path: Path
+    full: Run, page: str, tmp_path: Path, light_figures: None
 ) -> None:
     found = json.loads((full.folder / "rare" / "profile.json").read_text())
     said = found["verdict"].replace("`", "").replace("FOLDER", str(full.folder / "rare"))
@@ -195,7 +195,9 @@ def test_the_density_of_each_layer_is_that_of_the_masks(full: Run, page: str) ->
     ]
 
 
-def test_rivals_of_another_backbone_are_not_shown(full: Run, tmp_path: Path) -> None:
+def test_rivals_of_another_backbone_are_not_shown(
+    full: Run, tmp_path: Path, light_figures: None
+) -> None:
     shutil.copytree(full.folder, tmp_path / "run")
     path = tmp_path / "run/against.json"
     content = json.loads(path.read_text()) | {"backbone": "0" * 16}
@@ -251,6 +253,7 @@ def test_records_without_data_are_one_group_and_the_page_says_why(
     assert "record_loss_all" in content["epochs"][0]
 
 
+@pytest.mark.slow
 def test_figures_are_written_three_times_each_and_what_lacks_has_its_command(
     full: Run, tmp_path: Path
 ) -> None:

@@ -20,7 +20,14 @@ pytestmark = pytest.mark.usefixtures("light_figures")
 
 # 3 steps an epoch
 CONFIG = recipe("digits_simclr").with_overrides(
-    ["backbone.width=2", "views.size=8", "batch_size=200", "epochs=2", "checkpoint_every_epochs=1"]
+    [
+        "backbone.width=2",
+        "views.size=8",
+        "batch_size=200",
+        "epochs=2",
+        "checkpoint_every_epochs=1",
+        "health_every_epochs=0",
+    ]
 )
 
 

@@ -16,6 +16,7 @@ TINY = [
     "views.size=8",
     "batch_size=200",
     "epochs=2",
+    "health_every_epochs=0",
     "checkpoint_every_epochs=1",
 ]
 
@@ -73,7 +74,13 @@ def test_a_run_that_goes_on_begins_where_it_stopped(
     assert notes.ends == 1
 
 
-@pytest.mark.parametrize("hook", ["on_begin", "on_step", "on_epoch", "on_end"])
+@pytest.mark.parametrize(
+    "hook",
+    [
+        "on_step",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("on_begin", "on_epoch", "on_end")),
+    ],
+)
 def test_one_that_fails_is_left_out_with_a_warning_and_the_run_ends_the_same(
     tmp_path: Path, hook: str
 ) -> None:

@@ -33,7 +33,9 @@ def with_optimizer(name: str) -> PretrainConfig:
     return config().with_values(values)
 
 
-@pytest.fixture(scope="module", params=["sgd", "adamw", "lars"])
+@pytest.fixture(
+    scope="module", params=["sgd", "adamw", pytest.param("lars", marks=pytest.mark.slow)]
+)
 def whole(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[PretrainConfig, str]:

@@ -204,7 +204,7 @@ def test_the_death_of_one_ends_the_other_and_two_go_on_bit_for_bit(
     assert contents(out) == whole
 
 
-@pytest.mark.parametrize("struck", [0, 1])
+@pytest.mark.parametrize("struck", [0, slow(1)])
 def test_an_error_of_one_while_features_are_computed_ends_both(
     tmp_path: Path, run: Run, struck: int
 ) -> None:

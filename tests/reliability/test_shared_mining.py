@@ -92,7 +92,7 @@ def seen_parts(out: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.glob("0*.npy")}
 
 
-@pytest.mark.parametrize("struck", [0, 1])
+@pytest.mark.parametrize("struck", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_an_error_of_one_ends_both_and_one_process_goes_on(
     tmp_path: Path, run: Run, alone: Path, struck: int
 ) -> None:

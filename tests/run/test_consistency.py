@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,6 +30,10 @@ TINY = [
     "views.size=8",
     "health_every_epochs=0",
 ]
+
+
+def slow(*values: object) -> Any:
+    return pytest.param(*values, marks=pytest.mark.slow)
 
 
 @pytest.fixture(scope="module")
@@ -78,10 +83,10 @@ def looks_at(run: Run, tmp_path: Path) -> dict[str, Callable[[], object]]:
         ("simclr", "method.temperature: 0.3 -> 0.2"),
         ("split", "fingerprint"),
         ("seed", "seed: 11 -> 10"),
-        ("longer", "epochs: 2 -> 1"),
+        slow("longer", "epochs: 2 -> 1"),
         ("wider", "backbone.width: 3 -> 2"),
-        ("rate", "optimizer.learning_rate: 0.1 ->"),
-        ("balanced", "data.subset: 'balanced' -> 'long_tail'"),
+        slow("rate", "optimizer.learning_rate: 0.1 ->"),
+        slow("balanced", "data.subset: 'balanced' -> 'long_tail'"),
     ],
 )
 def test_the_backbone_of_another_run_is_named(

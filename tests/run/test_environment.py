@@ -5,6 +5,7 @@ import importlib.metadata
 import pytest
 
 import sdclr
+from sdclr.run import environment as module
 from sdclr.run.environment import environment
 
 
@@ -30,6 +31,9 @@ def test_a_copy_of_the_source_that_is_not_installed_knows_its_version(
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(importlib.metadata, "version", nothing)
+    monkeypatch.setattr(
+        module, "_version", module._version.__wrapped__
+    )  # without what it remembers
     found = environment("cpu")
     assert found["sdclr"] == sdclr.__version__
     assert found["timm"] is None

@@ -576,7 +576,7 @@ STOCK = [
     pytest.param("torchvision:regnet_y_400mf", marks=pytest.mark.slow),
     pytest.param("timm:convnext_atto", marks=pytest.mark.slow),
     pytest.param("timm:vit_small_patch16_224", marks=pytest.mark.slow),
-    "timm:vit_tiny_patch16_224",
+    pytest.param("timm:vit_tiny_patch16_224", marks=pytest.mark.slow),
 ]
 
 

@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ def own_version() -> str:
     return sdclr.__version__
 
 
+@cache
 def _version(package: str) -> str | None:
     """None for one that was put there without its metadata."""
     try:
@@ -43,6 +45,7 @@ def _version(package: str) -> str | None:
         return None
 
 
+@cache  # what runs was imported by then; the checkout may move on
 def _commit() -> str | None:
     """The package's git commit when it runs from a checkout, with + when there are changes."""
     here = Path(__file__).resolve().parent

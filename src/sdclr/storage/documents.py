@@ -6,10 +6,12 @@ are refused, so is a key that is given twice. Python objects are never made.
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import re
 from collections.abc import Hashable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +93,12 @@ def parse_yaml(text: str) -> Any:
     """The value of a YAML text; ValueError says what is wrong and in which line."""
     if len(text) > LARGEST_YAML:
         raise ValueError(f"it is larger than {LARGEST_YAML:,} bytes")
+    return copy.deepcopy(_parsed(text))
+
+
+@lru_cache(maxsize=16)
+def _parsed(text: str) -> Any:
+    """A command asks for the settings of its run several times, and each parse takes tens of milliseconds."""
     try:
         return yaml.load(text, Loader=_PlainLoader)
     except yaml.YAMLError as error:

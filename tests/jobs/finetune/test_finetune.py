@@ -110,8 +110,22 @@ def test_the_classifier_that_is_written_gives_what_was_measured(run: Run, tmp_pa
     assert not (model.folder / "checkpoints").exists(), "a finished model needs none"
 
 
-@pytest.mark.parametrize("mode", ["linear", "full"])
-@pytest.mark.parametrize("augment", ["none", "crops", "views"])
+@pytest.mark.parametrize(
+    ("mode", "augment"),
+    [
+        ("linear", "none"),
+        ("full", "views"),
+        *(
+            pytest.param(*pair, marks=pytest.mark.slow)
+            for pair in (
+                ("linear", "crops"),
+                ("linear", "views"),
+                ("full", "none"),
+                ("full", "crops"),
+            )
+        ),
+    ],
+)
 def test_what_was_stopped_anywhere_ends_as_if_nobody_had_stopped_it(
     mode: str, augment: str, run: Run, tmp_path: Path
 ) -> None:

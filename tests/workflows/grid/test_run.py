@@ -208,7 +208,9 @@ class StopAfter(NoProgress):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-@pytest.mark.parametrize("step", [1, 3, 100, 2000])
+@pytest.mark.parametrize(
+    "step", [3, 100, *(pytest.param(step, marks=pytest.mark.slow) for step in (1, 2000))]
+)
 def test_stopped_at_any_step_and_started_again_it_gives_the_same_table(
     whole: Path, tmp_path: Path, step: int
 ) -> None:
