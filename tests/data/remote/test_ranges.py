@@ -106,6 +106,7 @@ def test_tries_end_and_the_error_says_after_how_many(server: RangeServer) -> Non
         ),
         (206, {"Content-Range": "bytes 0-511/*"}, "does not say how large the whole file is"),
         (302, {"Location": "/a.tar"}, "from one address to the next without an end"),
+        (400, {}, "answers 400 Bad Request"),
     ],
 )
 def test_what_no_further_try_makes_better_is_said_at_once(
@@ -115,6 +116,13 @@ def test_what_no_further_try_makes_better_is_said_at_once(
     with pytest.raises(RemoteError, match=rf"/a\.tar cannot be read: its server .*{words}"):
         version_of(f"{server.address}/a.tar")
     assert len(server.asked) == 1 or status == 302
+
+
+def test_a_server_that_has_too_many_requests_is_asked_again(server: RangeServer) -> None:
+    server.instead = 429, {}, b""
+    with pytest.raises(RemoteError, match=r"/a\.tar cannot be read after 4 tries: .*429"):
+        version_of(f"{server.address}/a.tar")
+    assert len(server.asked) == 4
 
 
 @pytest.mark.parametrize("place", ["127.0.0.1:99999", "127.0.0.1:port", "[::1", "me:LET/ME@h:1"])

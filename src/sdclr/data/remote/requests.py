@@ -19,6 +19,8 @@ S3 = ("s3", "s3a")
 IN_THIS_PROCESS = ("memory",)
 CONNECT_SECONDS = 10.0
 """How long a server may take to accept a connection, over http."""
+PASSING = (408, 421, 425, 429)
+"""Refusals of http that another try may not meet: too slow, another connection, too early, too many."""
 INSTALL = 'pip install "sdclr[remote]"'
 
 
@@ -220,6 +222,8 @@ def _size_of_whole(answer: Any, start: int, size: int) -> int:
         raise ForbiddenError(f"the server answers {status} {answer.reason}")
     if status == 416:
         raise OutsideError
+    if 400 <= status < 500 and status not in PASSING:
+        raise UnfitError(f"its server answers {status} {answer.reason}")
     if status == 200:
         if answer.content_type == "text/html":
             raise UnfitError(
