@@ -195,3 +195,10 @@ def test_a_grid_measures_the_papers_probes_or_all_of_another_papers_protocol(
     grid = parse_grid(text, "g")
     assert grid.protocol == protocol
     assert list(grid.probes) == probes
+
+
+def test_all_arms_can_be_given_images_that_are_not_those_of_their_recipes(tmp_path: Path) -> None:
+    photos = {"data.name": "images", "data.path": str(tmp_path), "data.labels": "folders"}
+    assert {one.config.data.name for one in small_grid(tmp_path, overrides=photos).cells} == {
+        "images"
+    }
