@@ -106,6 +106,10 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"question": {"baseline": "simclr", "d": 1.0}}, "question.probe is 'linear'"),
     ({"sweep": {"setting": "method.prune_ratios"}}, "is not a number that differs"),
     (arm(recipe="digits_simclr"), "arms simclr and sdclr have the same settings"),
+    (
+        {"arms": {"a": {}, "b": {"settings": {"device": "cpu"}}}},
+        "arms a and b differ in device alone, by which records are not told apart",
+    ),
     ({"arms": {"a/b": {}}}, "cannot be an arm's name"),
     ({"arms": {"simclr": {"title": "x"}, "b": {"title": "x", "seeds": 1}}}, "the same settings"),
     ({"arms": {"simclr": 3}}, "arms.simclr must be a mapping"),
