@@ -27,6 +27,7 @@ from sdclr.errors import ConfigError, MissingInputError
             ["optimizer.lr is not a setting; did you mean optimizer.learning_rate?"],
         ),
         ("max_skipped=3", ["max_skipped is not a setting; did you mean data.max_skipped?"]),
+        ("data.max_skipped=x", ["data.max_skipped must be a valid integer or a valid number, got"]),
         ("zzz=3", ["zzz is not a setting; there are", "`sdclr recipes show NAME` prints them all"]),
         ("backbone.widht=16", ["did you mean backbone.width?"]),
         ("epochs=ten", ["epochs", "valid integer", "'ten'"]),

@@ -12,7 +12,7 @@ import os
 import re
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
@@ -74,7 +74,7 @@ class Section(BaseModel):
         except ValidationError as error:
             # a default that waits for another field is no mistake of its own
             mistakes = [e for e in error.errors() if e["type"] != "default_factory_not_called"]
-            raise ConfigError("\n".join(_explain(cls, e) for e in mistakes)) from None
+            raise ConfigError("\n".join(_explanations(cls, mistakes))) from None
         except RecursionError:
             raise ConfigError("the settings nest too deep.") from None
 
@@ -436,6 +436,44 @@ def _section_with(model: type[BaseModel], word: str) -> str | None:
         if any(word in one.model_fields for one in _sections_of(field)):
             return section
     return None
+
+
+def _explanations(model: type[BaseModel], mistakes: Sequence[Any]) -> list[str]:
+    """A sentence for each mistake; a value that fits none of several kinds is one mistake."""
+    by_setting: dict[tuple[int | str, ...], list[Any]] = {}
+    for mistake in mistakes:
+        kinds = _kinds(model, mistake["loc"])
+        place = mistake["loc"][: kinds[0]] if kinds else mistake["loc"]
+        by_setting.setdefault(place, []).append(mistake)
+    sentences = []
+    for place, found in by_setting.items():
+        deepest = max(len(one["loc"]) for one in found)
+        # of a list with a wrong entry, the entry is the mistake, not that it is no number
+        meant = [one for one in found if len(one["loc"]) == deepest]
+        if meant[0]["loc"] == place:
+            sentences += [_explain(model, one) for one in meant]
+            continue
+        wanted = list(dict.fromkeys(one["msg"].replace("Input should be ", "") for one in meant))
+        words = " or ".join(filter(None, [", ".join(wanted[:-1]), wanted[-1]]))
+        kinds = _kinds(model, meant[0]["loc"])
+        location = tuple(part for at, part in enumerate(meant[0]["loc"]) if at not in kinds)
+        joined = {**meant[0], "loc": location, "msg": f"Input should be {words}"}
+        sentences.append(_explain(model, joined))
+    return sentences
+
+
+def _kinds(model: type[BaseModel], location: tuple[int | str, ...]) -> list[int]:
+    """Where a location has the kind of a value, such as "int" of int | str, in place of a setting's name."""
+    sections, within = [model], False
+    found = []
+    for at, part in enumerate(location):
+        fields = [one.model_fields[part] for one in sections if part in one.model_fields]
+        if within and isinstance(part, str):
+            found.append(at)
+        if fields:
+            sections = [section for field in fields for section in _sections_of(field)]
+            within = not sections
+    return found
 
 
 def _locate(model: type[BaseModel], location: tuple[int | str, ...]) -> tuple[str, list[str], bool]:

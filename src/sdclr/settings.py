@@ -17,6 +17,7 @@ from sdclr.backbones.config import (
 from sdclr.compute.device_choices import Compile, MemoryFormat, Precision
 from sdclr.config import INCIDENTAL, LARGEST_SEED, Section
 from sdclr.data.config import DataConfig, ViewsConfig
+from sdclr.data.table import SOURCES
 from sdclr.errors import ConfigError
 from sdclr.methods.config import MethodConfig
 from sdclr.methods.table import METHODS
@@ -145,12 +146,14 @@ class PretrainConfig(Section):
         ConfigError. Where they choose another backbone, settings of this config that do not apply to it (the width of a
         ResNet) go back to their defaults; one that ``values`` give themselves is a ConfigError. Where they choose
         another method, all of its settings begin at that method's own defaults: what suits one need not suit the other.
+        Where they choose another data set, settings of this config's data that do not suit it (the imbalance ratio of
+        generated splits, for images as they are) go back to their defaults.
         """
         return super().with_values(self._left_behind(values) | dict(values))
 
     def _left_behind(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """What takes back the settings that another backbone or method has no use for."""
-        taken_back = self._views_left_behind(values)
+        """What takes back the settings that another data set, backbone or method has no use for."""
+        taken_back = self._data_left_behind(values) | self._views_left_behind(values)
         name = values.get("backbone.name", self.backbone.name)
         if isinstance(name, str) and "backbone" not in values:
             for field, words in settings_without_effect(name).items():
@@ -162,11 +165,21 @@ class PretrainConfig(Section):
         current: MethodConfig | None = self.method
         while current is not None:
             chosen = values.get(f"{place}.name")
-            if chosen != current.name and chosen in METHODS and place not in values:
+            is_method = isinstance(chosen, str) and chosen in METHODS
+            if is_method and chosen != current.name and place not in values:
                 taken_back[place] = {"name": chosen}
                 break
             place, current = f"{place}.base", getattr(current, "base", None)
         return taken_back
+
+    def _data_left_behind(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """What takes back the settings of the images that do not suit the chosen data set."""
+        name = values.get("data.name")
+        if "data" in values or not isinstance(name, str) or name not in SOURCES:
+            return {}
+        if name == self.data.name:
+            return {}
+        return {f"data.{field}": value for field, value in self.data.unfit_for(name).items()}
 
     def _views_left_behind(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """What takes back the settings of views that do not go with the chosen channels, or with views of one's own."""

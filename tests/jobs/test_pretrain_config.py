@@ -1,4 +1,4 @@
-"""Settings of one backbone or method do not follow to another one, unless somebody asks for them."""
+"""Settings of one data set, backbone or method do not follow to another one, unless somebody asks for them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import pytest
 
 from sdclr import recipe
 from sdclr.backbones import BackboneConfig
+from sdclr.data import DataConfig
+from sdclr.data.table import SOURCES
 from sdclr.errors import ConfigError
 from sdclr.methods import SDCLRConfig, SimCLRConfig
 from sdclr.recipes import RECIPES
+from sdclr.settings import PretrainConfig
 
 
 @pytest.mark.parametrize("name", ["timm:test_resnet", "torchvision:resnet18", "custom"])
@@ -53,3 +56,39 @@ def test_another_method_does_not_inherit_what_it_does_not_know() -> None:
     assert isinstance(simclr.with_values({"method.name": "sdclr"}).method, SDCLRConfig)
     with pytest.raises(ConfigError, match=r"method\.prune_ratio is not a setting"):
         sdclr.with_values({"method.name": "simclr", "method.prune_ratio": 0.5})
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_every_recipe_takes_another_data_set_without_the_settings_of_its_own(name: str) -> None:
+    for one in RECIPES:
+        given = recipe(one)
+        assert given.with_values({"data.name": name}).data.subset == given.data.subset
+
+
+def test_another_data_set_does_not_inherit_what_does_not_suit_it() -> None:
+    digits = recipe("digits_sdclr")
+    images = digits.with_values({"data.name": "images", "data.labels": "folders"}).data
+    assert (images.imbalance_ratio, images.validation_per_class, images.labels) == (
+        100,
+        0,
+        "folders",
+    )
+    assert images.exif_rotation is False, "as in the reference, whose recipe it is"
+    arrays = digits.with_values({"data.name": "arrays"}).data
+    assert arrays.imbalance_ratio == digits.data.imbalance_ratio, "its splits are generated too"
+    own = PretrainConfig.parse(
+        {"data": {"name": "images", "path": "x"}, "method": {"name": "simclr"}}
+    )
+    back = own.with_values({"data.store": "y", "data.exclude": "z"}).with_values(
+        {"data.name": "digits"}
+    )
+    assert back.data == DataConfig(name="digits")
+    with pytest.raises(ConfigError, match="imbalance_ratio=20"):
+        digits.with_values({"data.name": "images", "data.imbalance_ratio": 20})
+
+
+@pytest.mark.parametrize("name", [[], {}, 5, None])
+@pytest.mark.parametrize("setting", ["data.name", "method.name", "backbone.name"])
+def test_a_name_that_is_no_text_is_a_clear_error(setting: str, name: object) -> None:
+    with pytest.raises(ConfigError, match=setting):
+        recipe("digits_sdclr").with_values({setting: name})

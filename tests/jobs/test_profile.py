@@ -159,3 +159,10 @@ def test_features_of_other_images_are_noticed(mined: Path) -> None:
             profile(mined)
     finally:
         np.save(mined / "features.npy", features)
+
+
+def test_the_folder_of_a_run_is_answered_with_the_commands_that_work(mined: Path) -> None:
+    run = mined.parent / "run"
+    with pytest.raises(MissingInputError) as caught:
+        profile(run)
+    assert f"sdclr mine {run}, then sdclr profile {run / 'rare'}." in str(caught.value)

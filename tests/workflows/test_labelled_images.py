@@ -102,6 +102,7 @@ def test_the_verbs_make_a_model_and_use_it(
     ("words", "said"),
     [
         (["finetune", "RUN", "x.csv", "--out", "m"], "labels are named with --labels"),
+        (["finetune", "RUN", "epochs=5", "--out", "m"], "are options, such as --epochs 20"),
         (["finetune", "RUN", "--images", "x", "--out", "m"], "add --labels TABLE"),
         (["finetune", "nowhere", "--labels", "x.csv", "--out", "m"], "no run folder and no file"),
         (["finetune", "RUN", "--out", "m"], "has no labels to learn from"),

@@ -607,6 +607,13 @@ def test_stock_networks_train_and_embed_at_the_defaults(
     np.testing.assert_allclose(features[0], rows[path], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("setting", ["labels=folder", "imbalance_ratio=10", "max_skipped=x"])
+def test_a_setting_of_the_images_is_named_as_it_was_given(sdclr: Cli, setting: str) -> None:
+    code, _, err = sdclr("pretrain", "photos", f"data.{setting}")
+    assert code == 78
+    assert err.startswith(("error: data.", "error: data: ")), err
+
+
 @pytest.mark.parametrize("given", ["backbone.stem=small", "backbone.width=64"])
 def test_a_setting_that_the_network_does_not_have_is_refused_before_anything_is_written(
     sdclr: Cli, given: str

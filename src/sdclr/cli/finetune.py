@@ -219,6 +219,11 @@ def _start_and_data(
             f"labels are named with --labels, got {shown(places[0])}: "
             f"{command('sdclr', 'finetune', source, '--labels', places[0], '--out', out)}."
         )
+    if options := [name for name in given if not name.startswith("data.")]:
+        raise ConfigError(
+            f"{options[0]} is no setting of the images (data.KEY=VALUE). Those of the training are options, such as "
+            "--epochs 20; sdclr finetune --help lists them."
+        )
     if group_by is not None:
         given["data.group_by"] = group_by
     start = source if source.startswith(("timm:", "torchvision:")) else user_path(source)

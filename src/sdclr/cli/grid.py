@@ -89,6 +89,8 @@ def grid(
     import_used(use)
     places = {"data": data, "splits_dir": splits_dir, "device": device}
     cells, values = workflow.open_grid(file, out, records, only=only or (), **places)
+    if report_only and records is not None:
+        workflow.require_records(cells)
     asked.only_text = print_commands or only_plan
     if print_commands:
         options = _as_words(places, download=download, use=use or ())

@@ -110,6 +110,26 @@ class DataConfig(Section):
         """What the table says of this data set."""
         return SOURCES[self.name]
 
+    def unfit_for(self, name: str) -> dict[str, Any]:
+        """The settings that were for this data set and do not suit the one called ``name``, at its defaults."""
+        row = SOURCES[name]
+        unfit = ["options"]  # of another reader
+        if row.splits != self.row.splits:
+            unfit += [*_GENERATED_SPLITS_ONLY, "validation_per_class"]
+        if row.splits == "authors":
+            unfit.append("split")
+        if not row.takes_path:
+            unfit.append("path")
+        if not row.authors_lists:
+            unfit.append("splits_dir")
+        if not row.on_disk:
+            unfit += ["store", "placement", "num_workers", "links"]
+        if name in _IN_COLOURS:
+            unfit.append("channels")
+        if name != "images":
+            unfit += [f for f in _IMAGES_ONLY if f != "grey_bits" or name != "arrays"]
+        return {field: _default_of(field, name) for field in unfit}
+
     @field_validator("name")
     @classmethod
     def _is_known(cls, value: str) -> str:
@@ -221,12 +241,9 @@ class DataConfig(Section):
         useless = _GENERATED_SPLITS_ONLY if self.row.splits == "own" else _IMAGES_ONLY
         for field in useless:
             value = getattr(self, field)
-            default = (
-                type(self)
-                .model_fields[field]
-                .get_default(call_default_factory=True, validated_data={"name": self.name})
-            )
-            if value == default or (field == "grey_bits" and self.name == "arrays"):
+            if value == _default_of(field, self.name) or (
+                field == "grey_bits" and self.name == "arrays"
+            ):
                 continue
             if self.row.splits == "own":
                 raise ValueError(
@@ -258,6 +275,12 @@ _IMAGES_ONLY = (
     "group_by",
 )
 _GENERATED_SPLITS_ONLY = ("imbalance_ratio", "profile")
+
+
+def _default_of(field: str, name: str) -> Any:
+    """The default of a setting for the data set of this name."""
+    described = DataConfig.model_fields[field]
+    return described.get_default(call_default_factory=True, validated_data={"name": name})
 
 
 class ViewsConfig(Section):

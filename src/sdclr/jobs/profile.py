@@ -37,7 +37,7 @@ from sdclr.presentation.profile import CollectionProfile, Interval
 from sdclr.presentation.profile_page import render_profile_html
 from sdclr.presentation.progress import AnyProgress, NoProgress
 from sdclr.run import Run
-from sdclr.run.files import PROFILE_FILE
+from sdclr.run.files import MINED_FOLDER, PROFILE_FILE
 from sdclr.safe_text import as_text, command, csv_row, one_line, shown
 from sdclr.storage.documents import read_json_file
 from sdclr.storage.durable_files import write_atomically
@@ -148,9 +148,12 @@ def _read_mined(folder: Path) -> _Mined:
     """images.tsv.gz has the order: scores.csv may have been sorted or saved again by a spreadsheet."""
     scores, record = folder / SCORES_FILE, folder / RECORD_FILE
     if not scores.is_file() or not record.is_file():
+        made = command("sdclr", "mine", "RUN", "IMAGES", "--out", folder)
+        if Run(folder).exists:
+            mined = folder / MINED_FOLDER
+            made = f"{command('sdclr', 'mine', folder)}, then {command('sdclr', 'profile', mined)}"
         raise MissingInputError(
-            f"{shown(folder)} is no finished folder of sdclr mine. Make one: "
-            f"{command('sdclr', 'mine', 'RUN', 'IMAGES', '--out', folder)}."
+            f"{shown(folder)} is no finished folder of sdclr mine. Make one: {made}."
         )
     facts = read_json_file(record)
     contents = (read_record(folder / "images.tsv.gz") or {}).get("images", [])

@@ -19,7 +19,7 @@ from sdclr.backbones.classifier import BACKBONE_FILE, CLASSIFIER_FILE, is_classi
 from sdclr.backbones.others_weights import is_others, read_others
 from sdclr.backbones.weights import read_backbone
 from sdclr.compute.device import bf16_speedup_of_cpu, free_memory, resolve_device
-from sdclr.config import user_path, user_place
+from sdclr.config import Section, user_path, user_place
 from sdclr.data import DataConfig, Images, build_data
 from sdclr.data.choices import TABLE_SUFFIXES, ZIP_SUFFIX
 from sdclr.data.decoding.decode import (
@@ -132,6 +132,12 @@ def require_data_settings(values: Mapping[str, Any]) -> None:
         )
 
 
+class _OwnData(Section):
+    """The data settings within a whole, so that errors name them as a person does: data.labels."""
+
+    data: DataConfig
+
+
 def own_data(path: str, values: dict[str, Any]) -> DataConfig:
     """The data settings for a folder, a list, shards or a .npz; ``values`` by dotted name, all of them data.*."""
     require_data_settings(values)
@@ -139,7 +145,7 @@ def own_data(path: str, values: dict[str, Any]) -> DataConfig:
     given = {key.removeprefix("data."): value for key, value in values.items()}
     if name == "images" and Path(path).suffix.lower() in TABLE_SUFFIXES:
         given = {"boxes": "auto"} | given
-    return DataConfig.parse({"name": name, "path": path, "subset": "all"} | given)
+    return _OwnData.parse({"data": {"name": name, "path": path, "subset": "all"} | given}).data
 
 
 def _layout(data: DataConfig, values: Mapping[str, Any], out: Path) -> list[Choice]:

@@ -126,3 +126,6 @@ def test_cells_are_chosen_by_name(tmp_path: Path) -> None:
     wrong = GridCells(cells.grid, cells.out, cells.records, only=["sdclr-split2-seed1"])
     with pytest.raises(ConfigError, match="no cell 'sdclr-split2-seed1'; did you mean"):
         _ = wrong.wanted
+    wrong = GridCells(cells.grid, cells.out, cells.records, only=["x"])
+    with pytest.raises(ConfigError, match="no cell 'x'; its first is simclr-split1-seed10"):
+        _ = wrong.wanted

@@ -106,6 +106,13 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"question": {"baseline": "simclr", "d": 1.0}}, "question.probe is 'linear'"),
     ({"sweep": {"setting": "method.prune_ratios"}}, "is not a number that differs"),
     (arm(recipe="digits_simclr"), "arms simclr and sdclr have the same settings"),
+    (
+        {"arms": {"a": {}, "b": {"settings": {"device": "cpu"}}}},
+        "arms a and b differ in device alone, by which records are not told apart",
+    ),
+    ({"seeds": True}, "seeds must be a valid array, a valid integer or a valid string, got True."),
+    ({"splits": [1.5]}, "splits.0 must be a valid integer or a valid string, got 1.5."),
+    ({"overrides": 5}, "overrides must be an object or a valid array, got 5."),
     ({"arms": {"a/b": {}}}, "cannot be an arm's name"),
     ({"arms": {"simclr": {"title": "x"}, "b": {"title": "x", "seeds": 1}}}, "the same settings"),
     ({"arms": {"simclr": 3}}, "arms.simclr must be a mapping"),
@@ -195,3 +202,10 @@ def test_a_grid_measures_the_papers_probes_or_all_of_another_papers_protocol(
     grid = parse_grid(text, "g")
     assert grid.protocol == protocol
     assert list(grid.probes) == probes
+
+
+def test_all_arms_can_be_given_images_that_are_not_those_of_their_recipes(tmp_path: Path) -> None:
+    photos = {"data.name": "images", "data.path": str(tmp_path), "data.labels": "folders"}
+    assert {one.config.data.name for one in small_grid(tmp_path, overrides=photos).cells} == {
+        "images"
+    }

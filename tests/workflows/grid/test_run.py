@@ -20,7 +20,14 @@ from rich.console import Console
 import sdclr
 from patience import wait_until
 from sdclr import cli
-from sdclr.errors import ConfigError, DataError, FailedRunsError, Preempted, RunFolderError
+from sdclr.errors import (
+    ConfigError,
+    DataError,
+    FailedRunsError,
+    MissingInputError,
+    Preempted,
+    RunFolderError,
+)
 from sdclr.presentation.progress import NoProgress
 from sdclr.workflows.grid.cells import GridCells, name_of
 from sdclr.workflows.grid.run import carry_out_grid, grid_commands, open_grid
@@ -378,3 +385,22 @@ def test_a_plan_shows_what_is_done_failed_and_missing(whole: Path, tmp_path: Pat
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert "2 done (recorded), 1 failed (is tried again), 1 missing (to be trained)" in text
     assert "sdclr, split 1, seed 10: failed, no images" in text
+
+
+def test_a_folder_of_records_that_is_not_there_makes_no_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, out = small_file(tmp_path), tmp_path / "out"
+    words = ["sdclr", "grid", str(file), "--out", str(out), "--records", str(tmp_path / "recods")]
+    monkeypatch.setattr(sys, "argv", [*words, "--report-only"])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == MissingInputError.exit_code
+    assert "Correct --records" in " ".join(capsys.readouterr().err.split())
+    assert not out.exists()
+
+
+def test_a_file_is_no_folder_of_records(tmp_path: Path) -> None:
+    file = small_file(tmp_path)
+    with pytest.raises(RunFolderError, match=r"is a file; choose another --records"):
+        open_grid(file, tmp_path / "out", file)

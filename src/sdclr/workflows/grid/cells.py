@@ -72,7 +72,9 @@ class GridCells:
         for name in self.only:
             if name not in names:
                 close = difflib.get_close_matches(name, names, n=1)
-                meant = f"did you mean {close[0]}?" if close else "--print-commands names them."
+                meant = (
+                    f"did you mean {close[0]}?" if close else f"its first is {next(iter(names))}."
+                )
                 raise ConfigError(f"the grid has no cell {shown(repr(name))}; {meant}")
         return [names[name] for name in dict.fromkeys(self.only)] or self.cells
 

@@ -16,6 +16,7 @@ A mistake is one ConfigError that names the file and the key. Reading a file imp
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,13 +26,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from sdclr.config import Section, parse_assignment
+from sdclr.config import Section, differing_fields, parse_assignment
 from sdclr.errors import ConfigError, MissingInputError
 from sdclr.evaluation.probes import PROBES, PROTOCOLS, Protocol, probes_under, published_probes
 from sdclr.recipes import recipe
 from sdclr.safe_text import shown
 from sdclr.settings import PretrainConfig
 from sdclr.storage.documents import parse_yaml
+from sdclr.workflows.grid.records import lasting
 from sdclr.workflows.matrix import PlannedArm, SplitChoice
 from sdclr.workflows.reproduce import parse_numbers
 
@@ -366,15 +368,25 @@ def _check_numbers(arm: PlannedArm) -> None:
 
 
 def _check_distinct(arms: Sequence[PlannedArm]) -> None:
-    seen: dict[str, str] = {}
+    """ConfigError where two arms would have the same records."""
+    seen: dict[str, PlannedArm] = {}
     for arm in arms:
-        same = arm.base.model_copy(update={"recipe": ""}).model_dump_json()
-        if same in seen:
+        same = json.dumps({**lasting(arm.base), "recipe": ""})
+        before = seen.setdefault(same, arm)
+        if before is arm:
+            continue
+        pair = f"arms {before.name} and {arm.name}"
+        lines = differing_fields(before.base.to_dict(), arm.base.to_dict())
+        names = [line.partition(":")[0] for line in lines]
+        if others := [name for name in names if name != "recipe"]:
             raise ConfigError(
-                f"arms {seen[same]} and {arm.name} have the same settings: they are one arm. "
-                "Give one of them other settings, or leave it out."
+                f"{pair} differ in {', '.join(others)} alone, by which records are not told apart: they are one "
+                "arm. Give one of them other settings, or a grid of its own."
             )
-        seen[same] = arm.name
+        raise ConfigError(
+            f"{pair} have the same settings: they are one arm. "
+            "Give one of them other settings, or leave it out."
+        )
 
 
 def _probes(file: GridFile, protocol: Protocol) -> Sequence[str]:

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from sdclr.any_progress import AnyProgress, NoProgress
 from sdclr.config import absolute_place, user_path
-from sdclr.errors import ConfigError, FailedRunsError, RunFolderError
+from sdclr.errors import ConfigError, FailedRunsError, MissingInputError, RunFolderError
 from sdclr.presentation.grid import GridReport
 from sdclr.safe_text import command, counted, one_line, shown
 from sdclr.storage.durable_files import make_folder
@@ -53,6 +53,8 @@ def open_grid(
     cells = GridCells(found, folder, kept, only=only, sitting=sitting)
     if folder.exists() and not folder.is_dir():
         raise RunFolderError(f"{shown(folder)} is a file; choose another --out.")
+    if kept.folder.exists() and not kept.folder.is_dir():
+        raise RunFolderError(f"{shown(kept.folder)} is a file; choose another --records.")
     cells.read_records()
     return cells, values
 
@@ -221,6 +223,19 @@ def require_all_done(cells: GridCells) -> None:
         raise RunFolderError(
             f"{len(left)} of {len(cells.wanted)} runs are held by other processes and not in the report; "
             "run this again later."
+        )
+
+
+def require_records(cells: GridCells) -> None:
+    """MissingInputError where the folder of records is not there, and nothing else of the grid is either.
+
+    A report of nothing would take the place of the one that may lie there.
+    """
+    folder = cells.records.folder
+    if not folder.exists() and all(cells.failure(cell) is None for cell in cells.cells):
+        raise MissingInputError(
+            f"there is no folder of records {shown(folder)}. Correct --records, or leave --report-only out to "
+            "start the grid."
         )
 
 
