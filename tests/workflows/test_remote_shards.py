@@ -182,7 +182,7 @@ def test_workers_of_a_grid_open_what_a_signed_address_opens(
 ) -> None:
     Path("grid.yaml").write_text(
         "base: digits_sdclr\nprobes: [knn]\nseeds: [1, 2]\narms: {half: {settings: {method.prune_ratio: 0.5}}}\n"
-        "overrides: {data.name: images, data.imbalance_ratio: 100, data.validation_per_class: 3, batch_size: 8, "
+        "overrides: {data.name: images, data.validation_per_class: 3, batch_size: 8, "
         "epochs: 1, views.size: 32, backbone.width: 2, health_every_epochs: 0}\n"
     )
     signed = f"{server.address}/d/{RANGE}?sig=LETMEIN"
