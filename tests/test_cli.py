@@ -7,9 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from photo_folder import make_photos
 from sdclr import __version__, cli, recipe
+from sdclr.cli import app
 from sdclr.recipes import RECIPES
 
 pytestmark = pytest.mark.usefixtures("light_figures")
@@ -262,3 +264,21 @@ def test_an_address_where_a_path_is_needed_is_one_refusal_without_its_secrets(
     assert "https://host/run is an address" in err
     assert "LETMEIN" not in out + err
     assert [path.name for path in tmp_path.iterdir()] == ["photos"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["pretrain", "x", "--lr", "3"], "It is a setting: write optimizer.learning_rate=VALUE"),
+        (["reproduce", "cifar10", "--epochs=3"], "It is a setting: write epochs=VALUE"),
+        (["pretrain", "x", "--ou", "y"], "--out"),
+        (["status", "--epochs", "3"], "No such option: --epochs"),
+    ],
+)
+def test_a_setting_that_is_given_as_an_option_is_answered_with_how_to_write_it(
+    words: list[str], said: str
+) -> None:
+    result = CliRunner().invoke(app, words)
+    output = " ".join(word for word in result.output.split() if word != "│")
+    assert (result.exit_code, said in output) == (2, True), output
+    assert ("It is a setting" in output) == ("It is a setting" in said)

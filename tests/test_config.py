@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sdclr import PretrainConfig, recipe
-from sdclr.config import COMMON_WORDS, differing_fields
+from sdclr.config import COMMON_WORDS, differing_fields, setting_meant
 from sdclr.errors import ConfigError, MissingInputError
 
 
@@ -150,3 +150,18 @@ def test_every_common_word_means_a_setting_that_exists() -> None:
         section, _, key = name.rpartition(".")
         settings = recipe("digits_sdclr").to_dict()
         assert key in (settings[section] if section else settings)
+
+
+@pytest.mark.parametrize(
+    ("word", "setting"),
+    [
+        ("epochs", "epochs"),
+        ("batch-size", "batch_size"),
+        ("lr", "optimizer.learning_rate"),
+        ("width", "backbone.width"),
+        ("optimizer.learning_rate", "optimizer.learning_rate"),
+        ("colour", None),
+    ],
+)
+def test_a_word_of_a_command_line_is_told_by_its_setting(word: str, setting: str | None) -> None:
+    assert setting_meant(PretrainConfig, word) == setting

@@ -406,17 +406,30 @@ def _likely(model: type[BaseModel], name: str, valid: list[str]) -> str:
     close = difflib.get_close_matches(last, valid, n=1)
     if close:
         return f"did you mean {head}{dot}{close[0]}?"
-    word = last.lower().replace("-", "_")
-    meant = COMMON_WORDS.get(word)
     if _has(model, name):  # of another member of a union
         return f"it belongs to another {head}.name; valid here: {', '.join(sorted(valid))}."
-    if meant is not None and _has(model, meant):
+    if meant := setting_meant(model, last.lower()):
         return f"did you mean {meant}?"
-    if section := _section_with(model, word):
-        return f"did you mean {section}.{word}?"
     if len(valid) <= 12:
         return f"valid here: {', '.join(sorted(valid))}."
     return f"there are {len(valid)} settings here; `sdclr recipes show NAME` prints them all."
+
+
+def setting_meant(model: type[BaseModel], word: str) -> str | None:
+    """The setting of ``model`` that a word of a command line means, such as batch-size or lr; None where there is none.
+
+    >>> from sdclr import PretrainConfig
+    >>> [setting_meant(PretrainConfig, word) for word in ("epochs", "batch-size", "lr", "width", "colour")]
+    ['epochs', 'batch_size', 'optimizer.learning_rate', 'backbone.width', None]
+    """
+    name = word.replace("-", "_")
+    if _has(model, name):
+        return name
+    meant = COMMON_WORDS.get(name)
+    if meant is not None and _has(model, meant):
+        return meant
+    section = _section_with(model, name)
+    return None if section is None else f"{section}.{name}"
 
 
 def _has(model: type[BaseModel], name: str) -> bool:

@@ -11,9 +11,7 @@ from typer.core import TyperGroup
 import sdclr
 from sdclr.cli.lost_output import asked
 from sdclr.cli.options import probes_help
-from sdclr.errors import (
-    Interrupted,
-)
+from sdclr.errors import Interrupted
 
 
 class Verbs(TyperGroup):
@@ -28,6 +26,10 @@ class Verbs(TyperGroup):
             raise Interrupted(
                 f"by Ctrl-C; nothing half-written is left under its own name.{goes_on}"
             ) from None
+        except Exception as error:
+            if type(error).__name__ == "NoSuchOption":  # typer has it of click, or its own
+                _name_setting(error)
+            raise
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """A verb; its help lists what the tables hold now, entries from outside included."""
@@ -38,6 +40,20 @@ class Verbs(TyperGroup):
         return found
 
 
+def _name_setting(error: Any) -> None:
+    """Other tools have options for what is a setting here; say how settings are written."""
+    if error.ctx is None or error.ctx.command.name not in TAKE_SETTINGS:
+        return
+    from sdclr.config import setting_meant
+    from sdclr.settings import PretrainConfig
+
+    if meant := setting_meant(PretrainConfig, error.option_name.lstrip("-")):
+        error.message = f"No such option: {error.option_name}. It is a setting: write {meant}=VALUE, without dashes."
+        error.possibilities = None
+
+
+TAKE_SETTINGS = ("demo", "pretrain", "reproduce")
+"""Verbs that take settings of a training as KEY=VALUE."""
 GO_ON = (
     *("demo", "embed", "finetune", "grid", "mine"),
     *("predict", "pretrain", "reproduce", "resume"),
