@@ -282,3 +282,16 @@ def test_a_setting_that_is_given_as_an_option_is_answered_with_how_to_write_it(
     output = " ".join(word for word in result.output.split() if word != "│")
     assert (result.exit_code, said in output) == (2, True), output
     assert ("It is a setting" in output) == ("It is a setting" in said)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--validation", "3"), ("--head-lr", "-1"), ("--early-stop", "-1"), ("--batch-size", "0")],
+)
+def test_an_error_of_a_fine_tuning_names_the_option(
+    tmp_path: Path, option: str, value: str
+) -> None:
+    make_photos(tmp_path / "photos", {0: 2, 1: 2})
+    words = ["timm:resnet10t", "--labels", str(tmp_path / "photos"), "--out", str(tmp_path / "m")]
+    result = CliRunner().invoke(app, ["finetune", *words, option, value])
+    assert str(result.exception).startswith(f"{option} must be ")

@@ -275,8 +275,10 @@ def test_a_tail_shorter_than_validation_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "arrays", "images"])
 def test_data_without_a_path_are_asked_for_one(name: str) -> None:
+    whose = "" if name == "images" else f" of {name}"
     with pytest.raises(
-        ConfigError, match=f"data.path is missing: say where {name} is, with --data PATH"
+        ConfigError,
+        match=f"data.path is missing: say where the images{whose} are, with --data PATH",
     ):
         build_data(config(name=name))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -177,20 +179,22 @@ def finetune(
         "backbone_learning_rate": backbone_lr,
         "image_size": image_size,
     }
-    config = FinetuneConfig.parse(
-        {
-            "mode": mode,
-            "balance": balance,
-            "batch_size": batch_size,
-            "weight_decay": weight_decay,
-            "validation_share": validation,
-            "early_stop_epochs": early_stop,
-            "seed": seed,
-            "precision": precision,
-            "device": device,
-            **{name: value for name, value in named.items() if value is not None},
-        }
-    )
+    settings = {
+        "mode": mode,
+        "balance": balance,
+        "batch_size": batch_size,
+        "weight_decay": weight_decay,
+        "validation_share": validation,
+        "early_stop_epochs": early_stop,
+        "seed": seed,
+        "precision": precision,
+        "device": device,
+        **{name: value for name, value in named.items() if value is not None},
+    }
+    try:
+        config = FinetuneConfig.parse(settings)
+    except ConfigError as error:
+        raise ConfigError(_in_options(str(error), settings)) from None
     with Progress(stderr) as progress:
         model = run_finetune(start, data, out, config, weights=weights, progress=progress)
     if not is_first():  # it speaks for all
@@ -198,6 +202,23 @@ def finetune(
     typer.echo(model.summary())
     typer.echo(f"model: {shown(model.folder)}")
     typer.echo(f"next: {command('sdclr', 'predict', model.folder)} IMAGES --out predictions.csv")
+
+
+_OPTIONS = {
+    "head_learning_rate": "--head-lr",
+    "backbone_learning_rate": "--backbone-lr",
+    "validation_share": "--validation",
+    "early_stop_epochs": "--early-stop",
+}
+"""Those whose name is not that of the setting with dashes."""
+
+
+def _in_options(text: str, settings: Iterable[str]) -> str:
+    """An error about settings, with the options that they were given by."""
+    for name in settings:
+        option = _OPTIONS.get(name, f"--{name.replace('_', '-')}")
+        text = re.sub(rf"^{name}\b", option, text, flags=re.MULTILINE)
+    return text
 
 
 def _start_and_data(

@@ -185,7 +185,10 @@ def _require_channels(config: DataConfig, labelled: LabelledImages) -> None:
 
 def _place(config: DataConfig) -> Place:
     if config.path is None:
-        raise ConfigError(f"data.path is missing: say where {config.name} is, with --data PATH.")
+        whose = "" if config.name == "images" else f" of {config.name}"
+        raise ConfigError(
+            f"data.path is missing: say where the images{whose} are, with --data PATH."
+        )
     return user_place(config.path)
 
 

@@ -216,7 +216,8 @@ def test_the_authors_imagenet_lt_lists_fit_together(sdclr_data: Path, tmp_path: 
 @pytest.mark.parametrize("name", NAMES)
 def test_imagenet_needs_a_path_a_splits_folder_and_split_1(stand_in: StandIn, name: str) -> None:
     with pytest.raises(
-        ConfigError, match=f"data.path is missing: say where {name} is, with --data PATH"
+        ConfigError,
+        match=f"data.path is missing: say where the images of {name} are, with --data PATH",
     ):
         build_data(config(stand_in, name, path=None))
     with pytest.raises(
