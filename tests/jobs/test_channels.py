@@ -101,13 +101,15 @@ def test_everything_that_reads_a_run_takes_its_channels(run: Run, tmp_path: Path
 
 
 def test_images_of_other_channels_than_the_network_takes_are_one_error(
-    run: Run, tmp_path: Path
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "photos").mkdir()
     for number in range(3):
         Image.new("RGB", (20, 20)).save(tmp_path / "photos" / f"{number}.png")
     said = error_of("embed", str(run.folder), str(tmp_path / "photos"), "data.channels=3")
     assert "takes images of 5 channels, and these were read with 3" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["photos"], "no OUT.partial is left"
     said = error_of("embed", str(run.folder), str(tmp_path / "photos"))
     assert "0.png has 3 (R, G, B) channels, and data.channels is 5" in said
 

@@ -67,7 +67,9 @@ class Backbone(nn.Module):
         if self.checks_input:
             require_images(images, self.channels)
         elif not isinstance(images, torch.fx.Proxy) and images.shape[1] != self.channels:
-            raise _other_channels(images, self.channels)  # one mean would fit several channels
+            raise other_channels(
+                images.shape[1], self.channels
+            )  # one mean would fit several channels
         return self.net((images - self.mean) / self.std)
 
     @torch.no_grad()
@@ -149,7 +151,7 @@ def require_images(images: Tensor, channels: int = 3) -> None:
             "Divide 8-bit images by 255: images.float() / 255, or use backbone.preprocess(pil_image)."
         )
     if images.ndim == 4 and images.shape[1] != channels != 3:
-        raise _other_channels(images, channels)
+        raise other_channels(images.shape[1], channels)
     if images.ndim != 4 or images.shape[1] != channels:
         kind = "RGB images" if channels == 3 else f"images of {channels} channels"
         hint = (
@@ -173,9 +175,10 @@ def require_images(images: Tensor, channels: int = 3) -> None:
         )
 
 
-def _other_channels(images: Tensor, channels: int) -> DataError:
+def other_channels(read: int, channels: int) -> DataError:
+    """Images that were read with other channels than a network takes."""
     return DataError(
-        f"this network takes images of {channels} channels, and these were read with {images.shape[1]}. Set "
+        f"this network takes images of {channels} channels, and these were read with {read}. Set "
         f"data.channels={channels}, if that is what the images have."
     )
 

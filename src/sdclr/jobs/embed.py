@@ -22,6 +22,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
+from sdclr.backbones.backbone import other_channels
 from sdclr.backbones.weights import load_backbone, read_backbone
 from sdclr.compute.device import placed_on, resolve_device
 from sdclr.compute.process_state import silenced_warnings
@@ -121,6 +122,8 @@ def _write_features(
     if trained is not None:
         warn_of_changes(trained, found)
     images, bad = usable_images(found.train, data, show)
+    if images.channels != backbone.channels:  # before OUT.partial is there
+        raise other_channels(images.channels, backbone.channels)
     columns = _other_columns(images, out)  # before any work: it may be an error
     contents = [digest_of(read_contents(files)) for files in found.files(data.subset).values()]
     identity = (
