@@ -10,10 +10,7 @@ import torch
 from sdclr.backbones import BackboneConfig, build_backbone, measure_feature_dim
 from sdclr.backbones.image_sizes import fitted_to, named_sizes
 from sdclr.errors import ConfigError
-
-
-def slow(*values: object) -> Any:
-    return pytest.param(*values, marks=pytest.mark.slow)
+from slow_variants import slow
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from sdclr.backbones.weights import save_backbone
 from sdclr.errors import CheckpointError, ConfigError, MissingInputError
 from sdclr.jobs.export import _num_found
 from sdclr.jobs.pretrain.starting_weights import load_starting_weights
+from slow_variants import slow
 
 OF_ITSELF = {
     "safetensors": ("image_size", "feature_dim"),
@@ -137,10 +138,6 @@ def test_a_network_that_a_format_cannot_hold_names_those_that_can(
     assert f"--format {format} cannot hold this network, {name} with backbone.width=" in words
     assert words.endswith("Formats that can: safetensors, torch-export, onnx.")
     assert os.listdir(tmp_path) == ["b.safetensors"]
-
-
-def slow(*values: Any) -> Any:
-    return pytest.param(*values, marks=pytest.mark.slow)
 
 
 @pytest.mark.tools

@@ -21,6 +21,7 @@ from sdclr.backbones.classifier import Classifier, save_classifier
 from sdclr.backbones.exports.table import EXPORTS
 from sdclr.errors import ConfigError
 from sdclr.jobs.pretrain.starting_weights import load_starting_weights
+from slow_variants import slow
 
 NAMES = ("cat", "dog|small", "=yak", "é")
 NAMED_AS = {"huggingface": "label_names", "torch-export": None}
@@ -90,10 +91,6 @@ def test_a_new_run_starts_from_the_backbone_and_leaves_the_head(
     with torch.no_grad():
         found, wanted = backbone.eval()(images()), load_classifier(resnet18).backbone(images())
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5)
-
-
-def slow(*values: Any) -> Any:
-    return pytest.param(*values, marks=pytest.mark.slow)
 
 
 @pytest.mark.tools

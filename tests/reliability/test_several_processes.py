@@ -34,14 +34,11 @@ from sdclr.jobs.status import read_status
 from sdclr.processes import messages
 from sdclr.storage.checkpoint import CheckpointFolder
 from several_processes import codes, free_port, kill, started
+from slow_variants import slow
 
 STEPS = 9
 LONG_SECONDS = 1e6
 """A run with this patience outlasts :func:`codes`, which gives up: its processes end for another reason, or fail."""
-
-
-def slow(*values: Any) -> Any:
-    return pytest.param(*values, marks=pytest.mark.slow)
 
 
 def run_each(folder: Path, run: PretrainConfig | None = None, size: int = 2) -> list[int | None]:

@@ -25,15 +25,12 @@ from sdclr.jobs.finetune.training import State, Training
 from sdclr.processes import messages as messages_module
 from sdclr.processes import world as world_module
 from several_processes import codes, started
+from slow_variants import slow
 
 DIGITS = DataConfig(name="digits", validation_per_class=18)
 FILES = ("backbone.safetensors", "classifier.safetensors", "model.json", "validation.csv")
 FULL: dict[str, Any] = {"mode": "full", "epochs": 2, "batch_size": 101}
 Struck = Callable[[State], object]
-
-
-def slow(*values: Any) -> Any:
-    return pytest.param(*values, marks=pytest.mark.slow)
 
 
 @pytest.fixture(scope="module")

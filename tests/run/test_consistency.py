@@ -7,7 +7,6 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,6 +18,7 @@ from sdclr.jobs.report import build_report
 from sdclr.jobs.status import read_status
 from sdclr.run.next_step import next_command
 from sdclr.storage.tensor_files import read_tensors, write_tensors
+from slow_variants import slow
 
 pytestmark = pytest.mark.usefixtures("light_figures")
 
@@ -30,10 +30,6 @@ TINY = [
     "views.size=8",
     "health_every_epochs=0",
 ]
-
-
-def slow(*values: object) -> Any:
-    return pytest.param(*values, marks=pytest.mark.slow)
 
 
 @pytest.fixture(scope="module")
