@@ -398,6 +398,35 @@ def test_the_map_shows_an_image_under_the_pointer_and_goes_to_it(
         assert page.evaluate("'row' in document.activeElement.dataset")
 
 
+def test_keys_win_over_a_pointer_that_rests_while_the_page_scrolls(
+    browser: Any, file_of: Callable[[Made], Path]
+) -> None:
+    scroll_under = """([selector, kind]) => new Promise((done) => {
+        document.querySelector(selector).addEventListener(kind, () => setTimeout(done), { once: true });
+        window.scrollBy(0, 900);
+    })"""
+    with open_page(browser, file_of(digits)) as page:
+        canvas = page.locator("#map")
+        canvas.scroll_into_view_if_needed()
+        page.wait_for_selector("#ramp[style]")
+        canvas.hover()
+        page.evaluate("map.focus({ preventScroll: true })")
+        page.keyboard.press("ArrowLeft")
+        reached = page.locator("#seen b").text_content()
+        page.evaluate(scroll_under, ["#map", "pointerleave"])
+        page.keyboard.press("Enter")
+        assert page.evaluate("'row' in document.activeElement.dataset")
+        assert page.locator("#seen b").text_content() == reached
+
+        page.evaluate("window.scrollTo(0, 0)")
+        first = page.locator("#sheet .tile").first
+        first.hover()
+        first.focus()
+        page.evaluate(scroll_under, ["#sheet", "pointerover"])
+        mined, _ = digits()
+        assert page.locator("#seen b").text_content() == mined.names[tiles(page)[0]]
+
+
 def test_the_map_finds_an_image_that_the_filters_hide(
     browser: Any, file_of: Callable[[Made], Path]
 ) -> None:

@@ -565,7 +565,8 @@
 
   // ---- the map -----------------------------------------------------------------------------------------------
 
-  const map = { canvas: byId("map"), x: null, y: null, cells: null, size: 0, here: -1, waiting: false };
+  // here: the image the ring shows; byKeys: the one the arrows came to, -1 before and after
+  const map = { canvas: byId("map"), x: null, y: null, cells: null, size: 0, here: -1, byKeys: -1, waiting: false };
   const CELL = 16;
 
   function ramp(share, dark) {
@@ -601,6 +602,11 @@
     }
     map.size = width;
   }
+
+  function layOutIfResized() {
+    if (map.size !== map.canvas.clientWidth) layOut();
+  }
+
   const cellOf = (x, y) => Math.floor(y / CELL) * 100000 + Math.floor(x / CELL);
 
   function drawMap() {
@@ -612,7 +618,7 @@
   function paintMap() {
     map.waiting = false;
     if (!map.canvas.clientWidth) return;
-    if (map.size !== map.canvas.clientWidth) layOut();
+    layOutIfResized();
     const scale = window.devicePixelRatio || 1;
     const dark = matchMedia("(prefers-color-scheme: dark)").matches;
     const context = map.canvas.getContext("2d");
@@ -666,7 +672,10 @@
 
   // the nearest point within 45 degrees of an arrow
   function stepOnMap(dx, dy) {
-    const from = map.here >= 0 ? map.here : bySheet[0];
+    layOutIfResized();
+    const isDrawn = (row) => Number.isFinite(map.x[row] + map.y[row]);
+    const from = map.here >= 0 ? map.here : bySheet.find(isDrawn);
+    if (from === undefined) return;
     let [best, distance] = [from, Infinity];
     for (let row = 0; row < N; row++) {
       const [x, y] = [map.x[row] - map.x[from], map.y[row] - map.y[from]];
@@ -676,6 +685,7 @@
         [best, distance] = [row, ahead + aside];
       }
     }
+    map.byKeys = best;
     pointAt(best);
     say(`${shownName(best)}, score ${shortNumber(score[best])}, group ${group[best]}`);
   }
@@ -783,6 +793,23 @@
     say(`Wrote ${count(out.rows.length, "image")} to ${file}, among your downloads.${out.remark}`);
   }
 
+  // ---- the pointer ------------------------------------------------------------------------------------------
+
+  // a page that scrolls under a resting pointer gets the events of a moving one: keys must not lose to them
+  const pointer = { x: NaN, y: NaN };
+  const hasMoved = (event) => event.screenX !== pointer.x || event.screenY !== pointer.y;
+
+  function pointerOnMap(event) {
+    if (map.byKeys >= 0 && !hasMoved(event)) return;
+    map.byKeys = -1;
+    pointAt(nearestPoint(event.offsetX, event.offsetY));
+  }
+
+  function leftByKeys() {
+    map.byKeys = -1;
+    pointAt(-1);
+  }
+
   function say(words) {
     byId("status").textContent = words;
   }
@@ -822,6 +849,7 @@
       });
       for (const kind of ["pointerover", "focusin"]) {
         container.addEventListener(kind, (event) => {
+          if (kind === "pointerover" && !hasMoved(event)) return;
           const control = event.target.closest("[data-row]")
             ?? event.target.closest("tr")?.querySelector("[data-row]");
           if (control) see(Number(control.dataset.row));
@@ -838,8 +866,10 @@
     byId("download").addEventListener("click", download);
     byId("done").addEventListener("click", () => byId("by-hand").close());
 
-    map.canvas.addEventListener("pointermove", (event) => pointAt(nearestPoint(event.offsetX, event.offsetY)));
-    map.canvas.addEventListener("pointerleave", () => pointAt(-1));
+    window.addEventListener("pointermove", ({ screenX, screenY }) => Object.assign(pointer, { x: screenX, y: screenY }));
+    map.canvas.addEventListener("pointermove", pointerOnMap);
+    map.canvas.addEventListener("pointerleave", () => pointAt(map.byKeys));
+    map.canvas.addEventListener("blur", leftByKeys);
     map.canvas.addEventListener("click", (event) => {
       const row = nearestPoint(event.offsetX, event.offsetY);
       if (row >= 0) goTo(row);
