@@ -4,6 +4,7 @@ import importlib.util
 import io
 import os
 import shutil
+import signal
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -53,6 +54,18 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     if report.skipped and not hasattr(report, "wasxfail") and os.environ.get("SDCLR_NO_SKIPS"):
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} skipped, and SDCLR_NO_SKIPS is set: {report.longrepr}"
+
+
+@pytest.fixture
+def started_from_a_terminal() -> Iterator[None]:
+    """SIGHUP and SIGINT end a process, whether or not nohup or a shell's & started these tests."""
+    ends = {signal.SIGHUP: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
+    ignored = [number for number in ends if signal.getsignal(number) is signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, ends[number])
+    yield
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
 
 
 @pytest.fixture

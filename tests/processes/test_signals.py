@@ -11,6 +11,8 @@ from sdclr.errors import Preempted
 from sdclr.processes import signals
 from sdclr.processes.signals import stop_on_signal
 
+pytestmark = pytest.mark.usefixtures("started_from_a_terminal")
+
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP"])
 def test_a_signal_asks_to_stop_and_its_handler_returns(name: str) -> None:

@@ -26,6 +26,8 @@ from sdclr.jobs.status import read_status
 from sdclr.storage.checkpoint import CheckpointFolder
 from sdclr.storage.durable_files import Files
 
+pytestmark = pytest.mark.usefixtures("started_from_a_terminal")
+
 
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory: pytest.TempPathFactory) -> str:
