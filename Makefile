@@ -15,7 +15,7 @@ ONE_EACH := CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1
 demo: $(VENV)/.run  ## SimCLR against SDCLR on long-tailed digits, minutes on a CPU
 	$(BIN)/sdclr demo
 
-test: $(VENV)/.dev  ## everything but the tests marked slow, gpu and tools; on the CPU, whose bits they compare
+test: $(VENV)/.dev  ## everything but the tests marked slow, gpu, tools and processes; on the CPU, whose bits they compare
 	$(ONE_EACH) $(BIN)/python -m pytest -n 2
 
 test-all: $(VENV)/.dev  ## the slow ones too
@@ -25,8 +25,8 @@ test-gpu: $(VENV)/.dev  ## what needs a CUDA device
 	$(BIN)/python -m pytest -m gpu -v --tb=short  # names as they end: what is cut off has then said what it can
 
 # label-studio-sdk, cvat-sdk and fiftyone are 1.2 GB with what they need, so they get an environment of their own
-test-tools: $(VENV)/.tools $(TOOLS)/.ready  ## what needs a browser (Debian's chromium, or SDCLR_CHROMIUM), npm, or other tools' packages
-	$(ONE_EACH) $(BIN)/python -m pytest -m tools
+test-tools: $(VENV)/.tools $(TOOLS)/.ready  ## what needs a browser (Debian's chromium, or SDCLR_CHROMIUM), npm, other tools' packages, or several processes
+	$(ONE_EACH) $(BIN)/python -m pytest -n 2 --dist loadfile -m "tools or (processes and not slow)"
 
 docs: $(VENV)/.docs  ## the documentation as a site in build/site, which opens from a disk; a dead link is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet

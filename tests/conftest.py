@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import importlib.util
-import io
 import os
 import shutil
 import signal
@@ -12,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import hypothesis
-import PIL.Image
 import pytest
 import torch
 
 from browsers import chromium
+from empty_figures import draw_nothing
 from sdclr.jobs.pretrain import saver
-from sdclr.presentation import plots
 
 OWN_MODULES = r"(sdclr|tests|test_\w+|conftest|__main__)(\.|$)"
 """Of a warning: it was raised by us, or on behalf of us. pytest names its tests by path or by file."""
@@ -76,25 +74,8 @@ def writing_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def light_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pages with empty figures, where drawings are not the point: matplotlib takes seconds for a page.
-
-    tests/presentation/test_plots.py and tests/jobs/test_run_page.py are about what is drawn.
-    """
-
-    def empty(drawing: object, name: str, *, small: bool = False) -> str:
-        return f'<svg id="{name}-figure" viewBox="0 0 9 3"></svg>'
-
-    def empty_file(drawing: object, title: str) -> str:
-        return empty(drawing, title)
-
-    def empty_png(drawing: object, title: str, dpi: int = 150) -> bytes:
-        stream = io.BytesIO()
-        PIL.Image.new("L", (9, 3)).save(stream, format="png")
-        return stream.getvalue()
-
-    monkeypatch.setattr(plots, "svg_of", empty)
-    monkeypatch.setattr(plots, "svg_file", empty_file)
-    monkeypatch.setattr(plots, "png_of", empty_png)
+    """Pages with empty figures: tests/support/empty_figures.py."""
+    draw_nothing(monkeypatch)
 
 
 @pytest.fixture(scope="session")

@@ -134,6 +134,7 @@ def test_a_bug_of_ours_shows_its_traceback_and_exits_70(
     assert "bug in sdclr" in err
 
 
+@pytest.mark.processes
 def test_help_does_not_wait_for_torch() -> None:
     code = "import sys; sys.argv = ['sdclr', '--help']\nfrom sdclr.cli import main\n"
     code += "try: main()\nfinally: assert 'torch' not in sys.modules"

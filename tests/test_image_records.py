@@ -90,6 +90,7 @@ def test_a_run_that_stops_and_goes_on_records_what_a_whole_one_does(
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.processes
 def test_two_processes_record_what_one_does(tmp_path: Path) -> None:
     fp64 = config("precision=fp64", "batch_size=151", "epochs=1")
     assert codes(started(2, lambda _: pretrain(fp64, tmp_path / "two"))) == [0, 0]

@@ -13,6 +13,8 @@ from sdclr import Run, evaluate, examine, pretrain, recipe
 from sdclr.presentation.progress import NoProgress
 from sdclr.workflows.reports import report as write_first_page
 
+pytestmark = pytest.mark.processes
+
 TINY = ["backbone.width=2", "views.size=8", "epochs=1", "batch_size=200"]
 HEAVY = ("torch", "torchvision", "timm", "sklearn", "scipy", "torch._dynamo")
 LOOK = f"""

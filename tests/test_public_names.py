@@ -14,6 +14,8 @@ import sdclr
 from sdclr.evaluation.probes import PROBES
 from sdclr.presentation.report import CURVES
 
+pytestmark = pytest.mark.usefixtures("light_figures")
+
 NEED_FILES_OF_THE_AUTHORS = ("adopt", "evaluate_classifier")
 
 

@@ -18,7 +18,13 @@ from sdclr.run.next_step import next_command
 
 OURS = tuple(BACKBONES)
 OUTSIDE = ("tinynet",)
-SHORT = [*(["backbone.width=2"]), "views.size=8", "batch_size=200", "epochs=1"]
+SHORT = [
+    *(["backbone.width=2"]),
+    "views.size=8",
+    "batch_size=200",
+    "epochs=1",
+    "health_every_epochs=0",
+]
 
 
 @pytest.fixture(autouse=True)

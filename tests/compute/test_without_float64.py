@@ -32,7 +32,7 @@ from sdclr.processes.world import World
 from without_float64 import MPS, OnStandIn, stand_in_for_mps
 
 CONFIG = recipe("digits_sdclr").with_overrides(
-    ["epochs=2", "views.size=8", "backbone.width=2", "batch_size=250"]
+    ["epochs=2", "views.size=8", "backbone.width=2", "batch_size=250", "health_every_epochs=0"]
 )
 DIGITS = DataConfig(name="digits", validation_per_class=18)
 

@@ -18,6 +18,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 import outside_probes
+from empty_figures import draw_nothing
 from probe_conformance import check_on_features, check_on_run, check_settings
 from sdclr import (
     Evaluation,
@@ -76,7 +77,13 @@ def table(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    tiny = ["backbone.width=2", "views.size=8", "epochs=1", "batch_size=200"]
+    tiny = [
+        "backbone.width=2",
+        "views.size=8",
+        "epochs=1",
+        "batch_size=200",
+        "health_every_epochs=0",
+    ]
     return pretrain(
         recipe("digits_simclr").with_overrides(tiny), tmp_path_factory.mktemp("conformance") / "run"
     )
@@ -131,7 +138,13 @@ def shown_everywhere(run: Run, protocol: str) -> Iterator[tuple[str, str]]:
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run that every probe of the table was measured on, one from outside included."""
-    tiny = ["backbone.width=2", "views.size=8", "epochs=1", "batch_size=200"]
+    tiny = [
+        "backbone.width=2",
+        "views.size=8",
+        "epochs=1",
+        "batch_size=200",
+        "health_every_epochs=0",
+    ]
     run = pretrain(
         recipe("digits_simclr").with_overrides(tiny), tmp_path_factory.mktemp("measured") / "run"
     )
@@ -145,7 +158,8 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.fixture(scope="module")
 def everywhere(measured: Run) -> dict[str, dict[str, str]]:
     """Protocol -> where its probes are shown -> text."""
-    with PROBES.temporarily():
+    with PROBES.temporarily(), pytest.MonkeyPatch.context() as monkeypatch:
+        draw_nothing(monkeypatch)
         register_probe(outside_probes.Ridge)
         return {protocol: dict(shown_everywhere(measured, protocol)) for protocol in PROTOCOLS}
 
@@ -178,6 +192,7 @@ def test_a_probe_is_in_every_table_in_json_in_the_help_and_in_the_docs(
     )
 
 
+@pytest.mark.usefixtures("light_figures")  # as everywhere is drawn
 def test_a_probe_whose_code_is_not_at_hand_is_shown_by_its_recorded_heading(
     measured: Run, everywhere: dict[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,7 +18,13 @@ from sdclr.jobs.evaluate import against_unlabelled
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    tiny = ["epochs=1", "views.size=8", "backbone.width=4", "batch_size=200"]
+    tiny = [
+        "epochs=1",
+        "views.size=8",
+        "backbone.width=4",
+        "batch_size=200",
+        "health_every_epochs=0",
+    ]
     return pretrain(
         recipe("digits_simclr").with_overrides(tiny), tmp_path_factory.mktemp("against") / "x"
     )

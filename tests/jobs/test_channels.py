@@ -26,7 +26,14 @@ pytestmark = pytest.mark.usefixtures("light_figures")
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (40, 18, 20, 5), dtype=np.uint8)
 SMALL = {"epochs": 1, "views.size": 8, "backbone.width": 4, "batch_size": 20}
-TINY = ("epochs=1", "backbone.width=4", "views.size=16", "batch_size=20", "device=cpu")
+TINY = (
+    "epochs=1",
+    "backbone.width=4",
+    "views.size=16",
+    "batch_size=20",
+    "device=cpu",
+    "health_every_epochs=0",
+)
 
 
 def cli(*words: str) -> str:

@@ -28,7 +28,13 @@ DIGITS = DataConfig(name="digits")
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    tiny = ["backbone.width=4", "views.size=8", "batch_size=100", "epochs=1"]
+    tiny = [
+        "backbone.width=4",
+        "views.size=8",
+        "batch_size=100",
+        "epochs=1",
+        "health_every_epochs=0",
+    ]
     return pretrain(
         recipe("digits_sdclr").with_overrides(tiny), tmp_path_factory.mktemp("runs") / "x"
     )

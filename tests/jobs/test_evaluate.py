@@ -20,7 +20,7 @@ from sdclr.evaluation.linear_probe import ProbeSchedule, ProbeSchedules
 from sdclr.evaluation.probes import PROBES
 from sdclr.jobs.evaluate import frozen_features
 
-TINY = ["backbone.width=4", "views.size=8", "batch_size=100", "epochs=2"]
+TINY = ["backbone.width=4", "views.size=8", "batch_size=100", "epochs=2", "health_every_epochs=0"]
 
 
 @pytest.fixture(scope="module")

@@ -26,6 +26,7 @@ from sdclr.presentation.html import render_unlabelled_html
 from sdclr.presentation.progress import NoProgress
 from sdclr.presentation.unlabelled import to_csv, to_markdown
 from sdclr.workflows.reports import report
+from slow_variants import slow
 
 pytestmark = pytest.mark.usefixtures("light_figures")
 
@@ -172,8 +173,8 @@ def test_an_examination_of_another_backbone_is_not_shown(run: Run, tmp_path: Pat
             {"gallery": [{"image": {"file": "../../x.jpg", "path": "x"}, "neighbours": []}]},
             r"gallery\.0\.image\.file",
         ),
-        ({"num_images": -1}, "num_images"),
-        ({"trained": {"effective_rank": "high"}}, "effective_rank"),
+        slow({"num_images": -1}, "num_images"),
+        slow({"trained": {"effective_rank": "high"}}, "effective_rank"),
     ],
 )
 def test_a_forged_examination_is_named_and_read_no_further(

@@ -219,7 +219,9 @@ def test_a_missing_package_says_what_to_install(
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("format", [name for name in NO_EXTRA if name != "torch-export"])
+@pytest.mark.parametrize(
+    "format", ["huggingface", "safetensors", slow("timm"), slow("torchvision")]
+)
 def test_what_is_there_stays_unless_it_is_to_be_replaced(
     format: str, resnet18: Path, tmp_path: Path
 ) -> None:
@@ -284,6 +286,7 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> sdclr.Run:
         "backbone.stem=large",
         "backbone.width=64",
         "views.size=8",
+        "health_every_epochs=0",
         "epochs=1",
         "batch_size=200",
         "device=cpu",

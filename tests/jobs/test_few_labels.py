@@ -27,7 +27,7 @@ from sdclr.presentation.progress import NoProgress
 from sdclr.run.files import FEW_LABELS_FILE
 from sdclr.workflows.reports import report
 
-TINY = ["backbone.width=4", "views.size=8", "batch_size=200", "epochs=1"]
+TINY = ["backbone.width=4", "views.size=8", "batch_size=200", "epochs=1", "health_every_epochs=0"]
 
 
 @pytest.fixture(scope="module")
@@ -219,7 +219,8 @@ def test_points_of_other_weights_are_not_kept(photos: Run, tmp_path: Path) -> No
     assert [point["value"] for point in points(photos)] == [2]
 
 
-def test_the_command_line_shows_the_curve_and_the_page_draws_it(run: Run) -> None:
+@pytest.mark.usefixtures("light_figures")
+def test_the_command_line_shows_the_curve_and_the_page_has_it(run: Run) -> None:
     code, out = sdclr(
         *("evaluate", run.folder, "--labels-per-class", "1,5", "--label-seeds", "2"),
         *("--protocol", "bcl"),

@@ -35,6 +35,7 @@ from sdclr.methods.simclr import SimCLR
 from sdclr.presentation.progress import NoProgress
 from sdclr.storage.durable_files import Files
 from sdclr.storage.tensor_files import read_tensors, write_tensors
+from slow_variants import slow
 
 # 5 steps an epoch
 TINY = [
@@ -143,8 +144,17 @@ def test_a_finished_run_says_so_and_succeeds(
     assert final_state(finished) == before
 
 
-@pytest.mark.parametrize("method", ["simclr", "sdclr"])
-@pytest.mark.parametrize("optimizer", ["sgd", "lars", "adamw"])
+@pytest.mark.parametrize(
+    ("optimizer", "method"),
+    [
+        ("sgd", "sdclr"),
+        ("lars", "sdclr"),
+        ("adamw", "simclr"),
+        slow("sgd", "simclr"),
+        slow("lars", "simclr"),
+        slow("adamw", "sdclr"),
+    ],
+)
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
     tmp_path: Path, method: str, optimizer: str
 ) -> None:
@@ -206,9 +216,11 @@ STATE += [
 @pytest.mark.parametrize(
     "name",
     [
-        *STATE[2:5],
+        *STATE[3:5],
         *STATE[6:],
-        *(pytest.param(n, marks=pytest.mark.slow) for n in (*STATE[:2], STATE[5])),
+        *(
+            slow(n) for n in (*STATE[:3], STATE[5])
+        ),  # tests/reliability/test_resume_state.py has all
     ],
 )
 def test_a_change_to_any_part_of_the_saved_state_changes_the_result(
@@ -666,7 +678,7 @@ def test_training_on_cuda_follows_the_cpu_and_resumes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "override", ["method.norms=shared", "method.norms=own_all", "method.random_share=0.3"]
+    "override", [slow("method.norms=shared"), "method.norms=own_all", "method.random_share=0.3"]
 )
 @pytest.mark.parametrize(
     "backbone",

@@ -179,6 +179,7 @@ def test_a_run_with_a_thread_writes_the_same_files(
     overrides = [
         "backbone.width=2",
         "views.size=8",
+        "health_every_epochs=0",
         "batch_size=150",
         "epochs=2",
         "checkpoint_every_minutes=1e-9",

@@ -74,6 +74,7 @@ def test_a_run_stopped_inside_an_epoch_ends_like_a_whole_one(name: str, tmp_path
         *(pytest.param(name, marks=pytest.mark.slow) for name in OURS if name not in REFERENCE),
     ],
 )
+@pytest.mark.processes
 def test_two_processes_are_one(name: str, tmp_path: Path) -> None:
     """The other two: tests/reliability/test_several_processes.py."""
     conformance.two_processes_are_one(name, tmp_path)
@@ -141,6 +142,7 @@ def test_the_suite_rejects_what_a_checkpoint_would_forget(
             conformance.a_stopped_run_ends_like_a_whole_one(name, tmp_path / name)
 
 
+@pytest.mark.processes
 def test_the_suite_rejects_an_ignored_share(tmp_path: Path) -> None:
     """Without the check before the first step."""
     sdclr.register_method(IgnoredShare)
@@ -177,6 +179,7 @@ def test_a_loss_that_is_a_mean_is_an_error_before_the_weights_move(tmp_path: Pat
         pretrain(conformance.run_config(name), tmp_path / "x")
 
 
+@pytest.mark.processes
 def test_an_ignored_share_is_an_error_on_several_processes(tmp_path: Path) -> None:
     name = sdclr.register_method(IgnoredShare)
     act = conformance.training(name, conformance.run_config(name), tmp_path / "x")

@@ -22,6 +22,7 @@ def projections(batch: int) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize(("size", "batch"), [(2, 7), (3, 8)])
+@pytest.mark.processes
 def test_shares_give_the_losses_and_gradients_of_the_whole_batch(
     tmp_path: Path, size: int, batch: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -133,6 +133,7 @@ def commands(folder: Path, *lines: list[str]) -> subprocess.CompletedProcess[str
 
 
 @pytest.mark.usefixtures("light_figures")
+@pytest.mark.processes
 def test_the_command_line_takes_a_class_and_no_file_imports_it(tmp_path: Path) -> None:
     (tmp_path / "my_methods.py").write_text(SCRIPT)
     words = ["digits_simclr", "method.name=my_methods:Mine", *conformance.TINY, "--out", "x"]

@@ -51,6 +51,7 @@ def trained(layer: nn.Module, x: Tensor, weights: Tensor) -> dict[str, Tensor]:
 @pytest.mark.parametrize(
     "options", [{}, {"momentum": None}, {"affine": False}, {"track_running_stats": False}], ids=str
 )
+@pytest.mark.processes
 def test_it_equals_one_batch_norm_over_everyones_images(
     tmp_path: Path, options: dict[str, Any]
 ) -> None:
@@ -75,6 +76,7 @@ def test_it_equals_one_batch_norm_over_everyones_images(
         torch.testing.assert_close(found, whole, rtol=1e-11, atol=1e-11, msg=name)
 
 
+@pytest.mark.processes
 def test_bf16_images_are_summed_in_fp32(tmp_path: Path) -> None:
     x = batch(torch.bfloat16)
 

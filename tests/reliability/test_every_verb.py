@@ -799,6 +799,7 @@ def in_an_interpreter(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False)
 
 
+@pytest.mark.processes
 def test_without_docstrings_and_assertions_the_help_is_whole() -> None:
     ended = in_an_interpreter("-OO", "-m", "sdclr", "--help")
     assert (ended.returncode, "pretrain" in ended.stdout) == (0, True), ended.stderr

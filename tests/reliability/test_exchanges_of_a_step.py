@@ -19,6 +19,8 @@ from sdclr.jobs.pretrain.training import Training, TrainingState
 from sdclr.processes.synchronised_norm import SynchronisedBatchNorm
 from several_processes import codes, started
 
+pytestmark = pytest.mark.processes
+
 PASSES_BACKWARD = 2
 """Forward and backward."""
 OF_A_NORM = 2

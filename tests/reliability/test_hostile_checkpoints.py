@@ -89,6 +89,7 @@ def report(
 
 
 @pytest.mark.parametrize("kind", [pickles, greedy, liars])
+@pytest.mark.processes
 def test_hostile_files_are_refused_by_name_without_running_or_believing_them(
     tmp_path: Path, kind: Callable[[], dict[str, bytes]]
 ) -> None:

@@ -9,6 +9,8 @@ import pytest
 from killing import kill_campaign
 from sdclr.jobs.pretrain import state
 
+pytestmark = pytest.mark.processes
+
 
 def check(tmp_path: Path, kills: int, seed: int, *, thread: bool = False) -> int:
     """Every promise of a campaign; returns how many kills fell inside a save."""

@@ -127,6 +127,7 @@ def test_a_server_that_is_away_during_a_run_ends_it_with_a_sentence_and_it_goes_
     assert weights(pretrain(config(place(server)), tmp_path / "run")) == expected
 
 
+@pytest.mark.processes
 def test_two_processes_embed_shards_at_an_address_as_one_does(
     server: RangeServer, expected: bytes, tmp_path: Path
 ) -> None:

@@ -36,6 +36,8 @@ from sdclr.storage.checkpoint import CheckpointFolder
 from several_processes import codes, free_port, kill, started
 from slow_variants import slow
 
+pytestmark = pytest.mark.processes
+
 STEPS = 9
 LONG_SECONDS = 1e6
 """A run with this patience outlasts :func:`codes`, which gives up: its processes end for another reason, or fail."""

@@ -27,6 +27,8 @@ from sdclr.processes import world as world_module
 from several_processes import codes, started
 from slow_variants import slow
 
+pytestmark = pytest.mark.processes
+
 DIGITS = DataConfig(name="digits", validation_per_class=18)
 FILES = ("backbone.safetensors", "classifier.safetensors", "model.json", "validation.csv")
 FULL: dict[str, Any] = {"mode": "full", "epochs": 2, "batch_size": 101}

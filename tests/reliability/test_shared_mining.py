@@ -27,7 +27,10 @@ CONFIG = recipe("digits_simclr").with_overrides(
 )
 FILES = ("scores.csv", "features.npy", "looks.npy", "images.tsv.gz")
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*trained on none of these images")
+pytestmark = [
+    pytest.mark.processes,
+    pytest.mark.filterwarnings("ignore:.*trained on none of these images"),
+]
 
 
 @pytest.fixture(scope="module")

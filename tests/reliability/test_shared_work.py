@@ -21,6 +21,8 @@ from sdclr.jobs import embed as embed_module
 from sdclr.storage.row_parts import RowParts
 from several_processes import codes, free_port, started, striking_parts
 
+pytestmark = pytest.mark.processes
+
 CONFIG = recipe("digits_simclr").with_overrides(
     ["epochs=1", "views.size=8", "backbone.width=2", "batch_size=400", "health_every_epochs=0"]
 )

@@ -134,6 +134,7 @@ AT_ONCE = {
         for strike in STRIKES
     ],
 )
+@pytest.mark.processes
 def test_a_signal_ends_with_75_and_the_run_goes_on(
     tmp_path: Path, expected: str, where: str, number: int
 ) -> None:
@@ -149,6 +150,7 @@ def test_a_signal_ends_with_75_and_the_run_goes_on(
 
 
 @pytest.mark.usefixtures("writing_thread")
+@pytest.mark.processes
 def test_a_signal_while_a_thread_writes_ends_with_75_and_everything_saved(
     tmp_path: Path, expected: str
 ) -> None:
@@ -167,6 +169,7 @@ def test_a_signal_while_a_thread_writes_ends_with_75_and_everything_saved(
 
 
 @pytest.mark.usefixtures("writing_thread")
+@pytest.mark.processes
 def test_a_second_signal_while_a_thread_writes_ends_at_once(tmp_path: Path, expected: str) -> None:
     def twice() -> None:
         before = signal.getsignal(signal.SIGTERM)
@@ -184,11 +187,13 @@ def test_a_second_signal_while_a_thread_writes_ends_at_once(tmp_path: Path, expe
     assert state_hash(tmp_path / "x") == expected
 
 
+@pytest.mark.processes
 def test_a_signal_to_the_whole_group_is_one_signal(tmp_path: Path) -> None:
     child = forked(lambda: struck("a step", tmp_path / "x", lambda: os.killpg(0, signal.SIGTERM)))
     assert ended_soon(child) == 75
 
 
+@pytest.mark.processes
 def test_a_second_signal_ends_at_once_and_the_run_goes_on(tmp_path: Path, expected: str) -> None:
     def run() -> None:
         pretrain(config(), tmp_path / "x", progress=SignalAt(5, signal.SIGTERM, signal.SIGTERM))
@@ -241,6 +246,7 @@ def quick_exit(*arguments: str) -> int:
     return ended_soon(forked(lambda: command(*arguments)))
 
 
+@pytest.mark.processes
 def test_several_processes_are_refused_with_80_where_one_would_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -256,6 +262,7 @@ def test_several_processes_are_refused_with_80_where_one_would_do(
     assert not (tmp_path / "x").exists()
 
 
+@pytest.mark.processes
 def test_a_locked_and_a_read_only_folder_are_73(tmp_path: Path) -> None:
     with Run(tmp_path / "x"):
         assert ended_soon(forked(lambda: pretrain_command(tmp_path / "x"))) == 73

@@ -22,7 +22,7 @@ from sdclr.workflows.reproduce import (
     parse_numbers,
 )
 
-TINY = ["backbone.width=2", "views.size=8", "epochs=1", "batch_size=200"]
+TINY = ["backbone.width=2", "views.size=8", "epochs=1", "batch_size=200", "health_every_epochs=0"]
 
 
 def sdclr(

@@ -10,7 +10,13 @@ from sdclr import Run, pretrain, recipe
 @pytest.fixture(scope="session")
 def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A backbone that gives 32 features of any pictures."""
-    tiny = ["backbone.width=4", "views.size=8", "batch_size=100", "epochs=1"]
+    tiny = [
+        "backbone.width=4",
+        "views.size=8",
+        "batch_size=100",
+        "epochs=1",
+        "health_every_epochs=0",
+    ]
     return pretrain(
         recipe("digits_sdclr").with_overrides(tiny), tmp_path_factory.mktemp("runs") / "x"
     )

@@ -74,6 +74,7 @@ def _process(folder: Path, barrier: Any, done: Any, who: int) -> None:
         claim_all(another(cells, out), barrier, did, who)
 
 
+@pytest.mark.processes
 def test_two_processes_started_together_never_do_a_cell_twice(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     barrier, done = context.Barrier(2), context.Queue()

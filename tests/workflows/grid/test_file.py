@@ -162,6 +162,7 @@ def test_the_laptops_ratio_is_chosen_on_a_split_that_it_does_not_report() -> Non
     assert [first[key] for key in same] == [second[key] for key in same]
 
 
+@pytest.mark.processes
 def test_a_plan_of_five_hundred_cells_imports_no_torch(tmp_path: Path) -> None:
     arms = {f"p{n}": {"settings": {"method.prune_ratio": n / 100}} for n in range(50)}
     file = small_file(tmp_path, arms=arms, splits=["1-10"], question=None)

@@ -31,6 +31,7 @@ from sdclr.errors import (
 from sdclr.presentation.progress import NoProgress
 from sdclr.workflows.grid.cells import GridCells, name_of
 from sdclr.workflows.grid.run import carry_out_grid, grid_commands, open_grid
+from slow_variants import slow
 from small_grid import small_file, small_grid
 
 pytestmark = pytest.mark.usefixtures("light_figures")
@@ -181,7 +182,7 @@ def test_a_damaged_record_is_named_and_its_cell_is_run_again(
     assert left == ["sdclr-split1-seed10"]
 
 
-@pytest.mark.parametrize("error", [DataError("no images"), ZeroDivisionError("a bug")])
+@pytest.mark.parametrize("error", [slow(DataError("no images")), ZeroDivisionError("a bug")])
 def test_a_failed_run_is_reported_and_the_rest_is_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:

@@ -282,7 +282,8 @@ def _operate(operation: int, x: Tensor, factor: Tensor) -> Tensor:
 
 def _jitter_in_place(x: Tensor, factors: Tensor, order: Tensor) -> Tensor:
     """Jitter with the rows of one operation gathered and put back: 16 calls, where grouping makes up to 64."""
-    operation_at = torch.tensor(ORDERS)[order]  # [B, 4]; the last row for -1, which is not asked for
+    # [B, 4]; -1 takes the last of ORDERS, and is not asked for
+    operation_at = torch.tensor(ORDERS)[order]
     jittered = order >= 0
     for position in range(4):
         for operation in range(4):
