@@ -39,7 +39,7 @@ def arrays(folder: Path, **parts: np.ndarray) -> DataConfig:
             {"name": "imagenet"},
             "name: there is no data set 'imagenet'. Did you mean imagenet100",
         ),
-        ({"path": "x"}, "digits come with scikit-learn and take no path"),
+        ({"path": "x"}, "digits come with scikit-learn and take no path: leave out x, or choose"),
         (
             {"name": "arrays", "splits_dir": "x"},
             "splits_dir holds lists for cifar10, .*inaturalist2018 only, not for arrays",

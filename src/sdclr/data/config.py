@@ -166,7 +166,9 @@ class DataConfig(Section):
             )
         if self.path is not None and not self.row.takes_path:
             why = "come with scikit-learn" if self.name == "digits" else "come from Python"
-            raise ValueError(f"{self.name} {why} and take no path.")
+            raise ValueError(
+                f"{self.name} {why} and take no path: leave out {shown(self.path)}, or choose another data.name."
+            )
         if self.options and self.row.own is None:
             raise ValueError(
                 f"options are for data sets that you have registered; leave them out for {self.name}."

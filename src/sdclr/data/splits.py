@@ -352,7 +352,7 @@ def _smallest_class(classes: npt.NDArray[Any], validation_per_class: int) -> int
     if smallest <= validation_per_class:
         raise ConfigError(
             f"data.validation_per_class={validation_per_class} leaves nothing to train on: "
-            f"the smallest class has {smallest} images."
+            f"the smallest class has {smallest} images. Set it lower; 0 holds none out."
         )
     return smallest - validation_per_class
 
