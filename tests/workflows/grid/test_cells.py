@@ -111,12 +111,12 @@ def test_a_cell_that_somebody_holds_is_running_and_left_to_him(tmp_path: Path) -
 def test_a_failure_is_the_state_until_the_cell_is_done(tmp_path: Path) -> None:
     cells = small_grid(tmp_path)
     first = cells.cells[0]
-    cells.record_failure(first, "DataError", "broken")
+    cells.failures.record(first, "DataError", "broken")
     assert cells.state(first) == "failed"
-    assert cells.failed_now(first)
+    assert cells.failures.has_now(first)
     later = GridCells(cells.grid, cells.out, cells.records, sitting="another")
-    assert not later.failed_now(first), "the next start tries it again"
-    cells.forget_failure(first)
+    assert not later.failures.has_now(first), "the next start tries it again"
+    cells.failures.forget(first)
     assert cells.state(first) == "missing"
 
 

@@ -380,7 +380,7 @@ def test_a_plan_shows_what_is_done_failed_and_missing(whole: Path, tmp_path: Pat
     next((tmp_path / "out" / "records").glob("sdclr-split1-*.json")).unlink()
     next((tmp_path / "out" / "records").glob("sdclr-split2-*.json")).unlink()
     cells = small_grid(tmp_path)
-    cells.record_failure(cells.cells[1], "DataError", "no images")
+    cells.failures.record(cells.cells[1], "DataError", "no images")
     console = Console(file=io.StringIO(), width=100)
     show_grid_plan(cells, console)
     text = console.file.getvalue()  # type: ignore[attr-defined]

@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from sdclr.errors import ConfigError, RunFolderError
 from sdclr.safe_text import shown
 from sdclr.settings import PretrainConfig
-from sdclr.storage.documents import read_json_file
-from sdclr.storage.durable_files import make_folder, write_atomically
+from sdclr.storage.durable_files import make_folder
 from sdclr.storage.locks import Lock
+from sdclr.workflows.grid.failures import Failures
 from sdclr.workflows.grid.file import Grid
 from sdclr.workflows.grid.records import (
     CellRecord,
@@ -40,7 +38,6 @@ STATES: dict[State, str] = {
     "failed": "is tried again",
     "missing": "to be trained",
 }
-LONGEST_MESSAGE = 2000
 
 
 def name_of(cell: Cell) -> str:
@@ -60,6 +57,11 @@ class GridCells:
     sitting: str = ""
     """Names one start of the command: what failed in it is not tried again in it."""
     _done: set[str] = field(default_factory=set)
+
+    @property
+    def failures(self) -> Failures:
+        """Why cells failed."""
+        return Failures(self.out / "failures", self.sitting)
 
     @cached_property
     def cells(self) -> Sequence[Cell]:
@@ -116,7 +118,7 @@ class GridCells:
         state = cell.state(self.grid.protocol, self.grid.probes)
         if state == "done":
             return "trained"
-        return "failed" if state != "running" and self.failure(cell) else state
+        return "failed" if state != "running" and self.failures.has(cell) else state
 
     def claim_lock(self, cell: Cell) -> Lock:
         """Held by who works on the cell, from its training to its record."""
@@ -145,43 +147,6 @@ class GridCells:
             stack.push(lock)
             # again, now that nobody else can finish it
             yield not self.is_done(cell) and not cell.run.in_use()
-
-    def failure_path(self, cell: Cell) -> Path:
-        return self.out / "failures" / f"{cell.run.folder.name}.json"
-
-    def failure(self, cell: Cell) -> dict[str, Any] | None:
-        """What is written of the cell's last failure; None where it has not failed."""
-        try:
-            found = read_json_file(self.failure_path(cell))
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError) as error:
-            return {"message": f"its failure cannot be read: {error}", "sitting": None}
-        return found if isinstance(found, dict) else {"message": "unknown", "sitting": None}
-
-    def failed_now(self, cell: Cell) -> bool:
-        """Whether it has failed since the command was started."""
-        failure = self.failure(cell)
-        return failure is not None and failure.get("sitting") == self.sitting
-
-    def record_failure(self, cell: Cell, kind: str, message: str, detail: str = "") -> None:
-        """Write down why a cell failed."""
-        content = {
-            "arm": cell.arm,
-            "split": str(cell.split),
-            "seed": cell.config.seed,
-            "error": kind,
-            "message": message[:LONGEST_MESSAGE],
-            "detail": detail[-LONGEST_MESSAGE:],
-            "when": datetime.now(UTC).isoformat(timespec="seconds"),
-            "sitting": self.sitting,
-        }
-        path = self.failure_path(cell)
-        make_folder(path.parent)
-        write_atomically(path, json.dumps(content, indent=1) + "\n")
-
-    def forget_failure(self, cell: Cell) -> None:
-        self.failure_path(cell).unlink(missing_ok=True)
 
     def require_lists(self) -> None:
         """ConfigError where a cell that is still to be run needs the authors' lists, and nobody said where they are."""

@@ -49,7 +49,7 @@ def build_grid_report(cells: GridCells, file: Path) -> GridReport:
     rows = [
         _row(cells, arm.name, by_arm[arm.name], probe) for probe in grid.probes for arm in grid.arms
     ]
-    failed = [cell for cell in cells.cells if not cells.is_done(cell) and cells.failure(cell)]
+    failed = [cell for cell in cells.cells if not cells.is_done(cell) and cells.failures.has(cell)]
     return GridReport(
         title=grid.file.title or grid.name,
         protocol=grid.protocol,
@@ -65,7 +65,7 @@ def build_grid_report(cells: GridCells, file: Path) -> GridReport:
         num_done=len(records),
         num_failed=len(failed),
         num_planned=len(cells.cells),
-        failures=_failures({cell.title: _reason(cells.failure(cell)) for cell in failed}),
+        failures=_failures({cell.title: cells.failures.reason(cell) for cell in failed}),
         asked=_asked(cells, by_arm),
         sweep=_sweep(cells, by_arm),
         mining=_mining(cells, by_arm),
@@ -261,7 +261,3 @@ def _failures(reasons: Mapping[str, str]) -> list[tuple[str, str]]:
         more = f" and {len(cells) - 1} more" if len(cells) > 1 else ""
         found.append((f"{cells[0]}{more}", reason))
     return found
-
-
-def _reason(failure: Mapping[str, Any] | None) -> str:
-    return str((failure or {}).get("message", "unknown"))

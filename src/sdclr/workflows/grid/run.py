@@ -211,12 +211,12 @@ def _clock(seconds: float) -> str:
 def require_all_done(cells: GridCells) -> None:
     """FailedRunsError where runs have failed, RunFolderError where other processes hold some."""
     left = [cell for cell in cells.wanted if not cells.is_done(cell)]
-    failed = [cell for cell in left if cells.failure(cell) is not None]
+    failed = [cell for cell in left if cells.failures.has(cell)]
     if failed:
-        reason = (cells.failure(failed[0]) or {}).get("message", "unknown")
+        reason = one_line(cells.failures.reason(failed[0]))
         raise FailedRunsError(
             f"{len(failed)} of {counted(len(cells.wanted), 'run')} failed; the first is {failed[0].title}: "
-            f"{one_line(str(reason))} ({shown(cells.out / 'failures')} has all reasons.) The same command "
+            f"{reason} ({shown(cells.out / 'failures')} has all reasons.) The same command "
             "tries them again."
         )
     if left:
@@ -232,7 +232,7 @@ def require_records(cells: GridCells) -> None:
     A report of nothing would take the place of the one that may lie there.
     """
     folder = cells.records.folder
-    if not folder.exists() and all(cells.failure(cell) is None for cell in cells.cells):
+    if not folder.exists() and not any(cells.failures.has(cell) for cell in cells.cells):
         raise MissingInputError(
             f"there is no folder of records {shown(folder)}. Correct --records, or leave --report-only out to "
             "start the grid."
@@ -320,7 +320,7 @@ def show_grid_plan(cells: GridCells, console: Console) -> None:
         if state in ("running", "interrupted") and cell.run.exists:
             console.print(Text(f"{cell.title}: {state}, {cell.progress()}"), soft_wrap=True)
         elif state == "failed":
-            reason = str((cells.failure(cell) or {}).get("message", "unknown"))
+            reason = cells.failures.reason(cell)
             console.print(Text(one_line(f"{cell.title}: failed, {reason}")), soft_wrap=True)
     totals: dict[State, int] = {state: list(states.values()).count(state) for state in STATES}
     found = [f"{count} {state} ({STATES[state]})" for state, count in totals.items() if count]

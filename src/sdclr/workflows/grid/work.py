@@ -36,11 +36,11 @@ def _one_round(cells: GridCells, say: Say, progress: AnyProgress, *, download: b
     """Whether something was done."""
     active = False
     for cell in cells.wanted:
-        if cells.is_done(cell) or cells.failed_now(cell):
+        if cells.is_done(cell) or cells.failures.has_now(cell):
             continue
         with cells.claim(cell) as ours:
             # once more: another worker may have written it down just before it let go
-            if ours and not cells.failed_now(cell):
+            if ours and not cells.failures.has_now(cell):
                 active = True
                 _do(cells, cell, say, progress, download=download)
     return active
@@ -57,11 +57,11 @@ def _do(cells: GridCells, cell: Cell, say: Say, progress: AnyProgress, *, downlo
     except Exception as error:  # of any kind: one run's error must not end the others
         detail = "" if isinstance(error, SdclrError) else traceback.format_exc()
         with contextlib.suppress(SdclrError, OSError):
-            cells.record_failure(cell, type(error).__name__, str(error), detail)
+            cells.failures.record(cell, type(error).__name__, str(error), detail)
         say({"event": "failed", "cell": name, "reason": f"{type(error).__name__}: {error}"})
     else:
         with contextlib.suppress(OSError):
-            cells.forget_failure(cell)
+            cells.failures.forget(cell)
         say({"event": "done", "cell": name, "seconds": time.monotonic() - began})
 
 

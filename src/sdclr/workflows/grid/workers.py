@@ -204,7 +204,7 @@ class _Crew:
         if cell is None:
             self.watcher.warning(f"{reason}.")
             return
-        self.cells.record_failure(cell, "WorkerDied", reason, _tail(worker.log))
+        self.cells.failures.record(cell, "WorkerDied", reason, _tail(worker.log))
         self.watcher.failed(cell, reason)
         # its cell is not tried again in this sitting, so that the number of deaths has an end
         self._start(worker.number, worker.log.parent)
