@@ -118,10 +118,7 @@ class Messages:
 
     def explanation(self, error: RuntimeError) -> SdclrError:
         # who keeps the store may be who is gone
-        told, silent = within(2 * GRACE_SECONDS, self._reports) or (
-            None,
-            [0],
-        )
+        told, silent = within(2 * GRACE_SECONDS, self._reports) or (None, [0])
         if told is not None:
             return told
         who = (

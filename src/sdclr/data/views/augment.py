@@ -200,10 +200,7 @@ def resize_matrix(
     reverses their order.
     """
     # fp64: the crop's edge must be exact
-    start, length = (
-        start.double()[:, None],
-        length.double()[:, None],
-    )
+    start, length = start.double()[:, None], length.double()[:, None]
     scale = length / size  # [B, 1] source pixels per output pixel
     stretch = scale.clamp(min=1)  # the filter widens when shrinking (antialiasing), never narrows
     output = torch.arange(size, device=start.device, dtype=torch.float64)[None] + 0.5
@@ -222,10 +219,7 @@ def _keys_cubic(distance: Tensor) -> Tensor:
     """Keys' cubic with a = -0.5, the kernel of PIL's and torchvision's antialiased bicubic."""
     x = distance.abs_()
     # either polynomial is 0 where the other one rules
-    near, far = (
-        x.clamp(max=1),
-        x.clamp(min=1, max=2),
-    )
+    near, far = x.clamp(max=1), x.clamp(min=1, max=2)
     return ((1.5 * near - 2.5) * near * near + 1) + (((-0.5 * far + 2.5) * far - 4) * far + 2)
 
 
@@ -245,10 +239,7 @@ def rotate_hue(x: Tensor, shift: Tensor) -> Tensor:
     chroma = value - torch.minimum(torch.minimum(r, g), b)
     per_chroma = 1 / chroma.clamp(min=1e-12)  # grey pixels: 0 * 1e12 = 0
     # masks as numbers: where() is ten times slower on a CPU
-    red, green = (
-        (value == r).float(),
-        (value == g).float(),
-    )
+    red, green = (value == r).float(), (value == g).float()
     below_red = 4 + (r - g) * per_chroma
     below_red = below_red + green * (2 + (b - r) * per_chroma - below_red)
     sector = below_red + red * ((g - b) * per_chroma - below_red)  # hue in sixths of a turn
@@ -366,10 +357,7 @@ def blur_matrix(sigma: Tensor, size: int) -> Tensor:
     box = torch.where(offset <= whole, inner, torch.where(offset == whole + 1, outer, 0.0))
     # what hangs over an edge lands on the edge pixel: total weight beyond distance d
     # nearest pixel outside, seen from each output
-    beyond_left, beyond_right = (
-        position + 1,
-        size - position,
-    )
+    beyond_left, beyond_right = position + 1, size - position
     for edge, nearest in ((0, beyond_left), (size - 1, beyond_right)):
         d = nearest[None, :, None]
         tail = (whole - d + 1).clamp(min=0) * inner + torch.where(d <= whole + 1, outer, 0.0)

@@ -142,10 +142,7 @@ def positions_of(listed: ListedImages, images: Images, begin: Path | None) -> li
     """
     position_of = {name: position for position, name in enumerate(images.names)}
     # as the table writes them, and as they are where its paths begin elsewhere
-    written, below = (
-        listed,
-        listed,
-    )
+    written, below = listed, listed
     files = images.files
     if files is not None and begin is not None:
         below = listed._replace(paths=_names_below(begin, listed.paths, files))
