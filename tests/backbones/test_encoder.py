@@ -9,7 +9,8 @@ import safetensors.torch
 import timm
 import torch
 
-from sdclr import Run, pretrain, recipe
+from digits_run import train_digits
+from sdclr import Run
 from sdclr.backbones.encoder import open_encoder
 from sdclr.errors import CheckpointError, ConfigError, MissingInputError
 
@@ -19,16 +20,7 @@ TINY = "test_resnet"
 @pytest.fixture(scope="module")
 def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A backbone that gives 32 features of any pictures."""
-    tiny = [
-        "backbone.width=4",
-        "views.size=8",
-        "batch_size=100",
-        "epochs=1",
-        "health_every_epochs=0",
-    ]
-    return pretrain(
-        recipe("digits_sdclr").with_overrides(tiny), tmp_path_factory.mktemp("runs") / "x"
-    )
+    return train_digits(tmp_path_factory.mktemp("runs") / "x")
 
 
 @pytest.fixture(scope="module")

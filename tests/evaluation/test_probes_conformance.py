@@ -65,6 +65,15 @@ class Centroid:
 '''
 
 
+TINY = [
+    "backbone.width=2",
+    "views.size=8",
+    "epochs=1",
+    "batch_size=200",
+    "health_every_epochs=0",
+]
+
+
 @pytest.fixture(autouse=True)
 def table(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What a test registers is forgotten after it; the paper's schedules are short."""
@@ -77,15 +86,8 @@ def table(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    tiny = [
-        "backbone.width=2",
-        "views.size=8",
-        "epochs=1",
-        "batch_size=200",
-        "health_every_epochs=0",
-    ]
     return pretrain(
-        recipe("digits_simclr").with_overrides(tiny), tmp_path_factory.mktemp("conformance") / "run"
+        recipe("digits_simclr").with_overrides(TINY), tmp_path_factory.mktemp("conformance") / "run"
     )
 
 
@@ -138,15 +140,8 @@ def shown_everywhere(run: Run, protocol: str) -> Iterator[tuple[str, str]]:
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run that every probe of the table was measured on, one from outside included."""
-    tiny = [
-        "backbone.width=2",
-        "views.size=8",
-        "epochs=1",
-        "batch_size=200",
-        "health_every_epochs=0",
-    ]
     run = pretrain(
-        recipe("digits_simclr").with_overrides(tiny), tmp_path_factory.mktemp("measured") / "run"
+        recipe("digits_simclr").with_overrides(TINY), tmp_path_factory.mktemp("measured") / "run"
     )
     with PROBES.temporarily():
         register_probe(outside_probes.Ridge)

@@ -13,9 +13,10 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from digits_run import train_digits
 from image_folder_stand_in import make_folder
 from imagenet_stand_in import make_imagenet
-from sdclr import Run, cli, load_backbone, pretrain, recipe
+from sdclr import Run, cli, load_backbone
 from sdclr.data import DataConfig, build_data
 from sdclr.errors import CheckpointError, ConfigError, MissingInputError
 from sdclr.jobs import embed as embed_module
@@ -28,16 +29,7 @@ DIGITS = DataConfig(name="digits")
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    tiny = [
-        "backbone.width=4",
-        "views.size=8",
-        "batch_size=100",
-        "epochs=1",
-        "health_every_epochs=0",
-    ]
-    return pretrain(
-        recipe("digits_sdclr").with_overrides(tiny), tmp_path_factory.mktemp("runs") / "x"
-    )
+    return train_digits(tmp_path_factory.mktemp("runs") / "x")
 
 
 def expected(run: Run) -> np.ndarray:

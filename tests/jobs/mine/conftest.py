@@ -4,22 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from sdclr import Run, pretrain, recipe
+from digits_run import train_digits
+from sdclr import Run
 
 
 @pytest.fixture(scope="session")
 def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A backbone that gives 32 features of any pictures."""
-    tiny = [
-        "backbone.width=4",
-        "views.size=8",
-        "batch_size=100",
-        "epochs=1",
-        "health_every_epochs=0",
-    ]
-    return pretrain(
-        recipe("digits_sdclr").with_overrides(tiny), tmp_path_factory.mktemp("runs") / "x"
-    )
+    return train_digits(tmp_path_factory.mktemp("runs") / "x")
 
 
 @pytest.fixture
