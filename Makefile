@@ -26,7 +26,8 @@ test-gpu: $(VENV)/.dev  ## what needs a CUDA device
 
 # label-studio-sdk, cvat-sdk and fiftyone are 1.2 GB with what they need, so they get an environment of their own
 test-tools: $(VENV)/.tools $(TOOLS)/.ready  ## what needs a browser (Debian's chromium, or SDCLR_CHROMIUM), npm, other tools' packages, or several processes
-	$(ONE_EACH) $(BIN)/python -m pytest -n 2 --dist loadfile -m "tools or (processes and not slow)"
+	$(ONE_EACH) $(BIN)/python -m pytest -n 2 --dist loadfile -m "processes and not slow"
+	$(ONE_EACH) $(BIN)/python -m pytest -n 2 --dist loadfile -m tools
 
 docs: $(VENV)/.docs  ## the documentation as a site in build/site, which opens from a disk; a dead link is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
