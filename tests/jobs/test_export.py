@@ -220,7 +220,12 @@ def test_a_missing_package_says_what_to_install(
 
 
 @pytest.mark.parametrize(
-    "format", ["huggingface", "safetensors", slow("timm"), slow("torchvision")]
+    "format",
+    [
+        name if name in ("huggingface", "safetensors") else slow(name)
+        for name in NO_EXTRA
+        if name != "torch-export"
+    ],
 )
 def test_what_is_there_stays_unless_it_is_to_be_replaced(
     format: str, resnet18: Path, tmp_path: Path

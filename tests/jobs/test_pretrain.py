@@ -218,9 +218,7 @@ STATE += [
     [
         *STATE[3:5],
         *STATE[6:],
-        *(
-            slow(n) for n in (*STATE[:3], STATE[5])
-        ),  # tests/reliability/test_resume_state.py has all
+        *(slow(name) for name in (*STATE[:3], STATE[5])),
     ],
 )
 def test_a_change_to_any_part_of_the_saved_state_changes_the_result(

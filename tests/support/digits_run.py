@@ -6,10 +6,15 @@ from pathlib import Path
 
 from sdclr import Run, pretrain, recipe
 
-TINY = ("views.size=8", "epochs=1", "health_every_epochs=0")
+TINY = (
+    "backbone.width=4",
+    "views.size=8",
+    "batch_size=100",
+    "epochs=1",
+    "health_every_epochs=0",
+)
 
 
 def train_digits(folder: Path) -> Run:
     """A backbone that gives 32 features of any pictures."""
-    settings = [*TINY, "backbone.width=4", "batch_size=100"]
-    return pretrain(recipe("digits_sdclr").with_overrides(settings), folder)
+    return pretrain(recipe("digits_sdclr").with_overrides(TINY), folder)
