@@ -10,12 +10,15 @@ NEXT_PYTHON ?= python3.13
 # on the CPU, one thread for each of two workers: with more they wait for each other
 ONE_EACH := CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1
 
+# several processes first, torch's compiler last: tests/conftest.py
+LONG := "(processes or journeys or compiles) and not slow"
+
 .PHONY: demo device rarebench test test-all test-gpu test-tools check check-floors check-newest newest-on bench bench-large docs gallery clean
 
 demo: $(VENV)/.run  ## SimCLR against SDCLR on long-tailed digits, minutes on a CPU
 	$(BIN)/sdclr demo
 
-test: $(VENV)/.dev  ## everything but the tests marked slow, gpu, tools and processes; on the CPU, whose bits they compare
+test: $(VENV)/.dev  ## everything but the tests marked slow, gpu, tools, processes, journeys and compiles; on the CPU, whose bits they compare
 	$(ONE_EACH) $(BIN)/python -m pytest -n 2
 
 test-all: $(VENV)/.dev  ## the slow ones too
@@ -25,8 +28,8 @@ test-gpu: $(VENV)/.dev  ## what needs a CUDA device
 	$(BIN)/python -m pytest -m gpu -v --tb=short  # names as they end: what is cut off has then said what it can
 
 # label-studio-sdk, cvat-sdk and fiftyone are 1.2 GB with what they need, so they get an environment of their own
-test-tools: $(VENV)/.tools $(TOOLS)/.ready  ## what needs a browser (Debian's chromium, or SDCLR_CHROMIUM), npm, other tools' packages, or several processes
-	$(ONE_EACH) $(BIN)/python -m pytest -n 2 --dist loadfile -m "processes and not slow"
+test-tools: $(VENV)/.tools $(TOOLS)/.ready  ## what needs a browser (Debian's chromium, or SDCLR_CHROMIUM), npm, other tools' packages or several processes, and whole journeys
+	$(ONE_EACH) $(BIN)/python -m pytest -n 2 -m $(LONG)
 	$(ONE_EACH) $(BIN)/python -m pytest -n 2 --dist loadfile -m tools
 
 docs: $(VENV)/.docs  ## the documentation as a site in build/site, which opens from a disk; a dead link is an error
@@ -52,6 +55,7 @@ define suite
 	$(1)/bin/python -m pip install --quiet --no-deps --force-reinstall $(2) .
 	$(1)/bin/python -m pip check
 	PYTHONPATH= $(ONE_EACH) $(3) $(1)/bin/python -m pytest -n 2 $(TESTS)
+	PYTHONPATH= $(ONE_EACH) $(3) $(1)/bin/python -m pytest -n 2 -m $(LONG) $(TESTS)
 endef
 
 check-floors: $(FLOORS)/.ready  ## the suite with the oldest versions that pyproject.toml allows, on the oldest Python

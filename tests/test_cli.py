@@ -39,6 +39,7 @@ def sdclr(
     return run
 
 
+@pytest.mark.journeys
 def test_the_verbs_work_one_after_another(sdclr: Cli, tmp_path: Path) -> None:
     code, out, err = sdclr("pretrain", "digits_sdclr", "--out", "runs/x", *TINY)
     assert code == 0
@@ -190,6 +191,7 @@ def test_a_misspelt_recipe_is_answered_in_a_line_and_not_by_a_wall_of_names(
     assert (code, words in err, len(err) < 150) == (78, True, True)
 
 
+@pytest.mark.journeys
 def test_what_scripts_read_is_json(sdclr: Cli) -> None:
     _, out, _ = sdclr("recipes", "list", "--json")
     rows = list(map(json.loads, out.splitlines()))
@@ -215,6 +217,7 @@ def test_what_scripts_read_is_json(sdclr: Cli) -> None:
     assert (code, "--json is --format json" in err) == (78, True)
 
 
+@pytest.mark.journeys
 def test_rare_images_are_found_from_the_command_line(sdclr: Cli, tmp_path: Path) -> None:
     make_photos(tmp_path / "photos", {0: 29, 1: 8, 2: 3})
     assert sdclr("pretrain", "./photos", "--out", "run", *TINY[:-1], "batch_size=20")[0] == 0

@@ -22,7 +22,7 @@ from page_blocks import small_photos
 from sdclr import Run, cli
 from sdclr.data import DataConfig
 
-pytestmark = pytest.mark.usefixtures("light_figures")
+pytestmark = [pytest.mark.journeys, pytest.mark.usefixtures("light_figures")]
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 TINY = ["epochs=1", "backbone.name=resnet10", "backbone.width=2", "views.size=32"]

@@ -17,7 +17,7 @@ from sdclr.methods import METHODS
 from sdclr.presentation.report import CURVES
 from sdclr.recipes import RECIPES
 
-pytestmark = pytest.mark.usefixtures("light_figures")
+pytestmark = [pytest.mark.journeys, pytest.mark.usefixtures("light_figures")]
 
 PAGE = (Path(__file__).parent.parent / "docs" / "extending.md").read_text(encoding="utf-8")
 TABLES = (METHODS, BACKBONES, SOURCES, RECIPES, PROBES, SCORES)

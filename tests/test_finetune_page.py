@@ -13,6 +13,8 @@ import pytest
 from page_blocks import run_command
 from sdclr.jobs.finetune.config import Balance
 
+pytestmark = pytest.mark.journeys
+
 PAGE = (Path(__file__).parent.parent / "docs" / "finetune.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(python|bash)\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
 

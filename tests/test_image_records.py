@@ -77,6 +77,7 @@ def test_recording_changes_no_weight(whole: Path, tmp_path: Path) -> None:
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
+@pytest.mark.journeys
 @pytest.mark.parametrize("step", [2, 3, 5])
 def test_a_run_that_stops_and_goes_on_records_what_a_whole_one_does(
     whole: Path, tmp_path: Path, step: int

@@ -11,6 +11,8 @@ from typer.testing import CliRunner
 from sdclr.cli import app
 from sdclr.data.own_views import OWN_VIEWS
 
+pytestmark = pytest.mark.journeys
+
 DOCS = Path(__file__).parent.parent / "docs"
 BLOCKS = r"^```python\n(.*?)^```"
 

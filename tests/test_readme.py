@@ -15,7 +15,7 @@ from page_blocks import TINY, labelled_photos, run_command
 from sdclr import cli
 from sdclr.cli.settings import pretrain_settings
 
-pytestmark = pytest.mark.usefixtures("light_figures")
+pytestmark = [pytest.mark.journeys, pytest.mark.usefixtures("light_figures")]
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 

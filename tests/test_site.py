@@ -86,6 +86,7 @@ def test_the_site_fetches_nothing_from_other_hosts() -> None:
     assert CONFIG["extra"]["polyfills"] == ["javascripts/iframe-worker.js"]
 
 
+@pytest.mark.journeys
 @pytest.mark.parametrize("page", EXECUTED)
 def test_the_blocks_of_a_page_run_one_after_another(
     page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

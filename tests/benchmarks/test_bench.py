@@ -231,6 +231,7 @@ def test_results_are_named_by_date_and_hardware(hardware: str, expected: str) ->
     )
 
 
+@pytest.mark.journeys
 def test_the_bench_writes_what_it_promises(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -147,6 +147,7 @@ def losses(run: Run) -> list[float]:
     return [line["loss"] for line in run.metrics()]
 
 
+@pytest.mark.journeys
 def test_a_run_trains_as_on_the_cpu(mps: torch.device, run: Run, tmp_path: Path) -> None:
     found = pretrain(CONFIG.with_values({"device": "mps"}), tmp_path / "x")
     np.testing.assert_allclose(losses(found), losses(run), rtol=1e-5)

@@ -88,6 +88,7 @@ def test_the_network_sees_an_image_as_embed_and_preprocess_do(run: Run, tmp_path
     np.testing.assert_allclose(own, alone.numpy(), atol=1e-5)
 
 
+@pytest.mark.journeys
 def test_everything_that_reads_a_run_takes_its_channels(run: Run, tmp_path: Path) -> None:
     cli("mine", str(run.folder), "--out", str(tmp_path / "mined"), "--device", "cpu")
     assert (tmp_path / "mined" / "index.html").is_file()

@@ -303,6 +303,7 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> sdclr.Run:
     return run
 
 
+@pytest.mark.journeys
 def test_the_command_line_writes_a_folder_with_a_card_of_the_run(evaluated: sdclr.Run) -> None:
     result = CliRunner().invoke(
         cli.app, ["export", str(evaluated.folder), "--format", "huggingface"]

@@ -219,6 +219,7 @@ def test_points_of_other_weights_are_not_kept(photos: Run, tmp_path: Path) -> No
     assert [point["value"] for point in points(photos)] == [2]
 
 
+@pytest.mark.journeys
 @pytest.mark.usefixtures("light_figures")
 def test_the_command_line_shows_the_curve_and_the_page_has_it(run: Run) -> None:
     code, out = sdclr(

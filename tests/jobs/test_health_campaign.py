@@ -11,6 +11,8 @@ from health_campaign import Case, failures, healthy, see
 from sdclr import pretrain
 from sdclr.evaluation.alarms import CAUSES
 
+pytestmark = pytest.mark.journeys
+
 
 def name_of(case: Case) -> str:
     return case.name

@@ -198,6 +198,7 @@ class _Stop(sdclr.Observer):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
+@pytest.mark.journeys
 @pytest.mark.parametrize(
     ("field", "name"),
     [("own", "torchvision_views"), ("own", "with_rng"), ("own_batch", "noise")],
@@ -287,6 +288,7 @@ def test_views_of_other_channels_go_through_too() -> None:
     assert found.a.shape == (6, 5, 8, 8)
 
 
+@pytest.mark.journeys
 def test_a_fine_tuning_uses_own_views_or_asks_for_them(tmp_path: Path) -> None:
     labels = ["a", "b"] * 48
     (tmp_path / "images").mkdir()

@@ -213,6 +213,7 @@ STATE += [
 ]
 
 
+@pytest.mark.journeys
 @pytest.mark.parametrize(
     "name",
     [
@@ -675,6 +676,7 @@ def test_training_on_cuda_follows_the_cpu_and_resumes(tmp_path: Path) -> None:
     np.testing.assert_allclose(losses(run), losses(cpu), rtol=0.02)
 
 
+@pytest.mark.journeys
 @pytest.mark.parametrize(
     "override", [slow("method.norms=shared"), "method.norms=own_all", "method.random_share=0.3"]
 )

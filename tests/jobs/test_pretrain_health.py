@@ -40,6 +40,7 @@ class Said(NoProgress):
         self.lines.append(text)
 
 
+@pytest.mark.journeys
 @pytest.mark.parametrize(
     ("method", "more"),
     [
@@ -98,6 +99,7 @@ def test_the_first_line_has_the_untrained_network_and_each_checked_line_the_trai
     assert "kNN" in lines[0]
 
 
+@pytest.mark.journeys
 def test_a_run_that_goes_on_measures_the_same_numbers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

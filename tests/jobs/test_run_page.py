@@ -36,6 +36,8 @@ from sdclr.methods.magnitude_masks import magnitude_masks
 from sdclr.presentation.progress import NoProgress
 from sdclr.workflows.reports import figures, report
 
+pytestmark = pytest.mark.journeys
+
 TINY = ["epochs=2", "views.size=8", "backbone.width=4", "batch_size=200"]
 
 

@@ -44,6 +44,7 @@ def test_a_control_is_compiled_once(control: str) -> None:
     conformance.one_compilation_over_three_epochs(*CONTROLS[control])
 
 
+@pytest.mark.journeys
 @pytest.mark.parametrize("control", ["stale copy", "dropout"])
 def test_a_stopped_control_ends_like_a_whole_one(control: str, tmp_path: Path) -> None:
     name, *settings = CONTROLS[control]

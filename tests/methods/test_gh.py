@@ -186,6 +186,7 @@ def test_any_contrastive_method_can_be_its_base(base: str) -> None:
     conformance.gradients_reach_every_parameter("gh", f"base={own}")
 
 
+@pytest.mark.journeys
 def test_a_stopped_run_on_bcl_ends_like_a_whole_one(tmp_path: Path) -> None:
     """Both have a memory; the loss of GH has set in."""
     overrides = ("method.base.name=bcl_d", "method.warmup_share=0.3", "method.ramp_epochs=1")

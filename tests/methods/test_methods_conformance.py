@@ -59,6 +59,7 @@ def test_gradients_reach_every_parameter(name: str) -> None:
     conformance.gradients_reach_every_parameter(name)
 
 
+@pytest.mark.journeys
 @pytest.mark.parametrize(
     "name",
     [pytest.param(name, marks=pytest.mark.slow) if name in STATELESS else name for name in EVERY],

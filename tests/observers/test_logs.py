@@ -258,6 +258,7 @@ def test_a_folder_that_cannot_be_written_ends_the_log_and_not_the_run(
     assert len(run.metrics()) == 2
 
 
+@pytest.mark.journeys
 @pytest.mark.parametrize("name", LOGS)
 def test_a_log_that_fails_in_an_epoch_never_harms_the_run(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch

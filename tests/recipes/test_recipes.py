@@ -67,6 +67,7 @@ AT_ONCE = ("cifar10_lt_sdclr",)
 """The others are the same code with other numbers."""
 
 
+@pytest.mark.journeys
 @pytest.mark.parametrize(
     "name",
     [

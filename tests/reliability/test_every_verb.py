@@ -32,7 +32,7 @@ from sdclr.jobs.pretrain.training import TrainingState
 from sdclr.safe_text import command
 from sdclr.storage.tensor_files import write_tensors
 
-pytestmark = pytest.mark.usefixtures("light_figures")
+pytestmark = [pytest.mark.journeys, pytest.mark.usefixtures("light_figures")]
 
 TINY = [
     "backbone.name=resnet10",

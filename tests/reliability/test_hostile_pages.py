@@ -112,6 +112,7 @@ def check(word: str, skeleton: list[str]) -> None:
     assert "javascript:" not in set(page.ids)
 
 
+@pytest.mark.journeys
 @pytest.mark.parametrize("word", NAMED)
 def test_a_hostile_name_stays_text(word: str, skeleton: list[str]) -> None:
     check(word, skeleton)

@@ -22,6 +22,8 @@ from sdclr.settings import PretrainConfig
 from several_processes import codes, started
 from shard_stand_in import write_shard
 
+pytestmark = pytest.mark.journeys
+
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:

@@ -18,6 +18,8 @@ from sdclr.jobs.pretrain import folder as folder_module
 from sdclr.jobs.pretrain.training import Training, TrainingState
 from sdclr.storage.checkpoint import Checkpoint
 
+pytestmark = pytest.mark.journeys
+
 STEPS = 9
 
 

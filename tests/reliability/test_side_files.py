@@ -20,7 +20,7 @@ from sdclr.presentation.progress import NoProgress
 from sdclr.workflows.own_images import data_of
 from sdclr.workflows.reports import report
 
-pytestmark = pytest.mark.usefixtures("light_figures")
+pytestmark = [pytest.mark.journeys, pytest.mark.usefixtures("light_figures")]
 
 SIDE_FILES = (
     "choices.json",

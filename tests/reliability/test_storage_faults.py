@@ -35,6 +35,8 @@ from sdclr.storage import durable_files
 from sdclr.storage.checkpoint import Checkpoint, CheckpointFolder
 from sdclr.storage.durable_files import Files
 
+pytestmark = pytest.mark.journeys
+
 
 def moment(step: int) -> Checkpoint:
     return Checkpoint(step, {"w": torch.full((400,), float(step))}, {"text": "x" * step})

@@ -14,6 +14,8 @@ from sdclr.data import build_data
 from sdclr.errors import ConfigError, DataError, MissingInputError
 from sdclr.workflows.labelled_images import labelled_images, labels_of_run
 
+pytestmark = pytest.mark.journeys
+
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:

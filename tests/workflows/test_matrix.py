@@ -29,6 +29,8 @@ from sdclr.storage import locks
 from sdclr.storage.tensor_files import write_tensors
 from sdclr.workflows.matrix import Cell, carry_out, commands, plan, show_plan
 
+pytestmark = pytest.mark.journeys
+
 TINY = (
     "backbone.width=2",
     "views.size=8",

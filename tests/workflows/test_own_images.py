@@ -25,7 +25,7 @@ from sdclr.jobs.pretrain import job as job_module
 from sdclr.workflows import own_images as own_images_module
 from shard_stand_in import shards_of
 
-pytestmark = pytest.mark.usefixtures("light_figures")
+pytestmark = [pytest.mark.journeys, pytest.mark.usefixtures("light_figures")]
 
 TINY = ["backbone.width=2", "views.size=32", "epochs=2", "health_every_epochs=0"]
 Cli = Callable[..., tuple[int, str, str]]

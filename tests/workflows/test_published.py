@@ -19,6 +19,8 @@ from sdclr.workflows import published
 from sdclr.workflows.matrix import Cell, plan
 from sdclr.workflows.published import authors_files, evaluate_published
 
+pytestmark = pytest.mark.journeys
+
 SMALL = ("backbone.name=resnet18", "backbone.width=8", "views.size=8", "epochs=7")
 original = authors_files
 

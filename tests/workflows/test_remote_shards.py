@@ -17,6 +17,8 @@ from sdclr.data.remote import members, ranges
 from sdclr.workflows import own_images as own_images_module
 from shard_stand_in import shards_of
 
+pytestmark = pytest.mark.journeys
+
 TINY = ["backbone.width=2", "views.size=32", "epochs=2", "health_every_epochs=0"]
 RANGE = "train-{000..002}.tar"
 Cli = Callable[..., tuple[int, str]]

@@ -22,6 +22,8 @@ from sdclr.workflows.reproduce import (
     parse_numbers,
 )
 
+pytestmark = pytest.mark.journeys
+
 TINY = ["backbone.width=2", "views.size=8", "epochs=1", "batch_size=200", "health_every_epochs=0"]
 
 

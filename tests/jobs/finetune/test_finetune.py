@@ -110,6 +110,7 @@ def test_the_classifier_that_is_written_gives_what_was_measured(run: Run, tmp_pa
     assert not (model.folder / "checkpoints").exists(), "a finished model needs none"
 
 
+@pytest.mark.journeys
 @pytest.mark.parametrize(
     ("mode", "augment"),
     [
@@ -158,6 +159,7 @@ class Killed(BaseException):
     pass
 
 
+@pytest.mark.journeys
 def test_a_kill_at_any_write_or_step_ends_as_if_there_had_been_none(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

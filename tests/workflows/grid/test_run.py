@@ -34,7 +34,7 @@ from sdclr.workflows.grid.run import carry_out_grid, grid_commands, open_grid
 from slow_variants import slow
 from small_grid import small_file, small_grid
 
-pytestmark = pytest.mark.usefixtures("light_figures")
+pytestmark = [pytest.mark.journeys, pytest.mark.usefixtures("light_figures")]
 
 QUIET = Console(quiet=True)
 
