@@ -10,19 +10,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import hypothesis
 import pytest
-import torch
-
-from browsers import chromium
-from empty_figures import draw_nothing
-from sdclr.jobs.pretrain import saver
 
 OWN_MODULES = r"(sdclr|tests|test_\w+|conftest|__main__)(\.|$)"
 """Of a warning: it was raised by us, or on behalf of us. pytest names its tests by path or by file."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
+        return  # it hands tests out and runs none, so it need not wait for torch; hence no import above
+    import hypothesis
+    import torch
+
     torch.set_num_threads(1)  # several test processes share few cores; and sums keep one order
     slow_machine = [hypothesis.HealthCheck.too_slow]  # and no deadline for an example either
     hypothesis.settings.register_profile("sdclr", deadline=None, suppress_health_check=slow_machine)
@@ -48,8 +47,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
-        pytest.skip("torch sees no CUDA device")
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("torch sees no CUDA device")
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -77,12 +79,16 @@ def started_from_a_terminal() -> Iterator[None]:
 @pytest.fixture
 def writing_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """A thread writes the checkpoints of runs on the CPU too, as it does beside a CUDA device; forked ones' as well."""
+    from sdclr.jobs.pretrain import saver
+
     monkeypatch.setattr(saver, "BESIDE_DEVICES", ("cpu",))
 
 
 @pytest.fixture
 def light_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages with empty figures: tests/support/empty_figures.py."""
+    from empty_figures import draw_nothing
+
     draw_nothing(monkeypatch)
 
 
@@ -157,6 +163,8 @@ def browser() -> Iterator[Any]:
     api = pytest.importorskip(
         "playwright.sync_api", reason="playwright is missing: make test-tools"
     )
+    from browsers import chromium
+
     with api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
         yield browser

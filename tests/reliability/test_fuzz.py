@@ -27,6 +27,8 @@ from sdclr.errors import SdclrError
 from sdclr.storage.checkpoint import CheckpointFolder
 from sdclr.storage.tensor_files import read_tensors, write_tensors
 
+pytestmark = pytest.mark.journeys
+
 FAST = settings(
     max_examples=150,
     deadline=None,

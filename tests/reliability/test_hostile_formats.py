@@ -16,6 +16,8 @@ import pytest
 
 from hostile_formats import BOUNDS, FORMATS, violations
 
+pytestmark = pytest.mark.journeys
+
 SUPPORT = Path(__file__).parents[1] / "support"
 MANY = 2_000
 

@@ -22,6 +22,7 @@ from sdclr.backbones import Backbone, BackboneConfig, build_backbone
 from sdclr.backbones.config import IMAGENET_MEAN, IMAGENET_STD
 from sdclr.backbones.resnet import DEPTHS, BasicBlock, Bottleneck
 from sdclr.backbones.weights import require_usable_weights
+from sdclr.backbones.without_data import without_data
 from sdclr.compute.process_state import default_generators, silenced_warnings
 from sdclr.errors import CheckpointError, ConfigError, MissingInputError
 from sdclr.storage.named_tensors import check_fit, load_strictly
@@ -87,7 +88,7 @@ def read_authors_checkpoint(path: Path | str, branch: Branch = "target") -> Auth
     tensors, classifier, left_out = _sort_keys(dict(state), branch, str(path))
     architecture = _architecture(tensors, str(path))
     # a name and a shape cost nothing; what they claim may not fit any memory
-    with torch.device("meta"):
+    with without_data():
         claimed = build_backbone(architecture).net.state_dict()
     check_fit(claimed, tensors, str(path))
     require_usable_weights(tensors | (classifier or {}), str(path))

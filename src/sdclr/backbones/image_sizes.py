@@ -12,6 +12,7 @@ import torch
 
 from sdclr.backbones import Backbone, BackboneConfig, build_backbone
 from sdclr.backbones.backbone import measure_feature_dim
+from sdclr.backbones.without_data import without_data
 from sdclr.compute.process_state import default_generators, silenced_warnings
 from sdclr.errors import ConfigError
 from sdclr.safe_text import shown
@@ -117,7 +118,7 @@ def _try(config: BackboneConfig, image_size: int) -> None:
 def _built_without_data(config: BackboneConfig) -> Backbone | None:
     """The network on device meta; None where it cannot be built there, in whatever way networks of others fail."""
     try:
-        with torch.device("meta"):
+        with without_data():
             return build_backbone(config)
     except Exception:
         return None

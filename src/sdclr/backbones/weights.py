@@ -24,6 +24,7 @@ from sdclr.backbones.backbone import Backbone, measure_feature_dim
 from sdclr.backbones.config import no_normalisation
 from sdclr.backbones.image_sizes import named_sizes
 from sdclr.backbones.table import row_of
+from sdclr.backbones.without_data import without_data
 from sdclr.compute.process_state import default_generators
 from sdclr.config import Section
 from sdclr.errors import CheckpointError, ConfigError, MissingInputError
@@ -247,7 +248,7 @@ def _network_of(file: BackboneFile) -> nn.Module:
     limit = MODULES_PER_TENSOR * num_tensors + FREE_MODULES
     try:
         try:
-            with torch.device("meta"), at_most_modules(limit):
+            with without_data(), at_most_modules(limit):
                 claimed = _described(architecture, channels, where).net
         except CheckpointError:
             # some constructors read numbers, which device meta has none of: torchvision's RegNets

@@ -169,6 +169,7 @@ def empty_tree(folder: Path, splits: Path, *files: str) -> Path:
     return folder
 
 
+@pytest.mark.journeys
 def test_the_authors_imagenet_100_lists_read_whole(sdclr_data: Path, tmp_path: Path) -> None:
     splits = sdclr_data / "splits"
     names = (
