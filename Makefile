@@ -10,6 +10,8 @@ NEXT_PYTHON ?= python3.13
 # on the CPU, one thread for each of two workers: with more they wait for each other
 ONE_EACH := CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1
 
+# by halves, and who has done its own takes of the other's: where no test must come before another
+BOTH_BUSY := -n 2 --dist worksteal
 # several processes first, torch's compiler last: tests/conftest.py
 LONG := "(processes or journeys or compiles) and not slow"
 
@@ -19,7 +21,7 @@ demo: $(VENV)/.run  ## SimCLR against SDCLR on long-tailed digits, minutes on a 
 	$(BIN)/sdclr demo
 
 test: $(VENV)/.dev  ## everything but the tests marked slow, gpu, tools, processes, journeys and compiles; on the CPU, whose bits they compare
-	$(ONE_EACH) $(BIN)/python -m pytest -n 2
+	$(ONE_EACH) $(BIN)/python -m pytest $(BOTH_BUSY)
 
 test-all: $(VENV)/.dev  ## the slow ones too
 	$(ONE_EACH) $(BIN)/python -m pytest -n 2 -m "not gpu and not tools"
@@ -54,7 +56,7 @@ check: $(VENV)/.dev docs  ## formatter, linter, type checker, site; the wheel bu
 define suite
 	$(1)/bin/python -m pip install --quiet --no-deps --force-reinstall $(2) .
 	$(1)/bin/python -m pip check
-	PYTHONPATH= $(ONE_EACH) $(3) $(1)/bin/python -m pytest -n 2 $(TESTS)
+	PYTHONPATH= $(ONE_EACH) $(3) $(1)/bin/python -m pytest $(BOTH_BUSY) $(TESTS)
 	PYTHONPATH= $(ONE_EACH) $(3) $(1)/bin/python -m pytest -n 2 -m $(LONG) $(TESTS)
 endef
 
