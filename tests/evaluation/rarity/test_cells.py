@@ -12,6 +12,7 @@ from sdclr.errors import ConfigError, DataError
 from sdclr.evaluation.rarity import Evidence, cells, nearest
 from sdclr.evaluation.rarity.cells import nearest_in_cells
 from sdclr.evaluation.rarity.neighbours import Neighbours
+from watched_stages import WatchedStages
 
 ALL = 10**6
 """More cells than there are."""
@@ -175,10 +176,13 @@ def test_a_k_that_no_image_has_is_refused_as_by_the_exact_search(
         nearest_in_cells(features, 3, groups=torch.zeros(700, dtype=torch.int64))
 
 
-def test_progress_counts_every_row_once(features: torch.Tensor) -> None:
-    done: list[int] = []
-    nearest_in_cells(features, 3, advance=done.append)
-    assert sum(done) == 700
+def test_every_stage_says_how_far_it_is_and_ends_at_its_total(features: torch.Tensor) -> None:
+    seen = WatchedStages()
+    Evidence(features, exact_up_to=699, watch=seen).neighbours(3)
+    assert list(seen.totals) == ["cells", "neighbours"]
+    assert seen.totals["neighbours"] == sum(seen.done["neighbours"]) == 700
+    assert seen.totals["cells"] == sum(seen.done["cells"]) == 700 * (1 + cells.ROUNDS)
+    assert len(seen.done["cells"]) > cells.ROUNDS, "while k-means works"
 
 
 def test_up_to_the_limit_evidence_is_exact_and_above_it_says_what_was_missed(

@@ -28,6 +28,7 @@ from sdclr.evaluation.rarity import neighbours as search
 from sdclr.evaluation.rarity.table import SCORES
 from sdclr.image_records import moving_average
 from sdclr.methods.hardest_mass import hardest_mass
+from watched_stages import WatchedStages
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 PARTS = (
@@ -249,9 +250,9 @@ def test_evidence_with_groups_finds_what_a_new_search_finds(features: torch.Tens
 
 
 def test_a_search_says_how_far_it_is() -> None:
-    done: list[int] = []
+    seen = WatchedStages()
     x = torch.randn(2500, 3, generator=torch.Generator().manual_seed(0))
-    Evidence(x, watch=lambda total: done.append(-total) or done.append).neighbours(2)  # type: ignore[func-returns-value]
-    assert done[0] == -2500
-    assert sum(done[1:]) == 2500
-    assert len(done) > 2
+    Evidence(x, watch=seen).neighbours(2)
+    assert list(seen.totals) == ["neighbours"]
+    assert seen.totals["neighbours"] == sum(seen.done["neighbours"]) == 2500
+    assert len(seen.done["neighbours"]) > 1

@@ -101,7 +101,7 @@ def nearest_in_cells(
     k: int,
     *,
     groups: Tensor | None = None,
-    advance: Callable[[int], None] | None = None,
+    watch: Callable[[str, int], Callable[[int], None]] | None = None,
     searched_cells: int | None = None,
 ) -> tuple[Neighbours, Approximation]:
     """The k nearest other rows of each row of ``features`` [N, F] that lie in the cells nearest to it.
@@ -109,7 +109,8 @@ def nearest_in_cells(
     As :func:`neighbours.nearest`, but that some of the nearest may be missed: how many, is
     estimated. ``searched_cells`` is P; None: by WANTED_RECALL. A row that has fewer than k
     neighbours in its cells, as in a large group, is searched for in more of them, at last in all.
-    The same for the same rows, with any number of threads.
+    ``watch`` is called with "cells" or "neighbours" and a number of rows when that begins; what it
+    returns, with the rows done. The same for the same rows, with any number of threads.
 
     >>> x = torch.tensor([[0.0], [1.0], [3.0], [9.0]])
     >>> found, approximation = nearest_in_cells(x, k=1, searched_cells=4)
@@ -121,16 +122,17 @@ def nearest_in_cells(
     own = torch.arange(len(features)) if groups is None else groups
     asked = permutation(_ASKED_KEY, len(features))[:ASKED]
     truth = exact_search(features, features[asked], min(k, COUNTED), own, own[asked])
-    cells = _Cells(features, own)
+    watch = watch or (lambda what, num_rows: lambda done: None)
+    cells = _Cells(features, own, watch("cells", _rows_for_cells(len(features))))
     searched = searched_cells or cells.enough(asked, truth)
     distances = torch.empty(len(features), k, dtype=torch.float64)
     indices = torch.empty(len(features), k, dtype=torch.int64)
+    advance = watch("neighbours", len(features))
     for start in range(0, len(features), QUERY_ROWS):
         places = torch.arange(start, min(start + QUERY_ROWS, len(features)))
         rows = cells.row[places]
         distances[rows], indices[rows] = cells.search(places, k, searched)
-        if advance is not None:
-            advance(len(places))
+        advance(len(places))
     found = Neighbours(distances, indices)
     return found, _approximation(found, asked, truth, searched, len(cells.centres))
 
@@ -153,15 +155,30 @@ def _approximation(
     )
 
 
+def _sample_size(num_rows: int) -> int:
+    return min(num_rows, usual_number_of_cells(num_rows) * ROWS_PER_CELL)
+
+
+def _rows_for_cells(num_rows: int) -> int:
+    """How many rows are compared with centres until each has its cell: a sample in each round, then all."""
+    return ROUNDS * _sample_size(num_rows) + num_rows
+
+
 class _Cells:
     """Rows in the order of their cells: a cell is a slice. A place is a row's position in that order."""
 
-    def __init__(self, features: Tensor, own: Tensor) -> None:
+    def __init__(
+        self, features: Tensor, own: Tensor, advance: Callable[[int], None] = lambda done: None
+    ) -> None:
         self.features = features
         self.centre = mean_of(features).float().double()  # rounded: sums depend on threads
         self._unit = _length_of_whole_one(features, self.centre)
-        self.centres = self._centres()
-        cell = torch.cat([self._nearest_cells(part, 1)[:, 0] for part in features.split(8192)])
+        self.centres = self._centres(advance)
+        cells = []
+        for part in features.split(8192):
+            cells.append(self._nearest_cells(part, 1)[:, 0])
+            advance(len(part))
+        cell = torch.cat(cells)
         counts = torch.bincount(cell, minlength=len(self.centres))
         self.centres = self.centres[counts > 0]
         self.cell = ((counts > 0).cumsum(0) - 1)[cell]
@@ -211,11 +228,11 @@ class _Cells:
     def _nearest_cells(self, rows: Tensor, count: int) -> Tensor:
         return _nearest_centres(self._whole(rows), self.centres, count)
 
-    def _centres(self) -> Tensor:
+    def _centres(self, advance: Callable[[int], None]) -> Tensor:
         """Centres by Lloyd's k-means on a sample, whole numbers."""
         n = len(self.features)
         wanted = usual_number_of_cells(n)
-        sample = permutation(_SAMPLE_KEY, n)[: wanted * ROWS_PER_CELL]
+        sample = permutation(_SAMPLE_KEY, n)[: _sample_size(n)]
         rows = self._whole(self.features[sample])
         centres = rows[:wanted]
         for _ in range(ROUNDS):
@@ -226,6 +243,7 @@ class _Cells:
             )
             means = (sums / counts.clamp_min(1).unsqueeze(1)).trunc().float()
             centres = means[counts > 0]
+            advance(len(rows))
         return centres
 
     def _candidates(self, places: Tensor, probes: Tensor, wanted: int) -> Tensor:

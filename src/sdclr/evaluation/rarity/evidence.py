@@ -70,8 +70,9 @@ class Evidence:
     seed: int = 0
     searched: int = MOST_NEIGHBOURS
     """Neighbours that are searched at once; a score that reads more searches again."""
-    watch: Callable[[int], Callable[[int], None]] | None = None
-    """Called when a search for neighbours begins, with N; what it returns, with the rows done."""
+    watch: Callable[[str, int], Callable[[int], None]] | None = None
+    """Called when a search for neighbours, or the making of cells for one, begins: with its name and the number of
+    rows; what it returns, with the rows done."""
     exact_up_to: int = EXACT_UP_TO
     """Of more images neighbours are searched approximately, and rows kept in float32."""
     approximations: dict[str, Approximation] = field(default_factory=dict, init=False, repr=False)
@@ -159,10 +160,10 @@ class Evidence:
 
     def _search(self, preparation: str, k: int) -> Neighbours:
         rows = getattr(self, preparation)
-        advance = self.watch(self.num_images) if self.watch is not None else None
         if self.is_exact:
+            advance = None if self.watch is None else self.watch("neighbours", self.num_images)
             return nearest(rows, k, groups=self.groups, advance=advance)
-        found, how = nearest_in_cells(rows, k, groups=self.groups, advance=advance)
+        found, how = nearest_in_cells(rows, k, groups=self.groups, watch=self.watch)
         self.approximations[preparation] = how
         return found
 

@@ -138,7 +138,7 @@ def ranked(
         losses=None if records is None else records.losses,
         masses=None if records is None else records.masses,
         searched=SEARCHED,
-        watch=_watch(show, "neighbours"),
+        watch=_watch(show),
         exact_up_to=wish.exact_up_to,
     )
     copy_of, rules, said = _folded(alone, looks, is_junk, groups)
@@ -216,12 +216,15 @@ def _order_name(order: Order, score_name: str) -> str:
     return f"groups of images that look alike, by the mean {score_name} of each; {inside}"
 
 
-def _watch(show: AnyProgress, what: str) -> Callable[[int], Callable[[int], None]]:
+def _watch(show: AnyProgress) -> Callable[[str, int], Callable[[int], None]]:
     """A search for neighbours takes the longest; how far it is, is shown."""
 
-    def begin(num_images: int) -> Callable[[int], None]:
-        task = show.add(f"{what} of {num_images} images", total=num_images, unit="images")
-        left = num_images
+    def begin(what: str, num_rows: int) -> Callable[[int], None]:
+        if what == "cells":
+            task = show.add("cells to look for neighbours in", total=num_rows, unit="rows")
+        else:
+            task = show.add(f"{what} of {num_rows} images", total=num_rows, unit="images")
+        left = num_rows
 
         def advance(done: int) -> None:
             nonlocal left
