@@ -13,7 +13,7 @@ ONE_EACH := CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1
 # by halves, and who has done its own takes of the other's: where no test must come before another
 BOTH_BUSY := -n 2 --dist worksteal
 # several processes first, torch's compiler last: tests/conftest.py
-LONG := "(processes or journeys or compiles) and not slow"
+LONG := "(processes or journeys or compiles) and not slow and not gpu and not tools"
 
 .PHONY: demo device rarebench test test-all test-gpu test-tools check check-floors check-newest newest-on bench bench-large docs gallery clean
 
