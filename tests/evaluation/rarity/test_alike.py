@@ -63,3 +63,16 @@ def test_groups_without_anything_to_show_are_judged_by_all_their_images() -> Non
 def test_a_wrong_number_of_copies_is_refused() -> None:
     with pytest.raises(DataError, match="copy_of for each of 5 images"):
         look_alike(nearest(torch.arange(5.0).unsqueeze(1), 2), torch.arange(4))
+
+
+def test_copies_do_not_make_a_group_too_large() -> None:
+    """25 copies of one image, folded already, once left nearly every other image alone."""
+    generator = torch.Generator().manual_seed(0)
+    kinds = torch.randn(30, 6, generator=generator).repeat_interleave(6, dim=0)
+    pictures = kinds + 0.05 * torch.randn(180, 6, generator=generator)
+    x = torch.cat([pictures, pictures[:1].expand(25, 6)])
+    copy_of = torch.cat([torch.arange(180), torch.zeros(25, dtype=torch.int64)])
+    without = look_alike(nearest(pictures, 20), torch.arange(180))
+    found = look_alike(nearest(x, 60), copy_of)
+    assert torch.equal(found[:180], without)
+    assert torch.equal(found[180:], found[:1].expand(25))

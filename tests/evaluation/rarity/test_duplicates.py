@@ -17,7 +17,7 @@ from sdclr.evaluation.rarity import (
     represented,
     trusted_rules,
 )
-from sdclr.evaluation.rarity.duplicates import COPY_RULES
+from sdclr.evaluation.rarity.duplicates import COPY_RULES, EQUAL, SAME_PICTURE, usual_reach
 from sdclr.evaluation.rarity.neighbours import Neighbours
 
 
@@ -123,3 +123,30 @@ def test_a_blurred_copy_does_not_stand_for_a_sharp_one() -> None:
     groups = torch.tensor([0, 1, 0, 0, 4, 4])
     unfit = np.array([True, False, False, False, True, True])
     assert represented(groups, unfit).tolist() == [2, 1, 2, 2, 4, 4]
+
+
+def test_a_long_burst_does_not_make_hashes_look_alike_by_chance() -> None:
+    generator = torch.Generator().manual_seed(0)
+    pictures = torch.randn(200, 8, generator=generator)
+    burst = torch.ones(60, 8) + 1e-3 * torch.randn(60, 8, generator=generator)
+    x = torch.cat([pictures, pictures[:20], burst])
+    hashes = np.random.default_rng(0).integers(0, 256, (280, 8), dtype=np.uint8)
+    hashes[200:220] = hashes[:20]
+    hashes[220:] = 0
+    near, around, rows = nearest(x, 20), nearest(x, 200), torch.arange(280)
+    blind = trusted_rules(near, alike_by_chance(around, hashes, rows))
+    assert blind != list(COPY_RULES), "60 of one picture spoil what is counted"
+    beyond = SAME_PICTURE * usual_reach(near)
+    assert trusted_rules(near, alike_by_chance(around, hashes, rows, beyond)) == list(COPY_RULES)
+
+
+def test_what_is_equal_is_folded_where_no_rule_is_trusted() -> None:
+    x = torch.tensor([[0.0], [5.0], [0.0], [5.1], [9.0]])
+    hashes = np.zeros((5, 8), np.uint8)
+    assert near_duplicates(nearest(x, 3), hashes, [EQUAL]).tolist() == [0, 1, 0, 3, 4]
+
+
+def test_where_no_different_pictures_are_left_nothing_is_alike_by_chance() -> None:
+    x = torch.tensor([[0.0], [1e-9], [2e-9], [3e-9]])
+    found = alike_by_chance(nearest(x, 3), np.zeros((4, 8), np.uint8), torch.arange(4), beyond=1.0)
+    assert found.tolist() == [0.0] * 65

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from sdclr.errors import DataError
@@ -36,3 +37,19 @@ def test_bursts_widen_the_interval() -> None:
     score = rng.normal(size=40)[groups] + labels
     alone, together = judged(score, labels), judged(score, labels, groups)
     assert together.high - together.low > 1.5 * (alone.high - alone.low)
+
+
+@pytest.mark.parametrize("num_rare", [1, 2, 3, 5, 10, 30])
+def test_chance_is_seldom_told_from_chance_however_few_are_rare(num_rare: int) -> None:
+    labels = (np.arange(300) < num_rare).astype(np.int64)
+    p = [judged(np.random.default_rng(seed).random(300), labels).p_value for seed in range(60)]
+    assert sum(value < 0.05 for value in p) <= 8, "3 are expected; more than 8 in one of 260 times"
+
+
+def test_the_p_value_is_scipys() -> None:
+    score = np.random.default_rng(1).normal(size=80)
+    labels = (np.arange(80) < 25).astype(np.int64)
+    score[labels == 1] += 0.8
+    expected = stats.mannwhitneyu(score[labels == 1], score[labels == 0], method="asymptotic")
+    assert judged(score, labels).p_value == pytest.approx(expected.pvalue)
+    assert judged(score, labels).p_value < 0.05

@@ -61,3 +61,13 @@ def test_marks_of_one_kind_are_refused(features: torch.Tensor, mark: bool, words
         from_feedback(features, torch.tensor([0, 1]), torch.tensor([mark, mark]))
     with pytest.raises(DataError, match="at least one image"):
         likeness(features, features[:0])
+
+
+def test_only_images_that_can_come_next_are_expected_next(features: torch.Tensor) -> None:
+    rows = torch.tensor([0, 1, 2, 3, 100, 101, 102, 103])
+    listable = torch.zeros(len(features), dtype=torch.bool)
+    listable[[0, 4, 5, 104]] = True
+    found = from_feedback(features, rows, rows < 50, listable=listable)
+    assert found.num_next == 3, "image 0 is marked already, the others are copies or junk"
+    assert found.expected_next is not None
+    assert found.expected_next <= 3

@@ -197,7 +197,10 @@ def test_against_an_earlier_folder_the_scores_are_those_from_scratch(
     assert "features of 8 images" in seen.begun_at, "only new images are looked at"
     scratch = mine(digits_run.folder, data(tmp_path / "all"), tmp_path / "scratch")
     assert_same(scratch, both)
-    assert sorted(both.names[row].split("/")[0] for row in both.sheet) == ["july"] * 8
+    assert both.duplicate_of[12] == 4, (
+        "a picture of june is a copy of one of july, which comes first"
+    )
+    assert sorted(both.sheet) == [0, 1, 2, 3, 5, 6, 7], "which is nothing new for that"
     rows = rows_of(tmp_path / "july")
     assert [row["path"] for row in rows if row["new"]] == [
         row["path"] for row in rows if row["path"].startswith("july/")
@@ -696,3 +699,26 @@ def test_a_limit_below_0_is_refused_before_any_work(
     with pytest.raises(ConfigError, match="--exact-up-to must be 0 or more, got -1"):
         mine(digits_run.folder, data(photos), tmp_path / "rare", exact_up_to=-1)
     assert not (tmp_path / "rare").exists()
+
+
+def test_a_hundred_frames_of_nothing_leave_copies_folded(digits_run: Run, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    names = make_photos(photos, {0: 20, 1: 20, 2: 10})
+    for name in names[:5]:
+        shutil.copy(photos / name, photos / f"copy_{name}")
+    for number in range(100):
+        Image.new("RGB", (48, 48)).save(photos / f"black_{number:03d}.png")
+    mined = mine(digits_run.folder, data(photos), tmp_path / "rare")
+    stands_for = {mined.names[row]: mined.names[mined.duplicate_of[row]] for row in range(155)}
+    for name in names[:5]:
+        assert stands_for[f"copy_{name}"] == name
+    assert len({stands_for[name] for name in stands_for if name.startswith("black")}) == 1
+
+
+def test_one_odd_image_among_equal_ones_comes_first(digits_run: Run, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    make_photos(photos, {1: 1})
+    for number in range(39):
+        photo(0, 0).save(photos / f"equal_{number:02d}.png")
+    mined = mine(digits_run.folder, data(photos), tmp_path / "rare")
+    assert mined.names[int(mined.rank.argmin())] == "1_000.png"

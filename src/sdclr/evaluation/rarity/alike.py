@@ -52,7 +52,7 @@ def look_alike(neighbours: Neighbours, copy_of: Tensor, mutual: int = MUTUAL) ->
     for count in range(mutual, 0, -1):
         labels = _components(*_mutual_pairs(neighbours.indices.numpy(), is_copy, count), n)
         labels = labels[stands_for]
-        if np.bincount(labels).max() <= largest:
+        if np.bincount(labels[~is_copy]).max() <= largest:
             break
     return torch.from_numpy(_in_order_of_appearance(labels))
 

@@ -34,6 +34,10 @@ NEAR = 20
 """Among how many nearest neighbours copies are looked for."""
 MOST_FALSE = 0.01
 """False pairs for each image that are put up with: one in a hundred images."""
+EQUAL = (1e-6, 0)
+"""The rule of what a network and a hash both take for one image; it can be trusted in every collection."""
+SAME_PICTURE = 0.35
+"""Share of the usual reach below which two images are one picture, however many there are of it."""
 
 
 def perceptual_hashes(images: Iterable[npt.NDArray[np.uint8] | Tensor | Image.Image]) -> Hashes:
@@ -102,13 +106,15 @@ def near_duplicates(
 
 
 def alike_by_chance(
-    neighbours: Neighbours, hashes: Hashes, rows: Tensor
+    neighbours: Neighbours, hashes: Hashes, rows: Tensor, beyond: float = 0.0
 ) -> npt.NDArray[np.float64]:
     """How often hashes of different pictures that look alike differ in at most b bits, [65].
 
     ``neighbours`` of the images ``rows`` int64 [M] among all N (200 are a good number): pairs with
     those behind the first quarter are counted, like the image in kind and too many to be its
-    copies. Of random pairs the share is smaller.
+    copies. Of random pairs the share is smaller. Pairs at a distance of ``beyond`` or less are one
+    picture and not counted: a burst may be longer than a quarter of the neighbours. Zeros where no
+    pair is left.
 
     >>> from sdclr.evaluation.rarity import nearest
     >>> hashes = np.zeros((8, 8), np.uint8)
@@ -119,10 +125,13 @@ def alike_by_chance(
     """
     if len(rows) != len(neighbours.indices):
         raise DataError(f"got neighbours of {len(neighbours.indices)} images for {len(rows)} rows.")
-    far = neighbours.indices.numpy()[:, neighbours.indices.shape[1] // 4 :]
-    bits = differing_bits(hashes[rows.numpy()][:, None], hashes[far])
-    counts = np.bincount(bits.ravel(), minlength=65)
-    shares: npt.NDArray[np.float64] = counts.cumsum() / counts.sum()
+    first = neighbours.indices.shape[1] // 4
+    bits = differing_bits(
+        hashes[rows.numpy()][:, None], hashes[neighbours.indices.numpy()[:, first:]]
+    )
+    differ = neighbours.distances.numpy()[:, first:] > beyond
+    counts = np.bincount(bits[differ], minlength=65)
+    shares: npt.NDArray[np.float64] = counts.cumsum() / max(1, counts.sum())
     return shares
 
 

@@ -106,6 +106,8 @@ def _covering(evidence: Evidence, k: int) -> Tensor:
         return clusters.k_centre(evidence.directions)
     nearest = evidence.neighbours(k, "directions").indices
     modes = unit_rows(clusters.smoothed(evidence.directions, nearest))
+    if (modes == modes[0]).all():  # many equal images and a few odd ones, which become them
+        modes = evidence.directions
     return clusters.k_centre(modes, COVERED)
 
 

@@ -48,7 +48,12 @@ def likeness(features: Tensor, like: Tensor) -> Tensor:
 
 
 def from_feedback(
-    features: Tensor, rows: Tensor, wanted: Tensor, seed: int = 0, num_next: int = 100
+    features: Tensor,
+    rows: Tensor,
+    wanted: Tensor,
+    seed: int = 0,
+    num_next: int = 100,
+    listable: Tensor | None = None,
 ) -> Feedback:
     """Rank by a logistic regression with an L2 penalty on unit rows, trained on the marked images.
 
@@ -56,7 +61,8 @@ def from_feedback(
     few wanted ones would count for nothing. ``expected_next``: the marked images are scored by
     cross-validation (as many folds as the rarer mark has images, 3 to 10); an isotonic regression
     turns these scores into shares of wanted ones, and the shares of the best ``num_next`` unmarked
-    images are added up. That is right as far as the marks are like the rest of the collection:
+    images are added up, of those that are ``listable`` (bool [N], as neither copies nor junk are;
+    None: all). That is right as far as the marks are like the rest of the collection:
     whoever marks only what looked promising gets too high a number. Raises DataError unless both
     marks occur.
 
@@ -78,7 +84,7 @@ def from_feedback(
     weights, offset = torch.from_numpy(model.coef_[0]), float(model.intercept_[0])
     parts = [unit_rows(part) @ weights + offset for part in features.split(65_536)]
     score = torch.cat(parts)
-    unmarked = torch.ones(len(features), dtype=torch.bool)
+    unmarked = torch.ones(len(features), dtype=torch.bool) if listable is None else listable.clone()
     unmarked[rows] = False
     best = score[unmarked].sort(descending=True).values[:num_next]
     expected = _expected(known, marks, best.numpy(), seed)

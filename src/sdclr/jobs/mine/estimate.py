@@ -52,14 +52,16 @@ def judged_by_labels(score: Tensor, labels: Labels, class_names: Sequence[str]) 
     found = judged(score.numpy(), labels)
     names = ", ".join(shown(class_names[c], 40) for c in found.few[:5])
     names += ", ..." * (len(found.few) > 5)
-    better = True if found.low > 0.5 else None if found.high > 0.5 else False
+    outside = found.p_value < 0.05 and not found.low <= 0.5 <= found.high
+    better = found.auroc > 0.5 if outside else None
     verdict = {
         True: "By the labels that are known it beats chance",
         False: "By the labels that are known it is no better than chance",
         None: "By the labels that are known it cannot be told from chance",
     }[better]
     sentence = (
-        f"{verdict}: AUROC {found.auroc:.2f} (95 % interval {found.low:.2f} to {found.high:.2f}; chance is .50) for "
+        f"{verdict}: AUROC {found.auroc:.2f} (95 % interval {found.low:.2f} to {found.high:.2f}, Mann-Whitney "
+        f"p = {found.p_value:.2g}; chance is .50) for "
         f"the {counted(found.num_images, 'image')} of the few classes, the last third by size ({names}). No score has "
         "seen a label."
     )

@@ -79,8 +79,8 @@ def by_feedback(marks: Marks) -> OtherScore:
     rows = torch.tensor(sorted(marks), dtype=torch.int64)
     wanted = torch.tensor([marks[row] for row in rows.tolist()], dtype=torch.bool)
 
-    def score(features: Tensor) -> tuple[Tensor, str]:
-        found = from_feedback(features, rows, wanted)
+    def score(features: Tensor, listable: Tensor) -> tuple[Tensor, str]:
+        found = from_feedback(features, rows, wanted, listable=listable)
         return found.score, _expectation(found, marks)
 
     return score
@@ -142,7 +142,7 @@ def by_likeness(
             )
     others = _features_of_files(outside, encoder, data) if outside else None
 
-    def score(features: Tensor) -> tuple[Tensor, str]:
+    def score(features: Tensor, listable: Tensor) -> tuple[Tensor, str]:
         queries = [features[inside]] if inside else []
         queries += [] if others is None else [others]
         return likeness(features, torch.cat(queries)), ""

@@ -32,7 +32,13 @@ from sdclr.evaluation.rarity import (
     trusted_rules,
 )
 from sdclr.evaluation.rarity.cells import Approximation
-from sdclr.evaluation.rarity.duplicates import COPY_RULES, NEAR
+from sdclr.evaluation.rarity.duplicates import (
+    COPY_RULES,
+    EQUAL,
+    NEAR,
+    SAME_PICTURE,
+    usual_reach,
+)
 from sdclr.evaluation.rarity.evidence import EXACT_UP_TO, MOST_NEIGHBOURS
 from sdclr.evaluation.rarity.judging import Labels
 from sdclr.evaluation.rarity.maps import map_of
@@ -62,8 +68,8 @@ def check_order(text: str) -> Order:
     return cast(Order, text)
 
 
-OtherScore = Callable[[Tensor], tuple[Tensor, str]]
-"""Features [N, F] -> a score [N], higher = first, and a remark on it."""
+OtherScore = Callable[[Tensor, Tensor], tuple[Tensor, str]]
+"""Features [N, F] and which may come onto the sheet, bool [N] -> a score [N], higher = first, and a remark on it."""
 
 
 @dataclass(frozen=True)
@@ -145,13 +151,13 @@ def ranked(
     alike = look_alike(alone.neighbours(SEARCHED), copy_of)
     evidence = _without_copies(alone, copy_of, groups)
     del alone  # its neighbours are large
-    score_name, score, components, note = _scores(evidence, wish, show)
     is_copy = copy_of.numpy() != np.arange(len(copy_of))
     fit = torch.from_numpy(~is_copy & ~is_junk)
+    listable = fit if shown is None else fit & _without_hidden_copy(copy_of, shown)
+    score_name, score, components, note = _scores(evidence, wish, listable, show)
     by_kinds = wish.order == "kinds"
     leading = components.get(DEFAULT_ORDER, score) if by_kinds else score
     group, group_score = rarest_group_first(alike, leading, fit, by="best" if by_kinds else "mean")
-    listable = fit if shown is None else fit & torch.from_numpy(shown)
     placed = map_of(evidence.components, wish.map)
     measures, quality = _judged(features, score_name, score, components, wish)
     mined = MinedImages(
@@ -245,17 +251,20 @@ def _folded(
     n = len(looks)
     hashes = np.ascontiguousarray(looks["hash"])
     near = evidence.neighbours(min(NEAR, n - 1))
-    sample = torch.linspace(0, n - 1, min(n, SAMPLED)).long().unique()
+    pictures = torch.from_numpy(np.flatnonzero(~is_junk))  # blank ones are alike without chance
+    places = torch.linspace(0, len(pictures) - 1, min(len(pictures), SAMPLED)).long().unique()
+    sample = pictures[places]
     around = nearest_in(evidence.unit, evidence.unit[sample], min(MOST_NEIGHBOURS, n))
-    rules = trusted_rules(near, alike_by_chance(around, hashes, sample))
-    copies = near_duplicates(near, hashes, rules)
+    by_chance = alike_by_chance(around, hashes, sample, SAME_PICTURE * usual_reach(near))
+    rules = trusted_rules(near, by_chance)
+    copies = near_duplicates(near, hashes, [*rules, EQUAL])
     remarks = []
     if int(torch.bincount(copies).max()) == len(copies):
         copies, rules = torch.arange(len(copies)), []
     if not rules:
         remarks.append(
-            "Near-duplicates are not folded: different pictures of this collection have hashes as "
-            "alike as those of copies."
+            "Near-duplicates are not folded, only what is equal: different pictures of this "
+            "collection have hashes as alike as those of copies."
         )
     elif rules != list(COPY_RULES):
         bits = " and ".join(str(bits) for _, bits in rules)
@@ -313,8 +322,15 @@ def _without_copies(evidence: Evidence, copy_of: Tensor, groups: Tensor | None) 
     return evidence.with_groups(joined)
 
 
+def _without_hidden_copy(copy_of: Tensor, shown: Flags) -> Tensor:
+    """Images of whose copies all may be shown, bool [N]: a copy of an image of the earlier collection is not new."""
+    hidden = torch.zeros(len(shown), dtype=torch.bool)
+    hidden[copy_of[torch.from_numpy(~shown)]] = True
+    return ~hidden[copy_of]
+
+
 def _scores(
-    evidence: Evidence, wish: Wish, show: AnyProgress
+    evidence: Evidence, wish: Wish, listable: Tensor, show: AnyProgress
 ) -> tuple[str, Tensor, dict[str, Tensor], list[str]]:
     """Name and values of the score that ranks, the others by name, and remarks."""
     wanted = [wish.score, *wish.extra, DEFAULT, DEFAULT_ORDER]
@@ -329,7 +345,7 @@ def _scores(
     if wish.other is None:
         return wish.score, found.pop(wish.score), found, []
     assert evidence.features is not None
-    score, note = wish.other(evidence.features)
+    score, note = wish.other(evidence.features, listable)
     return wish.other_name, score.double(), found, [note] if note else []
 
 
