@@ -362,6 +362,24 @@ def test_groups_of_the_user_are_no_neighbours_of_each_other(
         )
 
 
+def test_a_picture_that_lies_in_three_folders_does_not_make_them_one(
+    digits_run: Run, tmp_path: Path
+) -> None:
+    means = {}
+    for name in ("apart", "shared"):
+        photos = tmp_path / name
+        for kind, folder in enumerate("abcd"):
+            make_photos(photos / folder, {kind: 15})
+        if name == "shared":
+            for folder in "bc":
+                shutil.copy(photos / "a" / "0_000.png", photos / folder / "from_a.png")
+        settings = data(photos).with_values({"group_by": "folder"})
+        mined = mine(digits_run.folder, settings, tmp_path / f"rare {name}")
+        rows = [row for row, path in enumerate(mined.names) if path.startswith("a/")]
+        means[name] = float(mined.score[rows].mean())
+    assert means["shared"] == pytest.approx(means["apart"], rel=0.1)
+
+
 def test_groups_named_by_a_pattern_are_the_same_as_given_ones(
     digits_run: Run, photos: Path, tmp_path: Path
 ) -> None:

@@ -28,6 +28,7 @@ from sdclr.evaluation.rarity.neighbours import (
     nearest_first,
     require_k,
     rough_rows,
+    share_group,
 )
 from sdclr.evaluation.rarity.preparation import blocks_of, mean_of, require_usable
 
@@ -186,7 +187,8 @@ class _Cells:
         counts = counts[counts > 0]
         self.row = cell.argsort(stable=True)
         """int64 [N], the row at each place."""
-        self.own = own[self.row]
+        self.own = (own.unsqueeze(1) if own.dim() == 1 else own)[self.row]
+        """int64 [N, 1 or 2], by place."""
         self.ends = counts.cumsum(0)
         self.starts = self.ends - counts
         self.rough = _rough(features, self.row, self.centre)
@@ -289,7 +291,7 @@ class _Cells:
 
     def _products(self, queries: Tensor, places: Tensor, tile: slice) -> Tensor:
         scores = torch.addmm(self.squares[tile], queries, self.rough[tile].T, alpha=-2)
-        same = self.own[places].unsqueeze(1) == self.own[tile]
+        same = share_group(self.own[places].unsqueeze(1), self.own[tile])
         return scores.masked_fill_(same, torch.inf)
 
 

@@ -54,7 +54,8 @@ class Evidence:
     features: Tensor | None = None
     """[N, F]"""
     groups: Tensor | None = None
-    """int64 [N]: images of one group (a burst, a tile) are no neighbours of each other."""
+    """int64 [N]: images of one group (a burst, a tile) are no neighbours of each other; [N, 2]: of two kinds of groups,
+    and to share one of either kind is enough."""
     losses: Tensor | None = None
     """[E, N], the loss of each image by epoch; NaN where an epoch left it out."""
     masses: Tensor | None = None

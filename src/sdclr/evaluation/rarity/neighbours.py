@@ -51,13 +51,41 @@ def most_neighbours(num_images: int, groups: Tensor | None = None) -> int:
         return num_images - 1
     if len(groups) != num_images:
         raise DataError(f"got {len(groups)} groups for {num_images} images; give one an image.")
-    largest = int(torch.unique(groups, return_counts=True)[1].max())
+    largest = int(_num_excluded(groups).max())
     if largest == num_images:
         raise DataError(
             f"one group covers all {num_images} images, so no image has a neighbour outside its "
             "own group. Give finer groups, or none."
         )
     return num_images - largest
+
+
+def _num_excluded(groups: Tensor) -> Tensor:
+    """How many images each shares a group with, itself included, int64 [N]; ``groups`` [N] or [N, 2]."""
+
+    def sizes(labels: Tensor) -> Tensor:
+        _, number, counts = torch.unique(labels, dim=0, return_inverse=True, return_counts=True)
+        return counts[number]
+
+    if groups.dim() == 1:
+        return sizes(groups)
+    return sizes(groups[:, 0]) + sizes(groups[:, 1]) - sizes(groups)
+
+
+def share_group(a: Tensor, b: Tensor) -> Tensor:
+    """Which of the rows ``a`` and ``b`` have a group in common, bool: ... x L groups broadcast to ...
+
+    >>> share_group(torch.tensor([[1, 7]]), torch.tensor([[1, 8], [2, 7], [7, 1]])).tolist()
+    [True, True, False]
+    """
+    same = a[..., 0] == b[..., 0]
+    for column in range(1, a.shape[-1]):
+        same |= a[..., column] == b[..., column]
+    return same
+
+
+def _in_columns(groups: Tensor) -> Tensor:
+    return groups.unsqueeze(1) if groups.dim() == 1 else groups
 
 
 def nearest(
@@ -70,9 +98,9 @@ def nearest(
     """The k nearest other rows of each row of ``features`` [N, F], by Euclidean distance.
 
     ``groups`` int64 [N]: images of one group (a burst, a tile, a patient) are no neighbours of
-    each other. Ties go to the row that comes first. ``advance`` is called with the number of rows
-    done. Raises DataError for features of which no score can be made, and ConfigError for a k that
-    some image has not that many neighbours for.
+    each other; or [N, 2], where it is enough to share either. Ties go to the row that comes first.
+    ``advance`` is called with the number of rows done. Raises DataError for features of which no
+    score can be made, and ConfigError for a k that some image has not that many neighbours for.
 
     >>> nearest(torch.tensor([[0.0], [1.0], [3.0]]), k=1).distances.flatten().tolist()
     [1.0, 1.0, 2.0]
@@ -108,21 +136,22 @@ def nearest_in(bank: Tensor, queries: Tensor, k: int) -> Neighbours:
 def without_own_group(neighbours: Neighbours, groups: Tensor) -> Neighbours:
     """Of the nearest of each image those of other groups, as many as all images have left.
 
-    That is what :func:`nearest` finds with these ``groups`` (int64 [N]), without another search; no
-    column may be left.
+    That is what :func:`nearest` finds with these ``groups`` (int64 [N] or [N, 2]), without another
+    search; no column may be left.
 
     >>> found = nearest(torch.tensor([[0.0], [1.0], [3.0], [7.0]]), k=3)
     >>> without_own_group(found, torch.tensor([0, 0, 1, 2])).indices.tolist()
     [[2, 3], [2, 3], [1, 0], [2, 1]]
     """
+    groups = _in_columns(groups)
     blocks = list(zip(neighbours.indices.split(BLOCK_ROWS), groups.split(BLOCK_ROWS), strict=True))
-    counts = [(groups[near] != own.unsqueeze(1)).sum(dim=1).min() for near, own in blocks]
+    counts = [(~share_group(groups[n], own.unsqueeze(1))).sum(dim=1).min() for n, own in blocks]
     left = int(torch.stack(counts).min())
     distances = neighbours.distances.new_empty(len(groups), left)
     indices = neighbours.indices.new_empty(len(groups), left)
     for number, (near, own) in enumerate(blocks):
         part = slice(number * BLOCK_ROWS, (number + 1) * BLOCK_ROWS)
-        same = groups[near] == own.unsqueeze(1)
+        same = share_group(groups[near], own.unsqueeze(1))
         places = same.to(torch.int8).argsort(dim=1, stable=True)[:, :left]
         distances[part] = neighbours.distances[part].gather(1, places)
         indices[part] = near.gather(1, places)
@@ -164,7 +193,8 @@ def exact_search(
 ) -> Neighbours:
     """The k nearest rows of ``bank`` [M, F] of each of ``queries`` [N, F].
 
-    ``bank_own``, ``query_own`` int64: rows of equal numbers are no neighbours of each other.
+    ``bank_own``, ``query_own`` int64 [M], [N], or [M, 2], [N, 2]: rows of equal numbers are no
+    neighbours of each other.
     """
     centre = mean_of(bank)  # without it, squares of a common offset eat the digits
     scale = largest_entry(bank, centre)
@@ -189,7 +219,7 @@ class _Rough(NamedTuple):
     bank: Tensor
     """float32 [M, F]"""
     own: Tensor | None
-    """int64 [M], the group of each row."""
+    """int64 [M] or [M, 2], the group of each row."""
 
     def candidates(self, rows: Tensor, wanted: int, own: Tensor | None) -> tuple[Tensor, Tensor]:
         """Rows of the bank [n, m], and which of them are no neighbours, bool [n, m]."""
@@ -199,8 +229,9 @@ class _Rough(NamedTuple):
             squares = tile.square().sum(dim=1)
             scores = torch.addmm(squares, rows, tile.T, alpha=-2)  # |b|² - 2 q·b
             if own is not None and self.own is not None:
-                theirs = self.own[start : start + BANK_ROWS]
-                scores.masked_fill_(own.unsqueeze(1) == theirs, torch.inf)
+                theirs = _in_columns(self.own[start : start + BANK_ROWS])
+                same = share_group(_in_columns(own).unsqueeze(1), theirs)
+                scores.masked_fill_(same, torch.inf)
             found = scores.topk(min(wanted, len(tile)), dim=1, largest=False, sorted=False)
             values = torch.cat([values, found.values], dim=1)
             indices = torch.cat([indices, found.indices + start], dim=1)

@@ -306,20 +306,11 @@ def _without_copies(evidence: Evidence, copy_of: Tensor, groups: Tensor | None) 
         if (copy_of == torch.arange(len(copy_of))).all():
             return evidence
         return evidence.with_groups(copy_of)
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    n = len(copy_of)
-    _, number = torch.unique(groups, return_inverse=True)
-    rows = np.concatenate([np.arange(n), np.arange(n)])
-    ends = np.concatenate([copy_of.numpy(), n + number.numpy()])
-    size = n + int(number.max()) + 1
-    pairs = coo_array((np.ones(2 * n, dtype=np.int8), (rows, ends)), shape=(size, size))
-    _, labels = connected_components(pairs, directed=False)
-    joined = torch.from_numpy(labels[:n].astype(np.int64))
-    if len(torch.unique(joined)) == 1:  # copies join all groups: the user's count
-        joined = number
-    return evidence.with_groups(joined)
+    both = torch.stack([groups, copy_of], dim=1)
+    try:
+        return evidence.with_groups(both)
+    except DataError:  # an image has copies in all groups but its own
+        return evidence.with_groups(groups)
 
 
 def _without_hidden_copy(copy_of: Tensor, shown: Flags) -> Tensor:
