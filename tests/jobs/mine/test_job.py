@@ -380,6 +380,15 @@ def test_a_picture_that_lies_in_three_folders_does_not_make_them_one(
     assert means["shared"] == pytest.approx(means["apart"], rel=0.1)
 
 
+def test_a_group_of_nearly_all_images_is_remarked(digits_run: Run, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    make_photos(photos / "most", {0: 30, 1: 30})
+    make_photos(photos / "few", {2: 4})
+    mine(digits_run.folder, data(photos).with_values({"group_by": "folder"}), tmp_path / "rare")
+    remarks = " ".join(read_state(tmp_path / "rare").remarks)
+    assert "compared with 4 others at most, and not with 50" in remarks
+
+
 def test_groups_named_by_a_pattern_are_the_same_as_given_ones(
     digits_run: Run, photos: Path, tmp_path: Path
 ) -> None:

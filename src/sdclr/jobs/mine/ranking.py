@@ -39,9 +39,10 @@ from sdclr.evaluation.rarity.duplicates import (
     SAME_PICTURE,
     usual_reach,
 )
-from sdclr.evaluation.rarity.evidence import EXACT_UP_TO, MOST_NEIGHBOURS
+from sdclr.evaluation.rarity.evidence import ENOUGH_NEIGHBOURS, EXACT_UP_TO, MOST_NEIGHBOURS
 from sdclr.evaluation.rarity.judging import Labels
 from sdclr.evaluation.rarity.maps import map_of
+from sdclr.evaluation.rarity.neighbours import most_neighbours
 from sdclr.image_records import ImageRecords
 from sdclr.jobs.mine.estimate import estimated, judged_by_labels, not_rarity
 from sdclr.jobs.mine.looking import Looks, junk_measures
@@ -179,7 +180,7 @@ def ranked(
         map_words=placed.words,
         quality=quality,
         columns=dict(columns or {}),
-        remarks=[*remarks, *said, *_approximate(evidence), *note],
+        remarks=[*remarks, *said, *_approximate(evidence), *_few_to_compare(evidence), *note],
         ranks_rarity=wish.other is None,
     )
     return Found(mined, rules, measures, evidence.approximations)
@@ -298,6 +299,18 @@ def _approximate(evidence: Evidence) -> list[str]:
             stacklevel=2,
         )
     return [remark]
+
+
+def _few_to_compare(evidence: Evidence) -> list[str]:
+    """A remark where a large group leaves so few neighbours that scores mean something else."""
+    usual = min(ENOUGH_NEIGHBOURS, evidence.num_images - 1)
+    most = most_neighbours(evidence.num_images, evidence.groups)
+    if most >= usual // 2:
+        return []
+    return [
+        f"Every image is compared with {counted(most, 'other')} at most, and not with {usual}: the largest group, or "
+        "set of copies, leaves its images no more. Finer groups leave more."
+    ]
 
 
 def _without_copies(evidence: Evidence, copy_of: Tensor, groups: Tensor | None) -> Evidence:
