@@ -351,15 +351,25 @@ def test_groups_of_the_user_are_no_neighbours_of_each_other(
         expected = SCORES["knn_1"].score(Evidence(features, pairs)).numpy()
         np.testing.assert_allclose(grouped.score, expected, rtol=1e-12)
     assert plain.names == grouped.names
-    with pytest.raises(DataError, match="got 3 groups for 60 images"):
-        mine(digits_run.folder, data(photos), tmp_path / "g", groups=torch.arange(3))
-    with pytest.raises(DataError, match="one group covers all"):
-        mine(
-            digits_run.folder,
-            data(photos),
-            tmp_path / "h",
-            groups=torch.zeros(60, dtype=torch.int64),
-        )
+
+
+@pytest.mark.parametrize(
+    ("groups", "words"),
+    [
+        (torch.arange(3), "got 3 groups for 60 images"),
+        (torch.zeros(60, dtype=torch.int64), "one group covers all 60"),
+        (torch.arange(60).unsqueeze(1), r"one whole number an image, \[60\], got"),
+        (torch.arange(60) / 2, "one whole number an image"),
+        (np.arange(59), "got 59 groups for 60 images"),
+    ],
+)
+def test_groups_that_cannot_be_are_refused_before_any_image_is_looked_at(
+    digits_run: Run, photos: Path, tmp_path: Path, groups: torch.Tensor, words: str
+) -> None:
+    seen = StopAfter()
+    with pytest.raises(DataError, match=words):
+        mine(digits_run.folder, data(photos), tmp_path / "g", groups=groups, progress=seen)
+    assert not [task for task in seen.begun_at if task.startswith("features")]
 
 
 def test_a_picture_that_lies_in_three_folders_does_not_make_them_one(

@@ -15,6 +15,7 @@ from sdclr.data import DataConfig, Images
 from sdclr.data.grouping import group_names
 from sdclr.data.sources.tables import read_table
 from sdclr.errors import ConfigError, DataError
+from sdclr.evaluation.rarity.neighbours import most_neighbours
 from sdclr.jobs.mine.collection import Joined
 from sdclr.jobs.mine.folder import SCORES_FILE, Stored
 from sdclr.safe_text import as_text, one_line, shown
@@ -31,7 +32,7 @@ def groups_of(
     """
     by = data.group_by
     if by is None:
-        return given
+        return None if given is None else _usable(given, len(joined.contents))
     if given is not None:
         raise ConfigError("groups and data.group_by say the same thing; give one of them.")
     columns = {} if images.files is None else images.files.columns
@@ -51,6 +52,17 @@ def groups_of(
             "neighbour outside its own. Give finer groups, or leave it out."
         )
     return torch.from_numpy(found)
+
+
+def _usable(given: Tensor, num_images: int) -> Tensor:
+    """``given`` as int64 [N]; DataError for what groups no images, before any is looked at."""
+    groups = torch.as_tensor(given)
+    if groups.dim() != 1 or groups.is_floating_point() or groups.is_complex():
+        raise DataError(
+            f"groups must be one whole number an image, [{num_images}], got {groups.dtype} {list(groups.shape)}."
+        )
+    most_neighbours(num_images, groups)
+    return groups.long()
 
 
 def _earlier_column(by: str, joined: Joined, earlier: Stored | None) -> Mapping[int, str]:
