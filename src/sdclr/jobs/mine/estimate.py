@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from sdclr.evaluation.rarity import (
-    DEFAULT_ORDER,
+    SCORES,
     agreement,
     spread,
     stability_over_dims,
@@ -26,7 +26,8 @@ def estimated(
     ``scores``: the one that ranks first. Orders, which are no degrees of rarity, are left out of
     the agreement.
     """
-    degrees = {name: score for name, score in scores.items() if name != DEFAULT_ORDER}
+    orders = {name for name, row in SCORES.items() if row.is_order}
+    degrees = {name: score for name, score in scores.items() if name not in orders}
     measures = {
         "stability_over_images": stability_over_images(features),
         "spread": spread(next(iter(scores.values()))),
