@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,8 @@ from sdclr.presentation.progress import NoProgress
 from sdclr.storage import row_parts
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*trained on none of these images")
+
+MONTHS = ("june", "july")
 
 
 def data(folder: Path, **settings: Any) -> DataConfig:
@@ -202,6 +205,41 @@ def test_against_an_earlier_folder_the_scores_are_those_from_scratch(
     assert [row["path"] for row in rows if row["new"]] == [
         row["path"] for row in rows if row["path"].startswith("july/")
     ]
+
+
+@pytest.mark.parametrize("kind", ["patterns", "lists", "shards"])
+def test_against_earlier_images_of_the_same_folder_none_is_left_out(
+    digits_run: Run, tmp_path: Path, kind: str
+) -> None:
+    root = tmp_path / "all"
+    make_photos(root / "june", {0: 20, 1: 15})
+    make_photos(root / "july", {0: 4, 3: 4}, start=50)
+    places = {month: root / f"{month}.{'csv' if kind == 'lists' else 'tar'}" for month in MONTHS}
+    for month, place in places.items():
+        names = [f"{month}/{path.name}" for path in sorted((root / month).iterdir())]
+        if kind == "patterns":
+            for name in names:
+                (root / name).rename(root / name.replace("/", "_"))
+            (root / month).rmdir()
+            places[month] = root / f"{month}_*.png"
+        elif kind == "lists":
+            place.write_text("\n".join(["path", *names]))
+        else:
+            with tarfile.open(place, "w") as shard:
+                for name in names:
+                    shard.add(root / name, name)
+            shutil.rmtree(root / month)
+    mine(digits_run.folder, data(places["june"]), tmp_path / "june")
+    both = mine(
+        digits_run.folder, data(places["july"]), tmp_path / "july", against=tmp_path / "june"
+    )
+    assert not [remark for remark in both.remarks if "gone" in remark]
+    for place in places.values():
+        if kind == "lists":
+            place.unlink()
+    scratch = mine(digits_run.folder, data(root), tmp_path / "scratch")
+    assert len(scratch) == 43
+    assert_same(scratch, both)
 
 
 def test_of_a_folder_that_has_grown_only_new_and_changed_images_are_looked_at(
