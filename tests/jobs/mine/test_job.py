@@ -532,6 +532,19 @@ def test_chosen_images_are_copied_under_safe_names_and_nothing_is_written_over(
     assert not (tmp_path / "b").exists(), "before any work"
 
 
+def test_copies_go_into_a_folder_of_the_results_and_never_among_them(
+    digits_run: Run, photos: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "rare"
+    for place in (out, tmp_path, tmp_path / "x" / ".." / "rare"):
+        with pytest.raises(ConfigError, match="such as .*top"):
+            mine(digits_run.folder, data(photos), out, copy_to=place)
+    assert not out.exists(), "before any work"
+    mine(digits_run.folder, data(photos), out, copy_to=out / "top", top=3)
+    assert len(list((out / "top").iterdir())) == 3
+    mine(digits_run.folder, data(photos), out, overwrite=True)
+
+
 def test_finished_results_and_foreign_folders_are_not_written_over(
     digits_run: Run, photos: Path, tmp_path: Path
 ) -> None:

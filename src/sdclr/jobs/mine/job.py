@@ -142,7 +142,7 @@ def mine(
         records = _records(source, asked, as_trained=as_trained)
         require_possible(data, asked, has_records=records is not None)
         if copy_to is not None:
-            require_empty(Path(copy_to))
+            require_empty(Path(copy_to), out)
         where = world.device(resolve_device(device))
         with claimed(out, overwrite=overwrite):
             RowParts.require_ours(out / UNFINISHED, "mine")
