@@ -443,6 +443,36 @@ def test_against_an_earlier_folder_groups_are_those_from_scratch(
     assert not np.array_equal(alone.score, both.score), "groups have been respected"
 
 
+@pytest.mark.parametrize("by", ["group", "density", "new", "class"])
+def test_against_an_earlier_folder_groups_may_be_a_column_whose_name_was_taken(
+    digits_run: Run, tmp_path: Path, by: str
+) -> None:
+    make_photos(tmp_path / "all" / "june", {0: 20, 1: 17})
+    make_photos(tmp_path / "all" / "july", {0: 5, 3: 3}, start=50)
+
+    def table(*months: str) -> DataConfig:
+        listed = tmp_path / f"{'-'.join(months)}.csv"
+        paths = [path for month in months for path in sorted((tmp_path / "all" / month).iterdir())]
+        lines = [f"{path},kind,camera {path.name[0]}" for path in paths]
+        listed.write_text("\n".join([f"path,label,{by}", *lines]))
+        root = tmp_path / "all" / (months[0] if len(months) == 1 else "")
+        named = {"root": str(root), "subset": "all", "group_by": by}
+        return DataConfig.parse({"name": "images", "path": str(listed), **named})
+
+    how: dict[str, Any] = {"score": "knn_1", "scores": ["density"]}
+    mine(digits_run.folder, table("june"), tmp_path / "june", **how)
+    both = mine(
+        digits_run.folder, table("july"), tmp_path / "july", against=tmp_path / "june", **how
+    )
+    scratch = mine(digits_run.folder, table("july", "june"), tmp_path / "scratch", **how)
+    assert_same(scratch, both)
+    written = {by: f"{by}_"}
+    rows = [row for row in rows_of(tmp_path / "july") if row["path"].startswith("july/")]
+    assert {row[written[by]] for row in rows} == {"camera 0", "camera 3"}
+    assert {row["new"] for row in rows} == {"yes"}
+    assert read_state(tmp_path / "july").table_columns == written
+
+
 def test_against_an_earlier_folder_without_the_column_of_groups_is_an_error(
     digits_run: Run, photos: Path, tmp_path: Path
 ) -> None:
@@ -537,7 +567,7 @@ def test_copies_go_into_a_folder_of_the_results_and_never_among_them(
 ) -> None:
     out = tmp_path / "rare"
     for place in (out, tmp_path, tmp_path / "x" / ".." / "rare"):
-        with pytest.raises(ConfigError, match="such as .*top"):
+        with pytest.raises(ConfigError, match=r"such as .*top"):
             mine(digits_run.folder, data(photos), out, copy_to=place)
     assert not out.exists(), "before any work"
     mine(digits_run.folder, data(photos), out, copy_to=out / "top", top=3)
