@@ -15,15 +15,14 @@ from sdclr.data import Data, DataConfig, Images
 from sdclr.image_records import read_records
 from sdclr.jobs.mine.asked import Asked
 from sdclr.jobs.mine.collection import Joined, Listed, listed
-from sdclr.jobs.mine.folder import SCORES_FILE, Stored
+from sdclr.jobs.mine.folder import Stored
+from sdclr.jobs.mine.given_marks import given_marks
 from sdclr.jobs.mine.grouped import groups_of
 from sdclr.jobs.mine.marks import (
     Marks,
     by_feedback,
     by_likeness,
     mark_column,
-    read_marks,
-    require_both_kinds,
 )
 from sdclr.jobs.mine.ranking import Found, Wish, ranked, require_enough
 from sdclr.jobs.mine.seeing import joined_with_earlier, remarks_on_training, usable_images
@@ -104,7 +103,8 @@ def known_images(
     taken = ("new",) if asked.against is not None else ()
     columns, own_names = _columns(images, found.class_names, joined, taken)
     shown, said = _shown(asked, joined, columns)
-    marks = _marks(asked, out, names)
+    roots = [now.root if earlier is None else earlier.record.root, now.root]
+    marks = given_marks(images, joined, out, asked.feedback, roots)
     if marks:
         columns[WANTED] = mark_column(len(names), marks)
     wish = _wish(asked, marks, names, joined, encoder, data)
@@ -135,16 +135,6 @@ def _shown(
     if is_new.any():
         return is_new, [f"{counts}; shown are these."]
     return joined.is_listed, [f"{counts}; no image is new, shown are all that are listed."]
-
-
-def _marks(asked: Asked, out: Path, names: Sequence[str]) -> Marks:
-    """The user's marks: those in an earlier scores.csv, which are never lost, and those of the feedback."""
-    earlier = out / SCORES_FILE
-    marks = read_marks(earlier, names, strict=False) if earlier.is_file() else {}
-    if asked.feedback is not None:
-        marks |= read_marks(asked.feedback, names)
-        require_both_kinds(marks, asked.feedback)
-    return marks
 
 
 def _wish(
