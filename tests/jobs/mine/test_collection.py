@@ -50,6 +50,24 @@ def test_a_folder_above_the_earlier_one_has_its_images_once() -> None:
     assert found.remarks == ("1 images of the earlier collection are gone and left out.",)
 
 
+def test_earlier_images_of_the_same_folder_are_kept_while_their_files_exist(tmp_path: Path) -> None:
+    for name in ("june.png", "one.tar"):
+        (tmp_path / name).touch()
+    names = ["gone.png", "june.png", "june.png#1,2,3,4", "none.tar/b.png", "one.tar/a.png"]
+    old = [Content(name, str(row), 1, 1) for row, name in enumerate(names)]
+    root = str(tmp_path)
+    found = joined(contents(july="9"), old, root=root, old_root=root, keep=True)
+    kept = ["july.png", "june.png", "june.png#1,2,3,4", "one.tar/a.png"]
+    assert [one.path for one in found.contents] == kept
+    assert found.stored_row.tolist() == [-1, 1, 2, 4]
+    assert found.remarks == ("2 images of the earlier collection are gone and left out.",)
+
+
+def test_images_of_two_arrays_have_no_common_folder() -> None:
+    with pytest.raises(ConfigError, match="with a common folder"):
+        joined(contents(a="1"), contents(a="2"), root="", old_root="", keep=True)
+
+
 def test_images_in_memory_have_no_common_folder_with_others() -> None:
     with pytest.raises(ConfigError, match="with a common folder"):
         joined(contents(a="1"), contents(b="2"), root="", old_root="/p", keep=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,8 @@ from sdclr.presentation.progress import NoProgress
 from sdclr.storage import row_parts
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*trained on none of these images")
+
+MONTHS = ("june", "july")
 
 
 def data(folder: Path, **settings: Any) -> DataConfig:
@@ -205,6 +208,41 @@ def test_against_an_earlier_folder_the_scores_are_those_from_scratch(
     assert [row["path"] for row in rows if row["new"]] == [
         row["path"] for row in rows if row["path"].startswith("july/")
     ]
+
+
+@pytest.mark.parametrize("kind", ["patterns", "lists", "shards"])
+def test_against_earlier_images_of_the_same_folder_none_is_left_out(
+    digits_run: Run, tmp_path: Path, kind: str
+) -> None:
+    root = tmp_path / "all"
+    make_photos(root / "june", {0: 20, 1: 15})
+    make_photos(root / "july", {0: 4, 3: 4}, start=50)
+    places = {month: root / f"{month}.{'csv' if kind == 'lists' else 'tar'}" for month in MONTHS}
+    for month, place in places.items():
+        names = [f"{month}/{path.name}" for path in sorted((root / month).iterdir())]
+        if kind == "patterns":
+            for name in names:
+                (root / name).rename(root / name.replace("/", "_"))
+            (root / month).rmdir()
+            places[month] = root / f"{month}_*.png"
+        elif kind == "lists":
+            place.write_text("\n".join(["path", *names]))
+        else:
+            with tarfile.open(place, "w") as shard:
+                for name in names:
+                    shard.add(root / name, name)
+            shutil.rmtree(root / month)
+    mine(digits_run.folder, data(places["june"]), tmp_path / "june")
+    both = mine(
+        digits_run.folder, data(places["july"]), tmp_path / "july", against=tmp_path / "june"
+    )
+    assert not [remark for remark in both.remarks if "gone" in remark]
+    for place in places.values():
+        if kind == "lists":
+            place.unlink()
+    scratch = mine(digits_run.folder, data(root), tmp_path / "scratch")
+    assert len(scratch) == 43
+    assert_same(scratch, both)
 
 
 def test_of_a_folder_that_has_grown_only_new_and_changed_images_are_looked_at(
@@ -445,6 +483,36 @@ def test_against_an_earlier_folder_groups_are_those_from_scratch(
     assert not np.array_equal(alone.score, both.score), "groups have been respected"
 
 
+@pytest.mark.parametrize("by", ["group", "density", "new", "class"])
+def test_against_an_earlier_folder_groups_may_be_a_column_whose_name_was_taken(
+    digits_run: Run, tmp_path: Path, by: str
+) -> None:
+    make_photos(tmp_path / "all" / "june", {0: 20, 1: 17})
+    make_photos(tmp_path / "all" / "july", {0: 5, 3: 3}, start=50)
+
+    def table(*months: str) -> DataConfig:
+        listed = tmp_path / f"{'-'.join(months)}.csv"
+        paths = [path for month in months for path in sorted((tmp_path / "all" / month).iterdir())]
+        lines = [f"{path},kind,camera {path.name[0]}" for path in paths]
+        listed.write_text("\n".join([f"path,label,{by}", *lines]))
+        root = tmp_path / "all" / (months[0] if len(months) == 1 else "")
+        named = {"root": str(root), "subset": "all", "group_by": by}
+        return DataConfig.parse({"name": "images", "path": str(listed), **named})
+
+    how: dict[str, Any] = {"score": "knn_1", "scores": ["density"]}
+    mine(digits_run.folder, table("june"), tmp_path / "june", **how)
+    both = mine(
+        digits_run.folder, table("july"), tmp_path / "july", against=tmp_path / "june", **how
+    )
+    scratch = mine(digits_run.folder, table("july", "june"), tmp_path / "scratch", **how)
+    assert_same(scratch, both)
+    written = {by: f"{by}_"}
+    rows = [row for row in rows_of(tmp_path / "july") if row["path"].startswith("july/")]
+    assert {row[written[by]] for row in rows} == {"camera 0", "camera 3"}
+    assert {row["new"] for row in rows} == {"yes"}
+    assert read_state(tmp_path / "july").table_columns == written
+
+
 def test_against_an_earlier_folder_without_the_column_of_groups_is_an_error(
     digits_run: Run, photos: Path, tmp_path: Path
 ) -> None:
@@ -532,6 +600,19 @@ def test_chosen_images_are_copied_under_safe_names_and_nothing_is_written_over(
     with pytest.raises(ConfigError, match="holds files already"):
         mine(digits_run.folder, data(photos), tmp_path / "b", copy_to=chosen)
     assert not (tmp_path / "b").exists(), "before any work"
+
+
+def test_copies_go_into_a_folder_of_the_results_and_never_among_them(
+    digits_run: Run, photos: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "rare"
+    for place in (out, tmp_path, tmp_path / "x" / ".." / "rare"):
+        with pytest.raises(ConfigError, match=r"such as .*top"):
+            mine(digits_run.folder, data(photos), out, copy_to=place)
+    assert not out.exists(), "before any work"
+    mine(digits_run.folder, data(photos), out, copy_to=out / "top", top=3)
+    assert len(list((out / "top").iterdir())) == 3
+    mine(digits_run.folder, data(photos), out, overwrite=True)
 
 
 def test_finished_results_and_foreign_folders_are_not_written_over(

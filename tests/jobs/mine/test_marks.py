@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sdclr.errors import DataError
-from sdclr.jobs.mine.marks import mark_column, read_marks, require_both_kinds
+from sdclr.jobs.mine.marks import mark_column, read_marks, require_both_kinds, rows_by_text
 
 ODD = b"caf\xe9.png".decode("utf-8", "surrogateescape")
 NAMES = ["a.png", "b c.png", "=1.png", "line\nbreak.png", ODD, "d.png"]
@@ -24,14 +24,22 @@ def test_marks_are_found_by_the_names_that_tables_have(tmp_path: Path) -> None:
         "score,path,wanted\n1,a.png,yes\n2,b c.png,No\n3,'=1.png,1\n4,line\\nbreak.png,0.0\n"
         "5,caf\\xe9.png,TRUE\n6,d.png,\n",
     )
-    assert read_marks(file, NAMES) == {0: True, 1: False, 2: True, 3: False, 4: True}
+    rows = rows_by_text(NAMES)
+    found = {rows[name]: mark for name, mark in read_marks(file).items()}
+    assert found == {0: True, 1: False, 2: True, 3: False, 4: True}
 
 
 def test_a_table_of_fiftyone_and_json_lines_are_tables_too(tmp_path: Path) -> None:
     file = write(
         tmp_path / "m.jsonl", '{"path": "a.png", "wanted": 1}\n{"path": "d.png", "wanted": false}\n'
     )
-    assert read_marks(file, NAMES) == {0: True, 5: False}
+    assert read_marks(file) == {"a.png": True, "d.png": False}
+
+
+def test_the_column_of_exactly_this_name_is_read_before_one_in_capitals(tmp_path: Path) -> None:
+    file = write(tmp_path / "m.csv", "Path,Wanted,path,wanted\nx,0,a.png,1\n")
+    assert read_marks(file) == {"a.png": True}
+    assert read_marks(write(tmp_path / "n.csv", "Path,WANTED\nx,0\n")) == {"x": False}
 
 
 @pytest.mark.parametrize(
@@ -39,22 +47,16 @@ def test_a_table_of_fiftyone_and_json_lines_are_tables_too(tmp_path: Path) -> No
     [
         ("path,wanted\na.png,maybe\n", "line 2: wanted must be yes, no, 1, 0 or empty, got maybe"),
         ("path,score\na.png,1\n", "needs the columns path and wanted"),
-        (
-            "path,wanted\nz.png,1\ny.png,0\n",
-            "2 images that the collection does not have, the first is z.png",
-        ),
     ],
 )
 def test_what_is_no_mark_is_named(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(DataError, match=words):
-        read_marks(write(tmp_path / "m.csv", text), NAMES)
+        read_marks(write(tmp_path / "m.csv", text))
 
 
-def test_unknown_images_without_a_mark_do_not_matter(tmp_path: Path) -> None:
+def test_images_without_a_mark_are_left_out(tmp_path: Path) -> None:
     file = write(tmp_path / "m.csv", "path,wanted\nz.png,\na.png,1\n")
-    assert read_marks(file, NAMES) == {0: True}
-    gone = write(tmp_path / "gone.csv", "path,wanted\nz.png,1\na.png,1\n")
-    assert read_marks(gone, NAMES, strict=False) == {0: True}
+    assert read_marks(file) == {"a.png": True}
 
 
 @pytest.mark.parametrize(

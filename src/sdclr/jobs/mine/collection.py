@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,10 @@ from sdclr.storage.durable_files import storage_errors, temporary_name
 from sdclr.storage.row_parts import RowParts
 
 BLOCK = 4096
+_ADDRESS = re.compile(r"(?:^|/)[A-Za-z][A-Za-z0-9+.-]+:/")
+"""In the root of images on other machines, which is an address made into a path."""
+_BOX = re.compile(r"#[-0-9.,]+$")
+"""What follows the file in the name of a box, FILE#x,y,width,height."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +95,7 @@ def _digest(pixels: npt.NDArray[np.uint8]) -> str:
 def join(now: Listed, stored: Stored | None, *, keep_others: bool) -> Joined:
     """The listed images, and with ``keep_others`` those that only the earlier call had.
 
-    Of an earlier collection in the same folder, or below it, images that are gone are left out.
+    Of the earlier images below the root of the listed ones those whose files no longer exist are left out.
     With others the images are in the order of their names below the common folder, as they would be
     if all of them were listed at once.
     """
@@ -110,12 +115,10 @@ def join(now: Listed, stored: Stored | None, *, keep_others: bool) -> Joined:
     if keep_others:
         here = {one.path for one in contents}
         others = [(name, row) for name, row in row_of.items() if name not in here]
-        if _is_inside(old_root, now.root):
-            if others:
-                remarks.append(
-                    f"{len(others):,} images of the earlier collection are gone and left out."
-                )
-            others = []
+        there = [other for other in others if not _is_gone(root, other[0], now.root)]
+        if num_gone := len(others) - len(there):
+            remarks.append(f"{num_gone:,} images of the earlier collection are gone and left out.")
+        others = there
         contents += [old[row]._replace(path=name) for name, row in others]
         stored_rows += [row for _, row in others]
         listed_rows += [-1] * len(others)
@@ -134,14 +137,14 @@ def join(now: Listed, stored: Stored | None, *, keep_others: bool) -> Joined:
 
 
 def _common(a: str, b: str) -> str:
-    if a == b:
-        return a
     try:
-        return os.path.commonpath([a, b])
-    except ValueError:  # on two drives of Windows, or of images in memory
-        raise ConfigError(
-            "--against needs two collections of image files with a common folder above them."
-        ) from None
+        if a and b:  # names of images in memory say nothing of which images they are
+            return a if a == b else os.path.commonpath([a, b])
+    except ValueError:  # on two drives of Windows
+        pass
+    raise ConfigError(
+        "--against needs two collections of image files with a common folder above them."
+    )
 
 
 def _below(root: str, own_root: str, name: str) -> str:
@@ -151,8 +154,25 @@ def _below(root: str, own_root: str, name: str) -> str:
     return "/".join([*Path(os.path.relpath(own_root, root)).parts, name])
 
 
-def _is_inside(folder: str, root: str) -> bool:
-    return folder == root or folder.startswith(os.path.join(root, ""))
+def _is_gone(root: str, name: str, listed_root: str) -> bool:
+    """Whether an image that is not listed lies below ``listed_root`` and no longer exists.
+
+    Of an image in an archive, or at an address, only what holds it can be missed.
+    """
+    path = os.path.join(root, name)
+    if not path.startswith(os.path.join(listed_root, "")) or _ADDRESS.search(root):
+        return False
+    return not _exists(path) and not _exists(_BOX.sub("", path))
+
+
+def _exists(path: str) -> bool:
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return False
+    except OSError:  # the path leads through a file, an archive; or it is not ours to see
+        return True
+    return True
 
 
 def require_same_kind(

@@ -22,14 +22,23 @@ from sdclr.storage.durable_files import make_folder, storage_errors, write_atomi
 LONGEST_STEM = 80
 
 
-def require_empty(folder: Path) -> None:
-    """Nothing is ever written over: ConfigError unless ``folder`` is missing or empty."""
+def require_empty(folder: Path, out: Path | None = None) -> None:
+    """Nothing is ever written over: ConfigError unless ``folder`` is missing or empty.
+
+    It may be a new folder in ``out``, which may be missing too; it may not be ``out`` or hold it.
+    """
+    if out is not None and folder.resolve() in (out.resolve(), *out.resolve().parents):
+        raise ConfigError(
+            f"--copy-to {folder} is the folder of --out {out} or holds it; "
+            f"give another one, such as {out / 'top'}."
+        )
     with storage_errors(folder):
         if os.path.lexists(folder) and not folder.is_dir():
             raise RunFolderError(f"--copy-to {folder} is not a folder; choose another.")
         if folder.is_dir() and os.listdir(folder):
             raise ConfigError(f"--copy-to {folder} holds files already; give a new folder.")
-        if not folder.parent.is_dir():
+        in_out = out is not None and folder.parent.resolve() == out.resolve()
+        if not folder.parent.is_dir() and not in_out:
             raise ConfigError(
                 f"--copy-to: the folder {folder.parent} does not exist; make it first."
             )

@@ -61,6 +61,10 @@ class MineRecord(Section):
     """By which near-duplicates were folded: (reach, bits), see rarity's near_duplicates."""
     approximations: dict[str, dict[str, float]] = Field(default_factory=dict)
     """How far each approximate search for neighbours was approximate, see rarity's cells."""
+    table_root: str | None = None
+    """Where the names in scores.csv lie; None where an earlier version wrote it."""
+    table_columns: dict[str, str] | None = None
+    """What scores.csv calls the columns of the images' own table; None where an earlier version wrote it."""
     quality: dict[str, Any] = Field(default_factory=dict)
     remarks: list[str] = Field(default_factory=list)
     environment: dict[str, Any] = Field(default_factory=dict)

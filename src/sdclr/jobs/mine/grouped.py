@@ -13,11 +13,12 @@ from torch import Tensor
 
 from sdclr.data import DataConfig, Images
 from sdclr.data.grouping import group_names
-from sdclr.data.sources.tables import read_table
+from sdclr.data.sources.tables import Table, read_table
 from sdclr.errors import ConfigError, DataError
 from sdclr.evaluation.rarity.neighbours import most_neighbours
 from sdclr.jobs.mine.collection import Joined
 from sdclr.jobs.mine.folder import SCORES_FILE, Stored
+from sdclr.presentation.mining.columns import OWN_COLUMNS
 from sdclr.safe_text import as_text, one_line, shown
 
 
@@ -38,7 +39,9 @@ def groups_of(
     columns = {} if images.files is None else images.files.columns
     known: dict[str, Sequence[str]] = {}
     if by in columns:
-        cells = [str(cell) for cell in columns[by].tolist()]
+        cells = [
+            one_line(as_text(str(cell))) for cell in columns[by].tolist()
+        ]  # as scores.csv has them
         former = _earlier_column(by, joined, earlier)
         known[by] = [
             cells[row] if row >= 0 else former[place]
@@ -73,11 +76,22 @@ def _earlier_column(by: str, joined: Joined, earlier: Stored | None) -> Mapping[
     assert earlier is not None
     scores = earlier.folder / SCORES_FILE
     table = read_table(scores, known=("path", "score"))
-    if not {"path", by} <= set(table.columns):
+    written = _written_name(by, earlier, table)
+    if written is None or not {"path", written} <= set(table.columns):
         raise ConfigError(
             f"data.group_by={shown(by, 80)}: {shown(scores)} has no such column, so the groups of the earlier "
             "collection are not known. Mine all images together, or leave it out."
         )
-    cell_of = dict(zip(table.columns["path"], table.columns[by], strict=True))
+    cell_of = dict(zip(table.columns["path"], table.columns[written], strict=True))
     paths = [one_line(as_text(one.path)) for one in earlier.contents]
     return {row: cell_of.get(paths[joined.stored_row[row]], "") for row in rows}
+
+
+def _written_name(by: str, earlier: Stored, table: Table) -> str | None:
+    """What the earlier scores.csv calls a column of the user's; None where it has none."""
+    names = earlier.record.table_columns
+    if names is not None:
+        return one_line(as_text(names[by])).strip() if by in names else None
+    if f"{by}_" in table.columns:  # of an earlier version: a name that was taken got a _
+        return f"{by}_"
+    return None if by in OWN_COLUMNS else by

@@ -35,7 +35,7 @@ from sdclr.jobs.mine.folder import (
     write_state,
 )
 from sdclr.jobs.mine.handed_over import hand_over, handed_over
-from sdclr.jobs.mine.known import known_images
+from sdclr.jobs.mine.known import Known, known_images
 from sdclr.jobs.mine.page import write_page
 from sdclr.jobs.mine.ranking import (
     Found,
@@ -142,7 +142,7 @@ def mine(
         records = _records(source, asked, as_trained=as_trained)
         require_possible(data, asked, has_records=records is not None)
         if copy_to is not None:
-            require_empty(Path(copy_to))
+            require_empty(Path(copy_to), out)
         where = world.device(resolve_device(device))
         with claimed(out, overwrite=overwrite):
             RowParts.require_ours(out / UNFINISHED, "mine")
@@ -163,12 +163,12 @@ def mine(
             seen = see(known.now, known.joined, known.earlier, encoder, out, show, world)
             title = f"{len(known.names):,} images by {encoder.name}"
             ranking = known.ranked(seen, title, show)
-            _write_tables(ranking.mined, out, show)
+            record = _write_tables(ranking.mined, known, seen.record, out, show)
             rows = known.joined.listed_row
             write_page(ranking.mined, known.images, rows, out / PAGE, show, top=top)
             if copy_to is not None:
                 copy_chosen(ranking.mined, known.images, rows, Path(copy_to), top, show)
-            write_state(out, _record(seen.record, ranking, asked, str(where)))
+            write_state(out, _record(record, ranking, asked, str(where)))
             hand_over(ranking.mined, out, world)
     return ranking.mined
 
@@ -203,10 +203,16 @@ def _help(looked_at: _LookedAt, device: str, world: World) -> None:
     help_to_see(now, joined, encoder, looked_at.out, world)
 
 
-def _write_tables(mined: MinedImages, out: Path, show: AnyProgress) -> None:
+def _write_tables(
+    mined: MinedImages, known: Known, seen: MineRecord, out: Path, show: AnyProgress
+) -> MineRecord:
+    """Returns what mine.json now says, the facts of this table included."""
     write_csv(mined, out / SCORES_FILE)
+    record = seen.model_copy(update=known.table_facts(mined))
+    write_state(out, record)
     if not write_parquet(mined, out / PARQUET):
         show.print("scores.parquet needs pyarrow and is left out; scores.csv has the same.")
+    return record
 
 
 def _path(path: Path | str | None) -> Path | None:

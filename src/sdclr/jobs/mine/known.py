@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,20 +15,19 @@ from sdclr.data import Data, DataConfig, Images
 from sdclr.image_records import read_records
 from sdclr.jobs.mine.asked import Asked
 from sdclr.jobs.mine.collection import Joined, Listed, listed
-from sdclr.jobs.mine.folder import SCORES_FILE, Stored
+from sdclr.jobs.mine.folder import Stored
+from sdclr.jobs.mine.given_marks import given_marks
 from sdclr.jobs.mine.grouped import groups_of
 from sdclr.jobs.mine.marks import (
     Marks,
     by_feedback,
     by_likeness,
     mark_column,
-    read_marks,
-    require_both_kinds,
 )
 from sdclr.jobs.mine.ranking import Found, Wish, ranked, require_enough
 from sdclr.jobs.mine.seeing import joined_with_earlier, remarks_on_training, usable_images
-from sdclr.presentation.mined import Flags
-from sdclr.presentation.mining.columns import WANTED
+from sdclr.presentation.mined import Flags, MinedImages
+from sdclr.presentation.mining.columns import WANTED, written_names
 from sdclr.presentation.progress import AnyProgress
 from sdclr.run import Run
 
@@ -47,10 +47,18 @@ class Known:
     """int64 [N]."""
     columns: dict[str, Sequence[str]]
     """Text by column, [N] each."""
+    own_names: dict[str, str]
+    """Column of the images' own table -> its name in ``columns``."""
     shown: Flags | None
     """bool [N]: which may come onto the sheet; None: all."""
     remarks: list[str]
     wish: Wish
+
+    def table_facts(self, mined: MinedImages) -> dict[str, Any]:
+        """What mine.json says of scores.csv, for the next call that reads it."""
+        written = written_names(mined)
+        names = {own: written[name] for own, name in self.own_names.items() if name in written}
+        return {"table_root": self.joined.root, "table_columns": names}
 
     def ranked(self, seen: Stored, title: str, show: AnyProgress) -> Found:
         """By what was seen of them."""
@@ -92,9 +100,11 @@ def known_images(
     joined, earlier = joined_with_earlier(now, encoder, out, asked.against)
     names = [one.path for one in joined.contents]
     require_enough(len(names))
-    columns = _columns(images, found.class_names, joined)
+    taken = ("new",) if asked.against is not None else ()
+    columns, own_names = _columns(images, found.class_names, joined, taken)
     shown, said = _shown(asked, joined, columns)
-    marks = _marks(asked, out, names)
+    roots = [now.root if earlier is None else earlier.record.root, now.root]
+    marks = given_marks(images, joined, out, asked.feedback, roots)
     if marks:
         columns[WANTED] = mark_column(len(names), marks)
     wish = _wish(asked, marks, names, joined, encoder, data)
@@ -106,6 +116,7 @@ def known_images(
         names,
         groups_of(data, images, joined, earlier, groups),
         columns,
+        own_names,
         shown,
         [*remarks, *joined.remarks, *said],
         _with_what_is_known(wish, images, found.class_names, joined, records),
@@ -124,16 +135,6 @@ def _shown(
     if is_new.any():
         return is_new, [f"{counts}; shown are these."]
     return joined.is_listed, [f"{counts}; no image is new, shown are all that are listed."]
-
-
-def _marks(asked: Asked, out: Path, names: Sequence[str]) -> Marks:
-    """The user's marks: those in an earlier scores.csv, which are never lost, and those of the feedback."""
-    earlier = out / SCORES_FILE
-    marks = read_marks(earlier, names, strict=False) if earlier.is_file() else {}
-    if asked.feedback is not None:
-        marks |= read_marks(asked.feedback, names)
-        require_both_kinds(marks, asked.feedback)
-    return marks
 
 
 def _wish(
@@ -174,14 +175,24 @@ def _with_what_is_known(
 
 
 def _columns(
-    images: Images, class_names: Sequence[str], joined: Joined
-) -> dict[str, Sequence[str]]:
-    """What else is known of each image, text [N]; nothing of those that only an earlier call had."""
+    images: Images, class_names: Sequence[str], joined: Joined, taken: Sequence[str]
+) -> tuple[dict[str, Sequence[str]], dict[str, str]]:
+    """What else is known of each image, text [N]; nothing of those that only an earlier call had.
+
+    And by column of the images' own table its name here: one that is ``taken`` gets a ``_``.
+    """
     known: dict[str, Sequence[str]] = {}
+    own_names: dict[str, str] = {}
     if images.labels is not None:
         known["class"] = [class_names[label] for label in images.labels.tolist()]
     if images.files is not None:
         for name, cells in images.files.columns.items():
-            known[name] = [str(cell) for cell in cells.tolist()]
+            own_names[name] = name
+            while own_names[name] in (*known, *taken):
+                own_names[name] += "_"
+            known[own_names[name]] = [str(cell) for cell in cells.tolist()]
     rows = joined.listed_row.tolist()
-    return {name: [cells[row] if row >= 0 else "" for row in rows] for name, cells in known.items()}
+    columns: dict[str, Sequence[str]] = {
+        name: [cells[row] if row >= 0 else "" for row in rows] for name, cells in known.items()
+    }
+    return columns, own_names

@@ -13,7 +13,7 @@ from torch import Tensor
 from sdclr.backbones.encoder import Encoder
 from sdclr.data import DataConfig
 from sdclr.data.collections.image_files import ImageFiles
-from sdclr.data.sources.tables import read_mark, read_table
+from sdclr.data.sources.tables import Table, read_mark, read_table
 from sdclr.errors import ConfigError, DataError, MissingInputError
 from sdclr.evaluation.rarity import Feedback, from_feedback, likeness
 from sdclr.jobs.mine.looking import features_of
@@ -23,42 +23,38 @@ from sdclr.safe_text import as_text, counted, one_line, shown
 
 Marks = dict[int, bool]
 """Row -> whether it is wanted; rows without a mark are missing."""
+MARK_WORDS = ("wanted", "not wanted")
+"""What a mark may be besides yes and no."""
 
 
-def read_marks(file: Path, names: Sequence[str], *, strict: bool = True) -> Marks:
-    """The column "wanted" of a table with a column "path": scores.csv, the page's download, or the like.
+def read_marks(file: Path) -> dict[str, bool]:
+    """Name -> mark: the column "wanted" of a table with a column "path", such as scores.csv or the page's download.
 
-    Raises DataError for a mark that is neither yes nor no, and, unless not ``strict``, for a marked
-    image that is not in the collection.
+    Raises DataError for a mark that is neither yes nor no.
     """
     table = read_table(file, known=("path", WANTED))
-    path, wanted = table.find(["path", "filepath"]), table.find([WANTED, "rarity_wanted"])
+    path = _column(table, ["path", "filepath"])
+    wanted = _column(table, [WANTED, "rarity_wanted"])
     if path is None or wanted is None:
         raise DataError(
             f"{file} needs the columns path and {WANTED}; it has {table.names()}. Mark images in "
             "scores.csv, or download the marks from the page."
         )
-    rows = _rows_by_text(names)
-    marks: Marks = {}
-    unknown: list[str] = []
+    marks: dict[str, bool] = {}
     for i, (name, said) in enumerate(zip(table.columns[path], table.columns[wanted], strict=True)):
-        mark = read_mark(said, table.where(i), WANTED, ("wanted", "not wanted"))
-        if mark is None:
-            continue
-        row = rows.get(name)
-        if row is None:
-            unknown.append(name)
-        else:
-            marks[row] = mark
-    if unknown and strict:
-        raise DataError(
-            f"{file} marks {counted(len(unknown), 'image')} that the collection does not have, "
-            f"the first is {shown(unknown[0])}. Give marks of the images that are mined."
-        )
+        mark = read_mark(said, table.where(i), WANTED, MARK_WORDS)
+        if mark is not None:
+            marks[name] = mark
     return marks
 
 
-def _rows_by_text(names: Sequence[str]) -> dict[str, int]:
+def _column(table: Table, names: Sequence[str]) -> str | None:
+    """The column of exactly such a name, before one that differs in capitals."""
+    exact = (name for name in names if name in table.columns)
+    return next(exact, None) or table.find(names)
+
+
+def rows_by_text(names: Sequence[str]) -> dict[str, int]:
     """Names as they are, and as tables have them."""
     as_written: dict[str, int] = {}
     for row, name in enumerate(names):
@@ -127,7 +123,7 @@ def by_likeness(
     """What ranks by likeness to images of the collection (by name or path), or to other files."""
     if not wanted:
         raise ConfigError("--like needs at least one image.")
-    rows = _rows_by_text(names)
+    rows = rows_by_text(names)
     inside: list[int] = []
     outside: list[str] = []
     for text in wanted:

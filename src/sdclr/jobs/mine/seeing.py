@@ -20,7 +20,7 @@ from sdclr.data.usable import look_at as look_at_all
 from sdclr.data.usable import warn_of_bad_files
 from sdclr.errors import ConfigError, DistributedError
 from sdclr.jobs.mine.collection import Joined, Listed, join, keep, require_same_kind
-from sdclr.jobs.mine.folder import UNFINISHED, MineRecord, Stored, read_stored
+from sdclr.jobs.mine.folder import UNFINISHED, MineRecord, Stored, read_state, read_stored
 from sdclr.jobs.mine.looking import look_at
 from sdclr.presentation.progress import AnyProgress, NoProgress
 from sdclr.processes.world import ALONE, World
@@ -105,8 +105,11 @@ def see(
     if own is not None:
         return own
     parts = _look(now, joined, encoder, out, identity, show, world)
+    before = read_state(out)  # what it says of scores.csv holds until that is written anew
     record = MineRecord(
         state="features",
+        table_root=before.table_root,
+        table_columns=before.table_columns,
         encoder=encoder.digest,
         encoder_name=encoder.name,
         reading=now.reading,

@@ -30,12 +30,25 @@ def table_columns(mined: MinedImages) -> dict[str, Callable[[int], Any]]:
         "duplicate_of": lambda row: _original(mined, row),
         "junk": lambda row: ";".join(kind for kind, flags in junk.items() if flags[row]),
     }
-    for name, cells in mined.columns.items():
-        if name != WANTED:
-            columns[_free(name, columns)] = lambda row, cells=cells: as_text(str(cells[row]))  # type: ignore[misc]
+    for name, written in written_names(mined).items():
+        cells = mined.columns[name]
+        columns[written] = lambda row, cells=cells: as_text(str(cells[row]))  # type: ignore[misc]
     marks = mined.columns.get(WANTED)
     columns[WANTED] = lambda row: "" if marks is None else marks[row]
     return columns
+
+
+def written_names(mined: MinedImages) -> dict[str, str]:
+    """What the tables call each of ``mined.columns`` but the marks: a name that is taken gets a ``_``."""
+    taken: dict[str, Any] = {}
+    for name in mined.components:
+        taken[_free(name, taken)] = name
+    written: dict[str, str] = {}
+    for name in mined.columns:
+        if name != WANTED:
+            written[name] = _free(name, taken)
+            taken[written[name]] = name
+    return written
 
 
 def _original(mined: MinedImages, row: int) -> str:

@@ -1,0 +1,157 @@
+"""Which images the user has marked: in their own table, in an earlier scores.csv, in the table of the feedback.
+
+N images. A table names images below a folder that need not be the one of now.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from sdclr.data import Images
+from sdclr.data.collections.contents import ABSENT, read_record
+from sdclr.data.sources.tables import read_mark
+from sdclr.errors import DataError
+from sdclr.jobs.mine.collection import Joined
+from sdclr.jobs.mine.folder import IMAGES, PARQUET, RECORD, SCORES_FILE, read_state
+from sdclr.jobs.mine.marks import MARK_WORDS, Marks, read_marks, require_both_kinds, rows_by_text
+from sdclr.presentation.mining.columns import WANTED
+from sdclr.safe_text import as_text, counted, one_line, shown
+
+Naming = Callable[[str], int | None]
+"""A name in a table -> the row of the image that it means; None where there is no such image."""
+
+
+def given_marks(
+    images: Images, joined: Joined, out: Path, feedback: Path | None, roots: Sequence[str]
+) -> Marks:
+    """The marks of all these tables together; where two of them mark one image, the last one counts.
+
+    ``roots``: folders that the names of the feedback may lie below, besides ``joined.root``.
+    Warns of earlier marks whose images are not mined now. DataError for feedback on such images, for
+    feedback of one kind only, and for what is no mark.
+    """
+    marks = _marks_of_table(images, joined)
+    scores = out / SCORES_FILE
+    if scores.is_file():
+        marks |= _earlier_marks(scores, joined)
+    if feedback is not None:
+        marks |= _feedback_marks(feedback, joined, roots)
+        require_both_kinds(marks, feedback)
+    return marks
+
+
+def _marks_of_table(images: Images, joined: Joined) -> Marks:
+    """Those in the table that lists the images."""
+    cells = None if images.files is None else images.files.columns.get(WANTED)
+    if cells is None:
+        return {}
+    marks: Marks = {}
+    for place, row in enumerate(joined.listed_row.tolist()):
+        where = f"image {shown(joined.contents[place].path)}"
+        try:
+            mark = None if row < 0 else read_mark(str(cells[row]), where, WANTED, MARK_WORDS)
+        except DataError as error:
+            raise DataError(
+                f"{error} This column of the images' table is read as marks: mend the cell, or rename "
+                "the column if it means something else."
+            ) from None
+        if mark is not None:
+            marks[place] = mark
+    return marks
+
+
+def _earlier_marks(scores: Path, joined: Joined) -> Marks:
+    said = read_marks(scores)
+    if not said:
+        return {}
+    marks, lost = _placed(said, _namings(scores, joined, ())[0])
+    if lost:
+        warnings.warn(
+            f"{counted(len(lost), 'mark')} in {shown(scores)} cannot be kept: no such image is mined now, the first "
+            f"is {shown(lost[0])}. To keep them, copy that table, or mine into another --out.",
+            stacklevel=5,
+        )
+    return marks
+
+
+def _feedback_marks(file: Path, joined: Joined, roots: Sequence[str]) -> Marks:
+    said = read_marks(file)
+    found = [_placed(said, naming) for naming in _namings(file, joined, roots)]
+    most = max(len(marks) for marks, _ in found)
+    best = [(marks, unknown) for marks, unknown in found if len(marks) == most]
+    marks, unknown = best[0]
+    if unknown:
+        raise DataError(
+            f"{file} marks {counted(len(unknown), 'image')} that the collection does not have, "
+            f"the first is {shown(unknown[0])}. Give marks of the images that are mined."
+        )
+    if best[0] is not found[0] and any(other != marks for other, _ in best):
+        raise DataError(
+            f"{file} marks images whose names both collections have, the first is {shown(next(iter(said)))}. "
+            f"Give their paths below {shown(joined.root)}."
+        )
+    return marks
+
+
+def _placed(said: Mapping[str, bool], naming: Naming) -> tuple[Marks, list[str]]:
+    """The marks of rows, and the names of which there is no image."""
+    marks: Marks = {}
+    unknown: list[str] = []
+    for name, mark in said.items():
+        row = naming(name)
+        if row is None:
+            unknown.append(name)
+        else:
+            marks[row] = mark
+    return marks, unknown
+
+
+# ---- what the names of a table mean
+
+
+def _namings(file: Path, joined: Joined, roots: Sequence[str]) -> list[Naming]:
+    """How the names of a table may be meant, the likeliest first; one way, where its mine.json says which."""
+    by_name = rows_by_text([one.path for one in joined.contents]).get
+    root = _root_of_table(file)
+    if root is None or root == joined.root or not joined.root:
+        return [by_name, *(_below(one, joined) for one in roots if one and joined.root)]
+    by_place = _below(root, joined)
+    recorded = (read_record(file.parent / IMAGES) or {}).get("images", [])
+    digests = {one_line(as_text(one.path)): one.digest for one in recorded}
+
+    def naming(name: str) -> int | None:
+        row = by_place(name)
+        if row is not None:
+            return row
+        row = by_name(name)  # of a copy elsewhere: the same name, and the same content
+        digest = digests.get(one_line(as_text(name)), ABSENT)
+        is_same = row is not None and digest != ABSENT and digest == joined.contents[row].digest
+        return row if is_same else None
+
+    return [naming]
+
+
+def _below(root: str, joined: Joined) -> Naming:
+    """Names below another folder, which may lie above or below that of the collection."""
+    own, other = Path(joined.root).as_posix(), Path(root).as_posix()
+    rows = rows_by_text([_joined(own, one.path) for one in joined.contents])
+    return lambda name: rows.get(one_line(as_text(_joined(other, name))))
+
+
+def _joined(root: str, name: str) -> str:
+    return f"{root.rstrip('/')}/{name}"
+
+
+def _root_of_table(file: Path) -> str | None:
+    """Where the names in a scores.csv lie, by the mine.json beside it; None where it is not known, or is gone."""
+    if file.name not in (SCORES_FILE, PARQUET) or not (file.parent / RECORD).is_file():
+        return None
+    try:
+        record = read_state(file.parent)
+    except DataError:
+        return None
+    root = record.root if record.table_root is None else record.table_root
+    return root if root and os.path.exists(root) else None

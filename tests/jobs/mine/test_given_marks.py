@@ -1,0 +1,198 @@
+"""Marks are of the images that were marked, whatever folder their names lie below, and none is lost unsaid."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from pathlib import Path
+
+import pytest
+
+from photo_folder import make_photos
+from sdclr import Run
+from sdclr.data import DataConfig
+from sdclr.errors import DataError
+from sdclr.jobs.mine import job, mine
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*trained on none of these images")
+
+MARKED = {f"{kind}_{number:03d}.png": str(kind) for kind in (0, 1) for number in range(4)}
+"""Of the images of :func:`month`, by name below its folder p."""
+
+
+def data(path: Path) -> DataConfig:
+    return DataConfig(name="images", path=str(path), subset="all")
+
+
+@pytest.fixture
+def june(tmp_path: Path) -> Path:
+    make_photos(tmp_path / "june" / "p", {0: 18, 1: 17})
+    return tmp_path / "june"
+
+
+@pytest.fixture
+def july(tmp_path: Path) -> Path:
+    make_photos(tmp_path / "july" / "p", {0: 18, 3: 17}, start=50)
+    return tmp_path / "july"
+
+
+def table(folder: Path, column: str, cells: dict[str, str]) -> Path:
+    """A list of all images of a folder."""
+    names = sorted(path.name for path in (folder / "p").iterdir())
+    lines = [f"p/{name},{cells.get(name, '')}" for name in names]
+    (folder / "list.csv").write_text("\n".join([f"path,{column}", *lines]))
+    return folder / "list.csv"
+
+
+def mark(out: Path, marks: dict[str, str]) -> Path:
+    """Fill in the column wanted of scores.csv."""
+    with (out / "scores.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        row["wanted"] = marks.get(row["path"], row["wanted"])
+    with (out / "scores.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return out / "scores.csv"
+
+
+def marks_in(out: Path) -> dict[str, str]:
+    with (out / "scores.csv").open(encoding="utf-8", newline="") as file:
+        return {row["path"]: row["wanted"] for row in csv.DictReader(file) if row["wanted"]}
+
+
+def below(folder: str, marks: dict[str, str] = MARKED) -> dict[str, str]:
+    return {f"{folder}/{name}": said for name, said in marks.items()}
+
+
+def test_feedback_may_be_the_table_of_the_earlier_folder(
+    digits_run: Run, june: Path, july: Path, tmp_path: Path
+) -> None:
+    mine(digits_run.folder, data(june / "p"), tmp_path / "a")
+    feedback = mark(tmp_path / "a", MARKED)
+    how = {"against": tmp_path / "a", "feedback": feedback}
+    mine(digits_run.folder, data(july / "p"), tmp_path / "b", **how)  # type: ignore[arg-type]
+    assert marks_in(tmp_path / "b") == below("june/p")
+
+
+def test_feedback_in_another_table_may_name_images_below_the_folder_of_one_collection(
+    digits_run: Run, june: Path, july: Path, tmp_path: Path
+) -> None:
+    mine(digits_run.folder, data(june / "p"), tmp_path / "a")
+    how = {"against": tmp_path / "a", "feedback": tmp_path / "marks.csv"}
+
+    def write(**marks: str) -> None:
+        lines = [f"{name}.png,{said}" for name, said in marks.items()]
+        (tmp_path / "marks.csv").write_text("\n".join(["path,wanted", *lines]))
+
+    write(**{"0_050": "0", "3_050": "1"})
+    mine(digits_run.folder, data(july / "p"), tmp_path / "b", **how)  # type: ignore[arg-type]
+    assert marks_in(tmp_path / "b") == {"july/p/0_050.png": "0", "july/p/3_050.png": "1"}
+    write(**{"0_050": "0", "1_000": "1"})
+    with pytest.raises(DataError, match="marks 1 image that the collection does not have"):
+        mine(digits_run.folder, data(july / "p"), tmp_path / "c", **how)  # type: ignore[arg-type]
+    make_photos(july / "p", {0: 2})
+    write(**{"0_000": "0", "0_001": "1"})
+    with pytest.raises(DataError, match="both collections have"):
+        mine(digits_run.folder, data(july / "p"), tmp_path / "d", **how)  # type: ignore[arg-type]
+
+
+def test_marks_stay_when_the_same_folder_gets_a_collection_above_or_below(
+    digits_run: Run, june: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "rare"
+    mine(digits_run.folder, data(june / "p"), out)
+    mark(out, MARKED)
+    mine(digits_run.folder, data(june), out, overwrite=True)
+    assert marks_in(out) == below("p")
+    mine(digits_run.folder, data(june / "p"), out, overwrite=True)
+    assert marks_in(out) == MARKED
+
+
+def test_marks_stay_when_an_earlier_collection_joins(
+    digits_run: Run, june: Path, july: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "rare"
+    mine(digits_run.folder, data(july / "p"), tmp_path / "july-mined")
+    mine(digits_run.folder, data(june / "p"), out)
+    mark(out, MARKED)
+    mine(digits_run.folder, data(june / "p"), out, against=tmp_path / "july-mined", overwrite=True)
+    assert marks_in(out) == below("june/p")
+
+
+def test_marks_stay_when_a_call_on_another_folder_was_killed_before_its_table_was_written(
+    digits_run: Run, june: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "rare"
+    mine(digits_run.folder, data(june / "p"), out)
+    mark(out, MARKED)
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    for step in ("write_csv", "write_page"):
+        with monkeypatch.context() as patch:
+            patch.setattr(job, step, killed)
+            with pytest.raises(KeyboardInterrupt):
+                mine(digits_run.folder, data(june), out, overwrite=True)
+    mine(digits_run.folder, data(june), out, overwrite=True)
+    assert marks_in(out) == below("p")
+
+
+@pytest.mark.parametrize("how", ["moved", "copied"])
+def test_marks_stay_when_the_images_lie_elsewhere(
+    digits_run: Run, june: Path, tmp_path: Path, how: str
+) -> None:
+    out = tmp_path / "rare"
+    mine(digits_run.folder, data(june / "p"), out)
+    mark(out, MARKED)
+    if how == "moved":
+        (june / "p").rename(tmp_path / "other")
+    else:
+        shutil.copytree(june / "p", tmp_path / "other")
+    mine(digits_run.folder, data(tmp_path / "other"), out, overwrite=True)
+    assert marks_in(out) == MARKED
+
+
+def test_marks_of_images_that_are_not_mined_now_are_counted_and_go_to_no_other(
+    digits_run: Run, june: Path, july: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "rare"
+    mine(digits_run.folder, data(june / "p"), out)
+    mark(out, MARKED)
+    make_photos(july / "p", {0: 1})  # the same name and content
+    shutil.copy(july / "p" / "0_050.png", july / "p" / "0_001.png")  # the same name alone
+    with pytest.warns(UserWarning, match=r"^7 marks in .*scores.csv cannot be kept.*0_001\.png"):
+        mine(digits_run.folder, data(july / "p"), out, overwrite=True)
+    assert marks_in(out) == {"0_000.png": "0"}
+
+
+def test_marks_stay_beside_a_column_that_differs_in_capitals(
+    digits_run: Run, june: Path, tmp_path: Path
+) -> None:
+    out, listed = tmp_path / "rare", data(table(june, "Wanted", {}))
+    mine(digits_run.folder, listed, out)
+    mark(out, below("p"))
+    mine(digits_run.folder, listed, out, overwrite=True)
+    assert marks_in(out) == below("p")
+
+
+def test_marks_of_the_users_table_and_of_an_earlier_call_are_merged(
+    digits_run: Run, june: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "rare"
+    mine(digits_run.folder, data(table(june, "wanted", {"0_010.png": "no"})), out)
+    assert marks_in(out) == {"p/0_010.png": "0"}
+    mark(out, below("p") | {"p/0_010.png": "1"})
+    more = {"0_010.png": "no", "0_011.png": "yes"}
+    mine(digits_run.folder, data(table(june, "wanted", more)), out, overwrite=True)
+    assert marks_in(out) == below("p") | {"p/0_010.png": "1", "p/0_011.png": "1"}
+
+
+def test_a_column_wanted_that_means_something_else_is_refused_at_once(
+    digits_run: Run, june: Path, tmp_path: Path
+) -> None:
+    listed = data(table(june, "wanted", {"0_003.png": "size 0"}))
+    with pytest.raises(DataError, match=r"p/0_003\.png: wanted must be .* rename the column"):
+        mine(digits_run.folder, listed, tmp_path / "rare")
