@@ -63,6 +63,14 @@ def test_earlier_images_of_the_same_folder_are_kept_while_their_files_exist(tmp_
     assert found.remarks == ("2 images of the earlier collection are gone and left out.",)
 
 
+def test_images_at_an_address_are_kept_since_nobody_asks_there() -> None:
+    root = "/home/me/s3:/bucket"
+    found = joined(contents(b="1"), contents(a="2"), root=root, old_root=root, keep=True)
+    assert [one.path for one in found.contents] == ["a.png", "b.png"]
+    found = joined(contents(b="1"), contents(a="2"), root="/home/me", old_root=root, keep=True)
+    assert [one.path for one in found.contents] == ["b.png", "s3:/bucket/a.png"]
+
+
 def test_images_of_two_arrays_have_no_common_folder() -> None:
     with pytest.raises(ConfigError, match="with a common folder"):
         joined(contents(a="1"), contents(a="2"), root="", old_root="", keep=True)

@@ -28,7 +28,7 @@ from sdclr.storage.row_parts import RowParts
 
 BLOCK = 4096
 _ADDRESS = re.compile(r"(?:^|/)[A-Za-z][A-Za-z0-9+.-]+:/")
-"""In the root of images on other machines, which is an address made into a path."""
+"""In the path of an image on another machine, which is an address made into a path."""
 _BOX = re.compile(r"#[-0-9.,]+$")
 """What follows the file in the name of a box, FILE#x,y,width,height."""
 
@@ -160,7 +160,7 @@ def _is_gone(root: str, name: str, listed_root: str) -> bool:
     Of an image in an archive, or at an address, only what holds it can be missed.
     """
     path = os.path.join(root, name)
-    if not path.startswith(os.path.join(listed_root, "")) or _ADDRESS.search(root):
+    if not path.startswith(os.path.join(listed_root, "")) or _ADDRESS.search(path):
         return False
     return not _exists(path) and not _exists(_BOX.sub("", path))
 
