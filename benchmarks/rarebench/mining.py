@@ -30,7 +30,6 @@ from sdclr.evaluation.rarity import (
     SCORES,
     Evidence,
     agreement,
-    alike_by_chance,
     judging,
     look_alike,
     near_duplicates,
@@ -38,9 +37,8 @@ from sdclr.evaluation.rarity import (
     spread,
     stability_over_dims,
     stability_over_images,
-    trusted_rules,
 )
-from sdclr.evaluation.rarity.duplicates import COPY_RULES, NEAR
+from sdclr.evaluation.rarity.duplicates import COPY_RULES, EQUAL, NEAR, rules_of_collection
 from sdclr.evaluation.rarity.neighbours import Neighbours
 from sdclr.jobs.mine.looking import LOOK
 from sdclr.jobs.mine.ranking import SAMPLED, Wish, ranked
@@ -60,7 +58,8 @@ def folding(collection: Collection) -> None:
     near = found.first(NEAR)
     rows = torch.linspace(0, len(features) - 1, min(len(features), SAMPLED)).long().unique()
     around = Neighbours(found.distances[rows], found.indices[rows])
-    for rules in (list(COPY_RULES), trusted_rules(near, alike_by_chance(around, hashes, rows))):
+    trusted = [*rules_of_collection(near, around, hashes, rows), EQUAL]
+    for rules in (list(COPY_RULES), trusted):
         folded = near_duplicates(near, hashes, rules).numpy()
         together = folded[n:] == folded[planted.sources]
         own = folded[:n] != np.arange(n)

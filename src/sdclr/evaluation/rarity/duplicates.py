@@ -163,6 +163,23 @@ def trusted_rules(
     return trusted
 
 
+def rules_of_collection(
+    near: Neighbours, around: Neighbours, hashes: Hashes, rows: Tensor
+) -> list[tuple[float, int]]:
+    """The ``trusted_rules`` of a collection, by how often its different pictures are alike by chance.
+
+    ``near``: what near_duplicates looks at; ``around``: of the images ``rows`` int64 [M], about 200
+    neighbours among all N. What is EQUAL can be folded besides.
+
+    >>> from sdclr.evaluation.rarity import nearest
+    >>> near = nearest(torch.arange(40.0).unsqueeze(1), k=20)
+    >>> rules_of_collection(near, near, np.zeros((40, 8), np.uint8), torch.arange(40))
+    []
+    """
+    by_chance = alike_by_chance(around, hashes, rows, SAME_PICTURE * usual_reach(near))
+    return trusted_rules(near, by_chance)
+
+
 def represented(groups: Tensor, unfit: npt.NDArray[np.bool_]) -> Tensor:
     """``groups`` of near_duplicates, each named by its first image that is not ``unfit`` (bool [N]).
 

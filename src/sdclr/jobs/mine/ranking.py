@@ -21,7 +21,6 @@ from sdclr.evaluation.rarity import (
     DEFAULT_ORDER,
     SCORES,
     Evidence,
-    alike_by_chance,
     junk_flags,
     look_alike,
     near_duplicates,
@@ -29,15 +28,13 @@ from sdclr.evaluation.rarity import (
     rarest_first,
     rarest_group_first,
     represented,
-    trusted_rules,
 )
 from sdclr.evaluation.rarity.cells import Approximation
 from sdclr.evaluation.rarity.duplicates import (
     COPY_RULES,
     EQUAL,
     NEAR,
-    SAME_PICTURE,
-    usual_reach,
+    rules_of_collection,
 )
 from sdclr.evaluation.rarity.evidence import ENOUGH_NEIGHBOURS, EXACT_UP_TO, MOST_NEIGHBOURS
 from sdclr.evaluation.rarity.judging import Labels
@@ -256,8 +253,7 @@ def _folded(
     places = torch.linspace(0, len(pictures) - 1, min(len(pictures), SAMPLED)).long().unique()
     sample = pictures[places]
     around = nearest_in(evidence.unit, evidence.unit[sample], min(MOST_NEIGHBOURS, n))
-    by_chance = alike_by_chance(around, hashes, sample, SAME_PICTURE * usual_reach(near))
-    rules = trusted_rules(near, by_chance)
+    rules = rules_of_collection(near, around, hashes, sample)
     copies = near_duplicates(near, hashes, [*rules, EQUAL])
     remarks = []
     if int(torch.bincount(copies).max()) == len(copies):
