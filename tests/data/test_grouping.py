@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sdclr.data import DataConfig, build_data
-from sdclr.data.grouping import group_images
+from sdclr.data.grouping import group_images, group_names, require_apart
 from sdclr.data.splits import hold_out_groups, hold_out_share, natural_split
 from sdclr.errors import ConfigError, DataError
 
@@ -105,6 +105,28 @@ def test_a_group_in_training_and_test_is_refused_before_any_work(tmp_path: Path)
         group_by="([a-z])_[0-9]",
     )
     with pytest.raises(DataError, match="1 of 2 groups"):
+        build_data(config)
+
+
+@pytest.mark.filterwarnings("ignore:column g is empty")
+def test_images_without_a_group_are_in_no_group_of_another_table() -> None:
+    one = group_names(["a", "b", "c"], "g", {"g": ["p", "", "q"]})
+    two = group_names(["d", "e"], "g", {"g": ["r", ""]})
+    require_apart(one, two)
+    third = group_names(["d", "e"], "g", {"g": ["r", "(row 1)"]})
+    require_apart(one, third)
+    with pytest.raises(DataError, match="1 of 2 groups"):
+        require_apart(one, group_names(["d", "e"], "g", {"g": ["q", ""]}))
+
+
+def test_a_group_in_training_and_a_given_validation_set_is_refused(tmp_path: Path) -> None:
+    for part, person in (("train", 1), ("val", 2), ("test", 3)):
+        folder_with(tmp_path / part, f"a/p{person}_{part}.png", f"b/p{person}_{part}.png")
+    settings_of = {"layout": "splits", "labels": "folders", "group_by": "(p[0-9])_"}
+    config = DataConfig(name="images", path=str(tmp_path)).with_values(settings_of)
+    assert build_data(config).split is not None
+    folder_with(tmp_path / "train", "a/p2_x.png")
+    with pytest.raises(DataError, match=r"1 of 1 groups of the validation set .* \(first: p2\)"):
         build_data(config)
 
 

@@ -169,6 +169,21 @@ def test_known_labels_are_beside_the_predicted_ones_and_counted(
     assert "right by their labels" in found.summary()
 
 
+def test_labels_that_the_model_does_not_know_are_named_and_not_counted(
+    model: Finetuned, photos: Path, tmp_path: Path
+) -> None:
+    paths = sorted(path.relative_to(photos) for path in photos.rglob("*.jpg"))
+    lines = [f"{path},{path.parts[0] if i else 'zebra'}" for i, path in enumerate(paths)]
+    (tmp_path / "some.csv").write_text("\n".join(["path,label", *lines]))
+    data = images_in(tmp_path / "some.csv", root=str(photos))
+    with pytest.warns(UserWarning, match=r"1 image of \d+ have labels .* does not know \(zebra\)"):
+        found = predict(model, data, tmp_path / "p.csv")
+    known = [row for row in rows_of(found.path) if row["known_label"] != "zebra"]
+    assert found.num_known == len(known) == len(paths) - 1
+    assert found.num_right == sum(row["known_label"] == row["label"] for row in known)
+    assert f"right by the {len(known)} known labels" in found.summary()
+
+
 def test_a_model_that_is_not_calibrated_says_so_in_each_row(
     run: Run, photos: Path, tmp_path: Path
 ) -> None:

@@ -17,7 +17,7 @@ from sdclr.data.collections.image_files import ImageFiles
 from sdclr.data.collections.images import Images, LabelledImages
 from sdclr.data.config import DataConfig
 from sdclr.data.given import AT_HAND
-from sdclr.data.grouping import Groups, group_images, require_apart
+from sdclr.data.grouping import Groups, group_images, require_apart, require_held_out_apart
 from sdclr.data.sources.arrays import labelled_arrays, read_cifar, read_digits, read_npz
 from sdclr.data.sources.imagenet import read_imagenet
 from sdclr.data.sources.own_images import read_own_images
@@ -162,6 +162,8 @@ def build_data(
     if groups is not None and labelled.test is not None and config.group_by is not None:
         require_apart(groups, group_images(labelled.test, config.group_by))
     split = _split(config, labelled, groups)
+    if groups is not None and split is not None:
+        require_held_out_apart(groups, split.train, split.validation)
     names, remarks = labelled.class_names, labelled.remarks
     conventions = config.row.conventions
     return Data(

@@ -31,6 +31,8 @@ class Groups(NamedTuple):
     """int64 [N], 0 .. G - 1 in the order of the names."""
     names: list[str]
     """[G], ascending."""
+    unnamed: frozenset[str] = frozenset()
+    """Of these, the names that were made up for empty cells: images alone, in every table."""
 
 
 def group_images(images: Images, by: str, columns: Mapping[str, Any] = _NO_COLUMNS) -> Groups:
@@ -77,7 +79,9 @@ def _by_column(name: str, cells: Sequence[str]) -> Groups:
             "a group of its own.",
             stacklevel=3,
         )
-    return _numbered([cell or f"(row {row})" for row, cell in enumerate(cells)])
+    names = [cell or f"(row {row})" for row, cell in enumerate(cells)]
+    made_up = frozenset(name for name, cell in zip(names, cells, strict=True) if not cell)
+    return _numbered(names)._replace(unnamed=made_up - set(cells))
 
 
 def _pattern(text: str, columns: Sequence[str]) -> re.Pattern[str]:
@@ -117,9 +121,22 @@ def _numbered(names: Sequence[str]) -> Groups:
     return Groups(np.array([number_of[name] for name in names], dtype=np.int64), distinct)
 
 
+def require_held_out_apart(groups: Groups, train: Positions, validation: Positions) -> None:
+    """DataError where a group has images to learn from and images of a validation set that was given."""
+    of_train, held_out = np.unique(groups.of_image[train]), np.unique(groups.of_image[validation])
+    shared = np.intersect1d(of_train, held_out)
+    if len(shared):
+        raise DataError(
+            f"{len(shared)} of {len(held_out)} groups of the validation set are among the training images as well "
+            f"(first: {shown(groups.names[shared[0]], 80)}): what is alike within a group would be measured as if it "
+            "were learned. Move them to one side, or leave data.group_by out."
+        )
+
+
 def require_apart(train: Groups, test: Groups) -> None:
     """DataError where a group has images to learn from and images to be tested on."""
-    if shared := sorted(set(train.names) & set(test.names)):
+    shared = sorted(set(train.names) - train.unnamed & set(test.names) - test.unnamed)
+    if shared:
         raise DataError(
             f"{len(shared)} of {len(test.names)} groups of the test set are among the training "
             f"images as well (first: {shown(shared[0], 80)}): what is alike within a group would be "

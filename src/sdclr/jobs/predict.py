@@ -49,7 +49,9 @@ class Predicted:
     """Of these, rows without a label."""
     is_calibrated: bool
     num_right: int | None = None
-    """Where the images have labels of the model's classes; None where they have none."""
+    """Of the images with labels of the model's classes; None where there are none."""
+    num_known: int | None = None
+    """How many readable images have such labels; None where none has."""
 
     def __fspath__(self) -> str:
         return str(self.path)
@@ -59,11 +61,12 @@ class Predicted:
         parts = [counted(self.num_images, "image")]
         if self.num_unreadable:
             parts.append(f"{self.num_unreadable} of them unreadable (column error)")
-        if self.num_right is not None:
-            num = self.num_images - self.num_unreadable
+        if self.num_right is not None and self.num_known:
+            num = self.num_known
             interval = binomtest(self.num_right, num).proportion_ci(method="wilson")
+            of_all = num == self.num_images - self.num_unreadable
             parts.append(
-                f"{self.num_right / num:.1%} right by their labels "
+                f"{self.num_right / num:.1%} right by {'their' if of_all else f'the {num:,} known'} labels "
                 f"({interval.low:.1%} to {interval.high:.1%})"
             )
         if not self.is_calibrated:
@@ -142,6 +145,7 @@ def predict(
             "num_unreadable": len(bad),
             "is_calibrated": classifier.temperature is not None,
             "num_right": table.num_right,
+            "num_known": table.num_known,
         }
         world.messages.publish(_PREDICTED, counts)
     return Predicted(out, **counts)
@@ -226,12 +230,28 @@ class _Table:
         self._known = None
         if found.train.labels is not None:
             self._known = np.array(found.class_names, dtype=object)[found.train.labels]
-        self.num_right = self._count_begins()
+        self.num_right: int | None = None
+        self.num_known: int | None = None
+        self._count_begins()
 
-    def _count_begins(self) -> int | None:
-        known = self._known
-        of_model = known is not None and set(known) <= set(self._classifier.class_names)
-        return 0 if of_model else None
+    def _count_begins(self) -> None:
+        """Only images whose label is a class of the model can be right or wrong; a warning names other labels."""
+        if self._known is None:
+            return
+        classes = set(self._classifier.class_names)
+        others = sorted({label for label in self._known if label not in classes})
+        if others:
+            num = sum(label in others for label in self._known)
+            named = ", ".join(shown(label, 40) for label in others[:3]) + ", ..." * (
+                len(others) > 3
+            )
+            warnings.warn(
+                f"{counted(num, 'image')} of {len(self._known):,} have labels that this model does not know ({named}): "
+                "how many are right is counted of the others alone.",
+                stacklevel=4,
+            )
+        if len(others) < len(set(self._known)):
+            self.num_right = self.num_known = 0
 
     def columns(self, *, probabilities: bool, entropy: bool) -> dict[str, Kind]:
         """Names and kinds of the columns."""
@@ -288,9 +308,12 @@ class _Table:
         if self._known is not None:
             known = self._known[begin:end].tolist()
             whole["known_label"] = known
-            if self.num_right is not None:
-                pairs = zip(spread["label"], known, strict=True)
-                self.num_right += sum(label == truth for label, truth in pairs)
+            if self.num_right is not None and self.num_known is not None:
+                read = [
+                    (a, b) for a, b in zip(spread["label"], known, strict=True) if a is not None
+                ]
+                self.num_right += sum(label == truth for label, truth in read)
+                self.num_known += sum(truth in self._classifier.class_names for _, truth in read)
         if self._says_errors:
             whole["error"] = self._causes[begin:end] or [None] * (end - begin)
         return whole

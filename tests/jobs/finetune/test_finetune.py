@@ -18,6 +18,7 @@ from sdclr import Run, finetune, load_backbone, load_classifier, pretrain, recip
 from sdclr.data import DataConfig, build_data
 from sdclr.errors import CheckpointError, ConfigError, DataError, MissingInputError, Preempted
 from sdclr.jobs.finetune import FinetuneConfig
+from sdclr.jobs.finetune import build as build_module
 from sdclr.jobs.finetune import loop as loop_module
 from sdclr.jobs.finetune.balance import balanced
 from sdclr.jobs.finetune.training import batch_sizes
@@ -318,6 +319,23 @@ def test_images_of_a_group_are_held_out_together(run: Run, photos: Path, tmp_pat
     cats = sorted(int(row.split(",")[0][4:-4]) for row in rows if row.startswith("cat"))
     assert cats
     assert all(cats.count(3 * (i // 3) + k) == 1 for i in cats for k in range(3))
+
+
+def test_features_of_another_precision_are_made_anew(
+    run: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(build_module, "_mean_and_std", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            finetune(run, labels_of(photos), tmp_path / "m", epochs=2, precision="fp64")
+    with pytest.warns(UserWarning, match="they are made anew"):
+        model = finetune(run, labels_of(photos), tmp_path / "m", epochs=2, precision="fp32")
+    alone = finetune(run, labels_of(photos), tmp_path / "alone", epochs=2, precision="fp32")
+    assert model.result == alone.result
+
+
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_without_validation_images_it_says_that_nobody_knows(

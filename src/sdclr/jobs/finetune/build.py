@@ -134,7 +134,7 @@ def build(
     is_full = config.mode == "full"
     if not is_full:
         backbone.requires_grad_(False)
-    identity = f"{start.digest} {labelled.fingerprint}"
+    identity = f"{start.digest} {labelled.fingerprint} {dtype}"
     if world.several and is_full:
         _require_norms_of_images(backbone)
     extract = partial(_kept_features, backbone, start, folder, identity, show, world)
