@@ -156,3 +156,20 @@ def test_another_seed_holds_out_other_images() -> None:
     first, second = (set(hold_out_share(labels, 0.5, seed=seed).tolist()) for seed in (1, 2))
     assert len(first) == len(second) == 50
     assert first != second
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_large_group_is_passed_over_where_small_ones_meet_the_share(seed: int) -> None:
+    """Two classes of a group of 12 and four single images: a fifth is 3 of each."""
+    labels = np.repeat([0, 1], 16)
+    groups = np.concatenate([[0] * 12, range(1, 5), [5] * 12, range(6, 10)])
+    held_out = hold_out_share(labels, 0.2, seed=seed, groups=groups)
+    assert np.bincount(labels[held_out]).tolist() == [3, 3]
+
+
+def test_where_no_group_fits_the_one_that_takes_the_fewest_too_many_is_taken() -> None:
+    labels = np.zeros(20, dtype=np.int64)
+    groups = np.repeat([0, 1, 2], [10, 6, 4])
+    for seed in range(5):
+        held_out = hold_out_share(labels, 0.1, seed=seed, groups=groups)
+        assert groups[held_out].tolist() == [2] * 4, "2 are wanted"

@@ -268,20 +268,46 @@ def hold_out_groups(
 def _held_out_groups(
     classes: npt.NDArray[Any], groups: Positions, wanted: Positions, seed: int
 ) -> npt.NDArray[np.bool_]:
-    """Which images [N] are in whole groups with ``wanted`` [C] images of each class, or as many as there can be."""
+    """Which images [N] are in whole groups with ``wanted`` [C] images of each class, or as near to it as can be.
+
+    Groups that fit are taken first, at random; where a class still lacks images, the group that takes the fewest too
+    many. Of no class everything is taken.
+    """
     counts = np.bincount(classes)
-    held_out = np.zeros(len(classes), dtype=bool)
+    _, number = np.unique(groups, return_inverse=True)
+    rows_of = members_of_classes(number)
+    per_group = [np.unique(classes[rows], return_counts=True) for rows in rows_of]
     members = members_of_classes(classes)
+    held = np.zeros(len(counts), dtype=np.int64)
+    taken: set[int] = set()
+
+    def excess(group: int) -> int | None:
+        """How many images too many there would be with this group; None where nothing of a class would be left."""
+        its_classes, sizes = per_group[group]
+        after = held[its_classes] + sizes
+        if (after >= counts[its_classes]).any():
+            return None
+        return int(np.maximum(after - wanted[its_classes], 0).sum())
+
+    def take(group: int) -> None:
+        its_classes, sizes = per_group[group]
+        held[its_classes] += sizes
+        taken.add(group)
+
     for c in np.argsort(counts, kind="stable").tolist():
-        of_class = np.unique(groups[members[c]])
+        of_class = np.unique(number[members[c]])
         order = permutation(derive(seed, Stream.VALIDATION, c), len(of_class)).numpy()
-        for group in of_class[order]:
-            if held_out[members[c]].sum() >= wanted[c]:
+        left = [group for group in of_class[order].tolist() if group not in taken]
+        for group in left:
+            if held[c] < wanted[c] and excess(group) == 0:
+                take(group)
+        while held[c] < wanted[c]:
+            possible = [(excess(group), group) for group in left if group not in taken]
+            found = [(much, group) for much, group in possible if much is not None]
+            if not found:
                 break
-            taken = held_out | (groups == group)
-            if (np.bincount(classes[taken], minlength=len(counts)) < counts).all():
-                held_out = taken
-    return held_out
+            take(min(found, key=lambda one: one[0])[1])
+    return np.isin(number, list(taken))
 
 
 def hold_out_share(
