@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -435,3 +436,18 @@ def test_settings_that_do_nothing_are_refused() -> None:
     with pytest.raises(ConfigError, match="mode"):
         FinetuneConfig.parse({"mode": "lora"})
     assert FinetuneConfig.parse({"mode": "full"}).augment == "crops"
+
+
+def test_a_val_folder_without_a_test_folder_is_not_dropped_in_silence(
+    run: Run, photos: Path, tmp_path: Path
+) -> None:
+    for part, numbers in (("train", range(6)), ("val", range(6, 8))):
+        for kind in ("cat", "dog"):
+            (tmp_path / "parts" / part / kind).mkdir(parents=True)
+            for n in numbers:
+                shutil.copy(photos / kind / f"{n}.jpg", tmp_path / "parts" / part / kind)
+    data = DataConfig(name="images", path=str(tmp_path / "parts"), subset="all").with_values(
+        {"labels": "folders", "layout": "splits"}
+    )
+    with pytest.warns(UserWarning, match=r"the 4 test images .* neither learned from nor measured"):
+        finetune(run, data, tmp_path / "m", epochs=1, validation_share=0.34)

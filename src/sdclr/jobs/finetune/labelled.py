@@ -19,7 +19,7 @@ from sdclr.data.usable import usable_images
 from sdclr.errors import ConfigError, DataError
 from sdclr.evaluation.balancedness import OF_DATA, GroupConvention
 from sdclr.jobs.finetune.config import FinetuneConfig
-from sdclr.safe_text import counted
+from sdclr.safe_text import counted, shown
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,12 @@ def labelled_images(
             "name: data.label_column=NAME), or a folder whose sub-folders are the classes with data.labels=folders."
         )
     held_out = found.split.validation
+    if found.test is not None and not len(held_out):
+        warnings.warn(
+            f"the {len(found.test):,} test images (first: {shown(str(found.test.names[0]))}) are neither learned from "
+            "nor measured on; use sdclr predict on them. A folder val is the test set where none is called test.",
+            stacklevel=3,
+        )
     wanted = found.split.subset("train" if data.subset == "all" else data.subset)
     rows = np.union1d(wanted, held_out)
     usable, bad = usable_images(found.train.at(rows), data, show)
