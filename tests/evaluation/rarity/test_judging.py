@@ -6,6 +6,7 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from sdclr.errors import DataError
+from sdclr.evaluation.rarity import judging
 from sdclr.evaluation.rarity.judging import few_classes, judged
 
 
@@ -39,11 +40,14 @@ def test_bursts_widen_the_interval() -> None:
     assert together.high - together.low > 1.5 * (alone.high - alone.low)
 
 
-@pytest.mark.parametrize("num_rare", [1, 2, 3, 5, 10, 30])
-def test_chance_is_seldom_told_from_chance_however_few_are_rare(num_rare: int) -> None:
+@pytest.mark.parametrize("num_rare", [1, 3, 10])
+def test_chance_is_seldom_told_from_chance_however_few_are_rare(
+    num_rare: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judging, "RESAMPLES", 2)  # the interval is not looked at
     labels = (np.arange(300) < num_rare).astype(np.int64)
     p = [judged(np.random.default_rng(seed).random(300), labels).p_value for seed in range(60)]
-    assert sum(value < 0.05 for value in p) <= 8, "3 are expected; more than 8 in one of 260 times"
+    assert sum(value < 0.05 for value in p) <= 8, "3 are expected; more than 8 in one of 350 times"
 
 
 def test_the_p_value_is_scipys() -> None:
