@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -238,10 +239,10 @@ class _Table:
         """Only images whose label is a class of the model can be right or wrong; a warning names other labels."""
         if self._known is None:
             return
-        classes = set(self._classifier.class_names)
-        others = sorted({label for label in self._known if label not in classes})
+        counts = Counter(self._known)
+        others = sorted(set(counts) - set(self._classifier.class_names))
         if others:
-            num = sum(label in others for label in self._known)
+            num = sum(counts[label] for label in others)
             named = ", ".join(shown(label, 40) for label in others[:3]) + ", ..." * (
                 len(others) > 3
             )
@@ -250,7 +251,7 @@ class _Table:
                 "how many are right is counted of the others alone.",
                 stacklevel=4,
             )
-        if len(others) < len(set(self._known)):
+        if len(others) < len(counts):
             self.num_right = self.num_known = 0
 
     def columns(self, *, probabilities: bool, entropy: bool) -> dict[str, Kind]:

@@ -19,7 +19,7 @@ from sdclr.evaluation.rarity.preparation import BLOCK_ROWS, blocks_of, mean_of, 
 QUERY_ROWS, BANK_ROWS = 1024, 8192
 """Rows of a block: its products take 32 MB."""
 CACHED = 2**18
-"""Numbers of a block of differences: 2 MB, which stay in a processor's cache; 23 MB took up to four times as long."""
+"""Numbers of a block of differences: 2 MB, which stay in a processor's cache."""
 SPARE = 8
 """Candidates beyond those asked for: as many may be misplaced by rounding without any effect."""
 

@@ -39,9 +39,8 @@ def groups_of(
     columns = {} if images.files is None else images.files.columns
     known: dict[str, Sequence[str]] = {}
     if by in columns:
-        cells = [
-            one_line(as_text(str(cell))) for cell in columns[by].tolist()
-        ]  # as scores.csv has them
+        # as scores.csv has them
+        cells = [one_line(as_text(str(cell))) for cell in columns[by].tolist()]
         former = _earlier_column(by, joined, earlier)
         known[by] = [
             cells[row] if row >= 0 else former[place]
