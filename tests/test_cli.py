@@ -299,3 +299,62 @@ def test_an_error_of_a_fine_tuning_names_the_option(
     words = ["timm:resnet10t", "--labels", str(tmp_path / "photos"), "--out", str(tmp_path / "m")]
     result = CliRunner().invoke(app, ["finetune", *words, option, value])
     assert str(result.exception).startswith(f"{option} must be ")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ["pretrain", "digits_sdclr", "--data", "x", "data.path=y"],
+            "--data and data.path=... say",
+        ),
+        (
+            ["pretrain", "photos", "data.path=y"],
+            "photos says where the images are; leave data.path",
+        ),
+        (
+            ["pretrain", "photos", "--data", "y"],
+            "photos says where the images are; leave --data out",
+        ),
+        (
+            ["embed", "runs/x", "photos", "data.path=y"],
+            "says where the images are; leave data.path",
+        ),
+        (
+            [
+                "mine",
+                "photos",
+                "--backbone",
+                "timm:resnet10t",
+                "--group-by",
+                "folder",
+                "data.group_by=day",
+            ],
+            "--group-by and data.group_by=... say the same thing",
+        ),
+        (
+            [
+                "finetune",
+                "timm:resnet10t",
+                "--labels",
+                "t.csv",
+                "--images",
+                "photos",
+                "--out",
+                "m",
+                "data.root=other",
+            ],
+            "--images and data.root=... say the same thing. Give one of them",
+        ),
+        (["evaluate", "runs/x", "--data", "x", "data.path=y"], "--data and data.path=... say"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_setting_that_is_given_twice_in_two_ways_is_refused(
+    sdclr: Cli, tmp_path: Path, words: list[str], said: str
+) -> None:
+    make_photos(tmp_path / "photos", {0: 2})
+    (tmp_path / "t.csv").write_text("path,label\nphotos/0.png,a\n")
+    code, _, err = sdclr(*words)
+    assert code == 78
+    assert said in " ".join(err.split())

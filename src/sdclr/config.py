@@ -12,7 +12,7 @@ import os
 import re
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
@@ -247,6 +247,16 @@ def parse_assignments(texts: Iterable[str]) -> dict[str, Any]:
             )
         values[name] = value
     return values
+
+
+def require_once(given: Collection[str], options: Mapping[str, str]) -> None:
+    """ConfigError where a setting that an option has given is ``given`` by its name, too.
+
+    ``options``: setting -> the option that was used, as a person types it.
+    """
+    for name, option in options.items():
+        if name in given:
+            raise ConfigError(f"{option} and {name}=... say the same thing. Give one of them.")
 
 
 _ONE_SLASH = re.compile(r"(https?|s3a?|gs):/(?!/)", re.IGNORECASE)

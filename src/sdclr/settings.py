@@ -179,7 +179,9 @@ class PretrainConfig(Section):
             return {}
         if name == self.data.name:
             return {}
-        return {f"data.{field}": value for field, value in self.data.unfit_for(name).items()}
+        subset = str(values.get("data.subset", self.data.subset))
+        unfit = self.data.unfit_for(name, subset)
+        return {f"data.{field}": value for field, value in unfit.items()}
 
     def _views_left_behind(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """What takes back the settings of views that do not go with the chosen channels, or with views of one's own."""

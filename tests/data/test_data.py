@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from image_folder_stand_in import make_folder
+from sdclr import recipe
 from sdclr.data import DataConfig, ViewsConfig, build_data
 from sdclr.data.sources.split_files import read_authors_cifar_split
 from sdclr.data.splits import natural_split
@@ -288,6 +289,41 @@ def test_data_at_a_wrong_path_are_missing(tmp_path: Path) -> None:
         build_data(config(name="arrays", path=str(tmp_path / "absent.npz")))
     with pytest.raises(MissingInputError, match="--download"):
         build_data(config(name="cifar10", path=str(tmp_path)))
+
+
+def test_all_of_a_npz_is_the_set_as_it_is(tmp_path: Path) -> None:
+    labels = np.repeat([4, 0, 1], [2, 9, 5])  # classes 2 and 3 have no image
+    pixels = np.arange(len(labels), dtype=np.uint8)[:, None, None] * np.ones((1, 8, 8), np.uint8)
+    names = np.array(["ant", "bee", "cat", "dog", "elk"])
+    given = {"train_images": pixels, "train_labels": labels, "class_names": names}
+    wanted = arrays(tmp_path, **given).with_values({"subset": "all"})
+    data = build_data(wanted)
+    assert data.class_names == ["ant", "bee", "elk"]
+    assert data.train.labels is not None
+    assert data.train.labels.tolist() == [2, 2, *[0] * 9, *[1] * 5]
+    assert data.split is not None
+    assert data.split.counts("long_tail", data.train.labels, 3) == [9, 5, 2]
+    assert data.split.source == "as given"
+    assert "2 of 5 classes have no image: cat, dog" in data.remarks[-1]
+    with pytest.raises(ConfigError, match="class 2 has no image"):
+        build_data(wanted.with_values({"subset": "long_tail"}))
+    for tested, fits in (([4, 0], True), ([4, 3], False)):
+        np.savez(tmp_path / "images.npz", test_images=pixels[:2], test_labels=tested, **given)
+        if fits:
+            test = build_data(wanted).test
+            assert test is not None
+            assert test.labels is not None
+            assert test.labels.tolist() == [2, 0]
+        else:
+            with pytest.raises(DataError, match="class that no training image has: dog"):
+                build_data(wanted)
+
+
+def test_settings_of_a_drawn_tail_are_taken_back_for_arrays_as_they_are() -> None:
+    drawn = recipe("digits_sdclr").with_values({"data.name": "arrays"}).data
+    as_given = recipe("digits_sdclr").with_values({"data.name": "arrays", "data.subset": "all"})
+    assert (drawn.imbalance_ratio, drawn.validation_per_class) == (20, 18)
+    assert (as_given.data.imbalance_ratio, as_given.data.validation_per_class) == (100, 0)
 
 
 def test_splits_that_do_not_fit_the_data_are_refused() -> None:

@@ -656,7 +656,7 @@ def test_a_folder_of_splits_is_trained_on_in_part_and_evaluated_on_the_rest(
     assert "36 images found" in out
     assert "data.layout=splits" in out
     assert "data.labels=folders" in out
-    assert "pre-training uses train (36), an evaluation test (9), val (9)" in err
+    assert "train (36) is trained on, an evaluation uses test (9), val (9)" in err
     split = Run("runs/set").read_json("split.json")
     assert (
         sum(split["counts"]["train"]),

@@ -140,6 +140,7 @@ def evaluate(
     An authors' checkpoint:
     sdclr evaluate model_2000.pt --recipe cifar10_lt_sdclr --data PATH --splits-dir DIR data.split=1 --protocol sdclr
     """
+    from sdclr.config import require_once
     from sdclr.jobs.evaluate import (
         check_protocol,
         check_rivals,
@@ -169,7 +170,10 @@ def evaluate(
     elif not folders:
         raise ConfigError("give a run folder or a checkpoint before the settings.")
     settings = evaluation_settings(overrides)
+    if data_path is not None:
+        require_once(settings, {"data.path": "--data"})
     if group_by is not None:
+        require_once(settings, {"data.group_by": "--group-by"})
         settings["data.group_by"] = group_by
     rest = None if untested is None else check_untested(untested)
     how = _How(labels, settings, data_path, device, rest)
@@ -408,7 +412,8 @@ def _adopt(
     out: Path | None,
 ) -> Path:
     """The run folder of an authors' checkpoint."""
-    from sdclr.config import parse_assignments
+    from sdclr.cli.settings import OPTIONS
+    from sdclr.config import parse_assignments, require_once
     from sdclr.jobs.adopt import adopt
     from sdclr.recipes import recipe
 
@@ -424,5 +429,7 @@ def _adopt(
         raise ConfigError(
             f"{files[0]} is a file: say which recipe it belongs to, e.g. --recipe cifar10_lt_sdclr."
         )
-    config = recipe(recipe_name).with_values(flags | parse_assignments(overrides))
+    given = parse_assignments(overrides)
+    require_once(given, {name: OPTIONS[name] for name in flags})
+    config = recipe(recipe_name).with_values(flags | given)
     return adopt(files[0], config, out or Path("runs") / files[0].stem).folder

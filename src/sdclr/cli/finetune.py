@@ -230,7 +230,7 @@ def _start_and_data(
     group_by: str | None,
 ) -> tuple[Path | str, DataConfig]:
     """What is fine-tuned, and on which labelled images. ConfigError or MissingInputError where that is not said."""
-    from sdclr.config import user_path, user_place
+    from sdclr.config import require_once, user_path, user_place
     from sdclr.run import Run
     from sdclr.workflows.labelled_images import labelled_images, labels_of_run
 
@@ -246,6 +246,7 @@ def _start_and_data(
             "--epochs 20; sdclr finetune --help lists them."
         )
     if group_by is not None:
+        require_once(given, {"data.group_by": "--group-by"})
         given["data.group_by"] = group_by
     start = source if source.startswith(("timm:", "torchvision:")) else user_path(source)
     if isinstance(start, Path) and not start.exists():

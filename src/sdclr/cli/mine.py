@@ -151,7 +151,7 @@ def mine(
     use: Use = None,
 ) -> None:
     """Find the rare images: a score for each, groups that look alike, a page. The same command goes on if killed."""
-    from sdclr.config import user_path
+    from sdclr.config import require_once, user_path
     from sdclr.evaluation.rarity import DEFAULT
     from sdclr.evaluation.rarity.maps import checked_map
     from sdclr.jobs.mine import check_order
@@ -163,6 +163,7 @@ def mine(
     import_used(use)
     places, given = paths_and_settings(arguments)
     if group_by is not None:
+        require_once(given, {"data.group_by": "--group-by"})
         given["data.group_by"] = group_by
     asked = _what_to_mine(places, backbone, given)
     out = out or asked.usual_out

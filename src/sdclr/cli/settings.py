@@ -43,6 +43,8 @@ def moved_to(data: str | None) -> str | None:
     return absolute_paths({"data": data}).get("data")
 
 
+OPTIONS = {"data.path": "--data", "data.splits_dir": "--splits-dir", "weights": "--weights"}
+"""Setting -> the option that gives it."""
 SOURCES = "Images are a folder (./photos), a list or table, a glob, shards, a .zip or a .npz."
 KNOWN = f"`sdclr recipes list` names the recipes. {SOURCES}"
 
@@ -51,10 +53,12 @@ def pretrain_settings(
     arguments: list[str], config_file: Path | None, flags: dict[str, Any], out: Path | None
 ) -> tuple[PretrainConfig, Path, Sequence[Choice]]:
     """Recipe, file or images, then flags, then overrides; the run folder; and what was chosen for the images."""
+    from sdclr.config import require_once
     from sdclr.settings import PretrainConfig
     from sdclr.workflows.own_entries import with_own_entries
 
     targets, given = paths_and_settings(arguments)
+    require_once(given, {name: OPTIONS[name] for name in flags})
     in_place = ("data.root", "data.test_path", "data.store")
     places = {name: str(value) for name, value in given.items() if name in in_place}
     values = flags | with_own_entries(given) | absolute_paths(places)
@@ -118,8 +122,9 @@ def _own_images_settings(
     is_named = path.suffix == ".tar" or isinstance(path, Address)
     if not is_named and not path.exists() and glob is None:
         raise MissingInputError(f"there is no folder or file {shown(target)}. {KNOWN}")
-    if "data.path" in flags:
-        raise ConfigError(f"{shown(path)} says where the images are; leave --data out.")
+    if "data.path" in values:
+        which = "--data" if "data.path" in flags else "data.path"
+        raise ConfigError(f"{shown(path)} says where the images are; leave {which} out.")
     named = Path(os.path.abspath(path) if glob is None else glob.root.absolute())
     out = out or Path("runs") / named.stem.partition("-{")[0]
     console = terminal(quiet=bool(speaker()))

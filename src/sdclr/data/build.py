@@ -18,7 +18,13 @@ from sdclr.data.collections.images import Images, LabelledImages
 from sdclr.data.config import DataConfig
 from sdclr.data.given import AT_HAND
 from sdclr.data.grouping import Groups, group_images, require_apart, require_held_out_apart
-from sdclr.data.sources.arrays import labelled_arrays, read_cifar, read_digits, read_npz
+from sdclr.data.sources.arrays import (
+    labelled_arrays,
+    read_cifar,
+    read_digits,
+    read_npz,
+    with_classes_as_given,
+)
 from sdclr.data.sources.imagenet import read_imagenet
 from sdclr.data.sources.own_images import read_own_images
 from sdclr.data.sources.published_lists import read_published_lists
@@ -142,18 +148,19 @@ def build_data(
     download: bool = False,
     exclude: Iterable[Path | str] = (),
     given: LabelledImages | None = None,
-    partial: bool = False,
+    for_classifier: bool = False,
 ) -> Data:
     """Read the images and draw or read the split. Raises before any work when something does not fit.
 
     ``exclude``: folders that are left out where a folder of images is searched, such as a run folder inside it.
-    ``given``: the images of data.name=given. ``partial``: of somebody's own images in a table, those without a label
-    are left out, with a remark; else they are an error.
+    ``given``: the images of data.name=given. ``for_classifier``: of somebody's own images, those without a label
+    in a table are left out, with a remark, and not an error; and a folder val is the validation set where there is none
+    called test, too, and not the test set.
     """
     if given is not None:
         labelled = given
-    elif partial and config.name == "images":
-        labelled = own_images(config, download, exclude, partial=True)
+    elif for_classifier and config.name == "images":
+        labelled = own_images(config, download, exclude, for_classifier=True)
     else:
         read: Reader = load(config.row.reader)
         labelled = read(config, download, exclude)
@@ -220,7 +227,8 @@ def cifar(config: DataConfig, download: bool, exclude: Iterable[Path | str]) -> 
 
 
 def arrays(config: DataConfig, download: bool, exclude: Iterable[Path | str]) -> LabelledImages:
-    return read_npz(_path(config), config.channels, config.grey_bits)
+    found = read_npz(_path(config), config.channels, config.grey_bits)
+    return with_classes_as_given(found, _path(config)) if config.splits == "own" else found
 
 
 def given(config: DataConfig, download: bool, exclude: Iterable[Path | str]) -> LabelledImages:
@@ -250,7 +258,11 @@ def from_outside(
 
 
 def own_images(
-    config: DataConfig, download: bool, exclude: Iterable[Path | str], *, partial: bool = False
+    config: DataConfig,
+    download: bool,
+    exclude: Iterable[Path | str],
+    *,
+    for_classifier: bool = False,
 ) -> LabelledImages:
     return read_own_images(
         _place(config),
@@ -271,7 +283,8 @@ def own_images(
         boxes=config.boxes,
         box_categories=config.box_categories,
         min_confidence=config.min_confidence,
-        partial=partial,
+        partial=for_classifier,
+        val_is_test=not for_classifier,
     )
 
 
@@ -300,7 +313,7 @@ def _split(config: DataConfig, labelled: LabelledImages, groups: Groups | None) 
         return read_authors_cifar_split(_splits_dir(config), config.name, config.split)
     if labelled.train.labels is None:
         return None
-    if config.row.splits == "own":
+    if config.splits == "own":
         return natural_split(
             labelled.train.labels,
             validation_per_class=config.validation_per_class,

@@ -19,7 +19,7 @@ from sdclr.data.choices import (
 )
 from sdclr.data.own_views import OWN_VIEWS, OwnViewsRow
 from sdclr.data.sources.exclusion import glob_problem
-from sdclr.data.table import SOURCES, SourceRow
+from sdclr.data.table import SOURCES, SourceRow, Splits
 from sdclr.errors import ConfigError
 from sdclr.safe_text import shown
 
@@ -48,7 +48,8 @@ class DataConfig(Section):
     options: dict[str, Any] = Field(default_factory=dict)
     """Keywords for the reader of a data set that you have registered."""
     subset: Literal["long_tail", "balanced", "all"] = "long_tail"
-    """long_tail D_i, its balanced twin D_b, or every training image (validation excepted where labels are known)."""
+    """long_tail D_i, its balanced twin D_b, or every training image (validation excepted where labels are known). Of
+    arrays, all is the set as it is: no tail is drawn, and each class is as large as it is."""
     split: Annotated[int, Field(ge=1, le=LARGEST_SEED)] = 1
     """Which long-tailed split: the seed of a generated one, or the number of the authors' list (ImageNet has one)."""
     splits_dir: Place = None
@@ -110,11 +111,18 @@ class DataConfig(Section):
         """What the table says of this data set."""
         return SOURCES[self.name]
 
-    def unfit_for(self, name: str) -> dict[str, Any]:
-        """The settings that were for this data set and do not suit the one called ``name``, at its defaults."""
+    @property
+    def splits(self) -> Splits:
+        """Where the split comes from."""
+        return _splits(self.row, self.subset)
+
+    def unfit_for(self, name: str, subset: str) -> dict[str, Any]:
+        """The settings that were for this data set and do not suit ``subset`` of the one called ``name``, at its
+        defaults.
+        """
         row = SOURCES[name]
         unfit = ["options"]  # of another reader
-        if row.splits != self.row.splits:
+        if _splits(row, subset) != self.splits:
             unfit += [*_GENERATED_SPLITS_ONLY, "validation_per_class"]
         if row.splits == "authors":
             unfit.append("split")
@@ -253,6 +261,10 @@ class DataConfig(Section):
                 )
             raise ValueError(f"{field} is for name=images only, not for {self.name}. Leave it out.")
         return self
+
+
+def _splits(row: SourceRow, subset: str) -> Splits:
+    return "own" if row.all_is_as_given and subset == "all" else row.splits
 
 
 _IN_COLOURS = frozenset(

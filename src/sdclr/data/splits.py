@@ -123,7 +123,8 @@ def class_counts(
     if counts[-1] < 1:
         raise ConfigError(
             f"data.imbalance_ratio={imbalance_ratio:g} leaves the rarest class without an image: the largest class "
-            f"has {largest}. Use a ratio of at most {largest}."
+            f"would have {largest}, as many as the smallest class of the data. Use a ratio of at most {largest} or, "
+            "of arrays that are long-tailed already, data.subset=all, which takes them as they are."
         )
     return counts
 

@@ -34,6 +34,8 @@ class SourceRow(NamedTuple):
     """Whether its images are files, read while a run trains."""
     authors_lists: bool = False
     """Whether the authors published split lists, which data.splits_dir holds."""
+    all_is_as_given: bool = False
+    """Whether data.subset=all is the set as it is, long-tailed by itself, from which no tail is drawn."""
     origin: str = ""
     """ "module:Name" of an entry from outside the package; empty for one of ours."""
     own: Callable[..., Any] | None = None
@@ -75,7 +77,7 @@ SOURCES: Table[SourceRow] = Table(
             f"{_READ}cifar",
             splits="usual",
         ),
-        SourceRow("arrays", "Your own images as one .npz.", f"{_READ}arrays"),
+        SourceRow("arrays", "Your own images as one .npz.", f"{_READ}arrays", all_is_as_given=True),
         SourceRow(
             "given",
             "Images out of Python objects: sdclr.pretrain(images=...).",

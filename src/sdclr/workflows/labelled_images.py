@@ -10,11 +10,12 @@ from typing import Any
 
 from sdclr.addresses import Address, Place
 from sdclr.backbones.encoder import LIBRARIES
-from sdclr.config import user_place
+from sdclr.config import require_once, user_place
 from sdclr.data import DataConfig
 from sdclr.data.choices import LIST_SUFFIXES
 from sdclr.data.sources.image_lists import read_listed_images
 from sdclr.data.sources.own_images import SPREADSHEETS
+from sdclr.data.sources.split_folders import has_splits
 from sdclr.errors import ConfigError, DataError, MissingInputError, SdclrError
 from sdclr.run import Run
 from sdclr.safe_text import shown
@@ -52,9 +53,12 @@ def labelled_images(
         raise ConfigError(
             f"--images is where the paths of a table or list begin, and {shown(labels)} is none. Leave it out."
         )
-    if labels.is_dir():
+    if isinstance(labels, Path) and labels.is_dir():
         given = {"data.labels": "folders"} | given
+        if "data.layout" not in given and has_splits(labels):
+            given["data.layout"] = "splits"
     elif root is not None:
+        require_once(given, {"data.root": "--images"})
         given["data.root"] = str(root.absolute())
     elif isinstance(labels, Path) and is_list and "data.root" not in given:
         place = _place_of_run(source, labels, given)

@@ -141,6 +141,8 @@ class _OwnData(Section):
 def own_data(path: str, values: dict[str, Any]) -> DataConfig:
     """The data settings for a folder, a list, shards or a .npz; ``values`` by dotted name, all of them data.*."""
     require_data_settings(values)
+    if "data.path" in values:
+        raise ConfigError(f"{shown(path)} says where the images are; leave data.path out.")
     name = "arrays" if path.endswith(".npz") else "images"
     given = {key.removeprefix("data."): value for key, value in values.items()}
     if name == "images" and Path(path).suffix.lower() in TABLE_SUFFIXES:

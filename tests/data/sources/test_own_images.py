@@ -560,7 +560,9 @@ def test_of_splits_train_is_trained_on_and_the_others_measure(tmp_path: Path) ->
     assert data.part("test").paths == ("test/cat/0.jpg", "test/dog/0.jpg")
     assert all(path.startswith("train/") for path in data.part("few_shot").paths)
     assert data.class_names == ["cat", "dog"]
-    assert "pre-training uses train (7), an evaluation test (2), validation (3)" in data.remarks[-1]
+    assert (
+        "train (7) is trained on, an evaluation uses test (2), validation (3)" in data.remarks[-1]
+    )
 
 
 def test_without_labels_only_train_counts(tmp_path: Path) -> None:

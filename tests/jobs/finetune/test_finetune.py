@@ -18,12 +18,13 @@ from killing import SignalAt
 from sdclr import Run, finetune, load_backbone, load_classifier, pretrain, recipe
 from sdclr.data import DataConfig, build_data
 from sdclr.errors import CheckpointError, ConfigError, DataError, MissingInputError, Preempted
-from sdclr.jobs.finetune import FinetuneConfig
+from sdclr.jobs.finetune import FinetuneConfig, Finetuned
 from sdclr.jobs.finetune import build as build_module
 from sdclr.jobs.finetune import loop as loop_module
 from sdclr.jobs.finetune.balance import balanced
 from sdclr.jobs.finetune.training import batch_sizes
 from sdclr.storage.checkpoint import CheckpointFolder
+from sdclr.workflows.labelled_images import labelled_images
 
 DIGITS = DataConfig(name="digits", validation_per_class=18)
 
@@ -438,16 +439,40 @@ def test_settings_that_do_nothing_are_refused() -> None:
     assert FinetuneConfig.parse({"mode": "full"}).augment == "crops"
 
 
-def test_a_val_folder_without_a_test_folder_is_not_dropped_in_silence(
-    run: Run, photos: Path, tmp_path: Path
+def counts_of(model: Finetuned) -> tuple[int, int]:
+    """Images that were trained on, and held out."""
+    classes = model.result["validation"]["classes"]
+    num_train, num_validation = (
+        sum(one[name] for one in classes) for name in ("num_train", "num_validation")
+    )
+    return num_train, num_validation
+
+
+@pytest.mark.parametrize("with_test", [False, True])
+def test_a_val_folder_is_held_out_with_or_without_a_test_folder(
+    with_test: bool, run: Run, photos: Path, tmp_path: Path
 ) -> None:
-    for part, numbers in (("train", range(6)), ("val", range(6, 8))):
+    parts = {"train": range(6), "val": range(6, 8)} | ({"test": range(5, 6)} if with_test else {})
+    for part, numbers in parts.items():
         for kind in ("cat", "dog"):
             (tmp_path / "parts" / part / kind).mkdir(parents=True)
             for n in numbers:
                 shutil.copy(photos / kind / f"{n}.jpg", tmp_path / "parts" / part / kind)
-    data = DataConfig(name="images", path=str(tmp_path / "parts"), subset="all").with_values(
-        {"labels": "folders", "layout": "splits"}
-    )
-    with pytest.warns(UserWarning, match=r"the 4 test images .* neither learned from nor measured"):
-        finetune(run, data, tmp_path / "m", epochs=1, validation_share=0.34)
+    data = labelled_images(run.folder, tmp_path / "parts", None, {})
+    assert (data.layout, data.labels) == ("splits", "folders")
+    model = finetune(run, data, tmp_path / "m", epochs=1)
+    assert counts_of(model) == (12, 4)
+    with pytest.raises(ConfigError, match=r"--validation\) does nothing: the folder of validation"):
+        finetune(run, data, tmp_path / "n", epochs=1, validation_share=0.3)
+
+
+def test_a_npz_with_a_tail_of_its_own_is_learned_from_as_it_is(run: Run, tmp_path: Path) -> None:
+    labels = np.repeat([0, 1, 3], [20, 10, 2])  # no image of class 2
+    images = np.random.default_rng(0).integers(0, 255, (len(labels), 8, 8), dtype=np.uint8)
+    np.savez(tmp_path / "x.npz", images=images, labels=labels)
+    with pytest.warns(UserWarning, match=r"too few labels .*\(3; at most 2 images each\)"):
+        model = finetune(
+            run, labelled_images(run.folder, tmp_path / "x.npz", None, {}), tmp_path / "m", epochs=1
+        )
+    assert sum(counts_of(model)) == 32
+    assert [one["name"] for one in model.result["validation"]["classes"]] == ["0", "1", "3"]

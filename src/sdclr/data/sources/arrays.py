@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from sdclr.data.collections.image_arrays import ImageArrays
 from sdclr.data.collections.images import LabelledImages
 from sdclr.data.decoding.decode import printable
 from sdclr.data.decoding.npy_files import read_npz_arrays
+from sdclr.data.splits import Positions
 from sdclr.errors import DataError, MissingInputError
 from sdclr.planes import bits_for
 from sdclr.stills import eight_bits
@@ -109,6 +110,39 @@ def _downloading(folder: Path) -> Iterator[None]:
     make_folder(folder.parent)
     with writing(folder, "choose another --data"):
         yield
+
+
+def with_classes_as_given(found: LabelledImages, path: Path) -> LabelledImages:
+    """A set of which no long tail is drawn: its classes are those with training images, numbered anew without gaps.
+
+    A remark names the others. Raises DataError for a test image of such a class.
+    """
+    if found.train.labels is None:
+        return found
+    present = np.unique(found.train.labels)
+    if len(present) == len(found.class_names):
+        return found
+    names = found.class_names
+    tested = None if found.test is None else found.test.labels
+    if tested is not None and len(unknown := np.setdiff1d(tested, present)):
+        raise DataError(
+            f"{path}: test_labels has a class that no training image has: {_first(names, unknown)}. Take its images "
+            "out, or add training images."
+        )
+    empty = np.setdiff1d(np.arange(len(names)), present)
+    number = np.searchsorted(present, np.arange(len(names)))
+    train, test = (
+        part if part is None or part.labels is None else part.with_labels(number[part.labels])
+        for part in (found.train, found.test)
+    )
+    assert train is not None
+    remark = f"{path}: {len(empty)} of {len(names)} classes have no image: {_first(names, empty)}"
+    remarks = (*found.remarks, remark)
+    return LabelledImages(train, test, [names[c] for c in present], remarks=remarks)
+
+
+def _first(names: Sequence[str], which: Positions) -> str:
+    return ", ".join(printable(names[c]) for c in which[:5]) + ", ..." * (len(which) > 5)
 
 
 _ARRAYS = (

@@ -119,6 +119,7 @@ def read_own_images(
     box_categories: tuple[str, ...] = MEGADETECTOR_CATEGORIES,
     min_confidence: float = MEGADETECTOR_CONFIDENCE,
     partial: bool = False,
+    val_is_test: bool = True,
 ) -> LabelledImages:
     """The images at ``path``, and the labelled test set at ``test_path``: each a folder, a list, a .csv or shards.
 
@@ -132,6 +133,7 @@ def read_own_images(
     images are trained on, and where ``class_folders`` are known the others are the validation and the test set.
     ``boxes``, ``box_categories`` and ``min_confidence``: see :mod:`sdclr.data.sources.image_lists`.
     ``partial``: rows of a table that have no label are left out, and a remark counts them; else they are an error.
+    ``val_is_test``: of folders that are splits, whether that of validation images is the test set where there is none.
     ``validation_is_drawn``: whether validation images are to be drawn from the training images, which is an error where
     a folder holds them.
 
@@ -154,7 +156,7 @@ def read_own_images(
     train = _find(path, class_folders, rules)
     found, validation = None, None
     if in_splits:
-        train, found, validation = take_apart(train, class_folders)
+        train, found, validation = take_apart(train, class_folders, val_is_test)
         _require_one_of_each(path, found, validation, test_path, validation_is_drawn)
     _check_boxes([train] if found is None else [train, found], rules, exif_rotation, sources)
     class_names = class_names_of(_of_training(train.labels, validation))

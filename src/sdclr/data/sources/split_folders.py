@@ -90,8 +90,11 @@ class _Parts(NamedTuple):
     """Which of the pool are not trained on."""
 
 
-def take_apart(found: FoundImages, class_folders: bool) -> _Parts:
-    """Training, validation and test images by their first folder; without a test folder validation is the test set."""
+def take_apart(found: FoundImages, class_folders: bool, val_is_test: bool = True) -> _Parts:
+    """Training, validation and test images by their first folder.
+
+    ``val_is_test``: whether validation is the test set where no folder is.
+    """
     first = [path.removeprefix(found.prefix).partition("/")[0] for path in found.paths]
     parts = [part_of(name) for name in first]
     outside = [path for path, part in zip(found.paths, parts, strict=True) if part is None]
@@ -106,7 +109,7 @@ def take_apart(found: FoundImages, class_folders: bool) -> _Parts:
     for row, part in enumerate(parts):
         if part is not None:
             rows[part].append(row)
-    if not rows["test"]:
+    if not rows["test"] and val_is_test:
         rows["test"], rows["validation"] = rows["validation"], []
     names: dict[str, int] = Counter(
         first[row] for row in range(len(first)) if parts[row] is not None
@@ -118,7 +121,7 @@ def take_apart(found: FoundImages, class_folders: bool) -> _Parts:
         f"{shown(name)} ({num})" for name, num in names.items() if part_of(name) != "train"
     )
     remarks = [
-        f"the folders of {where} are splits: pre-training uses {trained}, an evaluation {others or 'none'}"
+        f"the folders of {where} are splits: {trained} is trained on, an evaluation uses {others or 'none'}"
     ]
     if outside:
         remarks.append(

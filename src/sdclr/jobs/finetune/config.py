@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat, model_validator
+from pydantic import Field, model_validator
 
 from sdclr.compute.device_choices import Precision
 from sdclr.config import INCIDENTAL, LARGEST_SEED, ProperFraction, Section
@@ -18,6 +18,9 @@ _BY_MODE: dict[str, dict[str, Any]] = {
     "full": {"epochs": 30, "head_learning_rate": 0.001, "augment": "crops"},
 }
 BACKBONE_LEARNING_RATE = 1e-4
+VALIDATION_SHARE = 0.2
+LearningRate = Annotated[float, Field(gt=0, le=1000)]
+"""AdamW moves each weight by about this much a step."""
 
 
 def _of_mode(name: str) -> Any:
@@ -40,16 +43,16 @@ class FinetuneConfig(Section):
     """At most; by default 100, and 30 for full."""
     batch_size: Annotated[int, Field(ge=2, le=65_536)] = 64
     """Images of a step. A last batch of one image joins the one before it."""
-    head_learning_rate: PositiveFloat = _of_mode("head_learning_rate")
+    head_learning_rate: LearningRate = _of_mode("head_learning_rate")
     """AdamW's at its peak; by default 0.01, and 0.001 for full. The head sees standardised features."""
-    backbone_learning_rate: PositiveFloat = BACKBONE_LEARNING_RATE
+    backbone_learning_rate: LearningRate = BACKBONE_LEARNING_RATE
     """full: that of the backbone."""
     weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.01
     """AdamW's, of weights; norms and biases have none."""
     augment: Augment = _of_mode("augment")
     """What an image looks like in training: none, as it is tested; crops, random crops and flips; views, one view as in
     the pre-training of the run. By default none, and crops for full."""
-    validation_share: ProperFraction = 0.2
+    validation_share: ProperFraction = VALIDATION_SHARE
     """Of each class, held out to choose the epoch, to calibrate and to measure; 0 holds nothing out."""
     early_stop_epochs: Annotated[int, Field(ge=0, le=100_000)] = 10
     """Epochs without a better balanced accuracy on validation images after which training stops; 0: never."""

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from sdclr.data.splits import Positions, hold_out_share
 from sdclr.data.usable import usable_images
 from sdclr.errors import ConfigError, DataError
 from sdclr.evaluation.balancedness import OF_DATA, GroupConvention
-from sdclr.jobs.finetune.config import FinetuneConfig
+from sdclr.jobs.finetune.config import VALIDATION_SHARE, FinetuneConfig
 from sdclr.safe_text import counted, shown
 
 
@@ -57,7 +58,7 @@ def labelled_images(
             "data.test_path does nothing here: finetune measures on validation images. Leave it out, and use "
             "sdclr predict on the test images."
         )
-    found = build_data(data, exclude=[out], partial=True)
+    found = build_data(data, exclude=[out], for_classifier=True)
     for remark in found.remarks:
         show.print(remark)
     if found.split is None or found.train.labels is None:
@@ -66,10 +67,16 @@ def labelled_images(
             "name: data.label_column=NAME), or a folder whose sub-folders are the classes with data.labels=folders."
         )
     held_out = found.split.validation
+    if len(held_out) and config.validation_share != VALIDATION_SHARE:
+        raise ConfigError(
+            f"a validation share of {config.validation_share:g} (--validation) does nothing: "
+            f"{'data.validation_per_class' if data.validation_per_class else 'the folder of validation images'} says "
+            "which images are held out. Leave one of them out."
+        )
     if found.test is not None and not len(held_out):
         warnings.warn(
             f"the {len(found.test):,} test images (first: {shown(str(found.test.names[0]))}) are neither learned from "
-            "nor measured on; use sdclr predict on them. A folder val is the test set where none is called test.",
+            "nor measured on; use sdclr predict on them.",
             stacklevel=3,
         )
     wanted = found.split.subset("train" if data.subset == "all" else data.subset)
@@ -81,18 +88,22 @@ def labelled_images(
     labels = usable.labels
     assert labels is not None
     _require_classes(labels, found.class_names, data)
+    how: _HeldOut
     if len(held_out):
+        how = "as given"
         validation = np.flatnonzero(np.isin(rows, held_out))
     else:
+        how = "drawn" if data.group_by is None else "whole groups"
         groups = None if data.group_by is None else group_images(usable, data.group_by).of_image
         validation = hold_out_share(
             labels, config.validation_share, seed=config.seed, groups=groups
         )
     train = np.setdiff1d(np.arange(len(rows)), validation)
     _require_trained_classes(labels[train], found.class_names)
-    _warn_of_classes_without_validation(
-        labels[validation], labels, found.class_names, config.validation_share
-    )
+    if config.validation_share or len(held_out):
+        _warn_of_classes_without_validation(labels[validation], labels, found.class_names, how)
+    else:
+        _warn_of_no_validation()
     contents = "" if usable.files is None else digest_of(read_contents(usable.files))
     return Labelled(
         usable.at(train),
@@ -131,26 +142,41 @@ def _require_trained_classes(labels: Positions, names: Sequence[str]) -> None:
         )
 
 
+def _warn_of_no_validation() -> None:
+    warnings.warn(
+        "no validation images (validation share 0): all epochs are trained, the last one is kept, and nobody "
+        "knows how good the model is; its confidences are not calibrated.",
+        stacklevel=4,
+    )
+
+
+_HeldOut = Literal["as given", "drawn", "whole groups"]
+"""By the images' folders or settings; a share of each class; a share of each class in whole groups."""
+
+
 def _warn_of_classes_without_validation(
-    held_out: Positions, labels: Positions, names: Sequence[str], share: float
+    held_out: Positions, labels: Positions, names: Sequence[str], how: _HeldOut
 ) -> None:
     """Of the classes that are trained on and never tested."""
-    if share == 0 and not len(held_out):
-        warnings.warn(
-            "no validation images (validation share 0): all epochs are trained, the last one is kept, and nobody "
-            "knows how good the model is; its confidences are not calibrated.",
-            stacklevel=4,
-        )
-        return
     counts = np.bincount(labels, minlength=len(names))
     missing = np.flatnonzero(np.bincount(held_out, minlength=len(names)) == 0)
     if not len(missing):
         return
-    few = counted(int(counts[missing].max()), "image")
+    most = f"at most {counted(int(counts[missing].max()), 'image')} each"
+    why, mend = {
+        "as given": ("no image among the validation images", "Add some there."),
+        "drawn": (
+            "too few labels to hold any out for validation",
+            "Label more of them, or raise the validation share.",
+        ),
+        "whole groups": (
+            "no group that can be held out for validation and leaves others to train on",
+            "Label more groups of them, or group them finer (data.group_by).",
+        ),
+    }[how]
     warnings.warn(
-        f"{len(missing)} of {len(names)} classes have too few labels to hold any out for validation "
-        f"({_list(names, missing)}; at most {few} each): all their images are trained on, and their accuracy is not "
-        "known. Label more of them, or raise the validation share.",
+        f"{len(missing)} of {len(names)} classes have {why} ({_list(names, missing)}; {most}): all their images are "
+        f"trained on, and their accuracy is not known. {mend}",
         stacklevel=4,
     )
 

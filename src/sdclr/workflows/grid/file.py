@@ -353,7 +353,7 @@ def _check_origins(arm: PlannedArm) -> None:
                 f"arms.{arm.name}: there are no authors' lists of {row.name}; write the splits "
                 "without the word authors."
             )
-        if split.origin == "generated" and row.splits != "generated":
+        if split.origin == "generated" and arm.base.data.splits != "generated":
             raise ConfigError(
                 f"arms.{arm.name}: splits of {row.name} are not generated; write their numbers alone."
             )

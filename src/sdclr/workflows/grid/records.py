@@ -129,9 +129,9 @@ def split_source(cell: Cell) -> str:
     if cell.split.origin:
         return cell.split.origin
     data = cell.config.data
-    if data.row.splits == "generated":
+    if data.splits == "generated":
         return "generated" if data.splits_dir is None else "authors"
-    return data.row.splits
+    return data.splits
 
 
 def lasting(config: PretrainConfig) -> dict[str, Any]:
