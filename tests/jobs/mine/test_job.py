@@ -437,6 +437,18 @@ def test_a_group_of_nearly_all_images_is_remarked(digits_run: Run, tmp_path: Pat
     assert "compared with 4 others at most, and not with 50" in remarks
 
 
+def test_a_score_that_wants_more_neighbours_than_there_are_is_remarked(
+    digits_run: Run, photos: Path, tmp_path: Path
+) -> None:
+    for score, num_more in (("knn_50", 0), ("knn_200", 1)):
+        mined = mine(digits_run.folder, data(photos), tmp_path / score, score=score)
+        said = [one for one in mined.remarks if "compares with the" in one]
+        assert len(said) == num_more, said
+    assert said[0].startswith(
+        f"knn_200 compares with the 200 nearest images, of which there are {len(mined) - 1}"
+    )
+
+
 def test_groups_named_by_a_pattern_are_the_same_as_given_ones(
     digits_run: Run, photos: Path, tmp_path: Path
 ) -> None:
@@ -511,6 +523,65 @@ def test_against_an_earlier_folder_groups_may_be_a_column_whose_name_was_taken(
     assert {row[written[by]] for row in rows} == {"camera 0", "camera 3"}
     assert {row["new"] for row in rows} == {"yes"}
     assert read_state(tmp_path / "july").table_columns == written
+
+
+def test_against_a_chain_of_folders_keeps_what_the_users_tables_say(
+    digits_run: Run, tmp_path: Path
+) -> None:
+    months = {"june": {0: 20, 1: 17}, "july": {0: 5, 3: 3}, "august": {1: 4}}
+    for start, (month, counts) in enumerate(months.items()):
+        make_photos(tmp_path / "all" / month, counts, start=50 * start)
+        paths = sorted((tmp_path / "all" / month).iterdir())
+        lines = [f"{path},digit {path.name[0]},{month} camera" for path in paths]
+        header = "path,label,camera" if month == "june" else "path,label,lens"
+        (tmp_path / f"{month}.csv").write_text("\n".join([header, *lines]))
+
+    def table(month: str) -> DataConfig:
+        root = str(tmp_path / "all" / month)
+        named = {"name": "images", "path": str(tmp_path / f"{month}.csv"), "root": root}
+        return DataConfig.parse({**named, "subset": "all"})
+
+    before: Path | None = None
+    for month in months:
+        mine(digits_run.folder, table(month), tmp_path / month, against=before)
+        before = tmp_path / month
+    rows = rows_of(tmp_path / "august")
+    assert len(rows) == 49
+    for row in rows:
+        month, name = row["path"].split("/")
+        assert row["class"] == f"digit {name[0]}"
+        said = (f"{month} camera", "") if month == "june" else ("", f"{month} camera")
+        assert (row["camera"], row["lens"]) == said
+    (tmp_path / "july" / "scores.csv").unlink()
+    with pytest.warns(
+        UserWarning, match=r"only the earlier call had are left empty: .*scores\.csv"
+    ):
+        mine(
+            digits_run.folder,
+            table("august"),
+            tmp_path / "august",
+            against=tmp_path / "july",
+            overwrite=True,
+        )
+    assert "camera" not in rows_of(tmp_path / "august")[0]
+
+
+def test_against_an_earlier_folder_a_second_call_looks_only_at_what_has_come_since(
+    digits_run: Run, tmp_path: Path
+) -> None:
+    make_photos(tmp_path / "all" / "june", {0: 20, 1: 17})
+    make_photos(tmp_path / "all" / "july", {0: 5, 3: 3}, start=50)
+    mine(digits_run.folder, data(tmp_path / "all" / "june"), tmp_path / "june")
+    july, how = data(tmp_path / "all" / "july"), {"against": tmp_path / "june", "overwrite": True}
+    mine(digits_run.folder, july, tmp_path / "july", **how)  # type: ignore[arg-type]
+    make_photos(tmp_path / "all" / "july", {5: 2}, start=90)
+    (tmp_path / "all" / "july" / "0_050.png").unlink()
+    seen = StopAfter()
+    again = mine(digits_run.folder, july, tmp_path / "july", progress=seen, **how)  # type: ignore[arg-type]
+    assert "features of 2 images" in seen.begun_at
+    assert_same(mine(digits_run.folder, data(tmp_path / "all"), tmp_path / "scratch"), again)
+    new = [row["path"] for row in rows_of(tmp_path / "july") if row["new"]]
+    assert len(new) == 9, "new against june, also those that were looked at before"
 
 
 def test_against_an_earlier_folder_without_the_column_of_groups_is_an_error(

@@ -54,6 +54,15 @@ def test_what_is_no_mark_is_named(tmp_path: Path, text: str, words: str) -> None
         read_marks(write(tmp_path / "m.csv", text))
 
 
+def test_an_image_that_is_marked_in_two_ways_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "marks.csv"
+    file.write_text("path,wanted\na.png,1\nb.png,0\na.png,1\n")
+    assert read_marks(file) == {"a.png": True, "b.png": False}
+    file.write_text("path,wanted\na.png,1\nb.png,0\na.png,0\n")
+    with pytest.raises(DataError, match=r"line 4: a\.png is marked as wanted and as not wanted"):
+        read_marks(file)
+
+
 def test_images_without_a_mark_are_left_out(tmp_path: Path) -> None:
     file = write(tmp_path / "m.csv", "path,wanted\nz.png,\na.png,1\n")
     assert read_marks(file) == {"a.png": True}

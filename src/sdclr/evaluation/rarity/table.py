@@ -36,6 +36,8 @@ class ScoreRow(NamedTuple):
     """Whether it is meant as an order that shows many kinds early, not as a degree of rarity."""
     origin: str = ""
     """ "module:Name" of a score from outside the package."""
+    neighbours: int = 0
+    """How many neighbours it compares an image with, where that is one number for collections of any size."""
 
     def applies_to(self, evidence: Evidence) -> bool:
         """Whether all that it needs is known."""
@@ -73,10 +75,17 @@ def _checked(name: str, values: Any, num_images: int) -> Tensor:
 
 
 def _row(
-    name: str, display_name: str, summary: str, *needs: str, is_order: bool = False
+    name: str,
+    display_name: str,
+    summary: str,
+    *needs: str,
+    is_order: bool = False,
+    neighbours: int = 0,
 ) -> ScoreRow:
     function = f"sdclr.evaluation.rarity.scoring:{name}"
-    return ScoreRow(name, display_name, summary, needs or _FEATURES, function, is_order)
+    return ScoreRow(
+        name, display_name, summary, needs or _FEATURES, function, is_order, neighbours=neighbours
+    )
 
 
 SCORES: Table[ScoreRow] = Table(
@@ -91,12 +100,15 @@ SCORES: Table[ScoreRow] = Table(
         ),
         _row("knn_1", "Nearest neighbour", "distance to the nearest other image"),
         _row("fiftyone", "FiftyOne uniqueness", "weighted distance to the 3 nearest, .6 .3 .1"),
-        _row("cleanlab", "cleanlab", "mean cosine distance to the 10 nearest"),
+        _row("cleanlab", "cleanlab", "mean cosine distance to the 10 nearest", neighbours=10),
         _row(
-            "knn_20", "LightlyStudio typicality", "mean distance to the 20 nearest, as in TypiClust"
+            "knn_20",
+            "LightlyStudio typicality",
+            "mean distance to the 20 nearest, as in TypiClust",
+            neighbours=20,
         ),
-        _row("knn_50", "50 neighbours", "mean distance to the 50 nearest"),
-        _row("knn_200", "200 neighbours", "mean distance to the 200 nearest"),
+        _row("knn_50", "50 neighbours", "mean distance to the 50 nearest", neighbours=50),
+        _row("knn_200", "200 neighbours", "mean distance to the 200 nearest", neighbours=200),
         ScoreRow(
             "density",
             "Density",
@@ -108,13 +120,20 @@ SCORES: Table[ScoreRow] = Table(
             "white_knn_20",
             "20 neighbours, whitened",
             "the same on 128 whitened principal components",
+            neighbours=20,
         ),
         _row(
             "white_knn_200",
             "200 neighbours, whitened",
             "the same on 128 whitened principal components",
+            neighbours=200,
         ),
-        _row("lof_20", "Local outlier factor", "density of the 20 nearest over one's own"),
+        _row(
+            "lof_20",
+            "Local outlier factor",
+            "density of the 20 nearest over one's own",
+            neighbours=20,
+        ),
         _row(
             "centre_distance", "Distance to centre", "distance to the centre of its k-means cluster"
         ),

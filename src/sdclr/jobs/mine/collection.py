@@ -54,9 +54,12 @@ class Joined:
     contents: list[Content]
     """[N], with names below ``root``."""
     stored_row: Rows
-    """[N], the row of an earlier call; -1 for images that are to be looked at."""
+    """[N], the row of an earlier call; -1 for images that it does not have."""
     listed_row: Rows
     """[N], the row among the listed images; -1 for those that only the earlier call had."""
+    own_row: Rows
+    """[N], the row of the last call with the same folder, where that has seen it and the earlier call has not; else -1:
+    of images that are new against another collection and were looked at before."""
     remarks: tuple[str, ...] = ()
 
     @property
@@ -67,8 +70,12 @@ class Joined:
     @property
     def unseen(self) -> Rows:
         """Rows among the listed images that are to be looked at, in order of the collection."""
-        rows: Rows = self.listed_row[self.stored_row < 0]
-        return rows
+        return self.listed_row[self.is_unseen]
+
+    @property
+    def is_unseen(self) -> npt.NDArray[np.bool_]:
+        """[N]"""
+        return (self.stored_row < 0) & (self.own_row < 0)
 
 
 def listed(images: Images, data: DataConfig) -> Listed:
@@ -92,8 +99,12 @@ def _digest(pixels: npt.NDArray[np.uint8]) -> str:
     return hashlib.blake2b(pixels.tobytes(), digest_size=8).hexdigest()
 
 
-def join(now: Listed, stored: Stored | None, *, keep_others: bool) -> Joined:
+def join(
+    now: Listed, stored: Stored | None, *, keep_others: bool, own: Stored | None = None
+) -> Joined:
     """The listed images, and with ``keep_others`` those that only the earlier call had.
+
+    ``own``: what the last call with the same folder has seen, where that is not the earlier call.
 
     Of the earlier images below the root of the listed ones those whose files no longer exist are left out.
     With others the images are in the order of their names below the common folder, as they would be
@@ -127,13 +138,28 @@ def join(now: Listed, stored: Stored | None, *, keep_others: bool) -> Joined:
             contents = [contents[i] for i in order]
             stored_rows = [stored_rows[i] for i in order]
             listed_rows = [listed_rows[i] for i in order]
+    found = np.array(stored_rows, dtype=np.int64)
+    listed_row = np.array(listed_rows, dtype=np.int64)
     return Joined(
-        root,
-        contents,
-        np.array(stored_rows, dtype=np.int64),
-        np.array(listed_rows, dtype=np.int64),
-        tuple(remarks),
+        root, contents, found, listed_row, _rows_of_own(root, contents, found, own), tuple(remarks)
     )
+
+
+def _rows_of_own(
+    root: str, contents: Sequence[Content], stored_row: Rows, own: Stored | None
+) -> Rows:
+    rows = np.full(len(contents), -1, dtype=np.int64)
+    if own is None:
+        return rows
+    row_of = {
+        (_below(root, own.record.root, one.path), one.digest): row
+        for row, one in enumerate(own.contents)
+        if one.digest not in (ABSENT, "")
+    }
+    for place in np.flatnonzero(stored_row < 0).tolist():
+        one = contents[place]
+        rows[place] = row_of.get((one.path, one.digest), -1)
+    return rows
 
 
 def _common(a: str, b: str) -> str:
@@ -195,15 +221,21 @@ def require_same_kind(
 
 
 def keep(
-    folder: Path, record: MineRecord, joined: Joined, stored: Stored | None, parts: RowParts
+    folder: Path,
+    record: MineRecord,
+    joined: Joined,
+    known: Sequence[tuple[Stored | None, Rows]],
+    parts: RowParts,
 ) -> Stored:
-    """Put the earlier rows and those of ``parts`` together in ``folder``, block by block."""
+    """Put the rows of ``known`` calls and those of ``parts`` together in ``folder``, block by block.
+
+    ``known``: what each call has seen, and its row [N] of every image or -1.
+    """
     n = len(joined.contents)
     looks = np.empty(n, dtype=LOOK)
-    unseen = np.flatnonzero(joined.stored_row < 0)
-    known = np.flatnonzero(joined.stored_row >= 0)
+    unseen = np.flatnonzero(joined.is_unseen)
     widths = [part["features"].shape[1] for part in parts.parts()]
-    widths += [] if stored is None else [stored.features.shape[1]]
+    widths += [stored.features.shape[1] for stored, _ in known if stored is not None]
     with storage_errors(folder):
         path = temporary_name(folder / FEATURES)
         features = np.lib.format.open_memmap(
@@ -214,11 +246,14 @@ def keep(
             here = unseen[first : first + len(part)]
             features[here], looks[here] = part["features"], part["look"]
             first += len(part)
-        for start in range(0, len(known), BLOCK):
-            assert stored is not None
-            here = known[start : start + BLOCK]
-            rows = joined.stored_row[here]
-            features[here], looks[here] = stored.features[rows], stored.looks[rows]
+        for stored, row_of in known:
+            if stored is None:
+                continue
+            seen = np.flatnonzero(row_of >= 0)
+            for start in range(0, len(seen), BLOCK):
+                here = seen[start : start + BLOCK]
+                rows = row_of[here]
+                features[here], looks[here] = stored.features[rows], stored.looks[rows]
         features.flush()
     del features
     facts = {"num_images": n, "root": joined.root}

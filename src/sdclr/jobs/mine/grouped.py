@@ -5,7 +5,7 @@ N images of now and of an earlier call.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -13,17 +13,15 @@ from torch import Tensor
 
 from sdclr.data import DataConfig, Images
 from sdclr.data.grouping import group_names
-from sdclr.data.sources.tables import Table, read_table
 from sdclr.errors import ConfigError, DataError
 from sdclr.evaluation.rarity.neighbours import most_neighbours
 from sdclr.jobs.mine.collection import Joined
-from sdclr.jobs.mine.folder import SCORES_FILE, Stored
-from sdclr.presentation.mining.columns import OWN_COLUMNS
+from sdclr.jobs.mine.earlier_table import EarlierTable
 from sdclr.safe_text import as_text, one_line, shown
 
 
 def groups_of(
-    data: DataConfig, images: Images, joined: Joined, earlier: Stored | None, given: Tensor | None
+    data: DataConfig, images: Images, joined: Joined, earlier: EarlierTable, given: Tensor | None
 ) -> Tensor | None:
     """int64 [N]: as ``given``, or as data.group_by says; None where neither does.
 
@@ -41,7 +39,7 @@ def groups_of(
     if by in columns:
         # as scores.csv has them
         cells = [one_line(as_text(str(cell))) for cell in columns[by].tolist()]
-        former = _earlier_column(by, joined, earlier)
+        former = earlier.group_cells(by)
         known[by] = [
             cells[row] if row >= 0 else former[place]
             for place, row in enumerate(joined.listed_row.tolist())
@@ -65,32 +63,3 @@ def _usable(given: Tensor, num_images: int) -> Tensor:
         )
     most_neighbours(num_images, groups)
     return groups.long()
-
-
-def _earlier_column(by: str, joined: Joined, earlier: Stored | None) -> Mapping[int, str]:
-    """Row of N -> the cell of the earlier scores.csv, of images that are not listed now."""
-    rows = np.flatnonzero(~joined.is_listed).tolist()
-    if not rows:
-        return {}
-    assert earlier is not None
-    scores = earlier.folder / SCORES_FILE
-    table = read_table(scores, known=("path", "score"))
-    written = _written_name(by, earlier, table)
-    if written is None or not {"path", written} <= set(table.columns):
-        raise ConfigError(
-            f"data.group_by={shown(by, 80)}: {shown(scores)} has no such column, so the groups of the earlier "
-            "collection are not known. Mine all images together, or leave it out."
-        )
-    cell_of = dict(zip(table.columns["path"], table.columns[written], strict=True))
-    paths = [one_line(as_text(one.path)) for one in earlier.contents]
-    return {row: cell_of.get(paths[joined.stored_row[row]], "") for row in rows}
-
-
-def _written_name(by: str, earlier: Stored, table: Table) -> str | None:
-    """What the earlier scores.csv calls a column of the user's; None where it has none."""
-    names = earlier.record.table_columns
-    if names is not None:
-        return one_line(as_text(names[by])).strip() if by in names else None
-    if f"{by}_" in table.columns:  # of an earlier version: a name that was taken got a _
-        return f"{by}_"
-    return None if by in OWN_COLUMNS else by

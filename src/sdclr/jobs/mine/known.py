@@ -15,6 +15,7 @@ from sdclr.data import Data, DataConfig, Images
 from sdclr.image_records import read_records
 from sdclr.jobs.mine.asked import Asked
 from sdclr.jobs.mine.collection import Joined, Listed, listed
+from sdclr.jobs.mine.earlier_table import Cells, EarlierTable
 from sdclr.jobs.mine.folder import Stored
 from sdclr.jobs.mine.given_marks import given_marks
 from sdclr.jobs.mine.grouped import groups_of
@@ -27,7 +28,7 @@ from sdclr.jobs.mine.marks import (
 from sdclr.jobs.mine.ranking import Found, Wish, ranked, require_enough
 from sdclr.jobs.mine.seeing import joined_with_earlier, remarks_on_training, usable_images
 from sdclr.presentation.mined import Flags, MinedImages
-from sdclr.presentation.mining.columns import WANTED, written_names
+from sdclr.presentation.mining.columns import CLASS, NEW, WANTED, written_names
 from sdclr.presentation.progress import AnyProgress
 from sdclr.run import Run
 
@@ -100,8 +101,9 @@ def known_images(
     joined, earlier = joined_with_earlier(now, encoder, out, asked.against)
     names = [one.path for one in joined.contents]
     require_enough(len(names))
-    taken = ("new",) if asked.against is not None else ()
-    columns, own_names = _columns(images, found.class_names, joined, taken)
+    table = EarlierTable(joined, earlier)
+    taken = (NEW,) if asked.against is not None else ()
+    columns, own_names = _columns(images, found.class_names, joined, table, taken)
     shown, said = _shown(asked, joined, columns)
     roots = [now.root if earlier is None else earlier.record.root, now.root]
     marks = given_marks(images, joined, out, asked.feedback, roots)
@@ -114,7 +116,7 @@ def known_images(
         joined,
         earlier,
         names,
-        groups_of(data, images, joined, earlier, groups),
+        groups_of(data, images, joined, table, groups),
         columns,
         own_names,
         shown,
@@ -130,7 +132,7 @@ def _shown(
     if asked.against is None:
         return None, []
     is_new = joined.is_listed & (joined.stored_row < 0)
-    columns["new"] = ["yes" if new else "" for new in is_new.tolist()]
+    columns[NEW] = ["yes" if new else "" for new in is_new.tolist()]
     counts = f"{int(is_new.sum()):,} images are new, of {len(is_new):,}"
     if is_new.any():
         return is_new, [f"{counts}; shown are these."]
@@ -175,24 +177,35 @@ def _with_what_is_known(
 
 
 def _columns(
-    images: Images, class_names: Sequence[str], joined: Joined, taken: Sequence[str]
+    images: Images,
+    class_names: Sequence[str],
+    joined: Joined,
+    earlier: EarlierTable,
+    taken: Sequence[str],
 ) -> tuple[dict[str, Sequence[str]], dict[str, str]]:
-    """What else is known of each image, text [N]; nothing of those that only an earlier call had.
+    """What else is known of each image, text [N], by now and by the earlier call.
 
-    And by column of the images' own table its name here: one that is ``taken`` gets a ``_``.
+    And by column of the user's own tables its name here: one that is ``taken`` gets a ``_``.
     """
-    known: dict[str, Sequence[str]] = {}
-    own_names: dict[str, str] = {}
-    if images.labels is not None:
-        known["class"] = [class_names[label] for label in images.labels.tolist()]
-    if images.files is not None:
-        for name, cells in images.files.columns.items():
-            own_names[name] = name
-            while own_names[name] in (*known, *taken):
-                own_names[name] += "_"
-            known[own_names[name]] = [str(cell) for cell in cells.tolist()]
     rows = joined.listed_row.tolist()
-    columns: dict[str, Sequence[str]] = {
-        name: [cells[row] if row >= 0 else "" for row in rows] for name, cells in known.items()
-    }
+
+    def joined_cells(cells: Sequence[Any], former: Cells) -> list[str]:
+        return [
+            str(cells[row]) if row >= 0 and len(cells) else former.get(place, "")
+            for place, row in enumerate(rows)
+        ]
+
+    columns: dict[str, Sequence[str]] = {}
+    classes = [] if images.labels is None else [class_names[c] for c in images.labels.tolist()]
+    former_classes, former = earlier.known_cells()
+    if classes or former_classes:
+        columns[CLASS] = joined_cells(classes, former_classes)
+    own = {} if images.files is None else images.files.columns
+    own_names: dict[str, str] = {}
+    for name in [*own, *(name for name in former if name not in own)]:
+        own_names[name] = name
+        while own_names[name] in (*columns, *taken):
+            own_names[name] += "_"
+        cells = own[name].tolist() if name in own else []
+        columns[own_names[name]] = joined_cells(cells, former.get(name, {}))
     return columns, own_names

@@ -43,8 +43,12 @@ def read_marks(file: Path) -> dict[str, bool]:
     marks: dict[str, bool] = {}
     for i, (name, said) in enumerate(zip(table.columns[path], table.columns[wanted], strict=True)):
         mark = read_mark(said, table.where(i), WANTED, MARK_WORDS)
-        if mark is not None:
-            marks[name] = mark
+        if mark is None:
+            continue
+        if marks.setdefault(name, mark) != mark:
+            raise DataError(
+                f"{table.where(i)}: {shown(name)} is marked as wanted and as not wanted. Leave one of its rows."
+            )
     return marks
 
 

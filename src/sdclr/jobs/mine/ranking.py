@@ -153,6 +153,7 @@ def ranked(
     fit = torch.from_numpy(~is_copy & ~is_junk)
     listable = fit if shown is None else fit & _without_hidden_copy(copy_of, shown)
     score_name, score, components, note = _scores(evidence, wish, listable, show)
+    fewer = _few_to_compare(evidence, [score_name, *components])
     by_kinds = wish.order == "kinds"
     leading = components.get(DEFAULT_ORDER, score) if by_kinds else score
     group, group_score = rarest_group_first(alike, leading, fit, by="best" if by_kinds else "mean")
@@ -177,7 +178,7 @@ def ranked(
         map_words=placed.words,
         quality=quality,
         columns=dict(columns or {}),
-        remarks=[*remarks, *said, *_approximate(evidence), *_few_to_compare(evidence), *note],
+        remarks=[*remarks, *said, *_approximate(evidence), *fewer, *note],
         ranks_rarity=wish.other is None,
     )
     return Found(mined, rules, measures, evidence.approximations)
@@ -297,12 +298,17 @@ def _approximate(evidence: Evidence) -> list[str]:
     return [remark]
 
 
-def _few_to_compare(evidence: Evidence) -> list[str]:
-    """A remark where a large group leaves so few neighbours that scores mean something else."""
+def _few_to_compare(evidence: Evidence, scores: Sequence[str]) -> list[str]:
+    """Remarks where a large group, or few images, leave so few neighbours that scores mean something else."""
     usual = min(ENOUGH_NEIGHBOURS, evidence.num_images - 1)
     most = most_neighbours(evidence.num_images, evidence.groups)
     if most >= usual // 2:
-        return []
+        asked = {name: SCORES[name].neighbours for name in scores if name in SCORES}
+        return [
+            f"{name} compares with the {k} nearest images, of which there are {most} here: it is the mean over these."
+            for name, k in asked.items()
+            if k > most
+        ]
     return [
         f"Every image is compared with {counted(most, 'other')} at most, and not with {usual}: the largest group, or "
         "set of copies, leaves its images no more. Finer groups leave more."

@@ -75,15 +75,16 @@ def joined_with_earlier(
 
     Raises ConfigError where ``against`` is of another backbone.
     """
-    earlier = read_stored(out)
-    if earlier is not None and not _is_like(earlier, now, encoder):
-        earlier = None
-    if against is not None:
-        earlier = read_stored(against)
-        if earlier is None:
-            raise ConfigError(f"--against {shown(against)}: that call has not come to its end.")
-        require_same_kind(earlier, encoder.digest, encoder.name, now.reading)
-    return join(now, earlier, keep_others=against is not None), earlier
+    own = read_stored(out)
+    if own is not None and not _is_like(own, now, encoder):
+        own = None
+    if against is None:
+        return join(now, own, keep_others=False), own
+    earlier = read_stored(against)
+    if earlier is None:
+        raise ConfigError(f"--against {shown(against)}: that call has not come to its end.")
+    require_same_kind(earlier, encoder.digest, encoder.name, now.reading)
+    return join(now, earlier, keep_others=True, own=own), earlier
 
 
 def see(
@@ -114,7 +115,8 @@ def see(
         encoder_name=encoder.name,
         reading=now.reading,
     )
-    kept = keep(out, record, joined, earlier, parts)
+    known = [(earlier, joined.stored_row), (read_stored(out), joined.own_row)]
+    kept = keep(out, record, joined, known, parts)
     parts.remove()
     return kept
 
