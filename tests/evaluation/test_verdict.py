@@ -96,3 +96,10 @@ def test_the_cells_needed_are_the_fewest_with_that_half_width(
 def test_five_splits_narrow_a_spread_of_one_point_to_1_24_points() -> None:
     assert half_width(1.0, 5) == pytest.approx(1.24, abs=0.005)
     assert cells_needed(1.0, 1e-9) is None, "more than anybody could run"
+
+
+@pytest.mark.parametrize("difference", [0.0, 3.7])
+def test_differences_that_are_all_equal_are_open(difference: float) -> None:
+    found = paired_effect({1: 60.0, 2: 61.0}, {1: 60.0 + difference, 2: 61.0 + difference})
+    assert found.verdict(1.0) == "open"
+    assert found.cells_needed(1.0) is None

@@ -44,6 +44,7 @@ def report(name: str = "SDCLR") -> GridReport:
     unknown = ComparedArm("none", NAN, 0, 5, math.nan, "open", beside, None, None)
     cell = dict.fromkeys(CSV_HEADER, 0.5) | {"arm": name, "split": "generated 101"}
     return GridReport(
+        grid="small",
         title=name,
         protocol="cached",
         dataset="digits",

@@ -249,6 +249,31 @@ def test_a_probe_with_other_settings_than_before_is_measured_anew(tmp_path: Path
         }
 
 
+def test_a_damaged_evaluation_does_not_keep_the_plan_from_being_shown(tmp_path: Path) -> None:
+    cells = tiny_plan(tmp_path)
+    run = cells[0].run
+    (run.folder / "evaluation").mkdir(parents=True)
+    (run.folder / "config.yaml").write_text("")
+    run.backbone_path.write_text("")
+    run.evaluation_path("cached").write_text("{")
+    assert cells[0].state("cached", PROBES) == "trained"
+    assert cells[0].missing_probes("cached", PROBES) == list(PROBES)
+
+
+def test_the_printed_commands_download_where_that_was_said(tmp_path: Path) -> None:
+    cells = tiny_plan(tmp_path)
+    assert all("--download" in line for line in commands(cells, "cached", PROBES, download=True))
+    assert not any("--download" in line for line in commands(cells, "cached", PROBES))
+
+
+def test_no_advice_names_an_option_that_the_command_does_not_have(tmp_path: Path) -> None:
+    cells = tiny_plan(tmp_path)
+    run_all(cells[:1])
+    with pytest.raises(ConfigError, match="is finished, with other settings") as caught:
+        plan("digits", tmp_path, arms=[cells[0].arm], splits=[1], overrides=["epochs=7"])
+    assert "--weights" not in str(caught.value)
+
+
 def test_what_cannot_be_planned_is_refused_before_any_work(tmp_path: Path) -> None:
     with pytest.raises(
         ConfigError, match="digits has no arm 'byol'; it has simclr_balanced, simclr, sdclr"

@@ -81,15 +81,17 @@ def grid(
     Killed anywhere, the same command goes on; workers, and several such commands, share one --out.
     """
     from sdclr.workflows.grid import run as workflow
+    from sdclr.workflows.grid.report_files import write_grid_report
 
     if report_only + only_plan + print_commands > 1:
         raise ConfigError("give one of --plan, --report-only and --print-commands.")
     if report_only and only:
         raise ConfigError("--report-only reports the whole grid; leave out --only.")
+    workflow.require_workers(workers)
     import_used(use)
     places = {"data": data, "splits_dir": splits_dir, "device": device}
-    cells, values = workflow.open_grid(file, out, records, only=only or (), **places)
-    if report_only and records is not None:
+    cells, values = workflow.open_grid(file, out, records, only=only or (), use=use or (), **places)
+    if report_only:
         workflow.require_records(cells)
     asked.only_text = print_commands or only_plan
     if print_commands:
@@ -102,7 +104,7 @@ def grid(
     if not report_only:
         _carry_out(cells, values, workers=workers, use=use or (), download=download)
     if not only:
-        workflow.write_grid_report(cells, file, console=terminal())
+        write_grid_report(cells, console=terminal())
     if not report_only:
         workflow.require_all_done(cells)
 

@@ -133,7 +133,10 @@ def reproduce(
     if published is not None:
         _evaluate_published(cells, published, out, dataset, rule, download=download)
     elif print_commands:
-        lines = [*matrix.commands(cells, rule, measured), workflow.report_command(cells, rule, out)]
+        lines = [
+            *matrix.commands(cells, rule, measured, download=download),
+            workflow.report_command(cells, rule, out),
+        ]
         typer.echo("\n".join(lines))
     else:
         matrix.show_plan(cells, rule, measured, terminal())

@@ -2,8 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
+
+from sdclr.errors import ConfigError
+from sdclr.safe_text import shown
 
 Precision = Literal["auto", "fp32", "bf16", "fp64"]
 MemoryFormat = Literal["auto", "channels_last", "contiguous"]
 Compile = bool | Literal["auto", "cuda-graphs"]
+_DEVICE = re.compile(r"auto|cpu|(cuda|mps)(:[0-9]+)?")
+
+
+def require_device_name(name: str) -> None:
+    """ConfigError for what names no device anywhere; whether this machine has it, resolve_device says, with torch."""
+    if not _DEVICE.fullmatch(name):
+        raise ConfigError(
+            f"device must be auto, cpu, cuda, cuda:N or mps, got {shown(repr(name))}."
+        )

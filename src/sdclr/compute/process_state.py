@@ -50,6 +50,16 @@ def silenced_warnings(message: str = "") -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def collected_warnings() -> Iterator[list[str]]:
+    """The texts of the warnings that are given inside, in place of showing them."""
+    texts: list[str] = []
+    with _FILTERS, warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        yield texts
+        texts += [str(one.message) for one in found]
+
+
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 

@@ -39,10 +39,12 @@ class Effect:
     def verdict(self, d: float) -> Verdict:
         """helps: the interval lies above +d; harms: below -d; no effect worth having: within -d .. d; else open.
 
+        Differences that are all equal say nothing of how they spread, so they are open, too.
+
         >>> paired_effect({1: 0.0, 2: 0.0}, {1: 5.0, 2: 5.1}, 1).verdict(1.0)
         'helps'
         """
-        if math.isnan(self.low):
+        if math.isnan(self.low) or self.std == 0:
             return "open"
         if self.low > d:
             return "helps"
@@ -55,7 +57,7 @@ class Effect:
 
         None where the spread is not known yet, or where more than LARGEST_N would be needed.
         """
-        if self.n < 2:
+        if self.n < 2 or self.std == 0:
             return None
         return cells_needed(self.std, half_width, self.num_comparisons)
 

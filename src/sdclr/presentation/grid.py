@@ -141,6 +141,8 @@ class MiningCurve:
 class GridReport:
     """What a grid has found so far."""
 
+    grid: str
+    """The name of its file, without the suffix."""
     title: str
     protocol: str
     dataset: str
@@ -186,7 +188,17 @@ def _plain(value: float) -> float:
 def needed_text(compared: ComparedArm, d: float) -> str:
     """How many cells make the interval narrow enough, by the spread so far."""
     if math.isnan(compared.std):
+        if compared.planned < 2:
+            return (
+                f"{compared.arm}: one split and seed in common with the baseline are planned, and an interval takes "
+                "two: this stays open."
+            )
         return f"{compared.arm}: two finished pairs at least are needed to tell."
+    if compared.std == 0:
+        return (
+            f"{compared.arm}: all {compared.n} differences are equal, so how they spread, and how many cells tell, is "
+            "not known."
+        )
 
     def number(needed: int | None) -> str:
         return "more than ten million" if needed is None else str(needed)

@@ -38,7 +38,8 @@ OWN_PARTS = frozenset(
     | {FEW_LABELS_FILE, TO_LABEL_FILE}
 )
 """What a run has written itself, and no command of the user's may write over."""
-RUN_FILES = frozenset({"config.yaml", "split.json", "environment.json", STATUS_FILE})
+CONFIG_FILE = "config.yaml"
+RUN_FILES = frozenset({CONFIG_FILE, "split.json", "environment.json", STATUS_FILE})
 
 
 def looks_like_a_run(names: Collection[str]) -> bool:

@@ -25,18 +25,21 @@ OF_AN_EVALUATION = frozenset(
 """Settings that an evaluation can give anew; they change nothing of a finished training."""
 
 
-def require_same_settings(run: Run, config: Section) -> None:
-    """Refuse to mix: ConfigError if this folder holds a run whose settings decide another result, naming them."""
+def require_same_settings(run: Run, config: Section, *, may_warm_start: bool = True) -> None:
+    """Refuse to mix: ConfigError if this folder holds a run whose settings decide another result, naming them.
+
+    ``may_warm_start``: whether the command takes --weights, which the advice may then name.
+    """
     if run.exists:
         if differences := config.differences(run.settings()):
-            raise ConfigError(_other_settings(run, differences))
+            raise ConfigError(_other_settings(run, differences, may_warm_start))
     elif run.folder.exists() and (not run.folder.is_dir() or _holds_something_else(run.folder)):
         raise RunFolderError(
             f"{run.folder} exists and is not a run folder; choose a new or empty --out."
         )
 
 
-def _other_settings(run: Run, differences: Sequence[str]) -> str:
+def _other_settings(run: Run, differences: Sequence[str], may_warm_start: bool) -> str:
     """What to do first, then the differences."""
     names = [line.partition(":")[0] for line in differences]
     if run.backbone_path.is_file() and set(names) <= OF_AN_EVALUATION:
@@ -51,7 +54,11 @@ def _other_settings(run: Run, differences: Sequence[str]) -> str:
     afresh = "start a new run with another --out."
     if run.backbone_path.is_file():
         first = f"{shown(run.folder)} is finished, with other settings: "
-        if same_network and not any(line.startswith("weights:") for line in differences):
+        if (
+            may_warm_start
+            and same_network
+            and not any(line.startswith("weights:") for line in differences)
+        ):
             weights = command("--weights", run.folder)
             afresh = f"start a new run, with the same command, {weights} and another --out."
     more = [f"... and {len(differences) - 8} more"] if len(differences) > 8 else []

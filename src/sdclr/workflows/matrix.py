@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sdclr.config import parse_assignment
-from sdclr.errors import ConfigError, RunFolderError
+from sdclr.errors import ConfigError, DataError, RunFolderError
 from sdclr.evaluation.probes import PROBES, Protocol
 from sdclr.presentation.progress import AnyProgress
 from sdclr.recipes import SYSTEMS, recipe
@@ -95,7 +95,10 @@ class Cell:
         """The probes that were not measured yet on this very backbone, with the settings that they have now."""
         if not self.run.evaluation_path(protocol).is_file():
             return list(probes)
-        found = self.run.read_evaluation(protocol)
+        try:
+            found = self.run.read_evaluation(protocol)
+        except DataError:  # whoever evaluates it says so
+            return list(probes)
         if found.get("backbone") != self.run.backbone_identity():
             return list(probes)
         done = found["probes"]
@@ -173,7 +176,7 @@ def plan(
 
     cells = cells_of(planned, folder)
     for cell in cells:
-        require_same_settings(cell.run, cell.config)
+        require_same_settings(cell.run, cell.config, may_warm_start=False)
         _check_origin(cell.run, adopted)
     return cells
 
@@ -282,7 +285,9 @@ def require_all(done: Sequence[Cell], cells: Sequence[Cell]) -> None:
         )
 
 
-def commands(cells: Sequence[Cell], protocol: str, probes: Sequence[str]) -> list[str]:
+def commands(
+    cells: Sequence[Cell], protocol: str, probes: Sequence[str], *, download: bool = False
+) -> list[str]:
     """One shell line for each cell that is not done: what a scheduler would run, in any order."""
     lines = []
     for cell in cells:
@@ -297,6 +302,7 @@ def commands(cells: Sequence[Cell], protocol: str, probes: Sequence[str]) -> lis
             *_assignments(base, config),
             "--out",
             folder,
+            *["--download"] * download,
         ]
         missing = (
             cell.missing_probes(protocol, probes) if cell.run.backbone_path.is_file() else probes

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
-from sdclr.errors import ConfigError
-from sdclr.workflows.grid.cells import GridCells, name_of
-from sdclr.workflows.grid.records import Records
+from sdclr.errors import ConfigError, FailedRunsError, RunFolderError
+from sdclr.workflows.grid.cells import GridCells
+from sdclr.workflows.grid.records import Records, name_of
+from sdclr.workflows.grid.results import build_grid_report
+from sdclr.workflows.grid.run import require_all_done
 from sdclr.workflows.matrix import Cell
 from small_grid import small_grid
 
@@ -106,6 +108,32 @@ def test_a_cell_that_somebody_holds_is_running_and_left_to_him(tmp_path: Path) -
     with other.claim(first) as theirs:
         assert theirs
     assert not list(cells.out.glob(".*claim*")), "a claim leaves nothing behind"
+
+
+def test_a_cell_that_is_tried_again_is_no_failure(tmp_path: Path) -> None:
+    cells = small_grid(tmp_path)
+    first = cells.cells[0]
+    cells.failures.record(first, "DataError", "broken yesterday")
+    other = another(cells, cells.out)
+    with cells.claim(first):
+        assert other.state(first) == "running"
+        with pytest.raises(RunFolderError, match="held by other processes"):
+            require_all_done(other)
+        assert build_grid_report(other).num_failed == 0
+    with pytest.raises(FailedRunsError, match="broken yesterday"):
+        require_all_done(other)
+
+
+def test_a_run_that_was_begun_when_its_arm_had_another_name_goes_on(tmp_path: Path) -> None:
+    folder = small_grid(tmp_path).cells[1].run.folder
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text("")
+    arms = {"simclr": {"recipe": "digits_simclr"}, "renamed": {}}
+    question = {"baseline": "simclr", "probe": "knn", "d": 1.0}
+    cells = small_grid(tmp_path, arms=arms, question=question)
+    assert cells.cells[1].run.folder == folder
+    assert name_of(cells.cells[1]) == "renamed-split1-seed10"
+    assert cells.cells[3].run.folder.name.startswith("renamed-split2-seed10-")
 
 
 def test_a_failure_is_the_state_until_the_cell_is_done(tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from sdclr.errors import ConfigError, MissingInputError
-from sdclr.workflows.grid.cells import name_of
-from sdclr.workflows.grid.file import parse_grid, read_grid, shipped_grids
+from sdclr.workflows.grid.cells import shared_keys
+from sdclr.workflows.grid.file import find_grid, parse_grid, read_grid, shipped_grids
+from sdclr.workflows.grid.records import name_of
 from sdclr.workflows.grid.run import open_grid
 from small_grid import TINY, small_file, small_grid
 
@@ -26,7 +27,7 @@ def test_cells_run_split_by_split_in_the_order_of_the_arms(tmp_path: Path) -> No
         "sdclr": {"splits": ["1-2", "generated 101-102"]},
         "half": {"settings": {"method.prune_ratio": 0.5}, "seeds": [1, 2]},
     }
-    cells = small_grid(tmp_path, arms=arms).cells
+    cells = small_grid(tmp_path, arms=arms, question=None).cells
     assert [name_of(cell) for cell in cells] == [
         "simclr-split1-seed10",
         "sdclr-split1-seed10",
@@ -116,6 +117,22 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"arms": {"a/b": {}}}, "cannot be an arm's name"),
     ({"arms": {"simclr": {"title": "x"}, "b": {"title": "x", "seeds": 1}}}, "the same settings"),
     ({"arms": {"simclr": 3}}, "arms.simclr must be a mapping"),
+    (
+        {"arms": {"a": {}, "b": {"settings": {"data.imbalance_ratio": 5}}}},
+        "arms a and b are of other images: they differ in data.imbalance_ratio",
+    ),
+    (
+        {"arms": {"a": {}, "b": {"recipe": "cifar10_lt_sdclr"}}},
+        "arms a and b are of other images: they differ in data.name",
+    ),
+    (
+        {
+            "arms": {"a": {"seeds": [1]}, "b": {"recipe": "digits_simclr", "seeds": [2]}},
+            "question": {"baseline": "a", "probe": "knn", "d": 1.0},
+        },
+        "b has no split and seed in common with a",
+    ),
+    (arm(settings={"device": "foo"}), "arms.sdclr: device must be auto, cpu, cuda, cuda:N or mps"),
 ]
 
 
@@ -129,6 +146,29 @@ def test_a_mistake_is_one_error_that_names_the_file_and_the_key(
     assert message in str(caught.value)
     assert "small.yaml" in str(caught.value)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_generated_split_pairs_with_one_of_which_nothing_else_is_said(tmp_path: Path) -> None:
+    arms = {
+        "simclr": {"recipe": "digits_simclr", "splits": ["1-3"]},
+        "sdclr": {"splits": ["generated 1-2", "generated 5"]},
+    }
+    cells = small_grid(tmp_path, arms=arms)
+    keys = shared_keys(cells, "simclr", "sdclr")
+    assert keys == {("generated", 1, 10), ("generated", 2, 10)}
+
+
+def test_arms_may_differ_in_which_images_are_trained_on(tmp_path: Path) -> None:
+    arms = {"simclr": {}, "all": {"settings": {"data.subset": "all"}}}
+    assert len(small_grid(tmp_path, arms=arms).cells) == 4
+
+
+def test_a_folder_hides_no_grid_that_comes_with_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "paper").mkdir()
+    assert find_grid("paper").name == "paper.yaml"
 
 
 def test_two_arms_of_one_name_are_refused() -> None:

@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,9 @@ from sdclr.errors import (
     RunFolderError,
 )
 from sdclr.presentation.progress import NoProgress
-from sdclr.workflows.grid.cells import GridCells, name_of
+from sdclr.workflows.grid.cells import GridCells
+from sdclr.workflows.grid.records import name_of
+from sdclr.workflows.grid.results import build_grid_report
 from sdclr.workflows.grid.run import carry_out_grid, grid_commands, open_grid
 from slow_variants import slow
 from small_grid import small_file, small_grid
@@ -182,6 +185,84 @@ def test_a_damaged_record_is_named_and_its_cell_is_run_again(
     assert left == ["sdclr-split1-seed10"]
 
 
+def damaged(content: dict[str, Any], what: str) -> dict[str, Any]:
+    """A record that is JSON of the right form, and not of its cell."""
+    knn = content["evaluation"]["probes"]["knn"]
+    if what == "accuracies":
+        knn["per_class_accuracy"] = "x"
+    elif what == "accuracies above 1":
+        knn["per_class_accuracy"] = [2.0] * 10
+    elif what == "settings":
+        content["config"]["epochs"] = 3
+    elif what == "no settings":
+        content["config"] = {}
+    elif what == "unknown settings":
+        content["config"]["bogus"] = 1
+    elif what == "protocol":
+        content["evaluation"]["protocol"] = "sdclr"
+    elif what == "split":
+        content["split_source"] = "authors"
+    else:
+        assert what == "settings of the probe"
+        knn["settings"]["k"] = 3
+    return content
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        "accuracies",
+        "accuracies above 1",
+        "settings",
+        "no settings",
+        "unknown settings",
+        "protocol",
+        "split",
+        "settings of the probe",
+        "another cell",
+    ],
+)
+def test_a_record_that_is_not_of_its_cell_is_named_and_the_cell_is_run_again(
+    whole: Path, tmp_path: Path, what: str
+) -> None:
+    records = tmp_path / "records"
+    shutil.copytree(whole / "out" / "records", records)
+    victim = next(records.glob("sdclr-split2-*.json"))
+    if what == "another cell":
+        shutil.copy(next(records.glob("sdclr-split1-*.json")), victim)
+    else:
+        victim.write_text(json.dumps(damaged(json.loads(victim.read_text()), what)))
+    with pytest.warns(UserWarning, match=f"{victim.name}|damaged"):
+        cells, _ = open_grid(small_file(tmp_path), tmp_path / "out", records)
+    left = [name_of(cell) for cell in cells.cells if not cells.is_done(cell)]
+    assert left == ["sdclr-split2-seed10"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(cells.read_records()) == 3, "nothing is said twice"
+
+
+def test_records_of_one_cell_that_differ_in_time_alone_are_no_quarrel(
+    whole: Path, tmp_path: Path
+) -> None:
+    records = tmp_path / "records"
+    shutil.copytree(whole / "out" / "records", records)
+    first = next(records.glob("sdclr-split1-*.json"))
+    content = json.loads(first.read_text())
+    content["evaluation"]["probes"]["knn"]["seconds"] = 12345.0
+    content["evaluation"]["probes"]["other"] = content["evaluation"]["probes"]["knn"]
+    (records / "a-copy.json").write_text(json.dumps(content))
+    open_grid(small_file(tmp_path), tmp_path / "out", records)
+    content["evaluation"]["probes"]["knn"]["per_class_accuracy"][0] = 0.0123
+    (records / "a-copy.json").write_text(json.dumps(content))
+    with pytest.warns(UserWarning, match=r"a-copy\.json is of the same cell as sdclr-split1"):
+        cells, _ = open_grid(small_file(tmp_path), tmp_path / "out", records)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = cells.read_records()[cells.cells[1].run.folder]
+    knn = found.evaluation["probes"]["knn"]
+    assert knn["per_class_accuracy"][0] != 0.0123, "the one that is named after its cell counts"
+
+
 @pytest.mark.parametrize("error", [slow(DataError("no images")), ZeroDivisionError("a bug")])
 def test_a_failed_run_is_reported_and_the_rest_is_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
@@ -297,6 +378,76 @@ def test_somebody_elses_file_in_the_reports_place_is_found_before_any_run(tmp_pa
     assert not (tmp_path / "out" / "records").exists()
 
 
+def test_a_figure_of_somebody_else_is_found_before_any_run(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "grid-against.svg").write_text("<?xml version='1.0'?><svg/>")
+    with pytest.raises(ConfigError, match=r"grid-against\.svg is not of sdclr grid.*Move it"):
+        run(tmp_path)
+    assert not (tmp_path / "out" / "records").exists()
+
+
+def test_another_grid_does_not_take_the_place_of_a_report(whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole / "out", tmp_path / "out")
+    before = (tmp_path / "out" / "grid.json").read_text()
+    other = small_file(tmp_path).rename(tmp_path / "other.yaml")
+    with pytest.raises(
+        ConfigError, match="has the report of the grid small, and this one is other"
+    ):
+        sdclr.grid(other, tmp_path / "out", console=QUIET)
+    assert (tmp_path / "out" / "grid.json").read_text() == before
+    assert (tmp_path / "out" / "grid-against.svg").is_file()
+    run(tmp_path, question=None)
+    assert not (tmp_path / "out" / "grid-against.svg").exists(), "of a question that is gone"
+
+
+def test_a_report_of_no_record_takes_no_reports_place(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(whole / "out", tmp_path / "out")
+    (tmp_path / "out" / "records").rename(tmp_path / "kept")
+    before = (tmp_path / "out" / "grid.json").read_text()
+    words = ["sdclr", "grid", str(small_file(tmp_path)), "--out", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", [*words, "--report-only"])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == MissingInputError.exit_code
+    assert "has no record of a cell of small" in " ".join(capsys.readouterr().err.split())
+    assert (tmp_path / "out" / "grid.json").read_text() == before
+
+
+def test_the_reports_command_is_the_one_that_was_given(whole: Path, tmp_path: Path) -> None:
+    command = shlex.split(json.loads((whole / "out" / "grid.json").read_text())["command"])
+    assert command == ["sdclr", "grid", str(whole / "small.yaml"), "--out", str(whole / "out")]
+    file = small_file(tmp_path)
+    text = open_grid(file, records=tmp_path / "r", device="cpu", use=["json:loads"])[0].command
+    assert text == f"sdclr grid {file} --records {tmp_path / 'r'} --device cpu --use json:loads"
+
+
+def test_arms_with_equal_accuracies_and_means_over_other_cells_are_said(
+    whole: Path, tmp_path: Path
+) -> None:
+    records = tmp_path / "records"
+    shutil.copytree(whole / "out" / "records", records)
+    for number in (1, 2):
+        ours, theirs = (
+            next(records.glob(f"{a}-split{number}-*.json")) for a in ("sdclr", "simclr")
+        )
+        content = json.loads(ours.read_text())
+        content["evaluation"]["probes"]["knn"] = json.loads(theirs.read_text())["evaluation"][
+            "probes"
+        ]["knn"]
+        ours.write_text(json.dumps(content))
+    cells, _ = open_grid(small_file(tmp_path), tmp_path / "out", records)
+    report = build_grid_report(cells)
+    assert report.asked is not None
+    assert [one.verdict for one in report.asked.arms] == ["open"]
+    assert any("same accuracies in each of their 2 common cells" in note for note in report.notes)
+    next(records.glob("sdclr-split2-*.json")).unlink()
+    cells, _ = open_grid(small_file(tmp_path), tmp_path / "out", records)
+    notes = build_grid_report(cells).notes
+    assert any("means are over different cells (simclr 2, sdclr 1)" in note for note in notes)
+
+
 def workers_command(folder: Path, workers: int) -> list[str]:
     arguments = ["grid", str(small_file(folder)), "--out", str(folder / "out")]
     return [sys.executable, "-m", "sdclr", *arguments, "--workers", str(workers)]
@@ -397,7 +548,7 @@ def test_a_folder_of_records_that_is_not_there_makes_no_report(
     with pytest.raises(SystemExit) as stop:
         cli.main()
     assert stop.value.code == MissingInputError.exit_code
-    assert "Correct --records" in " ".join(capsys.readouterr().err.split())
+    assert "Correct --records or --out" in " ".join(capsys.readouterr().err.split())
     assert not out.exists()
 
 

@@ -98,6 +98,8 @@ def evaluate(
                 frozen_of(evaluated_data(run, settings, given), world, NoProgress()).help()
         else:
             with run:  # from start to end: nobody measures the same thing meanwhile
+                if run.evaluation_path(protocol).is_file():
+                    run.read_evaluation(protocol)  # what is damaged is said before any work
                 world.messages.publish(BEGUN, {})
                 found = evaluated_data(run, settings, given)
                 if found.data.test is None:

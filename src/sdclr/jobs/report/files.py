@@ -96,7 +96,12 @@ def _places(
 
 def _may_be_replaced(target: Path, found: FileFormat[R], *, named: bool) -> bool:
     in_a_run = (target.parent / "config.yaml").is_file()
-    return (in_a_run or not named) and (begins_with(target, found.mark) or _is_empty(target))
+    return (in_a_run or not named) and may_be_replaced(target, found)
+
+
+def may_be_replaced(target: Path, found: FileFormat[R]) -> bool:
+    """Whether a file is ours, by its first words."""
+    return begins_with(target, found.mark) or _is_empty(target)
 
 
 def _is_empty(target: Path) -> bool:

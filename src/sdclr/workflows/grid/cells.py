@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from sdclr.errors import ConfigError, RunFolderError
+from sdclr.run.files import CONFIG_FILE
 from sdclr.safe_text import shown
 from sdclr.settings import PretrainConfig
 from sdclr.storage.durable_files import make_folder
@@ -23,8 +24,11 @@ from sdclr.workflows.grid.failures import Failures
 from sdclr.workflows.grid.file import Grid
 from sdclr.workflows.grid.records import (
     CellRecord,
+    Key,
     Records,
     fingerprint,
+    key_of,
+    name_of,
     training_fingerprint,
 )
 from sdclr.workflows.matrix import Cell, SplitChoice, cells_of
@@ -40,9 +44,13 @@ STATES: dict[State, str] = {
 }
 
 
-def name_of(cell: Cell) -> str:
-    """ "sdclr-split1-seed10": the name of its folder without the digits of its settings."""
-    return cell.run.folder.name.rpartition("-")[0]
+def shared_keys(cells: GridCells, one: str, other: str) -> set[Key]:
+    """What the cells of two arms have in common."""
+    keys: dict[str, set[Key]] = {one: set(), other: set()}
+    for cell in cells.cells:
+        if cell.arm in keys:
+            keys[cell.arm].add(key_of(cell.split, cell.config.data, cell.config.seed))
+    return keys[one] & keys[other]
 
 
 @dataclass
@@ -56,6 +64,8 @@ class GridCells:
     """Names of the cells that are worked on; none named: all."""
     sitting: str = ""
     """Names one start of the command: what failed in it is not tried again in it."""
+    command: str = ""
+    """What a person types for all of it."""
     _done: set[str] = field(default_factory=set)
 
     @property
@@ -84,9 +94,17 @@ class GridCells:
         from sdclr.run import Run
 
         bare = Cell(arm, config, Run(self.out), split)
-        kind = "generated" if split.origin == "generated" else "split"
-        name = f"{arm}-{kind}{split.number}-seed{config.seed}-{training_fingerprint(bare)}"
-        return self.out / name
+        mark = training_fingerprint(bare)
+        name = f"{name_of(bare)}-{mark}"
+        # begun when the arm had another name
+        rest = name.removeprefix(arm)
+        begun = [folder for folder in self._folders if folder.endswith(rest)]
+        return self.out / (begun[0] if len(begun) == 1 and name not in begun else name)
+
+    @cached_property
+    def _folders(self) -> Sequence[str]:
+        """Run folders that are there."""
+        return sorted(path.parent.name for path in self.out.glob(f"*/{CONFIG_FILE}"))
 
     @cached_property
     def fingerprints(self) -> dict[Path, str]:
@@ -99,14 +117,18 @@ class GridCells:
 
     def read_records(self) -> dict[Path, CellRecord]:
         """Run folder -> record, of the cells that are done."""
-        found = self.records.read(self.grid.probes)
+        places = {
+            self.records.path(cell, self.fingerprint(cell)): self.fingerprint(cell)
+            for cell in self.cells
+        }
+        found = self.records.read(self.grid.probes, places)
         self._done |= found.keys()
         return {folder: found[one] for folder, one in self.fingerprints.items() if one in found}
 
     def is_done(self, cell: Cell) -> bool:
         """Whether the cell's record was there when records were read, or is there now."""
         mark = self.fingerprint(cell)
-        if mark not in self._done and self.records.has(cell, mark):
+        if mark not in self._done and self.records.has(cell, mark, self.grid.probes):
             self._done.add(mark)
         return mark in self._done
 

@@ -26,6 +26,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
+from sdclr.compute.device_choices import require_device_name
 from sdclr.config import Section, differing_fields, parse_assignment
 from sdclr.errors import ConfigError, MissingInputError
 from sdclr.evaluation.probes import PROBES, PROTOCOLS, Protocol, probes_under, published_probes
@@ -33,7 +34,7 @@ from sdclr.recipes import recipe
 from sdclr.safe_text import shown
 from sdclr.settings import PretrainConfig
 from sdclr.storage.documents import parse_yaml
-from sdclr.workflows.grid.records import lasting
+from sdclr.workflows.grid.records import key_of, lasting
 from sdclr.workflows.matrix import PlannedArm, SplitChoice
 from sdclr.workflows.reproduce import parse_numbers
 
@@ -157,9 +158,9 @@ def find_grid(name: Path | str) -> Path:
     Raises MissingInputError that lists what there is.
     """
     path = Path(name)
-    if path.exists() or str(name) not in shipped_grids():
-        if path.is_file():
-            return path
+    if path.is_file():
+        return path
+    if str(name) not in shipped_grids():
         close = difflib.get_close_matches(str(name), shipped_grids(), n=1)
         meant = f" Did you mean {close[0]}?" if close else ""
         raise MissingInputError(
@@ -221,10 +222,13 @@ def _grid(content: Mapping[str, Any], text: str, name: str, values: Mapping[str,
     for one in planned:
         _check_origins(one)
         _check_numbers(one)
+        _within(f"arms.{one.name}", partial(require_device_name, one.base.device))
     _check_distinct(planned)
+    _check_images(planned)
     protocol: Protocol = next(known for known in PROTOCOLS if known == file.protocol)
     probes = _probes(file, protocol)
     _check_question(file, list(arms), probes)
+    _check_pairs(file, planned)
     _check_sweep(file, planned)
     titles = {arm: own.title or arm for arm, own in arms.items()}
     if doubled := [title for title in titles.values() if list(titles.values()).count(title) > 1]:
@@ -387,6 +391,48 @@ def _check_distinct(arms: Sequence[PlannedArm]) -> None:
             f"{pair} have the same settings: they are one arm. "
             "Give one of them other settings, or leave it out."
         )
+
+
+_READING = ("subset", "exif_rotation", "grey_bits", "on_error", "max_skipped")
+"""Settings of the images in which arms may differ: which of them are trained on, and how a file is read."""
+
+
+def _check_images(arms: Sequence[PlannedArm]) -> None:
+    """ConfigError where two arms are of other images or other splits of them: one table cannot hold their numbers."""
+    seen = [(arm, lasting(arm.base)["data"] | {"splits": arm.base.data.splits}) for arm in arms]
+    first, theirs = seen[0]
+    for arm, ours in seen[1:]:
+        names = [name for name in ours if name not in _READING and ours[name] != theirs[name]]
+        if not names:
+            continue
+        if names == ["splits"]:
+            names = ["subset"]  # of arrays, all is another set than a tail drawn from them
+        what = ", ".join(f"data.{name}" for name in names)
+        raise ConfigError(
+            f"arms {first.name} and {arm.name} are of other images: they differ in {what}, so their numbers are not "
+            "comparable. Give all arms the same, or a grid to each."
+        )
+
+
+def _check_pairs(file: GridFile, arms: Sequence[PlannedArm]) -> None:
+    """ConfigError where an arm of the question has no split and seed in common with its baseline."""
+    question = file.question
+    if question is None:
+        return
+    keys = {
+        arm.name: {
+            key_of(split, arm.base.data, seed)
+            for split in arm.splits
+            for seed in (arm.seeds if arm.seeds is not None else [arm.base.seed])
+        }
+        for arm in arms
+    }
+    for name in question.compare or [arm.name for arm in arms if arm.name != question.baseline]:
+        if not keys[name] & keys[question.baseline]:
+            raise ConfigError(
+                f"question: {name} has no split and seed in common with {question.baseline}, and effects are paired. "
+                "Give both the same splits and seeds, or leave the arm out of question.compare."
+            )
 
 
 def _probes(file: GridFile, protocol: Protocol) -> Sequence[str]:

@@ -11,13 +11,15 @@ import hashlib
 import json
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
-from sdclr.errors import DataError
+from sdclr.compute.process_state import collected_warnings, silenced_warnings
+from sdclr.data.config import DataConfig
+from sdclr.errors import DataError, SdclrError
 from sdclr.evaluation.probes import PROBES, Protocol
 from sdclr.evaluation.results import Evaluation
 from sdclr.run.records import Count, Record, Share, Text, check
@@ -25,11 +27,16 @@ from sdclr.safe_text import shown
 from sdclr.settings import PretrainConfig
 from sdclr.storage.documents import read_json_file
 from sdclr.storage.durable_files import make_folder, storage_errors, write_atomically
-from sdclr.workflows.matrix import Cell, SplitOrigin
+from sdclr.workflows.matrix import Cell, SplitChoice, SplitOrigin
 
 KIND = "sdclr grid record"
+REPORT_KIND = "sdclr grid report"
 _NOT_RESULTS = frozenset({"device"}) | PretrainConfig.incidental()
 """Settings that a record leaves out: where things lie, how fast they are done."""
+
+
+Key = tuple[str, int, int]
+"""Where a split really comes from, its number, the seed."""
 
 
 class MiningEpoch(Record):
@@ -69,10 +76,9 @@ class CellRecord(Record):
     """Versions and hardware."""
 
     @property
-    def key(self) -> tuple[str, int]:
+    def key(self) -> Key:
         """What pairs it with a record of another arm: its split and its seed."""
-        split = f"generated {self.split}" if self.split_origin == "generated" else str(self.split)
-        return split, self.seed
+        return self.split_source, self.split, self.seed
 
     def measured(self) -> Evaluation:
         """The accuracies. DataError where they are damaged."""
@@ -86,7 +92,8 @@ def fingerprint(cell: Cell, protocol: Protocol, probes: Sequence[str]) -> str:
         name: {"origin": PROBES[name].origin, "settings": PROBES[name].settings(protocol)}
         for name in probes
     }
-    return _fingerprint(lasting(cell.config), split_source(cell), protocol, measured)
+    source = split_source(cell.split, cell.config.data)
+    return _fingerprint(lasting(cell.config), source, protocol, measured)
 
 
 def current_fingerprint(record: CellRecord, probes: Sequence[str]) -> str | None:
@@ -116,7 +123,13 @@ def _fingerprint(
 
 def training_fingerprint(cell: Cell) -> str:
     """8 hex digits over everything that decides the weights of a cell: the name of its folder has them."""
-    return _digest({"config": lasting(cell.config), "split": split_source(cell)})[:8]
+    source = split_source(cell.split, cell.config.data)
+    return _digest({"config": lasting(cell.config), "split": source})[:8]
+
+
+def key_of(split: SplitChoice, data: DataConfig, seed: int) -> Key:
+    """The key of a cell's record."""
+    return split_source(split, data), split.number, seed
 
 
 def _digest(content: Mapping[str, Any]) -> str:
@@ -124,11 +137,10 @@ def _digest(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def split_source(cell: Cell) -> str:
-    """Where the split of a cell comes from: the lists of the authors, the seed, or the images as they are."""
-    if cell.split.origin:
-        return cell.split.origin
-    data = cell.config.data
+def split_source(split: SplitChoice, data: DataConfig) -> str:
+    """Where a split comes from: the lists of the authors, the seed, or the images as they are."""
+    if split.origin:
+        return split.origin
     if data.splits == "generated":
         return "generated" if data.splits_dir is None else "authors"
     return data.splits
@@ -152,48 +164,79 @@ class Records:
     """The records of a folder; those of other grids may lie there, too."""
 
     folder: Path
+    _said: set[str] = field(default_factory=set, compare=False)
+    """Warnings, each of which is said once."""
 
     def path(self, cell: Cell, fingerprint: str) -> Path:
         """Where the record of a cell is written."""
-        return self.folder / f"{cell.run.folder.name.rpartition('-')[0]}-{fingerprint}.json"
+        return self.folder / f"{name_of(cell)}-{fingerprint}.json"
 
-    def has(self, cell: Cell, fingerprint: str) -> bool:
-        """Whether the cell has a sound record under its own name."""
+    def has(self, cell: Cell, fingerprint: str, probes: Sequence[str]) -> bool:
+        """Whether the cell has a sound record under its own name: one of this cell, with these probes."""
         path = self.path(cell, fingerprint)
         if not path.is_file():
             return False
         try:
-            read_record(path)
-        except DataError:  # said by read(), and written anew
+            with silenced_warnings():  # said by read()
+                return current_fingerprint(read_record(path), probes) == fingerprint
+        except SdclrError:  # said by read(), and written anew
             return False
-        return True
 
-    def read(self, probes: Sequence[str]) -> dict[str, CellRecord]:
+    def read(
+        self, probes: Sequence[str], wanted: Mapping[Path, str] | None = None
+    ) -> dict[str, CellRecord]:
         """Fingerprint -> record, of the records that have these probes.
 
-        A file that is damaged is left out with a warning, and its cell is run again.
+        A file that is damaged is left out with a warning, and its cell is run again; so is one of ``wanted`` (file ->
+        fingerprint of its cell) that holds something else. Of two records of one cell the one that is named after it
+        counts.
         """
+        marks = self._marks(probes)
+        of_cell: dict[str, list[Path]] = {}
+        for path, (mark, _) in marks.items():
+            if mark is not None:
+                of_cell.setdefault(mark, []).append(path)
         found: dict[str, CellRecord] = {}
+        for mark, paths in of_cell.items():
+            named = [path for path in paths if path.stem.endswith(mark)]
+            first = (named or paths)[0]
+            found[mark] = marks[first][1]
+            for other in paths:
+                if _numbers(marks[other][1], probes) != _numbers(found[mark], probes):
+                    self._warn(
+                        f"{shown(other)} is of the same cell as {shown(first.name)}, which counts, with other numbers. "
+                        "Remove one of them."
+                    )
+        for path, mark in (wanted or {}).items():
+            if path in marks and mark not in found:
+                self._warn(
+                    f"{shown(path)} is not the record of its cell with the probes {', '.join(probes)}: it was changed, "
+                    "or is a copy of another one. The cell counts as not done."
+                )
+        return found
+
+    def _marks(self, probes: Sequence[str]) -> dict[Path, tuple[str | None, CellRecord]]:
+        """The fingerprint of today, and the content, of every sound record here; None where it lacks a probe."""
+        found: dict[Path, tuple[str | None, CellRecord]] = {}
         if not self.folder.is_dir():
             return found
         for path in sorted(self.folder.glob("*.json")):
             try:
-                record = read_record(path)
-            except DataError as error:
-                warnings.warn(f"{error} Its cell counts as not done.", stacklevel=2)
+                with collected_warnings() as said:
+                    record = read_record(path)
+                for text in said:
+                    self._warn(f"{shown(path)}: {text}")
+                found[path] = current_fingerprint(record, probes), record
+            except NoRecordError:
                 continue
-            mark = current_fingerprint(record, probes)
-            if mark is None:
-                continue
-            before = found.get(mark)
-            if before is not None and before.evaluation != record.evaluation:
-                warnings.warn(
-                    f"{shown(path)} is of the same cell as another record, with other numbers; "
-                    "the first one counts. Remove one of them.",
-                    stacklevel=2,
-                )
-            found.setdefault(mark, record)
+            except SdclrError as error:
+                self._warn(f"{error} Its cell counts as not done.")
         return found
+
+    def _warn(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            warnings.warn(text, stacklevel=3)
 
     def write(self, cell: Cell, fingerprint: str, content: Mapping[str, Any]) -> None:
         make_folder(self.folder)
@@ -201,13 +244,32 @@ class Records:
         write_atomically(path, json.dumps(content, indent=1) + "\n")
 
 
+def name_of(cell: Cell) -> str:
+    """ "sdclr-split1-seed10": how a cell is called on the command line and in names of files."""
+    kind = "generated" if cell.split.origin == "generated" else "split"
+    return f"{cell.arm}-{kind}{cell.split.number}-seed{cell.config.seed}"
+
+
+def _numbers(record: CellRecord, probes: Sequence[str]) -> dict[str, Any]:
+    """What two records of one cell must agree in; how long it took is not among it."""
+    measured = record.evaluation["probes"]
+    counts = record.evaluation.get("train_counts")
+    return {name: [measured[name].get("per_class_accuracy"), counts] for name in probes}
+
+
+class NoRecordError(DataError):
+    """A report, which lies among records."""
+
+
 def read_record(path: Path) -> CellRecord:
-    """DataError where the file is damaged or no record."""
+    """DataError where the file is damaged or no record; of a report, NoRecordError."""
     try:
         with storage_errors(path):
             content = read_json_file(path)
     except ValueError as error:
         raise DataError(f"{shown(path)} is damaged, it cannot be read as JSON: {error}.") from None
+    if isinstance(content, dict) and content.get("kind") == REPORT_KIND:
+        raise NoRecordError(f"{shown(path)} is the report of a grid.")
     if not isinstance(content, dict) or content.get("kind") != KIND:
         raise DataError(f"{shown(path)} is no record of a grid.")
     check(CellRecord, content, shown(path))
@@ -238,7 +300,7 @@ def record_of(
         "arm": cell.arm,
         "split": cell.split.number,
         "split_origin": cell.split.origin,
-        "split_source": split_source(cell),
+        "split_source": split_source(cell.split, cell.config.data),
         "seed": cell.config.seed,
         "method": str(facts.get("method", cell.config.method.name)),
         "config": lasting(cell.config),

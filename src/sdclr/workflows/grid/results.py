@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from sdclr.errors import ConfigError
@@ -25,10 +25,10 @@ from sdclr.presentation.grid import (
     Sweep,
     SweepPoint,
 )
-from sdclr.safe_text import command, shown
-from sdclr.workflows.grid.cells import GridCells
+from sdclr.safe_text import shown
+from sdclr.workflows.grid.cells import GridCells, shared_keys
 from sdclr.workflows.grid.file import Metric, setting_of
-from sdclr.workflows.grid.records import CellRecord
+from sdclr.workflows.grid.records import CellRecord, Key
 
 BESIDE: Sequence[str] = ("few", "many", "group_std")
 """What is shown beside the verdict's number."""
@@ -36,28 +36,32 @@ _NAMES: Mapping[str, str] = {**MEASURES, "worst_class": "Worst class"}
 _ByArm = Mapping[str, Sequence[CellRecord]]
 
 
-def build_grid_report(cells: GridCells, file: Path) -> GridReport:
+def build_grid_report(cells: GridCells) -> GridReport:
     """The report of what is done. Raises ConfigError for records whose numbers do not belong in one table."""
     grid, found = cells.grid, cells.read_records()
     by_arm: dict[str, list[CellRecord]] = {arm.name: [] for arm in grid.arms}
     for cell in cells.cells:
         if cell.run.folder in found:
-            by_arm[cell.arm].append(found[cell.run.folder])
+            # as the file of today calls them
+            names = {"arm": cell.arm, "split_origin": cell.split.origin}
+            by_arm[cell.arm].append(found[cell.run.folder].model_copy(update=names))
     records = [record for arm in by_arm.values() for record in arm]
     _require_same_data(records)
     datasets = {record.measured().dataset for record in records}
     rows = [
         _row(cells, arm.name, by_arm[arm.name], probe) for probe in grid.probes for arm in grid.arms
     ]
-    failed = [cell for cell in cells.cells if not cells.is_done(cell) and cells.failures.has(cell)]
+    failed = [cell for cell in cells.cells if cells.state(cell) == "failed"]
+    several = len({record.split_source for record in records}) > 1
     return GridReport(
+        grid=grid.name,
         title=grid.file.title or grid.name,
         protocol=grid.protocol,
         dataset=", ".join(sorted(datasets)) or grid.arms[0].base.data.name,
         probes={name: PROBES[name].display_name for name in grid.probes},
         rows=rows,
         cells=[
-            _csv_cell(grid.titles[arm], record, probe)
+            _csv_cell(grid.titles[arm], record, probe, several=several)
             for arm, arm_records in by_arm.items()
             for record in arm_records
             for probe in grid.probes
@@ -72,22 +76,27 @@ def build_grid_report(cells: GridCells, file: Path) -> GridReport:
         hardware=_kinds(records, ("device", "precision")),
         versions=_kinds(records, ("sdclr", "torch", "python")),
         seconds=sum(sum(record.seconds.values()) for record in records),
-        command=command("sdclr", "grid", file),
-        notes=_notes(records),
+        command=cells.command,
+        notes=_notes(cells, by_arm),
     )
 
 
 def _require_same_data(records: Sequence[CellRecord]) -> None:
     """ConfigError where two cells name the same split of different images."""
-    seen: dict[str, CellRecord] = {}
+    seen: dict[tuple[str, int], CellRecord] = {}
     for record in records:
-        first = seen.setdefault(record.key[0], record)
+        first = seen.setdefault(record.key[:2], record)
         if first.data != record.data:
             raise ConfigError(
-                f"the records of {shown(first.arm)} and {shown(record.arm)} both name split {record.key[0]}, but "
+                f"the records of {shown(first.arm)} and {shown(record.arm)} both name split {record.split}, but "
                 f"their images differ (fingerprints {first.data} and {record.data}): their numbers "
                 "are not comparable. Remove the records of one, or give both the same --data and --splits-dir."
             )
+
+
+def split_label(record: CellRecord) -> str:
+    """ "generated 101", or the number alone of a split that is given."""
+    return f"{'generated ' * (record.split_source == 'generated')}{record.split}"
 
 
 def _balancedness(record: CellRecord, probe: str) -> Balancedness:
@@ -109,10 +118,11 @@ def _planned(cells: GridCells, arm: str) -> int:
     return sum(cell.arm == arm for cell in cells.cells)
 
 
-def _csv_cell(title: str, record: CellRecord, probe: str) -> dict[str, Any]:
+def _csv_cell(title: str, record: CellRecord, probe: str, *, several: bool) -> dict[str, Any]:
+    """``several``: whether splits come from several sources, so that a number alone does not tell which it is."""
     return {
         "arm": title,
-        "split": record.key[0],
+        "split": split_label(record) if several else str(record.split),
         "seed": record.seed,
         "probe": probe,
         **asdict(_balancedness(record, probe)),
@@ -137,9 +147,7 @@ def _asked(cells: GridCells, by_arm: _ByArm) -> Asked | None:
     )
 
 
-def _values(
-    records: Sequence[CellRecord], probe: str, measure: str
-) -> dict[tuple[str, int], float]:
+def _values(records: Sequence[CellRecord], probe: str, measure: str) -> dict[Key, float]:
     """Cell -> percent."""
     found = {r.key: 100 * getattr(_balancedness(r, probe), measure) for r in records}
     return {key: value for key, value in found.items() if not math.isnan(value)}
@@ -158,7 +166,7 @@ def _compared(cells: GridCells, by_arm: _ByArm, arm: str) -> ComparedArm:
 
     decisive = effect(question.metric)
     beside = {key: effect(key) for key in BESIDE if key != question.metric}
-    shared = _keys(cells, arm) & _keys(cells, question.baseline)
+    shared = shared_keys(cells, arm, question.baseline)
     return ComparedArm(
         arm=cells.grid.titles[arm],
         effect=Interval(decisive.mean, decisive.low, decisive.high),
@@ -170,10 +178,6 @@ def _compared(cells: GridCells, by_arm: _ByArm, arm: str) -> ComparedArm:
         needed=decisive.cells_needed(question.d),
         needed_for_half=decisive.cells_needed(question.d / 2),
     )
-
-
-def _keys(cells: GridCells, arm: str) -> set[tuple[str, int]]:
-    return {(str(cell.split), cell.config.seed) for cell in cells.cells if cell.arm == arm}
 
 
 def _sweep(cells: GridCells, by_arm: _ByArm) -> Sweep | None:
@@ -239,16 +243,43 @@ def _kinds(records: Sequence[CellRecord], names: Sequence[str]) -> list[str]:
     return [f"{words} ({count})" for words, count in counts.items()]
 
 
-def _notes(records: Sequence[CellRecord]) -> list[str]:
-    sources: dict[str, list[str]] = {"as the settings say": [], "generated": []}
-    for record in records:
-        kind = "generated" if record.split_origin == "generated" else "as the settings say"
-        if str(record.split) not in sources[kind]:
-            sources[kind].append(str(record.split))
-    if not sources["generated"]:
-        return []
-    drawn = sorted(map(int, sources["generated"]))
-    return [f"Generated splits (drawn from their number): {', '.join(map(str, drawn))}."]
+def _notes(cells: GridCells, by_arm: _ByArm) -> list[str]:
+    titles = cells.grid.titles
+    records = [record for arm in by_arm.values() for record in arm]
+    notes = []
+    drawn = sorted({record.split for record in records if record.split_origin == "generated"})
+    if drawn:
+        notes.append(f"Generated splits (drawn from their number): {', '.join(map(str, drawn))}.")
+    keys = {arm: {record.key for record in done} for arm, done in by_arm.items() if done}
+    if len(set(map(frozenset, keys.values()))) > 1:
+        counts = ", ".join(f"{titles[arm]} {len(found)}" for arm, found in keys.items())
+        notes.append(
+            f"The arms' means are over different cells ({counts}) and differ for that, too: the effects, which are "
+            "paired, do not."
+        )
+    notes += [
+        f"{titles[one]} and {titles[other]} have the same accuracies in each of their {number} common cells: what they "
+        "differ in has changed nothing."
+        for one, other, number in _twins(by_arm, cells.grid.probes)
+    ]
+    return notes
+
+
+def _twins(by_arm: _ByArm, probes: Sequence[str]) -> list[tuple[str, str, int]]:
+    """Two arms whose accuracies are equal, class by class, wherever both were measured; and in how many cells."""
+    found = []
+    numbers = {
+        arm: {
+            record.key: [record.evaluation["probes"][p]["per_class_accuracy"] for p in probes]
+            for record in records
+        }
+        for arm, records in by_arm.items()
+    }
+    for one, other in itertools.combinations(numbers, 2):
+        shared = numbers[one].keys() & numbers[other].keys()
+        if shared and all(numbers[one][key] == numbers[other][key] for key in shared):
+            found.append((one, other, len(shared)))
+    return found
 
 
 def _failures(reasons: Mapping[str, str]) -> list[tuple[str, str]]:

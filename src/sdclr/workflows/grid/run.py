@@ -13,17 +13,20 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from sdclr.addresses import redacted
 from sdclr.any_progress import AnyProgress, NoProgress
 from sdclr.config import absolute_place, user_path
 from sdclr.errors import ConfigError, FailedRunsError, MissingInputError, RunFolderError
 from sdclr.presentation.grid import GridReport
 from sdclr.safe_text import command, counted, one_line, shown
 from sdclr.storage.durable_files import make_folder
-from sdclr.workflows.grid.cells import STATES, GridCells, State, name_of
+from sdclr.workflows.grid.cells import STATES, GridCells, State, shared_keys
 from sdclr.workflows.grid.file import read_grid
-from sdclr.workflows.grid.records import Records
+from sdclr.workflows.grid.records import Records, name_of
+from sdclr.workflows.grid.report_files import require_report_places, write_grid_report
 from sdclr.workflows.grid.workers import Watcher, run_workers
 from sdclr.workflows.matrix import Cell
+from sdclr.workflows.own_entries import use as use_entries
 
 MOST_WORKERS = 1024
 
@@ -37,8 +40,12 @@ def open_grid(
     splits_dir: str | None = None,
     device: str | None = None,
     only: Sequence[str] = (),
+    use: Sequence[str] = (),
 ) -> tuple[GridCells, dict[str, Any]]:
-    """The cells of a grid's file, and the settings that the machine decides. Imports no torch."""
+    """The cells of a grid's file, and the settings that the machine decides. Imports no torch.
+
+    ``use``: what was imported for it, for the command in its report.
+    """
     given = {"data.path": data, "data.splits_dir": splits_dir}
     values: dict[str, Any] = {
         name: absolute_place(place) for name, place in given.items() if place is not None
@@ -50,13 +57,27 @@ def open_grid(
     folder = user_path(str(place)) if place else Path("runs") / f"grid-{found.name}"
     kept = Records(user_path(str(records)) if records is not None else folder / "records")
     sitting = f"{time.time_ns()}-{os.getpid()}"
-    cells = GridCells(found, folder, kept, only=only, sitting=sitting)
+    options = {"out": out, "records": records, **{_option(k): v for k, v in given.items()}}
+    options["device"] = device
+    words = [w for name, value in options.items() if value for w in (f"--{name}", _clean(value))]
+    words += [word for entry in use for word in ("--use", entry)]
+    whole = command("sdclr", "grid", file, *words)
+    cells = GridCells(found, folder, kept, only=only, sitting=sitting, command=whole)
     if folder.exists() and not folder.is_dir():
         raise RunFolderError(f"{shown(folder)} is a file; choose another --out.")
     if kept.folder.exists() and not kept.folder.is_dir():
         raise RunFolderError(f"{shown(kept.folder)} is a file; choose another --records.")
     cells.read_records()
     return cells, values
+
+
+def _option(setting: str) -> str:
+    return setting.removeprefix("data.").replace("_", "-").replace("path", "data")
+
+
+def _clean(value: Path | str) -> str:
+    """Of an address without its secrets."""
+    return redacted(str(value))
 
 
 def grid(
@@ -69,6 +90,7 @@ def grid(
     splits_dir: str | None = None,
     device: str | None = None,
     download: bool = False,
+    use: Sequence[str] = (),
     progress: AnyProgress | None = None,
     console: Console | None = None,
 ) -> GridReport:
@@ -76,7 +98,8 @@ def grid(
 
     ``out``: folder of the runs (default: the file's, else runs/grid-NAME). ``records``: folder of the small files by
     which a cell counts as done (default: OUT/records). ``workers``: processes; with 1 the work is done in this one.
-    ``data``, ``splits_dir``, ``device``: as the settings data.path, data.splits_dir and device, for all arms.
+    ``data``, ``splits_dir``, ``device``: as the settings data.path, data.splits_dir and device, for all arms. ``use``:
+    methods, recipes and the like of one's own as "module:Name", which several workers, processes of their own, import.
     Killed anywhere, the same call goes on. Raises ConfigError for a mistake in the file; FailedRunsError, after the
     report is written, when a run has failed; RunFolderError when other processes hold some.
 
@@ -88,10 +111,13 @@ def grid(
     >>> report.num_done, [row.arm for row in report.rows]
     (1, ['half'])
     """
-    cells, values = open_grid(file, out, records, data=data, splits_dir=splits_dir, device=device)
+    use_entries(use)
+    cells, values = open_grid(
+        file, out, records, data=data, splits_dir=splits_dir, device=device, use=use
+    )
     show = progress or NoProgress()
-    carry_out_grid(cells, values, workers=workers, progress=show, download=download)
-    report = write_grid_report(cells, Path(file), console=console)
+    carry_out_grid(cells, values, workers=workers, use=use, progress=show, download=download)
+    report = write_grid_report(cells, console=console)
     require_all_done(cells)
     return report
 
@@ -107,8 +133,7 @@ def carry_out_grid(
     download: bool = False,
 ) -> None:
     """Work on what is missing. ``live``: whether ``progress`` has room for every task, or shows lines alone."""
-    if not 1 <= workers <= MOST_WORKERS:
-        raise ConfigError(f"--workers must be from 1 to {MOST_WORKERS}, got {workers}.")
+    require_workers(workers)
     cells.require_lists()
     require_report_places(cells)
     left = [cell for cell in cells.wanted if not cells.is_done(cell)]
@@ -144,6 +169,12 @@ def carry_out_grid(
             detailed=live,
         )
     watcher.end()
+
+
+def require_workers(number: int) -> None:
+    """ConfigError for a number of processes that cannot be."""
+    if not 1 <= number <= MOST_WORKERS:
+        raise ConfigError(f"--workers must be from 1 to {MOST_WORKERS}, got {number}.")
 
 
 class Shown(Watcher):
@@ -211,7 +242,7 @@ def _clock(seconds: float) -> str:
 def require_all_done(cells: GridCells) -> None:
     """FailedRunsError where runs have failed, RunFolderError where other processes hold some."""
     left = [cell for cell in cells.wanted if not cells.is_done(cell)]
-    failed = [cell for cell in left if cells.failures.has(cell)]
+    failed = [cell for cell in left if cells.state(cell) == "failed"]
     if failed:
         reason = one_line(cells.failures.reason(failed[0]))
         raise FailedRunsError(
@@ -227,77 +258,16 @@ def require_all_done(cells: GridCells) -> None:
 
 
 def require_records(cells: GridCells) -> None:
-    """MissingInputError where the folder of records is not there, and nothing else of the grid is either.
+    """MissingInputError where there is no record of the grid, and nothing else of it either.
 
     A report of nothing would take the place of the one that may lie there.
     """
-    folder = cells.records.folder
-    if not folder.exists() and not any(cells.failures.has(cell) for cell in cells.cells):
-        raise MissingInputError(
-            f"there is no folder of records {shown(folder)}. Correct --records, or leave --report-only out to "
-            "start the grid."
-        )
-
-
-def write_grid_report(
-    cells: GridCells, file: Path, *, console: Console | None = None
-) -> GridReport:
-    """Build the report from records, print it, and write OUT/grid.md, .csv, .json, .html and its figures."""
-    from sdclr.jobs.report.files import deliver, places
-    from sdclr.presentation.grid import render_terminal
-    from sdclr.presentation.grid_figures import figures
-    from sdclr.workflows.grid.results import build_grid_report
-
-    make_folder(cells.out)
-    report = build_grid_report(cells, file)
-    drawn = figures(report)
-    names = {heading: f"grid-{heading.partition(' ')[0].lower()}.svg" for heading in drawn}
-    formats = report_formats(names)
-    for heading, svg in drawn.items():
-        formats[names[heading]] = _figure_format(names[heading], svg)
-    wanted = {"terminal", *formats}
-    targets = places(wanted, formats, cells.out, "grid", overwrite=False, ours=True)
-    deliver(report, wanted, render_terminal, formats, targets, console)
-    return report
-
-
-SVG_MARK = "<svg "
-
-
-def _figure_format(name: str, svg: str) -> Any:
-    from sdclr.jobs.report.files import FileFormat
-
-    def render(_: GridReport) -> str:
-        return svg
-
-    return FileFormat(name.removeprefix("grid"), render, SVG_MARK)
-
-
-def report_formats(figures: Mapping[str, str]) -> dict[str, Any]:
-    """The files of a report. ``figures``: heading of a table -> name of the figure's file."""
-    from sdclr.jobs.report.files import FileFormat
-    from sdclr.presentation import grid as presentation
-    from sdclr.presentation.grid_page import render_grid_html
-    from sdclr.presentation.pages import MARK
-
-    def markdown(report: GridReport) -> str:
-        return presentation.to_markdown(report, figures)
-
-    return {
-        "markdown": FileFormat(".md", markdown, presentation.MARKDOWN_MARK),
-        "csv": FileFormat(".csv", presentation.to_csv, ",".join(presentation.CSV_HEADER)),
-        "json": FileFormat(".json", presentation.to_json, presentation.JSON_MARK),
-        "html": FileFormat(".html", render_grid_html, MARK),
-    }
-
-
-def require_report_places(cells: GridCells) -> None:
-    """ConfigError, before any work, where a file of somebody else lies in a report's place."""
-    from sdclr.jobs.report.files import places
-
-    if cells.out.is_dir():
-        formats = report_formats({})
-        places(set(formats), formats, cells.out, "grid", overwrite=False, ours=True)
+    if any(cells.is_done(cell) or cells.failures.has(cell) for cell in cells.cells):
+        return
+    raise MissingInputError(
+        f"{shown(cells.records.folder)} has no record of a cell of {shown(cells.grid.name)}. Correct --records or "
+        "--out, or leave --report-only out to start the grid."
+    )
 
 
 def show_grid_plan(cells: GridCells, console: Console) -> None:
@@ -326,6 +296,23 @@ def show_grid_plan(cells: GridCells, console: Console) -> None:
     found = [f"{count} {state} ({STATES[state]})" for state, count in totals.items() if count]
     words_of_all = f"{counted(len(cells.wanted), 'run')} in {shown(cells.out)}: {', '.join(found)}."
     console.print(Text(words_of_all), soft_wrap=True)
+    for words in lone_pairs(cells):
+        console.print(Text(words), soft_wrap=True)
+
+
+def lone_pairs(cells: GridCells) -> list[str]:
+    """A sentence for each arm of the question that shares one cell alone with its baseline."""
+    question = cells.grid.file.question
+    if question is None:
+        return []
+    shared = {arm: len(shared_keys(cells, arm, question.baseline)) for arm in cells.grid.compared}
+    titles = cells.grid.titles
+    return [
+        f"{one_line(titles[arm])} and {one_line(titles[question.baseline])} have one split and seed in common, and an "
+        "interval takes two: their comparison stays open."
+        for arm, number in shared.items()
+        if number == 1
+    ]
 
 
 def _ranges(numbers: Sequence[tuple[str, int]]) -> str:
