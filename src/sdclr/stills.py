@@ -59,9 +59,14 @@ def eight_bits(levels: npt.NDArray[np.uint32], bits: int = 16) -> Bytes:
     return scaled.astype(np.uint8)
 
 
+def resized_side(size: int) -> int:
+    """The short side of a picture whose middle of ``size`` is 224 out of 256 of it."""
+    return round(size * 256 / 224)
+
+
 def still(picture: Picture, size: int) -> Bytes:
     """[S, S, C]: the middle of a picture whose short side was resized to S * 256 / 224 (bilinear): 224 out of 256."""
-    short, resized = min(picture.size), round(size * 256 / 224)
+    short, resized = min(picture.size), resized_side(size)
     # resizing all of a long strip would take gigabytes
     width, height = (min(side, LONGEST_STRIP * short) for side in picture.size)
     pixels = picture.pixels(*_middle(picture.size, width, height))

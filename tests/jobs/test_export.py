@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
 from PIL import Image
 from safetensors.torch import load_file
@@ -38,7 +39,7 @@ OF_ITSELF = {
 NO_EXTRA = [name for name, row in EXPORTS.items() if not row.extra]
 
 
-def saved(path: Path, name: str, **values: Any) -> Path:
+def saved(path: Path, name: str, image_size: int = SIZE, **values: Any) -> Path:
     """A backbone file whose weights, running statistics and normalisation are nobody's defaults."""
     torch.manual_seed(0)
     constants = {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.4]}
@@ -49,7 +50,7 @@ def saved(path: Path, name: str, **values: Any) -> Path:
             tensor.uniform_(-0.1, 0.1)
         elif key.endswith("running_var"):
             tensor.uniform_(0.8, 1.2)
-    save_backbone(path, backbone, config.to_dict(), {"image_size": SIZE})
+    save_backbone(path, backbone, config.to_dict(), {"image_size": image_size})
     return path
 
 
@@ -331,6 +332,42 @@ def test_the_command_line_writes_a_folder_with_a_card_of_the_run(evaluated: sdcl
     assert str(evaluated.folder.parent) not in card
 
 
+@pytest.mark.parametrize("size", [8, 32, 64, 96, 160, 224, 256, 299, 384])
+def test_timm_prepares_an_image_file_as_embed_does(size: int, tmp_path: Path) -> None:
+    source = saved(tmp_path / "b.safetensors", "resnet18", image_size=size, stem="large")
+    out = export(source, "huggingface", tmp_path / "theirs")
+    network = timm.create_model(f"local-dir:{out}", pretrained=True).eval()
+    prepare = timm.data.create_transform(**timm.data.resolve_model_data_config(network))
+    waves = np.sin(np.linspace(0, 900, 3 * 211 * 157)).reshape(211, 157, 3)
+    image = Image.fromarray((127 + 120 * waves).astype(np.uint8))
+    ours = load_backbone(source).preprocess(image)
+    mean, std = (torch.tensor(network.pretrained_cfg[k])[:, None, None] for k in ("mean", "std"))
+    torch.testing.assert_close(prepare(image) * std + mean, ours, rtol=0, atol=1e-6)
+
+
+def test_timm_prepares_images_as_a_run_on_arrays_saw_its_own(
+    evaluated: sdclr.Run, tmp_path: Path
+) -> None:
+    out = export(evaluated, "huggingface", tmp_path / "theirs")
+    network = timm.create_model(f"local-dir:{out}", pretrained=True).eval()
+    prepare = timm.data.create_transform(**timm.data.resolve_model_data_config(network))
+    data = sdclr.data.build_data(sdclr.data.DataConfig(name="digits"))
+    size = network.pretrained_cfg["input_size"][-1]
+    own = next(iter(data.train.stills(size)))[:5]
+    mean, std = (torch.tensor(network.pretrained_cfg[k])[:, None, None] for k in ("mean", "std"))
+    for place, one in enumerate(own):
+        image = Image.fromarray(data.train.images[place].permute(1, 2, 0).numpy())  # type: ignore[attr-defined]
+        prepared = (prepare(image) * std + mean) * 255
+        assert (prepared - one).abs().max() <= 2, "two bicubic filters, in whole levels"
+    assert "resizes the whole image" in (out / "README.md").read_text()
+
+
+def test_of_no_backbone_that_is_said(tmp_path: Path) -> None:
+    (tmp_path / "blank").mkdir()
+    with pytest.raises(MissingInputError, match="backbone"):
+        export(tmp_path / "blank", "onnx")
+
+
 def test_the_code_of_the_card_runs(
     evaluated: sdclr.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -344,9 +381,10 @@ def test_the_code_of_the_card_runs(
     assert names["features"].shape == (1, 512)
     backbone = load_backbone(evaluated)
     with torch.no_grad():
-        ours = backbone(backbone.preprocess(Image.open("a.jpg"))[None])
-    # their sides are rounded in another way before the middle is cut
-    assert torch.cosine_similarity(names["features"], ours).item() > 0.99
+        side = backbone.image_size
+        whole = Image.open("a.jpg").resize((side, side), Image.Resampling.BICUBIC)
+        ours = backbone(torch.from_numpy(np.array(whole)).permute(2, 0, 1)[None] / 255)
+    torch.testing.assert_close(names["features"], ours, rtol=1e-4, atol=1e-4)
 
 
 def test_a_card_counts_the_images_of_a_run_without_labels(tmp_path: Path) -> None:

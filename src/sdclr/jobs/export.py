@@ -22,6 +22,7 @@ from sdclr.backbones.exports.network import (
 )
 from sdclr.backbones.exports.table import EXPORTS, ExportRow
 from sdclr.backbones.weights import load_backbone, normalisation_of, read_backbone
+from sdclr.data.table import SOURCES
 from sdclr.errors import ConfigError, SdclrError
 from sdclr.evaluation.results import Evaluation
 from sdclr.methods.table import method_title
@@ -70,6 +71,8 @@ def export(
     row = EXPORTS[format]
     row.require_modules()
     source = Path(source)
+    if out is None:
+        read_backbone(source)  # what is no backbone says so, before a place for it is looked for
     out = _default_out(source, row) if out is None else Path(out)
     if not row.is_folder and out.suffix != row.suffix:
         raise ConfigError(
@@ -140,7 +143,24 @@ def _read(source: Path, network: nn.Module | None) -> Exported:
         feature_dim=backbone.feature_dim or measure_feature_dim(backbone, size),
         source=source.resolve().name,
         classifier=classifier,
+        sees_whole_images=_in_memory(_data_settings(source).get("name")),
     )
+
+
+def _in_memory(dataset: object) -> bool:
+    """Whether the images of a data set are arrays of one size, of which nothing is cut off."""
+    row = SOURCES[dataset] if isinstance(dataset, str) and dataset in SOURCES else None
+    return row is not None and not row.on_disk and row.name != "given"
+
+
+def _data_settings(source: Path) -> Mapping[str, Any]:
+    """Of the images of a run, or of those that a classifier has learned from; empty for a file alone."""
+    if not source.is_dir():
+        return {}
+    run = Run(source)
+    facts = run.settings() if run.exists else run.read_side_file("finetune.json", optional=True)
+    found = facts.get("data")
+    return found if isinstance(found, Mapping) else {}
 
 
 def _write(trained: Exported, row: ExportRow, out: Path, *, overwrite: bool) -> None:
@@ -209,6 +229,12 @@ def _card(source: Path, trained: Exported) -> str:
             network=trained.name,
             num_parameters=sum(one.numel() for one in trained.backbone.net.parameters()),
             image_size=trained.image_size,
+            sees_whole_images=trained.sees_whole_images,
+            turns_by_exif=bool(
+                _data_settings(source).get("exif_rotation")
+                if trained.classifier is None
+                else trained.classifier.exif_rotation
+            ),
             feature_dim=trained.feature_dim,
             mean=constants.mean,
             std=constants.std,

@@ -77,6 +77,10 @@ class CardFacts:
     measured: Sequence[Measured]
     versions: Mapping[str, str]
     classifier: ClassifierCard | None = None
+    sees_whole_images: bool = False
+    """Whether nothing is cut off an image before it is resized."""
+    turns_by_exif: bool = False
+    """Whether photographs are turned as their EXIF tag says."""
 
 
 def model_card(facts: CardFacts) -> str:
@@ -139,6 +143,24 @@ def _classifier_card(facts: CardFacts, classifier: ClassifierCard) -> str:
     return "\n".join(parts)
 
 
+def _imports(facts: CardFacts) -> str:
+    return "from PIL import Image, ImageOps" if facts.turns_by_exif else "from PIL import Image"
+
+
+def _opened(facts: CardFacts) -> str:
+    """A photograph, turned as its EXIF tag says where the run has turned its own."""
+    opened = 'Image.open("a.jpg")'
+    return (
+        f'{f"ImageOps.exif_transpose({opened})" if facts.turns_by_exif else opened}.convert("RGB")'
+    )
+
+
+def _prepares(facts: CardFacts) -> str:
+    if facts.sees_whole_images:
+        return "resizes the whole image, as the run saw its own,"
+    return "resizes, takes the middle"
+
+
 def _use_of_other_channels(facts: CardFacts, outcome: str) -> str:
     """The way without timm's transforms, which take photographs alone."""
     channels = len(facts.mean)
@@ -157,7 +179,8 @@ with torch.no_grad():
     {outcome}
 ```
 
-Images have {channels} channels: the middle of each, resized to {facts.image_size} px.
+Images have {channels} channels: {"each whole" if facts.sees_whole_images else "the middle of each"}, resized to
+{facts.image_size} px.
 """
 
 
@@ -173,18 +196,19 @@ def _use_of_classifier(facts: CardFacts, classifier: ClassifierCard) -> str:
 ```python
 import timm
 import torch
-from PIL import Image
+{_imports(facts)}
 
 network = timm.create_model("local-dir:PATH", pretrained=True).eval()   # PATH: this folder
 prepare = timm.data.create_transform(**timm.data.resolve_model_data_config(network))
-image = prepare(Image.open("a.jpg").convert("RGB"))
+image = prepare({_opened(facts)})
 with torch.no_grad():
     probabilities = (network(image[None]){divided}).softmax(dim=1)
 label = network.pretrained_cfg["label_names"][int(probabilities.argmax())]
 ```
 
-The probabilities are {said}. The transform normalises the channels: mean {_list(facts.mean)}, std
-{_list(facts.std)}, of images in [0, 1].
+The probabilities are {said}. The transform {_prepares(facts)} and normalises the channels:
+mean {_list(facts.mean)}, std {_list(facts.std)}, of images in [0, 1]. Greys of
+16 bits have to be made 8 bits first: `convert` clips them.
 """
 
 
@@ -222,17 +246,17 @@ def _use(facts: CardFacts) -> str:
 ```python
 import timm
 import torch
-from PIL import Image
+{_imports(facts)}
 
 network = timm.create_model("local-dir:PATH", pretrained=True).eval()   # PATH: this folder
 prepare = timm.data.create_transform(**timm.data.resolve_model_data_config(network))
-image = prepare(Image.open("a.jpg").convert("RGB"))
+image = prepare({_opened(facts)})
 with torch.no_grad():
     features = network(image[None])                                     # [1, {facts.feature_dim}]
 ```
 
-The transform resizes, takes the middle and normalises the channels: mean {_list(facts.mean)}, std
-{_list(facts.std)}, of images in [0, 1].
+The transform {_prepares(facts)} and normalises the channels: mean {_list(facts.mean)},
+std {_list(facts.std)}, of images in [0, 1]. Greys of 16 bits have to be made 8 bits first: `convert` clips them.
 """
 
 

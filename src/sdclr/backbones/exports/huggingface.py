@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from sdclr.backbones.exports.network import Exported, Features
 from sdclr.backbones.exports.weights import normalised, tensors_of
 from sdclr.backbones.weights import normalisation_of
+from sdclr.stills import resized_side
 
 
 def write_folder(trained: Exported, folder: Path, stem: str) -> None:
@@ -35,10 +36,7 @@ def _config(trained: Exported) -> dict[str, Any]:
         "input_size": [constants.channels, size, size],
         "mean": list(constants.mean),
         "std": list(constants.std),
-        # what `preprocess` and `sdclr embed` do: the middle, 224/256 of the short side
-        "crop_pct": 224 / 256,
-        "crop_mode": "center",
-        "interpolation": "bilinear",
+        **(_WHOLE if trained.sees_whole_images else _middle(size)),
         "num_classes": 0,
     }
     known = timm.get_pretrained_cfg(trained.name)
@@ -58,3 +56,19 @@ def _config(trained: Exported) -> dict[str, Any]:
     prepared["num_classes"] = len(names)
     labels = {"label_names": names, "temperature": trained.classifier.temperature}
     return config | {"num_classes": len(names), **labels}
+
+
+_WHOLE = {"crop_pct": 1.0, "crop_mode": "squash", "interpolation": "bicubic"}
+"""As images in memory are seen: resized to the network's size, nothing cut off."""
+
+
+def _middle(size: int) -> dict[str, Any]:
+    """What `preprocess` and `sdclr embed` do with image files: the middle, 224/256 of the short side.
+
+    timm rounds size / crop_pct down, where the short side is the nearest whole number.
+    """
+    short = resized_side(size)
+    share = 224 / 256
+    if int(size / share) != short:
+        share = size / (short + 0.5)
+    return {"crop_pct": share, "crop_mode": "center", "interpolation": "bilinear"}

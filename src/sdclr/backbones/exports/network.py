@@ -52,6 +52,9 @@ class Exported:
     """The whole classifier, where that is what is exported; its backbone computes what ``backbone`` does."""
     library: str = ""
     """timm or torchvision, where the format asks for one of its networks."""
+    sees_whole_images: bool = False
+    """Whether the images it is trained and tested on lie in memory, of which nothing is cut off; of files the middle is
+    taken."""
 
     @property
     def output(self) -> str:
