@@ -46,7 +46,7 @@ def pairs_of(folder: Path) -> list[dict[str, str]]:
 def write_answers(path: Path, pairs: list[dict[str, str]], same: str | None = None) -> Path:
     """Answers by the first letter of the file name, the digit; or ``same`` for all."""
     with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, ["a", "b", "kind", "same"])
+        writer = csv.DictWriter(file, ["a", "b", "kind", "same", "collection"])
         writer.writeheader()
         for pair in pairs:
             alike = "yes" if pair["a"][0] == pair["b"][0] else "no"
@@ -128,6 +128,102 @@ def test_every_answer_on_the_terminal_is_kept_at_once(mined: Path) -> None:
     assert "same kind?" in stopped.output
     more = runner.invoke(cli.app, ["profile", str(mined), "--ask", "1"], input="n\n")
     assert [pair["same"] for pair in pairs_of(mined)][:4] == ["yes", "no", "no", ""], more.output
+
+
+def test_so_many_pairs_are_asked_about_as_were_wanted(mined: Path) -> None:
+    found = CliRunner().invoke(
+        cli.app, ["profile", str(fresh(mined)), "--ask", "120"], input="y\nn\n" * 60
+    )
+    assert found.exit_code == 0, found.output
+    pairs = pairs_of(mined)
+    assert sum(pair["same"] != "" for pair in pairs) == 120
+    assert len({frozenset((pair["a"], pair["b"])) for pair in pairs}) == len(pairs), "none twice"
+    (mined / "questions.csv").write_text("a,b,kind,same\n")
+    profile(mined)
+    assert len(pairs_of(mined)) == 50, "a file without questions gets some"
+    with pytest.warns(UserWarning, match="pairs of images are left to ask about, not 3000"):
+        profile(mined, ask=lambda a, b: None, num_questions=3000)
+
+
+def test_answers_of_one_kind_bound_the_number_of_kinds(mined: Path, tmp_path: Path) -> None:
+    before = profile(fresh(mined))
+    assert "By their distances alone it may be" in before.verdict()
+    same = profile(mined, answers=write_answers(tmp_path / "s.csv", pairs_of(mined)[:20], "yes"))
+    assert (same.radius_by, same.modes.low) == ("all same", 1)
+    assert "All 20 answers say same, so there are at most" in same.verdict()
+    assert f"sdclr profile {mined} --ask 50" in same.verdict()
+    profile(fresh(mined))
+    other = write_answers(tmp_path / "d.csv", pairs_of(mined)[:20], "no")
+    different = profile(mined, answers=other)
+    assert different.radius_by == "all different"
+    assert different.modes.low >= before.modes.low
+    assert "at least" in different.verdict()
+
+
+def test_answers_about_an_earlier_collection_are_none_on_random_pairs_of_this_one(
+    mined: Path,
+) -> None:
+    profile(fresh(mined))
+    profile(mined, answers=write_answers(mined / "given.csv", pairs_of(mined)[:40]))
+    text = (mined / "questions.csv").read_text()
+    mark = pairs_of(mined)[0]["collection"]
+    (mined / "questions.csv").write_text(text.replace(f",{mark}", ",0123abcd"))
+    found = profile(mined)
+    assert found.num_answers == 40, "they still say when two images are alike"
+    assert found.effective_modes is None, "and not how often two random images are"
+    pairs = pairs_of(mined)
+    assert [pair["kind"] for pair in pairs].count("random") >= 4
+    assert all(pair["same"] == "" for pair in pairs if pair["kind"] == "random")
+    lost = text.replace(pairs[0]["a"], "gone.png")
+    (mined / "questions.csv").write_text(lost)
+    with pytest.warns(
+        UserWarning, match=r"answers? in .*questions\.csv (is|are) about images that are"
+    ):
+        assert profile(mined).num_answers < 40
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([("A", "B", "yes"), ("B", "A", "no")], "line 3: .* are called the same and different"),
+        ([("A", "A", "yes")], "line 2: .* is compared with itself"),
+    ],
+)
+def test_answers_that_contradict_each_other_are_named(
+    mined: Path, tmp_path: Path, rows: list[tuple[str, str, str]], words: str
+) -> None:
+    profile(fresh(mined))
+    names = {"A": pairs_of(mined)[0]["a"], "B": pairs_of(mined)[0]["b"]}
+    lines = [f"{names[a]},{names[b]},{same}" for a, b, same in rows]
+    (tmp_path / "x.csv").write_text("\n".join(["a,b,same", *lines]))
+    with pytest.raises(DataError, match=words):
+        profile(mined, answers=tmp_path / "x.csv")
+
+
+def test_an_empty_row_takes_no_answer_away(mined: Path, tmp_path: Path) -> None:
+    profile(fresh(mined))
+    a, b = (pairs_of(mined)[0][side] for side in "ab")
+    (tmp_path / "x.csv").write_text(f"a,b,same\n{a},{b},yes\n{b},{a},\n")
+    assert profile(mined, answers=tmp_path / "x.csv").num_answers == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("features.npy", b"\x93NUMPY"), ("mine.json", b"{"), ("mine.json", b"[]")],
+)
+def test_a_damaged_file_of_the_folder_is_named(mined: Path, name: str, content: bytes) -> None:
+    before = (mined / name).read_bytes()
+    try:
+        (mined / name).write_bytes(content)
+        with pytest.raises(DataError, match=f"{name} .*Mine again with --overwrite"):
+            profile(mined)
+    finally:
+        (mined / name).write_bytes(before)
+
+
+def test_of_few_images_none_can_be_a_rare_mode(mined: Path) -> None:
+    rows = dict(profile(fresh(mined)).rows())
+    assert rows["rare modes (below 1 % of the images)"] == "none can be, of 60 images"
 
 
 def test_it_can_be_read_by_a_script(mined: Path) -> None:

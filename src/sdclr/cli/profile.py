@@ -42,7 +42,7 @@ def profile(
     from sdclr.presentation.progress import Progress
 
     if ask:  # bars and questions do not share a terminal
-        found = run_profile(folder, answers=answers, ask=_AskOnTerminal(ask))
+        found = run_profile(folder, answers=answers, ask=_AskOnTerminal(ask), num_questions=ask)
     else:
         with Progress(stderr) as progress:
             found = run_profile(folder, answers=answers, progress=progress)

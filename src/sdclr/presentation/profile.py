@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sdclr.safe_text import command, counted
+
 BANDS = (1, 2, 5, 10, 50, 100, 500, 1000)
 """Where the bands of the spectrum begin, in images of a mode."""
 
@@ -50,6 +52,10 @@ class CollectionProfile:
     rarest: list[str]
     """Likewise of the smallest ones."""
     num_answers: int
+    radius_by: str = "answers"
+    """What the radius of a mode goes by: answers (of both kinds), all same, all different, or images (alone)."""
+    folder: str = "FOLDER"
+    """Of the collection, as commands name it."""
 
     def to_dict(self) -> dict[str, Any]:
         """For profile.json; infinite numbers are null."""
@@ -60,7 +66,9 @@ class CollectionProfile:
     @classmethod
     def of_content(cls, content: Mapping[str, Any]) -> CollectionProfile:
         """What :meth:`to_dict` gave; KeyError or TypeError for anything else."""
-        fields = {name: content[name] for name in cls.__dataclass_fields__}
+        # of an earlier version without the last ones
+        fields = {name: content[name] for name in cls.__dataclass_fields__ if name not in _LATER}
+        fields |= {name: content[name] for name in _LATER if name in content}
         for name in ("modes", "rare_modes", "effective_modes"):
             if fields[name] is not None:
                 fields[name] = Interval(
@@ -81,17 +89,32 @@ class CollectionProfile:
 
     def verdict(self) -> str:
         """What can be said of the number of kinds, one sentence."""
+        ends = f"{_number(self.modes.low)} and {_number(self.modes.high)}"
+        answers = counted(self.num_answers, "answer")
+        ask = command("sdclr", "profile", self.folder, "--ask", 50)
+        if self.radius_by == "all same":
+            return (
+                f"All {answers} say same, so there are at most {_number(self.modes.high)} kinds of images, as far as "
+                f"these say. How many cannot be known without pairs that differ: `{ask}`, or labels."
+            )
+        if self.radius_by == "all different":
+            return (
+                f"All {answers} say different, so there are at least {_number(self.modes.low)} kinds of images, as far "
+                f"as these say. How many cannot be known without pairs that are the same: `{ask}`, or labels."
+            )
+        if self.radius_by == "images":
+            more = "more answers" if self.num_answers else "answers"
+            return (
+                f"How many kinds of images there are cannot be known from these images and {answers}. By their "
+                f"distances alone it may be between {ends}, if most random pairs are of different kinds. It takes "
+                f"{more}, of both sorts: `{ask}`, or labels."
+            )
         if self.modes.is_known:
             modes = f"{self.num_images:,} images of {self.modes.words()} modes"
-            return f"{modes}, as far as {self.num_answers} answers say."
-        more = (
-            "more answers to `sdclr profile FOLDER --ask 50`"
-            if self.num_answers
-            else "50 answers to `sdclr profile FOLDER --ask 50`"
-        )
+            return f"{modes}, as far as {answers} say."
         return (
-            f"How many kinds of images there are cannot be known from these images and {self.num_answers} answers: "
-            f"between {_number(self.modes.low)} and {_number(self.modes.high)}. It takes {more}, or labels."
+            f"How many kinds of images there are cannot be known from these images and {answers}: between {ends}. It "
+            f"takes more answers to `{ask}`, or labels."
         )
 
     def rows(self) -> list[tuple[str, str]]:
@@ -99,7 +122,7 @@ class CollectionProfile:
         rows = [
             ("images", f"{self.num_images:,}"),
             ("modes", self.modes.words()),
-            ("rare modes (below 1 % of the images)", self.rare_modes.words()),
+            ("rare modes (below 1 % of the images)", self._rare_words()),
         ]
         if self.effective_modes is not None:
             rows.append(("effective modes, by your answers", self.effective_modes.words()))
@@ -109,6 +132,11 @@ class CollectionProfile:
             ("suspected junk", _shares(self.junk)),
         ]
         return rows
+
+    def _rare_words(self) -> str:
+        if self.num_images <= 100:  # one image is 1 % at least
+            return f"none can be, of {counted(self.num_images, 'image')}"
+        return self.rare_modes.words()
 
     def galleries(self, pictures: Mapping[str, str]) -> list[tuple[str, list[tuple[str, str]]]]:
         """(heading, [(name, data: address or "")]); ``pictures``: name -> a small JPEG in base64."""
@@ -133,6 +161,9 @@ class CollectionProfile:
             for band, modes, images in self.spectrum()
         ]
         return [*lines, self.verdict()]
+
+
+_LATER = ("radius_by", "folder")
 
 
 def _shares(junk: dict[str, float]) -> str:

@@ -9,7 +9,7 @@ itself; a few answers to "same or different?" do.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +36,7 @@ FEWEST_ANSWERS = 10
 RESAMPLES = 200
 
 Floats = npt.NDArray[np.float64]
+RadiusBy = Literal["answers", "all same", "all different", "images"]
 
 
 class Between(NamedTuple):
@@ -48,7 +49,7 @@ class Between(NamedTuple):
     @property
     def is_known(self) -> bool:
         """Whether the interval is narrow enough to say something."""
-        return self.low > 0 and self.high <= KNOWN_WITHIN * self.low
+        return self.low == self.high or (self.low > 0 and self.high <= KNOWN_WITHIN * self.low)
 
 
 class Answer(NamedTuple):
@@ -176,6 +177,23 @@ def radius_by_answers(covering: Covering, answers: Sequence[Answer], seed: int =
     )
 
 
+def radius_by_one_kind(covering: Covering, answers: Sequence[Answer]) -> Between:
+    """What answers of one kind alone allow, at least FEWEST_ANSWERS of them.
+
+    All same: the radius reaches as far as the farthest of these pairs, or farther, up to one mode of all images. All
+    different: it ends before the nearest of them, and begins where the collection alone lets it. The estimate is the
+    geometric mean of both ends.
+    """
+    distance = covering.distance([(answer.a, answer.b) for answer in answers])
+    if answers[0].same:
+        low = float(distance.max())
+        high = max(low, float(covering.radii[1]) if len(covering.radii) > 1 else low)
+    else:
+        high = float(distance.min())
+        low = min(high, covering.plausible_radii().low)
+    return Between(float(np.sqrt(max(low, 1e-12) * high)), low, high)
+
+
 def _best_thresholds(near: Floats, far: Floats) -> tuple[float, float]:
     """From where to where a threshold is wrong least often: same pairs at ``near``, different ones at ``far``."""
     points = np.unique(np.concatenate([[0.0], near, far]))  # between two of them nothing changes
@@ -240,6 +258,8 @@ class CollectionModes(NamedTuple):
     sizes: list[int]
     """At the estimated radius, largest first."""
     num_answers: int
+    radius_by: RadiusBy
+    """What the radius goes by: answers of both kinds, of one, or the images alone."""
 
 
 def collection_modes(
@@ -249,9 +269,13 @@ def collection_modes(
 
     ``random_pairs``: those of the answers whose images were drawn at random.
     """
-    kinds = {answer.same for answer in answers}
-    enough = len(answers) >= FEWEST_ANSWERS and len(kinds) == 2
-    radius = radius_by_answers(covering, answers) if enough else covering.plausible_radii()
+    radius_by = _radius_by(answers)
+    if radius_by == "answers":
+        radius = radius_by_answers(covering, answers)
+    elif radius_by == "images":
+        radius = covering.plausible_radii()
+    else:
+        radius = radius_by_one_kind(covering, answers)
     ends = [radius.estimate, radius.high, radius.low]  # a larger radius has fewer modes
     sizes = [covering.sizes(end) for end in ends]
     total = len(covering.rows)
@@ -265,7 +289,17 @@ def collection_modes(
         gini=gini(sizes[0]),
         sizes=sizes[0].tolist(),
         num_answers=len(answers),
+        radius_by=radius_by,
     )
+
+
+def _radius_by(answers: Sequence[Answer]) -> RadiusBy:
+    if len(answers) < FEWEST_ANSWERS:
+        return "images"
+    kinds = {answer.same for answer in answers}
+    if len(kinds) == 2:
+        return "answers"
+    return "all same" if True in kinds else "all different"
 
 
 def _open_ended(value: Between, covering: Covering, most: int | None = None) -> Between:

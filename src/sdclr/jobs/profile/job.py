@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import csv
 import io
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -22,23 +22,22 @@ from torch import Tensor
 from sdclr.backbones.encoder import open_encoder
 from sdclr.data.collections.contents import read_record
 from sdclr.data.decoding.decode import open_image
-from sdclr.data.sources.tables import read_mark, read_table
+from sdclr.data.sources.tables import read_table
 from sdclr.errors import DataError, MissingInputError, SdclrError
 from sdclr.evaluation.rarity.modes import (
     MOST_MODES,
-    Answer,
     Between,
     CollectionModes,
     Covering,
     collection_modes,
-    questions,
 )
+from sdclr.jobs.profile.questions import Questions, given_answers, own_questions
 from sdclr.presentation.profile import CollectionProfile, Interval
 from sdclr.presentation.profile_page import render_profile_html
 from sdclr.presentation.progress import AnyProgress, NoProgress
 from sdclr.run import Run
 from sdclr.run.files import MINED_FOLDER, PROFILE_FILE
-from sdclr.safe_text import as_text, command, csv_row, one_line, shown
+from sdclr.safe_text import as_text, command, counted, one_line, shown
 from sdclr.storage.documents import read_json_file
 from sdclr.storage.durable_files import write_atomically
 from sdclr.storage.locks import writing
@@ -66,7 +65,8 @@ def profile(
 
     Without labels the number of kinds is an interval, and mostly a wide one. ``questions.csv`` in the folder holds
     ``num_questions`` pairs of images with an empty column ``same``; filled in with yes or no it narrows the interval,
-    and so does ``ask``, which is called with the two names of each pair that is not answered yet. ``answers``: another
+    and so does ``ask``, which is called with the two names of each pair that is not answered yet, of which there are
+    then ``num_questions`` as far as the images suffice. Answers stay when the collection changes. ``answers``: another
     file of the same form. Writes ``profile.json``. Raises MissingInputError for a folder of something else, and
     DataError for answers that are neither yes nor no, or about images that are not there.
 
@@ -80,23 +80,24 @@ def profile(
     """
     folder = Path(folder)
     mined = _read_mined(folder)
-    features = torch.from_numpy(np.load(folder / FEATURES_FILE))
+    features = _features(folder)
     names = mined.names
     if len(features) != len(names):
         raise DataError(
             f"{folder} is inconsistent: {len(names)} images and {len(features)} rows in {FEATURES_FILE}. {AGAIN}"
         )
     covering = _covering(features, progress or NoProgress())
-    with writing(folder / QUESTIONS_FILE):
-        asked = _asked(folder, names, covering, num_questions)
+    path = folder / QUESTIONS_FILE
+    with writing(path):
+        asked = own_questions(path, names)
         if answers is not None:
-            asked = _merged(asked, _read_questions(Path(answers), names))
+            asked.add(given_answers(Path(answers), names))
+        _prepare_questions(asked, covering, num_questions, are_asked=ask is not None)
         if ask is not None:
-            asked = _ask(asked, names, ask, folder)
-        _write_questions(folder / QUESTIONS_FILE, asked, names)
-        known = [Answer(a, b, same) for a, b, _, same in asked if same is not None]
-        random = [Answer(a, b, s) for a, b, kind, s in asked if s is not None and kind == "random"]
-        found = _profile(mined, covering, collection_modes(covering, known, random))
+            _ask(asked, ask, path)
+        asked.write(path)
+        modes = collection_modes(covering, asked.answers(), asked.random_answers())
+        found = _profile(mined, covering, modes, shown(folder))
         pictures = _pictures(mined.root, [*found.largest, *found.rarest])
         content = {**found.to_dict(), "backbone": _backbone(folder), "pictures": pictures}
         if covering.approximation is not None:
@@ -104,6 +105,15 @@ def profile(
         write_atomically(folder / PROFILE_FILE, json.dumps(content, indent=1) + "\n")
         write_atomically(folder / PAGE_FILE, render_profile_html(found, pictures))
     return found
+
+
+def _features(folder: Path) -> Tensor:
+    try:
+        found = np.load(folder / FEATURES_FILE)
+    except (OSError, ValueError, EOFError) as error:
+        path = shown(folder / FEATURES_FILE)
+        raise DataError(f"{path} cannot be read: {shown(error, 300)}. {AGAIN}") from None
+    return torch.from_numpy(found)
 
 
 def _backbone(folder: Path) -> str | None:
@@ -126,10 +136,6 @@ def _covering(features: Tensor, show: AnyProgress) -> Covering:
             "averaged over those found."
         )
     return found
-
-
-Question = tuple[int, int, str, bool | None]
-"""Two rows, how the pair was drawn, and the answer."""
 
 
 class _Mined(NamedTuple):
@@ -155,7 +161,12 @@ def _read_mined(folder: Path) -> _Mined:
         raise MissingInputError(
             f"{shown(folder)} is no finished folder of sdclr mine. Make one: {made}."
         )
-    facts = read_json_file(record)
+    try:
+        facts = read_json_file(record)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{shown(record)} is damaged: {shown(error, 300)}. {AGAIN}") from None
+    if not isinstance(facts, dict):
+        raise DataError(f"{shown(record)} is damaged, it is no JSON object. {AGAIN}")
     contents = (read_record(folder / "images.tsv.gz") or {}).get("images", [])
     names = [one_line(as_text(one.path)) for one in contents]
     table = read_table(scores, known=("path", "score"))
@@ -177,71 +188,38 @@ def _read_mined(folder: Path) -> _Mined:
     )
 
 
-def _asked(
-    folder: Path, names: list[str], covering: Covering, num_questions: int
-) -> list[Question]:
-    """The pairs of an earlier call with their answers, or new ones."""
-    path = folder / QUESTIONS_FILE
-    if path.is_file():
-        return _read_questions(path, names)
-    return [(a, b, kind, None) for a, b, kind in questions(covering, num_questions)]
-
-
-def _read_questions(path: Path, names: list[str]) -> list[Question]:
-    row_of = {name: row for row, name in enumerate(names)}
-    table = read_table(path, known=("a", "b", "same"))
-    if not {"a", "b", "same"} <= set(table.columns):
-        raise DataError(f"{shown(path)} needs the columns a, b and same; it has {table.names()}.")
-    kinds = table.columns.get("kind", [""] * len(table.lines))
-    found: list[Question] = []
-    for line, said in enumerate(table.columns["same"]):
-        pair = []
-        for side in ("a", "b"):
-            name = table.columns[side][line]
-            if name not in row_of:
-                raise DataError(
-                    f"{table.where(line)}: {shown(name)} is no image of this collection."
-                )
-            pair.append(row_of[name])
-        same = read_mark(said, table.where(line), "same", ("same", "different"))
-        found.append((pair[0], pair[1], kinds[line] or "given", same))
-    return found
-
-
-def _merged(asked: list[Question], given: list[Question]) -> list[Question]:
-    """The questions with the answers that were given; other pairs are added."""
-    answers = {frozenset(one[:2]): one for one in given}
-    merged: list[Question] = []
-    for a, b, kind, same in asked:
-        new = answers.pop(frozenset((a, b)), None)
-        merged.append((a, b, kind, same if new is None or new[3] is None else new[3]))
-    return [*merged, *answers.values()]
-
-
-def _ask(asked: list[Question], names: list[str], ask: Ask, folder: Path) -> list[Question]:
+def _ask(asked: Questions, ask: Ask, path: Path) -> None:
     """Every answer is kept at once: nobody answers fifty questions twice."""
-    for number, (a, b, kind, same) in enumerate(asked):
-        if same is not None:
+    for number, question in enumerate(asked.asked):
+        if question.same is not None:
             continue
-        answer = ask(names[a], names[b])
+        answer = ask(asked.names[question.a], asked.names[question.b])
         if answer is None:
             break
-        asked[number] = (a, b, kind, answer)
-        _write_questions(folder / QUESTIONS_FILE, asked, names)
-    return asked
+        asked.asked[number] = question._replace(same=answer)
+        asked.write(path)
 
 
-def _write_questions(path: Path, asked: list[Question], names: list[str]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["a", "b", "kind", "same"])
-    for a, b, kind, same in asked:
-        said = "" if same is None else "yes" if same else "no"
-        writer.writerow(csv_row([names[a], names[b], kind, said]))
-    write_atomically(path, text.getvalue())
+def _prepare_questions(
+    asked: Questions, covering: Covering, num_questions: int, *, are_asked: bool
+) -> None:
+    """Draw what lacks of pairs in all and, where they ``are_asked`` now, of open ones. A warning where there are no
+    more.
+    """
+    lacking = num_questions - len(asked.asked)
+    if are_asked:
+        lacking = max(QUESTIONS - len(asked.asked), num_questions - asked.num_open)
+    asked.draw(covering, max(0, lacking))
+    if are_asked and asked.num_open < num_questions:
+        warnings.warn(
+            f"{counted(asked.num_open, 'pair')} of images are left to ask about, not {num_questions}.",
+            stacklevel=3,
+        )
 
 
-def _profile(mined: _Mined, covering: Covering, modes: CollectionModes) -> CollectionProfile:
+def _profile(
+    mined: _Mined, covering: Covering, modes: CollectionModes, folder: str
+) -> CollectionProfile:
     num_images = len(mined.names)
     kinds = sorted({kind for found in mined.junk for kind in found})
     largest, rarest = _typical(covering, modes.radius.estimate)
@@ -258,6 +236,8 @@ def _profile(mined: _Mined, covering: Covering, modes: CollectionModes) -> Colle
         largest=[mined.names[row] for row in largest],
         rarest=[mined.names[row] for row in rarest],
         num_answers=modes.num_answers,
+        radius_by=modes.radius_by,
+        folder=folder,
     )
 
 

@@ -1,0 +1,173 @@
+"""questions.csv: pairs of images of which only a person can say whether they are of one kind, and the answers.
+
+N images of one collection. A pair that was drawn at random from another collection is none drawn at random from this
+one: its answer still says at which distance images are alike.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from sdclr.data.sources.tables import read_mark, read_table
+from sdclr.errors import DataError
+from sdclr.evaluation.rarity.modes import Answer, Covering, questions
+from sdclr.safe_text import counted, csv_row, shown
+from sdclr.storage.durable_files import write_atomically
+
+GIVEN = "given"
+"""The kind of a pair that was not drawn from this collection."""
+_FRUITLESS = 20
+"""Rounds of drawing without a new pair after which all are taken to be known."""
+_STRIDE = 7919
+"""Between the seeds of two rounds, each of which uses many."""
+
+
+class Question(NamedTuple):
+    """Two rows of the collection, how the pair was drawn (random, near or given), and the answer."""
+
+    a: int
+    b: int
+    kind: str
+    same: bool | None
+
+    @property
+    def pair(self) -> frozenset[int]:
+        return frozenset((self.a, self.b))
+
+
+class Questions:
+    """The pairs of a collection in their order, no pair twice."""
+
+    def __init__(self, names: Sequence[str], asked: Sequence[Question] = ()) -> None:
+        self.names = names
+        self.asked = list(asked)
+
+    def answers(self) -> list[Answer]:
+        """All that were given."""
+        return [Answer(q.a, q.b, q.same) for q in self.asked if q.same is not None]
+
+    def random_answers(self) -> list[Answer]:
+        """Those of pairs drawn at random from this collection."""
+        known = (q for q in self.asked if q.kind == "random")
+        return [Answer(q.a, q.b, q.same) for q in known if q.same is not None]
+
+    @property
+    def num_open(self) -> int:
+        return sum(question.same is None for question in self.asked)
+
+    def draw(self, covering: Covering, number: int) -> int:
+        """Add so many new pairs, as far as there are; returns how many."""
+        known = {question.pair for question in self.asked}
+        begun, fruitless, seed = len(known), 0, 0
+        while len(known) - begun < number and fruitless < _FRUITLESS:
+            before = len(known)
+            for a, b, kind in questions(covering, len(known) + number, seed):
+                if len(known) - begun == number:
+                    break
+                if frozenset((a, b)) not in known:
+                    known.add(frozenset((a, b)))
+                    self.asked.append(Question(a, b, kind, None))
+            fruitless = fruitless + 1 if len(known) == before else 0
+            seed += _STRIDE
+        return len(known) - begun
+
+    def add(self, given: Sequence[Question]) -> None:
+        """Answers of another file: of a pair that is asked here they are its answer, others are added."""
+        places = {question.pair: place for place, question in enumerate(self.asked)}
+        changed = 0
+        for one in given:
+            if one.pair not in places:
+                places[one.pair] = len(self.asked)
+                self.asked.append(one._replace(kind=GIVEN))
+                continue
+            ours = self.asked[places[one.pair]]
+            if one.same is not None:
+                changed += ours.same is not None and ours.same != one.same
+                self.asked[places[one.pair]] = ours._replace(same=one.same)
+        if changed:
+            warnings.warn(
+                f"{counted(changed, 'pair')} had another answer before; that of the file counts.",
+                stacklevel=3,
+            )
+
+    def write(self, path: Path) -> None:
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["a", "b", "kind", "same", "collection"])
+        mark = _mark(self.names)
+        for a, b, kind, same in self.asked:
+            said = "" if same is None else "yes" if same else "no"
+            drawn_from = "" if kind == GIVEN else mark
+            writer.writerow(csv_row([self.names[a], self.names[b], kind, said, drawn_from]))
+        write_atomically(path, text.getvalue())
+
+
+def own_questions(path: Path, names: Sequence[str]) -> Questions:
+    """Those of an earlier call on the same folder, whose collection may have changed since.
+
+    Answers stay where both images are still there; the other pairs, and open ones of another collection, are left out.
+    """
+    if not path.is_file():
+        return Questions(names)
+    found, num_gone = _read(path, names, strict=False)
+    if num_gone:
+        warnings.warn(
+            f"{counted(num_gone, 'answer')} in {shown(path)} are about images that are mined no more, and left out.",
+            stacklevel=3,
+        )
+    return Questions(names, found)
+
+
+def given_answers(path: Path, names: Sequence[str]) -> list[Question]:
+    """Of a file of the user's. DataError for an image that is not there, and for what is neither yes nor no."""
+    return _read(path, names, strict=True)[0]
+
+
+def _read(path: Path, names: Sequence[str], *, strict: bool) -> tuple[list[Question], int]:
+    """The pairs, and how many answers are about images that are not there."""
+    row_of = {name: row for row, name in enumerate(names)}
+    table = read_table(path, known=("a", "b", "same"))
+    if not {"a", "b", "same"} <= set(table.columns):
+        raise DataError(f"{shown(path)} needs the columns a, b and same; it has {table.names()}.")
+    blank = [""] * len(table.lines)
+    kinds, marks = (table.columns.get(name, blank) for name in ("kind", "collection"))
+    mark, num_gone = _mark(names), 0
+    found: dict[frozenset[int], Question] = {}
+    for line, said in enumerate(table.columns["same"]):
+        same = read_mark(said, table.where(line), "same", ("same", "different"))
+        pair = [table.columns[side][line] for side in ("a", "b")]
+        if lost := [name for name in pair if name not in row_of]:
+            if strict:
+                raise DataError(
+                    f"{table.where(line)}: {shown(lost[0])} is no image of this collection."
+                )
+            num_gone += same is not None
+            continue
+        kind = kinds[line] or GIVEN
+        if marks[line] not in ("", mark):
+            if same is None:
+                continue
+            kind = GIVEN
+        one = Question(row_of[pair[0]], row_of[pair[1]], kind, same)
+        if one.a == one.b:
+            raise DataError(f"{table.where(line)}: {shown(pair[0])} is compared with itself.")
+        before = found.get(one.pair)
+        if before is None or before.same is None:
+            found[one.pair] = one if before is None else before._replace(same=same)
+        elif same not in (None, before.same):
+            raise DataError(
+                f"{table.where(line)}: {shown(pair[0])} and {shown(pair[1])} are called the same and different. "
+                "Leave one of the rows."
+            )
+    return list(found.values()), num_gone
+
+
+def _mark(names: Sequence[str]) -> str:
+    """8 hex digits: equal for a collection of the same names."""
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()[:8]
