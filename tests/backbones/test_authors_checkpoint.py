@@ -139,6 +139,23 @@ def test_what_is_no_checkpoint_of_theirs_is_refused_by_name(tmp_path: Path, gold
         ({"state_dict": shallow}, r"\(2, 2, 1, 2\) BasicBlocks"),
         ({"state_dict": other_mean}, "normalises its input"),
         ({"state_dict": {"fc.weight": torch.zeros(2, 2)}}, "no conv1.weight"),
+        (
+            {"state_dict": state | {"conv1.weight": state["module.conv1.weight"]}},
+            "two tensors for conv1.weight, the second as 'conv1.weight'",
+        ),
+        (
+            {"state_dict": state | {"module.bn1.weight": torch.ones(8)}},
+            "two tensors for bn1.weight",
+        ),
+        ({"state_dict": state | {"fc.bias": torch.zeros(2)}}, "damaged classifier"),
+        (
+            {"state_dict": state | {"fc.weight": torch.tensor(1.0), "fc.bias": torch.zeros(2)}},
+            "damaged classifier",
+        ),
+        (
+            {"state_dict": state | {"fc.weight": torch.ones(2, 64), "fc.bias": torch.zeros(3)}},
+            "damaged classifier",
+        ),
     ):
         torch.save(changed, tmp_path / "x.pt")
         with pytest.raises(CheckpointError, match=words):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import sdclr
+from sdclr.any_progress import NoProgress
 from sdclr.backbones import BackboneConfig, Normalisation, build_backbone
 from sdclr.cli import app
 from sdclr.data import DataConfig, build_data
@@ -20,6 +22,7 @@ from sdclr.data.collections.image_files import ImageFiles
 from sdclr.errors import ConfigError, DataError
 from sdclr.run import Run
 from sdclr.settings import PretrainConfig
+from sdclr.storage import row_parts
 
 pytestmark = pytest.mark.usefixtures("light_figures")
 
@@ -86,6 +89,27 @@ def test_the_network_sees_an_image_as_embed_and_preprocess_do(run: Run, tmp_path
     with torch.no_grad():
         alone = backbone(torch.stack([backbone.preprocess(one) for one in PIXELS]))
     np.testing.assert_allclose(own, alone.numpy(), atol=1e-5)
+
+
+def test_parts_that_lie_among_the_images_are_none(
+    run: Run, npy_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stopped(NoProgress):
+        left = 5
+
+        def advance(self, task: int, amount: int = 1, note: str | None = None) -> None:
+            self.left -= amount
+            if self.left < 0:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(row_parts, "ROWS_PER_PART", 4)
+    photos = shutil.copytree(npy_folder, tmp_path / "photos")
+    data = DataConfig(name="images", path=str(photos), subset="all", channels=5)
+    with pytest.raises(KeyboardInterrupt):
+        sdclr.embed(run.folder, data, photos / "f.npz", progress=Stopped())
+    assert list((photos / "f.npz.partial").glob("*.npy")), "which are .npy files, as the images are"
+    whole = np.load(sdclr.embed(run.folder, data, photos / "f.npz"))
+    assert len(whole["features"]) == len(PIXELS)
 
 
 @pytest.mark.journeys

@@ -193,6 +193,19 @@ def test_the_other_columns_of_a_table_travel_with_the_features(
     }
 
 
+def test_a_column_that_is_called_like_a_feature_gets_another_name_in_a_csv(
+    run: Run, tmp_path: Path
+) -> None:
+    make_folder(tmp_path / "photos", {"cat": 2})
+    lines = ["path,f0,fx", "photos/cat/0.jpg,7,8", "photos/cat/1.jpg,9,10"]
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    data = DataConfig.parse({"name": "images", "path": str(tmp_path / "t.csv"), "subset": "all"})
+    with embed(run.folder, data, tmp_path / "f.csv").open(newline="") as table:
+        header = next(csv.reader(table))
+    assert header[:5] == ["path", "table_f0", "fx", "f0", "f1"]
+    assert len(set(header)) == len(header)
+
+
 def test_a_column_that_a_npz_cannot_hold_is_refused_before_any_work(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

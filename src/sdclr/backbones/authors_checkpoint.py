@@ -91,6 +91,7 @@ def read_authors_checkpoint(path: Path | str, branch: Branch = "target") -> Auth
     with without_data():
         claimed = build_backbone(architecture).net.state_dict()
     check_fit(claimed, tensors, str(path))
+    _check_classifier(classifier, str(path))
     require_usable_weights(tensors | (classifier or {}), str(path))
     # its first weights are replaced: the caller's draws go on
     with default_generators(0, torch.device("cpu")):
@@ -188,7 +189,7 @@ def _sort_keys(
             _check_normalisation(name, tensor, where)
             left_out[key] = "normalisation constants, which the backbone has itself"
         elif name in ("fc.weight", "fc.bias"):
-            classifier[name.removeprefix("fc.")] = tensor
+            _put(classifier, name.removeprefix("fc."), tensor, key, where)
             left_out[key] = "classifier"
         elif name.startswith("fc."):
             left_out[key] = "projection head"
@@ -199,8 +200,28 @@ def _sort_keys(
             plain = plain.replace("downsample.conv.", "downsample.0.").replace(
                 "downsample.bn.", "downsample.1."
             )
-            tensors[plain] = tensor
+            _put(tensors, plain, tensor, key, where)
     return tensors, classifier, left_out
+
+
+def _put(tensors: dict[str, Tensor], name: str, tensor: Tensor, key: str, where: str) -> None:
+    if name in tensors:
+        raise CheckpointError(
+            f"{where} has two tensors for {name}, the second as {key!r}: which of them is meant, nobody can say."
+        )
+    tensors[name] = tensor
+
+
+def _check_classifier(classifier: Mapping[str, Tensor], where: str) -> None:
+    """CheckpointError unless there is none, or a weight [C, F] with a bias [C]."""
+    if not classifier:
+        return
+    weight, bias = classifier.get("weight"), classifier.get("bias")
+    if weight is None or bias is None or weight.ndim != 2 or bias.shape != weight.shape[:1]:
+        shapes = {f"fc.{name}": list(tensor.shape) for name, tensor in classifier.items()}
+        raise CheckpointError(
+            f"{where} has a damaged classifier: {shapes}, where fc.weight [C, F] and fc.bias [C] belong together."
+        )
 
 
 def _check_normalisation(name: str, tensor: Tensor, where: str) -> None:

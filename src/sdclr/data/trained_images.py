@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -95,13 +96,15 @@ def unseen_views(images: Images, spec: ViewSpec, seed: int, *, epoch: int) -> Vi
     return Views(a, b, index)
 
 
-def images_of(run: Run, config: DataConfig, option: str = "--data ") -> Data:
+def images_of(
+    run: Run, config: DataConfig, option: str = "--data ", exclude: Iterable[Path] = ()
+) -> Data:
     """What ``config`` finds. MissingInputError that says how to go on where it finds nothing any more.
 
-    ``option``: what the command takes a new place as.
+    ``option``: what the command takes a new place as. ``exclude``: folders to leave out besides that of the run.
     """
     try:
-        return build_data(config, exclude=[run.folder])
+        return build_data(config, exclude=[run.folder, *exclude])
     except MissingInputError:
         if config.path is None or user_place(config.path).exists():
             raise

@@ -116,7 +116,12 @@ def _write_features(
 ) -> None:
     backbone = load_backbone(source)
     size = read_backbone(source).require_image_size()
-    found = build_data(data) if trained is None else images_of(trained, data, "data.path=")
+    ours = [RowParts.beside(out)]  # which may lie among the images, and is a folder of .npy files
+    found = (
+        build_data(data, exclude=ours)
+        if trained is None
+        else images_of(trained, data, "data.path=", exclude=ours)
+    )
     for remark in found.remarks:
         show.print(remark)
     if trained is not None:
@@ -201,16 +206,20 @@ def _other_columns(images: Images, out: Path) -> dict[str, npt.NDArray[Any]]:
                 f"column {shown(name, 80)} has a text of {longest:,} characters, and a .npz takes as much for each of "
                 f"{len(cells):,} images. Write a .parquet, or take the column out of the table."
             )
-        found[_array_name(name, found)] = (
+        found[_array_name(name, found, is_csv=out.suffix == ".csv")] = (
             cells if out.suffix == ".parquet" else cells.astype(np.str_)
         )
     return found
 
 
-def _array_name(column: str, taken: Container[str]) -> str:
-    """A name that can be that of an array: no path, none of ours, not given yet."""
+def _array_name(column: str, taken: Container[str], *, is_csv: bool) -> str:
+    """A name that can be that of an array: no path, none of ours, not given yet.
+
+    ``is_csv``: whether f0, f1, ... are ours, too.
+    """
     safe = re.sub(r"[^\w .-]", "_", column).lstrip(".").strip() or "_"
-    if safe != column or safe in RESERVED or re.fullmatch(r"arr_[0-9]+", safe):
+    ours = r"(arr_|f)[0-9]+" if is_csv else r"arr_[0-9]+"
+    if safe != column or safe in RESERVED or re.fullmatch(ours, safe):
         safe = f"table_{safe}"
     name, times = safe[:200], 1
     while name in taken:

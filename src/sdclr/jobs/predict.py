@@ -121,7 +121,7 @@ def predict(
         where = world.device(resolve_device(device))  # before any work
         if not world.is_first:
             with silenced_warnings():  # the first process has said the same
-                found = build_data(data)
+                found = build_data(data, exclude=[RowParts.beside(out)])
                 images, _ = usable_images(found.train, data, NoProgress())
                 _compute(classifier, Path(model), found, images, out, where, NoProgress(), world)
             return Predicted(out, **world.messages.wait_for(_PREDICTED))
@@ -129,7 +129,7 @@ def predict(
         with output_file(out, overwrite=overwrite), explain_out_of_memory("Use --device cpu."):
             RowParts.require_ours(RowParts.beside(out), "predict")
             world.messages.publish(BEGUN, {})
-            found = build_data(data)
+            found = build_data(data, exclude=[RowParts.beside(out)])
             for remark in found.remarks:
                 show.print(remark)
             images, bad = usable_images(found.train, data, show)
