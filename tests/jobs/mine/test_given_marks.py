@@ -163,9 +163,14 @@ def test_marks_of_images_that_are_not_mined_now_are_counted_and_go_to_no_other(
     mark(out, MARKED)
     make_photos(july / "p", {0: 1})  # the same name and content
     shutil.copy(july / "p" / "0_050.png", july / "p" / "0_001.png")  # the same name alone
-    with pytest.warns(UserWarning, match=r"^7 marks in .*scores.csv cannot be kept.*0_001\.png"):
+    with pytest.warns(UserWarning, match=r"^7 marks in .*scores.csv cannot be shown.*0_001\.png"):
         mine(digits_run.folder, data(july / "p"), out, overwrite=True)
     assert marks_in(out) == {"0_000.png": "0"}
+    mine(digits_run.folder, data(july / "p"), out, overwrite=True)
+    assert len((out / "marks_of_missing.csv").read_text().splitlines()) == 8, "they stay there"
+    mine(digits_run.folder, data(june / "p"), out, overwrite=True)
+    assert marks_in(out) == MARKED, "and come back with their images"
+    assert not (out / "marks_of_missing.csv").exists()
 
 
 def test_marks_stay_beside_a_column_that_differs_in_capitals(

@@ -38,6 +38,8 @@ RECORD = "mine.json"
 FEATURES, LOOKS, IMAGES = "features.npy", "looks.npy", "images.tsv.gz"
 SCORES_FILE, PARQUET, PAGE = "scores.csv", "scores.parquet", "index.html"
 UNFINISHED = "features.partial"
+MARKS_OF_MISSING = "marks_of_missing.csv"
+"""Marks of images that are mined no more, until they are mined again."""
 
 
 class MineRecord(Section):

@@ -5,28 +5,55 @@ N images. A table names images below a folder that need not be the one of now.
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from sdclr.data import Images
 from sdclr.data.collections.contents import ABSENT, read_record
-from sdclr.data.sources.tables import read_mark
+from sdclr.data.sources.tables import read_mark, read_table
 from sdclr.errors import DataError
 from sdclr.jobs.mine.collection import Joined
-from sdclr.jobs.mine.folder import IMAGES, PARQUET, RECORD, SCORES_FILE, read_state
+from sdclr.jobs.mine.folder import (
+    IMAGES,
+    MARKS_OF_MISSING,
+    PARQUET,
+    RECORD,
+    SCORES_FILE,
+    read_state,
+)
 from sdclr.jobs.mine.marks import MARK_WORDS, Marks, read_marks, require_both_kinds, rows_by_text
 from sdclr.presentation.mining.columns import WANTED
-from sdclr.safe_text import as_text, counted, one_line, shown
+from sdclr.safe_text import as_text, counted, csv_row, one_line, shown
+from sdclr.storage.durable_files import storage_errors, write_atomically
 
 Naming = Callable[[str], int | None]
 """A name in a table -> the row of the image that it means; None where there is no such image."""
 
 
+class MissingMark(NamedTuple):
+    """A mark of an image that is not mined now."""
+
+    path: str
+    wanted: bool
+    root: str
+    """Where the path begins; empty where that is not known."""
+
+
+class GivenMarks(NamedTuple):
+    """The marks by row, and those of images that are not mined now."""
+
+    marks: Marks
+    missing: list[MissingMark]
+
+
 def given_marks(
     images: Images, joined: Joined, out: Path, feedback: Path | None, roots: Sequence[str]
-) -> Marks:
+) -> GivenMarks:
     """The marks of all these tables together; where two of them mark one image, the last one counts.
 
     ``roots``: folders that the names of the feedback may lie below, besides ``joined.root``.
@@ -34,13 +61,56 @@ def given_marks(
     feedback of one kind only, and for what is no mark.
     """
     marks = _marks_of_table(images, joined)
+    found, missing = _returned(out / MARKS_OF_MISSING, joined)
+    marks |= found
     scores = out / SCORES_FILE
     if scores.is_file():
-        marks |= _earlier_marks(scores, joined)
+        found, lost = _earlier_marks(scores, joined)
+        marks |= found
+        missing = list({(one.root, one.path): one for one in (*missing, *lost)}.values())
     if feedback is not None:
         marks |= _feedback_marks(feedback, joined, roots)
         require_both_kinds(marks, feedback)
-    return marks
+    return GivenMarks(marks, missing)
+
+
+def keep_missing(missing: Sequence[MissingMark], out: Path) -> None:
+    """Write the marks that no image of now has; the file goes when there are none."""
+    path = out / MARKS_OF_MISSING
+    if not missing:
+        with storage_errors(path):
+            path.unlink(missing_ok=True)
+        return
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["path", WANTED, "root"])
+    for one in missing:
+        writer.writerow(csv_row([one.path, "1" if one.wanted else "0", one.root]))
+    write_atomically(path, text.getvalue())
+
+
+def _returned(file: Path, joined: Joined) -> tuple[Marks, list[MissingMark]]:
+    """Marks of an earlier call whose images are mined again, and those of the others."""
+    if not file.is_file():
+        return {}, []
+    table = read_table(file, known=("path", WANTED))
+    roots = table.columns.get("root", [""] * len(table.lines))
+    said = read_marks(file)
+    root_of = dict(zip(table.columns["path"], roots, strict=True))
+    marks: Marks = {}
+    missing: list[MissingMark] = []
+    by_name = rows_by_text([one.path for one in joined.contents]).get
+    namings: dict[str, Naming] = {}
+    for name, wanted in said.items():
+        root = root_of[name]
+        if root not in namings:
+            namings[root] = _below(root, joined) if root and joined.root else by_name
+        row = namings[root](name)
+        if row is None:
+            missing.append(MissingMark(name, wanted, root))
+        else:
+            marks[row] = wanted
+    return marks, missing
 
 
 def _marks_of_table(images: Images, joined: Joined) -> Marks:
@@ -63,18 +133,19 @@ def _marks_of_table(images: Images, joined: Joined) -> Marks:
     return marks
 
 
-def _earlier_marks(scores: Path, joined: Joined) -> Marks:
+def _earlier_marks(scores: Path, joined: Joined) -> tuple[Marks, list[MissingMark]]:
     said = read_marks(scores)
     if not said:
-        return {}
+        return {}, []
     marks, lost = _placed(said, _namings(scores, joined, ())[0])
     if lost:
         warnings.warn(
-            f"{counted(len(lost), 'mark')} in {shown(scores)} cannot be kept: no such image is mined now, the first "
-            f"is {shown(lost[0])}. To keep them, copy that table, or mine into another --out.",
+            f"{counted(len(lost), 'mark')} in {shown(scores)} cannot be shown: no such image is mined now, the first "
+            f"is {shown(lost[0])}. They are kept in {MARKS_OF_MISSING} and count again when their images are mined.",
             stacklevel=5,
         )
-    return marks
+    root = _root_of_table(scores) or ""
+    return marks, [MissingMark(name, said[name], root) for name in lost]
 
 
 def _feedback_marks(file: Path, joined: Joined, roots: Sequence[str]) -> Marks:

@@ -34,6 +34,7 @@ from sdclr.jobs.mine.folder import (
     claimed,
     write_state,
 )
+from sdclr.jobs.mine.given_marks import keep_missing
 from sdclr.jobs.mine.handed_over import hand_over, handed_over
 from sdclr.jobs.mine.known import Known, known_images
 from sdclr.jobs.mine.page import write_page
@@ -207,6 +208,7 @@ def _write_tables(
     mined: MinedImages, known: Known, seen: MineRecord, out: Path, show: AnyProgress
 ) -> MineRecord:
     """Returns what mine.json now says, the facts of this table included."""
+    keep_missing(known.missing_marks, out)  # first: scores.csv still has them
     write_csv(mined, out / SCORES_FILE)
     record = seen.model_copy(update=known.table_facts(mined))
     write_state(out, record)
