@@ -287,7 +287,14 @@ def user_path(text: str) -> Path:
 
 
 def user_place(text: str) -> Place:
-    """A path as people write it, or an address such as s3://bucket/train.tar, without its secrets."""
+    """A path as people write it, or an address such as s3://bucket/train.tar, without its secrets.
+
+    ConfigError for an empty text, as a shell makes it of a variable that is not set.
+    """
+    if not text.strip():
+        raise ConfigError(
+            "a path is empty. Name a file or folder; the folder you are in is called ."
+        )
     if is_address(text):
         return Address(without_secrets(text))
     if (found := _ONE_SLASH.match(text)) and not os.path.lexists(found[0]):

@@ -78,6 +78,10 @@ def arrays(folder: Path, **parts: np.ndarray) -> DataConfig:
         ({"name": "imagenet100", "test_path": "x"}, "test_path is for name=images only"),
         ({"on_error": "skip"}, "on_error is for name=images only, not for digits"),
         ({"exif_rotation": True}, "exif_rotation is for name=images only"),
+        (
+            {"name": "given", "on_error": "skip"},
+            "on_error is for name=images only, not for given",
+        ),
     ],
 )
 def test_data_settings_that_make_no_sense_are_refused(values: dict, message: str) -> None:
@@ -317,6 +321,31 @@ def test_all_of_a_npz_is_the_set_as_it_is(tmp_path: Path) -> None:
         else:
             with pytest.raises(DataError, match="class that no training image has: dog"):
                 build_data(wanted)
+
+
+def test_of_a_npz_as_it_is_numbers_and_names_of_classes_need_not_be_without_gaps(
+    tmp_path: Path,
+) -> None:
+    pixels = np.arange(12, dtype=np.uint8)[:, None, None] * np.ones((1, 8, 8), np.uint8)
+    labels = np.repeat([0, 400, 10**12], 4)
+    given = {"train_images": pixels, "train_labels": labels}
+    found = build_data(arrays(tmp_path, **given).with_values({"subset": "all"}))
+    assert found.class_names == ["0", "400", "1000000000000"]
+    given = {"train_images": pixels, "train_labels": np.repeat([0, 2], 6)}
+    names = np.array(["ant", "bee", "cat", "dog"])
+    wanted = arrays(tmp_path, **given, class_names=names).with_values({"subset": "all"})
+    found = build_data(wanted)
+    assert found.class_names == ["ant", "cat"]
+    assert "2 of 4 classes have no image: bee, dog" in found.remarks[-1]
+    few = arrays(tmp_path, **given, class_names=names[:2]).with_values({"subset": "all"})
+    with pytest.raises(DataError, match="class_names has 2 entries, and there is a class 2"):
+        build_data(few)
+
+
+def test_validation_images_of_unlabelled_ones_are_warned_of(tmp_path: Path) -> None:
+    make_folder(tmp_path, {"cat": 3})
+    with pytest.warns(UserWarning, match="validation_per_class=2 holds nothing out"):
+        build_data(config(name="images", path=str(tmp_path), subset="all", validation_per_class=2))
 
 
 def test_settings_of_a_drawn_tail_are_taken_back_for_arrays_as_they_are() -> None:

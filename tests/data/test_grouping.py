@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sdclr.data import DataConfig, build_data
-from sdclr.data.grouping import group_images, group_names, require_apart
+from sdclr.data.grouping import column_called, group_images, group_names, require_apart
 from sdclr.data.splits import hold_out_groups, hold_out_share, natural_split
 from sdclr.errors import ConfigError, DataError
 
@@ -173,3 +173,10 @@ def test_where_no_group_fits_the_one_that_takes_the_fewest_too_many_is_taken() -
     for seed in range(5):
         held_out = hold_out_share(labels, 0.1, seed=seed, groups=groups)
         assert groups[held_out].tolist() == [2] * 4, "2 are wanted"
+
+
+def test_a_column_is_found_whatever_its_capitals() -> None:
+    cells = {"Tile": ["a", "b", "a"]}
+    assert group_names(None, "tile", cells).of_image.tolist() == [0, 1, 0]
+    assert column_called("tile", ["tile", "Tile"]) == "tile"
+    assert column_called("TILE", ["tile", "Tile"]) is None, "which of them, nobody can say"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
+from sdclr.data import DataConfig, build_data
 from sdclr.data.collections.given_images import GivenImages
+from sdclr.data.given import given
 from sdclr.data.sources.python_objects import given_images
 from sdclr.errors import DataError, MissingInputError
 from sdclr.stills import whole
@@ -229,3 +232,72 @@ def test_a_dataset_of_hugging_face_brings_its_images_labels_and_names_of_classes
     assert [*found.train.content()] == [*same.train.content()]
     stills = [torch.cat(list(one.train.stills(12))) for one in (found, same)]
     assert torch.equal(*stills)
+
+
+class Rows(Sequence[Any]):
+    """A dataset of whatever is given."""
+
+    def __init__(self, rows: Sequence[Any]) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, place: Any) -> Any:
+        return self.rows[place]
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        lambda image, label: (image, label),
+        lambda image, label: (image, torch.tensor(label)),
+        lambda image, label: (image, np.array([label])),
+        lambda image, label: {"image": image, "label": label},
+        lambda image, label: {"image": image, "Class": torch.tensor(label)},
+    ],
+)
+def test_labels_are_found_beside_images(beside: Callable[[Any, int], Any]) -> None:
+    wanted = [place % 3 for place in range(6)]
+    rows = [beside(image, label) for image, label in zip(ARRAYS, wanted, strict=False)]
+    found = given_images(Rows(rows))
+    assert found.train.labels is not None
+    assert found.train.labels.tolist() == wanted[: len(rows)]
+
+
+@pytest.mark.parametrize(
+    ("labels", "why"),
+    [
+        ([0, 1, None, 1], r"1 of 4 images have no label \(the first is image 2\)"),
+        ([0.5, 1.0, 2.0, 3.0], r"no class \(float\)"),
+        ([{"boxes": []}] * 4, r"no class \(dict\)"),
+    ],
+)
+def test_what_stands_beside_images_and_is_no_class_is_left_out_with_a_warning(
+    labels: list[Any], why: str
+) -> None:
+    with pytest.warns(UserWarning, match=f"taken without labels: .*{why}"):
+        found = given_images(list(zip(ARRAYS[:4], labels, strict=True)))
+    assert found.train.labels is None
+
+
+def test_labels_that_are_no_numbers_of_classes_are_refused() -> None:
+    with pytest.raises(DataError, match=r"an array of shape \[2\].*argmax"):
+        given_images(list(ARRAYS[:4]), np.eye(2)[[0, 1, 0, 1]])
+    with pytest.raises(DataError, match="labels are numbers from 0 on or words, got -1"):
+        given_images(list(ARRAYS[:4]), [0, 1, -1, 0])
+    found = given_images(list(ARRAYS[:4]), [0, 10**12, 7, 7])
+    assert found.class_names == ["0", "7", "1000000000000"]
+
+
+def test_classes_of_which_nothing_is_given_are_left_out() -> None:
+    class Named(list[Any]):
+        classes = ("ant", "bee", "cat", "dog")
+
+    images = Named(zip(ARRAYS[:4], [2, 0, 2, 0], strict=True))
+    with given(images):
+        data = build_data(DataConfig(name="given"))
+    assert data.class_names == ["ant", "cat"]
+    assert data.train.labels is not None
+    assert data.train.labels.tolist() == [1, 0, 1, 0]
+    assert "2 of 4 classes have no image: bee, dog" in data.remarks[-1]

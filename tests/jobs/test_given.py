@@ -14,6 +14,8 @@ from killing import state_hash
 from method_conformance import SignalAt
 from sdclr import PretrainConfig, pretrain, recipe, resume
 from sdclr.errors import ConfigError, DataError, Preempted
+from sdclr.jobs.pretrain.given import look_at_given, settings_for
+from sdclr.presentation.progress import NoProgress
 
 ARRAYS = np.random.default_rng(0).integers(0, 256, (40, 12, 12, 3)).astype(np.uint8)
 CONFIG = recipe("digits_sdclr").with_overrides(
@@ -41,13 +43,23 @@ def test_settings_are_chosen_for_images_without_a_config(tmp_path: Path) -> None
         pretrain(out=tmp_path / "run")
     with pytest.raises(ConfigError, match=r"those of images="):
         pretrain(CONFIG, tmp_path / "run", labels=labels)
-    from sdclr.jobs.pretrain.given import look_at_given, settings_for
-    from sdclr.presentation.progress import NoProgress
-
     config, choices = settings_for(look_at_given(list(ARRAYS), labels, NoProgress()), None, ())
     assert config.data.to_dict()["name"] == "given"
     assert config.data.subset == "long_tail"
     assert {choice[0] for choice in choices} >= {"views.size", "epochs"}
+
+
+def test_what_the_user_has_set_of_the_images_stays_and_a_recipes_own_does_not() -> None:
+    given = look_at_given(list(ARRAYS), [place % 2 for place in range(40)], NoProgress())
+    usual, _ = settings_for(given, CONFIG, ())
+    assert (usual.data.validation_per_class, usual.data.subset) == (0, "long_tail")
+    changed = {"data.validation_per_class": 4, "data.split": 3, "data.subset": "all"}
+    kept = settings_for(given, CONFIG.with_values(changed), ())[0].data
+    assert (kept.validation_per_class, kept.split, kept.subset) == (4, 3, "all")
+    with pytest.warns(
+        UserWarning, match=r"nothing for images that are given: data\.imbalance_ratio"
+    ):
+        settings_for(given, CONFIG.with_values({"data.imbalance_ratio": 3}), ())
 
 
 PARTS = np.where(np.arange(40) % 4 == 0, 200, 60)[:, None, None, None]

@@ -58,9 +58,18 @@ def test_nothing_is_written_before_a_run_begins(tmp_path: Path) -> None:
 
 def test_warnings_are_kept_and_shown(tmp_path: Path) -> None:
     log = LoggedProgress(NoProgress())
-    with pytest.warns(UserWarning, match="look here"), log.written_to(tmp_path):
-        warnings.warn("look here\nand there", stacklevel=1)
-    assert "warning: look here\\nand there" in (tmp_path / "log.txt").read_text()
+
+    def warn() -> None:
+        with log.hearing_warnings():
+            warnings.warn("look before anything is there", stacklevel=1)
+            with log.written_to(tmp_path):
+                warnings.warn("look here\nand there", stacklevel=1)
+
+    with pytest.warns(UserWarning, match="look"):
+        warn()
+    text = (tmp_path / "log.txt").read_text()
+    assert "warning: look before anything is there" in text
+    assert "warning: look here\\nand there" in text
 
 
 def test_a_disk_that_refuses_the_log_is_a_warning(tmp_path: Path) -> None:

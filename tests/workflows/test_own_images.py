@@ -676,6 +676,65 @@ def test_a_folder_of_splits_is_trained_on_in_part_and_evaluated_on_the_rest(
     assert "54 images found" in out
 
 
+def splits_of(folder: Path) -> None:
+    for name, number in (("train", 36), ("val", 9), ("test", 9)):
+        write_photos(folder / name, number)
+        for path in (folder / name).rglob("*.jpg"):
+            path.write_bytes(path.read_bytes() + name.encode())
+
+
+def test_a_folder_of_splits_is_recognised_without_what_is_left_out(
+    sdclr: Cli, tmp_path: Path
+) -> None:
+    splits_of(tmp_path / "set")
+    write_photos(tmp_path / "set" / "raw", 3)
+    words = ("pretrain", "set", "--out", "runs/set", *TINY, "--dry-run")
+    assert "57 images found" in sdclr(*words)[1]
+    assert "36 images found" in sdclr(*words, "data.exclude=raw")[1]
+    archive = shutil.make_archive(str(tmp_path / "packed"), "zip", tmp_path / "set")
+    words = ("pretrain", archive, "--out", "runs/set", *TINY, "--dry-run")
+    assert "36 images found" in sdclr(*words, "data.exclude=raw")[1]
+
+
+@pytest.mark.filterwarnings("default:the folders below train")
+def test_why_folders_of_splits_have_no_labels_is_said(sdclr: Cli, tmp_path: Path) -> None:
+    splits_of(tmp_path / "set")
+    words = ("pretrain", "set", "--out", "runs/set", *TINY, "--dry-run")
+    code, _, err = sdclr(*words, "data.validation_per_class=2")
+    assert (code, "data.validation_per_class holds out training images" in err) == (78, True), err
+    bird = tmp_path / "set" / "test" / "bird"
+    bird.mkdir()
+    shutil.copy(next((tmp_path / "set" / "train").rglob("*.jpg")), bird / "b.jpg")
+    code, out, err = sdclr(*words)
+    assert code == 0, err
+    assert "not taken as classes: test set" in " ".join(err.split())
+    assert "has: bird. The training classes are" in " ".join(err.split())
+    assert "data.labels=folders" not in out
+
+
+def test_a_store_in_the_run_folder_is_refused_before_it_is_built(
+    sdclr: Cli, tmp_path: Path
+) -> None:
+    words = ("pretrain", "./photos", "--out", "runs/x", *TINY)
+    code, _, err = sdclr(*words, "data.store=runs/x/store")
+    assert (code, "lies in the run folder runs/x" in err) == (78, True), err
+    assert not (tmp_path / "runs" / "x" / "store").exists()
+    assert sdclr(*words)[0] == 0, "the place is not spoilt"
+
+
+def test_a_folder_with_a_point_in_its_name_has_no_suffix(sdclr: Cli, tmp_path: Path) -> None:
+    shutil.copytree(tmp_path / "photos", tmp_path / "photos.2024")
+    assert sdclr("pretrain", "photos.2024", *TINY)[0] == 0
+    assert Run("runs/photos.2024").exists
+
+
+@pytest.mark.parametrize("words", [("",), ("photos", "--data", ""), ("photos", "data.root=")])
+def test_an_empty_path_is_not_the_folder_of_now(sdclr: Cli, words: tuple[str, ...]) -> None:
+    code, _, err = sdclr("pretrain", *words, "--out", "runs/x", *TINY)
+    assert code == 78, err
+    assert "a path is empty" in err or "leave --data out" in err
+
+
 # ---- tables, zips and boxes through every command
 
 
@@ -753,6 +812,7 @@ def test_a_zip_and_a_glob_are_trained_on_and_embedded(sdclr: Cli, tmp_path: Path
 
 
 @pytest.mark.filterwarnings("ignore:.*cannot be decoded")
+@pytest.mark.filterwarnings("ignore:the folders below train")
 def test_the_command_that_a_run_proposes_next_works_whatever_its_images_needed(
     sdclr: Cli, tmp_path: Path
 ) -> None:

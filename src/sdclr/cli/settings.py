@@ -126,7 +126,9 @@ def _own_images_settings(
         which = "--data" if "data.path" in flags else "data.path"
         raise ConfigError(f"{shown(path)} says where the images are; leave {which} out.")
     named = Path(os.path.abspath(path) if glob is None else glob.root.absolute())
-    out = out or Path("runs") / named.stem.partition("-{")[0]
+    # a folder called photos.2024 has no suffix
+    bare = named.name if named.is_dir() else named.stem
+    out = out or Path("runs") / bare.partition("-{")[0]
     console = terminal(quiet=bool(speaker()))
     whole = absolute_paths({"path": target})["path"]
     with Progress(stderr):  # reading the headers of many shards takes long

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -158,7 +159,7 @@ def build_data(
     called test, too, and not the test set.
     """
     if given is not None:
-        labelled = given
+        labelled = _with_its_classes(given)
     elif for_classifier and config.name == "images":
         labelled = own_images(config, download, exclude, for_classifier=True)
     else:
@@ -227,8 +228,8 @@ def cifar(config: DataConfig, download: bool, exclude: Iterable[Path | str]) -> 
 
 
 def arrays(config: DataConfig, download: bool, exclude: Iterable[Path | str]) -> LabelledImages:
-    found = read_npz(_path(config), config.channels, config.grey_bits)
-    return with_classes_as_given(found, _path(config)) if config.splits == "own" else found
+    as_given = config.splits == "own"
+    return read_npz(_path(config), config.channels, config.grey_bits, as_given=as_given)
 
 
 def given(config: DataConfig, download: bool, exclude: Iterable[Path | str]) -> LabelledImages:
@@ -237,7 +238,12 @@ def given(config: DataConfig, download: bool, exclude: Iterable[Path | str]) -> 
             "these images were given from Python, and only Python can give them again: pass images=... as before, or "
             "work on the run inside `with sdclr.given(images):`."
         )
-    return found
+    return _with_its_classes(found)
+
+
+def _with_its_classes(given: LabelledImages) -> LabelledImages:
+    found = with_classes_as_given(given.train, given.test, given.class_names, "the images given")
+    return replace(found, split=given.split, remarks=(*given.remarks, *found.remarks))
 
 
 def from_outside(
@@ -312,6 +318,12 @@ def _split(config: DataConfig, labelled: LabelledImages, groups: Groups | None) 
     if config.splits_dir is not None:
         return read_authors_cifar_split(_splits_dir(config), config.name, config.split)
     if labelled.train.labels is None:
+        if config.validation_per_class:
+            warnings.warn(
+                f"data.validation_per_class={config.validation_per_class} holds nothing out: the images have no "
+                "labels.",
+                stacklevel=4,
+            )
         return None
     if config.splits == "own":
         return natural_split(

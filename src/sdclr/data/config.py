@@ -123,7 +123,7 @@ class DataConfig(Section):
         row = SOURCES[name]
         unfit = ["options"]  # of another reader
         if _splits(row, subset) != self.splits:
-            unfit += [*_GENERATED_SPLITS_ONLY, "validation_per_class"]
+            unfit += [*GENERATED_SPLITS_ONLY, "validation_per_class"]
         if row.splits == "authors":
             unfit.append("split")
         if not row.takes_path:
@@ -248,18 +248,19 @@ class DataConfig(Section):
             raise ValueError(
                 f"placement={self.placement} is for the pixels of a store. Add data.store=FOLDER."
             )
-        useless = _GENERATED_SPLITS_ONLY if self.row.splits == "own" else _IMAGES_ONLY
-        for field in useless:
-            value = getattr(self, field)
-            if value == _default_of(field, self.name) or (
-                field == "grey_bits" and self.name == "arrays"
-            ):
-                continue
-            if self.row.splits == "own":
+        # a recipe's ratio may have stayed with arrays that are taken as they are
+        for field in GENERATED_SPLITS_ONLY if self.row.splits == "own" else ():
+            if (value := getattr(self, field)) != _default_of(field, self.name):
                 raise ValueError(
                     f"{field}={value} does nothing for images, which are taken as they are. Leave it out."
                 )
-            raise ValueError(f"{field} is for name=images only, not for {self.name}. Leave it out.")
+        for field in () if self.name == "images" else _IMAGES_ONLY:
+            if field == "grey_bits" and self.name in ("arrays", "given"):
+                continue
+            if getattr(self, field) != _default_of(field, self.name):
+                raise ValueError(
+                    f"{field} is for name=images only, not for {self.name}. Leave it out."
+                )
         return self
 
 
@@ -288,7 +289,8 @@ _IMAGES_ONLY = (
     "exclude",
     "group_by",
 )
-_GENERATED_SPLITS_ONLY = ("imbalance_ratio", "profile")
+GENERATED_SPLITS_ONLY = ("imbalance_ratio", "profile")
+"""Settings of a long tail that is drawn."""
 
 
 def _default_of(field: str, name: str) -> Any:

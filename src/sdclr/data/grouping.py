@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -54,14 +54,23 @@ def group_images(images: Images, by: str, columns: Mapping[str, Any] = _NO_COLUM
     return group_names(names, by, {**own, **columns})
 
 
+def column_called(by: str, columns: Iterable[str]) -> str | None:
+    """The column that ``by`` names: exactly, or but for capitals where that is one alone; None where it names none."""
+    names = list(columns)
+    if by in names:
+        return by
+    alike = [name for name in names if name.lower() == by.lower()]
+    return alike[0] if len(alike) == 1 else None
+
+
 def group_names(names: Sequence[str] | None, by: str, columns: Mapping[str, Any]) -> Groups:
     """The groups of images with these ``names``, None of images without paths; otherwise as :func:`group_images`.
 
     >>> group_names(["a/1.jpg", "b/2.jpg", "a/3.jpg"], "folder", {}).of_image.tolist()
     [0, 1, 0]
     """
-    if by in columns:
-        return _by_column(by, [str(cell).strip() for cell in columns[by]])
+    if (column := column_called(by, columns)) is not None:
+        return _by_column(column, [str(cell).strip() for cell in columns[column]])
     if names is None:
         raise ConfigError(
             f"data.group_by={shown(by, 80)}: these images lie in memory and have neither paths nor "

@@ -91,6 +91,18 @@ def require_elsewhere(run: Run, *places: str | None) -> None:
             )
 
 
+def require_store_elsewhere(run: Run, store: str | None) -> None:
+    """ConfigError where the store of decoded pixels would lie in the run folder, which is not there before it."""
+    if store is None:
+        return
+    place, folder = os.path.realpath(user_place(store)), os.path.realpath(run.folder)
+    if place == folder or place.startswith(os.path.join(folder, "")):
+        raise ConfigError(
+            f"data.store={shown(store)} lies in the run folder {shown(run.folder)}. Give the store a folder of its "
+            "own, which other runs can use, too."
+        )
+
+
 def _holds_something_else(folder: Path) -> bool:
     # what a start that was killed before config.yaml leaves behind does not count
     locks = {f"{LOCK_FILE}{end}" for end in ("", ".json", ".held", ".held.json")}

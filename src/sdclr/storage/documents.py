@@ -10,8 +10,8 @@ import copy
 import json
 import math
 import re
-from collections.abc import Hashable
-from functools import lru_cache
+from collections.abc import Callable, Hashable
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +25,17 @@ DEEPEST = 32
 """Sections inside sections."""
 
 
-def parse_json(text: str | bytes) -> Any:
-    """The value of a JSON text. ValueError for what is no JSON, nests too deep or gives a key twice."""
+def parse_json(text: str | bytes, number: Callable[[str], float] = float) -> Any:
+    """The value of a JSON text. ValueError for what is no JSON, nests too deep or gives a key twice.
+
+    ``number``: what makes a number with a point or an exponent of its text.
+    """
     try:
         return json.loads(
             text,
             object_pairs_hook=_without_repetition,
             parse_constant=_refuse_constant,
-            parse_float=_finite,
+            parse_float=partial(_finite, number),
         )
     except RecursionError:
         raise ValueError("it nests too deep") from None
@@ -46,8 +49,8 @@ def _refuse_constant(word: str) -> float:
     raise ValueError(f"{word} is no number of JSON")
 
 
-def _finite(text: str) -> float:
-    value = float(text)
+def _finite(number: Callable[[str], float], text: str) -> float:
+    value = number(text)
     if math.isinf(value):
         raise ValueError(f"the number {text[:40]} is too large")
     return value
@@ -148,7 +151,7 @@ class _PlainLoader(yaml.SafeLoader):
 
 
 def _construct_float(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float:
-    return _finite(node.value)
+    return _finite(float, node.value)
 
 
 _PlainLoader.add_constructor("tag:yaml.org,2002:float", _construct_float)

@@ -241,7 +241,7 @@ def complete(
     from sdclr.jobs.pretrain import pretrain
 
     run = pretrain(
-        cell.config, cell.run.folder, progress=progress, label=cell.title, download=download
+        cell.config, cell.run.folder, progress=progress, title=cell.title, download=download
     )
     if missing := cell.missing_probes(protocol, probes):
         device = cell.config.device

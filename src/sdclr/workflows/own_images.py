@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from sdclr.compute.device import bf16_speedup_of_cpu, free_memory, resolve_devic
 from sdclr.config import Section, user_path, user_place
 from sdclr.data import DataConfig, Images, build_data
 from sdclr.data.choices import TABLE_SUFFIXES, ZIP_SUFFIX
+from sdclr.data.config import GENERATED_SPLITS_ONLY
 from sdclr.data.decoding.decode import (
     ALL_GREY_BITS,
     bits_used,
@@ -29,6 +31,7 @@ from sdclr.data.decoding.decode import (
     is_npy,
     open_picture,
 )
+from sdclr.data.sources.found_images import NoClassFoldersError
 from sdclr.data.sources.split_folders import has_splits
 from sdclr.errors import ConfigError, DataError, RemoteError, SdclrError
 from sdclr.jobs.pretrain import Preview, preview
@@ -147,7 +150,15 @@ def own_data(path: str, values: dict[str, Any]) -> DataConfig:
     given = {key.removeprefix("data."): value for key, value in values.items()}
     if name == "images" and Path(path).suffix.lower() in TABLE_SUFFIXES:
         given = {"boxes": "auto"} | given
-    return _OwnData.parse({"data": {"name": name, "path": path, "subset": "all"} | given}).data
+    data = _OwnData.parse({"data": {"name": name, "path": path, "subset": "all"} | given}).data
+    if data.name == "arrays" and data.splits == "own":
+        for field in GENERATED_SPLITS_ONLY:
+            if field in given:
+                raise ConfigError(
+                    f"data.{field}={given[field]} does nothing for arrays with data.subset=all, which are taken as "
+                    "they are. Leave it out, or draw a long tail from them with data.subset=long_tail."
+                )
+    return data
 
 
 def _layout(data: DataConfig, values: Mapping[str, Any], out: Path) -> list[Choice]:
@@ -162,19 +173,38 @@ def _layout(data: DataConfig, values: Mapping[str, Any], out: Path) -> list[Choi
     if not (folder.is_dir() or folder.suffix.lower() == ZIP_SUFFIX):
         return chosen
     if "data.layout" not in values:
-        if not has_splits(folder, [out], data.links):
+        if not has_splits(folder, [out], data.links, data.exclude):
             return chosen
         reason = "its folders are called train, val, test or alike: train is trained on, the others are left"
         chosen.append(Choice("data.layout", "splits", reason))
     elif data.layout == "flat":
         return chosen
     if "data.labels" not in values:
-        with contextlib.suppress(ConfigError, DataError):
-            labelled = data.with_values({"layout": "splits", "labels": "folders"})
-            if build_data(labelled, exclude=[out]).test is not None:
-                reason = "train and the other splits have the same class folders, for an evaluation alone"
-                chosen.append(Choice("data.labels", "folders", reason))
+        chosen += _class_folders(data, out)
     return chosen
+
+
+def _class_folders(data: DataConfig, out: Path) -> list[Choice]:
+    """Whether the folders of splits have class folders below them; a warning where they look so and do not fit.
+
+    A ConfigError of the user's own settings is his to see.
+    """
+    labelled = data.with_values({"layout": "splits", "labels": "folders"})
+    try:
+        found = build_data(labelled, exclude=[out])
+    except NoClassFoldersError:
+        return []
+    except DataError as error:
+        warnings.warn(
+            f"the folders below train and the other splits are not taken as classes: {error} The run trains without "
+            "labels; data.labels=none says that this is meant.",
+            stacklevel=4,
+        )
+        return []
+    if found.test is None:
+        return []
+    reason = "train and the other splits have the same class folders, for an evaluation alone"
+    return [Choice("data.labels", "folders", reason)]
 
 
 def own_data_as_trained(source: Path, path: str, values: dict[str, Any]) -> DataConfig:

@@ -121,6 +121,18 @@ def test_other_fingerprints_are_explained_by_names(images: ImageFiles, tmp_path:
     assert not require_recorded(tmp_path / "none", {"train": images}, "aa", "aa")
 
 
+def test_an_image_that_was_left_out_is_not_new(images: ImageFiles, tmp_path: Path) -> None:
+    kept = [one for one in read_contents(images) if one.path != "b.jpg"]
+    write_record(tmp_path / "r", {"train": kept})
+    (tmp_path / "images.json").write_text('{"skipped": [["b.jpg", "cut off"]]}')
+    fewer = ImageFiles(images.root, ("b.jpg", "c.jpg"), None)
+    with pytest.raises(ConfigError, match=r"0 new, 1 gone(?s:.*)first gone: a\.jpg"):
+        require_recorded(tmp_path / "r", {"train": fewer}, "aa", "bb")
+    without = ImageFiles(images.root, ("a.jpg", "c.jpg"), None)
+    with pytest.raises(ConfigError, match=r"0 new, 1 gone(?s:.*)first gone: b\.jpg"):
+        require_recorded(tmp_path / "r", {"train": without}, "aa", "bb")
+
+
 def test_sizes_are_as_recorded_only_while_every_file_is(images: ImageFiles, tmp_path: Path) -> None:
     sizes = np.array([[30, 40], [50, 60], [70, 80]])
     write_record(

@@ -43,3 +43,10 @@ def test_what_exists_is_no_glob(tmp_path: Path) -> None:
 def test_a_glob_that_leads_out_of_its_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"leads out of the folder"):
         glob_of(tmp_path / "*" / ".." / "x.jpg")
+
+
+def test_a_range_that_runs_backwards_is_said() -> None:
+    with pytest.raises(
+        DataError, match=r"the glob \[z-a\]\.png cannot be read: bad character range"
+    ):
+        Glob(Path("x"), "[z-a].png").matching(["a.png"])

@@ -197,6 +197,7 @@ def test_commas_inside_a_known_header_stay_commas(tmp_path: Path) -> None:
     assert read_listed_images(tmp_path / "a.csv").columns == {"a;b;c;d": ["1"]}
 
 
+@pytest.mark.filterwarnings("ignore:.* is not UTF-8")
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.json", "a.parquet"])
 def test_damage_anywhere_is_read_or_refused_and_never_escapes(tmp_path: Path, name: str) -> None:
     sound, rng = write(tmp_path / name).read_bytes(), random.Random(0)
@@ -217,3 +218,38 @@ def test_damage_anywhere_is_read_or_refused_and_never_escapes(tmp_path: Path, na
                 outcomes.add(type(error).__name__)
 
     assert "DataError" in outcomes
+
+
+def test_numbers_of_json_are_as_the_file_writes_them(tmp_path: Path) -> None:
+    rows = '{"path": "a.jpg", "label": 1.10}', '{"path": "b.jpg", "label": 1.1}'
+    (tmp_path / "t.jsonl").write_text("\n".join(rows))
+    (tmp_path / "t.json").write_text(f"[{', '.join(rows)}]")
+    for name in ("t.jsonl", "t.json"):
+        assert read_table(tmp_path / name).columns["label"] == ["1.10", "1.1"]
+
+
+def test_a_number_that_is_none_is_an_empty_cell_of_parquet(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    table = pyarrow.table({"path": ["a", "b"], "label": [2.0, float("nan")]})
+    parquet.write_table(table, tmp_path / "t.parquet")
+    assert read_table(tmp_path / "t.parquet").columns["label"][1] == ""
+
+
+def test_blank_lines_before_the_header_are_none_of_the_table(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("\n\n\npath,label\na.jpg,x\n")
+    found = read_table(tmp_path / "t.csv", ("path",))
+    assert (found.columns["label"], found.lines) == (["x"], [5])
+
+
+def test_two_columns_of_a_name_that_counts_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("path,label,label,x,x\na.jpg,1,2,3,4\n")
+    with pytest.raises(DataError, match="has 2 columns called label"):
+        read_table(tmp_path / "t.csv", ("path", "label"))
+    assert "x (2)" in read_table(tmp_path / "t.csv", ("path",)).columns
+
+
+def test_a_label_that_is_no_utf_8_is_warned_of(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes("path,label\na.jpg,é\n".encode("latin-1"))
+    with pytest.warns(UserWarning, match="is not UTF-8: the label .* Save it as UTF-8"):
+        read_listed_images(tmp_path / "t.csv")

@@ -158,6 +158,15 @@ def name_differences(before: Sequence[Content], paths: Sequence[str]) -> list[st
     )
 
 
+def _left_aside(run: Path) -> list[Content]:
+    """The images that a run has left out, which its record of contents does not have."""
+    try:
+        skipped = json.loads((run / "images.json").read_bytes()).get("skipped", [])
+        return [Content(str(path), "", 0, 0) for path, _ in skipped]
+    except (OSError, ValueError, TypeError, AttributeError):  # it only explains
+        return []
+
+
 def _other_data(
     run: Path, parts: Iterable[tuple[Sequence[str], Sequence[Content]]], trained_on: str, found: str
 ) -> ConfigError:
@@ -281,9 +290,12 @@ def require_recorded(
         if recorded and part in recorded
     ]
     if found != trained_on:
-        raise _other_data(
-            record.parent, [(images.paths, old) for _, images, old in parts], trained_on, found
-        )
+        aside = _left_aside(record.parent)
+        compared = [
+            (images.paths, [*old, *(one for one in aside if part == "train")])
+            for part, images, old in parts
+        ]
+        raise _other_data(record.parent, compared, trained_on, found)
     problems = []
     for part, images, old in parts:
         # whoever opens it says so

@@ -265,7 +265,7 @@ def build_store(
         return store
     if folder.exists():
         raise DataError(
-            f"{printable(folder)} exists and is no store. Choose another folder, or remove it."
+            f"{printable(folder)} exists and is no store of decoded pixels. Choose another data.store."
         )
     unfinished = folder.with_name(f"{folder.name}.partial")
     with storage_errors(unfinished):

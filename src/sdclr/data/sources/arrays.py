@@ -7,6 +7,7 @@ equal channels.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
@@ -21,10 +22,9 @@ from torch import Tensor
 from sdclr.compute.stateless_random import Stream, derive, permutation
 from sdclr.data.choices import MOST_CHANNELS
 from sdclr.data.collections.image_arrays import ImageArrays
-from sdclr.data.collections.images import LabelledImages
+from sdclr.data.collections.images import Images, LabelledImages
 from sdclr.data.decoding.decode import printable
 from sdclr.data.decoding.npy_files import read_npz_arrays
-from sdclr.data.splits import Positions
 from sdclr.errors import DataError, MissingInputError
 from sdclr.planes import bits_for
 from sdclr.stills import eight_bits
@@ -112,37 +112,54 @@ def _downloading(folder: Path) -> Iterator[None]:
         yield
 
 
-def with_classes_as_given(found: LabelledImages, path: Path) -> LabelledImages:
+def with_classes_as_given(
+    train: Images, test: Images | None, names: Sequence[str] | None, where: str
+) -> LabelledImages:
     """A set of which no long tail is drawn: its classes are those with training images, numbered anew without gaps.
 
-    A remark names the others. Raises DataError for a test image of such a class.
+    ``names`` of the classes by their numbers, or the numbers themselves. A remark names the classes without an image.
+    Raises DataError for a test image of such a class, and for a number beyond the names.
     """
-    if found.train.labels is None:
-        return found
-    present = np.unique(found.train.labels)
-    if len(present) == len(found.class_names):
-        return found
-    names = found.class_names
-    tested = None if found.test is None else found.test.labels
-    if tested is not None and len(unknown := np.setdiff1d(tested, present)):
+    if train.labels is None:
+        return LabelledImages(train, test, [])
+    present, numbered = np.unique(train.labels, return_inverse=True)
+    highest = int(present[-1])
+    if names is not None and highest >= len(names):
         raise DataError(
-            f"{path}: test_labels has a class that no training image has: {_first(names, unknown)}. Take its images "
-            "out, or add training images."
+            f"{where}: class_names has {len(names)} entries, and there is a class {highest}."
         )
-    empty = np.setdiff1d(np.arange(len(names)), present)
-    number = np.searchsorted(present, np.arange(len(names)))
-    train, test = (
-        part if part is None or part.labels is None else part.with_labels(number[part.labels])
-        for part in (found.train, found.test)
-    )
-    assert train is not None
-    remark = f"{path}: {len(empty)} of {len(names)} classes have no image: {_first(names, empty)}"
-    remarks = (*found.remarks, remark)
-    return LabelledImages(train, test, [names[c] for c in present], remarks=remarks)
+
+    def name(number: int) -> str:
+        return str(number) if names is None else names[number]
+
+    tested = None if test is None else test.labels
+    if tested is not None and len(unknown := np.setdiff1d(tested, present)):
+        known = [int(c) for c in unknown if names is None or c < len(names)]
+        raise DataError(
+            f"{where}: test_labels has a class that no training image has: "
+            f"{_first(map(name, known)) or int(unknown[0])}. Take its images out, or add training images."
+        )
+    total = highest + 1 if names is None else len(names)
+    remarks = []
+    if num_empty := total - len(present):
+        held = set(present.tolist())
+        empty = itertools.islice((c for c in range(total) if c not in held), _NAMED + 1)
+        remarks = [
+            f"{where}: {num_empty} of {total} classes have no image: {_first(map(name, empty))}"
+        ]
+    train = train.with_labels(numbered.astype(np.int64))
+    if test is not None and tested is not None:
+        test = test.with_labels(np.searchsorted(present, tested).astype(np.int64))
+    return LabelledImages(train, test, [name(int(c)) for c in present], remarks=tuple(remarks))
 
 
-def _first(names: Sequence[str], which: Positions) -> str:
-    return ", ".join(printable(names[c]) for c in which[:5]) + ", ..." * (len(which) > 5)
+_NAMED = 5
+"""Classes that a sentence names."""
+
+
+def _first(names: Iterable[str]) -> str:
+    shown = [printable(name) for name in itertools.islice(names, _NAMED + 1)]
+    return ", ".join(shown[:_NAMED]) + ", ..." * (len(shown) > _NAMED)
 
 
 _ARRAYS = (
@@ -150,17 +167,19 @@ _ARRAYS = (
 )  # fmt: skip
 
 
-def read_npz(path: Path, channels: int = 3, bits: int = 16) -> LabelledImages:
+def read_npz(
+    path: Path, channels: int = 3, bits: int = 16, *, as_given: bool = False
+) -> LabelledImages:
     """``.npz`` with ``train_images`` and, where known, ``train_labels``, ``test_images``, ``test_labels``.
 
     Images: uint8 [N, H, W, 3], [N, H, W, 1] or [N, H, W]; of other ``channels`` [N, H, W, C] or [N, C, H, W]. uint16
     becomes 8 bits, of the ``bits`` that it uses. ``images`` and ``labels`` are read as the training part.
-    Optional ``class_names``. Pickled arrays are refused.
+    Optional ``class_names``. Pickled arrays are refused. ``as_given``: see :func:`with_classes_as_given`.
     """
     if not path.is_file():
         raise MissingInputError(f"array file {path} does not exist.")
     arrays, held = read_npz_arrays(path, _ARRAYS)
-    return labelled_arrays(arrays, str(path), held, channels=channels, bits=bits)
+    return labelled_arrays(arrays, str(path), held, channels=channels, bits=bits, as_given=as_given)
 
 
 def labelled_arrays(
@@ -170,6 +189,7 @@ def labelled_arrays(
     *,
     channels: int = 3,
     bits: int = 16,
+    as_given: bool = False,
 ) -> LabelledImages:
     """The arrays of :func:`read_npz` as images. ``where``, and what it ``held``, are for errors."""
     path, held = where, arrays if held is None else held
@@ -187,6 +207,10 @@ def labelled_arrays(
             f"{path} needs an array train_images; it has {', '.join(map(printable, held)) or 'none'}."
         )
     test = _npz_part(path, arrays, "test_images", "test_labels", channels=channels, bits=bits)
+    named = arrays.get("class_names")
+    if as_given and train.labels is not None:
+        names_given = None if named is None else [str(one) for one in named.reshape(-1)]
+        return with_classes_as_given(train, test, names_given, path)
     labels = [p.labels for p in (train, test) if p is not None and p.labels is not None]
     num_classes = 1 + max((int(one.max()) for one in labels), default=-1)
     num_labels = sum(len(one) for one in labels)

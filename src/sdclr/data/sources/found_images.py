@@ -54,6 +54,10 @@ class FoundImages(NamedTuple):
         return self.paths if self.boxes is None else self.boxes.files
 
 
+class NoClassFoldersError(DataError):
+    """The folders of a collection are no classes: no image lies in one, or all lie in the same."""
+
+
 def labels_by_folder(
     found: FoundImages, depth: int = 0, left_out: Container[str] = ()
 ) -> list[str]:
@@ -66,14 +70,15 @@ def labels_by_folder(
         if len(parts) <= depth and path not in left_out
     ]
     if outside:
-        raise DataError(
+        kind = NoClassFoldersError if len(outside) == len(found.paths) else DataError
+        raise kind(
             f"{len(outside)} of {len(found.paths)} images lie in no class folder of {where} (first: "
             f"{printable(outside[0])}). Move them into one; or give labels in a table instead, or use data.labels=none."
         )
     labels = [parts[depth] if len(parts) > depth else "" for parts in folders]
     named = {label for label, path in zip(labels, found.paths, strict=True) if path not in left_out}
     if len(named) == 1:
-        raise DataError(
+        raise NoClassFoldersError(
             f"{where} has one class folder only, {printable(named.pop())}. Give the folder whose sub-folders "
             "are the classes, or use data.labels=none."
         )

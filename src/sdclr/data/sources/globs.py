@@ -25,7 +25,7 @@ class Glob(NamedTuple):
     """Relative to ``root``."""
 
     def compiled(self) -> re.Pattern[str]:
-        """Matches the relative paths that count, in NFC."""
+        """Matches the relative paths that count, in NFC. DataError for a glob that means nothing, such as [z-a]."""
         parts = unicodedata.normalize("NFC", self.pattern).split("/")
         text = ""
         for number, part in enumerate(parts):
@@ -34,7 +34,10 @@ class Glob(NamedTuple):
                 text += r".*" if last else r"(?:[^/]+/)*"
             else:
                 text += _one_name(part) + ("" if last else "/")
-        return re.compile(rf"(?s:{text})\Z")
+        try:
+            return re.compile(rf"(?s:{text})\Z")
+        except re.error as error:
+            raise DataError(f"the glob {shown(self.pattern)} cannot be read: {error}.") from None
 
     def matching(self, paths: list[str]) -> list[str]:
         """Those of ``paths``, relative to the root, that count; in their order."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import posixpath
 import re
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -366,6 +367,19 @@ def _checked(
     if not line_of:
         raise DataError(f"image list {file} names no image.")
     labels = [row.label for row in rows if row.label is not None]
+    _warn_of_other_encoding(labels, file)
     return ListedImages(
         [path for path, _ in line_of], labels or None, file, list(line_of.values()), unit=unit
     )
+
+
+def _warn_of_other_encoding(labels: Iterable[str], file: Path) -> None:
+    """A warning for class names with bytes that are no UTF-8: they would be unreadable wherever they are shown."""
+    for label in dict.fromkeys(labels):
+        if any("\udc80" <= sign <= "\udcff" for sign in label):
+            warnings.warn(
+                f"{file} is not UTF-8: the label {shown(label, 60)} has bytes that are no letters there. Save "
+                "it as UTF-8 (a spreadsheet: CSV UTF-8).",
+                stacklevel=5,
+            )
+            return

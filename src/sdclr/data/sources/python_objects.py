@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -68,8 +69,8 @@ def given_images(
     if looking.errors:
         raise _summary(looking.errors, num)
     _warn_of_dark(looking.levels, grey_bits)
-    if labels is None and num and all(label is not None for label in looking.labels):
-        labels = looking.labels
+    if labels is None and num:
+        labels = _labels_beside(looking.labels)
     numbers, names = _classes(labels, num, _known_names(images))
     collection = GivenImages(
         looking.picture,
@@ -181,12 +182,41 @@ def _image_of(item: Any) -> Any:
 
 
 def _label_of(item: Any) -> Any:
-    if (
-        isinstance(item, tuple | list)
-        and len(item) > 1
-        and isinstance(item[1], int | str | np.integer)
-    ):
-        return item[1]
+    """What stands beside an image: the second of a pair, or a column of a mapping; None where nothing does."""
+    if isinstance(item, Mapping):
+        names = {str(name).lower(): name for name in item}
+        name = next((names[one] for one in LABEL_COLUMNS if one in names), None)
+        return None if name is None else _scalar(item[name])
+    return _scalar(item[1]) if isinstance(item, tuple | list) and len(item) > 1 else None
+
+
+def _scalar(value: Any) -> Any:
+    """The number in an array or tensor of one; everything else as it is."""
+    if isinstance(value, np.ndarray | np.generic | torch.Tensor) and math.prod(value.shape) == 1:
+        return value.item()
+    return value
+
+
+def _labels_beside(labels: Sequence[Any]) -> Sequence[Any] | None:
+    """Those that stand beside the images, where they are classes; None, with a warning unless there are none at all.
+
+    Nobody needs labels to train: what is no class is no reason to stop.
+    """
+    missing = [place for place, label in enumerate(labels) if label is None]
+    if len(missing) == len(labels):
+        return None
+    why = ""
+    if missing:
+        why = f"{len(missing)} of {len(labels)} images have no label (the first is image {missing[0]})"
+    elif odd := [one for one in labels if not isinstance(one, int | str)]:
+        why = f"what stands beside them is no class ({type(odd[0]).__name__})"
+    if not why:
+        return labels
+    warnings.warn(
+        f"the images are taken without labels: {why}. Classes are whole numbers from 0 on or words, one for every "
+        "image; labels=... gives them apart.",
+        stacklevel=4,
+    )
     return None
 
 
@@ -268,20 +298,26 @@ def _classes(
 ) -> tuple[Positions | None, list[str]]:
     if labels is None:
         return None, []
-    values = [value.item() if hasattr(value, "item") else value for value in labels]
+    values = [_scalar(value) for value in labels]
     if len(values) != num:
         raise DataError(f"there are {len(values)} labels for {num} images.")
+    if several := [value for value in values if hasattr(value, "shape")]:
+        raise DataError(
+            f"a label is one number or word, got an array of shape {list(several[0].shape)}. Give class numbers, "
+            "such as one_hot.argmax(1)."
+        )
     if all(isinstance(value, int) for value in values):
-        if any(value < 0 for value in values):
-            raise DataError(f"labels are numbers from 0 on or words, got {min(values)}.")
-        highest = max(values, default=-1) + 1
-        known = list(map(str, names)) if names is not None and len(names) >= highest else None
-        return np.array(values, np.int64), known or [str(number) for number in range(highest)]
+        if odd := [value for value in values if not 0 <= value < 1 << 63]:
+            raise DataError(f"labels are numbers from 0 on or words, got {odd[0]}.")
+        if names is not None and len(names) > max(values, default=-1):
+            return np.array(values, np.int64), list(map(str, names))
+        present, numbers = np.unique(np.array(values, np.int64), return_inverse=True)
+        return numbers.astype(np.int64), [str(number) for number in present]
     if not all(isinstance(value, str) for value in values):
         raise DataError("labels are numbers from 0 on or words, one kind for all images.")
     words = sorted(set(values))
-    numbers = {word: number for number, word in enumerate(words)}
-    return np.array([numbers[value] for value in values], np.int64), words
+    number_of = {word: number for number, word in enumerate(words)}
+    return np.array([number_of[value] for value in values], np.int64), words
 
 
 def _summary(errors: Mapping[int, Exception], num: int) -> Exception:

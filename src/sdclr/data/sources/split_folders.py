@@ -16,7 +16,7 @@ import numpy as np
 
 from sdclr.data.choices import ZIP_SUFFIX, Links
 from sdclr.data.decoding.decode import printable
-from sdclr.data.sources.exclusion import is_service_folder
+from sdclr.data.sources.exclusion import Exclusion, is_service_folder
 from sdclr.data.sources.found_images import FoundImages, labels_by_folder
 from sdclr.data.sources.listing import list_images
 from sdclr.data.sources.zip_files import read_zip
@@ -48,13 +48,18 @@ def part_of(folder: str) -> Part | None:
     return "test" if name.startswith("test") else "validation"
 
 
-def has_splits(folder: Path, exclude: Iterable[Path | str] = (), links: Links = "inside") -> bool:
+def has_splits(
+    folder: Path,
+    exclude: Iterable[Path | str] = (),
+    links: Links = "inside",
+    unwanted: Iterable[str] = (),
+) -> bool:
     """Whether the sub-folders of a folder are splits by their names: training images and others.
 
-    A sub-folder of another name does not count where no image lies below it.
+    A sub-folder of another name does not count where no image lies below it. ``unwanted``: globs of what to leave out.
     """
     if not folder.is_dir() and folder.suffix.lower() == ZIP_SUFFIX:
-        zipped = read_zip(folder)
+        zipped = read_zip(folder, Exclusion(unwanted))
         found = {
             part_of(one)
             for one in splits_by_name([name.removeprefix(zipped.prefix) for name in zipped.paths])
@@ -71,12 +76,18 @@ def has_splits(folder: Path, exclude: Iterable[Path | str] = (), links: Links = 
     parts = {part_of(name) for name in names} - {None}
     if "train" not in parts or len(parts) < 2:
         return False
-    others = [name for name in names if part_of(name) is None and not is_service_folder(name)]
-    left_out = {os.path.realpath(one) for one in exclude}
+    left_out, globs = {os.path.realpath(one) for one in exclude}, Exclusion(unwanted)
+    others = [
+        name
+        for name in names
+        if part_of(name) is None
+        and not is_service_folder(name)
+        and os.path.realpath(folder / name) not in left_out
+    ]
     return not any(
-        os.path.realpath(folder / name) not in left_out
-        and list_images(folder / name, exclude, links=links).paths
+        f"{name}/{path}" not in globs
         for name in others
+        for path in list_images(folder / name, exclude, links=links).paths
     )
 
 

@@ -11,9 +11,9 @@ import importlib
 import io
 import json
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from sdclr.data.choices import JSON_LINES, PARQUET
 from sdclr.data.sources.split_files import read_lines, read_text
@@ -80,7 +80,7 @@ def read_table(file: Path, known: Collection[str] = ()) -> Table:
     if suffix in JSON_LINES:
         return _read_json_lines(file)
     if suffix == ".json":
-        return table_of_objects(file, read_json(file))
+        return table_of_objects(file, read_json(file, _AsWritten))
     if suffix in PARQUET:
         return _read_parquet(file)
     return read_delimited(file, known)
@@ -137,7 +137,10 @@ def read_delimited(file: Path, known: Collection[str] = ()) -> Table:
     rows: list[list[str]] = []
     lines: list[int] = []
     try:
-        names = _distinct(without_guard(name.strip()) for name in next(reader, []))
+        # the first line that is not blank
+        header = next((fields for fields in reader if any(map(str.strip, fields))), [])
+        _require_one_of_each(file, header, known)
+        names = _distinct(without_guard(name.strip()) for name in header)
         for fields in reader:
             if not any(map(str.strip, fields)):
                 continue
@@ -190,6 +193,15 @@ def _header(text: str, delimiter: str) -> list[str]:
         return []
 
 
+def _require_one_of_each(file: Path, header: Sequence[str], known: Collection[str]) -> None:
+    """DataError where two columns have one of the ``known`` names: which is meant, nobody can say."""
+    names = [without_guard(name.strip()) for name in header]
+    if twice := [name for name in names if name.lower() in known and names.count(name) > 1]:
+        raise DataError(
+            f"{file} has {names.count(twice[0])} columns called {twice[0]}. Name each otherwise, or take one out."
+        )
+
+
 def _distinct(names: Iterable[str]) -> list[str]:
     """Names of columns; one without a name gets its number, a repeated one its occurrence."""
     found: list[str] = []
@@ -205,7 +217,18 @@ def _distinct(names: Iterable[str]) -> list[str]:
 # ---- JSON
 
 
-def read_json(file: Path) -> Any:
+class _AsWritten(float):
+    """A number that knows how its file writes it: 1.10 is another label than 1.1."""
+
+    text: str
+
+    def __new__(cls, text: str) -> Self:
+        number = super().__new__(cls, text)
+        number.text = text
+        return number
+
+
+def read_json(file: Path, number: Callable[[str], float] = float) -> Any:
     """The value of a JSON file in any encoding that lists may have. Raises DataError."""
     if file.is_file() and file.stat().st_size > LARGEST_JSON:
         raise DataError(
@@ -214,7 +237,7 @@ def read_json(file: Path) -> Any:
         )
     text = read_text(file)
     try:
-        return parse_json(text)
+        return parse_json(text, number)
     except ValueError as error:
         lines = (
             " It looks like JSON lines: name it .jsonl."
@@ -250,7 +273,7 @@ def _read_json_lines(file: Path) -> Table:
     rows: list[tuple[int, Any]] = []
     for number, line in read_lines(file):
         try:
-            rows.append((number, parse_json(line)))
+            rows.append((number, parse_json(line, _AsWritten)))
         except ValueError as error:
             raise DataError(f"{file}, line {number}: no JSON: {shown(error)}.") from None
     return _of_objects(file, rows, "line")
@@ -272,6 +295,8 @@ def as_text(value: Any) -> str:
     """A value of JSON as a cell."""
     if value is None:
         return ""
+    if isinstance(value, _AsWritten):
+        return value.text
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
@@ -330,6 +355,8 @@ def _repeated_names(file: Path, names: list[str]) -> list[str]:
 
 
 def _column_text(pyarrow: Any, column: Any) -> list[str]:
+    if pyarrow.types.is_floating(column.type):  # pandas writes an absent number as NaN
+        column = pyarrow.compute.if_else(pyarrow.compute.is_nan(column), None, column)
     try:
         values = column.cast(pyarrow.string()).to_pylist()
     except (pyarrow.ArrowException, UnicodeDecodeError):

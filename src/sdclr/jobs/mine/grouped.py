@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sdclr.data import DataConfig, Images
-from sdclr.data.grouping import group_names
+from sdclr.data.grouping import column_called, group_names
 from sdclr.errors import ConfigError, DataError
 from sdclr.evaluation.rarity.neighbours import most_neighbours
 from sdclr.jobs.mine.collection import Joined
@@ -36,7 +36,8 @@ def groups_of(
         raise ConfigError("groups and data.group_by say the same thing; give one of them.")
     columns = {} if images.files is None else images.files.columns
     known: dict[str, Sequence[str]] = {}
-    if by in columns:
+    if (column := column_called(by, columns)) is not None:
+        by = column
         # as scores.csv has them
         cells = [one_line(as_text(str(cell))) for cell in columns[by].tolist()]
         former = earlier.group_cells(by)

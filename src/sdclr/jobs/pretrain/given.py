@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from sdclr.data import DataConfig, LabelledImages
 from sdclr.data.collections.given_images import GivenImages
 from sdclr.data.sources.python_objects import given_images
 from sdclr.jobs.pretrain.folder import Choices
+from sdclr.recipes import RECIPES, recipe
 from sdclr.recipes.own_images import own_images
 from sdclr.settings import PretrainConfig
 
@@ -51,7 +53,7 @@ def settings_for(
     if config is not None:
         if config.data.name == "given":
             return config, choices
-        return config.with_values({"data": data.to_dict()}), choices
+        return config.with_values({"data": data.to_dict() | _kept(config)}), choices
     assert isinstance(train, GivenImages)
     device = resolve_device("auto")
     return own_images(
@@ -62,3 +64,31 @@ def settings_for(
         free_memory_bytes=free_memory(device),
         bf16_speedup=bf16_speedup_of_cpu() if device.type == "cpu" else None,
     )
+
+
+_FITTING = ("subset", "split", "validation_per_class", "num_workers")
+"""Settings of other images that say something of these, too."""
+
+
+def _kept(config: PretrainConfig) -> dict[str, Any]:
+    """What the user has set of the images, otherwise than the recipe; a warning names what does not fit them."""
+    usual = recipe(config.recipe).data if config.recipe in RECIPES else None
+    ours, theirs = config.data.to_dict(), {} if usual is None else usual.to_dict()
+    places = (
+        "name",
+        "path",
+        "options",
+        "channels",
+        "grey_bits",
+    )  # of what was given in their place
+    changed = {
+        name: value
+        for name, value in ours.items()
+        if usual is not None and name not in places and value != theirs[name]
+    }
+    if useless := [f"data.{name}" for name in changed if name not in _FITTING]:
+        warnings.warn(
+            f"left out, as they do nothing for images that are given: {', '.join(useless)}.",
+            stacklevel=5,
+        )
+    return {name: value for name, value in changed.items() if name in _FITTING}

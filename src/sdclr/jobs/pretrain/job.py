@@ -34,7 +34,11 @@ from sdclr.processes.messages import GRACE_SECONDS
 from sdclr.processes.signals import StopRequest, stop_on_signal
 from sdclr.processes.world import World, joined
 from sdclr.run import Run
-from sdclr.run.refusals import require_elsewhere, require_same_settings
+from sdclr.run.refusals import (
+    require_elsewhere,
+    require_same_settings,
+    require_store_elsewhere,
+)
 from sdclr.safe_text import counted
 from sdclr.settings import PretrainConfig
 
@@ -50,7 +54,7 @@ def pretrain(
     network: nn.Module | None = None,
     download: bool = False,
     progress: AnyProgress | None = None,
-    label: str | None = None,
+    title: str | None = None,
     choices: Choices = (),
     observers: Iterable[Observer] = (),
 ) -> Run:
@@ -62,9 +66,10 @@ def pretrain(
     photographs. The same call goes on with a run that stopped.
     ``network``: your own headless module, images [B, 3, S, S] -> features [B, F], with backbone.name=custom. It gets
     normalised images; one that normalises them itself needs backbone.normalisation=none.
-    ``progress``: where to show progress (default: nowhere). ``choices``: settings that were chosen for the user, each
-    with its value and the reason, which the run folder keeps for a reader. ``observers``: whoever is to be told of
-    every step and epoch (:class:`sdclr.Observer`), in the first process. A finished run is returned as it is. Raises
+    ``progress``: where to show progress (default: nowhere). ``title``: what it is called. ``choices``: settings that
+    were chosen for the user, each with its value and the reason, which the run folder keeps for a reader.
+    ``observers``: whoever is to be told of every step and epoch (:class:`sdclr.Observer`), in the first process. A
+    finished run is returned as it is. Raises
     an :class:`~sdclr.errors.SdclrError` that says what to change; Preempted after a signal, with everything saved.
 
     >>> import sdclr
@@ -74,9 +79,26 @@ def pretrain(
     True
     """
     show = LoggedProgress(progress or NoProgress())
-    given = None if images is None else look_at_given(images, labels, show, config)
-    config, choices = _settings(config, given, labels, choices)
-    run = Run(out if out is not None else Path("runs") / config.recipe)
+    with show.hearing_warnings():
+        given = None if images is None else look_at_given(images, labels, show, config)
+        config, choices = _settings(config, given, labels, choices)
+        run = Run(out if out is not None else Path("runs") / config.recipe)
+        _train_in(run, config, network, given, show, title, choices, observers, download=download)
+    return run
+
+
+def _train_in(
+    run: Run,
+    config: PretrainConfig,
+    network: nn.Module | None,
+    given: LabelledImages | None,
+    show: LoggedProgress,
+    title: str | None,
+    choices: Choices,
+    observers: Iterable[Observer],
+    *,
+    download: bool,
+) -> None:
     grace = GRACE_SECONDS if world_size() > 1 else 0
     with (
         stop_on_signal(same_for_seconds=grace, announce=show.announce) as stop,
@@ -84,8 +106,9 @@ def pretrain(
     ):
         if not world.is_first:
             _follow(config, run, network, world, stop, given)
-            return run
+            return
         require_elsewhere(run, config.data.path, config.data.test_path)
+        require_store_elsewhere(run, config.data.store)
         require_same_settings(run, config)
         with explain_out_of_memory(memory_advice(config)):
             training = build(
@@ -113,14 +136,13 @@ def pretrain(
                     together = agree(training, state)
                     stop.awaited = True
                     watching = _watching(training, run, show, observers)
-                    title = label or f"{config.recipe} {run.folder}"
-                    train(together, state, run, saves, watching, title)
+                    words = title or f"{config.recipe} {run.folder}"
+                    train(together, state, run, saves, watching, words)
                 else:
                     done = f"{counted(config.epochs, 'epoch')}, {counted(state.step, 'step')}"
                     show.print(f"{run.folder} is finished: {done}.")
                 if not run.backbone_path.is_file():
                     folder.save_backbone(training, state, run)
-    return run
 
 
 def _settings(

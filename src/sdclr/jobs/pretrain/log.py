@@ -54,13 +54,12 @@ class LoggedProgress:
 
     @contextlib.contextmanager
     def written_to(self, folder: Path) -> Iterator[None]:
-        """Inside, every line goes to LOG_FILE in ``folder`` at once, warnings and the error that ends it included."""
+        """Inside, every line goes to LOG_FILE in ``folder`` at once, the error that ends it included."""
         self._file = folder / LOG_FILE
         waiting, self._waiting = self._waiting, []
         self._append(waiting)
         try:
-            with self._warnings():
-                yield
+            yield
         except BaseException as error:
             self._log(_last_words(error))
             raise
@@ -68,7 +67,8 @@ class LoggedProgress:
             self._file = None
 
     @contextlib.contextmanager
-    def _warnings(self) -> Iterator[None]:
+    def hearing_warnings(self) -> Iterator[None]:
+        """Inside, warnings are lines of the log, too, those before :meth:`written_to` among them."""
         before = warnings.showwarning
 
         def show(message: Warning | str, *rest: Any, **named: Any) -> None:
