@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow.parquet
@@ -222,3 +222,30 @@ def test_a_name_that_a_spreadsheet_would_run_is_text(model: Finetuned, tmp_path:
     make_folder(root, {"=a": 1})
     predict(model, images_in(root), tmp_path / "p.csv")
     assert rows_of(tmp_path / "p.csv")[0]["path"] == "'=a/0.jpg"
+
+
+def test_the_test_images_of_a_npz_or_of_folders_are_a_part(
+    run: Run, photos: Path, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    images = {
+        f"{part}_images": rng.integers(0, 255, (n, 8, 8), dtype=np.uint8) for part, n in PARTS
+    }
+    labels = {f"{part}_labels": np.arange(n) % 2 for part, n in PARTS}
+    np.savez(tmp_path / "x.npz", **images, **labels)
+    data = DataConfig(name="arrays", path=str(tmp_path / "x.npz"), subset="all")
+    model = finetune(run, data, tmp_path / "m", epochs=1)
+    for part, n in PARTS:
+        found = predict(model, data, tmp_path / f"{part}.csv", part=part)
+        assert (found.num_images, found.num_known) == (n, n)
+    alone = DataConfig(name="arrays", path=str(tmp_path / "t.npz"), subset="all")
+    np.savez(tmp_path / "t.npz", images=images["test_images"])
+    again = predict(model, alone, tmp_path / "again.csv")
+    assert [row["label"] for row in rows_of(tmp_path / "test.csv")] == [
+        row["label"] for row in rows_of(again.path)
+    ]
+    with pytest.raises(ConfigError, match=r"t\.npz has no test images to predict"):
+        predict(model, alone, tmp_path / "none.csv", part="test")
+
+
+PARTS: tuple[tuple[Literal["train", "test"], int], ...] = (("train", 40), ("test", 12))

@@ -33,6 +33,14 @@ Shares = Annotated[bool, typer.Option("--probabilities", help="A column p_CLASS 
 EntropyOption = Annotated[
     bool, typer.Option("--entropy", help="A column of the entropy in nats: high where unsure.")
 ]
+PartOption = Annotated[
+    str,
+    typer.Option(
+        "--part",
+        metavar="train|test",
+        help="Of a .npz, or of folders train and test: which images. Others have one part alone.",
+    ),
+]
 
 
 def predict(
@@ -42,6 +50,7 @@ def predict(
     top: TopOption = 1,
     probabilities: Shares = False,
     entropy: EntropyOption = False,
+    part: PartOption = "train",
     device: Device = "auto",
     overwrite: Overwrite = False,
     use: Use = None,
@@ -71,6 +80,7 @@ def predict(
             top=top,
             probabilities=probabilities,
             entropy=entropy,
+            part=part,  # type: ignore[arg-type]
             device=device,
             progress=progress,
             overwrite=overwrite,

@@ -10,10 +10,10 @@ import hashlib
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +37,8 @@ from sdclr.safe_text import counted, shown
 from sdclr.storage.output_files import output_file
 from sdclr.storage.row_parts import RowParts
 from sdclr.storage.table_files import Block, Kind, require_table_suffix, write_table
+
+Part = Literal["train", "test"]
 
 
 @dataclass(frozen=True)
@@ -84,11 +86,14 @@ def predict(
     probabilities: bool = False,
     entropy: bool = False,
     device: str = "auto",
+    part: Part = "train",
     network: nn.Module | None = None,
     progress: AnyProgress | None = None,
     overwrite: bool = False,
 ) -> Predicted:
-    """Write a label and a confidence for every image of ``data`` (its training part) to ``out``, a .csv or .parquet.
+    """Write a label and a confidence for every image of ``data`` to ``out``, a .csv or .parquet.
+
+    ``part``: test takes the test images of ``data``, in place of the others.
 
     ``model``: what :func:`sdclr.finetune` has returned, or its folder. Columns: ``path``, ``label``, ``confidence``,
     ``calibrated`` (whether the confidence is: the model had validation images), ``label_2``, ``confidence_2``, ... up
@@ -113,6 +118,8 @@ def predict(
     num_classes = len(classifier.class_names)
     if not 1 <= top <= num_classes:
         raise ConfigError(f"--top must be in 1 .. {num_classes}, the model's classes, got {top}.")
+    if part not in ("train", "test"):
+        raise ConfigError(f"part must be train or test, got {shown(repr(part))}.")
     if data.store is not None:
         raise ConfigError(
             "data.store saves decoding when images are seen again; predict sees each once. Leave it out."
@@ -121,7 +128,7 @@ def predict(
         where = world.device(resolve_device(device))  # before any work
         if not world.is_first:
             with silenced_warnings():  # the first process has said the same
-                found = build_data(data, exclude=[RowParts.beside(out)])
+                found = _found(data, part, out)
                 images, _ = usable_images(found.train, data, NoProgress())
                 _compute(classifier, Path(model), found, images, out, where, NoProgress(), world)
             return Predicted(out, **world.messages.wait_for(_PREDICTED))
@@ -129,7 +136,7 @@ def predict(
         with output_file(out, overwrite=overwrite), explain_out_of_memory("Use --device cpu."):
             RowParts.require_ours(RowParts.beside(out), "predict")
             world.messages.publish(BEGUN, {})
-            found = build_data(data, exclude=[RowParts.beside(out)])
+            found = _found(data, part, out)
             for remark in found.remarks:
                 show.print(remark)
             images, bad = usable_images(found.train, data, show)
@@ -153,6 +160,19 @@ def predict(
 
 
 _PREDICTED = "predicted"
+
+
+def _found(data: DataConfig, part: Part, out: Path) -> Data:
+    """The data whose training images are those of the part. ConfigError for a test set that is not there."""
+    found = build_data(data, exclude=[RowParts.beside(out)])
+    if part == "train":
+        return found
+    if found.test is None:
+        raise ConfigError(
+            f"{data.name if data.path is None else shown(data.path)} has no test images to predict: a .npz has them as "
+            "test_images, folders of splits (data.layout=splits data.labels=folders) as test. Leave --part out."
+        )
+    return replace(found, train=found.test, test=None)
 
 
 def _warn_of_other_reading(classifier: Classifier, data: DataConfig) -> None:

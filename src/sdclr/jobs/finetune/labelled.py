@@ -20,7 +20,7 @@ from sdclr.data.usable import usable_images
 from sdclr.errors import ConfigError, DataError
 from sdclr.evaluation.balancedness import OF_DATA, GroupConvention
 from sdclr.jobs.finetune.config import VALIDATION_SHARE, FinetuneConfig
-from sdclr.safe_text import counted, shown
+from sdclr.safe_text import counted
 
 
 @dataclass(frozen=True)
@@ -73,11 +73,10 @@ def labelled_images(
             f"{'data.validation_per_class' if data.validation_per_class else 'the folder of validation images'} says "
             "which images are held out. Leave one of them out."
         )
-    if found.test is not None and not len(held_out):
-        warnings.warn(
-            f"the {len(found.test):,} test images (first: {shown(str(found.test.names[0]))}) are neither learned from "
-            "nor measured on; use sdclr predict on them.",
-            stacklevel=3,
+    if found.test is not None:
+        show.print(
+            f"{counted(len(found.test), 'test image')} left out: sdclr predict MODEL IMAGES --part test measures on "
+            "them"
         )
     wanted = found.split.subset("train" if data.subset == "all" else data.subset)
     rows = np.union1d(wanted, held_out)
