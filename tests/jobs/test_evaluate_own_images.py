@@ -168,6 +168,7 @@ def test_a_class_that_cannot_be_measured_is_named_and_the_others_are_measured_on
         evaluate(run, untested="leave")  # type: ignore[arg-type]
     with pytest.warns(UserWarning, match="2 of 4 classes are left out"):
         content = evaluate(run, untested="leave_out")
+    assert content.chance == 1 / 3, "of spoilt nothing was learned; rare can be guessed"
     for probe in content.probes.values():
         accuracies = dict(zip(content.class_names, probe.per_class_accuracy, strict=True))
         assert [name for name, value in accuracies.items() if value is None] == ["rare", "spoilt"]

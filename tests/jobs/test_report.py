@@ -262,6 +262,15 @@ def test_numbers_that_are_not_comparable_are_refused(tmp_path: Path) -> None:
         build_report([a, b])
 
 
+def test_chance_is_the_mean_over_runs_that_left_out_other_classes(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / f"{split}", split) for split in (1, 2)]
+    assert build_report(runs).chance == 0.1
+    edit(runs[1] / "evaluation/cached.json", chance=0.2)
+    report = build_report(runs)
+    assert report.chance == pytest.approx(0.15)
+    assert report.bars[0].chance == pytest.approx(0.15)
+
+
 def test_damaged_files_are_named(tmp_path: Path) -> None:
     run = write_run(tmp_path / "a")
     edit(run / "evaluation/cached.json", train_counts=[1, 2])

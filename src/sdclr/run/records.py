@@ -98,7 +98,7 @@ class EvaluationMade(Record):
     """[C]"""
     split: SplitNamed
     chance: Share
-    """Accuracy of a guess."""
+    """Accuracy of a guess among the classes that a probe has learned of."""
     backbone: Text | None = None
     """16 hex digits over the weights that were measured."""
     tested_on: Literal["test set", "cross-validation"] | None = None
@@ -266,7 +266,10 @@ class RivalMeasured(Record):
     theirs: Share
     all: DifferencePaired
     few: DifferencePaired | None = None
+    """Over the few classes; None where none of them is tested."""
     num_tested: Count
+    num_few_tested: Count | None = None
+    """Of the few classes; an earlier version did not write it."""
     verdict: Literal["better", "worse", "open"]
 
 

@@ -130,7 +130,7 @@ def _measure(
     for row in rows:
         result = measure.run(protocol, row)
         # at once: what one probe measured is not lost where the next one fails
-        record(run, found.data, protocol, {row.name: result}, facts)
+        record(run, found.data, protocol, {row.name: result}, facts, measure.num_predicted)
 
 
 def evaluate_classifier(
@@ -192,7 +192,7 @@ def evaluate_classifier(
             )
         )
         result = measure.classifier(classifier, detail, PROBES[probe])
-        return record(run, data, AUTHORS_CLASSIFIER, {probe: result}, {})
+        return record(run, data, AUTHORS_CLASSIFIER, {probe: result}, {}, num_classes)
 
 
 def with_path(settings: Mapping[str, Any], data_path: str | None) -> dict[str, Any]:

@@ -16,9 +16,11 @@ def record(
     protocol: str,
     results: dict[str, ProbeResult],
     more: dict[str, Any],
+    num_predicted: int,
 ) -> Evaluation:
     """Write the results beside those of other probes; returns all that the file then holds.
 
+    ``num_predicted``: classes of which a probe has learned, one of which a guess names.
     ``more``: what else is to be said, such as whose labels they are where they are not the training's.
     """
     assert data.train.labels is not None
@@ -37,7 +39,7 @@ def record(
             "fingerprint": data.fingerprint,
             "name": f"{data.name} split {split.number}",
         },
-        "chance": 1 / num_classes,
+        "chance": 1 / num_predicted,
         "backbone": run.backbone_identity(),
         "tested_on": "cross-validation" if data.test is None else "test set",
         **more,

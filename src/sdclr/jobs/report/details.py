@@ -150,6 +150,7 @@ def _rivals(against: Mapping[str, Any]) -> list[Rival]:
             _interval(pair["few"]) if pair.get("few") else None,
             pair["num_tested"],
             pair["verdict"],
+            pair.get("num_few_tested"),
         )
         for pair in against.get("pairs", [])
     ]

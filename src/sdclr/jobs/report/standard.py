@@ -114,7 +114,7 @@ def build_report(
         group_convention=folders[0].evaluation.group_convention,
         dataset=folders[0].evaluation.dataset,
         protocol=protocol,
-        chance=folders[0].evaluation.chance,
+        chance=_chance(folders),
         arms=[arm.label for arm in arms],
         probes=headings,
         rows=[_row(arm, probe) for probe in probes for arm in arms if arm.by_split(probe)],
@@ -296,6 +296,12 @@ def _competitors(arms: Sequence[Arm]) -> dict[str, Competitor]:
 # Numbers
 
 
+def _chance(runs: Sequence[RunFolder]) -> float:
+    """Accuracy of a guess, its mean where the classes that were left out differ between the runs."""
+    chances = [run.evaluation.chance for run in runs]
+    return chances[0] if len(set(chances)) == 1 else statistics.fmean(chances)
+
+
 def _row(arm: Arm, probe: str) -> Row:
     splits = arm.summaries(probe).values()
     values = {
@@ -355,7 +361,7 @@ def _class_bars(arms: Sequence[Arm], probe: str) -> ClassBars:
         evaluation = runs[0].evaluation
         order = np.argsort(np.asarray(evaluation.train_counts), kind="stable")[::-1]
         classes = [evaluation.class_names[index] for index in order.tolist()]
-    return ClassBars(probe, counts.tolist(), names, runs[0].evaluation.chance, bars, classes)
+    return ClassBars(probe, counts.tolist(), names, _chance(runs), bars, classes)
 
 
 def _curves(arms: Sequence[Arm]) -> list[Curves]:
