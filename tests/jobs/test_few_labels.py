@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -275,3 +276,17 @@ def test_the_result_can_be_read_as_json(run: Run) -> None:
     )
     assert code == 0
     assert json.loads(out.splitlines()[-1])["points"] == points(run)
+
+
+def test_points_in_another_precision_do_not_stand_beside_one_another(
+    run: Run, tmp_path: Path
+) -> None:
+    shutil.copytree(run.folder, tmp_path / "run")
+    copy = Run(tmp_path / "run")
+    (copy.folder / FEW_LABELS_FILE).unlink(missing_ok=True)
+    few_labels(copy, labels_per_class=[1], label_seeds=2)
+    few_labels(copy, labels_per_class=[2], label_seeds=2)
+    assert [one["value"] for one in points(copy)] == [1, 2]
+    few_labels(copy, labels_per_class=[3], label_seeds=2, settings={"precision": "bf16"})
+    assert [one["value"] for one in points(copy)] == [3]
+    assert copy.read_json(FEW_LABELS_FILE)["features_in"] == "bf16"

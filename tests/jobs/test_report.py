@@ -262,6 +262,38 @@ def test_numbers_that_are_not_comparable_are_refused(tmp_path: Path) -> None:
         build_report([a, b])
 
 
+def test_features_of_two_precisions_are_said(tmp_path: Path) -> None:
+    a, b = write_run(tmp_path / "a"), write_run(tmp_path / "b", method=SDCLR)
+    assert "bf16" not in build_report([a, b]).description
+    edit(b / "evaluation/cached.json", features_in="bf16")
+    report = build_report([a, b])
+    assert (
+        f"Features were computed in bf16 in {b}, and in fp32 in the others." in report.description
+    )
+    (fact,) = [fact for fact in report.facts if fact.name == "features in"]
+    assert list(fact.values) == ["fp32", "bf16"]
+
+
+def test_own_images_of_other_collections_are_refused_whatever_the_split(tmp_path: Path) -> None:
+    a, b = (write_run(tmp_path / f"{n}", n) for n in (1, 2))
+    for run in (a, b):
+        edit(run / "evaluation/cached.json", dataset="arrays")
+        edit(run / "split.json", counts={"train": [9] * 10, "validation": [1] * 10})
+    build_report([a, b])  # an earlier version wrote no pool, and the counts agree
+    edit(b / "split.json", counts={"train": [9] * 10, "validation": [2] * 10})
+    with pytest.raises(ConfigError, match="other names, labels or numbers of images"):
+        build_report([a, b])
+    edit(a / "evaluation/cached.json", pool="0" * 16)
+    build_report([a, b])
+    edit(b / "evaluation/cached.json", pool="1" * 16)
+    with pytest.raises(ConfigError, match=r"are of different collections of images \(other names"):
+        build_report([a, b])
+    edit(b / "evaluation/cached.json", pool="0" * 16, class_names=[f"kind {n}" for n in range(10)])
+    edit(b / "split.json", class_names=[f"kind {n}" for n in range(10)])
+    with pytest.raises(ConfigError, match="classes of one alone, such as class 0"):
+        build_report([a, b])
+
+
 def test_chance_is_the_mean_over_runs_that_left_out_other_classes(tmp_path: Path) -> None:
     runs = [write_run(tmp_path / f"{split}", split) for split in (1, 2)]
     assert build_report(runs).chance == 0.1

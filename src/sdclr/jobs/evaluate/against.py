@@ -37,6 +37,7 @@ from sdclr.jobs.evaluate.frozen_features import FrozenFeatures
 from sdclr.jobs.evaluate.images import Evaluated, evaluated_data, usable
 from sdclr.jobs.evaluate.job import placed
 from sdclr.jobs.evaluate.measurement import Measurement
+from sdclr.jobs.evaluate.record import measured_on
 from sdclr.presentation.progress import AnyProgress, NoProgress
 from sdclr.run import Run
 from sdclr.run.files import AGAINST_FILE
@@ -163,6 +164,7 @@ def compare(
     check_rivals(against)
     later = labels is not None or "data.labels" in (settings or {})
     rule = check_untested(untested or ("leave_out" if later else "raise"))
+    identity = {"backbone": run.backbone_identity()}
     with run:
         try:
             found = evaluated_data(
@@ -176,7 +178,7 @@ def compare(
             if found.data.test is None:
                 rows = cross_validated_rows(rows, PROTOCOL, named=probes is not None)
             comparison = _with_labels(run, against, found, rows, rule, device, show)
-        identity = {"backbone": run.backbone_identity()}
+            identity = measured_on(run, found)
         run.write_json(AGAINST_FILE, identity | comparison.to_dict())
     return comparison
 

@@ -27,7 +27,6 @@ from sdclr.evaluation.balancedness import (
 from sdclr.evaluation.probes import PROBES
 from sdclr.jobs.report.arms import (
     Arm,
-    RunFolder,
     differing_settings,
     probe_headings,
     read_arms,
@@ -37,6 +36,7 @@ from sdclr.jobs.report.arms import (
 from sdclr.jobs.report.curves import gathered
 from sdclr.jobs.report.details import duration, read_competitor
 from sdclr.jobs.report.files import FileFormat, build_and_deliver
+from sdclr.jobs.report.run_folder import RunFolder
 from sdclr.jobs.report.unlabelled import (
     build_unlabelled_report,
     has_own_images,
@@ -239,7 +239,7 @@ def _own_parts(
             label = numbers.arms[0] if len(runs) == 1 else None
             parts.append(
                 read_without_labels(
-                    run, is_evaluated=True, why_missing=why.get(str(place)), label=label
+                    run, protocol=numbers.protocol, why_missing=why.get(str(place)), label=label
                 )
             )
     return parts
@@ -501,7 +501,18 @@ def _how_tested(runs: Sequence[RunFolder]) -> str:
             ] = None
         if (by := run.evaluation.kept_together) is not None:
             said[f" No group of images ({by}) was both learned from and tested on."] = None
-    return "".join(said)
+    return "".join([*said, _precision(runs)])
+
+
+def _precision(runs: Sequence[RunFolder]) -> str:
+    """A sentence on features in bf16, which names the runs where not all have them; nothing where none has."""
+    in_bf16 = [run for run in runs if run.evaluation.features_in == "bf16"]
+    if not in_bf16:
+        return ""
+    if len(in_bf16) == len(runs):
+        return " Features were computed in bf16."
+    names = ", ".join(str(run.path) for run in in_bf16)
+    return f" Features were computed in bf16 in {names}, and in fp32 in the others."
 
 
 def _test_set(run: RunFolder) -> str:
@@ -563,6 +574,9 @@ def _facts(arms: Sequence[Arm], protocol: str) -> list[Fact]:
     facts += [Fact(key, [setting_text(mine.get(key)) for mine in settings]) for key in others]
     if any(prunable := [_prunable(arm) for arm in arms]):
         facts.append(Fact("prunable backbone weights", [text or "-" for text in prunable]))
+    features = [" and ".join(dict.fromkeys(_features_in(run) for run in arm.runs)) for arm in arms]
+    if set(features) != {"fp32"}:
+        facts.append(Fact("features in", features))
     facts += [
         Fact("protocol", [protocol] * len(arms)),
         Fact(
@@ -584,6 +598,10 @@ def _prunable(arm: Arm) -> str:
         if share is not None:
             texts[f"{share:.1%} ({layers})"] = None
     return "; ".join(texts)
+
+
+def _features_in(run: RunFolder) -> str:
+    return run.evaluation.features_in or "fp32"
 
 
 def _views_per_second(arm: Arm) -> str:
