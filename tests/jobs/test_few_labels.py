@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -210,6 +211,21 @@ def test_a_share_below_half_an_image_gives_one_and_says_so(run: Run) -> None:
     with pytest.warns(UserWarning, match="less than half an image of 10 of 10 classes"):
         (found,) = label_sets(Asked(shares=[0.001], num_seeds=1), data, "raise")
     assert len(found.sets[0]) == 10
+
+
+def test_every_label_is_one_set_without_an_interval(photos: Run) -> None:
+    each, half, whole = few_labels(photos, label_share=[1], labels_per_class=[4, 2])
+    for point in (whole, each):
+        assert (point.num_labelled, point.seeds, point.interval) == (8, [1], None)
+        assert "one set: no interval" in point.sentence()
+    assert (half.num_labelled, half.seeds) == (4, [1, 2, 3, 4, 5])
+
+
+def test_a_share_below_half_an_image_is_warned_of_once(run: Run) -> None:
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        few_labels(run, label_share=[0.001], label_seeds=1)
+    assert len([one for one in warned if "less than half an image" in str(one.message)]) == 1
 
 
 def test_points_of_other_weights_are_not_kept(photos: Run, tmp_path: Path) -> None:

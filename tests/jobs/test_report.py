@@ -387,6 +387,15 @@ def test_out_names_one_file_or_lends_its_name_to_several(
     assert (tmp_path / "report.csv").is_file()
 
 
+def test_an_ending_that_is_no_formats_suffix_is_part_of_the_name(
+    two_arms: list[Path], tmp_path: Path
+) -> None:
+    write_report(two_arms, {"markdown", "csv"}, out=tmp_path / "abl_0.5")
+    write_report(two_arms, {"markdown", "json"}, out=tmp_path / "abl_0.9.csv")
+    names = {path.name for path in tmp_path.glob("abl_*")}
+    assert names == {"abl_0.5.md", "abl_0.5.csv", "abl_0.9.md", "abl_0.9.json"}
+
+
 def test_terminal_and_markdown_are_printed(two_arms: list[Path]) -> None:
     stream = io.StringIO()
     write_report(two_arms, {"terminal", "markdown"}, console=Console(file=stream, width=120))

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from sdclr.backbones.weights import load_backbone
+from sdclr.compute.process_state import silenced_warnings
 from sdclr.config import user_path
 from sdclr.data import Data
 from sdclr.errors import ConfigError
@@ -88,10 +89,10 @@ def few_labels(
     The probe is the few-shot probe of ``protocol``. ``few_shot``: a list of labelled training images: a .npy of
     positions from 0, a text with a name in each line, or a table with a column path. ``labels_per_class``: so many
     images of each class; ``label_share``: a share of the training images of each class, in (0, 1]. These are drawn
-    ``label_seeds`` times, by the seeds 1, 2, ...; of one seed a larger set holds the smaller ones. ``labels``,
-    ``settings``, ``data_path`` and ``untested`` as of :func:`evaluate`. Points that were measured before stay in the
-    file where they are of the same weights, data, groups and precision. Raises ConfigError, DataError or
-    MissingInputError, before any work, for a set that cannot be had.
+    ``label_seeds`` times, by the seeds 1, 2, ..., and once where every image is taken; of one seed a larger set holds
+    the smaller ones. ``labels``, ``settings``, ``data_path`` and ``untested`` as of :func:`evaluate`. Points that were
+    measured before stay in the file where they are of the same weights, data, groups and precision. Raises
+    ConfigError, DataError or MissingInputError, before any work, for a set that cannot be had.
 
     >>> import sdclr
     >>> config = sdclr.recipe("digits_sdclr").with_values({"epochs": 1, "views.size": 8, "backbone.width": 4})
@@ -111,7 +112,10 @@ def few_labels(
     with run:
         found = evaluated_data(run, settings, None if labels is None else user_path(str(labels)))
         _require_test_set(found.data)
-        label_sets(asked, found.data, rule)  # before any image is opened
+        with (
+            silenced_warnings()
+        ):  # before any image is opened; what is left of the data is asked again below
+            label_sets(asked, found.data, rule)
         backbone = placed(load_backbone(run.folder), device)
         data = usable(run, found.config, found.data, progress)
         sets = label_sets(asked, data, rule)

@@ -159,9 +159,9 @@ def write_report(
 
     Markdown, CSV and JSON are printed unless ``out`` is given; HTML goes to ``out``, else to RUN/report.html, for
     several runs to report.html in the folder that holds them. ``out`` may be a folder; with several file formats it
-    lends its name and each format its suffix. A file of the user's that exists is a ConfigError, unless ``overwrite``;
-    a page of ours under a default name, in a run folder, or with ``ours`` under any name, is replaced. Raises
-    StorageError where a file cannot be written.
+    lends its name and each format its suffix, in place of that of another format. A file of the user's that exists is
+    a ConfigError, unless ``overwrite``; a page of ours under a default name, in a run folder, or with ``ours`` under
+    any name, is replaced. Raises StorageError where a file cannot be written.
 
     >>> import sdclr
     >>> config = sdclr.recipe("digits_sdclr").with_values({"epochs": 1, "views.size": 8, "backbone.width": 4})
