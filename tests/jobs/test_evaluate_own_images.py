@@ -307,11 +307,8 @@ def two_collections(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("other", "words"),
     [
-        (
-            "b1",
-            r"images of other content, .* \(first: defect/000.png\)|test images of other content",
-        ),
-        ("b2", r"test images of other content"),
+        ("b1", r"train images of other content, 14 of them \(first: defect/000.png\)"),
+        ("b2", r"train images of other content, 14 of them \(first: defect/000.png\)"),
         ("c2", r"classes of one alone, such as defect"),
     ],
 )
@@ -320,7 +317,7 @@ def test_runs_on_other_photographs_do_not_share_a_report(
 ) -> None:
     root = two_collections
     assert build_report([root / "a1", root / "a2"]).rows[0].n == 2
-    with pytest.raises(ConfigError, match=f"different collections of images .*({words})"):
+    with pytest.raises(ConfigError, match=f"different collections of images .*{words}"):
         build_report([root / "a1", root / other])
 
 

@@ -38,6 +38,10 @@ def require_comparable(runs: Sequence[RunFolder]) -> None:
             )
     if first.evaluation.dataset in OWN_IMAGES:
         _require_same_collection(runs)
+    for a, b in combinations(runs, 2):
+        contents = [run.evaluation.test_contents for run in (a, b)]
+        if None not in contents and contents[0] != contents[1]:
+            raise _other_images(a, b, "test images of other content")
 
 
 def _require_same_collection(runs: Sequence[RunFolder]) -> None:
@@ -48,9 +52,6 @@ def _require_same_collection(runs: Sequence[RunFolder]) -> None:
         pools = [run.evaluation.pool or _counts_of_pool(run) for run in (a, b)]
         if None not in pools and type(pools[0]) is type(pools[1]) and pools[0] != pools[1]:
             raise _other_data(a, b, "other names, labels or numbers of images")
-        contents = [run.evaluation.test_contents for run in (a, b)]
-        if None not in contents and contents[0] != contents[1]:
-            raise _other_images(a, b, "test images of other content")
     if len(runs) > 1:
         _require_same_contents(runs)
 
