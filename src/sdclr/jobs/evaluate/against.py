@@ -164,7 +164,6 @@ def compare(
     check_rivals(against)
     later = labels is not None or "data.labels" in (settings or {})
     rule = check_untested(untested or ("leave_out" if later else "raise"))
-    identity = {"backbone": run.backbone_identity()}
     with run:
         try:
             found = evaluated_data(
@@ -174,6 +173,7 @@ def compare(
             if probes is not None:  # they cannot be measured
                 raise
             comparison = _without_labels(run, against, settings or {}, device, show)
+            identity = {"backbone": run.backbone_identity()}
         else:
             if found.data.test is None:
                 rows = cross_validated_rows(rows, PROTOCOL, named=probes is not None)

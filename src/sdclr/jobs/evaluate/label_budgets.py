@@ -112,9 +112,8 @@ def few_labels(
     with run:
         found = evaluated_data(run, settings, None if labels is None else user_path(str(labels)))
         _require_test_set(found.data)
-        with (
-            silenced_warnings()
-        ):  # before any image is opened; what is left of the data is asked again below
+        # before any image is opened; of the usable ones it is asked, and warned, again
+        with silenced_warnings():
             label_sets(asked, found.data, rule)
         backbone = placed(load_backbone(run.folder), device)
         data = usable(run, found.config, found.data, progress)

@@ -84,14 +84,15 @@ def record(
     }
     if data.test_contents is not None:
         facts["test_contents"] = data.test_contents
-    probes = _measured_before(run, protocol, facts, wanted) if path.exists() else {}
+    now = {*wanted, *results}
+    probes = _measured_before(run, protocol, facts, now) if path.exists() else {}
     evaluation = Evaluation.model_validate(facts | {"probes": probes | results})
     evaluation.save(path)
     return evaluation
 
 
 def _measured_before(
-    run: Run, protocol: str, facts: Mapping[str, Any], wanted: Collection[str]
+    run: Run, protocol: str, facts: Mapping[str, Any], measured_now: Collection[str]
 ) -> dict[str, Any]:
     """Probes of the same backbone, data and precision; what was measured on others is not kept beside this one's."""
     earlier = run.read_evaluation(protocol)
@@ -105,7 +106,7 @@ def _measured_before(
     ]
     if not differs:
         return probes
-    if replaced := [name for name in probes if name not in wanted]:
+    if replaced := [name for name in probes if name not in measured_now]:
         warnings.warn(
             f"{', '.join(map(shown, replaced))} in {shown(run.evaluation_path(protocol))} came from another evaluation "
             f"({'; '.join(differs)}), not comparable with this one: what they said is replaced.",
