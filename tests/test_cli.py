@@ -114,6 +114,63 @@ def test_wrong_commands_get_one_sentence_and_the_documented_exit_code(
         assert word in " ".join(err.split())
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ["runs/x", "--protocol", "ts", "--against", "untrained"],
+            "--against measures by protocol cached alone, got --protocol ts",
+        ),
+        (
+            ["x.pt", "--classifier", "linear", "--labels", "l.csv", "--group-by", "folder"],
+            "on the run's own test set; leave out --labels and --group-by.",
+        ),
+        (["x.pt", "--classifier", "linear", "--against", "pixels"], "leave out --against."),
+        (["x.pt", "--classifier", "linear", "--untested", "raise"], "leave out --untested."),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_flags_of_evaluate_that_would_do_nothing_are_refused(
+    sdclr: Cli, tmp_path: Path, words: list[str], said: str
+) -> None:
+    (tmp_path / "x.pt").touch()
+    code, _, err = sdclr("evaluate", *words)
+    assert code == 78
+    assert said in " ".join(err.split())
+
+
+def test_several_runs_are_looked_for_before_any_work_and_shown_one_by_one_where_they_differ(
+    sdclr: Cli, tmp_path: Path
+) -> None:
+    for name, ratio in (("x", 20), ("y", 10)):
+        words = ["pretrain", "digits_simclr", "--out", name, *TINY, f"data.imbalance_ratio={ratio}"]
+        assert sdclr(*words)[0] == 0
+    code, _, err = sdclr("evaluate", "x", "nowhere", "--probes", "knn")
+    assert (code, "nowhere does not exist" in err) == (66, True)
+    (tmp_path / "y" / "backbone.safetensors").rename(tmp_path / "kept")
+    assert sdclr("evaluate", "x", "y", "--probes", "knn")[0] == 66
+    (tmp_path / "kept").rename(tmp_path / "y" / "backbone.safetensors")
+    assert not (tmp_path / "x" / "evaluation").exists(), "nothing was measured"
+
+    code, out, err = sdclr("evaluate", "x", "y", str(tmp_path / "x"), "--probes", "knn")
+    assert code == 0, err
+    assert "No common table: x and y both name split 1, but their images differ" in out
+    assert [line for line in out.splitlines() if line.startswith("next: ")] == [
+        "next: sdclr report x",
+        "next: sdclr report y",
+    ]
+    code, out, _ = sdclr("evaluate", "x", str(tmp_path / "x"), "--probes", "knn", "--json")
+    assert (code, len(out.splitlines())) == (0, 1)
+
+    code, out, err = sdclr("status", "x", "nowhere", "y", "--json")
+    assert [json.loads(line)["run"] for line in out.splitlines()] == ["x", "y"]
+    assert (code, "run folder nowhere does not exist" in err) == (66, True)
+    code, out, err = sdclr("status", "nowhere", "x", "neither")
+    assert (code, "x: done" in out) == (66, True)
+    assert "folder nowhere does not" in err
+    assert "folder neither does not" in err
+
+
 def test_recipes_are_listed_and_shown_as_runnable_configs(sdclr: Cli, tmp_path: Path) -> None:
     code, out, _ = sdclr("recipes", "list")
     assert code == 0

@@ -8,12 +8,14 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
 from sdclr.errors import DataError
+from sdclr.evaluation import cross_validation
 from sdclr.evaluation.cached_probes import LogisticOnFeatures, choose_strength
 from sdclr.evaluation.cross_validation import (
     CrossValidated,
     cross_validate,
     grouped_folds,
     stratified_folds,
+    undivided_classes,
 )
 from sdclr.evaluation.probes import PROBES
 
@@ -136,6 +138,44 @@ def test_groups_of_several_classes_stay_together() -> None:
     assert all(len(set(folds[groups == group])) == 1 for group in groups)
     with pytest.raises(DataError, match="2 groups"):
         grouped_folds(LABELS, np.zeros(len(LABELS), dtype=np.int64))
+
+
+def test_no_class_of_two_groups_is_lost_where_groups_span_classes() -> None:
+    # class and patient of each image
+    table = np.array(
+        [(1, 0), (2, 0), (3, 0), (3, 0), (2, 1), (3, 1), (0, 1), (0, 1), (0, 2), (1, 2)]
+    ).repeat(3, axis=0)
+    assert undivided_classes(table[:, 0], grouped_folds(table[:, 0], table[:, 1])) == []
+
+    rng = np.random.default_rng(0)
+    num_mended = 0
+    for seed in range(300):
+        num_classes, num_groups = rng.integers(2, 8), rng.integers(2, 12)
+        labels = rng.integers(0, num_classes, 14)
+        groups = rng.integers(0, num_groups, 14)
+        if max(len(np.unique(groups[labels == c])) for c in np.unique(labels)) < 2:
+            continue
+        folds = grouped_folds(labels, groups, seed=seed)
+        assert all(len(set(folds[groups == group])) == 1 for group in groups)
+        assert set(folds) == set(range(folds.max() + 1)), "no fold is empty"
+        for c in undivided_classes(labels, folds):
+            assert len(set(groups[labels == c])) == 1, (seed, c)
+        members = [np.unique(groups[labels == c]) for c in range(labels.max() + 1)]
+        plain = cross_validation._dealt(
+            labels, groups, members, min(5, max(map(len, members))), seed
+        )
+        is_right = all(len(members[c]) < 2 for c in undivided_classes(labels, plain))
+        num_mended += not is_right
+        if is_right:
+            assert (folds == plain).all(), "what was right stays"
+    assert num_mended > 5
+
+
+def test_folds_that_no_five_can_divide_leave_as_few_classes_undivided_as_can_be() -> None:
+    # each two of seven groups have a class of their own: at best, two folds have two groups
+    pairs = [(a, b) for a in range(7) for b in range(a)]
+    labels, groups = np.repeat(np.arange(len(pairs)), 2), np.array(pairs).ravel()
+    assert len(undivided_classes(labels, grouped_folds(labels, groups))) == 2
 
 
 def test_bursts_leak_into_neighbours_unless_they_are_kept_together() -> None:

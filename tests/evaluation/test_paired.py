@@ -84,3 +84,10 @@ def test_a_class_that_a_resample_lacks_does_not_count_in_it() -> None:
         groups=np.array([0, 0, 1, 1, 2, 2, 3, 3, 3]),
     )
     assert tuple(found) == (1, 1, 1)
+
+
+def test_no_class_at_all_is_not_every_class() -> None:
+    labels = np.array([0, 0, 1, 1])
+    for classes in ([], [7]):
+        with pytest.raises(AssertionError, match="has an image"):
+            paired_difference(np.ones(4), np.zeros(4), labels, classes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 from sdclr import PretrainConfig, Run, cli, compare, evaluate, examine, pretrain, recipe
 from sdclr.errors import ConfigError, DataError
 from sdclr.jobs.evaluate import against_unlabelled
+from sdclr.jobs.report import write_figures
 
 
 @pytest.fixture(scope="module")
@@ -193,3 +195,32 @@ def test_intervals_resample_whole_groups_where_images_are_grouped(tmp_path: Path
     assert found.num_groups == 10
     assert found.pairs[0].num_tested == 40
     assert json.loads((run.folder / "against.json").read_text())["num_groups"] == 10
+
+
+def test_few_classes_that_nobody_tests_have_no_difference_and_others_their_own_n(
+    tmp_path: Path,
+) -> None:
+    sizes = {"dark": (60, 12, 4), "bright": (190, 9, 4), "grey": (125, 6, 2)}
+    for part, (level, num_train, num_test) in sizes.items():
+        write_photos(tmp_path / "photos" / part, level, num_train, 0)
+        write_photos(tmp_path / "all" / part, level, num_test, 1)
+        if part != "grey":
+            write_photos(tmp_path / "without_grey" / part, level, num_test, 1)
+    run = pretrain(photos_config(tmp_path / "photos", labels="folders"), tmp_path / "run")
+    settings = {"data.test_path": str(tmp_path / "all")}
+    (pair,) = compare(run, ["pixels"], probes=["knn"], settings=settings).pairs
+    assert (pair.num_tested, pair.num_few_tested) == (10, 2)
+    assert pair.few is not None
+
+    evaluate(run, probes=["knn"], settings=settings)
+    written = write_figures([run.folder], tmp_path / "figures")
+    (table,) = [file for file in written.files if file.name == "against.csv"]
+    rows = list(csv.DictReader(table.read_text().splitlines()))
+    assert [row["n"] for row in rows] == ["10", "2"]
+
+    settings = {"data.test_path": str(tmp_path / "without_grey")}
+    with pytest.warns(UserWarning, match="grey"):
+        found = compare(run, ["pixels"], probes=["knn"], settings=settings, untested="leave_out")
+    assert found.pairs[0].few is None
+    content = json.loads((run.folder / "against.json").read_text())["pairs"][0]
+    assert (content["few"], content["num_few_tested"]) == (None, 0)

@@ -222,7 +222,8 @@ def test_a_run_in_bf16_is_probed_on_features_in_bf16_unless_told_otherwise(
     assert found.features_in == "bf16"
     assert set(given) == {"bf16"}
     given.clear()
-    found = evaluate(run, probes=["few_shot"], settings={"precision": "fp32"})
+    with pytest.warns(UserWarning, match=r"knn in .*\(features of another precision\)"):
+        found = evaluate(run, probes=["few_shot"], settings={"precision": "fp32"})
     assert list(found.probes) == ["few_shot"], "features of two precisions share no file"
     assert found.features_in is None
     found = evaluate(run, probes=["knn"], settings={"precision": "fp32"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import shutil
 import warnings
 from pathlib import Path
@@ -12,10 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sdclr import PretrainConfig, Run, embed, evaluate, pretrain
+from sdclr import PretrainConfig, Run, compare, embed, evaluate, few_labels, pretrain
 from sdclr.data import DataConfig
 from sdclr.errors import ConfigError, DataError
-from sdclr.jobs.report import build_report
+from sdclr.jobs.report import build_report, write_figures
 from sdclr.presentation.html import render_html
 from sdclr.presentation.tables import to_csv, to_markdown
 from sdclr.storage import row_parts
@@ -168,6 +169,7 @@ def test_a_class_that_cannot_be_measured_is_named_and_the_others_are_measured_on
         evaluate(run, untested="leave")  # type: ignore[arg-type]
     with pytest.warns(UserWarning, match="2 of 4 classes are left out"):
         content = evaluate(run, untested="leave_out")
+    assert content.chance == 1 / 3, "of spoilt nothing was learned; rare can be guessed"
     for probe in content.probes.values():
         accuracies = dict(zip(content.class_names, probe.per_class_accuracy, strict=True))
         assert [name for name, value in accuracies.items() if value is None] == ["rare", "spoilt"]
@@ -284,3 +286,108 @@ def test_features_of_exchanged_images_are_not_mixed_into_one_file(
     embed(run.folder, data, tmp_path / "g.npz")
     with np.load(tmp_path / "f.npz") as mixed, np.load(tmp_path / "g.npz") as fresh:
         assert np.array_equal(mixed["features"], fresh["features"])
+
+
+@pytest.fixture(scope="module")
+def two_collections(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders a, b and c with a run on each; b has the names of a and other pixels, c another class."""
+    root = tmp_path_factory.mktemp("collections")
+    for name, levels in {"a": (200, 60), "b": (190, 70), "c": (200, 60)}.items():
+        for part, counts in (("train", (8, 6)), ("test", (3, 3))):
+            other = "scratch" if name == "c" else "defect"
+            for kind, count, level in zip(("ok", other), counts, levels, strict=True):
+                write_images(root / name / part / kind, count, level)
+        for split in (1, 2):
+            settings = config(root / name, split=split).with_values({"batch_size": 7})
+            run = pretrain(settings, root / f"{name}{split}")
+            evaluate(run, probes=["knn"])
+    return root
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        ("b1", r"train images of other content, 14 of them \(first: defect/000.png\)"),
+        ("b2", r"train images of other content, 14 of them \(first: defect/000.png\)"),
+        ("c2", r"classes of one alone, such as defect"),
+    ],
+)
+def test_runs_on_other_photographs_do_not_share_a_report(
+    two_collections: Path, other: str, words: str
+) -> None:
+    root = two_collections
+    assert build_report([root / "a1", root / "a2"]).rows[0].n == 2
+    with pytest.raises(ConfigError, match=f"different collections of images .*{words}"):
+        build_report([root / "a1", root / other])
+
+
+def test_what_the_runs_recorded_tells_photographs_apart_where_evaluations_do_not(
+    two_collections: Path, tmp_path: Path
+) -> None:
+    root = two_collections
+    for name in ("a1", "a2", "b2"):
+        shutil.copytree(root / name, tmp_path / name)  # a run that was moved
+        file = tmp_path / name / "evaluation" / "cached.json"
+        content = json.loads(file.read_text())
+        del content["test_contents"], content["pool"]  # as an earlier version wrote it
+        file.write_text(json.dumps(content))
+    shutil.copytree(root / "a", tmp_path / "moved", copy_function=shutil.copyfile)
+    moved = tmp_path / "a2" / "config.yaml"
+    moved.write_text(moved.read_text().replace(str(root / "a"), str(tmp_path / "moved")))
+    evaluate(tmp_path / "a2", probes=["knn"])
+    assert build_report([tmp_path / "a1", tmp_path / "a2"]).rows[0].n == 2
+    with pytest.raises(ConfigError, match="train images of other content, 14 of them"):
+        build_report([tmp_path / "a1", tmp_path / "b2"])
+    (tmp_path / "b2" / "images.tsv.gz").write_bytes(b"no record")
+    with pytest.warns(UserWarning, match="on the same images as the others is not known"):
+        build_report([tmp_path / "a1", tmp_path / "b2"])
+
+
+def test_two_test_folders_with_the_same_names_are_two_test_sets(
+    two_collections: Path, tmp_path: Path
+) -> None:
+    root = two_collections
+    shutil.copytree(root / "a1", tmp_path / "one")
+    shutil.copytree(root / "a2", tmp_path / "two")
+    theirs = {"data.test_path": str(root / "b" / "test")}
+    evaluate(tmp_path / "one", probes=["linear"])
+    before = evaluate(tmp_path / "one", probes=["knn"])
+    assert list(before.probes) == ["knn", "linear"], "these stay"
+    said = "linear in .* .other test images., not comparable with this one"
+    with pytest.warns(UserWarning, match=said):
+        after = evaluate(tmp_path / "one", probes=["knn"], settings=theirs)
+    assert list(after.probes) == ["knn"]
+    assert after.split == before.split
+    assert after.test_contents != before.test_contents
+    with pytest.raises(ConfigError, match="test images of other content"):
+        build_report([tmp_path / "one", tmp_path / "two"])
+
+
+def test_results_in_another_precision_are_replaced_with_a_warning(
+    two_collections: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(two_collections / "a1", tmp_path / "one")
+    with pytest.warns(UserWarning, match="knn in .*features of another precision"):
+        found = evaluate(tmp_path / "one", probes=["linear"], settings={"precision": "bf16"})
+    assert (list(found.probes), found.features_in) == (["linear"], "bf16")
+
+
+def test_files_beside_an_evaluation_of_other_data_are_not_shown(
+    two_collections: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(two_collections / "a1", tmp_path / "one")
+    theirs = {"data.test_path": str(two_collections / "b" / "test")}
+    run, probes = tmp_path / "one", ["knn"]
+    compare(run, ["pixels"], probes=probes)
+    few_labels(run, labels_per_class=[2], label_seeds=2)
+    written = write_figures([run], tmp_path / "figures")
+    assert {"against.csv", "few_labels_1.csv"} <= {file.name for file in written.files}
+
+    evaluate(run, probes=probes, settings=theirs)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        written = write_figures([run], tmp_path / "others")
+    for name in ("against", "few_labels"):
+        said = f"{name}.json was measured otherwise than the evaluation (other test images)"
+        assert any(said in str(one.message) for one in warned)
+    assert not {"against.csv", "few_labels_1.csv"} & {file.name for file in written.files}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -211,6 +213,21 @@ def test_a_share_below_half_an_image_gives_one_and_says_so(run: Run) -> None:
     assert len(found.sets[0]) == 10
 
 
+def test_every_label_is_one_set_without_an_interval(photos: Run) -> None:
+    each, half, whole = few_labels(photos, label_share=[1], labels_per_class=[4, 2])
+    for point in (whole, each):
+        assert (point.num_labelled, point.seeds, point.interval) == (8, [1], None)
+        assert "one set: no interval" in point.sentence()
+    assert (half.num_labelled, half.seeds) == (4, [1, 2, 3, 4, 5])
+
+
+def test_a_share_below_half_an_image_is_warned_of_once(run: Run) -> None:
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        few_labels(run, label_share=[0.001], label_seeds=1)
+    assert len([one for one in warned if "less than half an image" in str(one.message)]) == 1
+
+
 def test_points_of_other_weights_are_not_kept(photos: Run, tmp_path: Path) -> None:
     few_labels(photos, labels_per_class=[1], label_seeds=1)
     content = json.loads((photos.folder / FEW_LABELS_FILE).read_text())
@@ -275,3 +292,17 @@ def test_the_result_can_be_read_as_json(run: Run) -> None:
     )
     assert code == 0
     assert json.loads(out.splitlines()[-1])["points"] == points(run)
+
+
+def test_points_in_another_precision_do_not_stand_beside_one_another(
+    run: Run, tmp_path: Path
+) -> None:
+    shutil.copytree(run.folder, tmp_path / "run")
+    copy = Run(tmp_path / "run")
+    (copy.folder / FEW_LABELS_FILE).unlink(missing_ok=True)
+    few_labels(copy, labels_per_class=[1], label_seeds=2)
+    few_labels(copy, labels_per_class=[2], label_seeds=2)
+    assert [one["value"] for one in points(copy)] == [1, 2]
+    few_labels(copy, labels_per_class=[3], label_seeds=2, settings={"precision": "bf16"})
+    assert [one["value"] for one in points(copy)] == [3]
+    assert copy.read_json(FEW_LABELS_FILE)["features_in"] == "bf16"

@@ -5,20 +5,25 @@ from __future__ import annotations
 import json
 import shutil
 import zipfile
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from sdclr import PretrainConfig, Run, build_report, embed, evaluate, pretrain
+from sdclr import PretrainConfig, Run, build_report, compare, embed, evaluate, pretrain
 from sdclr.data import DataConfig
 from sdclr.errors import ConfigError, DataError
 from sdclr.jobs.evaluate import evaluation_settings
 from sdclr.presentation.html import render_html
 from sdclr.run.next_step import next_command
 
-pytestmark = pytest.mark.usefixtures("light_figures")
+pytestmark = [
+    pytest.mark.usefixtures("light_figures"),
+    # the tests share a run, and each has labels of its own
+    pytest.mark.filterwarnings("ignore:.*not comparable with this one"),
+]
 
 LEVELS = {"dark": 50, "bright": 200}
 
@@ -145,7 +150,9 @@ def test_the_sub_folders_can_become_the_classes_after_the_training(trained: Path
 
 def test_another_set_of_labels_replaces_what_was_measured_with_the_first(trained: Path) -> None:
     evaluate(trained / "run", labels=write_labels(trained, 6))
-    content = evaluate(trained / "run", labels=write_labels(trained, 4), probes=["knn"])
+    said = r"linear, few_shot in \S+ came from another evaluation \(other labels, .* is replaced"
+    with pytest.warns(UserWarning, match=said):
+        content = evaluate(trained / "run", labels=write_labels(trained, 4), probes=["knn"])
     assert set(content.probes) == {"knn"}
     again = evaluate(trained / "run", labels=write_labels(trained, 4), probes=["linear"])
     assert set(again.probes) == {"knn", "linear"}, "the same labels: kept"
@@ -528,3 +535,51 @@ def test_names_inside_a_zip_are_found_with_the_zip_as_their_root(
     settings = {"data.root": str(tmp_path / "photos.zip")}
     content = evaluate(run, labels=write_labels(trained), settings=settings, probes=["knn"])
     assert content.train_counts == [6, 6]
+
+
+def write_grouped_labels(root: Path, pairs: list[tuple[int, int]]) -> Path:
+    """A table of the first images, each of a class and a patient."""
+    names = [
+        f"{part}/{n:02d}.png" for part, num in (("dark", 24), ("bright", 12)) for n in range(num)
+    ]
+    rows = [f"{name},c{c},p{patient}" for name, (c, patient) in zip(names, pairs, strict=False)]
+    file = root / "grouped.csv"
+    file.write_text("\n".join(["path,label,patient", *rows]))
+    return file
+
+
+def test_classes_that_share_their_groups_are_tested_all_the_same(trained: Path) -> None:
+    pairs = [(1, 0), (2, 0), (3, 0), (3, 0), (2, 1), (3, 1), (0, 1), (0, 1), (0, 2), (1, 2)]
+    labels = write_grouped_labels(trained, [pair for pair in pairs for _ in range(3)])
+    found = evaluate(
+        trained / "run", labels=labels, settings={"data.group_by": "patient"}, probes=["knn"]
+    )
+    assert None not in found.probe("knn").per_class_accuracy
+    assert "3 folds" in (found.probe("knn").detail or "")
+
+
+def test_a_class_whose_groups_no_folds_can_part_is_left_out_with_a_warning(trained: Path) -> None:
+    # each two of six patients have a class of their own, and there are five folds
+    pairs = [(c, patient) for c, two in enumerate(combinations(range(6), 2)) for patient in two]
+    labels = write_grouped_labels(trained, pairs)
+    settings = {"data.group_by": "patient"}
+    said = (
+        r"1 of 15 classes are left out \(all their groups in one fold, with those of other classes"
+    )
+    with pytest.warns(UserWarning, match=said):
+        found = evaluate(trained / "run", labels=labels, settings=settings, probes=["knn"])
+    assert found.probe("knn").per_class_accuracy.count(None) == 1
+    assert found.chance == 1 / 14
+    with pytest.raises(
+        DataError, match="all their groups in one fold, with those of other classes: c"
+    ):
+        evaluate(
+            trained / "run", labels=labels, settings=settings, probes=["knn"], untested="raise"
+        )
+    with pytest.warns(UserWarning, match=said):
+        compared = compare(
+            trained / "run", ["pixels"], labels=labels, settings=settings, probes=["knn"]
+        )
+    assert compared.pairs[0].num_tested in (24, 26, 28), (
+        "without classes that a seed could not part"
+    )

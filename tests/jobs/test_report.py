@@ -262,6 +262,47 @@ def test_numbers_that_are_not_comparable_are_refused(tmp_path: Path) -> None:
         build_report([a, b])
 
 
+def test_features_of_two_precisions_are_said(tmp_path: Path) -> None:
+    a, b = write_run(tmp_path / "a"), write_run(tmp_path / "b", method=SDCLR)
+    assert "bf16" not in build_report([a, b]).description
+    edit(b / "evaluation/cached.json", features_in="bf16")
+    report = build_report([a, b])
+    assert (
+        f"Features were computed in bf16 in {b}, and in fp32 in the others." in report.description
+    )
+    (fact,) = [fact for fact in report.facts if fact.name == "features in"]
+    assert list(fact.values) == ["fp32", "bf16"]
+
+
+def test_own_images_of_other_collections_are_refused_whatever_the_split(tmp_path: Path) -> None:
+    a, b = (write_run(tmp_path / f"{n}", n) for n in (1, 2))
+    for run in (a, b):
+        edit(run / "evaluation/cached.json", dataset="arrays")
+        edit(run / "split.json", counts={"train": [9] * 10, "validation": [1] * 10})
+    build_report([a, b])  # an earlier version wrote no pool, and the counts agree
+    edit(b / "split.json", counts={"train": [9] * 10, "validation": [2] * 10})
+    with pytest.raises(ConfigError, match="other names, labels or numbers of images"):
+        build_report([a, b])
+    edit(a / "evaluation/cached.json", pool="0" * 16)
+    build_report([a, b])
+    edit(b / "evaluation/cached.json", pool="1" * 16)
+    with pytest.raises(ConfigError, match=r"are of different collections of images \(other names"):
+        build_report([a, b])
+    edit(b / "evaluation/cached.json", pool="0" * 16, class_names=[f"kind {n}" for n in range(10)])
+    edit(b / "split.json", class_names=[f"kind {n}" for n in range(10)])
+    with pytest.raises(ConfigError, match="classes of one alone, such as class 0"):
+        build_report([a, b])
+
+
+def test_chance_is_the_mean_over_runs_that_left_out_other_classes(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / f"{split}", split) for split in (1, 2)]
+    assert build_report(runs).chance == 0.1
+    edit(runs[1] / "evaluation/cached.json", chance=0.2)
+    report = build_report(runs)
+    assert report.chance == pytest.approx(0.15)
+    assert report.bars[0].chance == pytest.approx(0.15)
+
+
 def test_damaged_files_are_named(tmp_path: Path) -> None:
     run = write_run(tmp_path / "a")
     edit(run / "evaluation/cached.json", train_counts=[1, 2])
@@ -344,6 +385,15 @@ def test_out_names_one_file_or_lends_its_name_to_several(
     assert (tmp_path / "both.md").is_file()
     write_report(two_arms, {"csv"}, out=tmp_path, console=quiet)
     assert (tmp_path / "report.csv").is_file()
+
+
+def test_an_ending_that_is_no_formats_suffix_is_part_of_the_name(
+    two_arms: list[Path], tmp_path: Path
+) -> None:
+    write_report(two_arms, {"markdown", "csv"}, out=tmp_path / "abl_0.5")
+    write_report(two_arms, {"markdown", "json"}, out=tmp_path / "abl_0.9.csv")
+    names = {path.name for path in tmp_path.glob("abl_*")}
+    assert names == {"abl_0.5.md", "abl_0.5.csv", "abl_0.9.md", "abl_0.9.json"}
 
 
 def test_terminal_and_markdown_are_printed(two_arms: list[Path]) -> None:

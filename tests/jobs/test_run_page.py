@@ -136,7 +136,8 @@ def test_the_verdict_and_the_forest_are_those_of_against_json(full: Run, page: s
             assert float(row["difference"]) == pair[key]["difference"]
             assert float(row["low"]) == pair[key]["low"]
             assert float(row["high"]) == pair[key]["high"]
-            assert int(row["n"]) == pair["num_tested"]
+            num = {"all": pair["num_tested"], "few": pair["num_few_tested"]}[key]
+            assert int(row["n"]) == num
 
 
 def test_accuracies_of_classes_are_those_of_the_evaluation_most_images_first(

@@ -127,7 +127,8 @@ def test_the_evaluation_of_another_split_is_named_and_not_merged(
     shutil.copy(Run(runs / "split").evaluation_path("cached"), run.evaluation_path("cached"))
     with pytest.raises(ConfigError, match="train_counts"):
         build_report([run.folder])
-    content = evaluate(run, probes=["few_shot"])
+    with pytest.warns(UserWarning, match=r"knn in .*\(another backbone; .*is replaced"):
+        content = evaluate(run, probes=["few_shot"])
     assert list(content.probes) == ["few_shot"]
     build_report([run.folder])
 

@@ -175,7 +175,8 @@ def test_what_was_measured_on_another_backbone_is_measured_again(tmp_path: Path)
     )
     assert states(cells) == ["trained"]
     before = cells[0].run.read_evaluation("cached")
-    carry_out(cells, protocol="cached", probes=["linear"], progress=NoProgress())
+    with pytest.warns(UserWarning, match=r"few_shot in .*another backbone.* is replaced"):
+        carry_out(cells, protocol="cached", probes=["linear"], progress=NoProgress())
     assert list(before["probes"]) == ["linear", "few_shot"]
     assert list(cells[0].run.read_evaluation("cached")["probes"]) == ["linear"], (
         "nothing of the other one is left"

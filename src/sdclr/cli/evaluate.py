@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -105,7 +105,7 @@ Rivals = Annotated[
     typer.Option(
         metavar="NAME,...",
         help="Did pre-training pay? The same probes on what one would have used without it, paired: untrained, "
-        "pixels, colours, imagenet, timm:NAME, or a run or file of weights; comma-separated.",
+        "pixels, colours, imagenet, timm:NAME, or a run or file of weights; comma-separated. Protocol cached alone.",
     ),
 ]
 
@@ -155,7 +155,8 @@ def evaluate(
     check_rivals(_rivals(against or ""))
     few = _few_labels_asked(few_shot, labels_per_class, label_share, label_seeds)
     checkpoint = _checkpoint_among(folders)
-    _refuse_together(few, protocol, probes, classifier, against)
+    others = {"--labels": labels, "--untested": untested, "--group-by": group_by}
+    _refuse_together(few, protocol, probes, classifier, against, others)
     if few is not None or checkpoint is not None or against is not None:
         require_one_process("evaluate --against, with few labels or of a checkpoint")
     data_path = moved_to(data)
@@ -169,6 +170,8 @@ def evaluate(
         )
     elif not folders:
         raise ConfigError("give a run folder or a checkpoint before the settings.")
+    if len(folders) > 1:
+        _require_runs(folders)  # before any work on the first of them
     settings = evaluation_settings(overrides)
     if data_path is not None:
         require_once(settings, {"data.path": "--data"})
@@ -225,7 +228,10 @@ def _files_and_settings(arguments: Sequence[str]) -> tuple[list[Path], list[str]
         word for word in arguments if "=" not in word or is_address(word) or os.path.exists(word)
     ]
     overrides = [word for word in arguments if word not in targets]
-    return list(dict.fromkeys(map(user_path, targets))), overrides
+    places: dict[str, Path] = {}
+    for path in map(user_path, targets):
+        places.setdefault(os.path.realpath(path), path)
+    return list(places.values()), overrides
 
 
 def _refuse_together(
@@ -234,17 +240,39 @@ def _refuse_together(
     probes: str | None,
     classifier: str | None,
     against: str | None,
+    others: Mapping[str, Any],
 ) -> None:
-    """ConfigError for flags that exclude each other."""
+    """ConfigError for flags that exclude each other; ``others``: those that say how a probe is measured."""
     if few is not None and (probes is not None or classifier is not None or against is not None):
         raise ConfigError(
             "few labels are measured by the protocol's few-shot probe alone; leave out --probes, "
             "--classifier and --against."
         )
-    if classifier is not None and (protocol, probes) != ("cached", None):
+    if against is not None and protocol != "cached":
+        raise ConfigError(
+            f"--against measures by protocol cached alone, got --protocol {protocol}. Leave one of the two out."
+        )
+    if classifier is None:
+        return
+    if (protocol, probes) != ("cached", None):
         raise ConfigError(
             "--classifier tests a ready classifier; leave out --protocol and --probes."
         )
+    given = [flag for flag, value in {**others, "--against": against}.items() if value is not None]
+    if given:
+        raise ConfigError(
+            f"--classifier tests a ready classifier on the run's own test set; leave out {' and '.join(given)}."
+        )
+
+
+def _require_runs(folders: Sequence[Path]) -> None:
+    """MissingInputError for a folder that is no finished run."""
+    from sdclr.backbones.weights import read_backbone
+    from sdclr.run import Run
+
+    for folder in folders:
+        if not Run(folder).require().backbone_path.is_file():
+            read_backbone(folder)  # which says so
 
 
 def _checkpoint_among(paths: Sequence[Path]) -> Path | None:
@@ -298,7 +326,20 @@ def _show(folders: Sequence[Path], protocol: str, *, as_json: bool) -> None:
         for folder in folders:
             echo_json({"run": str(folder), **Run(folder).read_evaluation(protocol)})
         return
-    write_report(folders, {"terminal"}, protocol=protocol, console=terminal(), only_numbers=True)
+
+    def table(runs: Sequence[Path]) -> None:
+        write_report(runs, {"terminal"}, protocol=protocol, console=terminal(), only_numbers=True)
+
+    try:
+        table(folders)
+    except ConfigError as error:
+        if len(folders) == 1:
+            raise
+        typer.echo(f"No common table: {one_line(str(error))}")
+        for folder in folders:  # what was measured is shown all the same
+            table([folder])
+            typer.echo(f"next: {command('sdclr', 'report', folder)}")
+        return
     typer.echo(f"next: {command('sdclr', 'report', *folders)}")
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from sdclr.addresses import Place
 from sdclr.config import user_path, user_place
+from sdclr.data.collections.contents import digest_of, read_contents
 from sdclr.data.collections.image_files import ImageFiles
 from sdclr.data.collections.images import Images, LabelledImages
 from sdclr.data.config import DataConfig
@@ -105,6 +106,25 @@ class Data:
             for content in part.content() if part is not None else ():
                 digest.update(content)
         return digest.hexdigest()[:16]
+
+    @cached_property
+    def pool_fingerprint(self) -> str:
+        """16 hex digits over every image, label and class name: equal for all splits of one data set.
+
+        Of images on disk, the names stand for the pixels.
+        """
+        digest = hashlib.sha256("\0".join(self.class_names).encode("utf-8", "surrogateescape"))
+        for part in (self.train, self.test):
+            digest.update(b"none" if part is None else b"images")
+            for content in part.content() if part is not None else ():
+                digest.update(content)
+        return digest.hexdigest()[:16]
+
+    @cached_property
+    def test_contents(self) -> str | None:
+        """16 hex digits over what the test images' files hold; None without a test set, and of images in memory."""
+        files = None if self.test is None else self.test.files
+        return None if files is None else digest_of(read_contents(files))
 
     def groups_of(self, subset: str) -> Positions | None:
         """The group of each image of a subset of the split, int64; None where images are not grouped."""

@@ -6,7 +6,7 @@ A class needs two images: one to learn from while the other is predicted.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,8 @@ from sdclr.evaluation.probes import Subset
 
 NUM_FOLDS = 5
 """Also the number of inner folds of which one chooses the strength of a linear probe."""
+MOVES_PER_CLASS = 50
+"""Moves of groups, for each class, after which folds that divide every class are given up."""
 _CPU = torch.device("cpu")
 
 
@@ -68,9 +70,12 @@ def grouped_folds(
     """The fold of each image, int64 [N], with the images of a group in one fold.
 
     ``groups`` int64 [N]. The groups of each class, the class of the fewest groups first, are dealt in
-    a random order to the fold that has the fewest images of it: with two groups of its own, a class
-    is in two folds, which scikit-learn's StratifiedGroupKFold does not promise. There are as many
-    folds as a class has groups, at most ``num_folds``. Raises DataError where no class has two groups.
+    a random order to the fold that has the fewest images of it. There are as many folds as a class has
+    groups, at most ``num_folds``. Where groups with images of several classes have put a class with two
+    groups into one fold, there are as many folds as groups, at most ``num_folds``, and groups are moved
+    until every such class is in two folds, which scikit-learn's StratifiedGroupKFold does not promise.
+    Where none such is found, :func:`undivided_classes` names what is left. Raises DataError where no
+    class has two groups.
 
     >>> grouped_folds(np.array([0, 0, 0, 1, 1]), np.array([4, 4, 5, 6, 7])).tolist()
     [0, 0, 1, 1, 0]
@@ -78,9 +83,36 @@ def grouped_folds(
     if len(groups) != len(labels):
         raise DataError(f"got {len(groups)} groups for {len(labels)} images; give one an image.")
     members = [np.unique(groups[labels == c]) for c in range(int(labels.max(initial=-1)) + 1)]
-    num_folds = min(num_folds, max(map(len, members), default=0))
-    if num_folds < 2:
+    most = max(map(len, members), default=0)
+    if min(num_folds, most) < 2:
         raise DataError("cross-validation needs a class with labelled images in 2 groups.")
+    folds = _dealt(labels, groups, members, min(num_folds, most), seed)
+    divisible = {c for c, own in enumerate(members) if len(own) > 1}
+    if divisible.isdisjoint(undivided_classes(labels, folds)):
+        return folds
+    names, of_image = np.unique(groups, return_inverse=True)
+    num_folds = min(num_folds, len(names))
+    fold_of = np.empty(len(names), dtype=np.int64)
+    fold_of[of_image] = _dealt(labels, groups, members, num_folds, seed)
+    own_groups = [np.searchsorted(names, members[c]) for c in sorted(divisible)]
+    fold_of = _divided(fold_of, own_groups, np.bincount(of_image), num_folds)
+    # without the numbers of folds that were left empty
+    return np.unique(fold_of[of_image], return_inverse=True)[1].astype(np.int64)
+
+
+def undivided_classes(labels: Labels, folds: Labels) -> list[int]:
+    """Classes whose images are all in one fold: where it is predicted, nothing was learned of them.
+
+    >>> undivided_classes(np.array([0, 0, 1, 1]), np.array([0, 1, 2, 2]))
+    [1]
+    """
+    return [c for c in np.unique(labels).tolist() if len(np.unique(folds[labels == c])) == 1]
+
+
+def _dealt(
+    labels: Labels, groups: Labels, members: Sequence[Labels], num_folds: int, seed: int
+) -> Labels:
+    """The fold of each image, int64 [N]; ``members``: the groups of each class."""
     folds = np.full(len(labels), -1, dtype=np.int64)
     for c in sorted(range(len(members)), key=lambda c: len(members[c])):
         order = permutation(derive(seed, Stream.FOLDS, c), len(members[c])).numpy()
@@ -91,6 +123,42 @@ def grouped_folds(
             of_all = np.bincount(folds[folds >= 0], minlength=num_folds)
             folds[groups == group] = np.lexsort((of_all, of_class))[0]
     return folds
+
+
+def _divided(fold_of: Labels, classes: Sequence[Labels], sizes: Labels, num_folds: int) -> Labels:
+    """``fold_of`` each group [G], with groups moved until no class lies in one fold, as far as that is found.
+
+    ``classes``: the groups of each class that has two, from 0. ``sizes``: images of each group [G]. Of the moves that
+    divide a class, the one is made that leaves the fewest undivided; a group that was moved waits for its turn, so that
+    no move is undone at once.
+    """
+    if len(fold_of) <= num_folds:
+        return np.arange(len(fold_of))
+    fold_of, best, fewest = fold_of.copy(), fold_of, len(classes) + 1
+    with_group: list[list[Labels]] = [[] for _ in fold_of]
+    for own in classes:
+        for group in own:
+            with_group[group].append(own)
+    last_moved = np.zeros(len(fold_of), dtype=np.int64)
+    for move in range(1, MOVES_PER_CLASS * len(classes) + 1):
+        undivided = [own for own in classes if len(np.unique(fold_of[own])) == 1]
+        if len(undivided) < fewest:
+            best, fewest = fold_of.copy(), len(undivided)
+        if not undivided:
+            break
+        in_fold = np.bincount(fold_of, sizes, num_folds)
+        ranked = []
+        for group in undivided[0].tolist():
+            others = [fold_of[own[own != group]] for own in with_group[group]]
+            here = fold_of[group]
+            for fold in range(num_folds):
+                if fold == here:
+                    continue
+                more = sum(int((one == fold).all()) - int((one == here).all()) for one in others)
+                ranked.append((more, last_moved[group], in_fold[fold], group, fold))
+        *_, group, fold = min(ranked)
+        fold_of[group], last_moved[group] = fold, move
+    return best
 
 
 def cross_validate(

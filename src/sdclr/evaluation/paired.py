@@ -34,20 +34,21 @@ def paired_difference(
     ours: Floats,
     theirs: Floats,
     labels: Labels,
-    classes: Collection[int] = (),
+    classes: Collection[int] | None = None,
     seed: int = 0,
     groups: Labels | None = None,
 ) -> PairedDifference:
     """Whether ``ours`` is better than ``theirs``, [N] each: how often an image was classified right, in [0, 1].
 
-    ``classes``: which count (default: all that have images). ``groups`` [N]: which images belong together, such as the
-    pictures of one burst. Images are resampled within their class, or whole groups where there are any, the same for
-    both sides; what another training run would give is not in the interval.
+    ``classes``: which count, one with an image among them (default: all that have images). ``groups`` [N]: which images
+    belong together, such as the pictures of one burst. Images are resampled within their class, or whole groups where
+    there are any, the same for both sides; what another training run would give is not in the interval.
 
     >>> paired_difference(np.ones(4), np.zeros(4), np.array([0, 0, 1, 1])).verdict
     'better'
     """
-    present = [c for c in np.unique(labels).tolist() if not classes or c in classes]
+    present = [c for c in np.unique(labels).tolist() if classes is None or c in classes]
+    assert present, "no class of these has an image"
     gain, rng = ours - theirs, np.random.default_rng(seed)
     means = np.array([gain[labels == c].mean() for c in present])
     if groups is None:

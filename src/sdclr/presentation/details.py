@@ -26,6 +26,8 @@ class Rival:
     num_tested: int
     verdict: str
     """better, worse or open."""
+    num_few_tested: int | None = None
+    """Of the few classes; None where an earlier version did not write it."""
 
 
 def labelled_title(kind: str, value: float | None, source: str | None) -> str:

@@ -99,7 +99,8 @@ class Interval:
     mean: float
     low: float
     high: float
-    n: int
+    n: int | None
+    """None where nobody has written it down."""
     lower_is_better: bool = False
 
     @property
@@ -119,7 +120,10 @@ class Forest:
     xlabel: str
 
     def table(self) -> Table:
-        rows = [[r.group, r.label, r.mean, r.low, r.high, r.n, r.verdict] for r in self.rows]
+        rows = []
+        for one in self.rows:
+            n = "" if one.n is None else one.n
+            rows.append([one.group, one.label, one.mean, one.low, one.high, n, one.verdict])
         return ["group", "quantity", "difference", "low", "high", "n", "verdict"], rows
 
     def said(self) -> str:

@@ -107,7 +107,8 @@ def rivals_forest(material: Material) -> list[Figure]:
         group, num = f"against {rival.rival}", rival.num_tested
         rows.append(Interval(group, rival.probe, *rival.all, num))
         if rival.few is not None:
-            rows.append(Interval(group, f"{rival.probe}, few classes", *rival.few, num))
+            of_few = rival.num_few_tested
+            rows.append(Interval(group, f"{rival.probe}, few classes", *rival.few, of_few))
     caption = (
         "Accuracy (mean over the classes) of this run less that of its rival, by the same probe on the same n test "
         "images. 95 % intervals by resampling images within their class; what another training run would give is not "

@@ -198,9 +198,9 @@ def _forest(drawing: Forest, _: bool) -> Figure:
         colour = VERDICT_COLOURS[row.verdict]
         axes.plot([100 * row.low, 100 * row.high], [place, place], color=colour, linewidth=2.2)
         axes.plot([100 * row.mean], [place], "o", color=colour, markersize=6)
-        numbers = (
-            f"{100 * row.mean:+.2f} [{100 * row.low:.2f}, {100 * row.high:.2f}]  n = {row.n:,}"
-        )
+        numbers = f"{100 * row.mean:+.2f} [{100 * row.low:.2f}, {100 * row.high:.2f}]"
+        if row.n is not None:
+            numbers += f"  n = {row.n:,}"
         axes.text(
             1.02, place, numbers, transform=axes.get_yaxis_transform(), va="center", fontsize=9
         )

@@ -98,7 +98,7 @@ class EvaluationMade(Record):
     """[C]"""
     split: SplitNamed
     chance: Share
-    """Accuracy of a guess."""
+    """Accuracy of a guess among the classes that a probe has learned of."""
     backbone: Text | None = None
     """16 hex digits over the weights that were measured."""
     tested_on: Literal["test set", "cross-validation"] | None = None
@@ -106,6 +106,10 @@ class EvaluationMade(Record):
     """The precision of the backbone's passes, where it was not its own."""
     kept_together: Text | None = None
     """What images were grouped by (data.group_by): no group was learned from and tested."""
+    test_contents: Text | None = None
+    """16 hex digits over what the files of the test images hold; an earlier version did not write it."""
+    pool: Text | None = None
+    """16 hex digits over all images and labels, whatever the split; an earlier version did not write it."""
     trained_on: Text | None = None
     """Fingerprint of the training's data, where the labels or the test set are the evaluation's."""
     labels: LabelsGiven | None = None
@@ -266,7 +270,10 @@ class RivalMeasured(Record):
     theirs: Share
     all: DifferencePaired
     few: DifferencePaired | None = None
+    """Over the few classes; None where none of them is tested."""
     num_tested: Count
+    num_few_tested: Count | None = None
+    """Of the few classes; an earlier version did not write it."""
     verdict: Literal["better", "worse", "open"]
 
 
@@ -275,6 +282,12 @@ class RivalsCompared(Record):
 
     backbone: Text | None = None
     """16 hex digits over the weights that were measured; an earlier version did not write them."""
+    fingerprint: Text | None = None
+    """Of the data; an earlier version wrote neither this nor what follows."""
+    tested_on: Literal["test set", "cross-validation"] | None = None
+    kept_together: Text | None = None
+    features_in: Literal["bf16"] | None = None
+    test_contents: Text | None = None
     pairs: list[RivalMeasured]
     num_leaks: Count | None = None
     verdict: Text
@@ -311,6 +324,11 @@ class FewLabels(Record):
     """16 hex digits over the weights that were measured."""
     fingerprint: Text
     """Of the data."""
+    tested_on: Literal["test set", "cross-validation"] | None = None
+    """An earlier version wrote neither this nor what follows."""
+    kept_together: Text | None = None
+    features_in: Literal["bf16"] | None = None
+    test_contents: Text | None = None
     points: list[FewLabelsMeasured]
 
 

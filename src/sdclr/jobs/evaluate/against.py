@@ -37,6 +37,7 @@ from sdclr.jobs.evaluate.frozen_features import FrozenFeatures
 from sdclr.jobs.evaluate.images import Evaluated, evaluated_data, usable
 from sdclr.jobs.evaluate.job import placed
 from sdclr.jobs.evaluate.measurement import Measurement
+from sdclr.jobs.evaluate.record import measured_on
 from sdclr.presentation.progress import AnyProgress, NoProgress
 from sdclr.run import Run
 from sdclr.run.files import AGAINST_FILE
@@ -61,9 +62,11 @@ class Against:
     """Accuracy, mean over the classes, in [0, 1]."""
     theirs: float
     all: PairedDifference
-    few: PairedDifference
-    """Over the few classes alone."""
+    few: PairedDifference | None
+    """Over the few classes alone; None where none of them is tested."""
     num_tested: int
+    num_few_tested: int
+    """Tested images of the few classes."""
 
     def sentence(self) -> str:
         """The verdict on this pair."""
@@ -77,6 +80,11 @@ class Against:
             f"{self.probe}: {said}: {100 * self.ours:.1f} % and {100 * self.theirs:.1f} %, {d[0]:+.1f} points "
             f"[{d[1]:+.1f}, {d[2]:+.1f}], n = {self.num_tested} images."
         )
+
+    def to_dict(self) -> dict[str, Any]:
+        """For RUN/against.json."""
+        few = None if self.few is None else self.few._asdict()
+        return {**asdict(self), "all": self.all._asdict(), "few": few, "verdict": self.all.verdict}
 
 
 @dataclass(frozen=True)
@@ -110,10 +118,7 @@ class Comparison:
         """For RUN/against.json."""
         if self.unlabelled is not None:
             return self.unlabelled.to_dict()
-        pairs = [
-            {**asdict(p), "all": p.all._asdict(), "few": p.few._asdict(), "verdict": p.all.verdict}
-            for p in self.pairs
-        ]
+        pairs = [pair.to_dict() for pair in self.pairs]
         leaks = {"num_leaks": self.num_leaks, "leaks": self.leaks}
         return {
             "pairs": pairs,
@@ -168,11 +173,12 @@ def compare(
             if probes is not None:  # they cannot be measured
                 raise
             comparison = _without_labels(run, against, settings or {}, device, show)
+            identity = {"backbone": run.backbone_identity()}
         else:
             if found.data.test is None:
                 rows = cross_validated_rows(rows, PROTOCOL, named=probes is not None)
             comparison = _with_labels(run, against, found, rows, rule, device, show)
-        identity = {"backbone": run.backbone_identity()}
+            identity = measured_on(run, found)
         run.write_json(AGAINST_FILE, identity | comparison.to_dict())
     return comparison
 
@@ -244,17 +250,25 @@ def _measured(
     group_by: str | None,
 ) -> dict[str, _Right]:
     measures: list[Measurement | CrossValidation]
+    lost: set[int] = set()  # with another seed another class may lie in one fold
     if (test := frozen.data.test) is not None:
         measures = [Measurement(frozen, rule)]
         groups = None if group_by is None else group_images(test, group_by).of_image
     else:
         folds = [CrossValidation(frozen, rule, seed=seed + n) for n in range(FOLD_SEEDS)]
+        lost = {c for one in folds for c in one.untested}
         groups, measures = folds[0].tested_groups(), [*folds]
+        if groups is not None:
+            groups = groups[~np.isin(folds[0].tested_labels(), list(lost))]
     found = {}
     for row in rows:
-        predicted = [measure.predictions(protocol, row) for measure in measures]
-        labels = predicted[0][0]
-        right = np.mean([guess == labels for _, guess in predicted], axis=0)
+        right_by_seed = []
+        for measure in measures:
+            labels, guess = measure.predictions(protocol, row)
+            kept = ~np.isin(labels, list(lost))
+            labels = labels[kept]
+            right_by_seed.append(guess[kept] == labels)
+        right = np.mean(right_by_seed, axis=0)
         found[row.name] = _Right(labels, right.astype(np.float64), groups)
     return found
 
@@ -273,7 +287,12 @@ def _pairs(
             if rival == OURS:
                 continue
             other, labels = theirs[row.name].right, ours.labels
-            tested = [c for c in few if (labels == c).any()]
+            num_few = int(np.isin(labels, few).sum())
+            few_difference = None
+            if num_few:
+                few_difference = paired_difference(
+                    ours.right, other, labels, few, groups=ours.groups
+                )
             pairs.append(
                 Against(
                     row.name,
@@ -281,8 +300,9 @@ def _pairs(
                     _mean_over_classes(ours.right, labels),
                     _mean_over_classes(other, labels),
                     paired_difference(ours.right, other, labels, groups=ours.groups),
-                    paired_difference(ours.right, other, labels, tested, groups=ours.groups),
+                    few_difference,
                     len(labels),
+                    num_few,
                 )
             )
     return pairs

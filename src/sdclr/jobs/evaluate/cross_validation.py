@@ -17,6 +17,7 @@ from sdclr.evaluation.cross_validation import (
     cross_validate,
     grouped_folds,
     stratified_folds,
+    undivided_classes,
 )
 from sdclr.evaluation.features import Labels, per_class_accuracy
 from sdclr.evaluation.probe import Probe
@@ -25,7 +26,7 @@ from sdclr.evaluation.results import ProbeResult
 from sdclr.jobs.evaluate.choices import Untested
 from sdclr.jobs.evaluate.contract import detail_of, facts_of, held_to_contract
 from sdclr.jobs.evaluate.frozen_features import FrozenFeatures
-from sdclr.jobs.evaluate.untested import untested_classes
+from sdclr.jobs.evaluate.untested import leave_out, untested_classes
 
 
 class CrossValidation:
@@ -35,10 +36,28 @@ class CrossValidation:
         """``seed`` decides which images are in one fold. Raises DataError where fewer than 2 classes are left."""
         self.frozen, self.seed = frozen, seed
         self.untested = untested_classes(frozen.data, ("folds",), untested)
-        if frozen.num_classes - len(self.untested) < 2:
+        self._require_two_classes()
+        labels = self.tested_labels()
+        folds = self._dealt(labels)
+        if lost := undivided_classes(labels, folds):
+            said = {"all their groups in one fold, with those of other classes": lost}
+            kept = ~np.isin(labels, lost)
+            self.untested = sorted([*self.untested, *leave_out(frozen.data, said, untested)])
+            self._require_two_classes()
+            folds = folds[kept]
+        self.folds = folds
+        """Of the tested images."""
+
+    def _require_two_classes(self) -> None:
+        if self.num_predicted < 2:
             raise DataError(
                 "cross-validation needs 2 classes with at least 2 usable labelled images each."
             )
+
+    @property
+    def num_predicted(self) -> int:
+        """Classes that are not left out."""
+        return self.frozen.num_classes - len(self.untested)
 
     def run(self, protocol: Protocol, row: ProbeRow) -> ProbeResult:
         """Raises ConfigError for a protocol or a probe that needs a test set."""
@@ -65,8 +84,19 @@ class CrossValidation:
         groups = self.frozen.data.groups_of("train")
         return None if groups is None else groups[self._tested()]
 
+    def tested_labels(self) -> Labels:
+        """Of the tested images, [N]."""
+        return self.frozen.labels("train")[self._tested()]
+
     def _tested(self) -> Positions:
         return np.flatnonzero(~np.isin(self.frozen.labels("train"), self.untested))
+
+    def _dealt(self, labels: Labels) -> Labels:
+        """The fold of each tested image."""
+        groups = self.tested_groups()
+        if groups is None:
+            return stratified_folds(labels, seed=self.seed)
+        return grouped_folds(labels, groups, seed=self.seed)
 
     def _predicted(
         self, protocol: Protocol, row: ProbeRow
@@ -91,17 +121,13 @@ class CrossValidation:
         labels: Labels,
         groups: Labels | None,
     ) -> CrossValidated:
-        if groups is None:
-            folds = stratified_folds(labels, seed=self.seed)
-        else:
-            folds = grouped_folds(labels, groups, seed=self.seed)
         description = f"cross-validation ({row.name})"
-        with self.frozen.progress(description, len(np.unique(folds)), "folds") as advance:
+        with self.frozen.progress(description, len(np.unique(self.folds)), "folds") as advance:
             return cross_validate(
                 probe,
                 features,
                 labels,
-                folds,
+                self.folds,
                 num_classes=self.frozen.num_classes,
                 groups=groups,
                 subset=row.subset,

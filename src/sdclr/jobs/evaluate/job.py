@@ -64,10 +64,11 @@ def evaluate(
     started with precision=bf16 has its features computed in bf16, unless "precision" says otherwise. Without a test
     set the labelled images are cross-validated (protocol ``cached`` alone).
     ``data_path`` replaces the config's when the images have moved. ``network``: your own module, for a run with one.
-    Probes that were measured before and are not asked for again stay in the file. ``untested``: what a class without a
-    usable test or training image does: ``raise`` a DataError that names it, before any work, or ``leave_out``, with a
-    warning, and then its accuracy is None and counts in no mean. Default: ``leave_out`` with labels that came later
-    (``labels``, or ``data.labels`` in ``settings``), of which there may be few; else ``raise``.
+    Probes that were measured before and are not asked for again stay in the file where they are of the same weights,
+    labels, test images, groups and precision; else a warning says that they are replaced. ``untested``: what a class
+    without a usable test or training image does: ``raise`` a DataError that names it, before any work, or
+    ``leave_out``, with a warning, and then its accuracy is None and counts in no mean. Default: ``leave_out`` with
+    labels that came later (``labels``, or ``data.labels`` in ``settings``), of which there may be few; else ``raise``.
 
     >>> import sdclr
     >>> config = sdclr.recipe("digits_sdclr").with_values({"epochs": 1, "views.size": 8, "backbone.width": 4})
@@ -127,10 +128,11 @@ def _measure(
         else Measurement(frozen, rule)
     )
     facts = found.facts | ({"features_in": "bf16"} if found.config.precision == "bf16" else {})
+    wanted = [row.name for row in rows]
     for row in rows:
         result = measure.run(protocol, row)
         # at once: what one probe measured is not lost where the next one fails
-        record(run, found.data, protocol, {row.name: result}, facts)
+        record(run, found.data, protocol, {row.name: result}, facts, measure.num_predicted, wanted)
 
 
 def evaluate_classifier(
@@ -192,7 +194,7 @@ def evaluate_classifier(
             )
         )
         result = measure.classifier(classifier, detail, PROBES[probe])
-        return record(run, data, AUTHORS_CLASSIFIER, {probe: result}, {})
+        return record(run, data, AUTHORS_CLASSIFIER, {probe: result}, {}, num_classes)
 
 
 def with_path(settings: Mapping[str, Any], data_path: str | None) -> dict[str, Any]:

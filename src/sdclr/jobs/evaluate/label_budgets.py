@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from sdclr.backbones.weights import load_backbone
+from sdclr.compute.process_state import silenced_warnings
 from sdclr.config import user_path
 from sdclr.data import Data
 from sdclr.errors import ConfigError
@@ -23,6 +24,7 @@ from sdclr.jobs.evaluate.images import evaluated_data, usable
 from sdclr.jobs.evaluate.job import placed, with_path
 from sdclr.jobs.evaluate.label_sets import Asked, Kind, LabelSets, label_sets
 from sdclr.jobs.evaluate.measurement import Measurement
+from sdclr.jobs.evaluate.record import measured_on
 from sdclr.presentation.details import labelled_title
 from sdclr.presentation.progress import AnyProgress, NoProgress
 from sdclr.run import Run
@@ -87,10 +89,10 @@ def few_labels(
     The probe is the few-shot probe of ``protocol``. ``few_shot``: a list of labelled training images: a .npy of
     positions from 0, a text with a name in each line, or a table with a column path. ``labels_per_class``: so many
     images of each class; ``label_share``: a share of the training images of each class, in (0, 1]. These are drawn
-    ``label_seeds`` times, by the seeds 1, 2, ...; of one seed a larger set holds the smaller ones. ``labels``,
-    ``settings``, ``data_path`` and ``untested`` as of :func:`evaluate`. Points that were measured before stay in the
-    file where they are of the same weights and data. Raises ConfigError, DataError or MissingInputError, before any
-    work, for a set that cannot be had.
+    ``label_seeds`` times, by the seeds 1, 2, ..., and once where every image is taken; of one seed a larger set holds
+    the smaller ones. ``labels``, ``settings``, ``data_path`` and ``untested`` as of :func:`evaluate`. Points that were
+    measured before stay in the file where they are of the same weights, data, groups and precision. Raises
+    ConfigError, DataError or MissingInputError, before any work, for a set that cannot be had.
 
     >>> import sdclr
     >>> config = sdclr.recipe("digits_sdclr").with_values({"epochs": 1, "views.size": 8, "backbone.width": 4})
@@ -110,7 +112,9 @@ def few_labels(
     with run:
         found = evaluated_data(run, settings, None if labels is None else user_path(str(labels)))
         _require_test_set(found.data)
-        label_sets(asked, found.data, rule)  # before any image is opened
+        # before any image is opened; of the usable ones it is asked, and warned, again
+        with silenced_warnings():
+            label_sets(asked, found.data, rule)
         backbone = placed(load_backbone(run.folder), device)
         data = usable(run, found.config, found.data, progress)
         sets = label_sets(asked, data, rule)
@@ -122,7 +126,7 @@ def few_labels(
         points = []
         for one in sets:
             points.append(_point(measure, frozen, one, protocol, row, show))
-            _record(run, found.data.fingerprint, points[-1])  # at once
+            _record(run, measured_on(run, found), points[-1])  # at once
     return points
 
 
@@ -181,14 +185,18 @@ def _point(
     )
 
 
-def _record(run: Run, fingerprint: str, point: FewLabelsPoint) -> None:
-    """Add the point to the file; one of the same sets, and those of other weights or data, are replaced."""
-    identity = {"backbone": run.backbone_identity(), "fingerprint": fingerprint}
+def _record(run: Run, identity: Mapping[str, Any], point: FewLabelsPoint) -> None:
+    """Add the point to the file; one of the same sets, and those with another ``identity``, are replaced.
+
+    Of a file of an earlier version weights, data and precision are compared, which was fp32 as far as it says.
+    """
     content = run.read_side_file(FEW_LABELS_FILE, optional=True)
-    before = content["points"] if {key: content.get(key) for key in identity} == identity else []
+    compared = identity.keys() & (content.keys() | {"backbone", "fingerprint", "features_in"})
+    is_same = all(content.get(key) == identity[key] for key in compared)
+    before = content.get("points", []) if is_same else []
     new = asdict(point)
     kept = [one for one in before if not _same_sets(one, new)]
-    run.write_json(FEW_LABELS_FILE, identity | {"points": [*kept, new]})
+    run.write_json(FEW_LABELS_FILE, {**identity, "points": [*kept, new]})
 
 
 def _same_sets(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

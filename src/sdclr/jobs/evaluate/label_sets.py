@@ -77,7 +77,7 @@ class LabelSets(NamedTuple):
     sha256: str | None
     """Of the file's content."""
     sets: list[Positions]
-    """Of the training pool, ascending; one for each seed, from 1."""
+    """Of the training pool, ascending; one for each seed, from 1, and one alone where every image is taken."""
 
     @property
     def title(self) -> str:
@@ -104,9 +104,10 @@ def label_sets(asked: Asked, data: Data, rule: Untested) -> list[LabelSets]:
     ]
     wanted += [("label_share", share, _share_of_each(share, counts)) for share in asked.shares]
     for kind, value, per_class in wanted:
+        # taken whole, every seed draws the same set, and an interval over them would be of width zero
+        num_seeds = 1 if per_class == counts.tolist() else asked.num_seeds
         drawn = [
-            split.train[draw_labelled(of_pool, per_class, seed)]
-            for seed in range(1, asked.num_seeds + 1)
+            split.train[draw_labelled(of_pool, per_class, seed)] for seed in range(1, num_seeds + 1)
         ]
         found.append(LabelSets(kind, value, None, None, drawn))
     return found

@@ -29,6 +29,8 @@ class Measurement:
         self.frozen = frozen
         self.untested = untested_classes(frozen.data, ("test", "train"), untested)
         self.test_labels = frozen.labels("test")
+        self.num_predicted = len(np.unique(frozen.labels("train")))
+        """Classes with a training image, also those without a test image."""
 
     def run(
         self, protocol: Protocol, row: ProbeRow, learned: Positions | None = None

@@ -2,12 +2,47 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from sdclr.data import Data
 from sdclr.evaluation.balancedness import OF_DATA
 from sdclr.evaluation.results import Evaluation, ProbeResult
+from sdclr.jobs.evaluate.images import Evaluated
 from sdclr.run import Run
+from sdclr.safe_text import shown
+
+_WHAT_DIFFERS = {
+    "backbone": "another backbone",
+    "split": "other labels, other images or another split",
+    "class_names": "other classes",
+    "train_counts": "other numbers of images",
+    "tested_on": "another way of testing",
+    "kept_together": "other groups of images",
+    "features_in": "features of another precision",
+    "test_contents": "other test images",
+}
+"""What must be equal for two results to stand side by side -> words where it is not."""
+_SINCE_LATER = ("test_contents",)
+"""Of these what an earlier version did not write: compared where both are known."""
+
+
+def measured_on(run: Run, found: Evaluated) -> dict[str, Any]:
+    """What a number is of: weights, data, what is kept apart, precision. For files beside an evaluation."""
+    data = found.data
+    return {
+        "backbone": run.backbone_identity(),
+        "fingerprint": data.fingerprint,
+        "tested_on": _tested_on(data),
+        "kept_together": found.facts.get("kept_together"),
+        "features_in": "bf16" if found.config.precision == "bf16" else None,
+        "test_contents": data.test_contents,
+    }
+
+
+def _tested_on(data: Data) -> str:
+    return "cross-validation" if data.test is None else "test set"
 
 
 def record(
@@ -16,9 +51,13 @@ def record(
     protocol: str,
     results: dict[str, ProbeResult],
     more: dict[str, Any],
+    num_predicted: int,
+    wanted: Collection[str] = (),
 ) -> Evaluation:
     """Write the results beside those of other probes; returns all that the file then holds.
 
+    ``num_predicted``: classes of which a probe has learned, one of which a guess names. ``wanted``: all probes that are
+    measured now. Others stay where they are comparable; else they are left out with a warning.
     ``more``: what else is to be said, such as whose labels they are where they are not the training's.
     """
     assert data.train.labels is not None
@@ -37,21 +76,40 @@ def record(
             "fingerprint": data.fingerprint,
             "name": f"{data.name} split {split.number}",
         },
-        "chance": 1 / num_classes,
+        "chance": 1 / num_predicted,
         "backbone": run.backbone_identity(),
-        "tested_on": "cross-validation" if data.test is None else "test set",
+        "tested_on": _tested_on(data),
+        "pool": data.pool_fingerprint,
         **more,
     }
-    probes = _measured_before(run, protocol, facts) if path.exists() else {}
+    if data.test_contents is not None:
+        facts["test_contents"] = data.test_contents
+    now = {*wanted, *results}
+    probes = _measured_before(run, protocol, facts, now) if path.exists() else {}
     evaluation = Evaluation.model_validate(facts | {"probes": probes | results})
     evaluation.save(path)
     return evaluation
 
 
-def _measured_before(run: Run, protocol: str, facts: dict[str, Any]) -> dict[str, Any]:
-    """Probes of the same backbone, split and classes; what was measured on others is not kept beside this one's."""
+def _measured_before(
+    run: Run, protocol: str, facts: Mapping[str, Any], measured_now: Collection[str]
+) -> dict[str, Any]:
+    """Probes of the same backbone, data and precision; what was measured on others is not kept beside this one's."""
     earlier = run.read_evaluation(protocol)
-    same = ["backbone", "split", "class_names", "train_counts", "tested_on"]
-    same += ["kept_together", "features_in"]
     earlier.setdefault("tested_on", "test set")  # an earlier version had no other way
-    return earlier["probes"] if all(earlier.get(key) == facts.get(key) for key in same) else {}
+    probes: dict[str, Any] = earlier["probes"]
+    differs = [
+        words
+        for key, words in _WHAT_DIFFERS.items()
+        if earlier.get(key) != facts.get(key)
+        and not (key in _SINCE_LATER and None in (earlier.get(key), facts.get(key)))
+    ]
+    if not differs:
+        return probes
+    if replaced := [name for name in probes if name not in measured_now]:
+        warnings.warn(
+            f"{', '.join(map(shown, replaced))} in {shown(run.evaluation_path(protocol))} came from another evaluation "
+            f"({'; '.join(differs)}), not comparable with this one: what they said is replaced.",
+            stacklevel=5,
+        )
+    return {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -56,10 +56,16 @@ def untested_classes(data: Data, parts: Sequence[str], untested: Untested) -> li
         counts = _counts(data, part)
         if classes := np.flatnonzero(counts < _NEEDED[part][1]).tolist():
             lost[part] = classes
+    said = {_lack(data, part): classes for part, classes in lost.items()}
+    return leave_out(data, said, untested)
+
+
+def leave_out(data: Data, lost: Mapping[str, Sequence[int]], untested: Untested) -> list[int]:
+    """All classes of ``lost`` (what they lack -> which), with a warning; DataError as of :func:`untested_classes`."""
     classes = sorted({c for found in lost.values() for c in found})
     if not classes:
         return []
-    said = "; ".join(f"{_lack(data, part)}: {_names(data, found)}" for part, found in lost.items())
+    said = "; ".join(f"{lack}: {_names(data, found)}" for lack, found in lost.items())
     total = len(data.class_names)
     if len(classes) == total:
         raise DataError(f"no class can be measured ({said}).")
@@ -68,7 +74,7 @@ def untested_classes(data: Data, parts: Sequence[str], untested: Untested) -> li
             f"{len(classes)} of {total} classes cannot be measured ({said}). Add images of them, or evaluate the "
             "others with --untested leave_out."
         )
-    warnings.warn(f"{len(classes)} of {total} classes are left out ({said}).", stacklevel=4)
+    warnings.warn(f"{len(classes)} of {total} classes are left out ({said}).", stacklevel=5)
     return classes
 
 

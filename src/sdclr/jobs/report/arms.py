@@ -20,8 +20,9 @@ from sdclr.errors import ConfigError, DataError, MissingInputError
 from sdclr.evaluation.balancedness import Balancedness, GroupConvention
 from sdclr.evaluation.probes import PROBES
 from sdclr.evaluation.results import Evaluation, ProbeResult
+from sdclr.jobs.report.comparable import require_comparable
 from sdclr.jobs.report.curves import measured_by_epoch, share_of_few
-from sdclr.methods.table import method_title
+from sdclr.jobs.report.run_folder import RunFolder
 from sdclr.run import Run
 from sdclr.run.consistency import foreign_metrics, require_own_backbone, require_own_evaluation
 from sdclr.safe_text import command, shown
@@ -29,35 +30,6 @@ from sdclr.settings import PretrainConfig
 
 _NOT_THE_ARM = frozenset({"seed", "device", "data.split"}) | PretrainConfig.incidental()
 """Settings that may differ among the runs of an arm."""
-
-
-@dataclass(frozen=True)
-class RunFolder:
-    """What one run has left on disk."""
-
-    path: Path
-    settings: Mapping[str, Any]
-    """config.yaml, flattened: "method.prune_ratio" -> 0.9."""
-    split: Mapping[str, Any]
-    environment: Mapping[str, Any]
-    metrics: Sequence[Mapping[str, float]]
-    """One entry an epoch, in order, with what the records of the images say by group."""
-    share_of_few: float | None
-    """Of the training images, where that is known."""
-    evaluation: Evaluation
-
-    @property
-    def method(self) -> str:
-        """As the paper writes it."""
-        return method_title(self.settings, self.environment.get("method"))
-
-    @property
-    def split_number(self) -> int:
-        return int(self.evaluation.split.number or 0)
-
-    @property
-    def seed(self) -> int:
-        return int(self.settings["seed"])
 
 
 @dataclass(frozen=True)
@@ -102,7 +74,7 @@ def read_arms(
         raise ConfigError("report needs at least one run folder.")
     protocol = _common_protocol(paths, protocol)
     folders = [_read_run(path, protocol, groups) for path in paths]
-    _check_comparable(folders)
+    require_comparable(folders)
     return _group_into_arms(folders), protocol
 
 
@@ -249,46 +221,6 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
             else {f"{prefix}{key}": value}
         )
     return flat
-
-
-def _check_comparable(runs: Sequence[RunFolder]) -> None:
-    """Raise ConfigError where the numbers of two runs would not be comparable."""
-    first = runs[0]
-    for run in runs[1:]:
-        for key, what in (("dataset", "data sets"), ("group_convention", "group conventions")):
-            here, there = getattr(first.evaluation, key), getattr(run.evaluation, key)
-            if here != there:
-                raise ConfigError(
-                    f"{first.path} and {run.path} were evaluated on different {what}, {here!r} and {there!r}: "
-                    "their numbers are not comparable. Report them separately."
-                )
-    for a, b in combinations(runs, 2):
-        prints = [run.evaluation.split.fingerprint for run in (a, b)]
-        if a.split_number == b.split_number and prints[0] != prints[1]:
-            if a.evaluation.labels is not None or b.evaluation.labels is not None:
-                raise _measured_on_others(a, b)
-            raise ConfigError(
-                f"{a.path} and {b.path} both name split {a.split_number}, but their images differ (fingerprints "
-                f"{prints[0][:12]} and {prints[1][:12]}): their numbers are not comparable. Report them separately."
-            )
-
-
-def _measured_on_others(a: RunFolder, b: RunFolder) -> ConfigError:
-    """Two evaluations of which one at least has labels or a test set of its own."""
-    same = command("sdclr", "evaluate", a.path, b.path)
-    return ConfigError(
-        f"{a.path} was evaluated with {_measured_on(a)}, and {b.path} with {_measured_on(b)}: other images or "
-        f"labels, so their numbers are not comparable. Evaluate both alike ({same} --labels FILE), or report each "
-        "alone."
-    )
-
-
-def _measured_on(run: RunFolder) -> str:
-    """12 labels of first.csv, tested on photos-test."""
-    if (labels := run.evaluation.labels) is None:
-        return "the labels of its training"
-    test = f", tested on {labels.test_set}" if labels.test_set else ""
-    return f"{labels.num_labelled:,} labels of {labels.source}{test}"
 
 
 def _group_into_arms(runs: Sequence[RunFolder]) -> list[Arm]:

@@ -41,19 +41,33 @@ from sdclr.run.files import (
 )
 from sdclr.safe_text import command, counted
 
+_OF_OTHERS = {
+    "fingerprint": "other labels, images or split",
+    "tested_on": "another way of testing",
+    "kept_together": "other groups of images",
+    "features_in": "features of another precision",
+    "test_contents": "other test images",
+}
+"""What a file beside an evaluation says of its data -> words where the evaluation says otherwise."""
 RIVALS = "untrained,pixels"
 """Which the page proposes to compare a run with."""
 
 
 def read_details(
-    run: Run, source: str, examined: str, why_missing: Mapping[str, str] | None = None
+    run: Run,
+    source: str,
+    examined: str,
+    why_missing: Mapping[str, str] | None = None,
+    protocol: str | None = None,
 ) -> RunDetails:
     """``source``: what the images are called. ``examined``: what was measured without labels, in a sentence.
 
-    ``why_missing``: name of a section of the page -> why this run cannot have it.
+    ``why_missing``: name of a section of the page -> why this run cannot have it. ``protocol``: of the evaluation that
+    is shown; what was measured on other labels or images than it is left out with a warning.
     """
     entries = measured_by_epoch(run)
-    against = _own(run, AGAINST_FILE)
+    evaluated = {} if protocol is None else _measured_on(run, protocol)
+    against = _own(run, AGAINST_FILE, evaluated)
     alarms = _alarms(entries)
     num_checks = sum(any(key.startswith("health_") for key in one) for one in entries)
     groups = run.read_side_file(GROUPS_FILE, optional=True)
@@ -69,7 +83,7 @@ def read_details(
         collection_pictures=collection_pictures,
         glance=_glance(run, source, examined, against, alarms, num_checks, entries),
         rivals=_rivals(against),
-        few_labels=_few_labels(_own(run, FEW_LABELS_FILE)),
+        few_labels=_few_labels(_own(run, FEW_LABELS_FILE, evaluated)),
         competitor=read_competitor(run),
         map=_map(_own(run, MAP_FILE)),
         alarms=alarms,
@@ -122,14 +136,43 @@ def _alarms(entries: Sequence[Mapping[str, Any]]) -> list[RaisedAlarm]:
     ]
 
 
-def _own(run: Run, name: str) -> Mapping[str, Any]:
-    """A side file about the backbone that lies there now; empty for another one's, with a warning."""
+def _measured_on(run: Run, protocol: str) -> dict[str, Any]:
+    """What the results of an evaluation are of, by the names that files beside it use."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of damaged probes: whoever shows them has said so
+        content = run.read_evaluation(protocol)
+    names = ("kept_together", "features_in", "test_contents")
+    return {
+        "fingerprint": content["split"]["fingerprint"],
+        "tested_on": content.get("tested_on", "test set"),
+        **{name: content.get(name) for name in names},
+    }
+
+
+def _own(run: Run, name: str, evaluated: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
+    """A side file about the backbone that lies there now; empty for another one's, with a warning.
+
+    So, too, where it is not of the data that were ``evaluated``, as far as both say.
+    """
     content = run.read_side_file(name, optional=True)
     measured = content.get("backbone")
     is_known = measured is not None and run.backbone_path.is_file()
     if is_known and measured != run.backbone_identity():
         warnings.warn(
             f"{run.folder / name} was measured on another backbone and is not shown.", stacklevel=3
+        )
+        return {}
+    differs = []
+    for key, value in (evaluated or {}).items():
+        is_said = key in content
+        if key == "test_contents":  # an earlier version did not write them
+            is_said = None not in (content.get(key), value)
+        if is_said and content[key] != value:
+            differs.append(_OF_OTHERS[key])
+    if differs:
+        warnings.warn(
+            f"{run.folder / name} was measured otherwise than the evaluation ({', '.join(differs)}) and is not shown.",
+            stacklevel=3,
         )
         return {}
     return content
@@ -150,6 +193,7 @@ def _rivals(against: Mapping[str, Any]) -> list[Rival]:
             _interval(pair["few"]) if pair.get("few") else None,
             pair["num_tested"],
             pair["verdict"],
+            pair.get("num_few_tested"),
         )
         for pair in against.get("pairs", [])
     ]

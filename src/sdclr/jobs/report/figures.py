@@ -64,8 +64,9 @@ def write_figures(
     elif len(folders) > 1:
         raise ConfigError("runs without an evaluation are drawn one at a time; give one of them.")
     labels = {record.folder: record.arm for record in report.runs} if report is not None else {}
+    shown_protocol = report.protocol if report is not None else None
     parts: list[UnlabelledRun] = [
-        read_without_labels(run, is_evaluated=report is not None, label=labels.get(str(run.folder)))
+        read_without_labels(run, protocol=shown_protocol, label=labels.get(str(run.folder)))
         for run in folders
         if run.backbone_path.is_file()
     ]

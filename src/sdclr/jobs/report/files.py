@@ -17,6 +17,8 @@ from sdclr.storage.locks import writing
 from sdclr.storage.output_files import begins_with, require_free
 
 R = TypeVar("R")
+SUFFIXES = (".md", ".csv", ".html", ".json", ".tex")
+"""Of the formats that can be a file."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def _places(
                 if out.is_dir():
                     target = out / f"{stem}{found.suffix}"
                 else:
-                    target = out if len(files) == 1 else out.with_suffix(found.suffix)
+                    target = out if len(files) == 1 else _with_suffix(out, found.suffix)
         targets[name] = target
         if target is None:
             continue
@@ -92,6 +94,13 @@ def _places(
             if target.is_dir():
                 raise ConfigError(f"{shown(target)} is a folder; choose another --out.")
     return targets
+
+
+def _with_suffix(out: Path, suffix: str) -> Path:
+    """The suffix of another format is replaced; any other ending, as of abl_0.5, is part of the name."""
+    if out.suffix.lower() in SUFFIXES:
+        return out.with_suffix(suffix)
+    return out.with_name(f"{out.name}{suffix}")
 
 
 def _may_be_replaced(target: Path, found: FileFormat[R], *, named: bool) -> bool:

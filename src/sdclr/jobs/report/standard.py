@@ -27,7 +27,6 @@ from sdclr.evaluation.balancedness import (
 from sdclr.evaluation.probes import PROBES
 from sdclr.jobs.report.arms import (
     Arm,
-    RunFolder,
     differing_settings,
     probe_headings,
     read_arms,
@@ -37,6 +36,7 @@ from sdclr.jobs.report.arms import (
 from sdclr.jobs.report.curves import gathered
 from sdclr.jobs.report.details import duration, read_competitor
 from sdclr.jobs.report.files import FileFormat, build_and_deliver
+from sdclr.jobs.report.run_folder import RunFolder
 from sdclr.jobs.report.unlabelled import (
     build_unlabelled_report,
     has_own_images,
@@ -114,7 +114,7 @@ def build_report(
         group_convention=folders[0].evaluation.group_convention,
         dataset=folders[0].evaluation.dataset,
         protocol=protocol,
-        chance=folders[0].evaluation.chance,
+        chance=_chance(folders),
         arms=[arm.label for arm in arms],
         probes=headings,
         rows=[_row(arm, probe) for probe in probes for arm in arms if arm.by_split(probe)],
@@ -159,9 +159,9 @@ def write_report(
 
     Markdown, CSV and JSON are printed unless ``out`` is given; HTML goes to ``out``, else to RUN/report.html, for
     several runs to report.html in the folder that holds them. ``out`` may be a folder; with several file formats it
-    lends its name and each format its suffix. A file of the user's that exists is a ConfigError, unless ``overwrite``;
-    a page of ours under a default name, in a run folder, or with ``ours`` under any name, is replaced. Raises
-    StorageError where a file cannot be written.
+    lends its name and each format its suffix, in place of that of another format. A file of the user's that exists is
+    a ConfigError, unless ``overwrite``; a page of ours under a default name, in a run folder, or with ``ours`` under
+    any name, is replaced. Raises StorageError where a file cannot be written.
 
     >>> import sdclr
     >>> config = sdclr.recipe("digits_sdclr").with_values({"epochs": 1, "views.size": 8, "backbone.width": 4})
@@ -239,7 +239,7 @@ def _own_parts(
             label = numbers.arms[0] if len(runs) == 1 else None
             parts.append(
                 read_without_labels(
-                    run, is_evaluated=True, why_missing=why.get(str(place)), label=label
+                    run, protocol=numbers.protocol, why_missing=why.get(str(place)), label=label
                 )
             )
     return parts
@@ -294,6 +294,12 @@ def _competitors(arms: Sequence[Arm]) -> dict[str, Competitor]:
 
 
 # Numbers
+
+
+def _chance(runs: Sequence[RunFolder]) -> float:
+    """Accuracy of a guess, its mean where the classes that were left out differ between the runs."""
+    chances = [run.evaluation.chance for run in runs]
+    return chances[0] if len(set(chances)) == 1 else statistics.fmean(chances)
 
 
 def _row(arm: Arm, probe: str) -> Row:
@@ -355,7 +361,7 @@ def _class_bars(arms: Sequence[Arm], probe: str) -> ClassBars:
         evaluation = runs[0].evaluation
         order = np.argsort(np.asarray(evaluation.train_counts), kind="stable")[::-1]
         classes = [evaluation.class_names[index] for index in order.tolist()]
-    return ClassBars(probe, counts.tolist(), names, runs[0].evaluation.chance, bars, classes)
+    return ClassBars(probe, counts.tolist(), names, _chance(runs), bars, classes)
 
 
 def _curves(arms: Sequence[Arm]) -> list[Curves]:
@@ -495,7 +501,18 @@ def _how_tested(runs: Sequence[RunFolder]) -> str:
             ] = None
         if (by := run.evaluation.kept_together) is not None:
             said[f" No group of images ({by}) was both learned from and tested on."] = None
-    return "".join(said)
+    return "".join([*said, _precision(runs)])
+
+
+def _precision(runs: Sequence[RunFolder]) -> str:
+    """A sentence on features in bf16, which names the runs where not all have them; nothing where none has."""
+    in_bf16 = [run for run in runs if run.evaluation.features_in == "bf16"]
+    if not in_bf16:
+        return ""
+    if len(in_bf16) == len(runs):
+        return " Features were computed in bf16."
+    names = ", ".join(str(run.path) for run in in_bf16)
+    return f" Features were computed in bf16 in {names}, and in fp32 in the others."
 
 
 def _test_set(run: RunFolder) -> str:
@@ -557,6 +574,9 @@ def _facts(arms: Sequence[Arm], protocol: str) -> list[Fact]:
     facts += [Fact(key, [setting_text(mine.get(key)) for mine in settings]) for key in others]
     if any(prunable := [_prunable(arm) for arm in arms]):
         facts.append(Fact("prunable backbone weights", [text or "-" for text in prunable]))
+    features = [" and ".join(dict.fromkeys(_features_in(run) for run in arm.runs)) for arm in arms]
+    if set(features) != {"fp32"}:
+        facts.append(Fact("features in", features))
     facts += [
         Fact("protocol", [protocol] * len(arms)),
         Fact(
@@ -578,6 +598,10 @@ def _prunable(arm: Arm) -> str:
         if share is not None:
             texts[f"{share:.1%} ({layers})"] = None
     return "; ".join(texts)
+
+
+def _features_in(run: RunFolder) -> str:
+    return run.evaluation.features_in or "fp32"
 
 
 def _views_per_second(arm: Arm) -> str:

@@ -72,11 +72,11 @@ def build_unlabelled_report(
 def read_without_labels(
     run: Run,
     *,
-    is_evaluated: bool = False,
+    protocol: str | None = None,
     why_missing: Mapping[str, str] | None = None,
     label: str | None = None,
 ) -> UnlabelledRun:
-    """What can be said of a finished run without labels; ``is_evaluated``: whether other numbers stand beside it.
+    """What can be said of a finished run without labels; ``protocol``: of the evaluation that stands beside it.
 
     ``why_missing``: section of the page -> why it is not there. ``label``: of the arm, where it is not the method.
     """
@@ -99,7 +99,7 @@ def read_without_labels(
     pictures.warn_of_damage()
     return UnlabelledRun(
         title=f"{method} on {source}",
-        description=_description(run, method, settings, source, is_evaluated=is_evaluated),
+        description=_description(run, method, settings, source, is_evaluated=protocol is not None),
         verdict=_verdict(examination),
         measures=measures,
         why_not_examined="" if measures else _why_not_examined(run),
@@ -118,7 +118,7 @@ def read_without_labels(
             key: str(environment.get(key) or "unknown")
             for key in ("sdclr", "torch", "torchvision", "numpy", "python")
         },
-        details=read_details(run, source, _verdict(examination), why_missing),
+        details=read_details(run, source, _verdict(examination), why_missing, protocol),
     )
 
 
