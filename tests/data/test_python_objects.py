@@ -271,6 +271,10 @@ def test_labels_are_found_beside_images(beside: Callable[[Any, int], Any]) -> No
         ([0, 1, None, 1], r"1 of 4 images have no label \(the first is image 2\)"),
         ([0.5, 1.0, 2.0, 3.0], r"no class \(float\)"),
         ([{"boxes": []}] * 4, r"no class \(dict\)"),
+        ([0, 1, -1, 1], r"1 of 4 images have no label \(the first is image 2\)"),
+        ([0, "a", 1, "b"], "beside some stands a number and beside others a word"),
+        ([0, 1, -2, 1], r"no class \(-2\)"),
+        ([0, 1, 2**70, 1], r"no class \(1180591620717411303424\)"),
     ],
 )
 def test_what_stands_beside_images_and_is_no_class_is_left_out_with_a_warning(
@@ -279,6 +283,15 @@ def test_what_stands_beside_images_and_is_no_class_is_left_out_with_a_warning(
     with pytest.warns(UserWarning, match=f"taken without labels: .*{why}"):
         found = given_images(list(zip(ARRAYS[:4], labels, strict=True)))
     assert found.train.labels is None
+
+
+def test_labels_of_a_set_that_has_none_are_none() -> None:
+    for row in (
+        lambda image: {"image": image, "label": -1},
+        lambda image: (image, torch.tensor(-1)),
+    ):
+        found = given_images([row(image) for image in ARRAYS[:4]])
+        assert found.train.labels is None
 
 
 def test_labels_that_are_no_numbers_of_classes_are_refused() -> None:

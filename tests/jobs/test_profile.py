@@ -174,6 +174,13 @@ def test_answers_about_an_earlier_collection_are_none_on_random_pairs_of_this_on
     pairs = pairs_of(mined)
     assert [pair["kind"] for pair in pairs].count("random") >= 4
     assert all(pair["same"] == "" for pair in pairs if pair["kind"] == "random")
+    before = [line.rpartition(",")[0] for line in text.splitlines()]
+    (mined / "questions.csv").write_text("\n".join(before))  # of an earlier version
+    assert profile(mined).effective_modes is not None
+    record = (mined / "profile.json").read_text().replace('"num_images": 60', '"num_images": 70')
+    (mined / "profile.json").write_text(record)
+    (mined / "questions.csv").write_text("\n".join(before))
+    assert profile(mined).effective_modes is None, "drawn from another collection"
     lost = text.replace(pairs[0]["a"], "gone.png")
     (mined / "questions.csv").write_text(lost)
     with pytest.warns(

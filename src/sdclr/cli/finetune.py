@@ -252,7 +252,7 @@ def _start_and_data(
     if isinstance(start, Path) and not start.exists():
         raise MissingInputError(f"there is no run folder and no file {shown(start)}.")
     if labels is not None:
-        return start, labelled_images(start, user_place(labels), images, given)
+        return start, labelled_images(start, user_place(labels), images, given, [out])
     if images is not None:
         raise ConfigError("--images says where the paths of a table begin: add --labels TABLE.")
     if isinstance(start, Path) and Run(start).exists:

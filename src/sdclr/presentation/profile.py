@@ -92,6 +92,11 @@ class CollectionProfile:
         ends = f"{_number(self.modes.low)} and {_number(self.modes.high)}"
         answers = counted(self.num_answers, "answer")
         ask = command("sdclr", "profile", self.folder, "--ask", 50)
+        if self.radius_by == "all same" and self.modes.high <= 1:
+            return (
+                f"All {answers} say same, and no two images are farther apart than these pairs: one kind of images, as "
+                "far as they say."
+            )
         if self.radius_by == "all same":
             return (
                 f"All {answers} say same, so there are at most {_number(self.modes.high)} kinds of images, as far as "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +31,19 @@ ROWS_LOOKED_FOR = 64
 
 
 def labelled_images(
-    source: Path | str, labels: Place, root: Path | None, values: Mapping[str, Any]
+    source: Path | str,
+    labels: Place,
+    root: Path | None,
+    values: Mapping[str, Any],
+    exclude: Iterable[Path] = (),
 ) -> DataConfig:
     """The labelled images of a table or list, of a folder whose sub-folders are the classes, of shards, or of a .npz.
 
     ``root``: where the paths of a table begin; without it in its own folder or, where none of them is there, in the
     folder that the run ``source`` was trained on. They are read as that run or model has read its images. ``values``:
-    settings by dotted name, data.* alone, that win. Raises MissingInputError where nothing is there, ConfigError for a
-    root of what is no table, DataError for a spreadsheet.
+    settings by dotted name, data.* alone, that win. ``exclude``: folders that are no images, such as that
+    of the model. Raises MissingInputError where nothing is there, ConfigError for a root of what is no table, DataError
+    for a spreadsheet.
     """
     at_address = isinstance(labels, Address)  # whoever reads it says whether it is there
     if not at_address and not labels.exists():
@@ -55,8 +60,6 @@ def labelled_images(
         )
     if isinstance(labels, Path) and labels.is_dir():
         given = {"data.labels": "folders"} | given
-        if "data.layout" not in given and has_splits(labels):
-            given["data.layout"] = "splits"
     elif root is not None:
         require_once(given, {"data.root": "--images"})
         given["data.root"] = str(root.absolute())
@@ -65,8 +68,14 @@ def labelled_images(
         given |= {} if place is None else {"data.root": str(place.absolute())}
     path = str(labels.absolute() if isinstance(labels, Path) else labels)
     if isinstance(source, str) and source.startswith(LIBRARIES):
-        return own_data(path, given)
-    return own_data_as_trained(Path(source), path, given)
+        data = own_data(path, given)
+    else:
+        data = own_data_as_trained(Path(source), path, given)
+    is_folder = isinstance(labels, Path) and labels.is_dir()
+    if not is_folder or "data.layout" in given:
+        return data
+    splits = has_splits(Path(path), exclude, data.links, data.exclude)
+    return data.with_values({"layout": "splits"}) if splits else data
 
 
 def labels_of_run(run: Run, values: Mapping[str, Any]) -> DataConfig:

@@ -466,6 +466,21 @@ def test_a_val_folder_is_held_out_with_or_without_a_test_folder(
         finetune(run, data, tmp_path / "n", epochs=1, validation_share=0.3)
 
 
+def test_folders_of_splits_are_recognised_without_what_is_left_out(
+    run: Run, photos: Path, tmp_path: Path
+) -> None:
+    for part in ("train", "val"):
+        shutil.copytree(photos / "cat", tmp_path / "parts" / part / "cat")
+        shutil.copytree(photos / "dog", tmp_path / "parts" / part / "dog")
+    for other in ("raw", "model"):
+        (tmp_path / "parts" / other).mkdir()
+        shutil.copy(photos / "cat" / "0.jpg", tmp_path / "parts" / other)
+    out = tmp_path / "parts" / "model"
+    given = {"data.exclude": ["raw"]}
+    assert labelled_images(run.folder, tmp_path / "parts", None, given, [out]).layout == "splits"
+    assert labelled_images(run.folder, tmp_path / "parts", None, {}, [out]).layout == "flat"
+
+
 def test_a_npz_with_a_tail_of_its_own_is_learned_from_as_it_is(run: Run, tmp_path: Path) -> None:
     labels = np.repeat([0, 1, 3], [20, 10, 2])  # no image of class 2
     images = np.random.default_rng(0).integers(0, 255, (len(labels), 8, 8), dtype=np.uint8)

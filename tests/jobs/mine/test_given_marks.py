@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import shutil
+import warnings
 from pathlib import Path
 
 import pytest
@@ -171,6 +172,77 @@ def test_marks_of_images_that_are_not_mined_now_are_counted_and_go_to_no_other(
     mine(digits_run.folder, data(june / "p"), out, overwrite=True)
     assert marks_in(out) == MARKED, "and come back with their images"
     assert not (out / "marks_of_missing.csv").exists()
+
+
+def test_marks_of_two_folders_with_one_name_are_kept_apart(digits_run: Run, tmp_path: Path) -> None:
+    out = tmp_path / "rare"
+    for number, folder in enumerate(("a", "b", "c")):
+        make_photos(tmp_path / folder, {0: 18, 1: 17}, start=50 * number)
+        for one in ("0", "1"):  # cameras count from the beginning, each for itself
+            first = sorted((tmp_path / folder).glob(f"{one}_*.png"))[0]
+            first.rename(tmp_path / folder / f"IMG_{one}.png")
+    said = {"a": {"IMG_0.png": "1", "IMG_1.png": "0"}, "b": {"IMG_0.png": "0", "IMG_1.png": "0"}}
+    for folder in ("a", "b", "c", "c"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            mine(digits_run.folder, data(tmp_path / folder), out, overwrite=True)
+        if folder in said:
+            mark(out, said[folder])
+    assert len((out / "marks_of_missing.csv").read_text().splitlines()) == 5
+    for folder in ("a", "b"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            mine(digits_run.folder, data(tmp_path / folder), out, overwrite=True)
+        assert marks_in(out) == said[folder]
+
+
+@pytest.mark.filterwarnings("ignore:.* cannot be shown")
+def test_marks_that_come_back_survive_a_full_disk(
+    digits_run: Run, june: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, aside = tmp_path / "rare", tmp_path / "0_001.png"
+    mine(digits_run.folder, data(june / "p"), out)
+    mark(out, MARKED)
+    (june / "p" / "0_001.png").rename(aside)
+    mine(digits_run.folder, data(june / "p"), out, overwrite=True)
+    aside.rename(june / "p" / "0_001.png")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(job, "write_csv", full)
+        with pytest.raises(OSError, match="No space left"):
+            mine(digits_run.folder, data(june / "p"), out, overwrite=True)
+    mine(digits_run.folder, data(june / "p"), out, overwrite=True)
+    assert marks_in(out) == MARKED
+
+
+@pytest.mark.filterwarnings("ignore:.* cannot be shown")
+def test_marks_come_back_where_the_folder_has_moved(
+    digits_run: Run, june: Path, tmp_path: Path
+) -> None:
+    out, aside = tmp_path / "rare", tmp_path / "0_001.png"
+    mine(digits_run.folder, data(june / "p"), out)
+    mark(out, MARKED)
+    (june / "p" / "0_001.png").rename(aside)
+    mine(digits_run.folder, data(june / "p"), out, overwrite=True)
+    (june / "p").rename(tmp_path / "moved")
+    aside.rename(tmp_path / "moved" / "0_001.png")
+    mine(digits_run.folder, data(tmp_path / "moved"), out, overwrite=True)
+    assert marks_in(out) == MARKED
+
+
+def test_a_damaged_file_of_parked_marks_says_what_it_is(
+    digits_run: Run, june: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "rare"
+    mine(digits_run.folder, data(june / "p"), out)
+    (out / "marks_of_missing.csv").write_text("")
+    mine(digits_run.folder, data(june / "p"), out, overwrite=True)
+    (out / "marks_of_missing.csv").write_text("path,wanted\na.png,1\n")
+    with pytest.raises(DataError, match="mined no more: restore it, or remove it"):
+        mine(digits_run.folder, data(june / "p"), out, overwrite=True)
 
 
 def test_marks_stay_beside_a_column_that_differs_in_capitals(

@@ -37,6 +37,8 @@ from sdclr.stills import DecodedPicture, Picture, whole
 IMAGE_COLUMNS = ("image", "img", "picture")
 PATH_COLUMNS = ("path", "image_path", "file_path", "filepath", "file", "filename", "file_name")
 LABEL_COLUMNS = ("label", "labels", "class", "target")
+MOST_CLASSES = 1 << 63
+"""Class numbers lie below."""
 MOST_GUESSED = 16
 """Channels that a shape is taken to mean without being told."""
 _CURE = "Give PIL images, uint8 arrays [H, W, 3], uint8 or [0, 1] tensors [3, H, W], or paths."
@@ -202,15 +204,21 @@ def _labels_beside(labels: Sequence[Any]) -> Sequence[Any] | None:
 
     Nobody needs labels to train: what is no class is no reason to stop.
     """
-    missing = [place for place, label in enumerate(labels) if label is None]
+    # -1 is how sets without labels write it
+    missing = [
+        p for p, one in enumerate(labels) if one is None or (isinstance(one, int) and one == -1)
+    ]
     if len(missing) == len(labels):
         return None
-    why = ""
     if missing:
         why = f"{len(missing)} of {len(labels)} images have no label (the first is image {missing[0]})"
     elif odd := [one for one in labels if not isinstance(one, int | str)]:
         why = f"what stands beside them is no class ({type(odd[0]).__name__})"
-    if not why:
+    elif len({isinstance(one, str) for one in labels}) > 1:
+        why = "beside some stands a number and beside others a word"
+    elif odd := [one for one in labels if not isinstance(one, str) and not 0 <= one < MOST_CLASSES]:
+        why = f"what stands beside them is no class ({odd[0]})"
+    else:
         return labels
     warnings.warn(
         f"the images are taken without labels: {why}. Classes are whole numbers from 0 on or words, one for every "
@@ -307,7 +315,7 @@ def _classes(
             "such as one_hot.argmax(1)."
         )
     if all(isinstance(value, int) for value in values):
-        if odd := [value for value in values if not 0 <= value < 1 << 63]:
+        if odd := [value for value in values if not 0 <= value < MOST_CLASSES]:
             raise DataError(f"labels are numbers from 0 on or words, got {odd[0]}.")
         if names is not None and len(names) > max(values, default=-1):
             return np.array(values, np.int64), list(map(str, names))

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from sdclr.data import Images
 from sdclr.data.collections.contents import ABSENT, read_record
 from sdclr.data.sources.tables import read_mark, read_table
-from sdclr.errors import DataError
+from sdclr.errors import DataError, SdclrError
 from sdclr.jobs.mine.collection import Joined
 from sdclr.jobs.mine.folder import (
     IMAGES,
@@ -42,6 +42,8 @@ class MissingMark(NamedTuple):
     wanted: bool
     root: str
     """Where the path begins; empty where that is not known."""
+    digest: str
+    """Of the image, as the earlier call has recorded it; empty where it has not."""
 
 
 class GivenMarks(NamedTuple):
@@ -49,6 +51,8 @@ class GivenMarks(NamedTuple):
 
     marks: Marks
     missing: list[MissingMark]
+    parked: list[MissingMark]
+    """``missing``, and those that have come back: they stay in their file until scores.csv has them."""
 
 
 def given_marks(
@@ -61,17 +65,18 @@ def given_marks(
     feedback of one kind only, and for what is no mark.
     """
     marks = _marks_of_table(images, joined)
-    found, missing = _returned(out / MARKS_OF_MISSING, joined)
+    parked = _parked_marks(out / MARKS_OF_MISSING)
+    found, missing = _returned(parked, joined)
     marks |= found
     scores = out / SCORES_FILE
     if scores.is_file():
         found, lost = _earlier_marks(scores, joined)
         marks |= found
-        missing = list({(one.root, one.path): one for one in (*missing, *lost)}.values())
+        missing, parked = _merged(missing, lost), _merged(parked, lost)
     if feedback is not None:
         marks |= _feedback_marks(feedback, joined, roots)
         require_both_kinds(marks, feedback)
-    return GivenMarks(marks, missing)
+    return GivenMarks(marks, missing, parked)
 
 
 def keep_missing(missing: Sequence[MissingMark], out: Path) -> None:
@@ -83,33 +88,61 @@ def keep_missing(missing: Sequence[MissingMark], out: Path) -> None:
         return
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["path", WANTED, "root"])
+    writer.writerow(["path", WANTED, "root", "digest"])
     for one in missing:
-        writer.writerow(csv_row([one.path, "1" if one.wanted else "0", one.root]))
+        writer.writerow(csv_row([one.path, "1" if one.wanted else "0", one.root, one.digest]))
     write_atomically(path, text.getvalue())
 
 
-def _returned(file: Path, joined: Joined) -> tuple[Marks, list[MissingMark]]:
-    """Marks of an earlier call whose images are mined again, and those of the others."""
-    if not file.is_file():
-        return {}, []
-    table = read_table(file, known=("path", WANTED))
-    roots = table.columns.get("root", [""] * len(table.lines))
-    said = read_marks(file)
-    root_of = dict(zip(table.columns["path"], roots, strict=True))
+def _merged(*parts: Sequence[MissingMark]) -> list[MissingMark]:
+    """Of two marks of one image the later one."""
+    return list({(one.root, one.path): one for part in parts for one in part}.values())
+
+
+def _parked_marks(file: Path) -> list[MissingMark]:
+    """Those that :func:`keep_missing` has written. DataError where it is damaged."""
+    if not file.is_file() or not file.stat().st_size:
+        return []
+    try:
+        table = read_table(file, known=("path", WANTED))
+        columns = [table.columns[name] for name in ("path", WANTED, "root", "digest")]
+        rows = list(zip(*columns, strict=True))
+        marks = [
+            read_mark(said, table.where(i), WANTED, MARK_WORDS)
+            for i, (_, said, *_) in enumerate(rows)
+        ]
+    except (SdclrError, KeyError) as error:
+        raise DataError(
+            f"{shown(file)} cannot be read ({shown(error, 200)}). It keeps the marks of images that are mined no more: "
+            "restore it, or remove it if these marks are not needed."
+        ) from None
+    return [
+        MissingMark(path, mark, root, digest)
+        for (path, _, root, digest), mark in zip(rows, marks, strict=True)
+        if mark is not None
+    ]
+
+
+def _returned(parked: Sequence[MissingMark], joined: Joined) -> tuple[Marks, list[MissingMark]]:
+    """The marks whose images are mined again, and those of the others."""
     marks: Marks = {}
     missing: list[MissingMark] = []
     by_name = rows_by_text([one.path for one in joined.contents]).get
-    namings: dict[str, Naming] = {}
-    for name, wanted in said.items():
-        root = root_of[name]
-        if root not in namings:
-            namings[root] = _below(root, joined) if root and joined.root else by_name
-        row = namings[root](name)
+    places: dict[str, Naming | None] = {}
+    for one in parked:
+        if one.root not in places:
+            is_there = one.root and joined.root and os.path.exists(one.root)
+            places[one.root] = _below(one.root, joined) if is_there else None
+        by_place = places[one.root]
+        row = by_name(one.path) if by_place is None else by_place(one.path)
+        if row is None and by_place is not None:  # a copy elsewhere: same name, same content
+            other = by_name(one.path)
+            if other is not None and one.digest and one.digest == joined.contents[other].digest:
+                row = other
         if row is None:
-            missing.append(MissingMark(name, wanted, root))
+            missing.append(one)
         else:
-            marks[row] = wanted
+            marks[row] = one.wanted
     return marks, missing
 
 
@@ -144,8 +177,11 @@ def _earlier_marks(scores: Path, joined: Joined) -> tuple[Marks, list[MissingMar
             f"is {shown(lost[0])}. They are kept in {MARKS_OF_MISSING} and count again when their images are mined.",
             stacklevel=5,
         )
-    root = _root_of_table(scores) or ""
-    return marks, [MissingMark(name, said[name], root) for name in lost]
+    root, digests = _root_of_table(scores) or "", _recorded_digests(scores.parent)
+    return marks, [
+        MissingMark(name, said[name], root, digests.get(one_line(as_text(name)), ""))
+        for name in lost
+    ]
 
 
 def _feedback_marks(file: Path, joined: Joined, roots: Sequence[str]) -> Marks:
@@ -190,19 +226,24 @@ def _namings(file: Path, joined: Joined, roots: Sequence[str]) -> list[Naming]:
     if root is None or root == joined.root or not joined.root:
         return [by_name, *(_below(one, joined) for one in roots if one and joined.root)]
     by_place = _below(root, joined)
-    recorded = (read_record(file.parent / IMAGES) or {}).get("images", [])
-    digests = {one_line(as_text(one.path)): one.digest for one in recorded}
+    digests = _recorded_digests(file.parent)
 
     def naming(name: str) -> int | None:
         row = by_place(name)
         if row is not None:
             return row
         row = by_name(name)  # of a copy elsewhere: the same name, and the same content
-        digest = digests.get(one_line(as_text(name)), ABSENT)
-        is_same = row is not None and digest != ABSENT and digest == joined.contents[row].digest
+        digest = digests.get(one_line(as_text(name)))
+        is_same = row is not None and bool(digest) and digest == joined.contents[row].digest
         return row if is_same else None
 
     return [naming]
+
+
+def _recorded_digests(folder: Path) -> dict[str, str]:
+    """Name as tables have it -> what a mine folder has recorded of its content."""
+    recorded = (read_record(folder / IMAGES) or {}).get("images", [])
+    return {one_line(as_text(one.path)): one.digest for one in recorded if one.digest != ABSENT}
 
 
 def _below(root: str, joined: Joined) -> Naming:

@@ -208,8 +208,9 @@ def _write_tables(
     mined: MinedImages, known: Known, seen: MineRecord, out: Path, show: AnyProgress
 ) -> MineRecord:
     """Returns what mine.json now says, the facts of this table included."""
-    keep_missing(known.missing_marks, out)  # first: scores.csv still has them
+    keep_missing(known.marks.parked, out)  # those that go, before scores.csv loses them
     write_csv(mined, out / SCORES_FILE)
+    keep_missing(known.marks.missing, out)  # without those that came back, now that it has them
     record = seen.model_copy(update=known.table_facts(mined))
     write_state(out, record)
     if not write_parquet(mined, out / PARQUET):

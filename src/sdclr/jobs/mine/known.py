@@ -17,7 +17,7 @@ from sdclr.jobs.mine.asked import Asked
 from sdclr.jobs.mine.collection import Joined, Listed, listed
 from sdclr.jobs.mine.earlier_table import Cells, EarlierTable
 from sdclr.jobs.mine.folder import Stored
-from sdclr.jobs.mine.given_marks import MissingMark, given_marks
+from sdclr.jobs.mine.given_marks import GivenMarks, given_marks
 from sdclr.jobs.mine.grouped import groups_of
 from sdclr.jobs.mine.marks import (
     Marks,
@@ -54,8 +54,7 @@ class Known:
     """bool [N]: which may come onto the sheet; None: all."""
     remarks: list[str]
     wish: Wish
-    missing_marks: list[MissingMark]
-    """Of images that an earlier call knew."""
+    marks: GivenMarks
 
     def table_facts(self, mined: MinedImages) -> dict[str, Any]:
         """What mine.json says of scores.csv, for the next call that reads it."""
@@ -108,7 +107,8 @@ def known_images(
     columns, own_names = _columns(images, found.class_names, joined, table, taken)
     shown, said = _shown(asked, joined, columns)
     roots = [now.root if earlier is None else earlier.record.root, now.root]
-    marks, missing = given_marks(images, joined, out, asked.feedback, roots)
+    given = given_marks(images, joined, out, asked.feedback, roots)
+    marks = given.marks
     if marks:
         columns[WANTED] = mark_column(len(names), marks)
     wish = _wish(asked, marks, names, joined, encoder, data)
@@ -124,7 +124,7 @@ def known_images(
         shown,
         [*remarks, *joined.remarks, *said],
         _with_what_is_known(wish, images, found.class_names, joined, records),
-        missing,
+        given,
     )
 
 

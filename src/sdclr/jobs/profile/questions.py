@@ -17,7 +17,9 @@ from typing import NamedTuple
 from sdclr.data.sources.tables import read_mark, read_table
 from sdclr.errors import DataError
 from sdclr.evaluation.rarity.modes import Answer, Covering, questions
+from sdclr.run.files import PROFILE_FILE
 from sdclr.safe_text import counted, csv_row, shown
+from sdclr.storage.documents import read_json_file
 from sdclr.storage.durable_files import write_atomically
 
 GIVEN = "given"
@@ -115,7 +117,8 @@ def own_questions(path: Path, names: Sequence[str]) -> Questions:
     """
     if not path.is_file():
         return Questions(names)
-    found, num_gone = _read(path, names, strict=False)
+    unmarked = GIVEN if _num_images_before(path.parent) != len(names) else ""
+    found, num_gone = _read(path, names, unmarked)
     if num_gone:
         warnings.warn(
             f"{counted(num_gone, 'answer')} in {shown(path)} are about images that are mined no more, and left out.",
@@ -126,11 +129,24 @@ def own_questions(path: Path, names: Sequence[str]) -> Questions:
 
 def given_answers(path: Path, names: Sequence[str]) -> list[Question]:
     """Of a file of the user's. DataError for an image that is not there, and for what is neither yes nor no."""
-    return _read(path, names, strict=True)[0]
+    return _read(path, names, None)[0]
 
 
-def _read(path: Path, names: Sequence[str], *, strict: bool) -> tuple[list[Question], int]:
-    """The pairs, and how many answers are about images that are not there."""
+def _num_images_before(folder: Path) -> int | None:
+    """Of the last profile of a mine folder; None where there is none."""
+    try:
+        return int(read_json_file(folder / PROFILE_FILE)["num_images"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _read(path: Path, names: Sequence[str], unmarked: str | None) -> tuple[list[Question], int]:
+    """The pairs, and how many answers are about images that are not there, which of a user's file is an error.
+
+    ``unmarked``: None for a user's file; the kind of pairs in a file of ours of an earlier version, which does not say
+    of which collection they were drawn, or empty where it is taken to be this one.
+    """
+    strict = unmarked is None
     row_of = {name: row for row, name in enumerate(names)}
     table = read_table(path, known=("a", "b", "same"))
     if not {"a", "b", "same"} <= set(table.columns):
@@ -150,7 +166,9 @@ def _read(path: Path, names: Sequence[str], *, strict: bool) -> tuple[list[Quest
             num_gone += same is not None
             continue
         kind = kinds[line] or GIVEN
-        if marks[line] not in ("", mark):
+        if "collection" not in table.columns:
+            kind = unmarked or kind
+        elif marks[line] not in ("", mark):
             if same is None:
                 continue
             kind = GIVEN
