@@ -174,6 +174,9 @@ def test_a_class_that_cannot_be_measured_is_named_and_the_others_are_measured_on
         accuracies = dict(zip(content.class_names, probe.per_class_accuracy, strict=True))
         assert [name for name, value in accuracies.items() if value is None] == ["rare", "spoilt"]
         assert accuracies["ok"] is not None
+    with pytest.warns(UserWarning, match="2 of 4 classes are left out"):
+        (pair,) = compare(run, ["pixels"], probes=["knn"], untested="leave_out").pairs
+    assert pair.ours == pytest.approx(content.balancedness("knn").all), "of the same classes"
     report = build_report([run.folder])
     assert report.rows[0].values["all"].mean >= 0
     assert "Not tested, and in no mean: rare, spoilt." in report.description

@@ -250,16 +250,18 @@ def _measured(
     group_by: str | None,
 ) -> dict[str, _Right]:
     measures: list[Measurement | CrossValidation]
-    lost: set[int] = set()  # with another seed another class may lie in one fold
+    groups: Labels | None
     if (test := frozen.data.test) is not None:
         measures = [Measurement(frozen, rule)]
         groups = None if group_by is None else group_images(test, group_by).of_image
+        tested = frozen.labels("test")
     else:
         folds = [CrossValidation(frozen, rule, seed=seed + n) for n in range(FOLD_SEEDS)]
-        lost = {c for one in folds for c in one.untested}
-        groups, measures = folds[0].tested_groups(), [*folds]
-        if groups is not None:
-            groups = groups[~np.isin(folds[0].tested_labels(), list(lost))]
+        measures, groups, tested = [*folds], folds[0].tested_groups(), folds[0].tested_labels()
+    # of folds: with another seed another class may lie in one
+    lost = {c for one in measures for c in one.untested}
+    if groups is not None:
+        groups = groups[~np.isin(tested, list(lost))]
     found = {}
     for row in rows:
         right_by_seed = []
