@@ -445,7 +445,7 @@ def test_arms_with_equal_accuracies_and_means_over_other_cells_are_said(
     next(records.glob("sdclr-split2-*.json")).unlink()
     cells, _ = open_grid(small_file(tmp_path), tmp_path / "out", records)
     notes = build_grid_report(cells).notes
-    assert any("means are over different cells (simclr 2, sdclr 1)" in note for note in notes)
+    assert any("means are over different cells (simclr: 2; sdclr: 1)" in note for note in notes)
 
 
 def workers_command(folder: Path, workers: int) -> list[str]:

@@ -252,10 +252,10 @@ def _notes(cells: GridCells, by_arm: _ByArm) -> list[str]:
         notes.append(f"Generated splits (drawn from their number): {', '.join(map(str, drawn))}.")
     keys = {arm: {record.key for record in done} for arm, done in by_arm.items() if done}
     if len(set(map(frozenset, keys.values()))) > 1:
-        counts = ", ".join(f"{titles[arm]} {len(found)}" for arm, found in keys.items())
+        counts = "; ".join(f"{titles[arm]}: {len(found)}" for arm, found in keys.items())
         notes.append(
-            f"The arms' means are over different cells ({counts}) and differ for that, too: the effects, which are "
-            "paired, do not."
+            f"The arms' means are over different cells ({counts}), so part of their differences may come from "
+            "that; the effects are paired."
         )
     notes += [
         f"{titles[one]} and {titles[other]} have the same accuracies in each of their {number} common cells: what they "
