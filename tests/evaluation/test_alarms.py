@@ -122,3 +122,10 @@ def test_explanations_name_earlier_causes_and_every_threshold_is_used() -> None:
     assert module.__file__ is not None
     source = Path(module.__file__).read_text(encoding="utf-8")
     assert set(re.findall(r'_limit\(\s*"(\w+)"', source)) == set(THRESHOLDS)
+
+
+def test_a_temperature_that_hardly_changes_the_loss_any_more_is_no_measured_number() -> None:
+    (found,) = alarms(Findings({"temperature": 15_800.0}))
+    assert "at a temperature above 100," in found.words
+    (found,) = alarms(Findings({"temperature": 7.0}))
+    assert "at temperature 7," in found.words

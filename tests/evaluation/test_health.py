@@ -160,7 +160,7 @@ def test_labels_in_a_random_order_lie_within_the_deviations_of_chance() -> None:
     assert health.deviations_from_chance(a, np.zeros(60, dtype=np.int64)) == 0
 
 
-@pytest.mark.parametrize("temperature", [0.001, 0.07, 0.2, 1.0, 50.0])
+@pytest.mark.parametrize("temperature", [1e-6, 0.001, 0.07, 0.2, 1.0, 50.0])
 def test_the_temperature_of_a_loss_is_measured(temperature: float) -> None:
     a, b = views(num=32, dim=16)
     found = health.fitted_temperature(a, b, nt_xent(a, b, temperature))

@@ -136,6 +136,8 @@ def test_without_labels_it_says_what_can_be_measured_and_which_labels_would_answ
     assert found.exit_code == 0, found.output
     assert "nobody can say without labels" in found.output
     assert "by untrained" in found.output
+    output = " ".join(found.output.split())
+    assert "two accuracies differ by about 21 points" in output, "of 24 images, not the usual 5"
     to_label = run.folder / "to_label.csv"
     lines = to_label.read_text().splitlines()
     assert lines[0] == "path,label"
@@ -160,6 +162,12 @@ def test_without_labels_it_says_what_can_be_measured_and_which_labels_would_answ
     answered = CliRunner().invoke(cli.app, words)
     assert answered.exit_code == 0, answered.output
     assert "n = 20 images" in answered.output
+    before = (run.folder / "against.json").read_text()
+    moved = {"data.path": str(tmp_path / "moved")}
+    with pytest.warns(UserWarning, match=r"compared with labels before, and that answer stays"):
+        said = compare(run, ["pixels"], settings=moved).verdict()
+    assert "to_label.csv is filled in: measure on its labels." in said
+    assert (run.folder / "against.json").read_text() == before
     with pytest.raises(DataError, match="without labels"):  # what was asked for cannot be measured
         compare(run, ["pixels"], probes=["knn"], settings={"data.path": str(tmp_path / "moved")})
 

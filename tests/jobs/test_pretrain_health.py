@@ -99,6 +99,15 @@ def test_the_first_line_has_the_untrained_network_and_each_checked_line_the_trai
     assert "kNN" in lines[0]
 
 
+@pytest.mark.parametrize("method", ["sdclr", "bcl_d", "gh", "cluster_balanced"])
+def test_the_pruned_twin_is_looked_at_also_inside_another_method(method: str) -> None:
+    base = [] if method in ("sdclr", "bcl_d") else ["method.base.name=sdclr"]
+    one = OneTraining(config(*base, "epochs=40", method=method))
+    sample = health_sample(one.training)
+    assert sample is not None
+    assert {"disagreement", "competitor_rank"} <= set(measure_network(one.training, sample))
+
+
 @pytest.mark.journeys
 def test_a_run_that_goes_on_measures_the_same_numbers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

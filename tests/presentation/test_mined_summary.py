@@ -49,3 +49,11 @@ def test_names_forge_no_line_and_likeness_is_not_called_rarity() -> None:
     assert "\x1b" not in text
     assert not any(line.startswith("error:") for line in text.splitlines())
     assert "first by likeness:" in text
+
+
+def test_numbers_of_another_order_are_not_called_by_the_score() -> None:
+    lines = summary(mined(["a", "b", "c"], rarest_first=False)).splitlines()
+    assert lines[1] == (
+        "first of the order that shows many kinds early, with how far each is from those before it:"
+    )
+    assert lines[2] == "  1  2 images look alike, as a"

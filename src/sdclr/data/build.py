@@ -338,7 +338,7 @@ def _split(config: DataConfig, labelled: LabelledImages, groups: Groups | None) 
     if config.splits_dir is not None:
         return read_authors_cifar_split(_splits_dir(config), config.name, config.split)
     if labelled.train.labels is None:
-        if config.validation_per_class:
+        if config.validation_per_class and config.splits == "own":
             warnings.warn(
                 f"data.validation_per_class={config.validation_per_class} holds nothing out: the images have no "
                 "labels.",

@@ -196,7 +196,8 @@ def _temperature(found: Findings) -> str | None:
         "temperature_high"
     ):
         return None
-    return f"the loss is NT-Xent at temperature {temperature:.3g}, usual are 0.05 to 1"
+    at = f"temperature {temperature:.3g}" if temperature < 100 else "a temperature above 100"
+    return f"the loss is NT-Xent at {at}, usual are 0.05 to 1"
 
 
 def _learning_rate(found: Findings) -> str | None:

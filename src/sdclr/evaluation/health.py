@@ -276,8 +276,8 @@ class FittedTemperature(NamedTuple):
 def fitted_temperature(z_a: Tensor, z_b: Tensor, losses: Tensor) -> FittedTemperature:
     """The temperature at which NT-Xent of these projections [B, D] comes nearest to these losses [B].
 
-    By least squares, between 1e-4 and 1e4. A small ``residual`` says that the losses are NT-Xent.
-    The projections must differ from each other; give a loss random ones to measure it.
+    By least squares, between 1e-7 and 1e7; from about 100 on all losses are nearly the same. A small ``residual`` says
+    that the losses are NT-Xent. The projections must differ from each other; give a loss random ones to measure it.
 
     >>> a, b = torch.randn(2, 8, 4, generator=torch.Generator().manual_seed(0))
     >>> from sdclr import nt_xent
@@ -294,7 +294,7 @@ def fitted_temperature(z_a: Tensor, z_b: Tensor, losses: Tensor) -> FittedTemper
         return float((terms.view(2, -1).mean(dim=0) - target).square().mean())
 
     step = math.log(10) / 5
-    grid = [math.log(1e-4) + step * number for number in range(41)]
+    grid = [math.log(1e-7) + step * number for number in range(71)]
     best = min(grid, key=off)
     low, high = best - step, best + step
     for _ in range(40):  # golden section

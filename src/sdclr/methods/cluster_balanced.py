@@ -119,6 +119,15 @@ class ClusterBalanced(MethodAround):
             seed=parts.seed,
         )
 
+    def describe(self, config: ClusterBalancedConfig) -> list[str]:
+        lines = super().describe(config)
+        if (num := len(self.weight)) <= config.clusters[0]:
+            lines.append(
+                f"cluster-balanced: {num} images are no more than the {config.clusters[0]} clusters of "
+                "method.clusters, so each is a cluster of its own and comes as often as before; use fewer"
+            )
+        return lines
+
     def losses(self, z_a: Tensor, z_b: Tensor, views: Views) -> Tensor:
         if not self.has_features:
             seen = F.normalize(z_a.detach().to(self.projection_memory.dtype), dim=1)

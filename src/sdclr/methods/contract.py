@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import dataclasses
+import hashlib
+from collections import deque
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from sdclr.batch import Share, Views
-from sdclr.compute.device import in_float64
 from sdclr.errors import ConfigError
 from sdclr.methods.method import Method
 from sdclr.safe_text import shown
 
 _MODULES_OWN = frozenset(vars(nn.Module()))
-_PLAIN = (bool, int, float, complex, str, bytes, type(None))
+_PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic)
 
 
 class StateGuard:
@@ -77,13 +80,14 @@ def _plain_values(value: Any, depth: int = 3) -> Iterator[tuple[str, str]]:
     """Numbers, words and tensors in an attribute, those in lists and mappings too, as what can be compared."""
     if isinstance(value, Tensor):
         if not isinstance(value, nn.Parameter):
-            yield (
-                "",
-                f"{tuple(value.shape)} {in_float64(value.detach()).sum().item()} {value._version}",
-            )
+            yield "", f"{tuple(value.shape)} {_content(value)} {value._version}"
+    elif isinstance(value, np.ndarray) and value.dtype != object:
+        yield "", f"{value.shape} {value.dtype} {_digest(np.ascontiguousarray(value).tobytes())}"
     elif isinstance(value, _PLAIN):
         yield "", repr(value)  # nan equals nan here
-    elif isinstance(value, list | tuple | set) and depth:
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type) and depth:
+        yield from _plain_values(vars(value), depth)
+    elif isinstance(value, list | tuple | set | deque) and depth:
         for number, one in enumerate(value):
             yield from (
                 (f"[{number}]{rest}", found) for rest, found in _plain_values(one, depth - 1)
@@ -95,13 +99,65 @@ def _plain_values(value: Any, depth: int = 3) -> Iterator[tuple[str, str]]:
             )
 
 
+def _content(tensor: Tensor) -> str:
+    """Equal for equal numbers in the same places."""
+    if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type == "meta":
+        return str(tensor.dtype)
+    plain = tensor.detach().cpu().contiguous().reshape(-1)
+    return f"{tensor.dtype} {_digest(plain.view(torch.uint8).numpy().tobytes())}"
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
 def require_loss_per_image(loss_per_image: Tensor, views: Views) -> None:
-    """Raise ConfigError for a loss that is not [B]."""
+    """Raise ConfigError for a loss that is not [B] real numbers that gradients flow through."""
+    wanted = f"a method's loss is one number per image, [{len(views.index)}] here"
+    if not isinstance(loss_per_image, Tensor):
+        raise ConfigError(
+            f"{wanted}; forward() has returned {type(loss_per_image).__name__}. Return the tensor of losses."
+        )
     if loss_per_image.shape != views.index.shape:
         raise ConfigError(
-            f"a method's loss is one number per image, [{len(views.index)}] here; got {list(loss_per_image.shape)}. "
-            "Return the losses before their mean is taken."
+            f"{wanted}; got {list(loss_per_image.shape)}. Return the losses before their mean is taken."
         )
+    if not loss_per_image.is_floating_point():
+        raise ConfigError(
+            f"{wanted}; got {loss_per_image.dtype}, of which no gradient can be taken."
+        )
+    if torch.is_grad_enabled() and not loss_per_image.requires_grad:
+        raise ConfigError(
+            f"{wanted}; it does not depend on the network's weights (was it detached?), so nothing can be learned."
+        )
+
+
+RESERVED = ("epoch", "step", "loss", "learning_rate", "views_per_second", "data_share", "seconds")
+"""What a run measures itself."""
+RESERVED_PREFIXES = ("health_", "untrained_", "alarm_")
+
+
+def measurements_of(method: Method) -> dict[str, float]:
+    """What a method measures, as numbers. ConfigError for names that the run uses itself, and for what is no number."""
+    found, name = method.measurements(), shown(type(method).__name__)
+    if not isinstance(found, Mapping):
+        raise ConfigError(
+            f"{name}.measurements() must return a mapping of numbers, got {type(found).__name__}."
+        )
+    numbers: dict[str, float] = {}
+    for key, value in found.items():
+        if key in RESERVED or str(key).startswith(RESERVED_PREFIXES):
+            raise ConfigError(
+                f"{name}.measurements() calls a number {shown(str(key), 60)}, as the run calls one of its own. Give it "
+                "another name."
+            )
+        try:
+            numbers[str(key)] = float(value)
+        except (TypeError, ValueError, RuntimeError):
+            raise ConfigError(
+                f"{name}.measurements()[{shown(str(key), 60)!r}] must be one number, got {shown(repr(value), 60)}."
+            ) from None
+    return numbers
 
 
 class WatchedShare(Share):

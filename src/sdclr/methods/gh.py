@@ -154,6 +154,7 @@ class GH(MethodAround):
     ) -> None:
         super().__init__(base)
         self.warmup_epochs, self.ramp_epochs = warmup_epochs, ramp_epochs
+        self.num_epochs: int | None = None
         self.rebuild_every_epochs, self.variant = rebuild_every_epochs, variant
         self.keep_before, self.keep_after = keep, keep_after
         num = len(directions)
@@ -179,7 +180,9 @@ class GH(MethodAround):
         names = {"ramp_epochs", "rebuild_every_epochs", "variant"}
         settings = config.model_dump(include=names)
         base = build_base(config.base, parts)
-        return cls(base, directions, parts.num_images, warmup_epochs=warmup, **settings)
+        made = cls(base, directions, parts.num_images, warmup_epochs=warmup, **settings)
+        made.num_epochs = parts.num_epochs
+        return made
 
     def on_epoch_start(self, epoch: int) -> None:
         super().on_epoch_start(epoch)
@@ -218,6 +221,9 @@ class GH(MethodAround):
             f"GH: its loss sets in after epoch {self.warmup_epochs} and has its whole weight "
             f"{self.ramp_epochs} epochs later"
         )
+        left = self.ramp_epochs if self.num_epochs is None else self.num_epochs - self.warmup_epochs
+        if left < self.ramp_epochs:
+            line += f", which this run does not reach: {left / self.ramp_epochs:.2g} of it in the last epoch"
         return [*super().describe(config), line]
 
     @property

@@ -58,6 +58,15 @@ class TemperatureSchedule(ContrastiveMethod):
             passes=config.passes,
         )
 
+    def describe(self, config: TemperatureScheduleConfig) -> list[str]:
+        lines = super().describe(config)
+        if self.period < 2:
+            lines.append(
+                f"TS: its period is {self.period:g} epochs, in which the temperature hardly leaves {self.highest:g}; "
+                "raise epochs, or give method.period_epochs"
+            )
+        return lines
+
     def on_epoch_start(self, epoch: int) -> None:
         temperature = cosine_temperature(
             epoch, period=self.period, lowest=self.lowest, highest=self.highest

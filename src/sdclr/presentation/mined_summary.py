@@ -14,7 +14,7 @@ def summary(mined: MinedImages) -> str:
     lines = [
         f"{counted(len(mined), 'image')} in {counted(len(mined.group_score), 'group')}, "
         f"{num_copies:,} folded as copies, {num_junk:,} put aside as suspected junk",
-        f"{'rarest' if mined.ranks_rarity else 'first'} by {mined.score_name}:",
+        _heading(mined),
     ]
     sizes = mined.group_size
     listed: dict[int, str] = {}
@@ -24,7 +24,18 @@ def summary(mined: MinedImages) -> str:
             break
     for group, name in listed.items():
         size = int(sizes[group])
-        alike = f"{size} images look alike, as" if size > 1 else "alone is"
+        alike = f"{size} images look alike, as" if size > 1 else "one image,"
         lines.append(f"  {mined.group_score[group]:.4g}  {alike} {shown(name, 100)}")
     lines += [shown(remark, 600) for remark in mined.remarks]
     return "\n".join([*lines, mined.quality.sentence])
+
+
+def _heading(mined: MinedImages) -> str:
+    """What the first groups are, and what the number before each of them is."""
+    if not mined.ranks_rarity:
+        return f"first by {mined.score_name}:"
+    if mined.rarest_first:
+        return f"rarest by {mined.score_name}:"
+    return (
+        "first of the order that shows many kinds early, with how far each is from those before it:"
+    )

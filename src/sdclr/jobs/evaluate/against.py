@@ -5,6 +5,7 @@ N test images. RUN/against.json keeps the answer.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -179,8 +180,21 @@ def compare(
                 rows = cross_validated_rows(rows, PROTOCOL, named=probes is not None)
             comparison = _with_labels(run, against, found, rows, rule, device, show)
             identity = measured_on(run, found)
-        run.write_json(AGAINST_FILE, identity | comparison.to_dict())
+        if comparison.unlabelled is not None and _has_answer(run):
+            warnings.warn(
+                f"{shown(run.folder)} was compared with labels before, and that answer stays in {AGAINST_FILE}; with "
+                "--labels FILE the rivals are measured on them again.",
+                stacklevel=2,
+            )
+        else:
+            run.write_json(AGAINST_FILE, identity | comparison.to_dict())
     return comparison
+
+
+def _has_answer(run: Run) -> bool:
+    """Whether rivals were measured with labels on the weights of now."""
+    content = run.read_side_file(AGAINST_FILE, optional=True)
+    return bool(content.get("pairs")) and content.get("backbone") == run.backbone_identity()
 
 
 def _without_labels(

@@ -51,6 +51,15 @@ def labels_wanted() -> int:
     return math.ceil(ONE_SIDED * (1.96 / TOLD_APART) ** 2)
 
 
+def told_apart(num_labels: int) -> float:
+    """The difference of two accuracies that so many labels tell from none, as :func:`labels_wanted` counts.
+
+    >>> round(told_apart(385), 3), round(told_apart(152), 3)
+    (0.05, 0.079)
+    """
+    return 1.96 * math.sqrt(ONE_SIDED / num_labels)
+
+
 @dataclass(frozen=True)
 class Unlabelled:
     """What is known of a run and its rivals without labels."""
@@ -62,7 +71,10 @@ class Unlabelled:
     to_label: str
     """The file that names images to label."""
     num_to_label: int
+    """Images in it without a label."""
     next_command: str
+    num_labelled: int = 0
+    """And with one."""
 
     def sentences(self) -> list[str]:
         """The answer, what was measured, and what to do."""
@@ -74,9 +86,18 @@ class Unlabelled:
             "Whether pre-training paid, nobody can say without labels.",
             f"Of {self.num_images} images, so many have two views that are nearest to each other among all: {found}. "
             "That is what training asks for, and no proof of use.",
-            f"Label the {self.num_to_label} images that {self.to_label} names, drawn at random; as many tell a "
-            f"difference of about {100 * TOLD_APART:g} points.",
+            self._what_to_label(),
         ]
+
+    def _what_to_label(self) -> str:
+        if not self.num_to_label:
+            return f"{self.to_label} is filled in: measure on its labels."
+        points = math.ceil(100 * told_apart(self.num_to_label + self.num_labelled))
+        more = f"{self.num_to_label} more" if self.num_labelled else f"the {self.num_to_label}"
+        return (
+            f"Label {more} images that {self.to_label} names: so many labels tell whether two accuracies differ by "
+            f"about {points} points."
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """For RUN/against.json."""
@@ -110,7 +131,7 @@ def compare_without_labels(
         )
         measured[name] = measure_without_labels(features)
         show.finish(task)
-    num = _propose(run, config)
+    num, num_labelled = _propose(run, config)
     rivals = ",".join([*networks][1:])
     asked = command(
         "sdclr",
@@ -121,17 +142,19 @@ def compare_without_labels(
         "--labels",
         run.folder / TO_LABEL_FILE,
     )
-    return Unlabelled(measured, len(images), str(run.folder / TO_LABEL_FILE), num, asked)
+    place = str(run.folder / TO_LABEL_FILE)
+    return Unlabelled(measured, len(images), place, num, asked, num_labelled)
 
 
-def _propose(run: Run, config: PretrainConfig) -> int:
-    """Write the images to label, unless the file is there; how many it names."""
+def _propose(run: Run, config: PretrainConfig) -> tuple[int, int]:
+    """Write the images to label, unless the file is there; how many have no label, and how many have one."""
     path = run.folder / TO_LABEL_FILE
     if path.exists():  # with the first labels in it, perhaps
-        return max(
-            sum(1 for _ in csv.reader(io.StringIO(path.read_text("utf-8", errors="replace")))) - 1,
-            0,
-        )
+        text = path.read_text("utf-8", errors="replace")
+        header, *rows = [row for row in csv.reader(io.StringIO(text)) if row] or [[]]
+        place = header.index("label") if "label" in header else 1
+        num_labelled = sum(len(row) > place and bool(row[place].strip()) for row in rows)
+        return len(rows) - num_labelled, num_labelled
     images, _ = sampled_images(run, config.data, 2**62, config.seed)
     chosen = _drawn(images, config)
     table = io.StringIO()
@@ -142,7 +165,7 @@ def _propose(run: Run, config: PretrainConfig) -> int:
         name = images.names[row] if images.files is not None else row
         writer.writerow([*csv_row([name]), ""])
     write_atomically(path, table.getvalue().encode("utf-8", "surrogateescape"))
-    return len(chosen)
+    return len(chosen), 0
 
 
 def _drawn(images: Images, config: PretrainConfig) -> list[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -111,8 +111,9 @@ def summary(content: dict[str, Any]) -> str:
         f"validation: {found['accuracy']:.1%} right of {found['num_images']:,} images ({low:.1%} to {high:.1%}), "
         f"balanced {found['balanced_accuracy']:.1%}; the largest class alone is {found['largest_class_share']:.1%}"
     ]
+    measured = {one["name"] for one in found["classes"] if one["accuracy"] is not None}
     parts = [
-        f"{name} {group['accuracy']:.1%} ({len(group['classes'])} classes)"
+        f"{name} {group['accuracy']:.1%} ({_counted_classes(group['classes'], measured)})"
         for name, group in found["groups"].items()
         if group["accuracy"] is not None
     ]
@@ -125,3 +126,11 @@ def summary(content: dict[str, Any]) -> str:
             f"{calibration['ece_before']:.3f} before, {calibration['ece_after']:.3f} after"
         )
     return "\n".join(lines)
+
+
+def _counted_classes(names: Sequence[str], measured: Collection[str]) -> str:
+    """ "2 classes", or of how many where some have no validation image."""
+    num = sum(name in measured for name in names)
+    if num == len(names):
+        return "1 class" if num == 1 else f"{num} classes"
+    return f"{num} of {len(names)} classes"

@@ -120,8 +120,8 @@ def _project(training: Training, views: Views) -> _Projected:
 
 
 def competitor_of(method: Method) -> SelfCompetitor | None:
-    """The method's pruned twin, if it has one."""
-    return next((one for one in method.children() if isinstance(one, SelfCompetitor)), None)
+    """The method's pruned twin, if it has one, or that of the method that it lies around."""
+    return next((one for one in method.modules() if isinstance(one, SelfCompetitor)), None)
 
 
 def _of_projections(z: _Projected) -> dict[str, float]:
@@ -159,20 +159,23 @@ def _of_the_loss(method: Method, z: _Projected) -> dict[str, float]:
     if not isinstance(method, ContrastiveMethod):
         return {}
     device = next(method.parameters()).device
-    found = {"sample_loss": float(_losses(method, z.a.to(device), z.b.to(device)).mean())}
+    of_sample = _losses(method, z.a.to(device), z.b.to(device), len(z.a))
+    found = {"sample_loss": float(of_sample.mean())}
     generator = torch.Generator().manual_seed(0)
     a, noise = torch.randn(2, _PROBED, max(z.a.shape[1], 2), generator=generator)
     b = (
         0.2 * a + noise
     )  # positives that are hardly nearer than the rest: at any temperature the losses differ
-    fitted = health.fitted_temperature(a, b, _losses(method, a.to(device), b.to(device)).cpu())
+    # a method may keep something of every image, of which there may be fewer
+    losses = _losses(method, a.to(device), b.to(device), len(z.a))
+    fitted = health.fitted_temperature(a, b, losses.cpu())
     if fitted.residual < 0.01:
         found["temperature"] = fitted.temperature
     return found
 
 
-def _losses(method: ContrastiveMethod, a: Tensor, b: Tensor) -> Tensor:
-    index = torch.arange(len(a), device=a.device)
+def _losses(method: ContrastiveMethod, a: Tensor, b: Tensor, num_images: int) -> Tensor:
+    index = torch.arange(len(a), device=a.device) % num_images
     return method.losses(a, b, Views(a, b, index)).float()
 
 

@@ -15,7 +15,7 @@ from sdclr.jobs.pretrain.folder import save_backbone
 from sdclr.jobs.pretrain.saves import Saves
 from sdclr.jobs.pretrain.training import Training, TrainingState
 from sdclr.methods import ContrastiveMethod
-from sdclr.methods.contract import StateGuard
+from sdclr.methods.contract import StateGuard, measurements_of
 from sdclr.observers import EpochDone, Observer, StepDone, TrainingBegins
 from sdclr.processes.signals import StopRequest
 from sdclr.run import Run
@@ -169,7 +169,7 @@ def _measured(
         "views_per_second": num_views / seconds,
         "data_share": clock.waited_seconds / seconds,
         "seconds": seconds,
-        **{name: float(value) for name, value in training.method.measurements().items()},
+        **measurements_of(training.method),
     }
     method = training.method
     records = method.epoch_records() if isinstance(method, ContrastiveMethod) else None

@@ -102,12 +102,18 @@ class Training:
         """What the method asks of the data side, float64 [N] on the host; ConfigError for anything else."""
         if values is None:
             return None
+        wanted = (
+            f"{type(self.method).__name__}.{what} must return {len(self.images)} finite numbers of at least 0, one for "
+            "each training image"
+        )
+        if not isinstance(values, Tensor):
+            raise ConfigError(f"{wanted}; got {type(values).__name__}, which is no tensor.")
         values = values.detach().cpu().double()
-        if values.shape != (len(self.images),) or not values.isfinite().all() or (values < 0).any():
-            raise ConfigError(
-                f"{type(self.method).__name__}.{what} must return {len(self.images)} finite numbers of at least 0, one "
-                f"for each training image; got {list(values.shape)}."
-            )
+        if values.shape != (len(self.images),):
+            raise ConfigError(f"{wanted}; got {list(values.shape)}.")
+        if (odd := ~values.isfinite() | (values < 0)).any():
+            first = int(odd.nonzero()[0])
+            raise ConfigError(f"{wanted}; got {float(values[first]):g} for image {first}.")
         return values
 
     def operations(self) -> RandomOperations | None:

@@ -154,7 +154,8 @@ def _read_mined(folder: Path) -> _Mined:
     """images.tsv.gz has the order: scores.csv may have been sorted or saved again by a spreadsheet."""
     scores, record = folder / SCORES_FILE, folder / RECORD_FILE
     if not scores.is_file() or not record.is_file():
-        made = command("sdclr", "mine", "RUN", "IMAGES", "--out", folder)
+        made = command("sdclr", "mine", "RUN", "IMAGES", "--out", "rare")
+        made = f"{made}, then {command('sdclr', 'profile', 'rare')}"
         if Run(folder).exists:
             mined = folder / MINED_FOLDER
             made = f"{command('sdclr', 'mine', folder)}, then {command('sdclr', 'profile', mined)}"

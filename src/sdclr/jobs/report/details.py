@@ -5,6 +5,7 @@ Reads what other jobs have written; what is not there stays empty, and the page 
 
 from __future__ import annotations
 
+import contextlib
 import re
 import statistics
 import warnings
@@ -12,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+from sdclr.errors import DataError
 from sdclr.evaluation.probes import PROBES
 from sdclr.evaluation.verdict import mean_interval
 from sdclr.jobs.report.arms import flatten, setting_text
@@ -292,6 +294,8 @@ def _verdict(run: Run, examined: str, against: Mapping[str, Any]) -> tuple[str, 
         return str(against["verdict"]), "open", str(against["next"])
     if run.evaluated_protocols():
         asked = command("sdclr", "evaluate", run.folder, "--against", RIVALS)
+        if _labels_came_later(run):
+            asked += " --labels FILE"
         return (
             "Whether pre-training paid is not known: the run was compared with nothing.",
             "open",
@@ -300,6 +304,15 @@ def _verdict(run: Run, examined: str, against: Mapping[str, Any]) -> tuple[str, 
     asked = command("sdclr", "evaluate", run.folder, "--labels")
     labels = "Whether the classes are told apart, nobody can say without labels; some hundred of them are enough."
     return f"{examined} {labels}".lstrip(), "open", f"{asked} FILE"
+
+
+def _labels_came_later(run: Run) -> bool:
+    """Whether what was evaluated needs --labels to be said again."""
+    for protocol in run.evaluated_protocols():
+        with contextlib.suppress(DataError):
+            if run.read_evaluation(protocol).get("labels"):
+                return True
+    return False
 
 
 def _network(settings: Mapping[str, Any]) -> str:

@@ -1,0 +1,90 @@
+"""What a training checks of a method: state that no checkpoint holds, what its hooks return."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from outside_method import Plain
+from sdclr.batch import Views
+from sdclr.errors import ConfigError
+from sdclr.methods.contract import StateGuard, measurements_of, require_loss_per_image
+
+
+@dataclass
+class Kept:
+    number: int = 0
+
+
+def permuted(value: torch.Tensor) -> torch.Tensor:
+    return value.flip(0)
+
+
+@pytest.mark.parametrize(
+    ("first", "change"),
+    [
+        (torch.arange(4.0), permuted),
+        (torch.tensor([1 + 2j, 3 - 1j]), permuted),
+        (torch.tensor([True, False]), permuted),
+        (torch.arange(4.0, dtype=torch.bfloat16), permuted),
+        (np.zeros(3), lambda value: value + 1),
+        (np.float64(1), lambda value: value + 1),
+        (deque([1, 2]), lambda value: deque([2, 1])),
+        (Kept(), lambda value: Kept(1)),
+        ([1, {"a": 2}], lambda value: [1, {"a": 3}]),
+    ],
+)
+def test_an_attribute_that_changes_is_noticed(first: Any, change: Callable[[Any], Any]) -> None:
+    method = Plain(nn.Linear(2, 2))
+    method.kept = first
+    guard = StateGuard(method)
+    guard.check("in an epoch")
+    method.kept = change(first)
+    with pytest.raises(ConfigError, match=r"Plain\.kept.* has changed in an epoch"):
+        guard.check("in an epoch")
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        ({"loss": 1.0}, "calls a number loss, as the run calls one of its own"),
+        ({"health_top1": 1.0}, "calls a number health_top1"),
+        (None, "must return a mapping of numbers, got NoneType"),
+        ({"spread": torch.ones(3)}, r"\['spread'\] must be one number"),
+        ({"spread": "x"}, r"\['spread'\] must be one number"),
+    ],
+)
+def test_what_a_method_measures_are_numbers_under_names_of_its_own(found: Any, words: str) -> None:
+    method = Plain(nn.Linear(2, 2))
+    method.measurements = lambda: found  # type: ignore[method-assign]
+    with pytest.raises(ConfigError, match=words):
+        measurements_of(method)
+    method.measurements = lambda: {"spread": torch.tensor(0.5)}  # type: ignore[method-assign]
+    assert measurements_of(method) == {"spread": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("loss", "words"),
+    [
+        (None, "has returned NoneType"),
+        (1.0, "has returned float"),
+        (torch.zeros(3), r"got \[3\]"),
+        (torch.zeros(2, dtype=torch.int64), "torch.int64, of which no gradient"),
+        (torch.zeros(2, dtype=torch.complex64), "torch.complex64, of which no gradient"),
+        (torch.zeros(2), "does not depend on the network's weights"),
+    ],
+)
+def test_a_loss_is_one_real_number_an_image_with_a_gradient(loss: Any, words: str) -> None:
+    views = Views(torch.zeros(2, 3, 4, 4), torch.zeros(2, 3, 4, 4), torch.arange(2))
+    with pytest.raises(ConfigError, match=words):
+        require_loss_per_image(loss, views)
+    require_loss_per_image(torch.zeros(2, requires_grad=True), views)
+    with torch.no_grad():
+        require_loss_per_image(torch.zeros(2), views)
