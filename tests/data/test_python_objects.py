@@ -15,7 +15,7 @@ from sdclr.data import DataConfig, build_data
 from sdclr.data.collections.given_images import GivenImages
 from sdclr.data.given import given
 from sdclr.data.sources.python_objects import given_images
-from sdclr.errors import DataError, MissingInputError
+from sdclr.errors import ConfigError, DataError, MissingInputError
 from sdclr.stills import whole
 
 RNG = np.random.default_rng(0)
@@ -314,3 +314,8 @@ def test_classes_of_which_nothing_is_given_are_left_out() -> None:
     assert data.train.labels is not None
     assert data.train.labels.tolist() == [1, 0, 1, 0]
     assert "2 of 4 classes have no image: bee, dog" in data.remarks[-1]
+
+
+def test_nothing_is_given_without_an_error_of_ours() -> None:
+    with given([], []), pytest.raises(ConfigError, match="labels must be a"):
+        build_data(DataConfig(name="given", subset="all"))

@@ -120,7 +120,7 @@ def with_classes_as_given(
     ``names`` of the classes by their numbers, or the numbers themselves. A remark names the classes without an image.
     Raises DataError for a test image of such a class, and for a number beyond the names.
     """
-    if train.labels is None:
+    if train.labels is None or not len(train.labels):
         return LabelledImages(train, test, [])
     present, numbered = np.unique(train.labels, return_inverse=True)
     highest = int(present[-1])
