@@ -311,9 +311,7 @@ def disagreement(material: Material) -> list[Figure]:
 
 
 _EVALUATE = f"needs labels and an evaluation: {command('sdclr', 'evaluate', 'RUN')}"
-_RECORDS = (
-    "needs a run with records of its images: sdclr pretrain RECIPE record_images=true --out RUN"
-)
+_RECORDS = "needs a run with records of its images: sdclr pretrain RECIPE record_images=true --out RUN, in a folder of its own"
 _HEALTH = "needs a run whose health was measured, as it is unless health_every_epochs=0"
 _COMPETITOR = "needs a run with a competitor: sdclr pretrain RECIPE method.name=sdclr --out RUN"
 
@@ -336,7 +334,8 @@ FIGURES: Mapping[str, FigureRow] = {
         "few_labels",
         "Accuracy with few labels",
         few_labels,
-        "needs one run measured with few labels: sdclr evaluate RUN --labels-per-class 1,5,10",
+        "needs one run measured with few labels on a labelled test set: sdclr evaluate RUN --labels-per-class 1,5,10 "
+        "(of labels that came later: with --labels FILE data.test_path=FOLDER)",
     ),
     "prune_ratio": FigureRow(
         "prune_ratio",

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from sdclr.errors import ConfigError, MissingInputError
+from sdclr.methods.table import METHODS
 from sdclr.workflows.grid.cells import shared_keys
 from sdclr.workflows.grid.file import find_grid, parse_grid, read_grid, shipped_grids
 from sdclr.workflows.grid.records import name_of
@@ -161,6 +162,13 @@ def test_a_generated_split_pairs_with_one_of_which_nothing_else_is_said(tmp_path
 def test_arms_may_differ_in_which_images_are_trained_on(tmp_path: Path) -> None:
     arms = {"simclr": {}, "all": {"settings": {"data.subset": "all"}}}
     assert len(small_grid(tmp_path, arms=arms).cells) == 4
+
+
+def test_an_arm_may_name_a_method_of_ones_own_as_the_command_line_does(tmp_path: Path) -> None:
+    with METHODS.temporarily():
+        cells = small_grid(tmp_path, **arm(settings={"method.name": "outside_method:Plain"}))
+        assert cells.cells[1].config.method.name in METHODS
+        assert cells.cells[1].config.method.name != "sdclr"
 
 
 def test_a_folder_hides_no_grid_that_comes_with_the_package(

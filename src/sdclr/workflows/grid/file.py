@@ -36,6 +36,7 @@ from sdclr.settings import PretrainConfig
 from sdclr.storage.documents import parse_yaml
 from sdclr.workflows.grid.records import key_of, lasting
 from sdclr.workflows.matrix import PlannedArm, SplitChoice
+from sdclr.workflows.own_entries import with_own_entries
 from sdclr.workflows.reproduce import parse_numbers
 
 Metric = Literal["all", "many", "medium", "few", "worst_class"]
@@ -261,8 +262,9 @@ def _config(file: GridFile, arm: str, own: ArmFile, values: Mapping[str, Any]) -
         "base" if own.recipe is None else f"arms.{arm}.recipe",
         lambda: recipe(own.recipe or file.base),
     )
-    shared = _within("overrides", lambda: _settings(file.overrides))
-    mine = _within(f"arms.{arm}.settings", lambda: _settings(own.settings))
+    # what is named as module:Name is imported, as on the command line of pretrain
+    shared = _within("overrides", lambda: with_own_entries(_settings(file.overrides)))
+    mine = _within(f"arms.{arm}.settings", lambda: with_own_entries(_settings(own.settings)))
     for given, where in ((shared, "overrides"), (mine, f"arms.{arm}.settings")):
         for name, by in _DECIDED.items():
             if name in given:
