@@ -24,11 +24,13 @@ from sdclr.any_progress import NoProgress
 from sdclr.backbones import BackboneConfig, build_backbone
 from sdclr.backbones.exports import network as exported_network
 from sdclr.backbones.exports import weights as weight_files
+from sdclr.backbones.exports.huggingface import middle_of_timm
 from sdclr.backbones.exports.table import EXPORTS
 from sdclr.backbones.weights import save_backbone
 from sdclr.errors import CheckpointError, ConfigError, MissingInputError
 from sdclr.jobs.export import _num_found
 from sdclr.jobs.pretrain.starting_weights import load_starting_weights
+from sdclr.stills import DecodedPicture, still
 from slow_variants import slow
 
 OF_ITSELF = {
@@ -333,16 +335,21 @@ def test_the_command_line_writes_a_folder_with_a_card_of_the_run(evaluated: sdcl
 
 
 @pytest.mark.parametrize("size", [8, 32, 64, 96, 160, 224, 256, 299, 384])
-def test_timm_prepares_an_image_file_as_embed_does(size: int, tmp_path: Path) -> None:
-    source = saved(tmp_path / "b.safetensors", "resnet18", image_size=size, stem="large")
-    out = export(source, "huggingface", tmp_path / "theirs")
-    network = timm.create_model(f"local-dir:{out}", pretrained=True).eval()
-    prepare = timm.data.create_transform(**timm.data.resolve_model_data_config(network))
+def test_timm_prepares_an_image_file_as_embed_does(size: int) -> None:
+    constants = {"mean": (0, 0, 0), "std": (1, 1, 1), "input_size": (3, size, size)}
+    prepare = timm.data.create_transform(**constants, **middle_of_timm(size))
     waves = np.sin(np.linspace(0, 900, 3 * 211 * 157)).reshape(211, 157, 3)
     image = Image.fromarray((127 + 120 * waves).astype(np.uint8))
-    ours = load_backbone(source).preprocess(image)
-    mean, std = (torch.tensor(network.pretrained_cfg[k])[:, None, None] for k in ("mean", "std"))
-    torch.testing.assert_close(prepare(image) * std + mean, ours, rtol=0, atol=1e-6)
+    ours = torch.from_numpy(still(DecodedPicture(image), size).copy()).permute(2, 0, 1) / 255
+    torch.testing.assert_close(prepare(image), ours, rtol=0, atol=1e-6)
+
+
+def test_a_folder_says_how_timm_prepares_images(tmp_path: Path) -> None:
+    source = saved(tmp_path / "b.safetensors", "resnet18", image_size=32, stem="large")
+    out = export(source, "huggingface", tmp_path / "theirs")
+    network = timm.create_model(f"local-dir:{out}", pretrained=True).eval()
+    found = timm.data.resolve_model_data_config(network)
+    assert {name: found[name] for name in middle_of_timm(32)} == middle_of_timm(32)
 
 
 def test_timm_prepares_images_as_a_run_on_arrays_saw_its_own(
@@ -365,7 +372,7 @@ def test_timm_prepares_images_as_a_run_on_arrays_saw_its_own(
 def test_of_no_backbone_that_is_said(tmp_path: Path) -> None:
     (tmp_path / "blank").mkdir()
     with pytest.raises(MissingInputError, match="backbone"):
-        export(tmp_path / "blank", "onnx")
+        export(tmp_path / "blank", "safetensors")
 
 
 def test_the_code_of_the_card_runs(

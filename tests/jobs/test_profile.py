@@ -130,6 +130,7 @@ def test_every_answer_on_the_terminal_is_kept_at_once(mined: Path) -> None:
     assert [pair["same"] for pair in pairs_of(mined)][:4] == ["yes", "no", "no", ""], more.output
 
 
+@pytest.mark.journeys
 def test_so_many_pairs_are_asked_about_as_were_wanted(mined: Path) -> None:
     found = CliRunner().invoke(
         cli.app, ["profile", str(fresh(mined)), "--ask", "120"], input="y\nn\n" * 60

@@ -36,7 +36,7 @@ def _config(trained: Exported) -> dict[str, Any]:
         "input_size": [constants.channels, size, size],
         "mean": list(constants.mean),
         "std": list(constants.std),
-        **(_WHOLE if trained.sees_whole_images else _middle(size)),
+        **(_WHOLE if trained.sees_whole_images else middle_of_timm(size)),
         "num_classes": 0,
     }
     known = timm.get_pretrained_cfg(trained.name)
@@ -62,7 +62,7 @@ _WHOLE = {"crop_pct": 1.0, "crop_mode": "squash", "interpolation": "bicubic"}
 """As images in memory are seen: resized to the network's size, nothing cut off."""
 
 
-def _middle(size: int) -> dict[str, Any]:
+def middle_of_timm(size: int) -> dict[str, Any]:
     """What `preprocess` and `sdclr embed` do with image files: the middle, 224/256 of the short side.
 
     timm rounds size / crop_pct down, where the short side is the nearest whole number.

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+from sdclr.compute.process_state import silenced_warnings
 from sdclr.errors import DataError
 from sdclr.evaluation.probes import PROBES
 from sdclr.evaluation.verdict import mean_interval
@@ -140,8 +141,7 @@ def _alarms(entries: Sequence[Mapping[str, Any]]) -> list[RaisedAlarm]:
 
 def _measured_on(run: Run, protocol: str) -> dict[str, Any]:
     """What the results of an evaluation are of, by the names that files beside it use."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of damaged probes: whoever shows them has said so
+    with silenced_warnings():  # of damaged probes: whoever shows them has said so
         content = run.read_evaluation(protocol)
     names = ("kept_together", "features_in", "test_contents")
     return {
