@@ -126,6 +126,6 @@ def test_explanations_name_earlier_causes_and_every_threshold_is_used() -> None:
 
 def test_a_temperature_that_hardly_changes_the_loss_any_more_is_no_measured_number() -> None:
     (found,) = alarms(Findings({"temperature": 15_800.0}))
-    assert "at a temperature above 100," in found.words
+    assert "at a temperature above 1000," in found.words
     (found,) = alarms(Findings({"temperature": 7.0}))
     assert "at temperature 7," in found.words

@@ -196,7 +196,7 @@ def _temperature(found: Findings) -> str | None:
         "temperature_high"
     ):
         return None
-    at = f"temperature {temperature:.3g}" if temperature < 100 else "a temperature above 100"
+    at = f"temperature {temperature:.3g}" if temperature < 1000 else "a temperature above 1000"
     return f"the loss is NT-Xent at {at}, usual are 0.05 to 1"
 
 

@@ -276,7 +276,7 @@ class FittedTemperature(NamedTuple):
 def fitted_temperature(z_a: Tensor, z_b: Tensor, losses: Tensor) -> FittedTemperature:
     """The temperature at which NT-Xent of these projections [B, D] comes nearest to these losses [B].
 
-    By least squares, between 1e-7 and 1e7; from about 100 on all losses are nearly the same. A small ``residual`` says
+    By least squares, between 1e-7 and 1e7; from about 1000 on all losses are nearly the same. A small ``residual`` says
     that the losses are NT-Xent. The projections must differ from each other; give a loss random ones to measure it.
 
     >>> a, b = torch.randn(2, 8, 4, generator=torch.Generator().manual_seed(0))

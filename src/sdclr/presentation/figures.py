@@ -312,7 +312,7 @@ def disagreement(material: Material) -> list[Figure]:
 
 _EVALUATE = f"needs labels and an evaluation: {command('sdclr', 'evaluate', 'RUN')}"
 _RECORDS = (
-    "needs a run with records of its images: sdclr pretrain RECIPE record_images=true --out NEW_RUN"
+    "needs a run with records of its images: sdclr pretrain RECIPE record_images=true --out ANOTHER"
 )
 _HEALTH = "needs a run whose health was measured, as it is unless health_every_epochs=0"
 _COMPETITOR = "needs a run with a competitor: sdclr pretrain RECIPE method.name=sdclr --out RUN"
