@@ -196,15 +196,21 @@ def test_marks_of_two_folders_with_one_name_are_kept_apart(digits_run: Run, tmp_
         assert marks_in(out) == said[folder]
 
 
+def one_taken_away(run: Run, june: Path, folder: Path) -> tuple[Path, Path]:
+    """A mine folder whose marks are all set, one of them parked; and where its image lies meanwhile."""
+    out, aside = folder / "rare", folder / "0_001.png"
+    mine(run.folder, data(june / "p"), out)
+    mark(out, MARKED)
+    (june / "p" / "0_001.png").rename(aside)
+    mine(run.folder, data(june / "p"), out, overwrite=True)
+    return out, aside
+
+
 @pytest.mark.filterwarnings("ignore:.* cannot be shown")
 def test_marks_that_come_back_survive_a_full_disk(
     digits_run: Run, june: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out, aside = tmp_path / "rare", tmp_path / "0_001.png"
-    mine(digits_run.folder, data(june / "p"), out)
-    mark(out, MARKED)
-    (june / "p" / "0_001.png").rename(aside)
-    mine(digits_run.folder, data(june / "p"), out, overwrite=True)
+    out, aside = one_taken_away(digits_run, june, tmp_path)
     aside.rename(june / "p" / "0_001.png")
 
     def full(*_: object) -> None:
@@ -222,11 +228,7 @@ def test_marks_that_come_back_survive_a_full_disk(
 def test_marks_come_back_where_the_folder_has_moved(
     digits_run: Run, june: Path, tmp_path: Path
 ) -> None:
-    out, aside = tmp_path / "rare", tmp_path / "0_001.png"
-    mine(digits_run.folder, data(june / "p"), out)
-    mark(out, MARKED)
-    (june / "p" / "0_001.png").rename(aside)
-    mine(digits_run.folder, data(june / "p"), out, overwrite=True)
+    out, aside = one_taken_away(digits_run, june, tmp_path)
     (june / "p").rename(tmp_path / "moved")
     aside.rename(tmp_path / "moved" / "0_001.png")
     mine(digits_run.folder, data(tmp_path / "moved"), out, overwrite=True)
