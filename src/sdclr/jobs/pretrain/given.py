@@ -68,23 +68,19 @@ def settings_for(
 
 _FITTING = ("subset", "split", "validation_per_class", "num_workers")
 """Settings of other images that say something of these, too."""
+_GIVEN_ANEW = ("name", "path", "options", "channels", "grey_bits")
+"""Settings that the images themselves take the place of."""
 
 
 def _kept(config: PretrainConfig) -> dict[str, Any]:
     """What the user has set of the images, otherwise than the recipe; a warning names what does not fit them."""
-    usual = recipe(config.recipe).data if config.recipe in RECIPES else None
-    ours, theirs = config.data.to_dict(), {} if usual is None else usual.to_dict()
-    places = (
-        "name",
-        "path",
-        "options",
-        "channels",
-        "grey_bits",
-    )  # of what was given in their place
+    if config.recipe not in RECIPES:
+        return {}
+    usual = recipe(config.recipe).data.to_dict()
     changed = {
         name: value
-        for name, value in ours.items()
-        if usual is not None and name not in places and value != theirs[name]
+        for name, value in config.data.to_dict().items()
+        if name not in _GIVEN_ANEW and value != usual[name]
     }
     if useless := [f"data.{name}" for name in changed if name not in _FITTING]:
         warnings.warn(

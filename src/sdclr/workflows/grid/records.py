@@ -22,6 +22,7 @@ from sdclr.data.config import DataConfig
 from sdclr.errors import DataError, SdclrError
 from sdclr.evaluation.probes import PROBES, Protocol
 from sdclr.evaluation.results import Evaluation
+from sdclr.presentation.grid import JSON_KIND
 from sdclr.run.records import Count, Record, Share, Text, check
 from sdclr.safe_text import shown
 from sdclr.settings import PretrainConfig
@@ -30,7 +31,6 @@ from sdclr.storage.durable_files import make_folder, storage_errors, write_atomi
 from sdclr.workflows.matrix import Cell, SplitChoice, SplitOrigin
 
 KIND = "sdclr grid record"
-REPORT_KIND = "sdclr grid report"
 _NOT_RESULTS = frozenset({"device"}) | PretrainConfig.incidental()
 """Settings that a record leaves out: where things lie, how fast they are done."""
 
@@ -268,7 +268,7 @@ def read_record(path: Path) -> CellRecord:
             content = read_json_file(path)
     except ValueError as error:
         raise DataError(f"{shown(path)} is damaged, it cannot be read as JSON: {error}.") from None
-    if isinstance(content, dict) and content.get("kind") == REPORT_KIND:
+    if isinstance(content, dict) and content.get("kind") == JSON_KIND:
         raise NoRecordError(f"{shown(path)} is the report of a grid.")
     if not isinstance(content, dict) or content.get("kind") != KIND:
         raise DataError(f"{shown(path)} is no record of a grid.")

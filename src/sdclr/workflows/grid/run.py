@@ -57,9 +57,13 @@ def open_grid(
     folder = user_path(str(place)) if place else Path("runs") / f"grid-{found.name}"
     kept = Records(user_path(str(records)) if records is not None else folder / "records")
     sitting = f"{time.time_ns()}-{os.getpid()}"
-    options = {"out": out, "records": records, **{_option(k): v for k, v in given.items()}}
-    options["device"] = device
-    words = [w for name, value in options.items() if value for w in (f"--{name}", _clean(value))]
+    places = {"out": out, "records": records, "data": data, "splits-dir": splits_dir}
+    words = [
+        word
+        for name, value in {**places, "device": device}.items()
+        if value
+        for word in (f"--{name}", redacted(str(value)))  # of an address without its secrets
+    ]
     words += [word for entry in use for word in ("--use", entry)]
     whole = command("sdclr", "grid", file, *words)
     cells = GridCells(found, folder, kept, only=only, sitting=sitting, command=whole)
@@ -69,15 +73,6 @@ def open_grid(
         raise RunFolderError(f"{shown(kept.folder)} is a file; choose another --records.")
     cells.read_records()
     return cells, values
-
-
-def _option(setting: str) -> str:
-    return setting.removeprefix("data.").replace("_", "-").replace("path", "data")
-
-
-def _clean(value: Path | str) -> str:
-    """Of an address without its secrets."""
-    return redacted(str(value))
 
 
 def grid(
