@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -69,6 +70,19 @@ def warm_ups(name: str) -> int:
     return 2 if "cuda-graphs" in name else 1 if "compiled" in name else 0
 
 
+def config_of(backbone: BackboneConfig, size: int, **settings: Any) -> PretrainConfig:
+    """A run of SDCLR on images in a file; ``settings`` replace or add."""
+    file = str(settings.pop("file", "images.npz"))
+    usual: dict[str, Any] = {
+        "recipe": "bench",
+        "data": DataConfig(name="arrays", path=file, subset="all"),
+        "views": ViewsConfig(size=size),
+        "backbone": backbone,
+        "method": SDCLRConfig(),
+    }
+    return PretrainConfig(**usual | settings)
+
+
 @dataclass(frozen=True)
 class Workload:
     """The same work for all."""
@@ -94,11 +108,10 @@ class Workload:
     def training(self, method: str, precision: Precision, compiled: CompiledAs) -> Training:
         """What `sdclr pretrain` would run on these images; both methods have the 3-layer head."""
         head = SDCLRConfig if method == "sdclr" else SimCLRConfig
-        config = PretrainConfig(
-            recipe="bench",
-            data=DataConfig(name="arrays", path=str(self.file), subset="all"),
-            views=ViewsConfig(size=self.size),
-            backbone=self.backbone,
+        config = config_of(
+            self.backbone,
+            self.size,
+            file=self.file,
             method=head(projector_layers=3, projection_dim=PROJECTION_DIM),
             batch_size=self.batch,
             device=str(self.device),

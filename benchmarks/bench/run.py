@@ -21,7 +21,15 @@ from rich.text import Text
 
 from bench.bounds import SMALL, Work
 from bench.budget import WARM_UP_SHARE, affordable, by_importance, indispensable
-from bench.contestants import STEPS_PER_EPOCH, Contestants, Workload, is_step, variant, warm_ups
+from bench.contestants import (
+    STEPS_PER_EPOCH,
+    Contestants,
+    Workload,
+    config_of,
+    is_step,
+    variant,
+    warm_ups,
+)
 from bench.machine import file_name, flops_of, has_bf16, peak_memory
 from bench.ratios import Measured, ratios_of
 from bench.rounds import Action, measure, summary
@@ -32,6 +40,7 @@ from sdclr.compute.device import CompiledAs, describe_device, resolve_compile, r
 from sdclr.compute.device_choices import Compile, Precision
 from sdclr.compute.process_state import keep_freed_memory
 from sdclr.errors import ConfigError
+from sdclr.jobs.pretrain.build import graphs_hold
 from sdclr.jobs.pretrain.training import Training
 from sdclr.presentation.progress import AnyProgress, NoProgress
 from sdclr.safe_text import shown
@@ -55,8 +64,8 @@ class Settings:
     """The first is the main one, which also runs end to end. None: fp32, then bf16 where the device has it; on CUDA
     bf16 first."""
     compiled: str = "auto"
-    """on, off, both, cuda-graphs, or auto: what `compile=auto` does for a long run; on CUDA, below 128 px, CUDA
-    graphs beside it."""
+    """on, off, both, cuda-graphs, or auto: what `compile=auto` does for a long run; where that is CUDA graphs, the
+    compiled step without them beside it."""
     rounds: int = 7
     minutes: float | None = None
     """Of the whole, warming up included. What does not fit is left out and named; after the first round, none begins
@@ -186,7 +195,6 @@ def _prepared(settings: Settings) -> _Bench:
     device = resolve_device(settings.device)
     on_cuda, own = device.type == "cuda", ":" not in settings.backbone
     precisions = _precisions(settings, device)
-    ways = _ways(settings, precisions, device)
     if not own and settings.width != 64:
         raise ConfigError(
             f"--width is for our own ResNets; {settings.backbone} has its own. Leave it out."
@@ -194,6 +202,10 @@ def _prepared(settings: Settings) -> _Bench:
     stem = "large" if settings.size >= 128 else "small"
     ours: dict[str, Any] = {"width": settings.width, "stem": stem} if own else {}
     batch = settings.batch or (512 if on_cuda else 128)
+    backbone = fitted_to(BackboneConfig(name=settings.backbone, **ours), settings.size)
+    ways = _ways(
+        settings, precisions, device, graphed=graphs_hold(config_of(backbone, settings.size))
+    )
     usual_minutes = 10.0 if on_cuda else 4.0
     return _Bench(
         settings,
@@ -201,7 +213,7 @@ def _prepared(settings: Settings) -> _Bench:
         precisions,
         ways,
         Work(settings.backbone, settings.width, settings.size, batch),
-        fitted_to(BackboneConfig(name=settings.backbone, **ours), settings.size),
+        backbone,
         usual_minutes if settings.minutes is None else settings.minutes,
     )
 
@@ -211,7 +223,7 @@ def _entrants(bench: _Bench, images: Path) -> tuple[Contestants, Training]:
     work = bench.work
     entrants = Contestants(Workload(bench.backbone, work.size, work.batch, bench.device, images))
     first = bench.precisions[0]
-    end_to_end = {bench.main, variant(first, "cuda-graphs")}
+    end_to_end = {bench.main, variant(first, True)}
     for precision, how in bench.ways:
         with_data = variant(precision, how) in end_to_end
         training = entrants.add_steps(precision, how, with_data=with_data)
@@ -303,9 +315,9 @@ def _precisions(settings: Settings, device: torch.device) -> list[Precision]:
 
 
 def _ways(
-    settings: Settings, precisions: list[Precision], device: torch.device
+    settings: Settings, precisions: list[Precision], device: torch.device, *, graphed: bool
 ) -> list[tuple[Precision, CompiledAs]]:
-    """How steps are run; the first way is the main one."""
+    """How steps are run; the first way is the main one. ``graphed``: whether auto may take CUDA graphs."""
     choices: dict[str, list[Compile]] = {
         "auto": ["auto"],
         "on": [True],
@@ -317,9 +329,11 @@ def _ways(
         raise ConfigError(
             f"--compile must be auto, on, off, both or cuda-graphs, got {settings.compiled!r}."
         )
-    compiled = [resolve_compile(choice, device) for choice in choices[settings.compiled]]
+    compiled = [
+        resolve_compile(choice, device, graphs_hold=graphed)
+        for choice in choices[settings.compiled]
+    ]
     ways = [(precision, how) for precision in precisions for how in compiled]
-    # long steps have none to gain
-    if settings.compiled == "auto" and device.type == "cuda" and settings.size < 128:
-        ways.append((precisions[0], "cuda-graphs"))
+    if settings.compiled == "auto" and "cuda-graphs" in compiled:  # what they give
+        ways.insert(1, (precisions[0], True))
     return ways

@@ -21,6 +21,7 @@ from step import step
 from torch import nn
 
 from sdclr import SDCLR, Views, nt_xent
+from sdclr.compute.device_choices import Precision
 from sdclr.presentation.progress import Progress
 
 CPU = torch.device("cpu")
@@ -133,17 +134,21 @@ def test_wrong_options_are_refused_before_anything_is_measured(
     assert words in " ".join(capsys.readouterr().err.split())
 
 
-def test_on_cuda_the_bench_sets_cuda_graphs_beside_what_auto_does_for_small_images() -> None:
-    cuda, main = torch.device("cuda"), ("bf16", True)
-    assert _ways(Settings(), ["bf16", "fp32"], cuda) == [
-        main,
-        ("fp32", True),
-        ("bf16", "cuda-graphs"),
+def test_on_cuda_the_bench_does_what_auto_does_and_sets_the_compiled_step_beside_graphs() -> None:
+    cuda, graphs = torch.device("cuda"), ("bf16", "cuda-graphs")
+
+    def ways(settings: Settings, precisions: list[Precision], graphed: bool = True) -> object:
+        return _ways(settings, precisions, cuda, graphed=graphed)
+
+    assert ways(Settings(), ["bf16", "fp32"]) == [
+        graphs,
+        ("bf16", True),
+        ("fp32", "cuda-graphs"),
     ]
-    assert _ways(Settings(size=224), ["bf16"], cuda) == [main]
-    assert _ways(Settings(compiled="both"), ["bf16"], cuda) == [main, ("bf16", False)]
-    assert _ways(Settings(compiled="cuda-graphs"), ["bf16"], cuda) == [("bf16", "cuda-graphs")]
-    assert _ways(Settings(), ["fp32"], CPU) == [("fp32", False)]
+    assert ways(Settings(size=224), ["bf16"], graphed=False) == [("bf16", True)]
+    assert ways(Settings(compiled="both"), ["bf16"]) == [("bf16", True), ("bf16", False)]
+    assert ways(Settings(compiled="cuda-graphs"), ["bf16"]) == [graphs]
+    assert _ways(Settings(), ["fp32"], CPU, graphed=True) == [("fp32", False)]
 
 
 def test_cuda_graphs_that_fail_cost_the_bench_nothing_else() -> None:
