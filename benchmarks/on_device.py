@@ -28,6 +28,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 PACKAGES = ("torch", "torchvision", "timm", "pydantic", "typer", "safetensors", "imagehash")
 GPU_TESTS = (
+    "compute/test_data_waits.py",
     "jobs/test_pretrain.py",
     "evaluation/test_logistic_probe.py",
     "methods/test_magnitude_masks.py",

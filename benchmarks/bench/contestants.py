@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from bench.reference import (
 from bench.rounds import Action, timed
 from sdclr.backbones import BackboneConfig, build_backbone, measure_feature_dim
 from sdclr.batch import Views
+from sdclr.compute.data_waits import DataWaits
 from sdclr.compute.device import Compiled, CompiledAs
 from sdclr.compute.device_choices import Precision
 from sdclr.data import DataConfig, ViewsConfig, make_views
@@ -147,7 +148,8 @@ class Contestants:
             a, b = (view.contiguous(memory_format=layout) for view in self.ready[:2])
             state = TrainingState.begin(self.device)
             step = partial(train_step, training, state, Views(a, b, self.ready.index))
-            self.actions[f"{method}_step[{how}]"] = timed(step, self.device)
+            begin = partial(training.method.on_epoch_start, 0)
+            self.actions[f"{method}_step[{how}]"] = self._step(step, begin)
             if isinstance(training.loss_per_image, Compiled):
                 self._compiled[f"{method}_step[{how}]"] = compiled, training.loss_per_image
         if with_data:
@@ -165,17 +167,22 @@ class Contestants:
         }
 
     def _add_data(self, training: Training, state: TrainingState, how: str) -> None:
-        images = self.pixels.to(self.device)
-        spec = replace(training.config.views.spec(), compiled=training.compiles_views)
-
-        def step() -> None:
-            train_step(training, state, make_views(images, self.ready.index, spec, seed=0, epoch=0))
+        spec = training.config.views.spec()
 
         def endless() -> Iterator[Views]:
             for epoch in itertools.count():
                 yield from training.views(epoch)
 
-        self.actions[f"sdclr_with_views[{how}]"] = timed(step, self.device)
+        def step() -> None:
+            if self.device.type == "cuda":  # drawn for many batches at once, as in training
+                views = next(batches)
+            else:
+                views = make_views(self.pixels, self.ready.index, spec, seed=0, epoch=0)
+            train_step(training, state, views)
+
+        batches = endless()
+        begin = partial(training.method.on_epoch_start, 0)
+        self.actions[f"sdclr_with_views[{how}]"] = self._step(step, begin)
         self.actions[f"sdclr_end_to_end[{how}]"] = self._end_to_end(
             f"sdclr_end_to_end[{how}]", endless(), partial(train_step, training, state)
         )
@@ -191,7 +198,7 @@ class Contestants:
         step = ReferenceStep(method, self.device)
         a, b = (view.contiguous() for view in self.ready[:2])
         batches = endless_batches(PillowPairs(self.pixels, work.size), work.batch, self.device)
-        self.actions["reference_step"] = timed(lambda: step((a, b)), self.device)
+        self.actions["reference_step"] = self._step(lambda: step((a, b)))
         self.actions["reference_end_to_end"] = self._end_to_end(
             "reference_end_to_end", batches, step
         )
@@ -237,6 +244,14 @@ class Contestants:
         else:
             self.actions[f"lightly_step[{precision}]"] = timed(step, self.device)
 
+    def _step(
+        self, step: Callable[[], object], begin: Callable[[], object] | None = None
+    ) -> Action:
+        """Seconds of one step; on CUDA with its share of what begins an epoch."""
+        if self.device.type != "cuda":
+            return timed(step, self.device)
+        return mean_of_epoch(step, begin or (lambda: None), self.device)
+
     def _end_to_end(
         self, name: str, batches: Iterator[object], step: Callable[..., object]
     ) -> Action:
@@ -250,12 +265,31 @@ class Contestants:
 
         def action() -> float:
             drain(batches, step, queued)
-            waited: list[float] = []
-            seconds = timed(lambda: waited.append(drain(batches, step, num)), self.device)()
-            shares.append(waited[0] / seconds)
+            waits = DataWaits(self.device)
+            counted = waits.of(batches)
+            seconds = timed(lambda: drain(counted, step, num), self.device)()
+            shares.append(waits.seconds() / seconds)
             return seconds / num
 
         return action
+
+
+def mean_of_epoch(
+    step: Callable[[], object], begin: Callable[[], object], device: torch.device
+) -> Action:
+    """Seconds of one of an epoch's steps in a row: the host is as far ahead of the device as in training.
+
+    A step alone between two synchronisations would also be charged what the host takes to queue its first kernels, and
+    ``begin`` what the device does not wait for while it has steps to do.
+    """
+
+    def epoch() -> None:
+        begin()
+        for _ in range(STEPS_PER_EPOCH):
+            step()
+
+    whole = timed(epoch, device)
+    return lambda: whole() / STEPS_PER_EPOCH
 
 
 def on_one_thread(work: Callable[[], object]) -> Callable[[], None]:

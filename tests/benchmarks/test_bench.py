@@ -12,6 +12,7 @@ import torch
 import typer
 from bench.bounds import LARGE, MEANINGS, PROMISES, SMALL, Work, judged
 from bench.budget import affordable
+from bench.contestants import mean_of_epoch
 from bench.machine import file_name, flops_of
 from bench.reference import ReferenceStep, boolean_mask_loss, host_sort
 from bench.rounds import cost, measure, round_ratios
@@ -149,6 +150,13 @@ def test_on_cuda_the_bench_does_what_auto_does_and_sets_the_compiled_step_beside
     assert ways(Settings(compiled="both"), ["bf16"]) == [("bf16", True), ("bf16", False)]
     assert ways(Settings(compiled="cuda-graphs"), ["bf16"]) == [graphs]
     assert _ways(Settings(), ["fp32"], CPU, graphed=True) == [("fp32", False)]
+
+
+def test_a_step_of_an_epoch_has_its_share_of_what_begins_it() -> None:
+    done: list[str] = []
+    action = mean_of_epoch(lambda: done.append("step"), lambda: done.append("begin"), CPU)
+    assert action() > 0
+    assert done == ["begin"] + 22 * ["step"]
 
 
 def test_cuda_graphs_that_fail_cost_the_bench_nothing_else() -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 import time
 import warnings
-from collections.abc import Iterator
 from contextlib import closing
 
-from sdclr.batch import Views
+import torch
+
+from sdclr.compute.data_waits import DataWaits
 from sdclr.errors import Preempted
 from sdclr.jobs.pretrain import step
 from sdclr.jobs.pretrain.folder import save_backbone
@@ -44,7 +45,7 @@ def train(
     epochs = Epochs(training, state, run, saves, observer)
     done, asked = None, False
     for epoch in range(epochs.begun, config.epochs):
-        clock = EpochClock()
+        clock = EpochClock(training.device)
         num_steps = epochs.steps(epoch, clock)
         done, asked = epochs.end(epoch, num_steps, clock)
     assert done is not None
@@ -82,7 +83,7 @@ class Epochs:
         first = state.step % training.steps_per_epoch
         # threads that decode ahead end with the block
         with closing(training.views(epoch, first)) as views_of_epoch:
-            batches = clock.waiting_for(self._saves.before_errors(views_of_epoch, self._run))
+            batches = clock.waits.of(self._saves.before_errors(views_of_epoch, self._run))
             # before the epoch begins: where the data fail here, what is saved is the end of the one before
             ahead = next(batches)
             if first == 0:
@@ -139,22 +140,12 @@ class Epochs:
 class EpochClock:
     """How long an epoch has lasted, and how much of it the steps waited for their views."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device) -> None:
         self.begun = time.perf_counter()
-        self.waited_seconds = 0.0
+        self.waits = DataWaits(device)
 
     def seconds(self) -> float:
         return time.perf_counter() - self.begun
-
-    def waiting_for(self, batches: Iterator[Views]) -> Iterator[Views]:
-        """The same batches; what the host spends on them (on a CPU their pixels, too) counts as waiting."""
-        while True:
-            begun = time.perf_counter()
-            views = next(batches, None)
-            self.waited_seconds += time.perf_counter() - begun
-            if views is None:
-                return
-            yield views
 
 
 def _measured(
@@ -167,7 +158,7 @@ def _measured(
         "loss": state.mean_loss(training),
         "learning_rate": training.learning_rate(state.step),
         "views_per_second": num_views / seconds,
-        "data_share": clock.waited_seconds / seconds,
+        "data_share": clock.waits.seconds() / seconds,
         "seconds": seconds,
         **measurements_of(training.method),
     }
