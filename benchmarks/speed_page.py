@@ -19,6 +19,13 @@ ROOT = Path(__file__).parent.parent
 MARKERS = Markers("<!-- speed: written by benchmarks/speed_page.py -->", "<!-- /speed -->")
 
 
+ALONE = (
+    "\nEach step was timed alone here, on an idle device, and is charged what the host takes to queue its first kernels; "
+    "only `end_to_end` is\nof steps in a row. The bench has been changed since, and times an epoch's steps in a row."
+)
+"""What the first results of a device suffer from."""
+
+
 def newest(kind: str, work: Work) -> dict[str, Any] | None:
     """The last results of ``work`` on a ``CPU`` or ``CUDA`` device."""
     files = [
@@ -41,10 +48,7 @@ def section() -> str:
         for cuda in filter(None, found):
             parts += [_conditions(cuda), _promises(cuda, "cuda"), _steps(cuda)]
     else:
-        parts.append(
-            "On CUDA: `make bench` has not been run there yet; the parts of a step have, on an H100: "
-            "[results](results.md#the-parts-of-a-step-on-an-h100-2026-11-26)."
-        )
+        parts.append("On CUDA: no results file yet.")
     return "\n\n".join(parts)
 
 
@@ -54,12 +58,13 @@ def rewritten(page: str) -> str:
 
 def _conditions(facts: dict[str, Any]) -> str:
     settings = facts["settings"]
+    alone = facts["hardware"].startswith("CUDA") and facts.get("steps_in_a_row", 1) == 1
     return (
         f"{facts['hardware']}, torch {facts['torch']}, {facts['date']}: {settings['backbone']} of width "
         f"{settings['width']} at {settings['size']} px, batch {settings['batch']},\nmedian and range of "
         f"n = {facts['n']} interleaved rounds in {facts['elapsed_seconds'] / 60:.1f} minutes; load before the run "
         f"{facts['load_before']:.1f}."
-    )
+    ) + (ALONE if alone else "")
 
 
 def _promises(facts: dict[str, Any], device: str) -> str:

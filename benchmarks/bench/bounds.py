@@ -63,7 +63,7 @@ MEANINGS = {
     "cuda_graphs_end_to_end_speedup": "our compiled step end to end / the same with CUDA graphs; higher is better",
     "lightly_step_over_simclr_step": "a step of lightly's SimCLR / of ours, same backbone; higher is better",
     "views_share_of_step": "share of a step with views on the device that the views take; lower is better",
-    "data_wait_share": "share of the time that the host waits for the next views; lower is better",
+    "data_wait_share": "share of the time that steps wait for their views; lower is better",
     "reference_data_wait_share": "the same share in the reference-style run",
     "utilisation": "counted FLOPs of a step / its seconds / the matmul peak of the same run; higher is better",
     "resnet50_224px_views_per_second": "views a second, end to end, ResNet-50 at 224 px; higher is better",

@@ -178,6 +178,7 @@ def measured(settings: Settings, progress: AnyProgress) -> dict[str, Any]:
         "elapsed_seconds": time.perf_counter() - begun,
         "n": num_rounds,
         "steps_per_epoch": STEPS_PER_EPOCH,
+        "steps_in_a_row": STEPS_PER_EPOCH if bench.device.type == "cuda" else 1,
         "seconds": {name: summary(values) for name, values in times.items()},
         "peak_memory_bytes": memory,
         "flops_per_step": flops,

@@ -186,7 +186,7 @@ def test_two_arms_of_one_name_are_refused() -> None:
 
 def test_a_file_that_is_not_there_is_said_with_the_grids_that_are() -> None:
     with pytest.raises(
-        MissingInputError, match=r"laptop, laptop_ratio, paper\. Did you mean laptop"
+        MissingInputError, match=r"laptop, laptop_ratio, paper, paper_short\. Did you mean laptop"
     ):
         read_grid("laptp")
 
