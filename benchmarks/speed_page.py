@@ -20,8 +20,9 @@ MARKERS = Markers("<!-- speed: written by benchmarks/speed_page.py -->", "<!-- /
 
 
 ALONE = (
-    "\nEach step was timed alone here, on an idle device, and is charged what the host takes to queue its first kernels; "
-    "only `end_to_end` is\nof steps in a row. The bench has been changed since, and times an epoch's steps in a row."
+    "\nEach step was timed alone here, on an idle device, and is charged what the host takes to queue its "
+    "first kernels; only `end_to_end` is\nof steps in a row. Since then the bench times an "
+    "epoch's steps in a row."
 )
 """What the first results of a device suffer from."""
 

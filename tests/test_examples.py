@@ -25,6 +25,8 @@ from sdclr.data import DataConfig
 pytestmark = [pytest.mark.journeys, pytest.mark.usefixtures("light_figures")]
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
+COLLECTION = ["embed", "mine", "profile", "report"]
+"""Of one's own images, once a run is looked at."""
 TINY = ["epochs=1", "backbone.name=resnet10", "backbone.width=2", "views.size=32"]
 
 
@@ -84,7 +86,7 @@ def test_every_command_that_is_proposed_on_the_first_day_works(
 ) -> None:
     walk = example("first_day").walk
     done = walk("photos", "runs/a", TINY, labels="labels.csv", test="more", run=in_process)
-    road = ["pretrain", "report", "embed", "evaluate", "report", "evaluate", "report"]
+    road = ["pretrain", "report", *COLLECTION, "evaluate", "report", "evaluate", "report"]
     assert verbs(done) == road
     assert (photos / "runs/a/features.npz").is_file()
     assert Run("runs/a").read_evaluation("cached")["tested_on"] == "test set"
@@ -96,7 +98,7 @@ def test_class_folders_and_a_test_folder_are_walked_to_the_end(
 ) -> None:
     labelled = ["data.labels=folders", "data.test_path=more"]
     done = example("first_day").walk("photos", "runs/b", [*TINY, *labelled], run=in_process)
-    assert verbs(done) == ["pretrain", "evaluate", "report", "embed"]
+    assert verbs(done) == ["pretrain", "evaluate", "report", *COLLECTION]
 
 
 def test_class_folders_without_a_test_set_are_cross_validated(
@@ -105,7 +107,7 @@ def test_class_folders_without_a_test_set_are_cross_validated(
     done = example("first_day").walk(
         "photos", "runs/c", [*TINY, "data.labels=folders"], run=in_process
     )
-    assert verbs(done) == ["pretrain", "evaluate", "report", "embed"]
+    assert verbs(done) == ["pretrain", "evaluate", "report", *COLLECTION]
     assert Run("runs/c").read_evaluation("cached")["tested_on"] == "cross-validation"
 
 
@@ -113,7 +115,7 @@ def test_an_odd_folder_name_is_proposed_so_that_a_shell_reads_it(
     photos: Path, in_process: Callable[[list[str]], str]
 ) -> None:
     done = example("first_day").walk("photos", "runs/my $HOME 'x'", TINY, run=in_process)
-    assert verbs(done) == ["pretrain", "report", "embed"]
+    assert verbs(done) == ["pretrain", "report", *COLLECTION]
 
 
 def test_a_recipe_is_walked_to_its_end(

@@ -19,11 +19,12 @@ from sdclr.backbones.backbone import Backbone
 from sdclr.backbones.weights import load_backbone, require_usable_weights, save_backbone
 from sdclr.config import Section
 from sdclr.errors import CheckpointError, ConfigError, MissingInputError
+from sdclr.run.files import CLASSIFIER_FILE
 from sdclr.safe_text import shown
 from sdclr.storage.tensor_files import read_tensors, write_tensors
 
 FORMAT = "sdclr classifier 1"
-BACKBONE_FILE, CLASSIFIER_FILE = "backbone.safetensors", "classifier.safetensors"
+BACKBONE_FILE = "backbone.safetensors"
 
 
 class ClassifierFacts(Section):

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
-from sdclr.run.next_step import next_command
+from sdclr.run.files import MINED_FOLDER
+from sdclr.run.next_step import next_command, next_when_mined
 from sdclr.safe_text import shown, visible
 
 if TYPE_CHECKING:
@@ -21,6 +23,17 @@ if TYPE_CHECKING:
 def say_next(run: Run) -> None:
     """The next command for a finished run; nothing where none is left."""
     if (words := next_command(run, "done")) is not None:
+        typer.echo(f"next: {words}")
+
+
+def say_next_when_mined(folder: Path) -> None:
+    """The same for a folder of ranked images, in a run's or by itself."""
+    from sdclr.run import Run
+
+    run = Run(folder.parent)
+    if folder.name == MINED_FOLDER and run.exists:
+        say_next(run)
+    elif (words := next_when_mined(folder)) is not None:
         typer.echo(f"next: {words}")
 
 

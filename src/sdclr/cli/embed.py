@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sdclr.cli.consoles import stderr
+from sdclr.cli.consoles import say_next, stderr
 from sdclr.cli.options import Device, Overwrite, Source, Use, expanded, import_used
 from sdclr.cli.settings import paths_and_settings
 from sdclr.errors import (
@@ -56,6 +56,7 @@ def embed(
     from sdclr.jobs.embed import embed as run_embed
     from sdclr.presentation.progress import Progress
     from sdclr.processes.environment import is_first
+    from sdclr.run import Run
 
     import_used(use)
     if shards is not None and (out is None or overwrite):
@@ -77,6 +78,8 @@ def embed(
         )
     if is_first():  # it speaks for all
         typer.echo(f"features: {shown(path)}")
+        if path == usual_out and not places:
+            say_next(Run(source))
 
 
 def _images_to_embed(

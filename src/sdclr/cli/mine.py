@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sdclr.cli.consoles import stderr
+from sdclr.cli.consoles import say_next_when_mined, stderr
 from sdclr.cli.options import Device, GroupBy, Use, expanded, import_used
 from sdclr.cli.settings import paths_and_settings
 from sdclr.errors import (
@@ -196,6 +196,7 @@ def mine(
     page = out / "index.html"
     if page.is_file():
         typer.echo(f"page: {shown(page)}")
+    say_next_when_mined(out)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sdclr.cli.consoles import echo_json, stderr
+from sdclr.cli.consoles import echo_json, say_next_when_mined, stderr
 from sdclr.cli.options import AsJson, expanded
 from sdclr.safe_text import shown
 
@@ -53,6 +53,7 @@ def profile(
     typer.echo(
         f"page: {shown(folder / 'profile.html')}\nquestions: {shown(folder / 'questions.csv')}"
     )
+    say_next_when_mined(folder)
 
 
 class _AskOnTerminal:

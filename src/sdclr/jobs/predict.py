@@ -22,7 +22,7 @@ from scipy.stats import binomtest
 from torch import Tensor, nn
 
 from sdclr.any_progress import AnyProgress, NoProgress
-from sdclr.backbones.classifier import BACKBONE_FILE, CLASSIFIER_FILE, Classifier, load_classifier
+from sdclr.backbones.classifier import BACKBONE_FILE, Classifier, load_classifier
 from sdclr.backbones.weights import read_backbone
 from sdclr.compute.device import explain_out_of_memory, placed_on, resolve_device
 from sdclr.compute.process_state import silenced_warnings
@@ -33,6 +33,7 @@ from sdclr.data.usable import usable_images
 from sdclr.errors import ConfigError
 from sdclr.evaluation.features import extract_features
 from sdclr.processes.world import BEGUN, World, shared_work
+from sdclr.run.files import CLASSIFIER_FILE
 from sdclr.safe_text import counted, shown
 from sdclr.storage.output_files import output_file
 from sdclr.storage.row_parts import RowParts
@@ -137,7 +138,7 @@ def predict(
             RowParts.require_ours(RowParts.beside(out), "predict")
             world.messages.publish(BEGUN, {})
             found = _found(data, part, out)
-            for remark in found.remarks:
+            for remark in [*found.remarks, *_folders_are_labels(found, data, classifier)]:
                 show.print(remark)
             images, bad = usable_images(found.train, data, show)
             parts = _compute(classifier, Path(model), found, images, out, where, show, world)
@@ -173,6 +174,18 @@ def _found(data: DataConfig, part: Part, out: Path) -> Data:
             "test_images, folders of splits (data.layout=splits data.labels=folders) as test. Leave --part out."
         )
     return replace(found, train=found.test, test=None)
+
+
+def _folders_are_labels(found: Data, data: DataConfig, classifier: Classifier) -> list[str]:
+    """A remark where the images lie in folders that are named like the model's classes, and nobody said so."""
+    if data.name != "images" or found.train.labels is not None:
+        return []
+    folders = {str(name).partition("/")[0] for name in found.train.names if "/" in str(name)}
+    if not folders or not folders <= set(classifier.class_names):
+        return []
+    return [
+        "The folders are named like the model's classes: data.labels=folders counts how many are right."
+    ]
 
 
 def _warn_of_other_reading(classifier: Classifier, data: DataConfig) -> None:

@@ -10,9 +10,9 @@ from typing import Any, Literal
 from sdclr.errors import DataError, MissingInputError, SdclrError
 from sdclr.run import Run
 from sdclr.run.consistency import foreign_metrics, require_own_backbone
-from sdclr.run.files import STATUS_FILE
+from sdclr.run.files import CLASSIFIER_FILE, FINETUNE_FILE, MINE_FILE, STATUS_FILE
 from sdclr.run.next_step import next_command
-from sdclr.safe_text import shown
+from sdclr.safe_text import command, shown
 
 State = Literal["running", "done", "preempted", "interrupted", "failed"]
 
@@ -78,6 +78,24 @@ _WITHOUT_A_COMMAND = {"running": "wait", "done": "nothing is left to do"}
 """What is next for a run in this state that has no command to give."""
 
 
+def _not_a_run(folder: Path) -> str | None:
+    """What a folder of another command's is, and what to do with it; None where it is nobody's."""
+    name = shown(folder)
+    if (folder / CLASSIFIER_FILE).is_file():
+        predict = command("sdclr", "predict", folder)
+        return (
+            f"{name} is a finished classifier of sdclr finetune, which has no status. Use it: {predict} IMAGES --out "
+            "predictions.csv."
+        )
+    if (folder / FINETUNE_FILE).is_file():
+        return f"{name} is of sdclr finetune, which has not finished it: the same command goes on."
+    if (folder / MINE_FILE).is_file():
+        done = (folder / "scores.csv").is_file()
+        after = "has no status" if done else "has not finished it: the same command goes on"
+        return f"{name} is of sdclr mine, which {after}."
+    return None
+
+
 def read_status(folder: Path | str) -> RunStatus:
     """How the run in ``folder`` stands. MissingInputError when there is none."""
     run = Run(folder)
@@ -85,7 +103,8 @@ def read_status(folder: Path | str) -> RunStatus:
         if not run.folder.exists():
             raise MissingInputError(f"run folder {shown(run.folder)} does not exist.")
         raise MissingInputError(
-            f"{run.folder} is not a run folder: it has neither config.yaml nor {STATUS_FILE}."
+            _not_a_run(run.folder)
+            or f"{shown(run.folder)} is not a run folder: it has neither config.yaml nor {STATUS_FILE}."
         )
     told: dict[str, Any] = {}
     metrics: list[dict[str, Any]] = []

@@ -370,3 +370,16 @@ class Report:
     glance: Glance | None = None
     competitors: Mapping[str, Competitor] = field(default_factory=dict)
     """Of the first run of each arm that has one."""
+
+    @property
+    def is_as_given(self) -> bool:
+        """Whether the images are somebody's own, of which no split was drawn."""
+        return bool(self.splits) and all(split.source == "as given" for split in self.splits)
+
+    @property
+    def subsets(self) -> list[str]:
+        """Those of the splits that hold images; of images as they are given without other names for the same."""
+        counts = self.splits[0].counts if self.splits else {}
+        filled = [name for name in counts if any(sum(split.counts[name]) for split in self.splits)]
+        again = ("long_tail", "few_shot") if self.is_as_given and "train" in filled else ()
+        return [name for name in filled if name not in again]

@@ -162,8 +162,18 @@ SECTIONS: Mapping[str, Section] = {
     ),
     "splits": Section(
         "Splits",
-        lambda subject: subject.report is not None and bool(subject.report.splits),
+        lambda subject: (
+            subject.report is not None
+            and bool(subject.report.splits)
+            and not subject.report.is_as_given
+        ),
         hint="images (largest … smallest class)",
+    ),
+    "labelled": Section(
+        "Labelled images",
+        lambda subject: subject.report is not None and subject.report.is_as_given,
+        hint="images (largest … smallest class)",
+        template="splits",
     ),
     "settings": Section("Settings", lambda subject: subject.run is not None, of_each_run=True),
     "provenance": Section(

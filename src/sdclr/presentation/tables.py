@@ -22,8 +22,8 @@ from sdclr.presentation.report import COLUMNS, HEADERS, Column, Comparison, Repo
 from sdclr.safe_text import csv_row, markdown, markdown_line, one_line
 
 GROUP_CONVENTIONS = {
-    "thirds": "Many, Medium, Few: thirds of the classes by their long-tailed training images.",
-    "thresholds": "Many, Medium, Few: classes with more than 100, 20 to 100, fewer than 20 training images.",
+    "thirds": "Many, Medium, Few: thirds of the classes by how many of the images trained on are theirs.",
+    "thresholds": "Many, Medium, Few: classes with more than 100, 20 to 100, fewer than 20 of the images trained on.",
 }
 
 
@@ -84,9 +84,13 @@ def comparison_text(comparison: Comparison) -> str:
 
 def reading_notes(report: Report) -> list[str]:
     """What the result table's numbers are."""
+    spread = (
+        "Percent; mean ± population std over n splits (the seeds of a split are averaged first)."
+    )
+    if report.is_as_given:
+        spread = "Percent; of several seeds the mean."
     return [
-        "Percent; mean ± population std over n splits (the seeds of a split are averaged first). "
-        f"Std, the spread of Many, Medium and Few, is better when lower. Chance is {percent(report.chance)}.",
+        f"{spread} Std, the spread of Many, Medium and Few, is better when lower. Chance is {percent(report.chance)}.",
         GROUP_CONVENTIONS[report.group_convention],
         *(
             [PLAIN_ACCURACY]
@@ -186,15 +190,15 @@ def _number_width(report: Report, column: Column) -> int:
 
 
 def _facts_table(report: Report) -> Table:
-    table = Table(
-        box=box.SIMPLE_HEAD, pad_edge=False, title="\nWhat differs (≠)", title_justify="left"
-    )
+    several = len(report.arms) > 1
+    title = "\nWhat differs (≠)" if several else "\nWhat was done"
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left")
     table.title_style = "bold"
     table.add_column("")
     for arm in report.arms:
         table.add_column(Text(one_line(arm)), overflow="fold")
     for fact in report.facts:
-        mark = "≠" if fact.differs and len(report.arms) > 1 else " "
+        mark = "≠" if fact.differs and several else " "
         values = [Text(one_line(value)) for value in fact.values]
         table.add_row(
             Text(f"{mark} {one_line(fact.name)}"), *values, style="" if mark == "≠" else "dim"
@@ -231,7 +235,7 @@ def to_markdown(report: Report) -> str:
         for fact in report.facts
     ]
     parts += [
-        "## What differs",
+        "## What differs" if len(report.arms) > 1 else "## What was done",
         markdown_table(["", *report.arms], facts, num_text_columns=len(report.arms) + 1),
     ]
     return "\n\n".join(parts) + "\n"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from sdclr.errors import EXIT_BUG, CheckpointError, DataError, MissingInputError, NonFiniteError
-from sdclr.run.files import FEATURES_FILE
+from sdclr.run.files import FEATURES_FILE, FEWEST_MINED, IMAGES_FILE, MINED_FOLDER, PROFILE_FILE
 from sdclr.run.folder import Run
 from sdclr.run.outside import section, use_options
 from sdclr.safe_text import command
@@ -39,7 +40,7 @@ def next_command(run: Run, state: str, exit_code: int | None = None) -> str | No
 
 
 def _next_when_done(run: Run) -> str | None:
-    """Evaluate where there are labels, then report, then the features of one's own images; then nothing is left."""
+    """Evaluate where there are labels, report; of one's own images embed, mine, profile, report again; then nothing."""
     split: dict[str, Any] = {}
     settings: dict[str, Any] = {}
     with contextlib.suppress(DataError, MissingInputError):
@@ -51,13 +52,31 @@ def _next_when_done(run: Run) -> str | None:
         return command(
             "sdclr", "evaluate", run.folder, *options, *use_options(run, "backbone", "data")
         )
-    page = run.folder / "report.html"
-    if not page.is_file() or page.stat().st_mtime < max(evaluations, default=0.0):
+    page, mined = run.folder / "report.html", run.folder / MINED_FOLDER
+    profiled = [path.stat().st_mtime for path in [mined / PROFILE_FILE] if path.is_file()]
+    if not page.is_file() or page.stat().st_mtime < max([*evaluations, *profiled], default=0.0):
         return command("sdclr", "report", run.folder, *use_options(run, "backbone", "data"))
     data, features = section(settings, "data"), run.folder / FEATURES_FILE
     if data.get("name") in ("images", "arrays") and not features.is_file():
         return command("sdclr", "embed", run.folder, *use_options(run, "backbone", "data"))
+    if _minable(run) and not (mined / "scores.csv").is_file():
+        return command("sdclr", "mine", run.folder, *use_options(run, "backbone", "data"))
+    return next_when_mined(mined) if mined.is_dir() else None
+
+
+def next_when_mined(folder: Path) -> str | None:
+    """What to do with a folder of ranked images; None where nothing is left."""
+    if (folder / "features.npy").is_file() and not (folder / PROFILE_FILE).is_file():
+        return command("sdclr", "profile", folder)
     return None
+
+
+def _minable(run: Run) -> bool:
+    """Whether it is of a folder or list with as many images as mining needs."""
+    with contextlib.suppress(DataError, MissingInputError):
+        facts = run.read_json(IMAGES_FILE)
+        return int(facts["found"]) - len(facts["skipped"]) >= FEWEST_MINED
+    return False
 
 
 def _evaluable(counts: Mapping[str, Sequence[int]]) -> list[str] | None:

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from sdclr.addresses import Address
 from sdclr.backbones import BackboneConfig
-from sdclr.backbones.classifier import BACKBONE_FILE, CLASSIFIER_FILE, is_classifier
+from sdclr.backbones.classifier import BACKBONE_FILE, is_classifier
 from sdclr.backbones.others_weights import is_others, read_others
 from sdclr.backbones.weights import read_backbone
 from sdclr.compute.device import bf16_speedup_of_cpu, free_memory, resolve_device
@@ -40,6 +40,7 @@ from sdclr.presentation.progress import AnyProgress
 from sdclr.presentation.sheet import is_sheet, sheet_png
 from sdclr.recipes.own_images import Choice, advice, own_images
 from sdclr.run import Run
+from sdclr.run.files import CLASSIFIER_FILE
 from sdclr.run.refusals import require_elsewhere
 from sdclr.safe_text import one_line, shown
 from sdclr.settings import PretrainConfig

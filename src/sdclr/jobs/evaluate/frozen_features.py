@@ -74,6 +74,9 @@ class FrozenFeatures:
         """[N, F], extracted at the first call."""
         if part not in self._features:
             images = self.images(part)
+            if not len(images):  # nothing to show
+                self._features[part] = self._extracted(images, part, 0, None)
+                return self._features[part]
             if self._shared is None:
                 task = self.show.add(f"features ({part})", total=len(images), unit="images")
                 self._features[part] = self._extracted(images, part, 0, task)
@@ -108,11 +111,11 @@ class FrozenFeatures:
         self._shared.world.messages.publish(f"features/{self._asked}", {"part": part})
         self._asked += 1
 
-    def _extracted(self, images: Images, part: str, first: int, task: int) -> Tensor:
+    def _extracted(self, images: Images, part: str, first: int, task: int | None) -> Tensor:
         return extract_features(
             self.backbone,
             images.stills(self.size),
-            self.advance(task),
+            None if task is None else self.advance(task),
             lambda position: _name(images, position, f"{part}, from {first}" if first else part),
             self.precision,
         )

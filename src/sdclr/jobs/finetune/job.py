@@ -51,7 +51,7 @@ from sdclr.processes.signals import StopRequest, stop_on_signal
 from sdclr.processes.world import BEGUN, World, shared_work
 from sdclr.run import Run
 from sdclr.run.environment import environment, own_version
-from sdclr.run.files import LOCK_FILE, looks_like_a_run
+from sdclr.run.files import FINETUNE_FILE, LOCK_FILE, looks_like_a_run
 from sdclr.run.refusals import require_elsewhere
 from sdclr.safe_text import counted, shown
 from sdclr.storage.checkpoint import Checkpoint
@@ -59,7 +59,7 @@ from sdclr.storage.durable_files import is_leftover, storage_errors
 from sdclr.storage.row_parts import RowParts
 
 FORMAT = "sdclr finetune 1"
-SETTINGS_FILE, RESULT_FILE, VALIDATION_FILE = "finetune.json", "model.json", "validation.csv"
+SETTINGS_FILE, RESULT_FILE, VALIDATION_FILE = FINETUNE_FILE, "model.json", "validation.csv"
 
 
 @dataclass(frozen=True)
@@ -260,7 +260,7 @@ def _agree(
         run.write_json(SETTINGS_FILE, facts)  # nothing was trained yet: the first try was a mistake
     elif differences:
         raise ConfigError(
-            f"{shown(run.folder)} was begun with others (begun with -> now):\n  "
+            f"{shown(run.folder)} was begun with other settings, labels or weights (begun with -> now):\n  "
             + "\n  ".join(differences)
             + "\nPut them back to go on, or choose another --out."
         )

@@ -21,6 +21,7 @@ from sdclr.config import Section
 from sdclr.data.collections.contents import Content, read_record, write_record
 from sdclr.errors import ConfigError, DataError, MissingInputError, RunFolderError
 from sdclr.jobs.mine.looking import LOOK, Looks
+from sdclr.run.files import MINE_FILE
 from sdclr.safe_text import shown
 from sdclr.storage.documents import read_json_file
 from sdclr.storage.durable_files import (
@@ -34,7 +35,7 @@ from sdclr.storage.locks import writing
 from sdclr.storage.output_files import lexists
 from sdclr.storage.row_parts import put_in_place
 
-RECORD = "mine.json"
+RECORD = MINE_FILE
 FEATURES, LOOKS, IMAGES = "features.npy", "looks.npy", "images.tsv.gz"
 SCORES_FILE, PARQUET, PAGE = "scores.csv", "scores.parquet", "index.html"
 UNFINISHED = "features.partial"

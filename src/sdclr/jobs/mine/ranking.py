@@ -45,15 +45,13 @@ from sdclr.jobs.mine.estimate import estimated, judged_by_labels, not_rarity
 from sdclr.jobs.mine.looking import Looks, junk_measures
 from sdclr.presentation.mined import Flags, MinedImages, RankingQuality
 from sdclr.presentation.progress import AnyProgress
+from sdclr.run.files import FEWEST_MINED
 from sdclr.safe_text import counted, shown
 
 SEARCHED = 80
 """Neighbours of each image: of 50 that the default score reads up to 30 may be copies of it."""
 SAMPLED = 5000
 """Images whose surroundings say how alike the hashes of different pictures are."""
-FEWEST = 32
-"""Images below which nothing is common enough for anything to be rare."""
-
 
 Order = Literal["rarest", "kinds"]
 """Of the groups of a sheet: by the mean score, or by how little a group is like those before it."""
@@ -105,10 +103,10 @@ class Found:
 
 
 def require_enough(num_images: int) -> None:
-    """DataError for fewer than FEWEST images."""
-    if num_images < FEWEST:
+    """DataError for fewer than FEWEST_MINED images."""
+    if num_images < FEWEST_MINED:
         raise DataError(
-            f"mining compares images with many others and needs at least {FEWEST}, got {num_images}."
+            f"mining compares images with many others and needs at least {FEWEST_MINED}, got {num_images}."
         )
 
 
