@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
-from sdclr.evaluation.paired import paired_difference
+from sdclr.evaluation.paired import Floats, Labels, paired_difference
 
 
 def test_the_difference_is_that_of_the_class_means() -> None:
@@ -81,9 +83,70 @@ def test_a_class_that_a_resample_lacks_does_not_count_in_it() -> None:
         np.ones(9),
         np.zeros(9),
         np.array([0] * 6 + [1] * 3),
-        groups=np.array([0, 0, 1, 1, 2, 2, 3, 3, 3]),
+        groups=np.array([0, 0, 1, 1, 2, 4, 3, 3, 3]),
     )
     assert tuple(found) == (1, 1, 1)
+
+
+def test_of_few_groups_nothing_can_be_said() -> None:
+    labels, groups = np.repeat([0, 1], 20), np.tile(np.arange(4), 10)
+    found = paired_difference(np.ones(40), np.zeros(40), labels, groups=groups)
+    assert tuple(found) == (1, -1, 1)
+    assert found.verdict == "open"
+
+
+def test_two_images_that_agree_are_not_certain() -> None:
+    rng = np.random.default_rng(5)
+    labels = np.append(np.zeros(50, dtype=np.int64), [1, 1])
+    ours, theirs = (rng.random((2, 52)) < 0.5).astype(float)
+    ours[-2:], theirs[-2:] = 1, 0
+    few = paired_difference(ours, theirs, labels, [1])
+    assert few.difference == 1
+    assert few.low < 0.5
+    assert paired_difference(ours[-2:], theirs[-2:], labels[-2:]).verdict == "better"
+
+
+def covered(draw: Callable[[np.random.Generator], tuple[Floats, Floats, Labels]]) -> float:
+    """How often the interval holds 0, where both sides are equally good."""
+    rng = np.random.default_rng(6)
+    found = [paired_difference(*draw(rng), seed=i) for i in range(250)]
+    return float(np.mean([one.verdict == "open" for one in found]))
+
+
+@pytest.mark.parametrize("sizes", [[200, 200], [35, 10, 7, 6, 2], [30, 1, 1, 1]])
+def test_the_interval_holds_what_other_images_would_give(sizes: list[int]) -> None:
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+
+    def draw(rng: np.random.Generator) -> tuple[Floats, Floats, Labels]:
+        ours, theirs = (rng.random((2, len(labels))) < 0.6).astype(float)
+        return ours, theirs, labels
+
+    assert 0.9 < covered(draw) < 0.99
+
+
+@pytest.mark.parametrize("num_ways", [3, 10])
+def test_the_interval_holds_what_other_ways_to_deal_folds_would_give(num_ways: int) -> None:
+    labels = np.repeat([0, 1], 100)
+
+    def draw(rng: np.random.Generator) -> tuple[Floats, Floats, Labels]:
+        # each way has its luck, which all its images share: a draw of few images to learn from
+        luck = rng.normal(0, 0.15, (2, num_ways, 1))
+        ours, theirs = (rng.random((2, num_ways, 200)) < 0.5 + luck).astype(float)
+        return ours, theirs, labels
+
+    assert covered(draw) > 0.93
+
+
+def test_one_way_is_no_way_to_know_of_others() -> None:
+    rng = np.random.default_rng(7)
+    labels = np.repeat([0, 1], 40)
+    ours, theirs = rng.random((2, 80)).round()
+    assert paired_difference(ours[None], theirs[None], labels) == paired_difference(
+        ours, theirs, labels
+    )
+    # of equal ways there is nothing to add
+    same = paired_difference(np.tile(ours, (4, 1)), np.tile(theirs, (4, 1)), labels)
+    assert same == pytest.approx(paired_difference(ours, theirs, labels))
 
 
 def test_no_class_at_all_is_not_every_class() -> None:

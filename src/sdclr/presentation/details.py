@@ -28,6 +28,8 @@ class Rival:
     """better, worse or open."""
     num_few_tested: int | None = None
     """Of the few classes; None where an earlier version did not write it."""
+    num_ways: int | None = None
+    """Ways to deal the folds that accuracies are means over; None where an earlier version did not write it."""
 
 
 def labelled_title(kind: str, value: float | None, source: str | None) -> str:

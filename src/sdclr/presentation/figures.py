@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sdclr.presentation.competitor import Competitor
-from sdclr.presentation.details import FewLabelsRow, RunDetails
+from sdclr.presentation.details import FewLabelsRow, Rival, RunDetails
 from sdclr.presentation.drawings import (
     Bars,
     Dots,
@@ -111,11 +111,24 @@ def rivals_forest(material: Material) -> list[Figure]:
             rows.append(Interval(group, f"{rival.probe}, few classes", *rival.few, of_few))
     caption = (
         "Accuracy (mean over the classes) of this run less that of its rival, by the same probe on the same n test "
-        "images. 95 % intervals by resampling images within their class; what another training run would give is not "
-        "in them. Green is better, orange worse, grey shows no difference."
+        "images. 95 % intervals of what other images would give, and other ways to deal the folds; what another "
+        f"training run would give is not in them.{_ways(material.details.rivals)} Green is better, orange worse, grey "
+        "shows no difference."
     )
     drawing = Forest(rows, "This run less its rival (percentage points)")
     return [Figure("against", "Did pre-training pay?", drawing, caption)]
+
+
+def _ways(rivals: Sequence[Rival]) -> str:
+    """How often folds were dealt, and why the numbers are not those of the results."""
+    ways = sorted({rival.num_ways for rival in rivals if rival.num_ways is not None} - {1})
+    if not ways:
+        return ""
+    said = " or ".join(map(str, ways))
+    return (
+        f" There is no test set: accuracies are means over {said} ways to deal the folds; those under Results are of "
+        "the first way."
+    )
 
 
 _SETS = {

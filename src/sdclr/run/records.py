@@ -274,6 +274,8 @@ class RivalMeasured(Record):
     num_tested: Count
     num_few_tested: Count | None = None
     """Of the few classes; an earlier version did not write it."""
+    num_ways: Count | None = None
+    """To deal the folds, over which accuracies are means; an earlier version did not write it."""
     verdict: Literal["better", "worse", "open"]
 
 

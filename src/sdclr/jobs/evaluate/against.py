@@ -45,8 +45,9 @@ from sdclr.run.files import AGAINST_FILE
 from sdclr.safe_text import shown
 from sdclr.settings import PretrainConfig
 
-FOLD_SEEDS = 3
-"""Ways to deal out the folds, where there is no test set: probes on a test set have no seed of their own."""
+WAYS, WAYS_OF_FEW = 5, 10
+"""To deal out the folds, where there is no test set: probes on a test set have no seed of their own. Of a probe that
+learns from few images, drawn anew each time, there are more."""
 LEAK_BITS = 2
 """Of 64 bits of the perceptual hashes: a test image and its nearest training image are hardly two pictures."""
 OURS = "this run"
@@ -68,6 +69,8 @@ class Against:
     num_tested: int
     num_few_tested: int
     """Tested images of the few classes."""
+    num_ways: int = 1
+    """Ways to deal the folds that the accuracies are means over; 1 with a test set."""
 
     def sentence(self) -> str:
         """The verdict on this pair."""
@@ -79,7 +82,8 @@ class Against:
         d = [100 * value for value in self.all]
         return (
             f"{self.probe}: {said}: {100 * self.ours:.1f} % and {100 * self.theirs:.1f} %, {d[0]:+.1f} points "
-            f"[{d[1]:+.1f}, {d[2]:+.1f}], n = {self.num_tested} images."
+            f"[{d[1]:+.1f}, {d[2]:+.1f}], n = {self.num_tested} images"
+            + (f", {self.num_ways} ways to deal the folds." if self.num_ways > 1 else ".")
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -145,8 +149,9 @@ def compare(
     ``against``: untrained (the run's network as it started, or would have), pixels (the image reduced to 8 x 8),
     colours (a histogram), imagenet (the run's network with ImageNet weights, downloaded once), timm:NAME or
     torchvision:NAME likewise, or a run folder or file of weights. ``probes``, ``labels``, ``settings`` and ``untested``
-    as of :func:`evaluate`, protocol ``cached``. Intervals are paired: images are resampled within their class, or whole
-    groups where data.group_by gives any, the same for both sides; what another training run would give is not in them.
+    as of :func:`evaluate`, protocol ``cached``. Intervals are paired: they hold what other images would give, or other
+    groups where data.group_by gives any, and without a test set other ways to deal the folds, the same for both sides;
+    what another training run would give is not in them.
     Without any labels ``pairs`` is empty, ``unlabelled`` has what can be measured, and RUN/to_label.csv names images
     whose labels would answer. Raises ConfigError for a rival that is none.
 
@@ -247,7 +252,7 @@ def _networks(run: Run, against: Sequence[str], config: PretrainConfig) -> dict[
 
 @dataclass(frozen=True)
 class _Right:
-    """How often each tested image was classified right, [N] in [0, 1], over the seeds of the folds."""
+    """Which tested images were classified right, 1 or 0, [S, N]: S ways to deal the folds, or one test."""
 
     labels: Labels
     right: Floats
@@ -270,7 +275,9 @@ def _measured(
         groups = None if group_by is None else group_images(test, group_by).of_image
         tested = frozen.labels("test")
     else:
-        folds = [CrossValidation(frozen, rule, seed=seed + n) for n in range(FOLD_SEEDS)]
+        # a class that one way puts into one fold is left out of all: of groups, more ways would lose more
+        num_ways = WAYS_OF_FEW if group_by is None else WAYS
+        folds = [CrossValidation(frozen, rule, seed=seed + n) for n in range(num_ways)]
         measures, groups, tested = [*folds], folds[0].tested_groups(), folds[0].tested_labels()
     # of folds: with another seed another class may lie in one
     lost = {c for one in measures for c in one.untested}
@@ -278,14 +285,13 @@ def _measured(
         groups = groups[~np.isin(tested, list(lost))]
     found = {}
     for row in rows:
-        right_by_seed = []
-        for measure in measures:
+        right = []
+        for measure in measures[: WAYS_OF_FEW if row.subset == "few_shot" else WAYS]:
             labels, guess = measure.predictions(protocol, row)
             kept = ~np.isin(labels, list(lost))
             labels = labels[kept]
-            right_by_seed.append(guess[kept] == labels)
-        right = np.mean(right_by_seed, axis=0)
-        found[row.name] = _Right(labels, right.astype(np.float64), groups)
+            right.append(guess[kept] == labels)
+        found[row.name] = _Right(labels, np.array(right, dtype=np.float64), groups)
     return found
 
 
@@ -319,13 +325,14 @@ def _pairs(
                     few_difference,
                     len(labels),
                     num_few,
+                    len(other),
                 )
             )
     return pairs
 
 
 def _mean_over_classes(right: Floats, labels: Labels) -> float:
-    return float(np.mean([right[labels == c].mean() for c in np.unique(labels)]))
+    return float(np.mean([right[:, labels == c].mean() for c in np.unique(labels)]))
 
 
 _Rival = tuple[nn.Module, int]
