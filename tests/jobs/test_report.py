@@ -18,6 +18,7 @@ from rich.console import Console
 from sdclr import register_curve
 from sdclr.errors import ConfigError, DataError, MissingInputError, StorageError
 from sdclr.jobs.report import build_report, standard, write_report
+from sdclr.presentation import html, tables
 from sdclr.presentation import report as report_data
 
 COUNTS = np.array([100, 80, 60, 40, 30, 20, 12, 8, 6, 5])
@@ -162,6 +163,34 @@ def test_comparisons_pair_the_splits_and_take_the_first_arm_as_baseline(
     ]
     half = 4.302652729911275 * 0.03 / np.sqrt(3)  # Student t, 2 degrees of freedom, 97.5 %
     assert comparisons[1].interval == pytest.approx((0.12, 0.12 - half, 0.12 + half))
+
+
+def test_the_page_of_other_runs_is_not_replaced_unasked(two_arms: list[Path]) -> None:
+    page = two_arms[0].parent / "report.html"
+    write_report(two_arms, {"html"})
+    write_report(two_arms[::-1], {"html"})  # the same runs
+    before = page.read_bytes()
+    with pytest.raises(ConfigError, match=r"report\.html is the report of other runs.*--overwrite"):
+        write_report(two_arms[:4], {"html"})
+    assert page.read_bytes() == before
+    write_report(two_arms[:4], {"html"}, out=page.with_name("four.html"))
+    write_report(two_arms[:4], {"html"}, overwrite=True)
+    assert page.read_bytes() != before
+
+
+def test_images_as_they_are_given_are_no_splits(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "photos", 1)
+    report = build_report([run])
+    assert not report.is_as_given
+    assert any("over n splits" in note for note in tables.reading_notes(report))
+    edit(run / "split.json", source="as given")
+    report = build_report([run])
+    assert report.is_as_given
+    assert not any("split" in note for note in tables.reading_notes(report))
+    assert "## What was done" in tables.to_markdown(report)
+    page = html.render_html(report)
+    assert "Labelled images of each class" in page
+    assert "Long-tailed" not in page
 
 
 def test_seeds_of_one_split_are_averaged_before_the_splits(tmp_path: Path) -> None:

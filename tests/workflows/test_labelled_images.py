@@ -10,9 +10,11 @@ from typer.testing import CliRunner
 
 from image_folder_stand_in import make_folder
 from sdclr import Run, cli, pretrain, recipe
-from sdclr.data import build_data
+from sdclr.data import DataConfig, build_data
+from sdclr.data.trained_images import images_of
 from sdclr.errors import ConfigError, DataError, MissingInputError
 from sdclr.workflows.labelled_images import labelled_images, labels_of_run
+from shard_stand_in import shards_of
 
 pytestmark = pytest.mark.journeys
 
@@ -66,6 +68,33 @@ def test_images_are_read_as_the_run_has_read_them(run: Run, photos: Path) -> Non
     assert labelled_images(run.folder, photos, None, {"data.exif_rotation": True}).exif_rotation
     own = labels_of_run(run, {"data.labels": "folders"})
     assert build_data(own).class_names == ["cat", "dog"]
+
+
+@pytest.mark.parametrize(
+    "place", ["shards", "shards/train-{000..002}.tar", "shards/*.tar", "shards/train-001.tar"]
+)
+def test_shards_on_a_disk_bring_their_own_labels_however_they_are_named(
+    run: Run, photos: Path, tmp_path: Path, place: str
+) -> None:
+    paths = [f"{kind}/{i}.jpg" for i in range(6) for kind in ("cat", "dog")]
+    shards_of(photos, paths, tmp_path / "shards", 3, classes=["cat", "dog"])
+    found = build_data(labelled_images(run.folder, tmp_path / place, None, {}))
+    num = 4 if place.endswith("001.tar") else 12
+    assert found.train.labels is not None
+    assert sorted(found.train.labels.tolist()) == [0] * (num // 2) + [1] * (num // 2)
+
+
+def test_a_shard_of_a_range_that_is_missing_is_named(
+    run: Run, photos: Path, tmp_path: Path
+) -> None:
+    shards_of(photos, PATHS, tmp_path / "shards", 3, classes=["cat", "dog"])
+    (tmp_path / "shards" / "train-001.tar").unlink()
+    place = tmp_path / "shards" / "train-{000..002}.tar"
+    with pytest.raises(MissingInputError, match=r"train-001\.tar"):
+        build_data(labelled_images(run.folder, place, None, {}))
+    data = DataConfig(name="images", path=str(place), subset="all")
+    with pytest.raises(MissingInputError, match=r"train-001\.tar[\s\S]*add --data PLACE"):
+        images_of(run, data)
 
 
 def test_what_are_no_labels_is_refused_by_name(run: Run, photos: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from sdclr.addresses import Address
 from sdclr.batch import Views
 from sdclr.compute.stateless_random import Stream, derive, permutation
 from sdclr.config import user_place
@@ -96,6 +98,10 @@ def unseen_views(images: Images, spec: ViewSpec, seed: int, *, epoch: int) -> Vi
     return Views(a, b, index)
 
 
+_SHARD_PATTERN = re.compile(r"[{*?]")
+"""What a place of several shards is told by."""
+
+
 def images_of(
     run: Run, config: DataConfig, option: str = "--data ", exclude: Iterable[Path] = ()
 ) -> Data:
@@ -105,9 +111,14 @@ def images_of(
     """
     try:
         return build_data(config, exclude=[run.folder, *exclude])
-    except MissingInputError:
-        if config.path is None or user_place(config.path).exists():
+    except MissingInputError as error:
+        place = None if config.path is None else user_place(config.path)
+        if place is None or (isinstance(place, Path) and place.exists()):
             raise
+        if isinstance(place, Address) or _SHARD_PATTERN.search(str(place)):  # it names the shard
+            raise MissingInputError(
+                f"{error} If all of them have moved, add {option}PLACE to the command."
+            ) from None
         raise MissingInputError(
             f"the images of {shown(run.folder)} are not where they were: {shown(config.path)} does not exist. "
             f"If they have moved, add {option}PATH to the command."

@@ -7,9 +7,12 @@ but the one script that sorts its tables, whatever a name in it holds.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from pathlib import Path
 from urllib.parse import quote
 
 from markupsafe import Markup
@@ -63,6 +66,18 @@ def render_html(report: Report, runs: Sequence[UnlabelledRun] = ()) -> str:
     return _page(report.title, [report.description], report, runs, report.arms)
 
 
+def digest_of_runs(folders: Iterable[Path | str]) -> str:
+    """By which a page is known to be of these runs, wherever they lie."""
+    names = sorted(Path(folder).absolute().name for folder in folders)
+    return hashlib.sha256("\0".join(names).encode(errors="surrogateescape")).hexdigest()[:16]
+
+
+def runs_of_page(text: str) -> str | None:
+    """The digest in the head of a page; None where an earlier version has written none."""
+    found = re.search(r'<meta name="runs" content="([0-9a-f]{16})">', text)
+    return found[1] if found else None
+
+
 def material_of(
     report: Report | None, runs: Sequence[UnlabelledRun], arms: Sequence[str]
 ) -> Material:
@@ -84,8 +99,10 @@ def _page(
         _part(number, name, subject) for number, (name, subject) in enumerate(arrangement(material))
     ]
     script = source("report.js")
+    records = report.runs if report is not None else [run.record for run in runs]
     return template("report.html.j2").render(
         title=title,
+        of_runs=digest_of_runs([record.folder for record in records]),
         lead=lead,
         blocks=[
             (run if len(runs) > 1 else None, list(of_run))

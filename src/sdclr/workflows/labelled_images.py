@@ -12,8 +12,10 @@ from sdclr.addresses import Address, Place
 from sdclr.backbones.encoder import LIBRARIES
 from sdclr.config import require_once, user_place
 from sdclr.data import DataConfig
-from sdclr.data.choices import LIST_SUFFIXES
+from sdclr.data.choices import LIST_SUFFIXES, SHARD_SUFFIX
+from sdclr.data.sources.globs import glob_of
 from sdclr.data.sources.image_lists import read_listed_images
+from sdclr.data.sources.listing import IMAGE_SUFFIXES
 from sdclr.data.sources.own_images import SPREADSHEETS
 from sdclr.data.sources.split_folders import has_splits
 from sdclr.errors import ConfigError, DataError, MissingInputError, SdclrError
@@ -45,8 +47,7 @@ def labelled_images(
     of the model. Raises MissingInputError where nothing is there, ConfigError for a root of what is no table, DataError
     for a spreadsheet.
     """
-    at_address = isinstance(labels, Address)  # whoever reads it says whether it is there
-    if not at_address and not labels.exists():
+    if not _is_found_by_its_reader(labels) and not labels.exists():
         raise MissingInputError(
             f"there is no file or folder of labels {shown(labels)}. A table has the columns path and label."
         )
@@ -59,7 +60,8 @@ def labelled_images(
             f"--images is where the paths of a table or list begin, and {shown(labels)} is none. Leave it out."
         )
     if isinstance(labels, Path) and labels.is_dir():
-        given = {"data.labels": "folders"} | given
+        # shards bring their labels in members of their own
+        given = ({} if _holds_shards(labels) else {"data.labels": "folders"}) | given
     elif root is not None:
         require_once(given, {"data.root": "--images"})
         given["data.root"] = str(root.absolute())
@@ -76,6 +78,26 @@ def labelled_images(
         return data
     splits = has_splits(Path(path), exclude, data.links, data.exclude)
     return data.with_values({"layout": "splits"}) if splits else data
+
+
+def _is_found_by_its_reader(place: Place) -> bool:
+    """Whether it may name several things, or one on another machine; whoever reads them says which is missing."""
+    return (
+        isinstance(place, Address)
+        or glob_of(place) is not None
+        or place.suffix.lower() == SHARD_SUFFIX
+    )
+
+
+def _holds_shards(folder: Path) -> bool:
+    """Whether there are tar files in it and no images."""
+    found = False
+    for _, _, names in os.walk(folder):
+        suffixes = {Path(name).suffix.lower() for name in names}
+        if suffixes & set(IMAGE_SUFFIXES):
+            return False
+        found |= SHARD_SUFFIX in suffixes
+    return found
 
 
 def labels_of_run(run: Run, values: Mapping[str, Any]) -> DataConfig:

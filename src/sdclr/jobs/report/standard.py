@@ -71,7 +71,8 @@ from sdclr.presentation.unlabelled import (
     to_markdown,
 )
 from sdclr.run import Run
-from sdclr.safe_text import command, counted
+from sdclr.safe_text import command, counted, shown
+from sdclr.storage.durable_files import storage_errors
 from sdclr.storage.output_files import begins_with, lexists
 
 COMPARED = ("all", "few", "group_std")
@@ -172,6 +173,8 @@ def write_report(
     """
     if not runs:
         raise ConfigError("report needs at least one run folder.")
+    if out is None and "html" in formats and not overwrite:
+        _require_same_runs(_usual_page(runs), runs)
     if protocol is None and not _are_evaluated(runs):
         return build_and_deliver(
             lambda: build_unlabelled_report(runs, why_missing),
@@ -208,6 +211,22 @@ def _usual_page(runs: Sequence[Path | str]) -> Path:
     if len(folders) == 1:
         return folders[0] / "report.html"
     return Path(os.path.commonpath([folder.parent for folder in folders])) / "report.html"
+
+
+HEAD_CHARACTERS = 2000
+"""Of a page: what it is of stands among its first."""
+
+
+def _require_same_runs(page: Path, runs: Sequence[Path | str]) -> None:
+    """ConfigError where the page of other runs would be replaced, of `sdclr reproduce` for example."""
+    if len(runs) == 1 or not begins_with(page, html.MARK):
+        return
+    with storage_errors(page), page.open(encoding="utf-8", errors="replace") as file:
+        theirs = html.runs_of_page(file.read(HEAD_CHARACTERS))
+    if theirs not in (None, html.digest_of_runs(runs)):
+        raise ConfigError(
+            f"{shown(page)} is the report of other runs. Give --out FILE, or --overwrite to replace it."
+        )
 
 
 def _unlabelled_files(page: Path) -> dict[str, FileFormat[UnlabelledReport]]:
