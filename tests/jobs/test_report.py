@@ -178,6 +178,30 @@ def test_the_page_of_other_runs_is_not_replaced_unasked(two_arms: list[Path]) ->
     assert page.read_bytes() != before
 
 
+def test_two_runs_on_ones_own_photos_show_the_difference_and_what_gives_an_interval(
+    tmp_path: Path,
+) -> None:
+    runs = [
+        write_run(tmp_path / "one", accuracy=0.5),
+        write_run(tmp_path / "two", method=SDCLR, accuracy=0.6),
+    ]
+    for run in runs:
+        edit(run / "split.json", source="as given")
+    report = build_report(runs)
+    shown = tables.to_markdown(report)
+    assert "All: +10.00 points on one split: no interval can be given" in shown
+    assert "evaluate RUN --against OTHER" in shown
+    assert "split by split" not in shown
+
+
+def test_a_folder_of_runs_names_them(two_arms: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(MissingInputError, match=r"holds runs: give .*sdclr-1 and 5 more by name"):
+        build_report([tmp_path])
+    (tmp_path / "paper.csv").write_text("x")
+    with pytest.raises(MissingInputError, match="is a file, and not a run folder"):
+        build_report([*two_arms, tmp_path / "paper.csv"])
+
+
 def test_images_as_they_are_given_are_no_splits(tmp_path: Path) -> None:
     run = write_run(tmp_path / "photos", 1)
     report = build_report([run])

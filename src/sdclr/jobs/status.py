@@ -11,6 +11,7 @@ from sdclr.errors import DataError, MissingInputError, SdclrError
 from sdclr.run import Run
 from sdclr.run.consistency import foreign_metrics, require_own_backbone
 from sdclr.run.files import CLASSIFIER_FILE, FINETUNE_FILE, MINE_FILE, STATUS_FILE
+from sdclr.run.folder import why_no_run
 from sdclr.run.next_step import next_command
 from sdclr.safe_text import command, shown
 
@@ -78,7 +79,7 @@ _WITHOUT_A_COMMAND = {"running": "wait", "done": "nothing is left to do"}
 """What is next for a run in this state that has no command to give."""
 
 
-def _not_a_run(folder: Path) -> str | None:
+def _of_another_command(folder: Path) -> str | None:
     """What a folder of another command's is, and what to do with it; None where it is nobody's."""
     name = shown(folder)
     if (folder / CLASSIFIER_FILE).is_file():
@@ -100,12 +101,8 @@ def read_status(folder: Path | str) -> RunStatus:
     """How the run in ``folder`` stands. MissingInputError when there is none."""
     run = Run(folder)
     if not run.exists and not (run.folder / STATUS_FILE).is_file():
-        if not run.folder.exists():
-            raise MissingInputError(f"run folder {shown(run.folder)} does not exist.")
-        raise MissingInputError(
-            _not_a_run(run.folder)
-            or f"{shown(run.folder)} is not a run folder: it has neither config.yaml nor {STATUS_FILE}."
-        )
+        lack = f"it has neither config.yaml nor {STATUS_FILE}"
+        raise MissingInputError(_of_another_command(run.folder) or why_no_run(run.folder, lack))
     told: dict[str, Any] = {}
     metrics: list[dict[str, Any]] = []
     damage: list[str] = []  # the rest of the folder still says something

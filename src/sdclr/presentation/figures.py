@@ -324,9 +324,7 @@ def disagreement(material: Material) -> list[Figure]:
 
 
 _EVALUATE = f"needs labels and an evaluation: {command('sdclr', 'evaluate', 'RUN')}"
-_RECORDS = (
-    "needs a run with records of its images: sdclr pretrain RECIPE record_images=true --out ANOTHER"
-)
+_RECORDS = "needs a run with records of its images: sdclr pretrain RECIPE (or PHOTOS) record_images=true --out ANOTHER"
 _HEALTH = "needs a run whose health was measured, as it is unless health_every_epochs=0"
 _COMPETITOR = "needs a run with a competitor: sdclr pretrain RECIPE method.name=sdclr --out RUN"
 
@@ -360,7 +358,7 @@ FIGURES: Mapping[str, FigureRow] = {
         "method.prune_ratio=RATIO method.norms=NORMS --out RUN",
     ),
     "groups": FigureRow(
-        "groups", "Groups over the epochs", curve_figures("groups"), f"labels; {_HEALTH}"
+        "groups", "Groups over the epochs", curve_figures("groups"), f"{_HEALTH}, and labels"
     ),
     "records": FigureRow(
         "groups",

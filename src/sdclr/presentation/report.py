@@ -66,6 +66,8 @@ class Comparison:
     n: int
     interval: tuple[float, float, float] | None
     """(mean, low, high) of the 95 % t-interval; None with fewer than two shared splits."""
+    single: float | None = None
+    """The difference on the only split that both have."""
 
 
 @dataclass(frozen=True)

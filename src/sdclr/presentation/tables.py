@@ -33,6 +33,18 @@ COMPARISON_NOTE = (
 )
 
 
+def comparison_notes(report: Report) -> list[str]:
+    """How comparisons are to be read; none where there are none."""
+    if not report.comparisons:
+        return []
+    if not report.is_as_given:
+        return [COMPARISON_NOTE]
+    return [
+        "Differences in percentage points. sdclr evaluate RUN --against OTHER_RUN compares two runs image by image, "
+        "with intervals."
+    ]
+
+
 def percent(value: float) -> str:
     """0.6123 -> "61.23"; "-" for nan."""
     return "-" if math.isnan(value) else f"{100 * value:.2f}"
@@ -62,12 +74,9 @@ def comparison_text(comparison: Comparison) -> str:
     """
     header, is_std = HEADERS[comparison.measure], comparison.measure == "group_std"
     if comparison.interval is None:
-        shared = (
-            "one split: no interval can be given"
-            if comparison.n
-            else "no split in common: nothing to compare"
-        )
-        return f"{header}: {shared}"
+        if comparison.single is None:
+            return f"{header}: no split in common: nothing to compare"
+        return f"{header}: {100 * comparison.single + 0.0:+.2f} points on one split: no interval can be given"
     # + 0.0: no "-0.00"
     mean, low, high = (round(100 * value, 2) + 0.0 for value in comparison.interval)
     basis = f"({'lower is better; ' if is_std else ''}95 % t-interval, n = {comparison.n} splits)"
@@ -145,8 +154,8 @@ def render_terminal(report: Report, console: Console) -> None:
         console.print(Text(f"\n{one_line(heading)}", style="bold"))
         for c in comparisons:
             console.print(Padding(Text(one_line(comparison_text(c))), (0, 0, 0, 2)))
-    if report.comparisons:
-        console.print(Text(f"\n{COMPARISON_NOTE}", style="dim"))
+    for note in comparison_notes(report):
+        console.print(Text(f"\n{note}", style="dim"))
     console.print(_facts_table(report))
 
 
@@ -229,7 +238,7 @@ def to_markdown(report: Report) -> str:
     for heading, comparisons in comparison_groups(report):
         lines = [f"- {markdown(comparison_text(c))}" for c in comparisons]
         parts += [f"## {markdown(heading)}", "\n".join(lines)]
-    parts += [markdown(COMPARISON_NOTE)] if report.comparisons else []
+    parts += map(markdown, comparison_notes(report))
     facts = [
         [f"{fact.name} (differs)" if fact.differs else fact.name, *fact.values]
         for fact in report.facts

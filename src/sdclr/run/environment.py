@@ -23,10 +23,16 @@ def environment(device: str, world_size: int = 1) -> dict[str, Any]:
         "python": platform.python_version(),
         "device": device,
         "world_size": world_size,
-        "command": shlex.join([Path(sys.argv[0]).name, *map(redacted, sys.argv[1:])]),
+        "command": shlex.join([_program(), *map(redacted, sys.argv[1:])]),
         "commit": _commit(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _program() -> str:
+    """What one types in place of this process's program."""
+    name = Path(sys.argv[0]).name
+    return "sdclr" if name == "__main__.py" else name  # python -m sdclr
 
 
 def own_version() -> str:

@@ -37,6 +37,20 @@ from sdclr.storage.durable_files import is_leftover, make_folder, write_atomical
 from sdclr.storage.locks import Lock
 
 
+def why_no_run(folder: Path, lack: str) -> str:
+    """What is wrong with a folder that is no run; ``lack``: what it has not, if nothing else is to be said."""
+    if not os.path.lexists(folder):
+        return f"run folder {shown(folder)} does not exist."
+    if not folder.is_dir():
+        return f"{shown(folder)} is a file, and not a run folder. Leave it out."
+    with contextlib.suppress(OSError):
+        runs = sorted(path.parent for path in folder.glob("*/config.yaml"))
+        if runs:
+            more = f" and {len(runs) - 1} more" if runs[1:] else ""
+            return f"{shown(folder)} is not a run folder, but holds runs: give {shown(runs[0])}{more} by name."
+    return f"{shown(folder)} is not a run folder: {lack}."
+
+
 class Run:
     """One run folder. Reading needs no lock; use it as a context manager to write.
 
@@ -94,10 +108,8 @@ class Run:
     def require(self) -> Self:
         """Itself, if this is a run folder; MissingInputError otherwise."""
         if not self.exists:
-            if not os.path.lexists(self.folder):
-                raise MissingInputError(f"run folder {shown(self.folder)} does not exist.")
             raise MissingInputError(
-                f"{self.folder} is not a run folder: it has no config.yaml (sdclr pretrain makes one)."
+                why_no_run(self.folder, "it has no config.yaml (sdclr pretrain makes one)")
             )
         return self
 

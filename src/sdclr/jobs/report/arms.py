@@ -82,8 +82,6 @@ def _common_protocol(paths: Sequence[Path], wanted: str | None) -> str:
     """The protocol that every run was evaluated with. Protocols never mix in one table."""
     found = {}
     for path in paths:
-        if not path.is_dir():
-            raise MissingInputError(f"run folder {path} does not exist.")
         found[path] = Run(path).require().evaluated_protocols()
         if not found[path]:
             raise MissingInputError(

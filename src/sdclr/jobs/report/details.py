@@ -78,7 +78,7 @@ def read_details(
     if groups.get("why_no_groups"):
         why["Groups in the records of the images"] = str(groups["why_no_groups"])
     if not run.evaluated_protocols():
-        why.setdefault("differences", _needs_labels(run))
+        why.setdefault("differences", f"{_needs_labels(run)} --against untrained,pixels")
         why.setdefault("classes", _needs_labels(run))
     collection, collection_pictures = _collection(run)
     return RunDetails(

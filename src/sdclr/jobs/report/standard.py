@@ -341,8 +341,10 @@ def _comparisons(baseline: Arm, arm: Arm, probe: str) -> list[Comparison]:
             continue
         found = paired_difference(a, b, confidence=0.95)
         interval = (found.mean, found.low, found.high) if found else None
+        shared = a.keys() & b.keys()
+        single = b[min(shared)] - a[min(shared)] if len(shared) == 1 else None
         results.append(
-            Comparison(probe, key, baseline.label, arm.label, len(a.keys() & b.keys()), interval)
+            Comparison(probe, key, baseline.label, arm.label, len(shared), interval, single)
         )
     return results
 
@@ -468,12 +470,15 @@ def _description(arms: Sequence[Arm], protocol: str) -> str:
         for key in ("epochs", "data.subset")
     }
     ratios = dict.fromkeys(_imbalance_ratio(run.evaluation.train_counts) for run in runs)
+    drawn = f" (subset {words['data.subset']}, imbalance ratio {' or '.join(ratios)})"
+    splits = f" over {counted(len({run.split_number for run in runs}), 'split')}"
+    if all(has_own_images(Run(run.path)) for run in runs):
+        drawn = splits = ""
     return (
         f"{', '.join(arm.label for arm in arms)}: {_networks(settings)} "
-        f"pre-trained without labels for {counted(words['epochs'], 'epoch')} on {_source(runs)} "
-        f"(subset {words['data.subset']}, imbalance ratio {' or '.join(ratios)}), "
+        f"pre-trained without labels for {counted(words['epochs'], 'epoch')} on {_source(runs)}{drawn}, "
         f"then read out by protocol '{protocol}'. "
-        f"{counted(len(runs), 'run')} over {counted(len({run.split_number for run in runs}), 'split')}. "
+        f"{counted(len(runs), 'run')}{splits}. "
         f"Hardware: {_joined(runs, 'device')}."
         f"{_how_tested(runs)}{_untested(runs)}"
     )
