@@ -290,7 +290,17 @@ def record_of(
     evaluation = run.read_evaluation(protocol)
     evaluation["probes"] = {name: evaluation["probes"][name] for name in probes}
     metrics, facts = run.metrics(), run.read_side_file("environment.json")
-    kept = ("sdclr", "torch", "torchvision", "numpy", "python", "device", "precision", "commit")
+    kept = (
+        "sdclr",
+        "torch",
+        "torchvision",
+        "numpy",
+        "python",
+        "device",
+        "precision",
+        "compile",
+        "commit",
+    )
     seconds = {"training": round(sum(float(e.get("seconds") or 0) for e in metrics), 1)}
     for name, probe in evaluation["probes"].items():
         seconds[name] = round(float(probe.get("seconds") or 0), 1)
