@@ -99,3 +99,25 @@ def test_a_device_finds_the_same_threshold() -> None:
     here = magnitude_masks(weights, 0.9)
     there = magnitude_masks([weight.cuda() for weight in weights], 0.9)
     assert all(torch.equal(a, b.cpu()) for a, b in zip(here, there, strict=True))
+
+
+@pytest.mark.parametrize("dtypes", [(torch.float32,) * 4, (torch.float32, torch.bfloat16) * 2])
+def test_masks_are_those_of_any_layout(dtypes: tuple[torch.dtype, ...]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(8, 4, 3, 3), (16, 8, 1, 1), (5, 7), (6, 2, 3, 3)]
+    plain = [
+        torch.randn(shape, generator=generator).to(dtype)
+        for shape, dtype in zip(shapes, dtypes, strict=True)
+    ]
+    laid_out = [
+        plain[0].to(memory_format=torch.channels_last),
+        plain[1].to(memory_format=torch.channels_last),
+        plain[2].T.contiguous().T,
+        plain[3].repeat_interleave(2, dim=1)[:, ::2],  # not side by side
+    ]
+    expected = magnitude_masks(plain, 0.7)
+    for weight, mask, same in zip(laid_out, magnitude_masks(laid_out, 0.7), expected, strict=True):
+        assert torch.equal(mask, same)
+        if weight is not laid_out[3]:
+            assert mask.stride() == weight.stride()
+    assert not laid_out[3].is_contiguous()

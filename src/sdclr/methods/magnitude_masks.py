@@ -19,20 +19,45 @@ def magnitude_masks(weights: Iterable[Tensor], prune_ratio: float) -> list[Tenso
     so ties at the threshold are all kept and at least one weight always survives.
     """
     weights = [w.detach() for w in weights]
-    magnitudes = _magnitudes(weights)
+    flat = [_as_they_lie(w) for w in weights]
+    magnitudes = _magnitudes(flat)
     k = min(math.ceil(prune_ratio * magnitudes.numel()), magnitudes.numel() - 1)
     threshold = _smallest(magnitudes, k)  # exact with ties, unlike an interpolating quantile
-    return [w.abs() >= threshold for w in weights]
+    kept = (magnitudes >= threshold).split([w.numel() for w in weights])
+    return [_laid_out(part, w) for part, w in zip(kept, weights, strict=True)]
 
 
-def _magnitudes(weights: Sequence[Tensor]) -> Tensor:
-    """All |w| one after another, [n], each written once."""
-    dtypes = {w.dtype for w in weights}
-    if len(dtypes) != 1:  # of mixed precisions cat finds the common one
-        return torch.cat([w.abs().flatten() for w in weights])
-    result = weights[0].new_empty(sum(w.numel() for w in weights))
-    for w, part in zip(weights, result.split([w.numel() for w in weights]), strict=True):
-        torch.abs(w.flatten(), out=part)
+def _as_they_lie(weight: Tensor) -> Tensor:
+    """Its numbers in the order of memory, [n]: a view, unless they do not lie side by side."""
+    return weight.as_strided((weight.numel(),), (1,)) if _is_dense(weight) else weight.flatten()
+
+
+def _laid_out(part: Tensor, weight: Tensor) -> Tensor:
+    """Numbers in the order of :func:`_as_they_lie` in the weight's shape and, where it is dense, its layout."""
+    if _is_dense(weight):
+        return part.as_strided(weight.shape, weight.stride(), part.storage_offset())
+    return part.view(weight.shape)
+
+
+def _is_dense(weight: Tensor) -> bool:
+    """Whether its numbers fill a piece of memory, in whatever order of the dimensions (channels_last, for example)."""
+    expected = 1
+    for stride, size in sorted(zip(weight.stride(), weight.shape, strict=True)):
+        if size == 1:
+            continue
+        if stride != expected:
+            return False
+        expected *= size
+    return expected == weight.numel()
+
+
+def _magnitudes(flat: Sequence[Tensor]) -> Tensor:
+    """All |w| one after another, [n]."""
+    if len({part.dtype for part in flat}) != 1 or flat[0].device.type != "cpu":
+        return torch.cat(list(flat)).abs_()  # of mixed precisions cat finds the common one
+    result = flat[0].new_empty(sum(part.numel() for part in flat))  # each is written once
+    for part, place in zip(flat, result.split([part.numel() for part in flat]), strict=True):
+        torch.abs(part, out=place)
     return result
 
 
