@@ -172,6 +172,19 @@ def test_a_run_folder_that_is_named_stays_and_can_be_the_source(
     assert np.array_equal(again.transform(paths), embedder.transform(paths))
 
 
+def test_files_are_read_as_the_pre_training_read_them(pictures: Pixels, tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.png" for number in range(len(pictures))]
+    on_its_side = Image.Exif()
+    on_its_side[0x0112] = 6
+    for one, path in zip(pictures, paths, strict=True):
+        Image.fromarray(one).save(path, exif=on_its_side)
+    upright = [Image.fromarray(one) for one in pictures[:4]]
+    as_it_lies = Embedder(pretrain=TINY | {"data.exif_rotation": False}, device="cpu").fit(paths)
+    assert np.array_equal(as_it_lies.transform(paths[:4]), as_it_lies.transform(upright))
+    turned = Embedder(pretrain=TINY, device="cpu").fit(paths)
+    assert not np.array_equal(turned.transform(paths[:4]), turned.transform(upright))
+
+
 def test_the_example_of_its_docstring_runs() -> None:
     (test,) = doctest.DocTestFinder(recurse=False).find(Embedder, "Embedder", globs={})
     said: list[str] = []

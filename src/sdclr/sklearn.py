@@ -116,7 +116,8 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
             )
             run = pretrain(config, out, choices=choices)
             encoder = open_encoder(run.folder, image_size=self.image_size)
-            self._reading["grey_bits"] = config.data.grey_bits
+            # transform sees a file as the training saw it
+            self._reading = {key: getattr(config.data, key) for key in self._reading}
         self._take(encoder.backbone, encoder.image_size)
         return self
 
