@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import doctest
+import os
 import pickle
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,7 @@ import sdclr
 from sdclr.backbones import BackboneConfig, build_backbone
 from sdclr.backbones.weights import save_backbone
 from sdclr.data import DataConfig
-from sdclr.errors import ConfigError, DataError
+from sdclr.errors import ConfigError, DataError, MissingInputError, Preempted
 from sdclr.sklearn import Embedder
 
 TINY = {"backbone.name": "resnet10", "backbone.width": 2, "views.size": 8, "epochs": 1}
@@ -103,8 +105,8 @@ def test_scikit_learns_checks_hold(estimator: Any, check: Callable[[Any], None])
 
 
 def test_as_it_is_it_takes_no_rows_of_numbers(source: Path) -> None:
-    with pytest.raises(DataError, match=r"image 0 .*float64"):
-        Embedder(source, device="cpu").fit(np.zeros((3, 8))).transform(np.zeros((3, 8)))
+    with pytest.raises(DataError, match=r"\[3, 8\] of float64 is no array of images"):
+        Embedder(source, device="cpu").fit(np.zeros((3, 8)))
 
 
 # ---- what it gives
@@ -172,6 +174,19 @@ def test_a_run_folder_that_is_named_stays_and_can_be_the_source(
     assert np.array_equal(again.transform(paths), embedder.transform(paths))
 
 
+def test_files_are_read_as_the_pre_training_read_them(pictures: Pixels, tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.png" for number in range(len(pictures))]
+    on_its_side = Image.Exif()
+    on_its_side[0x0112] = 6
+    for one, path in zip(pictures, paths, strict=True):
+        Image.fromarray(one).save(path, exif=on_its_side)
+    upright = [Image.fromarray(one) for one in pictures[:4]]
+    as_it_lies = Embedder(pretrain=TINY | {"data.exif_rotation": False}, device="cpu").fit(paths)
+    assert np.array_equal(as_it_lies.transform(paths[:4]), as_it_lies.transform(upright))
+    turned = Embedder(pretrain=TINY, device="cpu").fit(paths)
+    assert not np.array_equal(turned.transform(paths[:4]), turned.transform(upright))
+
+
 def test_the_example_of_its_docstring_runs() -> None:
     (test,) = doctest.DocTestFinder(recurse=False).find(Embedder, "Embedder", globs={})
     said: list[str] = []
@@ -192,6 +207,12 @@ def test_the_example_of_its_docstring_runs() -> None:
         ([Image.new("RGB", (4, 4)), 7], "image 1 .*is a int"),
         (["nothing.png"], "no file nothing.png"),
         ([__file__], "image 0 .*test_sklearn.py"),
+        (np.zeros((40, 20, 3), np.uint8), r"\[40, 20, 3\] is one image .*give \[image\]"),
+        (np.zeros((40, 20, 4), np.uint8), r"\[40, 20, 4\] is one image .*give \[image\]"),
+        (np.zeros((40, 20), np.uint8), r"\[40, 20\] of uint8 .*of one image \[H, W\] give"),
+        ([np.zeros((0, 0, 3), np.uint8)], r"image 0 .*no pixels: it is an array \[0, 0, 3\]"),
+        ([Image.new("L", (0, 4))], "image 0 .*no pixels: its size is 0 x 4"),
+        ({"a.png", "b.png"}, "list of paths.*got set"),
     ],
 )
 def test_what_is_no_image_is_named_by_its_position(source: Path, images: Any, words: str) -> None:
@@ -200,11 +221,122 @@ def test_what_is_no_image_is_named_by_its_position(source: Path, images: Any, wo
         embedder.transform(images)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"pretrain": ["epochs=1"]}, r"pretrain of Embedder must be a mapping .*\['epochs=1'\]"),
+        ({"pretrain": {1: 2}}, "pretrain of Embedder must name its settings by words.*got 1"),
+        ({"source": 5}, "source of Embedder must be a path, got 5"),
+        ({"out": 5}, "out of Embedder must be a path, got 5"),
+    ],
+)
+def test_a_parameter_of_another_type_is_named_by_fit(
+    wrong: dict[str, Any], words: str, pictures: Pixels
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        Embedder(**wrong).fit(pictures)
+
+
+def test_paths_may_stand_in_an_array(source: Path, pictures: Pixels, tmp_path: Path) -> None:
+    paths = files_of(pictures[:3], tmp_path)
+    embedder = Embedder(source, device="cpu").fit(np.array(paths))
+    assert np.array_equal(embedder.transform(np.array(paths)), embedder.transform(pictures[:3]))
+
+
+def test_images_to_train_on_are_named_by_their_positions(pictures: Pixels, tmp_path: Path) -> None:
+    embedder = Embedder(pretrain=TINY, device="cpu")
+    with pytest.raises(DataError, match="fit was given 5 images; at least 32 are needed"):
+        embedder.fit(pictures[:5])
+    paths = files_of(pictures, tmp_path)
+    twice = f"{tmp_path}/./{Path(paths[3]).name}"
+    with pytest.raises(DataError, match=r"image 40 is image 3 again: .*3\.png"):
+        embedder.fit([*paths, twice])
+    with pytest.raises(MissingInputError, match=r"image 40: there is no file nothing\.png"):
+        embedder.fit([*paths, "nothing.png"])
+
+
+# ---- OUT-images
+
+
+def files_of(pictures: Pixels, folder: Path) -> list[str]:
+    paths = [folder / f"{number}.png" for number in range(len(pictures))]
+    for one, path in zip(pictures, paths, strict=True):
+        Image.fromarray(one).save(path)
+    return [str(path) for path in paths]
+
+
+def contents_of(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def test_a_refused_fit_leaves_the_images_of_the_run(pictures: Pixels, tmp_path: Path) -> None:
+    embedder = Embedder(pretrain=TINY, device="cpu", out=tmp_path / "run")
+    features = embedder.fit(pictures).transform(pictures)
+    before = contents_of(tmp_path / "run-images")
+    (tmp_path / "photos").mkdir()
+    for others in (pictures[::-1], pictures[:32], files_of(pictures, tmp_path / "photos")):
+        with pytest.raises(ConfigError):
+            embedder.fit(others)
+        assert contents_of(tmp_path / "run-images") == before
+    with pytest.raises(ConfigError, match=r"image 0 is not the one that .*run-images holds"):
+        embedder.fit(pictures[::-1])
+    assert np.array_equal(embedder.fit(pictures).transform(pictures), features)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["photos", "run", "run-images"]
+
+
+def test_a_fit_that_is_refused_before_it_begins_leaves_nothing(
+    pictures: Pixels, tmp_path: Path
+) -> None:
+    for wrong in ({"epochs": 0}, {"backbone.nam": "resnet10"}):
+        with pytest.raises(ConfigError):
+            Embedder(pretrain=TINY | wrong, device="cpu", out=tmp_path / "run").fit(pictures)
+        assert list(tmp_path.iterdir()) == []
+    with pytest.raises(DataError, match="image 40 cannot be used"):
+        Embedder(pretrain=TINY, device="cpu", out=tmp_path / "run").fit([*pictures, 7])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_of_somebody_elses_images_stays_as_it_is(pictures: Pixels, tmp_path: Path) -> None:
+    (tmp_path / "run-images").mkdir()
+    files_of(pictures, tmp_path / "run-images")
+    before = contents_of(tmp_path)
+    with pytest.raises(ConfigError, match=r"run-images exists and holds something else"):
+        Embedder(pretrain=TINY, device="cpu", out=tmp_path / "run").fit(pictures)
+    assert contents_of(tmp_path) == before
+
+
+def test_a_fit_goes_on_with_an_interrupted_run_of_the_same_images(
+    pictures: Pixels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = TINY | {"epochs": 3}
+    whole = Embedder(pretrain=settings, device="cpu", out=tmp_path / "whole").fit(pictures)
+
+    def stopped(*words: Any, **more: Any) -> Any:
+        return sdclr.pretrain(*words, **more, observers=[_Stop()])
+
+    embedder = Embedder(pretrain=settings, device="cpu", out=tmp_path / "run")
+    monkeypatch.setattr("sdclr.sklearn.pretrain", stopped)
+    with pytest.raises(Preempted):
+        embedder.fit(pictures)
+    monkeypatch.undo()
+    with pytest.raises(ConfigError, match="image 0 is not the one"):
+        embedder.fit(pictures[::-1])
+    features = embedder.fit(pictures).transform(pictures[:3])
+    assert np.array_equal(features, whole.transform(pictures[:3]))
+
+
+class _Stop(sdclr.Observer):
+    """A signal after the first epoch; the run stops at the end of the next one."""
+
+    def on_epoch(self, done: Any) -> None:
+        if done.epoch == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
 def test_parameters_that_do_not_go_together_are_refused(source: Path, pictures: Pixels) -> None:
     for wrong in ({"batch_size": 0}, {"image_size": 1.5}, {"pretrain": TINY}, {"out": "run"}):
         with pytest.raises(ConfigError, match=next(iter(wrong))):
             Embedder(source, **wrong).fit(pictures)  # type: ignore[arg-type]
-    with pytest.raises(DataError, match="at least 32"):
-        Embedder(pretrain=TINY, device="cpu").fit(pictures[:5])
     with pytest.raises(NotFittedError):
         Embedder(source).transform(pictures)

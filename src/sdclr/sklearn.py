@@ -10,6 +10,7 @@ import contextlib
 import csv
 import io
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -27,15 +28,23 @@ from sdclr.backbones.backbone import Backbone, measure_feature_dim
 from sdclr.backbones.encoder import open_encoder
 from sdclr.compute.device import resolve_device
 from sdclr.data.decoding.decode import open_picture
-from sdclr.errors import ConfigError, DataError, MissingInputError
+from sdclr.errors import ConfigError, DataError, MissingInputError, Preempted
 from sdclr.evaluation.features import require_finite
 from sdclr.jobs.pretrain import pretrain
+from sdclr.recipes.own_images import FEWEST_IMAGES
 from sdclr.run import Run
 from sdclr.safe_text import shown
-from sdclr.storage.durable_files import make_folder
+from sdclr.storage.durable_files import (
+    make_folder,
+    storage_errors,
+    temporary_name,
+    write_atomically,
+)
 from sdclr.workflows.own_images import own_config
 
 Images = Sequence[Any] | npt.NDArray[Any]
+LIST_FILE = "images.csv"
+"""In OUT-images: the path of every image."""
 
 
 class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -106,8 +115,8 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
                 data = run.settings().get("data") or {}
                 self._reading |= {key: data[key] for key in self._reading if key in data}
             return self
-        with self._place() as out:
-            listed, root = _as_files(X, num_images, out.with_name(f"{out.name}-images"))
+        _require_enough(num_images)
+        with self._place() as out, _as_files(X, out) as (listed, root):
             config, choices = own_config(
                 listed,
                 {"device": self.device, "data.root": root, **(self.pretrain or {})},
@@ -116,7 +125,8 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
             )
             run = pretrain(config, out, choices=choices)
             encoder = open_encoder(run.folder, image_size=self.image_size)
-            self._reading["grey_bits"] = config.data.grey_bits
+            # transform sees a file as the training saw it
+            self._reading = {key: getattr(config.data, key) for key in self._reading}
         self._take(encoder.backbone, encoder.image_size)
         return self
 
@@ -171,6 +181,15 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
                 raise ConfigError(
                     f"{name} of Embedder must be a whole number of at least 1, got {value!r}."
                 )
+        for name in ("source", "out"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, str | os.PathLike):
+                raise ConfigError(
+                    f"{name} of Embedder must be a path, got {shown(repr(value))}; leave it out, or give a str or a "
+                    "Path."
+                )
+        if self.pretrain is not None:
+            _require_settings(self.pretrain)
         if self.source is not None:
             for name in ("pretrain", "out"):
                 if getattr(self, name) is not None:
@@ -197,6 +216,7 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
                 picture, _ = open_picture(Path(image), channels=channels, **self._reading)
                 seen = picture.pixels(0, 0, *picture.size)
                 return self.backbone_.preprocess(seen, self.image_size_)
+            _require_pixels(image)
             if self.backbone_.channels == 3:
                 image = _as_picture(image)
             return self.backbone_.preprocess(image, self.image_size_, **self._reading)
@@ -205,15 +225,45 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
             raise DataError(f"image {row}{named} cannot be used: {shown(error, 300)}") from None
 
 
+def _require_settings(values: Any) -> None:
+    """ConfigError unless they are a mapping with dotted names."""
+    example = '{"epochs": 20, "method.name": "simclr"}'
+    if not isinstance(values, Mapping):
+        raise ConfigError(
+            f"pretrain of Embedder must be a mapping of settings, such as {example}, got {shown(repr(values))}."
+        )
+    for name in values:
+        if not isinstance(name, str):
+            raise ConfigError(
+                f"pretrain of Embedder must name its settings by words, such as {example}, got {shown(repr(name))}."
+            )
+
+
 def _number_of(images: Images) -> int:
-    if isinstance(images, str | bytes | os.PathLike | Mapping) or not hasattr(images, "__len__"):
+    is_one = isinstance(images, str | bytes | os.PathLike | Mapping)
+    # sets have no order, and what they would give no rows
+    if is_one or not (hasattr(images, "__len__") and hasattr(images, "__getitem__")):
         raise DataError(
             f"Embedder takes a list of paths, PIL images or arrays, or one array [N, H, W, 3]; got "
             f"{type(images).__name__}. A folder is embedded by `sdclr embed`, or give sorted(folder.glob('*'))."
         )
+    if isinstance(images, np.ndarray):
+        _require_several(images)
     if len(images) == 0:
         raise DataError("Embedder was given no images.")
     return len(images)
+
+
+def _require_several(images: npt.NDArray[Any]) -> None:
+    """DataError for an array that is one image, or none; an array of paths may have one axis."""
+    shape = list(images.shape)
+    if images.ndim == 0 or (images.ndim < 3 and images.dtype.kind not in "OU"):
+        raise DataError(
+            f"an array {shape} of {images.dtype} is no array of images: give [N, H, W] or [N, H, W, 3]; of one image "
+            "[H, W] give [image]."
+        )
+    if images.ndim == 3 and images.shape[2] in (3, 4):
+        raise DataError(f"an array {shape} is one image [height, width, channels]; give [image].")
 
 
 def _as_picture(image: Any) -> Image.Image:
@@ -233,30 +283,139 @@ def _as_picture(image: Any) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(image))
 
 
-def _as_files(images: Images, num_images: int, folder: Path) -> tuple[str, str]:
-    """A list of the images as files, for the pre-training, and the folder that they all lie below.
+def _require_pixels(image: Any) -> None:
+    """DataError for a PIL image or an array of no height or no width."""
+    if isinstance(image, Image.Image) and 0 in image.size:
+        raise DataError(f"it has no pixels: its size is {image.width} x {image.height}.")
+    if isinstance(image, np.ndarray) and image.size == 0:
+        raise DataError(f"it has no pixels: it is an array {list(image.shape)}.")
 
-    Those that are no files become PNGs in ``folder``.
+
+def _require_enough(num_images: int) -> None:
+    if num_images < FEWEST_IMAGES:
+        raise DataError(
+            f"fit was given {num_images} images; at least {FEWEST_IMAGES} are needed: contrastive learning compares "
+            "the images of a batch with one another. Give more, or Embedder(source=...) a network that is trained "
+            "already."
+        )
+
+
+@contextlib.contextmanager
+def _as_files(images: Images, out: Path) -> Iterator[tuple[str, str]]:
+    """A list of the images as files, for a pre-training in ``out``, and the folder that they all lie below.
+
+    Those that are no files become PNGs in OUT-images, which an interrupted run finds again. Where the block fails, the
+    folder is as it was: a refusal has written nothing.
     """
-    make_folder(folder)
-    digits = len(str(num_images - 1))
-    lines = []
-    for row, image in enumerate(images):
-        if isinstance(image, str | os.PathLike):
-            lines.append(os.path.abspath(image))
-            continue
-        path = folder / f"{row:0{digits}d}.png"
-        try:
-            _as_picture(image).save(path)
-        except (DataError, OSError, ValueError) as error:
-            raise DataError(f"image {row} cannot be used: {shown(error, 300)}") from None
-        lines.append(str(path.absolute()))
-    place = folder / "images.csv"
-    with place.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([["path"], *([line] for line in lines)])
+    folder = out.with_name(f"{out.name}-images")
+    paths = _paths_of(images, folder)
     try:
-        return str(place.absolute()), os.path.commonpath([os.path.dirname(line) for line in lines])
+        root = os.path.commonpath([os.path.dirname(path) for path in paths])
     except ValueError:
         raise DataError(
             "the images lie on several drives, and a run reads those below one folder."
         ) from None
+    is_new, had_run = not os.path.lexists(folder), Run(out).exists
+    place = folder / LIST_FILE
+    if is_new:
+        _write_images(images, paths, folder)
+    else:
+        _require_same_pictures(images, paths, out, folder)
+    before = place.read_bytes()
+    listed = _list_of(paths)
+    try:
+        if before != listed:  # the files have moved, or are others, which is for the run to say
+            write_atomically(place, listed)
+        yield str(place.absolute()), root
+    except Preempted:
+        raise
+    except BaseException:
+        if is_new and (had_run or not Run(out).exists):
+            shutil.rmtree(folder)
+        elif before != listed:
+            write_atomically(place, before)
+        raise
+
+
+def _paths_of(images: Images, folder: Path) -> list[str]:
+    """Where every image lies as a file, or is to lie in ``folder``. DataError for a file that is given twice."""
+    digits = len(str(len(images) - 1))
+    paths = []
+    row_of: dict[str, int] = {}
+    for row, image in enumerate(images):
+        if not isinstance(image, str | os.PathLike):
+            paths.append(str((folder / f"{row:0{digits}d}.png").absolute()))
+            continue
+        path = os.path.abspath(image)
+        if not os.path.isfile(path):
+            raise MissingInputError(f"image {row}: there is no file {shown(image)}.")
+        first = row_of.setdefault(path, row)
+        if first != row:
+            raise DataError(
+                f"image {row} is image {first} again: {shown(image)}. Give every file once."
+            )
+        paths.append(path)
+    return paths
+
+
+def _list_of(paths: Sequence[str]) -> bytes:
+    """The content of a list of files."""
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows([["path"], *([path] for path in paths)])
+    return text.getvalue().encode()
+
+
+def _pngs(images: Images) -> Iterator[tuple[int, bytes]]:
+    """Those that are no files, with their positions. DataError for what is no image."""
+    for row, image in enumerate(images):
+        if isinstance(image, str | os.PathLike):
+            continue
+        try:
+            _require_pixels(image)
+            png = io.BytesIO()
+            _as_picture(image).save(png, "PNG")
+        except (DataError, OSError, ValueError) as error:
+            raise DataError(f"image {row} cannot be used: {shown(error, 300)}") from None
+        yield row, png.getvalue()
+
+
+def _write_images(images: Images, paths: Sequence[str], folder: Path) -> None:
+    """The folder with all it holds, or nothing."""
+    make_folder(folder.parent)
+    beside = temporary_name(folder)
+    try:
+        make_folder(beside)
+        with storage_errors(folder):
+            for row, png in _pngs(images):
+                (beside / Path(paths[row]).name).write_bytes(png)
+            (beside / LIST_FILE).write_bytes(_list_of(paths))
+            os.replace(beside, folder)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
+
+
+def _require_same_pictures(images: Images, paths: Sequence[str], out: Path, folder: Path) -> None:
+    """ConfigError unless ``folder`` is of an earlier fit, and holds the images that are no files."""
+    if not (folder / LIST_FILE).is_file():
+        raise ConfigError(
+            f"{folder} exists and holds something else; Embedder keeps images there. Choose another out."
+        )
+    for row, png in _pngs(images):
+        if not _holds(folder / Path(paths[row]).name, png):
+            raise ConfigError(
+                f"image {row} is not the one that {folder} holds since an earlier fit. Give the images of that fit to "
+                f"go on with {out}, or choose another out."
+            )
+
+
+def _holds(path: Path, png: bytes) -> bool:
+    """Whether a file holds these pixels; another version of Pillow may have compressed them otherwise."""
+    try:
+        if path.read_bytes() == png:
+            return True
+        with Image.open(path) as kept, Image.open(io.BytesIO(png)) as wanted:
+            same_colours = (kept.mode, kept.getpalette()) == (wanted.mode, wanted.getpalette())
+            return same_colours and np.array_equal(np.asarray(kept), np.asarray(wanted))
+    except (OSError, ValueError, SyntaxError):
+        return False

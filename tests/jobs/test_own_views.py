@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,13 @@ def views(spec: Any, images: Any = ARRAYS, *, batches: int = 1, epoch: int = 1) 
     return torch.stack([a, b])
 
 
-@pytest.mark.parametrize("name", ["torchvision_views", "with_rng", "with_globals", "as_numpy"])
+REPEATED = [
+    *("torchvision_views", "augmix", "with_dropout", "with_rng", "with_globals"),
+    *("with_rng_and_globals", "as_numpy"),
+]
+
+
+@pytest.mark.parametrize("name", REPEATED)
 def test_a_view_is_a_function_of_seed_epoch_and_image_alone(name: str) -> None:
     """Whatever the batches are, in however many threads, wherever the images lie."""
     spec = spec_of(name)
@@ -67,13 +74,16 @@ def test_a_view_is_a_function_of_seed_epoch_and_image_alone(name: str) -> None:
         assert not torch.equal(found, views(spec, epoch=2))
 
 
-def test_a_torchvision_transform_draws_what_it_draws_with_the_seed_of_the_view() -> None:
+@pytest.mark.parametrize("name", ["torchvision_views", "augmix", "with_dropout"])
+def test_torch_draws_what_it_draws_with_the_seed_of_the_view(name: str) -> None:
     from sdclr.compute.stateless_random import Stream, derive
 
-    found = views(spec_of("torchvision_views"))
-    for row in (0, 7):
+    found = views(spec_of(name))
+    for row in range(8):
         torch.manual_seed(derive(5, Stream.OWN_VIEWS, 1, 1, row))
-        alone = theirs.torchvision_views(ARRAYS.images[row])
+        alone = getattr(theirs, name)(ARRAYS.images[row].contiguous())
+        if not alone.is_floating_point():
+            alone = alone.float() / 255
         torch.testing.assert_close(found[1, row], alone.clamp(0, 1), rtol=0, atol=1e-6)
 
 
@@ -108,8 +118,8 @@ def test_generators_of_the_process_are_as_they_were() -> None:
     expected = torch.rand(1).item(), random.random()
     torch.manual_seed(1)
     random.seed(2)
-    views(spec_of("torchvision_views"))
-    views(spec_of("with_globals"))
+    for name in REPEATED:
+        views(spec_of(name))
     assert (torch.rand(1).item(), random.random()) == expected
 
 
@@ -228,6 +238,34 @@ def test_what_cannot_be_repeated_says_so(tmp_path: Path) -> None:
         run = sdclr.pretrain(config_of("own", "counting", 1), tmp_path / "run", images=NOISE)
     facts = run.read_json("environment.json")["resolved"]["own_views"]
     assert facts == {"own": "own_views:counting", "repeatable": False}
+
+
+@pytest.mark.filterwarnings("ignore:epoch .*:UserWarning")
+def test_a_draw_that_is_not_led_is_noticed_while_the_run_trains(tmp_path: Path) -> None:
+    """The images that are tried before the run are not among the few that draw so."""
+    sdclr.register_views(theirs.seldom_from_the_default)
+    config = config_of("own", "seldom_from_the_default")
+    with pytest.warns(
+        UserWarning, match="own_views:seldom_from_the_default differ from one"
+    ) as warned:
+        run = sdclr.pretrain(config, tmp_path / "run", images=NOISE)
+    assert sum("differ from one" in str(one.message) for one in warned) == 1
+    facts = run.read_json("environment.json")["resolved"]["own_views"]
+    assert facts == {"own": "own_views:seldom_from_the_default", "repeatable": False}
+    assert "what they draw is repeated" in (tmp_path / "run" / "log.txt").read_text()
+
+
+def test_a_function_with_a_generator_waits_for_no_other_thread() -> None:
+    """Two calls at once meet; where one waited for the other, the barrier would break."""
+    meeting = threading.Barrier(2)
+
+    def meets(image: Tensor, generator: torch.Generator) -> Tensor:
+        meeting.wait(timeout=60)
+        return image[:, :8, :8]
+
+    sdclr.register_views(meets)
+    spec = ViewsConfig(size=8, area=(1.0, 1.0), aspect=(1.0, 1.0), own="meets").spec()
+    assert len(views(spec, given_images(list(IMAGES), num_workers=2).train)) == 2
 
 
 def test_what_fails_fails_before_a_run_folder_is_there(tmp_path: Path) -> None:

@@ -35,6 +35,36 @@ def with_globals(image: Tensor) -> Tensor:
     return image[:, top : top + SIZE, left : left + SIZE]
 
 
+def with_rng_and_globals(image: Tensor, rng: np.random.Generator) -> Tensor:
+    """Takes a generator, and draws from those of the process now and then all the same."""
+    image = with_rng(image, rng)
+    if rng.random() < 0.2:
+        image = image // (1 + random.randrange(9)) // (1 + np.random.randint(9))  # noqa: NPY002
+    return image
+
+
+augmix = v2.Compose(
+    [v2.Resize((SIZE, SIZE), antialias=True), v2.RandomApply([v2.AugMix(all_ops=False)], p=0.5)]
+)
+
+
+def with_dropout(image: Tensor) -> Tensor:
+    """Of functions that take no generator, directly and inside others."""
+    image = image[:, :SIZE, :SIZE].float() / 255
+    image = torch.nn.functional.dropout(image, 0.3, training=True) * 0.7
+    share = torch.distributions.Beta(torch.tensor(2.0), torch.tensor(2.0)).sample()
+    return image * share + torch.randint_like(image, 2) / 9
+
+
+def seldom_from_the_default(image: Tensor) -> Tensor:
+    """Names the generator of the process, so that the draw cannot be led; for few images."""
+    is_one_of_few = image[0, 0, 0] < 20
+    image = image[:, :SIZE, :SIZE].float() / 255
+    if not is_one_of_few:
+        return image
+    return torch.rand(image.shape, generator=torch.default_generator)
+
+
 _COUNT = itertools.count()
 
 

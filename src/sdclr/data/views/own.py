@@ -2,31 +2,33 @@
 
 B images, C channels, S side of a view. What is drawn is a function of (seed, epoch, image index, view number), as all
 views are: torch's functions draw from a generator of the call's own (in this thread alone, so that the training step is
-not touched), albumentations gets its seed, a function that takes ``rng`` or ``generator`` gets one. Of other functions
-``random`` and ``numpy.random`` are seeded, one call at a time.
+not touched), albumentations gets its seed, a function that takes ``rng`` or ``generator`` gets one. For functions that
+draw from ``random`` or ``numpy.random`` these are seeded, one call at a time. What torch draws past all of this is
+noticed, not mended.
 """
 
 from __future__ import annotations
 
 import contextlib
 import copy
+import ctypes
 import inspect
 import random
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from sdclr.compute.process_state import default_generators
 from sdclr.compute.stateless_random import Stream, derive
 from sdclr.data.own_views import OwnViewsRow
+from sdclr.data.views.torch_draws import DrawsFrom, Escapes, default_state
 from sdclr.errors import ConfigError, DataError, SdclrError
 from sdclr.safe_text import shown
 from sdclr.stills import Picture, whole
@@ -34,7 +36,7 @@ from sdclr.stills import Picture, whole
 LOWEST, HIGHEST = -0.5, 1.5
 """What views in [0, 1] may reach: a resize that sharpens edges overshoots; beyond it they were normalised."""
 Kind = Literal["torch", "albumentations", "function"]
-_GLOBAL = threading.Lock()
+_GLOBAL = threading.RLock()
 """Held while the generators of ``random`` and ``numpy.random``, which a process has once, are a call's own."""
 _BATCH = 2
 """The number of no view: what a module draws for a whole batch."""
@@ -51,6 +53,8 @@ class OwnView:
     """Of "rng" and "generator" those that it takes."""
     copies: threading.local = field(default_factory=threading.local)
     """Of a transform that keeps its generator in itself: one for each thread."""
+    escapes: Escapes = field(default_factory=Escapes)
+    """What views have drawn that cannot be repeated."""
 
     @classmethod
     def of(cls, row: OwnViewsRow) -> OwnView:
@@ -77,6 +81,14 @@ class OwnView:
         pixels = whole(picture)
         key = derive(seed, Stream.OWN_VIEWS, epoch, number, draw)
         where = f"views.own={self.name} on image {shown(name)}"
+        before = default_state()
+        view = self._view(pixels, key, size, where)
+        if self.escapes.to_be_compared(before):
+            again = self._view(pixels, key, size, where)
+            self.escapes.found |= not torch.equal(view, again)
+        return view.numpy()
+
+    def _view(self, pixels: npt.NDArray[np.uint8], key: int, size: int, where: str) -> Tensor:
         try:
             found = self._called(np.array(pixels), key)
         except SdclrError:
@@ -86,17 +98,39 @@ class OwnView:
                 f"{where} failed: {type(error).__name__}: {shown(error, 400)}. It is called with "
                 f"{_input_words(self.kind, pixels.shape)}."
             ) from error
-        return _checked(_channels_first(found, where), (pixels.shape[2], size, size), where).numpy()
+        return _checked(_channels_first(found, where), (pixels.shape[2], size, size), where)
 
     def _called(self, pixels: npt.NDArray[np.uint8], key: int) -> Any:
         if self.kind == "albumentations":
             return self._seeded_copy(key)(image=pixels)["image"]
+        if self.kind == "torch":
+            return self._drawing(pixels, key)
+        if not self.keywords or self.escapes.from_globals:
+            with _seeded(key):
+                return self._drawing(pixels, key)
+        # what is given a generator seldom draws from those of the process: until it does, no thread waits for another
+        before = _GlobalState.now()
+        found = self._drawing(pixels, key)
+        if _GlobalState.now() == before:
+            return found
+        with _GLOBAL:
+            nobody_else_seeded = before.times_seeded == _TIMES_SEEDED[0]
+            with _seeded(key):
+                seeded = _GlobalState.now()
+                found = self._drawing(pixels, key)
+                drew = _GlobalState.now() != seeded  # else another thread did
+            if drew and not self.escapes.from_globals:
+                self.escapes.from_globals = True
+                if nobody_else_seeded:
+                    before.restore()
+        return found
+
+    def _drawing(self, pixels: npt.NDArray[np.uint8], key: int) -> Any:
         generator = torch.Generator().manual_seed(key)
         image = torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
         given: dict[str, Any] = {"rng": np.random.default_rng(key), "generator": generator}
         keywords = {name: given[name] for name in self.keywords}
-        alone = self.kind == "function" and not keywords
-        with torch.no_grad(), _DrawsFrom(generator), _seeded(key) if alone else _NOTHING:
+        with torch.no_grad(), DrawsFrom(generator):
             return self.transform(image, **keywords)
 
     def _seeded_copy(self, key: int) -> Any:
@@ -224,15 +258,13 @@ def _named(draw: int, names: Sequence[str]) -> str:
     return shown(names[draw % len(names)]) if len(names) else str(draw)
 
 
-_NOTHING = contextlib.nullcontext()
-
-
 @contextlib.contextmanager
 def _seeded(key: int) -> Iterator[None]:
     """``random`` and ``numpy.random`` draw from this key inside, and go on as before afterwards."""
     # what a user's function draws from is not ours to choose
     with _GLOBAL:
         before, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
+        _TIMES_SEEDED[0] += 1
         random.seed(key)
         np.random.seed(key % (1 << 32))  # noqa: NPY002
         try:
@@ -240,45 +272,37 @@ def _seeded(key: int) -> Iterator[None]:
         finally:
             random.setstate(before)
             np.random.set_state(legacy)  # noqa: NPY002
+            _TIMES_SEEDED[0] += 1
 
 
-_DRAWING = frozenset(
-    {
-        *(torch.rand, torch.randn, torch.randint, torch.randperm, torch.normal, torch.bernoulli),
-        *(torch.multinomial, torch.poisson),
-        *(torch.Tensor.uniform_, torch.Tensor.normal_, torch.Tensor.random_),
-        *(torch.Tensor.bernoulli_, torch.Tensor.exponential_, torch.Tensor.geometric_),
-        *(torch.Tensor.cauchy_, torch.Tensor.log_normal_, torch.Tensor.bernoulli),
-        torch.Tensor.multinomial,
-    }
-)
-"""Functions that take a generator."""
-_LIKE: dict[Any, Callable[..., Tensor]] = {
-    torch.rand_like: torch.rand,
-    torch.randn_like: torch.randn,
-}
-"""Functions that take none in every version, and those that do the same with one."""
+class _GlobalState(NamedTuple):
+    """Of the generators of ``random`` and ``numpy.random``, to see whether they have moved; read for every view."""
+
+    python: tuple[Any, ...]
+    numpy: bytes
+    times_seeded: int
+    """By :func:`_seeded`, which puts the generators back: what was drawn meanwhile would not be seen otherwise. Twice a
+    time, so that a state that was read inside equals none that was read outside."""
+
+    @classmethod
+    def now(cls) -> _GlobalState:
+        of_numpy = np.random.mtrand.get_bit_generator()
+        numbers = b""
+        if isinstance(of_numpy, np.random.MT19937):
+            # a fortieth of the time of get_state: where NumPy says that the state lies
+            numbers = ctypes.string_at(of_numpy.ctypes.state_address, _BYTES_OF_NUMPY)
+        return cls(random.getstate(), numbers, _TIMES_SEEDED[0])
+
+    def restore(self) -> None:
+        random.setstate(self.python)
+        if self.numpy:
+            numbers = np.frombuffer(self.numpy, np.uint32)
+            legacy = np.random.get_state()  # noqa: NPY002
+            assert isinstance(legacy, tuple)
+            state = ("MT19937", numbers[:-1], int(numbers[-1]), legacy[3], legacy[4])
+            np.random.set_state(state)  # noqa: NPY002
 
 
-class _DrawsFrom(TorchFunctionMode):
-    """Inside, this thread's draws come from a generator, where no other is given."""
-
-    def __init__(self, generator: torch.Generator) -> None:
-        super().__init__()
-        self._generator = generator
-
-    def __torch_function__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        given = dict(kwargs or {})
-        if func in _LIKE:
-            like, wanted = args[0], {"dtype": args[0].dtype, "device": args[0].device}
-            drawn = {key: one for key, one in given.items() if key in ("dtype", "device")}
-            return _LIKE[func](like.shape, generator=self._generator, **wanted | drawn)
-        if func in _DRAWING and given.get("generator") is None:
-            given["generator"] = self._generator
-        return func(*args, **given)
+_BYTES_OF_NUMPY = 4 * 625
+"""Of a Mersenne twister: 624 numbers and the position among them."""
+_TIMES_SEEDED = [0]

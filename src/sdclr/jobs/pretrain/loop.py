@@ -13,6 +13,7 @@ from sdclr.compute.data_waits import DataWaits
 from sdclr.errors import Preempted
 from sdclr.jobs.pretrain import step
 from sdclr.jobs.pretrain.folder import save_backbone
+from sdclr.jobs.pretrain.own_views import record_escapes
 from sdclr.jobs.pretrain.saves import Saves
 from sdclr.jobs.pretrain.training import Training, TrainingState
 from sdclr.methods import ContrastiveMethod
@@ -129,6 +130,7 @@ class Epochs:
         self._observer.on_epoch(done)
         if world.is_first:
             _record_compiling(training, self._run)
+            record_escapes(training, self._run)
         if asked and epoch + 1 < config.epochs:
             _stop(state, training, self._run, saves)
         is_last = epoch + 1 == config.epochs

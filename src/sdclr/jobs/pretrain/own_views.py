@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,9 @@ import torch
 from sdclr.any_progress import AnyProgress
 from sdclr.data import Images
 from sdclr.data.own_views import OWN_VIEWS
+from sdclr.data.views.parameters import ViewSpec
+from sdclr.jobs.pretrain.training import Training
+from sdclr.run import Run
 from sdclr.settings import PretrainConfig
 
 TRIED = 8
@@ -29,23 +33,43 @@ def own_view_facts(images: Images, config: PretrainConfig, show: AnyProgress) ->
     if not origins:
         return {}
     some = images.at(np.arange(min(TRIED, len(images)), dtype=np.int64))
-    first, second = (_views(some, config) for _ in range(2))
-    repeatable = torch.equal(first, second)
+    spec = views.spec()
+    first, second = (_views(some, spec, config) for _ in range(2))
+    escaped = spec.own is not None and spec.own.escapes.found
+    repeatable = torch.equal(first, second) and not escaped
     if not repeatable:
-        warnings.warn(
-            f"the views of {', '.join(origins.values())} differ from one time to the next for the same image, epoch "
-            "and seed: a run that is stopped and goes on does not equal one that is not, and the same command does not "
-            "give the same run twice. Draw with torch's functions, or take a keyword rng (a numpy Generator) or "
-            "generator (a torch one).",
-            stacklevel=2,
-        )
+        _warn(origins.values())
     else:
         show.print(f"views of your own: {', '.join(origins.values())}; what they draw is repeated")
     return {"own_views": origins | {"repeatable": repeatable}}
 
 
-def _views(images: Images, config: PretrainConfig) -> torch.Tensor:
+def record_escapes(training: Training, run: Run) -> None:
+    """Where views that were held to be repeatable turn out not to be, warn, and environment.json says so; once."""
+    if not training.escapes.found:
+        return
+    facts = run.read_json("environment.json")
+    resolved = facts.get("resolved", {})
+    before = resolved.get("own_views", training.resolved["own_views"])
+    now = before | {"repeatable": False}
+    if before != now:
+        _warn([now[key] for key in ("own", "own_batch") if key in now])
+        facts |= {"resolved": resolved | {"own_views": now}}
+        run.write_json("environment.json", facts)
+
+
+def _warn(origins: Iterable[str]) -> None:
+    warnings.warn(
+        f"the views of {', '.join(origins)} differ from one time to the next for the same image, epoch "
+        "and seed: a run that is stopped and goes on does not equal one that is not, and the same command does not "
+        "give the same run twice. Draw with torch's functions, or take a keyword rng (a numpy Generator) or "
+        "generator (a torch one).",
+        stacklevel=3,
+    )
+
+
+def _views(images: Images, spec: ViewSpec, config: PretrainConfig) -> torch.Tensor:
     """Of an epoch that the run never reaches; on the CPU."""
     batch = iter([torch.arange(len(images))])
-    (found,) = images.views(batch, config.views.spec(), seed=config.seed, epoch=config.epochs)
+    (found,) = images.views(batch, spec, seed=config.seed, epoch=config.epochs)
     return torch.cat([found.a, found.b]).cpu()

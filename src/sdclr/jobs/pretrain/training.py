@@ -16,6 +16,7 @@ from sdclr.compute.device import Compiled, LateAnswer, widest_float
 from sdclr.compute.device_choices import Precision
 from sdclr.compute.optim import learning_rate
 from sdclr.data import Data, Images, epoch_draws
+from sdclr.data.views.torch_draws import Escapes
 from sdclr.errors import ConfigError
 from sdclr.methods import Method
 from sdclr.processes.signals import StopRequest
@@ -59,6 +60,8 @@ class Training:
     """What the run has made of the settings that leave something open."""
     views_cut_by: str
     """Of two forms that agree but for rounding."""
+    escapes: Escapes = field(default_factory=Escapes)
+    """What views of the user's own have drawn that cannot be repeated."""
 
     @property
     def total_steps(self) -> int:
@@ -141,8 +144,11 @@ class Training:
         config, world = self.config, self.world
         shares = map(world.shard, self._draws(epoch, first))
         strength = self._per_image(self.method.view_strength(), "view_strength")
+        plain = config.views.spec()
+        own = plain.own and dataclasses.replace(plain.own, escapes=self.escapes)
         spec = dataclasses.replace(
-            config.views.spec(),
+            plain,
+            own=own,
             strength=strength,
             operations=self.operations(),
             compiled=self.compiles_views,
