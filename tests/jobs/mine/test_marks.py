@@ -26,7 +26,7 @@ def test_marks_are_found_by_the_names_that_tables_have(tmp_path: Path) -> None:
     )
     rows = rows_by_text(NAMES)
     found = {rows[name]: mark for name, mark in read_marks(file).items()}
-    assert found == {0: True, 1: False, 2: True, 3: False, 4: True}
+    assert found == {0: True, 1: False, 2: True, 3: False, 4: True, 5: None}
 
 
 def test_a_table_of_fiftyone_and_json_lines_are_tables_too(tmp_path: Path) -> None:
@@ -63,9 +63,11 @@ def test_an_image_that_is_marked_in_two_ways_is_named(tmp_path: Path) -> None:
         read_marks(file)
 
 
-def test_images_without_a_mark_are_left_out(tmp_path: Path) -> None:
-    file = write(tmp_path / "m.csv", "path,wanted\nz.png,\na.png,1\n")
-    assert read_marks(file) == {"a.png": True}
+def test_an_empty_cell_says_that_there_is_no_mark_unless_another_row_has_one(
+    tmp_path: Path,
+) -> None:
+    file = write(tmp_path / "m.csv", "path,wanted\nz.png,\na.png,1\na.png,\nb.png,\nb.png,0\n")
+    assert read_marks(file) == {"z.png": None, "a.png": True, "b.png": False}
 
 
 @pytest.mark.parametrize(

@@ -320,7 +320,8 @@ def test_a_download_has_the_bytes_that_python_writes(
         assert exports.warning(mined, name, everything) in str(
             page.locator("#status").text_content()
         )
-        marked = exports.in_sheet_order(mined, marks)
+        cleared = set(exports.first_marks(mined)) if name in ("csv", "fiftyone") else set()
+        marked = exports.in_sheet_order(mined, cleared | set(marks))
         assert download(page, name, "marked") == EXPORTS[name].write(mined, marked, marks)
 
 
@@ -372,6 +373,53 @@ def test_marks_filter_and_are_kept_for_feedback(
         page.locator("#unmark").click()
         filter_by(page, only="unmarked")
         assert f"{len(mined) - 3} images" in str(page.locator("#all-words").text_content())
+
+
+def leaves_unsaved_marks(page: Any) -> bool:
+    """Whether the browser would ask before the page is left."""
+    return bool(
+        page.evaluate(
+            "!window.dispatchEvent(new Event('beforeunload', { cancelable: true }))",
+        )
+    )
+
+
+def test_a_mark_that_is_taken_away_is_unsaved_until_a_download_has_its_empty_cell(
+    browser: Any, file_of: Callable[[Made], Path]
+) -> None:
+    mined, _ = hostile()
+    marks = exports.first_marks(mined)
+    wanted = next(row for row, mark in marks.items() if mark)
+    others = {row: mark for row, mark in marks.items() if row != wanted}
+    everything = exports.in_sheet_order(mined, marks)
+    with open_page(browser, file_of(hostile)) as page:
+        assert not leaves_unsaved_marks(page), "scores.csv has them"
+        filter_by(page, only="wanted")
+        page.locator("#all .check").click()
+        page.locator("#unmark").click()
+        assert leaves_unsaved_marks(page)
+        still = exports.in_sheet_order(mined, others)
+        assert download(page, "paths", "marked") == EXPORTS["paths"].write(mined, still, others)
+        assert leaves_unsaved_marks(page), "a list has no marks"
+        assert download(page, "csv", "marked") == EXPORTS["csv"].write(mined, everything, others)
+        assert not leaves_unsaved_marks(page)
+
+
+def test_a_mark_of_an_earlier_download_leaves_its_empty_cell_in_the_next(
+    browser: Any, file_of: Callable[[Made], Path]
+) -> None:
+    mined, _ = digits()
+    first, second = mined.sheet[:2].tolist()
+    with open_page(browser, file_of(digits)) as page:
+        page.locator(f'#sheet .tile[data-row="{first}"]').press("w")
+        page.locator(f'#sheet .tile[data-row="{second}"]').press("n")
+        marks = {first: True, second: False}
+        assert download(page, "csv", "marked") == EXPORTS["csv"].write(mined, list(marks), marks)
+        page.locator(f'#sheet .tile[data-row="{first}"]').press("u")
+        assert leaves_unsaved_marks(page)
+        after = EXPORTS["csv"].write(mined, list(marks), {second: False})
+        assert download(page, "csv", "marked") == after
+        assert not leaves_unsaved_marks(page)
 
 
 def test_the_map_shows_an_image_under_the_pointer_and_goes_to_it(

@@ -9,7 +9,7 @@ import csv
 import io
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,11 +26,20 @@ from sdclr.jobs.mine.folder import (
     SCORES_FILE,
     read_state,
 )
-from sdclr.jobs.mine.marks import MARK_WORDS, Marks, read_marks, require_both_kinds, rows_by_text
+from sdclr.jobs.mine.marks import (
+    MARK_WORDS,
+    Marks,
+    Said,
+    read_marks,
+    require_both_kinds,
+    rows_by_text,
+)
 from sdclr.presentation.mining.columns import WANTED
 from sdclr.safe_text import as_text, counted, csv_row, one_line, shown
 from sdclr.storage.durable_files import storage_errors, write_atomically
 
+RowsSaid = dict[int, bool | None]
+"""Row -> its mark in a table; None where the cell is empty."""
 Naming = Callable[[str], int | None]
 """A name in a table -> the row of the image that it means; None where there is no such image."""
 
@@ -53,6 +62,7 @@ class GivenMarks(NamedTuple):
     missing: list[MissingMark]
     parked: list[MissingMark]
     """``missing``, and those that have come back: they stay in their file until scores.csv has them."""
+    remarks: list[str]
 
 
 def given_marks(
@@ -60,11 +70,13 @@ def given_marks(
 ) -> GivenMarks:
     """The marks of all these tables together; where two of them mark one image, the last one counts.
 
+    An empty cell of the feedback takes the mark of its image away; an empty cell of the others says nothing.
     ``roots``: folders that the names of the feedback may lie below, besides ``joined.root``.
     Warns of earlier marks whose images are not mined now. DataError for feedback on such images, for
     feedback of one kind only, and for what is no mark.
     """
-    marks = _marks_of_table(images, joined)
+    listed_marks = _marks_of_table(images, joined)
+    marks = dict(listed_marks)
     parked = _parked_marks(out / MARKS_OF_MISSING)
     found, missing = _returned(parked, joined)
     marks |= found
@@ -73,10 +85,39 @@ def given_marks(
         found, lost = _earlier_marks(scores, joined)
         marks |= found
         missing, parked = _merged(missing, lost), _merged(parked, lost)
+    remarks: list[str] = []
     if feedback is not None:
-        marks |= _feedback_marks(feedback, joined, roots)
+        said = _feedback_marks(feedback, joined, roots)
+        taken_away = {row for row, mark in said.items() if mark is None and row in marks}
+        remarks = _remarks_on(taken_away, listed_marks, feedback)
+        marks |= _marked(said)
+        marks = {row: mark for row, mark in marks.items() if row not in taken_away}
+        if taken_away and not marks:
+            raise DataError(
+                f"{feedback} takes all marks away, and without marks there is nothing to rank by. "
+                f"Empty the cells of {WANTED} in {shown(scores)} and leave --feedback out."
+            )
         require_both_kinds(marks, feedback)
-    return GivenMarks(marks, missing, parked)
+    return GivenMarks(marks, missing, parked, remarks)
+
+
+def _marked(said: RowsSaid) -> Marks:
+    return {row: mark for row, mark in said.items() if mark is not None}
+
+
+def _remarks_on(taken_away: set[int], listed_marks: Marks, feedback: Path) -> list[str]:
+    """What the feedback has taken away, and what the images' own table brings back."""
+    if not taken_away:
+        return []
+    remarks = [
+        f"{counted(len(taken_away), 'mark')} taken away: the cell in {feedback.name} is empty."
+    ]
+    if num_listed := len(taken_away & listed_marks.keys()):
+        remarks.append(
+            f"{counted(num_listed, 'mark')} of these is in the images' own table, whose column {WANTED} "
+            "counts again in the next call: empty the cell there as well."
+        )
+    return remarks
 
 
 def keep_missing(missing: Sequence[MissingMark], out: Path) -> None:
@@ -167,10 +208,10 @@ def _marks_of_table(images: Images, joined: Joined) -> Marks:
 
 
 def _earlier_marks(scores: Path, joined: Joined) -> tuple[Marks, list[MissingMark]]:
-    said = read_marks(scores)
+    said: Said = {name: mark for name, mark in read_marks(scores).items() if mark is not None}
     if not said:
         return {}, []
-    marks, lost = _placed(said, _namings(scores, joined, ())[0])
+    found, lost = _placed(said, _namings(scores, joined, ())[0])
     if lost:
         warnings.warn(
             f"{counted(len(lost), 'mark')} in {shown(scores)} cannot be shown: no such image is mined now, the first "
@@ -178,42 +219,42 @@ def _earlier_marks(scores: Path, joined: Joined) -> tuple[Marks, list[MissingMar
             stacklevel=5,
         )
     root, digests = _root_of_table(scores) or "", _recorded_digests(scores.parent)
-    return marks, [
-        MissingMark(name, said[name], root, digests.get(one_line(as_text(name)), ""))
+    return _marked(found), [
+        MissingMark(name, bool(said[name]), root, digests.get(one_line(as_text(name)), ""))
         for name in lost
     ]
 
 
-def _feedback_marks(file: Path, joined: Joined, roots: Sequence[str]) -> Marks:
+def _feedback_marks(file: Path, joined: Joined, roots: Sequence[str]) -> RowsSaid:
     said = read_marks(file)
     found = [_placed(said, naming) for naming in _namings(file, joined, roots)]
-    most = max(len(marks) for marks, _ in found)
-    best = [(marks, unknown) for marks, unknown in found if len(marks) == most]
-    marks, unknown = best[0]
+    fit = [(len(_marked(rows)), len(rows)) for rows, _ in found]  # marks first, then empty cells
+    best = [one for one, of_these in zip(found, fit, strict=True) if of_these == max(fit)]
+    rows, unknown = best[0]
     if unknown:
         raise DataError(
             f"{file} marks {counted(len(unknown), 'image')} that the collection does not have, "
             f"the first is {shown(unknown[0])}. Give marks of the images that are mined."
         )
-    if best[0] is not found[0] and any(other != marks for other, _ in best):
+    if best[0] is not found[0] and any(other != rows for other, _ in best):
         raise DataError(
             f"{file} marks images whose names both collections have, the first is {shown(next(iter(said)))}. "
             f"Give their paths below {shown(joined.root)}."
         )
-    return marks
+    return rows
 
 
-def _placed(said: Mapping[str, bool], naming: Naming) -> tuple[Marks, list[str]]:
-    """The marks of rows, and the names of which there is no image."""
-    marks: Marks = {}
+def _placed(said: Said, naming: Naming) -> tuple[RowsSaid, list[str]]:
+    """What is said of rows, and the names that are marked and of which there is no image."""
+    rows: RowsSaid = {}
     unknown: list[str] = []
     for name, mark in said.items():
         row = naming(name)
-        if row is None:
+        if row is not None and (mark is not None or row not in rows):
+            rows[row] = mark
+        elif row is None and mark is not None:
             unknown.append(name)
-        else:
-            marks[row] = mark
-    return marks, unknown
+    return rows, unknown
 
 
 # ---- what the names of a table mean

@@ -23,14 +23,16 @@ from sdclr.safe_text import as_text, counted, one_line, shown
 
 Marks = dict[int, bool]
 """Row -> whether it is wanted; rows without a mark are missing."""
+Said = dict[str, bool | None]
+"""Name in a table -> its mark; None where the cell is empty."""
 MARK_WORDS = ("wanted", "not wanted")
 """What a mark may be besides yes and no."""
 
 
-def read_marks(file: Path) -> dict[str, bool]:
-    """Name -> mark: the column "wanted" of a table with a column "path", such as scores.csv or the page's download.
+def read_marks(file: Path) -> Said:
+    """The column "wanted" of a table with a column "path", such as scores.csv or the page's download.
 
-    Raises DataError for a mark that is neither yes nor no.
+    Of several rows of one image those with a mark count. Raises DataError for a mark that is neither yes nor no.
     """
     table = read_table(file, known=("path", WANTED))
     path = _column(table, ["path", "filepath"])
@@ -40,16 +42,17 @@ def read_marks(file: Path) -> dict[str, bool]:
             f"{file} needs the columns path and {WANTED}; it has {table.names()}. Mark images in "
             "scores.csv, or download the marks from the page."
         )
-    marks: dict[str, bool] = {}
+    said_of: Said = {}
     for i, (name, said) in enumerate(zip(table.columns[path], table.columns[wanted], strict=True)):
         mark = read_mark(said, table.where(i), WANTED, MARK_WORDS)
-        if mark is None:
-            continue
-        if marks.setdefault(name, mark) != mark:
+        former = said_of.get(name)
+        if mark is None or former is None:
+            said_of[name] = former if mark is None else mark
+        elif mark != former:
             raise DataError(
                 f"{table.where(i)}: {shown(name)} is marked as wanted and as not wanted. Leave one of its rows."
             )
-    return marks
+    return said_of
 
 
 def _column(table: Table, names: Sequence[str]) -> str | None:

@@ -205,7 +205,8 @@
   const chosen = new Uint8Array(N);
   const marks = new Int8Array(N); // 1 wanted, -1 not wanted
   for (const [row, wanted] of Object.entries(data.marks)) marks[row] = wanted ? 1 : -1;
-  let marksAreSaved = true;
+  const saved = marks.slice(); // marks as scores.csv or a download has them
+  const wasMarked = Uint8Array.from(marks, (mark) => mark ? 1 : 0); // ever in one of these
   const passes = new Uint8Array(N).fill(1);
   const state = { groups: [], built: 0, trayBuilt: 0, page: 0, table: [], seen: -1, anchor: null };
 
@@ -537,7 +538,6 @@
       return;
     }
     for (const row of rows) marks[row] = value;
-    marksAreSaved = false;
     refresh();
     say(`${count(rows.length, "image")}: ${value ? markWords(rows[0]) : "mark taken away"}. Download the CSV to keep the marks.`);
   }
@@ -741,18 +741,28 @@
 
   // ---- leaving the page -----------------------------------------------------------------------------
 
+  const HOLD_MARKS = ["csv", "fiftyone"]; // what sdclr mine --feedback reads
+
+  // in these with the marks that were taken away: their empty cells say so
+  function markedRows(format) {
+    const isLeaving = HOLD_MARKS.includes(format)
+      ? (row) => marks[row] || wasMarked[row]
+      : (row) => marks[row];
+    return bySheet.filter(isLeaving);
+  }
+
   function leaving() {
     const scope = byId("scope").value;
+    const format = byId("format").value;
     const rows = {
       selected: chosenRows,
-      marked: () => bySheet.filter((row) => marks[row]),
+      marked: () => markedRows(format),
       listed: () => state.table,
     }[scope]();
     if (!rows.length) {
       say({ selected: "Nothing is selected.", marked: "Nothing is marked.", listed: "No image passes the filters." }[scope]);
       return null;
     }
-    const format = byId("format").value;
     const changed = changedNames(rows, format);
     const remark = changed
       ? ` ${count(changed, "path")} of ${rows.length.toLocaleString("en")} cannot be written as they are in this format: line breaks, hidden signs or bytes that are no text are escapes there.`
@@ -761,8 +771,11 @@
   }
 
   function noteMarks({ rows, format }) {
-    const written = new Set(rows);
-    if (format === "csv" && allRows.every((row) => !marks[row] || written.has(row))) marksAreSaved = true;
+    if (!HOLD_MARKS.includes(format)) return;
+    for (const row of rows) {
+      saved[row] = marks[row];
+      if (marks[row]) wasMarked[row] = 1;
+    }
   }
 
   async function copyOut() {
@@ -883,7 +896,7 @@
     new ResizeObserver(drawMap).observe(map.canvas);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawMap);
     window.addEventListener("beforeunload", (event) => {
-      if (!marksAreSaved) event.preventDefault();
+      if (marks.some((mark, row) => mark !== saved[row])) event.preventDefault();
     });
   }
 
