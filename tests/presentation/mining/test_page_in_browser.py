@@ -253,6 +253,61 @@ def test_click_shift_click_and_keys_select(browser: Any, file_of: Callable[[Made
         assert page.locator('#sheet .tile[tabindex="0"]').count() == 1
 
 
+def test_marks_go_to_the_selected_images_that_the_filters_show(
+    browser: Any, file_of: Callable[[Made], Path]
+) -> None:
+    mined, _ = digits()
+    order = mined.sheet.tolist()
+    hidden, seen = order[:2], next(r for r in order[2:] if mined.score[r] < mined.score[order[1]])
+    limit = f"{float(mined.score[seen])!r}"
+    with open_page(browser, file_of(digits)) as page:
+        choose(page, hidden)
+        filter_by(page, score_to=limit, sort="score")
+        assert page.locator("#count").text_content() == "2 selected, 2 hidden by the filters"
+        assert page.locator("#want").is_disabled()
+        page.locator(f'#all .check[data-row="{seen}"]').click()
+        page.locator("#want").click()
+        assert page.locator("#status").text_content() == (
+            "1 image: wanted. 2 selected images that the filters hide are left as before. "
+            "Download the CSV to keep the marks."
+        )
+        page.locator(f'#all .check[data-row="{seen}"]').press("w")
+        page.locator("#clear-filters").click()
+        filter_by(page, only="wanted")
+        assert table(page) == [seen]
+        option = page.locator('#scope [value="selected"]')
+        assert option.text_content() == "selected images (3, with 2 that the filters hide)"
+        assert download(page, "paths").count(b"\n") == 3
+
+
+def test_all_that_the_filters_show_is_selected_at_once(
+    browser: Any, file_of: Callable[[Made], Path]
+) -> None:
+    mined, _ = digits()
+    num_nines = sum("digits/9/" in name for name in mined.names)
+    with open_page(browser, file_of(digits)) as page:
+        filter_by(page, find="digits/9/")
+        page.locator("#choose-listed").click()
+        assert page.locator("#count").text_content() == f"{num_nines} selected"
+        assert f"{num_nines} images that the filters show" in str(
+            page.locator("#status").text_content()
+        )
+
+
+def test_a_shift_click_selects_across_pages_of_the_table(
+    browser: Any, file_of: Callable[[Made], Path]
+) -> None:
+    mined, _ = digits()
+    order = exports.in_sheet_order(mined, range(len(mined)))
+    with open_page(browser, file_of(digits)) as page:
+        page.locator("#all .check").nth(48).click()
+        page.locator("#next").click()
+        page.locator("#all .check").nth(1).click(modifiers=["Shift"])
+        assert page.locator("#count").text_content() == "4 selected"
+        paths = "".join(f"{mined.names[row]}\n" for row in order[48:52])
+        assert download(page, "paths") == paths.encode()
+
+
 def test_a_whole_group_is_selected_copies_and_junk_included(
     browser: Any, file_of: Callable[[Made], Path]
 ) -> None:

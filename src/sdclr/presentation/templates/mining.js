@@ -209,6 +209,7 @@
   const wasMarked = Uint8Array.from(marks, (mark) => mark ? 1 : 0); // ever in one of these
   const passes = new Uint8Array(N).fill(1);
   const state = { groups: [], built: 0, trayBuilt: 0, page: 0, table: [], seen: -1, anchor: null };
+  // anchor: { part, row }, where a range that is selected with shift begins
 
   // ---- orders ---------------------------------------------------------------------------------------
 
@@ -483,6 +484,7 @@
   function showAll() {
     collectGroups();
     collectTable();
+    countChosen();
     drawMap();
   }
 
@@ -499,11 +501,23 @@
       }
     }
     for (const one of document.querySelectorAll("[data-mark]")) showMark(one, one.dataset.mark);
-    const selected = chosen.reduce((sum, one) => sum + one, 0);
-    byId("count").textContent = `${selected.toLocaleString("en")} selected`;
-    for (const id of ["want", "refuse", "unmark", "clear"]) byId(id).disabled = !selected;
+    countChosen();
     drawMap();
   }
+
+  function countChosen() {
+    const selected = chosenRows();
+    const numHidden = selected.length - visibleChosenRows().length;
+    const number = (value) => value.toLocaleString("en");
+    const hidden = numHidden ? `, ${number(numHidden)} hidden by the filters` : "";
+    byId("count").textContent = `${number(selected.length)} selected${hidden}`;
+    for (const id of ["want", "refuse", "unmark"]) byId(id).disabled = selected.length === numHidden;
+    byId("clear").disabled = !selected.length;
+    const among = numHidden ? `, with ${number(numHidden)} that the filters hide` : "";
+    scopeOption("selected").text = `selected images (${number(selected.length)}${among})`;
+  }
+
+  const scopeOption = (scope) => byId("scope").querySelector(`[value="${scope}"]`);
 
   function choose(rows, value) {
     for (const row of rows) chosen[row] = value;
@@ -517,32 +531,54 @@
     say(`${value ? "Selected" : "No longer selected"}: group ${number}, all ${count(rows.length, "image")}, copies and junk included.`);
   }
 
-  // with shift: everything between the last one chosen and this one, as they stand on the page
-  function chooseAt(control, withShift) {
-    const row = Number(control.dataset.row);
-    const container = control.closest("#sheet, #tray, #all");
-    const controls = Array.from(container.querySelectorAll("[data-row]"));
-    const from = controls.indexOf(state.anchor);
-    if (withShift && from >= 0) {
-      const [start, end] = [from, controls.indexOf(control)].sort((a, b) => a - b);
-      choose(controls.slice(start, end + 1).map((one) => Number(one.dataset.row)), 1);
-      return;
-    }
-    choose([row], chosen[row] ? 0 : 1);
-    state.anchor = control;
+  // rows in the order of a part of the page; of the table on all of its pages
+  function rowsOfPart(part) {
+    if (part.id === "all") return state.table;
+    return Array.from(part.querySelectorAll("[data-row]"), (one) => Number(one.dataset.row));
   }
 
-  function mark(rows, value) {
+  // with shift: everything between the last one chosen and this one, as they stand in this part
+  function chooseAt(control, withShift) {
+    const row = Number(control.dataset.row);
+    const part = control.closest("#sheet, #tray, #all");
+    if (withShift && state.anchor?.part === part) {
+      const rows = rowsOfPart(part);
+      const ends = [rows.indexOf(state.anchor.row), rows.indexOf(row)];
+      if (!ends.includes(-1)) {
+        choose(rows.slice(Math.min(...ends), Math.max(...ends) + 1), 1);
+        return;
+      }
+    }
+    choose([row], chosen[row] ? 0 : 1);
+    state.anchor = { part, row };
+  }
+
+  function chooseListed() {
+    choose(state.table, 1);
+    say(`Selected: ${count(state.table.length, "image")} that the filters show.`);
+  }
+
+  function mark(rows, value, remark = "") {
     if (!rows.length) {
       say("Nothing is selected: select images, then mark them.");
       return;
     }
     for (const row of rows) marks[row] = value;
     refresh();
-    say(`${count(rows.length, "image")}: ${value ? markWords(rows[0]) : "mark taken away"}. Download the CSV to keep the marks.`);
+    say(`${count(rows.length, "image")}: ${value ? markWords(rows[0]) : "mark taken away"}.${remark} Download the CSV to keep the marks.`);
+  }
+
+  // what the filters hide is not marked: nobody sees it
+  function markChosen(value) {
+    const rows = visibleChosenRows();
+    const numHidden = chosenRows().length - rows.length;
+    mark(rows, value, numHidden
+      ? ` ${count(numHidden, "selected image")} that the filters hide ${numHidden === 1 ? "is" : "are"} left as before.`
+      : "");
   }
 
   const chosenRows = () => bySheet.filter((row) => chosen[row]);
+  const visibleChosenRows = () => chosenRows().filter((row) => passes[row]);
 
   // ---- details of one image ------------------------------------------------------------------------------
 
@@ -840,6 +876,7 @@
       byId("filters").reset();
       applyFilters();
     });
+    byId("choose-listed").addEventListener("click", chooseListed);
     byId("more").addEventListener("click", () => buildGroups());
     byId("junk")?.addEventListener("toggle", () => state.trayBuilt || buildTray());
     byId("more-junk")?.addEventListener("click", buildTray);
@@ -871,9 +908,9 @@
       container.addEventListener("keydown", pressed);
     }
 
-    byId("want").addEventListener("click", () => mark(chosenRows(), 1));
-    byId("refuse").addEventListener("click", () => mark(chosenRows(), -1));
-    byId("unmark").addEventListener("click", () => mark(chosenRows(), 0));
+    byId("want").addEventListener("click", () => markChosen(1));
+    byId("refuse").addEventListener("click", () => markChosen(-1));
+    byId("unmark").addEventListener("click", () => markChosen(0));
     byId("clear").addEventListener("click", () => choose(allRows, 0));
     byId("copy").addEventListener("click", copyOut);
     byId("download").addEventListener("click", download);
@@ -900,25 +937,26 @@
     });
   }
 
+  const KEY_MARKS = { w: 1, n: -1, u: 0 };
+
   function pressed(event) {
     const control = event.target.closest("[data-row]");
     if (!control || event.ctrlKey || event.metaKey || event.altKey) return;
     const row = Number(control.dataset.row);
-    const rows = chosen[row] ? chosenRows() : [row];
     const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
     if (key in ARROWS && control.classList.contains("tile")) {
       const next = nextTile(control, key);
       if (next) {
         if (event.shiftKey) {
           choose([row, Number(next.dataset.row)], 1);
-          state.anchor ??= control;
+          state.anchor ??= { part: control.closest("#sheet, #tray"), row };
         }
         focusTile(next);
       }
-    } else if (key === "w") mark(rows, 1);
-    else if (key === "n") mark(rows, -1);
-    else if (key === "u") mark(rows, 0);
-    else if (key === "g") chooseGroup(group[row]);
+    } else if (key in KEY_MARKS) {
+      if (chosen[row] && passes[row]) markChosen(KEY_MARKS[key]);
+      else mark([row], KEY_MARKS[key]);
+    } else if (key === "g") chooseGroup(group[row]);
     else return;
     event.preventDefault();
   }
