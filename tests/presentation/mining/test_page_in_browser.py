@@ -430,6 +430,63 @@ def test_marks_filter_and_are_kept_for_feedback(
         assert f"{len(mined) - 3} images" in str(page.locator("#all-words").text_content())
 
 
+def test_what_the_filters_show_follows_selection_and_marks(
+    browser: Any, file_of: Callable[[Made], Path]
+) -> None:
+    mined, _ = digits()
+    first = mined.sheet[:3].tolist()
+    words = lambda page: str(page.locator("#all-words").text_content())  # noqa: E731
+    with open_page(browser, file_of(digits)) as page:
+        choose(page, first)
+        filter_by(page, only="selected")
+        page.locator(f'#all .check[data-row="{first[0]}"]').click()
+        assert table(page) == first[1:]
+        assert words(page).startswith("2 images of")
+        assert tiles(page) == first[1:]
+        paths = "".join(f"{mined.names[row]}\n" for row in first[1:])
+        assert download(page, "paths", "listed") == paths.encode()
+        filter_by(page, only="unmarked")
+        page.locator("#clear").click()
+        page.locator("#next").click()
+        show_all_groups(page)
+        num_tiles, on_second = len(tiles(page)), table(page)
+        page.locator(f'#sheet .tile[data-row="{first[1]}"]').press("w")
+        assert first[1] not in tiles(page)
+        assert len(tiles(page)) == num_tiles - 1, "as many groups as before are built"
+        assert table(page)[:-1] == on_second[1:], "the same page of the table"
+        assert int(page.evaluate("document.activeElement.dataset.row")) == first[2]
+        assert words(page).startswith(f"{len(mined) - 1} images of")
+
+
+def test_what_was_just_typed_counts_for_an_export(
+    browser: Any, file_of: Callable[[Made], Path]
+) -> None:
+    mined, _ = digits()
+    with open_page(browser, file_of(digits)) as page:
+        page.evaluate("document.querySelector('#leave').open = true")
+        page.locator("#scope").select_option("listed")
+        with page.expect_download() as waiting:
+            page.evaluate(
+                "document.querySelector('#find').value = 'digits/9/';"
+                "document.querySelector('#filters').dispatchEvent(new Event('input'));"
+                "document.querySelector('#download').click()"
+            )
+        lines = Path(waiting.value.path()).read_text().splitlines()
+        assert sorted(lines) == sorted(name for name in mined.names if "digits/9/" in name)
+
+
+def test_the_words_on_an_image_follow_its_mark(
+    browser: Any, file_of: Callable[[Made], Path]
+) -> None:
+    with open_page(browser, file_of(digits)) as page:
+        one = page.locator("#sheet .tile").first
+        for key, words in (("w", "· wanted"), ("n", "· not wanted")):
+            one.press(key)
+            assert str(page.locator("#seen").text_content()).endswith(words)
+        one.press("u")
+        assert "wanted" not in str(page.locator("#seen").text_content())
+
+
 def leaves_unsaved_marks(page: Any) -> bool:
     """Whether the browser would ask before the page is left."""
     return bool(

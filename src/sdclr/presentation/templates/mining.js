@@ -208,7 +208,7 @@
   const saved = marks.slice(); // marks as scores.csv or a download has them
   const wasMarked = Uint8Array.from(marks, (mark) => mark ? 1 : 0); // ever in one of these
   const passes = new Uint8Array(N).fill(1);
-  const state = { groups: [], built: 0, trayBuilt: 0, page: 0, table: [], seen: -1, anchor: null };
+  const state = { groups: [], built: 0, trayBuilt: 0, page: 0, table: [], seen: -1, anchor: null, typing: 0 };
   // anchor: { part, row }, where a range that is selected with shift begins
 
   // ---- orders ---------------------------------------------------------------------------------------
@@ -466,7 +466,33 @@
     return Number.isNaN(value) ? missing : value;
   }
 
+  const STATE_KINDS = ["selected", "wanted", "unwanted", "unmarked"]; // they change as the reader works
+
+  // after a selection or a mark: the same place of the page, and the focus where it was or on what came there
+  function applyStateFilter() {
+    if (!STATE_KINDS.includes(byId("only").value)) return;
+    const [page, built] = [state.page, state.built];
+    const focused = document.activeElement;
+    const part = focused?.closest("#sheet, #tray, #all");
+    const isControl = part && focused.matches("[data-row]");
+    const place = isControl ? controlsOf(part).indexOf(focused) : -1;
+    const row = focused?.dataset.row;
+    applyFilters();
+    while (state.built < Math.min(built, state.groups.length)) buildGroups();
+    showPage(page);
+    if (!isControl) return;
+    const controls = controlsOf(part);
+    const next = controls.find((one) => one.dataset.row === row)
+      ?? controls[Math.min(place, controls.length - 1)];
+    if (next?.classList.contains("tile")) focusTile(next);
+    else next?.focus({ preventScroll: true });
+  }
+
+  const controlsOf = (part) => Array.from(part.querySelectorAll("[data-row]"));
+
   function applyFilters() {
+    clearTimeout(state.typing);
+    state.typing = 0;
     const text = byId("find").value.toLowerCase();
     const kind = KINDS[byId("only").value];
     const [smallest, largest] = [limit("size-from", -Infinity), limit("size-to", Infinity)];
@@ -479,6 +505,11 @@
         && (!text || nameForSearch(row).includes(text)) ? 1 : 0;
     }
     showAll();
+  }
+
+  // what was typed into the filters a moment ago, before it counts for something
+  function applyTyped() {
+    if (state.typing) applyFilters();
   }
 
   function showAll() {
@@ -522,6 +553,7 @@
   function choose(rows, value) {
     for (const row of rows) chosen[row] = value;
     refresh();
+    applyStateFilter();
   }
 
   function chooseGroup(number) {
@@ -554,6 +586,7 @@
   }
 
   function chooseListed() {
+    applyTyped();
     choose(state.table, 1);
     say(`Selected: ${count(state.table.length, "image")} that the filters show.`);
   }
@@ -565,11 +598,14 @@
     }
     for (const row of rows) marks[row] = value;
     refresh();
+    applyStateFilter();
+    if (state.seen >= 0) showSeen(state.seen);
     say(`${count(rows.length, "image")}: ${value ? markWords(rows[0]) : "mark taken away"}.${remark} Download the CSV to keep the marks.`);
   }
 
   // what the filters hide is not marked: nobody sees it
   function markChosen(value) {
+    applyTyped();
     const rows = visibleChosenRows();
     const numHidden = chosenRows().length - rows.length;
     mark(rows, value, numHidden
@@ -585,6 +621,10 @@
   function see(row) {
     if (row === state.seen) return;
     state.seen = row;
+    showSeen(row);
+  }
+
+  function showSeen(row) {
     const words = [`score ${orDash(pythonNumber(score[row]))}`, `rank ${rank[row].toLocaleString("en")} of ${N.toLocaleString("en")}`];
     words.push(`group ${group[row]} of ${count(groupSize[group[row]], "image")}`);
     if (duplicateOf[row] !== row) words.push(`copy of ${shownName(duplicateOf[row])}`);
@@ -788,6 +828,7 @@
   }
 
   function leaving() {
+    applyTyped();
     const scope = byId("scope").value;
     const format = byId("format").value;
     const rows = {
@@ -866,10 +907,9 @@
   // ---- what is listened to ------------------------------------------------------------------------------
 
   function listen() {
-    let typing = 0;
     byId("filters").addEventListener("input", () => {
-      clearTimeout(typing);
-      typing = setTimeout(applyFilters, BUSY_TYPING_MS);
+      clearTimeout(state.typing);
+      state.typing = setTimeout(applyFilters, BUSY_TYPING_MS);
     });
     byId("filters").addEventListener("submit", (event) => event.preventDefault());
     byId("clear-filters").addEventListener("click", () => {
