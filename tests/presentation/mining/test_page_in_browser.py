@@ -354,6 +354,44 @@ def test_junk_lies_in_its_own_tray_with_its_kinds(
         assert not set(rows) & set(tiles(page))
 
 
+def tray(page: Any) -> list[int]:
+    return list(page.eval_on_selector_all("#tray .tile", "all => all.map(t => +t.dataset.row)"))
+
+
+def test_search_sort_and_filter_act_on_junk_too(
+    browser: Any, file_of: Callable[[Made], Path]
+) -> None:
+    mined, _ = digits()
+    junk = np.flatnonzero(mined.is_junk).tolist()
+    by_path = sorted(junk, key=lambda row: mined.names[row])
+    low = sorted(junk, key=lambda row: mined.score[row])[:2]
+    with open_page(browser, file_of(digits)) as page:
+        filter_by(page, only="junk", sort="path")
+        assert page.locator("#junk").get_attribute("open") is not None
+        assert tray(page) == by_path
+        assert not page.locator("#junk-words").is_visible()
+        assert page.locator("#sheet-words").text_content() == (
+            f"None of the first {SHOWN} images of the sheet passes the filters. "
+            "Suspected junk is put aside, with its pictures below."
+        )
+        filter_by(page, only="all", sort="score", score_to=f"{float(mined.score[low[1]])!r}")
+        assert tray(page) == [row for row in np.argsort(mined.rank) if row in low]
+        words = f"2 of {len(junk)} images pass the filters."
+        assert page.locator("#junk-words").text_content() == words
+        filter_by(page, score_to="", find="no such name")
+        assert tray(page) == []
+        assert page.locator("#sheet-words").text_content() == "No image passes the filters."
+        page.locator("#junk summary").click()
+        page.locator("#clear-filters").click()
+        filter_by(page, only="copies")
+        assert "Copies are folded" in str(page.locator("#sheet-words").text_content())
+        filter_by(page, only="unmarked")
+        page.locator("#junk summary").click()
+        page.wait_for_selector("#tray .tile")
+        page.locator("#tray .tile").first.press("n")
+        assert len(tray(page)) == len(junk) - 1
+
+
 @pytest.mark.parametrize("name", list(EXPORTS))
 @pytest.mark.parametrize("made", [digits, hostile])
 def test_a_download_has_the_bytes_that_python_writes(

@@ -208,7 +208,7 @@
   const saved = marks.slice(); // marks as scores.csv or a download has them
   const wasMarked = Uint8Array.from(marks, (mark) => mark ? 1 : 0); // ever in one of these
   const passes = new Uint8Array(N).fill(1);
-  const state = { groups: [], built: 0, trayBuilt: 0, page: 0, table: [], seen: -1, anchor: null, typing: 0 };
+  const state = { groups: [], built: 0, tray: [], trayBuilt: 0, page: 0, table: [], seen: -1, anchor: null, typing: 0 };
   // anchor: { part, row }, where a range that is selected with shift begins
 
   // ---- orders ---------------------------------------------------------------------------------------
@@ -347,13 +347,24 @@
     state.built = 0;
     byId("sheet").replaceChildren();
     const images = state.groups.reduce((sum, one) => sum + one.rows.length, 0);
+    byId("sheet-words").textContent = images ? sheetWords(images) : noPictureWords();
+    buildGroups();
+  }
+
+  function sheetWords(images) {
     const all = images === data.numShown;
     const words = all ? `first ${count(images, "image")}` : `${count(images, "image")} that pass the filters, of the first ${data.numShown.toLocaleString("en")},`;
-    byId("sheet-words").textContent = (
-      `Pictures of the ${words} of the sheet, in ${count(state.groups.length, "group")}. `
-      + `Sorted by ${ORDERS.get(byId("sort").value)[0]}.`
-    );
-    buildGroups();
+    return `Pictures of the ${words} of the sheet, in ${count(state.groups.length, "group")}. `
+      + `Sorted by ${ORDERS.get(byId("sort").value)[0]}.`;
+  }
+
+  function noPictureWords() {
+    const words = `None of the first ${count(data.numShown, "image")} of the sheet passes the filters.`;
+    const elsewhere = {
+      junk: " Suspected junk is put aside, with its pictures below.",
+      copies: " Copies are folded into the images that stand for them; the table lists each of them.",
+    }[byId("only").value] ?? " The table lists those that pass.";
+    return state.table.length ? words + elsewhere : "No image passes the filters.";
   }
 
   // some more groups; all groups up to the one that is asked for
@@ -377,10 +388,26 @@
     for (const one of tiles) one.tabIndex = one === current ? 0 : -1;
   }
 
+  // built while it is open: its pictures cost time
+  function collectTray() {
+    if (!byId("junk")) return;
+    if (byId("only").value === "junk") byId("junk").open = true;
+    state.tray = order().filter((row) => junk[row] && passes[row]);
+    state.trayBuilt = 0;
+    const numJunk = junk.reduce((sum, kinds) => sum + (kinds ? 1 : 0), 0);
+    const isAll = state.tray.length === numJunk;
+    byId("junk-words").hidden = isAll;
+    byId("junk-words").textContent = isAll
+      ? ""
+      : `${state.tray.length.toLocaleString("en")} of ${count(numJunk, "image")} ${state.tray.length === 1 ? "passes" : "pass"} the filters.`;
+    byId("tray").replaceChildren(element("ul", { className: "tiles" }));
+    byId("more-junk").hidden = true;
+    if (byId("junk").open) buildTray();
+  }
+
   function buildTray() {
-    const rows = bySheet.filter((row) => junk[row]);
-    let list = byId("tray").querySelector("ul");
-    if (!list) byId("tray").append(list = element("ul", { className: "tiles" }));
+    const rows = state.tray;
+    const list = byId("tray").querySelector("ul");
     const next = rows.slice(state.trayBuilt, state.trayBuilt + PICTURES_A_STEP);
     for (const row of next) {
       const item = tile(row, true);
@@ -471,7 +498,7 @@
   // after a selection or a mark: the same place of the page, and the focus where it was or on what came there
   function applyStateFilter() {
     if (!STATE_KINDS.includes(byId("only").value)) return;
-    const [page, built] = [state.page, state.built];
+    const [page, built, trayBuilt] = [state.page, state.built, state.trayBuilt];
     const focused = document.activeElement;
     const part = focused?.closest("#sheet, #tray, #all");
     const isControl = part && focused.matches("[data-row]");
@@ -479,6 +506,7 @@
     const row = focused?.dataset.row;
     applyFilters();
     while (state.built < Math.min(built, state.groups.length)) buildGroups();
+    while (state.trayBuilt < Math.min(trayBuilt, state.tray.length)) buildTray();
     showPage(page);
     if (!isControl) return;
     const controls = controlsOf(part);
@@ -513,8 +541,9 @@
   }
 
   function showAll() {
-    collectGroups();
     collectTable();
+    collectGroups();
+    collectTray();
     countChosen();
     drawMap();
   }
@@ -918,7 +947,9 @@
     });
     byId("choose-listed").addEventListener("click", chooseListed);
     byId("more").addEventListener("click", () => buildGroups());
-    byId("junk")?.addEventListener("toggle", () => state.trayBuilt || buildTray());
+    byId("junk")?.addEventListener("toggle", () => {
+      if (byId("junk").open && !state.trayBuilt) buildTray();
+    });
     byId("more-junk")?.addEventListener("click", buildTray);
     new IntersectionObserver((entries) => {
       if (entries.some((entry) => entry.isIntersecting) && !byId("more").hidden) buildGroups();
