@@ -355,3 +355,16 @@ def test_feedback_that_leaves_marks_of_one_kind_or_none_is_refused(
         with pytest.raises(DataError, match=words):
             mine(digits_run.folder, data(june / "p"), out, **how)  # type: ignore[arg-type]
     assert marks_in(out) == {"0_000.png": "0", "1_000.png": "1"}
+
+
+@pytest.mark.parametrize("mined", ["june", "june/p", ""])
+def test_feedback_may_name_whole_paths_below_the_root_of_the_collection(
+    digits_run: Run, june: Path, tmp_path: Path, mined: str
+) -> None:
+    lines = [f"{june / 'p' / name},0.5,1,0,{said}" for name, said in MARKED.items()]
+    header = "filepath,rarity,rarity_rank,rarity_group,rarity_wanted"
+    table = tmp_path / "fiftyone.csv"
+    table.write_text("\n".join([header, *lines, f"{june / 'gone.png'},0.5,1,0,"]))
+    mine(digits_run.folder, data(tmp_path / mined), tmp_path / "rare", feedback=table)
+    prefix = {"june": "p/", "june/p": "", "": "june/p/"}[mined]
+    assert marks_in(tmp_path / "rare") == {f"{prefix}{name}": said for name, said in MARKED.items()}

@@ -54,6 +54,19 @@ def test_what_is_no_mark_is_named(tmp_path: Path, text: str, words: str) -> None
         read_marks(write(tmp_path / "m.csv", text))
 
 
+@pytest.mark.parametrize(
+    "text", ["a.png\nb.png\n", "a.png\nb, c.png\n", "a, b.png\nc, d.png\n", ""]
+)
+def test_a_plain_list_is_said_to_have_no_marks(tmp_path: Path, text: str) -> None:
+    with pytest.raises(DataError, match="is a plain list of paths, which has no marks"):
+        read_marks(write(tmp_path / "paths.txt", text))
+
+
+def test_a_table_may_be_called_txt(tmp_path: Path) -> None:
+    file = write(tmp_path / "m.txt", "path\twanted\na.png\t1\n")
+    assert read_marks(file) == {"a.png": True}
+
+
 def test_an_image_that_is_marked_in_two_ways_is_named(tmp_path: Path) -> None:
     file = tmp_path / "marks.csv"
     file.write_text("path,wanted\na.png,1\nb.png,0\na.png,1\n")

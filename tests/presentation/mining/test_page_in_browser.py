@@ -534,6 +534,28 @@ def leaves_unsaved_marks(page: Any) -> bool:
     )
 
 
+def test_an_export_is_of_the_marks_as_soon_as_there_are_any_unless_another_is_chosen(
+    browser: Any, file_of: Callable[[Made], Path]
+) -> None:
+    mined, _ = digits()
+    row = int(mined.sheet[0])
+    chosen = lambda page: page.evaluate("[scope.value, format.value]")  # noqa: E731
+    with open_page(browser, file_of(digits)) as page:
+        assert chosen(page) == ["selected", "paths"]
+        page.locator(f'#sheet .tile[data-row="{row}"]').press("w")
+        assert chosen(page) == ["marked", "csv"]
+        page.locator("#leave summary").click()
+        with page.expect_download() as waiting:
+            page.locator("#download").click()
+        written = Path(waiting.value.path()).read_bytes()
+        assert written == EXPORTS["csv"].write(mined, [row], {row: True})
+        page.locator("#format").select_option("cvat")
+        page.locator(f'#sheet .tile[data-row="{row}"]').press("n")
+        assert chosen(page) == ["marked", "cvat"]
+    with open_page(browser, file_of(hostile)) as page:
+        assert chosen(page) == ["marked", "csv"], "of a page that comes with marks"
+
+
 def test_a_mark_that_is_taken_away_is_unsaved_until_a_download_has_its_empty_cell(
     browser: Any, file_of: Callable[[Made], Path]
 ) -> None:

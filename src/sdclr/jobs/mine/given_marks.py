@@ -262,7 +262,7 @@ def _placed(said: Said, naming: Naming) -> tuple[RowsSaid, list[str]]:
 
 def _namings(file: Path, joined: Joined, roots: Sequence[str]) -> list[Naming]:
     """How the names of a table may be meant, the likeliest first; one way, where its mine.json says which."""
-    by_name = rows_by_text([one.path for one in joined.contents]).get
+    by_name = _by_name(joined)
     root = _root_of_table(file)
     if root is None or root == joined.root or not joined.root:
         return [by_name, *(_below(one, joined) for one in roots if one and joined.root)]
@@ -279,6 +279,21 @@ def _namings(file: Path, joined: Joined, roots: Sequence[str]) -> list[Naming]:
         return row if is_same else None
 
     return [naming]
+
+
+def _by_name(joined: Joined) -> Naming:
+    """Names below the root of the collection, or whole paths: FiftyOne's table has these."""
+    rows = rows_by_text([one.path for one in joined.contents])
+    if not joined.root:
+        return rows.get
+    root = f"{one_line(as_text(Path(joined.root).as_posix())).rstrip('/')}/"
+
+    def naming(name: str) -> int | None:
+        row = rows.get(name)
+        text = one_line(as_text(name))
+        return rows.get(text.removeprefix(root)) if row is None and text.startswith(root) else row
+
+    return naming
 
 
 def _recorded_digests(folder: Path) -> dict[str, str]:

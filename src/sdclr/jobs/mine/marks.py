@@ -13,6 +13,7 @@ from torch import Tensor
 from sdclr.backbones.encoder import Encoder
 from sdclr.data import DataConfig
 from sdclr.data.collections.image_files import ImageFiles
+from sdclr.data.sources.split_files import read_text
 from sdclr.data.sources.tables import Table, read_mark, read_table
 from sdclr.errors import ConfigError, DataError, MissingInputError
 from sdclr.evaluation.rarity import Feedback, from_feedback, likeness
@@ -25,6 +26,8 @@ Marks = dict[int, bool]
 """Row -> whether it is wanted; rows without a mark are missing."""
 Said = dict[str, bool | None]
 """Name in a table -> its mark; None where the cell is empty."""
+PATH_COLUMNS, MARK_COLUMNS = ("path", "filepath"), (WANTED, "rarity_wanted")
+"""What scores.csv calls them, and the page's table for FiftyOne."""
 MARK_WORDS = ("wanted", "not wanted")
 """What a mark may be besides yes and no."""
 
@@ -34,9 +37,14 @@ def read_marks(file: Path) -> Said:
 
     Of several rows of one image those with a mark count. Raises DataError for a mark that is neither yes nor no.
     """
+    if _is_plain_list(file):
+        raise DataError(
+            f"{file} is a plain list of paths, which has no marks. Download the CSV with scores and "
+            "marks from the page."
+        )
     table = read_table(file, known=("path", WANTED))
-    path = _column(table, ["path", "filepath"])
-    wanted = _column(table, [WANTED, "rarity_wanted"])
+    path = _column(table, PATH_COLUMNS)
+    wanted = _column(table, MARK_COLUMNS)
     if path is None or wanted is None:
         raise DataError(
             f"{file} needs the columns path and {WANTED}; it has {table.names()}. Mark images in "
@@ -53,6 +61,13 @@ def read_marks(file: Path) -> Said:
                 f"{table.where(i)}: {shown(name)} is marked as wanted and as not wanted. Leave one of its rows."
             )
     return said_of
+
+
+def _is_plain_list(file: Path) -> bool:
+    """Whether it is what the page calls a list of paths, which is no table: its first line is no header."""
+    return (
+        file.suffix.lower() == ".txt" and WANTED not in read_text(file).partition("\n")[0].lower()
+    )
 
 
 def _column(table: Table, names: Sequence[str]) -> str | None:

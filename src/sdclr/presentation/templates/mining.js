@@ -208,7 +208,7 @@
   const saved = marks.slice(); // marks as scores.csv or a download has them
   const wasMarked = Uint8Array.from(marks, (mark) => mark ? 1 : 0); // ever in one of these
   const passes = new Uint8Array(N).fill(1);
-  const state = { groups: [], built: 0, tray: [], trayBuilt: 0, page: 0, table: [], seen: -1, anchor: null, typing: 0 };
+  const state = { groups: [], built: 0, tray: [], trayBuilt: 0, page: 0, table: [], seen: -1, anchor: null, typing: 0, exportIsChosen: false };
   // anchor: { part, row }, where a range that is selected with shift begins
 
   // ---- orders ---------------------------------------------------------------------------------------
@@ -614,6 +614,13 @@
     state.anchor = { part, row };
   }
 
+  // marks live in the page alone: an export is of them until the reader chooses another
+  function offerMarks() {
+    if (state.exportIsChosen || !marks.some(Boolean)) return;
+    byId("scope").value = "marked";
+    byId("format").value = "csv";
+  }
+
   function chooseListed() {
     applyTyped();
     choose(state.table, 1);
@@ -626,6 +633,7 @@
       return;
     }
     for (const row of rows) marks[row] = value;
+    offerMarks();
     refresh();
     applyStateFilter();
     if (state.seen >= 0) showSeen(state.seen);
@@ -983,6 +991,9 @@
     byId("refuse").addEventListener("click", () => markChosen(-1));
     byId("unmark").addEventListener("click", () => markChosen(0));
     byId("clear").addEventListener("click", () => choose(allRows, 0));
+    for (const id of ["scope", "format"]) {
+      byId(id).addEventListener("input", () => { state.exportIsChosen = true; });
+    }
     byId("copy").addEventListener("click", copyOut);
     byId("download").addEventListener("click", download);
     byId("done").addEventListener("click", () => byId("by-hand").close());
@@ -1039,6 +1050,7 @@
     }
     document.documentElement.classList.add("scripted");
     buildHeader();
+    offerMarks();
     showAll();
     refresh();
     listen();
