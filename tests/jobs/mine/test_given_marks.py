@@ -368,3 +368,27 @@ def test_feedback_may_name_whole_paths_below_the_root_of_the_collection(
     mine(digits_run.folder, data(tmp_path / mined), tmp_path / "rare", feedback=table)
     prefix = {"june": "p/", "june/p": "", "": "june/p/"}[mined]
     assert marks_in(tmp_path / "rare") == {f"{prefix}{name}": said for name, said in MARKED.items()}
+
+
+def test_a_mark_that_may_be_of_two_images_is_refused_with_both_names(
+    digits_run: Run, june: Path, tmp_path: Path
+) -> None:
+    folder, out = june / "p", tmp_path / "rare"
+    shutil.copy(folder / "0_010.png", folder / "a\nb.png")
+    shutil.copy(folder / "1_010.png", folder / "a\\nb.png")
+    mine(digits_run.folder, data(folder), out)
+    mark(out, MARKED)
+    table = feedback(tmp_path, {r"a\nb.png": "1", "0_010.png": "0"})
+    both = r"may be 'a\\nb\.png' or 'a\\\\nb\.png'.*Rename one"
+    with pytest.raises(DataError, match=both):
+        mine(digits_run.folder, data(folder), out, feedback=table, overwrite=True)
+    with (out / "scores.csv").open(encoding="utf-8") as file:
+        rows = file.read()
+    lines = [line + "1" if line.startswith(r"a\nb") else line for line in rows.split("\n")]
+    (out / "scores.csv").write_text("\n".join(lines))
+    with pytest.raises(DataError, match=both):
+        mine(digits_run.folder, data(folder), out, overwrite=True)
+    (out / "scores.csv").write_text(rows)
+    table = tmp_path / "marks.jsonl"
+    table.write_text('{"path": "a\\nb.png", "wanted": 1}\n')
+    mine(digits_run.folder, data(folder), out, feedback=table, overwrite=True)

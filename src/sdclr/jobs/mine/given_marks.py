@@ -212,6 +212,7 @@ def _earlier_marks(scores: Path, joined: Joined) -> tuple[Marks, list[MissingMar
     if not said:
         return {}, []
     found, lost = _placed(said, _namings(scores, joined, ())[0])
+    _require_named_apart(said, found, joined, scores)
     if lost:
         warnings.warn(
             f"{counted(len(lost), 'mark')} in {shown(scores)} cannot be shown: no such image is mined now, the first "
@@ -220,8 +221,7 @@ def _earlier_marks(scores: Path, joined: Joined) -> tuple[Marks, list[MissingMar
         )
     root, digests = _root_of_table(scores) or "", _recorded_digests(scores.parent)
     return _marked(found), [
-        MissingMark(name, bool(said[name]), root, digests.get(one_line(as_text(name)), ""))
-        for name in lost
+        MissingMark(name, bool(said[name]), root, digests.get(_text(name), "")) for name in lost
     ]
 
 
@@ -231,6 +231,7 @@ def _feedback_marks(file: Path, joined: Joined, roots: Sequence[str]) -> RowsSai
     fit = [(len(_marked(rows)), len(rows)) for rows, _ in found]  # marks first, then empty cells
     best = [one for one, of_these in zip(found, fit, strict=True) if of_these == max(fit)]
     rows, unknown = best[0]
+    _require_named_apart(said, rows, joined, file)
     if unknown:
         raise DataError(
             f"{file} marks {counted(len(unknown), 'image')} that the collection does not have, "
@@ -257,6 +258,26 @@ def _placed(said: Said, naming: Naming) -> tuple[RowsSaid, list[str]]:
     return rows, unknown
 
 
+def _require_named_apart(said: Said, rows: RowsSaid, joined: Joined, file: Path) -> None:
+    """DataError for a mark that may be of two images: a line break in a name and its escape are one text."""
+    marked = {_text(joined.contents[row].path) for row in _marked(rows)}
+    names_of: dict[str, list[str]] = {}
+    for one in joined.contents:
+        if _text(one.path) in marked:
+            names_of.setdefault(_text(one.path), []).append(one.path)
+    for names in names_of.values():
+        if len(names) > 1 and not said.keys() & {name for name in names if _text(name) != name}:
+            raise DataError(
+                f"{file} marks an image that may be {names[0]!r} or {names[1]!r}: tables write both "
+                "names alike. Rename one of the two files."
+            )
+
+
+def _text(name: str) -> str:
+    """As tables have it; JSON and Parquet may have the name itself."""
+    return one_line(as_text(name))
+
+
 # ---- what the names of a table mean
 
 
@@ -274,7 +295,7 @@ def _namings(file: Path, joined: Joined, roots: Sequence[str]) -> list[Naming]:
         if row is not None:
             return row
         row = by_name(name)  # of a copy elsewhere: the same name, and the same content
-        digest = digests.get(one_line(as_text(name)))
+        digest = digests.get(_text(name))
         is_same = row is not None and bool(digest) and digest == joined.contents[row].digest
         return row if is_same else None
 
@@ -290,7 +311,7 @@ def _by_name(joined: Joined) -> Naming:
 
     def naming(name: str) -> int | None:
         row = rows.get(name)
-        text = one_line(as_text(name))
+        text = _text(name)
         return rows.get(text.removeprefix(root)) if row is None and text.startswith(root) else row
 
     return naming
