@@ -92,3 +92,8 @@ def test_everybody_can_read_a_report_and_nothing_sticks_out(
     with open_page(browser, path, size, scheme) as page:
         assert sideways(page) == 0
         assert serious_findings(page) == []
+        wider = (  # on a phone, where they are stacked
+            "[...document.querySelectorAll('.facts.stack, .stack:has(.whole)')].map("
+            "(one) => one.parentElement.scrollWidth - one.parentElement.clientWidth)"
+        )
+        assert size == DESKTOP or max(page.evaluate(wider), default=0) <= 0

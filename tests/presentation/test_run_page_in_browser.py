@@ -38,6 +38,23 @@ def test_everybody_can_read_the_page_of_a_run(
         assert serious_findings(page) == []
 
 
+def test_on_a_phone_tables_fit_and_what_is_wider_says_so(browser: Any, run: Run) -> None:
+    with open_page(browser, run.folder / "report.html", PHONE) as page:
+        page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+        tables = page.evaluate(
+            "[...document.querySelectorAll('.scroll:has(.stack)')].map((one) => "
+            "[one.getAttribute('aria-label'), one.scrollWidth - one.clientWidth])"
+        )
+        assert {name for name, _ in tables} >= {"What training changed", "Settings", "Environment"}
+        assert [name for name, over in tables if over > 0] == []
+        plots = page.evaluate(
+            "[...document.querySelectorAll('.plot')].map((one) => [one.scrollWidth > one.clientWidth, "
+            "getComputedStyle(one, '::before').content.includes('scroll sideways')])"
+        )
+        assert any(is_wider for is_wider, _ in plots)
+        assert [is_wider for is_wider, _ in plots] == [says_so for _, says_so in plots]
+
+
 def test_the_numbers_on_the_page_are_those_of_the_files(browser: Any, run: Run) -> None:
     found = json.loads((run.folder / "against.json").read_text())
     evaluation = json.loads(run.evaluation_path("cached").read_text())

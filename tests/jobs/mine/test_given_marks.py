@@ -275,3 +275,120 @@ def test_a_column_wanted_that_means_something_else_is_refused_at_once(
     listed = data(table(june, "wanted", {"0_003.png": "size 0"}))
     with pytest.raises(DataError, match=r"p/0_003\.png: wanted must be .* rename the column"):
         mine(digits_run.folder, listed, tmp_path / "rare")
+
+
+def feedback(folder: Path, marks: dict[str, str]) -> Path:
+    lines = [f"{name},{said}" for name, said in marks.items()]
+    (folder / "chosen.csv").write_text("\n".join(["path,wanted", *lines]))
+    return folder / "chosen.csv"
+
+
+def test_an_empty_cell_of_the_feedback_takes_a_mark_away_and_no_other(
+    digits_run: Run, june: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "rare"
+    mine(digits_run.folder, data(june / "p"), out)
+    mark(out, MARKED)
+    table = feedback(tmp_path, {"0_000.png": "", "0_010.png": "", "1_010.png": "1", "none.png": ""})
+    mined = mine(digits_run.folder, data(june / "p"), out, feedback=table, overwrite=True)
+    left = {name: said for name, said in MARKED.items() if name != "0_000.png"}
+    assert marks_in(out) == left | {"1_010.png": "1"}
+    assert "1 mark taken away: the cell in chosen.csv is empty." in mined.remarks
+    mine(digits_run.folder, data(june / "p"), out, overwrite=True)
+    assert marks_in(out) == left | {"1_010.png": "1"}, "it stays away"
+
+
+def test_a_scores_csv_as_feedback_takes_away_what_was_emptied_in_it(
+    digits_run: Run, june: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "rare"
+    mine(digits_run.folder, data(june / "p"), out)
+    mark(out, MARKED)
+    mined = mine(
+        digits_run.folder, data(june / "p"), out, feedback=out / "scores.csv", overwrite=True
+    )
+    assert marks_in(out) == MARKED
+    assert not [remark for remark in mined.remarks if "taken away" in remark]
+    shutil.copy(out / "scores.csv", tmp_path / "before.csv")
+    table = mark(out, {"0_000.png": ""})
+    shutil.copy(table, tmp_path / "edited.csv")
+    shutil.copy(tmp_path / "before.csv", table)
+    how = {"feedback": tmp_path / "edited.csv", "overwrite": True}
+    mined = mine(digits_run.folder, data(june / "p"), out, **how)  # type: ignore[arg-type]
+    assert marks_in(out) == {name: said for name, said in MARKED.items() if name != "0_000.png"}
+    assert "1 mark taken away: the cell in edited.csv is empty." in mined.remarks
+
+
+@pytest.mark.filterwarnings("ignore:.* cannot be shown")
+def test_an_empty_cell_loses_no_mark_of_an_image_that_is_not_mined_now(
+    digits_run: Run, june: Path, tmp_path: Path
+) -> None:
+    out, aside = one_taken_away(digits_run, june, tmp_path)
+    table = feedback(tmp_path, {"0_000.png": "", "0_001.png": "", "1_000.png": "1"})
+    mine(digits_run.folder, data(june / "p"), out, feedback=table, overwrite=True)
+    aside.rename(june / "p" / "0_001.png")
+    mine(digits_run.folder, data(june / "p"), out, overwrite=True)
+    assert marks_in(out) == {name: said for name, said in MARKED.items() if name != "0_000.png"}
+
+
+def test_a_mark_of_the_users_table_that_is_taken_away_is_said_to_come_back(
+    digits_run: Run, june: Path, tmp_path: Path
+) -> None:
+    listed = data(table(june, "wanted", MARKED))
+    taken = feedback(tmp_path, {"p/0_000.png": ""})
+    mined = mine(digits_run.folder, listed, tmp_path / "rare", feedback=taken)
+    assert "p/0_000.png" not in marks_in(tmp_path / "rare")
+    assert any("empty the cell there as well" in remark for remark in mined.remarks)
+
+
+def test_feedback_that_leaves_marks_of_one_kind_or_none_is_refused(
+    digits_run: Run, june: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "rare"
+    mine(digits_run.folder, data(june / "p"), out)
+    mark(out, {"0_000.png": "0", "1_000.png": "1"})
+    for taken, words in (
+        ({"0_000.png": ""}, "marks 1 image, all of them as wanted"),
+        ({"0_000.png": "", "1_000.png": ""}, r"takes all marks away.*scores\.csv"),
+    ):
+        how = {"feedback": feedback(tmp_path, taken), "overwrite": True}
+        with pytest.raises(DataError, match=words):
+            mine(digits_run.folder, data(june / "p"), out, **how)  # type: ignore[arg-type]
+    assert marks_in(out) == {"0_000.png": "0", "1_000.png": "1"}
+
+
+@pytest.mark.parametrize("mined", ["june", "june/p", ""])
+def test_feedback_may_name_whole_paths_below_the_root_of_the_collection(
+    digits_run: Run, june: Path, tmp_path: Path, mined: str
+) -> None:
+    lines = [f"{june / 'p' / name},0.5,1,0,{said}" for name, said in MARKED.items()]
+    header = "filepath,rarity,rarity_rank,rarity_group,rarity_wanted"
+    table = tmp_path / "fiftyone.csv"
+    table.write_text("\n".join([header, *lines, f"{june / 'gone.png'},0.5,1,0,"]))
+    mine(digits_run.folder, data(tmp_path / mined), tmp_path / "rare", feedback=table)
+    prefix = {"june": "p/", "june/p": "", "": "june/p/"}[mined]
+    assert marks_in(tmp_path / "rare") == {f"{prefix}{name}": said for name, said in MARKED.items()}
+
+
+def test_a_mark_that_may_be_of_two_images_is_refused_with_both_names(
+    digits_run: Run, june: Path, tmp_path: Path
+) -> None:
+    folder, out = june / "p", tmp_path / "rare"
+    shutil.copy(folder / "0_010.png", folder / "a\nb.png")
+    shutil.copy(folder / "1_010.png", folder / "a\\nb.png")
+    mine(digits_run.folder, data(folder), out)
+    mark(out, MARKED)
+    table = feedback(tmp_path, {r"a\nb.png": "1", "0_010.png": "0"})
+    both = r"may be 'a\\nb\.png' or 'a\\\\nb\.png'.*Rename one"
+    with pytest.raises(DataError, match=both):
+        mine(digits_run.folder, data(folder), out, feedback=table, overwrite=True)
+    with (out / "scores.csv").open(encoding="utf-8") as file:
+        rows = file.read()
+    lines = [line + "1" if line.startswith(r"a\nb") else line for line in rows.split("\n")]
+    (out / "scores.csv").write_text("\n".join(lines))
+    with pytest.raises(DataError, match=both):
+        mine(digits_run.folder, data(folder), out, overwrite=True)
+    (out / "scores.csv").write_text(rows)
+    table = tmp_path / "marks.jsonl"
+    table.write_text('{"path": "a\\nb.png", "wanted": 1}\n')
+    mine(digits_run.folder, data(folder), out, feedback=table, overwrite=True)

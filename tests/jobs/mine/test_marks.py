@@ -26,7 +26,7 @@ def test_marks_are_found_by_the_names_that_tables_have(tmp_path: Path) -> None:
     )
     rows = rows_by_text(NAMES)
     found = {rows[name]: mark for name, mark in read_marks(file).items()}
-    assert found == {0: True, 1: False, 2: True, 3: False, 4: True}
+    assert found == {0: True, 1: False, 2: True, 3: False, 4: True, 5: None}
 
 
 def test_a_table_of_fiftyone_and_json_lines_are_tables_too(tmp_path: Path) -> None:
@@ -54,6 +54,19 @@ def test_what_is_no_mark_is_named(tmp_path: Path, text: str, words: str) -> None
         read_marks(write(tmp_path / "m.csv", text))
 
 
+@pytest.mark.parametrize(
+    "text", ["a.png\nb.png\n", "a.png\nb, c.png\n", "a, b.png\nc, d.png\n", ""]
+)
+def test_a_plain_list_is_said_to_have_no_marks(tmp_path: Path, text: str) -> None:
+    with pytest.raises(DataError, match="is a plain list of paths, which has no marks"):
+        read_marks(write(tmp_path / "paths.txt", text))
+
+
+def test_a_table_may_be_called_txt(tmp_path: Path) -> None:
+    file = write(tmp_path / "m.txt", "path\twanted\na.png\t1\n")
+    assert read_marks(file) == {"a.png": True}
+
+
 def test_an_image_that_is_marked_in_two_ways_is_named(tmp_path: Path) -> None:
     file = tmp_path / "marks.csv"
     file.write_text("path,wanted\na.png,1\nb.png,0\na.png,1\n")
@@ -63,9 +76,11 @@ def test_an_image_that_is_marked_in_two_ways_is_named(tmp_path: Path) -> None:
         read_marks(file)
 
 
-def test_images_without_a_mark_are_left_out(tmp_path: Path) -> None:
-    file = write(tmp_path / "m.csv", "path,wanted\nz.png,\na.png,1\n")
-    assert read_marks(file) == {"a.png": True}
+def test_an_empty_cell_says_that_there_is_no_mark_unless_another_row_has_one(
+    tmp_path: Path,
+) -> None:
+    file = write(tmp_path / "m.csv", "path,wanted\nz.png,\na.png,1\na.png,\nb.png,\nb.png,0\n")
+    assert read_marks(file) == {"z.png": None, "a.png": True, "b.png": False}
 
 
 @pytest.mark.parametrize(

@@ -253,6 +253,61 @@ def test_click_shift_click_and_keys_select(browser: Any, file_of: Callable[[Made
         assert page.locator('#sheet .tile[tabindex="0"]').count() == 1
 
 
+def test_marks_go_to_the_selected_images_that_the_filters_show(
+    browser: Any, file_of: Callable[[Made], Path]
+) -> None:
+    mined, _ = digits()
+    order = mined.sheet.tolist()
+    hidden, seen = order[:2], next(r for r in order[2:] if mined.score[r] < mined.score[order[1]])
+    limit = f"{float(mined.score[seen])!r}"
+    with open_page(browser, file_of(digits)) as page:
+        choose(page, hidden)
+        filter_by(page, score_to=limit, sort="score")
+        assert page.locator("#count").text_content() == "2 selected, 2 hidden by the filters"
+        assert page.locator("#want").is_disabled()
+        page.locator(f'#all .check[data-row="{seen}"]').click()
+        page.locator("#want").click()
+        assert page.locator("#status").text_content() == (
+            "1 image: wanted. 2 selected images that the filters hide are left as before. "
+            "Download the CSV to keep the marks."
+        )
+        page.locator(f'#all .check[data-row="{seen}"]').press("w")
+        page.locator("#clear-filters").click()
+        filter_by(page, only="wanted")
+        assert table(page) == [seen]
+        option = page.locator('#scope [value="selected"]')
+        assert option.text_content() == "selected images (3, with 2 that the filters hide)"
+        assert download(page, "paths").count(b"\n") == 3
+
+
+def test_all_that_the_filters_show_is_selected_at_once(
+    browser: Any, file_of: Callable[[Made], Path]
+) -> None:
+    mined, _ = digits()
+    num_nines = sum("digits/9/" in name for name in mined.names)
+    with open_page(browser, file_of(digits)) as page:
+        filter_by(page, find="digits/9/")
+        page.locator("#choose-listed").click()
+        assert page.locator("#count").text_content() == f"{num_nines} selected"
+        assert f"{num_nines} images that the filters show" in str(
+            page.locator("#status").text_content()
+        )
+
+
+def test_a_shift_click_selects_across_pages_of_the_table(
+    browser: Any, file_of: Callable[[Made], Path]
+) -> None:
+    mined, _ = digits()
+    order = exports.in_sheet_order(mined, range(len(mined)))
+    with open_page(browser, file_of(digits)) as page:
+        page.locator("#all .check").nth(48).click()
+        page.locator("#next").click()
+        page.locator("#all .check").nth(1).click(modifiers=["Shift"])
+        assert page.locator("#count").text_content() == "4 selected"
+        paths = "".join(f"{mined.names[row]}\n" for row in order[48:52])
+        assert download(page, "paths") == paths.encode()
+
+
 def test_a_whole_group_is_selected_copies_and_junk_included(
     browser: Any, file_of: Callable[[Made], Path]
 ) -> None:
@@ -299,6 +354,44 @@ def test_junk_lies_in_its_own_tray_with_its_kinds(
         assert not set(rows) & set(tiles(page))
 
 
+def tray(page: Any) -> list[int]:
+    return list(page.eval_on_selector_all("#tray .tile", "all => all.map(t => +t.dataset.row)"))
+
+
+def test_search_sort_and_filter_act_on_junk_too(
+    browser: Any, file_of: Callable[[Made], Path]
+) -> None:
+    mined, _ = digits()
+    junk = np.flatnonzero(mined.is_junk).tolist()
+    by_path = sorted(junk, key=lambda row: mined.names[row])
+    low = sorted(junk, key=lambda row: mined.score[row])[:2]
+    with open_page(browser, file_of(digits)) as page:
+        filter_by(page, only="junk", sort="path")
+        assert page.locator("#junk").get_attribute("open") is not None
+        assert tray(page) == by_path
+        assert not page.locator("#junk-words").is_visible()
+        assert page.locator("#sheet-words").text_content() == (
+            f"None of the first {SHOWN} images of the sheet passes the filters. "
+            "Suspected junk is put aside, with its pictures below."
+        )
+        filter_by(page, only="all", sort="score", score_to=f"{float(mined.score[low[1]])!r}")
+        assert tray(page) == [row for row in np.argsort(mined.rank) if row in low]
+        words = f"2 of {len(junk)} images pass the filters."
+        assert page.locator("#junk-words").text_content() == words
+        filter_by(page, score_to="", find="no such name")
+        assert tray(page) == []
+        assert page.locator("#sheet-words").text_content() == "No image passes the filters."
+        page.locator("#junk summary").click()
+        page.locator("#clear-filters").click()
+        filter_by(page, only="copies")
+        assert "Copies are folded" in str(page.locator("#sheet-words").text_content())
+        filter_by(page, only="unmarked")
+        page.locator("#junk summary").click()
+        page.wait_for_selector("#tray .tile")
+        page.locator("#tray .tile").first.press("n")
+        assert len(tray(page)) == len(junk) - 1
+
+
 @pytest.mark.parametrize("name", list(EXPORTS))
 @pytest.mark.parametrize("made", [digits, hostile])
 def test_a_download_has_the_bytes_that_python_writes(
@@ -320,7 +413,8 @@ def test_a_download_has_the_bytes_that_python_writes(
         assert exports.warning(mined, name, everything) in str(
             page.locator("#status").text_content()
         )
-        marked = exports.in_sheet_order(mined, marks)
+        cleared = set(exports.first_marks(mined)) if name in ("csv", "fiftyone") else set()
+        marked = exports.in_sheet_order(mined, cleared | set(marks))
         assert download(page, name, "marked") == EXPORTS[name].write(mined, marked, marks)
 
 
@@ -372,6 +466,132 @@ def test_marks_filter_and_are_kept_for_feedback(
         page.locator("#unmark").click()
         filter_by(page, only="unmarked")
         assert f"{len(mined) - 3} images" in str(page.locator("#all-words").text_content())
+
+
+def test_what_the_filters_show_follows_selection_and_marks(
+    browser: Any, file_of: Callable[[Made], Path]
+) -> None:
+    mined, _ = digits()
+    first = mined.sheet[:3].tolist()
+    words = lambda page: str(page.locator("#all-words").text_content())  # noqa: E731
+    with open_page(browser, file_of(digits)) as page:
+        choose(page, first)
+        filter_by(page, only="selected")
+        page.locator(f'#all .check[data-row="{first[0]}"]').click()
+        assert table(page) == first[1:]
+        assert words(page).startswith("2 images of")
+        assert tiles(page) == first[1:]
+        paths = "".join(f"{mined.names[row]}\n" for row in first[1:])
+        assert download(page, "paths", "listed") == paths.encode()
+        filter_by(page, only="unmarked")
+        page.locator("#clear").click()
+        page.locator("#next").click()
+        show_all_groups(page)
+        num_tiles, on_second = len(tiles(page)), table(page)
+        page.locator(f'#sheet .tile[data-row="{first[1]}"]').press("w")
+        assert first[1] not in tiles(page)
+        assert len(tiles(page)) == num_tiles - 1, "as many groups as before are built"
+        assert table(page)[:-1] == on_second[1:], "the same page of the table"
+        assert int(page.evaluate("document.activeElement.dataset.row")) == first[2]
+        assert words(page).startswith(f"{len(mined) - 1} images of")
+
+
+def test_what_was_just_typed_counts_for_an_export(
+    browser: Any, file_of: Callable[[Made], Path]
+) -> None:
+    mined, _ = digits()
+    with open_page(browser, file_of(digits)) as page:
+        page.evaluate("document.querySelector('#leave').open = true")
+        page.locator("#scope").select_option("listed")
+        with page.expect_download() as waiting:
+            page.evaluate(
+                "document.querySelector('#find').value = 'digits/9/';"
+                "document.querySelector('#filters').dispatchEvent(new Event('input'));"
+                "document.querySelector('#download').click()"
+            )
+        lines = Path(waiting.value.path()).read_text().splitlines()
+        assert sorted(lines) == sorted(name for name in mined.names if "digits/9/" in name)
+
+
+def test_the_words_on_an_image_follow_its_mark(
+    browser: Any, file_of: Callable[[Made], Path]
+) -> None:
+    with open_page(browser, file_of(digits)) as page:
+        one = page.locator("#sheet .tile").first
+        for key, words in (("w", "· wanted"), ("n", "· not wanted")):
+            one.press(key)
+            assert str(page.locator("#seen").text_content()).endswith(words)
+        one.press("u")
+        assert "wanted" not in str(page.locator("#seen").text_content())
+
+
+def leaves_unsaved_marks(page: Any) -> bool:
+    """Whether the browser would ask before the page is left."""
+    return bool(
+        page.evaluate(
+            "!window.dispatchEvent(new Event('beforeunload', { cancelable: true }))",
+        )
+    )
+
+
+def test_an_export_is_of_the_marks_as_soon_as_there_are_any_unless_another_is_chosen(
+    browser: Any, file_of: Callable[[Made], Path]
+) -> None:
+    mined, _ = digits()
+    row = int(mined.sheet[0])
+    chosen = lambda page: page.evaluate("[scope.value, format.value]")  # noqa: E731
+    with open_page(browser, file_of(digits)) as page:
+        assert chosen(page) == ["selected", "paths"]
+        page.locator(f'#sheet .tile[data-row="{row}"]').press("w")
+        assert chosen(page) == ["marked", "csv"]
+        page.locator("#leave summary").click()
+        with page.expect_download() as waiting:
+            page.locator("#download").click()
+        written = Path(waiting.value.path()).read_bytes()
+        assert written == EXPORTS["csv"].write(mined, [row], {row: True})
+        page.locator("#format").select_option("cvat")
+        page.locator(f'#sheet .tile[data-row="{row}"]').press("n")
+        assert chosen(page) == ["marked", "cvat"]
+    with open_page(browser, file_of(hostile)) as page:
+        assert chosen(page) == ["marked", "csv"], "of a page that comes with marks"
+
+
+def test_a_mark_that_is_taken_away_is_unsaved_until_a_download_has_its_empty_cell(
+    browser: Any, file_of: Callable[[Made], Path]
+) -> None:
+    mined, _ = hostile()
+    marks = exports.first_marks(mined)
+    wanted = next(row for row, mark in marks.items() if mark)
+    others = {row: mark for row, mark in marks.items() if row != wanted}
+    everything = exports.in_sheet_order(mined, marks)
+    with open_page(browser, file_of(hostile)) as page:
+        assert not leaves_unsaved_marks(page), "scores.csv has them"
+        filter_by(page, only="wanted")
+        page.locator("#all .check").click()
+        page.locator("#unmark").click()
+        assert leaves_unsaved_marks(page)
+        still = exports.in_sheet_order(mined, others)
+        assert download(page, "paths", "marked") == EXPORTS["paths"].write(mined, still, others)
+        assert leaves_unsaved_marks(page), "a list has no marks"
+        assert download(page, "csv", "marked") == EXPORTS["csv"].write(mined, everything, others)
+        assert not leaves_unsaved_marks(page)
+
+
+def test_a_mark_of_an_earlier_download_leaves_its_empty_cell_in_the_next(
+    browser: Any, file_of: Callable[[Made], Path]
+) -> None:
+    mined, _ = digits()
+    first, second = mined.sheet[:2].tolist()
+    with open_page(browser, file_of(digits)) as page:
+        page.locator(f'#sheet .tile[data-row="{first}"]').press("w")
+        page.locator(f'#sheet .tile[data-row="{second}"]').press("n")
+        marks = {first: True, second: False}
+        assert download(page, "csv", "marked") == EXPORTS["csv"].write(mined, list(marks), marks)
+        page.locator(f'#sheet .tile[data-row="{first}"]').press("u")
+        assert leaves_unsaved_marks(page)
+        after = EXPORTS["csv"].write(mined, list(marks), {second: False})
+        assert download(page, "csv", "marked") == after
+        assert not leaves_unsaved_marks(page)
 
 
 def test_the_map_shows_an_image_under_the_pointer_and_goes_to_it(

@@ -9,7 +9,7 @@ import csv
 import io
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,11 +26,20 @@ from sdclr.jobs.mine.folder import (
     SCORES_FILE,
     read_state,
 )
-from sdclr.jobs.mine.marks import MARK_WORDS, Marks, read_marks, require_both_kinds, rows_by_text
+from sdclr.jobs.mine.marks import (
+    MARK_WORDS,
+    Marks,
+    Said,
+    read_marks,
+    require_both_kinds,
+    rows_by_text,
+)
 from sdclr.presentation.mining.columns import WANTED
 from sdclr.safe_text import as_text, counted, csv_row, one_line, shown
 from sdclr.storage.durable_files import storage_errors, write_atomically
 
+RowsSaid = dict[int, bool | None]
+"""Row -> its mark in a table; None where the cell is empty."""
 Naming = Callable[[str], int | None]
 """A name in a table -> the row of the image that it means; None where there is no such image."""
 
@@ -53,6 +62,7 @@ class GivenMarks(NamedTuple):
     missing: list[MissingMark]
     parked: list[MissingMark]
     """``missing``, and those that have come back: they stay in their file until scores.csv has them."""
+    remarks: list[str]
 
 
 def given_marks(
@@ -60,11 +70,13 @@ def given_marks(
 ) -> GivenMarks:
     """The marks of all these tables together; where two of them mark one image, the last one counts.
 
+    An empty cell of the feedback takes the mark of its image away; an empty cell of the others says nothing.
     ``roots``: folders that the names of the feedback may lie below, besides ``joined.root``.
     Warns of earlier marks whose images are not mined now. DataError for feedback on such images, for
     feedback of one kind only, and for what is no mark.
     """
-    marks = _marks_of_table(images, joined)
+    listed_marks = _marks_of_table(images, joined)
+    marks = dict(listed_marks)
     parked = _parked_marks(out / MARKS_OF_MISSING)
     found, missing = _returned(parked, joined)
     marks |= found
@@ -73,10 +85,39 @@ def given_marks(
         found, lost = _earlier_marks(scores, joined)
         marks |= found
         missing, parked = _merged(missing, lost), _merged(parked, lost)
+    remarks: list[str] = []
     if feedback is not None:
-        marks |= _feedback_marks(feedback, joined, roots)
+        said = _feedback_marks(feedback, joined, roots)
+        taken_away = {row for row, mark in said.items() if mark is None and row in marks}
+        remarks = _remarks_on(taken_away, listed_marks, feedback)
+        marks |= _marked(said)
+        marks = {row: mark for row, mark in marks.items() if row not in taken_away}
+        if taken_away and not marks:
+            raise DataError(
+                f"{feedback} takes all marks away, and without marks there is nothing to rank by. "
+                f"Empty the cells of {WANTED} in {shown(scores)} and leave --feedback out."
+            )
         require_both_kinds(marks, feedback)
-    return GivenMarks(marks, missing, parked)
+    return GivenMarks(marks, missing, parked, remarks)
+
+
+def _marked(said: RowsSaid) -> Marks:
+    return {row: mark for row, mark in said.items() if mark is not None}
+
+
+def _remarks_on(taken_away: set[int], listed_marks: Marks, feedback: Path) -> list[str]:
+    """What the feedback has taken away, and what the images' own table brings back."""
+    if not taken_away:
+        return []
+    remarks = [
+        f"{counted(len(taken_away), 'mark')} taken away: the cell in {feedback.name} is empty."
+    ]
+    if num_listed := len(taken_away & listed_marks.keys()):
+        remarks.append(
+            f"{counted(num_listed, 'mark')} of these is in the images' own table, whose column {WANTED} "
+            "counts again in the next call: empty the cell there as well."
+        )
+    return remarks
 
 
 def keep_missing(missing: Sequence[MissingMark], out: Path) -> None:
@@ -167,10 +208,11 @@ def _marks_of_table(images: Images, joined: Joined) -> Marks:
 
 
 def _earlier_marks(scores: Path, joined: Joined) -> tuple[Marks, list[MissingMark]]:
-    said = read_marks(scores)
+    said: Said = {name: mark for name, mark in read_marks(scores).items() if mark is not None}
     if not said:
         return {}, []
-    marks, lost = _placed(said, _namings(scores, joined, ())[0])
+    found, lost = _placed(said, _namings(scores, joined, ())[0])
+    _require_named_apart(said, found, joined, scores)
     if lost:
         warnings.warn(
             f"{counted(len(lost), 'mark')} in {shown(scores)} cannot be shown: no such image is mined now, the first "
@@ -178,42 +220,62 @@ def _earlier_marks(scores: Path, joined: Joined) -> tuple[Marks, list[MissingMar
             stacklevel=5,
         )
     root, digests = _root_of_table(scores) or "", _recorded_digests(scores.parent)
-    return marks, [
-        MissingMark(name, said[name], root, digests.get(one_line(as_text(name)), ""))
-        for name in lost
+    return _marked(found), [
+        MissingMark(name, bool(said[name]), root, digests.get(_text(name), "")) for name in lost
     ]
 
 
-def _feedback_marks(file: Path, joined: Joined, roots: Sequence[str]) -> Marks:
+def _feedback_marks(file: Path, joined: Joined, roots: Sequence[str]) -> RowsSaid:
     said = read_marks(file)
     found = [_placed(said, naming) for naming in _namings(file, joined, roots)]
-    most = max(len(marks) for marks, _ in found)
-    best = [(marks, unknown) for marks, unknown in found if len(marks) == most]
-    marks, unknown = best[0]
+    fit = [(len(_marked(rows)), len(rows)) for rows, _ in found]  # marks first, then empty cells
+    best = [one for one, of_these in zip(found, fit, strict=True) if of_these == max(fit)]
+    rows, unknown = best[0]
+    _require_named_apart(said, rows, joined, file)
     if unknown:
         raise DataError(
             f"{file} marks {counted(len(unknown), 'image')} that the collection does not have, "
             f"the first is {shown(unknown[0])}. Give marks of the images that are mined."
         )
-    if best[0] is not found[0] and any(other != marks for other, _ in best):
+    if best[0] is not found[0] and any(other != rows for other, _ in best):
         raise DataError(
             f"{file} marks images whose names both collections have, the first is {shown(next(iter(said)))}. "
             f"Give their paths below {shown(joined.root)}."
         )
-    return marks
+    return rows
 
 
-def _placed(said: Mapping[str, bool], naming: Naming) -> tuple[Marks, list[str]]:
-    """The marks of rows, and the names of which there is no image."""
-    marks: Marks = {}
+def _placed(said: Said, naming: Naming) -> tuple[RowsSaid, list[str]]:
+    """What is said of rows, and the names that are marked and of which there is no image."""
+    rows: RowsSaid = {}
     unknown: list[str] = []
     for name, mark in said.items():
         row = naming(name)
-        if row is None:
+        if row is not None and (mark is not None or row not in rows):
+            rows[row] = mark
+        elif row is None and mark is not None:
             unknown.append(name)
-        else:
-            marks[row] = mark
-    return marks, unknown
+    return rows, unknown
+
+
+def _require_named_apart(said: Said, rows: RowsSaid, joined: Joined, file: Path) -> None:
+    """DataError for a mark that may be of two images: a line break in a name and its escape are one text."""
+    marked = {_text(joined.contents[row].path) for row in _marked(rows)}
+    names_of: dict[str, list[str]] = {}
+    for one in joined.contents:
+        if _text(one.path) in marked:
+            names_of.setdefault(_text(one.path), []).append(one.path)
+    for names in names_of.values():
+        if len(names) > 1 and not said.keys() & {name for name in names if _text(name) != name}:
+            raise DataError(
+                f"{file} marks an image that may be {names[0]!r} or {names[1]!r}: tables write both "
+                "names alike. Rename one of the two files."
+            )
+
+
+def _text(name: str) -> str:
+    """As tables have it; JSON and Parquet may have the name itself."""
+    return one_line(as_text(name))
 
 
 # ---- what the names of a table mean
@@ -221,7 +283,7 @@ def _placed(said: Mapping[str, bool], naming: Naming) -> tuple[Marks, list[str]]
 
 def _namings(file: Path, joined: Joined, roots: Sequence[str]) -> list[Naming]:
     """How the names of a table may be meant, the likeliest first; one way, where its mine.json says which."""
-    by_name = rows_by_text([one.path for one in joined.contents]).get
+    by_name = _by_name(joined)
     root = _root_of_table(file)
     if root is None or root == joined.root or not joined.root:
         return [by_name, *(_below(one, joined) for one in roots if one and joined.root)]
@@ -233,11 +295,26 @@ def _namings(file: Path, joined: Joined, roots: Sequence[str]) -> list[Naming]:
         if row is not None:
             return row
         row = by_name(name)  # of a copy elsewhere: the same name, and the same content
-        digest = digests.get(one_line(as_text(name)))
+        digest = digests.get(_text(name))
         is_same = row is not None and bool(digest) and digest == joined.contents[row].digest
         return row if is_same else None
 
     return [naming]
+
+
+def _by_name(joined: Joined) -> Naming:
+    """Names below the root of the collection, or whole paths: FiftyOne's table has these."""
+    rows = rows_by_text([one.path for one in joined.contents])
+    if not joined.root:
+        return rows.get
+    root = f"{one_line(as_text(Path(joined.root).as_posix())).rstrip('/')}/"
+
+    def naming(name: str) -> int | None:
+        row = rows.get(name)
+        text = _text(name)
+        return rows.get(text.removeprefix(root)) if row is None and text.startswith(root) else row
+
+    return naming
 
 
 def _recorded_digests(folder: Path) -> dict[str, str]:

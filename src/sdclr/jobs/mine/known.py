@@ -122,7 +122,7 @@ def known_images(
         columns,
         own_names,
         shown,
-        [*remarks, *joined.remarks, *said],
+        [*remarks, *joined.remarks, *said, *given.remarks],
         _with_what_is_known(wish, images, found.class_names, joined, records),
         given,
     )

@@ -13,6 +13,7 @@ from torch import Tensor
 from sdclr.backbones.encoder import Encoder
 from sdclr.data import DataConfig
 from sdclr.data.collections.image_files import ImageFiles
+from sdclr.data.sources.split_files import read_text
 from sdclr.data.sources.tables import Table, read_mark, read_table
 from sdclr.errors import ConfigError, DataError, MissingInputError
 from sdclr.evaluation.rarity import Feedback, from_feedback, likeness
@@ -23,33 +24,50 @@ from sdclr.safe_text import as_text, counted, one_line, shown
 
 Marks = dict[int, bool]
 """Row -> whether it is wanted; rows without a mark are missing."""
+Said = dict[str, bool | None]
+"""Name in a table -> its mark; None where the cell is empty."""
+PATH_COLUMNS, MARK_COLUMNS = ("path", "filepath"), (WANTED, "rarity_wanted")
+"""What scores.csv calls them, and the page's table for FiftyOne."""
 MARK_WORDS = ("wanted", "not wanted")
 """What a mark may be besides yes and no."""
 
 
-def read_marks(file: Path) -> dict[str, bool]:
-    """Name -> mark: the column "wanted" of a table with a column "path", such as scores.csv or the page's download.
+def read_marks(file: Path) -> Said:
+    """The column "wanted" of a table with a column "path", such as scores.csv or the page's download.
 
-    Raises DataError for a mark that is neither yes nor no.
+    Of several rows of one image those with a mark count. Raises DataError for a mark that is neither yes nor no.
     """
+    if _is_plain_list(file):
+        raise DataError(
+            f"{file} is a plain list of paths, which has no marks. Download the CSV with scores and "
+            "marks from the page."
+        )
     table = read_table(file, known=("path", WANTED))
-    path = _column(table, ["path", "filepath"])
-    wanted = _column(table, [WANTED, "rarity_wanted"])
+    path = _column(table, PATH_COLUMNS)
+    wanted = _column(table, MARK_COLUMNS)
     if path is None or wanted is None:
         raise DataError(
             f"{file} needs the columns path and {WANTED}; it has {table.names()}. Mark images in "
             "scores.csv, or download the marks from the page."
         )
-    marks: dict[str, bool] = {}
+    said_of: Said = {}
     for i, (name, said) in enumerate(zip(table.columns[path], table.columns[wanted], strict=True)):
         mark = read_mark(said, table.where(i), WANTED, MARK_WORDS)
-        if mark is None:
-            continue
-        if marks.setdefault(name, mark) != mark:
+        former = said_of.get(name)
+        if mark is None or former is None:
+            said_of[name] = former if mark is None else mark
+        elif mark != former:
             raise DataError(
                 f"{table.where(i)}: {shown(name)} is marked as wanted and as not wanted. Leave one of its rows."
             )
-    return marks
+    return said_of
+
+
+def _is_plain_list(file: Path) -> bool:
+    """Whether it is what the page calls a list of paths, which is no table: its first line is no header."""
+    return (
+        file.suffix.lower() == ".txt" and WANTED not in read_text(file).partition("\n")[0].lower()
+    )
 
 
 def _column(table: Table, names: Sequence[str]) -> str | None:

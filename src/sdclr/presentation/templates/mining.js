@@ -205,9 +205,11 @@
   const chosen = new Uint8Array(N);
   const marks = new Int8Array(N); // 1 wanted, -1 not wanted
   for (const [row, wanted] of Object.entries(data.marks)) marks[row] = wanted ? 1 : -1;
-  let marksAreSaved = true;
+  const saved = marks.slice(); // marks as scores.csv or a download has them
+  const wasMarked = Uint8Array.from(marks, (mark) => mark ? 1 : 0); // ever in one of these
   const passes = new Uint8Array(N).fill(1);
-  const state = { groups: [], built: 0, trayBuilt: 0, page: 0, table: [], seen: -1, anchor: null };
+  const state = { groups: [], built: 0, tray: [], trayBuilt: 0, page: 0, table: [], seen: -1, anchor: null, typing: 0, exportIsChosen: false };
+  // anchor: { part, row }, where a range that is selected with shift begins
 
   // ---- orders ---------------------------------------------------------------------------------------
 
@@ -345,13 +347,24 @@
     state.built = 0;
     byId("sheet").replaceChildren();
     const images = state.groups.reduce((sum, one) => sum + one.rows.length, 0);
+    byId("sheet-words").textContent = images ? sheetWords(images) : noPictureWords();
+    buildGroups();
+  }
+
+  function sheetWords(images) {
     const all = images === data.numShown;
     const words = all ? `first ${count(images, "image")}` : `${count(images, "image")} that pass the filters, of the first ${data.numShown.toLocaleString("en")},`;
-    byId("sheet-words").textContent = (
-      `Pictures of the ${words} of the sheet, in ${count(state.groups.length, "group")}. `
-      + `Sorted by ${ORDERS.get(byId("sort").value)[0]}.`
-    );
-    buildGroups();
+    return `Pictures of the ${words} of the sheet, in ${count(state.groups.length, "group")}. `
+      + `Sorted by ${ORDERS.get(byId("sort").value)[0]}.`;
+  }
+
+  function noPictureWords() {
+    const words = `None of the first ${count(data.numShown, "image")} of the sheet passes the filters.`;
+    const elsewhere = {
+      junk: " Suspected junk is put aside, with its pictures below.",
+      copies: " Copies are folded into the images that stand for them; the table lists each of them.",
+    }[byId("only").value] ?? " The table lists those that pass.";
+    return state.table.length ? words + elsewhere : "No image passes the filters.";
   }
 
   // some more groups; all groups up to the one that is asked for
@@ -375,10 +388,26 @@
     for (const one of tiles) one.tabIndex = one === current ? 0 : -1;
   }
 
+  // built while it is open: its pictures cost time
+  function collectTray() {
+    if (!byId("junk")) return;
+    if (byId("only").value === "junk") byId("junk").open = true;
+    state.tray = order().filter((row) => junk[row] && passes[row]);
+    state.trayBuilt = 0;
+    const numJunk = junk.reduce((sum, kinds) => sum + (kinds ? 1 : 0), 0);
+    const isAll = state.tray.length === numJunk;
+    byId("junk-words").hidden = isAll;
+    byId("junk-words").textContent = isAll
+      ? ""
+      : `${state.tray.length.toLocaleString("en")} of ${count(numJunk, "image")} ${state.tray.length === 1 ? "passes" : "pass"} the filters.`;
+    byId("tray").replaceChildren(element("ul", { className: "tiles" }));
+    byId("more-junk").hidden = true;
+    if (byId("junk").open) buildTray();
+  }
+
   function buildTray() {
-    const rows = bySheet.filter((row) => junk[row]);
-    let list = byId("tray").querySelector("ul");
-    if (!list) byId("tray").append(list = element("ul", { className: "tiles" }));
+    const rows = state.tray;
+    const list = byId("tray").querySelector("ul");
     const next = rows.slice(state.trayBuilt, state.trayBuilt + PICTURES_A_STEP);
     for (const row of next) {
       const item = tile(row, true);
@@ -464,7 +493,34 @@
     return Number.isNaN(value) ? missing : value;
   }
 
+  const STATE_KINDS = ["selected", "wanted", "unwanted", "unmarked"]; // they change as the reader works
+
+  // after a selection or a mark: the same place of the page, and the focus where it was or on what came there
+  function applyStateFilter() {
+    if (!STATE_KINDS.includes(byId("only").value)) return;
+    const [page, built, trayBuilt] = [state.page, state.built, state.trayBuilt];
+    const focused = document.activeElement;
+    const part = focused?.closest("#sheet, #tray, #all");
+    const isControl = part && focused.matches("[data-row]");
+    const place = isControl ? controlsOf(part).indexOf(focused) : -1;
+    const row = focused?.dataset.row;
+    applyFilters();
+    while (state.built < Math.min(built, state.groups.length)) buildGroups();
+    while (state.trayBuilt < Math.min(trayBuilt, state.tray.length)) buildTray();
+    showPage(page);
+    if (!isControl) return;
+    const controls = controlsOf(part);
+    const next = controls.find((one) => one.dataset.row === row)
+      ?? controls[Math.min(place, controls.length - 1)];
+    if (next?.classList.contains("tile")) focusTile(next);
+    else next?.focus({ preventScroll: true });
+  }
+
+  const controlsOf = (part) => Array.from(part.querySelectorAll("[data-row]"));
+
   function applyFilters() {
+    clearTimeout(state.typing);
+    state.typing = 0;
     const text = byId("find").value.toLowerCase();
     const kind = KINDS[byId("only").value];
     const [smallest, largest] = [limit("size-from", -Infinity), limit("size-to", Infinity)];
@@ -479,9 +535,16 @@
     showAll();
   }
 
+  // what was typed into the filters a moment ago, before it counts for something
+  function applyTyped() {
+    if (state.typing) applyFilters();
+  }
+
   function showAll() {
-    collectGroups();
     collectTable();
+    collectGroups();
+    collectTray();
+    countChosen();
     drawMap();
   }
 
@@ -498,15 +561,28 @@
       }
     }
     for (const one of document.querySelectorAll("[data-mark]")) showMark(one, one.dataset.mark);
-    const selected = chosen.reduce((sum, one) => sum + one, 0);
-    byId("count").textContent = `${selected.toLocaleString("en")} selected`;
-    for (const id of ["want", "refuse", "unmark", "clear"]) byId(id).disabled = !selected;
+    countChosen();
     drawMap();
   }
+
+  function countChosen() {
+    const selected = chosenRows();
+    const numHidden = selected.length - visibleChosenRows().length;
+    const number = (value) => value.toLocaleString("en");
+    const hidden = numHidden ? `, ${number(numHidden)} hidden by the filters` : "";
+    byId("count").textContent = `${number(selected.length)} selected${hidden}`;
+    for (const id of ["want", "refuse", "unmark"]) byId(id).disabled = selected.length === numHidden;
+    byId("clear").disabled = !selected.length;
+    const among = numHidden ? `, with ${number(numHidden)} that the filters hide` : "";
+    scopeOption("selected").text = `selected images (${number(selected.length)}${among})`;
+  }
+
+  const scopeOption = (scope) => byId("scope").querySelector(`[value="${scope}"]`);
 
   function choose(rows, value) {
     for (const row of rows) chosen[row] = value;
     refresh();
+    applyStateFilter();
   }
 
   function chooseGroup(number) {
@@ -516,39 +592,76 @@
     say(`${value ? "Selected" : "No longer selected"}: group ${number}, all ${count(rows.length, "image")}, copies and junk included.`);
   }
 
-  // with shift: everything between the last one chosen and this one, as they stand on the page
-  function chooseAt(control, withShift) {
-    const row = Number(control.dataset.row);
-    const container = control.closest("#sheet, #tray, #all");
-    const controls = Array.from(container.querySelectorAll("[data-row]"));
-    const from = controls.indexOf(state.anchor);
-    if (withShift && from >= 0) {
-      const [start, end] = [from, controls.indexOf(control)].sort((a, b) => a - b);
-      choose(controls.slice(start, end + 1).map((one) => Number(one.dataset.row)), 1);
-      return;
-    }
-    choose([row], chosen[row] ? 0 : 1);
-    state.anchor = control;
+  // rows in the order of a part of the page; of the table on all of its pages
+  function rowsOfPart(part) {
+    if (part.id === "all") return state.table;
+    return Array.from(part.querySelectorAll("[data-row]"), (one) => Number(one.dataset.row));
   }
 
-  function mark(rows, value) {
+  // with shift: everything between the last one chosen and this one, as they stand in this part
+  function chooseAt(control, withShift) {
+    const row = Number(control.dataset.row);
+    const part = control.closest("#sheet, #tray, #all");
+    if (withShift && state.anchor?.part === part) {
+      const rows = rowsOfPart(part);
+      const ends = [rows.indexOf(state.anchor.row), rows.indexOf(row)];
+      if (!ends.includes(-1)) {
+        choose(rows.slice(Math.min(...ends), Math.max(...ends) + 1), 1);
+        return;
+      }
+    }
+    choose([row], chosen[row] ? 0 : 1);
+    state.anchor = { part, row };
+  }
+
+  // marks live in the page alone: an export is of them until the reader chooses another
+  function offerMarks() {
+    if (state.exportIsChosen || !marks.some(Boolean)) return;
+    byId("scope").value = "marked";
+    byId("format").value = "csv";
+  }
+
+  function chooseListed() {
+    applyTyped();
+    choose(state.table, 1);
+    say(`Selected: ${count(state.table.length, "image")} that the filters show.`);
+  }
+
+  function mark(rows, value, remark = "") {
     if (!rows.length) {
       say("Nothing is selected: select images, then mark them.");
       return;
     }
     for (const row of rows) marks[row] = value;
-    marksAreSaved = false;
+    offerMarks();
     refresh();
-    say(`${count(rows.length, "image")}: ${value ? markWords(rows[0]) : "mark taken away"}. Download the CSV to keep the marks.`);
+    applyStateFilter();
+    if (state.seen >= 0) showSeen(state.seen);
+    say(`${count(rows.length, "image")}: ${value ? markWords(rows[0]) : "mark taken away"}.${remark} Download the CSV to keep the marks.`);
+  }
+
+  // what the filters hide is not marked: nobody sees it
+  function markChosen(value) {
+    applyTyped();
+    const rows = visibleChosenRows();
+    const numHidden = chosenRows().length - rows.length;
+    mark(rows, value, numHidden
+      ? ` ${count(numHidden, "selected image")} that the filters hide ${numHidden === 1 ? "is" : "are"} left as before.`
+      : "");
   }
 
   const chosenRows = () => bySheet.filter((row) => chosen[row]);
+  const visibleChosenRows = () => chosenRows().filter((row) => passes[row]);
 
   // ---- details of one image ------------------------------------------------------------------------------
 
   function see(row) {
     if (row === state.seen) return;
     state.seen = row;
+    showSeen(row);
+  }
+
+  function showSeen(row) {
     const words = [`score ${orDash(pythonNumber(score[row]))}`, `rank ${rank[row].toLocaleString("en")} of ${N.toLocaleString("en")}`];
     words.push(`group ${group[row]} of ${count(groupSize[group[row]], "image")}`);
     if (duplicateOf[row] !== row) words.push(`copy of ${shownName(duplicateOf[row])}`);
@@ -741,18 +854,29 @@
 
   // ---- leaving the page -----------------------------------------------------------------------------
 
+  const HOLD_MARKS = ["csv", "fiftyone"]; // what sdclr mine --feedback reads
+
+  // in these with the marks that were taken away: their empty cells say so
+  function markedRows(format) {
+    const isLeaving = HOLD_MARKS.includes(format)
+      ? (row) => marks[row] || wasMarked[row]
+      : (row) => marks[row];
+    return bySheet.filter(isLeaving);
+  }
+
   function leaving() {
+    applyTyped();
     const scope = byId("scope").value;
+    const format = byId("format").value;
     const rows = {
       selected: chosenRows,
-      marked: () => bySheet.filter((row) => marks[row]),
+      marked: () => markedRows(format),
       listed: () => state.table,
     }[scope]();
     if (!rows.length) {
       say({ selected: "Nothing is selected.", marked: "Nothing is marked.", listed: "No image passes the filters." }[scope]);
       return null;
     }
-    const format = byId("format").value;
     const changed = changedNames(rows, format);
     const remark = changed
       ? ` ${count(changed, "path")} of ${rows.length.toLocaleString("en")} cannot be written as they are in this format: line breaks, hidden signs or bytes that are no text are escapes there.`
@@ -761,8 +885,11 @@
   }
 
   function noteMarks({ rows, format }) {
-    const written = new Set(rows);
-    if (format === "csv" && allRows.every((row) => !marks[row] || written.has(row))) marksAreSaved = true;
+    if (!HOLD_MARKS.includes(format)) return;
+    for (const row of rows) {
+      saved[row] = marks[row];
+      if (marks[row]) wasMarked[row] = 1;
+    }
   }
 
   async function copyOut() {
@@ -817,18 +944,20 @@
   // ---- what is listened to ------------------------------------------------------------------------------
 
   function listen() {
-    let typing = 0;
     byId("filters").addEventListener("input", () => {
-      clearTimeout(typing);
-      typing = setTimeout(applyFilters, BUSY_TYPING_MS);
+      clearTimeout(state.typing);
+      state.typing = setTimeout(applyFilters, BUSY_TYPING_MS);
     });
     byId("filters").addEventListener("submit", (event) => event.preventDefault());
     byId("clear-filters").addEventListener("click", () => {
       byId("filters").reset();
       applyFilters();
     });
+    byId("choose-listed").addEventListener("click", chooseListed);
     byId("more").addEventListener("click", () => buildGroups());
-    byId("junk")?.addEventListener("toggle", () => state.trayBuilt || buildTray());
+    byId("junk")?.addEventListener("toggle", () => {
+      if (byId("junk").open && !state.trayBuilt) buildTray();
+    });
     byId("more-junk")?.addEventListener("click", buildTray);
     new IntersectionObserver((entries) => {
       if (entries.some((entry) => entry.isIntersecting) && !byId("more").hidden) buildGroups();
@@ -858,10 +987,13 @@
       container.addEventListener("keydown", pressed);
     }
 
-    byId("want").addEventListener("click", () => mark(chosenRows(), 1));
-    byId("refuse").addEventListener("click", () => mark(chosenRows(), -1));
-    byId("unmark").addEventListener("click", () => mark(chosenRows(), 0));
+    byId("want").addEventListener("click", () => markChosen(1));
+    byId("refuse").addEventListener("click", () => markChosen(-1));
+    byId("unmark").addEventListener("click", () => markChosen(0));
     byId("clear").addEventListener("click", () => choose(allRows, 0));
+    for (const id of ["scope", "format"]) {
+      byId(id).addEventListener("input", () => { state.exportIsChosen = true; });
+    }
     byId("copy").addEventListener("click", copyOut);
     byId("download").addEventListener("click", download);
     byId("done").addEventListener("click", () => byId("by-hand").close());
@@ -883,29 +1015,30 @@
     new ResizeObserver(drawMap).observe(map.canvas);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawMap);
     window.addEventListener("beforeunload", (event) => {
-      if (!marksAreSaved) event.preventDefault();
+      if (marks.some((mark, row) => mark !== saved[row])) event.preventDefault();
     });
   }
+
+  const KEY_MARKS = { w: 1, n: -1, u: 0 };
 
   function pressed(event) {
     const control = event.target.closest("[data-row]");
     if (!control || event.ctrlKey || event.metaKey || event.altKey) return;
     const row = Number(control.dataset.row);
-    const rows = chosen[row] ? chosenRows() : [row];
     const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
     if (key in ARROWS && control.classList.contains("tile")) {
       const next = nextTile(control, key);
       if (next) {
         if (event.shiftKey) {
           choose([row, Number(next.dataset.row)], 1);
-          state.anchor ??= control;
+          state.anchor ??= { part: control.closest("#sheet, #tray"), row };
         }
         focusTile(next);
       }
-    } else if (key === "w") mark(rows, 1);
-    else if (key === "n") mark(rows, -1);
-    else if (key === "u") mark(rows, 0);
-    else if (key === "g") chooseGroup(group[row]);
+    } else if (key in KEY_MARKS) {
+      if (chosen[row] && passes[row]) markChosen(KEY_MARKS[key]);
+      else mark([row], KEY_MARKS[key]);
+    } else if (key === "g") chooseGroup(group[row]);
     else return;
     event.preventDefault();
   }
@@ -917,6 +1050,7 @@
     }
     document.documentElement.classList.add("scripted");
     buildHeader();
+    offerMarks();
     showAll();
     refresh();
     listen();
