@@ -36,8 +36,6 @@ from sdclr.stills import Picture, whole
 LOWEST, HIGHEST = -0.5, 1.5
 """What views in [0, 1] may reach: a resize that sharpens edges overshoots; beyond it they were normalised."""
 Kind = Literal["torch", "albumentations", "function"]
-_GLOBAL = threading.RLock()
-"""Held while the generators of ``random`` and ``numpy.random``, which a process has once, are a call's own."""
 _BATCH = 2
 """The number of no view: what a module draws for a whole batch."""
 
@@ -109,20 +107,20 @@ class OwnView:
             with _seeded(key):
                 return self._drawing(pixels, key)
         # what is given a generator seldom draws from those of the process: until it does, no thread waits for another
-        before = _GlobalState.now()
-        found = self._drawing(pixels, key)
-        if _GlobalState.now() == before:
+        with _GLOBALS.left_alone():
+            before = _GlobalState.now()
+            found = self._drawing(pixels, key)
+            moved = _GlobalState.now() != before
+        if not moved:
             return found
-        with _GLOBAL:
-            nobody_else_seeded = before.times_seeded == _TIMES_SEEDED[0]
+        with _GLOBALS.owned():
             with _seeded(key):
                 seeded = _GlobalState.now()
                 found = self._drawing(pixels, key)
                 drew = _GlobalState.now() != seeded  # else another thread did
             if drew and not self.escapes.from_globals:
                 self.escapes.from_globals = True
-                if nobody_else_seeded:
-                    before.restore()
+                before.restore()
         return found
 
     def _drawing(self, pixels: npt.NDArray[np.uint8], key: int) -> Any:
@@ -258,13 +256,60 @@ def _named(draw: int, names: Sequence[str]) -> str:
     return shown(names[draw % len(names)]) if len(names) else str(draw)
 
 
+class _Shared:
+    """What many threads may leave as it is at the same time, and one alone may change."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._num_leaving = self._num_waiting = self._depth = 0
+        self._owner: int | None = None
+
+    @contextlib.contextmanager
+    def left_alone(self) -> Iterator[None]:
+        """Nobody owns it inside. Whoever waits to own it comes first."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._owner is None and not self._num_waiting)
+            self._num_leaving += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._num_leaving -= 1
+                self._changed.notify_all()
+
+    @contextlib.contextmanager
+    def owned(self) -> Iterator[None]:
+        """No other thread owns it or leaves it alone inside; may be entered again by the owner."""
+        me = threading.get_ident()
+        with self._changed:
+            if self._owner != me:
+                self._num_waiting += 1
+                try:
+                    self._changed.wait_for(lambda: self._owner is None and not self._num_leaving)
+                finally:
+                    self._num_waiting -= 1
+                self._owner = me
+            self._depth += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._depth -= 1
+                if not self._depth:
+                    self._owner = None
+                    self._changed.notify_all()
+
+
+_GLOBALS = _Shared()
+"""The generators of ``random`` and ``numpy.random``, which a process has once."""
+
+
 @contextlib.contextmanager
 def _seeded(key: int) -> Iterator[None]:
     """``random`` and ``numpy.random`` draw from this key inside, and go on as before afterwards."""
     # what a user's function draws from is not ours to choose
-    with _GLOBAL:
+    with _GLOBALS.owned():
         before, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
-        _TIMES_SEEDED[0] += 1
         random.seed(key)
         np.random.seed(key % (1 << 32))  # noqa: NPY002
         try:
@@ -272,7 +317,6 @@ def _seeded(key: int) -> Iterator[None]:
         finally:
             random.setstate(before)
             np.random.set_state(legacy)  # noqa: NPY002
-            _TIMES_SEEDED[0] += 1
 
 
 class _GlobalState(NamedTuple):
@@ -280,9 +324,6 @@ class _GlobalState(NamedTuple):
 
     python: tuple[Any, ...]
     numpy: bytes
-    times_seeded: int
-    """By :func:`_seeded`, which puts the generators back: what was drawn meanwhile would not be seen otherwise. Twice a
-    time, so that a state that was read inside equals none that was read outside."""
 
     @classmethod
     def now(cls) -> _GlobalState:
@@ -291,7 +332,7 @@ class _GlobalState(NamedTuple):
         if isinstance(of_numpy, np.random.MT19937):
             # a fortieth of the time of get_state: where NumPy says that the state lies
             numbers = ctypes.string_at(of_numpy.ctypes.state_address, _BYTES_OF_NUMPY)
-        return cls(random.getstate(), numbers, _TIMES_SEEDED[0])
+        return cls(random.getstate(), numbers)
 
     def restore(self) -> None:
         random.setstate(self.python)
@@ -305,4 +346,3 @@ class _GlobalState(NamedTuple):
 
 _BYTES_OF_NUMPY = 4 * 625
 """Of a Mersenne twister: 624 numbers and the position among them."""
-_TIMES_SEEDED = [0]
