@@ -39,7 +39,8 @@ def test_equals_are_open_and_pairing_helps() -> None:
     rng = np.random.default_rng(2)
     labels, right = np.zeros(200, dtype=np.int64), (rng.random(200) < 0.5).astype(float)
     same = paired_difference(right, right, labels)
-    assert (same.low, same.high, same.verdict) == (0, 0, "open")
+    assert (same.difference, same.verdict) == (0, "open")
+    assert -0.02 < same.low < 0 < same.high < 0.02
     better = right.copy()
     better[np.flatnonzero(right == 0)[:8]] = 1
     assert paired_difference(better, right, labels).verdict == "better"
@@ -59,12 +60,13 @@ def test_the_interval_of_groups_is_that_of_resampling_groups_one_by_one() -> Non
         rows = np.concatenate([np.flatnonzero(groups == g) for g in rng.choice(30, 30)])
         present = [c for c in range(3) if (labels[rows] == c).any()]
         slow.append(np.mean([gain[rows][labels[rows] == c].mean() for c in present]))
-    assert found.low == pytest.approx(np.percentile(slow, 2.5), abs=0.04)
-    assert found.high == pytest.approx(np.percentile(slow, 97.5), abs=0.04)
+    # ten groups a class: what was not seen of one draws the interval towards 0 by a tenth
+    assert found.low == pytest.approx(np.percentile(slow, 2.5), abs=0.06)
+    assert found.high == pytest.approx(np.percentile(slow, 97.5), abs=0.06)
     alone = paired_difference(ours, theirs, labels)
     assert found.difference == alone.difference
     # six pictures of one burst are no six witnesses
-    assert found.high - found.low > 1.8 * (alone.high - alone.low)
+    assert found.high - found.low > 1.7 * (alone.high - alone.low)
 
 
 def test_groups_of_one_image_are_images() -> None:
@@ -77,15 +79,20 @@ def test_groups_of_one_image_are_images() -> None:
     assert grouped.high == pytest.approx(one_by_one.high, abs=0.02)
 
 
-def test_a_class_that_a_resample_lacks_does_not_count_in_it() -> None:
-    # one group holds all of class 1
-    found = paired_difference(
-        np.ones(9),
-        np.zeros(9),
-        np.array([0] * 6 + [1] * 3),
-        groups=np.array([0, 0, 1, 1, 2, 4, 3, 3, 3]),
-    )
-    assert tuple(found) == (1, 1, 1)
+@pytest.mark.parametrize("grouped", [False, True])
+@pytest.mark.parametrize("rare", [1, 2, 3])
+def test_few_that_agree_decide_nothing(rare: int, grouped: bool) -> None:
+    """Thirty-two images without a difference, and up to three of a rare class that all go one way."""
+    labels = np.append(np.zeros(32, dtype=np.int64), np.ones(rare, dtype=np.int64))
+    ours = labels.astype(float)
+    groups = np.arange(len(labels)) if grouped else None
+    found = paired_difference(ours, np.zeros_like(ours), labels, groups=groups)
+    assert found.difference == 0.5
+    assert found.high == pytest.approx(0.5, abs=0.01)
+    assert found.verdict == "open"
+    few = paired_difference(ours, np.zeros_like(ours), labels, [1], groups=None)
+    assert (few.difference, few.high) == (1, 1)
+    assert few.low < 0
 
 
 def test_of_few_groups_nothing_can_be_said() -> None:
@@ -93,17 +100,6 @@ def test_of_few_groups_nothing_can_be_said() -> None:
     found = paired_difference(np.ones(40), np.zeros(40), labels, groups=groups)
     assert tuple(found) == (1, -1, 1)
     assert found.verdict == "open"
-
-
-def test_two_images_that_agree_are_not_certain() -> None:
-    rng = np.random.default_rng(5)
-    labels = np.append(np.zeros(50, dtype=np.int64), [1, 1])
-    ours, theirs = (rng.random((2, 52)) < 0.5).astype(float)
-    ours[-2:], theirs[-2:] = 1, 0
-    few = paired_difference(ours, theirs, labels, [1])
-    assert few.difference == 1
-    assert few.low < 0.5
-    assert paired_difference(ours[-2:], theirs[-2:], labels[-2:]).verdict == "better"
 
 
 def covered(draw: Callable[[np.random.Generator], tuple[Floats, Floats, Labels]]) -> float:
@@ -121,7 +117,7 @@ def test_the_interval_holds_what_other_images_would_give(sizes: list[int]) -> No
         ours, theirs = (rng.random((2, len(labels))) < 0.6).astype(float)
         return ours, theirs, labels
 
-    assert 0.9 < covered(draw) < 0.99
+    assert covered(draw) > 0.92
 
 
 @pytest.mark.parametrize("num_ways", [3, 10])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from sdclr.errors import Preempted
 from sdclr.evaluation.health import collapsed_loss
 from sdclr.jobs.pretrain import health as health_module
 from sdclr.jobs.pretrain.health import every_epochs
-from sdclr.jobs.pretrain.health_measures import WeightWatch, measure_network
+from sdclr.jobs.pretrain.health_measures import WeightWatch, measure_network, measure_views
 from sdclr.jobs.pretrain.health_sample import health_sample
 from sdclr.presentation.progress import NoProgress
 
@@ -185,6 +186,19 @@ def test_by_itself_a_check_is_made_first_last_and_as_seldom_as_its_cost_asks(
         warnings.simplefilter("error")
         run = pretrain(config("health_every_epochs=null", "epochs=4"), tmp_path / "x")
     assert ["health_rank" in line for line in run.metrics()] == [True, False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("colour", "blank"), [((0, 0, 0), 1), ((0.5, 0.5, 0.5), 1), ((0.1, 0.5, 0.9), 1), (None, 0)]
+)
+def test_a_view_of_one_colour_is_blank_whatever_the_colour(colour: Any, blank: int) -> None:
+    views = torch.rand(2, 6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    if colour is not None:
+        views = torch.tensor(colour).view(1, 1, 3, 1, 1).expand_as(views)
+    sample: Any = SimpleNamespace(
+        views=SimpleNamespace(a=views[0], b=views[1]), copies=views, labels=None, pixels=None
+    )
+    assert measure_views(sample)["blank_views"] == blank
 
 
 def test_rare_classes_are_in_the_sample_and_the_sample_is_always_the_same() -> None:

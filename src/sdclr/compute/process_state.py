@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
+# whoever also needs random and NumPy for himself (data/views/own.py) takes these first, and _GENERATORS after them
 _GENERATORS, _FILTERS = threading.RLock(), threading.RLock()
 
 

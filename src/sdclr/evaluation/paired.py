@@ -47,14 +47,17 @@ def paired_difference(
     and the mean over them counts. ``classes``: which count, one with an image among them (default: all that have
     images). ``groups`` [N]: which images belong together, such as the pictures of one burst.
 
-    The interval has two sources of chance, added in squares. Images are resampled within their class, or whole groups
-    where there are any, the same for both sides: the middle 95 % of RESAMPLES resamples. A class of few images is
-    resampled together with two more, whose spread is that of all classes, since two images that happen to agree would
-    else seem certain; with fewer than FEWEST_GROUPS groups the interval is [-1, 1]. And the S differences have a
-    standard error, with Student's t; of one way there is none. What another training run would give is not in it.
+    The interval has two sources of chance, added in squares. Images are weighed at random within their class (the
+    Bayesian bootstrap), or whole groups where there are any, the same for both sides: the middle 95 % of RESAMPLES
+    draws. With each class go images that were not seen, one and a half in all, of which ours alone, both or neither,
+    and theirs alone are right: few images that agree would else seem certain. With fewer than FEWEST_GROUPS groups the
+    interval is [-1, 1]. And the S differences have a standard error, with Student's t; of one way there is none. What
+    another training run would give is not in it.
 
-    >>> paired_difference(np.ones(4), np.zeros(4), np.array([0, 0, 1, 1])).verdict
+    >>> paired_difference(np.ones(20), np.zeros(20), np.arange(20) % 2).verdict
     'better'
+    >>> paired_difference(np.ones(4), np.zeros(4), np.arange(4) % 2).verdict
+    'open'
     """
     present = [c for c in np.unique(labels).tolist() if classes is None or c in classes]
     assert present, "no class of these has an image"
@@ -69,6 +72,7 @@ def paired_difference(
     else:
         resampled = _of_groups(gain, labels, present, groups, rng)
     low, high = np.percentile(resampled, [2.5, 97.5])
+    low, high = min(low, difference), max(high, difference)  # what was not seen draws towards 0
     of_ways = _half_width(by_way)
     below, above = np.hypot([difference - low, high - difference], of_ways)
     low, high = np.clip([difference - below, difference + above], -1, 1)  # it cannot be more
@@ -83,25 +87,27 @@ def _half_width(values: Floats) -> float:
     return float(error * student_t.ppf(0.975, len(values) - 1))
 
 
+UNSEEN, WEIGHT_OF_UNSEEN = np.array([-1.0, 0.0, 1.0]), 0.5
+"""What images that were not seen may give, and how many of each go with a class."""
+
+
 def _of_images(
     gain: Floats, labels: Labels, classes: Collection[int], rng: np.random.Generator
 ) -> Floats:
-    """The mean over the classes in each resample, [RESAMPLES]."""
-    totals, spread = np.zeros(RESAMPLES), _spread_within_classes(gain, labels)
+    """The mean over the classes in each draw, [RESAMPLES]."""
+    totals = np.zeros(RESAMPLES)
     for c in classes:
         own = gain[labels == c]
-        n = len(own)
-        # on average a resample then varies as the mean of n images does
-        known = np.append(own, own.mean() + np.sqrt(1.5) * spread * np.array([-1, 1]))
-        totals += rng.multinomial(n, np.full(n + 2, 1 / (n + 2)), size=RESAMPLES) @ known / n
+        unseen = rng.standard_gamma(WEIGHT_OF_UNSEEN, (RESAMPLES, len(UNSEEN)))
+        sums, sizes = unseen @ UNSEEN, unseen.sum(axis=1)
+        for part in np.array_split(
+            own, len(own) // 4096 + 1
+        ):  # memory does not grow with the images
+            weights = rng.standard_exponential((RESAMPLES, len(part)))
+            sums += weights @ part
+            sizes += weights.sum(axis=1)
+        totals += sums / sizes
     return totals / len(classes)
-
-
-def _spread_within_classes(gain: Floats, labels: Labels) -> float:
-    """Standard deviation within a class, of all classes together."""
-    deviations = [gain[labels == c] - gain[labels == c].mean() for c in np.unique(labels)]
-    freedom = len(gain) - len(deviations)
-    return float(np.sqrt(sum((d**2).sum() for d in deviations) / freedom)) if freedom else 1.0
 
 
 def _of_groups(
@@ -111,16 +117,18 @@ def _of_groups(
     groups: Labels,
     rng: np.random.Generator,
 ) -> Floats:
-    """The same, resampling groups; a class that a resample has no image of does not count in it."""
+    """The same, weighing groups; what was not seen of a class is as large as its groups are on average."""
     counted = np.isin(labels, list(classes))
     names, of_image = np.unique(groups[counted], return_inverse=True)
     gain, labels, num = gain[counted], labels[counted], len(names)
-    drawn = rng.multinomial(num, np.full(num, 1 / num), size=RESAMPLES)
-    sums, sizes = np.zeros((2, num, len(classes)))
-    for place, c in enumerate(classes):
+    weights = rng.standard_exponential((RESAMPLES, num))
+    totals = np.zeros(RESAMPLES)
+    for c in classes:
         own = labels == c
-        np.add.at(sums[:, place], of_image[own], gain[own])
-        np.add.at(sizes[:, place], of_image[own], 1)
-    sizes = drawn @ sizes
-    means = np.divide(drawn @ sums, sizes, out=np.full(sizes.shape, np.nan), where=sizes > 0)
-    return np.asarray(np.nanmean(means, axis=1))
+        sums = np.bincount(of_image[own], gain[own], minlength=num)
+        sizes = np.bincount(of_image[own], minlength=num).astype(np.float64)
+        unseen = sizes[sizes > 0].mean() * rng.standard_gamma(
+            WEIGHT_OF_UNSEEN, (RESAMPLES, len(UNSEEN))
+        )
+        totals += (weights @ sums + unseen @ UNSEEN) / (weights @ sizes + unseen.sum(axis=1))
+    return totals / len(classes)

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
 
-from sdclr.data.views.own import _Shared
+from sdclr.data.views.own import OwnBatch, OwnView, _Shared
+from sdclr.stills import DecodedPicture
 
 
 def test_an_owner_is_alone_and_others_are_together() -> None:
@@ -49,3 +57,35 @@ def test_what_fails_inside_keeps_nobody_out() -> None:
             raise ValueError("theirs")
     with shared.owned():
         pass
+
+
+def test_views_and_a_batch_module_that_draw_at_once_do_not_wait_for_each_other() -> None:
+    """Both take the generators of ``random`` and NumPy and those of torch: in one order, or for ever."""
+    picture = DecodedPicture(Image.new("RGB", (8, 8)))
+
+    def drops(image: Tensor) -> Tensor:
+        return torch.native_dropout(image.float(), 0.5, True)[0]  # takes no generator
+
+    def with_rng(image: Tensor, rng: np.random.Generator) -> Tensor:
+        return drops(image) * float(rng.random())
+
+    rng = frozenset({"rng"})
+    views = [OwnView("drops", drops, "function"), OwnView("rng", with_rng, "function", rng)]
+    batch = OwnBatch("noise", lambda x: F.dropout(x, 0.5) / 2)
+
+    def make_views(number: int) -> None:
+        for draw in range(150):
+            place: dict[str, Any] = {"seed": 1, "epoch": 1, "draw": draw, "number": 0}
+            views[number % 2].view(picture, "x", 8, **place)
+
+    def make_batches() -> None:
+        for epoch in range(150):
+            batch.views(torch.rand(4, 3, 8, 8), torch.arange(4), seed=1, epoch=epoch)
+
+    works = [*(partial(make_views, number) for number in range(3)), make_batches]
+    threads = [threading.Thread(target=work, daemon=True) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=120)
+    assert not any(thread.is_alive() for thread in threads)

@@ -166,7 +166,8 @@ class OwnBatch:
         key = derive(seed, Stream.OWN_VIEWS, epoch, _BATCH, int(draws[0]))
         where = f"views.own_batch={self.name}"
         try:
-            with default_generators(key, x.device), _seeded(key):
+            # in the order in which views take them in their threads, or each would wait for the other
+            with _seeded(key), default_generators(key, x.device):
                 found = module(x)
         except SdclrError:
             raise

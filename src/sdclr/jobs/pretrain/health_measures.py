@@ -29,7 +29,7 @@ from sdclr.methods.self_competitor import SelfCompetitor
 _SAME_PIXEL = 0.01
 """Two views are the same picture below this mean difference of their pixels in [0, 1]."""
 _BLANK = 0.005
-"""A view is blank below this standard deviation of its pixels."""
+"""A view is blank below this standard deviation of its pixels, in every channel."""
 _PROBED = 32
 """Projections that the loss is measured with."""
 
@@ -37,7 +37,8 @@ _PROBED = 32
 def measure_views(sample: HealthSample) -> dict[str, float]:
     """What the views are like, before any network sees them."""
     a, b = sample.views.a.float(), sample.views.b.float()
-    blank = torch.cat([a, b]).flatten(1).std(dim=1) < _BLANK
+    # of each channel: a difference between channels is a colour, and no structure
+    blank = torch.cat([a, b]).flatten(2).std(dim=2).amax(dim=1) < _BLANK
     same = (a - b).abs().flatten(1).mean(dim=1) < _SAME_PIXEL
     likeness = _likeness_of_crops(sample.copies.float())
     by_pixels: dict[str, float] = {}
