@@ -119,7 +119,8 @@ EarlyStopOption = Annotated[
     typer.Option(
         "--early-stop",
         metavar="EPOCHS",
-        help="Epochs without improvement on validation images before it stops; 0: never.",
+        help="Epochs without a better accuracy or a clearly smaller loss on validation images before it stops, after "
+        "the warm-up; 0: never.",
     ),
 ]
 SeedOption = Annotated[int, typer.Option(help="Of the validation images, the order, the crops.")]
