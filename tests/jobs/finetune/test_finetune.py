@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +15,12 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
+from typer.testing import CliRunner
 
 from image_folder_stand_in import make_folder
 from killing import SignalAt
-from sdclr import Run, finetune, load_backbone, load_classifier, pretrain, recipe
+from sdclr import Run, cli, finetune, load_backbone, load_classifier, pretrain, recipe
+from sdclr.any_progress import NoProgress
 from sdclr.data import DataConfig, build_data
 from sdclr.errors import CheckpointError, ConfigError, DataError, MissingInputError, Preempted
 from sdclr.jobs.finetune import FinetuneConfig, Finetuned
@@ -509,6 +512,16 @@ def counts_of(model: Finetuned) -> tuple[int, int]:
     return num_train, num_validation
 
 
+class Remarks(NoProgress):
+    """Keeps what is printed."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def print(self, text: str) -> None:
+        self.texts.append(text)
+
+
 @pytest.mark.parametrize("with_test", [False, True])
 def test_a_val_folder_is_held_out_with_or_without_a_test_folder(
     with_test: bool, run: Run, photos: Path, tmp_path: Path
@@ -521,8 +534,20 @@ def test_a_val_folder_is_held_out_with_or_without_a_test_folder(
                 shutil.copy(photos / kind / f"{n}.jpg", tmp_path / "parts" / part / kind)
     data = labelled_images(run.folder, tmp_path / "parts", None, {})
     assert (data.layout, data.labels) == ("splits", "folders")
-    model = finetune(run, data, tmp_path / "m", epochs=1)
+    show = Remarks()
+    model = finetune(run, data, tmp_path / "m", epochs=1, progress=show)
     assert counts_of(model) == (12, 4)
+    said = [text for text in show.texts if "left out: sdclr predict" in text]
+    assert len(said) == with_test
+    if said:  # the command works as it is printed
+        words = shlex.split(said[0].partition(": sdclr ")[2].removesuffix(" measures on them"))
+        asked = [*words, "--out", str(tmp_path / "tested.csv"), "--device", "cpu"]
+        assert CliRunner().invoke(cli.app, asked).exit_code == 0
+        assert len((tmp_path / "tested.csv").read_text().splitlines()) == 1 + 2
+        flat = [word for word in words if not word.startswith("data.")]
+        error = CliRunner().invoke(cli.app, [*flat, "--out", str(tmp_path / "flat.csv")]).exception
+        assert isinstance(error, ConfigError)
+        assert "Give data.layout=splits data.labels=folders beside --part test." in str(error)
     with pytest.raises(ConfigError, match=r"--validation\) does nothing: the folder of validation"):
         finetune(run, data, tmp_path / "n", epochs=1, validation_share=0.3)
 
