@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
@@ -565,6 +566,18 @@ def test_folders_of_splits_are_recognised_without_what_is_left_out(
     given = {"data.exclude": ["raw"]}
     assert labelled_images(run.folder, tmp_path / "parts", None, given, [out]).layout == "splits"
     assert labelled_images(run.folder, tmp_path / "parts", None, {}, [out]).layout == "flat"
+
+
+def test_a_file_of_weights_may_fit_in_order(photos: Path, tmp_path: Path) -> None:
+    network = timm.create_model("test_resnet", pretrained=False)
+    renamed = {f"x{number}": one for number, one in enumerate(network.state_dict().values())}
+    torch.save(renamed, tmp_path / "w.pth")
+    words = ["timm:test_resnet", "--weights", str(tmp_path / "w.pth"), "--image-size", "16"]
+    labels = ["--labels", str(photos / "labels.csv")]
+    rest = ["--epochs", "1", "--device", "cpu", "--weights-match"]
+    for match, code in (("exact", 1), ("order", 0)):
+        asked = ["finetune", *words, *labels, "--out", str(tmp_path / "m"), *rest, match]
+        assert CliRunner().invoke(cli.app, asked).exit_code == code
 
 
 def test_a_npz_with_a_tail_of_its_own_is_learned_from_as_it_is(run: Run, tmp_path: Path) -> None:
