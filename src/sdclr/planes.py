@@ -24,6 +24,17 @@ class ChannelsError(ValueError):
     """Pixels that are not what was asked for. The message goes on after "image NAME"."""
 
 
+DEEPEST_GREYS = ("I", "F")
+"""Pillow's modes of greys of 32 bits, integers and floats."""
+
+
+def no_agreed_range(mode: str) -> ChannelsError:
+    """The error of a sound picture in one of these modes."""
+    return ChannelsError(
+        f"is 32-bit grey (mode {mode}), which has no agreed range. Save it as 8 or 16 bits, or leave it out."
+    )
+
+
 class Levels(NamedTuple):
     """One image, and how bright it was before it was scaled."""
 
@@ -107,10 +118,8 @@ def _num_pages(image: Image.Image) -> int:
 def _grey(image: Image.Image, bits: int) -> Levels:
     if has_deep_grey(image):
         return levels_of_array(np.asarray(image).astype(np.uint16), 1, bits)
-    if image.mode in ("I", "F"):
-        raise ValueError(
-            f"32-bit grey (mode {image.mode}) has no agreed range; save it as 8 or 16 bits"
-        )
+    if image.mode in DEEPEST_GREYS:
+        raise no_agreed_range(image.mode)
     if image.mode in ("LA", "La"):
         image = image.getchannel(0)
     elif image.mode not in ("1", "L"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
@@ -62,6 +63,32 @@ def test_a_checkpoint_of_the_authors_is_an_encoder(golden: Path) -> None:
     assert encoder.image_size == 32
 
 
+def test_a_file_may_fit_in_part_or_in_order(weights: Path, tmp_path: Path) -> None:
+    named, renamed, part = (weights / "w.pth", tmp_path / "renamed.pth", tmp_path / "part.pth")
+    whole = torch.load(named)["state_dict"]
+    torch.save({f"x{number}": one for number, one in enumerate(whole.values())}, renamed)
+    torch.save({name: one for name, one in whole.items() if "conv1" not in name}, part)
+    with pytest.raises(CheckpointError, match=r"finetune and mine: --weights-match order"):
+        open_encoder(f"timm:{TINY}", weights=renamed)
+    exact = open_encoder(f"timm:{TINY}", weights=named)
+    in_order = open_encoder(f"timm:{TINY}", weights=renamed, weights_match="order")
+    assert in_order.digest == exact.digest
+    with pytest.raises(CheckpointError, match=r"finetune and mine: --weights-match partial"):
+        open_encoder(f"timm:{TINY}", weights=part)
+    digests = set()
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        with pytest.warns(UserWarning, match=r"stay fresh \(.*as --weights-match partial allows"):
+            found = open_encoder(f"timm:{TINY}", weights=part, weights_match="partial")
+        digests.add(found.digest)
+    assert len(digests) == 1, "an interrupted job goes on with the same network"
+    with pytest.raises(ConfigError, match=r"--weights-match order .* there is none"):
+        open_encoder(f"timm:{TINY}", weights_match="order")
+    wrong: Any = "names"
+    with pytest.raises(ConfigError, match=r"--weights-match must be exact, partial, order"):
+        open_encoder(f"timm:{TINY}", weights=part, weights_match=wrong)
+
+
 def test_what_is_no_network_gets_a_sentence(
     digits_run: Run, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -73,7 +100,7 @@ def test_what_is_no_network_gets_a_sentence(
         open_encoder(f"timm:{TINY}", weights=tmp_path / "nothing.pth")
     with pytest.raises(CheckpointError, match=r"w\.pth"):
         open_encoder("timm:test_vit", weights=weights / "w.pth")
-    with pytest.raises(ConfigError, match="has its own"):
+    with pytest.raises(ConfigError, match=r"goes with timm:NAME or .* has some\. Leave --weights"):
         open_encoder(digits_run.folder, weights=weights / "w.pth")
     (tmp_path / "broken.safetensors").write_bytes(b"nothing")
     with pytest.raises(CheckpointError, match="damaged or no safetensors"):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import torch
 from torch import nn
@@ -12,9 +14,11 @@ from torch import nn
 from sdclr.backbones import Backbone, BackboneConfig, build_backbone, offers_pretrained
 from sdclr.backbones.authors_checkpoint import read_authors_checkpoint
 from sdclr.backbones.build import require_known_network
+from sdclr.backbones.config import WeightsMatch
 from sdclr.backbones.image_sizes import fitted_to
 from sdclr.backbones.others_weights import load_others, read_others
 from sdclr.backbones.weights import load_backbone, normalisation_of, read_backbone
+from sdclr.compute.process_state import default_generators
 from sdclr.errors import ConfigError, MissingInputError
 from sdclr.safe_text import shown
 
@@ -42,6 +46,7 @@ def open_encoder(
     source: Path | str,
     *,
     weights: Path | None = None,
+    weights_match: WeightsMatch = "exact",
     image_size: int | None = None,
     network: nn.Module | None = None,
 ) -> Encoder:
@@ -49,17 +54,28 @@ def open_encoder(
 
     A run folder, a backbone.safetensors, a checkpoint of the method's authors (.pt, .pth), or
     timm:NAME or torchvision:NAME: with ImageNet's weights, which are downloaded once, or with those
-    of the file ``weights``. ``image_size``: which images it sees; default: as it was trained. ``network``: your own
-    module, for a run with a custom one.
+    of the file ``weights``. ``weights_match``: how that file must fit: exact; partial: what it lacks stays fresh, with
+    a warning; order: by the order of its tensors, whatever their names. ``image_size``: which images it sees; default:
+    as it was trained. ``network``: your own module, for a run with a custom one.
     """
+    if weights_match not in get_args(WeightsMatch):
+        raise ConfigError(
+            f"--weights-match must be {', '.join(get_args(WeightsMatch))}, got {shown(repr(weights_match))}."
+        )
+    if weights is None and weights_match != "exact":
+        raise ConfigError(
+            f"--weights-match {weights_match} says how a file must fit, and there is none. Give --weights FILE, or "
+            "leave it out."
+        )
     if isinstance(source, str) and source.startswith(LIBRARIES):
-        backbone, architecture = _of_a_library(source, weights, image_size)
+        backbone, architecture = _of_a_library(source, weights, weights_match, image_size)
         name = source if weights is None else f"{source} from {weights}"
         return _described(backbone, architecture, image_size or _usual_size(source), name)
     path = Path(source)
     if weights is not None:
         raise ConfigError(
-            f"--weights goes with --backbone timm:NAME or torchvision:NAME; {shown(path)} has its own."
+            f"--weights goes with timm:NAME or torchvision:NAME, a network without its own; {shown(path)} has some. "
+            "Leave --weights out."
         )
     if not path.exists():
         raise MissingInputError(f"there is no run folder and no file {shown(path)}.")
@@ -84,7 +100,7 @@ def _usual_size(name: str) -> int:
 
 
 def _of_a_library(
-    name: str, weights: Path | None, image_size: int | None
+    name: str, weights: Path | None, match: WeightsMatch, image_size: int | None
 ) -> tuple[Backbone, BackboneConfig]:
     from sdclr.backbones.pretrained import load_pretrained
 
@@ -99,7 +115,9 @@ def _of_a_library(
     fitted = fitted_to(config, image_size or _usual_size(name)).model_copy(
         update={"pretrained": known}
     )
-    backbone = build_backbone(fitted)
+    # what a file lacks is the same on every process, and when an interrupted job goes on
+    with default_generators(0, torch.device("cpu")):
+        backbone = build_backbone(fitted)
     if weights is None:
         try:
             load_pretrained(backbone, name, options=fitted.options)
@@ -108,7 +126,13 @@ def _of_a_library(
                 f"{error} Or give a file that holds them: --weights FILE."
             ) from None
     else:
-        load_others(backbone.net, read_others(weights))
+        account = load_others(backbone.net, read_others(weights), match)
+        if account.missing:
+            warnings.warn(
+                f"{len(account.missing)} of the network's tensors are not in {weights} and stay fresh "
+                f"({', '.join(account.missing[:3])}, ...), as --weights-match partial allows.",
+                stacklevel=4,
+            )
     return backbone.eval(), fitted
 
 

@@ -457,10 +457,14 @@ def _advice(account: Account, file: OthersFile, expected: Mapping[str, Tensor]) 
         theirs = [list(tensor.shape) for tensor in group.values() if tensor.ndim]
         if theirs[: len(shapes)] == shapes and len(account.tensors) < len(shapes):
             return (
-                "In order its tensors have the network's shapes: weights_match=order takes them so."
+                "In order its tensors have the network's shapes: weights_match=order takes them so (finetune and mine: "
+                "--weights-match order)."
             )
-    more = "weights_match=partial takes what fits and leaves the rest fresh"
-    return f"Name the network it was trained as (backbone.name=...); {more}."
+    more = "weights_match=partial (finetune and mine: --weights-match partial)"
+    return (
+        "Name the network it was trained as (backbone.name=..., or another timm:NAME or torchvision:NAME); "
+        f"{more} takes what fits and leaves the rest fresh."
+    )
 
 
 def _in_order(file: OthersFile, expected: Mapping[str, Tensor]) -> Account:

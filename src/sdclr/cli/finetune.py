@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sdclr.cli.consoles import stderr
-from sdclr.cli.options import Device, Use, expanded, import_used
+from sdclr.cli.options import Device, Use, WeightsFit, expanded, import_used
 from sdclr.cli.settings import paths_and_settings
 from sdclr.errors import ConfigError, MissingInputError
 from sdclr.safe_text import command, shown
@@ -119,7 +119,8 @@ EarlyStopOption = Annotated[
     typer.Option(
         "--early-stop",
         metavar="EPOCHS",
-        help="Epochs without improvement on validation images before it stops; 0: never.",
+        help="Epochs without a better accuracy or a clearly smaller loss on validation images before it stops, after "
+        "the warm-up; 0: never.",
     ),
 ]
 SeedOption = Annotated[int, typer.Option(help="Of the validation images, the order, the crops.")]
@@ -160,6 +161,7 @@ def finetune(
     seed: SeedOption = 1,
     precision: PrecisionOption = "auto",
     weights: WeightsOption = None,
+    weights_match: WeightsFit = "exact",
     image_size: SizeOption = None,
     device: Device = "auto",
     use: Use = None,
@@ -196,7 +198,15 @@ def finetune(
     except ConfigError as error:
         raise ConfigError(_in_options(str(error), settings)) from None
     with Progress(stderr) as progress:
-        model = run_finetune(start, data, out, config, weights=weights, progress=progress)
+        model = run_finetune(
+            start,
+            data,
+            out,
+            config,
+            weights=weights,
+            weights_match=weights_match,  # type: ignore[arg-type]
+            progress=progress,
+        )
     if not is_first():  # it speaks for all
         return
     typer.echo(model.summary())

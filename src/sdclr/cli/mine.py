@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sdclr.cli.consoles import say_next_when_mined, stderr
-from sdclr.cli.options import Device, GroupBy, Use, expanded, import_used
+from sdclr.cli.options import Device, GroupBy, Use, WeightsFit, expanded, import_used
 from sdclr.cli.settings import paths_and_settings
 from sdclr.errors import (
     ConfigError,
@@ -133,6 +133,7 @@ def mine(
     arguments: RunAndImages = None,
     backbone: ReadyBackbone = None,
     weights: WeightsFile = None,
+    weights_match: WeightsFit = "exact",
     image_size: ImageSize = None,
     out: MineOut = None,
     top: Top = 200,
@@ -180,6 +181,7 @@ def mine(
             against=against,
             copy_to=copy_to,
             weights=weights,
+            weights_match=weights_match,  # type: ignore[arg-type]
             image_size=image_size,
             order=check_order(order),
             map=checked_map(map_name),

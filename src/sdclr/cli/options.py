@@ -55,6 +55,15 @@ RunFolders = Annotated[list[Path], typer.Argument(metavar="RUN...", callback=exp
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", show_default=False)
 ]
+WeightsFit = Annotated[
+    str,
+    typer.Option(
+        "--weights-match",
+        metavar="exact|partial|order",
+        help="How the file of --weights must fit: exact; partial: what it lacks stays fresh; order: by the order of "
+        "its tensors, whatever their names.",
+    ),
+]
 OnlyPlan = Annotated[
     bool, typer.Option("--plan", help="Show what is done and what is missing, and stop.")
 ]

@@ -29,6 +29,7 @@ from sdclr.compute.process_state import silenced_warnings
 from sdclr.data import BadFile, Data, DataConfig, Images, build_data
 from sdclr.data.collections.contents import digest_of, read_contents
 from sdclr.data.decoding.decode import printable
+from sdclr.data.sources.split_folders import has_splits
 from sdclr.data.usable import usable_images
 from sdclr.errors import ConfigError
 from sdclr.evaluation.features import extract_features
@@ -169,11 +170,23 @@ def _found(data: DataConfig, part: Part, out: Path) -> Data:
     if part == "train":
         return found
     if found.test is None:
+        _require_no_splits(data, [out])
         raise ConfigError(
             f"{data.name if data.path is None else shown(data.path)} has no test images to predict: a .npz has them as "
             "test_images, folders of splits (data.layout=splits data.labels=folders) as test. Leave --part out."
         )
     return replace(found, train=found.test, test=None)
+
+
+def _require_no_splits(data: DataConfig, exclude: Sequence[Path]) -> None:
+    """ConfigError where the folder has test images, and was read as if it were of one part."""
+    if data.name != "images" or data.path is None or data.layout != "flat":
+        return
+    if has_splits(Path(data.path), exclude, data.links, data.exclude):
+        raise ConfigError(
+            f"{shown(data.path)} was read as one set of images, and its sub-folders are the parts of one. Give "
+            "data.layout=splits data.labels=folders beside --part test."
+        )
 
 
 def _folders_are_labels(found: Data, data: DataConfig, classifier: Classifier) -> list[str]:

@@ -234,6 +234,7 @@ def complete(
     progress: AnyProgress,
     *,
     download: bool = False,
+    untested: Literal["raise", "leave_out"] = "raise",
 ) -> None:
     """Train and evaluate what is missing of one cell. Raises what pretrain and evaluate raise."""
     # with torch, which a plan does without
@@ -245,7 +246,14 @@ def complete(
     )
     if missing := cell.missing_probes(protocol, probes):
         device = cell.config.device
-        evaluate(run, protocol=protocol, probes=missing, device=device, progress=progress)
+        evaluate(
+            run,
+            protocol=protocol,
+            probes=missing,
+            device=device,
+            untested=untested,
+            progress=progress,
+        )
 
 
 def carry_out(

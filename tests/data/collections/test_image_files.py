@@ -286,7 +286,7 @@ def test_moving_measures_once_and_absent_files_are_reported_together(
     with pytest.raises(MissingInputError) as caught:
         other(photos, "a.jpg", photos.paths[0], *"bcde").to(CPU)
     message = str(caught.value)
-    assert f"5 of 6 images below {photos.root} cannot be used" in message
+    assert f"at least 5 of 6 images below {photos.root} cannot be used" in message
     assert [f"{name} does not exist" in message for name in ("a.jpg", "/b", "/c", "/d")] == [
         True,
         True,

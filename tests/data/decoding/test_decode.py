@@ -137,7 +137,7 @@ def test_32_bit_greys_are_refused_because_their_range_is_unknown(
     path = written(tmp_path, encoded(Image.fromarray(GREY.astype(dtype)), "TIFF"))
     with pytest.raises(
         DataError,
-        match=r"x\.jpg is damaged: 32-bit grey .* has no agreed range; save it as 8 or 16",
+        match=r"x\.jpg is 32-bit grey \(mode .\), which has no agreed range\. Save it as 8 or 16 bits",
     ):
         open_image(path)
 

@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
+from typer.testing import CliRunner
 
 from image_folder_stand_in import make_folder
 from killing import SignalAt
-from sdclr import Run, finetune, load_backbone, load_classifier, pretrain, recipe
+from sdclr import Run, cli, finetune, load_backbone, load_classifier, pretrain, recipe
+from sdclr.any_progress import NoProgress
 from sdclr.data import DataConfig, build_data
 from sdclr.errors import CheckpointError, ConfigError, DataError, MissingInputError, Preempted
 from sdclr.jobs.finetune import FinetuneConfig, Finetuned
 from sdclr.jobs.finetune import build as build_module
+from sdclr.jobs.finetune import job as job_module
 from sdclr.jobs.finetune import loop as loop_module
 from sdclr.jobs.finetune.balance import balanced
-from sdclr.jobs.finetune.training import batch_sizes
+from sdclr.jobs.finetune.loop import Validated, is_to_stop_early
+from sdclr.jobs.finetune.training import State, batch_sizes, restore
 from sdclr.storage.checkpoint import CheckpointFolder
 from sdclr.workflows.labelled_images import labelled_images
 
@@ -422,13 +430,70 @@ def test_a_last_batch_of_one_image_joins_the_one_before() -> None:
 
 
 def test_training_ends_early_where_nothing_becomes_better(run: Run, tmp_path: Path) -> None:
-    model = finetune(run, DIGITS, tmp_path / "m", epochs=500, early_stop_epochs=3)
-    trained = model.result["epochs_trained"]
-    assert trained < 500
-    assert trained == model.result["epoch"] + 3
+    model = finetune(run, DIGITS, tmp_path / "m", epochs=100, early_stop_epochs=3)
     lines = [json.loads(x) for x in (model.folder / "metrics.jsonl").read_text().splitlines()]
-    best = max(lines, key=lambda x: (x["validation_balanced_accuracy"], -x["validation_loss"]))
-    assert best["epoch"] == model.result["epoch"]
+    scores = [(x["validation_balanced_accuracy"], -x["validation_loss"]) for x in lines]
+    assert model.result["epoch"] == 1 + scores.index(max(scores))
+    least = renewed = 0
+    for epoch, (_, minus_loss) in enumerate(scores, 1):
+        if epoch == 1 or -minus_loss < 0.99 * least:
+            least, renewed = -minus_loss, epoch
+    trained = model.result["epochs_trained"]
+    assert 5 <= trained < 100
+    assert trained == max(renewed, model.result["epoch"]) + 3
+
+
+def judged(validated: list[tuple[float, float]], **settings: Any) -> tuple[int, State]:
+    """How many epochs of one step each are trained with such losses and accuracies, and what is known then."""
+    config = FinetuneConfig(**settings)
+    training: Any = SimpleNamespace(
+        config=config,
+        steps_per_epoch=1,
+        total_steps=config.epochs,
+        head=torch.nn.Linear(2, 2),
+        is_full=False,
+    )
+    state = State.begin(torch.device("cpu"))
+    for loss, accuracy in validated:
+        if is_to_stop_early(training, state):
+            break
+        state.step += 1
+        seen = Validated(loss, accuracy, accuracy)
+        loop_module._keep_the_best(training, state, state.step, seen)
+    return state.step, state
+
+
+def test_a_lucky_epoch_of_the_warm_up_does_not_end_a_training_that_still_learns() -> None:
+    falling = [(2.0 * 0.97**epoch, 0.9 if epoch == 3 else 0.8) for epoch in range(1, 61)]
+    trained, state = judged(falling)
+    assert (trained, state.best_epoch) == (60, 3), "the epoch that is kept is chosen as before"
+    slow = [(2.0 * 0.9995**epoch, 0.9 if epoch == 3 else 0.8) for epoch in range(1, 61)]
+    assert judged(slow)[0] == 13, "a loss that hardly moves renews nothing"
+    assert judged([(2.0, 0.5)] * 60, epochs=500, early_stop_epochs=3)[0] == 25, "the warm-up"
+    assert judged([(2.0, 0.5)] * 60, early_stop_epochs=0)[0] == 60
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_a_training_that_was_stopped_knows_its_least_loss(
+    older: bool, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, settings = tmp_path / "m", {"epochs": 6, "batch_size": 100}
+    with pytest.raises(Preempted):
+        finetune(run, DIGITS, out, progress=AfterFeatures(6), **settings)
+    seen: list[State] = []
+
+    def restored(training: Any, state: State, checkpoint: Any, where: str) -> None:
+        if older:
+            del checkpoint.facts["least_loss"], checkpoint.facts["least_loss_epoch"]
+        restore(training, state, checkpoint, where)
+        seen.append(replace(state))
+
+    monkeypatch.setattr(job_module, "restore", restored)
+    finetune(run, DIGITS, out, **settings)
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    epoch = seen[0].best_epoch if older else seen[0].least_loss_epoch
+    assert seen[0].least_loss_epoch == epoch > 0
+    assert seen[0].least_loss == pytest.approx(lines[epoch - 1]["validation_loss"])
 
 
 def test_settings_that_do_nothing_are_refused() -> None:
@@ -448,6 +513,16 @@ def counts_of(model: Finetuned) -> tuple[int, int]:
     return num_train, num_validation
 
 
+class Remarks(NoProgress):
+    """Keeps what is printed."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def print(self, text: str) -> None:
+        self.texts.append(text)
+
+
 @pytest.mark.parametrize("with_test", [False, True])
 def test_a_val_folder_is_held_out_with_or_without_a_test_folder(
     with_test: bool, run: Run, photos: Path, tmp_path: Path
@@ -460,8 +535,20 @@ def test_a_val_folder_is_held_out_with_or_without_a_test_folder(
                 shutil.copy(photos / kind / f"{n}.jpg", tmp_path / "parts" / part / kind)
     data = labelled_images(run.folder, tmp_path / "parts", None, {})
     assert (data.layout, data.labels) == ("splits", "folders")
-    model = finetune(run, data, tmp_path / "m", epochs=1)
+    show = Remarks()
+    model = finetune(run, data, tmp_path / "m", epochs=1, progress=show)
     assert counts_of(model) == (12, 4)
+    said = [text for text in show.texts if "left out: sdclr predict" in text]
+    assert len(said) == with_test
+    if said:  # the command works as it is printed
+        words = shlex.split(said[0].partition(": sdclr ")[2].removesuffix(" measures on them"))
+        asked = [*words, "--out", str(tmp_path / "tested.csv"), "--device", "cpu"]
+        assert CliRunner().invoke(cli.app, asked).exit_code == 0
+        assert len((tmp_path / "tested.csv").read_text().splitlines()) == 1 + 2
+        flat = [word for word in words if not word.startswith("data.")]
+        error = CliRunner().invoke(cli.app, [*flat, "--out", str(tmp_path / "flat.csv")]).exception
+        assert isinstance(error, ConfigError)
+        assert "Give data.layout=splits data.labels=folders beside --part test." in str(error)
     with pytest.raises(ConfigError, match=r"--validation\) does nothing: the folder of validation"):
         finetune(run, data, tmp_path / "n", epochs=1, validation_share=0.3)
 
@@ -479,6 +566,18 @@ def test_folders_of_splits_are_recognised_without_what_is_left_out(
     given = {"data.exclude": ["raw"]}
     assert labelled_images(run.folder, tmp_path / "parts", None, given, [out]).layout == "splits"
     assert labelled_images(run.folder, tmp_path / "parts", None, {}, [out]).layout == "flat"
+
+
+def test_a_file_of_weights_may_fit_in_order(photos: Path, tmp_path: Path) -> None:
+    network = timm.create_model("test_resnet", pretrained=False)
+    renamed = {f"x{number}": one for number, one in enumerate(network.state_dict().values())}
+    torch.save(renamed, tmp_path / "w.pth")
+    words = ["timm:test_resnet", "--weights", str(tmp_path / "w.pth"), "--image-size", "16"]
+    labels = ["--labels", str(photos / "labels.csv")]
+    rest = ["--epochs", "1", "--device", "cpu", "--weights-match"]
+    for match, code in (("exact", 1), ("order", 0)):
+        asked = ["finetune", *words, *labels, "--out", str(tmp_path / "m"), *rest, match]
+        assert CliRunner().invoke(cli.app, asked).exit_code == code
 
 
 def test_a_npz_with_a_tail_of_its_own_is_learned_from_as_it_is(run: Run, tmp_path: Path) -> None:

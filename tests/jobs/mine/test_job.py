@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet
 import pytest
+import timm
 import torch
 from PIL import Image
 from sklearn.metrics import roc_auc_score
+from typer.testing import CliRunner
 
 from photo_folder import make_photos, photo
-from sdclr import PretrainConfig, Run, pretrain, recipe
+from sdclr import PretrainConfig, Run, cli, pretrain, recipe
 from sdclr.data import DataConfig, build_data
 from sdclr.errors import (
     ConfigError,
@@ -288,6 +290,17 @@ def test_against_a_folder_of_another_backbone_is_refused(
         )
     with pytest.raises(MissingInputError, match="is no folder of sdclr mine"):
         mine(digits_run.folder, data(photos), tmp_path / "fourth", against=photos)
+
+
+def test_a_file_of_weights_may_fit_in_order(photos: Path, tmp_path: Path) -> None:
+    network = timm.create_model("test_resnet", pretrained=False)
+    renamed = {f"x{number}": one for number, one in enumerate(network.state_dict().values())}
+    torch.save(renamed, tmp_path / "w.pth")
+    words = ["mine", str(photos), "--backbone", "timm:test_resnet", "--image-size", "16"]
+    words += ["--weights", str(tmp_path / "w.pth"), "--out", str(tmp_path / "rare")]
+    for match, code in (("exact", 1), ("order", 0)):
+        asked = [*words, "--device", "cpu", "--weights-match", match]
+        assert CliRunner().invoke(cli.app, asked).exit_code == code
 
 
 def test_marks_survive_and_rank_what_is_like_them(

@@ -11,6 +11,7 @@ import pytest
 
 from sdclr.errors import ConfigError, MissingInputError
 from sdclr.methods.table import METHODS
+from sdclr.recipes import recipe
 from sdclr.workflows.grid.cells import shared_keys
 from sdclr.workflows.grid.file import find_grid, parse_grid, read_grid, shipped_grids
 from sdclr.workflows.grid.records import name_of
@@ -67,6 +68,37 @@ def test_a_generated_split_is_drawn_where_the_authors_lists_are_given(tmp_path: 
     assert [cell.config.data.split for cell in cells.cells] == [1, 2, 101]
 
 
+def test_an_arm_may_begin_with_the_config_of_a_run(tmp_path: Path) -> None:
+    theirs = recipe("digits_sdclr").with_values(TINY | {"recipe": "own_images", "epochs": 7})
+    path = tmp_path / "run" / "config.yaml"
+    path.parent.mkdir()
+    path.write_text(theirs.to_yaml())
+    arms = {"sdclr": {}, "simclr": {"recipe": "digits_simclr"}}
+    cells = small_grid(tmp_path, base=str(path), arms=arms, overrides=None, question=None)
+    assert [cell.config.epochs for cell in cells.cells[:2]] == [7, recipe("digits_simclr").epochs]
+    assert cells.cells[0].config.backbone.width == TINY["backbone.width"]
+    with pytest.raises(MissingInputError, match=r"config file .*no\.yaml does not exist"):
+        small_grid(tmp_path, base=str(tmp_path / "no.yaml"))
+    path.write_text("epoch: 3\n")
+    with pytest.raises(ConfigError, match=r"(?s)base: in config file .*epoch is not a setting"):
+        small_grid(tmp_path, base=str(path))
+
+
+def test_a_mapping_may_be_the_value_of_a_setting(tmp_path: Path) -> None:
+    numbers = {"mean": [0.5] * 3, "std": [0.25] * 3}
+    settings = {"backbone.normalisation": numbers}
+    cells = small_grid(tmp_path, **arm(settings=settings)).cells
+    assert cells[1].config.to_dict()["backbone"]["normalisation"] == numbers
+    nested = small_grid(tmp_path, **arm(settings={"backbone": {"normalisation": numbers}}))
+    assert nested.cells[1].config == cells[1].config
+    own = {"backbone": {"name": "timm:vit_tiny_patch16_224", "options": {"depth": 2}}}
+    arms = {"a": {"settings": own | {"views.size": 224}}}
+    found = small_grid(
+        tmp_path, arms=arms, overrides={"epochs": 1, "data.options": {}}, question=None
+    )
+    assert found.cells[0].config.backbone.options == {"depth": 2}
+
+
 MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"base": None}, "base is missing"),
     ({"arms": None}, "arms is missing"),
@@ -83,6 +115,8 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     (arm(settings={"seed": 3}), "arms.sdclr.settings: seed is decided by seeds"),
     ({"overrides": {"data.split": 3}}, "overrides: data.split is decided by splits"),
     ({"overrides": {"epoch": 3}}, "overrides: epoch is not a setting"),
+    ({"base": "own_images"}, "base: own_images is no recipe: it is what `sdclr pretrain FOLDER`"),
+    ({"untested": "leave"}, "untested must be 'raise' or 'leave_out'"),
     ({"splits": []}, "splits is empty"),
     (arm(splits=[]), "arms.sdclr.splits is empty"),
     ({"splits": ["1-"]}, "cannot read splits '1-'"),

@@ -19,6 +19,7 @@ import pytest
 from rich.console import Console
 
 import sdclr
+from image_folder_stand_in import make_folder
 from patience import wait_until
 from sdclr import cli
 from sdclr.errors import (
@@ -26,6 +27,7 @@ from sdclr.errors import (
     DataError,
     FailedRunsError,
     MissingInputError,
+    NoLabelsError,
     Preempted,
     RunFolderError,
 )
@@ -35,7 +37,7 @@ from sdclr.workflows.grid.records import name_of
 from sdclr.workflows.grid.results import build_grid_report
 from sdclr.workflows.grid.run import carry_out_grid, grid_commands, open_grid
 from slow_variants import slow
-from small_grid import small_file, small_grid
+from small_grid import TINY, small_file, small_grid
 
 pytestmark = [pytest.mark.journeys, pytest.mark.usefixtures("light_figures")]
 
@@ -283,6 +285,56 @@ def test_a_failed_run_is_reported_and_the_rest_is_done(
     monkeypatch.undo()
     assert run(tmp_path).num_done == 4, "the next start tries it again"
     assert not list((tmp_path / "out" / "failures").glob("*.json"))
+
+
+def of_photographs(folder: Path, **changes: Any) -> dict[str, Any]:
+    """A grid on 18 photographs of three classes; one has a single image."""
+    if not (folder / "photos").exists():
+        make_folder(folder / "photos", {"cat": 9, "dog": 8, "yak": 1})
+    images = {"name": "images", "path": str(folder / "photos"), "labels": "folders"}
+    overrides = TINY | {"views.size": 16, "batch_size": 9, "data": images}
+    content: dict[str, Any] = {"overrides": overrides, "splits": None}
+    return content | {"arms": {"sdclr": {}}, "question": None} | changes
+
+
+@pytest.mark.parametrize("workers", [1, slow(2)])
+def test_photographs_that_cannot_be_measured_are_said_before_the_first_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    monkeypatch.setattr("sdclr.jobs.pretrain.pretrain", lambda *_, **__: pytest.fail("trained"))
+    monkeypatch.setattr(
+        "sdclr.workflows.grid.run.run_workers", lambda *_, **__: pytest.fail("begun")
+    )
+
+    def begin(content: dict[str, Any]) -> None:
+        cells, values = open_grid(small_file(tmp_path, **content), tmp_path / "out")
+        carry_out_grid(cells, values, workers=workers, progress=NoProgress())
+
+    with pytest.raises(
+        DataError, match=r"1 of 3 classes .*yak.*with untested: leave_out in the grid file\."
+    ):
+        begin(of_photographs(tmp_path))
+    crops = of_photographs(tmp_path, protocol="sdclr", probes=["linear"], untested="leave_out")
+    with pytest.raises(ConfigError, match=r"cached.* No run was started: choose other probes"):
+        begin(crops)
+    without = of_photographs(tmp_path)
+    without["overrides"]["data"] = without["overrides"]["data"] | {"labels": "none"}
+    with pytest.raises(NoLabelsError, match=r"no labels; no run was started\. Set data\.labels"):
+        begin(without)
+    assert not list((tmp_path / "out" / "failures").glob("*"))
+
+
+def test_a_grid_leaves_out_classes_that_cannot_be_measured(tmp_path: Path) -> None:
+    content = of_photographs(tmp_path, untested="leave_out")
+    with pytest.warns(UserWarning, match="1 of 3 classes are left out"):
+        report = run(tmp_path, **content)
+    assert report.num_done == 1
+    record = json.loads(next((tmp_path / "out" / "records").glob("*.json")).read_text())
+    measured = record["evaluation"]["probes"]["knn"]["per_class_accuracy"]
+    assert [value is None for value in measured] == [False, False, True]
+    cells = [small_grid(tmp_path, **content | own) for own in ({}, {"untested": None})]
+    marks = [set(one.fingerprints.values()) for one in cells]
+    assert marks[0] == marks[1], "records of grids without the key still count"
 
 
 class StopAfter(NoProgress):

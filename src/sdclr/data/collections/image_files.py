@@ -159,13 +159,15 @@ class ImageFiles(OpenedPictures):
     def sizes(self) -> Positions:
         """int64 [N, 2]: height and width from the headers, read once.
 
-        Raises one MissingInputError (all are absent) or DataError that counts the bad files and shows the first.
+        Raises one MissingInputError (all are absent) or DataError that counts the files whose headers are bad and shows
+        the first.
         """
         sizes, failures = self._measure(self.size, HEADERS_PER_CALL, lambda done: None)
         if failures:
             raise self._summary(
                 failures,
                 "Restore them, or give the folder that holds them with --data (of a list: data.root).",
+                of_headers=True,
             )
         return sizes
 
@@ -269,7 +271,10 @@ class ImageFiles(OpenedPictures):
         in_pieces(len(self), files_per_call, call, advance, num_workers=self.num_workers)
         return sizes, {row: failures[row] for row in sorted(failures)}
 
-    def _summary(self, failures: dict[int, SdclrError], cure: str) -> SdclrError:
+    def _summary(
+        self, failures: dict[int, SdclrError], cure: str, *, of_headers: bool = False
+    ) -> SdclrError:
+        """``of_headers``: nothing else was read, and what lies behind a sound header may be bad, too."""
         errors = list(failures.values())
         kind = (
             MissingInputError
@@ -277,9 +282,8 @@ class ImageFiles(OpenedPictures):
             else DataError
         )
         shown = "\n  ".join([str(error) for error in errors[:3]] + ["..."] * (len(errors) > 3))
-        return kind(
-            f"{len(errors)} of {len(self)} images below {printable(self.root)} cannot be used:\n  {shown}\n{cure}"
-        )
+        counts = f"{'at least ' if of_headers else ''}{len(errors)} of {len(self)} images"
+        return kind(f"{counts} below {printable(self.root)} cannot be used:\n  {shown}\n{cure}")
 
 
 def _warn_of_dark(deep: Mapping[str, int], grey_bits: int) -> None:

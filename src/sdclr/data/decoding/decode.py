@@ -56,11 +56,13 @@ from sdclr.data.remote.members import RemoteMember
 from sdclr.data.remote.ranges import Version
 from sdclr.errors import DataError, MissingInputError, SdclrError
 from sdclr.planes import (
+    DEEPEST_GREYS,
     ArrayPicture,
     ChannelsError,
     bits_for,
     levels_of_array,
     levels_of_picture,
+    no_agreed_range,
     size_of_shape,
     turned_by_exif,
 )
@@ -502,9 +504,7 @@ def to_rgb(image: Image.Image, grey_bits: int = ALL_GREY_BITS) -> Image.Image:
         grey = Image.fromarray(eight_bits(values, grey_bits)).convert("RGB")
         grey.info[LEVELS_USED] = largest
         return grey
-    if image.mode in ("I", "F"):
-        raise ValueError(
-            f"32-bit grey (mode {image.mode}) has no agreed range; save it as 8 or 16 bits"
-        )
+    if image.mode in DEEPEST_GREYS:
+        raise no_agreed_range(image.mode)
     image.info.pop("transparency", None)  # to be dropped; Pillow would warn that it cannot keep it
     return image.convert("RGB")

@@ -46,10 +46,16 @@ def rows_with_enough_images(rows: Sequence[ProbeRow], data: Data, *, named: bool
     return kept
 
 
-def untested_classes(data: Data, parts: Sequence[str], untested: Untested) -> list[int]:
+OPTION = "--untested leave_out"
+"""How a person leaves such classes out of an evaluation."""
+
+
+def untested_classes(
+    data: Data, parts: Sequence[str], untested: Untested, *, remedy: str = OPTION
+) -> list[int]:
     """Classes that lack usable images in one of ``parts`` (train, test or folds).
 
-    DataError that names them where they are not to be left out, and where no class is left.
+    DataError that names them, and ``remedy``, where they are not to be left out; and where no class is left.
     """
     lost: dict[str, list[int]] = {}
     for part in parts:
@@ -57,10 +63,12 @@ def untested_classes(data: Data, parts: Sequence[str], untested: Untested) -> li
         if classes := np.flatnonzero(counts < _NEEDED[part][1]).tolist():
             lost[part] = classes
     said = {_lack(data, part): classes for part, classes in lost.items()}
-    return leave_out(data, said, untested)
+    return leave_out(data, said, untested, remedy=remedy)
 
 
-def leave_out(data: Data, lost: Mapping[str, Sequence[int]], untested: Untested) -> list[int]:
+def leave_out(
+    data: Data, lost: Mapping[str, Sequence[int]], untested: Untested, *, remedy: str = OPTION
+) -> list[int]:
     """All classes of ``lost`` (what they lack -> which), with a warning; DataError as of :func:`untested_classes`."""
     classes = sorted({c for found in lost.values() for c in found})
     if not classes:
@@ -72,7 +80,7 @@ def leave_out(data: Data, lost: Mapping[str, Sequence[int]], untested: Untested)
     if untested == "raise":
         raise DataError(
             f"{len(classes)} of {total} classes cannot be measured ({said}). Add images of them, or evaluate the "
-            "others with --untested leave_out."
+            f"others with {remedy}."
         )
     warnings.warn(f"{len(classes)} of {total} classes are left out ({said}).", stacklevel=5)
     return classes

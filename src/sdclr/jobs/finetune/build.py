@@ -19,6 +19,7 @@ from sdclr.any_progress import AnyProgress
 from sdclr.backbones import Backbone, BackboneConfig
 from sdclr.backbones.backbone import measure_feature_dim
 from sdclr.backbones.classifier import is_classifier, load_classifier
+from sdclr.backbones.config import WeightsMatch
 from sdclr.backbones.encoder import open_encoder
 from sdclr.compute.device import (
     device_of_draws,
@@ -67,10 +68,20 @@ class Start:
 
 
 def open_start(
-    source: Path | str, config: FinetuneConfig, weights: Path | None, network: nn.Module | None
+    source: Path | str,
+    config: FinetuneConfig,
+    weights: Path | None,
+    weights_match: WeightsMatch,
+    network: nn.Module | None,
 ) -> Start:
     """A run, a backbone file, an earlier model, or a network of timm or torchvision."""
-    encoder = open_encoder(source, weights=weights, image_size=config.image_size, network=network)
+    encoder = open_encoder(
+        source,
+        weights=weights,
+        weights_match=weights_match,
+        image_size=config.image_size,
+        network=network,
+    )
     backbone, size = encoder.backbone, encoder.image_size
     backbone.checks_input = False
     backbone.image_size, backbone.feature_dim = size, measure_feature_dim(backbone, size)

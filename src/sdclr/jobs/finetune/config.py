@@ -55,7 +55,8 @@ class FinetuneConfig(Section):
     validation_share: ProperFraction = VALIDATION_SHARE
     """Of each class, held out to choose the epoch, to calibrate and to measure; 0 holds nothing out."""
     early_stop_epochs: Annotated[int, Field(ge=0, le=100_000)] = 10
-    """Epochs without a better balanced accuracy on validation images after which training stops; 0: never."""
+    """Training stops after so many epochs without a better balanced accuracy on validation images and without a log
+    loss there that is smaller than the least so far by more than 1 %; not before the warm-up is over. 0: never."""
     seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)] = 1
     """Of the validation images, the order and the views."""
     precision: Precision = "auto"

@@ -22,6 +22,7 @@ from sdclr.backbones.classifier import (
     is_classifier,
     save_classifier,
 )
+from sdclr.backbones.config import WeightsMatch
 from sdclr.compute.device import describe_device, explain_out_of_memory, resolve_device
 from sdclr.compute.process_state import silenced_warnings
 from sdclr.data import DataConfig
@@ -85,6 +86,7 @@ def finetune(
     config: FinetuneConfig | None = None,
     *,
     weights: Path | None = None,
+    weights_match: WeightsMatch = "exact",
     network: nn.Module | None = None,
     progress: AnyProgress | None = None,
     **settings: Any,
@@ -92,7 +94,8 @@ def finetune(
     """Train a classifier on the labelled images ``data``, in the new folder ``out``; an interrupted call goes on there.
 
     ``source``: a run folder, a backbone.safetensors, an earlier model, or timm:NAME or torchvision:NAME (with the
-    ImageNet weights of the library, or those of the file ``weights``). ``config``, or ``settings`` by name: see
+    ImageNet weights of the library, or those of the file ``weights``, which must fit as
+    ``weights_match`` says: exact, partial or order, as in pre-training). ``config``, or ``settings`` by name: see
     FinetuneConfig. ``network``: your own module, for a run with a custom one. A share of each class is held out, by
     which the epoch is chosen, confidences are calibrated and the result is measured. Several processes (torchrun) share
     the images out: of fixed features the first one then learns, else all take each step together, and every one returns
@@ -116,12 +119,12 @@ def finetune(
     ):
         if not world.is_first:
             with silenced_warnings():  # the first process has said the same
-                start = open_start(source, config, weights, network)
+                start = open_start(source, config, weights, weights_match, network)
                 _follow(start, data, config, folder, world, stop)
         else:
             _require_ours(folder, data)
             device = world.device(resolve_device(config.device))  # before any work
-            start = open_start(source, config, weights, network)
+            start = open_start(source, config, weights, weights_match, network)
             world.messages.publish(BEGUN, {})  # what is downloaded is there
             labelled = labelled_images(data, config, folder, show)
             _require_images(labelled, config, world)

@@ -20,7 +20,7 @@ from sdclr.data.usable import usable_images
 from sdclr.errors import ConfigError, DataError
 from sdclr.evaluation.balancedness import OF_DATA, GroupConvention
 from sdclr.jobs.finetune.config import VALIDATION_SHARE, FinetuneConfig
-from sdclr.safe_text import counted
+from sdclr.safe_text import command, counted
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,7 @@ def labelled_images(
         )
     if found.test is not None:
         show.print(
-            f"{counted(len(found.test), 'test image')} left out: sdclr predict MODEL IMAGES --part test measures on "
-            "them"
+            f"{counted(len(found.test), 'test image')} left out: {_test_command(data, out)} measures on them"
         )
     wanted = found.split.subset("train" if data.subset == "all" else data.subset)
     rows = np.union1d(wanted, held_out)
@@ -112,6 +111,16 @@ def labelled_images(
         f"{found.fingerprint} {contents} {hashlib.sha256(rows.tobytes()).hexdigest()[:16]} "
         f"{hashlib.sha256(validation.tobytes()).hexdigest()[:16]}",
     )
+
+
+def _test_command(data: DataConfig, model: Path) -> str:
+    """What a person types to test the model on the test images of its own data."""
+    if data.path is None or data.name not in ("images", "arrays"):
+        return "sdclr.predict(MODEL, DATA, OUT, part='test') in Python"
+    words: list[object] = ["sdclr", "predict", model, data.path]
+    if data.layout == "splits":
+        words += ["data.layout=splits", f"data.labels={data.labels}"]
+    return command(*words, "--part", "test")
 
 
 def _named(data: DataConfig) -> str:

@@ -16,10 +16,20 @@ from torch import Tensor
 from sdclr.any_progress import AnyProgress
 from sdclr.data.splits import Positions
 from sdclr.errors import NonFiniteError, Preempted
-from sdclr.jobs.finetune.training import State, Training, to_checkpoint, train_step, weights_of
+from sdclr.jobs.finetune.training import (
+    WARMUP_SHARE,
+    State,
+    Training,
+    to_checkpoint,
+    train_step,
+    weights_of,
+)
 from sdclr.processes.signals import StopRequest
 from sdclr.run import Run
 from sdclr.safe_text import command, shown
+
+SMALLER_LOSS = 0.99
+"""A validation loss below this share of the least one so far renews the patience of the early stop."""
 
 
 class Validated(NamedTuple):
@@ -90,10 +100,14 @@ def _to_stop(training: Training, state: State, *, now: bool = False) -> bool:
 
 
 def is_to_stop_early(training: Training, state: State) -> bool:
-    """Whether so many epochs have passed without a better one."""
-    epochs = state.step // training.steps_per_epoch
+    """Whether the warm-up is over, and so many epochs have passed without a better one or a clearly smaller loss."""
     longest = training.config.early_stop_epochs
-    return longest > 0 and state.best_score is not None and epochs - state.best_epoch >= longest
+    if longest == 0 or state.best_score is None:
+        return False
+    if state.step < WARMUP_SHARE * training.total_steps:
+        return False
+    epochs = state.step // training.steps_per_epoch
+    return epochs - max(state.best_epoch, state.least_loss_epoch) >= longest
 
 
 def measured(logits: Tensor, labels: Positions) -> Validated:
@@ -114,6 +128,11 @@ def _keep_the_best(
     if score is None or state.best_score is None or score > state.best_score:
         state.best = {name: one.detach().clone() for name, one in weights_of(training).items()}
         state.best_epoch, state.best_score = epoch, score
+    if validated is None:
+        return
+    # of few validation images the accuracy moves in jumps, and a lucky epoch is not passed for long
+    if state.least_loss is None or validated.loss < SMALLER_LOSS * state.least_loss:
+        state.least_loss, state.least_loss_epoch = validated.loss, epoch
 
 
 def _record(

@@ -187,6 +187,10 @@ class State:
     """From 1; 0 before the first."""
     best_score: tuple[float, float] | None = None
     """Balanced accuracy and minus the log loss on validation images; None without any."""
+    least_loss: float | None = None
+    """The validation log loss that renewed the patience of the early stop last; None before the first."""
+    least_loss_epoch: int = 0
+    """The epoch that had it, from 1."""
     votes: tuple[LateAnswer | None, LateAnswer | None] = (None, None)
     """Of processes that share steps: whether any was asked to stop by the last step, and by the one before."""
     stop: StopRequest = field(default_factory=StopRequest)
@@ -291,6 +295,8 @@ def to_checkpoint(training: Training, state: State, metrics_size: int) -> Checkp
     facts = {
         "best_epoch": state.best_epoch,
         "best_score": state.best_score,
+        "least_loss": state.least_loss,
+        "least_loss_epoch": state.least_loss_epoch,
         "optimizer": {name: one for name, one in moments.items() if not isinstance(one, Tensor)},
         "metrics_size": metrics_size,
     }
@@ -326,3 +332,7 @@ def restore(training: Training, state: State, checkpoint: Checkpoint, where: str
     state.best_epoch = checkpoint.facts["best_epoch"]
     score = checkpoint.facts["best_score"]
     state.best_score = None if score is None else (float(score[0]), float(score[1]))
+    # checkpoints of earlier versions have the loss of the best epoch alone
+    least = checkpoint.facts.get("least_loss", None if score is None else -score[1])
+    state.least_loss = None if least is None else float(least)
+    state.least_loss_epoch = checkpoint.facts.get("least_loss_epoch", state.best_epoch)

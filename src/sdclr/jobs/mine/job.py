@@ -14,6 +14,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from sdclr.backbones.config import WeightsMatch
 from sdclr.backbones.encoder import Encoder, open_encoder
 from sdclr.compute.device import placed_on, resolve_device
 from sdclr.compute.process_state import silenced_warnings
@@ -72,6 +73,7 @@ def mine(
     against: Path | str | None = None,
     copy_to: Path | str | None = None,
     weights: Path | str | None = None,
+    weights_match: WeightsMatch = "exact",
     image_size: int | None = None,
     groups: Tensor | None = None,
     order: Order = "rarest",
@@ -91,7 +93,8 @@ def mine(
 
     ``source``: a run folder, a backbone.safetensors, a checkpoint of the method's authors, or
     timm:NAME or torchvision:NAME (with ``weights``, a file, or else ImageNet's, which are
-    downloaded). ``image_size``: which images the network sees, where not those it was trained on.
+    downloaded). ``weights_match``: how that file must fit: exact, partial or order, as in pre-training.
+    ``image_size``: which images the network sees, where not those it was trained on.
     ``top``: how many images of the sheet the page shows as pictures, and ``copy_to`` copies.
     ``score``, ``scores``: rows of rarity's SCORES (or module:Name), the one that ranks and further
     columns. ``like``: images, by name or path, to rank by likeness to instead. ``feedback``: a
@@ -123,7 +126,16 @@ def mine(
     out, show = Path(out), progress or NoProgress()
     for image in like:
         require_on_disk(image)
-    looked_at = _LookedAt(source, data, out, _path(against), _path(weights), image_size, as_trained)
+    looked_at = _LookedAt(
+        source,
+        data,
+        out,
+        _path(against),
+        _path(weights),
+        weights_match,
+        image_size,
+        as_trained,
+    )
     with shared_work(f"mine {out.absolute()}") as world:
         if not world.is_first:
             with silenced_warnings():  # the first process has said the same
@@ -183,6 +195,7 @@ class _LookedAt:
     out: Path
     against: Path | None
     weights: Path | None
+    weights_match: WeightsMatch
     image_size: int | None
     as_trained: bool
 
@@ -190,7 +203,12 @@ class _LookedAt:
         return found_images(self.source, self.data, self.out, as_trained=self.as_trained)
 
     def encoder(self) -> Encoder:
-        return open_encoder(self.source, weights=self.weights, image_size=self.image_size)
+        return open_encoder(
+            self.source,
+            weights=self.weights,
+            weights_match=self.weights_match,
+            image_size=self.image_size,
+        )
 
 
 def _help(looked_at: _LookedAt, device: str, world: World) -> None:

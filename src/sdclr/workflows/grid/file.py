@@ -27,10 +27,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from sdclr.compute.device_choices import require_device_name
-from sdclr.config import Section, differing_fields, parse_assignment
+from sdclr.config import Section, differing_fields, parse_assignment, user_path
 from sdclr.errors import ConfigError, MissingInputError
 from sdclr.evaluation.probes import PROBES, PROTOCOLS, Protocol, probes_under, published_probes
-from sdclr.recipes import recipe
+from sdclr.recipes import RECIPES, recipe
 from sdclr.safe_text import shown
 from sdclr.settings import PretrainConfig
 from sdclr.storage.documents import parse_yaml
@@ -75,7 +75,7 @@ class ArmFile(Section):
     """An arm: what it has otherwise than the others."""
 
     recipe: str | None = None
-    """The recipe it begins with, where it is not the file's base."""
+    """The recipe or config.yaml that it begins with, where it is not the file's base."""
     title: str | None = None
     """Its name in tables."""
     settings: dict[str, Any] | list[str] = Field(default_factory=dict)
@@ -92,7 +92,7 @@ class GridFile(Section):
     title: str = ""
     """Heading of the report."""
     base: str
-    """The recipe that arms begin with."""
+    """The recipe that arms begin with, or the config.yaml of a run."""
     overrides: dict[str, Any] | list[str] = Field(default_factory=dict)
     """Settings of all arms: ``name: value``, or texts ``name=value``."""
     arms: Annotated[dict[str, Any], Field(min_length=1)]
@@ -106,6 +106,9 @@ class GridFile(Section):
     """How the runs are evaluated."""
     probes: list[str] | None = None
     """Which probes; without them those of the paper, or all of another paper's protocol."""
+    untested: Literal["raise", "leave_out"] = "raise"
+    """What a class without a usable test or training image does, as of sdclr evaluate: an error before the first run,
+    or it has no accuracy and counts in no mean."""
     out: str | None = None
     """Folder of the runs, where --out is not given."""
     question: QuestionFile | None = None
@@ -260,7 +263,7 @@ def _within(where: str, work: Any) -> Any:
 def _config(file: GridFile, arm: str, own: ArmFile, values: Mapping[str, Any]) -> PretrainConfig:
     base = _within(
         "base" if own.recipe is None else f"arms.{arm}.recipe",
-        lambda: recipe(own.recipe or file.base),
+        lambda: _base(own.recipe or file.base),
     )
     # what is named as module:Name is imported, as on the command line of pretrain
     shared = _within("overrides", lambda: with_own_entries(_settings(file.overrides)))
@@ -275,6 +278,23 @@ def _config(file: GridFile, arm: str, own: ArmFile, values: Mapping[str, Any]) -
     return found
 
 
+def _base(name: str) -> PretrainConfig:
+    """The settings of a recipe, or of the config.yaml of a run."""
+    path = user_path(name)
+    if name not in RECIPES and (path.suffix in (".yaml", ".yml") or path.is_file()):
+        return PretrainConfig.from_yaml(path)
+    if name == CHOSEN_SETTINGS:
+        raise ConfigError(
+            f"{CHOSEN_SETTINGS} is no recipe: it is what `sdclr pretrain FOLDER` chooses for the images of a folder. "
+            "Train one such run, and give its config.yaml: base: RUN/config.yaml."
+        )
+    return recipe(name)
+
+
+CHOSEN_SETTINGS = "own_images"
+"""The name in the config of a run whose settings were chosen for somebody's own images."""
+
+
 def _settings(given: Mapping[str, Any] | Sequence[str]) -> dict[str, Any]:
     """Dotted names -> values; nested mappings are sections."""
     if isinstance(given, Mapping):
@@ -287,8 +307,12 @@ def _settings(given: Mapping[str, Any] | Sequence[str]) -> dict[str, Any]:
     return found
 
 
-_WHOLE = ("data.options",)
-"""Settings that are mappings themselves."""
+def _is_section(name: str) -> bool:
+    """Whether the mapping at this dotted name holds settings, and is not the value of one."""
+    # a method that lies around another one has the other as its base
+    part = PretrainConfig.model_fields.get(re.sub(r"^method(\.base)+$", "method", name))
+    annotation = None if part is None else part.annotation
+    return isinstance(annotation, type) and issubclass(annotation, Section)
 
 
 def _dotted(given: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -297,7 +321,7 @@ def _dotted(given: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         name = f"{prefix}{key}"
         inner = (
             _dotted(value, f"{name}.")
-            if isinstance(value, Mapping) and name not in _WHOLE
+            if isinstance(value, Mapping) and _is_section(name)
             else {name: value}
         )
         if twice := found.keys() & inner.keys():

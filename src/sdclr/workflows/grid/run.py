@@ -139,6 +139,11 @@ def carry_out_grid(
         make_folder(folder)
         if not os.access(folder, os.W_OK):
             raise RunFolderError(f"{shown(folder)} is not writable; choose another folder.")
+    if left[0].config.data.name == "images":
+        # with torch, which a plan does without
+        from sdclr.workflows.grid.measurable import require_measurable
+
+        require_measurable(cells, left[0])
     watcher = Shown(cells, progress, live=live)
     if workers == 1:
         from sdclr.workflows.grid.work import work

@@ -69,7 +69,14 @@ def _complete_and_record(
     cells: GridCells, cell: Cell, progress: AnyProgress, *, download: bool
 ) -> None:
     grid = cells.grid
-    complete(cell, grid.protocol, grid.probes, progress, download=download)
+    complete(
+        cell,
+        grid.protocol,
+        grid.probes,
+        progress,
+        download=download,
+        untested=grid.file.untested,
+    )
     if missing := cell.missing_probes(grid.protocol, grid.probes):
         raise DataError(f"{cell.run.folder} was evaluated, and {', '.join(missing)} is not there.")
     mark, mining = cells.fingerprint(cell), _mining_signal(cell)
