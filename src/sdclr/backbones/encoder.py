@@ -140,5 +140,5 @@ def _digest(normalisation: Normalisation, tensors: Mapping[str, Tensor], size: i
     digest = hashlib.sha256(f"{normalisation.to_dict()} {size}".encode())
     for key, tensor in sorted(tensors.items()):
         digest.update(f"{key} {tensor.dtype} {list(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]
