@@ -22,6 +22,15 @@ from sdclr.errors import ConfigError
 from sdclr.safe_text import shown
 
 
+def plain_name(text: str) -> str:
+    """The name by which ``text``, "module:Name", is registered.
+
+    >>> plain_name("my.views:Both.Noise")
+    'noise'
+    """
+    return text.rpartition(":")[2].rpartition(".")[2].lower()
+
+
 class Row(Protocol):
     """What every row of a table has."""
 

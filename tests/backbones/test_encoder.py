@@ -12,8 +12,9 @@ import torch
 
 from digits_run import train_digits
 from sdclr import Run
-from sdclr.backbones.encoder import open_encoder
+from sdclr.backbones.encoder import digest_of_file, open_encoder
 from sdclr.errors import CheckpointError, ConfigError, MissingInputError
+from sdclr.storage.tensor_files import read_tensors, write_tensors
 
 TINY = "test_resnet"
 
@@ -52,9 +53,20 @@ def test_the_digest_tells_networks_and_image_sizes_apart(digits_run: Run, weight
     one = open_encoder(digits_run.folder)
     assert one.image_size == 8
     assert one.digest == open_encoder(digits_run.folder / "backbone.safetensors").digest
+    assert one.digest == digest_of_file(digits_run.folder)
     assert one.digest != open_encoder(digits_run.folder, image_size=16).digest
     other = open_encoder(f"timm:{TINY}", weights=weights / "w.pth", image_size=8)
     assert one.digest != other.digest
+
+
+def test_a_file_of_half_precision_has_the_digest_of_its_network(
+    digits_run: Run, tmp_path: Path
+) -> None:
+    file = tmp_path / "half.safetensors"
+    tensors, facts = read_tensors(digits_run.backbone_path)
+    halved = {key: one.half() if one.is_floating_point() else one for key, one in tensors.items()}
+    write_tensors(file, halved, facts)
+    assert open_encoder(file).digest == digest_of_file(file) != digest_of_file(digits_run.folder)
 
 
 def test_a_checkpoint_of_the_authors_is_an_encoder(golden: Path) -> None:

@@ -23,9 +23,11 @@ from sdclr.cli import app
 from sdclr.data import SOURCES, DataConfig
 from sdclr.data.collections.image_arrays import ImageArrays
 from sdclr.data.config import ViewsConfig
-from sdclr.data.own_views import OWN_VIEWS
+from sdclr.data.own_views import OWN_VIEWS, named_views
 from sdclr.data.sources.python_objects import given_images
 from sdclr.errors import ConfigError, DataError
+from sdclr.jobs.status import read_status
+from sdclr.run.next_step import next_command, report_command
 from sdclr.settings import PretrainConfig
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (24, 14, 12, 3), dtype=np.uint8)
@@ -289,13 +291,46 @@ def test_the_command_line_takes_a_module_and_names_it_again(tmp_path: Path) -> N
         found = CliRunner().invoke(app, ["pretrain", "digits_simclr", *words, "--out", out])
     assert found.exit_code == 0, f"{found.output} {found.exception}"
     assert "own: with_rng" in (tmp_path / "run" / "config.yaml").read_text()
-    with pytest.raises(ConfigError, match=r"no views 'with_rng' here.*--use module:name"):
+    with pytest.raises(ConfigError, match=r"resume \S+ --use own_views:with_rng$"):
         sdclr.resume(out)
     # what does not make views reads the run all the same
     sdclr.load_backbone(out)
     assert set(sdclr.evaluate(out, probes=["knn"]).probes) == {"knn"}
     again = CliRunner().invoke(app, ["resume", out, "--use", "own_views:with_rng"])
     assert again.exit_code == 0, f"{again.output} {again.exception}"
+
+
+@pytest.mark.journeys
+def test_what_is_proposed_names_the_views(tmp_path: Path) -> None:
+    from sdclr.errors import Preempted
+
+    use = "--use own_views:with_rng"
+    config = config_of("own", named_views("own_views:with_rng"), 1)
+    out = tmp_path / "run"
+    with pytest.raises(Preempted, match=rf"Go on with: sdclr resume \S+ {use}$"):
+        sdclr.pretrain(config, out, observers=[_Stop()])
+    assert read_status(out).next == f"sdclr resume {out} {use}"
+    run = sdclr.resume(out)
+    assert report_command(run, run) == f"sdclr report {out} {out} {use}"
+    run.write_json("split.json", run.read_json("split.json") | {"counts": {}})  # as without labels
+    assert read_status(out).next == f"sdclr report {out} {use}"
+    OWN_VIEWS._rows.clear()
+    with pytest.warns(UserWarning, match="reported without measurements: there are no views"):
+        found = CliRunner().invoke(app, ["report", str(out)])
+    assert found.exit_code == 0, f"{found.output} {found.exception}"
+    words = " ".join(found.output.split())
+    assert "was not examined: there are no views 'with_rng' here" in words
+    assert f"Here: sdclr report {out} {use}" in words
+    assert "--data PATH" not in words
+    found = CliRunner().invoke(app, ["report", str(out), *use.split()])
+    assert "find each other" in " ".join(found.output.split()), f"{found.output} {found.exception}"
+
+
+def test_views_that_use_cannot_name_are_not_proposed(tmp_path: Path) -> None:
+    sdclr.register_views(theirs.torchvision_views, "crops")
+    run = sdclr.pretrain(config_of("own", "crops", 1), tmp_path / "run")
+    assert run.read_json("environment.json")["resolved"]["own_views"]["own"].endswith(":Compose")
+    assert next_command(run, "interrupted") == f"sdclr resume {run.folder}"
 
 
 def test_what_cannot_be_views_is_refused() -> None:

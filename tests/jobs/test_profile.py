@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from outside_backbone import TinyNet
 from photo_folder import make_photos
-from sdclr import cli, mine, pretrain, profile, recipe
+from sdclr import cli, mine, pretrain, profile, recipe, register_backbone
+from sdclr.backbones.table import BACKBONES
 from sdclr.data import DataConfig
 from sdclr.errors import DataError, MissingInputError
 from sdclr.evaluation.rarity import modes
@@ -270,3 +272,23 @@ def test_the_folder_of_a_run_is_answered_with_the_commands_that_work(mined: Path
     with pytest.raises(MissingInputError) as caught:
         profile(run)
     assert f"sdclr mine {run}, then sdclr profile {run / 'rare'}." in str(caught.value)
+
+
+def test_a_run_with_a_backbone_of_the_users_is_profiled_without_its_code(
+    mined: Path, tmp_path: Path
+) -> None:
+    config = recipe("digits_simclr").with_overrides(
+        ["backbone.name=tinynet", "backbone.width=64", "epochs=1", "views.size=8", "batch_size=400"]
+    )
+    data = DataConfig(name="images", path=str(mined.parent / "photos"), subset="all")
+    with BACKBONES.temporarily():
+        register_backbone(TinyNet)
+        run = pretrain(config, tmp_path / "run")
+        mine(run.folder, data, run.folder / "rare")
+    profile(run.folder / "rare")
+    written = json.loads((run.folder / "rare" / "profile.json").read_text())
+    assert written["backbone"] == run.backbone_identity()
+    run.backbone_path.write_bytes(b"damaged")
+    profile(run.folder / "rare")
+    written = json.loads((run.folder / "rare" / "profile.json").read_text())
+    assert written["backbone"] is None

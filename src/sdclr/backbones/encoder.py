@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from sdclr.backbones import Backbone, BackboneConfig, build_backbone, offers_pretrained
+from sdclr.backbones import (
+    Backbone,
+    BackboneConfig,
+    Normalisation,
+    build_backbone,
+    offers_pretrained,
+)
 from sdclr.backbones.authors_checkpoint import read_authors_checkpoint
 from sdclr.backbones.build import require_known_network
 from sdclr.backbones.config import WeightsMatch
@@ -93,6 +100,18 @@ def open_encoder(
     return _described(backbone, read_backbone(path).described.architecture, trained_size, str(path))
 
 
+def digest_of_file(source: Path | str) -> str:
+    """The digest of the encoder that a run folder or a backbone file holds, which needs no code of its network."""
+    file = read_backbone(source)
+    described = file.described.normalisation
+    rounded = Backbone(nn.Identity(), described.mean, described.std).to(file.dtype)
+    tensors = {
+        key: tensor.to(file.dtype) if tensor.is_floating_point() else tensor
+        for key, tensor in file.tensors.items()
+    }
+    return _digest(normalisation_of(rounded), tensors, file.require_image_size())
+
+
 def _usual_size(name: str) -> int:
     from sdclr.backbones.pretrained import trained_size
 
@@ -137,8 +156,13 @@ def _of_a_library(
 
 
 def _described(backbone: Backbone, architecture: BackboneConfig, size: int, name: str) -> Encoder:
-    digest = hashlib.sha256(f"{normalisation_of(backbone).to_dict()} {size}".encode())
-    for key, tensor in sorted(backbone.net.state_dict().items()):
+    digest = _digest(normalisation_of(backbone), backbone.net.state_dict(), size)
+    return Encoder(backbone, size, name, architecture, digest)
+
+
+def _digest(normalisation: Normalisation, tensors: Mapping[str, Tensor], size: int) -> str:
+    digest = hashlib.sha256(f"{normalisation.to_dict()} {size}".encode())
+    for key, tensor in sorted(tensors.items()):
         digest.update(f"{key} {tensor.dtype} {list(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return Encoder(backbone, size, name, architecture, digest.hexdigest()[:16])
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]

@@ -77,6 +77,12 @@ class BackboneFile:
     facts: dict[str, Any]
     """Everything the metadata say."""
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the whole network computes in: the type of its first weights."""
+        floats = (t.dtype for t in self.tensors.values() if t.is_floating_point())
+        return next(floats, torch.float32)
+
     def require_image_size(self) -> int:
         """The size of its images in pixels; CheckpointError for a file that does not tell."""
         if self.described.image_size is None:
@@ -148,8 +154,7 @@ def load_backbone(
         normalisation = no_normalisation(normalisation.channels)
     backbone = Backbone(network, *_constants(normalisation))
     load_strictly(backbone.net, file.tensors, str(source))
-    dtype = next((t.dtype for t in file.tensors.values() if t.is_floating_point()), torch.float32)
-    backbone = backbone.to(dtype).eval()
+    backbone = backbone.to(file.dtype).eval()
     backbone.image_size = file.described.image_size
     backbone.feature_dim = file.described.feature_dim or _measured_dim(backbone)
     backbone.checks_input = True

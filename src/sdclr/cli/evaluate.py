@@ -26,7 +26,8 @@ from sdclr.cli.options import (
 from sdclr.cli.settings import absolute_paths, moved_to
 from sdclr.errors import ConfigError, NoLabelsError
 from sdclr.evaluation.probes import Protocol, protocols_help, published_probes
-from sdclr.safe_text import command, one_line, shown
+from sdclr.run.next_step import report_command
+from sdclr.safe_text import one_line, shown
 
 if TYPE_CHECKING:
     from sdclr.jobs.evaluate import Untested
@@ -327,6 +328,9 @@ def _show(folders: Sequence[Path], protocol: str, *, as_json: bool) -> None:
             echo_json({"run": str(folder), **Run(folder).read_evaluation(protocol)})
         return
 
+    def say_report(runs: Sequence[Path]) -> None:
+        typer.echo(f"next: {report_command(*map(Run, runs))}")
+
     def table(runs: Sequence[Path]) -> None:
         write_report(runs, {"terminal"}, protocol=protocol, console=terminal(), only_numbers=True)
 
@@ -338,9 +342,9 @@ def _show(folders: Sequence[Path], protocol: str, *, as_json: bool) -> None:
         typer.echo(f"No common table: {one_line(str(error))}")
         for folder in folders:  # what was measured is shown all the same
             table([folder])
-            typer.echo(f"next: {command('sdclr', 'report', folder)}")
+            say_report([folder])
         return
-    typer.echo(f"next: {command('sdclr', 'report', *folders)}")
+    say_report(folders)
 
 
 def _few_labels_asked(
@@ -400,7 +404,7 @@ def _few_labels(
                 typer.echo(f"  {one_line(point.sentence())}")
             typer.echo(f"  all points: {shown(folder / FEW_LABELS_FILE)}")
     if not as_json:
-        typer.echo(f"next: {command('sdclr', 'report', *folders)}")
+        typer.echo(f"next: {report_command(*map(Run, folders))}")
 
 
 def _rivals(against: str) -> list[str]:

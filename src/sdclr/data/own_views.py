@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from sdclr.errors import ConfigError
-from sdclr.outside import Table, is_outside, load_outside, summary_of
+from sdclr.outside import Table, is_outside, load_outside, plain_name, summary_of
 from sdclr.safe_text import shown
 
 
@@ -71,4 +71,4 @@ def named_views(text: str) -> str:
 
 def use_views(found: Any, text: str) -> str:
     """Register what ``text``, "module:name", has named, under that name in small letters."""
-    return _register(found, text.rpartition(":")[2].rpartition(".")[2].lower(), text)
+    return _register(found, plain_name(text), text)

@@ -10,8 +10,17 @@ from typing import Any
 from sdclr.errors import EXIT_BUG, CheckpointError, DataError, MissingInputError, NonFiniteError
 from sdclr.run.files import FEATURES_FILE, FEWEST_MINED, IMAGES_FILE, MINED_FOLDER, PROFILE_FILE
 from sdclr.run.folder import Run
-from sdclr.run.outside import section, use_options
+from sdclr.run.outside import section, use_options, use_options_of
 from sdclr.safe_text import command
+
+KINDS = ("method", "backbone", "data", "views")
+"""What a training needs that may be from outside the package."""
+
+
+def report_command(*runs: Run, more: Sequence[str] = ()) -> str:
+    """What reports these runs, their examinations included, which need the views."""
+    uses = use_options_of(runs, "backbone", "data", "views")
+    return command("sdclr", "report", *(run.folder for run in runs), *uses, *more)
 
 
 def next_command(run: Run, state: str, exit_code: int | None = None) -> str | None:
@@ -22,7 +31,8 @@ def next_command(run: Run, state: str, exit_code: int | None = None) -> str | No
         return None
     if state == "done":
         return _next_when_done(run)
-    afresh = command("sdclr", "pretrain", "--config", run.config_path, "--out", "ANOTHER")
+    uses = use_options(run, *KINDS)
+    afresh = command("sdclr", "pretrain", "--config", run.config_path, "--out", "ANOTHER", *uses)
     if exit_code == CheckpointError.exit_code:
         return afresh
     settings: dict[str, Any] = {}
@@ -36,7 +46,7 @@ def next_command(run: Run, state: str, exit_code: int | None = None) -> str | No
         return "report it"
     if section(settings, "backbone").get("name") == "custom":
         return f"from Python: sdclr.resume({str(run.folder)!a}, network=...)"
-    return command("sdclr", "resume", run.folder, *use_options(run, "method", "backbone", "data"))
+    return command("sdclr", "resume", run.folder, *uses)
 
 
 def _next_when_done(run: Run) -> str | None:
@@ -55,7 +65,7 @@ def _next_when_done(run: Run) -> str | None:
     page, mined = run.folder / "report.html", run.folder / MINED_FOLDER
     profiled = [path.stat().st_mtime for path in [mined / PROFILE_FILE] if path.is_file()]
     if not page.is_file() or page.stat().st_mtime < max([*evaluations, *profiled], default=0.0):
-        return command("sdclr", "report", run.folder, *use_options(run, "backbone", "data"))
+        return report_command(run)
     data, features = section(settings, "data"), run.folder / FEATURES_FILE
     if data.get("name") in ("images", "arrays") and not features.is_file():
         return command("sdclr", "embed", run.folder, *use_options(run, "backbone", "data"))

@@ -283,48 +283,51 @@ def feedback(folder: Path, marks: dict[str, str]) -> Path:
     return folder / "chosen.csv"
 
 
-def test_an_empty_cell_of_the_feedback_takes_a_mark_away_and_no_other(
+def test_removed_in_the_feedback_takes_a_mark_away_and_no_other(
     digits_run: Run, june: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "rare"
     mine(digits_run.folder, data(june / "p"), out)
     mark(out, MARKED)
-    table = feedback(tmp_path, {"0_000.png": "", "0_010.png": "", "1_010.png": "1", "none.png": ""})
+    said = {"0_000.png": "Removed", "0_010.png": "removed", "1_010.png": "1", "no.png": "removed"}
+    table = feedback(tmp_path, said)
     mined = mine(digits_run.folder, data(june / "p"), out, feedback=table, overwrite=True)
     left = {name: said for name, said in MARKED.items() if name != "0_000.png"}
-    assert marks_in(out) == left | {"1_010.png": "1"}
-    assert "1 mark taken away: the cell in chosen.csv is empty." in mined.remarks
+    assert marks_in(out) == left | {"1_010.png": "1"}, "and scores.csv has no such word"
+    assert "1 mark taken away: chosen.csv says removed." in mined.remarks
     mine(digits_run.folder, data(june / "p"), out, overwrite=True)
     assert marks_in(out) == left | {"1_010.png": "1"}, "it stays away"
 
 
-def test_a_scores_csv_as_feedback_takes_away_what_was_emptied_in_it(
+def test_empty_cells_of_an_older_download_lose_no_mark_that_was_set_since(
     digits_run: Run, june: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "rare"
     mine(digits_run.folder, data(june / "p"), out)
+    names = [path.name for path in (june / "p").iterdir()]
+    table = feedback(tmp_path, dict.fromkeys(names, "") | {"1_010.png": "1", "0_010.png": "0"})
     mark(out, MARKED)
-    mined = mine(
-        digits_run.folder, data(june / "p"), out, feedback=out / "scores.csv", overwrite=True
-    )
-    assert marks_in(out) == MARKED
+    mined = mine(digits_run.folder, data(june / "p"), out, feedback=table, overwrite=True)
+    assert marks_in(out) == MARKED | {"1_010.png": "1", "0_010.png": "0"}
     assert not [remark for remark in mined.remarks if "taken away" in remark]
-    shutil.copy(out / "scores.csv", tmp_path / "before.csv")
-    table = mark(out, {"0_000.png": ""})
-    shutil.copy(table, tmp_path / "edited.csv")
-    shutil.copy(tmp_path / "before.csv", table)
-    how = {"feedback": tmp_path / "edited.csv", "overwrite": True}
-    mined = mine(digits_run.folder, data(june / "p"), out, **how)  # type: ignore[arg-type]
-    assert marks_in(out) == {name: said for name, said in MARKED.items() if name != "0_000.png"}
-    assert "1 mark taken away: the cell in edited.csv is empty." in mined.remarks
+
+
+def test_a_download_may_be_the_images_own_table(
+    digits_run: Run, june: Path, tmp_path: Path
+) -> None:
+    listed = data(table(june, "wanted", MARKED | {"0_000.png": "removed"}))
+    mine(digits_run.folder, listed, tmp_path / "rare")
+    left = {name: said for name, said in MARKED.items() if name != "0_000.png"}
+    assert marks_in(tmp_path / "rare") == below("p", left)
 
 
 @pytest.mark.filterwarnings("ignore:.* cannot be shown")
-def test_an_empty_cell_loses_no_mark_of_an_image_that_is_not_mined_now(
+def test_removed_loses_no_mark_of_an_image_that_is_not_mined_now(
     digits_run: Run, june: Path, tmp_path: Path
 ) -> None:
     out, aside = one_taken_away(digits_run, june, tmp_path)
-    table = feedback(tmp_path, {"0_000.png": "", "0_001.png": "", "1_000.png": "1"})
+    taken = {"0_000.png": "removed", "0_001.png": "removed", "1_000.png": "1"}
+    table = feedback(tmp_path, taken)
     mine(digits_run.folder, data(june / "p"), out, feedback=table, overwrite=True)
     aside.rename(june / "p" / "0_001.png")
     mine(digits_run.folder, data(june / "p"), out, overwrite=True)
@@ -335,7 +338,7 @@ def test_a_mark_of_the_users_table_that_is_taken_away_is_said_to_come_back(
     digits_run: Run, june: Path, tmp_path: Path
 ) -> None:
     listed = data(table(june, "wanted", MARKED))
-    taken = feedback(tmp_path, {"p/0_000.png": ""})
+    taken = feedback(tmp_path, {"p/0_000.png": "removed"})
     mined = mine(digits_run.folder, listed, tmp_path / "rare", feedback=taken)
     assert "p/0_000.png" not in marks_in(tmp_path / "rare")
     assert any("empty the cell there as well" in remark for remark in mined.remarks)
@@ -348,8 +351,8 @@ def test_feedback_that_leaves_marks_of_one_kind_or_none_is_refused(
     mine(digits_run.folder, data(june / "p"), out)
     mark(out, {"0_000.png": "0", "1_000.png": "1"})
     for taken, words in (
-        ({"0_000.png": ""}, "marks 1 image, all of them as wanted"),
-        ({"0_000.png": "", "1_000.png": ""}, r"takes all marks away.*scores\.csv"),
+        ({"0_000.png": "removed"}, "marks 1 image, all of them as wanted"),
+        ({"0_000.png": "removed", "1_000.png": "removed"}, r"takes all marks away.*scores\.csv"),
     ):
         how = {"feedback": feedback(tmp_path, taken), "overwrite": True}
         with pytest.raises(DataError, match=words):
@@ -389,6 +392,9 @@ def test_a_mark_that_may_be_of_two_images_is_refused_with_both_names(
     with pytest.raises(DataError, match=both):
         mine(digits_run.folder, data(folder), out, overwrite=True)
     (out / "scores.csv").write_text(rows)
+    table = feedback(tmp_path, {r"a\nb.png": "removed", "0_010.png": "0"})
+    with pytest.raises(DataError, match=both):
+        mine(digits_run.folder, data(folder), out, feedback=table, overwrite=True)
     table = tmp_path / "marks.jsonl"
     table.write_text('{"path": "a\\nb.png", "wanted": 1}\n')
     mine(digits_run.folder, data(folder), out, feedback=table, overwrite=True)

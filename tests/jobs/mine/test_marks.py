@@ -22,7 +22,7 @@ def test_marks_are_found_by_the_names_that_tables_have(tmp_path: Path) -> None:
     file = write(
         tmp_path / "m.csv",
         "score,path,wanted\n1,a.png,yes\n2,b c.png,No\n3,'=1.png,1\n4,line\\nbreak.png,0.0\n"
-        "5,caf\\xe9.png,TRUE\n6,d.png,\n",
+        "5,caf\\xe9.png,TRUE\n6,d.png,Removed \n",
     )
     rows = rows_by_text(NAMES)
     found = {rows[name]: mark for name, mark in read_marks(file).items()}
@@ -76,11 +76,13 @@ def test_an_image_that_is_marked_in_two_ways_is_named(tmp_path: Path) -> None:
         read_marks(file)
 
 
-def test_an_empty_cell_says_that_there_is_no_mark_unless_another_row_has_one(
-    tmp_path: Path,
-) -> None:
-    file = write(tmp_path / "m.csv", "path,wanted\nz.png,\na.png,1\na.png,\nb.png,\nb.png,0\n")
-    assert read_marks(file) == {"z.png": None, "a.png": True, "b.png": False}
+def test_an_empty_cell_says_nothing_and_removed_takes_a_mark_away(tmp_path: Path) -> None:
+    lines = "z.png,\na.png,1\na.png,\nb.png,\nb.png,REMOVED\nb.png,removed\nc.png,.0\n"
+    file = write(tmp_path / "m.csv", f"path,wanted\n{lines}")
+    assert read_marks(file) == {"a.png": True, "b.png": None}
+    file = write(tmp_path / "m.csv", "path,wanted\na.png,removed\na.png,0\n")
+    with pytest.raises(DataError, match=r"a\.png is marked as removed and as not wanted"):
+        read_marks(file)
 
 
 @pytest.mark.parametrize(

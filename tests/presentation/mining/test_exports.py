@@ -84,6 +84,16 @@ def test_the_csv_says_which_are_copies_junk_and_wanted() -> None:
     assert mined.is_copy.any()
 
 
+def test_only_a_mark_that_was_taken_away_is_written_as_removed() -> None:
+    mined, _ = digits()
+    marks = {0: True, 1: None}
+    for name, column in (("csv", "wanted"), ("fiftyone", "rarity_wanted")):
+        found = rows_of(EXPORTS[name].write(mined, [0, 1, 2], marks))
+        assert [row[column] for row in found] == ["1", "removed", ""]
+    tasks = json.loads(EXPORTS["label_studio"].write(mined, [1], marks))
+    assert tasks[0]["predictions"][0]["result"] == []
+
+
 def test_marks_that_the_table_came_with_are_where_marks_start() -> None:
     mined, _ = hostile()
     assert exports.first_marks(mined) == {0: True, 1: False}

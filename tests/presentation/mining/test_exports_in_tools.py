@@ -19,7 +19,7 @@ pytestmark = pytest.mark.tools
 
 READER = Path(__file__).parents[2] / "support" / "read_with_tools.py"
 ROWS = [7, 0, 3, 12]
-MARKS = {0: True, 3: False}
+MARKS = {0: True, 3: False, 12: None}
 
 
 def read(name: str, content: bytes, folder: Path) -> Any:

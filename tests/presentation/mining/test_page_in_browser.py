@@ -400,12 +400,14 @@ def test_a_download_has_the_bytes_that_python_writes(
     mined, _ = made()
     everything = exports.in_sheet_order(mined, range(len(mined)))
     with open_page(browser, file_of(made)) as page:
-        marks = exports.first_marks(mined)
+        came_with = exports.first_marks(mined)
+        marks: dict[int, bool | None] = dict(came_with)
         for row, key in zip(mined.sheet[:3].tolist(), "wnu", strict=True):
             page.locator(f'#sheet .tile[data-row="{row}"]').press(key)
             marks[row] = key == "w"
             if key == "u":
                 del marks[row]
+        marks |= {row: None for row in came_with if row not in marks}
         choose(page, [mined.sheet[4], mined.sheet[1]])
         chosen = [int(mined.sheet[1]), int(mined.sheet[4])]
         assert download(page, name) == EXPORTS[name].write(mined, chosen, marks)
@@ -413,8 +415,9 @@ def test_a_download_has_the_bytes_that_python_writes(
         assert exports.warning(mined, name, everything) in str(
             page.locator("#status").text_content()
         )
-        cleared = set(exports.first_marks(mined)) if name in ("csv", "fiftyone") else set()
-        marked = exports.in_sheet_order(mined, cleared | set(marks))
+        has_removed = name in ("csv", "fiftyone")
+        marked = [row for row, mark in marks.items() if has_removed or mark is not None]
+        marked = exports.in_sheet_order(mined, marked)
         assert download(page, name, "marked") == EXPORTS[name].write(mined, marked, marks)
 
 
@@ -556,7 +559,7 @@ def test_an_export_is_of_the_marks_as_soon_as_there_are_any_unless_another_is_ch
         assert chosen(page) == ["marked", "csv"], "of a page that comes with marks"
 
 
-def test_a_mark_that_is_taken_away_is_unsaved_until_a_download_has_its_empty_cell(
+def test_a_mark_that_is_taken_away_is_unsaved_until_a_download_says_so(
     browser: Any, file_of: Callable[[Made], Path]
 ) -> None:
     mined, _ = hostile()
@@ -573,11 +576,12 @@ def test_a_mark_that_is_taken_away_is_unsaved_until_a_download_has_its_empty_cel
         still = exports.in_sheet_order(mined, others)
         assert download(page, "paths", "marked") == EXPORTS["paths"].write(mined, still, others)
         assert leaves_unsaved_marks(page), "a list has no marks"
-        assert download(page, "csv", "marked") == EXPORTS["csv"].write(mined, everything, others)
+        removed = others | {wanted: None}
+        assert download(page, "csv", "marked") == EXPORTS["csv"].write(mined, everything, removed)
         assert not leaves_unsaved_marks(page)
 
 
-def test_a_mark_of_an_earlier_download_leaves_its_empty_cell_in_the_next(
+def test_a_mark_of_an_earlier_download_is_removed_in_the_next(
     browser: Any, file_of: Callable[[Made], Path]
 ) -> None:
     mined, _ = digits()
@@ -589,8 +593,14 @@ def test_a_mark_of_an_earlier_download_leaves_its_empty_cell_in_the_next(
         assert download(page, "csv", "marked") == EXPORTS["csv"].write(mined, list(marks), marks)
         page.locator(f'#sheet .tile[data-row="{first}"]').press("u")
         assert leaves_unsaved_marks(page)
-        after = EXPORTS["csv"].write(mined, list(marks), {second: False})
+        after = EXPORTS["csv"].write(mined, list(marks), {first: None, second: False})
         assert download(page, "csv", "marked") == after
+        third = int(mined.sheet[2])
+        page.locator(f'#sheet .tile[data-row="{third}"]').press("w")
+        page.locator(f'#sheet .tile[data-row="{third}"]').press("u")
+        choose(page, [third])
+        never = EXPORTS["csv"].write(mined, [third], {})
+        assert download(page, "csv") == never, "no table has had its mark"
         assert not leaves_unsaved_marks(page)
 
 

@@ -18,7 +18,8 @@ from sdclr.evaluation.balancedness import OF_DATA, class_groups
 from sdclr.image_records import BYTES_EACH, COLUMNS, ImageRecords, read_records
 from sdclr.run import Run
 from sdclr.run.files import GROUPS_FILE, RECORDS_FILE
-from sdclr.safe_text import command, shown
+from sdclr.run.next_step import report_command
+from sdclr.safe_text import shown
 from sdclr.settings import PretrainConfig
 
 MINED_SHARES = {"1": 0.01, "10": 0.1}
@@ -63,7 +64,7 @@ def _members(run: Run, num_images: int, data_path: str | None) -> dict[str, Memb
     if data.fingerprint != run.read_json("split.json", "fingerprint")["fingerprint"]:
         raise ConfigError(
             f"the data are not those that {shown(run.folder)} was trained on: their fingerprints differ. "
-            f"Where these are: {command('sdclr', 'report', run.folder, '--data')} PATH"
+            f"Where these are: {report_command(run, more=['--data'])} PATH"
         )
     if images.labels is None:
         raise MissingInputError(

@@ -30,16 +30,17 @@ from sdclr.jobs.mine.marks import (
     MARK_WORDS,
     Marks,
     Said,
+    is_removed,
     read_marks,
     require_both_kinds,
     rows_by_text,
 )
-from sdclr.presentation.mining.columns import WANTED
+from sdclr.presentation.mining.columns import REMOVED, WANTED
 from sdclr.safe_text import as_text, counted, csv_row, one_line, shown
 from sdclr.storage.durable_files import storage_errors, write_atomically
 
 RowsSaid = dict[int, bool | None]
-"""Row -> its mark in a table; None where the cell is empty."""
+"""Row -> its mark in a table; None where it was taken away."""
 Naming = Callable[[str], int | None]
 """A name in a table -> the row of the image that it means; None where there is no such image."""
 
@@ -70,7 +71,7 @@ def given_marks(
 ) -> GivenMarks:
     """The marks of all these tables together; where two of them mark one image, the last one counts.
 
-    An empty cell of the feedback takes the mark of its image away; an empty cell of the others says nothing.
+    The word "removed" in the feedback takes the mark of its image away; an empty cell says nothing.
     ``roots``: folders that the names of the feedback may lie below, besides ``joined.root``.
     Warns of earlier marks whose images are not mined now. DataError for feedback on such images, for
     feedback of one kind only, and for what is no mark.
@@ -109,9 +110,7 @@ def _remarks_on(taken_away: set[int], listed_marks: Marks, feedback: Path) -> li
     """What the feedback has taken away, and what the images' own table brings back."""
     if not taken_away:
         return []
-    remarks = [
-        f"{counted(len(taken_away), 'mark')} taken away: the cell in {feedback.name} is empty."
-    ]
+    remarks = [f"{counted(len(taken_away), 'mark')} taken away: {feedback.name} says {REMOVED}."]
     if num_listed := len(taken_away & listed_marks.keys()):
         remarks.append(
             f"{counted(num_listed, 'mark')} of these is in the images' own table, whose column {WANTED} "
@@ -196,7 +195,8 @@ def _marks_of_table(images: Images, joined: Joined) -> Marks:
     for place, row in enumerate(joined.listed_row.tolist()):
         where = f"image {shown(joined.contents[place].path)}"
         try:
-            mark = None if row < 0 else read_mark(str(cells[row]), where, WANTED, MARK_WORDS)
+            cell = "" if row < 0 or is_removed(str(cells[row])) else str(cells[row])
+            mark = read_mark(cell, where, WANTED, MARK_WORDS)
         except DataError as error:
             raise DataError(
                 f"{error} This column of the images' table is read as marks: mend the cell, or rename "
@@ -228,7 +228,9 @@ def _earlier_marks(scores: Path, joined: Joined) -> tuple[Marks, list[MissingMar
 def _feedback_marks(file: Path, joined: Joined, roots: Sequence[str]) -> RowsSaid:
     said = read_marks(file)
     found = [_placed(said, naming) for naming in _namings(file, joined, roots)]
-    fit = [(len(_marked(rows)), len(rows)) for rows, _ in found]  # marks first, then empty cells
+    fit = [
+        (len(_marked(rows)), len(rows)) for rows, _ in found
+    ]  # marks first, then those taken away
     best = [one for one, of_these in zip(found, fit, strict=True) if of_these == max(fit)]
     rows, unknown = best[0]
     _require_named_apart(said, rows, joined, file)
@@ -260,7 +262,7 @@ def _placed(said: Said, naming: Naming) -> tuple[RowsSaid, list[str]]:
 
 def _require_named_apart(said: Said, rows: RowsSaid, joined: Joined, file: Path) -> None:
     """DataError for a mark that may be of two images: a line break in a name and its escape are one text."""
-    marked = {_text(joined.contents[row].path) for row in _marked(rows)}
+    marked = {_text(joined.contents[row].path) for row in rows}
     names_of: dict[str, list[str]] = {}
     for one in joined.contents:
         if _text(one.path) in marked:

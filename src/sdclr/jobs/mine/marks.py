@@ -19,13 +19,13 @@ from sdclr.errors import ConfigError, DataError, MissingInputError
 from sdclr.evaluation.rarity import Feedback, from_feedback, likeness
 from sdclr.jobs.mine.looking import features_of
 from sdclr.jobs.mine.ranking import OtherScore
-from sdclr.presentation.mining.columns import WANTED
+from sdclr.presentation.mining.columns import REMOVED, WANTED
 from sdclr.safe_text import as_text, counted, one_line, shown
 
 Marks = dict[int, bool]
 """Row -> whether it is wanted; rows without a mark are missing."""
 Said = dict[str, bool | None]
-"""Name in a table -> its mark; None where the cell is empty."""
+"""Name in a table -> its mark; None where it was taken away. Names whose cell is empty are missing."""
 PATH_COLUMNS, MARK_COLUMNS = ("path", "filepath"), (WANTED, "rarity_wanted")
 """What scores.csv calls them, and the page's table for FiftyOne."""
 MARK_WORDS = ("wanted", "not wanted")
@@ -35,7 +35,8 @@ MARK_WORDS = ("wanted", "not wanted")
 def read_marks(file: Path) -> Said:
     """The column "wanted" of a table with a column "path", such as scores.csv or the page's download.
 
-    Of several rows of one image those with a mark count. Raises DataError for a mark that is neither yes nor no.
+    An empty cell says nothing: the mark of its image may have been set since. Raises DataError for what is neither
+    yes nor no nor "removed", and for rows of one image that differ.
     """
     if _is_plain_list(file):
         raise DataError(
@@ -52,15 +53,27 @@ def read_marks(file: Path) -> Said:
         )
     said_of: Said = {}
     for i, (name, said) in enumerate(zip(table.columns[path], table.columns[wanted], strict=True)):
-        mark = read_mark(said, table.where(i), WANTED, MARK_WORDS)
-        former = said_of.get(name)
-        if mark is None or former is None:
-            said_of[name] = former if mark is None else mark
-        elif mark != former:
+        mark = None if is_removed(said) else read_mark(said, table.where(i), WANTED, MARK_WORDS)
+        if mark is None and not is_removed(said):
+            continue
+        former = said_of.setdefault(name, mark)
+        if mark != former:
             raise DataError(
-                f"{table.where(i)}: {shown(name)} is marked as wanted and as not wanted. Leave one of its rows."
+                f"{table.where(i)}: {shown(name)} is marked as {_word(former)} and as {_word(mark)}. "
+                "Leave one of its rows."
             )
     return said_of
+
+
+def is_removed(cell: str) -> bool:
+    """Whether a cell says that the mark of its image was taken away."""
+    return cell.strip().lower() == REMOVED
+
+
+def _word(mark: bool | None) -> str:
+    if mark is None:
+        return REMOVED
+    return "wanted" if mark else "not wanted"
 
 
 def _is_plain_list(file: Path) -> bool:

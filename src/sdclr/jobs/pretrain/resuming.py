@@ -12,6 +12,7 @@ from sdclr.any_progress import AnyProgress
 from sdclr.backbones import BACKBONES
 from sdclr.config import user_path
 from sdclr.data import SOURCES, DataConfig
+from sdclr.data.own_views import OWN_VIEWS
 from sdclr.data.sources.globs import glob_of
 from sdclr.errors import ConfigError, MissingInputError
 from sdclr.jobs.pretrain.job import pretrain
@@ -19,6 +20,7 @@ from sdclr.methods import METHODS
 from sdclr.observers import Observer
 from sdclr.processes.environment import is_first
 from sdclr.run import Run
+from sdclr.run.next_step import KINDS
 from sdclr.run.outside import outside_parts, use_options
 from sdclr.safe_text import command, shown
 from sdclr.settings import PretrainConfig
@@ -61,6 +63,7 @@ def _require_known_entries(run: Run) -> None:
         "method": METHODS,
         "backbone": BACKBONES,
         "data": SOURCES,
+        "views": OWN_VIEWS,
     }
     for what, (name, _) in outside_parts(run).items():
         kind = what.partition(".")[0]  # "method.base" is a method, too
@@ -94,4 +97,5 @@ def _moved(run: Run, config: PretrainConfig, gone: list[str]) -> str:
         values = ", ".join(f"'data.{name}': PATH" for name in gone)
         return f"{said}sdclr.pretrain(config.with_values({{{values}}}), {str(run.folder)!a}, network=...)"
     places = " ".join("--data PATH" if name == "path" else f"data.{name}=PATH" for name in gone)
-    return f"{said}{command('sdclr', 'pretrain', '--config', run.config_path)} {places} {command('--out', run.folder)}"
+    again = command("sdclr", "pretrain", "--config", run.config_path)
+    return f"{said}{again} {places} {command('--out', run.folder, *use_options(run, *KINDS))}"

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sdclr.backbones.encoder import open_encoder
+from sdclr.backbones.encoder import digest_of_file
 from sdclr.data.collections.contents import read_record
 from sdclr.data.decoding.decode import open_image
 from sdclr.data.sources.tables import read_table
@@ -117,12 +117,17 @@ def _features(folder: Path) -> Tensor:
 
 
 def _backbone(folder: Path) -> str | None:
-    """Of the run that ``folder`` lies in, where its features are; the run's page then shows the profile."""
+    """Of the run that ``folder`` lies in, where its features are; the run's page then shows the profile.
+
+    A run whose backbone cannot be read has no page; the profile is of the images all the same.
+    """
     run = Run(folder.absolute().parent)
     if not run.exists or not run.backbone_path.is_file():
         return None
     encoder = str(read_json_file(folder / RECORD_FILE).get("encoder"))
-    return run.backbone_identity() if open_encoder(run.folder).digest == encoder else None
+    with contextlib.suppress(SdclrError):
+        return run.backbone_identity() if digest_of_file(run.folder) == encoder else None
+    return None
 
 
 def _covering(features: Tensor, show: AnyProgress) -> Covering:

@@ -42,6 +42,7 @@ from sdclr.run.files import (
     MINED_FOLDER,
     PROFILE_FILE,
 )
+from sdclr.run.next_step import report_command
 from sdclr.safe_text import command, counted
 
 _OF_OTHERS = {
@@ -300,7 +301,7 @@ def _verdict(run: Run, examined: str, against: Mapping[str, Any]) -> tuple[str, 
         return (
             "Whether pre-training paid is not known: the run was compared with nothing.",
             "open",
-            f"{asked} && {command('sdclr', 'report', run.folder)}",
+            f"{asked} && {report_command(run)}",
         )
     asked = command("sdclr", "evaluate", run.folder, "--labels")
     labels = "Whether the classes are told apart, nobody can say without labels; some hundred of them are enough."

@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from sdclr.backbones.config import settings_without_effect
+from sdclr.backbones.table import row_of
+from sdclr.data.own_views import OWN_VIEWS
+from sdclr.data.table import SOURCES
 from sdclr.errors import DataError, MissingInputError
 from sdclr.jobs.report.arms import flatten, setting_text, source_name
 from sdclr.jobs.report.curves import gathered, measured_by_epoch, share_of_few
@@ -31,7 +34,7 @@ from sdclr.presentation.unlabelled import (
 from sdclr.run import Run
 from sdclr.run.consistency import require_own_backbone
 from sdclr.run.files import CHOICES_FILE, EXAMINATION_FOLDER, IMAGES_FILE, MAP_FILE
-from sdclr.run.next_step import next_command
+from sdclr.run.next_step import next_command, report_command
 from sdclr.safe_text import command, counted, visible
 from sdclr.storage import durable_files
 
@@ -102,7 +105,7 @@ def read_without_labels(
         description=_description(run, method, settings, source, is_evaluated=protocol is not None),
         verdict=_verdict(examination),
         measures=measures,
-        why_not_examined="" if measures else _why_not_examined(run),
+        why_not_examined="" if measures else _why_not_examined(run, settings, why_missing or {}),
         why_no_comparison=str(examination.get("why_no_comparison") or ""),
         num_images=_num_images(split, images, examination),
         num_sampled=int(examination.get("num_images", 0)),
@@ -177,11 +180,24 @@ def has_own_images(run: Run) -> bool:
         return False
 
 
-def _why_not_examined(run: Run) -> str:
-    return (
-        f"{run.folder} was not examined: the images it was trained on were not at hand. Where they are: "
-        f"{command('sdclr', 'report', run.folder, '--data')} PATH"
-    )
+def _why_not_examined(run: Run, settings: Mapping[str, Any], why_missing: Mapping[str, str]) -> str:
+    """What has kept it from being done, and the command with which it is: that depends on what is lacking."""
+    reason = why_missing.get("neighbours")  # which an examination brings
+    if reason is None:
+        return f"{run.folder} was not examined yet: {report_command(run)}"
+    said = f"{run.folder} was not examined: {reason}"
+    if settings.get("backbone.name") == "custom":
+        return f"{said} From Python: sdclr.examine({str(run.folder)!a}, network=...)"
+    if _lacks_code(settings):
+        return f"{said} Here: {report_command(run)}"
+    return f"{said} Where its images are: {report_command(run, more=['--data'])} PATH"
+
+
+def _lacks_code(settings: Mapping[str, Any]) -> bool:
+    """Whether the views, the backbone or the data set are from outside the package and not named here."""
+    views = {settings.get("views.own"), settings.get("views.own_batch")} - {None}
+    is_known = row_of(str(settings.get("backbone.name"))) is not None
+    return not (views <= OWN_VIEWS.keys() and is_known and settings.get("data.name") in SOURCES)
 
 
 def _num_images(
@@ -329,7 +345,7 @@ class _Pictures:
 
 def _remade(run: Run) -> str:
     """How an examination comes back."""
-    return f"Where the images are at hand they are made anew: {command('sdclr', 'report', run.folder, '--data')} PATH"
+    return f"Where the images are at hand they are made anew: {report_command(run, more=['--data'])} PATH"
 
 
 def _jpeg_of(run: Run, name: str) -> bytes | None:

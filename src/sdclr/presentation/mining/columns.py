@@ -10,6 +10,8 @@ from sdclr.safe_text import as_text
 
 WANTED = "wanted"
 """The column of the reader's marks: 1, 0 or empty. As a column of the user's table it is where marks start from."""
+REMOVED = "removed"
+"""In a table for --feedback: the mark of this image was taken away. An empty cell says nothing."""
 CLASS, NEW = "class", "new"
 """Columns of what is known of an image: its label, and whether an earlier collection lacks it."""
 OWN_COLUMNS = ("path", "score", "rank", "group", "group_size", "duplicate_of", "junk", WANTED)

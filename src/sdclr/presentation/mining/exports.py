@@ -1,8 +1,8 @@
 """Chosen images of a collection as files that other tools read: a row of EXPORTS each.
 
 A writer is a pure function (MinedImages, rows, marks) -> bytes. ``rows`` are written in the order
-given; ``marks`` says of a row whether it is wanted (True), not wanted (False) or not judged
-(missing). The page writes the same bytes in JavaScript (templates/mining.js). Checks no path.
+given; ``marks`` says of a row whether it is wanted (True), not wanted (False), no longer marked
+(None) or not judged (missing). The page writes the same bytes in JavaScript (templates/mining.js). Checks no path.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from urllib.parse import quote
 
 from sdclr.outside import Table
 from sdclr.presentation.mined import MinedImages
-from sdclr.presentation.mining.columns import WANTED, table_columns
+from sdclr.presentation.mining.columns import REMOVED, WANTED, table_columns
 from sdclr.safe_text import as_text, counted, csv_row, one_line
 
-Marks = Mapping[int, bool]
+Marks = Mapping[int, bool | None]
 Writer = Callable[[MinedImages, Iterable[int], Marks], bytes]
 
 
@@ -77,7 +77,7 @@ def write_paths(mined: MinedImages, rows: Iterable[int], marks: Marks) -> bytes:
 def write_csv(mined: MinedImages, rows: Iterable[int], marks: Marks) -> bytes:
     """The columns of ``scores.csv``: a table for spreadsheets, and for ``sdclr mine --feedback``."""
     columns = table_columns(mined)
-    columns[WANTED] = lambda row: _mark_cell(marks.get(row))
+    columns[WANTED] = lambda row: _mark_cell(marks, row)
     lines = ([str(one) for one in csv_row(cell(row) for cell in columns.values())] for row in rows)
     return _table(csv_header(mined), lines)
 
@@ -89,7 +89,7 @@ def write_fiftyone(mined: MinedImages, rows: Iterable[int], marks: Marks) -> byt
     for row in rows:
         cells = [as_text(full_path(mined, row)), number(float(mined.score[row]))]
         cells += [str(int(mined.rank[row])), str(int(mined.group[row]))]
-        lines.append([*cells, _mark_cell(marks.get(row))])
+        lines.append([*cells, _mark_cell(marks, row)])
     return _table(header, lines)
 
 
@@ -110,7 +110,7 @@ def write_label_studio(mined: MinedImages, rows: Iterable[int], marks: Marks) ->
         prediction = {
             "model_version": f"sdclr {mined.score_name}",
             "score": (len(mined) + 1 - int(mined.rank[row])) / len(mined),
-            "result": _choice(marks[row]) if row in marks else [],
+            "result": _choice(marks.get(row)),
         }
         tasks.append({"data": data, "predictions": [prediction]})
     return _json(tasks)
@@ -171,15 +171,21 @@ def _changes(name: str, export: str) -> bool:
 _LOCAL_FILES = "/data/local-files/?d="
 
 
-def _mark_cell(mark: bool | None) -> str:
-    return "" if mark is None else str(int(mark))
+def _mark_cell(marks: Marks, row: int) -> str:
+    """Empty where nothing was said: marks that others have set since must survive the table."""
+    if row not in marks:
+        return ""
+    mark = marks[row]
+    return REMOVED if mark is None else str(int(mark))
 
 
 def _read_mark(text: str) -> bool | None:
     return {"1": True, "0": False}.get(text.strip())
 
 
-def _choice(wanted: bool) -> list[dict[str, object]]:
+def _choice(wanted: bool | None) -> list[dict[str, object]]:
+    if wanted is None:
+        return []
     value = {"choices": ["wanted" if wanted else "not wanted"]}
     return [{"from_name": "wanted", "to_name": "image", "type": "choices", "value": value}]
 

@@ -110,7 +110,9 @@
 
   const quotedCell = (cell) => /[",\r\n]/.test(cell) ? `"${cell.replaceAll('"', '""')}"` : cell;
   const csvLine = (cells) => `${cells.map(quotedCell).join(",")}\n`;
-  const markCell = (row) => ["0", "", "1"][marks[row] + 1];
+  // empty where nothing was said: marks that others have set since must survive the table
+  const noMark = (row) => wasMarked[row] ? "removed" : "";
+  const markCell = (row) => marks[row] ? String(Number(marks[row] > 0)) : noMark(row);
   const textName = (row) => data.texts[row] ?? names[row];
   const fullPath = (row) => (
     data.root ? `${data.root.replace(/\/+$/, "")}/${textName(row)}` : textName(row)
@@ -856,7 +858,7 @@
 
   const HOLD_MARKS = ["csv", "fiftyone"]; // what sdclr mine --feedback reads
 
-  // in these with the marks that were taken away: their empty cells say so
+  // in these with the marks that were taken away: their cells say removed
   function markedRows(format) {
     const isLeaving = HOLD_MARKS.includes(format)
       ? (row) => marks[row] || wasMarked[row]
