@@ -42,6 +42,7 @@ from sdclr.data.collections.image_store import build_store
 from sdclr.data.decoding.decode import open_bytes
 from sdclr.data.sources.listing import list_images
 from sdclr.data.sources.own_images import read_own_images
+from sdclr.data.sources.wanted import Wanted
 from sdclr.stills import whole
 
 HEIGHT, WIDTH = 400, 533
@@ -141,7 +142,7 @@ def listing(folder: Path, number: int) -> dict[str, Callable[[], object]]:
         "listing": lambda: list_images(folder),
         "listing_links_anywhere": lambda: list_images(folder, links="anywhere"),
         "list": lambda: read_own_images(file),
-        "list_links_anywhere": lambda: read_own_images(file, links="anywhere"),
+        "list_links_anywhere": lambda: read_own_images(file, Wanted(links="anywhere")),
     }
 
 

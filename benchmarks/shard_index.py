@@ -36,6 +36,7 @@ from sdclr.data.remote.ranges import version_of
 from sdclr.data.sources.own_images import read_own_images
 from sdclr.data.sources.shard_index import kept_arrays
 from sdclr.data.sources.tar_shards import kept_images_name
+from sdclr.data.sources.wanted import Reading
 from sdclr.storage.array_files import Arrays
 
 PER_SHARD = 10_000
@@ -91,7 +92,7 @@ def measure(number: int) -> dict[str, float]:
     write_shards(number)
     before, start = resident(), time.perf_counter()
     pattern = f"{ROOT}/train-{{000000..{len(shard_names(number)) - 1:06d}}}.tar"
-    images = read_own_images(Address(pattern), exif_rotation=True).train
+    images = read_own_images(Address(pattern), reading=Reading(exif_rotation=True)).train
     ready, held = time.perf_counter(), resident() - before
     found = images.files
     assert found is not None

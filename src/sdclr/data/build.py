@@ -27,10 +27,12 @@ from sdclr.data.sources.arrays import (
     read_npz,
     with_classes_as_given,
 )
+from sdclr.data.sources.exclusion import Exclusion
 from sdclr.data.sources.imagenet import read_imagenet
 from sdclr.data.sources.own_images import read_own_images
 from sdclr.data.sources.published_lists import read_published_lists
 from sdclr.data.sources.split_files import read_authors_cifar_split
+from sdclr.data.sources.wanted import Reading, Wanted
 from sdclr.data.splits import Positions, Split, draw_long_tail, natural_split
 from sdclr.data.table import Conventions
 from sdclr.data.usual_splits import draw_usual_long_tail
@@ -290,26 +292,27 @@ def own_images(
     *,
     for_classifier: bool = False,
 ) -> LabelledImages:
-    return read_own_images(
-        _place(config),
+    wanted = Wanted(
         root=_optional_path(config.root),
         class_folders=config.labels == "folders",
         in_splits=config.layout == "splits",
-        validation_is_drawn=config.validation_per_class > 0,
-        test_path=None if config.test_path is None else user_place(config.test_path),
-        exif_rotation=config.exif_rotation,
-        grey_bits=config.grey_bits,
-        channels=config.channels,
-        num_workers=config.num_workers,
-        exclude=exclude,
-        unwanted=config.exclude,
+        left_out_folders=tuple(exclude),
+        unwanted=Exclusion(config.exclude),
         links=config.links,
         path_column=config.path_column,
         label_column=config.label_column,
+        partial=for_classifier,
         boxes=config.boxes,
         box_categories=config.box_categories,
         min_confidence=config.min_confidence,
-        partial=for_classifier,
+        channels=config.channels,
+    )
+    return read_own_images(
+        _place(config),
+        wanted,
+        Reading(config.exif_rotation, config.grey_bits, config.channels, config.num_workers),
+        test_path=None if config.test_path is None else user_place(config.test_path),
+        validation_is_drawn=config.validation_per_class > 0,
         val_is_test=not for_classifier,
     )
 

@@ -23,6 +23,9 @@ TABLE_SUFFIXES = (*DELIMITED, *JSON_LINES, ".json", *PARQUET)
 
 LIST_SUFFIXES = (".txt", *TABLE_SUFFIXES)
 
+SPREADSHEETS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
+"""Of tables that are not read as they are."""
+
 SHARD_SUFFIX = ".tar"
 
 ZIP_SUFFIX = ".zip"

@@ -12,11 +12,10 @@ from sdclr.addresses import Address, Place
 from sdclr.backbones.encoder import LIBRARIES
 from sdclr.config import require_once, user_place
 from sdclr.data import DataConfig
-from sdclr.data.choices import LIST_SUFFIXES, SHARD_SUFFIX
+from sdclr.data.choices import LIST_SUFFIXES, SHARD_SUFFIX, SPREADSHEETS
 from sdclr.data.sources.globs import glob_of
 from sdclr.data.sources.image_lists import read_listed_images
 from sdclr.data.sources.listing import IMAGE_SUFFIXES
-from sdclr.data.sources.own_images import SPREADSHEETS
 from sdclr.data.sources.split_folders import has_splits
 from sdclr.errors import ConfigError, DataError, MissingInputError, SdclrError
 from sdclr.run import Run

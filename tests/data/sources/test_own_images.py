@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shlex
 import shutil
 from pathlib import Path
 
@@ -13,27 +11,12 @@ import torch
 
 from image_folder_stand_in import COUNTS, make_folder, write_txt
 from sdclr.data import Data, DataConfig, build_data
-from sdclr.data.sources.own_images import read_own_images
 from sdclr.data.sources.split_folders import has_splits
 from sdclr.data.views.parameters import ViewSpec
 from sdclr.errors import ConfigError, DataError, MissingInputError
 from shard_stand_in import write_shard
 
 CLASSES = list(COUNTS)
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Class folders of 6, 4 and 2 images; nothing is to be changed in it."""
-    root = tmp_path_factory.mktemp("collection") / "photos"
-    make_folder(root)
-    return root
-
-
-@pytest.fixture
-def own(photos: Path, tmp_path: Path) -> Path:
-    """A copy that may be changed."""
-    return Path(shutil.copytree(photos, tmp_path / "photos"))
 
 
 def config(path: Path, **values: object) -> DataConfig:
@@ -180,85 +163,6 @@ def test_paths_of_a_list_begin_in_its_own_folder_or_in_the_root(own: Path) -> No
         build_data(config(there, root=str(own / "nowhere")))
 
 
-# ---- test sets
-
-
-def test_a_test_set_shares_the_classes_of_training(photos: Path, tmp_path: Path) -> None:
-    make_folder(tmp_path / "held_out", {"dog": 2, "cat": 1}, seed=1)
-    data = build_data(config(photos, labels="folders", test_path=str(tmp_path / "held_out")))
-    assert data.test.paths == ("cat/0.jpg", "dog/0.jpg", "dog/1.jpg")
-    assert data.part("test").labels.tolist() == [0, 1, 1]
-    assert data.manifest()["counts"]["test"] == [1, 2, 0]
-    listed = write_txt(tmp_path / "held_out" / "test.txt", ["dog/1.jpg"], CLASSES)
-    train = write_txt(tmp_path / "train.txt", ["cat/0.jpg", "dog/0.jpg", "yak/0.jpg"], CLASSES)
-    data = build_data(config(train, test_path=str(listed), root=str(photos)))
-    assert data.part("test").labels.tolist() == [1]
-    assert data.test.root == photos, "the root is that of both lists"
-
-
-def test_a_test_class_that_training_does_not_know_is_named(photos: Path, tmp_path: Path) -> None:
-    make_folder(tmp_path / "held_out", {"dog": 2, "emu": 1})
-    with pytest.raises(
-        DataError, match=r"has a class that no training image .* has: emu\. .* are cat, dog, yak"
-    ):
-        build_data(config(photos, labels="folders", test_path=str(tmp_path / "held_out")))
-
-
-def test_a_test_set_without_labels_or_without_training_labels_is_refused(
-    photos: Path, tmp_path: Path
-) -> None:
-    make_folder(tmp_path / "held_out", {"dog": 2, "cat": 1}, seed=1)
-    with pytest.raises(
-        ConfigError, match=r"is for evaluation, and .*photos has no labels to learn from"
-    ):
-        build_data(config(photos, test_path=str(tmp_path / "held_out")))
-    plain = write_txt(tmp_path / "held_out" / "test.txt", ["dog/0.jpg"])
-    with pytest.raises(DataError, match=r"test\.txt has no labels"):
-        build_data(config(photos, labels="folders", test_path=str(plain)))
-
-
-def test_an_image_in_both_sets_is_refused_whatever_its_name(photos: Path, tmp_path: Path) -> None:
-    (tmp_path / "link").symlink_to(photos)
-    for test_path in (photos, tmp_path / "link"):
-        with pytest.raises(
-            DataError, match=r"12 of 12 test images are training images as well .*cat/0\.jpg"
-        ):
-            build_data(config(photos, labels="folders", test_path=str(test_path)))
-
-
-# ---- what is no collection
-
-
-@pytest.mark.parametrize(
-    "name", ["photos.rar", "photos.tar.gz", "one.jpg", "arrays.npz", "no_suffix", "pipe.txt"]
-)
-def test_other_things_are_refused_with_what_is_accepted(tmp_path: Path, name: str) -> None:
-    if name == "pipe.txt":
-        os.mkfifo(tmp_path / name)
-    else:
-        (tmp_path / name).write_bytes(b"PK")
-    with pytest.raises(
-        DataError,
-        match=r"is no collection of images\. Give a folder .*\.txt.*\.csv.*\.tar shards.*\.npz of arrays",
-    ):
-        read_own_images(tmp_path / name)
-
-
-def test_a_folder_without_images_and_an_absent_path_say_what_is_accepted(tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=r"empty holds no images\. Give a folder .*\.csv"):
-        read_own_images(tmp_path / "empty")
-    (tmp_path / "empty" / "notes.txt").write_text("")
-    with pytest.raises(
-        DataError, match=r"empty holds no images \(files that are no images left out: 1\)\. Give"
-    ):
-        read_own_images(tmp_path / "empty")
-    with pytest.raises(
-        MissingInputError, match=r"absent does not exist\. Images are taken from a folder"
-    ):
-        read_own_images(tmp_path / "absent")
-
-
 def test_settings_that_do_nothing_for_a_source_are_refused(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(
         ConfigError, match=r"data.root=.* is for a \.txt list or a \.csv, and .*photos is a folder"
@@ -333,17 +237,6 @@ def test_a_glob_for_test_images_leaves_them_out_and_says_so(own: Path, tmp_path:
     assert data.remarks == ("test set: files and folders that data.exclude matches left out: 1",)
 
 
-@pytest.mark.usefixtures("without_heif")
-def test_a_folder_of_heic_alone_says_what_it_holds(tmp_path: Path) -> None:
-    for number in range(3):
-        (tmp_path / f"IMG_{number}.HEIC").touch()
-    with pytest.raises(
-        DataError,
-        match=r"holds no images \(pictures of a kind .*HEIC/HEIF.* 3 \.heic; convert them",
-    ):
-        read_own_images(tmp_path)
-
-
 def test_tiff_files_are_said_to_be_turned_in_any_case(own: Path) -> None:
     shutil.copy(own / "cat" / "0.jpg", own / "cat" / "0.TIF")
     assert "TIFF files, turned as they say in spite of data.exif_rotation=false: 1" in (
@@ -405,70 +298,6 @@ def test_the_clothing_lists_and_folders_are_the_same_images(sdclr_data: Path) ->
 # ---- tables and globs of other people
 
 
-def test_paths_that_begin_where_the_command_runs_are_answered_with_the_root(
-    own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "tables").mkdir()
-    table = tmp_path / "tables" / "t.csv"
-    table.write_text("path\nphotos/cat/0.jpg\nphotos/cat/1.jpg\n")
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(
-        MissingInputError, match=r"line 2: .*where this command runs.* data\.root="
-    ) as caught:
-        build_data(config(table, subset="all"))
-    root = str(caught.value).rpartition("data.root=")[2].removesuffix(" to the command.")
-    assert (
-        len(build_data(config(table, subset="all", root=root)).train.to(torch.device("cpu"))) == 2
-    )
-
-
-def test_paths_that_begin_one_folder_above_the_root_are_answered_with_it(
-    own: Path, tmp_path: Path
-) -> None:
-    (own / "t.csv").write_text("path\nphotos/cat/0.jpg\n")
-    for values in ({}, {"root": str(own)}):
-        with pytest.raises(
-            MissingInputError, match=rf"(Add|Give) data\.root={tmp_path} to the command\."
-        ):
-            build_data(config(own / "t.csv", subset="all", **values))
-
-
-def test_a_list_whose_files_lie_a_few_folders_away_is_answered_with_the_folder(
-    own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for folder in ("work", "tables", "data of 2026"):
-        (tmp_path / folder).mkdir()
-    moved = own.rename(tmp_path / "data of 2026" / "photos")
-    table = tmp_path / "tables" / "t.csv"
-    table.write_text("path\ncat/0.jpg\ndog/1.jpg\ndog/9999.jpg\n")
-    monkeypatch.chdir(tmp_path / "work")
-    for values in ({}, {"root": str(tmp_path / "work")}, {"on_error": "skip"}):
-        with pytest.raises(
-            MissingInputError, match=r"t\.csv, line 2: .*cat/0\.jpg is not below"
-        ) as caught:
-            build_data(
-                config(tmp_path / "work" / ".." / "tables" / "t.csv", subset="all", **values)
-            )
-        typed = str(caught.value).rpartition("Add " if "root" not in values else "Give ")[2]
-        assert shlex.split(typed.removesuffix(" to the command.")) == [f"data.root={moved}"]
-
-
-def test_a_list_whose_files_lie_nowhere_in_sight_is_told_of_the_root(tmp_path: Path) -> None:
-    (tmp_path / "t.csv").write_text("path\nx/0.jpg\nx/1.jpg\n")
-    with pytest.raises(
-        MissingInputError, match=r"nor is any other of its 2 images\. Add data\.root=FOLDER"
-    ):
-        build_data(config(tmp_path / "t.csv", subset="all"))
-
-
-def test_a_list_of_which_later_files_are_there_is_taken(own: Path) -> None:
-    absent = "".join(f"gone/{n}.jpg\n" for n in range(100))
-    (own / "t.csv").write_text(f"path\n{absent}cat/0.jpg\n")
-    assert len(build_data(config(own / "t.csv", subset="all")).train) == 101, (
-        "whoever decodes them counts the others"
-    )
-
-
 def test_labels_that_are_numbers_are_in_the_order_of_their_values(own: Path) -> None:
     for texts in (
         ["1.0", "2.0", "10.0"],
@@ -502,15 +331,6 @@ def test_absolute_paths_elsewhere_are_answered_with_their_folder(own: Path, tmp_
         "cat/0.jpg",
         "dog/0.jpg",
     )
-
-
-def test_a_glob_takes_what_it_matches_and_counts_the_rest(own: Path) -> None:
-    data = build_data(config(own / "**" / "0.jpg", subset="all"))
-    assert data.train.paths == ("cat/0.jpg", "dog/0.jpg", "yak/0.jpg")
-    assert "images that the glob does not match left out: 9" in data.remarks
-    assert build_data(config(own / "**" / "[01].jpg", labels="folders")).class_names == CLASSES
-    with pytest.raises(DataError, match=r"no image of 12 below .* matches .*\*\.png"):
-        build_data(config(own / "**" / "*.png", subset="all"))
 
 
 def test_the_other_columns_stay_with_their_images(own: Path) -> None:

@@ -21,7 +21,9 @@ from sdclr.data.collections.image_files import ImageFiles
 from sdclr.data.collections.image_store import build_store
 from sdclr.data.epoch_order import epoch_batches
 from sdclr.data.remote import members, ranges
+from sdclr.data.sources.exclusion import Exclusion
 from sdclr.data.sources.own_images import read_own_images
+from sdclr.data.sources.wanted import Wanted
 from sdclr.data.views.parameters import ViewSpec
 from sdclr.errors import ConfigError, DataError, MissingInputError, RemoteError
 from shard_stand_in import shards_of, write_shard
@@ -127,11 +129,11 @@ def test_images_are_left_out_by_name_with_no_other_request(server: RangeServer) 
     images_at(f"{server.address}/d/{RANGE}")
     server.asked.clear()
     address = Address(f"{server.address}/d/{RANGE}")
-    found = read_own_images(address, unwanted=["train-001.tar/*", "000000.jpg"])
+    found = read_own_images(address, Wanted(unwanted=Exclusion(["train-001.tar/*", "000000.jpg"])))
     assert len(found.train) == 12 - 4 - 1
     assert all(one.num_bytes == 512 for one in server.asked)
     with pytest.warns(UserWarning, match="matches 'nothing'"):
-        read_own_images(address, unwanted=["nothing"])
+        read_own_images(address, Wanted(unwanted=Exclusion(["nothing"])))
 
 
 def test_what_is_not_used_is_counted_from_the_index_too(
@@ -215,10 +217,10 @@ def test_settings_for_folders_are_refused_for_addresses(server: RangeServer) -> 
     for settings, words in (
         ({"class_folders": True}, r"data\.labels=folders is for folders"),
         ({"in_splits": True}, r"data\.layout=splits is for a folder"),
-        ({"root": Path("x")}, r"data\.root=x is for a \.txt list"),
+        ({"root": Path("x")}, r"data\.root=x is for a list"),
     ):
         with pytest.raises(ConfigError, match=words):
-            read_own_images(address, **settings)  # type: ignore[arg-type]
+            read_own_images(address, Wanted(**settings))  # type: ignore[arg-type]
 
 
 def test_a_test_set_may_be_at_an_address_and_shares_no_image(server: RangeServer) -> None:

@@ -18,8 +18,10 @@ from image_folder_stand_in import COUNTS, make_folder
 from sdclr.data.collections.duplicates import duplicates
 from sdclr.data.collections.image_files import ImageFiles
 from sdclr.data.collections.image_store import build_store
+from sdclr.data.sources.exclusion import Exclusion
 from sdclr.data.sources.own_images import read_own_images
 from sdclr.data.sources.tar_shards import ShardedImages, expand_braces, read_shards
+from sdclr.data.sources.wanted import Wanted
 from sdclr.data.views.parameters import ViewSpec
 from sdclr.errors import ConfigError, DataError, MissingInputError
 from shard_stand_in import shards_of, write_shard
@@ -231,7 +233,7 @@ def test_a_folder_is_searched_for_shards_as_it_is_for_images(tmp_path: Path) -> 
     write_shard(tmp_path / "run" / "c.tar", [("c.jpg", b"1")])
     (tmp_path / "._a.tar").write_bytes(b"mac")
     (tmp_path / "old.tar").mkdir()
-    found = read_own_images(tmp_path, exclude=[tmp_path / "run"]).train
+    found = read_own_images(tmp_path, Wanted(left_out_folders=(tmp_path / "run",))).train
     assert isinstance(found, ImageFiles)
     assert found.paths == ("a.tar/a.jpg", "sub/b.TAR/b.jpg")
 
@@ -247,7 +249,7 @@ def test_a_shard_behind_a_link_is_read_where_it_is_named_and_refused_where_it_is
         DataError, match=r"own/train-000\.tar leads .* out of .*/own, to .*data\.links=anywhere"
     ):
         read_own_images(tmp_path / "own")
-    assert len(read_own_images(tmp_path / "own", links="anywhere").train) == 4
+    assert len(read_own_images(tmp_path / "own", Wanted(links="anywhere")).train) == 4
 
 
 def test_a_test_set_of_the_training_shard_is_refused_under_whatever_link(
@@ -274,9 +276,9 @@ def test_what_is_not_there_or_no_file_is_named(tmp_path: Path, shards: Path) -> 
     with pytest.raises(DataError, match="a pipe, a socket or a device"):
         read_own_images(tmp_path / "pipe.tar")
     with pytest.raises(ConfigError, match=r"data\.root"):
-        read_own_images(shards / "train-000.tar", root=shards)
+        read_own_images(shards / "train-000.tar", Wanted(root=shards))
     with pytest.raises(ConfigError, match="holds shards"):
-        read_own_images(shards, class_folders=True)
+        read_own_images(shards, Wanted(class_folders=True))
 
 
 def test_a_shard_that_shrinks_later_is_named_with_its_member(
@@ -452,11 +454,13 @@ def test_globs_leave_members_and_shards_out_before_classes_are_asked_for(tmp_pat
     write_shard(tmp_path / "x-0.tar", [("a.jpg", b"1"), ("a.cls", b"1"), ("odd/b.jpg", b"1")])
     write_shard(tmp_path / "x-1.tar", [("c.jpg", b"1"), ("c.cls", b"2")])
     write_shard(tmp_path / "x-2.tar", [("broken", b"1")]).write_bytes(b"no tar")
-    found = read_own_images(tmp_path, unwanted=["odd", "x-2.tar"])
+    found = read_own_images(tmp_path, Wanted(unwanted=Exclusion(["odd", "x-2.tar"])))
     assert found.train.paths == ("x-0.tar/a.jpg", "x-1.tar/c.jpg")
     assert "members that data.exclude matches left out: 1" in found.remarks
     assert "files and folders that data.exclude matches left out: 1" in found.remarks
     assert (
-        read_own_images(tmp_path / "x-{0..2}.tar", unwanted=["odd", "x-2.tar"]).train.paths
+        read_own_images(
+            tmp_path / "x-{0..2}.tar", Wanted(unwanted=Exclusion(["odd", "x-2.tar"]))
+        ).train.paths
         == found.train.paths
     )

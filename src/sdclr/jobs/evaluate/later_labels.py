@@ -15,13 +15,13 @@ import numpy as np
 from sdclr.addresses import Place
 from sdclr.config import user_path, user_place
 from sdclr.data import Data, DataConfig, Images, build_data
-from sdclr.data.choices import LIST_SUFFIXES, TABLE_SUFFIXES
+from sdclr.data.choices import LIST_SUFFIXES, SPREADSHEETS, TABLE_SUFFIXES
 from sdclr.data.collections.image_files import ImageFiles
 from sdclr.data.decoding.decode import printable
 from sdclr.data.grouping import group_images, require_apart
 from sdclr.data.sources.image_lists import ListedImages, read_listed_images
 from sdclr.data.sources.listed_names import match_names
-from sdclr.data.sources.own_images import SPREADSHEETS, class_names_of
+from sdclr.data.sources.own_images import class_names_of
 from sdclr.data.splits import Positions, natural_split
 from sdclr.errors import ConfigError, DataError
 from sdclr.safe_text import command, shown

@@ -1,0 +1,78 @@
+"""Whether the paths of a list begin where they are said to, and where else they may.
+
+A look at the first files, and at folders near by where none of them is there.
+"""
+
+from __future__ import annotations
+
+import os
+from itertools import islice
+from pathlib import Path
+
+from sdclr.data.decoding.decode import printable
+from sdclr.data.sources.image_lists import ListedImages
+from sdclr.errors import MissingInputError
+from sdclr.safe_text import command, shown
+
+FILES_LOOKED_FOR = 64
+"""Entries of a list for which another root is looked for, where none of them is there."""
+FOLDERS_LOOKED_INTO = 500
+"""Folders that are listed on the way, each up to ENTRIES_LOOKED_AT entries."""
+ENTRIES_LOOKED_AT = 10_000
+
+
+def require_right_root(listed: ListedImages, given: Path | None) -> None:
+    """MissingInputError that asks for data.root where no listed file is below the root, and names the folder if seen.
+
+    Such as the one where the command runs, which is what most programs take for the beginning of paths. ``given``: the
+    root; None: the list's own folder.
+    """
+    root = listed.file.parent if given is None else given
+    sample = listed.paths[:FILES_LOOKED_FOR]
+    if any(os.path.lexists(root / path) for path in sample):
+        return
+    begin, add = ("data.root", "Give") if given is not None else ("the list's own folder", "Add")
+    first = f"{listed.where(0)}: {printable(sample[0])} is not below {printable(root)}, {begin}"
+    if (place := _folder_above(sample, root)) is not None:
+        here = " (where this command runs)" if place == Path.cwd() else ""
+        raise MissingInputError(
+            f"{first}, and it is below {shown(place)}{here}. {add} {command(f'data.root={place}')} to the command."
+        )
+    if not any(os.path.lexists(root / path) for path in listed.paths[FILES_LOOKED_FOR:]):
+        others = (
+            f", nor is any other of its {len(listed.paths)} images" if len(listed.paths) > 1 else ""
+        )
+        raise MissingInputError(
+            f"{first}{others}. {add} data.root=FOLDER, where its paths begin, to the command."
+        )
+
+
+def _folder_above(sample: list[str], root: Path) -> Path | None:
+    """The nearest folder below which most of these files are: here, beside the list, or a few folders down from these.
+
+    Looks into FOLDERS_LOOKED_INTO folders at most.
+    """
+    beside = Path(os.path.realpath(root))
+    places = list(dict.fromkeys([Path.cwd(), beside.parent, beside]))
+    # grows while it is gone through: the nearest come first
+    for number, place in enumerate(places):
+        found = sum(os.path.lexists(place / path) for path in sample)
+        if 2 * found > len(sample):
+            return place
+        if number < FOLDERS_LOOKED_INTO and len(places) < FOLDERS_LOOKED_INTO:
+            places += sorted(_folders_in(place).difference(places))
+    return None
+
+
+def _folders_in(place: Path) -> set[Path]:
+    """Folders that are not hidden, among the first entries."""
+    try:
+        with os.scandir(place) as entries:
+            first = islice(entries, ENTRIES_LOOKED_AT)
+            return {
+                Path(one.path)
+                for one in first
+                if one.name[0] != "." and one.is_dir(follow_symlinks=False)
+            }
+    except OSError:
+        return set()

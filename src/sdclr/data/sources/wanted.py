@@ -1,0 +1,59 @@
+"""What a user wants of a collection of their own images, and how its files are read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sdclr.data.choices import MEGADETECTOR_CATEGORIES, MEGADETECTOR_CONFIDENCE, Links, WantedBoxes
+from sdclr.data.decoding.decode import ALL_GREY_BITS, NPY_SUFFIX
+from sdclr.data.sources.exclusion import Exclusion
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the files of a collection are decoded; the fields of :class:`ImageFiles` of the same names."""
+
+    exif_rotation: bool = False
+    """False cannot be honoured for TIFF and HEIC: their readers turn them in any case. A remark counts such files."""
+    grey_bits: int = ALL_GREY_BITS
+    """How many bits 16-bit greys use."""
+    channels: int = 3
+    """Of every image."""
+    num_workers: int | None = None
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which images of a source are taken, and what its names and columns mean."""
+
+    root: Path | None = None
+    """What the paths of lists are relative to; None: each list's own folder."""
+    class_folders: bool = False
+    """Whether the sub-folders are the classes."""
+    in_splits: bool = False
+    """Whether the first folders are splits; they are taken apart later."""
+    left_out_folders: tuple[Path | str, ...] = ()
+    unwanted: Exclusion = field(default_factory=lambda: Exclusion(()))
+    """Names to leave out."""
+    links: Links = "inside"
+    """Whether those below a folder, or below the root of a list, may lead out of it."""
+    path_column: str | None = None
+    """Of tables, where it has another name than PATH_COLUMNS."""
+    label_column: str | None = None
+    partial: bool = False
+    """Of tables: rows without a label are left out, and a remark counts them; else they are an error."""
+    boxes: WantedBoxes = "none"
+    """Of tables: whether each row is a box in a picture; see :mod:`sdclr.data.sources.image_lists`."""
+    box_categories: tuple[str, ...] = MEGADETECTOR_CATEGORIES
+    min_confidence: float = MEGADETECTOR_CONFIDENCE
+    channels: int = 3
+    """Of every image."""
+
+    @property
+    def also(self) -> tuple[str, ...]:
+        """Suffixes of further files that are images wherever they lie: of other than 3 channels, .npy files.
+
+        With 3 they are images only where a list names them.
+        """
+        return () if self.channels == 3 else (NPY_SUFFIX,)

@@ -1,0 +1,69 @@
+"""A source by its kind, or what is accepted."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from image_folder_stand_in import COUNTS
+from sdclr.data import DataConfig, build_data
+from sdclr.data.sources.own_images import read_own_images
+from sdclr.errors import DataError, MissingInputError
+
+CLASSES = list(COUNTS)
+
+
+def config(path: Path, **values: object) -> DataConfig:
+    return DataConfig.parse({"name": "images", "path": str(path)} | values)
+
+
+@pytest.mark.parametrize(
+    "name", ["photos.rar", "photos.tar.gz", "one.jpg", "arrays.npz", "no_suffix", "pipe.txt"]
+)
+def test_other_things_are_refused_with_what_is_accepted(tmp_path: Path, name: str) -> None:
+    if name == "pipe.txt":
+        os.mkfifo(tmp_path / name)
+    else:
+        (tmp_path / name).write_bytes(b"PK")
+    with pytest.raises(
+        DataError,
+        match=r"is no collection of images\. Give a folder .*\.txt.*\.csv.*\.tar shards.*\.npz of arrays",
+    ):
+        read_own_images(tmp_path / name)
+
+
+def test_a_folder_without_images_and_an_absent_path_say_what_is_accepted(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"empty holds no images\. Give a folder .*\.csv"):
+        read_own_images(tmp_path / "empty")
+    (tmp_path / "empty" / "notes.txt").write_text("")
+    with pytest.raises(
+        DataError, match=r"empty holds no images \(files that are no images left out: 1\)\. Give"
+    ):
+        read_own_images(tmp_path / "empty")
+    with pytest.raises(
+        MissingInputError, match=r"absent does not exist\. Images are taken from a folder"
+    ):
+        read_own_images(tmp_path / "absent")
+
+
+@pytest.mark.usefixtures("without_heif")
+def test_a_folder_of_heic_alone_says_what_it_holds(tmp_path: Path) -> None:
+    for number in range(3):
+        (tmp_path / f"IMG_{number}.HEIC").touch()
+    with pytest.raises(
+        DataError,
+        match=r"holds no images \(pictures of a kind .*HEIC/HEIF.* 3 \.heic; convert them",
+    ):
+        read_own_images(tmp_path)
+
+
+def test_a_glob_takes_what_it_matches_and_counts_the_rest(own: Path) -> None:
+    data = build_data(config(own / "**" / "0.jpg", subset="all"))
+    assert data.train.paths == ("cat/0.jpg", "dog/0.jpg", "yak/0.jpg")
+    assert "images that the glob does not match left out: 9" in data.remarks
+    assert build_data(config(own / "**" / "[01].jpg", labels="folders")).class_names == CLASSES
+    with pytest.raises(DataError, match=r"no image of 12 below .* matches .*\*\.png"):
+        build_data(config(own / "**" / "*.png", subset="all"))
