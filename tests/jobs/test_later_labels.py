@@ -101,6 +101,20 @@ def test_a_few_labels_that_come_later_are_cross_validated(trained: Path) -> None
     )
 
 
+def test_a_label_of_an_image_that_cannot_be_decoded_counts_nowhere(tmp_path: Path) -> None:
+    for part, level in LEVELS.items():
+        write_images(tmp_path / "photos" / part, 9, level, 0)
+    (tmp_path / "photos" / "dark" / "bad.png").write_bytes(b"")
+    skip = {"on_error": "skip", "max_skipped": 1}
+    with pytest.warns(UserWarning, match="bad.png"):
+        pretrain(tiny({"path": str(tmp_path / "photos"), **skip}), tmp_path / "run")
+    labels = write_labels(tmp_path, more="dark/bad.png,dark\n")
+    content = evaluate(tmp_path / "run", labels=labels, probes=["knn"])
+    assert content.train_counts == content.probes["knn"].num_test == [6, 6]
+    assert content.labels is not None
+    assert (content.labels.num_labelled, content.labels.num_images) == (12, 18)
+
+
 def test_groups_of_the_table_are_kept_together_and_said(trained: Path) -> None:
     rows = [f"{part}/{n:02d}.png,{part},{part}{n // 2}" for part in LEVELS for n in range(6)]
     table = trained / "grouped.csv"

@@ -137,22 +137,16 @@ def _write_features(
     where = world.device(resolve_device(device))
     backbone = placed_on(backbone, where)
     parts = RowParts(RowParts.beside(out), identity, team=world.messages)
-    done = parts.open(len(images))
-    what = f"features of {len(images)} images"
-    if world.several:
-        what = f"a share of the {what}, {world.size} processes"
-    total = done + parts.own_rows(len(images))
-    task = show.add(what, total=total, unit="images", done=done)
 
-    def features_of(rows: range) -> npt.NDArray[np.float32]:
+    def features_of(rows: range, advance: Callable[[int], None]) -> npt.NDArray[np.float32]:
         part = images.at(np.arange(rows.start, rows.stop))
-        features = extract_features(
-            backbone, part.stills(size), lambda done: show.advance(task, done), partial(_name, part)
+        return (
+            extract_features(backbone, part.stills(size), advance, partial(_name, part))
+            .float()
+            .numpy()
         )
-        return features.float().numpy()
 
-    parts.complete(len(images), features_of)
-    show.finish(task)
+    parts.compute(len(images), f"features of {len(images)} images", features_of, show)
     if not world.is_first:
         return
     facts: dict[str, Any] = {"path": _names(images)}

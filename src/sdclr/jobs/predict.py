@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -237,20 +237,13 @@ def _compute(
     )
     size = read_backbone(model / BACKBONE_FILE).require_image_size()
     network = placed_on(classifier, device)
-    done = parts.open(len(images))
-    what = f"predictions for {len(images)} images"
-    if world.several:
-        what = f"a share of the {what}, {world.size} processes"
-    total = done + parts.own_rows(len(images))
-    task = show.add(what, total=total, unit="images", done=done)
 
-    def logits_of(rows: range) -> npt.NDArray[np.float32]:
+    def logits_of(rows: range, advance: Callable[[int], None]) -> npt.NDArray[np.float32]:
         part = images.at(np.arange(rows.start, rows.stop))
-        advance, name = partial(show.advance, task), partial(_name, part.names)
+        name = partial(_name, part.names)
         return extract_features(network, part.stills(size), advance, name).float().numpy()
 
-    parts.complete(len(images), logits_of)
-    show.finish(task)
+    parts.compute(len(images), f"predictions for {len(images)} images", logits_of, show)
     return parts
 
 

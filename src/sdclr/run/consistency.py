@@ -11,6 +11,7 @@ from typing import Any
 
 from sdclr.config import differing_fields
 from sdclr.errors import ConfigError
+from sdclr.run.files import IMAGES_FILE
 from sdclr.run.folder import Run
 from sdclr.safe_text import command, shown
 from sdclr.storage.tensor_files import read_facts
@@ -81,7 +82,8 @@ def require_own_evaluation(run: Run, protocol: str, evaluation: Mapping[str, Any
     known = {
         "fingerprint": split.get("fingerprint"),
         "class_names": split.get("class_names"),
-        "train_counts": counts,
+        # an evaluation counts no image that was left out; whose it is, the fingerprint says
+        "train_counts": None if _left_out(run) else counts,
     }
     claims: dict[str, Any] = {
         "fingerprint": evaluation["split"]["fingerprint"],
@@ -112,6 +114,13 @@ def require_own_evaluation(run: Run, protocol: str, evaluation: Mapping[str, Any
         raise ConfigError(
             f"{where} was measured on another backbone than {run.backbone_path}. {again}"
         )
+
+
+def _left_out(run: Run) -> bool:
+    """Whether pre-training has left files out that cannot be decoded."""
+    if not (run.folder / IMAGES_FILE).is_file():
+        return False
+    return bool(run.read_side_file(IMAGES_FILE).get("skipped"))
 
 
 def _mapping(value: Any) -> dict[str, Any]:

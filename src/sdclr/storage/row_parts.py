@@ -20,6 +20,7 @@ from typing import IO, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from sdclr.any_progress import AnyProgress, NoProgress
 from sdclr.errors import DistributedError, RunFolderError
 from sdclr.storage.durable_files import (
     is_leftover,
@@ -66,11 +67,6 @@ class RowParts:
         self.rows = 0
         self._team = team if team is not None and team.size > 1 else None
         self._key = f"rows/{hashlib.sha256(str(folder).encode()).hexdigest()[:16]}"
-
-    @property
-    def is_shared(self) -> bool:
-        """Whether several processes compute the rows."""
-        return self._team is not None
 
     @staticmethod
     def beside(out: Path) -> Path:
@@ -136,6 +132,27 @@ class RowParts:
                 np.save(file, rows)
             os.replace(temporary, path)
 
+    def compute(
+        self,
+        num_rows: int,
+        what: str,
+        rows_of: Callable[[range, Callable[[int], None]], npt.NDArray[Any]],
+        show: AnyProgress,
+    ) -> None:
+        """:meth:`open`, and :meth:`complete` with progress.
+
+        ``what``: what the display calls the rows, such as "features of 12 images". ``rows_of`` computes the rows of one
+        part, and tells how many images are done.
+        """
+        done = self.open(num_rows)
+        if self._team is not None:
+            what = f"a share of the {what}, {self._team.size} processes"
+        own = sum(map(len, self._own(num_rows)))
+        show = show if num_rows else NoProgress()
+        task = show.add(what, total=done + own, unit="images", done=done)
+        self.complete(num_rows, lambda rows: rows_of(rows, lambda count: show.advance(task, count)))
+        show.finish(task)
+
     def complete(self, num_rows: int, rows_of: Callable[[range], npt.NDArray[Any]]) -> None:
         """Append what is missing of ``num_rows``; ``rows_of`` computes the rows of one part.
 
@@ -152,10 +169,6 @@ class RowParts:
         if self._team.is_first:
             for other in range(1, self._team.size):
                 self._team.wait_for(f"{self._key}/done/{other}")
-
-    def own_rows(self, num_rows: int) -> int:
-        """How many rows :meth:`complete` is going to compute in this process."""
-        return sum(map(len, self._own(num_rows)))
 
     def _own(self, num_rows: int) -> list[range]:
         """The parts that are missing and are this process's."""

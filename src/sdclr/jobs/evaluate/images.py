@@ -21,7 +21,7 @@ from sdclr.data.collections.contents import require_recorded, require_same_names
 from sdclr.data.collections.images import allowed_to_skip
 from sdclr.data.decoding.decode import printable
 from sdclr.data.grouping import group_images
-from sdclr.data.splits import natural_split
+from sdclr.data.splits import Positions, Split, natural_split
 from sdclr.data.trained_images import trained_images
 from sdclr.data.usable import look_at, warn_of_bad_files
 from sdclr.errors import ConfigError, DataError, NoLabelsError
@@ -95,6 +95,24 @@ def evaluated_data(run: Run, settings: Mapping[str, Any], labels: Path | None) -
     if data.groups is not None:
         facts = facts | {"kept_together": asked.data.group_by}
     return Evaluated(asked, data, facts)
+
+
+def facts_of_usable(run: Run, found: Evaluated, used: Data) -> dict[str, Any]:
+    """The facts, with labels counted as far as their images can be decoded, as in ``used`` (:func:`usable`)."""
+    labels, before, now = found.facts.get("labels"), found.data.split, used.split
+    if labels is None or before is None or now is None or now is before:
+        return dict(found.facts)
+    lost = np.setdiff1d(_labelled(before), _labelled(now)).tolist()
+    unreadable = run.skipped_images() | {found.data.train.names[row] for row in lost}
+    counted = {
+        "num_labelled": labels["num_labelled"] - len(lost),
+        "num_images": labels["num_images"] - len(unreadable),
+    }
+    return found.facts | {"labels": labels | counted}
+
+
+def _labelled(split: Split) -> Positions:
+    return np.union1d(split.train, split.validation)
 
 
 def _without_later_images(data: Data, names: Sequence[str], config: DataConfig) -> Data:

@@ -32,7 +32,7 @@ from sdclr.jobs.evaluate.choices import (
 )
 from sdclr.jobs.evaluate.cross_validation import CrossValidation, cross_validated_rows
 from sdclr.jobs.evaluate.frozen_features import FrozenFeatures, Shared
-from sdclr.jobs.evaluate.images import Evaluated, evaluated_data, usable
+from sdclr.jobs.evaluate.images import Evaluated, evaluated_data, facts_of_usable, usable
 from sdclr.jobs.evaluate.measurement import Measurement
 from sdclr.jobs.evaluate.record import record
 from sdclr.jobs.evaluate.untested import rows_with_enough_images
@@ -127,12 +127,17 @@ def _measure(
         if frozen.data.test is None
         else Measurement(frozen, rule)
     )
-    facts = found.facts | ({"features_in": "bf16"} if found.config.precision == "bf16" else {})
+    facts = facts_of_usable(run, found, frozen.data)
+    if found.config.precision == "bf16":
+        facts["features_in"] = "bf16"
     wanted = [row.name for row in rows]
     for row in rows:
         result = measure.run(protocol, row)
         # at once: what one probe measured is not lost where the next one fails
-        record(run, found.data, protocol, {row.name: result}, facts, measure.num_predicted, wanted)
+        results, used = {row.name: result}, frozen.data.split
+        record(
+            run, found.data, protocol, results, facts, measure.num_predicted, wanted, usable=used
+        )
 
 
 def evaluate_classifier(
@@ -194,7 +199,8 @@ def evaluate_classifier(
             )
         )
         result = measure.classifier(classifier, detail, PROBES[probe])
-        return record(run, data, AUTHORS_CLASSIFIER, {probe: result}, {}, num_classes)
+        results = {probe: result}
+        return record(run, data, AUTHORS_CLASSIFIER, results, {}, num_classes, usable=used.split)
 
 
 def with_path(settings: Mapping[str, Any], data_path: str | None) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from sdclr.data import Data
+from sdclr.data.splits import Split
 from sdclr.evaluation.balancedness import OF_DATA
 from sdclr.evaluation.results import Evaluation, ProbeResult
 from sdclr.jobs.evaluate.images import Evaluated
@@ -53,9 +54,12 @@ def record(
     more: dict[str, Any],
     num_predicted: int,
     wanted: Collection[str] = (),
+    *,
+    usable: Split | None = None,
 ) -> Evaluation:
     """Write the results beside those of other probes; returns all that the file then holds.
 
+    ``usable``: the split of ``data`` without files that cannot be decoded, in which the classes are counted.
     ``num_predicted``: classes of which a probe has learned, one of which a guess names. ``wanted``: all probes that are
     measured now. Others stay where they are comparable; else they are left out with a warning.
     ``more``: what else is to be said, such as whose labels they are where they are not the training's.
@@ -63,13 +67,14 @@ def record(
     assert data.train.labels is not None
     assert data.split is not None
     split, num_classes = data.split, len(data.class_names)
+    counted = split if usable is None else usable
     path = run.evaluation_path(protocol)
     facts = {
         "protocol": protocol,
         "dataset": data.name,
         "group_convention": OF_DATA[data.conventions],
         # the long-tailed counts, also for a run on the balanced twin: the paper's groups
-        "train_counts": split.counts("long_tail", data.train.labels, num_classes),
+        "train_counts": counted.counts("long_tail", data.train.labels, num_classes),
         "class_names": data.class_names,
         "split": {
             "number": split.number,

@@ -285,22 +285,13 @@ def _kept_features(
     Of several processes each computes a share; all but the first one return none [0, F].
     """
     parts = RowParts(folder / KEPT_FEATURES.format(part=part), identity, team=world.messages)
-    done = parts.open(len(images))
-    what = f"features of {len(images)} {part} images"
-    if world.several:
-        what = f"a share of the {what}"
-    total = done + parts.own_rows(len(images))
-    task = show.add(what, total=total, unit="images", done=done)
 
-    def features_of(rows: range) -> npt.NDArray[np.floating]:
+    def features_of(rows: range, advance: Callable[[int], None]) -> npt.NDArray[np.floating]:
         some = images.at(np.arange(rows.start, rows.stop))
-        advance = partial(show.advance, task)
         name = partial(_name, some.names)
-        found = extract_features(backbone, some.stills(start.image_size), advance, name)
-        return found.numpy()
+        return extract_features(backbone, some.stills(start.image_size), advance, name).numpy()
 
-    parts.complete(len(images), features_of)
-    show.finish(task)
+    parts.compute(len(images), f"features of {len(images)} {part} images", features_of, show)
     if not world.is_first:
         dtype = next(backbone.parameters()).dtype
         return torch.zeros(0, start.feature_dim, dtype=dtype)

@@ -7,7 +7,7 @@ goes on. Memory does not depend on N.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -44,27 +44,18 @@ def row_type(feature_dim: int) -> np.dtype[Any]:
 
 
 def look_at(images: Images, encoder: Encoder, parts: RowParts, show: AnyProgress) -> None:
-    """Append what is missing in ``parts``, which are open. NonFiniteError names images without usable features."""
-    if not len(images):
-        parts.complete(0, lambda places: np.empty(0))
-        return
-    done, own = parts.rows, parts.own_rows(len(images))
-    what = f"features of {len(images)} images"
-    if parts.is_shared:
-        what = f"a share of the {what}"
-    task = show.add(what, total=done + own, unit="images", done=done)
+    """Append what is missing in ``parts``. NonFiniteError names images without usable features."""
 
-    def rows_of(places: range) -> npt.NDArray[Any]:
+    def rows_of(places: range, advance: Callable[[int], None]) -> npt.NDArray[Any]:
         part = images.at(np.arange(places.start, places.stop))
         rows: list[npt.NDArray[Any]] = []
         for pixels, looks in part.looked_at(encoder.image_size, look):
             before = sum(map(len, rows))
             rows.append(_rows(encoder, part, before, pixels, looks))
-            show.advance(task, len(pixels))
+            advance(len(pixels))
         return np.concatenate(rows)
 
-    parts.complete(len(images), rows_of)
-    show.finish(task)
+    parts.compute(len(images), f"features of {len(images)} images", rows_of, show)
 
 
 def _rows(

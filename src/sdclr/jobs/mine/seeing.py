@@ -167,7 +167,6 @@ def _look(
     """The rows of all images that no call has seen; of several processes each computes a share."""
     unseen = now.images.at(joined.unseen)
     parts = RowParts(out / UNFINISHED, identity, team=world.messages)
-    parts.open(len(unseen))
     look_at(unseen, encoder, parts, show)
     return parts
 
