@@ -142,7 +142,7 @@ def test_unreadable_images_keep_their_rows_with_the_cause(
     data = images_in(root)
     with pytest.raises(DataError, match="4 of 9 images"):
         predict(model, data, tmp_path / "p.csv")
-    skipping = data.with_values({"on_error": "skip", "max_skipped": 4})
+    skipping = data.with_values({"on_error": "skip"})  # any number: each keeps its row
     with pytest.warns(UserWarning, match="4 of 9 images cannot be decoded"):
         found = predict(model, skipping, tmp_path / "p.csv")
     rows = rows_of(tmp_path / "p.csv")

@@ -100,9 +100,9 @@ def predict(
     ``model``: what :func:`sdclr.finetune` has returned, or its folder. Columns: ``path``, ``label``, ``confidence``,
     ``calibrated`` (whether the confidence is: the model had validation images), ``label_2``, ``confidence_2``, ... up
     to ``top``, ``entropy`` in nats, with ``probabilities`` ``p_CLASS`` of every class, and ``known_label`` where images
-    have labels. Files that cannot be decoded are an error, or with data.on_error=skip rows with an empty label and
-    the cause in the column ``error``, and a warning. An interrupted call goes on where it stopped, if model and images
-    are the same. Raises ConfigError for a file that exists unless ``overwrite``.
+    have labels. Files that cannot be decoded are an error, or with data.on_error=skip, however many, rows with an empty
+    label and the cause in the column ``error``, and a warning. An interrupted call goes on where it stopped, if model
+    and images are the same. Raises ConfigError for a file that exists unless ``overwrite``.
 
     >>> import sdclr
     >>> config = sdclr.recipe("digits_sdclr").with_values({"epochs": 1, "views.size": 8, "backbone.width": 4})
@@ -131,7 +131,7 @@ def predict(
         if not world.is_first:
             with silenced_warnings():  # the first process has said the same
                 found = _found(data, part, out)
-                images, _ = usable_images(found.train, data, NoProgress())
+                images, _ = usable_images(found.train, _without_limit(data, found), NoProgress())
                 _compute(classifier, Path(model), found, images, out, where, NoProgress(), world)
             return Predicted(out, **world.messages.wait_for(_PREDICTED))
         _warn_of_other_reading(classifier, data)
@@ -141,7 +141,7 @@ def predict(
             found = _found(data, part, out)
             for remark in [*found.remarks, *_folders_are_labels(found, data, classifier)]:
                 show.print(remark)
-            images, bad = usable_images(found.train, data, show)
+            images, bad = usable_images(found.train, _without_limit(data, found), show)
             parts = _compute(classifier, Path(model), found, images, out, where, show, world)
             table = _Table(classifier, found, images, bad, data.on_error == "skip", top)
             columns = table.columns(probabilities=probabilities, entropy=entropy)
@@ -176,6 +176,11 @@ def _found(data: DataConfig, part: Part, out: Path) -> Data:
             "test_images, folders of splits (data.layout=splits data.labels=folders) as test. Leave --part out."
         )
     return replace(found, train=found.test, test=None)
+
+
+def _without_limit(data: DataConfig, found: Data) -> DataConfig:
+    """Files that cannot be decoded keep their rows here, with the cause: any number of them may be skipped."""
+    return data.with_values({"max_skipped": len(found.train)}) if data.name == "images" else data
 
 
 def _require_no_splits(data: DataConfig, exclude: Sequence[Path]) -> None:

@@ -118,9 +118,7 @@ def require_own_evaluation(run: Run, protocol: str, evaluation: Mapping[str, Any
 
 def _left_out(run: Run) -> bool:
     """Whether pre-training has left files out that cannot be decoded."""
-    if not (run.folder / IMAGES_FILE).is_file():
-        return False
-    return bool(run.read_side_file(IMAGES_FILE).get("skipped"))
+    return bool(run.read_side_file(IMAGES_FILE, optional=True).get("skipped"))
 
 
 def _mapping(value: Any) -> dict[str, Any]:

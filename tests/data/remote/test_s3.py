@@ -18,7 +18,7 @@ from sdclr.data.remote import members, ranges, requests
 from sdclr.data.remote.ranges import read_range, version_of
 from sdclr.data.sources.own_images import read_own_images
 from sdclr.data.views.parameters import ViewSpec
-from sdclr.errors import MissingInputError, RemoteError
+from sdclr.errors import ConfigError, MissingInputError, RemoteError
 from shard_stand_in import shards_of
 
 pytestmark = [
@@ -159,6 +159,21 @@ def test_an_object_that_was_replaced_or_removed_is_named(store: Store, shards: P
 def test_what_is_not_there_is_named(store: Store, address: str) -> None:
     with pytest.raises(MissingInputError, match="does not exist"):
         images_at(address)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("AWS_PROFILE", "nobody", r"profile \(nobody\) could not be found"),
+        ("AWS_ENDPOINT_URL", "127.0.0.1:9", "Invalid endpoint"),
+    ],
+)
+def test_settings_of_this_machine_that_are_wrong_are_said_at_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch, name: str, value: str, words: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=rf"s3://bucket/d.* cannot be opened: .*{words}.*AWS_"):
+        images_at("s3://bucket/d/train-000.tar")
 
 
 def test_an_empty_object_has_a_version(store: Store) -> None:

@@ -67,3 +67,11 @@ def test_a_glob_takes_what_it_matches_and_counts_the_rest(own: Path) -> None:
     assert build_data(config(own / "**" / "[01].jpg", labels="folders")).class_names == CLASSES
     with pytest.raises(DataError, match=r"no image of 12 below .* matches .*\*\.png"):
         build_data(config(own / "**" / "*.png", subset="all"))
+
+
+def test_a_link_out_matters_to_a_glob_only_where_it_matches(own: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere.jpg").write_bytes((own / "cat" / "0.jpg").read_bytes())
+    (own / "cat" / "link.jpg").symlink_to(tmp_path / "elsewhere.jpg")
+    assert len(read_own_images(own / "cat" / "[0-9]*.jpg").train) == 6
+    with pytest.raises(DataError, match=r"link\.jpg leads through a link out of"):
+        read_own_images(own / "cat" / "*.jpg")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import timm
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from sdclr.backbones.exports.network import Exported, Features
 from sdclr.backbones.exports.weights import normalised, tensors_of
@@ -16,7 +16,8 @@ from sdclr.stills import resized_side
 
 
 def write_folder(trained: Exported, folder: Path, stem: str) -> None:
-    save_file(tensors_of(trained), folder / "model.safetensors", {"format": "pt"})
+    content = save(tensors_of(trained), {"format": "pt"})
+    (folder / "model.safetensors").write_bytes(content)
     text = json.dumps(_config(trained), indent=2) + "\n"
     (folder / "config.json").write_text(text, encoding="utf-8")
     (folder / "README.md").write_text(trained.card, encoding="utf-8")

@@ -43,6 +43,8 @@ CPU = torch.device("cpu")
 HEADERS_PER_CALL = 256
 IMAGES_PER_CALL = 8
 NAMES_AT_ONCE = 65_536
+SHOWN = 5
+"""Bad files that an error shows with their causes; it counts the others."""
 
 
 @dataclass(frozen=True)
@@ -136,12 +138,13 @@ class ImageFiles(OpenedPictures):
 
         sizes, failures = self._measure(decoded_size, IMAGES_PER_CALL, advance)
         _warn_of_dark(deep, self.grey_bits)
+        allowed = allowed_to_skip(max_skipped, len(self))
         if failures and on_error == "raise":
+            more = f" data.max_skipped={len(failures)}" if len(failures) > allowed else ""
             raise self._summary(
                 failures,
-                "Restore them, or leave them out with data.on_error=skip (data.name=images).",
+                f"Restore them, or leave them out with data.on_error=skip{more} (data.name=images).",
             )
-        allowed = allowed_to_skip(max_skipped, len(self))
         if len(failures) > allowed:
             raise self._summary(
                 failures,
@@ -166,7 +169,8 @@ class ImageFiles(OpenedPictures):
         if failures:
             raise self._summary(
                 failures,
-                "Restore them, or give the folder that holds them with --data (of a list: data.root).",
+                "Restore them, leave them out with data.on_error=skip, or give the folder that holds them (of a list: "
+                "data.root).",
                 of_headers=True,
             )
         return sizes
@@ -281,7 +285,9 @@ class ImageFiles(OpenedPictures):
             if all(isinstance(error, MissingInputError) for error in errors)
             else DataError
         )
-        shown = "\n  ".join([str(error) for error in errors[:3]] + ["..."] * (len(errors) > 3))
+        shown = "\n  ".join(map(str, errors[:SHOWN]))
+        if len(errors) > SHOWN:
+            shown += f"\n  and {len(errors) - SHOWN} more"
         counts = f"{'at least ' if of_headers else ''}{len(errors)} of {len(self)} images"
         return kind(f"{counts} below {printable(self.root)} cannot be used:\n  {shown}\n{cure}")
 

@@ -14,11 +14,20 @@ from typing import Any, NamedTuple
 from sdclr.addresses import HTTP, Address, redacted, with_secrets
 from sdclr.data.remote.limits import INDEX_CONNECTIONS, patience_seconds
 from sdclr.errors import ConfigError
+from sdclr.safe_text import shown
 
 S3 = ("s3", "s3a")
 IN_THIS_PROCESS = ("memory",)
 CONNECT_SECONDS = 10.0
 """How long a server may take to accept a connection, over http."""
+WRONG_SETTINGS = frozenset(
+    {
+        *("ProfileNotFound", "ConfigNotFound", "ConfigParseError", "InvalidConfigError"),
+        *("NoRegionError", "InvalidRegionError", "UnknownSignatureVersionError"),
+        *("InvalidProxiesConfigError", "InvalidS3AddressingStyleError", "InvalidRetryModeError"),
+    }
+)
+"""Classes of botocore's errors about its own settings."""
 PASSING = (408, 421, 425, 429)
 """Refusals of http that another try may not meet: too slow, another connection, too early, too many."""
 INSTALL = 'pip install "sdclr[remote]"'
@@ -70,7 +79,7 @@ def ask(address: str, start: int, size: int) -> Answer:
     Raises the errors of this file, and for what may pass whatever a library raises.
     """
     protocol = Address(address).protocol
-    with _known_errors():
+    with _known_errors(address):
         if protocol in HTTP:
             return _ask_http(address, start, size)
         if protocol in S3:
@@ -92,11 +101,8 @@ def file_system(address: str) -> Any:
             raise ConfigError(
                 f"{address}: addresses {protocol}:// are not known. Give {known} or what fsspec reads besides."
             ) from None
-        except TypeError as error:  # what opens it is not in the address
-            raise ConfigError(
-                f"{address} cannot be opened: {redacted(str(error))}. Give what is missing in fsspec's configuration "
-                "(docs/data.md)."
-            ) from None
+        except TypeError as error:
+            raise _wrong_settings(address, error) from None
         except ImportError as error:
             raise ConfigError(
                 f"{address} cannot be read: {error}. Install what fsspec asks for; for s3:// and https:// that is "
@@ -131,8 +137,8 @@ def _fsspec() -> Any:
 
 
 @contextlib.contextmanager
-def _known_errors() -> Iterator[None]:
-    """Translate what libraries raise for a file that is not there or not open to us."""
+def _known_errors(address: str) -> Iterator[None]:
+    """Translate what libraries raise for a file that is not there or not open to us, or for settings of theirs."""
     try:
         yield
     except FileNotFoundError:
@@ -142,7 +148,23 @@ def _known_errors() -> Iterator[None]:
     except Exception as error:
         if "Credentials" in type(error).__name__:  # botocore's, before any request
             raise ForbiddenError(str(error)) from None
+        if _is_of_settings(error):
+            raise _wrong_settings(address, error) from None
         raise
+
+
+def _is_of_settings(error: Exception) -> bool:
+    """Whether a library refuses how it was set up: the class of the error says so, or its words."""
+    words = {TypeError: "unexpected keyword argument", ValueError: "Invalid endpoint"}
+    return type(error).__name__ in WRONG_SETTINGS or words.get(type(error), "\0") in str(error)
+
+
+def _wrong_settings(address: str, error: Exception) -> ConfigError:
+    """What opens an address is not in it, and asking again does not mend it."""
+    return ConfigError(
+        f"{shown(redacted(address))} cannot be opened: {shown(redacted(str(error)), 300)}. Correct it where this "
+        "machine has it: AWS_* in the environment, AWS's files, or fsspec's configuration (docs/data.md)."
+    )
 
 
 # ---- http
@@ -322,6 +344,6 @@ def _tag_of(facts: dict[str, Any]) -> str:
 def names_below(address: str) -> list[str]:
     """The names of all entries of a folder."""
     files = file_system(address)
-    with _known_errors():
+    with _known_errors(address):
         found = files.ls(address, detail=False)
     return sorted(str(name).rstrip("/").rpartition("/")[2] for name in found)

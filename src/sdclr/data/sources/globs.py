@@ -6,6 +6,7 @@ characters; capitals matter, forms of one letter (é) are equal. Opens nothing a
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 from pathlib import Path
@@ -24,25 +25,13 @@ class Glob(NamedTuple):
     pattern: str
     """Relative to ``root``."""
 
-    def compiled(self) -> re.Pattern[str]:
-        """Matches the relative paths that count, in NFC. DataError for a glob that means nothing, such as [z-a]."""
-        parts = unicodedata.normalize("NFC", self.pattern).split("/")
-        text = ""
-        for number, part in enumerate(parts):
-            last = number == len(parts) - 1
-            if part == "**":
-                text += r".*" if last else r"(?:[^/]+/)*"
-            else:
-                text += _one_name(part) + ("" if last else "/")
-        try:
-            return re.compile(rf"(?s:{text})\Z")
-        except re.error as error:
-            raise DataError(f"the glob {shown(self.pattern)} cannot be read: {error}.") from None
+    def matches(self, path: str) -> bool:
+        """Whether a path relative to the root counts. DataError for a glob that means nothing, such as [z-a]."""
+        return _compiled(self.pattern).match(unicodedata.normalize("NFC", path)) is not None
 
     def matching(self, paths: list[str]) -> list[str]:
-        """Those of ``paths``, relative to the root, that count; in their order."""
-        pattern = self.compiled()
-        return [path for path in paths if pattern.match(unicodedata.normalize("NFC", path))]
+        """Those of ``paths`` that count, in their order."""
+        return list(filter(self.matches, paths))
 
 
 def glob_of(path: Path) -> Glob | None:
@@ -60,6 +49,23 @@ def glob_of(path: Path) -> Glob | None:
             f"{shown(path)}: .. after the first * leads out of the folder. Write the path itself."
         )
     return Glob(Path(*parts[:first]), "/".join(pattern))
+
+
+@functools.cache
+def _compiled(glob: str) -> re.Pattern[str]:
+    """Matches the relative paths that count, in NFC. DataError for a glob that means nothing, such as [z-a]."""
+    parts = unicodedata.normalize("NFC", glob).split("/")
+    text = ""
+    for number, part in enumerate(parts):
+        last = number == len(parts) - 1
+        if part == "**":
+            text += r".*" if last else r"(?:[^/]+/)*"
+        else:
+            text += _one_name(part) + ("" if last else "/")
+    try:
+        return re.compile(rf"(?s:{text})\Z")
+    except re.error as error:
+        raise DataError(f"the glob {shown(glob)} cannot be read: {error}.") from None
 
 
 def _one_name(part: str) -> str:

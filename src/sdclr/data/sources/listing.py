@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -103,6 +103,7 @@ def list_images(
     suffixes: tuple[str, ...] = IMAGE_SUFFIXES,
     links: Links = "inside",
     unwanted: Exclusion | None = None,
+    matters: Callable[[str], bool] | None = None,
 ) -> Listing:
     """Every image file below ``root`` by its suffix, the folders in ``exclude`` and what is ``unwanted`` left out.
 
@@ -110,9 +111,10 @@ def list_images(
 
     A link to a file counts as a file, broken or not: that shows when it is read. A folder is entered once, under its
     own name rather than a link's: loops of links end. Raises MissingInputError for an absent folder and DataError for
-    one that may not be listed, and unless ``links`` may lead anywhere for one that leads out of ``root``.
+    one that may not be listed, and unless ``links`` may lead anywhere for one that leads out of ``root``; of links to
+    files for those alone that the caller says ``matters`` of.
     """
-    walk = _Walk(root, exclude, suffixes, links, unwanted or Exclusion())
+    walk = _Walk(root, exclude, suffixes, links, unwanted or Exclusion(), matters)
     folders, linked_folders = [""], list[str]()
     while folders or linked_folders:
         if not folders:  # every folder proper was entered before the first link is followed
@@ -135,8 +137,10 @@ class _Walk:
         suffixes: tuple[str, ...],
         links: Links,
         unwanted: Exclusion,
+        matters: Callable[[str], bool] | None,
     ) -> None:
         self._root, self._suffixes, self._unwanted = root, suffixes, unwanted
+        self._matters = matters
         self._excluded = {_identity(folder) for folder in exclude if os.path.isdir(folder)}
         self._seen: set[tuple[int, int]] = set()
         self._links = LinkCheck(root, links)
@@ -159,7 +163,8 @@ class _Walk:
         self._num_ours += len(sheets)
         self._paths += [path for path in found.images if path not in sheets]
         for path in found.linked_images:
-            self._leads_out(path, path)
+            if self._matters is None or self._matters(path):
+                self._leads_out(path, path)
         self._num_other += found.num_other
         self._num_hidden += found.num_hidden
         self._num_unwanted += found.num_unwanted
