@@ -115,6 +115,19 @@ def test_a_label_of_an_image_that_cannot_be_decoded_counts_nowhere(tmp_path: Pat
     assert (content.labels.num_labelled, content.labels.num_images) == (12, 18)
 
 
+def test_names_as_windows_writes_them_are_found_and_another_encoding_is_said(trained: Path) -> None:
+    rows = [f"{part}\\{n:02d}.png,{part}" for part in LEVELS for n in range(3)]
+    file = trained / "windows.csv"
+    file.write_text("path,label\n" + "\n".join(rows))
+    with pytest.warns(UserWarning, match=r"6 names of windows\.csv .* read as /"):
+        content = evaluate(trained / "run", labels=file, probes=["knn"])
+    assert content.train_counts == [3, 3]
+    rows = [*(row.replace("\\", "/") for row in rows), "d\u00fcster/1.png,dark"]
+    file.write_bytes(("path,label\n" + "\n".join(rows)).encode("cp1252"))
+    with pytest.warns(UserWarning, match=r"1 of 7 labelled names .* windows\.csv is not UTF-8"):
+        evaluate(trained / "run", labels=file, probes=["knn"])
+
+
 def test_groups_of_the_table_are_kept_together_and_said(trained: Path) -> None:
     rows = [f"{part}/{n:02d}.png,{part},{part}{n // 2}" for part in LEVELS for n in range(6)]
     table = trained / "grouped.csv"

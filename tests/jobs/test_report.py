@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.stats
 import yaml
 from rich.console import Console
 
@@ -227,6 +228,39 @@ def test_seeds_of_one_split_are_averaged_before_the_splits(tmp_path: Path) -> No
     assert row.n == 2
     assert row.values["all"].mean == pytest.approx((0.4 + 0.8) / 2)
     assert row.values["all"].std == pytest.approx(0.2)
+
+
+def test_seeds_of_one_split_are_what_is_counted_where_there_is_no_other(tmp_path: Path) -> None:
+    """The authority: numpy over the seeds, scipy's interval of the pairs."""
+    ours, theirs = {1: 0.30, 2: 0.36, 3: 0.33}, {1: 0.41, 2: 0.45, 4: 0.90}
+    runs = [
+        *(write_run(tmp_path / f"a{seed}", seed=seed, accuracy=a) for seed, a in ours.items()),
+        *(
+            write_run(tmp_path / f"b{s}", seed=s, accuracy=a, method=SDCLR)
+            for s, a in theirs.items()
+        ),
+    ]
+    for run in runs:
+        edit(run / "split.json", source="as given")
+    report = build_report(runs)
+    first, second = report.rows[:2]
+    assert (first.n, second.n, report.over) == (3, 3, "seeds")
+    assert first.values["all"].mean == pytest.approx(0.33)
+    assert first.values["all"].std == pytest.approx(np.std(list(ours.values())))
+    compared = next(c for c in report.comparisons if c.measure == "all")
+    low, high = scipy.stats.t.interval(0.95, 1, 0.10, scipy.stats.sem([0.11, 0.09]))
+    assert compared.interval == pytest.approx((0.10, low, high)), (
+        "of seeds 1 and 2, which both have"
+    )
+    assert "n = 2 seeds" in tables.comparison_text(compared)
+    text = tables.to_markdown(report)
+    assert "mean ± population std over n seeds of one split" in text
+    assert "splits" not in text
+    assert "| runs (seeds) | 3 (3) | 3 (3) |" in text
+    page = html.render_html(report)
+    assert "n<small>seeds</small>" in page
+    one = build_report([runs[0], runs[3]])
+    assert [row.n for row in one.rows[:2]] == [1, 1]
 
 
 def test_bars_follow_the_rank_and_not_the_class(two_arms: list[Path]) -> None:

@@ -26,7 +26,7 @@ def look_at(
     ``part``: what they are called on the display, such as "test". Images in memory are all usable. Raises DataError or
     MissingInputError for a bad file, with ``on_error`` skip only for more than ``max_skipped``.
     """
-    if images.files is None:
+    if images.files is None or not len(images):
         return images, []
     what = f"looking at {len(images)} {part} images" if part else f"looking at {len(images)} images"
     task = show.add(what, total=len(images), unit="images")

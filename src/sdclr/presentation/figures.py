@@ -90,9 +90,7 @@ def comparison_forest(material: Material) -> list[Figure]:
         for c in report.comparisons
         if c.interval is not None
     ]
-    caption = (
-        "95 % t-intervals over the splits; green is better, orange worse, grey shows no difference."
-    )
+    caption = f"95 % t-intervals over the {report.over}; green is better, orange worse, grey shows no difference."
     drawing = Forest(rows, "Difference (percentage points)")
     return [Figure("paired_differences", "Paired differences", drawing, caption)] if rows else []
 
@@ -178,6 +176,8 @@ def class_bars(material: Material) -> list[Figure]:
         return []
     if report.classes:
         caption = "Classes from the most to the fewest training images; accuracy on the test images of each."
+    elif report.over == "seeds":
+        caption = "Classes from the most to the fewest training images. Whiskers: population std over the seeds."
     else:
         caption = (
             "Classes sorted from the most to the fewest training images in each split; what is averaged over the "
@@ -206,9 +206,7 @@ def balancedness(material: Material) -> list[Figure]:
             if row.probe == probe
         }
         drawing = Dots(["Many", "Medium", "Few", "All"], arms, material.colours, "Accuracy (%)")
-        caption = (
-            "Mean and population std over the splits. A level row is a balanced representation."
-        )
+        caption = f"Mean and population std over the {report.over}. A level row is a balanced representation."
         title = f"Balancedness, {heading.lower()}"
         figures.append(Figure(f"balancedness_{number + 1}", title, drawing, caption))
     return figures
@@ -339,7 +337,8 @@ FIGURES: Mapping[str, FigureRow] = {
         "differences",
         "Paired differences",
         comparison_forest,
-        "needs runs of two arms over at least two splits: sdclr reproduce DATASET --out RUNS",
+        "needs runs of two arms over at least two splits (sdclr reproduce DATASET --out RUNS), or two seeds of one "
+        "(sdclr pretrain RECIPE seed=2 --out ANOTHER)",
     ),
     "accuracy_by_class": FigureRow("classes", "Accuracy by class", class_bars, _EVALUATE),
     "balancedness": FigureRow("", "Balancedness", balancedness, _EVALUATE),

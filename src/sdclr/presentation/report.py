@@ -14,6 +14,9 @@ from sdclr.errors import ConfigError
 from sdclr.mean_std import MeanStd
 from sdclr.presentation.competitor import Competitor
 
+Over = Literal["splits", "seeds"]
+"""What is repeated: splits, or trainings of one split."""
+
 
 @dataclass(frozen=True)
 class Column:
@@ -49,14 +52,14 @@ class Row:
     probe: str
     arm: str
     n: int
-    """Splits."""
+    """Splits, or seeds of one split."""
     values: Mapping[str, MeanStd]
     """By the key of a column."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Mean of ``arm`` - ``baseline`` over the ``n`` splits that both have, with its interval, as fractions."""
+    """Mean of ``arm`` - ``baseline`` over the ``n`` splits, or seeds, both have, and its interval, as fractions."""
 
     probe: str
     measure: str
@@ -65,9 +68,10 @@ class Comparison:
     arm: str
     n: int
     interval: tuple[float, float, float] | None
-    """(mean, low, high) of the 95 % t-interval; None with fewer than two shared splits."""
+    """(mean, low, high) of the 95 % t-interval; None with fewer than two that are shared."""
     single: float | None = None
-    """The difference on the only split that both have."""
+    """The difference on the only one that both have."""
+    over: Over = "splits"
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,7 @@ class ArmBars:
 
     arm: str
     ranks: Sequence[MeanStd]
-    """[C], over the splits."""
+    """[C], over the splits, or the seeds of one."""
 
 
 @dataclass(frozen=True)
@@ -367,6 +371,8 @@ class Report:
     splits: Sequence[SplitCounts]
     runs: Sequence[RunRecord]
     versions: Mapping[str, str]
+    over: Over = "splits"
+    """What means, stds and intervals are over; n counts these."""
     classes: Sequence[ClassRow] = ()
     """Of a single run: its classes, most training images first."""
     glance: Glance | None = None

@@ -42,6 +42,7 @@ def _evaluated(report: Report) -> dict[str, Any]:
         "chance": report.chance,
         "arms": list(report.arms),
         "probes": dict(report.probes),
+        "over": report.over,
         "rows": rows,
         "comparisons": [_comparison(asdict(one)) for one in report.comparisons],
         "facts": {fact.name: list(fact.values) for fact in report.facts},

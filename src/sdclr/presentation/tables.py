@@ -31,6 +31,11 @@ COMPARISON_NOTE = (
     "Differences split by split, in percentage points, over the splits both arms share. "
     "A direction is named only where the 95 % interval excludes zero; the intervals are not corrected for their number."
 )
+SEEDS_NOTE = (
+    "Differences seed by seed, in percentage points, over the seeds both arms share, on one split: the intervals say "
+    "what another training would give, not other images. A direction is named only where the 95 % interval excludes "
+    "zero; the intervals are not corrected for their number."
+)
 
 
 def comparison_notes(report: Report) -> list[str]:
@@ -38,10 +43,10 @@ def comparison_notes(report: Report) -> list[str]:
     if not report.comparisons:
         return []
     if not report.is_as_given:
-        return [COMPARISON_NOTE]
+        return [SEEDS_NOTE if report.over == "seeds" else COMPARISON_NOTE]
+    differences = SEEDS_NOTE if report.over == "seeds" else "Differences in percentage points."
     return [
-        "Differences in percentage points. sdclr evaluate RUN --against OTHER_RUN compares two runs image by image, "
-        "with intervals."
+        f"{differences} sdclr evaluate RUN --against OTHER_RUN compares two runs image by image, with intervals."
     ]
 
 
@@ -74,12 +79,13 @@ def comparison_text(comparison: Comparison) -> str:
     """
     header, is_std = HEADERS[comparison.measure], comparison.measure == "group_std"
     if comparison.interval is None:
+        one = comparison.over.removesuffix("s")
         if comparison.single is None:
-            return f"{header}: no split in common: nothing to compare"
-        return f"{header}: {100 * comparison.single + 0.0:+.2f} points on one split: no interval can be given"
+            return f"{header}: no {one} in common: nothing to compare"
+        return f"{header}: {100 * comparison.single + 0.0:+.2f} points on one {one}: no interval can be given"
     # + 0.0: no "-0.00"
     mean, low, high = (round(100 * value, 2) + 0.0 for value in comparison.interval)
-    basis = f"({'lower is better; ' if is_std else ''}95 % t-interval, n = {comparison.n} splits)"
+    basis = f"({'lower is better; ' if is_std else ''}95 % t-interval, n = {comparison.n} {comparison.over})"
     if low <= 0 <= high:
         return f"{header}: no difference shown: {mean:+.2f} [{low:.2f}, {high:.2f}] points {basis}"
     direction, near, far = ("higher", low, high) if low > 0 else ("lower", -high, -low)
@@ -96,8 +102,10 @@ def reading_notes(report: Report) -> list[str]:
     spread = (
         "Percent; mean ± population std over n splits (the seeds of a split are averaged first)."
     )
-    if report.is_as_given:
-        spread = "Percent; of several seeds the mean."
+    if report.over == "seeds":
+        spread = "Percent; mean ± population std over n seeds of one split."
+    elif report.is_as_given:
+        spread = "Percent."
     return [
         f"{spread} Std, the spread of Many, Medium and Few, is better when lower. Chance is {percent(report.chance)}.",
         GROUP_CONVENTIONS[report.group_convention],
@@ -270,7 +278,7 @@ CSV_HEADER = (
 def to_csv(report: Report) -> str:
     """One line per probe and arm: n, then mean and std of every column as fractions in full precision.
 
-    An empty group of classes leaves its fields empty; a single split leaves the std empty.
+    An empty group of classes leaves its fields empty; a single split or seed leaves the std empty.
     """
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")

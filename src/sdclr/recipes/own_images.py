@@ -17,6 +17,7 @@ from sdclr.backbones.image_sizes import OFFERED_SIZES, fitted_to, named_sizes, t
 from sdclr.data import DataConfig, steps_per_epoch
 from sdclr.errors import ConfigError, DataError
 from sdclr.methods import SDCLRConfig
+from sdclr.safe_text import counted
 from sdclr.settings import PretrainConfig
 
 FEWEST_IMAGES = 32
@@ -88,8 +89,8 @@ def own_images(
     """
     if num_images < FEWEST_IMAGES:
         raise DataError(
-            f"{data.path} holds {num_images} images; at least {FEWEST_IMAGES} are needed: contrastive learning "
-            f"compares the images of a batch with one another{''.join(f'; {one}' for one in remarks)}."
+            f"{data.path} holds {counted(num_images, 'image')}; at least {FEWEST_IMAGES} are needed: contrastive "
+            f"learning compares the images of a batch with one another{''.join(f'; {one}' for one in remarks)}."
         )
     given = _by_setting(given or {})
     if given.get("precision") == "auto":  # left open, in words

@@ -20,7 +20,7 @@ def config(path: Path, **values: object) -> DataConfig:
 
 
 @pytest.mark.parametrize(
-    "name", ["photos.rar", "photos.tar.gz", "one.jpg", "arrays.npz", "no_suffix", "pipe.txt"]
+    "name", ["photos.rar", "photos.tar.gz", "arrays.npz", "no_suffix", "pipe.txt"]
 )
 def test_other_things_are_refused_with_what_is_accepted(tmp_path: Path, name: str) -> None:
     if name == "pipe.txt":
@@ -75,3 +75,7 @@ def test_a_link_out_matters_to_a_glob_only_where_it_matches(own: Path, tmp_path:
     assert len(read_own_images(own / "cat" / "[0-9]*.jpg").train) == 6
     with pytest.raises(DataError, match=r"link\.jpg leads through a link out of"):
         read_own_images(own / "cat" / "*.jpg")
+
+
+def test_one_image_is_a_collection_of_one(own: Path) -> None:
+    assert read_own_images(own / "cat" / "1.jpg").train.paths == ("1.jpg",)

@@ -43,7 +43,7 @@ def test_names_in_another_form_are_matched_with_a_remark(
 def test_a_name_that_is_there_as_it_is_written_is_never_changed(tmp_path: Path) -> None:
     names = ["é.jpg", nfd("é.jpg"), " a.jpg", "a.jpg"]
     touch(tmp_path, *names)
-    assert match_names(tmp_path, names) == (names, 0, 0)
+    assert match_names(tmp_path, names) == (names, 0, 0, 0, 0)
 
 
 def test_padded_names_are_found_without_their_spaces(tmp_path: Path) -> None:
@@ -70,4 +70,47 @@ def test_what_is_not_there_or_not_one_file_stays_as_it_is_written(tmp_path: Path
     touch(tmp_path, other, half)
     names = ["absent/é.jpg", "a.jpg ", "ệ.jpg", "caf\udce9.jpg"]
     assert len({os.fsencode(name) for name in (other, half, names[2])}) == 3
-    assert match_names(tmp_path, names) == (names, 0, 0)
+    assert match_names(tmp_path, names) == (names, 0, 0, 0, 0)
+
+
+def test_names_are_found_as_windows_and_as_our_own_tables_write_them(tmp_path: Path) -> None:
+    odd = os.fsdecode(b"bad\xff\xe9.jpg")
+    touch(tmp_path, "a b/0.jpg", "a b/1.jpg", f"Gr\u00f6\u00dfe/{odd}", "two\nlines.jpg")
+    rows = ["a b\\0.jpg", "Gr\u00f6\u00dfe/bad\\xff\\xe9.jpg", "two\\nlines.jpg", "a b/1.jpg"]
+    (tmp_path / "t.csv").write_text("path\n" + "\n".join(rows), encoding="utf-8")
+    found = read_own_images(tmp_path / "t.csv")
+    assert found.train.paths == (
+        "a b/0.jpg",
+        f"Gr\u00f6\u00dfe/{odd}",
+        "two\nlines.jpg",
+        "a b/1.jpg",
+    )
+    assert found.remarks == (
+        "names of a list with escapes for what is no text, matched: 2",
+        "names of a list with \\ between folders, read as /: 1",
+    )
+
+
+def test_a_file_with_a_backslash_in_its_name_is_itself(tmp_path: Path) -> None:
+    touch(tmp_path, "a\\b.jpg", "a/b.jpg")
+    assert match_names(tmp_path, ["a\\b.jpg"]) == (["a\\b.jpg"], 0, 0, 0, 0)
+
+
+def test_backslashes_that_lead_nowhere_or_out_are_refused_by_line(tmp_path: Path) -> None:
+    touch(tmp_path, "a/0.jpg")
+    for name, words in (
+        ("a\\1.jpg", "a backslash; / goes"),
+        ("..\\a.jpg", "leaves the image folder"),
+    ):
+        (tmp_path / "t.csv").write_text(f"path\na/0.jpg\n{name}\n")
+        with pytest.raises(DataError, match=f"t.csv, line 3: .*{words}"):
+            read_own_images(tmp_path / "t.csv")
+
+
+def test_a_table_of_another_encoding_is_named(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg", "\u00f6.jpg")
+    (tmp_path / "t.csv").write_bytes("path\na.jpg\n\u00f6.jpg\n".encode("cp1252"))
+    with pytest.warns(
+        UserWarning, match=r"t\.csv is not UTF-8: no file is called .* line 3; 1 such"
+    ):
+        assert len(read_own_images(tmp_path / "t.csv").train) == 2

@@ -5,6 +5,8 @@ Opens no image.
 
 from __future__ import annotations
 
+import os
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,12 +24,13 @@ from sdclr.data.collections.boxes import Boxes, written
 from sdclr.data.decoding.decode import printable
 from sdclr.data.sources.found_images import FoundImages, labels_by_folder
 from sdclr.data.sources.globs import Glob, glob_of
-from sdclr.data.sources.image_lists import ListedImages, read_listed_images
+from sdclr.data.sources.image_lists import ListedImages, is_other_encoding, read_listed_images
 from sdclr.data.sources.links import LinkCheck
 from sdclr.data.sources.list_root import require_right_root
 from sdclr.data.sources.listed_names import match_names
 from sdclr.data.sources.listing import IMAGE_SUFFIXES, list_images
 from sdclr.data.sources.remote_shards import shards_at
+from sdclr.data.sources.split_files import backslash_problem
 from sdclr.data.sources.split_folders import (
     splits_are_no_classes,
     splits_by_name,
@@ -37,10 +40,11 @@ from sdclr.data.sources.tar_shards import expand_braces, read_shards
 from sdclr.data.sources.wanted import Wanted
 from sdclr.data.sources.zip_files import read_zip
 from sdclr.errors import ConfigError, DataError, MissingInputError
+from sdclr.safe_text import shown
 
 ACCEPTED = (
-    "a folder of images, a .txt list, a table (.csv, .tsv, .jsonl, .json, .parquet), .tar shards (also at s3:// or "
-    "https://), a .zip, a quoted glob ('photos/**/*.jpg'), or a .npz of arrays (data.name=arrays)"
+    "a folder of images, one image, a .txt list, a table (.csv, .tsv, .jsonl, .json, .parquet), .tar shards (also at "
+    "s3:// or https://), a .zip, a quoted glob ('photos/**/*.jpg'), or a .npz of arrays (data.name=arrays)"
 )
 """What a collection may be; docs/own-images.md has the details."""
 
@@ -75,6 +79,9 @@ def find_images(path: Place, wanted: Wanted) -> FoundImages:
         )
     if path.is_dir():
         return _find_in_folder(path, wanted)
+    if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
+        _refuse_root(wanted, "one image")
+        return FoundImages(path.parent, [path.name], None, [])
     if path.suffix.lower() not in LIST_SUFFIXES or not path.is_file():
         what = (
             "is a spreadsheet: save it as CSV"
@@ -139,6 +146,7 @@ def _find_in_list(path: Path, wanted: Wanted) -> FoundImages:
     require_right_root(listed, wanted.root)
     root = path.parent if wanted.root is None else wanted.root
     matched = match_names(root, listed.paths)
+    _refuse_unreadable(listed, root, matched.paths)
     _refuse_repeated(listed, matched.paths)
     rows = [row for row, name in enumerate(matched.paths) if name not in wanted.unwanted]
     if not rows:
@@ -166,6 +174,20 @@ def _find_in_list(path: Path, wanted: Wanted) -> FoundImages:
     corners = np.array([listed.boxes[row] for row in rows], dtype=np.float64)
     names = [f"{matched.paths[row]}#{written(listed.boxes[row])}" for row in rows]
     return found._replace(paths=names, boxes=Boxes(tuple(paths), corners, listed.box_unit))
+
+
+def _refuse_unreadable(listed: ListedImages, root: Path, paths: list[str]) -> None:
+    """DataError for a name with a backslash that no file has; a warning where names are of another encoding."""
+    others = [row for row, path in enumerate(paths) if is_other_encoding(path)]
+    if lost := [row for row in others if not os.path.lexists(root / paths[row])]:
+        warnings.warn(
+            f"{listed.file} is not UTF-8: no file is called {shown(paths[lost[0]])} ({listed.where(lost[0])}; "
+            f"{len(lost)} such). Save it as UTF-8 (a spreadsheet: CSV UTF-8).",
+            stacklevel=5,
+        )
+    for row, path in enumerate(paths):
+        if "\\" in path and not os.path.lexists(root / path):
+            raise DataError(f"{listed.where(row)}: {backslash_problem(path)}")
 
 
 def _refuse_repeated(listed: ListedImages, paths: list[str]) -> None:

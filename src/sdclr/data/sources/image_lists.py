@@ -29,7 +29,7 @@ from sdclr.data.sources.box_tables import (
     read_boxes,
 )
 from sdclr.data.sources.listing import IMAGE_SUFFIXES
-from sdclr.data.sources.split_files import path_problem, read_lines
+from sdclr.data.sources.split_files import leaving_problem, read_lines
 from sdclr.data.sources.tables import (
     Table,
     delimiter_name,
@@ -344,7 +344,8 @@ def _checked(
                 f"{where}: a tab; one space goes between path and label: {row.path[:80]!r}."
             )
         relative = _below(roots, row.path)
-        if problem := path_problem(relative):
+        # a backslash may stand between folders, or be part of what a table of ours writes for a sign that is no text
+        if problem := leaving_problem(relative) or leaving_problem(relative.replace("\\", "/")):
             raise DataError(
                 f"{where}: {problem} Paths are relative to the list's folder, or to data.root; absolute ones must "
                 f"lie below it.{_common_folder(rows)}"
@@ -373,10 +374,15 @@ def _checked(
     )
 
 
+def is_other_encoding(text: str) -> bool:
+    """Whether a text of a file has bytes that are no UTF-8."""
+    return any("\udc80" <= sign <= "\udcff" for sign in text)
+
+
 def _warn_of_other_encoding(labels: Iterable[str], file: Path) -> None:
     """A warning for class names with bytes that are no UTF-8: they would be unreadable wherever they are shown."""
     for label in dict.fromkeys(labels):
-        if any("\udc80" <= sign <= "\udcff" for sign in label):
+        if is_other_encoding(label):
             warnings.warn(
                 f"{file} is not UTF-8: the label {shown(label, 60)} has bytes that are no letters there. Save "
                 "it as UTF-8 (a spreadsheet: CSV UTF-8).",

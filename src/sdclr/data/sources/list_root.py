@@ -29,7 +29,7 @@ def require_right_root(listed: ListedImages, given: Path | None) -> None:
     """
     root = listed.file.parent if given is None else given
     sample = listed.paths[:FILES_LOOKED_FOR]
-    if any(os.path.lexists(root / path) for path in sample):
+    if any(_is_there(root, path) for path in sample):
         return
     begin, add = ("data.root", "Give") if given is not None else ("the list's own folder", "Add")
     first = f"{listed.where(0)}: {printable(sample[0])} is not below {printable(root)}, {begin}"
@@ -38,13 +38,18 @@ def require_right_root(listed: ListedImages, given: Path | None) -> None:
         raise MissingInputError(
             f"{first}, and it is below {shown(place)}{here}. {add} {command(f'data.root={place}')} to the command."
         )
-    if not any(os.path.lexists(root / path) for path in listed.paths[FILES_LOOKED_FOR:]):
+    if not any(_is_there(root, path) for path in listed.paths[FILES_LOOKED_FOR:]):
         others = (
             f", nor is any other of its {len(listed.paths)} images" if len(listed.paths) > 1 else ""
         )
         raise MissingInputError(
             f"{first}{others}. {add} data.root=FOLDER, where its paths begin, to the command."
         )
+
+
+def _is_there(folder: Path, path: str) -> bool:
+    """As the list writes it, or with / where Windows has a backslash."""
+    return any(os.path.lexists(folder / one) for one in {path, path.replace("\\", "/")})
 
 
 def _folder_above(sample: list[str], root: Path) -> Path | None:
@@ -56,7 +61,7 @@ def _folder_above(sample: list[str], root: Path) -> Path | None:
     places = list(dict.fromkeys([Path.cwd(), beside.parent, beside]))
     # grows while it is gone through: the nearest come first
     for number, place in enumerate(places):
-        found = sum(os.path.lexists(place / path) for path in sample)
+        found = sum(_is_there(place, path) for path in sample)
         if 2 * found > len(sample):
             return place
         if number < FOLDERS_LOOKED_INTO and len(places) < FOLDERS_LOOKED_INTO:

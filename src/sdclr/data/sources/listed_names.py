@@ -1,7 +1,8 @@
 """Which files the entries of a list mean, where a name is written in another form than on the disk.
 
-One letter (é) may be written as one character or as two (NFC, NFD; macOS and some archives write the latter), and
-tables pad their fields with spaces. An entry whose file is there as it is written is never changed. Opens no file.
+One letter (é) may be written as one character or as two (NFC, NFD; macOS and some archives write the latter), tables
+pad their fields with spaces, those of Windows have \\ between folders, and our own write \\xff for a byte that is no
+text. An entry whose file is there as it is written is never changed. Opens no file.
 """
 
 from __future__ import annotations
@@ -9,11 +10,11 @@ from __future__ import annotations
 import os
 import posixpath
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from sdclr.safe_text import csv_cell
+from sdclr.safe_text import as_text, csv_cell, one_line
 
 
 class MatchedNames(NamedTuple):
@@ -24,6 +25,10 @@ class MatchedNames(NamedTuple):
     """Entries without whose outer spaces the file was found."""
     num_normalised: int
     """Entries whose letters the file's name writes in another form."""
+    num_escaped: int
+    """Entries that have escapes for what is no text in the file's name."""
+    num_backslashes: int
+    """Entries with a backslash between folders."""
 
     def remarks(self) -> list[str]:
         parts = {
@@ -31,6 +36,8 @@ class MatchedNames(NamedTuple):
             "names of a list whose letters the file system writes in another form (NFC, NFD), matched": (
                 self.num_normalised
             ),
+            "names of a list with escapes for what is no text, matched": self.num_escaped,
+            "names of a list with \\ between folders, read as /": self.num_backslashes,
         }
         return [f"{what}: {num}" for what, num in parts.items() if num]
 
@@ -38,7 +45,7 @@ class MatchedNames(NamedTuple):
 def match_names(root: Path, paths: Sequence[str]) -> MatchedNames:
     """The entries ``paths`` below ``root``; one that no file has in any form stays as it is written."""
     names, found = _Names(root), list[str]()
-    num_padded = num_normalised = 0
+    num_padded = num_normalised = num_escaped = num_backslashes = 0
     for path in paths:
         bare = path.strip()
         if names.has(path):
@@ -51,9 +58,15 @@ def match_names(root: Path, paths: Sequence[str]) -> MatchedNames:
         elif (other := names.other_form(bare)) is not None:
             found.append(other)
             num_normalised += 1
+        elif (other := names.unescaped(bare)) is not None:
+            found.append(other)
+            num_escaped += 1
+        elif "\\" in bare and (other := names.any_form(bare.replace("\\", "/"))) is not None:
+            found.append(other)
+            num_backslashes += 1
         else:
             found.append(path)
-    return MatchedNames(found, num_padded, num_normalised)
+    return MatchedNames(found, num_padded, num_normalised, num_escaped, num_backslashes)
 
 
 class _Names:
@@ -63,6 +76,7 @@ class _Names:
         self._root = root
         self._listed: dict[str, frozenset[str]] = {}
         self._by_form: dict[str, dict[str, str]] = {}
+        self._by_text: dict[str, dict[str, str]] = {}
         self._folders: dict[str, str | None] = {"": ""}
 
     def has(self, path: str) -> bool:
@@ -79,6 +93,23 @@ class _Names:
             return None
         actual = self._forms(there).get(unicodedata.normalize("NFC", name))
         return posixpath.join(there, actual) if actual else None
+
+    def any_form(self, path: str) -> str | None:
+        """The path itself where a file has it, else its other form."""
+        return path if self.has(path) else self.other_form(path)
+
+    def unescaped(self, path: str) -> str | None:
+        """The path that a table of ours writes so, with escapes for what is no text; if there is one alone."""
+        if "\\" not in path:
+            return None
+        there = ""
+        for part in path.split("/"):
+            if not self.has(posixpath.join(there, part)):
+                part = self._texts(there).get(part, "")
+                if not part:
+                    return None
+            there = posixpath.join(there, part)
+        return there
 
     def _folder(self, folder: str) -> str | None:
         if folder not in self._folders:
@@ -97,9 +128,26 @@ class _Names:
     def _forms(self, folder: str) -> dict[str, str]:
         """Names by their NFC form; an empty text for a form that several names have."""
         if folder not in self._by_form:
-            forms: dict[str, str] = {}
-            for name in self._names(folder):
-                form = unicodedata.normalize("NFC", name)
-                forms[form] = "" if form in forms else name
-            self._by_form[folder] = forms
+            self._by_form[folder] = self._names_by(_nfc, folder)
         return self._by_form[folder]
+
+    def _texts(self, folder: str) -> dict[str, str]:
+        """Names by what tables of ours write for them; an empty text for what stands for several names."""
+        if folder not in self._by_text:
+            self._by_text[folder] = self._names_by(_text, folder)
+        return self._by_text[folder]
+
+    def _names_by(self, form: Callable[[str], str], folder: str) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for name in self._names(folder):
+            written = form(name)
+            found[written] = "" if written in found else name
+        return found
+
+
+def _nfc(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
+def _text(name: str) -> str:
+    return one_line(as_text(name))

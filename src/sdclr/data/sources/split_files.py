@@ -186,8 +186,15 @@ def _problem(name: str, label: str, line: str) -> str | None:
 
 def path_problem(name: str) -> str | None:
     """Why a path of a list names nothing below the image folder, if so."""
+    return leaving_problem(name) or (backslash_problem(name) if "\\" in name else None)
+
+
+def leaving_problem(name: str) -> str | None:
+    """A path that leads out of the image folder."""
     if name.startswith(("/", "~")) or ".." in name.split("/") or "\0" in name:
         return f"{name[:80]!r} leaves the image folder; only paths below it count."
-    if "\\" in name:
-        return f"a backslash; / goes between folders: {name[:80]!r}."
     return None
+
+
+def backslash_problem(name: str) -> str:
+    return f"a backslash; / goes between folders: {name[:80]!r}."

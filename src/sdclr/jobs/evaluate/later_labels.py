@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,12 @@ from sdclr.data.choices import LIST_SUFFIXES, SPREADSHEETS, TABLE_SUFFIXES
 from sdclr.data.collections.image_files import ImageFiles
 from sdclr.data.decoding.decode import printable
 from sdclr.data.grouping import group_images, require_apart
-from sdclr.data.sources.image_lists import ListedImages, read_listed_images
+from sdclr.data.sources.image_lists import ListedImages, is_other_encoding, read_listed_images
 from sdclr.data.sources.listed_names import match_names
 from sdclr.data.sources.own_images import class_names_of
 from sdclr.data.splits import Positions, natural_split
 from sdclr.errors import ConfigError, DataError
-from sdclr.safe_text import command, shown
+from sdclr.safe_text import as_text, command, one_line, shown
 
 SOURCES = ("images", "arrays")
 """Data sets whose labels may come from a file; the others bring theirs."""
@@ -140,25 +140,40 @@ def positions_of(listed: ListedImages, images: Images, begin: Path | None) -> li
 
     ``begin``: where the paths of the list begin, if not where those of the images do.
     """
-    position_of = {name: position for position, name in enumerate(images.names)}
+    position_of = {
+        **{one_line(as_text(str(name))): position for position, name in enumerate(images.names)},
+        **{name: position for position, name in enumerate(images.names)},
+    }
     # as the table writes them, and as they are where its paths begin elsewhere
     written, below = listed, listed
-    files = images.files
+    files, num_backslashes = images.files, 0
     if files is not None and begin is not None:
         below = listed._replace(paths=_names_below(begin, listed.paths, files))
     if files is not None and isinstance(files.root, Path) and files.members is None:
-        written, below = (
-            one._replace(paths=match_names(files.root, one.paths).paths) for one in (written, below)
-        )
+        here, there = (match_names(files.root, one.paths) for one in (written, below))
+        written, below = listed._replace(paths=here.paths), listed._replace(paths=there.paths)
+        num_backslashes = max(here.num_backslashes, there.num_backslashes)
     archive = _archive(images)
-    positions = []
+    positions: list[int | None] = []
     for row in range(len(listed.paths)):
         name = written.name(row)
-        names_tried = (below.name(row), name, f"{archive}{name}")
-        positions.append(
-            next((position_of[one] for one in names_tried if one in position_of), None)
+        found = _first_of((below.name(row), name, f"{archive}{name}"), position_of)
+        if found is None and "\\" in name:
+            slashed = name.replace("\\", "/")
+            found = _first_of((slashed, f"{archive}{slashed}"), position_of)
+            num_backslashes += found is not None
+        positions.append(found)
+    if num_backslashes:
+        warnings.warn(
+            f"{num_backslashes} names of {listed.file.name} have \\ between folders, as Windows writes them; it was "
+            "read as /.",
+            stacklevel=5,
         )
     return positions
+
+
+def _first_of(names: Sequence[str], position_of: Mapping[str, int]) -> int | None:
+    return next((position_of[one] for one in names if one in position_of), None)
 
 
 def _archive(images: Images) -> str:
@@ -188,9 +203,13 @@ def _say_unknown(listed: ListedImages, unknown: Sequence[int], images: Images) -
             f"{listed.file} names no image of this run (first: {first}); those are called like {name}. {cure}"
         )
     others = " Images that it was not trained on can be its test set: data.test_path."
+    if images.files is None:
+        others = ""
+    elif any(is_other_encoding(listed.paths[row]) for row in unknown):
+        others = f" {listed.file.name} is not UTF-8: save it as UTF-8 (a spreadsheet: CSV UTF-8)."
     warnings.warn(
         f"{len(unknown)} of {len(listed.paths)} labelled names are no images of this run and are left out (first: "
-        f"{first}).{others if images.files is not None else ''}",
+        f"{first}).{others}",
         stacklevel=5,
     )
 

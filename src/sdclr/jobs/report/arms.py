@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from sdclr.evaluation.results import Evaluation, ProbeResult
 from sdclr.jobs.report.comparable import require_comparable
 from sdclr.jobs.report.curves import measured_by_epoch, share_of_few
 from sdclr.jobs.report.run_folder import RunFolder
+from sdclr.presentation.report import Over
 from sdclr.run import Run
 from sdclr.run.consistency import foreign_metrics, require_own_backbone, require_own_evaluation
 from sdclr.safe_text import command, shown
@@ -38,32 +39,40 @@ class Arm:
 
     label: str
     runs: Sequence[RunFolder]
+    over: Over = "splits"
+    """What is repeated: trainings of one split (seeds), or splits, of which several seeds are averaged first."""
 
     @property
     def method(self) -> str:
         return self.runs[0].method
 
     def summaries(self, probe: str) -> dict[int, Balancedness]:
-        """Split number -> balancedness, averaged over the seeds of a split."""
+        """Split number or seed -> balancedness, averaged over the seeds of a split."""
         return {
             number: _mean_balancedness([_balancedness(run, probe) for run in runs])
-            for number, runs in self.by_split(probe).items()
+            for number, runs in self.repeats(probe).items()
         }
 
-    def by_split(self, probe: str) -> dict[int, list[RunFolder]]:
-        """Split number -> its runs (seeds) that have this probe."""
-        splits: dict[int, list[RunFolder]] = {}
+    def repeats(self, probe: str) -> dict[int, list[RunFolder]]:
+        """Split number -> its runs (seeds) that have this probe; or seed -> its run."""
+        found: dict[int, list[RunFolder]] = {}
         for run in sorted(self.runs, key=lambda run: (run.split_number, run.seed)):
             if probe in run.evaluation.probes:
-                splits.setdefault(run.split_number, []).append(run)
-        return splits
+                number = run.seed if self.over == "seeds" else run.split_number
+                found.setdefault(number, []).append(run)
+        return found
 
 
 def read_arms(
-    runs: Sequence[Path | str], protocol: str | None = None, groups: GroupConvention | None = None
+    runs: Sequence[Path | str],
+    protocol: str | None = None,
+    groups: GroupConvention | None = None,
+    *,
+    over: Over = "splits",
 ) -> tuple[list[Arm], str]:
     """The arms in the order given, and the protocol that all of them were evaluated with.
 
+    ``over``: seeds are counted in the place of splits where all runs are of one split and some differ in their seed.
     ``groups``: ``thirds`` or ``thresholds`` instead of the data set's own convention. Raises MissingInputError for a
     folder that is missing, is no run or was never evaluated, and ConfigError for runs whose numbers do not belong in
     one table: another data set, another split under the same number, the same split and seed twice, or several
@@ -75,7 +84,11 @@ def read_arms(
     protocol = _common_protocol(paths, protocol)
     folders = [_read_run(path, protocol, groups) for path in paths]
     require_comparable(folders)
-    return _group_into_arms(folders), protocol
+    arms = _group_into_arms(folders)
+    one_split = len({run.split_number for run in folders}) == 1
+    if over == "seeds" and one_split and any(len(arm.runs) > 1 for arm in arms):
+        arms = [replace(arm, over="seeds") for arm in arms]
+    return arms, protocol
 
 
 def _common_protocol(paths: Sequence[Path], wanted: str | None) -> str:

@@ -70,7 +70,7 @@ def build_paper_table(
             PaperArm(probe, label, _rows(arm, probe, dataset))
             for probe in probes
             for arm, label in zip(arms, labels, strict=True)
-            if arm.by_split(probe)
+            if arm.repeats(probe)
         ],
         notes=_notes(arms, dataset, protocol),
         published_protocol=PROTOCOLS[0],

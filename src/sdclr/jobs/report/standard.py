@@ -84,7 +84,8 @@ def build_report(
     """Gather evaluated runs into one report.
 
     Runs whose configs are equal but for seed, split, device and paths are one arm. Several seeds of one split are
-    averaged first, then the splits: every mean and population std is over splits, and n counts splits.
+    averaged first, then the splits: every mean and population std is over splits, and n counts splits. Where all runs
+    are of one split, as those of somebody's own images are, it is over seeds, and n counts these.
     The first arm is the baseline of the paired comparisons. ``groups``: ``thirds`` or ``thresholds`` instead of the
     data set's own convention.
 
@@ -98,7 +99,7 @@ def build_report(
     >>> report.title, [row.probe for row in report.rows]
     ('SDCLR on digits', ['linear', 'knn'])
     """
-    arms, protocol = read_arms(runs, protocol, groups)
+    arms, protocol = read_arms(runs, protocol, groups, over="seeds")
     folders = [run for arm in arms for run in arm.runs]
     headings = probe_headings(arms)
     probes = list(headings)
@@ -118,7 +119,7 @@ def build_report(
         chance=_chance(folders),
         arms=[arm.label for arm in arms],
         probes=headings,
-        rows=[_row(arm, probe) for probe in probes for arm in arms if arm.by_split(probe)],
+        rows=[_row(arm, probe) for probe in probes for arm in arms if arm.repeats(probe)],
         comparisons=comparisons,
         facts=_facts(arms, protocol),
         probe_details={probe: _probe_detail(folders, probe) for probe in probes},
@@ -126,6 +127,7 @@ def build_report(
         curves=_curves(arms),
         class_names=folders[0].split["class_names"],
         splits=_splits(folders),
+        over=arms[0].over,
         runs=[_record(arm, run) for arm in arms for run in arm.runs],
         versions={
             key: _joined(folders, key)
@@ -322,15 +324,16 @@ def _chance(runs: Sequence[RunFolder]) -> float:
 
 
 def _row(arm: Arm, probe: str) -> Row:
-    splits = arm.summaries(probe).values()
+    repeats = arm.summaries(probe).values()
     values = {
-        column.key: MeanStd.over([getattr(one, column.key) for one in splits]) for column in COLUMNS
+        column.key: MeanStd.over([getattr(one, column.key) for one in repeats])
+        for column in COLUMNS
     }
-    return Row(probe, arm.label, len(splits), values)
+    return Row(probe, arm.label, len(repeats), values)
 
 
 def _comparisons(baseline: Arm, arm: Arm, probe: str) -> list[Comparison]:
-    """``arm`` against ``baseline`` over the splits that both have, for each compared quantity."""
+    """``arm`` against ``baseline`` over the splits, or seeds, that both have, for each compared quantity."""
     results = []
     for key in COMPARED:
         a, b = (
@@ -344,7 +347,9 @@ def _comparisons(baseline: Arm, arm: Arm, probe: str) -> list[Comparison]:
         shared = a.keys() & b.keys()
         single = b[min(shared)] - a[min(shared)] if len(shared) == 1 else None
         results.append(
-            Comparison(probe, key, baseline.label, arm.label, len(shared), interval, single)
+            Comparison(
+                probe, key, baseline.label, arm.label, len(shared), interval, single, arm.over
+            )
         )
     return results
 
@@ -358,18 +363,18 @@ def _class_bars(arms: Sequence[Arm], probe: str) -> ClassBars:
     """Accuracy by rank of the training count: the class behind a rank differs from split to split."""
     bars, counts_by_run, runs = [], [], []
     for arm in arms:
-        per_split = []
-        for seeds in arm.by_split(probe).values():
+        per_repeat = []
+        for seeds in arm.repeats(probe).values():
             counts = np.asarray(seeds[0].evaluation.train_counts)
             # the reverse of class_groups' ascending order, so that ranks and groups agree where counts are equal
             order = np.argsort(counts, kind="stable")[::-1]
             measured = [run.evaluation.probes[probe].per_class_accuracy for run in seeds]
             accuracy = np.mean(np.array(measured, dtype=np.float64), axis=0)  # nan: not tested
-            per_split.append(accuracy[order])
+            per_repeat.append(accuracy[order])
             counts_by_run.append(counts[order])
             runs += seeds
-        if per_split:
-            ranks = [MeanStd.over(values) for values in np.transpose(per_split)]
+        if per_repeat:
+            ranks = [MeanStd.over(values) for values in np.transpose(per_repeat)]
             bars.append(ArmBars(arm.label, ranks))
     counts = np.rint(np.mean(counts_by_run, axis=0)).astype(int)
     groups = class_groups(counts.tolist()[::-1], runs[0].evaluation.group_convention)
@@ -472,13 +477,18 @@ def _description(arms: Sequence[Arm], protocol: str) -> str:
     ratios = dict.fromkeys(_imbalance_ratio(run.evaluation.train_counts) for run in runs)
     drawn = f" (subset {words['data.subset']}, imbalance ratio {' or '.join(ratios)})"
     splits = f" over {counted(len({run.split_number for run in runs}), 'split')}"
+    seeds = (
+        f" over {counted(len({run.seed for run in runs}), 'seed')}"
+        if arms[0].over == "seeds"
+        else ""
+    )
     if all(has_own_images(Run(run.path)) for run in runs):
         drawn = splits = ""
     return (
         f"{', '.join(arm.label for arm in arms)}: {_networks(settings)} "
         f"pre-trained without labels for {counted(words['epochs'], 'epoch')} on {_source(runs)}{drawn}, "
         f"then read out by protocol '{protocol}'. "
-        f"{counted(len(runs), 'run')}{splits}. "
+        f"{counted(len(runs), 'run')}{seeds or splits}. "
         f"Hardware: {_joined(runs, 'device')}."
         f"{_how_tested(runs)}{_untested(runs)}"
     )
@@ -603,10 +613,7 @@ def _facts(arms: Sequence[Arm], protocol: str) -> list[Fact]:
         facts.append(Fact("features in", features))
     facts += [
         Fact("protocol", [protocol] * len(arms)),
-        Fact(
-            "runs (splits)",
-            [f"{len(a.runs)} ({len({r.split_number for r in a.runs})})" for a in arms],
-        ),
+        _num_runs(arms),
         Fact("views/s (median over epochs)", [_views_per_second(arm) for arm in arms]),
         Fact("hardware", [_joined(arm.runs, "device") for arm in arms]),
     ]
@@ -648,6 +655,15 @@ def _probe_detail(runs: Sequence[RunFolder], probe: str) -> str:
     details = list(dict.fromkeys(filter(None, found)))
     # where runs differ, the evaluation files say how
     return details[0] if len(details) == 1 else ""
+
+
+def _num_runs(arms: Sequence[Arm]) -> Fact:
+    """How many runs an arm has, and over how many splits or seeds."""
+    repeats = [
+        {run.seed if arm.over == "seeds" else run.split_number for run in arm.runs} for arm in arms
+    ]
+    words = [f"{len(arm.runs)} ({len(one)})" for arm, one in zip(arms, repeats, strict=True)]
+    return Fact(f"runs ({arms[0].over})", words)
 
 
 def _splits(runs: Sequence[RunFolder]) -> list[SplitCounts]:
