@@ -213,6 +213,19 @@ class RowParts:
             yield part
             first += len(part)
 
+    @property
+    def num_present(self) -> int:
+        """Parts that are finished and of this identity, in whatever order they were."""
+        return len(self._present()) if _read_identity(self.folder) == self.identity else 0
+
+    def present(self) -> Iterator[tuple[int, npt.NDArray[Any]]]:
+        """The first row and the rows of each finished part, mapped: also of those behind one that is missing."""
+        for name in self._present():
+            yield int(name.removesuffix(".npy")), np.load(self.folder / name, mmap_mode="r")
+
+    def _present(self) -> list[str]:
+        return sorted(filter(_OURS.fullmatch, os.listdir(self.folder)))
+
     def as_mapped_file(self) -> npt.NDArray[Any]:
         """All rows as one memory-mapped file, so that a million images need no memory; remove() removes it."""
         first_part = np.load(self._part(0), mmap_mode="r")

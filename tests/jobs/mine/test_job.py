@@ -175,6 +175,33 @@ def test_an_interrupted_call_goes_on_and_gives_the_same(
     assert not [name for name in kept if "partial" in name or name.endswith(".tmp")]
 
 
+def test_what_a_killed_call_has_seen_is_kept_where_the_collection_has_changed(
+    digits_run: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(row_parts, "ROWS_PER_PART", 20)
+    monkeypatch.setattr(row_parts, "FEWEST_ROWS", 20)
+    out = tmp_path / "rare"
+    names = sorted(path.name for path in photos.iterdir())
+    for images, change in ((45, "new"), (25, "gone"), (10, "other")):
+        with pytest.raises(KeyboardInterrupt):
+            mine(digits_run.folder, data(photos), out, progress=StopAfter(images))
+        if change == "new":
+            shutil.copy(photos / names[7], photos / "00_first.png")
+        elif change == "gone":
+            (photos / names[3]).unlink()
+        else:
+            shutil.copy(photos / names[9], photos / names[30])
+    last = StopAfter()
+    again = mine(digits_run.folder, data(photos), out, progress=last)
+    looked_at = [task for task in last.begun_at if task.startswith("features")]
+    assert len(looked_at) == 1
+    assert int(looked_at[0].split()[2]) < 30, "of 60"
+    assert_same(mine(digits_run.folder, data(photos), tmp_path / "whole"), again)
+    assert sorted(path.name for path in out.iterdir()) == sorted(
+        path.name for path in (tmp_path / "whole").iterdir()
+    )
+
+
 def test_a_call_that_was_killed_while_it_ranked_looks_at_nothing_again(
     digits_run: Run, photos: Path, tmp_path: Path
 ) -> None:

@@ -57,9 +57,9 @@ class Joined:
     """[N], the row of an earlier call; -1 for images that it does not have."""
     listed_row: Rows
     """[N], the row among the listed images; -1 for those that only the earlier call had."""
-    own_row: Rows
-    """[N], the row of the last call with the same folder, where that has seen it and the earlier call has not; else -1:
-    of images that are new against another collection and were looked at before."""
+    own: tuple[tuple[Stored, Rows], ...]
+    """What calls with the same folder have seen, and the row [N] there of each image that none before has; else -1:
+    of images that are new against another collection and were looked at before, or by a call that was killed."""
     remarks: tuple[str, ...] = ()
 
     @property
@@ -75,7 +75,10 @@ class Joined:
     @property
     def is_unseen(self) -> npt.NDArray[np.bool_]:
         """[N]"""
-        return (self.stored_row < 0) & (self.own_row < 0)
+        unseen: npt.NDArray[np.bool_] = self.stored_row < 0
+        for _, rows in self.own:
+            unseen = unseen & (rows < 0)
+        return unseen
 
 
 def listed(images: Images, data: DataConfig) -> Listed:
@@ -100,11 +103,11 @@ def _digest(pixels: npt.NDArray[np.uint8]) -> str:
 
 
 def join(
-    now: Listed, stored: Stored | None, *, keep_others: bool, own: Stored | None = None
+    now: Listed, stored: Stored | None, *, keep_others: bool, own: Sequence[Stored] = ()
 ) -> Joined:
     """The listed images, and with ``keep_others`` those that only the earlier call had.
 
-    ``own``: what the last call with the same folder has seen, where that is not the earlier call.
+    ``own``: what calls with the same folder have seen, where that is not the earlier call.
 
     Of the earlier images below the root of the listed ones those whose files no longer exist are left out.
     With others the images are in the order of their names below the common folder, as they would be
@@ -140,23 +143,25 @@ def join(
             listed_rows = [listed_rows[i] for i in order]
     found = np.array(stored_rows, dtype=np.int64)
     listed_row = np.array(listed_rows, dtype=np.int64)
-    return Joined(
-        root, contents, found, listed_row, _rows_of_own(root, contents, found, own), tuple(remarks)
-    )
+    unseen, seen_by = found < 0, list[tuple[Stored, Rows]]()
+    for one_call in own:
+        rows = _rows_of(one_call, root, contents, unseen)
+        unseen &= rows < 0
+        seen_by.append((one_call, rows))
+    return Joined(root, contents, found, listed_row, tuple(seen_by), tuple(remarks))
 
 
-def _rows_of_own(
-    root: str, contents: Sequence[Content], stored_row: Rows, own: Stored | None
+def _rows_of(
+    own: Stored, root: str, contents: Sequence[Content], unseen: npt.NDArray[np.bool_]
 ) -> Rows:
+    """The row of each image [N] that is unseen so far, where this call has the same file with the same content."""
     rows = np.full(len(contents), -1, dtype=np.int64)
-    if own is None:
-        return rows
     row_of = {
         (_below(root, own.record.root, one.path), one.digest): row
         for row, one in enumerate(own.contents)
         if one.digest not in (ABSENT, "")
     }
-    for place in np.flatnonzero(stored_row < 0).tolist():
+    for place in np.flatnonzero(unseen).tolist():
         one = contents[place]
         rows[place] = row_of.get((one.path, one.digest), -1)
     return rows

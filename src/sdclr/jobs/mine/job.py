@@ -46,7 +46,6 @@ from sdclr.jobs.mine.ranking import (
 from sdclr.jobs.mine.seeing import (
     found_images,
     help_to_see,
-    joined_with_earlier,
     see,
     usable_images,
 )
@@ -217,9 +216,8 @@ def _help(looked_at: _LookedAt, device: str, world: World) -> None:
     found, encoder = looked_at.found(), looked_at.encoder()
     images, _ = usable_images(found, looked_at.data, NoProgress())
     now = listed(images, looked_at.data)
-    joined, _ = joined_with_earlier(now, encoder, looked_at.out, looked_at.against)
     placed_on(encoder.backbone, where)
-    help_to_see(now, joined, encoder, looked_at.out, world)
+    help_to_see(now, encoder, looked_at.out, looked_at.against, world)
 
 
 def _write_tables(

@@ -14,7 +14,7 @@ import torch
 
 from sdclr.backbones.encoder import Encoder
 from sdclr.data import Data, DataConfig, Images, build_data
-from sdclr.data.collections.contents import Content, digest_of, read_record
+from sdclr.data.collections.contents import Content, read_record
 from sdclr.data.trained_images import images_of, warn_of_changes
 from sdclr.data.usable import look_at as look_at_all
 from sdclr.data.usable import warn_of_bad_files
@@ -22,6 +22,13 @@ from sdclr.errors import ConfigError, DistributedError
 from sdclr.jobs.mine.collection import Joined, Listed, join, keep, require_same_kind
 from sdclr.jobs.mine.folder import UNFINISHED, MineRecord, Stored, read_state, read_stored
 from sdclr.jobs.mine.looking import look_at
+from sdclr.jobs.mine.unfinished import (
+    identity_of,
+    keep_unfinished,
+    note_unfinished,
+    read_kept,
+    remove_kept,
+)
 from sdclr.presentation.progress import AnyProgress, NoProgress
 from sdclr.processes.world import ALONE, World
 from sdclr.run import Run
@@ -69,22 +76,35 @@ def remarks_on_training(source: Path | str, now: Listed) -> list[str]:
 
 
 def joined_with_earlier(
-    now: Listed, encoder: Encoder, out: Path, against: Path | None
+    now: Listed, encoder: Encoder, out: Path, against: Path | None, *, is_first: bool = True
 ) -> tuple[Joined, Stored | None]:
     """The images to rank, and the earlier call that knows some of them: ``against``, or the last one with ``out``.
 
-    Raises ConfigError where ``against`` is of another backbone.
+    What a killed call has seen of a collection that has changed since is kept as well, by the first process. Raises
+    ConfigError where ``against`` is of another backbone.
     """
+    joined, earlier = _joined(now, encoder, out, against)
+    if is_first and keep_unfinished(out, now, encoder, _identity(now, joined, encoder)):
+        return _joined(now, encoder, out, against)
+    return joined, earlier
+
+
+def _joined(
+    now: Listed, encoder: Encoder, out: Path, against: Path | None
+) -> tuple[Joined, Stored | None]:
     own = read_stored(out)
     if own is not None and not _is_like(own, now, encoder):
         own = None
+    killed = read_kept(out)
+    others = [one for one in (killed,) if one is not None and _is_like(one, now, encoder)]
     if against is None:
-        return join(now, own, keep_others=False), own
+        return join(now, own, keep_others=False, own=others), own
     earlier = read_stored(against)
     if earlier is None:
         raise ConfigError(f"--against {shown(against)}: that call has not come to its end.")
     require_same_kind(earlier, encoder.digest, encoder.name, now.reading)
-    return join(now, earlier, keep_others=True, own=own), earlier
+    others = others if own is None else [own, *others]
+    return join(now, earlier, keep_others=True, own=others), earlier
 
 
 def see(
@@ -115,21 +135,25 @@ def see(
         encoder_name=encoder.name,
         reading=now.reading,
     )
-    known = [(earlier, joined.stored_row), (read_stored(out), joined.own_row)]
-    kept = keep(out, record, joined, known, parts)
+    kept = keep(out, record, joined, [(earlier, joined.stored_row), *joined.own], parts)
     parts.remove()
+    remove_kept(out)
     return kept
 
 
-def help_to_see(now: Listed, joined: Joined, encoder: Encoder, out: Path, world: World) -> None:
+def help_to_see(
+    now: Listed, encoder: Encoder, out: Path, against: Path | None, world: World
+) -> None:
     """Look at this process's share of what the first one wants to see.
 
     DistributedError where this process would look at something else.
     """
+    wanted = world.messages.wait_for(_TO_SEE)["identity"]
     # before the first process knows that this one has looked, it changes nothing there
+    joined, _ = joined_with_earlier(now, encoder, out, against, is_first=False)
     own = _seen_before(now, joined, encoder, out)
     identity = "" if own is not None else _identity(now, joined, encoder)
-    if world.messages.wait_for(_TO_SEE)["identity"] != identity:
+    if wanted != identity:
         raise DistributedError(
             f"process {world.rank} sees other images or another backbone than process 0. Every process needs the same "
             "files, on a file system that all of them see."
@@ -150,9 +174,8 @@ def _seen_before(now: Listed, joined: Joined, encoder: Encoder, out: Path) -> St
 
 
 def _identity(now: Listed, joined: Joined, encoder: Encoder) -> str:
-    """What must be equal for images that were looked at to be kept."""
-    contents = [now.contents[row] for row in joined.unseen.tolist()]
-    return f"{encoder.digest} {now.reading} {now.root} {digest_of(contents)}"
+    """What must be equal for images that were looked at to be gone on with."""
+    return identity_of([now.contents[row] for row in joined.unseen.tolist()], now, encoder)
 
 
 def _look(
@@ -166,6 +189,8 @@ def _look(
 ) -> RowParts:
     """The rows of all images that no call has seen; of several processes each computes a share."""
     unseen = now.images.at(joined.unseen)
+    if world.is_first:
+        note_unfinished(out, [now.contents[row] for row in joined.unseen.tolist()])
     parts = RowParts(out / UNFINISHED, identity, team=world.messages)
     look_at(unseen, encoder, parts, show)
     return parts
