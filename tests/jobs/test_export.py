@@ -74,6 +74,18 @@ def features(source: Path) -> Tensor:
         return load_backbone(source)(images())
 
 
+def umask() -> int:
+    now = os.umask(0)
+    os.umask(now)
+    return now
+
+
+def test_facts_name_no_setting_that_the_network_does_not_have(tmp_path: Path) -> None:
+    weights = saved(tmp_path / "b.safetensors", "timm:resnet18")
+    facts = json.loads((export(weights, "timm", tmp_path / "t.pth").parent / "t.json").read_text())
+    assert {"width", "stem"}.isdisjoint(facts["architecture"])
+
+
 @pytest.mark.tools
 @pytest.mark.parametrize("format", list(formats()))
 def test_another_program_computes_the_same_features(
@@ -92,6 +104,7 @@ def test_another_program_computes_the_same_features(
     assert sorted(os.listdir(out if row.is_folder else tmp_path)) == sorted(files)
     for path in tmp_path.rglob("*"):
         if path.is_file():
+            assert path.stat().st_mode & 0o777 == 0o666 & ~umask(), "whoever may read the others"
             assert str(resnet18.parent).encode() not in path.read_bytes(), "places stay private"
             assert b"sdclr/backbones/" not in path.read_bytes(), f"a line of the source in {path}"
 

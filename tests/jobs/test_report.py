@@ -562,3 +562,12 @@ def test_a_network_without_a_width_has_none_in_a_report(tmp_path: Path) -> None:
         "timm:vit_tiny_patch16_224 pre-trained without labels for 1 epoch on digits"
         in report.description
     )
+
+
+def test_runs_without_labels_are_told_how_they_get_an_evaluation(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / name, seed=seed) for seed, name in enumerate("ab")]
+    for run in runs:
+        edit(run / "split.json", source="unlabelled")
+        (run / "evaluation" / "cached.json").unlink()
+    with pytest.raises(MissingInputError, match=r"no labels\. Once some have: .*--labels FILE"):
+        build_report(runs)

@@ -202,6 +202,15 @@ def test_what_a_killed_call_has_seen_is_kept_where_the_collection_has_changed(
     )
 
 
+def test_a_word_that_is_no_mark_is_said_before_any_image_is_looked_at(
+    digits_run: Run, photos: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "marks.csv").write_text("path,wanted\n7_000.png,Ja\n")
+    with pytest.raises(DataError, match=r"marks\.csv, line 2: .*Ja"):
+        mine(digits_run.folder, data(photos), tmp_path / "rare", feedback=tmp_path / "marks.csv")
+    assert not (tmp_path / "rare").exists()
+
+
 def test_a_call_that_was_killed_while_it_ranked_looks_at_nothing_again(
     digits_run: Run, photos: Path, tmp_path: Path
 ) -> None:

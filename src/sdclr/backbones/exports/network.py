@@ -16,7 +16,7 @@ import sdclr
 from sdclr.backbones.backbone import Backbone
 from sdclr.backbones.build import build_backbone, torchvision_code
 from sdclr.backbones.classifier import Classifier
-from sdclr.backbones.config import BackboneConfig
+from sdclr.backbones.config import BackboneConfig, settings_without_effect
 from sdclr.backbones.exports.headed import (
     HeadedNetwork,
     NoSuchHead,
@@ -114,7 +114,7 @@ class Exported:
             "image_size": self.image_size,
             "feature_dim": self.feature_dim,
             **normalisation_of(self.backbone).to_dict(),
-            "architecture": self.architecture.to_dict() | {"pretrained": False},
+            "architecture": _used_settings(self.architecture) | {"pretrained": False},
             "written_by": f"sdclr {sdclr.__version__}",
         }
         if self.classifier is not None:
@@ -162,6 +162,12 @@ def fitted_to_format(trained: Exported, row: ExportRow) -> Exported:
         f"--format {row.name} cannot hold this network, {_words(trained.architecture)}: {problem}. "
         f"Formats that can: {', '.join(one.name for one in others)}."
     )
+
+
+def _used_settings(architecture: BackboneConfig) -> dict[str, Any]:
+    """Without those that a network of its kind does not have, such as the width of timm's."""
+    unused = settings_without_effect(architecture.name)
+    return {name: value for name, value in architecture.to_dict().items() if name not in unused}
 
 
 def _words(architecture: BackboneConfig) -> str:

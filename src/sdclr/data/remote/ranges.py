@@ -98,7 +98,9 @@ def names_below(address: str) -> list[str]:
     try:
         return _repeated(address, listed)
     except GoneError:
-        raise MissingInputError(f"folder {shown(address)} does not exist.") from None
+        raise MissingInputError(
+            f"{shown(address)} does not exist: no such folder or bucket."
+        ) from None
 
 
 def _changed(address: str, version: Version, what: str) -> RemoteError:

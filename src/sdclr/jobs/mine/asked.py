@@ -11,6 +11,7 @@ from sdclr.data import DataConfig
 from sdclr.errors import ConfigError, DataError
 from sdclr.evaluation.rarity import SCORES, load_score
 from sdclr.evaluation.rarity.maps import checked_map
+from sdclr.jobs.mine.marks import read_marks
 from sdclr.jobs.mine.ranking import Order, check_order
 from sdclr.outside import is_outside
 
@@ -53,6 +54,8 @@ def require_possible(data: DataConfig, asked: Asked, *, has_records: bool) -> No
         )
     if asked.like and asked.feedback is not None:
         raise ConfigError("--like and --feedback are two rankings; give one of them.")
+    if asked.feedback is not None:
+        read_marks(asked.feedback)  # a word that is no mark is said before images are looked at
     for name in (asked.score, *asked.scores):
         known = {"features", *(("losses", "masses") if has_records else ())}
         if lacking := [need for need in SCORES[name].needs if need not in known]:

@@ -91,15 +91,22 @@ def read_arms(
     return arms, protocol
 
 
+def _how_to_evaluate(path: Path) -> str:
+    if Run(path).read_side_file("split.json", optional=True).get("source") != "unlabelled":
+        return f"run `{command('sdclr', 'evaluate', path)}` first."
+    return (
+        f"its images have no labels. Once some have: `{command('sdclr', 'evaluate', path)} --labels FILE`; until then "
+        f"`{command('sdclr', 'report', path)}` shows this run alone."
+    )
+
+
 def _common_protocol(paths: Sequence[Path], wanted: str | None) -> str:
     """The protocol that every run was evaluated with. Protocols never mix in one table."""
     found = {}
     for path in paths:
         found[path] = Run(path).require().evaluated_protocols()
         if not found[path]:
-            raise MissingInputError(
-                f"{path} has no evaluation; run `{command('sdclr', 'evaluate', path)}` first."
-            )
+            raise MissingInputError(f"{path} has no evaluation; {_how_to_evaluate(path)}")
     if wanted is not None:
         for path, have in found.items():
             if wanted not in have:
