@@ -22,7 +22,10 @@ from slow_variants import slow
         ("timm:test_resnet", 96, {}),
         ("timm:convnext_atto", 64, {}),
         ("torchvision:vit_b_16", 96, {"image_size": 96}),
-        ("torchvision:maxvit_t", 96, {"input_size": [96, 96], "partition_size": 3}),
+        pytest.param(
+            *("torchvision:maxvit_t", 96, {"input_size": [96, 96], "partition_size": 3}),
+            marks=pytest.mark.journeys,
+        ),
         slow("torchvision:maxvit_t", 224, {}),
         ("torchvision:swin_t", 96, {}),
         slow("torchvision:regnet_y_400mf", 96, {}),

@@ -206,6 +206,7 @@ def test_intervals_resample_whole_groups_where_images_are_grouped(tmp_path: Path
     assert json.loads((run.folder / "against.json").read_text())["num_groups"] == 10
 
 
+@pytest.mark.journeys
 def test_few_classes_that_nobody_tests_have_no_difference_and_others_their_own_n(
     tmp_path: Path,
 ) -> None:

@@ -274,6 +274,7 @@ def test_a_model_is_a_backbone_like_any_other(run: Run, tmp_path: Path) -> None:
         assert torch.equal(load_backbone(frozen)(pictures), load_backbone(run)(pictures))
 
 
+@pytest.mark.journeys
 def test_the_full_mode_begins_at_the_linear_fit_and_keeps_the_statistics_of_batch_norms(
     run: Run, tmp_path: Path
 ) -> None:
@@ -411,6 +412,7 @@ def test_weights_are_those_of_the_closed_form() -> None:
     assert shares_of.exp().tolist() == pytest.approx([0.6, 0.3, 0.1])
 
 
+@pytest.mark.journeys
 def test_every_way_to_balance_helps_the_rare_classes(run: Run, tmp_path: Path) -> None:
     few = {}
     for balance in ("none", "weights", "sampling", "logits"):
