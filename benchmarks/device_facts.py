@@ -240,7 +240,7 @@ def _sort(values: Tensor, k: int) -> Tensor:
 
 def views(size: Size) -> Iterator[tuple[str, Any]]:
     device = size.device
-    spec = replace(ViewsConfig(size=32).spec(), compiled=True)
+    spec = replace(ViewsConfig(size=32).spec(), compile_views=True)
     index = torch.arange(size.batch, device=device)
     small = torch.randint(0, 256, (size.batch, 3, 32, 32), dtype=torch.uint8, device=device)
 
@@ -254,7 +254,7 @@ def views(size: Size) -> Iterator[tuple[str, Any]]:
     for name, work in small_works.items():
         yield name, _cost(work, size)
     side = size.large_side
-    spec = replace(ViewsConfig(size=side).spec(), compiled=True)
+    spec = replace(ViewsConfig(size=side).spec(), compile_views=True)
     index = torch.arange(2 * size.large_batch, device=device)
     drawn = draw_two_views(spec, index[: size.large_batch], side, side, seed=0, epoch=1)
     large = torch.rand(2 * size.large_batch, 3, side, side, device=device)

@@ -10,7 +10,7 @@ import os
 import re
 import shlex
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 LONGEST_NAME = 200
 """Characters of a name in a message; of a longer one both ends are shown."""
@@ -50,6 +50,28 @@ def as_text(name: str) -> str:
     'photo \\\\xff.jpg'
     """
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def table_text(name: str) -> str:
+    """A file name as our tables have it: valid Unicode, and on one line."""
+    return one_line(as_text(name))
+
+
+def first_of(words: Sequence[str], most: int = 5, separator: str = ", ") -> str:
+    """The first of some words, and how many others there are.
+
+    >>> first_of(["cat", "dog"]), first_of(list("abcdefg"), 3)
+    ('cat, dog', 'a, b, c and 4 more')
+    """
+    text = separator.join(words[:most])
+    return f"{text} and {len(words) - most} more" if len(words) > most else text
+
+
+def clock(seconds: float) -> str:
+    """Hours, minutes and seconds: 1:02:03."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}"
 
 
 def shown(name: object, longest: int = LONGEST_NAME) -> str:

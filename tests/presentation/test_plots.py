@@ -17,7 +17,7 @@ from sdclr.mean_std import MeanStd
 from sdclr.presentation import plots
 from sdclr.presentation.drawings import Bars, Figure, Forest, Interval, Layers, Line, Lines
 from sdclr.presentation.figure_files import figure_files
-from sdclr.presentation.plots import PALETTE, arm_colours, class_bars_svg, curves_svg, svg_of
+from sdclr.presentation.plots import PALETTE, arm_colours, curves_svg, svg_of
 from sdclr.presentation.report import ArmBars, ArmCurves, ClassBars
 
 HOSTILE = 'SDCLR "<script>alert(1)</script>" $x_1$ & co'
@@ -41,7 +41,7 @@ def curves(num_epochs: int = 5) -> list[ArmCurves]:
 
 
 FIGURES = {
-    "bars": lambda name: class_bars_svg(bars(), COLOURS, name),
+    "bars": lambda name: svg_of(Bars(bars(), COLOURS), name),
     "curves": lambda name: curves_svg(curves(), COLOURS, "Loss", name),
 }
 
@@ -67,16 +67,16 @@ def test_ids_of_two_figures_do_not_clash() -> None:
 
 
 def test_every_bar_is_drawn_and_whiskers_need_several_splits() -> None:
-    svg = class_bars_svg(bars(), COLOURS, "a")
+    svg = svg_of(Bars(bars(), COLOURS), "a")
     for colour in PALETTE[:2]:
         assert svg.lower().count(f"fill: {colour.lower()}") == 10 + 1, "ten bars and the legend"
-    single = class_bars_svg(bars(n=1), COLOURS, "a")
+    single = svg_of(Bars(bars(n=1), COLOURS), "a")
     assert "LineCollection" in svg
     assert "LineCollection" not in single
 
 
 def test_a_thousand_classes_are_dots_with_few_labels() -> None:
-    svg = class_bars_svg(bars(1000), COLOURS, "a")
+    svg = svg_of(Bars(bars(1000), COLOURS), "a")
     assert len(svg) < 700_000
     assert svg.count("xtick_") == 20
 
@@ -91,7 +91,7 @@ def test_long_labels_of_many_arms_leave_room_for_the_bars() -> None:
     arms = [f"SDCLR ({'a long setting, ' * 9}{number})" for number in range(5)]
     shown = [ArmBars(arm, [MeanStd(0.5, 0.1, 3)] * 10) for arm in arms]
     # matplotlib warns where there is none
-    svg = class_bars_svg(replace(bars(), arms=shown), arm_colours(arms), "a")
+    svg = svg_of(Bars(replace(bars(), arms=shown), arm_colours(arms)), "a")
     left, top, right, bottom = map(float, re.findall(r'viewBox="(.*?)"', svg)[0].split())
     assert (left, top, right) == (0, 0, 648)
     assert bottom > 3.6 * 72

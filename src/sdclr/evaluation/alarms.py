@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from sdclr.evaluation.health import collapsed_top1
+from sdclr.safe_text import first_of
 
 
 class Threshold(NamedTuple):
@@ -186,8 +187,7 @@ def _layers(found: Findings, kind: str, words: str) -> str | None:
     names = found.layers.get(kind, ())
     if not names:
         return None
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"{len(names)} layers ({', '.join(names[:3])}{more}) {words}; usual are 0"
+    return f"{len(names)} layers ({first_of(names, 3)}) {words}; usual are 0"
 
 
 def _temperature(found: Findings) -> str | None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from sdclr.compute.device import autocast
 from sdclr.compute.device_choices import Precision
 from sdclr.errors import DataError, NonFiniteError
+from sdclr.safe_text import first_of
 
 Labels = npt.NDArray[np.int64]
 
@@ -58,10 +59,10 @@ def require_finite(features: Tensor, name: Callable[[int], str] = "row {}".forma
     if finite.all():
         return
     rows = (~finite).nonzero().flatten().tolist()
-    more = f" and {len(rows) - 3} more" if len(rows) > 3 else ""
+    names = first_of(list(map(name, rows)), 3)
     raise NonFiniteError(
-        f"{len(rows)} of {len(features)} features are not finite numbers: {', '.join(map(name, rows[:3]))}{more}. No "
-        "probe can use them. Look at these images, and use weights from before a training diverged."
+        f"{len(rows)} of {len(features)} features are not finite numbers: {names}. No probe can "
+        "use them. Look at these images, and use weights from before a training diverged."
     )
 
 

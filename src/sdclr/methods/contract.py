@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from sdclr.batch import Share, Views
 from sdclr.errors import ConfigError
 from sdclr.methods.method import Method
+from sdclr.methods.module_attributes import HELD_BY_TORCH
 from sdclr.safe_text import shown
 
-_MODULES_OWN = frozenset(vars(nn.Module()))
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic)
 
 
@@ -55,7 +55,7 @@ def _forgotten_state(method: Method) -> dict[str, str]:
     state: dict[str, str] = {}
     for prefix, module in _own_modules(method):
         for name, value in vars(module).items():
-            if name not in _MODULES_OWN:
+            if name not in HELD_BY_TORCH:
                 state |= {f"{prefix}{name}{rest}": found for rest, found in _plain_values(value)}
         for name in module._non_persistent_buffers_set:
             state |= {

@@ -13,7 +13,10 @@ from sdclr.methods.contrastive import ContrastiveMethod
 from sdclr.methods.frozen_copy import FrozenCopy
 from sdclr.methods.method import Parts
 from sdclr.methods.nt_xent import checked_temperature, nt_xent
-from sdclr.methods.self_competitor import HALF, SMALL_SHARE, SelfCompetitor
+from sdclr.methods.self_competitor import SMALL_SHARE, SelfCompetitor
+
+LOW_SHARE = 0.5
+"""Share of prunable weights below which a run says at its start how few they are."""
 
 
 class SDCLR(ContrastiveMethod):
@@ -85,7 +88,7 @@ class SDCLR(ContrastiveMethod):
     def describe(self, config: SDCLRConfig) -> list[str]:
         """What the competitor is pruned of, in relation to the whole backbone."""
         share = self.competitor.prunable_share
-        if SMALL_SHARE <= share < HALF:  # far below one half the competitor has said so itself
+        if SMALL_SHARE <= share < LOW_SHARE:  # far below one half the competitor has said so itself
             warnings.warn(
                 f"only {share:.1%} of the backbone's weights can be pruned, and the competitor differs little from "
                 "the network itself. method.prunable=auto prunes linear layers, too, where they hold most weights.",

@@ -44,14 +44,11 @@ from sdclr.methods.tied_twin import (
     tensors,
     tied_twin,
 )
-from sdclr.methods.weight_mask import mask_weight
+from sdclr.methods.weight_mask import MaskedWeight
+from sdclr.safe_text import first_of
 
 SMALL_SHARE = 0.25
 """Share of prunable weights below which a competitor is hardly another network."""
-
-
-HALF = 0.5
-"""Share below which it is said how little can be pruned."""
 
 
 class SelfCompetitor(nn.Module):
@@ -123,10 +120,7 @@ class SelfCompetitor(nn.Module):
         self._norms = norms
         self._network = (network,)  # in a tuple: the network is no part of this module
         self.twin = tied_twin(network, norms)
-        self._masked_names = [f"{module}.{name}" if module else name for module, name in targets]
-        self._masked = [
-            mask_weight(self.twin.get_submodule(module), name) for module, name in targets
-        ]
+        self._masked = [MaskedWeight(self.twin, module, name) for module, name in targets]
         self._own_hooks: frozenset[int] = frozenset()
         if dropout:
             hooks = [
@@ -166,30 +160,26 @@ class SelfCompetitor(nn.Module):
                 stacklevel=2,
             )
         self._follow_attributes()
-        masks = magnitude_masks(
-            [list_.original for list_ in self._masked], self.prune_ratio - self.random_share
-        )
+        by_magnitude = self.prune_ratio - self.random_share
+        masks = magnitude_masks([weight.original for weight in self._masked], by_magnitude)
         num_weights = sum(m.numel() for m in masks)
         changed = torch.zeros((), dtype=torch.int64, device=masks[0].device)
-        for layer, (masked, mask) in enumerate(zip(self._masked, masks, strict=True)):
+        for layer, (weight, mask) in enumerate(zip(self._masked, masks, strict=True)):
             if self.random_share:
                 mask &= self._survives_chance(
                     mask, num_weights, derive(self.seed, Stream.PRUNING, draw, layer)
                 )
-            changed += (masked[0].mask != mask).sum()
-            masked[0].mask.copy_(mask)
+            changed += (weight.mask != mask).sum()
+            weight.mask.copy_(mask)
         self.mask_churn.copy_(changed / num_weights)
 
     def masks(self) -> dict[str, Tensor]:
         """The current masks by the name of the masked parameter in the network; True is kept."""
-        return {
-            name: masked[0].mask
-            for name, masked in zip(self._masked_names, self._masked, strict=True)
-        }
+        return {weight.name: weight.mask for weight in self._masked}
 
     def sparsity(self) -> Tensor:
         """The share of prunable weights that are masked right now, a scalar on the masks' device."""
-        masks = [masked[0].mask for masked in self._masked]
+        masks = [weight.mask for weight in self._masked]
         kept = torch.stack([m.sum() for m in masks]).sum()
         return 1 - kept / sum(m.numel() for m in masks)
 
@@ -216,9 +206,8 @@ class SelfCompetitor(nn.Module):
     def _require_same_layers(self) -> None:
         changed = changed_layers(dict(layers(self._network[0])), dict(layers(self.twin)))
         if changed:
-            more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
             raise ConfigError(
-                f"the network is not the one this competitor was built for: {'; '.join(changed[:3])}{more}. Give the "
+                f"the network is not the one this competitor was built for: {first_of(changed, 3, '; ')}. Give the "
                 "network its final form first, then build the competitor and the optimizer."
             )
 
@@ -228,8 +217,8 @@ class SelfCompetitor(nn.Module):
         parameters = any(isinstance(tie.network_tensor(), nn.Parameter) for tie in broken)
         for tie in broken:
             tie.restore()
-        for masked in self._masked if broken else ():
-            masked[0].fit(masked.original)
+        for weight in self._masked if broken else ():
+            weight.fit_mask()
         return parameters  # buffers are replaced by a .to() of the network: nothing to tell anyone
 
     def _follow_attributes(self) -> None:

@@ -27,12 +27,33 @@ class _Mask(nn.Module):
             self.mask = torch.ones_like(weight, dtype=torch.bool)
 
 
-def mask_weight(module: nn.Module, name: str) -> Any:
-    """Read this weight through a mask from now on; the list of parametrisations that holds it."""
-    weight = getattr(module, name)
-    # shape-preserving: skip the check
-    parametrize.register_parametrization(module, name, _Mask(weight), unsafe=True)
-    return module.parametrizations[name]  # type: ignore[index]
+class MaskedWeight:
+    """A weight of ``network`` that is read through a mask from now on, as torch's parametrisation."""
+
+    def __init__(self, network: nn.Module, module_name: str, weight_name: str) -> None:
+        self.name = f"{module_name}.{weight_name}" if module_name else weight_name
+        """In the network."""
+        module = network.get_submodule(module_name)
+        mask = _Mask(getattr(module, weight_name))
+        # shape-preserving: skip the check
+        parametrize.register_parametrization(module, weight_name, mask, unsafe=True)
+        self._parametrizations: Any = module.parametrizations[weight_name]  # type: ignore[index]
+
+    @property
+    def original(self) -> Tensor:
+        """All of the weight."""
+        weight: Tensor = self._parametrizations.original
+        return weight
+
+    @property
+    def mask(self) -> Tensor:
+        """bool, True is kept."""
+        mask: Tensor = self._parametrizations[0].mask
+        return mask
+
+    def fit_mask(self) -> None:
+        """Keep all of a weight that was replaced by one of another shape, until the next refresh."""
+        self._parametrizations[0].fit(self.original)
 
 
 def is_of_masks(module: nn.Module) -> bool:

@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sdclr.mean_std import MeanStd
+from sdclr.presentation.report_json import without_nan
 from sdclr.presentation.tables import cell as mean_and_std
 from sdclr.safe_text import counted, csv_row, markdown, markdown_line, one_line
 
@@ -396,12 +397,4 @@ def to_csv(report: GridReport) -> str:
 def to_json(report: GridReport) -> str:
     """All numbers of the report; nan is null."""
     content = {"kind": JSON_KIND, **asdict(report)}
-    return json.dumps(_without_nan(content), indent=1) + "\n"
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _without_nan(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(one) for one in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
+    return json.dumps(without_nan(content), indent=1) + "\n"

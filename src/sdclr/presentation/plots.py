@@ -100,11 +100,6 @@ def _drawn(drawing: object, small: bool) -> Figure:
     return DRAWN[type(drawing)](drawing, small)
 
 
-def class_bars_svg(bars: ClassBars, colours: Mapping[str, str], name: str) -> str:
-    """Accuracy of each class rank, head to tail, the arms side by side; whiskers are the std over splits."""
-    return svg_of(Bars(bars, colours), name)
-
-
 def curves_svg(
     arms: Sequence[ArmCurves], colours: Mapping[str, str], ylabel: str, name: str
 ) -> str:

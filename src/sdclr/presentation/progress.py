@@ -24,7 +24,7 @@ from sdclr.any_progress import AnyProgress as AnyProgress  # handed on
 from sdclr.any_progress import NoProgress as NoProgress
 from sdclr.any_progress import closed, opened
 from sdclr.output_streams import EnduringStream
-from sdclr.safe_text import one_line, shown
+from sdclr.safe_text import clock, one_line, shown
 
 LINE_INTERVAL_SECONDS = 10.0
 """At most one plain line for each task in this time, besides its first and last."""
@@ -59,19 +59,13 @@ class Task:
         if self.note:
             parts.append(self.note)
         if self.finished:
-            parts.append(f"took {_clock(elapsed)}")
+            parts.append(f"took {clock(elapsed)}")
         if new > 0 and elapsed > 0:
             rate = new / elapsed
             if not self.finished:
-                parts.append(f"{_clock(max(0, self.total - self.done) / rate)} left")
+                parts.append(f"{clock(max(0, self.total - self.done) / rate)} left")
             parts.append(f"{rate:.3g} {self.unit}/s" if rate < 100 else f"{rate:.0f} {self.unit}/s")
         return ", ".join(parts)
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}"
 
 
 class _StatusColumn(rich.progress.ProgressColumn):

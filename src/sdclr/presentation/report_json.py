@@ -24,7 +24,7 @@ def to_json(report: EvaluatedReport | UnlabelledReport) -> str:
         content = _evaluated(report.numbers)
         if report.runs:
             content["without_labels"] = [_unlabelled_run(run) for run in report.runs]
-    return json.dumps({"sdclr_report": 1, **_without_nan(content)}, allow_nan=False) + "\n"
+    return json.dumps({"sdclr_report": 1, **without_nan(content)}, allow_nan=False) + "\n"
 
 
 def _evaluated(report: Report) -> dict[str, Any]:
@@ -108,10 +108,10 @@ def _unlabelled_run(run: UnlabelledRun) -> dict[str, Any]:
     }
 
 
-def _without_nan(value: Any) -> Any:
+def without_nan(value: Any) -> Any:
     """nan becomes null: JSON has no word for it."""
     if isinstance(value, Mapping):
-        return {key: _without_nan(one) for key, one in value.items()}
+        return {key: without_nan(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_nan(one) for one in value]
+        return [without_nan(one) for one in value]
     return None if isinstance(value, float) and math.isnan(value) else value

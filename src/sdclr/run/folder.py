@@ -29,7 +29,7 @@ from sdclr.errors import DataError, MissingInputError
 from sdclr.run.files import IMAGES_FILE, LOCK_FILE, STATUS_FILE, remedy
 from sdclr.run.metrics import MetricsFile
 from sdclr.run.records import KINDS, check, sound_evaluation
-from sdclr.safe_text import shown
+from sdclr.safe_text import first_of, shown
 from sdclr.storage import durable_files
 from sdclr.storage.checkpoint import CheckpointFolder
 from sdclr.storage.documents import read_json_file, read_yaml_file
@@ -46,8 +46,8 @@ def why_no_run(folder: Path, lack: str) -> str:
     with contextlib.suppress(OSError):
         runs = sorted(path.parent for path in folder.glob("*/config.yaml"))
         if runs:
-            more = f" and {len(runs) - 1} more" if runs[1:] else ""
-            return f"{shown(folder)} is not a run folder, but holds runs: give {shown(runs[0])}{more} by name."
+            names = first_of([shown(run) for run in runs], 1)
+            return f"{shown(folder)} is not a run folder, but holds runs: give {names} by name."
     return f"{shown(folder)} is not a run folder: {lack}."
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sdclr.data.sources.tar_headers import LONGEST_PADDING, members_of
+from sdclr.data.sources.tar_headers import LONGEST_PADDING, members_in
 
 
 def header(name: bytes, size: int, kind: bytes = b"0") -> bytes:
@@ -27,7 +27,8 @@ def pax(records: dict[str, str]) -> bytes:
 
 
 def read(path: Path) -> list[str]:
-    return [member.name for member, _ in members_of(path)]
+    with path.open("rb") as file:
+        return [member.name for member, _ in members_in(file, path.stat().st_size)]
 
 
 END = bytes(1024)

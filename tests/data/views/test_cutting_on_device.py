@@ -44,7 +44,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> DecodedStore:
 
 def resident(store: DecodedStore, device: torch.device = CPU) -> ResidentPixels:
     pixels = torch.from_numpy(np.array(store.pixels)).view(-1, 3)
-    return ResidentPixels(pixels, store.starts // 3, store.sizes, device)
+    return ResidentPixels(pixels, store.starts // 3, store.sizes, device, store.names)
 
 
 def both_views(
@@ -134,7 +134,7 @@ def test_what_lies_beside_a_crop_is_never_seen(store: DecodedStore) -> None:
 def test_pixels_fetched_from_elsewhere_give_the_same_views(store: DecodedStore) -> None:
     """As from pinned memory: only the rows of a crop are copied, and the rest is not needed."""
     here = resident(store)
-    there = _Elsewhere(here.pixels, here.first, here.sizes, CPU)
+    there = _Elsewhere(here.pixels, here.first, here.sizes, CPU, here.names)
     batches = [[*range(NUM)], [4, 4, 9]]
     assert torch.equal(both_views(there, FULL, *batches), both_views(here, FULL, *batches))
     assert 0 < there.fetched < 2 * (NUM + 3) * 200 * 200

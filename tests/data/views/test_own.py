@@ -14,23 +14,23 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from sdclr.data.views.own import OwnBatch, OwnView, _Shared
+from sdclr.data.views.own import OwnBatch, OwnView, _ReadersWriterLock
 from sdclr.stills import DecodedPicture
 
 
 def test_an_owner_is_alone_and_others_are_together() -> None:
-    shared, together = _Shared(), threading.Barrier(3, timeout=60)
+    shared, together = _ReadersWriterLock(), threading.Barrier(3, timeout=60)
     inside: list[str] = []
     seen: list[tuple[str, ...]] = []
 
     def leave(_: int) -> None:
-        with shared.left_alone():
+        with shared.reading():
             inside.append("leaves")
             seen.append(tuple(inside))
             inside.remove("leaves")
 
     def own(_: int) -> None:
-        with shared.owned(), shared.owned():  # a call inside a call
+        with shared.writing(), shared.writing():  # a call inside a call
             inside.append("owns")
             seen.append(tuple(inside))
             inside.remove("owns")
@@ -43,7 +43,7 @@ def test_an_owner_is_alone_and_others_are_together() -> None:
     assert all(others == ("owns",) for others in seen if "owns" in others)
 
     def leave_together(_: int) -> None:
-        with shared.left_alone():
+        with shared.reading():
             together.wait()  # all three are inside at once, or this breaks
 
     with ThreadPoolExecutor(3) as pool:
@@ -51,11 +51,11 @@ def test_an_owner_is_alone_and_others_are_together() -> None:
 
 
 def test_what_fails_inside_keeps_nobody_out() -> None:
-    shared = _Shared()
-    for entered in (shared.owned, shared.left_alone, shared.owned):
+    shared = _ReadersWriterLock()
+    for entered in (shared.writing, shared.reading, shared.writing):
         with pytest.raises(ValueError, match="theirs"), entered():
             raise ValueError("theirs")
-    with shared.owned():
+    with shared.writing():
         pass
 
 

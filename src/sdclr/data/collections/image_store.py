@@ -151,7 +151,9 @@ class DecodedStore(OpenedPictures):
         for start in range(0, len(pixels), COPIED_AT_ONCE):
             piece = slice(start, start + COPIED_AT_ONCE)
             pixels[piece] = torch.from_numpy(np.array(self.pixels[piece]))
-        resident = ResidentPixels(pixels.view(-1, 3), self.starts // 3, self.sizes, device)
+        resident = ResidentPixels(
+            pixels.view(-1, 3), self.starts // 3, self.sizes, device, self.names
+        )
         return replace(self, device=device, resident=resident)
 
     def describe(self) -> str:

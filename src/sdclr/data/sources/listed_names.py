@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from sdclr.safe_text import as_text, csv_cell, one_line
+from sdclr.safe_text import csv_cell, table_text
 
 
 class MatchedNames(NamedTuple):
@@ -134,7 +134,7 @@ class _Names:
     def _texts(self, folder: str) -> dict[str, str]:
         """Names by what tables of ours write for them; an empty text for what stands for several names."""
         if folder not in self._by_text:
-            self._by_text[folder] = self._names_by(_text, folder)
+            self._by_text[folder] = self._names_by(table_text, folder)
         return self._by_text[folder]
 
     def _names_by(self, form: Callable[[str], str], folder: str) -> dict[str, str]:
@@ -147,7 +147,3 @@ class _Names:
 
 def _nfc(name: str) -> str:
     return unicodedata.normalize("NFC", name)
-
-
-def _text(name: str) -> str:
-    return one_line(as_text(name))

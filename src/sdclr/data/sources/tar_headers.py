@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import tarfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import BinaryIO
 
 from sdclr.errors import SdclrError
@@ -66,12 +65,6 @@ class _Archive(tarfile.TarFile):
     tarinfo = _Member
     extensions = 0
     """Extended headers that are being read for the next member."""
-
-
-def members_of(shard: Path) -> Iterator[tuple[tarfile.TarInfo, tarfile.TarFile]]:
-    """:func:`members_in` a file on a disk; raises OSError as open does, too."""
-    with shard.open("rb") as file:
-        yield from members_in(file, shard.stat().st_size)
 
 
 def members_in(file: BinaryIO, size: int) -> Iterator[tuple[tarfile.TarInfo, tarfile.TarFile]]:

@@ -10,6 +10,7 @@ from sdclr.data.decoding.decode import printable
 from sdclr.data.sources.found_images import FoundImages
 from sdclr.data.splits import Positions
 from sdclr.errors import ConfigError, DataError
+from sdclr.safe_text import first_of
 
 
 def require_one_of_each(
@@ -71,11 +72,9 @@ def without_test_images(class_names: list[str], test: FoundImages) -> list[str]:
     missing = sorted(set(class_names) - set(test.labels or ()))
     if not missing:
         return []
-    shown = ", ".join(map(printable, missing[:5])) + (
-        f" and {len(missing) - 5} more" if len(missing) > 5 else ""
-    )
+    names = first_of(list(map(printable, missing)))
     return [
-        f"classes without a test image: {shown} (evaluate with --untested leave_out, or add some)"
+        f"classes without a test image: {names} (evaluate with --untested leave_out, or add some)"
     ]
 
 

@@ -9,7 +9,7 @@ grey image of its own, with the same parameters, and nothing changes colours.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from itertools import islice
 
@@ -75,7 +75,7 @@ def _in_groups(
         sizes = [len(index) for index in some]
         views = [
             draw_view_parameters(spec, draws, height, width, seed=seed, epoch=epoch, view=view)
-            for view in spec.views
+            for view in spec.view_numbers
         ]
         parts = [[tensor.split(sizes) for tensor in drawn] for drawn in views]
         for number, index in enumerate(draws.split(sizes)):
@@ -86,22 +86,40 @@ def _in_groups(
 
 def _views_of(
     images: Tensor,
-    index: Tensor,
+    draws: Tensor,
     both: ViewParameters,
     spec: ViewSpec,
     *,
     seed: int,
     epoch: int,
 ) -> Views:
-    position = (index % len(images)).to(images.device)
-    batch = images[position]
-    apply = _compiled_apply_views() if images.is_cuda and spec.compiled else apply_views
-    x = apply(torch.cat([batch] * len(spec.views)), both, spec)
-    x = apply_operations(x, both.operations)
+    index = (draws % len(images)).to(images.device)
+    batch = images[index]
+    apply = _compiled_apply_views() if images.is_cuda and spec.compile_views else apply_views
+    x = apply(torch.cat([batch] * len(spec.view_numbers)), both, spec)
+    return finish_views(x, both, draws, index, spec, seed=seed, epoch=epoch)
+
+
+def finish_views(
+    x: Tensor,
+    drawn: ViewParameters,
+    draws: Tensor,
+    index: Tensor,
+    spec: ViewSpec,
+    *,
+    seed: int,
+    epoch: int,
+    names: Sequence[str] = (),
+) -> Views:
+    """The views [V * B, C, S, S] after what was registered from outside, apart, with the positions ``index`` [B].
+
+    ``draws`` [B] and ``names`` (of all images) are for errors of views.own_batch, and for its seed.
+    """
+    x = apply_operations(x, drawn.operations)
     if spec.own_batch is not None:
-        x = spec.own_batch.views(x, index, seed=seed, epoch=epoch)
-    a, b = x.tensor_split([len(position)])
-    return Views(a, b, position)
+        x = spec.own_batch.views(x, draws, seed=seed, epoch=epoch, names=names)
+    a, b = x.tensor_split([len(index)])
+    return Views(a, b, index.to(x.device, non_blocking=True))
 
 
 @cache
@@ -117,7 +135,7 @@ def _compiled_colour_views() -> Callable[[Tensor, ViewParameters, ViewSpec], Ten
 
 def coloured(x: Tensor, parameters: ViewParameters, spec: ViewSpec) -> Tensor:
     """:func:`colour_views` in the way that is fast on the pixels' device; may write into ``x``."""
-    colour = _compiled_colour_views() if x.is_cuda and spec.compiled else colour_views
+    colour = _compiled_colour_views() if x.is_cuda and spec.compile_views else colour_views
     return colour(x, parameters, spec)
 
 
@@ -130,7 +148,7 @@ def apply_views(images: Tensor, parameters: ViewParameters, spec: ViewSpec) -> T
 def colour_views(x: Tensor, parameters: ViewParameters, spec: ViewSpec) -> Tensor:
     """Jitter, grey and blur of cut and flipped views [B, C, S, S] in [0, 1]; may write into ``x``.
 
-    Of other than 3 channels brightness, contrast (each channel around its own mean) and blur alone.
+    Without 3 channels only brightness, contrast (around each channel's own mean) and blur apply.
     """
     has_colours = x.shape[1] == 3
     # work on the rows an operation applies to; elsewhere static shapes win

@@ -24,10 +24,9 @@ from sdclr.batch import Views
 from sdclr.compute.device import device_of_draws
 from sdclr.data.look_ahead import look_ahead
 from sdclr.data.splits import Positions
-from sdclr.data.views.augment import coloured
+from sdclr.data.views.augment import coloured, finish_views
 from sdclr.data.views.parameters import ViewParameters, ViewSpec, draw_two_views
 from sdclr.data.views.probe_crops import draw_resized_crops
-from sdclr.data.views.random_operations import apply_operations
 from sdclr.stills import Bytes, Picture, resized_by_pillow, still
 
 STILLS_PER_BATCH = 128
@@ -95,12 +94,8 @@ def cut_views(
             where = device_of_draws(device)
             drawn = ViewParameters(*(tensor.to(where, non_blocking=True) for tensor in both))
             x = coloured(x, drawn, spec)
-            x = apply_operations(x, drawn.operations)
-            if spec.own_batch is not None:
-                names = pictures.names
-                x = spec.own_batch.views(x, draws, seed=seed, epoch=epoch, names=names)
-            a, b = x.tensor_split([len(index)])
-            yield Views(a, b, index.to(device, non_blocking=True))
+            names = pictures.names
+            yield finish_views(x, drawn, draws, index, spec, seed=seed, epoch=epoch, names=names)
 
 
 def cut_stills(pictures: Pictures, size: int) -> Iterator[Tensor]:
@@ -209,7 +204,7 @@ def _make_own(
     assert spec.own is not None
     position = draw % len(pictures)
     picture, name = pictures.picture(position), pictures.names[position]
-    for number, flip, target in zip(spec.views, flips, out, strict=True):
+    for number, flip, target in zip(spec.view_numbers, flips, out, strict=True):
         view = spec.own.view(
             picture, name, spec.size, seed=seed, epoch=epoch, draw=draw, number=number
         )

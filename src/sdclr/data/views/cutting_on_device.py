@@ -8,7 +8,7 @@ canvas; where one ends its weights do, so that what lies beside it is never seen
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,9 +16,8 @@ from torch import Tensor
 
 from sdclr.batch import Views
 from sdclr.data.splits import Positions
-from sdclr.data.views.augment import coloured, resized_crop
+from sdclr.data.views.augment import coloured, finish_views, resized_crop
 from sdclr.data.views.parameters import ViewParameters, ViewSpec, draw_two_views
-from sdclr.data.views.random_operations import apply_operations
 
 CANVAS_PIXELS = 1 << 24
 """Pixels that are cut at one time: 17 million take about 0.6 GB while they are."""
@@ -36,6 +35,8 @@ class ResidentPixels:
     """int64 [N, 2]: heights and widths."""
     device: torch.device
     """Where views come."""
+    names: Sequence[str]
+    """[N], for errors."""
 
     def views(
         self, batches: Iterable[Tensor], spec: ViewSpec, *, seed: int, epoch: int
@@ -46,15 +47,12 @@ class ResidentPixels:
             height, width = torch.from_numpy(self.sizes)[index].unbind(1)
             both = draw_two_views(spec, draws, height, width, seed=seed, epoch=epoch)
             first = torch.from_numpy(self.first)[index]
-            times = len(spec.views)
+            times = len(spec.view_numbers)
             x = self._crops(first.repeat(times), width.repeat(times), both, spec.size)
             drawn = ViewParameters(*self._here(*both))
             x = coloured(x.mul_(1 / 255).clamp_(0, 1), drawn, spec)
-            x = apply_operations(x, drawn.operations)
-            if spec.own_batch is not None:
-                x = spec.own_batch.views(x, draws, seed=seed, epoch=epoch)
-            a, b = x.tensor_split([len(index)])
-            yield Views(a, b, index.to(self.device, non_blocking=True))
+            names = self.names
+            yield finish_views(x, drawn, draws, index, spec, seed=seed, epoch=epoch, names=names)
 
     def _crops(self, first: Tensor, width: Tensor, drawn: ViewParameters, size: int) -> Tensor:
         """float32 [V, 3, S, S] in 0 .. 255, of images that begin at pixel ``first`` [V] and are ``width`` [V] wide."""

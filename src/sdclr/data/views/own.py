@@ -106,14 +106,16 @@ class OwnView:
         if not self.keywords or self.escapes.from_globals:
             with _seeded(key):
                 return self._drawing(pixels, key)
-        # what is given a generator seldom draws from those of the process: until it does, no thread waits for another
-        with _GLOBALS.left_alone():
+        # What is given a generator seldom draws from those of the process, so it is called without a seed for these,
+        # beside other threads. Where they have moved it is called again, alone and seeded: was it this one that drew,
+        # that is remembered, and their state is put back.
+        with _GLOBALS.reading():
             before = _GlobalState.now()
             found = self._drawing(pixels, key)
             moved = _GlobalState.now() != before
         if not moved:
             return found
-        with _GLOBALS.owned():
+        with _GLOBALS.writing():
             with _seeded(key):
                 seeded = _GlobalState.now()
                 found = self._drawing(pixels, key)
@@ -257,39 +259,39 @@ def _named(draw: int, names: Sequence[str]) -> str:
     return shown(names[draw % len(names)]) if len(names) else str(draw)
 
 
-class _Shared:
-    """What many threads may leave as it is at the same time, and one alone may change."""
+class _ReadersWriterLock:
+    """Many threads read at the same time, or one writes; a writer that waits comes before new readers."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._num_leaving = self._num_waiting = self._depth = 0
-        self._owner: int | None = None
+        self._num_readers = self._num_waiting_writers = self._depth = 0
+        self._writer: int | None = None
 
     @contextlib.contextmanager
-    def left_alone(self) -> Iterator[None]:
-        """Nobody owns it inside. Whoever waits to own it comes first."""
+    def reading(self) -> Iterator[None]:
+        """Nobody writes inside."""
         with self._changed:
-            self._changed.wait_for(lambda: self._owner is None and not self._num_waiting)
-            self._num_leaving += 1
+            self._changed.wait_for(lambda: self._writer is None and not self._num_waiting_writers)
+            self._num_readers += 1
         try:
             yield
         finally:
             with self._changed:
-                self._num_leaving -= 1
+                self._num_readers -= 1
                 self._changed.notify_all()
 
     @contextlib.contextmanager
-    def owned(self) -> Iterator[None]:
-        """No other thread owns it or leaves it alone inside; may be entered again by the owner."""
+    def writing(self) -> Iterator[None]:
+        """No other thread reads or writes inside; the writer may enter again."""
         me = threading.get_ident()
         with self._changed:
-            if self._owner != me:
-                self._num_waiting += 1
+            if self._writer != me:
+                self._num_waiting_writers += 1
                 try:
-                    self._changed.wait_for(lambda: self._owner is None and not self._num_leaving)
+                    self._changed.wait_for(lambda: self._writer is None and not self._num_readers)
                 finally:
-                    self._num_waiting -= 1
-                self._owner = me
+                    self._num_waiting_writers -= 1
+                self._writer = me
             self._depth += 1
         try:
             yield
@@ -297,11 +299,11 @@ class _Shared:
             with self._changed:
                 self._depth -= 1
                 if not self._depth:
-                    self._owner = None
+                    self._writer = None
                     self._changed.notify_all()
 
 
-_GLOBALS = _Shared()
+_GLOBALS = _ReadersWriterLock()
 """The generators of ``random`` and ``numpy.random``, which a process has once."""
 
 
@@ -309,7 +311,7 @@ _GLOBALS = _Shared()
 def _seeded(key: int) -> Iterator[None]:
     """``random`` and ``numpy.random`` draw from this key inside, and go on as before afterwards."""
     # what a user's function draws from is not ours to choose
-    with _GLOBALS.owned():
+    with _GLOBALS.writing():
         before, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
         random.seed(key)
         np.random.seed(key % (1 << 32))  # noqa: NPY002

@@ -63,11 +63,11 @@ class ViewSpec:
     """What makes a view of a whole image, in place of the crop."""
     own_batch: OwnBatch | None = field(default=None, compare=False)
     """What changes the finished views of a batch."""
-    compiled: bool = field(default=False, compare=False)
+    compile_views: bool = field(default=False, compare=False)
     """Whether a CUDA device compiles what makes these views: for many batches of one size."""
 
     @property
-    def views(self) -> tuple[int, ...]:
+    def view_numbers(self) -> tuple[int, ...]:
         """The numbers of the views of an image."""
         return (0,) if self.single else (0, 1)
 
@@ -143,7 +143,7 @@ def draw_two_views(
     """Parameters [2B] of view 0 of every image, then of view 1; [B] with ``spec.single``."""
     drawn = [
         draw_view_parameters(spec, index, height, width, seed=seed, epoch=epoch, view=view)
-        for view in spec.views
+        for view in spec.view_numbers
     ]
     return ViewParameters(*(torch.cat(pair) for pair in zip(*drawn, strict=True)))
 

@@ -24,7 +24,7 @@ from sdclr.data.sources.listed_names import match_names
 from sdclr.data.sources.own_images import class_names_of
 from sdclr.data.splits import Positions, natural_split
 from sdclr.errors import ConfigError, DataError
-from sdclr.safe_text import as_text, command, one_line, shown
+from sdclr.safe_text import command, shown, table_text
 
 SOURCES = ("images", "arrays")
 """Data sets whose labels may come from a file; the others bring theirs."""
@@ -141,7 +141,7 @@ def positions_of(listed: ListedImages, images: Images, begin: Path | None) -> li
     ``begin``: where the paths of the list begin, if not where those of the images do.
     """
     position_of = {
-        **{one_line(as_text(str(name))): position for position, name in enumerate(images.names)},
+        **{table_text(str(name)): position for position, name in enumerate(images.names)},
         **{name: position for position, name in enumerate(images.names)},
     }
     # as the table writes them, and as they are where its paths begin elsewhere

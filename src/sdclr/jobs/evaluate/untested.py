@@ -12,6 +12,7 @@ from sdclr.data.splits import Positions
 from sdclr.errors import ConfigError, DataError
 from sdclr.evaluation.probes import ProbeRow
 from sdclr.jobs.evaluate.choices import Untested
+from sdclr.safe_text import first_of
 
 _NEEDED = {
     "train": ("no usable training image", 1),
@@ -105,5 +106,4 @@ def _counts(data: Data, part: str) -> Positions:
 
 
 def _names(data: Data, classes: Sequence[int]) -> str:
-    names = ", ".join(data.class_names[c] for c in classes[:5])
-    return f"{names} and {len(classes) - 5} more" if len(classes) > 5 else names
+    return first_of([data.class_names[c] for c in classes])

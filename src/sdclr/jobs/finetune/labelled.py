@@ -20,7 +20,7 @@ from sdclr.data.usable import usable_images
 from sdclr.errors import ConfigError, DataError
 from sdclr.evaluation.balancedness import OF_DATA, GroupConvention
 from sdclr.jobs.finetune.config import VALIDATION_SHARE, FinetuneConfig
-from sdclr.safe_text import command, counted
+from sdclr.safe_text import command, counted, first_of
 
 
 @dataclass(frozen=True)
@@ -190,5 +190,4 @@ def _warn_of_classes_without_validation(
 
 
 def _list(names: Sequence[str], which: Positions) -> str:
-    shown = ", ".join(names[c] for c in which[:5])
-    return f"{shown} and {len(which) - 5} more" if len(which) > 5 else shown
+    return first_of([names[c] for c in which])

@@ -19,11 +19,9 @@ import numpy.typing as npt
 from sdclr.data import DataConfig, Images
 from sdclr.data.collections.contents import ABSENT, Content, read_contents
 from sdclr.errors import ConfigError
-from sdclr.jobs.mine.folder import FEATURES, MineRecord, Stored, store
-from sdclr.jobs.mine.looking import LOOK
+from sdclr.jobs.mine.folder import MineRecord, Stored, StoredWriter
 from sdclr.presentation.mined import Rows
 from sdclr.safe_text import shown
-from sdclr.storage.durable_files import storage_errors, temporary_name
 from sdclr.storage.row_parts import RowParts
 
 BLOCK = 4096
@@ -236,30 +234,19 @@ def keep(
 
     ``known``: what each call has seen, and its row [N] of every image or -1.
     """
-    n = len(joined.contents)
-    looks = np.empty(n, dtype=LOOK)
     unseen = np.flatnonzero(joined.is_unseen)
     widths = [part["features"].shape[1] for part in parts.parts()]
     widths += [stored.features.shape[1] for stored, _ in known if stored is not None]
-    with storage_errors(folder):
-        path = temporary_name(folder / FEATURES)
-        features = np.lib.format.open_memmap(
-            path, mode="w+", dtype=np.float32, shape=(n, widths[0])
-        )
-        first = 0
-        for part in parts.parts():
-            here = unseen[first : first + len(part)]
-            features[here], looks[here] = part["features"], part["look"]
-            first += len(part)
-        for stored, row_of in known:
-            if stored is None:
-                continue
-            seen = np.flatnonzero(row_of >= 0)
-            for start in range(0, len(seen), BLOCK):
-                here = seen[start : start + BLOCK]
-                rows = row_of[here]
-                features[here], looks[here] = stored.features[rows], stored.looks[rows]
-        features.flush()
-    del features
-    facts = {"num_images": n, "root": joined.root}
-    return store(folder, record.model_copy(update=facts), joined.contents, path, looks)
+    writer, first = StoredWriter(folder, len(joined.contents), widths[0]), 0
+    for part in parts.parts():
+        writer.put(unseen[first : first + len(part)], part["features"], part["look"])
+        first += len(part)
+    for stored, row_of in known:
+        if stored is None:
+            continue
+        seen = np.flatnonzero(row_of >= 0)
+        for start in range(0, len(seen), BLOCK):
+            here = seen[start : start + BLOCK]
+            rows = row_of[here]
+            writer.put(here, stored.features[rows], stored.looks[rows])
+    return writer.finish(record.model_copy(update={"root": joined.root}), joined.contents)

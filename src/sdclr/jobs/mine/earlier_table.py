@@ -18,7 +18,7 @@ from sdclr.errors import ConfigError, SdclrError
 from sdclr.jobs.mine.collection import Joined
 from sdclr.jobs.mine.folder import SCORES_FILE, Stored
 from sdclr.presentation.mining.columns import CLASS, OWN_COLUMNS, WANTED
-from sdclr.safe_text import as_text, one_line, shown
+from sdclr.safe_text import shown, table_text
 
 Cells = Mapping[int, str]
 """Row of N -> text, of images that are not listed now."""
@@ -74,7 +74,7 @@ class EarlierTable:
     def _cells(self, written: str) -> Cells:
         assert self.earlier is not None
         cell_of = dict(zip(self._table.columns["path"], self._table.columns[written], strict=True))
-        paths = [one_line(as_text(one.path)) for one in self.earlier.contents]
+        paths = [table_text(one.path) for one in self.earlier.contents]
         return {row: cell_of.get(paths[self.joined.stored_row[row]], "") for row in self._rows}
 
     def _cells_of_ours(self, name: str) -> Cells:
@@ -86,7 +86,7 @@ class EarlierTable:
         assert self.earlier is not None
         names = self.earlier.record.table_columns
         if names is not None:
-            return one_line(as_text(names[by])).strip() if by in names else None
+            return table_text(names[by]).strip() if by in names else None
         if f"{by}_" in self._table.columns:  # of an earlier version: a name that was taken got a _
             return f"{by}_"
         return None if by in OWN_COLUMNS else by

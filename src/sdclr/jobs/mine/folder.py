@@ -168,7 +168,37 @@ def read_stored(folder: Path) -> Stored | None:
     return Stored(folder, record, contents, features, looks)
 
 
-def store(
+class StoredWriter:
+    """Writes what was seen of N images into ``folder``, block by block in any order; memory does not grow with F."""
+
+    def __init__(self, folder: Path, num_images: int, feature_dim: int) -> None:
+        self._folder, self._num_images = folder, num_images
+        self._looks: Looks = np.empty(num_images, dtype=LOOK)
+        with storage_errors(folder):
+            self._path = temporary_name(folder / FEATURES)
+            self._features = np.lib.format.open_memmap(
+                self._path, mode="w+", dtype=np.float32, shape=(num_images, feature_dim)
+            )
+
+    def put(
+        self,
+        rows: npt.NDArray[np.int64] | slice,
+        features: npt.NDArray[np.float32],
+        looks: Looks,
+    ) -> None:
+        with storage_errors(self._folder):
+            self._features[rows], self._looks[rows] = features, looks
+
+    def finish(self, record: MineRecord, contents: list[Content]) -> Stored:
+        """Give the files their names; ``contents``: the N images."""
+        with storage_errors(self._folder):
+            self._features.flush()
+            del self._features
+        record = record.model_copy(update={"num_images": self._num_images})
+        return _store(self._folder, record, contents, self._path, self._looks)
+
+
+def _store(
     folder: Path, record: MineRecord, contents: list[Content], features: Path, looks: Looks
 ) -> Stored:
     """Keep what was seen; ``features`` is a finished file beside its final name."""

@@ -36,7 +36,7 @@ from sdclr.jobs.mine.marks import (
     rows_by_text,
 )
 from sdclr.presentation.mining.columns import REMOVED, WANTED
-from sdclr.safe_text import as_text, counted, csv_row, one_line, shown
+from sdclr.safe_text import counted, csv_row, shown, table_text
 from sdclr.storage.durable_files import storage_errors, write_atomically
 
 RowsSaid = dict[int, bool | None]
@@ -221,7 +221,8 @@ def _earlier_marks(scores: Path, joined: Joined) -> tuple[Marks, list[MissingMar
         )
     root, digests = _root_of_table(scores) or "", _recorded_digests(scores.parent)
     return _marked(found), [
-        MissingMark(name, bool(said[name]), root, digests.get(_text(name), "")) for name in lost
+        MissingMark(name, bool(said[name]), root, digests.get(table_text(name), ""))
+        for name in lost
     ]
 
 
@@ -262,22 +263,19 @@ def _placed(said: Said, naming: Naming) -> tuple[RowsSaid, list[str]]:
 
 def _require_named_apart(said: Said, rows: RowsSaid, joined: Joined, file: Path) -> None:
     """DataError for a mark that may be of two images: a line break in a name and its escape are one text."""
-    marked = {_text(joined.contents[row].path) for row in rows}
+    marked = {table_text(joined.contents[row].path) for row in rows}
     names_of: dict[str, list[str]] = {}
     for one in joined.contents:
-        if _text(one.path) in marked:
-            names_of.setdefault(_text(one.path), []).append(one.path)
+        if table_text(one.path) in marked:
+            names_of.setdefault(table_text(one.path), []).append(one.path)
     for names in names_of.values():
-        if len(names) > 1 and not said.keys() & {name for name in names if _text(name) != name}:
+        if len(names) > 1 and not said.keys() & {
+            name for name in names if table_text(name) != name
+        }:
             raise DataError(
                 f"{file} marks an image that may be {names[0]!r} or {names[1]!r}: tables write both "
                 "names alike. Rename one of the two files."
             )
-
-
-def _text(name: str) -> str:
-    """As tables have it; JSON and Parquet may have the name itself."""
-    return one_line(as_text(name))
 
 
 # ---- what the names of a table mean
@@ -297,7 +295,7 @@ def _namings(file: Path, joined: Joined, roots: Sequence[str]) -> list[Naming]:
         if row is not None:
             return row
         row = by_name(name)  # of a copy elsewhere: the same name, and the same content
-        digest = digests.get(_text(name))
+        digest = digests.get(table_text(name))
         is_same = row is not None and bool(digest) and digest == joined.contents[row].digest
         return row if is_same else None
 
@@ -309,11 +307,11 @@ def _by_name(joined: Joined) -> Naming:
     rows = rows_by_text([one.path for one in joined.contents])
     if not joined.root:
         return rows.get
-    root = f"{one_line(as_text(Path(joined.root).as_posix())).rstrip('/')}/"
+    root = f"{table_text(Path(joined.root).as_posix()).rstrip('/')}/"
 
     def naming(name: str) -> int | None:
         row = rows.get(name)
-        text = _text(name)
+        text = table_text(name)
         return rows.get(text.removeprefix(root)) if row is None and text.startswith(root) else row
 
     return naming
@@ -322,14 +320,14 @@ def _by_name(joined: Joined) -> Naming:
 def _recorded_digests(folder: Path) -> dict[str, str]:
     """Name as tables have it -> what a mine folder has recorded of its content."""
     recorded = (read_record(folder / IMAGES) or {}).get("images", [])
-    return {one_line(as_text(one.path)): one.digest for one in recorded if one.digest != ABSENT}
+    return {table_text(one.path): one.digest for one in recorded if one.digest != ABSENT}
 
 
 def _below(root: str, joined: Joined) -> Naming:
     """Names below another folder, which may lie above or below that of the collection."""
     own, other = Path(joined.root).as_posix(), Path(root).as_posix()
     rows = rows_by_text([_joined(own, one.path) for one in joined.contents])
-    return lambda name: rows.get(one_line(as_text(_joined(other, name))))
+    return lambda name: rows.get(table_text(_joined(other, name)))
 
 
 def _joined(root: str, name: str) -> str:

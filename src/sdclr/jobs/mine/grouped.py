@@ -17,7 +17,7 @@ from sdclr.errors import ConfigError, DataError
 from sdclr.evaluation.rarity.neighbours import most_neighbours
 from sdclr.jobs.mine.collection import Joined
 from sdclr.jobs.mine.earlier_table import EarlierTable
-from sdclr.safe_text import as_text, one_line, shown
+from sdclr.safe_text import shown, table_text
 
 
 def groups_of(
@@ -39,7 +39,7 @@ def groups_of(
     if (column := column_called(by, columns)) is not None:
         by = column
         # as scores.csv has them
-        cells = [one_line(as_text(str(cell))) for cell in columns[by].tolist()]
+        cells = [table_text(str(cell)) for cell in columns[by].tolist()]
         former = earlier.group_cells(by)
         known[by] = [
             cells[row] if row >= 0 else former[place]

@@ -113,18 +113,18 @@ def known_images(
         columns[WANTED] = mark_column(len(names), marks)
     wish = _wish(asked, marks, names, joined, encoder, data)
     return Known(
-        images,
-        now,
-        joined,
-        earlier,
-        names,
-        groups_of(data, images, joined, table, groups),
-        columns,
-        own_names,
-        shown,
-        [*remarks, *joined.remarks, *said, *given.remarks],
-        _with_what_is_known(wish, images, found.class_names, joined, records),
-        given,
+        images=images,
+        now=now,
+        joined=joined,
+        earlier=earlier,
+        names=names,
+        groups=groups_of(data, images, joined, table, groups),
+        columns=columns,
+        own_names=own_names,
+        shown=shown,
+        remarks=[*remarks, *joined.remarks, *said, *given.remarks],
+        wish=_with_what_is_known(wish, images, found.class_names, joined, records),
+        marks=given,
     )
 
 

@@ -20,7 +20,7 @@ from sdclr.evaluation.rarity import Feedback, from_feedback, likeness
 from sdclr.jobs.mine.looking import features_of
 from sdclr.jobs.mine.ranking import OtherScore
 from sdclr.presentation.mining.columns import REMOVED, WANTED
-from sdclr.safe_text import as_text, counted, one_line, shown
+from sdclr.safe_text import counted, shown, table_text
 
 Marks = dict[int, bool]
 """Row -> whether it is wanted; rows without a mark are missing."""
@@ -93,7 +93,7 @@ def rows_by_text(names: Sequence[str]) -> dict[str, int]:
     """Names as they are, and as tables have them."""
     as_written: dict[str, int] = {}
     for row, name in enumerate(names):
-        as_written.setdefault(one_line(as_text(name)), row)
+        as_written.setdefault(table_text(name), row)
     return as_written | {name: row for row, name in enumerate(names)}
 
 

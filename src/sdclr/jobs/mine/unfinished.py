@@ -17,9 +17,9 @@ from sdclr.backbones.encoder import Encoder
 from sdclr.data.collections.contents import Content, digest_of, read_record, write_record
 from sdclr.errors import DataError, MissingInputError
 from sdclr.jobs.mine.collection import BLOCK, Listed
-from sdclr.jobs.mine.folder import FEATURES, UNFINISHED, MineRecord, Stored, read_stored, store
-from sdclr.jobs.mine.looking import LOOK, Looks
-from sdclr.storage.durable_files import make_folder, storage_errors, temporary_name
+from sdclr.jobs.mine.folder import UNFINISHED, MineRecord, Stored, StoredWriter, read_stored
+from sdclr.jobs.mine.looking import Looks
+from sdclr.storage.durable_files import make_folder, storage_errors
 from sdclr.storage.row_parts import RowParts
 
 UNFINISHED_IMAGES = f"{UNFINISHED}.tsv.gz"
@@ -87,21 +87,14 @@ def _kind(record: MineRecord) -> tuple[object, ...]:
 
 
 def _write(folder: Path, record: MineRecord, seen: Sequence[Seen]) -> None:
-    num_images = sum(len(contents) for contents, _, _ in seen)
+    images = [one for contents, _, _ in seen for one in contents]
     with storage_errors(folder):
         make_folder(folder)
-        path = temporary_name(folder / FEATURES)
-        shape = (num_images, seen[0][1].shape[1])
-        features = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
-        looks, first = np.empty(num_images, dtype=LOOK), 0
-        for contents, block, some in seen:
-            rows = slice(first, first + len(contents))
-            features[rows], looks[rows] = block, some
-            first += len(contents)
-        features.flush()
-    del features
-    images = [one for contents, _, _ in seen for one in contents]
-    store(folder, record.model_copy(update={"num_images": num_images}), images, path, looks)
+    writer, first = StoredWriter(folder, len(images), seen[0][1].shape[1]), 0
+    for contents, features, looks in seen:
+        writer.put(slice(first, first + len(contents)), features, looks)
+        first += len(contents)
+    writer.finish(record, images)
 
 
 def read_kept(out: Path) -> Stored | None:

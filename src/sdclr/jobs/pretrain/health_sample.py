@@ -16,13 +16,13 @@ from sdclr.batch import Views
 from sdclr.compute.stateless_random import Stream, derive, permutation
 from sdclr.data import Images
 from sdclr.data.splits import Positions
+from sdclr.data.trained_images import unseen_views
 from sdclr.evaluation.balancedness import OF_DATA, class_groups
 from sdclr.jobs.pretrain.training import Training
 
 LARGEST_SAMPLE = 256
 LARGEST_BYTES = 1 << 26
 """Of the views, which stay in memory: 256 images of up to 104 px, 55 of 224 px."""
-_CUT_AT_ONCE = 64
 _COARSE = 8
 COPIES, PICTURES = 8, 4
 """How often each of how many pictures is cut to see whether crops differ."""
@@ -97,11 +97,4 @@ def _groups(training: Training, labels: Positions) -> dict[str, list[int]]:
 def _views(training: Training, images: Images) -> Views:
     """Views as in training, on the CPU."""
     config = training.config
-    batches = torch.arange(len(images)).split(_CUT_AT_ONCE)
-    parts = list(
-        images.views(iter(batches), config.views.spec(), seed=config.seed, epoch=config.epochs)
-    )
-    a, b, index = (
-        torch.cat([getattr(part, name).cpu() for part in parts]) for name in ("a", "b", "index")
-    )
-    return Views(a, b, index)
+    return unseen_views(images, config.views.spec(), config.seed, epoch=config.epochs)

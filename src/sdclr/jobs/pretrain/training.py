@@ -151,7 +151,7 @@ class Training:
             own=own,
             strength=strength,
             operations=self.operations(),
-            compiled=self.compiles_views,
+            compile_views=self.compiles_views,
         )
         for number, views in enumerate(
             self.images.views(shares, spec, seed=config.seed, epoch=epoch), start=first

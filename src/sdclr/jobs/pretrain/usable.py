@@ -22,6 +22,7 @@ from sdclr.data.usable import look_at, warn_of_bad_files
 from sdclr.errors import ConfigError
 from sdclr.run import Run
 from sdclr.run.files import CONTENTS_FILE, IMAGES_FILE
+from sdclr.safe_text import first_of
 
 
 def usable_images(
@@ -104,9 +105,7 @@ def _warn_of_lost_classes(
         return
     lost = sorted(set(images.labels.tolist()) - set(usable.labels.tolist()))
     if lost:
-        names = ", ".join(class_names[c] for c in lost[:5]) + (
-            f" and {len(lost) - 5} more" if len(lost) > 5 else ""
-        )
+        names = first_of([class_names[c] for c in lost])
         warnings.warn(
             f"no image of {names} can be used: an evaluation has to leave these classes out (--untested leave_out).",
             stacklevel=3,

@@ -37,7 +37,7 @@ from sdclr.presentation.profile_page import render_profile_html
 from sdclr.presentation.progress import AnyProgress, NoProgress
 from sdclr.run import Run
 from sdclr.run.files import MINED_FOLDER, PROFILE_FILE
-from sdclr.safe_text import as_text, command, counted, one_line, shown
+from sdclr.safe_text import command, counted, shown, table_text
 from sdclr.storage.documents import read_json_file
 from sdclr.storage.durable_files import write_atomically
 from sdclr.storage.locks import writing
@@ -174,7 +174,7 @@ def _read_mined(folder: Path) -> _Mined:
     if not isinstance(facts, dict):
         raise DataError(f"{shown(record)} is damaged, it is no JSON object. {AGAIN}")
     contents = (read_record(folder / "images.tsv.gz") or {}).get("images", [])
-    names = [one_line(as_text(one.path)) for one in contents]
+    names = [table_text(one.path) for one in contents]
     table = read_table(scores, known=("path", "score"))
     if missing := {"path", "duplicate_of", "junk"} - set(table.columns):
         raise DataError(f"{shown(scores)} has no column {min(missing)}. {AGAIN}")

@@ -71,7 +71,7 @@ from sdclr.presentation.unlabelled import (
     to_markdown,
 )
 from sdclr.run import Run
-from sdclr.safe_text import command, counted, shown
+from sdclr.safe_text import command, counted, first_of, shown
 from sdclr.storage.durable_files import storage_errors
 from sdclr.storage.output_files import begins_with, lexists
 
@@ -574,9 +574,7 @@ def _untested(runs: Sequence[RunFolder]) -> str:
             names |= dict.fromkeys(name for name, accuracy in pairs if accuracy is None)
     if not names:
         return ""
-    shown_names = list(names)[:5]
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return f" Not tested, and in no mean: {', '.join(shown_names)}{more}."
+    return f" Not tested, and in no mean: {first_of(list(names))}."
 
 
 def _imbalance_ratio(counts: Sequence[int]) -> str:

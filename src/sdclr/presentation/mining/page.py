@@ -24,7 +24,7 @@ from sdclr.presentation.mined import MinedImages, Rows
 from sdclr.presentation.mining import exports
 from sdclr.presentation.mining.columns import WANTED
 from sdclr.presentation.pages import allowed, source, template
-from sdclr.safe_text import as_text, counted, csv_cell, one_line
+from sdclr.safe_text import as_text, counted, csv_cell, one_line, table_text
 
 MOST_PICTURES = 1000
 """Images that a page has pictures of; the others are rows of its table."""
@@ -168,9 +168,9 @@ def _data(
     values = {
         "names": list(mined.names),
         "shown": _changed(mined.names, one_line),
-        "texts": _changed(mined.names, lambda name: one_line(as_text(name))),
+        "texts": _changed(mined.names, lambda name: table_text(name)),
         "cells": _changed(mined.names, lambda name: str(csv_cell(as_text(name)))),
-        "root": one_line(as_text(mined.root)),
+        "root": table_text(mined.root),
         "scoreName": mined.score_name,
         "score": _numbers(mined.score, "<f8"),
         "rank": _numbers(mined.rank, "<i4"),

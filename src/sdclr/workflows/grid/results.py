@@ -25,7 +25,7 @@ from sdclr.presentation.grid import (
     Sweep,
     SweepPoint,
 )
-from sdclr.safe_text import shown
+from sdclr.safe_text import first_of, shown
 from sdclr.workflows.grid.cells import GridCells, shared_keys
 from sdclr.workflows.grid.file import Metric, setting_of
 from sdclr.workflows.grid.records import CellRecord, Key
@@ -287,8 +287,4 @@ def _failures(reasons: Mapping[str, str]) -> list[tuple[str, str]]:
     by_reason: dict[str, list[str]] = {}
     for cell, reason in reasons.items():
         by_reason.setdefault(reason, []).append(cell)
-    found = []
-    for reason, cells in by_reason.items():
-        more = f" and {len(cells) - 1} more" if len(cells) > 1 else ""
-        found.append((f"{cells[0]}{more}", reason))
-    return found
+    return [(first_of(cells, 1), reason) for reason, cells in by_reason.items()]

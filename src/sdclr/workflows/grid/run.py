@@ -18,7 +18,7 @@ from sdclr.any_progress import AnyProgress, NoProgress
 from sdclr.config import absolute_place, user_path
 from sdclr.errors import ConfigError, FailedRunsError, MissingInputError, RunFolderError
 from sdclr.presentation.grid import GridReport
-from sdclr.safe_text import command, counted, one_line, shown
+from sdclr.safe_text import clock, command, counted, one_line, shown
 from sdclr.storage.durable_files import make_folder
 from sdclr.workflows.grid.cells import STATES, GridCells, State, shared_keys
 from sdclr.workflows.grid.file import read_grid
@@ -193,7 +193,7 @@ class Shown(Watcher):
 
     def done(self, cell: Cell, seconds: float) -> None:
         self._new += 1
-        self._say(f"{cell.title}: done in {_clock(seconds)}")
+        self._say(f"{cell.title}: done in {clock(seconds)}")
 
     def failed(self, cell: Cell, reason: str) -> None:
         self._failed += 1
@@ -227,16 +227,10 @@ class Shown(Watcher):
             words += f", {self._failed} failed"
         if self._new and left and elapsed > 0:
             each = elapsed / (self._new + self._failed)
-            words += f", {3600 / each:.1f} an hour, {_clock(left * each)} to go"
+            words += f", {3600 / each:.1f} an hour, {clock(left * each)} to go"
         self._progress.print(words)
         if self._all is not None:
             self._progress.advance(self._all)
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}"
 
 
 def require_all_done(cells: GridCells) -> None:

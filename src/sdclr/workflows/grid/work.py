@@ -12,7 +12,6 @@ from typing import Any
 from sdclr.any_progress import AnyProgress
 from sdclr.errors import DataError, Interrupted, MissingInputError, Preempted, SdclrError
 from sdclr.processes.signals import stop_on_signal
-from sdclr.safe_text import one_line
 from sdclr.workflows.grid.cells import GridCells
 from sdclr.workflows.grid.records import record_of
 from sdclr.workflows.matrix import Cell, complete
@@ -93,10 +92,3 @@ def _mining_signal(cell: Cell) -> list[dict[str, Any]]:
     except (DataError, MissingInputError) as error:
         warnings.warn(f"{cell.title}: its mining signal is not recorded: {error}", stacklevel=2)
         return []
-
-
-def line_of(event: dict[str, Any], title: str) -> str:
-    """What happened to a cell, for a person."""
-    if event["event"] == "done":
-        return f"{title}: done in {event['seconds']:.0f} s"
-    return one_line(f"{title}: failed, {event['reason']}")

@@ -36,8 +36,6 @@ LONGEST_REASON = 300
 class Watcher:
     """Who is told what happens to the cells."""
 
-    def started(self, worker: int, cell: Cell) -> None: ...
-
     def done(self, cell: Cell, seconds: float) -> None: ...
 
     def failed(self, cell: Cell, reason: str) -> None: ...
@@ -187,7 +185,6 @@ class _Crew:
             return
         elif kind == "started":
             worker.cell = cell
-            self.watcher.started(worker.number, cell)
         else:
             worker.cell = None
             if kind == "done":
