@@ -23,7 +23,7 @@ HOOKS = (
 
 
 def followed_attributes(module: nn.Module) -> dict[str, Any]:
-    """What a module holds beside parameters, buffers and sub-modules and what decides what it computes.
+    """Attributes, other than parameters, buffers and sub-modules, that decide what a forward pass computes.
 
     Whether it trains is its own affair, and so are results that a forward pass has left behind.
     """

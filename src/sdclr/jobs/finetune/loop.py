@@ -71,7 +71,7 @@ def train(
             for images, labels in inputs:
                 train_step(training, state, images, labels)
                 show.advance(task)
-                if state.step % per_epoch and _to_stop(training, state):
+                if state.step % per_epoch and state.is_to_stop(training.sharing):
                     _require_finite(training, state, run.folder)
                     _save(training, state, run)
                     raise _stopped(training, state, run, stop)
@@ -83,20 +83,11 @@ def train(
         note = _record(training, state, run, epoch + 1, validated, time.perf_counter() - began)
         show.advance(task, 0, note=note)
         _save(training, state, run)
-        if _to_stop(training, state, now=True) and epoch + 1 < config.epochs:
+        if state.is_to_stop(training.sharing, now=True) and epoch + 1 < config.epochs:
             raise _stopped(training, state, run, stop)
         if not training.is_shared:
             training.world.messages.raise_failure()  # of those that wait, or were stopped
     show.finish(task, f"epoch {state.best_epoch} kept")
-
-
-def _to_stop(training: Training, state: State, *, now: bool = False) -> bool:
-    """Whether to save and end here: of processes that share steps once all know of it, a step late unless ``now``."""
-    if not training.is_shared:
-        return state.stop.signal_name is not None
-    latest, before = state.votes
-    vote = latest if now else before
-    return vote is not None and vote.read()
 
 
 def is_to_stop_early(training: Training, state: State) -> bool:

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sdclr.backbones import Backbone
-from sdclr.compute.device import LateAnswer, autocast, in_float64, widest_float
+from sdclr.compute.device import autocast, in_float64
 from sdclr.compute.optim import learning_rate, restore_state, state_names, state_of, step_if
 from sdclr.compute.process_state import default_generators
 from sdclr.compute.stateless_random import Stream, derive
@@ -28,7 +28,7 @@ from sdclr.errors import CheckpointError
 from sdclr.jobs.finetune.balance import Balanced
 from sdclr.jobs.finetune.config import FinetuneConfig
 from sdclr.processes.exchange import of_first_process, sum_gradients
-from sdclr.processes.signals import StopRequest
+from sdclr.processes.step_state import StepState
 from sdclr.processes.world import ALONE, World
 from sdclr.storage.checkpoint import Checkpoint
 from sdclr.storage.named_tensors import load_strictly
@@ -67,6 +67,11 @@ class Training:
     def is_shared(self) -> bool:
         """Whether several processes take each step together; of fixed features the first one alone learns."""
         return self.world.several and not self.config.fixes_features
+
+    @property
+    def sharing(self) -> World | None:
+        """The processes that take each step together; None for one that learns alone."""
+        return self.world if self.is_shared else None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -173,14 +178,9 @@ def batch_sizes(num_images: int, batch_size: int) -> list[int]:
 
 
 @dataclass
-class State:
+class State(StepState):
     """Where a fine-tuning is."""
 
-    loss_sum: Tensor
-    """float64 (float32 where the device has none), over the images of this epoch."""
-    finite: Tensor
-    """bool, whether all losses were; once false no step moves a weight."""
-    step: int = 0
     best: dict[str, Tensor] = field(default_factory=dict)
     """The weights of the best epoch."""
     best_epoch: int = 0
@@ -191,17 +191,6 @@ class State:
     """The validation log loss that renewed the patience of the early stop last; None before the first."""
     least_loss_epoch: int = 0
     """The epoch that had it, from 1."""
-    votes: tuple[LateAnswer | None, LateAnswer | None] = (None, None)
-    """Of processes that share steps: whether any was asked to stop by the last step, and by the one before."""
-    stop: StopRequest = field(default_factory=StopRequest)
-    """Whether this process was asked to stop."""
-
-    @classmethod
-    def begin(cls, device: torch.device) -> State:
-        return cls(
-            torch.zeros((), dtype=widest_float(device), device=device),
-            torch.ones((), dtype=torch.bool, device=device),
-        )
 
 
 def agree(training: Training) -> None:
@@ -248,19 +237,10 @@ def train_step(training: Training, state: State, inputs: Tensor, labels: Tensor)
             losses = losses * training.balanced.loss_weights[labels]
         # the processes' sum is the batch's mean
         (losses.sum() / training.images_of_step(state.step)).backward()
-    losses = losses.detach()
-    loss_sum, finite = losses.sum().to(state.loss_sum), losses.isfinite().all()
     if training.is_shared:
         sum_gradients(one for group in optimizer.param_groups for one in group["params"])
-        asked = torch.full_like(loss_sum, state.stop.signal_name is not None)
-        loss_sum, num_not_finite, num_asked = training.world.all_reduce(
-            torch.stack([loss_sum, (~finite).double(), asked])
-        )
-        finite = num_not_finite == 0
-        state.votes = LateAnswer(num_asked > 0), state.votes[0]
-    state.finite &= finite
+    state.add(losses.detach(), training.sharing)
     step_if(state.finite, optimizer)
-    state.loss_sum += loss_sum
 
 
 def weights_of(training: Training) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ from sdclr.run.environment import own_version
 
 
 def agree(training: Training, state: TrainingState) -> Training:
-    """Join the other processes; DistributedError unless they are about to do the same.
+    """Join the other processes; DistributedError where versions, data or settings differ between them.
 
     Returns the training with a loss whose backward pass averages gradients; the same training on one process.
     """

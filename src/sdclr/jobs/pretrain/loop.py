@@ -112,7 +112,7 @@ class Epochs:
         saves.saver.check()
         if state.step % training.steps_per_epoch == 0:
             return
-        if _to_stop(training, state):
+        if state.is_to_stop(training.sharing):
             _stop(state, training, self._run, saves)
         if training.world.is_first and saves.overdue():
             saves.save(self._run)
@@ -124,7 +124,7 @@ class Epochs:
         self._guard.check("during an epoch")
         training.method.on_epoch_end(epoch)
         self._guard.check("in on_epoch_end")
-        asked = _to_stop(training, state, now=True)
+        asked = state.is_to_stop(training.sharing, now=True)
         step.require_finite(training, state)
         done = _measured(training, state, epoch, num_steps, clock)
         self._observer.on_epoch(done)
@@ -178,15 +178,6 @@ def _record_compiling(training: Training, run: Run) -> None:
     facts = run.read_json("environment.json")
     if facts.get("compile") != training.compiled.how:
         run.write_json("environment.json", facts | {"compile": training.compiled.how})
-
-
-def _to_stop(training: Training, state: TrainingState, *, now: bool = False) -> bool:
-    """Whether to save and end here: on several processes once all know of it, a step late unless ``now``."""
-    if not training.world.several:
-        return state.stop.signal_name is not None
-    latest, before = state.votes
-    vote = latest if now else before
-    return vote is not None and vote.read()
 
 
 def _stop(state: TrainingState, training: Training, run: Run, saves: Saves) -> None:

@@ -35,19 +35,10 @@ def train_step(training: Training, state: TrainingState, views: Views) -> None:
         num_images = views.share.total if views.share else len(loss_per_image)
         # the processes' mean is the batch's mean
         (loss_per_image.sum() / (num_images / world.size)).backward()
-    losses = loss_per_image.detach()
-    loss_sum, finite = losses.sum().to(state.loss_sum), losses.isfinite().all()
+    state.add(loss_per_image.detach(), training.sharing)
     if world.several:
-        asked = torch.full_like(loss_sum, state.stop.signal_name is not None)
-        loss_sum, num_not_finite, num_asked = world.all_reduce(
-            torch.stack([loss_sum, (~finite).double(), asked])
-        )
-        finite = num_not_finite == 0
-        state.votes = LateAnswer(num_asked > 0), state.votes[0]
         _share_rows(training, views)
-    state.finite &= finite  # once false, no later step moves the weights either
     step_if(state.finite, optimizer)
-    state.loss_sum += loss_sum
     require_finite(training, state)  # of the step before: this one's answer is on its way
     state.unread = LateAnswer(state.finite), state.step
 

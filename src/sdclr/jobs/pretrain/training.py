@@ -12,14 +12,14 @@ from torch import Tensor
 
 from sdclr.backbones import Backbone, BackboneConfig
 from sdclr.batch import STRONGEST, RandomOperations, Views
-from sdclr.compute.device import Compiled, LateAnswer, widest_float
+from sdclr.compute.device import Compiled, LateAnswer
 from sdclr.compute.device_choices import Precision
 from sdclr.compute.optim import learning_rate
 from sdclr.data import Data, Images, epoch_draws
 from sdclr.data.views.torch_draws import Escapes
 from sdclr.errors import ConfigError
 from sdclr.methods import Method
-from sdclr.processes.signals import StopRequest
+from sdclr.processes.step_state import StepState
 from sdclr.processes.world import World
 from sdclr.settings import PretrainConfig
 
@@ -36,7 +36,7 @@ class Training:
     device: torch.device
     precision: Precision
     compile: str | bool
-    """How the method is to be compiled; what became of it, ``compiled`` knows."""
+    """The mode that was asked for; ``compiled.how`` is the one in use."""
     compiles_views: bool
     """Whether a CUDA device compiles what makes the views, too."""
     memory_format: torch.memory_format
@@ -59,13 +59,18 @@ class Training:
     resolved: dict[str, Any]
     """What the run has made of the settings that leave something open."""
     views_cut_by: str
-    """Of two forms that agree but for rounding."""
+    """Host or device; the views differ by rounding alone."""
     escapes: Escapes = field(default_factory=Escapes)
     """What views of the user's own have drawn that cannot be repeated."""
 
     @property
     def total_steps(self) -> int:
         return self.config.epochs * self.steps_per_epoch
+
+    @property
+    def sharing(self) -> World | None:
+        """The processes that take each step together; None for one alone."""
+        return self.world if self.world.several else None
 
     def with_loss(self, loss_per_image: Callable[[Views], Tensor]) -> Training:
         """The same parts around another callable."""
@@ -91,7 +96,7 @@ class Training:
         return (draws % len(self.images) for draws in self._draws(epoch, first))
 
     def _draws(self, epoch: int, first: int) -> Iterator[Tensor]:
-        """The same, as what views are random functions of: an image that comes again has other views."""
+        """Like :meth:`batches`, but numbers of draws: an image that comes again gets other views."""
         return epoch_draws(
             len(self.images),
             self.config.batch_size,
@@ -160,30 +165,11 @@ class Training:
 
 
 @dataclass
-class TrainingState:
+class TrainingState(StepState):
     """What changes from step to step, besides weights, norms, masks and the optimiser's moments."""
 
-    step: int
-    """Steps done."""
-    loss_sum: Tensor
-    """float64 scalar on the device (float32 where it has none): over the images of the epoch so far."""
-    finite: Tensor
-    """bool scalar on the device: whether every loss up to now was finite."""
     unread: tuple[LateAnswer, int] | None = None
     """Of the last step, not looked at yet: ``finite`` after it, and its number."""
-    votes: tuple[LateAnswer | None, LateAnswer | None] = (None, None)
-    """Whether any process was asked to stop by the last step, and by the one before."""
-    stop: StopRequest = field(default_factory=StopRequest)
-    """Whether this process was asked to stop."""
-
-    @classmethod
-    def begin(cls, device: torch.device) -> TrainingState:
-        """Before the first step."""
-        return cls(
-            step=0,
-            loss_sum=torch.zeros((), dtype=widest_float(device), device=device),
-            finite=torch.ones((), dtype=torch.bool, device=device),
-        )
 
     def mean_loss(self, training: Training) -> float:
         """Of the epoch that has just ended."""
