@@ -3,7 +3,7 @@
     python benchmarks/strided_gradient.py
 
 Every shape runs in a process of its own on two threads and is compared with float64; crashes, endless loops and wrong
-gradients are counted by input channels and memory layout. docs/results.md holds what was seen, and
+gradients are counted by input channels and memory layout. docs/measurements.md holds what was seen, and
 ``sdclr.compute.device.resolve_memory_format`` acts on it.
 """
 

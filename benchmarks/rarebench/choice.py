@@ -65,8 +65,18 @@ def best(means: dict[str, dict[str, float]]) -> str:
     >>> best({"a": {"x": 0.5, "y": 0.7}, "b": {"x": 0.6, "y": 0.5}})
     'y'
     """
+    return ranked(means)[0][0]
+
+
+def ranked(means: dict[str, dict[str, float]]) -> list[tuple[str, float]]:
+    """Scores that every family has, and their mean over the families, the highest first.
+
+    >>> ranked({"a": {"x": 0.5, "y": 0.75}, "b": {"x": 0.5, "y": 0.25, "z": 1.0}})
+    [('x', 0.5), ('y', 0.5)]
+    """
     scores = set.intersection(*(set(values) for values in means.values())) - {"random"}
-    return max(
-        sorted(scores),
-        key=lambda score: statistics.mean(values[score] for values in means.values()),
-    )
+    found = [
+        (name, statistics.mean(values[name] for values in means.values()))
+        for name in sorted(scores)
+    ]
+    return sorted(found, key=lambda entry: -entry[1])

@@ -153,7 +153,7 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
 
 COMPILED_STEPS = 10_000
 """Steps from which compiling pays on a CUDA device: it takes 15 to 30 seconds for each of two sizes of a batch, and
-saves 4 ms of 18 a step of SimCLR (docs/results.md)."""
+saves 4 ms of 18 a step of SimCLR (docs/measurements.md)."""
 COMPILED_PIXELS = COMPILED_STEPS * 32**2
 """Steps times pixels of a view from which the views are compiled too: 200 steps at 224 px; each saves 28 ms."""
 

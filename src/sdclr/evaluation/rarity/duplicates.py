@@ -143,7 +143,7 @@ def trusted_rules(
 ) -> list[tuple[float, int]]:
     """``rules`` with fewer bits where this collection's hashes are alike without being copies.
 
-    A rule (reach, bits) lets m x p false pairs for each image be expected: m is how many of the
+    A rule (reach, bits) is expected to give m x p false pairs an image: m is how many of the
     ``neighbours``, which near_duplicates looks at, lie within the reach, p the share of
     ``by_chance`` [65] (alike_by_chance) at that many bits. The bits are lowered until that is at
     most ``most_false``; a rule that cannot be trusted with 0 bits is left out.

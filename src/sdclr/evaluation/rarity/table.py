@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 _FEATURES = ("features",)
 _BRANCHES = ("view_losses", "competitor_view_losses")
+_OURS = "this package"
+_TYPICLUST = "TypiClust: Hacohen et al., ICML 2022"
+_K_CENTRE = "Gonzalez, 1985; Sener and Savarese, ICLR 2018"
+_SDCLR = "Jiang et al., ICML 2021"
 
 
 class ScoreRow(NamedTuple):
@@ -38,6 +42,10 @@ class ScoreRow(NamedTuple):
     """ "module:Name" of a score from outside the package."""
     neighbours: int = 0
     """How many neighbours it compares an image with, where that is one number for collections of any size."""
+    words: str = ""
+    """Its formula in words, where the summary is not enough; docs/rarebench.md shows it."""
+    source: str = ""
+    """Where the formula comes from; empty where no single source is known."""
 
     def applies_to(self, evidence: Evidence) -> bool:
         """Whether all that it needs is known."""
@@ -81,10 +89,19 @@ def _row(
     *needs: str,
     is_order: bool = False,
     neighbours: int = 0,
+    words: str = "",
+    source: str = "",
 ) -> ScoreRow:
-    function = f"sdclr.evaluation.rarity.scoring:{name}"
     return ScoreRow(
-        name, display_name, summary, needs or _FEATURES, function, is_order, neighbours=neighbours
+        name,
+        display_name,
+        summary,
+        needs or _FEATURES,
+        f"sdclr.evaluation.rarity.scoring:{name}",
+        is_order,
+        neighbours=neighbours,
+        words=words,
+        source=source,
     )
 
 
@@ -99,13 +116,29 @@ SCORES: Table[ScoreRow] = Table(
             "sdclr.evaluation.rarity.scoring:random",
         ),
         _row("knn_1", "Nearest neighbour", "distance to the nearest other image"),
-        _row("fiftyone", "FiftyOne uniqueness", "weighted distance to the 3 nearest, .6 .3 .1"),
-        _row("cleanlab", "cleanlab", "mean cosine distance to the 10 nearest", neighbours=10),
+        _row(
+            "fiftyone",
+            "FiftyOne uniqueness",
+            "weighted distance to the 3 nearest, .6 .3 .1",
+            words="(.6 d1 + .3 d2 + .1 d3) / 3 with the cosine distances d to the 3 nearest, "
+            "divided by its maximum",
+            source="FiftyOne's uniqueness",
+        ),
+        _row(
+            "cleanlab",
+            "cleanlab",
+            "mean cosine distance to the 10 nearest",
+            neighbours=10,
+            words="mean cosine distance (1 - cosine) to the 10 nearest, before cleanlab's exponential",
+            source="cleanlab: Kuan and Mueller, 2022",
+        ),
         _row(
             "knn_20",
             "LightlyStudio typicality",
             "mean distance to the 20 nearest, as in TypiClust",
             neighbours=20,
+            words="mean distance to the 20 nearest, which is one over TypiClust's typicality",
+            source=f"{_TYPICLUST}; LightlyStudio sorts by it",
         ),
         _row("knn_50", "50 neighbours", "mean distance to the 50 nearest", neighbours=50),
         _row("knn_200", "200 neighbours", "mean distance to the 200 nearest", neighbours=200),
@@ -115,50 +148,113 @@ SCORES: Table[ScoreRow] = Table(
             "mean distance to the nearest twentieth of the images, 10 to 50 of them",
             _FEATURES,
             "sdclr.evaluation.rarity.scoring:density_of_surroundings",
+            source=_OURS,
         ),
         _row(
             "white_knn_20",
             "20 neighbours, whitened",
             "the same on 128 whitened principal components",
             neighbours=20,
+            words="mean distance to the 20 nearest, on the 128 largest principal components scaled "
+            "to variance one (on N / 4 components where N images have fewer)",
         ),
         _row(
             "white_knn_200",
             "200 neighbours, whitened",
             "the same on 128 whitened principal components",
             neighbours=200,
+            words="the same with the 200 nearest",
         ),
         _row(
             "lof_20",
             "Local outlier factor",
             "density of the 20 nearest over one's own",
             neighbours=20,
+            words="mean density of the 20 nearest over the image's own density; density is 1 / mean "
+            "reach, and reach is the distance, but at least the neighbour's distance to its own 20th",
+            source="LOF: Breunig et al., SIGMOD 2000",
         ),
         _row(
-            "centre_distance", "Distance to centre", "distance to the centre of its k-means cluster"
+            "centre_distance",
+            "Distance to centre",
+            "distance to the centre of its k-means cluster",
+            words="distance to the centre of its cluster: k-means with √N clusters, at most 500, on "
+            "the largest principal components",
         ),
-        _row("cluster_size", "Cluster size", "minus the size of its k-means cluster"),
-        _row("k_centre", "k-centre", "greedy covering, farthest first", is_order=True),
         _row(
-            "covering_2", "Covering, 2", "k-centre over modes, averages of 3 images", is_order=True
+            "cluster_size",
+            "Cluster size",
+            "minus the size of its k-means cluster",
+            words="minus the number of images in its cluster, of the same k-means",
         ),
         _row(
-            "covering_4", "Covering, 4", "k-centre over modes, averages of 5 images", is_order=True
+            "k_centre",
+            "k-centre",
+            "greedy covering, farthest first",
+            is_order=True,
+            words="each step takes the image farthest from the mean and from all taken before; the "
+            "score is that distance",
+            source=_K_CENTRE,
         ),
-        _row("typiclust", "TypiClust", "one typical image a cluster, largest first", is_order=True),
+        _row(
+            "covering_2",
+            "Covering, 2",
+            "k-centre over modes, averages of 3 images",
+            is_order=True,
+            words="k-centre over directions from the mean, each averaged with its 2 nearest",
+            source=f"{_K_CENTRE}; the averaging: {_OURS}",
+        ),
+        _row(
+            "covering_4",
+            "Covering, 4",
+            "k-centre over modes, averages of 5 images",
+            is_order=True,
+            words="the same, averaged with the 4 nearest",
+            source=f"{_K_CENTRE}; the averaging: {_OURS}",
+        ),
+        _row(
+            "typiclust",
+            "TypiClust",
+            "one typical image a cluster, largest first",
+            is_order=True,
+            words="rounds over the clusters, the largest first; each round takes the image of each "
+            "cluster with the smallest mean distance to its 20 nearest that is left",
+            source=_TYPICLUST,
+        ),
         _row(
             "rare_clusters",
             "Rare clusters",
             "one typical image a cluster, loneliest first",
             is_order=True,
+            words="the same rounds, but the cluster first whose images have the largest mean "
+            "distance to their 50 nearest",
+            source=f"the rounds of TypiClust; the order: {_OURS}",
         ),
-        _row("mahalanobis", "Mahalanobis", "distance from the mean of unit rows, whitened"),
+        _row(
+            "mahalanobis",
+            "Mahalanobis",
+            "distance from the mean of unit rows, whitened",
+            words="√((x - m)' S⁺ (x - m)) with the mean m and the covariance S of the unit rows, on "
+            "the largest principal components",
+            source="Mahalanobis, 1936",
+        ),
         _row("loss", "Loss", "the last loss of each image", "losses"),
         _row(
-            "loss_average", "Loss average", "moving average (.97) of the loss, as in BCL", "losses"
+            "loss_average",
+            "Loss average",
+            "moving average (.97) of the loss, as in BCL",
+            "losses",
+            words="moving average of the loss: .97 of the average so far, .03 of the new loss",
+            source="BCL: Zhou et al., ICML 2022",
         ),
         _row(
-            "colt", "COLT", "minus the moving average of the 10 hardest negatives' mass", "masses"
+            "colt",
+            "COLT",
+            "minus the moving average of the 10 hardest negatives' mass",
+            "masses",
+            words="minus the same average of the share of the softmax over negatives that the 10 "
+            "hardest hold",
+            source="COLT: Bai et al., ICLR 2023",
         ),
         _row(
             "disagreement_cosine",
@@ -166,18 +262,25 @@ SCORES: Table[ScoreRow] = Table(
             "1 - cosine between dense and pruned projections",
             "projections",
             "competitor_projections",
+            words="1 - cosine between the dense and the pruned branch's projections, mean over views",
+            source=f"{_OURS}, after {_SDCLR}",
         ),
         _row(
             "disagreement_loss",
             "Disagreement, loss",
             "loss of the pruned less the dense branch",
             *_BRANCHES,
+            words="loss of the pruned branch minus that of the dense one, mean over views",
+            source=_SDCLR,
         ),
         _row(
             "disagreement_rank",
             "Disagreement, rank",
             "places lost when the branch is pruned",
             *_BRANCHES,
+            words="places that the image moves up when images are sorted by the pruned instead of "
+            "the dense branch's loss, in shares of N, mean over views",
+            source=f"{_OURS}, after {_SDCLR}",
         ),
     ],
 )
