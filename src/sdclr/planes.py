@@ -173,7 +173,7 @@ def levels_of_array(array: npt.NDArray[Any], channels: int, bits: int = 16) -> L
     low, high = (float(array.min()), float(array.max())) if array.size else (0.0, 0.0)
     if not (low >= 0 and high <= 1):
         raise ChannelsError(
-            f"has floats, which lie in [0, 1], got {low:.3g} to {high:.3g}. Give "
+            f"has floats, which lie in [0, 1], got {low:.6g} to {high:.6g}. Give "
             "images as they are: without normalisation and random transforms, which sdclr adds "
             "itself."
         )
@@ -189,6 +189,10 @@ def size_of_shape(shape: tuple[int, ...], channels: int) -> tuple[int, int]:
     if len(shape) == 3 and shape[0] == channels:
         return shape[1], shape[2]
     cure = f"[H, W, {channels}] or [{channels}, H, W]"
+    if len(shape) == 4:
+        raise ChannelsError(
+            f"has the shape {list(shape)}, a batch of images; one image is {cure}. Give them one by one."
+        )
     raise ChannelsError(
         f"has the shape {list(shape)}, and data.channels={channels} needs {cure}. Set "
         "data.channels to the number of its channels."

@@ -319,3 +319,93 @@ def test_classes_of_which_nothing_is_given_are_left_out() -> None:
 def test_nothing_is_given_without_an_error_of_ours() -> None:
     with given([], []), pytest.raises(ConfigError, match="labels must be a"):
         build_data(DataConfig(name="given", subset="all"))
+
+
+class Column:
+    """As a column of a shuffled pandas table answers: by its labels, and in its order where it is gone through."""
+
+    iloc = None
+
+    def __init__(self, values: list[Any], labels: list[int]) -> None:
+        self._values, self._labels = values, labels
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __iter__(self) -> Any:
+        return iter(self._values)
+
+    def __getitem__(self, label: int) -> Any:
+        return self._values[self._labels.index(label)]
+
+
+def test_a_shuffled_column_is_taken_in_its_order() -> None:
+    order = [4, 2, 0, 5, 1, 3]
+    shuffled = Column([ARRAYS[place] for place in order], order)
+    found = given_images(shuffled, Column([LABELS[place] for place in order], order))  # type: ignore[arg-type]
+    for place, source in enumerate(order):
+        assert np.array_equal(whole(found.train.picture(place)), ARRAYS[source])
+    assert found.train.labels is not None
+    assert found.train.labels.tolist() == [LABELS[place] for place in order]
+
+
+class Transformed(Pairs):
+    """As torchvision's with a target_transform: what it returns is not what it holds."""
+
+    targets = LABELS
+
+    def __getitem__(self, place: int) -> tuple[Image.Image, int]:
+        image, label = super().__getitem__(place)
+        return image, label // 2
+
+
+def test_what_a_dataset_returns_counts_before_its_targets() -> None:
+    with pytest.warns(UserWarning, match=r"are not those of images\.targets: the former count"):
+        found = given_images(Transformed())
+    assert found.train.labels is not None
+    assert found.train.labels.tolist() == [label // 2 for label in LABELS]
+    assert found.class_names == ["0", "1"], "the names were those of the targets"
+    plain = type("Plain", (Pairs,), {"targets": torch.tensor(LABELS)})
+    assert given_images(plain()).class_names == ["ant", "bee", "cat"]
+
+
+class Boxes(Pairs):
+    """As for detection: what stands beside an image is no class, and neither are the targets."""
+
+    targets = [{"boxes": []}] * 6
+
+    def __getitem__(self, place: int) -> Any:
+        return Image.fromarray(ARRAYS[place]), {"boxes": []}
+
+
+def test_targets_that_are_no_classes_leave_the_images_unlabelled() -> None:
+    with pytest.warns(UserWarning, match="taken without labels"):
+        assert given_images(Boxes()).train.labels is None
+
+
+def test_an_array_of_paths_is_a_list_of_them(tmp_path: Path) -> None:
+    for place, array in enumerate(ARRAYS):
+        Image.fromarray(array).save(tmp_path / f"{place}.png")
+    paths = np.array([str(path) for path in sorted(tmp_path.iterdir())])
+    assert given_images(paths).train.names == tuple(paths)
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "words"),
+    [
+        (list(ARRAYS), dict(enumerate(LABELS)), "one for each image, got a dict"),
+        (list(ARRAYS), set(LABELS), "one for each image, got a set"),
+        (
+            [ARRAYS[0], ARRAYS[1][:0]],
+            None,
+            r"the first is image 1: it has no pixels: its size is 8 x 0",
+        ),
+        (ARRAYS[0], None, r"images is one image, \[10, 8, 3\]"),
+        (ARRAYS / 254.0, None, r"got 0 to 1\.00394"),
+    ],
+)
+def test_what_would_be_read_otherwise_than_meant_is_refused(
+    images: Any, labels: Any, words: str
+) -> None:
+    with pytest.raises(DataError, match=words):
+        given_images(images, labels)

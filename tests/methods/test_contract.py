@@ -15,7 +15,13 @@ from torch import nn
 from outside_method import Plain
 from sdclr.batch import Views
 from sdclr.errors import ConfigError
-from sdclr.methods.contract import StateGuard, measurements_of, require_loss_per_image
+from sdclr.methods.contract import (
+    StateGuard,
+    facts_of,
+    measurements_of,
+    require_loss_per_image,
+    require_rows_per_image,
+)
 
 
 @dataclass
@@ -88,3 +94,33 @@ def test_a_loss_is_one_real_number_an_image_with_a_gradient(loss: Any, words: st
     require_loss_per_image(torch.zeros(2, requires_grad=True), views)
     with torch.no_grad():
         require_loss_per_image(torch.zeros(2), views)
+
+
+def test_a_measurement_that_is_no_finite_number_is_left_out_by_name() -> None:
+    method = Plain(nn.Linear(2, 2))
+    method.measurements = lambda: {"spread": 0.5, "rare": torch.zeros(0).mean()}  # type: ignore[method-assign]
+    with pytest.warns(UserWarning, match=r"Plain\.measurements\(\)\['rare'\] is nan .* left out"):
+        assert measurements_of(method) == {"spread": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        (None, r"facts\(\) must return a mapping, got NoneType"),
+        ({"scale": torch.ones(2)}, r"facts\(\)\['scale'\] must be what JSON can hold"),
+        ({"scale": float("nan")}, r"facts\(\)\['scale'\] must be what JSON can hold"),
+    ],
+)
+def test_facts_are_what_a_file_can_hold(facts: Any, words: str) -> None:
+    method = Plain(nn.Linear(2, 2))
+    method.facts = lambda: facts  # type: ignore[method-assign]
+    with pytest.raises(ConfigError, match=words):
+        facts_of(method)
+
+
+def test_state_per_image_has_a_row_for_each() -> None:
+    method = Plain(nn.Linear(2, 2))
+    method.register_per_image("age", torch.zeros(3))
+    require_rows_per_image(method, 3)
+    with pytest.raises(ConfigError, match=r"Plain\.age .* \[3\], and there are 405"):
+        require_rows_per_image(method, 405)

@@ -5,6 +5,7 @@ import functools
 import math
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import timm
@@ -605,3 +606,38 @@ def test_auto_prunes_linear_layers_too_where_convolutions_hold_less_than_half(
     assert SelfCompetitor(layers).prunable == "conv", "the paper's stays the default"
     whole = SelfCompetitor(layers, prunable="auto", spared=("2",))
     assert (whole.prunable, whole.prunable_share) == ("conv", 1.0), "what is spared does not count"
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"spared": "projektor"}, r"no such submodule; did you mean 'projector'\?"),
+        ({"spared": ("0", "nothing")}, "spared names 'nothing'"),
+        ({"prune_ratio": "0.9"}, r"method\.prune_ratio must be a number, got '0\.9'"),
+        ({"dropout": None}, r"method\.dropout must be a number"),
+        ({"prunable": lambda _, m: isinstance(m, (nn.Conv2d, nn.BatchNorm2d))}, "a norm that the"),
+    ],
+)
+def test_settings_that_would_do_something_else_than_meant_are_refused(
+    settings: dict[str, Any], words: str
+) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8))
+    network.add_module("projector", nn.Linear(8, 4))
+    with pytest.raises(ConfigError, match=words):
+        SelfCompetitor(network, **settings)
+    with pytest.raises(ConfigError, match=r"must be an nn\.Module"):
+        SelfCompetitor(nn.Conv2d)  # type: ignore[arg-type]
+
+
+def test_one_name_spares_one_submodule(network: nn.Module) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Sequential(nn.Conv2d(8, 8, 3)))
+    assert list(SelfCompetitor(network, spared="1").masks()) == ["0.weight"]
+
+
+def test_a_branch_that_was_converted_alone_is_refused(network: nn.Module) -> None:
+    competitor = SelfCompetitor(network)
+    network.double()
+    with pytest.raises(ConfigError, match=r"is torch\.float64 on cpu .* Convert or move both"):
+        competitor.refresh_masks()
+    competitor.double()
+    competitor.refresh_masks()

@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import json
+import math
+import warnings
 from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -152,12 +155,46 @@ def measurements_of(method: Method) -> dict[str, float]:
                 "another name."
             )
         try:
-            numbers[str(key)] = float(value)
+            number = float(value)
         except (TypeError, ValueError, RuntimeError):
             raise ConfigError(
                 f"{name}.measurements()[{shown(str(key), 60)!r}] must be one number, got {shown(repr(value), 60)}."
             ) from None
+        if math.isfinite(number):
+            numbers[str(key)] = number
+        else:
+            warnings.warn(
+                f"{name}.measurements()[{shown(str(key), 60)!r}] is {number} after this epoch, and left out of "
+                "metrics.jsonl.",
+                stacklevel=2,
+            )
     return numbers
+
+
+def facts_of(method: Method) -> dict[str, Any]:
+    """What a method says of its settings. ConfigError unless that is a mapping that JSON can hold."""
+    found, name = method.facts(), shown(type(method).__name__)
+    if not isinstance(found, Mapping):
+        raise ConfigError(f"{name}.facts() must return a mapping, got {type(found).__name__}.")
+    for key, value in found.items():
+        try:
+            json.dumps({key: value}, allow_nan=False)
+        except (TypeError, ValueError):
+            raise ConfigError(
+                f"{name}.facts()[{shown(str(key), 60)!r}] must be what JSON can hold, got {shown(repr(value), 60)}."
+            ) from None
+    return dict(found)
+
+
+def require_rows_per_image(method: Method, num_images: int) -> None:
+    """ConfigError for state per image that has not a row for each training image."""
+    for name in method.per_image:
+        shape = list(method.get_buffer(name).shape)
+        if shape[0] != num_images:
+            raise ConfigError(
+                f"{shown(type(method).__name__)}.{shown(name, 60)} is state per image, {shape}, and there are "
+                f"{num_images} training images: it needs a row for each (Parts.num_images)."
+            )
 
 
 class WatchedShare(Share):

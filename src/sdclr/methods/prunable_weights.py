@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal
@@ -14,6 +15,7 @@ from torch.nn.utils import parametrize
 
 from sdclr.errors import ConfigError
 from sdclr.methods.tied_twin import tensors
+from sdclr.safe_text import shown
 
 Layers = Literal["conv", "conv+linear"]
 """Kinds of layers that are pruned."""
@@ -93,6 +95,19 @@ def _grows_with_its_weight(layer: Any) -> bool:
     )
 
 
+def checked_spared(network: nn.Module, spared: Iterable[str] | str) -> tuple[str, ...]:
+    """The names as a tuple. ConfigError for one that no submodule has."""
+    names = (spared,) if isinstance(spared, str) else tuple(spared)
+    known = {name for name, _ in network.named_modules()}
+    if unknown := [name for name in names if name not in known]:
+        meant = difflib.get_close_matches(str(unknown[0]), known, 1)
+        raise ConfigError(
+            f"spared names {shown(repr(unknown[0]))}, and the network has no such submodule"
+            + (f"; did you mean {meant[0]!r}?" if meant else ".")
+        )
+    return names
+
+
 def _is_spared(name: str, spared: tuple[str, ...]) -> bool:
     return any(name == s or name.startswith(f"{s}.") for s in spared)
 
@@ -125,9 +140,8 @@ def prunable_weights(
             found += 1
             yield name, key
     if not found:
-        raise ConfigError(
-            "nothing to prune: the network has no such weights. Try method.prunable=conv+linear."
-        )
+        more = "Try method.prunable=conv+linear." if prunable == "conv" else "Give a function."
+        raise ConfigError(f"nothing to prune: the network has no such weights. {more}")
 
 
 def _weights_of(name: str, module: nn.Module, prunable: Prunable) -> list[str]:

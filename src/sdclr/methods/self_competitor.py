@@ -29,6 +29,7 @@ from sdclr.methods.module_attributes import (
 from sdclr.methods.prunable_weights import (
     Layers,
     Prunable,
+    checked_spared,
     prunable_share,
     prunable_weights,
     rescaled_layers,
@@ -45,7 +46,7 @@ from sdclr.methods.tied_twin import (
     tied_twin,
 )
 from sdclr.methods.weight_mask import MaskedWeight
-from sdclr.safe_text import first_of
+from sdclr.safe_text import first_of, shown
 
 SMALL_SHARE = 0.25
 """Share of prunable weights below which a competitor is hardly another network."""
@@ -100,21 +101,25 @@ class SelfCompetitor(nn.Module):
         prune_ratio: float = 0.9,
         norms: Norms = "own",
         prunable: Prunable = "conv",
-        spared: Iterable[str] = (),
+        spared: Iterable[str] | str = (),
         random_share: float = 0.0,
         dropout: float = 0.0,
         seed: int = 0,
     ) -> None:
         super().__init__()
+        if not isinstance(network, nn.Module):
+            raise ConfigError(f"network must be an nn.Module, got {shown(repr(network), 60)}.")
         _check_shares(prune_ratio, random_share, dropout)
         self.prune_ratio, self.random_share, self.seed = prune_ratio, random_share, seed
         require_copyable(network)
+        spared = checked_spared(network, spared)
         if prunable == "auto":
-            prunable = resolve_prunable(network, spared := tuple(spared))
+            prunable = resolve_prunable(network, spared)
         self.prunable = prunable
         # before copying: fails early
-        targets = list(prunable_weights(network, prunable, tuple(spared)))
-        self.prunable_share = prunable_share(network, targets, tuple(spared))
+        targets = list(prunable_weights(network, prunable, spared))
+        _require_no_own_norms(network, targets, norms)
+        self.prunable_share = prunable_share(network, targets, spared)
         for words in _doubts(network, targets, prunable, self.prunable_share, prune_ratio):
             warnings.warn(words, stacklevel=2)
         self._norms = norms
@@ -153,6 +158,7 @@ class SelfCompetitor(nn.Module):
         """
         require_copyable(self._network[0])
         self._require_same_layers()
+        self._require_same_types()
         if self._restore_ties():
             warnings.warn(
                 "the network's tensors were replaced (load_state_dict(assign=True)? a new layer?); the competitor now "
@@ -211,6 +217,16 @@ class SelfCompetitor(nn.Module):
                 "network its final form first, then build the competitor and the optimizer."
             )
 
+    def _require_same_types(self) -> None:
+        """ConfigError where one branch was converted or moved, and the other's own norms were left behind."""
+        for name, module, twin in self._pairs():
+            for (_, key, theirs), (_, _, ours) in zip(tensors(module), tensors(twin), strict=False):
+                if (theirs.dtype, theirs.device) != (ours.dtype, ours.device):
+                    raise ConfigError(
+                        f"{name}.{key} is {theirs.dtype} on {theirs.device} in the network and {ours.dtype} on "
+                        f"{ours.device} in the competitor. Convert or move both: network.to(...), competitor.to(...)."
+                    )
+
     def _restore_ties(self) -> bool:
         """Point the twin at the network's tensors again; True if any parameter had been replaced."""
         broken = [tie for tie in self._ties() if tie.twin_tensor() is not tie.network_tensor()]
@@ -251,7 +267,11 @@ class _Dropout:
 
 
 def _check_shares(prune_ratio: float, random_share: float, dropout: float) -> None:
-    """ConfigError for a share out of its range."""
+    """ConfigError for a share out of its range, and for what is no number."""
+    shares = {"prune_ratio": prune_ratio, "random_share": random_share, "dropout": dropout}
+    for name, share in shares.items():
+        if isinstance(share, bool) or not isinstance(share, int | float):
+            raise ConfigError(f"method.{name} must be a number, got {shown(repr(share), 60)}.")
     if not 0 <= prune_ratio < 1:
         hint = ""
         if 1 <= prune_ratio <= 100:
@@ -263,6 +283,18 @@ def _check_shares(prune_ratio: float, random_share: float, dropout: float) -> No
         )
     if not 0 <= dropout < 1:
         raise ConfigError(f"method.dropout must be in [0, 1), got {dropout}.")
+
+
+def _require_no_own_norms(
+    network: nn.Module, targets: Iterable[tuple[str, str]], norms: Norms
+) -> None:
+    """ConfigError for a layer to prune that both branches have one of their own of."""
+    for name, _ in targets:
+        if is_own(network.get_submodule(name), norms):
+            raise ConfigError(
+                f"prunable chooses {name}, a norm that the competitor has a copy of (norms={norms}): there is nothing "
+                "of the network's to mask. Leave norms out, or use norms=shared."
+            )
 
 
 def _doubts(

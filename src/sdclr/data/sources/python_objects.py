@@ -10,7 +10,7 @@ import hashlib
 import math
 import threading
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -57,23 +57,27 @@ def given_images(
 
     ``images``: a torch Dataset, a Hugging Face Dataset with a column of images, a sequence of PIL images, arrays,
     tensors or paths, one array [N, H, W, 3] or tensor [N, 3, H, W], or a pandas table with a column of paths.
-    ``labels`` [N]: classes as numbers or words; by default those that pairs, a column of labels or
-    ``images.targets`` say, or none. ``channels``: of every image, by default those of the first one if it is an array
-    or tensor of 2 or more than 3, else 3, as which greys are read. ``grey_bits``: how many bits images of 16 use.
-    Raises DataError for what is no image, counting from 0, and for labels that do not
-    fit; MissingInputError for a path without a file.
+    ``labels`` [N]: classes as numbers or words; by default those of a column of labels, or that stand beside the
+    images in pairs and mappings, or else ``images.targets``, or none. ``channels``: of every image, by default those of
+    the first one if it is an array or tensor of 2 or more than 3, else 3, as which greys are read. ``grey_bits``: how
+    many bits images of 16 use.
+    Raises DataError for what is no image, counting from 0, and for labels that do not fit; MissingInputError for a path
+    without a file.
     """
-    items, found = _items(images)
-    labels = found if labels is None else labels
-    num = len(items)
+    items, in_table = _items(images)
+    if isinstance(labels, Mapping | Set | str):
+        raise DataError(f"labels are a list of one for each image, got a {type(labels).__name__}.")
+    num, names = len(items), _known_names(images)
+    if labels is None:
+        labels = in_table
     looking = _Looking(items, channels, grey_bits)
     in_pieces(num, 8, looking.look, advance, num_workers=num_workers)
     if looking.errors:
         raise _summary(looking.errors, num)
     _warn_of_dark(looking.levels, grey_bits)
     if labels is None and num:
-        labels = _labels_beside(looking.labels)
-    numbers, names = _classes(labels, num, _known_names(images))
+        labels, names = _labels_of(looking.labels, getattr(images, "targets", None), names)
+    numbers, names = _classes(labels, num, names)
     collection = GivenImages(
         looking.picture,
         np.arange(num, dtype=np.int64),
@@ -117,10 +121,13 @@ class _Looking:
             except Exception as error:  # a dataset may raise anything
                 self.errors[place] = error
                 continue
+            width, height = picture.size
+            if not width * height:
+                self.errors[place] = DataError(f"it has no pixels: its size is {width} x {height}.")
+                continue
             self.labels[place] = _label_of(item)
             if largest is not None:
                 self.levels[place] = largest
-            width, height = picture.size
             self.sizes[place] = height, width
             pixels = np.ascontiguousarray(whole(picture))
             self.digests[place] = hashlib.blake2b(pixels.data, digest_size=16).digest()
@@ -146,16 +153,24 @@ def _items(images: Any) -> tuple[Any, Sequence[Any] | None]:
         columns = {str(name).lower(): name for name in images.column_names}
         _require_column(columns, (*IMAGE_COLUMNS, *PATH_COLUMNS))
         return images, _labels_in(images, columns)
+    if hasattr(images, "iloc"):  # a column of pandas, whose numbers are labels of its own
+        return list(images), None
     if not hasattr(images, "__len__") or not hasattr(images, "__getitem__"):
         raise DataError(
             f"images must have a length and be indexed by number, got {type(images).__name__}. Put it into a list "
             "first."
         )
+    if isinstance(images, np.ndarray) and images.ndim == 1 and images.dtype.kind in "OU":
+        return images.tolist(), None  # of paths or pictures
     if isinstance(images, np.ndarray | torch.Tensor) and images.ndim not in (3, 4):
         raise DataError(
             f"one array of images has 3 or 4 dimensions, got {list(images.shape)}. {_CURE}"
         )
-    return images, getattr(images, "targets", None)
+    if isinstance(images, np.ndarray) and images.ndim == 3 and images.shape[2] in (3, 4):
+        raise DataError(
+            f"images is one image, {list(images.shape)}, and not several. Put it into a list, or give [N, H, W, 3]."
+        )
+    return images, None
 
 
 def _column(table: Any, columns: Mapping[str, Any], wanted: Sequence[str]) -> Any:
@@ -199,32 +214,52 @@ def _scalar(value: Any) -> Any:
     return value
 
 
-def _labels_beside(labels: Sequence[Any]) -> Sequence[Any] | None:
-    """Those that stand beside the images, where they are classes; None, with a warning unless there are none at all.
+def _labels_of(
+    beside: Sequence[Any], targets: Sequence[Any] | None, names: Sequence[str] | None
+) -> tuple[Sequence[Any] | None, Sequence[str] | None]:
+    """The classes that stand beside the images, else those of ``targets``; and what they are called, if that is known.
 
-    Nobody needs labels to train: what is no class is no reason to stop.
+    None, with a warning unless there are none at all, where neither are classes: nobody needs labels to train.
     """
-    # -1 is how sets without labels write it
-    missing = [
-        p for p, one in enumerate(labels) if one is None or (isinstance(one, int) and one == -1)
-    ]
-    if len(missing) == len(labels):
-        return None
-    if missing:
-        why = f"{len(missing)} of {len(labels)} images have no label (the first is image {missing[0]})"
-    elif odd := [one for one in labels if not isinstance(one, int | str)]:
-        why = f"what stands beside them is no class ({type(odd[0]).__name__})"
-    elif len({isinstance(one, str) for one in labels}) > 1:
-        why = "beside some stands a number and beside others a word"
-    elif odd := [one for one in labels if not isinstance(one, str) and not 0 <= one < MOST_CLASSES]:
-        why = f"what stands beside them is no class ({odd[0]})"
-    else:
-        return labels
-    warnings.warn(
-        f"the images are taken without labels: {why}. Classes are whole numbers from 0 on or words, one for every "
-        "image; labels=... gives them apart.",
-        stacklevel=4,
-    )
+    there = None if targets is None else [_scalar(one) for one in targets]
+    if all(one is None for one in beside):
+        return there, names
+    why = _why_no_classes(beside)
+    if why is None:
+        if there is None or there == list(beside):
+            return beside, names
+        warnings.warn(
+            "the classes that stand beside the images are not those of images.targets: the former count, by their "
+            "numbers (a target_transform?).",
+            stacklevel=4,
+        )
+        return beside, None
+    if there is not None and len(there) == len(beside) and _why_no_classes(there) is None:
+        return there, names
+    if not all(_is_missing(one) for one in beside):
+        warnings.warn(
+            f"the images are taken without labels: {why}. Classes are whole numbers from 0 on or words, one for every "
+            "image; labels=... gives them apart.",
+            stacklevel=4,
+        )
+    return None, names
+
+
+def _is_missing(label: Any) -> bool:
+    """-1 is how sets without labels write it."""
+    return label is None or (isinstance(label, int) and label == -1)
+
+
+def _why_no_classes(labels: Sequence[Any]) -> str | None:
+    """What is wrong with labels as classes, if anything."""
+    if missing := [place for place, one in enumerate(labels) if _is_missing(one)]:
+        return f"{len(missing)} of {len(labels)} images have no label (the first is image {missing[0]})"
+    if odd := [one for one in labels if not isinstance(one, int | str)]:
+        return f"what stands beside them is no class ({type(odd[0]).__name__})"
+    if len({isinstance(one, str) for one in labels}) > 1:
+        return "beside some stands a number and beside others a word"
+    if odd := [one for one in labels if not isinstance(one, str) and not 0 <= one < MOST_CLASSES]:
+        return f"what stands beside them is no class ({odd[0]})"
     return None
 
 

@@ -48,6 +48,7 @@ from sdclr.jobs.pretrain.training import VIEWS_CUT_BY_DEVICE, VIEWS_CUT_BY_HOST,
 from sdclr.jobs.pretrain.usable import usable_images
 from sdclr.methods import ContrastiveMethod, Method, Parts, build_method
 from sdclr.methods.config import SDCLRConfig
+from sdclr.methods.contract import facts_of, require_rows_per_image
 from sdclr.processes.synchronised_norm import synchronise_norms
 from sdclr.processes.world import ALONE, World
 from sdclr.run import Run
@@ -90,6 +91,7 @@ def build(
     )
     warmup_epochs = _warmup_epochs(config)
     made = _method(config, network, images, device, compiling, world, run, show)
+    require_rows_per_image(made.method, len(images))
     compiled_method = _compiled(made.method, config, compiling, world)
     placed, views_cut_by = _placed(images, device, show)
     training = Training(
@@ -337,7 +339,7 @@ def _choices(architecture: BackboneConfig, backbone: Backbone, method: Method) -
     return {
         "backbone_options": architecture.options,
         "normalisation": normalisation_of(backbone).to_dict(),
-        **method.facts(),
+        **facts_of(method),
     }
 
 

@@ -21,6 +21,7 @@ from sdclr.jobs.pretrain.outcome import require_no_history
 from sdclr.jobs.pretrain.saves import Saves
 from sdclr.jobs.pretrain.state import restore
 from sdclr.jobs.pretrain.training import Training, TrainingState
+from sdclr.methods.contract import facts_of
 from sdclr.methods.table import METHODS, method_names, method_title
 from sdclr.run import Run
 from sdclr.run.consistency import require_own_backbone
@@ -85,7 +86,7 @@ def save_backbone(training: Training, state: TrainingState, run: Run) -> None:
             "image_size": config.views.size,
             "recipe": config.recipe,
             "method": config.method.to_dict(),
-            **training.method.facts(),
+            **facts_of(training.method),
             "epochs": config.epochs,
             "loss": state.mean_loss(training) if state.step else None,
             "training": {
