@@ -104,6 +104,23 @@ def test_scikit_learns_checks_hold(estimator: Any, check: Callable[[Any], None])
     check(estimator)
 
 
+class _Table:
+    """As one of pandas answers."""
+
+    iloc, columns = None, ("path",)
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, key: object) -> list[str]:
+        return ["a.png"]
+
+
+def test_of_a_table_the_column_of_paths_is_asked_for(source: Path) -> None:
+    with pytest.raises(DataError, match=r"give the column of paths, as in list\(table\['path'\]\)"):
+        Embedder(source, device="cpu").fit(_Table())  # type: ignore[arg-type]
+
+
 def test_as_it_is_it_takes_no_rows_of_numbers(source: Path) -> None:
     with pytest.raises(DataError, match=r"\[3, 8\] of float64 is no array of images"):
         Embedder(source, device="cpu").fit(np.zeros((3, 8)))

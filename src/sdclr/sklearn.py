@@ -247,6 +247,11 @@ def _number_of(images: Images) -> int:
             f"Embedder takes a list of paths, PIL images or arrays, or one array [N, H, W, 3]; got "
             f"{type(images).__name__}. A folder is embedded by `sdclr embed`, or give sorted(folder.glob('*'))."
         )
+    if hasattr(images, "columns") and hasattr(images, "iloc"):
+        raise DataError(
+            "Embedder takes a list of images, and a table is one of columns: give the column of paths, as in "
+            "list(table['path'])."
+        )
     if isinstance(images, np.ndarray):
         _require_several(images)
     if len(images) == 0:

@@ -494,6 +494,8 @@ def test_a_format_or_place_that_cannot_be_is_refused(tmp_path: Path) -> None:
     run = write_run(tmp_path / "a")
     with pytest.raises(ConfigError, match="unknown report format 'pdf'"):
         write_report([run], {"pdf"})
+    with pytest.raises(ConfigError, match=r"formats are a set of names, .* got 'html'"):
+        write_report([run], "html")  # type: ignore[arg-type]
     with pytest.raises(StorageError, match="--out"):
         write_report([run], {"csv"}, out=run / "config.yaml/x.csv")
 

@@ -36,6 +36,10 @@ class FileFormat(Generic[R]):
 def check_formats(wanted: set[str], known: Mapping[str, object]) -> None:
     """Raise ConfigError for a format that does not exist, or for none at all, before any work."""
     choice = f"choose from terminal, {', '.join(known)}."
+    if isinstance(wanted, str):  # whose letters a set would be made of
+        raise ConfigError(
+            f"formats are a set of names, such as {{'html'}}, got {wanted!r}; {choice}"
+        )
     if not wanted:
         raise ConfigError(f"no report format is given; {choice}")
     if unknown := wanted - {"terminal", *known}:

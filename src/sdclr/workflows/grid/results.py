@@ -12,7 +12,7 @@ from typing import Any
 from sdclr.errors import ConfigError
 from sdclr.evaluation.balancedness import Balancedness
 from sdclr.evaluation.probes import PROBES
-from sdclr.evaluation.verdict import half_width, paired_effect
+from sdclr.evaluation.verdict import Effect, half_width, paired_effect
 from sdclr.mean_std import MeanStd
 from sdclr.presentation.grid import (
     MEASURES,
@@ -169,15 +169,22 @@ def _compared(cells: GridCells, by_arm: _ByArm, arm: str) -> ComparedArm:
     shared = shared_keys(cells, arm, question.baseline)
     return ComparedArm(
         arm=cells.grid.titles[arm],
-        effect=Interval(decisive.mean, decisive.low, decisive.high),
+        effect=_interval(decisive),
         n=decisive.n,
         planned=len(shared),
         std=decisive.std,
         verdict=decisive.verdict(question.d),
-        beside={key: Interval(one.mean, one.low, one.high) for key, one in beside.items()},
+        beside={key: _interval(one) for key, one in beside.items()},
         needed=decisive.cells_needed(question.d),
         needed_for_half=decisive.cells_needed(question.d / 2),
     )
+
+
+def _interval(effect: Effect) -> Interval:
+    """None, as nan, where all differences are equal: how they spread is not known then."""
+    if effect.std == 0:
+        return Interval(effect.mean, math.nan, math.nan)
+    return Interval(effect.mean, effect.low, effect.high)
 
 
 def _sweep(cells: GridCells, by_arm: _ByArm) -> Sweep | None:
