@@ -79,9 +79,9 @@ def started_from_a_terminal() -> Iterator[None]:
 @pytest.fixture
 def writing_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """A thread writes the checkpoints of runs on the CPU too, as it does beside a CUDA device; forked ones' as well."""
-    from sdclr.jobs.pretrain import saver
+    from sdclr.jobs.pretrain import checkpoint_writer
 
-    monkeypatch.setattr(saver, "BESIDE_DEVICES", ("cpu",))
+    monkeypatch.setattr(checkpoint_writer, "BESIDE_DEVICES", ("cpu",))
 
 
 @pytest.fixture
