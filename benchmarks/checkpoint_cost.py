@@ -32,11 +32,11 @@ import torch
 from sdclr import Run, recipe
 from sdclr.batch import Views
 from sdclr.compute.device import describe_device
-from sdclr.jobs.pretrain import saver
+from sdclr.jobs.pretrain import checkpoint_writer
 from sdclr.jobs.pretrain.build import build
-from sdclr.jobs.pretrain.saves import EPOCHS_BETWEEN_SAVES, Saves
+from sdclr.jobs.pretrain.checkpoint_schedule import EPOCHS_BETWEEN_SAVES, CheckpointSchedule
 from sdclr.jobs.pretrain.step import require_finite, train_step
-from sdclr.jobs.pretrain.training import TrainingState
+from sdclr.jobs.pretrain.training import Training, TrainingState
 from sdclr.presentation.progress import NoProgress
 from sdclr.settings import PretrainConfig
 
@@ -61,7 +61,12 @@ def pretend_step(seconds: float) -> None:
 
 
 def take_round(
-    saves: Saves, run: Run, step: Callable[[], object], steps: int, *, save: bool
+    schedule: CheckpointSchedule,
+    run: Run,
+    step: Callable[[], object],
+    steps: int,
+    *,
+    save: bool,
 ) -> Round:
     """``steps`` steps, with a save after the first."""
     begun, blocked, cpu = time.perf_counter(), 0.0, 0.0
@@ -69,27 +74,32 @@ def take_round(
         step()
         if save and number == 0:
             saving, saving_cpu = time.perf_counter(), time.thread_time()
-            saves.save(run)
+            schedule.save(run)
             blocked, cpu = time.perf_counter() - saving, time.thread_time() - saving_cpu
     whole = time.perf_counter() - begun
-    saves.saver.settle()
+    schedule.wait()
     return Round(whole, blocked, cpu)
 
 
 def measure(
-    saves: Saves, run: Run, step: Callable[[], object], steps: int, repeats: int
+    training: Training,
+    state: TrainingState,
+    run: Run,
+    step: Callable[[], object],
+    steps: int,
+    repeats: int,
 ) -> dict[str, list[Round]]:
     """Rounds by who writes; the first of each warms up and does not count."""
     rounds: dict[str, list[Round]] = {name: [] for name in WRITERS}
-    savers = {}
+    schedules = {}
     for name, devices in WRITERS.items():
-        saver.BESIDE_DEVICES = devices
-        savers[name] = saver.Saver(saves.training.device)
+        checkpoint_writer.BESIDE_DEVICES = devices
+        writer = checkpoint_writer.CheckpointWriter(training.device)
+        schedules[name] = CheckpointSchedule(training, state, writer)
     for _ in range(repeats + 1):
-        for name in WRITERS:
-            saves.saver = savers[name]
-            rounds[name].append(take_round(saves, run, step, steps, save=name != "nobody"))
-            saves.state.step += 1
+        for name, schedule in schedules.items():
+            rounds[name].append(take_round(schedule, run, step, steps, save=name != "nobody"))
+            state.step += 1
     return {name: taken[1:] for name, taken in rounds.items()}
 
 
@@ -170,8 +180,7 @@ def main() -> None:
             steps = EPOCHS_BETWEEN_SAVES * epoch_steps
             step = lambda: pretend_step(arguments.device_step)  # noqa: E731
         with run:
-            saves = Saves(training, state, saver.Saver(training.device))
-            rounds = measure(saves, run, step, steps, arguments.repeats)
+            rounds = measure(training, state, run, step, steps, arguments.repeats)
         size = max(path.stat().st_size for path in run.checkpoints.folder.iterdir())
     step_seconds = statistics.median(one.whole for one in rounds["nobody"]) / steps
     interval = min(

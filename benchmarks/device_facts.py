@@ -39,7 +39,8 @@ from torch.profiler import ProfilerActivity, profile
 from sdclr.backbones import BackboneConfig
 from sdclr.backbones.image_sizes import fitted_to
 from sdclr.batch import Views
-from sdclr.compute.device import CompiledAs, describe_device
+from sdclr.compute.compiling import CompiledAs
+from sdclr.compute.device import describe_device
 from sdclr.compute.device_choices import Precision
 from sdclr.data import ViewsConfig, make_views
 from sdclr.data.views.augment import colour_views, coloured, resized_crop

@@ -35,7 +35,7 @@ import torch
 from sdclr import PretrainConfig, Run, pretrain, recipe
 from sdclr.compute.device import describe_device
 from sdclr.errors import CheckpointError
-from sdclr.jobs.pretrain import saver
+from sdclr.jobs.pretrain import checkpoint_writer
 from sdclr.jobs.status import read_status
 from sdclr.storage.checkpoint import CheckpointFolder
 from sdclr.storage.tensor_files import read_tensors
@@ -156,7 +156,7 @@ def campaign(folder: Path, kills: int, seed: int, *, thread: bool = False) -> Fi
         def run(out: Path = out, saves: Saves = saves) -> None:
             CheckpointFolder.save = saves.noted(CheckpointFolder.save)  # type: ignore[method-assign]
             if thread:
-                saver.BESIDE_DEVICES = ("cpu",)
+                checkpoint_writer.BESIDE_DEVICES = ("cpu",)
             pretrain(config(), out)
 
         child = forked(run)

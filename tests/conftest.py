@@ -79,9 +79,9 @@ def started_from_a_terminal() -> Iterator[None]:
 @pytest.fixture
 def writing_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """A thread writes the checkpoints of runs on the CPU too, as it does beside a CUDA device; forked ones' as well."""
-    from sdclr.jobs.pretrain import saver
+    from sdclr.jobs.pretrain import checkpoint_writer
 
-    monkeypatch.setattr(saver, "BESIDE_DEVICES", ("cpu",))
+    monkeypatch.setattr(checkpoint_writer, "BESIDE_DEVICES", ("cpu",))
 
 
 @pytest.fixture
@@ -140,7 +140,15 @@ def cifar10_npz(cifar10_folder: Path) -> Path:
 def without_heif(monkeypatch: pytest.MonkeyPatch) -> None:
     """As where pillow-heif is not installed."""
     from sdclr.data.decoding import decode
-    from sdclr.data.sources import finding, image_lists, imagenet, listing, tar_shards, zip_files
+    from sdclr.data.sources import (
+        finding,
+        image_lists,
+        imagenet,
+        listing,
+        tar_shards,
+        webdataset_samples,
+        zip_files,
+    )
 
     plain = tuple(
         suffix for suffix in listing.IMAGE_SUFFIXES if suffix not in listing.HEIF_SUFFIXES
@@ -153,7 +161,15 @@ def without_heif(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decode, "READS_HEIF", False)
     monkeypatch.setattr(listing, "OTHER_PICTURES", others)
     monkeypatch.setattr(listing.list_images, "__defaults__", defaults)
-    for module in (listing, finding, image_lists, imagenet, tar_shards, zip_files):
+    for module in (
+        listing,
+        finding,
+        image_lists,
+        imagenet,
+        tar_shards,
+        webdataset_samples,
+        zip_files,
+    ):
         monkeypatch.setattr(module, "IMAGE_SUFFIXES", plain)
 
 

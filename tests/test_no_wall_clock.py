@@ -52,7 +52,10 @@ MEASURED = ("second", "elapsed", "duration", "took")
 
 ALLOWED = {
     ("support/patience.py", "wait_until"): "the one clock, which ends what hangs",
-    ("jobs/test_saver.py", "sync"): "stands for a slow disk; nothing is expected of how slow it is",
+    (
+        "jobs/pretrain/test_checkpoint_writer.py",
+        "sync",
+    ): "stands for a slow disk; nothing is expected of how slow it is",
     (
         "reliability/test_several_processes.py",
         "test_random_kills_of_one_or_both_leave_a_run_that_ends_the_same",

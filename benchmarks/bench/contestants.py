@@ -32,8 +32,8 @@ from bench.reference import (
 from bench.rounds import Action, timed
 from sdclr.backbones import BackboneConfig, build_backbone, measure_feature_dim
 from sdclr.batch import Views
+from sdclr.compute.compiling import Compiled, CompiledAs
 from sdclr.compute.data_waits import DataWaits
-from sdclr.compute.device import Compiled, CompiledAs
 from sdclr.compute.device_choices import Precision
 from sdclr.data import DataConfig, ViewsConfig, make_views
 from sdclr.jobs.pretrain.build import build

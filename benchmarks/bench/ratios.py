@@ -15,7 +15,7 @@ from bench.bounds import MEANINGS, Work, judged
 from bench.contestants import STEPS_PER_EPOCH, variant
 from bench.machine import matmul_side
 from bench.rounds import Times, cost, round_ratios
-from sdclr.compute.device import CompiledAs
+from sdclr.compute.compiling import CompiledAs
 
 Ratio = Callable[[], list[float]]
 """One number a round; KeyError where a side was not measured: not installed, left out, or not of this bench."""

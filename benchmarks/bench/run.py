@@ -36,7 +36,8 @@ from bench.rounds import Action, measure, summary
 from bench.show import show
 from sdclr.backbones import BackboneConfig
 from sdclr.backbones.image_sizes import fitted_to
-from sdclr.compute.device import CompiledAs, describe_device, resolve_compile, resolve_device
+from sdclr.compute.compiling import CompiledAs, resolve_compile
+from sdclr.compute.device import describe_device, resolve_device
 from sdclr.compute.device_choices import Compile, Precision
 from sdclr.compute.process_state import keep_freed_memory
 from sdclr.errors import ConfigError

@@ -13,13 +13,9 @@ import torch
 from one_training import around_steps
 from photo_folder import make_photos
 from sdclr import Run, embed, evaluate, examine, finetune, mine, predict, pretrain, recipe
-from sdclr.compute.device import (
-    LateAnswer,
-    resolve_compile,
-    resolve_device,
-    resolve_memory_format,
-    resolve_precision,
-)
+from sdclr.compute.compiling import resolve_compile
+from sdclr.compute.device import resolve_device, resolve_memory_format, resolve_precision
+from sdclr.compute.late_answer import LateAnswer
 from sdclr.compute.process_state import default_generators
 from sdclr.compute.stateless_random import random_bits, uniforms
 from sdclr.data import DataConfig

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from sdclr import register_curve
 from sdclr.errors import ConfigError, DataError, MissingInputError, StorageError
-from sdclr.jobs.report import build_report, standard, write_report
+from sdclr.jobs.report import build_report, evaluated_numbers, write_report
 from sdclr.presentation import html, tables
 from sdclr.presentation import report as report_data
 
@@ -525,7 +525,7 @@ def test_a_curve_is_one_row(
     two_arms: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(report_data, "CURVES", dict(report_data.CURVES))
-    monkeypatch.setattr(standard, "CURVES", report_data.CURVES)
+    monkeypatch.setattr(evaluated_numbers, "CURVES", report_data.CURVES)
     register_curve("seconds", "Time of an epoch", ylabel="Seconds", caption="With its checkpoint.")
     report = build_report(two_arms)
     assert [curves.curve.key for curves in report.curves] == ["loss", "mask_churn", "seconds"]

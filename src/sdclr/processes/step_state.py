@@ -11,7 +11,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from sdclr.compute.device import LateAnswer, widest_float
+from sdclr.compute.device import widest_float
+from sdclr.compute.late_answer import LateAnswer
 from sdclr.processes.signals import StopRequest
 from sdclr.processes.world import World
 

@@ -19,7 +19,8 @@ from sdclr.backbones import BackboneConfig
 from sdclr.backbones.classifier import BACKBONE_FILE, is_classifier
 from sdclr.backbones.others_weights import is_others, read_others
 from sdclr.backbones.weights import read_backbone
-from sdclr.compute.device import bf16_speedup_of_cpu, free_memory, resolve_device
+from sdclr.compute.device import bf16_speedup_of_cpu, resolve_device
+from sdclr.compute.memory import free_memory
 from sdclr.config import Section, user_path, user_place
 from sdclr.data import DataConfig, Images, build_data
 from sdclr.data.choices import TABLE_SUFFIXES, ZIP_SUFFIX

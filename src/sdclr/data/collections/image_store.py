@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from sdclr.batch import Views
-from sdclr.compute.device import free_memory
+from sdclr.compute.memory import free_memory
 from sdclr.data.choices import OnError, Placement
 from sdclr.data.collections.image_files import ImageFiles
 from sdclr.data.collections.images import BadFile, MaxSkipped

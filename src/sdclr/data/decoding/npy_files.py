@@ -13,7 +13,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from sdclr.compute.device import free_memory_of_machine
+from sdclr.compute.memory import free_memory_of_machine
 from sdclr.errors import DataError
 
 LONGEST_HEADER = 10_000

@@ -2,25 +2,19 @@
 
 An uncompressed tar is an archive that can be read anywhere: once its headers are known, images in shards are images in
 files, in any order, each exactly once an epoch. So there is no stream, no shuffle buffer and no other order than that
-of every collection. Shards lie on a disk, or at addresses (:mod:`sdclr.data.sources.shard_index`).
-
-A sample is what has one name up to the first dot of its last part, as WebDataset has it; its class is the number in its
-``.cls``. A name may have dots of its own, though (22.00.jpg with 22.00.cls): where no ``.cls`` has the name up to the
-first dot, one with the name up to a later dot counts; two that disagree are an error. ``0001.seg.png`` beside
-``0001.jpg`` is a part of that sample and no image. It is one where no such image is there, where it has a ``.cls`` of
-its own, and where what stands between the dots is a number. What is not used is counted.
+of every collection. Shards lie on a disk, or at addresses (:mod:`sdclr.data.sources.shard_index`). Which of their
+members are images, and of which class, :mod:`sdclr.data.sources.webdataset_samples` says.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import re
 import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,32 +30,21 @@ from sdclr.data.decoding.decode import printable
 from sdclr.data.look_ahead import in_pieces
 from sdclr.data.remote.limits import INDEX_CONNECTIONS, require_valid
 from sdclr.data.remote.ranges import Version, version_of
-from sdclr.data.sources.exclusion import (
-    SERVICE_FOLDERS,
-    Exclusion,
-    is_hidden,
-    is_in_service_folder,
-)
+from sdclr.data.sources.exclusion import Exclusion
 from sdclr.data.sources.headers_read import headers_read
-from sdclr.data.sources.listing import IMAGE_SUFFIXES, OTHER_PICTURES, other_pictures
+from sdclr.data.sources.listing import IMAGE_SUFFIXES
 from sdclr.data.sources.shard_index import Reached, indexed_members, is_indexed, kept_arrays
-from sdclr.data.sources.shard_members import (
-    CLASS_SUFFIX,
-    LONGEST_CLASS,
-    ShardMember,
-    members_on_disk,
-)
+from sdclr.data.sources.shard_members import CLASS_SUFFIX, ShardMember, members_on_disk
+from sdclr.data.sources.webdataset_samples import Unused, images_of, rules
 from sdclr.data.splits import Positions
 from sdclr.errors import DataError, MissingInputError
-from sdclr.safe_text import shown
 from sdclr.storage.array_files import Arrays
 
-MOST_DOTS = 8
-"""In a name, between which a sample or a class is looked for."""
+_ARRAYS = ("letters", "lengths", "starts", "sizes", "label_of")
 _BRACES = re.compile(r"\{([0-9]{1,15})\.\.([0-9]{1,15})\}")
 _MOST_SHARDS = 100_000
-_MEMBERS_PER_WORD = 256
-"""How often a display hears of the headers that were read on a disk: they come fast."""
+_MEMBERS_PER_REPORT = 256
+"""Headers on a disk between two reports of progress: they are read fast."""
 
 
 class ShardedImages(NamedTuple):
@@ -74,78 +57,6 @@ class ShardedImages(NamedTuple):
     members: Members
     remarks: list[str]
     """What was left out, one phrase each."""
-
-
-class _Found(NamedTuple):
-    name: str
-    start: int
-    size: int
-    label: str | None
-
-
-@dataclass
-class _Unused:
-    """How much of some shards is no image and no class of one."""
-
-    links: int = 0
-    """That lead nowhere."""
-    hidden: int = 0
-    service: int = 0
-    """Thumbnails and the like."""
-    unwanted: int = 0
-    classes: list[str] = field(default_factory=list)
-    """``.cls`` files without an image, by name."""
-    beside: Counter[str] = field(default_factory=Counter)
-    """Images that are parts of another one's sample, by what follows the first dot of their name."""
-    pictures: Counter[str] = field(default_factory=Counter)
-    """Those that cannot be read, by suffix."""
-    others: Counter[str] = field(default_factory=Counter)
-    """All others by suffix."""
-
-    def add(self, other: _Unused) -> None:
-        """Count what another shard has, too."""
-        self.links += other.links
-        self.hidden += other.hidden
-        self.service += other.service
-        self.unwanted += other.unwanted
-        self.classes += other.classes
-        self.beside += other.beside
-        self.pictures += other.pictures
-        self.others += other.others
-
-    def remarks(self) -> list[str]:
-        """What was left out, one phrase each."""
-        parts = {
-            "links in shards that lead nowhere": self.links,
-            "hidden members of shards": self.hidden,
-            "members in folders of thumbnails, previews or trash": self.service,
-            "members that data.exclude matches": self.unwanted,
-        }
-        remarks = [f"{what} left out: {num}" for what, num in parts.items() if num]
-        if self.classes:
-            first = printable(min(self.classes, key=os.fsencode))
-            remarks.append(
-                f".{CLASS_SUFFIX} files without an image: {len(self.classes)} (first: {first})"
-            )
-        if self.beside:
-            remarks.append(
-                f"images that belong to the sample of another one left out: {_by_kind(self.beside)}"
-            )
-        remarks += other_pictures(dict(self.pictures))
-        if self.others:
-            kinds = _by_kind(self.others)
-            remarks.append(
-                f"members of shards that are not used: {kinds} (a class is read from a .{CLASS_SUFFIX})"
-            )
-        return remarks
-
-
-def _by_kind(counts: Counter[str], most: int = 8) -> str:
-    """``12 .json, 3 .txt``, the most frequent ones first."""
-    ranked = sorted(counts.items(), key=lambda one: (-one[1], one[0]))
-    parts = [f"{num} {shown(kind, 20)}" for kind, num in ranked[:most]]
-    rest = sum(num for _, num in ranked[most:])
-    return ", ".join(parts + [f"{rest} others"] * (rest > 0))
 
 
 def expand_braces(name: str) -> list[str]:
@@ -196,7 +107,7 @@ def read_shards(
         found, versions = _images_at(root, shards, unwanted, also)
     else:
         found = _images_on_disk(root, shards, unwanted, also)
-    unused = _Unused()
+    unused = Unused()
     for one in found:
         unused.add(one.unused)
     if not any(len(one.lengths) for one in found):
@@ -224,10 +135,17 @@ class _ShardImages(NamedTuple):
     label_of: npt.NDArray[np.int32]
     """[n], which of ``labels``; -1: it has none."""
     labels: list[str]
-    unused: _Unused
+    unused: Unused
 
 
-def _as_arrays(found: list[_Found], unused: _Unused) -> _ShardImages:
+def _shard_images(
+    members: Iterable[ShardMember],
+    path: Place,
+    shard: str,
+    unwanted: Exclusion,
+    also: tuple[str, ...],
+) -> _ShardImages:
+    found, unused = images_of(members, path, shard, unwanted, also)
     letters, lengths = packed(one.name for one in found)
     labels = list(dict.fromkeys(one.label for one in found if one.label is not None))
     number_of = {label: number for number, label in enumerate(labels)}
@@ -291,51 +209,6 @@ def _labels(
     return found
 
 
-class _Name(NamedTuple):
-    """The name of a member, taken apart."""
-
-    sample: str
-    """Up to the first dot of its last part, as WebDataset has it."""
-    stem: str
-    """Up to the last dot."""
-    suffix: str
-    """After the last dot, with it, in small letters."""
-    fields: str
-    """What follows the first dot, with it."""
-
-    def beginnings(self) -> list[str]:
-        """Every text from sample to stem that ends before a dot; of a name with many dots these two alone."""
-        parts = self.stem[len(self.sample) :].split(".")[1:]
-        if len(parts) > MOST_DOTS:
-            return [self.sample, self.stem]
-        return [".".join([self.sample, *parts[:number]]) for number in range(len(parts) + 1)]
-
-    def goes_on_with_a_number(self, beginning: str) -> bool:
-        """Whether what follows is a part of the name, as in 22.00.jpg, and not what an image is called in a sample."""
-        rest = self.stem[len(beginning) :].replace(".", "")
-        return rest.isascii() and rest.isdigit()
-
-
-def _name(name: str) -> _Name:
-    folder, slash, base = name.rpartition("/")
-    key, dot, fields = base.partition(".")
-    stem, last, suffix = base.rpartition(".")
-    if not last:
-        stem, suffix = base, ""
-    return _Name(
-        folder + slash + key, folder + slash + stem, f"{last}{suffix.lower()}", dot + fields
-    )
-
-
-class _Contents(NamedTuple):
-    """What counts in one shard."""
-
-    images: dict[str, tuple[int, int]]
-    """First byte and size, by name."""
-    classes: dict[str, tuple[str, str]]
-    """Name and class of every ``.cls``, by what stands before its last dot."""
-
-
 def _images_on_disk(
     root: Path, shards: list[str], unwanted: Exclusion, also: tuple[str, ...]
 ) -> list[_ShardImages]:
@@ -347,10 +220,10 @@ def _images_on_disk(
     with headers_read(f"reading the headers of {len(shards)} shards", sizes) as reach:
         for shard in shards:
             path = root / shard
-            members = _heard(members_on_disk(path), partial(reach, shard))
+            members = _with_progress(members_on_disk(path), partial(reach, shard))
             try:
                 with _tar_errors(path):
-                    found.append(_images_of(members, path, shard, unwanted, also))
+                    found.append(_shard_images(members, path, shard, unwanted, also))
             except OSError as error:
                 raise DataError(
                     f"shard {printable(path)} cannot be read: {error.strerror}."
@@ -359,9 +232,9 @@ def _images_on_disk(
     return found
 
 
-def _heard(members: Iterable[ShardMember], reached: Reached) -> Iterator[ShardMember]:
+def _with_progress(members: Iterable[ShardMember], reached: Reached) -> Iterator[ShardMember]:
     for number, member in enumerate(members):
-        if number % _MEMBERS_PER_WORD == 0:
+        if number % _MEMBERS_PER_REPORT == 0:
             reached(member.start)
         yield member
 
@@ -374,7 +247,7 @@ def _images_at(
     The states of all are asked for first, so that a shard that is gone is told before the others are indexed.
     """
     require_valid()
-    # which globs have matched is to be found out, where there are some
+    # with globs, which of them have matched is found out from all members, whatever images were kept
     what = "members" if unwanted else kept_images_name(also)
     versions: dict[str, Version] = {}
     indexed = set[str]()
@@ -393,9 +266,9 @@ def _images_at(
         address, version = root / shard, versions[shard]
         reached = partial(reach, shard)
         with _tar_errors(address):
-            if unwanted:  # which globs have matched is to be found out
+            if unwanted:
                 members = indexed_members(str(address), version, reached)
-                found[shard] = _images_of(members, address, shard, unwanted, also)
+                found[shard] = _shard_images(members, address, shard, unwanted, also)
             else:
                 found[shard] = _kept_images(address, shard, version, also, reached)
         reached(version.size)
@@ -425,12 +298,12 @@ def _kept_images(
 
     def look() -> Arrays:
         members = indexed_members(str(address), version, reached)
-        images = _images_of(members, address, shard, Exclusion(), also)
+        images = _shard_images(members, address, shard, Exclusion(), also)
         facts = {"labels": images.labels, "unused": vars(images.unused)}
         return Arrays(facts, {name: getattr(images, name) for name in _ARRAYS})
 
     kept = kept_arrays(str(address), version, kept_images_name(also), look)
-    unused = _Unused(**kept.facts["unused"])
+    unused = Unused(**kept.facts["unused"])
     for name in ("beside", "pictures", "others"):
         setattr(unused, name, Counter(kept.facts["unused"][name]))
     arrays = {name: kept.arrays[name] for name in _ARRAYS}
@@ -439,13 +312,8 @@ def _kept_images(
 
 def kept_images_name(also: tuple[str, ...]) -> str:
     """What the file of a shard's images is called: another name where other members would count as images."""
-    rules = repr((_RULES, IMAGE_SUFFIXES, also, sorted(OTHER_PICTURES), SERVICE_FOLDERS))
-    return f"images-{hashlib.blake2b(rules.encode(), digest_size=8).hexdigest()}"
-
-
-_ARRAYS = ("letters", "lengths", "starts", "sizes", "label_of")
-_RULES = 1
-"""Of what counts as an image and as its class; a new number where they change, so that what was kept counts no more."""
+    digest = hashlib.blake2b(repr(rules(also)).encode(), digest_size=8).hexdigest()
+    return f"images-{digest}"
 
 
 @contextlib.contextmanager
@@ -459,113 +327,7 @@ def _tar_errors(shard: Place) -> Iterator[None]:
         ) from None
 
 
-def _images_of(
-    members: Iterable[ShardMember],
-    path: Place,
-    shard: str,
-    unwanted: Exclusion,
-    also: tuple[str, ...],
-) -> _ShardImages:
-    """The images of one shard; a class may stand before or after. What is not used is counted."""
-    found, unused = _Contents({}, {}), _Unused()
-    for member in members:
-        name = member.name
-        if member.kind == "folder":
-            continue
-        if is_hidden(name) or is_in_service_folder(name):
-            unused.hidden += is_hidden(name)
-            unused.service += not is_hidden(name)
-            continue
-        # both are asked: a glob may match either
-        if (name in unwanted) | (f"{shard}/{name}" in unwanted):
-            unused.unwanted += 1
-            continue
-        _sort_in(member, path, found, unused, also)
-    return _as_arrays(_matched(path, found.images, found.classes, unused), unused)
-
-
-def _sort_in(
-    member: ShardMember, shard: Place, found: _Contents, unused: _Unused, also: tuple[str, ...]
-) -> None:
-    """Take a member for an image, a class or neither."""
-    name, parts = member.name, _name(member.name)
-    images, classes = found
-    is_class = parts.suffix == f".{CLASS_SUFFIX}"
-    is_image = parts.suffix in IMAGE_SUFFIXES + also
-    if name in images or (is_class and parts.stem in classes):
-        raise DataError(f"shard {printable(shard)} holds {printable(name)} twice.")
-    if member.kind == "holes" and is_image:
-        raise DataError(
-            f"shard {printable(shard)}: {printable(name)} is stored with its holes left out. Write the "
-            "shard again without tar's --sparse."
-        )
-    if is_image and member.target in images:
-        images[name] = images[member.target]
-    elif (
-        is_class and (known := classes.get(_name(member.target).stem)) and known[0] == member.target
-    ):
-        classes[parts.stem] = (name, known[1])
-    elif member.kind in ("hard link", "link") and (is_image or is_class):
-        unused.links += 1
-    elif member.kind in ("file", "holes") and is_class:
-        classes[parts.stem] = (name, _class_in(member, shard))
-    elif member.kind == "file" and is_image:
-        images[name] = (member.start, member.size)
-    elif parts.suffix in OTHER_PICTURES:
-        unused.pictures[parts.suffix] += 1
-    else:
-        unused.others[parts.suffix or "without a suffix"] += 1
-
-
-def _matched(
-    shard: Place,
-    images: dict[str, tuple[int, int]],
-    classes: dict[str, tuple[str, str]],
-    unused: _Unused,
-) -> list[_Found]:
-    """The images that are none of another one's sample, each with its class, where it has one.
-
-    ``classes``: name and class of every ``.cls``, by what stands before its last dot.
-    """
-    names = {name: _name(name) for name in images}
-    stems = {parts.stem for parts in names.values()}
-    used, found = set[str](), list[_Found]()
-    for name, (start, size) in images.items():
-        parts = names[name]
-        shorter = [
-            one
-            for one in parts.beginnings()[:-1]
-            if one in stems and not parts.goes_on_with_a_number(one)
-        ]
-        if shorter and parts.stem not in classes:
-            unused.beside[parts.fields] += 1
-            continue
-        of_it = [one for one in parts.beginnings() if one in classes]
-        # 22.cls is not that of 22.00.jpg where 22.00.cls is there
-        of_it = [one for one in of_it if one == of_it[-1] or not parts.goes_on_with_a_number(one)]
-        said = [classes[one] for one in of_it]
-        if len({label for _, label in said}) > 1:
-            raise DataError(
-                f"shard {printable(shard)}: {printable(name)} has two classes, {said[0][1]} in {printable(said[0][0])} "
-                f"and {said[-1][1]} in {printable(said[-1][0])}. Rename or remove one of them."
-            )
-        used |= {file for file, _ in said}
-        found.append(_Found(name, start, size, said[0][1] if said else None))
-    unused.classes += [name for name, _ in classes.values() if name not in used]
-    return found
-
-
 def _require_shard(shard: Path) -> None:
     """DataError for what is no regular file."""
     if not shard.is_file():
         raise DataError(f"shard {printable(shard)} is a folder, a pipe, a socket or a device.")
-
-
-def _class_in(member: ShardMember, shard: Place) -> str:
-    text = member.content.decode("ascii", "replace").strip()
-    if len(member.content) > LONGEST_CLASS or not text.isdigit():
-        raise DataError(
-            f"shard {printable(shard)}: {printable(member.name)} must hold a class as a whole number, "
-            f"got {member.content[:LONGEST_CLASS]!r}."
-        )
-    return str(int(text))

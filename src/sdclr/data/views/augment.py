@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from sdclr.batch import Views
-from sdclr.compute.device import compiled, device_of_draws
+from sdclr.compute.compiling import compiled
+from sdclr.compute.device import device_of_draws
 from sdclr.data.views.parameters import (
     ORDERS,
     ViewParameters,

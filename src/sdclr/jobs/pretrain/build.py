@@ -23,13 +23,9 @@ from sdclr.backbones import (
 from sdclr.backbones.backbone import require_trainable_and_storable
 from sdclr.backbones.image_sizes import fitted_to
 from sdclr.backbones.weights import normalisation_of, require_loadable
+from sdclr.compute.compiling import Compiled, CompiledAs, compiled, compiles_views, resolve_compile
 from sdclr.compute.device import (
-    Compiled,
-    CompiledAs,
-    compiled,
-    compiles_views,
     parameter_dtype,
-    resolve_compile,
     resolve_device,
     resolve_memory_format,
     resolve_precision,

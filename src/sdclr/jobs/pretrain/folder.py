@@ -17,8 +17,8 @@ from sdclr.data.collections.contents import (
     write_record,
 )
 from sdclr.image_records import cut_records
+from sdclr.jobs.pretrain.checkpoint_schedule import CheckpointSchedule
 from sdclr.jobs.pretrain.outcome import require_no_history
-from sdclr.jobs.pretrain.saves import Saves
 from sdclr.jobs.pretrain.state import restore
 from sdclr.jobs.pretrain.training import Training, TrainingState
 from sdclr.methods.contract import facts_of
@@ -39,7 +39,7 @@ def open_folder(
     training: Training,
     state: TrainingState,
     run: Run,
-    saves: Saves,
+    schedule: CheckpointSchedule,
     show: AnyProgress,
     choices: Choices,
 ) -> None:
@@ -57,14 +57,14 @@ def open_folder(
         restore(
             training, state, checkpoint, f"checkpoint of step {checkpoint.step} in {run.folder}"
         )
-        saves.step = state.step
+        schedule.last_saved_step = state.step
     else:
         require_no_history(run)
     run.metrics_file.cut(checkpoint.facts["metrics_size"] if checkpoint else 0)
     if training.config.record_images:
         cut_records(run.folder, state.step // training.steps_per_epoch, len(training.images))
     if checkpoint is None:
-        saves.save(run, read_back=True)  # a full or faulty disk shows before hours are spent
+        schedule.save(run, read_back=True)  # a full or faulty disk shows before hours are spent
     if state.step < training.total_steps:
         _say_what_begins(training, state, show)
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from sdclr.any_progress import AnyProgress
-from sdclr.compute.device import bf16_speedup_of_cpu, free_memory, resolve_device
+from sdclr.compute.device import bf16_speedup_of_cpu, resolve_device
+from sdclr.compute.memory import free_memory
 from sdclr.data import DataConfig, LabelledImages
 from sdclr.data.collections.given_images import GivenImages
 from sdclr.data.sources.python_objects import given_images

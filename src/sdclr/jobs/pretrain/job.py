@@ -19,14 +19,14 @@ from sdclr.errors import ConfigError
 from sdclr.jobs.pretrain import folder
 from sdclr.jobs.pretrain.agree import agree
 from sdclr.jobs.pretrain.build import build, memory_advice
+from sdclr.jobs.pretrain.checkpoint_schedule import CheckpointSchedule
+from sdclr.jobs.pretrain.checkpoint_writer import CheckpointWriter
 from sdclr.jobs.pretrain.folder import Choices
 from sdclr.jobs.pretrain.given import look_at_given, settings_for
 from sdclr.jobs.pretrain.health import HealthCheck
 from sdclr.jobs.pretrain.log import LoggedProgress
 from sdclr.jobs.pretrain.loop import train
 from sdclr.jobs.pretrain.outcome import Outcome
-from sdclr.jobs.pretrain.saver import Saver
-from sdclr.jobs.pretrain.saves import Saves
 from sdclr.jobs.pretrain.training import Training, TrainingState
 from sdclr.observers import ImageRecordsFile, MetricsFile, Observer, Observers, ProgressBar
 from sdclr.processes.environment import world_size
@@ -114,9 +114,10 @@ def _train_in(
             training = build(
                 config, network, download=download, run=run, show=show, world=world, given=given
             )
-            state, saver = TrainingState.begin(training.device), Saver(training.device)
+            state = TrainingState.begin(training.device)
             state.stop = stop
-            saves = Saves(training, state, saver)
+            writer = CheckpointWriter(training.device)
+            schedule = CheckpointSchedule(training, state, writer)
         with run, show.written_to(run.folder):
             require_same_settings(run, config)  # again, now that nobody else can write here
             outcome = Outcome(run, training.total_steps)
@@ -125,9 +126,9 @@ def _train_in(
                 outcome.recorded(lambda: state.step),
                 explain_out_of_memory(advice),
                 world.explaining(),
-                saver,
+                writer,
             ):
-                folder.open_folder(training, state, run, saves, show, choices)
+                folder.open_folder(training, state, run, schedule, show, choices)
                 world.messages.publish(
                     _READY, {"step": state.step, "finished": state.step == training.total_steps}
                 )
@@ -137,7 +138,7 @@ def _train_in(
                     stop.awaited = True
                     watching = _watching(training, run, show, observers)
                     words = title or f"{config.recipe} {run.folder}"
-                    train(together, state, run, saves, watching, words)
+                    train(together, state, run, schedule, watching, words)
                 else:
                     done = f"{counted(config.epochs, 'epoch')}, {counted(state.step, 'step')}"
                     show.print(f"{run.folder} is finished: {done}.")
@@ -192,5 +193,5 @@ def _follow(
             folder.follow(training, state, run, ready["step"])
         together = agree(training, state)
         stop.awaited = True
-        saves = Saves(together, state, Saver(training.device))
-        train(together, state, run, saves, Observer(), "")
+        schedule = CheckpointSchedule(together, state, CheckpointWriter(training.device))
+        train(together, state, run, schedule, Observer(), "")

@@ -12,9 +12,9 @@ import torch
 from sdclr.compute.data_waits import DataWaits
 from sdclr.errors import Preempted
 from sdclr.jobs.pretrain import step
+from sdclr.jobs.pretrain.checkpoint_schedule import CheckpointSchedule
 from sdclr.jobs.pretrain.folder import save_backbone
 from sdclr.jobs.pretrain.own_views import record_escapes
-from sdclr.jobs.pretrain.saves import Saves
 from sdclr.jobs.pretrain.training import Training, TrainingState
 from sdclr.methods import ContrastiveMethod
 from sdclr.methods.contract import StateGuard, measurements_of
@@ -25,7 +25,12 @@ from sdclr.run.next_step import next_command
 
 
 def train(
-    training: Training, state: TrainingState, run: Run, saves: Saves, observer: Observer, label: str
+    training: Training,
+    state: TrainingState,
+    run: Run,
+    schedule: CheckpointSchedule,
+    observer: Observer,
+    label: str,
 ) -> None:
     """From the step of ``state`` to the last one; the host stays at most one step ahead of the device.
 
@@ -43,14 +48,14 @@ def train(
             str(run.folder),
         )
     )
-    epochs = Epochs(training, state, run, saves, observer)
+    epochs = Epochs(training, state, run, schedule, observer)
     done, asked = None, False
     for epoch in range(epochs.begun, config.epochs):
         clock = EpochClock(training.device)
         num_steps = epochs.steps(epoch, clock)
         done, asked = epochs.end(epoch, num_steps, clock)
     assert done is not None
-    saves.saver.settle()
+    schedule.wait()
     if training.world.is_first:
         save_backbone(training, state, run)
         _require_whole_metrics(run, config.epochs)
@@ -69,11 +74,11 @@ class Epochs:
         training: Training,
         state: TrainingState,
         run: Run,
-        saves: Saves,
+        schedule: CheckpointSchedule,
         observer: Observer,
     ) -> None:
         self._training, self._state, self._run = training, state, run
-        self._saves, self._observer = saves, observer
+        self._schedule, self._observer = schedule, observer
         self._guard = StateGuard(training.method)
         self.begun = state.step // training.steps_per_epoch
         """The first epoch of this sitting, which may have begun in an earlier one."""
@@ -84,7 +89,7 @@ class Epochs:
         first = state.step % training.steps_per_epoch
         # threads that decode ahead end with the block
         with closing(training.views(epoch, first)) as views_of_epoch:
-            batches = clock.waits.of(self._saves.before_errors(views_of_epoch, self._run))
+            batches = clock.waits.of(self._schedule.before_errors(views_of_epoch, self._run))
             # before the epoch begins: where the data fail here, what is saved is the end of the one before
             ahead = next(batches)
             if first == 0:
@@ -104,22 +109,22 @@ class Epochs:
 
     def _after_step(self, epoch: int) -> None:
         """Show, save where the clock says so, and stop where somebody asks; the end of an epoch comes first."""
-        training, state, saves = self._training, self._state, self._saves
+        training, state, schedule = self._training, self._state, self._schedule
         # the short last batch compiles once more
         if training.compiled is None or epoch > self.begun:
             training.world.set_patience(training.config.patience_seconds)
         self._observer.on_step(StepDone(state.step))
-        saves.saver.check()
+        schedule.check()
         if state.step % training.steps_per_epoch == 0:
             return
         if state.is_to_stop(training.sharing):
-            _stop(state, training, self._run, saves)
-        if training.world.is_first and saves.overdue():
-            saves.save(self._run)
+            _stop(state, training, self._run, schedule)
+        if training.world.is_first and schedule.overdue():
+            schedule.save(self._run)
 
     def end(self, epoch: int, num_steps: int, clock: EpochClock) -> tuple[EpochDone, bool]:
         """What the epoch has measured, and whether somebody asked to stop; saved where it is time."""
-        training, state, saves = self._training, self._state, self._saves
+        training, state, schedule = self._training, self._state, self._schedule
         config, world = training.config, training.world
         self._guard.check("during an epoch")
         training.method.on_epoch_end(epoch)
@@ -132,10 +137,10 @@ class Epochs:
             _record_compiling(training, self._run)
             record_escapes(training, self._run)
         if asked and epoch + 1 < config.epochs:
-            _stop(state, training, self._run, saves)
+            _stop(state, training, self._run, schedule)
         is_last = epoch + 1 == config.epochs
-        if is_last or (world.is_first and (saves.due() or saves.overdue())):
-            saves.save(self._run)
+        if is_last or (world.is_first and (schedule.due() or schedule.overdue())):
+            schedule.save(self._run)
         return done, asked
 
 
@@ -180,9 +185,9 @@ def _record_compiling(training: Training, run: Run) -> None:
         run.write_json("environment.json", facts | {"compile": training.compiled.how})
 
 
-def _stop(state: TrainingState, training: Training, run: Run, saves: Saves) -> None:
-    saves.save(run)
-    saves.saver.settle()
+def _stop(state: TrainingState, training: Training, run: Run, schedule: CheckpointSchedule) -> None:
+    schedule.save(run)
+    schedule.wait()
     raise Preempted(
         f"stopped by {_signal(state.stop)} at step {state.step} of {training.total_steps}, everything saved. "
         f"Go on with: {next_command(run, 'preempted')}"

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from sdclr.any_progress import AnyProgress, NoProgress
 from sdclr.batch import Views
-from sdclr.compute.device import describe_device, explain_out_of_memory, peak_process_memory
+from sdclr.compute.device import describe_device, explain_out_of_memory
+from sdclr.compute.memory import peak_process_memory
 from sdclr.jobs.pretrain.build import build, memory_advice
 from sdclr.jobs.pretrain.step import train_step
 from sdclr.jobs.pretrain.training import TrainingState

@@ -9,7 +9,8 @@ from __future__ import annotations
 import torch
 
 from sdclr.batch import Views
-from sdclr.compute.device import LateAnswer, autocast, parameter_dtype
+from sdclr.compute.device import autocast, parameter_dtype
+from sdclr.compute.late_answer import LateAnswer
 from sdclr.compute.optim import set_learning_rate, step_if
 from sdclr.compute.process_state import default_generators
 from sdclr.compute.stateless_random import Stream, derive

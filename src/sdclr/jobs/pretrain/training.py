@@ -12,8 +12,9 @@ from torch import Tensor
 
 from sdclr.backbones import Backbone, BackboneConfig
 from sdclr.batch import STRONGEST, RandomOperations, Views
-from sdclr.compute.device import Compiled, LateAnswer
+from sdclr.compute.compiling import Compiled
 from sdclr.compute.device_choices import Precision
+from sdclr.compute.late_answer import LateAnswer
 from sdclr.compute.optim import learning_rate
 from sdclr.data import Data, Images, epoch_draws
 from sdclr.data.views.torch_draws import Escapes

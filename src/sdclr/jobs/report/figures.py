@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sdclr.errors import ConfigError, MissingInputError, RunFolderError, StorageError
 from sdclr.evaluation.balancedness import GroupConvention
-from sdclr.jobs.report.standard import build_report
+from sdclr.jobs.report.evaluated import build_report
 from sdclr.jobs.report.unlabelled import read_without_labels
 from sdclr.presentation.drawings import Figure
 from sdclr.presentation.figure_files import figure_files, file_names

@@ -20,23 +20,22 @@ BESIDE_DEVICES: tuple[str, ...] = ("cuda",)
 """Where a thread writes. On a CPU steps are so slow that a save is a thousandth of the time: the plain way will do."""
 
 
-class Saver:
+class CheckpointWriter:
     """Of one run. At most one write at a time: the next one waits for it. Left as a context, none is in flight."""
 
     def __init__(self, device: torch.device) -> None:
         self._thread = (
             ThreadPoolExecutor(1, "checkpoints") if device.type in BESIDE_DEVICES else None
         )
-        self._write: Future[None] | None = None
-        self._copies: dict[
-            str, Tensor
-        ] = {}  # kept from save to save: fresh memory costs more than the copy
+        self._in_flight: Future[None] | None = None
+        # kept from save to save: fresh memory costs more than the copy
+        self._copies: dict[str, Tensor] = {}
 
-    def save(
+    def write(
         self, folder: CheckpointFolder, checkpoint: Checkpoint, *, read_back: bool = False
     ) -> None:
         """Write ``checkpoint``, or leave a copy of it to the thread; with ``read_back`` it is on the disk at once."""
-        self.settle()
+        self.wait()
         if self._thread is None or read_back:
             folder.save(checkpoint, read_back=read_back)
             return
@@ -47,18 +46,20 @@ class Saver:
             }
         for name, tensor in checkpoint.tensors.items():
             self._copies[name].copy_(tensor.detach())
-        self._write = self._thread.submit(folder.save, replace(checkpoint, tensors=self._copies))
+        self._in_flight = self._thread.submit(
+            folder.save, replace(checkpoint, tensors=self._copies)
+        )
 
     def check(self) -> None:
         """Raise what the write in flight has failed with; does not wait for it."""
-        if self._write is not None and self._write.done():
-            self.settle()
+        if self._in_flight is not None and self._in_flight.done():
+            self.wait()
 
-    def settle(self) -> None:
+    def wait(self) -> None:
         """Wait until all that was handed over is on the disk. Raises what CheckpointFolder.save does."""
-        write, self._write = self._write, None
-        if write is not None:
-            write.result()
+        in_flight, self._in_flight = self._in_flight, None
+        if in_flight is not None:
+            in_flight.result()
 
     def __enter__(self) -> Self:
         return self
@@ -72,4 +73,4 @@ class Saver:
         if self._thread is not None:
             self._thread.shutdown()
         if error is None:  # else that one is told, and the checkpoint before is the last
-            self.settle()
+            self.wait()

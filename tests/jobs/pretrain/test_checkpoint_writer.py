@@ -1,4 +1,4 @@
-"""Who writes checkpoints, and when: copies are real, writes do not overlap, and no failure or write gets lost."""
+"""Who writes checkpoints: copies are real, writes do not overlap, and no failure or write gets lost."""
 
 from __future__ import annotations
 
@@ -8,18 +8,14 @@ import time
 from collections.abc import Callable, Iterator
 from io import FileIO
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 
-from one_training import OneTraining
 from patience import PATIENCE_SECONDS, wait_until
 from sdclr import pretrain, recipe
 from sdclr.errors import StorageError
-from sdclr.jobs.pretrain import saves as saves_module
-from sdclr.jobs.pretrain.saver import Saver
-from sdclr.jobs.pretrain.saves import Saves
+from sdclr.jobs.pretrain.checkpoint_writer import CheckpointWriter
 from sdclr.storage import durable_files
 from sdclr.storage.checkpoint import Checkpoint, CheckpointFolder
 from sdclr.storage.durable_files import Files
@@ -73,8 +69,8 @@ def test_beside_a_cpu_the_loop_writes_and_a_cuda_device_gets_a_thread(
 ) -> None:
     for device, name in ((CPU, "MainThread"), (torch.device("cuda", 1), "checkpoints_0")):
         disk.threads.clear()
-        with Saver(device) as saver:
-            saver.save(folder, moment(1))
+        with CheckpointWriter(device) as writer:
+            writer.write(folder, moment(1))
         assert disk.threads == {name}
 
 
@@ -83,14 +79,14 @@ def test_the_loop_goes_on_while_the_disk_is_busy_and_its_weights_may_change(
     disk: WatchedDisk, folder: CheckpointFolder
 ) -> None:
     disk.released.clear()
-    with Saver(CPU) as saver:
+    with CheckpointWriter(CPU) as writer:
         saved = moment(3)
-        saver.save(folder, saved)
-        saver.check()  # nothing to tell yet
+        writer.write(folder, saved)
+        writer.check()  # nothing to tell yet
         saved.tensors["w"].zero_()
         assert folder.steps() == []
         disk.released.set()
-        saver.settle()
+        writer.wait()
         assert folder.steps() == [3]
     found = folder.newest()
     assert found is not None
@@ -102,27 +98,27 @@ def test_a_slow_disk_never_has_two_writes_at_a_time(
     disk: WatchedDisk, folder: CheckpointFolder
 ) -> None:
     disk.seconds = 0.02
-    with Saver(CPU) as saver:
+    with CheckpointWriter(CPU) as writer:
         for step in range(1, 8):
-            saver.save(folder, moment(step))
+            writer.write(folder, moment(step))
             assert folder.steps()[:1] in ([], [step - 1], [step]), "the one before is on the disk"
     assert folder.steps() == [7, 6]
     assert disk.most == 1
 
 
-def check_again_and_again(saver: Saver, folder: CheckpointFolder) -> None:
+def check_again_and_again(writer: CheckpointWriter, folder: CheckpointFolder) -> None:
     def checked() -> bool:
-        saver.check()
+        writer.check()
         return False
 
     wait_until(checked, "no error is raised")
 
 
-OCCASIONS: dict[str, Callable[[Saver, CheckpointFolder], None]] = {
+OCCASIONS: dict[str, Callable[[CheckpointWriter, CheckpointFolder], None]] = {
     "a check": check_again_and_again,
-    "waiting": lambda saver, folder: saver.settle(),
-    "the next save": lambda saver, folder: saver.save(folder, moment(2)),
-    "the end": lambda saver, folder: saver.__exit__(None, None, None),
+    "waiting": lambda writer, folder: writer.wait(),
+    "the next save": lambda writer, folder: writer.write(folder, moment(2)),
+    "the end": lambda writer, folder: writer.__exit__(None, None, None),
 }
 
 
@@ -132,21 +128,21 @@ def test_what_the_disk_refuses_is_raised_once_at_the_next_occasion(
     disk: WatchedDisk, folder: CheckpointFolder, occasion: str
 ) -> None:
     disk.error = OSError(errno.ENOSPC, "No space left on device")
-    with Saver(CPU) as saver:
-        saver.save(folder, moment(1))
+    with CheckpointWriter(CPU) as writer:
+        writer.write(folder, moment(1))
         with pytest.raises(
             StorageError, match=r"cannot be written: No space left on device\. Free space"
         ):
-            OCCASIONS[occasion](saver, folder)
-        saver.check()
-        saver.settle()
+            OCCASIONS[occasion](writer, folder)
+        writer.check()
+        writer.wait()
     assert folder.steps() == []
     assert not list(folder.folder.glob(".*"))
 
 
 def save_and_fail(folder: CheckpointFolder) -> None:
-    with Saver(CPU) as saver:
-        saver.save(folder, moment(1))
+    with CheckpointWriter(CPU) as writer:
+        writer.write(folder, moment(1))
         raise KeyError("of the loop")
 
 
@@ -167,8 +163,8 @@ def test_an_error_of_the_loop_waits_for_the_write_and_is_the_one_to_show(
 def test_what_is_read_back_is_on_the_disk_at_once(
     disk: WatchedDisk, folder: CheckpointFolder
 ) -> None:
-    with Saver(CPU) as saver:
-        saver.save(folder, moment(0), read_back=True)
+    with CheckpointWriter(CPU) as writer:
+        writer.write(folder, moment(0), read_back=True)
         assert folder.steps() == [0]
     assert disk.threads == {"MainThread"}
 
@@ -202,26 +198,3 @@ def test_a_run_with_a_thread_writes_the_same_files(
         (tensors, _), (others, _) = read_tensors(mine), read_tensors(theirs)
         assert tensors.keys() == others.keys()
         assert all(torch.equal(tensor, others[name]) for name, tensor in tensors.items())
-
-
-@pytest.mark.parametrize(
-    ("epochs", "seconds", "cost", "due"),
-    [(10, 10, 0.19, True), (10, 10, 0.21, False), (9, 1e6, 0.1, False), (13, 99, 1, True)],
-)
-def test_ten_epochs_and_a_save_that_is_paid_off_make_the_next_one_due(
-    monkeypatch: pytest.MonkeyPatch, epochs: int, seconds: float, cost: float, due: bool
-) -> None:
-    now = 1e7
-    monkeypatch.setattr(saves_module, "time", SimpleNamespace(monotonic=lambda: now))
-
-    def saves_after_the_epochs(every: int | None) -> Saves:
-        one = OneTraining(recipe("digits_simclr").with_values({"checkpoint_every_epochs": every}))
-        one.state.step = epochs * one.training.steps_per_epoch
-        return Saves(one.training, one.state, Saver(CPU))
-
-    saves = saves_after_the_epochs(None)
-    saves.at_seconds, saves.cost_seconds = now - seconds, cost
-    assert saves.due() is due
-    often = saves_after_the_epochs(3)
-    often.cost_seconds = 1e9
-    assert often.due() is (epochs % 3 == 0)

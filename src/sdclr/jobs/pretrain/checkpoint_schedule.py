@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from sdclr.batch import Views
 from sdclr.errors import DataError, MissingInputError, SdclrError, StorageError
-from sdclr.jobs.pretrain.saver import Saver
+from sdclr.jobs.pretrain.checkpoint_writer import CheckpointWriter
 from sdclr.jobs.pretrain.state import to_checkpoint
 from sdclr.jobs.pretrain.step import require_finite
 from sdclr.jobs.pretrain.training import Training, TrainingState
@@ -20,13 +20,13 @@ SAVING_SHARE = 0.02
 """Of a run's time, at most, where checkpoint_every_epochs leaves it open."""
 
 
-class Saves:
-    """The checkpoints of one run: written by the first process alone, since all have the same state."""
+class CheckpointSchedule:
+    """When the checkpoints of one run are written. The first process alone writes, since all have the same state."""
 
-    def __init__(self, training: Training, state: TrainingState, saver: Saver) -> None:
-        self.training, self.state, self.saver = training, state, saver
+    def __init__(self, training: Training, state: TrainingState, writer: CheckpointWriter) -> None:
+        self.training, self.state, self._writer = training, state, writer
         # the last save: its step, when it was, and how long the loop waited for it
-        self.step, self.at_seconds, self.cost_seconds = 0, time.monotonic(), 0.0
+        self.last_saved_step, self.at_seconds, self.cost_seconds = 0, time.monotonic(), 0.0
 
     def save(self, run: Run, *, read_back: bool = False) -> None:
         """Write a checkpoint of the step just done, or hand it to the thread that writes."""
@@ -35,20 +35,27 @@ class Saves:
         if not self.training.world.is_first:
             return
         checkpoint = to_checkpoint(self.training, self.state, run.metrics_file.size())
-        self.saver.save(run.checkpoints, checkpoint, read_back=read_back)
-        self.step, self.at_seconds = self.state.step, time.monotonic()
+        self._writer.write(run.checkpoints, checkpoint, read_back=read_back)
+        self.last_saved_step, self.at_seconds = self.state.step, time.monotonic()
         self.cost_seconds = self.at_seconds - begun
+
+    def check(self) -> None:
+        """Raise what a write in flight has failed with; does not wait for it."""
+        self._writer.check()
+
+    def wait(self) -> None:
+        """Wait until every checkpoint is on the disk. Raises what CheckpointFolder.save does."""
+        self._writer.wait()
 
     def due(self) -> bool:
         """At the end of an epoch: after so many, or after ten once the last save is paid off."""
-        epochs = self.state.step // self.training.steps_per_epoch
+        steps_per_epoch = self.training.steps_per_epoch
+        epochs = self.state.step // steps_per_epoch
         every = self.training.config.checkpoint_every_epochs
         if every is not None:
             return epochs % every == 0
         paid_off = time.monotonic() - self.at_seconds >= self.cost_seconds / SAVING_SHARE
-        return (
-            paid_off and epochs - self.step // self.training.steps_per_epoch >= EPOCHS_BETWEEN_SAVES
-        )
+        return paid_off and epochs - self.last_saved_step // steps_per_epoch >= EPOCHS_BETWEEN_SAVES
 
     def overdue(self) -> bool:
         """After any step: whether the last save is longer ago than checkpoint_every_minutes."""
@@ -69,10 +76,11 @@ class Saves:
     def _save_before(self, error: Exception, run: Run) -> None:
         try:
             self.save(run)
-            self.saver.settle()
+            self.wait()
         except SdclrError as another:
             warnings.warn(
-                f"what was trained since step {self.step} is not saved: {another}", stacklevel=2
+                f"what was trained since step {self.last_saved_step} is not saved: {another}",
+                stacklevel=2,
             )
             return
         if isinstance(error, SdclrError):
