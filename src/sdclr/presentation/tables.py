@@ -66,6 +66,12 @@ def cell(estimate: MeanStd) -> str:
     return " ".join(estimate_parts(estimate)).rstrip()
 
 
+def interval_text(interval: tuple[float, float, float]) -> str:
+    """(0.011, -0.014, 0.036) -> "+1.10 [-1.40, 3.60]", in percentage points. For the page's templates."""
+    mean, low, high = (100 * value + 0.0 for value in interval)
+    return f"{mean:+.2f} [{low:.2f}, {high:.2f}]"
+
+
 def comparison_text(comparison: Comparison) -> str:
     """The only wording a comparison gets: a direction is named only where the interval excludes zero.
 

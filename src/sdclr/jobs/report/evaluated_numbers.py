@@ -100,7 +100,8 @@ def class_bars(arms: Sequence[Arm], probe: str) -> ClassBars:
     }
     names = [group_of[rank] for rank in range(len(counts))]
     classes: list[str] = []
-    if len(runs) == 1:  # of several splits each has another class at a rank
+    # of several splits each has another class at a rank
+    if len({(run.split_number, tuple(run.evaluation.train_counts)) for run in runs}) == 1:
         evaluation = runs[0].evaluation
         order = np.argsort(np.asarray(evaluation.train_counts), kind="stable")[::-1]
         classes = [evaluation.class_names[index] for index in order.tolist()]
