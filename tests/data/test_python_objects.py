@@ -409,3 +409,19 @@ def test_what_would_be_read_otherwise_than_meant_is_refused(
 ) -> None:
     with pytest.raises(DataError, match=words):
         given_images(images, labels)
+
+
+def test_targets_of_another_kind_and_words_for_the_same_classes_say_nothing() -> None:
+    for targets in (torch.zeros(6, 40), np.zeros((6, 40)), [None] * 6, [1, 2]):
+        found = given_images(type("Attributes", (Pairs,), {"targets": targets})())
+        assert found.train.labels is not None
+        assert found.train.labels.tolist() == LABELS
+
+    class Words(Pairs):
+        targets = LABELS
+
+        def __getitem__(self, place: int) -> Any:
+            image, label = super().__getitem__(place)
+            return image, self.classes[label]
+
+    assert given_images(Words()).class_names == ["ant", "bee", "cat"]

@@ -85,6 +85,11 @@ def test_a_run_that_skipped_bad_files_is_evaluated_with_the_same_files_left_out(
     assert content.class_names == ["defect", "ok"]
     assert content.probes["knn"].num_test == [3, 5]
     assert content.train_counts == [9, 26], "those that were trained on"
+    path = run.evaluation_path("cached")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"train_counts": [10, 28]}))
+    again = evaluate(run, probes=["knn"])
+    assert again.train_counts == [9, 26]
+    assert set(again.probes) == set(content.probes), "as an earlier version counted; kept"
     assert balanced_few_shot(run) == {"defect": 9, "ok": 9}, "others step in for the bad ones"
 
 

@@ -122,6 +122,15 @@ def test_names_as_windows_writes_them_are_found_and_another_encoding_is_said(tra
     with pytest.warns(UserWarning, match=r"6 names of windows\.csv .* read as /"):
         content = evaluate(trained / "run", labels=file, probes=["knn"])
     assert content.train_counts == [3, 3]
+    (trained / "above.csv").write_text("path,label\n" + "\n".join(f"photos\\{row}" for row in rows))
+    with pytest.warns(UserWarning, match="read as /"):
+        above = evaluate(
+            trained / "run",
+            labels=trained / "above.csv",
+            settings={"data.root": str(trained)},
+            probes=["knn"],
+        )
+    assert above.train_counts == [3, 3]
     rows = [*(row.replace("\\", "/") for row in rows), "d\u00fcster/1.png,dark"]
     file.write_bytes(("path,label\n" + "\n".join(rows)).encode("cp1252"))
     with pytest.warns(UserWarning, match=r"1 of 7 labelled names .* windows\.csv is not UTF-8"):

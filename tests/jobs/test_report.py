@@ -261,6 +261,9 @@ def test_seeds_of_one_split_are_what_is_counted_where_there_is_no_other(tmp_path
     assert "n<small>seeds</small>" in page
     one = build_report([runs[0], runs[3]])
     assert [row.n for row in one.rows[:2]] == [1, 1]
+    apart = build_report([runs[0], runs[1], runs[5]])
+    said = tables.comparison_text(next(c for c in apart.comparisons if c.measure == "all"))
+    assert said == "All: +57.00 points on one split: no interval can be given"
 
 
 def test_bars_follow_the_rank_and_not_the_class(two_arms: list[Path]) -> None:

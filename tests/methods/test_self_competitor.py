@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -641,3 +642,28 @@ def test_a_branch_that_was_converted_alone_is_refused(network: nn.Module) -> Non
         competitor.refresh_masks()
     competitor.double()
     competitor.refresh_masks()
+
+
+class _Counting(nn.Conv2d):
+    """Keeps a number of another type beside a masked weight."""
+
+    def __init__(self) -> None:
+        super().__init__(3, 8, 3, bias=False)
+        self.register_buffer("count", torch.zeros((), dtype=torch.int64))
+
+
+def test_tensors_of_other_types_beside_a_weight_and_networks_without_norms_are_no_mistake() -> None:
+    SelfCompetitor(nn.Sequential(_Counting(), nn.BatchNorm2d(8))).refresh_masks()
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3))
+    network.register_buffer("mean", torch.zeros(3))
+    competitor = SelfCompetitor(network, prune_ratio=np.float32(0.5))
+    network.double()
+    competitor.refresh_masks()
+    assert competitor(images(size=8).double()).dtype == torch.float64
+
+
+def test_a_layer_in_two_places_is_spared_by_either_name() -> None:
+    layer = nn.Conv2d(3, 3, 3)
+    network = nn.Sequential(nn.Conv2d(3, 3, 3), layer, nn.ReLU(), layer)
+    for name in ("1", "3"):
+        assert list(SelfCompetitor(network, spared=name).masks()) == ["0.weight"]

@@ -62,7 +62,7 @@ def report(
     overwrite: Overwrite = False,
     use: Use = None,
 ) -> None:
-    """Tables and an HTML page over one run or many: mean ± std over splits, paired differences with intervals.
+    """Tables and an HTML page over one run or many: mean ± std over splits or seeds, paired differences with intervals.
 
     Of runs that were not evaluated: loss, settings with reasons, copies and files left out, views, nearest
     neighbours, and what the network knows that it did not know before training. No labels are needed.

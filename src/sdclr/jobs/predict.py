@@ -179,8 +179,13 @@ def _found(data: DataConfig, part: Part, out: Path) -> Data:
 
 
 def _without_limit(data: DataConfig, found: Data) -> DataConfig:
-    """Files that cannot be decoded keep their rows here, with the cause: any number of them may be skipped."""
-    return data.with_values({"max_skipped": len(found.train)}) if data.name == "images" else data
+    """Files that cannot be decoded keep their rows here, with the cause: any number of them may be skipped.
+
+    Unless somebody has said another one than the usual.
+    """
+    if data.name != "images" or data.max_skipped != DataConfig.model_fields["max_skipped"].default:
+        return data
+    return data.with_values({"max_skipped": len(found.train)})
 
 
 def _require_no_splits(data: DataConfig, exclude: Sequence[Path]) -> None:

@@ -98,14 +98,19 @@ def _grows_with_its_weight(layer: Any) -> bool:
 def checked_spared(network: nn.Module, spared: Iterable[str] | str) -> tuple[str, ...]:
     """The names as a tuple. ConfigError for one that no submodule has."""
     names = (spared,) if isinstance(spared, str) else tuple(spared)
-    known = {name for name, _ in network.named_modules()}
+    first_name = {id(module): name for name, module in network.named_modules()}
+    # a module that is in several places is known by its first name
+    known = {
+        name: first_name[id(module)]
+        for name, module in network.named_modules(remove_duplicate=False)
+    }
     if unknown := [name for name in names if name not in known]:
         meant = difflib.get_close_matches(str(unknown[0]), known, 1)
         raise ConfigError(
             f"spared names {shown(repr(unknown[0]))}, and the network has no such submodule"
             + (f"; did you mean {meant[0]!r}?" if meant else ".")
         )
-    return names
+    return tuple(known[name] for name in names)
 
 
 def _is_spared(name: str, spared: tuple[str, ...]) -> bool:

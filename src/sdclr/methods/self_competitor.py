@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from numbers import Real
 from typing import Any
 
 import torch
@@ -158,13 +159,13 @@ class SelfCompetitor(nn.Module):
         """
         require_copyable(self._network[0])
         self._require_same_layers()
-        self._require_same_types()
         if self._restore_ties():
             warnings.warn(
                 "the network's tensors were replaced (load_state_dict(assign=True)? a new layer?); the competitor now "
                 "follows the new ones. An optimizer built before still holds the old ones: build it again.",
                 stacklevel=2,
             )
+        self._require_same_types()
         self._follow_attributes()
         by_magnitude = self.prune_ratio - self.random_share
         masks = magnitude_masks([weight.original for weight in self._masked], by_magnitude)
@@ -220,7 +221,11 @@ class SelfCompetitor(nn.Module):
     def _require_same_types(self) -> None:
         """ConfigError where one branch was converted or moved, and the other's own norms were left behind."""
         for name, module, twin in self._pairs():
-            for (_, key, theirs), (_, _, ours) in zip(tensors(module), tensors(twin), strict=False):
+            if not is_own(module, self._norms):
+                continue
+            own = {key: tensor for _, key, tensor in tensors(twin)}
+            for _, key, theirs in tensors(module):
+                ours = own.get(key, theirs)
                 if (theirs.dtype, theirs.device) != (ours.dtype, ours.device):
                     raise ConfigError(
                         f"{name}.{key} is {theirs.dtype} on {theirs.device} in the network and {ours.dtype} on "
@@ -270,7 +275,7 @@ def _check_shares(prune_ratio: float, random_share: float, dropout: float) -> No
     """ConfigError for a share out of its range, and for what is no number."""
     shares = {"prune_ratio": prune_ratio, "random_share": random_share, "dropout": dropout}
     for name, share in shares.items():
-        if isinstance(share, bool) or not isinstance(share, int | float):
+        if isinstance(share, bool) or not isinstance(share, Real):
             raise ConfigError(f"method.{name} must be a number, got {shown(repr(share), 60)}.")
     if not 0 <= prune_ratio < 1:
         hint = ""

@@ -9,7 +9,9 @@ import pytest
 
 from image_folder_stand_in import COUNTS
 from sdclr.data import DataConfig, build_data
+from sdclr.data.sources.exclusion import Exclusion
 from sdclr.data.sources.own_images import read_own_images
+from sdclr.data.sources.wanted import Wanted
 from sdclr.errors import DataError, MissingInputError
 
 CLASSES = list(COUNTS)
@@ -79,3 +81,5 @@ def test_a_link_out_matters_to_a_glob_only_where_it_matches(own: Path, tmp_path:
 
 def test_one_image_is_a_collection_of_one(own: Path) -> None:
     assert read_own_images(own / "cat" / "1.jpg").train.paths == ("1.jpg",)
+    with pytest.raises(DataError, match=r"leaves out .*1\.jpg, the only image"):
+        read_own_images(own / "cat" / "1.jpg", Wanted(unwanted=Exclusion(["1.jpg"])))

@@ -114,3 +114,23 @@ def test_a_table_of_another_encoding_is_named(tmp_path: Path) -> None:
         UserWarning, match=r"t\.csv is not UTF-8: no file is called .* line 3; 1 such"
     ):
         assert len(read_own_images(tmp_path / "t.csv").train) == 2
+
+
+def test_names_with_backslashes_are_normalised_so_that_no_image_is_taken_twice(
+    tmp_path: Path,
+) -> None:
+    touch(tmp_path, "x/0.png", "x/1.png")
+    (tmp_path / "t.csv").write_text("path\n.\\x\\0.png\nx\\0.png\n")
+    with pytest.raises(DataError, match=r"line 3: .* is listed already, in line 2"):
+        read_own_images(tmp_path / "t.csv")
+    (tmp_path / "t.csv").write_text("path\nx\\0.png\nx\\gone.png\n")
+    assert read_own_images(tmp_path / "t.csv").train.paths == ("x/0.png", "x/gone.png"), (
+        "whoever decodes them counts those that are not there"
+    )
+
+
+def test_a_table_of_escaped_names_alone_is_found(tmp_path: Path) -> None:
+    odd = os.fsdecode(b"r\xe9s")
+    touch(tmp_path, f"{odd}/0.png", f"{odd}/1.png")
+    (tmp_path / "t.csv").write_text("path\nr\\xe9s/0.png\nr\\xe9s/1.png\n")
+    assert read_own_images(tmp_path / "t.csv").train.paths == (f"{odd}/0.png", f"{odd}/1.png")

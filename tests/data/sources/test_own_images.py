@@ -170,7 +170,7 @@ def test_settings_that_do_nothing_for_a_source_are_refused(photos: Path, tmp_pat
         build_data(config(photos, root=str(tmp_path)))
     listed = write_txt(tmp_path / "list.txt", ["cat/0.jpg"])
     with pytest.raises(
-        ConfigError, match=r"data.labels=folders is for folders; .*list\.txt is a list"
+        ConfigError, match=r"data.labels=folders is for folders; .*list\.txt is a file"
     ):
         build_data(config(listed, labels="folders"))
 

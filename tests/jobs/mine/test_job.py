@@ -197,9 +197,17 @@ def test_what_a_killed_call_has_seen_is_kept_where_the_collection_has_changed(
     assert len(looked_at) == 1
     assert int(looked_at[0].split()[2]) < 30, "of 60"
     assert_same(mine(digits_run.folder, data(photos), tmp_path / "whole"), again)
-    assert sorted(path.name for path in out.iterdir()) == sorted(
-        path.name for path in (tmp_path / "whole").iterdir()
-    )
+    files = sorted(path.name for path in (tmp_path / "whole").iterdir())
+    assert sorted(path.name for path in out.iterdir()) == files
+    shutil.copy(photos / names[12], photos / "zz_new.png")
+    for place in range(25):
+        shutil.copy(photos / names[12], photos / f"zz_{place}.png")
+    with pytest.raises(KeyboardInterrupt):
+        mine(digits_run.folder, data(photos), out, overwrite=True, progress=StopAfter(21))
+    for path in photos.glob("zz_*"):
+        path.unlink()
+    mine(digits_run.folder, data(photos), out, overwrite=True)
+    assert sorted(path.name for path in out.iterdir()) == files, "nothing is left behind"
 
 
 def test_a_word_that_is_no_mark_is_said_before_any_image_is_looked_at(

@@ -79,8 +79,12 @@ def find_images(path: Place, wanted: Wanted) -> FoundImages:
         )
     if path.is_dir():
         return _find_in_folder(path, wanted)
-    if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
+    if path.suffix.lower() in IMAGE_SUFFIXES + wanted.also and path.is_file():
         _refuse_root(wanted, "one image")
+        if path.name in wanted.unwanted:
+            raise DataError(
+                f"data.exclude leaves out {printable(path)}, the only image. Give other globs."
+            )
         return FoundImages(path.parent, [path.name], None, [])
     if path.suffix.lower() not in LIST_SUFFIXES or not path.is_file():
         what = (

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from sdclr.data.decoding.decode import printable
 from sdclr.data.sources.image_lists import ListedImages
+from sdclr.data.sources.listed_names import match_names
 from sdclr.errors import MissingInputError
 from sdclr.safe_text import command, shown
 
@@ -48,8 +49,9 @@ def require_right_root(listed: ListedImages, given: Path | None) -> None:
 
 
 def _is_there(folder: Path, path: str) -> bool:
-    """As the list writes it, or with / where Windows has a backslash."""
-    return any(os.path.lexists(folder / one) for one in {path, path.replace("\\", "/")})
+    """As the list writes it, or as it is meant where it has a backslash."""
+    name = match_names(folder, [path]).paths[0] if "\\" in path else path
+    return os.path.lexists(folder / name)
 
 
 def _folder_above(sample: list[str], root: Path) -> Path | None:

@@ -46,6 +46,7 @@ def match_names(root: Path, paths: Sequence[str]) -> MatchedNames:
     """The entries ``paths`` below ``root``; one that no file has in any form stays as it is written."""
     names, found = _Names(root), list[str]()
     num_padded = num_normalised = num_escaped = num_backslashes = 0
+    absent: list[int] = []
     for path in paths:
         bare = path.strip()
         if names.has(path):
@@ -61,12 +62,22 @@ def match_names(root: Path, paths: Sequence[str]) -> MatchedNames:
         elif (other := names.unescaped(bare)) is not None:
             found.append(other)
             num_escaped += 1
-        elif "\\" in bare and (other := names.any_form(bare.replace("\\", "/"))) is not None:
+        elif "\\" in bare and (other := names.any_form(with_slashes(bare))) is not None:
             found.append(other)
             num_backslashes += 1
         else:
             found.append(path)
+            absent += [len(found) - 1] if "\\" in bare else []
+    if num_backslashes:  # then the others of this list are meant so, too: files that are not there
+        for place in absent:
+            found[place] = with_slashes(found[place].strip())
+        num_backslashes += len(absent)
     return MatchedNames(found, num_padded, num_normalised, num_escaped, num_backslashes)
+
+
+def with_slashes(path: str) -> str:
+    """A path as Windows writes it, with / between folders."""
+    return posixpath.normpath(path.replace("\\", "/"))
 
 
 class _Names:

@@ -123,7 +123,7 @@ def _require_fitting(wanted: Wanted, path: Place, sources: Sequence[Place]) -> N
         )
     if wanted.class_folders and path.is_file() and path.suffix.lower() != ZIP_SUFFIX:
         raise ConfigError(
-            f"data.labels=folders is for folders; {path} is a list or a shard, which bring their own labels."
+            f"data.labels=folders is for folders; {path} is a file: lists and shards bring their own labels."
         )
     if wanted.in_splits and not has_folders(path):
         raise ConfigError(

@@ -225,16 +225,18 @@ def _labels_of(
     if all(one is None for one in beside):
         return there, names
     why = _why_no_classes(beside)
+    if there is not None and (len(there) != len(beside) or _why_no_classes(there) is not None):
+        there = None  # boxes, attributes and the like
     if why is None:
-        if there is None or there == list(beside):
+        if there is None or list(beside) in (there, _named(there, names)):
             return beside, names
         warnings.warn(
-            "the classes that stand beside the images are not those of images.targets: the former count, by their "
-            "numbers (a target_transform?).",
+            "the classes that stand beside the images are not those of images.targets: the former count, without the "
+            "names of the latter (a target_transform?).",
             stacklevel=4,
         )
         return beside, None
-    if there is not None and len(there) == len(beside) and _why_no_classes(there) is None:
+    if there is not None:
         return there, names
     if not all(_is_missing(one) for one in beside):
         warnings.warn(
@@ -243,6 +245,13 @@ def _labels_of(
             stacklevel=4,
         )
     return None, names
+
+
+def _named(classes: Sequence[Any], names: Sequence[str] | None) -> list[str] | None:
+    """Class numbers as words, where each has one."""
+    if names is None or not all(isinstance(one, int) and one < len(names) for one in classes):
+        return None
+    return [str(names[one]) for one in classes]
 
 
 def _is_missing(label: Any) -> bool:

@@ -20,7 +20,7 @@ from sdclr.data.collections.image_files import ImageFiles
 from sdclr.data.decoding.decode import printable
 from sdclr.data.grouping import group_images, require_apart
 from sdclr.data.sources.image_lists import ListedImages, is_other_encoding, read_listed_images
-from sdclr.data.sources.listed_names import match_names
+from sdclr.data.sources.listed_names import match_names, with_slashes
 from sdclr.data.sources.own_images import class_names_of
 from sdclr.data.splits import Positions, natural_split
 from sdclr.errors import ConfigError, DataError
@@ -152,16 +152,19 @@ def positions_of(listed: ListedImages, images: Images, begin: Path | None) -> li
     if files is not None and isinstance(files.root, Path) and files.members is None:
         here, there = (match_names(files.root, one.paths) for one in (written, below))
         written, below = listed._replace(paths=here.paths), listed._replace(paths=there.paths)
-        num_backslashes = max(here.num_backslashes, there.num_backslashes)
     archive = _archive(images)
     positions: list[int | None] = []
     for row in range(len(listed.paths)):
         name = written.name(row)
         found = _first_of((below.name(row), name, f"{archive}{name}"), position_of)
         if found is None and "\\" in name:
-            slashed = name.replace("\\", "/")
-            found = _first_of((slashed, f"{archive}{slashed}"), position_of)
-            num_backslashes += found is not None
+            slashed = with_slashes(name)
+            tried = (with_slashes(below.name(row)), slashed, f"{archive}{slashed}")
+            found = _first_of(tried, position_of)
+        # what is no name as it stands, nor one with escapes
+        num_backslashes += (
+            found is not None and "\\" in listed.paths[row] and listed.name(row) not in position_of
+        )
         positions.append(found)
     if num_backslashes:
         warnings.warn(
@@ -197,7 +200,9 @@ def _say_unknown(listed: ListedImages, unknown: Sequence[int], images: Images) -
         cure = "Write paths relative to the run's folder of images, or absolute ones below it."
         if images.files is None:
             cure = "The images of a .npz have no names: write their positions, from 0, in the column path."
-        elif (place := _where_names_begin(listed.paths, images.files)) is not None:
+        elif (
+            place := _where_names_begin(list(map(with_slashes, listed.paths)), images.files)
+        ) is not None:
             cure = f"They are below {shown(place)}: add {command(f'data.root={place}')} to the command."
         raise DataError(
             f"{listed.file} names no image of this run (first: {first}); those are called like {name}. {cure}"

@@ -90,17 +90,30 @@ def record(
     if data.test_contents is not None:
         facts["test_contents"] = data.test_contents
     now = {*wanted, *results}
-    probes = _measured_before(run, protocol, facts, now) if path.exists() else {}
+    probes: dict[str, Any] = {}
+    if path.exists():
+        drawn = split.counts("long_tail", data.train.labels, num_classes)
+        probes = _measured_before(run, protocol, facts, now, drawn)
     evaluation = Evaluation.model_validate(facts | {"probes": probes | results})
     evaluation.save(path)
     return evaluation
 
 
 def _measured_before(
-    run: Run, protocol: str, facts: Mapping[str, Any], measured_now: Collection[str]
+    run: Run,
+    protocol: str,
+    facts: Mapping[str, Any],
+    measured_now: Collection[str],
+    drawn: list[int],
 ) -> dict[str, Any]:
-    """Probes of the same backbone, data and precision; what was measured on others is not kept beside this one's."""
+    """Probes of the same backbone, data and precision; what was measured on others is not kept beside this one's.
+
+    ``drawn``: images of each class in the split as it was drawn, which an earlier version wrote for those that can be
+    used; its accuracies are of these all the same.
+    """
     earlier = run.read_evaluation(protocol)
+    if earlier.get("train_counts") == drawn:
+        earlier["train_counts"] = facts["train_counts"]
     earlier.setdefault("tested_on", "test set")  # an earlier version had no other way
     probes: dict[str, Any] = earlier["probes"]
     differs = [

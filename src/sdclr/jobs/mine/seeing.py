@@ -124,6 +124,7 @@ def see(
     identity = "" if own is not None else _identity(now, joined, encoder)
     world.messages.publish(_TO_SEE, {"identity": identity})
     if own is not None:
+        remove_kept(out)
         return own
     parts = _look(now, joined, encoder, out, identity, show, world)
     before = read_state(out)  # what it says of scores.csv holds until that is written anew

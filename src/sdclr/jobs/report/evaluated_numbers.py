@@ -56,11 +56,11 @@ def compare(baseline: Arm, arm: Arm, probe: str) -> list[Comparison]:
         found = paired_difference(a, b, confidence=0.95)
         interval = (found.mean, found.low, found.high) if found else None
         shared = a.keys() & b.keys()
-        single = b[min(shared)] - a[min(shared)] if len(shared) == 1 else None
+        single, over = (b[min(shared)] - a[min(shared)] if len(shared) == 1 else None), arm.over
+        if over == "seeds" and not shared:  # of one split all the same
+            single, over = statistics.fmean(b.values()) - statistics.fmean(a.values()), "splits"
         results.append(
-            Comparison(
-                probe, key, baseline.label, arm.label, len(shared), interval, single, arm.over
-            )
+            Comparison(probe, key, baseline.label, arm.label, len(shared), interval, single, over)
         )
     return results
 
