@@ -147,8 +147,11 @@ def positions_of(listed: ListedImages, images: Images, begin: Path | None) -> li
     # as the table writes them, and as they are where its paths begin elsewhere
     written, below = listed, listed
     files, num_backslashes = images.files, 0
+    slashed = listed._replace(paths=list(map(with_slashes, listed.paths)))
+    slashed_below = slashed
     if files is not None and begin is not None:
         below = listed._replace(paths=_names_below(begin, listed.paths, files))
+        slashed_below = listed._replace(paths=_names_below(begin, slashed.paths, files))
     if files is not None and isinstance(files.root, Path) and files.members is None:
         here, there = (match_names(files.root, one.paths) for one in (written, below))
         written, below = listed._replace(paths=here.paths), listed._replace(paths=there.paths)
@@ -157,9 +160,8 @@ def positions_of(listed: ListedImages, images: Images, begin: Path | None) -> li
     for row in range(len(listed.paths)):
         name = written.name(row)
         found = _first_of((below.name(row), name, f"{archive}{name}"), position_of)
-        if found is None and "\\" in name:
-            slashed = with_slashes(name)
-            tried = (with_slashes(below.name(row)), slashed, f"{archive}{slashed}")
+        if found is None and "\\" in listed.paths[row]:
+            tried = (slashed_below.name(row), slashed.name(row), f"{archive}{slashed.name(row)}")
             found = _first_of(tried, position_of)
         # what is no name as it stands, nor one with escapes
         num_backslashes += (
