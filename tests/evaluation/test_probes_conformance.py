@@ -101,6 +101,7 @@ def test_the_settings_of_a_probe_come_back_from_yaml(name: str, tmp_path: Path) 
     check_settings(PROBES[name], tmp_path)
 
 
+@pytest.mark.journeys
 @pytest.mark.parametrize("name", NAMES)
 def test_a_probe_measures_every_class_under_each_of_its_protocols(name: str, run: Run) -> None:
     for protocol in PROBES[name].fitters:
@@ -164,6 +165,7 @@ def expected(where: str, row: ProbeRow) -> str:
     return f",{row.name}," if "csv" in where else row.display_name
 
 
+@pytest.mark.journeys
 @pytest.mark.parametrize("name", NAMES)
 def test_a_probe_is_in_every_table_in_json_in_the_help_and_in_the_docs(
     name: str, measured: Run, everywhere: dict[str, dict[str, str]]
@@ -202,6 +204,7 @@ def test_a_probe_whose_code_is_not_at_hand_is_shown_by_its_recorded_heading(
     )
 
 
+@pytest.mark.journeys
 def test_the_paper_table_has_the_published_probes_first(measured: Run) -> None:
     assert tuple(build_paper_table([measured.folder], protocol="cached").probes) == (
         *published_probes(),
@@ -497,6 +500,7 @@ def test_a_probe_that_cannot_be_loaded_is_refused_before_any_work(
     assert message in " ".join(capsys.readouterr().err.split())
 
 
+@pytest.mark.journeys
 def test_one_name_for_two_probes_in_one_report_is_a_warning(measured: Run) -> None:
     (arm,), _ = read_arms([measured.folder], "cached")
     (ours,) = arm.runs

@@ -594,6 +594,7 @@ def test_classes_that_share_their_groups_are_tested_all_the_same(trained: Path) 
     assert "3 folds" in (found.probe("knn").detail or "")
 
 
+@pytest.mark.journeys
 def test_a_class_whose_groups_no_folds_can_part_is_left_out_with_a_warning(trained: Path) -> None:
     # each two of six patients have a class of their own, and there are five folds
     pairs = [(c, patient) for c, two in enumerate(combinations(range(6), 2)) for patient in two]
