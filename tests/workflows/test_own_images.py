@@ -246,7 +246,7 @@ def test_too_few_images_are_said_together_with_what_was_left_out(
     shutil.copy(tmp_path / "photos" / "common" / "1.jpg", tmp_path / "few" / "1.jpg")
     code, _, err = sdclr("pretrain", "./few", "--out", "runs/x", *TINY)
     assert code == 65
-    assert "holds 1 images; at least 32" in err
+    assert "holds 1 image; at least 32" in err
     assert "cannot be read (HEIC/HEIF) left out: 40 .heic" in " ".join(err.split())
     assert not Path("runs/x").exists()
 
