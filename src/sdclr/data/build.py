@@ -18,6 +18,7 @@ from sdclr.data.collections.contents import digest_of, read_contents
 from sdclr.data.collections.image_files import ImageFiles
 from sdclr.data.collections.images import Images, LabelledImages
 from sdclr.data.config import DataConfig
+from sdclr.data.decoding.decode import NPY_SUFFIX
 from sdclr.data.given import AT_HAND
 from sdclr.data.grouping import Groups, group_images, require_apart, require_held_out_apart
 from sdclr.data.sources.arrays import (
@@ -305,7 +306,7 @@ def own_images(
         boxes=config.boxes,
         box_categories=config.box_categories,
         min_confidence=config.min_confidence,
-        channels=config.channels,
+        also=() if config.channels == 3 else (NPY_SUFFIX,),
     )
     return read_own_images(
         _place(config),

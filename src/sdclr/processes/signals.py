@@ -81,7 +81,7 @@ def stop_on_signal(
                 f"stopped by {request.signal_name} before the first step. Give the same command again."
             )
         again = "" if same_for_seconds else " Once more: at once."
-        announce(f"{request.signal_name}: stopping after this step, which is saved.{again}")
+        announce(f"{request.signal_name}: stopping once this step is done and saved.{again}")
 
     for number, handler in before.items():
         if handler is not None:

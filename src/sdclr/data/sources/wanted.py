@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sdclr.data.choices import MEGADETECTOR_CATEGORIES, MEGADETECTOR_CONFIDENCE, Links, WantedBoxes
-from sdclr.data.decoding.decode import ALL_GREY_BITS, NPY_SUFFIX
+from sdclr.data.decoding.decode import ALL_GREY_BITS
 from sdclr.data.sources.exclusion import Exclusion
 
 
@@ -47,13 +47,5 @@ class Wanted:
     """Of tables: whether each row is a box in a picture; see :mod:`sdclr.data.sources.image_lists`."""
     box_categories: tuple[str, ...] = MEGADETECTOR_CATEGORIES
     min_confidence: float = MEGADETECTOR_CONFIDENCE
-    channels: int = 3
-    """Of every image."""
-
-    @property
-    def also(self) -> tuple[str, ...]:
-        """Suffixes of further files that are images wherever they lie: of other than 3 channels, .npy files.
-
-        With 3 they are images only where a list names them.
-        """
-        return () if self.channels == 3 else (NPY_SUFFIX,)
+    also: tuple[str, ...] = ()
+    """Suffixes of further files that are images wherever they lie, and not only where a list names them."""
