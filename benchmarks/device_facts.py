@@ -5,6 +5,8 @@
 selection  the k-th smallest of a network's magnitudes by kthvalue, topk and sort
 views      drawing parameters, views of 32 px, colours and crops of 224 px: device ms, host ms, launches
 steps      SimCLR and SDCLR, ResNet-18 at 32 px: eager, cudnn.benchmark, bf16 compiled, with CUDA graphs
+branches   the steps of ResNet-18 with CUDA graphs in turns: SimCLR with one pass for both views and with one for each,
+           SDCLR, and SDCLR with inductor's combo kernels, which put independent small kernels into one launch
 profile    a step of both methods, with CUDA graphs and not compiled: its kernels, the thirty longest, how long the
            device has one
 narrow     the same steps, not compiled, of a narrow ResNet-10 at 32 and 16 px, which the host may hold up
@@ -314,6 +316,33 @@ def profiles(size: Size) -> Iterator[tuple[str, Any]]:
             yield f"{method}, {IN_WORDS[how]}", kernels(step, size)
 
 
+def branches(size: Size) -> Iterator[tuple[str, Any]]:
+    from torch._inductor import config as inductor  # here: slow to import
+
+    work = _workload(size.backbone, 64, 32, size.batch, size)
+    how: CompiledAs = "cuda-graphs" if size.device.type == "cuda" else True
+    base = "simclr, one pass"
+    works = {
+        base: _step(work, "simclr", "bf16", how),
+        "simclr, a pass for each view": _step(work, "simclr", "bf16", how, passes="separate"),
+        "sdclr": _step(work, "sdclr", "bf16", how),
+    }
+    found = {name: _first(step, size) for name, step in works.items()}
+    combined = "sdclr, combo kernels"
+    with inductor.patch(combo_kernels=True):  # what is compiled in it
+        works[combined] = _step(work, "sdclr", "bf16", how)
+        found[combined] = _first(works[combined], size)
+    turns = _in_turns(works, size)
+    for name, step in works.items():
+        ratios = [ours / one for ours, one in zip(turns[name], turns[base], strict=True)]
+        yield (
+            name,
+            found[name]
+            | {"ms": summary(turns[name]), "over_one_pass": summary(ratios)}
+            | kernels(step, size),
+        )
+
+
 def _ways(
     work: Workload, size: Size, precision: Precision, compiled: tuple[CompiledAs, ...] = ()
 ) -> Iterator[tuple[str, Any]]:
@@ -329,22 +358,9 @@ def _ways(
 
 def _pair(work: Workload, size: Size, precision: Precision, how: CompiledAs) -> Facts:
     """Seconds to the first step, ms of a step in turns, host ms, peak memory and views a second, of both methods."""
-    found: dict[str, Facts] = {}
-    works: dict[str, Callable[[], None]] = {}
-    for method in ("simclr", "sdclr"):
-        step = _step(work, method, precision, how)
-        begun = time.perf_counter()
-        step()
-        _wait(size)
-        found[method] = {"first_s": time.perf_counter() - begun}
-        for _ in range(3):
-            step()
-        works[method] = step
-    turns: dict[str, list[float]] = {method: [] for method in works}
-    brief = Size(size.device, steps=size.steps, turns=1)
-    for _ in range(size.turns):
-        for method, step in works.items():
-            turns[method] += milliseconds(step, brief)
+    works = {method: _step(work, method, precision, how) for method in ("simclr", "sdclr")}
+    found = {method: _first(step, size) for method, step in works.items()}
+    turns = _in_turns(works, size)
     for method, step in works.items():
         median = statistics.median(turns[method])
         found[method] |= {
@@ -360,8 +376,31 @@ def _pair(work: Workload, size: Size, precision: Precision, how: CompiledAs) -> 
     return found | {"sdclr_over_simclr": summary(ratios)}
 
 
-def _step(work: Workload, method: str, precision: Precision, how: CompiledAs) -> Callable[[], None]:
-    training = work.training(method, precision, how)
+def _first(step: Callable[[], object], size: Size) -> Facts:
+    """Seconds to the end of the first step; three more record what is recorded."""
+    begun = time.perf_counter()
+    step()
+    _wait(size)
+    seconds = time.perf_counter() - begun
+    for _ in range(3):
+        step()
+    return {"first_s": seconds}
+
+
+def _in_turns(works: Mapping[str, Callable[[], object]], size: Size) -> dict[str, list[float]]:
+    """Device ms of a step, one number a turn."""
+    turns: dict[str, list[float]] = {name: [] for name in works}
+    brief = Size(size.device, steps=size.steps, turns=1)
+    for _ in range(size.turns):
+        for name, step in works.items():
+            turns[name] += milliseconds(step, brief)
+    return turns
+
+
+def _step(
+    work: Workload, method: str, precision: Precision, how: CompiledAs, **settings: Any
+) -> Callable[[], None]:
+    training = work.training(method, precision, how, **settings)
     a, b = torch.rand(2, work.batch, 3, work.size, work.size, device=work.device)
     a, b = (view.contiguous(memory_format=training.memory_format) for view in (a, b))
     ready = Views(a, b, torch.arange(work.batch, device=work.device))
@@ -383,6 +422,7 @@ SUBJECTS: Mapping[str, Callable[[Size], Iterator[tuple[str, Any]]]] = {
     "selection": selection,
     "views": views,
     "steps": steps,
+    "branches": branches,
     "profile": profiles,
     "narrow": narrow,
     "large": large,

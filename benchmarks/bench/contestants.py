@@ -106,14 +106,19 @@ class Workload:
     def write(self, pixels: Tensor) -> None:
         np.savez(self.file, images=pixels.permute(0, 2, 3, 1).numpy())
 
-    def training(self, method: str, precision: Precision, compiled: CompiledAs) -> Training:
-        """What `sdclr pretrain` would run on these images; both methods have the 3-layer head."""
+    def training(
+        self, method: str, precision: Precision, compiled: CompiledAs, **settings: Any
+    ) -> Training:
+        """What `sdclr pretrain` would run on these images; both methods have the 3-layer head.
+
+        ``settings``: of the method, further ones.
+        """
         head = SDCLRConfig if method == "sdclr" else SimCLRConfig
         config = config_of(
             self.backbone,
             self.size,
             file=self.file,
-            method=head(projector_layers=3, projection_dim=PROJECTION_DIM),
+            method=head(projector_layers=3, projection_dim=PROJECTION_DIM, **settings),
             batch_size=self.batch,
             device=str(self.device),
             precision=precision,
