@@ -6,7 +6,7 @@ selection  the k-th smallest of a network's magnitudes by kthvalue, topk and sor
 views      drawing parameters, views of 32 px, colours and crops of 224 px: device ms, host ms, launches
 steps      SimCLR and SDCLR, ResNet-18 at 32 px: eager, cudnn.benchmark, bf16 compiled, with CUDA graphs
 branches   the steps of ResNet-18 with CUDA graphs in turns: SimCLR with one pass for both views and with one for each,
-           SDCLR, and SDCLR with inductor's combo kernels, which put independent small kernels into one launch
+           and SDCLR; both as they are, and where cuDNN tries which of its kernels is fastest (cudnn.benchmark)
 profile    a step of both methods, with CUDA graphs and not compiled: its kernels, the thirty longest, how long the
            device has one
 narrow     the same steps, not compiled, of a narrow ResNet-10 at 32 and 16 px, which the host may hold up
@@ -316,22 +316,27 @@ def profiles(size: Size) -> Iterator[tuple[str, Any]]:
             yield f"{method}, {IN_WORDS[how]}", kernels(step, size)
 
 
-def branches(size: Size) -> Iterator[tuple[str, Any]]:
-    from torch._inductor import config as inductor  # here: slow to import
+BRANCHES: dict[str, Facts] = {
+    "simclr, one pass": {"method": "simclr"},
+    "simclr, a pass for each view": {"method": "simclr", "passes": "separate"},
+    "sdclr": {"method": "sdclr"},
+}
+"""The first is the base of the ratios."""
 
+
+def branches(size: Size) -> Iterator[tuple[str, Any]]:
     work = _workload(size.backbone, 64, 32, size.batch, size)
     how: CompiledAs = "cuda-graphs" if size.device.type == "cuda" else True
-    base = "simclr, one pass"
-    works = {
-        base: _step(work, "simclr", "bf16", how),
-        "simclr, a pass for each view": _step(work, "simclr", "bf16", how, passes="separate"),
-        "sdclr": _step(work, "sdclr", "bf16", how),
-    }
-    found = {name: _first(step, size) for name, step in works.items()}
-    combined = "sdclr, combo kernels"
-    with inductor.patch(combo_kernels=True):  # what is compiled in it
-        works[combined] = _step(work, "sdclr", "bf16", how)
-        found[combined] = _first(works[combined], size)
+    base = next(iter(BRANCHES))
+    works: dict[str, Callable[[], None]] = {}
+    found: dict[str, Facts] = {}
+    for tried in (False, True):
+        torch.backends.cudnn.benchmark = tried  # cuDNN chooses when a step is warmed up
+        for way, settings in BRANCHES.items():
+            name = f"{way}, cudnn.benchmark" if tried else way
+            works[name] = _step(work, precision="bf16", how=how, **settings)
+            found[name] = _first(works[name], size)
+    torch.backends.cudnn.benchmark = False
     turns = _in_turns(works, size)
     for name, step in works.items():
         ratios = [ours / one for ours, one in zip(turns[name], turns[base], strict=True)]

@@ -17,14 +17,13 @@ def _rank(name: str, main: str) -> int:
     kind, _, variant = name.partition("[")
     if indispensable(name, main):
         return 0
-    if (
-        kind in ("reference_end_to_end", "host_sort", "views", "pil_views")
-        or name == f"sdclr_end_to_end[{main}]"
-    ):
+    if name in (f"sdclr_end_to_end[{main}]", f"sdclr_with_views[{main}]"):
         return 1
-    if kind in ("reference_step", "sdclr_with_views", "matmul"):
+    if kind in ("reference_end_to_end", "host_sort", "views", "pil_views"):
         return 2
-    return 3 if variant and kind in ("sdclr_step", "simclr_step") else 4
+    if kind in ("reference_step", "sdclr_with_views", "matmul"):
+        return 3
+    return 4 if variant and kind in ("sdclr_step", "simclr_step") else 5
 
 
 def indispensable(name: str, main: str) -> bool:

@@ -7,6 +7,7 @@ a batch.
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -50,6 +51,8 @@ STEPS_PER_EPOCH = 22
 """CIFAR-10-LT at batch 512."""
 PROJECTION_DIM = 128
 VIEW_BATCHES = 4
+END_TO_END_SECONDS = 5.0
+"""After which enough steps with their data are timed on CUDA."""
 IN_WORDS: dict[CompiledAs, str] = {
     False: "uncompiled",
     True: "compiled",
@@ -205,7 +208,7 @@ class Contestants:
         batches = endless_batches(PillowPairs(self.pixels, work.size), work.batch, self.device)
         self.actions["reference_step"] = self._step(lambda: step((a, b)))
         self.actions["reference_end_to_end"] = self._end_to_end(
-            "reference_end_to_end", batches, step
+            "reference_end_to_end", batches, step, ahead=QUEUED
         )
         self.actions["host_sort"] = timed(lambda: host_sort(method.competitor), self.device)
 
@@ -258,21 +261,35 @@ class Contestants:
         return mean_of_epoch(step, begin or (lambda: None), self.device)
 
     def _end_to_end(
-        self, name: str, batches: Iterator[object], step: Callable[..., object]
+        self, name: str, batches: Iterator[object], step: Callable[..., object], ahead: int = 0
     ) -> Action:
-        """Seconds of one step with its data.
+        """Seconds of one step with its data; workers have made the next ``ahead`` batches already.
 
-        On a CPU a step outlasts the making of its batch, so that every step pays for one. On CUDA the batches that
-        workers have made ahead are used up first.
+        On a CPU a step outlasts the making of its batch, so that every step pays for one. On CUDA the batches made
+        ahead are used up first; what follows is as many again at least, and three epochs' worth unless that lasts too
+        long.
         """
-        num, queued = (1, 0) if self.device.type == "cpu" else (3 * QUEUED, QUEUED)
         shares = self.waiting_shares.setdefault(name, [])
 
         def action() -> float:
-            drain(batches, step, queued)
-            waits = DataWaits(self.device)
+            cuda = self.device.type == "cuda"
+            if cuda:
+                drain(batches, step, ahead)
+            waits, num = DataWaits(self.device), 0
             counted = waits.of(batches)
-            seconds = timed(lambda: drain(counted, step, num), self.device)()
+
+            def steps() -> None:
+                nonlocal num
+                begun = time.perf_counter()
+                while True:
+                    drain(counted, step, 1)
+                    num += 1
+                    spent = time.perf_counter() - begun
+                    enough = num >= 3 * STEPS_PER_EPOCH or spent > END_TO_END_SECONDS
+                    if not cuda or (num >= ahead and enough):
+                        break
+
+            seconds = timed(steps, self.device)()
             shares.append(waits.seconds() / seconds)
             return seconds / num
 

@@ -48,12 +48,15 @@ def measure(
     rounds: int,
     seconds: float,
     advance: Callable[[], object] = lambda: None,
+    into: Times | None = None,
 ) -> Times:
     """Up to ``rounds`` rounds over all actions; after the first, none begins that would not end within ``seconds``.
 
-    Actions must have run once before: caches, allocators and compilers are warm.
+    Actions must have run once before: caches, allocators and compilers are warm. ``into`` is filled as they end, for
+    who is interrupted.
     """
-    times: Times = {name: [] for name in actions}
+    times: Times = {} if into is None else into
+    times |= {name: [] for name in actions}
     begun = time.perf_counter()
     for done in range(rounds):
         spent = time.perf_counter() - begun
@@ -63,6 +66,11 @@ def measure(
             times[name].append(action())
             advance()
     return times
+
+
+def whole_rounds(times: Times) -> int:
+    """How many rounds every action has ended."""
+    return min(map(len, times.values()), default=0)
 
 
 def cost(times: Times, name: str, per_epoch: str | None, steps_per_epoch: int) -> list[float]:

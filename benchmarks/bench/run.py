@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import itertools
 import json
 import math
 import os
+import signal
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -32,18 +34,19 @@ from bench.contestants import (
 )
 from bench.machine import file_name, flops_of, has_bf16, peak_memory
 from bench.ratios import Measured, ratios_of
-from bench.rounds import Action, measure, summary
+from bench.rounds import Action, Times, measure, summary, whole_rounds
 from bench.show import show
 from sdclr.backbones import BackboneConfig
 from sdclr.backbones.image_sizes import fitted_to
 from sdclr.compute.compiling import CompiledAs, resolve_compile
-from sdclr.compute.device import describe_device, resolve_device
+from sdclr.compute.device import autocast, describe_device, resolve_device
 from sdclr.compute.device_choices import Compile, Precision
 from sdclr.compute.process_state import keep_freed_memory
-from sdclr.errors import ConfigError
+from sdclr.errors import ConfigError, Preempted
 from sdclr.jobs.pretrain.build import graphs_hold
 from sdclr.jobs.pretrain.training import Training
 from sdclr.presentation.progress import AnyProgress, NoProgress
+from sdclr.processes.signals import StopRequest, stop_on_signal
 from sdclr.safe_text import shown
 from sdclr.storage.durable_files import write_atomically
 from sdclr.storage.output_files import lexists, output_file, write_output
@@ -86,6 +89,7 @@ def run_bench(
 
     ``json_file``: None writes benchmarks/results/<date>-<hardware>.json when that folder is there. A file that exists
     is an error before minutes are spent, unless ``overwrite``; under a default name its successor gets a number.
+    Told to stop (SIGTERM, Ctrl-C), it writes what is measured by then; Preempted where that is nothing worth writing.
     """
     if json_file is None:
         facts = measured(settings, progress or NoProgress())
@@ -147,25 +151,36 @@ def measured(settings: Settings, progress: AnyProgress) -> dict[str, Any]:
         keep_freed_memory()
     with tempfile.TemporaryDirectory() as folder:
         entrants, training = _entrants(bench, Path(folder) / "images.npz")
+        with autocast(bench.device, training.precision):
+            flops = flops_of(lambda: training.method(entrants.ready).mean().backward())
+        training.optimizer.zero_grad()  # gradients must not be added to those of CUDA graphs
         total = (settings.rounds + 1) * len(entrants.actions)
         task = progress.add("bench", total=total, unit="measurements")
         names = list(entrants.actions)
         deadline = begun + 60 * bench.minutes
         warm_until = begun + WARM_UP_SHARE * 60 * bench.minutes
         advance = partial(progress.advance, task)
-        memory, failed, once = warmed_up(
-            entrants.actions, bench.device, bench.main, warm_until, advance
-        )
-        training.optimizer.zero_grad()  # gradients out of CUDA graphs must not be added to
-        flops = flops_of(lambda: training.method(entrants.ready).mean().backward())
-        left = deadline - time.perf_counter()
-        chosen = {name: entrants.actions[name] for name in affordable(once, left, bench.main)}
-        times = measure(chosen, rounds=settings.rounds, seconds=left, advance=advance)
-        num_rounds = len(times["mask_refresh"])
+        warm, rounds = WarmedUp(), Times()
+        with until_told_to_stop() as stop:
+            warm_up(entrants.actions, warm, bench.device, bench.main, warm_until, advance)
+            left = deadline - time.perf_counter()
+            kept = affordable(warm.seconds, left, bench.main)
+            chosen = {name: entrants.actions[name] for name in kept}
+            measure(chosen, rounds=settings.rounds, seconds=left, advance=advance, into=rounds)
+        num_rounds = whole_rounds(rounds)
         progress.finish(task, f"{num_rounds} rounds")
-    late = f"left out: {bench.minutes:g} minutes are over"
-    left_out = {name: late for name in names if name not in chosen}
-    remarks = entrants.fallen_back() | left_out | failed
+    times = {name: taken[:num_rounds] for name, taken in rounds.items()}
+    if not num_rounds:  # the last calls of the warming up are better than nothing
+        times = {name: [seconds] for name, seconds in warm.seconds.items()}
+    stopped = f"stopped by {stop.signal_name}" if stop.signal_name else ""
+    missing = [name for name in names if indispensable(name, bench.main) and name not in times]
+    if missing:
+        raise Preempted(f"{stopped} before {', '.join(missing)} was timed: nothing is written.")
+    late = f"left out: {stopped or f'{bench.minutes:g} minutes are over'}"
+    left_out = {name: late for name in names if name not in times}
+    remarks = entrants.fallen_back() | left_out | warm.failed
+    if stopped:
+        remarks["bench"] = stopped + ("" if num_rounds else " before the first round had ended")
     found = Measured(
         times,
         entrants.waiting_shares,
@@ -177,11 +192,11 @@ def measured(settings: Settings, progress: AnyProgress) -> dict[str, Any]:
     )
     measurements = {
         "elapsed_seconds": time.perf_counter() - begun,
-        "n": num_rounds,
+        "n": max(num_rounds, 1),
         "steps_per_epoch": STEPS_PER_EPOCH,
         "steps_in_a_row": STEPS_PER_EPOCH if bench.device.type == "cuda" else 1,
         "seconds": {name: summary(values) for name, values in times.items()},
-        "peak_memory_bytes": memory,
+        "peak_memory_bytes": warm.memory,
         "flops_per_step": flops,
         "matmul_flops_per_second": {
             p: found.peak(p) for p in bench.precisions if f"matmul[{p}]" in times
@@ -259,27 +274,51 @@ def _circumstances(bench: _Bench, load: float | None) -> dict[str, Any]:
     }
 
 
-def warmed_up(
+@contextlib.contextmanager
+def until_told_to_stop() -> Iterator[StopRequest]:
+    """A block that SIGTERM, Ctrl-C and their like end at once and without an error."""
+    stop = StopRequest()
+    try:
+        with stop_on_signal() as stop:
+            yield stop
+    except (Preempted, RuntimeError):
+        if stop.signal_name is None:
+            raise
+        # workers that got the signal too end as well, for which torch would raise out of whatever is next
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
+@dataclass
+class WarmedUp:
+    """What is known of every action by name, once it has run: filled in one by one."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Of its last call."""
+    memory: dict[str, int | None] = field(default_factory=dict)
+    """Bytes at its peak; None where that cannot be seen."""
+    failed: dict[str, str] = field(default_factory=dict)
+    """What went wrong with those that were taken out."""
+
+
+def warm_up(
     actions: dict[str, Action],
+    found: WarmedUp,
     device: torch.device,
     main: str,
     until: float = math.inf,
     advance: Callable[[], object] = lambda: None,
-) -> tuple[dict[str, int | None], dict[str, str], dict[str, float]]:
-    """Run everything once, or until it is compiled and recorded.
+) -> None:
+    """Run everything once, or until it is compiled and recorded, and write it into ``found``.
 
-    Returns peak memory, what went wrong, and the seconds that one call takes, by name. CUDA graphs that fail are taken
-    out of ``actions``, unless they are ``main``: what is beside them is worth having. So is what ``until``, a time of
-    ``time.perf_counter``, leaves no time for.
+    CUDA graphs that fail are taken out of ``actions``, unless they are ``main``: what is beside them is worth having.
+    So is what ``until``, a time of ``time.perf_counter``, leaves no time for.
     """
-    memory: dict[str, int | None] = {}
-    failed: dict[str, str] = {}
-    seconds: dict[str, float] = {}
     for name in by_importance(actions, main):
         action = actions[name]
+        taken: list[float] = []
 
-        def once(name: str = name, action: Action = action) -> None:
-            seconds[name] = action()
+        def once(action: Action = action, taken: list[float] = taken) -> None:
+            taken.append(action())
 
         if time.perf_counter() > until and not indispensable(name, main):
             del actions[name]
@@ -288,20 +327,19 @@ def warmed_up(
             if is_step(name) and "_end_to_end" not in name:  # workers are other processes
                 for _ in range(warm_ups(name)):
                     action()
-                memory[name] = peak_memory(once, device)
+                memory = peak_memory(once, device)
+                # a replay allocates nothing: its memory was set aside when it was recorded
+                if "cuda-graphs" not in name:
+                    found.memory[name] = memory
             else:
                 once()
+            found.seconds[name] = taken[-1]
         except RuntimeError as error:
             if "cuda-graphs" not in name or "cuda-graphs" in main:
                 raise
-            failed[name] = f"failed: {str(error).partition(chr(10))[0]}"
+            found.failed[name] = f"failed: {str(error).partition(chr(10))[0]}"
             del actions[name]
-            seconds.pop(name, None)
-        if "cuda-graphs" in name:
-            # a replay allocates nothing: its memory was set aside when it was recorded
-            memory.pop(name, None)
         advance()
-    return memory, failed, {name: seconds[name] for name in actions}
 
 
 def _precisions(settings: Settings, device: torch.device) -> list[Precision]:

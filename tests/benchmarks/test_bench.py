@@ -3,9 +3,12 @@ from __future__ import annotations
 import copy
 import io
 import json
+import os
+import signal
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,15 +18,16 @@ from bench.budget import affordable
 from bench.contestants import mean_of_epoch
 from bench.machine import file_name, flops_of
 from bench.reference import ReferenceStep, boolean_mask_loss, host_sort
-from bench.rounds import cost, measure, round_ratios
-from bench.run import Settings, _ways, run_bench, warmed_up
+from bench.rounds import Times, cost, measure, round_ratios, whole_rounds
+from bench.run import Settings, WarmedUp, _ways, run_bench, warm_up
 from rich.console import Console
 from step import step
 from torch import nn
 
 from sdclr import SDCLR, Views, nt_xent
 from sdclr.compute.device_choices import Precision
-from sdclr.presentation.progress import Progress
+from sdclr.errors import Preempted
+from sdclr.presentation.progress import NoProgress, Progress
 
 CPU = torch.device("cpu")
 
@@ -75,7 +79,10 @@ def test_actions_take_turns_and_no_round_begins_that_would_end_too_late() -> Non
     times = measure({"a": lambda: action("a"), "b": lambda: action("b")}, rounds=3, seconds=60)
     assert order == ["a", "b"] * 3
     assert times == {"a": [1.0] * 3, "b": [1.0] * 3}
-    assert len(measure({"a": lambda: action("a")}, rounds=100, seconds=0)["a"]) == 1
+    late: Times = {}
+    measure({"a": lambda: action("a")}, rounds=100, seconds=0, into=late)
+    assert late == {"a": [1.0]}
+    assert [whole_rounds(some) for some in ({}, late, times, times | {"b": [1.0]})] == [0, 1, 3, 1]
 
 
 def test_ratios_compare_what_ran_in_the_same_round() -> None:
@@ -176,15 +183,17 @@ def test_cuda_graphs_that_fail_cost_the_bench_nothing_else() -> None:
     actions = {graphs: failing, "loss": lambda: action("loss")} | {
         n: partial(action, n) for n in others
     }
-    memory, failed, seconds = warmed_up(actions, CPU, "bf16,compiled")
-    assert failed == {graphs: "failed: operation not permitted when stream is capturing"}
-    assert list(actions) == list(seconds) == ["loss", *others]
+    found = WarmedUp()
+    warm_up(actions, found, CPU, "bf16,compiled")
+    assert found.failed == {graphs: "failed: operation not permitted when stream is capturing"}
+    assert list(actions) == ["loss", *others]
+    assert set(found.seconds) == set(actions)
     assert calls == [*[others[1]] * 2, *[others[0]] * 3, "loss"], (
         "compiled, run; warmed up, recorded, replayed"
     )
-    assert list(memory) == [others[1]], "a replay has no peak of its own"
+    assert list(found.memory) == [others[1]], "a replay has no peak of its own"
     with pytest.raises(RuntimeError, match="not permitted"):
-        warmed_up({graphs: failing}, CPU, "bf16,cuda-graphs")
+        warm_up({graphs: failing}, WarmedUp(), CPU, "bf16,cuda-graphs")
 
 
 def test_what_matters_most_is_measured_when_time_is_short() -> None:
@@ -220,6 +229,43 @@ def test_a_bench_without_time_says_what_it_left_out_and_is_finished(tmp_path: Pa
     assert "reference_step: left out" in out.getvalue()
     assert "100 %" in out.getvalue()
     assert {bound["why"] for bound in facts["bounds"] if bound["key"] == "views_over_pil_32px"}
+
+
+class StopsAfter(NoProgress):
+    """SIGTERM once so many actions are timed."""
+
+    def __init__(self, actions: int) -> None:
+        self.left = actions
+
+    def advance(self, task: int, amount: int = 1, note: str | None = None) -> None:
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_bench_that_is_told_to_stop_writes_what_it_has_timed(tmp_path: Path) -> None:
+    settings = Settings("resnet10", 2, 32, 4, ("fp32",), rounds=3, device="cpu")
+    console = Console(file=io.StringIO())
+
+    def facts_after(actions: int) -> dict[str, Any]:
+        file = tmp_path / f"{actions}.json"
+        run_bench(settings, json_file=file, console=console, progress=StopsAfter(actions))
+        return json.loads(file.read_text())
+
+    warming_up = facts_after(5)
+    assert len(warming_up["seconds"]) == 5
+    assert warming_up["n"] == 1
+    assert warming_up["remarks"]["bench"] == "stopped by SIGTERM before the first round had ended"
+    assert warming_up["remarks"]["reference_step"] == "left out: stopped by SIGTERM"
+    a_round = len(warming_up["remarks"]) - 1 + 5
+    rounds = facts_after(3 * a_round + 1)  # one to warm up, two, and the third's first
+    assert rounds["n"] == 2
+    assert rounds["remarks"] == {"bench": "stopped by SIGTERM"}
+    with pytest.raises(
+        Preempted, match=r"stopped by SIGTERM before sdclr_step.* nothing is written"
+    ):
+        facts_after(1)
+    assert not (tmp_path / "1.json").exists()
 
 
 def test_flops_are_those_of_the_products() -> None:

@@ -667,13 +667,15 @@ def test_the_host_never_waits_for_the_device_inside_an_epoch(
 
 @pytest.mark.gpu
 def test_training_on_cuda_follows_the_cpu_and_resumes(tmp_path: Path) -> None:
-    config = tiny("sdclr", "precision=fp32", "epochs=2")
+    # fp64: ten steps of so small a network make 5 % of what TF32 rounds, and 0.1 % of what views in fp32 do
+    config = tiny("sdclr", "precision=fp64", "epochs=2")
     cpu = pretrain(config.with_values({"device": "cpu"}), tmp_path / "cpu")
     cuda = config.with_values({"device": "cuda"})
+    whole = pretrain(cuda, tmp_path / "whole")
     with pytest.raises(Preempted):
-        pretrain(cuda, tmp_path / "cuda", progress=SignalAt(7))
-    run = pretrain(cuda, tmp_path / "cuda")
-    np.testing.assert_allclose(losses(run), losses(cpu), rtol=0.02)
+        pretrain(cuda, tmp_path / "cut", progress=SignalAt(7))
+    np.testing.assert_allclose(losses(whole), losses(cpu), rtol=5e-3)
+    np.testing.assert_allclose(losses(resume(tmp_path / "cut")), losses(whole), rtol=1e-9)
 
 
 @pytest.mark.journeys
