@@ -6,7 +6,8 @@ selection  the k-th smallest of a network's magnitudes by kthvalue, topk and sor
 views      drawing parameters, views of 32 px, colours and crops of 224 px: device ms, host ms, launches
 steps      SimCLR and SDCLR, ResNet-18 at 32 px: eager, cudnn.benchmark, bf16 compiled, with CUDA graphs
 branches   the steps of ResNet-18 with CUDA graphs in turns: SimCLR with one pass for both views and with one for each,
-           and SDCLR; both as they are, and where cuDNN tries which of its kernels is fastest (cudnn.benchmark)
+           and SDCLR; as they are, with inductor's combo kernels, which put small independent kernels into one launch,
+           and where cuDNN also tries which of its kernels is fastest (cudnn.benchmark)
 profile    a step of both methods, with CUDA graphs and not compiled: its kernels, the thirty longest, how long the
            device has one
 narrow     the same steps, not compiled, of a narrow ResNet-10 at 32 and 16 px, which the host may hold up
@@ -316,26 +317,30 @@ def profiles(size: Size) -> Iterator[tuple[str, Any]]:
             yield f"{method}, {IN_WORDS[how]}", kernels(step, size)
 
 
-BRANCHES: dict[str, Facts] = {
-    "simclr, one pass": {"method": "simclr"},
-    "simclr, a pass for each view": {"method": "simclr", "passes": "separate"},
-    "sdclr": {"method": "sdclr"},
-}
-"""The first is the base of the ratios."""
-
-
 def branches(size: Size) -> Iterator[tuple[str, Any]]:
+    from torch._inductor import config as inductor  # here: slow to import
+
     work = _workload(size.backbone, 64, 32, size.batch, size)
     how: CompiledAs = "cuda-graphs" if size.device.type == "cuda" else True
-    base = next(iter(BRANCHES))
+    base = "simclr, one pass"
+    methods: dict[str, Facts] = {
+        base: {"method": "simclr"},
+        "simclr, a pass for each view": {"method": "simclr", "passes": "separate"},
+        "sdclr": {"method": "sdclr"},
+    }
     works: dict[str, Callable[[], None]] = {}
     found: dict[str, Facts] = {}
-    for tried in (False, True):
+    for words, combo, tried in (
+        ("", False, False),
+        (", combo kernels", True, False),
+        (", combo kernels, cudnn.benchmark", True, True),
+    ):
         torch.backends.cudnn.benchmark = tried  # cuDNN chooses when a step is warmed up
-        for way, settings in BRANCHES.items():
-            name = f"{way}, cudnn.benchmark" if tried else way
-            works[name] = _step(work, precision="bf16", how=how, **settings)
-            found[name] = _first(works[name], size)
+        with inductor.patch(combo_kernels=combo):  # what is compiled inside
+            for method, settings in methods.items():
+                name = method + words
+                works[name] = _step(work, precision="bf16", how=how, **settings)
+                found[name] = _first(works[name], size)
     torch.backends.cudnn.benchmark = False
     turns = _in_turns(works, size)
     for name, step in works.items():

@@ -1,4 +1,4 @@
-"""Write the tables of docs/speed.md from the newest results of `make bench`, one CPU's and one CUDA device's.
+"""Write the tables of docs/speed.md from the newest results of `make bench`, of each maker's CPUs and of a CUDA device.
 
     python benchmarks/speed_page.py
 
@@ -27,28 +27,32 @@ ALONE = (
 """What the first results of a device suffer from."""
 
 
-def newest(kind: str, work: Work) -> dict[str, Any] | None:
-    """The last results of ``work`` on a ``CPU`` or ``CUDA`` device."""
+def newest(kind: str, work: Work) -> list[dict[str, Any]]:
+    """The last results of ``work`` on ``CPU`` or ``CUDA`` devices of each maker, the last first."""
     files = [
         json.loads(path.read_text(encoding="utf-8"))
         for path in (ROOT / "benchmarks" / "results").glob("*.json")
     ]
     fitting = [f for f in files if f.get("kind") == "bench" and f["hardware"].startswith(kind)]
     fitting = [f for f in fitting if f["settings"]["work"] == list(work)]
-    return max(fitting, key=lambda facts: facts["created"], default=None)
+    fitting.sort(key=lambda facts: facts["created"])
+    by_maker = {_maker(facts["hardware"]): facts for facts in fitting}  # the last of each
+    return sorted(by_maker.values(), key=lambda facts: facts["created"], reverse=True)
+
+
+def _maker(hardware: str) -> str:
+    """``Intel`` of ``CPU: Intel(R) Xeon(R) Processor, 2 threads``."""
+    return hardware.split()[1].partition("(")[0]
 
 
 def section() -> str:
     parts = []
-    if (cpu := newest("CPU", SMALL["cpu"])) is not None:
+    for cpu in newest("CPU", SMALL["cpu"]):
         parts += [_conditions(cpu), _promises(cpu, "cpu"), _steps(cpu)]
-    else:
-        parts.append("On a CPU: no results file yet.")
-    found = [newest("CUDA", work) for work in (SMALL["cuda"], LARGE)]
-    if any(found):
-        for cuda in filter(None, found):
-            parts += [_conditions(cuda), _promises(cuda, "cuda"), _steps(cuda)]
-    else:
+    cudas = newest("CUDA", SMALL["cuda"]) + newest("CUDA", LARGE)
+    for cuda in cudas:
+        parts += [_conditions(cuda), _promises(cuda, "cuda"), _steps(cuda)]
+    if not cudas:
         parts.append("On CUDA: no results file yet.")
     return "\n\n".join(parts)
 

@@ -75,13 +75,21 @@ def whole_rounds(times: Times) -> int:
 
 def cost(times: Times, name: str, per_epoch: str | None, steps_per_epoch: int) -> list[float]:
     """Seconds of ``name`` in every round, with a step's share of what is done once an epoch."""
-    extra = times[per_epoch] if per_epoch else [0.0] * len(times[name])
-    return [own + once / steps_per_epoch for own, once in zip(times[name], extra, strict=True)]
+    if per_epoch is None:
+        return times[name]
+    own, once = _by_round(times[name], times[per_epoch])
+    return [one + all_of_it / steps_per_epoch for one, all_of_it in zip(own, once, strict=True)]
 
 
 def round_ratios(above: list[float], below: list[float]) -> list[float]:
-    """One ratio a round."""
-    return [a / b for a, b in zip(above, below, strict=True)]
+    """One ratio a round; of the medians where the two were not in the same rounds."""
+    return [a / b for a, b in zip(*_by_round(above, below), strict=True)]
+
+
+def _by_round(some: list[float], others: list[float]) -> tuple[list[float], list[float]]:
+    if len(some) == len(others):
+        return some, others
+    return [statistics.median(some)], [statistics.median(others)]
 
 
 def summary(values: list[float]) -> dict[str, float]:

@@ -169,18 +169,19 @@ def measured(settings: Settings, progress: AnyProgress) -> dict[str, Any]:
             measure(chosen, rounds=settings.rounds, seconds=left, advance=advance, into=rounds)
         num_rounds = whole_rounds(rounds)
         progress.finish(task, f"{num_rounds} rounds")
-    times = {name: taken[:num_rounds] for name, taken in rounds.items()}
-    if not num_rounds:  # the last calls of the warming up are better than nothing
-        times = {name: [seconds] for name, seconds in warm.seconds.items()}
+    in_rounds = {name: taken[:num_rounds] for name, taken in rounds.items() if num_rounds}
+    # where there was no time for a round, the last call of the warming up is better than nothing
+    times = {name: [seconds] for name, seconds in warm.seconds.items()} | in_rounds
     stopped = f"stopped by {stop.signal_name}" if stop.signal_name else ""
     missing = [name for name in names if indispensable(name, bench.main) and name not in times]
     if missing:
         raise Preempted(f"{stopped} before {', '.join(missing)} was timed: nothing is written.")
     late = f"left out: {stopped or f'{bench.minutes:g} minutes are over'}"
     left_out = {name: late for name in names if name not in times}
-    remarks = entrants.fallen_back() | left_out | warm.failed
+    once = {name: "timed once, as it was warmed up" for name in times if name not in in_rounds}
+    remarks = once | entrants.fallen_back() | left_out | warm.failed
     if stopped:
-        remarks["bench"] = stopped + ("" if num_rounds else " before the first round had ended")
+        remarks["bench"] = stopped
     found = Measured(
         times,
         entrants.waiting_shares,

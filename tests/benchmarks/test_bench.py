@@ -89,6 +89,8 @@ def test_ratios_compare_what_ran_in_the_same_round() -> None:
     times = {"step": [2.0, 4.0], "refresh": [22.0, 44.0], "other": [1.0, 2.0]}
     assert cost(times, "step", "refresh", 22) == [3.0, 6.0]
     assert round_ratios(cost(times, "step", "refresh", 22), times["other"]) == [3.0, 3.0]
+    assert round_ratios(times["step"], [1.5]) == [2.0], "the median over what was timed once"
+    assert cost(times | {"refresh": [66.0]}, "step", "refresh", 22) == [6.0]
 
 
 def test_every_promise_is_listed_with_a_verdict_or_a_reason() -> None:
@@ -255,9 +257,10 @@ def test_a_bench_that_is_told_to_stop_writes_what_it_has_timed(tmp_path: Path) -
     warming_up = facts_after(5)
     assert len(warming_up["seconds"]) == 5
     assert warming_up["n"] == 1
-    assert warming_up["remarks"]["bench"] == "stopped by SIGTERM before the first round had ended"
+    assert warming_up["remarks"]["bench"] == "stopped by SIGTERM"
+    assert warming_up["remarks"]["mask_refresh"] == "timed once, as it was warmed up"
     assert warming_up["remarks"]["reference_step"] == "left out: stopped by SIGTERM"
-    a_round = len(warming_up["remarks"]) - 1 + 5
+    a_round = len(warming_up["remarks"]) - 1
     rounds = facts_after(3 * a_round + 1)  # one to warm up, two, and the third's first
     assert rounds["n"] == 2
     assert rounds["remarks"] == {"bench": "stopped by SIGTERM"}

@@ -90,8 +90,6 @@ def compiled(
             "triton.cudagraphs": True,
             "triton.cudagraph_or_error": True,
             "graph_partition": False,
-            # small kernels that do not depend on one another in one launch: those of SDCLR's two branches
-            "combo_kernels": True,
         }
         ways["cuda-graphs"] = torch.compile(
             function, fullgraph=True, dynamic=False, options=options
