@@ -46,7 +46,8 @@ def test_the_section_on_speed_takes_each_makers_newest_file_and_says_what_is_not
     straw_man = {"key": "withdrawn", "value": 9.0, "met": True, "meaning": "straw man"}
     for day, value, maker in ((2, 1.5, "x"), (1, 3.0, "x"), (3, 2.5, "y(R) z")):
         facts = {
-            "kind": "bench", "created": f"2026-01-0{day}", "date": f"2026-01-0{day}", "hardware": f"CPU: {maker}, 2 threads",
+            "kind": "bench", "created": f"2026-01-0{day}", "date": f"2026-01-0{day}",
+            "hardware": f"CPU: {maker}, 2 threads",
             "settings": {"backbone": "resnet18", "width": 64, "size": 32, "batch": 128,
                          "work": ["resnet18", 64, 32, 128]}, "n": 3, "elapsed_seconds": 60.0,
             "torch": "2", "load_before": 0.0,
