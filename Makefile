@@ -88,7 +88,7 @@ bench: $(VENV)/.run  ## what a step costs, against SimCLR and the 2021 reference
 	$(BIN)/python benchmarks/step.py
 
 device: $(VENV)/.dev  ## all that a CUDA device is wanted for, within MINUTES, written to OUT; the same command goes on
-	$(BIN)/python benchmarks/on_device.py --out "$(or $(OUT),runs/device)" --minutes "$(or $(MINUTES),10)" $(if $(DATA),--data "$(DATA)" --splits-dir "$(SPLITS)")
+	$(BIN)/python benchmarks/on_device.py --out "$(or $(OUT),runs/device)" --minutes "$(or $(MINUTES),10)" $(if $(DATA),--data "$(DATA)" --splits-dir "$(SPLITS)" --grid "$(or $(GRID),paper)")
 
 rarebench: $(VENV)/.dev  ## how well scores find rare classes; SDCLR_DATA names a folder with the larger sets
 	$(BIN)/python -m benchmarks.rarebench

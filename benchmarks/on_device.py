@@ -1,13 +1,14 @@
 """Everything that a CUDA device is wanted for, in one command that fits ten minutes and goes on where it stopped.
 
-    python benchmarks/on_device.py --out DIR --minutes 10 [--data CIFAR --splits-dir SPLITS] [--only tests ...]
+    python benchmarks/on_device.py --out DIR --minutes 10 [--data CIFAR --splits-dir SPLITS [--grid paper]] [--only ...]
     python benchmarks/on_device.py --out DIR --rehearse
 
-What is missing (a package, the data, a device) is said before anything is begun. Stages run in the order of their
-worth, each with a limit; one that could not end in the time that is left is not begun. After each, DIR/device.json says
-what became of it, and DIR/<stage>.log holds its words; the same command leaves out what is done or has failed, and
-begins again what was stopped (the paper's runs go on where they were). ``--rehearse`` shows on a CPU that stages start
-and are written down, with work of seconds.
+What is missing (a package, the data, a device) is said before anything is begun. What needs no quiet device runs
+first and all at once: the GPU tests, compiling for the benches, the paper's runs. What times something follows, each by
+itself. Each has a limit, and one that could not end in the time that is left is not begun. After each, DIR/device.json
+says what became of it, and DIR/<stage>.log holds its words; the same command leaves out what is done or has failed,
+and begins again what was stopped (the paper's runs go on where they were). ``--rehearse`` shows on a CPU that stages
+start and are written down, with work of seconds.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -52,6 +54,8 @@ class Stage:
     """Seconds without which it is not worth beginning."""
     most: float
     """Seconds after which it is stopped; what it has written by then stays."""
+    beside: bool = False
+    """Whether it may run beside others of its kind: it times nothing."""
 
 
 @dataclass
@@ -75,6 +79,7 @@ class Session:
     clock: Callable[[], float] = time.monotonic
     run: Callable[[Stage, Path, float], int | None] | None = None
     """Runs a stage into a log within so many seconds; None where they did not suffice."""
+    say: Callable[[str], object] = print
     outcomes: dict[str, Outcome] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -87,23 +92,42 @@ class Session:
     def _file(self) -> Path:
         return self.out / "device.json"
 
-    def carry_out(self, say: Callable[[str], object] = print) -> bool:
+    def carry_out(self) -> bool:
         """Every stage that is not done and fits; whether all are done."""
         self.out.mkdir(parents=True, exist_ok=True)
-        for stage in self.stages:
-            if self.outcomes.get(stage.name, Outcome("")).state in ("done", "failed"):
-                continue
-            left = self._end - self.clock()
-            if left < stage.least:
-                before = self.outcomes.get(stage.name)
-                if before is None or before.state != "stopped":
-                    why = f"needs {stage.least:.0f} s, {max(left, 0):.0f} s are left"
-                    self.outcomes[stage.name] = Outcome("left out", why=why)
-            else:
-                self.outcomes[stage.name] = self._one(stage, min(stage.most, left))
-            self._write()
-            say(f"{stage.name}: {_words(self.outcomes[stage.name])}")
+        alone = [[stage] for stage in self.stages if not stage.beside]
+        for stages in [[stage for stage in self.stages if stage.beside], *alone]:
+            self._at_once([stage for stage in stages if self._fits(stage)])
         return all(self.outcomes[stage.name].state == "done" for stage in self.stages)
+
+    def _fits(self, stage: Stage) -> bool:
+        """Whether it is still to be done and can end in time; if only the latter is wanting, that is written down."""
+        before = self.outcomes.get(stage.name)
+        if before is not None and before.state in ("done", "failed"):
+            return False
+        left = self._end - self.clock()
+        if left >= stage.least:
+            return True
+        if before is None or before.state != "stopped":
+            why = f"needs {stage.least:.0f} s, {max(left, 0):.0f} s are left"
+            self.outcomes[stage.name] = Outcome("left out", why=why)
+        self._write()
+        self._say(stage)
+        return False
+
+    def _at_once(self, stages: Sequence[Stage]) -> None:
+        if not stages:
+            return
+        left = self._end - self.clock()
+        with ThreadPoolExecutor(len(stages)) as threads:
+            running = {
+                threads.submit(self._one, stage, min(stage.most, left)): stage for stage in stages
+            }
+            for ended in as_completed(running):
+                stage = running[ended]
+                self.outcomes[stage.name] = ended.result()
+                self._write()
+                self._say(stage)
 
     def _one(self, stage: Stage, seconds: float) -> Outcome:
         begun = self.clock()
@@ -112,6 +136,9 @@ class Session:
         if code is None:
             return Outcome("stopped", spent, why=f"its {seconds:.0f} s were over")
         return Outcome("done" if code == 0 else "failed", spent, code)
+
+    def _say(self, stage: Stage) -> None:
+        self.say(f"{stage.name}: {_words(self.outcomes[stage.name])}")
 
     def _write(self) -> None:
         facts = {
@@ -161,34 +188,48 @@ def _search_path() -> str:
     return os.pathsep.join([*map(str, ours), os.environ.get("PYTHONPATH", "")])
 
 
-def planned(out: Path, data: Path | None, splits: Path | None, python: str) -> list[Stage]:
-    """In the order of their worth."""
+def planned(
+    out: Path, data: Path | None, splits: Path | None, python: str, grid: str = "paper"
+) -> list[Stage]:
+    """What times nothing first, then the benches in the order of their worth."""
     tests = [str(HERE.parent / "tests" / name) for name in GPU_TESTS]
     quiet = ["-p", "no:cacheprovider", "-p", "no:benchmark", "--tb=short", "-v"]
+    if importlib.util.find_spec(
+        "xdist"
+    ):  # one after another they take ten minutes, most of them compiling
+        quiet += ["-n", "4"]
     facts = [f"{HERE}/device_facts.py", "--json", f"{out}/facts.json"]
-    step = [f"{HERE}/step.py", "--minutes", "4", "--overwrite", "--json"]
+    # what auto does, and not what fp32 would cost beside it
+    step = [f"{HERE}/step.py", "--minutes", "4", "--precision", "bf16", "--overwrite", "--json"]
     large = [f"{out}/bench-large.json", "--backbone", "resnet50", "--size", "224", "--batch", "256"]
+    pytest = (python, "-m", "pytest", "-m", "gpu", *quiet, *tests)
     stages = [
-        Stage("tests", (python, "-m", "pytest", "-m", "gpu", *quiet, *tests), 90, 240),
-        Stage("facts", (python, *facts), 60, 240),
-        Stage("bench", (python, *step, f"{out}/bench.json"), 250, 300),
-        Stage("bench-large", (python, *step, *large), 250, 300),
+        Stage("tests", pytest, 90, 300, beside=True),
+        Stage("compile", (python, f"{HERE}/compile_ahead.py"), 60, 300, beside=True),
     ]
     if data is not None and splits is not None:
-        grid = ["-m", "sdclr", "grid", "paper", "--device", "cuda", "--out", f"{out}/paper"]
+        run = ["-m", "sdclr", "grid", grid, "--device", "cuda", "--out", f"{out}/{grid}"]
         places = ["--data", str(data), "--splits-dir", str(splits)]
-        stages.append(Stage("paper", (python, *grid, *places), 60, 3600))
-    return stages
+        records = ["--records", f"{out}/records"]
+        stages.append(Stage(grid, (python, *run, *places, *records), 60, 300, beside=True))
+    return [
+        *stages,
+        Stage("bench", (python, *step, f"{out}/bench.json"), 100, 270),
+        Stage("bench-large", (python, *step, *large), 150, 270),
+        Stage("facts", (python, *facts), 60, 240),
+    ]
 
 
 def rehearsed(out: Path, python: str) -> list[Stage]:
     """The same commands as far as a CPU can start them, with work of seconds."""
     facts = [f"{HERE}/device_facts.py", "--json", f"{out}/facts.json"]
+    ahead = (python, f"{HERE}/compile_ahead.py", "--small")
     return [
-        Stage("tests", (python, "-m", "pytest", "--version"), 1, 60),
-        Stage("facts", (python, *facts, "--small", "--only", "selection"), 1, 60),
+        Stage("tests", (python, "-m", "pytest", "--version"), 1, 60, beside=True),
+        Stage("compile", ahead, 1, 120, beside=True),
+        Stage("paper", (python, "-m", "sdclr", "grid", "paper", "--help"), 1, 60, beside=True),
         Stage("bench", (python, f"{HERE}/step.py", "--help"), 1, 60),
-        Stage("paper", (python, "-m", "sdclr", "grid", "paper", "--help"), 1, 60),
+        Stage("facts", (python, *facts, "--small", "--only", "selection"), 1, 60),
     ]
 
 
@@ -221,6 +262,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--splits-dir", type=Path)
+    parser.add_argument("--grid", default="paper", help="paper (2000 epochs) or paper_short (150)")
     parser.add_argument("--only", nargs="+", metavar="STAGE")
     parser.add_argument("--rehearse", action="store_true")
     arguments = parser.parse_args()
@@ -228,7 +270,11 @@ def main() -> None:
         parser.exit(78, "".join(f"error: {words}.\n" for words in found))
     out, python = arguments.out.absolute(), sys.executable
     data, splits = (path and path.absolute() for path in (arguments.data, arguments.splits_dir))
-    stages = rehearsed(out, python) if arguments.rehearse else planned(out, data, splits, python)
+    stages = (
+        rehearsed(out, python)
+        if arguments.rehearse
+        else planned(out, data, splits, python, arguments.grid)
+    )
     names = [stage.name for stage in stages]
     if unknown := set(arguments.only or names) - set(names):
         parser.exit(

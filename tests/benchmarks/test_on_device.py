@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -31,10 +33,12 @@ class Clock:
         return 1 if stage.name == "bad" else 0
 
 
-def session(folder: Path, clock: Clock, minutes: float) -> Session:
+def session(
+    folder: Path, clock: Clock, minutes: float, say: Callable[[str], object] = lambda words: None
+) -> Session:
     limits = {"first": (60, 120), "bad": (10, 50), "long": (60, 900), "last": (5, 20)}
     stages = [Stage(name, (), *limits[name]) for name in clock.takes]
-    return Session(folder, stages, minutes, clock, clock.run)
+    return Session(folder, stages, minutes, clock, clock.run, say)
 
 
 TAKES = {"first": 100.0, "bad": 10.0, "long": 700.0, "last": 10.0}
@@ -42,7 +46,7 @@ TAKES = {"first": 100.0, "bad": 10.0, "long": 700.0, "last": 10.0}
 
 def test_what_does_not_fit_is_left_out_and_the_next_command_goes_on(tmp_path: Path) -> None:
     clock = Clock(TAKES)
-    assert not session(tmp_path, clock, 5).carry_out(lambda words: None)
+    assert not session(tmp_path, clock, 5).carry_out()
     states = json.loads((tmp_path / "device.json").read_text())["stages"]
     assert {name: found["state"] for name, found in states.items()} == {
         "first": "done",
@@ -53,10 +57,10 @@ def test_what_does_not_fit_is_left_out_and_the_next_command_goes_on(tmp_path: Pa
     assert "needs 5 s, 0 s are left" in states["last"]["why"]
     clock.ran.clear()
     clock.now = 0
-    assert not session(tmp_path, clock, 15).carry_out(lambda words: None), "one has failed"
+    assert not session(tmp_path, clock, 15).carry_out(), "one has failed"
     assert clock.ran == ["long", "last"]
     clock.ran.clear()
-    session(tmp_path, clock, 15).carry_out(lambda words: None)
+    session(tmp_path, clock, 15).carry_out()
     assert clock.ran == []
 
 
@@ -64,11 +68,30 @@ def test_a_stage_that_cannot_end_is_not_begun_and_one_that_was_stopped_stays_so(
     tmp_path: Path,
 ) -> None:
     clock = Clock({"long": 700.0})
-    session(tmp_path, clock, 5).carry_out(lambda words: None)
+    session(tmp_path, clock, 5).carry_out()
     said: list[str] = []
-    session(tmp_path, clock, 1).carry_out(said.append)
+    session(tmp_path, clock, 1, said.append).carry_out()
     assert clock.ran == ["long"]
     assert said == ["long: stopped after 290 s, its 290 s were over"]
+
+
+def test_what_times_nothing_runs_at_once_and_before_what_does(tmp_path: Path) -> None:
+    both, ran = threading.Barrier(2, timeout=30), list[str]()
+
+    def run(stage: Stage, log: Path, seconds: float) -> int:
+        if stage.beside:
+            both.wait()  # breaks unless the other one runs, too
+        ran.append(stage.name)
+        return 0
+
+    stages = [
+        Stage("timing", (), 1, 9),
+        Stage("tests", (), 1, 9, beside=True),
+        Stage("compile", (), 1, 9, beside=True),
+    ]
+    assert Session(tmp_path, stages, 5, Clock({}), run, lambda words: None).carry_out()
+    assert set(ran[:2]) == {"tests", "compile"}
+    assert ran[2:] == ["timing"]
 
 
 def test_a_stage_is_stopped_with_its_children_and_keeps_its_words(tmp_path: Path) -> None:
@@ -93,7 +116,7 @@ def test_what_would_waste_a_device_is_said_first(tmp_path: Path) -> None:
     assert f"{absent} is not there" in problems(absent, tmp_path, rehearse=True)
     assert "--data and --splits-dir go together" in problems(None, tmp_path, rehearse=True)
     names = [stage.name for stage in planned(tmp_path, tmp_path, tmp_path, "python")]
-    assert names == ["tests", "facts", "bench", "bench-large", "paper"]
+    assert names == ["tests", "compile", "paper", "bench", "bench-large", "facts"]
 
 
 @pytest.mark.slow
