@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,30 @@ def test_an_interrupted_call_goes_on_where_it_stopped(run: Run, tmp_path: Path) 
     with np.load(whole) as a, np.load(tmp_path / "f.npz") as b:
         for name in a.files:
             np.testing.assert_array_equal(a[name], b[name])
+
+
+def test_a_killed_call_goes_on_when_images_have_come_gone_and_changed(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(row_parts, "ROWS_PER_PART", 4)
+    make_folder(tmp_path / "photos", {"cat": 9, "dog": 5})
+    photos = sorted((tmp_path / "photos").rglob("*.*"))
+    data = DataConfig(name="images", path=str(tmp_path / "photos"), labels="folders", subset="all")
+    out = tmp_path / "f.npz"
+    with pytest.raises(KeyboardInterrupt):
+        embed(run.folder, data, out, progress=StopAfter(9))
+    shutil.copy(photos[3], photos[0].with_name("00_new.png"))
+    photos[2].unlink()
+    shutil.copy(photos[12], photos[5])
+    last = StopAfter(10_000)
+    embed(run.folder, data, out, progress=last)
+    # two parts of four, less what is gone and what has changed
+    assert last.begun_at == [6]
+    with np.load(out) as found, np.load(embed(run.folder, data, tmp_path / "whole.npz")) as whole:
+        np.testing.assert_allclose(found["features"], whole["features"], rtol=1e-4, atol=1e-5)
+        for name in ("path", "label", "class_names"):
+            np.testing.assert_array_equal(found[name], whole[name])
+    assert sorted(os.listdir(tmp_path)) == ["f.npz", "photos", "whole.npz"]
 
 
 def test_a_folder_of_shards_holds_what_one_file_does_and_goes_on_where_it_stopped(

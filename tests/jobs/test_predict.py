@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 from pathlib import Path
 from typing import Any, Literal
 
@@ -115,6 +116,25 @@ def test_a_killed_call_goes_on_and_ends_in_the_same_file(
     predict(model, images_in(photos), out)
     assert out.read_bytes() == whole.read_bytes()
     assert sorted(os.listdir(tmp_path)) == sorted([whole.name, out.name])
+
+
+def test_a_killed_call_goes_on_when_an_image_has_come(
+    model: Finetuned, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(row_parts, "ROWS_PER_PART", 8)
+    more = shutil.copytree(photos, tmp_path / "photos")
+    with pytest.raises(KeyboardInterrupt):
+        predict(model, images_in(more), tmp_path / "p.csv", progress=StopAfter(20))
+    shutil.copy(next((more / "dog").iterdir()), more / "0_new.png")
+    last = StopAfter(10_000)
+    predict(model, images_in(more), tmp_path / "p.csv", progress=last)
+    assert last.begun_at == [16]
+    whole = predict(model, images_in(more), tmp_path / "whole.csv")
+    found = rows_of(tmp_path / "p.csv")
+    assert [(row["path"], row["label"]) for row in found] == [
+        (row["path"], row["label"]) for row in rows_of(whole.path)
+    ]
+    assert found[0]["path"] == "0_new.png"
 
 
 def test_rows_of_another_model_are_not_gone_on_with(

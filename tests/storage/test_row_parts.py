@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from sdclr.errors import ConfigError, RunFolderError
-from sdclr.storage import row_parts
+from sdclr.storage import carried_rows, row_parts
+from sdclr.storage.carried_rows import keys_of
 from sdclr.storage.row_parts import RowParts
 
 ROW = np.dtype([("features", np.float32, (3,)), ("hash", np.uint8, (8,))])
@@ -71,11 +73,11 @@ def test_what_is_missing_is_computed_part_by_part_and_kept_under_the_name_asked_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(row_parts, "ROWS_PER_PART", 3)
-    asked: list[range] = []
+    asked: list[list[int]] = []
 
-    def rows_of(wanted: range) -> np.ndarray:
-        asked.append(wanted)
-        return rows(wanted.start, wanted.stop)
+    def rows_of(places: np.ndarray) -> np.ndarray:
+        asked.append(places.tolist())
+        return rows(int(places[0]), int(places[-1]) + 1)
 
     out = tmp_path / "out.npy"
     begun = RowParts(RowParts.beside(out), "one")
@@ -84,7 +86,7 @@ def test_what_is_missing_is_computed_part_by_part_and_kept_under_the_name_asked_
     again = RowParts(RowParts.beside(out), "one")
     again.open(7)
     again.complete(7, rows_of)
-    assert asked == [range(3, 6), range(6, 7)], "what was finished is not computed again"
+    assert asked == [[3, 4, 5], [6]], "what was finished is not computed again"
     again.keep_as(out, lambda file: np.save(file, np.concatenate(list(again.parts()))))
     assert np.load(out)["features"][:, 0].tolist() == list(range(7))
     assert [path.name for path in tmp_path.iterdir()] == ["out.npy"]
@@ -92,3 +94,91 @@ def test_what_is_missing_is_computed_part_by_part_and_kept_under_the_name_asked_
     again.complete(7, rows_of)
     with pytest.raises(ConfigError, match="exists"):
         again.keep_as(out, lambda file: None)
+
+
+def computed(
+    folder: Path, names: str, num_parts: int | None = None, identity: str = "net"
+) -> tuple[str, str]:
+    """Rows of the letters of ``names``; the names that were computed, and those that the rows say they are of.
+
+    ``num_parts``: how many are finished before the call is killed.
+    """
+    parts = RowParts(folder, identity, keys=keys_of(names))
+    asked: list[str] = []
+
+    def rows_of(places: np.ndarray) -> np.ndarray:
+        if len(asked) == num_parts:
+            raise KeyboardInterrupt
+        asked.append("".join(names[place] for place in places))
+        made = np.zeros(len(places), dtype=ROW)
+        made["features"][:, 0] = [ord(names[place]) for place in places]
+        return made
+
+    parts.open(len(names))
+    with contextlib.suppress(KeyboardInterrupt):
+        parts.complete(len(names), rows_of)
+    found = [chr(int(row)) for part in parts.parts() for row in part["features"][:, 0]]
+    return "".join(asked), "".join(found)
+
+
+@pytest.fixture
+def three_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(row_parts, "ROWS_PER_PART", 3)
+
+
+@pytest.mark.usefixtures("three_a_part")
+def test_rows_with_keys_are_gone_on_with_when_others_have_come_and_gone(tmp_path: Path) -> None:
+    folder = tmp_path / "parts"
+    assert computed(folder, "abcdefgh", 2) == ("abcdef", "abcdef")
+    assert computed(folder, "abcdefgh", 0) == ("", "abcdef"), "the same images: as without keys"
+    assert computed(folder, "Xadcgfh", 1) == ("X", "Xad"), "in another order, some gone"
+    assert computed(folder, "fYZXcda") == ("YZ", "fYZXcda"), "what was carried over twice as well"
+    RowParts(folder, "net", keys=keys_of("fYZXcda")).remove()
+    assert not folder.exists()
+
+
+@pytest.mark.usefixtures("three_a_part")
+def test_rows_of_another_network_are_not_carried_over(tmp_path: Path) -> None:
+    computed(tmp_path / "parts", "abcdef", 1)
+    with pytest.warns(UserWarning, match="made anew"):
+        assert computed(tmp_path / "parts", "xabcdef", identity="other")[0] == "xabcdef"
+    computed(tmp_path / "parts2", "abcdef", 1)
+    with pytest.warns(UserWarning, match="made anew"):
+        assert computed(tmp_path / "parts2", "abcdef", identity="other")[0] == "abcdef"
+
+
+@pytest.mark.usefixtures("three_a_part")
+@pytest.mark.parametrize("step", ["rename", "unlink", "identity"])
+def test_a_call_killed_while_it_carries_rows_over_loses_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """Before the rows have their name, after the first old file has gone, and before the folder says so."""
+    folder = tmp_path / "parts"
+    computed(folder, "abcdefgh", 2)
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    def killed_after(path: Path) -> None:
+        path.rename(path.with_suffix(".gone"))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        if step == "rename":
+            patch.setattr(carried_rows, "write_arrays", killed)
+        elif step == "unlink":
+            patch.setattr(Path, "unlink", killed_after)
+        else:
+            patch.setattr(row_parts, "write_atomically", killed)
+        with pytest.raises(KeyboardInterrupt):
+            computed(folder, "Xabcdefgh")
+    assert computed(folder, "Xabcdefgh") == ("Xgh", "Xabcdefgh")
+
+
+@pytest.mark.usefixtures("three_a_part")
+def test_keys_that_cannot_be_read_cost_the_rows_and_nothing_else(tmp_path: Path) -> None:
+    folder = tmp_path / "parts"
+    computed(folder, "abcdefgh", 2)
+    next(folder.glob("keys-*")).write_bytes(b"damaged")
+    with pytest.warns(UserWarning, match="made anew"):
+        assert computed(folder, "Xabcdefgh") == ("Xabcdefgh", "Xabcdefgh")

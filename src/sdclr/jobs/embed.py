@@ -27,8 +27,8 @@ from sdclr.backbones.weights import load_backbone, read_backbone
 from sdclr.compute.device import placed_on, resolve_device
 from sdclr.compute.process_state import silenced_warnings
 from sdclr.data import DataConfig, Images, build_data
-from sdclr.data.collections.contents import digest_of, read_contents
 from sdclr.data.decoding.decode import printable
+from sdclr.data.rows_wanted import rows_wanted
 from sdclr.data.trained_images import images_of, warn_of_changes
 from sdclr.data.usable import usable_images
 from sdclr.errors import ConfigError
@@ -66,7 +66,8 @@ def embed(
     ``features`` float32 [N, F], and ``label`` with ``class_names`` where labels are known. The other columns of a table
     (camera, date, ...) are arrays of text [N] under their own names; one whose name is taken, or cannot be the name of
     an array, is called table_NAME, with _ for every sign but letters, digits, spaces, dots and hyphens. An interrupted
-    call goes on where it stopped, if backbone and images are the same. Files that cannot be decoded are an error, or
+    call goes on where it stopped, also where image files have come, gone or changed since: of the others nothing is
+    computed again, unless the backbone is another. Files that cannot be decoded are an error, or
     left out with a warning (data.on_error=skip). ``as_trained``: ``data`` are to be the images that the run ``source``
     was trained on; a warning says which are not. ``images_per_shard``: ``out`` is a new folder instead, with files
     part-00000.npz, part-00001.npz, ... of so many images each, and index.json. Several processes (torchrun) share the
@@ -126,20 +127,20 @@ def _write_features(
         show.print(remark)
     if trained is not None:
         warn_of_changes(trained, found)
-    images, bad = usable_images(found.train, data, show)
+    images, _ = usable_images(found.train, data, show)
     if images.channels != backbone.channels:  # before OUT.partial is there
         raise other_channels(images.channels, backbone.channels)
     columns = _other_columns(images, out)  # before any work: it may be an error
-    contents = [digest_of(read_contents(files)) for files in found.files(data.subset).values()]
-    identity = (
-        f"{_identity(source, found.fingerprint, size)} {[one.path for one in bad]} {contents}"
-    )
     where = world.device(resolve_device(device))
     backbone = placed_on(backbone, where)
-    parts = RowParts(RowParts.beside(out), identity, team=world.messages)
+    identity, keys = rows_wanted(found, images, data)
+    identity = f"{_digest_of_weights(source)} {size} {identity}"
+    parts = RowParts(RowParts.beside(out), identity, keys=keys, team=world.messages)
 
-    def features_of(rows: range, advance: Callable[[int], None]) -> npt.NDArray[np.float32]:
-        part = images.at(np.arange(rows.start, rows.stop))
+    def features_of(
+        places: npt.NDArray[np.int64], advance: Callable[[int], None]
+    ) -> npt.NDArray[np.float32]:
+        part = images.at(places)
         return (
             extract_features(backbone, part.stills(size), advance, partial(_name, part))
             .float()
@@ -175,11 +176,10 @@ def _check_output(out: Path, images_per_shard: int | None) -> None:
         )
 
 
-def _identity(source: Path | str, fingerprint: str, size: int) -> str:
-    """What must be equal for a partial result to be gone on with."""
+def _digest_of_weights(source: Path | str) -> str:
     path = Path(source)
     weights = (path / "backbone.safetensors" if path.is_dir() else path).read_bytes()
-    return f"{hashlib.sha256(weights).hexdigest()} {fingerprint} {size}"
+    return hashlib.sha256(weights).hexdigest()
 
 
 RESERVED = frozenset({"path", "features", "label", "class", "class_names", "file", "allow_pickle"})

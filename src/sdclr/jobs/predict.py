@@ -27,8 +27,8 @@ from sdclr.backbones.weights import read_backbone
 from sdclr.compute.device import explain_out_of_memory, placed_on, resolve_device
 from sdclr.compute.process_state import silenced_warnings
 from sdclr.data import BadFile, Data, DataConfig, Images, build_data
-from sdclr.data.collections.contents import digest_of, read_contents
 from sdclr.data.decoding.decode import printable
+from sdclr.data.rows_wanted import rows_wanted
 from sdclr.data.sources.split_folders import has_splits
 from sdclr.data.usable import usable_images
 from sdclr.errors import ConfigError
@@ -101,8 +101,9 @@ def predict(
     ``calibrated`` (whether the confidence is: the model had validation images), ``label_2``, ``confidence_2``, ... up
     to ``top``, ``entropy`` in nats, with ``probabilities`` ``p_CLASS`` of every class, and ``known_label`` where images
     have labels. Files that cannot be decoded are an error, or with data.on_error=skip, however many, rows with an empty
-    label and the cause in the column ``error``, and a warning. An interrupted call goes on where it stopped, if model
-    and images are the same. Raises ConfigError for a file that exists unless ``overwrite``.
+    label and the cause in the column ``error``, and a warning. An interrupted call goes on where it stopped, if the
+    model is the same, also where image files have come, gone or changed since. Raises ConfigError for a file that
+    exists unless ``overwrite``.
 
     >>> import sdclr
     >>> config = sdclr.recipe("digits_sdclr").with_values({"epochs": 1, "views.size": 8, "backbone.width": 4})
@@ -132,7 +133,9 @@ def predict(
             with silenced_warnings():  # the first process has said the same
                 found = _found(data, part, out)
                 images, _ = usable_images(found.train, _without_limit(data, found), NoProgress())
-                _compute(classifier, Path(model), found, images, out, where, NoProgress(), world)
+                _compute(
+                    classifier, Path(model), found, images, data, out, where, NoProgress(), world
+                )
             return Predicted(out, **world.messages.wait_for(_PREDICTED))
         _warn_of_other_reading(classifier, data)
         with output_file(out, overwrite=overwrite), explain_out_of_memory("Use --device cpu."):
@@ -142,7 +145,7 @@ def predict(
             for remark in [*found.remarks, *_folders_are_labels(found, data, classifier)]:
                 show.print(remark)
             images, bad = usable_images(found.train, _without_limit(data, found), show)
-            parts = _compute(classifier, Path(model), found, images, out, where, show, world)
+            parts = _compute(classifier, Path(model), found, images, data, out, where, show, world)
             table = _Table(classifier, found, images, bad, data.on_error == "skip", top)
             columns = table.columns(probabilities=probabilities, entropy=entropy)
 
@@ -223,12 +226,9 @@ def _warn_of_other_reading(classifier: Classifier, data: DataConfig) -> None:
             )
 
 
-def _identity(model: Path, found: Data, images: Images) -> str:
-    """What must be equal for a partial result to be gone on with."""
+def _digest_of_weights(model: Path) -> str:
     files = (model / CLASSIFIER_FILE, model / BACKBONE_FILE)
-    weights = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
-    contents = "" if images.files is None else digest_of(read_contents(images.files))
-    return f"predictions {weights} {found.fingerprint} {len(images)} {contents}"
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 
 def _compute(
@@ -236,20 +236,28 @@ def _compute(
     model: Path,
     found: Data,
     images: Images,
+    data: DataConfig,
     out: Path,
     device: torch.device,
     show: AnyProgress,
     world: World,
 ) -> RowParts:
     """Logits [N, C] of all images, in the order of their collection; of several processes each computes a share."""
+    identity, keys = rows_wanted(found, images, data)
     parts = RowParts(
-        RowParts.beside(out), _identity(model, found, images), "predictions", team=world.messages
+        RowParts.beside(out),
+        f"predictions {_digest_of_weights(model)} {identity}",
+        "predictions",
+        keys=keys,
+        team=world.messages,
     )
     size = read_backbone(model / BACKBONE_FILE).require_image_size()
     network = placed_on(classifier, device)
 
-    def logits_of(rows: range, advance: Callable[[int], None]) -> npt.NDArray[np.float32]:
-        part = images.at(np.arange(rows.start, rows.stop))
+    def logits_of(
+        places: npt.NDArray[np.int64], advance: Callable[[int], None]
+    ) -> npt.NDArray[np.float32]:
+        part = images.at(places)
         name = partial(_name, part.names)
         return extract_features(network, part.stills(size), advance, name).float().numpy()
 

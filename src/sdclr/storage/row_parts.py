@@ -1,8 +1,8 @@
 """Finished rows of a long computation, part by part, so that the same command goes on where it was killed.
 
-Each part is a .npy file, written whole or not at all. Several processes share the parts out, in a folder that all of
-them see; the first one opens the folder, waits for the others and alone goes on with the rows. Knows nothing of what
-the rows are.
+Each part is a .npy file, written whole or not at all. Where it is said what each row is of, rows are gone on with also
+when others have come or gone since. Several processes share the parts out, in a folder that all of them see; the first
+one opens the folder, waits for the others and alone goes on with the rows. Knows nothing of what the rows are.
 """
 
 from __future__ import annotations
@@ -22,6 +22,16 @@ import numpy.typing as npt
 
 from sdclr.any_progress import AnyProgress, NoProgress
 from sdclr.errors import DistributedError, RunFolderError
+from sdclr.storage.carried_rows import (
+    NOTHING,
+    Carried,
+    Keys,
+    carry_over,
+    digest_of,
+    is_ours,
+    read_carried,
+    write_keys,
+)
 from sdclr.storage.durable_files import (
     is_leftover,
     storage_errors,
@@ -46,11 +56,14 @@ class Team(Protocol):
     def wait_for(self, key: str, seconds: float | None = None) -> dict[str, Any]: ...
 
 
+RowsOf = Callable[[npt.NDArray[np.int64]], npt.NDArray[Any]]
+"""Computes the rows at these places [n], ascending."""
+
 IDENTITY = "identity.json"
 KIND = "sdclr features, unfinished"
 ROWS_PER_PART = 4096
 FEWEST_ROWS, MOST_PARTS = 256, 64
-_OURS = re.compile(r"[0-9]{12}\.npy")
+_PART = re.compile(r"[0-9]{12}\.npy")
 
 
 class RowParts:
@@ -60,11 +73,24 @@ class RowParts:
     """
 
     def __init__(
-        self, folder: Path, identity: str, what: str = "features", *, team: Team | None = None
+        self,
+        folder: Path,
+        identity: str,
+        what: str = "features",
+        *,
+        keys: Keys | None = None,
+        team: Team | None = None,
     ) -> None:
-        """``team``: who computes; None where this process is alone."""
+        """``keys``: what each row is of (carried_rows.keys_of); None where ``identity`` says that, too.
+
+        ``team``: who computes; None where this process is alone.
+        """
         self.folder, self.identity, self.what = folder, identity, what
         self.rows = 0
+        self._keys, self._carried = keys, NOTHING
+        self._digest = "" if keys is None else digest_of(keys, identity)
+        self.stamp = f"{identity} {self._digest}".rstrip()
+        """Of what is computed, and of which rows."""
         self._team = team if team is not None and team.size > 1 else None
         self._key = f"rows/{hashlib.sha256(str(folder).encode()).hexdigest()[:16]}"
 
@@ -88,37 +114,62 @@ class RowParts:
             )
 
     def open(self, num_images: int) -> int:
-        """Rows that an earlier call has finished; what belongs to other images or weights is thrown away.
+        """Rows that an earlier call has finished, from the first on.
 
+        What belongs to other images or weights is thrown away; with keys, what belongs to other images alone.
         DistributedError where another process of the team has opened rows of something else.
         """
         if self._team is not None and not self._team.is_first:
             found = self._team.wait_for(f"{self._key}/open")
-            if found["identity"] != self.identity:
+            if found["stamp"] != self.stamp:
                 raise DistributedError(
                     f"process {self._team.rank} sees other images or another backbone than process 0. Every process "
                     "needs the same files, on a file system that all of them see."
                 )
+            self._carried = self._read_carried()
             self.rows = found["rows"]
             return min(self.rows, num_images)
         with storage_errors(self.folder):
             self.folder.mkdir(exist_ok=True)
-            if _read_identity(self.folder) != self.identity:
-                if self._part(0).is_file():
+            found_identity = _read_identity(self.folder)
+            if found_identity != self.stamp:
+                if not self._carry_over(found_identity) and self._part(0).is_file():
                     warnings.warn(
                         f"{self.folder} holds {self.what} of other images or of another backbone (or "
                         "these have changed since): they are made anew.",
                         stacklevel=4,
                     )
-                self._remove_files()
+                self._remove_files(but=self._digest)
                 write_atomically(
-                    self.folder / IDENTITY, json.dumps({"kind": KIND, "identity": self.identity})
+                    self.folder / IDENTITY, json.dumps({"kind": KIND, "identity": self.stamp})
                 )
+            self._carried = self._read_carried()
         while (path := self._part(self.rows)).is_file():
             self.rows += len(np.load(path, mmap_mode="r"))
         if self._team is not None:
-            self._team.publish(f"{self._key}/open", {"identity": self.identity, "rows": self.rows})
+            self._team.publish(f"{self._key}/open", {"stamp": self.stamp, "rows": self.rows})
         return min(self.rows, num_images)
+
+    def _carry_over(self, stamp: str | None) -> bool:
+        """Put aside what was finished, under ``stamp``, of rows that are wanted now; whether there were any."""
+        if self._keys is None:
+            return False
+        if (put_aside := self._read_carried()).rows is not None:  # and then the call was killed
+            return len(put_aside.places) > 0
+        identity, _, digest = (stamp or "").rpartition(" ")
+        known = read_carried(self.folder, digest) if identity == self.identity else None
+        if known is None:
+            write_keys(self.folder, self._digest, self._keys)
+            return False
+        old, before = known
+        parts = [(np.arange(first, first + len(rows)), rows) for first, rows in self.present()]
+        if before.rows is not None:
+            parts.append((before.places, before.rows))
+        return carry_over(self.folder, self._digest, self._keys, old, parts) > 0
+
+    def _read_carried(self) -> Carried:
+        found = read_carried(self.folder, self._digest) if self._digest else None
+        return NOTHING if found is None else found[1]
 
     def append(self, rows: npt.NDArray[Any]) -> None:
         """The next part; it may have any type without objects, the same for all parts."""
@@ -136,30 +187,33 @@ class RowParts:
         self,
         num_rows: int,
         what: str,
-        rows_of: Callable[[range, Callable[[int], None]], npt.NDArray[Any]],
+        rows_of: Callable[[npt.NDArray[np.int64], Callable[[int], None]], npt.NDArray[Any]],
         show: AnyProgress,
     ) -> None:
         """:meth:`open`, and :meth:`complete` with progress.
 
-        ``what``: what the display calls the rows, such as "features of 12 images". ``rows_of`` computes the rows of one
-        part, and tells how many images are done.
+        ``what``: what the display calls the rows, such as "features of 12 images". ``rows_of`` computes the rows at
+        these places, and tells how many images are done.
         """
         done = self.open(num_rows)
         if self._team is not None:
             what = f"a share of the {what}, {self._team.size} processes"
-        own = sum(map(len, self._own(num_rows)))
+        own = self._own(num_rows)
+        carried = sum(len(self._carried.among(rows)[0]) for rows in own)
         show = show if num_rows else NoProgress()
-        task = show.add(what, total=done + own, unit="images", done=done)
-        self.complete(num_rows, lambda rows: rows_of(rows, lambda count: show.advance(task, count)))
+        task = show.add(what, total=done + sum(map(len, own)), unit="images", done=done + carried)
+        self.complete(
+            num_rows, lambda places: rows_of(places, lambda count: show.advance(task, count))
+        )
         show.finish(task)
 
-    def complete(self, num_rows: int, rows_of: Callable[[range], npt.NDArray[Any]]) -> None:
-        """Append what is missing of ``num_rows``; ``rows_of`` computes the rows of one part.
+    def complete(self, num_rows: int, rows_of: RowsOf) -> None:
+        """Append what is missing of ``num_rows``.
 
         The processes of a team take turns at the parts, and the first one returns when all are there.
         """
         for rows in self._own(num_rows):
-            self._write(rows.start, rows_of(rows))
+            self._write(rows.start, self._rows(rows, rows_of))
             if self._team is None:
                 self.rows = rows.stop
         self.rows = max(self.rows, num_rows)
@@ -169,6 +223,19 @@ class RowParts:
         if self._team.is_first:
             for other in range(1, self._team.size):
                 self._team.wait_for(f"{self._key}/done/{other}")
+
+    def _rows(self, wanted: range, rows_of: RowsOf) -> npt.NDArray[Any]:
+        """Rows of one part: those that were carried over, and the others computed."""
+        places, known = self._carried.among(wanted)
+        if known is None or not len(places):
+            return rows_of(np.arange(wanted.start, wanted.stop))
+        if len(places) == len(wanted):
+            return known
+        missing = np.setdiff1d(np.arange(len(wanted)), places, assume_unique=True)
+        computed = rows_of(missing + wanted.start)
+        whole = np.empty((len(wanted), *computed.shape[1:]), computed.dtype)
+        whole[places], whole[missing] = known, computed
+        return whole
 
     def _own(self, num_rows: int) -> list[range]:
         """The parts that are missing and are this process's."""
@@ -213,18 +280,13 @@ class RowParts:
             yield part
             first += len(part)
 
-    @property
-    def num_present(self) -> int:
-        """Parts that are finished and of this identity, in whatever order they were."""
-        return len(self._present()) if _read_identity(self.folder) == self.identity else 0
-
     def present(self) -> Iterator[tuple[int, npt.NDArray[Any]]]:
         """The first row and the rows of each finished part, mapped: also of those behind one that is missing."""
         for name in self._present():
             yield int(name.removesuffix(".npy")), np.load(self.folder / name, mmap_mode="r")
 
     def _present(self) -> list[str]:
-        return sorted(filter(_OURS.fullmatch, os.listdir(self.folder)))
+        return sorted(filter(_PART.fullmatch, os.listdir(self.folder)))
 
     def as_mapped_file(self) -> npt.NDArray[Any]:
         """All rows as one memory-mapped file, so that a million images need no memory; remove() removes it."""
@@ -239,10 +301,12 @@ class RowParts:
             first += len(part)
         return whole
 
-    def _remove_files(self) -> None:
-        """All but the identity: what has another name is not ours."""
+    def _remove_files(self, *, but: str = "") -> None:
+        """All but the identity and the rows that were carried over to ``but``: what has another name is not ours."""
         for name in os.listdir(self.folder):
-            if _OURS.fullmatch(name) or is_leftover(name):
+            if but and is_ours(name) and but in name:
+                continue
+            if _PART.fullmatch(name) or is_ours(name) or is_leftover(name):
                 (self.folder / name).unlink()
 
     def _part(self, first: int) -> Path:

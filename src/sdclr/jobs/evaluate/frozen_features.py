@@ -128,9 +128,9 @@ class FrozenFeatures:
         parts = RowParts(folder, identity, team=shared.world.messages)
         parts.open(len(images))
 
-        def rows_of(rows: range) -> npt.NDArray[np.float32]:
-            own = images.at(np.arange(rows.start, rows.stop))
-            return self._extracted(own, part, rows.start, task).float().numpy()
+        def rows_of(places: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+            own = images.at(places)
+            return self._extracted(own, part, int(places[0]), task).float().numpy()
 
         parts.complete(len(images), rows_of)
         if not shared.world.is_first:

@@ -286,8 +286,10 @@ def _kept_features(
     """
     parts = RowParts(folder / KEPT_FEATURES.format(part=part), identity, team=world.messages)
 
-    def features_of(rows: range, advance: Callable[[int], None]) -> npt.NDArray[np.floating]:
-        some = images.at(np.arange(rows.start, rows.stop))
+    def features_of(
+        places: npt.NDArray[np.int64], advance: Callable[[int], None]
+    ) -> npt.NDArray[np.floating]:
+        some = images.at(places)
         name = partial(_name, some.names)
         return extract_features(backbone, some.stills(start.image_size), advance, name).numpy()
 

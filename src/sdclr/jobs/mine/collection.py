@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from sdclr.data import DataConfig, Images
 from sdclr.data.collections.contents import ABSENT, Content, read_contents
+from sdclr.data.rows_wanted import reading
 from sdclr.errors import ConfigError
 from sdclr.jobs.mine.folder import MineRecord, Stored, StoredWriter
 from sdclr.presentation.mined import Rows
@@ -57,7 +58,7 @@ class Joined:
     """[N], the row among the listed images; -1 for those that only the earlier call had."""
     own: tuple[tuple[Stored, Rows], ...]
     """What calls with the same folder have seen, and the row [N] there of each image that none before has; else -1:
-    of images that are new against another collection and were looked at before, or by a call that was killed."""
+    of images that are new against another collection and were looked at before."""
     remarks: tuple[str, ...] = ()
 
     @property
@@ -81,19 +82,15 @@ class Joined:
 
 def listed(images: Images, data: DataConfig) -> Listed:
     """What is there, by name and content; reads a few KB of each file."""
-    reading: dict[str, Any] = {}
     if images.files is None:
         pixels = images.looked_at(1, lambda picture: _digest(picture.pixels(0, 0, *picture.size)))
         digests = [digest for _, part in pixels for digest in part]
         contents = [
             Content(name, digest, 0, 0) for name, digest in zip(images.names, digests, strict=True)
         ]
-        return Listed(images, "", contents, reading)
-    reading = {"exif_rotation": data.exif_rotation, "grey_bits": data.grey_bits}
-    if data.channels != 3:
-        reading["channels"] = data.channels
+        return Listed(images, "", contents, {})
     root = os.path.realpath(images.files.root)
-    return Listed(images, root, read_contents(images.files), reading)
+    return Listed(images, root, read_contents(images.files), reading(data))
 
 
 def _digest(pixels: npt.NDArray[np.uint8]) -> str:

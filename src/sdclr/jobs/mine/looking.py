@@ -46,8 +46,8 @@ def row_type(feature_dim: int) -> np.dtype[Any]:
 def look_at(images: Images, encoder: Encoder, parts: RowParts, show: AnyProgress) -> None:
     """Append what is missing in ``parts``. NonFiniteError names images without usable features."""
 
-    def rows_of(places: range, advance: Callable[[int], None]) -> npt.NDArray[Any]:
-        part = images.at(np.arange(places.start, places.stop))
+    def rows_of(places: npt.NDArray[np.int64], advance: Callable[[int], None]) -> npt.NDArray[Any]:
+        part = images.at(places)
         rows: list[npt.NDArray[Any]] = []
         for pixels, looks in part.looked_at(encoder.image_size, look):
             before = sum(map(len, rows))

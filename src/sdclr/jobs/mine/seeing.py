@@ -15,6 +15,7 @@ import torch
 from sdclr.backbones.encoder import Encoder
 from sdclr.data import Data, DataConfig, Images, build_data
 from sdclr.data.collections.contents import Content, read_record
+from sdclr.data.rows_wanted import keys_of_contents
 from sdclr.data.trained_images import images_of, warn_of_changes
 from sdclr.data.usable import look_at as look_at_all
 from sdclr.data.usable import warn_of_bad_files
@@ -22,13 +23,6 @@ from sdclr.errors import ConfigError, DistributedError
 from sdclr.jobs.mine.collection import Joined, Listed, join, keep, require_same_kind
 from sdclr.jobs.mine.folder import UNFINISHED, MineRecord, Stored, read_state, read_stored
 from sdclr.jobs.mine.looking import look_at
-from sdclr.jobs.mine.unfinished import (
-    identity_of,
-    keep_unfinished,
-    note_unfinished,
-    read_kept,
-    remove_kept,
-)
 from sdclr.presentation.progress import AnyProgress, NoProgress
 from sdclr.processes.world import ALONE, World
 from sdclr.run import Run
@@ -76,34 +70,22 @@ def remarks_on_training(source: Path | str, now: Listed) -> list[str]:
 
 
 def joined_with_earlier(
-    now: Listed, encoder: Encoder, out: Path, against: Path | None, *, is_first: bool = True
+    now: Listed, encoder: Encoder, out: Path, against: Path | None
 ) -> tuple[Joined, Stored | None]:
     """The images to rank, and the earlier call that knows some of them: ``against``, or the last one with ``out``.
 
-    What a killed call has seen of a collection that has changed since is kept as well, by the first process. Raises
-    ConfigError where ``against`` is of another backbone.
+    Raises ConfigError where ``against`` is of another backbone.
     """
-    joined, earlier = _joined(now, encoder, out, against)
-    if is_first and keep_unfinished(out, now, encoder, _identity(now, joined, encoder)):
-        return _joined(now, encoder, out, against)
-    return joined, earlier
-
-
-def _joined(
-    now: Listed, encoder: Encoder, out: Path, against: Path | None
-) -> tuple[Joined, Stored | None]:
     own = read_stored(out)
     if own is not None and not _is_like(own, now, encoder):
         own = None
-    killed = read_kept(out)
-    others = [one for one in (killed,) if one is not None and _is_like(one, now, encoder)]
     if against is None:
-        return join(now, own, keep_others=False, own=others), own
+        return join(now, own, keep_others=False), own
     earlier = read_stored(against)
     if earlier is None:
         raise ConfigError(f"--against {shown(against)}: that call has not come to its end.")
     require_same_kind(earlier, encoder.digest, encoder.name, now.reading)
-    others = others if own is None else [own, *others]
+    others = [] if own is None else [own]
     return join(now, earlier, keep_others=True, own=others), earlier
 
 
@@ -121,12 +103,14 @@ def see(
     The other processes of ``world`` are to call :func:`help_to_see`.
     """
     own = _seen_before(now, joined, encoder, out)
-    identity = "" if own is not None else _identity(now, joined, encoder)
-    world.messages.publish(_TO_SEE, {"identity": identity})
+    parts = None if own is not None else _unfinished(now, joined, encoder, out, world)
+    world.messages.publish(_TO_SEE, {"parts": parts and parts.stamp})
     if own is not None:
-        remove_kept(out)
+        if (out / UNFINISHED).is_dir():  # of images that have gone again
+            RowParts(out / UNFINISHED, "").remove()
         return own
-    parts = _look(now, joined, encoder, out, identity, show, world)
+    assert parts is not None
+    look_at(now.images.at(joined.unseen), encoder, parts, show)
     before = read_state(out)  # what it says of scores.csv holds until that is written anew
     record = MineRecord(
         state="features",
@@ -138,7 +122,6 @@ def see(
     )
     kept = keep(out, record, joined, [(earlier, joined.stored_row), *joined.own], parts)
     parts.remove()
-    remove_kept(out)
     return kept
 
 
@@ -149,18 +132,19 @@ def help_to_see(
 
     DistributedError where this process would look at something else.
     """
-    wanted = world.messages.wait_for(_TO_SEE)["identity"]
+    wanted = world.messages.wait_for(_TO_SEE)["parts"]
     # before the first process knows that this one has looked, it changes nothing there
-    joined, _ = joined_with_earlier(now, encoder, out, against, is_first=False)
-    own = _seen_before(now, joined, encoder, out)
-    identity = "" if own is not None else _identity(now, joined, encoder)
-    if wanted != identity:
+    joined, _ = joined_with_earlier(now, encoder, out, against)
+    parts = None
+    if _seen_before(now, joined, encoder, out) is None:
+        parts = _unfinished(now, joined, encoder, out, world)
+    if wanted != (parts and parts.stamp):
         raise DistributedError(
             f"process {world.rank} sees other images or another backbone than process 0. Every process needs the same "
             "files, on a file system that all of them see."
         )
-    if identity:
-        _look(now, joined, encoder, out, identity, NoProgress(), world)
+    if parts is not None:
+        look_at(now.images.at(joined.unseen), encoder, parts, NoProgress())
 
 
 _TO_SEE = "what is to be looked at"
@@ -174,27 +158,11 @@ def _seen_before(now: Listed, joined: Joined, encoder: Encoder, out: Path) -> St
     return own
 
 
-def _identity(now: Listed, joined: Joined, encoder: Encoder) -> str:
-    """What must be equal for images that were looked at to be gone on with."""
-    return identity_of([now.contents[row] for row in joined.unseen.tolist()], now, encoder)
-
-
-def _look(
-    now: Listed,
-    joined: Joined,
-    encoder: Encoder,
-    out: Path,
-    identity: str,
-    show: AnyProgress,
-    world: World,
-) -> RowParts:
-    """The rows of all images that no call has seen; of several processes each computes a share."""
-    unseen = now.images.at(joined.unseen)
-    if world.is_first:
-        note_unfinished(out, [now.contents[row] for row in joined.unseen.tolist()])
-    parts = RowParts(out / UNFINISHED, identity, team=world.messages)
-    look_at(unseen, encoder, parts, show)
-    return parts
+def _unfinished(now: Listed, joined: Joined, encoder: Encoder, out: Path, world: World) -> RowParts:
+    """The rows of all images that no call has seen, those of killed calls among them; each process computes a share."""
+    keys = keys_of_contents([now.contents[row] for row in joined.unseen.tolist()])
+    identity = f"{encoder.digest} {now.reading} {now.root}"
+    return RowParts(out / UNFINISHED, identity, keys=keys, team=world.messages)
 
 
 def _is_like(stored: Stored, now: Listed, encoder: Encoder) -> bool:

@@ -1,0 +1,34 @@
+"""What is computed of each image, row by row, and of which images: so that a killed computation goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sdclr.data.build import Data
+from sdclr.data.collections.contents import Content, read_contents
+from sdclr.data.collections.images import Images
+from sdclr.data.config import DataConfig
+from sdclr.storage.carried_rows import Keys, keys_of
+
+
+def rows_wanted(found: Data, images: Images, data: DataConfig) -> tuple[str, Keys | None]:
+    """How pixels are read, and a key for each of ``images`` [N], some of ``found``; reads a few KB of each file.
+
+    Of images in memory, where no other row can be gone on with, all that they are, and no keys.
+    """
+    if images.files is None:
+        return f"{found.fingerprint} {len(images)}", None
+    return str(reading(data)), keys_of_contents(read_contents(images.files))
+
+
+def reading(data: DataConfig) -> dict[str, object]:
+    """How a file becomes pixels, where that can differ."""
+    found: dict[str, object] = {"exif_rotation": data.exif_rotation, "grey_bits": data.grey_bits}
+    if data.channels != 3:
+        found["channels"] = data.channels
+    return found
+
+
+def keys_of_contents(contents: Sequence[Content]) -> Keys:
+    """Images of the same name and content have the same key, wherever they lie."""
+    return keys_of(f"{one.path}\0{one.digest}" for one in contents)

@@ -1,0 +1,143 @@
+"""Finished rows of a killed computation whose list of images has changed since: what still counts is carried over.
+
+A key says what a row is of, and equal keys are equal rows whatever else is computed. N rows are wanted now. Knows
+nothing of what the rows are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sdclr.storage.array_files import DamagedArraysError, read_arrays, write_arrays
+from sdclr.storage.durable_files import temporary_name
+
+Keys = npt.NDArray[np.uint64]
+"""[N, 2], 128 bits a row."""
+Rows = npt.NDArray[Any]
+Places = npt.NDArray[np.int64]
+
+BLOCK = 4096
+"""Rows that are copied at once, so that memory does not grow with N."""
+
+
+def keys_of(texts: Iterable[str]) -> Keys:
+    """Of what each text names; the texts are distinct.
+
+    >>> keys_of(["a.jpg 01", "b.jpg 02"]).shape
+    (2, 2)
+    """
+    digests = [
+        hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16).digest()
+        for text in texts
+    ]
+    return np.frombuffer(b"".join(digests), dtype="<u8").reshape(-1, 2).astype(np.uint64)
+
+
+def digest_of(keys: Keys, identity: str) -> str:
+    """16 hex digits of keys in their order, and of what is computed of each."""
+    digest = hashlib.sha256(identity.encode("utf-8", "surrogateescape"))
+    digest.update(keys.astype("<u8").tobytes())
+    return digest.hexdigest()[:16]
+
+
+def matching(some: Keys, others: Keys) -> tuple[Places, Places]:
+    """Where equal keys lie among ``some`` and among ``others``, in the order of the latter.
+
+    >>> old, new = keys_of("abcd"), keys_of("xdb")
+    >>> matching(old, new)
+    (array([3, 1]), array([1, 2]))
+    """
+    _, mine, theirs = np.intersect1d(some[:, 0], others[:, 0], return_indices=True)
+    equal = some[mine, 1] == others[theirs, 1]
+    mine, theirs = mine[equal], theirs[equal]
+    order = np.argsort(theirs)
+    return mine[order], theirs[order]
+
+
+@dataclass(frozen=True, eq=False)
+class Carried:
+    """What was computed before, as far as it is wanted now."""
+
+    places: Places
+    """[n], ascending, among the N rows."""
+    rows: Rows | None
+    """[n, ...], mapped; None where there are none."""
+
+    def among(self, wanted: range) -> tuple[Places, Rows | None]:
+        """Places of these rows, counted from the first of ``wanted``, and the rows."""
+        first, last = np.searchsorted(self.places, [wanted.start, wanted.stop])
+        places = self.places[first:last] - wanted.start
+        return places, None if self.rows is None else self.rows[first:last]
+
+
+NOTHING = Carried(np.zeros(0, np.int64), None)
+
+
+def write_keys(folder: Path, digest: str, keys: Keys, carried: Places = NOTHING.places) -> None:
+    """Say what the rows in ``folder`` are of, and which of them :func:`carry_over` has written."""
+    write_arrays(_keys_file(folder, digest), {}, {"keys": keys, "carried": carried})
+
+
+def read_carried(folder: Path, digest: str) -> tuple[Keys, Carried] | None:
+    """Keys of this digest, and what was carried over to them; None where there is nothing that can be read."""
+    try:
+        found = read_arrays(_keys_file(folder, digest))
+        if found is None:
+            return None
+        keys, places = found.arrays["keys"], found.arrays["carried"]
+        if not len(places):
+            return keys, NOTHING
+        return keys, Carried(places, np.load(_rows_file(folder, digest), mmap_mode="r"))
+    except (OSError, ValueError, KeyError, DamagedArraysError):
+        return None
+
+
+def carry_over(
+    folder: Path, digest: str, keys: Keys, old: Keys, parts: Sequence[tuple[Places, Rows]]
+) -> int:
+    """Write those rows of ``parts`` that are wanted now; returns how many.
+
+    ``parts``: places among the ``old`` keys, and the rows; of one place that comes again the first row counts. Whole or
+    not at all: the keys come last.
+    """
+    known = np.concatenate([NOTHING.places, *(places for places, _ in parts)])
+    found, places = matching(old[known], keys)
+    if len(found):
+        example = parts[0][1]
+        temporary = temporary_name(_rows_file(folder, digest))
+        whole = np.lib.format.open_memmap(
+            temporary, mode="w+", dtype=example.dtype, shape=(len(found), *example.shape[1:])
+        )
+        first = 0
+        for _, rows in parts:
+            in_part = np.flatnonzero((found >= first) & (found < first + len(rows)))
+            for block in np.split(in_part, range(BLOCK, len(in_part), BLOCK)):
+                whole[block] = rows[found[block] - first]
+            first += len(rows)
+        whole.flush()
+        del whole
+        os.replace(temporary, _rows_file(folder, digest))
+    write_keys(folder, digest, keys, places)
+    return len(found)
+
+
+def is_ours(name: str) -> bool:
+    """Whether a file in the folder was written here."""
+    kind, _, rest = name.partition("-")
+    return (kind, rest[16:]) in (("keys", ".arrays"), ("carried", ".npy"))
+
+
+def _keys_file(folder: Path, digest: str) -> Path:
+    return folder / f"keys-{digest}.arrays"
+
+
+def _rows_file(folder: Path, digest: str) -> Path:
+    return folder / f"carried-{digest}.npy"
