@@ -162,7 +162,7 @@ class RowParts:
             write_keys(self.folder, self._digest, self._keys)
             return False
         old, before = known
-        parts = [(np.arange(first, first + len(rows)), rows) for first, rows in self.present()]
+        parts = self._finished()
         if before.rows is not None:
             parts.append((before.places, before.rows))
         return carry_over(self.folder, self._digest, self._keys, old, parts) > 0
@@ -280,13 +280,14 @@ class RowParts:
             yield part
             first += len(part)
 
-    def present(self) -> Iterator[tuple[int, npt.NDArray[Any]]]:
-        """The first row and the rows of each finished part, mapped: also of those behind one that is missing."""
-        for name in self._present():
-            yield int(name.removesuffix(".npy")), np.load(self.folder / name, mmap_mode="r")
-
-    def _present(self) -> list[str]:
-        return sorted(filter(_PART.fullmatch, os.listdir(self.folder)))
+    def _finished(self) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[Any]]]:
+        """Places and rows, mapped, of each finished part: also of those behind one that is missing."""
+        found = []
+        for name in sorted(filter(_PART.fullmatch, os.listdir(self.folder))):
+            rows = np.load(self.folder / name, mmap_mode="r")
+            first = int(name.removesuffix(".npy"))
+            found.append((np.arange(first, first + len(rows)), rows))
+        return found
 
     def as_mapped_file(self) -> npt.NDArray[Any]:
         """All rows as one memory-mapped file, so that a million images need no memory; remove() removes it."""
