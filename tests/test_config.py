@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sdclr import PretrainConfig, recipe
@@ -165,3 +166,11 @@ def test_every_common_word_means_a_setting_that_exists() -> None:
 )
 def test_a_word_of_a_command_line_is_told_by_its_setting(word: str, setting: str | None) -> None:
     assert setting_meant(PretrainConfig, word) == setting
+
+
+def test_paths_and_numpys_numbers_are_plain_values(tmp_path: Path) -> None:
+    given = {"data.path": tmp_path, "epochs": np.int64(3), "method.prune_ratio": np.float32(0.5)}
+    found = recipe("cifar10_lt_sdclr").with_values(given)
+    assert (found.data.path, found.epochs) == (str(tmp_path), 3)
+    with pytest.raises(ConfigError, match=r"a setting is no plain value: .*object .* is of type"):
+        found.with_values({"epochs": object()})

@@ -70,13 +70,17 @@ class Section(BaseModel):
         """
         try:
             # through JSON: strict, yet lists become tuples and ints become floats, as YAML and flags need
-            return cls.model_validate_json(json.dumps(values), context={_FOREIGN: foreign})
+            return cls.model_validate_json(
+                json.dumps(values, default=_plain), context={_FOREIGN: foreign}
+            )
         except ValidationError as error:
             # a default that waits for another field is no mistake of its own
             mistakes = [e for e in error.errors() if e["type"] != "default_factory_not_called"]
             raise ConfigError("\n".join(_explanations(cls, mistakes))) from None
         except RecursionError:
             raise ConfigError("the settings nest too deep.") from None
+        except TypeError as error:
+            raise ConfigError(f"a setting is no plain value: {error}.") from None
 
     def with_overrides(self, overrides: Iterable[str]) -> Self:
         """A copy with ``section.key=value`` assignments applied and everything validated again.
@@ -147,6 +151,15 @@ class Section(BaseModel):
 
 
 _FOREIGN = "foreign"
+
+
+def _plain(value: object) -> object:
+    """Paths as text, and NumPy's numbers as Python's; TypeError for what is no setting."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if hasattr(value, "item") and getattr(value, "shape", None) == ():
+        return value.item()
+    raise TypeError(f"{shown(repr(value), 60)} is of type {type(value).__name__}")
 
 
 def allows_foreign(info: ValidationInfo) -> bool:

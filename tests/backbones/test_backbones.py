@@ -22,7 +22,7 @@ from sdclr.backbones.build import OURS_IN_TORCHVISION
 from sdclr.backbones.config import OUR_RESNETS
 from sdclr.backbones.resnet import DEPTHS, ResNet
 from sdclr.backbones.weights import load_weights, save_backbone
-from sdclr.errors import CheckpointError, ConfigError, MissingInputError
+from sdclr.errors import CheckpointError, ConfigError, DataError, MissingInputError
 
 
 def images(count: int = 2, size: int = 32) -> torch.Tensor:
@@ -261,3 +261,14 @@ def test_the_names_of_our_networks_are_those_that_are_built() -> None:
 def test_our_networks_that_torchvision_has_weights_for_are_known_without_it() -> None:
     names = torchvision.models.list_models(module=torchvision.models)
     assert set(OURS_IN_TORCHVISION) == set(names) & {*OUR_RESNETS}
+
+
+def test_input_that_no_layer_could_take_is_said() -> None:
+    backbone = build_backbone(BackboneConfig(name="resnet10", width=4)).eval()
+    with pytest.raises(DataError, match=r"images in \[0, 1\], got values from nan"):
+        backbone(torch.full((1, 3, 8, 8), torch.nan))
+    with pytest.raises(
+        DataError, match=r"weights are torch.float32, and these images are torch.float64"
+    ):
+        backbone(torch.rand(1, 3, 8, 8).double())
+    assert backbone.double()(torch.rand(1, 3, 8, 8).double()).dtype == torch.float64

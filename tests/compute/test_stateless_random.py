@@ -87,3 +87,15 @@ def test_a_seed_beyond_64_bits_is_refused_wherever_it_enters(seed: int) -> None:
     for setting in ("seed", "data.split"):
         with pytest.raises(ConfigError, match=setting):
             recipe("digits_sdclr").with_values({setting: seed})
+
+
+def test_numpys_integers_are_seeds_as_well_and_other_kinds_are_refused() -> None:
+    assert derive(np.int32(-5), np.int64(2**62)) == derive(-5, 2**62)
+    labels = np.arange(200) % 10
+    ours, theirs = (
+        draw_long_tail(labels, imbalance_ratio=10, seed=seed) for seed in (7, np.int64(7))
+    )
+    assert ours.fingerprint == theirs.fingerprint
+    for seed in (1.5, "x", None):
+        with pytest.raises(ConfigError, match="must be whole numbers"):
+            derive(seed)  # type: ignore[arg-type]

@@ -45,6 +45,9 @@ def test_pareto_counts_have_the_shape_of_imagenet_lt() -> None:
     assert counts == sorted(counts, reverse=True)
     assert (counts[0], counts[-1]) == (1280, 5)
     assert sum(counts) == pytest.approx(115_846, rel=0.02)
+    for num_classes in range(2, 200, 3):
+        for largest in (50, 63, 100, 500, 1000, 5000):
+            assert class_counts(num_classes, largest, 5, "pareto")[0] == largest
 
 
 @pytest.mark.parametrize("dataset", CIFAR)

@@ -128,10 +128,13 @@ def test_a_perfectly_even_model_has_no_spread() -> None:
         ([], [], "one accuracy and one training count for each class"),
         ([0.5, 0.5], [30, 20, 10], "one accuracy and one training count for each class"),
         ([[0.5, 0.5, 0.5]], [30, 20, 10], "one accuracy and one training count"),
+        ({0: 0.5, 1: 0.5, 2: 0.1}, [30, 20, 10], "in the order of the classes, got a mapping"),
+        ([0.5, 0.5, 0.5], [30, float("nan"), 10], "training counts must be numbers of images"),
+        ([0.5, 0.5, 0.5], [30, -1, 10], "training counts must be numbers of images"),
     ],
 )
 def test_accuracies_that_cannot_be_summarised_are_refused(
-    accuracy: list, counts: list, message: str
+    accuracy: Any, counts: list, message: str
 ) -> None:
     with pytest.raises(DataError, match=message):
         balancedness(accuracy, counts, "thirds")

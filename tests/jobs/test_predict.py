@@ -163,7 +163,7 @@ def test_unreadable_images_keep_their_rows_with_the_cause(
     with pytest.raises(DataError, match="4 of 9 images"):
         predict(model, data, tmp_path / "p.csv")
     skipping = data.with_values({"on_error": "skip"})  # any number: each keeps its row
-    with pytest.warns(UserWarning, match="4 of 9 images cannot be decoded"):
+    with pytest.warns(UserWarning, match="4 of 9 images cannot be decoded and get no label"):
         found = predict(model, skipping, tmp_path / "p.csv")
     rows = rows_of(tmp_path / "p.csv")
     bad = ["0.jpg", "a/1a.jpg", "b/x.jpg", "d.jpg"]

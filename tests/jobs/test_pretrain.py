@@ -564,6 +564,12 @@ def test_a_run_whose_backward_pass_does_not_compile_is_the_uncompiled_run_and_sa
     assert run.read_json("environment.json")["compile"] is False
 
 
+@pytest.mark.parametrize("config", ["digits_sdclr", {"epochs": 1}])
+def test_what_is_no_config_is_refused_with_what_makes_one(tmp_path: Path, config: Any) -> None:
+    with pytest.raises(ConfigError, match=r"pretrain takes a PretrainConfig, got .*sdclr\.recipe"):
+        pretrain(config, tmp_path / "run")
+
+
 def test_cuda_graphs_are_refused_on_a_cpu_before_anything_is_read_or_written(
     tmp_path: Path,
 ) -> None:

@@ -225,7 +225,7 @@ def test_a_damaged_file_of_the_folder_is_named(mined: Path, name: str, content: 
     before = (mined / name).read_bytes()
     try:
         (mined / name).write_bytes(content)
-        with pytest.raises(DataError, match=f"{name} .*Mine again with --overwrite"):
+        with pytest.raises(DataError, match=f"{name} .*Mine into another folder"):
             profile(mined)
     finally:
         (mined / name).write_bytes(before)

@@ -58,4 +58,8 @@ def test_views_that_are_told_apart_perfectly_give_no_loss_and_a_finite_gradient(
 def test_an_exponent_with_an_infinite_gradient_is_refused() -> None:
     with pytest.raises(ConfigError, match="gamma must be 0 or at least 1"):
         FocalConfig.parse({"gamma": 0.5})
+    with pytest.raises(ConfigError, match="gamma must be 0 or at least 1"):
+        focal.FocalNTXent(nn.Linear(1, 1), gamma=0.5)
+    with pytest.raises(ConfigError, match="gamma must be 0 or at least 1"):
+        focal_nt_xent(torch.eye(2), torch.eye(2), 0.2, 0.5)
     assert isinstance(focal.FocalNTXent(nn.Linear(1, 1)).gamma, float)

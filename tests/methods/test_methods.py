@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -69,3 +70,40 @@ def test_the_projector_has_the_references_layers(layers: int, biases: int, norms
     assert isinstance(head[-1], nn.BatchNorm1d)
     with pytest.raises(ConfigError, match="2 or 3"):
         projector(16, 4, 5)
+
+
+def test_what_is_no_pair_of_views_or_projections_is_said() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(12, 4))
+    a, b = torch.rand(2, 8, 3, 2, 2)
+    with pytest.raises(ConfigError, match="views of the same images are needed, got 8 and 4"):
+        SimCLR(network)(Views(a, b[:4], torch.arange(8)))
+    with pytest.raises(ConfigError, match=r"takes sdclr\.Views\(a, b, index\), got tuple"):
+        SimCLR(network)((a, b))  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="passes must be joint or separate, got 'seperate'"):
+        SimCLR(network, passes="seperate")  # type: ignore[arg-type]
+
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 8, 1)
+
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return self.conv(x).mean((2, 3)), x
+
+    for method in (SimCLR(Two()), SDCLR(Two())):
+        with pytest.raises(
+            ConfigError, match=r"must return projections .* as one tensor, got tuple"
+        ):
+            method(Views(a, b, torch.arange(8)))
+    with pytest.raises(ConfigError, match="takes projections as tensors"):
+        nt_xent(np.eye(2), np.eye(2), 0.2)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="temperature must be a number above 0"):
+        nt_xent(torch.eye(2), torch.eye(2), torch.tensor(1e-40))
+
+
+def test_a_stale_rival_has_nothing_that_it_would_not_use() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8))
+    with pytest.raises(ConfigError, match="stale=True needs norms='shared'"):
+        SDCLR(network, stale=True)
+    with pytest.raises(ConfigError, match="two controls"):
+        SDCLR(network, stale=True, norms="shared", dropout=0.5)

@@ -56,3 +56,13 @@ def test_the_copy_follows_slowly_and_gets_no_gradient() -> None:
         weight += 1
     method(conformance.views()).mean().backward()
     torch.testing.assert_close(own, 0.75 * before + 0.25 * weight.detach())
+
+
+def test_in_eval_mode_neither_the_queue_nor_the_copy_moves() -> None:
+    method = conformance.built("moco", "key_momentum=0.75", "queue_size=8").eval()
+    with torch.no_grad():
+        method.get_submodule("network").get_parameter("projector.0.weight").add_(1)
+    before = {name: value.clone() for name, value in method.state_dict().items()}
+    method(conformance.views())
+    for name, value in method.state_dict().items():
+        assert torch.equal(value, before[name]), name

@@ -667,3 +667,121 @@ def test_a_layer_in_two_places_is_spared_by_either_name() -> None:
     network = nn.Sequential(nn.Conv2d(3, 3, 3), layer, nn.ReLU(), layer)
     for name in ("1", "3"):
         assert list(SelfCompetitor(network, spared=name).masks()) == ["0.weight"]
+
+
+class Calling(nn.Module):
+    """A network that calls its convolution through an attribute."""
+
+    def __init__(self, through: Callable[[nn.Module], Any]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv2d(3, 8, 3)
+        self.norm = nn.BatchNorm2d(8)
+        self.steps = through(self.conv)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        step = self.steps[0] if isinstance(self.steps, list) else self.steps
+        return self.norm(step(x)).mean((2, 3))
+
+
+def in_closure(conv: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
+    return lambda x: conv(x)
+
+
+def apply(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    return layer(x)
+
+
+@pytest.mark.parametrize(
+    "through",
+    [
+        lambda conv: functools.partial(apply, conv),
+        lambda conv: [functools.partial(apply, conv)],
+        lambda conv: conv.forward,
+    ],
+    ids=["partial", "partial in a list", "method"],
+)
+def test_what_is_bound_to_a_layer_is_bound_to_the_twins_own(through: Any) -> None:
+    network = Calling(through)
+    competitor = SelfCompetitor(network, prune_ratio=0.9)
+    competitor.refresh_masks()
+    mask = competitor.masks()["conv.weight"]
+    masked = copy.deepcopy(network)
+    with torch.no_grad():
+        masked.conv.weight *= mask
+    expected = competitor.twin.norm(
+        nn.functional.conv2d(images(), masked.conv.weight, masked.conv.bias)
+    )  # type: ignore[operator, union-attr]
+    torch.testing.assert_close(competitor(images()), expected.mean((2, 3)), rtol=1e-4, atol=1e-5)
+    assert network.norm.num_batches_tracked == 0, "the norms are the twin's own"
+
+
+@pytest.mark.parametrize(
+    "through",
+    [
+        in_closure,
+        lambda conv: [in_closure(conv)],
+        lambda conv: functools.partial(in_closure(conv)),
+        lambda conv: in_closure(conv.forward),
+    ],
+)
+def test_a_function_that_has_closed_over_a_layer_is_refused(through: Any) -> None:
+    with pytest.raises(ConfigError, match="steps is a function that has closed over a part"):
+        SelfCompetitor(Calling(through))
+
+
+def test_a_function_that_has_closed_over_something_else_is_followed() -> None:
+    teacher = nn.Conv2d(3, 8, 3)
+    network = Calling(lambda conv: in_closure(teacher))
+    competitor = SelfCompetitor(network)
+    torch.testing.assert_close(competitor(images()), network(images()))
+
+
+def test_batch_norms_without_statistics_are_the_twins_own() -> None:
+    plain = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8, track_running_stats=False))
+    assert SelfCompetitor(plain).twin[1].weight is not plain[1].weight  # type: ignore[index]
+    assert SelfCompetitor(plain, norms="shared").twin[1].weight is plain[1].weight  # type: ignore[index]
+
+
+def test_random_masks_are_drawn_anew_at_each_refresh(network: nn.Module) -> None:
+    def drawn(*numbers: int | None) -> list[torch.Tensor]:
+        competitor = SelfCompetitor(network, prune_ratio=0.5, random_share=0.5, seed=np.int64(3))
+        found = [competitor.masks()["0.weight"].clone()]
+        for number in numbers:
+            competitor.refresh_masks(number)
+            found.append(competitor.masks()["0.weight"].clone())
+        return found
+
+    first, second, third = drawn(None, None)
+    assert not torch.equal(first, second)
+    assert not torch.equal(second, third)
+    again, by_number, also = drawn(2, 1)
+    assert torch.equal(first, again)
+    assert torch.equal(third, by_number)
+    assert torch.equal(second, also)
+
+
+def test_attention_with_keys_of_another_size_is_pruned_whole() -> None:
+    attention = nn.MultiheadAttention(8, 2, kdim=6, vdim=6)
+    names = set(SelfCompetitor(attention, prunable="conv+linear").masks())
+    assert names == {"q_proj_weight", "k_proj_weight", "v_proj_weight", "out_proj.weight"}
+
+
+def test_a_chosen_layer_of_which_nothing_is_pruned_is_named() -> None:
+    network = nn.ModuleDict({"rnn": nn.LSTM(4, 4), "head": nn.Linear(4, 40)})
+    with pytest.warns(UserWarning, match="prunable chooses rnn, whose parameters have names"):
+        SelfCompetitor(
+            network, prunable=lambda name, module: isinstance(module, nn.LSTM | nn.Linear)
+        )
+
+
+@pytest.mark.parametrize("prunable", [["linear"], None, True])
+def test_prunable_of_another_type_is_refused(network: nn.Module, prunable: Any) -> None:
+    with pytest.raises(ConfigError, match=r"conv, conv\+linear or a function"):
+        SelfCompetitor(network, prunable=prunable)
+
+
+@pytest.mark.parametrize("layer", [nn.LazyLinear(4), nn.LazyBatchNorm1d()])
+def test_any_layer_without_a_shape_is_named(layer: nn.Module) -> None:
+    with pytest.raises(ConfigError, match=r"2\.\w+ has no shape yet. Run the network once"):
+        SelfCompetitor(nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), layer))

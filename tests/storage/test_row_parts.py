@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from sdclr.errors import ConfigError, RunFolderError
 from sdclr.storage import carried_rows, row_parts
+from sdclr.storage.array_files import save_array
 from sdclr.storage.carried_rows import keys_of
 from sdclr.storage.row_parts import RowParts
 
@@ -182,3 +184,21 @@ def test_keys_that_cannot_be_read_cost_the_rows_and_nothing_else(tmp_path: Path)
     next(folder.glob("keys-*")).write_bytes(b"damaged")
     with pytest.warns(UserWarning, match="made anew"):
         assert computed(folder, "Xabcdefgh") == ("Xabcdefgh", "Xabcdefgh")
+
+
+@pytest.mark.usefixtures("three_a_part")
+@pytest.mark.parametrize("content", [b"", b"\x93NUMPY", b"hello"])
+def test_a_part_that_cannot_be_read_is_computed_anew(tmp_path: Path, content: bytes) -> None:
+    computed(tmp_path / "parts", "abcdefgh", 2)
+    (tmp_path / "parts" / "000000000003.npy").write_bytes(content)
+    with pytest.warns(UserWarning, match=r"000000000003\.npy cannot be read: .* made anew"):
+        assert computed(tmp_path / "parts", "abcdefgh") == ("defgh", "abcdefgh")
+
+
+def test_what_the_disk_refuses_has_its_cause(tmp_path: Path) -> None:
+    with Path("/dev/full").open("wb", buffering=0) as full, pytest.raises(OSError) as refused:
+        save_array(full, np.zeros((4096, 8)))
+    assert refused.value.errno == errno.ENOSPC
+    with (tmp_path / "x.npy").open("wb") as file:
+        save_array(file, rows(0, 4))
+    np.testing.assert_array_equal(np.load(tmp_path / "x.npy"), rows(0, 4))

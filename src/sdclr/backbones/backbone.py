@@ -66,11 +66,22 @@ class Backbone(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         if self.checks_input:
             require_images(images, self.channels)
+            self._require_own_precision(images)
         elif not isinstance(images, torch.fx.Proxy) and images.shape[1] != self.channels:
             raise other_channels(
                 images.shape[1], self.channels
             )  # one mean would fit several channels
         return self.net((images - self.mean) / self.std)
+
+    def _require_own_precision(self, images: Tensor) -> None:
+        """DataError for fp64 where the weights are of another kind: a layer would say less."""
+        weight = next(self.parameters(), None)
+        is_wider = isinstance(images, Tensor) and images.dtype == torch.float64
+        if is_wider and weight is not None and weight.dtype != torch.float64:
+            raise DataError(
+                f"the backbone's weights are {weight.dtype}, and these images are torch.float64. Give images.float(), "
+                "or convert the backbone: backbone.double()."
+            )
 
     @torch.no_grad()
     def normalise_with(self, mean: Sequence[float], std: Sequence[float]) -> None:
@@ -163,7 +174,7 @@ def require_images(images: Tensor, channels: int = 3) -> None:
     if torch.compiler.is_compiling() or images.is_meta or not images.numel():
         return
     low, high = (float(value) for value in images.detach().aminmax())
-    if low < SMALLEST_INPUT or high > LARGEST_INPUT:
+    if not (low >= SMALLEST_INPUT and high <= LARGEST_INPUT):  # nan is neither
         cure = (
             "Do not normalise them, the backbone does that itself."
             if low < SMALLEST_INPUT

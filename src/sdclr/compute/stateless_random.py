@@ -7,6 +7,7 @@ resuming, splitting the batch over ranks and changing worker counts cannot chang
 
 from __future__ import annotations
 
+import operator
 from enum import IntEnum
 
 import torch
@@ -77,6 +78,12 @@ def derive(*counters: int) -> int:
 
     Raises ConfigError for a larger one: two that differ by 2**64 would give the same key.
     """
+    try:
+        counters = tuple(map(operator.index, counters))  # NumPy's would overflow
+    except TypeError:
+        raise ConfigError(
+            f"seeds and counters must be whole numbers, got {', '.join(map(repr, counters))[:80]}."
+        ) from None
     for counter in counters:
         if not -LARGEST_SEED - 1 <= counter <= LARGEST_SEED:
             raise ConfigError(

@@ -30,5 +30,5 @@ def reading(data: DataConfig) -> dict[str, object]:
 
 
 def keys_of_contents(contents: Sequence[Content]) -> Keys:
-    """Images of the same name and content have the same key, wherever they lie."""
-    return keys_of(f"{one.path}\0{one.digest}" for one in contents)
+    """Images of the same name, content and time of writing have the same key: the digest does not see every byte."""
+    return keys_of(f"{one.path}\0{one.digest}\0{one.mtime_ns}" for one in contents)

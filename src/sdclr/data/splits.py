@@ -20,6 +20,7 @@ import torch
 
 from sdclr.compute.stateless_random import Stream, derive, permutation
 from sdclr.errors import ConfigError
+from sdclr.safe_text import shown
 
 Profile = Literal["exponential", "pareto"]
 Positions = npt.NDArray[np.int64]
@@ -115,9 +116,9 @@ def class_counts(
     elif profile == "pareto":
         tail = (rank + 1) / (num_classes + 1)  # upper-tail probabilities, rarest quantile first
         size = tail ** (-1 / pareto_alpha) - 1
-        counts = np.maximum(
-            int(largest / imbalance_ratio), (largest * size / size[0]).astype(int)
-        ).tolist()
+        # by the ratio: of the head class it is 1, and not a bit less
+        scaled = (largest * (size / size[0])).astype(int)
+        counts = np.maximum(int(largest / imbalance_ratio), scaled).tolist()
     else:
         raise ConfigError(f"data.profile must be exponential or pareto, got {profile!r}.")
     if counts[-1] < 1:
@@ -371,9 +372,10 @@ def checked_classes(labels: Sequence[int] | npt.NDArray[Any] | torch.Tensor) -> 
 
 def _smallest_class(classes: npt.NDArray[Any], validation_per_class: int) -> int:
     """Images of the smallest class once validation is held out; ConfigError if there are none."""
-    if validation_per_class < 0:
+    if not isinstance(validation_per_class, int | np.integer) or validation_per_class < 0:
         raise ConfigError(
-            f"data.validation_per_class must be 0 or more, got {validation_per_class}."
+            "data.validation_per_class must be a whole number of 0 or more, got "
+            f"{shown(repr(validation_per_class), 40)}."
         )
     smallest = int(np.bincount(classes).min())
     if smallest <= validation_per_class:

@@ -36,21 +36,23 @@ def look_at(
 
 
 def usable_images(
-    images: Images, config: DataConfig, show: AnyProgress
+    images: Images, config: DataConfig, show: AnyProgress, *, fate: str = "are left out"
 ) -> tuple[Images, list[BadFile]]:
     """The images, looked for by their headers; with data.on_error=skip decoded once, the bad ones left out.
 
-    A warning says which. For what looks at each image once or a few times.
+    A warning says which, and what becomes of them (``fate``). For what looks at each image once or a few times.
     """
     if config.on_error == "raise":
         return images.to(torch.device("cpu")), []
     usable, bad = look_at(images, config.on_error, show, max_skipped=config.max_skipped)
-    warn_of_bad_files(bad, len(images))
+    warn_of_bad_files(bad, len(images), fate=fate)
     return usable, bad
 
 
-def warn_of_bad_files(bad: Sequence[BadFile], num_found: int, part: str = "") -> None:
-    """Say how many were left out, and the first causes; nothing where there are none."""
+def warn_of_bad_files(
+    bad: Sequence[BadFile], num_found: int, part: str = "", *, fate: str = "are left out"
+) -> None:
+    """Say how many cannot be used, and the first causes; nothing where there are none."""
     if bad:
-        text = left_out(bad, num_found)
+        text = left_out(bad, num_found, fate=fate)
         warnings.warn(f"{part}: {text}" if part else text, stacklevel=3)

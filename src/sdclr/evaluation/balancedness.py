@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from sdclr.errors import DataError
+from sdclr.safe_text import shown
 
 GroupConvention = Literal["thirds", "thresholds"]
 GROUPS = ("many", "medium", "few")
@@ -31,6 +32,10 @@ def class_groups(train_counts: Sequence[int], convention: GroupConvention) -> di
     A group may be empty: medium of two classes, any group under ``thresholds``.
     """
     counts = np.asarray(train_counts)
+    if counts.ndim != 1 or not (counts >= 0).all():  # nor nan
+        raise DataError(
+            f"training counts must be numbers of images, one for each class, got {shown(train_counts, 80)}."
+        )
     if convention == "thirds" and len(counts) < 3:
         order = np.argsort(counts, kind="stable").tolist()
         return {"many": order[-1:], "medium": [], "few": order[:-1]}
@@ -93,6 +98,8 @@ def balancedness(
     >>> found.many, found.few, round(found.group_std, 3)
     (0.9, 0.3, 0.249)
     """
+    if isinstance(per_class_accuracy, Mapping):
+        raise DataError("balancedness takes accuracies in the order of the classes, got a mapping.")
     tested = np.array([value is not None for value in per_class_accuracy], dtype=bool)
     accuracy = np.array(
         [0.0 if value is None else value for value in per_class_accuracy], dtype=np.float64

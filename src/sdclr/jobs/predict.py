@@ -144,7 +144,9 @@ def predict(
             found = _found(data, part, out)
             for remark in [*found.remarks, *_folders_are_labels(found, data, classifier)]:
                 show.print(remark)
-            images, bad = usable_images(found.train, _without_limit(data, found), show)
+            images, bad = usable_images(
+                found.train, _without_limit(data, found), show, fate="get no label"
+            )
             parts = _compute(classifier, Path(model), found, images, data, out, where, show, world)
             table = _Table(classifier, found, images, bad, data.on_error == "skip", top)
             columns = table.columns(probabilities=probabilities, entropy=entropy)

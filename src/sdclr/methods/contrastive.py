@@ -5,11 +5,14 @@ N training images, B images of this process's share of a batch, D projection dim
 
 from __future__ import annotations
 
+from typing import get_args
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sdclr.batch import Views
+from sdclr.errors import ConfigError
 from sdclr.image_records import COLUMNS
 from sdclr.methods.config import Passes
 from sdclr.methods.hardest_mass import hardest_mass
@@ -21,8 +24,29 @@ _MASS_TEMPERATURE = 0.2
 
 def in_one_pass(network: nn.Module, views: Views) -> tuple[Tensor, Tensor]:
     """Projections of both views by one pass, so that batch norm sees both, as in the reference; [B, D] each."""
-    z_a, z_b = network(torch.cat([views.a, views.b])).chunk(2)
+    if len(views.a) != len(views.b):
+        raise ConfigError(
+            f"views of the same images are needed, got {len(views.a)} and {len(views.b)}."
+        )
+    z_a, z_b = require_projections(network(torch.cat([views.a, views.b]))).chunk(2)
     return z_a, z_b
+
+
+def require_projections(z: object) -> Tensor:
+    """What a network has returned. ConfigError unless it is a tensor."""
+    if not isinstance(z, Tensor):
+        raise ConfigError(
+            f"a network must return projections [B, D] as one tensor, got {type(z).__name__}. Wrap it in a module that "
+            "returns that tensor alone."
+        )
+    return z
+
+
+def checked_passes(passes: Passes) -> Passes:
+    """ConfigError for another word."""
+    if passes not in get_args(Passes):
+        raise ConfigError(f"passes must be joint or separate, got {passes!r}.")
+    return passes
 
 
 def in_passes(network: nn.Module, views: Views, passes: Passes) -> tuple[Tensor, Tensor]:
@@ -70,7 +94,11 @@ class ContrastiveMethod(Method):
         raise NotImplementedError
 
     def forward(self, views: Views) -> Tensor:
-        z_a, z_b = self.project(views)
+        if not isinstance(views, Views):
+            raise ConfigError(
+                f"a method takes sdclr.Views(a, b, index), got {type(views).__name__}."
+            )
+        z_a, z_b = map(require_projections, self.project(views))
         losses = self.losses(z_a, z_b, views)
         if self.records_images:
             self._record(losses.detach(), z_a.detach(), z_b.detach(), views)

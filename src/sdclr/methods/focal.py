@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from sdclr.batch import Share, Views
+from sdclr.errors import ConfigError
 from sdclr.methods.config import Passes
-from sdclr.methods.contrastive import ContrastiveMethod, in_passes
+from sdclr.methods.contrastive import ContrastiveMethod, checked_passes, in_passes
 from sdclr.methods.nt_xent import anchor_losses, checked_temperature
 
 
@@ -22,9 +23,19 @@ def focal_nt_xent(
     Arguments and errors are :func:`~sdclr.methods.nt_xent.nt_xent`'s; ``gamma`` 0 gives its loss. The gradient flows
     through the weight, as in the reference.
     """
+    checked_gamma(gamma)
     losses = anchor_losses(z_a, z_b, temperature, share)  # [2, B], -log p
     # expm1: 1 - p is exact where p is close to 1
     return ((-torch.expm1(-losses)) ** gamma * losses).mean(dim=0)
+
+
+def checked_gamma(gamma: float) -> float:
+    """0, or a number of at least 1; ConfigError for anything else."""
+    if not (gamma == 0 or gamma >= 1):
+        raise ConfigError(
+            f"gamma must be 0 or at least 1, got {gamma}: between them a gradient is infinite."
+        )
+    return gamma
 
 
 class FocalNTXent(ContrastiveMethod):
@@ -40,7 +51,7 @@ class FocalNTXent(ContrastiveMethod):
         super().__init__()
         self.network = network
         self.temperature = checked_temperature(temperature)
-        self.gamma, self.passes = gamma, passes
+        self.gamma, self.passes = checked_gamma(gamma), checked_passes(passes)
 
     def project(self, views: Views) -> tuple[Tensor, Tensor]:
         return in_passes(self.network, views, self.passes)

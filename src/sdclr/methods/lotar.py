@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sdclr.batch import Share, Views
 from sdclr.methods.config import Passes
-from sdclr.methods.contrastive import ContrastiveMethod, in_passes
+from sdclr.methods.contrastive import ContrastiveMethod, checked_passes, in_passes
 from sdclr.methods.nt_xent import checked_temperature, nt_xent
 from sdclr.processes.exchange import gather_rows_with_gradient
 
@@ -56,7 +56,7 @@ class LoTaR(ContrastiveMethod):
         super().__init__()
         self.network = network
         self.temperature = checked_temperature(temperature)
-        self.sign, self.passes = sign, passes
+        self.sign, self.passes = sign, checked_passes(passes)
 
     def project(self, views: Views) -> tuple[Tensor, Tensor]:
         return in_passes(self.network, views, self.passes)

@@ -25,7 +25,7 @@ class MoCo(ContrastiveMethod):
 
     The loss of an image is -log of the softmax probability of its own key among it and the K keys
     of the queue, the latest keys of earlier batches. The queue begins as random directions, holds
-    the keys of all processes, and is in checkpoints, as the copy is.
+    the keys of all processes, and is in checkpoints, as the copy is. In eval mode neither moves.
     """
 
     queue: Tensor
@@ -58,7 +58,8 @@ class MoCo(ContrastiveMethod):
 
     def project(self, views: Views) -> tuple[Tensor, Tensor]:
         queries = self.network(views.a)
-        self.key_network.move_towards(self.network, keep=self.key_momentum)
+        if self.training:
+            self.key_network.move_towards(self.network, keep=self.key_momentum)
         return queries, self.key_network(views.b)
 
     def losses(self, z_a: Tensor, z_b: Tensor, views: Views) -> Tensor:
@@ -69,7 +70,8 @@ class MoCo(ContrastiveMethod):
             others = query @ self.queue.T.clone()  # [B, K]; the queue moves on before the backward
             logits = torch.cat([own, others], dim=1) / self.temperature
             losses = logits.logsumexp(dim=1) - logits[:, 0]
-        self._enqueue(key if views.share is None else gather_rows(key, views.share))
+        if self.training:
+            self._enqueue(key if views.share is None else gather_rows(key, views.share))
         return losses
 
     @torch.no_grad()

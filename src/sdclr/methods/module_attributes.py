@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from types import BuiltinFunctionType, FunctionType, NoneType
+from types import BuiltinFunctionType, CellType, FunctionType, MethodType, NoneType
 from typing import Any
 
 import torch
@@ -38,9 +38,48 @@ def _is_followed(value: object) -> bool:
         return all(map(_is_followed, value))
     if isinstance(value, Mapping):
         return all(map(_is_followed, value.values()))
+    if isinstance(value, functools.partial):  # of a module the twin has one of its own
+        return all(map(_is_followed, (value.func, value.args, value.keywords)))
     return isinstance(
         value, int | float | complex | str | bytes | NoneType | torch.dtype
     ) or _is_function(value)
+
+
+def calls_the_original(value: object, parts: frozenset[int]) -> bool:
+    """Whether a copy of ``value`` would still use one of ``parts``, the ids of a network's modules and parameters.
+
+    A copy of a function is the function itself, with what it has closed over; that of a partial has parts of its own.
+    """
+    if isinstance(value, FunctionType):
+        cells = [cell.cell_contents for cell in value.__closure__ or () if _is_filled(cell)]
+        return any(_refers(one, parts) for one in [*cells, *(value.__defaults__ or ())])
+    if isinstance(value, functools.partial):
+        return any(
+            calls_the_original(one, parts)
+            for one in (value.func, *value.args, *value.keywords.values())
+        )
+    if isinstance(value, Mapping):
+        return any(calls_the_original(one, parts) for one in value.values())
+    if isinstance(value, list | tuple | set | frozenset):
+        return any(calls_the_original(one, parts) for one in value)
+    return False
+
+
+def _refers(value: object, parts: frozenset[int]) -> bool:
+    if isinstance(value, MethodType):
+        value = value.__self__
+    if isinstance(value, functools.partial):
+        return any(_refers(one, parts) for one in (*value.args, *value.keywords.values()))
+    if isinstance(value, list | tuple):
+        return any(_refers(one, parts) for one in value)
+    return id(value) in parts or calls_the_original(value, parts)
+
+
+def _is_filled(cell: CellType) -> bool:
+    try:
+        return cell.cell_contents is not None
+    except ValueError:  # a variable that has no value yet
+        return False
 
 
 def _is_function(value: object) -> bool:

@@ -100,6 +100,11 @@ def _whole(z: Tensor, temperature: float | Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _require_projections(z_a: Tensor, z_b: Tensor) -> None:
+    if not (isinstance(z_a, Tensor) and isinstance(z_b, Tensor)):
+        raise ConfigError(
+            "nt_xent takes projections as tensors [B, D], got "
+            f"{type(z_a).__name__} and {type(z_b).__name__}."
+        )
     if z_a.ndim != 2 or z_a.shape != z_b.shape or not len(z_a):
         raise ConfigError(
             "nt_xent takes projections [B, D] of two views of the same B >= 1 images, got "
@@ -127,7 +132,7 @@ def checked_temperature(temperature: float | Tensor) -> float | Tensor:
         )
     scalar = temperature.reshape(())
     message = "temperature must be a number above 0"
-    positive = (scalar > 0) & scalar.isfinite()
+    positive = (scalar > 0) & (scalar >= SMALLEST_TEMPERATURE) & scalar.isfinite()
     if scalar.is_cuda or torch.compiler.is_compiling():
         torch._assert_async(positive, message)  # the device says so; the host does not wait for it
     elif not positive:

@@ -38,6 +38,10 @@ _CONVOLUTIONS = (
 )
 
 
+_NAMES = ("weight", "in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
+"""Of the parameters that are pruned; attention packs three of them, unless keys have another size than queries."""
+
+
 def resolve_prunable(network: nn.Module, spared: Iterable[str] = ()) -> Layers:
     """``auto``: convolutions alone where they hold at least half of the network's weights, else linear layers too."""
     spared = tuple(spared)
@@ -121,8 +125,11 @@ def prunable_weights(
     network: nn.Module, prunable: Prunable, spared: tuple[str, ...]
 ) -> Iterator[tuple[str, str]]:
     """(module name, parameter name) of every weight to prune, in the network's order."""
-    if isinstance(prunable, str) and prunable not in ("conv", "conv+linear"):
-        raise ConfigError(f"method.prunable must be auto, conv or conv+linear, got {prunable!r}.")
+    if not callable(prunable) and prunable not in ("conv", "conv+linear"):
+        raise ConfigError(
+            "method.prunable must be auto, conv, conv+linear or a function of a name and a module, got "
+            f"{shown(repr(prunable), 60)}."
+        )
     users: dict[int, list[str]] = {}
     # a layer that is in several places is one user, and one in the twin
     for (
@@ -155,8 +162,23 @@ def _weights_of(name: str, module: nn.Module, prunable: Prunable) -> list[str]:
     else:
         linear = (nn.Linear, nn.MultiheadAttention) if prunable == "conv+linear" else ()
         chosen = isinstance(module, (*_CONVOLUTIONS, *linear))
-    keys = ("weight", "in_proj_weight") if chosen else ()  # packed attention has no .weight
+    keys = _NAMES if chosen else ()
     return [key for key in keys if isinstance(getattr(module, key, None), Tensor)]
+
+
+def left_whole(
+    network: nn.Module, prunable: Prunable, targets: Iterable[tuple[str, str]]
+) -> list[str]:
+    """Layers that a function chooses and of which nothing is pruned: they call their matrices something else."""
+    taken = {name for name, _ in targets}
+    return [
+        name
+        for name, module in network.named_modules()
+        if callable(prunable)
+        and name not in taken
+        and any(tensor.ndim > 1 for tensor in module._parameters.values() if tensor is not None)
+        and prunable(name, module)
+    ]
 
 
 def _require_stored(name: str, module: nn.Module, key: str) -> None:

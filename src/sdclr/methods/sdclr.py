@@ -8,6 +8,7 @@ from typing import Any, Self
 from torch import Tensor, nn
 
 from sdclr.batch import Views
+from sdclr.errors import ConfigError
 from sdclr.methods.config import SDCLRConfig
 from sdclr.methods.contrastive import ContrastiveMethod
 from sdclr.methods.frozen_copy import FrozenCopy
@@ -46,6 +47,8 @@ class SDCLR(ContrastiveMethod):
     ) -> None:
         """``stale``: the rival is a pruned copy from the epoch's beginning, without gradient; a control."""
         super().__init__()
+        if stale:
+            _require_plain_competitor(**competitor)
         self.network = network
         self.competitor = SelfCompetitor(network, **competitor)
         self.stale_copy = FrozenCopy(network) if stale else None
@@ -99,3 +102,14 @@ class SDCLR(ContrastiveMethod):
             f"competitor: {share:.1%} of all backbone weights are prunable, {self.competitor.prune_ratio:.0%} of these "
             f"are masked (method.prunable={self.competitor.prunable}{by_itself})"
         ]
+
+
+def _require_plain_competitor(norms: str = "own", dropout: float = 0.0, **_: Any) -> None:
+    """ConfigError for what a copy without gradient would leave untrained or unused."""
+    if norms != "shared":
+        raise ConfigError(
+            f"stale=True needs norms='shared', got norms={norms!r}: without a gradient, norms of the competitor's own "
+            "would never be trained."
+        )
+    if dropout:
+        raise ConfigError("stale=True and dropout are two controls; choose one of them.")

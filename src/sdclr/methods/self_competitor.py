@@ -31,6 +31,7 @@ from sdclr.methods.prunable_weights import (
     Layers,
     Prunable,
     checked_spared,
+    left_whole,
     prunable_share,
     prunable_weights,
     rescaled_layers,
@@ -63,8 +64,8 @@ class SelfCompetitor(nn.Module):
     where convolutions hold at least half of the network's weights, else ``conv+linear``), or a function
     (name, module) -> bool; ``spared`` names submodules that are never pruned, such as the projector.
     ``random_share``: share of the prunable weights removed at random instead of by magnitude, at most prune_ratio;
-    drawn anew at every refresh from ``seed``. ``dropout``: share of the outputs of each prunable layer that this branch
-    drops while it trains, drawn from torch's default generator.
+    drawn anew at every refresh from ``seed`` and the number of the draw. ``dropout``: share of the outputs of each
+    prunable layer that this branch drops while it trains, drawn from torch's default generator.
 
     Train it together with the network: one optimiser over the parameters of both (duplicates count once), one loss,
     one backward. Call :meth:`refresh_masks` at the start of every epoch. Its state_dict holds only what is its own:
@@ -123,7 +124,7 @@ class SelfCompetitor(nn.Module):
         self.prunable_share = prunable_share(network, targets, spared)
         for words in _doubts(network, targets, prunable, self.prunable_share, prune_ratio):
             warnings.warn(words, stacklevel=2)
-        self._norms = norms
+        self._norms, self._draw = norms, -1
         self._network = (network,)  # in a tuple: the network is no part of this module
         self.twin = tied_twin(network, norms)
         self._masked = [MaskedWeight(self.twin, module, name) for module, name in targets]
@@ -152,11 +153,16 @@ class SelfCompetitor(nn.Module):
         return self
 
     @torch.no_grad()
-    def refresh_masks(self, draw: int = 0) -> None:
-        """Prune the CURRENT weights anew, always starting from all of them. ``draw`` counts the random draws.
+    def refresh_masks(self, draw: int | None = None) -> None:
+        """Prune the CURRENT weights anew, always starting from all of them.
+
+        ``draw``: the number of the random draw, such as the epoch, so that a run that goes on draws as one that was
+        not interrupted; None: counted from 0 in a new competitor.
 
         Raises ConfigError when the network has become another one than the competitor was built for.
         """
+        if draw is None:
+            draw = self._draw = self._draw + 1
         require_copyable(self._network[0])
         self._require_same_layers()
         if self._restore_ties():
@@ -324,6 +330,11 @@ def _doubts(
             f"{len(rescaled)} of {len(targets)} layers ({', '.join(rescaled[:3])}, ...) do not use their weight as "
             "it is stored (weight standardisation, or another parameter): what is masked there is not zero, and "
             "the competitor is damaged less than prune_ratio says."
+        )
+    if whole := left_whole(network, prunable, targets):
+        found.append(
+            f"prunable chooses {first_of(whole, 3)}, whose parameters have names that are not known: nothing of "
+            "them is pruned."
         )
     return found
 

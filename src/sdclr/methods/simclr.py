@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from sdclr.batch import Views
 from sdclr.methods.config import Passes
-from sdclr.methods.contrastive import ContrastiveMethod, in_passes
+from sdclr.methods.contrastive import ContrastiveMethod, checked_passes, in_passes
 from sdclr.methods.nt_xent import checked_temperature, nt_xent
 
 
@@ -27,7 +27,7 @@ class SimCLR(ContrastiveMethod):
         super().__init__()
         self.network = network
         self.temperature = checked_temperature(temperature)
-        self.passes = passes
+        self.passes = checked_passes(passes)
 
     def project(self, views: Views) -> tuple[Tensor, Tensor]:
         return in_passes(self.network, views, self.passes)

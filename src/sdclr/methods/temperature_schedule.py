@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from sdclr.batch import Views
 from sdclr.methods.config import Passes, TemperatureScheduleConfig
-from sdclr.methods.contrastive import ContrastiveMethod, in_passes
+from sdclr.methods.contrastive import ContrastiveMethod, checked_passes, in_passes
 from sdclr.methods.method import Parts
 from sdclr.methods.nt_xent import nt_xent
 
@@ -42,7 +42,7 @@ class TemperatureSchedule(ContrastiveMethod):
         passes: Passes = "joint",
     ) -> None:
         super().__init__()
-        self.network, self.passes = network, passes
+        self.network, self.passes = network, checked_passes(passes)
         self.period, self.lowest, self.highest = period, lowest, highest
         self.register_buffer("temperature", torch.tensor(highest))
 

@@ -9,11 +9,17 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
 from sdclr.compute.wrapped_modules import wraps_another
 from sdclr.errors import ConfigError
-from sdclr.methods.module_attributes import HELD_BY_TORCH, followed_attributes
+from sdclr.methods.module_attributes import (
+    HELD_BY_TORCH,
+    calls_the_original,
+    followed_attributes,
+)
 from sdclr.methods.weight_mask import is_of_masks
 
 Norms = Literal["own", "own_all", "shared"]
@@ -31,7 +37,7 @@ def tied_twin(network: nn.Module, norms: Norms) -> nn.Module:
                 value for value in followed_attributes(module).values() if isinstance(value, Tensor)
             )
             memo |= {id(tensor): tensor for tensor in plain}
-        if norms == "shared" and _keeps_statistics(module):
+        if norms == "shared" and _is_batch_norm(module):
             memo[id(module)] = module  # num_batches_tracked and friends must be one thing, not two
     try:
         return copy.deepcopy(network, dict(memo))
@@ -102,6 +108,8 @@ class Tie(NamedTuple):
 
 def require_copyable(network: nn.Module) -> None:
     """Refuse what a copy would still call the original's code in: its competitor would be the network itself."""
+    every = (*network.modules(), *network.parameters())
+    parts = frozenset(map(id, every))
     for name, module in layers(network):
         where = name or "the network"
         if wraps_another(module):
@@ -118,6 +126,28 @@ def require_copyable(network: nn.Module) -> None:
             raise ConfigError(
                 f"{where}.forward was replaced by a function, and a copy of it would call the original. Write it as a "
                 "method of the module's class."
+            )
+        held = {key: value for key, value in vars(module).items() if key not in HELD_BY_TORCH}
+        for key, value in held.items():
+            if calls_the_original(value, parts):
+                raise ConfigError(
+                    f"{where}.{key} is a function that has closed over a part of the network, and a copy of it would "
+                    "call the original. Write it as a method of the module's class."
+                )
+        _require_plain_tensors(where, module)
+
+
+def _require_plain_tensors(where: str, module: nn.Module) -> None:
+    """ConfigError for parameters that have no values here: not yet, or not all of them."""
+    for _, key, tensor in tensors(module):
+        if is_lazy(tensor):
+            raise ConfigError(
+                f"{where}.{key} has no shape yet. Run the network once before its competitor is built."
+            )
+        if type(tensor).__name__ == "DTensor":
+            raise ConfigError(
+                f"{where}.{key} is shared out over processes (FSDP, tensor parallelism), and a mask needs whole "
+                "weights. Build the competitor of the plain network, and train it with torchrun or DDP."
             )
 
 
@@ -142,7 +172,7 @@ def changed_layers(layers: dict[str, nn.Module], twins: dict[str, nn.Module]) ->
             changed.append(
                 f"{name} had {', '.join(sorted(before)) or 'nothing'} and has {', '.join(sorted(now))}"
             )
-        elif (now_shapes := _own_shapes(module)) != _own_shapes(twin) and _keeps_statistics(module):
+        elif (now_shapes := _own_shapes(module)) != _own_shapes(twin) and _is_batch_norm(module):
             changed.append(f"{name} has other shapes: {now_shapes}")
     return changed
 
@@ -162,15 +192,16 @@ def _own_shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
     return {key: tuple(tensor.shape) for _, key, tensor in tensors(module)}
 
 
-def _keeps_statistics(module: nn.Module) -> bool:
-    return getattr(module, "running_mean", None) is not None
+def _is_batch_norm(module: nn.Module) -> bool:
+    """Whether its output depends on the whole batch, or on statistics of earlier ones."""
+    return isinstance(module, _BatchNorm) or getattr(module, "running_mean", None) is not None
 
 
 def is_own(module: nn.Module, norms: Norms) -> bool:
     """Whether the twin has a layer of its own here, instead of the network's."""
     if norms == "shared":
         return False
-    return _keeps_statistics(module) or (
+    return _is_batch_norm(module) or (
         norms == "own_all" and isinstance(module, nn.LayerNorm | nn.GroupNorm)
     )
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from sdclr.batch import Share, Views
 from sdclr.errors import ConfigError
 from sdclr.methods.config import Passes, VICRegConfig
-from sdclr.methods.contrastive import ContrastiveMethod, in_passes
+from sdclr.methods.contrastive import ContrastiveMethod, checked_passes, in_passes
 from sdclr.methods.method import Parts
 from sdclr.processes.exchange import sum_over_processes
 
@@ -91,7 +91,7 @@ class VICReg(ContrastiveMethod):
         passes: Passes = "separate",
     ) -> None:
         super().__init__()
-        self.network, self.passes = network, passes
+        self.network, self.passes = network, checked_passes(passes)
         self.invariance, self.variance, self.covariance = invariance, variance, covariance
 
     @classmethod

@@ -22,6 +22,8 @@ import numpy.typing as npt
 
 from sdclr.any_progress import AnyProgress, NoProgress
 from sdclr.errors import DistributedError, RunFolderError
+from sdclr.safe_text import first_of
+from sdclr.storage.array_files import save_array
 from sdclr.storage.carried_rows import (
     NOTHING,
     Carried,
@@ -131,6 +133,7 @@ class RowParts:
             return min(self.rows, num_images)
         with storage_errors(self.folder):
             self.folder.mkdir(exist_ok=True)
+            self._remove_damaged()
             found_identity = _read_identity(self.folder)
             if found_identity != self.stamp:
                 if not self._carry_over(found_identity) and self._part(0).is_file():
@@ -171,6 +174,17 @@ class RowParts:
         found = read_carried(self.folder, self._digest) if self._digest else None
         return NOTHING if found is None else found[1]
 
+    def _remove_damaged(self) -> None:
+        """Parts that cannot be read are computed anew, and a warning says so."""
+        damaged = [name for name in self._names() if not _is_readable(self.folder / name)]
+        for name in damaged:
+            (self.folder / name).unlink()
+        if damaged:
+            warnings.warn(
+                f"{self.folder / first_of(damaged, 3)} cannot be read: the {self.what} in it are made anew.",
+                stacklevel=5,
+            )
+
     def append(self, rows: npt.NDArray[Any]) -> None:
         """The next part; it may have any type without objects, the same for all parts."""
         self._write(self.rows, rows)
@@ -180,7 +194,7 @@ class RowParts:
         path = self._part(first)
         with storage_errors(path):
             with new_file(path) as (temporary, file):
-                np.save(file, rows)
+                save_array(file, rows)
             os.replace(temporary, path)
 
     def compute(
@@ -283,11 +297,14 @@ class RowParts:
     def _finished(self) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[Any]]]:
         """Places and rows, mapped, of each finished part: also of those behind one that is missing."""
         found = []
-        for name in sorted(filter(_PART.fullmatch, os.listdir(self.folder))):
+        for name in self._names():
             rows = np.load(self.folder / name, mmap_mode="r")
             first = int(name.removesuffix(".npy"))
             found.append((np.arange(first, first + len(rows)), rows))
         return found
+
+    def _names(self) -> list[str]:
+        return sorted(filter(_PART.fullmatch, os.listdir(self.folder)))
 
     def as_mapped_file(self) -> npt.NDArray[Any]:
         """All rows as one memory-mapped file, so that a million images need no memory; remove() removes it."""
@@ -322,6 +339,15 @@ def rows_per_part(num_rows: int) -> int:
     """
     wanted = -(-num_rows // MOST_PARTS)
     return min(max(-(-wanted // FEWEST_ROWS) * FEWEST_ROWS, FEWEST_ROWS), ROWS_PER_PART)
+
+
+def _is_readable(part: Path) -> bool:
+    """Whether the file is as long as it says."""
+    try:
+        np.load(part, mmap_mode="r")
+    except (ValueError, EOFError):
+        return False
+    return True
 
 
 def _read_identity(folder: Path) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 import tarfile
 from pathlib import Path
@@ -208,6 +209,25 @@ def test_what_a_killed_call_has_seen_is_kept_where_the_collection_has_changed(
         path.unlink()
     mine(digits_run.folder, data(photos), out, overwrite=True)
     assert sorted(path.name for path in out.iterdir()) == files, "nothing is left behind"
+
+
+def test_a_photo_that_was_edited_where_no_sample_is_taken_is_looked_at_again(
+    digits_run: Run, photos: Path, tmp_path: Path
+) -> None:
+    """Of an uncompressed file the digest sees 12 KB: its begin, its middle and its end."""
+    edited = photos / "00_plain.tif"
+    pixels = np.array(photo(7, 0, side=160))
+    Image.fromarray(pixels).save(edited)
+    mine(digits_run.folder, data(photos), tmp_path / "rare")
+    pixels[20:60] = np.random.default_rng(0).integers(0, 256, pixels[20:60].shape)
+    Image.fromarray(pixels).save(edited)
+    os.utime(edited, ns=(1, 1))  # a file system's clock may be coarse
+    last = StopAfter()
+    again = mine(digits_run.folder, data(photos), tmp_path / "rare", overwrite=True, progress=last)
+    assert [task for task in last.begun_at if task.startswith("features")] == [
+        "features of 1 images"
+    ]
+    assert_same(mine(digits_run.folder, data(photos), tmp_path / "whole"), again)
 
 
 def test_a_word_that_is_no_mark_is_said_before_any_image_is_looked_at(

@@ -41,12 +41,14 @@ class BadFile(NamedTuple):
     cause: str
 
 
-def left_out(bad: Sequence[BadFile], num_found: int, shown: int = 5) -> str:
-    """A warning for images that were left out: how many, and the first causes."""
+def left_out(
+    bad: Sequence[BadFile], num_found: int, shown: int = 5, *, fate: str = "are left out"
+) -> str:
+    """A warning for images that cannot be used: how many, what becomes of them, and the first causes."""
     causes = "\n  ".join(one.cause for one in bad[:shown])
     if len(bad) > shown:
         causes += f"\n  and {len(bad) - shown} more"
-    return f"{len(bad)} of {num_found} images cannot be decoded and are left out:\n  {causes}"
+    return f"{len(bad)} of {num_found} images cannot be decoded and {fate}:\n  {causes}"
 
 
 class Images(Protocol):

@@ -40,6 +40,10 @@ def require_usable(features: Tensor, *others: Tensor) -> None:
     That is: fewer than two rows, numbers that are not finite, rows that are all the same. ``others``
     are further rows of the same kind.
     """
+    if not isinstance(features, Tensor):
+        raise DataError(
+            f"features must be a tensor, got {type(features).__name__}; torch.as_tensor makes one of an array."
+        )
     if features.ndim != 2 or not features.shape[1]:
         shape = tuple(features.shape)
         raise DataError(f"features must have the shape [images, features], got {shape}.")

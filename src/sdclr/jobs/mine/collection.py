@@ -1,6 +1,6 @@
 """Which images are mined: those that are listed now, with those of an earlier call.
 
-N images. An image is known where its name and its content are; only the others are looked at.
+N images. An image is known where its name, its content and when it was written are; only the others are looked at.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def join(
     for one in now.contents:
         name = _below(root, now.root, one.path)
         row = row_of.get(name, -1)
-        same = row >= 0 and one.digest not in (ABSENT, "") and old[row].digest == one.digest
+        same = row >= 0 and one.digest not in (ABSENT, "") and is_as_it_was(one, old[row])
         contents.append(one._replace(path=name))
         stored_rows.append(row if same else -1)
     listed_rows = list(range(len(contents)))
@@ -152,14 +152,23 @@ def _rows_of(
     """The row of each image [N] that is unseen so far, where this call has the same file with the same content."""
     rows = np.full(len(contents), -1, dtype=np.int64)
     row_of = {
-        (_below(root, own.record.root, one.path), one.digest): row
+        (_below(root, own.record.root, one.path), *written(one)): row
         for row, one in enumerate(own.contents)
         if one.digest not in (ABSENT, "")
     }
     for place in np.flatnonzero(unseen).tolist():
         one = contents[place]
-        rows[place] = row_of.get((one.path, one.digest), -1)
+        rows[place] = row_of.get((one.path, *written(one)), -1)
     return rows
+
+
+def written(one: Content) -> tuple[str, int]:
+    """What tells a file from itself after a change: its digest does not see every byte."""
+    return one.digest, one.mtime_ns
+
+
+def is_as_it_was(one: Content, before: Content) -> bool:
+    return written(one) == written(before)
 
 
 def _common(a: str, b: str) -> str:

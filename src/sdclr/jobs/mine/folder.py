@@ -23,6 +23,7 @@ from sdclr.errors import ConfigError, DataError, MissingInputError, RunFolderErr
 from sdclr.jobs.mine.looking import LOOK, Looks
 from sdclr.run.files import MINE_FILE
 from sdclr.safe_text import shown
+from sdclr.storage.array_files import save_array
 from sdclr.storage.documents import read_json_file
 from sdclr.storage.durable_files import (
     is_leftover,
@@ -136,7 +137,7 @@ def read_state(folder: Path) -> MineRecord:
         ) from None
     except (OSError, ValueError, TypeError, ConfigError) as error:
         raise DataError(
-            f"{path} is damaged: {shown(error, 300)}. Restore it, or mine into another folder."
+            f"{path} is damaged: {shown(error, 300).rstrip('.')}. Restore it, or mine into another folder."
         ) from None
 
 
@@ -149,13 +150,14 @@ def read_stored(folder: Path) -> Stored | None:
     record = read_state(folder)
     if record.state == "computing":
         return None
-    contents = (read_record(folder / IMAGES) or {}).get("images", [])
     try:
+        contents = (read_record(folder / IMAGES) or {}).get("images", [])
         features = np.load(folder / FEATURES, mmap_mode="c")
         looks = np.load(folder / LOOKS)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, DataError) as error:
+        why = shown(error, 300).rstrip(".")
         raise DataError(
-            f"what {folder} has kept cannot be read: {shown(error, 300)}. Mine into another folder."
+            f"what {folder} has kept cannot be read: {why}. Mine into another folder."
         ) from None
     n = record.num_images
     fits = features.ndim == 2 and features.dtype == np.float32 and looks.dtype == LOOK
@@ -205,7 +207,7 @@ def _store(
     with storage_errors(folder):
         temporary = temporary_name(folder / LOOKS)
         with temporary.open("xb") as file:
-            np.save(file, looks)
+            save_array(file, looks)
         write_state(folder, record.model_copy(update={"state": "computing"}))
         put_in_place(features, folder / FEATURES)
         put_in_place(temporary, folder / LOOKS)

@@ -20,7 +20,7 @@ from sdclr.data.trained_images import images_of, warn_of_changes
 from sdclr.data.usable import look_at as look_at_all
 from sdclr.data.usable import warn_of_bad_files
 from sdclr.errors import ConfigError, DistributedError
-from sdclr.jobs.mine.collection import Joined, Listed, join, keep, require_same_kind
+from sdclr.jobs.mine.collection import Joined, Listed, join, keep, require_same_kind, written
 from sdclr.jobs.mine.folder import UNFINISHED, MineRecord, Stored, read_state, read_stored
 from sdclr.jobs.mine.looking import look_at
 from sdclr.presentation.progress import AnyProgress, NoProgress
@@ -174,5 +174,5 @@ def _holds(own: Stored, joined: Joined) -> bool:
     return own.record.root == joined.root and _contents(own.contents) == _contents(joined.contents)
 
 
-def _contents(images: Sequence[Content]) -> list[tuple[str, str]]:
-    return [(one.path, one.digest) for one in images]
+def _contents(images: Sequence[Content]) -> list[tuple[str, str, int]]:
+    return [(one.path, *written(one)) for one in images]

@@ -39,7 +39,7 @@ from sdclr.run.refusals import (
     require_same_settings,
     require_store_elsewhere,
 )
-from sdclr.safe_text import counted
+from sdclr.safe_text import counted, shown
 from sdclr.settings import PretrainConfig
 
 _READY = "run folder ready at step"
@@ -78,6 +78,11 @@ def pretrain(
     >>> run.backbone_path.is_file()
     True
     """
+    if config is not None and not isinstance(config, PretrainConfig):
+        raise ConfigError(
+            f"pretrain takes a PretrainConfig, got {shown(repr(config), 60)}. sdclr.recipe(NAME) gives one, and "
+            "PretrainConfig.parse makes one of a mapping."
+        )
     show = LoggedProgress(progress or NoProgress())
     with show.hearing_warnings():
         given = None if images is None else look_at_given(images, labels, show, config)

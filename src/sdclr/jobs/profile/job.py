@@ -49,6 +49,7 @@ FEATURES_FILE, SCORES_FILE, RECORD_FILE = "features.npy", "scores.csv", "mine.js
 QUESTIONS_FILE, PAGE_FILE = "questions.csv", "profile.html"
 PICTURE_SIDE = 128
 AGAIN = "Mine again with --overwrite, which keeps features and marks."
+AFRESH = "Mine into another folder."
 Ask = Callable[[str, str], bool | None]
 """Two names of images -> whether they are of the same kind; None: no more questions."""
 
@@ -84,7 +85,7 @@ def profile(
     names = mined.names
     if len(features) != len(names):
         raise DataError(
-            f"{folder} is inconsistent: {len(names)} images and {len(features)} rows in {FEATURES_FILE}. {AGAIN}"
+            f"{folder} is inconsistent: {len(names)} images and {len(features)} rows in {FEATURES_FILE}. {AFRESH}"
         )
     covering = _covering(features, progress or NoProgress())
     path = folder / QUESTIONS_FILE
@@ -112,7 +113,7 @@ def _features(folder: Path) -> Tensor:
         found = np.load(folder / FEATURES_FILE)
     except (OSError, ValueError, EOFError) as error:
         path = shown(folder / FEATURES_FILE)
-        raise DataError(f"{path} cannot be read: {shown(error, 300)}. {AGAIN}") from None
+        raise DataError(f"{path} cannot be read: {shown(error, 300)}. {AFRESH}") from None
     return torch.from_numpy(found)
 
 
@@ -170,9 +171,9 @@ def _read_mined(folder: Path) -> _Mined:
     try:
         facts = read_json_file(record)
     except (OSError, ValueError) as error:
-        raise DataError(f"{shown(record)} is damaged: {shown(error, 300)}. {AGAIN}") from None
+        raise DataError(f"{shown(record)} is damaged: {shown(error, 300)}. {AFRESH}") from None
     if not isinstance(facts, dict):
-        raise DataError(f"{shown(record)} is damaged, it is no JSON object. {AGAIN}")
+        raise DataError(f"{shown(record)} is damaged, it is no JSON object. {AFRESH}")
     contents = (read_record(folder / "images.tsv.gz") or {}).get("images", [])
     names = [table_text(one.path) for one in contents]
     table = read_table(scores, known=("path", "score"))

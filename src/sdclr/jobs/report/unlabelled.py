@@ -185,7 +185,7 @@ def _why_not_examined(run: Run, settings: Mapping[str, Any], why_missing: Mappin
     reason = why_missing.get("neighbours")  # which an examination brings
     if reason is None:
         return f"{run.folder} was not examined yet: {report_command(run)}"
-    said = f"{run.folder} was not examined: {reason}"
+    said = f"{run.folder} was not examined: {' '.join(reason.split())}"
     if settings.get("backbone.name") == "custom":
         return f"{said} From Python: sdclr.examine({str(run.folder)!a}, network=...)"
     if _lacks_code(settings):
