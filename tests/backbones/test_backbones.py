@@ -265,6 +265,7 @@ def test_our_networks_that_torchvision_has_weights_for_are_known_without_it() ->
 
 def test_input_that_no_layer_could_take_is_said() -> None:
     backbone = build_backbone(BackboneConfig(name="resnet10", width=4)).eval()
+    backbone.checks_input = True  # as of one that was loaded
     with pytest.raises(DataError, match=r"images in \[0, 1\], got values from nan"):
         backbone(torch.full((1, 3, 8, 8), torch.nan))
     with pytest.raises(
