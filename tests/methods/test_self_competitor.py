@@ -737,6 +737,15 @@ def test_a_function_that_has_closed_over_something_else_is_followed() -> None:
     torch.testing.assert_close(competitor(images()), network(images()))
 
 
+def test_a_function_that_has_closed_over_itself_is_looked_into_once() -> None:
+    def step(x: torch.Tensor, again: bool = True) -> torch.Tensor:
+        return step(x.mean((2, 3)), again=False) if again else x
+
+    network = Calling(lambda conv: step)
+    network.norm = nn.BatchNorm2d(3)
+    SelfCompetitor(network)
+
+
 def test_batch_norms_without_statistics_are_the_twins_own() -> None:
     plain = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8, track_running_stats=False))
     assert SelfCompetitor(plain).twin[1].weight is not plain[1].weight  # type: ignore[index]

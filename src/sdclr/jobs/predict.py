@@ -306,7 +306,7 @@ class _Table:
                 len(others) > 3
             )
             warnings.warn(
-                f"{counted(num, 'image')} of {len(self._known):,} have labels that this model does not know ({named}): "
+                f"this model does not know the labels of {counted(num, 'image')} of {len(self._known):,} ({named}): "
                 "how many are right is counted of the others alone.",
                 stacklevel=4,
             )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
-from types import BuiltinFunctionType, CellType, FunctionType, MethodType, NoneType
+from collections.abc import Iterable, Iterator, Mapping
+from types import BuiltinFunctionType, CellType, FunctionType, NoneType
 from typing import Any
 
 import torch
@@ -48,31 +48,42 @@ def _is_followed(value: object) -> bool:
 def calls_the_original(value: object, parts: frozenset[int]) -> bool:
     """Whether a copy of ``value`` would still use one of ``parts``, the ids of a network's modules and parameters.
 
-    A copy of a function is the function itself, with what it has closed over; that of a partial has parts of its own.
+    A copy of a function is the function itself, with what it has closed over; a copy of anything else that is looked
+    into here has copies of the parts.
     """
+    return any(_refers(one, parts, set()) for one in _closed_over(value, set()))
+
+
+def _closed_over(value: object, seen: set[int]) -> Iterator[object]:
+    """What the functions in ``value`` have closed over, and their defaults."""
+    if id(value) in seen:  # a list may hold itself
+        return
+    seen.add(id(value))
     if isinstance(value, FunctionType):
-        cells = [cell.cell_contents for cell in value.__closure__ or () if _is_filled(cell)]
-        return any(_refers(one, parts) for one in [*cells, *(value.__defaults__ or ())])
+        yield from (cell.cell_contents for cell in value.__closure__ or () if _is_filled(cell))
+        yield from value.__defaults__ or ()
+    for one in _held(value):
+        yield from _closed_over(one, seen)
+
+
+def _refers(value: object, parts: frozenset[int], seen: set[int]) -> bool:
+    """Whether a function that has closed over ``value`` would use one of ``parts``."""
+    if id(value) in seen:  # a function may have closed over itself
+        return False
+    seen.add(id(value))
+    if id(value) in parts or id(getattr(value, "__self__", None)) in parts:
+        return True
+    closed = _closed_over(value, set()) if isinstance(value, FunctionType) else ()
+    return any(_refers(one, parts, seen) for one in (*_held(value), *closed))
+
+
+def _held(value: object) -> Iterable[object]:
+    """What a container or a partial holds."""
     if isinstance(value, functools.partial):
-        return any(
-            calls_the_original(one, parts)
-            for one in (value.func, *value.args, *value.keywords.values())
-        )
+        return value.func, *value.args, *value.keywords.values()
     if isinstance(value, Mapping):
-        return any(calls_the_original(one, parts) for one in value.values())
-    if isinstance(value, list | tuple | set | frozenset):
-        return any(calls_the_original(one, parts) for one in value)
-    return False
-
-
-def _refers(value: object, parts: frozenset[int]) -> bool:
-    if isinstance(value, MethodType):
-        value = value.__self__
-    if isinstance(value, functools.partial):
-        return any(_refers(one, parts) for one in (*value.args, *value.keywords.values()))
-    if isinstance(value, list | tuple):
-        return any(_refers(one, parts) for one in value)
-    return id(value) in parts or calls_the_original(value, parts)
+        return value.values()
+    return value if isinstance(value, list | tuple | set | frozenset) else ()
 
 
 def _is_filled(cell: CellType) -> bool:

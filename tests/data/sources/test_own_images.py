@@ -11,6 +11,7 @@ import torch
 
 from image_folder_stand_in import COUNTS, make_folder, write_txt
 from sdclr.data import Data, DataConfig, build_data
+from sdclr.data.sources.own_images import class_names_of
 from sdclr.data.sources.split_folders import has_splits
 from sdclr.data.views.parameters import ViewSpec
 from sdclr.errors import ConfigError, DataError, MissingInputError
@@ -445,3 +446,9 @@ def test_folders_are_recognised_as_splits_by_all_their_names(tmp_path: Path) -> 
             if name != "notes":
                 (root / name / "x.jpg").touch()
         assert has_splits(root) is expected, names
+
+
+def test_two_spellings_of_a_number_are_two_classes_and_a_warning() -> None:
+    with pytest.warns(UserWarning, match="labels 1 and 1.0 are the same number in two spellings"):
+        assert class_names_of(["2", "1", "1.0"]) == ["1", "1.0", "2"]
+    assert class_names_of(["10", "2", "1.5"]) == ["1.5", "2", "10"]

@@ -42,6 +42,7 @@ from sdclr.data.sources.test_sets import (
 from sdclr.data.sources.wanted import Reading, Wanted
 from sdclr.data.splits import Positions
 from sdclr.errors import ConfigError
+from sdclr.safe_text import shown
 
 TURNED_SUFFIXES = {"TIFF": (".tif", ".tiff"), "HEIC": HEIF_SUFFIXES}
 """Files that their readers turn as they say, whatever is asked for."""
@@ -157,8 +158,18 @@ def _turned_in_any_case(paths: Iterable[str]) -> list[str]:
 def class_names_of(labels: list[str] | None) -> list[str]:
     """The distinct labels [C]: by value where all are numbers (2, 10 and 2.0, 10.0 as programs write them), else as
     text.
+
+    A warning where two of them write the same number: every label is a text, and they stay two classes.
     """
     names = sorted(set(labels or ()))
+    first_of_value: dict[Decimal, str] = {}
+    for name in filter(_NUMBER.fullmatch, names):
+        if (first := first_of_value.setdefault(Decimal(name), name)) != name:
+            warnings.warn(
+                f"labels {shown(first)} and {shown(name)} are the same number in two spellings, and two classes here. "
+                "Write them alike if they are one class.",
+                stacklevel=3,
+            )
     return sorted(names, key=Decimal) if all(map(_NUMBER.fullmatch, names)) else names
 
 
