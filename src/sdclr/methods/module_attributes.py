@@ -45,12 +45,17 @@ def _is_followed(value: object) -> bool:
     ) or _is_function(value)
 
 
+_HOLDERS = (FunctionType, functools.partial, list, tuple, set, frozenset, Mapping)
+
+
 def calls_the_original(value: object, parts: frozenset[int]) -> bool:
     """Whether a copy of ``value`` would still use one of ``parts``, the ids of a network's modules and parameters.
 
     A copy of a function is the function itself, with what it has closed over; a copy of anything else that is looked
     into here has copies of the parts.
     """
+    if not isinstance(value, _HOLDERS):  # numbers and texts, mostly
+        return False
     return any(_refers(one, parts, set()) for one in _closed_over(value, set()))
 
 

@@ -127,9 +127,8 @@ def require_copyable(network: nn.Module) -> None:
                 f"{where}.forward was replaced by a function, and a copy of it would call the original. Write it as a "
                 "method of the module's class."
             )
-        held = {key: value for key, value in vars(module).items() if key not in HELD_BY_TORCH}
-        for key, value in held.items():
-            if calls_the_original(value, parts):
+        for key, value in vars(module).items():
+            if key not in HELD_BY_TORCH and calls_the_original(value, parts):
                 raise ConfigError(
                     f"{where}.{key} is a function that has closed over a part of the network, and a copy of it would "
                     "call the original. Write it as a method of the module's class."
