@@ -5,7 +5,7 @@
 
 What is missing (a package, the data, a device) is said before anything is begun. What needs no quiet device runs
 first and all at once: the GPU tests, compiling for the benches, the paper's runs. What times something follows, each by
-itself. Each has a limit, and one that could not end in the time that is left is not begun. After each, DIR/device.json
+itself. Each has a limit, and one for which too little time is left is not begun. After each, DIR/device.json
 says what became of it, and DIR/<stage>.log holds its words; the same command leaves out what is done or has failed,
 and begins again what was stopped (the paper's runs go on where they were). ``--rehearse`` shows on a CPU that stages
 start and are written down, with work of seconds.
@@ -14,6 +14,7 @@ start and are written down, with work of seconds.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import importlib.util
 import json
@@ -55,7 +56,7 @@ class Stage:
     most: float
     """Seconds after which it is stopped; what it has written by then stays."""
     beside: bool = False
-    """Whether it may run beside others of its kind: it times nothing."""
+    """Whether it may run beside others of its kind: it needs no quiet device."""
 
 
 @dataclass
@@ -123,15 +124,23 @@ class Session:
             running = {
                 threads.submit(self._one, stage, min(stage.most, left)): stage for stage in stages
             }
-            for ended in as_completed(running):
-                stage = running[ended]
-                self.outcomes[stage.name] = ended.result()
-                self._write()
-                self._say(stage)
+            try:
+                for ended in as_completed(running):
+                    stage = running[ended]
+                    self.outcomes[stage.name] = ended.result()
+                    self._write()
+                    self._say(stage)
+            except BaseException:  # Ctrl-C comes here, and not to the threads that wait for them
+                for process in list(_RUNNING):
+                    _signal(process, signal.SIGKILL)
+                raise
 
     def _one(self, stage: Stage, seconds: float) -> Outcome:
         begun = self.clock()
-        code = (self.run or run_stage)(stage, self.out / f"{stage.name}.log", seconds)
+        try:
+            code = (self.run or run_stage)(stage, self.out / f"{stage.name}.log", seconds)
+        except Exception as error:  # the others are to be written down
+            return Outcome("failed", self.clock() - begun, why=f"{type(error).__name__}: {error}")
         spent = self.clock() - begun
         if code is None:
             return Outcome("stopped", spent, why=f"its {seconds:.0f} s were over")
@@ -167,19 +176,31 @@ def run_stage(stage: Stage, log: Path, seconds: float) -> int | None:
             start_new_session=True,
             env={**os.environ, "PYTHONPATH": _search_path(), "PYTHONUNBUFFERED": "1"},
         )
+        _RUNNING.add(process)
         try:
             return process.wait(timeout=max(seconds - PATIENCE_SECONDS, 1))
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGTERM)
+            _signal(process, signal.SIGTERM)
             try:
                 process.wait(timeout=PATIENCE_SECONDS)
             except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
+                _signal(process, signal.SIGKILL)
                 process.wait()
             return None
         except BaseException:
-            os.killpg(process.pid, signal.SIGKILL)
+            _signal(process, signal.SIGKILL)
             raise
+        finally:
+            _RUNNING.discard(process)
+
+
+_RUNNING: set[subprocess.Popen[bytes]] = set()
+
+
+def _signal(process: subprocess.Popen[bytes], number: int) -> None:
+    """To the whole group, if it has not ended."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
 
 
 def _search_path() -> str:
@@ -212,12 +233,14 @@ def planned(
         places = ["--data", str(data), "--splits-dir", str(splits)]
         records = ["--records", f"{out}/records"]
         stages.append(Stage(grid, (python, *run, *places, *records), 60, 300, beside=True))
-    return [
-        *stages,
+    stages += [
         Stage("bench", (python, *step, f"{out}/bench.json"), 100, 270),
         Stage("bench-large", (python, *step, *large), 150, 270),
         Stage("facts", (python, *facts), 60, 240),
     ]
+    if data is not None and splits is not None:  # what is left of the minutes
+        stages.append(Stage(f"{grid} on", (python, *run, *places, *records), 60, 3600))
+    return stages
 
 
 def rehearsed(out: Path, python: str) -> list[Stage]:

@@ -19,6 +19,7 @@ ROOT = Path(__file__).parent.parent
 MARKERS = Markers("<!-- speed: written by benchmarks/speed_page.py -->", "<!-- /speed -->")
 
 
+MAKERS = ("Intel", "AMD", "Apple", "NVIDIA")
 ALONE = (
     "\nEach step was timed alone here, on an idle device, and is charged what the host takes to queue its "
     "first kernels; only `end_to_end` is\nof steps in a row. Since then the bench times an "
@@ -41,8 +42,9 @@ def newest(kind: str, work: Work) -> list[dict[str, Any]]:
 
 
 def _maker(hardware: str) -> str:
-    """``Intel`` of ``CPU: Intel(R) Xeon(R) Processor, 2 threads``."""
-    return hardware.split()[1].partition("(")[0]
+    """``Intel`` of ``CPU: 13th Gen Intel(R) Core(TM), 2 threads``."""
+    known = (maker for maker in MAKERS if maker in hardware)
+    return next(known, hardware.split()[1].partition("(")[0])
 
 
 def section() -> str:

@@ -171,19 +171,26 @@ def measured(settings: Settings, progress: AnyProgress) -> dict[str, Any]:
         progress.finish(task, f"{num_rounds} rounds")
     in_rounds = {name: taken[:num_rounds] for name, taken in rounds.items() if num_rounds}
     # where there was no time for a round, the last call of the warming up is better than nothing
-    times = {name: [seconds] for name, seconds in warm.seconds.items()} | in_rounds
+    once = {name: [seconds] for name, seconds in warm.seconds.items() if name not in in_rounds}
+    times = once | in_rounds
     stopped = f"stopped by {stop.signal_name}" if stop.signal_name else ""
     missing = [name for name in names if indispensable(name, bench.main) and name not in times]
     if missing:
         raise Preempted(f"{stopped} before {', '.join(missing)} was timed: nothing is written.")
     late = f"left out: {stopped or f'{bench.minutes:g} minutes are over'}"
     left_out = {name: late for name in names if name not in times}
-    once = {name: "timed once, as it was warmed up" for name in times if name not in in_rounds}
-    remarks = once | entrants.fallen_back() | left_out | warm.failed
+    warm_enough = in_rounds | {name: taken for name, taken in once.items() if warm_ups(name)}
+    timed_once = {
+        name: "timed once, after it was warmed up"
+        if name in warm_enough
+        else "timed once, in its first call: in no ratio"
+        for name in once
+    }
+    remarks = timed_once | entrants.fallen_back() | left_out | warm.failed
     if stopped:
         remarks["bench"] = stopped
     found = Measured(
-        times,
+        warm_enough,
         entrants.waiting_shares,
         bench.precisions,
         bench.main,
@@ -200,7 +207,7 @@ def measured(settings: Settings, progress: AnyProgress) -> dict[str, Any]:
         "peak_memory_bytes": warm.memory,
         "flops_per_step": flops,
         "matmul_flops_per_second": {
-            p: found.peak(p) for p in bench.precisions if f"matmul[{p}]" in times
+            p: found.peak(p) for p in bench.precisions if f"matmul[{p}]" in warm_enough
         },
         "not_installed": entrants.not_installed,
         "remarks": remarks,
@@ -286,7 +293,8 @@ def until_told_to_stop() -> Iterator[StopRequest]:
         if stop.signal_name is None:
             raise
         # workers that got the signal too end as well, for which torch would raise out of whatever is next
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        if hasattr(signal, "SIGCHLD"):
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 @dataclass
@@ -325,9 +333,9 @@ def warm_up(
             del actions[name]
             continue
         try:
+            for _ in range(warm_ups(name)):
+                action()
             if is_step(name) and "_end_to_end" not in name:  # workers are other processes
-                for _ in range(warm_ups(name)):
-                    action()
                 memory = peak_memory(once, device)
                 # a replay allocates nothing: its memory was set aside when it was recorded
                 if "cuda-graphs" not in name:

@@ -79,7 +79,7 @@ class Section(BaseModel):
             raise ConfigError("\n".join(_explanations(cls, mistakes))) from None
         except RecursionError:
             raise ConfigError("the settings nest too deep.") from None
-        except TypeError as error:
+        except (TypeError, ValueError) as error:  # of another type, or one that holds itself
             raise ConfigError(f"a setting is no plain value: {error}.") from None
 
     def with_overrides(self, overrides: Iterable[str]) -> Self:
@@ -158,7 +158,8 @@ def _plain(value: object) -> object:
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if hasattr(value, "item") and getattr(value, "shape", None) == ():
-        return value.item()
+        plain = value.item()
+        return plain if isinstance(plain, bool | int | float | str) else float(plain)
     raise TypeError(f"{shown(repr(value), 60)} is of type {type(value).__name__}")
 
 

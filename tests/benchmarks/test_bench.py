@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -245,6 +246,15 @@ class StopsAfter(NoProgress):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
+@pytest.fixture
+def children_as_before() -> Iterator[None]:
+    """A bench that is told to stop hears no more of its workers, and neither would this process."""
+    before = signal.getsignal(signal.SIGCHLD)
+    yield
+    signal.signal(signal.SIGCHLD, before)
+
+
+@pytest.mark.usefixtures("children_as_before")
 def test_a_bench_that_is_told_to_stop_writes_what_it_has_timed(tmp_path: Path) -> None:
     settings = Settings("resnet10", 2, 32, 4, ("fp32",), rounds=3, device="cpu")
     console = Console(file=io.StringIO())
@@ -258,8 +268,9 @@ def test_a_bench_that_is_told_to_stop_writes_what_it_has_timed(tmp_path: Path) -
     assert len(warming_up["seconds"]) == 5
     assert warming_up["n"] == 1
     assert warming_up["remarks"]["bench"] == "stopped by SIGTERM"
-    assert warming_up["remarks"]["mask_refresh"] == "timed once, as it was warmed up"
+    assert warming_up["remarks"]["mask_refresh"] == "timed once, in its first call: in no ratio"
     assert warming_up["remarks"]["reference_step"] == "left out: stopped by SIGTERM"
+    assert warming_up["ratios"] == {}, "of cold calls"
     a_round = len(warming_up["remarks"]) - 1
     rounds = facts_after(3 * a_round + 1)  # one to warm up, two, and the third's first
     assert rounds["n"] == 2

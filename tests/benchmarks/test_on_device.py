@@ -76,7 +76,7 @@ def test_a_stage_that_cannot_end_is_not_begun_and_one_that_was_stopped_stays_so(
 
 
 def test_what_times_nothing_runs_at_once_and_before_what_does(tmp_path: Path) -> None:
-    both, ran = threading.Barrier(2, timeout=30), list[str]()
+    both, ran = threading.Barrier(2, timeout=60), list[str]()
 
     def run(stage: Stage, log: Path, seconds: float) -> int:
         if stage.beside:
@@ -92,6 +92,19 @@ def test_what_times_nothing_runs_at_once_and_before_what_does(tmp_path: Path) ->
     assert Session(tmp_path, stages, 5, Clock({}), run, lambda words: None).carry_out()
     assert set(ran[:2]) == {"tests", "compile"}
     assert ran[2:] == ["timing"]
+
+
+def test_a_stage_that_breaks_loses_nothing_of_the_others(tmp_path: Path) -> None:
+    def run(stage: Stage, log: Path, seconds: float) -> int:
+        if stage.name == "bad":
+            raise OSError("no such program")
+        return 0
+
+    stages = [Stage(name, (), 1, 9, beside=True) for name in ("bad", "good")]
+    assert not Session(tmp_path, stages, 5, Clock({}), run, lambda words: None).carry_out()
+    found = json.loads((tmp_path / "device.json").read_text())["stages"]
+    assert (found["bad"]["state"], found["good"]["state"]) == ("failed", "done")
+    assert found["bad"]["why"] == "OSError: no such program"
 
 
 def test_a_stage_is_stopped_with_its_children_and_keeps_its_words(tmp_path: Path) -> None:
@@ -116,7 +129,7 @@ def test_what_would_waste_a_device_is_said_first(tmp_path: Path) -> None:
     assert f"{absent} is not there" in problems(absent, tmp_path, rehearse=True)
     assert "--data and --splits-dir go together" in problems(None, tmp_path, rehearse=True)
     names = [stage.name for stage in planned(tmp_path, tmp_path, tmp_path, "python")]
-    assert names == ["tests", "compile", "paper", "bench", "bench-large", "facts"]
+    assert names == ["tests", "compile", "paper", "bench", "bench-large", "facts", "paper on"]
 
 
 @pytest.mark.slow

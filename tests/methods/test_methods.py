@@ -8,6 +8,7 @@ from torch import nn
 from sdclr import Views, nt_xent
 from sdclr.errors import ConfigError
 from sdclr.methods import SDCLR, SDCLRConfig, SimCLR, SimCLRConfig, build_method
+from sdclr.methods.config import Passes
 from sdclr.methods.method import Parts
 from sdclr.methods.projector import projector
 
@@ -72,11 +73,12 @@ def test_the_projector_has_the_references_layers(layers: int, biases: int, norms
         projector(16, 4, 5)
 
 
-def test_what_is_no_pair_of_views_or_projections_is_said() -> None:
+@pytest.mark.parametrize("passes", ["joint", "separate"])
+def test_what_is_no_pair_of_views_or_projections_is_said(passes: Passes) -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(12, 4))
     a, b = torch.rand(2, 8, 3, 2, 2)
     with pytest.raises(ConfigError, match="views of the same images are needed, got 8 and 4"):
-        SimCLR(network)(Views(a, b[:4], torch.arange(8)))
+        SimCLR(network, passes=passes)(Views(a, b[:4], torch.arange(8)))
     with pytest.raises(ConfigError, match=r"takes sdclr\.Views\(a, b, index\), got tuple"):
         SimCLR(network)((a, b))  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="passes must be joint or separate, got 'seperate'"):
@@ -97,8 +99,9 @@ def test_what_is_no_pair_of_views_or_projections_is_said() -> None:
             method(Views(a, b, torch.arange(8)))
     with pytest.raises(ConfigError, match="takes projections as tensors"):
         nt_xent(np.eye(2), np.eye(2), 0.2)  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="temperature must be a number above 0"):
-        nt_xent(torch.eye(2), torch.eye(2), torch.tensor(1e-40))
+    for temperature in (1e-40, 1e38):
+        with pytest.raises(ConfigError, match="temperature must be a number above 0"):
+            nt_xent(torch.eye(2), torch.eye(2), torch.tensor(temperature))
 
 
 def test_a_stale_rival_has_nothing_that_it_would_not_use() -> None:

@@ -688,6 +688,21 @@ def in_closure(conv: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
     return lambda x: conv(x)
 
 
+def with_default(conv: nn.Module) -> Callable[..., torch.Tensor]:
+    def step(x: torch.Tensor, *, layer: nn.Module = conv) -> torch.Tensor:
+        return layer(x)
+
+    return step
+
+
+class Called:
+    def __init__(self, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        self.function = function
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        return self.function(x)
+
+
 def apply(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
     return layer(x)
 
@@ -723,6 +738,9 @@ def test_what_is_bound_to_a_layer_is_bound_to_the_twins_own(through: Any) -> Non
         lambda conv: [in_closure(conv)],
         lambda conv: functools.partial(in_closure(conv)),
         lambda conv: in_closure(conv.forward),
+        lambda conv: (lambda held: lambda x: held["conv"](x))({"conv": conv}),
+        lambda conv: Called(in_closure(conv)),
+        lambda conv: with_default(conv),
     ],
 )
 def test_a_function_that_has_closed_over_a_layer_is_refused(through: Any) -> None:
@@ -778,6 +796,8 @@ def test_attention_with_keys_of_another_size_is_pruned_whole() -> None:
 
 def test_a_chosen_layer_of_which_nothing_is_pruned_is_named() -> None:
     network = nn.ModuleDict({"rnn": nn.LSTM(4, 4), "head": nn.Linear(4, 40)})
+    plain = nn.ModuleDict({"conv": nn.Conv2d(3, 40, 3), "head": nn.Linear(4, 4)})
+    SelfCompetitor(plain, prunable=lambda name, module: name != "", spared="head")  # without a word
     with pytest.warns(UserWarning, match="prunable chooses rnn, whose parameters have names"):
         SelfCompetitor(
             network, prunable=lambda name, module: isinstance(module, nn.LSTM | nn.Linear)

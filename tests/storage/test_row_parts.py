@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,12 @@ from sdclr.storage.carried_rows import keys_of
 from sdclr.storage.row_parts import RowParts
 
 ROW = np.dtype([("features", np.float32, (3,)), ("hash", np.uint8, (8,))])
+
+
+def array_bytes(shape: tuple[int, ...]) -> bytes:
+    file = io.BytesIO()
+    np.save(file, np.zeros(shape))
+    return file.getvalue()
 
 
 def rows(first: int, last: int) -> np.ndarray:
@@ -149,15 +157,12 @@ def test_rows_of_another_network_are_not_carried_over(tmp_path: Path) -> None:
         assert computed(tmp_path / "parts2", "abcdef", identity="other")[0] == "abcdef"
 
 
-@pytest.mark.usefixtures("three_a_part")
-@pytest.mark.parametrize("step", ["rename", "unlink", "identity"])
-def test_a_call_killed_while_it_carries_rows_over_loses_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
-) -> None:
-    """Before the rows have their name, after the first old file has gone, and before the folder says so."""
-    folder = tmp_path / "parts"
-    computed(folder, "abcdefgh", 2)
+STEPS = ["rename", "keys", "identity", "unlink"]
+"""Before the rows have their name, before the keys and the identity are written, after the first old file has gone."""
 
+
+@contextlib.contextmanager
+def killed_at(step: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     def killed(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
@@ -167,14 +172,66 @@ def test_a_call_killed_while_it_carries_rows_over_loses_none(
 
     with monkeypatch.context() as patch:
         if step == "rename":
+            patch.setattr(carried_rows.os, "replace", killed)
+        elif step == "keys":
             patch.setattr(carried_rows, "write_arrays", killed)
-        elif step == "unlink":
-            patch.setattr(Path, "unlink", killed_after)
-        else:
+        elif step == "identity":
             patch.setattr(row_parts, "write_atomically", killed)
+        else:
+            patch.setattr(Path, "unlink", killed_after)
         with pytest.raises(KeyboardInterrupt):
-            computed(folder, "Xabcdefgh")
+            yield
+
+
+@pytest.mark.usefixtures("three_a_part")
+@pytest.mark.parametrize("step", STEPS)
+def test_a_call_killed_while_it_carries_rows_over_loses_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    folder = tmp_path / "parts"
+    computed(folder, "abcdefgh", 2)
+    with killed_at(step, monkeypatch):
+        computed(folder, "Xabcdefgh")
     assert computed(folder, "Xabcdefgh") == ("Xgh", "Xabcdefgh")
+
+
+@pytest.mark.usefixtures("three_a_part")
+@pytest.mark.parametrize("step", STEPS)
+def test_after_such_a_kill_the_former_images_lose_none_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    folder = tmp_path / "parts"
+    computed(folder, "abcdefghi", 2)
+    with killed_at(step, monkeypatch):
+        computed(folder, "Xabcdefghi")
+    assert computed(folder, "abcdefghi", 1) == ("ghi", "abcdefghi")
+    assert computed(folder, "Xabcdefghi") == ("X", "Xabcdefghi")
+
+
+@pytest.mark.usefixtures("three_a_part")
+@pytest.mark.parametrize("step", ["keys", "identity"])
+def test_a_first_call_killed_before_it_says_whose_the_folder_is_can_be_given_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    with killed_at(step, monkeypatch):
+        computed(tmp_path / "parts", "abc")
+    RowParts.require_ours(tmp_path / "parts", "embed")
+    assert computed(tmp_path / "parts", "abc") == ("abc", "abc")
+
+
+def test_a_folder_that_is_removed_twice_is_gone(tmp_path: Path) -> None:
+    (tmp_path / "parts").mkdir()
+    RowParts(tmp_path / "parts", "one").remove()
+    assert not (tmp_path / "parts").exists()
+
+
+@pytest.mark.usefixtures("three_a_part")
+def test_damaged_rows_that_were_carried_over_are_computed_anew(tmp_path: Path) -> None:
+    folder = tmp_path / "parts"
+    computed(folder, "abcdefgh", 2)
+    computed(folder, "Xabcdefgh", 1)
+    next(folder.glob("carried-*")).write_bytes(b"damaged")
+    assert computed(folder, "XYabcdefgh") == ("Yfgh", "XYabcdefgh")
 
 
 @pytest.mark.usefixtures("three_a_part")
@@ -187,11 +244,13 @@ def test_keys_that_cannot_be_read_cost_the_rows_and_nothing_else(tmp_path: Path)
 
 
 @pytest.mark.usefixtures("three_a_part")
-@pytest.mark.parametrize("content", [b"", b"\x93NUMPY", b"hello"])
+@pytest.mark.parametrize(
+    "content", [b"", b"\x93NUMPY", b"hello", b"PK\x03\x04", array_bytes(()), array_bytes((0, 3))]
+)
 def test_a_part_that_cannot_be_read_is_computed_anew(tmp_path: Path, content: bytes) -> None:
     computed(tmp_path / "parts", "abcdefgh", 2)
-    (tmp_path / "parts" / "000000000003.npy").write_bytes(content)
-    with pytest.warns(UserWarning, match=r"000000000003\.npy cannot be read: .* made anew"):
+    next((tmp_path / "parts").glob("000000000003-*.npy")).write_bytes(content)
+    with pytest.warns(UserWarning, match=r"000000000003-\w+\.npy cannot be read: .* made anew"):
         assert computed(tmp_path / "parts", "abcdefgh") == ("defgh", "abcdefgh")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -174,7 +175,11 @@ def require_images(images: Tensor, channels: int = 3) -> None:
     if torch.compiler.is_compiling() or images.is_meta or not images.numel():
         return
     low, high = (float(value) for value in images.detach().aminmax())
-    if not (low >= SMALLEST_INPUT and high <= LARGEST_INPUT):  # nan is neither
+    if math.isnan(low):
+        raise DataError(
+            "the backbone takes images in [0, 1], and these hold nan. Mend or leave out the image."
+        )
+    if low < SMALLEST_INPUT or high > LARGEST_INPUT:
         cure = (
             "Do not normalise them, the backbone does that itself."
             if low < SMALLEST_INPUT

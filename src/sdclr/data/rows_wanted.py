@@ -6,26 +6,28 @@ from collections.abc import Sequence
 
 from sdclr.data.build import Data
 from sdclr.data.collections.contents import Content, read_contents
+from sdclr.data.collections.image_files import ImageFiles
 from sdclr.data.collections.images import Images
-from sdclr.data.config import DataConfig
 from sdclr.storage.carried_rows import Keys, keys_of
 
 
-def rows_wanted(found: Data, images: Images, data: DataConfig) -> tuple[str, Keys | None]:
+def rows_wanted(found: Data, images: Images) -> tuple[str, Keys | None]:
     """How pixels are read, and a key for each of ``images`` [N], some of ``found``; reads a few KB of each file.
 
     Of images in memory, where no other row can be gone on with, all that they are, and no keys.
     """
     if images.files is None:
         return f"{found.fingerprint} {len(images)}", None
-    return str(reading(data)), keys_of_contents(read_contents(images.files))
+    return str(reading(images.files)), keys_of_contents(read_contents(images.files))
 
 
-def reading(data: DataConfig) -> dict[str, object]:
+def reading(files: ImageFiles) -> dict[str, object]:
     """How a file becomes pixels, where that can differ."""
-    found: dict[str, object] = {"exif_rotation": data.exif_rotation, "grey_bits": data.grey_bits}
-    if data.channels != 3:
-        found["channels"] = data.channels
+    found: dict[str, object] = {"exif_rotation": files.exif_rotation, "grey_bits": files.grey_bits}
+    if files.channels != 3:
+        found["channels"] = files.channels
+    if files.boxes is not None:
+        found["boxes"] = files.boxes.unit
     return found
 
 

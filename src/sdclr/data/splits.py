@@ -372,7 +372,8 @@ def checked_classes(labels: Sequence[int] | npt.NDArray[Any] | torch.Tensor) -> 
 
 def _smallest_class(classes: npt.NDArray[Any], validation_per_class: int) -> int:
     """Images of the smallest class once validation is held out; ConfigError if there are none."""
-    if not isinstance(validation_per_class, int | np.integer) or validation_per_class < 0:
+    is_whole = isinstance(validation_per_class, int | np.integer)
+    if not is_whole or isinstance(validation_per_class, bool) or validation_per_class < 0:
         raise ConfigError(
             "data.validation_per_class must be a whole number of 0 or more, got "
             f"{shown(repr(validation_per_class), 40)}."

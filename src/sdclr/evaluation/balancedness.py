@@ -32,7 +32,8 @@ def class_groups(train_counts: Sequence[int], convention: GroupConvention) -> di
     A group may be empty: medium of two classes, any group under ``thresholds``.
     """
     counts = np.asarray(train_counts)
-    if counts.ndim != 1 or not (counts >= 0).all():  # nor nan
+    are_numbers = counts.ndim == 1 and counts.dtype.kind in "iuf"
+    if not are_numbers or not (np.isfinite(counts) & (counts >= 0)).all():
         raise DataError(
             f"training counts must be numbers of images, one for each class, got {shown(train_counts, 80)}."
         )

@@ -133,7 +133,7 @@ def _write_features(
     columns = _other_columns(images, out)  # before any work: it may be an error
     where = world.device(resolve_device(device))
     backbone = placed_on(backbone, where)
-    identity, keys = rows_wanted(found, images, data)
+    identity, keys = rows_wanted(found, images)
     identity = f"{_digest_of_weights(source)} {size} {identity}"
     parts = RowParts(RowParts.beside(out), identity, keys=keys, team=world.messages)
 

@@ -133,9 +133,7 @@ def predict(
             with silenced_warnings():  # the first process has said the same
                 found = _found(data, part, out)
                 images, _ = usable_images(found.train, _without_limit(data, found), NoProgress())
-                _compute(
-                    classifier, Path(model), found, images, data, out, where, NoProgress(), world
-                )
+                _compute(classifier, Path(model), found, images, out, where, NoProgress(), world)
             return Predicted(out, **world.messages.wait_for(_PREDICTED))
         _warn_of_other_reading(classifier, data)
         with output_file(out, overwrite=overwrite), explain_out_of_memory("Use --device cpu."):
@@ -147,7 +145,7 @@ def predict(
             images, bad = usable_images(
                 found.train, _without_limit(data, found), show, fate="get no label"
             )
-            parts = _compute(classifier, Path(model), found, images, data, out, where, show, world)
+            parts = _compute(classifier, Path(model), found, images, out, where, show, world)
             table = _Table(classifier, found, images, bad, data.on_error == "skip", top)
             columns = table.columns(probabilities=probabilities, entropy=entropy)
 
@@ -238,14 +236,13 @@ def _compute(
     model: Path,
     found: Data,
     images: Images,
-    data: DataConfig,
     out: Path,
     device: torch.device,
     show: AnyProgress,
     world: World,
 ) -> RowParts:
     """Logits [N, C] of all images, in the order of their collection; of several processes each computes a share."""
-    identity, keys = rows_wanted(found, images, data)
+    identity, keys = rows_wanted(found, images)
     parts = RowParts(
         RowParts.beside(out),
         f"predictions {_digest_of_weights(model)} {identity}",

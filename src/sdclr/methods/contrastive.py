@@ -24,10 +24,6 @@ _MASS_TEMPERATURE = 0.2
 
 def in_one_pass(network: nn.Module, views: Views) -> tuple[Tensor, Tensor]:
     """Projections of both views by one pass, so that batch norm sees both, as in the reference; [B, D] each."""
-    if len(views.a) != len(views.b):
-        raise ConfigError(
-            f"views of the same images are needed, got {len(views.a)} and {len(views.b)}."
-        )
     z_a, z_b = require_projections(network(torch.cat([views.a, views.b]))).chunk(2)
     return z_a, z_b
 
@@ -97,6 +93,10 @@ class ContrastiveMethod(Method):
         if not isinstance(views, Views):
             raise ConfigError(
                 f"a method takes sdclr.Views(a, b, index), got {type(views).__name__}."
+            )
+        if len(views.a) != len(views.b):
+            raise ConfigError(
+                f"views of the same images are needed, got {len(views.a)} and {len(views.b)}."
             )
         z_a, z_b = map(require_projections, self.project(views))
         losses = self.losses(z_a, z_b, views)

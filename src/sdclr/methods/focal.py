@@ -5,6 +5,8 @@ Used by Geometric Harmonization's repository (NeurIPS 2023) as a baseline; the w
 
 from __future__ import annotations
 
+from numbers import Real
+
 import torch
 from torch import Tensor, nn
 
@@ -29,11 +31,15 @@ def focal_nt_xent(
     return ((-torch.expm1(-losses)) ** gamma * losses).mean(dim=0)
 
 
+LARGEST_GAMMA = 100.0
+
+
 def checked_gamma(gamma: float) -> float:
     """0, or a number of at least 1; ConfigError for anything else."""
-    if not (gamma == 0 or gamma >= 1):
+    if not isinstance(gamma, Real) or not (gamma == 0 or 1 <= gamma <= LARGEST_GAMMA):
         raise ConfigError(
-            f"gamma must be 0 or at least 1, got {gamma}: between them a gradient is infinite."
+            f"gamma must be 0 or at least 1, and at most {LARGEST_GAMMA:g}; got {gamma!r}. Between 0 and 1 a gradient "
+            "is infinite."
         )
     return gamma
 

@@ -45,7 +45,7 @@ def _is_followed(value: object) -> bool:
     ) or _is_function(value)
 
 
-_HOLDERS = (FunctionType, functools.partial, list, tuple, set, frozenset, Mapping)
+_CONTAINERS = (functools.partial, list, tuple, set, frozenset, Mapping)
 
 
 def calls_the_original(value: object, parts: frozenset[int]) -> bool:
@@ -54,7 +54,7 @@ def calls_the_original(value: object, parts: frozenset[int]) -> bool:
     A copy of a function is the function itself, with what it has closed over; a copy of anything else that is looked
     into here has copies of the parts.
     """
-    if not isinstance(value, _HOLDERS):  # numbers and texts, mostly
+    if not isinstance(value, _CONTAINERS) and not callable(value):  # numbers and texts, mostly
         return False
     return any(_refers(one, parts, set()) for one in _closed_over(value, set()))
 
@@ -66,7 +66,7 @@ def _closed_over(value: object, seen: set[int]) -> Iterator[object]:
     seen.add(id(value))
     if isinstance(value, FunctionType):
         yield from (cell.cell_contents for cell in value.__closure__ or () if _is_filled(cell))
-        yield from value.__defaults__ or ()
+        yield from (*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values())
     for one in _held(value):
         yield from _closed_over(one, seen)
 
@@ -88,7 +88,11 @@ def _held(value: object) -> Iterable[object]:
         return value.func, *value.args, *value.keywords.values()
     if isinstance(value, Mapping):
         return value.values()
-    return value if isinstance(value, list | tuple | set | frozenset) else ()
+    if isinstance(value, list | tuple | set | frozenset):
+        return value
+    if callable(value) and not isinstance(value, nn.Module | type | FunctionType):
+        return getattr(value, "__dict__", {}).values()  # an object that is called
+    return ()
 
 
 def _is_filled(cell: CellType) -> bool:

@@ -132,7 +132,8 @@ def checked_temperature(temperature: float | Tensor) -> float | Tensor:
         )
     scalar = temperature.reshape(())
     message = "temperature must be a number above 0"
-    positive = (scalar > 0) & (scalar >= SMALLEST_TEMPERATURE) & scalar.isfinite()
+    in_range = (scalar >= SMALLEST_TEMPERATURE) & (scalar <= LARGEST_TEMPERATURE)
+    positive = (scalar > 0) & in_range & scalar.isfinite()  # half precision has no such limits
     if scalar.is_cuda or torch.compiler.is_compiling():
         torch._assert_async(positive, message)  # the device says so; the host does not wait for it
     elif not positive:

@@ -167,7 +167,10 @@ def _weights_of(name: str, module: nn.Module, prunable: Prunable) -> list[str]:
 
 
 def left_whole(
-    network: nn.Module, prunable: Prunable, targets: Iterable[tuple[str, str]]
+    network: nn.Module,
+    prunable: Prunable,
+    targets: Iterable[tuple[str, str]],
+    spared: tuple[str, ...],
 ) -> list[str]:
     """Layers that a function chooses and of which nothing is pruned: they call their matrices something else."""
     taken = {name for name, _ in targets}
@@ -176,6 +179,7 @@ def left_whole(
         for name, module in network.named_modules()
         if callable(prunable)
         and name not in taken
+        and not _is_spared(name, spared)
         and any(tensor.ndim > 1 for tensor in module._parameters.values() if tensor is not None)
         and prunable(name, module)
     ]

@@ -122,7 +122,7 @@ class SelfCompetitor(nn.Module):
         targets = list(prunable_weights(network, prunable, spared))
         _require_no_own_norms(network, targets, norms)
         self.prunable_share = prunable_share(network, targets, spared)
-        for words in _doubts(network, targets, prunable, self.prunable_share, prune_ratio):
+        for words in _doubts(network, targets, prunable, spared, self.prunable_share, prune_ratio):
             warnings.warn(words, stacklevel=2)
         self._norms, self._draw = norms, -1
         self._network = (network,)  # in a tuple: the network is no part of this module
@@ -157,7 +157,7 @@ class SelfCompetitor(nn.Module):
         """Prune the CURRENT weights anew, always starting from all of them.
 
         ``draw``: the number of the random draw, such as the epoch, so that a run that goes on draws as one that was
-        not interrupted; None: counted from 0 in a new competitor.
+        not interrupted; None: one more than in the last call without a number, 0 in a new competitor.
 
         Raises ConfigError when the network has become another one than the competitor was built for.
         """
@@ -312,6 +312,7 @@ def _doubts(
     network: nn.Module,
     targets: list[tuple[str, str]],
     prunable: Prunable,
+    spared: tuple[str, ...],
     prunable_share: float,
     prune_ratio: float,
 ) -> list[str]:
@@ -331,7 +332,7 @@ def _doubts(
             "it is stored (weight standardisation, or another parameter): what is masked there is not zero, and "
             "the competitor is damaged less than prune_ratio says."
         )
-    if whole := left_whole(network, prunable, targets):
+    if whole := left_whole(network, prunable, targets, spared):
         found.append(
             f"prunable chooses {first_of(whole, 3)}, whose parameters have names that are not known: nothing of "
             "them is pruned."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -40,6 +41,17 @@ class _Written:
 def save_array(file: IO[bytes], array: npt.NDArray[Any]) -> None:
     """As a .npy file. An OSError says what the system has refused, which numpy.save's does not."""
     np.lib.format.write_array(_Written(file), array, allow_pickle=False)
+
+
+def mapped_file(
+    path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]
+) -> np.memmap[Any, np.dtype[Any]]:
+    """A new .npy file, mapped for writing. An OSError where the disk is too small, before a page of it is written."""
+    mapped = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    if hasattr(os, "posix_fallocate"):  # else a full disk ends the process
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return mapped
 
 
 def write_arrays(path: Path, facts: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:

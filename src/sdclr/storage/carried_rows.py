@@ -10,13 +10,19 @@ import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from sdclr.storage.array_files import DamagedArraysError, read_arrays, write_arrays
+from sdclr.storage.array_files import (
+    DamagedArraysError,
+    mapped_file,
+    read_arrays,
+    write_arrays,
+)
 from sdclr.storage.durable_files import temporary_name
 
 Keys = npt.NDArray[np.uint64]
@@ -35,7 +41,7 @@ def keys_of(texts: Iterable[str]) -> Keys:
     (2, 2)
     """
     digests = [
-        hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16).digest()
+        hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
         for text in texts
     ]
     return np.frombuffer(b"".join(digests), dtype="<u8").reshape(-1, 2).astype(np.uint64)
@@ -68,8 +74,13 @@ class Carried:
 
     places: Places
     """[n], ascending, among the N rows."""
-    rows: Rows | None
-    """[n, ...], mapped; None where there are none."""
+    path: Path | None
+    """Of the rows [n, ...]; None where there are none."""
+
+    @cached_property
+    def rows(self) -> Rows | None:
+        """[n, ...], mapped."""
+        return None if self.path is None else np.lib.format.open_memmap(self.path, mode="r")
 
     def among(self, wanted: range) -> tuple[Places, Rows | None]:
         """Places of these rows, counted from the first of ``wanted``, and the rows."""
@@ -95,29 +106,33 @@ def read_carried(folder: Path, digest: str) -> tuple[Keys, Carried] | None:
         keys, places = found.arrays["keys"], found.arrays["carried"]
         if not len(places):
             return keys, NOTHING
-        return keys, Carried(places, np.load(_rows_file(folder, digest), mmap_mode="r"))
     except (OSError, ValueError, KeyError, DamagedArraysError):
         return None
+    carried = Carried(places, _rows_file(folder, digest))
+    try:
+        fits = carried.rows is not None and len(carried.rows) == len(places)
+    except Exception:  # damaged in whatever way: those rows are computed again
+        fits = False
+    return keys, carried if fits else NOTHING
 
 
 def carry_over(
-    folder: Path, digest: str, keys: Keys, old: Keys, parts: Sequence[tuple[Places, Rows]]
+    folder: Path, digest: str, keys: Keys, old: Keys, parts: Sequence[tuple[Places, Path]]
 ) -> int:
     """Write those rows of ``parts`` that are wanted now; returns how many.
 
-    ``parts``: places among the ``old`` keys, and the rows; of one place that comes again the first row counts. Whole or
-    not at all: the keys come last.
+    ``parts``: places among the ``old`` keys, and the file of their rows; of one place that comes again the first row
+    counts. Whole or not at all: the keys come last.
     """
     known = np.concatenate([NOTHING.places, *(places for places, _ in parts)])
     found, places = matching(old[known], keys)
     if len(found):
-        example = parts[0][1]
+        example = np.lib.format.open_memmap(parts[0][1], mode="r")
         temporary = temporary_name(_rows_file(folder, digest))
-        whole = np.lib.format.open_memmap(
-            temporary, mode="w+", dtype=example.dtype, shape=(len(found), *example.shape[1:])
-        )
+        whole = mapped_file(temporary, example.dtype, (len(found), *example.shape[1:]))
         first = 0
-        for _, rows in parts:
+        for _, path in parts:  # one at a time: thousands of open files are too many
+            rows = np.lib.format.open_memmap(path, mode="r")
             in_part = np.flatnonzero((found >= first) & (found < first + len(rows)))
             for block in np.split(in_part, range(BLOCK, len(in_part), BLOCK)):
                 whole[block] = rows[found[block] - first]

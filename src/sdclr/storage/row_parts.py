@@ -23,7 +23,7 @@ import numpy.typing as npt
 from sdclr.any_progress import AnyProgress, NoProgress
 from sdclr.errors import DistributedError, RunFolderError
 from sdclr.safe_text import first_of
-from sdclr.storage.array_files import save_array
+from sdclr.storage.array_files import mapped_file, save_array
 from sdclr.storage.carried_rows import (
     NOTHING,
     Carried,
@@ -65,7 +65,7 @@ IDENTITY = "identity.json"
 KIND = "sdclr features, unfinished"
 ROWS_PER_PART = 4096
 FEWEST_ROWS, MOST_PARTS = 256, 64
-_PART = re.compile(r"[0-9]{12}\.npy")
+_PART = re.compile(r"[0-9]{12}(-[0-9a-f]{16})?\.npy")
 
 
 class RowParts:
@@ -109,7 +109,8 @@ class RowParts:
                 return
             ours = folder.is_dir() and not folder.is_symlink()
             if ours and not _read_identity(folder):
-                ours = all(is_leftover(name) for name in os.listdir(folder))
+                names = os.listdir(folder)  # killed before it could say whose it is
+                ours = all(is_leftover(name) or is_ours(name) for name in names)
         if not ours:
             raise RunFolderError(
                 f"{folder} exists and was not made by sdclr {verb}; move it away, or choose another --out."
@@ -133,19 +134,23 @@ class RowParts:
             return min(self.rows, num_images)
         with storage_errors(self.folder):
             self.folder.mkdir(exist_ok=True)
-            self._remove_damaged()
-            found_identity = _read_identity(self.folder)
-            if found_identity != self.stamp:
-                if not self._carry_over(found_identity) and self._part(0).is_file():
+            before = _read_identity(self.folder)
+            if before != self.stamp:
+                if not self._carry_over(before) and any(map(_PART.fullmatch, self._files())):
                     warnings.warn(
                         f"{self.folder} holds {self.what} of other images or of another backbone (or "
                         "these have changed since): they are made anew.",
                         stacklevel=4,
                     )
-                self._remove_files(but=self._digest)
+                if not self._digest:
+                    self._remove_files()
                 write_atomically(
                     self.folder / IDENTITY, json.dumps({"kind": KIND, "identity": self.stamp})
                 )
+            elif self._keys is not None and read_carried(self.folder, self._digest) is None:
+                write_keys(self.folder, self._digest, self._keys)
+            self._remove_files(but_own=True)
+            self._remove_damaged()
             self._carried = self._read_carried()
         while (path := self._part(self.rows)).is_file():
             self.rows += len(np.load(path, mmap_mode="r"))
@@ -153,22 +158,22 @@ class RowParts:
             self._team.publish(f"{self._key}/open", {"stamp": self.stamp, "rows": self.rows})
         return min(self.rows, num_images)
 
-    def _carry_over(self, stamp: str | None) -> bool:
-        """Put aside what was finished, under ``stamp``, of rows that are wanted now; whether there were any."""
+    def _carry_over(self, stamp: str | None) -> int:
+        """Put aside what was finished, under ``stamp``, of rows that are wanted now; how many those are."""
         if self._keys is None:
-            return False
-        if (put_aside := self._read_carried()).rows is not None:  # and then the call was killed
-            return len(put_aside.places) > 0
+            return 0
         identity, _, digest = (stamp or "").rpartition(" ")
         known = read_carried(self.folder, digest) if identity == self.identity else None
         if known is None:
             write_keys(self.folder, self._digest, self._keys)
-            return False
+            return 0
         old, before = known
-        parts = self._finished()
-        if before.rows is not None:
-            parts.append((before.places, before.rows))
-        return carry_over(self.folder, self._digest, self._keys, old, parts) > 0
+        parts = [
+            (np.arange(first, first + num), path) for first, num, path in self._finished(digest)
+        ]
+        if before.path is not None:
+            parts.append((before.places, before.path))
+        return carry_over(self.folder, self._digest, self._keys, old, parts)
 
     def _read_carried(self) -> Carried:
         found = read_carried(self.folder, self._digest) if self._digest else None
@@ -176,7 +181,7 @@ class RowParts:
 
     def _remove_damaged(self) -> None:
         """Parts that cannot be read are computed anew, and a warning says so."""
-        damaged = [name for name in self._names() if not _is_readable(self.folder / name)]
+        damaged = [name for name in self._names(self._digest) if not _num_rows(self.folder / name)]
         for name in damaged:
             (self.folder / name).unlink()
         if damaged:
@@ -276,8 +281,10 @@ class RowParts:
 
     def remove(self) -> None:
         """The folder and what is ours in it; a warning where it holds something else."""
-        self._remove_files()
-        (self.folder / IDENTITY).unlink()
+        self._carried = NOTHING  # a file that is mapped cannot be removed everywhere
+        with storage_errors(self.folder):
+            self._remove_files()
+            (self.folder / IDENTITY).unlink(missing_ok=True)
         try:
             self.folder.rmdir()
         except OSError:
@@ -294,41 +301,42 @@ class RowParts:
             yield part
             first += len(part)
 
-    def _finished(self) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[Any]]]:
-        """Places and rows, mapped, of each finished part: also of those behind one that is missing."""
-        found = []
-        for name in self._names():
-            rows = np.load(self.folder / name, mmap_mode="r")
-            first = int(name.removesuffix(".npy"))
-            found.append((np.arange(first, first + len(rows)), rows))
-        return found
+    def _finished(self, digest: str) -> Iterator[tuple[int, int, Path]]:
+        """The first row, the number of rows and the file of each part: also of those behind one that is missing."""
+        for name in self._names(digest):
+            if num := _num_rows(self.folder / name):
+                yield int(name[:12]), num, self.folder / name
 
-    def _names(self) -> list[str]:
-        return sorted(filter(_PART.fullmatch, os.listdir(self.folder)))
+    def _names(self, digest: str) -> list[str]:
+        """Parts of these keys."""
+        end = f"-{digest}.npy" if digest else ".npy"
+        return sorted(name for name in self._files() if _PART.fullmatch(name) and name[12:] == end)
+
+    def _files(self) -> list[str]:
+        return os.listdir(self.folder)
 
     def as_mapped_file(self) -> npt.NDArray[Any]:
         """All rows as one memory-mapped file, so that a million images need no memory; remove() removes it."""
         first_part = np.load(self._part(0), mmap_mode="r")
         path = temporary_name(self.folder / "features.npy")
-        whole = np.lib.format.open_memmap(
-            path, mode="w+", dtype=first_part.dtype, shape=(self.rows, *first_part.shape[1:])
-        )
+        whole = mapped_file(path, first_part.dtype, (self.rows, *first_part.shape[1:]))
         first = 0
         for part in self.parts():
             whole[first : first + len(part)] = part
             first += len(part)
         return whole
 
-    def _remove_files(self, *, but: str = "") -> None:
-        """All but the identity and the rows that were carried over to ``but``: what has another name is not ours."""
-        for name in os.listdir(self.folder):
-            if but and is_ours(name) and but in name:
+    def _remove_files(self, *, but_own: bool = False) -> None:
+        """All but the identity, ``but_own``: of other keys; what has another name is not ours."""
+        for name in self._files():
+            if but_own and (self._digest in name if self._digest else "-" not in name):
                 continue
             if _PART.fullmatch(name) or is_ours(name) or is_leftover(name):
                 (self.folder / name).unlink()
 
     def _part(self, first: int) -> Path:
-        return self.folder / f"{first:012d}.npy"
+        # of other keys under other names, so that a change of keys is one change: of the identity
+        return self.folder / f"{first:012d}{f'-{self._digest}' if self._digest else ''}.npy"
 
 
 def rows_per_part(num_rows: int) -> int:
@@ -341,13 +349,14 @@ def rows_per_part(num_rows: int) -> int:
     return min(max(-(-wanted // FEWEST_ROWS) * FEWEST_ROWS, FEWEST_ROWS), ROWS_PER_PART)
 
 
-def _is_readable(part: Path) -> bool:
-    """Whether the file is as long as it says."""
+def _num_rows(part: Path) -> int:
+    """How many rows the file holds; 0 for one that is damaged in whatever way."""
     try:
-        np.load(part, mmap_mode="r")
-    except (ValueError, EOFError):
-        return False
-    return True
+        return len(np.lib.format.open_memmap(part, mode="r"))
+    except OSError:
+        raise
+    except Exception:  # a header is Python, or what its bytes will have it
+        return 0
 
 
 def _read_identity(folder: Path) -> str | None:

@@ -90,7 +90,7 @@ def listed(images: Images, data: DataConfig) -> Listed:
         ]
         return Listed(images, "", contents, {})
     root = os.path.realpath(images.files.root)
-    return Listed(images, root, read_contents(images.files), reading(data))
+    return Listed(images, root, read_contents(images.files), reading(images.files))
 
 
 def _digest(pixels: npt.NDArray[np.uint8]) -> str:
