@@ -215,9 +215,8 @@ def planned(
     """What times nothing first, then the benches in the order of their worth."""
     tests = [str(HERE.parent / "tests" / name) for name in GPU_TESTS]
     quiet = ["-p", "no:cacheprovider", "-p", "no:benchmark", "--tb=short", "-v"]
-    if importlib.util.find_spec(
-        "xdist"
-    ):  # one after another they take ten minutes, most of them compiling
+    # one after another they take ten minutes, most of them compiling
+    if importlib.util.find_spec("xdist"):
         quiet += ["-n", "4"]
     facts = [f"{HERE}/device_facts.py", "--json", f"{out}/facts.json"]
     # what auto does, and not what fp32 would cost beside it
@@ -239,7 +238,7 @@ def planned(
         Stage("facts", (python, *facts), 60, 240),
     ]
     if data is not None and splits is not None:  # what is left of the minutes
-        stages.append(Stage(f"{grid} on", (python, *run, *places, *records), 60, 3600))
+        stages.append(Stage(f"{grid}-on", (python, *run, *places, *records), 60, 3600))
     return stages
 
 

@@ -129,7 +129,7 @@ def test_what_would_waste_a_device_is_said_first(tmp_path: Path) -> None:
     assert f"{absent} is not there" in problems(absent, tmp_path, rehearse=True)
     assert "--data and --splits-dir go together" in problems(None, tmp_path, rehearse=True)
     names = [stage.name for stage in planned(tmp_path, tmp_path, tmp_path, "python")]
-    assert names == ["tests", "compile", "paper", "bench", "bench-large", "facts", "paper on"]
+    assert names == ["tests", "compile", "paper", "bench", "bench-large", "facts", "paper-on"]
 
 
 @pytest.mark.slow
