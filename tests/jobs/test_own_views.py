@@ -120,8 +120,9 @@ def test_generators_of_the_process_are_as_they_were() -> None:
     expected = torch.rand(1).item(), random.random()
     torch.manual_seed(1)
     random.seed(2)
-    for name in REPEATED:
-        views(spec_of(name))
+    many = given_images(list(IMAGES), num_workers=7).train
+    for name in [*REPEATED, *["with_rng_and_globals"] * 10]:  # threads meet now and then
+        views(spec_of(name), many)
     assert (torch.rand(1).item(), random.random()) == expected
 
 

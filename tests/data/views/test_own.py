@@ -19,7 +19,7 @@ from sdclr.stills import DecodedPicture
 
 
 def test_an_owner_is_alone_and_others_are_together() -> None:
-    shared, together = _ReadersWriterLock(), threading.Barrier(3, timeout=60)
+    shared, together = _ReadersWriterLock(lambda: None), threading.Barrier(3, timeout=60)
     inside: list[str] = []
     seen: list[tuple[str, ...]] = []
 
@@ -51,7 +51,7 @@ def test_an_owner_is_alone_and_others_are_together() -> None:
 
 
 def test_what_fails_inside_keeps_nobody_out() -> None:
-    shared = _ReadersWriterLock()
+    shared = _ReadersWriterLock(lambda: None)
     for entered in (shared.writing, shared.reading, shared.writing):
         with pytest.raises(ValueError, match="theirs"), entered():
             raise ValueError("theirs")

@@ -110,17 +110,19 @@ class OwnView:
         # beside other threads. Where they have moved it is called again, alone and seeded: was it this one that drew,
         # that is remembered, and their state is put back.
         with _GLOBALS.reading():
-            before = _GlobalState.now()
+            before = _GLOBALS.at_first_reader  # of those that read at once: any of them may move it
             found = self._drawing(pixels, key)
             moved = _GlobalState.now() != before
+            if moved:
+                _GLOBALS.is_to_write()
         if not moved:
             return found
-        with _GLOBALS.writing():
+        with _GLOBALS.writing(promised=True):
             with _seeded(key):
                 seeded = _GlobalState.now()
                 found = self._drawing(pixels, key)
                 drew = _GlobalState.now() != seeded  # else another thread did
-            if drew and not self.escapes.from_globals:
+            if drew:  # whoever drew beside it puts back the same state
                 self.escapes.from_globals = True
                 before.restore()
         return found
@@ -260,10 +262,15 @@ def _named(draw: int, names: Sequence[str]) -> str:
 
 
 class _ReadersWriterLock:
-    """Many threads read at the same time, or one writes; a writer that waits comes before new readers."""
+    """Many threads read at the same time, or one writes; a writer that waits comes before new readers.
 
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
+    ``look``: called when a first reader enters; what it returns is ``at_first_reader`` for those who read at once.
+    """
+
+    at_first_reader: Any = None
+
+    def __init__(self, look: Callable[[], Any]) -> None:
+        self._changed, self._look = threading.Condition(), look
         self._num_readers = self._num_waiting_writers = self._depth = 0
         self._writer: int | None = None
 
@@ -272,6 +279,8 @@ class _ReadersWriterLock:
         """Nobody writes inside."""
         with self._changed:
             self._changed.wait_for(lambda: self._writer is None and not self._num_waiting_writers)
+            if not self._num_readers:
+                self.at_first_reader = self._look()
             self._num_readers += 1
         try:
             yield
@@ -280,13 +289,18 @@ class _ReadersWriterLock:
                 self._num_readers -= 1
                 self._changed.notify_all()
 
+    def is_to_write(self) -> None:
+        """A reader is going to write: until it has, nobody new reads."""
+        with self._changed:
+            self._num_waiting_writers += 1
+
     @contextlib.contextmanager
-    def writing(self) -> Iterator[None]:
-        """No other thread reads or writes inside; the writer may enter again."""
+    def writing(self, *, promised: bool = False) -> Iterator[None]:
+        """No other thread reads or writes inside; the writer may enter again. ``promised``: by :meth:`is_to_write`."""
         me = threading.get_ident()
         with self._changed:
             if self._writer != me:
-                self._num_waiting_writers += 1
+                self._num_waiting_writers += not promised
                 try:
                     self._changed.wait_for(lambda: self._writer is None and not self._num_readers)
                 finally:
@@ -301,10 +315,6 @@ class _ReadersWriterLock:
                 if not self._depth:
                     self._writer = None
                     self._changed.notify_all()
-
-
-_GLOBALS = _ReadersWriterLock()
-"""The generators of ``random`` and ``numpy.random``, which a process has once."""
 
 
 @contextlib.contextmanager
@@ -349,3 +359,7 @@ class _GlobalState(NamedTuple):
 
 _BYTES_OF_NUMPY = 4 * 625
 """Of a Mersenne twister: 624 numbers and the position among them."""
+
+
+_GLOBALS = _ReadersWriterLock(_GlobalState.now)
+"""The generators of ``random`` and ``numpy.random``, which a process has once."""
