@@ -254,6 +254,7 @@ def children_as_before() -> Iterator[None]:
     signal.signal(signal.SIGCHLD, before)
 
 
+@pytest.mark.journeys
 @pytest.mark.usefixtures("children_as_before")
 def test_a_bench_that_is_told_to_stop_writes_what_it_has_timed(tmp_path: Path) -> None:
     settings = Settings("resnet10", 2, 32, 4, ("fp32",), rounds=3, device="cpu")
