@@ -188,24 +188,15 @@ def killed_at(step: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_a_call_killed_while_it_carries_rows_over_loses_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    folder = tmp_path / "parts"
-    computed(folder, "abcdefgh", 2)
-    with killed_at(step, monkeypatch):
-        computed(folder, "Xabcdefgh")
-    assert computed(folder, "Xabcdefgh") == ("Xgh", "Xabcdefgh")
-
-
-@pytest.mark.usefixtures("three_a_part")
-@pytest.mark.parametrize("step", STEPS)
-def test_after_such_a_kill_the_former_images_lose_none_either(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
-) -> None:
-    folder = tmp_path / "parts"
-    computed(folder, "abcdefghi", 2)
-    with killed_at(step, monkeypatch):
-        computed(folder, "Xabcdefghi")
-    assert computed(folder, "abcdefghi", 1) == ("ghi", "abcdefghi")
-    assert computed(folder, "Xabcdefghi") == ("X", "Xabcdefghi")
+    """Neither for the images that it was given nor, before them, for the former ones."""
+    new, former = tmp_path / "new", tmp_path / "former"
+    for folder in (new, former):
+        computed(folder, "abcdefghi", 2)
+        with killed_at(step, monkeypatch):
+            computed(folder, "Xabcdefghi")
+    assert computed(new, "Xabcdefghi") == ("Xghi", "Xabcdefghi")
+    assert computed(former, "abcdefghi", 1) == ("ghi", "abcdefghi")
+    assert computed(former, "Xabcdefghi") == ("X", "Xabcdefghi")
 
 
 @pytest.mark.usefixtures("three_a_part")
