@@ -3,9 +3,9 @@
     python benchmarks/compile_ahead.py [--small]
 
 Each step is compiled in a process of its own: SimCLR's and SDCLR's, of the default work and of `make bench-large`. The
-code stays in TORCHINDUCTOR_CACHE_DIR. The first step of SDCLR with a ResNet-18 took 56 seconds on a busy host, and 4
-with the code in the cache (2026-11-27-nvidia-h100-branches.json is of the latter). ``--small`` rehearses on a CPU,
-where nothing is compiled.
+code stays in TORCHINDUCTOR_CACHE_DIR. SDCLR's step with a ResNet-18 took 29 seconds to compile (docs/measurements.md),
+and its first step 4 with the code in the cache (2026-11-27-nvidia-h100-branches.json). ``--small`` rehearses on a
+CPU, where nothing is compiled.
 """
 
 from __future__ import annotations
@@ -13,21 +13,14 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-import tempfile
 import time
-from pathlib import Path
 
 import torch
 from bench.bounds import LARGE, SMALL, Work
-from bench.contestants import Workload
 from bench.rounds import wait_for
+from device_facts import Size, ready_step, workload_of
 
-from sdclr.backbones import BackboneConfig
-from sdclr.backbones.image_sizes import fitted_to
-from sdclr.batch import Views
 from sdclr.compute.compiling import CompiledAs
-from sdclr.jobs.pretrain.step import train_step
-from sdclr.jobs.pretrain.training import TrainingState
 
 WORKS = {"small": SMALL["cuda"], "large": LARGE}
 TINY = Work("resnet10", 4, 16, 8)
@@ -57,21 +50,12 @@ def main() -> None:
 def _compile(method: str, name: str, *, small: bool) -> None:
     begun = time.perf_counter()
     device = torch.device("cpu" if small else "cuda")
-    backbone_name, width, side, batch = TINY if small else WORKS[name]
-    config = BackboneConfig(
-        name=backbone_name, width=width, stem="large" if side >= 128 else "small"
-    )
-    backbone = fitted_to(config, side)
+    backbone, width, side, batch = TINY if small else WORKS[name]
     how: CompiledAs = False if small else True if name == "large" else "cuda-graphs"
-    with tempfile.TemporaryDirectory() as folder:
-        work = Workload(backbone, side, batch, device, Path(folder) / "images.npz")
-        work.write(torch.zeros(batch, 3, side, side, dtype=torch.uint8))
-        training = work.training(method, "bf16", how)
-    a, b = torch.rand(2, batch, 3, side, side, device=device)
-    a, b = (view.contiguous(memory_format=training.memory_format) for view in (a, b))
-    state = TrainingState.begin(device)
+    work = workload_of(backbone, width, side, batch, Size(device))
+    step = ready_step(work, method, "bf16", how)
     for _ in range(STEPS):
-        train_step(training, state, Views(a, b, torch.arange(batch, device=device)))
+        step()
     wait_for(device)
     print(f"{method}, {name}: {time.perf_counter() - begun:.0f} s", flush=True)
 

@@ -284,7 +284,7 @@ def _cost(work: Callable[[], object], size: Size, steps: int | None = None) -> F
 
 
 def steps(size: Size) -> Iterator[tuple[str, Any]]:
-    work = _workload(size.backbone, 64, 32, size.batch, size)
+    work = workload_of(size.backbone, 64, 32, size.batch, size)
     yield from _ways(work, size, "bf16", compiled=(True, "cuda-graphs"))
     yield from _ways(work, size, "fp32")
 
@@ -292,26 +292,26 @@ def steps(size: Size) -> Iterator[tuple[str, Any]]:
 def narrow(size: Size) -> Iterator[tuple[str, Any]]:
     for side in (32, 16):
         for batch in (size.batch, size.batch // 4):
-            work = _workload("resnet10", 16, side, batch, size)
+            work = workload_of("resnet10", 16, side, batch, size)
             for name, value in _ways(work, size, "bf16"):
                 yield f"{side} px, batch {batch}: {name}", value
 
 
 def large(size: Size) -> Iterator[tuple[str, Any]]:
     for backbone in size.large:
-        work = _workload(backbone, 64, size.large_side, size.large_batch, size)
+        work = workload_of(backbone, 64, size.large_side, size.large_batch, size)
         brief = Size(size.device, steps=5, turns=3)
         for name, value in _ways(work, brief, "bf16"):
             yield f"{backbone}: {name}", value
 
 
 def profiles(size: Size) -> Iterator[tuple[str, Any]]:
-    work = _workload(size.backbone, 64, 32, size.batch, size)
+    work = workload_of(size.backbone, 64, 32, size.batch, size)
     # first what `compile=auto` takes there; its kernels are those of the compiled step
     ways: tuple[CompiledAs, ...] = ("cuda-graphs" if size.device.type == "cuda" else True, False)
     for how in ways:
         for method in ("simclr", "sdclr"):
-            step = _step(work, method, "bf16", how)
+            step = ready_step(work, method, "bf16", how)
             for _ in range(3):  # compiled, recorded, replayed
                 step()
             yield f"{method}, {IN_WORDS[how]}", kernels(step, size)
@@ -320,7 +320,7 @@ def profiles(size: Size) -> Iterator[tuple[str, Any]]:
 def branches(size: Size) -> Iterator[tuple[str, Any]]:
     from torch._inductor import config as inductor  # here: slow to import
 
-    work = _workload(size.backbone, 64, 32, size.batch, size)
+    work = workload_of(size.backbone, 64, 32, size.batch, size)
     how: CompiledAs = "cuda-graphs" if size.device.type == "cuda" else True
     base = "simclr, one pass"
     methods: dict[str, Facts] = {
@@ -339,7 +339,7 @@ def branches(size: Size) -> Iterator[tuple[str, Any]]:
         with inductor.patch(combo_kernels=combo):  # what is compiled inside
             for method, settings in methods.items():
                 name = method + words
-                works[name] = _step(work, precision="bf16", how=how, **settings)
+                works[name] = ready_step(work, precision="bf16", how=how, **settings)
                 found[name] = _first(works[name], size)
     torch.backends.cudnn.benchmark = False
     turns = _in_turns(works, size)
@@ -368,7 +368,7 @@ def _ways(
 
 def _pair(work: Workload, size: Size, precision: Precision, how: CompiledAs) -> Facts:
     """Seconds to the first step, ms of a step in turns, host ms, peak memory and views a second, of both methods."""
-    works = {method: _step(work, method, precision, how) for method in ("simclr", "sdclr")}
+    works = {method: ready_step(work, method, precision, how) for method in ("simclr", "sdclr")}
     found = {method: _first(step, size) for method, step in works.items()}
     turns = _in_turns(works, size)
     for method, step in works.items():
@@ -407,7 +407,7 @@ def _in_turns(works: Mapping[str, Callable[[], object]], size: Size) -> dict[str
     return turns
 
 
-def _step(
+def ready_step(
     work: Workload, method: str, precision: Precision, how: CompiledAs, **settings: Any
 ) -> Callable[[], None]:
     training = work.training(method, precision, how, **settings)
@@ -417,7 +417,7 @@ def _step(
     return partial(train_step, training, TrainingState.begin(work.device), ready)
 
 
-def _workload(name: str, width: int, side: int, batch: int, size: Size) -> Workload:
+def workload_of(name: str, width: int, side: int, batch: int, size: Size) -> Workload:
     stem = "large" if side >= 128 else "small"
     ours: Facts = {} if ":" in name else {"width": width, "stem": stem}
     folder = Path(tempfile.mkdtemp())

@@ -102,7 +102,7 @@ class Session:
         return all(self.outcomes[stage.name].state == "done" for stage in self.stages)
 
     def _fits(self, stage: Stage) -> bool:
-        """Whether it is still to be done and can end in time; if only the latter is wanting, that is written down."""
+        """Whether it is still to be done and has time enough; if only the latter is wanting, that is written down."""
         before = self.outcomes.get(stage.name)
         if before is not None and before.state in ("done", "failed"):
             return False

@@ -106,7 +106,7 @@ def test_what_is_no_pair_of_views_or_projections_is_said(passes: Passes) -> None
 
 def test_a_stale_rival_has_nothing_that_it_would_not_use() -> None:
     network = nn.Sequential(nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8))
-    with pytest.raises(ConfigError, match="stale=True needs norms='shared'"):
+    with pytest.raises(ConfigError, match="stale=true needs norms=shared, got norms=own"):
         SDCLR(network, stale=True)
     with pytest.raises(ConfigError, match="two controls"):
         SDCLR(network, stale=True, norms="shared", dropout=0.5)

@@ -42,6 +42,8 @@ class ContrastiveConfig(MethodConfig):
 
 
 Passes = Literal["joint", "separate"]
+LARGEST_GAMMA = 100.0
+"""Of the focal weight."""
 
 
 class OneNetworkConfig(ContrastiveConfig):
@@ -56,6 +58,16 @@ class SimCLRConfig(OneNetworkConfig):
     """The baseline: one network, two views."""
 
     name: Literal["simclr"] = "simclr"
+
+
+def stale_problem(norms: str, dropout: float) -> str | None:
+    """What a rival that is a copy without gradient would leave untrained or unused; None where that is nothing."""
+    if norms != "shared":
+        return (
+            f"stale=true needs norms=shared, got norms={norms}: without a gradient, norms of the competitor's own "
+            "would never be trained."
+        )
+    return "stale=true and dropout are two controls; choose one of them." if dropout else None
 
 
 class SDCLRConfig(ContrastiveConfig):
@@ -90,13 +102,8 @@ class SDCLRConfig(ContrastiveConfig):
 
     @model_validator(mode="after")
     def _stale_copy_is_no_more_than_that(self) -> SDCLRConfig:
-        if self.stale and self.norms != "shared":
-            raise ValueError(
-                f"stale=true needs norms=shared, got norms={self.norms}: without a gradient, norms of the "
-                "competitor's own would never be trained."
-            )
-        if self.stale and self.dropout:
-            raise ValueError("stale=true and dropout are two controls; choose one of them.")
+        if self.stale and (problem := stale_problem(self.norms, self.dropout)):
+            raise ValueError(problem)
         return self
 
     def as_resolved(self, resolved: Mapping[str, Any]) -> Self:
@@ -110,7 +117,7 @@ class FocalConfig(OneNetworkConfig):
     """SimCLR with a focal weight: images that are told apart already weigh less."""
 
     name: Literal["focal"] = "focal"
-    gamma: Annotated[float, Field(ge=0, le=100)] = 2.0
+    gamma: Annotated[float, Field(ge=0, le=LARGEST_GAMMA)] = 2.0
     """Exponent of (1 - p), p the softmax probability of the positive; 0 is SimCLR, otherwise at least 1."""
 
     @model_validator(mode="after")

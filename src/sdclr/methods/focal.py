@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sdclr.batch import Share, Views
 from sdclr.errors import ConfigError
-from sdclr.methods.config import Passes
+from sdclr.methods.config import LARGEST_GAMMA, Passes
 from sdclr.methods.contrastive import ContrastiveMethod, checked_passes, in_passes
 from sdclr.methods.nt_xent import anchor_losses, checked_temperature
 
@@ -29,9 +29,6 @@ def focal_nt_xent(
     losses = anchor_losses(z_a, z_b, temperature, share)  # [2, B], -log p
     # expm1: 1 - p is exact where p is close to 1
     return ((-torch.expm1(-losses)) ** gamma * losses).mean(dim=0)
-
-
-LARGEST_GAMMA = 100.0
 
 
 def checked_gamma(gamma: float) -> float:

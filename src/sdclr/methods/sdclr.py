@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sdclr.batch import Views
 from sdclr.errors import ConfigError
-from sdclr.methods.config import SDCLRConfig
+from sdclr.methods.config import SDCLRConfig, stale_problem
 from sdclr.methods.contrastive import ContrastiveMethod
 from sdclr.methods.frozen_copy import FrozenCopy
 from sdclr.methods.method import Parts
@@ -47,8 +47,9 @@ class SDCLR(ContrastiveMethod):
     ) -> None:
         """``stale``: the rival is a pruned copy from the epoch's beginning, without gradient; a control."""
         super().__init__()
-        if stale:
-            _require_plain_competitor(**competitor)
+        norms, dropout = competitor.get("norms", "own"), competitor.get("dropout", 0.0)
+        if stale and (problem := stale_problem(norms, dropout)):
+            raise ConfigError(problem)
         self.network = network
         self.competitor = SelfCompetitor(network, **competitor)
         self.stale_copy = FrozenCopy(network) if stale else None
@@ -102,14 +103,3 @@ class SDCLR(ContrastiveMethod):
             f"competitor: {share:.1%} of all backbone weights are prunable, {self.competitor.prune_ratio:.0%} of these "
             f"are masked (method.prunable={self.competitor.prunable}{by_itself})"
         ]
-
-
-def _require_plain_competitor(norms: str = "own", dropout: float = 0.0, **_: Any) -> None:
-    """ConfigError for what a copy without gradient would leave untrained or unused."""
-    if norms != "shared":
-        raise ConfigError(
-            f"stale=True needs norms='shared', got norms={norms!r}: without a gradient, norms of the competitor's own "
-            "would never be trained."
-        )
-    if dropout:
-        raise ConfigError("stale=True and dropout are two controls; choose one of them.")

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sdclr.data import DataConfig, Images
+from sdclr.data import Images
 from sdclr.data.collections.contents import ABSENT, Content, read_contents
 from sdclr.data.rows_wanted import reading
 from sdclr.errors import ConfigError
@@ -80,7 +80,7 @@ class Joined:
         return unseen
 
 
-def listed(images: Images, data: DataConfig) -> Listed:
+def listed(images: Images) -> Listed:
     """What is there, by name and content; reads a few KB of each file."""
     if images.files is None:
         pixels = images.looked_at(1, lambda picture: _digest(picture.pixels(0, 0, *picture.size)))
@@ -116,7 +116,7 @@ def join(
     for one in now.contents:
         name = _below(root, now.root, one.path)
         row = row_of.get(name, -1)
-        same = row >= 0 and one.digest not in (ABSENT, "") and is_as_it_was(one, old[row])
+        same = row >= 0 and one.digest not in (ABSENT, "") and written(one) == written(old[row])
         contents.append(one._replace(path=name))
         stored_rows.append(row if same else -1)
     listed_rows = list(range(len(contents)))
@@ -165,10 +165,6 @@ def _rows_of(
 def written(one: Content) -> tuple[str, int]:
     """What tells a file from itself after a change: its digest does not see every byte."""
     return one.digest, one.mtime_ns
-
-
-def is_as_it_was(one: Content, before: Content) -> bool:
-    return written(one) == written(before)
 
 
 def _common(a: str, b: str) -> str:

@@ -215,7 +215,7 @@ def _help(looked_at: _LookedAt, device: str, world: World) -> None:
     where = world.device(resolve_device(device))
     found, encoder = looked_at.found(), looked_at.encoder()
     images, _ = usable_images(found, looked_at.data, NoProgress())
-    now = listed(images, looked_at.data)
+    now = listed(images)
     placed_on(encoder.backbone, where)
     help_to_see(now, encoder, looked_at.out, looked_at.against, world)
 

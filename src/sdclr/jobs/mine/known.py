@@ -96,7 +96,7 @@ def known_images(
     ``trained_elsewhere``: where the network comes from, if it may not have been trained on these images.
     """
     images, remarks = usable_images(found, data, show)
-    now = listed(images, data)
+    now = listed(images)
     if trained_elsewhere is not None:
         remarks += remarks_on_training(trained_elsewhere, now)
     joined, earlier = joined_with_earlier(now, encoder, out, asked.against)
