@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,6 +28,14 @@ from sdclr.methods.contract import (
 @dataclass
 class Kept:
     number: int = 0
+
+
+class Counter:
+    """An object of the user's own, which counts in a list."""
+
+    def __init__(self) -> None:
+        self.seen = [0]
+        self.itself = self
 
 
 def permuted(value: torch.Tensor) -> torch.Tensor:
@@ -55,6 +64,35 @@ def test_an_attribute_that_changes_is_noticed(first: Any, change: Callable[[Any]
     method.kept = change(first)
     with pytest.raises(ConfigError, match=r"Plain\.kept.* has changed in an epoch"):
         guard.check("in an epoch")
+
+
+@pytest.mark.parametrize(
+    ("first", "act"),
+    [
+        (Counter(), lambda value: value.seen.append(1)),
+        ({"of": Counter()}, lambda value: value["of"].seen.append(1)),
+        (torch.Generator(), lambda value: torch.rand(1, generator=value)),
+        (np.random.default_rng(0), lambda value: value.random()),
+        (np.random.RandomState(0), lambda value: value.rand(624)),
+        (random.Random(0), lambda value: value.random()),
+    ],
+)
+def test_an_object_that_changes_inside_is_noticed(first: Any, act: Callable[[Any], Any]) -> None:
+    method = type("Here", (Plain,), {"__module__": __name__})(nn.Linear(2, 2))
+    method.kept = first
+    guard = StateGuard(method)
+    guard.check("in an epoch")
+    act(first)
+    with pytest.raises(ConfigError, match=r"Here\.kept.* has changed in an epoch"):
+        guard.check("in an epoch")
+
+
+def test_what_an_object_of_a_library_counts_is_its_own_affair() -> None:
+    method = Plain(nn.Linear(2, 2))
+    method.kept = Counter()  # of another package than the method
+    guard = StateGuard(method)
+    method.kept.seen.append(1)
+    guard.check("in an epoch")
 
 
 @pytest.mark.parametrize(

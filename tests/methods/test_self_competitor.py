@@ -529,6 +529,59 @@ def test_hooks_are_followed_with_a_warning() -> None:
     torch.testing.assert_close(competitor(images(size=8)), network(images(size=8)))
 
 
+def doubled_by(layer: nn.Module, module: nn.Module, inputs: Any, output: torch.Tensor) -> Any:
+    """A hook that needs another layer's weight."""
+    return output * layer.weight.sum()
+
+
+@pytest.mark.parametrize("built", ["before", "after"])
+def test_a_hook_that_is_a_partial_of_a_layer_is_of_the_twins(built: str) -> None:
+    network = Configured()
+    early = SelfCompetitor(network, prune_ratio=0.5) if built == "before" else None
+    network.conv.register_forward_hook(functools.partial(doubled_by, network.conv))
+    if early is None:
+        competitor = SelfCompetitor(network, prune_ratio=0.5)
+    else:
+        competitor = early
+        with pytest.warns(UserWarning, match="forward hooks of conv have changed") as told:
+            competitor.refresh_masks()
+        assert len(told) == 1
+    masked = copy.deepcopy(network)
+    with torch.no_grad():
+        masked.conv.weight *= competitor.masks()["conv.weight"]
+    torch.testing.assert_close(competitor(images(size=8)), masked(images(size=8)))
+
+
+def test_a_hook_that_has_closed_over_a_layer_is_warned_of() -> None:
+    network = Configured()
+    network.conv.register_forward_hook(lambda *args: doubled_by(network.conv, *args))
+    words = "a forward hook of conv has closed over a part of the network"
+    with pytest.warns(UserWarning, match=words):
+        competitor = SelfCompetitor(network, prune_ratio=0.5)
+    seen: list[torch.Tensor] = []
+    network.conv.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    network.register_forward_hook(lambda *args: doubled_by(network.conv, *args))
+    with pytest.warns(UserWarning) as told:
+        competitor.refresh_masks()
+    assert sum("closed over" in str(one.message) for one in told) == 2, "conv's and the network's"
+
+
+def test_a_list_that_holds_itself_is_nothing_to_follow() -> None:
+    network = Configured()
+    network.trace = []
+    network.trace.append(network.trace)
+    competitor = SelfCompetitor(network, prune_ratio=0.0)
+    competitor.refresh_masks()
+    torch.testing.assert_close(competitor(images(size=8)), network(images(size=8)))
+
+
+def test_nan_is_not_hidden_by_a_mask() -> None:
+    network = Configured()
+    with torch.no_grad():
+        network.conv.weight[0, 0, 0, 0] = torch.nan
+    assert SelfCompetitor(network, prune_ratio=0.9)(images(size=8)).isnan().any()
+
+
 def test_another_order_of_layers_and_a_replaced_forward_are_refused(network: nn.Module) -> None:
     competitor = SelfCompetitor(network, prune_ratio=0.5)
     forward = network[0].forward

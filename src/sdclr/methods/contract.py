@@ -7,9 +7,11 @@ import dataclasses
 import hashlib
 import json
 import math
+import random
+import sys
 import warnings
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -56,10 +58,12 @@ class StateGuard:
 def _forgotten_state(method: Method) -> dict[str, str]:
     """Attributes and buffers, by dotted name, that are plain values and that no state_dict holds."""
     state: dict[str, str] = {}
+    own = type(method).__module__.partition(".")[0]
     for prefix, module in _own_modules(method):
         for name, value in vars(module).items():
             if name not in HELD_BY_TORCH:
-                state |= {f"{prefix}{name}{rest}": found for rest, found in _plain_values(value)}
+                values = _plain_values(value, own)
+                state |= {f"{prefix}{name}{rest}": found for rest, found in values}
         for name in module._non_persistent_buffers_set:
             state |= {
                 f"{prefix}{name}{rest}": found
@@ -79,8 +83,11 @@ def _own_modules(method: Method) -> Iterator[tuple[str, nn.Module]]:
         waiting += [(f"{prefix}{name}.", part) for name, part in parts if type(part) not in kinds]
 
 
-def _plain_values(value: Any, depth: int = 3) -> Iterator[tuple[str, str]]:
-    """Numbers, words and tensors in an attribute, those in lists and mappings too, as what can be compared."""
+def _plain_values(value: Any, own: str = "", depth: int = 3) -> Iterator[tuple[str, str]]:
+    """Numbers, words, tensors and generators' states in an attribute, as what can be compared.
+
+    Those in lists, mappings and data classes, too, and in other objects whose class is of the package ``own``.
+    """
     if isinstance(value, Tensor):
         if not isinstance(value, nn.Parameter):
             yield "", f"{tuple(value.shape)} {_content(value)} {value._version}"
@@ -88,18 +95,41 @@ def _plain_values(value: Any, depth: int = 3) -> Iterator[tuple[str, str]]:
         yield "", f"{value.shape} {value.dtype} {_digest(np.ascontiguousarray(value).tobytes())}"
     elif isinstance(value, _PLAIN):
         yield "", repr(value)  # nan equals nan here
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type) and depth:
-        yield from _plain_values(vars(value), depth)
-    elif isinstance(value, list | tuple | set | deque) and depth:
-        for number, one in enumerate(value):
-            yield from (
-                (f"[{number}]{rest}", found) for rest, found in _plain_values(one, depth - 1)
-            )
-    elif isinstance(value, dict) and depth:
-        for key, one in value.items():
-            yield from (
-                (f"[{key!r}]{rest}", found) for rest, found in _plain_values(one, depth - 1)
-            )
+    elif (drawn := _generator_state(value)) is not None:
+        yield "", drawn
+    elif depth:
+        for key, one in _parts_of(value, own):
+            yield from ((key + rest, found) for rest, found in _plain_values(one, own, depth - 1))
+
+
+def _parts_of(value: Any, own: str) -> Iterable[tuple[str, Any]]:
+    """What a value is made of, with how each part is written behind its name."""
+    if isinstance(value, list | tuple | set | deque):
+        return ((f"[{number}]", one) for number, one in enumerate(value))
+    if isinstance(value, dict):
+        return ((f"[{key!r}]", one) for key, one in value.items())
+    kind = type(value)
+    if isinstance(value, nn.Module | type) or not hasattr(value, "__dict__"):
+        return ()
+    if dataclasses.is_dataclass(value) or kind.__module__.partition(".")[0] == own:
+        return ((f".{key}", one) for key, one in vars(value).items())
+    return ()  # of a library: what it counts and keeps is its own affair
+
+
+def _generator_state(value: Any) -> str | None:
+    """Where a generator of random numbers stands; None for anything else."""
+    if isinstance(value, torch.Generator):
+        return _content(value.get_state())
+    if isinstance(value, np.random.Generator):
+        state: object = value.bit_generator.state
+    elif isinstance(value, np.random.RandomState):
+        state = value.get_state(legacy=False)
+    elif isinstance(value, random.Random):
+        state = value.getstate()
+    else:
+        return None
+    with np.printoptions(threshold=sys.maxsize):
+        return _digest(repr(state).encode())
 
 
 def _content(tensor: Tensor) -> str:

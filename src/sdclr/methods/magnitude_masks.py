@@ -16,14 +16,14 @@ def magnitude_masks(weights: Iterable[Tensor], prune_ratio: float) -> list[Tenso
     """bool masks of the weights' shapes that keep the largest magnitudes under ONE threshold for all of them.
 
     A weight is kept when |w| >= the ceil(prune_ratio * n)-th smallest of all n magnitudes (0-based, at most n - 1),
-    so ties at the threshold are all kept and at least one weight always survives.
+    so ties at the threshold are all kept and at least one weight always survives. NaN is kept: a mask would hide it.
     """
     weights = [w.detach() for w in weights]
     flat = [_as_they_lie(w) for w in weights]
     magnitudes = _magnitudes(flat)
     k = min(math.ceil(prune_ratio * magnitudes.numel()), magnitudes.numel() - 1)
     threshold = _smallest(magnitudes, k)  # exact with ties, unlike an interpolating quantile
-    kept = (magnitudes >= threshold).split([w.numel() for w in weights])
+    kept = (magnitudes < threshold).logical_not_().split([w.numel() for w in weights])
     return [_laid_out(part, w) for part, w in zip(kept, weights, strict=True)]
 
 

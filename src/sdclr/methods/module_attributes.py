@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Iterable, Iterator, Mapping
 from types import BuiltinFunctionType, CellType, FunctionType, NoneType
@@ -14,7 +15,10 @@ HELD_BY_TORCH = frozenset(vars(nn.Module()))
 """Attributes of every module: parameters, buffers, sub-modules, hooks."""
 
 
-HOOKS = (
+_CONTAINERS = (functools.partial, list, tuple, set, frozenset, Mapping)
+
+
+_HOOKS = (
     "_forward_hooks",
     "_forward_pre_hooks",
     "_forward_hooks_with_kwargs",
@@ -31,21 +35,17 @@ def followed_attributes(module: nn.Module) -> dict[str, Any]:
     return {key: value for key, value in held.items() if _is_followed(value)}
 
 
-def _is_followed(value: object) -> bool:
+def _is_followed(value: object, within: frozenset[int] = frozenset()) -> bool:
     if isinstance(value, Tensor):
         return value.grad_fn is None
-    if isinstance(value, list | tuple | set | frozenset):
-        return all(map(_is_followed, value))
-    if isinstance(value, Mapping):
-        return all(map(_is_followed, value.values()))
-    if isinstance(value, functools.partial):  # of a module the twin has one of its own
-        return all(map(_is_followed, (value.func, value.args, value.keywords)))
+    if isinstance(value, _CONTAINERS):
+        if id(value) in within:  # it holds itself, and no copy of it could be compared
+            return False
+        # of a partial of a module the twin has one of its own
+        return all(_is_followed(one, within | {id(value)}) for one in _held(value))
     return isinstance(
         value, int | float | complex | str | bytes | NoneType | torch.dtype
     ) or _is_function(value)
-
-
-_CONTAINERS = (functools.partial, list, tuple, set, frozenset, Mapping)
 
 
 def calls_the_original(value: object, parts: frozenset[int]) -> bool:
@@ -134,14 +134,30 @@ def as_own(value: Any) -> Any:
     return value
 
 
-def follow_hooks(hooks: dict[int, Any], own: dict[int, Any], kept: frozenset[int]) -> bool:
+def hooks_of(module: nn.Module) -> dict[str, dict[int, Any]]:
+    """Its hooks around the forward pass, by kind and number."""
+    return {kind: vars(module)[kind] for kind in _HOOKS}
+
+
+def follow_hooks(
+    hooks: dict[int, Any], own: dict[int, Any], kept: frozenset[int], twins: Mapping[int, Any]
+) -> bool:
     """Make the twin's hooks those of the network, by their numbers; whether that changed anything.
 
-    ``kept``: hooks that are the twin's alone.
+    ``kept``: hooks that are the twin's alone. ``twins``: what takes the place of the network's modules and parameters,
+    by their ids, in a method, a partial or another object that is called.
     """
     gone = [number for number in own if number not in hooks and number not in kept]
     new = {number: hook for number, hook in hooks.items() if number not in own}
     for number in gone:
         del own[number]
-    own.update(new)
+    own.update({number: _of_twin(hook, twins) for number, hook in new.items()})
     return bool(gone or new)
+
+
+def _of_twin(hook: Any, twins: Mapping[int, Any]) -> Any:
+    """A copy, as a twin that is built now would have one."""
+    try:
+        return copy.deepcopy(hook, dict(twins))
+    except Exception:  # whatever it holds refuses: a lock, a result of a forward pass
+        return hook

@@ -21,10 +21,10 @@ from sdclr.compute.stateless_random import Stream, derive, uniforms
 from sdclr.errors import ConfigError
 from sdclr.methods.magnitude_masks import magnitude_masks
 from sdclr.methods.module_attributes import (
-    HOOKS,
     as_own,
     follow_hooks,
     followed_attributes,
+    hooks_of,
     is_same,
 )
 from sdclr.methods.prunable_weights import (
@@ -40,6 +40,7 @@ from sdclr.methods.prunable_weights import (
 from sdclr.methods.tied_twin import (
     Norms,
     Tie,
+    bound_hooks,
     changed_layers,
     is_own,
     layers,
@@ -123,6 +124,8 @@ class SelfCompetitor(nn.Module):
         _require_no_own_norms(network, targets, norms)
         self.prunable_share = prunable_share(network, targets, spared)
         for words in _doubts(network, targets, prunable, spared, self.prunable_share, prune_ratio):
+            warnings.warn(words, stacklevel=2)
+        if words := bound_hooks(network, layers(network)):
             warnings.warn(words, stacklevel=2)
         self._norms, self._draw = norms, -1
         self._network = (network,)  # in a tuple: the network is no part of this module
@@ -250,19 +253,27 @@ class SelfCompetitor(nn.Module):
 
     def _follow_attributes(self) -> None:
         """Take over what a module holds beside parameters, such as the p of a dropout, and its forward hooks."""
+        network = self._network[0]
+        every = (*network.modules(), *network.parameters(), *network.buffers())
+        twins = {id(shared): shared for shared in every}
+        twins |= {id(module): twin for _, module, twin in self._pairs()}
         for name, module, twin in self._pairs():
             for key, value in followed_attributes(module).items():
                 if key not in vars(twin) or not is_same(vars(twin)[key], value):
                     object.__setattr__(twin, key, as_own(value))
+            own = hooks_of(twin)
             followed = [
-                follow_hooks(vars(module)[kind], vars(twin)[kind], self._own_hooks)
-                for kind in HOOKS
+                follow_hooks(hooks, own[kind], self._own_hooks, twins)
+                for kind, hooks in hooks_of(module).items()
             ]
             if any(followed):
+                where = name or "the network"
                 warnings.warn(
-                    f"the forward hooks of {name or 'the network'} have changed; the competitor follows them.",
+                    f"the forward hooks of {where} have changed; the competitor follows them.",
                     stacklevel=3,
                 )
+                if words := bound_hooks(network, [(where, module)]):
+                    warnings.warn(words, stacklevel=3)
 
 
 class _Dropout:

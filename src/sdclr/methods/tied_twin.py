@@ -19,8 +19,10 @@ from sdclr.methods.module_attributes import (
     HELD_BY_TORCH,
     calls_the_original,
     followed_attributes,
+    hooks_of,
 )
 from sdclr.methods.weight_mask import is_of_masks
+from sdclr.safe_text import first_of
 
 Norms = Literal["own", "own_all", "shared"]
 
@@ -106,10 +108,36 @@ class Tie(NamedTuple):
         slot[key] = self.network_tensor()
 
 
+def bound_hooks(network: nn.Module, modules: Iterable[tuple[str, nn.Module]]) -> str | None:
+    """What to say where a forward hook of ``modules``, by name, has closed over a part of the network.
+
+    No error: most such hooks only write down what they see.
+    """
+    parts = _parts(network)
+    bound = [
+        name or "the network"
+        for name, module in modules
+        if any(
+            calls_the_original(hook, parts)
+            for hooks in hooks_of(module).values()
+            for hook in hooks.values()
+        )
+    ]
+    if not bound:
+        return None
+    return (
+        f"a forward hook of {first_of(bound, 3)} has closed over a part of the network: in the competitor, too, it "
+        "uses that part, unmasked, and writes to it. Make it a method of that part, or a functools.partial of it."
+    )
+
+
+def _parts(network: nn.Module) -> frozenset[int]:
+    return frozenset(map(id, (*network.modules(), *network.parameters())))
+
+
 def require_copyable(network: nn.Module) -> None:
     """Refuse what a copy would still call the original's code in: its competitor would be the network itself."""
-    every = (*network.modules(), *network.parameters())
-    parts = frozenset(map(id, every))
+    parts = _parts(network)
     for name, module in layers(network):
         where = name or "the network"
         if wraps_another(module):
