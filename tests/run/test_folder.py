@@ -38,6 +38,8 @@ def test_reading_what_is_not_there_or_not_json_names_the_file(tmp_path: Path) ->
         Run(tmp_path).require()
     with pytest.raises(MissingInputError, match=r"split\.json"):
         Run(tmp_path).read_json("split.json")
+    with pytest.raises(MissingInputError, match=r"nope does not exist"):
+        Run(tmp_path / "nope").metrics()
     (tmp_path / "split.json").write_text("{")
     with pytest.raises(DataError, match="cannot be read as JSON"):
         Run(tmp_path).read_json("split.json")

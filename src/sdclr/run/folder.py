@@ -212,6 +212,9 @@ class Run:
     def metrics(self) -> list[dict[str, Any]]:
         """metrics.jsonl, one entry an epoch, in order; of an epoch that was repeated after a crash, the last.
 
-        A damaged line is left out with a warning, and so is a whole file that cannot be read.
+        A damaged line is left out with a warning, and so is a whole file that cannot be read. MissingInputError where
+        there is no run.
         """
+        if not self.metrics_path.exists():  # a run that has not begun its first epoch has none
+            self.require()
         return self.metrics_file.entries()

@@ -79,6 +79,17 @@ def test_a_link_out_matters_to_a_glob_only_where_it_matches(own: Path, tmp_path:
         read_own_images(own / "cat" / "*.jpg")
 
 
+def test_a_folder_that_leads_out_matters_to_a_glob_only_where_it_may_match_there(
+    own: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (own / "cat" / "linked").symlink_to(tmp_path / "elsewhere")
+    expected = len(list((own / "cat").glob("*.jpg")))
+    assert len(read_own_images(own / "cat" / "*.jpg").train) == expected
+    with pytest.raises(DataError, match=r"linked/? leads through a link out of"):
+        read_own_images(own / "cat" / "**" / "*.jpg")
+
+
 def test_one_image_is_a_collection_of_one(own: Path) -> None:
     assert read_own_images(own / "cat" / "1.jpg").train.paths == ("1.jpg",)
     with pytest.raises(DataError, match=r"leaves out .*1\.jpg, the only image"):

@@ -107,7 +107,7 @@ def _find_by_glob(glob: Glob, path: Path, wanted: Wanted) -> FoundImages:
     is_shards = suffix == SHARD_SUFFIX
     suffixes = (SHARD_SUFFIX,) if is_shards else IMAGE_SUFFIXES + wanted.also
     listing = list_images(
-        glob.root, wanted.left_out_folders, suffixes, wanted.links, wanted.unwanted, glob.matches
+        glob.root, wanted.left_out_folders, suffixes, wanted.links, wanted.unwanted, glob
     )
     paths = glob.matching(listing.paths)
     if not paths:

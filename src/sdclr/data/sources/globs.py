@@ -29,6 +29,15 @@ class Glob(NamedTuple):
         """Whether a path relative to the root counts. DataError for a glob that means nothing, such as [z-a]."""
         return _compiled(self.pattern).match(unicodedata.normalize("NFC", path)) is not None
 
+    def may_match_below(self, folder: str) -> bool:
+        """Whether a path in a folder, relative to the root, or further below can count."""
+        parts = self.pattern.split("/")
+        # how many parts the names so far may have used up; ** takes any number of names
+        used = {0}
+        for name in folder.split("/"):
+            used = {after for before in used for after in _used_up(parts, before, name)}
+        return any(number < len(parts) for number in used)
+
     def matching(self, paths: list[str]) -> list[str]:
         """Those of ``paths`` that count, in their order."""
         return list(filter(self.matches, paths))
@@ -49,6 +58,15 @@ def glob_of(path: Path) -> Glob | None:
             f"{shown(path)}: .. after the first * leads out of the folder. Write the path itself."
         )
     return Glob(Path(*parts[:first]), "/".join(pattern))
+
+
+def _used_up(parts: list[str], number: int, name: str) -> list[int]:
+    """How many of ``parts`` may be used up after one more name, with ``number`` before it."""
+    if number == len(parts):
+        return []
+    if parts[number] == "**":
+        return [number, *_used_up(parts, number + 1, name)]
+    return [number + 1] if Glob(Path(), parts[number]).matches(name) else []
 
 
 @functools.cache

@@ -12,13 +12,14 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from sdclr.data.choices import Links
 from sdclr.data.decoding.decode import READS_HEIF, printable
 from sdclr.data.sources.exclusion import Exclusion, is_service_folder
+from sdclr.data.sources.globs import Glob
 from sdclr.data.sources.links import LinkCheck
 from sdclr.errors import DataError, MissingInputError
 from sdclr.run.files import RUN_FILES, looks_like_a_run
@@ -103,7 +104,7 @@ def list_images(
     suffixes: tuple[str, ...] = IMAGE_SUFFIXES,
     links: Links = "inside",
     unwanted: Exclusion | None = None,
-    matters: Callable[[str], bool] | None = None,
+    glob: Glob | None = None,
 ) -> Listing:
     """Every image file below ``root`` by its suffix, the folders in ``exclude`` and what is ``unwanted`` left out.
 
@@ -111,10 +112,10 @@ def list_images(
 
     A link to a file counts as a file, broken or not: that shows when it is read. A folder is entered once, under its
     own name rather than a link's: loops of links end. Raises MissingInputError for an absent folder and DataError for
-    one that may not be listed, and unless ``links`` may lead anywhere for one that leads out of ``root``; of links to
-    files for those alone that the caller says ``matters`` of.
+    one that may not be listed, and unless ``links`` may lead anywhere for one that leads out of ``root``, of links that
+    ``glob`` could not match for none.
     """
-    walk = _Walk(root, exclude, suffixes, links, unwanted or Exclusion(), matters)
+    walk = _Walk(root, exclude, suffixes, links, unwanted or Exclusion(), glob)
     folders, linked_folders = [""], list[str]()
     while folders or linked_folders:
         if not folders:  # every folder proper was entered before the first link is followed
@@ -137,10 +138,10 @@ class _Walk:
         suffixes: tuple[str, ...],
         links: Links,
         unwanted: Exclusion,
-        matters: Callable[[str], bool] | None,
+        glob: Glob | None,
     ) -> None:
         self._root, self._suffixes, self._unwanted = root, suffixes, unwanted
-        self._matters = matters
+        self._glob = glob
         self._excluded = {_identity(folder) for folder in exclude if os.path.isdir(folder)}
         self._seen: set[tuple[int, int]] = set()
         self._links = LinkCheck(root, links)
@@ -163,7 +164,7 @@ class _Walk:
         self._num_ours += len(sheets)
         self._paths += [path for path in found.images if path not in sheets]
         for path in found.linked_images:
-            if self._matters is None or self._matters(path):
+            if self._glob is None or self._glob.matches(path):
                 self._leads_out(path, path)
         self._num_other += found.num_other
         self._num_hidden += found.num_hidden
@@ -189,6 +190,8 @@ class _Walk:
             self._num_unwanted += 1
             return False
         # one that leads out is not entered: it may be the whole disk
+        if self._glob is not None and not self._glob.may_match_below(name):
+            return self._links.end_of_link(os.path.join(self._root, name)) is None
         return not self._leads_out(name, prefix)
 
     def _leads_out(self, path: str, name: str) -> bool:

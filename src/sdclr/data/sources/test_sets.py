@@ -74,7 +74,8 @@ def without_test_images(class_names: list[str], test: FoundImages) -> list[str]:
         return []
     names = first_of(list(map(printable, missing)))
     return [
-        f"classes without a test image: {names} (evaluate with --untested leave_out, or add some)"
+        f"classes without a test image: {names} (add some; or evaluate with --untested leave_out, in the file of a "
+        "grid untested: leave_out)"
     ]
 
 
