@@ -561,7 +561,7 @@ def test_a_hook_that_has_closed_over_a_layer_is_warned_of() -> None:
     seen: list[torch.Tensor] = []
     network.conv.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     network.register_forward_hook(lambda *args: doubled_by(network.conv, *args))
-    with pytest.warns(UserWarning) as told:
+    with pytest.warns(UserWarning, match="closed over|have changed") as told:
         competitor.refresh_masks()
     assert sum("closed over" in str(one.message) for one in told) == 2, "conv's and the network's"
 

@@ -125,8 +125,8 @@ class SelfCompetitor(nn.Module):
         self.prunable_share = prunable_share(network, targets, spared)
         for words in _doubts(network, targets, prunable, spared, self.prunable_share, prune_ratio):
             warnings.warn(words, stacklevel=2)
-        if words := bound_hooks(network, layers(network)):
-            warnings.warn(words, stacklevel=2)
+        if bound := bound_hooks(network, layers(network)):
+            warnings.warn(bound, stacklevel=2)
         self._norms, self._draw = norms, -1
         self._network = (network,)  # in a tuple: the network is no part of this module
         self.twin = tied_twin(network, norms)
