@@ -107,8 +107,8 @@ def _warn_of_lost_classes(
     if lost:
         names = first_of([class_names[c] for c in lost])
         warnings.warn(
-            f"no image of {names} can be used: an evaluation has to leave these classes out (--untested leave_out, in the "
-            "file of a grid untested: leave_out).",
+            f"no image of {names} can be used: an evaluation has to leave these classes out (--untested leave_out, in "
+            "the file of a grid untested: leave_out).",
             stacklevel=3,
         )
 
