@@ -225,7 +225,7 @@ def natural_split(
     present = [len(one) for one in ordered if len(one)]
     per_class_few = min([per_class_few, *present])
     few_shot = [one[:per_class_few] for one in ordered]
-    train = np.setdiff1d(np.arange(len(classes)), np.concatenate(held_out))
+    train = np.flatnonzero(~_flags(len(classes), np.concatenate(held_out))).astype(np.int64)
     return Split(
         long_tail=train,
         balanced=np.zeros(0, dtype=np.int64),
