@@ -32,6 +32,7 @@ from sdclr.jobs.pretrain import step as step_module
 from sdclr.jobs.pretrain.training import Training, TrainingState
 from sdclr.jobs.status import read_status
 from sdclr.processes import messages
+from sdclr.processes import world as world_module
 from sdclr.storage.checkpoint import CheckpointFolder
 from several_processes import codes, free_port, kill, started
 from slow_variants import slow
@@ -225,6 +226,24 @@ def test_a_signal_in_the_start_up_is_the_death_of_another_where_one_has_died(
     status = read_status(tmp_path / "x")
     assert status.state == ("failed" if dies else "preempted")
     assert ("process 1 of 2 ended without a word" in str(status.message)) == dies
+
+
+@pytest.mark.parametrize("struck", [0, slow(1)])
+def test_a_signal_while_the_group_forms_is_heard_by_who_waits(tmp_path: Path, struck: int) -> None:
+    def act(rank: int) -> None:
+        form = world_module.dist.init_process_group
+
+        def stopped(*arguments: Any, **keywords: Any) -> None:
+            if rank == struck:
+                os.kill(os.getpid(), signal.SIGTERM)
+            form(*arguments, **keywords)
+
+        world_module.dist.init_process_group = stopped
+        pretrain(config(), tmp_path / "x")
+
+    assert codes(started(2, act)) == [75, 75]
+    status = read_status(tmp_path / "x")
+    assert (status.state, status.exit_code) == ("preempted", 75)
 
 
 # The death of one.

@@ -18,8 +18,10 @@ from sdclr import Run, cli, embed, evaluate, finetune, predict, pretrain, recipe
 from sdclr.errors import DistributedError, NonFiniteError
 from sdclr.evaluation.results import Evaluation
 from sdclr.jobs import embed as embed_module
+from sdclr.processes import messages
 from sdclr.storage.row_parts import RowParts
 from several_processes import codes, free_port, started, striking_parts
+from slow_variants import slow
 
 pytestmark = pytest.mark.processes
 
@@ -109,6 +111,22 @@ def test_after_the_death_of_one_the_same_command_goes_on(
     # the other one waits for its launcher, which ends it; here the test does
     assert codes(started(2, act), stopped=(1,)) == [-signal.SIGKILL, -signal.SIGKILL]
     assert embed_each(run, tmp_path / "f.npz") == [0, 0]
+    assert arrays(tmp_path / "f.npz") == expected
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, slow(signal.SIGSTOP)])
+def test_without_a_launcher_the_first_process_notices_that_another_gives_no_sign(
+    tmp_path: Path, run: Run, expected: dict[str, bytes], number: signal.Signals
+) -> None:
+    def act(rank: int) -> None:
+        messages.SILENT_SECONDS = 3.0
+        striking_parts(lambda: os.kill(os.getpid(), number), 1)(rank)
+        embed(run.folder, CONFIG.data, tmp_path / "f.npz")
+
+    stopped = (1,) if number == signal.SIGSTOP else ()
+    ended = codes(started(2, act, launcher_keeps_store=False), stopped=stopped)
+    assert ended == [80, -signal.SIGKILL]
+    embed(run.folder, CONFIG.data, tmp_path / "f.npz")
     assert arrays(tmp_path / "f.npz") == expected
 
 

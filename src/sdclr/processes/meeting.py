@@ -6,7 +6,9 @@ import errno
 import itertools
 import os
 import socket
+import time
 import warnings
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -21,6 +23,8 @@ _runs = itertools.count()  # of this process; all have as many
 
 
 _connections: list[Store] = []
+_USUAL_TIMEOUT = timedelta(seconds=300)
+_POLL_SECONDS = 0.01
 
 
 def store_of_all(start_seconds: float) -> Store:
@@ -98,6 +102,48 @@ def _listen(host: str, port: int) -> int | None:
             "MASTER_PORT."
         ) from None
     return listening.detach()
+
+
+class ListeningStore(Store):
+    """Another store, for who would wait in it in silence: here signals and failures of others are heard meanwhile.
+
+    gloo forms its group in torch's own code, where Python's handlers do not run; it waits for the others in its store.
+    """
+
+    def __init__(self, store: Store, listen: Callable[[], None]) -> None:
+        """``listen``: raises what is to end the waiting."""
+        super().__init__()
+        self._store, self._listen = store, listen
+
+    def set(self, key: str, value: str) -> None:
+        self._store.set(key, value)
+
+    def get(self, key: str) -> bytes:
+        self.wait([key], _USUAL_TIMEOUT)
+        return self._store.get(key)
+
+    def add(self, key: str, amount: int) -> int:
+        return self._store.add(key, amount)
+
+    def check(self, keys: list[str]) -> bool:
+        return self._store.check(keys)
+
+    def compare_set(self, key: str, expected: str, desired: str) -> bytes:
+        return self._store.compare_set(key, expected, desired)
+
+    def num_keys(self) -> int:
+        return self._store.num_keys()
+
+    def delete_key(self, key: str) -> bool:
+        return self._store.delete_key(key)
+
+    def wait(self, keys: list[str], timeout: timedelta = _USUAL_TIMEOUT) -> None:
+        until = time.monotonic() + timeout.total_seconds()
+        while not self._store.check(keys):
+            self._listen()
+            if time.monotonic() > until:
+                raise dist.DistStoreError(f"timed out after {timeout} waiting for {keys}")
+            time.sleep(_POLL_SECONDS)
 
 
 def launcher_keeps_store() -> bool:

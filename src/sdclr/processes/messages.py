@@ -15,12 +15,15 @@ from torch.distributed.distributed_c10d import Store
 
 from sdclr import errors
 from sdclr.errors import DistributedError, Preempted, SdclrError
+from sdclr.processes.heartbeat import BEAT_SECONDS, Listener
 from sdclr.processes.meeting import launcher_keeps_store
 from sdclr.processes.signals import StoppedEarly
 
 T = TypeVar("T")
 GRACE_SECONDS = 2.0
 """How long a process waits for what others have to say of a failure before it ends."""
+SILENT_SECONDS = 120.0
+"""How long a process that is waited for without a limit may give no sign of life."""
 _POLL_SECONDS = 0.05
 _STOPPED = "stopped/{}"
 _CURE = "Nothing that was saved is lost: give the same command again, and it goes on from the last checkpoint."
@@ -56,22 +59,41 @@ class Messages:
     def wait_for(self, key: str, seconds: float | None = None) -> dict[str, Any]:
         """The message of that name, as soon as somebody has left it; meanwhile a failure of theirs is raised here.
 
-        Waits for ever where ``seconds`` is None: whoever has started the processes ends them when one dies.
+        Where ``seconds`` is None, it waits as long as the first process (in this one: every other) gives signs of life.
         """
         until = None if seconds is None else time.monotonic() + seconds
         try:
+            listener = Listener(self._store, range(1, self.size) if self.is_first else (0,))
+            listens_at = time.monotonic()
             while not self._store.check([key]):
                 self.raise_failure()
                 if until is not None and time.monotonic() > until:
                     raise DistributedError(
                         f"another process did not get as far in {seconds:g} s ({key}). {_CURE}"
                     )
+                if until is None and time.monotonic() > listens_at:
+                    self._require_alive(listener)
+                    listens_at = time.monotonic() + BEAT_SECONDS
                 time.sleep(_POLL_SECONDS)
             return json.loads(self._store.get(key))
         except dist.DistError:
             raise DistributedError(
                 f"process 0, or what started the processes, is gone. {_CURE}"
             ) from None
+
+    def _require_alive(self, listener: Listener) -> None:
+        """DistributedError for those that give no sign of life any more, or have never begun."""
+        listener.listen()
+        if silent := listener.silent(SILENT_SECONDS):
+            raise DistributedError(
+                f"{_processes(silent)} of {self.size} gave no sign of life for {SILENT_SECONDS:g} s (killed, or "
+                f"hanging?). {_CURE}"
+            )
+        if unborn := listener.unborn(self._start_seconds):
+            raise DistributedError(
+                f"{_processes(unborn)} of {self.size} did not start in {self._start_seconds:g} s. Start as many "
+                "processes as WORLD_SIZE says."
+            )
 
     def broadcast(self, key: str, words: dict[str, Any]) -> dict[str, Any]:
         """The first process's ``words``, on all of them."""
@@ -108,24 +130,35 @@ class Messages:
         within(GRACE_SECONDS, lambda: self._store.compare_set("failure", "", json.dumps(failure)))
 
     def gone(self) -> list[int]:
-        """Who was here, and has no signal to tell of now: a launcher ends all others when one has died."""
-        here = {rank for rank in range(1, self.size) if self._store.check([f"taken/{rank}"])}
+        """Who was here, has no signal to tell of and gives no sign of life: a launcher ends all when one has died."""
+        others = (other for other in range(self.size) if other != self.rank)
+        here = {other for other in others if self._store.check([f"taken/{other}"])}
+        listener = Listener(self._store, here)
         until = time.monotonic() + GRACE_SECONDS
         while here and time.monotonic() < until:
-            here = {rank for rank in here if not self._store.check([_STOPPED.format(rank)])}
             time.sleep(_POLL_SECONDS)
+            listener.listen()
+            here = {
+                other
+                for other in here - listener.heard
+                if not self._store.check([_STOPPED.format(other)])
+            }
         return sorted(here)
+
+    def require_none_gone(self, stopped: StoppedEarly) -> None:
+        """DistributedError where ``stopped``, a signal, came because another process has died."""
+        if self.size > 1 and (gone := self.gone()):
+            raise DistributedError(
+                f"{_processes(gone)} of {self.size} ended without a word before the first step (killed, out of "
+                f"memory?), and then this one was {stopped}"
+            ) from stopped
 
     def explanation(self, error: RuntimeError) -> SdclrError:
         # who keeps the store may be who is gone
         told, silent = within(2 * GRACE_SECONDS, self._reports) or (None, [0])
         if told is not None:
             return told
-        who = (
-            f"process{'es' * (len(silent) > 1)} {', '.join(map(str, silent))}"
-            if silent
-            else "a process"
-        )
+        who = _processes(silent) if silent else "a process"
         what = (
             "does not answer"
             if _TIMEOUT.search(str(error))
@@ -189,6 +222,10 @@ def _failure_of(failure: dict[str, Any]) -> SdclrError:
     error = kind(f"process {failure['rank']}: {message}")
     error.reported_elsewhere = True
     return error
+
+
+def _processes(ranks: list[int]) -> str:
+    return f"process{'es' * (len(ranks) > 1)} {', '.join(map(str, ranks))}"
 
 
 def within(seconds: float, action: Callable[[], T]) -> T | None:

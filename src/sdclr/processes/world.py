@@ -24,7 +24,8 @@ from sdclr import errors
 from sdclr.batch import Share
 from sdclr.errors import DistributedError, NonFiniteError, Preempted, SdclrError
 from sdclr.processes.environment import environment_number, rank, world_size
-from sdclr.processes.meeting import store_of_all
+from sdclr.processes.heartbeat import heartbeat
+from sdclr.processes.meeting import ListeningStore, store_of_all
 from sdclr.processes.messages import Messages
 from sdclr.processes.signals import StoppedEarly
 
@@ -127,18 +128,21 @@ class World:
                 for other in range(self.size)
             ]
             _require_one_each(gpus)
+            backend = "nccl" if device.type == "cuda" else "gloo"
             dist.init_process_group(
-                "nccl" if device.type == "cuda" else "gloo",
-                store=self._store_of_group(),
+                backend,
+                store=self._store_of_group(listens=backend == "gloo"),
                 rank=self.rank,
                 world_size=self.size,
                 timeout=timedelta(seconds=MEET_SECONDS),
             )
             self.set_patience(self.start_seconds if patience is None else patience)
 
-    def _store_of_group(self) -> Store:
+    def _store_of_group(self, *, listens: bool) -> Store:
+        """``listens``: to signals and to others' failures, too, while the group forms."""
         assert self._store is not None
-        return c10d.PrefixStore("group", self._store)
+        store = c10d.PrefixStore("group", self._store)
+        return ListeningStore(store, self.messages.raise_failure) if listens else store
 
     def set_patience(self, seconds: float) -> None:
         """From now on a process that does not answer for so long is an error."""
@@ -152,16 +156,12 @@ class World:
     def explaining(self) -> Iterator[None]:
         """Inside, a failed exchange is raised as what it means: another process's failure, or who does not answer.
 
-        So is, in the first process, a signal before the first step, where it came because another process has died.
+        So is a signal before the first step, where it came because another process has died.
         """
         try:
             yield
         except StoppedEarly as stopped:
-            if self.several and self.is_first and (gone := self.messages.gone()):
-                raise DistributedError(
-                    f"process{'es' * (len(gone) > 1)} {', '.join(map(str, gone))} of {self.size} ended without a word "
-                    f"before the first step (killed, out of memory?), and then this one was {stopped}"
-                ) from stopped
+            self.messages.require_none_gone(stopped)
             raise
         except RuntimeError as error:
             exchange = isinstance(error, dist.DistError) or _EXCHANGE.search(str(error))
@@ -209,8 +209,15 @@ def joined(job: str = "", *, start_seconds: float = START_SECONDS) -> Iterator[W
         raise DistributedError(
             "torch.distributed is initialised already; let sdclr.pretrain form the process group."
         )
-    world = World(rank(), world_size(), store_of_all(start_seconds), start_seconds=start_seconds)
+    store = store_of_all(start_seconds)
+    world = World(rank(), world_size(), store, start_seconds=start_seconds)
     _require_own_job(world, job)
+    with heartbeat(world.rank, store):
+        yield from _together(world)
+
+
+def _together(world: World) -> Iterator[World]:
+    """What :func:`joined` does once it knows the others."""
     try:
         yield world
         world.messages.wait_until_over(world.patience_seconds)
@@ -241,7 +248,8 @@ def shared_work(job: str) -> Iterator[World]:
     """Processes of which the first one does a job, and the others help where it lets them.
 
     The first one calls ``publish(BEGUN, {})`` once it may write; until then the others wait here, so that what it
-    refuses is refused before they do anything. They stay until it has finished, however long that takes. A program that
+    refuses is refused before they do anything. They stay until it has finished, however long that takes; one that gives
+    no sign of life for messages.SILENT_SECONDS ends them all. A program that
     has formed a process group of its own shares its work out itself: its process is alone here.
     """
     if dist.is_initialized():

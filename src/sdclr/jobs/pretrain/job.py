@@ -186,11 +186,11 @@ def _follow(
     given: LabelledImages | None,
 ) -> None:
     """What every process but the first does: wait for the run folder, read it, train along, write nothing."""
-    ready = world.messages.wait_for(_READY)
-    require_same_settings(run, config)
-    if ready["finished"]:
-        return
     with explain_out_of_memory(memory_advice(config)), world.explaining():
+        ready = world.messages.wait_for(_READY)
+        require_same_settings(run, config)
+        if ready["finished"]:
+            return
         with silenced_warnings():  # the first process has said the same
             training = build(config, network, run=run, show=NoProgress(), world=world, given=given)
             state = TrainingState.begin(training.device)

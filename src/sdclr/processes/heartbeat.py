@@ -1,0 +1,76 @@
+"""Signs of life: each process leaves one every half second; who waits without a limit looks for those of the others.
+
+They come from a thread of their own, so that a process that computes for an hour gives them, too, and one that was
+killed or stopped does not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterable, Iterator
+
+from torch.distributed.distributed_c10d import Store
+
+BEAT_SECONDS = 0.5
+
+
+@contextlib.contextmanager
+def heartbeat(rank: int, store: Store) -> Iterator[None]:
+    """Inside, this process gives signs of life.
+
+    Over a connection of its own: on the usual one a thread of this process may wait for a minute.
+    """
+    own, over = store.clone(), threading.Event()
+
+    def beat() -> None:
+        number = 0
+        with contextlib.suppress(RuntimeError):  # the store is gone, and with it who would look
+            while not over.wait(BEAT_SECONDS if number else 0):
+                number += 1
+                own.set(_KEY.format(rank), str(number))
+
+    thread = threading.Thread(target=beat, name="signs of life", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(_LAST_SECONDS)  # longer only where the store does not answer
+
+
+_KEY = "alive/{}"
+_LAST_SECONDS = 2.0
+
+
+class Listener:
+    """Looks for signs of life of some processes, from now on."""
+
+    def __init__(self, store: Store, ranks: Iterable[int]) -> None:
+        self._store = store
+        now = time.monotonic()
+        self._last = {rank: (self._sign_of(rank), now) for rank in ranks}
+        self.heard: set[int] = set()
+        """Those that have given a new sign since."""
+
+    def listen(self) -> None:
+        """Look for new signs."""
+        for rank, (before, _) in self._last.items():
+            if (sign := self._sign_of(rank)) != before:
+                self._last[rank] = sign, time.monotonic()
+                self.heard.add(rank)
+
+    def silent(self, seconds: float) -> list[int]:
+        """Those that have given a sign once, and none for so long."""
+        since = time.monotonic() - seconds
+        return [rank for rank, (sign, heard) in self._last.items() if sign and heard < since]
+
+    def unborn(self, seconds: float) -> list[int]:
+        """Those of which there was no sign at all, in so long."""
+        since = time.monotonic() - seconds
+        return [rank for rank, (sign, heard) in self._last.items() if not sign and heard < since]
+
+    def _sign_of(self, rank: int) -> bytes:
+        key = _KEY.format(rank)
+        return self._store.get(key) if self._store.check([key]) else b""
