@@ -33,6 +33,13 @@ def test_two_processes_cannot_use_one_folder(tmp_path: Path) -> None:
     assert free.returncode == 0
 
 
+def test_a_run_that_ended_before_its_settings_were_written_is_told_so(tmp_path: Path) -> None:
+    with Run(tmp_path / "x"):
+        pass
+    with pytest.raises(MissingInputError, match=r"no run yet: one was begun there, .* command again"):
+        Run(tmp_path / "x").require()
+
+
 def test_reading_what_is_not_there_or_not_json_names_the_file(tmp_path: Path) -> None:
     with pytest.raises(MissingInputError, match=r"no config\.yaml"):
         Run(tmp_path).require()

@@ -48,6 +48,11 @@ def why_no_run(folder: Path, lack: str) -> str:
         if runs:
             names = first_of([shown(run) for run in runs], 1)
             return f"{shown(folder)} is not a run folder, but holds runs: give {names} by name."
+    if (folder / LOCK_FILE).is_file():
+        return (
+            f"{shown(folder)} holds no run yet: one was begun there, and has ended, or is not ready, before its settings "
+            "were written. Give its command again."
+        )
     return f"{shown(folder)} is not a run folder: {lack}."
 
 
