@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from sdclr.backbones.exports import weights as weight_files
 from sdclr.backbones.exports.huggingface import middle_of_timm
 from sdclr.backbones.exports.table import EXPORTS
 from sdclr.backbones.weights import save_backbone
-from sdclr.errors import CheckpointError, ConfigError, MissingInputError
+from sdclr.errors import CheckpointError, ConfigError, MissingInputError, StorageError
 from sdclr.jobs.export import _num_found
 from sdclr.jobs.pretrain.starting_weights import load_starting_weights
 from sdclr.stills import DecodedPicture, still
@@ -211,6 +212,18 @@ def test_a_writer_that_fails_leaves_nothing(
     with pytest.raises(ConfigError, match="no such operator Nothing was kept"):
         export(small, "torch-export", tmp_path / "o.pt2")
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("format", ["safetensors", "torchvision", "torch-export"])
+def test_a_full_disk_is_no_fault_of_the_format(format: str, resnet18: Path, tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (40_960, before[1]))
+    try:
+        with pytest.raises(StorageError, match="cannot be written: File too large"):
+            export(resnet18, format, tmp_path / f"x{EXPORTS[format].suffix}")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_number_that_is_none_and_another_shape_count_as_different() -> None:

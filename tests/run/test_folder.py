@@ -36,7 +36,9 @@ def test_two_processes_cannot_use_one_folder(tmp_path: Path) -> None:
 def test_a_run_that_ended_before_its_settings_were_written_is_told_so(tmp_path: Path) -> None:
     with Run(tmp_path / "x"):
         pass
-    with pytest.raises(MissingInputError, match=r"no run yet: one was begun there, .* command again"):
+    with pytest.raises(
+        MissingInputError, match=r"no run yet: one was begun there, .* command again"
+    ):
         Run(tmp_path / "x").require()
 
 

@@ -50,8 +50,8 @@ def why_no_run(folder: Path, lack: str) -> str:
             return f"{shown(folder)} is not a run folder, but holds runs: give {names} by name."
     if (folder / LOCK_FILE).is_file():
         return (
-            f"{shown(folder)} holds no run yet: one was begun there, and has ended, or is not ready, before its settings "
-            "were written. Give its command again."
+            f"{shown(folder)} holds no run yet: one was begun there, and has ended, or is not ready, before its "
+            "settings were written. Give its command again."
         )
     return f"{shown(folder)} is not a run folder: {lack}."
 

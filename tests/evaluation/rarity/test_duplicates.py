@@ -17,7 +17,14 @@ from sdclr.evaluation.rarity import (
     represented,
     trusted_rules,
 )
-from sdclr.evaluation.rarity.duplicates import COPY_RULES, EQUAL, SAME_PICTURE, usual_reach
+from sdclr.evaluation.rarity.duplicates import (
+    COPY_RULES,
+    EQUAL,
+    SAME_PICTURE,
+    alike_just_beyond,
+    rules_of_collection,
+    usual_reach,
+)
 from sdclr.evaluation.rarity.neighbours import Neighbours
 
 
@@ -117,6 +124,35 @@ def test_shares_of_chance_are_those_of_a_slow_count() -> None:
     np.testing.assert_allclose(alike_by_chance(neighbours, hashes, rows), expected)
     with pytest.raises(DataError, match="neighbours of 15 images for 3 rows"):
         alike_by_chance(neighbours, hashes, rows[:3])
+
+
+def test_shares_just_beyond_a_rule_are_those_of_a_slow_count() -> None:
+    x = torch.randn(30, 4, generator=torch.Generator().manual_seed(0))
+    hashes = np.random.default_rng(1).integers(0, 4, (30, 8), dtype=np.uint8)
+    neighbours, counted = nearest(x, 12), [0] * 65
+    for row, others in enumerate(neighbours.indices.tolist()):
+        for other in others:
+            if 1.6 < float((x[row].double() - x[other].double()).norm()) <= 2.0:
+                pairs = zip(hashes[row].tolist(), hashes[other].tolist(), strict=True)
+                counted[sum((a ^ b).bit_count() for a, b in pairs)] += 1
+    assert sum(counted) > 30
+    found = alike_just_beyond(neighbours, hashes, torch.arange(30), reach=1.6)
+    np.testing.assert_allclose(found, np.cumsum(counted) / sum(counted))
+
+
+def test_rules_are_lowered_in_a_small_collection_of_kinds_that_are_alike_each() -> None:
+    """Nearly all neighbours beyond the first quarter are of other kinds, whose hashes say nothing."""
+    generator, rng = torch.Generator().manual_seed(0), np.random.default_rng(0)
+    kinds = torch.arange(200) // 20
+    x = 20 * torch.eye(16)[kinds] + torch.randn(200, 16, generator=generator)
+    hashes = rng.integers(0, 256, (10, 8), dtype=np.uint8)[kinds.numpy()]
+    hashes[:, 0] = rng.integers(0, 256, 200, dtype=np.uint8)  # of one kind 4 bits differ
+    near, around, rows = nearest(x, 15), nearest(x, 199), torch.arange(200)
+    by_far = alike_by_chance(around, hashes, rows, SAME_PICTURE * usual_reach(near))
+    assert trusted_rules(near, by_far) == list(COPY_RULES)
+    assert rules_of_collection(near, around, hashes, rows) != list(COPY_RULES)
+    folded = near_duplicates(near, hashes, rules_of_collection(near, around, hashes, rows))
+    assert len(folded.unique()) > 190 > len(near_duplicates(near, hashes).unique())
 
 
 def test_a_blurred_copy_does_not_stand_for_a_sharp_one() -> None:

@@ -7,6 +7,7 @@ Nothing in them names a place of the machine that wrote them.
 from __future__ import annotations
 
 import copy
+import io
 import json
 import logging
 from collections.abc import Iterator
@@ -32,7 +33,9 @@ _FREE_BATCH = ({0: torch.export.Dim("batch", min=1)},)
 def write_program(trained: Exported, folder: Path, stem: str) -> None:
     program = _traced(trained)
     facts = {_FACTS: json.dumps(trained.facts())}
-    torch.export.save(program, folder / f"{stem}.pt2", extra_files=facts)
+    content = io.BytesIO()  # on a full disk torch's own writer ends the process
+    torch.export.save(program, content, extra_files=facts)
+    (folder / f"{stem}.pt2").write_bytes(content.getbuffer())
 
 
 def read_program(trained: Exported, folder: Path, stem: str) -> Features:

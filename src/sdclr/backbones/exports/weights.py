@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +21,9 @@ from sdclr.storage.named_tensors import load_strictly
 
 
 def write_state_dict(trained: Exported, folder: Path, stem: str) -> None:
-    torch.save(tensors_of(trained), folder / f"{stem}.pth")
+    content = io.BytesIO()  # of a full disk torch's own writer gives another reason
+    torch.save(tensors_of(trained), content)
+    (folder / f"{stem}.pth").write_bytes(content.getbuffer())
     text = json.dumps(trained.facts(), indent=1) + "\n"
     (folder / f"{stem}.json").write_text(text, encoding="utf-8")
 

@@ -36,6 +36,8 @@ MOST_FALSE = 0.01
 """False pairs for each image that are put up with: one in a hundred images."""
 EQUAL = (1e-6, 0)
 """The rule of what a network and a hash both take for one image; it can be trusted in every collection."""
+JUST_BEYOND = 1.25
+"""Pairs up to so many times as far apart as a rule reaches tell how alike those are that it would fold wrongly."""
 SAME_PICTURE = 0.35
 """Share of the usual reach below which two images are one picture, however many there are of it."""
 
@@ -135,6 +137,30 @@ def alike_by_chance(
     return shares
 
 
+def alike_just_beyond(
+    neighbours: Neighbours, hashes: Hashes, rows: Tensor, reach: float
+) -> npt.NDArray[np.float64]:
+    """How often hashes differ in at most b bits, [65], of pairs a little farther apart than ``reach``.
+
+    Of the ``neighbours`` of the images ``rows`` int64 [M], those at a distance from ``reach`` to JUST_BEYOND times
+    that: what looks more alike has hashes that are more alike, and no other pairs are as near as these to the ones that
+    a rule takes. Zeros where there is no such pair.
+
+    >>> from sdclr.evaluation.rarity import nearest
+    >>> hashes = np.zeros((4, 8), np.uint8)
+    >>> hashes[2:] = 255
+    >>> neighbours = nearest(torch.tensor([[0.0], [1.0], [1.1], [5.0]]), k=3)
+    >>> alike_just_beyond(neighbours, hashes, torch.arange(4), reach=0.9)[[0, 63, 64]].tolist()
+    [0.5, 0.5, 1.0]
+    """
+    distances = neighbours.distances.numpy()
+    is_there = (distances > reach) & (distances <= JUST_BEYOND * reach)
+    bits = differing_bits(hashes[rows.numpy()][:, None], hashes[neighbours.indices.numpy()])
+    counts = np.bincount(bits[is_there], minlength=65)
+    shares: npt.NDArray[np.float64] = counts.cumsum() / max(1, counts.sum())
+    return shares
+
+
 def trusted_rules(
     neighbours: Neighbours,
     by_chance: npt.NDArray[np.float64],
@@ -145,8 +171,10 @@ def trusted_rules(
 
     A rule (reach, bits) is expected to give m x p false pairs an image: m is how many of the
     ``neighbours``, which near_duplicates looks at, lie within the reach, p the share of
-    ``by_chance`` [65] (alike_by_chance) at that many bits. The bits are lowered until that is at
-    most ``most_false``; a rule that cannot be trusted with 0 bits is left out.
+    ``by_chance`` [65] (alike_by_chance), or [number of rules, 65], at that many bits. The bits are
+    lowered until that is at most ``most_false``; a rule that cannot be trusted with 0 bits is left
+    out. There are more false pairs than expected where those within a rule's reach are more alike
+    than those that ``by_chance`` was counted of.
 
     >>> from sdclr.evaluation.rarity import nearest
     >>> near = nearest(torch.arange(40.0).unsqueeze(1), k=20)
@@ -154,10 +182,11 @@ def trusted_rules(
     ([(0.7, 10), (1.1, 6)], [])
     """
     reach = neighbours.distances.numpy() / usual_reach(neighbours)
+    shares = np.broadcast_to(by_chance, (len(rules), by_chance.shape[-1]))
     trusted = []
-    for largest_reach, most_bits in rules:
+    for (largest_reach, most_bits), share in zip(rules, shares, strict=True):
         within = float((reach <= largest_reach).sum(axis=1).mean())
-        allowed = np.flatnonzero(within * by_chance <= most_false)
+        allowed = np.flatnonzero(within * share <= most_false)
         if len(allowed):
             trusted.append((largest_reach, min(most_bits, int(allowed[-1]))))
     return trusted
@@ -168,16 +197,20 @@ def rules_of_collection(
 ) -> list[tuple[float, int]]:
     """The ``trusted_rules`` of a collection, by how often its different pictures are alike by chance.
 
-    ``near``: what near_duplicates looks at; ``around``: of the images ``rows`` int64 [M], about 200
-    neighbours among all N. What is EQUAL can be folded besides.
+    For each rule that is the larger of alike_by_chance, which a long burst does not raise, and of
+    alike_just_beyond the rule, which counts in a small collection, whose farther neighbours are of
+    other kinds. ``near``: what near_duplicates looks at; ``around``: of the images ``rows`` int64
+    [M], about 200 neighbours among all N. What is EQUAL can be folded besides.
 
     >>> from sdclr.evaluation.rarity import nearest
     >>> near = nearest(torch.arange(40.0).unsqueeze(1), k=20)
     >>> rules_of_collection(near, near, np.zeros((40, 8), np.uint8), torch.arange(40))
     []
     """
-    by_chance = alike_by_chance(around, hashes, rows, SAME_PICTURE * usual_reach(near))
-    return trusted_rules(near, by_chance)
+    usual = usual_reach(near)
+    far = alike_by_chance(around, hashes, rows, SAME_PICTURE * usual)
+    beyond = [alike_just_beyond(around, hashes, rows, reach * usual) for reach, _ in COPY_RULES]
+    return trusted_rules(near, np.maximum(far, beyond))
 
 
 def represented(groups: Tensor, unfit: npt.NDArray[np.bool_]) -> Tensor:

@@ -268,7 +268,7 @@ def _folded(
         remarks.append(
             f"Different pictures of this collection have hashes that are alike, so two count as "
             f"copies only where at most {bits} bits differ (usually {usual}); some copies are not "
-            "folded."
+            "folded, and some of those that are may only look alike."
         )
     if groups is not None and len(groups) != len(copies):
         raise DataError(f"got {len(groups)} groups for {len(copies)} images; give one an image.")
