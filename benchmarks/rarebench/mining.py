@@ -1,8 +1,9 @@
 """The numbers of docs/mining.md: folding, groups and measures of quality on the sets of RareBench.
 
-    python -m benchmarks.rarebench.mining [--sets digits,tiles] [--rows 100000]
+    python -m benchmarks.rarebench.mining [--sets digits,tiles] [--samples] [--rows 100000]
 
-``--rows``: instead, the time of ranking so many random rows x 512. Larger data by SDCLR_DATA.
+``--samples``: instead, what is folded of small random samples of the sets. ``--rows``: instead, the time of ranking so
+many random rows x 512. Larger data by SDCLR_DATA.
 
 N images, K clusters.
 """
@@ -70,6 +71,26 @@ def folding(collection: Collection) -> None:
         print(
             f"{collection.name}: rules {rules}: {', '.join(shares)}, own {own.mean():.1%} "
             f"(same class {same.mean():.0%}), largest {np.bincount(folded).max()}"
+        )
+
+
+def samples(collection: Collection) -> None:
+    """Share of the images of small random samples that are folded, where few are copies of each other."""
+    for size in (size for size in (100, 200, 400, 800, 1600) if size <= len(collection.labels)):
+        folded = []
+        for seed in range(5):
+            rows = np.random.default_rng(seed).permutation(len(collection.labels))[:size]
+            pixels = collection.pixels[rows]
+            some = Collection(f"{collection.name}-some", pixels, collection.labels[rows])
+            hashes, evidence = perceptual_hashes(pixels), Evidence(features_of("lite0", some))
+            near, every = evidence.neighbours(min(NEAR, size - 1)), torch.arange(size)
+            around = evidence.neighbours(min(200, size - 1))
+            rules = [*rules_of_collection(near, around, hashes, every), EQUAL]
+            found = near_duplicates(near, hashes, rules).numpy()
+            folded.append(float((found != np.arange(size)).mean()))
+        print(
+            f"{collection.name}: {np.mean(folded):.1%} of {size} random images folded "
+            f"({min(folded):.1%} .. {max(folded):.1%}, n = {len(folded)} samples)"
         )
 
 
@@ -142,6 +163,7 @@ def main() -> None:
     )
     usual = [name for name in sets.available() if not name.startswith("cifar")]
     parser.add_argument("--sets", default=",".join(usual), help="names, with commas")
+    parser.add_argument("--samples", action="store_true", help="folding in small samples instead")
     parser.add_argument("--rows", type=int, help="the time of so many rows instead")
     given = parser.parse_args()
     if given.rows is not None:
@@ -149,6 +171,9 @@ def main() -> None:
         return
     for name in given.sets.split(","):
         collection = sets.load(name)
+        if given.samples:
+            samples(collection)
+            continue
         folding(collection)
         groups(collection)
         for encoder in ("lite0",) if name == "plankton" else ("lite0", "untrained"):

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 
 from sdclr.any_progress import AnyProgress
 from sdclr.data.choices import OnError
-from sdclr.data.collections.images import BadFile, Images, MaxSkipped, left_out
+from sdclr.data.collections.images import MOST_SKIPPED, BadFile, Images, MaxSkipped, left_out
 from sdclr.data.config import DataConfig
+from sdclr.errors import DataError, MissingInputError
 
 
 def look_at(
@@ -18,7 +20,7 @@ def look_at(
     on_error: OnError,
     show: AnyProgress,
     *,
-    max_skipped: MaxSkipped = 0.01,
+    max_skipped: MaxSkipped = MOST_SKIPPED,
     part: str = "",
 ) -> tuple[Images, list[BadFile]]:
     """Decode every file once; the images that can be used, and those that cannot.
@@ -47,6 +49,20 @@ def usable_images(
     usable, bad = look_at(images, config.on_error, show, max_skipped=config.max_skipped)
     warn_of_bad_files(bad, len(images), fate=fate)
     return usable, bad
+
+
+@contextlib.contextmanager
+def skip_advised(config: DataConfig) -> Iterator[None]:
+    """Inside, an image that cannot be decoded is an error that says how to go on without such files."""
+    try:
+        yield
+    except (DataError, MissingInputError) as error:
+        # so begins what decoding says of a file
+        if config.on_error == "skip" or not str(error).startswith("image "):
+            raise
+        raise type(error)(
+            f"{error} To go on without what cannot be read: data.on_error=skip."
+        ) from None
 
 
 def warn_of_bad_files(

@@ -30,7 +30,7 @@ from sdclr.data import DataConfig, Images, build_data
 from sdclr.data.decoding.decode import printable
 from sdclr.data.rows_wanted import rows_wanted
 from sdclr.data.trained_images import images_of, warn_of_changes
-from sdclr.data.usable import usable_images
+from sdclr.data.usable import skip_advised, usable_images
 from sdclr.errors import ConfigError
 from sdclr.evaluation.features import extract_features
 from sdclr.presentation.progress import AnyProgress, NoProgress
@@ -147,7 +147,8 @@ def _write_features(
             .numpy()
         )
 
-    parts.compute(len(images), f"features of {len(images)} images", features_of, show)
+    with skip_advised(data):
+        parts.compute(len(images), f"features of {len(images)} images", features_of, show)
     if not world.is_first:
         return
     facts: dict[str, Any] = {"path": _names(images)}

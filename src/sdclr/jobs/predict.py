@@ -30,7 +30,7 @@ from sdclr.data import BadFile, Data, DataConfig, Images, build_data
 from sdclr.data.decoding.decode import printable
 from sdclr.data.rows_wanted import rows_wanted
 from sdclr.data.sources.split_folders import has_splits
-from sdclr.data.usable import usable_images
+from sdclr.data.usable import skip_advised, usable_images
 from sdclr.errors import ConfigError
 from sdclr.evaluation.features import extract_features
 from sdclr.processes.world import BEGUN, World, shared_work
@@ -133,7 +133,10 @@ def predict(
             with silenced_warnings():  # the first process has said the same
                 found = _found(data, part, out)
                 images, _ = usable_images(found.train, _without_limit(data, found), NoProgress())
-                _compute(classifier, Path(model), found, images, out, where, NoProgress(), world)
+                with skip_advised(data):
+                    _compute(
+                        classifier, Path(model), found, images, out, where, NoProgress(), world
+                    )
             return Predicted(out, **world.messages.wait_for(_PREDICTED))
         _warn_of_other_reading(classifier, data)
         with output_file(out, overwrite=overwrite), explain_out_of_memory("Use --device cpu."):
@@ -145,7 +148,8 @@ def predict(
             images, bad = usable_images(
                 found.train, _without_limit(data, found), show, fate="get no label"
             )
-            parts = _compute(classifier, Path(model), found, images, out, where, show, world)
+            with skip_advised(data):
+                parts = _compute(classifier, Path(model), found, images, out, where, show, world)
             table = _Table(classifier, found, images, bad, data.on_error == "skip", top)
             columns = table.columns(probabilities=probabilities, entropy=entropy)
 

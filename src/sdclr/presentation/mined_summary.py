@@ -14,7 +14,7 @@ def summary(mined: MinedImages) -> str:
     lines = [
         f"{counted(len(mined), 'image')} in {counted(len(mined.group_score), 'group')}, "
         f"{num_copies:,} folded as copies, {num_junk:,} put aside as suspected junk",
-        _heading(mined),
+        *([_heading(mined)] if len(mined.sheet) else []),
     ]
     sizes = mined.group_size
     listed: dict[int, str] = {}

@@ -22,7 +22,7 @@ from sdclr.data.decoding.decode import Member, Source, open_bytes, printable, st
 from sdclr.data.look_ahead import in_pieces
 from sdclr.data.splits import Positions
 from sdclr.errors import ConfigError, DataError, RemoteError, SdclrError
-from sdclr.safe_text import command
+from sdclr.safe_text import command, counted
 from sdclr.storage.durable_files import write_atomically
 
 SAMPLE = 4096
@@ -189,6 +189,12 @@ def _other_data(
     first = ", ".join(
         f"first {what}: {printable(names[0])}" for what, names in firsts.items() if names
     )
+    if not new:  # nothing there is to be learned from
+        return ConfigError(
+            f"{counted(len(gone), 'image')} that {run} was trained on {'is' if len(gone) == 1 else 'are'} gone "
+            f"({first}). Restore {'it' if len(gone) == 1 else 'them'} (--data, if they have moved); to do without, "
+            f"{_afresh(run)}"
+        )
     return ConfigError(
         f"{len(new)} new, {len(gone)} gone: {_afresh(run)}\n{run} was trained on other data ({first}); to go on with "
         "it, give it those (--data, if they have moved)."

@@ -20,7 +20,7 @@ import torch
 from sdclr.addresses import Place
 from sdclr.data.choices import OnError
 from sdclr.data.collections.boxes import Boxes, OutsideError
-from sdclr.data.collections.images import BadFile, MaxSkipped, allowed_to_skip
+from sdclr.data.collections.images import MOST_SKIPPED, BadFile, MaxSkipped, allowed_to_skip
 from sdclr.data.collections.members import Members
 from sdclr.data.collections.opened_pictures import OpenedPictures
 from sdclr.data.collections.packed_names import names_at
@@ -120,7 +120,10 @@ class ImageFiles(OpenedPictures):
         return known
 
     def verified(
-        self, on_error: OnError, advance: Callable[[int], None], max_skipped: MaxSkipped = 0.01
+        self,
+        on_error: OnError,
+        advance: Callable[[int], None],
+        max_skipped: MaxSkipped = MOST_SKIPPED,
     ) -> tuple[ImageFiles, list[BadFile]]:
         """The files that can be decoded, and those that cannot: every file is decoded once.
 
@@ -167,10 +170,12 @@ class ImageFiles(OpenedPictures):
         """
         sizes, failures = self._measure(self.size, HEADERS_PER_CALL, lambda done: None)
         if failures:
+            most = allowed_to_skip(MOST_SKIPPED, len(self))
+            more = f" data.max_skipped={len(failures)} (or more)" if len(failures) > most else ""
             raise self._summary(
                 failures,
-                "Restore them, leave them out with data.on_error=skip, or give the folder that holds them (of a list: "
-                "data.root).",
+                f"Restore them, leave them out with data.on_error=skip{more}, or give the folder that holds them (of a "
+                "list: data.root).",
                 of_headers=True,
             )
         return sizes

@@ -26,6 +26,10 @@ MaxSkipped = int | float
 """How many files may be left out: a whole number is a count, a number below 1 a share of the collection."""
 
 
+MOST_SKIPPED = 0.01
+"""Share of a collection's files that may be left out where nothing else is said."""
+
+
 def allowed_to_skip(max_skipped: MaxSkipped, num_images: int) -> int:
     """Files of a collection that may be left out. A share lets at least one pass, or small folders could skip none."""
     if isinstance(max_skipped, int) or max_skipped == 0:

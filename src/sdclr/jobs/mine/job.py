@@ -20,6 +20,7 @@ from sdclr.compute.device import placed_on, resolve_device
 from sdclr.compute.process_state import silenced_warnings
 from sdclr.config import require_on_disk
 from sdclr.data import Data, DataConfig
+from sdclr.data.usable import skip_advised
 from sdclr.evaluation.rarity import DEFAULT, SCORES
 from sdclr.evaluation.rarity.evidence import EXACT_UP_TO
 from sdclr.evaluation.rarity.maps import MapName
@@ -172,7 +173,8 @@ def mine(
                 records=records,
                 trained_elsewhere=None if as_trained else source,
             )
-            seen = see(known.now, known.joined, known.earlier, encoder, out, show, world)
+            with skip_advised(data):
+                seen = see(known.now, known.joined, known.earlier, encoder, out, show, world)
             title = f"{len(known.names):,} images by {encoder.name}"
             ranking = known.ranked(seen, title, show)
             record = _write_tables(ranking.mined, known, seen.record, out, show)
@@ -217,7 +219,8 @@ def _help(looked_at: _LookedAt, device: str, world: World) -> None:
     images, _ = usable_images(found, looked_at.data, NoProgress())
     now = listed(images)
     placed_on(encoder.backbone, where)
-    help_to_see(now, encoder, looked_at.out, looked_at.against, world)
+    with skip_advised(looked_at.data):
+        help_to_see(now, encoder, looked_at.out, looked_at.against, world)
 
 
 def _write_tables(

@@ -156,6 +156,7 @@ def ranked(
     leading = components.get(DEFAULT_ORDER, score) if by_kinds else score
     group, group_score = rarest_group_first(alike, leading, fit, by="best" if by_kinds else "mean")
     placed = map_of(evidence.components, wish.map)
+    sheet = _sheet(group, score, listable)
     measures, quality = _judged(features, score_name, score, components, wish)
     mined = MinedImages(
         title=title,
@@ -171,15 +172,25 @@ def ranked(
         group_score=group_score.numpy(),
         duplicate_of=copy_of.numpy(),
         junk=junk,
-        sheet=_sheet(group, score, listable),
+        sheet=sheet,
         place=placed.place,
         map_words=placed.words,
         quality=quality,
         columns=dict(columns or {}),
-        remarks=[*remarks, *said, *_approximate(evidence), *fewer, *note],
+        remarks=[*remarks, *said, *_approximate(evidence), *fewer, *note, *_nothing_left(sheet)],
         ranks_rarity=wish.other is None,
     )
     return Found(mined, rules, measures, evidence.approximations)
+
+
+def _nothing_left(sheet: npt.NDArray[np.int64]) -> list[str]:
+    """A remark where no image is left to show."""
+    if len(sheet):
+        return []
+    return [
+        "No image is left for the sheet: each that could be on it is a copy of another one, or suspected junk. The "
+        "table has all of them."
+    ]
 
 
 def _require_others(junk: Mapping[str, Flags], is_junk: Flags) -> None:

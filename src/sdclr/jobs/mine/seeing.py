@@ -46,7 +46,8 @@ def usable_images(found: Data, data: DataConfig, show: AnyProgress) -> tuple[Ima
         return found.train.to(torch.device("cpu")), list(found.remarks)
     images, bad = look_at_all(found.train, data.on_error, show, max_skipped=data.max_skipped)
     warn_of_bad_files(bad, len(found.train))
-    left = [f"{counted(len(bad), 'image')} cannot be decoded and are left out."] if bad else []
+    are = "is" if len(bad) == 1 else "are"
+    left = [f"{counted(len(bad), 'image')} cannot be decoded and {are} left out."] if bad else []
     return images, [*found.remarks, *left]
 
 

@@ -361,6 +361,7 @@
   }
 
   function noPictureWords() {
+    if (!data.numShown) return "The sheet is empty: each image that could be on it is a copy of another one, or suspected junk. The table lists all.";
     const words = `None of the first ${count(data.numShown, "image")} of the sheet passes the filters.`;
     const elsewhere = {
       junk: " Suspected junk is put aside, with its pictures below.",
