@@ -7,8 +7,9 @@ What is missing (a package, the data, a device) is said before anything is begun
 first and all at once: the GPU tests, compiling for the benches, the paper's runs. What times something follows, each by
 itself. Each has a limit, and one for which too little time is left is not begun. After each, DIR/device.json
 says what became of it, and DIR/<stage>.log holds its words; the same command leaves out what is done or has failed,
-and begins again what was stopped (the paper's runs go on where they were). ``--rehearse`` shows on a CPU that stages
-start and are written down, with work of seconds.
+and begins again what was stopped (the paper's runs go on where they were). SIGTERM or Ctrl-C stops what runs and
+writes that down, too. ``--rehearse`` shows on a CPU that stages start and are written down, with work of seconds; its
+DIR is no other's.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import contextlib
 import datetime
 import importlib.util
 import json
+import math
 import os
 import signal
 import subprocess
@@ -43,6 +45,9 @@ RESERVE_SECONDS = 10.0
 """What is left for the end of the command."""
 PATIENCE_SECONDS = 10.0
 """What a stage gets to write itself down after it was told to stop."""
+
+
+SESSION, REHEARSAL = "device session", "device rehearsal"
 
 
 @dataclass(frozen=True)
@@ -81,13 +86,31 @@ class Session:
     run: Callable[[Stage, Path, float], int | None] | None = None
     """Runs a stage into a log within so many seconds; None where they did not suffice."""
     say: Callable[[str], object] = print
+    kind: str = SESSION
+    """What device.json is called: a rehearsal has done nothing of a session."""
     outcomes: dict[str, Outcome] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._end = self.clock() + 60 * self.minutes - RESERVE_SECONDS
+        self._is_over = False
         if self._file.is_file():
-            found = json.loads(self._file.read_text())["stages"]
-            self.outcomes = {name: Outcome(**outcome) for name, outcome in found.items()}
+            self.outcomes = self._before()
+
+    def _before(self) -> dict[str, Outcome]:
+        """What earlier commands have written down. ValueError where that is damaged, or of another kind."""
+        try:
+            facts = json.loads(self._file.read_text())
+            kind = facts["kind"]
+            found = {name: Outcome(**outcome) for name, outcome in facts["stages"].items()}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"{self._file} is damaged ({error}). Remove it, and all stages run again"
+            ) from None
+        if kind != self.kind:
+            raise ValueError(
+                f"{self._file} is of a {kind}, and this is a {self.kind}. Give another --out"
+            )
+        return found
 
     @property
     def _file(self) -> Path:
@@ -130,9 +153,13 @@ class Session:
                     self.outcomes[stage.name] = ended.result()
                     self._write()
                     self._say(stage)
-            except BaseException:  # Ctrl-C comes here, and not to the threads that wait for them
-                for process in list(_RUNNING):
-                    _signal(process, signal.SIGKILL)
+            except BaseException:  # a signal comes here, and not to the threads that wait for them
+                self._is_over = True
+                _stop_all()
+                for ended, stage in running.items():
+                    self.outcomes[stage.name] = ended.result()
+                    self._say(stage)
+                self._write()
                 raise
 
     def _one(self, stage: Stage, seconds: float) -> Outcome:
@@ -142,6 +169,8 @@ class Session:
         except Exception as error:  # the others are to be written down
             return Outcome("failed", self.clock() - begun, why=f"{type(error).__name__}: {error}")
         spent = self.clock() - begun
+        if self._is_over:  # also of one that ends well when it is told to
+            return Outcome("stopped", spent, why="the command was ended")
         if code is None:
             return Outcome("stopped", spent, why=f"its {seconds:.0f} s were over")
         return Outcome("done" if code == 0 else "failed", spent, code)
@@ -151,7 +180,7 @@ class Session:
 
     def _write(self) -> None:
         facts = {
-            "kind": "device session",
+            "kind": self.kind,
             "date": datetime.date.today().isoformat(),
             "stages": {name: asdict(outcome) for name, outcome in self.outcomes.items()},
         }
@@ -195,6 +224,18 @@ def run_stage(stage: Stage, log: Path, seconds: float) -> int | None:
 
 
 _RUNNING: set[subprocess.Popen[bytes]] = set()
+
+
+def _stop_all() -> None:
+    """Let what runs write itself down, and end it."""
+    running = list(_RUNNING)
+    for process in running:
+        _signal(process, signal.SIGTERM)
+    until = time.monotonic() + PATIENCE_SECONDS
+    while any(process.poll() is None for process in running) and time.monotonic() < until:
+        time.sleep(0.05)
+    for process in running:
+        _signal(process, signal.SIGKILL)
 
 
 def _signal(process: subprocess.Popen[bytes], number: int) -> None:
@@ -284,10 +325,19 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--splits-dir", type=Path)
-    parser.add_argument("--grid", default="paper", help="paper (2000 epochs) or paper_short (150)")
+    parser.add_argument(
+        "--grid",
+        default="paper",
+        choices=("paper", "paper_short"),
+        help="paper (2000 epochs) or paper_short (150)",
+    )
     parser.add_argument("--only", nargs="+", metavar="STAGE")
     parser.add_argument("--rehearse", action="store_true")
     arguments = parser.parse_args()
+    if not 0 < arguments.minutes < math.inf:
+        parser.exit(78, f"error: --minutes must be more than 0, got {arguments.minutes:g}.\n")
+    if arguments.out.exists() and not arguments.out.is_dir():
+        parser.exit(78, f"error: --out {arguments.out} is a file; give a folder.\n")
     if found := problems(arguments.data, arguments.splits_dir, rehearse=arguments.rehearse):
         parser.exit(78, "".join(f"error: {words}.\n" for words in found))
     out, python = arguments.out.absolute(), sys.executable
@@ -304,8 +354,17 @@ def main() -> None:
             f"error: there is no stage {', '.join(sorted(unknown))}; there are {', '.join(names)}.\n",
         )
     chosen = [stage for stage in stages if stage.name in (arguments.only or names)]
-    all_done = Session(out, chosen, arguments.minutes).carry_out()
-    sys.exit(0 if all_done else 1)
+    kind = REHEARSAL if arguments.rehearse else SESSION
+    try:
+        session = Session(out, chosen, arguments.minutes, kind=kind)
+    except ValueError as error:
+        parser.exit(78, f"error: {error}.\n")
+    signal.signal(signal.SIGTERM, _end)
+    sys.exit(0 if session.carry_out() else 1)
+
+
+def _end(number: int, frame: object) -> None:
+    sys.exit(128 + number)
 
 
 if __name__ == "__main__":

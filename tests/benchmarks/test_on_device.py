@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -10,7 +12,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from on_device import GPU_TESTS, Session, Stage, planned, problems, run_stage
+from on_device import (
+    GPU_TESTS,
+    REHEARSAL,
+    Session,
+    Stage,
+    main,
+    planned,
+    problems,
+    run_stage,
+)
+
+from patience import PATIENCE_SECONDS, wait_until
 
 ROOT = Path(__file__).parents[2]
 
@@ -113,6 +126,64 @@ def test_a_stage_is_stopped_with_its_children_and_keeps_its_words(tmp_path: Path
     assert run_stage(Stage("s", (sys.executable, "-c", script), 1, 1), log, 11.5) is None
     assert log.read_text() == "begun\n"
     assert run_stage(Stage("s", (sys.executable, "-c", "raise SystemExit(3)"), 1, 1), log, 60) == 3
+
+
+def test_what_is_ended_from_outside_is_stopped_with_its_children_and_written_down(
+    tmp_path: Path,
+) -> None:
+    stages = '[on_device.Stage(n, (sys.executable, "-c", sys.argv[2]), 1, 60, True) for n in "ab"]'
+    session = f"on_device.Session(Path(sys.argv[1]), {stages}, 5).carry_out()"
+    code = (
+        "import signal, sys; from pathlib import Path; import on_device; "
+        f"signal.signal(signal.SIGTERM, on_device._end); {session}"
+    )
+    child = "import os, pathlib, sys, time; pathlib.Path(str(os.getpid())).touch(); time.sleep(600)"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "benchmarks")}
+    command = [sys.executable, "-c", code, str(tmp_path / "out"), child]
+    with subprocess.Popen(command, cwd=tmp_path, env=environment) as process:
+        wait_until(lambda: len(list(tmp_path.glob("[0-9]*"))) == 2, "the stages do not begin")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_SECONDS) == 128 + signal.SIGTERM
+    found = json.loads((tmp_path / "out" / "device.json").read_text())["stages"]
+    assert {one["state"] for one in found.values()} == {"stopped"}
+    for path in tmp_path.glob("[0-9]*"):
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(path.name), 0)
+
+
+def test_a_rehearsal_has_done_nothing_of_a_session(tmp_path: Path) -> None:
+    clock = Clock({"last": 10.0})
+    stages = [Stage("last", (), 5, 20)]
+
+    def none(words: str) -> None:
+        pass
+
+    assert Session(tmp_path, stages, 5, clock, clock.run, none, REHEARSAL).carry_out()
+    with pytest.raises(ValueError, match="of a device rehearsal, and this is a device session"):
+        Session(tmp_path, stages, 5, clock, clock.run, none)
+    (tmp_path / "device.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"device\.json is damaged"):
+        Session(tmp_path, stages, 5, clock, clock.run, none)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--minutes", "nan"], "--minutes must be more than 0"),
+        (["--minutes", "-1"], "--minutes must be more than 0"),
+        (["--grid", "papers"], "invalid choice"),
+        (["--out", __file__], "is a file; give a folder"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(sys, "argv", ["on_device.py", "--out", str(tmp_path), "--rehearse", *words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+    assert ended.value.code in (2, 78)
+    assert said in capsys.readouterr().err
 
 
 def test_every_file_with_tests_for_a_device_is_among_those_that_are_run() -> None:
