@@ -153,6 +153,15 @@ def test_arrays_at_an_address_are_refused() -> None:
         DataConfig.parse({"name": "arrays", "path": "https://host/a.npz"})
 
 
+def test_another_query_of_one_address_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(addresses, "_secrets", {})
+    assert without_secrets("https://h/get.tar?id=1") == "https://h/get.tar"
+    assert without_secrets("https://h/get.tar?id=1") == "https://h/get.tar"
+    with pytest.warns(UserWarning, match=r"https://h/get\.tar was given with another query before"):
+        without_secrets("https://h/get.tar?id=2")
+    assert with_secrets("https://h/get.tar") == "https://h/get.tar?id=2"
+
+
 def test_secrets_go_to_a_process_that_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(addresses, "_secrets", {})
     clean = without_secrets("https://me:word@host/a.tar?sig=1")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -121,6 +122,13 @@ def without_secrets(text: str) -> str:
         return text
     clean, secret = _apart(text)
     if secret != _Secret("", ""):
+        before = _secrets.get(clean, secret)
+        if before.query != secret.query:
+            warnings.warn(
+                f"{clean} was given with another query before, and is asked for with the new one from now on. A query "
+                "is taken for a signature: two files whose addresses differ by it alone are one file here.",
+                stacklevel=2,
+            )
         _secrets[clean] = secret
     return clean
 

@@ -73,6 +73,20 @@ def test_a_bound_of_nothing_keeps_nothing(folder: Path, monkeypatch: pytest.Monk
     assert not folder.exists()
 
 
+@pytest.mark.parametrize("gigabytes", ["0.00002", "0"])
+def test_a_bound_that_was_lowered_counts_from_the_first_look(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, gigabytes: str
+) -> None:
+    for number in range(40):
+        keep(str(number), os.urandom(2_000))
+    monkeypatch.setenv("SDCLR_CACHE_GB", gigabytes)
+    monkeypatch.setattr(
+        kept_bytes, "_written", {}
+    )  # another process, which finds all that it asks for
+    kept("39")
+    assert sum(path.stat().st_size for path in files(folder)) <= cache_bytes()
+
+
 def test_what_a_killed_process_has_half_written_is_no_entry_and_goes(folder: Path) -> None:
     keep("a", bytes(40_000)[:1_000])
     (file,) = files(folder)

@@ -59,6 +59,10 @@ def store(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
         if fault == "busy":
             start("503 Slow Down", [("Content-Type", "application/xml")])
             return [b"<Error><Code>SlowDown</Code><Message>slower</Message></Error>"]
+        if fault == "no":  # as AWS says it today, with names in it
+            start("403 Forbidden", [("Content-Type", "application/xml")])
+            words = 'User: arn:aws:iam::1:user/orange is not authorized on "arn:aws:s3:::oranges"'
+            return [f"<Error><Code>AccessDenied</Code><Message>{words}</Message></Error>".encode()]
         answer = application(environ, start)
         if fault == "short":
             whole = b"".join(answer)
@@ -174,6 +178,12 @@ def test_settings_of_this_machine_that_are_wrong_are_said_at_once(
     monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match=rf"s3://bucket/d.* cannot be opened: .*{words}.*AWS_"):
         images_at("s3://bucket/d/train-000.tar")
+
+
+def test_a_refusal_that_names_an_orange_is_no_range_that_is_not_there(store: Store) -> None:
+    store.faults.append("no")
+    with pytest.raises(RemoteError, match=r"train-000\.tar may not be read"):
+        version_of("s3://bucket/d/train-000.tar")
 
 
 def test_an_empty_object_has_a_version(store: Store) -> None:

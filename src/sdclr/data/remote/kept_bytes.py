@@ -47,7 +47,9 @@ if hasattr(os, "register_at_fork"):
 
 def kept(key: str) -> bytes | None:
     """What was kept under this key, which then counts as used; None where nothing (whole) is."""
-    if not cache_bytes():
+    limit = cache_bytes()
+    _respect(cache_folder() / FOLDER, limit)
+    if not limit:
         return None
     file = _file(key)
     try:
@@ -67,6 +69,7 @@ def kept(key: str) -> bytes | None:
 def keep(key: str, content: bytes) -> None:
     """Keep ``content`` under this key, and make room where there is too much."""
     limit = cache_bytes()
+    _respect(cache_folder() / FOLDER, limit)
     if len(content) > limit * SLACK_SHARE / processes_here():
         return
     file = _file(key)
@@ -93,12 +96,20 @@ def _checksum(content: bytes) -> bytes:
     return hashlib.blake2b(content, digest_size=_DIGEST).digest()
 
 
-def _count(folder: Path, num_bytes: int, limit: int) -> None:
-    """Make room once this process has written its part of the slack; and at its first entry, for what others left."""
+def _respect(folder: Path, limit: int) -> None:
+    """Make room at this process's first look, for what others left and for a limit that has become smaller."""
     with _lock:
-        before = _written.get(folder)
-        total = (before or 0) + num_bytes
-        is_full = before is None or total > limit * SLACK_SHARE / processes_here()
+        if folder in _written:
+            return
+        _written[folder] = 0
+    make_room(folder, limit)
+
+
+def _count(folder: Path, num_bytes: int, limit: int) -> None:
+    """Make room once this process has written its part of the slack."""
+    with _lock:
+        total = _written.get(folder, 0) + num_bytes
+        is_full = total > limit * SLACK_SHARE / processes_here()
         _written[folder] = 0 if is_full else total
     if is_full:
         make_room(folder, limit)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from sdclr.addresses import HTTP, Address, redacted, with_secrets
@@ -282,10 +282,20 @@ def _ask_s3(address: str, start: int, size: int) -> Answer:
     try:
         answer = files.call_s3("get_object", **asked)
     except OSError as error:
-        if "InvalidRange" in str(error.__cause__ or error) or "range" in str(error).lower():
+        if _is_outside(error):
             raise OutsideError from None
         raise
     return sync(files.loop, _body, answer, size)
+
+
+def _is_outside(error: OSError) -> bool:
+    """Whether a store has refused a range that its file does not have; texts of refusals hold names of any kind."""
+    told = getattr(error.__cause__, "response", None)
+    if isinstance(told, Mapping):
+        return str(told.get("Error", {}).get("Code", "")) in ("InvalidRange", "416")
+    return not isinstance(error, PermissionError | FileNotFoundError) and (
+        "requested range" in str(error).lower()
+    )
 
 
 async def _body(answer: Any, size: int) -> Answer:
