@@ -7,7 +7,8 @@ The process is pinned to one core; the variants take turns, so that a drifting m
 medians over rounds. The images are JPEGs of 400 x 533 (height x width), cut out of a real photograph, in the cache of
 the file system. The reference's __getitem__ is re-stated here, not copied: decode, then twice crop, flip, jitter, grey,
 blur, to tensor, all with Pillow. "pixels" are what a device would be fed (uint8, every image as large as it is, copied
-into a buffer that is there); "views" are both finished views; "32px" is both views of images of 32 px in memory, as
+into a buffer that is there); "cuts" are both views before their colours change, which is what a core does where a
+device makes these changes; "views" are both finished views; "32px" is both views of images of 32 px in memory, as
 CIFAR's. With --listing: seconds to list a folder of so many empty files, a thousand to a folder.
 """
 
@@ -20,6 +21,7 @@ import random
 import statistics
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,7 @@ FILES_PER_FOLDER = 1000
 RATIOS = {
     "pil_views_over_pixels_of_files": ("pil_views", "pixels_of_files"),
     "pil_views_over_pixels_of_store": ("pil_views", "pixels_of_store"),
+    "pil_views_over_cuts_of_files": ("pil_views", "cuts_of_files"),
     "pil_views_over_views_of_files": ("pil_views", "views_of_files"),
     "pil_views_over_views_of_store": ("pil_views", "views_of_store"),
     "pil_views_over_views_32px": ("pil_views_32px", "views_32px"),
@@ -114,6 +117,7 @@ def pixels(read: Callable[[int], npt.NDArray[np.uint8]], number: int) -> Callabl
 def variants(files: ImageFiles, folder: Path, size: int) -> dict[str, Callable[[], object]]:
     """One pass over all images each."""
     store, spec = build_store(files, folder / "store"), ViewSpec(size, area=(0.08, 1.0), blur=0.5)
+    plain = replace(spec, jitter_probability=0.0, grey=0.0, blur=0.0)
     batches = list(torch.arange(len(files)).split(32))
     small = torch.cat(list(files.stills(32)))
     pairs, index = PillowPairs(small, 32), torch.arange(len(files))
@@ -121,6 +125,7 @@ def variants(files: ImageFiles, folder: Path, size: int) -> dict[str, Callable[[
         "pil_views": pil_views(files, size),
         "pixels_of_files": pixels(lambda position: whole(files.picture(position)), len(files)),
         "pixels_of_store": pixels(lambda position: store.picture(position).whole, len(files)),
+        "cuts_of_files": lambda: list(files.views(batches, plain, seed=0, epoch=0)),
         "views_of_files": lambda: list(files.views(batches, spec, seed=0, epoch=0)),
         "views_of_store": lambda: list(store.views(batches, spec, seed=0, epoch=0)),
         "pil_views_32px": lambda: [pairs[row] for row in range(len(pairs))],

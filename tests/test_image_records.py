@@ -149,3 +149,15 @@ def test_an_image_alone_in_a_batch_has_no_negatives() -> None:
     assert found[4, 1] == 0
     method.forget_records()
     assert method.epoch_records().isnan().all()
+
+
+def test_the_mass_is_computed_in_fp32_under_autocast() -> None:
+    generator = torch.Generator().manual_seed(0)
+    base = torch.randn(1, 16, generator=generator)
+    z_a, z_b = (base + 0.1 * torch.randn(64, 16, generator=generator) for _ in range(2))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = hardest_mass(z_a, z_b)
+        of_half = hardest_mass(z_a.bfloat16(), z_b.bfloat16())
+    assert found.dtype == of_half.dtype == torch.float32
+    torch.testing.assert_close(found, hardest_mass(z_a, z_b), rtol=0, atol=0)
+    assert len(of_half.unique()) == 64

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -128,6 +129,31 @@ def test_a_network_that_gives_no_features_is_refused() -> None:
             build_backbone(BackboneConfig(name="timm:vit_tiny_patch16_224", options={"depth": 1})),
             32,
         )
+
+
+class Odd(nn.Module):
+    """Features that no projector can use."""
+
+    def __init__(self, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.conv, self.change = nn.Conv2d(3, 4, 3), change
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.change(self.conv(x).mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (torch.Tensor.half, r"the type of its images, torch\.float32, got torch\.float16"),
+        (lambda x: x / 0, "are not finite"),
+    ],
+)
+def test_features_of_another_type_or_not_finite_are_refused(
+    change: Callable[[torch.Tensor], torch.Tensor], words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        measure_feature_dim(Backbone(Odd(change)), 32)
 
 
 def test_the_input_is_normalised_inside_with_imagenet_constants() -> None:

@@ -178,6 +178,14 @@ def test_a_sign_is_seen_on_either_side() -> None:
     assert not same.excludes_zero
 
 
+@pytest.mark.parametrize("b", [{1: 0.75, 2: 0.75}, {1: 0.6, 2: 0.7}])
+def test_equal_differences_say_nothing_of_their_spread(b: dict[int, float]) -> None:
+    found = paired_difference({1: 0.5, 2: 0.5} if b[1] == b[2] else {1: 0.5, 2: 0.6}, b)
+    assert found is not None
+    assert np.isnan([found.low, found.high]).all()
+    assert not found.excludes_zero
+
+
 def test_fewer_than_two_shared_splits_give_no_interval() -> None:
     assert paired_difference({1: 0.5, 2: 0.6}, {2: 0.7, 3: 0.1}) is None
     assert paired_difference({}, {}) is None

@@ -98,8 +98,10 @@ def test_five_splits_narrow_a_spread_of_one_point_to_1_24_points() -> None:
     assert cells_needed(1.0, 1e-9) is None, "more than anybody could run"
 
 
-@pytest.mark.parametrize("difference", [0.0, 3.7])
+@pytest.mark.parametrize("difference", [0.0, 3.7, 0.1, 5.1, -7.7777])
 def test_differences_that_are_all_equal_are_open(difference: float) -> None:
-    found = paired_effect({1: 60.0, 2: 61.0}, {1: 60.0 + difference, 2: 61.0 + difference})
+    before = {1: 60.3, 2: 70.0, 3: 10.1}  # differences of which differ by their rounding
+    found = paired_effect(before, {key: value + difference for key, value in before.items()})
+    assert found.std == 0
     assert found.verdict(1.0) == "open"
     assert found.cells_needed(1.0) is None

@@ -10,6 +10,7 @@ import torch
 
 import method_conformance as conformance
 from sdclr import pretrain
+from sdclr.any_progress import NoProgress
 from sdclr.errors import ConfigError, DataError, MissingInputError
 from sdclr.methods.cluster_balanced import balanced_weights
 from sdclr.methods.config import ClusterBalancedConfig
@@ -117,6 +118,15 @@ def test_a_run_too_short_for_its_clusters_is_refused(tmp_path: Path) -> None:
     config = conformance.run_config("cluster_balanced", "method.refresh_every_epochs=3")
     with pytest.raises(ConfigError, match="after epoch 3, and the run has 3"):
         pretrain(config, tmp_path / "x")
+
+
+@pytest.mark.parametrize("name", ["cluster_balanced", "bcl_i", "bcl_d"])
+def test_of_one_epoch_it_is_said_that_nothing_is_added(name: str, tmp_path: Path) -> None:
+    said = NoProgress()
+    lines: list[str] = []
+    said.print = lines.append  # type: ignore[method-assign]
+    pretrain(conformance.run_config(name, "epochs=1"), tmp_path / "x", progress=said)
+    assert sum("and the run has one: it trains as its base does" in line for line in lines) == 1
 
 
 def test_it_lies_around_another_add_on(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from sdclr.errors import ConfigError
 from sdclr.methods import magnitude_masks as module
 from sdclr.methods.magnitude_masks import SAMPLED, magnitude_masks
 
@@ -121,3 +122,11 @@ def test_masks_are_those_of_any_layout(dtypes: tuple[torch.dtype, ...]) -> None:
         if weight is not laid_out[3]:
             assert mask.stride() == weight.stride()
     assert not laid_out[3].is_contiguous()
+
+
+@pytest.mark.parametrize(
+    "weights", [[], [torch.zeros(0)], [torch.zeros(3, dtype=torch.complex64)], [torch.arange(3)]]
+)
+def test_what_has_no_magnitudes_to_compare_is_refused(weights: list[torch.Tensor]) -> None:
+    with pytest.raises(ConfigError, match="weights of real floating-point numbers, at least one"):
+        magnitude_masks(weights, 0.5)

@@ -566,6 +566,13 @@ def test_a_hook_that_has_closed_over_a_layer_is_warned_of() -> None:
     assert sum("closed over" in str(one.message) for one in told) == 2, "conv's and the network's"
 
 
+def test_a_weight_that_a_list_holds_beside_its_layer_is_warned_of() -> None:
+    network = Configured()
+    network.weights = [network.conv.weight]
+    with pytest.warns(UserWarning, match=r"the network\.weights holds weights that are pruned"):
+        SelfCompetitor(network, prune_ratio=0.5)
+
+
 def test_a_list_that_holds_itself_is_nothing_to_follow() -> None:
     network = Configured()
     network.trace = []

@@ -97,6 +97,7 @@ def test_a_cell_is_percent_with_its_spread() -> None:
             "Std: no difference shown: +1.00 [-2.00, 4.00] points (lower is better;",
         ),
         ("all", None, 1, "All: +2.50 points on one split: no interval can be given"),
+        ("all", None, 2, "All: +2.50 points on each of 2 splits: how they spread is not known"),
         ("all", None, 0, "All: no split in common: nothing to compare"),
         ("all", (1e-9, 1e-10, 2e-9), 2, "All: no difference shown: +0.00 [0.00, 0.00] points"),
         ("all", (-1e-9, -2e-9, 3e-9), 2, "All: no difference shown: +0.00 [0.00, 0.00] points"),
@@ -105,7 +106,7 @@ def test_a_cell_is_percent_with_its_spread() -> None:
 def test_a_comparison_claims_only_what_its_interval_shows(
     measure: str, interval: tuple[float, float, float] | None, n: int, expected: str
 ) -> None:
-    single = 0.025 if n == 1 else None
+    single = 0.025 if n and interval is None else None
     text = comparison_text(Comparison("linear", measure, "SimCLR", "SDCLR", n, interval, single))
     assert text.startswith(expected)
     assert ("n = " in text) == (interval is not None)

@@ -251,7 +251,10 @@ def require_trainable_and_storable(network: nn.Module) -> None:
 
 @torch.no_grad()
 def measure_feature_dim(backbone: Backbone, image_size: int) -> int:
-    """F, from one forward of two grey images in eval mode. Raises ConfigError when the output is not [B, F]."""
+    """F, from one forward of two grey images in eval mode.
+
+    Raises ConfigError when the output is not [B, F], of the images' type and finite.
+    """
     training = backbone.training
     reference = next(backbone.parameters(), None)
     if reference is None:
@@ -277,5 +280,15 @@ def measure_feature_dim(backbone: Backbone, image_size: int) -> int:
         raise ConfigError(
             f"the backbone must map {list(images.shape)} images to [2, F] features, got {shape}. "
             "Remove its classifier head and end it in global pooling and flatten(1)."
+        )
+    if features.dtype != images.dtype:
+        raise ConfigError(
+            f"the backbone must give features of the type of its images, {images.dtype}, got {features.dtype}. Leave "
+            "conversions to the setting precision."
+        )
+    if features.device.type != "meta" and not bool(features.isfinite().all()):
+        raise ConfigError(
+            "the backbone's features of a grey image are not finite. Look at its weights, and at what divides by a "
+            "spread or a sum."
         )
     return features.shape[1]

@@ -6,6 +6,7 @@ paper. Balancedness is the spread of the groups' accuracies: LOWER IS BETTER. Th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from sdclr.errors import DataError
+from sdclr.evaluation.verdict import spread_of
 from sdclr.safe_text import shown
 
 GroupConvention = Literal["thirds", "thresholds"]
@@ -144,6 +146,7 @@ class PairedDifference:
 
     mean: float
     low: float
+    """nan, as ``high``, where all differences are equal: how they spread is not known then."""
     high: float
     n: int
     confidence: float
@@ -163,7 +166,9 @@ def paired_difference(
     if len(shared) < 2:
         return None
     differences = np.array([b[key] - a[key] for key in shared])
-    n = len(differences)
-    half = float(stats.t.ppf((1 + confidence) / 2, n - 1) * differences.std(ddof=1) / np.sqrt(n))
-    mean = float(differences.mean())
+    n, mean = len(differences), float(differences.mean())
+    std = spread_of(differences, max(max(abs(a[key]), abs(b[key])) for key in shared))
+    if not std:
+        return PairedDifference(mean, math.nan, math.nan, n, confidence)
+    half = float(stats.t.ppf((1 + confidence) / 2, n - 1) * std / np.sqrt(n))
     return PairedDifference(mean, mean - half, mean + half, n, confidence)

@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 Verdict = Literal["helps", "harms", "no effect worth having", "open"]
 Key = TypeVar("Key", bound=Hashable)
 LARGEST_N = 10**7
+ROUNDING = 1e-12
+"""Of the numbers that differences are taken of: what is less apart than that is equal."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Effect:
     """nan for fewer than two pairs, of which no interval can be given."""
     high: float
     std: float
-    """Of the differences, ddof 1."""
+    """Of the differences, ddof 1; exactly 0 where they are equal but for rounding."""
     n: int
     num_comparisons: int
 
@@ -71,26 +74,42 @@ def paired_effect(
     >>> found.mean, found.n
     (2.0, 2)
     """
-    differences = np.array([arm[key] - baseline[key] for key in baseline if key in arm])
+    shared = [key for key in baseline if key in arm]
+    differences = np.array([arm[key] - baseline[key] for key in shared])
     n = len(differences)
     if n < 2:
         mean = float(differences[0]) if n else math.nan
         return Effect(mean, math.nan, math.nan, math.nan, n, num_comparisons)
-    mean, std = float(differences.mean()), float(differences.std(ddof=1))
+    largest = max(max(abs(arm[key]), abs(baseline[key])) for key in shared)
+    mean, std = float(differences.mean()), spread_of(differences, largest)
     half = half_width(std, n, num_comparisons)
     return Effect(mean, mean - half, mean + half, std, n, num_comparisons)
 
 
-def mean_interval(values: Sequence[float]) -> tuple[float, tuple[float, float] | None]:
-    """The mean and its 95 % t-interval; None for a single value, whose spread is not known.
+def spread_of(values: Sequence[float] | npt.NDArray[np.float64], largest: float) -> float:
+    """The standard deviation, ddof 1, of two values or more; exactly 0 where they are equal but for rounding.
 
-    >>> mean_interval([0.5])
-    (0.5, None)
+    ``largest``: of the numbers that the values were computed from, by its absolute value.
+
+    >>> spread_of([1.0, 2.0], 2.0) > 0, spread_of([0.8 - 0.7, 0.7 - 0.6], 0.8)
+    (True, 0.0)
+    """
+    if float(np.ptp(values)) <= ROUNDING * largest:
+        return 0.0
+    return float(np.std(values, ddof=1))
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, tuple[float, float] | None]:
+    """The mean and its 95 % t-interval; None for one value, or equal ones, whose spread is not known.
+
+    >>> mean_interval([0.5]), mean_interval([0.5, 0.5])
+    ((0.5, None), (0.5, None))
     """
     mean, n = float(np.mean(values)), len(values)
-    if n < 2:
+    std = spread_of(values, float(np.max(np.abs(values)))) if n > 1 else 0.0
+    if not std:
         return mean, None
-    half = half_width(float(np.std(values, ddof=1)), n)
+    half = half_width(std, n)
     return mean, (mean - half, mean + half)
 
 

@@ -6,7 +6,7 @@ N training images, B images of this process's share of a batch.
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
@@ -51,6 +51,8 @@ class BCL(MethodAround):
     """[N, 2]: average loss, and 1 where the image has been met."""
     weight: Tensor
     """[N]: of this epoch's views."""
+    is_too_short: bool = False
+    """Whether the run ends before there are weights."""
 
     def __init__(
         self,
@@ -84,6 +86,15 @@ class BCL(MethodAround):
             average, known = self.loss_memory.unbind(1)
             self.weight.copy_(augmentation_weights(average, known > 0))
 
+    def describe(self, config: Any) -> list[str]:
+        lines = super().describe(config)
+        if self.is_too_short:
+            lines.append(
+                "BCL: its operations set in after an epoch, and the run has one: it trains as its base does; raise "
+                "epochs"
+            )
+        return lines
+
     def random_operations(self) -> RandomOperations:
         return RandomOperations(self.weight, self.num_operations, self.lowest_strength)
 
@@ -98,7 +109,9 @@ class BCLI(BCL):
     def from_config(cls, config: BCLIConfig, parts: Parts) -> Self:
         network = parts.network(config.projector_layers, config.projection_dim)
         base = SimCLR(network, config.temperature, config.passes)
-        return cls(base, parts.num_images, **config.added_settings())
+        made = cls(base, parts.num_images, **config.added_settings())
+        made.is_too_short = parts.num_epochs == 1
+        return made
 
 
 class BCLD(BCL):
@@ -106,4 +119,7 @@ class BCLD(BCL):
 
     @classmethod
     def from_config(cls, config: BCLDConfig, parts: Parts) -> Self:
-        return cls(SDCLR.from_config(config, parts), parts.num_images, **config.added_settings())
+        base = SDCLR.from_config(config, parts)
+        made = cls(base, parts.num_images, **config.added_settings())
+        made.is_too_short = parts.num_epochs == 1
+        return made

@@ -75,6 +75,8 @@ class ClusterBalanced(MethodAround):
     """[N], mean 1."""
     is_clustered: Tensor
     """Scalar bool."""
+    is_too_short: bool = False
+    """Whether the run ends before there are clusters."""
 
     def __init__(
         self,
@@ -109,7 +111,7 @@ class ClusterBalanced(MethodAround):
                 "Lower method.refresh_every_epochs, or raise epochs."
             )
         dim = projection_dim_of(config.base)
-        return cls(
+        made = cls(
             build_base(config.base, parts),
             parts.num_images,
             dim,
@@ -118,9 +120,16 @@ class ClusterBalanced(MethodAround):
             features=features,
             seed=parts.seed,
         )
+        made.is_too_short = features is None and parts.num_epochs == 1
+        return made
 
     def describe(self, config: ClusterBalancedConfig) -> list[str]:
         lines = super().describe(config)
+        if self.is_too_short:
+            lines.append(
+                "cluster-balanced: clusters are first found after an epoch, and the run has one: it trains as its base "
+                "does; raise epochs, or give method.features"
+            )
         if (num := len(self.weight)) <= config.clusters[0]:
             lines.append(
                 f"cluster-balanced: {num} images are no more than the {config.clusters[0]} clusters of "

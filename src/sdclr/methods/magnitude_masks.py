@@ -11,14 +11,23 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from sdclr.errors import ConfigError
+from sdclr.safe_text import shown
+
 
 def magnitude_masks(weights: Iterable[Tensor], prune_ratio: float) -> list[Tensor]:
     """bool masks of the weights' shapes that keep the largest magnitudes under ONE threshold for all of them.
 
     A weight is kept when |w| >= the ceil(prune_ratio * n)-th smallest of all n magnitudes (0-based, at most n - 1),
     so ties at the threshold are all kept and at least one weight always survives. NaN is kept: a mask would hide it.
+    Raises ConfigError for no numbers, and for complex or whole ones.
     """
     weights = [w.detach() for w in weights]
+    if not any(w.numel() for w in weights) or not all(w.is_floating_point() for w in weights):
+        raise ConfigError(
+            "magnitude_masks needs weights of real floating-point numbers, at least one, got "
+            f"{shown([(list(w.shape), w.dtype) for w in weights], 80)}."
+        )
     flat = [_as_they_lie(w) for w in weights]
     magnitudes = _magnitudes(flat)
     k = min(math.ceil(prune_ratio * magnitudes.numel()), magnitudes.numel() - 1)

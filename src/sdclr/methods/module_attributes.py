@@ -59,6 +59,11 @@ def calls_the_original(value: object, parts: frozenset[int]) -> bool:
     return any(_refers(one, parts, set()) for one in _closed_over(value, set()))
 
 
+def holds_one(value: object, parts: frozenset[int]) -> bool:
+    """Whether a container holds one of ``parts``, the ids of a network's parameters."""
+    return isinstance(value, _CONTAINERS) and _refers(value, parts, set())
+
+
 def _closed_over(value: object, seen: set[int]) -> Iterator[object]:
     """What the functions in ``value`` have closed over, and their defaults."""
     if id(value) in seen:  # a list may hold itself

@@ -14,6 +14,7 @@ from torch.nn.parameter import UninitializedParameter
 from torch.nn.utils import parametrize
 
 from sdclr.errors import ConfigError
+from sdclr.methods.module_attributes import HELD_BY_TORCH, holds_one
 from sdclr.methods.tied_twin import tensors
 from sdclr.safe_text import shown
 
@@ -164,6 +165,17 @@ def _weights_of(name: str, module: nn.Module, prunable: Prunable) -> list[str]:
         chosen = isinstance(module, (*_CONVOLUTIONS, *linear))
     keys = _NAMES if chosen else ()
     return [key for key in keys if isinstance(getattr(module, key, None), Tensor)]
+
+
+def held_elsewhere(network: nn.Module, targets: Iterable[tuple[str, str]]) -> list[str]:
+    """Attributes, lists for example, that hold weights of ``targets`` beside the layers these belong to."""
+    pruned = frozenset(id(getattr(network.get_submodule(name), key)) for name, key in targets)
+    return [
+        f"{name or 'the network'}.{key}"
+        for name, module in network.named_modules()
+        for key, value in vars(module).items()
+        if key not in HELD_BY_TORCH and holds_one(value, pruned)
+    ]
 
 
 def left_whole(

@@ -31,6 +31,7 @@ from sdclr.methods.prunable_weights import (
     Layers,
     Prunable,
     checked_spared,
+    held_elsewhere,
     left_whole,
     prunable_share,
     prunable_weights,
@@ -342,6 +343,11 @@ def _doubts(
             f"{len(rescaled)} of {len(targets)} layers ({', '.join(rescaled[:3])}, ...) do not use their weight as "
             "it is stored (weight standardisation, or another parameter): what is masked there is not zero, and "
             "the competitor is damaged less than prune_ratio says."
+        )
+    if held := held_elsewhere(network, targets):
+        found.append(
+            f"{first_of(held, 3)} holds weights that are pruned, beside their layers: what reads them there reads them "
+            "whole, in the competitor, too. Read them from their layers."
         )
     if whole := left_whole(network, prunable, targets, spared):
         found.append(

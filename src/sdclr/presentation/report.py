@@ -68,9 +68,9 @@ class Comparison:
     arm: str
     n: int
     interval: tuple[float, float, float] | None
-    """(mean, low, high) of the 95 % t-interval; None with fewer than two that are shared."""
+    """(mean, low, high) of the 95 % t-interval; None with fewer than two that are shared, and for equal differences."""
     single: float | None = None
-    """The difference on the only one that both have."""
+    """The difference on the only one that both have, or on each of them."""
     over: Over = "splits"
 
 

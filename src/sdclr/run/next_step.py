@@ -18,9 +18,19 @@ KINDS = ("method", "backbone", "data", "views")
 
 
 def report_command(*runs: Run, more: Sequence[str] = ()) -> str:
-    """What reports these runs, their examinations included, which need the views."""
+    """What reports these runs, their examinations included, which need the views; of several protocols the newest."""
     uses = use_options_of(runs, "backbone", "data", "views")
-    return command("sdclr", "report", *(run.folder for run in runs), *uses, *more)
+    rule = _newest_protocol(runs)
+    return command("sdclr", "report", *(run.folder for run in runs), *rule, *uses, *more)
+
+
+def _newest_protocol(runs: Sequence[Run]) -> list[str]:
+    """The option that chooses the protocol of the last evaluation, where all runs were evaluated under several."""
+    shared = set.intersection(*(run.evaluated_protocols() for run in runs)) if runs else set()
+    if len(shared) < 2:
+        return []
+    newest = max(sorted(shared), key=lambda name: runs[-1].evaluation_path(name).stat().st_mtime_ns)
+    return ["--protocol", newest]
 
 
 def next_command(run: Run, state: str, exit_code: int | None = None) -> str | None:

@@ -6,12 +6,14 @@ import io
 import json
 import os
 import random
+import re
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +35,7 @@ from sdclr.errors import (
 )
 from sdclr.presentation.progress import NoProgress
 from sdclr.workflows.grid.cells import GridCells
-from sdclr.workflows.grid.records import name_of
+from sdclr.workflows.grid.records import name_of, read_record
 from sdclr.workflows.grid.results import build_grid_report
 from sdclr.workflows.grid.run import carry_out_grid, grid_commands, open_grid
 from slow_variants import slow
@@ -401,9 +403,56 @@ def test_records_of_other_images_under_the_same_split_are_refused(
 ) -> None:
     shutil.copytree(whole / "out" / "records", tmp_path / "out" / "records")
     victim = next((tmp_path / "out" / "records").glob("sdclr-split1-*.json"))
-    victim.write_text(json.dumps(json.loads(victim.read_text()) | {"data": "other"}))
-    with pytest.raises(sdclr.errors.ConfigError, match="both name split 1"):
+    content = json.loads(victim.read_text()) | {"data": "other"}
+    content["evaluation"]["split"]["fingerprint"] = "other"
+    victim.write_text(json.dumps(content))
+    with pytest.raises(
+        sdclr.errors.ConfigError, match=r"sdclr \(split 1, seed \d+\) name one split"
+    ):
         run(tmp_path)
+
+
+def test_a_record_of_other_groups_is_refused_by_name(whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole / "out" / "records", tmp_path / "out" / "records")
+    victim = next((tmp_path / "out" / "records").glob("sdclr-split1-*.json"))
+    content = json.loads(victim.read_text())
+    content["evaluation"]["group_convention"] = "thresholds"
+    victim.write_text(json.dumps(content))
+    with pytest.raises(
+        sdclr.errors.ConfigError, match=r"sdclr \(split 1, seed \d+\) by thresholds"
+    ):
+        run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda record: record | {"seed": 77}, "says seed 77, and further in "),
+        (lambda record: record | {"split": 9}, "says split 9, and further in 1"),
+        (lambda record: record | {"data": "other"}, "says data other, and further in "),
+        (
+            lambda record: all_untested(record),
+            "is damaged: balancedness needs at least one class that was tested",
+        ),
+    ],
+)
+def test_a_record_that_contradicts_itself_is_named(
+    whole: Path, tmp_path: Path, change: Callable[[dict[str, Any]], dict[str, Any]], words: str
+) -> None:
+    file = next((whole / "out" / "records").glob("sdclr-split1-*.json"))
+    read_record(file)
+    changed = tmp_path / file.name
+    changed.write_text(json.dumps(change(json.loads(file.read_text()))))
+    with pytest.raises(sdclr.errors.DataError, match=rf"{re.escape(file.name)} is damaged.*"):
+        read_record(changed)
+    with pytest.raises(sdclr.errors.DataError, match=re.escape(words)):
+        read_record(changed)
+
+
+def all_untested(record: dict[str, Any]) -> dict[str, Any]:
+    for probe in record["evaluation"]["probes"].values():
+        probe["per_class_accuracy"] = [None] * len(probe["per_class_accuracy"])
+    return record
 
 
 def test_the_mining_signal_is_recorded_by_epoch_where_images_are(tmp_path: Path) -> None:

@@ -57,6 +57,8 @@ def compare(baseline: Arm, arm: Arm, probe: str) -> list[Comparison]:
         interval = (found.mean, found.low, found.high) if found else None
         shared = a.keys() & b.keys()
         single, over = (b[min(shared)] - a[min(shared)] if len(shared) == 1 else None), arm.over
+        if found and math.isnan(found.low):
+            interval, single = None, found.mean
         if over == "seeds" and not shared:  # of one split all the same
             single, over = statistics.fmean(b.values()) - statistics.fmean(a.values()), "splits"
         results.append(

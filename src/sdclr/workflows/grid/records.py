@@ -274,8 +274,27 @@ def read_record(path: Path) -> CellRecord:
         raise DataError(f"{shown(path)} is no record of a grid.")
     check(CellRecord, content, shown(path))
     record = CellRecord.model_validate(content)
-    evaluation = record.measured()  # a damaged probe is left out, with a warning
-    return record.model_copy(update={"evaluation": evaluation.to_dict()})
+    _require_one_cell(record, path)
+    try:
+        evaluation = record.measured()  # a damaged probe is left out, with a warning
+        return record.model_copy(update={"evaluation": evaluation.to_dict()})
+    except DataError as error:
+        raise DataError(f"{shown(path)} is damaged: {error}") from None
+
+
+def _require_one_cell(record: CellRecord, path: Path) -> None:
+    """DataError where a record says two things of its cell: it was changed by hand, or put together."""
+    tested = record.evaluation.get("split") or {}
+    told = {
+        "seed": (record.seed, record.config.get("seed", record.seed)),
+        "split": (record.split, tested.get("number", record.split)),
+        "data": (record.data, tested.get("fingerprint", record.data)),
+    }
+    for name, (here, there) in told.items():
+        if here != there:
+            raise DataError(
+                f"{shown(path)} is damaged: it says {name} {shown(here)}, and further in {shown(there)}."
+            )
 
 
 def record_of(

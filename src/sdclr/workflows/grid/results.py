@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 from sdclr.errors import ConfigError
 from sdclr.evaluation.balancedness import Balancedness
 from sdclr.evaluation.probes import PROBES
-from sdclr.evaluation.verdict import Effect, half_width, paired_effect
+from sdclr.evaluation.verdict import Effect, mean_interval, paired_effect
 from sdclr.mean_std import MeanStd
 from sdclr.presentation.grid import (
     MEASURES,
@@ -82,16 +81,30 @@ def build_grid_report(cells: GridCells) -> GridReport:
 
 
 def _require_same_data(records: Sequence[CellRecord]) -> None:
-    """ConfigError where two cells name the same split of different images."""
+    """ConfigError where two cells name the same split of different images, or group classes in different ways."""
     seen: dict[tuple[str, int], CellRecord] = {}
+    grouped: dict[str, tuple[CellRecord, str]] = {}
     for record in records:
+        measured = record.measured()
+        convention = measured.group_convention
+        other, before = grouped.setdefault(measured.dataset, (record, convention))
+        if before != convention:
+            raise ConfigError(
+                f"the record of {_cell_title(other)} groups the classes of {shown(measured.dataset)} by {before}, that "
+                f"of {_cell_title(record)} by {convention}: Many, Medium and Few are not the same. Remove the one that "
+                "was changed, and its cell is run again."
+            )
         first = seen.setdefault(record.key[:2], record)
         if first.data != record.data:
             raise ConfigError(
-                f"the records of {shown(first.arm)} and {shown(record.arm)} both name split {record.split}, but "
-                f"their images differ (fingerprints {first.data} and {record.data}): their numbers "
-                "are not comparable. Remove the records of one, or give both the same --data and --splits-dir."
+                f"the records of {_cell_title(first)} and {_cell_title(record)} name one split, but their images "
+                f"differ (fingerprints {first.data} and {record.data}): their numbers are not comparable. "
+                "Remove the records of one, or give both the same --data and --splits-dir."
             )
+
+
+def _cell_title(record: CellRecord) -> str:
+    return f"{shown(record.arm)} (split {record.split}, seed {record.seed})"
 
 
 def split_label(record: CellRecord) -> str:
@@ -207,12 +220,11 @@ def _sweep(cells: GridCells, by_arm: _ByArm) -> Sweep | None:
 
 
 def _mean_interval(values: Sequence[float]) -> Interval:
-    """The mean with its own 95 % t-interval."""
-    if len(values) < 2:
-        return Interval(values[0] if values else math.nan, math.nan, math.nan)
-    mean = statistics.fmean(values)
-    half = half_width(statistics.stdev(values), len(values))
-    return Interval(mean, mean - half, mean + half)
+    """The mean with its own 95 % t-interval, where there is one."""
+    if not values:
+        return Interval(math.nan, math.nan, math.nan)
+    mean, interval = mean_interval(values)
+    return Interval(mean, *(interval or (math.nan, math.nan)))
 
 
 def _mining(cells: GridCells, by_arm: _ByArm) -> list[MiningCurve]:
