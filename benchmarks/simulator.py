@@ -35,7 +35,7 @@ PROCESSES = "2026-11-26-amd-epyc-growth-processes.json"
 STARTS = "2026-11-27-amd-epyc-growth-starts.json"
 SPLITS = "2026-11-26-amd-epyc-growth-labels.json"
 ON_H100 = "2026-11-26-nvidia-h100-device-facts.json"
-DECODING = "2026-11-24-amd-epyc-images-1-core.json"
+DECODING = "2026-11-28-amd-epyc-images-1-core.json"
 WITHIN = 0.25
 """How far a prediction may lie from what was measured."""
 
