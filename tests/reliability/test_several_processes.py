@@ -168,7 +168,7 @@ def test_images_on_disk_are_looked_at_once_and_left_out_by_both(tmp_path: Path) 
 def test_another_number_of_processes_goes_on_with_a_warning(tmp_path: Path) -> None:
     run = config().with_values({"precision": "fp64"})
     expected = tensors(pretrain(run, tmp_path / "one").folder)
-    prepare = at_step(5, 1, lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    prepare = at_step(5, 1, doing(lambda: os.kill(os.getpid(), signal.SIGTERM)))
 
     def act(rank: int) -> None:
         prepare(rank)
@@ -446,7 +446,7 @@ def test_three_processes_go_on_bit_for_bit(tmp_path: Path) -> None:
     """With two, every order of summing gives the same bits."""
     run = config().with_values({"backbone.width": 8})
     assert run_each(tmp_path / "whole", run, 3) == [0, 0, 0]
-    prepare = at_step(5, 1, lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    prepare = at_step(5, 1, doing(lambda: os.kill(os.getpid(), signal.SIGTERM)))
 
     def act(rank: int) -> None:
         prepare(rank)
