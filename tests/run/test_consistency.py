@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -205,6 +206,18 @@ def test_the_next_step_is_one_that_works(runs: Path, tmp_path: Path) -> None:
     assert next_command(run, "done") == f"sdclr report {run.folder}"
     shutil.rmtree(run.folder / "evaluation")
     assert next_command(run, "done") == f"sdclr evaluate {run.folder}"
+
+
+def test_the_report_of_a_run_with_several_protocols_names_the_newest(
+    runs: Path, tmp_path: Path
+) -> None:
+    run = copy_of(runs / "plain", tmp_path)
+    cached = run.evaluation_path("cached")
+    shutil.copy(cached, run.evaluation_path("ts"))
+    os.utime(cached, (1, 1))
+    assert next_command(run, "done") == f"sdclr report {run.folder} --protocol ts"
+    os.utime(run.evaluation_path("ts"), (0, 0))
+    assert next_command(run, "done") == f"sdclr report {run.folder} --protocol cached"
 
 
 @pytest.mark.parametrize(

@@ -22,11 +22,12 @@ def heartbeat(rank: int, store: Store) -> Iterator[None]:
 
     Over a connection of its own: on the usual one a thread of this process may wait for a minute.
     """
-    own, over = store.clone(), threading.Event()
+    over = threading.Event()
 
     def beat() -> None:
         number = 0
         with contextlib.suppress(RuntimeError):  # the store is gone, and with it who would look
+            own = store.clone()
             while not over.wait(BEAT_SECONDS if number else 0):
                 number += 1
                 own.set(_KEY.format(rank), str(number))
