@@ -30,6 +30,11 @@ class Kept:
     number: int = 0
 
 
+@dataclass(slots=True)
+class Slotted:
+    number: int = 0
+
+
 class Counter:
     """An object of the user's own, which counts in a list."""
 
@@ -53,6 +58,7 @@ def permuted(value: torch.Tensor) -> torch.Tensor:
         (np.float64(1), lambda value: value + 1),
         (deque([1, 2]), lambda value: deque([2, 1])),
         (Kept(), lambda value: Kept(1)),
+        (Slotted(), lambda value: Slotted(1)),
         ([1, {"a": 2}], lambda value: [1, {"a": 3}]),
     ],
 )

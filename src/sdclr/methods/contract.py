@@ -108,11 +108,13 @@ def _parts_of(value: Any, own: str) -> Iterable[tuple[str, Any]]:
         return ((f"[{number}]", one) for number, one in enumerate(value))
     if isinstance(value, dict):
         return ((f"[{key!r}]", one) for key, one in value.items())
-    kind = type(value)
-    if isinstance(value, nn.Module | type) or not hasattr(value, "__dict__"):
+    if isinstance(value, nn.Module | type):
         return ()
-    if dataclasses.is_dataclass(value) or kind.__module__.partition(".")[0] == own:
+    is_data, package = dataclasses.is_dataclass(value), type(value).__module__.partition(".")[0]
+    if hasattr(value, "__dict__") and (is_data or package == own):
         return ((f".{key}", one) for key, one in vars(value).items())
+    if is_data:  # with slots
+        return ((f".{one.name}", getattr(value, one.name)) for one in dataclasses.fields(value))
     return ()  # of a library: what it counts and keeps is its own affair
 
 
