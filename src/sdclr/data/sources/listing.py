@@ -112,8 +112,8 @@ def list_images(
 
     A link to a file counts as a file, broken or not: that shows when it is read. A folder is entered once, under its
     own name rather than a link's: loops of links end. Raises MissingInputError for an absent folder and DataError for
-    one that may not be listed, and unless ``links`` may lead anywhere for one that leads out of ``root``, of links that
-    ``glob`` could not match for none.
+    one that may not be listed, and unless ``links`` may lead anywhere for a link that leads out of ``root``, if
+    ``glob`` could match it, or something below it.
     """
     walk = _Walk(root, exclude, suffixes, links, unwanted or Exclusion(), glob)
     folders, linked_folders = [""], list[str]()
