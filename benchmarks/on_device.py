@@ -9,7 +9,7 @@ itself. Each has a limit, and one for which too little time is left is not begun
 says what became of it, and DIR/<stage>.log holds its words; the same command leaves out what is done or has failed,
 and begins again what was stopped (the paper's runs go on where they were). SIGTERM or Ctrl-C stops what runs and
 writes that down, too. ``--rehearse`` shows on a CPU that stages start and are written down, with work of seconds; its
-DIR is no other's.
+DIR must not be that of a session.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -143,33 +143,36 @@ class Session:
         if not stages:
             return
         left = self._end - self.clock()
+        running: dict[Future[Outcome], Stage] = {}
         with ThreadPoolExecutor(len(stages)) as threads:
-            running = {
-                threads.submit(self._one, stage, min(stage.most, left)): stage for stage in stages
-            }
             try:
-                for ended in as_completed(running):
-                    stage = running[ended]
-                    self.outcomes[stage.name] = ended.result()
-                    self._write()
-                    self._say(stage)
+                for stage in stages:
+                    running[threads.submit(self._one, stage, min(stage.most, left))] = stage
+                for ended in as_completed(list(running)):
+                    self._take(ended, running.pop(ended))
             except BaseException:  # a signal comes here, and not to the threads that wait for them
-                self._is_over = True
-                _stop_all()
-                for ended, stage in running.items():
-                    self.outcomes[stage.name] = ended.result()
-                    self._say(stage)
-                self._write()
+                with _deaf():
+                    self._is_over = True
+                    _stop_all(list(running))
+                    for ended, stage in running.items():
+                        self._take(ended, stage)
                 raise
+
+    def _take(self, ended: Future[Outcome], stage: Stage) -> None:
+        self.outcomes[stage.name] = ended.result()
+        self._write()
+        self._say(stage)
 
     def _one(self, stage: Stage, seconds: float) -> Outcome:
         begun = self.clock()
+        if self._is_over:
+            return Outcome("stopped", why="the command was ended")
         try:
             code = (self.run or run_stage)(stage, self.out / f"{stage.name}.log", seconds)
         except Exception as error:  # the others are to be written down
             return Outcome("failed", self.clock() - begun, why=f"{type(error).__name__}: {error}")
         spent = self.clock() - begun
-        if self._is_over:  # also of one that ends well when it is told to
+        if self._is_over:  # even with exit code 0
             return Outcome("stopped", spent, why="the command was ended")
         if code is None:
             return Outcome("stopped", spent, why=f"its {seconds:.0f} s were over")
@@ -226,16 +229,31 @@ def run_stage(stage: Stage, log: Path, seconds: float) -> int | None:
 _RUNNING: set[subprocess.Popen[bytes]] = set()
 
 
-def _stop_all() -> None:
-    """Let what runs write itself down, and end it."""
-    running = list(_RUNNING)
-    for process in running:
-        _signal(process, signal.SIGTERM)
-    until = time.monotonic() + PATIENCE_SECONDS
-    while any(process.poll() is None for process in running) and time.monotonic() < until:
+def _stop_all(stages: Sequence[Future[Outcome]]) -> None:
+    """Let what runs write itself down, and end it; what starts meanwhile, too."""
+    until, told = time.monotonic() + PATIENCE_SECONDS, set[subprocess.Popen[bytes]]()
+    while not all(stage.done() for stage in stages):
+        for process in list(_RUNNING):
+            if time.monotonic() > until:
+                _signal(process, signal.SIGKILL)
+            elif process not in told:
+                _signal(process, signal.SIGTERM)
+                told.add(process)
         time.sleep(0.05)
-    for process in running:
-        _signal(process, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def _deaf() -> Iterator[None]:
+    """Inside, a second signal does not keep the first one's work from its end."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in _ENDING}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+_ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
 def _signal(process: subprocess.Popen[bytes], number: int) -> None:

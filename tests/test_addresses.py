@@ -160,6 +160,7 @@ def test_another_query_of_one_address_is_told(monkeypatch: pytest.MonkeyPatch) -
     with pytest.warns(UserWarning, match=r"https://h/get\.tar was given with another query before"):
         without_secrets("https://h/get.tar?id=2")
     assert with_secrets("https://h/get.tar") == "https://h/get.tar?id=2"
+    without_secrets("https://me:word@h/get.tar")  # had none: nothing to tell
 
 
 def test_secrets_go_to_a_process_that_is_started(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -123,7 +123,7 @@ def without_secrets(text: str) -> str:
     clean, secret = _apart(text)
     if secret != _Secret("", ""):
         before = _secrets.get(clean, secret)
-        if before.query != secret.query:
+        if before.query and secret.query and before.query != secret.query:
             warnings.warn(
                 f"{clean} was given with another query before, and is asked for with the new one from now on. A query "
                 "is taken for a signature: two files whose addresses differ by it alone are one file here.",

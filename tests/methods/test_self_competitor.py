@@ -555,15 +555,62 @@ def test_a_hook_that_is_a_partial_of_a_layer_is_of_the_twins(built: str) -> None
 def test_a_hook_that_has_closed_over_a_layer_is_warned_of() -> None:
     network = Configured()
     network.conv.register_forward_hook(lambda *args: doubled_by(network.conv, *args))
-    words = "a forward hook of conv has closed over a part of the network"
+    words = "a forward hook of conv holds a part of the network"
     with pytest.warns(UserWarning, match=words):
         competitor = SelfCompetitor(network, prune_ratio=0.5)
     seen: list[torch.Tensor] = []
     network.conv.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     network.register_forward_hook(lambda *args: doubled_by(network.conv, *args))
-    with pytest.warns(UserWarning, match="closed over|have changed") as told:
+    with pytest.warns(UserWarning, match="holds a part|have changed") as told:
         competitor.refresh_masks()
-    assert sum("closed over" in str(one.message) for one in told) == 2, "conv's and the network's"
+    assert sum("holds a part" in str(one.message) for one in told) == 2, "conv's and the network's"
+
+
+def test_a_hook_that_is_a_partial_of_a_weight_is_warned_of() -> None:
+    network = Configured()
+    network.conv.register_forward_hook(functools.partial(scaled_by, network.conv.weight))
+    with pytest.warns(UserWarning, match="a forward hook of conv holds a part of the network"):
+        SelfCompetitor(network, prune_ratio=0.5)
+
+
+def scaled_by(weight: torch.Tensor, module: nn.Module, inputs: Any, output: torch.Tensor) -> Any:
+    return output * weight.sum()
+
+
+class Watching:
+    """A hook that cannot be copied."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+    def __call__(self, module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
+        pass
+
+
+def test_a_later_hook_that_cannot_be_copied_is_refused() -> None:
+    network = Configured()
+    competitor = SelfCompetitor(network, prune_ratio=0.5)
+    network.conv.register_forward_hook(Watching())
+    with pytest.raises(ConfigError, match=r"hook of the network \(Watching\) cannot be copied"):
+        competitor.refresh_masks()
+
+
+def test_a_later_hook_of_a_norms_buffer_is_of_the_twins_own() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    competitor = SelfCompetitor(network, prune_ratio=0.5)
+    norm = next(module for module in network.modules() if isinstance(module, nn.BatchNorm2d))
+    norm.register_forward_hook(functools.partial(shifted_by, norm.running_mean))
+    with pytest.warns(UserWarning, match="forward hooks of .* have changed"):
+        competitor.refresh_masks()
+    twin = next(
+        module for module in competitor.twin.modules() if isinstance(module, nn.BatchNorm2d)
+    )
+    (hook,) = twin._forward_hooks.values()
+    assert hook.args[0] is twin.running_mean
+
+
+def shifted_by(mean: torch.Tensor, module: nn.Module, inputs: Any, output: torch.Tensor) -> Any:
+    return output + mean.view(-1, 1, 1)
 
 
 def test_a_weight_that_a_list_holds_beside_its_layer_is_warned_of() -> None:

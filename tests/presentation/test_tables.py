@@ -97,7 +97,7 @@ def test_a_cell_is_percent_with_its_spread() -> None:
             "Std: no difference shown: +1.00 [-2.00, 4.00] points (lower is better;",
         ),
         ("all", None, 1, "All: +2.50 points on one split: no interval can be given"),
-        ("all", None, 2, "All: +2.50 points on each of 2 splits: how they spread is not known"),
+        ("all", None, 2, "All: the same difference, +2.50 points, on all 2 splits: no interval"),
         ("all", None, 0, "All: no split in common: nothing to compare"),
         ("all", (1e-9, 1e-10, 2e-9), 2, "All: no difference shown: +0.00 [0.00, 0.00] points"),
         ("all", (-1e-9, -2e-9, 3e-9), 2, "All: no difference shown: +0.00 [0.00, 0.00] points"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 import torch.distributed as dist
 from torch.distributed import distributed_c10d as c10d
@@ -10,6 +12,7 @@ from patience import wait_until
 from sdclr.errors import DistributedError
 from sdclr.processes import heartbeat, messages
 from sdclr.processes.heartbeat import Listener
+from sdclr.processes.signals import StoppedEarly
 from sdclr.processes.world import World
 
 
@@ -35,17 +38,37 @@ def test_who_gives_signs_is_heard_and_who_stops_is_silent(store: c10d.Store) -> 
             return listener.heard == {1}
 
         wait_until(heard, "no sign is heard")
-        assert listener.silent(60) == listener.unborn(60) == []
-        wait_until(lambda: listener.unborn(0.05) == [2], "the other one has begun")
+        assert listener.silent(60) == listener.never_heard(60) == []
+
+        def absent() -> bool:
+            listener.listen()
+            return listener.never_heard(0.05) == [2]
+
+        wait_until(absent, "the other one has begun")
 
     def silent() -> bool:
         listener.listen()
         return listener.silent(0.05) == [1]
 
     wait_until(silent, "signs go on")
-    before = store.get("alive/1")
-    assert Listener(store, [1]).heard == set()
-    assert store.get("alive/1") == before, "its thread has ended"
+    assert "signs of life" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_silence_while_nobody_listened_is_none(
+    store: c10d.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job that was stopped as a whole, and goes on: who looks first has heard nothing of the others for long."""
+    now = [0.0]
+    monkeypatch.setattr(heartbeat.time, "monotonic", lambda: now[0])
+    store.set("alive/1", "1")
+    listener = Listener(store, [1, 2])
+    now[0] = 1000.0
+    listener.listen()
+    assert listener.silent(100) == listener.never_heard(100) == []
+    for _ in range(101):
+        now[0] += 1.0
+        listener.listen()
+    assert (listener.silent(100), listener.never_heard(100)) == ([1], [2])
 
 
 def test_the_first_process_waits_as_long_as_the_others_live(
@@ -91,3 +114,16 @@ def test_who_lives_is_not_gone(store: c10d.Store, monkeypatch: pytest.MonkeyPatc
         assert worlds[0].messages.gone() == [], "neither who lives nor who was stopped"
     monkeypatch.setattr(messages, "GRACE_SECONDS", 0.1)
     assert worlds[0].messages.gone() == [1]
+
+
+def test_a_store_that_is_gone_is_the_first_process_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(messages, "GRACE_SECONDS", 0.1)
+    server = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    client = dist.TCPStore("127.0.0.1", server.port, is_master=False, wait_for_workers=False)
+    second = World(1, 2, client)
+    del server
+    with (
+        pytest.raises(DistributedError, match="process 0 of 2 ended without a word"),
+        second.explaining(),
+    ):
+        raise StoppedEarly("stopped by SIGTERM")

@@ -246,6 +246,19 @@ def test_a_signal_while_the_group_forms_is_heard_by_who_waits(tmp_path: Path, st
     assert (status.state, status.exit_code) == ("preempted", 75)
 
 
+def test_a_method_may_make_groups_of_its_own() -> None:
+    def act(rank: int) -> None:
+        with world_module.joined() as world:
+            world.connect(torch.device("cpu"))
+            alone, number = world_module.dist.new_group([rank]), torch.full((1,), rank + 1.0)
+            world_module.dist.all_reduce(number, group=alone)
+            assert number == rank + 1
+            world_module.dist.all_reduce(number)
+            assert number == 3
+
+    assert codes(started(2, act)) == [0, 0]
+
+
 # The death of one.
 
 

@@ -27,7 +27,7 @@ class Effect:
 
     mean: float
     low: float
-    """nan for fewer than two pairs, of which no interval can be given."""
+    """nan, as ``high``, for fewer than two pairs and for equal differences: of these no interval can be given."""
     high: float
     std: float
     """Of the differences, ddof 1; exactly 0 where they are equal but for rounding."""
@@ -47,7 +47,7 @@ class Effect:
         >>> paired_effect({1: 0.0, 2: 0.0}, {1: 5.0, 2: 5.1}, 1).verdict(1.0)
         'helps'
         """
-        if math.isnan(self.low) or self.std == 0:
+        if math.isnan(self.low):
             return "open"
         if self.low > d:
             return "helps"
@@ -82,7 +82,7 @@ def paired_effect(
         return Effect(mean, math.nan, math.nan, math.nan, n, num_comparisons)
     largest = max(max(abs(arm[key]), abs(baseline[key])) for key in shared)
     mean, std = float(differences.mean()), spread_of(differences, largest)
-    half = half_width(std, n, num_comparisons)
+    half = half_width(std, n, num_comparisons) if std else math.nan
     return Effect(mean, mean - half, mean + half, std, n, num_comparisons)
 
 

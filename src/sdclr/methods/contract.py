@@ -47,19 +47,24 @@ class StateGuard:
             if self._before.get(name) != now.get(name)
         ]
         if changed:
-            name = type(self._method).__name__
+            name, first = type(self._method).__name__, min(changed)
+            cure = (
+                "Make it a buffer: self.register_buffer(name, tensor) in __init__, and tensor.fill_(value) or copy_ "
+                "where it changes."
+            )
+            if now.get(first, "").startswith(_GENERATOR):
+                cure = "Make a new generator where numbers are drawn, seeded by the epoch and the step."
             raise ConfigError(
-                f"{shown(name)}.{shown(min(changed))} has changed {when}, and no checkpoint holds it: a run that goes "
-                "on would begin with its first value. Make it a buffer: self.register_buffer(name, tensor) in "
-                "__init__, and tensor.fill_(value) or copy_ where it changes."
+                f"{shown(name)}.{shown(first)} has changed {when}, and no checkpoint holds it: a run that goes on "
+                f"would begin with its first value. {cure}"
             )
 
 
 def _forgotten_state(method: Method) -> dict[str, str]:
     """Attributes and buffers, by dotted name, that are plain values and that no state_dict holds."""
     state: dict[str, str] = {}
-    own = type(method).__module__.partition(".")[0]
     for prefix, module in _own_modules(method):
+        own = type(module).__module__.partition(".")[0]
         for name, value in vars(module).items():
             if name not in HELD_BY_TORCH:
                 values = _plain_values(value, own)
@@ -121,7 +126,7 @@ def _parts_of(value: Any, own: str) -> Iterable[tuple[str, Any]]:
 def _generator_state(value: Any) -> str | None:
     """Where a generator of random numbers stands; None for anything else."""
     if isinstance(value, torch.Generator):
-        return _content(value.get_state())
+        return _GENERATOR + _content(value.get_state())
     if isinstance(value, np.random.Generator):
         state: object = value.bit_generator.state
     elif isinstance(value, np.random.RandomState):
@@ -131,7 +136,10 @@ def _generator_state(value: Any) -> str | None:
     else:
         return None
     with np.printoptions(threshold=sys.maxsize):
-        return _digest(repr(state).encode())
+        return _GENERATOR + _digest(repr(state).encode())
+
+
+_GENERATOR = "generator "
 
 
 def _content(tensor: Tensor) -> str:

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sdclr.errors import ConfigError
+
 HELD_BY_TORCH = frozenset(vars(nn.Module()))
 """Attributes of every module: parameters, buffers, sub-modules, hooks."""
 
@@ -149,8 +151,9 @@ def follow_hooks(
 ) -> bool:
     """Make the twin's hooks those of the network, by their numbers; whether that changed anything.
 
-    ``kept``: hooks that are the twin's alone. ``twins``: what takes the place of the network's modules and parameters,
-    by their ids, in a method, a partial or another object that is called.
+    ``kept``: hooks that are the twin's alone. ``twins``: what takes the place of the network's modules, parameters and
+    buffers, by their ids, in a method, a partial or another object that is called. ConfigError for an object that
+    cannot be copied.
     """
     gone = [number for number in own if number not in hooks and number not in kept]
     new = {number: hook for number, hook in hooks.items() if number not in own}
@@ -164,5 +167,8 @@ def _of_twin(hook: Any, twins: Mapping[int, Any]) -> Any:
     """A copy, as a twin that is built now would have one."""
     try:
         return copy.deepcopy(hook, dict(twins))
-    except Exception:  # whatever it holds refuses: a lock, a result of a forward pass
-        return hook
+    except Exception as error:  # whatever it holds refuses: a lock, a result of a forward pass
+        raise ConfigError(
+            f"a forward hook of the network ({type(hook).__name__}) cannot be copied for its competitor: {error}. Make "
+            "it a function, or a method of its module."
+        ) from error

@@ -257,7 +257,11 @@ class SelfCompetitor(nn.Module):
         network = self._network[0]
         every = (*network.modules(), *network.parameters(), *network.buffers())
         twins = {id(shared): shared for shared in every}
-        twins |= {id(module): twin for _, module, twin in self._pairs()}
+        for _, module, twin in self._pairs():
+            twins[id(module)] = twin
+            if is_own(module, self._norms):
+                held = {key: tensor for _, key, tensor in tensors(twin)}
+                twins |= {id(one): held[key] for _, key, one in tensors(module) if key in held}
         for name, module, twin in self._pairs():
             for key, value in followed_attributes(module).items():
                 if key not in vars(twin) or not is_same(vars(twin)[key], value):

@@ -19,6 +19,7 @@ from sdclr.methods.module_attributes import (
     HELD_BY_TORCH,
     calls_the_original,
     followed_attributes,
+    holds_one,
     hooks_of,
 )
 from sdclr.methods.weight_mask import is_of_masks
@@ -109,16 +110,16 @@ class Tie(NamedTuple):
 
 
 def bound_hooks(network: nn.Module, modules: Iterable[tuple[str, nn.Module]]) -> str | None:
-    """What to say where a forward hook of ``modules``, by name, has closed over a part of the network.
+    """What to say where a forward hook of ``modules``, by name, has closed over a part of the network, or has a weight.
 
     No error: most such hooks only write down what they see.
     """
-    parts = _parts(network)
+    parts, weights = _parts(network), frozenset(map(id, network.parameters()))
     bound = [
         name or "the network"
         for name, module in modules
         if any(
-            calls_the_original(hook, parts)
+            calls_the_original(hook, parts) or holds_one(hook, weights)
             for hooks in hooks_of(module).values()
             for hook in hooks.values()
         )
@@ -126,8 +127,8 @@ def bound_hooks(network: nn.Module, modules: Iterable[tuple[str, nn.Module]]) ->
     if not bound:
         return None
     return (
-        f"a forward hook of {first_of(bound, 3)} has closed over a part of the network: in the competitor, too, it "
-        "uses that part, unmasked, and writes to it. Make it a method of that part, or a functools.partial of it."
+        f"a forward hook of {first_of(bound, 3)} holds a part of the network: in the competitor, too, it uses that "
+        "part, unmasked, and writes to it. Make it a method of a module, or a functools.partial of one."
     )
 
 

@@ -61,9 +61,8 @@ def _said(glance: Glance | None) -> dict[str, Any]:
 
 
 def _comparison(fields: dict[str, Any]) -> dict[str, Any]:
-    interval = fields.pop("interval")
-    names = ("difference", "low", "high")
-    return {**fields, **dict(zip(names, interval or (None, None, None), strict=True))}
+    interval = fields.pop("interval") or (fields["single"] if fields["n"] > 1 else None, None, None)
+    return {**fields, **dict(zip(("difference", "low", "high"), interval, strict=True))}
 
 
 def _rival(fields: dict[str, Any]) -> dict[str, Any]:

@@ -82,11 +82,11 @@ def comparison_text(comparison: Comparison) -> str:
         one = comparison.over.removesuffix("s")
         if comparison.single is None:
             return f"{header}: no {one} in common: nothing to compare"
-        points = f"{header}: {100 * comparison.single + 0.0:+.2f} points on"
+        points = f"{100 * comparison.single + 0.0:+.2f} points"
         if comparison.n > 1:
-            each = f"each of {comparison.n} {comparison.over}"
-            return f"{points} {each}: how they spread is not known, so no interval can be given"
-        return f"{points} one {one}: no interval can be given"
+            every = f"all {comparison.n} {comparison.over}"
+            return f"{header}: the same difference, {points}, on {every}: no interval can be given"
+        return f"{header}: {points} on one {one}: no interval can be given"
     # + 0.0: no "-0.00"
     mean, low, high = (round(100 * value, 2) + 0.0 for value in comparison.interval)
     basis = f"({'lower is better; ' if is_std else ''}95 % t-interval, n = {comparison.n} {comparison.over})"

@@ -1,7 +1,7 @@
 """Signs of life: each process leaves one every half second; who waits without a limit looks for those of the others.
 
-They come from a thread of their own, so that a process that computes for an hour gives them, too, and one that was
-killed or stopped does not.
+They come from a thread of their own, so that a process that computes for an hour gives them, too (but for code of other
+languages that keeps Python's lock all the while), and one that was killed or stopped does not.
 """
 
 from __future__ import annotations
@@ -50,28 +50,47 @@ class Listener:
 
     def __init__(self, store: Store, ranks: Iterable[int]) -> None:
         self._store = store
-        now = time.monotonic()
+        self._listened = now = time.monotonic()
         self._last = {rank: (self._sign_of(rank), now) for rank in ranks}
         self.heard: set[int] = set()
         """Those that have given a new sign since."""
 
     def listen(self) -> None:
-        """Look for new signs."""
-        for rank, (before, _) in self._last.items():
+        """Look for new signs. Silence while nobody listened, because all were stopped for example, is none."""
+        now = time.monotonic()
+        was_away, self._listened = now - self._listened > _AWAY_SECONDS, now
+        for rank, (before, heard) in self._last.items():
             if (sign := self._sign_of(rank)) != before:
-                self._last[rank] = sign, time.monotonic()
                 self.heard.add(rank)
+                self._last[rank] = sign, now
+            elif was_away:
+                self._last[rank] = before, now
+            else:
+                self._last[rank] = before, heard
 
     def silent(self, seconds: float) -> list[int]:
         """Those that have given a sign once, and none for so long."""
-        since = time.monotonic() - seconds
-        return [rank for rank, (sign, heard) in self._last.items() if sign and heard < since]
+        return [
+            rank
+            for rank, (sign, heard) in self._last.items()
+            if sign and self._since(heard) > seconds
+        ]
 
-    def unborn(self, seconds: float) -> list[int]:
-        """Those of which there was no sign at all, in so long."""
-        since = time.monotonic() - seconds
-        return [rank for rank, (sign, heard) in self._last.items() if not sign and heard < since]
+    def never_heard(self, seconds: float) -> list[int]:
+        """Those that have not given any sign for so long."""
+        return [
+            rank
+            for rank, (sign, heard) in self._last.items()
+            if not sign and self._since(heard) > seconds
+        ]
+
+    def _since(self, heard: float) -> float:
+        return self._listened - heard
 
     def _sign_of(self, rank: int) -> bytes:
         key = _KEY.format(rank)
         return self._store.get(key) if self._store.check([key]) else b""
+
+
+_AWAY_SECONDS = 5.0
+"""Who has not listened for so long was stopped, and the others may have been, too."""

@@ -7,7 +7,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import torch.distributed as dist
@@ -63,7 +63,7 @@ class Messages:
         """
         until = None if seconds is None else time.monotonic() + seconds
         try:
-            listener = Listener(self._store, range(1, self.size) if self.is_first else (0,))
+            listener: Listener | None = None  # not for what is there, or is waited for with a limit
             listens_at = time.monotonic()
             while not self._store.check([key]):
                 self.raise_failure()
@@ -72,6 +72,7 @@ class Messages:
                         f"another process did not get as far in {seconds:g} s ({key}). {_CURE}"
                     )
                 if until is None and time.monotonic() > listens_at:
+                    listener = listener or Listener(self._store, self._looked_after())
                     self._require_alive(listener)
                     listens_at = time.monotonic() + BEAT_SECONDS
                 time.sleep(_POLL_SECONDS)
@@ -81,6 +82,10 @@ class Messages:
                 f"process 0, or what started the processes, is gone. {_CURE}"
             ) from None
 
+    def _looked_after(self) -> Iterable[int]:
+        """Whose signs of life this process looks for: the first one for all others', these for the first one's."""
+        return range(1, self.size) if self.is_first else (0,)
+
     def _require_alive(self, listener: Listener) -> None:
         """DistributedError for those that give no sign of life any more, or have never begun."""
         listener.listen()
@@ -89,9 +94,9 @@ class Messages:
                 f"{_processes(silent)} of {self.size} gave no sign of life for {SILENT_SECONDS:g} s (killed, or "
                 f"hanging?). {_CURE}"
             )
-        if unborn := listener.unborn(self._start_seconds):
+        if absent := listener.never_heard(self._start_seconds):
             raise DistributedError(
-                f"{_processes(unborn)} of {self.size} did not start in {self._start_seconds:g} s. Start as many "
+                f"{_processes(absent)} of {self.size} did not start in {self._start_seconds:g} s. Start as many "
                 "processes as WORLD_SIZE says."
             )
 
@@ -147,7 +152,12 @@ class Messages:
 
     def require_none_gone(self, stopped: StoppedEarly) -> None:
         """DistributedError where ``stopped``, a signal, came because another process has died."""
-        if self.size > 1 and (gone := self.gone()):
+        if self.size == 1:
+            return
+        gone = within(2 * GRACE_SECONDS, self.gone)
+        if gone is None:  # nor does the store, which the first process keeps
+            gone = [0]
+        if gone:
             raise DistributedError(
                 f"{_processes(gone)} of {self.size} ended without a word before the first step (killed, out of "
                 f"memory?), and then this one was {stopped}"

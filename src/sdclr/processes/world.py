@@ -128,21 +128,24 @@ class World:
                 for other in range(self.size)
             ]
             _require_one_each(gpus)
-            backend = "nccl" if device.type == "cuda" else "gloo"
-            dist.init_process_group(
-                backend,
-                store=self._store_of_group(listens=backend == "gloo"),
-                rank=self.rank,
-                world_size=self.size,
-                timeout=timedelta(seconds=MEET_SECONDS),
-            )
+            self._form_group("nccl" if device.type == "cuda" else "gloo")
             self.set_patience(self.start_seconds if patience is None else patience)
 
-    def _store_of_group(self, *, listens: bool) -> Store:
-        """``listens``: to signals and to others' failures, too, while the group forms."""
+    def _form_group(self, backend: str) -> None:
         assert self._store is not None
         store = c10d.PrefixStore("group", self._store)
-        return ListeningStore(store, self.messages.raise_failure) if listens else store
+        listens = backend == "gloo"  # to signals and to others' failures, while the group forms
+        dist.init_process_group(
+            backend,
+            store=ListeningStore(store, self.messages.raise_failure) if listens else store,
+            rank=self.rank,
+            world_size=self.size,
+            timeout=timedelta(seconds=MEET_SECONDS),
+        )
+        if listens:  # groups that are made later need what only torch's own store has
+            group = dist.group.WORLD
+            assert group is not None
+            c10d._world.pg_map[group] = ("gloo", store)
 
     def set_patience(self, seconds: float) -> None:
         """From now on a process that does not answer for so long is an error."""
@@ -249,8 +252,8 @@ def shared_work(job: str) -> Iterator[World]:
 
     The first one calls ``publish(BEGUN, {})`` once it may write; until then the others wait here, so that what it
     refuses is refused before they do anything. They stay until it has finished, however long that takes; one that gives
-    no sign of life for messages.SILENT_SECONDS ends them all. A program that
-    has formed a process group of its own shares its work out itself: its process is alone here.
+    no sign of life for messages.SILENT_SECONDS ends them all. A program that has formed a process group of its own
+    shares its work out itself: its process is alone here.
     """
     if dist.is_initialized():
         yield ALONE

@@ -26,7 +26,14 @@ from types import TracebackType
 from typing import Any, Self
 
 from sdclr.errors import DataError, MissingInputError
-from sdclr.run.files import IMAGES_FILE, LOCK_FILE, STATUS_FILE, remedy
+from sdclr.run.files import (
+    FINETUNE_FILE,
+    IMAGES_FILE,
+    LOCK_FILE,
+    MINE_FILE,
+    STATUS_FILE,
+    remedy,
+)
 from sdclr.run.metrics import MetricsFile
 from sdclr.run.records import KINDS, check, sound_evaluation
 from sdclr.safe_text import first_of, shown
@@ -48,10 +55,11 @@ def why_no_run(folder: Path, lack: str) -> str:
         if runs:
             names = first_of([shown(run) for run in runs], 1)
             return f"{shown(folder)} is not a run folder, but holds runs: give {names} by name."
-    if (folder / LOCK_FILE).is_file():
+    others = (FINETUNE_FILE, MINE_FILE)  # whose folders have locks, too
+    if (folder / LOCK_FILE).is_file() and not any((folder / name).exists() for name in others):
         return (
-            f"{shown(folder)} holds no run yet: one was begun there, and has ended, or is not ready, before its "
-            "settings were written. Give its command again."
+            f"{shown(folder)} holds no run yet: one was begun there, but its settings are not written. It was stopped "
+            "early, or still starts. Give its command again."
         )
     return f"{shown(folder)} is not a run folder: {lack}."
 

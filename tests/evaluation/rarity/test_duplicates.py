@@ -20,6 +20,7 @@ from sdclr.evaluation.rarity import (
 from sdclr.evaluation.rarity.duplicates import (
     COPY_RULES,
     EQUAL,
+    FEWEST_PAIRS,
     SAME_PICTURE,
     alike_just_beyond,
     rules_of_collection,
@@ -127,17 +128,19 @@ def test_shares_of_chance_are_those_of_a_slow_count() -> None:
 
 
 def test_shares_just_beyond_a_rule_are_those_of_a_slow_count() -> None:
-    x = torch.randn(30, 4, generator=torch.Generator().manual_seed(0))
-    hashes = np.random.default_rng(1).integers(0, 4, (30, 8), dtype=np.uint8)
-    neighbours, counted = nearest(x, 12), [0] * 65
+    x = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
+    hashes = np.random.default_rng(1).integers(0, 4, (60, 8), dtype=np.uint8)
+    neighbours, counted = nearest(x, 20), [0] * 65
     for row, others in enumerate(neighbours.indices.tolist()):
         for other in others:
             if 1.6 < float((x[row].double() - x[other].double()).norm()) <= 2.0:
                 pairs = zip(hashes[row].tolist(), hashes[other].tolist(), strict=True)
                 counted[sum((a ^ b).bit_count() for a, b in pairs)] += 1
-    assert sum(counted) > 30
-    found = alike_just_beyond(neighbours, hashes, torch.arange(30), reach=1.6)
+    assert sum(counted) > FEWEST_PAIRS
+    found = alike_just_beyond(neighbours, hashes, torch.arange(60), reach=1.6)
     np.testing.assert_allclose(found, np.cumsum(counted) / sum(counted))
+    few = Neighbours(neighbours.distances[:5], neighbours.indices[:5])
+    assert not alike_just_beyond(few, hashes, torch.arange(5), reach=1.6).any()
 
 
 def test_rules_are_lowered_in_a_small_collection_of_kinds_that_are_alike_each() -> None:

@@ -407,7 +407,7 @@ def test_records_of_other_images_under_the_same_split_are_refused(
     content["evaluation"]["split"]["fingerprint"] = "other"
     victim.write_text(json.dumps(content))
     with pytest.raises(
-        sdclr.errors.ConfigError, match=r"sdclr \(split 1, seed \d+\) name one split"
+        sdclr.errors.ConfigError, match=r"sdclr \(split 1, seed \d+, \w+\) name one split"
     ):
         run(tmp_path)
 
@@ -419,7 +419,7 @@ def test_a_record_of_other_groups_is_refused_by_name(whole: Path, tmp_path: Path
     content["evaluation"]["group_convention"] = "thresholds"
     victim.write_text(json.dumps(content))
     with pytest.raises(
-        sdclr.errors.ConfigError, match=r"sdclr \(split 1, seed \d+\) by thresholds"
+        sdclr.errors.ConfigError, match=r"sdclr \(split 1, seed \d+, \w+\) by thresholds"
     ):
         run(tmp_path)
 
@@ -429,7 +429,12 @@ def test_a_record_of_other_groups_is_refused_by_name(whole: Path, tmp_path: Path
     [
         (lambda record: record | {"seed": 77}, "says seed 77, and further in "),
         (lambda record: record | {"split": 9}, "says split 9, and further in 1"),
-        (lambda record: record | {"data": "other"}, "says data other, and further in "),
+        (lambda record: record | {"data": "other"}, "says data 'other', and further in "),
+        (lambda record: of_split(record, "x"), "is damaged"),
+        (
+            lambda record: of_split(record, {"number": "1", "fingerprint": record["data"]}),
+            "is damaged",
+        ),
         (
             lambda record: all_untested(record),
             "is damaged: balancedness needs at least one class that was tested",
@@ -447,6 +452,11 @@ def test_a_record_that_contradicts_itself_is_named(
         read_record(changed)
     with pytest.raises(sdclr.errors.DataError, match=re.escape(words)):
         read_record(changed)
+
+
+def of_split(record: dict[str, Any], split: object) -> dict[str, Any]:
+    record["evaluation"]["split"] = split
+    return record
 
 
 def all_untested(record: dict[str, Any]) -> dict[str, Any]:

@@ -48,9 +48,9 @@ if hasattr(os, "register_at_fork"):
 def kept(key: str) -> bytes | None:
     """What was kept under this key, which then counts as used; None where nothing (whole) is."""
     limit = cache_bytes()
-    _respect(cache_folder() / FOLDER, limit)
     if not limit:
         return None
+    _respect(cache_folder() / FOLDER, limit)
     file = _file(key)
     try:
         content = file.read_bytes()
@@ -69,9 +69,9 @@ def kept(key: str) -> bytes | None:
 def keep(key: str, content: bytes) -> None:
     """Keep ``content`` under this key, and make room where there is too much."""
     limit = cache_bytes()
-    _respect(cache_folder() / FOLDER, limit)
     if len(content) > limit * SLACK_SHARE / processes_here():
         return
+    _respect(cache_folder() / FOLDER, limit)
     file = _file(key)
     temporary = temporary_name(file)
     try:
@@ -141,9 +141,10 @@ def _entries(folder: Path) -> Iterator[_Entry]:
     for one in _files_below(folder):
         with contextlib.suppress(OSError):  # an entry may go while it is looked at
             state = one.stat(follow_symlinks=False)
-            if is_leftover(one.name) and now - state.st_mtime > OLD_SECONDS:
-                os.unlink(one.path)
-                continue
+            if is_leftover(one.name):
+                if now - state.st_mtime > OLD_SECONDS:
+                    os.unlink(one.path)
+                continue  # a younger one is being written
             yield _Entry(state.st_mtime, state.st_size, one.path)
 
 

@@ -38,6 +38,8 @@ EQUAL = (1e-6, 0)
 """The rule of what a network and a hash both take for one image; it can be trusted in every collection."""
 JUST_BEYOND = 1.25
 """Pairs up to so many times as far apart as a rule reaches tell how alike those are that it would fold wrongly."""
+FEWEST_PAIRS = 100
+"""Pairs of which a share can be told: of one pair it is all or nothing."""
 SAME_PICTURE = 0.35
 """Share of the usual reach below which two images are one picture, however many there are of it."""
 
@@ -144,20 +146,22 @@ def alike_just_beyond(
 
     Of the ``neighbours`` of the images ``rows`` int64 [M], those at a distance from ``reach`` to JUST_BEYOND times
     that: what looks more alike has hashes that are more alike, and no other pairs are as near as these to the ones that
-    a rule takes. Zeros where there is no such pair.
+    a rule takes. Zeros where there are fewer than FEWEST_PAIRS of them.
 
     >>> from sdclr.evaluation.rarity import nearest
-    >>> hashes = np.zeros((4, 8), np.uint8)
-    >>> hashes[2:] = 255
-    >>> neighbours = nearest(torch.tensor([[0.0], [1.0], [1.1], [5.0]]), k=3)
-    >>> alike_just_beyond(neighbours, hashes, torch.arange(4), reach=0.9)[[0, 63, 64]].tolist()
-    [0.5, 0.5, 1.0]
+    >>> hashes = np.zeros((200, 8), np.uint8)
+    >>> hashes[::2] = 255  # an image is unlike its two nearest neighbours, and like the next two
+    >>> neighbours = nearest(torch.arange(200.0).unsqueeze(1), k=4)
+    >>> alike_just_beyond(neighbours, hashes, torch.arange(200), reach=0.9)[[0, 63, 64]].tolist()
+    [0.0, 0.0, 1.0]
     """
     distances = neighbours.distances.numpy()
     is_there = (distances > reach) & (distances <= JUST_BEYOND * reach)
     bits = differing_bits(hashes[rows.numpy()][:, None], hashes[neighbours.indices.numpy()])
     counts = np.bincount(bits[is_there], minlength=65)
-    shares: npt.NDArray[np.float64] = counts.cumsum() / max(1, counts.sum())
+    if counts.sum() < FEWEST_PAIRS:
+        return np.zeros(65)
+    shares: npt.NDArray[np.float64] = counts.cumsum() / counts.sum()
     return shares
 
 

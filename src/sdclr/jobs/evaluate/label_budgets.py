@@ -56,13 +56,14 @@ class FewLabelsPoint:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """95 % t-interval over the sets that were drawn; None for a single one."""
+        """95 % t-interval over the sets that were drawn; None for a single one, and for equal ones."""
         return mean_interval(self.accuracies)[1]
 
     def sentence(self) -> str:
         """One line for a terminal."""
         title = labelled_title(self.kind, self.value, self.source)
-        drawn = "one set: no interval"
+        num = len(self.accuracies)
+        drawn = f"{num} sets, all equal: no interval" if num > 1 else "one set: no interval"
         if self.interval is not None:
             low, high = (100 * end for end in self.interval)
             drawn = f"[{low:.2f}, {high:.2f}] over {len(self.seeds)} drawn sets"

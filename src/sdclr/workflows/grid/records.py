@@ -274,11 +274,13 @@ def read_record(path: Path) -> CellRecord:
         raise DataError(f"{shown(path)} is no record of a grid.")
     check(CellRecord, content, shown(path))
     record = CellRecord.model_validate(content)
-    _require_one_cell(record, path)
     try:
         evaluation = record.measured()  # a damaged probe is left out, with a warning
+        _require_one_cell(record, path)
         return record.model_copy(update={"evaluation": evaluation.to_dict()})
     except DataError as error:
+        if str(path) in str(error):
+            raise
         raise DataError(f"{shown(path)} is damaged: {error}") from None
 
 
@@ -293,7 +295,7 @@ def _require_one_cell(record: CellRecord, path: Path) -> None:
     for name, (here, there) in told.items():
         if here != there:
             raise DataError(
-                f"{shown(path)} is damaged: it says {name} {shown(here)}, and further in {shown(there)}."
+                f"{shown(path)} is damaged: it says {name} {shown(repr(here))}, and further in {shown(repr(there))}."
             )
 
 

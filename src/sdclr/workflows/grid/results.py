@@ -104,7 +104,8 @@ def _require_same_data(records: Sequence[CellRecord]) -> None:
 
 
 def _cell_title(record: CellRecord) -> str:
-    return f"{shown(record.arm)} (split {record.split}, seed {record.seed})"
+    """For a message; the fingerprint is in the name of the record's file."""
+    return f"{shown(record.arm)} (split {record.split}, seed {record.seed}, {record.fingerprint})"
 
 
 def split_label(record: CellRecord) -> str:
@@ -194,9 +195,6 @@ def _compared(cells: GridCells, by_arm: _ByArm, arm: str) -> ComparedArm:
 
 
 def _interval(effect: Effect) -> Interval:
-    """None, as nan, where all differences are equal: how they spread is not known then."""
-    if effect.std == 0:
-        return Interval(effect.mean, math.nan, math.nan)
     return Interval(effect.mean, effect.low, effect.high)
 
 
