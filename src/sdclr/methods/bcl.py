@@ -44,15 +44,13 @@ class BCL(MethodAround):
     The memory of an image is its loss when it is met for the first time, then an average of its
     losses; weights follow from all memories at the end of each epoch, and are 0 in the first one.
     ``weights``: ``loss``, or the control ``constant``: 1/2 for all from the second epoch on, as much
-    augmentation on average.
+    augmentation on average. ``num_epochs``: of the run, where that is known.
     """
 
     loss_memory: Tensor
     """[N, 2]: average loss, and 1 where the image has been met."""
     weight: Tensor
     """[N]: of this epoch's views."""
-    is_too_short: bool = False
-    """Whether the run ends before there are weights."""
 
     def __init__(
         self,
@@ -63,8 +61,10 @@ class BCL(MethodAround):
         weights: Literal["loss", "constant"] = "loss",
         num_operations: int = 1,
         lowest_strength: float = 10.0,
+        num_epochs: int | None = None,
     ) -> None:
         super().__init__(base)
+        self.is_too_short = num_epochs == 1  # it ends before there are weights
         self.keep, self.weights = keep, weights
         self.num_operations, self.lowest_strength = num_operations, lowest_strength
         self.register_per_image("loss_memory", torch.zeros(num_images, 2))
@@ -109,9 +109,8 @@ class BCLI(BCL):
     def from_config(cls, config: BCLIConfig, parts: Parts) -> Self:
         network = parts.network(config.projector_layers, config.projection_dim)
         base = SimCLR(network, config.temperature, config.passes)
-        made = cls(base, parts.num_images, **config.added_settings())
-        made.is_too_short = parts.num_epochs == 1
-        return made
+        added = config.added_settings()
+        return cls(base, parts.num_images, num_epochs=parts.num_epochs, **added)
 
 
 class BCLD(BCL):
@@ -120,6 +119,5 @@ class BCLD(BCL):
     @classmethod
     def from_config(cls, config: BCLDConfig, parts: Parts) -> Self:
         base = SDCLR.from_config(config, parts)
-        made = cls(base, parts.num_images, **config.added_settings())
-        made.is_too_short = parts.num_epochs == 1
-        return made
+        added = config.added_settings()
+        return cls(base, parts.num_images, num_epochs=parts.num_epochs, **added)

@@ -66,7 +66,8 @@ class ClusterBalanced(MethodAround):
 
     The clusters are those of ``features`` [N, D], or, where there are none, of the run's own
     projections of view a, as each image was last seen, found anew at the end of every
-    ``refresh_every_epochs`` epochs; until then each image comes once an epoch.
+    ``refresh_every_epochs`` epochs; until then each image comes once an epoch. ``num_epochs``: of
+    the run, where that is known.
     """
 
     projection_memory: Tensor
@@ -75,8 +76,6 @@ class ClusterBalanced(MethodAround):
     """[N], mean 1."""
     is_clustered: Tensor
     """Scalar bool."""
-    is_too_short: bool = False
-    """Whether the run ends before there are clusters."""
 
     def __init__(
         self,
@@ -88,8 +87,12 @@ class ClusterBalanced(MethodAround):
         refresh_every_epochs: int = 1,
         features: Tensor | None = None,
         seed: int = 0,
+        num_epochs: int | None = None,
     ) -> None:
         super().__init__(base)
+        self.is_too_short = (
+            num_epochs == 1 and features is None
+        )  # it ends before there are clusters
         self.clusters, self.refresh_every_epochs, self.seed = clusters, refresh_every_epochs, seed
         self.has_features = features is not None
         self.register_buffer("weight", torch.ones(num_images))
@@ -111,7 +114,7 @@ class ClusterBalanced(MethodAround):
                 "Lower method.refresh_every_epochs, or raise epochs."
             )
         dim = projection_dim_of(config.base)
-        made = cls(
+        return cls(
             build_base(config.base, parts),
             parts.num_images,
             dim,
@@ -119,9 +122,8 @@ class ClusterBalanced(MethodAround):
             refresh_every_epochs=every,
             features=features,
             seed=parts.seed,
+            num_epochs=parts.num_epochs,
         )
-        made.is_too_short = features is None and parts.num_epochs == 1
-        return made
 
     def describe(self, config: ClusterBalancedConfig) -> list[str]:
         lines = super().describe(config)

@@ -27,7 +27,9 @@ def require_empty(folder: Path, out: Path | None = None) -> None:
 
     It may be a new folder in ``out``, which may be missing too; it may not be ``out`` or hold it.
     """
-    if out is not None and folder.resolve() in (out.resolve(), *out.resolve().parents):
+    # not Path.resolve: of links in a circle it raises what no handler expects
+    place, home = (Path(os.path.realpath(path)) for path in (folder, out or folder))
+    if out is not None and place in (home, *home.parents):
         raise ConfigError(
             f"--copy-to {folder} is the folder of --out {out} or holds it; "
             f"give another one, such as {out / 'top'}."
@@ -37,7 +39,7 @@ def require_empty(folder: Path, out: Path | None = None) -> None:
             raise RunFolderError(f"--copy-to {folder} is not a folder; choose another.")
         if folder.is_dir() and os.listdir(folder):
             raise ConfigError(f"--copy-to {folder} holds files already; give a new folder.")
-        in_out = out is not None and folder.parent.resolve() == out.resolve()
+        in_out = out is not None and place.parent == home
         if not folder.parent.is_dir() and not in_out:
             raise ConfigError(
                 f"--copy-to: the folder {folder.parent} does not exist; make it first."
