@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 
 from authors_format import as_simclr, as_tuned, golden_state, save
-from sdclr.backbones.authors_checkpoint import read_authors_checkpoint
+from sdclr.backbones.authors_checkpoint import read_authors_checkpoint, read_tensors_of_torch
 from sdclr.errors import CheckpointError, ConfigError, MissingInputError
 
 
@@ -182,3 +183,12 @@ def test_weights_that_no_network_can_use_are_named(
         state[key] = torch.full_like(state[key], value)
     with pytest.raises(CheckpointError, match=named):
         read_authors_checkpoint(save(tmp_path / "x.pt", state, 1))
+
+
+def test_a_backbone_of_ours_is_no_checkpoint_of_the_authors(tmp_path: Path) -> None:
+    path = tmp_path / "backbone.safetensors"
+    save_file({"conv1.weight": torch.zeros(2, 3, 3, 3)}, path)
+    with pytest.raises(
+        CheckpointError, match=r"is a safetensors file, which torch\.save has not written"
+    ):
+        read_tensors_of_torch(path)

@@ -8,6 +8,7 @@ import torch
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
+from sdclr.errors import DataError, NonFiniteError
 from sdclr.evaluation.calibration import expected_calibration_error, fit_temperature
 
 
@@ -67,3 +68,31 @@ def test_the_calibration_error_is_that_of_a_slow_loop(bins: int) -> None:
 def test_a_confidence_on_the_border_of_a_bin_belongs_to_the_lower_one() -> None:
     probabilities = torch.tensor([[0.5, 0.5], [1.0, 0.0]])
     assert expected_calibration_error(probabilities, torch.tensor([1, 0]), bins=2) == 0.25
+
+
+def test_what_no_temperature_can_be_fitted_to_is_refused() -> None:
+    logits, labels = torch.zeros(5, 3), torch.tensor([2, 2, 2, 1, 1])
+    assert (
+        fit_temperature(logits, labels).problem == "the logits say nothing of the validation labels"
+    )
+    with pytest.raises(DataError, match="there are none"):
+        fit_temperature(logits[:0], labels[:0])
+    logits[1, 1] = -torch.inf
+    with pytest.raises(NonFiniteError, match="logits of image 1"):
+        fit_temperature(logits, labels)
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "num", "words"),
+    [
+        (torch.rand(4, 3) + 1, 4, r"in \[0, 1\]"),
+        (torch.full((4, 3), torch.nan), 4, r"in \[0, 1\]"),
+        (torch.rand(4, 3), 1, "got 4 and 1"),
+        (torch.rand(0, 3), 0, "got 0 and 0"),
+    ],
+)
+def test_what_is_no_probability_has_no_error(
+    probabilities: torch.Tensor, num: int, words: str
+) -> None:
+    with pytest.raises(DataError, match=words):
+        expected_calibration_error(probabilities, torch.zeros(num, dtype=torch.int64))

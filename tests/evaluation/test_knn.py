@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from sklearn.neighbors import KNeighborsClassifier
 
+from sdclr.errors import ConfigError, DataError
+from sdclr.evaluation.features import unit_rows
 from sdclr.evaluation.knn import knn_predict
 
 
@@ -107,3 +110,45 @@ def test_the_lower_class_wins_a_tie_of_equal_votes() -> None:
     labels = np.array([2, 1, 1, 2])
     found = knn_predict(bank, labels, torch.tensor([[1.0, 0.3]]), k=4, temperature=None)
     assert found.tolist() == [1]
+
+
+@pytest.mark.parametrize("scale", [1e25, 1e38, 1e-20, 1e-40])
+def test_rows_of_any_size_have_the_neighbours_of_their_directions(scale: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    bank, queries = (torch.rand(n, 5, generator=generator).double() - 0.5 for n in (30, 7))
+    labels = np.arange(30) % 3
+    expected = knn_predict(bank, labels, queries)
+    scaled = [
+        (scale * x).to(torch.float64 if scale < 1e-30 else torch.float32) for x in (bank, queries)
+    ]
+    assert knn_predict(scaled[0], labels, scaled[1]).tolist() == expected.tolist()
+    assert knn_predict(bank * 1e100, labels, queries * 1e-100).tolist() == expected.tolist()
+
+
+def test_rows_of_length_one_are_torchs_own_bits() -> None:
+    rows = (
+        torch.randn(100, 16, generator=torch.Generator().manual_seed(0))
+        * torch.logspace(-3, 3, 100)[:, None]
+    )
+    assert torch.equal(unit_rows(rows), torch.nn.functional.normalize(rows, dim=1))
+    assert torch.equal(
+        unit_rows(rows.half()), torch.nn.functional.normalize(rows.half().float(), dim=1)
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "error"),
+    [
+        ({"k": 0}, ConfigError),
+        ({"k": -1}, ConfigError),
+        ({"temperature": -1.0}, ConfigError),
+        ({"temperature": 0.0}, ConfigError),
+    ],
+)
+def test_settings_of_neighbours_that_cannot_be_meant_are_refused(
+    settings: dict[str, Any], error: type[Exception]
+) -> None:
+    with pytest.raises(error, match="kNN needs k of at least 1"):
+        knn_predict(torch.randn(5, 3), np.arange(5), torch.randn(2, 3), **settings)
+    with pytest.raises(DataError, match="features of one size, got 3 in the bank and 4"):
+        knn_predict(torch.randn(5, 3), np.arange(5), torch.randn(2, 4))

@@ -116,6 +116,7 @@ def read_tensors_of_torch(path: Path) -> Mapping[str, Any]:
     """What torch.save wrote into ``path``, a mapping of tensors and plain values; nothing pickled is executed."""
     if not path.is_file():
         raise MissingInputError(f"checkpoint {path} does not exist or is not a file.")
+    _refuse_safetensors(path)
     _refuse_compressed(path)
     try:
         with silenced_warnings():  # torch's advice about a file that we refuse anyway
@@ -140,6 +141,21 @@ def _what(error: Exception) -> str:
     """What the unpickler met, without torch's advice to load the file all the same."""
     met = re.search(r"GLOBAL ([\w.]{1,80})|Unsupported (?:class|operand) ([\w.]{1,80})", str(error))
     return f" ({met[1] or met[2]})" if met else ""
+
+
+def _refuse_safetensors(path: Path) -> None:
+    """Newer versions of torch.load read it, without what sdclr's own backbones say of themselves."""
+    with path.open("rb") as file:
+        head = file.read(9)
+    if (
+        len(head) == 9
+        and head[8:] == b"{"
+        and int.from_bytes(head[:8], "little") < path.stat().st_size
+    ):
+        raise CheckpointError(
+            f"{path} is a safetensors file, which torch.save has not written. A backbone of sdclr's is used as it is: "
+            "--weights, --backbone or sdclr.load_backbone."
+        )
 
 
 def _refuse_compressed(path: Path) -> None:
@@ -178,7 +194,7 @@ def _sort_keys(
     dual = any(".bn_list." in key for key in state)
     if branch == "competitor" and not dual:
         raise ConfigError(
-            f"{where} has one set of norms only, so there is no competitor branch; use branch=target."
+            f"{where} has one set of norms only, so there is no competitor branch; use the target's (--branch target)."
         )
     tensors: dict[str, Tensor] = {}
     classifier: dict[str, Tensor] = {}

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from sdclr.errors import DataError
+from sdclr.errors import ConfigError, DataError
 from sdclr.evaluation.verdict import spread_of
 from sdclr.safe_text import shown
 
@@ -162,6 +162,8 @@ def paired_difference(
     """Compare two arms split by split: keys name the splits. None with fewer than two shared splits."""
     from scipy import stats  # a second, and only intervals need it
 
+    if not 0 < confidence < 1:
+        raise ConfigError(f"confidence must be between 0 and 1, got {confidence}.")
     shared = [key for key in a if key in b]
     if len(shared) < 2:
         return None

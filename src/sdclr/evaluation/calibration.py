@@ -11,6 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sdclr.errors import DataError
+from sdclr.evaluation.features import require_finite
+
 BINS = 15
 """Of equal width, as in the paper."""
 
@@ -28,17 +31,21 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> Temperature:
 
     ``logits`` [N, C], ``labels`` int64 [N], of images that were not trained on. The likelihood is convex in 1 / T, and
     L-BFGS finds its minimum in fp64. There is none in two cases, which ``problem`` says: where every image is predicted
-    right (the surer, the better) and where the logits say nothing of the labels (the less sure, the better).
+    right (the surer, the better) and where the logits say nothing of the labels (the less sure, the better). Raises
+    DataError for no images and NonFiniteError for logits that are not finite.
 
     >>> logits = torch.tensor([[2.0, 0.0], [2.0, 0.0], [0.0, 2.0], [2.0, 0.0]])
     >>> found = fit_temperature(logits, torch.tensor([0, 0, 1, 1]))     # right in 3 of 4
     >>> round(found.value, 3), round(float((logits / found.value).softmax(1).max()), 3)
     (1.82, 0.75)
     """
+    if not len(logits):
+        raise DataError("a temperature is fitted to validation images, and there are none.")
+    require_finite(logits, "logits of image {}".format)
     logits, labels = logits.double(), labels.long()
     own = logits.gather(1, labels[:, None]).squeeze(1)
     others = logits.scatter(1, labels[:, None], float("-inf")).amax(dim=1)
-    if (own >= others).all():
+    if (own > others).all():
         return Temperature(1.0, "every validation image is predicted right")
     if (own - logits.mean(dim=1)).mean() <= 0:
         return Temperature(1.0, "the logits say nothing of the validation labels")
@@ -66,10 +73,17 @@ def expected_calibration_error(probabilities: Tensor, labels: Tensor, bins: int 
     """Mean distance between confidence and accuracy, over bins of the confidence, weighted by their images.
 
     ``probabilities`` [N, C], ``labels`` int64 [N]. Bins are (low, high], of equal width. In [0, 1], lower is better.
+    Raises DataError for no images, other numbers of labels and probabilities out of [0, 1].
 
     >>> round(expected_calibration_error(torch.tensor([[0.9, 0.1]] * 2), torch.tensor([0, 1])), 6)
     0.4
     """
+    if not 0 < len(probabilities) == len(labels):
+        raise DataError(
+            f"each of at least one image needs probabilities and a label, got {len(probabilities)} and {len(labels)}."
+        )
+    if not bool(((probabilities >= 0) & (probabilities <= 1 + 1e-6)).all()):
+        raise DataError("probabilities must be in [0, 1].")
     confidence, predicted = probabilities.double().max(dim=1)
     right = (predicted == labels).double()
     place = ((confidence * bins).ceil().long() - 1).clamp(0, bins - 1)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sdclr.compute.device import autocast
@@ -51,6 +52,21 @@ def extract_features(
         if advance:
             advance(len(batch))
     return torch.cat(parts)
+
+
+def unit_rows(features: Tensor) -> Tensor:
+    """Rows of length one, in fp32 or as they are in fp64; a row of zeros stays. Of rows of any size: [N, F].
+
+    >>> unit_rows(torch.tensor([[3e25, 4e25], [3e-25, 4e-25], [0.0, 0.0]])).tolist()
+    [[0.6000000238418579, 0.800000011920929], [0.6000000238418579, 0.800000011920929], [0.0, 0.0]]
+    """
+    rows = features if features.dtype == torch.float64 else features.float()
+    if not rows.shape[1]:
+        return rows
+    # by a power of two, which is exact: the squares of what is left are neither too large nor too small
+    _, exponent = torch.frexp(rows.abs().amax(dim=1, keepdim=True))
+    largest = 1000 if rows.dtype == torch.float64 else 120  # of what the type can hold
+    return F.normalize(torch.ldexp(rows, -exponent.clamp(-largest, largest)), dim=1)
 
 
 def require_finite(features: Tensor, name: Callable[[int], str] = "row {}".format) -> None:

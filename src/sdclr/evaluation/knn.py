@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from sdclr.errors import DataError
-from sdclr.evaluation.features import Labels, require_finite
+from sdclr.errors import ConfigError, DataError
+from sdclr.evaluation.features import Labels, require_finite, unit_rows
 
 
 def knn_predict(
@@ -23,16 +23,25 @@ def knn_predict(
 
     A neighbour votes with exp(similarity / temperature), or, where ``temperature`` is None, as much as any other; the
     lowest class wins a tie. k is capped at M. Raises NonFiniteError that names the rows of
-    features that are not finite, and DataError for a bank that is empty or does not fit its labels.
+    features that are not finite, DataError for a bank that is empty or does not fit its labels or the queries, and
+    ConfigError for a ``k`` below 1 or a temperature that is not above 0.
     """
+    if k < 1 or (temperature is not None and not temperature > 0):
+        raise ConfigError(
+            f"kNN needs k of at least 1 and a temperature above 0 (or None), got {k} and {temperature}."
+        )
     if not 0 < len(bank) == len(bank_labels):
         raise DataError(
             f"kNN needs a labelled bank, got {len(bank)} features and {len(bank_labels)} labels."
         )
     require_finite(bank, "bank row {}".format)
     require_finite(queries, "query {}".format)
-    bank, queries = F.normalize(bank.float(), dim=1), F.normalize(queries.float(), dim=1)
-    labels = torch.from_numpy(bank_labels)
+    if bank.shape[1] != queries.shape[1]:
+        raise DataError(
+            f"kNN needs features of one size, got {bank.shape[1]} in the bank and {queries.shape[1]} in queries."
+        )
+    bank, queries = unit_rows(bank).float(), unit_rows(queries).float()
+    labels = torch.from_numpy(np.ascontiguousarray(bank_labels, dtype=np.int64))
     num_classes = int(labels.max()) + 1
     predictions = []
     for part in queries.split(chunk):

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sdclr.errors import DataError
-from sdclr.evaluation.features import require_finite
+from sdclr.evaluation.features import require_finite, unit_rows
 
 
 def effective_rank(features: Tensor) -> float:
@@ -95,4 +95,4 @@ def _normalised(views_a: Tensor, views_b: Tensor) -> tuple[Tensor, Tensor]:
         )
     require_finite(views_a, "view a of image {}".format)
     require_finite(views_b, "view b of image {}".format)
-    return F.normalize(views_a, dim=1), F.normalize(views_b, dim=1)
+    return unit_rows(views_a), unit_rows(views_b)

@@ -75,7 +75,7 @@ class FinetuneConfig(Section):
     def _settings_do_something(self) -> FinetuneConfig:
         if self.mode == "linear" and self.backbone_learning_rate != BACKBONE_LEARNING_RATE:
             raise ValueError(
-                "backbone_learning_rate does nothing in mode linear, which leaves the backbone as it is. Use "
-                "mode=full, or leave it out."
+                "backbone_learning_rate does nothing in mode linear, which leaves the backbone as it is; it is for "
+                "mode full. Leave it out."
             )
         return self
