@@ -11,7 +11,7 @@ import torch
 from sklearn.neighbors import KNeighborsClassifier
 
 from sdclr.errors import ConfigError, DataError
-from sdclr.evaluation.features import unit_rows
+from sdclr.evaluation.features import of_length_one
 from sdclr.evaluation.knn import knn_predict
 
 
@@ -130,9 +130,9 @@ def test_rows_of_length_one_are_torchs_own_bits() -> None:
         torch.randn(100, 16, generator=torch.Generator().manual_seed(0))
         * torch.logspace(-3, 3, 100)[:, None]
     )
-    assert torch.equal(unit_rows(rows), torch.nn.functional.normalize(rows, dim=1))
+    assert torch.equal(of_length_one(rows), torch.nn.functional.normalize(rows, dim=1))
     assert torch.equal(
-        unit_rows(rows.half()), torch.nn.functional.normalize(rows.half().float(), dim=1)
+        of_length_one(rows.half()), torch.nn.functional.normalize(rows.half().float(), dim=1)
     )
 
 

@@ -54,10 +54,10 @@ def extract_features(
     return torch.cat(parts)
 
 
-def unit_rows(features: Tensor) -> Tensor:
+def of_length_one(features: Tensor) -> Tensor:
     """Rows of length one, in fp32 or as they are in fp64; a row of zeros stays. Of rows of any size: [N, F].
 
-    >>> unit_rows(torch.tensor([[3e25, 4e25], [3e-25, 4e-25], [0.0, 0.0]])).tolist()
+    >>> of_length_one(torch.tensor([[3e25, 4e25], [3e-25, 4e-25], [0.0, 0.0]])).tolist()
     [[0.6000000238418579, 0.800000011920929], [0.6000000238418579, 0.800000011920929], [0.0, 0.0]]
     """
     rows = features if features.dtype == torch.float64 else features.float()

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sdclr.errors import ConfigError, DataError
-from sdclr.evaluation.features import Labels, require_finite, unit_rows
+from sdclr.evaluation.features import Labels, of_length_one, require_finite
 
 
 def knn_predict(
@@ -40,7 +40,7 @@ def knn_predict(
         raise DataError(
             f"kNN needs features of one size, got {bank.shape[1]} in the bank and {queries.shape[1]} in queries."
         )
-    bank, queries = unit_rows(bank).float(), unit_rows(queries).float()
+    bank, queries = of_length_one(bank).float(), of_length_one(queries).float()
     labels = torch.from_numpy(np.ascontiguousarray(bank_labels, dtype=np.int64))
     num_classes = int(labels.max()) + 1
     predictions = []

@@ -7,11 +7,10 @@ same number of the network before it was trained, on the same images.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from sdclr.errors import DataError
-from sdclr.evaluation.features import require_finite, unit_rows
+from sdclr.evaluation.features import of_length_one, require_finite
 
 
 def effective_rank(features: Tensor) -> float:
@@ -81,7 +80,7 @@ def nearest(features: Tensor, rows: Tensor, num_neighbours: int) -> tuple[Tensor
 
     Both [len(rows), k] with k = ``num_neighbours``, the nearest first.
     """
-    normalised = F.normalize(features.double(), dim=1)
+    normalised = of_length_one(features.double())
     similarity = normalised[rows] @ normalised.T
     similarity[torch.arange(len(rows)), rows] = -torch.inf
     values, positions = similarity.topk(min(num_neighbours, len(features) - 1), dim=1)
@@ -95,4 +94,4 @@ def _normalised(views_a: Tensor, views_b: Tensor) -> tuple[Tensor, Tensor]:
         )
     require_finite(views_a, "view a of image {}".format)
     require_finite(views_b, "view b of image {}".format)
-    return unit_rows(views_a), unit_rows(views_b)
+    return of_length_one(views_a), of_length_one(views_b)

@@ -10,11 +10,10 @@ import warnings
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from sdclr.errors import DataError
-from sdclr.evaluation.features import Labels, require_finite
+from sdclr.evaluation.features import Labels, of_length_one, require_finite
 from sdclr.evaluation.probe import ProbeTask
 from sdclr.evaluation.probe_settings import SVMConfig
 
@@ -76,5 +75,5 @@ class LinearSVM:
 
 def _unit_length(features: Tensor) -> npt.NDArray[np.float64]:
     """fp64 [N, F] of length 1; a feature vector of zeros stays one."""
-    unit: npt.NDArray[np.float64] = F.normalize(features.to(torch.float64), dim=1).numpy()
+    unit: npt.NDArray[np.float64] = of_length_one(features.to(torch.float64)).numpy()
     return unit

@@ -36,6 +36,7 @@ from sdclr.image_records import moving_average, read_records
 from sdclr.jobs.mine import looking, mine
 from sdclr.jobs.mine.folder import read_state, read_stored
 from sdclr.presentation.mined import MinedImages
+from sdclr.presentation.mined_summary import summary
 from sdclr.presentation.progress import NoProgress
 from sdclr.storage import row_parts
 
@@ -274,6 +275,20 @@ def test_against_an_earlier_folder_the_scores_are_those_from_scratch(
     assert [row["path"] for row in rows if row["new"]] == [
         row["path"] for row in rows if row["path"].startswith("july/")
     ]
+
+
+def test_where_every_new_image_is_a_copy_nothing_is_left_and_that_is_said(
+    digits_run: Run, photos: Path, tmp_path: Path
+) -> None:
+    mine(digits_run.folder, data(photos), tmp_path / "first")
+    shutil.copytree(photos, tmp_path / "again")
+    found = mine(
+        digits_run.folder, data(tmp_path / "again"), tmp_path / "second", against=tmp_path / "first"
+    )
+    assert len(found.sheet) == 0
+    assert sum("No image is left for the sheet" in remark for remark in found.remarks) == 1
+    assert "rarest by" not in summary(found)
+    assert "The sheet is empty" in (tmp_path / "second" / "index.html").read_text()
 
 
 @pytest.mark.parametrize("kind", ["patterns", "lists", "shards"])

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from sdclr.errors import DataError
+from sdclr.evaluation.features import of_length_one
 
 SMALLEST_SHARE = 1e-10
 """Directions with less than this share of the largest variance are rounding, not features."""
@@ -80,7 +81,7 @@ def unit_rows(features: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
     """
     found = torch.empty(features.shape, dtype=dtype)
     for part, block in zip(blocks_of(found), blocks_of(features), strict=True):
-        part.copy_(torch.nn.functional.normalize(block.double(), dim=1))
+        part.copy_(of_length_one(block.double()))
     return found
 
 

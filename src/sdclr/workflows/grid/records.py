@@ -274,14 +274,12 @@ def read_record(path: Path) -> CellRecord:
         raise DataError(f"{shown(path)} is no record of a grid.")
     check(CellRecord, content, shown(path))
     record = CellRecord.model_validate(content)
-    try:
-        evaluation = record.measured()  # a damaged probe is left out, with a warning
-        _require_one_cell(record, path)
-        return record.model_copy(update={"evaluation": evaluation.to_dict()})
+    try:  # a damaged probe is left out, with a warning
+        evaluation = record.measured().to_dict()
     except DataError as error:
-        if str(path) in str(error):
-            raise
         raise DataError(f"{shown(path)} is damaged: {error}") from None
+    _require_one_cell(record, path)
+    return record.model_copy(update={"evaluation": evaluation})
 
 
 def _require_one_cell(record: CellRecord, path: Path) -> None:
