@@ -43,6 +43,13 @@ def test_a_healthy_run_raises_no_alarm(case: Case, tmp_path: Path) -> None:
 def test_the_rest_of_the_campaign(case: Case, tmp_path: Path) -> None:
     seen = see(case, tmp_path)
     assert seen.right, seen.by_epoch
+    assert case.expected is None or not seen.diverged
+
+
+def test_a_diverged_run_is_no_healthy_one(tmp_path: Path) -> None:
+    case = Case("too fast", lambda _: health_campaign.config("optimizer.learning_rate=1e12"))
+    seen = see(case, tmp_path)
+    assert seen.diverged
 
 
 def test_an_alarm_is_a_warning_with_the_number_and_the_run_goes_on(tmp_path: Path) -> None:

@@ -7,13 +7,11 @@ shapes. Every key ends up in the backbone or is left out for a stated reason; no
 
 from __future__ import annotations
 
-import pickle
 import re
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -21,13 +19,20 @@ from torch import Tensor
 from sdclr.backbones import Backbone, BackboneConfig, build_backbone
 from sdclr.backbones.config import IMAGENET_MEAN, IMAGENET_STD
 from sdclr.backbones.resnet import DEPTHS, BasicBlock, Bottleneck
+from sdclr.backbones.torch_files import read_tensors_of_torch
 from sdclr.backbones.weights import require_usable_weights
 from sdclr.backbones.without_data import without_data
-from sdclr.compute.process_state import default_generators, silenced_warnings
-from sdclr.errors import CheckpointError, ConfigError, MissingInputError
+from sdclr.compute.process_state import default_generators
+from sdclr.errors import CheckpointError, ConfigError
+from sdclr.safe_text import shown
 from sdclr.storage.named_tensors import check_fit, load_strictly
 
 Branch = Literal["target", "competitor"]
+
+_OF_HEAD = re.compile(
+    r"fc\.(fc\d\.(weight|bias)|bn\d\.(bn_list\.[01]\.)?"
+    r"(weight|bias|running_mean|running_var|num_batches_tracked))"
+)
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,8 @@ class AuthorsCheckpoint:
     left_out: dict[str, str]
     """Key in their file -> why it is not in the backbone."""
     num_matched: int
+    stored_as: tuple[str, ...]
+    """The types of the file's weights; computed is in float32."""
     projector_layers: int | None
     """Layers of the projection head the file carries; None for a fine-tuned network."""
     dual_norms: bool
@@ -58,6 +65,11 @@ class AuthorsCheckpoint:
             f"{a.name}, width {a.width}, {a.stem} stem, epoch {self.epoch if self.epoch is not None else 'unknown'}",
             f"norms: {'two sets' if self.dual_norms else 'one set'}, projection head: {self._head()}",
             f"matched: {self.num_matched} tensors, missing: 0",
+            *(
+                [f"stored as {', '.join(self.stored_as)}, now float32"]
+                if self.stored_as != ("float32",)
+                else []
+            ),
             *(f"left out: {count} tensors, {reason}" for reason, count in reasons.items()),
         ]
         return "\n".join(lines)
@@ -101,78 +113,24 @@ def read_authors_checkpoint(path: Path | str, branch: Branch = "target") -> Auth
         architecture=architecture,
         backbone=backbone.eval(),
         classifier=classifier or None,
-        epoch=epoch if isinstance(epoch, int) else None,
+        epoch=epoch if isinstance(epoch, int) and not isinstance(epoch, bool) else None,
         left_out=left_out,
         num_matched=len(tensors),
+        stored_as=tuple(
+            sorted(
+                {
+                    str(t.dtype).removeprefix("torch.")
+                    for t in tensors.values()
+                    if t.is_floating_point()
+                }
+            )
+        ),
         projector_layers=sum(
             re.fullmatch(r"(module\.)?fc\.fc\d\.weight", key) is not None for key in state
         )
         or None,
         dual_norms=any(".bn_list." in key for key in state),
     )
-
-
-def read_tensors_of_torch(path: Path) -> Mapping[str, Any]:
-    """What torch.save wrote into ``path``, a mapping of tensors and plain values; nothing pickled is executed."""
-    if not path.is_file():
-        raise MissingInputError(f"checkpoint {path} does not exist or is not a file.")
-    _refuse_safetensors(path)
-    _refuse_compressed(path)
-    try:
-        with silenced_warnings():  # torch's advice about a file that we refuse anyway
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path} was refused: it holds more than tensors and plain values{_what(error)}."
-        ) from None
-    except (
-        Exception
-    ) as error:  # of a damaged or hostile file anything may come, and it is always the file's fault
-        said = (str(error) or type(error).__name__).splitlines()[0].partition(". In PyTorch 2.6")[0]
-        raise CheckpointError(f"{path} is damaged or not a PyTorch checkpoint: {said}") from None
-    if not isinstance(content, Mapping):
-        raise CheckpointError(
-            f"{path} holds a {type(content).__name__}, not a checkpoint with a state_dict."
-        )
-    return content
-
-
-def _what(error: Exception) -> str:
-    """What the unpickler met, without torch's advice to load the file all the same."""
-    met = re.search(r"GLOBAL ([\w.]{1,80})|Unsupported (?:class|operand) ([\w.]{1,80})", str(error))
-    return f" ({met[1] or met[2]})" if met else ""
-
-
-def _refuse_safetensors(path: Path) -> None:
-    """Newer versions of torch.load read it, without what sdclr's own backbones say of themselves."""
-    with path.open("rb") as file:
-        head = file.read(9)
-    if (
-        len(head) == 9
-        and head[8:] == b"{"
-        and int.from_bytes(head[:8], "little") < path.stat().st_size
-    ):
-        raise CheckpointError(
-            f"{path} is a safetensors file, which torch.save has not written. A backbone of sdclr's is used as it is: "
-            "--weights, --backbone or sdclr.load_backbone."
-        )
-
-
-def _refuse_compressed(path: Path) -> None:
-    """PyTorch stores its records as they are; a compressed one may be a thousand times as large as the file."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            packed = [
-                record.filename
-                for record in archive.infolist()
-                if record.compress_type != zipfile.ZIP_STORED
-            ]
-    except Exception:  # no zip at all, or a damaged one: torch.load says so
-        return
-    if packed:
-        raise CheckpointError(
-            f"{path} was refused: it is compressed ({packed[0][:80]!r}), as PyTorch never does."
-        )
 
 
 def _check_plain(key: object, tensor: Tensor, where: str) -> None:
@@ -184,6 +142,11 @@ def _check_plain(key: object, tensor: Tensor, where: str) -> None:
         raise CheckpointError(
             f"{where} was refused: {str(key)[:80]!r} claims more numbers than the file holds."
         )
+
+
+def _types_of_weights(tensors: Mapping[str, Tensor]) -> tuple[str, ...]:
+    types = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
+    return tuple(sorted(str(dtype).removeprefix("torch.") for dtype in types))
 
 
 def _sort_keys(
@@ -201,15 +164,20 @@ def _sort_keys(
     left_out: dict[str, str] = {}
     for key, tensor in state.items():
         name = key.removeprefix("module.")
-        if name.startswith("normalize."):
+        norms = re.search(r"\.bn_list\.(\w+)\.", name)
+        if norms and norms[1] not in ("0", "1"):
+            raise CheckpointError(
+                f"{where} has the norms {shown(key)}; the authors' networks have bn_list.0 and bn_list.1."
+            )
+        if name in ("normalize.mean", "normalize.std"):
             _check_normalisation(name, tensor, where)
             left_out[key] = "normalisation constants, which the backbone has itself"
         elif name in ("fc.weight", "fc.bias"):
             _put(classifier, name.removeprefix("fc."), tensor, key, where)
             left_out[key] = "classifier"
-        elif name.startswith("fc."):
+        elif _OF_HEAD.fullmatch(name):
             left_out[key] = "projection head"
-        elif ".bn_list." in name and f".bn_list.{chosen}." not in name:
+        elif norms and norms[1] != str(chosen):
             left_out[key] = "norms of the other branch"
         else:
             plain = name.replace(f".bn_list.{chosen}.", ".")
@@ -242,7 +210,8 @@ def _check_classifier(classifier: Mapping[str, Tensor], where: str) -> None:
 
 def _check_normalisation(name: str, tensor: Tensor, where: str) -> None:
     expected = torch.tensor(IMAGENET_MEAN if name.endswith("mean") else IMAGENET_STD)
-    if tensor.numel() != 3 or not torch.allclose(tensor.flatten().float(), expected, atol=1e-6):
+    in_its_type = expected.to(tensor.dtype).float()
+    if tensor.numel() != 3 or not torch.allclose(tensor.flatten().float(), in_its_type, atol=1e-6):
         raise CheckpointError(
             f"{where} normalises its input by {tensor.flatten().tolist()}, not by ImageNet's {name}."
         )

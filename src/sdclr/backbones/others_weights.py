@@ -22,8 +22,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from sdclr.backbones.authors_checkpoint import read_authors_checkpoint, read_tensors_of_torch
+from sdclr.backbones.authors_checkpoint import read_authors_checkpoint
 from sdclr.backbones.config import BackboneConfig, Normalisation, WeightsMatch
+from sdclr.backbones.torch_files import read_tensors_of_torch
 from sdclr.backbones.weights import require_usable_weights
 from sdclr.config import Section
 from sdclr.errors import CheckpointError, ConfigError, MissingInputError

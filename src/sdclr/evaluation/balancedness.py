@@ -7,7 +7,7 @@ paper. Balancedness is the spread of the groups' accuracies: LOWER IS BETTER. Th
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -101,8 +101,11 @@ def balancedness(
     >>> found.many, found.few, round(found.group_std, 3)
     (0.9, 0.3, 0.249)
     """
-    if isinstance(per_class_accuracy, Mapping):
-        raise DataError("balancedness takes accuracies in the order of the classes, got a mapping.")
+    if isinstance(per_class_accuracy, Mapping | Set | Iterator):
+        raise DataError(
+            "balancedness takes a list or an array of accuracies in the order of the classes, "
+            f"got a {type(per_class_accuracy).__name__}."
+        )
     tested = np.array([value is not None for value in per_class_accuracy], dtype=bool)
     accuracy = np.array(
         [0.0 if value is None else value for value in per_class_accuracy], dtype=np.float64

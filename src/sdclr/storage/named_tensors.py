@@ -67,8 +67,14 @@ def check_fit(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor], whe
         if names
     ]
     if problems:
+        only_types = set(tensors) == set(expected) and not misshapen
+        question = (
+            "Was it cast as a whole? Counters and masks keep their types; cast the weights only."
+            if only_types
+            else "Was it another architecture?"
+        )
         raise CheckpointError(
-            f"{where} does not fit this network: {'; '.join(problems)}. Was it another architecture?"
+            f"{where} does not fit this network: {'; '.join(problems)}. {question}"
         )
 
 
