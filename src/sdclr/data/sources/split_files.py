@@ -141,15 +141,15 @@ def read_text(path: Path) -> str:
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        raise MissingInputError(f"image list {path} does not exist.") from None
+        raise MissingInputError(f"{path} does not exist.") from None
     except OSError as error:
-        raise DataError(f"image list {path} cannot be read: {error.strerror}.") from None
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from None
     marked = next(
         (encoding for mark, encoding in _BYTE_ORDER_MARKS.items() if content.startswith(mark)), None
     )
     if marked is None and b"\0" in content[:2]:
         raise DataError(
-            f"image list {path}, line 1: a zero byte among the first two, as in UTF-16 without its byte order mark. "
+            f"{path}, line 1: a zero byte among the first two, as in UTF-16 without its byte order mark. "
             "Save it again, as UTF-8."
         )
     if marked is None:
@@ -163,7 +163,7 @@ def read_text(path: Path) -> str:
         return content.decode(marked, "surrogateescape" if marked == "utf-8-sig" else "strict")
     except UnicodeDecodeError as error:
         raise DataError(
-            f"image list {path} begins as {marked.upper()} text and is none at byte {error.start}: {error.reason}. "
+            f"{path} begins as {marked.upper()} text and is none at byte {error.start}: {error.reason}. "
             "Save it again, as UTF-8."
         ) from None
 
