@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections import deque
 from collections.abc import Callable
@@ -91,6 +92,27 @@ def test_an_object_that_changes_inside_is_noticed(first: Any, act: Callable[[Any
     act(first)
     cure = "Make it a buffer" if isinstance(first, Counter | dict) else "Make a new generator"
     with pytest.raises(ConfigError, match=rf"Here\.kept.* has changed in an epoch.*{cure}"):
+        guard.check("in an epoch")
+
+
+def test_a_cached_property_may_appear_and_is_state_once_it_changes() -> None:
+    class Own:
+        @functools.cached_property
+        def weights(self) -> list[float]:
+            return [1.0, 2.0]
+
+    class Here(Plain):
+        @functools.cached_property
+        def table(self) -> dict[str, int]:
+            return {"seen": 0}
+
+    method = Here(nn.Linear(2, 2))
+    method.own = Own()
+    guard = StateGuard(method)
+    assert (method.own.weights, method.table) == ([1.0, 2.0], {"seen": 0})
+    guard.check("in an epoch")
+    method.table["seen"] += 1
+    with pytest.raises(ConfigError, match=r"Here\.table\['seen'\] has changed in an epoch"):
         guard.check("in an epoch")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -41,6 +42,10 @@ class StateGuard:
     def check(self, when: str) -> None:
         """Raise ConfigError where something has changed that is neither a parameter nor a persistent buffer."""
         now = _forgotten_state(self._method)
+        # a cached property appears when it is first asked for, and is state only if it changes afterwards
+        for name in now.keys() - self._before.keys():
+            if now[name].startswith(_CACHED):
+                self._before[name] = now[name]
         changed = [
             name
             for name in self._before.keys() | now.keys()
@@ -52,7 +57,7 @@ class StateGuard:
                 "Make it a buffer: self.register_buffer(name, tensor) in __init__, and tensor.fill_(value) or copy_ "
                 "where it changes."
             )
-            if now.get(first, "").startswith(_GENERATOR):
+            if now.get(first, "").removeprefix(_CACHED).startswith(_GENERATOR):
                 cure = "Make a new generator where numbers are drawn, seeded by the epoch and the step."
             raise ConfigError(
                 f"{shown(name)}.{shown(first)} has changed {when}, and no checkpoint holds it: a run that goes on "
@@ -68,7 +73,8 @@ def _forgotten_state(method: Method) -> dict[str, str]:
         for name, value in vars(module).items():
             if name not in HELD_BY_TORCH:
                 values = _plain_values(value, own)
-                state |= {f"{prefix}{name}{rest}": found for rest, found in values}
+                kept = _CACHED if _is_cached(module, name) else ""
+                state |= {f"{prefix}{name}{rest}": kept + found for rest, found in values}
         for name in module._non_persistent_buffers_set:
             state |= {
                 f"{prefix}{name}{rest}": found
@@ -104,7 +110,13 @@ def _plain_values(value: Any, own: str = "", depth: int = 3) -> Iterator[tuple[s
         yield "", drawn
     elif depth:
         for key, one in _parts_of(value, own):
-            yield from ((key + rest, found) for rest, found in _plain_values(one, own, depth - 1))
+            kept = _CACHED if _is_cached(value, key.removeprefix(".")) else ""
+            values = _plain_values(one, own, depth - 1)
+            yield from ((key + rest, kept + found) for rest, found in values)
+
+
+def _is_cached(owner: object, name: str) -> bool:
+    return isinstance(getattr(type(owner), name, None), functools.cached_property)
 
 
 def _parts_of(value: Any, own: str) -> Iterable[tuple[str, Any]]:
@@ -140,6 +152,7 @@ def _generator_state(value: Any) -> str | None:
 
 
 _GENERATOR = "generator "
+_CACHED = "cached "
 
 
 def _content(tensor: Tensor) -> str:
