@@ -21,16 +21,17 @@ def sure(num: int, classes: int, seed: int, scale: float) -> tuple[torch.Tensor,
     return torch.from_numpy(logits * scale).float(), torch.from_numpy(labels)
 
 
-@pytest.mark.parametrize("scale", [0.05, 1.0, 8.0, 300.0])
+@pytest.mark.parametrize("scale", [1e-25, 1e-6, 0.05, 1.0, 8.0, 300.0, 1e25])
 @pytest.mark.parametrize("classes", [2, 10])
 def test_the_temperature_is_that_of_a_plain_minimisation(scale: float, classes: int) -> None:
     logits, labels = sure(200, classes, seed=classes, scale=scale)
     z, y = logits.double().numpy(), labels.numpy()
 
     def loss(log_temperature: float) -> float:
-        return -log_softmax(z / np.exp(log_temperature), axis=1)[np.arange(len(y)), y].mean()
+        in_units = z / scale / np.exp(log_temperature)
+        return -log_softmax(in_units, axis=1)[np.arange(len(y)), y].mean()
 
-    wanted = np.exp(minimize_scalar(loss, bounds=(-12, 12), options={"xatol": 1e-10}).x)
+    wanted = scale * np.exp(minimize_scalar(loss, bounds=(-12, 12), options={"xatol": 1e-10}).x)
     found = fit_temperature(logits, labels)
     assert found.problem == ""
     assert found.value == pytest.approx(wanted, rel=1e-4)

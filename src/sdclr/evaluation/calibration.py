@@ -49,6 +49,9 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> Temperature:
         return Temperature(1.0, "every validation image is predicted right")
     if (own - logits.mean(dim=1)).mean() <= 0:
         return Temperature(1.0, "the logits say nothing of the validation labels")
+    # of logits of this size the search's tolerances hold, whatever size they came with
+    scale = (logits - logits.mean(dim=1, keepdim=True)).abs().mean()
+    logits = logits / scale
     log_inverse = torch.zeros((), dtype=torch.float64, requires_grad=True)
     search = torch.optim.LBFGS(
         [log_inverse],
@@ -66,7 +69,7 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> Temperature:
 
     with torch.enable_grad():
         search.step(objective)
-    return Temperature(float((-log_inverse.detach()).exp()), "")
+    return Temperature(float(scale * (-log_inverse.detach()).exp()), "")
 
 
 def expected_calibration_error(probabilities: Tensor, labels: Tensor, bins: int = BINS) -> float:
